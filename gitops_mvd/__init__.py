@@ -1,0 +1,5 @@
+"""Minimum Viable Docker, driven by Git."""
+
+from importlib.metadata import version
+
+__version__ = version("gitops-mvd")
