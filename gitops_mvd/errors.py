@@ -1,0 +1,54 @@
+"""Errors, one leaf per reaction of the loop.  Pure.
+
+    MvdError
+      x ManifestError    the repository is wrong       -> that app is held, and healed, at its last good version
+      x Unavailable      something did not answer      -> change nothing more, back off, look again
+      x Interrupted      something newer came up       -> stop where we are, look again at once
+      x StepFailed       a change was refused          -> condemn this version, roll back
+        + Unhealthy      a gate did not pass           -> the same
+
+Foreign exceptions (docker, requests, git, sockets) become one of these in the module at the edge that met them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from gitops_mvd.model import Problem
+
+
+class MvdError(Exception):
+    """What went wrong, in one sentence that names the thing; `hint` says what to do about it."""
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return f"{self.message} ({self.hint})" if self.hint else self.message
+
+
+class ManifestError(MvdError):
+    """The repository says something that can not be honoured; `problems` has every place, with file and line."""
+
+    def __init__(self, problems: Iterable[Problem]) -> None:
+        self.problems = tuple(problems)
+        more = f" (and {len(self.problems) - 1} more)" if len(self.problems) > 1 else ""
+        super().__init__(f"{self.problems[0]}{more}")
+
+
+class Unavailable(MvdError):
+    """Something did not answer: that says nothing about what it would have said."""
+
+
+class Interrupted(MvdError):
+    """A newer revision or a signal wants the floor: whatever was being waited for is given up."""
+
+
+class StepFailed(MvdError):
+    """A change was refused, and would be refused again."""
+
+
+class Unhealthy(StepFailed):
+    """A gate did not pass in its time, or failed for good before it."""

@@ -1,0 +1,40 @@
+"""The kinds of resource: one module each, found by name."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from gitops_mvd.ports import Kind
+
+if TYPE_CHECKING:
+    from gitops_mvd.engine import Engine
+    from gitops_mvd.kong import Kong
+    from gitops_mvd.systemd import Systemd
+
+
+@dataclass(frozen=True, slots=True)
+class Tools:
+    """What the kinds work with: the one client each of Docker, systemd and Kong, and where our files lie.
+
+    `files` is the folder for env files and mounted files, `units` the one for unit files.  `address` is where routed
+    services are published and where the gateway finds them.  `kong` is None on a host without a gateway.
+    """
+
+    host: str
+    engine: Engine
+    systemd: Systemd
+    kong: Kong | None
+    files: Path = Path("/etc/gitops-mvd/files")
+    units: Path = Path("/etc/systemd/system")
+    address: str = "127.0.0.1"
+
+
+def discover(tools: Tools) -> dict[str, Kind]:
+    """Every kind, by name."""
+    modules = (importlib.import_module(f"{__name__}.{found.name}") for found in pkgutil.iter_modules(__path__))
+    kinds: list[Kind] = [module.connect(tools) for module in modules]
+    return {kind.name: kind for kind in kinds}

@@ -1,0 +1,349 @@
+"""The nouns: frozen values that every room speaks.  Pure.
+
+All durations are seconds, all sizes bytes.  Mappings inside the values are plain JSON (str, int, float, bool, None, list,
+dict) and are never changed after they were made, so that every value can be digested, stored and compared.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from functools import cached_property
+from typing import Any
+
+Json = Mapping[str, Any]
+
+
+def digest(value: object) -> str:
+    """The SHA-256 of a JSON value, in hex: the same for equal values, on every host and in every version of ours."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    return hashlib.sha256(text.encode("ascii")).hexdigest()
+
+
+# ---- the three vocabularies (Argo CD's words) ------------------------------------------------------------------------
+
+
+class Sync(StrEnum):
+    """Does the host hold what Git says?"""
+
+    SYNCED = "Synced"
+    OUT_OF_SYNC = "OutOfSync"
+    UNKNOWN = "Unknown"
+
+
+class Health(StrEnum):
+    """How is it?  In order from best to worst, as `worst` weighs them."""
+
+    HEALTHY = "Healthy"
+    SUSPENDED = "Suspended"
+    PROGRESSING = "Progressing"
+    MISSING = "Missing"
+    DEGRADED = "Degraded"
+    UNKNOWN = "Unknown"
+
+    @classmethod
+    def worst(cls, of: Iterable[Health]) -> Health:
+        """The worst of some healths; nothing at all is healthy."""
+        return max(of, key=list(cls).index, default=cls.HEALTHY)
+
+
+class Operation(StrEnum):
+    """How did it go?  Only `Succeeded` is ever reported green."""
+
+    RUNNING = "Running"
+    SUCCEEDED = "Succeeded"
+    FAILED = "Failed"
+    ROLLED_BACK = "RolledBack"
+    ROLLBACK_FAILED = "RollbackFailed"
+    SUPERSEDED = "Superseded"
+
+
+# ---- what Git says ---------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Revision:
+    """A commit of the config repository: `commit` is its full id, `ref` the branch, `subject` its first line."""
+
+    commit: str
+    ref: str
+    subject: str = ""
+
+    @property
+    def short(self) -> str:
+        return self.commit[:7]
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Problem:
+    """One mistake in the repository: `key` is the dotted path in the file, `message` what to do about it."""
+
+    file: str
+    line: int
+    key: str
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}: {self.key + ': ' if self.key else ''}{self.message}"
+
+
+@dataclass(frozen=True, slots=True)
+class HostFacts:
+    """What `fleet.yaml` says of one host; `variables` feed the interpolation, `labels` the placement."""
+
+    name: str
+    labels: Mapping[str, str] = field(default_factory=dict)
+    variables: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """When a service counts as healthy: the probe of that name says so, within so long, and for so long.
+
+    `probe` is the name of a module in `probes/`, `spec` its argument (`{"path": "/health", "port": 7799}`).
+    `within` seconds are granted to become healthy; then it must hold for `hold` seconds.
+    """
+
+    probe: str
+    spec: Json = field(default_factory=dict)
+    within: float = 60.0
+    hold: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """Files of the repository to be mounted, read-only, at `target` in the container.
+
+    `files` maps relative paths to contents (text, undecodable bytes as surrogate escapes); the single key "" is one
+    file mounted at `target` itself, anything else a folder.  `mode`, `uid` and `gid` are the files' own, 0 root.
+    """
+
+    target: str
+    files: Mapping[str, str] = field(repr=False)
+    mode: int = 0o444
+    uid: int = 0
+    gid: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Update:
+    """Compose's `deploy.update_config`."""
+
+    order: str = "start-first"  # or stop-first
+    failure_action: str = "rollback"  # or pause, continue
+    parallelism: int = 1
+    delay: float = 0.0
+
+
+@dataclass(frozen=True)
+class Service:
+    """One service of a Compose file, in normal form: long forms, resolved names, merged environment.
+
+    `image` is the reference as written; once pinned it is `repository@sha256:...`, or `sha256:...` for an image that
+    only this host's engine has, and `tag` keeps what was written.  `run` has the Compose keys that `docker create`
+    honours, in the shapes that `dockerrun.py` documents.  `kong` is the normal form of `x-kong`, None without one.
+    """
+
+    name: str
+    image: str
+    run: Json = field(default_factory=dict)
+    environment: Mapping[str, str] = field(default_factory=dict, repr=False)
+    files: tuple[File, ...] = ()
+    check: Check = field(default_factory=lambda: Check("running", hold=5.0))
+    kong: Json | None = None
+    replicas: int = 1
+    update: Update = field(default_factory=Update)
+    depends_on: Mapping[str, str] = field(default_factory=dict)  # service -> Compose condition
+    pull_policy: str = "missing"  # or always, never
+    tag: str = ""
+
+    @cached_property
+    def digest(self) -> str:
+        """What a container of this service is made of, and nothing else: not its tag, route, probe or replicas."""
+        files = [dataclasses.asdict(file) for file in self.files]
+        port = self.kong["port"] if self.kong else 0
+        parts = {"image": self.image, "run": self.run, "environment": self.environment, "files": files, "port": port}
+        return digest(parts)
+
+    def instances(self, app: str) -> list[str]:
+        """The names of its units and containers, one a replica.  Never hex only: Docker would take that for an id."""
+        name = f"mvd-{app}-{self.name}-{self.digest[:8]}"
+        return [name] + [f"{name}-{n}" for n in range(2, self.replicas + 1)]
+
+
+@dataclass(frozen=True)
+class App:
+    """One Compose file: deploys together and rolls back together.
+
+    `networks` and `volumes` map the real name on the host to its options in Compose's long form (`external: true` where
+    somebody else makes it).  `gateway` has gateway-wide entities in Kong's declarative format, for the one app made of
+    the folder `kong/`; it is empty for all others.
+    """
+
+    name: str
+    services: tuple[Service, ...] = ()
+    networks: Mapping[str, Json] = field(default_factory=dict)
+    volumes: Mapping[str, Json] = field(default_factory=dict)
+    gateway: Mapping[str, list[Json]] = field(default_factory=dict, repr=False)
+
+    @cached_property
+    def version(self) -> str:
+        """The digest of all it says: two apps with one version are the same app."""
+        return digest(self.to_json())
+
+    def to_json(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_json(cls, value: Json) -> App:
+        services = [
+            Service(
+                **{
+                    **service,
+                    "files": tuple(File(**file) for file in service["files"]),
+                    "check": Check(**service["check"]),
+                    "update": Update(**service["update"]),
+                }
+            )
+            for service in value["services"]
+        ]
+        return cls(**{**value, "services": tuple(services)})
+
+
+@dataclass(frozen=True, slots=True)
+class Desired:
+    """What this host should be at a revision.  A `broken` app, with its problems, is *not* a removed one."""
+
+    revision: Revision
+    apps: tuple[App, ...]
+    broken: Mapping[str, tuple[Problem, ...]] = field(default_factory=dict)
+
+
+# ---- what the host has, and what to do about it ----------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Resource:
+    """Something on the host, wanted or observed: equal means in sync.
+
+    `spec` is all that can be told by looking at it, in one vocabulary for both sides, and never a secret: contents are
+    in it as digests.  `payload` is what making it takes beyond that; it is neither compared nor shown.
+    """
+
+    kind: str
+    name: str
+    app: str
+    service: str = ""
+    spec: Json = field(default_factory=dict)
+    payload: Any = field(default=None, compare=False, repr=False)
+
+    @property
+    def key(self) -> tuple[str, str]:
+        return self.kind, self.name
+
+    def with_spec(self, **changed: Any) -> Resource:
+        return dataclasses.replace(self, spec={**self.spec, **changed})
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One step: `was` becomes `to`.  Without a `was` it is created, without a `to` deleted."""
+
+    was: Resource | None
+    to: Resource | None
+
+    @property
+    def resource(self) -> Resource:
+        there = self.to or self.was
+        assert there is not None, "a change of nothing into nothing"
+        return there
+
+    @property
+    def verb(self) -> str:
+        return "delete" if not self.to else "update" if self.was else "create"
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """One step: go no further until `check` is passed by the resource `on`, an instance or a route."""
+
+    on: Resource
+    check: Check
+
+
+Step = Change | Gate
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """All that will be done to one app, in order: first change what serves, then clean up."""
+
+    change: tuple[Step, ...] = ()
+    clean: tuple[Step, ...] = ()
+
+    def __iter__(self) -> Iterator[Step]:
+        return iter((*self.change, *self.clean))
+
+    def __bool__(self) -> bool:
+        """Is there anything to change?  A gate alone changes nothing."""
+        return any(isinstance(step, Change) for step in self)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How one app came out of a pass; `why` is the cause in one sentence where it is not simply well."""
+
+    app: str
+    sync: Sync
+    health: Health
+    operation: Operation = Operation.SUCCEEDED
+    did: Plan = field(default_factory=Plan)
+    why: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """How one host came out of a pass: one value for the log, the statuses, the history, the CLI and the web."""
+
+    host: str
+    revision: Revision
+    outcomes: tuple[Outcome, ...]
+
+    @property
+    def health(self) -> Health:
+        return Health.worst(outcome.health for outcome in self.outcomes)
+
+
+@dataclass(frozen=True, slots=True)
+class CommitStatus:
+    """What a forge is told of a commit, before that forge's own words and limits.
+
+    `operation` is `Running` while it lasts, and `health` only matters once it succeeded.
+    """
+
+    context: str
+    operation: Operation
+    health: Health
+    description: str
+    url: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Instance:
+    """One container of ours as the engine sees it now, for probes and for health.
+
+    `ip` is its address on a bridge as the host reaches it (127.0.0.1 on the host's own network, "" where it has none);
+    `state` is Docker's word (`created`, `running`, `restarting`, `exited`, ...), `health` that of its HEALTHCHECK
+    (`starting`, `healthy`, `unhealthy`, "" without one), `started` changes with every start.
+    """
+
+    name: str
+    ip: str = ""
+    state: str = ""
+    health: str = ""
+    started: str = ""
+    exit_code: int = 0

@@ -1,0 +1,140 @@
+"""The protocols between the rooms, with their laws.  Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Protocol
+
+from gitops_mvd.model import (
+    App,
+    Change,
+    CommitStatus,
+    Health,
+    Instance,
+    Json,
+    Plan,
+    Resource,
+    Step,
+)
+
+
+class Tree(Protocol):
+    """The files of the config repository at one commit.  Paths are relative, with `/`, and "" is the root.
+
+    Links are not followed, and nothing outside the repository is ever reached.
+    """
+
+    def read(self, path: str) -> bytes:
+        """The content of a file.  Raises FileNotFoundError where there is no regular file at `path`."""
+        ...
+
+    def names(self, folder: str) -> Sequence[str]:
+        """The entries of a folder, sorted, sub-folders with a `/` behind; nothing where there is no such folder."""
+        ...
+
+    def oid(self, path: str) -> str:
+        """Changes if and only if something at or below `path` changes; "" where there is nothing."""
+        ...
+
+
+class Kind(Protocol):
+    """A kind of resource.  Add one: one file in `kinds/` with `connect(tools) -> Kind`.
+
+    The laws every implementation obeys (tests/contract/test_kinds.py):
+      1. after apply(create r), observe() yields exactly r           - no perpetual diff
+      2. applying a change twice is the same as applying it once     - safe to retry
+      3. after apply(delete r), observe() yields no r                - leaves nothing behind
+      4. observe() never yields what mvd did not make                - never touches yours
+      5. tamper with r by hand, and observe() no longer yields r     - sees drift
+    """
+
+    name: str
+    after: tuple[str, ...]  # the kinds that this one needs to be there first
+    prunes: bool  # False: what is no longer wanted stays (volumes)
+
+    def wanted(self, app: App) -> Iterable[Resource]:
+        """What `app` needs of this kind.  Pure."""
+        ...
+
+    def observe(self) -> Iterable[Resource]:
+        """Everything of ours on this host, in wanted()'s vocabulary.  Raises Unavailable."""
+        ...
+
+    def apply(self, changes: Sequence[Change]) -> None:
+        """Make the changes, all of this kind and of one app, so.  Raises StepFailed or Unavailable, nothing else."""
+        ...
+
+
+class Probe(Protocol):
+    """A module of `probes/` with `check`: is that instance healthy, now?  One try of a few seconds at most.
+
+    Never raises.  PROGRESSING: not yet.  DEGRADED: it says no.  UNKNOWN: could not ask.
+    """
+
+    def __call__(self, at: Instance, spec: Json) -> tuple[Health, str]:
+        """The health and, where it is not healthy, why (`http 503 from /health`)."""
+        ...
+
+
+class Forge(Protocol):
+    """A module of `forges/` with `connect(settings) -> Forge`."""
+
+    def publish(self, commit: str, status: CommitStatus) -> None:
+        """Post a status.  Raises Unavailable (try again later) or StepFailed (never will be accepted)."""
+        ...
+
+
+class Host(Protocol):
+    """This machine, as the heart sees it."""
+
+    def apps(self) -> Iterable[str]:
+        """Who owns something here, by label: the host is the database."""
+        ...
+
+    def pin(self, app: App) -> App:
+        """`app` with every image pinned to a digest.  Raises StepFailed (no such image) or Unavailable."""
+        ...
+
+    def found(self, app: str) -> tuple[Resource, ...]:
+        """What there is of that app now."""
+        ...
+
+    def plan(self, goal: App | Sequence[Resource], proven: bool) -> Plan:
+        """What it takes to get to `goal`: an app, or exactly the resources that were found before."""
+        ...
+
+    def carry_out(self, steps: Iterable[Step]) -> None:
+        """Do it, step by step.  Raises StepFailed, Unhealthy, Unavailable or Interrupted."""
+        ...
+
+    def health(self, app: str) -> Health:
+        """How what there is of that app is doing now."""
+        ...
+
+
+class History(Protocol):
+    """The little that the host can not tell by looking at itself."""
+
+    def last_good(self, app: str) -> App | None:
+        """The version that last passed all of its gates here; None where there is no memory of one."""
+        ...
+
+    def condemned(self, app: App) -> str:
+        """Why this very version must not run here, or ""."""
+        ...
+
+    def approve(self, app: App) -> None: ...
+
+    def condemn(self, app: App, why: str) -> None: ...
+
+
+class Clock(Protocol):
+    """Time, so that tests need none."""
+
+    def now(self) -> float:
+        """Seconds, monotonic."""
+        ...
+
+    def wait(self, seconds: float) -> None:
+        """Sleep, or raise Interrupted as soon as something newer comes up."""
+        ...
