@@ -1,7 +1,7 @@
 """The nouns: frozen values that every room speaks.  Pure.
 
-All durations are seconds, all sizes bytes.  Mappings inside the values are plain JSON (str, int, float, bool, None, list,
-dict) and are never changed after they were made, so that every value can be digested, stored and compared.
+All durations are seconds, all sizes bytes.  Mappings inside the values are plain JSON (str, int, float, bool, None,
+list, dict) and are never changed after they were made, so that every value can be digested, stored and compared.
 """
 
 from __future__ import annotations
