@@ -87,6 +87,8 @@ class Forge(Protocol):
 class Host(Protocol):
     """This machine, as the heart sees it."""
 
+    name: str
+
     def apps(self) -> Iterable[str]:
         """Who owns something here, by label: the host is the database."""
         ...
@@ -99,16 +101,20 @@ class Host(Protocol):
         """What there is of that app now."""
         ...
 
-    def plan(self, goal: App | Sequence[Resource], proven: bool) -> Plan:
-        """What it takes to get to `goal`: an app, or exactly the resources that were found before."""
+    def plan(self, app: App, proven: bool) -> Plan:
+        """What it takes to get to `app`; one that is not `proven` passes all of its gates."""
+        ...
+
+    def way_back(self, app: App, before: Sequence[Resource]) -> Plan:
+        """What it takes to get from a failed `app` to exactly the resources that were found before it."""
         ...
 
     def carry_out(self, steps: Iterable[Step]) -> None:
         """Do it, step by step.  Raises StepFailed, Unhealthy, Unavailable or Interrupted."""
         ...
 
-    def health(self, app: str) -> Health:
-        """How what there is of that app is doing now."""
+    def health(self, app: App) -> Health:
+        """How what there is of that app is doing now; MISSING where it should have instances and has none."""
         ...
 
 

@@ -1,0 +1,82 @@
+"""The heart: make this host match what Git says, app by app.  Pure: all it touches are the ports."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from typing import TypeVar
+
+from gitops_mvd.errors import Interrupted, StepFailed, Unavailable
+from gitops_mvd.model import App, Desired, Operation, Outcome, Plan, Report, Resource, Sync
+from gitops_mvd.ports import History, Host
+
+In = TypeVar("In")
+Out = TypeVar("Out")
+Map = Callable[[Callable[[In], Out], Iterable[In]], Iterable[Out]]
+
+
+def reconcile(desired: Desired, host: Host, history: History, side_by_side: Map[App, Outcome] = map) -> Report:
+    """Make this host match `desired`; one bad app never holds up another.
+
+    Deploying, healing drift, rolling back and removing are all this one function.  It trusts no event and no memory of
+    its own: it reads the whole truth each time, so a lost webhook, a crash half-way and a hand-edited unit all end the
+    same way.  `side_by_side` is `map`, or that of a pool of threads.
+    """
+    broken = {name: str(problems[0]) for name, problems in desired.broken.items()}
+    known = {app.name for app in desired.apps} | broken.keys()
+    removed = [App(name) for name in sorted(set(host.apps()) - known)]
+    held = [App(name) for name in sorted(broken)]
+
+    def bring(app: App) -> Outcome:
+        if app.name in broken:
+            return settle(app, host, history, failure=broken[app.name])
+        try:
+            pinned = host.pin(app)
+        except Unavailable as error:
+            return Outcome(app.name, Sync.UNKNOWN, host.health(app), Operation.RUNNING, why=str(error))
+        except StepFailed as error:
+            return settle(app, host, history, failure=str(error))
+        return settle(pinned, host, history, failure=history.condemned(pinned))
+
+    return Report(host.name, desired.revision, tuple(side_by_side(bring, [*desired.apps, *held, *removed])))
+
+
+def settle(
+    app: App, host: Host, history: History, failure: str = "", before: Sequence[Resource] | None = None
+) -> Outcome:
+    """Bring one app to where it should be or, after a `failure`, to where it last worked.
+
+    Where history was lost, nothing is known to have worked: then the way back is what was found `before`, left alone,
+    and never the empty app.
+    """
+    good = history.last_good(app.name)
+    before = host.found(app.name) if before is None else before
+    if good is None and not before:  # nothing is here, and that is what there is to go back to
+        history.approve(good := App(app.name))
+    goal = good if failure else app
+    plan = host.plan(goal, proven=goal == good) if goal else host.way_back(app, before)
+    outcome = partial(_outcome, app, host, plan)
+    try:
+        host.carry_out(plan.change)
+        if goal:
+            history.approve(goal)  # every gate has passed: from here there is no way back
+        host.carry_out(plan.clean)
+    except Interrupted as error:
+        return outcome(Sync.OUT_OF_SYNC, Operation.SUPERSEDED, str(error))
+    except Unavailable as error:  # could not ask, is not unhealthy: change nothing more, look again later
+        return outcome(Sync.OUT_OF_SYNC, Operation.RUNNING, str(error))
+    except StepFailed as error:
+        if failure:
+            return outcome(Sync.UNKNOWN, Operation.ROLLBACK_FAILED, f"{failure}; the way back failed: {error}")
+        if goal == history.last_good(app.name):  # nowhere better to go
+            return outcome(Sync.UNKNOWN, Operation.FAILED, str(error))
+        history.condemn(app, str(error))
+        return settle(app, host, history, str(error), before)  # this is the rollback
+    if failure:
+        back = Operation.ROLLED_BACK if good and good != App(app.name) else Operation.FAILED
+        return outcome(Sync.OUT_OF_SYNC, back, failure)
+    return outcome(Sync.SYNCED, Operation.SUCCEEDED)
+
+
+def _outcome(app: App, host: Host, plan: Plan, sync: Sync, operation: Operation, why: str = "") -> Outcome:
+    return Outcome(app.name, sync, host.health(app), operation, plan, why)
