@@ -31,7 +31,7 @@ class Act:
     """One pass: the images of two services (None: the app is not there), and a fault after so many steps."""
 
     web: str | None
-    api: str | None
+    worker: str | None
     order: str = "start-first"
     broken: bool = False
     lose: bool = False
@@ -43,7 +43,7 @@ class Act:
 acts = st.builds(
     Act,
     web=st.none() | st.sampled_from(IMAGES),
-    api=st.none() | st.sampled_from(IMAGES),
+    worker=st.none() | st.sampled_from(IMAGES),
     order=st.sampled_from(["start-first", "stop-first"]),
     broken=st.booleans(),
     lose=st.sampled_from([False, False, False, True]),
@@ -55,7 +55,8 @@ acts = st.builds(
 
 def desired(act: Act) -> Desired:
     update = Update(order=act.order)
-    services = [service(name, image, update=update) for name, image in (("web", act.web), ("api", act.api)) if image]
+    both = (("web", act.web), ("worker", act.worker))
+    services = [service(name, image, route=name == "web", update=update) for name, image in both if image]
     apps = (App("chat", tuple(services)),) if services and not act.broken else ()
     broken = {"chat": (Problem("apps/chat/compose.yaml", 1, "", "broken"),)} if act.broken else {}
     return Desired(Revision("a" * 40, "main"), apps, broken)
@@ -91,7 +92,7 @@ class Careful(FakeHistory):
 @settings(max_examples=400, deadline=None)
 @given(st.lists(acts, min_size=1, max_size=6))
 @example([Act("v1", None), Act("v2", None, fault="refused", at=5)])
-@example([Act("v1", None), Act("sick", None, fault="killed", at=2)])
+@example([Act("v1", "v1"), Act("v1", "sick", fault="killed", at=2)])
 @example([Act("v1", None), Act("v2", None, fault="killed", at=4)])
 @example([Act("v1", "v1"), Act("v2", "sick", lose=True), Act("v3", "v1")])
 def test_nothing_bad_ever_happens_and_what_is_good_happens_in_the_end(history: list[Act]) -> None:
@@ -110,12 +111,12 @@ def test_nothing_bad_ever_happens_and_what_is_good_happens_in_the_end(history: l
     last = history[-1]
     host.act = Act(None, None)
     report = reconcile(desired(last), host, memory)
-    healthy = not last.broken and not {"sick", "gone"} & {last.web, last.api}
+    healthy = not last.broken and not {"sick", "gone"} & {last.web, last.worker}
     if healthy:
         memory.bad.clear()  # `mvd retry`: an innocent version may have been condemned by a refused step
         report = reconcile(desired(last), host, memory)
         assert {outcome.operation for outcome in report.outcomes} <= {Operation.SUCCEEDED}
-        assert host.images("chat") == sorted(image for image in (last.web, last.api) if image)
+        assert host.images("chat") == sorted(image for image in (last.web, last.worker) if image)
     elif report.outcomes:
         assert report.outcomes[0].operation is not Operation.SUCCEEDED
     host.log.clear()
