@@ -25,7 +25,7 @@ def wanted(app: App) -> list[Resource]:
     resources = []
     for one in app.services:
         instances = one.instances(app.name)
-        resources += [Resource("image", one.image, app.name, one.name)]
+        resources += [Resource("image", one.image, app.name)]
         resources += [
             Resource("unit", name, app.name, one.name, {"digest": one.digest, "port": 0, "state": "running"}, one)
             for name in instances
