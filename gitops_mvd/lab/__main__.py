@@ -1,0 +1,40 @@
+"""`python -m gitops_mvd.lab up | down`: a lab that stays, and its end."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from gitops_mvd.lab.command import CommandFailed
+from gitops_mvd.lab.engine import LabUnavailable
+from gitops_mvd.lab.lab import Lab, down
+
+
+@click.group(help=__doc__)
+def main() -> None:
+    pass
+
+
+@main.command()
+def up() -> None:
+    """Boot one server with this checkout installed, beside a registry, and leave them running."""
+    with Lab.open(say=click.echo) as lab:
+        server = lab.server("h1")
+        server.install(lab.wheel)
+        click.echo(f"registry: {lab.registry.url}, on the servers {lab.registry.address}")
+        prefix = f"DOCKER_HOST={lab.engine.host} " if lab.engine.host else ""
+        click.echo(f"server:   {prefix}docker exec -it {server.container} bash")
+        lab.keep()
+
+
+@main.command(name="down")
+def remove() -> None:
+    """Remove what earlier labs of this checkout left: kept on purpose, or by a crash."""
+    down(say=click.echo)
+
+
+try:
+    main()
+except (LabUnavailable, CommandFailed) as error:
+    sys.exit(f"lab: {error}")

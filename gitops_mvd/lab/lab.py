@@ -1,0 +1,167 @@
+"""The lab: disposable servers, a registry and a forge on one network of their own.
+
+with Lab.open(say=print) as lab:
+    server = lab.server("h1")
+    server.install(lab.wheel)
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import socket
+import tempfile
+from pathlib import Path
+from types import TracebackType
+
+from gitops_mvd.lab import engine as engines
+from gitops_mvd.lab import images, wheels
+from gitops_mvd.lab.claim import Claim, abandoned, claim, nobody_left, turn
+from gitops_mvd.lab.engine import PRIVATE, Engine, LabUnavailable, Say
+from gitops_mvd.lab.forge import Forge
+from gitops_mvd.lab.registry import Registry
+from gitops_mvd.lab.server import Server
+
+LABEL = "io.gitops-mvd.lab"
+LOGIN = ("lab", "open-sesame")
+
+
+class Lab:
+    """An open lab.  Close it, or nothing of it is removed before the next lab of this checkout opens."""
+
+    def __init__(self, engine: Engine, claimed: Claim, say: Say) -> None:
+        self.engine = engine
+        self.name = claimed.name
+        self.servers: dict[str, Server] = {}
+        self._claim = claimed
+        self._say = say
+        self._kept = False
+        self._open = contextlib.ExitStack()
+
+    @classmethod
+    def open(cls, say: Say) -> Lab:
+        """A lab with its network, and nothing on it yet.  `say` is told what takes long.
+
+        Raises LabUnavailable where this machine can not carry one.
+        """
+        with turn():
+            claimed = claim()
+            try:
+                lab = cls(engines.find(say), claimed, say)
+                _remove(lab.engine, lab.name)
+            except BaseException:
+                claimed.release()
+                raise
+        try:
+            lab._lay_network()
+        except BaseException:
+            lab.close()
+            raise
+        return lab
+
+    def __enter__(self) -> Lab:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def server(self, name: str) -> Server:
+        """A new server, booted."""
+        server = Server(self.engine, self.name, name, self._say)
+        server.create(self.image, *self._label)
+        self.servers[name] = server
+        server.wait_until_running()
+        return server
+
+    @functools.cached_property
+    def image(self) -> str:
+        """The image that servers boot, made where it is missing."""
+        return images.server(self.engine, self._say)
+
+    @property
+    def wheel(self) -> Path:
+        """The project as it is in this checkout, for `Server.install`."""
+        return wheels.project()
+
+    @functools.cached_property
+    def registry(self) -> Registry:
+        """The registry that asks for no password."""
+        return self._registry(Registry(self.engine, self.name, images.REGISTRIES[0]))
+
+    @functools.cached_property
+    def private_registry(self) -> Registry:
+        """The registry that does; `private_registry.login` is the user and the password."""
+        return self._registry(Registry(self.engine, self.name, images.REGISTRIES[1], LOGIN))
+
+    @functools.cached_property
+    def forge(self) -> Forge:
+        """The Git server.  It runs in this process, and listens where the servers and this machine reach it."""
+        folder = self._open.enter_context(tempfile.TemporaryDirectory(prefix=f"{self.name}-forge-"))
+        return self._open.enter_context(Forge(Path(folder), self.address))
+
+    @functools.cached_property
+    def address(self) -> str:
+        """This machine's own address on the lab's network: the servers' default gateway."""
+        field = "{{(index .IPAM.Config 0).Gateway}}"
+        return self.engine.docker("network", "inspect", "--format", field, self.name).out.strip()
+
+    def keep(self) -> None:
+        """From now on `close` leaves what runs in containers; `python -m gitops_mvd.lab down` removes it."""
+        self._kept = True
+
+    def close(self) -> None:
+        """Remove everything, and stop the engine where it is the lab's own and nobody else stands on it."""
+        self._open.close()
+        if not self._kept:
+            _remove(self.engine, self.name)
+        with turn():
+            self._claim.release(self._kept)
+            if self.engine == PRIVATE and nobody_left():
+                engines.stop_private()
+
+    def _lay_network(self) -> None:
+        self.engine.docker("network", "create", *self._label, self.name)
+        try:
+            with socket.socket() as probe:
+                probe.bind((self.address, 0))
+        except OSError as error:
+            raise LabUnavailable(
+                f"the Docker engine is on another machine or in a virtual one ({self.address} is not ours): "
+                "the lab needs a Docker engine on this very Linux"
+            ) from error
+
+    def _registry(self, registry: Registry) -> Registry:
+        registry.create(self.image, *self._label)
+        self._open.callback(registry.close)
+        return registry
+
+    @property
+    def _label(self) -> tuple[str, str]:
+        return ("--label", f"{LABEL}={self.name}")
+
+
+def down(say: Say) -> None:
+    """Remove every lab of this checkout that was kept or left by a crash."""
+    with turn():
+        left = abandoned()
+        for engine in (engines.OWN, PRIVATE):
+            if not engine.silence():
+                for lab in left:
+                    say(f"removing {lab.name}")
+                    _remove(engine, lab.name)
+        for lab in left:
+            lab.release()
+        if nobody_left():
+            engines.stop_private()
+
+
+def _remove(engine: Engine, lab: str) -> None:
+    mine = ("--all", "--quiet", "--filter", f"label={LABEL}={lab}")
+    containers = engine.docker("ps", *mine).out.split()
+    if containers:
+        engine.docker("rm", "--force", "--volumes", *containers, timeout=120)
+    networks = engine.docker("network", "ls", *mine[1:]).out.split()
+    if networks:
+        engine.docker("network", "rm", *networks)

@@ -1,0 +1,22 @@
+# A lab server: Debian with systemd as PID 1, a Docker engine, and the packages that gitops-mvd needs (not itself).
+ARG BASE
+FROM ${BASE}
+
+# No clocks, consoles or kernel settings of their own: the kernel is the host's.  sshd and the registry start when asked.
+RUN systemctl mask --quiet apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer e2scrub_all.timer \
+        fstrim.timer getty.target console-getty.service systemd-logind.service systemd-sysctl.service \
+        systemd-modules-load.service systemd-binfmt.service systemd-remount-fs.service \
+        dev-hugepages.mount dev-mqueue.mount sys-kernel-debug.mount sys-kernel-tracing.mount sys-kernel-config.mount \
+        sys-fs-fuse-connections.mount \
+    && systemctl disable --quiet ssh.service docker-registry.service \
+    && systemctl set-default --quiet multi-user.target \
+    && mkdir -p /var/log/journal
+
+COPY wheels /opt/wheels
+RUN python3 -m venv /opt/gitops-mvd \
+    && /opt/gitops-mvd/bin/pip install --quiet --no-index --no-deps /opt/wheels/*.whl
+COPY daemon.json /etc/docker/daemon.json
+
+STOPSIGNAL SIGRTMIN+3
+ENV container=docker
+CMD ["/sbin/init"]
