@@ -342,6 +342,8 @@ class Instance:
     """
 
     name: str
+    app: str = ""
+    service: str = ""
     ip: str = ""
     state: str = ""
     health: str = ""

@@ -1,0 +1,251 @@
+"""This machine: the kinds and the probes composed; it carries out steps and waits at gates."""
+
+from __future__ import annotations
+
+import errno
+import itertools
+import logging
+import re
+import socket
+import threading
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+
+from gitops_mvd.engine import Engine
+from gitops_mvd.errors import Unavailable, Unhealthy
+from gitops_mvd.model import App, Change, Gate, Health, Instance, Plan, Resource, Service, Step
+from gitops_mvd.plan import kinds_in_order, make_plan, place
+from gitops_mvd.ports import Clock, Kind, Probe
+from gitops_mvd.systemd import Systemd
+
+log = logging.getLogger(__name__)
+
+PORTS = range(20000, 30000)  # outside of the ephemeral range, which starts at 32768
+SECRET_NAME = re.compile(r"pass|secret|token|key|credential|dsn|auth", re.IGNORECASE)
+Answers = Callable[[Resource], tuple[Health, str]]
+
+
+class Machine:
+    """The Host port over real kinds.
+
+    One look at everything serves a whole pass; an app that was changed since is looked at again.  Several apps may be
+    settled at once, each in a thread of its own: what they share is only the ports, given out under a lock.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        kinds: Mapping[str, Kind],
+        probes: Mapping[str, Probe],
+        engine: Engine,
+        systemd: Systemd,
+        clock: Clock,
+        *,
+        address: str,
+        answers: Answers,
+        previous: Callable[[str], App | None],
+    ) -> None:
+        self.name = name
+        self._kinds = kinds
+        self._order = kinds_in_order({kind.name: kind.after for kind in kinds.values()})
+        self._probes = probes
+        self._engine = engine
+        self._systemd = systemd
+        self._clock = clock
+        self._address = address
+        self._answers = answers
+        self._previous = previous
+        self._found: dict[str, tuple[Resource, ...]] = {}
+        self._instances: Mapping[str, list[Instance]] = {}
+        self._changed: set[str] = set()
+        self._given: set[int] = set()
+        self._lock = threading.Lock()
+
+    def look(self) -> None:
+        """Look at everything of ours, once for a whole pass.  Raises Unavailable."""
+        self._found = self._observe()
+        self._instances = self._look_at_instances()
+        self._changed, self._given = set(), set()
+
+    def _look_at_instances(self) -> Mapping[str, list[Instance]]:
+        by_app = defaultdict(list)
+        for instance in self._engine.instances().values():
+            by_app[instance.app].append(instance)
+        return by_app
+
+    def _observe(self) -> dict[str, tuple[Resource, ...]]:
+        by_app = defaultdict(list)
+        for resource in itertools.chain.from_iterable(kind.observe() for kind in self._kinds.values()):
+            by_app[resource.app].append(resource)
+        return {app: tuple(resources) for app, resources in by_app.items()}
+
+    # ---- what there is -----------------------------------------------------------------------------------------------
+
+    def apps(self) -> Iterable[str]:
+        pruned = {name for name, kind in self._kinds.items() if kind.prunes}
+        return [app for app, resources in self._found.items() if any(r.kind in pruned for r in resources)]
+
+    def pin(self, app: App) -> App:
+        return self._engine.pin(app)
+
+    def found(self, app: str) -> tuple[Resource, ...]:
+        if app in self._changed:
+            self._found = {**self._found, app: self._observe().get(app, ())}
+            self._changed.discard(app)
+        return self._found.get(app, ())
+
+    def health(self, app: App) -> Health:
+        seen = self._look_at_instances() if app.name in self._changed else self._instances
+        return Health.worst(_service_health(service, seen.get(app.name, ())) for service in app.services)
+
+    # ---- what to do --------------------------------------------------------------------------------------------------
+
+    def plan(self, app: App, proven: bool) -> Plan:
+        wanted = [resource for kind in self._kinds.values() for resource in kind.wanted(app)]
+        return self._plan(app, wanted, proven)
+
+    def way_back(self, app: App, before: Sequence[Resource]) -> Plan:
+        return self._plan(App(app.name), before, proven=True)
+
+    def _plan(self, app: App, wanted: Sequence[Resource], proven: bool) -> Plan:
+        found = self.found(app.name)
+        keys = {resource.key for resource in wanted}
+        stays = {resource.key for resource in found if not self._kinds[resource.kind].prunes}
+        previous = self._previous(app.name)
+        images = {resource.key for resource in self._kinds["image"].wanted(previous)} if previous and keys else set()
+        with self._lock:
+            placed = place(wanted, found, self._address, self._free_ports())
+        return make_plan(app, placed, found, self._order, proven=proven, spare=(stays | images) - keys)
+
+    def _free_ports(self) -> Iterator[int]:
+        """Ports that no unit of ours has, none was given in this pass, and nothing listens on."""
+        units = (r for resources in self._found.values() for r in resources if r.kind == "unit")
+        taken = {resource.spec["port"] for resource in units}
+        for port in PORTS:
+            if port not in taken and port not in self._given and self._is_free(port):
+                self._given.add(port)
+                yield port
+        raise Unavailable(f"no free port is left in {PORTS.start}-{PORTS.stop - 1}")
+
+    def _is_free(self, port: int) -> bool:
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((self._address, port))
+            except OSError as error:
+                if error.errno == errno.EADDRINUSE:
+                    return False
+                raise Unavailable(f"{self._address} is no address of this host: {error.strerror}") from error
+        return True
+
+    # ---- doing it ----------------------------------------------------------------------------------------------------
+
+    def carry_out(self, steps: Iterable[Step]) -> None:
+        for _, group in itertools.groupby(steps, _batch):
+            batch = list(group)
+            self._clock.wait(0)
+            if isinstance(batch[0], Gate):
+                for gate in batch:
+                    assert isinstance(gate, Gate)
+                    self._pass(gate)
+            else:
+                self._apply([step for step in batch if isinstance(step, Change)])
+
+    def _apply(self, changes: list[Change]) -> None:
+        for change in changes:
+            log.info(
+                "step %s %s %s app=%s", change.verb, change.resource.kind, change.resource.name, change.resource.app
+            )
+        self._changed.add(changes[0].resource.app)
+        self._kinds[changes[0].resource.kind].apply(changes)
+
+    def _pass(self, gate: Gate) -> None:
+        """Wait until the gate is passed.  Raises Unhealthy, or Unavailable where it ends on could-not-ask.
+
+        What says no for good (an exit, a HEALTHCHECK gone unhealthy, a restart on the way) fails at once; what may
+        still come is given its time.
+        """
+        check, now = gate.check, self._clock.now
+        started, healthy_since, first_start = now(), 0.0, ""
+        pause = 0.02
+        while True:
+            health, why, start = self._ask(gate)
+            if first_start and start != first_start:
+                health, why = Health.DEGRADED, "restarted while it was being watched"
+            first_start = start or first_start
+            healthy_since = (healthy_since or now()) if health is Health.HEALTHY else 0.0
+            if healthy_since and now() - healthy_since >= check.hold:
+                log.info("gate passed %s %s after=%.2fs", gate.on.kind, gate.on.name, now() - started)
+                return
+            if health is Health.DEGRADED:
+                raise Unhealthy(self._cause(gate, why))
+            if not healthy_since and now() - started > check.within:
+                if health is Health.UNKNOWN:
+                    raise Unavailable(f"{_who(gate.on)}: {why}")
+                raise Unhealthy(self._cause(gate, f"{why} for {check.within:g} s"))
+            self._clock.wait(pause)
+            pause = min(pause * 1.3, 1.0)
+
+    def _ask(self, gate: Gate) -> tuple[Health, str, str]:
+        if gate.on.kind == "route":
+            return *self._answers(gate.on), ""
+        instance = self._engine.instance(gate.on.name)
+        if instance is None:
+            return Health.PROGRESSING, "its container was not created", ""
+        if instance.state in {"", "created"}:
+            return Health.PROGRESSING, "its container was not started", ""
+        if instance.state != "running" and gate.check.probe != "completed":
+            return Health.DEGRADED, f"exited with code {instance.exit_code}", instance.started
+        health, why = self._probes[gate.check.probe](instance, gate.check.spec)
+        return health, why, instance.started
+
+    def _cause(self, gate: Gate, why: str) -> str:
+        """Why a gate was not passed, with the last lines that the instance printed."""
+        if gate.on.kind != "unit":
+            return f"{_who(gate.on)}: {why}"
+        said = self._systemd.journal(f"{gate.on.name}.service", lines=5)
+        secrets = _secrets(gate.on.payload) if isinstance(gate.on.payload, Service) else []
+        said = [_hide(line, secrets) for line in said]
+        return f"{_who(gate.on)}: {why}" + (f"; it last said: {' | '.join(said)}" if said else "")
+
+
+def _batch(step: Step) -> object:
+    """Steps that are carried out together: neighbouring gates, or neighbouring changes of one kind and direction."""
+    return "gate" if isinstance(step, Gate) else (step.resource.kind, step.to is None)
+
+
+def _who(resource: Resource) -> str:
+    return resource.service or resource.name
+
+
+def _secrets(service: Service) -> list[str]:
+    named = [value for key, value in service.environment.items() if SECRET_NAME.search(key)]
+    lying = [content.strip() for file in service.files for content in file.files.values()]
+    return sorted((secret for secret in named + lying if 4 <= len(secret) <= 4096), key=len, reverse=True)
+
+
+def _hide(line: str, secrets: Sequence[str]) -> str:
+    for secret in secrets:
+        line = line.replace(secret, "***")
+    return line
+
+
+def _service_health(service: Service, instances: Sequence[Instance]) -> Health:
+    there = [instance for instance in instances if instance.service == service.name]
+    if not there:
+        return Health.MISSING
+    return Health.worst(_instance_health(instance, service.check.probe) for instance in there)
+
+
+def _instance_health(instance: Instance, probe: str) -> Health:
+    match instance.state, instance.health:
+        case "exited", _ if probe == "completed" and instance.exit_code == 0:
+            return Health.HEALTHY
+        case "running", "" | "healthy":
+            return Health.HEALTHY
+        case ("running", "starting") | ("created", _):
+            return Health.PROGRESSING
+        case "paused", _:
+            return Health.SUSPENDED
+        case _:
+            return Health.DEGRADED
