@@ -1,0 +1,495 @@
+"""Docker, asked through its API by one client for all rooms; the only module that imports docker."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+import re
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from typing import Any, cast
+
+import docker.auth
+import urllib3
+from docker.api import APIClient
+from docker.errors import APIError, DockerException, NotFound
+from docker.types import CancellableStream, IPAMConfig, IPAMPool
+from docker.utils import kwargs_from_env, parse_repository_tag
+
+from gitops_mvd.errors import MvdError, StepFailed, Unavailable
+from gitops_mvd.model import App, Instance, Json, Service
+
+log = logging.getLogger(__name__)
+
+APP, SERVICE, DIGEST = "io.gitops-mvd.app", "io.gitops-mvd.service", "io.gitops-mvd.digest"
+
+ANSWER_WITHIN = 60.0  # seconds: the engine itself gives a registry up to 30 s
+PULL_SILENCE = 120.0  # seconds without a word of progress
+PULL_WITHIN = 3600.0  # seconds: a broken off pull loses its layers, so a big image must be let through
+RECONNECT_AFTER = (1.0, 30.0)  # seconds: the first wait and the longest
+
+MEMOISED = ("image", "network", "volume")
+TELLING = (
+    *("create", "start", "die", "oom", "pause", "unpause", "health_status", "rename", "destroy"),
+    *("pull", "load", "import", "tag", "untag", "delete"),
+)
+
+Notice = Callable[[str, str, str], None]
+Listing = Sequence[dict[str, Any]]
+
+
+class Engine:
+    """The Docker engine at `url` (by default the one that DOCKER_HOST names, else this host's own socket).
+
+    It may be asked from any thread.  Every method raises Unavailable where the engine or a registry did not answer, and
+    StepFailed where it refused.  `logins` maps a registry to user and password; what it lacks is looked up as the
+    docker command does: in $DOCKER_CONFIG or ~/.docker, with its credential helpers.
+    """
+
+    def __init__(
+        self,
+        url: str | None = None,
+        timeout: float = ANSWER_WITHIN,
+        logins: Mapping[str, tuple[str, str]] | None = None,
+    ) -> None:
+        where: Mapping[str, Any] = {"base_url": url} if url else kwargs_from_env()
+        self._how = {**where, "timeout": timeout}
+        self._logins = logins or {}
+        self._idle: list[APIClient] = []
+        self._stream: CancellableStream[Any] | None = None
+        self._epochs: dict[str, object] = {}  # empty while no event stream tells what changes
+        self._memos: dict[str, tuple[object, Listing]] = {}
+
+    def close(self) -> None:
+        while self._idle:
+            self._idle.pop().close()
+
+    # ---- containers --------------------------------------------------------------------------------------------------
+
+    def containers(self) -> Listing:
+        """Our containers in any state, as `GET /containers/json` has them: one call, however many they are."""
+        with self._asking("list the containers") as api:
+            return cast(Listing, api.containers(all=True, filters={"label": [APP]}))
+
+    def instances(self) -> dict[str, Instance]:
+        """Our containers by name.  The listing knows no start: `started` is the time they were created."""
+        return {instance.name: instance for instance in map(_listed, self.containers())}
+
+    def instance(self, name: str) -> Instance | None:
+        """One container exactly as it is now, None where there is none of that very name."""
+        with self._asking(f"inspect container {name}") as api:
+            try:
+                found = cast(dict[str, Any], api.inspect_container(name))
+            except NotFound:
+                return None
+        return _inspected(found) if found["Name"] == f"/{name}" else None
+
+    def remove(self, container: str) -> None:
+        """Stop and remove a container with its anonymous volumes; one that is not there is fine."""
+        with self._asking(f"remove container {container}") as api, suppress(NotFound):
+            api.remove_container(container, v=True, force=True)
+
+    def logs(self, container: str, lines: int) -> str:
+        """The last lines a container wrote; "" where there is none, or where its log driver keeps none."""
+        with self._asking(f"read the log of {container}") as api:
+            try:
+                return api.logs(container, tail=lines).decode(errors="replace")
+            except NotFound:
+                return ""
+            except APIError as error:
+                if "does not support reading" in _text(error):
+                    return ""
+                raise
+
+    # ---- images ------------------------------------------------------------------------------------------------------
+
+    def images(self) -> Listing:
+        """All images of the engine, as `GET /images/json` has them."""
+        return self._listing("image", lambda api: api.images())
+
+    def pin(self, service: Service) -> Service:
+        """`service` with its image pinned to `repository@sha256:...`, and `tag` as it was written.
+
+        An image without a digest of its repository, built or loaded by hand, is pinned to its id, `sha256:...`.
+        """
+        if service.image.startswith("sha256:"):
+            return service
+        repository, tag, digest = _parts(service.image)
+        written = f"{repository}:{tag}"
+        if digest:
+            pinned = f"{repository}@{digest}"
+        elif service.pull_policy == "always":
+            pinned = self.resolve(written)
+        else:
+            pinned = self._held(repository, written)
+        if not pinned and service.pull_policy == "never":
+            raise StepFailed(f"image {written} is not on this host, and `pull_policy: never` forbids to pull it")
+        return dataclasses.replace(service, image=pinned or self.resolve(written), tag=service.tag or service.image)
+
+    def resolve(self, reference: str) -> str:
+        """The `repository@sha256:...` that the registry has under that reference now."""
+        repository = _parts(reference)[0]
+        with self._asking(f"resolve image {reference}") as api:
+            api.reload_config()  # logins change while we run
+            answer = api.inspect_distribution(reference, self._login(reference))  # type: ignore[no-untyped-call]  # no stub
+        return f"{repository}@{answer['Descriptor']['digest']}"
+
+    def pull(self, pinned: str, platform: str = "") -> None:
+        """Have the image `repository@sha256:...` here, from its registry if need be, which may take minutes."""
+        if self.has(pinned):
+            return
+        log.info("pulling image %s", pinned)
+        began = time.monotonic()
+        with self._asking(f"pull image {pinned}") as api:
+            for progress in self._pulling(api, pinned, platform):
+                if error := progress.get("error"):
+                    raise _verdict(500, error, f"pull image {pinned}")
+                if time.monotonic() > began + PULL_WITHIN:
+                    raise Unavailable(f"could not pull image {pinned} within {PULL_WITHIN:.0f} s")
+        self.forget("image")
+        if not self.has(pinned):
+            raise Unavailable(f"image {pinned} was pulled, and is gone again")
+        log.info("pulled image %s in %.1f s", pinned, time.monotonic() - began)
+
+    def _pulling(self, api: APIClient, pinned: str, platform: str) -> Iterator[dict[str, Any]]:
+        """The progress of a pull.  The SDK's own pull() would wait for ever for an engine that fell silent."""
+        repository, _, digest = _parts(pinned)
+        api.reload_config()
+        login = self._login(pinned)
+        registry = docker.auth.resolve_repository_name(repository)[0]
+        header = docker.auth.encode_header(login) if login else docker.auth.get_config_header(api, registry)
+        with api.post(
+            f"{api.base_url}/v{api.api_version}/images/create",
+            params={"fromImage": repository, "tag": digest, "platform": platform or None},
+            headers={"X-Registry-Auth": header},
+            stream=True,
+            timeout=PULL_SILENCE,
+        ) as response:
+            if not response.ok:
+                raise _verdict(response.status_code, _message(response.text), f"pull image {pinned}")
+            yield from map(json.loads, filter(None, response.iter_lines()))
+
+    def has(self, pinned: str) -> bool:
+        """Is the image `repository@sha256:...` or `sha256:...` here?"""
+        return any(pinned == image["Id"] or pinned in (image["RepoDigests"] or ()) for image in self.images())
+
+    def tag(self, pinned: str, name: str) -> None:
+        """Give an image that is here one more name, `repository:tag`, which may have been another's."""
+        repository, tag, _ = _parts(name)
+        with self._asking(f"tag image {pinned} as {name}") as api:
+            api.tag(pinned, repository, tag)
+        self.forget("image")
+
+    def remove_image(self, name: str) -> None:
+        """Drop that name, or by its id an image of one name, unless containers or other names still need it."""
+        with self._asking(f"remove image {name}") as api:
+            try:
+                api.remove_image(name)
+            except APIError as error:
+                if error.status_code not in (404, 409):
+                    raise
+        self.forget("image")
+
+    def _held(self, repository: str, written: str) -> str:
+        """What is here under that tag: its digest in that repository, else its id, else ""."""
+        for image in self.images():
+            if written in (image["RepoTags"] or ()):
+                digests = [name for name in image["RepoDigests"] or () if name.startswith(f"{repository}@")]
+                return str(min(digests, default=image["Id"]))
+        return ""
+
+    def _login(self, reference: str) -> dict[str, str] | None:
+        """What the settings say; None has the SDK look into the docker command's own files."""
+        registry = docker.auth.resolve_repository_name(_parts(reference)[0])[0]
+        if registry not in self._logins:
+            return None
+        user, password = self._logins[registry]
+        return {"username": user, "password": password, "serveraddress": registry}
+
+    # ---- networks and volumes ----------------------------------------------------------------------------------------
+
+    def networks(self) -> Listing:
+        """All networks of the engine, as `GET /networks` has them."""
+        return self._listing("network", lambda api: api.networks())
+
+    def volumes(self) -> Listing:
+        """All volumes of the engine, as `GET /volumes` has them."""
+        return self._listing("volume", lambda api: api.volumes()["Volumes"] or [])
+
+    def create_network(self, name: str, options: Json, labels: Mapping[str, str]) -> None:
+        """Make a network by the options that Compose has for it."""
+        with self._asking(f"create network {name}") as api:
+            api.create_network(
+                name,
+                driver=options.get("driver"),
+                options=_strings(options.get("driver_opts")),
+                ipam=_ipam(options["ipam"]) if options.get("ipam") else None,
+                internal=options.get("internal", False),
+                attachable=options.get("attachable"),
+                enable_ipv6=options.get("enable_ipv6", False),
+                labels={**_strings(options.get("labels")), **labels},
+            )
+        self.forget("network")
+
+    def remove_network(self, name: str) -> None:
+        with self._asking(f"remove network {name}") as api, suppress(NotFound):
+            api.remove_network(name)
+        self.forget("network")
+
+    def create_volume(self, name: str, options: Json, labels: Mapping[str, str]) -> None:
+        """Make a volume by the options that Compose has for it."""
+        with self._asking(f"create volume {name}") as api:
+            api.create_volume(
+                name,
+                driver=options.get("driver"),
+                driver_opts=_strings(options.get("driver_opts")),
+                labels={**_strings(options.get("labels")), **labels},
+            )
+        self.forget("volume")
+
+    def remove_volume(self, name: str) -> None:
+        """Remove a volume, and the data in it."""
+        with self._asking(f"remove volume {name}") as api, suppress(NotFound):
+            api.remove_volume(name)
+        self.forget("volume")
+
+    def require_externals(self, app: App) -> None:
+        """Raise StepFailed for the first `external: true` network or volume of `app` that nobody has made."""
+        for kind, wanted, there in (
+            ("network", app.networks, self.networks),
+            ("volume", app.volumes, self.volumes),
+        ):
+            external = {name for name, options in wanted.items() if options.get("external")}
+            if missing := sorted(external - {found["Name"] for found in there()} if external else ()):
+                hint = f"docker {kind} create {missing[0]}"
+                raise StepFailed(f"external {kind} {missing[0]} does not exist", hint)
+
+    # ---- the engine itself -------------------------------------------------------------------------------------------
+
+    def ping(self) -> None:
+        """Return if the engine answers."""
+        with self._asking("ping") as api:
+            api.ping()
+
+    def info(self) -> Json:
+        """`GET /info`: `ServerVersion`, `LiveRestoreEnabled`, `Driver` (of storage) and much more."""
+        with self._asking("tell of itself") as api:
+            return cast(Json, api.info())
+
+    # ---- events, and what may be remembered thanks to them -----------------------------------------------------------
+
+    def watch(self, notice: Notice, stop: threading.Event) -> None:
+        """Follow the engine's events until `stop`, reconnecting as often as it takes.  Raises nothing.
+
+        `notice` gets type, action and name of what happened to a container of ours or to any image, network or volume;
+        and `("engine", "connected", "")` after every connection, since nobody knows what was missed before it.
+        """
+        threading.Thread(target=self._hang_up, args=(stop,), name="docker-events-stop", daemon=True).start()
+        shortest, longest = RECONNECT_AFTER
+        wait = shortest
+        while not stop.is_set():
+            began = time.monotonic()
+            try:
+                self._follow(notice, stop)
+                reason = "it ended"
+            except MvdError as error:
+                reason = str(error)
+            finally:
+                self._epochs = {}
+            if not stop.is_set():
+                wait = shortest if time.monotonic() - began > longest else min(2 * wait, longest)
+                log.warning("lost the events of Docker, asking again in %.0f s: %s", wait, reason)
+                stop.wait(wait)
+
+    def forget(self, kind: str) -> None:
+        """Something of that kind (image, network, volume) changed: the next listing asks again."""
+        if kind in self._epochs:
+            self._epochs[kind] = object()
+
+    def _follow(self, notice: Notice, stop: threading.Event) -> None:
+        with self._asking("stream its events") as api:
+            filters = {"type": ["container", *MEMOISED], "event": list(TELLING)}
+            # `since`, because the engine answers a moment before it listens
+            self._stream = api.events(since=int(time.time()), filters=filters, decode=True)
+            try:
+                if stop.is_set():
+                    return
+                self._epochs = {kind: object() for kind in MEMOISED}
+                notice("engine", "connected", "")
+                for event in self._stream:
+                    kind, actor = event["Type"], event["Actor"]
+                    self.forget(kind)
+                    if kind != "container" or APP in actor["Attributes"]:
+                        notice(kind, event["Action"], actor["Attributes"].get("name", actor["ID"]))
+            finally:
+                self._stream, stream = None, self._stream
+                _hang_up(stream)
+
+    def _hang_up(self, stop: threading.Event) -> None:
+        stop.wait()
+        _hang_up(self._stream)
+
+    def _listing(self, kind: str, ask: Callable[[APIClient], Any]) -> Listing:
+        """What `ask` answers, remembered until an event of that kind, and only while there is a stream of them.
+
+        The epoch is taken before asking: a change meanwhile begins a new one, and this answer will not be used again.
+        """
+        epoch = self._epochs.get(kind)
+        memo = self._memos.get(kind)
+        if epoch is not None and memo is not None and memo[0] is epoch:
+            return memo[1]
+        with self._asking(f"list the {kind}s") as api:
+            listing = cast(Listing, ask(api))
+        self._memos[kind] = (epoch, listing)
+        return listing
+
+    @contextmanager
+    def _asking(self, what: str) -> Iterator[APIClient]:
+        """A client for the one who asks: its session is not made to be shared.  After a failure it is made anew."""
+        with asking_docker(what):
+            try:
+                api = self._idle.pop()
+            except IndexError:
+                api = APIClient(**self._how)
+            try:
+                yield api
+            except BaseException:
+                api.close()
+                raise
+            self._idle.append(api)
+
+
+# ---- what Docker's errors mean ---------------------------------------------------------------------------------------
+
+# The status alone says little: a registry that refuses a login comes as 401 or 500, and inside a pull without any.
+MEANINGS: Sequence[tuple[re.Pattern[str], type[MvdError], str]] = [
+    (re.compile(pattern, re.IGNORECASE), meaning, hint)
+    for pattern, meaning, hint in (
+        (
+            "could not find an available, non-overlapping|predefined address pools have been fully subnetted",
+            StepFailed,
+            "give the engine more `default-address-pools` in /etc/docker/daemon.json",
+        ),
+        (
+            "requested access to the resource is denied|pull access denied",
+            StepFailed,
+            "there is no such repository, or it needs a `docker login`",
+        ),
+        (
+            "unauthorized|authentication required|no basic auth credentials|incorrect username or password|denied:",
+            Unavailable,
+            "the registry refused the login: `docker login`, or `registries` in the settings",
+        ),
+        ("manifest unknown|name unknown|manifest for .* not found", StepFailed, "there is no such image"),
+        ("no matching manifest", StepFailed, "the image is not made for this platform"),
+        ("toomanyrequests|no space left on device", Unavailable, ""),
+    )
+]
+
+
+@contextmanager
+def asking_docker(what: str) -> Iterator[None]:
+    """Turn what Docker, its SDK or the way to it raise into Unavailable or StepFailed: could not `what`."""
+    try:
+        yield
+    except APIError as error:
+        raise _verdict(error.status_code or 500, _text(error), what) from error
+    except (DockerException, urllib3.exceptions.HTTPError, OSError) as error:
+        raise Unavailable(f"could not {what}: {error}", "does Docker run?") from error
+
+
+def _verdict(status: int, text: str, what: str) -> MvdError:
+    """What an error of the engine means: by its text, else by its status."""
+    text = re.sub(r"(https?://[^\s\"?]*)\?[^\s\"]*", r"\1", " ".join(text.split()))  # signed addresses are secrets
+    for pattern, meaning, hint in MEANINGS:
+        if pattern.search(text):
+            return meaning(f"could not {what}: {text}", hint)
+    meaning = StepFailed if 400 <= status < 500 and status not in (401, 408, 429) else Unavailable
+    return meaning(f"could not {what}: {text}")
+
+
+def _text(error: APIError) -> str:
+    return str(error.explanation or error)
+
+
+def _message(body: str) -> str:
+    try:
+        return str(json.loads(body)["message"])
+    except (ValueError, KeyError, TypeError):
+        return body
+
+
+# ---- Docker's shapes and ours ----------------------------------------------------------------------------------------
+
+
+def _parts(reference: str) -> tuple[str, str, str]:
+    """Repository, tag and digest of a reference, named as the engine names it: `docker.io/library/x` is `x`."""
+    name, _, digest = reference.partition("@")
+    repository, tag = parse_repository_tag(name)
+    for prefix in ("index.docker.io/", "docker.io/", "library/"):
+        repository = repository.removeprefix(prefix)
+    return repository, tag or "latest", digest
+
+
+def _listed(container: Mapping[str, Any]) -> Instance:
+    """An instance from `GET /containers/json`, where health and exit code are told in words: `Exited (1) 5 s ago`."""
+    status, labels = container["Status"], container["Labels"]
+    health = re.search(r"\((?:health: )?(starting|healthy|unhealthy)\)", status)
+    exited = re.match(r"(?:Exited|Restarting) \((-?\d+)\)", status)
+    return Instance(
+        name=container["Names"][0].lstrip("/"),
+        app=labels[APP],
+        service=labels.get(SERVICE, ""),
+        ip=_ip(container),
+        state=container["State"],
+        health=health[1] if health else "",
+        started=str(container["Created"]),
+        exit_code=int(exited[1]) if exited else 0,
+    )
+
+
+def _inspected(container: Mapping[str, Any]) -> Instance:
+    state, labels = container["State"], container["Config"]["Labels"] or {}
+    health = state.get("Health", {}).get("Status", "")
+    return Instance(
+        name=container["Name"].lstrip("/"),
+        app=labels.get(APP, ""),
+        service=labels.get(SERVICE, ""),
+        ip=_ip(container),
+        state=state["Status"],
+        health="" if health == "none" else health,
+        started=state["StartedAt"],
+        exit_code=state["ExitCode"],
+    )
+
+
+def _ip(container: Mapping[str, Any]) -> str:
+    """Its address as the host reaches it; of several networks, on the first by name."""
+    if container["HostConfig"].get("NetworkMode") == "host":
+        return "127.0.0.1"
+    networks: Mapping[str, Mapping[str, str]] = container["NetworkSettings"]["Networks"] or {}
+    addresses = (
+        networks[name].get("IPAddress") or networks[name].get("GlobalIPv6Address") for name in sorted(networks)
+    )
+    return next(filter(None, addresses), "")
+
+
+def _ipam(compose: Json) -> IPAMConfig:
+    pools = [
+        IPAMPool(pool.get("subnet"), pool.get("ip_range"), pool.get("gateway"), pool.get("aux_addresses"))
+        for pool in compose.get("config", ())
+    ]
+    return IPAMConfig(compose.get("driver", "default"), pools, _strings(compose.get("options")))
+
+
+def _strings(values: Mapping[str, object] | None) -> dict[str, str]:
+    return {key: str(value) for key, value in (values or {}).items()}
+
+
+def _hang_up(stream: CancellableStream[Any] | None) -> None:
+    if stream is not None:
+        with suppress(OSError, AttributeError):  # it had ended by itself: the SDK then finds no socket
+            stream.close()
