@@ -1,0 +1,132 @@
+"""The text of a unit, and what such a text says of itself.  Pure.
+
+The shape is create-or-adopt: `docker create` may fail where the container is still there, and `docker start --attach`
+then follows that one, so a killed client or a restarted engine costs no request.  A stopped container is removed, never
+a running one: `docker rm` has no `-f`.  Every number behind it: `docs/decisions/`.
+
+The first line of the text is the SHA-256 of all the lines below it, the second says whose it is.  So tampering is seen
+by reading the file alone, and a newer daemon that would write other lines leaves a unit of the same service as it is.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import re
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+
+from gitops_mvd import dockerrun
+from gitops_mvd.model import Service
+
+TARGET = "multi-user.target"
+SLICE = "mvd.slice"
+EDITED = "edited"
+
+_SEAL = "# gitops-mvd sha256:"
+_BARE = re.compile(r"[A-Za-z0-9_@+=:,./-]+")
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """What a unit of ours says of itself; `digest` is "edited" where its text is not what was written.
+
+    `port` is the host port of the routed service, or 0.  `restart` is the Compose policy, `grace` the seconds that its
+    container is given to stop.
+    """
+
+    app: str
+    service: str
+    digest: str
+    port: int
+    restart: str
+    grace: float
+
+    @property
+    def at_boot(self) -> bool:
+        """Does it come back when the server does?  As with Docker, all do but those that say `restart: "no"`."""
+        return self.restart != "no"
+
+
+def render(
+    app: str, service: Service, name: str, *, port: int, address: str, folder: str, docker: str = "/usr/bin/docker"
+) -> str:
+    """The unit of one instance, named `name`; the other arguments are those of `dockerrun.create`.
+
+    `docker` is the absolute path of the client.  Raises ValueError for a text that no unit can hold.
+    """
+    restart = service.run.get("restart", "always")
+    grace = service.run.get("stop_grace_period", dockerrun.GRACE)
+    header = Header(app, service.name, service.digest, port, restart, grace)
+    makes = dockerrun.create(app, service, name, port=port, address=address, folder=folder)
+
+    def client(*words: str) -> str:
+        return quoted([docker, *words])
+
+    remove = client("rm", "--volumes", name)
+    policy, _, tries = restart.partition(":")
+    limit = (
+        ["StartLimitIntervalSec=infinity", f"StartLimitBurst={int(tries) + 1}"]
+        if tries
+        else ["StartLimitIntervalSec=0"]
+    )
+    job = policy in {"no", "on-failure"}  # it may end; what is left of it tells how, until it is started anew
+    lines = [
+        f"# {json.dumps(asdict(header), sort_keys=True)}",
+        "# Written by gitops-mvd and kept as it is: change the service in Git instead.",
+        "[Unit]",
+        f"Description={app}/{service.name} {service.digest[:8]} (gitops-mvd)",
+        "Wants=docker.service",
+        "After=docker.service",
+        *limit,
+        "",
+        "[Service]",
+        "Type=exec",
+        f"Slice={SLICE}",
+        f"SyslogIdentifier={app}/{service.name}",
+        "UMask=0077",
+        *([f"ExecStartPre=-:{remove}"] if job else []),
+        *(f"ExecStartPre=-:{client(*words)}" for words in makes),
+        f"ExecStart=:{client('start', '--attach', name)}",
+        f"ExecStop=-:{client('stop', name)}",
+        *([] if job else [f"ExecStopPost=-:{remove}"]),
+        "TimeoutStartSec=300",
+        f"TimeoutStopSec={math.ceil(grace) + 25}",
+        "SuccessExitStatus=143",
+        *([f"Restart={policy}", "RemainAfterExit=yes"] if job else ["Restart=always"]),
+        "RestartSec=2",
+        *(["", "[Install]", f"WantedBy={TARGET}"] if header.at_boot else []),
+        "",
+    ]
+    return sealed("\n".join(lines))
+
+
+def parse(text: str) -> Header | None:
+    """What the text says of itself; None where it is none of ours, or no longer says."""
+    first, _, rest = text.partition("\n")
+    if not first.startswith(_SEAL):
+        return None
+    try:
+        header = Header(**json.loads(rest.partition("\n")[0].removeprefix("# ")))
+    except (ValueError, TypeError):
+        return None
+    return header if sealed(rest) == text else Header(**{**asdict(header), "digest": EDITED})
+
+
+def sealed(rest: str) -> str:
+    """The lines with their SHA-256 in front."""
+    return f"{_SEAL}{hashlib.sha256(rest.encode('utf-8', 'surrogateescape')).hexdigest()}\n{rest}"
+
+
+def quoted(words: Iterable[str]) -> str:
+    """A command line of which systemd makes exactly these words, given the prefix `:` that leaves `$` alone."""
+    return " ".join(word if _BARE.fullmatch(word) else f'"{_escaped(word)}"' for word in words)
+
+
+def _escaped(word: str) -> str:
+    word.encode()  # UnicodeEncodeError is a ValueError
+    if "\0" in word:
+        raise ValueError(f"no command line can hold {word!r}")
+    word = word.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%").replace("\n", "\\n").replace("\t", "\\t")
+    return re.sub(r"[\x01-\x1f\x7f]", lambda found: f"\\x{ord(found[0]):02x}", word)
