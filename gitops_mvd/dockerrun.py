@@ -2,8 +2,9 @@
 
 `FLAGS` maps every Compose key to the flag that honours it; code stands only where Compose and the client do not speak
 alike.  Every option is one word, `--flag=value`, so that no value can be taken for an option.  All words are known to
-clients from Docker 20.10 on, but for `annotations` (23.0), `healthcheck.start_interval` (25.0) and a volume's `subpath`
-(26.0): an older client refuses those by name.  Source: `docker create --help` of 20.10.24 and 28.2.
+clients from Docker 20.10 on, but for `annotations` (23.0), `healthcheck.start_interval` and a bind's `recursive` (25.0),
+a volume's `subpath` (26.0) and a network's `gw_priority` (28.0): an older client refuses those by name.
+Source: `docker create --help` of 20.10.24 and 28.2.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ def create(app: str, service: Service, name: str, *, port: int, address: str, fo
     `kinds/config.py` lays them out.  Raises KeyError for a key of `service.run` that no flag honours.
     """
     run = {**DEFAULTS, **service.run}
-    networks = sorted(run.get("networks", {}).items(), key=lambda item: (-(item[1].get("priority") or 0), item[0]))
+    networks = sorted(run.get("networks", {}).items(), key=_place_of_network)
     options = ["--pull=never", "--restart=no", f"--name={name}", f"--env-file={folder}/env"]
     for key in sorted(run):
         options += FLAGS[key](run[key])
@@ -41,12 +42,10 @@ def create(app: str, service: Service, name: str, *, port: int, address: str, fo
         source = f"{folder}/files/{number}" + ("/file" if file.files.keys() == {""} else "")
         options += _mounts([{"type": "bind", "source": source, "target": file.target, "read_only": True}])
     for network, endpoint in networks[:1]:
-        options += [f"--network={network}", *_endpoint(endpoint, alias="network-alias")]
+        options += _first_network(network, endpoint)
     owner = {"app": app, "service": service.name, "digest": service.digest, "port": str(port)}
     options += [f"--label={LABEL}{key}={value}" for key, value in owner.items()]  # the last of a label's values counts
-    connects = [
-        ["network", "connect", *_endpoint(endpoint, alias="alias"), network, name] for network, endpoint in networks[1:]
-    ]
+    connects = [["network", "connect", *_further(endpoint), network, name] for network, endpoint in networks[1:]]
     return [["create", *options, service.image, *_command(run)], *connects]
 
 
@@ -121,6 +120,7 @@ def _ports(ports: list[Json]) -> Iterator[str]:
 
 MOUNT_OPTIONS = {
     "propagation": "bind-propagation",
+    "recursive": "bind-recursive",
     "nocopy": "volume-nocopy",
     "subpath": "volume-subpath",
     "size": "tmpfs-size",
@@ -129,29 +129,61 @@ MOUNT_OPTIONS = {
 
 
 def _mounts(mounts: list[Json]) -> Iterator[str]:
-    """Never `--volume`: it makes a missing folder, as root, where `--mount` says what is missing."""
+    """`--mount` and not `--volume`, which makes a missing folder, as root, where `--mount` says what is missing."""
     for mount in mounts:
+        options = mount.get(mount["type"], {})
+        if "selinux" in options:
+            yield _labelled_bind(mount, options)
+            continue
         fields = [f"type={mount['type']}", f"target={mount['target']}"]
         if mount.get("source"):
             fields.insert(1, f"source={mount['source']}")
         if mount.get("read_only"):
             fields.append("readonly")
-        for key, value in sorted(mount.get(mount["type"], {}).items()):
-            if key == "create_host_path" and not value:
-                continue
+        for key, value in sorted(options.items()):
             text = f"{value:o}" if key == "mode" else str(value).lower() if isinstance(value, bool) else value
             fields.append(f"{MOUNT_OPTIONS[key]}={text}")
         yield f"--mount={_fields(*fields)}"
 
 
-def _endpoint(endpoint: Json, *, alias: str) -> Iterator[str]:
-    for name in endpoint.get("aliases") or []:
-        yield f"--{alias}={name}"
-    for key, flag in (("ipv4_address", "ip"), ("ipv6_address", "ip6"), ("mac_address", "mac-address")):
-        if endpoint.get(key):
+def _labelled_bind(mount: Json, options: Json) -> str:
+    """Only `--volume` can have SELinux labels changed."""
+    modes = ["ro" if mount.get("read_only") else "rw", options["selinux"], *filter(None, [options.get("propagation")])]
+    return f"--volume={mount['source']}:{mount['target']}:{','.join(modes)}"
+
+
+def _place_of_network(network: tuple[str, Json]) -> tuple[int, bool, str]:
+    """The highest `priority` comes first, then the one with a MAC address, which only the first can be given."""
+    name, endpoint = network
+    return -(endpoint.get("priority") or 0), "mac_address" not in endpoint, name
+
+
+def _first_network(name: str, endpoint: Json) -> Iterator[str]:
+    rare = [f"driver-opt={key}={value}" for key, value in sorted(endpoint.get("driver_opts", {}).items())]
+    if "gw_priority" in endpoint:
+        rare.append(f"gw-priority={endpoint['gw_priority']}")
+    yield f"--network={_fields(f'name={name}', *rare) if rare else name}"
+    yield from _each("network-alias")(endpoint.get("aliases", []))
+    yield from _addresses(endpoint)
+    if "mac_address" in endpoint:
+        yield f"--mac-address={endpoint['mac_address']}"
+
+
+def _further(endpoint: Json) -> Iterator[str]:
+    yield from _each("alias")(endpoint.get("aliases", []))
+    yield from _addresses(endpoint)
+    yield from _pairs("driver-opt")(endpoint.get("driver_opts", {}))
+    if "gw_priority" in endpoint:
+        yield f"--gw-priority={endpoint['gw_priority']}"
+    if "mac_address" in endpoint:
+        raise KeyError("mac_address on a second network")
+
+
+def _addresses(endpoint: Json) -> Iterator[str]:
+    for key, flag in (("ipv4_address", "ip"), ("ipv6_address", "ip6")):
+        if key in endpoint:
             yield f"--{flag}={endpoint[key]}"
-    for address in endpoint.get("link_local_ips") or []:
-        yield f"--link-local-ip={address}"
+    yield from _each("link-local-ip")(endpoint.get("link_local_ips", []))
 
 
 def _logging(logging: Json) -> Iterator[str]:

@@ -74,6 +74,8 @@ TABLE = [
      ["--mount=type=bind,source=/a,target=/b,readonly,bind-propagation=rslave"]),
     ({"volumes": [{"type": "bind", "source": '/a,"b', "target": "/b", "read_only": False}]},
      ['--mount=type=bind,"source=/a,""b",target=/b']),
+    ({"volumes": [{"type": "bind", "source": "/a", "target": "/b", "read_only": True, "bind": {"selinux": "Z"}}]},
+     ["--volume=/a:/b:ro,Z"]),
     ({"volumes": [{"type": "volume", "source": "app_data", "target": "/d", "read_only": False,
                    "volume": {"nocopy": True, "subpath": "x"}}]},
      ["--mount=type=volume,source=app_data,target=/d,volume-nocopy=true,volume-subpath=x"]),
@@ -139,7 +141,7 @@ def test_the_table_has_every_key_but_those_with_a_test_of_their_own():
     assert tried | {"command", "entrypoint", "init", "logging", "networks", "stop_grace_period"} == FLAGS.keys()
 
 
-def test_a_client_of_20_10_knows_every_flag_but_the_three_that_are_documented():
+def test_a_client_of_20_10_knows_every_flag_but_those_that_are_documented():
     used = {flag[2:].partition("=")[0] for _, flags in TABLE for flag in flags}
     assert used - KNOWN_20_10 == {"annotation", "health-start-interval"}
 
@@ -217,6 +219,22 @@ def test_the_first_network_is_created_with_and_the_others_connected_to():
     ]
 
 
+def test_what_only_a_driver_knows_is_handed_to_it_on_every_network():
+    run = {"networks": {"a": {"driver_opts": {"x": "1,2"}, "gw_priority": 1}, "b": {"driver_opts": {"y": "3"}}}}
+    create, connect = made(Service("web", IMAGE, run))
+    assert [word for word in create if "network" in word] == ['--network=name=a,"driver-opt=x=1,2",gw-priority=1']
+    assert connect[2:-2] == ["--driver-opt=y=3"]
+
+
+def test_the_one_network_with_a_mac_address_comes_first_and_a_second_one_is_refused():
+    mac = {"mac_address": "92:d0:c6:0a:29:33"}
+    create, connect = made(Service("web", IMAGE, {"networks": {"a": {}, "b": mac}}))
+    assert "--network=b" in create
+    assert connect[2] == "a"
+    with pytest.raises(KeyError, match="second network"):
+        made(Service("web", IMAGE, {"networks": {"a": mac, "b": mac}}))
+
+
 def test_files_are_mounted_read_only_one_by_one_or_as_folders():
     one, many = File("/etc/app.conf", {"": "x"}), File("/etc/app, d", {"a": "x", "b/c": "y"})
     [[*words]] = made(Service("web", IMAGE, files=(one, many)), folder="/etc/files")
@@ -235,8 +253,8 @@ def test_labels_of_the_user_can_not_take_the_place_of_ours():
 def test_a_key_that_no_flag_honours_is_refused():
     with pytest.raises(KeyError, match="build"):
         made(Service("web", IMAGE, {"build": "."}))
-    with pytest.raises(KeyError, match="create_host_path"):
-        options_of({"volumes": [{"type": "bind", "source": "/a", "target": "/a", "bind": {"create_host_path": True}}]})
+    with pytest.raises(KeyError, match="consistency"):
+        options_of({"volumes": [{"type": "bind", "source": "/a", "target": "/a", "bind": {"consistency": "cached"}}]})
 
 
 def test_the_order_of_keys_changes_nothing_as_it_does_not_change_the_digest():
