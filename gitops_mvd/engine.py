@@ -225,6 +225,7 @@ class Engine:
             api.create_network(
                 name,
                 driver=options.get("driver"),
+                check_duplicate=True,  # engines before 25 make a second network of that name
                 options=_strings(options.get("driver_opts")),
                 ipam=_ipam(options["ipam"]) if options.get("ipam") else None,
                 internal=options.get("internal", False),

@@ -1,0 +1,48 @@
+"""Networks: named after what they are, so that a changed one is a new one beside the old."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from gitops_mvd.engine import APP, DIGEST, Engine
+from gitops_mvd.errors import StepFailed
+from gitops_mvd.kinds import Tools
+from gitops_mvd.model import App, Change, Resource, digest
+
+
+class Networks:
+    """`spec` has the digest of the options, `payload` the options as Compose has them.  External ones are not ours."""
+
+    name = "network"
+    after: tuple[str, ...] = ()
+    prunes = True
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def wanted(self, app: App) -> Iterator[Resource]:
+        for name, options in app.networks.items():
+            if not options.get("external"):
+                yield Resource(self.name, name, app.name, spec={"digest": digest(options)}, payload=options)
+
+    def observe(self) -> Iterator[Resource]:
+        for network in self._engine.networks():
+            labels = network["Labels"] or {}
+            if APP in labels:
+                yield Resource(self.name, network["Name"], labels[APP], spec={"digest": labels.get(DIGEST, "")})
+
+    def apply(self, changes: Sequence[Change]) -> None:
+        for change in changes:
+            network = change.resource
+            there = next((found for found in self.observe() if found.key == network.key), None)
+            if there and there != change.to:
+                self._engine.remove_network(network.name)  # refused while a container is on it
+            if change.to and there != change.to:
+                if change.to.payload is None:
+                    raise StepFailed(f"network {network.name} is gone, and what it was made of is not known")
+                labels = {APP: network.app, DIGEST: network.spec["digest"]}
+                self._engine.create_network(network.name, change.to.payload, labels)
+
+
+def connect(tools: Tools) -> Networks:
+    return Networks(tools.engine)

@@ -1,0 +1,58 @@
+"""Volumes: made where they are missing, and never removed unless somebody names them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from gitops_mvd.engine import APP, DIGEST, Engine
+from gitops_mvd.errors import StepFailed
+from gitops_mvd.kinds import Tools
+from gitops_mvd.model import App, Change, Resource, digest
+
+
+class Volumes:
+    """`spec` has the digest of the options, `payload` the options as Compose has them.  External ones are not ours."""
+
+    name = "volume"
+    after: tuple[str, ...] = ()
+    prunes = False
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def wanted(self, app: App) -> Iterator[Resource]:
+        for name, options in app.volumes.items():
+            if not options.get("external"):
+                yield Resource(self.name, name, app.name, spec={"digest": digest(options)}, payload=options)
+
+    def observe(self) -> Iterator[Resource]:
+        for volume in self._engine.volumes():
+            labels = volume["Labels"] or {}
+            if APP in labels:
+                yield Resource(self.name, volume["Name"], labels[APP], spec={"digest": labels.get(DIGEST, "")})
+
+    def apply(self, changes: Sequence[Change]) -> None:
+        for change in changes:
+            volume = change.resource
+            there = next((found for found in self.observe() if found.key == volume.key), None)
+            if there and not change.to:
+                self._engine.remove_volume(volume.name)  # refused while a container has it
+            elif there and there != change.to:
+                raise StepFailed(
+                    f"volume {volume.name} was made with other options, or for another app",
+                    "give it another name, or remove it yourself: its data is in it",
+                )
+            elif change.to and not there:
+                self._create(change.to)
+
+    def _create(self, volume: Resource) -> None:
+        if any(found["Name"] == volume.name for found in self._engine.volumes()):  # Docker would take it for ours
+            raise StepFailed(f"volume {volume.name} is there, and not made by mvd", "declare it with `external: true`")
+        if volume.payload is None:
+            raise StepFailed(f"volume {volume.name} is gone, and what it was made of is not known")
+        labels = {APP: volume.app, DIGEST: volume.spec["digest"]}
+        self._engine.create_volume(volume.name, volume.payload, labels)
+
+
+def connect(tools: Tools) -> Volumes:
+    return Volumes(tools.engine)
