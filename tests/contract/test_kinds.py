@@ -1,0 +1,216 @@
+"""The laws of `gitops_mvd.ports.Kind`, over every kind there is, against a server's own systemd, Docker and gateway.
+
+The server gives MVD_IMAGE, an image whose registry it reaches, and MVD_KONG, the admin address of its gateway.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import pkgutil
+import subprocess
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+import pytest
+import requests
+
+from gitops_mvd import kinds
+from gitops_mvd.engine import Engine
+from gitops_mvd.kinds import Tools, discover
+from gitops_mvd.model import App, Change, Check, File, Resource, Service
+from gitops_mvd.plan import kinds_in_order, place
+from gitops_mvd.ports import Kind
+
+pytestmark = pytest.mark.server
+
+NAMES = [found.name for found in pkgutil.iter_modules(kinds.__path__)]
+ADDRESS = "127.0.0.1"
+
+
+@dataclasses.dataclass(frozen=True)
+class World:
+    """One kind under test, what it wants for a sample app, and what that needs of other kinds, already there."""
+
+    kind: Kind
+    resources: list[Resource]
+    tools: Tools
+
+    def make(self) -> None:
+        self.kind.apply([Change(None, resource) for resource in self.resources])
+
+    def unmake(self) -> None:
+        self.kind.apply([Change(resource, None) for resource in self.resources])
+
+    def observed(self) -> list[Resource]:
+        return sorted(self.kind.observe(), key=lambda resource: resource.key)
+
+
+def shell(command: str) -> None:
+    subprocess.run(["sh", "-euc", command], check=True, capture_output=True, timeout=60)
+
+
+# ---- by hand: what else there may be on a server, and what hands may do to ours --------------------------------------
+
+FOREIGN: Mapping[str, tuple[str, str]] = {  # kind: (make one that is not ours, remove it)
+    "image": ("docker pull -q $MVD_IMAGE; docker tag $MVD_IMAGE mvd/by-hand:1", "docker rmi -f mvd/by-hand:1"),
+    "network": ("docker network create mvd-by-hand", "docker network rm mvd-by-hand"),
+    "volume": ("docker volume create contract_by-hand", "docker volume rm contract_by-hand"),
+    "config": ("mkdir -p /etc/by-hand; echo A=b > /etc/by-hand/env", "rm -r /etc/by-hand"),
+    "unit": (
+        "printf '[Service]\\nExecStart=/bin/sleep 1000\\n' > /etc/systemd/system/mvd-by-hand.service;"
+        "systemctl daemon-reload; systemctl start mvd-by-hand.service",
+        "systemctl stop mvd-by-hand.service; rm /etc/systemd/system/mvd-by-hand.service; systemctl daemon-reload",
+    ),
+}
+
+
+def _lose_all_routes(world: World, resource: Resource) -> None:
+    requests.post(f"{os.environ['MVD_KONG']}/config", json={"_format_version": "3.0"}, timeout=10).raise_for_status()
+
+
+def _by(command: str) -> Callable[[World, Resource], None]:
+    def tamper(world: World, resource: Resource) -> None:
+        shell(command.format(name=resource.name, files=world.tools.files, units=world.tools.units))
+
+    return tamper
+
+
+TAMPERING: Mapping[str, Mapping[str, Callable[[World, Resource], None]]] = {
+    "image": {"its digest was removed": _by("docker rmi {name}")},
+    "network": {"it was removed": _by("docker network rm {name}")},
+    "volume": {"it was removed": _by("docker volume rm {name}")},
+    "config": {
+        "a line was added": _by("echo A=b >> {files}/{name}/env"),
+        "a mounted file was changed": _by("echo more >> {files}/{name}/files/0/file"),
+        "it may be read by all": _by("chmod 644 {files}/{name}/env"),
+        "it was removed": _by("rm -r {files}/{name}"),
+    },
+    "unit": {
+        "a line was added": _by("echo '# by hand' >> {units}/{name}.service; systemctl daemon-reload"),
+        "it was stopped": _by("systemctl stop {name}.service"),
+        "it was disabled": _by("systemctl disable {name}.service"),
+        "its file was removed": _by("systemctl stop {name}; rm {units}/{name}.service; systemctl daemon-reload"),
+    },
+    "route": {"the gateway lost everything": _lose_all_routes},
+}
+
+
+# ---- the sample ------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def tools() -> Iterator[Tools]:
+    from gitops_mvd.systemd import Systemd
+
+    from gitops_mvd.kong import Kong
+
+    engine = Engine()
+    kong = Kong(os.environ["MVD_KONG"], os.environ["MVD_PROXY"])
+    yield Tools("contract", engine, Systemd(), kong, files=Path("/etc/gitops-mvd/contract"), address=ADDRESS)
+    engine.close()
+
+
+@pytest.fixture(scope="module")
+def app(tools: Tools) -> App:
+    """An app that needs something of every kind."""
+    service = Service(
+        "web",
+        os.environ["MVD_IMAGE"],
+        run={
+            "networks": {"mvd-contract-front-12345678": {"aliases": ["web"]}},
+            "volumes": [{"type": "volume", "source": "contract_data", "target": "/data", "read_only": False}],
+        },
+        environment={"GREETING": 'it\'s "$5" & 100% \\o/'},
+        files=(File("/etc/motd", {"": "welcome\n"}),),
+        check=Check("http", {"path": "/health", "port": 7799}),
+        kong={
+            "port": 7799,
+            "protocol": "http",
+            "service": {},
+            "routes": [{"paths": ["/contract"]}],
+            "plugins": [],
+            "upstream": {},
+        },
+        replicas=2,
+    )
+    networks = {"mvd-contract-front-12345678": {"driver": "bridge", "labels": {"team": "ai"}}}
+    return App("contract", (tools.engine.pin(service),), networks, {"contract_data": {}})
+
+
+@pytest.fixture(params=NAMES)
+def world(request: pytest.FixtureRequest, tools: Tools, app: App) -> Iterator[World]:
+    every = discover(tools)
+    kind = every[request.param]
+    order = kinds_in_order({each.name: each.after for each in every.values()})
+    wanted = [resource for name in order for resource in every[name].wanted(app)]
+    placed = place(wanted, (), ADDRESS, iter(range(29000, 29100)))
+    resources = {name: [resource for resource in placed if resource.kind == name] for name in order}
+    needed = [name for name in order if name in _needs(kind, every)]
+    try:
+        for name in needed:
+            every[name].apply([Change(None, resource) for resource in resources[name]])
+        yield World(kind, resources[kind.name], tools)
+    finally:
+        for name in reversed(order):
+            every[name].apply([Change(resource, None) for resource in resources[name]])
+
+
+def _needs(kind: Kind, every: Mapping[str, Kind]) -> set[str]:
+    return {needed for name in kind.after for needed in (name, *_needs(every[name], every))}
+
+
+# ---- the laws --------------------------------------------------------------------------------------------------------
+
+
+def test_what_was_applied_is_what_is_observed(world: World) -> None:
+    assert world.resources, f"the sample app needs no {world.kind.name}: have it need one"
+    world.make()
+    assert world.observed() == world.resources
+
+
+def test_applying_twice_is_applying_once(world: World) -> None:
+    world.make()
+    running = starts(world)
+    world.make()
+    assert world.observed() == world.resources
+    assert starts(world) == running
+
+
+def test_a_delete_leaves_nothing_behind_and_may_be_repeated(world: World) -> None:
+    world.make()
+    world.unmake()
+    assert world.observed() == []
+    world.unmake()
+    assert world.observed() == []
+
+
+def test_what_mvd_did_not_make_is_neither_seen_nor_touched(world: World) -> None:
+    make, remove = FOREIGN.get(world.kind.name, ("true", "true"))
+    shell(make)
+    try:
+        assert world.observed() == []
+        world.make()
+        assert world.observed() == world.resources
+        world.unmake()
+        assert world.observed() == []
+    finally:
+        shell(remove)  # which fails where ours took it along
+
+
+def test_tampering_is_seen_and_mended(world: World) -> None:
+    assert world.kind.name in TAMPERING, f"say in TAMPERING what hands may do to a {world.kind.name}"
+    for what, tamper in TAMPERING[world.kind.name].items():
+        world.make()
+        for resource in world.resources:
+            tamper(world, resource)
+            assert resource not in world.observed(), f"not seen: {what}"
+        found = {resource.key: resource for resource in world.observed()}
+        world.kind.apply([Change(found.get(resource.key), resource) for resource in world.resources])
+        assert [r for r in world.observed() if r.key in {w.key for w in world.resources}] == world.resources, what
+
+
+def starts(world: World) -> dict[str, str]:
+    """When each of our containers was last started."""
+    names = world.tools.engine.instances()
+    return {name: there.started for name in names if (there := world.tools.engine.instance(name))}

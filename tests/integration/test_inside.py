@@ -1,0 +1,68 @@
+"""Takes the tests marked `server` into a lab server, and runs them there."""
+
+from __future__ import annotations
+
+import io
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from gitops_mvd.lab import service, wheels
+from gitops_mvd.lab.lab import Lab
+from gitops_mvd.lab.server import VENV, Server
+
+pytestmark = pytest.mark.lab
+
+ROOT = Path(__file__).parents[2]
+PYTEST = ("pytest", "hypothesis")
+PLACE = "/opt/gitops-mvd-tests"
+
+
+@pytest.fixture(scope="module")
+def pytest_wheels(pytestconfig: pytest.Config) -> Path:
+    """A folder with pytest for the server, which reaches no package index; fetched once a checkout."""
+    assert pytestconfig.cache is not None
+    folder = Path(pytestconfig.cache.mkdir("server-wheels"))
+    if not any(folder.iterdir()):
+        pip = (sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check")
+        what = (f"--dest={folder}", f"--python-version={wheels.PYTHON}", "--only-binary=:all:", *PYTEST)
+        subprocess.run([*pip, *what], check=True, timeout=300)
+    return folder
+
+
+def test_the_kinds_keep_their_laws_on_a_real_server(lab: Lab, server: Server, pytest_wheels: Path) -> None:
+    image = lab.registry.push("contract/web", "1", service.web("contract", "1"))
+    server.start_gateway()
+    server.exec("mkdir", "-p", PLACE)
+    server.exec("tar", "-x", "-C", PLACE, input=packed(pytest_wheels))
+    pip = (f"{VENV}/bin/pip", "install", "--quiet", "--no-index", "--upgrade", f"--find-links={PLACE}/wheels")
+    server.exec(*pip, f"--target={PLACE}/packages", *PYTEST, timeout=120)
+    environment = {
+        "PYTHONPATH": f"{PLACE}/packages",
+        "MVD_INSIDE": "1",
+        "MVD_IMAGE": image,
+        "MVD_KONG": "http://127.0.0.1:8001",
+        "MVD_PROXY": "http://127.0.0.1:8000",
+    }
+    tests = (f"{VENV}/bin/python", "-m", "pytest", "-m", "server", "-p", "no:cacheprovider", "-v", "tests/contract")
+    ran = server.exec(
+        *("env", f"--chdir={PLACE}", *(f"{key}={value}" for key, value in environment.items())),
+        *tests,
+        timeout=600,
+        check=False,
+    )
+    print(ran.out, ran.err)
+    assert ran.code == 0, "tests failed on the server: their own report is above"
+
+
+def packed(pytest_wheels: Path) -> bytes:
+    """What the server needs: the tests, their settings, and pytest."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as tar:
+        tar.add(ROOT / "pyproject.toml", "pyproject.toml")
+        tar.add(ROOT / "tests", "tests", filter=lambda entry: None if "__pycache__" in entry.name else entry)
+        tar.add(pytest_wheels, "wheels")
+    return buffer.getvalue()
