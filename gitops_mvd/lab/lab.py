@@ -29,10 +29,10 @@ LOGIN = ("lab", "open-sesame")
 class Lab:
     """An open lab.  Close it, or nothing of it is removed before the next lab of this checkout opens."""
 
-    def __init__(self, engine: Engine, claimed: Claim, say: Say) -> None:
+    def __init__(self, engine: Engine, claimed: Claim, image: str, say: Say) -> None:
         self.engine = engine
         self.name = claimed.name
-        self.servers: dict[str, Server] = {}
+        self._image = image
         self._claim = claimed
         self._say = say
         self._kept = False
@@ -40,15 +40,16 @@ class Lab:
 
     @classmethod
     def open(cls, say: Say) -> Lab:
-        """A lab with its network, and nothing on it yet.  `say` is told what takes long.
+        """A lab with its network and the image of its servers, and nothing running.  `say` is told what takes long.
 
         Raises LabUnavailable where this machine can not carry one.
         """
         with turn():
             claimed = claim()
             try:
-                lab = cls(engines.find(say), claimed, say)
-                _remove(lab.engine, lab.name)
+                engine = engines.find(say)
+                _remove(engine, claimed.name)
+                lab = cls(engine, claimed, images.server(engine, say), say)
             except BaseException:
                 claimed.release()
                 raise
@@ -70,15 +71,9 @@ class Lab:
     def server(self, name: str) -> Server:
         """A new server, booted."""
         server = Server(self.engine, self.name, name, self._say)
-        server.create(self.image, *self._label)
-        self.servers[name] = server
+        server.create(self._image, *self._label)
         server.wait_until_running()
         return server
-
-    @functools.cached_property
-    def image(self) -> str:
-        """The image that servers boot, made where it is missing."""
-        return images.server(self.engine, self._say)
 
     @property
     def wheel(self) -> Path:
@@ -133,7 +128,7 @@ class Lab:
             ) from error
 
     def _registry(self, registry: Registry) -> Registry:
-        registry.create(self.image, *self._label)
+        registry.create(self._image, *self._label)
         self._open.callback(registry.close)
         return registry
 
