@@ -1,0 +1,12 @@
+"""The config repository → apps: Compose files, our two extension keys, `fleet.yaml` and `kong/`.  Pure.
+
+    fleet = read_fleet(tree)
+    apps, broken = load(tree, fleet.host("web1"))
+
+Strict: what is not honoured is a Problem with file, line, key and what to do; nothing is silently dropped.
+"""
+
+from gitops_mvd.manifest.fleet import Fleet, read_fleet
+from gitops_mvd.manifest.load import Cache, load, validate
+
+__all__ = ["Cache", "Fleet", "load", "read_fleet", "validate"]

@@ -1,0 +1,350 @@
+"""The keys of a service: one table, honoured or refused, each with its sentence.  Pure."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from gitops_mvd.manifest import deploy, network, storage, xkeys
+from gitops_mvd.manifest.place import Key, Place, Refused, Table, fields, record
+from gitops_mvd.manifest.shapes import (
+    boolean,
+    command,
+    duration,
+    each,
+    filled,
+    integer,
+    list_of,
+    mapping_of,
+    microseconds,
+    number,
+    one_of,
+    one_or_more,
+    pairs,
+    placed,
+    size,
+    size_or_unlimited,
+    string_map,
+    string_or_strings,
+    strings,
+    text,
+    word,
+    words,
+)
+
+_IMAGE = re.compile(r"[a-z0-9][A-Za-z0-9._:/-]*(?:@sha256:[0-9a-f]{64})?")
+_RESTART = re.compile(r"no|always|unless-stopped|on-failure(?::[0-9]{1,4})?")
+_CONDITIONS = ("service_started", "service_healthy", "service_completed_successfully")
+RESERVED = "io.gitops-mvd."
+
+
+def _image(place: Place) -> str:
+    image = filled(place)
+    return image if _IMAGE.fullmatch(image) else place.fail(f"must be the name of an image, not {image!r}")
+
+
+def _restart(place: Place) -> str:
+    value = text(place)
+    if not _RESTART.fullmatch(value):
+        place.fail(f'must be "no", always, unless-stopped, on-failure or on-failure:5, not {value!r}')
+    return value
+
+
+def _pull_policy(place: Place) -> str:
+    policy = text(place)
+    if policy == "build":
+        place.fail("build time is separate from deploy time: build in CI and name the image")
+    if policy in ("daily", "weekly", "refresh") or policy.startswith("every_"):
+        place.fail(f"{policy} is not honoured: `always` looks for a new image at every pass")
+    return {"if_not_present": "missing"}.get(policy) or one_of("always", "missing", "never")(place)
+
+
+def _joined(place: Place) -> str:
+    """A namespace to share, of the host or of a container that is not ours."""
+    value = filled(place)
+    if value.startswith("service:"):
+        place.fail(
+            "can not join a container of ours, which has another name in each version: use a network or a volume"
+        )
+    return value
+
+
+def _network_mode(place: Place) -> str:
+    value = _joined(place)
+    if value not in ("bridge", "host", "none") and not value.startswith("container:"):
+        place.fail(f"must be bridge, host, none or container:<name>, not {value!r}: other networks go into `networks`")
+    return value
+
+
+def _labels(place: Place) -> dict[str, str]:
+    for at, name, _ in pairs(place):
+        if name.startswith(RESERVED):
+            at.complain(f"labels that begin with {RESERVED} are ours")
+    return string_map(place)
+
+
+def _extra_hosts(place: Place) -> list[str]:
+    if isinstance(place.value(), dict):
+        hosts = {
+            name: words(at) if isinstance(at.node.value, list) else [word(at)] for name, at in place.entries().items()
+        }
+        return [f"{name}:{ip.strip('[]')}" for name, some in hosts.items() for ip in some]
+
+    def read(item: Place) -> str:
+        name, *ip = re.split("[=:]", filled(item), maxsplit=1)
+        return f"{name}:{ip[0].strip('[]')}" if name and ip else item.fail('must be like "db.local:10.0.0.7"')
+
+    return list_of(read)(place)
+
+
+_DEVICE: Table = {
+    "source": Key("The device on the host.", filled),
+    "target": Key("Its path in the container.", filled),
+    "permissions": Key("Some of `rwm`.", filled),
+}
+
+
+def _device(place: Place) -> str:
+    if isinstance(place.value(), dict):
+        parts = fields(place, _DEVICE, required=("source",))
+        source = parts.get("source", "")
+        return ":".join((source, parts.get("target", source), parts.get("permissions", "rwm")))
+    device = filled(place)
+    if device.startswith("/"):
+        source, target, permissions, *more = *device.split(":"), *[""] * (2 - device.count(":"))
+        if more or set(permissions) - set("rwm"):
+            place.fail("must be like /dev/ttyS0:/dev/ttyS0:rwm")
+        return ":".join((source, target or source, permissions or "rwm"))
+    return (
+        device if "=" in device else place.fail("must be a path such as /dev/ttyS0, or a name such as vendor.com/gpu=0")
+    )
+
+
+_BOTH: Table = {"soft": Key("The soft limit.", integer(-1)), "hard": Key("The hard limit.", integer(-1))}
+
+
+def _ulimit(place: Place) -> dict[str, int]:
+    if isinstance(place.value(), dict):
+        return fields(place, _BOTH, required=("soft", "hard"))
+    both = integer(-1)(place)
+    return {"soft": both, "hard": both}
+
+
+def _test(place: Place) -> list[str]:
+    if not isinstance(place.value(), list):
+        return ["CMD-SHELL", filled(place)]
+    test = strings(place)
+    if not test or test[0] not in ("NONE", "CMD", "CMD-SHELL"):
+        place.fail("must begin with NONE, CMD or CMD-SHELL")
+    return test
+
+
+HEALTHCHECK: Table = {
+    "test": Key("The command: a string for a shell, or a list that begins with NONE, CMD or CMD-SHELL.", _test),
+    "interval": Key("The pause between two tests.", duration),
+    "timeout": Key("How long one test may take.", duration),
+    "start_period": Key("How long failures do not count.", duration),
+    "start_interval": Key("The pause between tests in that time.", duration),
+    "retries": Key("How many failures in a row make it unhealthy.", integer(0, 10000)),
+    "disable": Key("Switch off the one of the image.", boolean),
+}
+
+
+def _healthcheck(place: Place) -> dict[str, Any]:
+    check = fields(place, HEALTHCHECK)
+    if check.pop("disable", False) or check.get("test") == ["NONE"]:
+        return {"disable": True}
+    return check
+
+
+LOGGING: Table = {
+    "driver": Key(
+        "The logging driver; `local` if left out, which `docker logs` and the journal both can read.", filled
+    ),
+    "options": Key("Its options.", mapping_of(word)),
+}
+
+
+def _logging(place: Place) -> dict[str, Any]:
+    return {"driver": "", "options": {}, **fields(place, LOGGING)}
+
+
+_BYTE_RATE: Table = {"path": Key("A block device.", filled), "rate": Key("Bytes a second.", size)}
+_IO_RATE: Table = {"path": Key("A block device.", filled), "rate": Key("Operations a second.", integer(0))}
+_WEIGHT: Table = {"path": Key("A block device.", filled), "weight": Key("10 to 1000.", integer(10, 1000))}
+
+
+def _each_device(table: Table) -> Any:
+    return list_of(record(table, table))
+
+
+BLKIO: Table = {
+    "weight": Key("10 to 1000.", integer(10, 1000)),
+    "weight_device": Key("`path` and `weight`.", _each_device(_WEIGHT)),
+    "device_read_bps": Key("`path` and `rate` in bytes a second.", _each_device(_BYTE_RATE)),
+    "device_write_bps": Key("`path` and `rate` in bytes a second.", _each_device(_BYTE_RATE)),
+    "device_read_iops": Key("`path` and `rate` in operations a second.", _each_device(_IO_RATE)),
+    "device_write_iops": Key("`path` and `rate` in operations a second.", _each_device(_IO_RATE)),
+}
+
+
+def _no_restart(place: Place) -> bool:
+    return boolean(place) and place.fail("is not honoured: make the service retry its connections")
+
+
+DEPENDENCY: Table = {
+    "condition": Key(f"`{'`, `'.join(_CONDITIONS)}`.", one_of(*_CONDITIONS)),
+    "required": Key("`false`: the service may be missing on this host.", boolean),
+    "restart": Key("Only `false`.", _no_restart),
+}
+
+
+def _depends_on(place: Place) -> dict[str, tuple[Place, str, bool]]:
+    """Each dependency's place, condition, and whether it is required."""
+    if isinstance(place.value(), list):
+        return {name: (at, "service_started", True) for at, name in each(place, filled)}
+    found = {}
+    for name, at in place.entries().items():
+        options = {} if at.empty else at.attempt(fields, DEPENDENCY)
+        if options is not None:
+            found[name] = at, options.get("condition", "service_started"), options.get("required", True)
+    return found
+
+
+ENV_FILE: Table = {
+    "path": Key("The file.", filled),
+    "required": Key("`false`: it may be missing.", boolean),
+    "format": Key("`raw`: taken literally, without quotes and variables.", one_of("raw")),
+}
+
+
+def _env_file(place: Place) -> list[tuple[Place, dict[str, Any]]]:
+    def read(item: Place) -> dict[str, Any]:
+        if isinstance(item.value(), dict):
+            return fields(item, ENV_FILE, required=("path",))
+        return {"path": filled(item)}
+
+    return each(place, read) if isinstance(place.value(), list) else [(place, read(place))]
+
+
+RUN: Table = {
+    "user": Key("The user that it runs as, such as `1000:1000`.", word),
+    "working_dir": Key("The folder that it starts in.", filled),
+    "hostname": Key("The container's host name.", filled),
+    "domainname": Key("The container's domain name.", filled),
+    "mac_address": Key("A fixed MAC address; the service then stops before its successor starts.", filled),
+    "ipc": Key("The IPC namespace: `host`, `private`, `shareable`, `none`, `container:<name>`.", _joined),
+    "pid": Key("The PID namespace: `host`, `container:<name>`.", _joined),
+    "uts": Key("The UTS namespace: `host`.", one_of("host")),
+    "userns_mode": Key("The user namespace: `host`.", filled),
+    "cgroup": Key("The cgroup namespace: `host` or `private`.", one_of("host", "private")),
+    "cgroup_parent": Key("The cgroup that it is put into.", filled),
+    "runtime": Key("The engine's runtime, such as `nvidia`.", filled),
+    "platform": Key("The platform of the image, such as `linux/amd64`.", filled),
+    "stop_signal": Key("The signal that asks it to stop.", filled),
+    "stop_grace_period": Key("How long it may take to stop, before it is killed.", duration),
+    "network_mode": Key("`bridge`, `host`, `none` or `container:<name>`; not together with `networks`.", _network_mode),
+    "cpuset": Key("The processors that it may use, such as `0-2`.", word),
+    "restart": Key(
+        '`always` (the default here), `"no"`, `on-failure[:n]` or `unless-stopped`; systemd does it.', _restart
+    ),
+    "init": Key("An init process reaps zombies and forwards signals; true if left out.", boolean),
+    "privileged": Key("All rights on the host, where the host's policy allows that.", boolean),
+    "read_only": Key("The container's own file system is read-only.", boolean),
+    "tty": Key("Give it a terminal.", boolean),
+    "stdin_open": Key("Keep its standard input open.", boolean),
+    "oom_kill_disable": Key("Never kill it when it runs out of memory.", boolean),
+    "oom_score_adj": Key("-1000 to 1000: how readily the kernel kills it.", integer(-1000, 1000)),
+    "mem_limit": Key("Memory at most, such as `512m`.", size),
+    "memswap_limit": Key("Memory and swap together; -1 for no limit.", size_or_unlimited),
+    "mem_reservation": Key("A soft limit of memory.", size),
+    "mem_swappiness": Key("0 to 100.", integer(0, 100)),
+    "shm_size": Key("The size of /dev/shm.", size),
+    "cpus": Key("Processor cores at most, such as `1.5`.", number),
+    "cpu_shares": Key("Its weight beside others.", integer(0)),
+    "cpu_quota": Key("Microseconds of processor time in each period.", microseconds),
+    "cpu_period": Key("That period, in microseconds.", microseconds),
+    "cpu_rt_runtime": Key("Real-time microseconds in each period.", microseconds),
+    "cpu_rt_period": Key("That period, in microseconds.", microseconds),
+    "pids_limit": Key("Processes at most; -1 for no limit.", integer(-1)),
+    "command": Key("Instead of the image's command: a list, or a string that is split into words.", command),
+    "entrypoint": Key("Instead of the image's entry point: a list, or a string that is split into words.", command),
+    "cap_add": Key("Capabilities to add.", strings),
+    "cap_drop": Key("Capabilities to drop.", strings),
+    "security_opt": Key("Security options.", strings),
+    "group_add": Key("Further groups of the user.", words),
+    "dns": Key("DNS servers.", string_or_strings),
+    "dns_search": Key("DNS search domains.", string_or_strings),
+    "dns_opt": Key("DNS options.", strings),
+    "device_cgroup_rules": Key("Rules for devices, such as `c 1:3 mr`.", strings),
+    "devices": Key("Devices of the host: `source[:target[:rwm]]`, the long form, or a CDI name.", list_of(_device)),
+    "expose": Key("Ports that it listens on, for `x-kong` and `x-mvd`.", network.expose),
+    "extra_hosts": Key("Lines for /etc/hosts.", _extra_hosts),
+    "tmpfs": Key(
+        "Folders in memory: `path[:options]`.",
+        one_or_more(storage.tmpfs),
+    ),
+    "annotations": Key("Annotations of the container.", string_map),
+    "sysctls": Key("Kernel parameters of the container.", string_map),
+    "storage_opt": Key("Options of the storage driver.", mapping_of(word)),
+    "ulimits": Key("Limits: `name: 1024` or `name: {soft: , hard: }`.", mapping_of(_ulimit)),
+    "logging": Key("`driver` and `options`.", _logging),
+    "healthcheck": Key("A test inside the container.", _healthcheck),
+    "blkio_config": Key("Block device weights and rates.", record(BLKIO)),
+    "gpus": Key("`all`, or a list of requests as under `deploy.resources.reservations.devices`.", deploy.gpus),
+}
+"""Keys that become a container's in one shape, whatever stands beside them."""
+
+SERVICE: Table = {
+    **RUN,
+    "image": Key("The image; run by its digest.", _image),
+    "environment": Key("Environment variables; one without a value takes it from the host's variables.", pairs),
+    "env_file": Key("Files of environment variables: a name, a list, or `path`, `required`, `format`.", _env_file),
+    "labels": Key("Labels of the container.", _labels),
+    "label_file": Key("Files of labels.", _env_file),
+    "ports": Key(
+        "Ports of the host: `[[host_ip:]published:]target[/protocol]`, ranges, or the long form.", network.ports
+    ),
+    "volumes": Key(
+        "Volumes, host paths, and files of the repository (read-only): `source:target[:ro]` or the long form.",
+        placed(storage.mount),
+    ),
+    "configs": Key("Configs of the top level, as files.", placed(storage.grant)),
+    "secrets": Key("Secrets of the top level, as files.", placed(storage.grant)),
+    "networks": Key("Networks to join: a list, or a mapping with `aliases` and addresses.", network.attachments),
+    "depends_on": Key("Services to start first: a list, or a mapping with `condition`.", _depends_on),
+    "deploy": Key("Replicas, placement, updates, resources.", deploy.deploy),
+    "scale": Key("As `deploy.replicas`.", integer(0, 1000)),
+    "profiles": Key("Off, unless the variable COMPOSE_PROFILES of the host names one of them.", strings),
+    "pull_policy": Key("`missing` (the default; also `if_not_present`), `always` or `never`.", _pull_policy),
+    "x-mvd": Key("Ours: `health`.", xkeys.mvd),
+    "x-kong": Key("Ours: the way in, through Kong.", xkeys.kong),
+    "extends": Key("Start from another service: its name, or `service` and `file`.", text),
+    "build": Refused("build time is separate from deploy time: build in CI and name the image"),
+    "container_name": Refused(
+        "is not honoured: a container is named after its version; others reach it by the name of its service"
+    ),
+    "links": Refused("is not honoured: services on one network find each other by name; use `networks` and `aliases`"),
+    "external_links": Refused("is not honoured: join the other app's network with `external: true`"),
+    "volumes_from": Refused(
+        "is not honoured: containers come and go with each version; name the volume in both services"
+    ),
+    "develop": Refused("is not honoured: it is for `docker compose watch`; put it into compose.override.yaml"),
+    "attach": Refused("is not honoured: it is for a terminal; put it into compose.override.yaml"),
+    "provider": Refused("is not honoured: no program of the repository runs on the host; name an image"),
+    "models": Refused("is not honoured: run the model as a service with an image of its own"),
+    "credential_spec": Refused("is not honoured: it is for Windows; remove it"),
+    "isolation": Refused("is not honoured: it is for Windows; remove it"),
+    "cpu_count": Refused("is not honoured: it is for Windows; use `cpus`"),
+    "cpu_percent": Refused("is not honoured: it is for Windows; use `cpus`"),
+    "pre_start": Refused(
+        "is not honoured: put it into the image's entry point, or into a service that others wait for with `depends_on`"
+    ),
+    "post_start": Refused("is not honoured: put it into the image's entry point"),
+    "pre_stop": Refused("is not honoured: let the program handle `stop_signal`"),
+    "use_api_socket": Refused(
+        "is not honoured: it gives away the engine; mount what is needed, where the host's policy allows that"
+    ),
+    "umask": Refused("is not honoured: `docker create` can not set it; set it in the image's entry point"),
+    "pull_refresh_after": Refused("is not honoured: `pull_policy: always` looks for a new image at every pass"),
+}

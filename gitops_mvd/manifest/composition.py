@@ -1,0 +1,229 @@
+"""The files of one app → one tree: variables, `extends`, overrides and `include`.  Pure but for the files it is given.
+
+Paths in a file are relative to that file's folder, in every file that takes part: a value knows which one it came from.
+"""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from gitops_mvd.manifest.dotenv import parse_env
+from gitops_mvd.manifest.interpolate import interpolate
+from gitops_mvd.manifest.merge import clean, merge
+from gitops_mvd.manifest.place import Key, Place, Refused, Table, fields
+from gitops_mvd.manifest.shapes import filled, json, string_or_strings, text
+from gitops_mvd.manifest.yamltree import Node, Sink, parse, tell
+from gitops_mvd.ports import Tree
+
+SECTIONS = ("services", "networks", "volumes", "configs", "secrets")
+MAX_CHAIN = 16  # of includes in each other, and of services that extend each other
+
+TOP: Table = {
+    "services": Key("The services of the app.", json),
+    "networks": Key("The networks of the app.", json),
+    "volumes": Key("The volumes of the app.", json),
+    "configs": Key("Files that services get, from the repository, a variable or the text itself.", json),
+    "secrets": Key("Files that services get, from the repository or a variable.", json),
+    "include": Key("Other Compose files to take in, each with its own `.env`: a path, or `path` and `env_file`.", json),
+    "name": Key("The name of the app, which is that of its folder; may be left out.", text),
+    "version": Key("Means nothing any more.", json),
+    "models": Refused("is not honoured: run the model as a service with an image of its own"),
+    "jobs": Refused("is not honoured: a service that ends is one with `restart: on-failure`"),
+}
+
+INCLUDE: Table = {
+    "path": Key("The file, or several to be merged.", string_or_strings),
+    "env_file": Key("Instead of the `.env` beside it.", string_or_strings),
+    "project_directory": Refused("is not honoured: paths are relative to the file that they stand in"),
+}
+
+EXTENDS: Table = {
+    "service": Key("The service to start from.", filled),
+    "file": Key("The file that it is in; left out: this one.", filled),
+}
+
+
+def inside(place: Place, path: str) -> str:
+    """Where a relative path of a file leads, from the root of the repository."""
+    if path.startswith(("/", "~")):
+        place.fail(f"is outside of the repository: {path!r} must be relative to this file")
+    joined = posixpath.normpath(posixpath.join(posixpath.dirname(place.node.file), path))
+    if joined.split("/")[0] == "..":
+        place.fail(f"leads out of the repository: {path!r}")
+    return "" if joined == "." else joined
+
+
+def read_file(place: Place, tree: Tree, path: str) -> bytes:
+    """The content of a file that `place` names."""
+    try:
+        return tree.read(path)
+    except FileNotFoundError:
+        place.fail(f"there is no file {path} in the repository")
+
+
+def env_of(tree: Tree, path: str, over: Mapping[str, str], sink: Sink) -> Mapping[str, str]:
+    """The variables of an optional `.env`, under those of `over`."""
+    try:
+        data = tree.read(path)
+    except FileNotFoundError:
+        return over
+    return {**parse_env(path, data, over, sink), **over}
+
+
+@dataclass
+class Composition:
+    """Reads and joins the files of one app; mistakes go to `sink`.
+
+    `parsed` may be shared with other compositions of the same tree, so that a file is parsed once for all hosts.
+    """
+
+    tree: Tree
+    sink: Sink
+    parsed: dict[str, tuple[Node | None, Sink]] = field(default_factory=dict)
+
+    def load(self, paths: Sequence[str], variables: Mapping[str, str], chain: tuple[str, ...] = ()) -> Node | None:
+        """The files at `paths`, each merged over the one before, with what they include."""
+        merged: Node | None = None
+        for path in paths:
+            node = self.file(path, variables)
+            if node is not None:
+                merged = merge(merged, node, self.sink) if merged is not None else node
+        if merged is None:
+            return None
+        merged = clean(merged)
+        return self.include(merged, variables, (*chain, *paths))
+
+    def file(self, path: str, variables: Mapping[str, str]) -> Node | None:
+        """One file with its variables put in and its services extended."""
+        if path not in self.parsed:
+            sink: Sink = []
+            self.parsed[path] = parse(path, self.tree.read(path), sink), sink
+        node, found = self.parsed[path]
+        self.sink += (it for it in found if it not in self.sink)
+        if node is None:
+            if not found:
+                tell(self.sink, (), path, 1, "is empty")
+            return None
+        top = Place(node, (), self.sink)
+        if top.attempt(Place.entries) is None:
+            return None
+        fields(top, TOP)
+        node = interpolate(node, variables, (), self.sink)
+        return self.extend(node, path, variables)
+
+    def extend(self, node: Node, path: str, variables: Mapping[str, str]) -> Node:
+        assert isinstance(node.value, dict)
+        services = node.value.get("services")
+        if services is None or not isinstance(services.value, dict):
+            return node
+        place = Place(services, ("services",), self.sink)
+        extended = {
+            name: self.extended(place.at(name, service), services.value, path, variables, ())
+            for name, service in services.value.items()
+        }
+        return node._replace(value={**node.value, "services": services._replace(value=extended)})
+
+    def extended(
+        self,
+        place: Place,
+        siblings: Mapping[str, Node],
+        path: str,
+        variables: Mapping[str, str],
+        chain: tuple[tuple[str, str], ...],
+    ) -> Node:
+        """A service merged over the one that it extends."""
+        service = place.node
+        if not isinstance(service.value, dict) or "extends" not in service.value:
+            return service
+        rest = {name: node for name, node in service.value.items() if name != "extends"}
+        base = place.at("extends", service.value["extends"]).attempt(
+            self.base, siblings, path, variables, (*chain, (path, str(place.path[-1])))
+        )
+        over = service._replace(value=rest)
+        return over if base is None else merge(base, over, self.sink, place.path)._replace(line=service.line)
+
+    def base(
+        self,
+        at: Place,
+        siblings: Mapping[str, Node],
+        path: str,
+        variables: Mapping[str, str],
+        chain: tuple[tuple[str, str], ...],
+    ) -> Node:
+        """The service that `extends` names, itself extended."""
+        wanted = fields(at, EXTENDS, ("service",)) if isinstance(at.value(), dict) else {"service": filled(at)}
+        name, path = wanted.get("service", ""), inside(at, wanted["file"]) if "file" in wanted else path
+        if (path, name) in chain or len(chain) > MAX_CHAIN:
+            at.fail("goes round in a circle: " + " → ".join(service for _, service in (*chain, (path, name))))
+        if "file" in wanted:
+            siblings = self.services(at, path, variables)
+        if name not in siblings:
+            at.fail(f"there is no service {name} in {path}")
+        return self.extended(Place(siblings[name], at.path[:-1], self.sink), siblings, path, variables, chain)
+
+    def services(self, at: Place, path: str, variables: Mapping[str, str]) -> Mapping[str, Node]:
+        """The services of another file, not yet extended."""
+        sink: Sink = []
+        node = parse(path, read_file(at, self.tree, path), sink)
+        self.sink += (it for it in sink if it not in self.sink)
+        services = node.value.get("services") if node is not None and isinstance(node.value, dict) else None
+        if services is None or not isinstance(services.value, dict):
+            at.fail(f"there are no services in {path}")
+        value = interpolate(services, variables, at.path[:1], self.sink).value
+        assert isinstance(value, dict)
+        return value
+
+    def include(self, node: Node, variables: Mapping[str, str], chain: tuple[str, ...]) -> Node:
+        """The tree with the resources of the files that it includes."""
+        assert isinstance(node.value, dict)
+        sections = dict(node.value)
+        wanted = sections.pop("include", None)
+        if wanted is None or wanted.value is None:
+            return node
+        place = Place(wanted, ("include",), self.sink)
+        for at in place.attempt(Place.items) or ():
+            taken = at.attempt(self.included, variables, chain)
+            for section in SECTIONS:
+                more = taken.value.get(section) if taken is not None and isinstance(taken.value, dict) else None
+                if more is not None and isinstance(more.value, dict):
+                    sections[section] = self.joined(section, sections.get(section), more)
+        return node._replace(value=sections)
+
+    def included(self, at: Place, variables: Mapping[str, str], chain: tuple[str, ...]) -> Node | None:
+        wanted = fields(at, INCLUDE, ("path",)) if isinstance(at.value(), dict) else {"path": [filled(at)]}
+        paths = [inside(at, path) for path in wanted.get("path", ())]
+        if not paths:
+            return None
+        if set(paths) & set(chain) or len(chain) > MAX_CHAIN:
+            at.fail(f"goes round in a circle: {' → '.join((*chain, *paths))}")
+        for path in paths:
+            read_file(at, self.tree, path)
+        envs = wanted.get("env_file")
+        if envs is None:
+            envs = [posixpath.join(posixpath.dirname(paths[0]), ".env")]
+        else:
+            envs = [inside(at, path) for path in envs]
+            for path in envs:
+                read_file(at, self.tree, path)
+        for path in reversed(envs):
+            variables = env_of(self.tree, path, variables, self.sink)
+        return self.load(paths, variables, chain)
+
+    def joined(self, section: str, own: Node | None, more: Node) -> Node:
+        """Two sections side by side; what is in both is a mistake."""
+        if own is None or not isinstance(own.value, dict):
+            return more
+        assert isinstance(more.value, dict)
+        for name in own.value.keys() & more.value.keys():
+            other, node = more.value[name], own.value[name]
+            if (other.file, other.line) != (node.file, node.line):
+                tell(
+                    self.sink,
+                    (section, name),
+                    node.file,
+                    node.line,
+                    f"is in {other.file}:{other.line} too, which is included",
+                )
+        return own._replace(value={**more.value, **own.value})

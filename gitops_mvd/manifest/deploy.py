@@ -1,0 +1,176 @@
+"""`deploy`: how many, where, how updated, with what limits; what only a cluster can do is refused.  Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from gitops_mvd.manifest.place import Key, Place, Refused, Table, fields, record
+from gitops_mvd.manifest.shapes import (
+    duration,
+    integer,
+    list_of,
+    number,
+    one_of,
+    size,
+    string_map,
+    strings,
+    text,
+)
+from gitops_mvd.model import HostFacts
+
+_CONSTRAINT = re.compile(r"\s*([\w.-]+)\s*(==|!=)\s*(.*?)\s*")
+_LABELS = "node.labels."
+
+
+@dataclass(frozen=True, slots=True)
+class Constraint:
+    """`node.hostname` or `node.labels.<name>`, equal to a value or not."""
+
+    subject: str
+    equal: bool
+    value: str
+
+    def holds(self, facts: HostFacts) -> bool:
+        name = self.subject.removeprefix(_LABELS)
+        actual = facts.labels.get(name) if self.subject.startswith(_LABELS) else facts.name
+        return (actual == self.value) == self.equal
+
+
+def constraint(place: Place) -> Constraint:
+    found = _CONSTRAINT.fullmatch(text(place))
+    if not found or not found[3]:
+        place.fail('must be like "node.labels.role == web" or "node.hostname != web1"')
+    subject = found[1]
+    if subject != "node.hostname" and not (subject.startswith(_LABELS) and subject != _LABELS):
+        place.fail(f"asks for {subject}: a host has node.hostname and the node.labels.<name> of fleet.yaml")
+    return Constraint(subject, found[2] == "==", found[3])
+
+
+def _mode(place: Place) -> str:
+    mode = text(place)
+    if mode in ("replicated-job", "global-job"):
+        place.fail("jobs are not honoured: a service that ends is one with `restart: on-failure`")
+    return one_of("replicated", "global")(place)
+
+
+def _no_failures(place: Place) -> float:
+    return number(place) and place.fail("is not honoured: an update with any failure has failed; remove it")
+
+
+def count(place: Place) -> int | str:
+    """How many devices: a number or `all`."""
+    return "all" if place.node.value == "all" else integer(1, 1024)(place)
+
+
+UPDATE: Table = {
+    "order": Key(
+        "`start-first` or `stop-first`; left out, start-first wherever two versions can run side by side.",
+        one_of("start-first", "stop-first"),
+    ),
+    "failure_action": Key("`rollback` (the default), `pause` or `continue`.", one_of("rollback", "pause", "continue")),
+    "parallelism": Key("How many instances at a time; 0 for all, 1 if left out.", integer(0, 1000)),
+    "delay": Key("The pause between them.", duration),
+    "monitor": Key("How long a new instance must stay healthy before the update counts as done.", duration),
+    "max_failure_ratio": Key("Only `0`.", _no_failures),
+}
+DEVICE: Table = {
+    "capabilities": Key("What the device can do, such as `[gpu]`.", strings),
+    "driver": Key("Such as `nvidia`.", text),
+    "count": Key("How many, or `all`.", count),
+    "device_ids": Key("Which ones; not together with `count`.", strings),
+    "options": Key("Options of the driver.", string_map),
+}
+
+
+def device(place: Place) -> dict[str, Any]:
+    """A request for devices, all its parts there."""
+    wanted = fields(place, DEVICE)
+    if "count" in wanted and "device_ids" in wanted:
+        place.fail("has both `count` and `device_ids`: choose one")
+    chosen = {"count": wanted.get("count", "all")} if "device_ids" not in wanted else {}
+    return {"driver": "", "device_ids": [], "capabilities": ["gpu"], "options": {}, **wanted, **chosen}
+
+
+def devices(place: Place) -> list[dict[str, Any]]:
+    def read(item: Place) -> dict[str, Any]:
+        if not fields(Place(item.node, item.path, []), DEVICE).get("capabilities"):
+            item.complain("has no `capabilities`, such as [gpu]")
+        return device(item)
+
+    return list_of(read)(place)
+
+
+LIMITS: Table = {
+    "cpus": Key("Processor cores, such as `1.5`.", number),
+    "memory": Key("Such as `512M`.", size),
+    "pids": Key("Processes.", integer(-1)),
+}
+RESERVATIONS: Table = {
+    "memory": Key("A soft limit, kept to when the host runs short.", size),
+    "devices": Key("GPUs and the like: `capabilities`, `driver`, `count`, `device_ids`, `options`.", devices),
+    "cpus": Refused("is not honoured: an engine can not reserve processors; use `cpu_shares` or `limits: {cpus: }`"),
+    "generic_resources": Refused("is not honoured: it needs Swarm; use `devices`"),
+}
+RESOURCES: Table = {
+    "limits": Key("`cpus`, `memory` and `pids` at most.", record(LIMITS)),
+    "reservations": Key("`memory` and `devices` at least.", record(RESERVATIONS)),
+}
+PLACEMENT: Table = {
+    "constraints": Key(
+        "The hosts it runs on: `node.hostname` and `node.labels.<name>` with `==` and `!=`; all must hold.",
+        list_of(constraint),
+    ),
+    "preferences": Refused("is not honoured: a service runs on every host that its constraints allow"),
+    "max_replicas_per_node": Refused("is not honoured: `replicas` is the number on each host already"),
+}
+RESTART_POLICY: Table = {
+    "condition": Key("`any` (the default), `on-failure` or `none`.", one_of("any", "on-failure", "none")),
+    "max_attempts": Key("With `on-failure`, how often.", integer(1, 1000)),
+    "delay": Refused("is not honoured: systemd waits two seconds before each restart; remove it"),
+    "window": Refused("is not honoured: use `update_config: {monitor: }`"),
+}
+
+
+def restart_policy(place: Place) -> str:
+    """The same as a value of `restart`."""
+    policy = fields(place, RESTART_POLICY)
+    condition = policy.get("condition", "any")
+    if "max_attempts" in policy:
+        if condition != "on-failure":
+            place.fail("has `max_attempts`, which only goes with `condition: on-failure`")
+        return f"on-failure:{policy['max_attempts']}"
+    return {"any": "always", "none": "no", "on-failure": "on-failure"}[condition]
+
+
+DEPLOY: Table = {
+    "mode": Key("`replicated` (the default), or `global`, which is one on each host.", _mode),
+    "replicas": Key("How many instances on each host; 0 for none.", integer(0, 1000)),
+    "update_config": Key("How a new version takes the place of the old one.", record(UPDATE)),
+    "placement": Key("Where it runs.", record(PLACEMENT)),
+    "resources": Key("Limits and reservations.", record(RESOURCES)),
+    "restart_policy": Key("As `restart`, in other words.", restart_policy),
+    "rollback_config": Refused(
+        "is not honoured: a rollback is the deployment of the last good version, by `update_config`"
+    ),
+    "endpoint_mode": Refused("is not honoured: it needs Swarm; use `x-kong` or a network with aliases"),
+    "labels": Refused("is not honoured: they are labels of a Swarm service; put `labels` on the service itself"),
+}
+
+
+def deploy(place: Place) -> dict[str, Any]:
+    return fields(place, DEPLOY)
+
+
+def gpus(place: Place) -> list[dict[str, Any]]:
+    """`all`, or a list of requests."""
+    if place.node.value == "all":
+        return [{"driver": "", "count": "all", "device_ids": [], "capabilities": ["gpu"], "options": {}}]
+    return list_of(device)(place)
+
+
+def runs_on(deployed: Mapping[str, Any], facts: HostFacts) -> bool:
+    """Does a service with this `deploy` run on that host?"""
+    return all(it.holds(facts) for it in deployed.get("placement", {}).get("constraints", ()))

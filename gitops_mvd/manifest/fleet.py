@@ -1,0 +1,71 @@
+"""`fleet.yaml`: the hosts, with their labels and variables.  Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from gitops_mvd.errors import ManifestError
+from gitops_mvd.manifest.place import Key, Place, Table, fields
+from gitops_mvd.manifest.shapes import mapping_of, word
+from gitops_mvd.manifest.yamltree import Sink, parse
+from gitops_mvd.model import HostFacts, Problem
+from gitops_mvd.ports import Tree
+
+FILE = "fleet.yaml"
+
+HOST: Table = {
+    "labels": Key("For `node.labels.<name>` in constraints, and for override files.", mapping_of(word)),
+    "variables": Key("For `${NAME}` in manifests; over those of an app's `.env`.", mapping_of(word)),
+}
+
+
+def _host(place: Place) -> dict[str, Any]:
+    return {} if place.node.value is None else fields(place, HOST)
+
+
+def _hosts(place: Place) -> dict[str, dict[str, Any]]:
+    found = {name: at.attempt(_host) for name, at in place.entries().items()}
+    return {name: host or {} for name, host in found.items()}
+
+
+FLEET: Table = {
+    "hosts": Key("The hosts by name: `labels` and `variables` of each.", _hosts),
+    "defaults": Key("`labels` and `variables` of all hosts; a host's own win.", _host),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Fleet:
+    """The hosts of the repository; without a `fleet.yaml` every host is one, and has no labels."""
+
+    hosts: Mapping[str, HostFacts] = field(default_factory=dict)
+    open: bool = True  # there is no fleet.yaml
+
+    def host(self, name: str) -> HostFacts:
+        """What is known of a host.  Raises ManifestError where there is a `fleet.yaml` and the host is not in it."""
+        if name in self.hosts:
+            return self.hosts[name]
+        if self.open:
+            return HostFacts(name)
+        raise ManifestError([Problem(FILE, 1, "hosts", f"has no host {name}: add it, or correct the host's settings")])
+
+
+def read_fleet(tree: Tree) -> Fleet:
+    """The fleet.  Raises ManifestError with every mistake in `fleet.yaml`."""
+    sink: Sink = []
+    try:
+        data = tree.read(FILE)
+    except FileNotFoundError:
+        return Fleet()
+    node = parse(FILE, data, sink)
+    values = Place(node, (), sink).attempt(fields, FLEET, ("hosts",)) if node else None
+    if sink or values is None:
+        raise ManifestError(sorted(it.problem for it in sink) or [Problem(FILE, 1, "", "is empty")])
+    defaults = values.get("defaults", {})
+    hosts = {
+        name: HostFacts(name, *({**defaults.get(part, {}), **host.get(part, {})} for part in ("labels", "variables")))
+        for name, host in values.get("hosts", {}).items()
+    }
+    return Fleet(hosts, open=False)

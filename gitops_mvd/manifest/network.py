@@ -1,0 +1,192 @@
+"""`ports`, `expose` and `networks`, of a service and of the top level.  Pure."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from typing import Any
+
+from gitops_mvd.manifest.place import Key, Place, Refused, Table, fields, record
+from gitops_mvd.manifest.shapes import (
+    boolean,
+    each,
+    filled,
+    integer,
+    list_of,
+    mapping_of,
+    one_of,
+    port_number,
+    string_map,
+    strings,
+    text,
+    word,
+)
+from gitops_mvd.manifest.yamltree import Node
+
+PROTOCOLS = ("tcp", "udp", "sctp")
+_PORTS = re.compile(r"([0-9]{1,5})(?:-([0-9]{1,5}))?")
+
+Port = dict[str, Any]
+
+
+def split_port(text: str) -> tuple[str, str, str, str]:
+    """`[[host_ip:]published:]target[/protocol]` in its four parts, "" and tcp for what is not there."""
+    rest, _, protocol = text.partition("/")
+    host, _, target = rest.rpartition(":")
+    host_ip, _, published = host.rpartition(":")
+    return host_ip.strip("[]"), published, target, protocol or "tcp"
+
+
+def port_range(place: Place, written: str) -> range:
+    """The ports of `3000` or `3000-3005`."""
+    found = _PORTS.fullmatch(written)
+    first, last = (int(found[1]), int(found[2] or found[1])) if found else (0, 0)
+    if not 1 <= first <= last <= 65535:
+        place.fail(f"has {written!r} where a port from 1 to 65535 or a range such as 3000-3005 must be")
+    return range(first, last + 1)
+
+
+def address(place: Place) -> str:
+    """An IP address."""
+    value = text(place)
+    try:
+        return str(ipaddress.ip_address(value))
+    except ValueError:
+        place.fail(f"must be an IP address, not {value!r}")
+
+
+def ports(place: Place) -> list[tuple[Place, Port]]:
+    """Every port by itself, with the place that asked for it."""
+    return [(at, port) for at, some in each(place, _port) for port in some]
+
+
+def _port(place: Place) -> list[Port]:
+    if isinstance(place.value(), dict):
+        return _long_port(place)
+    host_ip, published, target, protocol = split_port(word(place))
+    if host_ip:
+        host_ip = address(Place(Node(host_ip, place.node.file, place.node.line), place.path, place.sink))
+    if protocol not in PROTOCOLS:
+        place.fail(f"has the protocol {protocol!r}: it can be tcp, udp or sctp")
+    targets = port_range(place, target)
+    found = port_range(place, published) if published else None
+    if found is not None and len(targets) not in (1, len(found)):
+        place.fail(f"publishes {len(found)} ports for {len(targets)}: both ranges must be of one length")
+    if found is not None and len(targets) == 1:
+        fixed = [published]
+    else:
+        fixed = [str(port) for port in found] if found is not None else [""] * len(targets)
+    return [
+        {"target": port, "published": at, "host_ip": host_ip, "protocol": protocol}
+        for port, at in zip(targets, fixed, strict=True)
+    ]
+
+
+def _published(place: Place) -> str:
+    written = word(place)
+    if written:
+        port_range(place, written)
+    return written
+
+
+PORT: Table = {
+    "target": Key("The port in the container.", port_number),
+    "published": Key("The port on the host, or a range to choose one from; left out: any free one.", _published),
+    "host_ip": Key("The address on the host to listen at; left out: all.", address),
+    "protocol": Key("`tcp` (the default), `udp` or `sctp`.", one_of(*PROTOCOLS)),
+    "mode": Key("`host` or `ingress`: on a single host the same.", one_of("host", "ingress")),
+    "name": Key("For readers only.", text),
+    "app_protocol": Key("For readers only.", text),
+}
+
+
+def _long_port(place: Place) -> list[Port]:
+    port = fields(place, PORT, required=("target",))
+    names = {"target": 0, "published": "", "host_ip": "", "protocol": "tcp"}
+    return [{name: port.get(name, default) for name, default in names.items()}] if "target" in port else []
+
+
+def fixed(port: Port) -> bool:
+    """Does it take one certain port of the host?"""
+    return bool(port["published"]) and "-" not in port["published"]
+
+
+def clash(one: Port, other: Port) -> bool:
+    """Can the two not be published side by side?"""
+    same = fixed(one) and all(one[part] == other[part] for part in ("published", "protocol"))
+    everywhere = ("", "0.0.0.0", "::")
+    return same and (
+        one["host_ip"] == other["host_ip"] or one["host_ip"] in everywhere or other["host_ip"] in everywhere
+    )
+
+
+def expose(place: Place) -> list[str]:
+    """`3000`, `3000/udp` and ranges, as written."""
+
+    def read(item: Place) -> str:
+        written = word(item)
+        ports, _, protocol = written.partition("/")
+        port_range(item, ports)
+        return written if protocol in ("", *PROTOCOLS) else item.fail(f"has the protocol {protocol!r}")
+
+    return list_of(read)(place)
+
+
+ATTACHMENT: Table = {
+    "aliases": Key("Further names of the service on this network.", strings),
+    "ipv4_address": Key("A fixed address; the service then stops before its successor starts.", address),
+    "ipv6_address": Key("A fixed address; the service then stops before its successor starts.", address),
+    "link_local_ips": Key("Link-local addresses.", list_of(address)),
+    "mac_address": Key("A fixed MAC address; the service then stops before its successor starts.", filled),
+    "driver_opts": Key("Options of the network's driver for this endpoint.", mapping_of(word)),
+    "priority": Key("The network with the highest is connected first.", integer()),
+    "gw_priority": Key("The network with the highest is the default gateway (Docker 28 and later).", integer()),
+    "interface_name": Refused("is not honoured: the engine names the interfaces; remove it"),
+    "use_service_name_alias": Refused("is not honoured: the service's name is always an alias; remove it"),
+}
+
+
+def attachments(place: Place) -> dict[str, tuple[Place, dict[str, Any]]]:
+    """The networks that a service joins, by the name that the file knows them under."""
+    if isinstance(place.value(), list):
+        return {name: (at, {}) for at, name in each(place, filled)}
+    joined = {}
+    for name, at in place.entries().items():
+        options = {} if at.empty else at.attempt(fields, ATTACHMENT)
+        if options is not None:
+            joined[name] = at, options
+    return joined
+
+
+def external(place: Place) -> bool:
+    if isinstance(place.value(), dict):
+        place.fail("must be true or false: write `external: true` and `name:` beside it")
+    return boolean(place)
+
+
+_POOL: Table = {
+    "subnet": Key("The subnet in CIDR notation.", filled),
+    "ip_range": Key("The part of the subnet that addresses are given out from.", filled),
+    "gateway": Key("The gateway's address.", address),
+    "aux_addresses": Key("Addresses that are taken, by host name.", mapping_of(address)),
+}
+_IPAM: Table = {
+    "driver": Key("The driver of the address management.", filled),
+    "config": Key("The address pools.", list_of(record(_POOL))),
+    "options": Key("Options of that driver.", mapping_of(word)),
+}
+NETWORK: Table = {
+    "name": Key("The network's name on the host, instead of ours.", filled),
+    "external": Key("It exists already: it is used and never made, changed or removed.", external),
+    "driver": Key("`bridge` if left out.", filled),
+    "driver_opts": Key("Options of the driver.", mapping_of(word)),
+    "ipam": Key(
+        "Address management: `driver`, `config` (`subnet`, `ip_range`, `gateway`, `aux_addresses`), `options`.",
+        record(_IPAM),
+    ),
+    "internal": Key("No way out of this network.", boolean),
+    "attachable": Key("Other containers may join.", boolean),
+    "enable_ipv4": Key("Give out IPv4 addresses.", boolean),
+    "enable_ipv6": Key("Give out IPv6 addresses.", boolean),
+    "labels": Key("Labels.", string_map),
+}

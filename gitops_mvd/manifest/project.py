@@ -1,0 +1,102 @@
+"""The top level of a Compose file, as the services see it: networks, volumes, configs and secrets by name.  Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from gitops_mvd.manifest.composition import inside, read_file
+from gitops_mvd.manifest.network import NETWORK
+from gitops_mvd.manifest.place import Place, Table, fields
+from gitops_mvd.manifest.storage import CONFIG, SECRET, VOLUME
+from gitops_mvd.model import Json, digest
+from gitops_mvd.ports import Tree
+
+NAMES = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,127}")
+
+
+@dataclass(frozen=True)
+class Project:
+    """What the services of an app share.
+
+    `networks` and `volumes` map the name in the file to the real name on the host and the options; `configs` and
+    `secrets` map it to the content.  `default_network`: do services that name no network join the one called `default`?
+    """
+
+    app: str
+    tree: Tree
+    variables: Mapping[str, str]
+    networks: Mapping[str, tuple[str, Json]]
+    volumes: Mapping[str, tuple[str, Json]]
+    configs: Mapping[str, str]
+    secrets: Mapping[str, str]
+    default_network: bool
+
+
+def read_project(app: str, tree: Tree, variables: Mapping[str, str], sections: Mapping[str, Place]) -> Project:
+    """The top level in normal form; mistakes are told, and what has one is kept as a name that services may use."""
+    networks = {
+        name: _named(app, name, options, f"mvd-{app}-{name}-{digest(options)[:8]}")
+        for name, options in _section(sections, "networks", NETWORK).items()
+    }
+    several = "services" in sections and len(sections["services"].attempt(Place.entries) or ()) > 1
+    default_network = several or bool(networks)
+    networks.setdefault("default", (f"mvd-{app}-default-{digest({})[:8]}", {}))
+    volumes = {
+        name: _named(app, name, options, f"{app}_{name}")
+        for name, options in _section(sections, "volumes", VOLUME).items()
+    }
+    configs, secrets = (
+        {name: at.attempt(_content, table, tree, variables) or "" for name, at in _entries(sections, section)}
+        for section, table in (("configs", CONFIG), ("secrets", SECRET))
+    )
+    return Project(app, tree, variables, networks, volumes, configs, secrets, default_network)
+
+
+def _entries(sections: Mapping[str, Place], section: str) -> list[tuple[str, Place]]:
+    entries = sections[section].attempt(Place.entries) if section in sections else None
+    for name, at in (entries or {}).items():
+        if not NAMES.fullmatch(name):
+            at.complain("is no name: letters, digits, `_`, `.` and `-`")
+    return list((entries or {}).items())
+
+
+def _section(sections: Mapping[str, Place], section: str, table: Table) -> dict[str, dict[str, Any]]:
+    found = {}
+    for name, at in _entries(sections, section):
+        options = None if at.empty else at.attempt(fields, table)
+        found[name] = options or {}
+        if options and options.get("external") and options.keys() - {"external", "name"}:
+            at.complain("is external: somebody else makes it, so it can only have a `name` here")
+        if options and not NAMES.fullmatch(options.get("name", "x")):
+            at.complain(f"has the name {options['name']!r}: letters, digits, `_`, `.` and `-`")
+    return found
+
+
+def _named(app: str, name: str, options: dict[str, Any], real: str) -> tuple[str, Json]:
+    if options.get("external"):
+        return options.get("name", name), {"external": True}
+    rest = {key: value for key, value in options.items() if key not in ("name", "external")}
+    return options.get("name", real), rest
+
+
+def _content(place: Place, table: Table, tree: Tree, variables: Mapping[str, str]) -> str:
+    values = fields(place, table)
+    sources = [name for name in ("file", "environment", "content") if name in values]
+    if len(sources) != 1:
+        refused = {"external", "file", "environment", "content"} & place.entries().keys()
+        if not refused or sources:
+            place.complain("must have one of `file`, `environment`" + (", `content`" if "content" in table else ""))
+        return ""
+    if sources == ["environment"]:
+        name = values["environment"]
+        if name not in variables:
+            place.fail(f"the variable {name} is not set: give it a value in fleet.yaml or .env")
+        return variables[name]
+    if sources == ["content"]:
+        text: str = values["content"]
+        return text
+    at = place.entries()["file"]
+    return read_file(at, tree, inside(at, values["file"])).decode("utf-8", "surrogateescape")

@@ -1,0 +1,288 @@
+"""One service of a Compose file → the model's Service: what its keys mean together.  Pure."""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Mapping
+from typing import Any
+
+from gitops_mvd.manifest.compose import RESERVED, RUN
+from gitops_mvd.manifest.composition import inside, read_file
+from gitops_mvd.manifest.dotenv import check_variable, parse_env
+from gitops_mvd.manifest.network import fixed
+from gitops_mvd.manifest.place import Place
+from gitops_mvd.manifest.project import Project
+from gitops_mvd.model import Check, File, Json, Service, Update
+from gitops_mvd.ports import Tree
+
+MAX_MOUNTED = 1 << 20  # bytes of one mounted folder or file of the repository
+MAX_FOLDERS = 16
+
+Values = Mapping[str, Any]
+
+_RESOURCES = {
+    ("limits", "cpus"): "cpus",
+    ("limits", "memory"): "mem_limit",
+    ("limits", "pids"): "pids_limit",
+    ("reservations", "memory"): "mem_reservation",
+}
+
+
+def assemble(place: Place, values: Values, project: Project) -> Service:
+    """The service in normal form, from the values of its keys; mistakes are told where the key stands."""
+    entries = place.entries()
+    deploy: Values = values.get("deploy", {})
+    run = {name: value for name, value in values.items() if name in RUN}
+    run |= _resources(entries, values, deploy)
+    files = _mounts(entries, values, project, run)
+    _networks(place, values, project, run)
+    if labels := _pairs_of_files(values.get("label_file", ()), project) | values.get("labels", {}):
+        run["labels"] = labels
+    if any(name.startswith(RESERVED) for name in labels):
+        place.complain(f"labels that begin with {RESERVED} are ours")
+    if ports := [port for _, port in values.get("ports", ())]:
+        run["ports"] = ports
+    kong = _kong(entries, values)
+    if "image" not in entries and "build" not in entries:
+        place.complain("has no `image`")
+    return Service(
+        name=str(place.path[-1]),
+        image=values.get("image", ""),
+        run=run,
+        environment=_environment(values, project),
+        files=tuple(files),
+        check=_check(entries, values, kong),
+        kong=kong,
+        replicas=replicas(values) or 1,
+        update=_update(place, entries, values),
+        depends_on={name: condition for name, (_, condition, _) in values.get("depends_on", {}).items()},
+        pull_policy=values.get("pull_policy", "missing"),
+    )
+
+
+def replicas(values: Values) -> int:
+    """How many instances a host has of it."""
+    deploy = values.get("deploy", {})
+    count: int = deploy.get("replicas", values.get("scale", 1))
+    return min(count, 1) if deploy.get("mode") == "global" else count
+
+
+def _resources(entries: Mapping[str, Place], values: Values, deploy: Values) -> dict[str, Any]:
+    """What `deploy` says in its own words, as the plain keys say it."""
+    run: dict[str, Any] = {}
+    resources = deploy.get("resources", {})
+    for (part, name), key in _RESOURCES.items():
+        value = resources.get(part, {}).get(name)
+        if value is not None:
+            run[key] = value
+            if values.get(key, value) != value:
+                entries[key].complain(f"says another thing than deploy.resources.{part}.{name}: choose one")
+    if devices := values.get("gpus", []) + resources.get("reservations", {}).get("devices", []):
+        run["gpus"] = devices
+    if "restart_policy" in deploy:
+        run["restart"] = deploy["restart_policy"]
+        if values.get("restart", run["restart"]) != run["restart"]:
+            entries["restart"].complain("says another thing than deploy.restart_policy: choose one")
+    if "scale" in values and deploy.get("replicas", values["scale"]) != values["scale"]:
+        entries["scale"].complain("says another thing than deploy.replicas: choose one")
+    return run
+
+
+def _mounts(entries: Mapping[str, Place], values: Values, project: Project, run: dict[str, Any]) -> list[File]:
+    """The files of the repository that are mounted; real mounts go into `run`."""
+    files: list[File] = []
+    mounts: list[dict[str, Any]] = []
+    taken: dict[str, Place] = {}
+    for at, mount in values.get("volumes", ()):
+        _once(at, mount["target"], taken)
+        if mount["type"] == "volume" and mount["source"]:
+            if mount["source"] not in project.volumes:
+                at.complain(
+                    f"the volume {mount['source']} is not declared: add it to `volumes:` at the top level, "
+                    f"or write ./{mount['source']} for files of the repository"
+                )
+                continue
+            mounts.append({**mount, "source": project.volumes[mount["source"]][0]})
+        elif mount["type"] == "bind" and not mount["source"].startswith("/"):
+            if (file := at.attempt(_repository_file, mount, project.tree)) is not None:
+                files.append(file)
+        else:
+            mounts.append(mount)
+    for section, folder, known in (("configs", "/", project.configs), ("secrets", "/run/secrets/", project.secrets)):
+        for at, grant in values.get(section, ()):
+            source = grant.get("source", "")
+            if source not in known:
+                at.complain(f"there is no {source!r} in `{section}:` at the top level")
+                continue
+            target = posixpath.join(folder, grant.get("target", source))
+            _once(at, target, taken)
+            owner = {name: grant[name] for name in ("mode", "uid", "gid") if name in grant}
+            files.append(File(target, {"": known[source]}, **owner))
+    for index, line in enumerate(values.get("tmpfs", ())):
+        at = entries["tmpfs"]
+        items = at.items() if isinstance(at.node.value, list) else [at]
+        _once(items[min(index, len(items) - 1)], line.partition(":")[0], taken)
+    if mounts:
+        run["volumes"] = mounts
+    return files
+
+
+def _once(at: Place, target: str, taken: dict[str, Place]) -> None:
+    target = posixpath.normpath(target)
+    if target in taken:
+        at.complain(f"mounts at {target}, where {taken[target].key} does already")
+    taken.setdefault(target, at)
+
+
+def _repository_file(place: Place, mount: Values, tree: Tree) -> File:
+    if place.node.value and not mount["read_only"]:
+        place.fail(
+            f"{mount['source']} is in the repository, which nobody writes to: add `:ro`, or use a volume "
+            "or an absolute path for data"
+        )
+    path = inside(place, mount["source"])
+    files = _gather(place, tree, path)
+    # Git's executable bit is not in a Tree; a script that is mounted is there to be run.
+    script = any(content.startswith("#!") for content in files.values())
+    return File(mount["target"], files, mode=0o555 if script else 0o444)
+
+
+def _gather(place: Place, tree: Tree, path: str) -> dict[str, str]:
+    """A file, or a folder with all that is below it, as text."""
+    names = [("", tree.names(path))]
+    if not names[0][1]:
+        found = {"": read_file(place, tree, path)}
+    else:
+        found = {}
+        while names:
+            folder, inner = names.pop()
+            for name in inner:
+                if name.endswith("/"):
+                    if (folder + name).count("/") > MAX_FOLDERS:
+                        place.fail(f"has folders more than {MAX_FOLDERS} deep")
+                    names.append((folder + name, tree.names(posixpath.join(path, folder + name).rstrip("/"))))
+                else:
+                    found[folder + name] = read_file(place, tree, posixpath.join(path, folder + name))
+    if sum(map(len, found.values())) > MAX_MOUNTED:
+        place.fail(f"is more than {MAX_MOUNTED >> 20} MiB: put it into the image or a volume")
+    return {name: content.decode("utf-8", "surrogateescape") for name, content in sorted(found.items())}
+
+
+def _networks(place: Place, values: Values, project: Project, run: dict[str, Any]) -> None:
+    entries = place.entries()
+    mode = values.get("network_mode")
+    joined = dict(values.get("networks", {}))
+    if mode is not None:
+        if joined:
+            entries["network_mode"].complain("can not stand beside `networks`: choose one")
+        if mode != "bridge" and values.get("ports"):
+            entries["ports"].complain(
+                f"can not be published with network_mode {mode}: the container has no ports of its own"
+            )
+        return
+    if not joined and "networks" not in entries and project.default_network:
+        joined = {"default": (None, {})}
+    real = {}
+    for name, (at, options) in joined.items():
+        if name not in project.networks:
+            at.complain(f"the network {name} is not declared: add it to `networks:` at the top level")
+            continue
+        aliases = [str(place.path[-1]), *options.get("aliases", ())]
+        real[project.networks[name][0]] = {**options, "aliases": list(dict.fromkeys(aliases))}
+    if real:
+        run["networks"] = real
+
+
+def _pairs_of_files(files: Any, project: Project) -> dict[str, str]:
+    """The variables of env files, a later file over an earlier one."""
+    found: dict[str, str] = {}
+    for at, options in files:
+        path = at.attempt(inside, options["path"]) if "path" in options else None
+        if path is None or not (options.get("required", True) or project.tree.oid(path)):
+            continue
+        data = at.attempt(read_file, project.tree, path)
+        if data is not None:
+            raw = options.get("format") == "raw"
+            found |= parse_env(path, data, {**project.variables, **found}, at.sink, raw)
+    return found
+
+
+def _environment(values: Values, project: Project) -> dict[str, str]:
+    environment = _pairs_of_files(values.get("env_file", ()), project)
+    for at, name, value in values.get("environment", ()):
+        if value is None and name not in project.variables:
+            at.complain(f'{name} has no value, here or among the host\'s variables: write {name}: value, or {name}: ""')
+            continue
+        text = project.variables[name] if value is None else value
+        try:
+            check_variable(name, text)
+        except ValueError as error:
+            at.complain(str(error))
+        environment[name] = text
+    return environment
+
+
+def _only_port(values: Values) -> int | None:
+    """The port in the container, if there is no doubt which."""
+    targets = {port["target"] for _, port in values.get("ports", ())}
+    targets = targets or {int(port.partition("/")[0]) for port in values.get("expose", ()) if "-" not in port}
+    return next(iter(targets)) if len(targets) == 1 else None
+
+
+def _kong(entries: Mapping[str, Place], values: Values) -> Json | None:
+    kong: dict[str, Any] | None = values.get("x-kong")
+    if kong is None:
+        return None
+    place = entries["x-kong"]
+    port = kong.get("port", _only_port(values))
+    if port is None and "port" not in place.entries():
+        place.complain("has no `port`, and `ports` or `expose` do not have exactly one")
+    if values.get("network_mode") not in (None, "bridge", "host"):
+        place.complain(f"can not lead to a container with network_mode {values['network_mode']}")
+    return {**kong, "port": port or 0}
+
+
+def _check(entries: Mapping[str, Place], values: Values, kong: Json | None) -> Check:
+    health: Values | None = values.get("x-mvd", {}).get("health")
+    monitor: float = values.get("deploy", {}).get("update_config", {}).get("monitor", -1.0)
+    test: Values = values.get("healthcheck", {})
+    if health is None:
+        if "test" not in test:
+            return Check("running", hold=5.0 if monitor < 0 else monitor)
+        granted = test.get("start_period", 0.0) + test.get("interval", 30.0) * test.get("retries", 3) + 30
+        return Check("docker", within=max(60.0, granted), hold=max(0.0, monitor))
+    within = health.get("within", 60.0)
+    if "tcp" in health:
+        return Check("tcp", {"port": health["tcp"]}, within, max(0.0, monitor))
+    port = health.get("port") or (kong["port"] if kong else _only_port(values))
+    place = entries["x-mvd"].entries()["health"]
+    if not port and "port" not in place.entries() and (kong is None or "port" not in entries["x-kong"].entries()):
+        place.complain("has no `port`, and it does not follow from `x-kong`, `ports` or `expose`")
+    status = {"status": health["status"]} if "status" in health else {}
+    return Check("http", {"path": health.get("http", "/"), "port": port or 0, **status}, within, max(0.0, monitor))
+
+
+def _update(place: Place, entries: Mapping[str, Place], values: Values) -> Update:
+    """How it is updated; two versions side by side must not want the same port, address or data."""
+    config: dict[str, Any] = dict(values.get("deploy", {}).get("update_config", {}))
+    alone = [f"publishes the fixed port {port['published']}" for _, port in values.get("ports", ()) if fixed(port)]
+    for _, options in values.get("networks", {}).values():
+        alone += [f"has a fixed {name}" for name in ("ipv4_address", "ipv6_address", "mac_address") if name in options]
+    if "mac_address" in values:
+        alone.append("has a fixed mac_address")
+    if alone and replicas(values) > 1:
+        place.complain(
+            f"{alone[0]} of the host, which {replicas(values)} replicas can not share: leave the way in to `x-kong`"
+        )
+    if alone and config.get("order") == "start-first":
+        place.complain(
+            f"can not start first: it {alone[0]}, which two versions can not share; "
+            "leave the way in to `x-kong`, or use stop-first"
+        )
+    shares = any(
+        mount["type"] != "tmpfs" and not mount["read_only"] and mount["source"]
+        for _, mount in values.get("volumes", ())
+    )
+    order = "stop-first" if alone or shares or values.get("network_mode") == "host" else "start-first"
+    named = {name: config[name] for name in ("failure_action", "parallelism", "delay") if name in config}
+    return Update(order=config.get("order", order), **named)

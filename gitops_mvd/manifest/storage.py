@@ -1,0 +1,184 @@
+"""`volumes`, `tmpfs`, `configs` and `secrets`, of a service and of the top level.  Pure."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gitops_mvd.manifest.network import external
+from gitops_mvd.manifest.place import Invalid, Key, Place, Refused, Table, fields, record
+from gitops_mvd.manifest.shapes import (
+    absolute,
+    boolean,
+    filled,
+    integer,
+    mapping_of,
+    one_of,
+    size,
+    string_map,
+    text,
+    word,
+)
+
+Mount = dict[str, Any]
+
+PROPAGATIONS = ("private", "rprivate", "shared", "rshared", "slave", "rslave")
+_CONSISTENCIES = ("consistent", "cached", "delegated", "default")
+
+
+def mode(place: Place) -> int:
+    """Permission bits: the number that YAML reads (`0440` is octal), or a string of octal digits."""
+    value = place.scalar("permissions such as 0440")
+    if isinstance(value, str) and value.isascii() and value.isdigit() and value.strip("01234567") == "":
+        value = int(value, 8)
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= 0o7777:
+        place.fail(f"must be permissions such as 0440, not {value!r}")
+    return value
+
+
+def _never(place: Place) -> bool:
+    if boolean(place):
+        place.fail(
+            "can only be false: a host path must be there before, so that a typing error does not make an empty one"
+        )
+    return False
+
+
+def _type(place: Place) -> str:
+    kind = text(place)
+    if kind in ("npipe", "cluster", "image"):
+        place.fail(f"{kind} is not honoured: use volume, bind or tmpfs")
+    return one_of("volume", "bind", "tmpfs")(place)
+
+
+BIND: Table = {
+    "propagation": Key(
+        "`rprivate` (the default), `private`, `shared`, `rshared`, `slave` or `rslave`.", one_of(*PROPAGATIONS)
+    ),
+    "selinux": Key("`z` (shared) or `Z` (private) relabels the source.", one_of("z", "Z")),
+    "recursive": Key(
+        "`enabled`, `disabled`, `writable` or `readonly`: what becomes of mounts below.",
+        one_of("enabled", "disabled", "writable", "readonly"),
+    ),
+    "create_host_path": Key("Only `false`: a host path must be there, it is never made.", _never),
+}
+VOLUME_OPTIONS: Table = {
+    "nocopy": Key("Do not fill a new volume from the image.", boolean),
+    "subpath": Key("A folder inside the volume.", filled),
+    "labels": Refused("is not honoured on a mount: put labels on the volume at the top level"),
+}
+TMPFS_OPTIONS: Table = {
+    "size": Key("Its size, such as `64m`.", size),
+    "mode": Key("Its permissions, such as `0755`.", mode),
+}
+MOUNT: Table = {
+    "type": Key("`volume`, `bind` or `tmpfs`.", _type),
+    "source": Key("A volume of the top level, an absolute path of the host, or `./path` in the repository.", text),
+    "target": Key("Where it is in the container.", absolute),
+    "read_only": Key("No writing; a path in the repository must have it.", boolean),
+    "consistency": Key("Means nothing on Linux.", one_of(*_CONSISTENCIES)),
+    "bind": Key("For a bind: `propagation`, `selinux`, `recursive`, `create_host_path`.", record(BIND)),
+    "volume": Key("For a volume: `nocopy`, `subpath`.", record(VOLUME_OPTIONS)),
+    "tmpfs": Key("For a tmpfs: `size`, `mode`.", record(TMPFS_OPTIONS)),
+    "image": Refused("is not honoured: mounts of images need an engine that few have; copy the files into the image"),
+}
+
+
+def split_volume(text: str) -> tuple[str, str, str]:
+    """`[source:]target[:modes]` in its three parts, "" for what is not there."""
+    source, *rest = text.split(":", 2)
+    if not rest:
+        return "", source, ""
+    return source, rest[0], rest[1] if len(rest) > 1 else ""
+
+
+def mount(place: Place) -> Mount:
+    """A mount in long form, its source as written."""
+    if not isinstance(place.value(), dict):
+        return _short(place)
+    values = fields(place, MOUNT, required=("type", "target"))
+    if not {"type", "target"} <= values.keys():
+        raise Invalid
+    kind = values["type"]
+    for other in {"bind", "volume", "tmpfs"} & values.keys() - {kind}:
+        place.complain(f"is of the type {kind} and can not have options for `{other}`")
+    if kind == "bind" and not values.get("source"):
+        place.fail("is a bind and has no `source`")
+    if kind == "tmpfs" and values.get("source"):
+        place.fail("is a tmpfs and can not have a `source`")
+    basic = {"type": kind, "source": values.get("source", ""), "target": values["target"]}
+    options = {name: value for name, value in values.get(kind, {}).items() if name != "create_host_path"}
+    extra = {kind: options} if options else {}
+    return {**basic, "read_only": values.get("read_only", False), **extra}
+
+
+def _short(place: Place) -> Mount:
+    source, target, modes = split_volume(filled(place))
+    if not target.startswith("/") or ".." in target.split("/"):
+        place.fail(f"mounts at {target!r}: that must be an absolute path without `..`")
+    kind = "bind" if source.startswith((".", "/", "~")) else "volume"
+    made: Mount = {"type": kind, "source": source, "target": target, "read_only": False}
+    for option in modes.split(",") if modes else ():
+        if option == "ro":
+            made["read_only"] = True
+        elif option in ("z", "Z") and kind == "bind":
+            made.setdefault("bind", {})["selinux"] = option
+        elif option in PROPAGATIONS and kind == "bind":
+            made.setdefault("bind", {})["propagation"] = option
+        elif option == "nocopy" and kind == "volume":
+            made.setdefault("volume", {})["nocopy"] = True
+        elif option not in ("rw", *_CONSISTENCIES):
+            place.fail(f"has the mode {option!r}: it can be ro, rw, z, Z, nocopy or a propagation")
+    return made
+
+
+def tmpfs(place: Place) -> str:
+    """`path[:options]`."""
+    value = filled(place)
+    return value if value.startswith("/") else place.fail(f"must be an absolute path, not {value!r}")
+
+
+VOLUME: Table = {
+    "name": Key("The volume's name on the host, instead of `<app>_<volume>`.", filled),
+    "external": Key("It exists already: it is used and never made.", external),
+    "driver": Key("`local` if left out.", filled),
+    "driver_opts": Key("Options of the driver.", mapping_of(word)),
+    "labels": Key("Labels.", string_map),
+}
+
+_NO_STORE = (
+    "there is no store of {} on a single host: name a `file` of the repository, or a variable with `environment`"
+)
+
+
+def content(kind: str) -> Table:
+    """The keys of one of the top-level `configs` or `secrets`."""
+    table: Table = {
+        "file": Key("A file of the repository, relative to this one.", filled),
+        "environment": Key("The name of a variable of the host (fleet.yaml, .env) that holds it.", filled),
+        "external": Refused(_NO_STORE.format(kind)),
+        "name": Refused("only means something with `external`: remove it"),
+        "labels": Refused("is not honoured: it becomes a mounted file, which has no labels"),
+        "driver": Refused("is not honoured: it needs Swarm"),
+        "driver_opts": Refused("is not honoured: it needs Swarm"),
+        "template_driver": Refused("is not honoured: use variables in `content:`"),
+    }
+    return {**table, "content": Key("The text itself; variables are put in.", text)} if kind == "configs" else table
+
+
+CONFIG = content("configs")
+SECRET = content("secrets")
+
+GRANT: Table = {
+    "source": Key("Its name at the top level.", filled),
+    "target": Key("Where it is in the container; a secret without a `/` in front: below `/run/secrets`.", filled),
+    "uid": Key("Its owner, as a number; 0 if left out.", integer(0, 2**31)),
+    "gid": Key("Its group, as a number; 0 if left out.", integer(0, 2**31)),
+    "mode": Key("Its permissions; `0444` if left out.", mode),
+}
+
+
+def grant(place: Place) -> dict[str, Any]:
+    """A config or secret that a service gets, in long form."""
+    if isinstance(place.value(), dict):
+        return fields(place, GRANT, required=("source",))
+    return {"source": filled(place)}

@@ -1,0 +1,111 @@
+"""`x-mvd` and `x-kong`, the two keys of our own.  Pure."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gitops_mvd.manifest.place import Key, Place, Refused, Table, fields
+from gitops_mvd.manifest.shapes import duration, filled, integer, json, list_of, one_of, one_or_more, port_number
+
+PROTOCOLS = ("http", "https", "grpc", "grpcs", "tcp", "tls", "udp", "ws", "wss")
+MATCHERS = ("paths", "hosts", "methods", "headers", "snis", "sources", "destinations", "expression")
+
+_OURS = "is ours to say: it follows from the service; remove it"
+
+
+def _path(place: Place) -> str:
+    path = filled(place)
+    return (
+        path
+        if path.startswith("/") and path.isprintable() and " " not in path
+        else place.fail("must be a path such as /health")
+    )
+
+
+HEALTH: Table = {
+    "http": Key("The path to ask for, such as `/health`; healthy is an answer of 200 to 399.", _path),
+    "tcp": Key("The port that must accept a connection.", port_number),
+    "port": Key(
+        "The port in the container to ask, for `http`; or else `x-kong.port`, or the only port of `ports` or `expose`.",
+        port_number,
+    ),
+    "status": Key(
+        "The answers that count as healthy, for `http`: one status or a list.", one_or_more(integer(100, 599))
+    ),
+    "within": Key("How long it may take to become healthy; 60s if left out.", duration),
+}
+
+
+def health(place: Place) -> dict[str, Any]:
+    values = fields(place, HEALTH)
+    entries = place.entries()
+    if ("http" in entries) == ("tcp" in entries):
+        place.fail("must have either `http` or `tcp`")
+    for name in ("port", "status"):
+        if "tcp" in entries and name in entries:
+            entries[name].complain("goes with `http` only")
+    return values
+
+
+MVD: Table = {"health": Key("When the service counts as healthy, asked from the host.", health)}
+
+
+def mvd(place: Place) -> dict[str, Any]:
+    return fields(place, MVD)
+
+
+def entity(place: Place) -> dict[str, Any]:
+    """An entity in Kong's declarative format; Kong itself knows its schema."""
+    place.entries()
+    found: dict[str, Any] = json(place)
+    return found
+
+
+def plugin(place: Place) -> dict[str, Any]:
+    if not isinstance(entity(place).get("name"), str):
+        place.fail("has no `name`")
+    return entity(place)
+
+
+def route(place: Place) -> dict[str, Any]:
+    entries = place.entries()
+    if not any(name in entries for name in MATCHERS):
+        place.fail(f"matches nothing: give it one of {', '.join(MATCHERS)}")
+    for name in ("service", "id"):
+        if name in entries:
+            entries[name].complain(_OURS)
+    if "plugins" in entries:
+        entries["plugins"].attempt(list_of(plugin))
+    return entity(place)
+
+
+def _without(*ours: str) -> Any:
+    def read(place: Place) -> dict[str, Any]:
+        for name, at in place.entries().items():
+            if name in ours:
+                at.complain(_OURS)
+        return entity(place)
+
+    return read
+
+
+KONG: Table = {
+    "port": Key("The port in the container; left out: the only port of `ports` or `expose`.", port_number),
+    "protocol": Key("How Kong speaks to the service: `http` if left out.", one_of(*PROTOCOLS)),
+    "routes": Key("Kong's route objects, at least one; `plugins` may stand inside.", list_of(route)),
+    "plugins": Key("Kong's plugin objects for the whole service.", list_of(plugin)),
+    "service": Key(
+        "Fields of Kong's service object, such as `read_timeout`.",
+        _without("id", "name", "host", "port", "protocol", "url", "path_handling", "routes", "plugins"),
+    ),
+    "upstream": Key("Fields of Kong's upstream object, such as `algorithm`.", _without("id", "name", "targets")),
+    "targets": Refused("is ours to say: the targets are the instances; remove it"),
+    "upstreams": Refused("is not honoured: a service has one `upstream`"),
+}
+
+
+def kong(place: Place) -> dict[str, Any]:
+    values = fields(place, KONG, required=("routes",))
+    if values.get("routes") == [] and place.entries()["routes"].node.value == []:
+        place.entries()["routes"].complain("is empty: without a route nothing leads to the service")
+    return {"protocol": "http", "service": {}, "routes": [], "plugins": [], "upstream": {}, **values}
