@@ -2,8 +2,8 @@
 
 `FLAGS` maps every Compose key to the flag that honours it; code stands only where Compose and the client do not speak
 alike.  Every option is one word, `--flag=value`, so that no value can be taken for an option.  All words are known to
-clients from Docker 20.10 on, but for `annotations` (23.0), `healthcheck.start_interval` and a bind's `recursive` (25.0),
-a volume's `subpath` (26.0) and a network's `gw_priority` (28.0): an older client refuses those by name.
+clients from Docker 20.10 on, but for `annotations` (23.0), a healthcheck's `start_interval` and a bind's `recursive`
+(25.0), a volume's `subpath` (26.0) and a network's `gw_priority` (28.0): an older client refuses those by name.
 Source: `docker create --help` of 20.10.24 and 28.2.
 """
 

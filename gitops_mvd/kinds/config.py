@@ -1,0 +1,159 @@
+"""`config`: what a service reads: its env file, and the files that are mounted in its containers.
+
+A folder for each service, `<files>/<instance>/`, which only root gets into:
+
+    env             the environment, in the verbatim format of `docker --env-file`
+    files/0/file    the service's first `File`, if it is a single one
+    files/1/...     its second, if it is a folder
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from stat import S_IMODE, S_ISDIR, S_ISREG
+
+from gitops_mvd.errors import StepFailed, Unavailable
+from gitops_mvd.files import Entry, remove_tree, write_tree
+from gitops_mvd.kinds import Tools
+from gitops_mvd.model import App, Change, Resource, Service, digest
+
+ENV = "env"
+LINE_LIMIT = 60_000  # bytes; the client reads lines of up to 64 KiB
+_NAME = re.compile(r"[^\s=#\x00-\x1f\ufeff][^\s=\x00-\x1f]*")
+
+Stamp = tuple[int, ...]
+
+
+class Configs:
+    name = "config"
+    after: tuple[str, ...] = ()
+    prunes = True
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._seen: dict[str, tuple[dict[str, Stamp], Resource]] = {}
+
+    def wanted(self, app: App) -> Iterable[Resource]:
+        for service in app.services:
+            spec = {"digest": _digest(layout(app.name, service))}
+            yield Resource(self.name, service.instances(app.name)[0], app.name, service.name, spec, service)
+
+    def observe(self) -> Iterable[Resource]:
+        """Reads only what changed since the last time, as its stamps on the disk tell."""
+        seen: dict[str, tuple[dict[str, Stamp], Resource]] = {}
+        try:
+            for name in _names(self._folder):
+                stamps = dict(_stamps(os.path.join(self._folder, name)))
+                known = self._seen.get(name)
+                resource = known[1] if known and known[0] == stamps else self._read(name, stamps)
+                if resource:
+                    seen[name] = stamps, resource
+        except OSError as error:
+            raise Unavailable(f"{error.filename or self._folder} could not be read: {error.strerror}") from error
+        self._seen = seen
+        return [resource for _, resource in seen.values()]
+
+    def _read(self, name: str, stamps: Mapping[str, Stamp]) -> Resource | None:
+        """The resource behind a folder; None where no env file says whose it is."""
+        if ENV not in stamps:
+            return None
+        there = {path: _entry(self._folder / name / path, stamp) for path, stamp in stamps.items()}
+        try:
+            owner = json.loads(there[ENV].content.partition(b"\n")[0].removeprefix(b"# "))
+            return Resource(self.name, name, owner["app"], owner["service"], {"digest": _digest(there)})
+        except (ValueError, TypeError, KeyError):
+            return None
+
+    def apply(self, changes: Sequence[Change]) -> None:
+        for change in changes:
+            folder = self._folder / change.resource.name
+            if not change.to:
+                remove_tree(folder, last=ENV)
+            elif isinstance(change.to.payload, Service):
+                _require_lines(change.to.app, change.to.payload)
+                write_tree(folder, layout(change.to.app, change.to.payload))
+
+
+def layout(app: str, service: Service) -> dict[str, Entry]:
+    """The files of a service's folder.  Pure."""
+    owner = json.dumps({"app": app, "service": service.name})
+    lines = [f"# {owner}", *(f"{key}={value}" for key, value in sorted(service.environment.items())), ""]
+    entries = {ENV: Entry(_bytes("\n".join(lines)), 0o600)}
+    for number, file in enumerate(service.files):
+        for path, content in file.files.items():
+            if path.startswith("/") or ".." in path.split("/"):
+                raise StepFailed(f"{app}/{service.name}: the file {path!r} leads out of its folder")
+            entries[f"files/{number}/{path or 'file'}"] = Entry(_bytes(content), file.mode, file.uid, file.gid)
+    return entries
+
+
+def _require_lines(app: str, service: Service) -> None:
+    """Refuse what the client would read otherwise than it was written: it takes each line as it is, without quotes."""
+    for key, value in service.environment.items():
+        why = ""
+        if not _NAME.fullmatch(key):
+            why = "is no name that an env file can hold"
+        elif set(value) & set("\n\r\0"):
+            why = "has more than one line"
+        elif len(_bytes(f"{key}={value}")) > LINE_LIMIT:
+            why = f"is longer than {LINE_LIMIT} bytes"
+        elif not value.isascii() and _bytes(value).decode(errors="replace") != value:
+            why = "is no valid UTF-8"
+        if why:
+            raise StepFailed(f"{app}/{service.name}: the variable {key!r} {why}", "use a config or a secret: a file")
+
+
+def _digest(entries: Mapping[str, Entry]) -> str:
+    return digest({path: [e.mode, e.uid, e.gid, hashlib.sha256(e.content).hexdigest()] for path, e in entries.items()})
+
+
+def _bytes(text: str) -> bytes:
+    return text.encode("utf-8", "surrogateescape")
+
+
+def _names(folder: Path) -> list[str]:
+    try:
+        return sorted(name for name in os.listdir(folder) if name.startswith("mvd-"))
+    except FileNotFoundError:
+        return []
+
+
+def _stamps(folder: str, inside: str = "") -> Iterator[tuple[str, Stamp]]:
+    """Every path below a folder, but for the folders, with all that changes when it is changed."""
+    try:
+        entries = list(os.scandir(folder))
+    except NotADirectoryError:
+        return
+    for entry in entries:
+        found = entry.stat(follow_symlinks=False)
+        path = f"{inside}{entry.name}"
+        if S_ISDIR(found.st_mode):
+            yield from _stamps(entry.path, f"{path}/")
+        else:
+            yield (
+                path,
+                (
+                    found.st_mode,
+                    found.st_uid,
+                    found.st_gid,
+                    found.st_ino,
+                    found.st_size,
+                    found.st_mtime_ns,
+                    found.st_ctime_ns,
+                ),
+            )
+
+
+def _entry(path: Path, stamp: Stamp) -> Entry:
+    mode, uid, gid, *_ = stamp
+    regular = S_ISREG(mode)  # anything else is none of ours: its mode makes another digest
+    return Entry(path.read_bytes() if regular else b"", S_IMODE(mode) if regular else mode, uid, gid)
+
+
+def connect(tools: Tools) -> Configs:
+    return Configs(tools.files)

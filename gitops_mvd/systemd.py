@@ -1,0 +1,201 @@
+"""systemd, asked over D-Bus; the only module that talks to it.
+
+Each call opens a connection of its own, which costs a millisecond: so any thread may call, nothing has to be guarded,
+and a bus that was restarted is no matter.
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import threading
+import time
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from jeepney import DBusAddress, DBusErrorResponse, MatchRule, message_bus, new_method_call
+from jeepney.auth import AuthenticationError
+from jeepney.bus import get_bus
+from jeepney.io.blocking import DBusConnection, prep_socket
+from jeepney.wrappers import unwrap_msg
+
+from gitops_mvd.errors import StepFailed, Unavailable
+
+ANSWER_WITHIN = 30.0  # seconds; a reload with 500 units takes half a one
+STARTED_WITHIN = 330.0  # seconds; our units have TimeoutStartSec=300
+BATCH = 10  # jobs at once: systemd does not throttle, and more of them make the engine slower
+
+_MANAGER = DBusAddress(
+    "/org/freedesktop/systemd1", bus_name="org.freedesktop.systemd1", interface="org.freedesktop.systemd1.Manager"
+)
+# No `sender`: signals carry the bus's unique name of systemd, which a local filter would not match.
+_JOB_REMOVED = MatchRule(
+    type="signal", interface="org.freedesktop.systemd1.Manager", member="JobRemoved", path="/org/freedesktop/systemd1"
+)
+_NO_SUCH_UNIT = {"org.freedesktop.systemd1.NoSuchUnit", "org.freedesktop.DBus.Error.FileNotFound"}
+
+
+class Unit(NamedTuple):
+    """The states of a loaded unit, in systemd's words: `loaded`, `active`, `running`."""
+
+    load: str
+    active: str
+    sub: str
+
+
+class Systemd:
+    """The systemd of this host.  Every method raises Unavailable where it does not answer."""
+
+    def __init__(self) -> None:
+        self._reloading = threading.Lock()
+        self._begun = self._done = 0  # reloads, counted
+
+    # ---- asking ------------------------------------------------------------------------------------------------------
+
+    def units(self, pattern: str) -> dict[str, Unit]:
+        """The loaded units whose names match a glob; an inactive unit may well not be loaded."""
+        with _manager("list the units") as manager:
+            [found] = manager.call("ListUnitsByPatterns", "asas", ([], [pattern]))
+        return {name: Unit(load, active, sub) for name, _, load, active, sub, *_ in found}
+
+    def verify(self, paths: Sequence[Path]) -> str:
+        """What `systemd-analyze verify` has to say of these unit files: "" if it is content.
+
+        Its exit code is not to be relied on, and it also tells of the units that ours refer to.
+        """
+        said = _run("systemd-analyze", "verify", "--man=no", *map(str, paths))
+        return "\n".join(line for line in said.splitlines() if any(path.stem in line for path in paths))
+
+    def journal(self, unit: str, lines: int = 10) -> list[str]:
+        """The last lines that a unit's container, or the client that should start it, printed."""
+        last = str(lines * 3 + 10)  # enough, with what the client says of its own accord
+        said = _run("journalctl", "--quiet", "--no-pager", "--output=cat", f"--lines={last}", f"_SYSTEMD_UNIT={unit}")
+        chatter = re.compile(
+            rf"[0-9a-f]{{64}}|{re.escape(unit.removesuffix('.service'))}|.*: Conflict\. The container name.*"
+        )
+        return [line for line in said.splitlines() if not chatter.fullmatch(line)][-lines:]
+
+    # ---- changing ----------------------------------------------------------------------------------------------------
+
+    def reload(self) -> None:
+        """Have all unit files read again.  Callers that wait share one reload, begun after they asked."""
+        asked = self._begun
+        with self._reloading:
+            if self._done > asked:
+                return
+            self._begun = begun = self._begun + 1
+            with _manager("reload the unit files") as manager:
+                manager.call("Reload")
+            self._done = begun
+
+    def enable(self, names: Iterable[str]) -> None:
+        """Have these units started at boot.  Takes effect on the running systemd at the next reload."""
+        with _manager("enable units") as manager:
+            manager.call("EnableUnitFiles", "asbb", (list(names), False, True))
+
+    def disable(self, names: Iterable[str]) -> None:
+        with _manager("disable units") as manager:
+            manager.call("DisableUnitFiles", "asb", (list(names), False))
+
+    def start(self, names: Iterable[str]) -> dict[str, str]:
+        """Start units and wait.  Returns the result of each: `done`, or what went wrong.
+
+        That a start is done only means that the program behind the unit was executed.
+        """
+        return self._work_off("StartUnit", names, STARTED_WITHIN)
+
+    def stop(self, names: Iterable[str], within: float) -> dict[str, str]:
+        """Stop units and wait, each batch of ten for `within` seconds.  What is not there counts as stopped."""
+        return self._work_off("StopUnit", names, within)
+
+    def reset_failed(self, names: Iterable[str]) -> None:
+        """Have systemd forget that these units failed, and how often they were started."""
+        with _manager("reset units") as manager:
+            for name in names:
+                with suppress(_Refused):
+                    manager.call("ResetFailedUnit", "s", (name,))
+
+    def _work_off(self, method: str, names: Iterable[str], within: float) -> dict[str, str]:
+        results: dict[str, str] = {}
+        waiting = deque(names)
+        removed: deque[Any] = deque()  # the filter's own would hold one signal and lose the others
+        with _manager("start or stop units") as manager, manager.bus.filter(_JOB_REMOVED, queue=removed):
+            manager.subscribe()
+            while waiting:
+                jobs = {}
+                for name in [waiting.popleft() for _ in range(min(BATCH, len(waiting)))]:
+                    try:
+                        [job] = manager.call(method, "ss", (name, "replace"))
+                        jobs[job] = name
+                    except _Refused as refused:
+                        gone = method == "StopUnit" and refused.name in _NO_SUCH_UNIT
+                        results[name] = "done" if gone else str(refused)
+                deadline = time.monotonic() + within
+                while jobs:
+                    signal = manager.bus.recv_until_filtered(removed, timeout=max(0, deadline - time.monotonic()))
+                    _, job, _, result = signal.body
+                    if job in jobs:
+                        results[jobs.pop(job)] = result
+        return results
+
+
+# ---- the edge --------------------------------------------------------------------------------------------------------
+
+
+class _Refused(Exception):
+    """systemd's own no; `name` is that of the D-Bus error."""
+
+    def __init__(self, error: DBusErrorResponse) -> None:
+        super().__init__(error.data[0] if error.data else error.name)
+        self.name: str = error.name
+
+
+class _Bus(DBusConnection):  # type: ignore[misc]  # jeepney has no types
+    """A connection on which no call waits for ever, not even the first one, which is not ours."""
+
+    def send_and_get_reply(self, message: object, *, timeout: float | None = None) -> Any:
+        return super().send_and_get_reply(message, timeout=ANSWER_WITHIN if timeout is None else timeout)
+
+
+class _Manager:
+    def __init__(self, bus: _Bus) -> None:
+        self.bus = bus
+
+    def call(self, method: str, signature: str | None = None, body: tuple[Any, ...] = ()) -> Any:
+        try:
+            return unwrap_msg(self.bus.send_and_get_reply(new_method_call(_MANAGER, method, signature, body)))
+        except DBusErrorResponse as error:
+            if error.name.startswith("org.freedesktop.systemd1.") or error.name in _NO_SUCH_UNIT:
+                raise _Refused(error) from error
+            raise
+
+    def subscribe(self) -> None:
+        self.call("Subscribe")
+        unwrap_msg(self.bus.send_and_get_reply(message_bus.AddMatch(_JOB_REMOVED)))
+
+
+@contextmanager
+def _manager(doing: str) -> Iterator[_Manager]:
+    try:
+        with _Bus(prep_socket(get_bus("SYSTEM"), timeout=ANSWER_WITHIN)) as bus:
+            yield _Manager(bus)
+    except _Refused as refused:
+        raise StepFailed(f"systemd refused to {doing}: {refused}") from refused
+    except TimeoutError as error:
+        raise Unavailable(f"systemd did not {doing} in time") from error
+    except (OSError, AuthenticationError, DBusErrorResponse) as error:
+        raise Unavailable(f"systemd could not be asked to {doing}: {error}", "is dbus.service running?") from error
+
+
+def _run(*argv: str) -> str:
+    """All that a program prints."""
+    try:
+        done = subprocess.run(
+            argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=ANSWER_WITHIN
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise Unavailable(f"{argv[0]} could not be run: {error}") from error
+    return done.stdout.decode(errors="replace")
