@@ -1,0 +1,50 @@
+"""Run the stand-in gateway: `python -m gitops_mvd.lab.gateway --database off`."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import signal
+from pathlib import Path
+
+from gitops_mvd.lab.gateway.policies import INERT
+from gitops_mvd.lab.gateway.server import Address, Listeners
+
+
+def address(text: str) -> Address:
+    host, _, port = text.rpartition(":")
+    return host or "127.0.0.1", int(port)
+
+
+async def run(options: argparse.Namespace) -> None:
+    listeners = Listeners(options.prefix, options.database == "postgres", options.admin, options.proxy)
+    await listeners.start()
+    print(
+        "THIS IS NOT KONG. It is the stand-in gateway of the gitops-mvd lab: for trying and testing only.\n"
+        f"It speaks the Admin API of Kong 3.9.1 with database={options.database} and proxies HTTP/1.1 and WebSockets.\n"
+        "Inert: TLS, HTTP/2 and gRPC, streams, health probes, hashing, TTLs, and, stored and returned only,\n"
+        f"the plugins {', '.join(INERT)}.\n"
+        f"admin http://{listeners.admin[0]}:{listeners.admin[1]}\n"
+        f"proxy http://{listeners.proxy[0]}:{listeners.proxy[1]}",
+        flush=True,
+    )
+    ended = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, ended.set)
+    await ended.wait()
+    await listeners.stop()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m gitops_mvd.lab.gateway", description=__doc__)
+    parser.add_argument("--database", choices=["off", "postgres"], default="off", help="which mode of Kong to act")
+    parser.add_argument("--admin", type=address, default="127.0.0.1:8001", metavar="HOST:PORT")
+    parser.add_argument("--proxy", type=address, default="127.0.0.1:8000", metavar="HOST:PORT")
+    parser.add_argument(
+        "--prefix", type=Path, default=Path("gateway"), metavar="DIR", help="where its state is kept over a restart"
+    )
+    asyncio.run(run(parser.parse_args()))
+
+
+if __name__ == "__main__":
+    main()

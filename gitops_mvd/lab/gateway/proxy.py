@@ -1,0 +1,246 @@
+"""The data path: a request comes in, takes a route, passes the policies, and is carried to a target and back."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+import uuid
+from collections.abc import Iterable
+
+import aiohttp
+from aiohttp import web
+from multidict import CIMultiDict
+from yarl import URL
+
+from gitops_mvd.lab.gateway.checks import is_ip
+from gitops_mvd.lab.gateway.health import Health
+from gitops_mvd.lab.gateway.policies import POLICIES, Exchange, Reply, config_of
+from gitops_mvd.lab.gateway.routing import Balancer, View, upstream_path
+from gitops_mvd.lab.gateway.rules import Record
+from gitops_mvd.lab.gateway.store import Store
+
+SERVER = "gitops-mvd-lab-gateway (stand-in, not Kong)"
+# Meant for one connection only (RFC 9110, section 7.6.1).
+HOP_BY_HOP = {
+    *("connection", "keep-alive", "proxy-authenticate", "proxy-authorization", "te", "trailer"),
+    *("transfer-encoding", "upgrade"),
+}
+NO_ROUTE = "no Route matched with those values"
+NO_PEER = "failure to get a peer from the ring-balancer"
+NO_NAME = "name resolution failed"
+BAD_ANSWER = "An invalid response was received from the upstream server"
+TIMED_OUT = "The upstream server is timing out"
+
+
+class Proxy:
+    """Carries requests. A change of the store holds from the next request on."""
+
+    def __init__(self, store: Store, health: Health) -> None:
+        self._store = store
+        self._view = View(store)
+        self._balancer = Balancer(health)
+        self._usage: dict[tuple[str, ...], int] = {}
+        self._session: aiohttp.ClientSession | None = None
+
+    async def start(self) -> None:
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=60, ssl=False),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            auto_decompress=False,
+            skip_auto_headers=["User-Agent", "Accept", "Accept-Encoding", "Content-Type"],
+        )
+
+    async def stop(self) -> None:
+        if self._session:
+            await self._session.close()
+
+    async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        """One request of a client."""
+        if self._view.version != self._store.version:
+            self._view = View(self._store)
+        id = uuid.uuid4().hex
+        path, _, query = request.raw_path.partition("?")
+        match = self._view.match(request.method, request.host, path, request.headers)
+        if match is None:
+            return _answer(request, Reply(404, NO_ROUTE), id)
+        headers = _forwarded_headers(request, match.matched)
+        headers["X-Kong-Request-Id"] = id
+        exchange = Exchange(request, self._view, match, self._usage, headers, query, id)
+        try:
+            _check_protocol(match.route)
+            for policy in POLICIES:
+                config = config_of(policy, exchange) if policy.access else None
+                if policy.access and config is not None:
+                    policy.access(exchange, config)
+            if match.service is None:
+                raise Reply(503, "no Service found with those values")
+            return await self._forward(exchange, match.service, path)
+        except Reply as reply:
+            return _answer(request, reply, id, exchange)
+
+    async def _forward(self, exchange: Exchange, service: Record, path: str) -> web.StreamResponse:
+        """Try one target after the other, as long as none of them took the request."""
+        upstream = exchange.view.upstream(service["host"])
+        targets = exchange.view.targets(upstream) if upstream else []
+        path = upstream_path(service["path"], exchange.match.route, path, exchange.match.matched)
+        tried: set[str] = set()
+        failure = Reply(503, NO_PEER)
+        for _ in range(service["retries"] + 1):
+            address = self._balancer.pick(targets, tried) if upstream else (service["host"], service["port"])
+            if address is None:
+                break
+            try:
+                return await self._carry(exchange, service, address, path)
+            except aiohttp.ClientConnectorDNSError:
+                failure = Reply(503, NO_NAME)
+            except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError):
+                failure = Reply(502, BAD_ANSWER)  # nobody took it: the next may
+            except TimeoutError as error:
+                raise Reply(504, TIMED_OUT) from error
+            except aiohttp.ClientError as error:
+                raise Reply(502, BAD_ANSWER) from error
+        raise failure
+
+    async def _carry(
+        self, exchange: Exchange, service: Record, address: tuple[str, int], path: str
+    ) -> web.StreamResponse:
+        url = _url(service, address, path, exchange.query)
+        timeout = aiohttp.ClientTimeout(
+            total=None,
+            sock_connect=service["connect_timeout"] / 1000,
+            sock_read=service["read_timeout"] / 1000,
+        )
+        if exchange.request.headers.get("Upgrade", "").lower() == "websocket":
+            return await self._carry_websocket(exchange, url, timeout)
+        assert self._session is not None
+        request, began = exchange.request, time.monotonic()
+        async with self._session.request(
+            request.method,
+            url,
+            headers=exchange.headers,
+            data=request.content if request.body_exists else None,
+            allow_redirects=False,
+            timeout=timeout,
+        ) as answer:
+            response = web.StreamResponse(status=answer.status, reason=answer.reason)
+            latency = int((time.monotonic() - began) * 1000)
+            own = [("X-Kong-Upstream-Latency", str(latency)), ("X-Kong-Request-Id", exchange.id)]
+            _set_headers(response, exchange, [*_end_to_end(answer.headers.items()), *own])
+            await response.prepare(request)
+            async for part in answer.content.iter_any():
+                await response.write(part)
+            await response.write_eof()
+            return response
+
+    async def _carry_websocket(
+        self, exchange: Exchange, url: URL, timeout: aiohttp.ClientTimeout
+    ) -> web.StreamResponse:
+        assert self._session is not None
+        request = exchange.request
+        asked = request.headers.get("Sec-WebSocket-Protocol", "")
+        protocols = [word.strip() for word in asked.split(",") if word.strip()]
+        headers = CIMultiDict(
+            (name, value) for name, value in exchange.headers.items() if not name.lower().startswith("sec-websocket-")
+        )
+        async with self._session.ws_connect(
+            url, headers=headers, protocols=protocols, autoping=False, max_msg_size=0
+        ) as there:
+            here = web.WebSocketResponse(
+                protocols=[there.protocol] if there.protocol else [], autoping=False, max_msg_size=0
+            )
+            _set_headers(here, exchange, [("X-Kong-Request-Id", exchange.id)])
+            await here.prepare(request)
+            pumps = [asyncio.ensure_future(_pump(here, there)), asyncio.ensure_future(_pump(there, here))]
+            await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
+            for pump in pumps:
+                pump.cancel()
+            await asyncio.gather(*pumps, return_exceptions=True)
+            if not here.closed:
+                await here.close(code=there.close_code or 1000)
+            return here
+
+
+WebSocket = web.WebSocketResponse | aiohttp.ClientWebSocketResponse
+
+
+async def _pump(source: WebSocket, sink: WebSocket) -> None:
+    """Pass messages on in one direction until an end closes."""
+    async for message in source:
+        match message.type:
+            case aiohttp.WSMsgType.TEXT:
+                await sink.send_str(message.data)
+            case aiohttp.WSMsgType.BINARY:
+                await sink.send_bytes(message.data)
+            case aiohttp.WSMsgType.PING:
+                await sink.ping(message.data)
+            case aiohttp.WSMsgType.PONG:
+                await sink.pong(message.data)
+
+
+def _url(service: Record, address: tuple[str, int], path: str, query: str) -> URL:
+    host, port = address
+    scheme = "https" if service["protocol"] in ("https", "grpcs") else "http"
+    name = f"[{host}]" if is_ip(host) and ":" in host else host
+    return URL(f"{scheme}://{name}:{port}{path}" + (f"?{query}" if query else ""), encoded=True)
+
+
+def _check_protocol(route: Record) -> None:
+    """This listener speaks plain HTTP; a route may want another protocol."""
+    if "http" in route["protocols"]:
+        return
+    if "https" in route["protocols"]:
+        raise Reply(
+            route["https_redirect_status_code"],
+            "Please use HTTPS protocol",
+            [("Connection", "Upgrade"), ("Upgrade", "TLS/1.2, HTTP/1.1")],
+        )
+    raise Reply(415, "Non-gRPC request matched gRPC route")
+
+
+def _forwarded_headers(request: web.BaseRequest, matched: str) -> CIMultiDict[str]:
+    """The client's own headers, and who asked for what, as proxies tell it."""
+    headers = CIMultiDict(_end_to_end(request.headers.items()))
+    client = request.remote or ""
+    name, _, port = request.host.rpartition(":")
+    headers["X-Forwarded-For"] = ", ".join([*request.headers.getall("X-Forwarded-For", []), client])
+    headers["X-Forwarded-Proto"] = "http"
+    headers["X-Forwarded-Host"] = name or request.host
+    headers["X-Forwarded-Port"] = port if name else "80"
+    headers["X-Forwarded-Path"] = request.raw_path.partition("?")[0]
+    if matched:
+        headers["X-Forwarded-Prefix"] = matched
+    headers["X-Real-IP"] = client
+    return headers
+
+
+def _end_to_end(headers: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
+    return [(name, value) for name, value in headers if name.lower() not in HOP_BY_HOP]
+
+
+def _set_headers(response: web.StreamResponse, exchange: Exchange, headers: list[tuple[str, str]]) -> None:
+    """The headers of an answer, after the policies had their say."""
+    final = CIMultiDict([*headers, *exchange.answer_headers])
+    for policy in POLICIES:
+        config = config_of(policy, exchange) if policy.answer else None
+        if policy.answer and config is not None:
+            policy.answer(exchange, config, final)
+    response.headers.extend(final)
+    response.headers["Server"] = SERVER
+
+
+def _answer(request: web.BaseRequest, reply: Reply, id: str, exchange: Exchange | None = None) -> web.StreamResponse:
+    """An answer of the gateway's own."""
+    body, headers = reply.body, list(reply.headers)
+    if reply.message is not None:
+        body = json.dumps({"message": reply.message, "request_id": id}).encode()
+        headers.append(("Content-Type", "application/json; charset=utf-8"))
+    response = web.Response(status=reply.status, body=body)
+    response.headers.popall("Content-Type", None)
+    headers.append(("X-Kong-Request-Id", id))
+    if exchange:
+        _set_headers(response, exchange, headers)
+    else:
+        response.headers.extend(headers)
+        response.headers["Server"] = SERVER
+    return response

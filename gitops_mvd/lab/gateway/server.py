@@ -1,0 +1,118 @@
+"""Both listeners of the gateway, in an event loop of the caller's or in a thread of their own."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+from pathlib import Path
+from types import TracebackType
+from urllib.parse import unquote
+
+from aiohttp import web
+
+from gitops_mvd.lab.gateway.admin import Admin, Call
+from gitops_mvd.lab.gateway.health import Health
+from gitops_mvd.lab.gateway.proxy import SERVER, Proxy
+from gitops_mvd.lab.gateway.store import Store
+
+STARTS_WITHIN = 10.0
+STOPS_WITHIN = 5.0
+Address = tuple[str, int]
+
+
+class Listeners:
+    """The Admin API and the proxy over one store; port 0 takes a free one, told by `admin` and `proxy` after start."""
+
+    def __init__(self, prefix: Path, database: bool, admin: Address, proxy: Address) -> None:
+        self.admin = admin
+        self.proxy = proxy
+        self._store = Store(prefix, database)
+        self._health = Health()
+        self._proxy = Proxy(self._store, self._health)
+        self._api: Admin | None = None
+        self._runners: list[web.ServerRunner] = []
+
+    async def start(self) -> None:
+        await self._proxy.start()
+        self.proxy = await self._listen(self._proxy.handle, self.proxy)
+        self.admin = await self._listen(self._handle_admin, self.admin)
+        listens = {"proxy_listen": [_shown(self.proxy)], "admin_listen": [_shown(self.admin)]}
+        self._api = Admin(self._store, self._health, listens)
+
+    async def stop(self) -> None:
+        for runner in self._runners:
+            await runner.cleanup()
+        await self._proxy.stop()
+        self._store.close()
+
+    async def _listen(self, handler: object, address: Address) -> Address:
+        server = web.Server(handler, access_log=None, auto_decompress=False)  # type: ignore[arg-type]
+        runner = web.ServerRunner(server, shutdown_timeout=1.0)
+        await runner.setup()
+        self._runners.append(runner)
+        site = web.TCPSite(runner, *address, backlog=1024)
+        await site.start()
+        host, port = runner.addresses[0][:2]
+        return str(host), int(port)
+
+    async def _handle_admin(self, request: web.BaseRequest) -> web.StreamResponse:
+        assert self._api is not None
+        path = request.raw_path.partition("?")[0]
+        segments = tuple(unquote(segment) for segment in path.split("/") if segment)
+        query = dict(request.rel_url.query)
+        method = "GET" if request.method == "HEAD" else request.method
+        status, body = self._api.answer(Call(method, segments, query, await request.read()))
+        headers = {
+            "Server": SERVER,
+            "Access-Control-Allow-Origin": "*",
+            "Access-Control-Allow-Credentials": "true",
+        }
+        if body is None:
+            return web.Response(status=status, headers=headers)
+        headers["Content-Type"] = "application/json; charset=utf-8"
+        return web.Response(status=status, headers=headers, body=json.dumps(body).encode())
+
+
+class Gateway:
+    """The stand-in gateway in a thread, for tests and stories; `admin_url` and `proxy_url` say where it listens."""
+
+    def __init__(
+        self,
+        prefix: Path,
+        database: str = "off",
+        admin: Address = ("127.0.0.1", 0),
+        proxy: Address = ("127.0.0.1", 0),
+    ) -> None:
+        self._listeners = Listeners(prefix, database == "postgres", admin, proxy)
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="lab-gateway", daemon=True)
+
+    @property
+    def admin_url(self) -> str:
+        return _url(self._listeners.admin)
+
+    @property
+    def proxy_url(self) -> str:
+        return _url(self._listeners.proxy)
+
+    def __enter__(self) -> Gateway:
+        self._thread.start()
+        asyncio.run_coroutine_threadsafe(self._listeners.start(), self._loop).result(STARTS_WITHIN)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        asyncio.run_coroutine_threadsafe(self._listeners.stop(), self._loop).result(STOPS_WITHIN)
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(STOPS_WITHIN)
+        self._loop.close()
+
+
+def _url(address: Address) -> str:
+    return f"http://{address[0]}:{address[1]}"
+
+
+def _shown(address: Address) -> str:
+    return f"{address[0]}:{address[1]} reuseport backlog=16384"
