@@ -1,0 +1,96 @@
+"""One Kong, with or without a database: what it holds of ours, and how that is changed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+from gitops_mvd.errors import MvdError, StepFailed, Unavailable
+from gitops_mvd.kong import ask, database, document
+from gitops_mvd.kong.admin import Admin
+from gitops_mvd.kong.entities import Entity
+from gitops_mvd.model import Health, Resource
+
+__all__ = ["Entity", "Kong"]
+
+
+class Kong:
+    """The Kong whose Admin API is at `admin_url`; `proxy_url` is where it serves, for proving routes.
+
+    Whether it has a database is asked once, and again after it did not answer: it may come back as another.  May be
+    used by several threads at once.
+    """
+
+    def __init__(
+        self, admin_url: str, proxy_url: str | None = None, *, token: str | None = None, timeout: float = 5.0
+    ) -> None:
+        self._admin = Admin(admin_url, token, timeout)
+        self._proxy_url = proxy_url
+        self._document = document.Store(self._admin)
+        self._database = database.Store(self._admin)
+        self._mode = ""
+        self._takes_up = 0.0  # s until all workers of a Kong with a database know a changed route
+
+    def look(self, host: str) -> list[Entity]:
+        """Every entity of ours, each behind those that it refers to.  Raises Unavailable."""
+        with self._asked() as store:
+            return store.look(host)
+
+    def bring(self, host: str, is_meant: Callable[[Entity], bool], entities: Sequence[Entity]) -> None:
+        """Make those of ours that are meant be exactly `entities`, and touch nothing else.
+
+        All is checked by Kong before the first write.  Raises StepFailed where Kong refuses it or where it clashes with
+        what is not ours, Unavailable where Kong does not answer; either may leave a part of it done, and to bring the
+        same again does the rest.
+        """
+        with self._asked() as store:
+            store.bring(host, is_meant, entities)
+
+    def answers(self, route: Resource) -> tuple[Health, str]:
+        """Does the gateway lead to this service?  One try; the health and why it is not healthy.
+
+        Asked through the gateway by a request that matches the first route for which that can be done: plain HTTP, a
+        method that changes nothing, no regular expression.  Where there is none (gRPC, TCP, only POST), or without a
+        `proxy_url`, healthy only means that Kong's Admin API has the routes.  With a database, a Kong that does not
+        name the route in its answer is given the time that its workers take to learn of a change: until then, another
+        route could have answered.
+        """
+        routes = [entity for entity in route.payload if entity.type == "routes"]
+        request = ask.request_for(entity.fields for entity in routes)
+        try:
+            if not request or not self._proxy_url:
+                health, why, told = *self._has(routes), False
+            else:
+                health, why, told = ask.through(self._proxy_url, request, f"mvd.{route.app}.{route.service}")
+            if health is Health.HEALTHY and not told and (wait := self._until_taken_up(routes)) > 0:
+                return Health.PROGRESSING, f"the gateway takes up the changed route within {wait:.0f} s"
+        except MvdError as error:
+            return Health.UNKNOWN, str(error)
+        return health, why
+
+    def _has(self, routes: Sequence[Entity]) -> tuple[Health, str]:
+        missing = [str(route) for route in routes if not self._admin.get(f"/routes/{route.id}")]
+        return (Health.PROGRESSING, f"Kong has no {missing[0]}") if missing else (Health.HEALTHY, "")
+
+    def _until_taken_up(self, routes: Sequence[Entity]) -> float:
+        written = max((self._database.written.get(route.id, -self._takes_up) for route in routes), default=0.0)
+        return written + self._takes_up - time.monotonic() if written else 0.0
+
+    @contextmanager
+    def _asked(self) -> Iterator[document.Store | database.Store]:
+        try:
+            if not self._mode:
+                self._ask_mode()
+            yield self._document if self._mode == "off" else self._database
+        except Unavailable:
+            self._mode = ""
+            raise
+
+    def _ask_mode(self) -> None:
+        try:
+            configuration = self._admin.get("/")["configuration"]
+            self._takes_up = float(configuration.get("worker_state_update_frequency", 5))
+            self._mode = str(configuration["database"])
+        except (KeyError, TypeError, ValueError, StepFailed) as error:
+            raise Unavailable(f"what answers at {self._admin.url} is not Kong's Admin API") from error

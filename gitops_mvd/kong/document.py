@@ -1,0 +1,129 @@
+"""Kong without a database: the whole configuration is one document, read and written as one."""
+
+from __future__ import annotations
+
+import json
+import re
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, ClassVar
+
+import yaml
+
+from gitops_mvd.errors import Unavailable
+from gitops_mvd.kong.admin import Admin
+from gitops_mvd.kong.entities import REFERENCES, TYPES, Entity, as_kept, clash, is_ours, same, unique_key
+from gitops_mvd.model import Json
+
+Document = dict[str, list[dict[str, Any]]]  # type -> entities, flat and with references by id, as GET /config has them
+
+
+class Store:
+    """What a Kong without a database holds, known by the hash that it tells of its document.
+
+    One change at a time: what is not ours, and what other apps have, is posted back as it was found.
+    """
+
+    def __init__(self, admin: Admin) -> None:
+        self._admin = admin
+        self._lock = threading.Lock()
+        self._seen: tuple[str, Document] = ("", {})
+
+    def look(self, host: str) -> list[Entity]:
+        """All entities of ours.  One call, and one more where the document changed."""
+        with self._lock:
+            return list(_ours(self._read(), host))
+
+    def bring(self, host: str, is_meant: Callable[[Entity], bool], entities: Sequence[Entity]) -> None:
+        """Make ours that are meant be exactly `entities`, by one post, or none where they are."""
+        with self._lock:
+            there = self._read()
+            before = [entity for entity in _ours(there, host) if is_meant(entity)]
+            known = {(entity.type, entity.id): entity for entity in before}
+            put = [entity for entity in entities if not same(entity, known.get((entity.type, entity.id)))]
+            if not put and len(before) == len(entities):
+                return
+            for entity in put:
+                self._admin.check(entity)
+            gone = {(entity.type, entity.id) for entity in (*before, *entities)}
+            document = {
+                type: [fields for fields in items if (type, fields["id"]) not in gone] for type, items in there.items()
+            }
+            for entity in entities:
+                _refuse_clash(entity, document.get(entity.type, ()))
+            for entity in entities:
+                document.setdefault(entity.type, []).append(_flat(as_kept(entity).fields))
+            self._write(document, entities)
+
+    def _read(self) -> Document:
+        digest = self._digest()
+        if digest != self._seen[0]:
+            document = _parsed(self._admin.get("/config"))
+            if self._digest() != digest:
+                raise Unavailable("Kong's document was changed while we read it")
+            self._seen = digest, document
+        return self._seen[1]
+
+    def _digest(self) -> str:
+        return str((self._admin.get("/status") or {}).get("configuration_hash"))
+
+    def _write(self, document: Document, sent: Iterable[Entity]) -> None:
+        """Post it and take what Kong answers, which is what it now has, for read."""
+        # Without _transform Kong would hash the passwords once more that it gave us hashed.
+        text = json.dumps({"_format_version": "3.0", "_transform": False, **{k: v for k, v in document.items() if v}})
+        loaded = self._admin.load(text, sent)
+        if loaded is not None:
+            entities = {type: [_flat(fields) for fields in items.values()] for type, items in loaded.items()}
+            self._seen = self._digest(), entities
+
+
+def _ours(document: Document, host: str) -> Iterator[Entity]:
+    for type in sorted(document, key=lambda type: TYPES.index(type) if type in TYPES else -1):
+        for fields in document[type]:
+            if is_ours(fields, host):
+                yield Entity(type, _with_references(fields), kept=True)
+
+
+def _refuse_clash(entity: Entity, others: Iterable[Json]) -> None:
+    key = unique_key(entity.type, entity.fields)
+    for fields in others:
+        other = Entity(entity.type, _with_references(fields))
+        if unique_key(entity.type, other.fields) == key:
+            raise clash(entity, other)
+
+
+def _with_references(fields: Json) -> dict[str, Any]:
+    return {
+        key: {"id": value} if key in REFERENCES and isinstance(value, str) else value for key, value in fields.items()
+    }
+
+
+def _flat(fields: Json) -> dict[str, Any]:
+    return {
+        key: value["id"] if key in REFERENCES and isinstance(value, Mapping) else value for key, value in fields.items()
+    }
+
+
+# ---- Kong's YAML -----------------------------------------------------------------------------------------------------
+
+
+class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
+    """YAML as Kong's emitter (lyaml) means it: a plain `on`, `12:30` or `2001-01-01` is a text."""
+
+    yaml_implicit_resolvers: ClassVar[dict[str, Any]] = {}
+
+
+_Loader.add_implicit_resolver("tag:yaml.org,2002:null", re.compile(r"^~$"), ["~"])
+_Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile(r"^(true|false)$"), ["t", "f"])
+_Loader.add_implicit_resolver("tag:yaml.org,2002:int", re.compile(r"^-?[0-9]+$"), list("-0123456789"))
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"^-?[0-9]+(\.[0-9]+)?(e[-+]?[0-9]+)?$"), list("-0123456789")
+)
+
+
+def _parsed(answer: Any) -> Document:
+    try:
+        document = yaml.load(answer["config"], _Loader)
+    except (yaml.YAMLError, KeyError, TypeError) as error:
+        raise Unavailable(f"Kong's document can not be read: {type(error).__name__}") from error
+    return {key: value for key, value in document.items() if isinstance(value, list)}
