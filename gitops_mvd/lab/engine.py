@@ -73,13 +73,13 @@ def find(say: Say) -> Engine:
     silence = OWN.silence()
     if not silence:
         return OWN
-    if not PRIVATE.silence():
-        return PRIVATE
     if os.geteuid() != 0:
         raise LabUnavailable(
             f"no Docker engine answers ({silence}): install Docker and be a member of the group `docker`; "
             "root on Debian or Ubuntu needs nothing, the lab then installs it"
         )
+    if not PRIVATE.silence():
+        return PRIVATE
     if not _works("dockerd", "--version") or not _works("iptables", "--version"):
         install_packages(say, "docker.io", "iptables")
     if not OWN.silence():  # where systemd runs, the package has started one

@@ -32,7 +32,9 @@ Description=Stand-in for Kong (not Kong)
 After=network.target
 
 [Service]
-ExecStart=/opt/gitops-mvd/bin/python -m gitops_mvd.lab.gateway --database {mode}
+ExecStart=/opt/gitops-mvd/bin/python -m gitops_mvd.lab.gateway --database {mode} \\
+    --admin 127.0.0.1:8001 --proxy 0.0.0.0:8000 --prefix %S/kong
+StateDirectory=kong
 Restart=always
 
 [Install]

@@ -92,7 +92,11 @@ class Lab:
 
     @functools.cached_property
     def forge(self) -> Forge:
-        """The Git server.  It runs in this process, and listens where the servers and this machine reach it."""
+        """The Git server.  It runs in this process, and listens where the servers and this machine reach it.
+
+        Raises LabUnavailable where a firewall keeps the servers away from this machine.
+        """
+        self._let_in()
         folder = self._open.enter_context(tempfile.TemporaryDirectory(prefix=f"{self.name}-forge-"))
         return self._open.enter_context(Forge(Path(folder), self.address))
 
@@ -127,6 +131,17 @@ class Lab:
                 "the lab needs a Docker engine on this very Linux"
             ) from error
 
+    def _let_in(self) -> None:
+        """See that a container on the lab's network reaches a port of this machine."""
+        with socket.create_server((self.address, 0)) as listening:
+            knock = f"</dev/tcp/{self.address}/{listening.getsockname()[1]}"
+            run = ("run", "--rm", "--network", self.name, *self._label, self._image)
+            if self.engine.docker(*run, "timeout", "5", "bash", "-c", knock, check=False).code:
+                raise LabUnavailable(
+                    f"a firewall of this machine keeps the lab's servers from reaching it at {self.address}: "
+                    f"let in what comes from Docker's networks"
+                )
+
     def _registry(self, registry: Registry) -> Registry:
         registry.create(self._image, *self._label)
         self._open.callback(registry.close)
@@ -144,12 +159,12 @@ def down(say: Say) -> None:
         for engine in (engines.OWN, PRIVATE):
             if not engine.silence():
                 for lab in left:
-                    say(f"removing {lab.name}")
                     _remove(engine, lab.name)
         for lab in left:
             lab.release()
         if nobody_left():
             engines.stop_private()
+    say("nothing is left of the labs of this checkout")
 
 
 def _remove(engine: Engine, lab: str) -> None:

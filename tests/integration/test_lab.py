@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Iterator
 from typing import TypeVar
@@ -140,6 +141,20 @@ def test_the_forge_is_reached_from_the_server_and_from_here(lab: Lab, machine: S
 def test_the_project_is_installed_with_all_it_needs(server: Server) -> None:
     server.exec("/opt/gitops-mvd/bin/pip", "check")
     assert "lab" in server.exec("/opt/gitops-mvd/bin/python", "-c", "import gitops_mvd.lab.lab as m; print(m)").out
+
+
+def test_the_gateway_keeps_its_admin_api_to_itself_and_proxies_for_all(lab: Lab) -> None:
+    server = lab.server("gateway")
+    try:
+        server.install(lab.wheel)
+        assert "Kong 3." in server.start_gateway("off")
+        about = json.loads(server.exec("curl", "-fsS", "http://127.0.0.1:8001/").out)
+        assert about["configuration"]["database"] == "off"
+        assert eventually(lambda: requests.get(f"http://{server.ip}:8000/nowhere", timeout=2)).status_code == 404
+        with pytest.raises(requests.ConnectionError):
+            requests.get(f"http://{server.ip}:8001/", timeout=2)
+    finally:
+        server.destroy()
 
 
 def test_two_labs_stand_side_by_side_and_closing_one_leaves_the_other(lab: Lab, machine: Server) -> None:
