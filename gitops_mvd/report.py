@@ -1,0 +1,128 @@
+"""What a report tells others: the status of a commit, one line for the log.  Pure.
+
+A description puts the cause first, since forges cut it, and says nothing of what this one pass did: a pass without
+changes must say the same again, or every look would post anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from gitops_mvd.model import CommitStatus, Health, Operation, Outcome, Report, Revision, Sync
+
+# How bad it is, from best to worst.  What is interrupted or waits is not over, and so less bad than what failed.
+SEVERITY = (
+    Operation.SUCCEEDED,
+    Operation.RUNNING,
+    Operation.SUPERSEDED,
+    Operation.ROLLED_BACK,
+    Operation.FAILED,
+    Operation.ROLLBACK_FAILED,
+)
+SHORTEST_SECRET = 4  # characters; anything shorter would black out ordinary words
+
+
+def context(host: str) -> str:
+    """The name under which this host reports on a commit."""
+    return f"mvd/{host}"
+
+
+def status(report: Report) -> CommitStatus:
+    """The one status of a host: the worst of its apps, and green only where every one is synced and healthy."""
+    bad = _bad(report)
+    if not bad:
+        return _status(report.host, Operation.SUCCEEDED, f"{_counted(report)} healthy", Health.HEALTHY)
+    worst = bad[0]
+    names = ", ".join(outcome.app for outcome in bad[1:])
+    cause = _cause(worst) + (f"; also {names}" if names else "")
+    # An interrupted app is looked at again at once: if a newer commit was the reason, `superseded` tells.
+    unfinished = worst.operation is Operation.SUPERSEDED or (
+        worst.operation is Operation.SUCCEEDED and worst.health is Health.HEALTHY  # hence not in sync
+    )
+    return _status(report.host, Operation.RUNNING if unfinished else worst.operation, cause, worst.health)
+
+
+def is_well(report: Report) -> bool:
+    """Is every app synced, healthy, and its last operation a success?"""
+    return not _bad(report)
+
+
+def pending(host: str, revision: Revision) -> CommitStatus:
+    """This host has seen the commit and is at work on it."""
+    return _status(host, Operation.RUNNING, f"deploying {revision.short}")
+
+
+def waiting(host: str, why: str) -> CommitStatus:
+    """Something does not answer; the host goes on trying."""
+    return _status(host, Operation.RUNNING, f"waiting: {_line(why)}")
+
+
+def superseded(host: str, by: Revision) -> CommitStatus:
+    """A newer commit came before this one was through."""
+    return _status(host, Operation.SUPERSEDED, f"superseded by {by.short}")
+
+
+def failed(host: str, revision: Revision, why: str) -> CommitStatus:
+    """The commit as a whole could not be read, so that the host stays as it is."""
+    return _status(host, Operation.FAILED, f"{_line(why)}; {host} stays as it was before {revision.short}")
+
+
+def summary(report: Report) -> str:
+    """The whole pass in one line: `srv1 at 1a2b3c4: 2 of 3 apps healthy; web: http 503 from /health; rolled back`."""
+    bad = _bad(report)
+    well = f"{len(report.outcomes) - len(bad)} of " if bad else ""
+    changed = ", ".join(outcome.app for outcome in report.outcomes if outcome.did)
+    told = [f"{well}{_counted(report)} healthy", *map(_cause, bad), *([f"changed {changed}"] if changed else [])]
+    return f"{report.host} at {report.revision.short}: {'; '.join(told)}"
+
+
+def redact(text: str, secrets: Iterable[str]) -> str:
+    """`text` with `***` for every secret in it; the longest first, as one may be part of another."""
+    for secret in sorted(secrets, key=len, reverse=True):
+        if len(secret) >= SHORTEST_SECRET:
+            text = text.replace(secret, "***")
+    return text
+
+
+def _status(host: str, operation: Operation, description: str, health: Health = Health.UNKNOWN) -> CommitStatus:
+    return CommitStatus(context(host), operation, health, description)
+
+
+def _bad(report: Report) -> list[Outcome]:
+    """The apps that are not simply well, the worst first."""
+    bad = [outcome for outcome in report.outcomes if not _is_well(outcome)]
+    order = list(Health)
+    return sorted(bad, key=lambda o: (-SEVERITY.index(o.operation), -order.index(o.health), o.app))
+
+
+def _is_well(outcome: Outcome) -> bool:
+    good = (Sync.SYNCED, Health.HEALTHY, Operation.SUCCEEDED)
+    return (outcome.sync, outcome.health, outcome.operation) == good
+
+
+def _cause(outcome: Outcome) -> str:
+    """`web: http 503 from /health for 60 s; rolled back`, in one line."""
+    why = _line(outcome.why)
+    match outcome.operation:
+        case Operation.RUNNING:
+            told = f"waiting: {why}" if why else "deploying"
+        case Operation.SUPERSEDED:
+            told = f"interrupted: {why}"
+        case Operation.ROLLED_BACK:
+            told = f"{why}; rolled back"
+        case Operation.ROLLBACK_FAILED:
+            told = why if "way back" in why else f"{why}; the way back failed"
+        case Operation.FAILED:
+            told = why or "failed"
+        case Operation.SUCCEEDED:
+            told = why or (outcome.sync if outcome.health is Health.HEALTHY else outcome.health).lower()
+    return f"{outcome.app}: {told}"
+
+
+def _line(text: str) -> str:
+    """The first line of a text: what comes after it are details, such as the last lines of a log."""
+    return next((line.strip() for line in text.splitlines() if line.strip()), "")
+
+
+def _counted(report: Report) -> str:
+    return f"{len(report.outcomes)} app{'s' * (len(report.outcomes) != 1)}"
