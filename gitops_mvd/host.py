@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import itertools
 import logging
@@ -10,6 +11,7 @@ import socket
 import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 from gitops_mvd.engine import Engine
 from gitops_mvd.errors import Unavailable, Unhealthy
@@ -23,6 +25,16 @@ log = logging.getLogger(__name__)
 PORTS = range(20000, 30000)  # outside of the ephemeral range, which starts at 32768
 SECRET_NAME = re.compile(r"pass|secret|token|key|credential|dsn|auth", re.IGNORECASE)
 Answers = Callable[[Resource], tuple[Health, str]]
+
+
+@dataclass
+class Watch:
+    """A gate that is being waited at."""
+
+    gate: Gate
+    began: float
+    healthy_since: float = 0.0
+    first_start: str = ""
 
 
 class Machine:
@@ -86,7 +98,8 @@ class Machine:
         return [app for app, resources in self._found.items() if any(r.kind in pruned for r in resources)]
 
     def pin(self, app: App) -> App:
-        return self._engine.pin(app)
+        self._engine.require_externals(app)
+        return dataclasses.replace(app, services=tuple(map(self._engine.pin, app.services)))
 
     def found(self, app: str) -> tuple[Resource, ...]:
         if app in self._changed:
@@ -144,47 +157,44 @@ class Machine:
         for _, group in itertools.groupby(steps, _batch):
             batch = list(group)
             self._clock.wait(0)
-            if isinstance(batch[0], Gate):
-                for gate in batch:
-                    assert isinstance(gate, Gate)
-                    self._pass(gate)
-            else:
-                self._apply([step for step in batch if isinstance(step, Change)])
+            self._apply([step for step in batch if isinstance(step, Change)])
+            self._pass([step for step in batch if isinstance(step, Gate)])
 
     def _apply(self, changes: list[Change]) -> None:
+        if not changes:
+            return
+        kind, app = changes[0].resource.kind, changes[0].resource.app
         for change in changes:
-            log.info(
-                "step %s %s %s app=%s", change.verb, change.resource.kind, change.resource.name, change.resource.app
-            )
-        self._changed.add(changes[0].resource.app)
-        self._kinds[changes[0].resource.kind].apply(changes)
+            log.info("step app=%s %s %s %s", app, change.verb, kind, change.resource.name)
+        self._changed.add(app)
+        self._kinds[kind].apply(changes)
 
-    def _pass(self, gate: Gate) -> None:
-        """Wait until the gate is passed.  Raises Unhealthy, or Unavailable where it ends on could-not-ask.
-
-        What says no for good (an exit, a HEALTHCHECK gone unhealthy, a restart on the way) fails at once; what may
-        still come is given its time.
-        """
-        check, now = gate.check, self._clock.now
-        started, healthy_since, first_start = now(), 0.0, ""
+    def _pass(self, gates: Iterable[Gate]) -> None:
+        """Wait until every gate is passed, all at once.  Raises Unhealthy, or Unavailable on could-not-ask."""
+        watches = [Watch(gate, self._clock.now()) for gate in gates]
         pause = 0.02
-        while True:
-            health, why, start = self._ask(gate)
-            if first_start and start != first_start:
-                health, why = Health.DEGRADED, "restarted while it was being watched"
-            first_start = start or first_start
-            healthy_since = (healthy_since or now()) if health is Health.HEALTHY else 0.0
-            if healthy_since and now() - healthy_since >= check.hold:
-                log.info("gate passed %s %s after=%.2fs", gate.on.kind, gate.on.name, now() - started)
-                return
-            if health is Health.DEGRADED:
-                raise Unhealthy(self._cause(gate, why))
-            if not healthy_since and now() - started > check.within:
-                if health is Health.UNKNOWN:
-                    raise Unavailable(f"{_who(gate.on)}: {why}")
-                raise Unhealthy(self._cause(gate, f"{why} for {check.within:g} s"))
+        while watches := [watch for watch in watches if not self._passed(watch)]:
             self._clock.wait(pause)
             pause = min(pause * 1.3, 1.0)
+
+    def _passed(self, watch: Watch) -> bool:
+        """Look at one gate.  What says no for good fails at once; what may still come is given its time."""
+        gate, now = watch.gate, self._clock.now()
+        health, why, start = self._ask(gate)
+        if watch.first_start and start != watch.first_start:
+            health, why = Health.DEGRADED, "restarted while it was being watched"
+        watch.first_start = watch.first_start or start
+        watch.healthy_since = (watch.healthy_since or now) if health is Health.HEALTHY else 0.0
+        if watch.healthy_since and now - watch.healthy_since >= gate.check.hold:
+            log.info("gate passed app=%s %s after=%.2fs", gate.on.app, gate.on.name, now - watch.began)
+            return True
+        if health is Health.DEGRADED:
+            raise Unhealthy(self._cause(gate, why))
+        if not watch.healthy_since and now - watch.began > gate.check.within:
+            if health is Health.UNKNOWN:
+                raise Unavailable(f"{_who(gate.on)}: {why}")
+            raise Unhealthy(self._cause(gate, f"{why} for {gate.check.within:g} s"))
+        return False
 
     def _ask(self, gate: Gate) -> tuple[Health, str, str]:
         if gate.on.kind == "route":

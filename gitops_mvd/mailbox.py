@@ -5,6 +5,8 @@ from __future__ import annotations
 import threading
 import time
 
+from gitops_mvd.errors import Interrupted
+
 
 class Mailbox:
     """Reasons to look again, each kept once until it is taken; anyone posts, one thread takes."""
@@ -37,8 +39,6 @@ class Interruptible:
         return time.monotonic()
 
     def wait(self, seconds: float) -> None:
-        from gitops_mvd.errors import Interrupted
-
         if self._interrupted.wait(seconds) if seconds else self._interrupted.is_set():
             raise Interrupted(self._why)
 

@@ -130,3 +130,16 @@ class FakeHistory:
 
     def condemn(self, app: App, why: str) -> None:
         self.bad[app.name, app.version] = why
+
+
+class FakeClock:
+    """Time that passes only where somebody waits."""
+
+    def __init__(self) -> None:
+        self.time = 1000.0
+
+    def now(self) -> float:
+        return self.time
+
+    def wait(self, seconds: float) -> None:
+        self.time += seconds

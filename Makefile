@@ -1,0 +1,36 @@
+# make demo    the whole story on this machine, in a lab of its own     KEEP=1 leaves the lab up
+# make test    everything that is checked                              make bench   everything that is measured
+
+VENV ?= .venv
+PYTHON ?= $(firstword $(foreach v,3.13 3.12 3.11,$(shell command -v python$(v))) python3)
+BIN = $(VENV)/bin
+
+.PHONY: demo test unit bench down clean
+
+demo: $(VENV)/lab.ready
+	$(BIN)/python -m gitops_mvd.lab demo $(if $(KEEP),--keep)
+
+test: $(VENV)/test.ready
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/pytest
+
+unit: $(VENV)/test.ready
+	$(BIN)/pytest tests/unit
+
+bench: $(VENV)/lab.ready
+	$(BIN)/python -m gitops_mvd.lab bench
+
+down: $(VENV)/lab.ready
+	$(BIN)/python -m gitops_mvd.lab down
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+
+$(VENV)/%.ready: pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed"; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || { test "$$(id -u)" = 0 && apt-get update -q && apt-get install -qy python3-venv && $(PYTHON) -m venv $(VENV); }
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[$*]'
+	@touch $@

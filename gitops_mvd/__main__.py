@@ -1,0 +1,5 @@
+"""`python -m gitops_mvd` is `mvd`."""
+
+from gitops_mvd.cli import main
+
+main()

@@ -1,0 +1,301 @@
+"""The loop: something happened, so look at Git and at this host, and settle what differs.
+
+One thread decides.  Everybody else (the poll, Docker's events, file changes, signals, apps being settled) only posts
+to the mailbox.  While apps are being settled it goes on being read, so that a newer revision interrupts an older one.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import random
+import signal
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import schedule
+import sdnotify
+from watchdog.events import FileSystemEvent, FileSystemEventHandler
+from watchdog.observers import Observer
+
+from gitops_mvd import report as say
+from gitops_mvd.errors import ManifestError, MvdError, Unavailable
+from gitops_mvd.manifest import load, read_fleet
+from gitops_mvd.model import App, CommitStatus, Desired, Health, Operation, Outcome, Report, Revision, Sync
+from gitops_mvd.reconcile import reconcile
+from gitops_mvd.wiring import Wired
+
+log = logging.getLogger(__name__)
+
+LOOK_AT_GIT = frozenset({"start", "poll", "sync", "again"})
+STOP, RELOAD, SETTLED = "stop", "reload", "settled"
+SIDE_BY_SIDE = 8  # apps that are settled at once
+CALM = 1.0  # seconds that events are gathered before the host is looked at for their sake
+BACKOFF = (2.0, 300.0)  # seconds
+TICK = 10.0  # seconds between two pings of systemd's watchdog, at most
+
+
+class Daemon:
+    """The loop over one server's wiring."""
+
+    def __init__(self, wired: Wired) -> None:
+        self._wired = wired
+        self._mail = wired.mailbox
+        self._revision: Revision | None = None
+        self._ending = ""
+        self._later: set[str] = set()  # what came up in the middle of a pass, for the next one
+        self._failures = 0
+        self._retry = threading.Timer(0, lambda: None)
+        self._last_complaint = ""
+        self._notify = sdnotify.SystemdNotifier()
+
+    def run(self) -> bool:
+        """Go on until told to stop; True asks to be started again with new settings."""
+        with ExitStack() as parts:
+            parts.enter_context(_signals(self._mail.post))
+            parts.enter_context(self._watching())
+            parts.enter_context(self._posting())
+            self._mail.post("start")
+            self._notify.notify("READY=1")
+            log.info("daemon started host=%s repository=%s", self._wired.host.name, self._wired.settings.repository)
+            self._loop()
+            self._notify.notify("STOPPING=1" if self._ending == STOP else "RELOADING=1")
+        log.info("daemon ended reason=%s", self._ending)
+        return self._ending == RELOAD
+
+    def _loop(self) -> None:
+        poll = schedule.Scheduler()
+        interval = self._wired.settings.interval
+        poll.every(max(1, round(interval * 0.8))).to(round(interval * 1.2)).seconds.do(self._mail.post, "poll")
+        while not self._ending:
+            poll.run_pending()
+            until_poll = max(0.0, poll.idle_seconds or 0.0)
+            reasons = self._later | self._mail.take(min(TICK, until_poll))
+            self._later = set()
+            self._notify.notify("WATCHDOG=1")
+            self._heed(reasons)
+            if self._ending or not reasons - {SETTLED}:
+                continue
+            if not reasons & LOOK_AT_GIT:
+                reasons |= self._gather()
+            self.look_again(frozenset(reasons))
+
+    def _gather(self) -> frozenset[str]:
+        """Events come in flocks: wait until they have passed."""
+        threading.Event().wait(CALM)
+        more = self._mail.take(0)
+        self._heed(more)
+        return more
+
+    def _heed(self, reasons: Iterable[str]) -> None:
+        for ending in (RELOAD, STOP):
+            if ending in reasons:
+                self._ending = ending
+
+    # ---- one pass ----------------------------------------------------------------------------------------------------
+
+    def look_again(self, reasons: frozenset[str]) -> Report | None:
+        """One pass: fetch if Git may have something new, then bring the host to it.  None where it could not be."""
+        self._wired.clock.resume()
+        try:
+            if reasons & LOOK_AT_GIT or not self._revision:
+                self._fetch()
+            report = self._reconcile() if self._revision else None
+        except Unavailable as error:
+            self._complain(error)
+            self._wait_for(error)
+            report = None
+        else:
+            if report:
+                self._last_complaint = ""
+        self._back_off(report)
+        return report
+
+    def _fetch(self) -> None:
+        """Take up the newest revision.  Where Git does not answer, the one that is known goes on being kept up."""
+        try:
+            fetched = self._wired.source.fetch()
+        except Unavailable as error:
+            self._complain(error)
+            self._revision = self._revision or self._wired.source.last()
+            return
+        if fetched != self._revision:
+            log.info("revision %s %s", fetched.short, fetched.subject)
+            self._revision = fetched
+            self._post(fetched, say.pending(self._wired.host.name, fetched))
+            self._close_older(fetched)
+
+    def _reconcile(self) -> Report:
+        revision, host = self._revision, self._wired.host
+        assert revision
+        tree = self._wired.source.tree(revision)
+        try:
+            facts = read_fleet(tree).host(host.name)
+        except ManifestError as error:
+            self._post(revision, say.failed(host.name, revision, str(error)))
+            raise Unavailable(f"revision {revision.short} can not be read: {error}") from error
+        apps, broken = load(tree, facts, self._wired.cache)
+        host.look()
+        self._wired.history.attempt(revision)
+        report = reconcile(Desired(revision, apps, broken), host, self._wired.history, self._side_by_side)
+        self._tell(report)
+        return report
+
+    def _side_by_side(self, do: Callable[[App], Outcome], apps: Iterable[App]) -> Iterable[Outcome]:
+        """`map`, in a few threads, while the mail goes on being read."""
+        with ThreadPoolExecutor(SIDE_BY_SIDE, "settle") as pool:
+            futures = [pool.submit(_isolated, do, app) for app in apps]
+            for future in futures:
+                future.add_done_callback(lambda _: self._mail.post(SETTLED))
+            while not all(future.done() for future in futures):
+                self._read_mail_meanwhile()
+            return [future.result() for future in futures]
+
+    def _read_mail_meanwhile(self) -> None:
+        reasons = self._mail.take(TICK)
+        self._notify.notify("WATCHDOG=1")
+        self._heed(reasons)
+        self._later |= reasons - {SETTLED}
+        if self._ending:
+            self._wired.clock.interrupt(f"the daemon is asked to {self._ending}")
+        elif reasons & LOOK_AT_GIT and (newer := self._newer()):
+            self._wired.clock.interrupt(f"superseded by {newer.short}")
+
+    def _newer(self) -> Revision | None:
+        try:
+            fetched = self._wired.source.fetch()
+        except Unavailable as error:
+            self._complain(error)
+            return None
+        return fetched if fetched != self._revision else None
+
+    # ---- what is told of it ------------------------------------------------------------------------------------------
+
+    def _tell(self, report: Report) -> None:
+        history = self._wired.history
+        log.info("%s", say.summary(report))
+        history.record(report)
+        history.save_report(report)
+        if not any(outcome.operation is Operation.SUPERSEDED for outcome in report.outcomes):
+            self._post(report.revision, say.status(report))
+        self._notify.notify(f"STATUS={say.summary(report)}")
+
+    def _wait_for(self, error: Unavailable) -> None:
+        """What could not be asked keeps the commit pending, with the reason why."""
+        if self._revision and self._wired.history.is_pending(self._revision.commit, say.context(self._wired.host.name)):
+            self._post(self._revision, say.waiting(self._wired.host.name, str(error)))
+
+    def _complain(self, error: MvdError) -> None:
+        """One clear line, and not the same one again and again."""
+        complaint = str(error)
+        if complaint != self._last_complaint:
+            log.warning("%s", complaint)
+        self._last_complaint = complaint
+
+    def _back_off(self, report: Report | None) -> None:
+        """Look again before the next poll where something did not answer, later and later."""
+        self._retry.cancel()
+        if report and not any(outcome.operation is Operation.RUNNING for outcome in report.outcomes):
+            self._failures = 0
+            return
+        shortest, longest = BACKOFF
+        pause = min(longest, shortest * 2**self._failures) * random.uniform(0.8, 1.2)
+        self._failures += 1
+        self._retry = threading.Timer(pause, self._mail.post, ["again"])
+        self._retry.daemon = True
+        self._retry.start()
+
+    def _post(self, revision: Revision, status: CommitStatus) -> None:
+        if self._wired.forge:
+            self._wired.history.post(revision.commit, status)
+            self._wired.outbox.wake()
+
+    def _close_older(self, newer: Revision) -> None:
+        host = self._wired.host.name
+        for commit in self._wired.history.pending_commits(say.context(host)):
+            if commit != newer.commit:
+                self._wired.history.post(commit, say.superseded(host, newer))
+
+    # ---- what wakes it -----------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def _watching(self) -> Iterator[None]:
+        """Docker's events, and changes of our settings, units and files, all into the mailbox."""
+        stop = threading.Event()
+        wired = self._wired
+
+        def docker_says(kind: str, action: str, name: str) -> None:
+            if kind in {"container", "engine"}:
+                self._mail.post("docker")
+
+        docker = threading.Thread(
+            target=wired.engine.watch, args=(docker_says, stop), name="docker-events", daemon=True
+        )
+        docker.start()
+        observer = Observer()
+        observer.schedule(_Changed(self._mail.post, RELOAD, only=wired.settings_path), str(wired.settings_path.parent))
+        for folder, prefix in ((wired.tools.units, "mvd-"), (wired.tools.files, "")):
+            if folder.is_dir():
+                observer.schedule(_Changed(self._mail.post, "files", prefix=prefix), str(folder), recursive=not prefix)
+        observer.start()
+        try:
+            yield
+        finally:
+            stop.set()
+            observer.stop()
+            observer.join(5)
+            docker.join(5)
+
+    @contextmanager
+    def _posting(self) -> Iterator[None]:
+        """Commit statuses are sent by a thread of their own: a slow forge never holds up a deploy."""
+        with self._wired.outbox:
+            yield
+
+
+def _isolated(do: Callable[[App], Outcome], app: App) -> Outcome:
+    """A mistake of ours in one app is told with its traceback, and holds up no other."""
+    try:
+        return do(app)
+    except Exception as error:
+        log.exception("could not settle app=%s", app.name)
+        why = f"internal error, see the log of gitops-mvd: {type(error).__name__}"
+        return Outcome(app.name, Sync.UNKNOWN, Health.UNKNOWN, Operation.FAILED, why=why)
+
+
+class _Changed(FileSystemEventHandler):
+    """Posts a reason when a file was written, moved or deleted, by whomever."""
+
+    def __init__(self, post: Callable[[str], None], reason: str, *, only: Path | None = None, prefix: str = "") -> None:
+        self._post, self._reason, self._only, self._prefix = post, reason, only, prefix
+
+    def on_any_event(self, event: FileSystemEvent) -> None:
+        if event.event_type in {"opened", "closed_no_write"}:
+            return
+        paths = [Path(os.fsdecode(path)) for path in (event.src_path, event.dest_path) if path]
+        if any(self._concerns(path) for path in paths):
+            self._post(self._reason)
+
+    def _concerns(self, path: Path) -> bool:
+        return path == self._only if self._only else path.name.startswith(self._prefix)
+
+
+@contextmanager
+def _signals(post: Callable[[str], None]) -> Iterator[None]:
+    """SIGTERM and SIGINT stop, SIGHUP reloads, SIGUSR1 syncs; afterwards they are as they were."""
+    meaning = {signal.SIGTERM: STOP, signal.SIGINT: STOP, signal.SIGHUP: RELOAD, signal.SIGUSR1: "sync"}
+    # posted from a thread: a signal handler may run in the middle of the mailbox's own lock
+    before = {
+        number: signal.signal(
+            number, lambda _, __, reason=reason: threading.Thread(target=post, args=(reason,)).start()
+        )
+        for number, reason in meaning.items()
+    }
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

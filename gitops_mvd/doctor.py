@@ -1,0 +1,114 @@
+"""All that a server needs, looked at one by one, with what to do about it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from gitops_mvd import settings
+from gitops_mvd.errors import ManifestError, MvdError
+from gitops_mvd.manifest import read_fleet
+from gitops_mvd.wiring import Wired, wire
+
+DAEMON_JSON = Path("/etc/docker/daemon.json")
+ENOUGH_DISK = 2 << 30  # bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """`verdict` is `ok`, `warn` or `fail`; `hint` says what to do."""
+
+    what: str
+    verdict: str
+    told: str
+    hint: str = ""
+
+
+def examine(config: Path) -> Iterator[Finding]:
+    """Every check; one that fails holds up no other, but without settings there is nothing more to ask."""
+    try:
+        wired = wire(settings.read(str(config), config.read_bytes()), config)
+    except (MvdError, OSError, ValueError) as error:
+        yield Finding("settings", "fail", str(error), "`mvd docs settings` has every key")
+        return
+    yield Finding("settings", "ok", str(config))
+    for what, check in CHECKS.items():
+        try:
+            yield from check(wired)
+        except MvdError as error:
+            yield Finding(what, "fail", error.message, error.hint)
+
+
+def _docker(wired: Wired) -> Iterator[Finding]:
+    info = wired.engine.info()
+    yield Finding("docker", "ok", f"{info['ServerVersion']}, {info['Driver']}")
+    if not info.get("LiveRestoreEnabled"):
+        hint = f'"live-restore": true in {DAEMON_JSON}'
+        yield Finding("live-restore", "warn", "is off: every container stops while Docker restarts", hint)
+    try:
+        proxy = json.loads(DAEMON_JSON.read_text()).get("userland-proxy", True)
+    except (OSError, ValueError):
+        proxy = True
+    if proxy:
+        hint = f'"userland-proxy": false in {DAEMON_JSON}'
+        yield Finding(
+            "userland-proxy", "warn", "is on: with many services a restart of Docker takes seconds longer", hint
+        )
+
+
+def _systemd(wired: Wired) -> Iterator[Finding]:
+    units = wired.tools.systemd.units("mvd-*.service")
+    yield Finding("systemd", "ok", f"{len(units)} units of ours")
+    daemon = wired.tools.systemd.units("gitops-mvd.service").get("gitops-mvd.service")
+    if not daemon or daemon[1] != "active":
+        yield Finding("daemon", "warn", "does not run", "`mvd install`, then `journalctl -u gitops-mvd`")
+
+
+def _repository(wired: Wired) -> Iterator[Finding]:
+    revision = wired.source.fetch()
+    yield Finding("repository", "ok", f"{revision.short} {revision.subject}")
+    try:
+        facts = read_fleet(wired.source.tree(revision)).host(wired.host.name)
+    except ManifestError as error:
+        yield Finding("fleet.yaml", "fail", str(error), "`host` in the settings, and the hosts in fleet.yaml")
+    else:
+        labels = ", ".join(f"{key}={value}" for key, value in sorted(facts.labels.items()))
+        yield Finding("fleet.yaml", "ok", f"{facts.name}: {labels or 'no labels'}")
+
+
+def _kong(wired: Wired) -> Iterator[Finding]:
+    kong = wired.tools.kong
+    if not kong:
+        yield Finding("kong", "warn", "is not set up: services with x-kong wait", "`kong` in the settings")
+        return
+    yield Finding("kong", "ok", kong.describe())
+
+
+def _forge(wired: Wired) -> Iterator[Finding]:
+    if not wired.forge:
+        yield Finding("forge", "warn", "is not set up: no commit statuses are posted", "`forge` in the settings")
+        return
+    waiting = wired.history.waiting()
+    verdict = "warn" if waiting else "ok"
+    yield Finding(
+        "forge", verdict, f"{waiting} statuses wait to be delivered" if waiting else "every status is delivered"
+    )
+
+
+def _disk(wired: Wired) -> Iterator[Finding]:
+    free = shutil.disk_usage(wired.settings.state).free if Path(wired.settings.state).exists() else ENOUGH_DISK
+    verdict = "ok" if free >= ENOUGH_DISK else "warn"
+    yield Finding("disk", verdict, f"{free / (1 << 30):.1f} GiB free at {wired.settings.state}")
+
+
+CHECKS: dict[str, Callable[[Wired], Iterator[Finding]]] = {
+    "docker": _docker,
+    "systemd": _systemd,
+    "repository": _repository,
+    "kong": _kong,
+    "forge": _forge,
+    "disk": _disk,
+}

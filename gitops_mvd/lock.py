@@ -1,0 +1,58 @@
+"""One at a time: the daemon and the command exclude each other on a server."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from gitops_mvd.errors import MvdError, Unavailable
+from gitops_mvd.history import SqliteHistory
+from gitops_mvd.model import Report
+
+PATIENCE = 900.0  # seconds that `mvd sync` waits for the daemon
+
+
+class Taken(MvdError):
+    """Another process, most likely the daemon, is at work on this server."""
+
+    def __init__(self, pid: int) -> None:
+        super().__init__(f"another mvd is at work on this server, process {pid}", "systemctl status gitops-mvd")
+        self.pid = pid
+
+    def sync(self, history: SqliteHistory) -> Report:
+        """Have it look now, and wait for what comes out."""
+        asked = time.time()
+        try:
+            os.kill(self.pid, signal.SIGUSR1)
+        except OSError as error:
+            raise Unavailable(f"the daemon, process {self.pid}, can not be asked: {error.strerror}") from error
+        while time.time() < asked + PATIENCE:
+            if report := history.last_report(since=asked):
+                return report
+            time.sleep(0.05)
+        raise Unavailable(f"the daemon came to no end within {PATIENCE:g} s", "journalctl -u gitops-mvd")
+
+
+@contextmanager
+def alone(state: Path) -> Iterator[None]:
+    """Hold this server against any other mvd.  Raises Taken."""
+    try:
+        state.mkdir(parents=True, exist_ok=True, mode=0o700)
+        file = (state / "lock").open("a+")
+    except OSError as error:
+        raise Unavailable(f"{state} can not be written: {error.strerror}", "run as root, or set `state`") from error
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            raise Taken(int(file.read().strip() or 0)) from None
+        file.truncate(0)
+        file.write(f"{os.getpid()}\n")
+        file.flush()
+        yield

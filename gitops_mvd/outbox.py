@@ -1,0 +1,72 @@
+"""The thread that brings commit statuses to the forge, for as long as it takes."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from types import TracebackType
+
+from gitops_mvd.errors import StepFailed, Unavailable
+from gitops_mvd.history import SqliteHistory
+from gitops_mvd.ports import Forge
+
+log = logging.getLogger(__name__)
+
+BACKOFF = (2.0, 600.0)  # seconds
+
+
+class Outbox:
+    """Sends what lies in the history's outbox; survives outages and restarts, since that lies on disk.
+
+    A status that can not be delivered never fails a deploy: it waits, or is dropped with one line in the log where the
+    forge will never take it.
+    """
+
+    def __init__(self, history: SqliteHistory, forge: Forge | None) -> None:
+        self._history = history
+        self._forge = forge
+        self._woken = threading.Event()
+        self._ended = False
+        self._thread = threading.Thread(target=self._run, name="outbox", daemon=True)
+
+    def __enter__(self) -> None:
+        self._thread.start()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._ended = True
+        self.wake()
+        self._thread.join(10)
+
+    def wake(self) -> None:
+        """There may be something new to send."""
+        self._woken.set()
+
+    def _run(self) -> None:
+        while not self._ended:
+            self._woken.clear()
+            self.deliver()
+            self._woken.wait(self._history.next_due(time.time()))
+
+    def deliver(self) -> None:
+        """Send all that is due, oldest first."""
+        if not self._forge:
+            return
+        for entry in self._history.due(time.time()):
+            try:
+                self._forge.publish(entry.commit, entry.status)
+            except Unavailable as error:
+                shortest, longest = BACKOFF
+                pause = max(min(longest, shortest * 2**entry.tries), getattr(error, "retry_after", 0.0))
+                self._history.failed(entry, retry_at=time.time() + pause)
+                log.warning("status not delivered commit=%s again_in=%.0fs: %s", entry.commit[:7], pause, error)
+            except StepFailed as error:
+                self._history.refused(entry)
+                log.warning("status refused commit=%s: %s", entry.commit[:7], error)
+            else:
+                self._history.posted(entry)
+                log.info(
+                    "status posted commit=%s %s: %s", entry.commit[:7], entry.status.operation, entry.status.description
+                )

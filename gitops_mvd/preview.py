@@ -1,0 +1,74 @@
+"""What a sync would do, by the daemon's own planner, with nothing done."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from gitops_mvd.errors import StepFailed, Unavailable
+from gitops_mvd.manifest import load, read_fleet
+from gitops_mvd.model import App, Health, Operation, Plan, Revision, Sync
+from gitops_mvd.wiring import Wired
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """One app as it stands: its plan is empty where it is in sync, `why` says why it is held."""
+
+    name: str
+    plan: Plan
+    sync: Sync
+    health: Health
+    why: str = ""
+
+    @property
+    def is_well(self) -> bool:
+        return self.sync is Sync.SYNCED and self.health is Health.HEALTHY and not self.why
+
+    def as_json(self) -> dict[str, str]:
+        return {"app": self.name, "sync": self.sync, "health": self.health, "why": self.why}
+
+
+@dataclass(frozen=True, slots=True)
+class Preview:
+    host: str
+    revision: Revision
+    apps: tuple[Look, ...]
+
+
+def preview(wired: Wired, *, fetch: bool = True) -> Preview:
+    """Every app of this host at the tip of the branch, or at the last revision that was fetched."""
+    revision = wired.source.fetch() if fetch else wired.source.last()
+    if not revision:
+        raise Unavailable("the repository was never fetched here", "`mvd sync` does that")
+    tree = wired.source.tree(revision)
+    apps, broken = load(tree, read_fleet(tree).host(wired.host.name))
+    wired.host.look()
+    known = {app.name for app in apps} | broken.keys()
+    removed = [App(name) for name in sorted(set(wired.host.apps()) - known)]
+    looks = [
+        *(_look(wired, app) for app in apps),
+        *(_held(wired, App(name), str(problems[0])) for name, problems in broken.items()),
+        *(_look(wired, app) for app in removed),
+    ]
+    return Preview(wired.host.name, revision, tuple(sorted(looks, key=lambda look: look.name)))
+
+
+def _look(wired: Wired, app: App) -> Look:
+    try:
+        pinned = wired.host.pin(app)
+    except Unavailable as error:
+        return Look(app.name, Plan(), Sync.UNKNOWN, wired.host.health(app), str(error))
+    except StepFailed as error:
+        return _held(wired, app, str(error))
+    if why := wired.history.condemned(pinned):
+        return _held(wired, pinned, why)
+    plan = wired.host.plan(pinned, proven=pinned == wired.history.last_good(app.name))
+    failed = wired.history.last(app.name)
+    why = failed.why if failed and failed.operation is not Operation.SUCCEEDED else ""
+    return Look(app.name, plan, Sync.OUT_OF_SYNC if plan else Sync.SYNCED, wired.host.health(pinned), why)
+
+
+def _held(wired: Wired, app: App, why: str) -> Look:
+    good = wired.history.last_good(app.name)
+    plan = wired.host.plan(good, proven=True) if good else Plan()
+    return Look(app.name, plan, Sync.OUT_OF_SYNC, wired.host.health(app), why)

@@ -1,0 +1,109 @@
+"""The settings become a server: everything is made here, once, and nowhere else."""
+
+from __future__ import annotations
+
+import socket
+from dataclasses import dataclass
+from pathlib import Path
+
+from gitops_mvd import forges, kinds, probes
+from gitops_mvd.engine import Engine
+from gitops_mvd.errors import Unavailable
+from gitops_mvd.history import SqliteHistory
+from gitops_mvd.host import Machine
+from gitops_mvd.kinds import Tools
+from gitops_mvd.kong import Kong
+from gitops_mvd.mailbox import Interruptible, Mailbox
+from gitops_mvd.manifest import Cache
+from gitops_mvd.outbox import Outbox
+from gitops_mvd.ports import Forge
+from gitops_mvd.settings import Settings
+from gitops_mvd.source import Source
+from gitops_mvd.systemd import Systemd
+
+
+@dataclass(frozen=True)
+class Wired:
+    """One server, ready to be run."""
+
+    settings: Settings
+    settings_path: Path
+    tools: Tools
+    engine: Engine
+    source: Source
+    host: Machine
+    history: SqliteHistory
+    forge: Forge | None
+    outbox: Outbox
+    mailbox: Mailbox
+    clock: Interruptible
+    cache: Cache
+
+
+def wire(settings: Settings, path: Path) -> Wired:
+    """Make everything; nothing is asked or started yet.  Raises Unavailable for a secret file that can not be read."""
+    state = Path(settings.state)
+    engine = Engine(
+        settings.docker.url,
+        logins={
+            registry: (login.username, secret(login.password_file))
+            for registry, login in settings.docker.registries.items()
+        },
+    )
+    gateway = settings.kong
+    kong = Kong(gateway.admin, gateway.proxy, token=secret(gateway.token_file)) if gateway else None
+    name = settings.host or socket.gethostname()
+    tools = Tools(
+        name, engine, Systemd(), kong, files=Path(settings.files), address=gateway.address if gateway else "127.0.0.1"
+    )
+    history = SqliteHistory(state / "history.db")
+    forge = connect_forge(settings)
+    clock = Interruptible()
+    host = Machine(
+        name,
+        kinds.discover(tools),
+        probes.discover(),
+        engine,
+        tools.systemd,
+        clock,
+        address=tools.address,
+        answers=kong.answers,
+        previous=history.previous,
+    )
+    outbox = Outbox(history, forge)
+    return Wired(
+        settings, path, tools, engine, connect_source(settings), host, history, forge, outbox, Mailbox(), clock, Cache()
+    )
+
+
+def connect_source(settings: Settings) -> Source:
+    """The config repository, with its credentials."""
+    login = settings.credentials
+    return Source(
+        settings.repository,
+        settings.branch,
+        Path(settings.state) / "mirror",
+        token=secret(login.token_file),
+        username=login.username,
+        ssh_key=Path(login.ssh_key) if login.ssh_key else None,
+        known_hosts=Path(login.known_hosts) if login.known_hosts else None,
+        insecure=login.insecure,
+        allow_rewind=settings.allow_rewind,
+    )
+
+
+def connect_forge(settings: Settings) -> Forge | None:
+    """Where the statuses go, None where nobody asked for them."""
+    forge = settings.forge
+    if not forge:
+        return None
+    return forges.discover()[forge.kind](forge.repository, secret(forge.token_file), forge.base_url)
+
+
+def secret(path: str) -> str:
+    """What lies in a secret file, without the line's end; "" for no file."""
+    try:
+        return Path(path).read_text().strip() if path else ""
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not text"
+        raise Unavailable(f"{path} can not be read: {reason}", "the settings name it") from error

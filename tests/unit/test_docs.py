@@ -1,0 +1,27 @@
+"""The manual has every setting and every command, and the command line is as it says."""
+
+from __future__ import annotations
+
+from importlib import resources
+
+import pytest
+
+from gitops_mvd.cli import mvd
+from gitops_mvd.settings import CREDENTIALS, DOCKER, FORGE, KONG, LOGIN, SETTINGS
+
+
+def page(name: str) -> str:
+    return (resources.files("gitops_mvd.docs") / f"{name}.md").read_text()
+
+
+@pytest.mark.parametrize("table", [SETTINGS, CREDENTIALS, DOCKER, LOGIN, KONG, FORGE])
+def test_every_setting_is_documented(table: dict[str, object]) -> None:
+    assert [key for key in table if f"`{key}`" not in page("settings")] == []
+
+
+def test_every_command_is_documented() -> None:
+    assert [name for name in mvd.commands if f"`mvd {name}`" not in page("commands")] == []
+
+
+def test_every_command_explains_itself() -> None:
+    assert [name for name, command in mvd.commands.items() if not command.help] == []
