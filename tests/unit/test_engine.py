@@ -8,6 +8,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from queue import Empty, Queue
@@ -72,15 +73,15 @@ class Handler(BaseHTTPRequestHandler):
 
     def _stream_events(self) -> None:
         events: Queue[bytes] = Queue()
+        self.server.followers.append(events)
+        self.close_connection = True
         self.send_response(200)
         self.send_header("Transfer-Encoding", "chunked")
         self.end_headers()
-        self.server.followers.append(events)
-        event = b"more"
-        while event:
-            event = events.get()
-            self.wfile.write(b"%x\r\n%s\r\n" % (len(event), event))
-        self.close_connection = True
+        with suppress(BrokenPipeError):  # the client hung up first
+            for event in iter(events.get, b""):
+                self.wfile.write(b"%x\r\n%s\r\n" % (len(event), event))
+            self.wfile.write(b"0\r\n\r\n")
 
     def log_message(self, format: str, *args: object) -> None:
         pass
