@@ -1,0 +1,363 @@
+"""What was done here, in SQLite: last good and condemned versions, events, and the outbox of commit statuses.
+
+All of it may be lost: it is then begun anew, and the host itself tells what runs.  So a damaged file is put aside and
+never stops anything.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+import json
+import logging
+import os
+import sqlite3
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gitops_mvd.errors import Unavailable
+from gitops_mvd.model import App, Change, CommitStatus, Health, Json, Operation, Outcome, Report, Revision, Sync
+from gitops_mvd.report import from_json, is_well, to_json, vocabularies
+
+log = logging.getLogger(__name__)
+
+BUSY_SECONDS = 5.0
+MOST_EVENTS = 1000
+MOST_STATUSES = 1000
+MOST_CONDEMNED = 20  # versions of one app
+
+VERSION = 1  # of the schema
+# Texts are JSON in ASCII throughout, so that any string of Python's can be stored.
+SCHEMA = """
+CREATE TABLE IF NOT EXISTS good (
+    app TEXT PRIMARY KEY, version TEXT NOT NULL, json TEXT NOT NULL, previous TEXT
+) STRICT;
+CREATE TABLE IF NOT EXISTS condemned (
+    app TEXT, version TEXT, why TEXT NOT NULL, at REAL NOT NULL, PRIMARY KEY (app, version)
+) STRICT;
+CREATE TABLE IF NOT EXISTS event (
+    id INTEGER PRIMARY KEY, app TEXT NOT NULL, json TEXT NOT NULL
+) STRICT;
+CREATE INDEX IF NOT EXISTS event_by_app ON event (app, id);
+CREATE TABLE IF NOT EXISTS value (
+    name TEXT PRIMARY KEY, json TEXT NOT NULL, at REAL NOT NULL
+) STRICT;
+CREATE TABLE IF NOT EXISTS status (
+    id INTEGER PRIMARY KEY, commit_id TEXT NOT NULL, context TEXT NOT NULL, wanted TEXT NOT NULL, posted TEXT,
+    refused TEXT, tries INTEGER NOT NULL DEFAULT 0, retry_at REAL NOT NULL DEFAULT 0, UNIQUE (commit_id, context)
+) STRICT;
+"""
+UNSENT = "wanted IS NOT posted AND wanted IS NOT refused"
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """How one app came out of one pass, `at` in seconds since 1970."""
+
+    at: float
+    commit: str
+    app: str
+    sync: Sync
+    health: Health
+    operation: Operation
+    why: str
+    did: tuple[str, ...] = ()  # `create unit mvd-web-3f9c2a1b`
+
+    def as_json(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
+
+    def says(self) -> tuple[str, ...]:
+        return self.sync, self.health, self.operation, self.why
+
+    @classmethod
+    def of(cls, at: float, commit: str, o: Outcome) -> Event:
+        did = tuple(f"{c.verb} {c.resource.kind} {c.resource.name}" for c in o.did if isinstance(c, Change))
+        return cls(at, commit, o.app, o.sync, o.health, o.operation, o.why, did)
+
+    @classmethod
+    def from_json(cls, value: Json) -> Event:
+        return cls(**{**value, **vocabularies(value), "did": tuple(value["did"])})
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A status that waits to be posted; `tries` counts the attempts that failed."""
+
+    commit: str
+    status: CommitStatus
+    tries: int
+
+
+class SqliteHistory:
+    """The history in a file; implements `ports.History`.  Any thread may use it, and several processes at once.
+
+    Every method raises Unavailable where the file can not be written, as on a full disk.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._lock = threading.RLock()
+        self._database: sqlite3.Connection | None = None
+
+    # ---- what may run and what may not -------------------------------------------------------------------------------
+
+    def last_good(self, app: str) -> App | None:
+        rows = self._ask("SELECT json FROM good WHERE app = ?", app)
+        return _app(rows[0][0]) if rows else None
+
+    def previous(self, app: str) -> App | None:
+        """The good version before the last good one."""
+        rows = self._ask("SELECT previous FROM good WHERE app = ? AND previous IS NOT NULL", app)
+        return _app(rows[0][0]) if rows else None
+
+    def approve(self, app: App) -> None:
+        if self.condemned(app):
+            self._ask("DELETE FROM condemned WHERE app = ? AND version = ?", app.name, app.version)
+        if self._ask("SELECT 1 FROM good WHERE app = ? AND version = ?", app.name, app.version):
+            return  # as at nearly every look
+        self._ask(
+            """INSERT INTO good (app, version, json) VALUES (?, ?, ?)
+            ON CONFLICT (app) DO UPDATE SET previous = json, version = excluded.version, json = excluded.json""",
+            *(app.name, app.version, json.dumps(app.to_json())),
+        )
+
+    def condemned(self, app: App) -> str:
+        rows = self._ask("SELECT why FROM condemned WHERE app = ? AND version = ?", app.name, app.version)
+        return str(json.loads(rows[0][0])) if rows else ""
+
+    def condemn(self, app: App, why: str) -> None:
+        self._ask(
+            "INSERT OR REPLACE INTO condemned VALUES (?, ?, ?, ?)", app.name, app.version, json.dumps(why), time.time()
+        )
+        self._ask(
+            """DELETE FROM condemned WHERE app = ? AND version NOT IN
+            (SELECT version FROM condemned WHERE app = ? ORDER BY at DESC LIMIT ?)""",
+            *(app.name, app.name, MOST_CONDEMNED),
+        )
+
+    def pardon(self, app: str) -> bool:
+        """Let every condemned version of an app be tried again; False where there was none."""
+        return bool(self._ask("DELETE FROM condemned WHERE app = ? RETURNING 1", app))
+
+    def forget(self, app: str) -> None:
+        """Drop what is known of the versions of an app that is gone.  Its events stay."""
+        self._ask("DELETE FROM good WHERE app = ?", app)
+        self._ask("DELETE FROM condemned WHERE app = ?", app)
+
+    # ---- what was done -----------------------------------------------------------------------------------------------
+
+    def attempt(self, revision: Revision) -> None:
+        """This revision is about to be settled."""
+        self._keep("attempted", dataclasses.asdict(revision))
+
+    def revisions(self) -> dict[str, Revision]:
+        """The revisions last `attempted`, last `applied` to every app, and last seen `healthy` in every app."""
+        rows = self._ask("SELECT name, json FROM value WHERE name IN ('attempted', 'applied', 'healthy')")
+        return {name: Revision(**json.loads(text)) for name, text in rows}
+
+    def record(self, report: Report) -> None:
+        """Keep an event for every app that was changed, or that came out otherwise than the last time."""
+        rows = self._ask("SELECT json, max(id) FROM event GROUP BY app")
+        last = {event.app: event.says() for event in (Event.from_json(json.loads(text)) for text, _ in rows)}
+        at = time.time()
+        events = [Event.of(at, report.revision.commit, outcome) for outcome in report.outcomes]
+        with self._at_once():
+            for event in events:
+                if event.did or last.get(event.app) != event.says():
+                    self._ask("INSERT INTO event (app, json) VALUES (?, ?)", event.app, json.dumps(event.as_json()))
+            self._ask(
+                """DELETE FROM event WHERE id <= (SELECT max(id) FROM event) - ?
+                AND id NOT IN (SELECT max(id) FROM event GROUP BY app)""",
+                MOST_EVENTS,
+            )
+            if all((o.sync, o.operation) == (Sync.SYNCED, Operation.SUCCEEDED) for o in report.outcomes):
+                self._keep("applied", dataclasses.asdict(report.revision))
+            if is_well(report):
+                self._keep("healthy", dataclasses.asdict(report.revision))
+
+    def events(self, limit: int, app: str | None = None) -> list[Event]:
+        """The last events, the newest first, of one app or of all."""
+        rows = self._ask("SELECT json FROM event WHERE ? IN (app, '') ORDER BY id DESC LIMIT ?", app or "", limit)
+        return [Event.from_json(json.loads(text)) for (text,) in rows]
+
+    def last(self, app: str) -> Event | None:
+        """How an app came out last."""
+        return next(iter(self.events(1, app)), None)
+
+    def save_report(self, report: Report) -> None:
+        """Keep the report for those who ask while no daemon runs."""
+        self._keep("report", to_json(report))
+
+    def last_report(self, since: float = 0.0) -> Report | None:
+        """The report saved last, if that was after `since` (seconds since 1970)."""
+        rows = self._ask("SELECT json FROM value WHERE name = 'report' AND at > ?", since)
+        return from_json(json.loads(rows[0][0])) if rows else None
+
+    def _keep(self, name: str, value: Json) -> None:
+        self._ask("INSERT OR REPLACE INTO value VALUES (?, ?, ?)", name, json.dumps(value), time.time())
+
+    # ---- the outbox --------------------------------------------------------------------------------------------------
+
+    def post(self, commit: str, status: CommitStatus) -> None:
+        """Have a status posted, instead of any that still waits for that commit and context.
+
+        What was posted last, or refused last, is not posted again.
+        """
+        self._ask(
+            """INSERT INTO status (commit_id, context, wanted) VALUES (?, ?, ?)
+            ON CONFLICT (commit_id, context) DO UPDATE SET wanted = excluded.wanted""",
+            *(commit, status.context, _status_to_text(status)),
+        )
+        self._ask(
+            f"DELETE FROM status WHERE id <= (SELECT max(id) FROM status) - ? AND NOT ({UNSENT})",
+            MOST_STATUSES,
+        )
+
+    def due(self, now: float) -> list[Entry]:
+        """What is to be posted now (seconds since 1970), the oldest first."""
+        rows = self._ask(
+            f"SELECT commit_id, wanted, tries FROM status WHERE {UNSENT} AND retry_at <= ? ORDER BY id", now
+        )
+        return [Entry(commit, _status_from_text(text), tries) for commit, text, tries in rows]
+
+    def next_due(self, now: float) -> float | None:
+        """Seconds until something is due, None where nothing waits."""
+        [(at,)] = self._ask(f"SELECT min(retry_at) FROM status WHERE {UNSENT}")
+        return None if at is None else max(0.0, at - now)
+
+    def waiting(self) -> int:
+        """How many statuses are not delivered yet."""
+        [(count,)] = self._ask(f"SELECT count(*) FROM status WHERE {UNSENT}")
+        return int(count)
+
+    def posted(self, entry: Entry) -> None:
+        """The forge has taken it."""
+        self._settle(entry, "posted = ?, refused = NULL, tries = 0, retry_at = 0", _status_to_text(entry.status))
+
+    def failed(self, entry: Entry, retry_at: float) -> None:
+        """The forge could not be asked: try again at that time (seconds since 1970)."""
+        self._settle(entry, "tries = tries + 1, retry_at = ?", retry_at)
+
+    def refused(self, entry: Entry) -> None:
+        """The forge will never take it."""
+        self._settle(entry, "refused = ?, tries = 0, retry_at = 0", _status_to_text(entry.status))
+
+    def _settle(self, entry: Entry, change: str, value: str | float) -> None:
+        self._ask(
+            f"UPDATE status SET {change} WHERE commit_id = ? AND context = ?",
+            *(value, entry.commit, entry.status.context),
+        )
+
+    def is_pending(self, commit: str, context: str) -> bool:
+        """Was this commit begun here, and not brought to an end?"""
+        return commit in self.pending_commits(context)
+
+    def pending_commits(self, context: str) -> list[str]:
+        """The commits whose last status is not an end, the oldest first."""
+        rows = self._ask("SELECT commit_id, wanted FROM status WHERE context = ? ORDER BY id", context)
+        return [commit for commit, text in rows if _status_from_text(text).operation is Operation.RUNNING]
+
+    # ---- the file ----------------------------------------------------------------------------------------------------
+
+    def close(self) -> None:
+        with self._lock:
+            if self._database:
+                self._database.close()
+            self._database = None
+
+    @contextlib.contextmanager
+    def _at_once(self) -> Iterator[None]:
+        """All that is written inside is written, or nothing; and the disk is waited for once."""
+        with self._lock:
+            self._ask("BEGIN IMMEDIATE")
+            try:
+                yield
+            except BaseException:
+                self._end("ROLLBACK")
+                raise
+            self._end("COMMIT")
+
+    def _end(self, how: str) -> None:
+        if self._database and self._database.in_transaction:  # not so where the file was begun anew in between
+            self._ask(how)
+
+    def _ask(self, statement: str, *values: str | float | None) -> list[Any]:
+        """Carry out one statement.  Where the file turns out to be damaged, that is done on a new one."""
+        with self._lock:
+            try:
+                try:
+                    return self._open().execute(statement, values).fetchall()
+                except sqlite3.DatabaseError as error:
+                    if not _is_damage(error):
+                        raise
+                    self._put_aside(error)
+                    return self._open().execute(statement, values).fetchall()
+            except sqlite3.Error as error:
+                raise Unavailable(
+                    f"the history {self._path} can not be used: {error}", _HINTS.get(_code(error), "")
+                ) from error
+            except OSError as error:
+                raise Unavailable(f"the history {self._path} can not be used: {error.strerror}") from error
+
+    def _open(self) -> sqlite3.Connection:
+        if self._database and not self._path.exists():
+            self.close()  # somebody removed the state
+        if self._database is None:
+            self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            os.close(os.open(self._path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))  # its companions take its mode
+            database = sqlite3.connect(self._path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
+            try:
+                database.execute("PRAGMA journal_mode = WAL")
+                database.execute("PRAGMA synchronous = FULL")
+                if database.execute("PRAGMA quick_check(1)").fetchone() != ("ok",):
+                    raise sqlite3.DatabaseError("quick_check found damage")
+                if database.execute("PRAGMA user_version").fetchone()[0] not in (0, VERSION):
+                    raise sqlite3.DatabaseError("another version of mvd wrote it")
+                database.executescript(f"{SCHEMA}; PRAGMA user_version = {VERSION}")
+            except BaseException:
+                database.close()
+                raise
+            self._database = database
+        return self._database
+
+    def _put_aside(self, error: sqlite3.Error) -> None:
+        """Nothing in it is worth stopping for: what runs is read from the host."""
+        log.warning("history is damaged and begun anew path=%s: %s", self._path, error)
+        self.close()
+        for end in ("-wal", "-shm"):
+            self._path.with_name(self._path.name + end).unlink(missing_ok=True)
+        self._path.replace(self._path.with_name(f"{self._path.name}.damaged"))
+
+
+_HINTS = {sqlite3.SQLITE_FULL: "make room on its disk", sqlite3.SQLITE_BUSY: "another process holds it"}
+
+
+def _code(error: sqlite3.Error) -> int:
+    """SQLite's primary result code (https://sqlite.org/rescode.html), 0 where it is none of its."""
+    return int(getattr(error, "sqlite_errorcode", 0)) & 0xFF
+
+
+def _is_damage(error: sqlite3.DatabaseError) -> bool:
+    return _code(error) in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB) or type(error) is sqlite3.DatabaseError
+
+
+@functools.lru_cache(maxsize=2048)  # the same few are asked for at every look
+def _app(text: str) -> App | None:
+    try:
+        return App.from_json(json.loads(text))
+    except (ValueError, TypeError, KeyError, AttributeError):
+        return None  # another version of ours wrote it: then there is no memory of one
+
+
+def _status_to_text(status: CommitStatus) -> str:
+    return json.dumps(dataclasses.asdict(status))
+
+
+def _status_from_text(text: str) -> CommitStatus:
+    value = json.loads(text)
+    return CommitStatus(**{**value, "operation": Operation(value["operation"]), "health": Health(value["health"])})
