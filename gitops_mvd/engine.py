@@ -31,6 +31,7 @@ PULL_SILENCE = 120.0  # seconds without a word of progress
 PULL_WITHIN = 3600.0  # seconds: a broken off pull loses its layers, so a big image must be let through
 RECONNECT_AFTER = (1.0, 30.0)  # seconds: the first wait and the longest
 
+NEVER = "0001-01-01T00:00:00Z"
 MEMOISED = ("image", "network", "volume")
 TELLING = (
     *("create", "start", "die", "oom", "pause", "unpause", "health_status", "rename", "destroy"),
@@ -462,7 +463,7 @@ def _inspected(container: Mapping[str, Any]) -> Instance:
         ip=_ip(container),
         state=state["Status"],
         health="" if health == "none" else health,
-        started=state["StartedAt"],
+        started="" if state["StartedAt"] == NEVER else state["StartedAt"],
         exit_code=state["ExitCode"],
     )
 

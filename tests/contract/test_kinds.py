@@ -9,6 +9,7 @@ import dataclasses
 import os
 import pkgutil
 import subprocess
+import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
@@ -18,9 +19,11 @@ import requests
 from gitops_mvd import kinds
 from gitops_mvd.engine import Engine
 from gitops_mvd.kinds import Tools, discover
+from gitops_mvd.kong import Kong
 from gitops_mvd.model import App, Change, Check, File, Resource, Service
 from gitops_mvd.plan import kinds_in_order, place
 from gitops_mvd.ports import Kind
+from gitops_mvd.systemd import Systemd
 
 pytestmark = pytest.mark.server
 
@@ -210,7 +213,12 @@ def test_tampering_is_seen_and_mended(world: World) -> None:
         assert [r for r in world.observed() if r.key in {w.key for w in world.resources}] == world.resources, what
 
 
-def starts(world: World) -> dict[str, str]:
-    """When each of our containers was last started."""
-    names = world.tools.engine.instances()
-    return {name: there.started for name in names if (there := world.tools.engine.instance(name))}
+def starts(world: World, within: float = 30) -> dict[str, str]:
+    """When each of our containers was last started, once all of them are."""
+    deadline = time.monotonic() + within
+    while time.monotonic() < deadline:
+        found = [world.tools.engine.instance(name) for name in world.tools.engine.instances()]
+        if all(instance and instance.state == "running" for instance in found):
+            return {instance.name: instance.started for instance in found if instance}
+        time.sleep(0.05)
+    pytest.fail(f"not running after {within:g} s: {found}")

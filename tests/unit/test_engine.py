@@ -58,6 +58,7 @@ class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def do_GET(self) -> None:
+        self.rfile.read(int(self.headers.get("Content-Length", 0)))
         path = urlsplit(self.path).path.removeprefix("/v1.41")
         self.server.asked[path] += 1
         if path == "/events":
@@ -169,6 +170,13 @@ def test_an_instance_is_reached_at_its_bridge_or_at_the_host(docker: StandIn, en
 def test_a_name_that_docker_took_for_an_id_is_no_instance(docker: StandIn, engine: Engine) -> None:
     docker.answers["/containers/b1/json"] = (200, {"Name": "/somebody-else"})
     assert engine.instance("b1") is None
+
+
+def test_an_instance_that_was_never_started_has_no_start(docker: StandIn, engine: Engine) -> None:
+    state = {"Status": "created", "StartedAt": "0001-01-01T00:00:00Z", "ExitCode": 0}
+    host = {"HostConfig": {}, "NetworkSettings": {"Networks": {}}, "Config": {"Labels": None}}
+    docker.answers["/containers/mvd-a/json"] = (200, {"Name": "/mvd-a", "State": state, **host})
+    assert engine.instance("mvd-a") == Instance("mvd-a", state="created")
 
 
 def test_without_an_event_stream_every_listing_is_asked_for(docker: StandIn, engine: Engine) -> None:
