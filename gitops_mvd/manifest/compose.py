@@ -19,7 +19,6 @@ from gitops_mvd.manifest.shapes import (
     microseconds,
     number,
     one_of,
-    one_or_more,
     pairs,
     placed,
     size,
@@ -228,7 +227,7 @@ def _env_file(place: Place) -> list[tuple[Place, dict[str, Any]]]:
 
 
 RUN: Table = {
-    "user": Key("The user that it runs as, such as `1000:1000`.", word),
+    "user": Key('The user that it runs as, such as `"1000:1000"`.', filled),
     "working_dir": Key("The folder that it starts in.", filled),
     "hostname": Key("The container's host name.", filled),
     "domainname": Key("The container's domain name.", filled),
@@ -244,7 +243,7 @@ RUN: Table = {
     "stop_signal": Key("The signal that asks it to stop.", filled),
     "stop_grace_period": Key("How long it may take to stop, before it is killed.", duration),
     "network_mode": Key("`bridge`, `host`, `none` or `container:<name>`; not together with `networks`.", _network_mode),
-    "cpuset": Key("The processors that it may use, such as `0-2`.", word),
+    "cpuset": Key("The processors that it may use, such as `0-2`.", filled),
     "restart": Key(
         '`always` (the default here), `"no"`, `on-failure[:n]` or `unless-stopped`; systemd does it.', _restart
     ),
@@ -280,10 +279,6 @@ RUN: Table = {
     "devices": Key("Devices of the host: `source[:target[:rwm]]`, the long form, or a CDI name.", list_of(_device)),
     "expose": Key("Ports that it listens on, for `x-kong` and `x-mvd`.", network.expose),
     "extra_hosts": Key("Lines for /etc/hosts.", _extra_hosts),
-    "tmpfs": Key(
-        "Folders in memory: `path[:options]`.",
-        one_or_more(storage.tmpfs),
-    ),
     "annotations": Key("Annotations of the container.", string_map),
     "sysctls": Key("Kernel parameters of the container.", string_map),
     "storage_opt": Key("Options of the storage driver.", mapping_of(word)),
@@ -309,6 +304,7 @@ SERVICE: Table = {
         "Volumes, host paths, and files of the repository (read-only): `source:target[:ro]` or the long form.",
         placed(storage.mount),
     ),
+    "tmpfs": Key("Folders in memory: `path[:options]`, one or several.", storage.tmpfs),
     "configs": Key("Configs of the top level, as files.", placed(storage.grant)),
     "secrets": Key("Secrets of the top level, as files.", placed(storage.grant)),
     "networks": Key("Networks to join: a list, or a mapping with `aliases` and addresses.", network.attachments),

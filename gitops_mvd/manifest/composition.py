@@ -120,7 +120,7 @@ class Composition:
             return node
         place = Place(services, ("services",), self.sink)
         extended = {
-            name: self.extended(place.at(name, service), services.value, path, variables, ())
+            name: self.extended(place.at(name, service), services.value, path, variables, ((path, name),))
             for name, service in services.value.items()
         }
         return node._replace(value={**node.value, "services": services._replace(value=extended)})
@@ -138,11 +138,11 @@ class Composition:
         if not isinstance(service.value, dict) or "extends" not in service.value:
             return service
         rest = {name: node for name, node in service.value.items() if name != "extends"}
-        base = place.at("extends", service.value["extends"]).attempt(
-            self.base, siblings, path, variables, (*chain, (path, str(place.path[-1])))
-        )
-        over = service._replace(value=rest)
-        return over if base is None else merge(base, over, self.sink, place.path)._replace(line=service.line)
+        base = place.at("extends", service.value["extends"]).attempt(self.base, siblings, path, variables, chain)
+        if base is None:
+            broken = service.value["extends"]._replace(value=None, tag="!broken")
+            return service._replace(value={**rest, "extends": broken})
+        return merge(base, service._replace(value=rest), self.sink, place.path)._replace(line=service.line)
 
     def base(
         self,
@@ -161,7 +161,9 @@ class Composition:
             siblings = self.services(at, path, variables)
         if name not in siblings:
             at.fail(f"there is no service {name} in {path}")
-        return self.extended(Place(siblings[name], at.path[:-1], self.sink), siblings, path, variables, chain)
+        return self.extended(
+            Place(siblings[name], at.path[:-1], self.sink), siblings, path, variables, (*chain, (path, name))
+        )
 
     def services(self, at: Place, path: str, variables: Mapping[str, str]) -> Mapping[str, Node]:
         """The services of another file, not yet extended."""

@@ -10,13 +10,13 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from gitops_mvd.manifest.interpolate import Unresolved, substitute
+from gitops_mvd.manifest.interpolate import substitute
 from gitops_mvd.manifest.yamltree import MAX_BYTES, Sink, tell
 
 NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
 MAX_LINE = 60_000  # bytes; docker refuses an env file with a line of 64 KiB
 
-_LINE = re.compile(r"\s*(?:export\s+)?(?P<name>[^=:\s]*)\s*(?:(?P<equals>[=:])\s*(?P<value>.*?))?\s*", re.DOTALL)
+_SEPARATOR = re.compile(r"\s*[=:]\s*")
 _DOUBLE = re.compile(r'"((?:[^"\\]|\\.)*)"\s*(?:#.*)?')
 _SINGLE = re.compile(r"'([^']*)'\s*(?:#.*)?")
 _ESCAPE = re.compile(r"\\(.)")
@@ -54,43 +54,38 @@ def parse_env(file: str, data: bytes, variables: Mapping[str, str], sink: Sink, 
 
 
 def check_variable(name: str, value: str) -> None:
-    """Raises ValueError for what no container can be given as an environment variable; never says the value."""
+    """Raises ValueError for what no container can be given as an environment variable; never says what it is."""
     if not NAME.fullmatch(name):
-        raise ValueError(f"{name!r} can not be the name of a variable: letters, digits, `_`, `.` and `-`")
+        raise ValueError("has no proper name: letters, digits, `_`, `.` and `-`, the first one a letter or `_`")
     if re.search("[\r\n]", value):
-        raise ValueError(f"{name} has a line break: put it into a secret or config file")
+        raise ValueError("has a line break: put it into a secret or config file")
     if "\0" in value:
-        raise ValueError(f"{name} has a NUL character")
+        raise ValueError("has a NUL character")
     if len(f"{name}={value}".encode()) > MAX_LINE:
-        raise ValueError(f"{name} is longer than {MAX_LINE} bytes: put it into a secret or config file")
+        raise ValueError(f"is longer than {MAX_LINE} bytes: put it into a secret or config file")
 
 
 def _line(line: str, variables: Mapping[str, str], raw: bool) -> tuple[str, str]:
     if raw:
-        name, equals, value = line.lstrip().partition("=")
+        name, *rest = line.lstrip().split("=", 1)
     else:
-        parts = _LINE.fullmatch(line)
-        assert parts, "the pattern matches any line"
-        name, equals, value = parts["name"], parts["equals"] or "", parts["value"] or ""
-    if not equals:
+        name, *rest = _SEPARATOR.split(re.sub(r"^\s*export\s+", "", line).strip(), maxsplit=1)
+    if not rest:
         if name in variables:
             return name, variables[name]
-        raise ValueError(f"{name} has no value, here or among the host's variables: write {name}=value")
-    return name, value if raw else _unquoted(name, value, variables)
+        raise ValueError("has no `=`, and no variable of the host has that name: write NAME=value")
+    return name, rest[0] if raw else _unquoted(rest[0], variables)
 
 
-def _unquoted(name: str, value: str, variables: Mapping[str, str]) -> str:
+def _unquoted(value: str, variables: Mapping[str, str]) -> str:
     if value.startswith("'"):
         if single := _SINGLE.fullmatch(value):
             return single[1]
-        raise ValueError(f"{name} has a quote without its partner on the same line")
+        raise ValueError("has a quote without its partner on the same line")
     if value.startswith('"'):
         if not (double := _DOUBLE.fullmatch(value)):
-            raise ValueError(f"{name} has a quote without its partner on the same line")
+            raise ValueError("has a quote without its partner on the same line")
         value = _ESCAPE.sub(lambda it: {"n": "\n", "r": "\r", "t": "\t", "$": "$$"}.get(it[1], it[1]), double[1])
     else:
         value = _COMMENT.sub("", value)
-    try:
-        return substitute(value, variables)
-    except Unresolved as error:
-        raise ValueError(f"{name}: {error}") from None
+    return substitute(value, variables)

@@ -71,13 +71,15 @@ def _value(name: str, variables: Mapping[str, str]) -> str:
 def _expand(inside: str, variables: Mapping[str, str], nesting: int) -> str:
     name = _NAME.match(inside)
     if not name:
-        raise Unresolved(f"`${{{inside}}}` does not begin with the name of a variable")
+        raise Unresolved("has a `${` without the name of a variable: write `$$` for a dollar sign")
     rest = inside[name.end() :]
     if not rest:
         return _value(name[0], variables)
     operator = _OPERATOR.match(rest)
     if not operator:
-        raise Unresolved(f"`${{{inside}}}` is no form that Compose knows: after the name come :-, -, :?, ?, :+ or +")
+        raise Unresolved(
+            f"has a form that Compose does not know: after ${{{name[0]} come :-, -, :?, ?, :+, + or the end"
+        )
     word = rest[operator.end() :]
     value = variables.get(name[0])
     there = bool(value) if operator[0][0] == ":" else value is not None
@@ -89,7 +91,7 @@ def _expand(inside: str, variables: Mapping[str, str], nesting: int) -> str:
         case _:
             if there:
                 return value or ""
-            raise Unresolved(f"the variable {name[0]} is required: {substitute(word, variables, nesting + 1)}")
+            raise Unresolved(f"the variable {name[0]} is required: {word}")
 
 
 def interpolate(node: Node, variables: Mapping[str, str], path: Path, sink: Sink) -> Node:

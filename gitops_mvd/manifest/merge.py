@@ -45,6 +45,7 @@ def merge(base: Node, over: Node, sink: Sink, path: Path = ()) -> Node:
             key[:1] != ("ulimits",) and base.value is not None and over.value is not None
         ):
             tell(sink, path, over.file, over.line, f"has another shape than in {base.file}:{base.line}")
+            return base
     return _untagged(over)
 
 

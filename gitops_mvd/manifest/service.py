@@ -36,14 +36,12 @@ def assemble(place: Place, values: Values, project: Project) -> Service:
     run |= _resources(entries, values, deploy)
     files = _mounts(entries, values, project, run)
     _networks(place, values, project, run)
-    if labels := _pairs_of_files(values.get("label_file", ()), project) | values.get("labels", {}):
+    if labels := _labels(values, project):
         run["labels"] = labels
-    if any(name.startswith(RESERVED) for name in labels):
-        place.complain(f"labels that begin with {RESERVED} are ours")
     if ports := [port for _, port in values.get("ports", ())]:
         run["ports"] = ports
     kong = _kong(entries, values)
-    if "image" not in entries and "build" not in entries:
+    if not {"image", "build", "extends"} & entries.keys():
         place.complain("has no `image`")
     return Service(
         name=str(place.path[-1]),
@@ -118,10 +116,10 @@ def _mounts(entries: Mapping[str, Place], values: Values, project: Project, run:
             _once(at, target, taken)
             owner = {name: grant[name] for name in ("mode", "uid", "gid") if name in grant}
             files.append(File(target, {"": known[source]}, **owner))
-    for index, line in enumerate(values.get("tmpfs", ())):
-        at = entries["tmpfs"]
-        items = at.items() if isinstance(at.node.value, list) else [at]
-        _once(items[min(index, len(items) - 1)], line.partition(":")[0], taken)
+    for at, line in values.get("tmpfs", ()):
+        _once(at, line.partition(":")[0], taken)
+    if "tmpfs" in values:
+        run["tmpfs"] = [line for _, line in values["tmpfs"]]
     if mounts:
         run["volumes"] = mounts
     return files
@@ -135,12 +133,12 @@ def _once(at: Place, target: str, taken: dict[str, Place]) -> None:
 
 
 def _repository_file(place: Place, mount: Values, tree: Tree) -> File:
-    if place.node.value and not mount["read_only"]:
+    path = inside(place, mount["source"])
+    if not mount["read_only"]:
         place.fail(
             f"{mount['source']} is in the repository, which nobody writes to: add `:ro`, or use a volume "
             "or an absolute path for data"
         )
-    path = inside(place, mount["source"])
     files = _gather(place, tree, path)
     # Git's executable bit is not in a Tree; a script that is mounted is there to be run.
     script = any(content.startswith("#!") for content in files.values())
@@ -207,6 +205,17 @@ def _pairs_of_files(files: Any, project: Project) -> dict[str, str]:
     return found
 
 
+def _labels(values: Values, project: Project) -> dict[str, str]:
+    """Those of files, and over them those of the service itself."""
+    found: dict[str, str] = {}
+    for at, options in values.get("label_file", ()):
+        more = _pairs_of_files([(at, options)], project)
+        if any(name.startswith(RESERVED) for name in more):
+            at.complain(f"labels that begin with {RESERVED} are ours")
+        found |= more
+    return found | values.get("labels", {})
+
+
 def _environment(values: Values, project: Project) -> dict[str, str]:
     environment = _pairs_of_files(values.get("env_file", ()), project)
     for at, name, value in values.get("environment", ()):
@@ -265,19 +274,22 @@ def _check(entries: Mapping[str, Place], values: Values, kong: Json | None) -> C
 def _update(place: Place, entries: Mapping[str, Place], values: Values) -> Update:
     """How it is updated; two versions side by side must not want the same port, address or data."""
     config: dict[str, Any] = dict(values.get("deploy", {}).get("update_config", {}))
-    alone = [f"publishes the fixed port {port['published']}" for _, port in values.get("ports", ()) if fixed(port)]
+    alone = [
+        f"publishes the port {port['published']} of the host" for _, port in values.get("ports", ()) if fixed(port)
+    ]
     for _, options in values.get("networks", {}).values():
         alone += [f"has a fixed {name}" for name in ("ipv4_address", "ipv6_address", "mac_address") if name in options]
     if "mac_address" in values:
         alone.append("has a fixed mac_address")
+    deploy = entries["deploy"].entries() if "deploy" in values else {}
     if alone and replicas(values) > 1:
-        place.complain(
-            f"{alone[0]} of the host, which {replicas(values)} replicas can not share: leave the way in to `x-kong`"
+        deploy.get("replicas", entries.get("scale", place)).complain(
+            f"can not be shared by replicas: the service {alone[0]}; leave the way in to `x-kong`"
         )
     if alone and config.get("order") == "start-first":
-        place.complain(
-            f"can not start first: it {alone[0]}, which two versions can not share; "
-            "leave the way in to `x-kong`, or use stop-first"
+        deploy["update_config"].entries()["order"].complain(
+            f"can not be start-first: the service {alone[0]}, which two versions can not share; "
+            "use stop-first, or leave the way in to `x-kong`"
         )
     shares = any(
         mount["type"] != "tmpfs" and not mount["read_only"] and mount["source"]

@@ -9,6 +9,7 @@ from gitops_mvd.manifest.place import Invalid, Key, Place, Refused, Table, field
 from gitops_mvd.manifest.shapes import (
     absolute,
     boolean,
+    each,
     filled,
     integer,
     mapping_of,
@@ -131,10 +132,14 @@ def _short(place: Place) -> Mount:
     return made
 
 
-def tmpfs(place: Place) -> str:
-    """`path[:options]`."""
-    value = filled(place)
-    return value if value.startswith("/") else place.fail(f"must be an absolute path, not {value!r}")
+def tmpfs(place: Place) -> list[tuple[Place, str]]:
+    """`path[:options]`, one or several."""
+
+    def read(item: Place) -> str:
+        value = filled(item)
+        return value if value.startswith("/") else item.fail(f"must be an absolute path, not {value!r}")
+
+    return each(place, read) if isinstance(place.value(), list) else [(place, read(place))]
 
 
 VOLUME: Table = {
@@ -162,7 +167,9 @@ def content(kind: str) -> Table:
         "driver_opts": Refused("is not honoured: it needs Swarm"),
         "template_driver": Refused("is not honoured: use variables in `content:`"),
     }
-    return {**table, "content": Key("The text itself; variables are put in.", text)} if kind == "configs" else table
+    if kind == "configs":
+        return {**table, "content": Key("The text itself; variables are put in.", text)}
+    return {**table, "content": Refused("is not honoured: what stands here is no secret; use `file` or `environment`")}
 
 
 CONFIG = content("configs")

@@ -1,0 +1,27 @@
+"""A config repository in a dict."""
+
+from collections.abc import Mapping, Sequence
+
+from gitops_mvd.model import digest
+
+
+class MemoryTree:
+    """A Tree of `files`, path to content; `reads` has every path that was read."""
+
+    def __init__(self, files: Mapping[str, str | bytes]) -> None:
+        self.files = {path: text.encode() if isinstance(text, str) else text for path, text in files.items()}
+        self.reads: list[str] = []
+
+    def read(self, path: str) -> bytes:
+        if path not in self.files:
+            raise FileNotFoundError(path)
+        self.reads.append(path)
+        return self.files[path]
+
+    def names(self, folder: str) -> Sequence[str]:
+        below = [path.removeprefix(f"{folder}/") for path in self.files if path.startswith(f"{folder}/") or not folder]
+        return sorted({first + slash for first, slash, _ in (path.partition("/") for path in below)})
+
+    def oid(self, path: str) -> str:
+        found = {name: text.hex() for name, text in self.files.items() if name == path or name.startswith(f"{path}/")}
+        return digest(found) if found else ""

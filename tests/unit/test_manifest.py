@@ -1,0 +1,73 @@
+"""Every file in manifests/ is a case that carries its own expectation.
+
+A file of `invalid/` ends in lines `# error: [file:]line: key: message`, and exactly those errors are found.
+A file of `valid/` has a JSON file beside it: the apps of each host.  Further files of the repository follow in the same
+file, each behind a line `#--- path`.  `ACCEPT=1 pytest tests/unit/test_manifest.py` rewrites the expectations.
+"""
+
+import json
+import os
+import re
+from pathlib import Path
+
+import pytest
+
+from gitops_mvd.manifest import load, read_fleet, validate
+from gitops_mvd.model import App, HostFacts, Problem
+from tests.unit.memory_tree import MemoryTree
+
+CASES = Path(__file__).parent / "manifests"
+MAIN = "apps/demo/compose.yaml"
+
+
+def repository(case: Path) -> MemoryTree:
+    first, *rest = re.split(r"^#--- ", case.read_text(), flags=re.MULTILINE)
+    more = (part.partition("\n") for part in rest)
+    return MemoryTree({MAIN: first, **{path.strip(): text for path, _, text in more}})
+
+
+def as_line(problem: Problem) -> str:
+    at = "" if problem.file == MAIN else f"{problem.file}:"
+    return f"# error: {at}{problem.line}: {problem.key + ': ' if problem.key else ''}{problem.message}\n"
+
+
+def lines(case: Path) -> list[str]:
+    return case.read_text().splitlines(keepends=True)
+
+
+def accept_errors(case: Path, problems: list[Problem]) -> None:
+    kept = "".join(line for line in lines(case) if not line.startswith("# error: "))
+    first, marker, rest = kept.partition("#--- ")
+    case.write_text(first + "".join(map(as_line, problems)) + marker + rest)
+
+
+@pytest.mark.parametrize("case", sorted(CASES.glob("invalid/*.yaml")), ids=lambda case: case.stem)
+def test_every_mistake_is_told_with_its_line_and_key(case: Path) -> None:
+    problems = validate(repository(case))
+    if os.environ.get("ACCEPT"):
+        accept_errors(case, problems)
+    assert problems
+    assert [as_line(it) for it in problems] == [line for line in lines(case) if line.startswith("# error: ")]
+
+
+@pytest.mark.parametrize("case", sorted(CASES.glob("valid/*.yaml")), ids=lambda case: case.stem)
+def test_a_valid_manifest_becomes_these_apps(case: Path) -> None:
+    tree = repository(case)
+    assert validate(tree) == []
+    found: dict[str, object] = {}
+    for facts in read_fleet(tree).hosts.values() or [HostFacts("web1")]:
+        apps, broken = load(tree, facts)
+        assert not broken
+        assert [App.from_json(json.loads(json.dumps(app.to_json()))) for app in apps] == list(apps)
+        found[facts.name] = {app.name: brief(app.to_json()) for app in apps}
+    golden = case.with_suffix(".json")
+    if os.environ.get("ACCEPT"):
+        golden.write_text(json.dumps(found, indent=1, sort_keys=True) + "\n")
+    assert json.loads(json.dumps(found)) == json.loads(golden.read_text())
+
+
+def brief(value: object) -> object:
+    """Without what is empty, so that a golden file is read in one look."""
+    if isinstance(value, dict):
+        return {name: brief(each) for name, each in value.items() if each not in ({}, [], (), None)}
+    return [brief(each) for each in value] if isinstance(value, list | tuple) else value
