@@ -104,10 +104,6 @@ TAMPERING: Mapping[str, Mapping[str, Callable[[World, Resource], None]]] = {
 
 @pytest.fixture(scope="module")
 def tools() -> Iterator[Tools]:
-    from gitops_mvd.systemd import Systemd
-
-    from gitops_mvd.kong import Kong
-
     engine = Engine()
     kong = Kong(os.environ["MVD_KONG"], os.environ["MVD_PROXY"])
     yield Tools("contract", engine, Systemd(), kong, files=Path("/etc/gitops-mvd/contract"), address=ADDRESS)
