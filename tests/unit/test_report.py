@@ -1,0 +1,143 @@
+"""What others are told of a pass."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gitops_mvd import report as say
+from gitops_mvd.model import (
+    Change,
+    Check,
+    CommitStatus,
+    Gate,
+    Health,
+    Operation,
+    Outcome,
+    Plan,
+    Report,
+    Resource,
+    Revision,
+    Sync,
+)
+
+REVISION = Revision("1a2b3c4" + "0" * 33, "main", "Deploy web 2")
+
+
+def well(app: str, did: Plan | None = None) -> Outcome:
+    return Outcome(app, Sync.SYNCED, Health.HEALTHY, Operation.SUCCEEDED, did or Plan())
+
+
+def bad(app: str, operation: Operation, why: str, health: Health = Health.HEALTHY) -> Outcome:
+    return Outcome(app, Sync.OUT_OF_SYNC, health, operation, why=why)
+
+
+def report(*outcomes: Outcome) -> Report:
+    return Report("srv1", REVISION, outcomes)
+
+
+def told(*outcomes: Outcome) -> tuple[Operation, Health, str]:
+    status = say.status(report(*outcomes))
+    assert status.context == "mvd/srv1"
+    return status.operation, status.health, status.description
+
+
+def test_it_is_green_when_every_app_is_well() -> None:
+    assert told(well("web"), well("api")) == (Operation.SUCCEEDED, Health.HEALTHY, "2 apps healthy")
+    assert say.is_well(report(well("web")))
+
+
+def test_a_host_without_apps_is_green() -> None:
+    assert told() == (Operation.SUCCEEDED, Health.HEALTHY, "0 apps healthy")
+
+
+def test_a_pass_that_changed_nothing_says_the_same_as_the_one_that_changed_all() -> None:
+    changed = well("web", Plan((Change(None, Resource("unit", "mvd-web", "web")),)))
+    assert say.status(report(changed)) == say.status(report(well("web")))
+
+
+def test_the_cause_comes_first_and_the_others_are_named() -> None:
+    operation, _, description = told(
+        well("api"),
+        bad("jobs", Operation.RUNNING, "Kong at http://127.0.0.1:8001 does not answer"),
+        bad("web", Operation.ROLLED_BACK, "http 503 from /health for 60 s\n\nlast lines of the log"),
+    )
+    assert operation is Operation.ROLLED_BACK
+    assert description == "web: http 503 from /health for 60 s; rolled back; also jobs"
+
+
+def test_what_does_not_answer_is_waited_for_and_not_red() -> None:
+    operation, _, description = told(bad("web", Operation.RUNNING, "Kong at http://127.0.0.1:8001 does not answer"))
+    assert operation is Operation.RUNNING
+    assert description == "web: waiting: Kong at http://127.0.0.1:8001 does not answer"
+
+
+def test_an_interrupted_app_is_not_at_its_end() -> None:
+    operation, _, description = told(bad("web", Operation.SUPERSEDED, "superseded by 5d6e7f8"))
+    assert operation is Operation.RUNNING
+    assert description == "web: interrupted: superseded by 5d6e7f8"
+
+
+@pytest.mark.parametrize("health", [h for h in Health if h is not Health.HEALTHY])
+def test_a_success_that_is_not_healthy_says_how_it_is(health: Health) -> None:
+    outcome = Outcome("web", Sync.SYNCED, health, Operation.SUCCEEDED)
+    assert told(well("api"), outcome) == (Operation.SUCCEEDED, health, f"web: {health.lower()}")
+
+
+def test_a_way_back_that_failed_is_worse_than_one_that_did_not() -> None:
+    operation, _, description = told(
+        bad("api", Operation.ROLLED_BACK, "no such image"), bad("web", Operation.ROLLBACK_FAILED, "exit code 1")
+    )
+    assert operation is Operation.ROLLBACK_FAILED
+    assert description == "web: exit code 1; the way back failed; also api"
+
+
+HEALTHS, SYNCS, OPERATIONS = (st.sampled_from(list(words)) for words in (Health, Sync, Operation))
+OUTCOMES = st.builds(Outcome, st.sampled_from("abc"), SYNCS, HEALTHS, OPERATIONS, why=st.text(max_size=20))
+
+
+@given(st.lists(OUTCOMES, max_size=4))
+def test_green_means_every_app_is_synced_healthy_and_succeeded(outcomes: list[Outcome]) -> None:
+    status = say.status(report(*outcomes))
+    green = (status.operation, status.health) == (Operation.SUCCEEDED, Health.HEALTHY)
+    every = all((o.sync, o.health, o.operation) == (Sync.SYNCED, Health.HEALTHY, Operation.SUCCEEDED) for o in outcomes)
+    assert green == every == say.is_well(report(*outcomes))
+    assert "\n" not in status.description
+    assert "\n" not in say.summary(report(*outcomes))
+
+
+def test_the_summary_counts_names_and_tells_what_changed() -> None:
+    changed = well("web", Plan((Change(None, Resource("unit", "mvd-web", "web")),)))
+    outcomes = changed, bad("api", Operation.FAILED, "no such image")
+    assert say.summary(report(*outcomes)) == ("srv1 at 1a2b3c4: 1 of 2 apps healthy; api: no such image; changed web")
+    assert say.summary(report(well("web"))) == "srv1 at 1a2b3c4: 1 app healthy"
+
+
+def test_a_commit_has_a_beginning_and_each_kind_of_end() -> None:
+    def status(operation: Operation, description: str) -> CommitStatus:
+        return CommitStatus("mvd/srv1", operation, Health.UNKNOWN, description)
+
+    newer = Revision("5d6e7f8" + "0" * 33, "main")
+    assert say.pending("srv1", REVISION) == status(Operation.RUNNING, "deploying 1a2b3c4")
+    assert say.waiting("srv1", "no\nmore") == status(Operation.RUNNING, "waiting: no")
+    assert say.superseded("srv1", newer) == status(Operation.SUPERSEDED, "superseded by 5d6e7f8")
+    assert say.failed("srv1", REVISION, "fleet.yaml:3: hosts: must be a mapping") == status(
+        Operation.FAILED, "fleet.yaml:3: hosts: must be a mapping; srv1 stays as it was before 1a2b3c4"
+    )
+
+
+def test_secrets_are_blacked_out_the_longest_first() -> None:
+    assert say.redact("hunter2 and hunter22, not abc", ["hunter2", "hunter22", "abc", ""]) == "*** and ***, not abc"
+
+
+def test_a_report_survives_json_without_its_payloads() -> None:
+    unit = Resource("unit", "mvd-web", "web", "web", {"port": 20000}, payload={"password": "hunter2"})
+    old = Resource("unit", "mvd-web-old", "web")
+    plan = Plan((Change(None, unit), Gate(unit, Check("http", {"path": "/"}))), (Change(old, None),))
+    before = report(well("web", plan), bad("api", Operation.FAILED, "odd \udcff text"))
+    text = json.dumps(say.to_json(before))
+    assert say.from_json(json.loads(text)) == before
+    assert "hunter2" not in text
