@@ -18,6 +18,9 @@ def address(text: str) -> Address:
 
 async def run(options: argparse.Namespace) -> None:
     listeners = Listeners(options.prefix, options.database == "postgres", options.admin, options.proxy)
+    ended = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, ended.set)
     await listeners.start()
     print(
         "THIS IS NOT KONG. It is the stand-in gateway of the gitops-mvd lab: for trying and testing only.\n"
@@ -28,9 +31,6 @@ async def run(options: argparse.Namespace) -> None:
         f"proxy http://{listeners.proxy[0]}:{listeners.proxy[1]}",
         flush=True,
     )
-    ended = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, ended.set)
     await ended.wait()
     await listeners.stop()
 

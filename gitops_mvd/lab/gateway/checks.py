@@ -8,6 +8,7 @@ from collections.abc import Callable
 from urllib.parse import urlsplit
 
 HOSTNAME = re.compile(r"(?=.{1,253}$)[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_])?\.?")
+CERTIFICATE = re.compile(r"-----BEGIN CERTIFICATE-----\s+([A-Za-z0-9+/=\s]+)-----END CERTIFICATE-----")
 BAD_PEM = "error:680008E:asn1 encoding routines:asn1_d2i_read_bio:not enough data:crypto/asn1/a_d2i_fp.c:155:"
 
 
@@ -125,7 +126,7 @@ def utf8_name(text: str) -> str | None:
 
 
 def certificate(text: str) -> str | None:
-    return None if "-----BEGIN CERTIFICATE" in text else f"invalid certificate: x509.new: {BAD_PEM}"
+    return None if CERTIFICATE.search(text) else f"invalid certificate: x509.new: {BAD_PEM}"
 
 
 def private_key(text: str) -> str | None:

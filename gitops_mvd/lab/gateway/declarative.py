@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -41,16 +42,25 @@ class Item:
 def parse(text: str) -> Record:
     """The document as it was sent, YAML or JSON; raises Fault."""
     try:
-        document = yaml.load(text.rstrip("\n"), Loader=yaml.CSafeLoader)
+        document = yaml.load(text, Loader=yaml.CSafeLoader)
     except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark
-        place = f"{mark.line + 1}:{mark.column}: " if mark else ""
-        message = f"failed parsing declarative configuration: {place}{error.problem}"
+        line, column = _last_place(text)
+        message = f"failed parsing declarative configuration: {line}:{column}: {error.problem}"
         raise faults.invalid_declaration({"error": message}) from error
     if not isinstance(document, dict):
         message = "failed parsing declarative configuration: expected an object"
         raise faults.invalid_declaration({"error": message})
     return document
+
+
+def _last_place(text: str) -> tuple[int, int]:
+    """Line and column, from 1, of the last thing that a broken document says well: that is what Kong tells."""
+    place = (1, 1)
+    with contextlib.suppress(yaml.YAMLError):
+        for event in yaml.parse(text, Loader=yaml.CSafeLoader):
+            if event.start_mark:
+                place = (event.start_mark.line + 1, event.start_mark.column + 1)
+    return place
 
 
 def read(document: Mapping[str, Any]) -> dict[str, dict[str, Record]]:
@@ -146,9 +156,10 @@ def _stable_id(kind: Kind, given: Mapping[str, Any]) -> str | None:
 def _check_uniqueness(items: list[Item]) -> None:
     seen: set[tuple[str, str, str]] = set()
     for item in items:
-        for name, spec in item.kind.fields.items():
+        single = [name for name, spec in item.kind.fields.items() if spec.get("unique")]
+        for name in [*single, "id"]:  # a name taken twice also makes the same id twice: the name is the better word
             value = item.given.get(name)
-            if not isinstance(value, str) or not (spec.get("unique") or name == "id"):
+            if not isinstance(value, str):
                 continue
             if (item.kind.name, name, value) in seen:
                 item.refuse(

@@ -26,7 +26,7 @@ TYPES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "boolean": (lambda value: isinstance(value, bool), "expected a boolean"),
     "number": (lambda value: isinstance(value, int | float) and not isinstance(value, bool), "expected a number"),
     "integer": (
-        lambda value: isinstance(value, int | float) and not isinstance(value, bool) and value == int(value),
+        lambda value: isinstance(value, int | float) and not isinstance(value, bool) and float(value).is_integer(),
         "expected an integer",
     ),
     "array": (lambda value: isinstance(value, list), "expected an array"),

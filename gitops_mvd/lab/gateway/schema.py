@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 import yaml
 
-from gitops_mvd.lab.gateway.faults import Fault, schema_violation
+from gitops_mvd.lab.gateway.faults import schema_violation
 from gitops_mvd.lab.gateway.rules import Record, Spec, cross_check, violations
 
 
@@ -71,16 +71,6 @@ def complete(kind: Kind, given: Mapping[str, Any]) -> Record:
     if kind.name == "plugins":
         _mirror_flat_names(whole)
     return whole
-
-
-def violations_of(kind: Kind, given: Mapping[str, Any]) -> Record:
-    """Field → sentence for everything that is wrong with a record; empty if nothing is."""
-    try:
-        complete(kind, given)
-    except Fault as fault:
-        errors: Record = fault.body["fields"]
-        return errors
-    return {}
 
 
 def shown(kind: Kind, plugin: str = "") -> Record:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from types import TracebackType
 from urllib.parse import unquote
@@ -19,6 +20,7 @@ from gitops_mvd.lab.gateway.store import Store
 STARTS_WITHIN = 10.0
 STOPS_WITHIN = 5.0
 Address = tuple[str, int]
+Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
 
 class Listeners:
@@ -46,8 +48,8 @@ class Listeners:
         await self._proxy.stop()
         self._store.close()
 
-    async def _listen(self, handler: object, address: Address) -> Address:
-        server = web.Server(handler, access_log=None, auto_decompress=False)  # type: ignore[arg-type]
+    async def _listen(self, handler: Handler, address: Address) -> Address:
+        server = web.Server(handler, access_log=None, auto_decompress=False)
         runner = web.ServerRunner(server, shutdown_timeout=1.0)
         await runner.setup()
         self._runners.append(runner)

@@ -6,7 +6,6 @@ import base64
 import binascii
 import hashlib
 import json
-import ssl
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -15,6 +14,7 @@ from sqlite3 import Connection, connect
 from typing import Any
 
 from gitops_mvd.lab.gateway import faults
+from gitops_mvd.lab.gateway.checks import CERTIFICATE
 from gitops_mvd.lab.gateway.rules import Record, is_uuid
 from gitops_mvd.lab.gateway.schema import KINDS, Kind, complete
 
@@ -209,8 +209,8 @@ def derive(kind: str, record: Record, old: Record | None) -> None:
     """What Kong computes from what was given: hashed passwords, the digest of a certificate."""
     if kind == "basicauth_credentials" and (old is None or record["password"] != old["password"]):
         record["password"] = hash_password(record["password"], record["consumer"]["id"])
-    if kind == "ca_certificates" and record["cert_digest"] is None:
-        record["cert_digest"] = hashlib.sha256(ssl.PEM_cert_to_DER_cert(record["cert"])).hexdigest()
+    if kind == "ca_certificates" and (found := CERTIFICATE.search(record["cert"])):
+        record["cert_digest"] = hashlib.sha256(base64.b64decode(found[1])).hexdigest()
 
 
 def hash_password(password: str, consumer: str) -> str:

@@ -1,0 +1,561 @@
+"""The stand-in gateway answers as the recorded Kong did, and carries requests as one would."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+import requests
+import yaml
+from aiohttp import web
+
+from gitops_mvd.lab.gateway import Gateway
+
+FIXTURES = Path(__file__).parent / "fixtures" / "kong"
+UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+IDS = {"id", "node_id", "entity_id"}
+TIMES = {"created_at", "updated_at"}
+
+
+class Comparison:
+    """What differs between two answers, apart from what may: ids that Kong makes up, times, the node's name.
+
+    Ids derived from a name, or chosen by the client, are UUIDs of version 5 and have to be the same. Those made up are
+    of version 4: each has to stand for one and the same recorded id from its first answer to the last.
+    """
+
+    def __init__(self) -> None:
+        self.recorded_for: dict[str, str] = {}
+
+    def differences(self, recorded: Any, actual: Any, place: str = "", key: str = "") -> Iterator[str]:
+        if key in IDS and recorded != actual and is_made_up(recorded) and is_made_up(actual):
+            if recorded not in self.recorded_for.values():
+                self.recorded_for.setdefault(actual, recorded)
+            if self.recorded_for.get(actual) != recorded:
+                yield f"{place}: {actual} stands for {self.recorded_for.get(actual)}, not for {recorded}"
+        elif key in TIMES or key == "hostname":
+            if type(actual) is not type(recorded):
+                yield f"{place}: {actual!r} is not of the type of {recorded!r}"
+        elif key == "config" and isinstance(recorded, str) and isinstance(actual, str):
+            yield from self.differences(yaml.safe_load(recorded), yaml.safe_load(actual), f"{place}(yaml)")
+        elif isinstance(recorded, dict) and isinstance(actual, dict):
+            yield from self._of_dicts(recorded, actual, place)
+        elif isinstance(recorded, list) and isinstance(actual, list) and len(recorded) == len(actual):
+            if key == "data":  # rows are in the order of their ids
+                recorded, actual = sorted(recorded, key=str), sorted(self._in_recorded_words(actual), key=str)
+            for position, (left, right) in enumerate(zip(recorded, actual, strict=True)):
+                yield from self.differences(left, right, f"{place}[{position}]")
+        elif recorded != actual or type(recorded) is not type(actual):
+            yield f"{place}: recorded {recorded!r}, got {actual!r}"
+
+    def _of_dicts(self, recorded: dict[str, Any], actual: dict[str, Any], place: str) -> Iterator[str]:
+        made_up = [key for key in actual if is_made_up(key)]
+        expected = [key for key in recorded if is_made_up(key)]
+        self.recorded_for |= dict(zip(made_up, expected, strict=False))
+        actual = {self.recorded_for.get(key, key): value for key, value in actual.items()}
+        for key in recorded.keys() - actual.keys():
+            yield f"{place}.{key}: missing"
+        for key in actual.keys() - recorded.keys():
+            yield f"{place}.{key}: not in the recording"
+        for key in recorded.keys() & actual.keys():
+            yield from self.differences(recorded[key], actual[key], f"{place}.{key}", key)
+
+    def _in_recorded_words(self, rows: list[Any]) -> list[Any]:
+        text = UUID.sub(lambda id: self.recorded_for.get(id[0], id[0]), json.dumps(rows))
+        words: list[Any] = json.loads(re.sub(r'("(?:created|updated)_at": )\d+(\.\d+)?', _same_time, text))
+        return words
+
+
+def is_made_up(id: Any) -> bool:
+    return isinstance(id, str) and UUID.fullmatch(id) is not None and id[14] == "4"
+
+
+def _same_time(found: re.Match[str]) -> str:
+    return found[1] + ("1760000000.5" if found[2] else "1760000000")
+
+
+def without(body: Any, omitted: list[str]) -> Any:
+    if isinstance(body, dict):
+        return {key: without(value, omitted) for key, value in body.items() if key not in omitted}
+    return [without(each, omitted) for each in body] if isinstance(body, list) else body
+
+
+@pytest.mark.parametrize("mode", ["dbless", "postgres"])
+def test_the_stand_in_answers_every_recorded_exchange_as_kong_did(mode: str, tmp_path: Path) -> None:
+    script = json.loads((FIXTURES / f"{mode}.json").read_text(encoding="utf-8"))
+    comparison, found = Comparison(), []
+    with Gateway(tmp_path, database="off" if mode == "dbless" else "postgres") as gateway:
+        for exchange in script["exchanges"]:
+            asked, expected = exchange["request"], exchange["response"]
+            answer = requests.request(
+                asked["method"],
+                gateway.admin_url + asked["path"],
+                params=asked.get("params"),
+                json=asked.get("body"),
+                data=asked.get("raw"),
+                timeout=10,
+            )
+            body = without(answer.json() if answer.content else None, expected.get("omitted", []))
+            if answer.status_code != expected["status"]:
+                found.append(f"{exchange['name']}: status {answer.status_code}, recorded {expected['status']}: {body}")
+            found += [f"{exchange['name']}: {line}" for line in comparison.differences(expected["body"], body)]
+            assert "not Kong" in answer.headers["Server"]
+    assert found == []
+
+
+class Backend:
+    """A service behind the gateway: it answers every request with its name and what it was asked."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.asked = 0
+
+    async def __aenter__(self) -> Backend:
+        self._runner = web.ServerRunner(web.Server(self._answer, access_log=None), shutdown_timeout=5.0)
+        await self._runner.setup()
+        await web.TCPSite(self._runner, "127.0.0.1", 0).start()
+        self.address = "127.0.0.1:{1}".format(*self._runner.addresses[0])
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        await self._runner.cleanup()
+
+    async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
+        self.asked += 1
+        if request.headers.get("Upgrade") == "websocket":
+            socket = web.WebSocketResponse()
+            await socket.prepare(request)
+            async for message in socket:
+                await socket.send_str(f"{self.name} {message.data}")
+            return socket
+        body = {
+            "name": self.name,
+            "method": request.method,
+            "path": request.raw_path,
+            "headers": {name.lower(): value for name, value in request.headers.items()},
+            "body": (await request.read()).decode(),
+        }
+        return web.json_response(body, headers={"Server": "backend"})
+
+
+class Kong:
+    """The Admin API in the words of these tests, and the proxy beside it."""
+
+    def __init__(self, gateway: Gateway, session: aiohttp.ClientSession) -> None:
+        self._gateway, self._session = gateway, session
+
+    async def put(self, path: str, /, **fields: Any) -> dict[str, Any]:
+        async with self._session.put(self._gateway.admin_url + path, json=fields) as answer:
+            body: dict[str, Any] = await answer.json()
+            assert answer.status == 200, body
+            return body
+
+    async def post(self, path: str, /, **fields: Any) -> dict[str, Any]:
+        async with self._session.post(self._gateway.admin_url + path, json=fields) as answer:
+            body: dict[str, Any] = await answer.json()
+            assert answer.status == 201, body
+            return body
+
+    async def delete(self, path: str) -> None:
+        async with self._session.delete(self._gateway.admin_url + path) as answer:
+            assert answer.status == 204
+
+    async def publish(self, name: str, *targets: str, route: dict[str, Any], **service: Any) -> None:
+        """A service with an upstream of its own name, its targets, and a route."""
+        await self.put(f"/upstreams/{name}")
+        for target in targets:
+            await self.post(f"/upstreams/{name}/targets", target=target)
+        await self.put(f"/services/{name}", host=name, **service)
+        await self.put(f"/services/{name}/routes/{name}", **route)
+
+    async def ask(self, path: str, method: str = "GET", **more: Any) -> tuple[int, Any, dict[str, str]]:
+        async with self._session.request(method, self._gateway.proxy_url + path, **more) as answer:
+            text = await answer.text()
+            return answer.status, json.loads(text) if text else None, dict(answer.headers)
+
+    def socket(self, path: str) -> Any:
+        return self._session.ws_connect(self._gateway.proxy_url + path)
+
+    async def names(self, path: str, count: int) -> list[str]:
+        return [(await self.ask(path))[1]["name"] for _ in range(count)]
+
+
+Story = Callable[[Kong], Any]
+
+
+@pytest.fixture
+def tell(tmp_path: Path) -> Callable[[Story], None]:
+    """Run a story against a gateway with a database."""
+
+    def told(story: Story) -> None:
+        with Gateway(tmp_path, database="postgres") as gateway:
+
+            async def run() -> None:
+                async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=10)) as session:
+                    await story(Kong(gateway, session))
+
+            asyncio.run(run())
+
+    return told
+
+
+Tell = Callable[[Story], None]
+
+
+def test_a_route_takes_what_begins_with_its_path(tell: Tell) -> None:
+    async def story(kong: Kong) -> None:
+        async with Backend("shop") as shop, Backend("admin") as admin:
+            await kong.publish("shop", shop.address, route={"paths": ["/shop"]})
+            await kong.publish("shop-admin", admin.address, route={"paths": ["/shop/admin"]})
+            assert await kong.names("/shop/items", 1) == ["shop"]
+            assert await kong.names("/shop/admin/users", 1) == ["admin"]
+            status, body, headers = await kong.ask("/elsewhere")
+            assert (status, body["message"]) == (404, "no Route matched with those values")
+            assert "not Kong" in headers["Server"]
+
+    tell(story)
+
+
+def test_hosts_methods_headers_and_regexes_choose_the_route(tell: Tell) -> None:
+    async def story(kong: Kong) -> None:
+        async with Backend("any") as any_, Backend("host") as host, Backend("post") as post, Backend("regex") as regex:
+            await kong.publish("any", any_.address, route={"paths": ["/"]})
+            await kong.publish("host", host.address, route={"hosts": ["*.example.org"], "paths": ["/"]})
+            await kong.publish("post", post.address, route={"methods": ["POST"], "paths": ["/"]})
+            await kong.publish("regex", regex.address, route={"paths": [r"~/items/\d+$"]})
+            assert (await kong.ask("/a"))[1]["name"] == "any"
+            assert (await kong.ask("/a", headers={"Host": "uk.example.org:8000"}))[1]["name"] == "host"
+            assert (await kong.ask("/a", method="POST"))[1]["name"] == "post"
+            assert await kong.names("/items/12", 1) + await kong.names("/items/x", 1) == ["regex", "any"]
+
+    tell(story)
+
+
+@pytest.mark.parametrize(
+    ("base", "strip", "asked", "got"),
+    [
+        (None, True, "/shop", "/"),
+        (None, True, "/shop/items?page=2", "/items?page=2"),
+        (None, False, "/shop/items", "/shop/items"),
+        ("/api", True, "/shop", "/api"),
+        ("/api", True, "/shop/", "/api/"),
+        ("/api", True, "/shopping", "/api/ping"),
+        ("/api/", True, "/shop/a%20b", "/api/a%20b"),
+        ("/api", False, "/shop/items", "/api/shop/items"),
+    ],
+)
+def test_the_service_gets_the_path_that_kong_would_send(
+    tell: Tell, base: str | None, strip: bool, asked: str, got: str
+) -> None:
+    async def story(kong: Kong) -> None:
+        async with Backend("shop") as shop:
+            await kong.publish("shop", shop.address, path=base, route={"paths": ["/shop"], "strip_path": strip})
+            assert (await kong.ask(asked))[1]["path"] == got
+
+    tell(story)
+
+
+def test_requests_reach_the_service_whole(tell: Tell) -> None:
+    async def story(kong: Kong) -> None:
+        async with Backend("shop") as shop:
+            await kong.publish("shop", shop.address, route={"paths": ["/shop"], "preserve_host": True})
+            body = "x" * 300_000
+            status, got, _ = await kong.ask("/shop", method="POST", data=body, headers={"Host": "shop.example"})
+            assert (status, got["method"], got["body"] == body) == (200, "POST", True)
+            assert got["headers"]["host"] == "shop.example"
+            assert got["headers"]["x-forwarded-prefix"] == "/shop"
+            assert got["headers"]["x-forwarded-for"] == "127.0.0.1"
+
+    tell(story)
+
+
+def test_load_is_shared_by_weight(tell: Tell) -> None:
+    async def story(kong: Kong) -> None:
+        async with Backend("a") as a, Backend("b") as b:
+            await kong.publish("shop", a.address, b.address, route={"paths": ["/shop"]})
+            await kong.put(f"/upstreams/shop/targets/{b.address}", weight=300)
+            names = await kong.names("/shop", 40)
+            assert (names.count("a"), names.count("b")) == (10, 30)
+            await kong.put(f"/upstreams/shop/targets/{a.address}", weight=0)
+            assert set(await kong.names("/shop", 10)) == {"b"}
+
+    tell(story)
+
+
+def test_a_target_that_refuses_is_passed_over(tell: Tell) -> None:
+    async def story(kong: Kong) -> None:
+        async with Backend("alive") as alive:
+            async with Backend("dead") as dead:
+                pass
+            await kong.publish("shop", alive.address, dead.address, route={"paths": ["/shop"]})
+            assert set(await kong.names("/shop", 10)) == {"alive"}
+
+    tell(story)
+
+
+def test_who_can_not_be_reached_is_answered_for(tell: Tell) -> None:
+    async def story(kong: Kong) -> None:
+        await kong.publish("empty", route={"paths": ["/empty"]})
+        await kong.publish("dead", "127.0.0.1:1", route={"paths": ["/dead"]})
+        answers = [(await kong.ask(path))[:2] for path in ("/empty", "/dead")]
+        assert [(status, body["message"]) for status, body in answers] == [
+            (503, "failure to get a peer from the ring-balancer"),
+            (502, "An invalid response was received from the upstream server"),
+        ]
+
+    tell(story)
+
+
+def test_a_switch_of_targets_under_load_loses_no_request(tell: Tell) -> None:
+    async def story(kong: Kong) -> None:
+        answers: list[tuple[int, str]] = []
+        rounds = [0] * 8
+        switched = asyncio.Event()
+
+        async def client(number: int) -> None:
+            while len(answers) < 500 or not switched.is_set():
+                status, body, _ = await kong.ask("/shop", method="POST", data="order")
+                answers.append((status, body.get("name") or body["message"]))
+                rounds[number] += 1
+
+        async with Backend("new") as new:
+            async with Backend("old") as old:
+                await kong.publish("shop", old.address, route={"paths": ["/shop"]})
+                clients = [asyncio.ensure_future(client(number)) for number in range(len(rounds))]
+                await until(lambda: len(answers) > 100)
+                await kong.post("/upstreams/shop/targets", target=new.address)
+                await until(lambda: new.asked)
+                await kong.delete(f"/upstreams/shop/targets/{old.address}")
+                removed, served = list(rounds), old.asked
+                # Drained: whatever was under way when the target was removed has been answered.
+                await until(lambda: all(now > then for now, then in zip(rounds, removed, strict=True)))
+                assert old.asked <= served + len(rounds)
+            switched.set()  # the old one is gone for good here
+            await asyncio.gather(*clients)
+            assert set(answers) == {(200, "old"), (200, "new")}
+            assert set(await kong.names("/shop", 5)) == {"new"}
+
+    tell(story)
+
+
+async def until(condition: Callable[[], Any]) -> None:
+    deadline = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < deadline, "did not come true within 10 s"
+        await asyncio.sleep(0.005)
+
+
+def test_web_sockets_are_carried_both_ways(tell: Tell) -> None:
+    async def story(kong: Kong) -> None:
+        async with Backend("chat") as chat:
+            await kong.publish("chat", chat.address, route={"paths": ["/chat"]})
+            async with kong.socket("/chat") as socket:
+                for word in ("hello", "again"):
+                    await socket.send_str(word)
+                    assert await socket.receive_str(timeout=5) == f"chat {word}"
+
+    tell(story)
+
+
+def test_key_auth_lets_in_who_has_a_key_and_acl_who_is_in_the_group(tell: Tell) -> None:
+    async def story(kong: Kong) -> None:
+        async with Backend("shop") as shop:
+            await kong.publish("shop", shop.address, route={"paths": ["/shop"]})
+            await kong.post("/routes/shop/plugins", name="key-auth", config={"hide_credentials": True})
+            await kong.post("/services/shop/plugins", name="acl", config={"allow": ["staff"]})
+            for name in ("ann", "bob"):
+                await kong.put(f"/consumers/{name}")
+                await kong.post(f"/consumers/{name}/key-auth", key=f"key-of-{name}")
+            await kong.post("/consumers/ann/acls", group="staff")
+            status, body, headers = await kong.ask("/shop")
+            assert (status, body["message"]) == (401, "No API key found in request")
+            assert headers["WWW-Authenticate"] == "Key"
+            status, body, _ = await kong.ask("/shop", headers={"apikey": "wrong"})
+            assert (status, body["message"]) == (401, "Unauthorized")
+            status, body, _ = await kong.ask("/shop", headers={"apikey": "key-of-bob"})
+            assert (status, body["message"]) == (403, "You cannot consume this service")
+            status, body, _ = await kong.ask("/shop?apikey=key-of-ann&page=2")
+            assert (status, body["path"]) == (200, "/?page=2")
+            assert body["headers"]["x-consumer-username"] == "ann"
+
+    tell(story)
+
+
+def test_rate_limiting_counts_and_refuses(tell: Tell) -> None:
+    async def story(kong: Kong) -> None:
+        async with Backend("shop") as shop:
+            await kong.publish("shop", shop.address, route={"paths": ["/shop"]})
+            await kong.post("/routes/shop/plugins", name="rate-limiting", config={"year": 3})
+            answers = [await kong.ask("/shop") for _ in range(4)]
+            assert [status for status, _, _ in answers] == [200, 200, 200, 429]
+            assert [headers["RateLimit-Remaining"] for _, _, headers in answers] == ["2", "1", "0", "0"]
+            assert answers[3][1]["message"] == "API rate limit exceeded"
+
+    tell(story)
+
+
+@pytest.mark.parametrize(
+    ("plugin", "config", "status"),
+    [
+        ("request-termination", {"status_code": 410, "message": "gone"}, 410),
+        ("ip-restriction", {"deny": ["127.0.0.0/8"]}, 403),
+        ("ip-restriction", {"allow": ["127.0.0.1"]}, 200),
+        ("ip-restriction", {"allow": ["10.0.0.0/8"]}, 403),
+        ("request-size-limiting", {"allowed_payload_size": 3, "size_unit": "bytes"}, 413),
+        ("basic-auth", {}, 401),
+    ],
+)
+def test_a_plugin_may_answer_in_place_of_the_service(
+    tell: Tell, plugin: str, config: dict[str, Any], status: int
+) -> None:
+    async def story(kong: Kong) -> None:
+        async with Backend("shop") as shop:
+            await kong.publish("shop", shop.address, route={"paths": ["/shop"]})
+            await kong.post("/plugins", name=plugin, config=config)
+            assert (await kong.ask("/shop", method="POST", data="four"))[0] == status
+
+    tell(story)
+
+
+def test_headers_are_changed_on_the_way_in_and_out(tell: Tell) -> None:
+    async def story(kong: Kong) -> None:
+        async with Backend("shop") as shop:
+            await kong.publish("shop", shop.address, route={"paths": ["/shop"]})
+            change = {
+                "remove": {"headers": ["x-secret"], "querystring": ["debug"]},
+                "add": {"headers": ["x-region:uk"]},
+            }
+            await kong.post("/services/shop/plugins", name="request-transformer", config=change)
+            change = {"add": {"headers": ["x-shop:1"]}, "remove": {"headers": ["content-type"]}}
+            await kong.post("/services/shop/plugins", name="response-transformer", config=change)
+            _, got, headers = await kong.ask("/shop?debug=1&page=2", headers={"X-Secret": "s"})
+            assert got["path"] == "/?page=2"
+            assert got["headers"]["x-region"] == "uk"
+            assert "x-secret" not in got["headers"]
+            assert headers["x-shop"] == "1"
+
+    tell(story)
+
+
+def test_cors_answers_preflights_and_marks_answers(tell: Tell) -> None:
+    async def story(kong: Kong) -> None:
+        async with Backend("shop") as shop:
+            await kong.publish("shop", shop.address, route={"paths": ["/shop"]})
+            config = {"origins": ["https://a.example"], "methods": ["GET", "PUT"], "credentials": True}
+            await kong.post("/routes/shop/plugins", name="cors", config=config)
+            asked = {"Origin": "https://a.example", "Access-Control-Request-Method": "PUT"}
+            status, _, headers = await kong.ask("/shop", method="OPTIONS", headers=asked)
+            assert (status, headers["Access-Control-Allow-Methods"]) == (200, "GET,PUT")
+            assert shop.asked == 0
+            _, _, headers = await kong.ask("/shop", headers={"Origin": "https://a.example"})
+            assert headers["Access-Control-Allow-Origin"] == "https://a.example"
+            assert headers["Access-Control-Allow-Credentials"] == "true"
+
+    tell(story)
+
+
+DOCUMENT = """
+_format_version: "3.0"
+services:
+- {name: shop, url: "http://127.0.0.1:1/api", routes: [{name: shop, paths: [/shop]}]}
+consumers:
+- {username: ann, keyauth_credentials: [{key: k}], basicauth_credentials: [{username: ann, password: p}]}
+"""
+
+
+def test_a_restart_keeps_the_document_of_dbless_mode(tmp_path: Path) -> None:
+    with Gateway(tmp_path) as gateway:
+        assert requests.post(f"{gateway.admin_url}/config", json={"config": DOCUMENT}, timeout=10).status_code == 201
+        before = state(gateway)
+    with Gateway(tmp_path) as gateway:
+        assert state(gateway) == before
+        again = requests.post(
+            f"{gateway.admin_url}/config", params={"check_hash": 1}, json={"config": DOCUMENT}, timeout=10
+        )
+        assert again.status_code == 304
+        assert requests.get(f"{gateway.proxy_url}/shop", timeout=10).status_code == 502
+
+
+def test_a_restart_keeps_the_database(tmp_path: Path) -> None:
+    with Gateway(tmp_path, database="postgres") as gateway:
+        service = {"name": "shop", "url": "http://127.0.0.1:1/api"}
+        assert requests.post(f"{gateway.admin_url}/services", json=service, timeout=10).status_code == 201
+        assert requests.post(f"{gateway.admin_url}/services", json=service, timeout=10).status_code == 409
+        before = state(gateway)
+    with Gateway(tmp_path, database="postgres") as gateway:
+        assert state(gateway) == before
+        assert requests.post(f"{gateway.admin_url}/services", json=service, timeout=10).status_code == 409
+
+
+def state(gateway: Gateway) -> list[Any]:
+    paths = ("services", "routes", "consumers", "key-auths", "basic-auths")
+    return [requests.get(f"{gateway.admin_url}/{path}", timeout=10).json() for path in paths]
+
+
+def test_what_the_document_says_wrongly_is_told_at_its_place(tmp_path: Path) -> None:
+    document = """
+_format_version: "3.0"
+services:
+- {name: good, host: h}
+- {name: bad, host: h, port: many, routes: [{name: r, paths: [/r]}, {name: s, paths: [s]}]}
+upstreams: [{name: u, targets: [{target: "t:80", weight: 70000}]}]
+plugins: [{name: no-such}]
+routes: [{paths: [/x], service: nobody}]
+"""
+    with Gateway(tmp_path) as gateway:
+        answer = requests.post(f"{gateway.admin_url}/config", json={"config": document}, timeout=10)
+    assert answer.status_code == 400
+    fields = answer.json()["fields"]
+    assert fields["services"][0] is None
+    assert fields["services"][1]["port"] == "expected an integer"
+    assert fields["services"][1]["routes"][1]["paths"] == ["should start with: / (fixed path) or ~/ (regex path)"]
+    assert fields["upstreams"][0]["targets"][0]["weight"] == "value should be between 0 and 65535"
+    assert "not enabled" in fields["plugins"][0]["name"]
+    assert fields["routes"] == [["invalid reference 'service: nobody' (no such entry in 'services')"]]
+
+
+def test_every_plugin_of_kong_takes_its_own_answer_back(tmp_path: Path) -> None:
+    needed: dict[str, dict[str, Any]] = {
+        "acl": {"allow": ["a"]},
+        "ip-restriction": {"allow": ["10.0.0.0/8"]},
+        "rate-limiting": {"minute": 1, "redis_host": "redis"},
+    }
+    with Gateway(tmp_path, database="postgres") as gateway:
+        plugins = requests.get(f"{gateway.admin_url}/", timeout=10).json()["plugins"]["available_on_server"]
+        assert len(plugins) == 45
+        for plugin in plugins:
+            first = requests.post(
+                f"{gateway.admin_url}/plugins", json={"name": plugin, "config": needed.get(plugin, {})}, timeout=10
+            )
+            if first.status_code == 400:  # it has fields without a default
+                assert "required field missing" in first.text or "must be non-empty" in first.text, first.text
+                continue
+            made = first.json()
+            again = requests.put(f"{gateway.admin_url}/plugins/{made['id']}", json=made, timeout=10)
+            assert again.status_code == 200, again.text
+            assert again.json()["config"] == made["config"]
+
+
+def test_the_command_says_aloud_that_it_is_not_kong(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "gitops_mvd.lab.gateway", "--database", "postgres", "--prefix", str(tmp_path)]
+    command += ["--admin", "127.0.0.1:0", "--proxy", "127.0.0.1:0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout
+        said: list[str] = []
+        for line in process.stdout:
+            said.append(line)
+            if line.startswith("proxy "):
+                break
+        process.terminate()
+        assert process.wait(10) == 0
+    assert said[0].startswith("THIS IS NOT KONG")
+    assert any("zipkin" in line for line in said)
