@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 import requests
+from urllib3.exceptions import HTTPError
 
 from gitops_mvd.model import Health, Json
 
 DEADLINE = 3.0
+LONGEST = 4096  # bytes; what Kong itself says is shorter
 SAFE = ("GET", "OPTIONS")  # asking must change nothing in the app; an answer to HEAD has no message
 NO_ROUTE = "no Route matched"
 UNSERVED = {502, 503, 504}
@@ -67,8 +70,8 @@ def through(proxy_url: str, request: Mapping[str, Any], service: str) -> tuple[H
 def _message(answer: requests.Response) -> str:
     """The message of an error that Kong itself made; "" where the app answered."""
     try:
-        body = answer.json() if int(answer.headers.get("Content-Length") or 0) < 4096 else None
-    except (ValueError, requests.RequestException):
+        body = json.loads(answer.raw.read(LONGEST, decode_content=True))
+    except (ValueError, HTTPError):
         return ""
-    is_kongs = isinstance(body, Mapping) and body.keys() <= {"message", "request_id"}
-    return str(body.get("message") or "") if isinstance(body, Mapping) and is_kongs else ""
+    is_kongs = isinstance(body, dict) and body.keys() <= {"message", "request_id"}
+    return str(body.get("message", "")) if is_kongs else ""

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import http.server
 import json
 import re
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
-from dataclasses import dataclass, field
-from pathlib import Path
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -26,7 +27,6 @@ from gitops_mvd.model import App, Change, Health, Json, Resource, Service
 from gitops_mvd.plan import make_plan
 
 HOST = "web-1"
-NIL = "0" * 32
 
 
 @dataclass
@@ -36,7 +36,6 @@ class Gateway:
     admin: str
     proxy: str
     mode: str
-    calls: list[str] = field(default_factory=list)
 
     def ask(self, method: str, path: str, **more: Any) -> Any:
         answer = requests.request(method, self.admin + path, timeout=10, **more)
@@ -59,6 +58,55 @@ class Gateway:
 
     def all(self, path: str) -> list[dict[str, Any]]:
         return sorted(self.ask("GET", f"/{path}?size=1000")["data"], key=lambda entity: entity["id"])
+
+
+class Wire(http.server.ThreadingHTTPServer):
+    """A wire to a gateway's Admin API that counts the calls, and fails those that `fails` picks with a 500."""
+
+    daemon_threads = True
+
+    def __init__(self, gateway: Gateway) -> None:
+        self.calls: list[str] = []
+        self.fails: Callable[[str], bool] = lambda call: False
+        wire = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+            wbufsize = -1  # head and body in one packet
+
+            def carry(self) -> None:
+                call = f"{self.command} {self.path}"
+                wire.calls.append(call)
+                body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+                status, content = 500, b"{}"
+                if not wire.fails(call):
+                    headers = {"Content-Type": "application/json"}
+                    answer = requests.request(self.command, gateway.admin + self.path, data=body, headers=headers)
+                    status, content = answer.status_code, answer.content
+                self.send_response(status)
+                if status not in {204, 304}:
+                    self.send_header("Content-Length", str(len(content)))
+                self.end_headers()
+                self.wfile.write(content)
+
+            do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = carry
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        super().__init__(("127.0.0.1", 0), Handler)
+        threading.Thread(target=self.serve_forever, args=(0.05,), daemon=True).start()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}"
+
+
+@pytest.fixture
+def wire(gateway: Gateway) -> Iterator[Wire]:
+    with Wire(gateway) as wire:
+        yield wire
+        wire.shutdown()
 
 
 @pytest.fixture(scope="module", params=["off", "postgres"])
@@ -292,3 +340,322 @@ def test_a_kong_that_lost_everything_is_filled_again(gateway: Gateway, routes: R
     assert list(routes.observe()) == []
     wanted = bring(routes, app)
     assert list(routes.observe()) == wanted
+
+
+# ---- the gateway's own entities --------------------------------------------------------------------------------------
+
+GATEWAY = App(
+    "gateway",
+    gateway={
+        "consumers": [
+            {
+                "username": "bob",
+                "tags": ["gold"],
+                "keyauth_credentials": [{"key": "key-of-bob"}],
+                "acls": [{"group": "internal"}],
+                "plugins": [{"name": "rate-limiting", "config": {"minute": 7, "policy": "local"}}],
+            },
+            {"username": "eve", "jwt_secrets": [{"key": "issuer-of-eve", "secret": "secret-of-eve"}]},
+        ],
+        "plugins": [{"name": "http-log", "config": {"http_endpoint": "http://log:token-of-log@127.0.0.1/"}}],
+    },
+)
+SECRETS = ("key-of-bob", "issuer-of-eve", "secret-of-eve", "token-of-log")
+
+
+def test_consumers_credentials_and_global_plugins_are_one_resource(gateway: Gateway, routes: Routes) -> None:
+    wanted = bring(routes, GATEWAY)
+    assert list(routes.observe()) == wanted
+    assert [entity["key"] for entity in gateway.all("key-auths")] == ["key-of-bob"]
+    bring(routes, App("gateway"))
+    assert list(routes.observe()) == []
+    assert gateway.all("consumers") == gateway.all("key-auths") == gateway.all("plugins") == []
+
+
+def test_a_password_is_hashed_once_and_compared_by_its_hash(gateway: Gateway, routes: Routes) -> None:
+    login = {"username": "bob-login", "password": "password-of-bob"}
+    wanted = bring(
+        routes, App("gateway", gateway={"consumers": [{"username": "bob", "basicauth_credentials": [login]}]})
+    )
+    assert "password-of-bob" not in repr(wanted)
+    (basic,) = gateway.all("basic-auths")
+    salted = "password-of-bob" + basic["consumer"]["id"]
+    hashed = hashlib.sha1(salted.encode()).hexdigest()
+    if gateway.mode == "off" and basic["password"] != hashed:
+        pytest.xfail("the stand-in hashes although the document says `_transform: false`")
+    assert basic["password"] == hashed
+    assert list(routes.observe()) == wanted
+
+
+def test_a_renamed_consumer_keeps_its_key(gateway: Gateway, routes: Routes) -> None:
+    def app(name: str) -> App:
+        return App("gateway", gateway={"consumers": [{"username": name, "keyauth_credentials": [{"key": "the-key"}]}]})
+
+    bring(routes, app("bob"))
+    wanted = bring(routes, app("rob"))
+    assert list(routes.observe()) == wanted
+    (consumer,), (key,) = gateway.all("consumers"), gateway.all("key-auths")
+    assert (consumer["username"], key["consumer"]["id"]) == ("rob", consumer["id"])
+
+
+def test_a_changed_credential_is_seen(gateway: Gateway, routes: Routes) -> None:
+    bring(routes, GATEWAY)
+    tamper(gateway, "jwt_secrets" if gateway.mode == "off" else "jwts", {"secret": "another"})
+    (found,) = routes.observe()
+    assert found != placed(routes, GATEWAY)[0]
+
+
+def test_no_secret_is_in_a_spec_or_told(routes: Routes) -> None:
+    for resource in (*bring(routes, GATEWAY), *routes.observe()):
+        told = repr(resource) + json.dumps(resource.spec) + str(resource.payload)
+        assert not [secret for secret in SECRETS if secret in told]
+
+
+def test_a_refusal_does_not_echo_a_secret(routes: Routes) -> None:
+    plugin = {"name": "http-log", "config": {"http_endpoint": "no-url-but-a-secret", "method": "s3cret"}}
+    with pytest.raises(StepFailed, match=r"plugin http-log: .*config\.http_endpoint") as refused:
+        bring(routes, App("gateway", gateway={"plugins": [plugin]}))
+    assert "secret" not in str(refused.value)
+    assert "s3cret" not in str(refused.value)
+
+
+# ---- refusals and clashes --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("kong", "sentence"),
+    [
+        ({"plugins": [{"name": "no-such"}]}, "Kong refuses plugin no-such: name: plugin 'no-such' not enabled"),
+        ({"routes": [{"paths": ["no-slash"]}]}, "Kong refuses route mvd.shop.web.1: paths.*: should start with: /"),
+        ({"routes": [{}]}, "Kong refuses route mvd.shop.web.1: must set one of 'methods', 'hosts'"),
+        ({"service": {"colour": "red"}}, "Kong refuses service mvd.shop.web: colour: unknown field"),
+    ],
+)
+def test_what_kong_refuses_is_named_before_anything_is_written(
+    gateway: Gateway, routes: Routes, kong: Json, sentence: str
+) -> None:
+    with pytest.raises(StepFailed, match=sentence):
+        bring(routes, App("shop", (service("fine"), service(**kong))))
+    assert gateway.all("services") == gateway.all("upstreams") == []
+
+
+def test_a_clash_names_what_is_there_and_touches_nothing(gateway: Gateway, routes: Routes) -> None:
+    theirs = {"name": "mvd.shop.web", "host": "10.0.0.9", "tags": ["team:old"]}
+    if gateway.mode == "off":
+        gateway.load({"services": [theirs]})
+    else:
+        gateway.ask("POST", "/services", json=theirs)
+    before = foreign(gateway)
+    with pytest.raises(
+        StepFailed, match=f"service mvd.shop.web .* not ours: {gateway.all('services')[0]['id']}, .*team:old"
+    ):
+        bring(routes, App("shop", (service(),)))
+    assert foreign(gateway) == before
+    assert gateway.all("upstreams") == []
+
+
+def test_an_entity_of_ours_that_lost_its_tags_is_mended(gateway: Gateway, routes: Routes) -> None:
+    app = App("shop", (service(),))
+    wanted = bring(routes, app)
+    tamper(gateway, "services", {"tags": ["mine"]})
+    assert list(routes.observe()) != wanted
+    bring(routes, app)
+    assert list(routes.observe()) == wanted
+
+
+# ---- calls -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_pass_that_changes_nothing_takes_few_calls(gateway: Gateway, wire: Wire) -> None:
+    routes = Routes(Kong(wire.url), HOST)
+    plugins = [{"name": "key-auth"}]
+    bring(routes, App("shop", tuple(service(f"s{n}", plugins=plugins) for n in range(20))))
+    list(routes.observe())
+    wire.calls.clear()
+    assert len(list(routes.observe())) == 20
+    assert len(wire.calls) <= {"off": 1, "postgres": 6}[gateway.mode], wire.calls
+    assert all(call.startswith("GET ") for call in wire.calls)
+
+
+def test_pages_are_followed(gateway: Gateway, routes: Routes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gitops_mvd.kong.admin.PAGE", 2)
+    app = App("shop", tuple(service(f"s{n}") for n in range(5)))
+    wanted = by_name(bring(routes, app))
+    assert by_name(routes.observe()) == wanted
+    assert by_name(Routes(Kong(gateway.admin), HOST).observe()) == wanted
+
+
+def test_a_kong_that_fails_in_the_middle_is_finished_by_the_next_pass(gateway: Gateway, wire: Wire) -> None:
+    routes = Routes(Kong(wire.url), HOST)
+    app = App("shop", (service(plugins=[{"name": "key-auth"}]),))
+    wire.fails = lambda call: re.match(r"(PUT /routes|POST /config)", call) is not None
+    with pytest.raises(Unavailable, match="answers HTTP 500"):
+        bring(routes, app)
+    wire.fails = lambda call: False
+    wanted = bring(routes, app)
+    assert list(routes.observe()) == wanted
+
+
+def test_a_kong_that_is_down_is_unavailable_and_not_empty() -> None:
+    routes = Routes(Kong("http://127.0.0.1:1", "http://127.0.0.1:1"), HOST)
+    with pytest.raises(Unavailable, match="can not be reached"):
+        list(routes.observe())
+    (route,) = routes.wanted(App("shop", (service(),)))
+    assert Kong("http://127.0.0.1:1", "http://127.0.0.1:1").answers(route)[0] is Health.UNKNOWN
+
+
+def test_a_kong_that_came_back_in_the_other_mode_is_asked_again(gateway: Gateway, wire: Wire, routes: Routes) -> None:
+    kong = Kong(wire.url)
+    assert kong.look(HOST) == []
+    wire.fails = lambda call: True
+    with pytest.raises(Unavailable):
+        kong.look(HOST)
+    wire.fails = lambda call: False
+    wire.calls.clear()
+    kong.look(HOST)
+    assert wire.calls[0] == "GET /"
+
+
+# ---- switching and asking --------------------------------------------------------------------------------------------
+
+
+class App200(http.server.BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.send_header("Content-Length", "2")
+        self.end_headers()
+        self.wfile.write(b"ok")
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def behind() -> Iterator[int]:
+    """The port of an app that answers."""
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), App200) as server:
+        threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+        yield server.server_port
+        server.shutdown()
+
+
+def eventually(ask: Callable[[], tuple[Health, str]], health: Health, within: float = 10.0) -> str:
+    end = time.monotonic() + within
+    while (answer := ask())[0] is not health:
+        assert time.monotonic() < end, answer
+        time.sleep(0.05)
+    return answer[1]
+
+
+def test_a_route_is_proven_by_asking_through_the_gateway(gateway: Gateway, behind: int) -> None:
+    kong = Kong(gateway.admin, gateway.proxy)
+    (route,) = placed(Routes(kong, HOST), App("shop", (service(),)), behind)
+    health, why = kong.answers(route)
+    assert (health, why) == (Health.PROGRESSING, "the gateway has no route for GET /web yet")
+    Routes(kong, HOST).apply([Change(None, route)])
+    asked = time.monotonic()
+    eventually(lambda: kong.answers(route), Health.HEALTHY)
+    assert gateway.mode == "off" or time.monotonic() - asked > 3, "the workers of a Kong with a database take 5 s"
+
+
+def test_an_auth_plugin_proves_the_route(gateway: Gateway, routes: Routes, behind: int) -> None:
+    kong = Kong(gateway.admin, gateway.proxy)
+    app = App("shop", (service(plugins=[{"name": "key-auth"}]),))
+    (route,) = bring(routes, app, behind)
+    eventually(lambda: kong.answers(route), Health.HEALTHY)
+
+
+def test_a_route_to_nothing_is_not_healthy(gateway: Gateway, routes: Routes) -> None:
+    kong = Kong(gateway.admin, gateway.proxy)
+    (route,) = bring(routes, App("shop", (service(),)), port=1)
+    health, why = kong.answers(route)
+    assert health is Health.PROGRESSING
+    assert "502" in why
+
+
+def test_a_route_that_can_not_be_asked_for_is_looked_up(gateway: Gateway, routes: Routes) -> None:
+    kong = Kong(gateway.admin, gateway.proxy)
+    app = App("shop", (service(service={}, routes=[{"paths": ["/pay"], "methods": ["POST"]}]),))
+    (route,) = placed(routes, app)
+    assert kong.answers(route)[0] is Health.PROGRESSING
+    bring(routes, app)
+    assert kong.answers(route)[0] is Health.HEALTHY
+
+
+def test_switching_targets_loses_no_request(gateway: Gateway, routes: Routes, behind: int) -> None:
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), App200) as second:
+        threading.Thread(target=second.serve_forever, args=(0.05,), daemon=True).start()
+        first, other = service(), Service("web", "shop:2", kong=service().kong)
+        bring(routes, App("shop", (first,)), behind)
+        statuses: list[int] = []
+        done = threading.Event()
+
+        def ask() -> None:
+            with requests.Session() as session:
+                while not done.is_set():
+                    statuses.append(session.get(f"{gateway.proxy}/web", timeout=5).status_code)
+
+        asking = threading.Thread(target=ask)
+        asking.start()
+        for _ in range(5):
+            bring(routes, App("shop", (other,)), second.server_port)
+            bring(routes, App("shop", (first,)), behind)
+        done.set()
+        asking.join()
+        second.shutdown()
+    assert len(statuses) > 20
+    assert set(statuses) == {200}
+
+
+# ---- any state to any state ------------------------------------------------------------------------------------------
+
+names = st.sampled_from(["web", "api", "a.b", "x_y"])
+one_route = st.fixed_dictionaries(
+    {"paths": st.lists(st.sampled_from(["/a", "/b/c", "/%C3%B6", "~/r/\\d+$"]), min_size=1, max_size=3, unique=True)},
+    optional={
+        "methods": st.lists(st.sampled_from(["GET", "POST", "PUT"]), min_size=1, unique=True),
+        "hosts": st.lists(st.sampled_from(["a.test", "*.b.test"]), min_size=1, unique=True),
+        "headers": st.dictionaries(st.sampled_from(["x-a", "x-b"]), st.just(["1", "0"]), min_size=1),
+        "strip_path": st.booleans(),
+        "regex_priority": st.integers(0, 9),
+        "tags": st.lists(st.sampled_from(["gold", "team:a b", "ü"]), unique=True),
+    },
+)
+plugin = st.sampled_from(
+    [
+        {"name": "key-auth", "config": {"key_names": ["k", "apikey"]}},
+        {"name": "rate-limiting", "config": {"minute": 5, "policy": "local"}},
+        {"name": "response-transformer", "config": {"add": {"headers": ["X-Y: yes", "X-Z: 12:30"]}}},
+    ]
+)
+plugins = st.lists(plugin, max_size=2, unique_by=lambda plugin: plugin["name"])
+one_service = st.fixed_dictionaries(
+    {"routes": st.lists(st.builds(lambda r, p: {**r, "plugins": p}, one_route, plugins), min_size=1, max_size=2)},
+    optional={
+        "plugins": plugins,
+        "service": st.fixed_dictionaries({}, optional={"retries": st.integers(0, 5), "path": st.just("/v1")}),
+        "upstream": st.fixed_dictionaries(
+            {}, optional={"slots": st.integers(10, 99), "algorithm": st.just("round-robin")}
+        ),
+    },
+)
+apps = st.builds(
+    lambda services: App("shop", tuple(service(name, **kong) for name, kong in services.items())),
+    st.dictionaries(names, one_service, max_size=3),
+)
+
+
+@given(history=st.lists(apps, min_size=1, max_size=3), port=st.integers(20000, 20100))
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_any_state_is_brought_to_any_other(gateway: Gateway, history: list[App], port: int) -> None:
+    gateway.clear()
+    make_foreign(gateway)
+    before = foreign(gateway)
+    routes = Routes(Kong(gateway.admin), HOST)
+    for app in history:
+        wanted = bring(routes, app, port)
+        for looking in (routes, Routes(Kong(gateway.admin), HOST)):
+            found = list(looking.observe())
+            assert by_name(found) == by_name(wanted)
+            assert not make_plan(app, wanted, found, ["route"], proven=True)
+        assert foreign(gateway) == before
