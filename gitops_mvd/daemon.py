@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from types import FrameType
 
 import schedule
 import sdnotify
@@ -287,13 +288,12 @@ class _Changed(FileSystemEventHandler):
 def _signals(post: Callable[[str], None]) -> Iterator[None]:
     """SIGTERM and SIGINT stop, SIGHUP reloads, SIGUSR1 syncs; afterwards they are as they were."""
     meaning = {signal.SIGTERM: STOP, signal.SIGINT: STOP, signal.SIGHUP: RELOAD, signal.SIGUSR1: "sync"}
-    # posted from a thread: a signal handler may run in the middle of the mailbox's own lock
-    before = {
-        number: signal.signal(
-            number, lambda _, __, reason=reason: threading.Thread(target=post, args=(reason,)).start()
-        )
-        for number, reason in meaning.items()
-    }
+
+    def announce(number: int, _: FrameType | None) -> None:
+        # from a thread, because a handler may run in the middle of the mailbox's own lock
+        threading.Thread(target=post, args=(meaning[signal.Signals(number)],)).start()
+
+    before = {number: signal.signal(number, announce) for number in meaning}
     try:
         yield
     finally:

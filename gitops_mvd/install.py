@@ -9,7 +9,7 @@ from importlib import resources
 from pathlib import Path
 
 from gitops_mvd.errors import Unavailable
-from gitops_mvd.files import write
+from gitops_mvd.files import Entry, write
 from gitops_mvd.systemd import Systemd
 
 UNIT = Path("/etc/systemd/system/gitops-mvd.service")
@@ -37,12 +37,12 @@ def install(config: Path, repository: str, *, start: bool) -> Iterator[str]:
             if not repository:
                 raise Unavailable(f"there are no settings at {config}", "`mvd install --repository URL` makes them")
             config.parent.mkdir(parents=True, exist_ok=True)
-            write(config, SETTINGS.format(repository=repository), 0o644)
+            write(config, Entry(SETTINGS.format(repository=repository).encode(), 0o644))
             yield f"wrote {config}"
-        write(UNIT, _unit(config), 0o644)
+        write(UNIT, Entry(_unit(config).encode(), 0o644))
         yield f"wrote {UNIT}"
         if COMPLETION.parent.is_dir():
-            write(COMPLETION, COMPLETE, 0o644)
+            write(COMPLETION, Entry(COMPLETE.encode(), 0o644))
             yield f"wrote {COMPLETION}"
     except OSError as error:
         raise Unavailable(f"{error.filename} can not be written: {error.strerror}", "run it as root") from error
@@ -50,7 +50,7 @@ def install(config: Path, repository: str, *, start: bool) -> Iterator[str]:
     systemd.reload()
     if start:
         systemd.enable([UNIT.name])
-        systemd.stop([UNIT.name])
+        systemd.stop([UNIT.name], within=90)
         systemd.start([UNIT.name])
         yield "started gitops-mvd.service, now and at every boot; `journalctl -fu gitops-mvd` shows what it does"
 

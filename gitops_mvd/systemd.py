@@ -71,10 +71,11 @@ class Systemd:
 
     def journal(self, unit: str, lines: int = 10) -> list[str]:
         """The last lines that a unit's container, or the client that should start it, printed."""
-        last = str(lines * 3 + 10)  # enough, with what the client says of its own accord
-        said = _run("journalctl", "--quiet", "--no-pager", "--output=cat", f"--lines={last}", f"_SYSTEMD_UNIT={unit}")
+        last = f"--lines={lines * 3 + 10}"  # enough, with what the client says of its own accord
+        said = _run("journalctl", "--quiet", "--no-pager", "--output=cat", last, f"_SYSTEMD_UNIT={unit}")
+        name = re.escape(unit.removesuffix(".service"))
         chatter = re.compile(
-            rf"[0-9a-f]{{64}}|{re.escape(unit.removesuffix('.service'))}|.*: Conflict\. The container name.*"
+            rf"[0-9a-f]{{64}}|{name}|Error: No such container: {name}|.*: Conflict\. The container name .*"
         )
         return [line for line in said.splitlines() if not chatter.fullmatch(line)][-lines:]
 
@@ -92,13 +93,9 @@ class Systemd:
             self._done = begun
 
     def enable(self, names: Iterable[str]) -> None:
-        """Have these units started at boot.  Takes effect on the running systemd at the next reload."""
+        """Have these units started at boot, as their [Install] says."""
         with _manager("enable units") as manager:
             manager.call("EnableUnitFiles", "asbb", (list(names), False, True))
-
-    def disable(self, names: Iterable[str]) -> None:
-        with _manager("disable units") as manager:
-            manager.call("DisableUnitFiles", "asb", (list(names), False))
 
     def start(self, names: Iterable[str]) -> dict[str, str]:
         """Start units and wait.  Returns the result of each: `done`, or what went wrong.
@@ -140,6 +137,14 @@ class Systemd:
                     if job in jobs:
                         results[jobs.pop(job)] = result
         return results
+
+
+def journal_command(name: str, lines: int, follow: bool) -> list[str]:
+    """What shows the output of `app` or `app/service`, whichever versions of it printed that."""
+    known = _run("journalctl", "--quiet", "--field=SYSLOG_IDENTIFIER").splitlines()
+    theirs = [identifier for identifier in known if f"{identifier}/".startswith(f"{name}/")] or [name]
+    options = [f"--lines={lines}", *(["--follow"] if follow else [])]
+    return ["journalctl", "--quiet", "--output=short-iso", *options, *(f"--identifier={one}" for one in theirs)]
 
 
 # ---- the edge --------------------------------------------------------------------------------------------------------

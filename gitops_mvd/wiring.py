@@ -15,6 +15,7 @@ from gitops_mvd.kinds import Tools
 from gitops_mvd.kong import Kong
 from gitops_mvd.mailbox import Interruptible, Mailbox
 from gitops_mvd.manifest import Cache
+from gitops_mvd.model import Health, Resource
 from gitops_mvd.outbox import Outbox
 from gitops_mvd.ports import Forge
 from gitops_mvd.settings import Settings
@@ -67,13 +68,17 @@ def wire(settings: Settings, path: Path) -> Wired:
         tools.systemd,
         clock,
         address=tools.address,
-        answers=kong.answers,
+        answers=kong.answers if kong else _no_gateway,
         previous=history.previous,
     )
     outbox = Outbox(history, forge)
     return Wired(
-        settings, path, tools, engine, connect_source(settings), host, history, forge, outbox, Mailbox(), clock, Cache()
+        settings, path, tools, engine, connect_source(settings), host, history, forge, outbox, Mailbox(), clock, {}
     )
+
+
+def _no_gateway(route: Resource) -> tuple[Health, str]:
+    return Health.UNKNOWN, "this host has no gateway"
 
 
 def connect_source(settings: Settings) -> Source:

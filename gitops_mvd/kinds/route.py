@@ -16,7 +16,7 @@ class Routes:
     """`spec` has the declared fields of all `entities` and the `targets`, `payload` the entities without the targets.
 
     One for each service with `x-kong`, named `<app>.<service>`, and one for the app made of the folder `kong/`, named
-    after the app.  A host without a gateway has none: there, `x-kong` waits.
+    after the app.  On a host without a gateway, they wait for one.
     """
 
     name = "route"
@@ -28,8 +28,6 @@ class Routes:
         self._host = host
 
     def wanted(self, app: App) -> Iterator[Resource]:
-        if not self._kong:
-            return
         for service in app.services:
             if service.kong is not None:
                 entities = of_service(self._host, app.name, service.name, service.kong)

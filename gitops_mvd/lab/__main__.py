@@ -1,4 +1,4 @@
-"""`python -m gitops_mvd.lab up | down`: a lab that stays, and its end."""
+"""`python -m gitops_mvd.lab demo | up | down`: the story, a lab that stays, and its end."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import sys
 import click
 
 from gitops_mvd.lab.command import CommandFailed
+from gitops_mvd.lab.demo import NotTrue
+from gitops_mvd.lab.demo import demo as tell
 from gitops_mvd.lab.engine import LabUnavailable
 from gitops_mvd.lab.lab import Lab, down
 
@@ -14,6 +16,13 @@ from gitops_mvd.lab.lab import Lab, down
 @click.group(help=__doc__)
 def main() -> None:
     pass
+
+
+@main.command()
+@click.option("--keep", is_flag=True, help="Leave the lab up, and say how to look at it.")
+def demo(keep: bool) -> None:
+    """Tell the whole story on a real server; exit code 0 only if every step of it was seen to be true."""
+    tell(keep)
 
 
 @main.command()
@@ -36,5 +45,5 @@ def remove() -> None:
 
 try:
     main()
-except (LabUnavailable, CommandFailed) as error:
+except (LabUnavailable, CommandFailed, NotTrue) as error:
     sys.exit(f"lab: {error}")
