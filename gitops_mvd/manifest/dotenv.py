@@ -87,5 +87,5 @@ def _unquoted(value: str, variables: Mapping[str, str]) -> str:
             raise ValueError("has a quote without its partner on the same line")
         value = _ESCAPE.sub(lambda it: {"n": "\n", "r": "\r", "t": "\t", "$": "$$"}.get(it[1], it[1]), double[1])
     else:
-        value = _COMMENT.sub("", value)
+        value = _COMMENT.sub("", value).rstrip()
     return substitute(value, variables)

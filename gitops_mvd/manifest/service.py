@@ -213,7 +213,8 @@ def _labels(values: Values, project: Project) -> dict[str, str]:
         if any(name.startswith(RESERVED) for name in more):
             at.complain(f"labels that begin with {RESERVED} are ours")
         found |= more
-    return found | values.get("labels", {})
+    own: dict[str, str] = values.get("labels", {})
+    return {**found, **own}
 
 
 def _environment(values: Values, project: Project) -> dict[str, str]:
