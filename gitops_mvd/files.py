@@ -81,8 +81,9 @@ def remove_tree(folder: Path, last: str) -> None:
 def remove(path: Path) -> None:
     """Remove a file, if it is there.  Raises Unavailable."""
     with _told(path):
-        path.unlink(missing_ok=True)
-        _sync(path.parent)
+        if os.path.lexists(path):
+            path.unlink()
+            _sync(path.parent)
 
 
 def _write_tree(folder: Path, entries: Mapping[str, Entry]) -> None:

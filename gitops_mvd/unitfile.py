@@ -25,6 +25,12 @@ SLICE = "mvd.slice"
 EDITED = "edited"
 
 _SEAL = "# gitops-mvd sha256:"
+# Control characters, and those code points that Unicode keeps free for ever: systemd drops a line that has one.
+_UNCLEAN = re.compile(
+    "[\x01-\x1f\x7f\ufdd0-\ufdef"
+    + "".join(chr(plane + last) for plane in range(0, 0x110000, 0x10000) for last in (0xFFFE, 0xFFFF))
+    + "]"
+)
 _BARE = re.compile(r"[A-Za-z0-9_@+=:,./-]+")
 
 
@@ -129,4 +135,4 @@ def _escaped(word: str) -> str:
     if "\0" in word:
         raise ValueError(f"no command line can hold {word!r}")
     word = word.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%").replace("\n", "\\n").replace("\t", "\\t")
-    return re.sub(r"[\x01-\x1f\x7f]", lambda found: f"\\x{ord(found[0]):02x}", word)
+    return _UNCLEAN.sub(lambda found: "".join(f"\\x{byte:02x}" for byte in found[0].encode()), word)

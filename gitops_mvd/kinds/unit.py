@@ -84,7 +84,7 @@ class Units:
                     text = Path(entry.path).read_text("utf-8", "surrogateescape")
                     seen[entry.name] = stamp, parse(text), text
             wants = self._folder / f"{TARGET}.wants"
-            links = set(os.listdir(wants)) if wants.is_dir() else set()
+            links = os.listdir(wants) if wants.is_dir() else []
         except OSError as error:
             raise Unavailable(f"{error.filename or self._folder} could not be read: {error.strerror}") from error
         self._seen = seen
@@ -94,11 +94,9 @@ class Units:
     # ---- changing ----------------------------------------------------------------------------------------------------
 
     def apply(self, changes: Sequence[Change]) -> None:
-        gone = [change.was for change in changes if change.was and not change.to]
-        if gone:
+        if gone := [change.resource.name for change in changes if not change.to]:
             self._delete(gone)
-        there = [change.to for change in changes if change.to and change.to.payload]
-        if there:
+        if there := [change.to for change in changes if change.to and change.to.payload]:
             self._make(there)
 
     def _make(self, wanted: Sequence[Resource]) -> None:
@@ -166,13 +164,14 @@ class Units:
         edited = wanted.name in found and found[wanted.name][0].digest == EDITED
         return edited and container["Created"] >= int(self._path(wanted.name).stat().st_ctime)
 
-    def _delete(self, gone: Sequence[Resource]) -> None:
-        graces = {resource.name: _grace(parse(resource.payload)) for resource in gone}
-        self._systemd.disable(_units(graces))
-        self._remove_containers(graces)
-        for name in graces:
+    def _delete(self, names: Sequence[str]) -> None:
+        found, _ = self._read()
+        for name in names:  # systemd's own way to disable a unit refuses one whose file is gone
+            remove(self._folder / f"{TARGET}.wants" / f"{name}.service")
+        self._remove_containers({name: found[name][0].grace if name in found else GRACE for name in names})
+        for name in names:
             remove(self._path(name))
-        self._systemd.reset_failed(_units(graces))
+        self._systemd.reset_failed(_units(names))
         self._systemd.reload()
 
     def _remove_containers(self, graces: Mapping[str, float]) -> None:

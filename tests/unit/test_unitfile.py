@@ -124,6 +124,12 @@ def test_what_no_command_line_can_hold_is_refused(value):
         unit({"command": [value]})
 
 
+def test_what_systemd_calls_unclean_is_written_in_bytes():
+    """It drops the whole line otherwise, as `String is not UTF-8 clean`."""
+    assert quoted(["a\uffff\x1b é"]) == '"a\\xef\\xbf\\xbf\\x1b é"'
+    assert quoted(["\U0010fffe\ufdd0"]) == '"\\xf4\\x8f\\xbf\\xbe\\xef\\xb7\\x90"'
+
+
 @given(st.lists(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0")), max_size=5))
 def test_no_value_breaks_out_of_its_line(words):
     text = unit({"command": words})
