@@ -22,7 +22,7 @@ from pathlib import Path
 from gitops_mvd.errors import MvdError, Unavailable
 from gitops_mvd.model import Revision
 from gitops_mvd.report import redact
-from gitops_mvd.tree import LARGEST_FILE, FolderTree, GitTree, refuse_large
+from gitops_mvd.tree import FolderTree, GitTree, refuse_large
 
 os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")  # a missing git is an error of the first fetch, not of the import
 import git
@@ -145,20 +145,18 @@ class Source:
         return GitTree(bytes.fromhex(headers[0].removeprefix(b"tree ").decode()), load)
 
     def _reader(self) -> Callable[[bytes, str, str], bytes]:
-        """Reads objects of the mirror, by one `git cat-file` that ends when the reader is no longer held."""
+        """Reads objects of the mirror, by a `git cat-file` that ends when the reader is no longer held."""
         reader = git.Git()
         reader.update_environment(**self._environment(), GIT_DIR=str(self.mirror))
 
         def load(oid: bytes, kind: str, path: str) -> bytes:
             try:
-                _, _, size, stream = reader.stream_object_data(oid.hex())
-                if size > LARGEST_FILE:
-                    reader.clear_cache()  # ends the process, as it can not be told to skip
-                    refuse_large(path, size)
-                content = stream.read(size)
-                whole = hashlib.sha1(b"%s %d\0" % (kind.encode(), size) + content).digest() == oid
+                if kind == "blob":
+                    refuse_large(path, reader.get_object_header(oid.hex())[2])
+                content: bytes = reader.get_object_data(oid.hex())[3]
             except (OSError, ValueError) as error:  # it has no such object, or has died over it
                 raise self._damaged(path) from error
+            whole = hashlib.sha1(b"%s %d\0" % (kind.encode(), len(content)) + content).digest() == oid
             if not whole:
                 raise self._damaged(path)
             return content
@@ -195,8 +193,7 @@ class Source:
     def _rebuild(self, known: str) -> str:
         """Make the mirror anew beside the old one, and put it into its place only when it is complete."""
         new, old = (self.mirror.with_name(f"{self.mirror.name}.{end}") for end in ("new", "old"))
-        for left in (new, old):
-            shutil.rmtree(left, ignore_errors=True)
+        _remove(new, old)
         try:
             new.mkdir(mode=0o700)
             self._git("init", "--quiet", "--bare", "--template=", "--", str(new))
@@ -205,8 +202,7 @@ class Source:
                 self.mirror.rename(old)
             new.rename(self.mirror)
         finally:
-            for left in (new, old):
-                shutil.rmtree(left, ignore_errors=True)
+            _remove(new, old)
         return tip
 
     def _advance(self, mirror: Path, known: str) -> str:
@@ -358,6 +354,14 @@ def _protocol(url: str) -> str:
         return "ssh"
     shown = re.sub(r"//[^/@]*@", "//***@", url)
     raise MvdError(f"{shown}: is no address that is known here", "use https://, ssh://, file:/// or a full path")
+
+
+def _remove(*paths: Path) -> None:
+    for path in paths:
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
 
 
 def _sweep(mirror: Path) -> None:
