@@ -13,7 +13,7 @@ from gitops_mvd.manifest.dotenv import parse_env
 from gitops_mvd.manifest.interpolate import interpolate
 from gitops_mvd.manifest.merge import clean, merge
 from gitops_mvd.manifest.place import Key, Place, Refused, Table, fields
-from gitops_mvd.manifest.shapes import filled, json, string_or_strings, text
+from gitops_mvd.manifest.shapes import filled, string_or_strings, text
 from gitops_mvd.manifest.yamltree import Node, Sink, parse, tell
 from gitops_mvd.ports import Tree
 
@@ -21,14 +21,16 @@ SECTIONS = ("services", "networks", "volumes", "configs", "secrets")
 MAX_CHAIN = 16  # of includes in each other, and of services that extend each other
 
 TOP: Table = {
-    "services": Key("The services of the app.", json),
-    "networks": Key("The networks of the app.", json),
-    "volumes": Key("The volumes of the app.", json),
-    "configs": Key("Files that services get, from the repository, a variable or the text itself.", json),
-    "secrets": Key("Files that services get, from the repository or a variable.", json),
-    "include": Key("Other Compose files to take in, each with its own `.env`: a path, or `path` and `env_file`.", json),
+    "services": Key("The services of the app.", Place.value),
+    "networks": Key("The networks of the app.", Place.value),
+    "volumes": Key("The volumes of the app.", Place.value),
+    "configs": Key("Files that services get, from the repository, a variable or the text itself.", Place.value),
+    "secrets": Key("Files that services get, from the repository or a variable.", Place.value),
+    "include": Key(
+        "Other Compose files to take in, each with its own `.env`: a path, or `path` and `env_file`.", Place.value
+    ),
     "name": Key("The name of the app, which is that of its folder; may be left out.", text),
-    "version": Key("Means nothing any more.", json),
+    "version": Key("Means nothing any more.", Place.value),
     "models": Refused("is not honoured: run the model as a service with an image of its own"),
     "jobs": Refused("is not honoured: a service that ends is one with `restart: on-failure`"),
 }

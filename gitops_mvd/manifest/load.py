@@ -6,7 +6,6 @@ import graphlib
 import re
 from collections.abc import Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import combinations
 from typing import Any
 
 from gitops_mvd.errors import ManifestError
@@ -15,7 +14,7 @@ from gitops_mvd.manifest.composition import SECTIONS, Composition, env_of
 from gitops_mvd.manifest.deploy import runs_on
 from gitops_mvd.manifest.fleet import FILE, Fleet, read_fleet
 from gitops_mvd.manifest.gateway import FOLDER, NAME, read_gateway
-from gitops_mvd.manifest.network import clash
+from gitops_mvd.manifest.network import Port, fixed, overlap
 from gitops_mvd.manifest.place import Place, fields
 from gitops_mvd.manifest.project import read_project
 from gitops_mvd.manifest.service import assemble, replicas
@@ -279,7 +278,12 @@ def _dependencies(drafts: Mapping[str, tuple[Place, Mapping[str, Any]]], here: s
 
 def _host_ports(values: Mapping[str, Mapping[str, Any]]) -> None:
     """No two services of one host may want the same port of it."""
-    asked = [(service, at, port) for service, some in values.items() for at, port in some.get("ports", ())]
-    for (one, _, port), (_, at, other) in combinations(asked, 2):
-        if clash(port, other):
-            at.complain(f"the port {other['published']} of the host is published by {one} already")
+    taken: dict[tuple[str, str], list[tuple[str, Port]]] = {}
+    for service, some in values.items():
+        for at, port in some.get("ports", ()):
+            if not fixed(port):
+                continue
+            others = taken.setdefault((port["published"], port["protocol"]), [])
+            if by := next((name for name, other in others if overlap(port["host_ip"], other["host_ip"])), None):
+                at.complain(f"the port {port['published']} of the host is published by {by} already")
+            others.append((service, port))

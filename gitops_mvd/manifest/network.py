@@ -111,13 +111,9 @@ def fixed(port: Port) -> bool:
     return bool(port["published"]) and "-" not in port["published"]
 
 
-def clash(one: Port, other: Port) -> bool:
-    """Can the two not be published side by side?"""
-    same = fixed(one) and all(one[part] == other[part] for part in ("published", "protocol"))
-    everywhere = ("", "0.0.0.0", "::")
-    return same and (
-        one["host_ip"] == other["host_ip"] or one["host_ip"] in everywhere or other["host_ip"] in everywhere
-    )
+def overlap(one: str, other: str) -> bool:
+    """Do two addresses of the host to listen at exclude each other?"""
+    return one == other or not {one, other}.isdisjoint(("", "0.0.0.0", "::"))
 
 
 def expose(place: Place) -> list[str]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Concatenate, NoReturn, ParamSpec, TypeVar
+from typing import Any, Concatenate, NamedTuple, NoReturn, ParamSpec, TypeVar
 
 from gitops_mvd.manifest.yamltree import Node, Path, Scalar, Sink, dotted, tell
 
@@ -21,8 +21,7 @@ class Invalid(Exception):
     """This value can not be read, and why has been told."""
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(NamedTuple):
     node: Node
     path: Path
     sink: Sink

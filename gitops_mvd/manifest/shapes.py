@@ -7,7 +7,8 @@ import shlex
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from gitops_mvd.manifest.place import Place
+from gitops_mvd.manifest.place import Invalid, Place
+from gitops_mvd.manifest.yamltree import Node
 
 T = TypeVar("T")
 
@@ -190,12 +191,17 @@ def command(place: Place) -> list[str]:
 
 def json(place: Place) -> Any:
     """Anything at all, as it is: for what somebody else knows the schema of."""
-    value = place.value()
-    if isinstance(value, list):
-        return [json(item) for item in place.items()]
-    if isinstance(value, dict):
-        return {name: json(at) for name, at in place.entries().items()}
-    return value
+    return _plain(place.node)
+
+
+def _plain(node: Node) -> Any:
+    if node.tag == "!broken":
+        raise Invalid
+    if isinstance(node.value, list):
+        return [_plain(item) for item in node.value]
+    if isinstance(node.value, dict):
+        return {name: _plain(child) for name, child in node.value.items()}
+    return node.value
 
 
 def absolute(place: Place) -> str:

@@ -62,9 +62,8 @@ def entity(place: Place) -> dict[str, Any]:
 
 
 def plugin(place: Place) -> dict[str, Any]:
-    if not isinstance(entity(place).get("name"), str):
-        place.fail("has no `name`")
-    return entity(place)
+    found = entity(place)
+    return found if isinstance(found.get("name"), str) else place.fail("has no `name`")
 
 
 def route(place: Place) -> dict[str, Any]:
