@@ -50,7 +50,7 @@ class Daemon:
         self._later: set[str] = set()  # what came up in the middle of a pass, for the next one
         self._failures = 0
         self._retry = threading.Timer(0, lambda: None)
-        self._last_complaint = ""
+        self._last_complaint = self._last_summary = ""
         self._notify = sdnotify.SystemdNotifier()
 
     def run(self) -> bool:
@@ -109,9 +109,6 @@ class Daemon:
             self._complain(error)
             self._wait_for(error)
             report = None
-        else:
-            if report:
-                self._last_complaint = ""
         self._back_off(report)
         return report
 
@@ -123,6 +120,7 @@ class Daemon:
             self._complain(error)
             self._revision = self._revision or self._wired.source.last()
             return
+        self._last_complaint = ""
         if fetched != self._revision:
             log.info("revision %s %s", fetched.short, fetched.subject)
             self._revision = fetched
@@ -177,12 +175,14 @@ class Daemon:
 
     def _tell(self, report: Report) -> None:
         history = self._wired.history
-        log.info("%s", say.summary(report))
+        summary = say.summary(report)
+        log.log(logging.DEBUG if summary == self._last_summary else logging.INFO, "%s", summary)
+        self._last_summary = summary
         history.record(report)
         history.save_report(report)
         if not any(outcome.operation is Operation.SUPERSEDED for outcome in report.outcomes):
             self._post(report.revision, say.status(report))
-        self._notify.notify(f"STATUS={say.summary(report)}")
+        self._notify.notify(f"STATUS={summary}")
 
     def _wait_for(self, error: Unavailable) -> None:
         """What could not be asked keeps the commit pending, with the reason why."""

@@ -110,10 +110,11 @@ class SqliteHistory:
         rows = self._ask("SELECT json FROM good WHERE app = ?", app)
         return _app(rows[0][0]) if rows else None
 
-    def previous(self, app: str) -> App | None:
-        """The good version before the last good one."""
-        rows = self._ask("SELECT previous FROM good WHERE app = ? AND previous IS NOT NULL", app)
-        return _app(rows[0][0]) if rows else None
+    def before(self, app: App) -> App | None:
+        """The good version that came before this one: where a revert of it most likely leads."""
+        rows = self._ask("SELECT version, json, previous FROM good WHERE app = ?", app.name)
+        texts = [previous if version == app.version else good for version, good, previous in rows]
+        return _app(texts[0]) if texts and texts[0] else None
 
     def approve(self, app: App) -> None:
         if self.condemned(app):

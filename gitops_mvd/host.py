@@ -55,7 +55,7 @@ class Machine:
         *,
         address: str,
         answers: Answers,
-        previous: Callable[[str], App | None],
+        before: Callable[[App], App | None],
     ) -> None:
         self.name = name
         self._kinds = kinds
@@ -66,7 +66,7 @@ class Machine:
         self._clock = clock
         self._address = address
         self._answers = answers
-        self._previous = previous
+        self._before = before
         self._found: dict[str, tuple[Resource, ...]] = {}
         self._instances: Mapping[str, list[Instance]] = {}
         self._changed: set[str] = set()
@@ -124,8 +124,8 @@ class Machine:
         found = self.found(app.name)
         keys = {resource.key for resource in wanted}
         stays = {resource.key for resource in found if not self._kinds[resource.kind].prunes}
-        previous = self._previous(app.name)
-        images = {resource.key for resource in self._kinds["image"].wanted(previous)} if previous and keys else set()
+        before = self._before(app) if keys else None
+        images = {resource.key for resource in self._kinds["image"].wanted(before)} if before else set()
         with self._lock:
             placed = place(wanted, found, self._address, self._free_ports())
         return make_plan(app, placed, found, self._order, proven=proven, spare=(stays | images) - keys)

@@ -69,7 +69,7 @@ def wire(settings: Settings, path: Path) -> Wired:
         clock,
         address=tools.address,
         answers=kong.answers if kong else _no_gateway,
-        previous=history.previous,
+        before=history.before,
     )
     outbox = Outbox(history, forge)
     return Wired(

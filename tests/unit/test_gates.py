@@ -44,7 +44,7 @@ def wait(at: At, check: Check, answer: Callable[[float], tuple[Health, str]] | N
         clock,
         address="127.0.0.1",
         answers=lambda route: (Health.HEALTHY, ""),
-        previous=lambda app: None,
+        before=lambda app: None,
     )
     service = Service("web", "image", environment={"DB_PASSWORD": "hunter2-long"})
     machine.carry_out([Gate(Resource("unit", "mvd-chat-web-1", "chat", "web", payload=service), check)])
