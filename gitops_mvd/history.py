@@ -167,7 +167,7 @@ class SqliteHistory:
         last = {event.app: event.says() for event in (Event.from_json(json.loads(text)) for text, _ in rows)}
         at = time.time()
         events = [Event.of(at, report.revision.commit, outcome) for outcome in report.outcomes]
-        with self._at_once():
+        with self.at_once():
             for event in events:
                 if event.did or last.get(event.app) != event.says():
                     self._ask("INSERT INTO event (app, json) VALUES (?, ?)", event.app, json.dumps(event.as_json()))
@@ -272,7 +272,7 @@ class SqliteHistory:
             self._database = None
 
     @contextlib.contextmanager
-    def _at_once(self) -> Iterator[None]:
+    def at_once(self) -> Iterator[None]:
         """All that is written inside is written, or nothing; and the disk is waited for once."""
         with self._lock:
             self._ask("BEGIN IMMEDIATE")
