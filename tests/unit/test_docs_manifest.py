@@ -1,0 +1,86 @@
+"""The reference page has every key that a manifest can have, with the sentence that the code has for it.
+
+`ACCEPT=1 pytest tests/unit/test_docs_manifest.py` rewrites the tables of the page; its prose is written by hand.
+"""
+
+import os
+import re
+from pathlib import Path
+
+import pytest
+
+import gitops_mvd.docs
+from gitops_mvd.manifest import compose, composition, deploy, fleet, gateway, network, storage, xkeys
+from gitops_mvd.manifest.place import Key, Refused, Table
+
+PAGE = Path(gitops_mvd.docs.__path__[0]) / "manifest.md"
+
+TABLES: dict[str, Table] = {
+    "fleet.yaml": fleet.FLEET,
+    "fleet.yaml: a host": fleet.HOST,
+    "compose.yaml": composition.TOP,
+    "include": composition.INCLUDE,
+    "networks": network.NETWORK,
+    "volumes": storage.VOLUME,
+    "configs": storage.CONFIG,
+    "secrets": storage.SECRET,
+    "services": compose.SERVICE,
+    "services: extends": composition.EXTENDS,
+    "services: env_file": compose.ENV_FILE,
+    "services: ports": network.PORT,
+    "services: volumes": storage.MOUNT,
+    "services: volumes: bind": storage.BIND,
+    "services: volumes: volume": storage.VOLUME_OPTIONS,
+    "services: volumes: tmpfs": storage.TMPFS_OPTIONS,
+    "services: configs, secrets": storage.GRANT,
+    "services: networks": network.ATTACHMENT,
+    "services: depends_on": compose.DEPENDENCY,
+    "services: healthcheck": compose.HEALTHCHECK,
+    "services: logging": compose.LOGGING,
+    "services: blkio_config": compose.BLKIO,
+    "services: deploy": deploy.DEPLOY,
+    "services: deploy: update_config": deploy.UPDATE,
+    "services: deploy: placement": deploy.PLACEMENT,
+    "services: deploy: restart_policy": deploy.RESTART_POLICY,
+    "services: deploy: resources": deploy.RESOURCES,
+    "services: deploy: resources: limits": deploy.LIMITS,
+    "services: deploy: resources: reservations": deploy.RESERVATIONS,
+    "services: gpus, devices of reservations": deploy.DEVICE,
+    "x-mvd": xkeys.MVD,
+    "x-mvd: health": xkeys.HEALTH,
+    "x-kong": xkeys.KONG,
+    "kong/*.yaml": gateway.GATEWAY,
+}
+
+
+def rows(table: Table) -> str:
+    honoured = [f"| `{name}` | {key.doc} |" for name, key in table.items() if isinstance(key, Key)]
+    refused = [f"| `{name}` | {key.why} |" for name, key in table.items() if isinstance(key, Refused)]
+    if refused:
+        refused = ["", "| refused | why, and what to do |", "|---|---|", *refused]
+    return "\n".join(["| key | what it does |", "|---|---|", *honoured, *refused])
+
+
+def section(name: str) -> re.Pattern[str]:
+    return re.compile(rf"(?ms)^(### {re.escape(name)}\n(?:(?!\| key |###).*?\n)*)\| key \|.*?(?=\n\n[^|]|\Z)")
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_every_key_is_in_the_reference(name: str) -> None:
+    page = PAGE.read_text()
+    if os.environ.get("ACCEPT"):
+        page = section(name).sub(lambda found: found[1] + rows(TABLES[name]), page).rstrip("\n") + "\n"
+        PAGE.write_text(page)
+    assert f"### {name}\n" in page
+    assert rows(TABLES[name]) in page
+
+
+def test_every_table_of_keys_is_in_the_reference() -> None:
+    tables = {
+        id(table): f"{module.__name__}.{name}"
+        for module in (compose, composition, deploy, fleet, gateway, network, storage, xkeys)
+        for name, table in vars(module).items()
+        if isinstance(table, dict) and table and all(isinstance(key, Key | Refused) for key in table.values())
+    }
+    listed = {id(table) for table in TABLES.values()} | {id(compose.RUN)}
+    assert [name for table, name in tables.items() if table not in listed and "._" not in name] == []
