@@ -26,26 +26,42 @@ class Routes:
     def __init__(self, kong: Kong | None, host: str) -> None:
         self._kong = kong
         self._host = host
+        self._declared: dict[tuple[str, str], tuple[Json, Resource]] = {}  # what does not change is compiled once
+        self._shown: tuple[Sequence[Entity], list[Resource]] = ((), [])
 
     def wanted(self, app: App) -> Iterator[Resource]:
         for service in app.services:
             if service.kong is not None:
-                entities = of_service(self._host, app.name, service.name, service.kong)
                 targets = [{"instance": name, "address": ""} for name in sorted(service.instances(app.name))]
-                yield self._resource(app.name, service.name, entities, targets)
+                yield self._compiled(app.name, service.name, service.kong).with_spec(targets=targets)
         if app.gateway:
-            yield self._resource(app.name, "", declared(self._host, app.gateway, [f"app:{app.name}"]), [])
+            yield self._compiled(app.name, "", app.gateway)
 
-    def observe(self) -> Iterator[Resource]:
+    def _compiled(self, app: str, service: str, what: Json) -> Resource:
+        before, resource = self._declared.get((app, service), (None, None))
+        if not resource or before != what:
+            if service:
+                entities = of_service(self._host, app, service, what)
+            else:
+                entities = declared(self._host, what, [f"app:{app}"])
+            resource = self._resource(app, service, entities, [])
+            self._declared[app, service] = what, resource
+        return resource
+
+    def observe(self) -> Iterable[Resource]:
         """Raises Unavailable."""
-        if not self._kong:
-            return
+        entities = self._kong.look(self._host) if self._kong else ()
+        if entities is not self._shown[0]:
+            self._shown = entities, list(self._resources(entities))
+        return self._shown[1]
+
+    def _resources(self, entities: Iterable[Entity]) -> Iterator[Resource]:
         found: dict[tuple[str, str], list[Entity]] = defaultdict(list)
-        for entity in self._kong.look(self._host):
+        for entity in entities:
             found[_owner(entity)].append(entity)
-        for (app, service), entities in found.items():
-            targets = [_target(entity) for entity in entities if entity.type == "targets"]
-            others = [entity for entity in entities if entity.type != "targets"]
+        for (app, service), theirs in found.items():
+            targets = [_target(entity) for entity in theirs if entity.type == "targets"]
+            others = [entity for entity in theirs if entity.type != "targets"]
             yield self._resource(app, service, others, sorted(targets, key=lambda target: target["instance"]))
 
     def apply(self, changes: Sequence[Change]) -> None:

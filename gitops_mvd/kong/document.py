@@ -12,7 +12,17 @@ import yaml
 
 from gitops_mvd.errors import Unavailable
 from gitops_mvd.kong.admin import Admin
-from gitops_mvd.kong.entities import REFERENCES, TYPES, Entity, as_kept, clash, is_ours, same, unique_key
+from gitops_mvd.kong.entities import (
+    REFERENCES,
+    TYPES,
+    Entity,
+    as_kept,
+    clash,
+    declared_names,
+    is_ours,
+    same,
+    unique_key,
+)
 from gitops_mvd.model import Json
 
 Document = dict[str, list[dict[str, Any]]]  # type -> entities, flat and with references by id, as GET /config has them
@@ -28,11 +38,15 @@ class Store:
         self._admin = admin
         self._lock = threading.Lock()
         self._seen: tuple[str, Document] = ("", {})
+        self._ours: tuple[Document, list[Entity]] = ({}, [])
 
     def look(self, host: str) -> list[Entity]:
-        """All entities of ours.  One call, and one more where the document changed."""
+        """All entities of ours: the very same list, by one call, while the document stays the same."""
         with self._lock:
-            return list(_ours(self._read(), host))
+            document = self._read()
+            if document is not self._ours[0]:
+                self._ours = document, list(_ours(document, host))
+            return self._ours[1]
 
     def bring(self, host: str, is_meant: Callable[[Entity], bool], entities: Sequence[Entity]) -> None:
         """Make ours that are meant be exactly `entities`, by one post, or none where they are."""
@@ -47,7 +61,8 @@ class Store:
                 self._admin.check(entity)
             gone = {(entity.type, entity.id) for entity in (*before, *entities)}
             document = {
-                type: [fields for fields in items if (type, fields["id"]) not in gone] for type, items in there.items()
+                type: [_slim(fields, host) for fields in items if (type, fields["id"]) not in gone]
+                for type, items in there.items()
             }
             for entity in entities:
                 _refuse_clash(entity, document.get(entity.type, ()))
@@ -82,6 +97,16 @@ def _ours(document: Document, host: str) -> Iterator[Entity]:
         for fields in document[type]:
             if is_ours(fields, host):
                 yield Entity(type, _with_references(fields), kept=True)
+
+
+def _slim(fields: dict[str, Any], host: str) -> dict[str, Any]:
+    """An entity of ours without the bulk of what Kong fills in: Kong takes no more than 10 MB at once."""
+    if not is_ours(fields, host):
+        return fields
+    names = declared_names(fields)
+    return {
+        key: value for key, value in fields.items() if key in names or (value is not None and key != "healthchecks")
+    }
 
 
 def _refuse_clash(entity: Entity, others: Iterable[Json]) -> None:

@@ -7,6 +7,7 @@ and a default that changes with a new Kong is no difference.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import ssl
@@ -223,11 +224,13 @@ def as_kept(entity: Entity) -> Entity:
 
     Passwords of basic-auth are SHA-1 of the password and the consumer's id, `cert_digest` is that of the DER form.
     """
+    if entity.kept or entity.type not in {"basicauth_credentials", "ca_certificates"}:
+        return entity
     fields = dict(entity.fields)
-    if not entity.kept and entity.type == "basicauth_credentials" and "password" in fields:
+    if entity.type == "basicauth_credentials" and "password" in fields:
         salted = f"{fields['password']}{fields['consumer']['id']}"
         fields["password"] = hashlib.sha1(salted.encode(), usedforsecurity=False).hexdigest()
-    if not entity.kept and entity.type == "ca_certificates" and "cert" in fields:
+    if entity.type == "ca_certificates" and "cert" in fields:
         fields["cert_digest"] = hashlib.sha256(_der(fields["cert"])).hexdigest()
     return Entity(entity.type, fields, kept=True)
 
@@ -257,8 +260,8 @@ def normal(entities: Iterable[Entity]) -> dict[str, dict[str, Json]]:
     spec: dict[str, dict[str, Json]] = {}
     for entity in entities:
         kept = as_kept(entity)
-        paths = sorted(_undotted(path) for tag in entity.tags if tag.startswith("fields:") for path in tag[7:].split())
-        values = {_dotted(path): _shown(entity, path, _at(kept.fields, path)) for path in paths}
+        paths = {dotted: path for tag in entity.tags if tag.startswith("fields:") for dotted, path in _named(tag)}
+        values = {dotted: _shown(entity, path, _at(kept.fields, path)) for dotted, path in sorted(paths.items())}
         tags = sorted(tag for tag in entity.tags if not _is_about(tag))
         spec.setdefault(entity.type, {})[entity.id] = {**values, **({"tags": tags} if tags else {})}
     return spec
@@ -267,6 +270,11 @@ def normal(entities: Iterable[Entity]) -> dict[str, dict[str, Json]]:
 def same(entity: Entity, there: Entity | None) -> bool:
     """Is what is there all that was declared, under the same tags?"""
     return there is not None and set(entity.tags) == set(there.tags) and normal([entity]) == normal([there])
+
+
+def declared_names(fields: Json) -> set[str]:
+    """The names of the fields of which something was declared."""
+    return {path[0] for tag in fields.get("tags") or () if tag.startswith("fields:") for _, path in _named(tag)}
 
 
 def _is_about(tag: str) -> bool:
@@ -346,12 +354,15 @@ def _texts(value: Any) -> Iterator[str]:
                 yield from _texts(item)
 
 
-def _dotted(path: Sequence[str]) -> str:
+@functools.lru_cache(4096)
+def _dotted(path: tuple[str, ...]) -> str:
     return ".".join(quote(key, safe=_LISTS).replace(".", "%2E") for key in path)
 
 
-def _undotted(path: str) -> tuple[str, ...]:
-    return tuple(unquote(key) for key in path.split("."))
+@functools.lru_cache(4096)  # the tags of most entities are alike
+def _named(tag: str) -> Sequence[tuple[str, tuple[str, ...]]]:
+    """The paths that a `fields:` tag names, as written and taken apart."""
+    return [(word, tuple(map(unquote, word.split(".")))) for word in tag.partition(":")[2].split()]
 
 
 def _chunks(words: Iterable[str]) -> Iterator[str]:

@@ -8,12 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gitops_mvd.errors import Unavailable
 from gitops_mvd.kinds.route import Routes
 from gitops_mvd.kong import Kong
 from gitops_mvd.kong.admin import _struck_out
 from gitops_mvd.kong.ask import request_for
 from gitops_mvd.kong.entities import Entity, declared, normal, of_service, of_targets, same
-from gitops_mvd.model import App, Json, Service
+from gitops_mvd.model import App, Change, Json, Service
 
 KONG = {
     "port": 7799,
@@ -164,10 +165,20 @@ def test_what_kong_says_becomes_one_sentence_without_the_secret() -> None:
     assert _struck_out("key: 'k-123' is taken, k-12", {"k-123", "k"}) == "key: '***' is taken, k-12"
 
 
-def test_a_host_without_a_gateway_wants_no_routes() -> None:
-    app = App("shop", (Service("web", "shop:1", kong=KONG),))
-    assert list(Routes(None, "web-1").wanted(app)) == []
-    assert list(Routes(None, "web-1").observe()) == []
+def test_on_a_host_without_a_gateway_routes_wait_for_one() -> None:
+    routes = Routes(None, "web-1")
+    (route,) = routes.wanted(App("shop", (Service("web", "shop:1", kong=KONG),)))
+    assert list(routes.observe()) == []
+    with pytest.raises(Unavailable, match="no gateway"):
+        routes.apply([Change(None, route)])
+
+
+def test_a_changed_declaration_is_compiled_anew() -> None:
+    routes = Routes(None, "web-1")
+    (before,) = routes.wanted(App("shop", (Service("web", "shop:1", kong=KONG),)))
+    (after,) = routes.wanted(App("shop", (Service("web", "shop:1", kong={**KONG, "plugins": []}),)))
+    (again,) = routes.wanted(App("shop", (Service("web", "shop:1", kong=KONG),)))
+    assert before == again != after
 
 
 def test_a_routed_service_wants_one_route_with_a_target_for_each_instance() -> None:
