@@ -60,7 +60,7 @@ class GitHub:
         body = {
             "state": STATES.get(status.operation) or STATES_OF_HEALTH[status.health],
             "context": status.context,
-            "description": _cut(status.description),
+            "description": cut(status.description),
             "target_url": status.url or None,
         }
         try:
@@ -119,7 +119,7 @@ def connect(repository: str, token: str, base_url: str = "https://api.github.com
     return GitHub(repository, token, base_url)
 
 
-def _cut(text: str) -> str:
+def cut(text: str) -> str:
     """At most as many characters as GitHub takes, with … in place of more, and nothing of a character cut off."""
     text = "".join(" " if unicodedata.category(c) in ("Cc", "Cs") else c for c in text)
     if len(text) <= LONGEST_DESCRIPTION:
