@@ -147,14 +147,14 @@ class Source:
     def _reader(self) -> Callable[[bytes, str, str], bytes]:
         """Reads objects of the mirror, by a `git cat-file` that ends when the reader is no longer held."""
         reader = git.Git()
-        reader.update_environment(**self._environment(), GIT_DIR=str(self.mirror))
+        reader.update_environment(**self._environment() | {"GIT_DIR": str(self.mirror)})
 
         def load(oid: bytes, kind: str, path: str) -> bytes:
             try:
                 if kind == "blob":
                     refuse_large(path, reader.get_object_header(oid.hex())[2])
                 content: bytes = reader.get_object_data(oid.hex())[3]
-            except (OSError, ValueError) as error:  # it has no such object, or has died over it
+            except (git.exc.GitError, OSError, ValueError) as error:  # it has no such object, or has died over it
                 raise self._damaged(path) from error
             whole = hashlib.sha1(b"%s %d\0" % (kind.encode(), len(content)) + content).digest() == oid
             if not whole:
@@ -196,7 +196,7 @@ class Source:
         _remove(new, old)
         try:
             new.mkdir(mode=0o700)
-            self._git("init", "--quiet", "--bare", "--template=", "--", str(new))
+            self._git(f"--git-dir={new}", "init", "--quiet", "--bare", "--template=")
             tip = self._advance(new, known)
             if self.mirror.exists():
                 self.mirror.rename(old)
@@ -300,6 +300,8 @@ class Source:
             )
         except git.exc.GitCommandNotFound as error:
             raise Unavailable("git is not installed", "apt-get install git") from error
+        except OSError as error:
+            raise Unavailable(f"git can not be run: {error.strerror}") from error
         return status, str(complaint if status else out)
 
     def _environment(self) -> dict[str, str]:
@@ -318,6 +320,7 @@ class Source:
             settings[f"credential.{origin.scheme}://{origin.netloc}.helper"] = LOGIN
         environment = {
             "HOME": "/nonexistent",
+            "GIT_DIR": "/nonexistent",  # not the repository that somebody happens to stand in
             "GIT_CONFIG_NOSYSTEM": "1",
             "GIT_CONFIG_GLOBAL": os.devnull,
             "GIT_CONFIG_PARAMETERS": "",

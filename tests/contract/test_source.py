@@ -355,6 +355,29 @@ def test_a_token_is_not_given_to_where_the_server_sends_us(config: Repository, m
     assert not [request for request in asked if b"authorization" in request.lower()]
 
 
+def test_nobody_elses_settings_are_heeded(
+    config: Repository, forge: Forge, mirror: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    elsewhere = forge.create("acme/elsewhere")
+    elsewhere.commit({"fleet.yaml": "# not this one\n"}, "Elsewhere")
+    settings = f'[url "{elsewhere.path}"]\n\tinsteadOf = {config.path}\n'
+    for place in (tmp_path / "home" / ".gitconfig", tmp_path / "home" / ".config" / "git" / "config"):
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_text(settings)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(tmp_path / "home" / ".gitconfig"))
+    standing = elsewhere.path.with_suffix(".work")
+    with (standing / ".git" / "config").open("a") as file:
+        file.write(settings)
+    monkeypatch.chdir(standing)
+    for git_dir in (None, str(standing / ".git")):  # the second, as in a hook
+        if git_dir:
+            monkeypatch.setenv("GIT_DIR", git_dir)
+        source = Source(str(config.path), "main", mirror)
+        assert source.tree(source.fetch()).read("fleet.yaml") == b"hosts: {}\n"
+        shutil.rmtree(mirror)
+
+
 def test_a_missing_git_is_told(local: Source, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "/nonexistent")
     with pytest.raises(Unavailable, match="git is not installed"):
