@@ -6,7 +6,7 @@ Paths in a file are relative to that file's folder, in every file that takes par
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from gitops_mvd.manifest.dotenv import parse_env
@@ -18,7 +18,10 @@ from gitops_mvd.manifest.yamltree import Node, Sink, parse, tell
 from gitops_mvd.ports import Tree
 
 SECTIONS = ("services", "networks", "volumes", "configs", "secrets")
-MAX_CHAIN = 16  # of includes in each other, and of services that extend each other
+MAX_CHAIN = 16  # services that extend each other
+MAX_INCLUDES = 50  # files of one app, those that are included twice counted twice
+
+Sibling = Callable[[str], Node | None]
 
 TOP: Table = {
     "services": Key("The services of the app.", Place.value),
@@ -74,6 +77,9 @@ def env_of(tree: Tree, path: str, over: Mapping[str, str], sink: Sink) -> Mappin
     return {**parse_env(path, data, over, sink), **over}
 
 
+Parsed = dict[str, tuple[Node | None, Sink]]
+
+
 @dataclass
 class Composition:
     """Reads and joins the files of one app; mistakes go to `sink`.
@@ -83,7 +89,8 @@ class Composition:
 
     tree: Tree
     sink: Sink
-    parsed: dict[str, tuple[Node | None, Sink]] = field(default_factory=dict)
+    parsed: Parsed = field(default_factory=dict)
+    includes: int = 0
 
     def load(self, paths: Sequence[str], variables: Mapping[str, str], chain: tuple[str, ...] = ()) -> Node | None:
         """The files at `paths`, each merged over the one before, with what they include."""
@@ -99,38 +106,45 @@ class Composition:
 
     def file(self, path: str, variables: Mapping[str, str]) -> Node | None:
         """One file with its variables put in and its services extended."""
-        if path not in self.parsed:
-            sink: Sink = []
-            self.parsed[path] = parse(path, self.tree.read(path), sink), sink
-        node, found = self.parsed[path]
-        self.sink += (it for it in found if it not in self.sink)
+        node = self.parse(path)
         if node is None:
-            if not found:
-                tell(self.sink, (), path, 1, "is empty")
             return None
         top = Place(node, (), self.sink)
         if top.attempt(Place.entries) is None:
             return None
         fields(top, TOP)
         node = interpolate(node, variables, (), self.sink)
-        return self.extend(node, path, variables)
-
-    def extend(self, node: Node, path: str, variables: Mapping[str, str]) -> Node:
         assert isinstance(node.value, dict)
         services = node.value.get("services")
         if services is None or not isinstance(services.value, dict):
             return node
         place = Place(services, ("services",), self.sink)
         extended = {
-            name: self.extended(place.at(name, service), services.value, path, variables, ((path, name),))
+            name: self.extended(place.at(name, service), services.value.get, path, variables, ((path, name),))
             for name, service in services.value.items()
         }
         return node._replace(value={**node.value, "services": services._replace(value=extended)})
 
+    def parse(self, path: str) -> Node | None:
+        """One file as it is."""
+        if path not in self.parsed:
+            sink: Sink = []
+            try:
+                node = parse(path, self.tree.read(path), sink)
+            except FileNotFoundError:
+                node = None
+                tell(sink, (), path, 1, "is no regular file")
+            if node is None and not sink:
+                tell(sink, (), path, 1, "is empty")
+            self.parsed[path] = node, sink
+        node, found = self.parsed[path]
+        self.sink += (it for it in found if it not in self.sink)
+        return node
+
     def extended(
         self,
         place: Place,
-        siblings: Mapping[str, Node],
+        sibling: Sibling,
         path: str,
         variables: Mapping[str, str],
         chain: tuple[tuple[str, str], ...],
@@ -140,19 +154,14 @@ class Composition:
         if not isinstance(service.value, dict) or "extends" not in service.value:
             return service
         rest = {name: node for name, node in service.value.items() if name != "extends"}
-        base = place.at("extends", service.value["extends"]).attempt(self.base, siblings, path, variables, chain)
+        base = place.at("extends", service.value["extends"]).attempt(self.base, sibling, path, variables, chain)
         if base is None:
             broken = service.value["extends"]._replace(value=None, tag="!broken")
             return service._replace(value={**rest, "extends": broken})
         return merge(base, service._replace(value=rest), self.sink, place.path)._replace(line=service.line)
 
     def base(
-        self,
-        at: Place,
-        siblings: Mapping[str, Node],
-        path: str,
-        variables: Mapping[str, str],
-        chain: tuple[tuple[str, str], ...],
+        self, at: Place, sibling: Sibling, path: str, variables: Mapping[str, str], chain: tuple[tuple[str, str], ...]
     ) -> Node:
         """The service that `extends` names, itself extended."""
         wanted = fields(at, EXTENDS, ("service",)) if isinstance(at.value(), dict) else {"service": filled(at)}
@@ -160,24 +169,25 @@ class Composition:
         if (path, name) in chain or len(chain) > MAX_CHAIN:
             at.fail("goes round in a circle: " + " → ".join(service for _, service in (*chain, (path, name))))
         if "file" in wanted:
-            siblings = self.services(at, path, variables)
-        if name not in siblings:
+            sibling = self.services(at, path, variables)
+        if (service := sibling(name)) is None:
             at.fail(f"there is no service {name} in {path}")
-        return self.extended(
-            Place(siblings[name], at.path[:-1], self.sink), siblings, path, variables, (*chain, (path, name))
-        )
+        place = Place(service, at.path[:-1], self.sink)
+        return self.extended(place, sibling, path, variables, (*chain, (path, name)))
 
-    def services(self, at: Place, path: str, variables: Mapping[str, str]) -> Mapping[str, Node]:
-        """The services of another file, not yet extended."""
-        sink: Sink = []
-        node = parse(path, read_file(at, self.tree, path), sink)
-        self.sink += (it for it in sink if it not in self.sink)
+    def services(self, at: Place, path: str, variables: Mapping[str, str]) -> Sibling:
+        """The services of another file, not yet extended; only one that is asked for needs its variables."""
+        read_file(at, self.tree, path)
+        node = self.parse(path)
         services = node.value.get("services") if node is not None and isinstance(node.value, dict) else None
         if services is None or not isinstance(services.value, dict):
             at.fail(f"there are no services in {path}")
-        value = interpolate(services, variables, at.path[:1], self.sink).value
-        assert isinstance(value, dict)
-        return value
+        raw = services.value
+
+        def sibling(name: str) -> Node | None:
+            return interpolate(raw[name], variables, at.path[:-1], self.sink) if name in raw else None
+
+        return sibling
 
     def include(self, node: Node, variables: Mapping[str, str], chain: tuple[str, ...]) -> Node:
         """The tree with the resources of the files that it includes."""
@@ -200,8 +210,11 @@ class Composition:
         paths = [inside(at, path) for path in wanted.get("path", ())]
         if not paths:
             return None
-        if set(paths) & set(chain) or len(chain) > MAX_CHAIN:
+        if set(paths) & set(chain):
             at.fail(f"goes round in a circle: {' → '.join((*chain, *paths))}")
+        self.includes += len(paths)
+        if self.includes > MAX_INCLUDES:
+            at.fail(f"is the last of more than {MAX_INCLUDES} files that the app includes")
         for path in paths:
             read_file(at, self.tree, path)
         envs = wanted.get("env_file")

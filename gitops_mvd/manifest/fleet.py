@@ -58,6 +58,8 @@ def read_fleet(tree: Tree) -> Fleet:
     try:
         data = tree.read(FILE)
     except FileNotFoundError:
+        if FILE in tree.names(""):
+            raise ManifestError([Problem(FILE, 1, "", "is no regular file")]) from None
         return Fleet()
     node = parse(FILE, data, sink)
     values = Place(node, (), sink).attempt(fields, FLEET, ("hosts",)) if node else None

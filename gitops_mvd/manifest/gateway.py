@@ -7,7 +7,7 @@ from typing import Any
 from gitops_mvd.manifest.place import Key, Place, Refused, Table, fields
 from gitops_mvd.manifest.shapes import list_of, text
 from gitops_mvd.manifest.xkeys import entity, plugin
-from gitops_mvd.manifest.yamltree import Sink, parse
+from gitops_mvd.manifest.yamltree import Sink, parse, tell
 from gitops_mvd.model import App
 from gitops_mvd.ports import Tree
 
@@ -41,7 +41,11 @@ def read_gateway(tree: Tree, sink: Sink) -> App:
         if not name.endswith((".yaml", ".yml")):
             continue
         path = f"{FOLDER}/{name}"
-        node = parse(path, tree.read(path), sink)
+        try:
+            node = parse(path, tree.read(path), sink)
+        except FileNotFoundError:
+            node = None
+            tell(sink, (), path, 1, "is no regular file")
         values = Place(node, (), sink).attempt(fields, GATEWAY) if node else None
         for kind, some in (values or {}).items():
             if kind != "_format_version":

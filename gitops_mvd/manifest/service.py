@@ -12,6 +12,7 @@ from gitops_mvd.manifest.dotenv import check_variable, parse_env
 from gitops_mvd.manifest.network import fixed
 from gitops_mvd.manifest.place import Place
 from gitops_mvd.manifest.project import Project
+from gitops_mvd.manifest.yamltree import Found, Sink
 from gitops_mvd.model import Check, File, Json, Service, Update
 from gitops_mvd.ports import Tree
 
@@ -201,7 +202,9 @@ def _pairs_of_files(files: Any, project: Project) -> dict[str, str]:
         data = at.attempt(read_file, project.tree, path)
         if data is not None:
             raw = options.get("format") == "raw"
-            found |= parse_env(path, data, {**project.variables, **found}, at.sink, raw)
+            mistakes: Sink = []
+            found |= parse_env(path, data, {**project.variables, **found}, mistakes, raw)
+            at.sink.extend(Found(at.path, it.problem) for it in mistakes)
     return found
 
 

@@ -159,3 +159,45 @@ def test_secrets_are_not_in_any_message() -> None:
     problems = validate(tree)
     assert len(problems) >= 6
     assert not [problem for problem in problems if secret in str(problem)]
+
+
+def test_a_variable_that_only_another_host_has_is_not_missed_here() -> None:
+    tree = MemoryTree(
+        {
+            "fleet.yaml": "hosts: {web1: , uk1: {variables: {UK: 1}, labels: {region: uk}}}",
+            "apps/a/compose.yaml": """
+                services:
+                  everywhere: {image: nginx}
+                  uk:
+                    extends: {file: base.yaml, service: base}
+                    env_file: uk.env
+                    secrets: [uk]
+                    volumes: ["uk:/uk"]
+                    deploy: {placement: {constraints: [node.labels.region == uk]}}
+                secrets: {uk: {environment: UK}}
+                volumes: {uk: {name: "data-$UK"}}
+            """,
+            "apps/a/base.yaml": "services: {base: {image: 'nginx:$UK'}, other: {image: 'nginx:$NOBODY_HAS_THIS'}}",
+            "apps/a/uk.env": "A=$UK\n",
+        }
+    )
+    assert validate(tree) == []
+    assert [[service.name for service in app.services] for app in load(tree, HOST)[0]] == [["everywhere"]]
+
+
+@pytest.mark.parametrize("path", ["fleet.yaml", "apps/a/compose.yaml", "apps/a/compose.region-uk.yaml", "kong/a.yaml"])
+def test_a_link_is_a_mistake_and_never_followed(path: str) -> None:
+    class WithALink(MemoryTree):
+        def read(self, name: str) -> bytes:
+            if name == path:
+                raise FileNotFoundError(name)
+            return super().read(name)
+
+    tree = WithALink({"fleet.yaml": "hosts: {uk1: {labels: {region: uk}}}", "apps/a/compose.yaml": WEB, path: "{}"})
+    assert [(problem.file, problem.message) for problem in validate(tree)] == [(path, "is no regular file")]
+
+
+def test_an_app_does_not_include_without_end() -> None:
+    files = {f"apps/a/{n}.yaml": f"include: [{n + 1}.yaml, {n + 1}.yaml]\nservices: {{}}" for n in range(30)}
+    tree = MemoryTree({"apps/a/compose.yaml": "include: [0.yaml]\nservices: {}", "apps/a/30.yaml": WEB, **files})
+    assert any("more than 50 files" in problem.message for problem in validate(tree))

@@ -1,0 +1,182 @@
+"""The files of one app, read for one host.  Pure."""
+
+from __future__ import annotations
+
+import graphlib
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+from gitops_mvd.manifest.compose import SERVICE
+from gitops_mvd.manifest.composition import SECTIONS, Composition, Parsed, env_of
+from gitops_mvd.manifest.deploy import runs_on
+from gitops_mvd.manifest.gateway import NAME, read_gateway
+from gitops_mvd.manifest.network import Port, fixed, overlap
+from gitops_mvd.manifest.place import Place, fields
+from gitops_mvd.manifest.project import read_project
+from gitops_mvd.manifest.service import assemble, replicas
+from gitops_mvd.manifest.yamltree import Found, Path, Sink, tell
+from gitops_mvd.model import App, HostFacts, Json, Problem, Service
+from gitops_mvd.ports import Tree
+
+APPS = "apps"
+COMPOSE = "compose.yaml"
+_APP_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
+_SERVICE_NAME = re.compile(r"[a-zA-Z0-9._-]{1,63}")
+_COMPOSE_LIKE = re.compile(r"(docker-)?compose(\..*)?\.ya?ml")
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What the files of one app say for one host.
+
+    `found` is every mistake in them; `elsewhere` has the services that do not run on this host, and what only they use,
+    as paths of two parts.  `runs` is false if all of it is elsewhere.
+    """
+
+    app: App
+    found: tuple[Found, ...] = ()
+    elsewhere: frozenset[Path] = frozenset()
+    runs: bool = True
+
+    @property
+    def problems(self) -> tuple[Problem, ...]:
+        """The mistakes that matter on this host."""
+        if not self.runs:
+            return ()
+        return tuple(sorted({it.problem for it in self.found if it.path[:2] not in self.elsewhere}))
+
+
+class Draft(NamedTuple):
+    """A service whose keys have been read, each for itself."""
+
+    place: Place
+    values: Mapping[str, Any]
+
+
+Drafts = Mapping[str, Draft]
+
+
+def compose_files(tree: Tree, app: str) -> list[str]:
+    """The files of an app's folder that are, or look like, Compose files."""
+    return [file for file in tree.names(f"{APPS}/{app}") if _COMPOSE_LIKE.fullmatch(file)]
+
+
+def read_app(tree: Tree, name: str, facts: HostFacts, parsed: Parsed) -> Reading:
+    """One app for one host; `parsed` holds what was parsed of this tree already."""
+    sink: Sink = []
+    folder = f"{APPS}/{name}"
+    files = compose_files(tree, name)
+    if name == NAME and not files:
+        gateway = read_gateway(tree, sink)
+        return Reading(gateway, tuple(sink))
+    if name == NAME or not _APP_NAME.fullmatch(name):
+        why = "is the name of what kong/ says" if name == NAME else "is no name of an app: a-z, 0-9, `_` and `-`"
+        tell(sink, (), f"{folder}/{files[0]}", 1, f"the folder {name!r} {why}: rename it")
+        return Reading(App(name), tuple(sink))
+    if COMPOSE not in files:
+        tell(sink, (), f"{folder}/{files[0]}", 1, f"there is no {COMPOSE} beside it: name the app's file so")
+        return Reading(App(name), tuple(sink))
+    overrides = sorted({f"compose.{label}-{value}.yaml" for label, value in facts.labels.items()} & set(files))
+    variables = env_of(tree, f"{folder}/.env", facts.variables, sink)
+    paths = [f"{folder}/{file}" for file in (COMPOSE, *overrides)]
+    node = Composition(tree, sink, parsed).load(paths, variables)
+    if node is None:
+        return Reading(App(name), tuple(sink))
+    return _read(tree, name, facts, variables, Place(node, (), sink))
+
+
+def _read(tree: Tree, name: str, facts: HostFacts, variables: Mapping[str, str], top: Place) -> Reading:
+    entries = {key: at for key, at in top.entries().items() if not at.empty}
+    if "name" in entries and entries["name"].node.value != name:
+        entries["name"].complain(f"must be {name}, as the folder is; it may be left out")
+    if "services" not in entries:
+        top.complain("has no `services`")
+    sections = {section: entries[section] for section in SECTIONS if section in entries}
+    project = read_project(name, tree, variables, sections)
+    places = (sections["services"].attempt(Place.entries) if "services" in sections else None) or {}
+    drafts: dict[str, Draft] = {}
+    for service, place in places.items():
+        if not _SERVICE_NAME.fullmatch(service):
+            place.complain("is no name of a service: letters, digits, `.`, `_` and `-`")
+        values = place.attempt(fields, SERVICE)
+        if values is not None:
+            drafts[service] = Draft(place, values)
+    here = {service: draft for service, draft in drafts.items() if _active(draft.values, facts, variables)}
+    services = [assemble(place, values, project) for place, values in drafts.values()]
+    _check_dependencies(drafts, here)
+    _check_host_ports(here)
+    running = [_without_absent(service, here) for service in services if service.name in here]
+    app = App(
+        name,
+        tuple(running),
+        networks=_used(project.networks, {real for it in running for real in it.run.get("networks", ())}),
+        volumes=_used(project.volumes, {it["source"] for service in running for it in service.run.get("volumes", ())}),
+    )
+    elsewhere = {path for service in drafts.keys() - here.keys() for path in _uses(service, drafts[service].values)}
+    elsewhere -= {path for service, draft in here.items() for path in _uses(service, draft.values)}
+    runs = bool(here) or not drafts or len(drafts) < len(places)
+    return Reading(app, tuple(top.sink), frozenset(elsewhere), runs)
+
+
+def _active(values: Mapping[str, Any], facts: HostFacts, variables: Mapping[str, str]) -> bool:
+    """Does this host run it: is it placed here, switched on, and more than none?"""
+    profiles = set(values.get("profiles", ()))
+    chosen = {word.strip() for word in variables.get("COMPOSE_PROFILES", "").split(",")}
+    switched_on = not profiles or "*" in chosen or bool(profiles & chosen)
+    return switched_on and replicas(values) > 0 and runs_on(values.get("deploy", {}), facts)
+
+
+def _uses(service: str, values: Mapping[str, Any]) -> set[Path]:
+    """Where the file speaks of a service, and of what it uses."""
+    paths: set[Path] = {("services", service)}
+    paths |= {(section, it.get("source")) for section in ("configs", "secrets") for _, it in values.get(section, ())}
+    paths |= {("volumes", it["source"]) for _, it in values.get("volumes", ())}
+    return paths | {("networks", network) for network in values.get("networks", ("default",))}
+
+
+def _without_absent(service: Service, here: Drafts) -> Service:
+    """A service without the optional dependencies that are not on this host."""
+    kept = {name: condition for name, condition in service.depends_on.items() if name in here}
+    return replace(service, depends_on=kept)
+
+
+def _used(declared: Mapping[str, tuple[str, Json]], names: Iterable[str]) -> dict[str, Json]:
+    return {real: options for real, options in declared.values() if real in names}
+
+
+def _check_dependencies(drafts: Drafts, here: Drafts) -> None:
+    graph: dict[str, list[str]] = {}
+    for service, draft in drafts.items():
+        wanted = draft.values.get("depends_on", {})
+        graph[service] = [other for other in wanted if other in drafts]
+        for other, (at, condition, required) in wanted.items():
+            if other not in drafts:
+                at.complain(f"there is no service {other}")
+            elif service in here and other not in here and required:
+                at.complain(f"{other} does not run on this host: place both on one, or say `required: false`")
+            elif condition == "service_completed_successfully" and not _ends(drafts[other].values):
+                at.complain(f'{other} never completes, for it is always restarted: give it `restart: "no"`')
+    try:
+        graphlib.TopologicalSorter(graph).prepare()
+    except graphlib.CycleError as error:
+        circle = error.args[1]
+        drafts[circle[0]].place.complain(f"depends on itself: {' → '.join(circle)}")
+
+
+def _ends(values: Mapping[str, Any]) -> bool:
+    restart: str = values.get("deploy", {}).get("restart_policy") or values.get("restart", "always")
+    return restart == "no" or restart.startswith("on-failure")
+
+
+def _check_host_ports(here: Drafts) -> None:
+    """No two services of one host may want the same port of it."""
+    taken: dict[tuple[str, str], list[tuple[str, Port]]] = {}
+    for service, draft in here.items():
+        for at, port in draft.values.get("ports", ()):
+            if fixed(port):
+                others = taken.setdefault((port["published"], port["protocol"]), [])
+                if by := next((name for name, other in others if overlap(port["host_ip"], other["host_ip"])), None):
+                    at.complain(f"the port {port['published']} of the host is published by {by} already")
+                others.append((service, port))
