@@ -1,8 +1,9 @@
 """The text of a unit, and what such a text says of itself.  Pure.
 
 The shape is create-or-adopt: `docker create` may fail where the container is still there, and `docker start --attach`
-then follows that one, so a killed client or a restarted engine costs no request.  A stopped container is removed, never
-a running one: `docker rm` has no `-f`.  Every number behind it: `docs/decisions/`.
+then follows that one, so a killed client or a restarted engine costs no request.  ExecStopPost, which runs after such a
+death too, removes a stopped container and never a running one: it has no `--force`.  ExecStop, which does not, has it:
+a unit that is stopped while its client is about to start the container would otherwise wait for it in vain.
 
 The first line of the text is the SHA-256 of all the lines below it, the second says whose it is.  So tampering is seen
 by reading the file alone, and a newer daemon that would write other lines leaves a unit of the same service as it is.
@@ -96,7 +97,7 @@ def render(
         *(f"ExecStartPre=-:{client(*words)}" for words in makes),
         f"ExecStart=:{client('start', '--attach', name)}",
         f"ExecStop=-:{client('stop', name)}",
-        *([] if job else [f"ExecStopPost=-:{remove}"]),
+        *([] if job else [f"ExecStop=-:{client('rm', '--force', '--volumes', name)}", f"ExecStopPost=-:{remove}"]),
         "TimeoutStartSec=300",
         f"TimeoutStopSec={math.ceil(grace) + 25}",
         "SuccessExitStatus=143",

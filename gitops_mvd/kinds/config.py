@@ -14,6 +14,7 @@ import json
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from operator import attrgetter
 from pathlib import Path
 from stat import S_IMODE, S_ISDIR, S_ISREG
 
@@ -27,6 +28,7 @@ LINE_LIMIT = 60_000  # bytes; the client reads lines of up to 64 KiB
 _NAME = re.compile(r"[^\s=#\x00-\x1f\ufeff][^\s=\x00-\x1f]*")
 
 Stamp = tuple[int, ...]
+_stamp = attrgetter("st_mode", "st_uid", "st_gid", "st_ino", "st_size", "st_mtime_ns", "st_ctime_ns")
 
 
 class Configs:
@@ -62,11 +64,11 @@ class Configs:
         """The resource behind a folder; None where no env file says whose it is."""
         if ENV not in stamps:
             return None
-        there = {path: _entry(self._folder / name / path, stamp) for path, stamp in stamps.items()}
         try:
+            there = {path: _entry(self._folder / name / path, stamp) for path, stamp in stamps.items()}
             owner = json.loads(there[ENV].content.partition(b"\n")[0].removeprefix(b"# "))
             return Resource(self.name, name, owner["app"], owner["service"], {"digest": _digest(there)})
-        except (ValueError, TypeError, KeyError):
+        except (ValueError, TypeError, KeyError, FileNotFoundError):
             return None
 
     def apply(self, changes: Sequence[Change]) -> None:
@@ -74,8 +76,9 @@ class Configs:
             folder = self._folder / change.resource.name
             if not change.to:
                 remove_tree(folder, last=ENV)
-            elif isinstance(change.to.payload, Service):
-                _require_lines(change.to.app, change.to.payload)
+            elif isinstance(change.to.payload, Service):  # else it is what was found: nothing of it was taken away
+                if why := refusal(change.to.payload):
+                    raise StepFailed(f"{change.to.app}/{change.to.service}: {why}")
                 write_tree(folder, layout(change.to.app, change.to.payload))
 
 
@@ -86,26 +89,29 @@ def layout(app: str, service: Service) -> dict[str, Entry]:
     entries = {ENV: Entry(_bytes("\n".join(lines)), 0o600)}
     for number, file in enumerate(service.files):
         for path, content in file.files.items():
-            if path.startswith("/") or ".." in path.split("/"):
-                raise StepFailed(f"{app}/{service.name}: the file {path!r} leads out of its folder")
             entries[f"files/{number}/{path or 'file'}"] = Entry(_bytes(content), file.mode, file.uid, file.gid)
     return entries
 
 
-def _require_lines(app: str, service: Service) -> None:
-    """Refuse what the client would read otherwise than it was written: it takes each line as it is, without quotes."""
+def refusal(service: Service) -> str:
+    """Why the files of a service can not be written as they are, or "".  Pure.
+
+    The client takes each line of an env file as it is: without quotes, escapes or a way to hold two lines in one.
+    """
     for key, value in service.environment.items():
-        why = ""
+        named = f"the variable {key!r}"
         if not _NAME.fullmatch(key):
-            why = "is no name that an env file can hold"
-        elif set(value) & set("\n\r\0"):
-            why = "has more than one line"
-        elif len(_bytes(f"{key}={value}")) > LINE_LIMIT:
-            why = f"is longer than {LINE_LIMIT} bytes"
-        elif not value.isascii() and _bytes(value).decode(errors="replace") != value:
-            why = "is no valid UTF-8"
-        if why:
-            raise StepFailed(f"{app}/{service.name}: the variable {key!r} {why}", "use a config or a secret: a file")
+            return f"{named} has a name that no env file can hold"
+        if set(value) & set("\n\r\0"):
+            return f"{named} has more than one line: use a config or a secret, which is a file"
+        if len(_bytes(f"{key}={value}")) > LINE_LIMIT:
+            return f"{named} is longer than {LINE_LIMIT} bytes: use a config or a secret, which is a file"
+        if re.search("[\ud800-\udfff]", key + value):
+            return f"{named} is no valid UTF-8"
+    for path in {path for file in service.files for path in file.files}:
+        if path.startswith("/") or ".." in path.split("/"):
+            return f"the file {path!r} leads out of its folder"
+    return ""
 
 
 def _digest(entries: Mapping[str, Entry]) -> str:
@@ -113,7 +119,10 @@ def _digest(entries: Mapping[str, Entry]) -> str:
 
 
 def _bytes(text: str) -> bytes:
-    return text.encode("utf-8", "surrogateescape")
+    try:
+        return text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:  # no bytes were behind it: it is refused before it is written
+        return text.encode("utf-8", "surrogatepass")
 
 
 def _names(folder: Path) -> list[str]:
@@ -126,27 +135,14 @@ def _names(folder: Path) -> list[str]:
 def _stamps(folder: str, inside: str = "") -> Iterator[tuple[str, Stamp]]:
     """Every path below a folder, but for the folders, with all that changes when it is changed."""
     try:
-        entries = list(os.scandir(folder))
-    except NotADirectoryError:
+        found = [(entry.name, entry.stat(follow_symlinks=False)) for entry in os.scandir(folder)]
+    except (NotADirectoryError, FileNotFoundError):  # it is none of ours, or its app was settled meanwhile
         return
-    for entry in entries:
-        found = entry.stat(follow_symlinks=False)
-        path = f"{inside}{entry.name}"
-        if S_ISDIR(found.st_mode):
-            yield from _stamps(entry.path, f"{path}/")
+    for name, stat in found:
+        if S_ISDIR(stat.st_mode):
+            yield from _stamps(f"{folder}/{name}", f"{inside}{name}/")
         else:
-            yield (
-                path,
-                (
-                    found.st_mode,
-                    found.st_uid,
-                    found.st_gid,
-                    found.st_ino,
-                    found.st_size,
-                    found.st_mtime_ns,
-                    found.st_ctime_ns,
-                ),
-            )
+            yield inside + name, _stamp(stat)
 
 
 def _entry(path: Path, stamp: Stamp) -> Entry:

@@ -9,9 +9,12 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from operator import attrgetter
 from pathlib import Path
-from typing import Any
+from stat import S_ISREG
+from typing import Any, NamedTuple
 
 from gitops_mvd.dockerrun import GRACE, LABEL
 from gitops_mvd.errors import StepFailed, Unavailable
@@ -26,6 +29,20 @@ UP = {"active", "activating", "reloading", "deactivating"}  # a restart passes t
 STOP_SLACK = 60.0  # seconds beyond the grace period: the unit's own TimeoutStopSec has 25
 
 Container = Mapping[str, Any]
+_stamp = attrgetter("st_mode", "st_ino", "st_size", "st_mtime_ns", "st_ctime_ns")
+
+
+class File(NamedTuple):
+    """A unit file of ours: `stamp` changes whenever it does."""
+
+    stamp: tuple[int, ...]
+    text: str
+    header: Header
+
+    @property
+    def changed(self) -> int:
+        """When, in whole seconds since the epoch; no program can set this time back."""
+        return self.stamp[-1] // 10**9
 
 
 class Units:
@@ -39,7 +56,7 @@ class Units:
         self._systemd = tools.systemd
         self._folder = tools.units
         self._docker = shutil.which("docker") or "/usr/bin/docker"
-        self._seen: dict[str, tuple[tuple[int, ...], Header | None, str]] = {}
+        self._seen: Mapping[str, File] = {}
 
     def wanted(self, app: App) -> Iterable[Resource]:
         for service in app.services:
@@ -51,45 +68,49 @@ class Units:
 
     def observe(self) -> Iterable[Resource]:
         units, containers = self._systemd.units(PATTERN), self._containers()
-        files, links = self._read()
-        for name, (header, text) in files.items():
-            container = containers.pop(name, None)
-            port = _label(container, "port") if container and header.digest == EDITED else header.port
-            state = _state(header, units.get(f"{name}.service"), container, linked=name in links)
-            spec = {"digest": header.digest, "port": int(port), "state": state}
-            yield Resource(self.name, name, header.app, header.service, spec, text)
+        at_boot = self._at_boot()
+        for name, file in self._files().items():
+            header, container = file.header, containers.pop(name, None)
+            port = int(_label(container, "port")) if container and header.digest == EDITED else header.port
+            state = _state(header, units.get(f"{name}.service"), container, linked=name in at_boot)
+            spec = {"digest": header.digest, "port": port, "state": state}
+            yield Resource(self.name, name, header.app, header.service, spec, file.text)
         for name, container in containers.items():
-            owner = _label(container, "app"), _label(container, "service")
-            port = int(_label(container, "port"))
-            spec = {"digest": _label(container, "digest"), "port": port, "state": "no unit file"}
-            yield Resource(self.name, name, *owner, spec, "")
+            digest, port = _label(container, "digest"), int(_label(container, "port"))
+            spec = {"digest": digest, "port": port, "state": "no unit file"}
+            yield Resource(self.name, name, _label(container, "app"), _label(container, "service"), spec, "")
 
     def _containers(self) -> dict[str, Container]:
         listed = {found["Names"][0].lstrip("/"): found for found in self._engine.containers() if found["Names"]}
         return {name: found for name, found in listed.items() if name.startswith("mvd-") and _label(found, "digest")}
 
-    def _read(self) -> tuple[dict[str, tuple[Header, str]], set[str]]:
-        """Our unit files by instance, reading only those that changed since, and the instances that start at boot."""
-        seen = {}
+    def _files(self) -> Mapping[str, File]:
+        """Our unit files by instance.  Reads only those that changed since the last time."""
+        with _readable(self._folder):
+            names = [name for name in os.listdir(self._folder) if name.startswith("mvd-") and name.endswith(".service")]
+            files = {_instance(name): self._file(name) for name in names}
+        self._seen = {name: file for name, file in files.items() if file}
+        return self._seen
+
+    def _file(self, name: str) -> File | None:
+        path = os.path.join(self._folder, name)
         try:
-            for entry in os.scandir(self._folder):
-                if not (entry.name.startswith("mvd-") and entry.name.endswith(".service")):
-                    continue
-                found = entry.stat(follow_symlinks=False)
-                stamp = (found.st_mode, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
-                known = self._seen.get(entry.name)
-                if known and known[0] == stamp:
-                    seen[entry.name] = known
-                elif entry.is_file(follow_symlinks=False):
-                    text = Path(entry.path).read_text("utf-8", "surrogateescape")
-                    seen[entry.name] = stamp, parse(text), text
-            wants = self._folder / f"{TARGET}.wants"
-            links = os.listdir(wants) if wants.is_dir() else []
-        except OSError as error:
-            raise Unavailable(f"{error.filename or self._folder} could not be read: {error.strerror}") from error
-        self._seen = seen
-        ours = {name: (header, text) for name, (_, header, text) in seen.items() if header}
-        return {_instance(name): file for name, file in ours.items()}, {_instance(name) for name in links}
+            found = os.lstat(path)
+            stamp = _stamp(found)
+            known = self._seen.get(_instance(name))
+            if known and known.stamp == stamp:
+                return known
+            text = Path(path).read_text("utf-8", "surrogateescape") if S_ISREG(found.st_mode) else ""
+        except FileNotFoundError:  # another app was settled meanwhile
+            return None
+        header = parse(text)
+        return File(stamp, text, header) if header else None
+
+    def _at_boot(self) -> set[str]:
+        """The instances that start when the server does."""
+        wants = self._folder / f"{TARGET}.wants"
+        with _readable(wants):
+            return {_instance(name) for name in os.listdir(wants)} if wants.is_dir() else set()
 
     # ---- changing ----------------------------------------------------------------------------------------------------
 
@@ -100,81 +121,56 @@ class Units:
             self._make(there)
 
     def _make(self, wanted: Sequence[Resource]) -> None:
-        found, _ = self._read()
-        containers = self._containers()
-        texts = {resource.name: self._text(resource, found.get(resource.name)) for resource in wanted}
-        self._verify({name: text for name, text in texts.items() if name not in found or text != found[name][1]})
-        old = [resource.name for resource in wanted if self._is_stale(resource, found, containers)]
-        for name, text in texts.items():
-            if name not in found or text != found[name][1]:
-                write(self._path(name), Entry(text.encode("utf-8", "surrogateescape"), 0o644))
+        files, containers = self._files(), self._containers()
+        texts = {resource.name: self._text(resource, files.get(resource.name)) for resource in wanted}
+        new = {name: text for name, text in texts.items() if name not in files or text != files[name].text}
+        self._verify(new)
+        stale = [r.name for r in wanted if _is_stale(r, files.get(r.name), containers.get(r.name))]
+        for name, text in new.items():
+            write(self._path(name), _entry(text))
         headers = {name: parse(text) for name, text in texts.items()}
         self._systemd.enable(_units(name for name, header in headers.items() if header and header.at_boot))
         self._systemd.reload()
-        self._remove_containers({name: _grace(headers[name]) for name in old})
+        self._stop({name: _grace(headers[name]) for name in stale})
         self._systemd.reset_failed(_units(texts))
         results = self._systemd.start(_units(texts))
         if failed := [f"{unit} {result}" for unit, result in results.items() if result != "done"]:
             raise StepFailed(f"could not be started: {', '.join(failed)}")
 
-    def _text(self, resource: Resource, found: tuple[Header, str] | None) -> str:
-        """The text to have; one that is there and was not tampered with stays, whichever version of ours wrote it."""
-        service = resource.payload
-        if isinstance(service, str):
-            return service
-        if found and (found[0].digest, found[0].port) == (resource.spec["digest"], resource.spec["port"]):
-            return found[1]
+    def _text(self, wanted: Resource, there: File | None) -> str:
+        """The text to have.  One that is there and was not tampered with stays, whichever version of ours wrote it."""
+        if isinstance(wanted.payload, str):
+            return wanted.payload
+        if there and (there.header.digest, there.header.port) == (wanted.spec["digest"], wanted.spec["port"]):
+            return there.text
+        folder = str(self._tools.files / wanted.payload.instances(wanted.app)[0])
+        where = {"port": wanted.spec["port"], "address": self._tools.address, "folder": folder, "docker": self._docker}
         try:
-            return render(
-                resource.app,
-                service,
-                resource.name,
-                port=resource.spec["port"],
-                address=self._tools.address,
-                folder=str(self._tools.files / service.instances(resource.app)[0]),
-                docker=self._docker,
-            )
+            return render(wanted.app, wanted.payload, wanted.name, **where)
         except (KeyError, ValueError) as error:
-            raise StepFailed(f"{resource.app}/{service.name}: no container can be made of it: {error}") from error
+            raise StepFailed(f"{wanted.app}/{wanted.service}: no unit can be made of it: {error}") from error
 
     def _verify(self, texts: Mapping[str, str]) -> None:
         """Nothing is written before systemd has read it without a word."""
-        if not texts:
-            return
-        with tempfile.TemporaryDirectory(prefix="mvd-verify-") as folder:
-            paths = {name: Path(folder, f"{name}.service") for name in texts}
-            for name, path in paths.items():
-                write(path, Entry(texts[name].encode("utf-8", "surrogateescape"), 0o600))
-            if said := self._systemd.verify(list(paths.values())):
-                raise StepFailed(f"systemd does not accept the unit: {said}")
-
-    def _is_stale(
-        self, wanted: Resource, found: Mapping[str, tuple[Header, str]], containers: Mapping[str, Container]
-    ) -> bool:
-        """Was the container that is there made of something else than is wanted?
-
-        One whose unit was edited and that is older than the edit is still what it was.
-        """
-        container = containers.get(wanted.name)
-        if not container or isinstance(wanted.payload, str):
-            return False
-        made_of = _label(container, "digest"), int(_label(container, "port"))
-        if made_of != (wanted.spec["digest"], wanted.spec["port"]):
-            return True
-        edited = wanted.name in found and found[wanted.name][0].digest == EDITED
-        return edited and container["Created"] >= int(self._path(wanted.name).stat().st_ctime)
+        if texts:
+            with tempfile.TemporaryDirectory(prefix="mvd-verify-") as folder:
+                paths = {name: Path(folder, f"{name}.service") for name in texts}
+                for name, path in paths.items():
+                    write(path, _entry(texts[name]))
+                if said := self._systemd.verify(list(paths.values())):
+                    raise StepFailed(f"systemd does not accept the unit: {said}")
 
     def _delete(self, names: Sequence[str]) -> None:
-        found, _ = self._read()
+        files = self._files()
         for name in names:  # systemd's own way to disable a unit refuses one whose file is gone
             remove(self._folder / f"{TARGET}.wants" / f"{name}.service")
-        self._remove_containers({name: found[name][0].grace if name in found else GRACE for name in names})
+        self._stop({name: _grace(files[name].header if name in files else None) for name in names})
         for name in names:
             remove(self._path(name))
         self._systemd.reset_failed(_units(names))
         self._systemd.reload()
 
-    def _remove_containers(self, graces: Mapping[str, float]) -> None:
+    def _stop(self, graces: Mapping[str, float]) -> None:
         """Stop units and remove what is left of them: a client that was killed leaves its container running."""
         if graces:
             self._systemd.stop(_units(graces), max(graces.values()) + STOP_SLACK)
@@ -195,8 +191,24 @@ def _state(header: Header, unit: Unit | None, container: Container | None, *, li
     return "running" if linked or not header.at_boot else "disabled"
 
 
+def _is_stale(wanted: Resource, there: File | None, container: Container | None) -> bool:
+    """Was the container that is there made of something else than is wanted?
+
+    One whose unit was edited, and that is older than the edit, is still what it was.
+    """
+    if container is None or isinstance(wanted.payload, str):
+        return False
+    if (_label(container, "digest"), int(_label(container, "port"))) != (wanted.spec["digest"], wanted.spec["port"]):
+        return True
+    return there is not None and there.header.digest == EDITED and container["Created"] >= there.changed
+
+
 def _label(container: Container, name: str) -> str:
     return str(container["Labels"].get(LABEL + name, "0" if name == "port" else ""))
+
+
+def _entry(text: str) -> Entry:
+    return Entry(text.encode("utf-8", "surrogateescape"), 0o644)
 
 
 def _grace(header: Header | None) -> float:
@@ -209,6 +221,14 @@ def _instance(unit: str) -> str:
 
 def _units(names: Iterable[str]) -> list[str]:
     return [f"{name}.service" for name in names]
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise Unavailable(f"{error.filename or path} could not be read: {error.strerror}") from error
 
 
 def connect(tools: Tools) -> Units:

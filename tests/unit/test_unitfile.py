@@ -44,6 +44,7 @@ def test_the_whole_unit_of_a_routed_service():
         f' --label=io.gitops-mvd.port=20000 {IMAGE} echo "100 %%"\n'
         "ExecStart=:/usr/bin/docker start --attach mvd-shop-web-01234567\n"
         "ExecStop=-:/usr/bin/docker stop mvd-shop-web-01234567\n"
+        "ExecStop=-:/usr/bin/docker rm --force --volumes mvd-shop-web-01234567\n"
         "ExecStopPost=-:/usr/bin/docker rm --volumes mvd-shop-web-01234567\n"
         "TimeoutStartSec=300\n"
         "TimeoutStopSec=35\n"
@@ -92,6 +93,7 @@ def test_what_may_end_is_a_job_and_what_is_left_of_it_is_kept():
     job = unit({"restart": "no"})
     assert "Restart=no\nRemainAfterExit=yes\n" in job
     assert "ExecStopPost" not in job
+    assert "--force" not in job
     assert "ExecStartPre=-:/usr/bin/docker rm --volumes" in job
     assert "WantedBy" not in job, "as with Docker, it does not come back at boot"
 
