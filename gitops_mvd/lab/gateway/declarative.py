@@ -209,7 +209,7 @@ def _flat(kind: Kind, entity: Record) -> Record:
     }
 
 
-class _Dumper(yaml.SafeDumper):
+class _Dumper(getattr(yaml, "CSafeDumper", yaml.SafeDumper)):  # type: ignore[misc]
     """YAML as Kong writes it: no value is `~`, and nothing is shared by anchors."""
 
     def ignore_aliases(self, data: Any) -> bool:
