@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
+import time
+from pathlib import Path
 
 import click
 
+from gitops_mvd.lab.claim import is_kept
 from gitops_mvd.lab.command import CommandFailed
-from gitops_mvd.lab.demo import NotTrue
 from gitops_mvd.lab.demo import demo as tell
 from gitops_mvd.lab.engine import LabUnavailable
+from gitops_mvd.lab.forge import Forge
 from gitops_mvd.lab.lab import Lab, down
+from gitops_mvd.lab.stage import NotTrue
 
 
 @click.group(help=__doc__)
@@ -35,6 +40,22 @@ def up() -> None:
         prefix = f"DOCKER_HOST={lab.engine.host} " if lab.engine.host else ""
         click.echo(f"server:   {prefix}docker exec -it {server.container} bash")
         lab.keep()
+
+
+@main.command(hidden=True)
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.argument("host")
+@click.argument("port", type=int)
+@click.argument("claim", type=click.Path(path_type=Path))
+def forge(folder: Path, host: str, port: int, claim: Path) -> None:
+    """Be the forge of a lab that is kept, until it is not any more."""
+    with Forge(folder, host, port) as served:
+        for repository in folder.glob("*/*.git"):
+            served.create(str(repository.relative_to(folder)).removesuffix(".git"))
+        let_go_of = time.monotonic() + 60  # by then, whoever keeps the lab has said so and ended
+        while is_kept(claim) or time.monotonic() < let_go_of:
+            time.sleep(1)
+    shutil.rmtree(folder)
 
 
 @main.command(name="down")

@@ -23,12 +23,18 @@ KEPT = "kept"
 CHECKOUT = Path(__file__).resolve().parents[2]
 
 
+def is_kept(path: Path) -> bool:
+    """Does a lab with this claim stay up, though nobody holds it any more?"""
+    return path.read_text() == KEPT
+
+
 class Claim:
     """The name of a lab, ours until `release` or the end of the process."""
 
     def __init__(self, file: TextIO) -> None:
         self._file = file
-        self.name = Path(file.name).name
+        self.path = Path(file.name)
+        self.name = self.path.name
 
     def release(self, keep: bool = False) -> None:
         """Give the name up.  With `keep` it goes on standing for a lab that stays."""

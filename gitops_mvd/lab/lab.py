@@ -9,10 +9,14 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import shutil
 import socket
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
 from types import TracebackType
+from urllib.parse import urlsplit
 
 from gitops_mvd.lab import engine as engines
 from gitops_mvd.lab import images, wheels
@@ -97,8 +101,9 @@ class Lab:
         Raises LabUnavailable where a firewall keeps the servers away from this machine.
         """
         self._let_in()
-        folder = self._open.enter_context(tempfile.TemporaryDirectory(prefix=f"{self.name}-forge-"))
-        return self._open.enter_context(Forge(Path(folder), self.address))
+        folder = Path(tempfile.mkdtemp(prefix=f"{self.name}-forge-"))
+        self._open.callback(self._leave_forge, folder)
+        return self._open.enter_context(Forge(folder, self.address))
 
     @functools.cached_property
     def address(self) -> str:
@@ -119,6 +124,25 @@ class Lab:
             self._claim.release(self._kept)
             if self.engine == PRIVATE and nobody_left():
                 engines.stop_private()
+
+    def _leave_forge(self, folder: Path) -> None:
+        """The forge goes with this process; in a kept lab another one takes its place, for as long as it is kept."""
+        if not self._kept:
+            shutil.rmtree(folder)
+            return
+        port = str(urlsplit(self.forge.url).port)
+        words = (
+            sys.executable,
+            "-m",
+            "gitops_mvd.lab",
+            "forge",
+            str(folder),
+            self.address,
+            port,
+            str(self._claim.path),
+        )
+        quiet = subprocess.DEVNULL
+        subprocess.Popen(words, stdin=quiet, stdout=quiet, stderr=quiet, start_new_session=True)
 
     def _lay_network(self) -> None:
         self.engine.docker("network", "create", *self._label, self.name)
