@@ -175,11 +175,17 @@ def content(kind: str) -> Table:
 CONFIG = content("configs")
 SECRET = content("secrets")
 
+
+def _owner(place: Place) -> int:
+    text(place)
+    return integer(0, 2**31)(place)
+
+
 GRANT: Table = {
     "source": Key("Its name at the top level.", filled),
     "target": Key("Where it is in the container; a secret without a `/` in front: below `/run/secrets`.", filled),
-    "uid": Key("Its owner, as a number; 0 if left out.", integer(0, 2**31)),
-    "gid": Key("Its group, as a number; 0 if left out.", integer(0, 2**31)),
+    "uid": Key("Its owner, a number in quotes; 0 if left out.", _owner),
+    "gid": Key("Its group, a number in quotes; 0 if left out.", _owner),
     "mode": Key("Its permissions; `0444` if left out.", mode),
 }
 

@@ -4,7 +4,7 @@ import contextlib
 from collections.abc import Mapping
 
 import yaml
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from gitops_mvd.manifest import load, validate
@@ -14,6 +14,8 @@ from gitops_mvd.manifest.interpolate import Unresolved, substitute
 from gitops_mvd.manifest.yamltree import Node, Sink, parse
 from gitops_mvd.model import HostFacts
 from tests.unit.memory_tree import MemoryTree
+
+unhurried = settings(deadline=None, max_examples=50)  # whole repositories: on a busy machine the first one takes long
 
 HOST = HostFacts("web1", {"region": "uk"}, {"A": "1"})
 
@@ -31,6 +33,7 @@ documents = st.recursive(
 
 
 @given(texts, st.dictionaries(names, texts))
+@unhurried
 def test_what_is_escaped_comes_back(text: str, variables: Mapping[str, str]) -> None:
     assert substitute(text.replace("$", "$$"), variables) == text
 
@@ -44,6 +47,7 @@ def test_a_variable_becomes_its_value_and_no_more(name: str, value: str) -> None
 @given(hostile, st.dictionaries(names, texts))
 @example("${A:-" * 20000, {})
 @example("$A" * 2000, {"A": "a" * 2000})
+@unhurried
 def test_no_text_breaks_the_interpolation(text: str, variables: Mapping[str, str]) -> None:
     with contextlib.suppress(Unresolved):
         assert len(substitute(text, variables)) <= 1 << 20
@@ -77,6 +81,7 @@ def test_no_env_file_breaks_the_parser(data: bytes) -> None:
 @example(b'a: "\\0"')
 @example(b"a: 1e999\nb: " + b"9" * 10_000)
 @example(b"%YAML 3.0\n---\na: 1")
+@unhurried
 def test_no_yaml_breaks_the_parser(data: bytes) -> None:
     sink: Sink = []
     node = parse("x.yaml", data, sink)
@@ -85,6 +90,7 @@ def test_no_yaml_breaks_the_parser(data: bytes) -> None:
 
 
 @given(documents, documents)
+@unhurried
 def test_no_manifest_raises(service: object, over: object) -> None:
     tree = MemoryTree(
         {
@@ -101,6 +107,7 @@ def test_no_manifest_raises(service: object, over: object) -> None:
 
 
 @given(st.sampled_from(sorted(SERVICE)), documents)
+@unhurried
 def test_no_value_of_any_key_raises(key: str, value: object) -> None:
     text = yaml.safe_dump({"services": {"web": {"image": "nginx", key: value}, "two": {"image": "two"}}})
     tree = MemoryTree({"apps/a/compose.yaml": text, "kong/a.yaml": yaml.safe_dump({"consumers": value})})
