@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
-import re
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,21 +16,19 @@ import urllib3
 from docker.api import APIClient
 from docker.errors import APIError, DockerException, NotFound
 from docker.types import CancellableStream, IPAMConfig, IPAMPool
-from docker.utils import kwargs_from_env, parse_repository_tag
+from docker.utils import kwargs_from_env
 
+from gitops_mvd.dockersays import APP, inspected, listed, message, parts, verdict
 from gitops_mvd.errors import MvdError, StepFailed, Unavailable
 from gitops_mvd.model import App, Instance, Json, Service
 
 log = logging.getLogger(__name__)
-
-APP, SERVICE, DIGEST = "io.gitops-mvd.app", "io.gitops-mvd.service", "io.gitops-mvd.digest"
 
 ANSWER_WITHIN = 60.0  # seconds: the engine itself gives a registry up to 30 s
 PULL_SILENCE = 120.0  # seconds without a word of progress
 PULL_WITHIN = 3600.0  # seconds: a broken off pull loses its layers, so a big image must be let through
 RECONNECT_AFTER = (1.0, 30.0)  # seconds: the first wait and the longest
 
-NEVER = "0001-01-01T00:00:00Z"
 MEMOISED = ("image", "network", "volume")
 TELLING = (
     *("create", "start", "die", "oom", "pause", "unpause", "health_status", "rename", "destroy"),
@@ -77,7 +74,8 @@ class Engine:
 
     def instances(self) -> dict[str, Instance]:
         """Our containers by name.  The listing knows no start: `started` is the time they were created."""
-        return {instance.name: instance for instance in map(_listed, self.containers())}
+        named = (container for container in self.containers() if container["Names"])  # one being removed has none left
+        return {instance.name: instance for instance in map(listed, named)}
 
     def instance(self, name: str) -> Instance | None:
         """One container exactly as it is now, None where there is none of that very name."""
@@ -86,7 +84,7 @@ class Engine:
                 found = cast(dict[str, Any], api.inspect_container(name))
             except NotFound:
                 return None
-        return _inspected(found) if found["Name"] == f"/{name}" else None
+        return inspected(found) if found["Name"] == f"/{name}" else None
 
     def remove(self, container: str) -> None:
         """Stop and remove a container with its anonymous volumes; one that is not there is fine."""
@@ -118,7 +116,7 @@ class Engine:
         """
         if service.image.startswith("sha256:"):
             return service
-        repository, tag, digest = _parts(service.image)
+        repository, tag, digest = parts(service.image)
         written = f"{repository}:{tag}"
         if digest:
             pinned = f"{repository}@{digest}"
@@ -132,7 +130,7 @@ class Engine:
 
     def resolve(self, reference: str) -> str:
         """The `repository@sha256:...` that the registry has under that reference now."""
-        repository = _parts(reference)[0]
+        repository = parts(reference)[0]
         with self._asking(f"resolve image {reference}") as api:
             api.reload_config()  # logins change while we run
             answer = api.inspect_distribution(reference, self._login(reference))  # type: ignore[no-untyped-call]  # no stub
@@ -147,7 +145,7 @@ class Engine:
         with self._asking(f"pull image {pinned}") as api:
             for progress in self._pulling(api, pinned, platform):
                 if error := progress.get("error"):
-                    raise _verdict(500, error, f"pull image {pinned}")
+                    raise verdict(500, error, f"pull image {pinned}")
                 if time.monotonic() > began + PULL_WITHIN:
                     raise Unavailable(f"could not pull image {pinned} within {PULL_WITHIN:.0f} s")
         self.forget("image")
@@ -157,7 +155,7 @@ class Engine:
 
     def _pulling(self, api: APIClient, pinned: str, platform: str) -> Iterator[dict[str, Any]]:
         """The progress of a pull.  The SDK's own pull() would wait for ever for an engine that fell silent."""
-        repository, _, digest = _parts(pinned)
+        repository, _, digest = parts(pinned)
         api.reload_config()
         login = self._login(pinned)
         registry = docker.auth.resolve_repository_name(repository)[0]
@@ -170,7 +168,7 @@ class Engine:
             timeout=PULL_SILENCE,
         ) as response:
             if not response.ok:
-                raise _verdict(response.status_code, _message(response.text), f"pull image {pinned}")
+                raise verdict(response.status_code, message(response.text), f"pull image {pinned}")
             yield from map(json.loads, filter(None, response.iter_lines()))
 
     def has(self, pinned: str) -> bool:
@@ -179,7 +177,7 @@ class Engine:
 
     def tag(self, pinned: str, name: str) -> None:
         """Give an image that is here one more name, `repository:tag`, which may have been another's."""
-        repository, tag, _ = _parts(name)
+        repository, tag, _ = parts(name)
         with self._asking(f"tag image {pinned} as {name}") as api:
             api.tag(pinned, repository, tag)
         self.forget("image")
@@ -204,7 +202,7 @@ class Engine:
 
     def _login(self, reference: str) -> dict[str, str] | None:
         """What the settings say; None has the SDK look into the docker command's own files."""
-        registry = docker.auth.resolve_repository_name(_parts(reference)[0])[0]
+        registry = docker.auth.resolve_repository_name(parts(reference)[0])[0]
         if registry not in self._logins:
             return None
         user, password = self._logins[registry]
@@ -314,7 +312,7 @@ class Engine:
     def _follow(self, notice: Notice, stop: threading.Event) -> None:
         with self._asking("stream its events") as api:
             filters = {"type": ["container", *MEMOISED], "event": list(TELLING)}
-            # `since`, because the engine answers a moment before it listens
+            # `since`, because the engine answers a moment before it listens; what is told twice does no harm
             self._stream = api.events(since=int(time.time()), filters=filters, decode=True)
             try:
                 if stop.is_set():
@@ -364,119 +362,19 @@ class Engine:
             self._idle.append(api)
 
 
-# ---- what Docker's errors mean ---------------------------------------------------------------------------------------
-
-# The status alone says little: a registry that refuses a login comes as 401 or 500, and inside a pull without any.
-MEANINGS: Sequence[tuple[re.Pattern[str], type[MvdError], str]] = [
-    (re.compile(pattern, re.IGNORECASE), meaning, hint)
-    for pattern, meaning, hint in (
-        (
-            "could not find an available, non-overlapping|predefined address pools have been fully subnetted",
-            StepFailed,
-            "give the engine more `default-address-pools` in /etc/docker/daemon.json",
-        ),
-        (
-            "requested access to the resource is denied|pull access denied",
-            StepFailed,
-            "there is no such repository, or it needs a `docker login`",
-        ),
-        (
-            "unauthorized|authentication required|no basic auth credentials|incorrect username or password|denied:",
-            Unavailable,
-            "the registry refused the login: `docker login`, or `registries` in the settings",
-        ),
-        ("manifest unknown|name unknown|manifest for .* not found", StepFailed, "there is no such image"),
-        ("no matching manifest", StepFailed, "the image is not made for this platform"),
-        ("toomanyrequests|no space left on device", Unavailable, ""),
-    )
-]
-
-
 @contextmanager
 def asking_docker(what: str) -> Iterator[None]:
     """Turn what Docker, its SDK or the way to it raise into Unavailable or StepFailed: could not `what`."""
     try:
         yield
     except APIError as error:
-        raise _verdict(error.status_code or 500, _text(error), what) from error
+        raise verdict(error.status_code or 500, _text(error), what) from error
     except (DockerException, urllib3.exceptions.HTTPError, OSError) as error:
         raise Unavailable(f"could not {what}: {error}", "does Docker run?") from error
 
 
-def _verdict(status: int, text: str, what: str) -> MvdError:
-    """What an error of the engine means: by its text, else by its status."""
-    text = re.sub(r"(https?://[^\s\"?]*)\?[^\s\"]*", r"\1", " ".join(text.split()))  # signed addresses are secrets
-    for pattern, meaning, hint in MEANINGS:
-        if pattern.search(text):
-            return meaning(f"could not {what}: {text}", hint)
-    meaning = StepFailed if 400 <= status < 500 and status not in (401, 408, 429) else Unavailable
-    return meaning(f"could not {what}: {text}")
-
-
 def _text(error: APIError) -> str:
     return str(error.explanation or error)
-
-
-def _message(body: str) -> str:
-    try:
-        return str(json.loads(body)["message"])
-    except (ValueError, KeyError, TypeError):
-        return body
-
-
-# ---- Docker's shapes and ours ----------------------------------------------------------------------------------------
-
-
-def _parts(reference: str) -> tuple[str, str, str]:
-    """Repository, tag and digest of a reference, named as the engine names it: `docker.io/library/x` is `x`."""
-    name, _, digest = reference.partition("@")
-    repository, tag = parse_repository_tag(name)
-    for prefix in ("index.docker.io/", "docker.io/", "library/"):
-        repository = repository.removeprefix(prefix)
-    return repository, tag or "latest", digest
-
-
-def _listed(container: Mapping[str, Any]) -> Instance:
-    """An instance from `GET /containers/json`, where health and exit code are told in words: `Exited (1) 5 s ago`."""
-    status, labels = container["Status"], container["Labels"]
-    health = re.search(r"\((?:health: )?(starting|healthy|unhealthy)\)", status)
-    exited = re.match(r"(?:Exited|Restarting) \((-?\d+)\)", status)
-    return Instance(
-        name=container["Names"][0].lstrip("/"),
-        app=labels[APP],
-        service=labels.get(SERVICE, ""),
-        ip=_ip(container),
-        state=container["State"],
-        health=health[1] if health else "",
-        started=str(container["Created"]),
-        exit_code=int(exited[1]) if exited else 0,
-    )
-
-
-def _inspected(container: Mapping[str, Any]) -> Instance:
-    state, labels = container["State"], container["Config"]["Labels"] or {}
-    health = state.get("Health", {}).get("Status", "")
-    return Instance(
-        name=container["Name"].lstrip("/"),
-        app=labels.get(APP, ""),
-        service=labels.get(SERVICE, ""),
-        ip=_ip(container),
-        state=state["Status"],
-        health="" if health == "none" else health,
-        started="" if state["StartedAt"] == NEVER else state["StartedAt"],
-        exit_code=state["ExitCode"],
-    )
-
-
-def _ip(container: Mapping[str, Any]) -> str:
-    """Its address as the host reaches it; of several networks, on the first by name."""
-    if container["HostConfig"].get("NetworkMode") == "host":
-        return "127.0.0.1"
-    networks: Mapping[str, Mapping[str, str]] = container["NetworkSettings"]["Networks"] or {}
-    addresses = (
-        networks[name].get("IPAddress") or networks[name].get("GlobalIPv6Address") for name in sorted(networks)
-    )
-    return next(filter(None, addresses), "")
 
 
 def _ipam(compose: Json) -> IPAMConfig:

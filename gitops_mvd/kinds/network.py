@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from gitops_mvd.engine import APP, DIGEST, Engine
+from gitops_mvd.dockersays import APP, DIGEST
+from gitops_mvd.engine import Engine
 from gitops_mvd.errors import StepFailed
 from gitops_mvd.kinds import Tools
 from gitops_mvd.model import App, Change, Resource, digest

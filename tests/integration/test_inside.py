@@ -33,8 +33,10 @@ def pytest_wheels(pytestconfig: pytest.Config) -> Path:
     return folder
 
 
-def test_the_kinds_keep_their_laws_on_a_real_server(lab: Lab, server: Server, pytest_wheels: Path) -> None:
+def test_the_contracts_hold_on_a_real_server(lab: Lab, server: Server, pytest_wheels: Path) -> None:
     image = lab.registry.push("contract/web", "1", service.web("contract", "1"))
+    private = lab.private_registry.push("contract/private", "1", service.web("private", "1"))
+    assert lab.private_registry.login
     server.start_gateway()
     server.exec("mkdir", "-p", PLACE)
     server.exec("tar", "-x", "-C", PLACE, input=packed(pytest_wheels))
@@ -44,14 +46,17 @@ def test_the_kinds_keep_their_laws_on_a_real_server(lab: Lab, server: Server, py
         "PYTHONPATH": f"{PLACE}/packages",
         "MVD_INSIDE": "1",
         "MVD_IMAGE": image,
+        "MVD_PRIVATE_IMAGE": private,
+        "MVD_LOGIN": ":".join(lab.private_registry.login),
         "MVD_KONG": "http://127.0.0.1:8001",
         "MVD_PROXY": "http://127.0.0.1:8000",
     }
-    tests = (f"{VENV}/bin/python", "-m", "pytest", "-m", "server", "-p", "no:cacheprovider", "-v", "tests/contract")
+    pytest_there = (f"{VENV}/bin/python", "-m", "pytest", "-m", "server", "-p", "no:cacheprovider", "-v")
     ran = server.exec(
         *("env", f"--chdir={PLACE}", *(f"{key}={value}" for key, value in environment.items())),
-        *tests,
-        timeout=600,
+        *("timeout", "--signal=ABRT", "300"),  # pytest then tells where it hangs
+        *(*pytest_there, "tests/contract"),
+        timeout=330,
         check=False,
     )
     print(ran.out, ran.err)

@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 import socketserver
 import threading
-import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
@@ -108,17 +107,20 @@ def engine(docker: StandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 @pytest.fixture
-def notices(engine: Engine) -> Iterator[Queue[tuple[str, str, str]]]:
-    """What `watch` notices, which has just connected."""
+def notices(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> Iterator[Queue[tuple[str, str, str]]]:
+    """What `watch` notices."""
+    monkeypatch.setattr("gitops_mvd.engine.RECONNECT_AFTER", (0.01, 0.02))
     queue: Queue[tuple[str, str, str]] = Queue()
     stop = threading.Event()
     thread = threading.Thread(target=engine.watch, args=(lambda *notice: queue.put(notice), stop))
     thread.start()
-    assert queue.get(timeout=5) == ("engine", "connected", "")
     yield queue
     stop.set()
     thread.join(5)
     assert not thread.is_alive()
+
+
+CONNECTED = ("engine", "connected", "")
 
 
 def container(name: str, status: str, **more: Any) -> dict[str, Any]:
@@ -188,6 +190,7 @@ def test_without_an_event_stream_every_listing_is_asked_for(docker: StandIn, eng
 def test_listings_are_remembered_until_an_event_of_their_kind(
     docker: StandIn, engine: Engine, notices: Queue[tuple[str, str, str]]
 ) -> None:
+    assert notices.get(timeout=5) == CONNECTED
     for _ in range(3):
         engine.images(), engine.networks(), engine.volumes()
     assert (docker.asked["/images/json"], docker.asked["/networks"], docker.asked["/volumes"]) == (1, 1, 1)
@@ -199,36 +202,28 @@ def test_listings_are_remembered_until_an_event_of_their_kind(
     assert (docker.asked["/images/json"], docker.asked["/networks"], docker.asked["/volumes"]) == (1, 2, 1)
 
 
-def test_a_listing_from_before_the_stream_or_from_a_lost_one_is_not_remembered(
-    docker: StandIn, engine: Engine, monkeypatch: pytest.MonkeyPatch
+def test_a_listing_from_a_lost_stream_is_not_remembered(
+    docker: StandIn, engine: Engine, notices: Queue[tuple[str, str, str]]
 ) -> None:
-    monkeypatch.setattr("gitops_mvd.engine.RECONNECT_AFTER", (0.01, 0.02))
-    engine.images()
-    queue: Queue[tuple[str, str, str]] = Queue()
-    stop = threading.Event()
-    thread = threading.Thread(target=engine.watch, args=(lambda *notice: queue.put(notice), stop))
-    thread.start()
-    for connection in range(2):
-        assert queue.get(timeout=5) == ("engine", "connected", "")
+    for connection in (1, 2, 3):
+        assert notices.get(timeout=5) == CONNECTED
         engine.images()
         engine.images()
-        assert docker.asked["/images/json"] == 2 + connection
-        wait_for(lambda: bool(docker.followers))
+        assert docker.asked["/images/json"] == connection
         docker.hang_up()
-    stop.set()
-    thread.join(5)
-    assert not thread.is_alive()
 
 
 def test_a_listing_that_a_change_overtook_is_not_remembered(
     docker: StandIn, engine: Engine, notices: Queue[tuple[str, str, str]]
 ) -> None:
+    assert notices.get(timeout=5) == CONNECTED
     engine._listing("volume", lambda api: engine.forget("volume"))
     assert engine.volumes() == []
     assert docker.asked["/volumes"] == 1
 
 
 def test_only_containers_of_ours_are_noticed(docker: StandIn, notices: Queue[tuple[str, str, str]]) -> None:
+    assert notices.get(timeout=5) == CONNECTED
     docker.tell("container", "die", name="somebody-else")
     docker.tell("container", "die", name="mvd-a", **{"io.gitops-mvd.app": "shop"})
     assert notices.get(timeout=5) == ("container", "die", "mvd-a")
@@ -326,10 +321,3 @@ def test_an_external_network_that_nobody_made_is_named(docker: StandIn, engine: 
         engine.require_externals(App("shop", networks={"there": {"external": True}, "gone": {"external": True}}))
     with pytest.raises(StepFailed, match="docker volume create data"):
         engine.require_externals(App("shop", volumes={"data": {"external": True}}))
-
-
-def wait_for(condition: Callable[[], bool], within: float = 5) -> None:
-    deadline = time.monotonic() + within
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.005)

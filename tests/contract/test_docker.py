@@ -1,0 +1,191 @@
+"""Docker's client, and the kinds that it serves, against a real engine and real registries.
+
+The server gives MVD_IMAGE, and MVD_PRIVATE_IMAGE with the login it takes, MVD_LOGIN, `user:password`.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import subprocess
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from queue import Queue
+
+import pytest
+
+from gitops_mvd.engine import Engine
+from gitops_mvd.errors import StepFailed, Unavailable
+from gitops_mvd.kinds.image import Images
+from gitops_mvd.kinds.network import Networks
+from gitops_mvd.kinds.volume import Volumes
+from gitops_mvd.model import App, Change, Service
+
+pytestmark = pytest.mark.server
+
+
+@pytest.fixture
+def engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Engine]:
+    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
+    engine = Engine()
+    yield engine
+    engine.close()
+
+
+@pytest.fixture
+def login() -> tuple[str, str]:
+    user, _, password = os.environ["MVD_LOGIN"].partition(":")
+    return user, password
+
+
+def test_a_private_registry_takes_the_login_of_the_settings(login: tuple[str, str]) -> None:
+    image = os.environ["MVD_PRIVATE_IMAGE"]
+    registry = image.partition("/")[0]
+    user, password = login
+    for logins in ({}, {registry: (user, f"not {password}")}):
+        stranger = Engine(logins=logins)
+        with pytest.raises(Unavailable, match="refused the login") as caught:
+            stranger.resolve(image)
+        assert password not in str(caught.value)
+        stranger.close()
+    friend = Engine(logins={registry: login})
+    pinned = friend.resolve(image)
+    friend.pull(pinned)
+    assert friend.has(pinned)
+    docker("rmi", pinned)
+    friend.close()
+
+
+def test_a_private_registry_takes_the_login_of_the_docker_command_even_a_later_one(
+    engine: Engine, login: tuple[str, str], tmp_path: Path
+) -> None:
+    image = os.environ["MVD_PRIVATE_IMAGE"]
+    with pytest.raises(Unavailable, match="refused the login"):
+        engine.resolve(image)
+    auth = base64.b64encode(":".join(login).encode()).decode()
+    (tmp_path / "config.json").write_text(json.dumps({"auths": {image.partition("/")[0]: {"auth": auth}}}))
+    assert engine.resolve(image).startswith(f"{image.rpartition(':')[0]}@sha256:")
+
+
+def test_an_image_that_is_not_in_its_registry_is_refused(engine: Engine) -> None:
+    repository = os.environ["MVD_IMAGE"].rpartition(":")[0]
+    with pytest.raises(StepFailed, match="there is no such image"):
+        engine.resolve(f"{repository}:never-pushed")
+    with pytest.raises(StepFailed, match="there is no such image"):
+        engine.pull(f"{repository}@sha256:{'0' * 64}")
+
+
+def test_a_registry_that_is_not_there_is_unavailable(engine: Engine) -> None:
+    with pytest.raises(Unavailable, match="could not resolve"):
+        engine.resolve("127.0.0.1:1/shop/web:1")
+    with pytest.raises(Unavailable, match="could not pull"):
+        engine.pull(f"127.0.0.1:1/shop/web@sha256:{'0' * 64}")
+
+
+def test_an_image_survives_a_prune_while_it_is_held_and_is_gone_when_it_is_let_go(engine: Engine) -> None:
+    images = Images(engine)
+    app = App("shop", (engine.pin(Service("web", os.environ["MVD_IMAGE"])),))
+    (image,) = images.wanted(app)
+    images.apply([Change(None, image)])
+    docker("image", "prune", "--force")
+    assert list(images.observe()) == [image]
+    assert engine.pin(Service("web", os.environ["MVD_IMAGE"], pull_policy="never")).image == image.name
+    images.apply([Change(image, None)])
+    assert not engine.has(image.name)
+
+
+def test_an_image_that_two_apps_need_stays_until_the_second_lets_go(engine: Engine) -> None:
+    images = Images(engine)
+    service = engine.pin(Service("web", os.environ["MVD_IMAGE"]))
+    one, two = (next(iter(images.wanted(App(name, (service,))))) for name in ("one", "two"))
+    images.apply([Change(None, one), Change(None, two)])
+    images.apply([Change(one, None)])
+    assert list(images.observe()) == [two]
+    assert engine.has(service.image)
+    images.apply([Change(two, None)])
+    assert not engine.has(service.image)
+
+
+def test_an_image_with_a_container_of_somebody_else_is_left_in_peace(engine: Engine) -> None:
+    images = Images(engine)
+    (image,) = images.wanted(App("shop", (engine.pin(Service("web", os.environ["MVD_IMAGE"])),)))
+    images.apply([Change(None, image)])
+    docker("create", "--name", "by-hand", image.name)
+    try:
+        images.apply([Change(image, None)])
+        assert list(images.observe()) == []
+        assert engine.has(image.name)
+    finally:
+        docker("rm", "by-hand")
+        docker("rmi", os.environ["MVD_IMAGE"])
+
+
+def test_a_network_or_volume_of_somebody_else_is_not_taken_over(engine: Engine) -> None:
+    app = App("shop", networks={"by-hand": {}}, volumes={"by-hand": {}})
+    docker("network", "create", "by-hand")
+    docker("volume", "create", "by-hand")
+    try:
+        for kind in (Networks(engine), Volumes(engine)):
+            with pytest.raises(StepFailed, match="by-hand"):
+                kind.apply([Change(None, resource) for resource in kind.wanted(app)])
+            assert list(kind.observe()) == []
+    finally:
+        docker("network", "rm", "by-hand")
+        docker("volume", "rm", "by-hand")
+
+
+def test_a_volume_whose_options_changed_keeps_its_data_and_says_so(engine: Engine) -> None:
+    volumes = Volumes(engine)
+    (before,) = volumes.wanted(App("shop", volumes={"shop_data": {}}))
+    (after,) = volumes.wanted(App("shop", volumes={"shop_data": {"labels": {"team": "ai"}}}))
+    volumes.apply([Change(None, before)])
+    try:
+        with pytest.raises(StepFailed, match="shop_data was made with other options"):
+            volumes.apply([Change(before, after)])
+        assert list(volumes.observe()) == [before]
+    finally:
+        volumes.apply([Change(before, None)])
+
+
+def test_a_network_whose_options_changed_under_one_name_is_made_again(engine: Engine) -> None:
+    networks = Networks(engine)
+    (before,) = networks.wanted(App("shop", networks={"shop": {}}))
+    (after,) = networks.wanted(App("shop", networks={"shop": {"ipam": {"config": [{"subnet": "10.77.0.0/24"}]}}}))
+    networks.apply([Change(None, before)])
+    networks.apply([Change(before, after)])
+    assert list(networks.observe()) == [after]
+    networks.apply([Change(after, None)])
+
+
+def test_events_and_listings_outlive_a_restart_of_docker(engine: Engine) -> None:
+    notices: Queue[tuple[str, str, str]] = Queue()
+    stop = threading.Event()
+    thread = threading.Thread(target=engine.watch, args=(lambda *notice: notices.put(notice), stop))
+    thread.start()
+    try:
+        for name in ("before", "after"):
+            wait_for(("engine", "connected", ""), notices)
+            assert name not in {volume["Name"] for volume in engine.volumes()}
+            docker("volume", "create", name)
+            wait_for(("volume", "create", name), notices)
+            assert name in {volume["Name"] for volume in engine.volumes()}
+            docker("volume", "rm", name)
+            wait_for(("volume", "destroy", name), notices)
+            if name == "before":
+                subprocess.run(["systemctl", "restart", "docker"], check=True, timeout=60)
+    finally:
+        stop.set()
+        thread.join(10)
+    assert not thread.is_alive()
+
+
+def docker(*argv: str) -> None:
+    subprocess.run(["docker", *argv], check=True, capture_output=True, timeout=60)
+
+
+def wait_for(notice: tuple[str, str, str], notices: Queue[tuple[str, str, str]]) -> None:
+    """Others may come before it: a new stream tells the last second over again."""
+    while notices.get(timeout=30) != notice:
+        pass
