@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
@@ -44,6 +45,10 @@ class Kong:
         what is not ours, Unavailable where Kong does not answer; either may leave a part of it done, and to bring the
         same again does the rest.
         """
+        for key, number in Counter((entity.type, entity.id) for entity in entities).items():
+            if number > 1:
+                twice = next(str(entity) for entity in entities if (entity.type, entity.id) == key)
+                raise StepFailed(f"{twice} is declared {number} times", "Kong takes it only once")
         with self._asked() as store:
             store.bring(host, is_meant, entities)
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import requests
 from requests.adapters import HTTPAdapter
-from urllib3.util.retry import Retry
+from urllib3.exceptions import ProtocolError
 
 from gitops_mvd.errors import StepFailed, Unavailable
 from gitops_mvd.kong.entities import Entity, secrets
@@ -24,8 +24,6 @@ PATHS = {
     "jwt_secrets": "jwts",
     "oauth2_credentials": "oauth2",
 }
-# Every call of ours may be made twice, so one whose kept-alive connection was just closed by Kong is made again.
-ONCE_MORE = Retry(connect=0, read=1, redirect=0, status=0, other=0, allowed_methods=None)
 
 
 class Admin:
@@ -40,7 +38,7 @@ class Admin:
         self._timeout = timeout
         self._session = requests.Session()
         self._session.trust_env = False  # no proxy of the environment, no .netrc
-        self._session.mount(self.url, HTTPAdapter(pool_maxsize=CONNECTIONS, max_retries=ONCE_MORE))
+        self._session.mount(self.url, HTTPAdapter(pool_maxsize=CONNECTIONS))
         if token:
             self._session.headers["Kong-Admin-Token"] = token
 
@@ -86,14 +84,18 @@ class Admin:
         answer = self._call("POST", "/config", params={"check_hash": 1}, json=body, timeout=LOADING)
         return None if answer.status_code == HTTPStatus.NOT_MODIFIED else self._body(answer, "its document", entities)
 
-    def _call(self, method: str, path: str, timeout: float | None = None, **more: Any) -> requests.Response:
+    def _call(
+        self, method: str, path: str, timeout: float | None = None, *, again: bool = True, **more: Any
+    ) -> requests.Response:
+        seconds = timeout or self._timeout
         try:
-            return self._session.request(
-                method, self.url + path, timeout=timeout or self._timeout, allow_redirects=False, **more
-            )
+            return self._session.request(method, self.url + path, timeout=seconds, allow_redirects=False, **more)
         except requests.Timeout as error:
-            raise Unavailable(f"Kong at {self.url} does not answer within {timeout or self._timeout:g} s") from error
+            raise Unavailable(f"Kong at {self.url} does not answer within {seconds:g} s") from error
         except requests.ConnectionError as error:
+            if again and error.args and isinstance(error.args[0], ProtocolError):
+                # Kong has just closed the kept-alive connection; every call of ours may be made twice.
+                return self._call(method, path, timeout, again=False, **more)
             raise Unavailable(f"Kong at {self.url} can not be reached") from error
         except requests.RequestException as error:
             raise Unavailable(f"Kong at {self.url} can not be asked: {type(error).__name__}") from error

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
 from urllib.parse import quote
 
 from gitops_mvd.errors import StepFailed, Unavailable
@@ -26,7 +26,8 @@ class Store:
 
     def __init__(self, admin: Admin) -> None:
         self._admin = admin
-        self._targets: OrderedDict[str, list[dict[str, Any]]] = OrderedDict()  # upstream -> targets, last read last
+        self._targets: OrderedDict[str, list[Entity]] = OrderedDict()  # upstream -> targets, last read last
+        self._lock = threading.Lock()
         self.written: dict[str, float] = {}  # id of a route -> when we last wrote it, by the monotonic clock
 
     def look(self, host: str) -> list[Entity]:
@@ -38,11 +39,8 @@ class Store:
         ids = indexed.pop("targets", set())
         found += [entity for type in sorted(indexed) for entity in self._list(type, host)]
         upstreams = [entity.id for entity in found if entity.type == "upstreams"]
-        found += [
-            Entity("targets", fields, kept=True)
-            for fields in self._look_at_targets(upstreams, ids)
-            if is_ours(fields, host)
-        ]
+        with self._lock:
+            found += self._look_at_targets(host, upstreams, ids)
         return sorted(found, key=lambda entity: entity.rank)
 
     def _list(self, type: str, host: str) -> Iterator[Entity]:
@@ -50,18 +48,19 @@ class Store:
             if is_ours(fields, host):
                 yield Entity(type, fields, kept=True)
 
-    def _look_at_targets(self, upstreams: Sequence[str], ids: set[str]) -> list[dict[str, Any]]:
-        known = {upstream: {target["id"] for target in there} for upstream, there in list(self._targets.items())}
+    def _look_at_targets(self, host: str, upstreams: Sequence[str], ids: set[str]) -> list[Entity]:
+        known = {upstream: {target.id for target in there} for upstream, there in self._targets.items()}
         for upstream in known.keys() - set(upstreams):
-            self._targets.pop(upstream, None)
-        stale = [upstream for upstream in upstreams if not known.get(upstream, {""}) <= ids]
-        if not ids <= set().union(*(known[u] for u in upstreams if u in known and u not in stale)):
-            stale = stale or list(upstreams)
+            del self._targets[upstream]
+        stale = [upstream for upstream in upstreams if upstream not in known or not known[upstream] <= ids]
+        if not stale and not ids <= set().union(*known.values()):
+            stale = list(upstreams)  # somebody else added one, and Kong does not tell where
         turn = [upstream for upstream in list(self._targets)[:1] if upstream not in stale]
         for upstream in (*stale, *turn):
-            self._targets[upstream] = list(self._admin.pages(f"/upstreams/{upstream}/targets"))
+            there = self._admin.pages(f"/upstreams/{upstream}/targets")
+            self._targets[upstream] = [Entity("targets", one, kept=True) for one in there if is_ours(one, host)]
             self._targets.move_to_end(upstream)
-        return [target for upstream in upstreams for target in self._targets.get(upstream, ())]
+        return [target for upstream in upstreams for target in self._targets[upstream]]
 
     def bring(self, host: str, is_meant: Callable[[Entity], bool], entities: Sequence[Entity]) -> None:
         """Make ours that are meant be exactly `entities`: the new is made first, and the old deleted last."""
@@ -74,16 +73,16 @@ class Store:
             self._admin.check(entity)
         for entity in new:
             self._refuse_clash(entity)
-        for target in (entity for entity in (*put, *gone) if entity.type == "targets"):
-            self._targets.pop(target.fields["upstream"]["id"], None)
-        addresses = {_address(entity) for entity in new if entity.type == "targets"}
-        for entity in gone:
-            if (
-                entity.type == "targets" and _address(entity) in addresses
-            ):  # the same place under a new name: Kong has room for one only
-                self._delete(entity)
+        try:
+            self._replace(put, new, gone)
+        finally:
+            with self._lock:
+                for target in (entity for entity in (*put, *gone) if entity.type == "targets"):
+                    self._targets.pop(target.fields["upstream"]["id"], None)
+
+    def _replace(self, put: Sequence[Entity], new: Sequence[Entity], gone: Sequence[Entity]) -> None:
         for entity in put:
-            self._put(entity, is_new=entity in new)
+            self._put(entity)
         self._wait_for([entity for entity in new if entity.type == "targets"], gone)
         for entity in gone:
             self._delete(entity)
@@ -95,19 +94,18 @@ class Store:
             if there and there["id"] != entity.id:
                 raise clash(entity, Entity(entity.type, there))
 
-    def _put(self, entity: Entity, is_new: bool) -> None:
+    def _put(self, entity: Entity) -> None:
         if entity.kept and entity.type == "basicauth_credentials":
             raise StepFailed(f"{entity} can not be put back: Kong only tells the hash of its password")
-        if entity.type != "targets":
-            method, path = "PUT", f"{_path(entity.type)}/{entity.id}"
-        elif is_new:
-            method, path = "POST", f"/upstreams/{entity.fields['upstream']['id']}/targets"
-        else:
-            method, path = "PATCH", f"/upstreams/{entity.fields['upstream']['id']}/targets/{entity.id}"
         body = {key: value for key, value in entity.fields.items() if key not in SET_BY_KONG}
-        if method != "POST":
-            del body["id"]
-        if not self._admin.write(method, path, entity, body):
+        update = {key: value for key, value in body.items() if key != "id"}
+        if entity.type == "targets":
+            path = f"/upstreams/{entity.fields['upstream']['id']}/targets"
+            done = self._admin.write("PATCH", f"{path}/{entity.id}", entity, update)  # PUT makes no new targets
+            done = done or self._admin.write("POST", path, entity, body)
+        else:
+            done = self._admin.write("PUT", f"{_path(entity.type)}/{entity.id}", entity, update)
+        if not done:
             raise StepFailed(f"{entity} clashes with one that is in Kong and not ours", "delete it from Kong")
         if entity.type == "routes":
             self.written[entity.id] = time.monotonic()
@@ -140,7 +138,3 @@ def _path(type: str) -> str:
 
 def _quoted(name: str) -> str:
     return quote(name, safe="")
-
-
-def _address(target: Entity) -> tuple[str, str]:
-    return target.fields["upstream"]["id"], target.fields["target"]

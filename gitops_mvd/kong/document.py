@@ -71,13 +71,13 @@ class Store:
             self._write(document, entities)
 
     def _read(self) -> Document:
-        digest = self._digest()
-        if digest != self._seen[0]:
-            document = _parsed(self._admin.get("/config"))
-            if self._digest() != digest:
-                raise Unavailable("Kong's document was changed while we read it")
-            self._seen = digest, document
-        return self._seen[1]
+        for _ in range(3):  # each round proves the one before: nobody posted while we read
+            digest = self._digest()
+            if digest == self._seen[0]:
+                return self._seen[1]
+            self._seen = digest, _parsed(self._admin.get("/config"))
+        self._seen = "", {}
+        raise Unavailable("Kong's document is changed while we read it")
 
     def _digest(self) -> str:
         return str((self._admin.get("/status") or {}).get("configuration_hash"))
@@ -88,7 +88,7 @@ class Store:
         text = json.dumps({"_format_version": "3.0", "_transform": False, **{k: v for k, v in document.items() if v}})
         loaded = self._admin.load(text, sent)
         if loaded is not None:
-            entities = {type: [_flat(fields) for fields in items.values()] for type, items in loaded.items()}
+            entities = {type: [_flat(fields) for fields in items.values()] for type, items in loaded.items() if items}
             self._seen = self._digest(), entities
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import http.server
+import itertools
 import json
 import re
+import socket
 import subprocess
 import sys
 import threading
@@ -61,13 +63,17 @@ class Gateway:
 
 
 class Wire(http.server.ThreadingHTTPServer):
-    """A wire to a gateway's Admin API that counts the calls, and fails those that `fails` picks with a 500."""
+    """A wire to a gateway's Admin API that counts the calls, and fails those that `fails` picks with a 500.
+
+    When it `hangs_up`, connections that were promised to be kept are closed after each answer.
+    """
 
     daemon_threads = True
 
     def __init__(self, gateway: Gateway) -> None:
         self.calls: list[str] = []
         self.fails: Callable[[str], bool] = lambda call: False
+        self.hangs_up = False
         wire = self
 
         class Handler(http.server.BaseHTTPRequestHandler):
@@ -88,6 +94,7 @@ class Wire(http.server.ThreadingHTTPServer):
                     self.send_header("Content-Length", str(len(content)))
                 self.end_headers()
                 self.wfile.write(content)
+                self.close_connection = self.close_connection or wire.hangs_up
 
             do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = carry
 
@@ -333,6 +340,25 @@ def test_a_target_deleted_by_hand_is_seen_among_many(gateway: Gateway, routes: R
     assert by_name(routes.observe()) == wanted
 
 
+def test_a_target_that_lost_its_tags_is_mended_and_one_of_somebody_else_stays(gateway: Gateway, routes: Routes) -> None:
+    app = App("shop", (service(),))
+    wanted = bring(routes, app)
+    if gateway.mode == "off":
+        document = gateway.config()
+        (ours,) = document["targets"]
+        theirs = {"target": "10.0.0.9:80", "upstream": ours["upstream"], "tags": ["canary"]}
+        gateway.load({**document, "targets": [{**ours, "tags": None}, theirs], "_transform": False})
+    else:
+        path = "/upstreams/mvd.shop.web/targets"
+        gateway.ask("PATCH", f"{path}/127.0.0.1:20000", json={"tags": None})
+        gateway.ask("POST", path, json={"target": "10.0.0.9:80", "tags": ["canary"]})
+    assert list(routes.observe()) != wanted
+    bring(routes, app)
+    assert list(routes.observe()) == wanted
+    targets = gateway.ask("GET", "/upstreams/mvd.shop.web/targets")["data"]
+    assert sorted(target["target"] for target in targets) == ["10.0.0.9:80", "127.0.0.1:20000"]
+
+
 def test_a_kong_that_lost_everything_is_filled_again(gateway: Gateway, routes: Routes) -> None:
     app = App("shop", (service(),))
     bring(routes, app)
@@ -485,15 +511,49 @@ def test_pages_are_followed(gateway: Gateway, routes: Routes, monkeypatch: pytes
     assert by_name(Routes(Kong(gateway.admin), HOST).observe()) == wanted
 
 
-def test_a_kong_that_fails_in_the_middle_is_finished_by_the_next_pass(gateway: Gateway, wire: Wire) -> None:
+def test_wherever_kong_fails_the_route_serves_and_the_next_pass_does_the_rest(
+    gateway: Gateway, wire: Wire, behind: int
+) -> None:
+    old = App("shop", (service(plugins=[{"name": "cors"}]),))
+    changed = {**service(upstream={"slots": 99}).kong, "plugins": [{"name": "cors", "enabled": False}]}  # type: ignore[dict-item]
+    new = App("shop", (Service("web", "shop:2", kong=changed),))
+    for calls in itertools.count():
+        bring(Routes(Kong(gateway.admin), HOST), old, behind)
+        routes = Routes(Kong(wire.url), HOST)
+        left = iter(range(calls))
+        wire.fails = lambda call, left=left: not call.startswith("GET") and next(left, None) is None
+        try:
+            bring(routes, new, behind)
+            break
+        except Unavailable:
+            assert requests.get(f"{gateway.proxy}/web", timeout=5).status_code == 200
+        wire.fails = lambda call: False
+        wanted = bring(routes, new, behind)
+        assert list(routes.observe()) == wanted
+    assert calls > 3
+
+
+def test_a_kept_connection_that_kong_closed_is_made_anew(gateway: Gateway, wire: Wire) -> None:
     routes = Routes(Kong(wire.url), HOST)
-    app = App("shop", (service(plugins=[{"name": "key-auth"}]),))
-    wire.fails = lambda call: re.match(r"(PUT /routes|POST /config)", call) is not None
-    with pytest.raises(Unavailable, match="answers HTTP 500"):
-        bring(routes, app)
-    wire.fails = lambda call: False
-    wanted = bring(routes, app)
+    wire.hangs_up = True
+    wanted = bring(routes, App("shop", (service(),)))
     assert list(routes.observe()) == wanted
+
+
+def test_a_kong_that_hangs_is_given_up_at_the_deadline() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        kong = Kong(f"http://127.0.0.1:{silent.getsockname()[1]}", timeout=0.3)
+        began = time.monotonic()
+        with pytest.raises(Unavailable, match=r"does not answer within 0\.3 s"):
+            kong.look(HOST)
+        assert time.monotonic() - began < 0.6
+
+
+def test_what_is_declared_twice_is_refused(gateway: Gateway, routes: Routes) -> None:
+    key = {"keyauth_credentials": [{"key": "shared-key"}]}
+    with pytest.raises(StepFailed, match=r"keyauth_credential .* is declared 2 times"):
+        bring(routes, App("gateway", gateway={"consumers": [{"username": "bob", **key}, {"username": "eve", **key}]}))
+    assert gateway.all("consumers") == []
 
 
 def test_a_kong_that_is_down_is_unavailable_and_not_empty() -> None:
