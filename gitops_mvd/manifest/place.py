@@ -82,6 +82,11 @@ class Place(NamedTuple):
             self.fail(f"must be a mapping, not {self.kind}")
         return {name: self.at(name, node) for name, node in value.items()}
 
+    def has(self, name: str) -> bool:
+        """Does a mapping say something of `name`?"""
+        value = self.node.value
+        return isinstance(value, dict) and name in value and not self.at(name, value[name]).empty
+
     def items(self) -> list[Place]:
         """The items of a list."""
         value = self.value()
@@ -120,9 +125,8 @@ def fields(place: Place, table: Table, required: Iterable[str] = ()) -> dict[str
                     values[name] = value
             case None if not name.startswith("x-") or difflib.get_close_matches(name, _extensions(table), 1, 0.7):
                 at.complain(unknown(name, table))
-    given = place.entries()
     for name in required:
-        if name not in given or given[name].empty:
+        if not place.has(name):
             place.complain(f"has no `{name}`")
     return values
 

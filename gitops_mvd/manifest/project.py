@@ -41,6 +41,9 @@ def read_project(app: str, tree: Tree, variables: Mapping[str, str], sections: M
         name: _named(app, name, options, f"mvd-{app}-{name}-{digest(options)[:8]}")
         for name, options in _section(sections, "networks", NETWORK).items()
     }
+    for name, (real, _) in networks.items():
+        if real in ("bridge", "host", "none"):
+            sections["networks"].entries()[name].complain(f"is the engine's own network {real}: use `network_mode`")
     several = "services" in sections and len(sections["services"].attempt(Place.entries) or ()) > 1
     default_network = several or bool(networks)
     networks.setdefault("default", (f"mvd-{app}-default-{digest({})[:8]}", {}))

@@ -42,7 +42,7 @@ def assemble(place: Place, values: Values, project: Project) -> Service:
     if ports := [port for _, port in values.get("ports", ())]:
         run["ports"] = ports
     kong = _kong(entries, values)
-    if not {"image", "build", "extends"} & entries.keys():
+    if not any(place.has(name) for name in ("image", "build", "extends")):
         place.complain("has no `image`")
     return Service(
         name=str(place.path[-1]),
@@ -248,7 +248,7 @@ def _kong(entries: Mapping[str, Place], values: Values) -> Json | None:
         return None
     place = entries["x-kong"]
     port = kong.get("port", _only_port(values))
-    if port is None and "port" not in place.entries():
+    if port is None and not place.has("port"):
         place.complain("has no `port`, and `ports` or `expose` do not have exactly one")
     if values.get("network_mode") not in (None, "bridge", "host"):
         place.complain(f"can not lead to a container with network_mode {values['network_mode']}")
@@ -269,7 +269,7 @@ def _check(entries: Mapping[str, Place], values: Values, kong: Json | None) -> C
         return Check("tcp", {"port": health["tcp"]}, within, max(0.0, monitor))
     port = health.get("port") or (kong["port"] if kong else _only_port(values))
     place = entries["x-mvd"].entries()["health"]
-    if not port and "port" not in place.entries() and (kong is None or "port" not in entries["x-kong"].entries()):
+    if not (port or place.has("port") or (kong and entries["x-kong"].has("port"))):
         place.complain("has no `port`, and it does not follow from `x-kong`, `ports` or `expose`")
     status = {"status": health["status"]} if "status" in health else {}
     return Check("http", {"path": health.get("http", "/"), "port": port or 0, **status}, within, max(0.0, monitor))

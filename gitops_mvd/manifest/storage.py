@@ -84,6 +84,13 @@ MOUNT: Table = {
 }
 
 
+def _check_host_path(place: Place, source: str) -> None:
+    if not source:
+        place.fail("is a bind and has no `source`")
+    if source.startswith("/") and ".." in source.split("/"):
+        place.fail(f"has `..` in the path of the host {source!r}: write where it leads")
+
+
 def split_volume(text: str) -> tuple[str, str, str]:
     """`[source:]target[:modes]` in its three parts, "" for what is not there."""
     source, *rest = text.split(":", 2)
@@ -102,8 +109,8 @@ def mount(place: Place) -> Mount:
     kind = values["type"]
     for other in {"bind", "volume", "tmpfs"} & values.keys() - {kind}:
         place.complain(f"is of the type {kind} and can not have options for `{other}`")
-    if kind == "bind" and not values.get("source"):
-        place.fail("is a bind and has no `source`")
+    if kind == "bind":
+        _check_host_path(place, values.get("source", ""))
     if kind == "tmpfs" and values.get("source"):
         place.fail("is a tmpfs and can not have a `source`")
     basic = {"type": kind, "source": values.get("source", ""), "target": values["target"]}
@@ -117,6 +124,8 @@ def _short(place: Place) -> Mount:
     if not target.startswith("/") or ".." in target.split("/"):
         place.fail(f"mounts at {target!r}: that must be an absolute path without `..`")
     kind = "bind" if source.startswith((".", "/", "~")) else "volume"
+    if kind == "bind":
+        _check_host_path(place, source)
     made: Mount = {"type": kind, "source": source, "target": target, "read_only": False}
     for option in modes.split(",") if modes else ():
         if option == "ro":
@@ -176,6 +185,11 @@ CONFIG = content("configs")
 SECRET = content("secrets")
 
 
+def _target(place: Place) -> str:
+    target = filled(place)
+    return target if ".." not in target.split("/") else place.fail("must not have `..`")
+
+
 def _owner(place: Place) -> int:
     text(place)
     return integer(0, 2**31)(place)
@@ -183,7 +197,7 @@ def _owner(place: Place) -> int:
 
 GRANT: Table = {
     "source": Key("Its name at the top level.", filled),
-    "target": Key("Where it is in the container; a secret without a `/` in front: below `/run/secrets`.", filled),
+    "target": Key("Where it is in the container; a secret without a `/` in front: below `/run/secrets`.", _target),
     "uid": Key("Its owner, a number in quotes; 0 if left out.", _owner),
     "gid": Key("Its group, a number in quotes; 0 if left out.", _owner),
     "mode": Key("Its permissions; `0444` if left out.", mode),

@@ -39,10 +39,10 @@ HEALTH: Table = {
 def health(place: Place) -> dict[str, Any]:
     values = fields(place, HEALTH)
     entries = place.entries()
-    if ("http" in entries) == ("tcp" in entries):
+    if place.has("http") == place.has("tcp"):
         place.fail("must have either `http` or `tcp`")
     for name in ("port", "status"):
-        if "tcp" in entries and name in entries:
+        if place.has("tcp") and name in entries:
             entries[name].complain("goes with `http` only")
     return values
 
