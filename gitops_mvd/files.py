@@ -89,11 +89,8 @@ def remove(path: Path) -> None:
 def _write_tree(folder: Path, entries: Mapping[str, Entry]) -> None:
     folder.mkdir(mode=0o700)
     for name, entry in entries.items():
-        path = folder / name
-        for parent in reversed(path.relative_to(folder).parents[:-1]):
-            (folder / parent).mkdir(exist_ok=True)
-            (folder / parent).chmod(0o755)
-        _write(path, entry)
+        _make_parents(folder, name)
+        _write(folder / name, entry)
     for inner, _, _ in os.walk(folder):
         _sync(Path(inner))
 
@@ -105,11 +102,19 @@ def _mend(folder: Path, new: Path, entries: Mapping[str, Entry]) -> None:
                 _remove(path)
     for name, entry in entries.items():
         path = folder / name
-        for parent in reversed(path.relative_to(folder).parents[:-1]):
-            (folder / parent).mkdir(exist_ok=True)
-            (folder / parent).chmod(0o755)
+        _make_parents(folder, name)
         if not path.exists() or path.read_bytes() != entry.content or _owned(path) != _owned(new / name):
+            if path.exists():
+                os.chown(path, os.geteuid(), os.getegid())
+                path.chmod(0o600)
             _write(path, entry)
+
+
+def _make_parents(folder: Path, name: str) -> None:
+    """The folders between: open to all, as the one above them is not, and a container sees only what is mounted."""
+    for parent in reversed(Path(name).parents[:-1]):
+        (folder / parent).mkdir(exist_ok=True)
+        (folder / parent).chmod(0o755)
 
 
 def _belongs(path: Path, there: Path) -> bool:
@@ -135,9 +140,9 @@ def _write(path: Path, entry: Entry) -> None:
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW, 0o600), "wb") as file:
         file.write(entry.content)
         file.truncate()
-        if (entry.uid, entry.gid) != (os.geteuid(), os.getegid()):
+        os.fchmod(file.fileno(), entry.mode)  # before it is somebody else's: CAP_CHOWN is all that the daemon has
+        if (os.geteuid(), os.getegid()) != (entry.uid, entry.gid):
             os.fchown(file.fileno(), entry.uid, entry.gid)
-        os.fchmod(file.fileno(), entry.mode)  # after the owner, whose change may clear bits
         file.flush()
         os.fsync(file.fileno())
 

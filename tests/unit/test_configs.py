@@ -1,0 +1,101 @@
+"""What a service reads: written, seen, and seen when somebody changed it."""
+
+import os
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from gitops_mvd.errors import StepFailed
+from gitops_mvd.kinds.config import Configs, connect, layout, refusal
+from gitops_mvd.model import App, Change, File, Service
+
+ENVIRONMENT = {"PLAIN": "x", "discovery.type": "single-node", "QUOTED": '"a" # b', "SPACED": "  y  ", "EMPTY": ""}
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="the files belong to root")
+
+
+@pytest.fixture
+def configs(tmp_path: Path) -> Configs:
+    return connect(SimpleNamespace(files=tmp_path / "files"))
+
+
+def app(**service: object) -> App:
+    return App("shop", (Service("web", "sha256:0", **{"environment": ENVIRONMENT, **service}),))
+
+
+def make(configs: Configs, app: App) -> None:
+    configs.apply([Change(None, resource) for resource in configs.wanted(app)])
+
+
+def test_the_environment_is_written_as_the_client_reads_it():
+    [service] = app().services
+    assert layout("shop", service)["env"].content.decode() == (
+        '# {"app": "shop", "service": "web"}\n'
+        'EMPTY=\nPLAIN=x\nQUOTED="a" # b\nSPACED=  y  \ndiscovery.type=single-node\n'
+    )
+
+
+def test_what_is_applied_is_observed_and_read_only_once(configs):
+    shop = app(files=(File("/etc/a", {"": "text \udcff"}), File("/etc/d", {"x/y": "1", "z": "2"}, mode=0o400)))
+    make(configs, shop)
+    assert list(configs.observe()) == list(configs.wanted(shop))
+    first, again = configs.observe(), configs.observe()
+    assert all(one is other for one, other in zip(first, again, strict=True))
+
+
+@pytest.mark.parametrize(
+    "tamper",
+    [
+        lambda folder: (folder / "env").write_text((folder / "env").read_text() + "MORE=1\n"),
+        lambda folder: (folder / "env").unlink(),
+        lambda folder: (folder / "env").chmod(0o644),
+        lambda folder: os.chown(folder / "files/0/file", 65534, 0),
+        lambda folder: (folder / "files/0/file").write_text("rewritten"),
+        lambda folder: (folder / "files/0/more").write_text("added"),
+        lambda folder: (folder / "env").write_bytes(b"\xff\xfe"),
+    ],
+)
+def test_tampering_is_seen_and_mended(configs, tmp_path, tamper):
+    shop = app(files=(File("/etc/a", {"": "text"}),))
+    make(configs, shop)
+    [wanted] = configs.wanted(shop)
+    tamper(tmp_path / "files" / wanted.name)
+    assert wanted not in configs.observe()
+    make(configs, shop)
+    assert list(configs.observe()) == [wanted]
+
+
+def test_what_is_deleted_is_gone_and_what_is_not_ours_is_not_seen(configs, tmp_path):
+    make(configs, app())
+    (tmp_path / "files/mvd-by-hand").mkdir()
+    (tmp_path / "files/mvd-file").write_text("")
+    (tmp_path / "files/other").mkdir()
+    configs.apply([Change(resource, None) for resource in configs.wanted(app())])
+    assert configs.observe() == []
+    assert sorted(os.listdir(tmp_path / "files")) == ["mvd-by-hand", "mvd-file", "other"]
+
+
+@pytest.mark.parametrize(
+    ("environment", "why"),
+    [
+        ({"KEY": "a\nb"}, "more than one line"),
+        ({"KEY": "a\r"}, "more than one line"),
+        ({"KEY": "a\0"}, "more than one line"),
+        ({"A B": "x"}, "a name that no env file can hold"),
+        ({"#A": "x"}, "a name that no env file can hold"),
+        ({"": "x"}, "a name that no env file can hold"),
+        ({"KEY": "x" * 60_000}, "longer than 60000 bytes"),
+        ({"KEY": "\udcff"}, "no valid UTF-8"),
+        ({"KEY": chr(0xD800)}, "no valid UTF-8"),
+    ],
+)
+def test_what_an_env_file_can_not_hold_is_refused_and_nothing_is_written(configs, tmp_path, environment, why):
+    with pytest.raises(StepFailed, match=why) as refused:
+        make(configs, app(environment=environment))
+    assert not any(value and value in str(refused.value) for value in environment.values() if value != "x")
+    assert not (tmp_path / "files").exists()
+
+
+@pytest.mark.parametrize("path", ["../x", "/x", "a/../../x"])
+def test_a_file_can_not_lead_out_of_its_folder(path):
+    assert "leads out of its folder" in refusal(Service("web", "i", files=(File("/etc/d", {path: "x"}),)))
