@@ -79,9 +79,12 @@ def run(config: Path) -> int:
     with alone(Path(wired.settings.state)):
         while Daemon(wired).run():
             try:
-                wired = wire(_read(config), config)
+                anew = wire(_read(config), config)
             except MvdError as error:
                 log.error("the new settings are not taken up: %s", error)
+            else:
+                wired.close()
+                wired = anew
     return 0
 
 

@@ -11,7 +11,7 @@ import os
 import random
 import signal
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Set
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -36,6 +36,7 @@ STOP, RELOAD, SETTLED = "stop", "reload", "settled"
 SIDE_BY_SIDE = 8  # apps that are settled at once
 CALM = 1.0  # seconds that events are gathered before the host is looked at for their sake
 BACKOFF = (2.0, 300.0)  # seconds
+GRACE = 30.0  # seconds for the step in hand to end once we are told to stop
 TICK = 10.0  # seconds between two pings of systemd's watchdog, at most
 
 
@@ -91,10 +92,12 @@ class Daemon:
         self._heed(more)
         return more
 
-    def _heed(self, reasons: Iterable[str]) -> None:
+    def _heed(self, reasons: Set[str]) -> None:
         for ending in (RELOAD, STOP):
             if ending in reasons:
                 self._ending = ending
+        if STOP in reasons:
+            _end_within(GRACE)
 
     # ---- one pass ----------------------------------------------------------------------------------------------------
 
@@ -255,6 +258,13 @@ class Daemon:
         """Commit statuses are sent by a thread of their own: a slow forge never holds up a deploy."""
         with self._wired.outbox:
             yield
+
+
+def _end_within(seconds: float) -> None:
+    """A pull may take an hour, and nothing is lost with it: the next start picks up what was begun."""
+    timer = threading.Timer(seconds, os._exit, [0])
+    timer.daemon = True
+    timer.start()
 
 
 def _isolated(do: Callable[[App], Outcome], app: App) -> Outcome:

@@ -14,6 +14,7 @@ from gitops_mvd.ports import Forge
 log = logging.getLogger(__name__)
 
 BACKOFF = (2.0, 600.0)  # seconds
+WITHOUT_HISTORY = 60.0  # seconds until it is tried again, as where the disk is full
 
 
 class Outbox:
@@ -28,9 +29,10 @@ class Outbox:
         self._forge = forge
         self._woken = threading.Event()
         self._ended = False
-        self._thread = threading.Thread(target=self._run, name="outbox", daemon=True)
 
     def __enter__(self) -> None:
+        self._ended = False
+        self._thread = threading.Thread(target=self._run, name="outbox", daemon=True)
         self._thread.start()
 
     def __exit__(
@@ -47,8 +49,13 @@ class Outbox:
     def _run(self) -> None:
         while not self._ended:
             self._woken.clear()
-            self.deliver()
-            self._woken.wait(self._history.next_due(time.time()))
+            try:
+                self.deliver()
+                pause = self._history.next_due(time.time())
+            except Unavailable as error:
+                log.warning("statuses wait: %s", error)
+                pause = WITHOUT_HISTORY
+            self._woken.wait(pause)
 
     def deliver(self) -> None:
         """Send all that is due, oldest first."""

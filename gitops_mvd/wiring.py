@@ -40,6 +40,11 @@ class Wired:
     clock: Interruptible
     cache: Cache
 
+    def close(self) -> None:
+        """Hang up on Docker, and let go of the history."""
+        self.engine.close()
+        self.history.close()
+
 
 def wire(settings: Settings, path: Path) -> Wired:
     """Make everything; nothing is asked or started yet.  Raises Unavailable for a secret file that can not be read."""
