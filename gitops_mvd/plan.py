@@ -37,6 +37,8 @@ def make_plan(
     """
     want, have = ({r.key: r for r in side if r.key not in spare} for side in (wanted, found))
     changes = [Change(have.get(key), want.get(key)) for key in want.keys() | have.keys()]
+    if proven:  # what is as it should be need not be looked at again
+        changes = [change for change in changes if change.was != change.to]
     rank = {name: place for place, name in enumerate(startup_order(app.services))}
     changes.sort(key=lambda c: (order.index(c.resource.kind), rank.get(c.resource.service, len(rank)), c.resource.name))
     differing = [change for change in changes if change.was != change.to]
@@ -45,8 +47,7 @@ def make_plan(
     early = [change for change in kills if change.resource.kind == "unit" and change.resource.service in alone]
     early = [change for change in early if _is_replaced(change, differing)]
     late = [change for change in kills if change not in early]
-    makes = changes if not proven else [change for change in differing if change.to]
-    return Plan((*early, *_guarded(makes, app)), tuple(late))
+    return Plan((*early, *_guarded(changes, app)), tuple(late))
 
 
 def _is_replaced(kill: Change, differing: Iterable[Change]) -> bool:
