@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -24,7 +25,8 @@ from hypothesis import strategies as st
 
 from gitops_mvd.errors import StepFailed, Unavailable
 from gitops_mvd.kinds.route import Routes
-from gitops_mvd.kong import Kong
+from gitops_mvd.kong import Entity, Kong
+from gitops_mvd.kong.admin import Admin
 from gitops_mvd.model import App, Change, Health, Json, Resource, Service
 from gitops_mvd.plan import make_plan
 
@@ -719,3 +721,93 @@ def test_any_state_is_brought_to_any_other(gateway: Gateway, history: list[App],
             assert by_name(found) == by_name(wanted)
             assert not make_plan(app, wanted, found, ["route"], proven=True)
         assert foreign(gateway) == before
+
+
+# ---- what a real Kong answered ---------------------------------------------------------------------------------------
+
+
+class Recording(http.server.ThreadingHTTPServer):
+    """Answers with exchanges that were recorded from a real Kong, and keeps what it got."""
+
+    daemon_threads = True
+
+    def __init__(self, mode: str, *names: str) -> None:
+        exchanges = json.loads((Path(__file__).parent / "fixtures" / "kong" / f"{mode}.json").read_text())["exchanges"]
+        picked = [exchange for exchange in exchanges if exchange["name"] in names]
+        assert len(picked) == len(names)
+        answers = {(e["request"]["method"], e["request"]["path"]): e["response"] for e in picked}
+        self.got: list[Any] = []
+        recording = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            wbufsize = -1
+
+            def answer(self) -> None:
+                body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+                recording.got.append(json.loads(body or b"null"))
+                path = self.path.partition("?")[0]
+                response = answers.get((self.command, path), {"status": 200, "body": {}})
+                content = json.dumps(response["body"]).encode()
+                self.send_response(response["status"])
+                self.send_header("Content-Length", str(len(content)))
+                self.end_headers()
+                self.wfile.write(content)
+
+            do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = answer
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        super().__init__(("127.0.0.1", 0), Handler)
+        threading.Thread(target=self.serve_forever, args=(0.05,), daemon=True).start()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}"
+
+
+def test_the_document_of_a_real_kong_is_posted_back_as_it_was_with_ours_in_it() -> None:
+    with Recording("dbless", "node information", "status after config", "get config") as kong:
+        Routes(Kong(kong.url), HOST).apply(
+            [Change(None, placed(Routes(None, HOST), App("shop", (service("api"),)))[0])]
+        )
+        posted = json.loads(kong.got[-2]["config"])  # then the hash is asked for
+        kong.shutdown()
+    exchanges = json.loads((Path(__file__).parent / "fixtures/kong/dbless.json").read_text())["exchanges"]
+    (recorded,) = [e["response"]["body"]["config"] for e in exchanges if e["name"] == "get config"]
+    for type, entities in yaml.safe_load(recorded).items():
+        assert type in {"_format_version", "_transform"} or posted[type][: len(entities)] == entities
+    assert [entity["name"] for entity in posted["services"]] == ["mvd.shop.web", "mvd.shop.api"]
+    assert posted["_transform"] is False
+
+
+@pytest.mark.parametrize(
+    ("mode", "exchange", "call", "sentence"),
+    [
+        ("postgres", "plugin with bad config", "/routes/mvd.shop.web/plugins", "config.minute: expected a number"),
+        (
+            "postgres",
+            "route without match criteria",
+            "/services/mvd.shop.web/routes",
+            "must set one of 'methods', 'hosts'",
+        ),
+        (
+            "postgres",
+            "service with bad field",
+            "/services",
+            "colour: unknown field; name: invalid value|name: .*; colour:",
+        ),
+        ("postgres", "validate route by schema", "/schemas/routes/validate", "paths: should start with: /"),
+        ("postgres", "config in db mode", "/config", "only available when Kong is configured to not use a database"),
+        ("dbless", "bad config: unknown field", "/config", r"services\[0\].colour: unknown field"),
+        ("dbless", "bad config: duplicate names", "/config", r"services\[1\]: uniqueness violation: 'services' entity"),
+        ("dbless", "target health put", "/upstreams/mvd.shop.web/targets/127.0.0.1:8805/unhealthy", "no healthchecker"),
+    ],
+)
+def test_a_refusal_of_a_real_kong_becomes_one_sentence(mode: str, exchange: str, call: str, sentence: str) -> None:
+    with Recording(mode, exchange) as kong:
+        entity = Entity("services", {"id": "1", "name": "web"})
+        method = "PUT" if call.endswith("unhealthy") else "POST"
+        with pytest.raises(StepFailed, match=f"Kong refuses service web: .*({sentence})"):
+            Admin(kong.url).write(method, call, entity, entity.fields)
+        kong.shutdown()
