@@ -1,0 +1,264 @@
+"""Units on a real systemd and Docker: adopted, stopped for good, kept or made anew, and jobs that end."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from gitops_mvd.engine import Engine
+from gitops_mvd.errors import StepFailed, Unavailable
+from gitops_mvd.kinds import Tools
+from gitops_mvd.kinds.config import Configs
+from gitops_mvd.kinds.unit import Units
+from gitops_mvd.model import App, Change, Instance, Resource, Service
+from gitops_mvd.systemd import Systemd
+
+pytestmark = pytest.mark.server
+
+
+def shell(command: str) -> str:
+    done = subprocess.run(["sh", "-euc", command], check=True, capture_output=True, text=True, timeout=60)
+    return done.stdout.strip()
+
+
+def wait_for(true: Callable[[], object], within: float = 30) -> None:
+    deadline = time.monotonic() + within
+    while not true():
+        assert time.monotonic() < deadline, "it did not come true in time"
+        time.sleep(0.05)
+
+
+class Server:
+    """One app of one service, without a gateway."""
+
+    def __init__(self, tools: Tools, image: str) -> None:
+        self.tools = tools
+        self.image = image
+        self.systemd = tools.systemd
+        self.units = Units(tools)
+        self.configs = Configs(tools.files)
+
+    def service(self, *command: str, **run: object) -> Service:
+        return Service(
+            "web", self.image, {"stop_grace_period": 2.0, "command": list(command) or ["sleep", "1000"], **run}
+        )
+
+    def make(self, *services: Service) -> list[Resource]:
+        app = App("units", services)
+        self.configs.apply([Change(None, resource) for resource in self.configs.wanted(app)])
+        wanted = list(self.units.wanted(app))
+        self.units.apply([Change(None, resource) for resource in wanted])
+        return wanted
+
+    def started(self, service: Service) -> Instance:
+        [wanted] = self.make(service)
+        wait_for(lambda: self.instance(wanted).state not in {"", "created"})
+        return self.instance(wanted)
+
+    def instance(self, of: Resource | Instance) -> Instance:
+        return self.tools.engine.instance(of.name) or Instance("")
+
+    def observed(self) -> list[Resource]:
+        return sorted((r for r in self.units.observe() if r.app == "units"), key=lambda r: r.name)
+
+    def state(self) -> str:
+        [unit] = self.observed()
+        return str(unit.spec["state"])
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    engine = Engine()
+    image = engine.pin(Service("web", os.environ["MVD_IMAGE"])).image
+    engine.pull(image)
+    server = Server(Tools("units", engine, Systemd(), None, files=Path("/etc/gitops-mvd/units")), image)
+    yield server
+    server.units.apply([Change(unit, None) for unit in server.observed()])
+    server.configs.apply([Change(config, None) for config in server.configs.observe()])
+    assert server.observed() == []
+    engine.close()
+
+
+def pid(unit: str) -> int:
+    return int(shell(f"systemctl show --property MainPID --value {unit}"))
+
+
+def test_a_container_outlives_its_client_and_is_adopted(server: Server) -> None:
+    before = server.started(server.service())
+    old = pid(before.name)
+    os.kill(old, 9)
+    wait_for(lambda: pid(before.name) not in {0, old})
+    assert server.instance(before) == before
+
+
+def test_a_container_that_was_killed_or_removed_comes_back(server: Server) -> None:
+    first = server.started(server.service())
+    for by_hand in ("docker kill", "docker rm -f"):
+        before = server.instance(first)
+        shell(f"{by_hand} {first.name}")
+        wait_for(lambda before=before: server.instance(first).started not in {before.started, ""})
+        wait_for(lambda: server.instance(first).state == "running")
+
+
+def test_a_unit_that_is_stopped_at_once_is_stopped_at_once(server: Server) -> None:
+    service = server.service(stop_grace_period=60.0)
+    began = time.monotonic()
+    for _ in range(3):
+        wanted = server.make(service)
+        server.units.apply([Change(unit, None) for unit in wanted])
+        assert server.observed() == []
+    assert time.monotonic() - began < 40
+
+
+def test_a_delete_removes_a_container_that_lost_its_unit(server: Server) -> None:
+    there = server.started(server.service())
+    os.kill(pid(there.name), 9)
+    shell(f"systemctl stop {there.name}; rm /etc/systemd/system/{there.name}.service; systemctl daemon-reload")
+    [orphan] = server.observed()
+    assert (orphan.spec["state"], orphan.payload) == ("no unit file", "")
+    assert server.instance(there).state == "running"
+    server.units.apply([Change(orphan, None)])
+    assert server.tools.engine.instance(there.name) is None
+
+
+def test_a_container_that_lost_its_unit_is_adopted_by_a_new_one(server: Server) -> None:
+    service = server.service()
+    there = server.started(service)
+    os.kill(pid(there.name), 9)
+    shell(f"systemctl stop {there.name}; rm /etc/systemd/system/{there.name}.service; systemctl daemon-reload")
+    server.make(service)
+    assert server.state() == "running"
+    wait_for(lambda: pid(there.name))
+    assert server.instance(there) == there
+
+
+def test_an_edited_unit_is_put_right_and_its_container_kept_if_it_is_older_than_the_edit(server: Server) -> None:
+    service = server.service()
+    there = server.started(service)
+    path = Path(f"/etc/systemd/system/{there.name}.service")
+    text = path.read_text()
+    wait_for(lambda: time.time() > int(there_created(there)) + 1)
+    path.write_text(text.replace("--init", "--init --env=EDITED=1"))
+    server.make(service)
+    assert path.read_text() == text
+    assert server.instance(there) == there
+
+    path.write_text(text.replace("--init", "--init --env=EDITED=1"))
+    shell(f"systemctl daemon-reload; systemctl restart {there.name}")
+    wait_for(lambda: "EDITED=1" in shell(f"docker inspect --format '{{{{.Config.Env}}}}' {there.name}"))
+    server.make(service)
+    wait_for(lambda: server.instance(there).state == "running")
+    assert "EDITED=1" not in shell(f"docker inspect --format '{{{{.Config.Env}}}}' {there.name}")
+
+
+def there_created(there: Instance) -> str:
+    return shell(f"date +%s --date $(docker inspect --format '{{{{.Created}}}}' {there.name})")
+
+
+def test_a_job_runs_once_and_what_is_left_of_it_tells_how_it_went(server: Server) -> None:
+    done = server.started(server.service("sh", "-c", "echo migrated", restart="no"))
+    wait_for(lambda: server.instance(done).state == "exited")
+    assert server.instance(done).exit_code == 0
+    assert server.state() == "running", "it is as it should be"
+    assert server.systemd.journal(f"{done.name}.service", 5) == ["migrated"]
+    assert not Path(f"/etc/systemd/system/multi-user.target.wants/{done.name}.service").is_symlink()
+
+
+def test_a_job_that_failed_is_not_run_again(server: Server) -> None:
+    failed = server.started(server.service("sh", "-c", "echo no; exit 3", restart="no"))
+    wait_for(lambda: server.systemd.units(f"{failed.name}.service")[f"{failed.name}.service"].active == "failed")
+    assert (server.instance(failed).state, server.instance(failed).exit_code) == ("exited", 3)
+    assert server.state() == "running"
+
+
+def test_the_tries_of_a_failing_service_are_counted(server: Server) -> None:
+    service = server.service("sh", "-c", "echo try; exit 3", restart="on-failure:1")
+    failed = server.started(service)
+    wait_for(lambda: server.systemd.units(f"{failed.name}.service")[f"{failed.name}.service"].active == "failed")
+    assert server.systemd.journal(f"{failed.name}.service") == ["try", "try"]
+    assert server.state() == "running", "it gave up, which is not drift"
+    server.make(service)
+    wait_for(lambda: server.systemd.journal(f"{failed.name}.service") == ["try"] * 4)
+
+
+def test_why_a_container_can_not_be_made_is_in_its_journal(server: Server) -> None:
+    [unit] = server.make(dataclasses.replace(server.service(), image="sha256:" + "0" * 64))
+    wait_for(lambda: server.systemd.journal(f"{unit.name}.service"))
+    assert "No such image" in server.systemd.journal(f"{unit.name}.service")[0]
+
+
+def test_what_no_unit_can_hold_is_refused_and_nothing_is_written(server: Server) -> None:
+    with pytest.raises(StepFailed, match="no unit can be made of it"):
+        server.make(server.service("a\0b"))
+    assert server.observed() == []
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("ExecStart=/usr/bin/no-such-docker", "is not executable"),
+        ('ExecStart=:/usr/bin/docker "', "Unbalanced quoting"),
+        ("ExecStart=/usr/bin/docker\nFoo=1", "Unknown key"),
+        ("ExecStart=/usr/bin/docker\nRestartSec=soon", "Failed to parse"),
+    ],
+)
+def test_any_word_of_systemd_about_a_unit_is_told(server: Server, tmp_path: Path, line: str, said: str) -> None:
+    (tmp_path / "mvd-good.service").write_text("[Service]\nExecStart=/usr/bin/docker\n")
+    assert server.systemd.verify([tmp_path / "mvd-good.service"]) == ""
+    (tmp_path / "mvd-bad.service").write_text(f"[Service]\n{line}\n")
+    assert said in server.systemd.verify([tmp_path / "mvd-good.service", tmp_path / "mvd-bad.service"])
+
+
+def test_several_apps_are_changed_side_by_side(server: Server) -> None:
+    services = [dataclasses.replace(server.service(), name=f"web{n}", replicas=3) for n in range(4)]
+    errors: list[BaseException] = []
+
+    def bring(service: Service) -> None:
+        try:
+            server.make(service)
+        except BaseException as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=bring, args=(service,)) for service in services]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert errors == []
+    assert [unit.spec["state"] for unit in server.observed()] == ["running"] * 12
+    wait_for(lambda: [there.state for there in server.tools.engine.instances().values()].count("running") >= 12)
+
+
+def test_a_full_disk_changes_nothing(server: Server, tmp_path: Path) -> None:
+    shell(f"mount -t tmpfs -o size=16k none {tmp_path}")
+    try:
+        units = Units(dataclasses.replace(server.tools, units=tmp_path))
+        [wanted] = units.wanted(App("units", (server.service("x" * 20_000),)))
+        with pytest.raises(Unavailable, match=r"No space left on device \(the disk is full"):
+            units.apply([Change(None, wanted)])
+        configs = Configs(tmp_path / "files")
+        big = dataclasses.replace(server.service(), environment={"BIG": "x" * 30_000})
+        with pytest.raises(Unavailable, match=r"No space left on device \(the disk is full"):
+            configs.apply([Change(None, resource) for resource in configs.wanted(App("units", (big,)))])
+        assert list(tmp_path.rglob("*")) == [tmp_path / "files"]
+    finally:
+        shell(f"umount {tmp_path}")
+
+
+def test_without_a_bus_systemd_is_unavailable(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DBUS_SYSTEM_BUS_ADDRESS", "unix:path=/run/no-such-bus")
+    for ask in (lambda: server.systemd.units("*"), server.systemd.reload, lambda: server.systemd.start(["a.service"])):
+        with pytest.raises(Unavailable, match=r"systemd could not be asked"):
+            ask()
+
+
+def test_a_unit_that_is_not_there_is_stopped_but_can_not_be_started(server: Server) -> None:
+    assert server.systemd.stop(["mvd-no-such.service"], within=5) == {"mvd-no-such.service": "done"}
+    assert "not found" in server.systemd.start(["mvd-no-such.service"])["mvd-no-such.service"]
