@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import threading
@@ -83,13 +84,13 @@ class Store:
         return str((self._admin.get("/status") or {}).get("configuration_hash"))
 
     def _write(self, document: Document, sent: Iterable[Entity]) -> None:
-        """Post it and take what Kong answers, which is what it now has, for read."""
+        """Post it, and take what Kong answers, which is what it now has, for read: its hash is the MD5 of the text."""
         # Without _transform Kong would hash the passwords once more that it gave us hashed.
         text = json.dumps({"_format_version": "3.0", "_transform": False, **{k: v for k, v in document.items() if v}})
         loaded = self._admin.load(text, sent)
         if loaded is not None:
             entities = {type: [_flat(fields) for fields in items.values()] for type, items in loaded.items() if items}
-            self._seen = self._digest(), entities
+            self._seen = hashlib.md5(text.encode(), usedforsecurity=False).hexdigest(), entities
 
 
 def _ours(document: Document, host: str) -> Iterator[Entity]:
