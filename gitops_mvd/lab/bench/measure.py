@@ -1,0 +1,26 @@
+"""All that is measured, one after the other, on the terminal and as JSON.
+
+Nothing is asserted on time: a figure beside its yardstick says the same on a slow machine as on a fast one.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rich.console import Console
+
+from gitops_mvd.lab.bench import noop
+from gitops_mvd.lab.bench.figure import Figure, save, show
+
+
+def bench(json_path: Path | None) -> None:
+    """Measure all of it, print it, and write it to `json_path` if that is given."""
+    console = Console()
+    figures: list[Figure] = []
+    for title, measured in (("What it costs to look", noop.figures),):
+        with console.status(title):
+            found = list(measured())
+        show(console, title, found)
+        figures += found
+    if json_path:
+        save(json_path, figures)

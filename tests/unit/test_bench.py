@@ -1,0 +1,26 @@
+"""The bench's recorded server is one that is in sync, and looking at it takes as few calls as was promised."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from gitops_mvd.daemon import Daemon
+from gitops_mvd.lab.bench.noop import look
+from gitops_mvd.lab.bench.world import recorded
+
+SERVICES = 7
+
+
+# sdnotify never closes its socket
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize(("mode", "kong"), [("off", 1), ("postgres", 6)])
+def test_a_second_look_changes_nothing_and_takes_few_calls(tmp_path: Path, mode: str, kong: int) -> None:
+    with recorded(tmp_path, SERVICES, mode) as world:
+        daemon = Daemon(world.wired)
+        assert len(look(daemon, "sync").outcomes) == 2
+        before = world.calls()
+        look(daemon)
+        after = world.calls()
+    assert {who: after[who] - before[who] for who in after} == {"docker": 2, "systemd": 1, "kong": kong}
