@@ -236,6 +236,25 @@ def test_several_apps_are_changed_side_by_side(server: Server) -> None:
     wait_for(lambda: [there.state for there in server.tools.engine.instances().values()].count("running") >= 12)
 
 
+def test_reloads_that_are_asked_for_at_once_are_shared(server: Server) -> None:
+    def reloads() -> int:
+        return int(shell("journalctl --sync; journalctl --boot _PID=1 --output=cat | grep -c ^Reloading"))
+
+    server.systemd.reload()
+    before, together = reloads(), threading.Barrier(10)
+
+    def reload() -> None:
+        together.wait()
+        server.systemd.reload()
+
+    threads = [threading.Thread(target=reload) for _ in range(together.parties)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert 1 <= reloads() - before < 5
+
+
 def test_a_full_disk_changes_nothing(server: Server, tmp_path: Path) -> None:
     shell(f"mount -t tmpfs -o size=16k none {tmp_path}")
     try:
