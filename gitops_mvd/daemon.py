@@ -142,7 +142,13 @@ class Daemon:
         apps, broken = load(tree, facts, self._wired.cache)
         host.look()
         self._wired.history.attempt(revision)
-        report = reconcile(Desired(revision, apps, broken), host, self._wired.history, self._side_by_side)
+        report = reconcile(
+            Desired(revision, apps, broken),
+            host,
+            self._wired.history,
+            self._side_by_side,
+            allow_empty=self._wired.settings.allow_empty,
+        )
         self._tell(report)
         return report
 

@@ -92,13 +92,12 @@ def startup_order(services: Iterable[Service]) -> list[str]:
 def place(wanted: Iterable[Resource], found: Iterable[Resource], address: str, free: Iterator[int]) -> list[Resource]:
     """Give every routed instance its host port, and every route the addresses of its instances.
 
-    An instance that is there keeps the port it has; others draw one from `free`.
+    An instance that is there keeps the port it has; others draw one from `free`.  What was observed has its place.
     """
     wanted = list(wanted)
     ports = {resource.name: resource.spec["port"] for resource in found if resource.kind == "unit"}
-    routed = {
-        target["instance"] for resource in wanted if resource.kind == "route" for target in resource.spec["targets"]
-    }
+    targets = [target for resource in wanted if resource.kind == "route" for target in resource.spec["targets"]]
+    routed = {target["instance"] for target in targets if not target["address"]}
     ports |= {name: next(free) for name in sorted(routed) if not ports.get(name)}
 
     def placed(resource: Resource) -> Resource:
@@ -112,7 +111,7 @@ def place(wanted: Iterable[Resource], found: Iterable[Resource], address: str, f
 
 
 def _addressed(target: Json, ports: Mapping[str, int], address: str) -> Json:
-    return {**target, "address": f"{address}:{ports[target['instance']]}"}
+    return target if target["address"] else {**target, "address": f"{address}:{ports[target['instance']]}"}
 
 
 def kinds_in_order(after: Mapping[str, Iterable[str]]) -> list[str]:

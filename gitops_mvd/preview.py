@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from gitops_mvd.errors import StepFailed, Unavailable
 from gitops_mvd.manifest import load, read_fleet
-from gitops_mvd.model import App, Health, Operation, Plan, Revision, Sync
+from gitops_mvd.model import App, Desired, Health, Operation, Plan, Revision, Sync
+from gitops_mvd.reconcile import EMPTIED, removed_apps, would_empty
 from gitops_mvd.wiring import Wired
 
 
@@ -43,12 +44,13 @@ def preview(wired: Wired, *, fetch: bool = True) -> Preview:
     tree = wired.source.tree(revision)
     apps, broken = load(tree, read_fleet(tree).host(wired.host.name))
     wired.host.look()
-    known = {app.name for app in apps} | broken.keys()
-    removed = [App(name) for name in sorted(set(wired.host.apps()) - known)]
+    desired = Desired(revision, apps, broken)
+    removed = removed_apps(desired, wired.host)
+    refused = would_empty(desired, removed) and not wired.settings.allow_empty
     looks = [
         *(_look(wired, app) for app in apps),
         *(_held(wired, App(name), str(problems[0])) for name, problems in broken.items()),
-        *(_look(wired, app) for app in removed),
+        *(_held(wired, app, EMPTIED) if refused else _look(wired, app) for app in removed),
     ]
     return Preview(wired.host.name, revision, tuple(sorted(looks, key=lambda look: look.name)))
 

@@ -15,17 +15,36 @@ Out = TypeVar("Out")
 Map = Callable[[Callable[[In], Out], Iterable[In]], Iterable[Out]]
 
 
-def reconcile(desired: Desired, host: Host, history: History, side_by_side: Map[App, Outcome] = map) -> Report:
+EMPTIED = (
+    "the commit has no app for this host; removing all of them is refused unless the settings say allow_empty: true"
+)
+
+
+def reconcile(
+    desired: Desired,
+    host: Host,
+    history: History,
+    side_by_side: Map[App, Outcome] = map,
+    *,
+    allow_empty: bool = False,
+) -> Report:
     """Make this host match `desired`; one bad app never holds up another.
 
     Deploying, healing drift, rolling back and removing are all this one function.  It trusts no event and no memory of
     its own: it reads the whole truth each time, so a lost webhook, a crash half-way and a hand-edited unit all end the
     same way.  `side_by_side` is `map`, or that of a pool of threads.
+
+    A commit with nothing at all for this host is more likely a mistake (a wrong branch, a lost folder) than a wish:
+    nothing is removed then, unless `allow_empty`.
     """
     broken = {name: str(problems[0]) for name, problems in desired.broken.items()}
-    known = {app.name for app in desired.apps} | broken.keys()
-    removed = [App(name) for name in sorted(set(host.apps()) - known)]
+    removed = removed_apps(desired, host)
     held = [App(name) for name in sorted(broken)]
+    if would_empty(desired, removed) and not allow_empty:
+        refused = (
+            Outcome(app.name, Sync.OUT_OF_SYNC, host.health(app), Operation.FAILED, why=EMPTIED) for app in removed
+        )
+        return Report(host.name, desired.revision, tuple(refused))
 
     def bring(app: App) -> Outcome:
         if app.name in broken:
@@ -39,6 +58,17 @@ def reconcile(desired: Desired, host: Host, history: History, side_by_side: Map[
         return settle(pinned, host, history, failure=history.condemned(pinned))
 
     return Report(host.name, desired.revision, tuple(side_by_side(bring, [*desired.apps, *held, *removed])))
+
+
+def removed_apps(desired: Desired, host: Host) -> list[App]:
+    """The apps that own something here and that Git no longer has, as the empty apps that they should be."""
+    known = {app.name for app in desired.apps} | desired.broken.keys()
+    return [App(name) for name in sorted(set(host.apps()) - known)]
+
+
+def would_empty(desired: Desired, removed: Sequence[App]) -> bool:
+    """Would this remove everything that there is?"""
+    return bool(removed) and not desired.apps and not desired.broken
 
 
 def settle(

@@ -73,6 +73,7 @@ class Settings:
     interval: float = 60.0
     credentials: Credentials = field(default_factory=Credentials)
     allow_rewind: bool = False
+    allow_empty: bool = False
     docker: Docker = field(default_factory=Docker)
     kong: Gateway | None = None
     forge: ForgeSettings | None = None
@@ -161,6 +162,9 @@ SETTINGS = {
     "allow_rewind": Key(
         "`true` follows the branch where it was force-pushed to something that does not contain the last commit.",
         boolean,
+    ),
+    "allow_empty": Key(
+        "`true` lets a commit remove every app of this server. Without it, that is taken for a mistake.", boolean
     ),
     "docker": Key("The Docker engine.", _docker),
     "kong": Key("The Kong of this server. Without it, `x-kong` waits.", _kong),

@@ -18,9 +18,10 @@ class World:
     def __init__(self) -> None:
         self.host, self.history = FakeHost(), FakeHistory()
 
-    def deploy(self, *apps: App, broken: tuple[str, ...] = ()) -> dict[str, Outcome]:
+    def deploy(self, *apps: App, broken: tuple[str, ...] = (), allow_empty: bool = False) -> dict[str, Outcome]:
         problems = {name: (Problem(f"apps/{name}/compose.yaml", 3, "services", "is wrong"),) for name in broken}
-        report = reconcile(Desired(REVISION, apps, problems), self.host, self.history)
+        desired = Desired(REVISION, apps, problems)
+        report = reconcile(desired, self.host, self.history, allow_empty=allow_empty)
         return {outcome.app: outcome for outcome in report.outcomes}
 
 
@@ -119,6 +120,20 @@ def test_a_removed_app_is_removed_and_the_others_stay(world: World) -> None:
     world.deploy(chat(), other)
     world.deploy(other)
     assert world.host.apps() == {"shop"}
+
+
+def test_a_commit_with_nothing_for_this_host_removes_nothing(world: World) -> None:
+    world.deploy(chat())
+    outcome = world.deploy()["chat"]
+    assert (outcome.operation, outcome.sync) == (Operation.FAILED, Sync.OUT_OF_SYNC)
+    assert "allow_empty" in outcome.why
+    assert world.host.images("chat") == ["v1"]
+
+
+def test_a_host_is_emptied_where_that_is_allowed(world: World) -> None:
+    world.deploy(chat())
+    world.deploy(allow_empty=True)
+    assert world.host.resources == {}
 
 
 def test_a_broken_manifest_is_not_a_removed_one(world: World) -> None:
