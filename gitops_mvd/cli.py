@@ -102,8 +102,7 @@ def sync(config: Path, machine: bool) -> int:
     wired = wire(_read(config), config)
     try:
         with alone(Path(wired.settings.state)):
-            report = Daemon(wired).look_again(frozenset({"sync"}))
-            wired.outbox.deliver()
+            report = Daemon(wired).once()
     except Taken as daemon:
         report = daemon.sync(wired.history)
     if not report:

@@ -11,9 +11,9 @@ import os
 import random
 import signal
 import threading
-from collections.abc import Callable, Iterable, Iterator, Set
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 
@@ -48,10 +48,12 @@ class Daemon:
         self._mail = wired.mailbox
         self._revision: Revision | None = None
         self._ending = ""
-        self._later: set[str] = set()  # what came up in the middle of a pass, for the next one
+        self._later: frozenset[str] = frozenset()  # what came up in the middle of a pass, for the next one
         self._failures = 0
+        self._poll = schedule.Scheduler()
         self._retry = threading.Timer(0, lambda: None)
-        self._last_complaint = self._last_summary = ""
+        self._complaints: dict[str, str] = {}  # what does not answer now -> what it said last
+        self._last_summary = ""
         self._notify = sdnotify.SystemdNotifier()
 
     def run(self) -> bool:
@@ -64,54 +66,69 @@ class Daemon:
             self._notify.notify("READY=1")
             log.info("daemon started host=%s repository=%s", self._wired.host.name, self._wired.settings.repository)
             self._loop()
+            if self._ending == RELOAD:
+                self._gather()  # whoever writes the settings may still be at it
             self._notify.notify("STOPPING=1" if self._ending == STOP else "RELOADING=1")
         log.info("daemon ended reason=%s", self._ending)
         return self._ending == RELOAD
 
     def _loop(self) -> None:
-        poll = schedule.Scheduler()
         interval = self._wired.settings.interval
-        poll.every(max(1, round(interval * 0.8))).to(round(interval * 1.2)).seconds.do(self._mail.post, "poll")
+        self._poll.every(max(1, round(interval * 0.8))).to(round(interval * 1.2)).seconds.do(self._mail.post, "poll")
         while not self._ending:
-            poll.run_pending()
-            until_poll = max(0.0, poll.idle_seconds or 0.0)
-            reasons = self._later | self._mail.take(min(TICK, until_poll))
-            self._later = set()
-            self._notify.notify("WATCHDOG=1")
-            self._heed(reasons)
-            if self._ending or not reasons - {SETTLED}:
+            reasons = self._later or self._take(TICK)
+            self._later = frozenset()
+            if self._ending or not reasons:
                 continue
             if not reasons & LOOK_AT_GIT:
                 reasons |= self._gather()
-            self.look_again(frozenset(reasons))
+            self.look_again(reasons)
 
-    def _gather(self) -> frozenset[str]:
-        """Events come in flocks: wait until they have passed."""
-        threading.Event().wait(CALM)
-        more = self._mail.take(0)
-        self._heed(more)
-        return more
+    def once(self) -> Report | None:
+        """One pass without the loop, and one more for whoever asked for it meanwhile; None where it could not be."""
+        report, reasons = None, frozenset({"sync"})
+        with _signals(self._mail.post):
+            while reasons & LOOK_AT_GIT and not self._ending:
+                report = self.look_again(reasons)
+                self._retry.cancel()
+                reasons = self._later | self._take(0)
+                self._later = frozenset()
+            self._wired.outbox.deliver()
+        return report
 
-    def _heed(self, reasons: Set[str]) -> None:
+    def _take(self, timeout: float) -> frozenset[str]:
+        """The next mail, but for what only says that an app is settled; the poll is one of those who write."""
+        self._poll.run_pending()
+        until_poll = self._poll.idle_seconds if self._poll.jobs else None
+        reasons = self._mail.take(timeout if until_poll is None else max(0.0, min(timeout, until_poll)))
+        self._notify.notify("WATCHDOG=1")
         for ending in (RELOAD, STOP):
             if ending in reasons:
                 self._ending = ending
         if STOP in reasons:
             _end_within(GRACE)
+        return reasons - {SETTLED}
+
+    def _gather(self) -> frozenset[str]:
+        """Events come in flocks: wait until they have passed."""
+        threading.Event().wait(CALM)
+        return self._take(0)
 
     # ---- one pass ----------------------------------------------------------------------------------------------------
 
     def look_again(self, reasons: frozenset[str]) -> Report | None:
         """One pass: fetch if Git may have something new, then bring the host to it.  None where it could not be."""
         self._wired.clock.resume()
+        report = None
         try:
             if reasons & LOOK_AT_GIT or not self._revision:
                 self._fetch()
             report = self._reconcile() if self._revision else None
+            self._content("host")
         except Unavailable as error:
-            self._complain(error)
-            self._wait_for(error)
-            report = None
+            self._complain("host", error)
+            with suppress(Unavailable):  # where it is the history itself that does not answer
+                self._wait_for(error)
         self._back_off(report)
         return report
 
@@ -120,15 +137,17 @@ class Daemon:
         try:
             fetched = self._wired.source.fetch()
         except Unavailable as error:
-            self._complain(error)
+            self._complain("repository", error)
             self._revision = self._revision or self._wired.source.last()
             return
-        self._last_complaint = ""
+        self._content("repository")
         if fetched != self._revision:
-            log.info("revision %s %s", fetched.short, fetched.subject)
-            self._revision = fetched
-            self._post(fetched, say.pending(self._wired.host.name, fetched))
+            if fetched != self._wired.history.revisions().get("attempted"):  # as it is where we were only restarted
+                self._post(fetched, say.pending(self._wired.host.name, fetched))
+                self._wired.history.attempt(fetched)
             self._close_older(fetched)
+            self._revision = fetched
+            log.info("revision %s %s", fetched.short, fetched.subject)
 
     def _reconcile(self) -> Report:
         revision, host = self._revision, self._wired.host
@@ -141,7 +160,6 @@ class Daemon:
             raise Unavailable(f"revision {revision.short} can not be read: {error}") from error
         apps, broken = load(tree, facts, self._wired.cache)
         host.look()
-        self._wired.history.attempt(revision)
         report = reconcile(
             Desired(revision, apps, broken),
             host,
@@ -163,10 +181,8 @@ class Daemon:
             return [future.result() for future in futures]
 
     def _read_mail_meanwhile(self) -> None:
-        reasons = self._mail.take(TICK)
-        self._notify.notify("WATCHDOG=1")
-        self._heed(reasons)
-        self._later |= reasons - {SETTLED}
+        reasons = self._take(TICK)
+        self._later |= reasons
         if self._ending:
             self._wired.clock.interrupt(f"the daemon is asked to {self._ending}")
         elif reasons & LOOK_AT_GIT and (newer := self._newer()):
@@ -176,7 +192,7 @@ class Daemon:
         try:
             fetched = self._wired.source.fetch()
         except Unavailable as error:
-            self._complain(error)
+            self._complain("repository", error)
             return None
         return fetched if fetched != self._revision else None
 
@@ -190,20 +206,30 @@ class Daemon:
         history.record(report)
         history.save_report(report)
         if not any(outcome.operation is Operation.SUPERSEDED for outcome in report.outcomes):
-            self._post(report.revision, say.status(report))
+            self._post_unless_ended(report.revision, say.status(report))
         self._notify.notify(f"STATUS={summary}")
 
     def _wait_for(self, error: Unavailable) -> None:
         """What could not be asked keeps the commit pending, with the reason why."""
-        if self._revision and self._wired.history.is_pending(self._revision.commit, say.context(self._wired.host.name)):
-            self._post(self._revision, say.waiting(self._wired.host.name, str(error)))
+        if self._revision:
+            self._post_unless_ended(self._revision, say.waiting(self._wired.host.name, str(error)))
 
-    def _complain(self, error: MvdError) -> None:
+    def _post_unless_ended(self, revision: Revision, status: CommitStatus) -> None:
+        """That something does not answer now takes nothing back from a commit that is green or red already."""
+        if status.operation is not Operation.RUNNING or self._wired.history.is_pending(revision.commit, status.context):
+            self._post(revision, status)
+
+    def _complain(self, about: str, error: MvdError) -> None:
         """One clear line, and not the same one again and again."""
         complaint = str(error)
-        if complaint != self._last_complaint:
+        if complaint != self._complaints.get(about):
             log.warning("%s", complaint)
-        self._last_complaint = complaint
+        self._complaints[about] = complaint
+
+    def _content(self, about: str) -> None:
+        """There is nothing to complain about any more."""
+        if complaint := self._complaints.pop(about, ""):
+            log.info("no longer: %s", complaint)
 
     def _back_off(self, report: Report | None) -> None:
         """Look again before the next poll where something did not answer, later and later."""

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from gitops_mvd.errors import MvdError, Unavailable
 from gitops_mvd.history import SqliteHistory
-from gitops_mvd.model import Report
+from gitops_mvd.model import Operation, Report
 
 PATIENCE = 900.0  # seconds that `mvd sync` waits for the daemon
 
@@ -32,7 +32,8 @@ class Taken(MvdError):
         except OSError as error:
             raise Unavailable(f"the daemon, process {self.pid}, can not be asked: {error.strerror}") from error
         while time.time() < asked + PATIENCE:
-            if report := history.last_report(since=asked):
+            report = history.last_report(since=asked)
+            if report and all(outcome.operation is not Operation.SUPERSEDED for outcome in report.outcomes):
                 return report
             time.sleep(0.05)
         raise Unavailable(f"the daemon came to no end within {PATIENCE:g} s", "journalctl -u gitops-mvd")
@@ -40,10 +41,11 @@ class Taken(MvdError):
 
 @contextmanager
 def alone(state: Path) -> Iterator[None]:
-    """Hold this server against any other mvd.  Raises Taken."""
+    """Hold this server against any other mvd, which may ask us by SIGUSR1 to look again.  Raises Taken."""
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # until somebody listens to it
     try:
         state.mkdir(parents=True, exist_ok=True, mode=0o700)
-        file = (state / "lock").open("a+")
+        file = (state / "lock").open("a+b", buffering=0)
     except OSError as error:
         raise Unavailable(f"{state} can not be written: {error.strerror}", "run as root, or set `state`") from error
     with file:
@@ -52,7 +54,9 @@ def alone(state: Path) -> Iterator[None]:
         except BlockingIOError:
             file.seek(0)
             raise Taken(int(file.read().strip() or 0)) from None
-        file.truncate(0)
-        file.write(f"{os.getpid()}\n")
-        file.flush()
+        try:
+            file.truncate(0)
+            file.write(b"%d\n" % os.getpid())
+        except OSError as error:
+            raise Unavailable(f"{state} can not be written: {error.strerror}", "make room on its disk") from error
         yield

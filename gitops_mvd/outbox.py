@@ -29,6 +29,7 @@ class Outbox:
         self._forge = forge
         self._woken = threading.Event()
         self._ended = False
+        self._complaint = ""
 
     def __enter__(self) -> None:
         self._ended = False
@@ -53,7 +54,7 @@ class Outbox:
                 self.deliver()
                 pause = self._history.next_due(time.time())
             except Unavailable as error:
-                log.warning("statuses wait: %s", error)
+                self._complain(f"statuses wait: {error}")
                 pause = WITHOUT_HISTORY
             self._woken.wait(pause)
 
@@ -68,12 +69,19 @@ class Outbox:
                 shortest, longest = BACKOFF
                 pause = max(min(longest, shortest * 2**entry.tries), getattr(error, "retry_after", 0.0))
                 self._history.failed(entry, retry_at=time.time() + pause)
-                log.warning("status not delivered commit=%s again_in=%.0fs: %s", entry.commit[:7], pause, error)
+                self._complain(f"statuses wait: {error}")
             except StepFailed as error:
                 self._history.refused(entry)
                 log.warning("status refused commit=%s: %s", entry.commit[:7], error)
             else:
+                self._complaint = ""
                 self._history.posted(entry)
                 log.info(
                     "status posted commit=%s %s: %s", entry.commit[:7], entry.status.operation, entry.status.description
                 )
+
+    def _complain(self, complaint: str) -> None:
+        """One clear line, and not the same one again and again."""
+        if complaint != self._complaint:
+            log.warning("%s", complaint)
+        self._complaint = complaint
