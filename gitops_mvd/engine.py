@@ -57,6 +57,7 @@ class Engine:
         self._how = {**where, "timeout": timeout}
         self._logins = logins or {}
         self._idle: list[APIClient] = []
+        self._look = threading.local()
         self._stream: CancellableStream[Any] | None = None
         self._epochs: dict[str, object] = {}  # empty while no event stream tells what changes
         self._memos: dict[str, tuple[object, Listing]] = {}
@@ -69,8 +70,22 @@ class Engine:
 
     def containers(self) -> Listing:
         """Our containers in any state, as `GET /containers/json` has them: one call, however many they are."""
+        if seen := getattr(self._look, "containers", None):
+            return cast(Listing, seen)
         with self._asking("list the containers") as api:
-            return cast(Listing, api.containers(all=True, filters={"label": [APP]}))
+            listing = cast(Listing, api.containers(all=True, filters={"label": [APP]}))
+        if hasattr(self._look, "containers"):
+            self._look.containers = listing
+        return listing
+
+    @contextmanager
+    def one_look(self) -> Iterator[None]:
+        """Inside, this thread lists the containers once, for all who ask."""
+        self._look.containers = None
+        try:
+            yield
+        finally:
+            del self._look.containers
 
     def instances(self) -> dict[str, Instance]:
         """Our containers by name.  The listing knows no start: `started` is the time they were created."""

@@ -69,14 +69,20 @@ class Machine:
         self._before = before
         self._found: dict[str, tuple[Resource, ...]] = {}
         self._instances: Mapping[str, list[Instance]] = {}
+        self._blind: dict[str, Unavailable] = {}
         self._changed: set[str] = set()
         self._given: set[int] = set()
         self._lock = threading.Lock()
 
     def look(self) -> None:
-        """Look at everything of ours, once for a whole pass.  Raises Unavailable."""
-        self._found = self._observe()
-        self._instances = self._look_at_instances()
+        """Look at everything of ours, once for a whole pass.  Raises Unavailable where Docker or systemd do not answer.
+
+        A kind that no other kind needs, as routes while Kong is down, holds up only the apps that need it: Kong itself
+        may be one of the others.
+        """
+        with self._engine.one_look():
+            self._found = self._observe()
+            self._instances = self._look_at_instances()
         self._changed, self._given = set(), set()
 
     def _look_at_instances(self) -> Mapping[str, list[Instance]]:
@@ -86,9 +92,16 @@ class Machine:
         return by_app
 
     def _observe(self) -> dict[str, tuple[Resource, ...]]:
-        by_app = defaultdict(list)
-        for resource in itertools.chain.from_iterable(kind.observe() for kind in self._kinds.values()):
-            by_app[resource.app].append(resource)
+        by_app, blind = defaultdict(list), {}
+        for kind in self._kinds.values():
+            try:
+                for resource in kind.observe():
+                    by_app[resource.app].append(resource)
+            except Unavailable as error:
+                if any(kind.name in other.after for other in self._kinds.values()):
+                    raise
+                blind[kind.name] = error
+        self._blind = blind
         return {app: tuple(resources) for app, resources in by_app.items()}
 
     # ---- what there is -----------------------------------------------------------------------------------------------
@@ -108,7 +121,10 @@ class Machine:
         return self._found.get(app, ())
 
     def health(self, app: App) -> Health:
-        seen = self._look_at_instances() if app.name in self._changed else self._instances
+        try:
+            seen = self._look_at_instances() if app.name in self._changed else self._instances
+        except Unavailable:
+            return Health.UNKNOWN
         return Health.worst(_service_health(service, seen.get(app.name, ())) for service in app.services)
 
     # ---- what to do --------------------------------------------------------------------------------------------------
@@ -122,6 +138,7 @@ class Machine:
 
     def _plan(self, app: App, wanted: Sequence[Resource], proven: bool) -> Plan:
         found = self.found(app.name)
+        self._require(wanted, found)
         keys = {resource.key for resource in wanted}
         stays = {resource.key for resource in found if not self._kinds[resource.kind].prunes}
         before = self._before(app) if keys else None
@@ -129,6 +146,14 @@ class Machine:
         with self._lock:
             placed = place(wanted, found, self._address, self._free_ports())
         return make_plan(app, placed, found, self._order, proven=proven, spare=(stays | images) - keys)
+
+    def _require(self, wanted: Sequence[Resource], found: Sequence[Resource]) -> None:
+        """Raise Unavailable where this app needs, or an instance of it has, something that could not be looked at."""
+        needed = {resource.kind for resource in wanted}
+        if any(resource.kind == "unit" and resource.spec["port"] for resource in found):
+            needed.add("route")
+        for kind in needed & self._blind.keys():
+            raise Unavailable(self._blind[kind].message, self._blind[kind].hint)
 
     def _free_ports(self) -> Iterator[int]:
         """Ports that no unit of ours has, none was given in this pass, and nothing listens on."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from functools import partial
 from typing import TypeVar
 
 from gitops_mvd.errors import Interrupted, StepFailed, Unavailable
@@ -84,9 +83,13 @@ def settle(
     if good is None and not before:  # nothing is here, and that is what there is to go back to
         history.approve(good := App(app.name))
     goal = good if failure else app
-    plan = host.plan(goal, proven=goal == good) if goal else host.way_back(app, before)
-    outcome = partial(_outcome, app, host, plan)
+    plan = Plan()
+
+    def outcome(sync: Sync, operation: Operation, why: str = "") -> Outcome:
+        return Outcome(app.name, sync, host.health(app), operation, plan, why)
+
     try:
+        plan = host.plan(goal, proven=goal == good) if goal else host.way_back(app, before)
         host.carry_out(plan.change)
         if goal:
             history.approve(goal)  # every gate has passed: from here there is no way back
@@ -106,7 +109,3 @@ def settle(
         back = Operation.ROLLED_BACK if good and good != App(app.name) else Operation.FAILED
         return outcome(Sync.OUT_OF_SYNC, back, failure)
     return outcome(Sync.SYNCED, Operation.SUCCEEDED)
-
-
-def _outcome(app: App, host: Host, plan: Plan, sync: Sync, operation: Operation, why: str = "") -> Outcome:
-    return Outcome(app.name, sync, host.health(app), operation, plan, why)

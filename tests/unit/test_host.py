@@ -1,0 +1,97 @@
+"""What one look at a server is good for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from contextlib import nullcontext
+
+import pytest
+
+from gitops_mvd.errors import Unavailable
+from gitops_mvd.host import Machine
+from gitops_mvd.model import App, Change, Health, Instance, Resource, Service
+from tests.fakes import FakeClock, service, wanted
+
+
+class Kind:
+    prunes = True
+
+    def __init__(self, name: str, *after: str, down: bool = False) -> None:
+        self.name, self.after, self.down = name, after, down
+        self.there: dict[str, Resource] = {}
+
+    def wanted(self, app: App) -> Iterable[Resource]:
+        return [resource for resource in wanted(app) if resource.kind == self.name]
+
+    def observe(self) -> Iterable[Resource]:
+        if self.down:
+            raise Unavailable(f"the {self.name}s can not be looked at")
+        return list(self.there.values())
+
+    def apply(self, changes: Sequence[Change]) -> None:
+        for change in changes:
+            if change.to:
+                self.there[change.to.name] = change.to
+
+
+class Engine:
+    def one_look(self) -> nullcontext[None]:
+        return nullcontext()
+
+    def instances(self) -> dict[str, Instance]:
+        return {}
+
+
+def machine(*kinds: Kind) -> Machine:
+    host = Machine(
+        "h1",
+        {kind.name: kind for kind in kinds},
+        {},
+        Engine(),  # type: ignore[arg-type]
+        None,  # type: ignore[arg-type]
+        FakeClock(),
+        address="127.0.0.1",
+        answers=lambda route: (Health.HEALTHY, ""),
+        before=lambda app: None,
+    )
+    host.look()
+    return host
+
+
+def test_a_gateway_that_is_down_holds_up_only_the_apps_that_need_it() -> None:
+    host = machine(Kind("image"), Kind("unit", "image"), Kind("route", "unit", down=True))
+    assert host.plan(App("kong", (service("kong", route=False),)), proven=False)
+    with pytest.raises(Unavailable, match="the routes can not be looked at"):
+        host.plan(App("chat", (service("web"),)), proven=False)
+
+
+def test_an_app_whose_instances_are_routed_is_not_removed_behind_the_back_of_its_gateway() -> None:
+    routes, units = Kind("route", "unit"), Kind("unit", "image")
+    host = machine(Kind("image"), units, routes)
+    plan = host.plan(App("chat", (service("web"),)), proven=True)
+    host.carry_out(step for step in plan if isinstance(step, Change))
+    routes.down = True
+    host.look()
+    with pytest.raises(Unavailable):
+        host.plan(App("chat"), proven=False)
+
+
+def test_a_kind_that_others_need_is_needed_by_all() -> None:
+    with pytest.raises(Unavailable):
+        machine(Kind("image"), Kind("unit", "image", down=True), Kind("route", "unit"))
+
+
+def test_two_apps_never_get_the_same_port() -> None:
+    host = machine(Kind("image"), Kind("unit", "image"), Kind("route", "unit"))
+    plans = [host.plan(App(name, (service("web"),)), proven=True) for name in ("chat", "shop")]
+    ports = [step.to.spec["port"] for plan in plans for step in plan if isinstance(step, Change) and _is_unit(step.to)]
+    assert len(set(ports)) == 2
+
+
+def _is_unit(resource: Resource | None) -> bool:
+    return resource is not None and resource.kind == "unit"
+
+
+def test_an_app_that_should_have_instances_and_has_none_is_missing() -> None:
+    host = machine(Kind("image"), Kind("unit", "image"))
+    assert host.health(App("chat", (Service("web", "v1"),))) is Health.MISSING
