@@ -1,0 +1,148 @@
+"""The verbs that the integration tests are told in: a stage, and what an operator does and sees on its server."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import requests
+import yaml
+
+from gitops_mvd.lab.command import Result
+from gitops_mvd.lab.repository import git
+from gitops_mvd.lab.stage import Stage, until
+
+DAEMON = "gitops-mvd.service"
+HEALTH = {"http": "/health", "port": 7799, "within": "20s"}
+
+
+@dataclass(frozen=True)
+class Story(Stage):
+    """A stage, with the tools that are at hand on every server."""
+
+    # ---- Git ---------------------------------------------------------------------------------------------------------
+
+    def deploy(self, app: str, compose: Mapping[str, Any], **files: str) -> str:
+        """Merge an app, see the commit turn green, and return it.  `files` lie beside its Compose file."""
+        commit = self.merge(manifest(app, compose, **files), f"Deploy {app}")
+        self.ends(commit, "success")
+        return commit
+
+    def remove(self, app: str) -> None:
+        """Delete an app from Git, and see the commit turn green."""
+        listed = git("ls-tree", "-r", "--name-only", "main", f"apps/{app}/", at=self.repository.path).splitlines()
+        self.ends(self.merge(dict.fromkeys(listed), f"Remove {app}"), "success")
+
+    # ---- the server --------------------------------------------------------------------------------------------------
+
+    def run(self, *argv: str, input: str = "") -> str:
+        """What a program on the server prints; it must end well."""
+        return self.server.exec(*argv, input=input).out
+
+    def mvd(self, *words: str) -> Result:
+        """The command, however it ends."""
+        return self.server.exec("mvd", *words, check=False, timeout=120)
+
+    def look_again(self) -> None:
+        """Have the daemon look, and wait until it has brought the server to where it should be."""
+        synced = self.mvd("sync")
+        assert synced.code == 0, synced.out + synced.err
+
+    @contextmanager
+    def without_daemon(self) -> Iterator[None]:
+        self.run("systemctl", "stop", DAEMON)
+        try:
+            yield
+        finally:
+            self.run("systemctl", "start", DAEMON)
+
+    def log(self) -> str:
+        """What the daemon has said so far."""
+        return self.run("journalctl", "--unit", DAEMON, "--output=cat", "--no-pager")
+
+    def units(self, app: str) -> list[str]:
+        """The unit files of an app."""
+        return self.run("find", "/etc/systemd/system", "-maxdepth", "1", "-name", f"mvd-{app}-*.service").split()
+
+    def unit(self, app: str) -> str:
+        """The one unit of an app."""
+        [path] = self.units(app)
+        return path.rpartition("/")[2]
+
+    def images(self, app: str) -> list[str]:
+        """The names that hold the images of an app."""
+        return self.run(
+            "docker", "images", "--format", "{{.Repository}}:{{.Tag}}", f"gitops-mvd.local/app:{app}.*"
+        ).split()
+
+    # ---- the gateway -------------------------------------------------------------------------------------------------
+
+    def kong(self, path: str, method: str = "GET", body: Any = None) -> Any:
+        """One request to the Admin API, which is open to the server alone."""
+        curl = ("curl", "-sS", "--fail-with-body", "-m", "10", "-X", method, "-H", "Content-Type: application/json")
+        data = ("--data-binary", "@-") if body is not None else ()
+        said = self.run(*curl, *data, f"http://127.0.0.1:8001{path}", input=json.dumps(body))
+        return json.loads(said) if said else None
+
+    def routes(self, app: str) -> dict[str, Any]:
+        """The routes of an app that Kong has, by name."""
+        listed = self.kong("/routes?size=1000")["data"]
+        return {route["name"]: route for route in listed if f"app:{app}" in (route["tags"] or ())}
+
+    @contextmanager
+    def never_failing(self, path: str, *expected: str) -> Iterator[None]:
+        """Ask through the gateway all the while, and see that every answer is one of those expected."""
+        ended = threading.Event()
+        wrong: list[str] = []
+        asked = 0
+
+        def ask() -> None:
+            nonlocal asked
+            url = f"http://{self.server.ip}:8000{path}"
+            with requests.Session() as session:
+                session.trust_env = False
+                while not ended.wait(0.02):
+                    asked += 1
+                    try:
+                        said = session.get(url, timeout=5).text
+                    except requests.RequestException as error:
+                        said = str(error)
+                    if said.strip() not in expected:
+                        wrong.append(said)
+
+        asking = threading.Thread(target=ask)
+        asking.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            asking.join()
+        assert not wrong, f"{len(wrong)} of {asked} answers were wrong, such as {wrong[0]!r}"
+        assert asked > 10
+
+
+def manifest(app: str, compose: Mapping[str, Any], **files: str) -> dict[str, str | None]:
+    """The files of an app in the config repository."""
+    return {
+        f"apps/{app}/compose.yaml": yaml.safe_dump(dict(compose), sort_keys=False),
+        **{f"apps/{app}/{name}": text for name, text in files.items()},
+    }
+
+
+def routed(image: str, path: str, **more: Any) -> dict[str, Any]:
+    """A service that is asked for its health and reached through the gateway."""
+    return {
+        "image": image,
+        "x-mvd": {"health": HEALTH},
+        "x-kong": {"port": 7799, "routes": [{"paths": [path]}]},
+        **more,
+    }
+
+
+def eventually(what: str, look: Any, within: float = 20) -> None:
+    """See that something comes true."""
+    until(lambda: look() or None, what, within)
