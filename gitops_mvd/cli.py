@@ -211,7 +211,7 @@ def logs(config: Path, name: str, follow: bool, lines: int) -> int:
 def validate(folder: Path, machine: bool) -> int:
     """Check a config repository, FOLDER, for every host of its fleet; needs no server and no settings."""
     from gitops_mvd.manifest import validate as problems_in
-    from gitops_mvd.source import FolderTree
+    from gitops_mvd.tree import FolderTree
 
     problems = problems_in(FolderTree(folder))
     if machine:

@@ -15,9 +15,8 @@ import shlex
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
-from gitops_mvd.model import Json, Service
+from gitops_mvd.model import LABEL, Json, Service
 
-LABEL = "io.gitops-mvd."  # + app, service, digest, port
 ROTATION = {"max-size": "10m", "max-file": "2"}
 GRACE = 10.0  # seconds from the stop signal to the kill, as Docker and Compose have it
 

@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from gitops_mvd.errors import MvdError, StepFailed, Unavailable
-from gitops_mvd.model import Instance
+from gitops_mvd.model import LABEL, Instance
 
-APP, SERVICE, DIGEST = "io.gitops-mvd.app", "io.gitops-mvd.service", "io.gitops-mvd.digest"
+APP, SERVICE, DIGEST = f"{LABEL}app", f"{LABEL}service", f"{LABEL}digest"
 NEVER = "0001-01-01T00:00:00Z"
 
 # ---- what Docker's errors mean ---------------------------------------------------------------------------------------

@@ -145,11 +145,6 @@ class SqliteHistory:
         """Let every condemned version of an app be tried again; False where there was none."""
         return bool(self._ask("DELETE FROM condemned WHERE app = ? RETURNING 1", app))
 
-    def forget(self, app: str) -> None:
-        """Drop what is known of the versions of an app that is gone.  Its events stay."""
-        self._ask("DELETE FROM good WHERE app = ?", app)
-        self._ask("DELETE FROM condemned WHERE app = ?", app)
-
     # ---- what was done -----------------------------------------------------------------------------------------------
 
     def attempt(self, revision: Revision) -> None:

@@ -17,6 +17,8 @@ from typing import Any
 
 Json = Mapping[str, Any]
 
+LABEL = "io.gitops-mvd."  # Docker labels of what is ours: + app, service, digest, port
+
 
 def digest(value: object) -> str:
     """The SHA-256 of a JSON value, in hex: the same for equal values, on every host and in every version of ours."""

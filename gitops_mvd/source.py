@@ -22,12 +22,10 @@ from pathlib import Path
 from gitops_mvd.errors import MvdError, Unavailable
 from gitops_mvd.model import Revision
 from gitops_mvd.report import redact
-from gitops_mvd.tree import FolderTree, GitTree, refuse_large
+from gitops_mvd.tree import GitTree, refuse_large
 
 os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")  # a missing git is an error of the first fetch, not of the import
 import git
-
-__all__ = ["FolderTree", "GitTree", "Source"]
 
 DEPTHS = (32, 1024)  # commits of history in which the last revision is looked for behind a new one
 FETCH_TIMEOUTS = 10  # a fetch may take that many times longer than a question

@@ -16,11 +16,11 @@ from pathlib import Path
 from stat import S_ISREG
 from typing import Any, NamedTuple
 
-from gitops_mvd.dockerrun import GRACE, LABEL
+from gitops_mvd.dockerrun import GRACE
 from gitops_mvd.errors import StepFailed, Unavailable
 from gitops_mvd.files import Entry, remove, write
 from gitops_mvd.kinds import Tools
-from gitops_mvd.model import App, Change, Resource
+from gitops_mvd.model import LABEL, App, Change, Resource
 from gitops_mvd.systemd import Unit
 from gitops_mvd.unitfile import EDITED, TARGET, Header, parse, render
 

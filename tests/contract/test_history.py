@@ -129,15 +129,6 @@ def test_the_oldest_condemned_versions_are_dropped(history: SqliteHistory) -> No
     assert [history.condemned(app(n)) for n in (0, 4, 5, MOST_CONDEMNED + 4)] == ["", "", "no", "no"]
 
 
-def test_an_app_that_is_gone_is_forgotten(history: SqliteHistory) -> None:
-    for name in ("web", "api"):
-        history.approve(app(1, name))
-        history.condemn(app(2, name), "no")
-    history.forget("web")
-    assert (history.last_good("web"), history.condemned(app(2))) == (None, "")
-    assert (history.last_good("api"), history.condemned(app(2, "api"))) == (app(1, "api"), "no")
-
-
 def test_an_app_that_another_version_wrote_is_no_memory(history: SqliteHistory, path: Path) -> None:
     history.approve(app(1))
     with sqlite3.connect(path) as database:

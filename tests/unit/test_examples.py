@@ -13,7 +13,7 @@ from jsonschema import Draft202012Validator
 
 from gitops_mvd.manifest import load, read_fleet, validate
 from gitops_mvd.model import App, Service
-from gitops_mvd.source import FolderTree
+from gitops_mvd.tree import FolderTree
 
 EXAMPLE = Path(__file__).parents[2] / "example-repo"
 COMPOSE_FILES = sorted(EXAMPLE.glob("apps/*/compose*.yaml"))

@@ -16,7 +16,7 @@ from gitops_mvd.lab.bench.figure import Figure, median
 from gitops_mvd.lab.bench.world import HOST, World, manifests, recorded
 from gitops_mvd.manifest import load
 from gitops_mvd.model import HostFacts, Operation, Report, Sync
-from gitops_mvd.source import FolderTree
+from gitops_mvd.tree import FolderTree
 
 SIZES = (10, 100, 1000)
 MODES = {"off": "without a database", "postgres": "with a database"}
