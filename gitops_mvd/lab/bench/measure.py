@@ -9,7 +9,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from gitops_mvd.lab.bench import noop
+from gitops_mvd.lab.bench import noop, server
 from gitops_mvd.lab.bench.figure import Figure, save, show
 
 
@@ -17,8 +17,12 @@ def bench(json_path: Path | None) -> None:
     """Measure all of it, print it, and write it to `json_path` if that is given."""
     console = Console()
     figures: list[Figure] = []
-    for title, measured in (("What it costs to look", noop.figures),):
-        with console.status(title):
+    parts = {
+        "Looking, at a server that was recorded": noop.figures,
+        "A real server": lambda: server.figures(console.print),
+    }
+    for title, measured in parts.items():
+        with console.status(f"{title} ..."):
             found = list(measured())
         show(console, title, found)
         figures += found
