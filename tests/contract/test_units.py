@@ -90,6 +90,14 @@ def pid(unit: str) -> int:
     return int(shell(f"systemctl show --property MainPID --value {unit}"))
 
 
+def lose_unit(server: Server, there: Instance) -> None:
+    """Stopped in the pause before a restart, a unit leaves its container running."""
+    unit = f"{there.name}.service"
+    os.kill(pid(unit), 9)
+    wait_for(lambda: server.systemd.units(unit)[unit].sub == "auto-restart")
+    shell(f"systemctl stop {unit}; rm /etc/systemd/system/{unit}; systemctl daemon-reload")
+
+
 def test_a_container_outlives_its_client_and_is_adopted(server: Server) -> None:
     before = server.started(server.service())
     old = pid(before.name)
@@ -119,8 +127,7 @@ def test_a_unit_that_is_stopped_at_once_is_stopped_at_once(server: Server) -> No
 
 def test_a_delete_removes_a_container_that_lost_its_unit(server: Server) -> None:
     there = server.started(server.service())
-    os.kill(pid(there.name), 9)
-    shell(f"systemctl stop {there.name}; rm /etc/systemd/system/{there.name}.service; systemctl daemon-reload")
+    lose_unit(server, there)
     [orphan] = server.observed()
     assert (orphan.spec["state"], orphan.payload) == ("no unit file", "")
     assert server.instance(there).state == "running"
@@ -131,8 +138,7 @@ def test_a_delete_removes_a_container_that_lost_its_unit(server: Server) -> None
 def test_a_container_that_lost_its_unit_is_adopted_by_a_new_one(server: Server) -> None:
     service = server.service()
     there = server.started(service)
-    os.kill(pid(there.name), 9)
-    shell(f"systemctl stop {there.name}; rm /etc/systemd/system/{there.name}.service; systemctl daemon-reload")
+    lose_unit(server, there)
     server.make(service)
     assert server.state() == "running"
     wait_for(lambda: pid(there.name))
