@@ -27,6 +27,7 @@ from gitops_mvd.errors import ManifestError, MvdError, Unavailable
 from gitops_mvd.manifest import load, read_fleet
 from gitops_mvd.model import App, CommitStatus, Desired, Health, Operation, Outcome, Report, Revision, Sync
 from gitops_mvd.reconcile import reconcile
+from gitops_mvd.settings import secret_files
 from gitops_mvd.wiring import Wired
 
 log = logging.getLogger(__name__)
@@ -259,7 +260,7 @@ class Daemon:
 
     @contextmanager
     def _watching(self) -> Iterator[None]:
-        """Docker's events, and changes of our settings, units and files, all into the mailbox."""
+        """Docker's events, and changes of our settings, secrets, units and files, all into the mailbox."""
         stop = threading.Event()
         wired = self._wired
 
@@ -272,7 +273,8 @@ class Daemon:
         )
         docker.start()
         observer = Observer()
-        observer.schedule(_Changed(self._mail.post, RELOAD, only=wired.settings_path), str(wired.settings_path.parent))
+        for path in (wired.settings_path, *map(Path, secret_files(wired.settings))):
+            observer.schedule(_Changed(self._mail.post, RELOAD, only=path), str(path.parent))
         for folder, prefix in ((wired.tools.units, "mvd-"), (wired.tools.files, "")):
             if folder.is_dir():
                 observer.schedule(_Changed(self._mail.post, "files", prefix=prefix), str(folder), recursive=not prefix)
@@ -303,6 +305,8 @@ def _isolated(do: Callable[[App], Outcome], app: App) -> Outcome:
     """A mistake of ours in one app is told with its traceback, and holds up no other."""
     try:
         return do(app)
+    except Unavailable as error:  # even its look, or the history
+        return Outcome(app.name, Sync.UNKNOWN, Health.UNKNOWN, Operation.RUNNING, why=str(error))
     except Exception as error:
         log.exception("could not settle app=%s", app.name)
         why = f"internal error, see the log of gitops-mvd: {type(error).__name__}"

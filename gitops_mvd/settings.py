@@ -12,8 +12,9 @@ from urllib.parse import urlsplit
 
 from gitops_mvd.errors import ManifestError
 from gitops_mvd.manifest.place import Key, Place, fields
-from gitops_mvd.manifest.shapes import absolute, boolean, duration, filled, mapping_of, one_of
+from gitops_mvd.manifest.shapes import absolute, boolean, duration, filled, list_of, mapping_of, one_of
 from gitops_mvd.manifest.yamltree import Node, Sink, parse
+from gitops_mvd.policy import Policy
 
 PATH = "/etc/gitops-mvd/config.yaml"
 
@@ -77,6 +78,7 @@ class Settings:
     docker: Docker = field(default_factory=Docker)
     kong: Gateway | None = None
     forge: ForgeSettings | None = None
+    policy: Policy | None = None
     state: str = "/var/lib/gitops-mvd"
     files: str = "/etc/gitops-mvd/files"
 
@@ -127,6 +129,12 @@ FORGE = {
     ),
 }
 
+POLICY = {
+    "trusted": Key("The apps that may do anything.", list_of(filled)),
+    "mounts": Key("The host folders that the others may mount, with all below them.", list_of(absolute)),
+    "registries": Key("The registries that their images may come from; any, where none is named.", list_of(filled)),
+}
+
 
 def _credentials(place: Place) -> Credentials:
     return Credentials(**fields(place, CREDENTIALS))
@@ -138,6 +146,10 @@ def _docker(place: Place) -> Docker:
 
 def _kong(place: Place) -> Gateway:
     return Gateway(**fields(place, KONG))
+
+
+def _policy(place: Place) -> Policy:
+    return Policy(**{key: tuple(values) for key, values in fields(place, POLICY).items()})
 
 
 def _forge(place: Place) -> dict[str, Any]:
@@ -169,6 +181,7 @@ SETTINGS = {
     "docker": Key("The Docker engine.", _docker),
     "kong": Key("The Kong of this server. Without it, `x-kong` waits.", _kong),
     "forge": Key("Where commit statuses go. Without it, none are posted.", _forge),
+    "policy": Key("What the repository may not do with this server. Without it, it may do anything.", _policy),
     "state": Key("The folder for history and mirror; may be lost. `/var/lib/gitops-mvd` by default.", absolute),
     "files": Key("The folder for env files and mounted files. `/etc/gitops-mvd/files` by default.", absolute),
 }
@@ -195,6 +208,13 @@ def _complete(forge: dict[str, Any], values: Mapping[str, Any], place: Place) ->
         return None
     credentials = values.get("credentials", Credentials())
     return ForgeSettings(**{"repository": found, "token_file": credentials.token_file, **forge})
+
+
+def secret_files(settings: Settings) -> set[str]:
+    """The files with secrets that the settings name, and that are read together with them."""
+    named = {settings.credentials.token_file, *(login.password_file for login in settings.docker.registries.values())}
+    named |= {part.token_file for part in (settings.kong, settings.forge) if part}
+    return named - {""}
 
 
 def repository_name(url: str) -> str:

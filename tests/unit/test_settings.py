@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from gitops_mvd.errors import ManifestError
-from gitops_mvd.settings import Login, read, repository_name
+from gitops_mvd.settings import Login, read, repository_name, secret_files
 
 
 def test_what_is_not_said_has_its_default() -> None:
@@ -22,6 +22,7 @@ forge: {kind: github}
     assert settings.forge
     assert (settings.forge.repository, settings.forge.token_file) == ("acme/config", "/etc/gitops-mvd/token")
     assert settings.docker.registries == {"myrepo.io": Login("ci", "/etc/gitops-mvd/registry")}
+    assert secret_files(settings) == {"/etc/gitops-mvd/token", "/etc/gitops-mvd/registry"}
 
 
 def test_every_mistake_is_told_with_its_line() -> None:
