@@ -49,17 +49,22 @@ def preview(wired: Wired, *, fetch: bool = True) -> Preview:
     refused = would_empty(desired, removed) and not wired.settings.allow_empty
     looks = [
         *(_look(wired, app) for app in apps),
-        *(_held(wired, App(name), str(problems[0])) for name, problems in broken.items()),
-        *(_held(wired, app, EMPTIED) if refused else _look(wired, app) for app in removed),
+        *(_look(wired, App(name), str(problems[0])) for name, problems in broken.items()),
+        *(_look(wired, app, EMPTIED if refused else "") for app in removed),
     ]
     return Preview(wired.host.name, revision, tuple(sorted(looks, key=lambda look: look.name)))
 
 
-def _look(wired: Wired, app: App) -> Look:
+def _look(wired: Wired, app: App, broken: str = "") -> Look:
     try:
-        pinned = wired.host.pin(app)
+        return _held(wired, app, broken) if broken else _judged(wired, app)
     except Unavailable as error:
         return Look(app.name, Plan(), Sync.UNKNOWN, wired.host.health(app), str(error))
+
+
+def _judged(wired: Wired, app: App) -> Look:
+    try:
+        pinned = wired.host.pin(app)
     except StepFailed as error:
         return _held(wired, app, str(error))
     if why := wired.history.condemned(pinned):
