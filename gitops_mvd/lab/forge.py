@@ -35,7 +35,8 @@ IDLE_SECONDS = 60.0
 
 
 class Forge:
-    """A running forge. `down = True` closes every connection unanswered, until it is False again.
+    """A running forge. `down = True` closes every connection unanswered, until it is False again; `api_down = True`
+    answers all but Git with 503.
 
     `token` guards everything, as `x-access-token:TOKEN` for Git and as a bearer token for the API; None lets all in.
     """
@@ -43,7 +44,7 @@ class Forge:
     def __init__(self, root: Path, host: str = "127.0.0.1", port: int = 0, token: str | None = "lab-token") -> None:
         self.root = root
         self.token = token
-        self.down = False
+        self.down = self.api_down = False
         self.repositories: dict[str, Repository] = {}
         self._failures: list[int] = []
         self._server = _Server((host, port), self)
@@ -151,6 +152,8 @@ class _Request(BaseHTTPRequestHandler):
             if not forge.admits(self.headers.get("Authorization", "")):
                 raise Refused(401, "Bad credentials")
             if path.startswith("/api/v3/"):
+                if forge.api_down:
+                    raise Refused(503, "Service Unavailable")
                 self._send_json(*self._api(path.removeprefix("/api/v3"), query, body))
             else:
                 self._git(path, query, body)

@@ -252,3 +252,12 @@ def test_a_forge_that_is_down_closes_connections_until_it_is_back(forge: Forge, 
         post(forge, sha, state="success")
     forge.down = False
     assert post(forge, sha, state="success").status_code == 201
+
+
+def test_the_api_alone_can_be_down(forge: Forge, config: Repository, tmp_path: Path) -> None:
+    sha = config.commit({}, "Empty")
+    forge.api_down = True
+    assert post(forge, sha, state="success").status_code == 503
+    assert sha in git("ls-remote", with_token(config.clone_url), at=tmp_path).stdout
+    forge.api_down = False
+    assert post(forge, sha, state="success").status_code == 201
