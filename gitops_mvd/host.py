@@ -17,12 +17,14 @@ from gitops_mvd.engine import Engine
 from gitops_mvd.errors import Unavailable, Unhealthy
 from gitops_mvd.model import App, Change, Gate, Health, Instance, Plan, Resource, Service, Step
 from gitops_mvd.plan import kinds_in_order, make_plan, place
+from gitops_mvd.policy import Policy, enforce
 from gitops_mvd.ports import Clock, Kind, Probe
 from gitops_mvd.systemd import Systemd
 
 log = logging.getLogger(__name__)
 
 PORTS = range(20000, 30000)  # outside of the ephemeral range, which starts at 32768
+MAY_END = {"completed", "not_failed"}  # the probes that a container passes which has ended well
 SECRET_NAME = re.compile(r"pass|secret|token|key|credential|dsn|auth", re.IGNORECASE)
 Answers = Callable[[Resource], tuple[Health, str]]
 
@@ -56,6 +58,7 @@ class Machine:
         address: str,
         answers: Answers,
         before: Callable[[App], App | None],
+        policy: Policy | None = None,
     ) -> None:
         self.name = name
         self._kinds = kinds
@@ -67,6 +70,7 @@ class Machine:
         self._address = address
         self._answers = answers
         self._before = before
+        self._policy = policy
         self._found: dict[str, tuple[Resource, ...]] = {}
         self._instances: Mapping[str, list[Instance]] = {}
         self._blind: dict[str, Unavailable] = {}
@@ -111,6 +115,7 @@ class Machine:
         return [app for app, resources in self._found.items() if any(r.kind in pruned for r in resources)]
 
     def pin(self, app: App) -> App:
+        enforce(self._policy, app)
         self._engine.require_externals(app)
         return dataclasses.replace(app, services=tuple(map(self._engine.pin, app.services)))
 
@@ -229,7 +234,7 @@ class Machine:
             return Health.PROGRESSING, "its container was not created", ""
         if instance.state in {"", "created"}:
             return Health.PROGRESSING, "its container was not started", ""
-        if instance.state != "running" and gate.check.probe != "completed":
+        if instance.state != "running" and gate.check.probe not in MAY_END:
             return Health.DEGRADED, f"exited with code {instance.exit_code}", instance.started
         health, why = self._probes[gate.check.probe](instance, gate.check.spec)
         return health, why, instance.started
@@ -274,7 +279,7 @@ def _service_health(service: Service, instances: Sequence[Instance]) -> Health:
 
 def _instance_health(instance: Instance, probe: str) -> Health:
     match instance.state, instance.health:
-        case "exited", _ if probe == "completed" and instance.exit_code == 0:
+        case "exited", _ if probe in MAY_END and instance.exit_code == 0:
             return Health.HEALTHY
         case "running", "" | "healthy":
             return Health.HEALTHY

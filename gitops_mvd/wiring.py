@@ -75,6 +75,7 @@ def wire(settings: Settings, path: Path) -> Wired:
         address=tools.address,
         answers=kong.answers if kong else _no_gateway,
         before=history.before,
+        policy=settings.policy,
     )
     outbox = Outbox(history, forge)
     return Wired(
