@@ -5,6 +5,7 @@ Nothing is asserted on time: a figure beside its yardstick says the same on a sl
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from rich.console import Console
@@ -17,7 +18,7 @@ def bench(json_path: Path | None) -> None:
     """Measure all of it, print it, and write it to `json_path` if that is given."""
     console = Console()
     figures: list[Figure] = []
-    parts = {
+    parts: dict[str, Callable[[], Iterator[Figure]]] = {
         "Looking, at a server that was recorded": noop.figures,
         "A real server": lambda: server.figures(console.print),
     }
