@@ -15,13 +15,14 @@ from gitops_mvd.manifest.gateway import NAME, read_gateway
 from gitops_mvd.manifest.network import Port, fixed, overlap
 from gitops_mvd.manifest.place import Place, fields
 from gitops_mvd.manifest.project import read_project
-from gitops_mvd.manifest.service import assemble, replicas
+from gitops_mvd.manifest.service import COMPLETED, assemble, replicas, restart
 from gitops_mvd.manifest.yamltree import Found, Path, Sink, tell
 from gitops_mvd.model import App, HostFacts, Json, Problem, Service
 from gitops_mvd.ports import Tree
 
 APPS = "apps"
 COMPOSE = "compose.yaml"
+COMPLETES = "service_completed_successfully"
 _APP_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 _SERVICE_NAME = re.compile(r"[a-zA-Z0-9._-]{1,63}")
 _COMPOSE_LIKE = re.compile(r"(docker-)?compose(\..*)?\.ya?ml")
@@ -108,6 +109,8 @@ def _read(tree: Tree, name: str, facts: HostFacts, variables: Mapping[str, str],
     _check_dependencies(drafts, here)
     _check_host_ports(here)
     running = [_without_absent(service, here) for service in services if service.name in here]
+    awaited = {name for service in running for name, condition in service.depends_on.items() if condition == COMPLETES}
+    running = [replace(service, check=COMPLETED) if service.name in awaited else service for service in running]
     app = App(
         name,
         tuple(running),
@@ -156,18 +159,13 @@ def _check_dependencies(drafts: Drafts, here: Drafts) -> None:
                 at.complain(f"there is no service {other}")
             elif service in here and other not in here and required:
                 at.complain(f"{other} does not run on this host: place both on one, or say `required: false`")
-            elif condition == "service_completed_successfully" and not _ends(drafts[other].values):
+            elif condition == COMPLETES and restart(drafts[other].values).startswith(("always", "unless")):
                 at.complain(f'{other} never completes, for it is always restarted: give it `restart: "no"`')
     try:
         graphlib.TopologicalSorter(graph).prepare()
     except graphlib.CycleError as error:
         circle = error.args[1]
         drafts[circle[0]].place.complain(f"depends on itself: {' → '.join(circle)}")
-
-
-def _ends(values: Mapping[str, Any]) -> bool:
-    restart: str = values.get("deploy", {}).get("restart_policy") or values.get("restart", "always")
-    return restart == "no" or restart.startswith("on-failure")
 
 
 def _check_host_ports(here: Drafts) -> None:

@@ -18,6 +18,7 @@ from gitops_mvd.ports import Tree
 
 MAX_MOUNTED = 1 << 20  # bytes of one mounted folder or file of the repository
 MAX_FOLDERS = 16
+COMPLETED = Check("completed", within=600.0)  # what a job gets: Compose knows no limit, but nobody waits for ever
 
 Values = Mapping[str, Any]
 
@@ -255,13 +256,23 @@ def _kong(entries: Mapping[str, Place], values: Values) -> Json | None:
     return {**kong, "port": port or 0}
 
 
+def restart(values: Values) -> str:
+    """The policy by which it is started again."""
+    policy: str = values.get("deploy", {}).get("restart_policy") or values.get("restart", "always")
+    return policy
+
+
 def _check(entries: Mapping[str, Place], values: Values, kong: Json | None) -> Check:
     health: Values | None = values.get("x-mvd", {}).get("health")
     monitor: float = values.get("deploy", {}).get("update_config", {}).get("monitor", -1.0)
     test: Values = values.get("healthcheck", {})
     if health is None:
         if "test" not in test:
-            return Check("running", hold=5.0 if monitor < 0 else monitor)
+            policy = restart(values)
+            if policy == "no":
+                return COMPLETED
+            probe = "not_failed" if policy.startswith("on-failure") else "running"
+            return Check(probe, hold=5.0 if monitor < 0 else monitor)
         granted = test.get("start_period", 0.0) + test.get("interval", 30.0) * test.get("retries", 3) + 30
         return Check("docker", within=max(60.0, granted), hold=max(0.0, monitor))
     within = health.get("within", 60.0)

@@ -9,7 +9,7 @@ import pytest
 from gitops_mvd.errors import Unavailable, Unhealthy
 from gitops_mvd.host import Machine
 from gitops_mvd.model import Check, Gate, Health, Instance, Resource, Service
-from gitops_mvd.probes import completed, running
+from gitops_mvd.probes import completed, not_failed, running
 from tests.fakes import FakeClock
 
 At = Callable[[float], Instance | None]
@@ -34,7 +34,7 @@ def wait(at: At, check: Check, answer: Callable[[float], tuple[Health, str]] | N
     """The seconds that it took to pass a gate of an instance that develops like `at`."""
     clock = FakeClock()
     asked = {"http": lambda instance, spec: answer(clock.now() - 1000)} if answer else {}
-    probes = {"running": running.check, "completed": completed.check, **asked}
+    probes = {"running": running.check, "completed": completed.check, "not_failed": not_failed.check, **asked}
     machine = Machine(
         "h1",
         {},
@@ -105,3 +105,11 @@ def test_a_job_passes_once_it_has_ended_well() -> None:
         return up() if at < 4 else Instance("x", state="exited", exit_code=0, started="10:00")
 
     assert 4 <= wait(develops, Check("completed", within=60)) < 6
+
+
+@pytest.mark.parametrize("ends_at", [1, 60])
+def test_what_may_end_passes_as_it_runs_and_after_it_has_ended_well(ends_at: float) -> None:
+    def develops(at: float) -> Instance:
+        return up() if at < ends_at else Instance("x", state="exited", exit_code=0, started="10:00")
+
+    assert 5 <= wait(develops, Check("not_failed", hold=5)) < 7
