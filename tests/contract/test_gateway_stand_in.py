@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import functools
+import hashlib
 import json
 import re
 import subprocess
@@ -483,6 +485,29 @@ def test_a_restart_keeps_the_document_of_dbless_mode(tmp_path: Path) -> None:
         )
         assert again.status_code == 304
         assert requests.get(f"{gateway.proxy_url}/shop", timeout=10).status_code == 502
+
+
+def test_passwords_are_hashed_unless_the_document_says_that_they_are(tmp_path: Path) -> None:
+    with Gateway(tmp_path) as gateway:
+        passwords = []
+        for header in ("", "_transform: true\n", "_transform: false\n"):
+            requests.post(f"{gateway.admin_url}/config", json={"config": header + DOCUMENT}, timeout=10)
+            (login,) = requests.get(f"{gateway.admin_url}/basic-auths", timeout=10).json()["data"]
+            passwords.append(login["password"])
+    hashed = hashlib.sha1(f"p{login['consumer']['id']}".encode()).hexdigest()
+    assert passwords == [hashed, hashed, "p"]
+
+
+def test_a_document_of_a_thousand_services_is_taken_and_one_above_ten_megabytes_refused(tmp_path: Path) -> None:
+    tags = ["a tag of some length as ours have so that the document is large"] * 15
+    services = [{"name": f"s{n}", "host": "h", "routes": [{"paths": [f"/{n}"]}], "tags": tags} for n in range(1000)]
+    document = json.dumps({"_format_version": "3.0", "services": services})
+    assert len(document) > 1_000_000
+    with Gateway(tmp_path) as gateway:
+        post = functools.partial(requests.post, f"{gateway.admin_url}/config", timeout=60)
+        assert post(json={"config": document}).status_code == 201
+        assert len(requests.get(f"{gateway.admin_url}/services?size=1000", timeout=10).json()["data"]) == 1000
+        assert post(json={"config": document + " " * 10_000_000}).status_code == 413
 
 
 def test_a_restart_keeps_the_database(tmp_path: Path) -> None:

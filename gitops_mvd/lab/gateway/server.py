@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import json
 import threading
 from collections.abc import Awaitable, Callable
@@ -17,6 +18,7 @@ from gitops_mvd.lab.gateway.health import Health
 from gitops_mvd.lab.gateway.proxy import SERVER, Proxy
 from gitops_mvd.lab.gateway.store import Store
 
+LARGEST_BODY = 10 * 1024**2  # bytes; Kong's default of nginx_admin_client_max_body_size
 STARTS_WITHIN = 10.0
 STOPS_WITHIN = 5.0
 Address = tuple[str, int]
@@ -49,7 +51,9 @@ class Listeners:
         self._store.close()
 
     async def _listen(self, handler: Handler, address: Address) -> Address:
-        server = web.Server(handler, access_log=None, auto_decompress=False)
+        loop = asyncio.get_running_loop()
+        with_limit = functools.partial(web.BaseRequest, loop=loop, client_max_size=LARGEST_BODY)
+        server = web.Server(handler, request_factory=with_limit, access_log=None, auto_decompress=False)
         runner = web.ServerRunner(server, shutdown_timeout=1.0)
         await runner.setup()
         self._runners.append(runner)
