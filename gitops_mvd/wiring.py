@@ -46,8 +46,11 @@ class Wired:
         self.history.close()
 
 
-def wire(settings: Settings, path: Path) -> Wired:
-    """Make everything; nothing is asked or started yet.  Raises Unavailable for a secret file that can not be read."""
+def wire(settings: Settings, path: Path, units: Path = Path("/etc/systemd/system")) -> Wired:
+    """Make everything; nothing is asked or started yet.  Raises Unavailable for a secret file that can not be read.
+
+    `units` is the folder of the unit files.
+    """
     state = Path(settings.state)
     engine = Engine(
         settings.docker.url,
@@ -59,9 +62,8 @@ def wire(settings: Settings, path: Path) -> Wired:
     gateway = settings.kong
     kong = Kong(gateway.admin, gateway.proxy, token=secret(gateway.token_file)) if gateway else None
     name = settings.host or socket.gethostname()
-    tools = Tools(
-        name, engine, Systemd(), kong, files=Path(settings.files), address=gateway.address if gateway else "127.0.0.1"
-    )
+    address = gateway.address if gateway else "127.0.0.1"
+    tools = Tools(name, engine, Systemd(), kong, files=Path(settings.files), units=units, address=address)
     history = SqliteHistory(state / "history.db")
     forge = connect_forge(settings)
     clock = Interruptible()

@@ -22,27 +22,20 @@ from typing import Any
 
 import requests
 
-from gitops_mvd import dockerrun, kinds, probes, unitfile
+from gitops_mvd import dockerrun, kinds, unitfile
 from gitops_mvd.dockersays import APP, DIGEST
 from gitops_mvd.engine import Engine
-from gitops_mvd.history import SqliteHistory
-from gitops_mvd.host import Machine
 from gitops_mvd.kinds import Tools
 from gitops_mvd.kinds.config import layout
 from gitops_mvd.kinds.image import Images
-from gitops_mvd.kong import Kong
 from gitops_mvd.kong.entities import of_targets
 from gitops_mvd.lab.gateway.store import Store
 from gitops_mvd.lab.repository import Repository, git
-from gitops_mvd.mailbox import Interruptible, Mailbox
 from gitops_mvd.manifest import load, read_fleet
 from gitops_mvd.model import App, Change, Resource, Service
-from gitops_mvd.outbox import Outbox
 from gitops_mvd.plan import place
-from gitops_mvd.settings import Settings
-from gitops_mvd.source import Source
-from gitops_mvd.systemd import Systemd
-from gitops_mvd.wiring import Wired
+from gitops_mvd.settings import Docker, Gateway, Settings
+from gitops_mvd.wiring import Wired, wire
 
 HOST = "bench"
 ADDRESS = "127.0.0.1"
@@ -109,10 +102,10 @@ def recorded(folder: Path, services: int, mode: str) -> Iterator[World]:
     repository = Repository("acme/config", folder / "config.git", (folder / "config.git").as_uri())
     git("init", "--quiet", "--bare", "--initial-branch=main", str(repository.path), at=folder)
     repository.commit(manifests(services), "Begin")
-    source = Source(repository.clone_url, "main", folder / "state" / "mirror")
-    tree = source.tree(source.fetch())
+    nobody = wire(_settings(folder, repository.clone_url, "http://nobody.invalid"), folder, folder / "units")
+    tree = nobody.source.tree(nobody.source.fetch())
     apps, _ = load(tree, read_fleet(tree).host(HOST))
-    _write(folder, mode, [_pinned(app) for app in apps])
+    _write(folder, mode, [_pinned(app) for app in apps], nobody.tools)
     with ExitStack() as parts:
         wires = parts.enter_context(_process("gitops_mvd.lab.bench.wires", str(folder)))
         gateway = parts.enter_context(
@@ -124,40 +117,18 @@ def recorded(folder: Path, services: int, mode: str) -> Iterator[World]:
         kong = _told(gateway, "admin ")
         _told(wires, "{")
         parts.enter_context(_bus(folder / "bus.sock"))
-        wired = _wire(folder, repository.clone_url, source, Kong(kong))
+        wired = wire(_settings(folder, repository.clone_url, kong), folder, folder / "units")
+        parts.callback(wired.close)
         parts.enter_context(_events(wired.engine))
-        parts.callback(wired.history.close)
-        parts.callback(wired.engine.close)
         for app in apps:
             wired.history.approve(wired.host.pin(app))
         yield World(wired, folder, wires, kong)
 
 
-def _wire(folder: Path, repository: str, source: Source, kong: Kong) -> Wired:
-    """As `wiring.wire`, with everything in one folder."""
-    settings = Settings(repository, host=HOST, state=str(folder / "state"), files=str(folder / "files"))
-    engine = Engine(f"unix://{folder / 'docker.sock'}")
-    tools = _tools(folder, engine, kong)
-    history, clock = SqliteHistory(folder / "state" / "history.db"), Interruptible()
-    host = Machine(
-        HOST,
-        kinds.discover(tools),
-        probes.discover(),
-        engine,
-        tools.systemd,
-        clock,
-        address=ADDRESS,
-        answers=kong.answers,
-        before=history.before,
-    )
-    path = folder / "config.yaml"
-    return Wired(
-        settings, path, tools, engine, source, host, history, None, Outbox(history, None), Mailbox(), clock, {}
-    )
-
-
-def _tools(folder: Path, engine: Engine, kong: Kong) -> Tools:
-    return Tools(HOST, engine, Systemd(), kong, files=folder / "files", units=folder / "units", address=ADDRESS)
+def _settings(folder: Path, repository: str, kong: str) -> Settings:
+    docker, gateway = Docker(f"unix://{folder / 'docker.sock'}"), Gateway(kong, kong, ADDRESS)
+    state, files = str(folder / "state"), str(folder / "files")
+    return Settings(repository, host=HOST, docker=docker, kong=gateway, state=state, files=files)
 
 
 # ---- the record ------------------------------------------------------------------------------------------------------
@@ -172,12 +143,12 @@ def _with_digest(service: Service) -> Service:
     return dataclasses.replace(service, image=f"{repository}@sha256:{_hash(service.image)}", tag=service.image)
 
 
-def _write(folder: Path, mode: str, apps: Sequence[App]) -> None:
+def _write(folder: Path, mode: str, apps: Sequence[App], tools: Tools) -> None:
     """All that the apps make of a server: its files, and what Docker, systemd and Kong say."""
-    tools = _tools(folder, Engine("unix:///nowhere"), Kong("http://nowhere.invalid"))
-    wanted = [resource for kind in kinds.discover(tools).values() for app in apps for resource in kind.wanted(app)]
+    known = kinds.discover(tools)
+    wanted = [resource for kind in known.values() for app in apps for resource in kind.wanted(app)]
     placed = place(wanted, (), ADDRESS, itertools.count(20000))
-    of_kind = {kind: [resource for resource in placed if resource.kind == kind] for kind in kinds.discover(tools)}
+    of_kind = {kind: [resource for resource in placed if resource.kind == kind] for kind in known}
     for config in of_kind["config"]:
         for path, entry in layout(config.app, config.payload).items():
             file = tools.files / config.name / path
