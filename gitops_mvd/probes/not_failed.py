@@ -1,4 +1,4 @@
-"""`not_failed`: healthy as long as the container runs, and once it has exited with code 0; for `restart: on-failure`."""
+"""`not_failed`: healthy while the container runs, and once it has exited with code 0; for `restart: on-failure`."""
 
 from __future__ import annotations
 

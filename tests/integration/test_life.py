@@ -6,11 +6,14 @@ import json
 import re
 import time
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
+import yaml
 
 from gitops_mvd.lab import service
 from gitops_mvd.lab.lab import Lab
+from gitops_mvd.lab.stage import SETTINGS
 from tests.integration.stories import DAEMON, Story, eventually, manifest, routed
 
 pytestmark = pytest.mark.lab
@@ -192,6 +195,136 @@ def test_an_app_deleted_from_git_is_gone_but_for_its_data_and_all_that_is_not_ou
     story.run("sh", "-euc", REMOVE_STRANGER)
 
 
+# ---- what a Compose file says ----------------------------------------------------------------------------------------
+
+SHOP_PAGES = {
+    "/cgi-bin/db": "#!/bin/sh\necho; wget -qO- http://db:7799/",
+    "/cgi-bin/orders": "#!/bin/sh\necho; cat /data/orders",
+    "/cgi-bin/password": "#!/bin/sh\necho; cat /run/secrets/password; stat -c ' %a' /run/secrets/password",
+    "/cgi-bin/greeting": "#!/bin/sh\necho; cat /etc/greeting/*.txt",
+}
+
+
+def shop(web: str, db: str) -> dict[str, Any]:
+    health = {"test": ["CMD", "wget", "-qO-", "http://127.0.0.1:7799/health"], "interval": "1s"}
+    web_needs = {"db": {"condition": "service_healthy"}, "migrate": {"condition": "service_completed_successfully"}}
+    migrate = {
+        "image": db,
+        "command": ["sh", "-c", "wget -qO- http://db:7799/ >> /data/orders"],
+        "restart": "no",
+        "volumes": ["data:/data"],
+        "depends_on": {"db": {"condition": "service_healthy"}},
+    }
+    return {
+        "services": {
+            "web": routed(
+                web,
+                "/shop",
+                depends_on=web_needs,
+                volumes=["data:/data", "./greeting:/etc/greeting:ro"],
+                secrets=["password"],
+            ),
+            "migrate": migrate,
+            "db": {"image": db, "healthcheck": health, "volumes": ["data:/data"]},
+        },
+        "volumes": {"data": {}},
+        "secrets": {"password": {"file": "./password"}},
+    }
+
+
+def test_services_of_an_app_wait_for_find_and_read_what_compose_says(lab: Lab, story: Story, undisturbed: None) -> None:
+    db = lab.registry.push("shop/db", "1", service.web("db", "1", after=2))
+    files = {"password": "correct horse", "greeting/a.txt": "hello ", "greeting/b.txt": "world"}
+    web = lab.registry.push("shop/web", "1", service.web("shop", "1", pages=SHOP_PAGES))
+    story.deploy("shop", shop(web, db), **files)
+    story.answers("/shop", "shop 1")
+    assert story.ask("/shop/cgi-bin/db").text == "db 1\n"
+    assert story.ask("/shop/cgi-bin/password").text == "correct horse 444\n"
+    assert story.ask("/shop/cgi-bin/greeting").text == "hello world"
+    assert story.ask("/shop/cgi-bin/orders").text == "db 1\n"
+    started = [line.split()[-1] for line in story.log().splitlines() if "step app=shop create unit" in line]
+    assert [name.split("-")[2] for name in started] == ["db", "migrate", "web"]
+
+    others = {name: id for name, id in story.containers("shop").items() if "-web-" not in name}
+    web = lab.registry.push("shop/web", "2", service.web("shop", "2", pages=SHOP_PAGES))
+    story.deploy("shop", shop(web, db), **files)
+    story.answers("/shop", "shop 2")
+    assert story.ask("/shop/cgi-bin/orders").text == "db 1\n", "the volume was kept, and the job not done again"
+    assert {name: id for name, id in story.containers("shop").items() if "-web-" not in name} == others
+    assert "correct horse" not in story.run("sh", "-c", "cat /etc/systemd/system/mvd-shop-*") + story.log()
+
+
+def test_a_changed_secret_is_a_new_version(lab: Lab, story: Story, undisturbed: None) -> None:
+    web = lab.registry.push("safe", "1", service.web("safe", "1", pages=SHOP_PAGES))
+    compose = {
+        "services": {"web": routed(web, "/safe", secrets=["password"])},
+        "secrets": {"password": {"file": "./password"}},
+    }
+    story.deploy("safe", compose, password="one")
+    before = story.containers("safe")
+    story.deploy("safe", compose, password="two")
+    assert story.ask("/safe/cgi-bin/password").text == "two 444\n"
+    assert not story.containers("safe").keys() & before.keys()
+
+
+# ---- images ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_moving_tag_is_followed_where_that_is_asked_for_and_else_the_first_stays(
+    lab: Lab, story: Story, undisturbed: None
+) -> None:
+    def push(version: str) -> list[str]:
+        names = ("follows", "stays")
+        return [lab.registry.push(name, "master", service.web(name, version)) for name in names]
+
+    follows, stays = push("1")
+    services = {"follows": routed(follows, "/follows", pull_policy="always"), "stays": routed(stays, "/stays")}
+    story.deploy("moving", {"services": services})
+    push("2")
+    story.answers("/follows", "follows 2")
+    story.look_again()
+    story.answers("/stays", "stays 1")
+    assert len(story.containers("moving")) == 2
+    assert story.mvd("plan").code == 0
+    story.remove("moving")
+
+
+def test_a_private_registry_is_logged_into_and_a_wrong_password_changes_nothing(
+    lab: Lab, story: Story, undisturbed: None
+) -> None:
+    def push(version: str) -> str:
+        return lab.private_registry.push("private", version, service.web("private", version))
+
+    assert lab.private_registry.login
+    user, password = lab.private_registry.login
+    settings = story.run("cat", SETTINGS)
+    login = {"username": user, "password_file": "/etc/gitops-mvd/registry"}
+    docker = yaml.safe_dump({"docker": {"registries": {lab.private_registry.address: login}}})
+    story.server.put("/etc/gitops-mvd/registry", f"{password}\n", 0o600)
+    story.server.put(SETTINGS, settings + docker)  # a change of the settings is taken up by itself
+    story.deploy("private", {"services": {"web": routed(push("1"), "/private")}})
+    story.answers("/private", "private 1")
+
+    before, log = story.containers(), story.log()
+    story.server.put("/etc/gitops-mvd/registry", "wrong\n", 0o600)
+    story.run("systemctl", "reload", DAEMON)
+    commit = story.merge(manifest("private", {"services": {"web": routed(push("2"), "/private")}}), "Private 2")
+    eventually("that it waits", lambda: "waiting" in dict(story.told(commit)).get("pending", ""))
+    assert story.mvd("sync").code == 1
+    said = [line for line in story.log().removeprefix(log).splitlines() if "private" in line and "revision" not in line]
+    assert any("refused the login" in line for line in said), said
+    assert not any(password in line or "wrong" in line or "Traceback" in line for line in said)
+    assert story.containers() == before
+    assert [state for state, _ in story.told(commit)] == ["pending", "pending"]
+
+    story.server.put("/etc/gitops-mvd/registry", f"{password}\n", 0o600)
+    story.run("systemctl", "reload", DAEMON)
+    story.ends(commit, "success")
+    story.answers("/private", "private 2")
+    story.remove("private")
+    story.server.put(SETTINGS, settings)
+
+
 # ---- the daemon comes and goes ---------------------------------------------------------------------------------------
 
 
@@ -285,3 +418,147 @@ def test_a_reboot_brings_every_container_back(story: Story, steady: str, enabled
     story.look_again()
     assert story.containers() == containers
     assert "step app=" not in story.log().removeprefix(log)
+
+
+# ---- a gateway with a database ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def database(lab: Lab) -> Iterator[Story]:
+    """Another server, whose gateway has a database."""
+    repository = lab.forge.create("acme/database")
+    repository.commit({"README.md": "A gateway with a database\n"}, "Begin")
+    server = lab.server("database")
+    yield Story.set_up(lab, server, repository, mode="postgres")
+    server.destroy()
+
+
+@pytest.fixture(scope="module")
+def chat(lab: Lab, database: Story) -> str:
+    """An app on that server.  Gives its name."""
+    image = lab.registry.push("chat", "1", service.web("chat", "1"))
+    database.deploy("chat", {"services": {"web": routed(image, "/chat")}})
+    return "chat"
+
+
+def test_a_gateway_with_a_database_follows_a_deploy_a_change_and_a_removal(
+    lab: Lab, database: Story, chat: str
+) -> None:
+    theirs = {"name": "theirs", "url": "http://127.0.0.1:9"}
+    database.kong("/services", "POST", theirs)
+    before = database.routes(chat)
+    first = lab.registry.push("brief", "1", service.web("brief", "1"))
+    database.deploy("brief", {"services": {"web": routed(first, "/brief")}})
+    with database.never_failing("/brief", "brief 1", "brief 2"):
+        second = lab.registry.push("brief", "2", service.web("brief", "2"))
+        database.deploy("brief", {"services": {"web": routed(second, "/brief", deploy={"replicas": 2})}})
+        database.answers("/brief", "brief 2")
+    [route] = database.routes("brief").values()
+    assert route["paths"] == ["/brief"]
+    database.remove("brief")
+    assert database.routes("brief") == {}
+    assert [it["name"] for it in database.kong("/services")["data"] if "brief" in it["name"]] == []
+    assert [it["name"] for it in database.kong("/upstreams")["data"] if "brief" in it["name"]] == []
+    eventually("no route to it", lambda: database.ask("/brief").status_code == 404)
+    assert database.kong("/services/theirs")["host"] == "127.0.0.1"
+    assert database.routes(chat) == before
+
+
+@pytest.mark.parametrize(("method", "body"), [("DELETE", None), ("PATCH", {"paths": ["/elsewhere"]})])
+def test_a_route_changed_by_hand_is_put_right(database: Story, chat: str, method: str, body: Any) -> None:
+    before, containers = database.routes(chat), database.containers()
+    [name] = before
+    database.kong(f"/routes/{name}", method, body)
+    eventually("the route as it was", lambda: without_times(database.routes(chat)) == without_times(before))
+    database.answers("/chat", "chat 1")
+    assert database.containers() == containers
+    assert database.mvd("plan").code == 0
+
+
+def without_times(routes: dict[str, Any]) -> dict[str, Any]:
+    """Routes, but for when they were written."""
+    return {name: {k: v for k, v in route.items() if not k.endswith("_at")} for name, route in routes.items()}
+
+
+# ---- the command -----------------------------------------------------------------------------------------------------
+
+
+def test_the_command_tells_what_is_well_and_what_was_done(story: Story, steady: str) -> None:
+    story.look_again()
+    status = story.mvd("status", "--json")
+    assert status.code == 0
+    apps = {app.pop("app"): app for app in json.loads(status.out)["apps"]}
+    assert apps[steady] == {"sync": "Synced", "health": "Healthy", "why": ""}
+    assert re.search(r"^steady +Synced +Healthy$", story.mvd("status").out, re.MULTILINE)
+
+    history = story.mvd("history", "--json", "--app", steady, "-n", "1")
+    [event] = json.loads(history.out)
+    assert history.code == 0
+    assert (event["app"], event["operation"], event["health"]) == (steady, "Succeeded", "Healthy")
+    assert "Succeeded" in story.mvd("history").out
+
+    synced = story.mvd("sync", "--json")
+    assert synced.code == 0
+    told = {outcome["app"]: outcome for outcome in json.loads(synced.out)}
+    assert told[steady]["operation"] == "Succeeded"
+
+    assert "steady 1 listens on port 7799" in story.mvd("logs", steady).out
+    assert "steady 1 listens on port 7799" in story.mvd("logs", f"{steady}/web", "-n", "5").out
+
+    doctor = story.mvd("doctor", "--json")
+    assert doctor.code == 0
+    found = {finding["what"]: finding["verdict"] for finding in json.loads(doctor.out)}
+    assert found.keys() >= {"settings", "docker", "systemd", "repository", "kong", "forge", "disk"}
+    assert set(found.values()) <= {"ok", "warn"}
+
+
+def test_a_bad_version_is_told_by_the_command_and_tried_again_on_request(
+    lab: Lab, story: Story, undisturbed: None
+) -> None:
+    image = lab.registry.push("sickly", "1", service.web("sickly", "1"))
+    bad = lab.registry.push("sickly", "2", service.crashing("sickly", "2"))
+    story.deploy("sickly", {"services": {"web": routed(image, "/sickly")}})
+    assert story.mvd("retry", "sickly").code == 1
+    commit = story.merge(manifest("sickly", {"services": {"web": routed(bad, "/sickly")}}), "Sickly 2")
+    assert "exited with code 1" in story.ends(commit, "failure")
+    story.answers("/sickly", "sickly 1")
+
+    status = story.mvd("status", "--json")
+    [app] = [app for app in json.loads(status.out)["apps"] if app["app"] == "sickly"]
+    assert status.code == 1
+    assert (app["sync"], app["health"]) == ("OutOfSync", "Healthy")
+    assert "exited with code 1" in app["why"]
+    plan = story.mvd("plan", "--json")
+    assert plan.code == 0, "what is condemned is not planned"
+    assert "exited with code 1" in json.loads(plan.out)["held"]["sickly"]
+    assert story.mvd("sync").code == 1
+
+    log = story.log()
+    assert story.mvd("retry", "sickly").code == 0
+    story.mvd("sync")
+    assert "create unit mvd-sickly-web" in story.log().removeprefix(log)
+    story.answers("/sickly", "sickly 1")
+    story.remove("sickly")
+
+
+def test_a_repository_is_checked_by_the_command_without_any_settings(story: Story) -> None:
+    story.server.put(
+        "/tmp/repository/apps/web/compose.yaml", "services:\n  web:\n    image: a:1\n    build: .\n    prots: [80]\n"
+    )
+    bad = story.mvd("--config", "/nonexistent", "validate", "/tmp/repository", "--json")
+    assert bad.code == 1
+    assert [(it["file"], it["line"]) for it in json.loads(bad.out)] == [
+        ("apps/web/compose.yaml", 4),
+        ("apps/web/compose.yaml", 5),
+    ]
+    story.server.put("/tmp/repository/apps/web/compose.yaml", "services:\n  web:\n    image: a:1\n")
+    good = story.mvd("--config", "/nonexistent", "validate", "/tmp/repository", "--json")
+    assert (good.code, json.loads(good.out)) == (0, [])
+
+
+def test_without_settings_the_command_says_what_to_do(story: Story) -> None:
+    for words in (["plan"], ["status"], ["sync"], ["history"]):
+        told = story.mvd("--config", "/nonexistent", *words)
+        assert told.code == 1
+        assert "mvd install" in told.err
+        assert "Traceback" not in told.err
