@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import TypeVar
 
 from gitops_mvd.errors import Unavailable
 from gitops_mvd.kinds import Tools
 from gitops_mvd.kong import Kong
 from gitops_mvd.kong.entities import DEFAULT_WEIGHT, Entity, declared, normal, of_service, of_targets, tagged
-from gitops_mvd.model import App, Change, Json, Resource
+from gitops_mvd.model import App, Change, Json, Resource, Service
+
+Owner = tuple[str, str]  # app and service; "" for what is the gateway's own
+Source = TypeVar("Source")
 
 
 class Routes:
@@ -26,43 +30,43 @@ class Routes:
     def __init__(self, kong: Kong | None, host: str) -> None:
         self._kong = kong
         self._host = host
-        self._declared: dict[tuple[str, str], tuple[Json, Resource]] = {}  # what does not change is compiled once
-        self._shown: tuple[Sequence[Entity], list[Resource]] = ((), [])
+        # What does not change is made once; each beside what it was made of.
+        self._wanted: dict[Owner, tuple[object, Resource]] = {}
+        self._found: dict[Owner, tuple[object, Resource]] = {}
+        self._all_found: tuple[Sequence[Entity], list[Resource]] = ((), [])
 
     def wanted(self, app: App) -> Iterator[Resource]:
         for service in app.services:
             if service.kong is not None:
-                targets = [{"instance": name, "address": ""} for name in sorted(service.instances(app.name))]
-                yield self._compiled(app.name, service.name, service.kong).with_spec(targets=targets)
+                yield _remembered(self._wanted, (app.name, service.name), service, self._of_service)
         if app.gateway:
-            yield self._compiled(app.name, "", app.gateway)
+            yield _remembered(self._wanted, (app.name, ""), app.gateway, self._of_gateway)
 
-    def _compiled(self, app: str, service: str, what: Json) -> Resource:
-        before, resource = self._declared.get((app, service), (None, None))
-        if not resource or before != what:
-            if service:
-                entities = of_service(self._host, app, service, what)
-            else:
-                entities = declared(self._host, what, [f"app:{app}"])
-            resource = self._resource(app, service, entities, [])
-            self._declared[app, service] = what, resource
-        return resource
+    def _of_service(self, owner: Owner, service: Service) -> Resource:
+        targets = [{"instance": name, "address": ""} for name in sorted(service.instances(owner[0]))]
+        return self._resource(owner, of_service(self._host, *owner, service.kong or {}), targets)
+
+    def _of_gateway(self, owner: Owner, gateway: Mapping[str, list[Json]]) -> Resource:
+        return self._resource(owner, declared(self._host, gateway, [f"app:{owner[0]}"]), [])
 
     def observe(self) -> Iterable[Resource]:
         """Raises Unavailable."""
         entities = self._kong.look(self._host) if self._kong else ()
-        if entities is not self._shown[0]:
-            self._shown = entities, list(self._resources(entities))
-        return self._shown[1]
+        if entities is not self._all_found[0]:
+            self._all_found = entities, list(self._resources(entities))
+        return self._all_found[1]
 
     def _resources(self, entities: Iterable[Entity]) -> Iterator[Resource]:
-        found: dict[tuple[str, str], list[Entity]] = defaultdict(list)
+        by_owner: dict[Owner, list[Entity]] = defaultdict(list)
         for entity in entities:
-            found[_owner(entity)].append(entity)
-        for (app, service), theirs in found.items():
-            targets = [_target(entity) for entity in theirs if entity.type == "targets"]
-            others = [entity for entity in theirs if entity.type != "targets"]
-            yield self._resource(app, service, others, sorted(targets, key=lambda target: target["instance"]))
+            by_owner[_owner(entity)].append(entity)
+        for owner, theirs in by_owner.items():
+            yield _remembered(self._found, owner, theirs, self._of_entities)
+
+    def _of_entities(self, owner: Owner, entities: Sequence[Entity]) -> Resource:
+        targets = [_target(entity) for entity in entities if entity.type == "targets"]
+        others = [entity for entity in entities if entity.type != "targets"]
+        return self._resource(owner, others, sorted(targets, key=lambda target: target["instance"]))
 
     def apply(self, changes: Sequence[Change]) -> None:
         if not self._kong:
@@ -71,7 +75,8 @@ class Routes:
         entities = [entity for change in changes if change.to for entity in self._entities(change.to)]
         self._kong.bring(self._host, lambda entity: _owner(entity) in meant, sorted(entities, key=lambda e: e.rank))
 
-    def _resource(self, app: str, service: str, entities: Iterable[Entity], targets: Sequence[Json]) -> Resource:
+    def _resource(self, owner: Owner, entities: Iterable[Entity], targets: Sequence[Json]) -> Resource:
+        app, service = owner
         name = f"{app}.{service}" if service else app
         spec = {"entities": normal(entities), "targets": targets}
         return Resource(self.name, name, app, service, spec, tuple(entities))
@@ -80,7 +85,21 @@ class Routes:
         return [*route.payload, *of_targets(self._host, route.app, route.service, route.spec["targets"])]
 
 
-def _owner(entity: Entity) -> tuple[str, str]:
+def _remembered(
+    memory: dict[Owner, tuple[object, Resource]],
+    owner: Owner,
+    source: Source,
+    make: Callable[[Owner, Source], Resource],
+) -> Resource:
+    """The resource that was made of this very source before, or a new one."""
+    before, resource = memory.get(owner, (None, None))
+    if resource is None or before != source:
+        resource = make(owner, source)
+        memory[owner] = source, resource
+    return resource
+
+
+def _owner(entity: Entity) -> Owner:
     return tagged(entity.tags, "app"), tagged(entity.tags, "service")
 
 

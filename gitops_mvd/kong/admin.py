@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any
 
@@ -26,6 +27,15 @@ PATHS = {
 }
 
 
+@dataclass(frozen=True)
+class Page:
+    """A part of a collection; two are the same if they were read from the same text."""
+
+    text: bytes = field(repr=False)
+    entries: Sequence[dict[str, Any]] = field(compare=False, repr=False)
+    following: str = field(compare=False)  # path and query of the next page, "" for the last
+
+
 class Admin:
     """The Admin API at `url`, by kept-alive connections; `token` goes into the header Kong-Admin-Token.
 
@@ -47,14 +57,28 @@ class Admin:
         answer = self._call("GET", path, params=params)
         return None if answer.status_code == HTTPStatus.NOT_FOUND else self._body(answer, f"GET {path}", ())
 
-    def pages(self, path: str, **params: str | int) -> Iterator[dict[str, Any]]:
-        """All entries of a collection, page by page."""
-        page = self.get(path, **params, size=PAGE)
-        while page:
-            yield from page["data"]
-            following = page.get("next")
-            size = {} if following and "size=" in following else {"size": PAGE}  # Kong forgets it where it lists a tag
-            page = self.get(following, **size) if following else None
+    def entries(self, path: str) -> Iterator[dict[str, Any]]:
+        """All entries of a collection."""
+        return (entry for page in self.pages(path) for entry in page.entries)
+
+    def pages(self, path: str, before: Iterable[Page] = (), **params: str) -> list[Page]:
+        """A collection.  What is the same to the byte as a page of `before` is that page, and is not parsed again."""
+        known = {page.text: page for page in before}
+        pages: list[Page] = []
+        following, asked = path, dict[str, str | int](params)
+        while following:
+            if "size=" not in following:  # Kong forgets it where it lists a tag
+                asked["size"] = PAGE
+            answer = self._call("GET", following, params=asked)
+            if answer.status_code == HTTPStatus.NOT_FOUND:
+                break
+            pages.append(known.get(answer.content) or self._page(answer, f"GET {path}"))
+            following, asked = pages[-1].following, {}
+        return pages
+
+    def _page(self, answer: requests.Response, what: str) -> Page:
+        body = self._body(answer, what, ())
+        return Page(answer.content, body["data"], body.get("next") or "")
 
     def check(self, entity: Entity) -> None:
         """Have Kong check an entity by its schema; nothing is written."""
@@ -77,6 +101,10 @@ class Admin:
         answer = self._call("DELETE", path)
         if answer.status_code != HTTPStatus.NOT_FOUND:
             self._body(answer, f"DELETE {path}", ())
+
+    def document(self) -> Any:
+        """The whole configuration, as `{"config": YAML text}`."""
+        return self._body(self._call("GET", "/config", timeout=LOADING), "GET /config", ())
 
     def load(self, document: str, entities: Iterable[Entity]) -> Any:
         """Make `document`, as JSON text, the whole configuration; None where it is that already."""

@@ -2,51 +2,75 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 import time
-from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections import OrderedDict, defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, TypeVar, cast
 from urllib.parse import quote
 
 from gitops_mvd.errors import StepFailed, Unavailable
-from gitops_mvd.kong.admin import PATHS, Admin
+from gitops_mvd.kong.admin import PATHS, Admin, Page
 from gitops_mvd.kong.entities import LISTED, OWNED, UNIQUE, Entity, clash, is_ours, same
+from gitops_mvd.model import Json
 
+TURN = 5  # looks; an upstream's targets are read at each so manieth
 TAKEN_UP = 5.0  # s; the node that took a change uses a new target within 40 ms
 SERVING = {"HEALTHY", "HEALTHCHECKS_OFF"}
 SET_BY_KONG = {"created_at", "updated_at", "ws_id"}
+
+Made = TypeVar("Made")
 
 
 class Store:
     """What a Kong with a database holds.
 
+    It is read anew at every look, but made sense of anew only where Kong's answer is not the same to the byte.
+
     Kong lists no targets but those of one upstream.  So their ids are listed by tag, and an upstream's own are only
-    read where the ids tell that they changed, and in turn, one upstream a look, for what was changed by hand.
+    read where the ids tell that they changed, and now and then, one upstream in turn, for a weight changed by hand.
     """
 
     def __init__(self, admin: Admin) -> None:
         self._admin = admin
+        self._read: dict[str, tuple[list[Page], Any]] = {}  # path and tags -> what was read, and what was made of it
         self._targets: OrderedDict[str, list[Entity]] = OrderedDict()  # upstream -> targets, last read last
+        self._found: tuple[list[Entity], list[Entity]] = ([], [])  # in the order of the lists, and in that of making
+        self._looks = itertools.count(1)
         self._lock = threading.Lock()
         self.written: dict[str, float] = {}  # id of a route -> when we last wrote it, by the monotonic clock
 
     def look(self, host: str) -> list[Entity]:
-        """All entities of ours: a call for each type that we have, and two for targets."""
+        """All entities of ours: the very same list while they stay the same.
+
+        A call for services, routes, upstreams, for the index of all else, and for each type that it tells of; but for
+        targets only at every TURN-th look, if nothing changed.
+        """
         found = [entity for type in LISTED for entity in self._list(type, host)]
-        indexed: dict[str, set[str]] = {}
-        for row in self._admin.pages(f"/tags/{_quoted(f'index:{host}')}"):
-            indexed.setdefault(row["entity_name"], set()).add(row["entity_id"])
-        ids = indexed.pop("targets", set())
-        found += [entity for type in sorted(indexed) for entity in self._list(type, host)]
+        indexed = self._made_of(f"/tags/{_quoted(f'index:{host}')}", _by_type)
+        found += [entity for type in sorted(indexed.keys() - {"targets"}) for entity in self._list(type, host)]
         upstreams = [entity.id for entity in found if entity.type == "upstreams"]
         with self._lock:
-            found += self._look_at_targets(host, upstreams, ids)
-        return sorted(found, key=lambda entity: entity.rank)
+            found += self._look_at_targets(host, upstreams, indexed.get("targets", set()))
+            if found != self._found[0]:
+                self._found = found, sorted(found, key=lambda entity: entity.rank)
+            return self._found[1]
 
-    def _list(self, type: str, host: str) -> Iterator[Entity]:
-        for fields in self._admin.pages(_path(type), tags=f"{OWNED},host:{host}"):
-            if is_ours(fields, host):
-                yield Entity(type, fields, kept=True)
+    def _list(self, type: str, host: str) -> list[Entity]:
+        def ours(entries: Iterable[Json]) -> list[Entity]:
+            return [Entity(type, fields, kept=True) for fields in entries if is_ours(fields, host)]
+
+        return self._made_of(_path(type), ours, tags=f"{OWNED},host:{host}")
+
+    def _made_of(self, path: str, make: Callable[[Iterable[Json]], Made], **params: str) -> Made:
+        key = " ".join((path, *params.values()))
+        before, made = self._read.get(key, ([], None))
+        pages = self._admin.pages(path, before, **params)
+        if made is None or pages != before:
+            made = make(entry for page in pages for entry in page.entries)
+            self._read[key] = pages, made
+        return cast(Made, made)
 
     def _look_at_targets(self, host: str, upstreams: Sequence[str], ids: set[str]) -> list[Entity]:
         known = {upstream: {target.id for target in there} for upstream, there in self._targets.items()}
@@ -55,9 +79,9 @@ class Store:
         stale = [upstream for upstream in upstreams if upstream not in known or not known[upstream] <= ids]
         if not stale and not ids <= set().union(*known.values()):
             stale = list(upstreams)  # somebody else added one, and Kong does not tell where
-        turn = [upstream for upstream in list(self._targets)[:1] if upstream not in stale]
+        turn = [] if stale or next(self._looks) % TURN else list(self._targets)[:1]
         for upstream in (*stale, *turn):
-            there = self._admin.pages(f"/upstreams/{upstream}/targets")
+            there = self._admin.entries(f"/upstreams/{upstream}/targets")
             self._targets[upstream] = [Entity("targets", one, kept=True) for one in there if is_ours(one, host)]
             self._targets.move_to_end(upstream)
         return [target for upstream in upstreams for target in self._targets[upstream]]
@@ -117,7 +141,7 @@ class Store:
         for upstream in {entity.fields["upstream"]["id"] for entity in new} & losing:
             missing = {entity.fields["target"] for entity in new if entity.fields["upstream"]["id"] == upstream}
             while True:
-                health = self._admin.pages(f"/upstreams/{upstream}/health")
+                health = self._admin.entries(f"/upstreams/{upstream}/health")
                 missing -= {target["target"] for target in health if target.get("health") in SERVING}
                 if not missing:
                     break
@@ -130,6 +154,14 @@ class Store:
     def _delete(self, entity: Entity) -> None:
         parent = f"/upstreams/{entity.fields['upstream']['id']}" if entity.type == "targets" else ""
         self._admin.delete(f"{parent}{_path(entity.type)}/{entity.id}")
+
+
+def _by_type(rows: Iterable[Json]) -> Mapping[str, set[str]]:
+    """The ids of each type in a list of what has a tag."""
+    ids = defaultdict(set)
+    for row in rows:
+        ids[row["entity_name"]].add(row["entity_id"])
+    return ids
 
 
 def _path(type: str) -> str:

@@ -76,7 +76,7 @@ class Store:
             digest = self._digest()
             if digest == self._seen[0]:
                 return self._seen[1]
-            self._seen = digest, _parsed(self._admin.get("/config"))
+            self._seen = digest, _parsed(self._admin.document())
         self._seen = "", {}
         raise Unavailable("Kong's document is changed while we read it")
 

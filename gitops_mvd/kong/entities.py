@@ -45,7 +45,7 @@ TYPES = (
     "routes",
     "plugins",
 )
-LISTED = ("services", "routes", "upstreams", "plugins")  # looked at by tag; all others are found by the tag `index:`
+LISTED = ("services", "routes", "upstreams")  # what every route has; of all else, the tag `index:` tells what there is
 REFERENCES = {
     "service": "services",
     "route": "routes",
@@ -116,7 +116,11 @@ class Entity:
 
 def tagged(tags: Iterable[str], name: str) -> str:
     """The value of the tag `name:value`, "" without one."""
-    return next((tag.partition(":")[2] for tag in tags if tag.startswith(f"{name}:")), "")
+    prefix = f"{name}:"
+    for tag in tags:
+        if tag.startswith(prefix):
+            return tag[len(prefix) :]
+    return ""
 
 
 def is_ours(fields: Json, host: str) -> bool:
