@@ -1,4 +1,4 @@
-"""`python -m gitops_mvd.lab demo | up | down`: the story, a lab that stays, and its end."""
+"""`python -m gitops_mvd.lab demo | bench | up | down`: the story, what it costs, a lab that stays, and its end."""
 
 from __future__ import annotations
 
@@ -28,6 +28,15 @@ def main() -> None:
 def demo(keep: bool) -> None:
     """Tell the whole story on a real server; exit code 0 only if every step of it was seen to be true."""
     tell(keep)
+
+
+@main.command()
+@click.option("--json", "file", type=click.Path(path_type=Path), default="bench.json", show_default=True)
+def bench(file: Path) -> None:
+    """Measure what it costs, each figure beside its yardstick; takes a few minutes."""
+    from gitops_mvd.lab.bench.measure import bench as measure  # all of the daemon, which nothing else here needs
+
+    measure(file)
 
 
 @main.command()

@@ -14,8 +14,8 @@ from gitops_mvd.lab.bench import noop, server
 from gitops_mvd.lab.bench.figure import Figure, save, show
 
 
-def bench(json_path: Path | None) -> None:
-    """Measure all of it, print it, and write it to `json_path` if that is given."""
+def bench(json_path: Path) -> None:
+    """Measure all of it, print it, and write it to `json_path`.  Raises LabUnavailable, CommandFailed or NotTrue."""
     console = Console()
     figures: list[Figure] = []
     parts: dict[str, Callable[[], Iterator[Figure]]] = {
@@ -27,5 +27,4 @@ def bench(json_path: Path | None) -> None:
             found = list(measured())
         show(console, title, found)
         figures += found
-    if json_path:
         save(json_path, figures)
