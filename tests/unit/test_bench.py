@@ -15,7 +15,7 @@ SERVICES = 7
 
 # sdnotify never closes its socket
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-@pytest.mark.parametrize(("mode", "kong"), [("off", 1), ("postgres", 6)])
+@pytest.mark.parametrize(("mode", "kong"), [("off", 1), ("postgres", 4)])
 def test_a_second_look_changes_nothing_and_takes_few_calls(tmp_path: Path, mode: str, kong: int) -> None:
     with recorded(tmp_path, SERVICES, mode) as world:
         daemon = Daemon(world.wired)
