@@ -88,8 +88,7 @@ def summary(report: Report) -> str:
     """The whole pass in one line: `srv1 at 1a2b3c4: 2 of 3 apps healthy; web: http 503 from /health; rolled back`."""
     bad = _bad(report)
     well = f"{len(report.outcomes) - len(bad)} of " if bad else ""
-    changed = ", ".join(outcome.app for outcome in report.outcomes if outcome.did)
-    told = [f"{well}{_counted(report)} healthy", *map(_cause, bad), *([f"changed {changed}"] if changed else [])]
+    told = [f"{well}{_counted(report)} healthy", *map(_cause, bad)]
     return f"{report.host} at {report.revision.short}: {'; '.join(told)}"
 
 
