@@ -156,10 +156,10 @@ class Daemon:
         tree = self._wired.source.tree(revision)
         try:
             facts = read_fleet(tree).host(host.name)
+            apps, broken = load(tree, facts, self._wired.cache)
         except ManifestError as error:
             self._post(revision, say.failed(host.name, revision, str(error)))
             raise Unavailable(f"revision {revision.short} can not be read: {error}") from error
-        apps, broken = load(tree, facts, self._wired.cache)
         host.look()
         report = reconcile(
             Desired(revision, apps, broken),
