@@ -73,11 +73,7 @@ class Systemd:
         """The last lines that a unit's container, or the client that should start it, printed."""
         last = f"--lines={lines * 3 + 10}"  # enough, with what the client says of its own accord
         said = _run("journalctl", "--quiet", "--no-pager", "--output=cat", last, f"_SYSTEMD_UNIT={unit}")
-        name = re.escape(unit.removesuffix(".service"))
-        chatter = re.compile(
-            rf"[0-9a-f]{{64}}|{name}|Error: No such container: {name}|.*: Conflict\. The container name .*"
-        )
-        return [line for line in said.splitlines() if not chatter.fullmatch(line)][-lines:]
+        return plain(said.splitlines(), unit.removesuffix(".service"))[-lines:]
 
     # ---- changing ----------------------------------------------------------------------------------------------------
 
@@ -137,6 +133,18 @@ class Systemd:
                     if job in jobs:
                         results[jobs.pop(job)] = result
         return results
+
+
+def plain(said: Iterable[str], container: str) -> list[str]:
+    """The lines without what the client says of its own accord, and each only once of those that repeat themselves."""
+    name = re.escape(container)
+    chatter = re.compile(
+        rf"[0-9a-f]{{64}}|{name}|Error: No such container: {name}|.*: Conflict\. The container name .*"
+        r"|.* msg=\"error waiting for container: .*"
+    )
+    preamble = re.compile(r"Error response from daemon: (driver failed programming [^(]*\([0-9a-f]{64}\): )?")
+    lines = [preamble.sub("", line) for line in said if not chatter.fullmatch(line)]
+    return [line for line, before in zip(lines, [None, *lines], strict=False) if line != before]
 
 
 def journal_command(name: str, lines: int, follow: bool) -> list[str]:

@@ -1,0 +1,24 @@
+"""What is left of a journal once the Docker client's own chatter is out of it."""
+
+from __future__ import annotations
+
+from gitops_mvd.systemd import plain
+
+NAME = "mvd-chat-web-3f9c2a1b"
+DRIVER = f"driver failed programming external connectivity on endpoint {NAME} ({'9' * 64})"
+
+
+def test_a_start_that_failed_again_and_again_is_told_once_by_its_cause() -> None:
+    attempt = [
+        "a" * 64,
+        'time="2026-11-22T04:33:53Z" level=error msg="error waiting for container: context canceled"',
+        f"Error response from daemon: {DRIVER}: Bind for 0.0.0.0:9999 failed: port is already allocated",
+        NAME,
+        f"Error: No such container: {NAME}",
+    ]
+    assert plain(attempt * 3, NAME) == ["Bind for 0.0.0.0:9999 failed: port is already allocated"]
+
+
+def test_what_the_container_printed_stays_as_it_is() -> None:
+    said = ["listening", "GET /", "GET /health", "GET /", "no such host: mvd-chat-web"]
+    assert plain(said, NAME) == said
