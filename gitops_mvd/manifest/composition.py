@@ -23,6 +23,8 @@ MAX_INCLUDES = 50  # files of one app, those that are included twice counted twi
 
 Sibling = Callable[[str], Node | None]
 
+_BELOW = "goes below a service, not beside `services`; an anchor of yours needs another name"
+
 TOP: Table = {
     "services": Key("The services of the app.", Place.value),
     "networks": Key("The networks of the app.", Place.value),
@@ -36,6 +38,8 @@ TOP: Table = {
     "version": Key("Means nothing any more.", Place.value),
     "models": Refused("is not honoured: run the model as a service with an image of its own"),
     "jobs": Refused("is not honoured: a service that ends is one with `restart: on-failure`"),
+    "x-kong": Refused(_BELOW),
+    "x-mvd": Refused(_BELOW),
 }
 
 INCLUDE: Table = {
@@ -94,15 +98,13 @@ class Composition:
 
     def load(self, paths: Sequence[str], variables: Mapping[str, str], chain: tuple[str, ...] = ()) -> Node | None:
         """The files at `paths`, each merged over the one before, with what they include."""
-        merged: Node | None = None
-        for path in paths:
-            node = self.file(path, variables)
-            if node is not None:
-                merged = merge(merged, node, self.sink) if merged is not None else node
-        if merged is None:
+        nodes = [node for path in paths if (node := self.file(path, variables)) is not None]
+        if len(nodes) < len(paths):  # what is said in one of them might be missed in another
             return None
-        merged = clean(merged)
-        return self.include(merged, variables, (*chain, *paths))
+        merged = nodes[0]
+        for node in nodes[1:]:
+            merged = merge(merged, node, self.sink)
+        return self.include(clean(merged), variables, (*chain, *paths))
 
     def file(self, path: str, variables: Mapping[str, str]) -> Node | None:
         """One file with its variables put in and its services extended."""
@@ -158,7 +160,9 @@ class Composition:
         if base is None:
             broken = service.value["extends"]._replace(value=None, tag="!broken")
             return service._replace(value={**rest, "extends": broken})
-        return merge(base, service._replace(value=rest), self.sink, place.path)._replace(line=service.line)
+        return merge(base, service._replace(value=rest), self.sink, place.path)._replace(
+            file=service.file, line=service.line
+        )
 
     def base(
         self, at: Place, sibling: Sibling, path: str, variables: Mapping[str, str], chain: tuple[tuple[str, str], ...]

@@ -2,51 +2,22 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from gitops_mvd.manifest.place import Key, Place, Refused, Table, fields, record
+from gitops_mvd.manifest.placement import constraint
 from gitops_mvd.manifest.shapes import (
     duration,
     integer,
     list_of,
     number,
     one_of,
+    placed,
     size,
     string_map,
     strings,
     text,
 )
-from gitops_mvd.model import HostFacts
-
-_CONSTRAINT = re.compile(r"\s*([\w.-]+)\s*(==|!=)\s*(.*?)\s*")
-_LABELS = "node.labels."
-
-
-@dataclass(frozen=True, slots=True)
-class Constraint:
-    """`node.hostname` or `node.labels.<name>`, equal to a value or not."""
-
-    subject: str
-    equal: bool
-    value: str
-
-    def holds(self, facts: HostFacts) -> bool:
-        name = self.subject.removeprefix(_LABELS)
-        actual = facts.labels.get(name) if self.subject.startswith(_LABELS) else facts.name
-        return (actual == self.value) == self.equal
-
-
-def constraint(place: Place) -> Constraint:
-    found = _CONSTRAINT.fullmatch(text(place))
-    if not found or not found[3]:
-        place.fail('must be like "node.labels.role == web" or "node.hostname != web1"')
-    subject = found[1]
-    if subject != "node.hostname" and not (subject.startswith(_LABELS) and subject != _LABELS):
-        place.fail(f"asks for {subject}: a host has node.hostname and the node.labels.<name> of fleet.yaml")
-    return Constraint(subject, found[2] == "==", found[3])
 
 
 def _mode(place: Place) -> str:
@@ -121,7 +92,7 @@ RESOURCES: Table = {
 PLACEMENT: Table = {
     "constraints": Key(
         "The hosts it runs on: `node.hostname` and `node.labels.<name>` with `==` and `!=`; all must hold.",
-        list_of(constraint),
+        placed(constraint),
     ),
     "preferences": Refused("is not honoured: a service runs on every host that its constraints allow"),
     "max_replicas_per_node": Refused("is not honoured: `replicas` is the number on each host already"),
@@ -152,6 +123,10 @@ DEPLOY: Table = {
     "placement": Key("Where it runs.", record(PLACEMENT)),
     "resources": Key("Limits and reservations.", record(RESOURCES)),
     "restart_policy": Key("As `restart`, in other words.", restart_policy),
+    "limits": Refused("goes under `resources`"),
+    "reservations": Refused("goes under `resources`"),
+    "constraints": Refused("goes under `placement`"),
+    **{name: Refused("goes under `update_config`") for name in UPDATE},
     "rollback_config": Refused(
         "is not honoured: a rollback is the deployment of the last good version, by `update_config`"
     ),
@@ -169,8 +144,3 @@ def gpus(place: Place) -> list[dict[str, Any]]:
     if place.node.value == "all":
         return [{"driver": "", "count": "all", "device_ids": [], "capabilities": ["gpu"], "options": {}}]
     return list_of(device)(place)
-
-
-def runs_on(deployed: Mapping[str, Any], facts: HostFacts) -> bool:
-    """Does a service with this `deploy` run on that host?"""
-    return all(it.holds(facts) for it in deployed.get("placement", {}).get("constraints", ()))

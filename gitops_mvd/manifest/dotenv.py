@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from gitops_mvd.manifest.interpolate import substitute
+from gitops_mvd.manifest.interpolate import Unset, substitute
 from gitops_mvd.manifest.yamltree import MAX_BYTES, Sink, tell
 
 NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
@@ -47,7 +47,7 @@ def parse_env(file: str, data: bytes, variables: Mapping[str, str], sink: Sink, 
             name, value = _line(line, {**found, **variables}, raw)
             check_variable(name, value)
         except ValueError as error:
-            tell(sink, (), file, number, str(error))
+            tell(sink, (), file, number, str(error), isinstance(error, Unset))
         else:
             found[name] = value
     return found
@@ -55,6 +55,8 @@ def parse_env(file: str, data: bytes, variables: Mapping[str, str], sink: Sink, 
 
 def check_variable(name: str, value: str) -> None:
     """Raises ValueError for what no container can be given as an environment variable; never says what it is."""
+    if name != name.strip():
+        raise ValueError("has a space before the `=`: write NAME=value")
     if not NAME.fullmatch(name):
         raise ValueError("has no proper name: letters, digits, `_`, `.` and `-`, the first one a letter or `_`")
     if re.search("[\r\n]", value):
@@ -73,7 +75,7 @@ def _line(line: str, variables: Mapping[str, str], raw: bool) -> tuple[str, str]
     if not rest:
         if name in variables:
             return name, variables[name]
-        raise ValueError("has no `=`, and no variable of the host has that name: write NAME=value")
+        raise Unset("has no `=`, and no variable of the host has that name: write NAME=value")
     return name, rest[0] if raw else _unquoted(rest[0], variables)
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from gitops_mvd.errors import ManifestError
-from gitops_mvd.manifest.place import Key, Place, Table, fields
+from gitops_mvd.manifest.place import Key, Place, Refused, Table, fields
 from gitops_mvd.manifest.shapes import mapping_of, word
 from gitops_mvd.manifest.yamltree import Sink, parse
 from gitops_mvd.model import HostFacts, Problem
@@ -33,6 +33,8 @@ def _hosts(place: Place) -> dict[str, dict[str, Any]]:
 FLEET: Table = {
     "hosts": Key("The hosts by name: `labels` and `variables` of each.", _hosts),
     "defaults": Key("`labels` and `variables` of all hosts; a host's own win.", _host),
+    "labels": Refused("goes under `defaults`, or under a host in `hosts`"),
+    "variables": Refused("goes under `defaults`, or under a host in `hosts`"),
 }
 
 

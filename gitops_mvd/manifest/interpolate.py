@@ -25,6 +25,10 @@ class Unresolved(ValueError):
     """A text that can not be interpolated, and why; never says the value of a variable."""
 
 
+class Unset(Unresolved):
+    """It needs a variable that is not set."""
+
+
 def substitute(text: str, variables: Mapping[str, str], nesting: int = 0) -> str:
     """`text` with its variables put in.  Raises Unresolved."""
     if nesting > MAX_NESTING:
@@ -62,7 +66,7 @@ def _closing(text: str, start: int) -> int:
 
 def _value(name: str, variables: Mapping[str, str]) -> str:
     if name not in variables:
-        raise Unresolved(
+        raise Unset(
             f"the variable {name} is not set: give it a value in fleet.yaml or .env, or a default, ${{{name}:-...}}"
         )
     return variables[name]
@@ -91,7 +95,7 @@ def _expand(inside: str, variables: Mapping[str, str], nesting: int) -> str:
         case _:
             if there:
                 return value or ""
-            raise Unresolved(f"the variable {name[0]} is required: {word}")
+            raise Unset(f"the variable {name[0]} is required: {word or 'give it a value in fleet.yaml or .env'}")
 
 
 def interpolate(node: Node, variables: Mapping[str, str], path: Path, sink: Sink) -> Node:
@@ -107,7 +111,7 @@ def interpolate(node: Node, variables: Mapping[str, str], path: Path, sink: Sink
         try:
             text = substitute(value, variables)
         except Unresolved as error:
-            tell(sink, path, node.file, node.line, str(error))
+            tell(sink, path, node.file, node.line, str(error), isinstance(error, Unset))
             return node._replace(value=None, tag="!broken")
         return node._replace(value=resolve(text) if node.text and "x-kong" in path else text, text="")
     if isinstance(value, dict):

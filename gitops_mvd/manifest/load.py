@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, MutableMapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
 
 from gitops_mvd.errors import ManifestError
+from gitops_mvd.manifest.claims import Register
 from gitops_mvd.manifest.composition import Parsed
-from gitops_mvd.manifest.fleet import read_fleet
+from gitops_mvd.manifest.fleet import Fleet, read_fleet
 from gitops_mvd.manifest.gateway import FOLDER, NAME
-from gitops_mvd.manifest.reading import APPS, COMPOSE, Reading, compose_files, read_app
+from gitops_mvd.manifest.place import did_you_mean
+from gitops_mvd.manifest.placement import nowhere
+from gitops_mvd.manifest.reading import (
+    APPS,
+    COMPOSE,
+    Reading,
+    compose_files,
+    is_compose_file,
+    override_names,
+    read_app,
+)
 from gitops_mvd.model import App, HostFacts, Problem
 from gitops_mvd.ports import Tree
 
@@ -56,55 +67,102 @@ def load(
 
     With a `cache`, an app is read again only if a file that it was read from has changed, or a fact.  Nothing that the
     files say raises; what the Tree itself raises goes through.
+
+    Of two apps that want the same port or route of the host, the one that is later in the alphabet is broken, and never
+    the gateway.  The gateway is there where it leads to a service of this host, or may do so, for that is broken; and
+    everywhere, if it leads to no service of the repository.
     """
     apps: list[App] = []
     broken: dict[str, tuple[Problem, ...]] = {}
-    for name in _names(tree):
-        reading = _cached(tree, name, facts, cache)
-        if reading.problems:
-            broken[name] = reading.problems
+    readings = {name: _cached(tree, name, facts, cache) for name in _names(tree)}
+    apart = readings.pop(NAME, None)
+    if apart and _has_gateway(readings.values()):
+        readings = {NAME: apart, **readings}
+    register = Register()
+    for name, reading in readings.items():
+        clashes = {claim.problem(other) for claim, other in register.rivals(reading.claims)}
+        if problems := reading.problems or tuple(sorted(clashes)):
+            broken[name] = problems
         elif reading.app.services or reading.app.gateway:
+            register.take(reading.claims)
             apps.append(reading.app)
     return tuple(apps), broken
 
 
+def _has_gateway(readings: Collection[Reading]) -> bool:
+    here = any(reading.routed_here or reading.problems for reading in readings)
+    return here or not any(reading.routed for reading in readings)
+
+
 def validate(tree: Tree) -> list[Problem]:
-    """Every mistake in the repository, for whichever host; sorted, each once."""
-    problems: set[Problem] = set()
+    """Every mistake in the repository, for whichever host; sorted, each once.
+
+    Where `fleet.yaml` has any, those come first, and nothing is told that other facts of a host could mend.
+    """
     try:
-        fleet = read_fleet(tree)
+        return sorted(_problems(tree, read_fleet(tree)))
     except ManifestError as error:
-        fleet = None
-        problems.update(error.problems)
+        return [*error.problems, *sorted(_problems(tree, None))]
+
+
+def _problems(tree: Tree, fleet: Fleet | None) -> set[Problem]:
     hosts = [*fleet.hosts.values()] if fleet and fleet.hosts else [HostFacts("localhost")]
+    recording = _Recording(tree)
     parsed: Parsed = {}
+    registers = [Register() for _ in hosts]
+    problems: set[Problem] = set()
     for name in _names(tree):
-        readings = [read_app(tree, name, facts, parsed) for facts in hosts]
+        readings = [read_app(recording, name, facts, parsed) for facts in hosts]
         # What runs nowhere matters to no host, and is a mistake nevertheless.
-        nowhere = frozenset.intersection(*(reading.elsewhere for reading in readings))
+        elsewhere = frozenset.intersection(*(reading.elsewhere for reading in readings))
         idle = not any(reading.runs for reading in readings)
-        for reading in readings:
-            problems.update(reading.problems)
-            problems.update(it.problem for it in reading.found if idle or it.path[:2] in nowhere)
+        for reading, register in zip(readings, registers, strict=True):
+            told = [it for it in reading.found if reading.concerns(it) or idle or it.path[:2] in elsewhere]
+            problems.update(it.problem for it in told if fleet or not it.by_host)
+            for claim, other in register.rivals(reading.claims):
+                problems |= {claim.problem(other), other.problem(claim)}
+            register.take(reading.claims)
         if fleet:
-            problems.update(_unread(tree, name, parsed))
-    return sorted(problems)
+            problems.update(_unread(tree, name, hosts, parsed))
+        if fleet and fleet.hosts:
+            problems.update(_unplaced(hosts, readings))
+    return problems | set(_strays(recording))
 
 
 def _names(tree: Tree) -> list[str]:
     """The apps of the repository, the gateway among them."""
     folders = (name.rstrip("/") for name in tree.names(APPS) if name.endswith("/"))
     apps = [name for name in folders if compose_files(tree, name)]
-    return [*apps, NAME] if tree.names(FOLDER) and NAME not in apps else apps
+    return [NAME, *apps] if tree.names(FOLDER) and NAME not in apps else apps
 
 
-def _unread(tree: Tree, app: str, parsed: Parsed) -> Iterator[Problem]:
+def _unread(tree: Tree, app: str, hosts: Iterable[HostFacts], parsed: Parsed) -> Iterator[Problem]:
     """The app's Compose files that no host reads, for a typing error in their name."""
     if f"{APPS}/{app}/{COMPOSE}" in parsed:
         for file in compose_files(tree, app):
             path = f"{APPS}/{app}/{file}"
             if path not in parsed and file != LAPTOP:
-                yield Problem(path, 1, "", "no host reads it: an override is named compose.<label>-<value>.yaml")
+                named = {name for facts in hosts for name in override_names(facts)}
+                hint = did_you_mean(file, sorted(named))
+                yield Problem(path, 1, "", f"no host reads it: an override is named compose.<label>-<value>.yaml{hint}")
+
+
+def _unplaced(hosts: Sequence[HostFacts], readings: Sequence[Reading]) -> Iterator[Problem]:
+    for service in {service for reading in readings for service in reading.constraints}:
+        asked = zip(hosts, (reading.constraints.get(service) for reading in readings), strict=True)
+        yield from nowhere([(facts, constraints) for facts, constraints in asked if constraints is not None])
+
+
+def _strays(recording: _Recording) -> Iterator[Problem]:
+    """What lies in the folder of the apps and is none; files that apps share are used by one."""
+    for name in recording.tree.names(APPS):
+        folder, slash, _ = name.partition("/")
+        path = f"{APPS}/{folder}"
+        if not slash and is_compose_file(name):
+            yield Problem(path, 1, "", f"belongs into a folder that is named after the app: {APPS}/<app>/{COMPOSE}")
+        used = any(f"{seen}/".startswith(f"{path}/") for seen in recording.seen)
+        if slash and not used and not folder.startswith(".") and not compose_files(recording.tree, folder):
+            yield Problem(path, 1, "", f"is no app, for it has no {COMPOSE}, and no app uses its files")
 
 
 def _cached(tree: Tree, name: str, facts: HostFacts, cache: Cache | None) -> Reading:

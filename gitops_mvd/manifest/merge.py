@@ -21,7 +21,7 @@ AS_LIST = {("dns",), ("dns_search",), ("tmpfs",), ("env_file",), ("label_file",)
 
 
 def merge(base: Node, over: Node, sink: Sink, path: Path = ()) -> Node:
-    """`base` with what `over` says on top; values keep the file and line that they came from."""
+    """`base` with what `over` says on top; values keep the file and line of their own, mappings those of `base`."""
     key = path[2:] if path[:1] == ("services",) else ()
     if over.tag == "!override" or key in REPLACED or _extension(path):
         return _untagged(over)
@@ -38,7 +38,7 @@ def merge(base: Node, over: Node, sink: Sink, path: Path = ()) -> Node:
         case dict() as old, dict() as new:
             if key == ("logging",) and _differ(old.get("driver"), new.get("driver")):
                 return over
-            return over._replace(value=_entries(old, new, sink, path))
+            return _untagged(base)._replace(value=_entries(old, new, sink, path))
         case list() as old, list() as new:
             return over._replace(value=_items(old, new, UNIQUE.get(key, _content)))
         case (dict() | list(), _) | (_, dict() | list()) if (
@@ -94,11 +94,11 @@ def _mapping(node: Node, separators: str) -> Node:
     if not isinstance(node.value, list):
         return node
     entries: dict[str, Node] = {}
-    for item in node.value:
+    for index, item in enumerate(node.value):
         if isinstance(item.value, str):
             name = re.split(f"[{separators}]", item.value, maxsplit=1)[0]
             value = item.value[len(name) + 1 :] if name != item.value else None
-            entries[name] = item._replace(value=value, text="")
+            entries[name] = item._replace(value=value, text="", item=index)
     return node._replace(value=entries)
 
 
@@ -106,8 +106,9 @@ def _names(node: Node) -> Node:
     """`[name]` as `{name: }`."""
     if not isinstance(node.value, list):
         return node
+    items = enumerate(node.value)
     return node._replace(
-        value={item.value: item._replace(value=None) for item in node.value if isinstance(item.value, str)}
+        value={item.value: item._replace(value=None, item=i) for i, item in items if isinstance(item.value, str)}
     )
 
 

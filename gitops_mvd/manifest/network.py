@@ -111,11 +111,6 @@ def fixed(port: Port) -> bool:
     return bool(port["published"]) and "-" not in port["published"]
 
 
-def overlap(one: str, other: str) -> bool:
-    """Do two addresses of the host to listen at exclude each other?"""
-    return one == other or not {one, other}.isdisjoint(("", "0.0.0.0", "::"))
-
-
 def expose(place: Place) -> list[str]:
     """`3000`, `3000/udp` and ranges, as written."""
 

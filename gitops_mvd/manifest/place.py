@@ -30,13 +30,13 @@ class Place(NamedTuple):
     def key(self) -> str:
         return dotted(self.path)
 
-    def complain(self, message: str) -> None:
-        """Tell a mistake, and go on."""
-        tell(self.sink, self.path, self.node.file, self.node.line, message)
+    def complain(self, message: str, by_host: bool = False) -> None:
+        """Tell a mistake, and go on; `by_host` if it is none where other facts of the host hold."""
+        tell(self.sink, self.path, self.node.file, self.node.line, message, by_host)
 
-    def fail(self, message: str) -> NoReturn:
+    def fail(self, message: str, by_host: bool = False) -> NoReturn:
         """Tell a mistake that makes this value worthless."""
-        self.complain(message)
+        self.complain(message, by_host)
         raise Invalid
 
     def attempt(self, read: Callable[Concatenate[Place, P], T], *args: P.args, **kwargs: P.kwargs) -> T | None:
@@ -80,7 +80,7 @@ class Place(NamedTuple):
         value = self.value()
         if not isinstance(value, dict):
             self.fail(f"must be a mapping, not {self.kind}")
-        return {name: self.at(name, node) for name, node in value.items()}
+        return {name: self.at(name if node.item is None else node.item, node) for name, node in value.items()}
 
     def has(self, name: str) -> bool:
         """Does a mapping say something of `name`?"""
@@ -113,8 +113,11 @@ class Refused:
 Table = Mapping[str, Key | Refused]
 
 
-def fields(place: Place, table: Table, required: Iterable[str] = ()) -> dict[str, Any]:
-    """The entries of a mapping, each read as `table` says; an empty one is an absent one, `x-` is for others."""
+def fields(place: Place, table: Table, required: Iterable[str] = (), otherwise: str = "") -> dict[str, Any]:
+    """The entries of a mapping, each read as `table` says; an empty one is an absent one, `x-` is for others.
+
+    `otherwise` says where a key belongs that is like none of the table.
+    """
     values: dict[str, Any] = {}
     for name, at in place.entries().items():
         match table.get(name):
@@ -123,8 +126,8 @@ def fields(place: Place, table: Table, required: Iterable[str] = ()) -> dict[str
             case Key(read=read) if not at.empty:
                 if (value := at.attempt(read)) is not None:
                     values[name] = value
-            case None if not name.startswith("x-") or difflib.get_close_matches(name, _extensions(table), 1, 0.7):
-                at.complain(unknown(name, table))
+            case None if not name.startswith("x-") or difflib.get_close_matches(name, _extensions(table), 1, 0.8):
+                at.complain(unknown(name, table, otherwise))
     for name in required:
         if not place.has(name):
             place.complain(f"has no `{name}`")
@@ -141,7 +144,12 @@ def _extensions(table: Table) -> list[str]:
     return [name for name in table if name.startswith("x-")]
 
 
-def unknown(name: str, known: Iterable[str]) -> str:
+def unknown(name: str, known: Iterable[str], otherwise: str = "") -> str:
     """What to say of a key that nobody knows."""
+    return "is not a key that can stand here" + (did_you_mean(name, known) or (otherwise and f": {otherwise}"))
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """The end of a sentence about a name that nobody knows."""
     near = difflib.get_close_matches(name, known, 1)
-    return "is not a key that can stand here" + (f": did you mean `{near[0]}`?" if near else "")
+    return f": did you mean `{near[0]}`?" if near else ""

@@ -96,7 +96,7 @@ def _content(place: Place, table: Table, tree: Tree, variables: Mapping[str, str
     if sources == ["environment"]:
         name = values["environment"]
         if name not in variables:
-            place.fail(f"the variable {name} is not set: give it a value in fleet.yaml or .env")
+            place.fail(f"the variable {name} is not set: give it a value in fleet.yaml or .env", by_host=True)
         return variables[name]
     if sources == ["content"]:
         text: str = values["content"]

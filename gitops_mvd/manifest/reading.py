@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import graphlib
 import re
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
+from gitops_mvd.manifest.claims import Claim, Register, of_ports, of_routes
 from gitops_mvd.manifest.compose import SERVICE
 from gitops_mvd.manifest.composition import SECTIONS, Composition, Parsed, env_of
-from gitops_mvd.manifest.deploy import runs_on
 from gitops_mvd.manifest.gateway import NAME, read_gateway
-from gitops_mvd.manifest.network import Port, fixed, overlap
-from gitops_mvd.manifest.place import Place, fields
+from gitops_mvd.manifest.place import Place, did_you_mean, fields
+from gitops_mvd.manifest.placement import Placed
 from gitops_mvd.manifest.project import read_project
-from gitops_mvd.manifest.service import COMPLETED, assemble, replicas, restart
+from gitops_mvd.manifest.service import COMPLETED, Values, assemble, replicas, restart
 from gitops_mvd.manifest.yamltree import Found, Path, Sink, tell
 from gitops_mvd.model import App, HostFacts, Json, Problem, Service
 from gitops_mvd.ports import Tree
@@ -25,6 +25,7 @@ COMPOSE = "compose.yaml"
 COMPLETES = "service_completed_successfully"
 _APP_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 _SERVICE_NAME = re.compile(r"[a-zA-Z0-9._-]{1,63}")
+_MAIN_LIKE = re.compile(r"(docker-)?compose\.ya?ml")
 _COMPOSE_LIKE = re.compile(r"(docker-)?compose(\..*)?\.ya?ml")
 
 
@@ -33,35 +34,51 @@ class Reading:
     """What the files of one app say for one host.
 
     `found` is every mistake in them; `elsewhere` has the services that do not run on this host, and what only they use,
-    as paths of two parts.  `runs` is false if all of it is elsewhere.
+    as paths of two parts.  `runs` is false if all of it is elsewhere.  `claims` is what its services here want for
+    themselves; `constraints` has those of every service.  `routed` says whether the gateway leads to any of its
+    services, `routed_here` to one of this host.
     """
 
     app: App
     found: tuple[Found, ...] = ()
     elsewhere: frozenset[Path] = frozenset()
     runs: bool = True
+    claims: tuple[Claim, ...] = ()
+    constraints: Mapping[str, Placed] = field(default_factory=dict)
+    routed: bool = False
+    routed_here: bool = False
 
     @property
     def problems(self) -> tuple[Problem, ...]:
         """The mistakes that matter on this host."""
-        if not self.runs:
-            return ()
-        return tuple(sorted({it.problem for it in self.found if it.path[:2] not in self.elsewhere}))
+        return tuple(sorted({it.problem for it in self.found if self.concerns(it)}))
+
+    def concerns(self, found: Found) -> bool:
+        return self.runs and found.path[:2] not in self.elsewhere
 
 
 class Draft(NamedTuple):
     """A service whose keys have been read, each for itself."""
 
     place: Place
-    values: Mapping[str, Any]
+    values: Values
 
 
 Drafts = Mapping[str, Draft]
 
 
+def is_compose_file(name: str) -> bool:
+    """Is that the name of a Compose file, or like one?"""
+    return _COMPOSE_LIKE.fullmatch(name) is not None
+
+
+def override_names(facts: HostFacts) -> set[str]:
+    return {f"compose.{label}-{value}.yaml" for label, value in facts.labels.items()}
+
+
 def compose_files(tree: Tree, app: str) -> list[str]:
     """The files of an app's folder that are, or look like, Compose files."""
-    return [file for file in tree.names(f"{APPS}/{app}") if _COMPOSE_LIKE.fullmatch(file)]
+    return [file for file in tree.names(f"{APPS}/{app}") if is_compose_file(file)]
 
 
 def read_app(tree: Tree, name: str, facts: HostFacts, parsed: Parsed) -> Reading:
@@ -70,16 +87,17 @@ def read_app(tree: Tree, name: str, facts: HostFacts, parsed: Parsed) -> Reading
     folder = f"{APPS}/{name}"
     files = compose_files(tree, name)
     if name == NAME and not files:
-        gateway = read_gateway(tree, sink)
-        return Reading(gateway, tuple(sink))
+        gateway, routes = read_gateway(tree, sink)
+        return Reading(gateway, tuple(sink), claims=tuple(of_routes(NAME, routes)))
     if name == NAME or not _APP_NAME.fullmatch(name):
         why = "is the name of what kong/ says" if name == NAME else "is no name of an app: a-z, 0-9, `_` and `-`"
         tell(sink, (), f"{folder}/{files[0]}", 1, f"the folder {name!r} {why}: rename it")
         return Reading(App(name), tuple(sink))
     if COMPOSE not in files:
-        tell(sink, (), f"{folder}/{files[0]}", 1, f"there is no {COMPOSE} beside it: name the app's file so")
+        meant = next((file for file in files if _MAIN_LIKE.fullmatch(file)), files[0])
+        tell(sink, (), f"{folder}/{meant}", 1, f"there is no {COMPOSE} beside it: name the app's file so")
         return Reading(App(name), tuple(sink))
-    overrides = sorted({f"compose.{label}-{value}.yaml" for label, value in facts.labels.items()} & set(files))
+    overrides = sorted(override_names(facts) & set(files))
     variables = env_of(tree, f"{folder}/.env", facts.variables, sink)
     paths = [f"{folder}/{file}" for file in (COMPOSE, *overrides)]
     node = Composition(tree, sink, parsed).load(paths, variables)
@@ -107,7 +125,8 @@ def _read(tree: Tree, name: str, facts: HostFacts, variables: Mapping[str, str],
     here = {service: draft for service, draft in drafts.items() if _active(draft.values, facts, variables)}
     services = [assemble(place, values, project) for place, values in drafts.values()]
     _check_dependencies(drafts, here)
-    _check_host_ports(here)
+    claims = [claim for service, draft in here.items() for claim in _claims(f"{name}.{service}", draft.values)]
+    _check_claims(claims)
     running = [_without_absent(service, here) for service in services if service.name in here]
     awaited = {name for service in running for name, condition in service.depends_on.items() if condition == COMPLETES}
     running = [replace(service, check=COMPLETED) if service.name in awaited else service for service in running]
@@ -120,18 +139,33 @@ def _read(tree: Tree, name: str, facts: HostFacts, variables: Mapping[str, str],
     elsewhere = {path for service in drafts.keys() - here.keys() for path in _uses(service, drafts[service].values)}
     elsewhere -= {path for service, draft in here.items() for path in _uses(service, draft.values)}
     runs = bool(here) or not drafts or len(drafts) < len(places)
-    return Reading(app, tuple(top.sink), frozenset(elsewhere), runs)
+    routed = {service for service, draft in drafts.items() if draft.place.has("x-kong")}
+    return Reading(
+        app,
+        tuple(top.sink),
+        frozenset(elsewhere),
+        runs,
+        tuple(claims),
+        {service: _constraints(draft.values) for service, draft in drafts.items()},
+        routed=bool(routed),
+        routed_here=not routed.isdisjoint(here),
+    )
 
 
-def _active(values: Mapping[str, Any], facts: HostFacts, variables: Mapping[str, str]) -> bool:
+def _constraints(values: Values) -> Placed:
+    found: Placed = values.get("deploy", {}).get("placement", {}).get("constraints", ())
+    return found
+
+
+def _active(values: Values, facts: HostFacts, variables: Mapping[str, str]) -> bool:
     """Does this host run it: is it placed here, switched on, and more than none?"""
     profiles = set(values.get("profiles", ()))
     chosen = {word.strip() for word in variables.get("COMPOSE_PROFILES", "").split(",")}
     switched_on = not profiles or "*" in chosen or bool(profiles & chosen)
-    return switched_on and replicas(values) > 0 and runs_on(values.get("deploy", {}), facts)
+    return switched_on and replicas(values) > 0 and all(it.holds(facts) for _, it in _constraints(values))
 
 
-def _uses(service: str, values: Mapping[str, Any]) -> set[Path]:
+def _uses(service: str, values: Values) -> set[Path]:
     """Where the file speaks of a service, and of what it uses."""
     paths: set[Path] = {("services", service)}
     paths |= {(section, it.get("source")) for section in ("configs", "secrets") for _, it in values.get(section, ())}
@@ -156,9 +190,12 @@ def _check_dependencies(drafts: Drafts, here: Drafts) -> None:
         graph[service] = [other for other in wanted if other in drafts]
         for other, (at, condition, required) in wanted.items():
             if other not in drafts:
-                at.complain(f"there is no service {other}")
+                hint = did_you_mean(other, drafts) or ", and apps do not wait for each other"
+                at.complain(f"there is no service {other} in this app{hint}")
             elif service in here and other not in here and required:
-                at.complain(f"{other} does not run on this host: place both on one, or say `required: false`")
+                at.complain(
+                    f"{other} does not run on this host: place both on one, or say `required: false`", by_host=True
+                )
             elif condition == COMPLETES and restart(drafts[other].values).startswith(("always", "unless")):
                 at.complain(f'{other} never completes, for it is always restarted: give it `restart: "no"`')
     try:
@@ -168,13 +205,15 @@ def _check_dependencies(drafts: Drafts, here: Drafts) -> None:
         drafts[circle[0]].place.complain(f"depends on itself: {' → '.join(circle)}")
 
 
-def _check_host_ports(here: Drafts) -> None:
-    """No two services of one host may want the same port of it."""
-    taken: dict[tuple[str, str], list[tuple[str, Port]]] = {}
-    for service, draft in here.items():
-        for at, port in draft.values.get("ports", ()):
-            if fixed(port):
-                others = taken.setdefault((port["published"], port["protocol"]), [])
-                if by := next((name for name, other in others if overlap(port["host_ip"], other["host_ip"])), None):
-                    at.complain(f"the port {port['published']} of the host is published by {by} already")
-                others.append((service, port))
+def _claims(owner: str, values: Values) -> Iterator[Claim]:
+    yield from of_ports(owner, values.get("ports", ()))
+    yield from of_routes(owner, values.get("x-kong", {}).get("routes", ()))
+
+
+def _check_claims(claims: Iterable[Claim]) -> None:
+    """No two services of one host may want the same port or route of it."""
+    register = Register()
+    for claim in claims:
+        for _, other in register.rivals([claim]):
+            claim.at.complain(claim.against(other))
+        register.take([claim])

@@ -12,7 +12,7 @@ from gitops_mvd.manifest.dotenv import check_variable, parse_env
 from gitops_mvd.manifest.network import fixed
 from gitops_mvd.manifest.place import Place
 from gitops_mvd.manifest.project import Project
-from gitops_mvd.manifest.yamltree import Found, Sink
+from gitops_mvd.manifest.yamltree import Sink
 from gitops_mvd.model import Check, File, Json, Service, Update
 from gitops_mvd.ports import Tree
 
@@ -54,7 +54,7 @@ def assemble(place: Place, values: Values, project: Project) -> Service:
         check=_check(entries, values, kong),
         kong=kong,
         replicas=replicas(values) or 1,
-        update=_update(place, entries, values),
+        update=_update(entries, values),
         depends_on={name: condition for name, (_, condition, _) in values.get("depends_on", {}).items()},
         pull_policy=values.get("pull_policy", "missing"),
     )
@@ -205,7 +205,7 @@ def _pairs_of_files(files: Any, project: Project) -> dict[str, str]:
             raw = options.get("format") == "raw"
             mistakes: Sink = []
             found |= parse_env(path, data, {**project.variables, **found}, mistakes, raw)
-            at.sink.extend(Found(at.path, it.problem) for it in mistakes)
+            at.sink.extend(it._replace(path=at.path) for it in mistakes)
     return found
 
 
@@ -225,7 +225,10 @@ def _environment(values: Values, project: Project) -> dict[str, str]:
     environment = _pairs_of_files(values.get("env_file", ()), project)
     for at, name, value in values.get("environment", ()):
         if value is None and name not in project.variables:
-            at.complain(f'{name} has no value, here or among the host\'s variables: write {name}: value, or {name}: ""')
+            at.complain(
+                f'{name} has no value, here or among the host\'s variables: write {name}: value, or {name}: ""',
+                by_host=True,
+            )
             continue
         text = project.variables[name] if value is None else value
         try:
@@ -251,9 +254,12 @@ def _kong(entries: Mapping[str, Place], values: Values) -> Json | None:
     port = kong.get("port", _only_port(values))
     if port is None and not place.has("port"):
         place.complain("has no `port`, and `ports` or `expose` do not have exactly one")
-    if values.get("network_mode") not in (None, "bridge", "host"):
-        place.complain(f"can not lead to a container with network_mode {values['network_mode']}")
-    return {**kong, "port": port or 0}
+    if (mode := values.get("network_mode", "bridge")) != "bridge":
+        place.complain(
+            f"can not lead to a container with network_mode {mode}, which has no ports of its own to give away: "
+            "leave that out, or write the service with its host and port into kong/*.yaml"
+        )
+    return {**kong, "port": port or 0, "routes": [route for _, route in kong["routes"]]}
 
 
 def restart(values: Values) -> str:
@@ -286,25 +292,21 @@ def _check(entries: Mapping[str, Place], values: Values, kong: Json | None) -> C
     return Check("http", {"path": health.get("http", "/"), "port": port or 0, **status}, within, max(0.0, monitor))
 
 
-def _update(place: Place, entries: Mapping[str, Place], values: Values) -> Update:
+def _update(entries: Mapping[str, Place], values: Values) -> Update:
     """How it is updated; two versions side by side must not want the same port, address or data."""
     config: dict[str, Any] = dict(values.get("deploy", {}).get("update_config", {}))
-    alone = [
-        f"publishes the port {port['published']} of the host" for _, port in values.get("ports", ()) if fixed(port)
-    ]
-    for _, options in values.get("networks", {}).values():
-        alone += [f"has a fixed {name}" for name in ("ipv4_address", "ipv6_address", "mac_address") if name in options]
+    alone = [(at, f"the port {port['published']} of the host") for at, port in values.get("ports", ()) if fixed(port)]
+    for at, options in values.get("networks", {}).values():
+        alone += [
+            (at, f"a fixed {name}") for name in ("ipv4_address", "ipv6_address", "mac_address") if name in options
+        ]
     if "mac_address" in values:
-        alone.append("has a fixed mac_address")
-    deploy = entries["deploy"].entries() if "deploy" in values else {}
-    if alone and replicas(values) > 1:
-        deploy.get("replicas", entries.get("scale", place)).complain(
-            f"can not be shared by replicas: the service {alone[0]}; leave the way in to `x-kong`"
-        )
-    if alone and config.get("order") == "start-first":
-        deploy["update_config"].entries()["order"].complain(
-            f"can not be start-first: the service {alone[0]}, which two versions can not share; "
-            "use stop-first, or leave the way in to `x-kong`"
+        alone.append((entries["mac_address"], "a fixed mac_address"))
+    if alone and (replicas(values) > 1 or config.get("order") == "start-first"):
+        at, what = alone[0]
+        at.complain(
+            f"takes {what}, which two instances can not share: have one replica and `order: stop-first`, "
+            "or leave the way in to `x-kong`"
         )
     shares = any(
         mount["type"] != "tmpfs" and not mount["read_only"] and mount["source"]

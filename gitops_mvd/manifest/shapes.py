@@ -152,6 +152,17 @@ words = list_of(word)
 string_or_strings = one_or_more(filled)
 
 
+def formed(kind: type[list[Any]] | type[dict[str, Any]], form: str, read: Callable[[Place], T]) -> Callable[[Place], T]:
+    """`read`, which shows the right form to what is no list, or no mapping."""
+
+    def checked(place: Place) -> T:
+        if not isinstance(place.value(), kind):
+            place.fail(f"must be a {'list' if kind is list else 'mapping'}, not {place.kind}: write {form}")
+        return read(place)
+
+    return checked
+
+
 def mapping_of(read: Callable[[Place], T]) -> Callable[[Place], dict[str, T]]:
     def all_of(place: Place) -> dict[str, T]:
         values = {name: at.attempt(read) for name, at in place.entries().items()}

@@ -4,13 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from gitops_mvd.manifest.place import Key, Place, Refused, Table, fields
-from gitops_mvd.manifest.shapes import duration, filled, integer, json, list_of, one_of, one_or_more, port_number
-
-PROTOCOLS = ("http", "https", "grpc", "grpcs", "tcp", "tls", "udp", "ws", "wss")
-MATCHERS = ("paths", "hosts", "methods", "headers", "snis", "sources", "destinations", "expression")
-
-_OURS = "is ours to say: it follows from the service; remove it"
+from gitops_mvd.manifest.kong import PROTOCOLS, SERVICE, UPSTREAM, plugins, routes
+from gitops_mvd.manifest.place import Key, Place, Refused, Table, fields, record
+from gitops_mvd.manifest.shapes import duration, filled, formed, integer, one_of, one_or_more, port_number
 
 
 def _path(place: Place) -> str:
@@ -47,63 +43,32 @@ def health(place: Place) -> dict[str, Any]:
     return values
 
 
-MVD: Table = {"health": Key("When the service counts as healthy, asked from the host.", health)}
+MVD: Table = {
+    "health": Key("When the service counts as healthy, asked from the host.", formed(dict, "`{http: /health}`", health))
+}
 
 
 def mvd(place: Place) -> dict[str, Any]:
     return fields(place, MVD)
 
 
-def entity(place: Place) -> dict[str, Any]:
-    """An entity in Kong's declarative format; Kong itself knows its schema."""
-    place.entries()
-    found: dict[str, Any] = json(place)
-    return found
-
-
-def plugin(place: Place) -> dict[str, Any]:
-    found = entity(place)
-    return found if isinstance(found.get("name"), str) else place.fail("has no `name`")
-
-
-def route(place: Place) -> dict[str, Any]:
-    entries = place.entries()
-    if not any(name in entries for name in MATCHERS):
-        place.fail(f"matches nothing: give it one of {', '.join(MATCHERS)}")
-    for name in ("service", "id"):
-        if name in entries:
-            entries[name].complain(_OURS)
-    if "plugins" in entries:
-        entries["plugins"].attempt(list_of(plugin))
-    return entity(place)
-
-
-def _without(*ours: str) -> Any:
-    def read(place: Place) -> dict[str, Any]:
-        for name, at in place.entries().items():
-            if name in ours:
-                at.complain(_OURS)
-        return entity(place)
-
-    return read
-
-
 KONG: Table = {
     "port": Key("The port in the container; left out: the only port of `ports` or `expose`.", port_number),
     "protocol": Key("How Kong speaks to the service: `http` if left out.", one_of(*PROTOCOLS)),
-    "routes": Key("Kong's route objects, at least one; `plugins` may stand inside.", list_of(route)),
-    "plugins": Key("Kong's plugin objects for the whole service.", list_of(plugin)),
-    "service": Key(
-        "Fields of Kong's service object, such as `read_timeout`.",
-        _without("id", "name", "host", "port", "protocol", "url", "path_handling", "routes", "plugins"),
+    "routes": Key(
+        "Kong's route objects, at least one; `plugins` may stand inside.",
+        formed(list, "`[{paths: [/chatbot]}]`", routes),
     ),
-    "upstream": Key("Fields of Kong's upstream object, such as `algorithm`.", _without("id", "name", "targets")),
+    "plugins": Key("Kong's plugin objects for the whole service.", plugins()),
+    "service": Key("Fields of Kong's service object, such as `read_timeout`.", record(SERVICE)),
+    "upstream": Key("Fields of Kong's upstream object, such as `algorithm`.", record(UPSTREAM)),
     "targets": Refused("is ours to say: the targets are the instances; remove it"),
     "upstreams": Refused("is not honoured: a service has one `upstream`"),
 }
 
 
 def kong(place: Place) -> dict[str, Any]:
+    """The normal form, but that each of `routes` comes with its place."""
     values = fields(place, KONG, required=("routes",))
     if values.get("routes") == [] and place.entries()["routes"].node.value == []:
         place.entries()["routes"].complain("is empty: without a route nothing leads to the service")

@@ -30,6 +30,7 @@ _NUMBER_LIKE = re.compile(r"[-+.0-9]")
 _INTEGER = re.compile(r"([-+]?)(?:0o?([0-7]+)|0x([0-9a-fA-F]+)|0b([01]+)|(0|[1-9][0-9]*))")
 _FLOAT = re.compile(r"[-+]?(?:[0-9]*\.[0-9]+|[0-9]+\.|[0-9]+(?=[eE]))(?:[eE][-+]?[0-9]+)?")
 _UNPRINTABLE = re.compile("[\0\ud800-\udfff]")
+_CONFLICT = re.compile(r"^(?:<{7}|>{7}) ", re.MULTILINE)
 _TAGS = {"tag:yaml.org,2002:" + name for name in ("str", "int", "float", "bool", "null", "map", "seq")}
 _MERGING = ("!reset", "!override")
 
@@ -38,7 +39,8 @@ class Node(NamedTuple):
     """A value and where it stands; an entry of a mapping stands where its key does.
 
     `text` is an unquoted scalar as written, where that could be something else than a string.  `tag` is `!reset` or
-    `!override` as in the file, or `!broken` for a value whose mistake has been told already.
+    `!override` as in the file, or `!broken` for a value whose mistake has been told already.  `item` is the index
+    of an entry in the list that it was in, before a merge made that a mapping.
     """
 
     value: Scalar | list[Node] | dict[str, Node]
@@ -46,13 +48,18 @@ class Node(NamedTuple):
     line: int
     text: str = ""
     tag: str = ""
+    item: int | None = None
 
 
 class Found(NamedTuple):
-    """A problem and the path that it was found at, before that became a dotted key."""
+    """A problem and the path that it was found at, before that became a dotted key.
+
+    `by_host`: it would be none where other facts of the host hold.
+    """
 
     path: Path
     problem: Problem
+    by_host: bool = False
 
 
 Sink = list[Found]
@@ -63,8 +70,8 @@ def dotted(path: Path) -> str:
     return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path).removeprefix(".")
 
 
-def tell(sink: Sink, path: Path, file: str, line: int, message: str) -> None:
-    sink.append(Found(path, Problem(file, line, dotted(path), message)))
+def tell(sink: Sink, path: Path, file: str, line: int, message: str, by_host: bool = False) -> None:
+    sink.append(Found(path, Problem(file, line, dotted(path), message), by_host))
 
 
 def resolve(text: str) -> Scalar:
@@ -92,6 +99,10 @@ def parse(file: str, data: bytes, sink: Sink) -> Node | None:
         if len(data) > MAX_BYTES:
             raise ValueError(f"is larger than {MAX_BYTES >> 20} MiB")
         text = data.decode("utf-8-sig")
+        if conflict := _CONFLICT.search(text):
+            line = text.count("\n", 0, conflict.start()) + 1
+            tell(sink, (), file, line, "is left over from a merge conflict: resolve it, and remove this line")
+            return None
         return _Builder(file, text, sink).document()
     except _Stop:
         return None
@@ -99,7 +110,8 @@ def parse(file: str, data: bytes, sink: Sink) -> Node | None:
         tell(sink, (), file, data.count(b"\n", 0, error.start) + 1, "is not UTF-8 text")
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        tell(sink, (), file, mark.line + 1 if mark else 1, f"is not valid YAML: {error.problem}")
+        hint = ": a value with `: ` in it needs quotes" if "mapping values" in str(error.problem) else ""
+        tell(sink, (), file, mark.line + 1 if mark else 1, f"is not valid YAML: {error.problem}{hint}")
     except yaml.YAMLError:
         tell(sink, (), file, 1, "is not valid YAML: it has a character that YAML does not allow")
     except ValueError as error:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import gitops_mvd.docs
-from gitops_mvd.manifest import compose, composition, deploy, fleet, gateway, network, storage, xkeys
+from gitops_mvd.manifest import compose, composition, deploy, fleet, gateway, kong, network, storage, xkeys
 from gitops_mvd.manifest.place import Key, Refused, Table
 
 PAGE = Path(gitops_mvd.docs.__path__[0]) / "manifest.md"
@@ -49,7 +49,17 @@ TABLES: dict[str, Table] = {
     "x-mvd": xkeys.MVD,
     "x-mvd: health": xkeys.HEALTH,
     "x-kong": xkeys.KONG,
+    "x-kong: routes": kong.ROUTE,
+    "x-kong: plugins": kong.PLUGIN,
+    "x-kong: service": kong.SERVICE,
+    "x-kong: upstream": kong.UPSTREAM,
     "kong/*.yaml": gateway.GATEWAY,
+    "kong/*.yaml: consumers": kong.CONSUMER,
+    "kong/*.yaml: plugins": kong.GATEWAY_PLUGIN,
+    "kong/*.yaml: services": kong.GATEWAY_SERVICE,
+    "kong/*.yaml: certificates": kong.CERTIFICATE,
+    "kong/*.yaml: ca_certificates": kong.CA_CERTIFICATE,
+    "kong/*.yaml: vaults": kong.VAULT,
 }
 
 
@@ -78,9 +88,9 @@ def test_every_key_is_in_the_reference(name: str) -> None:
 def test_every_table_of_keys_is_in_the_reference() -> None:
     tables = {
         id(table): f"{module.__name__}.{name}"
-        for module in (compose, composition, deploy, fleet, gateway, network, storage, xkeys)
+        for module in (compose, composition, deploy, fleet, gateway, kong, network, storage, xkeys)
         for name, table in vars(module).items()
         if isinstance(table, dict) and table and all(isinstance(key, Key | Refused) for key in table.values())
     }
-    listed = {id(table) for table in TABLES.values()} | {id(compose.RUN)}
+    listed = {id(table) for table in TABLES.values()} | {id(compose.RUN), id(kong.CREDENTIALS)}
     assert [name for table, name in tables.items() if table not in listed and "._" not in name] == []

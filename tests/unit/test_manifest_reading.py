@@ -104,7 +104,11 @@ def test_a_mistake_in_a_service_of_another_host_does_not_break_the_app_here_but_
     assert [service.name for service in apps[0].services] == ["here"]
     assert not broken
     assert load(tree, HostFacts("web2"))[1].keys() == {"a"}
-    assert [problem.key for problem in validate(tree)] == ["services.there.restart", "services.nowhere.restart"]
+    assert [problem.key for problem in validate(tree)] == [
+        "services.there.restart",
+        "services.nowhere.deploy.placement.constraints[0]",
+        "services.nowhere.restart",
+    ]
 
 
 def test_an_app_that_nobody_can_read_is_broken_everywhere() -> None:

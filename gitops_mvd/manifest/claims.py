@@ -1,0 +1,96 @@
+"""What only one service of a host can have: a port of the host, a route of the gateway.  Pure."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from gitops_mvd.manifest.kong import Entity
+from gitops_mvd.manifest.network import Port, fixed
+from gitops_mvd.manifest.place import Place
+from gitops_mvd.model import Problem, digest
+
+EVERYWHERE = ("", "0.0.0.0", "::")  # addresses that stand for all of the host
+MAX_COMBINATIONS = 1000  # of one route; beyond that only the very same route is known again
+
+_PORT_ADVICE = "choose another, or leave the way in to `x-kong`"
+_ROUTE_ADVICE = "give one of them another path, host or method"
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """`what` says it to people and `key` to us; of a port, `host_ip` is the address to listen at, "" for all."""
+
+    what: str
+    key: tuple[Any, ...]
+    owner: str  # <app>.<service>
+    at: Place
+    advice: str
+    host_ip: str = ""
+
+    def against(self, other: Claim) -> str:
+        """What to say of it where the other is there too."""
+        theirs = other.at.node
+        return f"{self.what} is that of {other.owner} too, in {theirs.file}:{theirs.line}: {self.advice}"
+
+    def problem(self, other: Claim) -> Problem:
+        return Problem(self.at.node.file, self.at.node.line, self.at.key, self.against(other))
+
+
+@dataclass(frozen=True, slots=True)
+class Register:
+    """The claims of one host."""
+
+    _taken: dict[tuple[Any, ...], dict[str, Claim]] = field(default_factory=dict)
+
+    def take(self, claims: Iterable[Claim]) -> None:
+        for claim in claims:
+            self._taken.setdefault(claim.key, {}).setdefault(claim.host_ip, claim)
+
+    def rivals(self, claims: Iterable[Claim]) -> Iterator[tuple[Claim, Claim]]:
+        """Each claim that can not be had, with the one that was there first."""
+        for claim in claims:
+            there = self._taken.get(claim.key, {})
+            rival = (
+                there.get(claim.host_ip)
+                or there.get("")
+                or (None if claim.host_ip else next(iter(there.values()), None))
+            )
+            if rival and rival.at is not claim.at:
+                yield claim, rival
+
+
+def of_ports(owner: str, ports: Iterable[tuple[Place, Port]]) -> Iterator[Claim]:
+    for at, port in ports:
+        if fixed(port):
+            key = ("port", port["published"], port["protocol"])
+            host_ip = "" if port["host_ip"] in EVERYWHERE else port["host_ip"]
+            yield Claim(f"the port {port['published']} of the host", key, owner, at, _PORT_ADVICE, host_ip)
+
+
+def of_routes(owner: str, routes: Iterable[tuple[Place, Entity]]) -> Iterator[Claim]:
+    """Every combination that a route matches: Kong would choose between two equal ones by their age."""
+    for at, route in routes:
+        parts: Sequence[Sequence[str]] = (
+            route.get("protocols") or ("http", "https"),
+            route.get("methods") or ("",),
+            [host.lower() for host in route.get("hosts", ())] or ("",),
+            route.get("paths") or ("",),
+        )
+        headers = {name.lower(): sorted(map(str.lower, some)) for name, some in route.get("headers", {}).items()}
+        more = {name: route[name] for name in _FURTHER if name in route}
+        rest = digest([headers, more]) if headers or more else ""
+        combinations = list(itertools.islice(itertools.product(*parts), MAX_COMBINATIONS + 1))
+        if len(combinations) > MAX_COMBINATIONS:
+            yield Claim(
+                "the route", ("route", digest([sorted(part) for part in parts]), rest), owner, at, _ROUTE_ADVICE
+            )
+            continue
+        for protocol, method, host, path in combinations:
+            what = " ".join(word for word in ("the route", method, host + path) if word)
+            yield Claim(what, ("route", protocol, method, host, path, rest), owner, at, _ROUTE_ADVICE)
+
+
+_FURTHER = ("snis", "sources", "destinations", "expression", "priority", "regex_priority")

@@ -1,0 +1,72 @@
+"""`deploy.placement.constraints`: on which hosts a service runs.  Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from gitops_mvd.manifest.place import Place, did_you_mean
+from gitops_mvd.manifest.shapes import text
+from gitops_mvd.model import HostFacts, Problem
+
+_CONSTRAINT = re.compile(r"\s*([\w.-]+)\s*(==|!=)\s*(.*?)\s*")
+_LABELS = "node.labels."
+
+
+@dataclass(frozen=True, slots=True)
+class Constraint:
+    """`node.hostname` or `node.labels.<name>`, equal to a value or not."""
+
+    subject: str
+    equal: bool
+    value: str
+
+    def holds(self, facts: HostFacts) -> bool:
+        name = self.subject.removeprefix(_LABELS)
+        actual = facts.labels.get(name) if self.subject.startswith(_LABELS) else facts.name
+        return (actual == self.value) == self.equal
+
+    def why_not(self, hosts: Sequence[HostFacts]) -> str:
+        """Why it holds on none of these hosts."""
+        if not self.equal:
+            return f"{self.subject} is {self.value} on every one"
+        if not self.subject.startswith(_LABELS):
+            return f"none has the name {self.value}" + did_you_mean(self.value, [facts.name for facts in hosts])
+        name = self.subject.removeprefix(_LABELS)
+        known = sorted({value for facts in hosts for label, value in facts.labels.items() if label == name})
+        if not known:
+            labels = sorted({label for facts in hosts for label in facts.labels})
+            return f"none has the label {name}" + did_you_mean(name, labels)
+        return f"none has the label {name} with the value {self.value}" + did_you_mean(self.value, known)
+
+
+Placed = Sequence[tuple[Place, Constraint]]
+
+
+def constraint(place: Place) -> Constraint:
+    found = _CONSTRAINT.fullmatch(text(place))
+    if not found or not found[3]:
+        place.fail('must be like "node.labels.role == web" or "node.hostname != web1"')
+    subject = found[1]
+    if subject != "node.hostname" and not (subject.startswith(_LABELS) and subject != _LABELS):
+        place.fail(f"asks for {subject}: a host has node.hostname and the node.labels.<name> of fleet.yaml")
+    return Constraint(subject, found[2] == "==", found[3])
+
+
+def nowhere(wanted: Sequence[tuple[HostFacts, Placed]]) -> Iterator[Problem]:
+    """What is wrong with the constraints of one service, read for each host, if all together keep it from every one."""
+    if any(all(it.holds(facts) for _, it in constraints) for facts, constraints in wanted):
+        return
+    hosts = [facts for facts, _ in wanted]
+    every = [(at, it) for _, constraints in wanted for at, it in constraints]
+    met = {at.key for facts, constraints in wanted for at, it in constraints if it.holds(facts)}
+    for at, it in every:
+        if at.key not in met:
+            yield _problem(at, it.why_not(hosts))
+    if met >= {at.key for at, _ in every}:
+        yield _problem(every[0][0], "each of its constraints holds on some, and all of them on none")
+
+
+def _problem(at: Place, why: str) -> Problem:
+    return Problem(at.node.file, at.node.line, at.key, f"runs on no host of fleet.yaml: {why}")
