@@ -33,6 +33,7 @@ class Routes:
         # What does not change is made once; each beside what it was made of.
         self._wanted: dict[Owner, tuple[object, Resource]] = {}
         self._found: dict[Owner, tuple[object, Resource]] = {}
+        self._normalized: dict[str, Json] = {}  # by name: what is in sync is one object, and so compared at a glance
         self._all_found: tuple[Sequence[Entity], list[Resource]] = ((), [])
 
     def wanted(self, app: App) -> Iterator[Resource]:
@@ -78,7 +79,10 @@ class Routes:
     def _resource(self, owner: Owner, entities: Iterable[Entity], targets: Sequence[Json]) -> Resource:
         app, service = owner
         name = f"{app}.{service}" if service else app
-        spec = {"entities": normal(entities), "targets": targets}
+        normalized = normal(entities)
+        if normalized != self._normalized.get(name):
+            self._normalized[name] = normalized
+        spec = {"entities": self._normalized[name], "targets": targets}
         return Resource(self.name, name, app, service, spec, tuple(entities))
 
     def _entities(self, route: Resource) -> list[Entity]:
