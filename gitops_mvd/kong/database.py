@@ -6,17 +6,17 @@ import itertools
 import threading
 import time
 from collections import OrderedDict, defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, MutableMapping, Sequence
 from typing import Any, TypeVar, cast
 from urllib.parse import quote
 
 from gitops_mvd.errors import StepFailed, Unavailable
 from gitops_mvd.kong.admin import PATHS, Admin, Page
-from gitops_mvd.kong.entities import LISTED, OWNED, UNIQUE, Entity, clash, is_ours, same
+from gitops_mvd.kong.entities import LISTED, OWNED, UNIQUE, Entity, clash, is_ours, part_of, same
 from gitops_mvd.model import Json
 
 TURN = 5  # looks; an upstream's targets are read at each so manieth
-TAKEN_UP = 5.0  # s; the node that took a change uses a new target within 40 ms
+BALANCED_WITHIN = 5.0  # s; the node that took a change uses a new target within 40 ms
 SERVING = {"HEALTHY", "HEALTHCHECKS_OFF"}
 SET_BY_KONG = {"created_at", "updated_at", "ws_id"}
 
@@ -32,14 +32,14 @@ class Store:
     read where the ids tell that they changed, and now and then, one upstream in turn, for a weight changed by hand.
     """
 
-    def __init__(self, admin: Admin) -> None:
+    def __init__(self, admin: Admin, written: MutableMapping[str, float]) -> None:
         self._admin = admin
+        self._written = written  # `part_of` an entity -> when, by the monotonic clock
         self._read: dict[str, tuple[list[Page], Any]] = {}  # path and tags -> what was read, and what was made of it
         self._targets: OrderedDict[str, list[Entity]] = OrderedDict()  # upstream -> targets, last read last
         self._found: tuple[list[Entity], list[Entity]] = ([], [])  # in the order of the lists, and in that of making
         self._looks = itertools.count(1)
         self._lock = threading.Lock()
-        self.written: dict[str, float] = {}  # id of a route -> when we last wrote it, by the monotonic clock
 
     def look(self, host: str) -> list[Entity]:
         """All entities of ours: the very same list while they stay the same.
@@ -131,13 +131,12 @@ class Store:
             done = self._admin.write("PUT", f"{_path(entity.type)}/{entity.id}", entity, update)
         if not done:
             raise StepFailed(f"{entity} clashes with one that is in Kong and not ours", "delete it from Kong")
-        if entity.type == "routes":
-            self.written[entity.id] = time.monotonic()
+        self._written[part_of(entity)] = time.monotonic()
 
     def _wait_for(self, new: Sequence[Entity], gone: Sequence[Entity]) -> None:
         """Wait until Kong balances over the new targets, before the old ones go.  Raises Unavailable."""
         losing = {entity.fields["upstream"]["id"] for entity in gone if entity.type == "targets"}
-        end = time.monotonic() + TAKEN_UP
+        end = time.monotonic() + BALANCED_WITHIN
         for upstream in {entity.fields["upstream"]["id"] for entity in new} & losing:
             missing = {entity.fields["target"] for entity in new if entity.fields["upstream"]["id"] == upstream}
             while True:
@@ -147,13 +146,14 @@ class Store:
                     break
                 if time.monotonic() > end:
                     raise Unavailable(
-                        f"Kong has not taken up the target {', '.join(sorted(missing))} in {TAKEN_UP:g} s"
+                        f"Kong has not taken up the target {', '.join(sorted(missing))} in {BALANCED_WITHIN:g} s"
                     )
                 time.sleep(0.02)
 
     def _delete(self, entity: Entity) -> None:
         parent = f"/upstreams/{entity.fields['upstream']['id']}" if entity.type == "targets" else ""
         self._admin.delete(f"{parent}{_path(entity.type)}/{entity.id}")
+        self._written[part_of(entity)] = time.monotonic()
 
 
 def _by_type(rows: Iterable[Json]) -> Mapping[str, set[str]]:

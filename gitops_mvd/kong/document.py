@@ -6,7 +6,8 @@ import hashlib
 import json
 import re
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
 from typing import Any, ClassVar
 
 import yaml
@@ -21,6 +22,7 @@ from gitops_mvd.kong.entities import (
     clash,
     declared_names,
     is_ours,
+    part_of,
     same,
     unique_key,
 )
@@ -35,8 +37,9 @@ class Store:
     One change at a time: what is not ours, and what other apps have, is posted back as it was found.
     """
 
-    def __init__(self, admin: Admin) -> None:
+    def __init__(self, admin: Admin, written: MutableMapping[str, float]) -> None:
         self._admin = admin
+        self._written = written  # `part_of` an entity -> when, by the monotonic clock
         self._lock = threading.Lock()
         self._seen: tuple[str, Document] = ("", {})
         self._ours: tuple[Document, list[Entity]] = ({}, [])
@@ -70,6 +73,7 @@ class Store:
             for entity in entities:
                 document.setdefault(entity.type, []).append(_flat(as_kept(entity).fields))
             self._write(document, entities)
+            self._written.update(dict.fromkeys(map(part_of, (*before, *entities)), time.monotonic()))
 
     def _read(self) -> Document:
         for _ in range(3):  # each round proves the one before: nobody posted while we read

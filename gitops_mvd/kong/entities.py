@@ -114,6 +114,11 @@ class Entity:
         return f"{self.type.removesuffix('s')} {shown or self.id}"
 
 
+def part_of(entity: Entity) -> str:
+    """The id of what a route's payload has of it: targets come and go, their upstream stays."""
+    return str(entity.fields["upstream"]["id"]) if entity.type == "targets" else entity.id
+
+
 def tagged(tags: Iterable[str], name: str) -> str:
     """The value of the tag `name:value`, "" without one."""
     prefix = f"{name}:"
