@@ -11,8 +11,8 @@ import os
 import random
 import signal
 import threading
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Collection, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from types import FrameType
@@ -173,13 +173,16 @@ class Daemon:
 
     def _side_by_side(self, do: Callable[[App], Outcome], apps: Iterable[App]) -> Iterable[Outcome]:
         """`map`, in a few threads, while the mail goes on being read."""
-        with ThreadPoolExecutor(SIDE_BY_SIDE, "settle") as pool:
+        with ThreadPoolExecutor(SIDE_BY_SIDE + 1, "settle") as pool:
             futures = [pool.submit(_isolated, do, app) for app in apps]
-            for future in futures:
-                future.add_done_callback(lambda _: self._mail.post(SETTLED))
+            pool.submit(self._tell_when_settled, futures)
             while not all(future.done() for future in futures):
                 self._read_mail_meanwhile()
             return [future.result() for future in futures]
+
+    def _tell_when_settled(self, futures: Collection[Future[Outcome]]) -> None:
+        wait(futures)
+        self._mail.post(SETTLED)
 
     def _read_mail_meanwhile(self) -> None:
         reasons = self._take(TICK)

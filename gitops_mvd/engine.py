@@ -61,6 +61,7 @@ class Engine:
         self._stream: CancellableStream[Any] | None = None
         self._epochs: dict[str, object] = {}  # empty while no event stream tells what changes
         self._memos: dict[str, tuple[object, Listing]] = {}
+        self._tagged: tuple[Listing, Mapping[str, dict[str, Any]]] = ((), {})  # a listing of images, by tag
 
     def close(self) -> None:
         while self._idle:
@@ -80,8 +81,13 @@ class Engine:
 
     @contextmanager
     def one_look(self) -> Iterator[None]:
-        """Inside, this thread lists the containers once, for all who ask."""
+        """A look at everything begins: inside, this thread lists the containers once, for all who ask.
+
+        Where no event stream tells of changes, the other listings are good from here to the next look.
+        """
         self._look.containers = None
+        if self._stream is None:
+            self._epochs = {kind: object() for kind in MEMOISED}
         try:
             yield
         finally:
@@ -209,11 +215,14 @@ class Engine:
 
     def _held(self, repository: str, written: str) -> str:
         """What is here under that tag: its digest in that repository, else its id, else ""."""
-        for image in self.images():
-            if written in (image["RepoTags"] or ()):
-                digests = [name for name in image["RepoDigests"] or () if name.startswith(f"{repository}@")]
-                return str(min(digests, default=image["Id"]))
-        return ""
+        images = self.images()
+        if self._tagged[0] is not images:
+            self._tagged = images, {tag: image for image in images for tag in image["RepoTags"] or ()}
+        image = self._tagged[1].get(written)
+        if image is None:
+            return ""
+        digests = [name for name in image["RepoDigests"] or () if name.startswith(f"{repository}@")]
+        return str(min(digests, default=image["Id"]))
 
     def _login(self, reference: str) -> dict[str, str] | None:
         """What the settings say; None has the SDK look into the docker command's own files."""

@@ -74,6 +74,9 @@ class Machine:
         self._found: dict[str, tuple[Resource, ...]] = {}
         self._instances: Mapping[str, list[Instance]] = {}
         self._blind: dict[str, Unavailable] = {}
+        # What was the same at the last look is the same object, so that nothing that follows from it is computed again.
+        self._pinned: dict[str, App] = {}
+        self._wanted: dict[str, tuple[App, Sequence[Resource]]] = {}
         self._changed: set[str] = set()
         self._given: set[int] = set()
         self._lock = threading.Lock()
@@ -117,7 +120,10 @@ class Machine:
     def pin(self, app: App) -> App:
         enforce(self._policy, app)
         self._engine.require_externals(app)
-        return dataclasses.replace(app, services=tuple(map(self._engine.pin, app.services)))
+        pinned = dataclasses.replace(app, services=tuple(map(self._engine.pin, app.services)))
+        if self._pinned.get(app.name) != pinned:
+            self._pinned[app.name] = pinned
+        return self._pinned[app.name]
 
     def found(self, app: str) -> tuple[Resource, ...]:
         if app in self._changed:
@@ -135,7 +141,10 @@ class Machine:
     # ---- what to do --------------------------------------------------------------------------------------------------
 
     def plan(self, app: App, proven: bool) -> Plan:
-        wanted = [resource for kind in self._kinds.values() for resource in kind.wanted(app)]
+        known, wanted = self._wanted.get(app.name, (None, ()))
+        if app is not known:
+            wanted = [resource for kind in self._kinds.values() for resource in kind.wanted(app)]
+            self._wanted[app.name] = app, wanted
         return self._plan(app, wanted, proven)
 
     def way_back(self, app: App, before: Sequence[Resource]) -> Plan:
@@ -146,7 +155,8 @@ class Machine:
         self._require(wanted, found)
         keys = {resource.key for resource in wanted}
         stays = {resource.key for resource in found if not self._kinds[resource.kind].prunes}
-        before = self._before(app) if keys else None
+        spare = keys and any(resource.kind == "image" and resource.key not in keys for resource in found)
+        before = self._before(app) if spare else None
         images = {resource.key for resource in self._kinds["image"].wanted(before)} if before else set()
         with self._lock:
             placed = place(wanted, found, self._address, self._free_ports())

@@ -91,7 +91,7 @@ def settle(
     try:
         plan = host.plan(goal, proven=goal == good) if goal else host.way_back(app, before)
         host.carry_out(plan.change)
-        if goal:
+        if goal and goal != good:
             history.approve(goal)  # every gate has passed: from here there is no way back
         host.carry_out(plan.clean)
     except Interrupted as error:

@@ -130,7 +130,8 @@ class Units:
             write(self._path(name), _entry(text))
         headers = {name: parse(text) for name, text in texts.items()}
         self._systemd.enable(_units(name for name, header in headers.items() if header and header.at_boot))
-        self._systemd.reload()
+        if self._systemd.units(PATTERN).keys() & set(_units(texts)):  # what is not loaded is read as it starts
+            self._systemd.reload()
         self._stop({name: _grace(headers[name]) for name in stale})
         self._systemd.reset_failed(_units(texts))
         results = self._systemd.start(_units(texts))
@@ -168,7 +169,8 @@ class Units:
         for name in names:
             remove(self._path(name))
         self._systemd.reset_failed(_units(names))
-        self._systemd.reload()
+        if self._systemd.units(PATTERN).keys() & set(_units(names)):  # still loaded: multi-user.target wants it
+            self._systemd.reload()
 
     def _stop(self, graces: Mapping[str, float]) -> None:
         """Stop units and remove what is left of them: a client that was killed leaves its container running."""
