@@ -9,31 +9,27 @@ from __future__ import annotations
 import logging
 import os
 import random
-import signal
 import threading
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from contextlib import ExitStack, contextmanager, suppress
-from pathlib import Path
-from types import FrameType
+from contextlib import ExitStack, suppress
 
 import schedule
 import sdnotify
-from watchdog.events import FileSystemEvent, FileSystemEventHandler
-from watchdog.observers import Observer
 
 from gitops_mvd import report as say
+from gitops_mvd import triggers
 from gitops_mvd.errors import ManifestError, MvdError, Unavailable
 from gitops_mvd.manifest import load, read_fleet
 from gitops_mvd.model import App, CommitStatus, Desired, Health, Operation, Outcome, Report, Revision, Sync
 from gitops_mvd.reconcile import reconcile
-from gitops_mvd.settings import secret_files
+from gitops_mvd.triggers import RELOAD, STOP, SYNC
 from gitops_mvd.wiring import Wired
 
 log = logging.getLogger(__name__)
 
-LOOK_AT_GIT = frozenset({"start", "poll", "sync", "again"})
-STOP, RELOAD, SETTLED = "stop", "reload", "settled"
+LOOK_AT_GIT = frozenset({"start", "poll", SYNC, "again"})
+SETTLED = "settled"
 SIDE_BY_SIDE = 8  # apps that are settled at once
 CALM = 1.0  # seconds that events are gathered before the host is looked at for their sake
 BACKOFF = (2.0, 300.0)  # seconds
@@ -60,9 +56,10 @@ class Daemon:
     def run(self) -> bool:
         """Go on until told to stop; True asks to be started again with new settings."""
         with ExitStack() as parts:
-            parts.enter_context(_signals(self._mail.post))
-            parts.enter_context(self._watching())
-            parts.enter_context(self._posting())
+            parts.enter_context(triggers.signals(self._mail.post))
+            parts.enter_context(triggers.docker_events(self._wired.engine, self._mail.post))
+            parts.enter_context(triggers.file_changes(self._wired, self._mail.post))
+            parts.enter_context(self._wired.outbox)
             self._mail.post("start")
             self._notify.notify("READY=1")
             log.info("daemon started host=%s repository=%s", self._wired.host.name, self._wired.settings.repository)
@@ -87,8 +84,8 @@ class Daemon:
 
     def once(self) -> Report | None:
         """One pass without the loop, and one more for whoever asked for it meanwhile; None where it could not be."""
-        report, reasons = None, frozenset({"sync"})
-        with _signals(self._mail.post):
+        report, reasons = None, frozenset({SYNC})
+        with triggers.signals(self._mail.post):
             while reasons & LOOK_AT_GIT and not self._ending:
                 report = self.look_again(reasons)
                 self._retry.cancel()
@@ -259,43 +256,6 @@ class Daemon:
             if commit != newer.commit:
                 self._wired.history.post(commit, say.superseded(host, newer))
 
-    # ---- what wakes it -----------------------------------------------------------------------------------------------
-
-    @contextmanager
-    def _watching(self) -> Iterator[None]:
-        """Docker's events, and changes of our settings, secrets, units and files, all into the mailbox."""
-        stop = threading.Event()
-        wired = self._wired
-
-        def docker_says(kind: str, action: str, name: str) -> None:
-            if kind in {"container", "engine"}:
-                self._mail.post("docker")
-
-        docker = threading.Thread(
-            target=wired.engine.watch, args=(docker_says, stop), name="docker-events", daemon=True
-        )
-        docker.start()
-        observer = Observer()
-        for path in (wired.settings_path, *map(Path, secret_files(wired.settings))):
-            observer.schedule(_Changed(self._mail.post, RELOAD, only=path), str(path.parent))
-        for folder, prefix in ((wired.tools.units, "mvd-"), (wired.tools.files, "")):
-            if folder.is_dir():
-                observer.schedule(_Changed(self._mail.post, "files", prefix=prefix), str(folder), recursive=not prefix)
-        observer.start()
-        try:
-            yield
-        finally:
-            stop.set()
-            observer.stop()
-            observer.join(5)
-            docker.join(5)
-
-    @contextmanager
-    def _posting(self) -> Iterator[None]:
-        """Commit statuses are sent by a thread of their own: a slow forge never holds up a deploy."""
-        with self._wired.outbox:
-            yield
-
 
 def _end_within(seconds: float) -> None:
     """A pull may take an hour, and nothing is lost with it: the next start picks up what was begun."""
@@ -314,37 +274,3 @@ def _isolated(do: Callable[[App], Outcome], app: App) -> Outcome:
         log.exception("could not settle app=%s", app.name)
         why = f"internal error, see the log of gitops-mvd: {type(error).__name__}"
         return Outcome(app.name, Sync.UNKNOWN, Health.UNKNOWN, Operation.FAILED, why=why)
-
-
-class _Changed(FileSystemEventHandler):
-    """Posts a reason when a file was written, moved or deleted, by whomever."""
-
-    def __init__(self, post: Callable[[str], None], reason: str, *, only: Path | None = None, prefix: str = "") -> None:
-        self._post, self._reason, self._only, self._prefix = post, reason, only, prefix
-
-    def on_any_event(self, event: FileSystemEvent) -> None:
-        if event.event_type in {"opened", "closed_no_write"}:
-            return
-        paths = [Path(os.fsdecode(path)) for path in (event.src_path, event.dest_path) if path]
-        if any(self._concerns(path) for path in paths):
-            self._post(self._reason)
-
-    def _concerns(self, path: Path) -> bool:
-        return path == self._only if self._only else path.name.startswith(self._prefix)
-
-
-@contextmanager
-def _signals(post: Callable[[str], None]) -> Iterator[None]:
-    """SIGTERM and SIGINT stop, SIGHUP reloads, SIGUSR1 syncs; afterwards they are as they were."""
-    meaning = {signal.SIGTERM: STOP, signal.SIGINT: STOP, signal.SIGHUP: RELOAD, signal.SIGUSR1: "sync"}
-
-    def announce(number: int, _: FrameType | None) -> None:
-        # from a thread, because a handler may run in the middle of the mailbox's own lock
-        threading.Thread(target=post, args=(meaning[signal.Signals(number)],)).start()
-
-    before = {number: signal.signal(number, announce) for number in meaning}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
