@@ -15,6 +15,7 @@ from gitops_mvd.model import Problem, digest
 EVERYWHERE = ("", "0.0.0.0", "::")  # addresses that stand for all of the host
 MAX_COMBINATIONS = 1000  # of one route; beyond that only the very same route is known again
 
+_FURTHER = ("snis", "sources", "destinations", "expression", "priority", "regex_priority")
 _PORT_ADVICE = "choose another, or leave the way in to `x-kong`"
 _ROUTE_ADVICE = "give one of them another path, host or method"
 
@@ -52,14 +53,11 @@ class Register:
     def rivals(self, claims: Iterable[Claim]) -> Iterator[tuple[Claim, Claim]]:
         """Each claim that can not be had, with the one that was there first."""
         for claim in claims:
-            there = self._taken.get(claim.key, {})
-            rival = (
-                there.get(claim.host_ip)
-                or there.get("")
-                or (None if claim.host_ip else next(iter(there.values()), None))
-            )
-            if rival and rival.at is not claim.at:
-                yield claim, rival
+            if there := self._taken.get(claim.key):
+                anybody = None if claim.host_ip else next(iter(there.values()))
+                rival = there.get(claim.host_ip) or there.get("") or anybody
+                if rival and rival.at is not claim.at:
+                    yield claim, rival
 
 
 def of_ports(owner: str, ports: Iterable[tuple[Place, Port]]) -> Iterator[Claim]:
@@ -84,13 +82,9 @@ def of_routes(owner: str, routes: Iterable[tuple[Place, Entity]]) -> Iterator[Cl
         rest = digest([headers, more]) if headers or more else ""
         combinations = list(itertools.islice(itertools.product(*parts), MAX_COMBINATIONS + 1))
         if len(combinations) > MAX_COMBINATIONS:
-            yield Claim(
-                "the route", ("route", digest([sorted(part) for part in parts]), rest), owner, at, _ROUTE_ADVICE
-            )
+            key = ("route", digest([sorted(part) for part in parts]), rest)
+            yield Claim("the route", key, owner, at, _ROUTE_ADVICE)
             continue
         for protocol, method, host, path in combinations:
             what = " ".join(word for word in ("the route", method, host + path) if word)
             yield Claim(what, ("route", protocol, method, host, path, rest), owner, at, _ROUTE_ADVICE)
-
-
-_FURTHER = ("snis", "sources", "destinations", "expression", "priority", "regex_priority")

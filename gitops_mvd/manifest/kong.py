@@ -87,6 +87,11 @@ def _route_path(place: Place) -> str:
     return path
 
 
+def _redirect(place: Place) -> int:
+    status = integer()(place)
+    return status if status in (426, 301, 302, 307, 308) else place.fail("must be 426, 301, 302, 307 or 308")
+
+
 def _headers(place: Place) -> dict[str, list[str]]:
     for name, at in place.entries().items():
         if name.lower() == "host":
@@ -194,7 +199,7 @@ ROUTE: Table = {
     "expression": Key("An expression instead, where Kong's router is `expressions`.", filled),
     "priority": Key("The highest wins among expressions.", integer(0)),
     "regex_priority": Key("The highest wins among regular expressions.", integer()),
-    "https_redirect_status_code": Key("426, 301, 302, 307 or 308.", integer(301, 426)),
+    "https_redirect_status_code": Key("426, 301, 302, 307 or 308.", _redirect),
     "strip_path": Key("`false` leaves the path in the request.", boolean),
     "path_handling": Key("`v0` or `v1`.", one_of("v0", "v1")),
     "preserve_host": Key("Hand on the host that the client asked for.", boolean),

@@ -119,14 +119,21 @@ def _problems(tree: Tree, fleet: Fleet | None) -> set[Problem]:
         for reading, register in zip(readings, registers, strict=True):
             told = [it for it in reading.found if reading.concerns(it) or idle or it.path[:2] in elsewhere]
             problems.update(it.problem for it in told if fleet or not it.by_host)
-            for claim, other in register.rivals(reading.claims):
-                problems |= {claim.problem(other), other.problem(claim)}
-            register.take(reading.claims)
+            if fleet:
+                problems.update(_clashes(register, reading))
         if fleet:
             problems.update(_unread(tree, name, hosts, parsed))
         if fleet and fleet.hosts:
             problems.update(_unplaced(hosts, readings))
     return problems | set(_strays(recording))
+
+
+def _clashes(register: Register, reading: Reading) -> Iterator[Problem]:
+    """What an app and the apps before it on a host take from each other, told of both."""
+    for claim, other in register.rivals(reading.claims):
+        yield claim.problem(other)
+        yield other.problem(claim)
+    register.take(reading.claims)
 
 
 def _names(tree: Tree) -> list[str]:
@@ -155,13 +162,12 @@ def _unplaced(hosts: Sequence[HostFacts], readings: Sequence[Reading]) -> Iterat
 
 def _strays(recording: _Recording) -> Iterator[Problem]:
     """What lies in the folder of the apps and is none; files that apps share are used by one."""
+    used = {"/".join(path.split("/")[:2]) for path in recording.seen}
     for name in recording.tree.names(APPS):
-        folder, slash, _ = name.partition("/")
-        path = f"{APPS}/{folder}"
-        if not slash and is_compose_file(name):
+        path = f"{APPS}/{name}".rstrip("/")
+        if is_compose_file(name):
             yield Problem(path, 1, "", f"belongs into a folder that is named after the app: {APPS}/<app>/{COMPOSE}")
-        used = any(f"{seen}/".startswith(f"{path}/") for seen in recording.seen)
-        if slash and not used and not folder.startswith(".") and not compose_files(recording.tree, folder):
+        elif name.endswith("/") and not name.startswith(".") and path not in used:
             yield Problem(path, 1, "", f"is no app, for it has no {COMPOSE}, and no app uses its files")
 
 

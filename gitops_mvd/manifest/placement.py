@@ -59,13 +59,12 @@ def nowhere(wanted: Sequence[tuple[HostFacts, Placed]]) -> Iterator[Problem]:
     if any(all(it.holds(facts) for _, it in constraints) for facts, constraints in wanted):
         return
     hosts = [facts for facts, _ in wanted]
-    every = [(at, it) for _, constraints in wanted for at, it in constraints]
-    met = {at.key for facts, constraints in wanted for at, it in constraints if it.holds(facts)}
-    for at, it in every:
-        if at.key not in met:
-            yield _problem(at, it.why_not(hosts))
-    if met >= {at.key for at, _ in every}:
-        yield _problem(every[0][0], "each of its constraints holds on some, and all of them on none")
+    every = {it: at for _, constraints in wanted for at, it in constraints}
+    hopeless = [it for it in every if not any(it.holds(facts) for facts in hosts)]
+    for it in hopeless:
+        yield _problem(every[it], it.why_not(hosts))
+    if not hopeless:
+        yield _problem(next(iter(every.values())), "none fulfils all of its constraints at once")
 
 
 def _problem(at: Place, why: str) -> Problem:

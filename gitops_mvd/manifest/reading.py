@@ -215,5 +215,5 @@ def _check_claims(claims: Iterable[Claim]) -> None:
     register = Register()
     for claim in claims:
         for _, other in register.rivals([claim]):
-            claim.at.complain(claim.against(other))
+            claim.at.complain(claim.against(other), by_host=True)
         register.take([claim])

@@ -44,7 +44,7 @@ def assemble(place: Place, values: Values, project: Project) -> Service:
         run["ports"] = ports
     kong = _kong(entries, values)
     if not any(place.has(name) for name in ("image", "build", "extends")):
-        place.complain("has no `image`")
+        place.complain("has no `image`", by_host=True)  # an override may have it
     return Service(
         name=str(place.path[-1]),
         image=values.get("image", ""),

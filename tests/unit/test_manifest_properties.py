@@ -11,6 +11,7 @@ from gitops_mvd.manifest import load, validate
 from gitops_mvd.manifest.compose import SERVICE
 from gitops_mvd.manifest.dotenv import parse_env
 from gitops_mvd.manifest.interpolate import Unresolved, substitute
+from gitops_mvd.manifest.kong import CONSUMER, GATEWAY_PLUGIN, PLUGIN, ROUTE, UPSTREAM
 from gitops_mvd.manifest.yamltree import Node, Sink, parse
 from gitops_mvd.model import HostFacts
 from tests.unit.memory_tree import MemoryTree
@@ -113,3 +114,19 @@ def test_no_value_of_any_key_raises(key: str, value: object) -> None:
     tree = MemoryTree({"apps/a/compose.yaml": text, "kong/a.yaml": yaml.safe_dump({"consumers": value})})
     load(tree, HOST)
     validate(MemoryTree({**{p: t for p, t in tree.files.items()}, "fleet.yaml": yaml.safe_dump({"hosts": value})}))
+
+
+@given(st.sampled_from([*ROUTE, *PLUGIN, *UPSTREAM, *CONSUMER, *GATEWAY_PLUGIN]), documents)
+@unhurried
+def test_no_value_of_any_field_of_kong_raises(field: str, value: object) -> None:
+    entity = {"name": "x", "paths": ["/x"], "host": "x", field: value}
+    kong = {"port": 80, "routes": [entity, value], "plugins": [entity, value], "service": entity, "upstream": entity}
+    gateway = {kind: [entity, value] for kind in ("consumers", "plugins", "services", "certificates", "vaults")}
+    tree = MemoryTree(
+        {
+            "apps/a/compose.yaml": yaml.safe_dump({"services": {"web": {"image": "nginx", "x-kong": kong}}}),
+            "kong/a.yaml": yaml.safe_dump(gateway),
+        }
+    )
+    load(tree, HOST)
+    validate(tree)

@@ -205,3 +205,131 @@ def test_an_app_does_not_include_without_end() -> None:
     files = {f"apps/a/{n}.yaml": f"include: [{n + 1}.yaml, {n + 1}.yaml]\nservices: {{}}" for n in range(30)}
     tree = MemoryTree({"apps/a/compose.yaml": "include: [0.yaml]\nservices: {}", "apps/a/30.yaml": WEB, **files})
     assert any("more than 50 files" in problem.message for problem in validate(tree))
+
+
+def routed(path: str, more: str = "") -> str:
+    return f"services: {{web: {{image: nginx, x-kong: {{port: 80, routes: [{{paths: [{path}]}}]}}{more}}}}}"
+
+
+def test_of_two_apps_that_want_the_same_route_the_later_one_is_broken_and_frees_all_that_it_has() -> None:
+    tree = MemoryTree(
+        {
+            "apps/a/compose.yaml": routed("/same"),
+            "apps/b/compose.yaml": routed("/same, /other", ", ports: ['8080:80']"),
+            "apps/c/compose.yaml": routed("/other", ", ports: ['8080:80']"),
+        }
+    )
+    cache: Cache = {}
+    for _ in range(2):
+        apps, broken = load(tree, HOST, cache)
+        assert [app.name for app in apps] == ["a", "c"]
+        assert [str(problem) for problem in broken["b"]] == [
+            "apps/b/compose.yaml:1: services.web.x-kong.routes[0]: the route /same is that of a.web too, "
+            "in apps/a/compose.yaml:1: give one of them another path, host or method"
+        ]
+
+
+def test_an_app_gives_way_to_a_route_of_the_gateway_whatever_its_name() -> None:
+    gateway = "services: [{name: old, host: old.local, routes: [{paths: [/same]}]}]"
+    tree = MemoryTree({"apps/a/compose.yaml": routed("/same"), "kong/a.yaml": gateway})
+    apps, broken = load(tree, HOST)
+    assert [app.name for app in apps] == ["gateway"]
+    assert apps[0].gateway == {"services": [{"name": "old", "host": "old.local", "routes": [{"paths": ["/same"]}]}]}
+    assert broken.keys() == {"a"}
+
+
+def test_a_broken_app_claims_nothing() -> None:
+    tree = MemoryTree({"apps/a/compose.yaml": routed("/same", ", imag: x"), "apps/b/compose.yaml": routed("/same")})
+    apps, broken = load(tree, HOST)
+    assert ([app.name for app in apps], [*broken]) == (["b"], ["a"])
+
+
+@pytest.mark.parametrize(
+    ("ports", "clash"),
+    [
+        (("8080:80", "8080:81"), True),
+        (("127.0.0.1:8080:80", "8080:80"), True),
+        (("0.0.0.0:8080:80", "127.0.0.1:8080:80"), True),
+        (("127.0.0.1:8080:80", "10.0.0.1:8080:80"), False),
+        (("8080:80/udp", "8080:80"), False),
+        (("80", "80"), False),
+        (("8080-8090:80", "8080:80"), False),
+    ],
+)
+def test_a_port_of_the_host_has_one_owner_at_each_address(ports: tuple[str, str], clash: bool) -> None:
+    files = {
+        f"apps/{name}/compose.yaml": f"services: {{web: {{image: nginx, ports: ['{port}']}}}}"
+        for name, port in zip("ab", ports, strict=True)
+    }
+    assert ("b" in load(MemoryTree(files), HOST)[1]) == clash
+    assert bool(validate(MemoryTree(files))) == clash
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "clash"),
+    [
+        ("paths: [/a]", "paths: [/a], strip_path: false", True),
+        ("paths: [/a], hosts: [A.org]", "paths: [/b, /a], hosts: [a.org, b.org]", True),
+        ("paths: [/a], headers: {X-V: ['2', '1']}", "paths: [/a], headers: {x-v: ['1', '2']}", True),
+        ("hosts: [a.org]", "hosts: [a.org], protocols: [https]", True),
+        ("paths: [/a]", "paths: [/a/]", False),
+        ("paths: [/a]", "paths: [/a], hosts: [a.org]", False),
+        ("paths: [/a], methods: [GET]", "paths: [/a], methods: [POST]", False),
+        ("paths: [/a]", "paths: [/a], protocols: [grpc]", False),
+        ("paths: ['~/a'], regex_priority: 1", "paths: ['~/a'], regex_priority: 2", False),
+    ],
+)
+def test_two_routes_are_the_same_if_a_request_could_be_for_either(one: str, other: str, clash: bool) -> None:
+    files = {
+        f"apps/{name}/compose.yaml": f"services: {{web: {{image: nginx, x-kong: {{port: 1, routes: [{{{route}}}]}}}}}}"
+        for name, route in (("a", one), ("b", other))
+    }
+    assert ("b" in load(MemoryTree(files), HOST)[1]) == clash
+
+
+def test_a_route_with_very_many_combinations_is_soon_read() -> None:
+    hosts = ", ".join(f"h{n}.org" for n in range(2000))
+    route = f"[{{paths: [{', '.join(f'/p{n}' for n in range(2000))}], hosts: [{hosts}]}}]"
+    text = f"services: {{web: {{image: nginx, x-kong: {{port: 1, routes: {route}}}}}}}"
+    _, broken = load(MemoryTree({"apps/a/compose.yaml": text, "apps/b/compose.yaml": text}), HOST)
+    assert [problem.message.partition(" is that of ")[0] for problem in broken["b"]] == ["the route"]
+
+
+def names_on(host: str, files: dict[str, str]) -> list[str]:
+    apps, broken = load(MemoryTree({"kong/a.yaml": "consumers: [{username: nhs}]", **files}), HostFacts(host))
+    return sorted([*(app.name for app in apps), *broken])
+
+
+def test_the_gateway_is_where_it_leads_to_something() -> None:
+    here = ", deploy: {placement: {constraints: [node.hostname == web1]}}"
+    files = {"apps/a/compose.yaml": routed("/a", here), "apps/b/compose.yaml": WEB}
+    assert names_on("web1", files) == ["a", "b", "gateway"]
+    assert names_on("db1", files) == ["b"]
+    assert names_on("db1", {"apps/b/compose.yaml": WEB}) == ["b", "gateway"]
+    assert names_on("db1", {**files, "kong/b.yaml": "nonsense: []"}) == ["b"]
+
+
+def test_the_gateway_does_not_go_because_an_app_is_broken() -> None:
+    elsewhere = routed("/a", ", deploy: {placement: {constraints: [node.hostname == other]}}")
+    broken = WEB.replace("image: nginx", "image: nginx, x-kogn: {port: 80, routes: [{paths: [/]}]}")
+    files = {"apps/a/compose.yaml": elsewhere, "apps/b/compose.yaml": broken}
+    assert names_on("web1", files) == ["b", "gateway"]
+
+
+def test_the_facts_of_no_host_are_missed_while_the_fleet_is_broken() -> None:
+    app = "services: {web: {image: 'nginx:$TAG', environment: [REGION], depends_on: [db]}, db: {image: $DB}}"
+    tree = MemoryTree({"fleet.yaml": "hosts: {web1: {variable: {}}}", "apps/a/compose.yaml": app})
+    assert [problem.file for problem in validate(tree)] == ["fleet.yaml"]
+
+
+def test_a_folder_is_no_stray_if_an_app_of_any_host_uses_it() -> None:
+    files = {
+        "fleet.yaml": "hosts: {uk1: {labels: {region: uk}}, rw1: }",
+        "apps/a/compose.yaml": WEB,
+        "apps/a/compose.region-uk.yaml": "services: {web: {volumes: ['../shared:/etc/shared:ro']}}",
+        "apps/shared/x/file": "1",
+        "apps/README.md": "",
+    }
+    assert validate(MemoryTree(files)) == []
+    del files["apps/a/compose.region-uk.yaml"]
+    assert [problem.file for problem in validate(MemoryTree(files))] == ["apps/shared"]
