@@ -55,11 +55,10 @@ def test_a_second_pass_does_nothing(story: Story, steady: str) -> None:
     assert (plan.code, plan.out) == (0, ""), plan.err
     machine = json.loads(story.mvd("plan", "--json").out)
     assert machine["apps"]["steady"] == []
-    assert story.mvd("sync").code == 0
-    assert story.containers() == before
     log = story.log()
-    story.look_again()
+    assert story.mvd("sync").code == 0
     assert "step app=" not in story.log().removeprefix(log)
+    assert story.containers() == before
 
 
 def test_a_plan_shows_what_a_merge_would_do_and_does_none_of_it(lab: Lab, story: Story, undisturbed: None) -> None:
@@ -115,19 +114,19 @@ curl -fsS http://127.0.0.1:8001/routes/{app}.web
 
 
 WITHOUT_RESTART = {
-    "a unit file edited by hand": "echo '# by hand' >> /etc/systemd/system/{unit}",
+    "much changed by hand": """
+        echo '# by hand' >> /etc/systemd/system/{unit}
+        systemctl disable {unit}
+        sed -i s/blue/red/ /etc/gitops-mvd/files/{instance}/env
+        chmod 644 /etc/gitops-mvd/files/{instance}/env
+        docker rmi {image}""",
     "a unit file deleted": "rm /etc/systemd/system/{unit}",
-    "a unit disabled": "systemctl disable {unit}",
-    "an environment file changed": "sed -i s/blue/red/ /etc/gitops-mvd/files/{instance}/env",
-    "an environment file opened to all": "chmod 644 /etc/gitops-mvd/files/{instance}/env",
-    "an image untagged": "docker rmi {image}",
-    "the gateway's configuration lost": 'curl -fsS -d \'{{"_format_version": "3.0"}}\' '
-    "-H 'Content-Type: application/json' http://127.0.0.1:8001/config",
+    "the gateway's configuration lost": """
+        curl -fsS -H 'Content-Type: application/json' -d '{{"_format_version": "3.0"}}' http://127.0.0.1:8001/config""",
 }
 WITH_RESTART = {
     "a unit stopped": "systemctl stop {unit}",
     "a container removed": "docker rm --force {instance}",
-    "a container stopped": "docker stop {instance}",
     "a network removed": "systemctl stop {unit} && docker network prune --force",
 }
 
@@ -246,25 +245,14 @@ def test_services_of_an_app_wait_for_find_and_read_what_compose_says(lab: Lab, s
     assert [name.split("-")[2] for name in started] == ["db", "migrate", "web"]
 
     others = {name: id for name, id in story.containers("shop").items() if "-web-" not in name}
-    web = lab.registry.push("shop/web", "2", service.web("shop", "2", pages=SHOP_PAGES))
-    story.deploy("shop", shop(web, db), **files)
-    story.answers("/shop", "shop 2")
+    story.deploy("shop", shop(web, db), **{**files, "password": "battery staple"})  # which is a new version
+    assert story.ask("/shop/cgi-bin/password").text == "battery staple 444\n"
     assert story.ask("/shop/cgi-bin/orders").text == "db 1\n", "the volume was kept, and the job not done again"
     assert {name: id for name, id in story.containers("shop").items() if "-web-" not in name} == others
-    assert "correct horse" not in story.run("sh", "-c", "cat /etc/systemd/system/mvd-shop-*") + story.log()
-
-
-def test_a_changed_secret_is_a_new_version(lab: Lab, story: Story, undisturbed: None) -> None:
-    web = lab.registry.push("safe", "1", service.web("safe", "1", pages=SHOP_PAGES))
-    compose = {
-        "services": {"web": routed(web, "/safe", secrets=["password"])},
-        "secrets": {"password": {"file": "./password"}},
-    }
-    story.deploy("safe", compose, password="one")
-    before = story.containers("safe")
-    story.deploy("safe", compose, password="two")
-    assert story.ask("/safe/cgi-bin/password").text == "two 444\n"
-    assert not story.containers("safe").keys() & before.keys()
+    told = story.run("sh", "-c", "cat /etc/systemd/system/mvd-shop-*") + story.log()
+    assert "correct horse" not in told
+    assert "battery staple" not in told
+    story.remove("shop")
 
 
 # ---- images ----------------------------------------------------------------------------------------------------------
@@ -466,6 +454,7 @@ def test_a_gateway_with_a_database_follows_a_deploy_a_change_and_a_removal(
 
 @pytest.mark.parametrize(("method", "body"), [("DELETE", None), ("PATCH", {"paths": ["/elsewhere"]})])
 def test_a_route_changed_by_hand_is_put_right(database: Story, chat: str, method: str, body: Any) -> None:
+    database.look_again()
     before, containers = database.routes(chat), database.containers()
     [name] = before
     database.kong(f"/routes/{name}", method, body)
@@ -495,14 +484,12 @@ def test_the_command_tells_what_is_well_and_what_was_done(story: Story, steady: 
     [event] = json.loads(history.out)
     assert history.code == 0
     assert (event["app"], event["operation"], event["health"]) == (steady, "Succeeded", "Healthy")
-    assert "Succeeded" in story.mvd("history").out
 
     synced = story.mvd("sync", "--json")
     assert synced.code == 0
     told = {outcome["app"]: outcome for outcome in json.loads(synced.out)}
     assert told[steady]["operation"] == "Succeeded"
 
-    assert "steady 1 listens on port 7799" in story.mvd("logs", steady).out
     assert "steady 1 listens on port 7799" in story.mvd("logs", f"{steady}/web", "-n", "5").out
 
     doctor = story.mvd("doctor", "--json")
