@@ -10,6 +10,7 @@ import logging
 import os
 import random
 import threading
+import time
 from collections.abc import Callable, Collection, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack, suppress
@@ -44,6 +45,7 @@ class Daemon:
         self._wired = wired
         self._mail = wired.mailbox
         self._revision: Revision | None = None
+        self._asked_git = 0.0
         self._ending = ""
         self._later: frozenset[str] = frozenset()  # what came up in the middle of a pass, for the next one
         self._failures = 0
@@ -85,13 +87,13 @@ class Daemon:
     def once(self) -> Report | None:
         """One pass without the loop, and one more for whoever asked for it meanwhile; None where it could not be."""
         report, reasons = None, frozenset({SYNC})
-        with triggers.signals(self._mail.post):
+        with triggers.signals(self._mail.post), self._wired.outbox:
             while reasons & LOOK_AT_GIT and not self._ending:
                 report = self.look_again(reasons)
                 self._retry.cancel()
                 reasons = self._later | self._take(0)
                 self._later = frozenset()
-            self._wired.outbox.deliver()
+        self._wired.outbox.deliver()
         return report
 
     def _take(self, timeout: float) -> frozenset[str]:
@@ -127,11 +129,15 @@ class Daemon:
             self._complain("host", error)
             with suppress(Unavailable):  # where it is the history itself that does not answer
                 self._wait_for(error)
+        if not report:
+            with suppress(Unavailable):
+                self._wired.history.save_excuse("; ".join(self._complaints.values()))
         self._back_off(report)
         return report
 
     def _fetch(self) -> None:
         """Take up the newest revision.  Where Git does not answer, the one that is known goes on being kept up."""
+        self._asked_git = time.time()
         try:
             fetched = self._wired.source.fetch()
         except Unavailable as error:
@@ -205,7 +211,7 @@ class Daemon:
         log.log(logging.DEBUG if summary == self._last_summary else logging.INFO, "%s", summary)
         self._last_summary = summary
         history.record(report)
-        history.save_report(report)
+        history.save_report(report, self._asked_git)
         if not any(outcome.operation is Operation.SUPERSEDED for outcome in report.outcomes):
             self._post_unless_ended(report.revision, say.status(report))
         self._notify.notify(f"STATUS={summary}")
@@ -255,6 +261,7 @@ class Daemon:
         for commit in self._wired.history.pending_commits(say.context(host)):
             if commit != newer.commit:
                 self._wired.history.post(commit, say.superseded(host, newer))
+        self._wired.outbox.wake()
 
 
 def _end_within(seconds: float) -> None:

@@ -185,17 +185,26 @@ class SqliteHistory:
         """How an app came out last."""
         return next(iter(self.events(1, app)), None)
 
-    def save_report(self, report: Report) -> None:
-        """Keep the report for those who ask while no daemon runs."""
-        self._keep("report", to_json(report))
+    def save_report(self, report: Report, asked_git: float) -> None:
+        """Keep the report for those who ask while no daemon runs; Git was asked for it at that time."""
+        self._keep("report", to_json(report), asked_git)
 
     def last_report(self, since: float = 0.0) -> Report | None:
-        """The report saved last, if that was after `since` (seconds since 1970)."""
+        """The report saved last, if Git was asked for it after `since` (seconds since 1970)."""
         rows = self._ask("SELECT json FROM value WHERE name = 'report' AND at > ?", since)
         return from_json(json.loads(rows[0][0])) if rows else None
 
-    def _keep(self, name: str, value: Json) -> None:
-        self._ask("INSERT OR REPLACE INTO value VALUES (?, ?, ?)", name, json.dumps(value), time.time())
+    def save_excuse(self, why: str) -> None:
+        """Keep why a pass came to no report."""
+        self._keep("excuse", {"why": why})
+
+    def last_excuse(self, since: float) -> str:
+        """Why the last pass came to no report, if it ended after `since` (seconds since 1970); else ""."""
+        rows = self._ask("SELECT json FROM value WHERE name = 'excuse' AND at > ?", since)
+        return str(json.loads(rows[0][0])["why"]) if rows else ""
+
+    def _keep(self, name: str, value: Json, at: float | None = None) -> None:
+        self._ask("INSERT OR REPLACE INTO value VALUES (?, ?, ?)", name, json.dumps(value), at or time.time())
 
     # ---- the outbox --------------------------------------------------------------------------------------------------
 

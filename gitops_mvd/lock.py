@@ -25,7 +25,9 @@ class Taken(MvdError):
         self.pid = pid
 
     def sync(self, history: SqliteHistory) -> Report:
-        """Have it look now, and wait for what comes out."""
+        """Have it look now, and wait for what comes out.  Raises Unavailable where nothing does."""
+        if not self.pid:  # which would be all of our own process group
+            raise Unavailable("another mvd has just begun", "try again")
         asked = time.time()
         try:
             os.kill(self.pid, signal.SIGUSR1)
@@ -35,6 +37,8 @@ class Taken(MvdError):
             report = history.last_report(since=asked)
             if report and all(outcome.operation is not Operation.SUPERSEDED for outcome in report.outcomes):
                 return report
+            if why := history.last_excuse(since=asked):
+                raise Unavailable(why)
             time.sleep(0.05)
         raise Unavailable(f"the daemon came to no end within {PATIENCE:g} s", "journalctl -u gitops-mvd")
 

@@ -164,12 +164,19 @@ def test_old_events_are_dropped_but_the_last_of_every_app(history: SqliteHistory
     assert history.events(10_000) == before
 
 
+def test_why_there_was_no_report_is_told_to_those_who_ask(history: SqliteHistory) -> None:
+    assert history.last_excuse(since=0) == ""
+    history.save_excuse("Docker does not answer")
+    assert history.last_excuse(since=0) == "Docker does not answer"
+    assert history.last_excuse(since=4e9) == ""
+
+
 def test_the_last_report_is_there_for_those_who_ask(history: SqliteHistory, path: Path) -> None:
     assert history.last_report() is None
     told = report(1, well(did=A_STEP), bad("api"))
-    history.save_report(told)
-    assert history.last_report() == told
-    assert history.last_report(since=4e9) is None
+    history.save_report(told, asked_git=1000.0)
+    assert history.last_report(since=999.0) == told
+    assert history.last_report(since=1001.0) is None
     history.close()
     assert SqliteHistory(path).last_report() == told
     assert not [file for file in path.parent.iterdir() if b"hunter2" in file.read_bytes()]
