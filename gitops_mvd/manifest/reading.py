@@ -25,8 +25,8 @@ COMPOSE = "compose.yaml"
 COMPLETES = "service_completed_successfully"
 _APP_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 _SERVICE_NAME = re.compile(r"[a-zA-Z0-9._-]{1,63}")
-_MAIN_LIKE = re.compile(r"(docker-)?compose\.ya?ml")
-_COMPOSE_LIKE = re.compile(r"(docker-)?compose(\..*)?\.ya?ml")
+_MAIN_LIKE = re.compile(r"(docker-)?compose\.ya?ml", re.IGNORECASE)
+_COMPOSE_LIKE = re.compile(r"(docker-)?compose(\..*)?\.ya?ml", re.IGNORECASE)
 
 
 @dataclass(frozen=True)

@@ -110,8 +110,12 @@ def parse(file: str, data: bytes, sink: Sink) -> Node | None:
         tell(sink, (), file, data.count(b"\n", 0, error.start) + 1, "is not UTF-8 text")
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        hint = ": a value with `: ` in it needs quotes" if "mapping values" in str(error.problem) else ""
-        tell(sink, (), file, mark.line + 1 if mark else 1, f"is not valid YAML: {error.problem}{hint}")
+        line = mark.line if mark else 0
+        hint = ""
+        if "mapping values" in str(error.problem):  # `key: a: b`, or `key` with `b: c` indented below
+            twice = data.split(b"\n")[line].count(b":") > 1
+            hint = ": a value with `: ` in it needs quotes" if twice else ": is there a `:` missing in a line before?"
+        tell(sink, (), file, line + 1, f"is not valid YAML: {error.problem}{hint}")
     except yaml.YAMLError:
         tell(sink, (), file, 1, "is not valid YAML: it has a character that YAML does not allow")
     except ValueError as error:

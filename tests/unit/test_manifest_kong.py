@@ -1,0 +1,47 @@
+"""The fields of Kong that a manifest may have are those that Kong has, as the stand-in of the lab knows them."""
+
+from importlib.resources import files
+
+import pytest
+import yaml
+
+from gitops_mvd.manifest import kong
+from gitops_mvd.manifest.place import Table
+
+SCHEMA = yaml.safe_load(files("gitops_mvd.lab.gateway").joinpath("entities.yaml").read_text("utf-8"))
+SET_BY_KONG = {"created_at", "updated_at", "cert_digest"}
+BEYOND = {  # what only another edition, version or router of Kong has
+    "ordering",
+    "consumer_group",
+    "expression",
+    "priority",
+    "sticky_sessions_cookie",
+    "sticky_sessions_cookie_path",
+}
+NOT_A_FIELD = {
+    "plugins",
+    "routes",
+    "targets",
+    "url",
+    "groups",
+    *kong.CREDENTIALS,
+}  # nested, short for others, or decK's
+
+
+@pytest.mark.parametrize(
+    ("entity", "table"),
+    [
+        ("routes", kong.ROUTE),
+        ("plugins", kong.PLUGIN),
+        ("plugins", kong.GATEWAY_PLUGIN),
+        ("services", kong.SERVICE),
+        ("services", kong.GATEWAY_SERVICE),
+        ("upstreams", kong.UPSTREAM),
+        ("consumers", kong.CONSUMER),
+        ("certificates", kong.CERTIFICATE),
+        ("ca_certificates", kong.CA_CERTIFICATE),
+        ("vaults", kong.VAULT),
+    ],
+)
+def test_every_field_of_kong_is_honoured_or_refused(entity: str, table: Table) -> None:
+    assert table.keys() - NOT_A_FIELD - BEYOND == SCHEMA[entity]["fields"].keys() - SET_BY_KONG
