@@ -9,7 +9,9 @@ from typing import TypeVar
 from gitops_mvd.errors import Unavailable
 from gitops_mvd.kinds import Tools
 from gitops_mvd.kong import Kong
-from gitops_mvd.kong.entities import DEFAULT_WEIGHT, Entity, declared, normal, of_service, of_targets, tagged
+from gitops_mvd.kong.compare import normal
+from gitops_mvd.kong.declare import declared, of_service, of_targets
+from gitops_mvd.kong.entities import DEFAULT_WEIGHT, Entity, tagged
 from gitops_mvd.model import App, Change, Json, Resource, Service
 
 Owner = tuple[str, str]  # app and service; "" for what is the gateway's own

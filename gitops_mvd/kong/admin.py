@@ -12,7 +12,8 @@ from requests.adapters import HTTPAdapter
 from urllib3.exceptions import ProtocolError
 
 from gitops_mvd.errors import StepFailed, Unavailable
-from gitops_mvd.kong.entities import Entity, secrets
+from gitops_mvd.kong.compare import secrets
+from gitops_mvd.kong.entities import Entity
 from gitops_mvd.model import Json
 
 PAGE = 1000  # the most that Kong gives at once

@@ -12,7 +12,8 @@ from urllib.parse import quote
 
 from gitops_mvd.errors import StepFailed, Unavailable
 from gitops_mvd.kong.admin import PATHS, Admin, Page
-from gitops_mvd.kong.entities import LISTED, OWNED, UNIQUE, Entity, clash, is_ours, part_of, same
+from gitops_mvd.kong.compare import same
+from gitops_mvd.kong.entities import LISTED, OWNED, UNIQUE, Entity, clash, is_ours, part_of
 from gitops_mvd.model import Json
 
 TURN = 5  # looks; an upstream's targets are read at each so manieth

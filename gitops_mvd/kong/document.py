@@ -14,18 +14,8 @@ import yaml
 
 from gitops_mvd.errors import Unavailable
 from gitops_mvd.kong.admin import Admin
-from gitops_mvd.kong.entities import (
-    REFERENCES,
-    TYPES,
-    Entity,
-    as_kept,
-    clash,
-    declared_names,
-    is_ours,
-    part_of,
-    same,
-    unique_key,
-)
+from gitops_mvd.kong.compare import declared_names, same
+from gitops_mvd.kong.entities import REFERENCES, TYPES, Entity, as_kept, clash, is_ours, part_of, unique_key
 from gitops_mvd.model import Json
 
 Document = dict[str, list[dict[str, Any]]]  # type -> entities, flat and with references by id, as GET /config has them

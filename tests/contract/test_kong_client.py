@@ -506,11 +506,11 @@ def test_a_look_that_finds_nothing_new_takes_few_calls(
     gateway: Gateway, wire: Wire, plugins: list[Json], calls: int
 ) -> None:
     routes = Routes(Kong(wire.url), HOST)
-    bring(routes, App("shop", tuple(service(f"s{n}", plugins=plugins) for n in range(8))))
+    bring(routes, App("shop", tuple(service(f"s{n}", plugins=plugins) for n in range(5))))
     list(routes.observe())
     wire.calls.clear()
     for _ in range(TURN):
-        assert len(list(routes.observe())) == 8
+        assert len(list(routes.observe())) == 5
     one_turn = 1
     assert len(wire.calls) == (TURN if gateway.mode == "off" else TURN * calls + one_turn), wire.calls
     assert all(call.startswith("GET ") for call in wire.calls)
@@ -756,7 +756,7 @@ apps = st.builds(
 
 
 @given(history=st.lists(apps, min_size=1, max_size=3), port=st.integers(20000, 20100))
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_state_is_brought_to_any_other(gateway: Gateway, history: list[App], port: int) -> None:
     gateway.clear()
     make_foreign(gateway)

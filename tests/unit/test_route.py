@@ -13,7 +13,9 @@ from gitops_mvd.kinds.route import Routes
 from gitops_mvd.kong import Kong
 from gitops_mvd.kong.admin import _struck_out
 from gitops_mvd.kong.ask import request_for
-from gitops_mvd.kong.entities import Entity, declared, normal, of_service, of_targets, same
+from gitops_mvd.kong.compare import normal, same
+from gitops_mvd.kong.declare import declared, of_service, of_targets
+from gitops_mvd.kong.entities import Entity
 from gitops_mvd.model import App, Change, Json, Service
 
 KONG = {

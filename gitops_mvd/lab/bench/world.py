@@ -28,7 +28,7 @@ from gitops_mvd.engine import Engine
 from gitops_mvd.kinds import Tools
 from gitops_mvd.kinds.config import layout
 from gitops_mvd.kinds.image import Images
-from gitops_mvd.kong.entities import of_targets
+from gitops_mvd.kong.declare import of_targets
 from gitops_mvd.lab.gateway.store import Store
 from gitops_mvd.lab.repository import Repository, git
 from gitops_mvd.manifest import load, read_fleet
