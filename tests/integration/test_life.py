@@ -392,6 +392,20 @@ def test_a_restart_of_docker_is_survived_and_condemns_nothing(story: Story, stea
     assert "rolled back" not in said
 
 
+def test_while_docker_is_down_everything_serves_and_the_command_says_so(story: Story, undisturbed: None) -> None:
+    with story.never_failing("/steady", "steady 1"):
+        story.run("systemctl", "stop", "docker.socket", "docker.service")
+        began = time.monotonic()
+        synced = story.mvd("sync")
+        took = time.monotonic() - began
+    story.run("systemctl", "start", "docker.socket", "docker.service")
+    assert synced.code == 1
+    assert "does Docker run?" in synced.err
+    assert "Traceback" not in synced.err
+    assert took < 15
+    story.look_again()
+
+
 @pytest.mark.parametrize("enabled", [False, True], ids=["without the daemon", "with the daemon"])
 def test_a_reboot_brings_every_container_back(story: Story, steady: str, enabled: bool) -> None:
     before, log = sorted(story.containers()), story.log()
