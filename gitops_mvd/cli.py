@@ -20,6 +20,7 @@ import click
 
 from gitops_mvd import __version__, settings
 from gitops_mvd.errors import ManifestError, MvdError, Unavailable
+from gitops_mvd.model import Sync
 
 log = logging.getLogger(__name__)
 
@@ -134,6 +135,8 @@ def plan(config: Path, machine: bool) -> int:
                 click.echo(line)
         changes = sum(1 for app in looked.apps if app.plan)
         click.echo(f"{changes or 'no'} of {len(looked.apps)} apps to change at {looked.revision.short}", err=True)
+    if any(app.sync is Sync.UNKNOWN for app in looked.apps):
+        return 1
     return 2 if any(app.plan for app in looked.apps) else 0
 
 
