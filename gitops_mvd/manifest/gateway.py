@@ -6,25 +6,119 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from gitops_mvd.manifest.kong import (
-    CA_CERTIFICATE,
-    CERTIFICATE,
-    CONSUMER,
-    CREDENTIALS,
-    GATEWAY_PLUGIN,
-    GATEWAY_SERVICE,
-    VAULT,
+    PARENT,
+    PLUGIN,
+    PROTOCOLS,
+    SERVICE,
+    TAGS,
     Entity,
+    entity_name,
+    host,
+    named,
     once,
+    plugins,
+    routes,
     scope,
+    settings,
+    uuid,
 )
-from gitops_mvd.manifest.place import Key, Place, Refused, Table, fields
-from gitops_mvd.manifest.shapes import placed, text
+from gitops_mvd.manifest.place import Key, Place, Refused, Table, fields, record
+from gitops_mvd.manifest.shapes import boolean, filled, formed, integer, list_of, one_of, placed, strings, text
 from gitops_mvd.manifest.yamltree import Sink, parse, tell
 from gitops_mvd.model import App
 from gitops_mvd.ports import Tree
 
 NAME = "gateway"
 FOLDER = "kong"
+
+_ID = Key("An id of your own, a UUID, for references to it.", uuid)
+_NO_ID = Refused("is not honoured: it follows from the name, by which others refer to it; remove it")
+_TTL = Refused("is not honoured: what runs out by itself would be put back at once; remove it")
+
+GATEWAY_PLUGIN: Table = {
+    **PLUGIN,
+    "service": Key("Only for that service of `kong/*.yaml`: its `name`.", named("name")),
+    "route": Key("Only for that route of `kong/*.yaml`: its `name`.", named("name")),
+    "id": _NO_ID,
+}
+
+
+def _credential(*required: str, **keys: Callable[[Place], Any]) -> Callable[[Place], list[Entity]]:
+    table = {name: Key("", read) for name, read in keys.items()}
+    return list_of(record({**table, "tags": TAGS, "id": _NO_ID, "ttl": _TTL, "consumer": Refused(PARENT)}, required))
+
+
+CREDENTIALS: Table = {
+    "keyauth_credentials": Key("For `key-auth`: `key`.", _credential(key=filled)),
+    "basicauth_credentials": Key(
+        "For `basic-auth`: `username` and `password`.",
+        _credential("username", "password", username=filled, password=text),
+    ),
+    "hmacauth_credentials": Key(
+        "For `hmac-auth`: `username` and `secret`.", _credential("username", username=filled, secret=text)
+    ),
+    "jwt_secrets": Key(
+        "For `jwt`: `key`, `secret`, `algorithm`, `rsa_public_key`.",
+        _credential(key=filled, secret=text, algorithm=filled, rsa_public_key=text),
+    ),
+    "oauth2_credentials": Key(
+        "For `oauth2`: `name`, `client_id`, `client_secret`, `redirect_uris`, `client_type`, `hash_secret`.",
+        _credential(
+            "name",
+            name=filled,
+            client_id=filled,
+            client_secret=text,
+            redirect_uris=strings,
+            client_type=one_of("confidential", "public"),
+            hash_secret=boolean,
+        ),
+    ),
+    "acls": Key("For `acl`: each with its `group`.", _credential("group", group=filled)),
+}
+CONSUMER: Table = {
+    "username": Key("The name of the consumer.", filled),
+    "custom_id": Key("The name that it has elsewhere.", filled),
+    **CREDENTIALS,
+    "plugins": Key("Plugins for this consumer.", plugins({**GATEWAY_PLUGIN, "consumer": Refused(PARENT)})),
+    "tags": TAGS,
+    "id": _NO_ID,
+    "groups": Refused("is not honoured: it is decK's; use `acls`"),
+}
+GATEWAY_SERVICE: Table = {
+    **SERVICE,
+    "name": Key("Its name in Kong.", entity_name),
+    "host": Key("Where it is.", host),
+    "port": Key("Its port; 80 if left out.", integer(0, 65535)),
+    "protocol": Key("How Kong speaks to it; `http` if left out.", one_of(*PROTOCOLS)),
+    "routes": Key("Its routes, as in `x-kong`.", routes),
+    "plugins": Key("Its plugins, as in `x-kong`.", plugins()),
+    "id": _NO_ID,
+    "url": Refused("is not honoured: write `protocol`, `host`, `port` and `path`"),
+}
+_SNI: Table = {"name": Key("", host), "tags": TAGS, "id": _NO_ID, "certificate": Refused(PARENT)}
+CERTIFICATE: Table = {
+    "cert": Key("The certificate, in PEM.", filled),
+    "key": Key("Its private key, in PEM, or a reference such as `{vault://env/tls-key}`.", filled),
+    "cert_alt": Key("A second certificate of another kind.", filled),
+    "key_alt": Key("Its private key.", filled),
+    "snis": Key(
+        "The server names that it is for.",
+        formed(
+            list, "`[{name: example.org}]`", list_of(formed(dict, "`{name: example.org}`", record(_SNI, ("name",))))
+        ),
+    ),
+    "tags": TAGS,
+    "id": _ID,
+}
+CA_CERTIFICATE: Table = {"cert": Key("The certificate, in PEM.", filled), "tags": TAGS, "id": _ID}
+VAULT: Table = {
+    "name": Key("The kind of vault, such as `env`.", filled),
+    "prefix": Key("What references to it begin with.", filled),
+    "description": Key("For readers only.", text),
+    "config": Key("Its own settings, which Kong checks.", settings),
+    "tags": TAGS,
+    "id": _NO_ID,
+}
 
 
 def _entities(table: Table, *required: str, otherwise: str = "") -> Any:
@@ -101,13 +195,15 @@ def _check_references(found: Mapping[str, list[tuple[Place, Entity]]], routes: l
         "service": {service.get("name") for _, service in found.get("services", ())},
         "route": {route.get("name") for _, route in routes},
     }
-    for at, plugin in found.get("plugins", ()):
+    holders = [*found.get("consumers", ()), *found.get("services", ()), *routes]
+    nested = [(at, plugin) for at, holder in holders for plugin in holder.get("plugins", ())]
+    for at, plugin in [*found.get("plugins", ()), *nested]:
         for kind in known.keys() & plugin.keys():
             named = plugin[kind]
             name = named if isinstance(named, str) else named.get("name") or named.get("username")
             if name and name not in known[kind]:
                 at.complain(
-                    f"is for the {kind} {name}, which {FOLDER}/*.yaml does not have; "
+                    f"has the plugin {plugin.get('name')} for the {kind} {name}, which {FOLDER}/*.yaml does not have; "
                     "a plugin of an app's service stands in its `x-kong`"
                 )
 

@@ -21,8 +21,6 @@ from gitops_mvd.manifest.shapes import (
     number,
     one_of,
     placed,
-    strings,
-    text,
     words,
 )
 
@@ -53,9 +51,9 @@ def _matching(pattern: re.Pattern[str], wanted: str) -> Callable[[Place], str]:
     return read
 
 
-_name = _matching(_NAME, "a name of letters, digits, `.`, `-`, `_` and `~`")
-_host = _matching(_HOST, "a host such as example.org or *.example.org, without a scheme or a path")
-_uuid = _matching(_UUID, "the id of an entity, a UUID")
+entity_name = _matching(_NAME, "a name of letters, digits, `.`, `-`, `_` and `~`")
+host = _matching(_HOST, "a host such as example.org or *.example.org, without a scheme or a path")
+uuid = _matching(_UUID, "the id of an entity, a UUID")
 
 
 def _tag(place: Place) -> str:
@@ -102,19 +100,20 @@ def _headers(place: Place) -> dict[str, list[str]]:
 def _certificate(place: Place) -> Any:
     """A reference to a certificate, which has no name: only its id will do."""
     if isinstance(place.value(), dict):
-        fields(place, {"id": Key("", _uuid)}, ("id",))
+        fields(place, {"id": Key("", uuid)}, ("id",))
     else:
-        _uuid(place)
+        uuid(place)
     return json(place)
 
 
-def _config(place: Place) -> Entity:
+def settings(place: Place) -> Entity:
+    """A mapping of which Kong alone knows what may be in it."""
     place.entries()
     found: Entity = json(place)
     return found
 
 
-def _named(*words: str) -> Callable[[Place], Any]:
+def named(*words: str) -> Callable[[Place], Any]:
     """A reference by name, as text or as a mapping of one of these words, or by id."""
 
     def read(place: Place) -> Any:
@@ -129,18 +128,18 @@ def _named(*words: str) -> Callable[[Place], Any]:
 
 _ADDRESS: Table = {"ip": Key("", filled), "port": Key("", integer(0, 65535))}
 _addresses = list_of(record(_ADDRESS))
-_hosts = formed(list, "`[example.org]`", list_of(_host))
+_hosts = formed(list, "`[example.org]`", list_of(host))
 
 TAGS = Key("Tags of your own.", list_of(_tag))
 
 PLUGIN: Table = {
     "name": Key("The plugin, such as `key-auth`.", filled),
-    "instance_name": Key("A name for this use of it.", _name),
-    "config": Key("The plugin's own settings, which Kong checks.", _config),
+    "instance_name": Key("A name for this use of it.", entity_name),
+    "config": Key("The plugin's own settings, which Kong checks.", settings),
     "enabled": Key("`false` switches it off.", boolean),
     "protocols": Key("The protocols that it is for.", list_of(one_of(*PROTOCOLS))),
-    "consumer": Key("Only for that consumer: its `username`.", _named("username")),
-    "ordering": Key("Before or after which others it runs (Kong Enterprise).", _config),
+    "consumer": Key("Only for that consumer: its `username`.", named("username")),
+    "ordering": Key("Before or after which others it runs (Kong Enterprise).", settings),
     "tags": TAGS,
     "service": Refused(PARENT),
     "route": Refused(PARENT),
@@ -182,7 +181,7 @@ def once(found: Iterable[tuple[Place, Entity]], what: str, key: Callable[[Entity
 
 
 ROUTE: Table = {
-    "name": Key("Its name in Kong, behind `mvd.<app>.<service>.`; left out: its number.", _name),
+    "name": Key("Its name in Kong, behind `mvd.<app>.<service>.`; left out: its number.", entity_name),
     "protocols": Key("`http` and `https` if left out.", list_of(one_of(*PROTOCOLS))),
     "hosts": Key("Hosts, also as `*.example.org`.", _hosts),
     "paths": Key(
@@ -238,7 +237,7 @@ SERVICE: Table = {
     "client_certificate": Key("The id of a certificate of `kong/*.yaml`, for https and tls.", _certificate),
     "tls_verify": Key("Check the certificate of the service, for https and tls.", boolean),
     "tls_verify_depth": Key("How long the chain of certificates may be.", integer(0, 64)),
-    "ca_certificates": Key("Ids of the authorities that it trusts.", list_of(_uuid)),
+    "ca_certificates": Key("Ids of the authorities that it trusts.", list_of(uuid)),
     "enabled": Key("`false` takes it off the gateway.", boolean),
     "tags": TAGS,
     "id": Refused(OURS),
@@ -298,7 +297,7 @@ UPSTREAM: Table = {
     "hash_fallback_uri_capture": Key("That part of a regular expression in `paths`.", filled),
     "slots": Key("The size of the ring, 10 to 65536.", integer(10, 65536)),
     "healthchecks": Key("Kong's own checks: `active`, `passive`, `threshold`.", record(_HEALTHCHECKS)),
-    "host_header": Key("The host that the instances are asked for.", _host),
+    "host_header": Key("The host that the instances are asked for.", host),
     "client_certificate": Key("The id of a certificate of `kong/*.yaml`.", _certificate),
     "use_srv_name": Key("Take the host from DNS.", boolean),
     "sticky_sessions_cookie": Key("The cookie that keeps a client with its instance (Kong 3.11 and later).", filled),
@@ -307,91 +306,4 @@ UPSTREAM: Table = {
     "id": Refused(OURS),
     "name": Refused(OURS),
     "targets": Refused("is ours to say: the targets are the instances; remove it"),
-}
-
-# ---- of kong/*.yaml only ---------------------------------------------------------------------------------------------
-
-_ID = Key("An id of your own, a UUID, for references to it.", _uuid)
-_NO_ID = Refused("is not honoured: it follows from the name, by which others refer to it; remove it")
-_TTL = Refused("is not honoured: what runs out by itself would be put back at once; remove it")
-
-GATEWAY_PLUGIN: Table = {
-    **PLUGIN,
-    "service": Key("Only for that service of `kong/*.yaml`: its `name`.", _named("name")),
-    "route": Key("Only for that route of `kong/*.yaml`: its `name`.", _named("name")),
-    "id": _NO_ID,
-}
-
-
-def _credential(**keys: Callable[[Place], Any]) -> Callable[[Place], list[Entity]]:
-    table = {name: Key("", read) for name, read in keys.items()}
-    return list_of(record({**table, "tags": TAGS, "id": _NO_ID, "ttl": _TTL, "consumer": Refused(PARENT)}))
-
-
-CREDENTIALS: Table = {
-    "keyauth_credentials": Key("For `key-auth`: `key`.", _credential(key=filled)),
-    "basicauth_credentials": Key(
-        "For `basic-auth`: `username` and `password`.", _credential(username=filled, password=text)
-    ),
-    "hmacauth_credentials": Key("For `hmac-auth`: `username` and `secret`.", _credential(username=filled, secret=text)),
-    "jwt_secrets": Key(
-        "For `jwt`: `key`, `secret`, `algorithm`, `rsa_public_key`.",
-        _credential(key=filled, secret=text, algorithm=filled, rsa_public_key=text),
-    ),
-    "oauth2_credentials": Key(
-        "For `oauth2`: `name`, `client_id`, `client_secret`, `redirect_uris`, `client_type`, `hash_secret`.",
-        _credential(
-            name=filled,
-            client_id=filled,
-            client_secret=text,
-            redirect_uris=strings,
-            client_type=one_of("confidential", "public"),
-            hash_secret=boolean,
-        ),
-    ),
-    "acls": Key("For `acl`: each with its `group`.", _credential(group=filled)),
-}
-CONSUMER: Table = {
-    "username": Key("The name of the consumer.", filled),
-    "custom_id": Key("The name that it has elsewhere.", filled),
-    **CREDENTIALS,
-    "plugins": Key("Plugins for this consumer.", plugins({**PLUGIN, "consumer": Refused(PARENT)})),
-    "tags": TAGS,
-    "id": _NO_ID,
-    "groups": Refused("is not honoured: it is decK's; use `acls`"),
-}
-GATEWAY_SERVICE: Table = {
-    **SERVICE,
-    "name": Key("Its name in Kong.", _name),
-    "host": Key("Where it is.", _host),
-    "port": Key("Its port; 80 if left out.", integer(0, 65535)),
-    "protocol": Key("How Kong speaks to it; `http` if left out.", one_of(*PROTOCOLS)),
-    "routes": Key("Its routes, as in `x-kong`.", routes),
-    "plugins": Key("Its plugins, as in `x-kong`.", plugins()),
-    "id": _NO_ID,
-    "url": Refused("is not honoured: write `protocol`, `host`, `port` and `path`"),
-}
-_SNI: Table = {"name": Key("", _host), "tags": TAGS, "id": _NO_ID, "certificate": Refused(PARENT)}
-CERTIFICATE: Table = {
-    "cert": Key("The certificate, in PEM.", filled),
-    "key": Key("Its private key, in PEM, or a reference such as `{vault://env/tls-key}`.", filled),
-    "cert_alt": Key("A second certificate of another kind.", filled),
-    "key_alt": Key("Its private key.", filled),
-    "snis": Key(
-        "The server names that it is for.",
-        formed(
-            list, "`[{name: example.org}]`", list_of(formed(dict, "`{name: example.org}`", record(_SNI, ("name",))))
-        ),
-    ),
-    "tags": TAGS,
-    "id": _ID,
-}
-CA_CERTIFICATE: Table = {"cert": Key("The certificate, in PEM.", filled), "tags": TAGS, "id": _ID}
-VAULT: Table = {
-    "name": Key("The kind of vault, such as `env`.", filled),
-    "prefix": Key("What references to it begin with.", filled),
-    "description": Key("For readers only.", text),
-    "config": Key("Its own settings, which Kong checks.", _config),
-    "tags": TAGS,
-    "id": _NO_ID,
 }

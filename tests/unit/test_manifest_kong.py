@@ -5,7 +5,7 @@ from importlib.resources import files
 import pytest
 import yaml
 
-from gitops_mvd.manifest import kong
+from gitops_mvd.manifest import gateway, kong
 from gitops_mvd.manifest.place import Table
 
 SCHEMA = yaml.safe_load(files("gitops_mvd.lab.gateway").joinpath("entities.yaml").read_text("utf-8"))
@@ -24,7 +24,7 @@ NOT_A_FIELD = {
     "targets",
     "url",
     "groups",
-    *kong.CREDENTIALS,
+    *gateway.CREDENTIALS,
 }  # nested, short for others, or decK's
 
 
@@ -33,14 +33,14 @@ NOT_A_FIELD = {
     [
         ("routes", kong.ROUTE),
         ("plugins", kong.PLUGIN),
-        ("plugins", kong.GATEWAY_PLUGIN),
+        ("plugins", gateway.GATEWAY_PLUGIN),
         ("services", kong.SERVICE),
-        ("services", kong.GATEWAY_SERVICE),
+        ("services", gateway.GATEWAY_SERVICE),
         ("upstreams", kong.UPSTREAM),
-        ("consumers", kong.CONSUMER),
-        ("certificates", kong.CERTIFICATE),
-        ("ca_certificates", kong.CA_CERTIFICATE),
-        ("vaults", kong.VAULT),
+        ("consumers", gateway.CONSUMER),
+        ("certificates", gateway.CERTIFICATE),
+        ("ca_certificates", gateway.CA_CERTIFICATE),
+        ("vaults", gateway.VAULT),
     ],
 )
 def test_every_field_of_kong_is_honoured_or_refused(entity: str, table: Table) -> None:
