@@ -555,11 +555,3 @@ def test_a_repository_is_checked_by_the_command_without_any_settings(story: Stor
     story.server.put("/tmp/repository/apps/web/compose.yaml", "services:\n  web:\n    image: a:1\n")
     good = story.mvd("--config", "/nonexistent", "validate", "/tmp/repository", "--json")
     assert (good.code, json.loads(good.out)) == (0, [])
-
-
-def test_without_settings_the_command_says_what_to_do(story: Story) -> None:
-    for words in (["plan"], ["status"], ["sync"], ["history"]):
-        told = story.mvd("--config", "/nonexistent", *words)
-        assert told.code == 1
-        assert "mvd install" in told.err
-        assert "Traceback" not in told.err
