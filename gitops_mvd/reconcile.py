@@ -56,7 +56,10 @@ def reconcile(
             return settle(app, host, history, failure=str(error))
         return settle(pinned, host, history, failure=history.condemned(pinned))
 
-    return Report(host.name, desired.revision, tuple(side_by_side(bring, [*desired.apps, *held, *removed])))
+    # Consumers and the like come first: a route of an app may name them.
+    first = [app for app in desired.apps if app.gateway]
+    rest = [*(app for app in desired.apps if not app.gateway), *held, *removed]
+    return Report(host.name, desired.revision, (*map(bring, first), *side_by_side(bring, rest)))
 
 
 def removed_apps(desired: Desired, host: Host) -> list[App]:

@@ -256,6 +256,13 @@ def test_a_revert_to_the_last_good_content_is_simply_synced(world: World) -> Non
     assert (outcome.sync, outcome.operation, bool(outcome.did)) == (Sync.SYNCED, Operation.SUCCEEDED, False)
 
 
+def test_what_is_the_gateways_own_is_settled_before_the_apps_that_may_name_it(world: World) -> None:
+    gateway = App("gateway", gateway={"consumers": [{"username": "bob"}]})
+    problems: dict[str, tuple[Problem, ...]] = {}
+    report = reconcile(Desired(REVISION, (chat(), gateway), problems), world.host, world.history)
+    assert [outcome.app for outcome in report.outcomes] == ["gateway", "chat"]
+
+
 def test_a_dependent_starts_only_after_the_gate_of_what_it_waits_for(world: World) -> None:
     app = App("chat", (service("api", depends_on={"db": "service_healthy"}), service("db", route=False)))
     world.deploy(app)
