@@ -59,7 +59,7 @@ def reconcile(
     # Consumers and the like come first: a route of an app may name them.
     first = [app for app in desired.apps if app.gateway]
     rest = [*(app for app in desired.apps if not app.gateway), *held, *removed]
-    return Report(host.name, desired.revision, (*map(bring, first), *side_by_side(bring, rest)))
+    return Report(host.name, desired.revision, (*side_by_side(bring, first), *side_by_side(bring, rest)))
 
 
 def removed_apps(desired: Desired, host: Host) -> list[App]:
