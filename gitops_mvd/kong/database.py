@@ -16,7 +16,7 @@ from gitops_mvd.kong.compare import same
 from gitops_mvd.kong.entities import LISTED, OWNED, UNIQUE, Entity, clash, is_ours, part_of
 from gitops_mvd.model import Json
 
-TURN = 5  # looks; an upstream's targets are read at each so manieth
+TURN = 5  # at every fifth look, the targets of one upstream are read without need
 BALANCED_WITHIN = 5.0  # s; the node that took a change uses a new target within 40 ms
 SERVING = {"HEALTHY", "HEALTHCHECKS_OFF"}
 SET_BY_KONG = {"created_at", "updated_at", "ws_id"}
@@ -30,7 +30,7 @@ class Store:
     It is read anew at every look, but made sense of anew only where Kong's answer is not the same to the byte.
 
     Kong lists no targets but those of one upstream.  So their ids are listed by tag, and an upstream's own are only
-    read where the ids tell that they changed, and now and then, one upstream in turn, for a weight changed by hand.
+    read where the ids tell that they changed; and one upstream's in turn now and then, for a weight changed by hand.
     """
 
     def __init__(self, admin: Admin, written: MutableMapping[str, float]) -> None:
@@ -45,8 +45,7 @@ class Store:
     def look(self, host: str) -> list[Entity]:
         """All entities of ours: the very same list while they stay the same.
 
-        A call for services, routes, upstreams, for the index of all else, and for each type that it tells of; but for
-        targets only at every TURN-th look, if nothing changed.
+        A call each for services, routes, upstreams, the index of all else, and every other type that it tells of.
         """
         found = [entity for type in LISTED for entity in self._list(type, host)]
         indexed = self._made_of(f"/tags/{_quoted(f'index:{host}')}", _by_type)
