@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
+from gitops_mvd.errors import ManifestError
 from gitops_mvd.manifest.claims import Claim, Register, of_ports, of_routes
 from gitops_mvd.manifest.compose import SERVICE
 from gitops_mvd.manifest.composition import SECTIONS, Composition, Parsed, env_of
@@ -84,6 +85,15 @@ def compose_files(tree: Tree, app: str) -> list[str]:
 def read_app(tree: Tree, name: str, facts: HostFacts, parsed: Parsed) -> Reading:
     """One app for one host; `parsed` holds what was parsed of this tree already."""
     sink: Sink = []
+    try:
+        return _read_files(tree, name, facts, parsed, sink)
+    except ManifestError as error:  # the Tree's own: one of the files is too large to be read
+        for problem in error.problems:
+            tell(sink, (), problem.file, problem.line, problem.message)
+        return Reading(App(name), tuple(sink))
+
+
+def _read_files(tree: Tree, name: str, facts: HostFacts, parsed: Parsed, sink: Sink) -> Reading:
     folder = f"{APPS}/{name}"
     files = compose_files(tree, name)
     if name == NAME and not files:

@@ -4,7 +4,7 @@ import pytest
 
 from gitops_mvd.errors import ManifestError
 from gitops_mvd.manifest import Cache, load, read_fleet, validate
-from gitops_mvd.model import HostFacts
+from gitops_mvd.model import HostFacts, Problem
 from tests.unit.memory_tree import MemoryTree
 
 WEB = "services: {web: {image: nginx}}\n"
@@ -16,6 +16,21 @@ def test_a_broken_app_does_not_touch_another() -> None:
     apps, broken = load(tree, HOST)
     assert [app.name for app in apps] == ["good"]
     assert [problem.key for problem in broken["bad"]] == ["services.web", "services.web.imag"]
+
+
+@pytest.mark.parametrize("path", ["apps/bad/compose.yaml", "apps/bad/.env", "apps/bad/env", "apps/bad/base.yaml"])
+def test_a_file_that_is_too_large_breaks_its_own_app_alone(path: str) -> None:
+    class Refusing(MemoryTree):
+        def read(self, asked: str) -> bytes:
+            if asked == path:
+                raise ManifestError([Problem(path, 1, "", "is too large")])
+            return super().read(asked)
+
+    bad = "services: {web: {image: nginx, env_file: env, extends: {file: base.yaml, service: web}}}"
+    files = {"apps/bad/compose.yaml": bad, "apps/bad/.env": "", "apps/bad/env": "", "apps/bad/base.yaml": WEB}
+    apps, broken = load(Refusing({"apps/good/compose.yaml": WEB, **files}), HOST)
+    assert [app.name for app in apps] == ["good"]
+    assert Problem(path, 1, "", "is too large") in broken["bad"]
 
 
 def test_an_app_that_did_not_change_is_not_read_again() -> None:
