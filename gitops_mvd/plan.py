@@ -13,6 +13,9 @@ from gitops_mvd.model import App, Change, Check, Gate, Json, Plan, Resource, Ser
 
 ROUTE_CHECK = Check("route", within=30.0)  # covers both of Kong's default frequencies of 5 s, several times over
 
+# Requests on their way when the route moved on come to their end before the instance that has them is stopped.
+DRAIN = Check("route", within=30.0, hold=1.0)
+
 Key = tuple[str, str]
 
 
@@ -29,8 +32,8 @@ def make_plan(
 
     `order` lists the kinds, each after those that it needs.  Creations and updates follow it, and inside a kind the
     app's `depends_on`; deletions come last and run against it.  A gate stands right behind what it guards.  A service
-    that says `order: stop-first` has its old instances deleted before the new ones are created.  What is `spare` is
-    neither made nor deleted.
+    that says `order: stop-first` has its old instances deleted before the new ones are created; all others drain first.
+    What is `spare` is neither made nor deleted.
 
     An app that is not `proven` passes every one of its gates, even where nothing changes: the daemon may have died
     between a switch and its gate.
@@ -47,7 +50,9 @@ def make_plan(
     early = [change for change in kills if change.resource.kind == "unit" and change.resource.service in alone]
     early = [change for change in early if _is_replaced(change, differing)]
     late = [change for change in kills if change not in early]
-    return Plan((*early, *_guarded(changes, app)), tuple(late))
+    emptied = {kill.resource.service for kill in late if kill.resource.kind == "unit"} & rank.keys()
+    drains = [Gate(r, DRAIN) for r in want.values() if r.kind == "route" and r.service in emptied]
+    return Plan((*early, *_guarded(changes, app)), (*drains, *late))
 
 
 def _is_replaced(kill: Change, differing: Iterable[Change]) -> bool:

@@ -60,6 +60,7 @@ def test_the_old_version_goes_only_after_the_new_one_is_proven_and_routed(world:
         ("gate", "unit"),
         ("update", "route"),
         ("gate", "route"),
+        ("gate", "route"),
         ("delete", "unit"),
         ("delete", "image"),
     ]

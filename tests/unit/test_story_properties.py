@@ -89,7 +89,7 @@ class Careful(FakeHistory):
         super().approve(app)
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=250, deadline=None)
 @given(st.lists(acts, min_size=1, max_size=6))
 @example([Act("v1", None), Act("v2", None, fault="refused", at=5)])
 @example([Act("v1", "v1"), Act("v1", "sick", fault="killed", at=2)])
