@@ -44,6 +44,7 @@ MEANINGS: Sequence[tuple[re.Pattern[str], type[MvdError], str]] = [
 def verdict(status: int, text: str, what: str) -> MvdError:
     """What an error of the engine means: by its text, else by its status."""
     text = re.sub(r"(https?://[^\s\"?]*)\?[^\s\"]*", r"\1", " ".join(text.split()))  # signed addresses are secrets
+    text = re.sub(r"(?<=[\d\]]):\d+->", "->", text)  # the port that we asked from is another one each time
     for pattern, meaning, hint in MEANINGS:
         if pattern.search(text):
             return meaning(f"could not {what}: {text}", hint)

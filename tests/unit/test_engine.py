@@ -270,6 +270,19 @@ def test_a_signed_address_does_not_get_into_a_message(docker: StandIn, engine: E
     assert "hush" not in str(caught.value)
 
 
+def test_the_same_outage_is_told_in_the_same_words_each_time(docker: StandIn, engine: Engine) -> None:
+    told = set()
+    for port in (40001, 40002):
+        message = f'Get "https://r/v2/": read tcp 10.0.0.2:{port}->10.0.0.9:443: i/o timeout'
+        docker.answers["/distribution/shop/web:1/json"] = (500, {"message": message})
+        with pytest.raises(Unavailable) as caught:
+            engine.resolve("shop/web:1")
+        told.add(str(caught.value))
+    assert told == {
+        'could not resolve image shop/web:1: Get "https://r/v2/": read tcp 10.0.0.2->10.0.0.9:443: i/o timeout'
+    }
+
+
 def test_too_many_networks_come_with_the_cure(docker: StandIn, engine: Engine) -> None:
     message = "could not find an available, non-overlapping IPv4 address pool among the defaults to assign"
     docker.answers["/networks/create"] = (500, {"message": message})
