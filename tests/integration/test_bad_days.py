@@ -336,7 +336,6 @@ def test_a_mistake_holds_its_own_app_at_what_worked_and_no_other(lab: Lab, story
     [
         ("hosts:\n  bad-days:\n    lables: {a: b}\n", "fleet.yaml:3: hosts.bad-days.lables"),
         ("hosts:\n  another: {}\n", "fleet.yaml:1: hosts: has no host bad-days"),
-        ("hosts: [\n", "fleet.yaml:"),
     ],
 )
 def test_a_fleet_without_this_host_changes_nothing(story: Story, said: Said, fleet: str, cause: str) -> None:
@@ -345,7 +344,7 @@ def test_a_fleet_without_this_host_changes_nothing(story: Story, said: Said, fle
     told = story.ends(commit, "failure")
     assert cause in told
     eventually("that it is said", lambda: lines(said, cause))
-    story.run("sleep", "3")
+    story.run("sleep", "2")
     assert len(lines(said, cause)) == 1, said()
     assert story.containers() == before
     story.ends(story.revert(commit), "success")
@@ -364,6 +363,7 @@ def test_what_is_hostile_in_a_repository_is_told_and_the_other_apps_go_on(
             **manifest("reaching", reaching),
             **manifest("Str\u00e4nge; $(reboot)", {"services": {"web": {"image": image}}}),
             "apps/bomb/compose.yaml": "\n".join(bomb),
+            "apps/huge/compose.yaml": "#" * (17 << 20),
         }.items():
             (work / name).parent.mkdir(parents=True, exist_ok=True)
             (work / name).write_text(text or "")
@@ -378,6 +378,7 @@ def test_what_is_hostile_in_a_repository_is_told_and_the_other_apps_go_on(
         "reaching": "apps/reaching/compose.yaml:4: services.web.env_file",
         "Str\u00e4nge; $(reboot)": "Str\u00e4nge",
         "bomb": "apps/bomb/compose.yaml:",
+        "huge": "apps/huge/compose.yaml:1: has 17825792 bytes",
         "linked": "apps/linked/compose.yaml:1: ",
     }.items():
         [line] = [line for line in shown.splitlines() if line.startswith(app)]
@@ -407,11 +408,11 @@ def test_a_sick_version_is_rolled_back_in_its_time_and_tried_again_only_when_tol
     sick = lab.registry.push("sickly", "2", service.sick("sickly", "2"))
     story.deploy("sickly", {"services": {"web": routed(well, "/sickly")}})
     before = story.containers("sickly")
-    soon = {"x-mvd": {"health": {**HEALTH, "within": "3s"}}}
+    soon = {"x-mvd": {"health": {**HEALTH, "within": "2s"}}}
     with story.never_failing("/sickly", "sickly 1"):
         commit = story.merge(manifest("sickly", {"services": {"web": routed(sick, "/sickly") | soon}}), "Fall ill")
         told = story.ends(commit, "failure")
-    assert told == "sickly: web: http 500 from /health for 3 s; rolled back"
+    assert told == "sickly: web: http 500 from /health for 2 s; rolled back"
     is_said_once(story, said, "http 500 from /health")
     assert story.containers("sickly") == before
     tries = len(lines(said, "step app=sickly create unit"))
@@ -593,7 +594,6 @@ def test_a_mistake_in_the_settings_is_told_and_those_before_stay(lab: Lab, story
         assert f"{SETTINGS}:{len(before.splitlines()) + 1}: branhc: " in told
         story.ends(story.merge({"README.md": "settings\n"}, "Go on"), "success")
     with settings(story, "docker: {registries: {r: {username: u, password_file: /etc/none}}}", "/etc/none can not be"):
-        story.ends(story.merge({"README.md": "more settings\n"}, "Go on further"), "success")
         missing = story.mvd("status")
         assert missing.code == 1
         assert missing.err.splitlines()[0] == "mvd: /etc/none can not be read: No such file or directory"
