@@ -188,7 +188,7 @@ def test_the_tries_of_a_failing_service_are_counted(server: Server) -> None:
     service = server.service("sh", "-c", "echo try; exit 3", restart="on-failure:1")
     failed = server.started(service)
     wait_for(lambda: server.systemd.units(f"{failed.name}.service")[f"{failed.name}.service"].active == "failed")
-    assert server.systemd.journal(f"{failed.name}.service") == ["try", "try"]
+    wait_for(lambda: server.systemd.journal(f"{failed.name}.service") == ["try", "try"])
     assert server.state() == "running", "it gave up, which is not drift"
     server.make(service)
     wait_for(lambda: server.systemd.journal(f"{failed.name}.service") == ["try"] * 4)
