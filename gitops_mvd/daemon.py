@@ -11,8 +11,9 @@ import os
 import random
 import threading
 import time
-from collections.abc import Callable, Collection, Iterable
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from collections import deque
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 
 import schedule
@@ -32,6 +33,7 @@ log = logging.getLogger(__name__)
 LOOK_AT_GIT = frozenset({"start", "poll", SYNC, "again"})
 SETTLED = "settled"
 SIDE_BY_SIDE = 8  # apps that are settled at once
+JOIN_AFTER = 0.05  # seconds until one more thread takes part in settling
 CALM = 1.0  # seconds that events are gathered before the host is looked at for their sake
 BACKOFF = (2.0, 300.0)  # seconds
 GRACE = 30.0  # seconds for the step in hand to end once we are told to stop
@@ -175,20 +177,31 @@ class Daemon:
         return report
 
     def _side_by_side(self, do: Callable[[App], Outcome], apps: Iterable[App]) -> Iterable[Outcome]:
-        """`map`, in a few threads, while the mail goes on being read."""
-        with ThreadPoolExecutor(SIDE_BY_SIDE + 1, "settle") as pool:
-            futures = [pool.submit(_isolated, do, app) for app in apps]
-            pool.submit(self._tell_when_settled, futures)
-            while not all(future.done() for future in futures):
-                self._read_mail_meanwhile()
-            return [future.result() for future in futures]
+        """`map`, in a few threads, while the mail goes on being read.
 
-    def _tell_when_settled(self, futures: Collection[Future[Outcome]]) -> None:
-        wait(futures)
-        self._mail.post(SETTLED)
+        One thread does where nothing is to be done; another one joins in as long as there is more to take up.
+        """
+        waiting = deque(enumerate(apps))
+        settled: dict[int, Outcome] = {}
 
-    def _read_mail_meanwhile(self) -> None:
-        reasons = self._take(TICK)
+        def work() -> None:
+            with suppress(IndexError):
+                while True:
+                    place, app = waiting.popleft()
+                    settled[place] = _isolated(do, app)
+
+        workers: list[Future[None]] = []
+        with ThreadPoolExecutor(SIDE_BY_SIDE, "settle") as pool:
+            while waiting or not all(worker.done() for worker in workers):
+                if waiting and len(workers) < SIDE_BY_SIDE:
+                    workers.append(pool.submit(work))
+                    workers[-1].add_done_callback(lambda _: self._mail.post(SETTLED))
+                more = waiting and len(workers) < SIDE_BY_SIDE
+                self._read_mail_meanwhile(JOIN_AFTER if more else TICK)
+        return [settled[place] for place in sorted(settled)]
+
+    def _read_mail_meanwhile(self, timeout: float) -> None:
+        reasons = self._take(timeout)
         self._later |= reasons
         if self._ending:
             self._wired.clock.interrupt(f"the daemon is asked to {self._ending}")

@@ -10,13 +10,13 @@ import re
 import socket
 import threading
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 
 from gitops_mvd.engine import Engine
 from gitops_mvd.errors import Unavailable, Unhealthy
 from gitops_mvd.model import App, Change, Gate, Health, Instance, Plan, Resource, Service, Step
-from gitops_mvd.plan import kinds_in_order, make_plan, place
+from gitops_mvd.plan import Key, kinds_in_order, make_plan, place
 from gitops_mvd.policy import Policy, enforce
 from gitops_mvd.ports import Clock, Kind, Probe
 from gitops_mvd.systemd import Systemd
@@ -75,7 +75,8 @@ class Machine:
         self._instances: Mapping[str, list[Instance]] = {}
         self._blind: dict[str, Unavailable] = {}
         # What was the same at the last look is the same object, so that nothing that follows from it is computed again.
-        self._pinned: dict[str, App] = {}
+        self._pinned: dict[str, tuple[App, object, App]] = {}
+        self._in_order: dict[str, tuple[Sequence[Resource], Sequence[Resource], Set[Key]]] = {}
         self._wanted: dict[str, tuple[App, Sequence[Resource]]] = {}
         self._changed: set[str] = set()
         self._given: set[int] = set()
@@ -120,10 +121,14 @@ class Machine:
     def pin(self, app: App) -> App:
         enforce(self._policy, app)
         self._engine.require_externals(app)
-        pinned = dataclasses.replace(app, services=tuple(map(self._engine.pin, app.services)))
-        if self._pinned.get(app.name) != pinned:
-            self._pinned[app.name] = pinned
-        return self._pinned[app.name]
+        images = self._engine.images()
+        known, by, pinned = self._pinned.get(app.name, (None, None, None))
+        if pinned and app is known and images is by and all(s.pull_policy != "always" for s in app.services):
+            return pinned
+        anew = dataclasses.replace(app, services=tuple(map(self._engine.pin, app.services)))
+        pinned = pinned if pinned == anew else anew
+        self._pinned[app.name] = app, images, pinned
+        return pinned
 
     def found(self, app: str) -> tuple[Resource, ...]:
         if app in self._changed:
@@ -158,9 +163,15 @@ class Machine:
         spare = keys and any(resource.kind == "image" and resource.key not in keys for resource in found)
         before = self._before(app) if spare else None
         images = {resource.key for resource in self._kinds["image"].wanted(before)} if before else set()
+        looked_at = wanted, found, (stays | images) - keys
+        if proven and wanted and self._in_order.get(app.name) == looked_at:
+            return Plan()
         with self._lock:
             placed = place(wanted, found, self._address, self._free_ports())
-        return make_plan(app, placed, found, self._order, proven=proven, spare=(stays | images) - keys)
+        plan = make_plan(app, placed, found, self._order, proven=proven, spare=looked_at[2])
+        if proven and not plan:
+            self._in_order[app.name] = looked_at
+        return plan
 
     def _require(self, wanted: Sequence[Resource], found: Sequence[Resource]) -> None:
         """Raise Unavailable where this app needs, or an instance of it has, something that could not be looked at."""
