@@ -69,7 +69,7 @@ class Daemon:
             log.info("daemon started host=%s repository=%s", self._wired.host.name, self._wired.settings.repository)
             self._loop()
             if self._ending == RELOAD:
-                self._gather()  # whoever writes the settings may still be at it
+                time.sleep(CALM)  # whoever writes the settings may still be at it
             self._notify.notify("STOPPING=1" if self._ending == STOP else "RELOADING=1")
         log.info("daemon ended reason=%s", self._ending)
         return self._ending == RELOAD
@@ -112,9 +112,12 @@ class Daemon:
         return reasons - {SETTLED}
 
     def _gather(self) -> frozenset[str]:
-        """Events come in flocks: wait until they have passed."""
-        threading.Event().wait(CALM)
-        return self._take(0)
+        """Events come in flocks: wait until they have passed, or until Git may have something new."""
+        gathered: frozenset[str] = frozenset()
+        ends = self._wired.clock.now() + CALM
+        while not (gathered & LOOK_AT_GIT or self._ending) and (left := ends - self._wired.clock.now()) > 0:
+            gathered |= self._take(left)
+        return gathered
 
     # ---- one pass ----------------------------------------------------------------------------------------------------
 
