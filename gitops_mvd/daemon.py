@@ -36,6 +36,7 @@ SIDE_BY_SIDE = 8  # apps that are settled at once
 JOIN_AFTER = 0.05  # seconds until one more thread takes part in settling
 CALM = 1.0  # seconds that events are gathered before the host is looked at for their sake
 BACKOFF = (2.0, 300.0)  # seconds
+AFTERWARDS = 0.05  # seconds
 GRACE = 30.0  # seconds for the step in hand to end once we are told to stop
 TICK = 10.0  # seconds between two pings of systemd's watchdog, at most
 
@@ -71,6 +72,7 @@ class Daemon:
             if self._ending == RELOAD:
                 time.sleep(CALM)  # whoever writes the settings may still be at it
             self._notify.notify("STOPPING=1" if self._ending == STOP else "RELOADING=1")
+        self._take(AFTERWARDS)  # a signal to stop may have come while we were about to reload
         log.info("daemon ended reason=%s", self._ending)
         return self._ending == RELOAD
 
