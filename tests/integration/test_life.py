@@ -380,6 +380,14 @@ def test_a_daemon_told_to_end_in_the_middle_of_a_deploy_ends_cleanly_and_finishe
         assert len(story.containers("slow")) == 1
 
 
+def test_a_stop_right_after_a_change_of_the_settings_is_heeded(story: Story) -> None:
+    story.run("touch", SETTINGS)
+    story.run("systemctl", "stop", DAEMON)
+    assert story.run("systemctl", "show", "--property=Result", DAEMON).strip() == "Result=success"
+    story.run("systemctl", "start", DAEMON)
+    story.look_again()
+
+
 def test_a_restart_of_docker_is_survived_and_condemns_nothing(story: Story, steady: str) -> None:
     before, log = story.containers(), story.log()
     story.run("systemctl", "restart", "docker")  # for a moment Docker has no ports published: that is Docker's own
