@@ -112,18 +112,6 @@ class Engine:
         with self._asking(f"remove container {container}") as api, suppress(NotFound):
             api.remove_container(container, v=True, force=True)
 
-    def logs(self, container: str, lines: int) -> str:
-        """The last lines a container wrote; "" where there is none, or where its log driver keeps none."""
-        with self._asking(f"read the log of {container}") as api:
-            try:
-                return api.logs(container, tail=lines).decode(errors="replace")
-            except NotFound:
-                return ""
-            except APIError as error:
-                if "does not support reading" in _text(error):
-                    return ""
-                raise
-
     # ---- images ------------------------------------------------------------------------------------------------------
 
     def images(self) -> Listing:
@@ -292,11 +280,6 @@ class Engine:
                 raise StepFailed(f"external {kind} {missing[0]} does not exist", hint)
 
     # ---- the engine itself -------------------------------------------------------------------------------------------
-
-    def ping(self) -> None:
-        """Return if the engine answers."""
-        with self._asking("ping") as api:
-            api.ping()
 
     def info(self) -> Json:
         """`GET /info`: `ServerVersion`, `LiveRestoreEnabled`, `Driver` (of storage) and much more."""
