@@ -107,13 +107,17 @@ class Check:
     """When a service counts as healthy: the probe of that name says so, within so long, and for so long.
 
     `probe` is the name of a module in `probes/`, `spec` its argument (`{"path": "/health", "port": 7799}`).
-    `within` seconds are granted to become healthy; then it must hold for `hold` seconds.
+    `start_period` and then `within` seconds are granted to become healthy, which takes so many `successes` in a row;
+    then it must hold for `hold` seconds.  `interval` is the pause between two tries, 0 for ours: soon, then later.
     """
 
     probe: str
     spec: Json = field(default_factory=dict)
     within: float = 60.0
     hold: float = 0.0
+    start_period: float = 0.0
+    interval: float = 0.0
+    successes: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +152,7 @@ class Service:
     `image` is the reference as written; once pinned it is `repository@sha256:...`, or `sha256:...` for an image that
     only this host's engine has, and `tag` keeps what was written.  `run` has the Compose keys that `docker create`
     honours, in the shapes that `dockerrun.py` documents.  `kong` is the normal form of `x-kong`, None without one.
+    `schedule` is a time in systemd's OnCalendar language at which it runs, "" for a service that runs all the time.
     """
 
     name: str
@@ -162,6 +167,7 @@ class Service:
     depends_on: Mapping[str, str] = field(default_factory=dict)  # service -> Compose condition
     pull_policy: str = "missing"  # or always, never
     tag: str = ""
+    schedule: str = ""
 
     @cached_property
     def digest(self) -> str:
@@ -169,7 +175,12 @@ class Service:
         files = [dataclasses.asdict(file) for file in self.files]
         port = self.kong["port"] if self.kong else 0
         parts = {"image": self.image, "run": self.run, "environment": self.environment, "files": files, "port": port}
-        return digest(parts)
+        return digest({**parts, "scheduled": True} if self.schedule else parts)  # its unit is another one
+
+    @property
+    def is_job(self) -> bool:
+        """Does it end, once for each content?  Others may wait for that (`service_completed_successfully`)."""
+        return self.check.probe == "completed"
 
     def instances(self, app: str) -> list[str]:
         """The names of its units and containers, one a replica.  Never hex only: Docker would take that for an id."""

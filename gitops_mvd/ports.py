@@ -66,7 +66,7 @@ class Kind(Protocol):
 
 
 class Probe(Protocol):
-    """A module of `probes/` with `check`: is that instance healthy, now?  One try of a few seconds at most.
+    """A module of `probes/` with `check`, its tools given: is that instance healthy, now?  One try of a few seconds.
 
     Never raises.  PROGRESSING: not yet.  DEGRADED: it says no.  UNKNOWN: could not ask.
     """

@@ -70,7 +70,7 @@ def wire(settings: Settings, path: Path, units: Path = Path("/etc/systemd/system
     host = Machine(
         name,
         kinds.discover(tools),
-        probes.discover(),
+        probes.discover(probes.Tools(engine, tools.systemd)),
         engine,
         tools.systemd,
         clock,

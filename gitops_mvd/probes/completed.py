@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from gitops_mvd.model import Health, Instance, Json
+from gitops_mvd.probes import Tools
 
 
-def check(at: Instance, spec: Json) -> tuple[Health, str]:
+def check(at: Instance, spec: Json, tools: Tools) -> tuple[Health, str]:
     if at.state not in {"exited", "dead"}:
         return Health.PROGRESSING, f"is {at.state or 'not there yet'}"
     if at.exit_code:

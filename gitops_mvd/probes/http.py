@@ -5,11 +5,12 @@ from __future__ import annotations
 import requests
 
 from gitops_mvd.model import Health, Instance, Json
+from gitops_mvd.probes import Tools
 
 DEADLINE = 2.0
 
 
-def check(at: Instance, spec: Json) -> tuple[Health, str]:
+def check(at: Instance, spec: Json, tools: Tools) -> tuple[Health, str]:
     path = spec["path"]
     url = f"http://{at.ip}:{spec['port']}{path}"
     try:

@@ -8,11 +8,12 @@ from __future__ import annotations
 import socket
 
 from gitops_mvd.model import Health, Instance, Json
+from gitops_mvd.probes import Tools
 
 DEADLINE = 2.0
 
 
-def check(at: Instance, spec: Json) -> tuple[Health, str]:
+def check(at: Instance, spec: Json, tools: Tools) -> tuple[Health, str]:
     try:
         socket.create_connection((at.ip, spec["port"]), timeout=DEADLINE).close()
     except ConnectionRefusedError:

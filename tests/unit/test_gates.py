@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
 from gitops_mvd.errors import Unavailable, Unhealthy
 from gitops_mvd.host import Machine
 from gitops_mvd.model import Check, Gate, Health, Instance, Resource, Service
-from gitops_mvd.probes import completed, not_failed, running
+from gitops_mvd.probes import Tools, discover
 from tests.fakes import FakeClock
 
 At = Callable[[float], Instance | None]
@@ -34,13 +35,14 @@ def wait(at: At, check: Check, answer: Callable[[float], tuple[Health, str]] | N
     """The seconds that it took to pass a gate of an instance that develops like `at`."""
     clock = FakeClock()
     asked = {"http": lambda instance, spec: answer(clock.now() - 1000)} if answer else {}
-    probes = {"running": running.check, "completed": completed.check, "not_failed": not_failed.check, **asked}
+    engine: Any = Engine(clock, at)
+    journal: Any = Journal()
     machine = Machine(
         "h1",
         {},
-        probes,
-        Engine(clock, at),  # type: ignore[arg-type]
-        Journal(),  # type: ignore[arg-type]
+        {**discover(Tools(engine, journal)), **asked},
+        engine,
+        journal,
         clock,
         address="127.0.0.1",
         answers=lambda route: (Health.HEALTHY, ""),
