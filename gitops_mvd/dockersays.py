@@ -102,6 +102,7 @@ def inspected(container: Mapping[str, Any]) -> Instance:
         health="" if health == "none" else health,
         started="" if state["StartedAt"] == NEVER else state["StartedAt"],
         exit_code=state["ExitCode"],
+        pid=state["Pid"],
     )
 
 

@@ -47,7 +47,9 @@ class Interrupted(MvdError):
 
 
 class StepFailed(MvdError):
-    """A change was refused, and would be refused again."""
+    """A change was refused, and would be refused again; `service` is the one that it was made for, if there is one."""
+
+    service: str = ""
 
 
 class Unhealthy(StepFailed):

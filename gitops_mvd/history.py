@@ -21,7 +21,19 @@ from pathlib import Path
 from typing import Any
 
 from gitops_mvd.errors import Unavailable
-from gitops_mvd.model import App, Change, CommitStatus, Health, Json, Operation, Outcome, Report, Revision, Sync
+from gitops_mvd.model import (
+    App,
+    Change,
+    CommitStatus,
+    Failure,
+    Health,
+    Json,
+    Operation,
+    Outcome,
+    Report,
+    Revision,
+    Sync,
+)
 from gitops_mvd.report import from_json, is_well, to_json, vocabularies
 
 log = logging.getLogger(__name__)
@@ -30,6 +42,9 @@ BUSY_SECONDS = 5.0
 MOST_EVENTS = 1000
 MOST_STATUSES = 1000
 MOST_CONDEMNED = 20  # versions of one app
+MOST_RAN = 50  # versions of one app
+MOST_JOBS = 1000
+UNDONE = {Operation.ROLLED_BACK, Operation.FAILED, Operation.ROLLBACK_FAILED, Operation.SUPERSEDED}
 
 VERSION = 1  # of the schema
 # Texts are JSON in ASCII throughout, so that any string of Python's can be stored.
@@ -39,6 +54,13 @@ CREATE TABLE IF NOT EXISTS good (
 ) STRICT;
 CREATE TABLE IF NOT EXISTS condemned (
     app TEXT, version TEXT, why TEXT NOT NULL, at REAL NOT NULL, PRIMARY KEY (app, version)
+) STRICT;
+CREATE TABLE IF NOT EXISTS ran (
+    app TEXT, version TEXT, commit_id TEXT NOT NULL, recalled TEXT NOT NULL, at REAL NOT NULL,
+    PRIMARY KEY (app, version)
+) STRICT;
+CREATE TABLE IF NOT EXISTS job (
+    name TEXT PRIMARY KEY, at REAL NOT NULL
 ) STRICT;
 CREATE TABLE IF NOT EXISTS event (
     id INTEGER PRIMARY KEY, app TEXT NOT NULL, json TEXT NOT NULL
@@ -103,6 +125,7 @@ class SqliteHistory:
         self._path = path
         self._lock = threading.RLock()
         self._database: sqlite3.Connection | None = None
+        self._recalled: dict[str, tuple[str, str, str]] = {}  # app -> version, commit, and what is told of them
 
     # ---- what may run and what may not -------------------------------------------------------------------------------
 
@@ -111,39 +134,82 @@ class SqliteHistory:
         return _app(rows[0][0]) if rows else None
 
     def before(self, app: App) -> App | None:
-        """The good version that came before this one: where a revert of it most likely leads."""
         rows = self._ask("SELECT version, json, previous FROM good WHERE app = ?", app.name)
         texts = [previous if version == app.version else good for version, good, previous in rows]
         return _app(texts[0]) if texts and texts[0] else None
 
-    def approve(self, app: App) -> None:
+    def approve(self, app: App, commit: str) -> None:
         if self.condemned(app):
             self._ask("DELETE FROM condemned WHERE app = ? AND version = ?", app.name, app.version)
         if self._ask("SELECT 1 FROM good WHERE app = ? AND version = ?", app.name, app.version):
             return  # as at nearly every look
-        self._ask(
-            """INSERT INTO good (app, version, json) VALUES (?, ?, ?)
-            ON CONFLICT (app) DO UPDATE SET previous = json, version = excluded.version, json = excluded.json""",
-            *(app.name, app.version, json.dumps(app.to_json())),
-        )
+        with self.at_once():
+            self._ask(
+                """INSERT INTO good (app, version, json) VALUES (?, ?, ?)
+                ON CONFLICT (app) DO UPDATE SET previous = json, version = excluded.version, json = excluded.json""",
+                *(app.name, app.version, json.dumps(app.to_json())),
+            )
+            self._ask(
+                """INSERT INTO ran (app, version, commit_id, recalled, at) VALUES (?, ?, ?, '', ?)
+                ON CONFLICT (app, version) DO UPDATE SET recalled = commit_id, commit_id = excluded.commit_id,
+                at = excluded.at""",
+                *(app.name, app.version, commit, time.time()),
+            )
+            self._ask(
+                """DELETE FROM ran WHERE app = ? AND version NOT IN
+                (SELECT version FROM ran WHERE app = ? ORDER BY at DESC LIMIT ?)""",
+                *(app.name, app.name, MOST_RAN),
+            )
+        self._recalled.pop(app.name, None)
 
-    def condemned(self, app: App) -> str:
+    def recalled(self, app: App, commit: str) -> str:
+        version, at, told = self._recalled.get(app.name, ("", "", ""))
+        if (version, at) != (app.version, commit):
+            told = self._look_up_recalled(app, commit)
+            self._recalled[app.name] = app.version, commit, told
+        return told
+
+    def _look_up_recalled(self, app: App, commit: str) -> str:
+        """It came back with this commit, or what was tried in between was undone without ever having been good."""
+        rows = self._ask("SELECT commit_id, recalled FROM ran WHERE app = ? AND version = ?", app.name, app.version)
+        if not rows:
+            return ""
+        [(ran, recalled)] = rows
+        if ran == commit:
+            return str(recalled) if recalled != commit else ""
+        between = next((event for event in self.events(50, app.name) if event.commit != commit), None)
+        return str(ran) if between and between.operation in UNDONE else ""
+
+    def condemned(self, app: App) -> Failure | None:
         rows = self._ask("SELECT why FROM condemned WHERE app = ? AND version = ?", app.name, app.version)
-        return str(json.loads(rows[0][0])) if rows else ""
+        told = json.loads(rows[0][0]) if rows else None
+        return Failure(**told) if isinstance(told, dict) else Failure(told) if told else None
 
-    def condemn(self, app: App, why: str) -> None:
-        self._ask(
-            "INSERT OR REPLACE INTO condemned VALUES (?, ?, ?, ?)", app.name, app.version, json.dumps(why), time.time()
-        )
+    def condemn(self, app: App, failure: Failure) -> None:
+        told = json.dumps(dataclasses.asdict(failure))
+        self._ask("INSERT OR REPLACE INTO condemned VALUES (?, ?, ?, ?)", app.name, app.version, told, time.time())
         self._ask(
             """DELETE FROM condemned WHERE app = ? AND version NOT IN
             (SELECT version FROM condemned WHERE app = ? ORDER BY at DESC LIMIT ?)""",
             *(app.name, app.name, MOST_CONDEMNED),
         )
 
+    def forget(self, app: str) -> None:
+        self._ask("DELETE FROM good WHERE app = ?", app)
+
     def pardon(self, app: str) -> bool:
         """Let every condemned version of an app be tried again; False where there was none."""
         return bool(self._ask("DELETE FROM condemned WHERE app = ? RETURNING 1", app))
+
+    def finished(self, job: str) -> bool:
+        return bool(self._ask("SELECT 1 FROM job WHERE name = ?", job))
+
+    def finish(self, job: str) -> None:
+        self._ask("INSERT OR REPLACE INTO job VALUES (?, ?)", job, time.time())
+        self._ask(
+            "DELETE FROM job WHERE name NOT IN (SELECT name FROM job ORDER BY at DESC LIMIT ?)",
+            MOST_JOBS,
+        )
 
     # ---- what was done -----------------------------------------------------------------------------------------------
 
@@ -165,6 +231,7 @@ class SqliteHistory:
         with self.at_once():
             for event in events:
                 if event.did or last.get(event.app) != event.says():
+                    self._recalled.pop(event.app, None)
                     self._ask("INSERT INTO event (app, json) VALUES (?, ?)", event.app, json.dumps(event.as_json()))
             self._ask(
                 """DELETE FROM event WHERE id <= (SELECT max(id) FROM event) - ?

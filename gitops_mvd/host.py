@@ -10,33 +10,43 @@ import re
 import socket
 import threading
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 
+from gitops_mvd import traffic
 from gitops_mvd.engine import Engine
-from gitops_mvd.errors import Unavailable, Unhealthy
-from gitops_mvd.model import App, Change, Gate, Health, Instance, Plan, Resource, Service, Step
+from gitops_mvd.errors import StepFailed, Unavailable, Unhealthy
+from gitops_mvd.model import COMPLETED, App, Change, Gate, Health, Instance, Plan, Resource, Service, Step
 from gitops_mvd.plan import Key, kinds_in_order, make_plan, place
 from gitops_mvd.policy import Policy, enforce
-from gitops_mvd.ports import Clock, Kind, Probe
+from gitops_mvd.ports import Clock, Gateway, History, Kind, Probe
+from gitops_mvd.rollout import DRAINED
 from gitops_mvd.systemd import Systemd
 
 log = logging.getLogger(__name__)
 
 PORTS = range(20000, 30000)  # outside of the ephemeral range, which starts at 32768
-MAY_END = {"completed", "not_failed"}  # the probes that a container passes which has ended well
+MAY_END = {COMPLETED, "not_failed", DRAINED}  # the probes that a container passes which has ended well
+WAITED_OUT = 2.0  # s after which a gateway that leads to us is believed not to use the old instances any more
 SECRET_NAME = re.compile(r"pass|secret|token|key|credential|dsn|auth", re.IGNORECASE)
-Answers = Callable[[Resource], tuple[Health, str]]
+NO_GATEWAY = "this host has no gateway"
 
 
 @dataclass
 class Watch:
-    """A gate that is being waited at."""
+    """A gate that is being waited at; `row` counts its successes in a row."""
 
     gate: Gate
     began: float
+    next_try: float = 0.0
+    row: int = 0
     healthy_since: float = 0.0
     first_start: str = ""
+
+    @property
+    def lasts(self) -> float:
+        """Seconds that are granted to become healthy."""
+        return self.gate.check.start_period + self.gate.check.within
 
 
 class Machine:
@@ -56,8 +66,8 @@ class Machine:
         clock: Clock,
         *,
         address: str,
-        answers: Answers,
-        before: Callable[[App], App | None],
+        gateway: Gateway | None,
+        history: History,
         policy: Policy | None = None,
     ) -> None:
         self.name = name
@@ -68,8 +78,8 @@ class Machine:
         self._systemd = systemd
         self._clock = clock
         self._address = address
-        self._answers = answers
-        self._before = before
+        self._gateway = gateway
+        self._history = history
         self._policy = policy
         self._found: dict[str, tuple[Resource, ...]] = {}
         self._instances: Mapping[str, list[Instance]] = {}
@@ -161,9 +171,9 @@ class Machine:
         keys = {resource.key for resource in wanted}
         stays = {resource.key for resource in found if not self._kinds[resource.kind].prunes}
         spare = keys and any(resource.kind == "image" and resource.key not in keys for resource in found)
-        before = self._before(app) if spare else None
+        before = self._history.before(app) if spare else None
         images = {resource.key for resource in self._kinds["image"].wanted(before)} if before else set()
-        looked_at = wanted, found, (stays | images) - keys
+        looked_at = wanted, found, ((stays | images) - keys) | self._done(app, wanted, found)
         if proven and wanted and self._in_order.get(app.name) == looked_at:
             return Plan()
         with self._lock:
@@ -172,6 +182,12 @@ class Machine:
         if proven and not plan:
             self._in_order[app.name] = looked_at
         return plan
+
+    def _done(self, app: App, wanted: Sequence[Resource], found: Sequence[Resource]) -> set[Key]:
+        """The jobs that have done their work, whatever is left of them: a content is never done twice."""
+        jobs = {service.name for service in app.services if service.is_job}
+        units = [unit for unit in wanted if unit.kind == "unit" and unit.service in jobs and unit not in found]
+        return {unit.key for unit in units if self._history.finished(unit.name)}
 
     def _require(self, wanted: Sequence[Resource], found: Sequence[Resource]) -> None:
         """Raise Unavailable where this app needs, or an instance of it has, something that could not be looked at."""
@@ -204,12 +220,14 @@ class Machine:
 
     # ---- doing it ----------------------------------------------------------------------------------------------------
 
-    def carry_out(self, steps: Iterable[Step]) -> None:
+    def carry_out(self, steps: Iterable[Step]) -> list[str]:
+        complaints: list[str] = []
         for _, group in itertools.groupby(steps, _batch):
             batch = list(group)
             self._clock.wait(0)
             self._apply([step for step in batch if isinstance(step, Change)])
-            self._pass([step for step in batch if isinstance(step, Gate)])
+            complaints += self._pass([step for step in batch if isinstance(step, Gate)])
+        return complaints
 
     def _apply(self, changes: list[Change]) -> None:
         if not changes:
@@ -218,47 +236,113 @@ class Machine:
         for change in changes:
             log.info("step app=%s %s %s %s", app, change.verb, kind, change.resource.name)
         self._changed.add(app)
-        self._kinds[kind].apply(changes)
+        try:
+            self._kinds[kind].apply(changes)
+        except StepFailed as error:
+            services = {change.resource.service for change in changes}
+            error.service = services.pop() if len(services) == 1 else ""
+            raise
 
-    def _pass(self, gates: Iterable[Gate]) -> None:
-        """Wait until every gate is passed, all at once.  Raises Unhealthy, or Unavailable on could-not-ask."""
+    def _pass(self, gates: Iterable[Gate]) -> list[str]:
+        """Wait until every gate is passed, all at once; returns what is said of those that need not be.
+
+        Raises Unhealthy, or Unavailable on could-not-ask.
+        """
         watches = [Watch(gate, self._clock.now()) for gate in gates]
+        complaints: list[str] = []
         pause = 0.02
-        while watches := [watch for watch in watches if not self._passed(watch)]:
+        while watches := [watch for watch in watches if not self._is_over(watch, complaints)]:
             self._clock.wait(pause)
             pause = min(pause * 1.3, 1.0)
+        return complaints
 
-    def _passed(self, watch: Watch) -> bool:
+    def _is_over(self, watch: Watch, complaints: list[str]) -> bool:
+        try:
+            return self._is_passed(watch)
+        except Unhealthy as error:
+            error.service = watch.gate.on.service
+            if watch.gate.required:
+                raise
+            log.warning("gate not passed app=%s %s: %s", watch.gate.on.app, watch.gate.on.name, error)
+            complaints.append(str(error))
+            return True
+
+    def _is_passed(self, watch: Watch) -> bool:
         """Look at one gate.  What says no for good fails at once; what may still come is given its time."""
-        gate, now = watch.gate, self._clock.now()
-        health, why, start = self._ask(gate)
-        if watch.first_start and start != watch.first_start:
-            health, why = Health.DEGRADED, "restarted while it was being watched"
-        watch.first_start = watch.first_start or start
-        watch.healthy_since = (watch.healthy_since or now) if health is Health.HEALTHY else 0.0
-        if watch.healthy_since and now - watch.healthy_since >= gate.check.hold:
-            log.info("gate passed app=%s %s after=%.2fs", gate.on.app, gate.on.name, now - watch.began)
+        gate, check, now = watch.gate, watch.gate.check, self._clock.now()
+        if now < watch.next_try:
+            return False
+        watch.next_try = now + check.interval
+        health, why = self._ask(watch)
+        watch.row = watch.row + 1 if health is Health.HEALTHY else 0
+        if 0 < watch.row < check.successes:
+            health, why = Health.PROGRESSING, f"was healthy {watch.row} times in a row, and not {check.successes} times"
+        watch.healthy_since = (watch.healthy_since or now) if watch.row >= check.successes else 0.0
+        if watch.healthy_since and now - watch.healthy_since >= check.hold:
+            log.info("gate passed app=%s %s %s after=%.2fs", gate.on.app, gate.on.name, check.probe, now - watch.began)
+            if check.probe == COMPLETED:
+                self._history.finish(gate.on.name)
             return True
         if health is Health.DEGRADED:
             raise Unhealthy(self._cause(gate, why))
-        if not watch.healthy_since and now - watch.began > gate.check.within:
+        late = now - watch.began > watch.lasts
+        if late and check.probe == DRAINED:
+            log.info("not drained app=%s %s after=%.2fs: %s", gate.on.app, gate.on.name, now - watch.began, why)
+            return True
+        if late and not watch.healthy_since:
             if health is Health.UNKNOWN:
                 raise Unavailable(f"{_who(gate.on)}: {why}")
-            raise Unhealthy(self._cause(gate, f"{why} for {gate.check.within:g} s"))
+            raise Unhealthy(self._cause(gate, f"{why} for {watch.lasts:g} s"))
         return False
 
-    def _ask(self, gate: Gate) -> tuple[Health, str, str]:
-        if gate.on.kind == "route":
-            return *self._answers(gate.on), ""
-        instance = self._engine.instance(gate.on.name)
-        if instance is None:
-            return Health.PROGRESSING, "its container was not created", ""
-        if instance.state in {"", "created"}:
-            return Health.PROGRESSING, "its container was not started", ""
-        if instance.state != "running" and gate.check.probe not in MAY_END:
-            return Health.DEGRADED, f"exited with code {instance.exit_code}", instance.started
-        health, why = self._probes[gate.check.probe](instance, gate.check.spec)
-        return health, why, instance.started
+    def _ask(self, watch: Watch) -> tuple[Health, str]:
+        return self._ask_gateway(watch) if watch.gate.on.kind == "route" else self._ask_instance(watch)
+
+    def _ask_instance(self, watch: Watch) -> tuple[Health, str]:
+        check = watch.gate.check
+        instance = self._engine.instance(watch.gate.on.name)
+        if instance is None or instance.state in {"", "created"}:
+            if check.probe == DRAINED:
+                return Health.HEALTHY, ""
+            return Health.PROGRESSING, f"its container was not {'started' if instance else 'created'}"
+        if watch.first_start and instance.started != watch.first_start:
+            return Health.DEGRADED, "restarted while it was being watched"
+        watch.first_start = instance.started
+        if instance.state != "running" and check.probe not in MAY_END:
+            return Health.DEGRADED, f"exited with code {instance.exit_code}"
+        health, why = self._probes[check.probe](instance, check.spec)
+        if health is Health.DEGRADED and instance.state == "running":
+            early = self._clock.now() - watch.began < check.start_period  # failures do not count yet
+            return (Health.PROGRESSING if early else health), why
+        return health, why
+
+    def _ask_gateway(self, watch: Watch) -> tuple[Health, str]:
+        """Does the gateway lead to this service, and was it seen to use the instances that it should, and no others?
+
+        Those that left the route still end what they were asked; where nothing can be told apart from that, or nothing
+        of an instance can be seen, the gateway is believed after a while.
+        """
+        route, spec = watch.gate.on, watch.gate.check.spec
+        if not self._gateway:
+            return Health.UNKNOWN, NO_GATEWAY
+        if spec.get("everywhere"):
+            return self._gateway.everywhere(route)
+        used, left = self._received(target["instance"] for target in route.spec["targets"]), spec.get("left", ())
+        unused = self._received(left)
+        health, why, reached = self._gateway.answers(route)
+        if health is not Health.HEALTHY or not (left and reached) or self._clock.now() - watch.began > WAITED_OUT:
+            return health, why
+        if still := [name for name, count in self._received(unused).items() if count > unused[name]]:
+            return Health.PROGRESSING, f"the gateway still uses {still[0]}"
+        if used and self._received(used) == used:
+            return Health.PROGRESSING, "the gateway was not seen to use the new instances"
+        return health, why
+
+    def _received(self, names: Iterable[str]) -> dict[str, int]:
+        """The bytes that instances received so far; those of which it can not be told are left out."""
+        found = {name: self._engine.instance(name) for name in names}
+        counted = {name: traffic.received(instance.pid) for name, instance in found.items() if instance}
+        return {name: count for name, count in counted.items() if count is not None}
 
     def _cause(self, gate: Gate, why: str) -> str:
         """Why a gate was not passed, with the last lines that the instance printed."""

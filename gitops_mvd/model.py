@@ -17,7 +17,9 @@ from typing import Any
 
 Json = Mapping[str, Any]
 
-LABEL = "io.gitops-mvd."  # Docker labels of what is ours: + app, service, digest, port
+LABEL = "io.gitops-mvd."  # Docker labels of what is ours: + app, service, digest, port, staged
+COMPLETED = "completed"  # the probe of a job
+STAGED = "staged"  # the state of a unit whose container runs, but is not found by the name of its service yet
 
 
 def digest(value: object) -> str:
@@ -180,7 +182,7 @@ class Service:
     @property
     def is_job(self) -> bool:
         """Does it end, once for each content?  Others may wait for that (`service_completed_successfully`)."""
-        return self.check.probe == "completed"
+        return self.check.probe == COMPLETED
 
     def instances(self, app: str) -> list[str]:
         """The names of its units and containers, one a replica.  Never hex only: Docker would take that for an id."""
@@ -282,10 +284,14 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Gate:
-    """One step: go no further until `check` is passed by the resource `on`, an instance or a route."""
+    """One step: go no further until `check` is passed by the resource `on`, an instance or a route.
+
+    One that is not `required` only tells that it was not passed (`failure_action: continue`).
+    """
 
     on: Resource
     check: Check
+    required: bool = True
 
 
 Step = Change | Gate
@@ -304,6 +310,14 @@ class Plan:
     def __bool__(self) -> bool:
         """Is there anything to change?  A gate alone changes nothing."""
         return any(isinstance(step, Change) for step in self)
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why a version does not do, and what is done about it: Compose's `failure_action`."""
+
+    why: str
+    action: str = "rollback"  # or pause, continue
 
 
 @dataclass(frozen=True, slots=True)
@@ -351,7 +365,8 @@ class Instance:
 
     `ip` is its address on a bridge as the host reaches it (127.0.0.1 on the host's own network, "" where it has none);
     `state` is Docker's word (`created`, `running`, `restarting`, `exited`, ...), `health` that of its HEALTHCHECK
-    (`starting`, `healthy`, `unhealthy`, "" without one), `started` changes with every start.
+    (`starting`, `healthy`, `unhealthy`, "" without one), `started` changes with every start, `pid` is that of its first
+    process on this host, 0 where it is not known.
     """
 
     name: str
@@ -362,3 +377,4 @@ class Instance:
     health: str = ""
     started: str = ""
     exit_code: int = 0
+    pid: int = 0

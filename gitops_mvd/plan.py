@@ -1,7 +1,7 @@
 """Wanted and found become a plan.  Pure.
 
 A plan is plain diff order.  Because every instance is named after what it is, a new version is a new thing: it is
-created and proven, the route is switched and proven, and only then the old thing is deleted.
+created and proven, the route is switched and proven, and only then the old thing is drained and deleted.
 """
 
 from __future__ import annotations
@@ -9,12 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from graphlib import CycleError, TopologicalSorter
 
-from gitops_mvd.model import App, Change, Check, Gate, Json, Plan, Resource, Service, Step
-
-ROUTE_CHECK = Check("route", within=30.0)  # covers both of Kong's default frequencies of 5 s, several times over
-
-# Requests on their way when the route moved on come to their end before the instance that has them is stopped.
-DRAIN = Check("route", within=30.0, hold=1.0)
+from gitops_mvd.model import STAGED, App, Change, Check, Gate, Json, Plan, Resource, Service, Step
+from gitops_mvd.rollout import DRAINED, Rollout, drained, prove
 
 Key = tuple[str, str]
 
@@ -31,59 +27,91 @@ def make_plan(
     """What it takes to bring one app from `found` to `wanted`.
 
     `order` lists the kinds, each after those that it needs.  Creations and updates follow it, and inside a kind the
-    app's `depends_on`; deletions come last and run against it.  A gate stands right behind what it guards.  A service
-    that says `order: stop-first` has its old instances deleted before the new ones are created; all others drain first.
-    What is `spare` is neither made nor deleted.
+    app's `depends_on`; deletions come last and run against it.  A gate stands right behind what it guards.  Instances
+    take each other's place as `rollout.py` has it.  What is `spare` is neither made nor deleted.
 
     An app that is not `proven` passes every one of its gates, even where nothing changes: the daemon may have died
     between a switch and its gate.
     """
     want, have = ({r.key: r for r in side if r.key not in spare} for side in (wanted, found))
-    changes = [Change(have.get(key), want.get(key)) for key in want.keys() | have.keys()]
-    if proven:  # what is as it should be need not be looked at again
-        changes = [change for change in changes if change.was != change.to]
     rank = {name: place for place, name in enumerate(startup_order(app.services))}
-    changes.sort(key=lambda c: (order.index(c.resource.kind), rank.get(c.resource.service, len(rank)), c.resource.name))
-    differing = [change for change in changes if change.was != change.to]
-    kills = [change for change in reversed(differing) if not change.to]
-    alone = {service.name for service in app.services if service.update.order == "stop-first"}
-    early = [change for change in kills if change.resource.kind == "unit" and change.resource.service in alone]
-    early = [change for change in early if _is_replaced(change, differing)]
-    late = [change for change in kills if change not in early]
-    emptied = {kill.resource.service for kill in late if kill.resource.kind == "unit"} & rank.keys()
-    drains = [Gate(r, DRAIN) for r in want.values() if r.kind == "route" and r.service in emptied]
-    return Plan((*early, *_guarded(changes, app)), (*drains, *late))
+    units = order.index("unit")
+
+    def place_of(resource: Resource) -> tuple[int, int, str]:
+        return order.index(resource.kind), rank.get(resource.service, len(rank)), resource.name
+
+    services = {service.name: service for service in app.services}
+    rollouts = {name: _rollout(services[name], want, have, proven) for name in rank}
+    ours = {unit.key for rollout in rollouts.values() for unit in rollout.new}
+    others = sorted((r for key, r in want.items() if have.get(key) != r and key not in ours), key=place_of)
+    after = sorted((r for r in want.values() if order.index(r.kind) > units), key=place_of)
+    change = [
+        *(Change(have.get(r.key), r) for r in others if order.index(r.kind) <= units),
+        *_start(rollouts.values()),
+        *_finish(after, rollouts, have, proven),
+    ]
+    gone = {("unit", name) for rollout in rollouts.values() for name in rollout.gone}
+    kills = sorted((r for key, r in have.items() if key not in want.keys() | gone), key=place_of, reverse=True)
+    return Plan(tuple(change), tuple(_clean(kills, want.values())))
 
 
-def _is_replaced(kill: Change, differing: Iterable[Change]) -> bool:
-    return any(
-        change.to and change.resource.kind == "unit" and change.resource.service == kill.resource.service
-        for change in differing
+def _rollout(service: Service, want: Mapping[Key, Resource], have: Mapping[Key, Resource], proven: bool) -> Rollout:
+    def of_service(side: Mapping[Key, Resource], kind: str) -> list[Resource]:
+        return [r for r in side.values() if (r.kind, r.service) == (kind, service.name)]
+
+    wanted, found = of_service(want, "unit"), of_service(have, "unit")
+    to = next(iter(of_service(want, "route")), None)
+    return Rollout(
+        service,
+        new=[unit for unit in wanted if have.get(unit.key) != unit],
+        there=[] if proven else [unit for unit in wanted if have.get(unit.key) == unit],
+        old=[unit for unit in found if unit.key not in want],
+        have={unit.name: unit for unit in found},
+        route=have.get(to.key) if to else None,
+        to=to,
+        at_once=proven,
     )
 
 
-def _guarded(changes: Sequence[Change], app: App) -> Iterator[Step]:
-    """The changes, with the gates of each group behind it: a group is what can start together."""
-    services = {service.name: service for service in app.services}
-    started: list[Gate] = []
-    for change in changes:
-        kind, service = change.resource.kind, services.get(change.resource.service)
-        if not change.to:
-            continue
-        if started and (kind != "unit" or (service and _waits_for(service, started))):
-            yield from started
-            started = []
-        if change.was != change.to:
-            yield change
-        if service and kind == "unit":
-            started.append(Gate(change.to, service.check))
-        elif service and kind == "route":
-            yield Gate(change.to, ROUTE_CHECK)
-    yield from started
+def _start(rollouts: Iterable[Rollout]) -> Iterator[Step]:
+    """The instances of all services.  What is made is waited for before what depends on it, and else all together."""
+    waiting: list[tuple[Rollout, Sequence[Resource]]] = []
+    for rollout in rollouts:
+        if any(_waits_for(rollout.service, earlier.service) for earlier, _ in waiting):
+            yield from prove(waiting)
+            waiting = []
+        yield from rollout.steps()
+        waiting.append((rollout, rollout.unproven()))
+    yield from prove(waiting)
 
 
-def _waits_for(service: Service, gates: Iterable[Gate]) -> bool:
-    return any(service.depends_on.get(gate.on.service, "service_started") != "service_started" for gate in gates)
+def _finish(
+    after: Iterable[Resource], rollouts: Mapping[str, Rollout], have: Mapping[Key, Resource], proven: bool
+) -> Iterator[Step]:
+    """What comes after the instances: above all the routes, each seen to lead to them, and to nothing else."""
+    for resource in after:
+        rollout = rollouts.get(resource.service) if resource.kind == "route" else None
+        was = rollout.route if rollout else have.get(resource.key)
+        if was != resource:
+            yield Change(was, resource)
+        if rollout and (was != resource or not proven):
+            yield rollout.switched(resource, rollout.remaining())
+
+
+def _clean(kills: Sequence[Resource], wanted: Iterable[Resource]) -> Iterator[Step]:
+    """What is no longer wanted goes, in reverse; instances when they are drained."""
+    leaving = [unit for unit in kills if unit.kind == "unit"]
+    emptied = {unit.service for unit in leaving}
+    routes = [r for r in (*wanted, *kills) if r.kind == "route" and r.service in emptied]
+    first = next((place for place, resource in enumerate(kills) if resource.kind == "unit"), 0)
+    yield from (Change(resource, None) for resource in kills[:first])
+    if leaving:
+        yield from drained(routes, leaving)
+    yield from (Change(resource, None) for resource in kills[first:])
+
+
+def _waits_for(service: Service, earlier: Service) -> bool:
+    return service.depends_on.get(earlier.name, "service_started") != "service_started"
 
 
 def startup_order(services: Iterable[Service]) -> list[str]:
@@ -124,23 +152,34 @@ def kinds_in_order(after: Mapping[str, Iterable[str]]) -> list[str]:
     return list(TopologicalSorter({name: sorted(needs) for name, needs in sorted(after.items())}).static_order())
 
 
+NOT_RUNNING = {STAGED, "stopped", "failed", "disabled", "edited", "no unit file"}
 SIGNS = {"create": "+", "update": "~", "delete": "-"}
 
 
 def lines(plan: Plan) -> Iterator[str]:
     """The plan for people, a step a line; it never has a secret in it, as no `spec` has."""
     for step in plan:
-        resource = step.on if isinstance(step, Gate) else step.resource
-        sign = "?" if isinstance(step, Gate) else SIGNS[step.verb]
-        kind = "health" if isinstance(step, Gate) else resource.kind
-        what = _gate(step.check) if isinstance(step, Gate) else _difference(step)
+        sign, kind, resource, what = _told_step(step)
         yield f"{sign} {kind:<8} {resource.name:<40} {what}".rstrip()
 
 
+def _told_step(step: Step) -> tuple[str, str, Resource, str]:
+    if isinstance(step, Change):
+        return SIGNS[step.verb], step.resource.kind, step.resource, _difference(step)
+    kind = "drain" if step.check.probe == DRAINED else "health"
+    return "?", kind, step.on, _gate(step.check) + ("" if step.required else ", or else go on")
+
+
 def _gate(check: Check) -> str:
-    asks = " ".join([check.probe, *(str(value) for value in check.spec.values())])
+    if check.probe == DRAINED:
+        return f"at most {check.within:g}s"
+    spec = (
+        {**check.spec, "left": f"no longer to {', '.join(check.spec['left'])}"} if "left" in check.spec else check.spec
+    )
+    told = ["everywhere" if key == "everywhere" else str(value) for key, value in spec.items() if value != ""]
+    several = f", {check.successes} times" if check.successes > 1 else ""
     holds = f", holds {check.hold:g}s" if check.hold else ""
-    return f"{asks} within {check.within:g}s{holds}"
+    return f"{' '.join([check.probe, *told])} within {check.start_period + check.within:g}s{several}{holds}"
 
 
 def _difference(change: Change) -> str:
@@ -157,7 +196,7 @@ def _difference(change: Change) -> str:
 
 
 def _told(key: str, was: object) -> str:
-    return str(was) if key in {"state", "digest"} and was in {"stopped", "disabled", "edited", "no unit file"} else key
+    return str(was) if key in {"state", "digest"} and was in NOT_RUNNING else key
 
 
 def _instance(target: Json) -> str:

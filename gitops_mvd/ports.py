@@ -9,6 +9,7 @@ from gitops_mvd.model import (
     App,
     Change,
     CommitStatus,
+    Failure,
     Health,
     Instance,
     Json,
@@ -109,12 +110,27 @@ class Host(Protocol):
         """What it takes to get from a failed `app` to exactly the resources that were found before it."""
         ...
 
-    def carry_out(self, steps: Iterable[Step]) -> None:
-        """Do it, step by step.  Raises StepFailed, Unhealthy, Unavailable or Interrupted."""
+    def carry_out(self, steps: Iterable[Step]) -> list[str]:
+        """Do it, step by step; returns what is said of the gates that were not passed and need not be.
+
+        Raises StepFailed, Unhealthy, Unavailable or Interrupted.
+        """
         ...
 
     def health(self, app: App) -> Health:
         """How what there is of that app is doing now; MISSING where it should have instances and has none."""
+        ...
+
+
+class Gateway(Protocol):
+    """What leads to the services of this host."""
+
+    def answers(self, route: Resource) -> tuple[Health, str, bool]:
+        """Does it lead to this service, now?  The health, why it is not healthy, and whether an instance answered."""
+        ...
+
+    def everywhere(self, route: Resource) -> tuple[Health, str]:
+        """Had every node of it the time to take up what was changed of this route?"""
         ...
 
 
@@ -125,13 +141,33 @@ class History(Protocol):
         """The version that last passed all of its gates here; None where there is no memory of one."""
         ...
 
-    def condemned(self, app: App) -> str:
-        """Why this very version must not run here, or ""."""
+    def before(self, app: App) -> App | None:
+        """The good version that came before this one: where a revert of it most likely leads."""
         ...
 
-    def approve(self, app: App) -> None: ...
+    def condemned(self, app: App) -> Failure | None:
+        """Why this very version does not do here."""
+        ...
 
-    def condemn(self, app: App, why: str) -> None: ...
+    def approve(self, app: App, commit: str) -> None:
+        """This version has passed all of its gates, at that commit."""
+        ...
+
+    def condemn(self, app: App, failure: Failure) -> None: ...
+
+    def forget(self, app: str) -> None:
+        """No version of it is known to have worked any more."""
+        ...
+
+    def recalled(self, app: App, commit: str) -> str:
+        """The commit that ran this good version before, if this commit brought it back; "" where it is simply new."""
+        ...
+
+    def finished(self, job: str) -> bool:
+        """Has the job of that name done its work here?"""
+        ...
+
+    def finish(self, job: str) -> None: ...
 
 
 class Clock(Protocol):

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from gitops_mvd.errors import StepFailed, Unavailable
 from gitops_mvd.manifest import load, read_fleet
-from gitops_mvd.model import App, Desired, Health, Operation, Plan, Revision, Sync
+from gitops_mvd.model import App, Desired, Failure, Health, Operation, Plan, Revision, Sync
 from gitops_mvd.reconcile import EMPTIED, removed_apps, would_empty
 from gitops_mvd.wiring import Wired
 
@@ -67,12 +67,23 @@ def _judged(wired: Wired, app: App) -> Look:
         pinned = wired.host.pin(app)
     except StepFailed as error:
         return _held(wired, app, str(error))
-    if why := wired.history.condemned(pinned):
-        return _held(wired, pinned, why)
+    if failure := wired.history.condemned(pinned):
+        return _failed(wired, pinned, failure)
     plan = wired.host.plan(pinned, proven=pinned == wired.history.last_good(app.name))
     failed = wired.history.last(app.name)
     why = failed.why if failed and failed.operation is not Operation.SUCCEEDED else ""
     return Look(app.name, plan, Sync.OUT_OF_SYNC if plan else Sync.SYNCED, wired.host.health(pinned), why)
+
+
+def _failed(wired: Wired, app: App, failure: Failure) -> Look:
+    match failure.action:
+        case "pause":
+            return Look(app.name, Plan(), Sync.OUT_OF_SYNC, wired.host.health(app), f"{failure.why}; paused")
+        case "continue":
+            plan = wired.host.plan(app, proven=True)
+            return Look(app.name, plan, Sync.SYNCED, wired.host.health(app), failure.why)
+        case _:
+            return _held(wired, app, failure.why)
 
 
 def _held(wired: Wired, app: App, why: str) -> Look:

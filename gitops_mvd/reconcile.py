@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import TypeVar
 
 from gitops_mvd.errors import Interrupted, StepFailed, Unavailable
-from gitops_mvd.model import App, Desired, Operation, Outcome, Plan, Report, Resource, Sync
+from gitops_mvd.model import App, Desired, Failure, Operation, Outcome, Plan, Report, Resource, Sync
 from gitops_mvd.ports import History, Host
 
 In = TypeVar("In")
@@ -45,16 +45,18 @@ def reconcile(
         )
         return Report(host.name, desired.revision, tuple(refused))
 
+    commit = desired.revision.commit
+
     def bring(app: App) -> Outcome:
         if app.name in broken:
-            return settle(app, host, history, failure=broken[app.name])
+            return settle(app, host, history, commit, Failure(broken[app.name]))
         try:
             pinned = host.pin(app)
         except Unavailable as error:
             return Outcome(app.name, Sync.UNKNOWN, host.health(app), Operation.RUNNING, why=str(error))
         except StepFailed as error:
-            return settle(app, host, history, failure=str(error))
-        return settle(pinned, host, history, failure=history.condemned(pinned))
+            return settle(app, host, history, commit, Failure(str(error)))
+        return settle(pinned, host, history, commit, history.condemned(pinned))
 
     # Consumers and the like come first: a route of an app may name them.
     first = [app for app in desired.apps if app.gateway]
@@ -74,41 +76,63 @@ def would_empty(desired: Desired, removed: Sequence[App]) -> bool:
 
 
 def settle(
-    app: App, host: Host, history: History, failure: str = "", before: Sequence[Resource] | None = None
+    app: App,
+    host: Host,
+    history: History,
+    commit: str,
+    failure: Failure | None = None,
+    before: Sequence[Resource] | None = None,
 ) -> Outcome:
     """Bring one app to where it should be or, after a `failure`, to where it last worked.
 
     Where history was lost, nothing is known to have worked: then the way back is what was found `before`, left alone,
-    and never the empty app.
+    and never the empty app.  A failure may also leave everything as it stands (`pause`), or not matter (`continue`).
     """
     good = history.last_good(app.name)
     before = host.found(app.name) if before is None else before
     if good is None and not before:  # nothing is here, and that is what there is to go back to
-        history.approve(good := App(app.name))
-    goal = good if failure else app
+        history.approve(good := App(app.name), commit)
+    goal = good if failure and failure.action == "rollback" else app
     plan = Plan()
 
     def outcome(sync: Sync, operation: Operation, why: str = "") -> Outcome:
         return Outcome(app.name, sync, host.health(app), operation, plan, why)
 
+    if failure and failure.action == "pause":
+        return outcome(Sync.OUT_OF_SYNC, Operation.FAILED, f"{failure.why}; paused")
     try:
-        plan = host.plan(goal, proven=goal == good) if goal else host.way_back(app, before)
-        host.carry_out(plan.change)
-        if goal and goal != good:
-            history.approve(goal)  # every gate has passed: from here there is no way back
+        plan = host.plan(goal, proven=bool(failure) or goal == good) if goal else host.way_back(app, before)
+        complaints = host.carry_out(plan.change)
+        if complaints and not failure:
+            failure = Failure("; ".join(complaints), "continue")
+            history.condemn(app, failure)
+            if good == App(app.name):  # something is here now, to which nothing at all is no way back
+                history.forget(app.name)
+        if goal and goal != good and not failure:
+            history.approve(goal, commit)  # every gate has passed: from here there is no way back
         host.carry_out(plan.clean)
     except Interrupted as error:
         return outcome(Sync.OUT_OF_SYNC, Operation.SUPERSEDED, str(error))
     except Unavailable as error:  # could not ask, is not unhealthy: change nothing more, look again later
         return outcome(Sync.OUT_OF_SYNC, Operation.RUNNING, str(error))
     except StepFailed as error:
-        if failure:
-            return outcome(Sync.UNKNOWN, Operation.ROLLBACK_FAILED, f"{failure}; the way back failed: {error}")
-        if goal == history.last_good(app.name):  # nowhere better to go
+        if failure and failure.action == "rollback":
+            return outcome(Sync.UNKNOWN, Operation.ROLLBACK_FAILED, f"{failure.why}; the way back failed: {error}")
+        if failure or goal == history.last_good(app.name):  # nowhere better to go
             return outcome(Sync.UNKNOWN, Operation.FAILED, str(error))
-        history.condemn(app, str(error))
-        return settle(app, host, history, str(error), before)  # this is the rollback
+        failure = Failure(str(error), _failure_action(app, error))
+        history.condemn(app, failure)
+        return settle(app, host, history, commit, failure, before)  # this is the rollback
+    if failure and failure.action == "continue":
+        return outcome(Sync.SYNCED, Operation.FAILED, failure.why)
     if failure:
         back = Operation.ROLLED_BACK if good and good != App(app.name) else Operation.FAILED
-        return outcome(Sync.OUT_OF_SYNC, back, failure)
-    return outcome(Sync.SYNCED, Operation.SUCCEEDED)
+        return outcome(Sync.OUT_OF_SYNC, back, failure.why)
+    recalled = history.recalled(app, commit) if app != App(app.name) else ""
+    return outcome(Sync.SYNCED, Operation.SUCCEEDED, f"back to what {recalled[:7]} ran" if recalled else "")
+
+
+def _failure_action(app: App, error: StepFailed) -> str:
+    """What the service at fault says; what can only go on as far as its gates goes back where a step was refused."""
+    actions = {service.name: service.update.failure_action for service in app.services}
+    return "pause" if actions.get(error.service) == "pause" else "rollback"

@@ -15,7 +15,6 @@ from gitops_mvd.kinds import Tools
 from gitops_mvd.kong import Kong
 from gitops_mvd.mailbox import Interruptible, Mailbox
 from gitops_mvd.manifest import Cache
-from gitops_mvd.model import Health, Resource
 from gitops_mvd.outbox import Outbox
 from gitops_mvd.ports import Forge
 from gitops_mvd.settings import Settings
@@ -75,18 +74,14 @@ def wire(settings: Settings, path: Path, units: Path = Path("/etc/systemd/system
         tools.systemd,
         clock,
         address=tools.address,
-        answers=kong.answers if kong else _no_gateway,
-        before=history.before,
+        gateway=kong,
+        history=history,
         policy=settings.policy,
     )
     outbox = Outbox(history, forge)
     return Wired(
         settings, path, tools, engine, connect_source(settings), host, history, forge, outbox, Mailbox(), clock, {}
     )
-
-
-def _no_gateway(route: Resource) -> tuple[Health, str]:
-    return Health.UNKNOWN, "this host has no gateway"
 
 
 def connect_source(settings: Settings) -> Source:

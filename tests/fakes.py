@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from itertools import count
 
 from gitops_mvd.errors import StepFailed, Unhealthy
-from gitops_mvd.model import App, Change, Gate, Health, Plan, Resource, Service, Step
+from gitops_mvd.model import STAGED, App, Change, Check, Failure, Gate, Health, Plan, Resource, Service, Step
 from gitops_mvd.plan import make_plan, place
+from gitops_mvd.rollout import DRAINED
 
 ORDER = ("image", "unit", "route")
+UNIT = {"port": 0, "state": "running", "grace": 10.0}
 
 
 class Killed(BaseException):
@@ -21,14 +24,17 @@ def service(name: str, image: str = "v1", *, route: bool = True, **more: object)
     return Service(name, image, kong=kong, **more)  # type: ignore[arg-type]
 
 
+def job(name: str, image: str = "v1", **more: object) -> Service:
+    return service(name, image, route=False, check=Check("completed"), **more)
+
+
 def wanted(app: App) -> list[Resource]:
     resources = []
     for one in app.services:
         instances = one.instances(app.name)
         resources += [Resource("image", one.image, app.name)]
         resources += [
-            Resource("unit", name, app.name, one.name, {"digest": one.digest, "port": 0, "state": "running"}, one)
-            for name in instances
+            Resource("unit", name, app.name, one.name, {**UNIT, "digest": one.digest}, one) for name in instances
         ]
         if one.kong:
             targets = [{"instance": name, "address": ""} for name in instances]
@@ -40,15 +46,18 @@ def wanted(app: App) -> list[Resource]:
 class FakeHost:
     """A host in memory.  An image whose name has "sick" in it never gets healthy, one with "gone" can not be pulled.
 
-    `fault(step)` is asked before every step and may raise; `log` has every step that was carried out.
+    `fault(step)` is asked before every step and may raise; `log` has every step that was carried out, and `starts` how
+    often each instance was made.
     """
 
     name = "h1"
 
-    def __init__(self) -> None:
+    def __init__(self, history: FakeHistory) -> None:
         self.resources: dict[tuple[str, str], Resource] = {}
         self.fault: Callable[[Step], None] = lambda step: None
         self.log: list[Step] = []
+        self.starts: Counter[str] = Counter()
+        self._history = history
 
     def apps(self) -> set[str]:
         return {resource.app for resource in self.resources.values()}
@@ -68,33 +77,47 @@ class FakeHost:
     def _plan(self, app: App, want: Sequence[Resource], proven: bool) -> Plan:
         taken = {resource.spec.get("port") for resource in self.resources.values()}
         free = (port for port in count(20000) if port not in taken)
-        placed = place(want, self.found(app.name), "127.0.0.1", free)
-        return make_plan(app, placed, self.found(app.name), ORDER, proven=proven)
+        found = self.found(app.name)
+        placed = place(want, found, "127.0.0.1", free)
+        done = {r.key for r in placed if r.kind == "unit" and r not in found and self._history.finished(r.name)}
+        return make_plan(app, placed, found, ORDER, proven=proven, spare=done)
 
-    def carry_out(self, steps: Iterable[Step]) -> None:
+    def carry_out(self, steps: Iterable[Step]) -> list[str]:
+        complaints = []
         for step in steps:
             self.fault(step)
             self.log.append(step)
             if isinstance(step, Change):
                 self._change(step)
-            else:
-                self._wait(step)
+            elif why := self._wait(step):
+                complaints.append(why)
+        return complaints
 
     def _change(self, change: Change) -> None:
         if change.to and change.to.kind == "image" and "gone" in change.to.name:
             raise StepFailed(f"no such image: {change.to.name}")
         if change.to:
             self.resources[change.to.key] = change.to
+            is_named = change.was is not None and change.was.spec.get("state") == STAGED
+            self.starts[change.to.name] += change.to.kind == "unit" and not is_named
         elif change.was:
             self.resources.pop(change.was.key, None)
 
-    def _wait(self, gate: Gate) -> None:
-        if self._sick(gate.on):
-            raise Unhealthy(f"{gate.on.name}: http 503")
+    def _wait(self, gate: Gate) -> str:
+        passes = gate.check.probe == DRAINED or gate.check.spec.get("everywhere")
+        if passes or not self._sick(gate.on):
+            if gate.check.probe == "completed":
+                self._history.finish(gate.on.name)
+            return ""
+        error = Unhealthy(f"{gate.on.service}: http 503")
+        error.service = gate.on.service
+        if gate.required:
+            raise error
+        return str(error)
 
     def _sick(self, resource: Resource) -> bool:
         if resource.kind == "route":
-            return any(self._sick(self.resources[("unit", t["instance"])]) for t in resource.spec["targets"])
+            return all(self._sick(self.resources["unit", t["instance"]]) for t in resource.spec["targets"])
         return "sick" in resource.payload.image
 
     def health(self, app: App) -> Health:
@@ -107,6 +130,12 @@ class FakeHost:
         """The images of the units that run, for tests to look at."""
         return sorted(r.payload.image for r in self.found(app) if r.kind == "unit")
 
+    def serving(self, app: str, service: str) -> list[str]:
+        """The instances that the gateway leads to and that are there."""
+        route = self.resources.get(("route", f"{app}.{service}"))
+        targets = [target["instance"] for target in route.spec["targets"]] if route else []
+        return [name for name in targets if ("unit", name) in self.resources]
+
 
 class FakeHistory:
     """A memory that forgets on demand: `lose()` is the state directory deleted."""
@@ -115,21 +144,41 @@ class FakeHistory:
         self.lose()
 
     def lose(self) -> None:
-        self.good: dict[str, App] = {}
-        self.bad: dict[tuple[str, str], str] = {}
+        self.good: dict[str, list[App]] = {}
+        self.bad: dict[tuple[str, str], Failure] = {}
+        self.ran: dict[tuple[str, str], list[str]] = {}
+        self.jobs: set[str] = set()
 
     def last_good(self, app: str) -> App | None:
-        return self.good.get(app)
+        return self.good[app][-1] if app in self.good else None
 
-    def condemned(self, app: App) -> str:
-        return self.bad.get((app.name, app.version), "")
+    def before(self, app: App) -> App | None:
+        return next((good for good in reversed(self.good.get(app.name, [])) if good != app), None)
 
-    def approve(self, app: App) -> None:
-        self.good[app.name] = app
+    def condemned(self, app: App) -> Failure | None:
+        return self.bad.get((app.name, app.version))
+
+    def approve(self, app: App, commit: str) -> None:
+        if self.last_good(app.name) != app:
+            self.good.setdefault(app.name, []).append(app)
+            self.ran.setdefault((app.name, app.version), []).append(commit)
         self.bad.pop((app.name, app.version), None)
 
-    def condemn(self, app: App, why: str) -> None:
-        self.bad[app.name, app.version] = why
+    def condemn(self, app: App, failure: Failure) -> None:
+        self.bad[app.name, app.version] = failure
+
+    def forget(self, app: str) -> None:
+        self.good.pop(app, None)
+
+    def recalled(self, app: App, commit: str) -> str:
+        *earlier, last = self.ran.get((app.name, app.version), [""])
+        return earlier[-1] if earlier and last == commit else ""
+
+    def finished(self, job: str) -> bool:
+        return job in self.jobs
+
+    def finish(self, job: str) -> None:
+        self.jobs.add(job)
 
 
 class FakeClock:

@@ -61,7 +61,8 @@ class Units:
     def wanted(self, app: App) -> Iterable[Resource]:
         for service in app.services:
             for name in service.instances(app.name):
-                spec = {"digest": service.digest, "port": 0, "state": "running"}
+                grace = service.run.get("stop_grace_period", GRACE)
+                spec = {"digest": service.digest, "port": 0, "state": "running", "grace": grace}
                 yield Resource(self.name, name, app.name, service.name, spec, service)
 
     # ---- looking -----------------------------------------------------------------------------------------------------
@@ -73,11 +74,11 @@ class Units:
             header, container = file.header, containers.pop(name, None)
             port = int(_label(container, "port")) if container and header.digest == EDITED else header.port
             state = _state(header, units.get(f"{name}.service"), container, linked=name in at_boot)
-            spec = {"digest": header.digest, "port": port, "state": state}
+            spec = {"digest": header.digest, "port": port, "state": state, "grace": header.grace}
             yield Resource(self.name, name, header.app, header.service, spec, file.text)
         for name, container in containers.items():
             digest, port = _label(container, "digest"), int(_label(container, "port"))
-            spec = {"digest": digest, "port": port, "state": "no unit file"}
+            spec = {"digest": digest, "port": port, "state": "no unit file", "grace": GRACE}
             yield Resource(self.name, name, _label(container, "app"), _label(container, "service"), spec, "")
 
     def _containers(self) -> dict[str, Container]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from gitops_mvd.errors import MvdError, StepFailed, Unavailable
@@ -18,6 +18,7 @@ __all__ = ["Entity", "Kong"]
 
 # Seconds until a node uses a new document, or other targets: a real Kong was seen to take 0.02 and 0.04.
 TAKEN_UP = 0.1
+SLACK = 0.5  # seconds that another node may be late in asking the database
 
 
 class Kong:
@@ -36,7 +37,7 @@ class Kong:
         self._document = document.Store(self._admin, self._written)
         self._database = database.Store(self._admin, self._written)
         self._mode = ""
-        self._routes_taken_up = TAKEN_UP
+        self._routes_taken_up = self._everywhere = TAKEN_UP
 
     def look(self, host: str) -> list[Entity]:
         """Every entity of ours, each behind those that it refers to.  Raises Unavailable."""
@@ -57,8 +58,8 @@ class Kong:
         with self._asked() as store:
             store.bring(host, is_meant, entities)
 
-    def answers(self, route: Resource) -> tuple[Health, str]:
-        """Does the gateway lead to this service?  One try; the health and why it is not healthy.
+    def answers(self, route: Resource) -> tuple[Health, str, bool]:
+        """Does the gateway lead to this service?  One try; the health, why not, and whether an instance answered.
 
         Asked through the gateway by a request that matches the first route for which that can be done: plain HTTP, a
         method that changes nothing, no regular expression.  Where there is none (gRPC, TCP, only POST), or without a
@@ -71,24 +72,31 @@ class Kong:
         request = ask.request_for(entity.fields for entity in routes)
         try:
             if not request or not self._proxy_url:
-                health, why, told = *self._has(routes), False
+                answer = ask.Answer(*self._has(routes))
             else:
-                health, why, told = ask.through(self._proxy_url, request, f"mvd.{route.app}.{route.service}")
-            if health is Health.HEALTHY and (wait := self._until_taken_up(route.payload, told)) > 0:
-                return Health.PROGRESSING, f"the gateway takes up what was changed within {wait:.1f} s"
+                answer = ask.through(self._proxy_url, request, f"mvd.{route.app}.{route.service}")
+            routes_within = TAKEN_UP if answer.named else self._routes_taken_up
+            if answer.health is Health.HEALTHY and (wait := self._until(route, routes_within, TAKEN_UP)) > 0:
+                return Health.PROGRESSING, f"the gateway takes up what was changed within {wait:.1f} s", answer.reached
         except MvdError as error:
-            return Health.UNKNOWN, str(error)
-        return health, why
+            return Health.UNKNOWN, str(error), False
+        return answer.health, answer.why, answer.reached
+
+    def everywhere(self, route: Resource) -> tuple[Health, str]:
+        """Have all nodes of a Kong with a database had the time to poll what was changed?  No API tells of them."""
+        if (wait := self._until(route, self._everywhere, self._everywhere)) > 0:
+            return Health.PROGRESSING, f"other nodes of the gateway take up what was changed within {wait:.1f} s"
+        return Health.HEALTHY, ""
 
     def _has(self, routes: Sequence[Entity]) -> tuple[Health, str]:
         missing = [str(route) for route in routes if not self._admin.get(f"/routes/{route.id}")]
         return (Health.PROGRESSING, f"Kong has no {missing[0]}") if missing else (Health.HEALTHY, "")
 
-    def _until_taken_up(self, entities: Iterable[Entity], told: bool) -> float:
+    def _until(self, route: Resource, routes_within: float, others_within: float) -> float:
+        """Seconds until what was written of a route is taken up."""
         ends = [
-            self._written.get(entity.id, -math.inf)
-            + (self._routes_taken_up if entity.type == "routes" and not told else TAKEN_UP)
-            for entity in entities
+            self._written.get(entity.id, -math.inf) + (routes_within if entity.type == "routes" else others_within)
+            for entity in route.payload
         ]
         return max(ends, default=-math.inf) - time.monotonic()
 
@@ -106,7 +114,12 @@ class Kong:
         try:
             configuration = self._admin.get("/")["configuration"]
             self._mode = str(configuration["database"])
-            frequency = float(configuration.get("worker_state_update_frequency", 5))
-            self._routes_taken_up = TAKEN_UP if self._mode == "off" else frequency
+            workers = float(configuration.get("worker_state_update_frequency", 5))
+            nodes = float(configuration.get("db_update_frequency", 5)) + float(
+                configuration.get("db_update_propagation", 0)
+            )
+            self._routes_taken_up, self._everywhere = (
+                (TAKEN_UP, TAKEN_UP) if self._mode == "off" else (workers, nodes + SLACK)
+            )
         except (KeyError, TypeError, ValueError, StepFailed) as error:
             raise Unavailable(f"what answers at {self._admin.url} is not Kong's Admin API") from error

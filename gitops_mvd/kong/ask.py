@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import requests
 from urllib3.exceptions import HTTPError
@@ -16,6 +16,15 @@ LONGEST = 4096  # bytes; what Kong itself says is shorter
 SAFE = ("GET", "OPTIONS")  # asking must change nothing in the app; an answer to HEAD has no message
 NO_ROUTE = "no Route matched"
 UNSERVED = {502, 503, 504}
+
+
+class Answer(NamedTuple):
+    """What the gateway said: whether it leads to us, why not, whether it named the service, and asked an instance."""
+
+    health: Health
+    why: str = ""
+    named: bool = False
+    reached: bool = False
 
 
 def request_for(routes: Iterable[Json]) -> dict[str, Any] | None:
@@ -33,8 +42,8 @@ def request_for(routes: Iterable[Json]) -> dict[str, Any] | None:
     return None
 
 
-def through(proxy_url: str, request: Mapping[str, Any], service: str) -> tuple[Health, str, bool]:
-    """Whether the gateway leads `request` to `service`, why not, and whether it told by name.  One try.
+def through(proxy_url: str, request: Mapping[str, Any], service: str) -> Answer:
+    """Whether the gateway leads `request` to `service`.  One try.
 
     An answer of the app or of an auth plugin, whatever its status, proves the route.
     """
@@ -54,17 +63,18 @@ def through(proxy_url: str, request: Mapping[str, Any], service: str) -> tuple[H
             says = _message(answer) if answer.status_code in {404, *UNSERVED} else ""
             answer.close()
     except requests.Timeout:
-        return Health.PROGRESSING, f"{where} through the gateway does not answer within {DEADLINE:g} s", False
+        return Answer(Health.PROGRESSING, f"{where} through the gateway does not answer within {DEADLINE:g} s")
     except requests.RequestException:
-        return Health.UNKNOWN, f"the gateway at {proxy_url} can not be reached", False
-    told = answer.headers.get("Kong-Service-Name", "")
+        return Answer(Health.UNKNOWN, f"the gateway at {proxy_url} can not be reached")
+    named = answer.headers.get("Kong-Service-Name", "")
+    reached = "X-Kong-Upstream-Latency" in answer.headers
     if answer.status_code == 404 and says.startswith(NO_ROUTE):
-        return Health.PROGRESSING, f"the gateway has no route for {where} yet", False
+        return Answer(Health.PROGRESSING, f"the gateway has no route for {where} yet")
     if answer.status_code in UNSERVED and says:
-        return Health.PROGRESSING, f"the gateway answers {where} with {answer.status_code}: {says}", bool(told)
-    if told and told != service:
-        return Health.PROGRESSING, f"the gateway leads {where} to {told}", True
-    return Health.HEALTHY, "", bool(told)
+        return Answer(Health.PROGRESSING, f"the gateway answers {where} with {answer.status_code}: {says}", bool(named))
+    if named and named != service:
+        return Answer(Health.PROGRESSING, f"the gateway leads {where} to {named}", True)
+    return Answer(Health.HEALTHY, "", bool(named), reached)
 
 
 def _message(answer: requests.Response) -> str:

@@ -38,12 +38,15 @@ def count(place: Place) -> int | str:
 
 UPDATE: Table = {
     "order": Key(
-        "`start-first` or `stop-first`; left out, start-first wherever two versions can run side by side.",
+        "`start-first` or `stop-first`; left out, start-first for what has a route, and no fixed port or data.",
         one_of("start-first", "stop-first"),
     ),
-    "failure_action": Key("`rollback` (the default), `pause` or `continue`.", one_of("rollback", "pause", "continue")),
-    "parallelism": Key("How many instances at a time; 0 for all, 1 if left out.", integer(0, 1000)),
-    "delay": Key("The pause between them.", duration),
+    "failure_action": Key(
+        "What a failed update leads to: `rollback` (the default), `pause` or `continue`.",
+        one_of("rollback", "pause", "continue"),
+    ),
+    "parallelism": Key("How many instances are replaced at a time; 0 for all, 1 if left out.", integer(0, 1000)),
+    "delay": Key("How long these must do well before the next ones are replaced.", duration),
     "monitor": Key("How long a new instance must stay healthy before the update counts as done.", duration),
     "max_failure_ratio": Key("Only `0`.", _no_failures),
 }
@@ -127,9 +130,7 @@ DEPLOY: Table = {
     "reservations": Refused("goes under `resources`"),
     "constraints": Refused("goes under `placement`"),
     **{name: Refused("goes under `update_config`") for name in UPDATE},
-    "rollback_config": Refused(
-        "is not honoured: a rollback is the deployment of the last good version, by `update_config`"
-    ),
+    "rollback_config": Refused("is not honoured: a rollback deploys the last good version, all instances at once"),
     "endpoint_mode": Refused("is not honoured: it needs Swarm; use `x-kong` or a network with aliases"),
     "labels": Refused("is not honoured: they are labels of a Swarm service; put `labels` on the service itself"),
 }

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import posixpath
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from gitops_mvd.manifest.compose import RESERVED, RUN
 from gitops_mvd.manifest.composition import inside, read_file
 from gitops_mvd.manifest.dotenv import check_variable, parse_env
 from gitops_mvd.manifest.network import fixed
+from gitops_mvd.manifest.order import FIXED, default_order
 from gitops_mvd.manifest.place import Place
 from gitops_mvd.manifest.project import Project
 from gitops_mvd.manifest.yamltree import Sink
@@ -45,7 +47,7 @@ def assemble(place: Place, values: Values, project: Project) -> Service:
     kong = _kong(entries, values)
     if not any(place.has(name) for name in ("image", "build", "extends")):
         place.complain("has no `image`", by_host=True)  # an override may have it
-    return Service(
+    service = Service(
         name=str(place.path[-1]),
         image=values.get("image", ""),
         run=run,
@@ -54,10 +56,10 @@ def assemble(place: Place, values: Values, project: Project) -> Service:
         check=_check(entries, values, kong),
         kong=kong,
         replicas=replicas(values) or 1,
-        update=_update(entries, values),
         depends_on={name: condition for name, (_, condition, _) in values.get("depends_on", {}).items()},
         pull_policy=values.get("pull_policy", "missing"),
     )
+    return replace(service, update=_update(entries, values, default_order(service)[0]))
 
 
 def replicas(values: Values) -> int:
@@ -292,14 +294,12 @@ def _check(entries: Mapping[str, Place], values: Values, kong: Json | None) -> C
     return Check("http", {"path": health.get("http", "/"), "port": port or 0, **status}, within, max(0.0, monitor))
 
 
-def _update(entries: Mapping[str, Place], values: Values) -> Update:
-    """How it is updated; two versions side by side must not want the same port, address or data."""
+def _update(entries: Mapping[str, Place], values: Values, default: str) -> Update:
+    """How it is updated; two versions side by side must not want the same port or address."""
     config: dict[str, Any] = dict(values.get("deploy", {}).get("update_config", {}))
     alone = [(at, f"the port {port['published']} of the host") for at, port in values.get("ports", ()) if fixed(port)]
     for at, options in values.get("networks", {}).values():
-        alone += [
-            (at, f"a fixed {name}") for name in ("ipv4_address", "ipv6_address", "mac_address") if name in options
-        ]
+        alone += [(at, f"a fixed {name}") for name in FIXED if name in options]
     if "mac_address" in values:
         alone.append((entries["mac_address"], "a fixed mac_address"))
     if alone and (replicas(values) > 1 or config.get("order") == "start-first"):
@@ -308,10 +308,5 @@ def _update(entries: Mapping[str, Place], values: Values) -> Update:
             f"takes {what}, which two instances can not share: have one replica and `order: stop-first`, "
             "or leave the way in to `x-kong`"
         )
-    shares = any(
-        mount["type"] != "tmpfs" and not mount["read_only"] and mount["source"]
-        for _, mount in values.get("volumes", ())
-    )
-    order = "stop-first" if alone or shares or values.get("network_mode") == "host" else "start-first"
     named = {name: config[name] for name in ("failure_action", "parallelism", "delay") if name in config}
-    return Update(order=config.get("order", order), **named)
+    return Update(order=config.get("order", default), **named)

@@ -175,7 +175,7 @@ def test_a_name_that_docker_took_for_an_id_is_no_instance(docker: StandIn, engin
 
 
 def test_an_instance_that_was_never_started_has_no_start(docker: StandIn, engine: Engine) -> None:
-    state = {"Status": "created", "StartedAt": "0001-01-01T00:00:00Z", "ExitCode": 0}
+    state = {"Status": "created", "StartedAt": "0001-01-01T00:00:00Z", "ExitCode": 0, "Pid": 0}
     host = {"HostConfig": {}, "NetworkSettings": {"Networks": {}}, "Config": {"Labels": None}}
     docker.answers["/containers/mvd-a/json"] = (200, {"Name": "/mvd-a", "State": state, **host})
     assert engine.instance("mvd-a") == Instance("mvd-a", state="created")

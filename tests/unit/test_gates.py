@@ -11,7 +11,7 @@ from gitops_mvd.errors import Unavailable, Unhealthy
 from gitops_mvd.host import Machine
 from gitops_mvd.model import Check, Gate, Health, Instance, Resource, Service
 from gitops_mvd.probes import Tools, discover
-from tests.fakes import FakeClock
+from tests.fakes import FakeClock, FakeHistory
 
 At = Callable[[float], Instance | None]
 
@@ -45,8 +45,8 @@ def wait(at: At, check: Check, answer: Callable[[float], tuple[Health, str]] | N
         journal,
         clock,
         address="127.0.0.1",
-        answers=lambda route: (Health.HEALTHY, ""),
-        before=lambda app: None,
+        gateway=None,
+        history=FakeHistory(),
     )
     service = Service("web", "image", environment={"DB_PASSWORD": "hunter2-long"})
     machine.carry_out([Gate(Resource("unit", "mvd-chat-web-1", "chat", "web", payload=service), check)])

@@ -10,7 +10,7 @@ import pytest
 from gitops_mvd.errors import Unavailable
 from gitops_mvd.host import Machine
 from gitops_mvd.model import App, Change, Health, Instance, Resource, Service
-from tests.fakes import FakeClock, service, wanted
+from tests.fakes import FakeClock, FakeHistory, service, wanted
 
 
 class Kind:
@@ -51,8 +51,8 @@ def machine(*kinds: Kind) -> Machine:
         None,  # type: ignore[arg-type]
         FakeClock(),
         address="127.0.0.1",
-        answers=lambda route: (Health.HEALTHY, ""),
-        before=lambda app: None,
+        gateway=None,
+        history=FakeHistory(),
     )
     host.look()
     return host

@@ -7,20 +7,38 @@ import dataclasses
 import pytest
 
 from gitops_mvd.errors import Interrupted, StepFailed, Unavailable
-from gitops_mvd.model import App, Change, Desired, Gate, Health, Operation, Outcome, Problem, Revision, Sync
+from gitops_mvd.model import (
+    App,
+    Change,
+    Desired,
+    Gate,
+    Health,
+    Operation,
+    Outcome,
+    Problem,
+    Resource,
+    Revision,
+    Step,
+    Sync,
+    Update,
+)
 from gitops_mvd.reconcile import reconcile
-from tests.fakes import FakeHistory, FakeHost, Killed, service
+from gitops_mvd.rollout import DRAINED
+from tests.fakes import FakeHistory, FakeHost, Killed, job, service
 
 REVISION = Revision("a" * 40, "main", "say hello")
 
 
 class World:
     def __init__(self) -> None:
-        self.host, self.history = FakeHost(), FakeHistory()
+        self.history = FakeHistory()
+        self.host = FakeHost(self.history)
 
-    def deploy(self, *apps: App, broken: tuple[str, ...] = (), allow_empty: bool = False) -> dict[str, Outcome]:
+    def deploy(
+        self, *apps: App, broken: tuple[str, ...] = (), allow_empty: bool = False, at: str = REVISION.commit
+    ) -> dict[str, Outcome]:
         problems = {name: (Problem(f"apps/{name}/compose.yaml", 3, "services", "is wrong"),) for name in broken}
-        desired = Desired(REVISION, apps, problems)
+        desired = Desired(Revision(at, REVISION.ref, REVISION.subject), apps, problems)
         report = reconcile(desired, self.host, self.history, allow_empty=allow_empty)
         return {outcome.app: outcome for outcome in report.outcomes}
 
@@ -59,8 +77,9 @@ def test_the_old_version_goes_only_after_the_new_one_is_proven_and_routed(world:
         ("create", "unit"),
         ("gate", "unit"),
         ("update", "route"),
-        ("gate", "route"),
-        ("gate", "route"),
+        ("gate", "route"),  # it leads to the new one, and no longer to the old
+        ("gate", "route"),  # and so does every node of the gateway
+        ("gate", "unit"),  # the old one is drained
         ("delete", "unit"),
         ("delete", "image"),
     ]
@@ -273,3 +292,248 @@ def test_a_dependent_starts_only_after_the_gate_of_what_it_waits_for(world: Worl
         if (s.on if isinstance(s, Gate) else s.resource).kind == "unit"
     ]
     assert told == ["create db", "gate db", "create api", "gate api"]
+
+
+# ---- replicas --------------------------------------------------------------------------------------------------------
+
+
+def told(world: World) -> list[str]:
+    """The steps that were carried out, in short: `+` makes, `~` changes, `-` deletes, `?` waits."""
+    signs = {"create": "+", "update": "~", "delete": "-"}
+    names = {name: f"{one.image}.{number}" for one in VERSIONS for number, name in enumerate(one.instances("chat"), 1)}
+
+    def short(resource: Resource) -> str:
+        if resource.kind == "route":
+            return " ".join(["route", *sorted(names[target["instance"]] for target in resource.spec["targets"])])
+        return names.get(resource.name, resource.name)
+
+    def line(step: Step) -> str:
+        if isinstance(step, Change):
+            return f"{signs[step.verb]} {short(step.resource)}"
+        how = step.check.probe if step.check.probe == DRAINED else "".join(sorted(step.check.spec))
+        return f"? {short(step.on)} {how}".rstrip()
+
+    return [
+        line(step) for step in world.host.log if (step.on if isinstance(step, Gate) else step.resource).kind != "image"
+    ]
+
+
+VERSIONS = [service("web", image, replicas=4) for image in ("v1", "v2", "sick")]
+
+
+def test_replicas_take_turns_and_the_old_ones_leave_when_the_new_ones_are_routed(world: World) -> None:
+    world.deploy(chat("v1", replicas=2))
+    world.host.log.clear()
+    world.deploy(chat("v2", replicas=2))
+    assert told(world) == [
+        "+ v2.1",
+        "? v2.1",
+        "~ route v1.2 v2.1",
+        "? route v1.2 v2.1 left",
+        "? route v1.2 v2.1 everywhere",
+        "? v1.1 drained",
+        "- v1.1",
+        "+ v2.2",
+        "? v2.2",
+        "~ route v2.1 v2.2",
+        "? route v2.1 v2.2 left",
+        "? route v2.1 v2.2 everywhere",
+        "? v1.2 drained",
+        "- v1.2",
+    ]
+
+
+def test_stop_first_replicas_leave_the_route_before_they_stop(world: World) -> None:
+    stop_first = Update("stop-first")
+    world.deploy(chat("v1", replicas=2, update=stop_first))
+    world.host.log.clear()
+    world.deploy(chat("v2", replicas=2, update=stop_first))
+    assert told(world) == [
+        "~ route v1.2",
+        "? route v1.2 left",
+        "? route v1.2 everywhere",
+        "? v1.1 drained",
+        "- v1.1",
+        "+ v2.1",
+        "? v2.1",
+        "~ route v1.2 v2.1",
+        "? route v1.2 v2.1",
+        "~ route v2.1",
+        "? route v2.1 left",
+        "? route v2.1 everywhere",
+        "? v1.2 drained",
+        "- v1.2",
+        "+ v2.2",
+        "? v2.2",
+        "~ route v2.1 v2.2",
+        "? route v2.1 v2.2",
+    ]
+
+
+@pytest.mark.parametrize(("parallelism", "most"), [(1, 5), (2, 6), (0, 8)])
+def test_no_more_than_so_many_new_ones_stand_beside_the_old_ones(world: World, parallelism: int, most: int) -> None:
+    world.deploy(chat("v1", replicas=4))
+    seen: list[int] = []
+    world.host.fault = lambda step: seen.append(len(world.host.images("chat")))
+    world.deploy(chat("v2", replicas=4, update=Update(parallelism=parallelism)))
+    assert (min(seen), max(seen)) == (4, most)
+
+
+def test_the_delay_is_waited_for_between_two_batches_with_an_eye_on_the_new_ones(world: World) -> None:
+    world.deploy(chat("v1", replicas=3))
+    world.deploy(chat("v2", replicas=3, update=Update(delay=30.0)))
+    held = [step.check.hold for step in world.host.log if isinstance(step, Gate) and step.check.hold == 30.0]
+    assert len(held) == 2
+
+
+def test_where_one_of_the_replicas_fails_all_go_back_at_once_and_some_serve_all_the_time(world: World) -> None:
+    world.deploy(chat("v1", replicas=3))
+    falls_ill = 0
+
+    def second_is_refused(step: Step) -> None:
+        nonlocal falls_ill
+        assert len(world.host.serving("chat", "web")) >= 3
+        if isinstance(step, Change) and step.verb == "create" and step.resource.kind == "unit":
+            falls_ill += 1
+            if falls_ill == 2:
+                raise StepFailed("the port is taken")
+
+    world.host.fault = second_is_refused
+    outcome = world.deploy(chat("v2", replicas=3))["chat"]
+    assert outcome.operation is Operation.ROLLED_BACK
+    assert world.host.images("chat") == ["v1"] * 3
+    assert len(world.host.serving("chat", "web")) == 3
+
+
+def test_scaling_up_and_down_touches_no_other_instance(world: World) -> None:
+    world.deploy(chat("v1", replicas=2))
+    world.host.log.clear()
+    world.deploy(chat("v1", replicas=3))
+    world.deploy(chat("v1", replicas=1))
+    assert [line for line in told(world) if line[0] in "+-"] == ["+ v1.3", "- v1.3", "- v1.2"]
+
+
+# ---- names on the network --------------------------------------------------------------------------------------------
+
+NETWORKS = {"networks": {"mvd-chat-default": {}}}
+
+
+def test_a_new_version_gets_the_name_of_its_service_only_once_it_is_proven(world: World) -> None:
+    world.deploy(chat("v1", run=NETWORKS))
+    world.host.log.clear()
+    outcome = world.deploy(chat("sick", run=NETWORKS))["chat"]
+    assert outcome.operation is Operation.ROLLED_BACK
+    assert {unit.spec["state"] for unit in made(world)} == {"staged"}
+    world.host.log.clear()
+    world.deploy(chat("v2", run=NETWORKS))
+    assert [unit.spec["state"] for unit in made(world)] == ["staged", "running"]
+
+
+def test_a_crash_before_the_name_was_given_is_made_good_by_the_next_pass(world: World) -> None:
+    world.deploy(chat("v1", run=NETWORKS))
+
+    def die(step: Step) -> None:
+        if isinstance(step, Gate):
+            raise Killed
+
+    world.host.fault = die
+    with pytest.raises(Killed):
+        world.deploy(chat("v2", run=NETWORKS))
+    world.host.fault = lambda step: None
+    world.host.log.clear()
+    assert world.deploy(chat("v2", run=NETWORKS))["chat"].operation is Operation.SUCCEEDED
+    assert isinstance(world.host.log[0], Gate), "it is proven before it gets the name"
+    assert [unit.spec["state"] for unit in made(world)] == ["running"]
+
+
+def made(world: World) -> list[Resource]:
+    changes = (step for step in world.host.log if isinstance(step, Change))
+    return [change.to for change in changes if change.to and change.to.kind == "unit"]
+
+
+# ---- what a failure leads to -----------------------------------------------------------------------------------------
+
+
+def test_a_paused_update_stays_as_it_stands_until_something_changes(world: World) -> None:
+    paused = Update(failure_action="pause")
+    world.deploy(chat("v1", update=paused))
+    outcome = world.deploy(chat("sick", update=paused))["chat"]
+    assert (outcome.sync, outcome.operation) == (Sync.OUT_OF_SYNC, Operation.FAILED)
+    assert outcome.why == "web: http 503; paused"
+    assert world.host.images("chat") == ["sick", "v1"]
+    assert world.host.serving("chat", "web") == chat("v1").services[0].instances("chat")
+    world.host.log.clear()
+    again = world.deploy(chat("sick", update=paused))["chat"]
+    assert (again.why, world.host.log) == (outcome.why, [])
+    assert world.deploy(chat("v2", update=paused))["chat"].operation is Operation.SUCCEEDED
+    assert world.host.images("chat") == ["v2"]
+
+
+def test_an_update_that_continues_gets_there_and_is_red(world: World) -> None:
+    go_on = Update(failure_action="continue")
+    world.deploy(chat("v1", update=go_on))
+    outcome = world.deploy(chat("sick", update=go_on))["chat"]
+    assert (outcome.sync, outcome.operation, outcome.health) == (Sync.SYNCED, Operation.FAILED, Health.DEGRADED)
+    assert "web: http 503" in outcome.why
+    assert world.host.images("chat") == ["sick"]
+    world.host.log.clear()
+    assert world.deploy(chat("sick", update=go_on))["chat"].why == outcome.why
+    assert world.host.log == [], "it is not waited for at every look"
+    world.host.resources.pop(("unit", chat("sick").services[0].instances("chat")[0]))
+    world.deploy(chat("sick", update=go_on))
+    assert world.host.images("chat") == ["sick"], "but healed"
+
+
+def test_one_service_that_fails_takes_the_others_and_the_routes_back(world: World) -> None:
+    def both(web: str, api: str) -> App:
+        return App("chat", (service("web", web), service("api", api)))
+
+    world.deploy(both("v1", "v1"))
+    routes = [r for r in world.host.found("chat") if r.kind == "route"]
+    assert world.deploy(both("v2", "sick"))["chat"].operation is Operation.ROLLED_BACK
+    assert world.host.images("chat") == ["v1", "v1"]
+    assert [r for r in world.host.found("chat") if r.kind == "route"] == routes
+
+
+# ---- jobs ------------------------------------------------------------------------------------------------------------
+
+
+def shop(migrate: str, web: str = "v1") -> App:
+    needs = {"migrate": "service_completed_successfully"}
+    return App("chat", (service("web", web, depends_on=needs), job("migrate", migrate)))
+
+
+def test_a_job_is_done_before_what_waits_for_it_starts(world: World) -> None:
+    world.deploy(shop("m1"))
+    units = [step for step in world.host.log if (step.on if isinstance(step, Gate) else step.resource).kind == "unit"]
+    told = [f"{type(s).__name__} {(s.on if isinstance(s, Gate) else s.resource).service}" for s in units]
+    assert told == ["Change migrate", "Gate migrate", "Change web", "Gate web"]
+
+
+def test_a_job_that_fails_leaves_the_old_version_serving_and_is_not_done_again(world: World) -> None:
+    world.deploy(shop("m1"))
+    outcome = world.deploy(shop("sick", "v2"))["chat"]
+    assert (outcome.operation, outcome.why) == (Operation.ROLLED_BACK, "migrate: http 503")
+    assert world.host.images("chat") == ["m1", "v1"]
+    world.host.log.clear()
+    world.deploy(shop("sick", "v2"))
+    assert world.host.log == []
+
+
+def test_a_job_is_never_done_again_neither_to_heal_nor_after_a_revert(world: World) -> None:
+    world.deploy(shop("m1"))
+    [first] = shop("m1").services[1].instances("chat")
+    world.host.resources.pop(("unit", first))
+    world.deploy(shop("m1"))
+    world.deploy(shop("m2", "v2"))
+    world.deploy(shop("m1"))
+    assert world.host.starts[first] == 1
+    assert world.host.images("chat") == ["v1"]
+
+
+def test_what_ran_before_is_recognised_as_such(world: World) -> None:
+    world.deploy(chat("v1"))
+    world.deploy(chat("v2"), at="b" * 40)
+    assert world.deploy(chat("v1"), at="c" * 40)["chat"].why == "back to what aaaaaaa ran"
+    assert world.deploy(chat("v1"), at="c" * 40)["chat"].why == "back to what aaaaaaa ran"
+    assert world.deploy(chat("v1"), at="d" * 40)["chat"].why == ""

@@ -121,7 +121,7 @@ def recorded(folder: Path, services: int, mode: str) -> Iterator[World]:
         parts.callback(wired.close)
         parts.enter_context(_events(wired.engine))
         for app in apps:
-            wired.history.approve(wired.host.pin(app))
+            wired.history.approve(wired.host.pin(app), "recorded")
         yield World(wired, folder, wires, kong)
 
 

@@ -1,0 +1,44 @@
+"""In what order a service is updated where its manifest does not say.  Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from gitops_mvd.manifest.network import fixed
+from gitops_mvd.model import Json, Service
+
+FIXED = ("ipv4_address", "ipv6_address", "mac_address")
+START_FIRST = "it has a route, and nothing that two versions could not share"
+
+
+def default_order(service: Service) -> tuple[str, str]:
+    """The order, and why."""
+    why = next(_hindrances(service), "")
+    return ("stop-first", why) if why else ("start-first", START_FIRST)
+
+
+def explained(service: Service) -> str:
+    """Why it is updated in the order in which it is."""
+    order, why = default_order(service)
+    return why if order == service.update.order else "its manifest says so"
+
+
+def _hindrances(service: Service) -> Iterator[str]:
+    run = service.run
+    for port in run.get("ports", ()):
+        if fixed(port):
+            yield f"two versions can not share the port {port['published']} of the host"
+    if run.get("network_mode") == "host":
+        yield "two versions can not share the ports of the host's own network"
+    if any(key in endpoint for endpoint in run.get("networks", {}).values() for key in FIXED) or "mac_address" in run:
+        yield "two versions can not share a fixed address"
+    for mount in run.get("volumes", ()):
+        if _writes(mount):
+            yield f"two versions should not write to {mount['source']} at once"
+    if service.kong is None:
+        yield "no route leads to it that could be switched"
+
+
+def _writes(mount: Json) -> bool:
+    """Is it data of the service's own, and not only read?"""
+    return mount["type"] != "tmpfs" and not mount["read_only"] and bool(mount["source"])

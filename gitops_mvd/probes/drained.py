@@ -1,0 +1,23 @@
+"""`drained`: healthy once nobody is connected to the container; for an old instance, before it is stopped."""
+
+from __future__ import annotations
+
+from gitops_mvd import traffic
+from gitops_mvd.model import Health, Instance, Json
+from gitops_mvd.probes import Tools
+
+HOST = "127.0.0.1"  # the address of a container on the host's own network, whose connections nobody can tell apart
+
+
+def check(at: Instance, spec: Json, tools: Tools) -> tuple[Health, str]:
+    if at.state != "running" or at.ip == HOST:
+        return Health.HEALTHY, ""
+    match traffic.inbound(at.pid):
+        case 0:
+            return Health.HEALTHY, ""
+        case None:
+            return Health.PROGRESSING, "its connections can not be seen"
+        case 1:
+            return Health.PROGRESSING, "1 connection is open"
+        case count:
+            return Health.PROGRESSING, f"{count} connections are open"

@@ -1,0 +1,142 @@
+"""How the instances of one service are replaced: so many at a time, each proven before the next.  Pure.
+
+Start-first makes new ones beside the old ones, so that there are never fewer in service than before; stop-first makes
+room first.  The last batch leaves its route, and start-first its old instances, to the end: they are switched and
+cleaned up together with those of the app's other services, after all of them were proven.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from gitops_mvd.model import STAGED, Change, Check, Gate, Json, Resource, Service, Step
+
+SWITCHED_WITHIN = 30.0  # s; covers both of Kong's default frequencies of 5 s, several times over
+EVERYWHERE = Check("route", {"everywhere": True}, within=120.0)
+DRAINED = "drained"
+QUIET = 1.0  # s without a connection until an old instance counts as drained
+
+
+@dataclass
+class Rollout:
+    """One service on its way: `new` instances are made, in batches, and `old` ones go.
+
+    Those that are `there` are as they should be, but have to be proven again.  `have` is what was found, by name.
+    `route` is what the gateway has by now, and `to` what it should have in the end; None where there is none.
+    """
+
+    service: Service
+    new: Sequence[Resource]
+    there: Sequence[Resource]
+    old: Sequence[Resource]
+    have: Mapping[str, Resource]
+    route: Resource | None
+    to: Resource | None
+    at_once: bool = False
+    gone: set[str] = field(default_factory=set)  # the old ones that were deleted on the way
+
+    @property
+    def is_stop_first(self) -> bool:
+        return self.service.update.order == "stop-first"
+
+    def batches(self) -> list[Sequence[Resource]]:
+        """The new ones.  Only what takes another one's place has to take turns."""
+        takes_turns = self.old and not self.at_once
+        size = (self.service.update.parallelism if takes_turns else 0) or max(1, len(self.new))
+        return [self.new[start : start + size] for start in range(0, len(self.new), size)]
+
+    def steps(self) -> Iterator[Step]:
+        """All of it, but that the last batch is only made; it is `unproven` yet."""
+        batches = self.batches()
+        for batch in batches[:-1]:
+            leaving = self.remaining()[: len(batch)]
+            if self.is_stop_first:
+                yield from self._retire(leaving)
+            yield from self._make(batch)
+            yield from prove([(self, batch)])
+            yield from self._retire(() if self.is_stop_first else leaving, arriving=batch)
+            if delay := self.service.update.delay:
+                yield from (self.gate(unit, hold=delay) for unit in batch)
+        for batch in batches[-1:]:
+            if self.is_stop_first:
+                yield from self._retire(self.remaining())
+            yield from self._make(batch)
+
+    def _make(self, batch: Iterable[Resource]) -> Iterator[Step]:
+        for unit in batch:
+            found = self.have.get(unit.name)
+            if not (found and found.spec["state"] == STAGED):  # it lacks but the name, which comes after its gate
+                yield Change(found, self.staged(unit))
+
+    def unproven(self) -> Sequence[Resource]:
+        """What is to be waited for once the steps are done."""
+        return [*self.there, *(self.batches() or [()])[-1]]
+
+    def remaining(self) -> Sequence[Resource]:
+        """The old ones that are still there."""
+        return [unit for unit in self.old if unit.name not in self.gone]
+
+    def staged(self, unit: Resource) -> Resource:
+        """As it is until it is proven: without the name of its service, where another version has that."""
+        found = self.have.get(unit.name)
+        if found and found.spec["state"] == STAGED:
+            return found
+        beside = self.old and found is None and not self.is_stop_first and self.service.run.get("networks")
+        return unit.with_spec(state=STAGED) if beside else unit
+
+    def gate(self, unit: Resource, hold: float | None = None) -> Gate:
+        check = self.service.check if hold is None else replace(self.service.check, hold=hold)
+        return Gate(unit, check, self._is_required)
+
+    def switched(self, route: Resource, left: Iterable[Resource]) -> Gate:
+        """The gateway is seen to use the targets of a route, and no longer the instances that `left` it."""
+        names = sorted(unit.name for unit in left)
+        spec: Json = {"left": names} if names else {}
+        return Gate(route, Check("route", spec, within=SWITCHED_WITHIN), self._is_required)
+
+    @property
+    def _is_required(self) -> bool:
+        return self.service.update.failure_action != "continue"
+
+    def _retire(self, leaving: Sequence[Resource], arriving: Iterable[Resource] = ()) -> Iterator[Step]:
+        """Old ones leave the route, and new ones enter it; then the old ones are drained and deleted."""
+        if switch := self._switched(leaving, arriving):
+            yield Change(self.route, switch)
+            self.route = switch
+            yield self.switched(switch, leaving)
+            if leaving:
+                yield from drained([switch], leaving)
+        yield from (Change(unit, None) for unit in leaving)
+        self.gone |= {unit.name for unit in leaving}
+
+    def _switched(self, leaving: Iterable[Resource], arriving: Iterable[Resource]) -> Resource | None:
+        """The route as the gateway has it, with other targets; None where that would leave none, or changes none."""
+        if not (self.route and self.to):
+            return None
+        come = {unit.name for unit in arriving}
+        out = {unit.name for unit in leaving} | self.gone | come
+        targets = [target for target in self.route.spec["targets"] if target["instance"] not in out]
+        targets += [target for target in self.to.spec["targets"] if target["instance"] in come]
+        targets.sort(key=lambda target: str(target["instance"]))
+        return self.route.with_spec(targets=targets) if targets not in ([], self.route.spec["targets"]) else None
+
+
+def prove(batches: Iterable[tuple[Rollout, Iterable[Resource]]]) -> Iterator[Step]:
+    """Wait for all that was made; what is proven then gets the name by which other services find it."""
+    made = [(rollout, unit) for rollout, units in batches for unit in units if not rollout.service.schedule]
+    yield from (rollout.gate(rollout.staged(unit)) for rollout, unit in made)
+    staged = [(rollout, unit) for rollout, unit in made if rollout.staged(unit) != unit]
+    yield from (Change(rollout.staged(unit), unit) for rollout, unit in staged)
+    yield from (rollout.gate(unit, hold=0.0) for rollout, unit in staged)
+
+
+def drained(routes: Iterable[Resource], leaving: Iterable[Resource]) -> Iterator[Gate]:
+    """No node of the gateway knows the leaving ones any more, and they have ended what they were asked.
+
+    At most their grace is waited for that.
+    """
+    yield from (Gate(route, EVERYWHERE) for route in routes)
+    for unit in leaving:
+        grace = float(unit.spec["grace"])
+        yield Gate(unit, Check(DRAINED, within=grace, hold=min(QUIET, grace)))

@@ -1,0 +1,45 @@
+"""What goes in and out of a container, as the kernel tells of its network: read from /proc, on this host alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+ESTABLISHED, SYN_RECEIVED, LISTENING = "01", "03", "0A"  # as the kernel's net/tcp_states.h numbers them
+LOOPBACK = "lo"
+
+
+def received(pid: int) -> int | None:
+    """Bytes that reached the network of that process so far; None where that can not be told, as of one that ended."""
+    lines = list(_lines(pid, "dev"))[2:]
+    counted = [
+        fields.split() for name, _, fields in (line.partition(":") for line in lines) if name.strip() != LOOPBACK
+    ]
+    return sum(int(fields[0]) for fields in counted) if lines else None
+
+
+def inbound(pid: int) -> int | None:
+    """Connections that others hold to ports on which something listens there; None where that can not be told.
+
+    A connection that the gateway keeps for later, and one that it waits for an answer on, look alike.
+    """
+    sockets = [line.split()[1:4] for table in ("tcp", "tcp6") for line in list(_lines(pid, table))[1:]]
+    if not sockets:
+        return 0 if any(_lines(pid, "tcp")) else None
+    ports = {local.rpartition(":")[2] for local, _, state in sockets if state == LISTENING}
+    return sum(
+        state in {ESTABLISHED, SYN_RECEIVED} and local.rpartition(":")[2] in ports and not _is_loopback(remote)
+        for local, remote, state in sockets
+    )
+
+
+def _is_loopback(address: str) -> bool:
+    """Is it 127.0.0.0/8, whose last byte comes first?  An IPv4 address in IPv6 ends with the same eight digits."""
+    return address.rpartition(":")[0].endswith("7F")
+
+
+def _lines(pid: int, table: str) -> Iterator[str]:
+    try:
+        with open(f"/proc/{pid}/net/{table}") as file:
+            yield from file
+    except OSError:
+        return
