@@ -35,6 +35,7 @@ class Rollout:
     to: Resource | None
     at_once: bool = False
     gone: set[str] = field(default_factory=set)  # the old ones that were deleted on the way
+    come: set[str] = field(default_factory=set)  # the new ones that were routed on the way
 
     @property
     def is_stop_first(self) -> bool:
@@ -104,7 +105,8 @@ class Rollout:
         if switch := self._switched(leaving, arriving):
             yield Change(self.route, switch)
             self.route = switch
-            yield self.switched(switch, leaving)
+            if self.to and any(target in self.to.spec["targets"] for target in switch.spec["targets"]):
+                yield self.switched(switch, leaving)  # how old ones are that stay a while says nothing of the new ones
             if leaving:
                 yield from drained([switch], leaving)
         yield from (Change(unit, None) for unit in leaving)
@@ -115,8 +117,9 @@ class Rollout:
         if not (self.route and self.to):
             return None
         come = {unit.name for unit in arriving}
-        out = {unit.name for unit in leaving} | self.gone | come
-        targets = [target for target in self.route.spec["targets"] if target["instance"] not in out]
+        stay = (self.have.keys() | self.come) - {unit.name for unit in leaving} - self.gone - come
+        self.come |= come
+        targets = [target for target in self.route.spec["targets"] if target["instance"] in stay]
         targets += [target for target in self.to.spec["targets"] if target["instance"] in come]
         targets.sort(key=lambda target: str(target["instance"]))
         return self.route.with_spec(targets=targets) if targets not in ([], self.route.spec["targets"]) else None

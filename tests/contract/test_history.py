@@ -21,6 +21,7 @@ from gitops_mvd.model import (
     App,
     Change,
     CommitStatus,
+    Failure,
     Health,
     Operation,
     Outcome,
@@ -32,8 +33,10 @@ from gitops_mvd.model import (
     Sync,
 )
 from gitops_mvd.ports import History
+from tests.fakes import FakeHistory
 
 CONTEXT = "mvd/srv1"
+COMMIT = "c" * 40
 
 
 @pytest.fixture
@@ -83,7 +86,7 @@ def bad(name: str = "web", why: str = "exit code 1") -> Outcome:
 def test_the_last_good_version_is_remembered_across_restarts(history: SqliteHistory, path: Path) -> None:
     port: History = history
     assert port.last_good("web") is None
-    port.approve(app(1))
+    port.approve(app(1), COMMIT)
     assert port.last_good("web") == app(1)
     history.close()
     again = SqliteHistory(path)
@@ -94,43 +97,103 @@ def test_the_last_good_version_is_remembered_across_restarts(history: SqliteHist
 
 def test_the_version_before_is_kept_until_the_next_one(history: SqliteHistory) -> None:
     assert history.before(app(1)) is None
-    history.approve(app(1))
+    history.approve(app(1), COMMIT)
     assert history.before(app(1)) is None
     assert history.before(app(2)) == app(1)
-    history.approve(app(2))
-    history.approve(app(2))
+    history.approve(app(2), COMMIT)
+    history.approve(app(2), COMMIT)
     assert (history.last_good("web"), history.before(app(2))) == (app(2), app(1))
-    history.approve(app(3))
+    history.approve(app(3), COMMIT)
     assert (history.last_good("web"), history.before(app(3)), history.before(app(4))) == (app(3), app(2), app(3))
 
 
 def test_a_version_is_condemned_by_itself_and_pardoned_by_its_app(history: SqliteHistory) -> None:
-    history.condemn(app(1), "exit code 1\nlast line \udcff")
-    history.condemn(app(2), "exit code 2")
-    history.condemn(app(1, "api"), "exit code 3")
-    assert history.condemned(app(1)) == "exit code 1\nlast line \udcff"
-    assert history.condemned(app(3)) == ""
+    history.condemn(app(1), Failure("exit code 1\nlast line \udcff"))
+    history.condemn(app(2), Failure("exit code 2"))
+    history.condemn(app(1, "api"), Failure("exit code 3"))
+    assert history.condemned(app(1)) == Failure("exit code 1\nlast line \udcff")
+    assert history.condemned(app(3)) is None
     assert history.pardon("web")
     assert not history.pardon("web")
-    assert (history.condemned(app(1)), history.condemned(app(2))) == ("", "")
-    assert history.condemned(app(1, "api")) == "exit code 3"
+    assert (history.condemned(app(1)), history.condemned(app(2))) == (None, None)
+    assert history.condemned(app(1, "api")) == Failure("exit code 3")
 
 
 def test_what_is_approved_is_no_longer_condemned(history: SqliteHistory) -> None:
-    history.condemn(app(1), "exit code 1")
-    history.condemn(app(2), "exit code 2")
-    history.approve(app(1))
-    assert (history.condemned(app(1)), history.condemned(app(2))) == ("", "exit code 2")
+    history.condemn(app(1), Failure("exit code 1"))
+    history.condemn(app(2), Failure("exit code 2"))
+    history.approve(app(1), COMMIT)
+    assert (history.condemned(app(1)), history.condemned(app(2))) == (None, Failure("exit code 2"))
+
+
+@pytest.fixture(params=["sqlite", "fake"])
+def port(request: pytest.FixtureRequest, history: SqliteHistory) -> History:
+    """The real one and the one of the unit tests, which keep the same promises."""
+    return history if request.param == "sqlite" else FakeHistory()
+
+
+def test_a_failure_says_what_follows_from_it(port: History) -> None:
+    port.condemn(app(1), Failure("http 503", "pause"))
+    assert port.condemned(app(1)) == Failure("http 503", "pause")
+    port.condemn(app(1), Failure("http 503", "continue"))
+    assert port.condemned(app(1)) == Failure("http 503", "continue")
+    port.approve(app(1), COMMIT)
+    assert port.condemned(app(1)) is None
+
+
+def test_a_failure_in_the_words_of_an_older_version_is_understood(history: SqliteHistory, path: Path) -> None:
+    history.condemn(app(1), Failure("http 503"))
+    with sqlite3.connect(path) as database:
+        database.execute("UPDATE condemned SET why = '\"exit code 1\"'")
+    assert history.condemned(app(1)) == Failure("exit code 1", "rollback")
+
+
+def test_what_is_forgotten_is_not_known_to_have_worked(port: History) -> None:
+    port.approve(app(1), COMMIT)
+    port.forget("web")
+    assert port.last_good("web") is None
+
+
+def test_a_job_that_is_finished_stays_finished(port: History) -> None:
+    assert not port.finished("mvd-web-migrate-12345678")
+    port.finish("mvd-web-migrate-12345678")
+    port.finish("mvd-web-migrate-12345678")
+    assert port.finished("mvd-web-migrate-12345678")
+    assert not port.finished("mvd-web-migrate-87654321")
+
+
+def test_content_that_comes_back_is_recalled_by_the_commit_that_ran_it(port: History) -> None:
+    for version, commit in ((1, "a"), (2, "b"), (1, "c")):
+        port.approve(app(version), commit)
+        assert port.recalled(app(version), commit) == ("a" if commit == "c" else "")
+    port.approve(app(1), "d")
+    assert port.recalled(app(1), "d") == "", "it was there already"
+
+
+def test_content_that_outlives_a_bad_commit_is_recalled_too(history: SqliteHistory) -> None:
+    history.approve(app(1), revision(1).commit)
+    history.record(report(1, well()))
+    history.record(report(2, bad()))
+    history.record(report(3, well()))
+    assert history.recalled(app(1), revision(3).commit) == revision(1).commit
+    assert history.recalled(app(1), revision(3).commit) == revision(1).commit
+    history.record(report(4, well()))
+    assert history.recalled(app(1), revision(4).commit) == ""
 
 
 def test_the_oldest_condemned_versions_are_dropped(history: SqliteHistory) -> None:
     for version in range(MOST_CONDEMNED + 5):
-        history.condemn(app(version), "no")
-    assert [history.condemned(app(n)) for n in (0, 4, 5, MOST_CONDEMNED + 4)] == ["", "", "no", "no"]
+        history.condemn(app(version), Failure("no"))
+    assert [history.condemned(app(n)) for n in (0, 4, 5, MOST_CONDEMNED + 4)] == [
+        None,
+        None,
+        Failure("no"),
+        Failure("no"),
+    ]
 
 
 def test_an_app_that_another_version_wrote_is_no_memory(history: SqliteHistory, path: Path) -> None:
-    history.approve(app(1))
+    history.approve(app(1), COMMIT)
     with sqlite3.connect(path) as database:
         database.execute("UPDATE good SET json = ?", [json.dumps({"name": "web", "of_the_future": 1})])
     database.close()
@@ -292,7 +355,7 @@ def test_old_statuses_are_dropped_but_those_that_wait(history: SqliteHistory) ->
 
 
 def test_nobody_else_may_read_it(history: SqliteHistory, path: Path) -> None:
-    history.approve(app(1))
+    history.approve(app(1), COMMIT)
     modes = {file.name: stat.S_IMODE(file.stat().st_mode) for file in path.parent.iterdir()}
     assert modes == {name: 0o600 for name in ("history.db", "history.db-wal", "history.db-shm")}
 
@@ -325,12 +388,12 @@ def test_a_damaged_file_is_put_aside_and_begun_anew(
 ) -> None:
     first = SqliteHistory(path)
     for n in range(50):
-        first.approve(app(n, f"app-{n}"))
+        first.approve(app(n, f"app-{n}"), COMMIT)
     first.close()
     damage(path)
     second = SqliteHistory(path)
     assert second.last_good("app-1") is None
-    second.approve(app(1))
+    second.approve(app(1), COMMIT)
     assert second.last_good("web") == app(1)
     assert path.with_name("history.db.damaged").exists()
     assert "begun anew" in caplog.text
@@ -341,7 +404,7 @@ def test_a_damaged_file_is_put_aside_and_begun_anew(
 
 
 def test_damage_in_the_middle_stops_nothing(history: SqliteHistory, path: Path) -> None:
-    history.approve(app(1))
+    history.approve(app(1), COMMIT)
     database = sqlite3.connect(path)
     database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     database.close()
@@ -352,12 +415,12 @@ def test_damage_in_the_middle_stops_nothing(history: SqliteHistory, path: Path) 
 
 
 def test_a_file_that_is_removed_under_it_is_begun_anew(history: SqliteHistory, path: Path) -> None:
-    history.approve(app(1))
+    history.approve(app(1), COMMIT)
     for file in path.parent.iterdir():
         file.unlink()
     path.parent.rmdir()
     assert history.last_good("web") is None
-    history.approve(app(2))
+    history.approve(app(2), COMMIT)
     other = SqliteHistory(path)
     assert other.last_good("web") == app(2)
     other.close()
@@ -370,18 +433,18 @@ def test_a_place_that_can_not_be_written_is_told(tmp_path: Path) -> None:
 
 
 def test_a_full_disk_is_told_and_changes_nothing(history: SqliteHistory, path: Path) -> None:
-    history.approve(app(1))
+    history.approve(app(1), COMMIT)
     # A process may write no file larger than that: what a full disk says, without one.
     before, handler = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (path.with_name("history.db-wal").stat().st_size, before[1]))
     try:
         with pytest.raises(Unavailable, match="can not be used"):
-            history.approve(app(2))
+            history.approve(app(2), COMMIT)
         assert history.last_good("web") == app(1)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
         signal.signal(signal.SIGXFSZ, handler)
-    history.approve(app(2))
+    history.approve(app(2), COMMIT)
     assert history.last_good("web") == app(2)
 
 
@@ -391,7 +454,7 @@ def test_threads_may_use_itat_once(history: SqliteHistory) -> None:
     def work(name: str) -> None:
         try:
             for version in range(10):
-                history.approve(app(version, name))
+                history.approve(app(version, name), COMMIT)
                 history.record(report(version, well(name, A_STEP)))
         except BaseException as error:
             errors.append(error)
@@ -407,14 +470,14 @@ def test_threads_may_use_itat_once(history: SqliteHistory) -> None:
 
 
 def test_processes_may_use_itat_once(history: SqliteHistory, path: Path) -> None:
-    history.approve(app(0))
+    history.approve(app(0), COMMIT)
     program = (
         "import sys; from pathlib import Path; from gitops_mvd.history import SqliteHistory;"
-        "from gitops_mvd.model import App; h = SqliteHistory(Path(sys.argv[1]));"
-        "[h.condemn(App(sys.argv[2]), str(n)) for n in range(20)]"
+        "from gitops_mvd.model import App, Failure; h = SqliteHistory(Path(sys.argv[1]));"
+        "[h.condemn(App(sys.argv[2]), Failure(str(n))) for n in range(20)]"
     )
     others = [subprocess.Popen([sys.executable, "-c", program, str(path), name]) for name in ("a", "b")]
     for n in range(20):
-        history.condemn(App("c"), str(n))
+        history.condemn(App("c"), Failure(str(n)))
     assert [other.wait(60) for other in others] == [0, 0]
-    assert [history.condemned(App(name)) for name in "abc"] == ["19"] * 3
+    assert [history.condemned(App(name)) for name in "abc"] == [Failure("19")] * 3

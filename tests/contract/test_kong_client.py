@@ -175,7 +175,9 @@ def bring(routes: Routes, app: App, port: int = 20000) -> list[Resource]:
     """Plan and apply; what was wanted."""
     wanted = placed(routes, app, port)
     found = [resource for resource in routes.observe() if resource.app == app.name]
-    changes = [step for step in make_plan(app, wanted, found, ["route"], proven=True) if isinstance(step, Change)]
+    changes = [
+        step for step in make_plan(app, wanted, found, ["unit", "route"], proven=True) if isinstance(step, Change)
+    ]
     routes.apply(changes)
     return wanted
 
@@ -274,7 +276,7 @@ def test_a_second_plan_is_empty_whatever_kong_fills_in(routes: Routes) -> None:
     wanted = bring(routes, app)
     found = list(routes.observe())
     assert found == wanted
-    assert not make_plan(app, wanted, found, ["route"], proven=True)
+    assert not make_plan(app, wanted, found, ["unit", "route"], proven=True)
 
 
 # ---- tampering -------------------------------------------------------------------------------------------------------
@@ -646,11 +648,11 @@ def test_a_route_is_proven_by_asking_through_the_gateway(gateway: Gateway, wire:
     wire.retells = lambda content: content.replace(b'"worker_state_update_frequency": 5', KNOWN_WITHIN)
     kong = Kong(wire.url, gateway.proxy)
     (route,) = placed(Routes(kong, HOST), App("shop", (service(),)), behind)
-    health, why = kong.answers(route)
+    health, why, _ = kong.answers(route)
     assert (health, why) == (Health.PROGRESSING, "the gateway has no route for GET /web yet")
     Routes(kong, HOST).apply([Change(None, route)])
     written = time.monotonic()
-    health, why = kong.answers(route)
+    health, why, _ = kong.answers(route)
     assert health is Health.PROGRESSING, "the stand-in answers at once, but the workers of a Kong take a while"
     assert "takes up what was changed" in why
     eventually(lambda: kong.answers(route), Health.HEALTHY)
@@ -664,6 +666,17 @@ def test_a_switch_is_taken_up_before_it_counts(gateway: Gateway, behind: int) ->
     (route,) = bring(routes, App("shop", (service(),)), behind)
     assert kong.answers(route)[0] is Health.PROGRESSING
     eventually(lambda: kong.answers(route), Health.HEALTHY, within=2)
+    assert kong.answers(route)[2], "an instance was asked"
+
+
+def test_other_nodes_are_given_the_time_to_poll_a_database(gateway: Gateway, wire: Wire, behind: int) -> None:
+    wire.retells = lambda content: content.replace(b'"db_update_frequency": 5', b'"db_update_frequency": 1')
+    kong = Kong(wire.url, gateway.proxy)
+    (route,) = bring(Routes(kong, HOST), App("shop", (service(),)), behind)
+    written = time.monotonic()
+    assert kong.everywhere(route)[0] is Health.PROGRESSING
+    eventually(lambda: kong.everywhere(route), Health.HEALTHY, within=5)
+    assert time.monotonic() - written > {"off": 0.05, "postgres": 1.0}[gateway.mode]
 
 
 def test_an_auth_plugin_proves_the_route(gateway: Gateway, routes: Routes, behind: int) -> None:
@@ -671,12 +684,13 @@ def test_an_auth_plugin_proves_the_route(gateway: Gateway, routes: Routes, behin
     app = App("shop", (service(plugins=[{"name": "key-auth"}]),))
     (route,) = bring(routes, app, behind)
     eventually(lambda: kong.answers(route), Health.HEALTHY)
+    assert not kong.answers(route)[2], "no instance was asked"
 
 
 def test_a_route_to_nothing_is_not_healthy(gateway: Gateway, routes: Routes) -> None:
     kong = Kong(gateway.admin, gateway.proxy)
     (route,) = bring(routes, App("shop", (service(),)), port=1)
-    health, why = kong.answers(route)
+    health, why, _ = kong.answers(route)
     assert health is Health.PROGRESSING
     assert "502" in why
 
@@ -767,7 +781,7 @@ def test_any_state_is_brought_to_any_other(gateway: Gateway, history: list[App],
         for looking in (routes, Routes(Kong(gateway.admin), HOST)):
             found = list(looking.observe())
             assert by_name(found) == by_name(wanted)
-            assert not make_plan(app, wanted, found, ["route"], proven=True)
+            assert not make_plan(app, wanted, found, ["unit", "route"], proven=True)
         assert foreign(gateway) == before
 
 

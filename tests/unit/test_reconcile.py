@@ -350,7 +350,6 @@ def test_stop_first_replicas_leave_the_route_before_they_stop(world: World) -> N
     world.deploy(chat("v2", replicas=2, update=stop_first))
     assert told(world) == [
         "~ route v1.2",
-        "? route v1.2 left",
         "? route v1.2 everywhere",
         "? v1.1 drained",
         "- v1.1",

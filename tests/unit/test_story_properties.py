@@ -135,6 +135,8 @@ class Careful(FakeHistory):
 @example([Act("v1", None), Act("v2", None, fault="killed", at=4)])
 @example([Act("v1", "v1"), Act("v2", "sick", lose=True), Act("v3", "v1")])
 @example([Act("v1", None), Act("v2", "sick", order="stop-first", lose=True, fault="unreachable", at=1)])
+@example([Act("v1", None, replicas=2), Act("v3", None, order="stop-first", fault="unreachable", at=1)])
+@example([Act("sick", None, action="continue", replicas=2), Act("v1", None, order="stop-first", replicas=2)])
 @example([Act("v1", None, replicas=3), Act("v2", None, replicas=3, fault="killed", at=9)])
 def test_nothing_bad_ever_happens_and_what_is_good_happens_in_the_end(history: list[Act]) -> None:
     memory = Careful()
