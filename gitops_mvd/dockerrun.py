@@ -23,15 +23,20 @@ GRACE = 10.0  # seconds from the stop signal to the kill, as Docker and Compose 
 DEFAULTS: Json = {"init": True, "logging": {"driver": "local", "options": {}}, "stop_grace_period": GRACE}
 
 
-def create(app: str, service: Service, name: str, *, port: int, address: str, folder: str) -> list[list[str]]:
+def create(
+    app: str, service: Service, name: str, *, port: int, address: str, folder: str, named: bool = True
+) -> list[list[str]]:
     """The commands that make, but do not start, the container `name`, each without the word `docker` in front.
 
     The first is `create`; a `network connect` follows for every network beyond the first.  The routed port of the
     service, if it has one, is published on `address:port`.  `folder` is where its env file and its files lie, as
-    `kinds/config.py` lays them out.  Raises KeyError for a key of `service.run` that no flag honours.
+    `kinds/config.py` lays them out.  One that is not `named` is on its networks, but has no other name there than its
+    own.  Raises KeyError for a key of `service.run` that no flag honours.
     """
     run = {**DEFAULTS, **service.run}
     networks = sorted(run.get("networks", {}).items(), key=_place_of_network)
+    if not named:
+        networks = [(network, {**endpoint, "aliases": []}) for network, endpoint in networks]
     options = ["--pull=never", "--restart=no", f"--name={name}", f"--env-file={folder}/env"]
     for key in sorted(run):
         options += FLAGS[key](run[key])
@@ -43,9 +48,21 @@ def create(app: str, service: Service, name: str, *, port: int, address: str, fo
     for network, endpoint in networks[:1]:
         options += _first_network(network, endpoint)
     owner = {"app": app, "service": service.name, "digest": service.digest, "port": str(port)}
+    if not named:
+        owner["staged"] = ",".join(network for network, _ in networks)
     options += [f"--label={LABEL}{key}={value}" for key, value in owner.items()]  # the last of a label's values counts
     connects = [["network", "connect", *_further(endpoint), network, name] for network, endpoint in networks[1:]]
     return [["create", *options, service.image, *_command(run)], *connects]
+
+
+def give_names(service: Service, name: str) -> Iterator[list[str]]:
+    """The commands by which a container that was made without its names joins its networks with them.
+
+    Docker gives no other way to add a name; published ports stay, and so does the address where no other was free.
+    """
+    for network, endpoint in sorted(service.run.get("networks", {}).items(), key=_place_of_network):
+        yield ["network", "disconnect", "--force", network, name]
+        yield ["network", "connect", *_further(endpoint), network, name]
 
 
 def _command(run: Json) -> list[str]:

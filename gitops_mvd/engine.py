@@ -107,6 +107,15 @@ class Engine:
                 return None
         return inspected(found) if found["Name"] == f"/{name}" else None
 
+    def aliases(self, container: str) -> dict[str, list[str]]:
+        """The names that a container has on each of its networks beside its own; nothing where there is none."""
+        with self._asking(f"inspect container {container}") as api:
+            try:
+                networks = api.inspect_container(container)["NetworkSettings"]["Networks"] or {}
+            except NotFound:
+                return {}
+        return {name: endpoint["Aliases"] or [] for name, endpoint in networks.items()}
+
     def remove(self, container: str) -> None:
         """Stop and remove a container with its anonymous volumes; one that is not there is fine."""
         with self._asking(f"remove container {container}") as api, suppress(NotFound):

@@ -62,10 +62,10 @@ def wire(settings: Settings, path: Path, units: Path = Path("/etc/systemd/system
     kong = Kong(gateway.admin, gateway.proxy, token=secret(gateway.token_file)) if gateway else None
     name = settings.host or socket.gethostname()
     address = gateway.address if gateway else "127.0.0.1"
-    tools = Tools(name, engine, Systemd(), kong, files=Path(settings.files), units=units, address=address)
+    clock = Interruptible()
+    tools = Tools(name, engine, Systemd(), kong, clock, files=Path(settings.files), units=units, address=address)
     history = SqliteHistory(state / "history.db")
     forge = connect_forge(settings)
-    clock = Interruptible()
     host = Machine(
         name,
         kinds.discover(tools),

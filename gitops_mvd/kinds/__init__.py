@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gitops_mvd.ports import Kind
+from gitops_mvd.ports import Clock, Kind
 
 if TYPE_CHECKING:
     from gitops_mvd.engine import Engine
@@ -21,13 +21,15 @@ class Tools:
     """What the kinds work with: the one client each of Docker, systemd and Kong, and where our files lie.
 
     `files` is the folder for env files and mounted files, `units` the one for unit files.  `address` is where routed
-    services are published and where the gateway finds them.  `kong` is None on a host without a gateway.
+    services are published and where the gateway finds them.  `kong` is None on a host without a gateway.  What takes
+    long is given up when `clock` interrupts.
     """
 
     host: str
     engine: Engine
     systemd: Systemd
     kong: Kong | None
+    clock: Clock
     files: Path = Path("/etc/gitops-mvd/files")
     units: Path = Path("/etc/systemd/system")
     address: str = "127.0.0.1"

@@ -7,14 +7,18 @@ one image may have come from several repositories.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future
 
 from gitops_mvd.engine import Engine
 from gitops_mvd.errors import StepFailed
 from gitops_mvd.kinds import Tools
 from gitops_mvd.model import App, Change, Resource, digest
+from gitops_mvd.ports import Clock
 
 OURS = "gitops-mvd.local/app:"
+LOOK = 0.02  # seconds between two looks whether a pull is done
 
 
 class Images:
@@ -24,8 +28,9 @@ class Images:
     after: tuple[str, ...] = ()
     prunes = True
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, clock: Clock) -> None:
         self._engine = engine
+        self._clock = clock
 
     def wanted(self, app: App) -> Iterator[Resource]:
         for image in sorted({service.image for service in app.services}):
@@ -54,11 +59,30 @@ class Images:
         """Pull it, and tag it: as ours, and as it was written, so that `pull_policy: missing` finds it by that."""
         known = image.payload or {"tags": (), "platform": ""}
         if not image.name.startswith("sha256:"):
-            self._engine.pull(image.name, known["platform"])
+            self._pull(image.name, known["platform"])
         elif not self._engine.has(image.name):
             raise StepFailed(f"image {image.name} is gone from this host, and no registry has it")
         for tag in (_tag(image.app, image.name), *known["tags"]):
             self._engine.tag(image.name, tag)
+
+    def _pull(self, name: str, platform: str) -> None:
+        """Pull it.  Where something newer comes up, the pull is not waited for, and goes on for whoever needs it next."""
+        if self._engine.has(name):
+            return
+        pulled: Future[None] = Future()
+
+        def pull() -> None:
+            try:
+                self._engine.pull(name, platform)
+            except BaseException as error:
+                pulled.set_exception(error)
+            else:
+                pulled.set_result(None)
+
+        threading.Thread(target=pull, name="pull", daemon=True).start()
+        while not pulled.done():
+            self._clock.wait(LOOK)
+        pulled.result()
 
     def _let_go(self, image: Resource) -> None:
         """Untag it, and remove it if we pulled it and nobody else has a name or a container of it."""
@@ -78,4 +102,4 @@ def _tag(app: str, name: str) -> str:
 
 
 def connect(tools: Tools) -> Images:
-    return Images(tools.engine)
+    return Images(tools.engine, tools.clock)

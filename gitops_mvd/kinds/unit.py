@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -16,17 +17,22 @@ from pathlib import Path
 from stat import S_ISREG
 from typing import Any, NamedTuple
 
-from gitops_mvd.dockerrun import GRACE
+from gitops_mvd.dockerrun import GRACE, create, give_names
+from gitops_mvd.dockersays import verdict
 from gitops_mvd.errors import StepFailed, Unavailable
 from gitops_mvd.files import Entry, remove, write
 from gitops_mvd.kinds import Tools
-from gitops_mvd.model import LABEL, App, Change, Resource
+from gitops_mvd.model import LABEL, STAGED, App, Change, Resource, Service
 from gitops_mvd.systemd import Unit
 from gitops_mvd.unitfile import EDITED, TARGET, Header, parse, render
 
 PATTERN = "mvd-*.service"
 UP = {"active", "activating", "reloading", "deactivating"}  # a restart passes through all of them
 STOP_SLACK = 60.0  # seconds beyond the grace period: the unit's own TimeoutStopSec has 25
+CLIENT_WITHIN = 60.0  # seconds for one call of the docker command
+
+# What the docker command says where it is as it should be already.
+SO_ALREADY = ("is already in use by container", "already exists in network", "is not connected to")
 
 Container = Mapping[str, Any]
 _stamp = attrgetter("st_mode", "st_ino", "st_size", "st_mtime_ns", "st_ctime_ns")
@@ -57,6 +63,7 @@ class Units:
         self._folder = tools.units
         self._docker = shutil.which("docker") or "/usr/bin/docker"
         self._seen: Mapping[str, File] = {}
+        self._named: dict[tuple[str, ...], bool] = {}  # a container and its endpoints -> has it its names?
 
     def wanted(self, app: App) -> Iterable[Resource]:
         for service in app.services:
@@ -74,6 +81,8 @@ class Units:
             header, container = file.header, containers.pop(name, None)
             port = int(_label(container, "port")) if container and header.digest == EDITED else header.port
             state = _state(header, units.get(f"{name}.service"), container, linked=name in at_boot)
+            if state == "running" and container and self._is_staged(container):
+                state = STAGED
             spec = {"digest": header.digest, "port": port, "state": state, "grace": header.grace}
             yield Resource(self.name, name, header.app, header.service, spec, file.text)
         for name, container in containers.items():
@@ -84,6 +93,18 @@ class Units:
     def _containers(self) -> dict[str, Container]:
         listed = {found["Names"][0].lstrip("/"): found for found in self._engine.containers() if found["Names"]}
         return {name: found for name, found in listed.items() if name.startswith("mvd-") and _label(found, "digest")}
+
+    def _is_staged(self, container: Container) -> bool:
+        """Does it still lack the names that it was made without?  Asked once for each endpoint: the list has none."""
+        if not (networks := _label(container, "staged")):
+            return False
+        there = container["NetworkSettings"]["Networks"]
+        key = (container["Id"], *sorted(endpoint["EndpointID"] for endpoint in there.values()))
+        if key not in self._named:
+            aliases = self._engine.aliases(container["Id"])
+            named = all(_label(container, "service") in aliases.get(name, ()) for name in networks.split(","))
+            self._named[key] = named
+        return not self._named[key]
 
     def _files(self) -> Mapping[str, File]:
         """Our unit files by instance.  Reads only those that changed since the last time."""
@@ -134,10 +155,38 @@ class Units:
         if self._systemd.units(PATTERN).keys() & set(_units(texts)):  # what is not loaded is read as it starts
             self._systemd.reload()
         self._stop({name: _grace(headers[name]) for name in stale})
+        for resource in wanted:
+            self._set_names(resource, None if resource.name in stale else containers.get(resource.name))
         self._systemd.reset_failed(_units(texts))
         results = self._systemd.start(_units(texts))
         if failed := [f"{unit} {result}" for unit, result in results.items() if result != "done"]:
             raise StepFailed(f"could not be started: {', '.join(failed)}")
+
+    def _set_names(self, wanted: Resource, container: Container | None) -> None:
+        """Make the container of a staged instance, which its unit then adopts; or give it its names."""
+        if not isinstance(wanted.payload, Service):
+            return
+        if wanted.spec["state"] == STAGED and container is None:
+            for words in create(wanted.app, wanted.payload, wanted.name, **self._where(wanted), named=False):
+                self._client(*words)
+        elif wanted.spec["state"] != STAGED and container and self._is_staged(container):
+            for words in give_names(wanted.payload, wanted.name):
+                self._client(*words)
+
+    def _client(self, *words: str) -> None:
+        """Run the docker command.  What is so already, as after a crash in the middle, is fine."""
+        command = (self._docker, *words)
+        try:
+            ran = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=CLIENT_WITHIN)
+        except (OSError, subprocess.TimeoutExpired) as error:
+            raise Unavailable(f"docker {words[0]} could not be run: {type(error).__name__}") from error
+        said = ran.stderr.decode(errors="replace").strip()
+        if ran.returncode and not any(so in said for so in SO_ALREADY):
+            raise verdict(500 if "Cannot connect" in said else 400, said, f"docker {' '.join(words[:2])}")
+
+    def _where(self, wanted: Resource) -> dict[str, Any]:
+        folder = str(self._tools.files / wanted.payload.instances(wanted.app)[0])
+        return {"port": wanted.spec["port"], "address": self._tools.address, "folder": folder}
 
     def _text(self, wanted: Resource, there: File | None) -> str:
         """The text to have.  One that is there and was not tampered with stays, whichever version of ours wrote it."""
@@ -145,10 +194,8 @@ class Units:
             return wanted.payload
         if there and (there.header.digest, there.header.port) == (wanted.spec["digest"], wanted.spec["port"]):
             return there.text
-        folder = str(self._tools.files / wanted.payload.instances(wanted.app)[0])
-        where = {"port": wanted.spec["port"], "address": self._tools.address, "folder": folder, "docker": self._docker}
         try:
-            return render(wanted.app, wanted.payload, wanted.name, **where)
+            return render(wanted.app, wanted.payload, wanted.name, **self._where(wanted), docker=self._docker)
         except (KeyError, ValueError) as error:
             raise StepFailed(f"{wanted.app}/{wanted.service}: no unit can be made of it: {error}") from error
 

@@ -21,6 +21,7 @@ from gitops_mvd.errors import StepFailed, Unavailable
 from gitops_mvd.kinds.image import Images
 from gitops_mvd.kinds.network import Networks
 from gitops_mvd.kinds.volume import Volumes
+from gitops_mvd.mailbox import Interruptible
 from gitops_mvd.model import App, Change, Service
 
 pytestmark = pytest.mark.server
@@ -85,7 +86,7 @@ def test_a_registry_that_is_not_there_is_unavailable(engine: Engine) -> None:
 
 
 def test_an_image_survives_a_prune_while_it_is_held_and_is_gone_when_it_is_let_go(engine: Engine) -> None:
-    images = Images(engine)
+    images = Images(engine, Interruptible())
     app = App("shop", (engine.pin(Service("web", os.environ["MVD_IMAGE"])),))
     (image,) = images.wanted(app)
     images.apply([Change(None, image)])
@@ -97,7 +98,7 @@ def test_an_image_survives_a_prune_while_it_is_held_and_is_gone_when_it_is_let_g
 
 
 def test_an_image_that_two_apps_need_stays_until_the_second_lets_go(engine: Engine) -> None:
-    images = Images(engine)
+    images = Images(engine, Interruptible())
     service = engine.pin(Service("web", os.environ["MVD_IMAGE"]))
     one, two = (next(iter(images.wanted(App(name, (service,))))) for name in ("one", "two"))
     images.apply([Change(None, one), Change(None, two)])
@@ -109,7 +110,7 @@ def test_an_image_that_two_apps_need_stays_until_the_second_lets_go(engine: Engi
 
 
 def test_an_image_with_a_container_of_somebody_else_is_left_in_peace(engine: Engine) -> None:
-    images = Images(engine)
+    images = Images(engine, Interruptible())
     (image,) = images.wanted(App("shop", (engine.pin(Service("web", os.environ["MVD_IMAGE"])),)))
     images.apply([Change(None, image)])
     docker("create", "--name", "by-hand", image.name)

@@ -17,6 +17,7 @@ from gitops_mvd.engine import Engine
 from gitops_mvd.kinds import Tools
 from gitops_mvd.kinds.config import Configs
 from gitops_mvd.kinds.unit import Units
+from gitops_mvd.mailbox import Interruptible
 from gitops_mvd.model import App, Change, File, Service
 from gitops_mvd.systemd import Systemd
 
@@ -89,7 +90,7 @@ class Server:
 @pytest.fixture(scope="module")
 def server() -> Iterator[Server]:
     engine = Engine()
-    tools = Tools("hostile", engine, Systemd(), None, files=Path("/etc/gitops-mvd/hostile"))
+    tools = Tools("hostile", engine, Systemd(), None, Interruptible(), files=Path("/etc/gitops-mvd/hostile"))
     image = engine.pin(Service("web", os.environ["MVD_IMAGE"])).image
     engine.pull(image)
     yield Server(tools, image)

@@ -20,6 +20,7 @@ from gitops_mvd import kinds
 from gitops_mvd.engine import Engine
 from gitops_mvd.kinds import Tools, discover
 from gitops_mvd.kong import Kong
+from gitops_mvd.mailbox import Interruptible
 from gitops_mvd.model import App, Change, Check, File, Resource, Service
 from gitops_mvd.plan import kinds_in_order, place
 from gitops_mvd.ports import Kind
@@ -106,7 +107,9 @@ TAMPERING: Mapping[str, Mapping[str, Callable[[World, Resource], None]]] = {
 def tools() -> Iterator[Tools]:
     engine = Engine()
     kong = Kong(os.environ["MVD_KONG"], os.environ["MVD_PROXY"])
-    yield Tools("contract", engine, Systemd(), kong, files=Path("/etc/gitops-mvd/contract"), address=ADDRESS)
+    yield Tools(
+        "contract", engine, Systemd(), kong, Interruptible(), files=Path("/etc/gitops-mvd/contract"), address=ADDRESS
+    )
     engine.close()
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
+import re
 import subprocess
 import threading
 import time
@@ -17,7 +19,8 @@ from gitops_mvd.errors import StepFailed, Unavailable
 from gitops_mvd.kinds import Tools
 from gitops_mvd.kinds.config import Configs
 from gitops_mvd.kinds.unit import Units
-from gitops_mvd.model import App, Change, Instance, Resource, Service
+from gitops_mvd.mailbox import Interruptible
+from gitops_mvd.model import STAGED, App, Change, Instance, Resource, Service
 from gitops_mvd.systemd import Systemd
 
 pytestmark = pytest.mark.server
@@ -50,10 +53,14 @@ class Server:
         run = {"stop_grace_period": 2.0, "labels": {"test.of": str(time.time_ns())}, **run}
         return Service("web", self.image, {"command": list(command) or ["sleep", "1000"], **run})
 
-    def make(self, *services: Service) -> list[Resource]:
+    def wanted(self, *services: Service) -> list[Resource]:
+        """The units to be; what they need is there."""
         app = App("units", services)
         self.configs.apply([Change(None, resource) for resource in self.configs.wanted(app)])
-        wanted = list(self.units.wanted(app))
+        return list(self.units.wanted(app))
+
+    def make(self, *services: Service) -> list[Resource]:
+        wanted = self.wanted(*services)
         self.units.apply([Change(None, resource) for resource in wanted])
         return wanted
 
@@ -78,7 +85,9 @@ def server() -> Iterator[Server]:
     engine = Engine()
     image = engine.pin(Service("web", os.environ["MVD_IMAGE"])).image
     engine.pull(image)
-    server = Server(Tools("units", engine, Systemd(), None, files=Path("/etc/gitops-mvd/units")), image)
+    server = Server(
+        Tools("units", engine, Systemd(), None, Interruptible(), files=Path("/etc/gitops-mvd/units")), image
+    )
     yield server
     server.units.apply([Change(unit, None) for unit in server.observed()])
     server.configs.apply([Change(config, None) for config in server.configs.observe()])
@@ -104,6 +113,49 @@ def test_a_container_outlives_its_client_and_is_adopted(server: Server) -> None:
     os.kill(old, 9)
     wait_for(lambda: pid(before.name) not in {0, old})
     assert server.instance(before) == before
+
+
+def test_a_staged_instance_is_found_by_the_name_of_its_service_only_once_it_got_it(server: Server) -> None:
+    networks = {"mvd-units-inner": {"aliases": ["web", "www"]}, "mvd-units-outer": {"aliases": ["web"]}}
+    for network in networks:
+        shell(f"docker network create {network}")
+    try:
+        service = server.service(networks=networks)
+        [wanted] = server.wanted(service)
+        staged = wanted.with_spec(state=STAGED)
+        for _ in range(2):  # a change that is made twice is made once
+            server.units.apply([Change(None, staged)])
+            assert server.observed() == [staged]
+        wait_for(lambda: server.instance(wanted).state == "running")
+        before = server.instance(wanted)
+        assert names(wanted) == set()
+        for network in (*networks, ""):  # where that was begun, and did not come to its end
+            if network:
+                shell(f"docker network disconnect {network} {wanted.name}")
+                assert server.state() == STAGED
+            server.units.apply([Change(staged, wanted)])
+            assert server.observed() == [wanted]
+        assert names(wanted) == {"web", "www"}
+        assert server.instance(wanted).started == before.started
+        shell(f"docker kill {wanted.name}")
+        wait_for(lambda: server.instance(wanted).started not in {before.started, ""})
+        assert server.observed() == [wanted], "what comes back has its names"
+        assert names(wanted) == {"web", "www"}
+    finally:
+        server.units.apply([Change(unit, None) for unit in server.observed()])
+        for network in networks:
+            shell(f"docker network rm {network}")
+
+
+def names(of: Resource) -> set[str]:
+    """The names that others on its networks find it by, beside its own and its id."""
+    told = json.loads(shell(f"docker inspect --format '{{{{json .NetworkSettings.Networks}}}}' {of.name}"))
+    return {
+        name
+        for endpoint in told.values()
+        for name in endpoint["Aliases"] or ()
+        if not re.fullmatch("[0-9a-f]{12}", name)
+    }
 
 
 def test_a_container_that_was_killed_or_removed_comes_back(server: Server) -> None:

@@ -180,6 +180,7 @@ def expected(act: Act, host: FakeHost) -> list[str]:
     return sorted(image for image in images if image)
 
 
+@settings(deadline=None)
 @given(st.lists(acts.filter(lambda act: not act.lose), min_size=1, max_size=6))
 def test_a_job_is_done_once_for_each_content(history: list[Act]) -> None:
     memory = FakeHistory()

@@ -31,6 +31,7 @@ from gitops_mvd.kinds.image import Images
 from gitops_mvd.kong.declare import of_targets
 from gitops_mvd.lab.gateway.store import Store
 from gitops_mvd.lab.repository import Repository, git
+from gitops_mvd.mailbox import Interruptible
 from gitops_mvd.manifest import load, read_fleet
 from gitops_mvd.model import App, Change, Resource, Service
 from gitops_mvd.plan import place
@@ -220,7 +221,8 @@ def _container(number: int, unit: Resource, create: Sequence[str]) -> Mapping[st
 def _images(images: Iterable[Resource]) -> list[Mapping[str, Any]]:
     """The images as `GET /images/json` has them, after they were held by the kind itself."""
     held = _Held()
-    Images(held).apply([Change(None, image) for image in images])  # type: ignore[arg-type]  # has all that it asks of an engine here
+    kind = Images(held, Interruptible())  # type: ignore[arg-type]  # it has all that is asked of an engine here
+    kind.apply([Change(None, image) for image in images])
     return [
         {
             "Containers": -1,
@@ -243,6 +245,9 @@ class _Held:
 
     def __init__(self) -> None:
         self.tags: dict[str, list[str]] = {}
+
+    def has(self, pinned: str) -> bool:
+        return pinned in self.tags
 
     def pull(self, pinned: str, platform: str) -> None:
         self.tags[pinned] = []

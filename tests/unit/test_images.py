@@ -1,0 +1,63 @@
+"""A pull takes as long as it takes, and nobody newer waits for it."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import pytest
+
+from gitops_mvd.errors import Interrupted, StepFailed
+from gitops_mvd.kinds.image import Images
+from gitops_mvd.mailbox import Interruptible
+from gitops_mvd.model import Change, Resource
+
+IMAGE = Resource("image", "web@sha256:1", "chat")
+
+
+class Engine:
+    """Its registry answers when it is let."""
+
+    def __init__(self, refuses: bool = False) -> None:
+        self.asked, self.answers = threading.Event(), threading.Event()
+        self.refuses = refuses
+        self.names: list[str] = []
+
+    def has(self, pinned: str) -> bool:
+        return pinned in self.names
+
+    def pull(self, pinned: str, platform: str) -> None:
+        self.asked.set()
+        assert self.answers.wait(10)
+        if self.refuses:
+            raise StepFailed("no such image")
+        self.names.append(pinned)
+
+    def tag(self, pinned: str, name: str) -> None:
+        self.names.append(name)
+
+
+def hold(engine: Engine, clock: Interruptible) -> None:
+    edge: Any = engine
+    Images(edge, clock).apply([Change(None, IMAGE)])
+
+
+def test_something_newer_does_not_wait_for_a_pull_which_goes_on() -> None:
+    engine, clock = Engine(), Interruptible()
+    newer = threading.Thread(target=lambda: (engine.asked.wait(10), clock.interrupt("superseded by 1a2b3c4")))
+    newer.start()
+    with pytest.raises(Interrupted, match="superseded"):
+        hold(engine, clock)
+    newer.join()
+    assert engine.names == []
+    engine.answers.set()
+    clock.resume()
+    hold(engine, clock)
+    assert engine.has(IMAGE.name)
+
+
+def test_what_a_pull_raises_is_raised() -> None:
+    engine = Engine(refuses=True)
+    engine.answers.set()
+    with pytest.raises(StepFailed, match="no such image"):
+        hold(engine, Interruptible())
