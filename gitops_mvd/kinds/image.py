@@ -66,7 +66,7 @@ class Images:
             self._engine.tag(image.name, tag)
 
     def _pull(self, name: str, platform: str) -> None:
-        """Pull it.  Where something newer comes up, the pull is not waited for, and goes on for whoever needs it next."""
+        """Pull it.  Where something newer comes up, the pull is not waited for, and goes on for who needs it next."""
         if self._engine.has(name):
             return
         pulled: Future[None] = Future()
