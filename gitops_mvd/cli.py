@@ -141,6 +141,35 @@ def plan(config: Path, machine: bool) -> int:
 
 
 @mvd.command()
+@click.argument("name", metavar="APP[/SERVICE]", default="")
+@as_json
+@click.pass_obj
+def explain(config: Path, name: str, machine: bool) -> int:
+    """Show how an app or one of its services is deployed, and why so: in what order, past which gates."""
+    from gitops_mvd.explain import explain as explained
+    from gitops_mvd.preview import desired
+    from gitops_mvd.wiring import wire
+
+    wanted, _, service = name.partition("/")
+    known = desired(wire(_read(config), config))
+    if wanted in known.broken:
+        raise ManifestError(known.broken[wanted])
+    apps = {app.name: explained(app) for app in known.apps if wanted in ("", app.name) and app.services}
+    told = {app: {one: told[one] for one in told if service in ("", one)} for app, told in apps.items()}
+    if not any(told.values()):
+        raise click.UsageError(f"this host has no {name or 'app'}; it has {', '.join(app.name for app in known.apps)}")
+    if machine:
+        _print_json(told)
+        return 0
+    for app, services in told.items():
+        for one, lines in services.items():
+            click.echo(f"{app}/{one}")
+            for what, why in lines.items():
+                click.echo(f"  {what:<10}  {why}")
+    return 0
+
+
+@mvd.command()
 @click.argument("app")
 @click.pass_obj
 def retry(config: Path, app: str) -> int:

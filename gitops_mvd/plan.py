@@ -167,10 +167,11 @@ def _told_step(step: Step) -> tuple[str, str, Resource, str]:
     if isinstance(step, Change):
         return SIGNS[step.verb], step.resource.kind, step.resource, _difference(step)
     kind = "drain" if step.check.probe == DRAINED else "health"
-    return "?", kind, step.on, _gate(step.check) + ("" if step.required else ", or else go on")
+    return "?", kind, step.on, told_check(step.check) + ("" if step.required else ", or else go on")
 
 
-def _gate(check: Check) -> str:
+def told_check(check: Check) -> str:
+    """What has to be seen, and for how long, in a few words."""
     if check.probe == DRAINED:
         return f"at most {check.within:g}s"
     spec = (
@@ -210,7 +211,7 @@ def as_json(plan: Plan) -> list[dict[str, object]]:
             "do": "wait" if isinstance(step, Gate) else step.verb,
             "kind": (step.on if isinstance(step, Gate) else step.resource).kind,
             "name": (step.on if isinstance(step, Gate) else step.resource).name,
-            "what": _gate(step.check) if isinstance(step, Gate) else _difference(step),
+            "what": told_check(step.check) if isinstance(step, Gate) else _difference(step),
         }
         for step in plan
     ]

@@ -36,23 +36,28 @@ class Preview:
     apps: tuple[Look, ...]
 
 
-def preview(wired: Wired, *, fetch: bool = True) -> Preview:
-    """Every app of this host at the tip of the branch, or at the last revision that was fetched."""
+def desired(wired: Wired, *, fetch: bool = False) -> Desired:
+    """What this host should be at the tip of the branch, or at the last revision that was fetched."""
     revision = wired.source.fetch() if fetch else wired.source.last()
     if not revision:
         raise Unavailable("the repository was never fetched here", "`mvd sync` does that")
     tree = wired.source.tree(revision)
     apps, broken = load(tree, read_fleet(tree).host(wired.host.name))
+    return Desired(revision, apps, broken)
+
+
+def preview(wired: Wired, *, fetch: bool = True) -> Preview:
+    """Every app of this host as it stands beside what it should be."""
+    wanted = desired(wired, fetch=fetch)
     wired.host.look()
-    desired = Desired(revision, apps, broken)
-    removed = removed_apps(desired, wired.host)
-    refused = would_empty(desired, removed) and not wired.settings.allow_empty
+    removed = removed_apps(wanted, wired.host)
+    refused = would_empty(wanted, removed) and not wired.settings.allow_empty
     looks = [
-        *(_look(wired, app) for app in apps),
-        *(_look(wired, App(name), str(problems[0])) for name, problems in broken.items()),
+        *(_look(wired, app) for app in wanted.apps),
+        *(_look(wired, App(name), str(problems[0])) for name, problems in wanted.broken.items()),
         *(_look(wired, app, EMPTIED if refused else "") for app in removed),
     ]
-    return Preview(wired.host.name, revision, tuple(sorted(looks, key=lambda look: look.name)))
+    return Preview(wired.host.name, wanted.revision, tuple(sorted(looks, key=lambda look: look.name)))
 
 
 def _look(wired: Wired, app: App, broken: str = "") -> Look:

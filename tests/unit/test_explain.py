@@ -1,0 +1,73 @@
+"""Why an app is deployed as it is, told in sentences."""
+
+from __future__ import annotations
+
+from gitops_mvd.explain import explain
+from gitops_mvd.manifest import load
+from gitops_mvd.model import HostFacts
+from tests.unit.memory_tree import MemoryTree
+
+SHOP = """
+services:
+  web:
+    image: a
+    depends_on: {db: {condition: service_healthy}, migrate: {condition: service_completed_successfully}}
+    deploy: {replicas: 3, update_config: {delay: 10s, monitor: 5s}}
+    stop_grace_period: 30s
+    x-mvd: {health: {http: /health}}
+    x-kong: {port: 80, routes: [{paths: [/shop]}]}
+  migrate: {image: a, restart: "no"}
+  db: {image: a, volumes: ["data:/data"], healthcheck: {test: "true"}}
+  port: {image: a, ports: ["53:53"], deploy: {update_config: {failure_action: pause}}}
+  bind: {image: a, volumes: ["/srv:/srv"]}
+  alone: {image: a, network_mode: host}
+  fixed: {image: a, networks: {default: {ipv4_address: 172.30.0.2}}}
+  worker: {image: a, volumes: ["/srv:/srv:ro"]}
+  beside: {image: a, deploy: {update_config: {order: start-first, parallelism: 0}, replicas: 2}}
+  careful:
+    image: a
+    deploy: {update_config: {order: stop-first, failure_action: continue}}
+    x-kong: {port: 80, routes: [{paths: [/careful]}]}
+volumes: {data: {}}
+"""
+
+
+def told() -> dict[str, dict[str, str]]:
+    apps, broken = load(MemoryTree({"apps/shop/compose.yaml": SHOP}), HostFacts("h1"))
+    assert broken == {}
+    [app] = apps
+    return explain(app)
+
+
+def test_every_order_has_its_reason() -> None:
+    assert {name: about["order"] for name, about in told().items()} == {
+        "web": "start-first: it has a route, and nothing that two versions could not share",
+        "migrate": "stop-first: no route leads to it that could be switched",
+        "db": "stop-first: two versions should not write to shop_data at once",
+        "port": "stop-first: two versions can not share the port 53 of the host",
+        "bind": "stop-first: two versions should not write to /srv at once",
+        "alone": "stop-first: two versions can not share the ports of the host's own network",
+        "fixed": "stop-first: two versions can not share a fixed address",
+        "worker": "stop-first: no route leads to it that could be switched",
+        "beside": "start-first: its manifest says so",
+        "careful": "stop-first: its manifest says so",
+    }
+
+
+def test_all_of_a_deploy_is_told() -> None:
+    assert told()["web"] == {
+        "starts": "after db is healthy, migrate has done its work",
+        "order": "start-first: it has a route, and nothing that two versions could not share",
+        "instances": "3, replaced 1 at a time, each batch watched for 10s",
+        "gate": "http /health 80 within 60s, holds 5s",
+        "switch": "at the gateway; the old instances then have 30s to end what they were asked",
+        "on failure": "rollback: the whole app goes back to the version that last worked",
+    }
+    assert told()["migrate"]["runs"] == "once for each content, and never again to heal"
+    assert told()["beside"]["instances"] == "2, replaced all at once"
+
+
+def test_services_are_told_in_the_order_in_which_they_start() -> None:
+    names = list(told())
+    assert names.index("db") < names.index("web")
+    assert names.index("migrate") < names.index("web")
