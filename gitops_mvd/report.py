@@ -48,7 +48,8 @@ def status(report: Report) -> CommitStatus:
     """The one status of a host: the worst of its apps, and green only where every one is synced and healthy."""
     bad = _bad(report)
     if not bad:
-        return _status(report.host, Operation.SUCCEEDED, f"{_counted(report)} healthy", Health.HEALTHY)
+        told = "; ".join([f"{_counted(report)} healthy", *_remarks(report)])
+        return _status(report.host, Operation.SUCCEEDED, told, Health.HEALTHY)
     worst = bad[0]
     names = ", ".join(outcome.app for outcome in bad[1:])
     cause = _cause(worst) + (f"; also {names}" if names else "")
@@ -88,7 +89,7 @@ def summary(report: Report) -> str:
     """The whole pass in one line: `srv1 at 1a2b3c4: 2 of 3 apps healthy; web: http 503 from /health; rolled back`."""
     bad = _bad(report)
     well = f"{len(report.outcomes) - len(bad)} of " if bad else ""
-    told = [f"{well}{_counted(report)} healthy", *map(_cause, bad)]
+    told = [f"{well}{_counted(report)} healthy", *map(_cause, bad), *_remarks(report)]
     return f"{report.host} at {report.revision.short}: {'; '.join(told)}"
 
 
@@ -138,6 +139,13 @@ def _cause(outcome: Outcome) -> str:
 def _line(text: str) -> str:
     """The first line of a text: what comes after it are details, such as the last lines of a log."""
     return next((line.strip() for line in text.splitlines() if line.strip()), "")
+
+
+def _remarks(report: Report) -> list[str]:
+    """What there is to say of apps that are well: `web is back to what 1a2b3c4 ran`."""
+    return [
+        f"{outcome.app} is {_line(outcome.why)}" for outcome in report.outcomes if outcome.why and _is_well(outcome)
+    ]
 
 
 def _counted(report: Report) -> str:

@@ -141,3 +141,14 @@ def test_a_report_survives_json_without_its_payloads() -> None:
     text = json.dumps(say.to_json(before))
     assert say.from_json(json.loads(text)) == before
     assert "hunter2" not in text
+
+
+def test_what_is_back_to_earlier_content_says_so_in_green() -> None:
+    back = Outcome("web", Sync.SYNCED, Health.HEALTHY, Operation.SUCCEEDED, why="back to what 1a2b3c4 ran")
+    report = Report("srv1", Revision("b" * 40, "main"), (back,))
+    told = say.status(report)
+    assert (told.operation, told.description) == (
+        Operation.SUCCEEDED,
+        "1 app healthy; web is back to what 1a2b3c4 ran",
+    )
+    assert say.summary(report) == "srv1 at bbbbbbb: 1 app healthy; web is back to what 1a2b3c4 ran"

@@ -1,0 +1,145 @@
+"""The daemon is killed at every step, the engine and the server restart in the middle: the end is always the same."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from gitops_mvd.lab import service
+from gitops_mvd.lab.lab import Lab
+from gitops_mvd.lab.server import VENV
+from tests.integration.stories import DAEMON, HEALTH, Story, eventually, manifest, routed
+
+pytestmark = pytest.mark.lab
+
+KILLED = 137  # 128 + SIGKILL
+INTO_THE_STEP = "0.03"  # s
+MOST_STEPS = 40
+
+
+@pytest.fixture(scope="module")
+def story(lab: Lab) -> Iterator[Story]:
+    """A server of our own, whose daemon only looks when it is told to."""
+    repository = lab.forge.create("acme/crashes")
+    repository.commit({"README.md": "Crashes\n"}, "Begin")
+    server = lab.server("crashes")
+    story = Story.set_up(lab, server, repository)
+    yield story
+    server.destroy()
+
+
+@pytest.fixture(scope="module")
+def images(lab: Lab) -> dict[str, str]:
+    web = {version: lab.registry.push("mortal", version, service.web("mortal", version)) for version in ("1", "2")}
+    return {**web, "sick": lab.registry.push("mortal", "sick", service.sick("mortal", "sick"))}
+
+
+def app(image: str) -> dict[str, Any]:
+    """Two replicas that are routed, have names on a network and are quickly drained, and a worker."""
+    web = routed(image, "/mortal", deploy={"replicas": 2}, stop_grace_period="1s", networks=["inner"])
+    web["x-mvd"] = {"health": {**HEALTH, "within": "2s"}}
+    return {"services": {"web": web, "worker": {"image": image, "networks": ["inner"]}}, "networks": {"inner": {}}}
+
+
+def dies(story: Story, step: int, after: str = "0") -> bool:
+    """One look that is killed in that step; False where it came to its end before."""
+    argv = (f"{VENV}/bin/python", "-m", "gitops_mvd.lab.mortal", str(step), after)
+    return story.server.exec(*argv, check=False, timeout=120).code == KILLED
+
+
+def is_whole(story: Story, *instances: int) -> None:
+    """As many web instances as there should be, one worker, and nothing that is left over of anything else."""
+    web, worker = instances
+    names = sorted(story.containers("mortal"))
+    assert [sum(f"-{kind}-" in name for name in names) for kind in ("web", "worker")] == [web, worker], names
+    assert sorted(path.rpartition("/")[2] for path in story.units("mortal")) == [f"{name}.service" for name in names]
+    listed = story.run("docker", "ps", "--all", "--format", "{{.Names}}", "--filter", "name=mvd-mortal").split()
+    assert sorted(listed) == names
+    folders = story.run("find", "/etc/gitops-mvd/files", "-mindepth", "1", "-maxdepth", "1", "-name", "mvd-mortal*")
+    assert {path.rpartition("/")[2] for path in folders.split()} == {name for name in names if name.count("-") == 3}
+    assert story.run("find", "/etc", "-name", "*.new") == ""
+    plan = story.mvd("plan")
+    assert plan.out == "", plan.out
+
+
+@pytest.mark.parametrize("after", ["0", INTO_THE_STEP], ids=["between the steps", "in the step"])
+def test_a_deploy_that_is_killed_at_any_step_is_finished_by_the_next_look(
+    story: Story, images: dict[str, str], after: str
+) -> None:
+    story.deploy("mortal", app(images["1"]))
+    with story.without_daemon(), story.never_failing("/mortal", "mortal 1", "mortal 2"):
+        for step in range(MOST_STEPS):
+            version = "21"[step % 2]
+            story.merge(manifest("mortal", app(images[version])), f"Version {version}, killed at {step}")
+            killed = dies(story, step, after)
+            assert story.mvd("sync").code == 0
+            story.answers("/mortal", f"mortal {version}")
+            is_whole(story, 2, 1)
+            if not killed:
+                break
+        assert 15 < step < MOST_STEPS - 1, "it was killed at every step, and the last one was not killed"
+
+
+def test_a_rollback_that_is_killed_at_any_step_is_finished_by_the_next_look(
+    story: Story, images: dict[str, str]
+) -> None:
+    story.deploy("mortal", app(images["1"]))
+    before = sorted(story.containers("mortal"))
+    with story.without_daemon(), story.never_failing("/mortal", "mortal 1"):
+        for step in range(MOST_STEPS):
+            bad = story.merge(manifest("mortal", app(images["sick"])), f"A sick version, killed at {step}")
+            killed = dies(story, step)
+            assert story.mvd("sync").code == 1
+            assert sorted(story.containers("mortal")) == before
+            is_whole(story, 2, 1)
+            story.mvd("retry", "mortal")
+            story.revert(bad)
+            assert story.mvd("sync").code == 0
+            if not killed:
+                break
+        assert 5 < step < MOST_STEPS - 1
+
+
+def test_a_removal_that_is_killed_at_any_step_is_finished_by_the_next_look(
+    story: Story, images: dict[str, str]
+) -> None:
+    story.deploy("mortal", app(images["1"]))
+    with story.without_daemon():
+        for step in range(MOST_STEPS):
+            gone = story.merge({"apps/mortal/compose.yaml": None}, f"Remove it, killed at {step}")
+            killed = dies(story, step)
+            assert story.mvd("sync").code == 0
+            is_whole(story, 0, 0)
+            assert story.routes("mortal") == {}
+            assert story.run("docker", "network", "ls", "--quiet", "--filter=label=io.gitops-mvd.app=mortal") == ""
+            story.revert(gone)
+            assert story.mvd("sync").code == 0
+            is_whole(story, 2, 1)
+            if not killed:
+                break
+        assert 5 < step < MOST_STEPS - 1
+
+
+@pytest.mark.parametrize("what", ["the engine restarts", "the engine is killed", "the server reboots"])
+def test_a_deploy_in_the_middle_of_which_the_ground_shakes_comes_to_its_end(
+    lab: Lab, story: Story, images: dict[str, str], what: str
+) -> None:
+    story.deploy("mortal", app(images["1"]))
+    slow = lab.registry.push("mortal", "slow", service.web("mortal", "slow", after=4))
+    compose = app(slow)
+    compose["services"]["web"]["x-mvd"]["health"]["within"] = "60s"
+    commit = story.merge(manifest("mortal", compose), f"A slow version, and {what}")
+    eventually("the new version beside the old one", lambda: len(story.containers("mortal-web")) == 3)
+    if what == "the server reboots":
+        story.server.reboot()
+    elif what == "the engine is killed":
+        story.run("systemctl", "kill", "--signal=KILL", "docker")
+    else:
+        story.run("systemctl", "restart", "docker")
+    story.ends(commit, "success")
+    story.answers("/mortal", "mortal slow")
+    is_whole(story, 2, 1)
+    story.run("systemctl", "is-active", DAEMON)
+    story.remove("mortal")
