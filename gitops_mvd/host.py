@@ -151,7 +151,15 @@ class Machine:
             seen = self._look_at_instances() if app.name in self._changed else self._instances
         except Unavailable:
             return Health.UNKNOWN
-        return Health.worst(_service_health(service, seen.get(app.name, ())) for service in app.services)
+        there = seen.get(app.name, ())
+        return Health.worst(self._service_health(app.name, service, there) for service in app.services)
+
+    def _service_health(self, app: str, service: Service, instances: Sequence[Instance]) -> Health:
+        there = [instance for instance in instances if instance.service == service.name]
+        if there:
+            return Health.worst(_instance_health(instance, service.check.probe) for instance in there)
+        done = service.is_job and all(map(self._history.finished, service.instances(app)))
+        return Health.HEALTHY if done else Health.MISSING
 
     # ---- what to do --------------------------------------------------------------------------------------------------
 
@@ -373,13 +381,6 @@ def _hide(line: str, secrets: Sequence[str]) -> str:
     for secret in secrets:
         line = line.replace(secret, "***")
     return line
-
-
-def _service_health(service: Service, instances: Sequence[Instance]) -> Health:
-    there = [instance for instance in instances if instance.service == service.name]
-    if not there:
-        return Health.MISSING
-    return Health.worst(_instance_health(instance, service.check.probe) for instance in there)
 
 
 def _instance_health(instance: Instance, probe: str) -> Health:

@@ -10,7 +10,7 @@ import pytest
 from gitops_mvd.errors import Unavailable
 from gitops_mvd.host import Machine
 from gitops_mvd.model import App, Change, Health, Instance, Resource, Service
-from tests.fakes import FakeClock, FakeHistory, service, wanted
+from tests.fakes import FakeClock, FakeHistory, job, service, wanted
 
 
 class Kind:
@@ -42,7 +42,7 @@ class Engine:
         return {}
 
 
-def machine(*kinds: Kind) -> Machine:
+def machine(*kinds: Kind, history: FakeHistory | None = None) -> Machine:
     host = Machine(
         "h1",
         {kind.name: kind for kind in kinds},
@@ -52,7 +52,7 @@ def machine(*kinds: Kind) -> Machine:
         FakeClock(),
         address="127.0.0.1",
         gateway=None,
-        history=FakeHistory(),
+        history=history or FakeHistory(),
     )
     host.look()
     return host
@@ -95,3 +95,12 @@ def _is_unit(resource: Resource | None) -> bool:
 def test_an_app_that_should_have_instances_and_has_none_is_missing() -> None:
     host = machine(Kind("image"), Kind("unit", "image"))
     assert host.health(App("chat", (Service("web", "v1"),))) is Health.MISSING
+
+
+def test_a_job_that_was_done_is_healthy_whatever_is_left_of_it() -> None:
+    history = FakeHistory()
+    host = machine(Kind("image"), Kind("unit", "image"), history=history)
+    app = App("chat", (job("migrate"),))
+    assert host.health(app) is Health.MISSING
+    history.finish(app.services[0].instances("chat")[0])
+    assert host.health(app) is Health.HEALTHY
