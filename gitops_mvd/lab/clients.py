@@ -63,20 +63,23 @@ class Log:
 
     def summary(self, start: float) -> Summary:
         """Of at least one request; `start` is when the load began."""
-        requests = len(self.began)
-        took = sorted(end - begin for begin, end in zip(self.began, self.ended, strict=True))
+        took = [end - begin for begin, end in zip(self.began, self.ended, strict=True)]
+        slowest = max(took)
+        slowest_at = self.began[took.index(slowest)]
+        took.sort()
         by_version = Counter(self.said)
         return Summary(
             clients=self.clients,
-            requests=requests,
+            requests=len(took),
             failures=by_version.pop(0, 0),
             why=dict(self.why),
             first=self.first,
             versions={name: by_version[place] for name, place in self.versions.items() if place in by_version},
-            slowest=took[-1],
+            slowest=slowest,
+            slowest_at=slowest_at,
             p50=took[len(took) // 2],
             p99=took[len(took) * 99 // 100],
-            rate=requests / (self.ended[-1] - start),
+            rate=len(took) / (self.ended[-1] - start),
             until=self.ended[-1],
         )
 

@@ -24,7 +24,7 @@ from typing import Any
 
 from gitops_mvd.lab.command import CommandFailed
 
-KEPT, FRESH = "keep-alive", "a connection each"
+KEPT, FRESH = "keep-alive", "no keep-alive"
 MOST = 2_000_000  # requests; one takes 18 bytes of memory
 WITHIN = 900.0  # seconds
 PATIENCE = 10.0  # seconds for one request
@@ -36,7 +36,8 @@ class Summary:
     """What became of the requests of one kind of client.
 
     `slowest`, `p50` and `p99` are in seconds, `rate` in requests per second; `why` counts the failures by reason, and
-    `first` says when the first request began that failed for it.  `until` is when the last one ended.
+    `first` says when the first request began that failed for it.  `slowest_at` is when the slowest one began, `until`
+    when the last one ended.
     """
 
     clients: str
@@ -46,6 +47,7 @@ class Summary:
     first: dict[str, float]
     versions: dict[str, int]
     slowest: float
+    slowest_at: float
     p50: float
     p99: float
     rate: float
@@ -70,7 +72,9 @@ class Load:
         self._command = (sys.executable, "-m", "gitops_mvd.lab.clients", url, name, json.dumps(options))
 
     def __enter__(self) -> Load:
-        self._process = subprocess.Popen(self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        pipe = subprocess.PIPE
+        # In a session of its own it does not hear our Ctrl-C; it ends when we hang up.
+        self._process = subprocess.Popen(self._command, stdin=pipe, stdout=pipe, text=True, start_new_session=True)
         return self
 
     def __exit__(
