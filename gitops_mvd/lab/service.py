@@ -3,6 +3,7 @@
 web("chatbot", "1.4.2")       GET /health -> "ok 1.4.2", GET / -> "chatbot 1.4.2"
 sick("chatbot", "1.4.3")      runs, and answers 500 to everything
 crashing("chatbot", "1.4.4")  says why, and exits at once
+talker("chatbot", "1.4.5")    waits, streams and talks; it needs TALKER_VOLUMES
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ import io
 import tarfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+
+from gitops_mvd.lab.server import VENV
 
 PORT = 7799
 APPLETS = (
@@ -54,6 +57,10 @@ ACCOUNTS = {
     "etc/passwd": "root:x:0:0:root:/:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/sh\n",
     "etc/group": "root:x:0:\nnogroup:x:65534:\n",
 }
+# What a talker needs of its server, as a Compose file mounts it.
+TALKER_VOLUMES = ("/usr:/usr:ro", f"{VENV}:{VENV}:ro")
+# Debian's loader and libraries are found below / and lie below /usr; not every architecture has a lib64.
+MERGED_USR = {"/lib": "usr/lib", "/lib64": "usr/lib64"}
 # It hears the request out, or closing the connection would reset it.
 SICK = """\
 #!/bin/sh
@@ -64,11 +71,15 @@ printf 'HTTP/1.0 500 Internal Server Error\\r\\n\\r\\n{name} {version} is sick\\
 
 @dataclass(frozen=True)
 class Service:
-    """What makes one tiny image different from another: its files (absolute path -> content) and its command."""
+    """What makes one tiny image different from another: its command, and its files (absolute path -> content).
+
+    `links` are symbolic ones (absolute path -> where it leads).
+    """
 
     command: Sequence[str]
     files: Mapping[str, str] = field(default_factory=dict)
     environment: Mapping[str, str] = field(default_factory=dict)
+    links: Mapping[str, str] = field(default_factory=dict)
 
 
 def web(name: str, version: str, port: int = PORT, pages: Mapping[str, str] | None = None, after: float = 0) -> Service:
@@ -94,6 +105,15 @@ def crashing(name: str, version: str) -> Service:
     return Service(("sh", "-c", script), {}, {"VERSION": version})
 
 
+def talker(name: str, version: str, port: int = PORT) -> Service:
+    """The server of `gitops_mvd.lab.talker`; `VERSION` in its environment makes another version of it.
+
+    Its Python is the lab server's own, which a manifest has to mount.
+    """
+    command = (f"{VENV}/bin/python", "-m", "gitops_mvd.lab.talker", name, str(port))
+    return Service(command, {}, {"VERSION": version}, MERGED_USR)
+
+
 def root_layer(busybox: bytes) -> bytes:
     """The layer that all of them share: busybox under all its names, two accounts, and /tmp."""
     links = {f"bin/{applet}": "busybox" for applet in APPLETS}
@@ -102,7 +122,7 @@ def root_layer(busybox: bytes) -> bytes:
 
 def own_layer(service: Service) -> bytes:
     """The layer with the files of one."""
-    return _layer(_encoded(service.files), {})
+    return _layer(_encoded(service.files), {path.lstrip("/"): target for path, target in service.links.items()})
 
 
 def _encoded(files: Mapping[str, str]) -> dict[str, bytes]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import hashlib
 import json
@@ -137,7 +138,13 @@ class Backend:
             socket = web.WebSocketResponse()
             await socket.prepare(request)
             async for message in socket:
-                await socket.send_str(f"{self.name} {message.data}")
+                if message.data == "bye":
+                    await socket.close(code=4000)
+                elif message.data == "die":
+                    assert request.transport
+                    request.transport.close()
+                else:
+                    await socket.send_str(f"{self.name} {message.data}")
             return socket
         body = {
             "name": self.name,
@@ -356,6 +363,173 @@ async def until(condition: Callable[[], Any]) -> None:
         await asyncio.sleep(0.005)
 
 
+# ---- a target that breaks off ----------------------------------------------------------------------------------------
+
+
+Then = Callable[[asyncio.StreamWriter], Any]
+
+
+class Wayward:
+    """A service that answers so many requests well, and then does with every connection what it likes."""
+
+    def __init__(self, answers: int, then: Then) -> None:
+        self.asked: list[str] = []
+        self._answers = answers
+        self._then = then
+        self._serving: set[asyncio.Task[Any]] = set()
+
+    async def __aenter__(self) -> Wayward:
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self.address = "127.0.0.1:{1}".format(*self._server.sockets[0].getsockname())
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        self._server.close()
+        for serving in self._serving:
+            serving.cancel()
+        await asyncio.gather(*self._serving, return_exceptions=True)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task
+        self._serving.add(task)
+        try:
+            while await self._answer(reader, writer):
+                pass
+        finally:
+            writer.close()
+            with contextlib.suppress(ConnectionError):
+                await writer.wait_closed()
+
+    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
+        try:
+            head = (await reader.readuntil(b"\r\n\r\n")).decode()
+        except asyncio.IncompleteReadError:
+            return False
+        length = re.search(r"(?i)content-length: (\d+)", head)
+        body = (await reader.readexactly(int(length[1]))).decode() if length else ""
+        self.asked.append(" ".join([head.split()[0], body]).strip())
+        if len(self.asked) > self._answers:
+            await self._then(writer)
+            return False
+        writer.write(b'HTTP/1.1 200 OK\r\nContent-Length: 18\r\n\r\n{"name":"wayward"}')
+        return True
+
+
+async def hang_up(writer: asyncio.StreamWriter) -> None:
+    """Close without a word, when the request was read."""
+
+
+async def reset(writer: asyncio.StreamWriter) -> None:
+    writer.transport.abort()
+
+
+async def fall_silent(writer: asyncio.StreamWriter) -> None:
+    await asyncio.sleep(1)
+
+
+async def half_a_head(writer: asyncio.StreamWriter) -> None:
+    writer.write(b"HTTP/1.1 200 OK\r\nContent-Le")
+
+
+BREAKS: dict[Then, int] = {
+    hang_up: 502,
+    reset: 502,
+    half_a_head: 502,
+    fall_silent: 504,
+}
+
+
+@pytest.mark.parametrize("then", BREAKS)
+@pytest.mark.parametrize("answers", [0, 1], ids=["on a new connection", "on a connection that was kept"])
+@pytest.mark.parametrize("method", ["GET", "PUT", "DELETE"])
+def test_what_may_be_asked_twice_goes_to_the_next_target_when_one_breaks_off_before_its_answer(
+    tell: Tell, method: str, answers: int, then: Then
+) -> None:
+    async def story(kong: Kong) -> None:
+        async with Wayward(answers, then) as wayward, Backend("well") as well:
+            await kong.publish("shop", wayward.address, well.address, route={"paths": ["/shop"]}, read_timeout=200)
+            told = [await kong.ask("/shop", method=method, data="order") for _ in range(2 * answers + 2)]
+            assert [status for status, _, _ in told] == [200] * len(told)
+            assert [body["name"] for _, body, _ in told].count("wayward") == answers
+            assert {body["body"] for _, body, _ in told if body["name"] == "well"} == {"order"}
+            assert len(wayward.asked) > answers
+            assert set(wayward.asked) == {f"{method} order"}
+
+    tell(story)
+
+
+@pytest.mark.parametrize("then", BREAKS)
+@pytest.mark.parametrize("answers", [0, 1], ids=["on a new connection", "on a connection that was kept"])
+def test_what_may_not_be_asked_twice_fails_when_a_target_breaks_off_and_no_other_gets_it(
+    tell: Tell, answers: int, then: Then
+) -> None:
+    async def story(kong: Kong) -> None:
+        async with Wayward(answers, then) as wayward:
+            await kong.publish("shop", wayward.address, route={"paths": ["/shop"]}, read_timeout=200)
+            for _ in range(answers):
+                assert (await kong.ask("/shop", method="POST", data="order"))[0] == 200
+            async with Backend("well") as well:
+                await kong.post("/upstreams/shop/targets", target=well.address)
+                told = {(await kong.ask("/shop", method="POST", data="order"))[0] for _ in range(2)}
+                assert told == {200, BREAKS[then]}
+                assert (well.asked, len(wayward.asked)) == (1, answers + 1)
+
+    tell(story)
+
+
+def test_what_may_not_be_asked_twice_goes_to_the_next_target_when_one_refuses(tell: Tell) -> None:
+    async def story(kong: Kong) -> None:
+        async with Backend("alive") as alive:
+            async with Backend("dead") as dead:
+                pass
+            await kong.publish("shop", dead.address, alive.address, route={"paths": ["/shop"]})
+            told = [await kong.ask("/shop", method="POST", data="order") for _ in range(4)]
+            assert [(status, body["name"], body["body"]) for status, body, _ in told] == [(200, "alive", "order")] * 4
+
+    tell(story)
+
+
+ANSWERS = {
+    "of a known length": b"HTTP/1.1 200 OK\r\nContent-Length: 18\r\n\r\n{",
+    "of a large known length": b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n" + b"1" * 50_000,
+    "in chunks": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\n{\r\n",
+}
+
+
+@pytest.mark.parametrize("answer", ANSWERS)
+def test_an_answer_that_breaks_off_in_its_middle_breaks_off_for_the_client(tell: Tell, answer: str) -> None:
+    async def half(writer: asyncio.StreamWriter) -> None:
+        writer.write(ANSWERS[answer])
+        await asyncio.sleep(0.05)
+
+    async def story(kong: Kong) -> None:
+        async with Wayward(0, half) as wayward:
+            await kong.publish("shop", wayward.address, route={"paths": ["/shop"]})
+            async with Backend("well") as well:
+                await kong.post("/upstreams/shop/targets", target=well.address)
+                broken = 0
+                for _ in range(2):
+                    try:
+                        assert (await kong.ask("/shop"))[1]["name"] == "well"
+                    except (aiohttp.ClientPayloadError, aiohttp.ServerDisconnectedError):
+                        broken += 1
+                assert (broken, well.asked, wayward.asked) == (1, 1, ["GET"])
+
+    tell(story)
+
+
+def test_who_hangs_up_on_everybody_is_answered_for_after_so_many_tries(tell: Tell) -> None:
+    async def story(kong: Kong) -> None:
+        async with Wayward(0, hang_up) as wayward:
+            await kong.publish("shop", wayward.address, route={"paths": ["/shop"]}, retries=2)
+            status, body, _ = await kong.ask("/shop")
+            assert (status, body["message"]) == (502, "An invalid response was received from the upstream server")
+            assert len(wayward.asked) >= 3
+
+    tell(story)
+
+
 def test_web_sockets_are_carried_both_ways(tell: Tell) -> None:
     async def story(kong: Kong) -> None:
         async with Backend("chat") as chat:
@@ -364,6 +538,29 @@ def test_web_sockets_are_carried_both_ways(tell: Tell) -> None:
                 for word in ("hello", "again"):
                     await socket.send_str(word)
                     assert await socket.receive_str(timeout=5) == f"chat {word}"
+
+    tell(story)
+
+
+def test_a_web_socket_is_closed_as_the_other_side_closed_it(tell: Tell) -> None:
+    async def story(kong: Kong) -> None:
+        async with Backend("chat") as chat:
+            await kong.publish("chat", chat.address, route={"paths": ["/chat"]})
+            async with kong.socket("/chat") as socket:
+                await socket.send_str("bye")
+                message = await socket.receive(timeout=5)
+                assert (message.type, message.data) == (aiohttp.WSMsgType.CLOSE, 4000)
+
+    tell(story)
+
+
+def test_a_web_socket_whose_other_side_dies_breaks_off_without_a_word(tell: Tell) -> None:
+    async def story(kong: Kong) -> None:
+        async with Backend("chat") as chat:
+            await kong.publish("chat", chat.address, route={"paths": ["/chat"]})
+            async with kong.socket("/chat") as socket:
+                await socket.send_str("die")
+                assert (await socket.receive(timeout=5)).type == aiohttp.WSMsgType.CLOSED
 
     tell(story)
 

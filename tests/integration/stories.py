@@ -14,6 +14,7 @@ import yaml
 
 from gitops_mvd.lab.command import Result
 from gitops_mvd.lab.repository import git
+from gitops_mvd.lab.service import TALKER_VOLUMES
 from gitops_mvd.lab.stage import Stage, until
 
 DAEMON = "gitops-mvd.service"
@@ -140,6 +141,11 @@ def routed(image: str, path: str, **more: Any) -> dict[str, Any]:
         "x-kong": {"port": 7799, "routes": [{"paths": [path]}]},
         **more,
     }
+
+
+def talking(image: str, path: str, version: str, **more: Any) -> dict[str, Any]:
+    """A routed service of `service.talker`, which is another version by its environment; its image may be the same."""
+    return {**routed(image, path), "environment": {"VERSION": version}, "volumes": list(TALKER_VOLUMES), **more}
 
 
 def eventually(what: str, look: Any, within: float = 20) -> None:

@@ -132,6 +132,17 @@ def test_a_crashing_image_says_why_and_exits(lab: Lab, machine: Server) -> None:
         machine.exec("docker", "run", "--rm", image)
 
 
+def test_a_talker_runs_on_the_python_of_its_server(lab: Lab, server: Server) -> None:
+    image = lab.registry.push("lab/talker", "1", service.talker("talker", "1"))
+    volumes = [f"--volume={volume}" for volume in service.TALKER_VOLUMES]
+    server.exec("docker", "run", "--detach", "--init", "--name=talker", "--publish=81:7799", *volumes, image)
+    try:
+        assert eventually(lambda: get(server, ":81/")) == "talker 1\n"
+        assert get(server, ":81/stream?seconds=0.3") == "talker 1\ntalker 1\nend\n"
+    finally:
+        server.exec("docker", "rm", "--force", "talker")
+
+
 def test_the_forge_is_reached_from_the_server_and_from_here(lab: Lab, machine: Server) -> None:
     status = ("curl", "-s", "-o", "/dev/null", "-w", "%{http_code}")
     assert requests.get(f"{lab.forge.url}/api/v3/", timeout=5).status_code < 500

@@ -21,6 +21,7 @@ from typing import Any
 import requests
 
 from gitops_mvd.history import SqliteHistory
+from gitops_mvd.model import Operation
 from gitops_mvd.report import is_well
 
 STATE = Path("/var/lib/gitops-mvd")
@@ -78,6 +79,11 @@ def settles(commit: str) -> float:
     return _wake(lambda: _is_settled(commit))
 
 
+def rolls_back(commit: str) -> float:
+    """Seconds from waking the daemon until it has rolled a commit back."""
+    return _wake(lambda: _is_rolled_back(commit))
+
+
 def answers(path: str, text: str) -> float:
     """Seconds from waking the daemon until the gateway answers with that text."""
     return _wake(lambda: text in (_get(f"http://127.0.0.1:8000{path}") or ""))
@@ -129,6 +135,13 @@ def _has_looked(history: SqliteHistory, since: float) -> bool:
 def _is_settled(commit: str) -> bool:
     report = SqliteHistory(STATE / "history.db").last_report()
     return report is not None and report.revision.commit == commit and is_well(report)
+
+
+def _is_rolled_back(commit: str) -> bool:
+    report = SqliteHistory(STATE / "history.db").last_report()
+    if report is None or report.revision.commit != commit:
+        return False
+    return any(outcome.operation is Operation.ROLLED_BACK for outcome in report.outcomes)
 
 
 def _daemon() -> int:
@@ -198,7 +211,7 @@ def _until(seen: Callable[[], bool]) -> None:
 
 
 COMMANDS: dict[str, Callable[..., object]] = {
-    command.__name__: command for command in (bare, settles, answers, looks, idles, memory)
+    command.__name__: command for command in (bare, settles, rolls_back, answers, looks, idles, memory)
 }
 
 if __name__ == "__main__":

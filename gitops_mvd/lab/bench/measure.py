@@ -5,26 +5,38 @@ Nothing is asserted on time: a figure beside its yardstick says the same on a sl
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from rich.console import Console
 
-from gitops_mvd.lab.bench import noop, server
+from gitops_mvd.lab.bench import PARTS, noop, server, traffic
 from gitops_mvd.lab.bench.figure import Figure, save, show
 
 
-def bench(json_path: Path) -> None:
-    """Measure all of it, print it, and write it to `json_path`.  Raises LabUnavailable, CommandFailed or NotTrue."""
+def bench(json_path: Path, only: Iterable[str] = ()) -> None:
+    """Measure all of it, or `only` some parts, print it, and write it to `json_path`.
+
+    Raises LabUnavailable, CommandFailed or NotTrue.
+    """
     console = Console()
     figures: list[Figure] = []
-    parts: dict[str, Callable[[], Iterator[Figure]]] = {
-        "Looking, at a server that was recorded": noop.figures,
-        "A real server": lambda: server.figures(console.print),
-    }
-    for title, measured in parts.items():
+    wanted = set(only) or set(PARTS)
+    for part, measured in _parts(console).items():
+        if part in wanted:
+            figures += measured()
+            save(json_path, figures)
+
+
+def _parts(console: Console) -> dict[str, Callable[[], list[Figure]]]:
+    def shown(title: str, measured: Callable[[], Iterator[Figure]]) -> list[Figure]:
         with console.status(f"{title} ..."):
             found = list(measured())
         show(console, title, found)
-        figures += found
-        save(json_path, figures)
+        return found
+
+    return {
+        "noop": lambda: shown("Looking, at a server that was recorded", noop.figures),
+        "server": lambda: shown("A real server", lambda: server.figures(console.print)),
+        "traffic": lambda: list(traffic.figures(console)),
+    }

@@ -13,7 +13,7 @@ from gitops_mvd.lab.bench.figure import Figure
 from gitops_mvd.lab.engine import Say
 from gitops_mvd.lab.lab import Lab
 from gitops_mvd.lab.server import VENV
-from gitops_mvd.lab.stage import SETTINGS, SETTINGS_TEXT, Stage, until
+from gitops_mvd.lab.stage import SETTINGS, Stage, until
 
 HOST = "bench"
 MANY, FEW = 100, 50  # services
@@ -48,12 +48,23 @@ class Bench:
 
     def measure(self, *command: str) -> Any:
         """What a command of `inside` tells."""
-        argv = (f"{VENV}/bin/python", "-m", "gitops_mvd.lab.bench.inside", *command)
-        return json.loads(self.stage.server.exec(*argv, timeout=180).out)
+        return measured(self.stage, *command)
 
     def settle(self, files: dict[str, str | None], subject: str) -> float:
         """Merge, and the seconds from waking the daemon until all of it is healthy."""
         return float(self.measure("settles", self.stage.merge(files, subject)))
+
+
+def measured(stage: Stage, *command: str) -> Any:
+    """What a command of `inside` tells on the server of a stage."""
+    argv = (f"{VENV}/bin/python", "-m", "gitops_mvd.lab.bench.inside", *command)
+    return json.loads(stage.server.exec(*argv, timeout=180).out)
+
+
+def look_seldom(stage: Stage) -> None:
+    """Let the daemon look by itself only once a minute, so that what wakes it is what is measured."""
+    stage.server.exec("sed", "-i", "s/^interval: .*/interval: 60s/", SETTINGS)
+    stage.server.exec("systemctl", "restart", "gitops-mvd")
 
 
 def figures(say: Say) -> Iterator[Figure]:
@@ -67,9 +78,7 @@ def figures(say: Say) -> Iterator[Figure]:
 
 def _set_up(lab: Lab) -> Bench:
     stage = Stage.set_up(lab, lab.server(HOST), lab.forge.create("acme/config"))
-    where = {"repository": stage.repository.clone_url, "host": HOST, "forge": lab.forge.url}
-    stage.server.put(SETTINGS, SETTINGS_TEXT.format(**where).replace("interval: 2s", "interval: 60s"))
-    stage.server.exec("systemctl", "restart", "gitops-mvd")
+    look_seldom(stage)
     images = [lab.registry.push("web", version, service.web("web", version)) for version in ("1.0", "2.0")]
     images.append(lab.registry.push("web", "3.0", service.sick("web", "3.0")))
     for image in images:

@@ -5,13 +5,16 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Callable
+from functools import lru_cache
 from urllib.parse import urlsplit
 
+REMEMBERED = 10_000  # addresses: the data path asks the same few again and again
 HOSTNAME = re.compile(r"(?=.{1,253}$)[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_])?\.?")
 CERTIFICATE = re.compile(r"-----BEGIN CERTIFICATE-----\s+([A-Za-z0-9+/=\s]+)-----END CERTIFICATE-----")
 BAD_PEM = "error:680008E:asn1 encoding routines:asn1_d2i_read_bio:not enough data:crypto/asn1/a_d2i_fp.c:155:"
 
 
+@lru_cache(REMEMBERED)
 def split_address(text: str) -> tuple[str, int | None] | None:
     """A host and its port, if any: `name`, `name:80`, `10.0.0.1:80`, `[::1]:80`, `::1`; None if it is none of these."""
     host, port = text, ""
@@ -22,6 +25,7 @@ def split_address(text: str) -> tuple[str, int | None] | None:
     return host, int(port) if port else None
 
 
+@lru_cache(REMEMBERED)
 def is_ip(text: str) -> bool:
     try:
         ipaddress.ip_address(text)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import time
 import uuid
@@ -31,6 +32,11 @@ NO_PEER = "failure to get a peer from the ring-balancer"
 NO_NAME = "name resolution failed"
 BAD_ANSWER = "An invalid response was received from the upstream server"
 TIMED_OUT = "The upstream server is timing out"
+
+# What nginx may send to the next target, after the last gave no answer (proxy_next_upstream, Kong's is the default).
+ASKED_ONCE = {"POST", "LOCK", "PATCH"}
+NOT_REACHED = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError)
+NOT_ANSWERED = (aiohttp.ClientConnectionError, TimeoutError)
 
 
 class Proxy:
@@ -80,30 +86,38 @@ class Proxy:
             return _answer(request, reply, id, exchange)
 
     async def _forward(self, exchange: Exchange, service: Record, path: str) -> web.StreamResponse:
-        """Try one target after the other, as long as none of them took the request."""
+        """Ask targets until one answers, as often as the service says, and only where nginx would ask another one.
+
+        Who was not reached never saw the request.  Who hung up or fell silent before an answer may have acted on it,
+        so the next one gets only what may be asked twice.  Once an answer has begun, nobody else is asked.
+        """
+        request = exchange.request
+        buffered = exchange.match.route["request_buffering"]
+        body = (await request.read() if buffered else request.content) if request.body_exists else None
+        repeatable = request.method not in ASKED_ONCE and (buffered or body is None)
         upstream = exchange.view.upstream(service["host"])
         targets = exchange.view.targets(upstream) if upstream else []
         path = upstream_path(service["path"], exchange.match.route, path, exchange.match.matched)
-        tried: set[str] = set()
         failure = Reply(503, NO_PEER)
         for _ in range(service["retries"] + 1):
-            address = self._balancer.pick(targets, tried) if upstream else (service["host"], service["port"])
+            address = self._balancer.pick(targets) if upstream else (service["host"], service["port"])
             if address is None:
                 break
             try:
-                return await self._carry(exchange, service, address, path)
-            except aiohttp.ClientConnectorDNSError:
-                failure = Reply(503, NO_NAME)
-            except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError):
-                failure = Reply(502, BAD_ANSWER)  # nobody took it: the next may
-            except TimeoutError as error:
-                raise Reply(504, TIMED_OUT) from error
-            except aiohttp.ClientError as error:
-                raise Reply(502, BAD_ANSWER) from error
+                return await self._carry(exchange, service, address, path, body)
+            except (aiohttp.ClientError, TimeoutError) as error:
+                failure = _failure(error)
+                if not isinstance(error, NOT_REACHED) and not (repeatable and isinstance(error, NOT_ANSWERED)):
+                    break
         raise failure
 
     async def _carry(
-        self, exchange: Exchange, service: Record, address: tuple[str, int], path: str
+        self,
+        exchange: Exchange,
+        service: Record,
+        address: tuple[str, int],
+        path: str,
+        body: bytes | aiohttp.StreamReader | None,
     ) -> web.StreamResponse:
         url = _url(service, address, path, exchange.query)
         timeout = aiohttp.ClientTimeout(
@@ -114,24 +128,17 @@ class Proxy:
         if exchange.request.headers.get("Upgrade", "").lower() == "websocket":
             return await self._carry_websocket(exchange, url, timeout)
         assert self._session is not None
-        request, began = exchange.request, time.monotonic()
+        began = time.monotonic()
         async with self._session.request(
-            request.method,
+            exchange.request.method,
             url,
             headers=exchange.headers,
-            data=request.content if request.body_exists else None,
+            data=body,
             allow_redirects=False,
             timeout=timeout,
         ) as answer:
-            response = web.StreamResponse(status=answer.status, reason=answer.reason)
             latency = int((time.monotonic() - began) * 1000)
-            own = [("X-Kong-Upstream-Latency", str(latency)), ("X-Kong-Request-Id", exchange.id)]
-            _set_headers(response, exchange, [*_end_to_end(answer.headers.items()), *own])
-            await response.prepare(request)
-            async for part in answer.content.iter_any():
-                await response.write(part)
-            await response.write_eof()
-            return response
+            return await _pass_on(exchange, answer, latency)
 
     async def _carry_websocket(
         self, exchange: Exchange, url: URL, timeout: aiohttp.ClientTimeout
@@ -155,18 +162,56 @@ class Proxy:
             await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
             for pump in pumps:
                 pump.cancel()
-            await asyncio.gather(*pumps, return_exceptions=True)
-            if not here.closed:
-                await here.close(code=there.close_code or 1000)
+            ends = await asyncio.gather(*pumps, return_exceptions=True)
+            code = next((end for end in ends if isinstance(end, int)), None)
+            if code is None:  # a side is gone without a word, and so are we
+                _break_off(request)
+            elif not here.closed:
+                await here.close(code=code)
             return here
+
+
+class _Response(web.StreamResponse):
+    _send_headers_immediately = False  # but in one packet with the first of the body, as nginx does
+
+
+async def _pass_on(exchange: Exchange, answer: aiohttp.ClientResponse, latency: int) -> web.StreamResponse:
+    """Give an answer to the client; where it breaks, it breaks for the client, too."""
+    response = _Response(status=answer.status, reason=answer.reason)
+    own = [("X-Kong-Upstream-Latency", str(latency)), ("X-Kong-Request-Id", exchange.id)]
+    _set_headers(response, exchange, [*_end_to_end(answer.headers.items()), *own])
+    try:
+        await response.prepare(exchange.request)
+        async for part in answer.content.iter_any():
+            await response.write(part)
+        await response.write_eof()
+    except (aiohttp.ClientError, TimeoutError):
+        with contextlib.suppress(ConnectionError):
+            await response.write(b"")  # the head, where not even that was sent: without one, clients ask again
+        _break_off(exchange.request)
+    return response
+
+
+def _break_off(request: web.BaseRequest) -> None:
+    """Close the connection of a client in the middle of what it gets, which is how it learns that there is no more."""
+    if request.transport:
+        request.transport.close()
+
+
+def _failure(error: Exception) -> Reply:
+    """What is answered where no target gave an answer."""
+    if isinstance(error, aiohttp.ClientConnectorDNSError):
+        return Reply(503, NO_NAME)
+    return Reply(504, TIMED_OUT) if isinstance(error, TimeoutError) else Reply(502, BAD_ANSWER)
 
 
 WebSocket = web.WebSocketResponse | aiohttp.ClientWebSocketResponse
 
 
-async def _pump(source: WebSocket, sink: WebSocket) -> None:
-    """Pass messages on in one direction until an end closes."""
-    async for message in source:
+async def _pump(source: WebSocket, sink: WebSocket) -> int | None:
+    """Pass messages on in one direction until an end closes: the code it gave, None where it is gone without one."""
+    while True:
+        message = await source.receive()
         match message.type:
             case aiohttp.WSMsgType.TEXT:
                 await sink.send_str(message.data)
@@ -176,6 +221,10 @@ async def _pump(source: WebSocket, sink: WebSocket) -> None:
                 await sink.ping(message.data)
             case aiohttp.WSMsgType.PONG:
                 await sink.pong(message.data)
+            case aiohttp.WSMsgType.CLOSE:
+                return int(message.data)
+            case _:
+                return None
 
 
 def _url(service: Record, address: tuple[str, int], path: str, query: str) -> URL:

@@ -96,10 +96,12 @@ class View:
 
     def plugin(self, name: str, **bound: Record | None) -> Record | None:
         """The most specific plugin of that name for this `route`, `service` and `consumer`."""
+        if name not in self._plugins:
+            return None
         ids = {scope: entity["id"] if entity else None for scope, entity in bound.items()}
         fitting = [
             plugin
-            for plugin in self._plugins.get(name, ())
+            for plugin in self._plugins[name]
             if all(plugin[scope] is None or plugin[scope]["id"] == ids[scope] for scope in ids)
         ]
         return min(fitting, key=_precedence, default=None)
@@ -112,16 +114,18 @@ class Balancer:
         self._health = health
         self._credit: dict[str, float] = {}
 
-    def pick(self, targets: list[Record], tried: set[str]) -> tuple[str, int] | None:
-        """The address to try next; None when every target was tried or serves nothing."""
-        serving = [target for target in targets if self._health.serves(target) and target["id"] not in tried]
+    def pick(self, targets: list[Record]) -> tuple[str, int] | None:
+        """The address to try next, which may be one that has just failed: so does Kong's round robin.
+
+        None when no target serves.
+        """
+        serving = [target for target in targets if self._health.serves(target)]
         if not serving:
             return None
         for target in serving:
             self._credit[target["id"]] = self._credit.get(target["id"], 0) + target["weight"]
         chosen = max(serving, key=lambda target: self._credit[target["id"]])
         self._credit[chosen["id"]] -= sum(target["weight"] for target in serving)
-        tried.add(chosen["id"])
         return address_of(chosen)
 
 

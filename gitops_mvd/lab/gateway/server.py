@@ -19,6 +19,7 @@ from gitops_mvd.lab.gateway.proxy import SERVER, Proxy
 from gitops_mvd.lab.gateway.store import Store
 
 LARGEST_BODY = 10 * 1024**2  # bytes; Kong's default of nginx_admin_client_max_body_size
+UNLIMITED = 0  # bytes; Kong's default of nginx_http_client_max_body_size
 STARTS_WITHIN = 10.0
 STOPS_WITHIN = 5.0
 Address = tuple[str, int]
@@ -39,8 +40,8 @@ class Listeners:
 
     async def start(self) -> None:
         await self._proxy.start()
-        self.proxy = await self._listen(self._proxy.handle, self.proxy)
-        self.admin = await self._listen(self._handle_admin, self.admin)
+        self.proxy = await self._listen(self._proxy.handle, self.proxy, UNLIMITED)
+        self.admin = await self._listen(self._handle_admin, self.admin, LARGEST_BODY)
         listens = {"proxy_listen": [_shown(self.proxy)], "admin_listen": [_shown(self.admin)]}
         self._api = Admin(self._store, self._health, listens)
 
@@ -50,9 +51,9 @@ class Listeners:
         await self._proxy.stop()
         self._store.close()
 
-    async def _listen(self, handler: Handler, address: Address) -> Address:
+    async def _listen(self, handler: Handler, address: Address, largest_body: int) -> Address:
         loop = asyncio.get_running_loop()
-        with_limit = functools.partial(web.BaseRequest, loop=loop, client_max_size=LARGEST_BODY)
+        with_limit = functools.partial(web.BaseRequest, loop=loop, client_max_size=largest_body)
         server = web.Server(handler, request_factory=with_limit, access_log=None, auto_decompress=False)
         runner = web.ServerRunner(server, shutdown_timeout=1.0)
         await runner.setup()
