@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from gitops_mvd.errors import MvdError, StepFailed, Unavailable
-from gitops_mvd.model import LABEL, Instance
+from gitops_mvd.model import LABEL, Instance, Json
 
 APP, SERVICE, DIGEST = f"{LABEL}app", f"{LABEL}service", f"{LABEL}digest"
 NEVER = "0001-01-01T00:00:00Z"
@@ -104,6 +104,36 @@ def inspected(container: Mapping[str, Any]) -> Instance:
         exit_code=state["ExitCode"],
         pid=state["Pid"],
     )
+
+
+def network(compose: Json) -> dict[str, Any]:
+    """Compose's options of a network, but for its labels, as Docker's SDK names them."""
+    return {
+        "driver": compose.get("driver"),
+        "options": strings(compose.get("driver_opts")),
+        "ipam": _ipam(compose["ipam"]) if compose.get("ipam") else None,
+        "internal": compose.get("internal", False),
+        "attachable": compose.get("attachable"),
+        "enable_ipv6": compose.get("enable_ipv6", False),
+    }
+
+
+def _ipam(compose: Json) -> dict[str, Any]:
+    pools = [
+        {
+            "Subnet": pool.get("subnet"),
+            "IPRange": pool.get("ip_range"),
+            "Gateway": pool.get("gateway"),
+            "AuxiliaryAddresses": pool.get("aux_addresses"),
+        }
+        for pool in compose.get("config", ())
+    ]
+    options = strings(compose.get("options"))
+    return {"Driver": compose.get("driver", "default"), "Config": pools, **({"Options": options} if options else {})}
+
+
+def strings(values: Mapping[str, object] | None) -> dict[str, str]:
+    return {key: str(value) for key, value in (values or {}).items()}
 
 
 def _ip(container: Mapping[str, Any]) -> str:
