@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 from gitops_mvd.errors import MvdError, StepFailed, Unavailable
@@ -71,6 +72,27 @@ def parts(reference: str) -> tuple[str, str, str]:
     for prefix in ("index.docker.io/", "docker.io/", "library/"):
         repository = repository.removeprefix(prefix)
     return repository, tag or "latest", digest
+
+
+def pinnable(image: Mapping[str, Any], repository: str) -> str:
+    """What an image is pinned to: its digest in that repository, else its id."""
+    digests = [name for name in image["RepoDigests"] or () if name.startswith(f"{repository}@")]
+    return str(min(digests, default=image["Id"]))
+
+
+def payloads(chunks: Iterable[bytes]) -> Iterator[bytes]:
+    """What a raw stream carries, out of its frames: each has eight bytes in front, the last four of them its length."""
+    data = b""
+    for chunk in chunks:
+        data += chunk
+        while len(data) >= 8 and len(data) >= (end := 8 + int.from_bytes(data[4:8], "big")):
+            yield data[8:end]
+            data = data[end:]
+
+
+def moment(started: str) -> float:
+    """When an instance was started, in Unix time: `Instance.started`, which must not be ""."""
+    return float(started) if started.isdecimal() else datetime.fromisoformat(started).timestamp()
 
 
 def listed(container: Mapping[str, Any]) -> Instance:

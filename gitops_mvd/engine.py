@@ -18,8 +18,10 @@ from docker.errors import APIError, DockerException, NotFound
 from docker.types import CancellableStream
 from docker.utils import kwargs_from_env
 
-from gitops_mvd.dockersays import APP, inspected, listed, message, network, parts, strings, verdict
+from gitops_mvd import inside
+from gitops_mvd.dockersays import APP, inspected, listed, message, network, parts, pinnable, strings, verdict
 from gitops_mvd.errors import MvdError, StepFailed, Unavailable
+from gitops_mvd.inside import Ran
 from gitops_mvd.memory import Memory
 from gitops_mvd.model import App, Instance, Json, Service
 
@@ -121,6 +123,16 @@ class Engine:
         with self._asking(f"remove container {container}") as api, suppress(NotFound):
             api.remove_container(container, v=True, force=True)
 
+    def execute(self, container: str, command: Sequence[str], within: float) -> Ran:
+        """Run a command in a container; one that does not end within so many seconds is killed where that can be."""
+        with self._asking(f"run a command in container {container}") as api:
+            return inside.execute(api, _root(api), container, command, within)
+
+    def modified(self, container: str, path: str, within: float) -> float | None:
+        """When a file in a container was last modified, in Unix time; None where there is no such file."""
+        with self._asking(f"look for {path} in container {container}") as api:
+            return inside.modified(api, _root(api), container, path, within)
+
     # ---- images ------------------------------------------------------------------------------------------------------
 
     def images(self) -> Listing:
@@ -179,7 +191,7 @@ class Engine:
         registry = docker.auth.resolve_repository_name(repository)[0]
         header = docker.auth.encode_header(login) if login else docker.auth.get_config_header(api, registry)
         with api.post(
-            f"{api.base_url}/v{api.api_version}/images/create",
+            f"{_root(api)}/images/create",
             params={"fromImage": repository, "tag": digest, "platform": platform or None},
             headers={"X-Registry-Auth": header},
             stream=True,
@@ -216,10 +228,7 @@ class Engine:
         if self._tagged[0] is not images:
             self._tagged = images, {tag: image for image in images for tag in image["RepoTags"] or ()}
         image = self._tagged[1].get(written)
-        if image is None:
-            return ""
-        digests = [name for name in image["RepoDigests"] or () if name.startswith(f"{repository}@")]
-        return str(min(digests, default=image["Id"]))
+        return pinnable(image, repository) if image else ""
 
     def _login(self, reference: str) -> dict[str, str] | None:
         """What the settings say; None has the SDK look into the docker command's own files."""
@@ -373,13 +382,13 @@ def asking_docker(what: str) -> Iterator[None]:
     try:
         yield
     except APIError as error:
-        raise verdict(error.status_code or 500, _text(error), what) from error
+        raise verdict(error.status_code or 500, str(error.explanation or error), what) from error
     except (DockerException, urllib3.exceptions.HTTPError, OSError) as error:
         raise Unavailable(f"could not {what}: {error}", "does Docker run?") from error
 
 
-def _text(error: APIError) -> str:
-    return str(error.explanation or error)
+def _root(api: APIClient) -> str:
+    return f"{api.base_url}/v{api.api_version}"
 
 
 def _hang_up(stream: CancellableStream[Any] | None) -> None:
