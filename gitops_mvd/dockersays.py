@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 from gitops_mvd.errors import MvdError, StepFailed, Unavailable
-from gitops_mvd.model import LABEL, Instance
+from gitops_mvd.model import LABEL, Instance, Json
 
 APP, SERVICE, DIGEST = f"{LABEL}app", f"{LABEL}service", f"{LABEL}digest"
 NEVER = "0001-01-01T00:00:00Z"
@@ -73,6 +74,27 @@ def parts(reference: str) -> tuple[str, str, str]:
     return repository, tag or "latest", digest
 
 
+def pinnable(image: Mapping[str, Any], repository: str) -> str:
+    """What an image is pinned to: its digest in that repository, else its id."""
+    digests = [name for name in image["RepoDigests"] or () if name.startswith(f"{repository}@")]
+    return str(min(digests, default=image["Id"]))
+
+
+def payloads(chunks: Iterable[bytes]) -> Iterator[bytes]:
+    """What a raw stream carries, out of its frames: each has eight bytes in front, the last four of them its length."""
+    data = b""
+    for chunk in chunks:
+        data += chunk
+        while len(data) >= 8 and len(data) >= (end := 8 + int.from_bytes(data[4:8], "big")):
+            yield data[8:end]
+            data = data[end:]
+
+
+def moment(started: str) -> float:
+    """When an instance was started, in Unix time: `Instance.started`, which must not be ""."""
+    return float(started) if started.isdecimal() else datetime.fromisoformat(started).timestamp()
+
+
 def listed(container: Mapping[str, Any]) -> Instance:
     """An instance from `GET /containers/json`, where health and exit code are told in words: `Exited (1) 5 s ago`."""
     status, labels = container["Status"], container["Labels"]
@@ -104,6 +126,36 @@ def inspected(container: Mapping[str, Any]) -> Instance:
         exit_code=state["ExitCode"],
         pid=state["Pid"],
     )
+
+
+def network(compose: Json) -> dict[str, Any]:
+    """Compose's options of a network, but for its labels, as Docker's SDK names them."""
+    return {
+        "driver": compose.get("driver"),
+        "options": strings(compose.get("driver_opts")),
+        "ipam": _ipam(compose["ipam"]) if compose.get("ipam") else None,
+        "internal": compose.get("internal", False),
+        "attachable": compose.get("attachable"),
+        "enable_ipv6": compose.get("enable_ipv6", False),
+    }
+
+
+def _ipam(compose: Json) -> dict[str, Any]:
+    pools = [
+        {
+            "Subnet": pool.get("subnet"),
+            "IPRange": pool.get("ip_range"),
+            "Gateway": pool.get("gateway"),
+            "AuxiliaryAddresses": pool.get("aux_addresses"),
+        }
+        for pool in compose.get("config", ())
+    ]
+    options = strings(compose.get("options"))
+    return {"Driver": compose.get("driver", "default"), "Config": pools, **({"Options": options} if options else {})}
+
+
+def strings(values: Mapping[str, object] | None) -> dict[str, str]:
+    return {key: str(value) for key, value in (values or {}).items()}
 
 
 def _ip(container: Mapping[str, Any]) -> str:

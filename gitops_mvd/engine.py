@@ -15,11 +15,14 @@ import docker.auth
 import urllib3
 from docker.api import APIClient
 from docker.errors import APIError, DockerException, NotFound
-from docker.types import CancellableStream, IPAMConfig, IPAMPool
+from docker.types import CancellableStream
 from docker.utils import kwargs_from_env
 
-from gitops_mvd.dockersays import APP, inspected, listed, message, parts, verdict
+from gitops_mvd import inside
+from gitops_mvd.dockersays import APP, inspected, listed, message, network, parts, pinnable, strings, verdict
 from gitops_mvd.errors import MvdError, StepFailed, Unavailable
+from gitops_mvd.inside import Ran
+from gitops_mvd.memory import Memory
 from gitops_mvd.model import App, Instance, Json, Service
 
 log = logging.getLogger(__name__)
@@ -59,8 +62,7 @@ class Engine:
         self._idle: list[APIClient] = []
         self._look = threading.local()
         self._stream: CancellableStream[Any] | None = None
-        self._epochs: dict[str, object] = {}  # empty while no event stream tells what changes
-        self._memos: dict[str, tuple[object, Listing]] = {}
+        self._memory: Memory[Listing] = Memory(MEMOISED)
         self._tagged: tuple[Listing, Mapping[str, dict[str, Any]]] = ((), {})  # a listing of images, by tag
 
     def close(self) -> None:
@@ -87,7 +89,7 @@ class Engine:
         """
         self._look.containers = None
         if self._stream is None:
-            self._epochs = {kind: object() for kind in MEMOISED}
+            self._memory.begin()
         try:
             yield
         finally:
@@ -120,6 +122,16 @@ class Engine:
         """Stop and remove a container with its anonymous volumes; one that is not there is fine."""
         with self._asking(f"remove container {container}") as api, suppress(NotFound):
             api.remove_container(container, v=True, force=True)
+
+    def execute(self, container: str, command: Sequence[str], within: float) -> Ran:
+        """Run a command in a container; one that does not end within so many seconds is killed where that can be."""
+        with self._asking(f"run a command in container {container}") as api:
+            return inside.execute(api, _root(api), container, command, within)
+
+    def modified(self, container: str, path: str, within: float) -> float | None:
+        """When a file in a container was last modified, in Unix time; None where there is no such file."""
+        with self._asking(f"look for {path} in container {container}") as api:
+            return inside.modified(api, _root(api), container, path, within)
 
     # ---- images ------------------------------------------------------------------------------------------------------
 
@@ -179,7 +191,7 @@ class Engine:
         registry = docker.auth.resolve_repository_name(repository)[0]
         header = docker.auth.encode_header(login) if login else docker.auth.get_config_header(api, registry)
         with api.post(
-            f"{api.base_url}/v{api.api_version}/images/create",
+            f"{_root(api)}/images/create",
             params={"fromImage": repository, "tag": digest, "platform": platform or None},
             headers={"X-Registry-Auth": header},
             stream=True,
@@ -216,10 +228,7 @@ class Engine:
         if self._tagged[0] is not images:
             self._tagged = images, {tag: image for image in images for tag in image["RepoTags"] or ()}
         image = self._tagged[1].get(written)
-        if image is None:
-            return ""
-        digests = [name for name in image["RepoDigests"] or () if name.startswith(f"{repository}@")]
-        return str(min(digests, default=image["Id"]))
+        return pinnable(image, repository) if image else ""
 
     def _login(self, reference: str) -> dict[str, str] | None:
         """What the settings say; None has the SDK look into the docker command's own files."""
@@ -244,14 +253,9 @@ class Engine:
         with self._asking(f"create network {name}") as api:
             api.create_network(
                 name,
-                driver=options.get("driver"),
                 check_duplicate=True,  # engines before 25 make a second network of that name
-                options=_strings(options.get("driver_opts")),
-                ipam=_ipam(options["ipam"]) if options.get("ipam") else None,
-                internal=options.get("internal", False),
-                attachable=options.get("attachable"),
-                enable_ipv6=options.get("enable_ipv6", False),
-                labels={**_strings(options.get("labels")), **labels},
+                labels={**strings(options.get("labels")), **labels},
+                **network(options),
             )
         self.forget("network")
 
@@ -266,8 +270,8 @@ class Engine:
             api.create_volume(
                 name,
                 driver=options.get("driver"),
-                driver_opts=_strings(options.get("driver_opts")),
-                labels={**_strings(options.get("labels")), **labels},
+                driver_opts=strings(options.get("driver_opts")),
+                labels={**strings(options.get("labels")), **labels},
             )
         self.forget("volume")
 
@@ -314,7 +318,7 @@ class Engine:
             except MvdError as error:
                 reason = str(error)
             finally:
-                self._epochs = {}
+                self._memory.end()
             if not stop.is_set():
                 wait = shortest if time.monotonic() - began > longest else min(2 * wait, longest)
                 log.warning("lost the events of Docker, asking again in %.0f s: %s", wait, reason)
@@ -322,8 +326,7 @@ class Engine:
 
     def forget(self, kind: str) -> None:
         """Something of that kind (image, network, volume) changed: the next listing asks again."""
-        if kind in self._epochs:
-            self._epochs[kind] = object()
+        self._memory.forget(kind)
 
     def _follow(self, notice: Notice, stop: threading.Event) -> None:
         with self._asking("stream its events") as api:
@@ -333,7 +336,7 @@ class Engine:
             try:
                 if stop.is_set():
                     return
-                self._epochs = {kind: object() for kind in MEMOISED}
+                self._memory.begin()
                 notice("engine", "connected", "")
                 for event in self._stream:
                     kind, actor = event["Type"], event["Actor"]
@@ -349,18 +352,13 @@ class Engine:
         _hang_up(self._stream)
 
     def _listing(self, kind: str, ask: Callable[[APIClient], Any]) -> Listing:
-        """What `ask` answers, remembered until an event of that kind, and only while there is a stream of them.
+        """What `ask` answers, remembered until an event of that kind, and only while there is a stream of them."""
 
-        The epoch is taken before asking: a change meanwhile begins a new one, and this answer will not be used again.
-        """
-        epoch = self._epochs.get(kind)
-        memo = self._memos.get(kind)
-        if epoch is not None and memo is not None and memo[0] is epoch:
-            return memo[1]
-        with self._asking(f"list the {kind}s") as api:
-            listing = cast(Listing, ask(api))
-        self._memos[kind] = (epoch, listing)
-        return listing
+        def listing() -> Listing:
+            with self._asking(f"list the {kind}s") as api:
+                return cast(Listing, ask(api))
+
+        return self._memory.recall(kind, listing)
 
     @contextmanager
     def _asking(self, what: str) -> Iterator[APIClient]:
@@ -384,25 +382,13 @@ def asking_docker(what: str) -> Iterator[None]:
     try:
         yield
     except APIError as error:
-        raise verdict(error.status_code or 500, _text(error), what) from error
+        raise verdict(error.status_code or 500, str(error.explanation or error), what) from error
     except (DockerException, urllib3.exceptions.HTTPError, OSError) as error:
         raise Unavailable(f"could not {what}: {error}", "does Docker run?") from error
 
 
-def _text(error: APIError) -> str:
-    return str(error.explanation or error)
-
-
-def _ipam(compose: Json) -> IPAMConfig:
-    pools = [
-        IPAMPool(pool.get("subnet"), pool.get("ip_range"), pool.get("gateway"), pool.get("aux_addresses"))
-        for pool in compose.get("config", ())
-    ]
-    return IPAMConfig(compose.get("driver", "default"), pools, _strings(compose.get("options")))
-
-
-def _strings(values: Mapping[str, object] | None) -> dict[str, str]:
-    return {key: str(value) for key, value in (values or {}).items()}
+def _root(api: APIClient) -> str:
+    return f"{api.base_url}/v{api.api_version}"
 
 
 def _hang_up(stream: CancellableStream[Any] | None) -> None:

@@ -55,9 +55,9 @@ class Systemd:
 
     # ---- asking ------------------------------------------------------------------------------------------------------
 
-    def units(self, pattern: str) -> dict[str, Unit]:
+    def units(self, pattern: str, within: float = ANSWER_WITHIN) -> dict[str, Unit]:
         """The loaded units whose names match a glob; an inactive unit may well not be loaded."""
-        with _manager("list the units") as manager:
+        with _manager("list the units", within) as manager:
             [found] = manager.call("ListUnitsByPatterns", "asas", ([], [pattern]))
         return {name: Unit(load, active, sub) for name, _, load, active, sub, *_ in found}
 
@@ -74,6 +74,17 @@ class Systemd:
         last = f"--lines={lines * 3 + 10}"  # enough, with what the client says of its own accord
         said = _run("journalctl", "--quiet", "--no-pager", "--output=cat", last, f"_SYSTEMD_UNIT={unit}")
         return plain(said.splitlines(), unit.removesuffix(".service"))[-lines:]
+
+    def grep(self, unit: str, pattern: str, since: float, within: float) -> bool:
+        """Has a unit's container since that Unix time printed a line in which a regular expression (PCRE2) is found?"""
+        last = ("--reverse", "--lines=20", f"--since=@{since:.6f}")  # enough, with what the client says
+        which = ("--case-sensitive=true", f"--grep={pattern}", f"_SYSTEMD_UNIT={unit}")
+        words = ("journalctl", "--quiet", "--no-pager", "--output=cat", *last, *which)
+        done = _program(words, within, stderr=subprocess.PIPE)
+        if done.stderr and not done.stdout:  # it quotes the pattern, which is nobody else's business
+            why = _text(done.stderr).strip().rpartition(": ")[2]
+            raise Unavailable(f"journalctl can not search the journal for the pattern: {why}")
+        return bool(plain(_text(done.stdout).splitlines(), unit.removesuffix(".service")))
 
     # ---- changing ----------------------------------------------------------------------------------------------------
 
@@ -140,6 +151,7 @@ def plain(said: Iterable[str], container: str) -> list[str]:
     name = re.escape(container)
     chatter = re.compile(
         rf"[0-9a-f]{{64}}|{name}|Error: No such container: {name}|.*: Conflict\. The container name .*"
+        r"|Error response from daemon: ([Yy]ou )?cannot remove .* force remove"
         r"|.* msg=\"error waiting for container: .*"
     )
     preamble = re.compile(r"Error response from daemon: (driver failed programming [^(]*\([0-9a-f]{64}\): )?")
@@ -169,8 +181,12 @@ class _Refused(Exception):
 class _Bus(DBusConnection):  # type: ignore[misc]  # jeepney has no types
     """A connection on which no call waits for ever, not even the first one, which is not ours."""
 
+    def __init__(self, socket: object, within: float) -> None:
+        self._within = within
+        super().__init__(socket)
+
     def send_and_get_reply(self, message: object, *, timeout: float | None = None) -> Any:
-        return super().send_and_get_reply(message, timeout=ANSWER_WITHIN if timeout is None else timeout)
+        return super().send_and_get_reply(message, timeout=self._within if timeout is None else timeout)
 
 
 class _Manager:
@@ -191,9 +207,9 @@ class _Manager:
 
 
 @contextmanager
-def _manager(doing: str) -> Iterator[_Manager]:
+def _manager(doing: str, within: float = ANSWER_WITHIN) -> Iterator[_Manager]:
     try:
-        with _Bus(prep_socket(get_bus("SYSTEM"), timeout=ANSWER_WITHIN)) as bus:
+        with _Bus(prep_socket(get_bus("SYSTEM"), timeout=within), within) as bus:
             yield _Manager(bus)
     except _Refused as refused:
         raise StepFailed(f"systemd refused to {doing}: {refused}") from refused
@@ -205,10 +221,19 @@ def _manager(doing: str) -> Iterator[_Manager]:
 
 def _run(*argv: str) -> str:
     """All that a program prints."""
+    return _text(_program(argv, ANSWER_WITHIN, stderr=subprocess.STDOUT).stdout)
+
+
+def _program(argv: Sequence[str], within: float, stderr: int) -> subprocess.CompletedProcess[bytes]:
     try:
-        done = subprocess.run(
-            argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=ANSWER_WITHIN
+        return subprocess.run(
+            argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=stderr, timeout=within, check=False
         )
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise Unavailable(f"{argv[0]} could not be run: {error}") from error
-    return done.stdout.decode(errors="replace")
+    except subprocess.TimeoutExpired as error:
+        raise Unavailable(f"{argv[0]} did not end within {within:g} s") from error
+    except OSError as error:
+        raise Unavailable(f"{argv[0]} could not be run: {error.strerror}") from error
+
+
+def _text(said: bytes) -> str:
+    return said.decode(errors="replace")

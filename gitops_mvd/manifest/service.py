@@ -10,6 +10,7 @@ from typing import Any
 from gitops_mvd.manifest.compose import RESERVED, RUN
 from gitops_mvd.manifest.composition import inside, read_file
 from gitops_mvd.manifest.dotenv import check_variable, parse_env
+from gitops_mvd.manifest.health import asked, look_into
 from gitops_mvd.manifest.network import fixed
 from gitops_mvd.manifest.order import FIXED, default_order
 from gitops_mvd.manifest.place import Place
@@ -274,24 +275,31 @@ def _check(entries: Mapping[str, Place], values: Values, kong: Json | None) -> C
     health: Values | None = values.get("x-mvd", {}).get("health")
     monitor: float = values.get("deploy", {}).get("update_config", {}).get("monitor", -1.0)
     test: Values = values.get("healthcheck", {})
+    # It may say unhealthy after so many tests; until then it is starting.
+    tested = Check(
+        "docker",
+        within=max(60.0, test.get("interval", 30.0) * test.get("retries", 3) + 30),
+        hold=max(0.0, monitor),
+        start_period=test.get("start_period", 0.0),
+    )
     if health is None:
-        if "test" not in test:
-            policy = restart(values)
-            if policy == "no":
-                return COMPLETED
-            probe = "not_failed" if policy.startswith("on-failure") else "running"
-            return Check(probe, hold=5.0 if monitor < 0 else monitor)
-        granted = test.get("start_period", 0.0) + test.get("interval", 30.0) * test.get("retries", 3) + 30
-        return Check("docker", within=max(60.0, granted), hold=max(0.0, monitor))
-    within = health.get("within", 60.0)
-    if "tcp" in health:
-        return Check("tcp", {"port": health["tcp"]}, within, max(0.0, monitor))
-    port = health.get("port") or (kong["port"] if kong else _only_port(values))
+        if "test" in test:
+            return tested
+        policy = restart(values)
+        if policy == "no":
+            return COMPLETED
+        probe = "not_failed" if policy.startswith("on-failure") else "running"
+        return Check(probe, hold=5.0 if monitor < 0 else monitor)
     place = entries["x-mvd"].entries()["health"]
-    if not (port or place.has("port") or (kong and entries["x-kong"].has("port"))):
+    port = kong["port"] if kong else _only_port(values)
+    known = port or place.has("port") or (kong and entries["x-kong"].has("port"))
+    if (place.has("http") or place.has("grpc")) and not known:
         place.complain("has no `port`, and it does not follow from `x-kong`, `ports` or `expose`")
-    status = {"status": health["status"]} if "status" in health else {}
-    return Check("http", {"path": health.get("http", "/"), "port": port or 0, **status}, within, max(0.0, monitor))
+    look_into(place, health, values)
+    probe, spec = asked(health, port or 0)
+    times = {name: health[name] for name in ("within", "start_period", "interval", "successes") if name in health}
+    usual = tested if probe == "docker" else Check(probe, hold=tested.hold)
+    return replace(usual, spec=spec, **times)
 
 
 def _update(entries: Mapping[str, Place], values: Values, default: str) -> Update:

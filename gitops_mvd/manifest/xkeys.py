@@ -4,44 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from gitops_mvd.manifest.health import health
 from gitops_mvd.manifest.kong import PROTOCOLS, SERVICE, UPSTREAM, plugins, routes
 from gitops_mvd.manifest.place import Key, Place, Refused, Table, fields, record
-from gitops_mvd.manifest.shapes import duration, filled, formed, integer, one_of, one_or_more, port_number
-
-
-def _path(place: Place) -> str:
-    path = filled(place)
-    return (
-        path
-        if path.startswith("/") and path.isprintable() and " " not in path
-        else place.fail("must be a path such as /health")
-    )
-
-
-HEALTH: Table = {
-    "http": Key("The path to ask for, such as `/health`; healthy is an answer of 200 to 399.", _path),
-    "tcp": Key("The port that must accept a connection.", port_number),
-    "port": Key(
-        "The port in the container to ask, for `http`; or else `x-kong.port`, or the only port of `ports` or `expose`.",
-        port_number,
-    ),
-    "status": Key(
-        "The answers that count as healthy, for `http`: one status or a list.", one_or_more(integer(100, 599))
-    ),
-    "within": Key("How long it may take to become healthy; 60s if left out.", duration),
-}
-
-
-def health(place: Place) -> dict[str, Any]:
-    values = fields(place, HEALTH)
-    entries = place.entries()
-    if place.has("http") == place.has("tcp"):
-        place.fail("must have either `http` or `tcp`")
-    for name in ("port", "status"):
-        if place.has("tcp") and name in entries:
-            entries[name].complain("goes with `http` only")
-    return values
-
+from gitops_mvd.manifest.shapes import formed, one_of, port_number
 
 MVD: Table = {
     "health": Key("When the service counts as healthy, asked from the host.", formed(dict, "`{http: /health}`", health))

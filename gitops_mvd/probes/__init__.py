@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
+from gitops_mvd.dockersays import moment
+from gitops_mvd.model import Instance
 from gitops_mvd.ports import Probe
 
 if TYPE_CHECKING:
@@ -21,6 +23,16 @@ class Tools:
 
     engine: Engine
     systemd: Systemd
+
+
+def counts_from(at: Instance, now: float, every: float | None) -> float:
+    """From when on a sign of life of an instance counts, in Unix time: since it started, and not longer than `every`.
+
+    What it did first may have come a moment before the start that Docker noted; what it did before a restart is two
+    seconds older.
+    """
+    started = moment(at.started) - 1.0 if at.started else now
+    return max(started, now - every) if every else started
 
 
 def discover(tools: Tools) -> dict[str, Probe]:

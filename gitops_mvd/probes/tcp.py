@@ -5,8 +5,7 @@ It asks the container's own address: docker-proxy accepts on a published port wi
 
 from __future__ import annotations
 
-import socket
-
+from gitops_mvd.dial import dial
 from gitops_mvd.model import Health, Instance, Json
 from gitops_mvd.probes import Tools
 
@@ -14,12 +13,13 @@ DEADLINE = 2.0
 
 
 def check(at: Instance, spec: Json, tools: Tools) -> tuple[Health, str]:
+    port, within = spec["port"], spec.get("timeout", DEADLINE)
     try:
-        socket.create_connection((at.ip, spec["port"]), timeout=DEADLINE).close()
+        dial(at.ip, port, within).close()
     except ConnectionRefusedError:
-        return Health.PROGRESSING, f"nothing listens on port {spec['port']}"
+        return Health.PROGRESSING, f"nothing listens on port {port}"
     except TimeoutError:
-        return Health.PROGRESSING, f"port {spec['port']} does not answer within {DEADLINE:g} s"
+        return Health.PROGRESSING, f"port {port} does not answer within {within:g} s"
     except OSError as error:
-        return Health.UNKNOWN, f"port {spec['port']} can not be asked: {error.strerror or error}"
+        return Health.UNKNOWN, f"port {port} can not be asked: {error.strerror or error}"
     return Health.HEALTHY, ""

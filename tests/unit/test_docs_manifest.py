@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import gitops_mvd.docs
-from gitops_mvd.manifest import compose, composition, deploy, fleet, gateway, kong, network, storage, xkeys
+from gitops_mvd.manifest import compose, composition, deploy, fleet, gateway, health, kong, network, storage, xkeys
 from gitops_mvd.manifest.place import Key, Refused, Table
 
 PAGE = Path(gitops_mvd.docs.__path__[0]) / "manifest.md"
@@ -47,7 +47,7 @@ TABLES: dict[str, Table] = {
     "services: deploy: resources: reservations": deploy.RESERVATIONS,
     "services: gpus, devices of reservations": deploy.DEVICE,
     "x-mvd": xkeys.MVD,
-    "x-mvd: health": xkeys.HEALTH,
+    "x-mvd: health": health.HEALTH,
     "x-kong": xkeys.KONG,
     "x-kong: routes": kong.ROUTE,
     "x-kong: plugins": kong.PLUGIN,
@@ -88,7 +88,7 @@ def test_every_key_is_in_the_reference(name: str) -> None:
 def test_every_table_of_keys_is_in_the_reference() -> None:
     tables = {
         id(table): f"{module.__name__}.{name}"
-        for module in (compose, composition, deploy, fleet, gateway, kong, network, storage, xkeys)
+        for module in (compose, composition, deploy, fleet, gateway, health, kong, network, storage, xkeys)
         for name, table in vars(module).items()
         if isinstance(table, dict) and table and all(isinstance(key, Key | Refused) for key in table.values())
     }

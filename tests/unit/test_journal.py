@@ -19,6 +19,18 @@ def test_a_start_that_failed_again_and_again_is_told_once_by_its_cause() -> None
     assert plain(attempt * 3, NAME) == ["Bind for 0.0.0.0:9999 failed: port is already allocated"]
 
 
+def test_a_client_that_follows_a_container_anew_says_nothing() -> None:
+    adopted = [
+        f"Error response from daemon: You cannot remove a running container {'a' * 64}. "
+        "Stop the container before attempting removal or force remove",
+        f'Error response from daemon: cannot remove container "{NAME}": container is running: '
+        "stop the container before removing or force remove",
+        f'Error response from daemon: Conflict. The container name "/{NAME}" is already in use by container '
+        f'"{"a" * 64}". You have to remove (or rename) that container to be able to reuse that name.',
+    ]
+    assert plain(adopted, NAME) == []
+
+
 def test_what_the_container_printed_stays_as_it_is() -> None:
     said = ["listening", "GET /", "GET /health", "GET /", "no such host: mvd-chat-web"]
     assert plain(said, NAME) == said
