@@ -353,13 +353,13 @@ class Machine:
         return {name: count for name, count in counted.items() if count is not None}
 
     def _cause(self, gate: Gate, why: str) -> str:
-        """Why a gate was not passed, with the last lines that the instance printed."""
+        """Why a gate was not passed, with the last lines that the instance printed, and without any of its secrets."""
         if gate.on.kind != "unit":
             return f"{_who(gate.on)}: {why}"
         said = self._systemd.journal(f"{gate.on.name}.service", lines=5)
+        last = f"; it last said: {' | '.join(said)}" if said else ""
         secrets = _secrets(gate.on.payload) if isinstance(gate.on.payload, Service) else []
-        said = [_hide(line, secrets) for line in said]
-        return f"{_who(gate.on)}: {why}" + (f"; it last said: {' | '.join(said)}" if said else "")
+        return f"{_who(gate.on)}: {_hide(why + last, secrets)}"
 
 
 def _batch(step: Step) -> object:

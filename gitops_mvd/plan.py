@@ -6,8 +6,9 @@ created and proven, the route is switched and proven, and only then the old thin
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from graphlib import CycleError, TopologicalSorter
+from typing import Any
 
 from gitops_mvd.model import STAGED, App, Change, Check, Gate, Json, Plan, Resource, Service, Step
 from gitops_mvd.rollout import DRAINED, Rollout, drained, prove
@@ -152,6 +153,17 @@ def kinds_in_order(after: Mapping[str, Iterable[str]]) -> list[str]:
     return list(TopologicalSorter({name: sorted(needs) for name, needs in sorted(after.items())}).static_order())
 
 
+# What is told of a check.  Patterns and the words behind a command may have secrets in them.
+TOLD: Mapping[str, Callable[[Any], str]] = {
+    "path": lambda path: str(path).partition("?")[0],
+    "port": str,
+    "service": str,
+    "status": lambda statuses: "/".join(map(str, statuses)),
+    "command": lambda words: str(words[0]) if words else "",
+    "every": lambda seconds: f"every {seconds:g}s",
+    "left": lambda names: f"no longer to {', '.join(names)}",
+    "everywhere": lambda _: "everywhere",
+}
 NOT_RUNNING = {STAGED, "stopped", "failed", "disabled", "edited", "no unit file"}
 SIGNS = {"create": "+", "update": "~", "delete": "-"}
 
@@ -174,10 +186,7 @@ def told_check(check: Check) -> str:
     """What has to be seen, and for how long, in a few words."""
     if check.probe == DRAINED:
         return f"at most {check.within:g}s"
-    spec = (
-        {**check.spec, "left": f"no longer to {', '.join(check.spec['left'])}"} if "left" in check.spec else check.spec
-    )
-    told = ["everywhere" if key == "everywhere" else str(value) for key, value in spec.items() if value != ""]
+    told = [TOLD[key](value) for key, value in check.spec.items() if key in TOLD and value != ""]
     several = f", {check.successes} times" if check.successes > 1 else ""
     holds = f", holds {check.hold:g}s" if check.hold else ""
     return f"{' '.join([check.probe, *told])} within {check.start_period + check.within:g}s{several}{holds}"
