@@ -55,14 +55,15 @@ def create(
     return [["create", *options, service.image, *_command(run)], *connects]
 
 
-def give_names(service: Service, name: str) -> Iterator[list[str]]:
-    """The commands by which a container that was made without its names joins its networks with them.
+def rejoin(name: str, network: str, endpoint: Json) -> list[list[str]]:
+    """The commands by which a container joins a network anew: with other names, for which Docker has no other way.
 
-    Docker gives no other way to add a name; published ports stay, and so does the address where no other was free.
+    Published ports stay.  So do its connections, where `endpoint` has the address that it had.
     """
-    for network, endpoint in sorted(service.run.get("networks", {}).items(), key=_place_of_network):
-        yield ["network", "disconnect", "--force", network, name]
-        yield ["network", "connect", *_further(endpoint), network, name]
+    return [
+        ["network", "disconnect", "--force", network, name],
+        ["network", "connect", *_further(endpoint), network, name],
+    ]
 
 
 def _command(run: Json) -> list[str]:

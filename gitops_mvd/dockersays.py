@@ -140,6 +140,18 @@ def network(compose: Json) -> dict[str, Any]:
     }
 
 
+def chosen(compose: Json, made: Mapping[str, Any]) -> list[dict[str, str]]:
+    """The subnets that the engine chose for a plain bridge, as it may be told to take them; nothing for another."""
+    if (
+        compose.get("driver") not in (None, "", "bridge", "default")
+        or compose.get("enable_ipv6")
+        or compose.get("ipam")
+    ):
+        return []
+    pools: Iterable[Mapping[str, str]] = made["IPAM"]["Config"] or ()
+    return [{key: pool[key] for key in ("Subnet", "Gateway") if pool.get(key)} for pool in pools]
+
+
 def _ipam(compose: Json) -> dict[str, Any]:
     pools = [
         {

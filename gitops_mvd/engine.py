@@ -19,7 +19,7 @@ from docker.types import CancellableStream
 from docker.utils import kwargs_from_env
 
 from gitops_mvd import inside
-from gitops_mvd.dockersays import APP, inspected, listed, message, network, parts, pinnable, strings, verdict
+from gitops_mvd.dockersays import APP, chosen, inspected, listed, message, network, parts, pinnable, strings, verdict
 from gitops_mvd.errors import MvdError, StepFailed, Unavailable
 from gitops_mvd.inside import Ran
 from gitops_mvd.memory import Memory
@@ -249,14 +249,21 @@ class Engine:
         return self._listing("volume", lambda api: api.volumes()["Volumes"] or [])
 
     def create_network(self, name: str, options: Json, labels: Mapping[str, str]) -> None:
-        """Make a network by the options that Compose has for it."""
+        """Make a network by the options that Compose has for it.
+
+        Where these name no subnet, the engine chooses one, and the network is made again by that: only where the subnet
+        was given, containers may be given an address, and so keep theirs when they join anew.
+        """
+        how = {**network(options), "labels": {**strings(options.get("labels")), **labels}}
+        how["check_duplicate"] = True  # engines before 25 make a second network of that name
         with self._asking(f"create network {name}") as api:
-            api.create_network(
-                name,
-                check_duplicate=True,  # engines before 25 make a second network of that name
-                labels={**strings(options.get("labels")), **labels},
-                **network(options),
-            )
+            made = api.create_network(name, **how)
+            if subnets := chosen(options, api.inspect_network(made["Id"])):
+                api.remove_network(made["Id"])
+                try:
+                    api.create_network(name, **{**how, "ipam": {"Driver": "default", "Config": subnets}})
+                except APIError:  # another network was quicker to take it
+                    api.create_network(name, **how)
         self.forget("network")
 
     def remove_network(self, name: str) -> None:

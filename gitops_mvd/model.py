@@ -19,7 +19,8 @@ Json = Mapping[str, Any]
 
 LABEL = "io.gitops-mvd."  # Docker labels of what is ours: + app, service, digest, port, staged
 COMPLETED = "completed"  # the probe of a job
-STAGED = "staged"  # the state of a unit whose container runs, but is not found by the name of its service yet
+RUNNING = "running"  # the state of a unit that is as it should be
+STAGED = "staged"  # that of one whose container runs, but is not found by the name of its service
 
 
 def digest(value: object) -> str:

@@ -53,7 +53,7 @@ def make_plan(
     ]
     gone = {("unit", name) for rollout in rollouts.values() for name in rollout.gone}
     kills = sorted((r for key, r in have.items() if key not in want.keys() | gone), key=place_of, reverse=True)
-    return Plan(tuple(change), tuple(_clean(kills, want.values())))
+    return Plan(tuple(change), tuple(_clean(kills, want.values(), rollouts)))
 
 
 def _rollout(service: Service, want: Mapping[Key, Resource], have: Mapping[Key, Resource], proven: bool) -> Rollout:
@@ -99,15 +99,14 @@ def _finish(
             yield rollout.switched(resource, rollout.remaining())
 
 
-def _clean(kills: Sequence[Resource], wanted: Iterable[Resource]) -> Iterator[Step]:
+def _clean(kills: Sequence[Resource], wanted: Iterable[Resource], rollouts: Mapping[str, Rollout]) -> Iterator[Step]:
     """What is no longer wanted goes, in reverse; instances when they are drained."""
     leaving = [unit for unit in kills if unit.kind == "unit"]
     emptied = {unit.service for unit in leaving}
     routes = [r for r in (*wanted, *kills) if r.kind == "route" and r.service in emptied]
     first = next((place for place, resource in enumerate(kills) if resource.kind == "unit"), 0)
     yield from (Change(resource, None) for resource in kills[:first])
-    if leaving:
-        yield from drained(routes, leaving)
+    yield from drained(routes, leaving, rollouts)
     yield from (Change(resource, None) for resource in kills[first:])
 
 

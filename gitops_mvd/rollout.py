@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from gitops_mvd.model import STAGED, Change, Check, Gate, Json, Resource, Service, Step
+from gitops_mvd.model import RUNNING, STAGED, Change, Check, Gate, Json, Resource, Service, Step
 
 SWITCHED_WITHIN = 30.0  # s; covers both of Kong's default frequencies of 5 s, several times over
 EVERYWHERE = Check("route", {"everywhere": True}, within=120.0)
@@ -40,6 +40,11 @@ class Rollout:
     @property
     def is_stop_first(self) -> bool:
         return self.service.update.order == "stop-first"
+
+    @property
+    def has_names(self) -> bool:
+        """Is it found by name on a network, where an old version and a new one would both be found?"""
+        return bool(self.service.run.get("networks")) and not self.is_stop_first
 
     def batches(self) -> list[Sequence[Resource]]:
         """The new ones.  Only what takes another one's place has to take turns."""
@@ -83,8 +88,7 @@ class Rollout:
         found = self.have.get(unit.name)
         if found and found.spec["state"] == STAGED:
             return found
-        beside = self.old and found is None and not self.is_stop_first and self.service.run.get("networks")
-        return unit.with_spec(state=STAGED) if beside else unit
+        return unit.with_spec(state=STAGED) if self.old and found is None and self.has_names else unit
 
     def gate(self, unit: Resource, hold: float | None = None) -> Gate:
         check = self.service.check if hold is None else replace(self.service.check, hold=hold)
@@ -107,8 +111,8 @@ class Rollout:
             self.route = switch
             if self.to and any(target in self.to.spec["targets"] for target in switch.spec["targets"]):
                 yield self.switched(switch, leaving)  # how old ones are that stay a while says nothing of the new ones
-            if leaving:
-                yield from drained([switch], leaving)
+        if leaving and (switch or self.has_names):
+            yield from drained([switch] if switch else (), leaving, {self.service.name: self})
         yield from (Change(unit, None) for unit in leaving)
         self.gone |= {unit.name for unit in leaving}
 
@@ -134,12 +138,16 @@ def prove(batches: Iterable[tuple[Rollout, Iterable[Resource]]]) -> Iterator[Ste
     yield from (rollout.gate(unit, hold=0.0) for rollout, unit in staged)
 
 
-def drained(routes: Iterable[Resource], leaving: Iterable[Resource]) -> Iterator[Gate]:
-    """No node of the gateway knows the leaving ones any more, and they have ended what they were asked.
+def drained(routes: Iterable[Resource], leaving: Sequence[Resource], rollouts: Mapping[str, Rollout]) -> Iterator[Step]:
+    """Nobody finds the leaving ones any more, and they have ended what they were asked, or their grace is over.
 
-    At most their grace is waited for that.
+    They are no longer known to any node of the gateway and, where others have taken their names, by these.
     """
     yield from (Gate(route, EVERYWHERE) for route in routes)
+    for unit in leaving:
+        rollout = rollouts.get(unit.service)
+        if rollout and rollout.has_names and unit.spec["state"] == RUNNING:
+            yield Change(unit, unit.with_spec(state=STAGED))
     for unit in leaving:
         grace = float(unit.spec["grace"])
         yield Gate(unit, Check(DRAINED, within=grace, hold=min(QUIET, grace)))

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from itertools import count
 
 from gitops_mvd.errors import StepFailed, Unhealthy
-from gitops_mvd.model import STAGED, App, Change, Check, Failure, Gate, Health, Plan, Resource, Service, Step
+from gitops_mvd.model import RUNNING, STAGED, App, Change, Check, Failure, Gate, Health, Plan, Resource, Service, Step
 from gitops_mvd.plan import make_plan, place
 from gitops_mvd.rollout import DRAINED
 
@@ -98,8 +98,8 @@ class FakeHost:
             raise StepFailed(f"no such image: {change.to.name}")
         if change.to:
             self.resources[change.to.key] = change.to
-            is_named = change.was is not None and change.was.spec.get("state") == STAGED
-            self.starts[change.to.name] += change.to.kind == "unit" and not is_named
+            runs = change.was is not None and change.was.spec.get("state") in {RUNNING, STAGED}
+            self.starts[change.to.name] += change.to.kind == "unit" and not runs
         elif change.was:
             self.resources.pop(change.was.key, None)
 

@@ -17,12 +17,12 @@ from pathlib import Path
 from stat import S_ISREG
 from typing import Any, NamedTuple
 
-from gitops_mvd.dockerrun import GRACE, create, give_names
+from gitops_mvd.dockerrun import GRACE, create, rejoin
 from gitops_mvd.dockersays import verdict
 from gitops_mvd.errors import StepFailed, Unavailable
 from gitops_mvd.files import Entry, remove, write
 from gitops_mvd.kinds import Tools
-from gitops_mvd.model import LABEL, STAGED, App, Change, Resource, Service
+from gitops_mvd.model import LABEL, RUNNING, STAGED, App, Change, Json, Resource, Service
 from gitops_mvd.systemd import Unit
 from gitops_mvd.unitfile import EDITED, TARGET, Header, parse, render
 
@@ -33,6 +33,8 @@ CLIENT_WITHIN = 60.0  # seconds for one call of the docker command
 
 # What the docker command says where it is as it should be already.
 SO_ALREADY = ("is already in use by container", "already exists in network", "is not connected to")
+
+NO_NETWORK = ("default", "bridge", "host", "none")  # where nobody has a name
 
 Container = Mapping[str, Any]
 _stamp = attrgetter("st_mode", "st_ino", "st_size", "st_mtime_ns", "st_ctime_ns")
@@ -81,7 +83,7 @@ class Units:
             header, container = file.header, containers.pop(name, None)
             port = int(_label(container, "port")) if container and header.digest == EDITED else header.port
             state = _state(header, units.get(f"{name}.service"), container, linked=name in at_boot)
-            if state == "running" and container and self._is_staged(container):
+            if state == RUNNING and container and self._is_staged(container):
                 state = STAGED
             spec = {"digest": header.digest, "port": port, "state": state, "grace": header.grace}
             yield Resource(self.name, name, header.app, header.service, spec, file.text)
@@ -95,15 +97,22 @@ class Units:
         return {name: found for name, found in listed.items() if name.startswith("mvd-") and _label(found, "digest")}
 
     def _is_staged(self, container: Container) -> bool:
-        """Does it still lack the names that it was made without?  Asked once for each endpoint: the list has none."""
-        if not (networks := _label(container, "staged")):
+        """Does it lack the name of its service on its networks, made without it or having lost it?
+
+        The list of containers has no names.  As it was made it says so by a label; where it joined its networks anew,
+        which the list shows by an address that was asked for, it is asked once for each endpoint.
+        """
+        there = _networks(container)
+        if (first := container["HostConfig"].get("NetworkMode")) in there:
+            if all(endpoint["IPAMConfig"] is None for endpoint in there.values()):
+                return bool(_label(container, "staged"))
+        elif first in NO_NETWORK or first.startswith("container:"):
             return False
-        there = container["NetworkSettings"]["Networks"]
         key = (container["Id"], *sorted(endpoint["EndpointID"] for endpoint in there.values()))
         if key not in self._named:
             aliases = self._engine.aliases(container["Id"])
-            named = all(_label(container, "service") in aliases.get(name, ()) for name in networks.split(","))
-            self._named[key] = named
+            networks = {first, *there, *filter(None, _label(container, "staged").split(","))}
+            self._named[key] = all(_label(container, "service") in aliases.get(name, ()) for name in networks)
         return not self._named[key]
 
     def _files(self) -> Mapping[str, File]:
@@ -163,15 +172,31 @@ class Units:
             raise StepFailed(f"could not be started: {', '.join(failed)}")
 
     def _set_names(self, wanted: Resource, container: Container | None) -> None:
-        """Make the container of a staged instance, which its unit then adopts; or give it its names."""
-        if not isinstance(wanted.payload, Service):
-            return
+        """Make the container of a staged instance, which its unit then adopts; give it its names, or take them away."""
+        service = wanted.payload if isinstance(wanted.payload, Service) else None
         if wanted.spec["state"] == STAGED and container is None:
-            for words in create(wanted.app, wanted.payload, wanted.name, **self._where(wanted), named=False):
-                self._client(*words)
-        elif wanted.spec["state"] != STAGED and container and self._is_staged(container):
-            for words in give_names(wanted.payload, wanted.name):
-                self._client(*words)
+            if service:
+                for words in create(wanted.app, service, wanted.name, **self._where(wanted), named=False):
+                    self._client(*words)
+        elif wanted.spec["state"] == STAGED and container and not self._is_staged(container):
+            self._rejoin(container, {network: {} for network in _networks(container)})
+        elif wanted.spec["state"] != STAGED and container and service and self._is_staged(container):
+            self._rejoin(container, service.run.get("networks", {}))
+
+    def _rejoin(self, container: Container, endpoints: Mapping[str, Json]) -> None:
+        """Have it join its networks anew, the first first, with its address where the network has them given."""
+        name = container["Names"][0].lstrip("/")
+        first = container["HostConfig"]["NetworkMode"]
+        for network in sorted(endpoints, key=lambda network: (network != first, network)):
+            address = _networks(container).get(network, {}).get("IPAddress")
+            leave, join = rejoin(name, network, endpoints[network])
+            self._client(*leave)
+            try:
+                if not address:
+                    raise StepFailed("its address is not known any more")
+                self._client(*rejoin(name, network, {**endpoints[network], "ipv4_address": address})[1])
+            except StepFailed:
+                self._client(*join)
 
     def _client(self, *words: str) -> None:
         """Run the docker command.  What is so already, as after a crash in the middle, is fine."""
@@ -251,6 +276,12 @@ def _is_stale(wanted: Resource, there: File | None, container: Container | None)
     if (_label(container, "digest"), int(_label(container, "port"))) != (wanted.spec["digest"], wanted.spec["port"]):
         return True
     return there is not None and there.header.digest == EDITED and container["Created"] >= there.changed
+
+
+def _networks(container: Container) -> Mapping[str, Json]:
+    """The networks that it is on, by name, on which containers can have names."""
+    networks: Mapping[str, Json] = container["NetworkSettings"]["Networks"] or {}
+    return {name: endpoint for name, endpoint in networks.items() if name not in NO_NETWORK}
 
 
 def _label(container: Container, name: str) -> str:

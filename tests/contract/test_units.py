@@ -6,6 +6,7 @@ import dataclasses
 import json
 import os
 import re
+import socket
 import subprocess
 import threading
 import time
@@ -145,6 +146,33 @@ def test_a_staged_instance_is_found_by_the_name_of_its_service_only_once_it_got_
         server.units.apply([Change(unit, None) for unit in server.observed()])
         for network in networks:
             shell(f"docker network rm {network}")
+
+
+def test_who_loses_its_names_keeps_its_address_and_its_connections(server: Server) -> None:
+    server.tools.engine.create_network("mvd-units-kept", {}, {})
+    networks = {"mvd-units-kept": {"aliases": ["web"]}}
+    try:
+        talk = "read line; sleep 2; echo got $line; read line; echo got $line"
+        service = server.service("nc", "-ll", "-p", "7799", "-e", "sh", "-c", talk, networks=networks)
+        [wanted] = server.make(service)
+        wait_for(lambda: server.instance(wanted).state == "running")
+        time.sleep(0.5)  # until it listens
+        before = server.instance(wanted)
+        with socket.create_connection((before.ip, 7799), timeout=10) as line:
+            line.sendall(b"one\n")
+            server.units.apply([Change(wanted, wanted.with_spec(state=STAGED))])
+            assert server.observed() == [wanted.with_spec(state=STAGED)]
+            assert names(wanted) == set()
+            assert line.recv(100) == b"got one\n"
+            line.sendall(b"two\n")
+            assert line.recv(100) == b"got two\n"
+        assert server.instance(wanted) == before
+        server.units.apply([Change(wanted.with_spec(state=STAGED), wanted)])
+        assert names(wanted) == {"web"}
+        assert server.observed() == [wanted]
+    finally:
+        server.units.apply([Change(unit, None) for unit in server.observed()])
+        server.tools.engine.remove_network("mvd-units-kept")
 
 
 def names(of: Resource) -> set[str]:

@@ -422,10 +422,15 @@ def test_a_new_version_gets_the_name_of_its_service_only_once_it_is_proven(world
     world.host.log.clear()
     outcome = world.deploy(chat("sick", run=NETWORKS))["chat"]
     assert outcome.operation is Operation.ROLLED_BACK
-    assert {unit.spec["state"] for unit in made(world)} == {"staged"}
+    assert made(world) == ["sick staged"]
     world.host.log.clear()
     world.deploy(chat("v2", run=NETWORKS))
-    assert [unit.spec["state"] for unit in made(world)] == ["staged", "running"]
+    assert made(world) == ["v2 staged", "v2 running", "v1 staged"], "the old one loses it before it is drained"
+    assert [s.check.probe if isinstance(s, Gate) else s.verb for s in world.host.log[-4:-1]] == [
+        "update",
+        DRAINED,
+        "delete",
+    ]
 
 
 def test_a_crash_before_the_name_was_given_is_made_good_by_the_next_pass(world: World) -> None:
@@ -442,12 +447,28 @@ def test_a_crash_before_the_name_was_given_is_made_good_by_the_next_pass(world: 
     world.host.log.clear()
     assert world.deploy(chat("v2", run=NETWORKS))["chat"].operation is Operation.SUCCEEDED
     assert isinstance(world.host.log[0], Gate), "it is proven before it gets the name"
-    assert [unit.spec["state"] for unit in made(world)] == ["running"]
+    assert made(world) == ["v2 running", "v1 staged"]
 
 
-def made(world: World) -> list[Resource]:
+def test_a_rollback_gives_the_old_ones_their_names_again(world: World) -> None:
+    world.deploy(chat("v1", run=NETWORKS, replicas=2))
+
+    def refuse_the_second(step: Step) -> None:
+        if isinstance(step, Change) and step.verb == "delete":
+            raise StepFailed("the engine does not let it go")
+
+    world.host.fault = refuse_the_second
+    assert world.deploy(chat("v2", run=NETWORKS, replicas=2))["chat"].operation is Operation.ROLLBACK_FAILED
+    world.host.fault = lambda step: None
+    assert world.deploy(chat("v2", run=NETWORKS, replicas=2))["chat"].operation is Operation.ROLLED_BACK
+    units = [resource for resource in world.host.found("chat") if resource.kind == "unit"]
+    assert [(unit.payload.image, unit.spec["state"]) for unit in units] == [("v1", "running")] * 2
+
+
+def made(world: World) -> list[str]:
     changes = (step for step in world.host.log if isinstance(step, Change))
-    return [change.to for change in changes if change.to and change.to.kind == "unit"]
+    units = [change.to for change in changes if change.to and change.to.kind == "unit"]
+    return [f"{unit.payload.image} {unit.spec['state']}" for unit in units]
 
 
 # ---- what a failure leads to -----------------------------------------------------------------------------------------

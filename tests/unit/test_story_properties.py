@@ -1,7 +1,8 @@
 """Random histories, with a fault at any step: nothing bad ever happens, and what is good happens in the end.
 
 Safety: a route never points at an instance that is not there; a start-first service never has fewer instances in
-service than before; only what passed its gates is ever approved; a job is done once for each content.
+service than before, nor none that is found by its name; only what passed its gates is ever approved; a job is done once
+for each content.
 Liveness: once the faults stop, one pass settles and the next is a no-op.
 """
 
@@ -14,7 +15,20 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from gitops_mvd.errors import Interrupted, StepFailed, Unavailable
-from gitops_mvd.model import App, Change, Desired, Gate, Operation, Outcome, Problem, Revision, Step, Sync, Update
+from gitops_mvd.model import (
+    RUNNING,
+    App,
+    Change,
+    Desired,
+    Gate,
+    Operation,
+    Outcome,
+    Problem,
+    Revision,
+    Step,
+    Sync,
+    Update,
+)
 from gitops_mvd.reconcile import reconcile
 from tests.fakes import FakeHistory, FakeHost, Killed, job, service
 
@@ -109,9 +123,14 @@ class Watched(FakeHost):
         assert self.excused or all(("unit", instance) in self.resources for instance in targets)
         if self.keeps_serving:
             assert len(self.serving("chat", "web")) >= self.serves
+            assert not self.serves or self.is_found_by_name("web")
         self.steps += 1
         if self.act.fault and self.steps > self.act.at:
             raise FAULTS[self.act.fault]
+
+    def is_found_by_name(self, service: str) -> bool:
+        units = [unit for unit in self.found("chat") if (unit.kind, unit.service) == ("unit", service)]
+        return any(unit.spec["state"] == RUNNING for unit in units)
 
     excused = False  # after tampering, or where a manifest itself says stop-first
 
