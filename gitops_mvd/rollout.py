@@ -23,7 +23,8 @@ class Rollout:
     """One service on its way: `new` instances are made, in batches, and `old` ones go.
 
     Those that are `there` are as they should be, but have to be proven again.  `have` is what was found, by name.
-    `route` is what the gateway has by now, and `to` what it should have in the end; None where there is none.
+    `route` is what the gateway has by now, and `to` what it should have in the end; None where there is none.  `timers`
+    are those that start old ones, and go with them.
     """
 
     service: Service
@@ -34,6 +35,7 @@ class Rollout:
     route: Resource | None
     to: Resource | None
     at_once: bool = False
+    timers: Sequence[Resource] = ()
     gone: set[str] = field(default_factory=set)  # the old ones that were deleted on the way
     come: set[str] = field(default_factory=set)  # the new ones that were routed on the way
 
@@ -84,7 +86,7 @@ class Rollout:
         if found and found.spec["state"] == STAGED:
             return found
         beside = self.old and found is None and not self.is_stop_first and self.service.run.get("networks")
-        return unit.with_spec(state=STAGED) if beside else unit
+        return unit.with_spec(state=STAGED) if beside and not self.service.schedule else unit
 
     def gate(self, unit: Resource, hold: float | None = None) -> Gate:
         check = self.service.check if hold is None else replace(self.service.check, hold=hold)
@@ -102,6 +104,8 @@ class Rollout:
 
     def _retire(self, leaving: Sequence[Resource], arriving: Iterable[Resource] = ()) -> Iterator[Step]:
         """Old ones leave the route, and new ones enter it; then the old ones are drained and deleted."""
+        names = {unit.name for unit in leaving}
+        yield from (Change(timer, None) for timer in self.timers if timer.name in names)
         if switch := self._switched(leaving, arriving):
             yield Change(self.route, switch)
             self.route = switch
@@ -110,7 +114,7 @@ class Rollout:
             if leaving:
                 yield from drained([switch], leaving)
         yield from (Change(unit, None) for unit in leaving)
-        self.gone |= {unit.name for unit in leaving}
+        self.gone |= names
 
     def _switched(self, leaving: Iterable[Resource], arriving: Iterable[Resource]) -> Resource | None:
         """The route as the gateway has it, with other targets; None where that would leave none, or changes none."""
