@@ -161,6 +161,15 @@ def _sync(folder: Path) -> None:
 
 
 @contextmanager
+def readable(path: Path) -> Iterator[None]:
+    """Whatever keeps us from reading becomes Unavailable; `path` is named where the system names none."""
+    try:
+        yield
+    except OSError as error:
+        raise Unavailable(f"{error.filename or path} could not be read: {error.strerror}") from error
+
+
+@contextmanager
 def _told(path: Path) -> Iterator[None]:
     try:
         yield

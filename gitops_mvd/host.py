@@ -156,6 +156,9 @@ class Machine:
 
     def _service_health(self, app: str, service: Service, instances: Sequence[Instance]) -> Health:
         there = [instance for instance in instances if instance.service == service.name]
+        if service.schedule:
+            last = there or [Instance(service.instances(app)[0])]  # which is none: it never ran, or could not
+            return Health.worst(self._probes[service.check.probe](it, service.check.spec)[0] for it in last)
         if there:
             return Health.worst(_instance_health(instance, service.check.probe) for instance in there)
         done = service.is_job and all(map(self._history.finished, service.instances(app)))

@@ -51,7 +51,7 @@ def make_plan(
         *_start(rollouts.values()),
         *_finish(after, rollouts, have, proven),
     ]
-    gone = {("unit", name) for rollout in rollouts.values() for name in rollout.gone}
+    gone = {(kind, name) for rollout in rollouts.values() for name in rollout.gone for kind in ("timer", "unit")}
     kills = sorted((r for key, r in have.items() if key not in want.keys() | gone), key=place_of, reverse=True)
     return Plan(tuple(change), tuple(_clean(kills, want.values(), rollouts)))
 
@@ -71,6 +71,7 @@ def _rollout(service: Service, want: Mapping[Key, Resource], have: Mapping[Key, 
         route=have.get(to.key) if to else None,
         to=to,
         at_once=proven,
+        timers=of_service(have, "timer"),
     )
 
 

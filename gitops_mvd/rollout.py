@@ -23,7 +23,8 @@ class Rollout:
     """One service on its way: `new` instances are made, in batches, and `old` ones go.
 
     Those that are `there` are as they should be, but have to be proven again.  `have` is what was found, by name.
-    `route` is what the gateway has by now, and `to` what it should have in the end; None where there is none.
+    `route` is what the gateway has by now, and `to` what it should have in the end; None where there is none.  `timers`
+    are those that start old ones, and go with them.
     """
 
     service: Service
@@ -34,6 +35,7 @@ class Rollout:
     route: Resource | None
     to: Resource | None
     at_once: bool = False
+    timers: Sequence[Resource] = ()
     gone: set[str] = field(default_factory=set)  # the old ones that were deleted on the way
     come: set[str] = field(default_factory=set)  # the new ones that were routed on the way
 
@@ -44,7 +46,8 @@ class Rollout:
     @property
     def has_names(self) -> bool:
         """Is it found by name on a network, where an old version and a new one would both be found?"""
-        return bool(self.service.run.get("networks")) and not self.is_stop_first
+        beside = not self.is_stop_first and not self.service.schedule
+        return beside and bool(self.service.run.get("networks"))
 
     def batches(self) -> list[Sequence[Resource]]:
         """The new ones.  Only what takes another one's place has to take turns."""
@@ -106,6 +109,8 @@ class Rollout:
 
     def _retire(self, leaving: Sequence[Resource], arriving: Iterable[Resource] = ()) -> Iterator[Step]:
         """Old ones leave the route, and new ones enter it; then the old ones are drained and deleted."""
+        names = {unit.name for unit in leaving}
+        yield from (Change(timer, None) for timer in self.timers if timer.name in names)
         if switch := self._switched(leaving, arriving):
             yield Change(self.route, switch)
             self.route = switch
@@ -114,7 +119,7 @@ class Rollout:
         if leaving and (switch or self.has_names):
             yield from drained([switch] if switch else (), leaving, {self.service.name: self})
         yield from (Change(unit, None) for unit in leaving)
-        self.gone |= {unit.name for unit in leaving}
+        self.gone |= names
 
     def _switched(self, leaving: Iterable[Resource], arriving: Iterable[Resource]) -> Resource | None:
         """The route as the gateway has it, with other targets; None where that would leave none, or changes none."""

@@ -69,6 +69,12 @@ class Systemd:
         said = _run("systemd-analyze", "verify", "--man=no", *map(str, paths))
         return "\n".join(line for line in said.splitlines() if any(path.stem in line for path in paths))
 
+    def refusal(self, schedule: str) -> str:
+        """Why this is no time in the language of OnCalendar=, in the words of `systemd-analyze calendar`; else ""."""
+        words = ("systemd-analyze", "calendar", "--", schedule)
+        asked = _program(words, ANSWER_WITHIN, stderr=subprocess.STDOUT)
+        return _text(asked.stdout).strip() if asked.returncode else ""
+
     def journal(self, unit: str, lines: int = 10) -> list[str]:
         """The last lines that a unit's container, or the client that should start it, printed."""
         last = f"--lines={lines * 3 + 10}"  # enough, with what the client says of its own accord
@@ -121,6 +127,13 @@ class Systemd:
             for name in names:
                 with suppress(_Refused):
                     manager.call("ResetFailedUnit", "s", (name,))
+
+    def clean(self, names: Iterable[str]) -> None:
+        """Have systemd remove what it keeps of stopped units in /var/lib: of a timer the stamp of its last run."""
+        with _manager("clean units") as manager:
+            for name in names:
+                with suppress(_Refused):  # there is no such unit, or none that keeps anything
+                    manager.call("CleanUnit", "sas", (name, ["state"]))
 
     def _work_off(self, method: str, names: Iterable[str], within: float) -> dict[str, str]:
         results: dict[str, str] = {}

@@ -16,14 +16,16 @@ import json
 import math
 import re
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from typing import NamedTuple
 
 from gitops_mvd import dockerrun
-from gitops_mvd.model import Service
+from gitops_mvd.model import Json, Service
 
 TARGET = "multi-user.target"
 SLICE = "mvd.slice"
 EDITED = "edited"
+NOTICE = "# Written by gitops-mvd and kept as it is: change the service in Git instead."
 
 _SEAL = "# gitops-mvd sha256:"
 # Control characters, and those code points that Unicode keeps free for ever: systemd drops a line that has one.
@@ -40,7 +42,7 @@ class Header:
     """What a unit of ours says of itself; `digest` is "edited" where its text is not what was written.
 
     `port` is the host port of the routed service, or 0.  `restart` is the Compose policy, `grace` the seconds that its
-    container is given to stop.
+    container is given to stop.  A `scheduled` one is started by its timer, and by nobody else.
     """
 
     app: str
@@ -49,11 +51,23 @@ class Header:
     port: int
     restart: str
     grace: float
+    scheduled: bool = False
 
     @property
     def at_boot(self) -> bool:
         """Does it come back when the server does?  As with Docker, all do but those that say `restart: "no"`."""
         return self.restart != "no"
+
+    def to_json(self) -> Json:
+        """What the text says; of a schedule only where there is one, as older versions of ours know no such field."""
+        return {name: value for name, value in asdict(self).items() if name != "scheduled" or value}
+
+
+class Said(NamedTuple):
+    """What a sealed text says of itself, and whether it is just as it was written."""
+
+    header: Json
+    intact: bool
 
 
 def render(
@@ -63,9 +77,10 @@ def render(
 
     `docker` is the absolute path of the client.  Raises ValueError for a text that no unit can hold.
     """
-    restart = service.run.get("restart", "always")
+    scheduled = bool(service.schedule)
+    restart = "no" if scheduled else service.run.get("restart", "always")
     grace = service.run.get("stop_grace_period", dockerrun.GRACE)
-    header = Header(app, service.name, service.digest, port, restart, grace)
+    header = Header(app, service.name, service.digest, port, restart, grace, scheduled)
     makes = dockerrun.create(app, service, name, port=port, address=address, folder=folder)
 
     def client(*words: str) -> str:
@@ -80,8 +95,8 @@ def render(
     )
     job = policy in {"no", "on-failure"}  # it may end; what is left of it tells how, until it is started anew
     lines = [
-        f"# {json.dumps(asdict(header), sort_keys=True)}",
-        "# Written by gitops-mvd and kept as it is: change the service in Git instead.",
+        f"# {json.dumps(header.to_json(), sort_keys=True)}",
+        NOTICE,
         "[Unit]",
         f"Description={app}/{service.name} {service.digest[:8]} (gitops-mvd)",
         "Wants=docker.service",
@@ -101,7 +116,8 @@ def render(
         "TimeoutStartSec=300",
         f"TimeoutStopSec={math.ceil(grace) + 25}",
         "SuccessExitStatus=143",
-        *([f"Restart={policy}", "RemainAfterExit=yes"] if job else ["Restart=always"]),
+        *([f"Restart={policy}"] if job else ["Restart=always"]),
+        *(["RemainAfterExit=yes"] if job and not scheduled else []),  # a timer starts only what is inactive
         "RestartSec=2",
         *(["", "[Install]", f"WantedBy={TARGET}"] if header.at_boot else []),
         "",
@@ -111,19 +127,31 @@ def render(
 
 def parse(text: str) -> Header | None:
     """What the text says of itself; None where it is none of ours, or no longer says."""
-    first, _, rest = text.partition("\n")
-    if not first.startswith(_SEAL):
+    said = unsealed(text)
+    if said is None:
         return None
     try:
-        header = Header(**json.loads(rest.partition("\n")[0].removeprefix("# ")))
-    except (ValueError, TypeError):
+        header = Header(**said.header)
+    except TypeError:
         return None
-    return header if sealed(rest) == text else Header(**{**asdict(header), "digest": EDITED})
+    return header if said.intact else replace(header, digest=EDITED)
 
 
 def sealed(rest: str) -> str:
     """The lines with their SHA-256 in front."""
     return f"{_SEAL}{hashlib.sha256(rest.encode('utf-8', 'surrogateescape')).hexdigest()}\n{rest}"
+
+
+def unsealed(text: str) -> Said | None:
+    """What stands in the second line of a text of ours, behind its seal; None where it is none of ours."""
+    first, _, rest = text.partition("\n")
+    if not first.startswith(_SEAL):
+        return None
+    try:
+        header = json.loads(rest.partition("\n")[0].removeprefix("# "))
+    except ValueError:
+        return None
+    return Said(header, sealed(rest) == text) if isinstance(header, dict) else None
 
 
 def quoted(words: Iterable[str]) -> str:

@@ -11,7 +11,7 @@ from gitops_mvd.model import RUNNING, STAGED, App, Change, Check, Failure, Gate,
 from gitops_mvd.plan import make_plan, place
 from gitops_mvd.rollout import DRAINED
 
-ORDER = ("image", "unit", "route")
+ORDER = ("image", "unit", "route", "timer")
 UNIT = {"port": 0, "state": "running", "grace": 10.0}
 
 
@@ -40,6 +40,8 @@ def wanted(app: App) -> list[Resource]:
             targets = [{"instance": name, "address": ""} for name in instances]
             spec = {"entities": one.kong["routes"], "targets": targets}
             resources += [Resource("route", f"{app.name}.{one.name}", app.name, one.name, spec)]
+        if one.schedule:
+            resources += [Resource("timer", instances[0], app.name, one.name, {"schedule": one.schedule})]
     return resources
 
 

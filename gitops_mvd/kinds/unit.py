@@ -10,8 +10,7 @@ import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from operator import attrgetter
 from pathlib import Path
 from stat import S_ISREG
@@ -20,7 +19,7 @@ from typing import Any, NamedTuple
 from gitops_mvd.dockerrun import GRACE, create, rejoin
 from gitops_mvd.dockersays import verdict
 from gitops_mvd.errors import StepFailed, Unavailable
-from gitops_mvd.files import Entry, remove, write
+from gitops_mvd.files import Entry, readable, remove, write
 from gitops_mvd.kinds import Tools
 from gitops_mvd.model import LABEL, RUNNING, STAGED, App, Change, Json, Resource, Service
 from gitops_mvd.systemd import Unit
@@ -117,7 +116,7 @@ class Units:
 
     def _files(self) -> Mapping[str, File]:
         """Our unit files by instance.  Reads only those that changed since the last time."""
-        with _readable(self._folder):
+        with readable(self._folder):
             names = [name for name in os.listdir(self._folder) if name.startswith("mvd-") and name.endswith(".service")]
             files = {_instance(name): self._file(name) for name in names}
         self._seen = {name: file for name, file in files.items() if file}
@@ -140,7 +139,7 @@ class Units:
     def _at_boot(self) -> set[str]:
         """The instances that start when the server does."""
         wants = self._folder / f"{TARGET}.wants"
-        with _readable(wants):
+        with readable(wants):
             return {_instance(name) for name in os.listdir(wants)} if wants.is_dir() else set()
 
     # ---- changing ----------------------------------------------------------------------------------------------------
@@ -161,13 +160,14 @@ class Units:
             write(self._path(name), _entry(text))
         headers = {name: parse(text) for name, text in texts.items()}
         self._systemd.enable(_units(name for name, header in headers.items() if header and header.at_boot))
+        started = _units(name for name, header in headers.items() if not (header and header.scheduled))
         if self._systemd.units(PATTERN).keys() & set(_units(texts)):  # what is not loaded is read as it starts
             self._systemd.reload()
         self._stop({name: _grace(headers[name]) for name in stale})
         for resource in wanted:
             self._set_names(resource, None if resource.name in stale else containers.get(resource.name))
-        self._systemd.reset_failed(_units(texts))
-        results = self._systemd.start(_units(texts))
+        self._systemd.reset_failed(started)
+        results = self._systemd.start(started)
         if failed := [f"{unit} {result}" for unit, result in results.items() if result != "done"]:
             raise StepFailed(f"could not be started: {', '.join(failed)}")
 
@@ -258,6 +258,8 @@ class Units:
 
 def _state(header: Header, unit: Unit | None, container: Container | None, *, linked: bool) -> str:
     """`running` is what it should be; that it does well is for the gates and the probes to tell."""
+    if header.scheduled:
+        return "running"  # its timer starts it, and most of the time it just waits for that
     active = unit.active if unit else "inactive"
     gave_up = active == "failed" and header.restart.startswith("on-failure")
     ended = header.restart == "no" and container is not None and container["State"] != "created"
@@ -302,14 +304,6 @@ def _instance(unit: str) -> str:
 
 def _units(names: Iterable[str]) -> list[str]:
     return [f"{name}.service" for name in names]
-
-
-@contextmanager
-def _readable(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise Unavailable(f"{error.filename or path} could not be read: {error.strerror}") from error
 
 
 def connect(tools: Tools) -> Units:

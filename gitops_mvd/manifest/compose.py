@@ -313,7 +313,7 @@ SERVICE: Table = {
     "scale": Key("As `deploy.replicas`.", integer(0, 1000)),
     "profiles": Key("Off, unless the variable COMPOSE_PROFILES of the host names one of them.", strings),
     "pull_policy": Key("`missing` (the default; also `if_not_present`), `always` or `never`.", _pull_policy),
-    "x-mvd": Key("Ours: `health`.", xkeys.mvd),
+    "x-mvd": Key("Ours: `health` and `schedule`.", xkeys.mvd),
     "x-kong": Key("Ours: the way in, through Kong.", xkeys.kong),
     "extends": Key("Start from another service: its name, or `service` and `file`.", text),
     "build": Refused("build time is separate from deploy time: build in CI and name the image"),

@@ -16,7 +16,7 @@ from gitops_mvd.manifest.gateway import NAME, read_gateway
 from gitops_mvd.manifest.place import Place, did_you_mean, fields
 from gitops_mvd.manifest.placement import Placed
 from gitops_mvd.manifest.project import read_project
-from gitops_mvd.manifest.service import COMPLETED, Values, assemble, replicas, restart
+from gitops_mvd.manifest.service import COMPLETED, Values, assemble, replicas, restart, schedule
 from gitops_mvd.manifest.yamltree import Found, Path, Sink, tell
 from gitops_mvd.model import App, HostFacts, Json, Problem, Service
 from gitops_mvd.ports import Tree
@@ -202,6 +202,8 @@ def _check_dependencies(drafts: Drafts, here: Drafts) -> None:
             if other not in drafts:
                 hint = did_you_mean(other, drafts) or ", and apps do not wait for each other"
                 at.complain(f"there is no service {other} in this app{hint}")
+            elif condition != "service_started" and schedule(drafts[other].values):
+                at.complain(f"{other} runs on a schedule, and nobody can wait for that: leave the condition out")
             elif service in here and other not in here and required:
                 at.complain(
                     f"{other} does not run on this host: place both on one, or say `required: false`", by_host=True

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -21,6 +21,7 @@ from gitops_mvd.ports import Tree
 
 MAX_MOUNTED = 1 << 20  # bytes of one mounted folder or file of the repository
 MAX_FOLDERS = 16
+SCHEDULED = Check("scheduled")
 COMPLETED = Check("completed", within=600.0)  # what a job gets: Compose knows no limit, but nobody waits for ever
 
 Values = Mapping[str, Any]
@@ -56,6 +57,7 @@ def assemble(place: Place, values: Values, project: Project) -> Service:
         files=tuple(files),
         check=_check(entries, values, kong),
         kong=kong,
+        schedule=_schedule(entries, values),
         replicas=replicas(values) or 1,
         depends_on={name: condition for name, (_, condition, _) in values.get("depends_on", {}).items()},
         pull_policy=values.get("pull_policy", "missing"),
@@ -267,14 +269,48 @@ def _kong(entries: Mapping[str, Place], values: Values) -> Json | None:
 
 def restart(values: Values) -> str:
     """The policy by which it is started again."""
-    policy: str = values.get("deploy", {}).get("restart_policy") or values.get("restart", "always")
+    otherwise = "no" if schedule(values) else "always"
+    policy: str = values.get("deploy", {}).get("restart_policy") or values.get("restart", otherwise)
     return policy
+
+
+def schedule(values: Values) -> str:
+    """When it runs; "" for all the time."""
+    when: str = values.get("x-mvd", {}).get("schedule", "")
+    return when
+
+
+def _schedule(entries: Mapping[str, Place], values: Values) -> str:
+    """When it runs; what does not go together with that is told."""
+    when = schedule(values)
+    for at, why in _against_a_schedule(entries, values) if when else ():
+        at.complain(f"can not stand beside `schedule`: {why}; leave it out")
+    return when
+
+
+def _against_a_schedule(entries: Mapping[str, Place], values: Values) -> Iterator[tuple[Place, str]]:
+    deploy = entries["deploy"].entries() if "deploy" in values else {}
+    if restart(values) != "no":
+        yield deploy.get("restart_policy") or entries["restart"], "what ended, well or not, waits until it is due again"
+    if replicas(values) > 1:
+        yield deploy.get("replicas") or entries["scale"], "a timer starts one instance"
+    if "x-kong" in values:
+        yield entries["x-kong"], "between two runs nobody answers"
+    for at, port in values.get("ports", ()):
+        if fixed(port):
+            yield at, "between two runs nobody answers on that port"
+    if "health" in values["x-mvd"]:
+        yield entries["x-mvd"].entries()["health"], "how its last run ended is its health"
+    if "test" in values.get("healthcheck", {}):
+        yield entries["healthcheck"], "how its last run ended is its health"
 
 
 def _check(entries: Mapping[str, Place], values: Values, kong: Json | None) -> Check:
     health: Values | None = values.get("x-mvd", {}).get("health")
     monitor: float = values.get("deploy", {}).get("update_config", {}).get("monitor", -1.0)
     test: Values = values.get("healthcheck", {})
+    if schedule(values):
+        return SCHEDULED
     # It may say unhealthy after so many tests; until then it is starting.
     tested = Check(
         "docker",

@@ -2,15 +2,35 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from gitops_mvd.manifest.health import health
 from gitops_mvd.manifest.kong import PROTOCOLS, SERVICE, UPSTREAM, plugins, routes
 from gitops_mvd.manifest.place import Key, Place, Refused, Table, fields, record
-from gitops_mvd.manifest.shapes import formed, one_of, port_number
+from gitops_mvd.manifest.shapes import filled, formed, one_of, port_number
+
+_TIME = re.compile(r"[A-Za-z0-9*]([A-Za-z0-9*:/,.~_+ -]{0,198}[A-Za-z0-9*])?")
+_CRON = re.compile(r"@[a-z]+|[0-9*/,-]+( +[A-Za-z0-9*/,-]+){4}")  # OnCalendar has at most four words
+
+
+def schedule(place: Place) -> str:
+    """What may be a time for OnCalendar=; whether it is one, systemd says on the host."""
+    written = filled(place)
+    if _CRON.fullmatch(written):
+        place.fail('is a time in the language of cron: write it in that of systemd, as "*-*-* 03:00:00" or "daily"')
+    if not _TIME.fullmatch(written):
+        place.fail(f'must be a time in the language of systemd, such as "*-*-* 03:00:00", not {written!r}')
+    return written
+
 
 MVD: Table = {
-    "health": Key("When the service counts as healthy, asked from the host.", formed(dict, "`{http: /health}`", health))
+    "health": Key(
+        "When the service counts as healthy, asked from the host.", formed(dict, "`{http: /health}`", health)
+    ),
+    "schedule": Key(
+        'When it runs, as systemd\'s OnCalendar has it, such as `"*-*-* 03:00:00"`; left out, all the time.', schedule
+    ),
 }
 
 

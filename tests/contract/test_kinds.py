@@ -66,21 +66,38 @@ FOREIGN: Mapping[str, tuple[str, str]] = {  # kind: (make one that is not ours, 
         "systemctl daemon-reload; systemctl start mvd-by-hand.service",
         "systemctl stop mvd-by-hand.service; rm /etc/systemd/system/mvd-by-hand.service; systemctl daemon-reload",
     ),
+    "timer": (
+        "cd /etc/systemd/system; printf '[Service]\\nExecStart=/bin/true\\n' > mvd-by-hand.service;"
+        "printf '[Timer]\\nOnCalendar=2099-01-01\\nPersistent=yes\\n' > mvd-by-hand.timer;"
+        "systemctl daemon-reload; systemctl start mvd-by-hand.timer",
+        "test -e /var/lib/systemd/timers/stamp-mvd-by-hand.timer;"
+        "systemctl is-active mvd-by-hand.timer; systemctl stop mvd-by-hand.timer;"
+        "systemctl clean --what=state mvd-by-hand.timer; rm /etc/systemd/system/mvd-by-hand.*; systemctl daemon-reload",
+    ),
 }
+
+
+@dataclasses.dataclass(frozen=True)
+class Tampering:
+    """What hands may `do` to a resource; to those of the service `but` it makes no difference."""
+
+    do: Callable[[World, Resource], None]
+    but: str = ""
 
 
 def _lose_all_routes(world: World, resource: Resource) -> None:
     requests.post(f"{os.environ['MVD_KONG']}/config", json={"_format_version": "3.0"}, timeout=10).raise_for_status()
 
 
-def _by(command: str) -> Callable[[World, Resource], None]:
+def _by(command: str, but: str = "") -> Tampering:
     def tamper(world: World, resource: Resource) -> None:
         shell(command.format(name=resource.name, files=world.tools.files, units=world.tools.units))
 
-    return tamper
+    return Tampering(tamper, but)
 
 
-TAMPERING: Mapping[str, Mapping[str, Callable[[World, Resource], None]]] = {
+SCHEDULED = "nightly"
+TAMPERING: Mapping[str, Mapping[str, Tampering]] = {
     "image": {"its digest was removed": _by("docker rmi {name}")},
     "network": {"it was removed": _by("docker network rm {name}")},
     "volume": {"it was removed": _by("docker volume rm {name}")},
@@ -92,11 +109,19 @@ TAMPERING: Mapping[str, Mapping[str, Callable[[World, Resource], None]]] = {
     },
     "unit": {
         "a line was added": _by("echo '# by hand' >> {units}/{name}.service; systemctl daemon-reload"),
-        "it was stopped": _by("systemctl stop {name}.service"),
-        "it was disabled": _by("systemctl disable {name}.service"),
+        "it was stopped": _by("systemctl stop {name}.service", but=SCHEDULED),
+        "it was disabled": _by("systemctl disable {name}.service", but=SCHEDULED),
         "its file was removed": _by("systemctl stop {name}; rm {units}/{name}.service; systemctl daemon-reload"),
     },
-    "route": {"the gateway lost everything": _lose_all_routes},
+    "timer": {
+        "a line was added": _by("echo '# by hand' >> {units}/{name}.timer; systemctl daemon-reload"),
+        "it was stopped": _by("systemctl stop {name}.timer"),
+        "it was disabled": _by("systemctl disable {name}.timer"),
+        "it can not be read any more": _by("sed -i 's/OnCalendar=/&x/' {units}/{name}.timer; systemctl daemon-reload"),
+        "its file was removed": _by("rm {units}/{name}.timer"),
+        "nothing of it was left": _by("systemctl disable --now {name}.timer; rm {units}/{name}.timer"),
+    },
+    "route": {"the gateway lost everything": Tampering(_lose_all_routes)},
 }
 
 
@@ -136,8 +161,16 @@ def app(tools: Tools) -> App:
         },
         replicas=2,
     )
+    scheduled = Service(
+        SCHEDULED,
+        os.environ["MVD_IMAGE"],
+        environment={"GREETING": "good night"},
+        files=service.files,
+        check=Check("scheduled"),
+        schedule="2099-01-01",
+    )
     networks = {"mvd-contract-front-12345678": {"driver": "bridge", "labels": {"team": "ai"}}}
-    return App("contract", (tools.engine.pin(service),), networks, {"contract_data": {}})
+    return App("contract", (tools.engine.pin(service), tools.engine.pin(scheduled)), networks, {"contract_data": {}})
 
 
 @pytest.fixture(params=NAMES)
@@ -152,7 +185,7 @@ def world(request: pytest.FixtureRequest, tools: Tools, app: App) -> Iterator[Wo
     try:
         for name in needed:
             every[name].apply([Change(None, resource) for resource in resources[name]])
-        yield World(kind, resources[kind.name], tools)
+        yield World(kind, sorted(resources[kind.name], key=lambda resource: resource.key), tools)
     finally:
         for name in reversed(order):
             every[name].apply([Change(resource, None) for resource in resources[name]])
@@ -202,10 +235,12 @@ def test_what_mvd_did_not_make_is_neither_seen_nor_touched(world: World) -> None
 
 def test_tampering_is_seen_and_mended(world: World) -> None:
     assert world.kind.name in TAMPERING, f"say in TAMPERING what hands may do to a {world.kind.name}"
-    for what, tamper in TAMPERING[world.kind.name].items():
+    for what, tampering in TAMPERING[world.kind.name].items():
         world.make()
         for resource in world.resources:
-            tamper(world, resource)
+            if resource.service == tampering.but:
+                continue
+            tampering.do(world, resource)
             assert resource not in world.observed(), f"not seen: {what}"
         found = {resource.key: resource for resource in world.observed()}
         world.kind.apply([Change(found.get(resource.key), resource) for resource in world.resources])

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from contextlib import nullcontext
+from typing import Any
 
 import pytest
 
 from gitops_mvd.errors import Unavailable
 from gitops_mvd.host import Machine
-from gitops_mvd.model import App, Change, Health, Instance, Resource, Service
+from gitops_mvd.model import App, Change, Check, Health, Instance, Resource, Service
+from gitops_mvd.probes import Tools, discover
+from gitops_mvd.systemd import Unit
 from tests.fakes import FakeClock, FakeHistory, job, service, wanted
 
 
@@ -35,20 +38,30 @@ class Kind:
 
 
 class Engine:
+    def __init__(self, *there: Instance) -> None:
+        self.there = there
+
     def one_look(self) -> nullcontext[None]:
         return nullcontext()
 
     def instances(self) -> dict[str, Instance]:
+        return {instance.name: instance for instance in self.there}
+
+
+class Systemd:
+    def units(self, pattern: str, within: float) -> dict[str, Unit]:
         return {}
 
 
-def machine(*kinds: Kind, history: FakeHistory | None = None) -> Machine:
+def machine(*kinds: Kind, there: Iterable[Instance] = (), history: FakeHistory | None = None) -> Machine:
+    engine: Any = Engine(*there)
+    systemd: Any = Systemd()
     host = Machine(
         "h1",
         {kind.name: kind for kind in kinds},
-        {},
-        Engine(),  # type: ignore[arg-type]
-        None,  # type: ignore[arg-type]
+        discover(Tools(engine, systemd)),
+        engine,
+        systemd,
         FakeClock(),
         address="127.0.0.1",
         gateway=None,
@@ -104,3 +117,17 @@ def test_a_job_that_was_done_is_healthy_whatever_is_left_of_it() -> None:
     assert host.health(app) is Health.MISSING
     history.finish(app.services[0].instances("chat")[0])
     assert host.health(app) is Health.HEALTHY
+
+
+def test_what_runs_on_a_schedule_is_as_healthy_as_its_last_run() -> None:
+    kinds = Kind("image"), Kind("unit", "image"), Kind("timer", "unit")
+    app = App("chat", (Service("nightly", "v1", check=Check("scheduled"), schedule="daily"),))
+    [name] = app.services[0].instances("chat")
+    assert machine(*kinds).health(app) is Health.HEALTHY
+    for state, code, expected in (
+        ("running", 0, Health.HEALTHY),
+        ("exited", 0, Health.HEALTHY),
+        ("exited", 3, Health.DEGRADED),
+    ):
+        there = Instance(name, "chat", "nightly", state=state, exit_code=code)
+        assert machine(*kinds, there=[there]).health(app) is expected

@@ -196,7 +196,7 @@ def well(name: str) -> Iterator[tuple[Health, str]]:
             yield ask(name, {"pattern": "ready"}, systemd=Systemd(line=now))
         case "systemd":
             yield ask(name, {}, systemd=Systemd(Unit("loaded", "active", "running")))
-        case "docker" | "running" | "not_failed":
+        case "docker" | "running" | "not_failed" | "scheduled":
             yield ask(name, {})
         case "completed" | "drained":
             yield ask(name, {}, ENDED)
@@ -509,3 +509,27 @@ def test_without_every_a_line_counts_from_the_start_on() -> None:
 def test_a_heartbeat_that_never_was_is_told() -> None:
     said = ask("heartbeat", {"path": "/run/alive", "every": 30.0}, engine=Engine(file=None))
     assert said == (Health.PROGRESSING, "there is no /run/alive yet")
+
+
+# ---- scheduled -------------------------------------------------------------------------------------------------------
+
+
+def scheduled(state: str, exit_code: int = 0, unit: Unit | Exception | None = None) -> tuple[Health, str]:
+    return ask("scheduled", {}, replace(UP, state=state, health="", exit_code=exit_code), systemd=Systemd(unit))
+
+
+@pytest.mark.parametrize("state", ["", "created", "running", "exited"])
+def test_what_never_ran_or_runs_or_ended_well_is_healthy(state: str) -> None:
+    assert scheduled(state) == (Health.HEALTHY, "")
+
+
+def test_a_run_that_ended_badly_is_told_with_its_code() -> None:
+    assert scheduled("exited", 3) == (Health.DEGRADED, "its last run ended with exit code 3")
+
+
+@pytest.mark.parametrize("state", ["", "created"])
+def test_a_run_that_came_to_no_container_is_told_by_its_unit(state: str) -> None:
+    failed, starting = Unit("loaded", "failed", "failed"), Unit("loaded", "activating", "start-pre")
+    assert scheduled(state, unit=failed) == (Health.DEGRADED, "its last run could not be started")
+    assert scheduled(state, unit=starting) == (Health.HEALTHY, "")
+    assert scheduled(state, unit=DOWN) == (Health.UNKNOWN, "it does not answer")

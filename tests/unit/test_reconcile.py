@@ -100,6 +100,52 @@ def test_a_stop_first_service_never_runs_twice(world: World) -> None:
     assert world.host.images("chat") == ["v2"]
 
 
+def did(world: World) -> list[tuple[str, str]]:
+    steps = [("gate", s.on) if isinstance(s, Gate) else (s.verb, s.resource) for s in world.host.log]
+    return [(what, resource.kind) for what, resource in steps]
+
+
+def nightly(image: str = "v1", schedule: str = "daily", **more: object) -> App:
+    return App("chat", (service("nightly", image, route=False, schedule=schedule, **more),))
+
+
+def test_nobody_waits_for_what_runs_on_a_schedule(world: World) -> None:
+    assert world.deploy(nightly("sick"))["chat"].operation is Operation.SUCCEEDED
+    assert did(world) == [("create", "image"), ("create", "unit"), ("create", "timer")]
+    [timer] = (r for r in world.host.found("chat") if r.kind == "timer")
+    world.host.log.clear()
+    world.deploy(nightly("sick", "hourly"))
+    assert did(world) == [("update", "timer")]
+    assert timer.key in world.host.resources
+
+
+def test_what_runs_on_a_schedule_takes_the_place_of_its_old_version_with_nothing_left_to_do(world: World) -> None:
+    run = {"networks": {"inner": {}}}
+    world.deploy(nightly("v1", run=run))
+    world.host.log.clear()
+    world.deploy(nightly("v2", run=run))
+    made = [("create", "image"), ("create", "unit"), ("create", "timer")]
+    assert did(world) == [*made, ("delete", "timer"), ("gate", "unit"), ("delete", "unit"), ("delete", "image")]
+    assert tuple(world.deploy(nightly("v2", run=run))["chat"].did) == ()
+
+
+@pytest.mark.parametrize("order", ["start-first", "stop-first"])
+def test_no_timer_is_ever_without_its_unit(world: World, order: str) -> None:
+    update = dataclasses.replace(chat().services[0].update, order=order)
+    seen: list[tuple[set[str], set[str]]] = []
+
+    def look(step: object) -> None:
+        units, timers = ({r.name for r in world.host.found("chat") if r.kind == kind} for kind in ("unit", "timer"))
+        seen.append((units, timers))
+
+    world.host.fault = look
+    for app in (nightly("v1", update=update), nightly("v2", update=update), App("chat")):
+        world.deploy(app)
+    assert all(timers <= units for units, timers in seen)
+    assert max(len(units) for units, _ in seen) == (1 if order == "stop-first" else 2)
+    assert world.host.found("chat") == ()
+
+
 def test_a_sick_version_is_rolled_back_reported_and_not_tried_again(world: World) -> None:
     world.deploy(chat("v1"))
     outcome = world.deploy(chat("sick"))["chat"]

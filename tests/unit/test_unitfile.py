@@ -98,6 +98,60 @@ def test_what_may_end_is_a_job_and_what_is_left_of_it_is_kept():
     assert "WantedBy" not in job, "as with Docker, it does not come back at boot"
 
 
+def test_the_whole_unit_of_a_scheduled_service():
+    service = Service("nightly", IMAGE, {"command": ["clean-up"]}, schedule="daily")
+    text = render("shop", service, NAME, **{**WHERE, "port": 0})
+    assert text.partition("\n")[2] == (
+        f'# {{"app": "shop", "digest": "{service.digest}", "grace": 10.0, "port": 0, '
+        '"restart": "no", "scheduled": true, "service": "nightly"}\n'
+        "# Written by gitops-mvd and kept as it is: change the service in Git instead.\n"
+        "[Unit]\n"
+        f"Description=shop/nightly {service.digest[:8]} (gitops-mvd)\n"
+        "Wants=docker.service\n"
+        "After=docker.service\n"
+        "StartLimitIntervalSec=0\n"
+        "\n"
+        "[Service]\n"
+        "Type=exec\n"
+        "Slice=mvd.slice\n"
+        "SyslogIdentifier=shop/nightly\n"
+        "UMask=0077\n"
+        "ExecStartPre=-:/usr/bin/docker rm --volumes mvd-shop-web-01234567\n"
+        "ExecStartPre=-:/usr/bin/docker create --pull=never --restart=no --name=mvd-shop-web-01234567"
+        " --env-file=/etc/gitops-mvd/files/mvd-shop-web/env --init --log-driver=local --log-opt=max-file=2"
+        " --log-opt=max-size=10m --stop-timeout=10 --label=io.gitops-mvd.app=shop"
+        f" --label=io.gitops-mvd.service=nightly --label=io.gitops-mvd.digest={service.digest}"
+        f" --label=io.gitops-mvd.port=0 {IMAGE} clean-up\n"
+        "ExecStart=:/usr/bin/docker start --attach mvd-shop-web-01234567\n"
+        "ExecStop=-:/usr/bin/docker stop mvd-shop-web-01234567\n"
+        "TimeoutStartSec=300\n"
+        "TimeoutStopSec=35\n"
+        "SuccessExitStatus=143\n"
+        "Restart=no\n"
+        "RestartSec=2\n"
+    )
+    header = parse(text)
+    assert header is not None
+    assert header.scheduled
+    assert not header.at_boot
+
+
+def test_when_a_service_runs_is_not_in_its_unit():
+    daily, hourly = (render("shop", Service("web", IMAGE, schedule=it), NAME, **WHERE) for it in ("daily", "hourly"))
+    assert daily == hourly
+    assert "RemainAfterExit" not in daily
+    assert "RemainAfterExit" in unit({"restart": "no"})
+
+
+def test_a_unit_that_an_older_version_wrote_is_read_as_it_was():
+    """It knew of no schedules; nor would it read a unit of ours that says something of one."""
+    header = parse(
+        sealed('# {"app": "a", "digest": "d", "grace": 10.0, "port": 0, "restart": "always", "service": "s"}\n[Unit]\n')
+    )
+    assert header == Header("a", "s", "d", 0, "always", 10.0, scheduled=False)
+    assert '"scheduled"' not in unit()
+
+
 def test_the_tries_of_on_failure_are_counted():
     assert "StartLimitIntervalSec=infinity\nStartLimitBurst=4\n" in unit({"restart": "on-failure:3"})
     assert "Restart=on-failure\nRemainAfterExit=yes\n" in unit({"restart": "on-failure:3"})

@@ -1,0 +1,188 @@
+"""`timer`: one systemd timer for each service that runs on a schedule, of the same name as the unit that it starts.
+
+The file has a seal, and says whose it is, as a unit's has.  When the timer last started its unit, systemd keeps as the
+time of a file of its own, the stamp; so it catches up on what was missed while the server was off.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from stat import S_ISREG
+from typing import NamedTuple
+
+from gitops_mvd.errors import StepFailed
+from gitops_mvd.files import Entry, readable, remove, write
+from gitops_mvd.kinds import Tools
+from gitops_mvd.model import App, Change, Resource
+from gitops_mvd.systemd import Unit
+from gitops_mvd.unitfile import EDITED, NOTICE, sealed, unsealed
+
+PATTERN = "mvd-*.timer"
+TARGET = "timers.target"
+STOPPED_WITHIN = 30.0  # seconds; a timer has nothing to wait for
+
+
+class File(NamedTuple):
+    """A timer file of ours; `intact` where it is just as it was written."""
+
+    text: str
+    app: str
+    service: str
+    schedule: str
+    intact: bool
+
+
+class Timers:
+    name = "timer"
+    after = ("unit",)
+    prunes = True
+
+    def __init__(self, tools: Tools) -> None:
+        self._systemd = tools.systemd
+        self._folder = tools.units
+        self._wants = tools.units / f"{TARGET}.wants"
+
+    def wanted(self, app: App) -> Iterable[Resource]:
+        for service in app.services:
+            if service.schedule:
+                spec = {"schedule": service.schedule, "state": "active"}
+                yield Resource(self.name, service.instances(app.name)[0], app.name, service.name, spec)
+
+    # ---- looking -----------------------------------------------------------------------------------------------------
+
+    def observe(self) -> Iterable[Resource]:
+        files = self._files()
+        if not files:
+            return
+        timers, linked = self._systemd.units(PATTERN), self._linked()
+        for name, file in files.items():
+            state = _state(file, timers.get(f"{name}.timer"), linked=name in linked)
+            spec = {"schedule": file.schedule, "state": state}
+            yield Resource(self.name, name, file.app, file.service, spec, file.text)
+
+    def _files(self) -> Mapping[str, File]:
+        """Our timer files by instance."""
+        with readable(self._folder):
+            names = [name for name in os.listdir(self._folder) if name.startswith("mvd-") and name.endswith(".timer")]
+            files = {_instance(name): self._file(self._folder / name) for name in names}
+        return {name: file for name, file in files.items() if file}
+
+    def _file(self, path: Path) -> File | None:
+        try:
+            return parse(path.read_text("utf-8", "surrogateescape")) if S_ISREG(path.lstat().st_mode) else None
+        except FileNotFoundError:  # another app was settled meanwhile
+            return None
+
+    def _linked(self) -> set[str]:
+        """The instances whose timers start when the server does."""
+        with readable(self._wants):
+            return {_instance(name) for name in os.listdir(self._wants)} if self._wants.is_dir() else set()
+
+    # ---- changing ----------------------------------------------------------------------------------------------------
+
+    def apply(self, changes: Sequence[Change]) -> None:
+        self._delete([change.resource.name for change in changes if not change.to])
+        if there := [change.to for change in changes if change.to]:
+            self._make(there)
+
+    def _make(self, wanted: Sequence[Resource]) -> None:
+        files = self._files()
+        texts = {resource.name: _text(resource, files.get(resource.name)) for resource in wanted}
+        new = [r for r in wanted if r.name not in files or files[r.name].text != texts[r.name]]
+        for resource in new:
+            if said := self._systemd.refusal(resource.spec["schedule"]):
+                raise StepFailed(f"{resource.app}/{resource.service}: systemd does not accept the schedule: {said}")
+        # By its old stamp, a new time that is past today would count as missed, and be caught up at once.
+        self._delete([r.name for r in new if r.name in files and files[r.name].schedule != r.spec["schedule"]])
+        for resource in new:
+            write(self._path(resource.name), Entry(texts[resource.name].encode("utf-8", "surrogateescape"), 0o644))
+        timers = _timers(texts)
+        self._systemd.enable(timers)
+        self._reload_if_loaded(timers)
+        results = self._systemd.start(timers)
+        if failed := [f"{timer} {result}" for timer, result in results.items() if result != "done"]:
+            raise StepFailed(f"could not be started: {', '.join(failed)}")
+
+    def _delete(self, names: Sequence[str]) -> None:
+        if not names:
+            return
+        timers = _timers(names)
+        self._systemd.stop(timers, STOPPED_WITHIN)
+        self._systemd.reset_failed(timers)  # what failed is not cleaned
+        self._systemd.clean(timers)  # only while its file is there does systemd know of the stamp
+        for name in names:
+            remove(self._wants / f"{name}.timer")
+            remove(self._path(name))
+        self._reload_if_loaded(timers)  # as it is while timers.target wants it
+
+    def _reload_if_loaded(self, timers: Sequence[str]) -> None:
+        if self._systemd.units(PATTERN).keys() & set(timers):
+            self._systemd.reload()
+
+    def _path(self, name: str) -> Path:
+        return self._folder / f"{name}.timer"
+
+
+def render(timer: Resource) -> str:
+    """The text of a timer.  Pure."""
+    schedule = timer.spec["schedule"]
+    header = {"app": timer.app, "service": timer.service, "schedule": schedule}
+    lines = [
+        f"# {json.dumps(header, sort_keys=True)}",
+        NOTICE,
+        "[Unit]",
+        f"Description={timer.app}/{timer.service} on its schedule (gitops-mvd)",
+        "",
+        "[Timer]",
+        f"OnCalendar={schedule}",
+        "AccuracySec=1s",  # left out, systemd takes the liberty of a minute
+        "Persistent=true",
+        f"Unit={timer.name}.service",
+        "",
+        "[Install]",
+        f"WantedBy={TARGET}",
+        "",
+    ]
+    return sealed("\n".join(lines))
+
+
+def parse(text: str) -> File | None:
+    """What the text says of itself; None where it is none of ours, or no longer says.  Pure."""
+    said = unsealed(text)
+    if said is None or not said.header.keys() >= {"app", "service", "schedule"}:
+        return None
+    header = said.header
+    return File(text, header["app"], header["service"], header["schedule"], said.intact)
+
+
+def _text(wanted: Resource, there: File | None) -> str:
+    """The text to have.  One that is there and was not tampered with stays, whichever version of ours wrote it."""
+    if isinstance(wanted.payload, str):
+        return wanted.payload
+    if there and there.intact and there.schedule == wanted.spec["schedule"]:
+        return there.text
+    return render(wanted)
+
+
+def _state(file: File, timer: Unit | None, *, linked: bool) -> str:
+    """`active`, which is what it should be, whether it waits or its unit is running."""
+    if not file.intact:
+        return EDITED
+    if not timer or timer.active != "active":
+        return "stopped"
+    return "active" if linked else "disabled"
+
+
+def _instance(timer: str) -> str:
+    return timer.removesuffix(".timer")
+
+
+def _timers(names: Iterable[str]) -> list[str]:
+    return [f"{name}.timer" for name in names]
+
+
+def connect(tools: Tools) -> Timers:
+    return Timers(tools)

@@ -1,0 +1,32 @@
+"""`scheduled`: healthy unless the last run ended badly; what a service gets that runs on a schedule."""
+
+from __future__ import annotations
+
+from gitops_mvd.errors import StepFailed, Unavailable
+from gitops_mvd.model import Health, Instance, Json
+from gitops_mvd.probes import Tools
+
+DEADLINE = 2.0
+
+
+def check(at: Instance, spec: Json, tools: Tools) -> tuple[Health, str]:
+    match at.state:
+        case "exited" | "dead" if at.exit_code:
+            return Health.DEGRADED, f"its last run ended with exit code {at.exit_code}"
+        case "exited" | "dead" | "running":
+            return Health.HEALTHY, ""
+        case "paused":
+            return Health.SUSPENDED, "is paused"
+        case _:
+            return _without_container(f"{at.name}.service", tools)
+
+
+def _without_container(unit: str, tools: Tools) -> tuple[Health, str]:
+    """It never ran, it is about to, or no container could be made or started for it: that only the unit tells."""
+    try:
+        found = tools.systemd.units(unit, DEADLINE).get(unit)
+    except (StepFailed, Unavailable) as error:
+        return Health.UNKNOWN, error.message
+    if found and found.active == "failed":
+        return Health.DEGRADED, "its last run could not be started"
+    return Health.HEALTHY, ""
