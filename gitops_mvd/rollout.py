@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from gitops_mvd.model import RUNNING, STAGED, Change, Check, Gate, Json, Resource, Service, Step
+from gitops_mvd.model import RUNNING, STAGED, Change, Check, Gate, Resource, Service, Step
 
 SWITCHED_WITHIN = 30.0  # s; covers both of Kong's default frequencies of 5 s, several times over
 EVERYWHERE = Check("route", {"everywhere": True}, within=120.0)
@@ -100,8 +100,10 @@ class Rollout:
     def switched(self, route: Resource, left: Iterable[Resource]) -> Gate:
         """The gateway is seen to use the targets of a route, and no longer the instances that `left` it."""
         names = sorted(unit.name for unit in left)
-        spec: Json = {"left": names} if names else {}
-        return Gate(route, Check("route", spec, within=SWITCHED_WITHIN), self._is_required)
+        check = Check("route", within=SWITCHED_WITHIN)
+        if names:  # asked again, as another worker of the gateway may answer
+            check = replace(check, spec={"left": names}, successes=3)
+        return Gate(route, check, self._is_required)
 
     @property
     def _is_required(self) -> bool:

@@ -9,6 +9,7 @@ from pathlib import Path
 from gitops_mvd import forges, kinds, probes
 from gitops_mvd.engine import Engine
 from gitops_mvd.errors import Unavailable
+from gitops_mvd.gates import Gates
 from gitops_mvd.history import SqliteHistory
 from gitops_mvd.host import Machine
 from gitops_mvd.kinds import Tools
@@ -66,18 +67,9 @@ def wire(settings: Settings, path: Path, units: Path = Path("/etc/systemd/system
     tools = Tools(name, engine, Systemd(), kong, clock, files=Path(settings.files), units=units, address=address)
     history = SqliteHistory(state / "history.db")
     forge = connect_forge(settings)
-    host = Machine(
-        name,
-        kinds.discover(tools),
-        probes.discover(probes.Tools(engine, tools.systemd)),
-        engine,
-        tools.systemd,
-        clock,
-        address=tools.address,
-        gateway=kong,
-        history=history,
-        policy=settings.policy,
-    )
+    gates = Gates(probes.discover(probes.Tools(engine, tools.systemd)), engine, tools.systemd, clock, kong, history)
+    known, policy = kinds.discover(tools), settings.policy
+    host = Machine(name, known, engine, gates, clock, address=address, history=history, policy=policy)
     outbox = Outbox(history, forge)
     return Wired(
         settings, path, tools, engine, connect_source(settings), host, history, forge, outbox, Mailbox(), clock, {}

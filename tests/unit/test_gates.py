@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
+import itertools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
 from gitops_mvd.errors import Unavailable, Unhealthy
-from gitops_mvd.host import Machine
+from gitops_mvd.gates import Gates
 from gitops_mvd.model import Check, Gate, Health, Instance, Resource, Service
 from gitops_mvd.probes import Tools, discover
+from gitops_mvd.rollout import DRAINED
 from tests.fakes import FakeClock, FakeHistory
 
 At = Callable[[float], Instance | None]
@@ -31,25 +34,23 @@ class Journal:
         return [f"{unit} says that the password is hunter2-long"]
 
 
-def wait(at: At, check: Check, answer: Callable[[float], tuple[Health, str]] | None = None) -> float:
-    """The seconds that it took to pass a gate of an instance that develops like `at`."""
+def at_a_gate(
+    at: At, check: Check, answer: Callable[[float], tuple[Health, str]] | None = None
+) -> tuple[Gates, Gate, FakeClock]:
+    """A gate of an instance that develops like `at`, with a password in its environment."""
     clock = FakeClock()
-    asked = {"http": lambda instance, spec: answer(clock.now() - 1000)} if answer else {}
+    asked = {check.probe: lambda instance, spec: answer(clock.now() - 1000)} if answer else {}
     engine: Any = Engine(clock, at)
     journal: Any = Journal()
-    machine = Machine(
-        "h1",
-        {},
-        {**discover(Tools(engine, journal)), **asked},
-        engine,
-        journal,
-        clock,
-        address="127.0.0.1",
-        gateway=None,
-        history=FakeHistory(),
-    )
+    gates = Gates({**discover(Tools(engine, journal)), **asked}, engine, journal, clock, None, FakeHistory())
     service = Service("web", "image", environment={"DB_PASSWORD": "hunter2-long"})
-    machine.carry_out([Gate(Resource("unit", "mvd-chat-web-1", "chat", "web", payload=service), check)])
+    return gates, Gate(Resource("unit", "mvd-chat-web-1", "chat", "web", payload=service), check), clock
+
+
+def wait(at: At, check: Check, answer: Callable[[float], tuple[Health, str]] | None = None) -> float:
+    """The seconds that it took to pass a gate of an instance that develops like `at`."""
+    gates, gate, clock = at_a_gate(at, check, answer)
+    gates.wait([gate])
     return clock.now() - 1000
 
 
@@ -115,3 +116,124 @@ def test_what_may_end_passes_as_it_runs_and_after_it_has_ended_well(ends_at: flo
         return up() if at < ends_at else Instance("x", state="exited", exit_code=0, started="10:00")
 
     assert 5 <= wait(develops, Check("not_failed", hold=5)) < 7
+
+
+# ---- how often, and how often in a row -------------------------------------------------------------------------------
+
+
+def test_failures_do_not_count_in_the_start_period() -> None:
+    def sick_at_first(at: float) -> tuple[Health, str]:
+        return (Health.DEGRADED, "its healthcheck says unhealthy") if at < 20 else (Health.HEALTHY, "")
+
+    assert 20 <= wait(lambda at: up(), Check("http", within=5, start_period=30), sick_at_first) < 22
+    with pytest.raises(Unhealthy, match="says unhealthy"):
+        wait(lambda at: up(), Check("http", within=60), sick_at_first)
+
+
+def test_a_container_that_exits_fails_in_the_start_period_too() -> None:
+    with pytest.raises(Unhealthy, match="exited with code 1"):
+        wait(lambda at: Instance("x", state="exited", exit_code=1, started="10:00"), Check("http", start_period=60))
+
+
+def test_the_deadline_comes_after_the_start_period() -> None:
+    with pytest.raises(Unhealthy, match="http 503 for 25 s"):
+        wait(lambda at: up(), Check("http", within=5, start_period=20), lambda at: (Health.PROGRESSING, "http 503"))
+
+
+def test_so_many_successes_in_a_row_are_needed_and_tried_in_that_interval() -> None:
+    tries: list[float] = []
+
+    def second_fails(at: float) -> tuple[Health, str]:
+        tries.append(at)
+        return (Health.PROGRESSING, "http 503") if len(tries) == 2 else (Health.HEALTHY, "")
+
+    assert wait(lambda at: up(), Check("http", interval=10, successes=3, within=100), second_fails) >= 40
+    assert len(tries) == 5
+    assert all(later - earlier >= 10 for earlier, later in itertools.pairwise(tries))
+
+
+def test_what_is_never_well_often_enough_fails_in_its_time() -> None:
+    def flaps(at: float) -> tuple[Health, str]:
+        return (Health.HEALTHY, "") if int(at) % 3 else (Health.PROGRESSING, "http 503")
+
+    with pytest.raises(Unhealthy):
+        wait(lambda at: up(), Check("http", interval=1, successes=5, within=30), flaps)
+
+
+# ---- what need not be passed -----------------------------------------------------------------------------------------
+
+
+def test_an_old_instance_that_is_not_drained_is_let_go_when_its_grace_is_over() -> None:
+    busy = (Health.PROGRESSING, "3 connections are open")
+    assert 10 <= wait(lambda at: up(), Check(DRAINED, within=10, hold=1), lambda at: busy) < 12
+
+
+@pytest.mark.parametrize("gone", [None, Instance("x", state="exited", exit_code=137, started="10:00")])
+def test_an_old_instance_that_is_gone_is_drained(gone: Instance | None) -> None:
+    assert wait(lambda at: gone, Check(DRAINED, within=10, hold=1)) < 3
+
+
+def test_a_gate_that_is_not_required_is_told_and_gone_on_from() -> None:
+    gates, gate, _ = at_a_gate(lambda at: Instance("x", state="exited", exit_code=3, started="10:00"), Check("running"))
+    [complaint] = gates.wait([dataclasses.replace(gate, required=False)])
+    assert complaint.startswith("web: exited with code 3")
+
+
+# ---- the gateway -----------------------------------------------------------------------------------------------------
+
+
+class TwoInstances:
+    """An engine with an old one and a new one, by the names of which their processes are known."""
+
+    pids: ClassVar[dict[str, int]] = {"old": 1, "new": 2}
+
+    def instance(self, name: str) -> Instance:
+        return Instance(name, state="running", pid=self.pids[name])
+
+
+class Gateway:
+    """Leads to us; `reached` says whether by asking an instance."""
+
+    def __init__(self, clock: FakeClock, asked: Callable[[], None], reached: bool = True) -> None:
+        self.clock, self.asked, self.reached = clock, asked, reached
+
+    def answers(self, route: Resource) -> tuple[Health, str, bool]:
+        self.asked()
+        return Health.HEALTHY, "", self.reached
+
+    def everywhere(self, route: Resource) -> tuple[Health, str]:
+        return (Health.HEALTHY, "") if self.clock.now() > 1005 else (Health.PROGRESSING, "other nodes")
+
+
+def switch(uses: Callable[[float], set[str]], reached: bool = True, **spec: object) -> float:
+    """The seconds until a switch from `old` to `new` counts, where the gateway uses these instances."""
+    clock, received = FakeClock(), {1: 0, 2: 0}
+
+    def asked() -> None:
+        for name in uses(clock.now() - 1000):
+            received[TwoInstances.pids[name]] += 100
+
+    edge: Any = TwoInstances()
+    gates = Gates({}, edge, edge, clock, Gateway(clock, asked, reached), FakeHistory(), received.get)
+    route = Resource("route", "chat.web", "chat", "web", {"targets": [{"instance": "new"}]})
+    check = Check("route", spec) if spec else Check("route", {"left": ["old"]}, within=30, successes=3)
+    gates.wait([Gate(route, check)])
+    return clock.now() - 1000
+
+
+def test_a_switch_counts_once_the_new_instances_are_used_and_the_old_ones_no_more() -> None:
+    assert switch(lambda at: {"new"}) < 0.5
+    assert 1 <= switch(lambda at: {"old"} if at < 1 else {"new"}) < 1.7
+    assert 1 <= switch(lambda at: {"old", "new"} if at < 1 else {"new"}) < 1.7
+
+
+def test_what_the_old_ones_still_end_holds_a_switch_up_for_two_seconds_only() -> None:
+    assert 2 <= switch(lambda at: {"old", "new"}) < 4
+
+
+def test_where_the_gateway_answers_by_itself_there_is_nothing_to_be_seen() -> None:
+    assert switch(lambda at: set(), reached=False) < 0.5
+
+
+def test_all_nodes_are_given_the_time_to_take_it_up() -> None:
+    assert 5 <= switch(lambda at: {"old"}, everywhere=True) < 7

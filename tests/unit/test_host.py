@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from gitops_mvd.errors import Unavailable
+from gitops_mvd.gates import Gates
 from gitops_mvd.host import Machine
 from gitops_mvd.model import App, Change, Check, Health, Instance, Resource, Service
 from gitops_mvd.probes import Tools, discover
@@ -56,17 +57,10 @@ class Systemd:
 def machine(*kinds: Kind, there: Iterable[Instance] = (), history: FakeHistory | None = None) -> Machine:
     engine: Any = Engine(*there)
     systemd: Any = Systemd()
-    host = Machine(
-        "h1",
-        {kind.name: kind for kind in kinds},
-        discover(Tools(engine, systemd)),
-        engine,
-        systemd,
-        FakeClock(),
-        address="127.0.0.1",
-        gateway=None,
-        history=history or FakeHistory(),
-    )
+    clock, history = FakeClock(), history or FakeHistory()
+    gates = Gates(discover(Tools(engine, systemd)), engine, systemd, clock, None, history)
+    named = {kind.name: kind for kind in kinds}
+    host = Machine("h1", named, engine, gates, clock, address="127.0.0.1", history=history)
     host.look()
     return host
 
