@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -108,6 +109,17 @@ class Engine:
             except NotFound:
                 return None
         return inspected(found) if found["Name"] == f"/{name}" else None
+
+    def exit_code(self, container: str, ago: float) -> int | None:
+        """With what a container of that name ended in the last so many seconds, which may be gone; None if it did not.
+
+        The engine remembers its last 256 events.
+        """
+        filters = {"type": ["container"], "container": [container], "event": ["die"]}
+        with self._asking(f"look for the end of container {container}") as api:
+            now = math.ceil(time.time())
+            deaths = list(api.events(since=int(now - ago - 1), until=now, filters=filters, decode=True))
+        return int(deaths[-1]["Actor"]["Attributes"]["exitCode"]) if deaths else None
 
     def aliases(self, container: str) -> dict[str, list[str]]:
         """The names that a container has on each of its networks beside its own; nothing where there is none."""

@@ -21,6 +21,7 @@ MAY_END = {COMPLETED, "not_failed", DRAINED}  # the probes that a container pass
 WAITED_OUT = 2.0  # s after which a gateway that leads to us is believed not to use the old instances any more
 PAUSE = (0.02, 1.0)  # s between two looks, at first and at last
 SECRET_NAME = re.compile(r"pass|secret|token|key|credential|dsn|auth", re.IGNORECASE)
+DOCKER = "docker.service"
 NO_GATEWAY = "this host has no gateway"
 
 
@@ -124,22 +125,36 @@ class Gates:
         return self._ask_gateway(watch) if watch.gate.on.kind == "route" else self._ask_instance(watch)
 
     def _ask_instance(self, watch: Watch) -> tuple[Health, str]:
-        check = watch.gate.check
-        instance = self._engine.instance(watch.gate.on.name)
+        check, name = watch.gate.check, watch.gate.on.name
+        instance = self._engine.instance(name)
         if instance is None or instance.state in {"", "created"}:
             if check.probe == DRAINED:
                 return Health.HEALTHY, ""
+            if watch.first_start:  # what has ended is removed, and then made anew
+                return Health.DEGRADED, self._ended(watch)
             return Health.PROGRESSING, f"its container was not {'started' if instance else 'created'}"
         if watch.first_start and instance.started != watch.first_start:
-            return Health.DEGRADED, "restarted while it was being watched"
+            return Health.DEGRADED, f"{self._ended(watch)}, and was started again"
         watch.first_start = instance.started
         if instance.state != "running" and check.probe not in MAY_END:
+            self._blame_docker()
             return Health.DEGRADED, f"exited with code {instance.exit_code}"
         health, why = self.ask(instance, check)
         if health is Health.DEGRADED and instance.state == "running":
             early = self._clock.now() - watch.began < check.start_period  # failures do not count yet
             return (Health.PROGRESSING if early else health), why
         return health, why
+
+    def _ended(self, watch: Watch) -> str:
+        self._blame_docker()
+        code = self._engine.exit_code(watch.gate.on.name, self._clock.now() - watch.began + 1)
+        return "ended" if code is None else f"exited with code {code}"
+
+    def _blame_docker(self) -> None:
+        """Raise Unavailable where Docker itself is on its way down, and took the container along."""
+        found = self._systemd.units(DOCKER).get(DOCKER)
+        if found and found.active != "active":
+            raise Unavailable(f"{DOCKER} is {found.active}")
 
     def _ask_gateway(self, watch: Watch) -> tuple[Health, str]:
         """Does the gateway lead to this service, and was it seen to use the instances that it should, and no others?

@@ -54,7 +54,7 @@ def is_whole(story: Story, *instances: int) -> None:
     web, worker = instances
     names = sorted(story.containers("mortal"))
     assert [sum(f"-{kind}-" in name for name in names) for kind in ("web", "worker")] == [web, worker], names
-    assert sorted(path.rpartition("/")[2] for path in story.units("mortal")) == [f"{name}.service" for name in names]
+    assert {path.rpartition("/")[2] for path in story.units("mortal")} == {f"{name}.service" for name in names}
     listed = story.run("docker", "ps", "--all", "--format", "{{.Names}}", "--filter", "name=mvd-mortal").split()
     assert sorted(listed) == names
     folders = story.run("find", "/etc/gitops-mvd/files", "-mindepth", "1", "-maxdepth", "1", "-name", "mvd-mortal*")
@@ -122,7 +122,10 @@ def test_a_removal_that_is_killed_at_any_step_is_finished_by_the_next_look(
         assert 5 < step < MOST_STEPS - 1
 
 
-@pytest.mark.parametrize("what", ["the engine restarts", "the engine is killed", "the server reboots"])
+@pytest.mark.parametrize(
+    "what",
+    ["the engine restarts", "the engine is killed", "the engine takes all containers along", "the server reboots"],
+)
 def test_a_deploy_in_the_middle_of_which_the_ground_shakes_comes_to_its_end(
     lab: Lab, story: Story, images: dict[str, str], what: str
 ) -> None:
@@ -134,6 +137,12 @@ def test_a_deploy_in_the_middle_of_which_the_ground_shakes_comes_to_its_end(
     eventually("the new version beside the old one", lambda: len(story.containers("mortal-web")) == 3)
     if what == "the server reboots":
         story.server.reboot()
+    elif what == "the engine takes all containers along":
+        story.run("sed", "-i", 's/"live-restore": true/"live-restore": false/', "/etc/docker/daemon.json")
+        story.run("systemctl", "reload", "docker")
+        story.run("systemctl", "restart", "docker")
+        story.run("sed", "-i", 's/"live-restore": false/"live-restore": true/', "/etc/docker/daemon.json")
+        story.run("systemctl", "reload", "docker")
     elif what == "the engine is killed":
         story.run("systemctl", "kill", "--signal=KILL", "docker")
     else:

@@ -14,6 +14,7 @@ from gitops_mvd.gates import Gates
 from gitops_mvd.model import Check, Gate, Health, Instance, Resource, Service
 from gitops_mvd.probes import Tools, discover
 from gitops_mvd.rollout import DRAINED
+from gitops_mvd.systemd import Unit
 from tests.fakes import FakeClock, FakeHistory
 
 At = Callable[[float], Instance | None]
@@ -28,21 +29,30 @@ class Engine:
     def instance(self, name: str) -> Instance | None:
         return self.at(self.clock.now() - 1000)
 
+    def exit_code(self, container: str, ago: float) -> int | None:
+        return 42
 
-class Journal:
+
+class Systemd:
+    def __init__(self, docker: str = "active") -> None:
+        self.docker = docker
+
+    def units(self, pattern: str) -> dict[str, Unit]:
+        return {pattern: Unit("loaded", self.docker, "")}
+
     def journal(self, unit: str, lines: int) -> list[str]:
         return [f"{unit} says that the password is hunter2-long"]
 
 
 def at_a_gate(
-    at: At, check: Check, answer: Callable[[float], tuple[Health, str]] | None = None
+    at: At, check: Check, answer: Callable[[float], tuple[Health, str]] | None = None, docker: str = "active"
 ) -> tuple[Gates, Gate, FakeClock]:
     """A gate of an instance that develops like `at`, with a password in its environment."""
     clock = FakeClock()
     asked = {check.probe: lambda instance, spec: answer(clock.now() - 1000)} if answer else {}
     engine: Any = Engine(clock, at)
-    journal: Any = Journal()
-    gates = Gates({**discover(Tools(engine, journal)), **asked}, engine, journal, clock, None, FakeHistory())
+    systemd: Any = Systemd(docker)
+    gates = Gates({**discover(Tools(engine, systemd)), **asked}, engine, systemd, clock, None, FakeHistory())
     service = Service("web", "image", environment={"DB_PASSWORD": "hunter2-long"})
     return gates, Gate(Resource("unit", "mvd-chat-web-1", "chat", "web", payload=service), check), clock
 
@@ -82,8 +92,20 @@ def test_a_restart_on_the_way_fails_at_once() -> None:
     def develops(at: float) -> Instance:
         return Instance("x", state="running", started="10:00" if at < 2 else "10:01")
 
-    with pytest.raises(Unhealthy, match="restarted"):
+    with pytest.raises(Unhealthy, match="exited with code 42, and was started again"):
         wait(develops, Check("running", hold=60))
+
+
+def test_a_container_that_ended_and_is_gone_fails_at_once_with_its_code() -> None:
+    with pytest.raises(Unhealthy, match="exited with code 42; it last said"):
+        wait(lambda at: up() if at < 2 else None, Check("running", hold=60))
+
+
+@pytest.mark.parametrize("then", [None, Instance("x", state="exited", exit_code=137, started="10:00")])
+def test_a_docker_that_goes_down_condemns_nothing_that_it_takes_along(then: Instance | None) -> None:
+    gates, gate, _ = at_a_gate(lambda at: up() if at < 2 else then, Check("running", hold=60), docker="deactivating")
+    with pytest.raises(Unavailable, match=r"docker\.service is deactivating"):
+        gates.wait([gate])
 
 
 def test_a_probe_that_never_passes_fails_in_its_time() -> None:
