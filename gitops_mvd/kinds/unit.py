@@ -33,6 +33,8 @@ CLIENT_WITHIN = 60.0  # seconds for one call of the docker command
 # What the docker command says where it is as it should be already.
 SO_ALREADY = ("is already in use by container", "already exists in network", "is not connected to")
 
+# Results of a start that say nothing of the unit: the server goes down, somebody stopped it, or Docker is not there.
+NOT_OUR_FAULT = {"canceled", "dependency"}
 NO_NETWORK = ("default", "bridge", "host", "none")  # where nobody has a name
 
 Container = Mapping[str, Any]
@@ -169,7 +171,8 @@ class Units:
         self._systemd.reset_failed(started)
         results = self._systemd.start(started)
         if failed := [f"{unit} {result}" for unit, result in results.items() if result != "done"]:
-            raise StepFailed(f"could not be started: {', '.join(failed)}")
+            why = f"could not be started: {', '.join(failed)}"
+            raise Unavailable(why) if NOT_OUR_FAULT & set(results.values()) else StepFailed(why)
 
     def _set_names(self, wanted: Resource, container: Container | None) -> None:
         """Make the container of a staged instance, which its unit then adopts; give it its names, or take them away."""

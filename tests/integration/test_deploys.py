@@ -93,7 +93,7 @@ CALLS = "while true; do wget -qO- http://api:7799/ || echo failed; sleep 0.05; d
 
 def test_what_is_called_by_name_moves_over_only_when_it_is_proven(story: Story, push: Push) -> None:
     def named(api: str) -> dict[str, Any]:
-        caller = {"image": push("named", "caller"), "command": ["sh", "-c", CALLS], "depends_on": ["api"]}
+        caller = {"image": push("named", "caller"), "command": ["sh", "-c", CALLS], **updated(monitor="0s")}
         beside = {"image": api, "x-mvd": {"health": {**HEALTH, "within": "4s"}}, **updated(order="start-first")}
         return {"services": {"api": beside, "caller": caller}}
 

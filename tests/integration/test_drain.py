@@ -80,14 +80,14 @@ def chat(story: Story, until: float, pause: float) -> str:
 
 
 def test_what_is_on_its_way_comes_to_its_end(story: Story, deploy: Callable[[str, str], str]) -> None:
-    story.ends(deploy("1", "20s"), "success")
+    story.ends(deploy("1", "15s"), "success")
     [old] = story.containers("talk")
     with ThreadPoolExecutor() as pool, story.never_failing("/talk", "talk 1", "talk 2"):
-        until = time.monotonic() + 12
+        until = time.monotonic() + 9
         talks: list[Future[str]] = [pool.submit(chat, story, until, pause) for pause in (0.3, 4.0)]
-        slow, stream = (pool.submit(wait_for_it, story, f"/{what}?seconds=12") for what in ("slow", "stream"))
+        slow, stream = (pool.submit(wait_for_it, story, f"/{what}?seconds=9") for what in ("slow", "stream"))
         time.sleep(1)
-        commit = deploy("2", "20s")
+        commit = deploy("2", "15s")
         eventually("answers of the new one", lambda: story.ask("/talk").text == "talk 2\n")
         assert not slow.done(), "it was switched while all of this was on its way"
         assert old in story.containers("talk")
@@ -115,9 +115,9 @@ def test_what_never_ends_is_waited_for_as_long_as_its_grace(story: Story, deploy
 
 def test_a_removed_app_ends_what_it_was_asked(story: Story, deploy: Callable[[str, str], str]) -> None:
     story.merge({"README.md": "Another app stays\n", "apps/talk/compose.yaml": None, **other(story)}, "Prepare")
-    story.ends(deploy("5", "20s"), "success")
+    story.ends(deploy("5", "15s"), "success")
     with ThreadPoolExecutor() as pool:
-        slow = pool.submit(wait_for_it, story, "/slow?seconds=6")
+        slow = pool.submit(wait_for_it, story, "/slow?seconds=5")
         time.sleep(1)
         gone = story.merge({"apps/talk/compose.yaml": None}, "Remove it")
         eventually("no route", lambda: story.ask("/talk").status_code == 404)
@@ -139,7 +139,8 @@ def test_who_calls_by_name_and_tries_the_next_address_loses_nothing(lab: Lab, st
     def named(version: str) -> dict[str, Any]:
         api = {**python, "environment": {"VERSION": version}, "deploy": {"update_config": {"order": "start-first"}}}
         health = {"x-mvd": {"health": {"http": "/health", "port": 7799}}}
-        caller = {**python, "command": ["/usr/bin/python3", "-c", CALLER], "depends_on": ["api"]}
+        caller = {**python, "command": ["/usr/bin/python3", "-c", CALLER]}
+        caller["deploy"] = {"update_config": {"monitor": "0s"}}
         return {"services": {"api": {**api, **health}, "caller": caller}}
 
     story.deploy("named", named("1"))
