@@ -17,7 +17,7 @@ from gitops_mvd.systemd import Systemd
 
 log = logging.getLogger(__name__)
 
-MAY_END = {COMPLETED, "not_failed", DRAINED}  # the probes that a container passes which has ended well
+MAY_END = {COMPLETED, "not_failed"}  # the probes that a container passes which has ended well
 WAITED_OUT = 2.0  # s after which a gateway that leads to us is believed not to use the old instances any more
 PAUSE = (0.02, 1.0)  # s between two looks, at first and at last
 SECRET_NAME = re.compile(r"pass|secret|token|key|credential|dsn|auth", re.IGNORECASE)
@@ -127,9 +127,9 @@ class Gates:
     def _ask_instance(self, watch: Watch) -> tuple[Health, str]:
         check, name = watch.gate.check, watch.gate.on.name
         instance = self._engine.instance(name)
+        if check.probe == DRAINED:  # however it came to be gone, or came back, is all the same by now
+            return self.ask(instance, check) if instance else (Health.HEALTHY, "")
         if instance is None or instance.state in {"", "created"}:
-            if check.probe == DRAINED:
-                return Health.HEALTHY, ""
             if watch.first_start:  # what has ended is removed, and then made anew
                 return Health.DEGRADED, self._ended(watch)
             return Health.PROGRESSING, f"its container was not {'started' if instance else 'created'}"

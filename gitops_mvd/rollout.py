@@ -151,10 +151,9 @@ def drained(routes: Iterable[Resource], leaving: Sequence[Resource], rollouts: M
     They are no longer known to any node of the gateway and, where others have taken their names, by these.
     """
     yield from (Gate(route, EVERYWHERE) for route in routes)
+    named = [unit for unit in leaving if unit.service in rollouts and rollouts[unit.service].has_names]
+    yield from (Change(unit, unit.with_spec(state=STAGED)) for unit in named if unit.spec["state"] == RUNNING)
     for unit in leaving:
-        rollout = rollouts.get(unit.service)
-        if rollout and rollout.has_names and unit.spec["state"] == RUNNING:
-            yield Change(unit, unit.with_spec(state=STAGED))
-    for unit in leaving:
-        grace = float(unit.spec["grace"])
-        yield Gate(unit, Check(DRAINED, within=grace, hold=min(QUIET, grace)))
+        if unit in named or unit.spec["port"]:
+            grace = float(unit.spec["grace"])
+            yield Gate(unit, Check(DRAINED, within=grace, hold=min(QUIET, grace)))

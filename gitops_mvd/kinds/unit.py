@@ -149,7 +149,11 @@ class Units:
     def apply(self, changes: Sequence[Change]) -> None:
         if gone := [change.resource.name for change in changes if not change.to]:
             self._delete(gone)
-        if there := [change.to for change in changes if change.to and change.to.payload]:
+        if renamed := [change.to for change in changes if change.to and _is_renamed(change)]:
+            containers = self._containers()
+            for resource in renamed:
+                self._set_names(resource, containers.get(resource.name))
+        if there := [change.to for change in changes if change.to and change.to.payload and not _is_renamed(change)]:
             self._make(there)
 
     def _make(self, wanted: Sequence[Resource]) -> None:
@@ -269,6 +273,14 @@ def _state(header: Header, unit: Unit | None, container: Container | None, *, li
     if active not in UP and not gave_up and not ended:
         return "stopped"
     return "running" if linked or not header.at_boot else "disabled"
+
+
+def _is_renamed(change: Change) -> bool:
+    """Does it only get or lose its names?"""
+    if not (change.was and change.to):
+        return False
+    states = {change.was.spec["state"], change.to.spec["state"]}
+    return states == {RUNNING, STAGED} and change.was.with_spec(state="") == change.to.with_spec(state="")
 
 
 def _is_stale(wanted: Resource, there: File | None, container: Container | None) -> bool:

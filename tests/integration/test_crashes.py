@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -64,7 +63,6 @@ def is_whole(story: Story, *instances: int) -> None:
     folders = story.run("find", "/etc/gitops-mvd/files", "-mindepth", "1", "-maxdepth", "1", "-name", "mvd-mortal*")
     assert {path.rpartition("/")[2] for path in folders.split()} == {name for name in names if name.count("-") == 3}
     assert story.run("find", "/etc", "-name", "*.new") == ""
-    assert not json.loads(story.mvd("plan", "--json").out)["apps"].get("mortal")
 
 
 @pytest.mark.parametrize(("after", "stride"), [("0", 1), (INTO_THE_STEP, 3)], ids=["between steps", "in a step"])
@@ -102,6 +100,7 @@ def test_a_rollback_that_is_killed_at_any_step_is_finished_by_the_next_look(
             story.mvd("retry", "mortal")
         assert 5 < step < MOST_STEPS - 1
     story.ends(story.revert(bad), "success")
+    assert story.mvd("plan").out == ""
 
 
 def test_a_removal_that_is_killed_at_any_step_is_finished_by_the_next_look(

@@ -125,7 +125,7 @@ def test_what_runs_on_a_schedule_takes_the_place_of_its_old_version_with_nothing
     world.host.log.clear()
     world.deploy(nightly("v2", run=run))
     made = [("create", "image"), ("create", "unit"), ("create", "timer")]
-    assert did(world) == [*made, ("delete", "timer"), ("gate", "unit"), ("delete", "unit"), ("delete", "image")]
+    assert did(world) == [*made, ("delete", "timer"), ("delete", "unit"), ("delete", "image")]
     assert tuple(world.deploy(nightly("v2", run=run))["chat"].did) == ()
 
 
@@ -603,3 +603,12 @@ def test_what_ran_before_is_recognised_as_such(world: World) -> None:
     assert world.deploy(chat("v1"), at="c" * 40)["chat"].why == "back to what aaaaaaa ran"
     assert world.deploy(chat("v1"), at="c" * 40)["chat"].why == "back to what aaaaaaa ran"
     assert world.deploy(chat("v1"), at="d" * 40)["chat"].why == ""
+
+
+def test_only_what_others_may_be_connected_to_is_drained(world: World) -> None:
+    app = App("chat", (service("web"), service("worker", route=False), service("db", route=False, run=NETWORKS)))
+    world.deploy(app)
+    world.host.log.clear()
+    world.deploy(App("shop", (service("web"),)))
+    drained = [step.on.service for step in world.host.log if isinstance(step, Gate) and step.check.probe == DRAINED]
+    assert drained == ["web"]
