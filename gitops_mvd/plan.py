@@ -6,7 +6,7 @@ created and proven, the route is switched and proven, and only then the old thin
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from graphlib import CycleError, TopologicalSorter
 from typing import Any
 
@@ -42,7 +42,8 @@ def make_plan(
         return order.index(resource.kind), rank.get(resource.service, len(rank)), resource.name
 
     services = {service.name: service for service in app.services}
-    rollouts = {name: _rollout(services[name], want, have, proven) for name in rank}
+    routed = {target["instance"] for r in have.values() if r.kind == "route" for target in r.spec["targets"]}
+    rollouts = {name: _rollout(services[name], want, have, routed, proven) for name in rank}
     ours = {unit.key for rollout in rollouts.values() for unit in rollout.new}
     others = sorted((r for key, r in want.items() if have.get(key) != r and key not in ours), key=place_of)
     after = sorted((r for r in want.values() if order.index(r.kind) > units), key=place_of)
@@ -53,10 +54,13 @@ def make_plan(
     ]
     gone = {(kind, name) for rollout in rollouts.values() for name in rollout.gone for kind in ("timer", "unit")}
     kills = sorted((r for key, r in have.items() if key not in want.keys() | gone), key=place_of, reverse=True)
-    return Plan(tuple(change), tuple(_clean(kills, want.values(), rollouts)))
+    named = {name for name, rollout in rollouts.items() if rollout.has_names}
+    return Plan(tuple(change), tuple(_clean(kills, want.values(), named, routed)))
 
 
-def _rollout(service: Service, want: Mapping[Key, Resource], have: Mapping[Key, Resource], proven: bool) -> Rollout:
+def _rollout(
+    service: Service, want: Mapping[Key, Resource], have: Mapping[Key, Resource], routed: Set[str], proven: bool
+) -> Rollout:
     def of_service(side: Mapping[Key, Resource], kind: str) -> list[Resource]:
         return [r for r in side.values() if (r.kind, r.service) == (kind, service.name)]
 
@@ -70,6 +74,7 @@ def _rollout(service: Service, want: Mapping[Key, Resource], have: Mapping[Key, 
         have={unit.name: unit for unit in found},
         route=have.get(to.key) if to else None,
         to=to,
+        routed=routed,
         at_once=proven,
         timers=of_service(have, "timer"),
     )
@@ -100,14 +105,14 @@ def _finish(
             yield rollout.switched(resource, rollout.remaining())
 
 
-def _clean(kills: Sequence[Resource], wanted: Iterable[Resource], rollouts: Mapping[str, Rollout]) -> Iterator[Step]:
+def _clean(kills: Sequence[Resource], wanted: Iterable[Resource], named: Set[str], routed: Set[str]) -> Iterator[Step]:
     """What is no longer wanted goes, in reverse; instances when they are drained."""
     leaving = [unit for unit in kills if unit.kind == "unit"]
     emptied = {unit.service for unit in leaving}
     routes = [r for r in (*wanted, *kills) if r.kind == "route" and r.service in emptied]
     first = next((place for place, resource in enumerate(kills) if resource.kind == "unit"), 0)
     yield from (Change(resource, None) for resource in kills[:first])
-    yield from drained(routes, leaving, rollouts)
+    yield from drained(routes, leaving, named, routed)
     yield from (Change(resource, None) for resource in kills[first:])
 
 

@@ -7,7 +7,7 @@ cleaned up together with those of the app's other services, after all of them we
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 
 from gitops_mvd.model import RUNNING, STAGED, Change, Check, Gate, Resource, Service, Step
@@ -23,8 +23,8 @@ class Rollout:
     """One service on its way: `new` instances are made, in batches, and `old` ones go.
 
     Those that are `there` are as they should be, but have to be proven again.  `have` is what was found, by name.
-    `route` is what the gateway has by now, and `to` what it should have in the end; None where there is none.  `timers`
-    are those that start old ones, and go with them.
+    `route` is what the gateway has by now, and `to` what it should have in the end; None where there is none.  `routed`
+    are the instances that it led to at first.  `timers` are those that start old ones, and go with them.
     """
 
     service: Service
@@ -34,6 +34,7 @@ class Rollout:
     have: Mapping[str, Resource]
     route: Resource | None
     to: Resource | None
+    routed: Set[str] = frozenset()
     at_once: bool = False
     timers: Sequence[Resource] = ()
     gone: set[str] = field(default_factory=set)  # the old ones that were deleted on the way
@@ -119,7 +120,8 @@ class Rollout:
             if self.to and any(target in self.to.spec["targets"] for target in switch.spec["targets"]):
                 yield self.switched(switch, leaving)  # how old ones are that stay a while says nothing of the new ones
         if leaving and (switch or self.has_names):
-            yield from drained([switch] if switch else (), leaving, {self.service.name: self})
+            named = {self.service.name} if self.has_names else set()
+            yield from drained([switch] if switch else (), leaving, named, self.routed)
         yield from (Change(unit, None) for unit in leaving)
         self.gone |= names
 
@@ -145,15 +147,20 @@ def prove(batches: Iterable[tuple[Rollout, Iterable[Resource]]]) -> Iterator[Ste
     yield from (rollout.gate(unit, hold=0.0) for rollout, unit in staged)
 
 
-def drained(routes: Iterable[Resource], leaving: Sequence[Resource], rollouts: Mapping[str, Rollout]) -> Iterator[Step]:
+def drained(
+    routes: Iterable[Resource], leaving: Sequence[Resource], named: Set[str], routed: Set[str]
+) -> Iterator[Step]:
     """Nobody finds the leaving ones any more, and they have ended what they were asked, or their grace is over.
 
-    They are no longer known to any node of the gateway and, where others have taken their names, by these.
+    They are no longer known to any node of the gateway and, where their service is `named` and others have its name by
+    now, by these.  To one that was `routed` or found by name until now a request may still be on its way: nobody must
+    have been connected to it for a moment.
     """
     yield from (Gate(route, EVERYWHERE) for route in routes)
-    named = [unit for unit in leaving if unit.service in rollouts and rollouts[unit.service].has_names]
-    yield from (Change(unit, unit.with_spec(state=STAGED)) for unit in named if unit.spec["state"] == RUNNING)
+    found = [unit for unit in leaving if unit.service in named and unit.spec["state"] == RUNNING]
+    yield from (Change(unit, unit.with_spec(state=STAGED)) for unit in found)
     for unit in leaving:
-        if unit in named or unit.spec["port"]:
+        if unit.spec["port"] or unit.service in named:
             grace = float(unit.spec["grace"])
-            yield Gate(unit, Check(DRAINED, within=grace, hold=min(QUIET, grace)))
+            hold = min(QUIET, grace) if unit in found or unit.name in routed else 0.0
+            yield Gate(unit, Check(DRAINED, within=grace, hold=hold))

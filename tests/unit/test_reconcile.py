@@ -612,3 +612,12 @@ def test_only_what_others_may_be_connected_to_is_drained(world: World) -> None:
     world.deploy(App("shop", (service("web"),)))
     drained = [step.on.service for step in world.host.log if isinstance(step, Gate) and step.check.probe == DRAINED]
     assert drained == ["web"]
+
+
+def test_who_was_never_routed_goes_at_once_where_nobody_is_connected(world: World) -> None:
+    world.deploy(chat("v1"))
+    world.deploy(chat("sick"))
+    holds = [step.check.hold for step in world.host.log if isinstance(step, Gate) and step.check.probe == DRAINED]
+    assert holds == [0.0]
+    world.deploy(chat("v2"))
+    assert [s.check.hold for s in world.host.log if isinstance(s, Gate) and s.check.probe == DRAINED][1:] == [1.0]
