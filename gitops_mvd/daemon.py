@@ -170,6 +170,7 @@ class Daemon:
         except ManifestError as error:
             self._post(revision, say.failed(host.name, revision, str(error)))
             raise Unavailable(f"revision {revision.short} can not be read: {error}") from error
+        began = self._wired.clock.now()
         host.look()
         report = reconcile(
             Desired(revision, apps, broken),
@@ -178,6 +179,8 @@ class Daemon:
             self._side_by_side,
             allow_empty=self._wired.settings.allow_empty,
         )
+        if not say.is_well(report) and (why := self._wired.tools.systemd.shaken(began)):
+            raise Unavailable(f"{why}, and nothing is blamed for it")
         self._tell(report)
         return report
 

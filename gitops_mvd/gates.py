@@ -21,7 +21,6 @@ MAY_END = {COMPLETED, "not_failed"}  # the probes that a container passes which 
 WAITED_OUT = 2.0  # s after which a gateway that leads to us is believed not to use the old instances any more
 PAUSE = (0.02, 1.0)  # s between two looks, at first and at last
 SECRET_NAME = re.compile(r"pass|secret|token|key|credential|dsn|auth", re.IGNORECASE)
-DOCKER = "docker.service"
 NO_GATEWAY = "this host has no gateway"
 
 
@@ -137,7 +136,7 @@ class Gates:
             return Health.DEGRADED, f"{self._ended(watch)}, and was started again"
         watch.first_start = instance.started
         if instance.state != "running" and check.probe not in MAY_END:
-            self._blame_docker()
+            self._excuse(watch)
             return Health.DEGRADED, f"exited with code {instance.exit_code}"
         health, why = self.ask(instance, check)
         if health is Health.DEGRADED and instance.state == "running":
@@ -146,15 +145,14 @@ class Gates:
         return health, why
 
     def _ended(self, watch: Watch) -> str:
-        self._blame_docker()
+        self._excuse(watch)
         code = self._engine.exit_code(watch.gate.on.name, self._clock.now() - watch.began + 1)
         return "ended" if code is None else f"exited with code {code}"
 
-    def _blame_docker(self) -> None:
-        """Raise Unavailable where Docker itself is on its way down, and took the container along."""
-        found = self._systemd.units(DOCKER).get(DOCKER)
-        if found and found.active != "active":
-            raise Unavailable(f"{DOCKER} is {found.active}")
+    def _excuse(self, watch: Watch) -> None:
+        """Raise Unavailable where what ended did not do so by itself."""
+        if why := self._systemd.shaken(watch.began):
+            raise Unavailable(f"{_who(watch.gate.on)} ended, for {why}")
 
     def _ask_gateway(self, watch: Watch) -> tuple[Health, str]:
         """Does the gateway lead to this service, and was it seen to use the instances that it should, and no others?

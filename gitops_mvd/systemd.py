@@ -26,8 +26,10 @@ from gitops_mvd.errors import StepFailed, Unavailable
 
 ANSWER_WITHIN = 30.0  # seconds; a reload with 500 units takes half a one
 STARTED_WITHIN = 330.0  # seconds; our units have TimeoutStartSec=300
+SHAKEN_FOR = 30.0  # seconds after a start of Docker in which what it took along comes back
 BATCH = 10  # jobs at once: systemd does not throttle, and more of them make the engine slower
 
+DOCKER = "docker.service"
 _MANAGER = DBusAddress(
     "/org/freedesktop/systemd1", bus_name="org.freedesktop.systemd1", interface="org.freedesktop.systemd1.Manager"
 )
@@ -60,6 +62,24 @@ class Systemd:
         with _manager("list the units", within) as manager:
             [found] = manager.call("ListUnitsByPatterns", "asas", ([], [pattern]))
         return {name: Unit(load, active, sub) for name, _, load, active, sub, *_ in found}
+
+    def shaken(self, since: float) -> str:
+        """Why nothing that ended since that moment (of the monotonic clock) need be its own fault; "" for no reason.
+
+        While a server goes down or Docker is restarted, everything ends, and none of it failed; and for a while after
+        that, it is not back yet.
+        """
+        with _manager("tell its own state") as manager:
+            if manager.property(_MANAGER.object_path, "Manager", "SystemState") == "stopping":
+                return "the server is going down"
+            try:
+                [docker] = manager.call("GetUnit", "s", (DOCKER,))
+            except _Refused:
+                return ""  # it goes by another name here
+            if (active := manager.property(docker, "Unit", "ActiveState")) != "active":
+                return f"{DOCKER} is {active}"
+            began = manager.property(docker, "Unit", "ActiveEnterTimestampMonotonic") / 1e6
+        return f"{DOCKER} was started a moment ago" if began > since - SHAKEN_FOR else ""
 
     def verify(self, paths: Sequence[Path]) -> str:
         """What `systemd-analyze verify` has to say of these unit files: "" if it is content.
@@ -213,6 +233,13 @@ class _Manager:
             if error.name.startswith("org.freedesktop.systemd1.") or error.name in _NO_SUCH_UNIT:
                 raise _Refused(error) from error
             raise
+
+    def property(self, path: str, interface: str, name: str) -> Any:
+        """One property of an object of systemd's."""
+        where = DBusAddress(path, bus_name=_MANAGER.bus_name, interface="org.freedesktop.DBus.Properties")
+        ask = new_method_call(where, "Get", "ss", (f"org.freedesktop.systemd1.{interface}", name))
+        [(_, value)] = unwrap_msg(self.bus.send_and_get_reply(ask))
+        return value
 
     def subscribe(self) -> None:
         self.call("Subscribe")
