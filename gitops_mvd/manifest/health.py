@@ -35,6 +35,7 @@ PROBES: Mapping[str, frozenset[str]] = {
     "heartbeat": frozenset({"every", "timeout"}),
     "docker": frozenset(),
     "systemd": frozenset({"timeout"}),
+    "completed": frozenset(),
 }
 
 
@@ -96,6 +97,7 @@ HEALTH: Table = {
     "heartbeat": Key("A file in the container that it must go on modifying.", absolute),
     "docker": Key("`true`: what the container's HEALTHCHECK says.", _true),
     "systemd": Key("`true`: its unit must be active and running.", _true),
+    "completed": Key("`true`: it must end with exit code 0; for a job that needs more than ten minutes.", _true),
     "port": Key(
         "The port in the container to ask, for `http` and `grpc`; or else `x-kong.port`, or the only port of `ports` "
         "or `expose`.",
@@ -138,6 +140,9 @@ def look_into(place: Place, values: Mapping[str, Any], service: Mapping[str, Any
     mode = service.get("network_mode", "bridge")
     if {"http", "tcp", "grpc"} & values.keys() and (mode == "none" or mode.startswith("container:")):
         place.complain(f"asks for a port, but with network_mode {mode} the container has no address of its own")
+    policy = service.get("deploy", {}).get("restart_policy") or service.get("restart", "always")
+    if "completed" in values and policy in ("always", "unless-stopped"):
+        place.complain('waits for its end, but it is always started again: give it `restart: "no"`')
     if "docker" in values and service.get("healthcheck", {}).get("disable"):
         place.complain("asks for the `healthcheck`, which is switched off")
     if "heartbeat" in values and (folder := _memory_at(values["heartbeat"], service)):

@@ -139,7 +139,10 @@ def _read(tree: Tree, name: str, facts: HostFacts, variables: Mapping[str, str],
     _check_claims(claims)
     running = [_without_absent(service, here) for service in services if service.name in here]
     awaited = {name for service in running for name, condition in service.depends_on.items() if condition == COMPLETES}
-    running = [replace(service, check=COMPLETED) if service.name in awaited else service for service in running]
+    running = [
+        replace(service, check=COMPLETED) if service.name in awaited and not service.is_job else service
+        for service in running
+    ]
     app = App(
         name,
         tuple(running),

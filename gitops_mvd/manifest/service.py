@@ -334,7 +334,7 @@ def _check(entries: Mapping[str, Place], values: Values, kong: Json | None) -> C
     look_into(place, health, values)
     probe, spec = asked(health, port or 0)
     times = {name: health[name] for name in ("within", "start_period", "interval", "successes") if name in health}
-    usual = tested if probe == "docker" else Check(probe, hold=tested.hold)
+    usual = {"docker": tested, "completed": COMPLETED}.get(probe, Check(probe, hold=tested.hold))
     return replace(usual, spec=spec, **times)
 
 
