@@ -128,6 +128,12 @@ def inspected(container: Mapping[str, Any]) -> Instance:
     )
 
 
+def names(container: Mapping[str, Any]) -> dict[str, list[str]]:
+    """The names of an inspected container on each of its networks, beside its own."""
+    networks: Mapping[str, Mapping[str, Any]] = container["NetworkSettings"]["Networks"] or {}
+    return {name: endpoint["Aliases"] or [] for name, endpoint in networks.items()}
+
+
 def network(compose: Json) -> dict[str, Any]:
     """Compose's options of a network, but for its labels, as Docker's SDK names them."""
     return {

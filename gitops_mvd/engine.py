@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
-import math
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -20,7 +19,19 @@ from docker.types import CancellableStream
 from docker.utils import kwargs_from_env
 
 from gitops_mvd import inside
-from gitops_mvd.dockersays import APP, chosen, inspected, listed, message, network, parts, pinnable, strings, verdict
+from gitops_mvd.dockersays import (
+    APP,
+    chosen,
+    inspected,
+    listed,
+    message,
+    names,
+    network,
+    parts,
+    pinnable,
+    strings,
+    verdict,
+)
 from gitops_mvd.errors import MvdError, StepFailed, Unavailable
 from gitops_mvd.inside import Ran
 from gitops_mvd.memory import Memory
@@ -111,24 +122,15 @@ class Engine:
         return inspected(found) if found["Name"] == f"/{name}" else None
 
     def exit_code(self, container: str, ago: float) -> int | None:
-        """With what a container of that name ended in the last so many seconds, which may be gone; None if it did not.
-
-        The engine remembers its last 256 events.
-        """
-        filters = {"type": ["container"], "container": [container], "event": ["die"]}
+        """With what a container of that name ended in the last so many seconds, even if it is gone; else None."""
         with self._asking(f"look for the end of container {container}") as api:
-            now = math.ceil(time.time())
-            deaths = list(api.events(since=int(now - ago - 1), until=now, filters=filters, decode=True))
-        return int(deaths[-1]["Actor"]["Attributes"]["exitCode"]) if deaths else None
+            return inside.exit_code(api, _root(api), container, ago)
 
     def aliases(self, container: str) -> dict[str, list[str]]:
         """The names that a container has on each of its networks beside its own; nothing where there is none."""
-        with self._asking(f"inspect container {container}") as api:
-            try:
-                networks = api.inspect_container(container)["NetworkSettings"]["Networks"] or {}
-            except NotFound:
-                return {}
-        return {name: endpoint["Aliases"] or [] for name, endpoint in networks.items()}
+        with self._asking(f"inspect container {container}") as api, suppress(NotFound):
+            return names(api.inspect_container(container))
+        return {}
 
     def remove(self, container: str) -> None:
         """Stop and remove a container with its anonymous volumes; one that is not there is fine."""

@@ -1,4 +1,4 @@
-"""What is asked inside a container, through Docker's API: to run a command, and when a file was modified.
+"""What is asked of one container through Docker's API: to run a command, when a file was modified, how it ended.
 
 `session` is a client of the engine, `root` the address of its API.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import json
+import math
 import os
 import re
 import select
@@ -23,6 +24,7 @@ import urllib3
 from gitops_mvd.dockersays import message, payloads, verdict
 
 PRINTED = 4096  # bytes that are kept of what a command prints: the last ones
+EVENTS_WITHIN = 10.0  # seconds
 STAT = "X-Docker-Container-Path-Stat"
 
 
@@ -35,6 +37,16 @@ class Ran(NamedTuple):
     exit_code: int | None
     printed: str = ""
     killed: bool = False
+
+
+def exit_code(session: requests.Session, root: str, container: str, ago: float) -> int | None:
+    """The exit code of its last end in so many seconds, from the last 256 events that the engine remembers."""
+    now = math.ceil(time.time())
+    filters = {"type": ["container"], "container": [container], "event": ["die"]}
+    span = {"since": str(int(now - ago - 1)), "until": str(now), "filters": json.dumps(filters)}
+    answer = _well(session.get(f"{root}/events", params=span, timeout=EVENTS_WITHIN), "list the events")
+    deaths = [json.loads(line) for line in answer.text.splitlines() if line]
+    return int(deaths[-1]["Actor"]["Attributes"]["exitCode"]) if deaths else None
 
 
 def execute(session: requests.Session, root: str, container: str, command: Sequence[str], within: float) -> Ran:

@@ -195,6 +195,21 @@ def test_a_container_that_was_killed_or_removed_comes_back(server: Server) -> No
         wait_for(lambda: server.instance(first).state == "running")
 
 
+def test_how_a_container_ended_is_known_when_it_is_gone(server: Server) -> None:
+    [wanted] = server.make(server.service("sh", "-c", "sleep 1; exit 7"))
+    assert server.tools.engine.exit_code(wanted.name, 60) is None
+    wait_for(lambda: server.tools.engine.exit_code(wanted.name, 60) == 7)
+    server.units.apply([Change(wanted, None)])
+    assert server.tools.engine.instance(wanted.name) is None
+    assert server.tools.engine.exit_code(wanted.name, 60) is not None
+
+
+def test_a_server_that_is_as_usual_has_no_excuse(server: Server) -> None:
+    assert server.systemd.shaken(time.monotonic()) in ("", "docker.service was started a moment ago")
+    assert server.systemd.shaken(time.monotonic() + 10**6) == ""
+    assert server.systemd.shaken(0.0) == "docker.service was started a moment ago"
+
+
 def test_a_unit_that_is_stopped_at_once_is_stopped_at_once(server: Server) -> None:
     service = server.service(stop_grace_period=60.0)
     began = time.monotonic()
