@@ -16,7 +16,7 @@ test: $(VENV)/test.ready
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/pytest
+	$(BIN)/pytest -n 2 --dist loadfile
 
 unit: $(VENV)/test.ready
 	$(BIN)/pytest tests/unit
