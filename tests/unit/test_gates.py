@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any, ClassVar
 
 import pytest
@@ -44,14 +45,19 @@ class Systemd:
 
 
 def at_a_gate(
-    at: At, check: Check, answer: Callable[[float], tuple[Health, str]] | None = None, shaken: str = ""
+    at: At,
+    check: Check,
+    answer: Callable[[float], tuple[Health, str]] | None = None,
+    shaken: str = "",
+    history: FakeHistory | None = None,
 ) -> tuple[Gates, Gate, FakeClock]:
     """A gate of an instance that develops like `at`, with a password in its environment."""
     clock = FakeClock()
     asked = {check.probe: lambda instance, spec: answer(clock.now() - 1000)} if answer else {}
     engine: Any = Engine(clock, at)
     systemd: Any = Systemd(shaken)
-    gates = Gates({**discover(Tools(engine, systemd)), **asked}, engine, systemd, clock, None, FakeHistory())
+    probes = {**discover(Tools(engine, systemd)), **asked}
+    gates = Gates(probes, engine, systemd, clock, None, history or FakeHistory())
     service = Service("web", "image", environment={"DB_PASSWORD": "hunter2-long"})
     return gates, Gate(Resource("unit", "mvd-chat-web-1", "chat", "web", payload=service), check), clock
 
@@ -202,6 +208,19 @@ def test_a_gate_that_is_not_required_is_told_and_gone_on_from() -> None:
     assert complaint.startswith("web: exited with code 3")
 
 
+def test_a_job_that_was_seen_to_end_well_is_finished() -> None:
+    history = FakeHistory()
+    for code, finished in ((1, set()), (0, {"mvd-chat-web-1"})):
+        gates, gate, _ = at_a_gate(
+            lambda at, code=code: Instance("x", state="exited", exit_code=code, started="10:00"),
+            Check("completed"),
+            history=history,
+        )
+        with nullcontext() if code == 0 else pytest.raises(Unhealthy):
+            gates.wait([gate])
+        assert history.jobs == finished
+
+
 # ---- the gateway -----------------------------------------------------------------------------------------------------
 
 
@@ -248,6 +267,10 @@ def test_a_switch_counts_once_the_new_instances_are_used_and_the_old_ones_no_mor
     assert switch(lambda at: {"new"}) < 0.5
     assert 1 <= switch(lambda at: {"old"} if at < 1 else {"new"}) < 1.7
     assert 1 <= switch(lambda at: {"old", "new"} if at < 1 else {"new"}) < 1.7
+
+
+def test_a_switch_does_not_count_where_the_new_instances_are_not_seen_to_be_used() -> None:
+    assert 1 <= switch(lambda at: set() if at < 1 else {"new"}) < 1.7
 
 
 def test_what_the_old_ones_still_end_holds_a_switch_up_for_two_seconds_only() -> None:

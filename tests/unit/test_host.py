@@ -125,3 +125,18 @@ def test_what_runs_on_a_schedule_is_as_healthy_as_its_last_run() -> None:
     ):
         there = Instance(name, "chat", "nightly", state=state, exit_code=code)
         assert machine(*kinds, there=[there]).health(app) is expected
+
+
+def test_a_job_that_was_done_is_not_planned_again_and_an_old_one_still_goes() -> None:
+    history, units = FakeHistory(), Kind("unit", "image")
+    host = machine(Kind("image"), units, history=history)
+    app = App("chat", (job("migrate"),))
+    history.finish(app.services[0].instances("chat")[0])
+    units.there["mvd-chat-migrate-old"] = Resource(
+        "unit", "mvd-chat-migrate-old", "chat", "migrate", {"port": 0, "state": "running", "grace": 10.0}
+    )
+    host.look()
+    steps = [step for step in host.plan(app, proven=False) if isinstance(step, Change)]
+    assert [(step.verb, step.resource.name) for step in steps if step.resource.kind == "unit"] == [
+        ("delete", "mvd-chat-migrate-old")
+    ]

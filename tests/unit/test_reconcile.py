@@ -458,6 +458,29 @@ def test_scaling_up_and_down_touches_no_other_instance(world: World) -> None:
     assert [line for line in told(world) if line[0] in "+-"] == ["+ v1.3", "- v1.3", "- v1.2"]
 
 
+def test_no_route_ever_leads_to_what_has_made_room_for_its_successors(world: World) -> None:
+    stop_first = Update("stop-first")
+    world.deploy(chat("v1", update=stop_first))
+    world.host.log.clear()
+    world.deploy(chat("v2", replicas=2, update=stop_first))
+    assert [line for line in told(world) if line.startswith("~ route")] == ["~ route v2.1", "~ route v2.1 v2.2"]
+
+
+def test_a_rollback_brings_all_replicas_back_at_once(world: World) -> None:
+    world.deploy(chat("v1", replicas=3))
+
+    def refuse_the_third(step: Step) -> None:
+        made = step.to if isinstance(step, Change) and not step.was else None
+        if made and made.kind == "unit" and made.payload.image == "v2" and world.host.images("chat").count("v2") == 2:
+            raise StepFailed("the port is taken")
+
+    world.host.fault = refuse_the_third
+    world.host.log.clear()
+    assert world.deploy(chat("v2", replicas=3))["chat"].operation is Operation.ROLLED_BACK
+    verbs = "".join(line[0] for line in told(world) if line[0] in "+-")
+    assert verbs == "+-+-++--", "v2 by turns, and then v1 all at once"
+
+
 # ---- names on the network --------------------------------------------------------------------------------------------
 
 NETWORKS = {"networks": {"mvd-chat-default": {}}}
@@ -548,6 +571,12 @@ def test_an_update_that_continues_gets_there_and_is_red(world: World) -> None:
     world.host.resources.pop(("unit", chat("sick").services[0].instances("chat")[0]))
     world.deploy(chat("sick", update=go_on))
     assert world.host.images("chat") == ["sick"], "but healed"
+
+
+def test_what_went_on_in_spite_of_a_failure_is_not_removed_for_a_broken_manifest(world: World) -> None:
+    world.deploy(chat("sick", update=Update(failure_action="continue")))
+    world.deploy(broken=("chat",))
+    assert world.host.images("chat") == ["sick"]
 
 
 def test_one_service_that_fails_takes_the_others_and_the_routes_back(world: World) -> None:
