@@ -37,6 +37,7 @@ JOIN_AFTER = 0.05  # seconds until one more thread takes part in settling
 CALM = 1.0  # seconds that events are gathered before the host is looked at for their sake
 BACKOFF = (2.0, 300.0)  # seconds
 AFTERWARDS = 0.05  # seconds
+COMES_BACK = 10.0  # seconds after a start of Docker in which nothing is reported red that it took along
 GRACE = 30.0  # seconds for the step in hand to end once we are told to stop
 TICK = 10.0  # seconds between two pings of systemd's watchdog, at most
 
@@ -179,7 +180,7 @@ class Daemon:
             self._side_by_side,
             allow_empty=self._wired.settings.allow_empty,
         )
-        if not say.is_well(report) and (why := self._wired.tools.systemd.shaken(began)):
+        if not say.is_well(report) and (why := self._wired.tools.systemd.shaken(began - COMES_BACK)):
             raise Unavailable(f"{why}, and nothing is blamed for it")
         self._tell(report)
         return report

@@ -19,6 +19,7 @@ log = logging.getLogger(__name__)
 
 MAY_END = {COMPLETED, "not_failed"}  # the probes that a container passes which has ended well
 WAITED_OUT = 2.0  # s after which a gateway that leads to us is believed not to use the old instances any more
+COMES_BACK = 30.0  # s in which what Docker took along with it is started again
 PAUSE = (0.02, 1.0)  # s between two looks, at first and at last
 SECRET_NAME = re.compile(r"pass|secret|token|key|credential|dsn|auth", re.IGNORECASE)
 NO_GATEWAY = "this host has no gateway"
@@ -151,7 +152,7 @@ class Gates:
 
     def _excuse(self, watch: Watch) -> None:
         """Raise Unavailable where what ended did not do so by itself."""
-        if why := self._systemd.shaken(watch.began):
+        if why := self._systemd.shaken(watch.began - COMES_BACK):
             raise Unavailable(f"{_who(watch.gate.on)} ended, for {why}")
 
     def _ask_gateway(self, watch: Watch) -> tuple[Health, str]:

@@ -26,7 +26,6 @@ from gitops_mvd.errors import StepFailed, Unavailable
 
 ANSWER_WITHIN = 30.0  # seconds; a reload with 500 units takes half a one
 STARTED_WITHIN = 330.0  # seconds; our units have TimeoutStartSec=300
-SHAKEN_FOR = 30.0  # seconds after a start of Docker in which what it took along comes back
 BATCH = 10  # jobs at once: systemd does not throttle, and more of them make the engine slower
 
 DOCKER = "docker.service"
@@ -66,8 +65,7 @@ class Systemd:
     def shaken(self, since: float) -> str:
         """Why nothing that ended since that moment (of the monotonic clock) need be its own fault; "" for no reason.
 
-        While a server goes down or Docker is restarted, everything ends, and none of it failed; and for a while after
-        that, it is not back yet.
+        While a server goes down or Docker is restarted, everything ends, and none of it failed.
         """
         with _manager("tell its own state") as manager:
             if manager.property(_MANAGER.object_path, "Manager", "SystemState") == "stopping":
@@ -79,7 +77,7 @@ class Systemd:
             if (active := manager.property(docker, "Unit", "ActiveState")) != "active":
                 return f"{DOCKER} is {active}"
             began = manager.property(docker, "Unit", "ActiveEnterTimestampMonotonic") / 1e6
-        return f"{DOCKER} was started a moment ago" if began > since - SHAKEN_FOR else ""
+        return f"{DOCKER} was started a moment ago" if began > since else ""
 
     def verify(self, paths: Sequence[Path]) -> str:
         """What `systemd-analyze verify` has to say of these unit files: "" if it is content.
