@@ -171,7 +171,7 @@ class Daemon:
         except ManifestError as error:
             self._post(revision, say.failed(host.name, revision, str(error)))
             raise Unavailable(f"revision {revision.short} can not be read: {error}") from error
-        began = self._wired.clock.now()
+        began = time.time()
         host.look()
         report = reconcile(
             Desired(revision, apps, broken),

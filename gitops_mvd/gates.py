@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from gitops_mvd import traffic
+from gitops_mvd.dockersays import moment
 from gitops_mvd.engine import Engine
 from gitops_mvd.errors import Unavailable, Unhealthy
 from gitops_mvd.model import COMPLETED, Check, Gate, Health, Instance, Resource, Service
@@ -19,7 +20,6 @@ log = logging.getLogger(__name__)
 
 MAY_END = {COMPLETED, "not_failed"}  # the probes that a container passes which has ended well
 WAITED_OUT = 2.0  # s after which a gateway that leads to us is believed not to use the old instances any more
-COMES_BACK = 30.0  # s in which what Docker took along with it is started again
 PAUSE = (0.02, 1.0)  # s between two looks, at first and at last
 SECRET_NAME = re.compile(r"pass|secret|token|key|credential|dsn|auth", re.IGNORECASE)
 NO_GATEWAY = "this host has no gateway"
@@ -137,7 +137,7 @@ class Gates:
             return Health.DEGRADED, f"{self._ended(watch)}, and was started again"
         watch.first_start = instance.started
         if instance.state != "running" and check.probe not in MAY_END:
-            self._excuse(watch)
+            self._excuse(watch, instance.started)
             return Health.DEGRADED, f"exited with code {instance.exit_code}"
         health, why = self.ask(instance, check)
         if health is Health.DEGRADED and instance.state == "running":
@@ -146,13 +146,13 @@ class Gates:
         return health, why
 
     def _ended(self, watch: Watch) -> str:
-        self._excuse(watch)
+        self._excuse(watch, watch.first_start)
         code = self._engine.exit_code(watch.gate.on.name, self._clock.now() - watch.began + 1)
         return "ended" if code is None else f"exited with code {code}"
 
-    def _excuse(self, watch: Watch) -> None:
-        """Raise Unavailable where what ended did not do so by itself."""
-        if why := self._systemd.shaken(watch.began - COMES_BACK):
+    def _excuse(self, watch: Watch, started: str) -> None:
+        """Raise Unavailable where what was started then did not end by itself."""
+        if why := self._systemd.shaken(moment(started)):
             raise Unavailable(f"{_who(watch.gate.on)} ended, for {why}")
 
     def _ask_gateway(self, watch: Watch) -> tuple[Health, str]:

@@ -63,7 +63,7 @@ class Systemd:
         return {name: Unit(load, active, sub) for name, _, load, active, sub, *_ in found}
 
     def shaken(self, since: float) -> str:
-        """Why nothing that ended since that moment (of the monotonic clock) need be its own fault; "" for no reason.
+        """Why what was started before that moment, in Unix time, need not have ended by its own fault; "" if it need.
 
         While a server goes down or Docker is restarted, everything ends, and none of it failed.
         """
@@ -76,7 +76,7 @@ class Systemd:
                 return ""  # it goes by another name here
             if (active := manager.property(docker, "Unit", "ActiveState")) != "active":
                 return f"{DOCKER} is {active}"
-            began = manager.property(docker, "Unit", "ActiveEnterTimestampMonotonic") / 1e6
+            began = manager.property(docker, "Unit", "ActiveEnterTimestamp") / 1e6
         return f"{DOCKER} was started a moment ago" if began > since else ""
 
     def verify(self, paths: Sequence[Path]) -> str:

@@ -70,7 +70,7 @@ def wait(at: At, check: Check, answer: Callable[[float], tuple[Health, str]] | N
 
 
 def up(name: str = "mvd-chat-web-1", **more: object) -> Instance:
-    return Instance(name, state="running", started="10:00", **more)  # type: ignore[arg-type]
+    return Instance(name, state="running", started="2026-01-01T10:00:00Z", **more)  # type: ignore[arg-type]
 
 
 def test_what_runs_passes_once_it_has_held() -> None:
@@ -83,19 +83,22 @@ def test_a_container_that_is_not_there_yet_is_given_time() -> None:
 
 def test_a_container_that_exits_fails_at_once_with_its_code_and_last_words() -> None:
     with pytest.raises(Unhealthy) as caught:
-        wait(lambda at: Instance("x", state="exited", exit_code=137, started="10:00"), Check("running", within=60))
+        wait(
+            lambda at: Instance("x", state="exited", exit_code=137, started="2026-01-01T10:00:00Z"),
+            Check("running", within=60),
+        )
     assert "web: exited with code 137; it last said: mvd-chat-web-1.service says" in str(caught.value)
 
 
 def test_no_secret_is_in_the_last_words() -> None:
     with pytest.raises(Unhealthy) as caught:
-        wait(lambda at: Instance("x", state="exited", exit_code=1, started="10:00"), Check("running"))
+        wait(lambda at: Instance("x", state="exited", exit_code=1, started="2026-01-01T10:00:00Z"), Check("running"))
     assert "hunter2" not in str(caught.value)
 
 
 def test_a_restart_on_the_way_fails_at_once() -> None:
     def develops(at: float) -> Instance:
-        return Instance("x", state="running", started="10:00" if at < 2 else "10:01")
+        return Instance("x", state="running", started="2026-01-01T10:00:00Z" if at < 2 else "2026-01-01T10:01:00Z")
 
     with pytest.raises(Unhealthy, match="exited with code 42, and was started again"):
         wait(develops, Check("running", hold=60))
@@ -106,7 +109,7 @@ def test_a_container_that_ended_and_is_gone_fails_at_once_with_its_code() -> Non
         wait(lambda at: up() if at < 2 else None, Check("running", hold=60))
 
 
-@pytest.mark.parametrize("then", [None, Instance("x", state="exited", exit_code=137, started="10:00")])
+@pytest.mark.parametrize("then", [None, Instance("x", state="exited", exit_code=137, started="2026-01-01T10:00:00Z")])
 def test_a_docker_that_is_restarted_condemns_nothing_that_it_takes_along(then: Instance | None) -> None:
     gates, gate, _ = at_a_gate(
         lambda at: up() if at < 2 else then, Check("running", hold=60), shaken="docker.service was restarted"
@@ -134,7 +137,7 @@ def test_a_probe_that_flaps_has_to_hold_anew() -> None:
 
 def test_a_job_passes_once_it_has_ended_well() -> None:
     def develops(at: float) -> Instance:
-        return up() if at < 4 else Instance("x", state="exited", exit_code=0, started="10:00")
+        return up() if at < 4 else Instance("x", state="exited", exit_code=0, started="2026-01-01T10:00:00Z")
 
     assert 4 <= wait(develops, Check("completed", within=60)) < 6
 
@@ -142,7 +145,7 @@ def test_a_job_passes_once_it_has_ended_well() -> None:
 @pytest.mark.parametrize("ends_at", [1, 60])
 def test_what_may_end_passes_as_it_runs_and_after_it_has_ended_well(ends_at: float) -> None:
     def develops(at: float) -> Instance:
-        return up() if at < ends_at else Instance("x", state="exited", exit_code=0, started="10:00")
+        return up() if at < ends_at else Instance("x", state="exited", exit_code=0, started="2026-01-01T10:00:00Z")
 
     assert 5 <= wait(develops, Check("not_failed", hold=5)) < 7
 
@@ -161,7 +164,10 @@ def test_failures_do_not_count_in_the_start_period() -> None:
 
 def test_a_container_that_exits_fails_in_the_start_period_too() -> None:
     with pytest.raises(Unhealthy, match="exited with code 1"):
-        wait(lambda at: Instance("x", state="exited", exit_code=1, started="10:00"), Check("http", start_period=60))
+        wait(
+            lambda at: Instance("x", state="exited", exit_code=1, started="2026-01-01T10:00:00Z"),
+            Check("http", start_period=60),
+        )
 
 
 def test_the_deadline_comes_after_the_start_period() -> None:
@@ -197,13 +203,15 @@ def test_an_old_instance_that_is_not_drained_is_let_go_when_its_grace_is_over() 
     assert 10 <= wait(lambda at: up(), Check(DRAINED, within=10, hold=1), lambda at: busy) < 12
 
 
-@pytest.mark.parametrize("gone", [None, Instance("x", state="exited", exit_code=137, started="10:00")])
+@pytest.mark.parametrize("gone", [None, Instance("x", state="exited", exit_code=137, started="2026-01-01T10:00:00Z")])
 def test_an_old_instance_that_is_gone_is_drained(gone: Instance | None) -> None:
     assert wait(lambda at: gone, Check(DRAINED, within=10, hold=1)) < 3
 
 
 def test_a_gate_that_is_not_required_is_told_and_gone_on_from() -> None:
-    gates, gate, _ = at_a_gate(lambda at: Instance("x", state="exited", exit_code=3, started="10:00"), Check("running"))
+    gates, gate, _ = at_a_gate(
+        lambda at: Instance("x", state="exited", exit_code=3, started="2026-01-01T10:00:00Z"), Check("running")
+    )
     [complaint] = gates.wait([dataclasses.replace(gate, required=False)])
     assert complaint.startswith("web: exited with code 3")
 
@@ -212,7 +220,7 @@ def test_a_job_that_was_seen_to_end_well_is_finished() -> None:
     history = FakeHistory()
     for code, finished in ((1, set()), (0, {"mvd-chat-web-1"})):
         gates, gate, _ = at_a_gate(
-            lambda at, code=code: Instance("x", state="exited", exit_code=code, started="10:00"),
+            lambda at, code=code: Instance("x", state="exited", exit_code=code, started="2026-01-01T10:00:00Z"),
             Check("completed"),
             history=history,
         )
