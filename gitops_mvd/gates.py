@@ -152,7 +152,7 @@ class Gates:
 
     def _excuse(self, watch: Watch, started: str) -> None:
         """Raise Unavailable where what was started then did not end by itself."""
-        if why := self._systemd.shaken(moment(started)):
+        if started and (why := self._systemd.shaken(moment(started))):
             raise Unavailable(f"{_who(watch.gate.on)} ended, for {why}")
 
     def _ask_gateway(self, watch: Watch) -> tuple[Health, str]:
