@@ -112,7 +112,7 @@ class Units:
         key = (container["Id"], *sorted(endpoint["EndpointID"] for endpoint in there.values()))
         if key not in self._named:
             aliases = self._engine.aliases(container["Id"])
-            networks = {first, *there, *filter(None, _label(container, "staged").split(","))}
+            networks = _label(container, "staged").split(",") if _label(container, "staged") else [first]
             self._named[key] = all(_label(container, "service") in aliases.get(name, ()) for name in networks)
         return not self._named[key]
 
@@ -191,10 +191,13 @@ class Units:
             self._rejoin(container, service.run.get("networks", {}))
 
     def _rejoin(self, container: Container, endpoints: Mapping[str, Json]) -> None:
-        """Have it join its networks anew, the first first, with its address where the network has them given."""
+        """Have it join its networks anew, with its address where the network has them given.
+
+        By the first one it is told whether it has its names: it loses that first, and gets it last.
+        """
         name = container["Names"][0].lstrip("/")
-        first = container["HostConfig"]["NetworkMode"]
-        for network in sorted(endpoints, key=lambda network: (network != first, network)):
+        first, gets = container["HostConfig"]["NetworkMode"], any(endpoints.values())
+        for network in sorted(endpoints, key=lambda network: (network != first) != gets):
             address = _networks(container).get(network, {}).get("IPAddress")
             leave, join = rejoin(name, network, endpoints[network])
             self._client(*leave)

@@ -148,6 +148,22 @@ def test_a_staged_instance_is_found_by_the_name_of_its_service_only_once_it_got_
             shell(f"docker network rm {network}")
 
 
+def test_a_network_that_somebody_else_joined_it_to_is_no_matter(server: Server) -> None:
+    for network in ("mvd-units-inner", "mvd-by-hand"):
+        shell(f"docker network create {network}")
+    try:
+        [wanted] = server.make(server.service(networks={"mvd-units-inner": {"aliases": ["web"]}}))
+        wait_for(lambda: server.instance(wanted).state == "running")
+        shell(f"docker network disconnect mvd-units-inner {wanted.name}")
+        shell(f"docker network connect --alias web mvd-units-inner {wanted.name}")
+        shell(f"docker network connect mvd-by-hand {wanted.name}")
+        assert server.observed() == [wanted]
+    finally:
+        server.units.apply([Change(unit, None) for unit in server.observed()])
+        for network in ("mvd-units-inner", "mvd-by-hand"):
+            shell(f"docker network rm {network}")
+
+
 def test_who_loses_its_names_keeps_its_address_and_its_connections(server: Server) -> None:
     server.tools.engine.create_network("mvd-units-kept", {}, {})
     networks = {"mvd-units-kept": {"aliases": ["web"]}}
