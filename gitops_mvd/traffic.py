@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 ESTABLISHED, SYN_RECEIVED, LISTENING = "01", "03", "0A"  # as the kernel's net/tcp_states.h numbers them
 LOOPBACK = "lo"
+V4_IN_V6, V6_LOOPBACK = f"{0:016}FFFF0000", f"{0:024}01000000"
 
 
 def received(pid: int) -> int | None:
@@ -33,8 +34,9 @@ def inbound(pid: int) -> int | None:
 
 
 def _is_loopback(address: str) -> bool:
-    """Is it 127.0.0.0/8, whose last byte comes first?  An IPv4 address in IPv6 ends with the same eight digits."""
-    return address.rpartition(":")[0].endswith("7F")
+    """Is it 127.0.0.0/8, as it is or inside of IPv6, or ::1?  The kernel shows words, the last byte first."""
+    host = address.rpartition(":")[0].removeprefix(V4_IN_V6)
+    return host == V6_LOOPBACK or (len(host) == 8 and host.endswith("7F"))
 
 
 def _lines(pid: int, table: str) -> Iterator[str]:
