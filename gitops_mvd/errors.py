@@ -3,6 +3,7 @@
     MvdError
       x ManifestError    the repository is wrong       -> that app is held, and healed, at its last good version
       x Unavailable      something did not answer      -> change nothing more, back off, look again
+        + RateLimited    it wants to be left alone     -> the same, and not before it allows that
       x Interrupted      something newer came up       -> stop where we are, look again at once
       x StepFailed       a change was refused          -> condemn this version, roll back
         + Unhealthy      a gate did not pass           -> the same
@@ -40,6 +41,14 @@ class ManifestError(MvdError):
 
 class Unavailable(MvdError):
     """Something did not answer: that says nothing about what it would have said."""
+
+
+class RateLimited(Unavailable):
+    """Too many requests: not before `retry_after` seconds again."""
+
+    def __init__(self, message: str, retry_after: float) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
 
 
 class Interrupted(MvdError):

@@ -350,7 +350,8 @@ class Report:
 class CommitStatus:
     """What a forge is told of a commit, before that forge's own words and limits.
 
-    `operation` is `Running` while it lasts, and `health` only matters once it succeeded.
+    `operation` is `Running` while it lasts, and `health` only matters once it succeeded.  `url` leads to more of it.
+    With an `environment` it is told as a deployment to that environment, where the forge knows such a thing.
     """
 
     context: str
@@ -358,6 +359,28 @@ class CommitStatus:
     health: Health
     description: str
     url: str = ""
+    environment: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Proposal:
+    """An open pull or merge request to the branch that is followed.
+
+    `commit` is its head, `ref` what Git fetches that by from the repository itself, "" where it lies in a fork only.
+    """
+
+    number: int
+    commit: str
+    ref: str
+    is_fork: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """What a webhook says has happened, which is no more than a hint: `ref` is the full ref of a push."""
+
+    kind: str  # push, proposal, ping or other
+    ref: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol
 
 from gitops_mvd.model import (
     App,
     Change,
     CommitStatus,
+    Event,
     Failure,
     Health,
     Instance,
     Json,
     Plan,
+    Proposal,
     Resource,
     Step,
 )
@@ -78,10 +80,41 @@ class Probe(Protocol):
 
 
 class Forge(Protocol):
-    """A module of `forges/` with `connect(settings) -> Forge`."""
+    """A forge.  Add one: one file in `forges/` with `connect(account) -> Forge`, and `authentic` and `event` below.
+
+    Whatever it is asked, it raises nothing but Unavailable (try again later) and StepFailed (never will be accepted),
+    with the token in neither (tests/contract/test_forges.py).
+    """
 
     def publish(self, commit: str, status: CommitStatus) -> None:
-        """Post a status.  Raises Unavailable (try again later) or StepFailed (never will be accepted)."""
+        """Have the commit show this status instead of any other of its context; twice is the same as once.
+
+        Where the forge has no other words for what it shows already, it stays as it is.
+        """
+        ...
+
+    def proposals(self, branch: str) -> Sequence[Proposal]:
+        """Every open pull or merge request to that branch, the newest first, of the last hundred."""
+        ...
+
+    def comment(self, proposal: Proposal, text: str, known: str) -> str:
+        """Have the proposal show this comment; returns what it is to be `known` by when it is written anew.
+
+        Where it is not known (""), one of ours that begins with the same line is written anew instead, and where it is
+        gone, a new one is made.
+        """
+        ...
+
+
+class Receiver(Protocol):
+    """The half of a forge's module that webhooks come in by.  Header names are in lower case."""
+
+    def authentic(self, headers: Mapping[str, str], body: bytes, secret: str) -> bool:
+        """Did somebody send this who knows the secret?  In constant time; whatever is given, nothing is raised."""
+        ...
+
+    def event(self, headers: Mapping[str, str], body: bytes) -> Event:
+        """What an authentic one says; `other` where that can not be told."""
         ...
 
 

@@ -9,7 +9,7 @@ import urllib.parse
 
 import requests
 
-from gitops_mvd.errors import StepFailed, Unavailable
+from gitops_mvd.errors import RateLimited, StepFailed, Unavailable
 from gitops_mvd.model import CommitStatus, Health, Operation
 from gitops_mvd.report import redact
 
@@ -33,14 +33,6 @@ STATES_OF_HEALTH = {  # once it succeeded
     Health.SUSPENDED: "error",
     Health.UNKNOWN: "error",
 }
-
-
-class RateLimited(Unavailable):
-    """Too many requests: not before `retry_after` seconds again."""
-
-    def __init__(self, message: str, retry_after: float) -> None:
-        super().__init__(message)
-        self.retry_after = retry_after
 
 
 class GitHub:
