@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gitops_mvd import forges, kinds, probes
+from gitops_mvd.api import Account
 from gitops_mvd.engine import Engine
 from gitops_mvd.errors import Unavailable
 from gitops_mvd.gates import Gates
@@ -97,7 +98,8 @@ def connect_forge(settings: Settings) -> Forge | None:
     forge = settings.forge
     if not forge:
         return None
-    return forges.discover()[forge.kind](forge.repository, secret(forge.token_file), forge.base_url)
+    token = secret(forge.token_file)
+    return forges.connect(forge.kind, Account(forge.repository, lambda: token, forge.base_url))
 
 
 def secret(path: str) -> str:

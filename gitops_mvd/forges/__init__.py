@@ -1,15 +1,33 @@
-"""The forges that are told of a commit: one module each, found by name, with `connect(repository, token, base_url)`."""
+"""The forges that are told of a commit: one module each, found by name, with `connect(account)` and what hooks need."""
 
 from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Callable
+from types import ModuleType
+from typing import cast
 
-from gitops_mvd.ports import Forge
+from gitops_mvd.api import Account
+from gitops_mvd.ports import Forge, Receiver
+
+ALIASES: dict[str, str] = {}  # another name of the same API
 
 
-def discover() -> dict[str, Callable[..., Forge]]:
-    """Every forge's `connect`, by the name that the settings use."""
-    names = [found.name for found in pkgutil.iter_modules(__path__)]
-    return {name: importlib.import_module(f"{__name__}.{name}").connect for name in names}
+def kinds() -> list[str]:
+    """The names that the settings use."""
+    return sorted([*(found.name.replace("_", "-") for found in pkgutil.iter_modules(__path__)), *ALIASES])
+
+
+def connect(kind: str, account: Account) -> Forge:
+    """A client of that forge; nothing is asked yet."""
+    return cast(Forge, _module(kind).connect(account))
+
+
+def receiver(kind: str) -> Receiver:
+    """What tells a forge's webhooks from others, and what they mean."""
+    return cast(Receiver, _module(kind))
+
+
+def _module(kind: str) -> ModuleType:
+    name = ALIASES.get(kind, kind).replace("-", "_")
+    return importlib.import_module(f"{__name__}.{name}")

@@ -1,22 +1,23 @@
-"""GitHub and GitHub Enterprise: commit statuses (https://docs.github.com/en/rest/commits/statuses)."""
+"""GitHub and GitHub Enterprise (https://docs.github.com/en/rest)."""
 
 from __future__ import annotations
 
-import re
-import time
-import unicodedata
+import hashlib
+import hmac
+import json
 import urllib.parse
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import requests
 
-from gitops_mvd.errors import RateLimited, StepFailed, Unavailable
-from gitops_mvd.model import CommitStatus, Health, Operation
-from gitops_mvd.report import redact
+from gitops_mvd.api import Account, Api, Explanation, Query, Refused, cut, cut_text
+from gitops_mvd.model import CommitStatus, Event, Health, Operation, Proposal
 
+PUBLIC = "https://api.github.com"
 LONGEST_DESCRIPTION = 140
-TIMEOUT = (5.0, 20.0)  # seconds to connect, and between two bytes of the answer
-LARGEST_ANSWER = 64 * 1024
-JOINER = "\u200d"  # makes one character of two
+MOST = 100  # on one page
+LONGEST_COMMENT = 65536
 
 STATES = {
     Operation.RUNNING: "pending",
@@ -36,105 +37,118 @@ STATES_OF_HEALTH = {  # once it succeeded
 
 
 class GitHub:
-    """One repository, `owner/name`, of the API at `base_url` (of an Enterprise server, `https://HOST/api/v3`)."""
+    """One repository, `owner/name`, of the API at the base URL (of an Enterprise server, `https://HOST/api/v3`)."""
 
-    def __init__(self, repository: str, token: str, base_url: str = "https://api.github.com") -> None:
-        self._where = f"GitHub at {urllib.parse.urlsplit(base_url).netloc}"
-        self._repository = repository
-        self._url = f"{base_url.rstrip('/')}/repos/{urllib.parse.quote(repository)}/statuses"
-        self._token = token
-        self._session = requests.Session()
-        self._session.headers["Accept"] = "application/vnd.github+json"
-        self._session.headers["X-GitHub-Api-Version"] = "2022-11-28"
-        self._session.auth = self._sign  # and so no login of a ~/.netrc
+    def __init__(self, account: Account) -> None:
+        self._name = account.repository
+        self._repository = f"/repos/{urllib.parse.quote(account.repository)}"
+
+        def sign(request: requests.PreparedRequest) -> requests.PreparedRequest:
+            request.headers["Authorization"] = f"Bearer {account.token()}"
+            return request
+
+        headers = {"Accept": "application/vnd.github+json", "X-GitHub-Api-Version": "2022-11-28"}
+        self._api = Api(
+            "GitHub",
+            account.base_url or PUBLIC,
+            sign,
+            lambda: [account.token()],
+            headers=headers,
+            explain=self._explain,
+        )
 
     def publish(self, commit: str, status: CommitStatus) -> None:
         body = {
             "state": STATES.get(status.operation) or STATES_OF_HEALTH[status.health],
             "context": status.context,
-            "description": cut(status.description),
+            "description": cut(status.description, LONGEST_DESCRIPTION),
             "target_url": status.url or None,
         }
-        try:
-            answer = self._session.post(
-                f"{self._url}/{urllib.parse.quote(commit, safe='')}",
-                json=body,
-                timeout=TIMEOUT,
-                allow_redirects=False,
-                stream=True,
-            )
-            with answer:
-                said = next(answer.iter_content(LARGEST_ANSWER), b"").decode(errors="replace")
-        except (requests.RequestException, OSError, ValueError) as error:  # whose text may hold the token
-            raise Unavailable(f"{self._where} does not answer: {type(error).__name__}") from None
-        self._judge(answer, redact(said, [self._token]))
+        path = f"{self._repository}/statuses/{urllib.parse.quote(commit, safe='')}"
+        self._api.ask("POST", path, f"post statuses to {self._name}", body)
 
-    def _sign(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
-        request.headers["Authorization"] = f"Bearer {self._token}"
-        return request
+    def proposals(self, branch: str) -> Sequence[Proposal]:
+        query: Query = {"state": "open", "base": branch, "sort": "created", "direction": "desc", "per_page": MOST}
+        found = self._api.ask("GET", f"{self._repository}/pulls", f"list pull requests of {self._name}", query=query)
+        with self._api.reading():
+            return [_proposal(pull) for pull in found]
 
-    def _judge(self, answer: requests.Response, said: str) -> None:
-        """Raises what an answer means."""
-        code = answer.status_code
-        if code == 201:
-            return
-        pause = _pause(answer)
-        if code == 429 or (code == 403 and (pause or "rate limit" in said.lower())):
-            pause = pause or 60.0
-            raise RateLimited(f"{self._where} allows no more requests for {pause:.0f} s", pause)
-        if code >= 500 or code == 408:
-            raise Unavailable(f"{self._where} answered {code}")
-        raise StepFailed(*self._refusal(code, said))
+    def comment(self, proposal: Proposal, text: str, known: str) -> str:
+        of = f"{self._repository}/issues"
+        to = f"comment on pull requests of {self._name}"
+        body = {"body": cut_text(text, LONGEST_COMMENT)}
+        made = None
+        if known := known or self._find_comment(proposal, text.partition("\n")[0], to):
+            try:
+                made = self._api.ask("PATCH", f"{of}/comments/{known}", to, body)
+            except Refused as error:
+                if error.code != 404:
+                    raise
+        made = made or self._api.ask("POST", f"{of}/{proposal.number}/comments", to, body)
+        with self._api.reading():
+            return str(made["id"])
 
-    def _refusal(self, code: int, said: str) -> tuple[str, str]:
-        """What went wrong for good, and what to do about it."""
-        if code == 401:
-            return f"{self._where} refused the token", "it may have been revoked, or have expired"
-        if code in (403, 404):
-            return (
-                f"{self._where} lets nobody with this token post statuses to {self._repository}",
-                "check the repository's name, and that the token may write commit statuses",
-            )
+    def _find_comment(self, proposal: Proposal, first_line: str, to: str) -> str:
+        path = f"{self._repository}/issues/{proposal.number}/comments"
+        page = 1
+        while found := self._api.ask("GET", path, to, query={"per_page": MOST, "page": page}):
+            with self._api.reading():
+                for comment in found:
+                    if first_line == comment["body"].splitlines()[0]:
+                        return str(comment["id"])
+            page += 1
+        return ""
+
+    def _explain(self, code: int, said: str) -> Explanation | None:
         if code in (301, 302, 307, 308):
-            return f"{self._where} says that {self._repository} has moved", "put its new name into the settings"
+            return f"{self._api.where} says that {self._name} has moved", "put its new name into the settings"
         if code == 422 and "maximum number of statuses" in said:
-            return f"{self._where} takes no more than 1000 statuses of one context for a commit", ""
+            return f"{self._api.where} takes no more than 1000 statuses of one context for a commit", ""
         if code == 422 and "No commit found" in said:
-            return (
-                f"{self._where} does not know the commit",
-                "is the mirrored repository the one that gets the statuses?",
-            )
-        return f"{self._where} answered {code}: {_first_words(said)}", ""
+            hint = "is the mirrored repository the one that gets the statuses?"
+            return f"{self._api.where} does not know the commit", hint
+        return None
 
 
-def connect(repository: str, token: str, base_url: str = "https://api.github.com") -> GitHub:
-    return GitHub(repository, token, base_url)
+def connect(account: Account) -> GitHub:
+    return GitHub(account)
 
 
-def cut(text: str) -> str:
-    """At most as many characters as GitHub takes, with … in place of more, and nothing of a character cut off."""
-    text = "".join(" " if unicodedata.category(c) in ("Cc", "Cs") else c for c in text)
-    if len(text) <= LONGEST_DESCRIPTION:
-        return text
-    end = LONGEST_DESCRIPTION - 1
-    while end and (unicodedata.category(text[end])[0] == "M" or JOINER in text[end - 1 : end + 1]):
-        end -= 1
-    return text[:end].rstrip() + "…"
+def _proposal(pull: Mapping[str, Any]) -> Proposal:
+    """A fork that was deleted meanwhile has no repository any more."""
+    head, base = pull["head"], pull["base"]
+    is_fork = not head["repo"] or head["repo"]["full_name"] != base["repo"]["full_name"]
+    return Proposal(pull["number"], head["sha"], f"refs/pull/{pull['number']}/head", is_fork)
 
 
-def _pause(answer: requests.Response) -> float:
-    """For how many seconds GitHub asks to be left alone, 0 where it does not.
-
-    https://docs.github.com/en/rest/using-the-rest-api/rate-limits-for-the-rest-api
-    """
-    given = answer.headers
-    if given.get("Retry-After", "").isdecimal():
-        return float(given["Retry-After"])
-    if given.get("X-RateLimit-Remaining") == "0" and given.get("X-RateLimit-Reset", "").isdecimal():
-        return max(1.0, float(given["X-RateLimit-Reset"]) - time.time())
-    return 0.0
+# ---- webhooks --------------------------------------------------------------------------------------------------------
 
 
-def _first_words(said: str) -> str:
-    """The beginning of an answer, which may as well be a page of HTML."""
-    return " ".join(re.sub(r"<[^>]*>", " ", said).split())[:200]
+def authentic(headers: Mapping[str, str], body: bytes, secret: str) -> bool:
+    """https://docs.github.com/en/webhooks/using-webhooks/validating-webhook-deliveries"""
+    wanted = "sha256=" + hmac.new(secret.encode(), body, hashlib.sha256).hexdigest()
+    return hmac.compare_digest(headers.get("x-hub-signature-256", "").encode(errors="replace"), wanted.encode())
+
+
+def event(headers: Mapping[str, str], body: bytes) -> Event:
+    """https://docs.github.com/en/webhooks/webhook-events-and-payloads"""
+    match headers.get("x-github-event", ""):
+        case "push":
+            return Event("push", _pushed(headers, body))
+        case "pull_request":
+            return Event("proposal")
+        case "ping":
+            return Event("ping")
+        case _:
+            return Event("other")
+
+
+def _pushed(headers: Mapping[str, str], body: bytes) -> str:
+    """The ref, from JSON or from the form that GitHub can put that in; "" where there is none to be read."""
+    if headers.get("content-type", "").startswith("application/x-www-form-urlencoded"):
+        body = urllib.parse.parse_qs(body).get(b"payload", [b""])[0]
+    try:
+        ref = json.loads(body)["ref"]
+    except (ValueError, RecursionError, KeyError, TypeError):
+        return ""
+    return ref if isinstance(ref, str) else ""

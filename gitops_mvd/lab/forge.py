@@ -1,30 +1,41 @@
-"""A small forge for the lab: Git over HTTP, GitHub's commit status API, and push webhooks.
+"""A small forge for the lab: Git over HTTP, and beside it the APIs of many a forge at once, each in its own dialect.
 
-It answers as GitHub Enterprise does: `/OWNER/NAME.git` for Git, `/api/v3` for REST. Git itself is `git http-backend`,
-the server that Git ships.
+`/OWNER/NAME.git` is Git, by `git http-backend`, the server that Git ships; everything else belongs to a dialect, or is
+not there.
 """
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import gzip
-import hashlib
-import hmac
 import json
 import logging
 import re
 import socket
 import subprocess
 import threading
+import time
 import urllib.parse
-from datetime import UTC, datetime
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from types import TracebackType
+from types import ModuleType, TracebackType
 from typing import Any
 
-from gitops_mvd.lab.repository import ENVIRONMENT, GIT_SECONDS, Delivery, Hook, Refused, Repository, Status, git
+from gitops_mvd.lab import dialects
+from gitops_mvd.lab.dialects import Ask
+from gitops_mvd.lab.repository import (
+    ENVIRONMENT,
+    GIT_SECONDS,
+    Delivery,
+    Hook,
+    Refused,
+    Repository,
+    Status,
+    git,
+)
 
 __all__ = ["Delivery", "Forge", "Hook", "Repository", "Status"]
 
@@ -34,19 +45,39 @@ LARGEST_BODY = 256 * 1024 * 1024
 IDLE_SECONDS = 60.0
 
 
-class Forge:
-    """A running forge. `down = True` closes every connection unanswered, until it is False again; `api_down = True`
-    answers all but Git with 503.
+@dataclass(frozen=True)
+class Asked:
+    """One request to an API, as it came in."""
 
-    `token` guards everything, as `x-access-token:TOKEN` for Git and as a bearer token for the API; None lets all in.
+    dialect: str
+    method: str
+    path: str
+    body: bytes
+
+
+class Forge:
+    """A running forge.  It can be made to have a bad day:
+
+    down      closes every connection unanswered
+    api_down  answers all but Git with 503
+    slow      seconds before an API answers
+    html      answers of the APIs are a page for people, with 200
+    allow()   so many more requests to an API, and then none until some seconds have passed
+
+    `token` guards everything, as `x-access-token:TOKEN` for Git and for an API as that one has it; None lets all in.
+    `asked` has every request to an API that was let in.
     """
 
     def __init__(self, root: Path, host: str = "127.0.0.1", port: int = 0, token: str | None = "lab-token") -> None:
         self.root = root
         self.token = token
-        self.down = self.api_down = False
+        self.down = self.api_down = self.html = False
+        self.slow = 0.0
+        self.asked: deque[Asked] = deque(maxlen=10_000)
         self.repositories: dict[str, Repository] = {}
+        self.dialects = dialects.discover()
         self._failures: list[int] = []
+        self._left, self._until = 0, 0.0
         self._server = _Server((host, port), self)
         self.url = f"http://{host}:{self._server.server_port}"
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)
@@ -84,17 +115,20 @@ class Forge:
         except IndexError:
             return None
 
+    def allow(self, requests: int, seconds: float) -> None:
+        """Take so many requests to an API, and then none until so many seconds have passed."""
+        self._left, self._until = requests, time.time() + seconds
+
+    def next_limit(self) -> float | None:
+        """Count one request; until when (seconds since 1970) there must be no more, None where it is allowed."""
+        if time.time() >= self._until:
+            return None
+        self._left -= 1
+        return self._until if self._left < 0 else None
+
     def admits(self, authorization: str) -> bool:
-        """Whether an Authorization header carries the token, in any of the ways that GitHub takes it."""
-        if self.token is None:
-            return True
-        scheme, _, given = authorization.partition(" ")
-        if scheme.lower() == "basic":
-            try:
-                given = base64.b64decode(given).decode().partition(":")[2]
-            except ValueError:
-                return False
-        return hmac.compare_digest(given.encode(), self.token.encode())
+        """Whether the Authorization header of a Git client carries the token."""
+        return self.token is None or dialects.is_token(dialects.basic(authorization)[1], self.token)
 
 
 class _Server(ThreadingHTTPServer):
@@ -136,8 +170,7 @@ class _Request(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         self._answer()
 
-    def do_POST(self) -> None:
-        self._answer()
+    do_POST = do_PUT = do_PATCH = do_DELETE = do_GET
 
     def _answer(self) -> None:
         forge = self.server.forge
@@ -146,19 +179,39 @@ class _Request(BaseHTTPRequestHandler):
             return
         body = self._body()
         path, _, query = self.path.partition("?")
+        for name, dialect in forge.dialects.items():
+            if dialect.PATH.fullmatch(path):
+                return self._ask_api(name, dialect, path, query, body)
         try:
             if failure := forge.next_failure():
                 raise Refused(failure, "Server Error")
             if not forge.admits(self.headers.get("Authorization", "")):
                 raise Refused(401, "Bad credentials")
-            if path.startswith("/api/v3/"):
-                if forge.api_down:
-                    raise Refused(503, "Service Unavailable")
-                self._send_json(*self._api(path.removeprefix("/api/v3"), query, body))
-            else:
-                self._git(path, query, body)
+            self._git(path, query, body)
         except Refused as error:
-            self._send_json(error.status, error.body)
+            self._send_json(error.status, {"message": str(error)})
+
+    def _ask_api(self, name: str, dialect: ModuleType, path: str, query: str, body: bytes) -> None:
+        forge = self.server.forge
+        time.sleep(forge.slow)
+        headers = {key.lower(): value for key, value in self.headers.items()}
+        try:
+            if forge.api_down:
+                raise Refused(503, "Service Unavailable")
+            if failure := forge.next_failure():
+                raise Refused(failure, "Server Error")
+            if forge.html:
+                return self._send(200, [("Content-Type", "text/html")], b"<html><h1>Please log in</h1></html>")
+            if forge.token is not None and not dialect.admits(headers, forge.token):
+                raise Refused(401, "Bad credentials")
+            if (until := forge.next_limit()) is not None:
+                status, more, said = dialect.limited(until)
+                return self._send_json(status, said, more)
+            forge.asked.append(Asked(name, self.command, self.path, body))
+            asked = dict(urllib.parse.parse_qsl(query))
+            self._send_json(*dialect.answer(Ask(self.command, path, asked, headers, body, forge)))
+        except Refused as error:
+            self._send_json(error.status, dialect.refused(error))
 
     def _body(self) -> bytes:
         """The whole request body; git sends large pushes chunked, which http.server leaves to us."""
@@ -171,79 +224,13 @@ class _Request(BaseHTTPRequestHandler):
         self.rfile.readline(8)
         return b"".join(parts)
 
-    def _repository(self, name: str) -> Repository:
-        try:
-            return self.server.forge.repositories[urllib.parse.unquote(name)]
-        except KeyError:
-            raise Refused(404, "Not Found") from None
-
-    def _api(self, path: str, query: str, body: bytes) -> tuple[int, Any]:
-        if self.command == "POST" and (match := re.fullmatch(r"/repos/([^/]+/[^/]+)/statuses/([^/]+)", path)):
-            return 201, self._post_status(self._repository(match[1]), match[2], body)
-        if self.command == "GET" and (match := re.fullmatch(r"/repos/([^/]+/[^/]+)/commits/(.+)/status(es)?", path)):
-            repository = self._repository(match[1])
-            sha = repository.resolve(urllib.parse.unquote(match[2]))
-            if match[3]:
-                return 200, self._page(repository, sha, query)
-            return 200, self._combined(repository, sha)
-        raise Refused(404, "Not Found")
-
-    def _post_status(self, repository: Repository, sha: str, body: bytes) -> dict[str, Any]:
-        try:
-            given = json.loads(body)
-        except ValueError:
-            raise Refused(400, "Problems parsing JSON") from None
-        if not isinstance(given, dict):
-            raise Refused(400, "Body should be a JSON object")
-        status = Status(
-            context=given.get("context") or "default",
-            state=given.get("state") or "",
-            description=given.get("description") or "",
-            target_url=given.get("target_url") or "",
-            at=datetime.now(UTC),
-        )
-        if not re.fullmatch("[0-9a-f]{40}", sha):  # GitHub takes no branch and no short id here
-            raise Refused(422, f"No commit found for SHA: {sha}")
-        repository.resolve(sha)
-        repository.post(sha, status)
-        return self._shown(repository, sha, status)
-
-    def _shown(self, repository: Repository, sha: str, status: Status) -> dict[str, Any]:
-        at = status.at.strftime("%Y-%m-%dT%H:%M:%SZ")
-        return {
-            "url": f"{self.server.forge.url}/api/v3/repos/{repository.name}/statuses/{sha}",
-            "id": int.from_bytes(hashlib.sha256(repr((sha, status)).encode()).digest()[:6], "big"),
-            "state": status.state,
-            "context": status.context,
-            "description": status.description or None,
-            "target_url": status.target_url or None,
-            "created_at": at,
-            "updated_at": at,
-            "creator": {"login": "lab", "type": "Bot"},
-        }
-
-    def _page(self, repository: Repository, sha: str, query: str) -> list[dict[str, Any]]:
-        asked = dict(urllib.parse.parse_qsl(query))
-        size, page = min(int(asked.get("per_page", 30)), 100), int(asked.get("page", 1))
-        newest_first = repository.statuses(sha)[::-1]
-        return [self._shown(repository, sha, s) for s in newest_first[(page - 1) * size : page * size]]
-
-    def _combined(self, repository: Repository, sha: str) -> dict[str, Any]:
-        latest = repository.latest(sha)
-        states = {status.state for status in latest}
-        worst = "failure" if states & {"error", "failure"} else "success" if states == {"success"} else "pending"
-        return {
-            "state": worst,
-            "sha": sha,
-            "total_count": len(latest),
-            "statuses": [self._shown(repository, sha, status) for status in latest],
-        }
-
     def _git(self, path: str, query: str, body: bytes) -> None:
         match = re.fullmatch(r"/([^/]+/[^/]+?)(?:\.git)?(/(?:info/refs|HEAD|git-(?:upload|receive)-pack))", path)
         if not match:
             raise Refused(404, "Not Found")
-        repository = self._repository(match[1])
+        repository = self.server.forge.repositories.get(urllib.parse.unquote(match[1]))
+        if not repository:
+            raise Refused(404, "Not Found")
         if self.headers.get("Content-Encoding") == "gzip":
             body = gzip.decompress(body)
         writes = self.command == "POST" and match[2] == "/git-receive-pack"
@@ -278,8 +265,8 @@ class _Request(BaseHTTPRequestHandler):
             raise Refused(500, "git http-backend failed") from error
         return done.stdout
 
-    def _send_json(self, status: int, body: Any) -> None:
-        headers = [("Content-Type", "application/json; charset=utf-8")]
+    def _send_json(self, status: int, body: Any, more: Mapping[str, str] | None = None) -> None:
+        headers = [("Content-Type", "application/json; charset=utf-8"), *(more or {}).items()]
         if status == 401:
             headers.append(("WWW-Authenticate", 'Basic realm="lab forge"'))
         self._send(status, headers, json.dumps(body).encode())

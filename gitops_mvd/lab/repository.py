@@ -1,30 +1,25 @@
-"""A repository of the lab's forge: the bare one on disk, its commit statuses, and the hooks that hear of pushes.
+"""A repository of the lab's forge: the bare one on disk, its commit statuses and proposals, and what hears of it.
 
-The limits are GitHub's: https://docs.github.com/en/rest/commits/statuses.
+What may be posted, and how that is told, the dialects know.
 """
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import hmac
 import http.client
-import json
+import importlib
+import itertools
 import os
-import secrets
 import subprocess
 import threading
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
-STATES = ("error", "failure", "pending", "success")
-LONGEST_DESCRIPTION = 140
-MOST_STATUSES = 1000  # for one commit and one context
+IDS = itertools.count(1001)  # of comments and the like, for all repositories
 GIT_SECONDS = 60.0
 HOOK_SECONDS = 10.0
 NO_COMMIT = "0" * 40
@@ -58,23 +53,21 @@ class GitFailed(RuntimeError):
 
 
 class Refused(Exception):
-    """A request that is answered with an error: `status`, and GitHub's JSON `body`."""
+    """A request that is answered with an error of this HTTP `status`; what more there is to say is the dialect's."""
 
     def __init__(self, status: int, message: str, *errors: Mapping[str, str]) -> None:
         super().__init__(message)
         self.status = status
-        self.body: dict[str, Any] = {"message": message, "status": str(status)}
-        if errors:
-            self.body["errors"] = list(errors)
+        self.errors = errors
 
 
-def invalid(message: str, key: str) -> Refused:
-    return Refused(422, "Validation Failed", {"resource": "Status", "code": "custom", "field": key, "message": message})
+def now() -> datetime:
+    return datetime.now(UTC)
 
 
 @dataclass(frozen=True)
 class Status:
-    """One commit status, as it was posted."""
+    """One commit status, as it was posted: `state` is the dialect's own word."""
 
     context: str
     state: str
@@ -83,12 +76,62 @@ class Status:
     at: datetime
 
 
+@dataclass
+class Comment:
+    """A comment on a proposal; `times` counts how often it was written."""
+
+    id: int
+    _text: str
+    times: int = 1
+
+    @property
+    def text(self) -> str:
+        return self._text
+
+    @text.setter
+    def text(self, text: str) -> None:
+        self._text = text
+        self.times += 1
+
+
+@dataclass
+class Proposal:
+    """A pull or merge request of `branch` into `target`; `commit` is its head."""
+
+    number: int
+    title: str
+    branch: str
+    target: str
+    commit: str
+    is_fork: bool = False
+    is_open: bool = True
+    comments: list[Comment] = field(default_factory=list)
+
+    def comment(self, text: str) -> Comment:
+        self.comments.append(Comment(next(IDS), text))
+        return self.comments[-1]
+
+
 @dataclass(frozen=True)
 class Hook:
-    """Where a push is told of; `secret` signs the payload."""
+    """Where pushes and proposals are told of, in a dialect; `secret` authenticates that."""
 
     url: str
     secret: str = ""
+    dialect: str = "github"
+
+
+@dataclass(frozen=True)
+class Happened:
+    """What a webhook tells: a push from `before` to `after`, or what was done (`action`) to a proposal."""
+
+    ref: str = ""
+    before: str = NO_COMMIT
+    after: str = NO_COMMIT
+    message: str = ""
+    at: str = ""
+    proposal: Proposal | None = None
+    action: str = ""
 
 
 @dataclass(frozen=True)
@@ -109,6 +152,7 @@ class Repository:
     clone_url: str
     hooks: list[Hook] = field(default_factory=list)
     deliveries: list[Delivery] = field(default_factory=list)
+    proposals: list[Proposal] = field(default_factory=list)
     _statuses: dict[str, list[Status]] = field(default_factory=dict)
     _lock: threading.RLock = field(default_factory=threading.RLock)
 
@@ -122,16 +166,24 @@ class Repository:
         return list({status.context.lower(): status for status in self.statuses(sha)}.values())
 
     def post(self, sha: str, status: Status) -> None:
-        """Keep one status; raises Refused as GitHub does."""
-        if status.state not in STATES:
-            raise invalid("state is not included in the list", "state")
-        if len(status.description) > LONGEST_DESCRIPTION:
-            raise invalid(f"description is too long (maximum is {LONGEST_DESCRIPTION} characters)", "description")
+        """Keep one status."""
         with self._lock:
-            kept = self._statuses.setdefault(sha, [])
-            if sum(old.context.lower() == status.context.lower() for old in kept) >= MOST_STATUSES:
-                raise invalid("This SHA and context has reached the maximum number of statuses.", "base")
-            kept.append(status)
+            self._statuses.setdefault(sha, []).append(status)
+
+    def proposal(self, number: int) -> Proposal:
+        """The proposal of that number; raises Refused where there is none."""
+        for proposal in self.proposals:
+            if proposal.number == number:
+                return proposal
+        raise Refused(404, "Not Found")
+
+    def comment(self, id: int) -> Comment:
+        """The comment of that id, on whatever proposal; raises Refused where there is none."""
+        for proposal in self.proposals:
+            for comment in proposal.comments:
+                if comment.id == id:
+                    return comment
+        raise Refused(404, "Not Found")
 
     def resolve(self, ref: str) -> str:
         """The full id of a commit, branch or tag; raises Refused where there is none."""
@@ -140,9 +192,9 @@ class Repository:
         except GitFailed as error:
             raise Refused(422, f"No commit found for SHA: {ref}") from error
 
-    def commit(self, files: Mapping[str, str | None], message: str) -> str:
-        """Commit to main as a colleague would and return the id; None for a text deletes the file."""
-        with self._working_copy() as work:
+    def commit(self, files: Mapping[str, str | None], message: str, *, branch: str = "main", onto: str = "main") -> str:
+        """Commit to a branch as a colleague would and return the id; None for a text deletes the file."""
+        with self._working_copy(branch, onto) as work:
             for name, text in files.items():
                 if text is None:
                     (work / name).unlink()
@@ -151,7 +203,36 @@ class Repository:
                     (work / name).write_text(text, encoding="utf-8")
             git("add", "--all", at=work)
             git("commit", "--quiet", "--allow-empty", "--message", message, at=work)
-        return self.resolve("main")
+        return self.resolve(branch)
+
+    def propose(
+        self, files: Mapping[str, str | None], title: str, *, onto: str = "main", is_fork: bool = False
+    ) -> Proposal:
+        """Open a pull request with one commit to a branch of its own, as a colleague would."""
+        number = len(self.proposals) + 1
+        branch = f"proposal-{number}"
+        commit = self.commit(files, title, branch=branch, onto=onto)
+        proposal = Proposal(number, title, branch, "main", commit, is_fork)
+        self.proposals.append(proposal)
+        self._point_at(proposal)
+        self._tell(Happened(proposal=proposal, action="opened"))
+        return proposal
+
+    def amend(self, proposal: Proposal, files: Mapping[str, str | None]) -> str:
+        """Push one more commit to a proposal."""
+        proposal.commit = self.commit(files, "Amend", branch=proposal.branch, onto=proposal.branch)
+        self._point_at(proposal)
+        self._tell(Happened(proposal=proposal, action="synchronize"))
+        return proposal.commit
+
+    def close(self, proposal: Proposal) -> None:
+        proposal.is_open = False
+        self._tell(Happened(proposal=proposal, action="closed"))
+
+    def _point_at(self, proposal: Proposal) -> None:
+        """The refs that forges keep for a proposal, each its own."""
+        for ref in ("pull/{}/head", "merge-requests/{}/head", "pull-requests/{}/from"):
+            git("update-ref", f"refs/{ref.format(proposal.number)}", proposal.commit, at=self.path)
 
     def revert(self, sha: str) -> str:
         """`git revert` one commit of main and return the new id."""
@@ -160,18 +241,18 @@ class Repository:
         return self.resolve("main")
 
     @contextlib.contextmanager
-    def _working_copy(self) -> Iterator[Path]:
-        """A clean copy of main, pushed at the end."""
+    def _working_copy(self, branch: str = "main", onto: str = "main") -> Iterator[Path]:
+        """A clean copy of a branch, pushed to another one at the end."""
         work = self.path.with_suffix(".work")
         with self._lock:
             if not work.exists():
                 git("init", "--quiet", "--initial-branch=main", str(work), at=self.path.parent)
             if self.refs():
-                git("fetch", "--quiet", str(self.path), "main", at=work)
+                git("fetch", "--quiet", str(self.path), onto, at=work)
                 git("reset", "--quiet", "--hard", "FETCH_HEAD", at=work)
             yield work
             with self.pushing():
-                git("push", "--quiet", str(self.path), "HEAD:refs/heads/main", at=work)
+                git("push", "--quiet", "--force", str(self.path), f"HEAD:refs/heads/{branch}", at=work)
 
     def refs(self) -> dict[str, str]:
         """Every branch and tag with the id that it points at."""
@@ -187,47 +268,24 @@ class Repository:
             after = self.refs()
         moved = sorted(ref for ref in before.keys() | after.keys() if before.get(ref) != after.get(ref))
         for ref in moved:
-            event = self._push_event(ref, before.get(ref, NO_COMMIT), after.get(ref, NO_COMMIT))
-            for hook in self.hooks:
-                threading.Thread(target=self._deliver, args=(hook, event), daemon=True).start()
+            if ref.startswith(("refs/heads/", "refs/tags/")):
+                self._tell(self._push(ref, before.get(ref, NO_COMMIT), after.get(ref, NO_COMMIT)))
 
-    def _push_event(self, ref: str, before: str, after: str) -> bytes:
-        owner, _, name = self.name.partition("/")
-        head = None
-        if after != NO_COMMIT:
-            at, message = git("show", "--no-patch", "--format=%cI%n%B", after, at=self.path).split("\n", 1)
-            head = {"id": after, "message": message.strip(), "timestamp": at}
-        event = {
-            "ref": ref,
-            "before": before,
-            "after": after,
-            "created": before == NO_COMMIT,
-            "deleted": after == NO_COMMIT,
-            "repository": {
-                "name": name,
-                "full_name": self.name,
-                "owner": {"login": owner},
-                "clone_url": self.clone_url,
-                "default_branch": "main",
-            },
-            "pusher": {"name": "lab"},
-            "head_commit": head,
-            "commits": [head] if head else [],
-        }
-        return json.dumps(event).encode()
+    def _push(self, ref: str, before: str, after: str) -> Happened:
+        if after == NO_COMMIT:
+            return Happened(ref, before, after)
+        at, message = git("show", "--no-patch", "--format=%cI%n%B", f"{after}^{{commit}}", at=self.path).split("\n", 1)
+        return Happened(ref, before, after, message.strip(), at)
 
-    def _deliver(self, hook: Hook, event: bytes) -> None:
-        headers = {
-            "Content-Type": "application/json",
-            "User-Agent": "GitHub-Hookshot/lab",
-            "X-GitHub-Event": "push",
-            "X-GitHub-Delivery": secrets.token_hex(16),
-        }
-        if hook.secret:
-            digest = hmac.new(hook.secret.encode(), event, hashlib.sha256).hexdigest()
-            headers["X-Hub-Signature-256"] = f"sha256={digest}"
+    def _tell(self, happened: Happened) -> None:
+        for hook in self.hooks:
+            threading.Thread(target=self._deliver, args=(hook, happened), daemon=True).start()
+
+    def _deliver(self, hook: Hook, happened: Happened) -> None:
+        dialect = importlib.import_module(f"gitops_mvd.lab.dialects.{hook.dialect.replace('-', '_')}")
+        headers, body = dialect.delivery(self, happened, hook.secret)
         try:
-            request = urllib.request.Request(hook.url, data=event, headers=headers, method="POST")
+            request = urllib.request.Request(hook.url, data=body, headers=headers, method="POST")
             with urllib.request.urlopen(request, timeout=HOOK_SECONDS) as answer:
                 self.deliveries.append(Delivery(hook.url, answer.status))
         except urllib.error.HTTPError as error:

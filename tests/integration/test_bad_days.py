@@ -13,8 +13,9 @@ from pathlib import Path
 import pytest
 
 from gitops_mvd.lab import service
+from gitops_mvd.lab.dialects.github import MOST_STATUSES
 from gitops_mvd.lab.lab import Lab
-from gitops_mvd.lab.repository import MOST_STATUSES, Status, git
+from gitops_mvd.lab.repository import Status, git
 from gitops_mvd.lab.stage import SETTINGS
 from tests.integration.stories import DAEMON, HEALTH, Story, eventually, manifest, routed
 
