@@ -1,6 +1,7 @@
 """Azure DevOps, Services and Server (https://learn.microsoft.com/en-us/rest/api/azure/devops/git/).
 
 Its commit statuses: https://learn.microsoft.com/en-us/rest/api/azure/devops/git/statuses/create
+What it does with a login that is none: https://github.com/MicrosoftDocs/vsts-rest-api-specs/issues/574
 """
 
 from __future__ import annotations

@@ -60,8 +60,7 @@ class BitbucketCloud:
     """One repository, `workspace/slug`.
 
     The token is an access token of the repository, project or workspace; with a `username`, the e-mail address of an
-    Atlassian account, it is that one's API token:
-    https://support.atlassian.com/bitbucket-cloud/docs/using-api-tokens/
+    Atlassian account, it is that one's API token.
     """
 
     def __init__(self, account: Account) -> None:
@@ -126,7 +125,8 @@ class BitbucketCloud:
     def _whole(self, number: int, short: str, to: str) -> str:
         """A commit in full, of which a pull request has the first 12 digits; "" where it can not be told.
 
-        That of a fork is known to the pull request alone, and one that holds nothing new to the repository alone.
+        That of a fork is known to the pull request alone, and one that holds nothing new to the repository alone:
+        https://github.com/abhinav/git-spice/issues/1421 and https://jira.atlassian.com/browse/BCLOUD-19593
         """
         if len(short) == FULL:
             return short
@@ -208,7 +208,7 @@ def _proposal(pull: Mapping[str, Any], commit: str) -> Proposal:
 
 
 def authentic(headers: Mapping[str, str], body: bytes, secret: str) -> bool:
-    """https://support.atlassian.com/bitbucket-cloud/docs/manage-webhooks/ (secrets are there since 2023)"""
+    """https://bitbucket.org/blog/enhanced-webhook-security (secrets are there since October 2023)"""
     wanted = "sha256=" + hmac.new(secret.encode(), body, hashlib.sha256).hexdigest()
     return hmac.compare_digest(headers.get("x-hub-signature", "").encode(errors="replace"), wanted.encode())
 

@@ -181,7 +181,7 @@ def _first_line(text: str) -> str:
 
 def _proposal(pull: Mapping[str, Any]) -> Proposal:
     """The ref of a pull request leads to its head, be that in a fork:
-    https://confluence.atlassian.com/bitbucketserverkb/understanding-bitbucket-server-pull-request-refs
+    https://gist.github.com/DmitriyRF/73278cb02894c63ae175b3e973109891
     """
     is_fork = pull["fromRef"]["repository"]["id"] != pull["toRef"]["repository"]["id"]
     return Proposal(pull["id"], pull["fromRef"]["latestCommit"], f"refs/pull-requests/{pull['id']}/from", is_fork)
@@ -191,13 +191,13 @@ def _proposal(pull: Mapping[str, Any]) -> Proposal:
 
 
 def authentic(headers: Mapping[str, str], body: bytes, secret: str) -> bool:
-    """https://confluence.atlassian.com/bitbucketserver/manage-webhooks-938025878.html"""
+    """https://confluence.atlassian.com/bitbucketserver0812/manage-webhooks-1272382316.html"""
     wanted = "sha256=" + hmac.new(secret.encode(), body, hashlib.sha256).hexdigest()
     return hmac.compare_digest(headers.get("x-hub-signature", "").encode(errors="replace"), wanted.encode())
 
 
 def event(headers: Mapping[str, str], body: bytes) -> Event:
-    """https://confluence.atlassian.com/bitbucketserver/event-payload-938025882.html
+    """https://confluence.atlassian.com/bitbucketserver0815/event-payload-1319571452.html
 
     What is written about a pull request is none, or our own comments would have us look again.
     """
