@@ -13,7 +13,7 @@ import ssl
 import time
 import unicodedata
 import urllib.parse
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -60,6 +60,7 @@ class Refused(StepFailed):
 class Api:
     """The API of the forge `name` at `base_url`.  `sign` puts the login into a request; `secrets` are never told.
 
+    `denied` are the status codes that say that the token is not taken.
     `explain` gives a forge's own meaning of a status code and what was said with it, None where that is what all mean.
     """
 
@@ -71,11 +72,13 @@ class Api:
         secrets: Callable[[], list[str]],
         *,
         headers: Mapping[str, str] | None = None,
+        denied: Sequence[int] = (401,),
         explain: Callable[[int, str], Explanation | None] = lambda code, said: None,
     ) -> None:
         self.where = f"{name} at {urllib.parse.urlsplit(base_url).netloc}"
         self._url = base_url.rstrip("/")
         self._secrets = secrets
+        self._denied = denied
         self._explain = explain
         self._session = requests.Session()
         self._session.headers.update(headers or {})
@@ -132,6 +135,8 @@ class Api:
     def _judge(self, answer: requests.Response, said: str, to: str) -> None:
         """Raises what an answer means that is no success."""
         code = answer.status_code
+        if code in self._denied:  # mended by a new token, and what waits for it is not lost
+            raise Unavailable(f"{self.where} refused the token", "it may have been revoked, or have expired")
         if 200 <= code < 300:
             return
         pause = _pause(answer)
@@ -142,8 +147,6 @@ class Api:
             if pause:
                 raise RateLimited(f"{self.where} answered {code}", pause)
             raise Unavailable(f"{self.where} answered {code}")
-        if code == 401:  # mended by a new token, and what waits for it is not lost
-            raise Unavailable(f"{self.where} refused the token", "it may have been revoked, or have expired")
         raise Refused(*(self._explain(code, said) or self._refusal(code, said, to)), code, said)
 
     def _refusal(self, code: int, said: str, to: str) -> Explanation:
