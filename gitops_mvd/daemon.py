@@ -22,7 +22,7 @@ import sdnotify
 from gitops_mvd import report as say
 from gitops_mvd import triggers
 from gitops_mvd.changes import steps
-from gitops_mvd.errors import ManifestError, MvdError, Unavailable
+from gitops_mvd.errors import ManifestError, MvdError, StepFailed, Unavailable
 from gitops_mvd.manifest import load, read_fleet
 from gitops_mvd.model import App, Desired, Health, Operation, Outcome, Report, Revision, Sync
 from gitops_mvd.reconcile import reconcile
@@ -90,6 +90,8 @@ class Daemon:
             if not reasons & LOOK_AT_GIT:
                 reasons |= self._gather()
             self.look_again(reasons)
+            if reasons & LOOK_AT_GIT:
+                self.look_at_proposals()
 
     def once(self) -> Report | None:
         """One pass without the loop, and one more for whoever asked for it meanwhile; None where it could not be."""
@@ -171,6 +173,7 @@ class Daemon:
         tree = self._wired.source.tree(revision)
         try:
             facts = read_fleet(tree).host(host.name)
+            self._wired.statuses.labels = facts.labels
             apps, broken = load(tree, facts, self._wired.cache)
         except ManifestError as error:
             self._wired.statuses.fail(revision, str(error))
@@ -229,6 +232,16 @@ class Daemon:
             return None
         is_newer = any(step.changed != frozenset() for step in self._steps(self._revision, fetched))
         return fetched if is_newer and fetched != self._revision else None
+
+    def look_at_proposals(self) -> None:
+        """Tell open pull requests what they would do here, as long as nothing else is to be done."""
+        if not (self._wired.proposals and self._revision) or self._later:
+            return
+        try:
+            self._wired.proposals.look(self._revision, self._mail.has_mail)
+            self._content("proposals")
+        except (Unavailable, StepFailed) as error:
+            self._complain("proposals", error)
 
     # ---- what is told of it ------------------------------------------------------------------------------------------
 

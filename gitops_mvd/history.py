@@ -10,7 +10,7 @@ import dataclasses
 import functools
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -65,6 +65,9 @@ CREATE TABLE IF NOT EXISTS status (
     id INTEGER PRIMARY KEY, commit_id TEXT NOT NULL, context TEXT NOT NULL, wanted TEXT NOT NULL, posted TEXT,
     refused TEXT, tries INTEGER NOT NULL DEFAULT 0, retry_at REAL NOT NULL DEFAULT 0, UNIQUE (commit_id, context)
 ) STRICT;
+CREATE TABLE IF NOT EXISTS proposal (
+    number INTEGER PRIMARY KEY, at TEXT NOT NULL, comment TEXT NOT NULL, said TEXT NOT NULL
+) STRICT;
 CREATE TABLE IF NOT EXISTS delivery (
     forge TEXT, outcome TEXT, times INTEGER NOT NULL, PRIMARY KEY (forge, outcome)
 ) STRICT;
@@ -108,6 +111,15 @@ class Entry:
     commit: str
     status: CommitStatus
     tries: int
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """What was told of a proposal: `at` which commits it was looked at, which `comment` is ours, and its digest."""
+
+    at: str = ""
+    comment: str = ""
+    said: str = ""
 
 
 class SqliteHistory:
@@ -362,6 +374,24 @@ class SqliteHistory:
 
     def save_subjects(self, subjects: Mapping[str, Revision]) -> None:
         self._keep("subjects", {name: dataclasses.asdict(revision) for name, revision in subjects.items()})
+
+    # ---- the open proposals ------------------------------------------------------------------------------------------
+
+    def planned(self, number: int) -> Planned:
+        """What was told of the proposal of that number."""
+        rows = self._ask("SELECT at, comment, said FROM proposal WHERE number = ?", number)
+        return Planned(*rows[0]) if rows else Planned()
+
+    def plan(self, number: int, planned: Planned) -> None:
+        self._ask(
+            "INSERT OR REPLACE INTO proposal VALUES (?, ?, ?, ?)", number, planned.at, planned.comment, planned.said
+        )
+
+    def keep_planned(self, numbers: Collection[int]) -> None:
+        """Forget all other proposals."""
+        for (number,) in self._ask("SELECT number FROM proposal"):
+            if number not in numbers:
+                self._ask("DELETE FROM proposal WHERE number = ?", number)
 
 
 def _channel(status: CommitStatus) -> str:

@@ -20,6 +20,11 @@ class Mailbox:
             self._reasons.add(reason)
             self._arrived.notify_all()
 
+    def has_mail(self) -> bool:
+        """Has something come up that was not taken yet?"""
+        with self._arrived:
+            return bool(self._reasons)
+
     def take(self, timeout: float) -> frozenset[str]:
         """What has come up, waiting for something at most `timeout` seconds; nothing where nothing did."""
         with self._arrived:

@@ -180,6 +180,22 @@ def lines(plan: Plan) -> Iterator[str]:
         yield f"{sign} {kind:<8} {resource.name:<40} {what}".rstrip()
 
 
+INCIDENTAL = {"image", "config", "network"}  # come and go with the services that need them
+
+
+def told_verbs(plan: Plan) -> dict[str, str]:
+    """What happens to each service, and to what belongs to none: `create`, `change` or `remove`.
+
+    An instance is named after what it is: so a service that changes is one that gets new ones and loses old ones.
+    """
+    verbs: dict[str, set[str]] = {}
+    for step in plan:
+        if isinstance(step, Change) and (step.resource.service or step.resource.kind not in INCIDENTAL):
+            verbs.setdefault(step.resource.service or step.resource.name, set()).add(step.verb)
+    told = {frozenset({"create"}): "create", frozenset({"delete"}): "remove"}
+    return {what: told.get(frozenset(done), "change") for what, done in verbs.items()}
+
+
 def _told_step(step: Step) -> tuple[str, str, Resource, str]:
     if isinstance(step, Change):
         return SIGNS[step.verb], step.resource.kind, step.resource, _difference(step)

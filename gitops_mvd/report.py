@@ -7,7 +7,7 @@ changes must say the same again, or every look would post anew.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from gitops_mvd.model import (
@@ -96,6 +96,25 @@ def failed(host: str, revision: Revision, why: str) -> CommitStatus:
 def refused(host: str, why: str) -> CommitStatus:
     """This host does not follow that commit."""
     return _status(host, Operation.FAILED, _line(why))
+
+
+PLAN = "plan"  # what stands behind the host's name where a plan is told
+
+
+def planned(host: str, counts: Mapping[str, int], names: Iterable[str]) -> CommitStatus:
+    """What a proposal would do here: how many things are to `change`, to `create` and to `remove`, and which."""
+    told = [f"{counts[verb]} to {verb}" for verb in ("change", "create", "remove") if counts.get(verb)]
+    if not told:
+        return CommitStatus(f"{context(host)}/{PLAN}", Operation.SUCCEEDED, Health.HEALTHY, "nothing to do here")
+    if not counts.get("remove"):
+        told.append("nothing removed")
+    description = f"{', '.join(told)}: {', '.join(names)}"
+    return CommitStatus(f"{context(host)}/{PLAN}", Operation.SUCCEEDED, Health.HEALTHY, description)
+
+
+def unplanned(host: str, why: str) -> CommitStatus:
+    """A proposal could not be deployed here as it is."""
+    return CommitStatus(f"{context(host)}/{PLAN}", Operation.FAILED, Health.UNKNOWN, _line(why))
 
 
 def summary(report: Report) -> str:

@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import urlsplit
 
+from gitops_mvd import address
+from gitops_mvd.address import KINDS
 from gitops_mvd.errors import ManifestError
 from gitops_mvd.manifest.place import Key, Place, fields
 from gitops_mvd.manifest.shapes import absolute, boolean, duration, filled, list_of, mapping_of, one_of
@@ -55,13 +56,27 @@ class Gateway:
 
 
 @dataclass(frozen=True, slots=True)
+class ProposalSettings:
+    """What is told of open pull requests."""
+
+    plan: bool = True
+    comment: bool = False
+    forks: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class ForgeSettings:
-    """Where commit statuses go."""
+    """Where commit statuses go, and what else is told there; `base_url` "" is the forge's public API."""
 
     kind: str
     repository: str
-    base_url: str = "https://api.github.com"
+    base_url: str = ""
     token_file: str = ""
+    username: str = ""
+    apps: bool = False
+    environment: str = ""
+    link: str = ""
+    proposals: ProposalSettings = field(default_factory=ProposalSettings)
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,15 +133,40 @@ KONG = {
     ),
     "token_file": Key("The file that has the value of the `Kong-Admin-Token` header.", absolute),
 }
+PROPOSALS = {
+    "plan": Key("`false` leaves them alone; by default each gets the status `mvd/HOST/plan`.", boolean),
+    "comment": Key("`true` writes the whole plan below them, in one comment a host that is kept up to date.", boolean),
+    "forks": Key("`true` looks at those that come from a fork, too.", boolean),
+}
+
+
+def _proposals(place: Place) -> ProposalSettings:
+    return ProposalSettings(**fields(place, PROPOSALS))
+
+
+def _link(place: Place) -> str:
+    link = filled(place)
+    if not link.startswith(("https://", "http://")):
+        place.fail("must be an address that begins with https://")
+    return link
+
+
 FORGE = {
-    "kind": Key("`github`, which is GitHub Enterprise too.", one_of("github")),
-    "repository": Key("`owner/name` of the config repository; taken from its address by default.", filled),
-    "base_url": Key(
-        "The API; `https://api.github.com` by default, `https://HOST/api/v3` for GitHub Enterprise.", filled
-    ),
+    "kind": Key("Which one it is; needed where the repository's address does not tell.", one_of(*KINDS)),
+    "repository": Key("The name of the config repository there; taken from its address by default.", filled),
+    "base_url": Key("The API; taken from the repository's address by default.", filled),
     "token_file": Key(
         "The file that has a token that may write commit statuses; `credentials.token_file` by default.", absolute
     ),
+    "username": Key("The user whose password the token is, for Bitbucket.", filled),
+    "apps": Key("`true` gives every app a status of its own, too: `mvd/HOST/APP`.", boolean),
+    "environment": Key(
+        "Shows what runs here as a deployment to that environment of GitHub's, such as `{host}`; a label of this host "
+        "goes by its name, as in `production {region}`.",
+        filled,
+    ),
+    "link": Key("Where statuses lead to, with `{host}`, `{app}` and `{commit}` in it.", _link),
+    "proposals": Key("What is told of open pull requests.", _proposals),
 }
 
 POLICY = {
@@ -153,7 +193,7 @@ def _policy(place: Place) -> Policy:
 
 
 def _forge(place: Place) -> dict[str, Any]:
-    return fields(place, FORGE, required=["kind"])
+    return fields(place, FORGE)
 
 
 def _interval(place: Place) -> float:
@@ -202,12 +242,18 @@ def read(file: str, data: bytes) -> Settings:
 
 def _complete(forge: dict[str, Any], values: Mapping[str, Any], place: Place) -> ForgeSettings | None:
     """The forge's settings with what follows from the repository's address and credentials."""
-    found = repository_name(values["repository"])
-    if "repository" not in forge and not found:
+    told = address.read(values["repository"], forge.get("kind", ""))
+    if not told.kind:
+        place.complain("has no `kind`, and none can be told from the repository's address")
+    elif "repository" not in forge and not told.repository:
         place.complain("has no `repository`, and none can be told from the repository's address")
-        return None
-    credentials = values.get("credentials", Credentials())
-    return ForgeSettings(**{"repository": found, "token_file": credentials.token_file, **forge})
+    elif forge.get("environment") and told.kind != "github":
+        place.complain("has an `environment`, which GitHub alone has")
+    else:
+        known = {"kind": told.kind, "repository": told.repository, "base_url": told.base_url}
+        credentials = values.get("credentials", Credentials())
+        return ForgeSettings(**{**known, "token_file": credentials.token_file, **forge})
+    return None
 
 
 def secret_files(settings: Settings) -> set[str]:
@@ -215,10 +261,3 @@ def secret_files(settings: Settings) -> set[str]:
     named = {settings.credentials.token_file, *(login.password_file for login in settings.docker.registries.values())}
     named |= {part.token_file for part in (settings.kong, settings.forge) if part}
     return named - {""}
-
-
-def repository_name(url: str) -> str:
-    """`owner/name` in the address of a repository, "" where there is none."""
-    path = urlsplit(url).path if "://" in url else url.partition(":")[2]
-    parts = path.removesuffix("/").removesuffix(".git").strip("/").split("/")
-    return "/".join(parts[-2:]) if len(parts) >= 2 else ""

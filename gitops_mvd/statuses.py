@@ -10,19 +10,21 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from urllib.parse import quote
 
 from gitops_mvd import report as say
 from gitops_mvd.history import SqliteHistory
 from gitops_mvd.model import CommitStatus, Health, Operation, Report, Revision
 from gitops_mvd.steady import Trend
 
-OWN_CONTEXT = "plan"  # that of the plans on pull requests: an app of that name has no status of its own
-
 
 @dataclass(frozen=True)
 class Telling:
-    """How much is told: `apps` gives every app a status of its own, an `environment` makes deployments to it, `link` is
-    the address that a status leads to, with {host}, {app} and {commit} in it."""
+    """How much is told.
+
+    `apps` gives every app a status of its own.  An `environment`, with {host} and the host's labels in it, makes
+    deployments to it.  `link` is the address that a status leads to, with {host}, {app} and {commit} in it.
+    """
 
     apps: bool = False
     environment: str = ""
@@ -56,6 +58,7 @@ class Statuses:
         self._now = now
         self._wake = wake
         self._trends: defaultdict[str, Trend] = defaultdict(Trend)
+        self.labels: Mapping[str, str] = {}  # those of this host, as far as they are known
 
     # ---- a commit comes ----------------------------------------------------------------------------------------------
 
@@ -123,7 +126,7 @@ class Statuses:
         if not self._telling.apps:
             return
         for outcome in report.outcomes:
-            if outcome.app not in interrupted | {OWN_CONTEXT}:
+            if outcome.app not in interrupted | {say.PLAN}:  # whose name is taken
                 status = say.app_status(self._host, outcome)
                 self._tell_of(subjects.setdefault(status.context, report.revision), status, outcome.app in changed)
         gone = {context for context in subjects if context != host}
@@ -147,6 +150,10 @@ class Statuses:
     def refuse(self, commit: str, why: str) -> None:
         """The commit is not followed, and is no subject of ours."""
         self._keep(commit, say.refused(self._host, why))
+
+    def plan(self, commit: str, status: CommitStatus) -> None:
+        """What a proposal would do, on its head."""
+        self._keep(commit, status)
 
     def looks_again_in(self) -> float | None:
         """In how many seconds it will be seen whether a change for better or worse lasts; None where there is none."""
@@ -177,20 +184,21 @@ class Statuses:
 
     def _shown(self, status: CommitStatus) -> list[CommitStatus]:
         """The status itself and, for that of the host, the deployment that shows the same."""
-        environment = self._telling.environment
-        if not environment or status.context != say.context(self._host):
+        environment = _filled(self._telling.environment, {"host": self._host, **self.labels})
+        if not environment or "{" in environment or status.context != say.context(self._host):
             return [status]
         return [status, replace(status, environment=environment)]
 
     def _linked(self, status: CommitStatus, commit: str) -> CommitStatus:
-        if not self._telling.link:
-            return status
         app = status.context.removeprefix(say.context(self._host)).strip("/")
-        told = {"host": self._host, "app": app, "commit": commit}
-        url = self._telling.link
-        for name, value in told.items():
-            url = url.replace(f"{{{name}}}", value)
-        return replace(status, url=url)
+        words = {"host": self._host, "app": app, "commit": commit}
+        return replace(status, url=_filled(self._telling.link, {name: quote(word) for name, word in words.items()}))
+
+
+def _filled(template: str, words: Mapping[str, str]) -> str:
+    for name, word in words.items():
+        template = template.replace(f"{{{name}}}", word)
+    return template
 
 
 def is_well(status: CommitStatus) -> bool | None:

@@ -19,7 +19,8 @@ from gitops_mvd.mailbox import Interruptible, Mailbox
 from gitops_mvd.manifest import Cache
 from gitops_mvd.outbox import Outbox
 from gitops_mvd.ports import Forge
-from gitops_mvd.settings import Settings
+from gitops_mvd.proposals import Proposals
+from gitops_mvd.settings import ForgeSettings, Settings
 from gitops_mvd.source import Source
 from gitops_mvd.statuses import Statuses, Telling
 from gitops_mvd.systemd import Systemd
@@ -37,6 +38,7 @@ class Wired:
     host: Machine
     history: SqliteHistory
     forge: Forge | None
+    proposals: Proposals | None
     outbox: Outbox
     statuses: Statuses
     mailbox: Mailbox
@@ -69,14 +71,34 @@ def wire(settings: Settings, path: Path, units: Path = Path("/etc/systemd/system
     clock = Interruptible()
     tools = Tools(name, engine, Systemd(), kong, clock, files=Path(settings.files), units=units, address=address)
     history = SqliteHistory(state / "history.db")
-    forge = connect_forge(settings)
+    forge = connect_forge(settings.forge) if settings.forge else None
     gates = Gates(probes.discover(probes.Tools(engine, tools.systemd)), engine, tools.systemd, clock, kong, history)
     known, policy = kinds.discover(tools), settings.policy
     host = Machine(name, known, engine, gates, clock, address=address, history=history, policy=policy)
     outbox = Outbox(history, forge, settings.forge.kind if settings.forge else "")
-    statuses = Statuses(name, history, Telling() if forge else None, clock.now, outbox.wake)
+    statuses = Statuses(name, history, _telling(settings), clock.now, outbox.wake)
     source = connect_source(settings)
-    return Wired(settings, path, tools, engine, source, host, history, forge, outbox, statuses, Mailbox(), clock, {})
+    asks = settings.forge.proposals if settings.forge else None
+    proposals = None
+    if settings.forge and asks and asks.plan:
+        proposals = Proposals(
+            connect_forge(settings.forge),  # another connection than the outbox has, which is another thread
+            source,
+            host,
+            history,
+            statuses,
+            comments=asks.comment,
+            forks=asks.forks,
+            allow_empty=settings.allow_empty,
+        )
+    return Wired(
+        settings, path, tools, engine, source, host, history, forge, proposals, outbox, statuses, Mailbox(), clock, {}
+    )
+
+
+def _telling(settings: Settings) -> Telling | None:
+    forge = settings.forge
+    return Telling(forge.apps, forge.environment, forge.link) if forge else None
 
 
 def connect_source(settings: Settings) -> Source:
@@ -95,13 +117,10 @@ def connect_source(settings: Settings) -> Source:
     )
 
 
-def connect_forge(settings: Settings) -> Forge | None:
-    """Where the statuses go, None where nobody asked for them."""
-    forge = settings.forge
-    if not forge:
-        return None
+def connect_forge(forge: ForgeSettings) -> Forge:
+    """Where the statuses go."""
     token = secret(forge.token_file)
-    return forges.connect(forge.kind, Account(forge.repository, lambda: token, forge.base_url))
+    return forges.connect(forge.kind, Account(forge.repository, lambda: token, forge.base_url, forge.username))
 
 
 def secret(path: str) -> str:

@@ -2,8 +2,10 @@ from __future__ import annotations
 
 import pytest
 
+from gitops_mvd import forges
+from gitops_mvd.address import KINDS
 from gitops_mvd.errors import ManifestError
-from gitops_mvd.settings import Login, read, repository_name, secret_files
+from gitops_mvd.settings import Login, read, secret_files
 
 
 def test_what_is_not_said_has_its_default() -> None:
@@ -39,15 +41,30 @@ forge: {kind: sourceforge}
     assert "did you mean `branch`?" in str(caught.value.problems[1])
 
 
+def test_a_well_known_forge_needs_no_word() -> None:
+    settings = read("config.yaml", b"repository: https://gitlab.com/acme/platform/config\nforge: {}\n")
+    assert settings.forge
+    assert (settings.forge.kind, settings.forge.repository, settings.forge.base_url) == (
+        "gitlab",
+        "acme/platform/config",
+        "https://gitlab.com",
+    )
+
+
 @pytest.mark.parametrize(
-    ("url", "name"),
+    ("forge", "complaint"),
     [
-        ("https://github.com/acme/config.git", "acme/config"),
-        ("https://github.com/acme/config/", "acme/config"),
-        ("git@github.com:acme/config.git", "acme/config"),
-        ("ssh://git@host:2222/acme/config.git", "acme/config"),
-        ("/srv", ""),
+        ("forge: {}", "has no `kind`"),
+        ("forge: {kind: gitea, environment: live}", "which GitHub alone has"),
+        ("forge: {kind: gitea, link: javascript:alert(1)}", "begins with https://"),
+        ("forge: {kind: gitea, proposals: {fork: true}}", "did you mean `forks`?"),
     ],
 )
-def test_owner_and_name_are_told_from_the_address(url: str, name: str) -> None:
-    assert repository_name(url) == name
+def test_a_forge_that_can_not_be_is_told(forge: str, complaint: str) -> None:
+    with pytest.raises(ManifestError) as caught:
+        read("config.yaml", f"repository: https://git.acme.example/acme/config\n{forge}\n".encode())
+    assert complaint in str(caught.value)
+
+
+def test_every_kind_of_forge_that_there_is_can_be_named() -> None:
+    assert sorted(KINDS) == forges.kinds()
