@@ -15,9 +15,10 @@ import re
 import shutil
 import time
 import urllib.parse
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 
 from gitops_mvd.errors import MvdError, Unavailable
 from gitops_mvd.model import Revision
@@ -29,6 +30,8 @@ import git
 
 DEPTHS = (32, 1024)  # commits of history in which the last revision is looked for behind a new one
 FETCH_TIMEOUTS = 10  # a fetch may take that many times longer than a question
+
+NOTHING: Mapping[str, str] = MappingProxyType({})
 
 BRANCH = re.compile(r"(?![-/.])(?!.*(?:\.\.|//|@\{|/\.))[^\s\\~^:?*\[\x00-\x20\x7f]+(?<![/.])(?<!\.lock)")
 SCP = re.compile(r"[\w.][\w.-]*@[\w.][\w.-]*:(?!:).+")
@@ -76,19 +79,25 @@ COMPLAINTS = {
 }
 
 
+def no_token() -> str:
+    """The token of a repository that wants none."""
+    return ""
+
+
 @dataclass
 class Source:
     """One branch of the config repository, mirrored in the folder `mirror`, which nobody else may write to.
 
     `url` is https, ssh (also `git@host:path`), a `file://` URL or an absolute path; http too, with a token only where
-    `insecure` says so.  ssh takes the deploy key `ssh_key` and the file `known_hosts`, both needed.  `timeout` is the
-    seconds that a question may take; a fetch may take ten times as long.  Raises MvdError for what can never work.
+    `insecure` says so.  ssh takes the deploy key `ssh_key` and the file `known_hosts`, both needed.  `token` is asked
+    for anew whenever the server is, because some last an hour only.  `timeout` is the seconds that a question may take;
+    a fetch may take ten times as long.  Raises MvdError for what can never work.
     """
 
     url: str
     branch: str
     mirror: Path
-    token: str = field(default="", repr=False)
+    token: Callable[[], str] = field(default=no_token, repr=False)
     username: str = "x-access-token"
     ssh_key: Path | None = None
     known_hosts: Path | None = None
@@ -100,12 +109,12 @@ class Source:
         self._protocol = _protocol(self.url)
         if not BRANCH.fullmatch(self.branch):
             raise MvdError(f"{self.branch!r} is not the name of a branch")
-        if self._protocol == "http" and self.token and not self.insecure:
+        if self._protocol == "http" and self.token is not no_token and not self.insecure:
             raise MvdError(f"{self.url}: a token over http can be read on the way; use https, or say insecure: true")
         if self._protocol == "ssh" and not (self.ssh_key and self.known_hosts):
             raise MvdError(f"{self.url}: ssh needs both the deploy key (ssh_key) and known_hosts")
-        if any(character in self.token + self.username for character in "\r\n\0"):
-            raise MvdError("the token and the user name of the repository must be single lines")
+        if not _is_line(self.username):
+            raise MvdError("the user name of the repository must be a single line")
         # Bound to the place: another repository or branch is begun anew instead of being taken for a rewind.
         self._ref = f"refs/mvd/{hashlib.sha256(f'{self.url} {self.branch}'.encode()).hexdigest()[:16]}"
         self._latest: Revision | None = None
@@ -168,7 +177,7 @@ class Source:
     def _ask(self) -> str:
         """The id of the branch's tip on the server."""
         ref = f"refs/heads/{self.branch}"
-        lines = self._git("ls-remote", "--", self.url, ref).splitlines()
+        lines = self._git("ls-remote", "--", self.url, ref, login=True).splitlines()
         tips = [tip for tip, _, name in (line.partition("\t") for line in lines) if name == ref]
         if not tips:
             raise Unavailable(f"{self._where} has no branch {self.branch}", "nothing is changed while it is missing")
@@ -211,6 +220,7 @@ class Source:
                 *(f"--git-dir={mirror}", "fetch", "--quiet", "--force", "--no-tags", "--no-write-fetch-head"),
                 *(f"--depth={depth}", "--", self.url, f"refs/heads/{self.branch}:refs/mvd/fetched"),
                 timeout=self.timeout * FETCH_TIMEOUTS,
+                login=True,
             )
             tip = self._git(f"--git-dir={mirror}", "rev-parse", "--verify", "refs/mvd/fetched^{commit}")
             if self.allow_rewind or not known or self._descends(mirror, tip, known):
@@ -220,7 +230,7 @@ class Source:
         raise self._rewound(known, tip)
 
     def _descends(self, mirror: Path, tip: str, known: str) -> bool:
-        answer, _ = self._run(f"--git-dir={mirror}", "merge-base", "--is-ancestor", known, tip)
+        answer, _, _ = self._run(f"--git-dir={mirror}", "merge-base", "--is-ancestor", known, tip)
         return answer == 0
 
     def _rewound(self, known: str, tip: str) -> Unavailable:
@@ -233,7 +243,7 @@ class Source:
         """The last tip taken, or "" where there is no telling."""
         if not self.mirror.is_dir():
             return ""
-        status, said = self._run(f"--git-dir={self.mirror}", "rev-parse", "--verify", "--quiet", self._ref)
+        status, said, _ = self._run(f"--git-dir={self.mirror}", "rev-parse", "--verify", "--quiet", self._ref)
         return said if status == 0 else ""
 
     def _whole(self) -> bool:
@@ -273,36 +283,49 @@ class Source:
     @property
     def _where(self) -> str:
         """The URL as it may be shown."""
-        return redact(self.url, [self.token])
+        return redact(self.url, [])
 
-    def _git(self, *words: str, timeout: float = 0) -> str:
+    def _git(self, *words: str, timeout: float = 0, login: bool = False) -> str:
         """What git says to a command that must succeed."""
-        status, said = self._run(*words, timeout=timeout)
+        status, out, complaint = self._run(*words, timeout=timeout, login=login)
         if status == 0:
-            return said
+            return out
         for pattern, (sentence, hint) in COMPLAINTS.items():
-            if re.search(pattern, said):
+            if re.search(pattern, complaint):
                 raise Unavailable(f"{self._where} {sentence}", hint)
-        last = redact(said, [self.token]).strip().rpartition("\n")[2]
+        last = complaint.strip().rpartition("\n")[2]
         raise Unavailable(f"{self._where} could not be read: {last or f'git ended with {status}'}")
 
-    def _run(self, *words: str, timeout: float = 0) -> tuple[int, str]:
-        """The exit status of a git command, and what it printed or, where that is not 0, what it complained about."""
+    def _run(
+        self,
+        *words: str,
+        timeout: float = 0,
+        login: bool = False,
+        settings: Mapping[str, str] = NOTHING,
+        environment: Mapping[str, str] = NOTHING,
+    ) -> tuple[int, str, str]:
+        """The exit status of a git command, what it printed, and what it complained about, without the token.
+
+        Only one that asks the server gets the `login`: the mirror is read without anybody's leave.
+        """
+        token = self.token() if login else ""
+        if not _is_line(token):
+            raise Unavailable("the token of the repository must be a single line", "look at the file that it lies in")
         try:
             status, out, complaint = git.Git().execute(
                 ["git", *words],
                 with_extended_output=True,
                 with_exceptions=False,
                 kill_after_timeout=timeout or self.timeout,
-                env=self._environment(),
+                env=self._environment(token, settings) | dict(environment),
             )
         except git.exc.GitCommandNotFound as error:
             raise Unavailable("git is not installed", "apt-get install git") from error
         except OSError as error:
             raise Unavailable(f"git can not be run: {error.strerror}") from error
-        return status, str(complaint if status else out)
+        return status, str(out), redact(str(complaint), [token])
 
-    def _environment(self) -> dict[str, str]:
+    def _environment(self, token: str = "", more: Mapping[str, str] = NOTHING) -> dict[str, str]:
         """What git is told behind its command line: nothing of the machine's or the user's own settings."""
         origin = urllib.parse.urlsplit(self.url)
         settings = {
@@ -313,8 +336,9 @@ class Source:
             "fetch.recurseSubmodules": "false",
             "http.lowSpeedLimit": "100",
             "http.lowSpeedTime": str(max(1, int(self.timeout))),
+            **more,
         }
-        if self.token and self._protocol in ("https", "http"):
+        if token and self._protocol in ("https", "http"):
             settings[f"credential.{origin.scheme}://{origin.netloc}.helper"] = LOGIN
         environment = {
             "HOME": "/nonexistent",
@@ -322,6 +346,7 @@ class Source:
             "GIT_CONFIG_NOSYSTEM": "1",
             "GIT_CONFIG_GLOBAL": os.devnull,
             "GIT_CONFIG_PARAMETERS": "",
+            "GIT_NO_REPLACE_OBJECTS": "1",
             "GIT_TERMINAL_PROMPT": "0",
             "GIT_ASKPASS": "",
             "SSH_ASKPASS": "",
@@ -329,7 +354,7 @@ class Source:
             "GIT_SSH_COMMAND": SSH,
             "GIT_SSH_VARIANT": "ssh",
             "MVD_USERNAME": self.username,
-            "MVD_TOKEN": self.token,
+            "MVD_TOKEN": token,
             "MVD_SSH_KEY": str(self.ssh_key or ""),
             "MVD_KNOWN_HOSTS": str(self.known_hosts or ""),
             "MVD_SECONDS": str(max(1, int(self.timeout))),
@@ -355,6 +380,10 @@ def _protocol(url: str) -> str:
         return "ssh"
     shown = re.sub(r"//[^/@]*@", "//***@", url)
     raise MvdError(f"{shown}: is no address that is known here", "use https://, ssh://, file:/// or a full path")
+
+
+def _is_line(text: str) -> bool:
+    return not set(text) & set("\r\n\0")
 
 
 def _remove(*paths: Path) -> None:

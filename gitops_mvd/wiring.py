@@ -19,7 +19,7 @@ from gitops_mvd.manifest import Cache
 from gitops_mvd.outbox import Outbox
 from gitops_mvd.ports import Forge
 from gitops_mvd.settings import Settings
-from gitops_mvd.source import Source
+from gitops_mvd.source import Source, no_token
 from gitops_mvd.systemd import Systemd
 
 
@@ -78,12 +78,12 @@ def wire(settings: Settings, path: Path, units: Path = Path("/etc/systemd/system
 
 def connect_source(settings: Settings) -> Source:
     """The config repository, with its credentials."""
-    login = settings.credentials
+    login, token = settings.credentials, secret(settings.credentials.token_file)
     return Source(
         settings.repository,
         settings.branch,
         Path(settings.state) / "mirror",
-        token=secret(login.token_file),
+        token=(lambda: token) if token else no_token,
         username=login.username,
         ssh_key=Path(login.ssh_key) if login.ssh_key else None,
         known_hosts=Path(login.known_hosts) if login.known_hosts else None,

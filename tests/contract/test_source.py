@@ -52,7 +52,7 @@ def local(config: Repository, mirror: Path) -> Source:
 
 
 def over_http(config: Repository, mirror: Path, token: str = TOKEN, timeout: float = 20) -> Source:
-    return Source(config.clone_url, "main", mirror, token=token, insecure=True, timeout=timeout)
+    return Source(config.clone_url, "main", mirror, token=lambda: token, insecure=True, timeout=timeout)
 
 
 @contextlib.contextmanager
@@ -259,7 +259,35 @@ def test_a_branch_that_git_would_read_otherwise_is_refused(branch: str, mirror: 
 
 def test_a_token_does_not_go_over_plain_http_unasked(config: Repository, mirror: Path) -> None:
     with pytest.raises(MvdError, match="insecure"):
-        Source(config.clone_url, "main", mirror, token=TOKEN)
+        Source(config.clone_url, "main", mirror, token=lambda: TOKEN)
+
+
+def test_a_token_is_asked_for_whenever_the_server_is(config: Repository, forge: Forge, mirror: Path) -> None:
+    asked: list[str] = []
+
+    def token() -> str:
+        asked.append(forge.token or "")
+        return asked[-1]
+
+    source = Source(config.clone_url, "main", mirror, token=token, insecure=True, timeout=20)
+    source.fetch()
+    forge.token = "t0ken-of-the-next-hour"
+    commit = config.commit({"fleet.yaml": "# next\n"}, "Next")
+    revision = source.fetch()
+    assert revision.commit == commit
+    assert set(asked) == {TOKEN, "t0ken-of-the-next-hour"}
+    asked.clear()
+    assert source.tree(revision).read("fleet.yaml") == b"# next\n"
+    assert Source(config.clone_url, "main", mirror, token=token, insecure=True).last() == revision
+    assert asked == []  # what is here already is read without a login
+
+
+def test_a_token_of_two_lines_is_refused(config: Repository, mirror: Path) -> None:
+    with pytest.raises(Unavailable, match="single line") as raised:
+        over_http(config, mirror, token="se\ncret").fetch()
+    assert "cret" not in str(raised.value)
+    with pytest.raises(MvdError, match="single line"):
+        Source(config.clone_url, "main", mirror, username="a\nb")
 
 
 def test_ssh_needs_a_key_and_known_hosts(mirror: Path) -> None:
@@ -279,7 +307,7 @@ def test_a_refused_login_an_absent_repository_and_a_silent_server_are_told_apart
         over_http(config, mirror, token="wr0ng").fetch()
     with pytest.raises(Unavailable, match="refused the login"):
         over_http(config, mirror, token="").fetch()
-    absent = Source(f"{forge.url}/acme/absent.git", "main", mirror, token=TOKEN, insecure=True)
+    absent = Source(f"{forge.url}/acme/absent.git", "main", mirror, token=lambda: TOKEN, insecure=True)
     with pytest.raises(Unavailable, match="has no such repository"):
         absent.fetch()
     forge.fail_next(2, 502)
@@ -350,7 +378,7 @@ def test_a_token_is_not_given_to_where_the_server_sends_us(config: Repository, m
             answering(b"HTTP/1.1 302 Found\r\n" + to + end) as (url, _),
             pytest.raises(Unavailable, match="refused the login"),
         ):
-            Source(url, "main", mirror, token=TOKEN, insecure=True, timeout=20).fetch()
+            Source(url, "main", mirror, token=lambda: TOKEN, insecure=True, timeout=20).fetch()
     assert asked
     assert not [request for request in asked if b"authorization" in request.lower()]
 
