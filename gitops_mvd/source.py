@@ -1,5 +1,8 @@
 """The config repository: a bare mirror of one branch, fetched shallow, and its files read at a commit.
 
+A commit is taken when it builds on the last one and, where the settings want that, carries a good signature; until then
+nothing of it is used.
+
 There is no work tree, so nothing of the repository is ever checked out, linked to or run.  Git itself runs away from
 the machine's own settings, with a deadline, and speaks the one protocol of the URL.  Secrets reach it through the
 environment, never the command line.
@@ -15,68 +18,41 @@ import re
 import shutil
 import time
 import urllib.parse
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
+from typing import NamedTuple
 
-from gitops_mvd.errors import MvdError, Unavailable
+from gitops_mvd.address import BRANCH, COMPLAINTS, LOGIN, SSH, protocol
+from gitops_mvd.errors import MvdError, RevisionRefused, Unavailable
 from gitops_mvd.model import Revision
 from gitops_mvd.report import redact
+from gitops_mvd.settings import Verify
+from gitops_mvd.signatures import TAGS, Guard, examining
 from gitops_mvd.tree import GitTree, refuse_large
 
 os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")  # a missing git is an error of the first fetch, not of the import
 import git
 
+Load = Callable[[bytes, str, str], bytes]
+
 DEPTHS = (32, 1024)  # commits of history in which the last revision is looked for behind a new one
+EVERYTHING = 2**31 - 1  # the depth that git takes for all of it
+MOST_TAGS = 50  # that point at one commit, and may have to be looked at
 FETCH_TIMEOUTS = 10  # a fetch may take that many times longer than a question
 
 NOTHING: Mapping[str, str] = MappingProxyType({})
 
-BRANCH = re.compile(r"(?![-/.])(?!.*(?:\.\.|//|@\{|/\.))[^\s\\~^:?*\[\x00-\x20\x7f]+(?<![/.])(?<!\.lock)")
-SCP = re.compile(r"[\w.][\w.-]*@[\w.][\w.-]*:(?!:).+")
 
-# Git asks this for a login, but only on behalf of the server named in the key of that setting: a redirect gets nothing.
-LOGIN = r"""!f() { if [ "$1" = get ]; then printf 'username=%s\npassword=%s\n' "$MVD_USERNAME" "$MVD_TOKEN"; fi; }; f"""
+class Refusal(NamedTuple):
+    """A tip that was not taken, and beside what: so that it is not fetched again at every look."""
 
-# Git hands this to a shell: so it is constant, and what varies is in the environment.
-SSH = (
-    'ssh -F none -i "$MVD_SSH_KEY" -o IdentitiesOnly=yes -o IdentityAgent=none -o BatchMode=yes'
-    ' -o StrictHostKeyChecking=yes -o UserKnownHostsFile="\\"$MVD_KNOWN_HOSTS\\"" -o GlobalKnownHostsFile=none'
-    ' -o UpdateHostKeys=no -o ConnectTimeout="$MVD_SECONDS" -o ServerAliveInterval=15 -o ServerAliveCountMax=2'
-)
-
-# What git, curl and ssh say: what that means, and what to do about it.  The first that is found counts.
-COMPLAINTS = {
-    r"did not complete in|timed out|Operation too slow": ("did not answer in time", ""),
-    r"No space left on device|Disk quota exceeded": (
-        "could not be fetched: the disk is full",
-        "make room for the mirror",
-    ),
-    r"Could not resolve host": ("could not be reached: its name is unknown", "check the URL and the DNS"),
-    r"Host key verification failed|HOST IDENTIFICATION HAS CHANGED": (
-        "shows a host key that is not in known_hosts",
-        "compare it with the keys that the forge publishes, and add it",
-    ),
-    r"UNPROTECTED PRIVATE KEY": ("could not be asked: others may read the deploy key", "chmod 600 the key"),
-    r"Load key|Identity file .* not accessible": (
-        "could not be asked: the deploy key can not be read",
-        "check ssh_key",
-    ),
-    r"Permission denied \(|Authentication failed|could not read (Username|Password)|returned error: 40[13]": (
-        "refused the login",
-        "check the credentials, and that they may read this repository",
-    ),
-    r"detected dubious ownership": ("belongs to another user", "give it to the user that the daemon runs as"),
-    r"[Rr]epository .*not found|not appear to be a git repository|returned error: 404|does not exist": (
-        "has no such repository",
-        "check the URL, and that the credentials may read it",
-    ),
-    r"certificate|SSL|TLS": ("could not be trusted: its TLS certificate was not accepted", "check the CA certificates"),
-    r"returned error: \d+": ("answered with an error", "it may mend by itself"),
-    r"is this a git repository": ("answered, but not as a Git server does", "check the URL"),
-    r"onnect to|refused|unreachable|No route|Empty reply|hung up|reset by": ("does not answer", "check that it runs"),
-}
+    tip: str
+    known: str
+    tags: frozenset[str] | None  # None where they do not matter
+    error: RevisionRefused
 
 
 def no_token() -> str:
@@ -91,7 +67,8 @@ class Source:
     `url` is https, ssh (also `git@host:path`), a `file://` URL or an absolute path; http too, with a token only where
     `insecure` says so.  ssh takes the deploy key `ssh_key` and the file `known_hosts`, both needed.  `token` is asked
     for anew whenever the server is, because some last an hour only.  `timeout` is the seconds that a question may take;
-    a fetch may take ten times as long.  Raises MvdError for what can never work.
+    a fetch may take ten times as long.  `verify` says whose signature a commit needs.  Raises MvdError for what
+    can never work.
     """
 
     url: str
@@ -103,10 +80,11 @@ class Source:
     known_hosts: Path | None = None
     insecure: bool = False
     allow_rewind: bool = False
+    verify: Verify | None = None
     timeout: float = 30.0
 
     def __post_init__(self) -> None:
-        self._protocol = _protocol(self.url)
+        self._protocol = protocol(self.url)
         if not BRANCH.fullmatch(self.branch):
             raise MvdError(f"{self.branch!r} is not the name of a branch")
         if self._protocol == "http" and self.token is not no_token and not self.insecure:
@@ -116,45 +94,66 @@ class Source:
         if not _is_line(self.username):
             raise MvdError("the user name of the repository must be a single line")
         # Bound to the place: another repository or branch is begun anew instead of being taken for a rewind.
-        self._ref = f"refs/mvd/{hashlib.sha256(f'{self.url} {self.branch}'.encode()).hexdigest()[:16]}"
+        self._name = hashlib.sha256(f"{self.url} {self.branch}".encode()).hexdigest()[:16]
+        self._ref = f"refs/mvd/{self._name}"
         self._latest: Revision | None = None
-        self._refused = ""  # the tip of a rewind, so that it is not fetched again at every look
+        self._refusal: Refusal | None = None
+        self._tags: frozenset[str] | None = None  # those that were looked at for the tip
         self._sound = False  # is every object of the mirror known to be whole?
 
     def fetch(self) -> Revision:
         """The tip of the branch, in the mirror and ready to be read.  Raises Unavailable and keeps what there was.
 
         The server is asked for the tip first, and for objects only where that is new.  A tip that does not descend from
-        the last one is refused unless `allow_rewind`, and so is one of which that can not be told within 1,024 commits.
-        A damaged mirror is made anew.
+        the last one is refused unless `allow_rewind`, and so is one of which that can not be told within 1,024 commits,
+        or one without the signature that `verify` wants: that raises RevisionRefused.  A damaged mirror is made anew.
         """
         tip = self._ask()
         if self._sound and self._latest and tip == self._latest.commit:
             return self._latest
         with self._alone():
             known = self._known()
-            if tip != known or not self._whole():
-                tip = self._take(tip, known)
-            self._sound = True
+            self._refuse_again(tip, known)
+            self._tags = None
+            try:
+                if tip != known or not self._whole():
+                    tip = self._take(tip, known)
+                elif not self._latest or tip != self._latest.commit:  # another process took it, by settings of its own
+                    self._verify(self.mirror, tip, tip)
+            except RevisionRefused as error:
+                self._refusal = Refusal(error.commit, known, self._tags, error)
+                raise
+            self._sound, self._refusal = True, None
             self._latest = self._revision(tip)
         return self._latest
 
     def last(self) -> Revision | None:
-        """What `fetch` returned last, in this process or an earlier one; asks nobody."""
+        """What `fetch` returned last, in this process or an earlier one; asks nobody.
+
+        None where it would be refused today, because `verify` wants something else by now.
+        """
         if not self._latest and (known := self._known()):
-            self._latest = self._revision(known)
+            with contextlib.suppress(Unavailable):
+                self._verify(self.mirror, known, known, ask=False)
+                self._latest = self._revision(known)
         return self._latest
+
+    def ready(self) -> None:
+        """Raises Unavailable where this server lacks what `verify` needs."""
+        if self.verify:
+            with examining(self.verify, self._run):
+                pass
 
     def tree(self, revision: Revision) -> GitTree:
         """The files at a revision that `fetch` returned.  What can not be read in it raises Unavailable."""
-        load = self._reader()
+        load = self._reader(self.mirror)
         headers = load(bytes.fromhex(revision.commit), "commit", revision.commit).split(b"\n", 1)
         return GitTree(bytes.fromhex(headers[0].removeprefix(b"tree ").decode()), load)
 
-    def _reader(self) -> Callable[[bytes, str, str], bytes]:
-        """Reads objects of the mirror, by a `git cat-file` that ends when the reader is no longer held."""
+    def _reader(self, place: Path) -> Load:
+        """Reads objects of a repository of ours, by a `git cat-file` that ends when the reader is no longer held."""
         reader = git.Git()
-        reader.update_environment(**self._environment() | {"GIT_DIR": str(self.mirror)})
+        reader.update_environment(**self._environment() | {"GIT_DIR": str(place)})
 
         def load(oid: bytes, kind: str, path: str) -> bytes:
             try:
@@ -162,17 +161,17 @@ class Source:
                     refuse_large(path, reader.get_object_header(oid.hex())[2])
                 content: bytes = reader.get_object_data(oid.hex())[3]
             except (git.exc.GitError, OSError, ValueError) as error:  # it has no such object, or has died over it
-                raise self._damaged(path) from error
+                raise self._damaged(place, path) from error
             whole = hashlib.sha1(b"%s %d\0" % (kind.encode(), len(content)) + content).digest() == oid
             if not whole:
-                raise self._damaged(path)
+                raise self._damaged(place, path)
             return content
 
         return load
 
-    def _damaged(self, path: str) -> Unavailable:
+    def _damaged(self, place: Path, path: str) -> Unavailable:
         self._sound, self._latest = False, None
-        return Unavailable(f"the mirror {self.mirror} is damaged at {path}", "it is made anew at the next look")
+        return Unavailable(f"the mirror {place} is damaged at {path}", "it is made anew at the next look")
 
     def _ask(self) -> str:
         """The id of the branch's tip on the server."""
@@ -183,10 +182,25 @@ class Source:
             raise Unavailable(f"{self._where} has no branch {self.branch}", "nothing is changed while it is missing")
         return tips[0]
 
+    def _ask_tags(self, tip: str) -> dict[str, str]:
+        """The annotated tags that point at the tip on the server: id -> name.  Only asked where tags are wanted."""
+        if not self.verify or self.verify.mode != "tag":
+            return {}
+        lines = self._git("ls-remote", "--", self.url, "refs/tags/*", login=True).splitlines()
+        found = {ref: oid for oid, _, ref in (line.partition("\t") for line in lines)}
+        names = [ref.removeprefix("refs/tags/") for ref in found if found.get(f"{ref}^{{}}") == tip]
+        return {found[f"refs/tags/{name}"]: name for name in sorted(names)[:MOST_TAGS] if BRANCH.fullmatch(name)}
+
+    def _refuse_again(self, tip: str, known: str) -> None:
+        """A tip that was refused stays so while it, what it has to build on, and its tags are the same."""
+        last = self._refusal
+        if not last or (last.tip, last.known) != (tip, known):
+            return
+        if last.tags is None or last.tags == frozenset(self._ask_tags(tip)):
+            raise RevisionRefused(last.error.message, last.error.commit, last.error.hint)
+
     def _take(self, tip: str, known: str) -> str:
         """Fetch the tip, which may have moved on since it was asked for, into a mirror that is whole."""
-        if tip == self._refused and not self.allow_rewind:
-            raise self._rewound(known, tip)
         if not self._whole():
             return self._rebuild(known)
         try:
@@ -202,8 +216,7 @@ class Source:
         new, old = (self.mirror.with_name(f"{self.mirror.name}.{end}") for end in ("new", "old"))
         _remove(new, old)
         try:
-            new.mkdir(mode=0o700)
-            self._git(f"--git-dir={new}", "init", "--quiet", "--bare", "--template=")
+            self._begin(new)
             tip = self._advance(new, known)
             if self.mirror.exists():
                 self.mirror.rename(old)
@@ -212,32 +225,73 @@ class Source:
             _remove(new, old)
         return tip
 
+    def _begin(self, place: Path) -> None:
+        place.mkdir(mode=0o700)
+        self._git(f"--git-dir={place}", "init", "--quiet", "--bare", "--template=")
+
     def _advance(self, mirror: Path, known: str) -> str:
-        """Fetch the tip and let it be the known one, once it is seen to follow from the one before."""
+        """Fetch the tip and let it be the known one, once it is seen to follow from the one before and to be signed."""
         _sweep(mirror)
-        for depth in (1,) if self.allow_rewind or not known else DEPTHS:
-            self._git(
-                *(f"--git-dir={mirror}", "fetch", "--quiet", "--force", "--no-tags", "--no-write-fetch-head"),
-                *(f"--depth={depth}", "--", self.url, f"refs/heads/{self.branch}:refs/mvd/fetched"),
-                timeout=self.timeout * FETCH_TIMEOUTS,
-                login=True,
-            )
+        for depth in (*DEPTHS, EVERYTHING) if known else (1,):
+            self._fetch(mirror, depth, [f"refs/heads/{self.branch}:refs/mvd/fetched"])
             tip = self._git(f"--git-dir={mirror}", "rev-parse", "--verify", "refs/mvd/fetched^{commit}")
-            if self.allow_rewind or not known or self._descends(mirror, tip, known):
-                self._git(f"--git-dir={mirror}", "update-ref", self._ref, tip)
-                return tip
-        self._refused = tip
-        raise self._rewound(known, tip)
+            if known and not self.allow_rewind and not self._descends(mirror, tip, known):
+                if depth < DEPTHS[-1]:
+                    continue
+                raise self._rewound(known, tip)
+            tag = self._verify(mirror, known, tip)
+            if tag is None:
+                continue
+            self._git(f"--git-dir={mirror}", "update-ref", self._ref, tip)
+            if tag:
+                self._keep_tag(mirror, tag)
+            return tip
+        raise RevisionRefused(f"what is behind commit {tip[:7]} is cut off, so its signatures can not be seen", tip)
+
+    def _fetch(self, place: Path, depth: int, refspecs: Sequence[str]) -> None:
+        """Take refs from the server, with so many commits of history, into a repository of ours."""
+        if not place.exists():
+            self._begin(place)
+        self._git(
+            *(f"--git-dir={place}", "fetch", "--quiet", "--force", "--no-tags", "--no-write-fetch-head"),
+            *(() if depth == 0 else (f"--depth={depth}",)),
+            *("--", self.url, *refspecs),
+            timeout=self.timeout * FETCH_TIMEOUTS,
+            login=True,
+        )
 
     def _descends(self, mirror: Path, tip: str, known: str) -> bool:
         answer, _, _ = self._run(f"--git-dir={mirror}", "merge-base", "--is-ancestor", known, tip)
         return answer == 0
 
-    def _rewound(self, known: str, tip: str) -> Unavailable:
-        return Unavailable(
+    def _rewound(self, known: str, tip: str) -> RevisionRefused:
+        return RevisionRefused(
             f"{self._where}: branch {self.branch} went from {known[:7]} to {tip[:7]}, which does not build on it",
+            tip,
             "go back with git revert instead of a reset or a force-push, or say allow_rewind: true",
         )
+
+    # ---- signatures --------------------------------------------------------------------------------------------------
+
+    def _verify(self, mirror: Path, known: str, tip: str, ask: bool = True) -> str | None:
+        """What `Guard.admit` says; only with `ask` are tags looked for that the mirror does not have yet."""
+        if not self.verify:
+            return ""
+        guard = Guard(self.verify, self._run)
+        return guard.admit(mirror, known, tip, partial(self._fetch_tags, mirror, tip) if ask else dict)
+
+    def _fetch_tags(self, mirror: Path, tip: str) -> dict[str, str]:
+        tags = self._ask_tags(tip)
+        self._tags = frozenset(tags)
+        if tags:
+            self._fetch(mirror, 0, [f"refs/tags/{name}:{TAGS}{oid}" for oid, name in tags.items()])
+        return tags
+
+    def _keep_tag(self, mirror: Path, tag: str) -> None:
+        """Of the tags that were fetched, keep the one that let the tip through."""
+        for ref in self._git(f"--git-dir={mirror}", "for-each-ref", "--format=%(refname)", TAGS).split():
+            if ref != f"{TAGS}{tag}":
+                self._git(f"--git-dir={mirror}", "update-ref", "-d", ref)
 
     def _known(self) -> str:
         """The last tip taken, or "" where there is no telling."""
@@ -249,12 +303,16 @@ class Source:
     def _whole(self) -> bool:
         """Can every object of the mirror be read?  Looked for at the first fetch of a process, and after any doubt."""
         if not self._sound and self._known():
-            check = ("fsck", "--no-dangling", "--no-progress", "--no-reflogs")
-            self._sound = self._run(f"--git-dir={self.mirror}", *check, timeout=self.timeout * FETCH_TIMEOUTS)[0] == 0
+            self._sound = self._is_whole(self.mirror)
         return self._sound
 
-    def _revision(self, tip: str) -> Revision:
-        _, _, message = self._reader()(bytes.fromhex(tip), "commit", tip).partition(b"\n\n")
+    def _is_whole(self, place: Path) -> bool:
+        check = ("fsck", "--no-dangling", "--no-progress", "--no-reflogs")
+        return self._run(f"--git-dir={place}", *check, timeout=self.timeout * FETCH_TIMEOUTS)[0] == 0
+
+    def _revision(self, tip: str, load: Load | None = None) -> Revision:
+        load = load or self._reader(self.mirror)
+        _, _, message = load(bytes.fromhex(tip), "commit", tip).partition(b"\n\n")
         return Revision(tip, self.branch, message.decode(errors="replace").partition("\n")[0])
 
     @contextlib.contextmanager
@@ -363,23 +421,6 @@ class Source:
         for n, (key, value) in enumerate(settings.items()):
             environment |= {f"GIT_CONFIG_KEY_{n}": key, f"GIT_CONFIG_VALUE_{n}": value}
         return environment
-
-
-def _protocol(url: str) -> str:
-    """The one protocol that git may speak for this URL.  Raises MvdError for any that we do not know."""
-    split = urllib.parse.urlsplit(url)
-    if split.scheme in ("https", "http", "ssh") and "://" in url:
-        if split.password or (split.username and split.scheme != "ssh"):
-            raise MvdError("the URL of the repository must not have a login in it: use the settings made for that")
-        if not split.hostname or split.hostname.startswith("-"):
-            raise MvdError(f"{url}: names no server")
-        return split.scheme
-    if url.startswith(("file:///", "/")):
-        return "file"
-    if SCP.fullmatch(url):
-        return "ssh"
-    shown = re.sub(r"//[^/@]*@", "//***@", url)
-    raise MvdError(f"{shown}: is no address that is known here", "use https://, ssh://, file:/// or a full path")
 
 
 def _is_line(text: str) -> bool:

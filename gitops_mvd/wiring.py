@@ -89,6 +89,7 @@ def connect_source(settings: Settings) -> Source:
         known_hosts=Path(login.known_hosts) if login.known_hosts else None,
         insecure=login.insecure,
         allow_rewind=settings.allow_rewind,
+        verify=settings.verify,
     )
 
 

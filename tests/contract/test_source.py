@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from gitops_mvd.errors import ManifestError, MvdError, Unavailable
+from gitops_mvd.errors import ManifestError, MvdError, RevisionRefused, Unavailable
 from gitops_mvd.lab.forge import Forge, Repository
 from gitops_mvd.lab.repository import git
 from gitops_mvd.ports import Tree
@@ -428,8 +428,9 @@ def test_a_rewind_is_refused_until_it_is_allowed(config: Repository, local: Sour
     assert local.fetch().commit == new
     rewind(config, old)
     for source in (local, local, Source(str(config.path), "main", mirror)):
-        with pytest.raises(Unavailable, match=r"does not build on it.*git revert"):
+        with pytest.raises(RevisionRefused, match=r"does not build on it.*git revert") as raised:
             source.fetch()
+        assert raised.value.commit == old
         assert (last := source.last()) is not None
         assert last.commit == new
     assert Source(str(config.path), "main", mirror, allow_rewind=True).fetch() == revision
