@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import hashlib
+import logging
 import os
 import re
 import shutil
@@ -27,6 +28,7 @@ from typing import NamedTuple
 
 from gitops_mvd.address import BRANCH, COMPLAINTS, LOGIN, SSH, protocol
 from gitops_mvd.errors import MvdError, RevisionRefused, Unavailable
+from gitops_mvd.files import Entry, write
 from gitops_mvd.model import Revision
 from gitops_mvd.report import redact
 from gitops_mvd.settings import Verify
@@ -36,6 +38,7 @@ from gitops_mvd.tree import GitTree, refuse_large
 os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")  # a missing git is an error of the first fetch, not of the import
 import git
 
+log = logging.getLogger(__name__)
 Load = Callable[[bytes, str, str], bytes]
 
 DEPTHS = (32, 1024)  # commits of history in which the last revision is looked for behind a new one
@@ -44,6 +47,8 @@ MOST_TAGS = 50  # that point at one commit, and may have to be looked at
 FETCH_TIMEOUTS = 10  # a fetch may take that many times longer than a question
 
 NOTHING: Mapping[str, str] = MappingProxyType({})
+
+ANCHOR = re.compile(rb"([0-9a-f]{16}) ([0-9a-f]{40})\n?")
 
 
 class Refusal(NamedTuple):
@@ -67,8 +72,8 @@ class Source:
     `url` is https, ssh (also `git@host:path`), a `file://` URL or an absolute path; http too, with a token only where
     `insecure` says so.  ssh takes the deploy key `ssh_key` and the file `known_hosts`, both needed.  `token` is asked
     for anew whenever the server is, because some last an hour only.  `timeout` is the seconds that a question may take;
-    a fetch may take ten times as long.  `verify` says whose signature a commit needs.  Raises MvdError for what
-    can never work.
+    a fetch may take ten times as long.  `verify` says whose signature a commit needs.  The file `anchor` has the commit
+    that was taken last, for when the mirror is lost.  Raises MvdError for what can never work.
     """
 
     url: str
@@ -81,6 +86,7 @@ class Source:
     insecure: bool = False
     allow_rewind: bool = False
     verify: Verify | None = None
+    anchor: Path | None = None
     timeout: float = 30.0
 
     def __post_init__(self) -> None:
@@ -100,6 +106,8 @@ class Source:
         self._refusal: Refusal | None = None
         self._tags: frozenset[str] | None = None  # those that were looked at for the tip
         self._sound = False  # is every object of the mirror known to be whole?
+        self._adrift = False  # is the anchor still to be written?
+        self._warned: set[str] = set()
 
     def fetch(self) -> Revision:
         """The tip of the branch, in the mirror and ready to be read.  Raises Unavailable and keeps what there was.
@@ -109,14 +117,15 @@ class Source:
         or one without the signature that `verify` wants: that raises RevisionRefused.  A damaged mirror is made anew.
         """
         tip = self._ask()
-        if self._sound and self._latest and tip == self._latest.commit:
+        if self._sound and self._latest and tip == self._latest.commit and not self._adrift:
             return self._latest
         with self._alone():
-            known = self._known()
+            here = self._known()
+            known = here or self._anchored()
             self._refuse_again(tip, known)
             self._tags = None
             try:
-                if tip != known or not self._whole():
+                if tip != here or not self._whole():
                     tip = self._take(tip, known)
                 elif not self._latest or tip != self._latest.commit:  # another process took it, by settings of its own
                     self._verify(self.mirror, tip, tip)
@@ -125,6 +134,7 @@ class Source:
                 raise
             self._sound, self._refusal = True, None
             self._latest = self._revision(tip)
+            self._drop_anchor(tip)
         return self._latest
 
     def last(self) -> Revision | None:
@@ -292,6 +302,49 @@ class Source:
         for ref in self._git(f"--git-dir={mirror}", "for-each-ref", "--format=%(refname)", TAGS).split():
             if ref != f"{TAGS}{tag}":
                 self._git(f"--git-dir={mirror}", "update-ref", "-d", ref)
+
+    # ---- what is known -----------------------------------------------------------------------------------------------
+
+    def _anchored(self) -> str:
+        """The last tip taken, by the file that outlives the mirror; "" where it says nothing of this branch."""
+        if not self.anchor:
+            return ""
+        try:
+            found = ANCHOR.fullmatch(self.anchor.read_bytes())
+        except FileNotFoundError:
+            return ""
+        except OSError:
+            found = None
+        if not found:
+            self._warn(f"{self.anchor} can not be read, so no rewind is noticed where the mirror is lost as well")
+        return found[2].decode() if found and found[1].decode() == self._name else ""
+
+    def _drop_anchor(self, tip: str) -> None:
+        """Write down what was taken, where the folder with the mirror may be lost and this one may not.
+
+        It holds up nothing where it can not be done, and is tried again at the next look.
+        """
+        self._adrift = False
+        if not self.anchor or self._anchored() == tip:
+            return
+        try:
+            self.anchor.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            write(self.anchor, Entry(f"{self._name} {tip}\n".encode(), 0o600, os.geteuid(), os.getegid()))
+            self._warned.clear()
+        except (MvdError, OSError) as error:
+            self._adrift = True
+            why = (
+                error.message
+                if isinstance(error, MvdError)
+                else f"{self.anchor} could not be written: {error.strerror}"
+            )
+            self._warn(f"{why}; so no rewind behind {tip[:7]} is noticed where the mirror is lost")
+
+    def _warn(self, warning: str) -> None:
+        """Once."""
+        if warning not in self._warned:
+            log.warning("%s", warning)
+        self._warned.add(warning)
 
     def _known(self) -> str:
         """The last tip taken, or "" where there is no telling."""

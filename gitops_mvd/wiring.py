@@ -90,6 +90,7 @@ def connect_source(settings: Settings) -> Source:
         insecure=login.insecure,
         allow_rewind=settings.allow_rewind,
         verify=settings.verify,
+        anchor=Path(settings.files) / "followed",
     )
 
 

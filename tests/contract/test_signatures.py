@@ -638,3 +638,26 @@ def test_a_tag_that_was_there_is_not_fetched_again(
     with pytest.raises(RevisionRefused, match="tag bad"):
         source.fetch()
     assert stamps(mirror) == before
+
+
+# ---- going back ------------------------------------------------------------------------------------------------------
+
+
+def test_a_branch_that_went_back_to_an_older_signed_commit_is_refused_though_the_mirror_is_lost(
+    config: Repository, mirror: Path, jane: Person, tmp_path: Path
+) -> None:
+    anchor = tmp_path / "files" / "followed"
+    old = push(config, commit(config, jane))
+    new = push(config, commit(config, jane))
+
+    def begun() -> Source:
+        return Source(str(config.path), "main", mirror, verify=by_ssh("head", jane), anchor=anchor, timeout=20)
+
+    assert begun().fetch().commit == new
+    shutil.rmtree(mirror.parent)
+    push(config, old)
+    with pytest.raises(RevisionRefused, match="does not build on it") as raised:
+        begun().fetch()
+    assert raised.value.commit == old
+    push(config, new)
+    assert begun().fetch().commit == new

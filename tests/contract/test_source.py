@@ -471,6 +471,96 @@ def test_another_branch_or_repository_in_the_same_place_is_no_rewind(
     assert Source(str(other.path), "main", mirror).fetch().commit == commit
 
 
+# ---- what was taken, where the mirror is lost ------------------------------------------------------------------------
+
+
+@pytest.fixture
+def anchor(tmp_path: Path) -> Path:
+    return tmp_path / "files" / "followed"
+
+
+def anchored(config: Repository, mirror: Path, anchor: Path, allow_rewind: bool = False) -> Source:
+    return Source(str(config.path), "main", mirror, anchor=anchor, allow_rewind=allow_rewind, timeout=20)
+
+
+def test_a_rewind_is_refused_though_the_mirror_is_lost(config: Repository, mirror: Path, anchor: Path) -> None:
+    old = config.resolve("main")
+    new = config.commit({"fleet.yaml": "# new\n"}, "New")
+    anchored(config, mirror, anchor).fetch()
+    shutil.rmtree(mirror.parent)
+    rewind(config, old)
+    for source in [anchored(config, mirror, anchor)] * 2:
+        with pytest.raises(RevisionRefused, match=r"does not build on it.*git revert") as raised:
+            source.fetch()
+        assert raised.value.commit == old
+        assert source.last() is None
+    assert anchored(config, mirror, anchor, allow_rewind=True).fetch().commit == old
+    assert anchored(config, mirror, anchor).fetch().commit == old
+    rewind(config, new)
+    shutil.rmtree(mirror.parent)
+    assert anchored(config, mirror, anchor).fetch().commit == new
+
+
+def test_a_lost_mirror_is_made_anew_from_where_the_branch_is_now(
+    config: Repository, mirror: Path, anchor: Path
+) -> None:
+    for moved in (False, True):
+        anchored(config, mirror, anchor).fetch()
+        shutil.rmtree(mirror.parent)
+        if moved:
+            config.commit({"fleet.yaml": "# moved\n"}, "Move")
+        assert anchored(config, mirror, anchor).fetch().commit == config.resolve("main")
+
+
+def test_what_was_taken_is_written_down_once(config: Repository, mirror: Path, anchor: Path) -> None:
+    source = anchored(config, mirror, anchor)
+    source.fetch()
+    assert anchor.read_text().split()[1:] == [config.resolve("main")]
+    assert (anchor.stat().st_mode & 0o777, anchor.parent.stat().st_mode & 0o777) == (0o600, 0o700)
+    before = anchor.stat().st_mtime_ns, anchor.parent.stat().st_mtime_ns
+    source.fetch()
+    anchored(config, mirror, anchor).fetch()
+    assert (anchor.stat().st_mtime_ns, anchor.parent.stat().st_mtime_ns) == before
+    assert list(anchor.parent.iterdir()) == [anchor]
+
+
+@pytest.mark.parametrize("garbage", [b"", b"nonsense", b"\xff\0", b"0123456789abcdef main\n", b"x" * 100_000])
+def test_an_anchor_of_garbage_is_told_once_and_made_anew(
+    garbage: bytes, config: Repository, mirror: Path, anchor: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    anchor.parent.mkdir()
+    anchor.write_bytes(garbage)
+    source = anchored(config, mirror, anchor)
+    assert source.fetch().commit == config.resolve("main")
+    assert [record.levelname for record in caplog.records if "followed" in record.message] == ["WARNING"]
+    assert anchor.read_text().split()[1:] == [config.resolve("main")]
+
+
+def test_an_anchor_of_another_repository_or_branch_says_nothing(
+    config: Repository, forge: Forge, mirror: Path, anchor: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    anchored(config, mirror, anchor).fetch()
+    other = forge.create("acme/other")
+    commit = other.commit({"fleet.yaml": "# other\n"}, "Other")
+    shutil.rmtree(mirror.parent)
+    assert anchored(other, mirror, anchor).fetch().commit == commit
+    assert "followed" not in caplog.text
+
+
+def test_an_anchor_that_can_not_be_written_is_told_once_and_holds_up_nothing(
+    config: Repository, mirror: Path, anchor: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    anchor.parent.write_text("no folder")
+    source = anchored(config, mirror, anchor)
+    for _ in range(3):
+        assert source.fetch().commit == config.resolve("main")
+    told = [record.message for record in caplog.records if "followed" in record.message]
+    assert len(told) == len(set(told)) <= 2
+    anchor.parent.unlink()
+    source.fetch()
+    assert anchor.read_text().split()[1:] == [config.resolve("main")]
+
+
 # ---- damage ----------------------------------------------------------------------------------------------------------
 
 
