@@ -32,7 +32,7 @@ from gitops_mvd.files import Entry, write
 from gitops_mvd.model import Revision
 from gitops_mvd.report import redact
 from gitops_mvd.settings import Verify
-from gitops_mvd.signatures import TAGS, Guard, examining
+from gitops_mvd.signatures import TAGS, Guard, examining, shallow
 from gitops_mvd.tree import GitTree, refuse_large
 
 os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")  # a missing git is an error of the first fetch, not of the import
@@ -43,6 +43,7 @@ Load = Callable[[bytes, str, str], bytes]
 
 DEPTHS = (32, 1024)  # commits of history in which the last revision is looked for behind a new one
 EVERYTHING = 2**31 - 1  # the depth that git takes for all of it
+MOST_SINCE = 100  # commits
 MOST_TAGS = 50  # that point at one commit, and may have to be looked at
 FETCH_TIMEOUTS = 10  # a fetch may take that many times longer than a question
 
@@ -147,6 +148,29 @@ class Source:
                 self._verify(self.mirror, known, known, ask=False)
                 self._latest = self._revision(known)
         return self._latest
+
+    def since(self, known: Revision, tip: Revision) -> tuple[Revision, ...]:
+        """The commits of the branch itself after `known`, up to and with `tip`, oldest first, at most the last hundred.
+
+        From the mirror alone.  Only the tip, where the mirror does not have the history to tell.
+        """
+        if known.commit == tip.commit:
+            return ()
+        try:
+            told = self._first_parents(known.commit, tip.commit)
+            load = self._reader(self.mirror)
+            return tuple(self._revision(commit, load) for commit in told) or (tip,)
+        except Unavailable:
+            return (tip,)
+
+    def _first_parents(self, known: str, tip: str) -> list[str]:
+        """Oldest first; nothing where it can not be told."""
+        if not self._descends(self.mirror, tip, known):
+            return []
+        words = ("rev-list", "--first-parent", "--reverse", f"--max-count={MOST_SINCE}", f"{known}..{tip}")
+        status, out, _ = self._run(f"--git-dir={self.mirror}", *words)
+        told = out.split() if status == 0 else []
+        return [] if shallow(self.mirror) & set(told) else told  # cut off, it says nothing of where it leads
 
     def ready(self) -> None:
         """Raises Unavailable where this server lacks what `verify` needs."""

@@ -19,6 +19,7 @@ import pytest
 from gitops_mvd.errors import ManifestError, MvdError, RevisionRefused, Unavailable
 from gitops_mvd.lab.forge import Forge, Repository
 from gitops_mvd.lab.repository import git
+from gitops_mvd.model import Revision
 from gitops_mvd.ports import Tree
 from gitops_mvd.source import Source
 from gitops_mvd.tree import FolderTree
@@ -559,6 +560,68 @@ def test_an_anchor_that_can_not_be_written_is_told_once_and_holds_up_nothing(
     anchor.parent.unlink()
     source.fetch()
     assert anchor.read_text().split()[1:] == [config.resolve("main")]
+
+
+# ---- what happened since ---------------------------------------------------------------------------------------------
+
+
+def grow(config: Repository, count: int, onto: str = "main", word: str = "Commit") -> str:
+    """So many commits on top of it, which nothing points at yet."""
+    tip, tree = config.resolve(onto), git("rev-parse", "main^{tree}", at=config.path)
+    for n in range(count):
+        tip = git("commit-tree", tree, "-p", tip, "-m", f"{word} {n}", at=config.path)
+    return tip
+
+
+def test_the_commits_since_the_last_one_are_told_oldest_first(config: Repository, local: Source) -> None:
+    known = local.fetch()
+    rewind(config, grow(config, 3))
+    tip = local.fetch()
+    since = local.since(known, tip)
+    assert [revision.subject for revision in since] == ["Commit 0", "Commit 1", "Commit 2"]
+    assert since[-1] == tip
+    assert local.since(since[1], tip) == (tip,)
+    assert local.since(tip, tip) == ()
+
+
+def test_no_more_than_a_hundred_commits_are_told(config: Repository, local: Source) -> None:
+    known = local.fetch()
+    rewind(config, grow(config, 105))
+    told = [revision.subject for revision in local.since(known, local.fetch())]
+    assert told == [f"Commit {n}" for n in range(5, 105)]
+
+
+def test_what_came_by_a_merge_is_told_as_the_merge(config: Repository, local: Source) -> None:
+    known = local.fetch()
+    side, tree = grow(config, 3, word="Side"), git("rev-parse", "main^{tree}", at=config.path)
+    ours = grow(config, 1)
+    rewind(config, git("commit-tree", tree, "-p", ours, "-p", side, "-m", "Merge", at=config.path))
+    assert [revision.subject for revision in local.since(known, local.fetch())] == ["Commit 0", "Merge"]
+
+
+def test_a_known_commit_on_the_other_side_of_a_merge_is_not_passed(config: Repository, local: Source) -> None:
+    base = config.resolve("main")
+    rewind(config, grow(config, 2))
+    known = local.fetch()
+    side, tree = grow(config, 1, base, "Side"), git("rev-parse", "main^{tree}", at=config.path)
+    rewind(config, git("commit-tree", tree, "-p", side, "-p", known.commit, "-m", "Merge", at=config.path))
+    assert [revision.subject for revision in local.since(known, local.fetch())] == ["Side 0", "Merge"]
+
+
+def test_where_it_can_not_be_told_the_tip_stands_alone(config: Repository, mirror: Path) -> None:
+    source = Source(str(config.path), "main", mirror, allow_rewind=True, timeout=20)
+    first = source.fetch()
+    rewind(config, grow(config, 2))
+    tip = source.fetch()
+    assert len(source.since(first, tip)) == 2
+    assert source.since(tip, first) == (first,)
+    assert source.since(Revision("1" * 40, "main"), tip) == (tip,)
+    assert source.since(first, Revision("1" * 40, "main", "Gone")) == (Revision("1" * 40, "main", "Gone"),)
+    rewind(config, grow(config, 40))
+    later = source.fetch()
+    assert source.since(first, later) == (later,)  # 32 commits were fetched, as a rewind is allowed
+    shutil.rmtree(mirror)
+    assert source.since(first, later) == (later,)
 
 
 # ---- damage ----------------------------------------------------------------------------------------------------------
