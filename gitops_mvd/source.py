@@ -19,7 +19,7 @@ import re
 import shutil
 import time
 import urllib.parse
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -29,7 +29,8 @@ from typing import NamedTuple
 from gitops_mvd.address import BRANCH, COMPLAINTS, LOGIN, SSH, protocol
 from gitops_mvd.errors import MvdError, RevisionRefused, Unavailable
 from gitops_mvd.files import Entry, write
-from gitops_mvd.model import Revision
+from gitops_mvd.merges import Merges
+from gitops_mvd.model import Proposal, Revision
 from gitops_mvd.report import redact
 from gitops_mvd.settings import Verify
 from gitops_mvd.signatures import TAGS, Guard, examining, shallow
@@ -109,6 +110,9 @@ class Source:
         self._sound = False  # is every object of the mirror known to be whole?
         self._adrift = False  # is the anchor still to be written?
         self._warned: set[str] = set()
+        aside = self.mirror.with_name(f"{self.mirror.name}.proposals")
+        self._merges = Merges(aside, self.branch, self._run, self._fetch, DEPTHS)
+        self._merges_sound = False
 
     def fetch(self) -> Revision:
         """The tip of the branch, in the mirror and ready to be read.  Raises Unavailable and keeps what there was.
@@ -172,6 +176,34 @@ class Source:
         told = out.split() if status == 0 else []
         return [] if shallow(self.mirror) & set(told) else told  # cut off, it says nothing of where it leads
 
+    def merged(self, proposal: Proposal, onto: Revision) -> GitTree:
+        """The files as they would be once a pull request was merged into `onto`.
+
+        Where it left the branch too long ago to tell, or with a git older than 2.38, they are those of its own last
+        commit.  Raises StepFailed where it can not be merged, Unavailable where it has moved on meanwhile.
+        """
+        with self._merging() as merges:
+            tree = merges.tree(proposal, onto.commit)
+        return GitTree(bytes.fromhex(tree), self._reader(merges.place))
+
+    def keep_proposals(self, numbers: Collection[int]) -> None:
+        """Let go of the pull requests that are not among these."""
+        if self._merges.place.exists():
+            with self._merging() as merges:
+                merges.keep(numbers)
+
+    @contextlib.contextmanager
+    def _merging(self) -> Iterator[Merges]:
+        """Hold what is there of pull requests; it is begun anew after any doubt."""
+        place = self._merges.place
+        with self._alone():
+            if not self._merges_sound and not self._is_whole(place):
+                _remove(place)
+            _sweep(place)
+            self._merges_sound = False
+            yield self._merges
+            self._merges_sound = True
+
     def ready(self) -> None:
         """Raises Unavailable where this server lacks what `verify` needs."""
         if self.verify:
@@ -204,7 +236,10 @@ class Source:
         return load
 
     def _damaged(self, place: Path, path: str) -> Unavailable:
-        self._sound, self._latest = False, None
+        if place == self.mirror:
+            self._sound, self._latest = False, None
+        else:
+            self._merges_sound = False
         return Unavailable(f"the mirror {place} is damaged at {path}", "it is made anew at the next look")
 
     def _ask(self) -> str:
