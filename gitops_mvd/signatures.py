@@ -174,7 +174,11 @@ def examining(verify: Verify, git: Git) -> Iterator[Examiner]:
         "gpg.openpgp.program": "gpg" if verify.gpg_keys else NOWHERE,
         "gpg.x509.program": NOWHERE,
     }
-    with tempfile.TemporaryDirectory(prefix="mvd-keys-") as keyring:
+    try:
+        throwaway = tempfile.TemporaryDirectory(prefix="mvd-keys-")
+    except OSError as error:
+        raise Unavailable(f"there is no place for a keyring: {error.strerror}", "make room in /tmp") from error
+    with throwaway as keyring:
         keys = {key for path in verify.gpg_keys for key in _take_in(path, keyring)}
         yield Examiner(git, settings, keyring, keys, ssh)
 
