@@ -1,96 +1,71 @@
-"""What the address of the config repository tells of its forge: which it is, the name there, the API.  Pure."""
+"""Where the config repository may lie, how git is let in there, and what it means when it complains.  Pure."""
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
-from urllib.parse import unquote, urlsplit
+import urllib.parse
 
-HOSTS = {  # whose name alone says which forge they are
-    "github.com": "github",
-    "gitlab.com": "gitlab",
-    "bitbucket.org": "bitbucket-cloud",
-    "codeberg.org": "forgejo",
-    "dev.azure.com": "azure-devops",
-    "ssh.dev.azure.com": "azure-devops",
-}
-PUBLIC = {"github": "github.com", "bitbucket-cloud": "bitbucket.org", "azure-devops": "dev.azure.com"}
-"""Forges whose own public API is at another address than its repositories."""
+from gitops_mvd.errors import MvdError
 
-KINDS = (
-    "azure-devops",
-    "bitbucket-cloud",
-    "bitbucket-dc",
-    "forgejo",
-    "gitea",
-    "github",
-    "gitlab",
+BRANCH = re.compile(r"(?![-/.])(?!.*(?:\.\.|//|@\{|/\.))[^\s\\~^:?*\[\x00-\x20\x7f]+(?<![/.])(?<!\.lock)")
+SCP = re.compile(r"[\w.][\w.-]*@[\w.][\w.-]*:(?!:).+")
+
+# Git asks this for a login, but only on behalf of the server named in the key of that setting: a redirect gets nothing.
+LOGIN = r"""!f() { if [ "$1" = get ]; then printf 'username=%s\npassword=%s\n' "$MVD_USERNAME" "$MVD_TOKEN"; fi; }; f"""
+
+# Git hands this to a shell: so it is constant, and what varies is in the environment.
+SSH = (
+    'ssh -F none -i "$MVD_SSH_KEY" -o IdentitiesOnly=yes -o IdentityAgent=none -o BatchMode=yes'
+    ' -o StrictHostKeyChecking=yes -o UserKnownHostsFile="\\"$MVD_KNOWN_HOSTS\\"" -o GlobalKnownHostsFile=none'
+    ' -o UpdateHostKeys=no -o ConnectTimeout="$MVD_SECONDS" -o ServerAliveInterval=15 -o ServerAliveCountMax=2'
 )
 
-
-@dataclass(frozen=True, slots=True)
-class Address:
-    """`kind` and `repository` are "" where they can not be told, and `base_url` where it is the forge's public one."""
-
-    kind: str = ""
-    repository: str = ""
-    base_url: str = ""
-
-
-def read(url: str, kind: str = "") -> Address:
-    """What an address tells; of a `kind` of forge that is known already, it also tells the API.
-
-    Over ssh, an address has neither the port nor the path of the API: that is taken to be https at the same host.
-    """
-    try:
-        scheme, host, path = _parts(url)
-    except ValueError:  # half an IPv6 address, and the like
-        return Address(kind)
-    name = host.partition(":")[0]
-    kind = kind or HOSTS.get(name, "azure-devops" if name.endswith(".visualstudio.com") else "")
-    parts = [part for part in unquote(path).removesuffix("/").removesuffix(".git").split("/") if part]
-    if not host or len(parts) < 2:
-        return Address(kind)
-    if kind == "azure-devops":
-        return _azure(scheme, host, parts)
-    if kind == "bitbucket-dc" and "scm" in parts[:-2]:  # https://host/context/scm/PROJ/slug.git
-        below, parts = parts[: parts.index("scm")], parts[parts.index("scm") + 1 :]
-        return Address(kind, "/".join(parts), "/".join([f"{scheme}://{host}", *below]))
-    # Groups of GitLab may have groups below them; everywhere else a name has two parts, and what is before is a path.
-    repository = "/".join(parts if kind == "gitlab" else parts[-2:])
-    if host == PUBLIC.get(kind):
-        return Address(kind, repository)
-    below = [] if kind == "gitlab" else parts[:-2]
-    return Address(
-        kind, repository, "/".join([f"{scheme}://{host}", *below, *(["api/v3"] if kind == "github" else [])])
-    )
+# What git, curl and ssh say: what that means, and what to do about it.  The first that is found counts.
+COMPLAINTS = {
+    r"did not complete in|timed out|Operation too slow": ("did not answer in time", ""),
+    r"No space left on device|Disk quota exceeded": (
+        "could not be fetched: the disk is full",
+        "make room for the mirror",
+    ),
+    r"couldn't find remote ref": ("has not got any more what was to be fetched", "it is looked for again"),
+    r"Could not resolve host": ("could not be reached: its name is unknown", "check the URL and the DNS"),
+    r"Host key verification failed|HOST IDENTIFICATION HAS CHANGED": (
+        "shows a host key that is not in known_hosts",
+        "compare it with the keys that the forge publishes, and add it",
+    ),
+    r"UNPROTECTED PRIVATE KEY": ("could not be asked: others may read the deploy key", "chmod 600 the key"),
+    r"Load key|Identity file .* not accessible": (
+        "could not be asked: the deploy key can not be read",
+        "check ssh_key",
+    ),
+    r"Permission denied \(|Authentication failed|could not read (Username|Password)|returned error: 40[13]": (
+        "refused the login",
+        "check the credentials, and that they may read this repository",
+    ),
+    r"detected dubious ownership": ("belongs to another user", "give it to the user that the daemon runs as"),
+    r"[Rr]epository .*not found|not appear to be a git repository|returned error: 404|does not exist": (
+        "has no such repository",
+        "check the URL, and that the credentials may read it",
+    ),
+    r"certificate|SSL|TLS": ("could not be trusted: its TLS certificate was not accepted", "check the CA certificates"),
+    r"returned error: \d+": ("answered with an error", "it may mend by itself"),
+    r"is this a git repository": ("answered, but not as a Git server does", "check the URL"),
+    r"onnect to|refused|unreachable|No route|Empty reply|hung up|reset by": ("does not answer", "check that it runs"),
+}
 
 
-def _parts(url: str) -> tuple[str, str, str]:
-    """How the API is asked, at which host, and the path of the repository."""
-    if "://" not in url:
-        host, colon, path = url.partition(":")
-        return ("https", host.rpartition("@")[2], path) if colon and "/" not in host else ("", "", "")
-    split = urlsplit(url)
-    host = split.hostname or ""
-    if split.scheme == "ssh":
-        return "https", host, split.path
-    return split.scheme, host + (f":{split.port}" if split.port else ""), split.path
-
-
-def _azure(scheme: str, host: str, parts: list[str]) -> Address:
-    """https://dev.azure.com/ORG/PROJECT/_git/REPO, and its many other ways to say so.
-
-    Where a repository is called as its project is, that is said once.
-    """
-    name = host.partition(":")[0]
-    if organisation := re.fullmatch(r"([^.]+)\.visualstudio\.com", name):
-        parts = [organisation[1], *(part for part in parts if part != "DefaultCollection")]
-    public = bool(organisation) or name in HOSTS
-    if parts[0] == "v3":  # as ssh has it
-        parts = parts[1:]
-    if "_git" in parts:
-        place = parts.index("_git")
-        parts = [*parts[:place], *(parts[place + 1 :] * (2 if place == 1 else 1))]
-    below = [] if public else parts[:-3]
-    return Address("azure-devops", "/".join(parts[-3:]), "" if public else "/".join([f"{scheme}://{host}", *below]))
+def protocol(url: str) -> str:
+    """The one protocol that git may speak for this URL.  Raises MvdError for any that we do not know."""
+    split = urllib.parse.urlsplit(url)
+    if split.scheme in ("https", "http", "ssh") and "://" in url:
+        if split.password or (split.username and split.scheme != "ssh"):
+            raise MvdError("the URL of the repository must not have a login in it: use the settings made for that")
+        if not split.hostname or split.hostname.startswith("-"):
+            raise MvdError(f"{url}: names no server")
+        return split.scheme
+    if url.startswith(("file:///", "/")):
+        return "file"
+    if SCP.fullmatch(url):
+        return "ssh"
+    shown = re.sub(r"//[^/@]*@", "//***@", url)
+    raise MvdError(f"{shown}: is no address that is known here", "use https://, ssh://, file:/// or a full path")

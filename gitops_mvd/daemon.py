@@ -22,7 +22,7 @@ import sdnotify
 from gitops_mvd import report as say
 from gitops_mvd import triggers
 from gitops_mvd.changes import steps
-from gitops_mvd.errors import ManifestError, MvdError, StepFailed, Unavailable
+from gitops_mvd.errors import ManifestError, MvdError, RevisionRefused, StepFailed, Unavailable
 from gitops_mvd.manifest import load, read_fleet
 from gitops_mvd.model import App, Desired, Health, Operation, Outcome, Report, Revision, Sync
 from gitops_mvd.reconcile import reconcile
@@ -154,6 +154,8 @@ class Daemon:
             fetched = self._wired.source.fetch()
         except Unavailable as error:
             self._complain("repository", error)
+            if isinstance(error, RevisionRefused):
+                self._wired.statuses.refuse(error.commit, str(error))
             self._revision = self._revision or self._wired.source.last()
             return
         self._content("repository")

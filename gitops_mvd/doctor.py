@@ -67,6 +67,12 @@ def _systemd(wired: Wired) -> Iterator[Finding]:
         yield Finding("daemon", "warn", "does not run", "`mvd install`, then `journalctl -u gitops-mvd`")
 
 
+def _verify(wired: Wired) -> Iterator[Finding]:
+    if verify := wired.settings.verify:
+        wired.source.ready()
+        yield Finding("verify", "ok", f"{verify.mode}, by {', '.join(verify.files)}")
+
+
 def _repository(wired: Wired) -> Iterator[Finding]:
     revision = wired.source.fetch()
     yield Finding("repository", "ok", f"{revision.short} {revision.subject}")
@@ -107,6 +113,7 @@ def _disk(wired: Wired) -> Iterator[Finding]:
 CHECKS: dict[str, Callable[[Wired], Iterator[Finding]]] = {
     "docker": _docker,
     "systemd": _systemd,
+    "verify": _verify,
     "repository": _repository,
     "kong": _kong,
     "forge": _forge,

@@ -1,12 +1,13 @@
 """Errors, one leaf per reaction of the loop.  Pure.
 
     MvdError
-      x ManifestError    the repository is wrong       -> that app is held, and healed, at its last good version
-      x Unavailable      something did not answer      -> change nothing more, back off, look again
-        + RateLimited    it wants to be left alone     -> the same, and not before it allows that
-      x Interrupted      something newer came up       -> stop where we are, look again at once
-      x StepFailed       a change was refused          -> condemn this version, roll back
-        + Unhealthy      a gate did not pass           -> the same
+      x ManifestError      the repository is wrong       -> that app is held, and healed, at its last good version
+      x Unavailable        something did not answer      -> change nothing more, back off, look again
+        + RateLimited      it wants to be left alone     -> the same, and not before it allows that
+        + RevisionRefused  a commit may not be followed  -> the same, and that commit turns red
+      x Interrupted        something newer came up       -> stop where we are, look again at once
+      x StepFailed         a change was refused          -> condemn this version, roll back
+        + Unhealthy        a gate did not pass           -> the same
 
 Foreign exceptions (docker, requests, git, sockets) become one of these in the module at the edge that met them.
 """
@@ -49,6 +50,14 @@ class RateLimited(Unavailable):
     def __init__(self, message: str, retry_after: float) -> None:
         super().__init__(message)
         self.retry_after = retry_after
+
+
+class RevisionRefused(Unavailable):
+    """A commit may not be followed here: nothing of it is used.  `commit` is its full id, for the status."""
+
+    def __init__(self, message: str, commit: str, hint: str = "") -> None:
+        super().__init__(message, hint)
+        self.commit = commit
 
 
 class Interrupted(MvdError):

@@ -213,3 +213,13 @@ class Clock(Protocol):
     def wait(self, seconds: float) -> None:
         """Sleep, or raise Interrupted as soon as something newer comes up."""
         ...
+
+
+class Git(Protocol):
+    """Runs a git command: its exit status, what it printed, and what it complained about."""
+
+    def __call__(
+        self, *words: str, settings: Mapping[str, str] = ..., environment: Mapping[str, str] = ...
+    ) -> tuple[int, str, str]:
+        """`settings` are Git's own, for this command alone.  Raises Unavailable where git can not be run."""
+        ...

@@ -9,12 +9,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from gitops_mvd import address
-from gitops_mvd.address import KINDS
+from gitops_mvd import origin
 from gitops_mvd.errors import ManifestError
-from gitops_mvd.manifest.place import Key, Place, fields
+from gitops_mvd.manifest.place import Invalid, Key, Place, fields
 from gitops_mvd.manifest.shapes import absolute, boolean, duration, filled, list_of, mapping_of, one_of
 from gitops_mvd.manifest.yamltree import Node, Sink, parse
+from gitops_mvd.origin import KINDS
 from gitops_mvd.policy import Policy
 
 PATH = "/etc/gitops-mvd/config.yaml"
@@ -29,6 +29,19 @@ class Credentials:
     ssh_key: str = ""
     known_hosts: str = ""
     insecure: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Verify:
+    """Whose signature a revision needs.  `mode` is `head`, `tag` or `every`; the files lie on this server."""
+
+    mode: str
+    allowed_signers: str = ""
+    gpg_keys: tuple[str, ...] = ()
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        return (*filter(None, [self.allowed_signers]), *self.gpg_keys)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +101,7 @@ class Settings:
     host: str = ""
     interval: float = 60.0
     credentials: Credentials = field(default_factory=Credentials)
+    verify: Verify | None = None
     allow_rewind: bool = False
     allow_empty: bool = False
     docker: Docker = field(default_factory=Docker)
@@ -105,6 +119,17 @@ CREDENTIALS = {
     "known_hosts": Key("The known_hosts file with the forge's host keys; ssh does not work without it.", absolute),
     "insecure": Key("`true` lets the token go over plain http. For a forge on a private network only.", boolean),
 }
+VERIFY = {
+    "mode": Key(
+        "`head`: the last commit is signed; `tag`: a signed tag points at it; `every`: so is every commit since the "
+        "one that was followed last.",
+        one_of("head", "tag", "every"),
+    ),
+    "allowed_signers": Key(
+        "The file that has the SSH keys whose signatures are good, as ssh-keygen(1) has it.", absolute
+    ),
+    "gpg_keys": Key("The files that have the public GPG keys whose signatures are good.", list_of(absolute)),
+}
 LOGIN = {
     "username": Key("The user name.", filled),
     "password_file": Key("The file that has the password or token.", absolute),
@@ -112,7 +137,10 @@ LOGIN = {
 
 
 def _login(place: Place) -> Login:
-    return Login(**fields(place, LOGIN, required=LOGIN))
+    values = fields(place, LOGIN, required=LOGIN)
+    if values.keys() < LOGIN.keys():
+        raise Invalid
+    return Login(**values)
 
 
 DOCKER = {
@@ -180,6 +208,15 @@ def _credentials(place: Place) -> Credentials:
     return Credentials(**fields(place, CREDENTIALS))
 
 
+def _verify(place: Place) -> Verify:
+    values = fields(place, VERIFY, required=["mode"])
+    if not place.has("allowed_signers") and not values.get("gpg_keys"):
+        place.complain("has neither `allowed_signers` nor `gpg_keys`, one of which says whose signatures are good")
+    if "mode" not in values:
+        raise Invalid
+    return Verify(values["mode"], values.get("allowed_signers", ""), tuple(values.get("gpg_keys", ())))
+
+
 def _docker(place: Place) -> Docker:
     return Docker(**fields(place, DOCKER))
 
@@ -211,6 +248,7 @@ SETTINGS = {
         "How often to look at the repository and at the host; `60s` by default, give or take 20 %.", _interval
     ),
     "credentials": Key("How the repository lets us in.", _credentials),
+    "verify": Key("Whose signature a commit needs to be followed. Without it, none.", _verify),
     "allow_rewind": Key(
         "`true` follows the branch where it was force-pushed to something that does not contain the last commit.",
         boolean,
@@ -242,7 +280,7 @@ def read(file: str, data: bytes) -> Settings:
 
 def _complete(forge: dict[str, Any], values: Mapping[str, Any], place: Place) -> ForgeSettings | None:
     """The forge's settings with what follows from the repository's address and credentials."""
-    told = address.read(values["repository"], forge.get("kind", ""))
+    told = origin.read(values["repository"], forge.get("kind", ""))
     if not told.kind:
         place.complain("has no `kind`, and none can be told from the repository's address")
     elif "repository" not in forge and not told.repository:
@@ -256,8 +294,9 @@ def _complete(forge: dict[str, Any], values: Mapping[str, Any], place: Place) ->
     return None
 
 
-def secret_files(settings: Settings) -> set[str]:
-    """The files with secrets that the settings name, and that are read together with them."""
-    named = {settings.credentials.token_file, *(login.password_file for login in settings.docker.registries.values())}
+def named_files(settings: Settings) -> set[str]:
+    """The files with secrets and keys that the settings name, and that are read together with them."""
+    named = set(settings.verify.files if settings.verify else ())
+    named |= {settings.credentials.token_file, *(login.password_file for login in settings.docker.registries.values())}
     named |= {part.token_file for part in (settings.kong, settings.forge) if part}
     return named - {""}

@@ -1,5 +1,8 @@
 """The config repository: a bare mirror of one branch, fetched shallow, and its files read at a commit.
 
+A commit is taken when it builds on the last one and, where the settings want that, carries a good signature; until then
+nothing of it is used.
+
 There is no work tree, so nothing of the repository is ever checked out, linked to or run.  Git itself runs away from
 the machine's own settings, with a deadline, and speaks the one protocol of the URL.  Secrets reach it through the
 environment, never the command line.
@@ -10,70 +13,58 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import hashlib
+import logging
 import os
 import re
 import shutil
 import time
 import urllib.parse
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+from types import MappingProxyType
+from typing import NamedTuple
 
-from gitops_mvd.errors import MvdError, Unavailable
-from gitops_mvd.model import Revision
+from gitops_mvd.address import BRANCH, COMPLAINTS, LOGIN, SSH, protocol
+from gitops_mvd.errors import MvdError, RevisionRefused, Unavailable
+from gitops_mvd.files import Entry, write
+from gitops_mvd.merges import Merges
+from gitops_mvd.model import Proposal, Revision
 from gitops_mvd.report import redact
+from gitops_mvd.settings import Verify
+from gitops_mvd.signatures import TAGS, Guard, examining, shallow
 from gitops_mvd.tree import GitTree, refuse_large
 
 os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")  # a missing git is an error of the first fetch, not of the import
 import git
 
+log = logging.getLogger(__name__)
+Load = Callable[[bytes, str, str], bytes]
+
 DEPTHS = (32, 1024)  # commits of history in which the last revision is looked for behind a new one
+EVERYTHING = 2**31 - 1  # the depth that git takes for all of it
+MOST_SINCE = 100  # commits
+MOST_TAGS = 50  # that point at one commit, and may have to be looked at
 FETCH_TIMEOUTS = 10  # a fetch may take that many times longer than a question
 
-BRANCH = re.compile(r"(?![-/.])(?!.*(?:\.\.|//|@\{|/\.))[^\s\\~^:?*\[\x00-\x20\x7f]+(?<![/.])(?<!\.lock)")
-SCP = re.compile(r"[\w.][\w.-]*@[\w.][\w.-]*:(?!:).+")
+NOTHING: Mapping[str, str] = MappingProxyType({})
 
-# Git asks this for a login, but only on behalf of the server named in the key of that setting: a redirect gets nothing.
-LOGIN = r"""!f() { if [ "$1" = get ]; then printf 'username=%s\npassword=%s\n' "$MVD_USERNAME" "$MVD_TOKEN"; fi; }; f"""
+ANCHOR = re.compile(rb"([0-9a-f]{16}) ([0-9a-f]{40})\n?")
 
-# Git hands this to a shell: so it is constant, and what varies is in the environment.
-SSH = (
-    'ssh -F none -i "$MVD_SSH_KEY" -o IdentitiesOnly=yes -o IdentityAgent=none -o BatchMode=yes'
-    ' -o StrictHostKeyChecking=yes -o UserKnownHostsFile="\\"$MVD_KNOWN_HOSTS\\"" -o GlobalKnownHostsFile=none'
-    ' -o UpdateHostKeys=no -o ConnectTimeout="$MVD_SECONDS" -o ServerAliveInterval=15 -o ServerAliveCountMax=2'
-)
 
-# What git, curl and ssh say: what that means, and what to do about it.  The first that is found counts.
-COMPLAINTS = {
-    r"did not complete in|timed out|Operation too slow": ("did not answer in time", ""),
-    r"No space left on device|Disk quota exceeded": (
-        "could not be fetched: the disk is full",
-        "make room for the mirror",
-    ),
-    r"Could not resolve host": ("could not be reached: its name is unknown", "check the URL and the DNS"),
-    r"Host key verification failed|HOST IDENTIFICATION HAS CHANGED": (
-        "shows a host key that is not in known_hosts",
-        "compare it with the keys that the forge publishes, and add it",
-    ),
-    r"UNPROTECTED PRIVATE KEY": ("could not be asked: others may read the deploy key", "chmod 600 the key"),
-    r"Load key|Identity file .* not accessible": (
-        "could not be asked: the deploy key can not be read",
-        "check ssh_key",
-    ),
-    r"Permission denied \(|Authentication failed|could not read (Username|Password)|returned error: 40[13]": (
-        "refused the login",
-        "check the credentials, and that they may read this repository",
-    ),
-    r"detected dubious ownership": ("belongs to another user", "give it to the user that the daemon runs as"),
-    r"[Rr]epository .*not found|not appear to be a git repository|returned error: 404|does not exist": (
-        "has no such repository",
-        "check the URL, and that the credentials may read it",
-    ),
-    r"certificate|SSL|TLS": ("could not be trusted: its TLS certificate was not accepted", "check the CA certificates"),
-    r"returned error: \d+": ("answered with an error", "it may mend by itself"),
-    r"is this a git repository": ("answered, but not as a Git server does", "check the URL"),
-    r"onnect to|refused|unreachable|No route|Empty reply|hung up|reset by": ("does not answer", "check that it runs"),
-}
+class Refusal(NamedTuple):
+    """A tip that was not taken, and beside what: so that it is not fetched again at every look."""
+
+    tip: str
+    known: str
+    tags: frozenset[str] | None  # None where they do not matter
+    error: RevisionRefused
+
+
+def no_token() -> str:
+    """The token of a repository that wants none."""
+    return ""
 
 
 @dataclass
@@ -81,75 +72,154 @@ class Source:
     """One branch of the config repository, mirrored in the folder `mirror`, which nobody else may write to.
 
     `url` is https, ssh (also `git@host:path`), a `file://` URL or an absolute path; http too, with a token only where
-    `insecure` says so.  ssh takes the deploy key `ssh_key` and the file `known_hosts`, both needed.  `timeout` is the
-    seconds that a question may take; a fetch may take ten times as long.  Raises MvdError for what can never work.
+    `insecure` says so.  ssh takes the deploy key `ssh_key` and the file `known_hosts`, both needed.  `token` is asked
+    for anew whenever the server is, because some last an hour only.  `timeout` is the seconds that a question may take;
+    a fetch may take ten times as long.  `verify` says whose signature a commit needs.  The file `anchor` has the commit
+    that was taken last, for when the mirror is lost.  Raises MvdError for what can never work.
     """
 
     url: str
     branch: str
     mirror: Path
-    token: str = field(default="", repr=False)
+    token: Callable[[], str] = field(default=no_token, repr=False)
     username: str = "x-access-token"
     ssh_key: Path | None = None
     known_hosts: Path | None = None
     insecure: bool = False
     allow_rewind: bool = False
+    verify: Verify | None = None
+    anchor: Path | None = None
     timeout: float = 30.0
 
     def __post_init__(self) -> None:
-        self._protocol = _protocol(self.url)
+        self._protocol = protocol(self.url)
         if not BRANCH.fullmatch(self.branch):
             raise MvdError(f"{self.branch!r} is not the name of a branch")
-        if self._protocol == "http" and self.token and not self.insecure:
+        if self._protocol == "http" and self.token is not no_token and not self.insecure:
             raise MvdError(f"{self.url}: a token over http can be read on the way; use https, or say insecure: true")
         if self._protocol == "ssh" and not (self.ssh_key and self.known_hosts):
             raise MvdError(f"{self.url}: ssh needs both the deploy key (ssh_key) and known_hosts")
-        if any(character in self.token + self.username for character in "\r\n\0"):
-            raise MvdError("the token and the user name of the repository must be single lines")
+        if not _is_line(self.username):
+            raise MvdError("the user name of the repository must be a single line")
         # Bound to the place: another repository or branch is begun anew instead of being taken for a rewind.
-        self._ref = f"refs/mvd/{hashlib.sha256(f'{self.url} {self.branch}'.encode()).hexdigest()[:16]}"
+        self._name = hashlib.sha256(f"{self.url} {self.branch}".encode()).hexdigest()[:16]
+        self._ref = f"refs/mvd/{self._name}"
         self._latest: Revision | None = None
-        self._refused = ""  # the tip of a rewind, so that it is not fetched again at every look
+        self._refusal: Refusal | None = None
+        self._tags: frozenset[str] | None = None  # those that were looked at for the tip
         self._sound = False  # is every object of the mirror known to be whole?
+        self._adrift = False  # is the anchor still to be written?
+        self._warned: set[str] = set()
+        aside = self.mirror.with_name(f"{self.mirror.name}.proposals")
+        self._merges = Merges(aside, self.branch, self._run, self._fetch, DEPTHS)
+        self._merges_sound = False
 
     def fetch(self) -> Revision:
         """The tip of the branch, in the mirror and ready to be read.  Raises Unavailable and keeps what there was.
 
         The server is asked for the tip first, and for objects only where that is new.  A tip that does not descend from
-        the last one is refused unless `allow_rewind`, and so is one of which that can not be told within 1,024 commits.
-        A damaged mirror is made anew.
+        the last one is refused unless `allow_rewind`, and so is one of which that can not be told within 1,024 commits,
+        or one without the signature that `verify` wants: that raises RevisionRefused.  A damaged mirror is made anew.
         """
         tip = self._ask()
-        if self._sound and self._latest and tip == self._latest.commit:
+        if self._sound and self._latest and tip == self._latest.commit and not self._adrift:
             return self._latest
         with self._alone():
-            known = self._known()
-            if tip != known or not self._whole():
-                tip = self._take(tip, known)
-            self._sound = True
+            here = self._known()
+            known = here or self._anchored()
+            self._refuse_again(tip, known)
+            self._tags = None
+            try:
+                if tip != here or not self._whole():
+                    tip = self._take(tip, known)
+                elif not self._latest or tip != self._latest.commit:  # another process took it, by settings of its own
+                    self._verify(self.mirror, tip, tip)
+            except RevisionRefused as error:
+                self._refusal = Refusal(error.commit, known, self._tags, error)
+                raise
+            self._sound, self._refusal = True, None
             self._latest = self._revision(tip)
+            self._drop_anchor(tip)
         return self._latest
 
     def last(self) -> Revision | None:
-        """What `fetch` returned last, in this process or an earlier one; asks nobody."""
+        """What `fetch` returned last, in this process or an earlier one; asks nobody.
+
+        None where it would be refused today, because `verify` wants something else by now.
+        """
         if not self._latest and (known := self._known()):
-            self._latest = self._revision(known)
+            with contextlib.suppress(Unavailable):
+                self._verify(self.mirror, known, known, ask=False)
+                self._latest = self._revision(known)
         return self._latest
 
     def since(self, known: Revision, tip: Revision) -> tuple[Revision, ...]:
-        """stub until the source branch is merged"""
-        return (tip,)
+        """The commits of the branch itself after `known`, up to and with `tip`, oldest first, at most the last hundred.
+
+        From the mirror alone.  Only the tip, where the mirror does not have the history to tell.
+        """
+        if known.commit == tip.commit:
+            return ()
+        try:
+            told = self._first_parents(known.commit, tip.commit)
+            load = self._reader(self.mirror)
+            return tuple(self._revision(commit, load) for commit in told) or (tip,)
+        except Unavailable:
+            return (tip,)
+
+    def _first_parents(self, known: str, tip: str) -> list[str]:
+        """Oldest first; nothing where it can not be told."""
+        if not self._descends(self.mirror, tip, known):
+            return []
+        words = ("rev-list", "--first-parent", "--reverse", f"--max-count={MOST_SINCE}", f"{known}..{tip}")
+        status, out, _ = self._run(f"--git-dir={self.mirror}", *words)
+        told = out.split() if status == 0 else []
+        return [] if shallow(self.mirror) & set(told) else told  # cut off, it says nothing of where it leads
+
+    def merged(self, proposal: Proposal, onto: Revision) -> GitTree:
+        """The files as they would be once a pull request was merged into `onto`.
+
+        Where it left the branch too long ago to tell, or with a git older than 2.38, they are those of its own last
+        commit.  Raises StepFailed where it can not be merged, Unavailable where it has moved on meanwhile.
+        """
+        with self._merging() as merges:
+            tree = merges.tree(proposal, onto.commit)
+        return GitTree(bytes.fromhex(tree), self._reader(merges.place))
+
+    def keep_proposals(self, numbers: Collection[int]) -> None:
+        """Let go of the pull requests that are not among these."""
+        if self._merges.place.exists():
+            with self._merging() as merges:
+                merges.keep(numbers)
+
+    @contextlib.contextmanager
+    def _merging(self) -> Iterator[Merges]:
+        """Hold what is there of pull requests; it is begun anew after any doubt."""
+        place = self._merges.place
+        with self._alone():
+            if not self._merges_sound and not self._is_whole(place):
+                _remove(place)
+            _sweep(place)
+            self._merges_sound = False
+            yield self._merges
+            self._merges_sound = True
+
+    def ready(self) -> None:
+        """Raises Unavailable where this server lacks what `verify` needs."""
+        if self.verify:
+            with examining(self.verify, self._run):
+                pass
 
     def tree(self, revision: Revision) -> GitTree:
         """The files at a revision that `fetch` returned.  What can not be read in it raises Unavailable."""
-        load = self._reader()
+        load = self._reader(self.mirror)
         headers = load(bytes.fromhex(revision.commit), "commit", revision.commit).split(b"\n", 1)
         return GitTree(bytes.fromhex(headers[0].removeprefix(b"tree ").decode()), load)
 
-    def _reader(self) -> Callable[[bytes, str, str], bytes]:
-        """Reads objects of the mirror, by a `git cat-file` that ends when the reader is no longer held."""
+    def _reader(self, place: Path) -> Load:
+        """Reads objects of a repository of ours, by a `git cat-file` that ends when the reader is no longer held."""
         reader = git.Git()
-        reader.update_environment(**self._environment() | {"GIT_DIR": str(self.mirror)})
+        reader.update_environment(**self._environment() | {"GIT_DIR": str(place)})
 
         def load(oid: bytes, kind: str, path: str) -> bytes:
             try:
@@ -157,31 +227,49 @@ class Source:
                     refuse_large(path, reader.get_object_header(oid.hex())[2])
                 content: bytes = reader.get_object_data(oid.hex())[3]
             except (git.exc.GitError, OSError, ValueError) as error:  # it has no such object, or has died over it
-                raise self._damaged(path) from error
+                raise self._damaged(place, path) from error
             whole = hashlib.sha1(b"%s %d\0" % (kind.encode(), len(content)) + content).digest() == oid
             if not whole:
-                raise self._damaged(path)
+                raise self._damaged(place, path)
             return content
 
         return load
 
-    def _damaged(self, path: str) -> Unavailable:
-        self._sound, self._latest = False, None
-        return Unavailable(f"the mirror {self.mirror} is damaged at {path}", "it is made anew at the next look")
+    def _damaged(self, place: Path, path: str) -> Unavailable:
+        if place == self.mirror:
+            self._sound, self._latest = False, None
+        else:
+            self._merges_sound = False
+        return Unavailable(f"the mirror {place} is damaged at {path}", "it is made anew at the next look")
 
     def _ask(self) -> str:
         """The id of the branch's tip on the server."""
         ref = f"refs/heads/{self.branch}"
-        lines = self._git("ls-remote", "--", self.url, ref).splitlines()
+        lines = self._git("ls-remote", "--", self.url, ref, login=True).splitlines()
         tips = [tip for tip, _, name in (line.partition("\t") for line in lines) if name == ref]
         if not tips:
             raise Unavailable(f"{self._where} has no branch {self.branch}", "nothing is changed while it is missing")
         return tips[0]
 
+    def _ask_tags(self, tip: str) -> dict[str, str]:
+        """The annotated tags that point at the tip on the server: id -> name.  Only asked where tags are wanted."""
+        if not self.verify or self.verify.mode != "tag":
+            return {}
+        lines = self._git("ls-remote", "--", self.url, "refs/tags/*", login=True).splitlines()
+        found = {ref: oid for oid, _, ref in (line.partition("\t") for line in lines)}
+        names = [ref.removeprefix("refs/tags/") for ref in found if found.get(f"{ref}^{{}}") == tip]
+        return {found[f"refs/tags/{name}"]: name for name in sorted(names)[:MOST_TAGS] if BRANCH.fullmatch(name)}
+
+    def _refuse_again(self, tip: str, known: str) -> None:
+        """A tip that was refused stays so while it, what it has to build on, and its tags are the same."""
+        last = self._refusal
+        if not last or (last.tip, last.known) != (tip, known):
+            return
+        if last.tags is None or last.tags == frozenset(self._ask_tags(tip)):
+            raise RevisionRefused(last.error.message, last.error.commit, last.error.hint)
+
     def _take(self, tip: str, known: str) -> str:
         """Fetch the tip, which may have moved on since it was asked for, into a mirror that is whole."""
-        if tip == self._refused and not self.allow_rewind:
-            raise self._rewound(known, tip)
         if not self._whole():
             return self._rebuild(known)
         try:
@@ -197,8 +285,7 @@ class Source:
         new, old = (self.mirror.with_name(f"{self.mirror.name}.{end}") for end in ("new", "old"))
         _remove(new, old)
         try:
-            new.mkdir(mode=0o700)
-            self._git(f"--git-dir={new}", "init", "--quiet", "--bare", "--template=")
+            self._begin(new)
             tip = self._advance(new, known)
             if self.mirror.exists():
                 self.mirror.rename(old)
@@ -207,48 +294,137 @@ class Source:
             _remove(new, old)
         return tip
 
+    def _begin(self, place: Path) -> None:
+        place.mkdir(mode=0o700)
+        self._git(f"--git-dir={place}", "init", "--quiet", "--bare", "--template=")
+
     def _advance(self, mirror: Path, known: str) -> str:
-        """Fetch the tip and let it be the known one, once it is seen to follow from the one before."""
+        """Fetch the tip and let it be the known one, once it is seen to follow from the one before and to be signed."""
         _sweep(mirror)
-        for depth in (1,) if self.allow_rewind or not known else DEPTHS:
-            self._git(
-                *(f"--git-dir={mirror}", "fetch", "--quiet", "--force", "--no-tags", "--no-write-fetch-head"),
-                *(f"--depth={depth}", "--", self.url, f"refs/heads/{self.branch}:refs/mvd/fetched"),
-                timeout=self.timeout * FETCH_TIMEOUTS,
-            )
+        for depth in (*DEPTHS, EVERYTHING) if known else (1,):
+            self._fetch(mirror, depth, [f"refs/heads/{self.branch}:refs/mvd/fetched"])
             tip = self._git(f"--git-dir={mirror}", "rev-parse", "--verify", "refs/mvd/fetched^{commit}")
-            if self.allow_rewind or not known or self._descends(mirror, tip, known):
-                self._git(f"--git-dir={mirror}", "update-ref", self._ref, tip)
-                return tip
-        self._refused = tip
-        raise self._rewound(known, tip)
+            if known and not self.allow_rewind and not self._descends(mirror, tip, known):
+                if depth < DEPTHS[-1]:
+                    continue
+                raise self._rewound(known, tip)
+            tag = self._verify(mirror, known, tip)
+            if tag is None:
+                continue
+            self._git(f"--git-dir={mirror}", "update-ref", self._ref, tip)
+            if tag:
+                self._keep_tag(mirror, tag)
+            return tip
+        raise RevisionRefused(f"what is behind commit {tip[:7]} is cut off, so its signatures can not be seen", tip)
+
+    def _fetch(self, place: Path, depth: int, refspecs: Sequence[str]) -> None:
+        """Take refs from the server, with so many commits of history, into a repository of ours."""
+        if not place.exists():
+            self._begin(place)
+        self._git(
+            *(f"--git-dir={place}", "fetch", "--quiet", "--force", "--no-tags", "--no-write-fetch-head"),
+            *(() if depth == 0 else (f"--depth={depth}",)),
+            *("--", self.url, *refspecs),
+            timeout=self.timeout * FETCH_TIMEOUTS,
+            login=True,
+        )
 
     def _descends(self, mirror: Path, tip: str, known: str) -> bool:
-        answer, _ = self._run(f"--git-dir={mirror}", "merge-base", "--is-ancestor", known, tip)
+        answer, _, _ = self._run(f"--git-dir={mirror}", "merge-base", "--is-ancestor", known, tip)
         return answer == 0
 
-    def _rewound(self, known: str, tip: str) -> Unavailable:
-        return Unavailable(
+    def _rewound(self, known: str, tip: str) -> RevisionRefused:
+        return RevisionRefused(
             f"{self._where}: branch {self.branch} went from {known[:7]} to {tip[:7]}, which does not build on it",
+            tip,
             "go back with git revert instead of a reset or a force-push, or say allow_rewind: true",
         )
+
+    # ---- signatures --------------------------------------------------------------------------------------------------
+
+    def _verify(self, mirror: Path, known: str, tip: str, ask: bool = True) -> str | None:
+        """What `Guard.admit` says; only with `ask` are tags looked for that the mirror does not have yet."""
+        if not self.verify:
+            return ""
+        guard = Guard(self.verify, self._run)
+        return guard.admit(mirror, known, tip, partial(self._fetch_tags, mirror, tip) if ask else dict)
+
+    def _fetch_tags(self, mirror: Path, tip: str) -> dict[str, str]:
+        tags = self._ask_tags(tip)
+        self._tags = frozenset(tags)
+        if tags:
+            self._fetch(mirror, 0, [f"refs/tags/{name}:{TAGS}{oid}" for oid, name in tags.items()])
+        return tags
+
+    def _keep_tag(self, mirror: Path, tag: str) -> None:
+        """Of the tags that were fetched, keep the one that let the tip through."""
+        for ref in self._git(f"--git-dir={mirror}", "for-each-ref", "--format=%(refname)", TAGS).split():
+            if ref != f"{TAGS}{tag}":
+                self._git(f"--git-dir={mirror}", "update-ref", "-d", ref)
+
+    # ---- what is known -----------------------------------------------------------------------------------------------
+
+    def _anchored(self) -> str:
+        """The last tip taken, by the file that outlives the mirror; "" where it says nothing of this branch."""
+        if not self.anchor:
+            return ""
+        try:
+            found = ANCHOR.fullmatch(self.anchor.read_bytes())
+        except FileNotFoundError:
+            return ""
+        except OSError:
+            found = None
+        if not found:
+            self._warn(f"{self.anchor} can not be read, so no rewind is noticed where the mirror is lost as well")
+        return found[2].decode() if found and found[1].decode() == self._name else ""
+
+    def _drop_anchor(self, tip: str) -> None:
+        """Write down what was taken, where the folder with the mirror may be lost and this one may not.
+
+        It holds up nothing where it can not be done, and is tried again at the next look.
+        """
+        self._adrift = False
+        if not self.anchor or self._anchored() == tip:
+            return
+        try:
+            self.anchor.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            write(self.anchor, Entry(f"{self._name} {tip}\n".encode(), 0o600, os.geteuid(), os.getegid()))
+            self._warned.clear()
+        except (MvdError, OSError) as error:
+            self._adrift = True
+            why = (
+                error.message
+                if isinstance(error, MvdError)
+                else f"{self.anchor} could not be written: {error.strerror}"
+            )
+            self._warn(f"{why}; so no rewind behind {tip[:7]} is noticed where the mirror is lost")
+
+    def _warn(self, warning: str) -> None:
+        """Once."""
+        if warning not in self._warned:
+            log.warning("%s", warning)
+        self._warned.add(warning)
 
     def _known(self) -> str:
         """The last tip taken, or "" where there is no telling."""
         if not self.mirror.is_dir():
             return ""
-        status, said = self._run(f"--git-dir={self.mirror}", "rev-parse", "--verify", "--quiet", self._ref)
+        status, said, _ = self._run(f"--git-dir={self.mirror}", "rev-parse", "--verify", "--quiet", self._ref)
         return said if status == 0 else ""
 
     def _whole(self) -> bool:
         """Can every object of the mirror be read?  Looked for at the first fetch of a process, and after any doubt."""
         if not self._sound and self._known():
-            check = ("fsck", "--no-dangling", "--no-progress", "--no-reflogs")
-            self._sound = self._run(f"--git-dir={self.mirror}", *check, timeout=self.timeout * FETCH_TIMEOUTS)[0] == 0
+            self._sound = self._is_whole(self.mirror)
         return self._sound
 
-    def _revision(self, tip: str) -> Revision:
-        _, _, message = self._reader()(bytes.fromhex(tip), "commit", tip).partition(b"\n\n")
+    def _is_whole(self, place: Path) -> bool:
+        check = ("fsck", "--no-dangling", "--no-progress", "--no-reflogs")
+        return self._run(f"--git-dir={place}", *check, timeout=self.timeout * FETCH_TIMEOUTS)[0] == 0
+
+    def _revision(self, tip: str, load: Load | None = None) -> Revision:
+        load = load or self._reader(self.mirror)
+        _, _, message = load(bytes.fromhex(tip), "commit", tip).partition(b"\n\n")
         return Revision(tip, self.branch, message.decode(errors="replace").partition("\n")[0])
 
     @contextlib.contextmanager
@@ -277,36 +453,49 @@ class Source:
     @property
     def _where(self) -> str:
         """The URL as it may be shown."""
-        return redact(self.url, [self.token])
+        return redact(self.url, [])
 
-    def _git(self, *words: str, timeout: float = 0) -> str:
+    def _git(self, *words: str, timeout: float = 0, login: bool = False) -> str:
         """What git says to a command that must succeed."""
-        status, said = self._run(*words, timeout=timeout)
+        status, out, complaint = self._run(*words, timeout=timeout, login=login)
         if status == 0:
-            return said
+            return out
         for pattern, (sentence, hint) in COMPLAINTS.items():
-            if re.search(pattern, said):
+            if re.search(pattern, complaint):
                 raise Unavailable(f"{self._where} {sentence}", hint)
-        last = redact(said, [self.token]).strip().rpartition("\n")[2]
+        last = complaint.strip().rpartition("\n")[2]
         raise Unavailable(f"{self._where} could not be read: {last or f'git ended with {status}'}")
 
-    def _run(self, *words: str, timeout: float = 0) -> tuple[int, str]:
-        """The exit status of a git command, and what it printed or, where that is not 0, what it complained about."""
+    def _run(
+        self,
+        *words: str,
+        timeout: float = 0,
+        login: bool = False,
+        settings: Mapping[str, str] = NOTHING,
+        environment: Mapping[str, str] = NOTHING,
+    ) -> tuple[int, str, str]:
+        """The exit status of a git command, what it printed, and what it complained about, without the token.
+
+        Only one that asks the server gets the `login`: the mirror is read without anybody's leave.
+        """
+        token = self.token() if login else ""
+        if not _is_line(token):
+            raise Unavailable("the token of the repository must be a single line", "look at the file that it lies in")
         try:
             status, out, complaint = git.Git().execute(
                 ["git", *words],
                 with_extended_output=True,
                 with_exceptions=False,
                 kill_after_timeout=timeout or self.timeout,
-                env=self._environment(),
+                env=self._environment(token, settings) | dict(environment),
             )
         except git.exc.GitCommandNotFound as error:
             raise Unavailable("git is not installed", "apt-get install git") from error
         except OSError as error:
             raise Unavailable(f"git can not be run: {error.strerror}") from error
-        return status, str(complaint if status else out)
+        return status, str(out), redact(str(complaint), [token])
 
-    def _environment(self) -> dict[str, str]:
+    def _environment(self, token: str = "", more: Mapping[str, str] = NOTHING) -> dict[str, str]:
         """What git is told behind its command line: nothing of the machine's or the user's own settings."""
         origin = urllib.parse.urlsplit(self.url)
         settings = {
@@ -317,8 +506,9 @@ class Source:
             "fetch.recurseSubmodules": "false",
             "http.lowSpeedLimit": "100",
             "http.lowSpeedTime": str(max(1, int(self.timeout))),
+            **more,
         }
-        if self.token and self._protocol in ("https", "http"):
+        if token and self._protocol in ("https", "http"):
             settings[f"credential.{origin.scheme}://{origin.netloc}.helper"] = LOGIN
         environment = {
             "HOME": "/nonexistent",
@@ -326,6 +516,7 @@ class Source:
             "GIT_CONFIG_NOSYSTEM": "1",
             "GIT_CONFIG_GLOBAL": os.devnull,
             "GIT_CONFIG_PARAMETERS": "",
+            "GIT_NO_REPLACE_OBJECTS": "1",
             "GIT_TERMINAL_PROMPT": "0",
             "GIT_ASKPASS": "",
             "SSH_ASKPASS": "",
@@ -333,7 +524,7 @@ class Source:
             "GIT_SSH_COMMAND": SSH,
             "GIT_SSH_VARIANT": "ssh",
             "MVD_USERNAME": self.username,
-            "MVD_TOKEN": self.token,
+            "MVD_TOKEN": token,
             "MVD_SSH_KEY": str(self.ssh_key or ""),
             "MVD_KNOWN_HOSTS": str(self.known_hosts or ""),
             "MVD_SECONDS": str(max(1, int(self.timeout))),
@@ -344,21 +535,8 @@ class Source:
         return environment
 
 
-def _protocol(url: str) -> str:
-    """The one protocol that git may speak for this URL.  Raises MvdError for any that we do not know."""
-    split = urllib.parse.urlsplit(url)
-    if split.scheme in ("https", "http", "ssh") and "://" in url:
-        if split.password or (split.username and split.scheme != "ssh"):
-            raise MvdError("the URL of the repository must not have a login in it: use the settings made for that")
-        if not split.hostname or split.hostname.startswith("-"):
-            raise MvdError(f"{url}: names no server")
-        return split.scheme
-    if url.startswith(("file:///", "/")):
-        return "file"
-    if SCP.fullmatch(url):
-        return "ssh"
-    shown = re.sub(r"//[^/@]*@", "//***@", url)
-    raise MvdError(f"{shown}: is no address that is known here", "use https://, ssh://, file:/// or a full path")
+def _is_line(text: str) -> bool:
+    return not set(text) & set("\r\n\0")
 
 
 def _remove(*paths: Path) -> None:

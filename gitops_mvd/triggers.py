@@ -14,7 +14,7 @@ from watchdog.events import FileSystemEvent, FileSystemEventHandler
 from watchdog.observers import Observer
 
 from gitops_mvd.engine import Engine
-from gitops_mvd.settings import secret_files
+from gitops_mvd.settings import named_files
 from gitops_mvd.wiring import Wired
 
 STOP, RELOAD, SYNC = "stop", "reload", "sync"
@@ -61,7 +61,7 @@ def docker_events(engine: Engine, post: Post) -> Iterator[None]:
 def file_changes(wired: Wired, post: Post) -> Iterator[None]:
     """Inside, changed settings and secrets reload, and changed units and files of ours say `files`."""
     observer = Observer()
-    for path in (wired.settings_path, *map(Path, secret_files(wired.settings))):
+    for path in (wired.settings_path, *map(Path, named_files(wired.settings))):
         observer.schedule(_Changed(post, RELOAD, only=path), str(path.parent))
     for folder, prefix in ((wired.tools.units, "mvd-"), (wired.tools.files, "")):
         if folder.is_dir():

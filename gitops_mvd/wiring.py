@@ -21,7 +21,7 @@ from gitops_mvd.outbox import Outbox
 from gitops_mvd.ports import Forge
 from gitops_mvd.proposals import Proposals
 from gitops_mvd.settings import ForgeSettings, Settings
-from gitops_mvd.source import Source
+from gitops_mvd.source import Source, no_token
 from gitops_mvd.statuses import Statuses, Telling
 from gitops_mvd.systemd import Systemd
 
@@ -103,17 +103,19 @@ def _telling(settings: Settings) -> Telling | None:
 
 def connect_source(settings: Settings) -> Source:
     """The config repository, with its credentials."""
-    login = settings.credentials
+    login, token = settings.credentials, secret(settings.credentials.token_file)
     return Source(
         settings.repository,
         settings.branch,
         Path(settings.state) / "mirror",
-        token=secret(login.token_file),
+        token=(lambda: token) if token else no_token,
         username=login.username,
         ssh_key=Path(login.ssh_key) if login.ssh_key else None,
         known_hosts=Path(login.known_hosts) if login.known_hosts else None,
         insecure=login.insecure,
         allow_rewind=settings.allow_rewind,
+        verify=settings.verify,
+        anchor=Path(settings.files) / "followed",
     )
 
 

@@ -16,9 +16,10 @@ from pathlib import Path
 
 import pytest
 
-from gitops_mvd.errors import ManifestError, MvdError, Unavailable
+from gitops_mvd.errors import ManifestError, MvdError, RevisionRefused, Unavailable
 from gitops_mvd.lab.forge import Forge, Repository
 from gitops_mvd.lab.repository import git
+from gitops_mvd.model import Revision
 from gitops_mvd.ports import Tree
 from gitops_mvd.source import Source
 from gitops_mvd.tree import FolderTree
@@ -52,7 +53,7 @@ def local(config: Repository, mirror: Path) -> Source:
 
 
 def over_http(config: Repository, mirror: Path, token: str = TOKEN, timeout: float = 20) -> Source:
-    return Source(config.clone_url, "main", mirror, token=token, insecure=True, timeout=timeout)
+    return Source(config.clone_url, "main", mirror, token=lambda: token, insecure=True, timeout=timeout)
 
 
 @contextlib.contextmanager
@@ -259,7 +260,35 @@ def test_a_branch_that_git_would_read_otherwise_is_refused(branch: str, mirror: 
 
 def test_a_token_does_not_go_over_plain_http_unasked(config: Repository, mirror: Path) -> None:
     with pytest.raises(MvdError, match="insecure"):
-        Source(config.clone_url, "main", mirror, token=TOKEN)
+        Source(config.clone_url, "main", mirror, token=lambda: TOKEN)
+
+
+def test_a_token_is_asked_for_whenever_the_server_is(config: Repository, forge: Forge, mirror: Path) -> None:
+    asked: list[str] = []
+
+    def token() -> str:
+        asked.append(forge.token or "")
+        return asked[-1]
+
+    source = Source(config.clone_url, "main", mirror, token=token, insecure=True, timeout=20)
+    source.fetch()
+    forge.token = "t0ken-of-the-next-hour"
+    commit = config.commit({"fleet.yaml": "# next\n"}, "Next")
+    revision = source.fetch()
+    assert revision.commit == commit
+    assert set(asked) == {TOKEN, "t0ken-of-the-next-hour"}
+    asked.clear()
+    assert source.tree(revision).read("fleet.yaml") == b"# next\n"
+    assert Source(config.clone_url, "main", mirror, token=token, insecure=True).last() == revision
+    assert asked == []  # what is here already is read without a login
+
+
+def test_a_token_of_two_lines_is_refused(config: Repository, mirror: Path) -> None:
+    with pytest.raises(Unavailable, match="single line") as raised:
+        over_http(config, mirror, token="se\ncret").fetch()
+    assert "cret" not in str(raised.value)
+    with pytest.raises(MvdError, match="single line"):
+        Source(config.clone_url, "main", mirror, username="a\nb")
 
 
 def test_ssh_needs_a_key_and_known_hosts(mirror: Path) -> None:
@@ -279,7 +308,7 @@ def test_a_refused_login_an_absent_repository_and_a_silent_server_are_told_apart
         over_http(config, mirror, token="wr0ng").fetch()
     with pytest.raises(Unavailable, match="refused the login"):
         over_http(config, mirror, token="").fetch()
-    absent = Source(f"{forge.url}/acme/absent.git", "main", mirror, token=TOKEN, insecure=True)
+    absent = Source(f"{forge.url}/acme/absent.git", "main", mirror, token=lambda: TOKEN, insecure=True)
     with pytest.raises(Unavailable, match="has no such repository"):
         absent.fetch()
     forge.fail_next(2, 502)
@@ -350,7 +379,7 @@ def test_a_token_is_not_given_to_where_the_server_sends_us(config: Repository, m
             answering(b"HTTP/1.1 302 Found\r\n" + to + end) as (url, _),
             pytest.raises(Unavailable, match="refused the login"),
         ):
-            Source(url, "main", mirror, token=TOKEN, insecure=True, timeout=20).fetch()
+            Source(url, "main", mirror, token=lambda: TOKEN, insecure=True, timeout=20).fetch()
     assert asked
     assert not [request for request in asked if b"authorization" in request.lower()]
 
@@ -400,8 +429,9 @@ def test_a_rewind_is_refused_until_it_is_allowed(config: Repository, local: Sour
     assert local.fetch().commit == new
     rewind(config, old)
     for source in (local, local, Source(str(config.path), "main", mirror)):
-        with pytest.raises(Unavailable, match=r"does not build on it.*git revert"):
+        with pytest.raises(RevisionRefused, match=r"does not build on it.*git revert") as raised:
             source.fetch()
+        assert raised.value.commit == old
         assert (last := source.last()) is not None
         assert last.commit == new
     assert Source(str(config.path), "main", mirror, allow_rewind=True).fetch() == revision
@@ -440,6 +470,158 @@ def test_another_branch_or_repository_in_the_same_place_is_no_rewind(
     other = forge.create("acme/other")
     commit = other.commit({"fleet.yaml": "# other\n"}, "Other")
     assert Source(str(other.path), "main", mirror).fetch().commit == commit
+
+
+# ---- what was taken, where the mirror is lost ------------------------------------------------------------------------
+
+
+@pytest.fixture
+def anchor(tmp_path: Path) -> Path:
+    return tmp_path / "files" / "followed"
+
+
+def anchored(config: Repository, mirror: Path, anchor: Path, allow_rewind: bool = False) -> Source:
+    return Source(str(config.path), "main", mirror, anchor=anchor, allow_rewind=allow_rewind, timeout=20)
+
+
+def test_a_rewind_is_refused_though_the_mirror_is_lost(config: Repository, mirror: Path, anchor: Path) -> None:
+    old = config.resolve("main")
+    new = config.commit({"fleet.yaml": "# new\n"}, "New")
+    anchored(config, mirror, anchor).fetch()
+    shutil.rmtree(mirror.parent)
+    rewind(config, old)
+    for source in [anchored(config, mirror, anchor)] * 2:
+        with pytest.raises(RevisionRefused, match=r"does not build on it.*git revert") as raised:
+            source.fetch()
+        assert raised.value.commit == old
+        assert source.last() is None
+    assert anchored(config, mirror, anchor, allow_rewind=True).fetch().commit == old
+    assert anchored(config, mirror, anchor).fetch().commit == old
+    rewind(config, new)
+    shutil.rmtree(mirror.parent)
+    assert anchored(config, mirror, anchor).fetch().commit == new
+
+
+def test_a_lost_mirror_is_made_anew_from_where_the_branch_is_now(
+    config: Repository, mirror: Path, anchor: Path
+) -> None:
+    for moved in (False, True):
+        anchored(config, mirror, anchor).fetch()
+        shutil.rmtree(mirror.parent)
+        if moved:
+            config.commit({"fleet.yaml": "# moved\n"}, "Move")
+        assert anchored(config, mirror, anchor).fetch().commit == config.resolve("main")
+
+
+def test_what_was_taken_is_written_down_once(config: Repository, mirror: Path, anchor: Path) -> None:
+    source = anchored(config, mirror, anchor)
+    source.fetch()
+    assert anchor.read_text().split()[1:] == [config.resolve("main")]
+    assert (anchor.stat().st_mode & 0o777, anchor.parent.stat().st_mode & 0o777) == (0o600, 0o700)
+    before = anchor.stat().st_mtime_ns, anchor.parent.stat().st_mtime_ns
+    source.fetch()
+    anchored(config, mirror, anchor).fetch()
+    assert (anchor.stat().st_mtime_ns, anchor.parent.stat().st_mtime_ns) == before
+    assert list(anchor.parent.iterdir()) == [anchor]
+
+
+@pytest.mark.parametrize("garbage", [b"", b"nonsense", b"\xff\0", b"0123456789abcdef main\n", b"x" * 100_000])
+def test_an_anchor_of_garbage_is_told_once_and_made_anew(
+    garbage: bytes, config: Repository, mirror: Path, anchor: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    anchor.parent.mkdir()
+    anchor.write_bytes(garbage)
+    source = anchored(config, mirror, anchor)
+    assert source.fetch().commit == config.resolve("main")
+    assert [record.levelname for record in caplog.records if "followed" in record.message] == ["WARNING"]
+    assert anchor.read_text().split()[1:] == [config.resolve("main")]
+
+
+def test_an_anchor_of_another_repository_or_branch_says_nothing(
+    config: Repository, forge: Forge, mirror: Path, anchor: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    anchored(config, mirror, anchor).fetch()
+    other = forge.create("acme/other")
+    commit = other.commit({"fleet.yaml": "# other\n"}, "Other")
+    shutil.rmtree(mirror.parent)
+    assert anchored(other, mirror, anchor).fetch().commit == commit
+    assert "followed" not in caplog.text
+
+
+def test_an_anchor_that_can_not_be_written_is_told_once_and_holds_up_nothing(
+    config: Repository, mirror: Path, anchor: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    anchor.parent.write_text("no folder")
+    source = anchored(config, mirror, anchor)
+    for _ in range(3):
+        assert source.fetch().commit == config.resolve("main")
+    told = [record.message for record in caplog.records if "followed" in record.message]
+    assert len(told) == len(set(told)) <= 2
+    anchor.parent.unlink()
+    source.fetch()
+    assert anchor.read_text().split()[1:] == [config.resolve("main")]
+
+
+# ---- what happened since ---------------------------------------------------------------------------------------------
+
+
+def grow(config: Repository, count: int, onto: str = "main", word: str = "Commit") -> str:
+    """So many commits on top of it, which nothing points at yet."""
+    tip, tree = config.resolve(onto), git("rev-parse", "main^{tree}", at=config.path)
+    for n in range(count):
+        tip = git("commit-tree", tree, "-p", tip, "-m", f"{word} {n}", at=config.path)
+    return tip
+
+
+def test_the_commits_since_the_last_one_are_told_oldest_first(config: Repository, local: Source) -> None:
+    known = local.fetch()
+    rewind(config, grow(config, 3))
+    tip = local.fetch()
+    since = local.since(known, tip)
+    assert [revision.subject for revision in since] == ["Commit 0", "Commit 1", "Commit 2"]
+    assert since[-1] == tip
+    assert local.since(since[1], tip) == (tip,)
+    assert local.since(tip, tip) == ()
+
+
+def test_no_more_than_a_hundred_commits_are_told(config: Repository, local: Source) -> None:
+    known = local.fetch()
+    rewind(config, grow(config, 105))
+    told = [revision.subject for revision in local.since(known, local.fetch())]
+    assert told == [f"Commit {n}" for n in range(5, 105)]
+
+
+def test_what_came_by_a_merge_is_told_as_the_merge(config: Repository, local: Source) -> None:
+    known = local.fetch()
+    side, tree = grow(config, 3, word="Side"), git("rev-parse", "main^{tree}", at=config.path)
+    ours = grow(config, 1)
+    rewind(config, git("commit-tree", tree, "-p", ours, "-p", side, "-m", "Merge", at=config.path))
+    assert [revision.subject for revision in local.since(known, local.fetch())] == ["Commit 0", "Merge"]
+
+
+def test_a_known_commit_on_the_other_side_of_a_merge_is_not_passed(config: Repository, local: Source) -> None:
+    base = config.resolve("main")
+    rewind(config, grow(config, 2))
+    known = local.fetch()
+    side, tree = grow(config, 1, base, "Side"), git("rev-parse", "main^{tree}", at=config.path)
+    rewind(config, git("commit-tree", tree, "-p", side, "-p", known.commit, "-m", "Merge", at=config.path))
+    assert [revision.subject for revision in local.since(known, local.fetch())] == ["Side 0", "Merge"]
+
+
+def test_where_it_can_not_be_told_the_tip_stands_alone(config: Repository, mirror: Path) -> None:
+    source = Source(str(config.path), "main", mirror, allow_rewind=True, timeout=20)
+    first = source.fetch()
+    rewind(config, grow(config, 2))
+    tip = source.fetch()
+    assert len(source.since(first, tip)) == 2
+    assert source.since(tip, first) == (first,)
+    assert source.since(Revision("1" * 40, "main"), tip) == (tip,)
+    assert source.since(first, Revision("1" * 40, "main", "Gone")) == (Revision("1" * 40, "main", "Gone"),)
+    rewind(config, grow(config, 40))
+    later = source.fetch()
+    assert source.since(first, later) == (later,)  # 32 commits were fetched, as a rewind is allowed
+    shutil.rmtree(mirror)
+    assert source.since(first, later) == (later,)
 
 
 # ---- damage ----------------------------------------------------------------------------------------------------------

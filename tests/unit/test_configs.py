@@ -75,6 +75,15 @@ def test_what_is_deleted_is_gone_and_what_is_not_ours_is_not_seen(configs, tmp_p
     assert sorted(os.listdir(tmp_path / "files")) == ["mvd-by-hand", "mvd-file", "other"]
 
 
+def test_the_commit_that_is_written_down_beside_is_left_alone(configs, tmp_path):
+    make(configs, app())
+    followed = tmp_path / "files" / "followed"
+    followed.write_text("0123456789abcdef " + "1" * 40)
+    assert [resource.app for resource in configs.observe()] == ["shop"]
+    configs.apply([Change(resource, None) for resource in configs.observe()])
+    assert list((tmp_path / "files").iterdir()) == [followed]
+
+
 @pytest.mark.parametrize(
     ("environment", "why"),
     [

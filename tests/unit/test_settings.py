@@ -3,9 +3,9 @@ from __future__ import annotations
 import pytest
 
 from gitops_mvd import forges
-from gitops_mvd.address import KINDS
 from gitops_mvd.errors import ManifestError
-from gitops_mvd.settings import Login, read, secret_files
+from gitops_mvd.origin import KINDS
+from gitops_mvd.settings import Login, Verify, named_files, read
 
 
 def test_what_is_not_said_has_its_default() -> None:
@@ -24,7 +24,7 @@ forge: {kind: github}
     assert settings.forge
     assert (settings.forge.repository, settings.forge.token_file) == ("acme/config", "/etc/gitops-mvd/token")
     assert settings.docker.registries == {"myrepo.io": Login("ci", "/etc/gitops-mvd/registry")}
-    assert secret_files(settings) == {"/etc/gitops-mvd/token", "/etc/gitops-mvd/registry"}
+    assert named_files(settings) == {"/etc/gitops-mvd/token", "/etc/gitops-mvd/registry"}
 
 
 def test_every_mistake_is_told_with_its_line() -> None:
@@ -49,6 +49,39 @@ def test_a_well_known_forge_needs_no_word() -> None:
         "acme/platform/config",
         "https://gitlab.com",
     )
+
+
+def test_whose_signatures_are_good_is_said_by_files_of_the_server() -> None:
+    text = b"""
+repository: /srv/config.git
+verify: {mode: every, allowed_signers: /etc/gitops-mvd/signers, gpg_keys: [/etc/gitops-mvd/web-flow.gpg]}
+"""
+    settings = read("config.yaml", text)
+    assert settings.verify == Verify("every", "/etc/gitops-mvd/signers", ("/etc/gitops-mvd/web-flow.gpg",))
+    assert named_files(settings) == {"/etc/gitops-mvd/signers", "/etc/gitops-mvd/web-flow.gpg"}
+
+
+@pytest.mark.parametrize(
+    ("verify", "told"),
+    [
+        ("{mode: head}", "neither"),
+        ("{mode: head, gpg_keys: []}", "neither"),
+        ("{allowed_signers: /a}", "has no `mode`"),
+        ("{mode: heads, allowed_signers: /a}", "must be one of head, tag, every"),
+        ("{mode: head, allowed_signers: signers}", "must be an absolute path"),
+        ("{mode: head, gpg_keys: [/a, b]}", "must be an absolute path"),
+        ("{mode: head, allowed_signers: /a, keys: [/b]}", "is not a key that can stand here"),
+        ("head", "must be a mapping"),
+    ],
+)
+def test_verify_is_read_strictly(verify: str, told: str) -> None:
+    with pytest.raises(ManifestError, match=told):
+        read("config.yaml", f"repository: /srv/config.git\nverify: {verify}\n".encode())
+
+
+def test_half_a_login_is_told() -> None:
+    with pytest.raises(ManifestError, match="has no `password_file`"):
+        read("config.yaml", b"repository: /srv/x\ndocker: {registries: {myrepo.io: {username: ci}}}\n")
 
 
 @pytest.mark.parametrize(

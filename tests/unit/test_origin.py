@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gitops_mvd.address import KINDS, Address, read
+from gitops_mvd.origin import KINDS, Origin, read
 
 
 @pytest.mark.parametrize(
@@ -30,7 +30,7 @@ from gitops_mvd.address import KINDS, Address, read
     ],
 )
 def test_a_well_known_address_tells_all(url: str, kind: str, repository: str, base_url: str) -> None:
-    assert read(url) == Address(kind, repository, base_url)
+    assert read(url) == Origin(kind, repository, base_url)
 
 
 @pytest.mark.parametrize(
@@ -48,7 +48,7 @@ def test_a_well_known_address_tells_all(url: str, kind: str, repository: str, ba
     ],
 )
 def test_of_a_known_forge_the_api_is_told(kind: str, url: str, repository: str, base_url: str) -> None:
-    assert read(url, kind) == Address(kind, repository, base_url)
+    assert read(url, kind) == Origin(kind, repository, base_url)
 
 
 @given(st.text(max_size=60), st.sampled_from(["", *KINDS]))

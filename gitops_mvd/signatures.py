@@ -1,0 +1,226 @@
+"""Whether a commit or a tag carries the signature of somebody whom this server allows.
+
+Git checks, with ssh-keygen or gpg, against what the settings name: nothing of the repository, of the user or of the
+mirror has a say in it.  GPG gets a keyring of its own for each examination, which is thrown away afterwards.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from gitops_mvd.errors import RevisionRefused, Unavailable
+from gitops_mvd.ports import Git
+from gitops_mvd.settings import Verify
+
+GPG_SECONDS = 30.0
+GIT_KNOWS_SSH = (2, 34)
+HINT = "git commit -S, with a key that `verify` allows"
+TAGS = "refs/mvd/tags/"
+
+SSH, PGP = "-----BEGIN SSH SIGNATURE-----", "-----BEGIN PGP "
+NOWHERE = "/nonexistent"  # the program for a kind of signature that nobody here is allowed to make
+
+# What gpg and ssh-keygen say of a signature that is not good; the first that is found counts.
+FAULTS = {
+    r"^\[GNUPG:\] BADSIG |incorrect signature": "has a bad signature, made for something else",
+    r"^\[GNUPG:\] REVKEYSIG ": "is signed by a key that was revoked",
+    r"^\[GNUPG:\] EXPKEYSIG |: key has expired: ": "is signed by a key that has expired",
+    r"^\[GNUPG:\] EXPSIG ": "has a signature that has expired",
+    r"^\[GNUPG:\] (NO_PUBKEY|GOODSIG) |^No principal matched": "is signed by a key that is not allowed here",
+}
+SIGNERS = r"^\[GNUPG:\] (?:NO_PUBKEY|VALIDSIG|BADSIG|EXPKEYSIG|REVKEYSIG) (\w+)|key (SHA256:[\w+/=]+)"
+
+
+@dataclass(frozen=True)
+class Guard:
+    """Lets no commit through without the signature that the settings want."""
+
+    verify: Verify
+    git: Git
+
+    def admit(self, mirror: Path, known: str, tip: str, fetch_tags: Callable[[], Mapping[str, str]]) -> str | None:
+        """Raises RevisionRefused where a signature is missing on the way from `known`, "" at first, to the tip.
+
+        Returns the tag that has it, "" where the mode is another, None where more history is needed to tell.
+        `fetch_tags` brings the tags that the server has at the tip, below TAGS, and returns their names by their ids.
+        """
+        with examining(self.verify, self.git) as examiner:
+            if self.verify.mode == "tag":
+                return self._admit_by_tag(mirror, tip, examiner, fetch_tags)
+            if self.verify.mode == "every" and known not in ("", tip):
+                return self._admit_every(mirror, known, tip, examiner)
+            if fault := examiner.fault(mirror, "commit", tip):
+                raise RevisionRefused(f"commit {tip[:7]} {fault}", tip, HINT)
+        return ""
+
+    def _admit_every(self, mirror: Path, known: str, tip: str, examiner: Examiner) -> str | None:
+        unseen, cut = self._unseen(mirror, known, tip), shallow(mirror)
+        if cut.intersection(unseen):
+            return None  # behind the cut may be commits that nobody looked at
+        for commit in unseen:
+            if fault := examiner.fault(mirror, "commit", commit):
+                if cut and commit != tip and not self._descends(mirror, commit, known):
+                    return None  # it may be older than the known one, by a way that is cut off
+                comes = f", and comes with {tip[:7]}" if commit != tip else ""
+                raise RevisionRefused(f"commit {commit[:7]} {fault}{comes}", tip, HINT)
+        return ""
+
+    def _admit_by_tag(
+        self, mirror: Path, tip: str, examiner: Examiner, fetch_tags: Callable[[], Mapping[str, str]]
+    ) -> str:
+        _, kept, _ = self.git(f"--git-dir={mirror}", "for-each-ref", "--format=%(objectname)", TAGS)
+        if good := next((tag for tag in kept.split() if not examiner.tag_fault(mirror, tag, tip)), ""):
+            return good
+        tags = fetch_tags()
+        faults = {tag: examiner.tag_fault(mirror, tag, tip) for tag in tags}
+        if good := next((tag for tag, fault in faults.items() if not fault), ""):
+            return good
+        bad = next((f": tag {tags[tag]} {fault}" for tag, fault in faults.items()), "")
+        raise RevisionRefused(f"commit {tip[:7]} has no good signed tag{bad}", tip, "git tag -s, and push the tag")
+
+    def _unseen(self, mirror: Path, known: str, tip: str) -> list[str]:
+        """The tip, and all that came with it since the known commit, by whatever way."""
+        status, out, _ = self.git(f"--git-dir={mirror}", "rev-list", tip, f"^{known}")
+        if status:  # a rewind that is allowed, to where nothing is known of the known one
+            _, out, _ = self.git(f"--git-dir={mirror}", "rev-list", tip)
+        return out.split() or [tip]
+
+    def _descends(self, mirror: Path, commit: str, known: str) -> bool:
+        return self.git(f"--git-dir={mirror}", "merge-base", "--is-ancestor", known, commit)[0] == 0
+
+
+def shallow(mirror: Path) -> set[str]:
+    """The commits whose parents were not fetched."""
+    try:
+        return set((mirror / "shallow").read_text().split())
+    except FileNotFoundError:
+        return set()
+
+
+@dataclass(frozen=True)
+class Examiner:
+    """Finds fault with what is in a repository; made by `examining`."""
+
+    git: Git
+    settings: Mapping[str, str]
+    keyring: str
+    keys: Collection[str]  # the fingerprints of the GPG keys that are allowed
+    ssh: bool
+
+    def fault(self, repository: Path, kind: str, oid: str) -> str:
+        """Why the signature of a `commit` or `tag` does not do, such as "is not signed"; "" where it is good."""
+        status, text, _ = self.git(f"--git-dir={repository}", "cat-file", kind, oid)
+        if status:
+            return "can not be read"
+        form = _form(kind, text)
+        if not form:
+            return "is not signed"
+        if not (form == SSH and self.ssh) and not (form == PGP and self.keys):
+            return "is signed by a key that is not allowed here: keys of its kind are not"
+        status, _, said = self.git(
+            f"--git-dir={repository}",
+            *(f"verify-{kind}", "--raw", oid),
+            settings=self.settings,
+            environment={"GNUPGHOME": self.keyring},
+        )
+        if status == 0 and (self._is_by_ssh(said) if form == SSH else self._is_by_gpg(said)):
+            return ""
+        told = next((told for sign, told in FAULTS.items() if re.search(sign, said, re.MULTILINE)), "")
+        signer = re.search(SIGNERS, said, re.MULTILINE)
+        return f"{told or 'has a bad signature'}{f' ({signer[1] or signer[2]})' if signer else ''}"
+
+    def tag_fault(self, repository: Path, tag: str, commit: str) -> str:
+        """Why a tag does not let this very commit through; "" where it does."""
+        _, text, _ = self.git(f"--git-dir={repository}", "cat-file", "tag", tag)
+        if not text.startswith(f"object {commit}\ntype commit\n"):
+            return "points at something else"
+        return self.fault(repository, "tag", tag)
+
+    def _is_by_ssh(self, said: str) -> bool:
+        """Is it by one of the allowed signers?  Git says "signature with" of anybody else."""
+        return bool(re.search('^Good "git" signature for ', said, re.MULTILINE))
+
+    def _is_by_gpg(self, said: str) -> bool:
+        """Is it by one of our keys, whatever else the gpg.conf of the machine may bring in?"""
+        made = re.findall(r"^\[GNUPG:\] VALIDSIG .* (\w+)$", said, re.MULTILINE)
+        return len(made) == 1 and made[0] in self.keys and bool(re.search(r"^\[GNUPG:\] GOODSIG ", said, re.MULTILINE))
+
+
+@contextlib.contextmanager
+def examining(verify: Verify, git: Git) -> Iterator[Examiner]:
+    """An examiner, inside.  Raises Unavailable where this server lacks a program or a file for it."""
+    ssh = bool(verify.allowed_signers)
+    if ssh:
+        _need("ssh-keygen", "openssh-client")
+        _readable(verify.allowed_signers)
+        version = re.search(r"(\d+)\.(\d+)", git("version")[1])
+        if version and (int(version[1]), int(version[2])) < GIT_KNOWS_SSH:
+            raise Unavailable(f"git {version[0]} knows no SSH signatures", "they need git 2.34, or use gpg_keys")
+    if verify.gpg_keys:
+        _need("gpg", "gnupg")
+    settings = {
+        "gpg.ssh.program": "ssh-keygen" if ssh else NOWHERE,
+        "gpg.ssh.allowedSignersFile": verify.allowed_signers,
+        "gpg.ssh.revocationFile": "",
+        "gpg.program": "gpg" if verify.gpg_keys else NOWHERE,
+        "gpg.openpgp.program": "gpg" if verify.gpg_keys else NOWHERE,
+        "gpg.x509.program": NOWHERE,
+    }
+    try:
+        throwaway = tempfile.TemporaryDirectory(prefix="mvd-keys-")
+    except OSError as error:
+        raise Unavailable(f"there is no place for a keyring: {error.strerror}", "make room in /tmp") from error
+    with throwaway as keyring:
+        keys = {key for path in verify.gpg_keys for key in _take_in(path, keyring)}
+        yield Examiner(git, settings, keyring, keys, ssh)
+
+
+def _form(kind: str, text: str) -> str:
+    """What kind of signature a commit or tag has: SSH, PGP, something else, or "" for none."""
+    head, _, body = text.partition("\n\n")
+    if kind == "commit":  # a line that goes on begins with a space, so nobody else's words are taken for a header
+        found = re.search(r"^gpgsig (.*)", head, re.MULTILINE)
+        signature = found[1] if found else ""
+    else:
+        signature = next((line for line in reversed(body.split("\n")) if line.startswith("-----BEGIN ")), "")
+    return next((form for form in (SSH, PGP) if signature.startswith(form)), signature)
+
+
+def _take_in(path: str, keyring: str) -> list[str]:
+    """Put the keys in a file into the keyring; returns their fingerprints."""
+    _readable(path)
+    words = ("--batch", "--no-tty", "--no-options", "--no-autostart", "--status-fd=1", "--import", "--", path)
+    environment = {"PATH": os.environ.get("PATH", os.defpath), "HOME": NOWHERE, "GNUPGHOME": keyring, "LC_ALL": "C"}
+    try:
+        done = subprocess.run(
+            ["gpg", *words], env=environment, capture_output=True, text=True, errors="replace", timeout=GPG_SECONDS
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise Unavailable(f"gpg can not be run: {error}") from error
+    keys = re.findall(r"^\[GNUPG:\] IMPORT_OK \d+ (\w+)$", done.stdout, re.MULTILINE)
+    if not keys:
+        raise Unavailable(f"{path} has no GPG key in it", "gpg --export --armor KEY writes one")
+    return keys
+
+
+def _need(program: str, package: str) -> None:
+    if not shutil.which(program):
+        raise Unavailable(
+            f"{program} is not installed, which signatures are checked with", f"apt-get install {package}"
+        )
+
+
+def _readable(path: str) -> None:
+    try:
+        with open(path, "rb") as file:
+            file.read(1)
+    except OSError as error:
+        raise Unavailable(f"{path} can not be read: {error.strerror}", "`verify` in the settings names it") from error
