@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from gitops_mvd.errors import ManifestError
 from gitops_mvd.manifest.place import Key, Place, fields
-from gitops_mvd.manifest.shapes import absolute, boolean, duration, filled, list_of, mapping_of, one_of
+from gitops_mvd.manifest.shapes import absolute, boolean, duration, filled, list_of, mapping_of, one_of, word
 from gitops_mvd.manifest.yamltree import Node, Sink, parse
 from gitops_mvd.policy import Policy
 
@@ -20,11 +20,20 @@ PATH = "/etc/gitops-mvd/config.yaml"
 
 
 @dataclass(frozen=True, slots=True)
+class GitHubApp:
+    """The login of a GitHub App: `id` is its number or its client id."""
+
+    id: str
+    key_file: str
+
+
+@dataclass(frozen=True, slots=True)
 class Credentials:
-    """How the repository lets us in: a token over https, or a deploy key over ssh."""
+    """How the repository lets us in: a token over https, that of a GitHub App, or a deploy key over ssh."""
 
     username: str = "x-access-token"
     token_file: str = ""
+    github_app: GitHubApp | None = None
     ssh_key: str = ""
     known_hosts: str = ""
     insecure: bool = False
@@ -83,9 +92,20 @@ class Settings:
     files: str = "/etc/gitops-mvd/files"
 
 
+GITHUB_APP = {
+    "id": Key("The App's number, or its client id.", word),
+    "key_file": Key("The file that has a private key of it, as PEM.", absolute),
+}
+
+
+def _github_app(place: Place) -> GitHubApp:
+    return GitHubApp(**fields(place, GITHUB_APP, required=GITHUB_APP))
+
+
 CREDENTIALS = {
     "username": Key("The user name that goes with the token; GitHub's `x-access-token` by default.", filled),
     "token_file": Key("The file that has the token, for a repository over https.", absolute),
+    "github_app": Key("A GitHub App in place of a token, for the repository over https and for `forge`.", _github_app),
     "ssh_key": Key("The private key, for a repository over ssh.", absolute),
     "known_hosts": Key("The known_hosts file with the forge's host keys; ssh does not work without it.", absolute),
     "insecure": Key("`true` lets the token go over plain http. For a forge on a private network only.", boolean),
@@ -125,7 +145,7 @@ FORGE = {
         "The API; `https://api.github.com` by default, `https://HOST/api/v3` for GitHub Enterprise.", filled
     ),
     "token_file": Key(
-        "The file that has a token that may write commit statuses; `credentials.token_file` by default.", absolute
+        "The file that has a token that may write commit statuses; by default the login of `credentials`.", absolute
     ),
 }
 
@@ -137,7 +157,10 @@ POLICY = {
 
 
 def _credentials(place: Place) -> Credentials:
-    return Credentials(**fields(place, CREDENTIALS))
+    found = Credentials(**fields(place, CREDENTIALS))
+    if found.github_app and found.token_file:
+        place.entries()["github_app"].fail("takes the place of `token_file`: give one of them")
+    return found
 
 
 def _docker(place: Place) -> Docker:
@@ -207,6 +230,8 @@ def _complete(forge: dict[str, Any], values: Mapping[str, Any], place: Place) ->
         place.complain("has no `repository`, and none can be told from the repository's address")
         return None
     credentials = values.get("credentials", Credentials())
+    if credentials.github_app and forge["kind"] != "github" and "token_file" not in forge:
+        place.complain("has no `token_file`, and the one of a GitHub App is not for it")
     return ForgeSettings(**{"repository": found, "token_file": credentials.token_file, **forge})
 
 
@@ -214,7 +239,19 @@ def secret_files(settings: Settings) -> set[str]:
     """The files with secrets that the settings name, and that are read together with them."""
     named = {settings.credentials.token_file, *(login.password_file for login in settings.docker.registries.values())}
     named |= {part.token_file for part in (settings.kong, settings.forge) if part}
+    named |= {app.key_file for app in (settings.credentials.github_app,) if app}
     return named - {""}
+
+
+def github_api(url: str) -> str:
+    """The API of the GitHub that a repository's address belongs to: https://docs.github.com/en/enterprise-server/rest."""
+    split = urlsplit(url if "://" in url else f"ssh://{url.replace(':', '/', 1)}")
+    host = split.hostname or ""
+    if host == "github.com" or host.endswith(".ghe.com"):
+        return f"https://api.{host}"
+    if split.scheme in ("https", "http"):
+        return f"{split.scheme}://{split.netloc}/api/v3"
+    return f"https://{host}/api/v3"
 
 
 def repository_name(url: str) -> str:

@@ -19,7 +19,8 @@ from gitops_mvd.mailbox import Interruptible, Mailbox
 from gitops_mvd.manifest import Cache
 from gitops_mvd.outbox import Outbox
 from gitops_mvd.ports import Forge
-from gitops_mvd.settings import Settings
+from gitops_mvd.settings import GitHubApp as AppLogin
+from gitops_mvd.settings import Settings, github_api, repository_name
 from gitops_mvd.source import Source
 from gitops_mvd.systemd import Systemd
 
@@ -67,7 +68,8 @@ def wire(settings: Settings, path: Path, units: Path = Path("/etc/systemd/system
     clock = Interruptible()
     tools = Tools(name, engine, Systemd(), kong, clock, files=Path(settings.files), units=units, address=address)
     history = SqliteHistory(state / "history.db")
-    forge = connect_forge(settings)
+    login = repository_account(settings)
+    forge = connect_forge(settings, login)
     gates = Gates(probes.discover(probes.Tools(engine, tools.systemd)), engine, tools.systemd, clock, kong, history)
     known, policy = kinds.discover(tools), settings.policy
     host = Machine(name, known, engine, gates, clock, address=address, history=history, policy=policy)
@@ -93,13 +95,38 @@ def connect_source(settings: Settings) -> Source:
     )
 
 
-def connect_forge(settings: Settings) -> Forge | None:
-    """Where the statuses go, None where nobody asked for them."""
-    forge = settings.forge
+def connect_forge(settings: Settings, login: Account) -> Forge | None:
+    """Where the statuses go, None where nobody asked for them; without a token of its own, by the same App."""
+    forge, app = settings.forge, settings.credentials.github_app
     if not forge:
         return None
+    if app and not forge.token_file:
+        base_url = forge.base_url or login.base_url
+        if (forge.repository, base_url) != (login.repository, login.base_url):
+            login = app_account(app, forge.repository, base_url)
+        return forges.connect(forge.kind, login)
     token = secret(forge.token_file)
     return forges.connect(forge.kind, Account(forge.repository, lambda: token, forge.base_url))
+
+
+def repository_account(settings: Settings) -> Account:
+    """What lets us in at the repository's address, for Git; the same App has the same token for the forge."""
+    login, forge = settings.credentials, settings.forge
+    name, base_url = repository_name(settings.repository), github_api(settings.repository)
+    if not login.github_app:
+        token = secret(login.token_file)
+        return Account(name, lambda: token, base_url, login.username)
+    if forge and forge.kind == "github" and forge.base_url not in ("", github_api("https://github.com")):
+        base_url = forge.base_url  # of an Enterprise server that Git reaches by another name
+    return app_account(login.github_app, name, base_url)
+
+
+def app_account(app: AppLogin, repository: str, base_url: str) -> Account:
+    """Raises Unavailable for a key that is none."""
+    from gitops_mvd.github_app import GitHubApp  # with its cryptography, which few servers need to have in memory
+
+    token = GitHubApp(app.id, secret(app.key_file), repository, base_url)
+    return Account(repository, token, base_url, renew=token.renew)
 
 
 def secret(path: str) -> str:
