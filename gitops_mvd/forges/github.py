@@ -153,9 +153,9 @@ def _proposal(pull: Mapping[str, Any]) -> Proposal:
 class Deployments:
     """Statuses with an environment, as deployments: one of each commit, environment and context.
 
-    The context is in the task, so that the hosts of one environment do not retire each other's.  What a context deployed
-    before becomes inactive once its new version has succeeded, and not earlier: until then, and after a rollback, that
-    is what runs.  The numbers grow, so that of two it is known which was begun later, however late its end is told.
+    The context is in the task, so that the hosts of one environment do not retire each other's.  What a context had
+    deployed before becomes inactive once its new version has succeeded, and not earlier: until then, and after a
+    rollback, that is what runs.  The numbers grow, so which of two was begun later is known, however late its end comes.
     Nothing is lost where it breaks off, as the next try finds what there is.
     """
 
