@@ -86,7 +86,7 @@ class GitHubApp:
             made = self._api.ask("POST", f"/app/installations/{self._installation}/access_tokens", to, body)
         except Refused as error:
             self._installation = 0
-            if known and error.code == 404:  # it was installed anew, and so has another number
+            if known and error.code in (404, 422):  # installed anew, or the repository has moved to another owner
                 return self._mint()
             raise Unavailable(error.message, error.hint) from None
         with self._api.reading():

@@ -155,7 +155,7 @@ class Deployments:
 
     The context is in the task, so that the hosts of one environment do not retire each other's.  What a context had
     deployed before becomes inactive once its new version has succeeded, and not earlier: until then, and after a
-    rollback, that is what runs.  The numbers grow, so which of two was begun later is known, however late its end comes.
+    rollback, that is what runs.  The numbers grow, so it is known which of two was begun later, whatever is told last.
     Nothing is lost where it breaks off, as the next try finds what there is.
     """
 

@@ -81,7 +81,7 @@ class Forge:
         self.repositories: dict[str, Repository] = {}
         self.moved: dict[str, str] = {}  # the old name of a repository -> its new one
         self.dialects = dialects.discover()
-        self._failures: list[int] = []
+        self._failures: list[tuple[int, bool]] = []
         self._left, self._until = 0, 0.0
         self._server = _Server((host, port), self)
         self.url = f"http://{host}:{self._server.server_port}"
@@ -117,11 +117,15 @@ class Forge:
         self.repositories[to] = repository
         repository.name = to
 
-    def fail_next(self, n: int, status: int = 502) -> None:
-        """Answer the next `n` requests, of any kind, with an error."""
-        self._failures.extend([status] * n)
+    def fail_next(self, n: int, status: int = 502, *, after: int = 0, late: bool = False) -> None:
+        """Answer `n` requests of any kind with an error, `after` so many are answered well.
 
-    def next_failure(self) -> int | None:
+        A `late` failure of an API is one of the answer alone: what was asked for has been done.
+        """
+        self._failures.extend([(0, False)] * after + [(status, late)] * n)
+
+    def next_failure(self) -> tuple[int, bool] | None:
+        """The status, 0 for none, and whether that comes late; None where nothing more was ordered."""
         try:
             return self._failures.pop(0)
         except IndexError:
@@ -197,7 +201,8 @@ class _Request(BaseHTTPRequestHandler):
             if dialect.PATH.fullmatch(path):
                 return self._ask_api(name, dialect, path, query, body)
         try:
-            if failure := forge.next_failure():
+            failure, _ = forge.next_failure() or (0, False)
+            if failure:
                 raise Refused(failure, "Server Error")
             if not forge.admits(self.headers.get("Authorization", ""), path):
                 raise Refused(401, "Bad credentials")
@@ -213,7 +218,8 @@ class _Request(BaseHTTPRequestHandler):
         try:
             if forge.api_down:
                 raise Refused(503, "Service Unavailable")
-            if failure := forge.next_failure():
+            failure, is_late = forge.next_failure() or (0, False)
+            if failure and not is_late:
                 raise Refused(failure, "Server Error")
             if forge.html:
                 return self._send(200, [("Content-Type", "text/html")], b"<html><h1>Please log in</h1></html>")
@@ -230,6 +236,8 @@ class _Request(BaseHTTPRequestHandler):
                 asked.status, more, said = dialect.moved(ask, forge.moved[old])
             else:
                 asked.status, said = dialect.answer(ask)
+            if failure:
+                raise Refused(failure, "Server Error")
             if self.command == "GET" and asked.status == 200 and getattr(dialect, "ETAGS", False):
                 more = {"ETag": f'W/"{hashlib.sha256(json.dumps(said).encode()).hexdigest()}"'}
                 if headers.get("if-none-match") == more["ETag"]:
