@@ -11,7 +11,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from gitops_mvd.errors import ManifestError
-from gitops_mvd.manifest.place import Key, Place, fields
+from gitops_mvd.manifest.place import Invalid, Key, Place, Table, fields
 from gitops_mvd.manifest.shapes import absolute, boolean, duration, filled, list_of, mapping_of, one_of, word
 from gitops_mvd.manifest.yamltree import Node, Sink, parse
 from gitops_mvd.policy import Policy
@@ -99,7 +99,7 @@ GITHUB_APP = {
 
 
 def _github_app(place: Place) -> GitHubApp:
-    return GitHubApp(**fields(place, GITHUB_APP, required=GITHUB_APP))
+    return GitHubApp(**_all(place, GITHUB_APP))
 
 
 CREDENTIALS = {
@@ -117,7 +117,15 @@ LOGIN = {
 
 
 def _login(place: Place) -> Login:
-    return Login(**fields(place, LOGIN, required=LOGIN))
+    return Login(**_all(place, LOGIN))
+
+
+def _all(place: Place, table: Table) -> dict[str, Any]:
+    """The entries of a mapping that is worthless without any of them."""
+    values = fields(place, table, required=table)
+    if len(values) < len(table):
+        raise Invalid
+    return values
 
 
 DOCKER = {
