@@ -13,7 +13,7 @@ import ssl
 import time
 import unicodedata
 import urllib.parse
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -62,6 +62,7 @@ class Refused(StepFailed):
 class Api:
     """The API of the forge `name` at `base_url`.  `sign` puts the login into a request; `secrets` are never told.
 
+    `denied` are the status codes that say that the token is not taken.
     `explain` gives a forge's own meaning of a status code and what was said with it, None where that is what all mean.
     `renew` is shown a request whose login was refused: will `sign` put another one into it now?  It is then sent again.
     """
@@ -74,12 +75,14 @@ class Api:
         secrets: Callable[[], list[str]],
         *,
         headers: Mapping[str, str] | None = None,
+        denied: Sequence[int] = (401,),
         explain: Callable[[int, str], Explanation | None] = lambda code, said: None,
         renew: Callable[[requests.PreparedRequest], bool] = lambda refused: False,
     ) -> None:
         self.where = f"{name} at {urllib.parse.urlsplit(base_url).netloc}"
         self._url = base_url.rstrip("/")
         self._secrets = secrets
+        self._denied = denied
         self._explain = explain
         self._renew = renew
         self._session = requests.Session()
@@ -99,7 +102,7 @@ class Api:
         known = self._seen.get(url) if method == "GET" else None
         headers = {"If-None-Match": known[0]} if known else {}
         answer, said = self._send(method, url, body, headers)
-        if answer.status_code == 401 and self._renew(answer.request):
+        if answer.status_code in self._denied and self._renew(answer.request):
             answer, said = self._send(method, url, body, headers)
         if answer.status_code == 304 and known:
             return known[1]
@@ -143,6 +146,9 @@ class Api:
     def _judge(self, answer: requests.Response, said: str, to: str) -> None:
         """Raises what an answer means that is no success."""
         code = answer.status_code
+        if code in self._denied:  # mended by a new token, and what waits for it is not lost
+            refusal = f"{self.where} refused the token", "it may have been revoked, or have expired"
+            raise Unavailable(*(self._explain(code, said) or refusal))
         if 200 <= code < 300:
             return
         pause = _pause(answer)
@@ -153,9 +159,6 @@ class Api:
             if pause:
                 raise RateLimited(f"{self.where} answered {code}", pause)
             raise Unavailable(f"{self.where} answered {code}")
-        if code == 401:  # mended by a new token, and what waits for it is not lost
-            refusal = f"{self.where} refused the token", "it may have been revoked, or have expired"
-            raise Unavailable(*(self._explain(code, said) or refusal))
         raise Refused(*(self._explain(code, said) or self._refusal(code, said, to)), code, said)
 
     def _refusal(self, code: int, said: str, to: str) -> Explanation:

@@ -21,17 +21,19 @@ import sdnotify
 
 from gitops_mvd import report as say
 from gitops_mvd import triggers
+from gitops_mvd.changes import steps
 from gitops_mvd.errors import ManifestError, MvdError, Unavailable
 from gitops_mvd.manifest import load, read_fleet
-from gitops_mvd.model import App, CommitStatus, Desired, Health, Operation, Outcome, Report, Revision, Sync
+from gitops_mvd.model import App, Desired, Health, Operation, Outcome, Report, Revision, Sync
 from gitops_mvd.reconcile import reconcile
+from gitops_mvd.statuses import Step
 from gitops_mvd.triggers import RELOAD, STOP, SYNC
 from gitops_mvd.wiring import Wired
 
 log = logging.getLogger(__name__)
 
 LOOK_AT_GIT = frozenset({"start", "poll", SYNC, "again"})
-SETTLED = "settled"
+SETTLED, STEADY = "settled", "steady"
 SIDE_BY_SIDE = 8  # apps that are settled at once
 JOIN_AFTER = 0.05  # seconds until one more thread takes part in settling
 CALM = 1.0  # seconds that events are gathered before the host is looked at for their sake
@@ -136,7 +138,7 @@ class Daemon:
         except Unavailable as error:
             self._complain("host", error)
             with suppress(Unavailable):  # where it is the history itself that does not answer
-                self._wait_for(error)
+                self._wired.statuses.wait(str(error))
         if not report:
             with suppress(Unavailable):
                 self._wired.history.save_excuse("; ".join(self._complaints.values()))
@@ -154,12 +156,14 @@ class Daemon:
             return
         self._content("repository")
         if fetched != self._revision:
-            if fetched != self._wired.history.revisions().get("attempted"):  # as it is where we were only restarted
-                self._post(fetched, say.pending(self._wired.host.name, fetched))
-                self._wired.history.attempt(fetched)
-            self._close_older(fetched)
+            known = self._wired.history.revisions().get("attempted")
+            if fetched != known:  # as it is where we were only restarted
+                self._wired.statuses.take_up(self._steps(known, fetched))
             self._revision = fetched
             log.info("revision %s %s", fetched.short, fetched.subject)
+
+    def _steps(self, known: Revision | None, tip: Revision) -> list[Step]:
+        return steps(self._wired.source, self._wired.host.name, self._wired.cache, known, tip)
 
     def _reconcile(self) -> Report:
         revision, host = self._revision, self._wired.host
@@ -169,7 +173,7 @@ class Daemon:
             facts = read_fleet(tree).host(host.name)
             apps, broken = load(tree, facts, self._wired.cache)
         except ManifestError as error:
-            self._post(revision, say.failed(host.name, revision, str(error)))
+            self._wired.statuses.fail(revision, str(error))
             raise Unavailable(f"revision {revision.short} can not be read: {error}") from error
         began = time.time()
         host.look()
@@ -223,7 +227,8 @@ class Daemon:
         except Unavailable as error:
             self._complain("repository", error)
             return None
-        return fetched if fetched != self._revision else None
+        is_newer = any(step.changed != frozenset() for step in self._steps(self._revision, fetched))
+        return fetched if is_newer and fetched != self._revision else None
 
     # ---- what is told of it ------------------------------------------------------------------------------------------
 
@@ -234,19 +239,8 @@ class Daemon:
         self._last_summary = summary
         history.record(report)
         history.save_report(report, self._asked_git)
-        if not any(outcome.operation is Operation.SUPERSEDED for outcome in report.outcomes):
-            self._post_unless_ended(report.revision, say.status(report))
+        self._wired.statuses.tell(report)
         self._notify.notify(f"STATUS={summary}")
-
-    def _wait_for(self, error: Unavailable) -> None:
-        """What could not be asked keeps the commit pending, with the reason why."""
-        if self._revision:
-            self._post_unless_ended(self._revision, say.waiting(self._wired.host.name, str(error)))
-
-    def _post_unless_ended(self, revision: Revision, status: CommitStatus) -> None:
-        """That something does not answer now takes nothing back from a commit that is green or red already."""
-        if status.operation is not Operation.RUNNING or self._wired.history.is_pending(revision.commit, status.context):
-            self._post(revision, status)
 
     def _complain(self, about: str, error: MvdError) -> None:
         """One clear line, and not the same one again and again."""
@@ -261,29 +255,19 @@ class Daemon:
             log.info("no longer: %s", complaint)
 
     def _back_off(self, report: Report | None) -> None:
-        """Look again before the next poll where something did not answer, later and later."""
+        """Look again before the next poll where something did not answer, later and later; or where it may not last."""
         self._retry.cancel()
         if report and not any(outcome.operation is Operation.RUNNING for outcome in report.outcomes):
             self._failures = 0
-            return
-        shortest, longest = BACKOFF
-        pause = min(longest, shortest * 2**self._failures) * random.uniform(0.8, 1.2)
-        self._failures += 1
-        self._retry = threading.Timer(pause, self._mail.post, ["again"])
-        self._retry.daemon = True
-        self._retry.start()
-
-    def _post(self, revision: Revision, status: CommitStatus) -> None:
-        if self._wired.forge:
-            self._wired.history.post(revision.commit, status)
-            self._wired.outbox.wake()
-
-    def _close_older(self, newer: Revision) -> None:
-        host = self._wired.host.name
-        for commit in self._wired.history.pending_commits(say.context(host)):
-            if commit != newer.commit:
-                self._wired.history.post(commit, say.superseded(host, newer))
-        self._wired.outbox.wake()
+            pause, reason = self._wired.statuses.looks_again_in(), STEADY
+        else:
+            shortest, longest = BACKOFF
+            pause, reason = min(longest, shortest * 2**self._failures) * random.uniform(0.8, 1.2), "again"
+            self._failures += 1
+        if pause is not None:
+            self._retry = threading.Timer(pause, self._mail.post, [reason])
+            self._retry.daemon = True
+            self._retry.start()
 
 
 def _end_within(seconds: float) -> None:

@@ -10,6 +10,7 @@ import dataclasses
 import functools
 import json
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -63,6 +64,9 @@ CREATE TABLE IF NOT EXISTS value (
 CREATE TABLE IF NOT EXISTS status (
     id INTEGER PRIMARY KEY, commit_id TEXT NOT NULL, context TEXT NOT NULL, wanted TEXT NOT NULL, posted TEXT,
     refused TEXT, tries INTEGER NOT NULL DEFAULT 0, retry_at REAL NOT NULL DEFAULT 0, UNIQUE (commit_id, context)
+) STRICT;
+CREATE TABLE IF NOT EXISTS delivery (
+    forge TEXT, outcome TEXT, times INTEGER NOT NULL, PRIMARY KEY (forge, outcome)
 ) STRICT;
 """
 UNSENT = "wanted IS NOT posted AND wanted IS NOT refused"
@@ -276,17 +280,22 @@ class SqliteHistory:
         self._ask(
             """INSERT INTO status (commit_id, context, wanted) VALUES (?, ?, ?)
             ON CONFLICT (commit_id, context) DO UPDATE SET wanted = excluded.wanted""",
-            *(commit, status.context, _status_to_text(status)),
+            *(commit, _channel(status), _status_to_text(status)),
         )
         self._ask(
             f"DELETE FROM status WHERE id <= (SELECT max(id) FROM status) - ? AND NOT ({UNSENT})",
             MOST_STATUSES,
         )
 
+    def told(self, commit: str, like: CommitStatus) -> CommitStatus | None:
+        """What was to be posted last for that commit and the context of `like`."""
+        rows = self._ask("SELECT wanted FROM status WHERE commit_id = ? AND context = ?", commit, _channel(like))
+        return _status_from_text(rows[0][0]) if rows else None
+
     def due(self, now: float) -> list[Entry]:
-        """What is to be posted now (seconds since 1970), the oldest first."""
+        """What is to be posted now (seconds since 1970): what never failed first, and of that the oldest."""
         rows = self._ask(
-            f"SELECT commit_id, wanted, tries FROM status WHERE {UNSENT} AND retry_at <= ? ORDER BY id", now
+            f"SELECT commit_id, wanted, tries FROM status WHERE {UNSENT} AND retry_at <= ? ORDER BY tries, id", now
         )
         return [Entry(commit, _status_from_text(text), tries) for commit, text, tries in rows]
 
@@ -312,20 +321,52 @@ class SqliteHistory:
         """The forge will never take it."""
         self._settle(entry, "refused = ?, tries = 0, retry_at = 0", _status_to_text(entry.status))
 
+    def hurry(self) -> None:
+        """The forge answers again: what it could not be asked for is due now."""
+        self._ask("UPDATE status SET retry_at = 0 WHERE retry_at > 0")
+
+    def reconsider(self) -> None:
+        """Whatever was refused may be taken now: somebody may have mended it."""
+        self._ask("UPDATE status SET refused = NULL, tries = 0, retry_at = 0 WHERE refused IS NOT NULL")
+
+    def count(self, forge: str, outcome: str) -> None:
+        """One more delivery to that forge came out so."""
+        self._ask(
+            """INSERT INTO delivery VALUES (?, ?, 1)
+            ON CONFLICT (forge, outcome) DO UPDATE SET times = times + 1""",
+            *(forge, outcome),
+        )
+
+    def deliveries(self) -> dict[tuple[str, str], int]:
+        """How many deliveries came out how: forge and outcome (posted, failed, limited, refused) -> times."""
+        rows = self._ask("SELECT forge, outcome, times FROM delivery ORDER BY forge, outcome")
+        return {(forge, outcome): times for forge, outcome, times in rows}
+
     def _settle(self, entry: Entry, change: str, value: str | float) -> None:
         self._ask(
             f"UPDATE status SET {change} WHERE commit_id = ? AND context = ?",
-            *(value, entry.commit, entry.status.context),
+            *(value, entry.commit, _channel(entry.status)),
         )
 
-    def is_pending(self, commit: str, context: str) -> bool:
-        """Was this commit begun here, and not brought to an end?"""
-        return commit in self.pending_commits(context)
-
-    def pending_commits(self, context: str) -> list[str]:
-        """The commits whose last status is not an end, the oldest first."""
-        rows = self._ask("SELECT commit_id, wanted FROM status WHERE context = ? ORDER BY id", context)
+    def pending(self, like: CommitStatus) -> list[str]:
+        """The commits whose last status in the context of `like` is not an end, the oldest first."""
+        rows = self._ask("SELECT commit_id, wanted FROM status WHERE context = ? ORDER BY id", _channel(like))
         return [commit for commit, text in rows if _status_from_text(text).operation is Operation.RUNNING]
+
+    # ---- which commit is told of -------------------------------------------------------------------------------------
+
+    def subjects(self) -> dict[str, Revision]:
+        """The commit that each context is about now: the last one that changed what it stands for."""
+        rows = self._ask("SELECT json FROM value WHERE name = 'subjects'")
+        return {name: Revision(**value) for name, value in json.loads(rows[0][0]).items()} if rows else {}
+
+    def save_subjects(self, subjects: Mapping[str, Revision]) -> None:
+        self._keep("subjects", {name: dataclasses.asdict(revision) for name, revision in subjects.items()})
+
+
+def _channel(status: CommitStatus) -> str:
+    """What a forge keeps apart: a context, and beside it that context's deployments to an environment."""
+    return f"{status.context} in {status.environment}" if status.environment else status.context
 
 
 @functools.lru_cache(maxsize=2048)  # the same few are asked for at every look

@@ -53,11 +53,14 @@ def status(report: Report) -> CommitStatus:
     worst = bad[0]
     names = ", ".join(outcome.app for outcome in bad[1:])
     cause = _cause(worst) + (f"; also {names}" if names else "")
-    # An interrupted app is looked at again at once: if a newer commit was the reason, `superseded` tells.
-    unfinished = worst.operation is Operation.SUPERSEDED or (
-        worst.operation is Operation.SUCCEEDED and worst.health is Health.HEALTHY  # hence not in sync
-    )
-    return _status(report.host, Operation.RUNNING if unfinished else worst.operation, cause, worst.health)
+    return _status(report.host, Operation.RUNNING if _is_unfinished(worst) else worst.operation, cause, worst.health)
+
+
+def app_status(host: str, outcome: Outcome) -> CommitStatus:
+    """The status of one app, for those who want one for each."""
+    told = _remark(outcome) if _is_well(outcome) else _cause(outcome).removeprefix(f"{outcome.app}: ")
+    operation = Operation.RUNNING if _is_unfinished(outcome) else outcome.operation
+    return CommitStatus(f"{context(host)}/{outcome.app}", operation, outcome.health, told or "healthy")
 
 
 def is_well(report: Report) -> bool:
@@ -80,9 +83,19 @@ def superseded(host: str, by: Revision) -> CommitStatus:
     return _status(host, Operation.SUPERSEDED, f"superseded by {by.short}")
 
 
+def nothing_to_do(host: str, but: str = "") -> CommitStatus:
+    """The commit changes nothing of this host; `but` is what an earlier one has not brought about."""
+    return _status(host, Operation.SUCCEEDED, f"nothing to do here{f'; {but}' if but else ''}", Health.HEALTHY)
+
+
 def failed(host: str, revision: Revision, why: str) -> CommitStatus:
     """The commit as a whole could not be read, so that the host stays as it is."""
     return _status(host, Operation.FAILED, f"{_line(why)}; {host} stays as it was before {revision.short}")
+
+
+def refused(host: str, why: str) -> CommitStatus:
+    """This host does not follow that commit."""
+    return _status(host, Operation.FAILED, _line(why))
 
 
 def summary(report: Report) -> str:
@@ -109,7 +122,19 @@ def _bad(report: Report) -> list[Outcome]:
     """The apps that are not simply well, the worst first."""
     bad = [outcome for outcome in report.outcomes if not _is_well(outcome)]
     order = list(Health)
-    return sorted(bad, key=lambda o: (-SEVERITY.index(o.operation), -order.index(o.health), o.app))
+    return sorted(bad, key=lambda o: (_is_unfinished(o), -SEVERITY.index(o.operation), -order.index(o.health), o.app))
+
+
+def _is_unfinished(outcome: Outcome) -> bool:
+    """Is it not over, though nothing went wrong?  What can not be judged yet is as little an end as what still starts.
+
+    An interrupted app is looked at again at once: if a newer commit was the reason, `superseded` tells.
+    """
+    if outcome.operation is not Operation.SUCCEEDED:
+        return outcome.operation in {Operation.RUNNING, Operation.SUPERSEDED}
+    return outcome.health in {Health.PROGRESSING, Health.UNKNOWN} or (
+        outcome.health is Health.HEALTHY and outcome.sync is not Sync.SYNCED
+    )
 
 
 def _is_well(outcome: Outcome) -> bool:
@@ -143,9 +168,12 @@ def _line(text: str) -> str:
 
 def _remarks(report: Report) -> list[str]:
     """What there is to say of apps that are well: `web is back to what 1a2b3c4 ran`."""
-    return [
-        f"{outcome.app} is {_line(outcome.why)}" for outcome in report.outcomes if outcome.why and _is_well(outcome)
-    ]
+    told = ((outcome.app, _remark(outcome)) for outcome in report.outcomes if _is_well(outcome))
+    return [f"{app} is {remark}" for app, remark in told if remark]
+
+
+def _remark(outcome: Outcome) -> str:
+    return _line(outcome.why)
 
 
 def _counted(report: Report) -> str:

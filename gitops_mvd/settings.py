@@ -258,7 +258,7 @@ def github_api(url: str) -> str:
     if host == "github.com" or host.endswith(".ghe.com"):
         return f"https://api.{host}"
     if split.scheme in ("https", "http"):
-        return f"{split.scheme}://{split.netloc}/api/v3"
+        return f"{split.scheme}://{split.netloc.rpartition('@')[2]}/api/v3"
     return f"https://{host}/api/v3"
 
 

@@ -136,6 +136,10 @@ class Source:
             self._latest = self._revision(known)
         return self._latest
 
+    def since(self, known: Revision, tip: Revision) -> tuple[Revision, ...]:
+        """stub until the source branch is merged"""
+        return (tip,)
+
     def tree(self, revision: Revision) -> GitTree:
         """The files at a revision that `fetch` returned.  What can not be read in it raises Unavailable."""
         load = self._reader()

@@ -22,6 +22,7 @@ from gitops_mvd.ports import Forge
 from gitops_mvd.settings import GitHubApp as AppLogin
 from gitops_mvd.settings import Settings, github_api, repository_name
 from gitops_mvd.source import Source
+from gitops_mvd.statuses import Statuses, Telling
 from gitops_mvd.systemd import Systemd
 
 
@@ -38,6 +39,7 @@ class Wired:
     history: SqliteHistory
     forge: Forge | None
     outbox: Outbox
+    statuses: Statuses
     mailbox: Mailbox
     clock: Interruptible
     cache: Cache
@@ -73,10 +75,10 @@ def wire(settings: Settings, path: Path, units: Path = Path("/etc/systemd/system
     gates = Gates(probes.discover(probes.Tools(engine, tools.systemd)), engine, tools.systemd, clock, kong, history)
     known, policy = kinds.discover(tools), settings.policy
     host = Machine(name, known, engine, gates, clock, address=address, history=history, policy=policy)
-    outbox = Outbox(history, forge)
-    return Wired(
-        settings, path, tools, engine, connect_source(settings), host, history, forge, outbox, Mailbox(), clock, {}
-    )
+    outbox = Outbox(history, forge, settings.forge.kind if settings.forge else "")
+    statuses = Statuses(name, history, Telling() if forge else None, clock.now, outbox.wake)
+    source = connect_source(settings)
+    return Wired(settings, path, tools, engine, source, host, history, forge, outbox, statuses, Mailbox(), clock, {})
 
 
 def connect_source(settings: Settings) -> Source:

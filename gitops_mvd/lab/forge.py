@@ -303,7 +303,7 @@ class _Request(BaseHTTPRequestHandler):
         headers = [("Content-Type", "application/json; charset=utf-8"), *(more or {}).items()]
         if status == 401:
             headers.append(("WWW-Authenticate", 'Basic realm="lab forge"'))
-        self._send(status, headers, json.dumps(body).encode())
+        self._send(status, headers, b"" if status == 204 else json.dumps(body).encode())
 
     def _send(self, status: int, headers: list[Any], content: bytes) -> None:
         content = b"" if status == 304 else content

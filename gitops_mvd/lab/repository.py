@@ -78,11 +78,12 @@ class Status:
 
 @dataclass
 class Comment:
-    """A comment on a proposal; `times` counts how often it was written."""
+    """A comment on a proposal; `times` counts how often it was written.  Some forges go on to list a deleted one."""
 
     id: int
     _text: str
     times: int = 1
+    is_deleted: bool = False
 
     @property
     def text(self) -> str:

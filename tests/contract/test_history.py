@@ -335,9 +335,9 @@ def test_the_commits_that_are_not_at_their_end_are_known(history: SqliteHistory)
     history.posted(history.due(1000)[0])
     history.post("b", FAILED)
     history.post("d", status(Operation.RUNNING, context="mvd/other"))
-    assert history.pending_commits(CONTEXT) == ["a", "c"]
-    assert history.is_pending("a", CONTEXT)
-    assert not history.is_pending("b", CONTEXT)
+    assert history.pending(RUNNING) == ["a", "c"]
+    assert history.told("b", RUNNING) == FAILED
+    assert history.told("z", RUNNING) is None
 
 
 def test_old_statuses_are_dropped_but_those_that_wait(history: SqliteHistory) -> None:

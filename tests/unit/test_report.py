@@ -85,7 +85,9 @@ def test_an_interrupted_app_is_not_at_its_end() -> None:
 @pytest.mark.parametrize("health", [h for h in Health if h is not Health.HEALTHY])
 def test_a_success_that_is_not_healthy_says_how_it_is(health: Health) -> None:
     outcome = Outcome("web", Sync.SYNCED, health, Operation.SUCCEEDED)
-    assert told(well("api"), outcome) == (Operation.SUCCEEDED, health, f"web: {health.lower()}")
+    unfinished = health in {Health.PROGRESSING, Health.UNKNOWN}
+    operation = Operation.RUNNING if unfinished else Operation.SUCCEEDED
+    assert told(well("api"), outcome) == (operation, health, f"web: {health.lower()}")
 
 
 def test_a_way_back_that_failed_is_worse_than_one_that_did_not() -> None:
@@ -152,3 +154,16 @@ def test_what_is_back_to_earlier_content_says_so_in_green() -> None:
         "1 app healthy; web is back to what 1a2b3c4 ran",
     )
     assert say.summary(report) == "srv1 at bbbbbbb: 1 app healthy; web is back to what 1a2b3c4 ran"
+
+
+def test_an_app_that_waits_hides_none_that_is_sick() -> None:
+    sick = Outcome("web", Sync.SYNCED, Health.DEGRADED, Operation.SUCCEEDED, why="exit 1")
+    waits = bad("api", Operation.RUNNING, "no answer")
+    assert told(waits, sick) == (Operation.SUCCEEDED, Health.DEGRADED, "web: exit 1; also api")
+
+
+def test_a_status_of_one_app_is_about_it_alone() -> None:
+    status = say.app_status("srv1", bad("web", Operation.ROLLED_BACK, "http 503"))
+    assert (status.context, status.operation) == ("mvd/srv1/web", Operation.ROLLED_BACK)
+    assert status.description == "http 503; rolled back"
+    assert say.app_status("srv1", well("web")).description == "healthy"

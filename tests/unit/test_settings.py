@@ -61,6 +61,7 @@ def test_a_github_app_is_read_strictly(credentials: str, line: int, key: str) ->
         ("git@github.com:acme/config.git", "https://api.github.com"),
         ("https://acme.ghe.com/acme/config", "https://api.acme.ghe.com"),
         ("https://git.example.com:8443/acme/config", "https://git.example.com:8443/api/v3"),
+        ("https://me@git.example.com/acme/config", "https://git.example.com/api/v3"),
         ("ssh://git@git.example.com:2222/acme/config.git", "https://git.example.com/api/v3"),
         ("git@git.example.com:acme/config.git", "https://git.example.com/api/v3"),
     ],

@@ -1,0 +1,206 @@
+"""Azure DevOps, Services and Server (https://learn.microsoft.com/en-us/rest/api/azure/devops/git/).
+
+Its commit statuses: https://learn.microsoft.com/en-us/rest/api/azure/devops/git/statuses/create
+What it does with a login that is none: https://github.com/MicrosoftDocs/vsts-rest-api-specs/issues/574
+"""
+
+from __future__ import annotations
+
+import base64
+import hmac
+import json
+import urllib.parse
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import requests
+
+from gitops_mvd.api import Account, Api, Explanation, Query, Refused, cut, cut_text
+from gitops_mvd.model import CommitStatus, Event, Health, Operation, Proposal
+
+PUBLIC = "https://dev.azure.com"
+VERSION: Query = {"api-version": "6.0"}  # what a Server from 2020 on has, and Services go on to have
+DENIED = (203, 302, 401)  # a token that has expired gets the page, or is sent to the page, where people log in
+LONGEST_DESCRIPTION = 255  # said nowhere, and so no longer than elsewhere
+LONGEST_COMMENT = 150_000  # https://github.com/runatlantis/atlantis/pull/1585
+MOST = 100  # pull requests
+
+STATES = {
+    Operation.RUNNING: "pending",
+    Operation.FAILED: "failed",
+    Operation.ROLLED_BACK: "failed",
+    Operation.ROLLBACK_FAILED: "failed",
+    Operation.SUPERSEDED: "notApplicable",
+}
+STATES_OF_HEALTH = {  # once it succeeded
+    Health.HEALTHY: "succeeded",
+    Health.PROGRESSING: "pending",
+    Health.DEGRADED: "failed",
+    Health.MISSING: "failed",
+    Health.SUSPENDED: "notApplicable",
+    Health.UNKNOWN: "error",
+}
+EVENTS = {
+    "git.push": "push",
+    "git.pullrequest.created": "proposal",
+    "git.pullrequest.updated": "proposal",
+    "git.pullrequest.merged": "proposal",
+}
+
+
+class AzureDevOps:
+    """One repository, `organization/project/repository`, or `organization/repository` where the project is named alike.
+
+    On a Server it is `collection/project/repository`.  The token is a personal access token.
+    """
+
+    def __init__(self, account: Account) -> None:
+        self._name = account.repository
+        above, _, name = account.repository.rpartition("/")
+        project = above if "/" in above else f"{above}/{name}"
+        self._repository = f"/{urllib.parse.quote(project)}/_apis/git/repositories/{urllib.parse.quote(name, safe='')}"
+
+        def login() -> str:
+            """A token is the password of anybody, so that of nobody will do."""
+            return base64.b64encode(f"{account.username}:{account.token()}".encode()).decode()
+
+        def sign(request: requests.PreparedRequest) -> requests.PreparedRequest:
+            request.headers["Authorization"] = f"Basic {login()}"
+            return request
+
+        self._api = Api(
+            "Azure DevOps",
+            account.base_url or PUBLIC,
+            sign,
+            lambda: [account.token(), login()],
+            headers={"Accept": "application/json"},
+            denied=DENIED,
+            explain=self._explain,
+        )
+
+    def publish(self, commit: str, status: CommitStatus) -> None:
+        """Azure shows `genre/name`, which is our context; the two are one identity."""
+        genre, _, name = status.context.partition("/")
+        description = status.description
+        body = {
+            "state": STATES.get(status.operation) or STATES_OF_HEALTH[status.health],
+            "context": {"genre": genre, "name": name} if name else {"name": genre},
+            "description": cut(description, _room(description, LONGEST_DESCRIPTION)),
+            "targetUrl": status.url or None,
+        }
+        path = f"{self._repository}/commits/{urllib.parse.quote(commit, safe='')}/statuses"
+        self._api.ask("POST", path, f"post statuses to {self._name}", body, VERSION)
+
+    def proposals(self, branch: str) -> Sequence[Proposal]:
+        """Those whose head is not known to the server yet, as it merges on the side, come with the next look."""
+        query: Query = {
+            "searchCriteria.status": "active",
+            "searchCriteria.targetRefName": f"refs/heads/{branch}",
+            "$top": MOST,
+            **VERSION,
+        }
+        to = f"list pull requests of {self._name}"
+        found = self._api.ask("GET", f"{self._repository}/pullrequests", to, query=query)
+        with self._api.reading():
+            known = [_proposal(pull) for pull in found["value"] if pull.get("lastMergeSourceCommit")]
+            return sorted(known, key=lambda proposal: -proposal.number)
+
+    def comment(self, proposal: Proposal, text: str, known: str) -> str:
+        """A thread of its own, known by `thread/comment`; closed, as policies may want all to be before the merge:
+        https://learn.microsoft.com/en-us/azure/devops/repos/git/branch-policies
+        """
+        of = f"{self._repository}/pullRequests/{proposal.number}/threads"
+        to = f"comment on pull requests of {self._name}"
+        text = cut_text(text, _room(text, LONGEST_COMMENT))
+        known = known or self._find_comment(of, text.partition("\n")[0], to)
+        if known and self._rewrite(of, known, text, to):
+            return known
+        thread = {"comments": [{"parentCommentId": 0, "content": text, "commentType": "text"}], "status": "closed"}
+        made = self._api.ask("POST", of, to, thread, VERSION)
+        with self._api.reading():
+            return f"{made['id']}/{made['comments'][0]['id']}"
+
+    def _rewrite(self, of: str, known: str, text: str, to: str) -> bool:
+        """Change a comment; False where it is gone, of which a husk stays."""
+        thread, _, comment = known.partition("/")
+        path = f"{of}/{urllib.parse.quote(thread, safe='')}/comments/{urllib.parse.quote(comment, safe='')}"
+        try:
+            made = self._api.ask("PATCH", path, to, {"content": text}, VERSION)
+        except Refused as error:
+            if error.code == 404 or "deleted" in error.said.lower():
+                return False
+            raise
+        with self._api.reading():
+            return not made.get("isDeleted")
+
+    def _find_comment(self, of: str, first_line: str, to: str) -> str:
+        """All threads are on one page, those of the system and of deleted comments among them."""
+        threads = self._api.ask("GET", of, to, query=VERSION)
+        with self._api.reading():
+            for thread in threads["value"]:
+                for comment in thread["comments"][:1]:
+                    is_there = not thread.get("isDeleted") and not comment.get("isDeleted")
+                    if is_there and (comment.get("content") or "").partition("\n")[0].rstrip() == first_line:
+                        return f"{thread['id']}/{comment['id']}"
+        return ""
+
+    def _explain(self, code: int, said: str) -> Explanation | None:
+        if code == 404 and "GitCommitDoesNotExistException" in said:
+            hint = "is the mirrored repository the one that gets the statuses?"
+            return f"{self._api.where} does not know the commit", hint
+        return None
+
+
+def connect(account: Account) -> AzureDevOps:
+    return AzureDevOps(account)
+
+
+def _room(text: str, most: int) -> int:
+    """How many characters of a text fit where those beyond U+FFFF count twice, as they do in .NET."""
+    return most - sum(c > "\uffff" for c in text[:most])
+
+
+def _proposal(pull: Mapping[str, Any]) -> Proposal:
+    """The ref that Azure keeps for a pull request, `refs/pull/N/merge`, is of the merge; the head has its branch."""
+    is_fork = bool(pull.get("forkSource"))
+    ref = "" if is_fork else pull["sourceRefName"]
+    return Proposal(pull["pullRequestId"], pull["lastMergeSourceCommit"]["commitId"], ref, is_fork)
+
+
+# ---- webhooks --------------------------------------------------------------------------------------------------------
+
+
+def authentic(headers: Mapping[str, str], body: bytes, secret: str) -> bool:
+    """The secret is the password of whichever user; nothing is signed:
+    https://learn.microsoft.com/en-us/azure/devops/service-hooks/services/webhooks
+    """
+    scheme, _, given = headers.get("authorization", "").partition(" ")
+    try:
+        _, colon, password = base64.b64decode(given.strip()).partition(b":")
+    except ValueError:
+        return False
+    is_same = hmac.compare_digest(password, secret.encode(errors="replace"))
+    return is_same and bool(colon) and scheme.lower() == "basic"
+
+
+def event(headers: Mapping[str, str], body: bytes) -> Event:
+    """https://learn.microsoft.com/en-us/azure/devops/service-hooks/events
+
+    The kind is in the body alone.  The test of a hook sends a push to `refs/heads/master` of a made-up repository.
+    """
+    try:
+        told = json.loads(body)
+        kind = EVENTS.get(told["eventType"], "other")
+        return Event(kind, _pushed(told["resource"]) if kind == "push" else "")
+    except (ValueError, RecursionError, LookupError, TypeError):
+        return Event("other")
+
+
+def _pushed(resource: Any) -> str:
+    """The ref that was pushed; "" where it were several, any of which may be the one that is followed."""
+    try:
+        refs = {update["name"] for update in resource["refUpdates"]}
+    except (LookupError, TypeError):
+        return ""
+    ref = refs.pop() if len(refs) == 1 else ""
+    return ref if isinstance(ref, str) else ""

@@ -1,0 +1,284 @@
+"""Random events and outages, and one promise: pending, then exactly one true end for every commit that counts here.
+
+The daemon, its history, outbox and statuses are the real ones; the host, the repository and the forge are in memory.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import socket
+import tempfile
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from gitops_mvd.changes import contents
+from gitops_mvd.daemon import Daemon
+from gitops_mvd.errors import Interrupted, MvdError, RateLimited, StepFailed, Unavailable
+from gitops_mvd.history import SqliteHistory
+from gitops_mvd.mailbox import Mailbox
+from gitops_mvd.model import App, CommitStatus, Health, Operation, Revision, Step
+from gitops_mvd.outbox import LONGEST_REST, Outbox
+from gitops_mvd.statuses import Statuses, Telling, is_well
+from gitops_mvd.steady import STEADY
+from gitops_mvd.wiring import Wired
+from tests.fakes import FakeClock, FakeHost, Killed
+from tests.unit.memory_tree import MemoryTree
+
+HOST = "mvd/h1"
+APPS = ("web", "api")
+
+
+class Repository:
+    """The branch, as a list of commits, each with all its files."""
+
+    def __init__(self) -> None:
+        self.commits: list[tuple[Revision, Mapping[str, str]]] = []
+        self.error: MvdError | None = None
+
+    def commit(self, files: Mapping[str, str | None]) -> Revision:
+        before = self.commits[-1][1] if self.commits else {}
+        after = {path: text for path, text in {**before, **files}.items() if text is not None}
+        revision = Revision(f"{len(self.commits) + 1:07x}{0:033}", "main")
+        self.commits.append((revision, after))
+        return revision
+
+    def fetch(self) -> Revision:
+        if self.error:
+            raise self.error
+        return self.commits[-1][0]
+
+    def last(self) -> Revision | None:
+        return None
+
+    def tree(self, revision: Revision) -> MemoryTree:
+        return MemoryTree(self.commits[self.place(revision)][1])
+
+    def since(self, known: Revision, tip: Revision) -> Sequence[Revision]:
+        return tuple(revision for revision, _ in self.commits[self.place(known) + 1 : self.place(tip) + 1])
+
+    def place(self, revision: Revision) -> int:
+        return int(revision.short, 16) - 1
+
+
+class Forge:
+    """Keeps what it is told, in order; out of order where `error` or `chokes` say so."""
+
+    def __init__(self) -> None:
+        self.shown: dict[tuple[str, str], list[CommitStatus]] = defaultdict(list)
+        self.error: BaseException | None = None
+        self.dies_after = False
+        self.calls = 0
+
+    def publish(self, commit: str, status: CommitStatus) -> None:
+        self.calls += 1
+        if self.error:
+            raise self.error
+        self.shown[commit, status.context].append(status)
+        if self.dies_after:
+            self.dies_after = False
+            raise Killed
+
+
+class Host(FakeHost):
+    """A host whose apps may fall ill, whatever their version."""
+
+    def __init__(self, history: SqliteHistory) -> None:
+        super().__init__(cast(Any, history))
+        self.ill: set[str] = set()
+        self.dies = False
+
+    def look(self) -> None:
+        if self.dies:
+            self.dies = False
+            raise Killed
+
+    def health(self, app: App) -> Health:
+        return Health.DEGRADED if app.name in self.ill and app.services else super().health(app)
+
+
+class Story(RuleBasedStateMachine):
+    def __init__(self) -> None:
+        super().__init__()
+        self.folder = Path(tempfile.mkdtemp())
+        self.systemd = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self.systemd.bind(str(self.folder / "notify"))
+        self.repository, self.forge, self.clock = Repository(), Forge(), FakeClock()
+        self.clock.resume = lambda: None  # type: ignore[attr-defined]  # nobody interrupts it
+        self.host = Host(SqliteHistory(self.folder / "history.db"))
+        self.first = 0
+        self.start()
+
+    def teardown(self) -> None:
+        self.end()
+        self.systemd.close()
+        shutil.rmtree(self.folder)
+
+    def start(self) -> None:
+        self.history = SqliteHistory(self.folder / "history.db")
+        self.host._history = cast(Any, self.history)
+        self.outbox = Outbox(self.history, cast(Any, self.forge), now=self.clock.now)
+        self.history.reconsider()
+        wired = SimpleNamespace(
+            settings=SimpleNamespace(allow_empty=True, interval=60.0),
+            tools=SimpleNamespace(systemd=SimpleNamespace(shaken=lambda since: "")),
+            source=self.repository,
+            host=self.host,
+            history=self.history,
+            outbox=self.outbox,
+            statuses=Statuses("h1", self.history, Telling(apps=True), self.clock.now, self.outbox.wake),
+            mailbox=Mailbox(),
+            clock=self.clock,
+            cache={},
+        )
+        os.environ["NOTIFY_SOCKET"] = str(self.folder / "notify")
+        self.daemon = Daemon(cast(Wired, wired))
+        del os.environ["NOTIFY_SOCKET"]
+        self.systemd.setblocking(False)
+
+    def look(self) -> None:
+        try:
+            self.daemon.look_again(frozenset({"poll"}))
+        except Killed:
+            self.restart()
+        self.daemon._retry.cancel()
+        self.host.fault = lambda step: None
+        with contextlib.suppress(BlockingIOError):
+            while self.systemd.recv(4096):
+                pass
+
+    # ---- what happens ------------------------------------------------------------------------------------------------
+
+    @initialize()
+    def begin(self) -> None:
+        self.repository.commit(compose("web", "v1"))
+        self.look()
+
+    @rule(app=st.sampled_from(APPS), image=st.sampled_from(["v1", "v2", "v3", "sick", "gone", None, "broken"]))
+    def commit(self, app: str, image: str | None) -> None:
+        self.repository.commit(compose(app, image))
+
+    @rule()
+    def commit_what_changes_nothing(self) -> None:
+        self.repository.commit({"README.md": f"{len(self.repository.commits)}"})
+
+    @rule(text=st.sampled_from(["hosts: [", None]))
+    def commit_a_fleet(self, text: str | None) -> None:
+        self.repository.commit({"fleet.yaml": text})
+
+    @rule(fault=st.sampled_from(["", "", "unreachable", "interrupted", "overtaken", "git", "killed"]))
+    def look_again(self, fault: str) -> None:
+        faults = {"unreachable": Unavailable("no answer"), "interrupted": Interrupted("something newer")}
+        if fault in faults:
+            self.host.fault = raises(faults[fault])
+        if fault == "overtaken":
+            self.host.fault = self.overtake
+        self.repository.error = Unavailable("no answer") if fault == "git" else None
+        self.host.dies = fault == "killed"
+        self.look()
+        self.repository.error = None
+
+    def overtake(self, step: Step) -> None:
+        self.host.fault = lambda step: None
+        self.repository.commit(compose("api", "v3"))
+        raise Interrupted("superseded")
+
+    @rule()
+    def restart(self) -> None:
+        self.end()
+        self.start()
+
+    def end(self) -> None:
+        self.daemon._retry.cancel()
+        self.daemon._notify.socket.close()
+        self.history.close()
+
+    @rule(app=st.sampled_from(APPS))
+    def fall_ill(self, app: str) -> None:
+        self.host.ill ^= {app}
+
+    @rule(seconds=st.sampled_from([1.0, STEADY / 2, STEADY, 400.0]))
+    def pass_time(self, seconds: float) -> None:
+        self.clock.time += seconds
+
+    @rule(error=st.sampled_from([None, None, Unavailable("502"), RateLimited("slowly", 100), StepFailed("no")]))
+    def let_the_forge(self, error: MvdError | None) -> None:
+        self.forge.error = error
+
+    @rule(dies=st.booleans())
+    def deliver(self, dies: bool) -> None:
+        self.forge.dies_after = dies
+        try:
+            self.outbox.deliver()
+        except Killed:
+            self.restart()
+        self.forge.dies_after = False
+
+    # ---- what is promised --------------------------------------------------------------------------------------------
+
+    @invariant()
+    def an_end_is_an_end(self) -> None:
+        for (commit, context), shown in self.forge.shown.items():
+            told = [is_well(status) for status in shown]
+            over = next((n for n, well in enumerate(told) if well is not None), len(told))
+            assert None not in told[over:], (commit, context, shown)
+            operations = [status.operation for status in shown]
+            if Operation.SUPERSEDED in operations:
+                after = operations[operations.index(Operation.SUPERSEDED) :]
+                assert set(after) == {Operation.SUPERSEDED}, (commit, context, shown)
+
+    @rule()
+    @precondition(lambda self: len(self.repository.commits) > 1)
+    def calm_down(self) -> None:
+        """All that was wrong is mended, and everything has come to its end."""
+        self.forge.error, self.host.ill, self.host.dies = None, set(), False
+        for _ in range(4):
+            self.look()
+            self.clock.time += STEADY
+        self.clock.time += LONGEST_REST
+        self.outbox.deliver()
+        assert self.history.waiting() == 0
+        calls = self.forge.calls
+        self.look()
+        self.outbox.deliver()
+        assert self.forge.calls == calls, "something is told again and again"
+        self.everything_has_come_to_its_end()
+
+    def everything_has_come_to_its_end(self) -> None:
+        seen = [contents(MemoryTree(files), "h1") for _, files in self.repository.commits]
+        subject = 0
+        for n, (revision, _) in enumerate(self.repository.commits):
+            shown = self.forge.shown[revision.commit, HOST]
+            if n == 0 or seen[n] != seen[n - 1]:
+                subject = n
+                assert shown, f"{revision.short} was never told of"
+            if shown:
+                assert shown[-1].operation is not Operation.RUNNING, f"{revision.short} is pending for ever"
+        files = self.repository.commits[subject][1]
+        wrong = any(word in text for text in files.values() for word in ("sick", "gone", "broken", "hosts: ["))
+        last = self.forge.shown[self.repository.commits[subject][0].commit, HOST][-1]
+        assert is_well(last) == (not wrong), last
+
+
+def compose(app: str, image: str | None) -> dict[str, str | None]:
+    text = None if image is None else f"services: {{{app}: {{image: {image}}}}}\n"
+    return {f"apps/{app}/compose.yaml": "services: [broken\n" if image == "broken" else text}
+
+
+def raises(error: MvdError) -> Any:
+    def fault(step: Step) -> None:
+        raise error
+
+    return fault
+
+
+TestStory = Story.TestCase
+TestStory.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
