@@ -23,7 +23,7 @@ MOST = 100  # on one page
 LONGEST_COMMENT = 65536
 LONGEST_ENVIRONMENT = 255
 LONGEST_TASK = 128  # GitHub does not say; what is longer is shortened without becoming another's
-LOOKED_THROUGH = 500  # deployments, for one that still shows success
+LOOKED_THROUGH = 500  # deployments, for those that still show success
 REMEMBERED = 1000  # deployments whose numbers need not be asked for
 
 STATES = {
@@ -42,6 +42,7 @@ STATES_OF_HEALTH = {  # once it succeeded
     Health.UNKNOWN: "error",
 }
 DEPLOYED = {"pending": "in_progress"}  # what a deployment has another word for
+REPLACED = "replaced by a newer version"
 
 
 class GitHub:
@@ -113,7 +114,7 @@ class GitHub:
         while found := self._api.ask("GET", path, to, query={"per_page": MOST, "page": page}):
             with self._api.reading():
                 for comment in found:
-                    if first_line == comment["body"].splitlines()[0]:
+                    if first_line == (comment["body"] or "").partition("\n")[0].rstrip("\r"):
                         return str(comment["id"])
             page += 1
         return ""
@@ -211,7 +212,7 @@ class Deployments:
         """The last deployment of that; where it begins `anew`, one that is inactive by now is not taken up again."""
         for number, sha in self._list({"sha": commit, "environment": environment, "task": task}):
             if sha == commit:
-                return 0 if anew and self._shown(number) == "inactive" else number
+                return 0 if anew and self._shown(number)[0] == "inactive" else number
         return 0
 
     def _make(self, commit: str, environment: str, task: str, context: str) -> int:
@@ -233,29 +234,33 @@ class Deployments:
         """Of all that shows success, leave only what was begun last."""
         place = environment, task
         if place not in self._green:  # in this process
-            self._green[place] = self._last_green(number, environment, task)
+            self._green[place] = self._other_green(number, environment, task)
         green = self._green[place]
         green.add(number)
-        for old in green - {max(green)}:
-            body = {"state": "inactive", "description": "replaced by a newer version", "auto_inactive": False}
+        for old in sorted(green)[:-1]:
+            body = {"state": "inactive", "description": REPLACED, "auto_inactive": False}
             self._post(old, body)
             green.discard(old)
             for key in [key for key, known in self._known.items() if known == old]:
                 del self._known[key]
 
-    def _last_green(self, number: int, environment: str, task: str) -> set[int]:
-        """The last that shows success, but for this one: those before it were retired when it succeeded."""
+    def _other_green(self, number: int, environment: str, task: str) -> set[int]:
+        """What else shows success.  None that is older than one that was replaced does, as the oldest goes first."""
+        green = set()
         others = (other for other, _ in self._list({"environment": environment, "task": task}) if other != number)
         for other in itertools.islice(others, LOOKED_THROUGH):
-            if self._shown(other) == "success":
-                return {other}
-        return set()
+            state, description = self._shown(other)
+            if state == "success":
+                green.add(other)
+            if (state, description) == ("inactive", REPLACED):
+                break
+        return green
 
-    def _shown(self, number: int) -> str:
-        """The state of a deployment, "" where it has none yet."""
+    def _shown(self, number: int) -> tuple[str, str]:
+        """The state of a deployment and why, "" where it has none yet."""
         last = self._api.ask("GET", f"{self._path}/{number}/statuses", self._to, query={"per_page": 1})
         with self._api.reading():
-            return str(last[0]["state"]) if last else ""
+            return (last[0]["state"], last[0].get("description") or "") if last else ("", "")
 
     def _list(self, query: dict[str, str | int]) -> Iterator[tuple[int, str]]:
         """The number and the commit of each, the newest first."""

@@ -11,6 +11,9 @@ from pathlib import Path
 
 import jwt
 import pytest
+from hypothesis import given
+from hypothesis import settings as settings_of_hypothesis
+from hypothesis import strategies as st
 
 from gitops_mvd import forges, ports
 from gitops_mvd.api import Account
@@ -183,6 +186,20 @@ def test_the_active_one_is_found_behind_more_than_a_page_of_failures(
     assert (first.state, failed.state) == ("inactive", "success")
 
 
+def test_what_recovers_after_a_restart_does_not_look_through_years(
+    forge: Forge, repository: Repository, commits: list[str]
+) -> None:
+    told = client(forge)
+    for commit in commits:
+        told.publish(commit, status())
+    told.publish(commits[-1], status(Operation.FAILED))
+    forge.asked.clear()
+    client(forge).publish(commits[-1], status())
+    replaced, newest = (repository.deployments[number].id for number in (-2, -1))
+    assert costs(forge) == ["GET ", f"POST /{newest}/statuses", "GET ", f"GET /{replaced}/statuses"]
+    assert shown(repository) == ["inactive", "inactive", "success"]
+
+
 def test_a_commit_that_comes_back_is_deployed_anew(forge: Forge, repository: Repository, commits: list[str]) -> None:
     for renewed in (False, True):
         told = client(forge)
@@ -305,6 +322,60 @@ def test_a_repository_that_was_renamed_is_one_clear_error(
         told.proposals("main")
     with pytest.raises(Unavailable, match="acme/config has moved"):
         with_app()
+
+
+def test_a_comment_of_ours_is_found_among_empty_ones_and_with_the_lines_of_windows(
+    forge: Forge, repository: Repository
+) -> None:
+    proposal = repository.propose({"a": "1"}, "One")
+    for text in ("", "\n", "<!-- mvd -->\r\nbefore"):
+        proposal.comment(text)
+    [found] = client(forge).proposals("main")
+    client(forge).comment(found, "<!-- mvd -->\nnow", "")
+    assert [comment.text for comment in proposal.comments] == ["", "\n", "<!-- mvd -->\nnow"]
+
+
+TOLD = st.tuples(
+    st.integers(0, 2),  # how many commits on
+    st.sampled_from([Operation.RUNNING, Operation.SUCCEEDED, Operation.FAILED, Operation.SUPERSEDED]),
+    st.none() | st.tuples(st.integers(0, 5), st.booleans()),  # a failure, after so many requests
+    st.sampled_from(["again", "later", "never"]),  # when it is told anew, where that failed
+    st.booleans(),  # with a restart before that
+)
+
+
+def test_whatever_happens_in_between_there_is_one_that_shows_success_and_no_newer_one_has(tmp_path: Path) -> None:
+    with Forge(tmp_path / "forge", token=TOKEN) as forge:
+        repository = forge.create("acme/config")
+        commits = [repository.commit({"a": f"{number}"}, "One more") for number in range(12)]
+
+        @settings_of_hypothesis(max_examples=60, deadline=None)
+        @given(st.lists(TOLD, max_size=6))
+        def story(told: list[tuple[int, Operation, tuple[int, bool] | None, str, bool]]) -> None:
+            repository.deployments.clear()
+            now, at = client(forge), 0
+            waiting: list[tuple[str, CommitStatus]] = []
+            for further, operation, failure, again, restarted in told:
+                at += further
+                if failure:
+                    forge.fail_next(1, after=failure[0], late=failure[1])
+                try:
+                    now.publish(commits[at % 12], status(operation))
+                except Unavailable:
+                    if again != "never":
+                        waiting.append((commits[at % 12], status(operation)))
+                while forge.next_failure():
+                    pass
+                now = client(forge) if restarted else now
+                while waiting and again == "again":
+                    now.publish(*waiting.pop(0))
+            for one in waiting:
+                now.publish(*one)
+            now.publish(commits[(at + 1) % 12], status())
+            newest = repository.deployments[-1]
+            assert [made for made in repository.deployments if made.state == "success"] == [newest]
+
+        story()
 
 
 # ---- the login of an App ---------------------------------------------------------------------------------------------
