@@ -11,7 +11,7 @@ from pathlib import Path
 
 import jwt
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import settings as settings_of_hypothesis
 from hypothesis import strategies as st
 
@@ -335,6 +335,7 @@ def test_a_comment_of_ours_is_found_among_empty_ones_and_with_the_lines_of_windo
     assert [comment.text for comment in proposal.comments] == ["", "\n", "<!-- mvd -->\nnow"]
 
 
+DONE = Operation.SUCCEEDED
 TOLD = st.tuples(
     st.integers(0, 2),  # how many commits on
     st.sampled_from([Operation.RUNNING, Operation.SUCCEEDED, Operation.FAILED, Operation.SUPERSEDED]),
@@ -351,6 +352,9 @@ def test_whatever_happens_in_between_there_is_one_that_shows_success_and_no_newe
 
         @settings_of_hypothesis(max_examples=60, deadline=None)
         @given(st.lists(TOLD, max_size=6))
+        @example(
+            [(0, DONE, None, "never", False), (1, DONE, (3, False), "later", True), (1, DONE, None, "never", False)]
+        )
         def story(told: list[tuple[int, Operation, tuple[int, bool] | None, str, bool]]) -> None:
             repository.deployments.clear()
             now, at = client(forge), 0
