@@ -40,12 +40,14 @@ class Account:
     """How one forge is reached for one repository: `base_url` "" is the forge's own public one.
 
     The token is asked for anew at each request, as that of a GitHub App changes; with a `username` it is its password.
+    `renew` is told of a token that was refused: is there another one now?
     """
 
     repository: str
     token: Callable[[], str] = field(repr=False)
     base_url: str = ""
     username: str = ""
+    renew: Callable[[str], bool] = field(default=lambda refused: False, repr=False)
 
 
 class Refused(StepFailed):
@@ -62,6 +64,7 @@ class Api:
 
     `denied` are the status codes that say that the token is not taken.
     `explain` gives a forge's own meaning of a status code and what was said with it, None where that is what all mean.
+    `renew` is shown a request whose login was refused: will `sign` put another one into it now?  It is then sent again.
     """
 
     def __init__(
@@ -74,12 +77,14 @@ class Api:
         headers: Mapping[str, str] | None = None,
         denied: Sequence[int] = (401,),
         explain: Callable[[int, str], Explanation | None] = lambda code, said: None,
+        renew: Callable[[requests.PreparedRequest], bool] = lambda refused: False,
     ) -> None:
         self.where = f"{name} at {urllib.parse.urlsplit(base_url).netloc}"
         self._url = base_url.rstrip("/")
         self._secrets = secrets
         self._denied = denied
         self._explain = explain
+        self._renew = renew
         self._session = requests.Session()
         self._session.headers.update(headers or {})
         self._session.auth = sign  # and so no login of a ~/.netrc
@@ -96,13 +101,9 @@ class Api:
         url = f"{self._url}{path}{'?' + urllib.parse.urlencode(query) if query else ''}"
         known = self._seen.get(url) if method == "GET" else None
         headers = {"If-None-Match": known[0]} if known else {}
-        try:
-            with self._session.request(
-                method, url, json=body, headers=headers, timeout=TIMEOUT, allow_redirects=False, stream=True
-            ) as answer:
-                said = _read(answer)
-        except (requests.RequestException, OSError, ValueError) as error:  # whose text may hold the token
-            raise Unavailable(f"{self.where} does not answer: {type(error).__name__}") from None
+        answer, said = self._send(method, url, body, headers)
+        if answer.status_code in self._denied and self._renew(answer.request):
+            answer, said = self._send(method, url, body, headers)
         if answer.status_code == 304 and known:
             return known[1]
         self._judge(answer, redact(said.decode(errors="replace"), self._secrets()), to)
@@ -113,6 +114,16 @@ class Api:
             for oldest in list(self._seen)[:-REMEMBERED]:
                 del self._seen[oldest]
         return value
+
+    def _send(self, method: str, url: str, body: Any, headers: Mapping[str, str]) -> tuple[requests.Response, bytes]:
+        """One request, and all of its answer."""
+        try:
+            with self._session.request(
+                method, url, json=body, headers=headers, timeout=TIMEOUT, allow_redirects=False, stream=True
+            ) as answer:
+                return answer, _read(answer)
+        except (requests.RequestException, OSError, ValueError) as error:  # whose text may hold the token
+            raise Unavailable(f"{self.where} does not answer: {type(error).__name__}") from None
 
     @contextmanager
     def reading(self) -> Iterator[None]:
@@ -136,7 +147,8 @@ class Api:
         """Raises what an answer means that is no success."""
         code = answer.status_code
         if code in self._denied:  # mended by a new token, and what waits for it is not lost
-            raise Unavailable(f"{self.where} refused the token", "it may have been revoked, or have expired")
+            refusal = f"{self.where} refused the token", "it may have been revoked, or have expired"
+            raise Unavailable(*(self._explain(code, said) or refusal))
         if 200 <= code < 300:
             return
         pause = _pause(answer)

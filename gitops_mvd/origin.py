@@ -60,8 +60,11 @@ def read(url: str, kind: str = "") -> Origin:
     repository = "/".join(parts if kind == "gitlab" else parts[-2:])
     if host == PUBLIC.get(kind):
         return Origin(kind, repository)
-    below = [] if kind == "gitlab" else parts[:-2]
-    return Origin(kind, repository, "/".join([f"{scheme}://{host}", *below, *(["api/v3"] if kind == "github" else [])]))
+    if kind == "github":  # https://docs.github.com/en/rest/about-the-rest-api, of each edition
+        return Origin(
+            kind, repository, f"https://api.{host}" if host.endswith(".ghe.com") else f"{scheme}://{host}/api/v3"
+        )
+    return Origin(kind, repository, "/".join([f"{scheme}://{host}", *([] if kind == "gitlab" else parts[:-2])]))
 
 
 def _parts(url: str) -> tuple[str, str, str]:

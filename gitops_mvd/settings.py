@@ -11,8 +11,8 @@ from typing import Any
 
 from gitops_mvd import origin
 from gitops_mvd.errors import ManifestError
-from gitops_mvd.manifest.place import Invalid, Key, Place, fields
-from gitops_mvd.manifest.shapes import absolute, boolean, duration, filled, list_of, mapping_of, one_of
+from gitops_mvd.manifest.place import Invalid, Key, Place, Table, fields
+from gitops_mvd.manifest.shapes import absolute, boolean, duration, filled, list_of, mapping_of, one_of, word
 from gitops_mvd.manifest.yamltree import Node, Sink, parse
 from gitops_mvd.origin import KINDS
 from gitops_mvd.policy import Policy
@@ -21,11 +21,20 @@ PATH = "/etc/gitops-mvd/config.yaml"
 
 
 @dataclass(frozen=True, slots=True)
+class GitHubApp:
+    """The login of a GitHub App: `id` is its number or its client id."""
+
+    id: str
+    key_file: str
+
+
+@dataclass(frozen=True, slots=True)
 class Credentials:
-    """How the repository lets us in: a token over https, or a deploy key over ssh."""
+    """How the repository lets us in: a token over https, that of a GitHub App, or a deploy key over ssh."""
 
     username: str = "x-access-token"
     token_file: str = ""
+    github_app: GitHubApp | None = None
     ssh_key: str = ""
     known_hosts: str = ""
     insecure: bool = False
@@ -112,9 +121,20 @@ class Settings:
     files: str = "/etc/gitops-mvd/files"
 
 
+GITHUB_APP = {
+    "id": Key("The App's number, or its client id.", word),
+    "key_file": Key("The file that has a private key of it, as PEM.", absolute),
+}
+
+
+def _github_app(place: Place) -> GitHubApp:
+    return GitHubApp(**_all(place, GITHUB_APP))
+
+
 CREDENTIALS = {
     "username": Key("The user name that goes with the token; GitHub's `x-access-token` by default.", filled),
     "token_file": Key("The file that has the token, for a repository over https.", absolute),
+    "github_app": Key("A GitHub App in place of a token, for the repository over https and for `forge`.", _github_app),
     "ssh_key": Key("The private key, for a repository over ssh.", absolute),
     "known_hosts": Key("The known_hosts file with the forge's host keys; ssh does not work without it.", absolute),
     "insecure": Key("`true` lets the token go over plain http. For a forge on a private network only.", boolean),
@@ -137,10 +157,15 @@ LOGIN = {
 
 
 def _login(place: Place) -> Login:
-    values = fields(place, LOGIN, required=LOGIN)
-    if values.keys() < LOGIN.keys():
+    return Login(**_all(place, LOGIN))
+
+
+def _all(place: Place, table: Table) -> dict[str, Any]:
+    """The entries of a mapping that is worthless without any of them."""
+    values = fields(place, table, required=table)
+    if len(values) < len(table):
         raise Invalid
-    return Login(**values)
+    return values
 
 
 DOCKER = {
@@ -184,7 +209,7 @@ FORGE = {
     "repository": Key("The name of the config repository there; taken from its address by default.", filled),
     "base_url": Key("The API; taken from the repository's address by default.", filled),
     "token_file": Key(
-        "The file that has a token that may write commit statuses; `credentials.token_file` by default.", absolute
+        "The file that has a token that may write commit statuses; by default the login of `credentials`.", absolute
     ),
     "username": Key("The user whose password the token is, for Bitbucket.", filled),
     "apps": Key("`true` gives every app a status of its own, too: `mvd/HOST/APP`.", boolean),
@@ -205,7 +230,10 @@ POLICY = {
 
 
 def _credentials(place: Place) -> Credentials:
-    return Credentials(**fields(place, CREDENTIALS))
+    found = Credentials(**fields(place, CREDENTIALS))
+    if found.github_app and found.token_file:
+        place.entries()["github_app"].fail("takes the place of `token_file`: give one of them")
+    return found
 
 
 def _verify(place: Place) -> Verify:
@@ -288,8 +316,10 @@ def _complete(forge: dict[str, Any], values: Mapping[str, Any], place: Place) ->
     elif forge.get("environment") and told.kind != "github":
         place.complain("has an `environment`, which GitHub alone has")
     else:
-        known = {"kind": told.kind, "repository": told.repository, "base_url": told.base_url}
         credentials = values.get("credentials", Credentials())
+        if credentials.github_app and told.kind != "github" and "token_file" not in forge:
+            place.complain("has no `token_file`, and the one of a GitHub App is not for it")
+        known = {"kind": told.kind, "repository": told.repository, "base_url": told.base_url}
         return ForgeSettings(**{**known, "token_file": credentials.token_file, **forge})
     return None
 
@@ -299,4 +329,5 @@ def named_files(settings: Settings) -> set[str]:
     named = set(settings.verify.files if settings.verify else ())
     named |= {settings.credentials.token_file, *(login.password_file for login in settings.docker.registries.values())}
     named |= {part.token_file for part in (settings.kong, settings.forge) if part}
+    named |= {app.key_file for app in (settings.credentials.github_app,) if app}
     return named - {""}

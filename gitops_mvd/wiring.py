@@ -6,7 +6,7 @@ import socket
 from dataclasses import dataclass
 from pathlib import Path
 
-from gitops_mvd import forges, kinds, probes
+from gitops_mvd import forges, kinds, origin, probes
 from gitops_mvd.api import Account
 from gitops_mvd.engine import Engine
 from gitops_mvd.errors import Unavailable
@@ -21,6 +21,7 @@ from gitops_mvd.outbox import Outbox
 from gitops_mvd.ports import Forge
 from gitops_mvd.proposals import Proposals
 from gitops_mvd.settings import ForgeSettings, Settings
+from gitops_mvd.settings import GitHubApp as AppLogin
 from gitops_mvd.source import Source, no_token
 from gitops_mvd.statuses import Statuses, Telling
 from gitops_mvd.systemd import Systemd
@@ -71,18 +72,21 @@ def wire(settings: Settings, path: Path, units: Path = Path("/etc/systemd/system
     clock = Interruptible()
     tools = Tools(name, engine, Systemd(), kong, clock, files=Path(settings.files), units=units, address=address)
     history = SqliteHistory(state / "history.db")
-    forge = connect_forge(settings.forge) if settings.forge else None
+    login = repository_account(settings)
+    forge = connect_forge(settings.forge, settings, login) if settings.forge else None
     gates = Gates(probes.discover(probes.Tools(engine, tools.systemd)), engine, tools.systemd, clock, kong, history)
     known, policy = kinds.discover(tools), settings.policy
     host = Machine(name, known, engine, gates, clock, address=address, history=history, policy=policy)
     outbox = Outbox(history, forge, settings.forge.kind if settings.forge else "")
     statuses = Statuses(name, history, _telling(settings), clock.now, outbox.wake)
-    source = connect_source(settings)
+    source = connect_source(settings, login)
     asks = settings.forge.proposals if settings.forge else None
     proposals = None
     if settings.forge and asks and asks.plan:
         proposals = Proposals(
-            connect_forge(settings.forge),  # another connection than the outbox has, which is another thread
+            connect_forge(  # X
+                settings.forge, settings, login
+            ),  # another connection than the outbox has, which is another thread
             source,
             host,
             history,
@@ -101,14 +105,14 @@ def _telling(settings: Settings) -> Telling | None:
     return Telling(forge.apps, forge.environment, forge.link) if forge else None
 
 
-def connect_source(settings: Settings) -> Source:
+def connect_source(settings: Settings, account: Account) -> Source:
     """The config repository, with its credentials."""
-    login, token = settings.credentials, secret(settings.credentials.token_file)
+    login = settings.credentials
     return Source(
         settings.repository,
         settings.branch,
         Path(settings.state) / "mirror",
-        token=(lambda: token) if token else no_token,
+        token=account.token if login.token_file or login.github_app else no_token,
         username=login.username,
         ssh_key=Path(login.ssh_key) if login.ssh_key else None,
         known_hosts=Path(login.known_hosts) if login.known_hosts else None,
@@ -119,10 +123,35 @@ def connect_source(settings: Settings) -> Source:
     )
 
 
-def connect_forge(forge: ForgeSettings) -> Forge:
-    """Where the statuses go."""
+def connect_forge(forge: ForgeSettings, settings: Settings, login: Account) -> Forge:
+    """Where the statuses go; without a token of its own, by the same App."""
+    app = settings.credentials.github_app
+    if app and not forge.token_file:
+        if (forge.repository, forge.base_url) != (login.repository, login.base_url):
+            login = app_account(app, forge.repository, forge.base_url)
+        return forges.connect(forge.kind, login)
     token = secret(forge.token_file)
     return forges.connect(forge.kind, Account(forge.repository, lambda: token, forge.base_url, forge.username))
+
+
+def repository_account(settings: Settings) -> Account:
+    """What lets us in at the repository's address, for Git; the same App has the same token for the forge."""
+    login, forge = settings.credentials, settings.forge
+    told = origin.read(settings.repository, "github")
+    if not login.github_app:
+        token = secret(login.token_file)
+        return Account(told.repository, lambda: token, told.base_url, login.username)
+    if forge and forge.kind == "github":
+        return app_account(login.github_app, told.repository, forge.base_url)
+    return app_account(login.github_app, told.repository, told.base_url)
+
+
+def app_account(app: AppLogin, repository: str, base_url: str) -> Account:
+    """Raises Unavailable for a key that is none."""
+    from gitops_mvd.github_app import GitHubApp  # with its cryptography, which few servers need to have in memory
+
+    token = GitHubApp(app.id, secret(app.key_file), repository, base_url)
+    return Account(repository, token, base_url, renew=token.renew)
 
 
 def secret(path: str) -> str:

@@ -4,20 +4,27 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import itertools
 import json
 import urllib.parse
-from collections.abc import Mapping, Sequence
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import requests
 
-from gitops_mvd.api import Account, Api, Explanation, Query, Refused, cut, cut_text
+from gitops_mvd.api import Account, Api, Explanation, Query, Refused, cut, cut_text, first_words
+from gitops_mvd.errors import Unavailable
 from gitops_mvd.model import CommitStatus, Event, Health, Operation, Proposal
 
 PUBLIC = "https://api.github.com"
 LONGEST_DESCRIPTION = 140
 MOST = 100  # on one page
 LONGEST_COMMENT = 65536
+LONGEST_ENVIRONMENT = 255
+LONGEST_TASK = 128  # GitHub does not say; what is longer is shortened without becoming another's
+LOOKED_THROUGH = 500  # deployments, for those that still show success
+REMEMBERED = 1000  # deployments whose numbers need not be asked for
 
 STATES = {
     Operation.RUNNING: "pending",
@@ -34,6 +41,8 @@ STATES_OF_HEALTH = {  # once it succeeded
     Health.SUSPENDED: "error",
     Health.UNKNOWN: "error",
 }
+DEPLOYED = {"pending": "in_progress"}  # what a deployment has another word for
+REPLACED = "replaced by a newer version"
 
 
 class GitHub:
@@ -42,24 +51,35 @@ class GitHub:
     def __init__(self, account: Account) -> None:
         self._name = account.repository
         self._repository = f"/repos/{urllib.parse.quote(account.repository)}"
+        shown: deque[str] = deque(maxlen=4)  # the tokens that an answer can repeat
 
         def sign(request: requests.PreparedRequest) -> requests.PreparedRequest:
-            request.headers["Authorization"] = f"Bearer {account.token()}"
+            token = account.token()
+            if token not in shown:
+                shown.append(token)
+            request.headers["Authorization"] = f"Bearer {token}"
             return request
+
+        def renew(refused: requests.PreparedRequest) -> bool:
+            return account.renew(str(refused.headers["Authorization"]).removeprefix("Bearer "))
 
         headers = {"Accept": "application/vnd.github+json", "X-GitHub-Api-Version": "2022-11-28"}
         self._api = Api(
             "GitHub",
             account.base_url or PUBLIC,
             sign,
-            lambda: [account.token()],
+            lambda: list(shown),
             headers=headers,
             explain=self._explain,
+            renew=renew,
         )
+        self._deployments = Deployments(self._api, account.repository)
 
     def publish(self, commit: str, status: CommitStatus) -> None:
+        if status.environment:
+            return self._deployments.publish(commit, status)
         body = {
-            "state": STATES.get(status.operation) or STATES_OF_HEALTH[status.health],
+            "state": _state(status),
             "context": status.context,
             "description": cut(status.description, LONGEST_DESCRIPTION),
             "target_url": status.url or None,
@@ -94,7 +114,7 @@ class GitHub:
         while found := self._api.ask("GET", path, to, query={"per_page": MOST, "page": page}):
             with self._api.reading():
                 for comment in found:
-                    if first_line == comment["body"].splitlines()[0]:
+                    if first_line == (comment["body"] or "").partition("\n")[0].rstrip("\r"):
                         return str(comment["id"])
             page += 1
         return ""
@@ -104,9 +124,12 @@ class GitHub:
             return f"{self._api.where} says that {self._name} has moved", "put its new name into the settings"
         if code == 422 and "maximum number of statuses" in said:
             return f"{self._api.where} takes no more than 1000 statuses of one context for a commit", ""
-        if code == 422 and "No commit found" in said:
+        if code == 422 and ("No commit found" in said or "No ref found" in said):
             hint = "is the mirrored repository the one that gets the statuses?"
             return f"{self._api.where} does not know the commit", hint
+        if code == 409:
+            hint = "it waits for a merge or for checks, which it was asked not to"
+            return f"{self._api.where} makes no deployment of the commit: {first_words(said)}", hint
         return None
 
 
@@ -114,11 +137,147 @@ def connect(account: Account) -> GitHub:
     return GitHub(account)
 
 
+def _state(status: CommitStatus) -> str:
+    return STATES.get(status.operation) or STATES_OF_HEALTH[status.health]
+
+
 def _proposal(pull: Mapping[str, Any]) -> Proposal:
     """A fork that was deleted meanwhile has no repository any more."""
     head, base = pull["head"], pull["base"]
     is_fork = not head["repo"] or head["repo"]["full_name"] != base["repo"]["full_name"]
     return Proposal(pull["number"], head["sha"], f"refs/pull/{pull['number']}/head", is_fork)
+
+
+# ---- deployments -----------------------------------------------------------------------------------------------------
+
+
+class Deployments:
+    """Statuses with an environment, as deployments: one of each commit, environment and context.
+
+    The context is in the task, so that the hosts of one environment do not retire each other's.  What a context had
+    deployed before becomes inactive once its new version has succeeded, and not earlier: until then, and after a
+    rollback, that is what runs.  The numbers grow, so it is known which of two was begun later, whatever is told last.
+    Nothing is lost where it breaks off, as the next try finds what there is.
+    """
+
+    def __init__(self, api: Api, name: str) -> None:
+        self._api = api
+        self._path = f"/repos/{urllib.parse.quote(name)}/deployments"
+        self._to = f"post deployments to {name}"
+        self._known: dict[tuple[str, str, str], int] = {}  # commit, environment and task -> number of one not inactive
+        self._green: dict[tuple[str, str], set[int]] = {}  # environment and task -> what shows success, where known
+
+    def publish(self, commit: str, status: CommitStatus) -> None:
+        environment = _shorten(status.environment, LONGEST_ENVIRONMENT)
+        task = _shorten(f"deploy:{status.context}", LONGEST_TASK)
+        state = "inactive" if status.operation is Operation.SUPERSEDED else _state(status)
+        body = {
+            "state": DEPLOYED.get(state, state),
+            "description": cut(status.description, LONGEST_DESCRIPTION),
+            "auto_inactive": False,
+            **({"log_url": status.url} if status.url else {}),
+        }
+        key = commit, environment, task
+        number = self._known.pop(key, 0)
+        if not (number and self._post(number, body)):  # not known, or deleted meanwhile
+            number = self._find(*key, anew=status.operation is Operation.RUNNING)
+            if not number and state == "inactive":
+                return  # it was never begun, so there is no end of it to be told
+            number = number or self._make(*key, status.context)
+            if not self._post(number, body):
+                raise Unavailable(f"{self._api.where} does not know the deployment that it has made")
+        if state != "inactive":
+            self._remember(key, number)
+        if state == "success":
+            self._retire(number, environment, task)
+        else:
+            self._green.get((environment, task), set()).discard(number)
+
+    def _remember(self, key: tuple[str, str, str], number: int) -> None:
+        self._known[key] = number
+        for oldest in list(self._known)[:-REMEMBERED]:
+            del self._known[oldest]
+
+    def _post(self, number: int, body: Mapping[str, Any]) -> bool:
+        """Give a deployment a status; is there such a one?"""
+        try:
+            self._api.ask("POST", f"{self._path}/{number}/statuses", self._to, body)
+        except Refused as error:
+            if error.code != 404:
+                raise
+            return False
+        return True
+
+    def _find(self, commit: str, environment: str, task: str, *, anew: bool) -> int:
+        """The last deployment of that; where it begins `anew`, one that is inactive by now is not taken up again."""
+        for number, sha in self._list({"sha": commit, "environment": environment, "task": task}):
+            if sha == commit:
+                return 0 if anew and self._shown(number)[0] == "inactive" else number
+        return 0
+
+    def _make(self, commit: str, environment: str, task: str, context: str) -> int:
+        """Without checks to wait for, and nothing merged: what is told has happened."""
+        body = {
+            "ref": commit,
+            "task": task,
+            "environment": environment,
+            "auto_merge": False,
+            "required_contexts": [],
+            "description": cut(context, LONGEST_DESCRIPTION),
+            "payload": {"context": context},
+        }
+        made = self._api.ask("POST", self._path, self._to, body)
+        with self._api.reading():
+            return int(made["id"])
+
+    def _retire(self, number: int, environment: str, task: str) -> None:
+        """Of all that shows success, leave only what was begun last."""
+        place = environment, task
+        if place not in self._green:  # in this process
+            self._green[place] = self._other_green(number, environment, task)
+        green = self._green[place]
+        green.add(number)
+        for old in sorted(green)[:-1]:
+            body = {"state": "inactive", "description": REPLACED, "auto_inactive": False}
+            self._post(old, body)
+            green.discard(old)
+            for key in [key for key, known in self._known.items() if known == old]:
+                del self._known[key]
+
+    def _other_green(self, number: int, environment: str, task: str) -> set[int]:
+        """What else shows success.  None that is older than one that was replaced does, as the oldest goes first."""
+        green = set()
+        others = (other for other, _ in self._list({"environment": environment, "task": task}) if other != number)
+        for other in itertools.islice(others, LOOKED_THROUGH):
+            state, description = self._shown(other)
+            if state == "success":
+                green.add(other)
+            if (state, description) == ("inactive", REPLACED):
+                break
+        return green
+
+    def _shown(self, number: int) -> tuple[str, str]:
+        """The state of a deployment and why, "" where it has none yet."""
+        last = self._api.ask("GET", f"{self._path}/{number}/statuses", self._to, query={"per_page": 1})
+        with self._api.reading():
+            return (last[0]["state"], last[0].get("description") or "") if last else ("", "")
+
+    def _list(self, query: dict[str, str | int]) -> Iterator[tuple[int, str]]:
+        """The number and the commit of each, the newest first."""
+        page, size = 1, MOST
+        while size == MOST:
+            found = self._api.ask("GET", self._path, self._to, query={**query, "per_page": MOST, "page": page})
+            with self._api.reading():
+                read = [(int(one["id"]), str(one["sha"])) for one in found if one["task"] == query["task"]]
+            yield from read
+            page, size = page + 1, len(found)
+
+
+def _shorten(name: str, most: int) -> str:
+    """Two names stay two, however long."""
+    if len(name) <= most:
+        return name
+    return f"{name[: most - 17]}-{hashlib.sha256(name.encode()).hexdigest()[:16]}"
 
 
 # ---- webhooks --------------------------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import gzip
+import hashlib
 import json
 import logging
 import re
@@ -25,6 +26,7 @@ from types import ModuleType, TracebackType
 from typing import Any
 
 from gitops_mvd.lab import dialects
+from gitops_mvd.lab.app import App
 from gitops_mvd.lab.dialects import Ask
 from gitops_mvd.lab.repository import (
     ENVIRONMENT,
@@ -45,14 +47,15 @@ LARGEST_BODY = 256 * 1024 * 1024
 IDLE_SECONDS = 60.0
 
 
-@dataclass(frozen=True)
+@dataclass
 class Asked:
-    """One request to an API, as it came in."""
+    """One request to an API, as it came in, and the `status` that it was answered with."""
 
     dialect: str
     method: str
     path: str
     body: bytes
+    status: int = 0
 
 
 class Forge:
@@ -65,7 +68,7 @@ class Forge:
     allow()   so many more requests to an API, and then none until some seconds have passed
 
     `token` guards everything, as `x-access-token:TOKEN` for Git and for an API as that one has it; None lets all in.
-    `asked` has every request to an API that was let in.
+    `app` is a GitHub App, whose tokens are as good.  `asked` has every request to an API that was let in.
     """
 
     def __init__(self, root: Path, host: str = "127.0.0.1", port: int = 0, token: str | None = "lab-token") -> None:
@@ -73,10 +76,12 @@ class Forge:
         self.token = token
         self.down = self.api_down = self.html = False
         self.slow = 0.0
+        self.app: App | None = None
         self.asked: deque[Asked] = deque(maxlen=10_000)
         self.repositories: dict[str, Repository] = {}
+        self.moved: dict[str, str] = {}  # the old name of a repository -> its new one
         self.dialects = dialects.discover()
-        self._failures: list[int] = []
+        self._failures: list[tuple[int, bool]] = []
         self._left, self._until = 0, 0.0
         self._server = _Server((host, port), self)
         self.url = f"http://{host}:{self._server.server_port}"
@@ -105,11 +110,22 @@ class Forge:
         self.repositories[name] = repository
         return repository
 
-    def fail_next(self, n: int, status: int = 502) -> None:
-        """Answer the next `n` requests, of any kind, with an error."""
-        self._failures.extend([status] * n)
+    def rename(self, name: str, to: str) -> None:
+        """Give a repository another name, as its owner would; Git goes on to find it under the old one."""
+        self.moved[name] = to
+        repository = self.repositories[name]
+        self.repositories[to] = repository
+        repository.name = to
 
-    def next_failure(self) -> int | None:
+    def fail_next(self, n: int, status: int = 502, *, after: int = 0, late: bool = False) -> None:
+        """Answer `n` requests of any kind with an error, `after` so many are answered well.
+
+        A `late` failure of an API is one of the answer alone: what was asked for has been done.
+        """
+        self._failures.extend([(0, False)] * after + [(status, late)] * n)
+
+    def next_failure(self) -> tuple[int, bool] | None:
+        """The status, 0 for none, and whether that comes late; None where nothing more was ordered."""
         try:
             return self._failures.pop(0)
         except IndexError:
@@ -126,9 +142,11 @@ class Forge:
         self._left -= 1
         return self._until if self._left < 0 else None
 
-    def admits(self, authorization: str) -> bool:
-        """Whether the Authorization header of a Git client carries the token."""
-        return self.token is None or dialects.is_token(dialects.basic(authorization)[1], self.token)
+    def admits(self, authorization: str, path: str) -> bool:
+        """Whether the Authorization header of a Git client carries a token."""
+        if self.token is None or dialects.is_token(dialects.basic(authorization)[1], self.token):
+            return True
+        return self.app is not None and self.app.admits(authorization, path)
 
 
 class _Server(ThreadingHTTPServer):
@@ -183,9 +201,10 @@ class _Request(BaseHTTPRequestHandler):
             if dialect.PATH.fullmatch(path):
                 return self._ask_api(name, dialect, path, query, body)
         try:
-            if failure := forge.next_failure():
+            failure, _ = forge.next_failure() or (0, False)
+            if failure:
                 raise Refused(failure, "Server Error")
-            if not forge.admits(self.headers.get("Authorization", "")):
+            if not forge.admits(self.headers.get("Authorization", ""), path):
                 raise Refused(401, "Bad credentials")
             self._git(path, query, body)
         except Refused as error:
@@ -195,22 +214,37 @@ class _Request(BaseHTTPRequestHandler):
         forge = self.server.forge
         time.sleep(forge.slow)
         headers = {key.lower(): value for key, value in self.headers.items()}
+        asked = Asked(name, self.command, self.path, body)
         try:
             if forge.api_down:
                 raise Refused(503, "Service Unavailable")
-            if failure := forge.next_failure():
+            failure, is_late = forge.next_failure() or (0, False)
+            if failure and not is_late:
                 raise Refused(failure, "Server Error")
             if forge.html:
                 return self._send(200, [("Content-Type", "text/html")], b"<html><h1>Please log in</h1></html>")
-            if forge.token is not None and not dialect.admits(headers, forge.token):
+            is_guest = forge.app is not None and forge.app.admits(headers.get("authorization", ""), path)
+            if forge.token is not None and not is_guest and not dialect.admits(headers, forge.token):
                 raise Refused(401, "Bad credentials")
             if (until := forge.next_limit()) is not None:
                 status, more, said = dialect.limited(until)
                 return self._send_json(status, said, more)
-            forge.asked.append(Asked(name, self.command, self.path, body))
-            asked = dict(urllib.parse.parse_qsl(query))
-            self._send_json(*dialect.answer(Ask(self.command, path, asked, headers, body, forge)))
+            forge.asked.append(asked)
+            ask = Ask(self.command, path, dict(urllib.parse.parse_qsl(query)), headers, body, forge)
+            asked.status, said, more = 200, None, {}
+            if old := next((old for old in forge.moved if hasattr(dialect, "moved") and f"/{old}/" in f"{path}/"), ""):
+                asked.status, more, said = dialect.moved(ask, forge.moved[old])
+            else:
+                asked.status, said = dialect.answer(ask)
+            if failure:
+                raise Refused(failure, "Server Error")
+            if self.command == "GET" and asked.status == 200 and getattr(dialect, "ETAGS", False):
+                more = {"ETag": f'W/"{hashlib.sha256(json.dumps(said).encode()).hexdigest()}"'}
+                if headers.get("if-none-match") == more["ETag"]:
+                    asked.status = 304
+            self._send_json(asked.status, said, more)
         except Refused as error:
+            asked.status = error.status
             self._send_json(error.status, dialect.refused(error))
 
     def _body(self) -> bytes:
@@ -272,6 +306,7 @@ class _Request(BaseHTTPRequestHandler):
         self._send(status, headers, b"" if status == 204 else json.dumps(body).encode())
 
     def _send(self, status: int, headers: list[Any], content: bytes) -> None:
+        content = b"" if status == 304 else content
         self.send_response(status)
         for name, value in headers:
             self.send_header(name, value)

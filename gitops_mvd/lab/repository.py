@@ -113,6 +113,27 @@ class Proposal:
         return self.comments[-1]
 
 
+@dataclass
+class Deployment:
+    """A deployment of a commit; its `statuses` are in the dialect's own words, oldest first."""
+
+    id: int
+    commit: str
+    ref: str
+    task: str
+    environment: str
+    description: str
+    payload: object
+    is_production: bool
+    is_transient: bool
+    at: datetime
+    statuses: list[Status] = field(default_factory=list)
+
+    @property
+    def state(self) -> str:
+        return self.statuses[-1].state if self.statuses else "pending"
+
+
 @dataclass(frozen=True)
 class Hook:
     """Where pushes and proposals are told of, in a dialect; `secret` authenticates that."""
@@ -154,6 +175,7 @@ class Repository:
     hooks: list[Hook] = field(default_factory=list)
     deliveries: list[Delivery] = field(default_factory=list)
     proposals: list[Proposal] = field(default_factory=list)
+    deployments: list[Deployment] = field(default_factory=list)
     _statuses: dict[str, list[Status]] = field(default_factory=dict)
     _lock: threading.RLock = field(default_factory=threading.RLock)
 

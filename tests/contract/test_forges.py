@@ -24,6 +24,7 @@ from gitops_mvd.errors import MvdError, RateLimited, StepFailed, Unavailable
 from gitops_mvd.lab.forge import Forge, Repository
 from gitops_mvd.lab.repository import Happened, Proposal
 from gitops_mvd.model import CommitStatus, Event, Health, Operation
+from tests.contract.github_description import complaints
 
 TOKEN = "t0ken-of-the-lab"
 NAMES: Mapping[str, str] = {
@@ -73,6 +74,8 @@ def world(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[World]:
         repository = forge.create("acme/config")
         commit = repository.commit({"fleet.yaml": "hosts: {}\n"}, "Begin")
         yield World(request.param, forge, repository, commit)
+        if request.param == "github":
+            assert complaints(forge.asked, "api.github.com") == []
 
 
 def status(
@@ -219,6 +222,18 @@ def test_many_proposals_are_all_listed_the_newest_first(world: World) -> None:
     for number in range(60):
         world.repository.proposals.append(Proposal(number + 1, "Many", "main", "main", world.commit))
     assert [found.number for found in world.client().proposals("main")] == list(range(60, 0, -1))
+
+
+def test_what_has_not_changed_is_not_sent_again_where_the_forge_can_tell(world: World) -> None:
+    world.repository.propose({"a": "1"}, "One")
+    client = world.client()
+    listed = [client.proposals("main") for _ in range(3)]
+    assert listed[0] == listed[1] == listed[2]
+    statuses = [asked.status for asked in world.forge.asked if asked.method == "GET"]
+    if getattr(world.forge.dialects[world.kind], "ETAGS", False):
+        assert statuses.count(304) == 2 * len(statuses) / 3
+    world.repository.propose({"b": "1"}, "Two")
+    assert len(client.proposals("main")) == 2
 
 
 def test_a_comment_is_written_once_and_then_anew(world: World) -> None:

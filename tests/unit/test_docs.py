@@ -7,14 +7,17 @@ from importlib import resources
 import pytest
 
 from gitops_mvd.cli import mvd
-from gitops_mvd.settings import CREDENTIALS, DOCKER, FORGE, KONG, LOGIN, POLICY, SETTINGS, VERIFY
+from gitops_mvd.settings import CREDENTIALS, DOCKER, FORGE, GITHUB_APP, KONG, LOGIN, POLICY, PROPOSALS, SETTINGS, VERIFY
 
 
 def page(name: str) -> str:
     return (resources.files("gitops_mvd.docs") / f"{name}.md").read_text()
 
 
-@pytest.mark.parametrize("table", [SETTINGS, CREDENTIALS, DOCKER, LOGIN, KONG, FORGE, POLICY, VERIFY])
+TABLES = [SETTINGS, CREDENTIALS, GITHUB_APP, DOCKER, LOGIN, KONG, FORGE, PROPOSALS, POLICY, VERIFY]
+
+
+@pytest.mark.parametrize("table", TABLES)
 def test_every_setting_is_documented(table: dict[str, object]) -> None:
     assert [key for key in table if f"`{key}`" not in page("settings")] == []
 

@@ -37,6 +37,7 @@ def test_a_well_known_address_tells_all(url: str, kind: str, repository: str, ba
     ("kind", "url", "repository", "base_url"),
     [
         ("github", "https://ghe.acme.example/acme/config", "acme/config", "https://ghe.acme.example/api/v3"),
+        ("github", "https://acme.ghe.com/acme/config", "acme/config", "https://api.acme.ghe.com"),
         ("github", "git@ghe.acme.example:acme/config.git", "acme/config", "https://ghe.acme.example/api/v3"),
         ("gitlab", "ssh://git@git.acme.example:2222/a/b/c/config.git", "a/b/c/config", "https://git.acme.example"),
         ("gitea", "http://git.acme.example:3000/acme/config", "acme/config", "http://git.acme.example:3000"),

@@ -5,7 +5,7 @@ import pytest
 from gitops_mvd import forges
 from gitops_mvd.errors import ManifestError
 from gitops_mvd.origin import KINDS
-from gitops_mvd.settings import Login, Verify, named_files, read
+from gitops_mvd.settings import GitHubApp, Login, Verify, named_files, read
 
 
 def test_what_is_not_said_has_its_default() -> None:
@@ -27,17 +27,54 @@ forge: {kind: github}
     assert named_files(settings) == {"/etc/gitops-mvd/token", "/etc/gitops-mvd/registry"}
 
 
+def test_a_github_app_is_a_login_for_the_repository_and_for_its_forge() -> None:
+    for written, id in (("4711", "4711"), ("Iv23liAbCd", "Iv23liAbCd")):
+        text = f"""
+repository: https://github.com/acme/config.git
+credentials: {{github_app: {{id: {written}, key_file: /etc/gitops-mvd/app.pem}}}}
+forge: {{kind: github}}
+"""
+        settings = read("config.yaml", text.encode())
+        assert settings.credentials.github_app == GitHubApp(id, "/etc/gitops-mvd/app.pem")
+        assert settings.forge
+        assert settings.forge.token_file == ""
+        assert named_files(settings) == {"/etc/gitops-mvd/app.pem"}
+
+
+@pytest.mark.parametrize(
+    ("credentials", "line", "key"),
+    [
+        ("{token_file: /t, github_app: {id: 1, key_file: /k}}", 2, "credentials.github_app"),
+        ("{github_app: {id: 1}}", 2, "credentials.github_app"),
+        ("{github_app: {id: 1, key_file: k.pem}}", 2, "credentials.github_app.key_file"),
+        ("{github_app: {id: 1, key_file: /k, installation: 2}}", 2, "credentials.github_app.installation"),
+    ],
+)
+def test_a_github_app_is_read_strictly(credentials: str, line: int, key: str) -> None:
+    with pytest.raises(ManifestError) as caught:
+        read("config.yaml", f"repository: https://github.com/acme/config\ncredentials: {credentials}\n".encode())
+    assert [(problem.line, problem.key) for problem in caught.value.problems] == [(line, key)]
+
+
 def test_every_mistake_is_told_with_its_line() -> None:
     text = b"""
 branhc: main
 interval: 10
 kong: {admin: 8001}
 forge: {kind: sourceforge}
+docker: {registries: {myrepo.io: {username: ci}}}
 """
     with pytest.raises(ManifestError) as caught:
         read("config.yaml", text)
     told = [(problem.line, problem.key) for problem in caught.value.problems]
-    assert told == [(2, ""), (2, "branhc"), (3, "interval"), (4, "kong.admin"), (5, "forge.kind")]
+    assert told == [
+        (2, ""),
+        (2, "branhc"),
+        (3, "interval"),
+        (4, "kong.admin"),
+        (5, "forge.kind"),
+        (6, "docker.registries.myrepo.io"),
+    ]
     assert "did you mean `branch`?" in str(caught.value.problems[1])
 
 

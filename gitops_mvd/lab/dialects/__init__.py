@@ -9,6 +9,8 @@ A module has
     refused(error)                the JSON of an error, as this forge writes it
     limited(until)                the status, headers and JSON of "too many requests" (seconds since 1970)
     delivery(repository, happened, secret)   the headers and the body of a webhook
+    moved(ask, name)              optional: the status, headers and JSON for a repository that was renamed to `name`
+    ETAGS                         optional: True where its answers have ETags
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""GitHub Enterprise: https://docs.github.com/en/rest, with the limits of its commit statuses."""
+"""GitHub Enterprise: https://docs.github.com/en/rest, with the limits of its statuses and deployments."""
 
 from __future__ import annotations
 
@@ -9,18 +9,26 @@ import re
 import secrets
 import urllib.parse
 from collections.abc import Callable, Mapping
-from typing import Any
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
 
 from gitops_mvd.lab.dialects import Answer, Ask, basic, is_token
-from gitops_mvd.lab.repository import Comment, Happened, Proposal, Refused, Repository, Status, now
+from gitops_mvd.lab.repository import IDS, Comment, Deployment, Happened, Proposal, Refused, Repository, Status, now
+
+if TYPE_CHECKING:
+    from gitops_mvd.lab.app import App
 
 BASE = "/api/v3"
 PATH = re.compile(r"/api/v3/.*")
+ETAGS = True
 
 STATES = ("error", "failure", "pending", "success")
 LONGEST_DESCRIPTION = 140
 LONGEST_COMMENT = 65536
 MOST_STATUSES = 1000  # for one commit and one context
+DEPLOYMENT_STATES = ("error", "failure", "inactive", "in_progress", "queued", "pending", "success")
+LONGEST_ENVIRONMENT = 255
+LONGEST_TASK = 128
 
 
 def admits(headers: Mapping[str, str], token: str) -> bool:
@@ -41,7 +49,16 @@ def limited(until: float) -> tuple[int, dict[str, str], Any]:
     )
 
 
+def moved(ask: Ask, name: str) -> tuple[int, dict[str, str], Any]:
+    status = 301 if ask.method == "GET" else 307
+    known = int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "big")
+    to = f"{ask.forge.url}{BASE}/repositories/{known}{re.sub(r'^/api/v3/repos/[^/]+/[^/]+', '', ask.path)}"
+    return status, {"Location": to}, {"message": "Moved Permanently", "url": to}
+
+
 def answer(ask: Ask) -> Answer:
+    if found := re.fullmatch(r"/api/v3/app/installations/(\d+)/access_tokens", ask.path):
+        return _token(ask, int(found[1]))
     found = re.fullmatch(r"/api/v3/repos/([^/]+/[^/]+)(/.*)", ask.path)
     if not found:
         raise Refused(404, "Not Found")
@@ -78,8 +95,8 @@ def _post_status(ask: Ask, repository: Repository, sha: str) -> Answer:
     return 201, _status(ask, repository, sha, status)
 
 
-def _invalid(message: str, key: str) -> Refused:
-    return Refused(422, "Validation Failed", {"resource": "Status", "code": "custom", "field": key, "message": message})
+def _invalid(message: str, key: str, resource: str = "Status") -> Refused:
+    return Refused(422, "Validation Failed", {"resource": resource, "code": "custom", "field": key, "message": message})
 
 
 def _statuses(ask: Ask, repository: Repository, ref: str) -> Answer:
@@ -111,6 +128,148 @@ def _status(ask: Ask, repository: Repository, sha: str, status: Status) -> dict[
         "updated_at": at,
         "creator": {"login": "lab", "type": "Bot"},
     }
+
+
+# ---- deployments -----------------------------------------------------------------------------------------------------
+
+
+def _post_deployment(ask: Ask, repository: Repository) -> Answer:
+    given = ask.json()
+    ref = str(given.get("ref") or "")
+    try:
+        commit = repository.resolve(ref)
+    except Refused:
+        raise Refused(422, f"No ref found for: {ref}") from None
+    made = Deployment(
+        id=next(IDS),
+        commit=commit,
+        ref=ref,
+        task=given.get("task", "deploy"),
+        environment=given.get("environment", "production"),
+        description=given.get("description") or "",
+        payload=given.get("payload", ""),
+        is_production=given.get("production_environment", given.get("environment", "production") == "production"),
+        is_transient=given.get("transient_environment", False),
+        at=now(),
+    )
+    for key, most in (
+        ("description", LONGEST_DESCRIPTION),
+        ("environment", LONGEST_ENVIRONMENT),
+        ("task", LONGEST_TASK),
+    ):
+        if len(getattr(made, key)) > most:
+            raise _invalid(f"{key} is too long (maximum is {most} characters)", key, "Deployment")
+    if given.get("auto_merge", True) and repository.resolve("main") != commit:
+        raise Refused(409, f"Conflict merging main into {ref}")
+    latest = {status.context: status.state for status in repository.latest(commit)}
+    if any(latest.get(needed) != "success" for needed in given.get("required_contexts", latest)):
+        raise Refused(409, f"Conflict: Commit status checks failed for {ref}.")
+    repository.deployments.append(made)
+    return 201, _deployment(ask, repository, made)
+
+
+def _deployments(ask: Ask, repository: Repository) -> Answer:
+    size, page = min(int(ask.query.get("per_page", 30)), 100), int(ask.query.get("page", 1))
+    wanted = {"commit" if key == "sha" else key: ask.query.get(key, "none") for key in DEPLOYMENT_FILTERS}
+    found = [
+        one
+        for one in reversed(repository.deployments)
+        if all(value in ("none", getattr(one, key)) for key, value in wanted.items())
+    ]
+    return 200, [_deployment(ask, repository, one) for one in found[(page - 1) * size : page * size]]
+
+
+DEPLOYMENT_FILTERS = ("sha", "ref", "task", "environment")
+
+
+def _deployment(ask: Ask, repository: Repository, deployment: Deployment) -> dict[str, Any]:
+    at = deployment.at.strftime("%Y-%m-%dT%H:%M:%SZ")
+    return {
+        "url": f"{ask.forge.url}/api/v3/repos/{repository.name}/deployments/{deployment.id}",
+        "id": deployment.id,
+        "sha": deployment.commit,
+        "ref": deployment.ref,
+        "task": deployment.task,
+        "payload": deployment.payload,
+        "original_environment": deployment.environment,
+        "environment": deployment.environment,
+        "description": deployment.description or None,
+        "creator": {"login": "lab", "type": "Bot"},
+        "created_at": at,
+        "updated_at": at,
+        "transient_environment": deployment.is_transient,
+        "production_environment": deployment.is_production,
+    }
+
+
+def _post_deployment_status(ask: Ask, repository: Repository, id: str) -> Answer:
+    deployment, given = _deployment_of(repository, id), ask.json()
+    state, description, url = (str(given.get(key) or "") for key in ("state", "description", "log_url"))
+    if state not in DEPLOYMENT_STATES:
+        raise _invalid("state is not included in the list", "state", "DeploymentStatus")
+    if len(description) > LONGEST_DESCRIPTION:
+        message = f"description is too long (maximum is {LONGEST_DESCRIPTION} characters)"
+        raise _invalid(message, "description", "DeploymentStatus")
+    if url and not url.startswith(("http://", "https://")):
+        raise _invalid("log_url must use http(s) scheme", "log_url", "DeploymentStatus")
+    status = Status(deployment.task, state, description, url, now())
+    deployment.statuses.append(status)
+    if state == "success" and given.get("auto_inactive", True):
+        for other in repository.deployments:
+            is_replaced = other.id < deployment.id and other.environment == deployment.environment
+            if is_replaced and other.state == "success" and not (other.is_transient or other.is_production):
+                other.statuses.append(Status(other.task, "inactive", "", "", now()))
+    return 201, _deployment_status(deployment, status)
+
+
+def _deployment_statuses(ask: Ask, repository: Repository, id: str) -> Answer:
+    size, page = min(int(ask.query.get("per_page", 30)), 100), int(ask.query.get("page", 1))
+    deployment = _deployment_of(repository, id)
+    newest_first = deployment.statuses[::-1][(page - 1) * size : page * size]
+    return 200, [_deployment_status(deployment, status) for status in newest_first]
+
+
+def _deployment_status(deployment: Deployment, status: Status) -> dict[str, Any]:
+    return {
+        "state": status.state,
+        "description": status.description,
+        "environment": deployment.environment,
+        "target_url": status.target_url,
+        "log_url": status.target_url,
+        "created_at": status.at.strftime("%Y-%m-%dT%H:%M:%SZ"),
+    }
+
+
+def _deployment_of(repository: Repository, id: str) -> Deployment:
+    for deployment in repository.deployments:
+        if deployment.id == int(id):
+            return deployment
+    raise Refused(404, "Not Found")
+
+
+# ---- the login of an App ---------------------------------------------------------------------------------------------
+
+
+def _installation(ask: Ask, repository: Repository) -> Answer:
+    app = _app(ask)
+    if repository.name not in app.installations:
+        raise Refused(404, "Not Found")
+    owner = repository.name.partition("/")[0]
+    return 200, {"id": app.installations[repository.name], "app_id": app.id, "account": {"login": owner}}
+
+
+def _token(ask: Ask, installation: int) -> Answer:
+    token, ends = _app(ask).mint(installation, ask.json().get("repositories", []) if ask.body else [])
+    at = datetime.fromtimestamp(ends, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return 201, {"token": token, "expires_at": at, "repository_selection": "selected"}
+
+
+def _app(ask: Ask) -> App:
+    """The App that asks, proven."""
+    if not ask.forge.app:
+        raise Refused(401, "A JSON web token could not be decoded")
+    ask.forge.app.prove(ask.headers.get("authorization", ""))
+    return ask.forge.app
 
 
 # ---- pull requests ---------------------------------------------------------------------------------------------------
@@ -164,6 +323,11 @@ ROUTES: list[tuple[str, str, Callable[..., Answer]]] = [
     ("POST", r"/statuses/([^/]+)", _post_status),
     ("GET", r"/commits/(.+)/statuses", _statuses),
     ("GET", r"/commits/(.+)/status", _combined),
+    ("POST", r"/deployments", _post_deployment),
+    ("GET", r"/deployments", _deployments),
+    ("POST", r"/deployments/(\d+)/statuses", _post_deployment_status),
+    ("GET", r"/deployments/(\d+)/statuses", _deployment_statuses),
+    ("GET", r"/installation", _installation),
     ("GET", r"/pulls", _pulls),
     ("GET", r"/issues/(\d+)/comments", _comments),
     ("POST", r"/issues/(\d+)/comments", _post_comment),
