@@ -40,12 +40,14 @@ class Account:
     """How one forge is reached for one repository: `base_url` "" is the forge's own public one.
 
     The token is asked for anew at each request, as that of a GitHub App changes; with a `username` it is its password.
+    `branch` is the one that is followed, for a forge that shows the statuses of a branch.
     """
 
     repository: str
     token: Callable[[], str] = field(repr=False)
     base_url: str = ""
     username: str = ""
+    branch: str = ""
 
 
 class Refused(StepFailed):
@@ -55,6 +57,14 @@ class Refused(StepFailed):
         super().__init__(message, hint)
         self.code = code
         self.said = said
+
+
+class Broken(Unavailable):
+    """The forge answered with an error of its own, of the HTTP status `code`."""
+
+    def __init__(self, message: str, code: int) -> None:
+        super().__init__(message)
+        self.code = code
 
 
 class Api:
@@ -136,7 +146,8 @@ class Api:
         """Raises what an answer means that is no success."""
         code = answer.status_code
         if code in self._denied:  # mended by a new token, and what waits for it is not lost
-            raise Unavailable(f"{self.where} refused the token", "it may have been revoked, or have expired")
+            refusal = f"{self.where} refused the token", "it may have been revoked, or have expired"
+            raise Unavailable(*(self._explain(code, said) or refusal))
         if 200 <= code < 300:
             return
         pause = _pause(answer)
@@ -146,7 +157,7 @@ class Api:
         if code >= 500 or code == 408:
             if pause:
                 raise RateLimited(f"{self.where} answered {code}", pause)
-            raise Unavailable(f"{self.where} answered {code}")
+            raise Broken(f"{self.where} answered {code}", code)
         raise Refused(*(self._explain(code, said) or self._refusal(code, said, to)), code, said)
 
     def _refusal(self, code: int, said: str, to: str) -> Explanation:

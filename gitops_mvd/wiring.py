@@ -101,7 +101,7 @@ def connect_forge(settings: Settings) -> Forge | None:
     if not forge:
         return None
     token = secret(forge.token_file)
-    return forges.connect(forge.kind, Account(forge.repository, lambda: token, forge.base_url))
+    return forges.connect(forge.kind, Account(forge.repository, lambda: token, forge.base_url, branch=settings.branch))
 
 
 def secret(path: str) -> str:
