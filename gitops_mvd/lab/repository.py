@@ -18,6 +18,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 IDS = itertools.count(1001)  # of comments and the like, for all repositories
 GIT_SECONDS = 60.0
@@ -154,6 +155,7 @@ class Repository:
     hooks: list[Hook] = field(default_factory=list)
     deliveries: list[Delivery] = field(default_factory=list)
     proposals: list[Proposal] = field(default_factory=list)
+    kept: dict[str, Any] = field(default_factory=dict)  # what else a dialect has to remember, or is set to
     _statuses: dict[str, list[Status]] = field(default_factory=dict)
     _lock: threading.RLock = field(default_factory=threading.RLock)
 

@@ -33,19 +33,25 @@ GREEN = {
     "azure-devops": "succeeded",
     "bitbucket-cloud": "SUCCESSFUL",
     "bitbucket-dc": "SUCCESSFUL",
+    "gitea": "success",
     "github": "success",
+    "gitlab": "success",
 }
 ENDS = {
     "azure-devops": {"succeeded", "failed", "error", "notApplicable"},
     "bitbucket-cloud": {"SUCCESSFUL", "FAILED", "STOPPED"},
     "bitbucket-dc": {"SUCCESSFUL", "FAILED", "CANCELLED", "UNKNOWN"},
+    "gitea": {"success", "failure", "error", "warning"},
     "github": {"success", "failure", "error"},
+    "gitlab": {"success", "failed", "canceled"},
 }
 LONGEST = {  # characters of a description
     "azure-devops": 255,
     "bitbucket-cloud": 255,
     "bitbucket-dc": 255,
+    "gitea": 255,
     "github": 140,
+    "gitlab": 255,
 }
 PAUSES = {"bitbucket-cloud": 60}  # seconds, where a forge does not say for how long it wants no more requests
 
