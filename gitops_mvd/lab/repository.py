@@ -56,7 +56,7 @@ class GitFailed(RuntimeError):
 class Refused(Exception):
     """A request that is answered with an error of this HTTP `status`; what more there is to say is the dialect's."""
 
-    def __init__(self, status: int, message: str, *errors: Mapping[str, str]) -> None:
+    def __init__(self, status: int, message: str, *errors: Mapping[str, Any]) -> None:
         super().__init__(message)
         self.status = status
         self.errors = errors
