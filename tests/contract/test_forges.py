@@ -381,7 +381,7 @@ def failure(url: str, token: str = TOKEN) -> MvdError:
     return raised.value
 
 
-RESET = str(int(time.time()) + 600)
+RESET = str(int(time.time()) + 690)  # from when the tests are collected
 
 
 @pytest.mark.parametrize(
@@ -389,7 +389,7 @@ RESET = str(int(time.time()) + 600)
     [
         (429, {"Retry-After": "30"}, b"", 30),
         (403, {"Retry-After": "60"}, b"You have exceeded a secondary rate limit", 60),
-        (403, {"X-RateLimit-Remaining": "0", "X-RateLimit-Reset": RESET}, b"API rate limit exceeded", 500),
+        (403, {"X-RateLimit-Remaining": "0", "X-RateLimit-Reset": RESET}, b"API rate limit exceeded", 100),
         (403, {}, b'{"message": "You have exceeded a secondary rate limit."}', 60),
         (429, {"Retry-After": "soon"}, b"", 60),
     ],
