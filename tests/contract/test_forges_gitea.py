@@ -91,6 +91,28 @@ def test_an_error_without_a_word_is_asked_about_before_the_commit_is_called_unkn
 
 
 @pytest.mark.parametrize(
+    ("user", "kind", "expected"),
+    [
+        (200, StepFailed, "lets nobody"),
+        (403, StepFailed, "lets nobody"),
+        (401, Unavailable, "refused the token"),
+        (502, Unavailable, "answered 502"),
+    ],
+)
+def test_an_old_server_that_takes_a_revoked_token_for_none_is_asked_about_it(
+    user: int, kind: type[Exception], expected: str
+) -> None:
+    def script(method: str, path: str) -> Answer:
+        return (user if path == "/api/v1/user" else 404), {}, {"message": "The target couldn't be found."}
+
+    with scripted(script) as server:
+        with pytest.raises(kind, match=expected):
+            client(server.url).publish(SHA, status())
+        with pytest.raises(kind, match=expected):
+            client(server.url).proposals("main")
+
+
+@pytest.mark.parametrize(
     ("code", "said", "kind", "expected"),
     [
         (404, "user does not exist [uid: 0, name: ]", Unavailable, "does not find the user"),
