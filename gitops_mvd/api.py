@@ -41,6 +41,7 @@ class Account:
 
     The token is asked for anew at each request, as that of a GitHub App changes; with a `username` it is its password.
     `renew` is told of a token that was refused: is there another one now?
+    `branch` is the one that is followed, for a forge that shows the statuses of a branch.
     """
 
     repository: str
@@ -48,6 +49,7 @@ class Account:
     base_url: str = ""
     username: str = ""
     renew: Callable[[str], bool] = field(default=lambda refused: False, repr=False)
+    branch: str = ""
 
 
 class Refused(StepFailed):
@@ -57,6 +59,14 @@ class Refused(StepFailed):
         super().__init__(message, hint)
         self.code = code
         self.said = said
+
+
+class Broken(Unavailable):
+    """The forge answered with an error of its own, of the HTTP status `code`."""
+
+    def __init__(self, message: str, code: int) -> None:
+        super().__init__(message)
+        self.code = code
 
 
 class Api:
@@ -158,7 +168,7 @@ class Api:
         if code >= 500 or code == 408:
             if pause:
                 raise RateLimited(f"{self.where} answered {code}", pause)
-            raise Unavailable(f"{self.where} answered {code}")
+            raise Broken(f"{self.where} answered {code}", code)
         raise Refused(*(self._explain(code, said) or self._refusal(code, said, to)), code, said)
 
     def _refusal(self, code: int, said: str, to: str) -> Explanation:

@@ -84,9 +84,7 @@ def wire(settings: Settings, path: Path, units: Path = Path("/etc/systemd/system
     proposals = None
     if settings.forge and asks and asks.plan:
         proposals = Proposals(
-            connect_forge(  # X
-                settings.forge, settings, login
-            ),  # another connection than the outbox has, which is another thread
+            connect_forge(settings.forge, settings, login),  # a connection of its own, as the outbox is another thread
             source,
             host,
             history,
@@ -131,7 +129,9 @@ def connect_forge(forge: ForgeSettings, settings: Settings, login: Account) -> F
             login = app_account(app, forge.repository, forge.base_url)
         return forges.connect(forge.kind, login)
     token = secret(forge.token_file)
-    return forges.connect(forge.kind, Account(forge.repository, lambda: token, forge.base_url, forge.username))
+    return forges.connect(
+        forge.kind, Account(forge.repository, lambda: token, forge.base_url, forge.username, branch=settings.branch)
+    )
 
 
 def repository_account(settings: Settings) -> Account:

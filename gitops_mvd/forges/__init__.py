@@ -10,7 +10,7 @@ from typing import cast
 from gitops_mvd.api import Account
 from gitops_mvd.ports import Forge, Receiver
 
-ALIASES: dict[str, str] = {}  # another name of the same API
+ALIASES: dict[str, str] = {"forgejo": "gitea"}  # another name of the same API
 
 
 def kinds() -> list[str]:

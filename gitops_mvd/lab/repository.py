@@ -18,6 +18,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 IDS = itertools.count(1001)  # of comments and the like, for all repositories
 GIT_SECONDS = 60.0
@@ -55,7 +56,7 @@ class GitFailed(RuntimeError):
 class Refused(Exception):
     """A request that is answered with an error of this HTTP `status`; what more there is to say is the dialect's."""
 
-    def __init__(self, status: int, message: str, *errors: Mapping[str, str]) -> None:
+    def __init__(self, status: int, message: str, *errors: Mapping[str, Any]) -> None:
         super().__init__(message)
         self.status = status
         self.errors = errors
@@ -176,6 +177,7 @@ class Repository:
     deliveries: list[Delivery] = field(default_factory=list)
     proposals: list[Proposal] = field(default_factory=list)
     deployments: list[Deployment] = field(default_factory=list)
+    kept: dict[str, Any] = field(default_factory=dict)  # what else a dialect has to remember, or is set to
     _statuses: dict[str, list[Status]] = field(default_factory=dict)
     _lock: threading.RLock = field(default_factory=threading.RLock)
 

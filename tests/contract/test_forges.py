@@ -34,19 +34,25 @@ GREEN = {
     "azure-devops": "succeeded",
     "bitbucket-cloud": "SUCCESSFUL",
     "bitbucket-dc": "SUCCESSFUL",
+    "gitea": "success",
     "github": "success",
+    "gitlab": "success",
 }
 ENDS = {
     "azure-devops": {"succeeded", "failed", "error", "notApplicable"},
     "bitbucket-cloud": {"SUCCESSFUL", "FAILED", "STOPPED"},
     "bitbucket-dc": {"SUCCESSFUL", "FAILED", "CANCELLED", "UNKNOWN"},
+    "gitea": {"success", "failure", "error", "warning"},
     "github": {"success", "failure", "error"},
+    "gitlab": {"success", "failed", "canceled"},
 }
 LONGEST = {  # characters of a description
     "azure-devops": 255,
     "bitbucket-cloud": 255,
     "bitbucket-dc": 255,
+    "gitea": 255,
     "github": 140,
+    "gitlab": 255,
 }
 PAUSES = {"bitbucket-cloud": 60}  # seconds, where a forge does not say for how long it wants no more requests
 
@@ -390,7 +396,7 @@ def failure(url: str, token: str = TOKEN) -> MvdError:
     return raised.value
 
 
-RESET = str(int(time.time()) + 600)
+RESET = str(int(time.time()) + 690)  # from when the tests are collected
 
 
 @pytest.mark.parametrize(
@@ -398,7 +404,7 @@ RESET = str(int(time.time()) + 600)
     [
         (429, {"Retry-After": "30"}, b"", 30),
         (403, {"Retry-After": "60"}, b"You have exceeded a secondary rate limit", 60),
-        (403, {"X-RateLimit-Remaining": "0", "X-RateLimit-Reset": RESET}, b"API rate limit exceeded", 500),
+        (403, {"X-RateLimit-Remaining": "0", "X-RateLimit-Reset": RESET}, b"API rate limit exceeded", 100),
         (403, {}, b'{"message": "You have exceeded a secondary rate limit."}', 60),
         (429, {"Retry-After": "soon"}, b"", 60),
     ],

@@ -1,0 +1,209 @@
+"""Gitea and Forgejo (https://docs.gitea.com/api and https://forgejo.org/docs/latest/user/api-usage).
+
+What their documentation leaves out is taken from their source, and was tried with Gitea 1.17 and 1.26:
+https://github.com/go-gitea/gitea/blob/v1.26.0/routers/api/v1/repo/status.go
+https://codeberg.org/forgejo/forgejo/src/branch/forgejo/routers/api/v1/repo/status.go
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import hmac
+import json
+import urllib.parse
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import requests
+
+from gitops_mvd.api import Account, Api, Broken, Explanation, Query, Refused, cut, cut_text
+from gitops_mvd.errors import Unavailable
+from gitops_mvd.model import CommitStatus, Event, Health, Operation, Proposal
+
+LONGEST_DESCRIPTION = 255  # a column of any length; it is a line of a page
+LONGEST_COMMENT = 65536  # the same
+MOST = 50  # on one page, unless the server's MAX_RESPONSE_ITEMS was changed
+MOST_PROPOSALS = 100
+
+# `warning` is no success to a branch protection of any version; of a state that a version does not know, such as
+# `skipped` to Forgejo and to Gitea before 1.24, it makes what it likes, as states are not checked when they are posted.
+STATES = {
+    Operation.RUNNING: "pending",
+    Operation.FAILED: "failure",
+    Operation.ROLLED_BACK: "failure",
+    Operation.ROLLBACK_FAILED: "failure",
+    Operation.SUPERSEDED: "warning",
+}
+STATES_OF_HEALTH = {  # once it succeeded
+    Health.HEALTHY: "success",
+    Health.PROGRESSING: "pending",
+    Health.DEGRADED: "failure",
+    Health.MISSING: "failure",
+    Health.SUSPENDED: "warning",
+    Health.UNKNOWN: "error",
+}
+
+
+class Gitea:
+    """One repository, `owner/name`, of the server at the base URL, `https://HOST`."""
+
+    def __init__(self, account: Account) -> None:
+        self._name = account.repository
+        self._repository = f"/api/v1/repos/{urllib.parse.quote(account.repository)}"
+
+        def sign(request: requests.PreparedRequest) -> requests.PreparedRequest:
+            request.headers["Authorization"] = f"token {account.token()}"
+            return request
+
+        self._api = Api("Gitea", account.base_url, sign, lambda: [account.token()], explain=self._explain)
+
+    def publish(self, commit: str, status: CommitStatus) -> None:
+        body = {
+            "state": STATES.get(status.operation) or STATES_OF_HEALTH[status.health],
+            "context": status.context,
+            "description": cut(status.description, LONGEST_DESCRIPTION),
+            "target_url": status.url,
+        }
+        to = f"post statuses to {self._name}"
+        path = f"{self._repository}/statuses/{urllib.parse.quote(commit, safe='')}"
+        try:
+            with self._checking_the_token(to):
+                self._api.ask("POST", path, to, body)
+        except Broken as error:
+            if error.code == 500 and self._is_unknown(commit, to):
+                hint = "is the mirrored repository the one that gets the statuses?"
+                raise Refused(f"{self._api.where} does not know the commit", hint, error.code, "") from None
+            raise
+        except Refused as error:
+            if "user does not exist" in error.said:  # said of a token that is good, now and then, by Forgejo
+                raise Unavailable(f"{self._api.where} does not find the user of the token") from None
+            raise
+
+    def _is_unknown(self, commit: str, to: str) -> bool:
+        """To a status of a commit that is not there the answer is 500, and no more; this question has a better one."""
+        path = f"{self._repository}/git/commits/{urllib.parse.quote(commit, safe='')}"
+        try:
+            self._api.ask("GET", path, to, query={"stat": "false", "verification": "false", "files": "false"})
+        except Refused as error:
+            return error.code == 404
+        except Unavailable:
+            pass
+        return False
+
+    def proposals(self, branch: str) -> Sequence[Proposal]:
+        query: Query = {"state": "open", "base_branch": branch}  # which older servers do not know, and list all
+        found = []
+        for pull in self._each(f"{self._repository}/pulls", f"list pull requests of {self._name}", query):
+            with self._api.reading():
+                if pull["base"]["ref"] == branch:
+                    found.append(_proposal(pull))
+            if len(found) == MOST_PROPOSALS:
+                break
+        return found
+
+    def comment(self, proposal: Proposal, text: str, known: str) -> str:
+        of = f"{self._repository}/issues"
+        to = f"comment on pull requests of {self._name}"
+        body = {"body": cut_text(text, LONGEST_COMMENT)}
+        made = None
+        if known := known or self._find_comment(proposal, text.partition("\n")[0], to):
+            try:
+                made = self._api.ask("PATCH", f"{of}/comments/{known}", to, body)
+            except Refused as error:
+                if error.code not in (403, 404):  # somebody else's, who began with the same line; or gone
+                    raise
+        made = made or self._api.ask("POST", f"{of}/{proposal.number}/comments", to, body)
+        with self._api.reading():
+            return str(made["id"])
+
+    def _find_comment(self, proposal: Proposal, first_line: str, to: str) -> str:
+        for comment in self._each(f"{self._repository}/issues/{proposal.number}/comments", to, {}):
+            with self._api.reading():
+                if first_line == comment["body"].partition("\n")[0].rstrip("\r"):
+                    return str(comment["id"])
+        return ""
+
+    def _each(self, path: str, to: str, query: Query) -> Iterator[Any]:
+        """Everything of a list, page by page, until a page has nothing new: some lists come whole, on every page."""
+        seen: set[Any] = set()
+        page = 1
+        while True:
+            new = []
+            with self._checking_the_token(to):
+                found = self._api.ask("GET", path, to, query={**query, "limit": MOST, "page": page})
+            with self._api.reading():
+                for one in found:
+                    if one["id"] not in seen:
+                        seen.add(one["id"])
+                        new.append(one)
+            if not new:
+                return
+            yield from new
+            page += 1
+
+    @contextlib.contextmanager
+    def _checking_the_token(self, to: str) -> Iterator[None]:
+        """Older servers take a revoked token for none, and to nobody a private repository is not there."""
+        try:
+            yield
+        except Refused as error:
+            if error.code == 404:
+                with contextlib.suppress(Refused):  # a good token need not be allowed to ask this
+                    self._api.ask("GET", "/api/v1/user", to)
+            raise
+
+    def _explain(self, code: int, said: str) -> Explanation | None:
+        if code == 403 and "scope" in said:
+            hint = "it needs the scopes write:repository, and write:issue for comments"
+            return f"{self._api.where} does not let this token post to {self._name}", hint
+        return None
+
+
+def connect(account: Account) -> Gitea:
+    return Gitea(account)
+
+
+def _proposal(pull: Mapping[str, Any]) -> Proposal:
+    """A fork that was deleted meanwhile has the number -1."""
+    head, base = pull["head"], pull["base"]
+    return Proposal(pull["number"], head["sha"], f"refs/pull/{pull['number']}/head", head["repo_id"] != base["repo_id"])
+
+
+# ---- webhooks --------------------------------------------------------------------------------------------------------
+
+SIGNATURES = ("x-forgejo-signature", "x-gitea-signature", "x-hub-signature-256")
+
+
+def authentic(headers: Mapping[str, str], body: bytes, secret: str) -> bool:
+    """https://docs.gitea.com/usage/webhooks; each signature that was sent has to be right, and one has to be sent."""
+    wanted = hmac.new(secret.encode(), _payload(headers, body), hashlib.sha256).hexdigest().encode()
+    sent = [headers[name].removeprefix("sha256=").encode(errors="replace") for name in SIGNATURES if name in headers]
+    return bool(secret and sent) and all([hmac.compare_digest(one, wanted) for one in sent])
+
+
+def event(headers: Mapping[str, str], body: bytes) -> Event:
+    """https://github.com/go-gitea/gitea/blob/v1.26.0/modules/webhook/type.go; no button of it sends a ping."""
+    match headers.get("x-forgejo-event") or headers.get("x-gitea-event", ""):
+        case "push":
+            return Event("push", _ref(_payload(headers, body)))
+        case "pull_request" | "pull_request_sync":
+            return Event("proposal")
+        case _:
+            return Event("other")
+
+
+def _payload(headers: Mapping[str, str], body: bytes) -> bytes:
+    """What is signed and read: the JSON, out of the form where a hook has that content type."""
+    if headers.get("content-type", "").startswith("application/x-www-form-urlencoded"):
+        return urllib.parse.parse_qs(body).get(b"payload", [b""])[0]
+    return body
+
+
+def _ref(payload: bytes) -> str:
+    """The ref of a push; "" where there is none to be read."""
+    try:
+        ref = json.loads(payload)["ref"]
+    except (ValueError, RecursionError, LookupError, TypeError):
+        return ""
+    return ref if isinstance(ref, str) else ""
