@@ -5,6 +5,7 @@ Secrets are never in it: it names the files that they lie in.
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -65,6 +66,14 @@ class ForgeSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class Webhook:
+    """Where the forge's webhooks are heard; its kind says how they are authenticated."""
+
+    secret_file: str
+    listen: str = "127.0.0.1:9180"
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """All that this server has to be told by hand.  `host` "" is the machine's own name."""
 
@@ -78,6 +87,7 @@ class Settings:
     docker: Docker = field(default_factory=Docker)
     kong: Gateway | None = None
     forge: ForgeSettings | None = None
+    webhook: Webhook | None = None
     policy: Policy | None = None
     state: str = "/var/lib/gitops-mvd"
     files: str = "/etc/gitops-mvd/files"
@@ -98,6 +108,21 @@ LOGIN = {
 
 def _login(place: Place) -> Login:
     return Login(**fields(place, LOGIN, required=LOGIN))
+
+
+def _listen(place: Place) -> str:
+    value = filled(place)
+    host, _, port = value.rpartition(":")
+    bare = host[1:-1] if host.startswith("[") and host.endswith("]") else host
+    try:
+        is_written_well = (ipaddress.ip_address(bare).version == 6) is (bare != host)
+    except ValueError:
+        is_written_well = False
+    if not is_written_well:
+        place.fail(f"must be an IP address of this server and a port, such as `127.0.0.1:9180`, not {value!r}")
+    if not (port.isascii() and port.isdecimal() and len(port) <= 5 and 1 <= int(port) <= 65535):
+        place.fail(f"must have a port from 1 to 65535, not {port!r}")
+    return value
 
 
 DOCKER = {
@@ -128,6 +153,10 @@ FORGE = {
         "The file that has a token that may write commit statuses; `credentials.token_file` by default.", absolute
     ),
 }
+WEBHOOK = {
+    "listen": Key("The address and port to listen at; `127.0.0.1:9180` by default.", _listen),
+    "secret_file": Key("The file that has the secret which the forge proves to know, 16 characters or more.", absolute),
+}
 
 POLICY = {
     "trusted": Key("The apps that may do anything.", list_of(filled)),
@@ -156,6 +185,16 @@ def _forge(place: Place) -> dict[str, Any]:
     return fields(place, FORGE, required=["kind"])
 
 
+def _webhook(place: Place) -> Webhook:
+    return Webhook(**fields(place, WEBHOOK, required=["secret_file"]))
+
+
+def host_and_port(listen: str) -> tuple[str, int]:
+    """What `listen` says, without the brackets of an IPv6 address."""
+    host, _, port = listen.rpartition(":")
+    return host.strip("[]"), int(port)
+
+
 def _interval(place: Place) -> float:
     seconds = duration(place)
     return seconds if seconds >= 1 else place.fail("must be at least 1s")
@@ -181,6 +220,7 @@ SETTINGS = {
     "docker": Key("The Docker engine.", _docker),
     "kong": Key("The Kong of this server. Without it, `x-kong` waits.", _kong),
     "forge": Key("Where commit statuses go. Without it, none are posted.", _forge),
+    "webhook": Key("Where the forge's webhooks are heard. Without it, nobody listens.", _webhook),
     "policy": Key("What the repository may not do with this server. Without it, it may do anything.", _policy),
     "state": Key("The folder for history and mirror; may be lost. `/var/lib/gitops-mvd` by default.", absolute),
     "files": Key("The folder for env files and mounted files. `/etc/gitops-mvd/files` by default.", absolute),
@@ -195,6 +235,8 @@ def read(file: str, data: bytes) -> Settings:
     values = place.attempt(lambda at: fields(at, SETTINGS, required=["repository"])) or {}
     if not sink and "forge" in values:
         values["forge"] = _complete(values["forge"], values, place.entries()["forge"])
+    if "webhook" in values and not place.has("forge"):
+        place.entries()["webhook"].complain("needs `forge`: its kind says how webhooks are authenticated")
     if sink:
         raise ManifestError(sorted(found.problem for found in sink))
     return Settings(**values)
@@ -214,6 +256,7 @@ def secret_files(settings: Settings) -> set[str]:
     """The files with secrets that the settings name, and that are read together with them."""
     named = {settings.credentials.token_file, *(login.password_file for login in settings.docker.registries.values())}
     named |= {part.token_file for part in (settings.kong, settings.forge) if part}
+    named |= {settings.webhook.secret_file} if settings.webhook else set()
     return named - {""}
 
 
