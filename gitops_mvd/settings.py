@@ -69,8 +69,8 @@ class ForgeSettings:
 class Webhook:
     """Where the forge's webhooks are heard; its kind says how they are authenticated."""
 
-    secret_file: str
     listen: str = "127.0.0.1:9180"
+    secret_file: str = ""
 
 
 @dataclass(frozen=True, slots=True)

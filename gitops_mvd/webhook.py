@@ -10,6 +10,7 @@ import hashlib
 import http.client
 import logging
 import socket
+import sys
 import threading
 import time
 from collections import OrderedDict
@@ -243,6 +244,11 @@ class _Channel(HTTPChannel):
             self.server.refuse(self, f"{error.code} {error.reason}")
         super().service()
 
+    def handle_error(self) -> None:
+        """What the server did not foresee, such as half an IPv6 address for a host."""
+        self.server.refuse(self, f"it can not be taken ({type(sys.exception()).__name__})")
+        self.handle_close()
+
 
 class _Server(TcpWSGIServer):
     """Takes time and room from those who are slow, however many they are: the oldest has to go first."""
@@ -250,9 +256,11 @@ class _Server(TcpWSGIServer):
     channel_class = _Channel
     active_channels: dict[int, _Channel]  # type: ignore[assignment]  # the stubs are wrong about it
 
-    def __init__(self, listener: socket.socket, application: Webhooks, said: Said, known: dict[int, Any]) -> None:
-        self.known = known
+    def __init__(
+        self, listener: socket.socket, application: Webhooks, said: Said, within: float, known: dict[int, Any]
+    ) -> None:
         self._said = said
+        self._within = within
         super().__init__(
             application,
             known,
@@ -274,7 +282,7 @@ class _Server(TcpWSGIServer):
 
     def maintenance(self, now: float) -> None:
         for channel in self._undecided():
-            if now - channel.creation_time > WITHIN:
+            if now - channel.creation_time > self._within:
                 self._end(channel)
 
     def handle_accept(self) -> None:
@@ -292,11 +300,14 @@ class _Server(TcpWSGIServer):
 
 
 @contextmanager
-def serving(listener: socket.socket, application: Webhooks, said: Said) -> Iterator[None]:
-    """Inside, what comes in at the listener is answered; afterwards it is closed, with all its connections."""
+def serving(listener: socket.socket, application: Webhooks, said: Said, within: float = WITHIN) -> Iterator[None]:
+    """Inside, what comes in at the listener is answered; afterwards it is closed, with all its connections.
+
+    `within` so many seconds one has to have sent all, and taken the answer.
+    """
     logging.getLogger("waitress").setLevel(logging.ERROR)  # the rest is told by us, and not as often
     known: dict[int, Any] = {}
-    server = _Server(listener, application, said, known)
+    server = _Server(listener, application, said, within, known)
     ended = threading.Event()
 
     def serve() -> None:

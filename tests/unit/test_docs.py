@@ -7,14 +7,14 @@ from importlib import resources
 import pytest
 
 from gitops_mvd.cli import mvd
-from gitops_mvd.settings import CREDENTIALS, DOCKER, FORGE, KONG, LOGIN, POLICY, SETTINGS
+from gitops_mvd.settings import CREDENTIALS, DOCKER, FORGE, KONG, LOGIN, POLICY, SETTINGS, WEBHOOK
 
 
 def page(name: str) -> str:
     return (resources.files("gitops_mvd.docs") / f"{name}.md").read_text()
 
 
-@pytest.mark.parametrize("table", [SETTINGS, CREDENTIALS, DOCKER, LOGIN, KONG, FORGE, POLICY])
+@pytest.mark.parametrize("table", [SETTINGS, CREDENTIALS, DOCKER, LOGIN, KONG, FORGE, POLICY, WEBHOOK])
 def test_every_setting_is_documented(table: dict[str, object]) -> None:
     assert [key for key in table if f"`{key}`" not in page("settings")] == []
 
