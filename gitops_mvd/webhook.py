@@ -45,6 +45,7 @@ MOST_CONNECTIONS = 64
 WITHIN = 15.0  # seconds for one connection, from its first byte to the last of the answer
 REMEMBERED = 600.0  # seconds in which the same body again is a repeated one
 MOST_REMEMBERED = 4096
+IDLE = 3600.0  # seconds that a listener sleeps whom nobody asks anything
 QUIET = 60.0  # seconds between two lines that say the same
 ASKED_WITHIN = 3.0  # seconds
 
@@ -211,6 +212,11 @@ class Said:
             self._lines[what, why] = _Line(level, now + QUIET)
         log.log(level, "%s from=%s%s", what, came_from, f": {why}" if why else "")
 
+    def has_more(self) -> bool:
+        """Is there something to sum up, now or later?"""
+        with self._lock:
+            return any(line.more for line in self._lines.values())
+
     def sum_up(self, at_last: bool = False) -> None:
         """Tell of those that were only counted, a minute after the last line of them or `at_last`."""
         now = self._now()
@@ -313,7 +319,8 @@ def serving(listener: socket.socket, application: Webhooks, said: Said, within: 
     def serve() -> None:
         while not ended.is_set():
             try:
-                wasyncore.loop(timeout=1, use_poll=True, map=known, count=1)
+                pause = 1.0 if server.active_channels or said.has_more() else IDLE
+                wasyncore.loop(timeout=pause, use_poll=True, map=known, count=1)
             except Exception:
                 log.exception("webhooks: internal error")
                 ended.wait(1)

@@ -14,6 +14,7 @@ import subprocess
 import threading
 import urllib.error
 import urllib.request
+from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -146,7 +147,10 @@ class Delivery:
 
 @dataclass
 class Repository:
-    """One bare repository of the forge, with its statuses and hooks; `path` is its place on disk."""
+    """One bare repository of the forge, with its statuses and hooks; `path` is its place on disk.
+
+    `asked` has when its refs were last asked for over HTTP, in seconds, monotonic.
+    """
 
     name: str
     path: Path
@@ -154,6 +158,7 @@ class Repository:
     hooks: list[Hook] = field(default_factory=list)
     deliveries: list[Delivery] = field(default_factory=list)
     proposals: list[Proposal] = field(default_factory=list)
+    asked: deque[float] = field(default_factory=lambda: deque(maxlen=100))
     _statuses: dict[str, list[Status]] = field(default_factory=dict)
     _lock: threading.RLock = field(default_factory=threading.RLock)
 
