@@ -36,7 +36,7 @@ def story(lab: Lab, secret: str) -> Iterator[Story]:
     """A server of our own, which hears of merges by webhooks only."""
     repository = lab.forge.create("acme/webhooks")
     repository.commit({"README.md": "Webhooks\n"}, "Begin")
-    server = lab.server("webhooks")
+    server = lab.server("told")
     story = Story.set_up(lab, server, repository)
     server.put(SECRET_FILE, f"{secret}\n", 0o600)
     server.put(SETTINGS, story.run("cat", SETTINGS).replace("interval: 2s", "interval: 1h") + MORE)
@@ -68,7 +68,7 @@ def send_large(story: Story, megabytes: int) -> bytes:
 
 
 def said_since(story: Story, before: str) -> list[str]:
-    return [line for line in story.log().removeprefix(before).splitlines() if "webhook" in line]
+    return [line for line in story.log().removeprefix(before).splitlines() if " webhook" in line]
 
 
 def test_a_merge_is_deployed_at_once_though_the_next_look_is_far_away(lab: Lab, story: Story) -> None:
