@@ -87,7 +87,7 @@ def listens(host: str, port: int) -> bool:
         connection.request("GET", PATH)
         answer = connection.getresponse()
         return answer.status == HTTPStatus.METHOD_NOT_ALLOWED and NO_GET.encode() in answer.read(1024)
-    except http.client.HTTPException:
+    except (http.client.HTTPException, ConnectionResetError, TimeoutError):  # somebody does, who speaks otherwise
         return False
     finally:
         connection.close()

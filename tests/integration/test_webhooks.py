@@ -153,7 +153,8 @@ def test_the_doctor_sees_that_it_listens(story: Story) -> None:
 def test_a_port_that_another_program_has_stops_no_deploy(lab: Lab, story: Story) -> None:
     image = lab.registry.push("deaf", "1", service.web("deaf", "1"))
     with story.without_daemon():
-        story.run("systemd-run", "--unit=holder", "busybox", "nc", "-lk", "-p", "9180", "-e", "/bin/true")
+        story.run("systemd-run", "--unit=holder", "python3", "-m", "http.server", "9180")
+        eventually("who takes the port", lambda: ":9180 " in story.run("ss", "-ltn"))
     try:
         eventually("that it is told", lambda: "webhooks can not be heard at=0.0.0.0:9180" in story.log())
         assert "is held by another program" in story.mvd("doctor").out
