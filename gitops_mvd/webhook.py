@@ -314,6 +314,7 @@ def serving(listener: socket.socket, application: Webhooks, said: Said, within: 
     logging.getLogger("waitress").setLevel(logging.ERROR)  # the rest is told by us, and not as often
     known: dict[int, Any] = {}
     server = _Server(listener, application, said, within, known)
+    trigger: Any = server.trigger
     ended = threading.Event()
 
     def serve() -> None:
@@ -334,6 +335,5 @@ def serving(listener: socket.socket, application: Webhooks, said: Said, within: 
     try:
         yield
     finally:
-        ended.set()
-        server.pull_trigger()
+        trigger.pull_trigger(ended.set)  # in that thread: once it has ended, the trigger is another file, or none
         thread.join(10)

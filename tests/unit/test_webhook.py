@@ -583,6 +583,13 @@ def test_when_it_ends_no_thread_is_left_and_the_port_is_free() -> None:
     idle.close()
 
 
+def test_it_may_end_as_soon_as_it_has_begun() -> None:
+    for number in range(60):
+        with opened() as door:
+            if number % 3:
+                assert door.push() == 202
+
+
 def test_ending_takes_no_time_however_many_are_connected() -> None:
     with opened() as door:
         connected = [socket.create_connection((door.host, door.port), timeout=5) for _ in range(20)]

@@ -170,13 +170,14 @@ def _of_idling(bench: Bench) -> Iterator[Figure]:
 def _of_a_webhook(bench: Bench) -> Iterator[Figure]:
     """From the first byte of a push's webhook until the pass has reached the Git server with its first question."""
     stage, secret, numbers = bench.stage, secrets.token_hex(16), itertools.count()
+    ip = stage.server.ip
     stage.server.put(WEBHOOK, secret, 0o600)
     more = f'webhook: {{listen: "0.0.0.0:9180", secret_file: {WEBHOOK}}}\n'
     stage.server.put(SETTINGS, stage.server.exec("cat", SETTINGS).out + more)  # which the daemon takes up by itself
 
     def send(event: str) -> int:
         body = json.dumps({"ref": "refs/heads/main", "number": next(numbers)}).encode()
-        connection = http.client.HTTPConnection(stage.server.ip, 9180, timeout=10)
+        connection = http.client.HTTPConnection(ip, 9180, timeout=10)
         try:
             connection.request("POST", "/webhook", body, webhook_headers(event, body, secret))
             return connection.getresponse().status
