@@ -35,8 +35,8 @@ class Credentials:
 class Login:
     """How a registry lets us in."""
 
-    username: str
-    password_file: str
+    username: str = ""
+    password_file: str = ""
 
 
 @dataclass(frozen=True, slots=True)

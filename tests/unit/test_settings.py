@@ -39,6 +39,11 @@ forge: {kind: sourceforge}
     assert "did you mean `branch`?" in str(caught.value.problems[1])
 
 
+def test_half_a_login_is_told() -> None:
+    with pytest.raises(ManifestError, match="has no `password_file`"):
+        read("config.yaml", b"repository: /srv/config\ndocker: {registries: {myrepo.io: {username: ci}}}\n")
+
+
 WEBHOOK = """
 repository: https://github.com/acme/config
 forge: {kind: github}
