@@ -27,12 +27,13 @@ from gitops_mvd.manifest import load, read_fleet
 from gitops_mvd.model import App, Desired, Health, Operation, Outcome, Report, Revision, Sync
 from gitops_mvd.reconcile import reconcile
 from gitops_mvd.statuses import Step
-from gitops_mvd.triggers import RELOAD, STOP, SYNC
+from gitops_mvd.triggers import PROPOSAL, PUSH, RELOAD, STOP, SYNC
+from gitops_mvd.webhook import webhooks
 from gitops_mvd.wiring import Wired
 
 log = logging.getLogger(__name__)
 
-LOOK_AT_GIT = frozenset({"start", "poll", SYNC, "again"})
+LOOK_AT_GIT = frozenset({"start", "poll", SYNC, PUSH, PROPOSAL, "again"})
 SETTLED, STEADY = "settled", "steady"
 SIDE_BY_SIDE = 8  # apps that are settled at once
 JOIN_AFTER = 0.05  # seconds until one more thread takes part in settling
@@ -68,6 +69,7 @@ class Daemon:
             parts.enter_context(triggers.docker_events(self._wired.engine, self._mail.post))
             parts.enter_context(triggers.file_changes(self._wired, self._mail.post))
             parts.enter_context(self._wired.outbox)
+            parts.enter_context(webhooks(self._wired, self._mail.post))
             self._mail.post("start")
             self._notify.notify("READY=1")
             log.info("daemon started host=%s repository=%s", self._wired.host.name, self._wired.settings.repository)

@@ -11,6 +11,8 @@ from pathlib import Path
 from gitops_mvd import settings
 from gitops_mvd.errors import ManifestError, MvdError
 from gitops_mvd.manifest import read_fleet
+from gitops_mvd.settings import host_and_port
+from gitops_mvd.webhook import listen, listens
 from gitops_mvd.wiring import Wired, wire
 
 DAEMON_JSON = Path("/etc/docker/daemon.json")
@@ -104,6 +106,26 @@ def _forge(wired: Wired) -> Iterator[Finding]:
     )
 
 
+def _webhook(wired: Wired) -> Iterator[Finding]:
+    if not wired.webhook:  # and the poll does without
+        return
+    where, at = wired.webhook.listen, host_and_port(wired.webhook.listen)
+    try:
+        ours = listens(*at)
+    except OSError:
+        try:
+            listen(*at).close()
+        except OSError as error:
+            yield Finding("webhook", "fail", f"{where} can not be had: {error.strerror}", "`webhook.listen`")
+        else:
+            yield Finding("webhook", "warn", f"nobody listens at {where}", "`journalctl -u gitops-mvd`")
+        return
+    if ours:
+        yield Finding("webhook", "ok", f"the daemon listens at {where}")
+    else:
+        yield Finding("webhook", "fail", f"{where} is held by another program", "`webhook.listen` in the settings")
+
+
 def _disk(wired: Wired) -> Iterator[Finding]:
     free = shutil.disk_usage(wired.settings.state).free if Path(wired.settings.state).exists() else ENOUGH_DISK
     verdict = "ok" if free >= ENOUGH_DISK else "warn"
@@ -117,5 +139,6 @@ CHECKS: dict[str, Callable[[Wired], Iterator[Finding]]] = {
     "repository": _repository,
     "kong": _kong,
     "forge": _forge,
+    "webhook": _webhook,
     "disk": _disk,
 }

@@ -5,6 +5,7 @@ Secrets are never in it: it names the files that they lie in.
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -57,8 +58,8 @@ class Verify:
 class Login:
     """How a registry lets us in."""
 
-    username: str
-    password_file: str
+    username: str = ""
+    password_file: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +103,14 @@ class ForgeSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class Webhook:
+    """Where the forge's webhooks are heard; its kind says how they are authenticated."""
+
+    listen: str = "127.0.0.1:9180"
+    secret_file: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """All that this server has to be told by hand.  `host` "" is the machine's own name."""
 
@@ -116,6 +125,7 @@ class Settings:
     docker: Docker = field(default_factory=Docker)
     kong: Gateway | None = None
     forge: ForgeSettings | None = None
+    webhook: Webhook | None = None
     policy: Policy | None = None
     state: str = "/var/lib/gitops-mvd"
     files: str = "/etc/gitops-mvd/files"
@@ -166,6 +176,21 @@ def _all(place: Place, table: Table) -> dict[str, Any]:
     if len(values) < len(table):
         raise Invalid
     return values
+
+
+def _listen(place: Place) -> str:
+    value = filled(place)
+    host, _, port = value.rpartition(":")
+    bare = host[1:-1] if host.startswith("[") and host.endswith("]") else host
+    try:
+        is_written_well = (ipaddress.ip_address(bare).version == 6) is (bare != host)
+    except ValueError:
+        is_written_well = False
+    if not is_written_well:
+        place.fail(f"must be an IP address of this server and a port, such as `127.0.0.1:9180`, not {value!r}")
+    if not (port.isascii() and port.isdecimal() and len(port) <= 5 and 1 <= int(port) <= 65535):
+        place.fail(f"must have a port from 1 to 65535, not {port!r}")
+    return value
 
 
 DOCKER = {
@@ -221,6 +246,10 @@ FORGE = {
     "link": Key("Where statuses lead to, with `{host}`, `{app}` and `{commit}` in it.", _link),
     "proposals": Key("What is told of open pull requests.", _proposals),
 }
+WEBHOOK = {
+    "listen": Key("The address and port to listen at; `127.0.0.1:9180` by default.", _listen),
+    "secret_file": Key("The file that has the secret which the forge proves to know, 16 characters or more.", absolute),
+}
 
 POLICY = {
     "trusted": Key("The apps that may do anything.", list_of(filled)),
@@ -261,6 +290,16 @@ def _forge(place: Place) -> dict[str, Any]:
     return fields(place, FORGE)
 
 
+def _webhook(place: Place) -> Webhook:
+    return Webhook(**fields(place, WEBHOOK, required=["secret_file"]))
+
+
+def host_and_port(listen: str) -> tuple[str, int]:
+    """What `listen` says, without the brackets of an IPv6 address."""
+    host, _, port = listen.rpartition(":")
+    return host.strip("[]"), int(port)
+
+
 def _interval(place: Place) -> float:
     seconds = duration(place)
     return seconds if seconds >= 1 else place.fail("must be at least 1s")
@@ -287,6 +326,7 @@ SETTINGS = {
     "docker": Key("The Docker engine.", _docker),
     "kong": Key("The Kong of this server. Without it, `x-kong` waits.", _kong),
     "forge": Key("Where commit statuses go. Without it, none are posted.", _forge),
+    "webhook": Key("Where the forge's webhooks are heard. Without it, nobody listens.", _webhook),
     "policy": Key("What the repository may not do with this server. Without it, it may do anything.", _policy),
     "state": Key("The folder for history and mirror; may be lost. `/var/lib/gitops-mvd` by default.", absolute),
     "files": Key("The folder for env files and mounted files. `/etc/gitops-mvd/files` by default.", absolute),
@@ -301,6 +341,8 @@ def read(file: str, data: bytes) -> Settings:
     values = place.attempt(lambda at: fields(at, SETTINGS, required=["repository"])) or {}
     if not sink and "forge" in values:
         values["forge"] = _complete(values["forge"], values, place.entries()["forge"])
+    if "webhook" in values and not place.has("forge"):
+        place.entries()["webhook"].complain("needs `forge`: its kind says how webhooks are authenticated")
     if sink:
         raise ManifestError(sorted(found.problem for found in sink))
     return Settings(**values)
@@ -330,4 +372,5 @@ def named_files(settings: Settings) -> set[str]:
     named |= {settings.credentials.token_file, *(login.password_file for login in settings.docker.registries.values())}
     named |= {part.token_file for part in (settings.kong, settings.forge) if part}
     named |= {app.key_file for app in (settings.credentials.github_app,) if app}
+    named |= {settings.webhook.secret_file} if settings.webhook else set()
     return named - {""}

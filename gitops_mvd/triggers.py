@@ -18,6 +18,7 @@ from gitops_mvd.settings import named_files
 from gitops_mvd.wiring import Wired
 
 STOP, RELOAD, SYNC = "stop", "reload", "sync"
+PUSH, PROPOSAL = "push", "proposal"  # what webhooks say
 MEANING = {signal.SIGTERM: STOP, signal.SIGINT: STOP, signal.SIGHUP: RELOAD, signal.SIGUSR1: SYNC}
 
 Post = Callable[[str], None]

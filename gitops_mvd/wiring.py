@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from gitops_mvd import forges, kinds, origin, probes
@@ -18,13 +18,24 @@ from gitops_mvd.kong import Kong
 from gitops_mvd.mailbox import Interruptible, Mailbox
 from gitops_mvd.manifest import Cache
 from gitops_mvd.outbox import Outbox
-from gitops_mvd.ports import Forge
+from gitops_mvd.ports import Forge, Receiver
 from gitops_mvd.proposals import Proposals
 from gitops_mvd.settings import ForgeSettings, Settings
 from gitops_mvd.settings import GitHubApp as AppLogin
 from gitops_mvd.source import Source, no_token
 from gitops_mvd.statuses import Statuses, Telling
 from gitops_mvd.systemd import Systemd
+
+SHORTEST_SECRET = 16  # characters
+
+
+@dataclass(frozen=True)
+class Hooks:
+    """Where webhooks are heard, who understands them, and what their sender has to know."""
+
+    listen: str
+    receiver: Receiver
+    secret: str = field(repr=False)
 
 
 @dataclass(frozen=True)
@@ -45,6 +56,7 @@ class Wired:
     mailbox: Mailbox
     clock: Interruptible
     cache: Cache
+    webhook: Hooks | None = None
 
     def close(self) -> None:
         """Hang up on Docker, and let go of the history."""
@@ -79,7 +91,7 @@ def wire(settings: Settings, path: Path, units: Path = Path("/etc/systemd/system
     host = Machine(name, known, engine, gates, clock, address=address, history=history, policy=policy)
     outbox = Outbox(history, forge, settings.forge.kind if settings.forge else "")
     statuses = Statuses(name, history, _telling(settings), clock.now, outbox.wake)
-    source = connect_source(settings, login)
+    source, mailbox, hooks = connect_source(settings, login), Mailbox(), connect_hooks(settings)
     asks = settings.forge.proposals if settings.forge else None
     proposals = None
     if settings.forge and asks and asks.plan:
@@ -94,7 +106,21 @@ def wire(settings: Settings, path: Path, units: Path = Path("/etc/systemd/system
             allow_empty=settings.allow_empty,
         )
     return Wired(
-        settings, path, tools, engine, source, host, history, forge, proposals, outbox, statuses, Mailbox(), clock, {}
+        settings,
+        path,
+        tools,
+        engine,
+        source,
+        host,
+        history,
+        forge,
+        proposals,
+        outbox,
+        statuses,
+        mailbox,
+        clock,
+        {},
+        hooks,
     )
 
 
@@ -152,6 +178,18 @@ def app_account(app: AppLogin, repository: str, base_url: str) -> Account:
 
     token = GitHubApp(app.id, secret(app.key_file), repository, base_url)
     return Account(repository, token, base_url, renew=token.renew)
+
+
+def connect_hooks(settings: Settings) -> Hooks | None:
+    """What hears webhooks, None where nobody asked for it.  Raises Unavailable for a secret that can be guessed."""
+    webhook, forge = settings.webhook, settings.forge
+    if not webhook or not forge:
+        return None
+    known = secret(webhook.secret_file)
+    if len(known) < SHORTEST_SECRET:
+        fault = f"has a secret of less than {SHORTEST_SECRET} characters" if known else "is empty"
+        raise Unavailable(f"{webhook.secret_file} {fault}", "`openssl rand -hex 32` makes a secret for webhooks")
+    return Hooks(webhook.listen, forges.receiver(forge.kind), known)
 
 
 def secret(path: str) -> str:

@@ -285,8 +285,9 @@ def _shorten(name: str, most: int) -> str:
 
 def authentic(headers: Mapping[str, str], body: bytes, secret: str) -> bool:
     """https://docs.github.com/en/webhooks/using-webhooks/validating-webhook-deliveries"""
-    wanted = "sha256=" + hmac.new(secret.encode(), body, hashlib.sha256).hexdigest()
-    return hmac.compare_digest(headers.get("x-hub-signature-256", "").encode(errors="replace"), wanted.encode())
+    wanted = "sha256=" + hmac.new(secret.encode(errors="replace"), body, hashlib.sha256).hexdigest()
+    given = headers.get("x-hub-signature-256", "")
+    return bool(secret) and hmac.compare_digest(given.encode(errors="replace"), wanted.encode())
 
 
 def event(headers: Mapping[str, str], body: bytes) -> Event:
@@ -304,9 +305,9 @@ def event(headers: Mapping[str, str], body: bytes) -> Event:
 
 def _pushed(headers: Mapping[str, str], body: bytes) -> str:
     """The ref, from JSON or from the form that GitHub can put that in; "" where there is none to be read."""
-    if headers.get("content-type", "").startswith("application/x-www-form-urlencoded"):
-        body = urllib.parse.parse_qs(body).get(b"payload", [b""])[0]
     try:
+        if headers.get("content-type", "").startswith("application/x-www-form-urlencoded"):
+            body = urllib.parse.parse_qs(body, max_num_fields=10).get(b"payload", [b""])[0]
         ref = json.loads(body)["ref"]
     except (ValueError, RecursionError, KeyError, TypeError):
         return ""

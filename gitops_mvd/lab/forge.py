@@ -265,6 +265,8 @@ class _Request(BaseHTTPRequestHandler):
         repository = self.server.forge.repositories.get(urllib.parse.unquote(match[1]))
         if not repository:
             raise Refused(404, "Not Found")
+        if match[2] == "/info/refs":
+            repository.asked.append(time.monotonic())
         if self.headers.get("Content-Encoding") == "gzip":
             body = gzip.decompress(body)
         writes = self.command == "POST" and match[2] == "/git-receive-pack"

@@ -14,6 +14,7 @@ import subprocess
 import threading
 import urllib.error
 import urllib.request
+from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -168,7 +169,10 @@ class Delivery:
 
 @dataclass
 class Repository:
-    """One bare repository of the forge, with its statuses and hooks; `path` is its place on disk."""
+    """One bare repository of the forge, with its statuses and hooks; `path` is its place on disk.
+
+    `asked` has when its refs were last asked for over HTTP, in seconds, monotonic.
+    """
 
     name: str
     path: Path
@@ -178,6 +182,7 @@ class Repository:
     proposals: list[Proposal] = field(default_factory=list)
     deployments: list[Deployment] = field(default_factory=list)
     kept: dict[str, Any] = field(default_factory=dict)  # what else a dialect has to remember, or is set to
+    asked: deque[float] = field(default_factory=lambda: deque(maxlen=100))
     _statuses: dict[str, list[Status]] = field(default_factory=dict)
     _lock: threading.RLock = field(default_factory=threading.RLock)
 

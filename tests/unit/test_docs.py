@@ -2,19 +2,35 @@
 
 from __future__ import annotations
 
+import re
 from importlib import resources
+from pathlib import Path
 
 import pytest
 
 from gitops_mvd.cli import mvd
-from gitops_mvd.settings import CREDENTIALS, DOCKER, FORGE, GITHUB_APP, KONG, LOGIN, POLICY, PROPOSALS, SETTINGS, VERIFY
+from gitops_mvd.manifest import validate
+from gitops_mvd.settings import (
+    CREDENTIALS,
+    DOCKER,
+    FORGE,
+    GITHUB_APP,
+    KONG,
+    LOGIN,
+    POLICY,
+    PROPOSALS,
+    SETTINGS,
+    VERIFY,
+    WEBHOOK,
+)
+from gitops_mvd.tree import FolderTree
 
 
 def page(name: str) -> str:
     return (resources.files("gitops_mvd.docs") / f"{name}.md").read_text()
 
 
-TABLES = [SETTINGS, CREDENTIALS, GITHUB_APP, DOCKER, LOGIN, KONG, FORGE, PROPOSALS, POLICY, VERIFY]
+TABLES = [SETTINGS, CREDENTIALS, GITHUB_APP, DOCKER, LOGIN, KONG, FORGE, PROPOSALS, POLICY, VERIFY, WEBHOOK]
 
 
 @pytest.mark.parametrize("table", TABLES)
@@ -28,3 +44,12 @@ def test_every_command_is_documented() -> None:
 
 def test_every_command_explains_itself() -> None:
     assert [name for name, command in mvd.commands.items() if not command.help] == []
+
+
+def test_the_manifests_among_the_settings_are_good_ones(tmp_path: Path) -> None:
+    blocks = re.findall(r"```yaml\n(_format_version.*?)```", page("settings"), re.DOTALL)
+    assert blocks
+    for number, block in enumerate(blocks):
+        (tmp_path / "kong").mkdir(exist_ok=True)
+        (tmp_path / "kong" / f"{number}.yaml").write_text(block)
+    assert not validate(FolderTree(tmp_path))

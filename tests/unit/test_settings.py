@@ -5,7 +5,7 @@ import pytest
 from gitops_mvd import forges
 from gitops_mvd.errors import ManifestError
 from gitops_mvd.origin import KINDS
-from gitops_mvd.settings import GitHubApp, Login, Verify, named_files, read
+from gitops_mvd.settings import GitHubApp, Login, Verify, host_and_port, named_files, read
 
 
 def test_what_is_not_said_has_its_default() -> None:
@@ -98,6 +98,54 @@ verify: {mode: every, allowed_signers: /etc/gitops-mvd/signers, gpg_keys: [/etc/
     assert named_files(settings) == {"/etc/gitops-mvd/signers", "/etc/gitops-mvd/web-flow.gpg"}
 
 
+def test_half_a_login_is_told() -> None:
+    with pytest.raises(ManifestError, match="has no `password_file`"):
+        read("config.yaml", b"repository: /srv/config\ndocker: {registries: {myrepo.io: {username: ci}}}\n")
+
+
+WEBHOOK = """
+repository: https://github.com/acme/config
+forge: {kind: github}
+webhook: {secret_file: /etc/gitops-mvd/webhook%s}
+"""
+
+
+@pytest.mark.parametrize(
+    ("said", "listen", "at"),
+    [
+        ("", "127.0.0.1:9180", ("127.0.0.1", 9180)),
+        (', listen: "0.0.0.0:65535"', "0.0.0.0:65535", ("0.0.0.0", 65535)),
+        (', listen: "[::1]:9180"', "[::1]:9180", ("::1", 9180)),
+    ],
+)
+def test_webhooks_are_heard_at_an_address_and_port(said: str, listen: str, at: tuple[str, int]) -> None:
+    settings = read("config.yaml", (WEBHOOK % said).encode())
+    assert settings.webhook
+    assert settings.webhook.listen == listen
+    assert host_and_port(listen) == at
+    assert named_files(settings) == {"/etc/gitops-mvd/webhook"}
+
+
+@pytest.mark.parametrize(
+    "listen",
+    [
+        *("9180", ":9180", "localhost:9180", "127.0.0.1", "[::1]", "::1:9180", "[127.0.0.1]:9180", "[]:9180"),
+        *(f"127.0.0.1:{port}" for port in ("", "0", "65536", "-1", "0x1f", "\N{ARABIC-INDIC DIGIT NINE}", "9" * 5000)),
+    ],
+)
+def test_what_is_no_address_with_a_port_is_told(listen: str) -> None:
+    with pytest.raises(ManifestError) as caught:
+        read("config.yaml", (WEBHOOK % f', listen: "{listen}"').encode())
+    assert [problem.key for problem in caught.value.problems] == ["webhook.listen"]
+
+
+def test_webhooks_need_a_secret_and_a_forge_that_sends_them() -> None:
+    with pytest.raises(ManifestError, match="has no `secret_file`"):
+        read("config.yaml", b"repository: /srv/config\nforge: {kind: github, repository: a/b}\nwebhook: {}\n")
+    with pytest.raises(ManifestError, match="needs `forge`"):
+        read("config.yaml", b"repository: /srv/config\nwebhook: {secret_file: /etc/gitops-mvd/webhook}\n")
+
+
 @pytest.mark.parametrize(
     ("verify", "told"),
     [
@@ -114,11 +162,6 @@ verify: {mode: every, allowed_signers: /etc/gitops-mvd/signers, gpg_keys: [/etc/
 def test_verify_is_read_strictly(verify: str, told: str) -> None:
     with pytest.raises(ManifestError, match=told):
         read("config.yaml", f"repository: /srv/config.git\nverify: {verify}\n".encode())
-
-
-def test_half_a_login_is_told() -> None:
-    with pytest.raises(ManifestError, match="has no `password_file`"):
-        read("config.yaml", b"repository: /srv/x\ndocker: {registries: {myrepo.io: {username: ci}}}\n")
 
 
 @pytest.mark.parametrize(

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import http.client
+import itertools
 import json
+import secrets
 import statistics
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from gitops_mvd.lab import service
 from gitops_mvd.lab.bench.figure import Figure
+from gitops_mvd.lab.dialects.github import webhook_headers
 from gitops_mvd.lab.engine import Say
 from gitops_mvd.lab.lab import Lab
 from gitops_mvd.lab.server import VENV
@@ -19,6 +24,9 @@ HOST = "bench"
 MANY, FEW = 100, 50  # services
 SERVICES_OF_AN_APP = 5
 RUNS = 5
+PUSHES = 20
+CALM = 1.0  # seconds for a pass that finds nothing to come to its end
+WEBHOOK = "/etc/gitops-mvd/webhook"
 IDLE = 60  # seconds, in which the repository is looked at once
 MIB = 1024 * 1024
 BARE = "bare engine: create, start, first 200"
@@ -74,6 +82,7 @@ def figures(say: Say) -> Iterator[Figure]:
         yield from _of_a_merge(bench)
         yield from _of_many(bench)
         yield from _of_idling(bench)
+        yield from _of_a_webhook(bench)
 
 
 def _set_up(lab: Lab) -> Bench:
@@ -156,3 +165,47 @@ def _of_idling(bench: Bench) -> Iterator[Figure]:
         "the container itself, with its shim",
         memory["rest"] / MIB,
     )
+
+
+def _of_a_webhook(bench: Bench) -> Iterator[Figure]:
+    """From the first byte of a push's webhook until the pass has reached the Git server with its first question."""
+    stage, secret, numbers = bench.stage, secrets.token_hex(16), itertools.count()
+    ip = stage.server.ip
+    stage.server.put(WEBHOOK, secret, 0o600)
+    more = f'webhook: {{listen: "0.0.0.0:9180", secret_file: {WEBHOOK}}}\n'
+    stage.server.put(SETTINGS, stage.server.exec("cat", SETTINGS).out + more)  # which the daemon takes up by itself
+
+    def send(event: str) -> int:
+        body = json.dumps({"ref": "refs/heads/main", "number": next(numbers)}).encode()
+        connection = http.client.HTTPConnection(ip, 9180, timeout=10)
+        try:
+            connection.request("POST", "/webhook", body, webhook_headers(event, body, secret))
+            return connection.getresponse().status
+        except ConnectionError:
+            return 0
+        finally:
+            connection.close()
+
+    until(lambda: send("ping") == 200 or None, "an answer to a ping", 30)
+    took, alone = [], []
+    for _ in range(PUSHES):
+        time.sleep(CALM)
+        began = time.monotonic()
+        send("ping")
+        alone.append(time.monotonic() - began)
+        began = time.monotonic()
+        send("push")
+        took.append(until(lambda: _asked_since(stage, began), "a look at Git", 30) - began)  # noqa: B023
+    yield Figure(
+        "push's webhook sent → the pass asks Git for the branch's tip",
+        statistics.median(took) * 1000,
+        "ms",
+        "one HTTP round trip to the same listener",
+        statistics.median(alone) * 1000,
+        "< 100 ms",
+    )
+
+
+def _asked_since(stage: Stage, began: float) -> float | None:
+    """When Git was asked for the first time since then."""
+    return next((asked for asked in list(stage.repository.asked) if asked >= began), None)

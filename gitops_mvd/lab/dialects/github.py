@@ -366,12 +366,17 @@ def delivery(repository: Repository, happened: Happened, secret: str) -> tuple[d
             "commits": [head] if happened.message else [],
         }
     body = json.dumps(event).encode()
+    return webhook_headers("pull_request" if happened.proposal else "push", body, secret), body
+
+
+def webhook_headers(event: str, body: bytes, secret: str) -> dict[str, str]:
+    """What is sent along with a webhook."""
     headers = {
         "Content-Type": "application/json",
         "User-Agent": "GitHub-Hookshot/lab",
-        "X-GitHub-Event": "pull_request" if happened.proposal else "push",
+        "X-GitHub-Event": event,
         "X-GitHub-Delivery": secrets.token_hex(16),
     }
     if secret:
         headers["X-Hub-Signature-256"] = f"sha256={hmac.new(secret.encode(), body, hashlib.sha256).hexdigest()}"
-    return headers, body
+    return headers

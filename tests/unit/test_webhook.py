@@ -1,0 +1,677 @@
+"""Webhooks over real sockets: who is let in, what wakes the loop, and what bad ones can not do."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+import logging
+import resource
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from http.client import HTTPConnection
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gitops_mvd import forges
+from gitops_mvd.daemon import LOOK_AT_GIT, Daemon
+from gitops_mvd.errors import Unavailable
+from gitops_mvd.lab.bench.world import recorded
+from gitops_mvd.lab.repository import Repository
+from gitops_mvd.mailbox import Mailbox
+from gitops_mvd.model import App, Event, Plan
+from gitops_mvd.ports import Receiver
+from gitops_mvd.settings import read
+from gitops_mvd.triggers import PROPOSAL, PUSH
+from gitops_mvd.webhook import (
+    LARGEST_BODY,
+    LARGEST_HEADERS,
+    MOST_CONNECTIONS,
+    MOST_REMEMBERED,
+    POSTED,
+    QUIET,
+    REMEMBERED,
+    Repeats,
+    Said,
+    Webhooks,
+    listen,
+    listens,
+    serving,
+    webhooks,
+)
+from gitops_mvd.wiring import Hooks, wire
+
+SECRET = "of-sixteen-or-more"
+PUSHED = {"ref": "refs/heads/main", "after": "1" * 40}
+HUNDRED_MB = 100 * 1000 * 1000
+
+
+@dataclass(frozen=True)
+class Door:
+    """A running listener, and the mailbox behind it."""
+
+    port: int
+    mailbox: Mailbox = field(default_factory=Mailbox)
+    host: str = "127.0.0.1"
+
+    def post(self, body: bytes, headers: Mapping[str, str] | None = None, path: str = "/webhook") -> tuple[int, str]:
+        """The answer to one request."""
+        connection = HTTPConnection(self.host, self.port, timeout=10)
+        connection.request("POST", path, body, dict(headers or {}))
+        answer = connection.getresponse()
+        said = answer.status, answer.read().decode().strip()
+        connection.close()
+        return said
+
+    def push(self, **more: Any) -> int:
+        """The answer to a push, signed as it should be; its body is another one each time."""
+        body = json.dumps({**PUSHED, "at": time.monotonic_ns(), **more}).encode()
+        return self.post(body, signed(body))[0]
+
+    def raw(self, content: bytes) -> bytes:
+        """All that is answered to what is not quite HTTP, until the connection is closed."""
+        with socket.create_connection((self.host, self.port), timeout=10) as connection:
+            connection.sendall(content)
+            return drained(connection)
+
+    def posted(self) -> frozenset[str]:
+        return self.mailbox.take(0)
+
+
+def signed(body: bytes, event: str = "push", secret: str = SECRET) -> dict[str, str]:
+    digest = hmac.new(secret.encode(), body, hashlib.sha256).hexdigest()
+    return {"X-GitHub-Event": event, "X-Hub-Signature-256": f"sha256={digest}", "Content-Type": "application/json"}
+
+
+def drained(connection: socket.socket) -> bytes:
+    said = b""
+    try:
+        while more := connection.recv(65536):
+            said += more
+    except ConnectionError:  # closed while we were still sending
+        pass
+    return said
+
+
+@contextmanager
+def opened(receiver: Receiver | None = None, host: str = "127.0.0.1", **more: float) -> Iterator[Door]:
+    said, listener = Said(), listen(host, 0)
+    door = Door(listener.getsockname()[1], host=host)
+    application = Webhooks(receiver or forges.receiver("github"), SECRET, "main", door.mailbox.post, said)
+    with serving(listener, application, said, **more):
+        yield door
+
+
+@pytest.fixture
+def door(caplog: pytest.LogCaptureFixture) -> Iterator[Door]:
+    caplog.set_level(logging.INFO)
+    with opened() as door:
+        yield door
+
+
+def lines(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [record.getMessage() for record in caplog.records]
+
+
+# ---- what wakes the loop ---------------------------------------------------------------------------------------------
+
+
+def test_the_loop_knows_the_events_that_are_posted_by_the_same_words() -> None:
+    assert {PUSH, PROPOSAL} == POSTED
+    assert POSTED <= LOOK_AT_GIT
+
+
+def test_a_push_to_our_branch_wakes_the_loop(door: Door, caplog: pytest.LogCaptureFixture) -> None:
+    assert door.push() == 202
+    assert door.posted() == {PUSH}
+    assert lines(caplog) == ["webhook push from=127.0.0.1"]
+
+
+@pytest.mark.parametrize("ref", ["refs/heads/other", "refs/tags/main", "main", "refs/heads/main2", "refs/heads/Main"])
+def test_a_push_to_something_else_wakes_nobody(door: Door, ref: str) -> None:
+    assert door.push(ref=ref) == 202
+    assert not door.posted()
+
+
+def test_a_pull_request_wakes_the_loop(door: Door) -> None:
+    assert door.post(b"{}", signed(b"{}", "pull_request"))[0] == 202
+    assert door.posted() == {PROPOSAL}
+
+
+def test_a_ping_is_answered_and_wakes_nobody(door: Door) -> None:
+    assert door.post(b"{}", signed(b"{}", "ping")) == (200, "pong")
+    assert not door.posted()
+
+
+def test_what_we_do_not_know_wakes_nobody(door: Door) -> None:
+    assert door.post(b"{}", signed(b"{}", "star")) == (202, "nothing to do")
+    assert not door.posted()
+
+
+def test_a_push_that_does_not_say_where_to_wakes_the_loop() -> None:
+    with opened(Says(Event("push"))) as door:
+        assert door.post(b"anything")[0] == 202
+        assert door.posted() == {PUSH}
+
+
+def test_a_push_may_come_as_a_form(door: Door) -> None:
+    body = b"payload=%7B%22ref%22%3A%22refs%2Fheads%2Fmain%22%7D"
+    assert door.post(body, {**signed(body), "Content-Type": "application/x-www-form-urlencoded"})[0] == 202
+    assert door.posted() == {PUSH}
+
+
+def test_it_is_heard_on_ipv6_too() -> None:
+    with opened(host="::1") as door:
+        assert door.push() == 202
+        assert listens("::1", door.port)
+
+
+@dataclass
+class Says(Receiver):
+    """A receiver that lets everybody in, and says this or raises it."""
+
+    said: Event | BaseException
+
+    def authentic(self, headers: Mapping[str, str], body: bytes, secret: str) -> bool:
+        return True
+
+    def event(self, headers: Mapping[str, str], body: bytes) -> Event:
+        if isinstance(self.said, BaseException):
+            raise self.said
+        return self.said
+
+
+# sdnotify never closes its socket
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_what_comes_in_the_middle_of_a_pass_is_not_lost(tmp_path: Path) -> None:
+    """Apps are being looked at when a newer commit is merged, and the pass after that one brings it."""
+    first = threading.Lock()
+    with recorded(tmp_path, 7, "off") as world, opened() as door:
+        repository = Repository("acme/config", tmp_path / "config.git", (tmp_path / "config.git").as_uri())
+        merged: list[str] = []
+
+        class Slow:
+            """The host, on which something is merged while it works out a plan."""
+
+            def __getattr__(self, name: str) -> Any:
+                return getattr(world.wired.host, name)
+
+            def plan(self, app: App, proven: bool) -> Plan:
+                if first.acquire(blocking=False):
+                    merged.append(repository.commit({"README.md": "Newer\n"}, "Newer"))
+                    assert door.push() == 202
+                return world.wired.host.plan(app, proven)
+
+        wired = replace(world.wired, host=cast(Any, Slow()), mailbox=door.mailbox)
+        report = Daemon(wired).once()
+    assert report
+    assert [report.revision.commit] == merged
+
+
+def test_any_number_that_come_in_the_middle_of_a_pass_make_one_more(door: Door) -> None:
+    door.mailbox.post("start")
+    assert door.mailbox.take(0) == {"start"}  # and so a pass begins
+    assert {door.push() for _ in range(5)} == {202}
+    assert door.mailbox.take(0) == {PUSH}
+    assert not door.mailbox.take(0)
+
+
+# ---- who is not let in -----------------------------------------------------------------------------------------------
+
+BODY = json.dumps(PUSHED).encode()
+GOOD = signed(BODY)["X-Hub-Signature-256"]
+FORGED = {
+    "wrong": signed(BODY, secret="another-secret-of-theirs")["X-Hub-Signature-256"],
+    "of another body": signed(b"{}")["X-Hub-Signature-256"],
+    "empty": "",
+    "without its name": GOOD.removeprefix("sha256="),
+    "of another hash": GOOD.replace("sha256", "sha1"),
+    "cut off": GOOD[:-1],
+    "longer": f"{GOOD}0",
+    "twice": f"{GOOD}, {GOOD}",
+    "not ASCII": "sha256=\xfc\xff",
+    "the secret itself": SECRET,
+}
+
+
+@pytest.mark.parametrize("signature", FORGED.values(), ids=FORGED)
+def test_a_forged_one_is_one_line_and_wakes_nobody(
+    door: Door, caplog: pytest.LogCaptureFixture, signature: str
+) -> None:
+    headers = {**signed(BODY), "X-Hub-Signature-256": signature}
+    assert door.post(BODY, headers) == (401, "unauthorized")
+    assert not door.posted()
+    assert lines(caplog) == ["webhook refused from=127.0.0.1: it was not sent by somebody who knows the secret"]
+
+
+def test_an_unsigned_one_is_refused(door: Door) -> None:
+    assert door.post(BODY, {"X-GitHub-Event": "push"})[0] == 401
+    assert door.post(BODY, {"X-GitHub-Event": "push", "X-Hub-Signature": GOOD})[0] == 401
+    assert not door.posted()
+
+
+@given(
+    st.dictionaries(st.sampled_from(["x-hub-signature-256", "x-github-event", "content-type", "x"]), st.text()),
+    st.binary(),
+    st.text(),
+    st.sampled_from(["push", "pull_request", "ping", "star"]),
+)
+@pytest.mark.parametrize("forge", forges.kinds())
+def test_whatever_is_given_nothing_is_raised(
+    forge: str, headers: dict[str, str], body: bytes, secret: str, kind: str
+) -> None:
+    receiver = forges.receiver(forge)
+    assert not receiver.authentic(headers, body, secret)
+    assert receiver.event(headers, body).kind in {"push", "proposal", "ping", "other"}
+    assert receiver.event({**headers, "x-github-event": kind}, body).kind in {kind, "proposal", "other"}
+
+
+def test_no_secret_lets_nobody_in() -> None:
+    assert not forges.receiver("github").authentic({"x-hub-signature-256": "sha256=" + "0" * 64}, BODY, "")
+    empty = {key.lower(): value for key, value in signed(BODY, secret="").items()}
+    assert not forges.receiver("github").authentic(empty, BODY, "")
+
+
+def test_a_flood_of_forged_ones_does_not_flood_the_log(door: Door, caplog: pytest.LogCaptureFixture) -> None:
+    for number in range(200):
+        assert door.post(b"%d" % number, {"X-Hub-Signature-256": GOOD})[0] == 401
+    assert len(lines(caplog)) == 1
+
+
+def test_a_minute_later_it_is_told_how_many_there_were(caplog: pytest.LogCaptureFixture) -> None:
+    now = [0.0]
+    said = Said(lambda: now[0])
+    for now[0] in (0.0, 1.0, 2.0):
+        said.say(logging.WARNING, "webhook refused", "192.0.2.1", "it was too slow")
+        said.sum_up()
+    said.say(logging.WARNING, "webhook refused", "192.0.2.1", "something else")
+    for now[0] in (QUIET + 1, QUIET + 2, 3 * QUIET):
+        said.sum_up()
+    said.say(logging.WARNING, "webhook refused", "192.0.2.1", "it was too slow")
+    assert lines(caplog) == [
+        "webhook refused from=192.0.2.1: it was too slow",
+        "webhook refused from=192.0.2.1: something else",
+        "webhook refused 2 times more: it was too slow",
+        "webhook refused from=192.0.2.1: it was too slow",
+    ]
+
+
+def test_who_sent_it_is_whom_we_are_connected_to(door: Door, caplog: pytest.LogCaptureFixture) -> None:
+    door.post(BODY, {"X-Forwarded-For": "192.0.2.9", "Forwarded": "for=192.0.2.9", "X-Real-IP": "192.0.2.9"})
+    assert "from=127.0.0.1:" in caplog.text
+    assert "192.0.2.9" not in caplog.text
+
+
+# ---- what was heard before -------------------------------------------------------------------------------------------
+
+
+def test_a_replayed_one_is_one_line_and_wakes_nobody(door: Door, caplog: pytest.LogCaptureFixture) -> None:
+    assert door.post(BODY, signed(BODY))[0] == 202
+    assert door.posted() == {PUSH}
+    for event in ("push", "pull_request", "ping", "push"):  # which is a header, and so not signed
+        answer = door.post(BODY, {**signed(BODY, event), "X-GitHub-Delivery": event})
+        assert answer == (202, "nothing to do")
+    assert not door.posted()
+    assert lines(caplog) == ["webhook push from=127.0.0.1", "webhook repeated from=127.0.0.1"]
+
+
+def test_one_that_was_refused_was_not_heard(door: Door) -> None:
+    assert door.post(BODY, signed(BODY, secret="not-the-one-of-ours"))[0] == 401
+    assert door.post(BODY, signed(BODY))[0] == 202
+    assert door.posted() == {PUSH}
+
+
+def test_after_ten_minutes_it_is_heard_again() -> None:
+    now = [0.0]
+    repeats = Repeats(lambda: now[0])
+    assert not repeats.has(b"a")
+    now[0] = REMEMBERED
+    assert repeats.has(b"a")
+    now[0] = REMEMBERED + 1
+    assert not repeats.has(b"a")
+
+
+def test_no_more_than_so_many_are_remembered() -> None:
+    repeats = Repeats(lambda: 0.0)
+    assert not any(repeats.has(b"%d" % number) for number in range(MOST_REMEMBERED + 1))
+    assert repeats.has(b"1")
+    assert not repeats.has(b"0")
+
+
+# ---- what is too large -----------------------------------------------------------------------------------------------
+
+
+def grown(do: Callable[[], object]) -> float:
+    """By how many bytes the most that this process ever took was raised."""
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    do()
+    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024.0
+
+
+def answer_to_large(door: Door, headers: bytes, chunk: bytes) -> bytes:
+    """Send until it is answered or refused; the answer."""
+    with socket.create_connection((door.host, door.port), timeout=10) as connection:
+        connection.sendall(b"POST /webhook HTTP/1.1\r\nHost: here\r\n" + headers + b"\r\n\r\n")
+        sent = 0
+        try:
+            while sent < HUNDRED_MB:
+                connection.sendall(chunk)
+                sent += len(chunk)
+        except ConnectionError:
+            pass
+        assert sent < HUNDRED_MB / 4  # which the kernel took, for us to read
+        return drained(connection)
+
+
+MEGABYTE = b"x" * 1000 * 1000
+LARGE = {
+    "by its own words": (b"Content-Length: %d" % HUNDRED_MB, MEGABYTE),
+    "that waits to be asked": (b"Content-Length: %d\r\nExpect: 100-continue" % HUNDRED_MB, MEGABYTE),
+    "in chunks": (b"Transfer-Encoding: chunked", b"%x\r\n%s\r\n" % (len(MEGABYTE), MEGABYTE)),
+    "in one chunk": (b"Transfer-Encoding: chunked\r\n\r\nFFFFFFF", MEGABYTE),
+    "in a line of its own": (b"Transfer-Encoding: chunked", b"0" * 65536),
+}
+
+
+@pytest.mark.parametrize(("headers", "chunk"), LARGE.values(), ids=LARGE)
+def test_one_of_100_mb_is_one_line_and_is_not_kept(
+    door: Door, caplog: pytest.LogCaptureFixture, headers: bytes, chunk: bytes
+) -> None:
+    assert grown(lambda: answer_to_large(door, headers, chunk)) < 32e6
+    assert lines(caplog) == ["webhook refused from=127.0.0.1: 413 Request Entity Too Large"]
+    assert door.push() == 202
+
+
+def test_one_that_says_how_large_it_is_is_refused_before_any_of_it_was_sent(door: Door) -> None:
+    said = door.raw(b"POST /webhook HTTP/1.1\r\nHost: here\r\nContent-Length: %d\r\n\r\n" % HUNDRED_MB)
+    assert said.startswith(b"HTTP/1.1 413 ")
+    assert b"\r\nConnection: close\r\n" in said
+
+
+@pytest.mark.parametrize(("more", "status"), [(0, 202), (1, 413)])
+def test_the_largest_that_is_taken(door: Door, more: int, status: int) -> None:
+    body = BODY + b" " * (LARGEST_BODY - len(BODY) + more)
+    connection = HTTPConnection(door.host, door.port, timeout=10)
+    connection.putrequest("POST", "/webhook")
+    for name, value in {**signed(body), "Content-Length": str(len(body))}.items():
+        connection.putheader(name, value)
+    connection.endheaders()
+    if status == 202:
+        connection.send(body)
+    assert connection.getresponse().status == status
+    connection.close()
+
+
+def test_large_headers_are_refused(door: Door, caplog: pytest.LogCaptureFixture) -> None:
+    said = door.raw(b"POST /webhook HTTP/1.1\r\nX: " + b"x" * LARGEST_HEADERS)
+    assert said.startswith(b"HTTP/1.0 431 ")
+    assert lines(caplog) == ["webhook refused from=127.0.0.1: 431 Request Header Fields Too Large"]
+
+
+def test_chunks_of_one_byte_take_no_long_time(door: Door) -> None:
+    with ThreadPoolExecutor() as pool:
+        began = time.monotonic()
+        large = pool.submit(answer_to_large, door, b"Transfer-Encoding: chunked", b"1\r\nx\r\n" * 10000)
+        time.sleep(0.05)
+        assert door.push() == 202
+        large.result()
+    assert time.monotonic() - began < 10
+
+
+# ---- what is slow ----------------------------------------------------------------------------------------------------
+
+
+def test_one_who_sends_a_byte_a_second_holds_up_nobody_and_has_to_go(caplog: pytest.LogCaptureFixture) -> None:
+    with opened(within=1.5) as door, socket.create_connection((door.host, door.port), timeout=5) as slow:
+        began, answered = time.monotonic(), []
+        for byte in b"POST /webhook HTTP/1.1\r\n":
+            try:
+                slow.sendall(bytes([byte]))
+                slow.settimeout(0.5)
+                if not slow.recv(1):
+                    break
+            except TimeoutError:
+                asked = time.monotonic()
+                assert door.push() == 202
+                answered.append(time.monotonic() - asked)
+            except ConnectionError:
+                break
+        assert time.monotonic() - began < 5
+        assert answered
+        assert max(answered) < 0.5
+    assert "webhook refused from=127.0.0.1: it was too slow" in lines(caplog)
+
+
+def test_however_many_are_slow_the_next_one_is_heard(caplog: pytest.LogCaptureFixture) -> None:
+    with opened() as door:
+        slow = [socket.create_connection((door.host, door.port), timeout=5) for _ in range(MOST_CONNECTIONS + 40)]
+        for connection in slow:
+            connection.sendall(b"POST /webhook HTTP/1.1\r\n")
+        asked = time.monotonic()
+        assert door.push() == 202
+        assert time.monotonic() - asked < 1
+        for connection in slow:
+            connection.close()
+    assert lines(caplog)[0] == "webhook refused from=127.0.0.1: it was too slow"
+    assert len(lines(caplog)) == 2  # and how many more there were
+
+
+def test_one_who_does_not_take_the_answer_has_to_go() -> None:
+    with opened(within=0.5) as door:
+        with socket.create_connection((door.host, door.port), timeout=5) as connection:
+            connection.sendall(b"POST /webhook HTTP/1.1\r\nContent-Length: 10\r\n\r\n")
+            assert drained(connection) == b""
+        assert door.push() == 202
+
+
+def test_fifty_at_once_are_all_heard(door: Door) -> None:
+    with ThreadPoolExecutor(50) as pool:
+        assert list(pool.map(lambda _: door.push(), range(50))) == [202] * 50
+    assert door.posted() == {PUSH}
+
+
+# ---- what is no webhook ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", ["/", "/webhook/", "/webhook/x", "/a/../webhook", "/../webhook", "/Webhook", "*"])
+def test_there_is_nothing_at_another_path(door: Door, path: str) -> None:
+    assert door.post(BODY, signed(BODY), path)[0] == 404
+    assert not door.posted()
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD", "PUT", "DELETE", "OPTIONS", "TRACE", "CONNECT"])
+def test_nothing_but_post_is_taken(door: Door, method: str) -> None:
+    said = door.raw(f"{method} /webhook HTTP/1.1\r\nHost: here\r\n\r\n".encode())
+    assert said.startswith(b"HTTP/1.1 405 ")
+    assert b"\r\nAllow: POST\r\n" in said
+
+
+NO_HTTP = [
+    b"\r\n\r\nnonsense\r\n\r\n",
+    b"\x16\x03\x01\x02\x00\x01\r\n\r\n",
+    b"POST /webhook HTTP/1.1\r\nContent-Length: -1\r\n\r\n",
+    b"POST /webhook HTTP/1.1\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n",
+    b"POST /webhook HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+    b"POST /webhook HTTP/1.1\r\nTransfer-Encoding: gzip\r\n\r\n",
+    b"POST /webhook HTTP/1.1\r\nX\x00: 1\r\n\r\n",
+    b"POST http://[::1/webhook HTTP/1.1\r\n\r\n",
+]
+
+
+@pytest.mark.parametrize("content", NO_HTTP)
+def test_what_is_not_http_ends_its_own_connection_only(
+    door: Door, caplog: pytest.LogCaptureFixture, content: bytes
+) -> None:
+    said = door.raw(content)
+    assert said[9:12] in (b"400", b"501", b""), said
+    assert len(lines(caplog)) == 1
+    assert lines(caplog)[0].startswith("webhook refused from=127.0.0.1: ")
+    assert door.push() == 202
+
+
+def test_it_does_not_tell_what_it_is(door: Door) -> None:
+    assert b"waitress" not in door.raw(b"GET / HTTP/1.1\r\n\r\n").lower()
+    assert b"waitress" not in door.raw(b"nonsense\r\n\r\n").lower()
+
+
+def test_what_is_pipelined_behind_one_is_not_looked_at(door: Door) -> None:
+    body = json.dumps(PUSHED).encode()
+    head = "".join(f"{name}: {value}\r\n" for name, value in signed(body).items())
+    good = f"POST /webhook HTTP/1.1\r\n{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
+    said = door.raw(b"POST /webhook HTTP/1.1\r\nHost: here\r\nContent-Length: 2\r\n\r\n{}" + good)
+    assert said.startswith(b"HTTP/1.1 401 ")
+    assert said.count(b"HTTP/1.1 ") == 1
+    assert not door.posted()
+
+
+UNREADABLE = {
+    "not JSON": b"\x00\xff not JSON",
+    "empty": b"",
+    "a list": b"[]",
+    "without a ref": b"{}",
+    "with a number for a ref": b'{"ref": 1}',
+    "with a list for a ref": b'{"ref": ["refs/heads/main"]}',
+    "with a number of 100,000 digits": b'{"ref": ' + b"1" * 100000 + b"}",
+    "deep": b"[" * 1_000_000,
+    "deep objects": b'{"ref":' * 400_000,
+}
+
+
+@pytest.mark.parametrize("kind", ["application/json", "application/x-www-form-urlencoded", ""])
+@pytest.mark.parametrize("body", UNREADABLE.values(), ids=UNREADABLE)
+def test_what_is_signed_but_can_not_be_read_harms_nobody(door: Door, body: bytes, kind: str) -> None:
+    content = b"payload=" + body if "form" in kind else body
+    assert door.post(content, {**signed(content), "Content-Type": kind})[0] == 202
+    assert door.push() == 202
+
+
+@pytest.mark.parametrize("error", [ValueError("s3cret"), RecursionError("s3cret"), KeyError("s3cret")])
+def test_a_mistake_of_ours_in_reading_one_ends_no_thread(caplog: pytest.LogCaptureFixture, error: Exception) -> None:
+    receiver = Says(error)
+    with opened(receiver) as door:
+        for number in range(5):
+            assert door.post(b"%d" % number) == (400, "can not be read")
+        receiver.said = Event("push")
+        assert door.push() == 202
+    assert lines(caplog)[0] == f"webhook refused from=127.0.0.1: it can not be read ({type(error).__name__})"
+    assert "s3cret" not in caplog.text
+
+
+# ---- where it listens ------------------------------------------------------------------------------------------------
+
+
+def test_when_it_ends_no_thread_is_left_and_the_port_is_free() -> None:
+    before = set(threading.enumerate())
+    with opened() as door:
+        idle = socket.create_connection((door.host, door.port), timeout=5)
+        assert door.push() == 202
+    deadline = time.monotonic() + 5
+    while set(threading.enumerate()) - before and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert set(threading.enumerate()) <= before
+    assert idle.recv(1) == b""  # its connection is closed by us, and the port can be had all the same
+    listen(door.host, door.port).close()
+    idle.close()
+
+
+def test_it_may_end_as_soon_as_it_has_begun() -> None:
+    for number in range(60):
+        with opened() as door:
+            if number % 3:
+                assert door.push() == 202
+
+
+def test_ending_takes_no_time_however_many_are_connected() -> None:
+    with opened() as door:
+        connected = [socket.create_connection((door.host, door.port), timeout=5) for _ in range(20)]
+        assert door.push() == 202
+        began = time.monotonic()
+    assert time.monotonic() - began < 1
+    for connection in connected:
+        connection.close()
+
+
+SETTINGS = """
+repository: https://github.com/acme/config
+state: {folder}/state
+forge: {{kind: github}}
+webhook: {{secret_file: {folder}/secret, listen: "{listen}"}}
+"""
+
+
+def wired_with(folder: Path, secret: str, listen: str = "127.0.0.1:9180") -> Any:
+    (folder / "secret").write_text(secret)
+    text = SETTINGS.format(folder=folder, listen=listen)
+    return wire(read("config.yaml", text.encode()), folder / "config.yaml")
+
+
+@pytest.mark.parametrize("listen_at", ["127.0.0.1:{taken}", "192.0.2.1:9180"], ids=["taken", "not ours"])
+def test_a_port_that_can_not_be_had_is_one_line_and_stops_nothing(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, listen_at: str
+) -> None:
+    with listen("127.0.0.1", 0) as taken:
+        where = listen_at.format(taken=taken.getsockname()[1])
+        with webhooks(wired_with(tmp_path, SECRET, where), Mailbox().post):
+            pass
+    [line] = lines(caplog)
+    assert line.startswith(f"webhooks can not be heard at={where}: ")
+
+
+def test_it_opens_again_where_it_was_closed(tmp_path: Path) -> None:
+    with listen("127.0.0.1", 0) as free:
+        port = free.getsockname()[1]
+    wired = wired_with(tmp_path, SECRET, f"127.0.0.1:{port}")
+    for _ in range(3):
+        mailbox = Mailbox()
+        with webhooks(wired, mailbox.post):
+            door = Door(port, mailbox)
+            assert listens(door.host, door.port)
+            assert door.push() == 202
+        assert door.posted() == {PUSH}
+    with pytest.raises(ConnectionRefusedError):
+        listens("127.0.0.1", port)
+
+
+def test_somebody_else_who_listens_there_is_not_taken_for_us() -> None:
+    with listen("127.0.0.1", 0) as other:
+
+        def answer() -> None:
+            connection, _ = other.accept()
+            connection.recv(1024)
+            connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+            connection.close()
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        assert not listens("127.0.0.1", other.getsockname()[1])
+        thread.join()
+
+
+def test_without_a_secret_in_the_settings_nobody_listens(tmp_path: Path) -> None:
+    wired = wired_with(tmp_path, SECRET)
+    before = set(threading.enumerate())
+    with webhooks(replace(wired, webhook=None), Mailbox().post):
+        assert set(threading.enumerate()) == before
+
+
+@pytest.mark.parametrize(("secret", "why"), [("", "is empty"), (" \n", "is empty"), ("x" * 15, "less than 16")])
+def test_a_secret_that_can_be_guessed_is_refused(tmp_path: Path, secret: str, why: str) -> None:
+    with pytest.raises(Unavailable, match=why) as caught:
+        wired_with(tmp_path, secret)
+    assert str(tmp_path / "secret") in str(caught.value)
+
+
+def test_the_secret_is_not_shown(tmp_path: Path) -> None:
+    hooks = wired_with(tmp_path, SECRET).webhook
+    assert isinstance(hooks, Hooks)
+    assert hooks.secret == SECRET
+    assert SECRET not in repr(hooks)
