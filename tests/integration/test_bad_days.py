@@ -17,7 +17,17 @@ from gitops_mvd.lab.dialects.github import MOST_STATUSES
 from gitops_mvd.lab.lab import Lab
 from gitops_mvd.lab.repository import Status, git
 from gitops_mvd.lab.stage import SETTINGS
-from tests.integration.stories import DAEMON, HEALTH, Story, eventually, manifest, routed
+from tests.integration.stories import (
+    DAEMON,
+    HEALTH,
+    Story,
+    eventually,
+    manifest,
+    no_api,
+    routed,
+    settings,
+    write_settings,
+)
 
 pytestmark = pytest.mark.lab
 
@@ -515,15 +525,6 @@ def test_statuses_that_can_not_be_delivered_hold_up_nothing_and_come_later(lab: 
         assert story.told(commit)[-1][0] == "success"
 
 
-@contextmanager
-def no_api(lab: Lab) -> Iterator[None]:
-    lab.forge.api_down = True
-    try:
-        yield
-    finally:
-        lab.forge.api_down = False
-
-
 def test_a_status_that_is_refused_holds_up_no_other(lab: Lab, story: Story, said: Said) -> None:
     with story.without_daemon():
         worn = story.merge({"README.md": "worn\n"}, "Wear out")
@@ -570,23 +571,6 @@ def test_no_secret_is_seen_anywhere(lab: Lab, story: Story) -> None:
 
 
 # ---- settings --------------------------------------------------------------------------------------------------------
-
-
-@contextmanager
-def settings(story: Story, more: str, reaction: str = "daemon started") -> Iterator[None]:
-    """One line more of them, while the daemon runs."""
-    before = story.run("cat", SETTINGS)
-    write_settings(story, f"{before}{more}\n", reaction)
-    try:
-        yield
-    finally:
-        write_settings(story, before, "daemon started")
-
-
-def write_settings(story: Story, text: str, reaction: str) -> None:
-    times = story.log().count(reaction)
-    story.server.put(SETTINGS, text)
-    eventually(reaction, lambda: story.log().count(reaction) > times)
 
 
 def test_a_mistake_in_the_settings_is_told_and_those_before_stay(lab: Lab, story: Story, said: Said) -> None:
