@@ -1,0 +1,86 @@
+"""What a forge is told of commits in the long run, and in a burst of them, on a real server."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from gitops_mvd.lab import service
+from gitops_mvd.lab.burst import burst
+from gitops_mvd.lab.lab import Lab
+from gitops_mvd.lab.stage import SETTINGS
+from gitops_mvd.steady import STEADY
+from tests.integration.stories import Story, eventually, routed, write_settings
+
+pytestmark = pytest.mark.lab
+
+MOOD = "/srv/mood/well"  # a file of the server, which an app shows as its health
+FLAP = 4  # seconds
+
+
+@pytest.fixture(scope="module")
+def story(lab: Lab) -> Iterator[Story]:
+    """A server of our own, which looks every second."""
+    repository = lab.forge.create("acme/statuses")
+    repository.commit({"README.md": "Statuses\n"}, "Begin")
+    server = lab.server("statuses")
+    story = Story.set_up(lab, server, repository)
+    write_settings(story, story.run("cat", SETTINGS).replace("interval: 2s", "interval: 1s"), "daemon started")
+    yield story
+    server.destroy()
+
+
+def seconds_until(story: Story, commit: str, state: str) -> float:
+    began = time.monotonic()
+    eventually(f"{state} of {commit[:7]}", lambda: story.told(commit)[-1][0] == state, 2 * STEADY)
+    return time.monotonic() - began
+
+
+def test_what_lasts_turns_the_applied_commit_red_and_green_again_and_a_flap_does_not(lab: Lab, story: Story) -> None:
+    image = lab.registry.push("moody", "1", service.web("moody", "1"))
+    health = {"http": "/mood/well", "port": 7799, "within": "10s"}
+    web = routed(image, "/moody", volumes=["/srv/mood:/www/mood:ro"]) | {"x-mvd": {"health": health}}
+    story.run("sh", "-ec", f"mkdir -p /srv/mood && touch {MOOD}")
+    commit = story.deploy("moody", {"services": {"web": web}})
+    told = story.told(commit)
+
+    def seems(health: str) -> Callable[[], bool]:
+        return lambda: f'"health": "{health}"' in story.mvd("status", "--json").out
+
+    began = time.monotonic()
+    story.run("rm", MOOD)
+    eventually("that it is noticed", seems("Degraded"))
+    story.run("sleep", str(FLAP))
+    story.run("touch", MOOD)
+    eventually("that it is over", seems("Healthy"))
+    assert story.told(commit) == told, "a flap is not told"
+
+    story.run("rm", MOOD)  # it was well for a moment only, so it counts from the first one
+    eventually("that it is noticed again", seems("Degraded"))
+    between = story.merge({"README.md": "moody\n"}, "Change nothing that runs")
+    assert story.ends(between, "success") == "nothing to do here"
+    assert story.told(commit) == told
+    seconds_until(story, commit, "failure")
+    assert time.monotonic() - began > STEADY
+    [(_, why)] = story.told(commit)[len(told) :]
+    assert why.startswith("moody: web: http 404 from /mood/well"), why
+    after = story.merge({"README.md": "still moody\n"}, "Change nothing that runs either")
+    assert story.ends(after, "success") == f"nothing to do here; since {commit[:7]} {why}"
+
+    story.run("touch", MOOD)
+    assert seconds_until(story, commit, "success") > STEADY - 5
+    assert [state for state, _ in story.told(commit)] == ["pending", "success", "failure", "success"]
+    assert len(story.told(between)) == len(story.told(after)) == 1
+
+
+def test_every_commit_of_a_burst_has_one_true_end_while_the_forge_is_away_and_the_daemon_is_killed(
+    lab: Lab, story: Story, capsys: pytest.CaptureFixture[str]
+) -> None:
+    told = burst(story, lab)
+    with capsys.disabled():
+        after = (told.last - told.back).total_seconds()
+        print(f"\n{told.calls} calls for {len(told.affected)} commits, the last {after:.1f} s after the forge's return")
+    assert told.faults() == []
+    assert int(story.run("systemctl", "show", "--value", "--property=NRestarts", "gitops-mvd")) == 2
