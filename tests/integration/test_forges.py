@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from itertools import groupby
 from typing import Any
@@ -14,7 +14,7 @@ import yaml
 from gitops_mvd import forges
 from gitops_mvd.lab import service
 from gitops_mvd.lab.lab import Lab
-from gitops_mvd.lab.repository import Hook, Proposal
+from gitops_mvd.lab.repository import Hook, Proposal, Status
 from gitops_mvd.lab.stage import SETTINGS
 from tests.integration.stories import HEALTH, Story, eventually, manifest, routed, write_settings
 
@@ -70,8 +70,12 @@ def posted(story: Story, commit: str) -> list[str]:
 
     It may be pending for another reason, as where Docker was started a moment ago and is not blamed for anything.
     """
-    states = [status.state for status in story.repository.statuses(commit) if status.context == story.context]
-    return [state for state, _ in groupby(states)]
+    return in_turn(status for status in story.repository.statuses(commit) if status.context == story.context)
+
+
+def in_turn(statuses: Iterable[Status]) -> list[str]:
+    """The states, each as long as it lasts."""
+    return [state for state, _ in groupby(status.state for status in statuses)]
 
 
 def planned(story: Story, proposal: Proposal, state: str) -> str:
@@ -127,7 +131,7 @@ def test_an_environment_shows_what_runs_and_a_bad_version_leaves_the_one_before_
 
     def deployments() -> list[tuple[str, str, list[str]]]:
         found = story.repository.deployments
-        return [(one.commit, one.environment, [status.state for status in one.statuses]) for one in found]
+        return [(one.commit, one.environment, in_turn(one.statuses)) for one in found]
 
     first = story.deploy("shown", {"services": {"web": routed(well, "/shown")}})
     eventually("the deployment", lambda: deployments() == [(first, HOST, ["in_progress", "success"])])
