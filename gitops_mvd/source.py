@@ -26,7 +26,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import NamedTuple
 
-from gitops_mvd.address import BRANCH, COMPLAINTS, LOGIN, SSH, protocol
+from gitops_mvd.address import BRANCH, COMPLAINTS, LOGIN, REFUSED, SSH, protocol
 from gitops_mvd.errors import MvdError, RevisionRefused, Unavailable
 from gitops_mvd.files import Entry, write
 from gitops_mvd.merges import Merges
@@ -73,7 +73,8 @@ class Source:
 
     `url` is https, ssh (also `git@host:path`), a `file://` URL or an absolute path; http too, with a token only where
     `insecure` says so.  ssh takes the deploy key `ssh_key` and the file `known_hosts`, both needed.  `token` is asked
-    for anew whenever the server is, because some last an hour only.  `timeout` is the seconds that a question may take;
+    for anew whenever the server is, because some last an hour only, and `renew` is told of one that was refused: is
+    there another one now?  `timeout` is the seconds that a question may take;
     a fetch may take ten times as long.  `verify` says whose signature a commit needs.  The file `anchor` has the commit
     that was taken last, for when the mirror is lost.  Raises MvdError for what can never work.
     """
@@ -82,6 +83,7 @@ class Source:
     branch: str
     mirror: Path
     token: Callable[[], str] = field(default=no_token, repr=False)
+    renew: Callable[[str], bool] = field(default=lambda refused: False, repr=False)
     username: str = "x-access-token"
     ssh_key: Path | None = None
     known_hosts: Path | None = None
@@ -479,6 +481,19 @@ class Source:
         Only one that asks the server gets the `login`: the mirror is read without anybody's leave.
         """
         token = self.token() if login else ""
+        ran = self._run_with(token, words, timeout, settings, environment)
+        if token and ran[0] and re.search(REFUSED, ran[2]) and self.renew(token):
+            ran = self._run_with(self.token(), words, timeout, settings, environment)
+        return ran
+
+    def _run_with(
+        self,
+        token: str,
+        words: Sequence[str],
+        timeout: float,
+        settings: Mapping[str, str],
+        environment: Mapping[str, str],
+    ) -> tuple[int, str, str]:
         if not _is_line(token):
             raise Unavailable("the token of the repository must be a single line", "look at the file that it lies in")
         try:

@@ -142,6 +142,15 @@ class Statuses:
         if subject:
             self._tell_of(subject, say.waiting(self._host, why), False)
 
+    def suspend(self, why: str) -> None:
+        """What is pending is over as long as the server is suspended."""
+        host = say.context(self._host)
+        for context, subject in self._history.subjects().items():
+            status = replace(say.suspended(self._host, why), context=context)
+            told = self._history.told(subject.commit, status)
+            if (context == host or self._telling.apps) and told and told.operation is Operation.RUNNING:
+                self._post(subject, status)
+
     def fail(self, revision: Revision, why: str) -> None:
         """The commit as a whole can not be read."""
         subject = self._history.subjects().get(say.context(self._host), revision)
