@@ -150,10 +150,15 @@ def summed(verdict: Verdict) -> tuple[Counter[str], list[str]]:
 
 def in_full(host: str, told: str, verdict: Verdict, proposal: Proposal, tip: Revision) -> str:
     """The comment below a proposal.  Its first line, by which it is found again, is shown by no forge."""
-    text = [f"[//]: # (mvd/{host})", "", f"**{host}**: {told}", ""]
+    text = [f"[//]: # (mvd/{host})", "", f"**{host}**: {'this can not be deployed' if verdict.wrong else told}", ""]
     if verdict.wrong:
-        text += [*(f"- `{line.splitlines()[0].replace('`', '')}`" for line in verdict.wrong), ""]
+        text += [*(f"- `{_plain(line)}`" for line in verdict.wrong), ""]
     for app, plan in verdict.plans:
-        if lines := list(plans.lines(plan)):
+        if lines := [_plain(line) for line in plans.lines(plan)]:
             text += [f"{app}", "```diff", *lines, "```", ""]
     return "\n".join([*text, f"Planned for {proposal.commit[:7]} merged into {tip.ref}; nothing was done."])
+
+
+def _plain(line: str) -> str:
+    """What comes out of a proposal stays text: it ends no code, and calls nobody."""
+    return " ".join(line.replace("`", "'").splitlines())

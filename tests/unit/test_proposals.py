@@ -279,6 +279,15 @@ def test_no_secret_of_the_environment_is_in_a_plan(world: World) -> None:
     assert "hunter2" not in told
 
 
+def test_what_a_proposal_says_is_only_text_in_the_comment(world: World) -> None:
+    text = """services: {front: {image: v2, "`@all\\n```\\n![](http://evil)": 1}, back: {image: v1}}\n"""
+    world.propose(1, {"apps/web/compose.yaml": text})
+    world.look()
+    told = [line for line in world.forge.comments["c1"].splitlines() if "@all" in line]
+    assert told
+    assert all(line.startswith("- `") and line.endswith("`") and line.count("`") == 2 for line in told)
+
+
 def test_what_is_closed_is_forgotten(world: World) -> None:
     world.propose(1, app("web", front="v2", back="v1"))
     world.look()
