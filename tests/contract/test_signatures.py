@@ -16,8 +16,8 @@ from gitops_mvd.errors import RevisionRefused, Unavailable
 from gitops_mvd.lab.forge import Forge, Repository
 from gitops_mvd.lab.repository import ENVIRONMENT, git
 from gitops_mvd.settings import Verify, read
-from gitops_mvd.signatures import examining
 from gitops_mvd.source import Source
+from gitops_mvd.source.signatures import examining
 from gitops_mvd.wiring import wire
 
 for program, package in (("gpg", "gnupg"), ("ssh-keygen", "openssh-client")):

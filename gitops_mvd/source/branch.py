@@ -26,14 +26,14 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import NamedTuple
 
-from gitops_mvd.address import BRANCH, COMPLAINTS, LOGIN, REFUSED, SSH, protocol
 from gitops_mvd.errors import MvdError, RevisionRefused, Unavailable
 from gitops_mvd.files import Entry, write
-from gitops_mvd.merges import Merges
 from gitops_mvd.model import Proposal, Revision
 from gitops_mvd.report import redact
 from gitops_mvd.settings import Verify
-from gitops_mvd.signatures import TAGS, Guard, examining, shallow
+from gitops_mvd.source.address import BRANCH, COMPLAINTS, LOGIN, REFUSED, SSH, protocol
+from gitops_mvd.source.merges import Merges
+from gitops_mvd.source.signatures import TAGS, Guard, examining, shallow
 from gitops_mvd.tree import GitTree, refuse_large
 
 os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")  # a missing git is an error of the first fetch, not of the import
