@@ -13,7 +13,6 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import hashlib
-import logging
 import os
 import re
 import shutil
@@ -27,11 +26,11 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from gitops_mvd.errors import MvdError, RevisionRefused, Unavailable
-from gitops_mvd.files import Entry, write
 from gitops_mvd.model import Proposal, Revision
 from gitops_mvd.report import redact
 from gitops_mvd.settings import Verify
 from gitops_mvd.source.address import BRANCH, COMPLAINTS, LOGIN, REFUSED, SSH, protocol
+from gitops_mvd.source.anchor import Anchor
 from gitops_mvd.source.merges import Merges
 from gitops_mvd.source.signatures import TAGS, Guard, examining, shallow
 from gitops_mvd.tree import GitTree, refuse_large
@@ -39,7 +38,6 @@ from gitops_mvd.tree import GitTree, refuse_large
 os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")  # a missing git is an error of the first fetch, not of the import
 import git
 
-log = logging.getLogger(__name__)
 Load = Callable[[bytes, str, str], bytes]
 
 DEPTHS = (32, 1024)  # commits of history in which the last revision is looked for behind a new one
@@ -49,8 +47,6 @@ MOST_TAGS = 50  # that point at one commit, and may have to be looked at
 FETCH_TIMEOUTS = 10  # a fetch may take that many times longer than a question
 
 NOTHING: Mapping[str, str] = MappingProxyType({})
-
-ANCHOR = re.compile(rb"([0-9a-f]{16}) ([0-9a-f]{40})\n?")
 
 
 class Refusal(NamedTuple):
@@ -104,14 +100,13 @@ class Source:
         if not _is_line(self.username):
             raise MvdError("the user name of the repository must be a single line")
         # Bound to the place: another repository or branch is begun anew instead of being taken for a rewind.
-        self._name = hashlib.sha256(f"{self.url} {self.branch}".encode()).hexdigest()[:16]
-        self._ref = f"refs/mvd/{self._name}"
+        name = hashlib.sha256(f"{self.url} {self.branch}".encode()).hexdigest()[:16]
+        self._ref = f"refs/mvd/{name}"
+        self._anchor = Anchor(self.anchor, name)
         self._latest: Revision | None = None
         self._refusal: Refusal | None = None
         self._tags: frozenset[str] | None = None  # those that were looked at for the tip
         self._sound = False  # is every object of the mirror known to be whole?
-        self._adrift = False  # is the anchor still to be written?
-        self._warned: set[str] = set()
         aside = self.mirror.with_name(f"{self.mirror.name}.proposals")
         self._merges = Merges(aside, self.branch, self._run, self._fetch, DEPTHS)
         self._merges_sound = False
@@ -124,11 +119,11 @@ class Source:
         or one without the signature that `verify` wants: that raises RevisionRefused.  A damaged mirror is made anew.
         """
         tip = self._ask()
-        if self._sound and self._latest and tip == self._latest.commit and not self._adrift:
+        if self._sound and self._latest and tip == self._latest.commit and not self._anchor.adrift:
             return self._latest
         with self._alone():
             here = self._known()
-            known = here or self._anchored()
+            known = here or self._anchor.read()
             self._refuse_again(tip, known)
             self._tags = None
             try:
@@ -141,7 +136,7 @@ class Source:
                 raise
             self._sound, self._refusal = True, None
             self._latest = self._revision(tip)
-            self._drop_anchor(tip)
+            self._anchor.drop(tip)
         return self._latest
 
     def last(self) -> Revision | None:
@@ -365,47 +360,6 @@ class Source:
                 self._git(f"--git-dir={mirror}", "update-ref", "-d", ref)
 
     # ---- what is known -----------------------------------------------------------------------------------------------
-
-    def _anchored(self) -> str:
-        """The last tip taken, by the file that outlives the mirror; "" where it says nothing of this branch."""
-        if not self.anchor:
-            return ""
-        try:
-            found = ANCHOR.fullmatch(self.anchor.read_bytes())
-        except FileNotFoundError:
-            return ""
-        except OSError:
-            found = None
-        if not found:
-            self._warn(f"{self.anchor} can not be read, so no rewind is noticed where the mirror is lost as well")
-        return found[2].decode() if found and found[1].decode() == self._name else ""
-
-    def _drop_anchor(self, tip: str) -> None:
-        """Write down what was taken, where the folder with the mirror may be lost and this one may not.
-
-        It holds up nothing where it can not be done, and is tried again at the next look.
-        """
-        self._adrift = False
-        if not self.anchor or self._anchored() == tip:
-            return
-        try:
-            self.anchor.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            write(self.anchor, Entry(f"{self._name} {tip}\n".encode(), 0o600, os.geteuid(), os.getegid()))
-            self._warned.clear()
-        except (MvdError, OSError) as error:
-            self._adrift = True
-            why = (
-                error.message
-                if isinstance(error, MvdError)
-                else f"{self.anchor} could not be written: {error.strerror}"
-            )
-            self._warn(f"{why}; so no rewind behind {tip[:7]} is noticed where the mirror is lost")
-
-    def _warn(self, warning: str) -> None:
-        """Once."""
-        if warning not in self._warned:
-            log.warning("%s", warning)
-        self._warned.add(warning)
 
     def _known(self) -> str:
         """The last tip taken, or "" where there is no telling."""
