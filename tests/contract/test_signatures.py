@@ -616,7 +616,7 @@ def test_a_good_tag_of_another_commit_is_found_out_whatever_the_server_says(
     old, oid = config.resolve("main"), commit(config, jane)
     good = tag(config, jane, "v1", old)
     source = following(config, mirror, by_ssh("tag", jane))
-    with examining(by_ssh("tag", jane), source._run) as examiner:
+    with examining(by_ssh("tag", jane), source._git) as examiner:
         assert examiner.tag_fault(config.path, good, old) == ""
         assert examiner.tag_fault(config.path, good, oid) == "points at something else"
         text = git("cat-file", "tag", good, at=config.path)
