@@ -184,6 +184,31 @@ def retry(config: Path, app: str) -> int:
     return 0 if pardoned else 1
 
 
+@mvd.command()
+@click.argument("why", nargs=-1)
+@click.pass_obj
+def suspend(config: Path, why: Sequence[str]) -> int:
+    """Leave this server as it is, for the reason WHY, until `mvd resume`: nothing is deployed, healed or removed."""
+    from gitops_mvd.suspension import suspend as begin
+
+    _read(config)
+    begin(config, " ".join(why))
+    click.echo("suspended: this server stays as it is until `mvd resume`")
+    return 0
+
+
+@mvd.command()
+@click.pass_obj
+def resume(config: Path) -> int:
+    """Keep this server equal to the repository again."""
+    from gitops_mvd.suspension import resume as end
+
+    _read(config)
+    ended = end(config)
+    click.echo("resumed" if ended else "this server is not suspended")
+    return 0 if ended else 1
+
+
 # ---- looking ---------------------------------------------------------------------------------------------------------
 
 
@@ -193,13 +218,17 @@ def retry(config: Path, app: str) -> int:
 def status(config: Path, machine: bool) -> int:
     """Show every app: in sync, healthy, and how its last deploy went.  Exit code 1: something is not well."""
     from gitops_mvd.preview import preview
+    from gitops_mvd.suspension import reason
     from gitops_mvd.wiring import wire
 
-    looked = preview(wire(_read(config), config), fetch=False)
+    looked, suspended = preview(wire(_read(config), config), fetch=False), reason(config)
     if machine:
-        _print_json({"revision": looked.revision.commit, "apps": [app.as_json() for app in looked.apps]})
+        apps = [app.as_json() for app in looked.apps]
+        _print_json({"revision": looked.revision.commit, "suspended": suspended, "apps": apps})
     else:
         click.echo(f"{looked.host} at {looked.revision.short} {looked.revision.subject}")
+        if suspended:
+            click.echo(f"suspended: {suspended}")
         rows = [(app.name, app.sync, app.health, app.why or "") for app in looked.apps]
         _print_table(("APP", "SYNC", "HEALTH", ""), rows)
     return 0 if all(app.is_well for app in looked.apps) else 1

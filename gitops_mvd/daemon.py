@@ -13,14 +13,15 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack, suppress
+from typing import ParamSpec, TypeVar
 
 import schedule
 import sdnotify
 
 from gitops_mvd import report as say
-from gitops_mvd import triggers
+from gitops_mvd import suspension, triggers
 from gitops_mvd.changes import steps
 from gitops_mvd.errors import ManifestError, MvdError, RevisionRefused, StepFailed, Unavailable
 from gitops_mvd.manifest import load, read_fleet
@@ -32,6 +33,9 @@ from gitops_mvd.webhook import webhooks
 from gitops_mvd.wiring import Wired
 
 log = logging.getLogger(__name__)
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 LOOK_AT_GIT = frozenset({"start", "poll", SYNC, PUSH, PROPOSAL, "again"})
 SETTLED, STEADY = "settled", "steady"
@@ -120,6 +124,14 @@ class Daemon:
             _end_within(GRACE)
         return reasons - {SETTLED}
 
+    def _patiently(self, do: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Do what may take minutes, and ends by itself; meanwhile systemd is told that we live."""
+        with ThreadPoolExecutor(1, "patient") as pool:
+            doing = pool.submit(do, *args, **kwargs)
+            while not wait([doing], TICK).done:
+                self._notify.notify("WATCHDOG=1")
+        return doing.result()
+
     def _gather(self) -> frozenset[str]:
         """Events come in flocks: wait until they have passed, or until Git may have something new."""
         gathered: frozenset[str] = frozenset()
@@ -137,8 +149,12 @@ class Daemon:
         try:
             if reasons & LOOK_AT_GIT or not self._revision:
                 self._fetch()
-            report = self._reconcile() if self._revision else None
-            self._content("host")
+            if why := suspension.reason(self._wired.settings_path):
+                self._wired.statuses.suspend(why)
+                self._complain("host", Unavailable(f"this server is suspended: {why}", "`mvd resume`"))
+            else:
+                report = self._reconcile() if self._revision else None
+                self._content("host")
         except Unavailable as error:
             self._complain("host", error)
             with suppress(Unavailable):  # where it is the history itself that does not answer
@@ -153,7 +169,7 @@ class Daemon:
         """Take up the newest revision.  Where Git does not answer, the one that is known goes on being kept up."""
         self._asked_git = time.time()
         try:
-            fetched = self._wired.source.fetch()
+            fetched = self._patiently(self._wired.source.fetch)
         except Unavailable as error:
             self._complain("repository", error)
             if isinstance(error, RevisionRefused):
@@ -230,7 +246,7 @@ class Daemon:
 
     def _newer(self) -> Revision | None:
         try:
-            fetched = self._wired.source.fetch()
+            fetched = self._patiently(self._wired.source.fetch)
         except Unavailable as error:
             self._complain("repository", error)
             return None
@@ -239,10 +255,10 @@ class Daemon:
 
     def look_at_proposals(self) -> None:
         """Tell open pull requests what they would do here, as long as nothing else is to be done."""
-        if not (self._wired.proposals and self._revision) or self._later:
+        if not self._wired.proposals or not self._revision or self._later or self._complaints.get("host"):
             return
         try:
-            self._wired.proposals.look(self._revision, self._mail.has_mail)
+            self._patiently(self._wired.proposals.look, self._revision, self._mail.has_mail)
             self._content("proposals")
         except (Unavailable, StepFailed) as error:
             self._complain("proposals", error)

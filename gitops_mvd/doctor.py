@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from gitops_mvd import settings
+from gitops_mvd import settings, suspension
 from gitops_mvd.errors import ManifestError, MvdError
 from gitops_mvd.manifest import read_fleet
 from gitops_mvd.settings import host_and_port
@@ -100,10 +100,12 @@ def _forge(wired: Wired) -> Iterator[Finding]:
         yield Finding("forge", "warn", "is not set up: no commit statuses are posted", "`forge` in the settings")
         return
     waiting = wired.history.waiting()
-    verdict = "warn" if waiting else "ok"
-    yield Finding(
-        "forge", verdict, f"{waiting} statuses wait to be delivered" if waiting else "every status is delivered"
-    )
+    told = f"{waiting} statuses wait to be delivered" if waiting else "every status is delivered"
+    counted = [f"{times} {outcome}" for (_, outcome), times in wired.history.deliveries().items()]
+    yield Finding("forge", "warn" if waiting else "ok", f"{told}; {', '.join(counted) or 'none so far'}")
+    if wired.proposals:
+        wired.forge.proposals(wired.settings.branch)
+        yield Finding("proposals", "ok", "open pull requests can be listed")
 
 
 def _webhook(wired: Wired) -> Iterator[Finding]:
@@ -126,6 +128,11 @@ def _webhook(wired: Wired) -> Iterator[Finding]:
         yield Finding("webhook", "fail", f"{where} is held by another program", "`webhook.listen` in the settings")
 
 
+def _suspension(wired: Wired) -> Iterator[Finding]:
+    if why := suspension.reason(wired.settings_path):
+        yield Finding("suspended", "warn", f"this server stays as it is: {why}", "`mvd resume`")
+
+
 def _disk(wired: Wired) -> Iterator[Finding]:
     free = shutil.disk_usage(wired.settings.state).free if Path(wired.settings.state).exists() else ENOUGH_DISK
     verdict = "ok" if free >= ENOUGH_DISK else "warn"
@@ -140,5 +147,6 @@ CHECKS: dict[str, Callable[[Wired], Iterator[Finding]]] = {
     "kong": _kong,
     "forge": _forge,
     "webhook": _webhook,
+    "suspended": _suspension,
     "disk": _disk,
 }

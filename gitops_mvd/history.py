@@ -292,7 +292,7 @@ class SqliteHistory:
         self._ask(
             """INSERT INTO status (commit_id, context, wanted) VALUES (?, ?, ?)
             ON CONFLICT (commit_id, context) DO UPDATE SET wanted = excluded.wanted""",
-            *(commit, _channel(status), _status_to_text(status)),
+            *(commit, channel(status), _status_to_text(status)),
         )
         self._ask(
             f"DELETE FROM status WHERE id <= (SELECT max(id) FROM status) - ? AND NOT ({UNSENT})",
@@ -301,7 +301,7 @@ class SqliteHistory:
 
     def told(self, commit: str, like: CommitStatus) -> CommitStatus | None:
         """What was to be posted last for that commit and the context of `like`."""
-        rows = self._ask("SELECT wanted FROM status WHERE commit_id = ? AND context = ?", commit, _channel(like))
+        rows = self._ask("SELECT wanted FROM status WHERE commit_id = ? AND context = ?", commit, channel(like))
         return _status_from_text(rows[0][0]) if rows else None
 
     def due(self, now: float) -> list[Entry]:
@@ -357,12 +357,12 @@ class SqliteHistory:
     def _settle(self, entry: Entry, change: str, value: str | float) -> None:
         self._ask(
             f"UPDATE status SET {change} WHERE commit_id = ? AND context = ?",
-            *(value, entry.commit, _channel(entry.status)),
+            *(value, entry.commit, channel(entry.status)),
         )
 
     def pending(self, like: CommitStatus) -> list[str]:
         """The commits whose last status in the context of `like` is not an end, the oldest first."""
-        rows = self._ask("SELECT commit_id, wanted FROM status WHERE context = ? ORDER BY id", _channel(like))
+        rows = self._ask("SELECT commit_id, wanted FROM status WHERE context = ? ORDER BY id", channel(like))
         return [commit for commit, text in rows if _status_from_text(text).operation is Operation.RUNNING]
 
     # ---- which commit is told of -------------------------------------------------------------------------------------
@@ -394,7 +394,7 @@ class SqliteHistory:
                 self._ask("DELETE FROM proposal WHERE number = ?", number)
 
 
-def _channel(status: CommitStatus) -> str:
+def channel(status: CommitStatus) -> str:
     """What a forge keeps apart: a context, and beside it that context's deployments to an environment."""
     return f"{status.context} in {status.environment}" if status.environment else status.context
 

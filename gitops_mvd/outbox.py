@@ -10,7 +10,7 @@ from collections.abc import Callable
 from types import TracebackType
 
 from gitops_mvd.errors import RateLimited, StepFailed, Unavailable
-from gitops_mvd.history import Entry, SqliteHistory
+from gitops_mvd.history import Entry, SqliteHistory, channel
 from gitops_mvd.ports import Forge
 
 log = logging.getLogger(__name__)
@@ -112,13 +112,12 @@ class Outbox:
         except StepFailed as error:
             self._history.count(self._name, "refused")
             self._history.refused(entry)
-            log.warning("status refused commit=%s: %s", entry.commit[:7], error)
+            log.warning("status refused commit=%s %s: %s", entry.commit[:7], channel(entry.status), error)
         else:
             self._history.count(self._name, "posted")
             self._history.posted(entry)
-            log.info(
-                "status posted commit=%s %s: %s", entry.commit[:7], entry.status.operation, entry.status.description
-            )
+            what = entry.commit[:7], channel(entry.status), entry.status.operation, entry.status.description
+            log.info("status posted commit=%s %s %s: %s", *what)
         if self._outages:
             self._history.hurry()
         self._complaint, self._outages = "", 0

@@ -62,7 +62,8 @@ class Proposals:
         self._comments = comments
         self._forks = forks
         self._allow_empty = allow_empty
-        self._cache: Cache = {}
+        self._followed: Cache = {}
+        self._proposed: Cache = {}
 
     def look(self, tip: Revision, is_awaited: Callable[[], bool]) -> None:
         """Tell every proposal that has something new to be told, unless the daemon is awaited elsewhere.
@@ -103,9 +104,9 @@ class Proposals:
 
     def _judge(self, proposal: Proposal, tip: Revision) -> Verdict:
         try:
-            before = contents(self._source.tree(tip), self._host.name, self._cache)
             tree = self._source.merged(proposal, tip)
-            differs = changed(before, contents(tree, self._host.name, self._cache))
+            after = contents(tree, self._host.name, self._proposed)
+            differs = changed(contents(self._source.tree(tip), self._host.name, self._followed), after)
             return self._plan(tree, differs, tip) if differs else Verdict()
         except ManifestError as error:
             return Verdict(wrong=tuple(map(str, error.problems)))
@@ -114,7 +115,7 @@ class Proposals:
 
     def _plan(self, tree: Tree, differs: frozenset[str], tip: Revision) -> Verdict:
         """Only what the proposal itself changes: what else the host is behind with is not its doing."""
-        apps, broken = load(tree, read_fleet(tree).host(self._host.name), self._cache)
+        apps, broken = load(tree, read_fleet(tree).host(self._host.name), self._proposed)
         desired = Desired(tip, apps, broken)
         removed = removed_apps(desired, self._host)
         wrong = [str(problem) for name in sorted(differs & broken.keys()) for problem in broken[name]]
@@ -149,11 +150,15 @@ def summed(verdict: Verdict) -> tuple[Counter[str], list[str]]:
 
 def in_full(host: str, told: str, verdict: Verdict, proposal: Proposal, tip: Revision) -> str:
     """The comment below a proposal.  Its first line, by which it is found again, is shown by no forge."""
-    where = f"{proposal.commit[:7]} merged into {tip.ref} at {tip.short}"
-    text = [f"[//]: # (mvd/{host})", "", f"**{host}**: {told}", ""]
+    text = [f"[//]: # (mvd/{host})", "", f"**{host}**: {'this can not be deployed' if verdict.wrong else told}", ""]
     if verdict.wrong:
-        text += [*(f"- `{line.splitlines()[0].replace('`', '')}`" for line in verdict.wrong), ""]
+        text += [*(f"- `{_plain(line)}`" for line in verdict.wrong), ""]
     for app, plan in verdict.plans:
-        if lines := list(plans.lines(plan)):
+        if lines := [_plain(line) for line in plans.lines(plan)]:
             text += [f"{app}", "```diff", *lines, "```", ""]
-    return "\n".join([*text, f"Planned by mvd for {where}; nothing was done."])
+    return "\n".join([*text, f"Planned for {proposal.commit[:7]} merged into {tip.ref}; nothing was done."])
+
+
+def _plain(line: str) -> str:
+    """What comes out of a proposal stays text: it ends no code, and calls nobody."""
+    return " ".join(line.replace("`", "'").splitlines())

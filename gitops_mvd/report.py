@@ -83,6 +83,11 @@ def superseded(host: str, by: Revision) -> CommitStatus:
     return _status(host, Operation.SUPERSEDED, f"superseded by {by.short}")
 
 
+def suspended(host: str, why: str) -> CommitStatus:
+    """Somebody on the server wants it to be left as it is."""
+    return _status(host, Operation.SUPERSEDED, f"{host} is suspended: {_line(why)}", Health.SUSPENDED)
+
+
 def nothing_to_do(host: str, but: str = "") -> CommitStatus:
     """The commit changes nothing of this host; `but` is what an earlier one has not brought about."""
     return _status(host, Operation.SUCCEEDED, f"nothing to do here{f'; {but}' if but else ''}", Health.HEALTHY)

@@ -8,13 +8,13 @@ superseded; one that changes nothing here is told so, and is never red for what 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from urllib.parse import quote
 
 from gitops_mvd import report as say
 from gitops_mvd.history import SqliteHistory
-from gitops_mvd.model import CommitStatus, Health, Operation, Report, Revision
+from gitops_mvd.model import CommitStatus, Health, Operation, Outcome, Report, Revision
 from gitops_mvd.steady import Trend
 
 
@@ -120,27 +120,47 @@ class Statuses:
         subjects = self._history.subjects()
         interrupted = {o.app for o in report.outcomes if o.operation is Operation.SUPERSEDED}
         changed = {outcome.app for outcome in report.outcomes if outcome.did}
-        host = say.context(self._host)
+        subject = subjects.get(say.context(self._host), report.revision)
         if not interrupted:
-            self._tell_of(subjects.get(host, report.revision), say.status(report), bool(changed))
-        if not self._telling.apps:
-            return
-        for outcome in report.outcomes:
-            if outcome.app not in interrupted | {say.PLAN}:  # whose name is taken
+            self._tell_of(subject, say.status(report), bool(changed))
+        if self._telling.apps:
+            told = [outcome for outcome in report.outcomes if outcome.app not in interrupted]
+            self._tell_of_apps(told, changed, subjects, subject)
+            self._forget_all_but(report, subjects)
+
+    def _tell_of_apps(
+        self, outcomes: Iterable[Outcome], changed: Set[str], subjects: Mapping[str, Revision], subject: Revision
+    ) -> None:
+        for outcome in outcomes:
+            if outcome.app != say.PLAN:  # whose name is taken
                 status = say.app_status(self._host, outcome)
-                self._tell_of(subjects.setdefault(status.context, report.revision), status, outcome.app in changed)
-        gone = {context for context in subjects if context != host}
-        gone -= {f"{host}/{outcome.app}" for outcome in report.outcomes}
-        for context in gone:  # removed, and well so
+                self._tell_of(subjects.get(status.context, subject), status, outcome.app in changed)
+
+    def _forget_all_but(self, report: Report, subjects: Mapping[str, Revision]) -> None:
+        """The apps that are not here any more are removed, and well so."""
+        host = say.context(self._host)
+        here = {host, *(f"{host}/{outcome.app}" for outcome in report.outcomes)}
+        gone = subjects.keys() - here
+        for context in gone:
             removed = CommitStatus(context, Operation.SUCCEEDED, Health.HEALTHY, "removed")
-            self._tell_of(subjects.pop(context), removed, True)
-        self._history.save_subjects(subjects)
+            self._tell_of(subjects[context], removed, True)
+        if gone:
+            self._history.save_subjects({context: subjects[context] for context in subjects.keys() & here})
 
     def wait(self, why: str) -> None:
         """Something does not answer: what is pending stays so, with the reason why."""
         subject = self._history.subjects().get(say.context(self._host))
         if subject:
             self._tell_of(subject, say.waiting(self._host, why), False)
+
+    def suspend(self, why: str) -> None:
+        """What is pending is over as long as the server is suspended."""
+        host = say.context(self._host)
+        for context, subject in self._history.subjects().items():
+            status = replace(say.suspended(self._host, why), context=context)
+            told = self._history.told(subject.commit, status)
+            if (context == host or self._telling.apps) and told and told.operation is Operation.RUNNING:
+                self._post(subject, status)
 
     def fail(self, revision: Revision, why: str) -> None:
         """The commit as a whole can not be read."""

@@ -13,6 +13,7 @@ from types import FrameType
 from watchdog.events import FileSystemEvent, FileSystemEventHandler
 from watchdog.observers import Observer
 
+from gitops_mvd import suspension
 from gitops_mvd.engine import Engine
 from gitops_mvd.settings import named_files
 from gitops_mvd.wiring import Wired
@@ -64,6 +65,8 @@ def file_changes(wired: Wired, post: Post) -> Iterator[None]:
     observer = Observer()
     for path in (wired.settings_path, *map(Path, named_files(wired.settings))):
         observer.schedule(_Changed(post, RELOAD, only=path), str(path.parent))
+    suspended = suspension.path(wired.settings_path)
+    observer.schedule(_Changed(post, "files", only=suspended), str(suspended.parent))
     for folder, prefix in ((wired.tools.units, "mvd-"), (wired.tools.files, "")):
         if folder.is_dir():
             observer.schedule(_Changed(post, "files", prefix=prefix), str(folder), recursive=not prefix)

@@ -137,6 +137,7 @@ def connect_source(settings: Settings, account: Account) -> Source:
         settings.branch,
         Path(settings.state) / "mirror",
         token=account.token if login.token_file or login.github_app else no_token,
+        renew=account.renew,
         username=login.username,
         ssh_key=Path(login.ssh_key) if login.ssh_key else None,
         known_hosts=Path(login.known_hosts) if login.known_hosts else None,

@@ -406,8 +406,13 @@ def test_an_app_is_let_in_for_everything_with_one_token(
 def test_the_token_of_an_app_is_good_for_git(
     forge: Forge, repository: Repository, commits: list[str], app: App, tmp_path: Path
 ) -> None:
-    source = Source(repository.clone_url, "main", tmp_path / "mirror", token=login(forge)(), insecure=True)
+    token = login(forge)
+    where = repository.clone_url
+    source = Source(where, "main", tmp_path / "mirror", token=token, renew=token.renew, insecure=True)
     assert source.fetch().commit == commits[-1]
+    app.revoke()
+    assert source.fetch().commit == commits[-1]
+    assert len(app.minted) == 2
 
 
 def test_the_token_reaches_this_repository_alone(forge: Forge, app: App) -> None:
@@ -552,7 +557,7 @@ def test_the_settings_make_one_login_for_git_and_for_the_forge(
 ) -> None:
     wanted = settings(forge, tmp_path)
     account = repository_account(wanted)
-    told = connect_forge(wanted, account)
+    told = connect_forge(wanted.forge, wanted, account)
     assert told
     told.publish(commits[0], status(environment=""))
     app.revoke()
@@ -567,7 +572,7 @@ def test_a_forge_with_a_token_or_a_repository_of_its_own_is_let_in_by_that(
     forge.create("acme/other").propose({"a": "1"}, "One")
     for more, tokens in ((f", token_file: {tmp_path}/token", 0), (", repository: acme/other", 1)):
         wanted = settings(forge, tmp_path, more)
-        told = connect_forge(wanted, repository_account(wanted))
+        told = connect_forge(wanted.forge, wanted, repository_account(wanted))
         assert told
         told.proposals("main")
         assert len(app.minted) == tokens

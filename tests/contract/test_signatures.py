@@ -16,8 +16,8 @@ from gitops_mvd.errors import RevisionRefused, Unavailable
 from gitops_mvd.lab.forge import Forge, Repository
 from gitops_mvd.lab.repository import ENVIRONMENT, git
 from gitops_mvd.settings import Verify, read
-from gitops_mvd.signatures import examining
 from gitops_mvd.source import Source
+from gitops_mvd.source.signatures import examining
 from gitops_mvd.wiring import wire
 
 for program, package in (("gpg", "gnupg"), ("ssh-keygen", "openssh-client")):
@@ -616,7 +616,7 @@ def test_a_good_tag_of_another_commit_is_found_out_whatever_the_server_says(
     old, oid = config.resolve("main"), commit(config, jane)
     good = tag(config, jane, "v1", old)
     source = following(config, mirror, by_ssh("tag", jane))
-    with examining(by_ssh("tag", jane), source._run) as examiner:
+    with examining(by_ssh("tag", jane), source._git) as examiner:
         assert examiner.tag_fault(config.path, good, old) == ""
         assert examiner.tag_fault(config.path, good, oid) == "points at something else"
         text = git("cat-file", "tag", good, at=config.path)

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from gitops_mvd.errors import MvdError, StepFailed, Unavailable
+from gitops_mvd.errors import MvdError, RateLimited, StepFailed, Unavailable
 from gitops_mvd.history import SqliteHistory
 from gitops_mvd.model import CommitStatus, Health, Operation
-from gitops_mvd.outbox import Outbox
+from gitops_mvd.outbox import LONGEST_REST, Outbox
 
 
 class Forge:
@@ -17,9 +17,11 @@ class Forge:
 
     def __init__(self) -> None:
         self.taken: list[str] = []
+        self.asked = 0
         self.errors: dict[str, MvdError] = {}
 
     def publish(self, commit: str, status: CommitStatus) -> None:
+        self.asked += 1
         if error := self.errors.get(commit) or self.errors.get("all"):
             raise error
         self.taken.append(commit)
@@ -76,3 +78,110 @@ def test_it_can_be_opened_again_after_it_was_closed(history: SqliteHistory) -> N
             outbox.wake()
         outbox.deliver()
     assert forge.taken == ["a" * 40, "b" * 40]
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.time = 1_000_000.0
+
+    def now(self) -> float:
+        return self.time
+
+
+def ids(count: int) -> list[str]:
+    return [f"{n:040x}" for n in range(count)]
+
+
+def test_where_the_forge_is_down_it_is_not_asked_for_each_of_them(history: SqliteHistory) -> None:
+    forge, clock = Forge(), Clock()
+    forge.errors["all"] = Unavailable("GitHub does not answer")
+    post(history, *ids(20))
+    outbox = Outbox(history, forge, now=clock.now)
+    outbox.deliver()
+    outbox.deliver()
+    assert forge.asked == 2
+
+
+def test_what_waited_for_hours_goes_out_as_soon_as_the_forge_answers(history: SqliteHistory) -> None:
+    forge, clock = Forge(), Clock()
+    forge.errors["all"] = Unavailable("GitHub does not answer")
+    outbox = Outbox(history, forge, now=clock.now)
+    post(history, *ids(20))
+    for _ in range(60):
+        clock.time += 330
+        outbox.deliver()
+    assert forge.asked <= 2 * 60
+    forge.errors.clear()
+    clock.time += 360
+    outbox.deliver()
+    outbox.deliver()
+    assert sorted(forge.taken) == ids(20)
+
+
+def test_one_that_the_forge_chokes_on_holds_up_no_other(history: SqliteHistory) -> None:
+    forge, clock = Forge(), Clock()
+    for bad in ids(3)[:2]:
+        forge.errors[bad] = Unavailable("GitHub answered 502")
+    outbox = Outbox(history, forge, now=clock.now)
+    post(history, *ids(20))
+    for _ in range(3):
+        outbox.deliver()
+        clock.time += 400
+    assert sorted(forge.taken) == ids(20)[2:]
+    assert history.waiting() == 2
+
+
+def test_a_forge_that_wants_to_be_left_alone_is(history: SqliteHistory) -> None:
+    forge, clock = Forge(), Clock()
+    forge.errors["all"] = RateLimited("slowly", 100)
+    outbox = Outbox(history, forge, now=clock.now)
+    post(history, *ids(5))
+    outbox.deliver()
+    forge.errors.clear()
+    clock.time += 99
+    outbox.deliver()
+    assert forge.asked == 1
+    clock.time += 2
+    outbox.deliver()
+    assert len(forge.taken) == 5
+
+
+def test_no_forge_is_left_alone_for_ever(history: SqliteHistory) -> None:
+    forge, clock = Forge(), Clock()
+    forge.errors["all"] = RateLimited("slowly", 1e9)
+    outbox = Outbox(history, forge, now=clock.now)
+    post(history, *ids(1))
+    outbox.deliver()
+    forge.errors.clear()
+    clock.time += LONGEST_REST + 1
+    outbox.deliver()
+    assert forge.taken == ids(1)
+
+
+def test_what_was_refused_is_tried_again_after_a_start(history: SqliteHistory) -> None:
+    forge = Forge()
+    forge.errors["all"] = StepFailed("lets nobody post statuses")
+    post(history, *ids(2))
+    Outbox(history, forge).deliver()
+    forge.errors.clear()
+    outbox = Outbox(history, forge)
+    with outbox:
+        outbox.wake()
+    outbox.deliver()
+    assert sorted(forge.taken) == ids(2)
+
+
+def test_deliveries_are_counted_by_forge_and_outcome(history: SqliteHistory) -> None:
+    forge, clock = Forge(), Clock()
+    outbox = Outbox(history, forge, "gitea", now=clock.now)
+    for error in (Unavailable("502"), RateLimited("slowly", 1), StepFailed("no"), None):
+        forge.errors = {"all": error} if error else {}
+        clock.time += 400
+        post(history, f"{error}")
+        outbox.deliver()
+    assert history.deliveries() == {
+        ("gitea", "failed"): 1,
+        ("gitea", "limited"): 1,
+        ("gitea", "posted"): 1,
+        ("gitea", "refused"): 3,
+    }

@@ -6,14 +6,15 @@ the host is kept equal to, knows nothing of it.  It may be lost at any time.
 
 from __future__ import annotations
 
+import contextlib
 import re
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 from gitops_mvd.errors import StepFailed, Unavailable
 from gitops_mvd.model import Proposal
-from gitops_mvd.ports import Git
+from gitops_mvd.source.mirror import DEPTHS, Mirror
+from gitops_mvd.tree import GitTree
 
 KEPT = "refs/mvd/proposals/"
 GIT_MERGES_TREES = (2, 38)
@@ -23,22 +24,45 @@ REF = re.compile(r"refs/(?!.*(?:\.\.|//|@\{|/\.|/$|\.$|\.lock$))[^\s\\~^:?*\[\x0
 
 @dataclass(frozen=True)
 class Merges:
-    """Pull requests to `branch`, in the repository `place`.
+    """Pull requests to `branch`, in the repository `mirror`; the caller of anything here holds it alone."""
 
-    `fetch` takes what `refspecs` name from the server, with so many commits of history; `depths` are those to try.
-    """
-
-    place: Path
+    mirror: Mirror
     branch: str
-    git: Git
-    fetch: Callable[[Path, int, Sequence[str]], None]
-    depths: Sequence[int]
 
-    def tree(self, proposal: Proposal, onto: str) -> str:
-        """The id of the files as they would be once the proposal was merged into the commit `onto`.
+    def tree(self, proposal: Proposal, onto: str) -> GitTree:
+        """The files as they would be once the proposal was merged into the commit `onto`.
 
-        The caller holds the place.  Raises StepFailed where that can not be, Unavailable where it can not be told now.
+        Raises StepFailed where that can not be, Unavailable where it can not be told now.
         """
+        with self._trusted():
+            tree = self._tree(proposal, onto)
+        return GitTree(bytes.fromhex(tree), self.mirror.reader())
+
+    def keep(self, numbers: Collection[int]) -> None:
+        """Let go of all proposals but these."""
+        with self._trusted():
+            if not (self.mirror.place / "HEAD").exists():
+                return
+            wanted = {f"{KEPT}{number}" for number in numbers}
+            for ref in self._say("for-each-ref", "--format=%(refname)", KEPT).splitlines():
+                if ref not in wanted:
+                    self._say("update-ref", "-d", ref)
+
+    @contextlib.contextmanager
+    def _trusted(self) -> Iterator[None]:
+        """What is there is begun anew after any doubt, and doubted after any failure but the proposal's own."""
+        if not self.mirror.whole():
+            self.mirror.remove()
+        self.mirror.sweep()
+        self.mirror.sound = False
+        try:
+            yield
+        except StepFailed:
+            self.mirror.sound = True
+            raise
+        self.mirror.sound = True
+
+    def _tree(self, proposal: Proposal, onto: str) -> str:
         if not proposal.ref:
             raise StepFailed(
                 f"the branch of #{proposal.number} lies in a fork, and its forge offers no way to it from here",
@@ -51,26 +75,17 @@ class Merges:
             raise StepFailed(f"{head!r}, which #{proposal.number} is said to be at, is not the id of a commit")
         if not self._has_base(onto, head) and not self._fetch(proposal, onto):
             return self._files(head)
-        if self._is_ancestor(onto, head) or self._version() < GIT_MERGES_TREES:
+        if self.mirror.descends(head, onto) or self._version() < GIT_MERGES_TREES:
             return self._files(head)
         return self._merge(onto, head)
-
-    def keep(self, numbers: Collection[int]) -> None:
-        """Let go of all proposals but these.  The caller holds the place."""
-        if not (self.place / "HEAD").exists():
-            return
-        wanted = {f"{KEPT}{number}" for number in numbers}
-        for ref in self._say("for-each-ref", "--format=%(refname)", KEPT).splitlines():
-            if ref not in wanted:
-                self._say("update-ref", "-d", ref)
 
     def _fetch(self, proposal: Proposal, onto: str) -> bool:
         """Fetch its head, and history until it is known where it left the branch; False where that is too far back."""
         kept = f"{KEPT}{proposal.number}"
-        for depth in self.depths:
+        for depth in DEPTHS:
             # the branch as well, whose history would be cut off where that of the proposal ends
             branch = f"refs/heads/{self.branch}:refs/mvd/branch"
-            self.fetch(self.place, depth, [branch, f"{proposal.ref}:{kept}"])
+            self.mirror.fetch(depth, [branch, f"{proposal.ref}:{kept}"])
             if self._say("rev-parse", "--verify", f"{kept}^{{commit}}") != proposal.commit:
                 raise Unavailable(
                     f"#{proposal.number} has moved on from {proposal.commit[:7]}", "it is looked at again"
@@ -80,7 +95,7 @@ class Merges:
         return False
 
     def _merge(self, onto: str, head: str) -> str:
-        status, out, complaint = self._run(
+        status, out, complaint = self.mirror.run(
             "merge-tree", "--write-tree", "--name-only", "--no-messages", "-z", onto, head
         )
         tree, *clashes = [part for part in out.split("\0") if part]
@@ -92,26 +107,22 @@ class Merges:
         return tree
 
     def _has_base(self, onto: str, head: str) -> bool:
-        return self.place.exists() and self._run("merge-base", onto, head)[0] == 0
-
-    def _is_ancestor(self, onto: str, head: str) -> bool:
-        return self._run("merge-base", "--is-ancestor", onto, head)[0] == 0
+        return self.mirror.place.exists() and self.mirror.run("merge-base", onto, head)[0] == 0
 
     def _files(self, commit: str) -> str:
         return self._say("rev-parse", "--verify", f"{commit}^{{tree}}")
 
     def _version(self) -> tuple[int, int]:
-        found = re.search(r"(\d+)\.(\d+)", self.git("version")[1])
+        found = re.search(r"(\d+)\.(\d+)", self.mirror.git("version")[1])
         return (int(found[1]), int(found[2])) if found else (0, 0)
 
     def _say(self, *words: str) -> str:
-        status, out, complaint = self._run(*words)
+        status, out, complaint = self.mirror.run(*words)
         if status:
             raise self._damaged(complaint)
         return out
 
-    def _run(self, *words: str) -> tuple[int, str, str]:
-        return self.git(f"--git-dir={self.place}", *words)
-
     def _damaged(self, complaint: str) -> Unavailable:
-        return Unavailable(f"{self.place} can not be read: {complaint.strip()}", "it is made anew at the next look")
+        return Unavailable(
+            f"{self.mirror.place} can not be read: {complaint.strip()}", "it is made anew at the next look"
+        )

@@ -12,18 +12,16 @@ import re
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from gitops_mvd.errors import RevisionRefused, Unavailable
+from gitops_mvd.errors import Unavailable
 from gitops_mvd.ports import Git
 from gitops_mvd.settings import Verify
 
 GPG_SECONDS = 30.0
 GIT_KNOWS_SSH = (2, 34)
-HINT = "git commit -S, with a key that `verify` allows"
-TAGS = "refs/mvd/tags/"
 
 SSH, PGP = "-----BEGIN SSH SIGNATURE-----", "-----BEGIN PGP "
 NOWHERE = "/nonexistent"  # the program for a kind of signature that nobody here is allowed to make
@@ -37,72 +35,6 @@ FAULTS = {
     r"^\[GNUPG:\] (NO_PUBKEY|GOODSIG) |^No principal matched": "is signed by a key that is not allowed here",
 }
 SIGNERS = r"^\[GNUPG:\] (?:NO_PUBKEY|VALIDSIG|BADSIG|EXPKEYSIG|REVKEYSIG) (\w+)|key (SHA256:[\w+/=]+)"
-
-
-@dataclass(frozen=True)
-class Guard:
-    """Lets no commit through without the signature that the settings want."""
-
-    verify: Verify
-    git: Git
-
-    def admit(self, mirror: Path, known: str, tip: str, fetch_tags: Callable[[], Mapping[str, str]]) -> str | None:
-        """Raises RevisionRefused where a signature is missing on the way from `known`, "" at first, to the tip.
-
-        Returns the tag that has it, "" where the mode is another, None where more history is needed to tell.
-        `fetch_tags` brings the tags that the server has at the tip, below TAGS, and returns their names by their ids.
-        """
-        with examining(self.verify, self.git) as examiner:
-            if self.verify.mode == "tag":
-                return self._admit_by_tag(mirror, tip, examiner, fetch_tags)
-            if self.verify.mode == "every" and known not in ("", tip):
-                return self._admit_every(mirror, known, tip, examiner)
-            if fault := examiner.fault(mirror, "commit", tip):
-                raise RevisionRefused(f"commit {tip[:7]} {fault}", tip, HINT)
-        return ""
-
-    def _admit_every(self, mirror: Path, known: str, tip: str, examiner: Examiner) -> str | None:
-        unseen, cut = self._unseen(mirror, known, tip), shallow(mirror)
-        if cut.intersection(unseen):
-            return None  # behind the cut may be commits that nobody looked at
-        for commit in unseen:
-            if fault := examiner.fault(mirror, "commit", commit):
-                if cut and commit != tip and not self._descends(mirror, commit, known):
-                    return None  # it may be older than the known one, by a way that is cut off
-                comes = f", and comes with {tip[:7]}" if commit != tip else ""
-                raise RevisionRefused(f"commit {commit[:7]} {fault}{comes}", tip, HINT)
-        return ""
-
-    def _admit_by_tag(
-        self, mirror: Path, tip: str, examiner: Examiner, fetch_tags: Callable[[], Mapping[str, str]]
-    ) -> str:
-        _, kept, _ = self.git(f"--git-dir={mirror}", "for-each-ref", "--format=%(objectname)", TAGS)
-        if good := next((tag for tag in kept.split() if not examiner.tag_fault(mirror, tag, tip)), ""):
-            return good
-        tags = fetch_tags()
-        faults = {tag: examiner.tag_fault(mirror, tag, tip) for tag in tags}
-        if good := next((tag for tag, fault in faults.items() if not fault), ""):
-            return good
-        bad = next((f": tag {tags[tag]} {fault}" for tag, fault in faults.items()), "")
-        raise RevisionRefused(f"commit {tip[:7]} has no good signed tag{bad}", tip, "git tag -s, and push the tag")
-
-    def _unseen(self, mirror: Path, known: str, tip: str) -> list[str]:
-        """The tip, and all that came with it since the known commit, by whatever way."""
-        status, out, _ = self.git(f"--git-dir={mirror}", "rev-list", tip, f"^{known}")
-        if status:  # a rewind that is allowed, to where nothing is known of the known one
-            _, out, _ = self.git(f"--git-dir={mirror}", "rev-list", tip)
-        return out.split() or [tip]
-
-    def _descends(self, mirror: Path, commit: str, known: str) -> bool:
-        return self.git(f"--git-dir={mirror}", "merge-base", "--is-ancestor", known, commit)[0] == 0
-
-
-def shallow(mirror: Path) -> set[str]:
-    """The commits whose parents were not fetched."""
-    try:
-        return set((mirror / "shallow").read_text().split())
-    except FileNotFoundError:
-        return set()
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,8 @@ SSH = (
     ' -o UpdateHostKeys=no -o ConnectTimeout="$MVD_SECONDS" -o ServerAliveInterval=15 -o ServerAliveCountMax=2'
 )
 
+REFUSED = r"Permission denied \(|Authentication failed|could not read (Username|Password)|returned error: 40[13]"
+
 # What git, curl and ssh say: what that means, and what to do about it.  The first that is found counts.
 COMPLAINTS = {
     r"did not complete in|timed out|Operation too slow": ("did not answer in time", ""),
@@ -38,7 +40,7 @@ COMPLAINTS = {
         "could not be asked: the deploy key can not be read",
         "check ssh_key",
     ),
-    r"Permission denied \(|Authentication failed|could not read (Username|Password)|returned error: 40[13]": (
+    REFUSED: (
         "refused the login",
         "check the credentials, and that they may read this repository",
     ),

@@ -1,0 +1,299 @@
+"""What is told on open pull requests, by a host, a repository and a forge in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from gitops_mvd.errors import MvdError, StepFailed, Unavailable
+from gitops_mvd.history import SqliteHistory
+from gitops_mvd.model import App, Failure, Operation, Proposal, Revision
+from gitops_mvd.proposals import Proposals
+from gitops_mvd.reconcile import EMPTIED
+from gitops_mvd.statuses import Statuses, Telling
+from tests.fakes import FakeClock, FakeHost
+from tests.unit.memory_tree import MemoryTree
+
+TIP = Revision("t" * 40, "main")
+Files = Mapping[str, str]
+
+
+def app(name: str, **services: str) -> dict[str, str]:
+    """The files of an app: its services with their images."""
+    listed = "".join(f"  {service}: {{image: {image}}}\n" for service, image in services.items())
+    return {f"apps/{name}/compose.yaml": f"services:\n{listed}"}
+
+
+class Repository:
+    """What each proposal would lead to, or why nobody can tell."""
+
+    def __init__(self, files: Files) -> None:
+        self.files = files
+        self.proposed: dict[int, Files | MvdError] = {}
+        self.kept: Collection[int] = ()
+
+    def tree(self, revision: Revision) -> MemoryTree:
+        return MemoryTree(self.files)
+
+    def merged(self, proposal: Proposal, onto: Revision) -> MemoryTree:
+        files = self.proposed[proposal.number]
+        if isinstance(files, MvdError):
+            raise files
+        return MemoryTree(files)
+
+    def keep_proposals(self, numbers: Collection[int]) -> None:
+        self.kept = numbers
+
+
+class Forge:
+    def __init__(self) -> None:
+        self.open: list[Proposal] = []
+        self.comments: dict[str, str] = {}
+        self.error: MvdError | None = None
+        self.written = 0
+
+    def proposals(self, branch: str) -> Sequence[Proposal]:
+        return list(self.open)
+
+    def comment(self, proposal: Proposal, text: str, known: str) -> str:
+        if self.error:
+            raise self.error
+        self.written += 1
+        self.comments[known or f"c{proposal.number}"] = text
+        return known or f"c{proposal.number}"
+
+
+class World:
+    def __init__(self, path: Path) -> None:
+        self.history = SqliteHistory(path / "history.db")
+        self.forge = Forge()
+        self.host = FakeHost(cast(Any, self.history))
+        self.repository = Repository({**app("web", front="v1", back="v1"), **app("api", main="v1")})
+        self.comments, self.forks = True, False
+        for name, services in (("web", ("front", "back")), ("api", ("main",))):
+            self.deploy(name, *services)
+
+    def deploy(self, name: str, *services: str) -> None:
+        """Have the host run what is on the branch."""
+        wanted = self.loaded(name)
+        self.host.carry_out(self.host.plan(wanted, proven=True))
+        self.history.approve(wanted, TIP.commit)
+        assert [service.name for service in wanted.services] == sorted(services, key=services.index)
+
+    def loaded(self, name: str, files: Files | None = None) -> App:
+        from gitops_mvd.manifest import load, read_fleet
+
+        tree = MemoryTree(files or self.repository.files)
+        apps, _ = load(tree, read_fleet(tree).host("h1"))
+        return next(one for one in apps if one.name == name)
+
+    def propose(self, number: int, files: Files | MvdError, *, commit: str = "", is_fork: bool = False) -> None:
+        self.repository.proposed[number] = files if isinstance(files, MvdError) else {**self.repository.files, **files}
+        self.forge.open = [one for one in self.forge.open if one.number != number]
+        self.forge.open.append(Proposal(number, commit or f"{number}" * 40, f"refs/pull/{number}/head", is_fork))
+
+    def look(self, is_awaited: bool = False, tip: Revision = TIP) -> dict[str, tuple[Operation, str]]:
+        """What is told then: by commit, the first digit of which is the proposal's number."""
+        proposals = Proposals(
+            cast(Any, self.forge),
+            cast(Any, self.repository),
+            cast(Any, self.host),
+            self.history,
+            Statuses("h1", self.history, Telling(), FakeClock().now),
+            comments=self.comments,
+            forks=self.forks,
+            allow_empty=False,
+        )
+        proposals.look(tip, lambda: is_awaited)
+        entries = self.history.due(0)
+        for entry in entries:
+            assert entry.status.context == "mvd/h1/plan"
+            self.history.posted(entry)
+        return {entry.commit[0]: (entry.status.operation, entry.status.description) for entry in entries}
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    made = World(tmp_path)
+    yield made
+    made.history.close()
+
+
+def green(told: str) -> tuple[Operation, str]:
+    return Operation.SUCCEEDED, told
+
+
+def red(told: str) -> tuple[Operation, str]:
+    return Operation.FAILED, told
+
+
+def test_a_proposal_is_told_what_it_would_change_create_and_remove(world: World) -> None:
+    world.propose(1, app("web", front="v2", back="v1"))
+    world.propose(2, {**app("web", front="v2", side="v1"), **app("new", main="v1")})
+    assert world.look() == {
+        "1": green("1 to change, nothing removed: web/front"),
+        "2": green("1 to change, 2 to create, 1 to remove: new/main, web/back, web/front, web/side"),
+    }
+
+
+def test_what_changes_nothing_here_is_told_so_and_has_no_comment(world: World) -> None:
+    world.propose(1, {"README.md": "Hello"})
+    assert world.look() == {"1": green("nothing to do here")}
+    assert not world.forge.comments
+
+
+def test_what_the_host_is_behind_with_is_not_the_proposals_doing(world: World) -> None:
+    world.repository.files = {**world.repository.files, **app("api", main="v9")}  # merged, and not yet deployed
+    world.propose(1, app("web", front="v2", back="v1"))
+    assert world.look() == {"1": green("1 to change, nothing removed: web/front")}
+
+
+def test_nothing_is_done_to_the_host(world: World) -> None:
+    before = dict(world.host.resources)
+    world.propose(1, app("web", front="v2"))
+    world.look()
+    assert world.host.resources == before
+
+
+def test_a_broken_manifest_is_red_with_its_file_and_line(world: World) -> None:
+    world.propose(1, {"apps/web/compose.yaml": "services:\n  front: {image: v1, prt: 80}\n"})
+    [(operation, told)] = world.look().values()
+    assert operation is Operation.FAILED
+    assert told.startswith("apps/web/compose.yaml:2: services.front.prt: ")
+    assert "apps/web/compose.yaml:2" in world.forge.comments["c1"]
+
+
+def test_a_fleet_that_can_not_be_read_is_red(world: World) -> None:
+    world.propose(1, {"fleet.yaml": "hosts: ["})
+    [(operation, told)] = world.look().values()
+    assert operation is Operation.FAILED
+    assert "fleet.yaml" in told
+
+
+def test_what_was_broken_before_is_not_the_proposals_fault(world: World) -> None:
+    world.repository.files = {**world.repository.files, "apps/bad/compose.yaml": "services: 1\n"}
+    world.propose(1, app("web", front="v2", back="v1"))
+    assert world.look() == {"1": green("1 to change, nothing removed: web/front")}
+
+
+def test_a_conflict_an_empty_host_and_a_version_that_failed_before_are_red(world: World) -> None:
+    world.propose(1, StepFailed("conflicts with main in apps/web/compose.yaml"))
+    world.repository.proposed[2] = {"README.md": "Nothing left"}
+    world.forge.open.append(Proposal(2, "2" * 40, "refs/pull/2/head"))
+    bad = app("web", front="v3", back="v1")
+    world.history.condemn(world.loaded("web", bad), Failure("front: http 503"))
+    world.propose(3, bad)
+    assert world.look() == {
+        "1": red("conflicts with main in apps/web/compose.yaml"),
+        "2": red(EMPTIED),
+        "3": red("web: this very version was tried here and failed: front: http 503"),
+    }
+
+
+def test_what_can_not_be_asked_now_is_told_later_and_holds_up_no_other(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    world.propose(1, Unavailable("the registry does not answer"))
+    world.propose(2, app("web", front="v2", back="v1"))
+    assert world.look().keys() == {"2"}
+    assert "proposal 1 waits: the registry does not answer" in caplog.text
+    world.propose(1, app("api", main="v2"))
+    assert world.look() == {"1": green("1 to change, nothing removed: api/main")}
+
+
+def test_a_proposal_is_looked_at_anew_when_it_or_the_branch_has_moved(world: World) -> None:
+    world.propose(1, app("web", front="v2", back="v1"))
+    world.look()
+    assert world.look() == {}
+    world.propose(1, app("web", front="v2"), commit="1f" * 20)
+    assert world.look() == {"1": green("1 to change, 1 to remove: web/back, web/front")}
+    world.repository.proposed[1] = {**world.repository.files, "README.md": ""}
+    assert world.look(tip=Revision("u" * 40, "main")) == {"1": green("nothing to do here")}
+
+
+def test_forks_are_left_alone_unless_they_are_wanted(world: World) -> None:
+    world.propose(1, app("web", front="v2"), is_fork=True)
+    assert world.look() == {}
+    world.forks = True
+    assert world.look().keys() == {"1"}
+
+
+def test_whoever_awaits_the_daemon_does_not_wait_for_proposals(world: World) -> None:
+    world.propose(1, app("web", front="v2"))
+    assert world.look(is_awaited=True) == {}
+    assert world.look().keys() == {"1"}
+
+
+# ---- the comment -----------------------------------------------------------------------------------------------------
+
+
+def test_the_whole_plan_is_one_comment_that_is_kept_up_to_date(world: World) -> None:
+    world.propose(1, app("web", front="v2", back="v1"))
+    world.look()
+    first = world.forge.comments["c1"]
+    assert first.splitlines()[:3] == [
+        "[//]: # (mvd/h1)",
+        "",
+        "**h1**: 1 to change, nothing removed: web/front",
+    ]
+    assert "+ unit     mvd-web-front-" in first
+    assert first.endswith("Planned for 1111111 merged into main; nothing was done.")
+    world.propose(1, {"README.md": "Never mind"}, commit="1f" * 20)
+    world.look()
+    assert list(world.forge.comments) == ["c1"]
+    assert "nothing to do here" in world.forge.comments["c1"]
+
+
+def test_a_comment_that_says_the_same_is_not_written_again(world: World) -> None:
+    world.propose(1, app("web", front="v2", back="v1"))
+    world.look()
+    world.look()
+    assert world.forge.written == 1
+
+
+def test_without_leave_to_comment_the_status_is_told_all_the_same(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    world.forge.error = StepFailed("nobody may comment")
+    world.propose(1, app("web", front="v2", back="v1"))
+    assert world.look().keys() == {"1"}
+    assert "proposal 1 has no comment: nobody may comment" in caplog.text
+    assert world.look() == {}
+
+
+def test_where_no_comments_are_wanted_there_are_none(world: World) -> None:
+    world.comments = False
+    world.propose(1, app("web", front="v2"))
+    world.look()
+    assert not world.forge.comments
+
+
+def test_no_secret_of_the_environment_is_in_a_plan(world: World) -> None:
+    text = "services: {front: {image: v2, environment: {PASSWORD: hunter2hunter2}}}\n"
+    world.propose(1, {"apps/web/compose.yaml": text})
+    told = str(world.look()) + world.forge.comments["c1"]
+    assert "web/front" in told
+    assert "hunter2" not in told
+
+
+def test_what_a_proposal_says_is_only_text_in_the_comment(world: World) -> None:
+    text = """services: {front: {image: v2, "`@all\\n```\\n![](http://evil)": 1}, back: {image: v1}}\n"""
+    world.propose(1, {"apps/web/compose.yaml": text})
+    world.look()
+    told = [line for line in world.forge.comments["c1"].splitlines() if "@all" in line]
+    assert told
+    assert all(line.startswith("- `") and line.endswith("`") and line.count("`") == 2 for line in told)
+
+
+def test_what_is_closed_is_forgotten(world: World) -> None:
+    world.propose(1, app("web", front="v2", back="v1"))
+    world.look()
+    world.forge.open.clear()
+    world.look()
+    assert not world.repository.kept
+    world.propose(1, app("web", front="v2", back="v1"))
+    world.look()
+    assert world.forge.written == 2

@@ -1,0 +1,275 @@
+"""Which commit is told what: of one host, in its history's outbox."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from gitops_mvd.history import SqliteHistory, channel
+from gitops_mvd.model import (
+    Change,
+    CommitStatus,
+    Health,
+    Operation,
+    Outcome,
+    Plan,
+    Report,
+    Resource,
+    Revision,
+    Sync,
+)
+from gitops_mvd.statuses import Statuses, Step, Telling, is_well
+from gitops_mvd.steady import STEADY
+from tests.fakes import FakeClock
+
+HOST = "mvd/h1"
+CHANGE = Plan((Change(None, Resource("unit", "mvd-web", "web")),))
+
+
+class World:
+    def __init__(self, path: Path, telling: Telling | None) -> None:
+        self.history = SqliteHistory(path / "history.db")
+        self.clock = FakeClock()
+        self.statuses = Statuses("h1", self.history, telling, self.clock.now)
+
+    def waiting(self) -> dict[tuple[str, str], str]:
+        """What is to be sent, and then is: by commit and context, the description."""
+        entries = self.history.due(0)
+        for entry in entries:
+            self.history.posted(entry)
+        return {(entry.commit, channel(entry.status)): entry.status.description for entry in entries}
+
+    def tell(self, *outcomes: Outcome, at: str = "a") -> dict[tuple[str, str], str]:
+        self.statuses.tell(Report("h1", commit(at), outcomes))
+        return self.waiting()
+
+
+@pytest.fixture
+def telling() -> Telling | None:
+    return Telling()
+
+
+@pytest.fixture
+def world(tmp_path: Path, telling: Telling | None) -> Iterator[World]:
+    made = World(tmp_path, telling)
+    yield made
+    made.history.close()
+
+
+def commit(name: str) -> Revision:
+    return Revision(name, "main")
+
+
+def step(name: str, *apps: str) -> Step:
+    return Step(commit(name), frozenset(apps))
+
+
+def well(app: str, did: Plan | None = None, why: str = "") -> Outcome:
+    return Outcome(app, Sync.SYNCED, Health.HEALTHY, Operation.SUCCEEDED, did or Plan(), why)
+
+
+def sick(app: str, why: str = "exit 1") -> Outcome:
+    return Outcome(app, Sync.SYNCED, Health.DEGRADED, Operation.SUCCEEDED, why=why)
+
+
+def failed(app: str, why: str = "http 503") -> Outcome:
+    return Outcome(app, Sync.OUT_OF_SYNC, Health.HEALTHY, Operation.ROLLED_BACK, why=why)
+
+
+# ---- a commit comes --------------------------------------------------------------------------------------------------
+
+
+def test_the_first_commit_of_all_is_pending_and_then_at_its_end(world: World) -> None:
+    world.statuses.take_up([Step(commit("a"), None)])
+    assert world.waiting() == {("a", HOST): "deploying a"}
+    assert world.tell(well("web")) == {("a", HOST): "1 app healthy"}
+    assert world.tell(well("web")) == {}
+
+
+def test_of_a_burst_the_last_is_pending_and_the_others_are_superseded(world: World) -> None:
+    world.statuses.take_up([step("a", "web"), step("b"), step("c", "api"), step("d", "web")])
+    assert world.waiting() == {
+        ("a", HOST): "superseded by d",
+        ("c", HOST): "superseded by d",
+        ("d", HOST): "deploying d",
+    }
+
+
+def test_a_burst_that_ends_with_what_changes_nothing_is_about_the_last_that_does(world: World) -> None:
+    world.statuses.take_up([step("a", "web"), step("b", "web"), step("c")])
+    assert world.waiting() == {
+        ("a", HOST): "superseded by b",
+        ("b", HOST): "deploying b",
+        ("c", HOST): "nothing to do here",
+    }
+    assert world.tell(well("web"), at="c") == {("b", HOST): "1 app healthy"}
+
+
+def test_a_commit_that_changes_nothing_does_not_overtake_a_deploy(world: World) -> None:
+    world.statuses.take_up([step("a", "web")])
+    world.waiting()
+    world.statuses.take_up([step("b")])
+    assert world.waiting() == {("b", HOST): "nothing to do here"}
+    assert world.tell(failed("web"), at="b") == {("a", HOST): "web: http 503; rolled back"}
+
+
+def test_a_commit_that_changes_nothing_is_green_and_says_what_is_still_owed(world: World) -> None:
+    world.statuses.take_up([step("a", "web")])
+    world.tell(failed("web"))
+    world.statuses.take_up([step("b")])
+    assert world.waiting() == {("b", HOST): "nothing to do here; since a web: http 503; rolled back"}
+    told = world.history.told("b", CommitStatus(HOST, Operation.RUNNING, Health.UNKNOWN, ""))
+    assert told
+    assert is_well(told)
+
+
+def test_what_is_pending_when_a_newer_one_comes_is_superseded_by_it(world: World) -> None:
+    world.statuses.take_up([step("a", "web")])
+    world.waiting()
+    interrupted = Outcome("web", Sync.OUT_OF_SYNC, Health.HEALTHY, Operation.SUPERSEDED, why="superseded by b")
+    assert world.tell(interrupted) == {}
+    world.statuses.take_up([step("b", "web")])
+    assert world.waiting() == {("a", HOST): "superseded by b", ("b", HOST): "deploying b"}
+
+
+def test_what_is_over_is_not_superseded(world: World) -> None:
+    world.statuses.take_up([step("a", "web")])
+    world.tell(failed("web"))
+    world.statuses.take_up([step("b", "web")])
+    assert world.waiting() == {("b", HOST): "deploying b"}
+
+
+def test_what_does_not_answer_is_told_on_what_is_pending_alone(world: World) -> None:
+    world.statuses.take_up([step("a", "web")])
+    world.statuses.wait("Docker does not answer")
+    assert world.waiting() == {("a", HOST): "waiting: Docker does not answer"}
+    world.tell(well("web"))
+    world.statuses.wait("Docker does not answer")
+    assert world.waiting() == {}
+
+
+def test_a_commit_that_is_not_followed_is_red_by_itself(world: World) -> None:
+    world.statuses.take_up([step("a", "web")])
+    world.tell(well("web"))
+    world.statuses.refuse("x", "commit x is not signed")
+    assert world.waiting() == {("x", HOST): "commit x is not signed"}
+    assert world.tell(well("web")) == {}
+
+
+def test_what_is_pending_on_a_suspended_server_is_over_until_it_goes_on(world: World) -> None:
+    world.statuses.take_up([step("a", "web")])
+    world.statuses.suspend("the disk is being changed")
+    world.statuses.suspend("the disk is being changed")
+    assert world.waiting() == {("a", HOST): "h1 is suspended: the disk is being changed"}
+    assert world.tell(well("web")) == {("a", HOST): "1 app healthy"}
+    world.statuses.suspend("again")
+    assert world.waiting() == {}
+
+
+# ---- afterwards ------------------------------------------------------------------------------------------------------
+
+
+def test_sickness_is_told_once_it_lasts_and_so_is_recovery(world: World) -> None:
+    world.statuses.take_up([step("a", "web")])
+    world.tell(well("web", CHANGE))
+    assert world.tell(sick("web")) == {}
+    assert world.statuses.looks_again_in() == STEADY
+    world.clock.time += STEADY
+    assert world.tell(sick("web")) == {("a", HOST): "web: exit 1"}
+    assert world.tell(well("web")) == {}
+    world.clock.time += STEADY
+    assert world.tell(well("web")) == {("a", HOST): "1 app healthy"}
+    assert world.statuses.looks_again_in() is None
+
+
+def test_what_we_have_mended_ourselves_is_green_at_once(world: World) -> None:
+    world.statuses.take_up([step("a", "web")])
+    world.tell(failed("web"))
+    assert world.tell(well("web", CHANGE)) == {("a", HOST): "1 app healthy"}
+
+
+def test_what_starts_again_takes_nothing_back(world: World) -> None:
+    world.statuses.take_up([step("a", "web")])
+    world.tell(well("web"))
+    starting = Outcome("web", Sync.SYNCED, Health.PROGRESSING, Operation.SUCCEEDED)
+    for _ in range(10):
+        world.clock.time += STEADY
+        assert world.tell(starting) == {}
+
+
+def test_a_first_end_waits_for_nothing(world: World) -> None:
+    world.statuses.take_up([step("a", "web")])
+    world.waiting()
+    assert world.tell(sick("web")) == {("a", HOST): "web: exit 1"}
+
+
+# ---- how much is told ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("telling", [Telling(apps=True)])
+def test_every_app_may_have_a_status_at_the_last_commit_that_changed_it(world: World) -> None:
+    world.statuses.take_up([step("a", "web", "api")])
+    assert world.waiting().keys() == {("a", HOST), ("a", f"{HOST}/web"), ("a", f"{HOST}/api")}
+    world.tell(well("web"), well("api"))
+    world.statuses.take_up([step("b", "web")])
+    assert world.waiting().keys() == {("b", HOST), ("b", f"{HOST}/web")}
+    assert world.tell(failed("web"), well("api"), at="b") == {
+        ("b", HOST): "web: http 503; rolled back",
+        ("b", f"{HOST}/web"): "http 503; rolled back",
+    }
+    world.clock.time += STEADY
+    world.tell(failed("web"), sick("api"), at="b")
+    world.clock.time += STEADY
+    assert ("a", f"{HOST}/api") in world.tell(failed("web"), sick("api"), at="b")
+
+
+@pytest.mark.parametrize("telling", [Telling(apps=True)])
+def test_an_app_that_is_removed_is_told_so(world: World) -> None:
+    world.statuses.take_up([step("a", "web", "api")])
+    world.tell(well("web"), well("api"))
+    world.statuses.take_up([step("b", "api")])
+    world.tell(well("web"), well("api", CHANGE), at="b")
+    assert world.tell(well("web"), at="b") == {("b", f"{HOST}/api"): "removed"}
+    assert world.tell(well("web"), at="b") == {}
+
+
+@pytest.mark.parametrize("telling", [Telling(apps=True)])
+def test_an_app_called_plan_does_not_speak_for_the_plans_of_proposals(world: World) -> None:
+    world.statuses.take_up([step("a", "plan")])
+    world.waiting()
+    assert world.tell(well("plan")) == {("a", HOST): "1 app healthy"}
+
+
+@pytest.mark.parametrize("telling", [Telling(environment="production {region}")])
+def test_a_deployment_is_told_once_its_environment_is_known(world: World) -> None:
+    world.statuses.take_up([step("a", "web")])
+    assert world.waiting().keys() == {("a", HOST)}
+    world.statuses.labels = {"region": "uk"}
+    deployment = f"{HOST} in production uk"
+    assert world.tell(well("web")).keys() == {("a", HOST), ("a", deployment)}
+    world.statuses.take_up([step("b", "web"), step("c", "web"), step("d")])
+    assert world.waiting().keys() == {("b", HOST), ("c", HOST), ("c", deployment), ("d", HOST)}
+
+
+@pytest.mark.parametrize("telling", [Telling(apps=True, link="https://wiki/{host}/{app}?at={commit}")])
+def test_a_link_leads_to_what_it_is_about(world: World) -> None:
+    world.statuses.take_up([step("a", "web")])
+    urls = {entry.status.context: entry.status.url for entry in world.history.due(0)}
+    assert urls == {HOST: "https://wiki/h1/?at=a", f"{HOST}/web": "https://wiki/h1/web?at=a"}
+
+
+@pytest.mark.parametrize("telling", [None])
+def test_without_a_forge_nothing_is_kept_for_one(world: World) -> None:
+    world.statuses.take_up([step("a", "web")])
+    world.statuses.refuse("x", "no")
+    assert world.tell(well("web")) == {}
+    assert world.history.revisions()["attempted"] == commit("a")
+
+
+def test_a_restart_goes_on_with_the_same_commit(world: World, tmp_path: Path) -> None:
+    world.statuses.take_up([step("a", "web"), step("b")])
+    world.waiting()
+    world.statuses = Statuses("h1", world.history, Telling(), world.clock.now)
+    assert world.tell(well("web"), at="b") == {("a", HOST): "1 app healthy"}
