@@ -21,6 +21,7 @@ from gitops_mvd.ports import Clock, History, Kind
 
 log = logging.getLogger(__name__)
 
+ILL = {Health.DEGRADED, Health.MISSING, Health.SUSPENDED}
 PORTS = range(20000, 30000)  # outside of the ephemeral range, which starts at 32768
 
 
@@ -120,11 +121,31 @@ class Machine:
 
     def health(self, app: App) -> Health:
         try:
-            seen = self._look_at_instances() if app.name in self._changed else self._instances
+            there = self._instances_of(app)
         except Unavailable:
             return Health.UNKNOWN
-        there = seen.get(app.name, ())
         return Health.worst(self._service_health(app.name, service, there) for service in app.services)
+
+    def ailment(self, app: App) -> str:
+        try:
+            there = self._instances_of(app)
+        except Unavailable:
+            return ""
+        for service in app.services:
+            if self._service_health(app.name, service, there) in ILL:
+                return f"{service.name}: {self._complaint(service, there)}"
+        return ""
+
+    def _instances_of(self, app: App) -> Sequence[Instance]:
+        seen = self._look_at_instances() if app.name in self._changed else self._instances
+        return seen.get(app.name, ())
+
+    def _complaint(self, service: Service, instances: Sequence[Instance]) -> str:
+        there = [instance for instance in instances if instance.service == service.name]
+        if service.schedule:
+            return self._gates.ask(there[0], service.check)[1] if there else "its last run has failed"
+        ill = [instance for instance in there if _instance_health(instance, service.check.probe) in ILL]
+        return _complaint(ill[0]) if ill else "its container is missing"
 
     def _service_health(self, app: str, service: Service, instances: Sequence[Instance]) -> Health:
         there = [instance for instance in instances if instance.service == service.name]
@@ -251,3 +272,13 @@ def _instance_health(instance: Instance, probe: str) -> Health:
             return Health.SUSPENDED
         case _:
             return Health.DEGRADED
+
+
+def _complaint(instance: Instance) -> str:
+    match instance.state, instance.health:
+        case "running", "unhealthy":
+            return "its healthcheck says unhealthy"
+        case (("exited" | "dead" | "restarting"), _):
+            return f"exited with code {instance.exit_code}"
+        case state, _:
+            return f"its container is {state}"

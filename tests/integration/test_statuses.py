@@ -66,7 +66,7 @@ def test_what_lasts_turns_the_applied_commit_red_and_green_again_and_a_flap_does
     seconds_until(story, commit, "failure")
     assert time.monotonic() - began > STEADY
     [(_, why)] = story.told(commit)[len(told) :]
-    assert why == "moody: degraded"
+    assert why == "moody: web: its healthcheck says unhealthy"
     after = story.merge({"README.md": "still moody\n"}, "Change nothing that runs either")
     assert story.ends(after, "success") == f"nothing to do here; since {commit[:7]} {why}"
 

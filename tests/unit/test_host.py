@@ -127,6 +127,23 @@ def test_what_runs_on_a_schedule_is_as_healthy_as_its_last_run() -> None:
         assert machine(*kinds, there=[there]).health(app) is expected
 
 
+@pytest.mark.parametrize(
+    ("there", "why"),
+    [
+        ([], "web: its container is missing"),
+        ([{"state": "running", "health": "unhealthy"}], "web: its healthcheck says unhealthy"),
+        ([{"state": "running"}, {"state": "restarting", "exit_code": 3}], "web: exited with code 3"),
+        ([{"state": "paused"}], "web: its container is paused"),
+        ([{"state": "running"}], ""),
+        ([{"state": "running", "health": "starting"}], ""),
+    ],
+)
+def test_what_is_wrong_with_an_app_is_told_in_a_few_words(there: list[dict[str, Any]], why: str) -> None:
+    instances = [Instance(f"mvd-chat-web-{n}", "chat", "web", **one) for n, one in enumerate(there)]
+    host = machine(Kind("image"), Kind("unit", "image"), there=instances)
+    assert host.ailment(App("chat", (Service("web", "v1"),))) == why
+
+
 def test_a_job_that_was_done_is_not_planned_again_and_an_old_one_still_goes() -> None:
     history, units = FakeHistory(), Kind("unit", "image")
     host = machine(Kind("image"), units, history=history)
