@@ -20,8 +20,8 @@ COMMITS = 20
 EVERY = 0.25  # seconds
 README = (3, 8, 13, 19)  # these change nothing that runs, and the last of them is the tip
 BROKEN, SICK = 6, 11
-DOWN, BACK = 5, 15  # before these commits the API goes down, and answers again
-KILLED = (4, 17)  # after these the daemon is killed
+DOWN, BACK = 3, 17  # before these commits the API goes down, and answers again
+KILLED = (7, 18)  # after these the daemon is killed; systemd starts it again within three seconds
 A_FEW = 3  # calls: for what a kill has left in doubt, and a README that was the tip for a while
 PATIENCE = 120.0  # seconds
 SEEN = "/srv/burst"  # where every version that is started leaves its name
@@ -51,15 +51,13 @@ class Pushed:
 
 @dataclass(frozen=True)
 class Told:
-    """What came of it.  `calls` are those that post statuses; `back` and `served` are when the API answered again, and
-    when the last version did.
-    """
+    """What came of it.  `calls` are those that post statuses; the API was away from `down` until `back`."""
 
     pushed: tuple[Pushed, ...]
     started: frozenset[str]
     calls: int
+    down: datetime
     back: datetime
-    served: datetime
 
     @property
     def affected(self) -> list[Pushed]:
@@ -105,22 +103,23 @@ class Told:
         return "" if is_true[state] else f"it is not true that it is {state}: {description}"
 
 
-def burst(stage: Stage, lab: Lab) -> Told:
-    """Tell the story.  Raises NotTrue where the statuses do not come."""
+def burst(stage: Stage, lab: Lab, *, long_outage: bool = False) -> Told:
+    """Tell the story; a long outage ends only when the last version serves.  Raises NotTrue where no statuses come."""
     web = service.web("burst", "1", pages={"/cgi-bin/version": "#!/bin/sh\necho; echo burst $VERSION"})
     noted = replace(web, command=("sh", "-c", "echo $VERSION >>/seen/versions; exec httpd -f -p 7799 -h /www"))
     good, sick = (
         lab.registry.push("burst", name, kind) for name, kind in (("1", noted), ("sick", service.sick("burst", "sick")))
     )
-    stage.server.exec("mkdir", "-p", SEEN)
+    stage.server.exec("sh", "-c", f"mkdir -p {SEEN} && rm -f {SEEN}/versions")
     stage.ends(stage.merge(_files("begin", good, sick), "Begin the burst"), "success")
     pushed = []
-    back = now()
+    down, back = now(), None
     for number in range(COMMITS):
         began = time.monotonic()
-        lab.forge.api_down = DOWN <= number < BACK
-        if number == BACK:
-            back = now()
+        if number == DOWN:
+            lab.forge.api_down, down = True, now()
+        if number == BACK and not long_outage:
+            lab.forge.api_down, back = False, now()
         version = _version(number)
         files = _files(version, good, sick) if version else {"README.md": f"Burst {number}\n"}
         pushed.append(Pushed(stage.merge(files, f"Commit {number}"), version))
@@ -129,13 +128,14 @@ def burst(stage: Stage, lab: Lab) -> Told:
         time.sleep(max(0.0, began + EVERY - time.monotonic()))
     latest = next(one.version for one in reversed(pushed) if one.version)
     until(lambda: _is_served(stage, latest), f"an answer of version {latest}", PATIENCE)
-    served = now()
+    if not back:
+        lab.forge.api_down, back = False, now()
     until(lambda: all(_is_over(stage, one, one is pushed[-1]) for one in pushed) or None, "the ends of all", PATIENCE)
     time.sleep(2 * EVERY)
     commits = {one.commit for one in pushed}
     calls = sum(asked.method == "POST" and asked.path.rpartition("/")[2] in commits for asked in lab.forge.asked)
     started = frozenset(stage.server.exec("cat", f"{SEEN}/versions").out.split())
-    return Told(tuple(_with_told(stage, one) for one in pushed), started, calls, back, served)
+    return Told(tuple(_with_told(stage, one) for one in pushed), started, calls, down, back)
 
 
 def _version(number: int) -> str:

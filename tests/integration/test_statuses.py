@@ -77,12 +77,17 @@ def test_what_lasts_turns_the_applied_commit_red_and_green_again_and_a_flap_does
     assert len(story.told(between)) == len(story.told(after)) == 1
 
 
-def test_every_commit_of_a_burst_has_one_true_end_while_the_forge_is_away_and_the_daemon_is_killed(
-    lab: Lab, story: Story, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("long_outage", [False, True], ids=["the forge is away in the middle", "until all is over"])
+def test_every_commit_of_a_burst_has_one_true_end_whoever_is_away_or_killed(
+    lab: Lab, story: Story, long_outage: bool, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    told = burst(story, lab)
+    def restarts() -> int:
+        return int(story.run("systemctl", "show", "--value", "--property=NRestarts", "gitops-mvd"))
+
+    before = restarts()
+    told = burst(story, lab, long_outage=long_outage)
     with capsys.disabled():
         after = (told.last - told.back).total_seconds()
         print(f"\n{told.calls} calls for {len(told.affected)} commits, the last {after:.1f} s after the forge's return")
     assert told.faults() == []
-    assert int(story.run("systemctl", "show", "--value", "--property=NRestarts", "gitops-mvd")) == 2
+    assert restarts() == before + 2
