@@ -327,7 +327,6 @@ def serving(listener: socket.socket, application: Webhooks, said: Said, within: 
                 ended.wait(1)
             said.sum_up()
         server.task_dispatcher.shutdown()
-        wasyncore.close_all(known, ignore_all=True)
         said.sum_up(at_last=True)
 
     thread = threading.Thread(target=serve, name="webhook", daemon=True)
@@ -335,5 +334,7 @@ def serving(listener: socket.socket, application: Webhooks, said: Said, within: 
     try:
         yield
     finally:
-        trigger.pull_trigger(ended.set)  # in that thread: once it has ended, the trigger is another file, or none
+        ended.set()
+        trigger.pull_trigger()
         thread.join(10)
+        wasyncore.close_all(known, ignore_all=True)  # not before: it may be waked as long as it runs
