@@ -526,7 +526,7 @@ def test_statuses_that_can_not_be_delivered_hold_up_nothing_and_come_later(lab: 
 
 
 @contextmanager
-def slowly_deployed(lab: Lab, story: Story, said: Said, app: str) -> Iterator[str]:
+def slowly_deployed(lab: Lab, story: Story, app: str) -> Iterator[str]:
     """In the middle of a deploy, whose end serves its new version whatever the forge does.  Gives the commit."""
     old, new = (lab.registry.push(app, tag, service.web(app, tag, after=after)) for tag, after in (("1", 0), ("2", 3)))
     story.deploy(app, {"services": {"web": routed(old, f"/{app}")}})
@@ -543,7 +543,7 @@ def test_a_token_revoked_in_the_middle_disturbs_no_deploy_and_a_new_one_delivers
 ) -> None:
     token, newer = lab.forge.token, "another-token-of-the-lab"
     try:
-        with slowly_deployed(lab, story, said, "revoked") as commit:
+        with slowly_deployed(lab, story, "revoked") as commit:
             lab.forge.token = newer
             story.answers("/revoked", "revoked 2")
         is_said_once(story, said, "statuses wait: ")
@@ -569,7 +569,7 @@ def test_a_repository_with_a_new_name_disturbs_no_deploy_and_the_name_in_the_set
 ) -> None:
     before, name = story.run("cat", SETTINGS), story.repository.name
     try:
-        with slowly_deployed(lab, story, said, "renamed") as commit:
+        with slowly_deployed(lab, story, "renamed") as commit:
             lab.forge.rename(name, "acme/renamed")
             story.answers("/renamed", "renamed 2")
         moved = f"says that {name} has moved (put its new name into the settings)"
@@ -587,7 +587,7 @@ def test_a_repository_with_a_new_name_disturbs_no_deploy_and_the_name_in_the_set
 
 def test_a_forge_that_shows_a_login_page_is_waited_for(lab: Lab, story: Story, said: Said) -> None:
     try:
-        with slowly_deployed(lab, story, said, "paged") as commit:
+        with slowly_deployed(lab, story, "paged") as commit:
             lab.forge.html = True
             story.answers("/paged", "paged 2")
         is_said_once(story, said, "statuses wait: ")
@@ -600,7 +600,7 @@ def test_a_forge_that_shows_a_login_page_is_waited_for(lab: Lab, story: Story, s
 
 def test_a_forge_that_wants_no_more_requests_is_left_alone_for_as_long(lab: Lab, story: Story, said: Said) -> None:
     turned_away = lab.forge.turned_away
-    with slowly_deployed(lab, story, said, "limited") as commit:
+    with slowly_deployed(lab, story, "limited") as commit:
         until = time.monotonic() + 10
         lab.forge.allow(0, 10)
         story.answers("/limited", "limited 2")
