@@ -209,7 +209,12 @@ KEY_SET: Table = {
     "tags": TAGS,
     "id": _NO_ID,
 }
-SNI: Table = {"name": Key("A host.", host), "tags": TAGS, "id": _NO_ID, "certificate": Refused(PARENT)}
+SNI: Table = {
+    "name": Key("A host, also as `*.example.org`.", host),
+    "tags": TAGS,
+    "id": _NO_ID,
+    "certificate": Refused(PARENT),
+}
 _SNIS = placed(formed(dict, "`{name: example.org}`", lambda place: fields(place, SNI, ("name",))))
 CERTIFICATE: Table = {
     "cert": Key("The certificate, in PEM.", referring(filled)),
