@@ -14,10 +14,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from gitops_mvd.engine import Engine
 from gitops_mvd.errors import StepFailed, Unavailable
 from gitops_mvd.gates import MAY_END, Gates
+from gitops_mvd.manifest.references import file_names
 from gitops_mvd.model import App, Change, Gate, Health, Instance, Plan, Resource, Service, Step
 from gitops_mvd.plan import Key, kinds_in_order, make_plan, place
 from gitops_mvd.policy import Policy, enforce
 from gitops_mvd.ports import Clock, History, Kind
+from gitops_mvd.secretfiles import SecretFiles
 
 log = logging.getLogger(__name__)
 
@@ -43,6 +45,7 @@ class Machine:
         address: str,
         history: History,
         policy: Policy | None = None,
+        secrets: SecretFiles | None = None,
     ) -> None:
         self.name = name
         self._kinds = kinds
@@ -53,13 +56,15 @@ class Machine:
         self._address = address
         self._history = history
         self._policy = policy
+        self._secrets = secrets
         self._found: dict[str, tuple[Resource, ...]] = {}
         self._instances: Mapping[str, list[Instance]] = {}
         self._blind: dict[str, Unavailable] = {}
         # What was the same at the last look is the same object, so that nothing that follows from it is computed again.
         self._pinned: dict[str, tuple[App, object, App]] = {}
         self._in_order: dict[str, tuple[Sequence[Resource], Sequence[Resource], Set[Key]]] = {}
-        self._wanted: dict[str, tuple[App, Sequence[Resource]]] = {}
+        self._wanted: dict[str, tuple[App, int, Sequence[Resource]]] = {}
+        self._named: dict[str, tuple[App, Set[str]]] = {}  # the secrets that an app refers to
         self._last_runs: dict[str, Health] = {}  # how the last run of a scheduled job ended
         self._changed: set[str] = set()
         self._given: set[int] = set()
@@ -71,6 +76,8 @@ class Machine:
         A kind that no other kind needs, as routes while Kong is down, holds up only the apps that need it: Kong itself
         may be one of the others.
         """
+        if self._secrets:
+            self._secrets.look()
         with self._engine.one_look():
             self._found = self._observe()
             self._instances = self._look_at_instances()
@@ -104,6 +111,7 @@ class Machine:
     def pin(self, app: App) -> App:
         enforce(self._policy, app)
         self._engine.require_externals(app)
+        self._require_secrets(app)
         images = self._engine.images()
         known, by, pinned = self._pinned.get(app.name, (None, None, None))
         if pinned and app is known and images is by and all(s.pull_policy != "always" for s in app.services):
@@ -112,6 +120,15 @@ class Machine:
         pinned = pinned if pinned == anew else anew
         self._pinned[app.name] = app, images, pinned
         return pinned
+
+    def _require_secrets(self, app: App) -> None:
+        """Raise StepFailed for the first secret file of `app` that this host does not have."""
+        known, names = self._named.get(app.name, (None, frozenset[str]()))
+        if app is not known:
+            names = file_names([*(service.kong for service in app.services), app.gateway])
+            self._named[app.name] = app, names
+        if self._secrets:
+            self._secrets.require(names)
 
     def found(self, app: str) -> tuple[Resource, ...]:
         if app in self._changed:
@@ -167,10 +184,11 @@ class Machine:
     # ---- what to do --------------------------------------------------------------------------------------------------
 
     def plan(self, app: App, proven: bool) -> Plan:
-        known, wanted = self._wanted.get(app.name, (None, ()))
-        if app is not known:
+        known, by, wanted = self._wanted.get(app.name, (None, 0, ()))
+        version = self._secrets.version if self._secrets else 0
+        if app is not known or by != version:
             wanted = [resource for kind in self._kinds.values() for resource in kind.wanted(app)]
-            self._wanted[app.name] = app, wanted
+            self._wanted[app.name] = app, version, wanted
         return self._plan(app, wanted, proven)
 
     def way_back(self, app: App, before: Sequence[Resource]) -> Plan:
