@@ -221,7 +221,7 @@ def status(config: Path, machine: bool) -> int:
     from gitops_mvd.suspension import reason
     from gitops_mvd.wiring import wire
 
-    looked, suspended = preview(wire(_read(config), config), fetch=False), reason(config)
+    looked, suspended = preview(wire(_read(config), config), fetch=False, ask=True), reason(config)
     if machine:
         apps = [app.as_json() for app in looked.apps]
         _print_json({"revision": looked.revision.commit, "suspended": suspended, "apps": apps})
@@ -229,7 +229,7 @@ def status(config: Path, machine: bool) -> int:
         click.echo(f"{looked.host} at {looked.revision.short} {looked.revision.subject}")
         if suspended:
             click.echo(f"suspended: {suspended}")
-        rows = [(app.name, app.sync, app.health, app.why or "") for app in looked.apps]
+        rows = [(app.name, app.sync, app.health, app.why or app.ails) for app in looked.apps]
         _print_table(("APP", "SYNC", "HEALTH", ""), rows)
     return 0 if all(app.is_well for app in looked.apps) else 1
 

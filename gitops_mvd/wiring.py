@@ -26,6 +26,7 @@ from gitops_mvd.settings import GitHubApp as AppLogin
 from gitops_mvd.source import Source, no_token
 from gitops_mvd.statuses import Statuses, Telling
 from gitops_mvd.systemd import Systemd
+from gitops_mvd.watch import Watch
 
 SHORTEST_SECRET = 16  # characters
 
@@ -55,6 +56,7 @@ class Wired:
     outbox: Outbox
     statuses: Statuses
     mailbox: Mailbox
+    watch: Watch
     clock: Interruptible
     cache: Cache
     webhook: Hooks | None = None
@@ -91,11 +93,23 @@ def wire(settings: Settings, path: Path, units: Path = Path("/etc/systemd/system
     login = repository_account(settings)
     forge = connect_forge(settings.forge, settings, login) if settings.forge else None
     gates = Gates(probes.discover(probes.Tools(engine, tools.systemd)), engine, tools.systemd, clock, kong, history)
-    known, policy = kinds.discover(tools), settings.policy
-    host = Machine(name, known, engine, gates, clock, address=address, history=history, policy=policy, secrets=secrets)
+    mailbox = Mailbox()
+    watch = Watch(gates.ask_once, engine.instance, mailbox.post)
+    host = Machine(
+        name,
+        kinds.discover(tools),
+        engine,
+        gates,
+        clock,
+        address=address,
+        history=history,
+        policy=settings.policy,
+        secrets=secrets,
+        watch=watch,
+    )
     outbox = Outbox(history, forge, settings.forge.kind if settings.forge else "")
     statuses = Statuses(name, history, _telling(settings), clock.now, outbox.wake)
-    source, mailbox, hooks = connect_source(settings, login), Mailbox(), connect_hooks(settings)
+    source, hooks = connect_source(settings, login), connect_hooks(settings)
     asks = settings.forge.proposals if settings.forge else None
     proposals = None
     if settings.forge and asks and asks.plan:
@@ -122,6 +136,7 @@ def wire(settings: Settings, path: Path, units: Path = Path("/etc/systemd/system
         outbox,
         statuses,
         mailbox,
+        watch,
         clock,
         {},
         hooks,
