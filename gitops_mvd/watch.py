@@ -30,6 +30,7 @@ FAILURES = 3  # in a row make it ill, as Docker's `retries`; one success makes i
 EVERY = 60.0  # seconds between two tries of what is well: with 30 services that is a try in two seconds
 AGAIN = 10.0  # seconds until what failed, or is ill, is tried again
 SHORTEST = 2.0  # seconds: the least that a manifest's own `interval` counts
+EARLY = 0.1  # share of its pause by which one may be early, to go along with another: to wake up is half of the cost
 FIRST = 5.0  # seconds in which all that is new is tried for the first time
 AT_ONCE = 8  # threads for who asks everything at once
 
@@ -84,6 +85,7 @@ class Watch:
         self._asked: list[Case] = []  # those that are not left alone
         self._lock = threading.Lock()
         self._woken = threading.Event()
+        self._is_awake = False
         self._ended = False
 
     def __enter__(self) -> None:
@@ -157,8 +159,11 @@ class Watch:
             case = min(self._asked, key=_due, default=None)
             if case is None:
                 return None
-            if (pause := case.due - self._now()) > 0:
+            pause = case.due - self._now()
+            if pause > (EARLY * _pause(case) if self._is_awake else 0):
+                self._is_awake = False
                 return pause
+            self._is_awake = True
             case.due = self._now() + AGAIN  # whatever comes of it
         before = case.verdict[0]
         self._try(case, FAILURES)
