@@ -261,7 +261,7 @@ kongs = st.builds(
 
 
 @given(document=kongs)
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_whatever_is_there_the_files_say_it(
     gateway: Gateway, tmp_path_factory: pytest.TempPathFactory, document: Any
 ) -> None:
