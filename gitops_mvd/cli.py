@@ -240,8 +240,10 @@ def adopt(config: Path, yes: bool, machine: bool) -> int:
         return failed
     if machine and not yes:
         return failed or 2
-    if not yes:
-        click.confirm(f"make these {len(adoptions.adopted)} of {wired.host.name}'s Kong ours?", abort=True, err=True)
+    question = f"make these {len(adoptions.adopted)} of {wired.host.name}'s Kong ours?"
+    if not (yes or click.confirm(question, err=True)):
+        click.echo("nothing was changed", err=True)
+        return 1
     adoption.take_over(wired, found)
     click.echo(f"{len(adoptions.adopted)} adopted; `mvd plan` shows what is left to do", err=True)
     return failed

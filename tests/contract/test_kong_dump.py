@@ -26,7 +26,6 @@ from gitops_mvd.tree import FolderTree
 from tests.contract.decks import SECRETS, UPSTREAMS, a_kong, clear, entity, everything, id_of, ref, seed
 from tests.contract.test_kong_client import HOST, Gateway, bring, running, service  # noqa: F401
 
-
 BY_NAME = {"plugin key-auth": ["config.anonymous"]}  # the consumer that was named by its id
 
 
@@ -250,7 +249,9 @@ kongs = st.builds(
     st.fixed_dictionaries(
         {},
         optional={
-            "response-transformer": texts.filter(str.isprintable).map(lambda text: {"add": {"headers": [f"X-Y:{text}"]}}),
+            "response-transformer": texts.filter(str.isprintable).map(
+                lambda text: {"add": {"headers": [f"X-Y:{text}"]}}
+            ),
             "cors": st.fixed_dictionaries(
                 {}, optional={"max_age": st.sampled_from([3600, 0.5]), "origins": st.just(["*"])}
             ),
