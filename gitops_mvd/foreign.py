@@ -38,12 +38,12 @@ def write(dumped: Dump, folder: Path | None, secrets: Path | None, *, force: boo
         raise StepFailed(f"{', '.join(map(str, there))} would be written over", "--force does that")
     for path, text in hidden.items():
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        files.write(path, Entry(text.encode(), 0o600, *_owner()))
+        files.write(path, Entry(f"{text}\n".encode(), 0o600, *_owner()))
     for path, text in texts.items():
         files.write(path, Entry(text.encode(), 0o644, *_owner()))
     lines = [f"{path}: written" for path in texts]
     if hidden:
-        lines.append(f"{len(hidden)} secrets are in {secrets}: they belong to /etc/gitops-mvd/secrets of the server")
+        lines.append(f"{len(hidden)} secrets are in {secrets}: on the server, they belong into /etc/gitops-mvd/secrets")
     elif dumped.secrets:
         lines.append(f"{len(dumped.secrets)} secrets are only named, and still to be fetched: --secrets FOLDER does so")
     return lines

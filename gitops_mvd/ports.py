@@ -154,6 +154,10 @@ class Host(Protocol):
         """How what there is of that app is doing now; MISSING where it should have instances and has none."""
         ...
 
+    def ailment(self, app: App) -> str:
+        """What is wrong with it now, in a few words; "" where nothing is known to be."""
+        ...
+
 
 class Gateway(Protocol):
     """What leads to the services of this host."""

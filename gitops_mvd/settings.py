@@ -129,6 +129,7 @@ class Settings:
     policy: Policy | None = None
     state: str = "/var/lib/gitops-mvd"
     files: str = "/etc/gitops-mvd/files"
+    secrets: str = "/etc/gitops-mvd/secrets"
 
 
 GITHUB_APP = {
@@ -330,6 +331,10 @@ SETTINGS = {
     "policy": Key("What the repository may not do with this server. Without it, it may do anything.", _policy),
     "state": Key("The folder for history and mirror; may be lost. `/var/lib/gitops-mvd` by default.", absolute),
     "files": Key("The folder for env files and mounted files. `/etc/gitops-mvd/files` by default.", absolute),
+    "secrets": Key(
+        "The folder of the files that a manifest names as `{file://NAME}`. `/etc/gitops-mvd/secrets` by default.",
+        absolute,
+    ),
 }
 
 

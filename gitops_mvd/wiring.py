@@ -20,6 +20,7 @@ from gitops_mvd.manifest import Cache
 from gitops_mvd.outbox import Outbox
 from gitops_mvd.ports import Forge, Receiver
 from gitops_mvd.proposals import Proposals
+from gitops_mvd.secretfiles import SecretFiles
 from gitops_mvd.settings import ForgeSettings, Settings
 from gitops_mvd.settings import GitHubApp as AppLogin
 from gitops_mvd.source import Source, no_token
@@ -82,13 +83,16 @@ def wire(settings: Settings, path: Path, units: Path = Path("/etc/systemd/system
     name = settings.host or socket.gethostname()
     address = gateway.address if gateway else "127.0.0.1"
     clock = Interruptible()
-    tools = Tools(name, engine, Systemd(), kong, clock, files=Path(settings.files), units=units, address=address)
+    secrets = SecretFiles(Path(settings.secrets))
+    tools = Tools(
+        name, engine, Systemd(), kong, clock, files=Path(settings.files), units=units, address=address, secrets=secrets
+    )
     history = SqliteHistory(state / "history.db")
     login = repository_account(settings)
     forge = connect_forge(settings.forge, settings, login) if settings.forge else None
     gates = Gates(probes.discover(probes.Tools(engine, tools.systemd)), engine, tools.systemd, clock, kong, history)
     known, policy = kinds.discover(tools), settings.policy
-    host = Machine(name, known, engine, gates, clock, address=address, history=history, policy=policy)
+    host = Machine(name, known, engine, gates, clock, address=address, history=history, policy=policy, secrets=secrets)
     outbox = Outbox(history, forge, settings.forge.kind if settings.forge else "")
     statuses = Statuses(name, history, _telling(settings), clock.now, outbox.wake)
     source, mailbox, hooks = connect_source(settings, login), Mailbox(), connect_hooks(settings)

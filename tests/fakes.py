@@ -128,6 +128,9 @@ class FakeHost:
             return Health.MISSING
         return Health.DEGRADED if any(map(self._sick, units)) else Health.HEALTHY
 
+    def ailment(self, app: App) -> str:
+        return "" if self.health(app) is Health.HEALTHY else "web: http 503"
+
     def images(self, app: str) -> list[str]:
         """The images of the units that run, for tests to look at."""
         return sorted(r.payload.image for r in self.found(app) if r.kind == "unit")

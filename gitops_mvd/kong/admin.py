@@ -25,6 +25,7 @@ PATHS = {
     "hmacauth_credentials": "hmac-auths",
     "jwt_secrets": "jwts",
     "oauth2_credentials": "oauth2",
+    "key_sets": "key-sets",
 }
 
 

@@ -58,10 +58,10 @@ SECRETS: Mapping[str, Sequence[str]] = {
     "jwt_secrets": ("secret",),
     "oauth2_credentials": ("client_secret",),
     "certificates": ("key", "key_alt"),
-    "keys": ("jwk", "pem"),
+    "keys": ("jwk",),
 }
 DERIVED: Mapping[str, Sequence[str]] = {"certificates": ("snis",), "ca_certificates": ("cert_digest",)}
-FIRST = ("name", "username", "custom_id", "prefix", "protocol", "host", "port", "path", "target", "key", "group")
+FIRST = ("name", "kid", "username", "custom_id", "prefix", "protocol", "host", "port", "path", "target", "key", "group")
 LAST = (*INSIDE, "tags", "plugins")
 
 _SECRET_NAME = re.compile(
@@ -200,6 +200,8 @@ class _Making:
         for key in SECRETS.get(entity.type, ()):
             if isinstance(item.get(key), str):
                 item[key] = self._secret(item[key], f"{name}-{key}" if entity.type != "keyauth_credentials" else name)
+        if isinstance(item.get("pem"), Mapping):
+            item["pem"] = self._config(item["pem"], {}, name)
         if isinstance(item.get("config"), Mapping):
             specs = self._schemas.of(entity.type, str(item.get("name") or "")).get("config", {})
             item["config"] = self._config(item["config"], fields_of(specs), name)
@@ -264,6 +266,8 @@ def _not_to_be_told(entity: Entity) -> str:
     """Why nobody can say this of a credential; "" where it can be said."""
     if entity.type == "basicauth_credentials":
         return "Kong only has the hash of the password; write it here yourself, or leave it in Kong as it is"
+    if entity.fields.get("hash_secret"):
+        return "Kong only has the hash of its client_secret; leave it in Kong as it is"
     if entity.fields.get("ttl"):
         return "runs out by itself, and the repository would put it back for ever"
     return ""

@@ -21,6 +21,8 @@ PATHS = {
     "certificates": "certificates",
     "snis": "snis",
     "vaults": "vaults",
+    "key_sets": "key-sets",
+    "keys": "keys",
     "consumers": "consumers",
     "keyauth_credentials": "key-auths",
     "basicauth_credentials": "basic-auths",
@@ -81,6 +83,13 @@ def a_kong(port: int = 9) -> Document:
         "certificates": [entity("cert", cert=cert, key=key)],
         "snis": [entity("sni", name="example.org", certificate=ref("cert"))],
         "vaults": [entity("vault", name="env", prefix="my-env", description="from the environment")],
+        "key_sets": [entity("set", name="issuers")],
+        "keys": [entity("jwk", name="first", kid="k1", set=ref("set"), jwk='{"kty": "oct", "kid": "k1", "k": "bG9n"}')],
+        "upstreams": [entity("search", name="search.internal", slots=100, algorithm="least-connections")],
+        "targets": [
+            entity("search1", target="10.0.0.1:9200", weight=100, upstream=ref("search")),
+            entity("search2", target="10.0.0.2:9200", weight=50, upstream=ref("search"), tags=None),
+        ],
         "consumers": [
             entity("mobile", username="mobile-app", custom_id="0x10"),
             entity("ussd", username="ussd", tags=None),
@@ -112,6 +121,7 @@ def a_kong(port: int = 9) -> Document:
             entity("legacy", name="legacy", host="127.0.0.1", port=port, path="/v1", read_timeout=5000),
             entity("far", name="far", host="api.example.org", protocol="https", port=443, retries=0, tags=None),
             entity("nameless", host="10.0.0.9", port=8080),
+            entity("near", name="near", host="search.internal"),
         ],
         "routes": [
             entity(
@@ -124,6 +134,7 @@ def a_kong(port: int = 9) -> Document:
                 headers={"x-version": ["2", "12:30"]},
             ),
             entity("plain-route", name="plain", service=ref("legacy"), paths=["/plain"]),
+            entity("answering", name="answering", paths=["/gone"]),
             entity("nameless-route", service=ref("nameless"), hosts=["a.example.org", "*.b.example.org"]),
         ],
         "plugins": [
@@ -133,6 +144,7 @@ def a_kong(port: int = 9) -> Document:
                 name="http-log",
                 config={"http_endpoint": "http://log:log-password@127.0.0.1:1/", "method": "PUT"},
             ),
+            entity("p-answer", name="request-termination", route=ref("answering"), config={"status_code": 410}),
             entity("p-service", name="key-auth", service=ref("far"), config={"anonymous": id_of("ussd")}),
             entity(
                 "p-route",
@@ -205,6 +217,8 @@ def clear(gateway: Gateway) -> None:
         "certificates",
         "ca_certificates",
         "vaults",
+        "keys",
+        "key-sets",
     ):
         for fields in gateway.ask("GET", f"/{path}?size=1000")["data"]:
             gateway.ask("DELETE", f"/{path}/{fields['id']}")

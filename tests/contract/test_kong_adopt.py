@@ -429,11 +429,11 @@ def test_the_command_shows_asks_and_adopts(gateway: Gateway, server: Path) -> No
     result = mvd_adopt(server, answer="n\n")
     assert result.return_value == 1
     assert "= consumer mobile-app" in result.stdout
-    assert "make these 25 of web-1's Kong ours?" in result.stderr
+    assert "make these 33 of web-1's Kong ours?" in result.stderr
     assert everything(gateway) == before
     result = mvd_adopt(server, answer="y\n")
     assert result.return_value == 0
-    assert "25 adopted" in result.stderr
+    assert "33 adopted" in result.stderr
     (app,), _ = load(FolderTree(server.parent.parent / "repository"), HostFacts(HOST))
     assert is_in_sync(gateway, app)
     assert "nothing to adopt" in mvd_adopt(server, "--yes").stderr
@@ -444,7 +444,7 @@ def test_scripts_see_json_and_do_it_only_when_told(gateway: Gateway, server: Pat
     result = mvd_adopt(server, "--json")
     assert result.return_value == 2
     told = json.loads(result.stdout)
-    assert len(told["adopted"]) == 25
+    assert len(told["adopted"]) == 33
     assert everything(gateway) == before
     assert mvd_adopt(server, "--json", "--yes").return_value == 0
     assert json.loads(mvd_adopt(server, "--json").stdout)["adopted"] == []

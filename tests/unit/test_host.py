@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from contextlib import nullcontext
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from gitops_mvd.errors import Unavailable
+from gitops_mvd.errors import StepFailed, Unavailable
 from gitops_mvd.gates import Gates
 from gitops_mvd.host import Machine
 from gitops_mvd.model import App, Change, Check, Health, Instance, Resource, Service
 from gitops_mvd.probes import Tools, discover
+from gitops_mvd.secretfiles import SecretFiles
 from gitops_mvd.systemd import Unit
 from tests.fakes import FakeClock, FakeHistory, job, service, wanted
 
@@ -48,19 +50,33 @@ class Engine:
     def instances(self) -> dict[str, Instance]:
         return {instance.name: instance for instance in self.there}
 
+    def require_externals(self, app: App) -> None:
+        pass
+
+    def images(self) -> dict[str, Any]:
+        return {}
+
+    def pin(self, service: Service) -> Service:
+        return service
+
 
 class Systemd:
     def units(self, pattern: str, within: float) -> dict[str, Unit]:
         return {}
 
 
-def machine(*kinds: Kind, there: Iterable[Instance] = (), history: FakeHistory | None = None) -> Machine:
+def machine(
+    *kinds: Kind,
+    there: Iterable[Instance] = (),
+    history: FakeHistory | None = None,
+    secrets: SecretFiles | None = None,
+) -> Machine:
     engine: Any = Engine(*there)
     systemd: Any = Systemd()
     clock, history = FakeClock(), history or FakeHistory()
     gates = Gates(discover(Tools(engine, systemd)), engine, systemd, clock, None, history)
     named = {kind.name: kind for kind in kinds}
-    host = Machine("h1", named, engine, gates, clock, address="127.0.0.1", history=history)
+    host = Machine("h1", named, engine, gates, clock, address="127.0.0.1", history=history, secrets=secrets)
     host.look()
     return host
 
@@ -127,6 +143,23 @@ def test_what_runs_on_a_schedule_is_as_healthy_as_its_last_run() -> None:
         assert machine(*kinds, there=[there]).health(app) is expected
 
 
+@pytest.mark.parametrize(
+    ("there", "why"),
+    [
+        ([], "web: its container is missing"),
+        ([{"state": "running", "health": "unhealthy"}], "web: its healthcheck says unhealthy"),
+        ([{"state": "running"}, {"state": "restarting", "exit_code": 3}], "web: exited with code 3"),
+        ([{"state": "paused"}], "web: its container is paused"),
+        ([{"state": "running"}], ""),
+        ([{"state": "running", "health": "starting"}], ""),
+    ],
+)
+def test_what_is_wrong_with_an_app_is_told_in_a_few_words(there: list[dict[str, Any]], why: str) -> None:
+    instances = [Instance(f"mvd-chat-web-{n}", "chat", "web", **one) for n, one in enumerate(there)]
+    host = machine(Kind("image"), Kind("unit", "image"), there=instances)
+    assert host.ailment(App("chat", (Service("web", "v1"),))) == why
+
+
 def test_a_job_that_was_done_is_not_planned_again_and_an_old_one_still_goes() -> None:
     history, units = FakeHistory(), Kind("unit", "image")
     host = machine(Kind("image"), units, history=history)
@@ -140,3 +173,36 @@ def test_a_job_that_was_done_is_not_planned_again_and_an_old_one_still_goes() ->
     assert [(step.verb, step.resource.name) for step in steps if step.resource.kind == "unit"] == [
         ("delete", "mvd-chat-migrate-old")
     ]
+
+
+def test_an_app_whose_secret_is_missing_goes_no_further_until_it_is_there(tmp_path: Path) -> None:
+    host = machine(Kind("image"), Kind("unit", "image"), Kind("route", "unit"), secrets=SecretFiles(tmp_path))
+    plugin = {"name": "jwt", "config": {"key": "{file://token}"}}
+    app = App("chat", (Service("web", "v1", kong={"port": 80, "routes": [{"paths": ["/"]}], "plugins": [plugin]}),))
+    for _ in range(2):
+        with pytest.raises(StepFailed, match=f"the secret {tmp_path}/token can not be read"):
+            host.pin(app)
+    (tmp_path / "token").touch(mode=0o600)
+    (tmp_path / "token").write_text("s3cret")
+    host.look()
+    assert host.pin(app) == app
+
+
+def test_a_changed_secret_is_planned_anew_at_the_next_look(tmp_path: Path) -> None:
+    (tmp_path / "token").touch(mode=0o600)
+    (tmp_path / "token").write_text("one")
+    secrets, asked = SecretFiles(tmp_path), []
+
+    class Asking(Kind):
+        def wanted(self, app: App) -> Iterable[Resource]:
+            asked.append(secrets.read("token"))
+            return super().wanted(app)
+
+    host = machine(Kind("image"), Kind("unit", "image"), Asking("route", "unit"), secrets=secrets)
+    app = App("chat", (service("web"),))
+    for text in ("", "", "another", ""):
+        if text:
+            (tmp_path / "token").write_text(text)
+        host.look()
+        host.plan(app, proven=True)
+    assert asked == ["one", "another"]
