@@ -56,7 +56,10 @@ def _owner() -> tuple[int, int]:
 def lines(adoptions: Adoptions) -> Iterator[str]:
     """What would become ours and what not, for people; secrets are digests."""
     for adoption in adoptions.adopted:
-        yield f"{'~' if adoption.changes else '='} {adoption.found}  {adoption.found.id}"
+        there = adoption.found
+        whose = f" of {adoption.of}" if adoption.of else ""
+        id = "" if there.id in str(there) else f"  {there.id}"
+        yield f"{'~' if adoption.changes else '='} {there}{whose}{id}"
         for name, (was, becomes) in adoption.changes.items():
             yield f"    {name}: {_shown(was)} → {_shown(becomes)}"
         if adoption.stays:
@@ -80,6 +83,7 @@ def _adoption_as_json(adoption: Adoption) -> Mapping[str, Any]:
         "type": adoption.found.type,
         "name": str(adoption.found),
         "id": adoption.found.id,
+        "of": adoption.of,
         "changes": {name: {"was": was, "becomes": becomes} for name, (was, becomes) in adoption.changes.items()},
         "stays": list(adoption.stays),
     }

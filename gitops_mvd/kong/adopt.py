@@ -26,11 +26,13 @@ class Adoption:
     """One entity that becomes ours: `entity` has what is written, under the id that it has in Kong.
 
     `changes` has the declared fields that have another value there, as dotted path -> was and becomes, secrets as
-    digests; `stays` names what is there and is no default, and of which the repository says nothing.
+    digests; `stays` names what is there and is no default, and of which the repository says nothing.  `of` is what it
+    stands in.
     """
 
     entity: Entity
     found: Entity
+    of: str = ""
     changes: Mapping[str, tuple[Any, Any]] = field(default_factory=dict)
     stays: Sequence[str] = ()
 
@@ -66,7 +68,9 @@ def plan(host: str, declared: Sequence[Entity], there: Sequence[Entity], schemas
         taken.add(theirs.id)
         ids |= {entity.id: theirs.id} if theirs.id != entity.id else {}
         becomes = with_ids_in_kong(entity, ids)
-        adopted.append(Adoption(becomes, theirs, changes(becomes, theirs), _stays(becomes, theirs, schemas)))
+        adopted.append(
+            Adoption(becomes, theirs, found.around(theirs), changes(becomes, theirs), _stays(becomes, theirs, schemas))
+        )
     ours = {adoption.found.id for adoption in adopted}
     return Adoptions(adopted, refused, list(found.shadows(declared, ours)))
 
@@ -89,6 +93,12 @@ class _Found:
             return [self._by_id[entity.type, entity.id]]
         keys = _keys(entity.type, entity.fields)
         return list({one.id: one for key in keys for one in self._by_key[entity.type, key]}.values())
+
+    def around(self, entity: Entity) -> str:
+        """What an entity belongs to, for people."""
+        belongs = {key: entity.fields.get(key) for key in REFERENCES if key != "client_certificate"}
+        around = (self._by_id.get((REFERENCES[key], str(_plain(value)))) for key, value in belongs.items() if value)
+        return ", ".join(str(one) for one in around if one)
 
     def why_not(self, entity: Entity, rivals: Sequence[Entity], taken: Set[str]) -> str:
         """Why none of the rivals can become that entity; "" where it can."""
