@@ -342,6 +342,26 @@ def test_a_route_that_takes_the_same_requests_is_told(gateway: Gateway) -> None:
     assert found.adopted == []
 
 
+def test_a_route_with_one_condition_more_takes_over_from_a_hand_made_one(gateway: Gateway, behind: int) -> None:  # noqa: F811
+    seed(
+        gateway,
+        {
+            "services": [entity("old", name="old", host="127.0.0.1", port=behind)],
+            "routes": [entity("old-route", name="old", service=ref("old"), paths=["/chat"])],
+        },
+    )
+    app = App("chat", (service("web", routes=[{"paths": ["/chat"], "methods": ["GET", "POST"]}]),))
+    statuses = []
+    for step in range(3):
+        if step == 1:
+            bring(Routes(Kong(gateway.admin), HOST), app, behind)
+        if step == 2 and gateway.mode == "postgres":
+            gateway.ask("DELETE", "/routes/old")
+        answer = requests.get(f"{gateway.proxy}/chat", headers={"Kong-Debug": "1"}, timeout=5)
+        statuses.append((answer.status_code, answer.headers.get("Kong-Service-Name")))
+    assert statuses == [(200, "old"), (200, "mvd.chat.web"), (200, "mvd.chat.web")]
+
+
 def test_an_upstream_of_ours_with_targets_of_others_is_not_adopted(gateway: Gateway) -> None:
     seed(
         gateway,

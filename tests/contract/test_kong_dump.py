@@ -50,7 +50,8 @@ def apps(folder: Path) -> tuple[App, ...]:
 def compared(gateway: Gateway, folder: Path, secrets: SecretFiles | None = None) -> Adoptions:
     """What the files say beside what the gateway has."""
     kong = Kong(gateway.admin)
-    declared = [it for app in apps(folder) for wanted in Routes(None, HOST, secrets).wanted(app) for it in wanted.payload]
+    routes = Routes(None, HOST, secrets)
+    declared = [it for app in apps(folder) for wanted in routes.wanted(app) for it in wanted.payload]
     found = plan(HOST, declared, kong.all(), Schemas(kong.schema))
     assert len(declared) == len(found.adopted) + len(found.refused)
     return found
