@@ -6,6 +6,7 @@ import contextlib
 import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from hashlib import md5
 from typing import Any
 
 import yaml
@@ -84,6 +85,14 @@ def read(document: Mapping[str, Any]) -> dict[str, dict[str, Record]]:
             derive(item.kind.name, item.record, None)
         stamp(item.kind.name, item.record, item.given.get("created_at"))
         found.setdefault(item.kind.name, {})[item.record["id"]] = item.record
+    return found
+
+
+def load(store: Store, text: str) -> dict[str, dict[str, Record]]:
+    """Have a document, and nothing else, be what there is; raises Fault."""
+    found = read(parse(text))
+    hash = md5(text.encode()).hexdigest()
+    store.replace({kind: rows.values() for kind, rows in found.items()}, hash)
     return found
 
 
