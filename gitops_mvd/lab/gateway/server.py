@@ -52,7 +52,7 @@ class Listeners:
         self._tls = {"admin": admin_tls, "proxy": proxy_tls}
         self._store = Store(prefix, database)
         if declarative:
-            load(self._store, declarative.read_text(encoding="utf-8"))
+            load(self._store, declarative.read_text(encoding="utf-8"), yaml_only=declarative.suffix != ".json")
         self._health = Health()
         self._proxy = Proxy(self._store, self._health)
         self._api: Admin | None = None
