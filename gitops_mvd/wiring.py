@@ -88,7 +88,17 @@ def wire(settings: Settings, path: Path, units: Path = Path("/etc/systemd/system
     forge = connect_forge(settings.forge, settings, login) if settings.forge else None
     gates = Gates(probes.discover(probes.Tools(engine, tools.systemd)), engine, tools.systemd, clock, kong, history)
     known, policy = kinds.discover(tools), settings.policy
-    host = Machine(name, known, engine, gates, clock, address=address, history=history, policy=policy)
+    host = Machine(
+        name,
+        known,
+        engine,
+        gates,
+        clock,
+        address=address,
+        history=history,
+        policy=policy,
+        leaves_routes=bool(gateway and gateway.drift == "report"),
+    )
     outbox = Outbox(history, forge, settings.forge.kind if settings.forge else "")
     statuses = Statuses(name, history, _telling(settings), clock.now, outbox.wake)
     source, mailbox, hooks = connect_source(settings, login), Mailbox(), connect_hooks(settings)
