@@ -153,7 +153,7 @@ def force_pushed(lab: Lab, story: Story) -> Iterator[None]:
 @pytest.mark.parametrize(
     ("trouble", "sentence"),
     [
-        (no_answer, "does not answer"),
+        (no_answer, "bad-days.git does not answer"),
         (another_token, "refused the login"),
         (no_repository, "has no such repository"),
         (no_branch, "has no branch main"),
