@@ -346,7 +346,7 @@ def test_a_route_with_one_condition_more_takes_over_from_a_hand_made_one(gateway
     seed(
         gateway,
         {
-            "services": [entity("old", name="old", host="127.0.0.1", port=behind)],
+            "services": [entity("old", name="old", host="127.0.0.1", port=1)],  # which answers 502
             "routes": [entity("old-route", name="old", service=ref("old"), paths=["/chat"])],
         },
     )
@@ -357,9 +357,8 @@ def test_a_route_with_one_condition_more_takes_over_from_a_hand_made_one(gateway
             bring(Routes(Kong(gateway.admin), HOST), app, behind)
         if step == 2 and gateway.mode == "postgres":
             gateway.ask("DELETE", "/routes/old")
-        answer = requests.get(f"{gateway.proxy}/chat", headers={"Kong-Debug": "1"}, timeout=5)
-        statuses.append((answer.status_code, answer.headers.get("Kong-Service-Name")))
-    assert statuses == [(200, "old"), (200, "mvd.chat.web"), (200, "mvd.chat.web")]
+        statuses.append(requests.get(f"{gateway.proxy}/chat", timeout=5).status_code)
+    assert statuses == [502, 200, 200]
 
 
 def test_an_upstream_of_ours_with_targets_of_others_is_not_adopted(gateway: Gateway) -> None:
