@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import requests
@@ -29,8 +29,9 @@ from gitops_mvd.kong import Kong
 from gitops_mvd.kong.adopt import Adoptions, plan
 from gitops_mvd.kong.schema import Schemas
 from gitops_mvd.manifest import load
-from gitops_mvd.model import App, Failure, HostFacts
+from gitops_mvd.model import App, Failure, Health, HostFacts, Operation, Plan, Resource
 from gitops_mvd.plan import make_plan
+from gitops_mvd.reconcile import settle
 from gitops_mvd.tree import FolderTree
 from tests.contract.decks import UPSTREAMS, Document, a_kong, clear, entity, everything, id_of, ref, seed
 from tests.contract.test_kong_client import (  # noqa: F401
@@ -478,6 +479,59 @@ def test_the_way_back_from_a_clash_does_not_delete_what_was_adopted(gateway: Gat
     assert mvd_adopt(server, "--yes").return_value == 0
     assert history.condemned(app) is None
     assert history.last_good("gateway") is None
+    history.close()
+
+
+class OnlyRoutes:
+    """As much of a host as the gateway's own entities take."""
+
+    name = HOST
+
+    def __init__(self, gateway: Gateway) -> None:
+        self.routes = Routes(Kong(gateway.admin), HOST)
+
+    def found(self, app: str) -> tuple[Resource, ...]:
+        return tuple(resource for resource in self.routes.observe() if resource.app == app)
+
+    def plan(self, app: App, proven: bool) -> Plan:
+        return make_plan(app, self.routes.wanted(app), self.found(app.name), ["unit", "route"], proven=proven)
+
+    def way_back(self, app: App, before: Any) -> Plan:
+        return make_plan(App(app.name), before, self.found(app.name), ["unit", "route"], proven=True)
+
+    def carry_out(self, steps: Any) -> list[str]:
+        for step in steps:
+            self.routes.apply([step])
+        return []
+
+    def left_alone(self, plan: Plan) -> str:
+        return ""
+
+    def health(self, app: App) -> Health:
+        return Health.HEALTHY
+
+
+def test_the_passes_before_and_after_lose_nothing_even_if_it_was_half_done(gateway: Gateway, server: Path) -> None:
+    before = everything(gateway)
+    (app,), _ = load(FolderTree(server.parent.parent / "repository"), HostFacts(HOST))
+    history: Any = SqliteHistory(server.parent.parent / "state/history.db")
+
+    def settled() -> Operation:
+        failure = history.condemned(app)
+        return settle(app, cast(Any, OnlyRoutes(gateway)), history, "1" * 40, failure).operation
+
+    assert settled() is Operation.FAILED
+    assert everything(gateway) == before, "a clash changes nothing"
+    history.pardon(app.name)
+    history.forget(app.name)
+    some = look(gateway, app).adopted[::2]
+    Kong(gateway.admin).adopt(HOST, [it.entity for it in some])
+    assert settled() is Operation.FAILED
+    assert everything(gateway).keys() == before.keys(), "what was adopted is not deleted on the way back"
+    assert mvd_adopt(server, "--yes").return_value == 0
+    assert settled() is Operation.SUCCEEDED
+    assert settled() is Operation.SUCCEEDED
+    assert everything(gateway).keys() == before.keys()
     history.close()
 
 
