@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from tests.contract.pems import JWK
 from tests.contract.test_kong_client import Gateway
 
 PATHS = {
@@ -84,7 +85,7 @@ def a_kong(port: int = 9) -> Document:
         "snis": [entity("sni", name="example.org", certificate=ref("cert"))],
         "vaults": [entity("vault", name="env", prefix="my-env", description="from the environment")],
         "key_sets": [entity("set", name="issuers")],
-        "keys": [entity("jwk", name="first", kid="k1", set=ref("set"), jwk='{"kty": "oct", "kid": "k1", "k": "bG9n"}')],
+        "keys": [entity("jwk", name="first", kid="k1", set=ref("set"), jwk=JWK)],
         "upstreams": [entity("search", name="search.internal", slots=100, algorithm="least-connections")],
         "targets": [
             entity("search1", target="10.0.0.1:9200", weight=100, upstream=ref("search")),
