@@ -30,6 +30,7 @@ from gitops_mvd.model import Json
 TURN = 5  # at every fifth look, the targets of one upstream are read without need
 BALANCED_WITHIN = 5.0  # s; the node that took a change uses a new target within 40 ms
 SERVING = {"HEALTHY", "HEALTHCHECKS_OFF"}
+TABLES = {"sm_vaults": "vaults"}  # what a list of tags calls by the name of its table
 SET_BY_KONG = {"created_at", "updated_at", "ws_id"}
 
 Made = TypeVar("Made")
@@ -197,7 +198,7 @@ def _by_type(rows: Iterable[Json]) -> Mapping[str, set[str]]:
     """The ids of each type in a list of what has a tag."""
     ids = defaultdict(set)
     for row in rows:
-        ids[row["entity_name"]].add(row["entity_id"])
+        ids[TABLES.get(row["entity_name"], row["entity_name"])].add(row["entity_id"])
     return ids
 
 

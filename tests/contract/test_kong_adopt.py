@@ -188,7 +188,7 @@ def test_a_password_changed_by_hand_is_seen(gateway: Gateway) -> None:
         document["basicauth_credentials"][0]["password"] = "0" * 40
         gateway.load({**document, "_transform": False})
     else:
-        gateway.ask("PATCH", f"/basic-auths/{id_of('basic')}", json={"password": "by-hand"})
+        gateway.ask("PATCH", f"/basic-auths/{id_of('basic')}", json={"password": "by-hand", "consumer": ref("mobile")})
     assert not is_in_sync(gateway, app)
     bring(Routes(Kong(gateway.admin), HOST), app)
     assert is_in_sync(gateway, app)
