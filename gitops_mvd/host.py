@@ -48,7 +48,9 @@ class Machine:
         policy: Policy | None = None,
         secrets: SecretFiles | None = None,
         watch: Watch | None = None,
+        leaves_routes: bool = False,
     ) -> None:
+        """With `leaves_routes`, what was changed by hand at the gateway is told, and not put back."""
         self.name = name
         self._kinds = kinds
         self._order = kinds_in_order({kind.name: kind.after for kind in kinds.values()})
@@ -60,6 +62,8 @@ class Machine:
         self._policy = policy
         self._secrets = secrets
         self._watch = watch
+        self._leaves_routes = leaves_routes
+        self._is_routed = False
         self._found: dict[str, tuple[Resource, ...]] = {}
         self._instances: Mapping[str, list[Instance]] = {}
         self._blind: dict[str, Unavailable] = {}
@@ -84,6 +88,7 @@ class Machine:
         with self._engine.one_look():
             self._found = self._observe()
             self._instances = self._look_at_instances()
+        self._is_routed = any(r.kind == "route" for resources in self._found.values() for r in resources)
         self._changed, self._given = set(), set()
 
     def _look_at_instances(self) -> Mapping[str, list[Instance]]:
@@ -216,6 +221,15 @@ class Machine:
             wanted = [resource for kind in self._kinds.values() for resource in kind.wanted(app)]
             self._wanted[app.name] = app, version, wanted
         return self._plan(app, wanted, proven)
+
+    def left_alone(self, plan: Plan) -> str:
+        """A gateway that has nothing of ours any more was not changed by hand but lost it all, and is filled again."""
+        changes = [step for step in plan if isinstance(step, Change)]
+        is_by_hand = all(change.to and change.to.kind == "route" for change in changes)
+        if not (changes and is_by_hand and self._leaves_routes and self._is_routed):
+            return ""
+        names = ", ".join(change.resource.name for change in changes)
+        return f"route {names}: changed by hand at the gateway, and left so"
 
     def way_back(self, app: App, before: Sequence[Resource]) -> Plan:
         return self._plan(App(app.name), before, proven=True)

@@ -103,6 +103,9 @@ def settle(
         return outcome(Sync.OUT_OF_SYNC, Operation.FAILED, f"{failure.why}; paused")
     try:
         plan = host.plan(goal, proven=bool(failure) or goal == good) if goal else host.way_back(app, before)
+        if goal == good and not failure and (left := host.left_alone(plan)):
+            plan = Plan()
+            return outcome(Sync.OUT_OF_SYNC, Operation.FAILED, left)
         complaints = host.carry_out(plan.change)
         if complaints and not failure:
             failure = Failure("; ".join(complaints), "continue")

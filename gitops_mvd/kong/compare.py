@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 from urllib.parse import quote, unquote
 
-from gitops_mvd.kong.entities import OPEN, OUTSIDE, OWNED, Entity, as_json, as_kept
+from gitops_mvd.kong.entities import ADOPTED, OPEN, OUTSIDE, OWNED, Entity, as_json, as_kept, tagged
 from gitops_mvd.manifest.references import is_vault_reference
 from gitops_mvd.model import Json
 
@@ -22,6 +22,8 @@ MAPS = {"headers"}  # keys are the user's, so that one more is a difference
 
 _TAG_LENGTH = 1000  # PostgreSQL indexes tags, and an entry ends at 2,700 bytes
 _LISTS = "#"
+HASHED_HERE = "adopted-password"  # the tag with a password's digest here and with our id of its consumer
+_ABOUT = ("host:", "app:", "service:", "instance:", "fields:", "index:", f"{ADOPTED}:", f"{HASHED_HERE}:")
 
 
 def normal(entities: Iterable[Entity]) -> dict[str, dict[str, Json]]:
@@ -35,7 +37,10 @@ def normal(entities: Iterable[Entity]) -> dict[str, dict[str, Json]]:
         kept = as_kept(entity)
         paths = {dotted: path for tag in entity.tags if tag.startswith("fields:") for dotted, path in _named(tag)}
         values = {dotted: _shown(entity, path, _at(kept.fields, path)) for dotted, path in sorted(paths.items())}
-        tags = sorted(tag for tag in entity.tags if not _is_about(tag))
+        there, _, here = tagged(entity.tags, HASHED_HERE).partition(" ")
+        if there and values.get("password") == there:
+            values["password"] = here
+        tags = sorted(tag for tag in entity.tags if not is_ours_to_say(tag))
         spec.setdefault(entity.type, {})[entity.id] = {**values, **({"tags": tags} if tags else {})}
     return spec
 
@@ -55,8 +60,8 @@ def field_tags(fields: Json) -> list[str]:
     return [f"fields:{line}" for line in _chunks(sorted(map(_dotted, _paths(fields))))]
 
 
-def _is_about(tag: str) -> bool:
-    return tag == OWNED or tag.startswith(("host:", "app:", "service:", "instance:", "fields:", "index:"))
+def is_ours_to_say(tag: str) -> bool:
+    return tag == OWNED or tag.startswith(_ABOUT)
 
 
 def _paths(value: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
@@ -102,6 +107,12 @@ def _shown(entity: Entity, path: Sequence[str], value: Any) -> Any:
         return value
 
     return shown(value)
+
+
+def shown_password(entity: Entity, id: str) -> str:
+    """How `normal` shows the password of a basic-auth credential that has that id."""
+    named = Entity(entity.type, {**entity.fields, "id": id}, entity.kept)
+    return str(_shown(named, ("password",), as_kept(named).fields["password"]))
 
 
 def is_secret(type: str, path: Sequence[str]) -> bool:

@@ -51,7 +51,17 @@ _NAME = re.compile(r"[A-Za-z0-9.\-_~\u0080-\U0010ffff]+")
 _PATH = re.compile(r"/[A-Za-z0-9_.\-~/%:@!$&'()*+,;=]*")
 _HOST = re.compile(r"(?:\*\.)?[A-Za-z0-9_.:\[\]-]+(?:\.\*)?")
 _UUID = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
-_OUR_TAGS = ("managed-by:", "host:", "app:", "service:", "instance:", "fields:", "index:")
+_OUR_TAGS = (
+    "managed-by:",
+    "host:",
+    "app:",
+    "service:",
+    "instance:",
+    "fields:",
+    "index:",
+    "adopted:",
+    "adopted-password:",
+)
 _HASHES = ("none", "consumer", "ip", "header", "cookie", "path", "query_arg", "uri_capture")
 _HASHED = one_of(*_HASHES)
 

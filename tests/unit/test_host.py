@@ -73,13 +73,14 @@ def machine(
     history: FakeHistory | None = None,
     secrets: SecretFiles | None = None,
     watch: Watch | None = None,
+    leaves_routes: bool = False,
 ) -> Machine:
     engine: Any = Engine(*there)
     systemd: Any = Systemd()
     clock, history = FakeClock(), history or FakeHistory()
     gates = Gates(discover(Tools(engine, systemd)), engine, systemd, clock, None, history)
     named = {kind.name: kind for kind in kinds}
-    more: Any = {"history": history, "secrets": secrets, "watch": watch}
+    more: Any = {"history": history, "secrets": secrets, "watch": watch, "leaves_routes": leaves_routes}
     host = Machine("h1", named, engine, gates, clock, address="127.0.0.1", **more)
     host.look()
     return host
@@ -101,6 +102,36 @@ def test_an_app_whose_instances_are_routed_is_not_removed_behind_the_back_of_its
     host.look()
     with pytest.raises(Unavailable):
         host.plan(App("chat"), proven=False)
+
+
+@pytest.mark.parametrize("leaves", [False, True])
+def test_only_what_was_changed_by_hand_at_the_gateway_is_left_alone_and_only_where_that_is_wanted(leaves: bool) -> None:
+    images, units, routes = Kind("image"), Kind("unit", "image"), Kind("route", "unit")
+    host = machine(images, units, routes, leaves_routes=leaves)
+    app = App("chat", (service("web"), service("api")))
+
+    def left() -> bool:
+        host.look()
+        plan = host.plan(app, proven=True)
+        told = host.left_alone(plan)
+        assert not told or "chat.web" in told
+        return bool(told)
+
+    assert not left(), "all is new"
+    host.carry_out(step for step in host.plan(app, proven=True) if isinstance(step, Change))
+    assert not left(), "all is as it should be"
+    was = routes.there["chat.web"]
+    routes.there["chat.web"] = was.with_spec(entities="changed")
+    assert left() is leaves
+    del routes.there["chat.web"]
+    assert left() is leaves
+    unit = units.there.popitem()
+    assert not left(), "an instance has to be made anew as well"
+    units.there[unit[0]] = unit[1]
+    routes.there.clear()
+    assert not left(), "the gateway has lost all"
+    routes.there = {"chat.web": was, "chat.old": Resource("route", "chat.old", "chat", "old", {"targets": []})}
+    assert not left(), "what is no longer wanted is what a deploy has left behind"
 
 
 def test_a_kind_that_others_need_is_needed_by_all() -> None:
