@@ -196,9 +196,10 @@ class Store:
 
 def _by_type(rows: Iterable[Json]) -> Mapping[str, set[str]]:
     """The ids of each type in a list of what has a tag."""
-    ids = defaultdict(set)
+    ids: defaultdict[str, set[str]] = defaultdict(set)
     for row in rows:
-        ids[TABLES.get(row["entity_name"], row["entity_name"])].add(row["entity_id"])
+        name = row["entity_name"]
+        ids[TABLES.get(name, name)].add(row["entity_id"])
     return ids
 
 
