@@ -198,7 +198,7 @@ def _by_type(rows: Iterable[Json]) -> Mapping[str, set[str]]:
     """The ids of each type in a list of what has a tag."""
     ids: defaultdict[str, set[str]] = defaultdict(set)
     for row in rows:
-        name = row["entity_name"]
+        name = str(row["entity_name"])
         ids[TABLES.get(name, name)].add(row["entity_id"])
     return ids
 
