@@ -12,10 +12,12 @@ from urllib.parse import quote
 
 from gitops_mvd.errors import StepFailed, Unavailable
 from gitops_mvd.kong.admin import PATHS, Admin, Page
+from gitops_mvd.kong.clashes import in_the_way, refuse_rivals, refuse_taken
 from gitops_mvd.kong.compare import same
-from gitops_mvd.kong.entities import LISTED, OWNED, UNIQUE, Entity, clash, is_ours, part_of
+from gitops_mvd.kong.entities import LISTED, OWNED, UNIQUE, Entity, is_ours, part_of
 from gitops_mvd.model import Json
 
+FEW = 5  # new entities of a type, whose names are looked up one by one
 TURN = 5  # at every fifth look, the targets of one upstream are read without need
 BALANCED_WITHIN = 5.0  # s; the node that took a change uses a new target within 40 ms
 SERVING = {"HEALTHY", "HEALTHCHECKS_OFF"}
@@ -95,8 +97,7 @@ class Store:
         new = [entity for entity in put if (entity.type, entity.id) not in found]
         for entity in put:
             self._admin.check(entity)
-        for entity in new:
-            self._refuse_clash(entity)
+        self._refuse_clashes(host, put, new, {entity.id for entity in found.values()})
         try:
             self._replace(put, new, gone)
         finally:
@@ -105,18 +106,35 @@ class Store:
                     self._targets.pop(target.fields["upstream"]["id"], None)
 
     def _replace(self, put: Sequence[Entity], new: Sequence[Entity], gone: Sequence[Entity]) -> None:
+        for entity in in_the_way(new, gone):
+            self._delete(entity)
         for entity in put:
             self._put(entity)
         self._wait_for([entity for entity in new if entity.type == "targets"], gone)
         for entity in gone:
             self._delete(entity)
 
-    def _refuse_clash(self, entity: Entity) -> None:
-        key = UNIQUE.get(entity.type, ("name",))[0]
-        if key in {"name", "username", "prefix"} and entity.fields.get(key):
-            there = self._admin.get(f"{_path(entity.type)}/{_quoted(entity.fields[key])}")
-            if there and there["id"] != entity.id:
-                raise clash(entity, Entity(entity.type, there))
+    def _refuse_clashes(self, host: str, put: Sequence[Entity], new: Sequence[Entity], meant: set[str]) -> None:
+        """Kong would only refuse a name at its turn, after others were written, and no route for its requests."""
+        mine = meant | {entity.id for entity in put}
+        routes = [entity for entity in put if entity.type == "routes"]
+        there = [one for one in self._all("routes") if one.id not in mine] if routes else []
+        for type in dict.fromkeys(entity.type for entity in new if entity.type != "targets"):
+            ours = [entity for entity in new if entity.type == type]
+            others = there if type == "routes" else self._others(type, ours)
+            refuse_taken(ours, (one for one in others if one.id not in mine))
+        refuse_rivals(routes, (one for one in there if not is_ours(one.fields, host)))
+
+    def _others(self, type: str, ours: Sequence[Entity]) -> Iterable[Entity]:
+        """Those in Kong of a type: by name where that is enough, and they are few, else all of them."""
+        keys = [key for key in UNIQUE.get(type, ("name",)) if any(key in entity.fields for entity in ours)]
+        if keys not in (["name"], ["username"], ["prefix"]) or len(ours) > FEW:
+            return self._all(type)
+        named = (self._admin.get(f"{_path(type)}/{_quoted(entity.fields[str(keys[0])])}") for entity in ours)
+        return [Entity(type, fields, kept=True) for fields in named if fields]
+
+    def _all(self, type: str) -> Iterable[Entity]:
+        return (Entity(type, fields, kept=True) for fields in self._admin.entries(_path(type)))
 
     def _put(self, entity: Entity) -> None:
         if entity.kept and entity.type == "basicauth_credentials":

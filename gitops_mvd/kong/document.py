@@ -12,10 +12,11 @@ from typing import Any, ClassVar
 
 import yaml
 
-from gitops_mvd.errors import Unavailable
+from gitops_mvd.errors import StepFailed, Unavailable
 from gitops_mvd.kong.admin import Admin
+from gitops_mvd.kong.clashes import refuse_rivals, refuse_taken
 from gitops_mvd.kong.compare import declared_names, same
-from gitops_mvd.kong.entities import REFERENCES, TYPES, Entity, as_kept, clash, is_ours, part_of, unique_key
+from gitops_mvd.kong.entities import REFERENCES, TYPES, Entity, as_kept, is_ours, part_of
 from gitops_mvd.model import Json
 
 Document = dict[str, list[dict[str, Any]]]  # type -> entities, flat and with references by id, as GET /config has them
@@ -43,7 +44,10 @@ class Store:
             return self._ours[1]
 
     def bring(self, host: str, is_meant: Callable[[Entity], bool], entities: Sequence[Entity]) -> None:
-        """Make ours that are meant be exactly `entities`, by one post, or none where they are."""
+        """Make ours that are meant be exactly `entities`, by one post, or none where they are.
+
+        Kong checks the whole document before it takes any of it, so nothing is asked about each entity beforehand.
+        """
         with self._lock:
             there = self._read()
             before = [entity for entity in _ours(there, host) if is_meant(entity)]
@@ -51,18 +55,20 @@ class Store:
             put = [entity for entity in entities if not same(entity, known.get((entity.type, entity.id)))]
             if not put and len(before) == len(entities):
                 return
-            for entity in put:
-                self._admin.check(entity)
             gone = {(entity.type, entity.id) for entity in (*before, *entities)}
             document = {
                 type: [_slim(fields, host) for fields in items if (type, fields["id"]) not in gone]
                 for type, items in there.items()
             }
-            for entity in entities:
-                _refuse_clash(entity, document.get(entity.type, ()))
+            _refuse_clashes(host, put, document)
             for entity in entities:
                 document.setdefault(entity.type, []).append(_flat(as_kept(entity).fields))
-            self._write(document, entities)
+            try:
+                self._write(document, entities)
+            except StepFailed:
+                for entity in put:  # Kong only told at which place of the document, and of that nobody knows
+                    self._admin.check(entity)
+                raise
             self._written.update(dict.fromkeys(map(part_of, (*before, *entities)), time.monotonic()))
 
     def _read(self) -> Document:
@@ -104,12 +110,18 @@ def _slim(fields: dict[str, Any], host: str) -> dict[str, Any]:
     }
 
 
-def _refuse_clash(entity: Entity, others: Iterable[Json]) -> None:
-    key = unique_key(entity.type, entity.fields)
-    for fields in others:
-        other = Entity(entity.type, _with_references(fields))
-        if unique_key(entity.type, other.fields) == key:
-            raise clash(entity, other)
+def _refuse_clashes(host: str, put: Sequence[Entity], others: Document) -> None:
+    """Kong would refuse a name that is taken, but not a route that takes the requests of another."""
+    types = {entity.type for entity in put}
+    there = [
+        Entity(type, _with_references(fields), kept=True)
+        for type, items in others.items()
+        if type in types
+        for fields in items
+    ]
+    refuse_taken(put, there)
+    routes = [entity for entity in put if entity.type == "routes"]
+    refuse_rivals(routes, (one for one in there if one.type == "routes" and not is_ours(one.fields, host)))
 
 
 def _with_references(fields: Json) -> dict[str, Any]:
