@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import json
+import re
 import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -42,7 +44,7 @@ class Item:
 def parse(text: str) -> Record:
     """The document as it was sent, YAML or JSON; raises Fault."""
     try:
-        document = yaml.load(text, Loader=yaml.CSafeLoader)
+        document = _loaded(text)
     except yaml.MarkedYAMLError as error:
         line, column = _last_place(text)
         message = f"failed parsing declarative configuration: {line}:{column}: {error.problem}"
@@ -51,6 +53,13 @@ def parse(text: str) -> Record:
         message = "failed parsing declarative configuration: expected an object"
         raise faults.invalid_declaration({"error": message})
     return document
+
+
+def _loaded(text: str) -> Any:
+    try:
+        return json.loads(text)  # as Kong tries it first: ten times as fast as YAML
+    except ValueError:
+        return yaml.load(text, Loader=yaml.CSafeLoader)
 
 
 def _last_place(text: str) -> tuple[int, int]:
@@ -210,6 +219,12 @@ def _flat(kind: Kind, entity: Record) -> Record:
     }
 
 
+def _text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    """Quoted where the reader of Kong's own YAML would take it for a number: `1e3`, which is none in YAML 1.1."""
+    style = "'" if re.fullmatch(r"-?[0-9]+(\.[0-9]+)?(e[-+]?[0-9]+)?", text) else None
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style)
+
+
 class _Dumper(getattr(yaml, "CSafeDumper", yaml.SafeDumper)):  # type: ignore[misc]
     """YAML as Kong writes it: no value is `~`, and nothing is shared by anchors."""
 
@@ -218,3 +233,4 @@ class _Dumper(getattr(yaml, "CSafeDumper", yaml.SafeDumper)):  # type: ignore[mi
 
 
 _Dumper.add_representer(type(None), lambda dumper, _: dumper.represent_scalar("tag:yaml.org,2002:null", "~"))
+_Dumper.add_representer(str, _text)
