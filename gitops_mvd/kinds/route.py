@@ -42,7 +42,7 @@ class Routes:
         for service in app.services:
             if service.kong is not None:
                 yield _remembered(self._wanted, (app.name, service.name), service, self._of_service)
-        if app.gateway:
+        if any(app.gateway.values()):
             yield _remembered(self._wanted, (app.name, ""), app.gateway, self._of_gateway)
 
     def _of_service(self, owner: Owner, service: Service) -> Resource:

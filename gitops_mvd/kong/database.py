@@ -7,6 +7,7 @@ import threading
 import time
 from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Iterable, Mapping, MutableMapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar, cast
 from urllib.parse import quote
 
@@ -17,6 +18,7 @@ from gitops_mvd.kong.compare import same
 from gitops_mvd.kong.entities import LISTED, OWNED, UNIQUE, Entity, is_ours, part_of
 from gitops_mvd.model import Json
 
+CHECKS = 4  # at a time: they write nothing
 FEW = 5  # new entities of a type, whose names are looked up one by one
 TURN = 5  # at every fifth look, the targets of one upstream are read without need
 BALANCED_WITHIN = 5.0  # s; the node that took a change uses a new target within 40 ms
@@ -42,6 +44,7 @@ class Store:
         self._targets: OrderedDict[str, list[Entity]] = OrderedDict()  # upstream -> targets, last read last
         self._found: tuple[list[Entity], list[Entity]] = ([], [])  # in the order of the lists, and in that of making
         self._looks = itertools.count(1)
+        self._checks = ThreadPoolExecutor(CHECKS, "kong-check")
         self._lock = threading.Lock()
 
     def look(self, host: str) -> list[Entity]:
@@ -95,8 +98,7 @@ class Store:
         put = [entity for entity in entities if not same(entity, found.get((entity.type, entity.id)))]
         gone = [entity for key, entity in reversed(found.items()) if key not in wanted]
         new = [entity for entity in put if (entity.type, entity.id) not in found]
-        for entity in put:
-            self._admin.check(entity)
+        self._check(put)
         self._refuse_clashes(host, put, new, {entity.id for entity in found.values()})
         try:
             self._replace(put, new, gone)
@@ -104,6 +106,11 @@ class Store:
             with self._lock:
                 for target in (entity for entity in (*put, *gone) if entity.type == "targets"):
                     self._targets.pop(target.fields["upstream"]["id"], None)
+
+    def _check(self, put: Sequence[Entity]) -> None:
+        """Raises StepFailed with what Kong says of the first that it would refuse."""
+        for _ in self._checks.map(self._admin.check, put):
+            pass
 
     def _replace(self, put: Sequence[Entity], new: Sequence[Entity], gone: Sequence[Entity]) -> None:
         for entity in in_the_way(new, gone):
