@@ -38,6 +38,10 @@ class Listeners:
         self._api: Admin | None = None
         self._runners: list[web.ServerRunner] = []
 
+    @property
+    def changes(self) -> int:
+        return self._store.version
+
     async def start(self) -> None:
         await self._proxy.start()
         self.proxy = await self._listen(self._proxy.handle, self.proxy, UNLIMITED)
@@ -102,6 +106,11 @@ class Gateway:
     @property
     def proxy_url(self) -> str:
         return _url(self._listeners.proxy)
+
+    @property
+    def changes(self) -> int:
+        """How often what it holds was changed."""
+        return self._listeners.changes
 
     def __enter__(self) -> Gateway:
         self._thread.start()
