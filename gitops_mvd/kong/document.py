@@ -105,10 +105,11 @@ class Store:
         try:
             self._bring(wishes)
         except StepFailed as failure:
-            if len(wishes) > 1:
+            if len(wishes) == 1:
+                wishes[0].failure = failure
+            else:
                 for wish in wishes:
                     self._fulfil([wish])
-            wishes[0].failure = wishes[0].failure or failure
         except Exception as failure:
             for wish in wishes:
                 wish.failure = failure
