@@ -76,16 +76,16 @@ class Bare:
             self.ask("GET", path)
 
 
-def figures() -> Iterator[Figure]:
+def figures(routes: int = ROUTES) -> Iterator[Figure]:
     """Against the stand-in of the lab, in processes of their own: no lab, no Docker."""
     for mode in MODES:
-        yield from _of_a_mode(mode)
+        yield from _of_a_mode(mode, routes)
 
 
-def _of_a_mode(mode: str) -> Iterator[Figure]:
-    where = f"{ROUTES:,} routes, Kong {MODES[mode]}"
+def _of_a_mode(mode: str, count: int) -> Iterator[Figure]:
+    where = f"{count:,} routes, Kong {MODES[mode]}"
     nobody = Routes(None, HOST)
-    apps = [_app(number) for number in range(ROUTES // OF_AN_APP)]
+    apps = [_app(number) for number in range(count // OF_AN_APP)]
     wanted = [_placed(nobody, app) for app in apps]
     entities = sorted((one for routes in wanted for route in routes for one in _entities(route)), key=lambda e: e.rank)
     bare_calls = 1 if mode == "off" else len(entities)
@@ -122,7 +122,7 @@ def _of_a_mode(mode: str) -> Iterator[Figure]:
         yield from _of_looks(where, routes, bare)
 
         (changed, *_), number = _placed(nobody, _app(0, path="/changed")), len(list(routes.observe()))
-        assert number == ROUTES, number
+        assert number == count, number
         before, took = bare.calls(), _took(lambda: routes.apply([Change(wanted[0][0], changed)]))
         calls = bare.calls() - before
         (route,) = (one for one in changed.payload if one.type == "routes")
