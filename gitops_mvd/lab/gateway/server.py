@@ -15,6 +15,7 @@ from aiohttp import web
 
 from gitops_mvd.lab.gateway.admin import Admin, Call
 from gitops_mvd.lab.gateway.health import Health
+from gitops_mvd.lab.gateway.policies import INERT
 from gitops_mvd.lab.gateway.proxy import SERVER, Proxy
 from gitops_mvd.lab.gateway.store import Store
 
@@ -26,10 +27,30 @@ Address = tuple[str, int]
 Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
 
-class Listeners:
-    """The Admin API and the proxy over one store; port 0 takes a free one, told by `admin` and `proxy` after start."""
+BANNER = """\
+THIS IS NOT KONG. It is the stand-in gateway of the gitops-mvd lab: for trying and testing only.
+It speaks the Admin API of Kong 3.9.1 with database={database} and proxies HTTP/1.1 and WebSockets.
+Inert: TLS, HTTP/2 and gRPC, streams, health probes, hashing, TTLs, and, stored and returned only,
+the plugins {inert}.
+admin {admin}
+proxy {proxy}"""
+Say = Callable[[str], object]
+aloud: Say = functools.partial(print, flush=True)
 
-    def __init__(self, prefix: Path, database: bool, admin: Address, proxy: Address) -> None:
+
+class _Request(web.BaseRequest):
+    async def _prepare_hook(self, response: web.StreamResponse) -> None:
+        """Every answer says who gives it: those of aiohttp's own, to what is no HTTP or too large, go this way too."""
+        response.headers["Server"] = SERVER
+
+
+class Listeners:
+    """The Admin API and the proxy over one store; port 0 takes a free one, told by `admin` and `proxy` after start.
+
+    What it is goes to `say` at every start, and each plugin that is inert once it is configured.
+    """
+
+    def __init__(self, prefix: Path, database: bool, admin: Address, proxy: Address, say: Say = aloud) -> None:
         self.admin = admin
         self.proxy = proxy
         self._store = Store(prefix, database)
@@ -37,6 +58,8 @@ class Listeners:
         self._proxy = Proxy(self._store, self._health)
         self._api: Admin | None = None
         self._runners: list[web.ServerRunner] = []
+        self._say = say
+        self._told_of: tuple[int, set[str]] = (-1, set())  # the version of the store, and the plugins in it
 
     @property
     def changes(self) -> int:
@@ -48,6 +71,18 @@ class Listeners:
         self.admin = await self._listen(self._handle_admin, self.admin, LARGEST_BODY)
         listens = {"proxy_listen": [_shown(self.proxy)], "admin_listen": [_shown(self.admin)]}
         self._api = Admin(self._store, self._health, listens)
+        database = "postgres" if self._store.database else "off"
+        names = {"database": database, "inert": ", ".join(INERT), "admin": _url(self.admin), "proxy": _url(self.proxy)}
+        self._say(BANNER.format(**names))
+        self._tell_of_inert_plugins()
+
+    def _tell_of_inert_plugins(self) -> None:
+        version, told = self._told_of
+        if version != self._store.version:
+            there = {plugin["name"] for plugin in self._store.all("plugins")} & set(INERT)
+            for name in sorted(there - told):
+                self._say(f"INERT: the plugin {name} is stored and returned, and does nothing here")
+            self._told_of = self._store.version, told | there
 
     async def stop(self) -> None:
         for runner in self._runners:
@@ -57,7 +92,7 @@ class Listeners:
 
     async def _listen(self, handler: Handler, address: Address, largest_body: int) -> Address:
         loop = asyncio.get_running_loop()
-        with_limit = functools.partial(web.BaseRequest, loop=loop, client_max_size=largest_body)
+        with_limit = functools.partial(_Request, loop=loop, client_max_size=largest_body)
         server = web.Server(handler, request_factory=with_limit, access_log=None, auto_decompress=False)
         runner = web.ServerRunner(server, shutdown_timeout=1.0)
         await runner.setup()
@@ -74,8 +109,8 @@ class Listeners:
         query = dict(request.rel_url.query)
         method = "GET" if request.method == "HEAD" else request.method
         status, body = self._api.answer(Call(method, segments, query, await request.read()))
+        self._tell_of_inert_plugins()
         headers = {
-            "Server": SERVER,
             "Access-Control-Allow-Origin": "*",
             "Access-Control-Allow-Credentials": "true",
         }
@@ -94,8 +129,9 @@ class Gateway:
         database: str = "off",
         admin: Address = ("127.0.0.1", 0),
         proxy: Address = ("127.0.0.1", 0),
+        say: Say = aloud,
     ) -> None:
-        self._listeners = Listeners(prefix, database == "postgres", admin, proxy)
+        self._listeners = Listeners(prefix, database == "postgres", admin, proxy, say)
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="lab-gateway", daemon=True)
 
