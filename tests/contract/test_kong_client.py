@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -612,6 +613,41 @@ def test_many_new_ones_are_checked_in_few_calls(gateway: Gateway, wire: Wire) ->
     assert gateway.mode == "postgres" or sum(call.startswith("POST") for call in wire.calls) == 1
 
 
+def test_apps_that_come_at_once_are_posted_together_and_a_refused_one_holds_up_no_other(
+    gateway: Gateway, wire: Wire
+) -> None:
+    routes = Routes(Kong(wire.url), HOST)
+    apps = [App(f"shop{n}", (service(routes=[{"paths": [f"/{n}" if n != 3 else "no-slash"]}]),)) for n in range(8)]
+    failures: dict[str, str] = {}
+
+    def settle(app: App) -> None:
+        try:
+            routes.apply([Change(None, route) for route in placed(routes, app)])
+        except StepFailed as failure:
+            failures[app.name] = str(failure)
+
+    threads = [threading.Thread(target=settle, args=(app,)) for app in apps]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(20)
+    assert list(failures) == ["shop3"]
+    assert "route mvd.shop3.web.1: paths: should start with: /" in failures["shop3"]
+    assert {one["name"] for one in gateway.all("services")} == {f"mvd.shop{n}.web" for n in range(8) if n != 3}
+    assert {one.name for one in routes.observe()} == {f"shop{n}.web" for n in range(8) if n != 3}
+
+
+def test_many_apps_take_few_posts(gateway: Gateway, wire: Wire) -> None:
+    if gateway.mode == "postgres":
+        return
+    routes = Routes(Kong(wire.url), HOST)
+    apps = [App(f"shop{n}", (service(routes=[{"paths": [f"/{n}"]}]),)) for n in range(64)]
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda app: routes.apply([Change(None, route) for route in placed(routes, app)]), apps))
+    assert len(list(routes.observe())) == len(apps)
+    assert sum(call.startswith("POST") for call in wire.calls) <= 32
+
+
 def test_only_what_is_changed_is_checked_and_written(gateway: Gateway, wire: Wire) -> None:
     routes = Routes(Kong(wire.url), HOST)
     plugin = {"name": "rate-limiting", "config": {"minute": 5, "policy": "local"}}
@@ -1007,4 +1043,112 @@ def test_a_refusal_of_a_real_kong_becomes_one_sentence(mode: str, exchange: str,
         method = "PUT" if call.endswith("unhealthy") else "POST"
         with pytest.raises(StepFailed, match=f"Kong refuses service web: .*({sentence})"):
             Admin(kong.url).write(method, call, entity, entity.fields)
+        kong.shutdown()
+
+
+class Replay(http.server.ThreadingHTTPServer):
+    """Says what a real Kong said, exchange by exchange, and keeps what it was asked."""
+
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        self.script: list[dict[str, Any]] = []  # exchanges to come
+        self.asked: list[str] = []
+        replay = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+            wbufsize = -1
+
+            def answer(self) -> None:
+                self.rfile.read(int(self.headers.get("Content-Length") or 0))
+                response, asked = replay.script.pop(0)["response"], f"{self.command} {self.path.partition('?')[0]}"
+                replay.asked.append(asked)
+                content = b"" if response["body"] is None else json.dumps(response["body"]).encode()
+                self.send_response(response["status"])
+                if response["status"] not in {204, 304}:
+                    self.send_header("Content-Length", str(len(content)))
+                self.end_headers()
+                self.wfile.write(content)
+
+            do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = answer
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        super().__init__(("127.0.0.1", 0), Handler)
+        threading.Thread(target=self.serve_forever, args=(0.02,), daemon=True).start()
+
+
+def understood(admin: Admin, request: Json) -> object:
+    """What the client makes of the answer to a request, by the call of its own that asks so."""
+    method, path, body = request["method"], request["path"], request.get("body") or {}
+    entity = Entity(path.removeprefix("/schemas").split("/")[1], {"id": "1", **body})
+    match method, path:
+        case "GET", "/config":
+            return admin.document()
+        case "GET", _ if path in {"/", "/status"} or re.fullmatch(r"/(services|schemas/plugins)/\S+", path):
+            return admin.get(path)
+        case "GET", _:
+            return admin.pages(path, **request.get("params") or {})
+        case "POST", "/config":
+            return admin.load(body.get("config", ""), [])
+        case "POST", _ if path.endswith("/validate"):
+            return admin.check(entity)
+        case "DELETE", _:
+            return admin.delete(path)
+    return admin.write(method, path, entity, body)
+
+
+@pytest.mark.parametrize("mode", ["dbless", "postgres"])
+def test_every_recorded_answer_of_a_real_kong_is_understood(mode: str) -> None:
+    exchanges = json.loads((Path(__file__).parent / "fixtures/kong" / f"{mode}.json").read_text())["exchanges"]
+    with Replay() as kong:
+        admin = Admin(f"http://127.0.0.1:{kong.server_port}")
+        for exchange in exchanges:
+            name, request, response = (exchange[key] for key in ("name", "request", "response"))
+            kong.script, kong.asked = [exchange], []
+            writes = request["method"] in {"PUT", "PATCH"} or (
+                request["method"] == "POST" and request["path"] != "/config" and "/validate" not in request["path"]
+            )
+            if response["status"] == 200 and isinstance(response["body"], dict) and response["body"].get("next"):
+                continue  # the page that follows is another exchange: the next test has both
+            if response["status"] in {400, 405}:
+                with pytest.raises(StepFailed, match=r"^Kong refuses ") as refused:
+                    understood(admin, request)
+                assert "HTTP 4" not in str(refused.value), f"{name}: Kong has said why"
+            elif response["status"] in {404, 409} and writes:
+                assert understood(admin, request) is False, name
+            else:
+                made = understood(admin, request)
+                if writes:
+                    assert made is True, name
+                elif isinstance(made, list):
+                    assert [entry for page in made for entry in page.entries] == response["body"]["data"], name
+                elif request["method"] == "GET" or (request["path"] == "/config" and response["status"] != 304):
+                    assert made == response["body"], name
+                else:
+                    assert made is None, name
+            assert kong.asked == [f"{request['method']} {request['path']}"], name
+        kong.shutdown()
+
+
+def test_the_pages_of_a_real_kong_are_followed_to_their_end() -> None:
+    """Its next page comes without the size that was asked for."""
+    exchanges = json.loads((Path(__file__).parent / "fixtures/kong/postgres.json").read_text())["exchanges"]
+    first, second = (e for e in exchanges if e["name"] in ("list by one tag, page of 2", "next page"))
+    with Replay() as kong:
+        kong.script = [first, second]
+        entries = list(Admin(f"http://127.0.0.1:{kong.server_port}").entries("/services"))
+        kong.shutdown()
+    assert entries == [*first["response"]["body"]["data"], *second["response"]["body"]["data"]]
+
+
+def test_what_a_real_kong_holds_is_looked_at_as_it_is() -> None:
+    """Its document, with defaults and times and in its own YAML, and the hash that it tells."""
+    names = ("node information", "status after config", "get config")
+    with Recording("dbless", *names) as kong:
+        client = Kong(kong.url)
+        assert client.look(HOST) == [], "it has no tag `app:`, and so is not ours"
+        assert client.look(HOST) is client.look(HOST)
         kong.shutdown()
