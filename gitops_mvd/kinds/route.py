@@ -6,13 +6,15 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TypeVar
 
-from gitops_mvd.errors import Unavailable
+from gitops_mvd.errors import StepFailed, Unavailable
 from gitops_mvd.kinds import Tools
 from gitops_mvd.kong import Kong
 from gitops_mvd.kong.compare import normal
 from gitops_mvd.kong.declare import declared, of_service, of_targets
 from gitops_mvd.kong.entities import DEFAULT_WEIGHT, Entity, tagged
+from gitops_mvd.manifest.references import file_names, filled_in
 from gitops_mvd.model import App, Change, Json, Resource, Service
+from gitops_mvd.secretfiles import SecretFiles
 
 Owner = tuple[str, str]  # app and service; "" for what is the gateway's own
 Source = TypeVar("Source")
@@ -29,28 +31,49 @@ class Routes:
     after = ("unit",)
     prunes = True
 
-    def __init__(self, kong: Kong | None, host: str) -> None:
+    def __init__(self, kong: Kong | None, host: str, secrets: SecretFiles | None = None) -> None:
         self._kong = kong
         self._host = host
+        self._secrets = secrets
         # What does not change is made once; each beside what it was made of.
-        self._wanted: dict[Owner, tuple[object, Resource]] = {}
+        self._wanted: dict[Owner, tuple[tuple[object, int | None], Resource]] = {}
         self._found: dict[Owner, tuple[object, Resource]] = {}
         self._normalized: dict[str, Json] = {}  # by name: what is in sync is one object, and so compared at a glance
         self._all_found: tuple[Sequence[Entity], list[Resource]] = ((), [])
 
     def wanted(self, app: App) -> Iterator[Resource]:
+        """With the secrets that it refers to: the payload has them, and the spec their digests.  Raises StepFailed."""
         for service in app.services:
             if service.kong is not None:
-                yield _remembered(self._wanted, (app.name, service.name), service, self._of_service)
+                yield self._want((app.name, service.name), service, service.kong, self._of_service)
         if any(app.gateway.values()):
-            yield _remembered(self._wanted, (app.name, ""), app.gateway, self._of_gateway)
+            yield self._want((app.name, ""), app.gateway, app.gateway, self._of_gateway)
 
-    def _of_service(self, owner: Owner, service: Service) -> Resource:
+    def _want(
+        self, owner: Owner, source: Source, kong: Json, make: Callable[[Owner, Source, Json], Resource]
+    ) -> Resource:
+        """The resource of a declaration: the one that was made before, unless that or a secret of it has changed."""
+        (before, version), resource = self._wanted.get(owner, ((None, None), None))
+        now = self._secrets.version if self._secrets else 0
+        if resource is None or before != source or (version is not None and version != now):
+            names = file_names(kong)
+            resource = make(owner, source, filled_in(kong, self._secret) if names else kong)
+            self._wanted[owner] = (source, now if names else None), resource
+        return resource
+
+    def _secret(self, name: str) -> str:
+        if not self._secrets:
+            raise StepFailed(f"the secret {name} is needed, and this host has no folder for secrets")
+        return self._secrets.read(name)
+
+    def _of_service(self, owner: Owner, service: Service, kong: Json) -> Resource:
         targets = [{"instance": name, "address": ""} for name in sorted(service.instances(owner[0]))]
-        return self._resource(owner, of_service(self._host, *owner, service.kong or {}), targets)
+        return self._resource(owner, of_service(self._host, *owner, kong), targets)
 
-    def _of_gateway(self, owner: Owner, gateway: Mapping[str, list[Json]]) -> Resource:
-        return self._resource(owner, declared(self._host, gateway, [f"app:{owner[0]}"]), [])
+    def _of_gateway(self, owner: Owner, _: object, gateway: Mapping[str, list[Json]]) -> Resource:
+        entities = declared(self._host, gateway, [f"app:{owner[0]}"])
+        _refuse_shared(entities)
+        return self._resource(owner, entities, [])
 
     def observe(self) -> Iterable[Resource]:
         """Raises Unavailable."""
@@ -67,8 +90,8 @@ class Routes:
             yield _remembered(self._found, owner, theirs, self._of_entities)
 
     def _of_entities(self, owner: Owner, entities: Sequence[Entity]) -> Resource:
-        targets = [_target(entity) for entity in entities if entity.type == "targets"]
-        others = [entity for entity in entities if entity.type != "targets"]
+        targets = [_target(entity) for entity in entities if _is_placed(entity)]
+        others = [entity for entity in entities if not _is_placed(entity)]
         return self._resource(owner, others, sorted(targets, key=lambda target: target["instance"]))
 
     def apply(self, changes: Sequence[Change]) -> None:
@@ -109,6 +132,24 @@ def _owner(entity: Entity) -> Owner:
     return tagged(entity.tags, "app"), tagged(entity.tags, "service")
 
 
+def _refuse_shared(entities: Iterable[Entity]) -> None:
+    """Raise StepFailed where two consumers have the same credential, which only its text can tell."""
+    names = {it.id: str(it.fields.get("username") or it.fields.get("custom_id")) for it in entities}
+    owners: dict[tuple[str, str], str] = {}
+    for entity in entities:
+        if "consumer" in entity.fields and entity.type != "plugins":
+            name = names.get(entity.fields["consumer"]["id"], "?")
+            other = owners.setdefault((entity.type, entity.id), name)
+            if other != name:
+                kind = entity.type.removesuffix("s")
+                raise StepFailed(f"the consumers {other} and {name} have the same {kind}", "give each its own")
+
+
+def _is_placed(entity: Entity) -> bool:
+    """Is it the target of an instance, and not one that was declared?"""
+    return entity.type == "targets" and bool(tagged(entity.tags, "instance"))
+
+
 def _target(entity: Entity) -> Json:
     address, weight = entity.fields["target"], entity.fields["weight"]
     changed = "" if weight == DEFAULT_WEIGHT else f" (weight {weight})"
@@ -116,4 +157,4 @@ def _target(entity: Entity) -> Json:
 
 
 def connect(tools: Tools) -> Routes:
-    return Routes(tools.kong, tools.host)
+    return Routes(tools.kong, tools.host, tools.secrets)

@@ -23,9 +23,18 @@ def refuse_taken(ours: Iterable[Entity], others: Iterable[Entity]) -> None:
 
 
 def in_the_way(new: Iterable[Entity], gone: Iterable[Entity]) -> list[Entity]:
-    """Those that go and have what only one can have, and a new one gets: a consumer's `custom_id`, under a new name."""
-    wanted = {(entity.type, *once) for entity in new for once in _once(entity)}
-    return [entity for entity in gone if any((entity.type, *once) in wanted for once in _once(entity))]
+    """Those that go, and have what a new one of another name gets: a consumer's `custom_id`.
+
+    One of the same name is no successor but the same, which is to be adopted and not deleted.
+    """
+    first: set[tuple[str, str, str]] = set()
+    further: set[tuple[str, str, str]] = set()
+    for entity in new:
+        once = [(entity.type, what, value) for what, value in _once(entity)]
+        first.update(once[:1])
+        further.update(once[1:])
+    theirs = ((entity, {(entity.type, what, value) for what, value in _once(entity)}) for entity in gone)
+    return [entity for entity, once in theirs if once & further and not once & first]
 
 
 def refuse_rivals(routes: Iterable[Entity], others: Iterable[Entity]) -> None:
@@ -62,5 +71,5 @@ def _rival(route: Entity, what: str, other: Entity) -> StepFailed:
     if OWNED in other.tags and (host := tagged(other.tags, "host")):
         whose, hint = f"that of the host {host}", "give one of them another path, host or method"
     else:
-        whose, hint = "not ours", "`mvd adopt` it, or give one of them another path, host or method"
+        whose, hint = "not ours", "`mvd adopt` it, delete it, or give ours another path or one condition more"
     return StepFailed(f"{what} of {owner} is that of the {other} in Kong too, which is {whose}", hint)

@@ -13,7 +13,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 from urllib.parse import quote, unquote
 
-from gitops_mvd.kong.entities import OPEN, OUTSIDE, OWNED, Entity, as_json, as_kept
+from gitops_mvd.kong.entities import ADOPTED, OPEN, OUTSIDE, OWNED, Entity, as_json, as_kept, tagged
+from gitops_mvd.manifest.references import is_vault_reference
 from gitops_mvd.model import Json
 
 SETS = {"methods", "hosts", "paths", "snis", "protocols", "http_statuses"}  # their order means nothing to Kong
@@ -21,20 +22,25 @@ MAPS = {"headers"}  # keys are the user's, so that one more is a difference
 
 _TAG_LENGTH = 1000  # PostgreSQL indexes tags, and an entry ends at 2,700 bytes
 _LISTS = "#"
+HASHED_HERE = "adopted-password"  # the tag with a password's digest here and with our id of its consumer
+_ABOUT = ("host:", "app:", "service:", "instance:", "fields:", "index:", f"{ADOPTED}:", f"{HASHED_HERE}:")
 
 
 def normal(entities: Iterable[Entity]) -> dict[str, dict[str, Json]]:
     """What was declared of these entities, in one vocabulary for both sides: type -> id -> dotted path -> value.
 
     Sets are sorted, and secrets, which are all texts in a plugin's `config` and in anything like a credential, are
-    digests.
+    digests; but where all of it is a reference to a vault of Kong's, that is no secret, and tells more.
     """
     spec: dict[str, dict[str, Json]] = {}
     for entity in entities:
         kept = as_kept(entity)
         paths = {dotted: path for tag in entity.tags if tag.startswith("fields:") for dotted, path in _named(tag)}
         values = {dotted: _shown(entity, path, _at(kept.fields, path)) for dotted, path in sorted(paths.items())}
-        tags = sorted(tag for tag in entity.tags if not _is_about(tag))
+        there, _, here = tagged(entity.tags, HASHED_HERE).partition(" ")
+        if there and values.get("password") == there:
+            values["password"] = here
+        tags = sorted(tag for tag in entity.tags if not is_ours_to_say(tag))
         spec.setdefault(entity.type, {})[entity.id] = {**values, **({"tags": tags} if tags else {})}
     return spec
 
@@ -54,8 +60,8 @@ def field_tags(fields: Json) -> list[str]:
     return [f"fields:{line}" for line in _chunks(sorted(map(_dotted, _paths(fields))))]
 
 
-def _is_about(tag: str) -> bool:
-    return tag == OWNED or tag.startswith(("host:", "app:", "service:", "instance:", "fields:", "index:"))
+def is_ours_to_say(tag: str) -> bool:
+    return tag == OWNED or tag.startswith(_ABOUT)
 
 
 def _paths(value: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
@@ -89,7 +95,8 @@ def _shown(entity: Entity, path: Sequence[str], value: Any) -> Any:
     def shown(value: Any) -> Any:
         match value:
             case str():
-                return f"sha256:{_digest(f'{entity.id} {value}')}" if hidden else value
+                open = not hidden or is_vault_reference(value)
+                return value if open else f"sha256:{_digest(f'{entity.id} {value}')}"
             case float():
                 return int(value) if value.is_integer() else float(f"{value:.14g}")  # the digits that Kong keeps
             case Mapping():
@@ -100,6 +107,12 @@ def _shown(entity: Entity, path: Sequence[str], value: Any) -> Any:
         return value
 
     return shown(value)
+
+
+def shown_password(entity: Entity, id: str) -> str:
+    """How `normal` shows the password of a basic-auth credential that has that id."""
+    named = Entity(entity.type, {**entity.fields, "id": id}, entity.kept)
+    return str(_shown(named, ("password",), as_kept(named).fields["password"]))
 
 
 def is_secret(type: str, path: Sequence[str]) -> bool:
@@ -121,7 +134,7 @@ def secrets(entities: Iterable[Entity]) -> set[str]:
 
 def _texts(value: Any) -> Iterator[str]:
     match value:
-        case str():
+        case str() if not is_vault_reference(value):
             yield value
         case Mapping():
             for below in value.values():

@@ -15,7 +15,17 @@ from gitops_mvd.errors import StepFailed, Unavailable
 from gitops_mvd.kong.admin import PATHS, Admin, Page
 from gitops_mvd.kong.clashes import in_the_way, refuse_rivals, refuse_taken
 from gitops_mvd.kong.compare import same
-from gitops_mvd.kong.entities import LISTED, OWNED, UNIQUE, Entity, is_ours, part_of
+from gitops_mvd.kong.entities import (
+    CLASH_HINT,
+    DEFAULT_WEIGHT,
+    LISTED,
+    OWNED,
+    TYPES,
+    UNIQUE,
+    Entity,
+    is_ours,
+    part_of,
+)
 from gitops_mvd.model import Json
 
 CHECKS = 4  # at a time: they write nothing
@@ -23,6 +33,7 @@ FEW = 5  # new entities of a type, whose names are looked up one by one
 TURN = 5  # at every fifth look, the targets of one upstream are read without need
 BALANCED_WITHIN = 5.0  # s; the node that took a change uses a new target within 40 ms
 SERVING = {"HEALTHY", "HEALTHCHECKS_OFF"}
+TABLES = {"sm_vaults": "vaults"}  # what a list of tags calls by the name of its table
 SET_BY_KONG = {"created_at", "updated_at", "ws_id"}
 
 Made = TypeVar("Made")
@@ -99,8 +110,11 @@ class Store:
         gone = [entity for key, entity in reversed(found.items()) if key not in wanted]
         new = [entity for entity in put if (entity.type, entity.id) not in found]
         self._check(put)
-        self._refuse_clashes(host, put, new, {entity.id for entity in found.values()})
+        first = in_the_way(new, gone)
+        self._refuse_clashes(host, put, new, first)
         try:
+            for entity in first:
+                self._delete(entity)
             self._replace(put, new, gone)
         finally:
             with self._lock:
@@ -112,18 +126,45 @@ class Store:
         for _ in self._checks.map(self._admin.check, put):
             pass
 
+    def all(self) -> list[Entity]:
+        """Everything that this Kong has, whosever it is."""
+        found = [
+            Entity(type, fields, kept=True)
+            for type in TYPES
+            if type != "targets"
+            for fields in self._admin.entries(_path(type))
+        ]
+        upstreams = [entity.id for entity in found if entity.type == "upstreams"]
+        targets = (fields for id in upstreams for fields in self._admin.entries(f"/upstreams/{id}/targets"))
+        return sorted([*found, *(Entity("targets", fields, kept=True) for fields in targets)], key=lambda it: it.rank)
+
+    def adopt(self, host: str, entities: Sequence[Entity]) -> None:
+        """Change these fields of entities that are there, one entity at a time, and nothing else of them."""
+        for entity in entities:
+            self._admin.check(entity)
+        for entity in entities:
+            parent = f"/upstreams/{entity.fields['upstream']['id']}" if entity.type == "targets" else ""
+            body = {key: value for key, value in entity.fields.items() if key not in {"id", *SET_BY_KONG}}
+            if not self._admin.write("PATCH", f"{parent}{_path(entity.type)}/{entity.id}", entity, body):
+                raise StepFailed(f"{entity} is no longer in Kong, or clashes there with another one", "try it again")
+            self._written[part_of(entity)] = time.monotonic()
+            if entity.type == "targets":
+                with self._lock:
+                    self._targets.pop(entity.fields["upstream"]["id"], None)
+
     def _replace(self, put: Sequence[Entity], new: Sequence[Entity], gone: Sequence[Entity]) -> None:
-        for entity in in_the_way(new, gone):
-            self._delete(entity)
         for entity in put:
             self._put(entity)
-        self._wait_for([entity for entity in new if entity.type == "targets"], gone)
+        self._wait_for([it for it in new if it.type == "targets" and it.fields.get("weight", DEFAULT_WEIGHT)], gone)
         for entity in gone:
             self._delete(entity)
 
-    def _refuse_clashes(self, host: str, put: Sequence[Entity], new: Sequence[Entity], meant: set[str]) -> None:
-        """Kong would only refuse a name at its turn, after others were written, and no route for its requests."""
-        mine = meant | {entity.id for entity in put}
+    def _refuse_clashes(self, host: str, put: Sequence[Entity], new: Sequence[Entity], first: Sequence[Entity]) -> None:
+        """Kong would only refuse a name at its turn, after others were written, and no route for its requests.
+
+        `first` are those that are deleted before.
+        """
+        mine = {entity.id for entity in (*put, *first)}
         routes = [entity for entity in put if entity.type == "routes"]
         there = [one for one in self._all("routes") if one.id not in mine] if routes else []
         for type in dict.fromkeys(entity.type for entity in new if entity.type != "targets"):
@@ -134,7 +175,8 @@ class Store:
 
     def _others(self, type: str, ours: Sequence[Entity]) -> Iterable[Entity]:
         """Those in Kong of a type: by name where that is enough, and they are few, else all of them."""
-        keys = [key for key in UNIQUE.get(type, ("name",)) if any(key in entity.fields for entity in ours)]
+        unique = UNIQUE.get(type, ("name",))
+        keys = [key for key in unique if isinstance(key, tuple) or any(key in entity.fields for entity in ours)]
         if keys not in (["name"], ["username"], ["prefix"]) or len(ours) > FEW:
             return self._all(type)
         named = (self._admin.get(f"{_path(type)}/{_quoted(entity.fields[str(keys[0])])}") for entity in ours)
@@ -155,7 +197,7 @@ class Store:
         else:
             done = self._admin.write("PUT", f"{_path(entity.type)}/{entity.id}", entity, update)
         if not done:
-            raise StepFailed(f"{entity} clashes with one that is in Kong and not ours", "delete it from Kong")
+            raise StepFailed(f"{entity} clashes with one that is in Kong and not ours", CLASH_HINT)
         self._written[part_of(entity)] = time.monotonic()
 
     def _wait_for(self, new: Sequence[Entity], gone: Sequence[Entity]) -> None:
@@ -183,9 +225,10 @@ class Store:
 
 def _by_type(rows: Iterable[Json]) -> Mapping[str, set[str]]:
     """The ids of each type in a list of what has a tag."""
-    ids = defaultdict(set)
+    ids: defaultdict[str, set[str]] = defaultdict(set)
     for row in rows:
-        ids[row["entity_name"]].add(row["entity_id"])
+        type = str(row["entity_name"])
+        ids[TABLES.get(type, type)].add(row["entity_id"])
     return ids
 
 

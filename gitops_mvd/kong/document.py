@@ -17,7 +17,7 @@ import yaml
 from gitops_mvd.errors import StepFailed, Unavailable
 from gitops_mvd.kong.admin import Admin
 from gitops_mvd.kong.clashes import refuse_rivals, refuse_taken
-from gitops_mvd.kong.compare import declared_names, same
+from gitops_mvd.kong.compare import MAPS, declared_names, same
 from gitops_mvd.kong.entities import REFERENCES, TYPES, Entity, as_kept, is_ours, part_of, tagged
 from gitops_mvd.model import Json
 
@@ -67,6 +67,7 @@ class Store:
         self._seen: tuple[str, Document] = ("", {})
         self._ours: tuple[Document, str, list[Entity]] = ({}, "", [])
         self._wishes: deque[_Wish] = deque()
+        self._posted = ""  # what we posted last, as it was
 
     def look(self, host: str) -> list[Entity]:
         """All entities of ours: the very same list, by one call, while the document stays the same."""
@@ -144,6 +145,43 @@ class Store:
             self._ours = document, host, list(_ours(document, host))
         return self._ours[2]
 
+    def all(self) -> list[Entity]:
+        """Everything that this Kong has, whosever it is."""
+        with self._lock:
+            found = [
+                Entity(type, _with_references(row), kept=True) for type, rows in self._read().items() for row in rows
+            ]
+            return sorted(found, key=lambda entity: entity.rank)
+
+    def adopt(self, host: str, entities: Sequence[Entity]) -> None:
+        """Change these fields of entities that are there, by one post, and nothing else of them."""
+        with self._lock:
+            there = self._read()
+            for entity in entities:
+                self._admin.check(entity)
+            changed = {(entity.type, entity.id): _flat(as_kept(entity).fields) for entity in entities}
+            document = {
+                type: [merged(_slim(row), changed.pop((type, row["id"]), {})) for row in rows]
+                for type, rows in there.items()
+            }
+            if changed:
+                gone = next(entity for entity in entities if (entity.type, entity.id) in changed)
+                raise StepFailed(f"{gone} is no longer in Kong", "try it again")
+            self._write(document)
+            self._written.update(dict.fromkeys(map(part_of, entities), time.monotonic()))
+
+    def has(self) -> str:
+        """Kong's hash of all that it has, ours or not, as of the last look or change."""
+        with self._lock:
+            if not self._seen[0]:
+                self._read()
+            return self._seen[0]
+
+    def text(self) -> str:
+        """All of that as one text that Kong reads; where we posted it, to the byte."""
+        with self._lock:
+            return self._posted if _hash(self._posted) == self._seen[0] else _text(self._seen[1])
+
     def _read(self) -> Document:
         for _ in range(3):  # each round proves the one before: nobody posted while we read
             digest = self._digest()
@@ -158,13 +196,22 @@ class Store:
 
     def _write(self, document: Document) -> None:
         """Post it, and take what Kong answers, which is what it now has, for read: its hash is the MD5 of the text."""
-        # Without _transform Kong would hash the passwords once more that it gave us hashed.
-        text = json.dumps({"_format_version": "3.0", "_transform": False, **{k: v for k, v in document.items() if v}})
+        text = self._posted = _text(document)
         sent = (Entity(type, fields, kept=True) for type, items in document.items() for fields in items)
         loaded = self._admin.load(text, sent)
         if loaded is not None:
             entities = {type: [_flat(fields) for fields in items.values()] for type, items in loaded.items() if items}
-            self._seen = hashlib.md5(text.encode(), usedforsecurity=False).hexdigest(), entities
+            self._seen = _hash(text), entities
+
+
+def _text(document: Document) -> str:
+    # Without _transform Kong would hash the passwords once more that it gave us hashed.
+    return json.dumps({"_format_version": "3.0", "_transform": False, **{k: v for k, v in document.items() if v}})
+
+
+def _hash(text: str) -> str:
+    """As Kong makes it."""
+    return hashlib.md5(text.encode(), usedforsecurity=False).hexdigest()
 
 
 def _ours(document: Document, host: str) -> Iterator[Entity]:
@@ -182,6 +229,16 @@ def _slim(fields: dict[str, Any]) -> dict[str, Any]:
     return {
         key: value for key, value in fields.items() if key in names or (value is not None and key != "healthchecks")
     }
+
+
+def merged(fields: Json, changed: Json) -> dict[str, Any]:
+    """An entity with some fields changed, as a PATCH of Kong's would: records field by field, all else as a whole."""
+    result = dict(fields)
+    for key, value in changed.items():
+        there = result.get(key)
+        deeper = isinstance(value, Mapping) and isinstance(there, Mapping) and key not in MAPS
+        result[key] = merged(there, value) if deeper else value  # type: ignore[arg-type]
+    return result
 
 
 def _refuse_clashes(change: _Change, others: Document) -> None:

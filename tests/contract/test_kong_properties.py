@@ -40,6 +40,8 @@ TYPES = (
     "ca_certificates",
     "certificates",
     "snis",
+    "key_sets",
+    "keys",
     "vaults",
     "upstreams",
     "targets",
@@ -89,13 +91,13 @@ class World:
         for type in reversed(TYPES):
             if type not in ("targets", "acls") and not type.endswith(("_credentials", "_secrets")):
                 for one in self.ask("GET", f"/{PATHS.get(type, type)}", size=1000)["data"]:
-                    self.ask("DELETE", f"/{type}/{one['id']}")
+                    self.ask("DELETE", f"/{PATHS.get(type, type)}/{one['id']}")
         for type in TYPES:
             for one in entities.get(type, ()):
                 self.add(type, one)
 
     def add(self, type: str, fields: dict[str, Any]) -> None:
-        links = ("service", "route", "consumer", "upstream", "certificate")
+        links = ("service", "route", "consumer", "upstream", "certificate", "set")
         body = {
             key: {"id": value} if key in links and isinstance(value, str) else value for key, value in fields.items()
         }
@@ -183,6 +185,8 @@ FIELDS: dict[str, Callable[[int], dict[str, Any]]] = {
     "ca_certificates": lambda n: {"cert": CERT.format("ABCD"[n] * 4 + "AAA")},
     "certificates": lambda n: {"cert": CERT.format("AAAAAAA"), "key": KEY},
     "snis": lambda n: {"name": f"sni-{n}.test"},
+    "key_sets": lambda n: {"name": f"set-{n}"},
+    "keys": lambda n: {"name": f"key-{n}", "kid": f"k{n}", "jwk": '{"kty": "oct", "kid": "k", "k": "AAAA"}'},
     "vaults": lambda n: {"prefix": f"vault-{n}", "name": "env", "description": odd, "config": {"prefix": "A_"}},
     "upstreams": lambda n: {
         "name": f"legacy-{n}",
@@ -215,6 +219,7 @@ LINKS = {
         (type for type in TYPES if type.endswith(("_credentials", "_secrets")) or type == "acls"), "consumer"
     ),
     "snis": "certificate",
+    "keys": "set",
     "targets": "upstream",
     "routes": "service",
     "plugins": "service",
@@ -227,7 +232,7 @@ def foreign(draw: st.DrawFn) -> Entities:
     found: Entities = {}
     for type in TYPES:
         link = LINKS.get(type)
-        parents = found.get(f"{link}s", ()) if link else ()
+        parents = found.get({"set": "key_sets"}.get(link, f"{link}s"), ()) if link else ()
         found[type] = []
         for n in range(draw(st.integers(0, 2)) if parents or not link else 0):
             fields = {key: _drawn(draw, value) for key, value in FIELDS[type](n).items()}
@@ -354,7 +359,7 @@ def bring(world: World, apps: list[App], port: int) -> list[Resource]:
 # a reader could take for a number came back as one.  An upstream that lost its tags is new to us, but not its targets.
 @example(theirs={}, before=_of({}, {}), tampered=[], after=_of({}, {"consumers": []}), port=20000)
 @example(
-    theirs={"vaults": [{"id": f"0000000a{THEIRS}{0:012x}", "prefix": "v0", "name": "env", "description": "1e3"}]},
+    theirs={"vaults": [{"id": f"0000000c{THEIRS}{0:012x}", "prefix": "v0", "name": "env", "description": "1e3"}]},
     before=_of({}, {"consumers": [{"username": "bob"}]}),
     tampered=[],
     after=_of({}, {"consumers": [{"username": "eve"}]}),

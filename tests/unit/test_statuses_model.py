@@ -134,7 +134,7 @@ class Story(RuleBasedStateMachine):
         wired = SimpleNamespace(
             settings=SimpleNamespace(allow_empty=True, interval=60.0),
             settings_path=self.folder / "config.yaml",
-            tools=SimpleNamespace(systemd=SimpleNamespace(shaken=lambda since: "")),
+            tools=SimpleNamespace(systemd=SimpleNamespace(shaken=lambda since: ""), kong=None),
             source=self.repository,
             host=self.host,
             history=self.history,

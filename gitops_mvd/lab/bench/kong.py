@@ -96,6 +96,7 @@ def _of_a_mode(mode: str, count: int) -> Iterator[Figure]:
 
     with _gateway(mode) as bare:
         routes = Routes(Kong(bare.url, timeout=60), HOST)
+        assert not list(routes.observe())
 
         def settle(number: int) -> None:
             routes.apply(_changes(apps[number], wanted[number], ()))
@@ -111,6 +112,7 @@ def _of_a_mode(mode: str, count: int) -> Iterator[Figure]:
 
     with _gateway(mode) as bare:
         routes = Routes(Kong(bare.url, timeout=60), HOST)
+        assert not list(routes.observe())
         planned = _took(lambda: [_changes(app, there, ()) for app, there in zip(apps, wanted, strict=True)])
         yield Figure(f"{where}, planned", planned * 1000, "ms")
         changes = [change for app, there in zip(apps, wanted, strict=True) for change in _changes(app, there, ())]

@@ -28,6 +28,8 @@ VERBS = {"POST": "create", "PUT": "create or update", "PATCH": "update", "DELETE
 
 Answer = tuple[int, Any]
 
+TABLES = {"vaults": "sm_vaults"}  # a list of tags calls these by the name of their table
+
 
 @dataclass(frozen=True)
 class Call:
@@ -132,9 +134,7 @@ class Admin:
         hash = md5(text.encode()).hexdigest()
         if call.query.get("check_hash") == "1" and hash == self.store.configuration_hash:
             return 304, None
-        found = declarative.read(declarative.parse(text))
-        self.store.replace({kind: rows.values() for kind, rows in found.items()}, hash)
-        return 201, found
+        return 201, declarative.load(self.store, text)
 
     def _document(self, call: Call) -> str:
         """The document of POST /config: in the field `config`, or as the body itself."""
@@ -160,7 +160,7 @@ class Admin:
 
     def _tagged(self, tag: str) -> list[Record]:
         rows = [
-            {"entity_name": kind, "entity_id": entity["id"], "tag": each}
+            {"entity_name": TABLES.get(kind, kind), "entity_id": entity["id"], "tag": each}
             for kind in KINDS
             for entity in self.store.all(kind)
             for each in entity["tags"] or ()

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import json
-import re
 import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from hashlib import md5
 from typing import Any
 
 import yaml
@@ -41,10 +41,17 @@ class Item:
             self.errors[self.position] = error
 
 
-def parse(text: str) -> Record:
-    """The document as it was sent, YAML or JSON; raises Fault."""
+def parse(text: str, *, yaml_only: bool = False) -> Record:
+    """The document as it was sent, JSON, or else YAML; raises Fault.
+
+    What is no JSON escape in YAML, such as the two halves of an emoji, is none in a file that ends in .yaml.
+    """
+    with contextlib.suppress(ValueError):
+        document = None if yaml_only else json.loads(text)
+        if isinstance(document, dict):
+            return document
     try:
-        document = _loaded(text)
+        document = yaml.load(text, Loader=yaml.CSafeLoader)
     except yaml.MarkedYAMLError as error:
         line, column = _last_place(text)
         message = f"failed parsing declarative configuration: {line}:{column}: {error.problem}"
@@ -53,13 +60,6 @@ def parse(text: str) -> Record:
         message = "failed parsing declarative configuration: expected an object"
         raise faults.invalid_declaration({"error": message})
     return document
-
-
-def _loaded(text: str) -> Any:
-    try:
-        return json.loads(text)  # as Kong tries it first: ten times as fast as YAML
-    except ValueError:
-        return yaml.load(text, Loader=yaml.CSafeLoader)
 
 
 def _last_place(text: str) -> tuple[int, int]:
@@ -93,6 +93,14 @@ def read(document: Mapping[str, Any]) -> dict[str, dict[str, Record]]:
             derive(item.kind.name, item.record, None)
         stamp(item.kind.name, item.record, item.given.get("created_at"))
         found.setdefault(item.kind.name, {})[item.record["id"]] = item.record
+    return found
+
+
+def load(store: Store, text: str, *, yaml_only: bool = False) -> dict[str, dict[str, Record]]:
+    """Have a document, and nothing else, be what there is; raises Fault."""
+    found = read(parse(text, yaml_only=yaml_only))
+    hash = md5(text.encode()).hexdigest()
+    store.replace({kind: rows.values() for kind, rows in found.items()}, hash)
     return found
 
 
@@ -219,12 +227,6 @@ def _flat(kind: Kind, entity: Record) -> Record:
     }
 
 
-def _text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
-    """Quoted where the reader of Kong's own YAML would take it for a number: `1e3`, which is none in YAML 1.1."""
-    style = "'" if re.fullmatch(r"-?[0-9]+(\.[0-9]+)?(e[-+]?[0-9]+)?", text) else None
-    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style)
-
-
 class _Dumper(getattr(yaml, "CSafeDumper", yaml.SafeDumper)):  # type: ignore[misc]
     """YAML as Kong writes it: no value is `~`, and nothing is shared by anchors."""
 
@@ -232,5 +234,13 @@ class _Dumper(getattr(yaml, "CSafeDumper", yaml.SafeDumper)):  # type: ignore[mi
         return True
 
 
-_Dumper.add_representer(type(None), lambda dumper, _: dumper.represent_scalar("tag:yaml.org,2002:null", "~"))
+def _text(dumper: Any, text: str) -> Any:
+    """Kong's emitter puts quotes around whatever Lua would take for a number, such as 1e3."""
+    with contextlib.suppress(ValueError):
+        float(text)
+        return dumper.represent_scalar("tag:yaml.org,2002:str", text, style="'")
+    return dumper.represent_str(text)
+
+
 _Dumper.add_representer(str, _text)
+_Dumper.add_representer(type(None), lambda dumper, _: dumper.represent_scalar("tag:yaml.org,2002:null", "~"))

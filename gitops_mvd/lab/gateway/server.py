@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import json
+import ssl
 import threading
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -14,6 +15,7 @@ from urllib.parse import unquote
 from aiohttp import web
 
 from gitops_mvd.lab.gateway.admin import Admin, Call
+from gitops_mvd.lab.gateway.declarative import load
 from gitops_mvd.lab.gateway.health import Health
 from gitops_mvd.lab.gateway.policies import INERT
 from gitops_mvd.lab.gateway.proxy import SERVER, Proxy
@@ -24,6 +26,7 @@ UNLIMITED = 0  # bytes; Kong's default of nginx_http_client_max_body_size
 STARTS_WITHIN = 10.0
 STOPS_WITHIN = 5.0
 Address = tuple[str, int]
+Where = Address | Path  # a path is that of a unix socket
 Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
 
@@ -47,13 +50,30 @@ class _Request(web.BaseRequest):
 class Listeners:
     """The Admin API and the proxy over one store; port 0 takes a free one, told by `admin` and `proxy` after start.
 
+    A `declarative` file is what is there in the beginning, as Kong's `declarative_config`; raises Fault where it is
+    none.  With a context for TLS, the Admin API, or the proxy, speaks that alone.
+
     What it is goes to `say` at every start, and each plugin that is inert once it is configured.
     """
 
-    def __init__(self, prefix: Path, database: bool, admin: Address, proxy: Address, say: Say = aloud) -> None:
+    def __init__(
+        self,
+        prefix: Path,
+        database: bool,
+        admin: Where,
+        proxy: Address,
+        *,
+        declarative: Path | None = None,
+        admin_tls: ssl.SSLContext | None = None,
+        proxy_tls: ssl.SSLContext | None = None,
+        say: Say = aloud,
+    ) -> None:
         self.admin = admin
-        self.proxy = proxy
+        self.proxy: Where = proxy
+        self._tls = {"admin": admin_tls, "proxy": proxy_tls}
         self._store = Store(prefix, database)
+        if declarative:
+            load(self._store, declarative.read_text(encoding="utf-8"), yaml_only=declarative.suffix != ".json")
         self._health = Health()
         self._proxy = Proxy(self._store, self._health)
         self._api: Admin | None = None
@@ -67,13 +87,16 @@ class Listeners:
 
     async def start(self) -> None:
         await self._proxy.start()
-        self.proxy = await self._listen(self._proxy.handle, self.proxy, UNLIMITED)
-        self.admin = await self._listen(self._handle_admin, self.admin, LARGEST_BODY)
+        self.proxy = await self._listen(self._proxy.handle, self.proxy, UNLIMITED, self._tls["proxy"])
+        self.admin = await self._listen(self._handle_admin, self.admin, LARGEST_BODY, self._tls["admin"])
         listens = {"proxy_listen": [_shown(self.proxy)], "admin_listen": [_shown(self.admin)]}
         self._api = Admin(self._store, self._health, listens)
+        where = {
+            name: url(at, tls=self._tls[name] is not None)
+            for name, at in (("admin", self.admin), ("proxy", self.proxy))
+        }
         database = "postgres" if self._store.database else "off"
-        names = {"database": database, "inert": ", ".join(INERT), "admin": _url(self.admin), "proxy": _url(self.proxy)}
-        self._say(BANNER.format(**names))
+        self._say(BANNER.format(database=database, inert=", ".join(INERT), **where))
         self._tell_of_inert_plugins()
 
     def _tell_of_inert_plugins(self) -> None:
@@ -90,15 +113,17 @@ class Listeners:
         await self._proxy.stop()
         self._store.close()
 
-    async def _listen(self, handler: Handler, address: Address, largest_body: int) -> Address:
+    async def _listen(self, handler: Handler, at: Where, largest_body: int, tls: ssl.SSLContext | None) -> Where:
         loop = asyncio.get_running_loop()
         with_limit = functools.partial(_Request, loop=loop, client_max_size=largest_body)
         server = web.Server(handler, request_factory=with_limit, access_log=None, auto_decompress=False)
         runner = web.ServerRunner(server, shutdown_timeout=1.0)
         await runner.setup()
         self._runners.append(runner)
-        site = web.TCPSite(runner, *address, backlog=1024)
-        await site.start()
+        if isinstance(at, Path):
+            await web.UnixSite(runner, at).start()
+            return at
+        await web.TCPSite(runner, *at, backlog=1024, ssl_context=tls).start()
         host, port = runner.addresses[0][:2]
         return str(host), int(port)
 
@@ -127,21 +152,35 @@ class Gateway:
         self,
         prefix: Path,
         database: str = "off",
-        admin: Address = ("127.0.0.1", 0),
+        admin: Where = ("127.0.0.1", 0),
         proxy: Address = ("127.0.0.1", 0),
+        *,
+        declarative: Path | None = None,
+        admin_tls: ssl.SSLContext | None = None,
+        proxy_tls: ssl.SSLContext | None = None,
         say: Say = aloud,
     ) -> None:
-        self._listeners = Listeners(prefix, database == "postgres", admin, proxy, say)
+        self._listeners = Listeners(
+            prefix,
+            database == "postgres",
+            admin,
+            proxy,
+            declarative=declarative,
+            admin_tls=admin_tls,
+            proxy_tls=proxy_tls,
+            say=say,
+        )
+        self._is_tls = admin_tls is not None, proxy_tls is not None
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="lab-gateway", daemon=True)
 
     @property
     def admin_url(self) -> str:
-        return _url(self._listeners.admin)
+        return url(self._listeners.admin, tls=self._is_tls[0])
 
     @property
     def proxy_url(self) -> str:
-        return _url(self._listeners.proxy)
+        return url(self._listeners.proxy, tls=self._is_tls[1])
 
     @property
     def changes(self) -> int:
@@ -162,9 +201,11 @@ class Gateway:
         self._loop.close()
 
 
-def _url(address: Address) -> str:
-    return f"http://{address[0]}:{address[1]}"
+def url(at: Where, *, tls: bool = False) -> str:
+    if isinstance(at, Path):
+        return f"unix://{at}"
+    return f"http{'s' * tls}://{at[0]}:{at[1]}"
 
 
-def _shown(address: Address) -> str:
-    return f"{address[0]}:{address[1]} reuseport backlog=16384"
+def _shown(at: Where) -> str:
+    return f"unix:{at}" if isinstance(at, Path) else f"{at[0]}:{at[1]} reuseport backlog=16384"
