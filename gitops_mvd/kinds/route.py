@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from gitops_mvd.errors import Unavailable
 from gitops_mvd.kinds import Tools
-from gitops_mvd.kong import Kong
+from gitops_mvd.kong import Kong, shared
 from gitops_mvd.kong.compare import normal
 from gitops_mvd.kong.declare import declared, of_service, of_targets
 from gitops_mvd.kong.entities import DEFAULT_WEIGHT, Entity, tagged
@@ -22,16 +22,19 @@ class Routes:
     """`spec` has the declared fields of all `entities` and the `targets`, `payload` the entities without the targets.
 
     One for each service with `x-kong`, named `<app>.<service>`, and one for the app made of the folder `kong/`, named
-    after the app.  On a host without a gateway, they wait for one.
+    after the app.  On a host without a gateway, they wait for one.  Of a Kong that is shared with other hosts, the
+    targets are those of this host alone, which has `address`.
     """
 
     name = "route"
     after = ("unit",)
     prunes = True
 
-    def __init__(self, kong: Kong | None, host: str) -> None:
+    def __init__(self, kong: Kong | None, host: str, address: str = "127.0.0.1") -> None:
         self._kong = kong
         self._host = host
+        self._address = address
+        self._shared = kong.shared if kong else ""
         # What does not change is made once; each beside what it was made of.
         self._wanted: dict[Owner, tuple[object, Resource]] = {}
         self._found: dict[Owner, tuple[object, Resource]] = {}
@@ -47,9 +50,15 @@ class Routes:
 
     def _of_service(self, owner: Owner, service: Service) -> Resource:
         targets = [{"instance": name, "address": ""} for name in sorted(service.instances(owner[0]))]
-        return self._resource(owner, of_service(self._host, *owner, service.kong or {}), targets)
+        kong = service.kong or {}
+        if self._shared:
+            return self._resource(owner, shared.of_service(self._shared, *owner, kong), targets)
+        return self._resource(owner, of_service(self._host, *owner, kong), targets)
 
     def _of_gateway(self, owner: Owner, gateway: Mapping[str, list[Json]]) -> Resource:
+        if self._shared:
+            claims = [shared.claim(self._host, self._address)]
+            return self._resource(owner, shared.of_gateway(self._shared, owner[0], gateway), claims)
         return self._resource(owner, declared(self._host, gateway, [f"app:{owner[0]}"]), [])
 
     def observe(self) -> Iterable[Resource]:
@@ -67,8 +76,8 @@ class Routes:
             yield _remembered(self._found, owner, theirs, self._of_entities)
 
     def _of_entities(self, owner: Owner, entities: Sequence[Entity]) -> Resource:
-        targets = [_target(entity) for entity in entities if entity.type == "targets"]
-        others = [entity for entity in entities if entity.type != "targets"]
+        targets = [_target(entity) for entity in entities if _is_own(entity)]
+        others = [entity for entity in entities if not _is_own(entity)]
         return self._resource(owner, others, sorted(targets, key=lambda target: target["instance"]))
 
     def apply(self, changes: Sequence[Change]) -> None:
@@ -88,7 +97,10 @@ class Routes:
         return Resource(self.name, name, app, service, spec, tuple(entities))
 
     def _entities(self, route: Resource) -> list[Entity]:
-        return [*route.payload, *of_targets(self._host, route.app, route.service, route.spec["targets"])]
+        targets = route.spec["targets"]
+        if self._shared:
+            return [*route.payload, *shared.of_targets(self._shared, self._host, route.app, route.service, targets)]
+        return [*route.payload, *of_targets(self._host, route.app, route.service, targets)]
 
 
 def _remembered(
@@ -109,6 +121,10 @@ def _owner(entity: Entity) -> Owner:
     return tagged(entity.tags, "app"), tagged(entity.tags, "service")
 
 
+def _is_own(entity: Entity) -> bool:
+    return entity.type == "targets" and bool(tagged(entity.tags, "instance"))
+
+
 def _target(entity: Entity) -> Json:
     address, weight = entity.fields["target"], entity.fields["weight"]
     changed = "" if weight == DEFAULT_WEIGHT else f" (weight {weight})"
@@ -116,4 +132,4 @@ def _target(entity: Entity) -> Json:
 
 
 def connect(tools: Tools) -> Routes:
-    return Routes(tools.kong, tools.host)
+    return Routes(tools.kong, tools.host, tools.address)

@@ -7,11 +7,13 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 
 from gitops_mvd.errors import MvdError, StepFailed, Unavailable
-from gitops_mvd.kong import ask, database, document
+from gitops_mvd.kong import ask, database, document, shared
 from gitops_mvd.kong.admin import Admin
 from gitops_mvd.kong.entities import Entity
+from gitops_mvd.kong.precedence import Precedence
 from gitops_mvd.model import Health, Resource
 
 __all__ = ["Entity", "Kong"]
@@ -24,18 +26,27 @@ SLACK = 0.5  # seconds that another node may be late in asking the database
 class Kong:
     """The Kong whose Admin API is at `admin_url`; `proxy_url` is where it serves, for proving routes.
 
+    With a `precedence` it is shared with other hosts.
     Whether it has a database is asked once, and again after it did not answer: it may come back as another.  May be
     used by several threads at once.
     """
 
     def __init__(
-        self, admin_url: str, proxy_url: str | None = None, *, token: str | None = None, timeout: float = 5.0
+        self,
+        admin_url: str,
+        proxy_url: str | None = None,
+        *,
+        token: str | None = None,
+        timeout: float = 5.0,
+        precedence: Precedence | None = None,
     ) -> None:
         self._admin = Admin(admin_url, token, timeout)
         self._proxy_url = proxy_url
         self._written: dict[str, float] = {}  # `part_of` an entity -> when we last wrote it, by the monotonic clock
         self._document = document.Store(self._admin, self._written)
-        self._database = database.Store(self._admin, self._written)
+        self._shared = shared.Store(self._admin, self._written, precedence) if precedence else None
+        self._database = self._shared or database.Store(self._admin, self._written)
+        self.shared = precedence.shared if precedence else ""  # the name under which hosts share it
         self._mode = ""
         self._routes_taken_up = self._everywhere = TAKEN_UP
 
@@ -58,6 +69,10 @@ class Kong:
         with self._asked() as store:
             store.bring(host, is_meant, entities)
 
+    def forget(self, host: str) -> None:
+        """Take away the targets of a host that will not come back, as it would by itself, where this Kong is shared."""
+        self.bring(host, lambda entity: True, [])
+
     def answers(self, route: Resource) -> tuple[Health, str, bool]:
         """Does the gateway lead to this service?  One try; the health, why not, and whether an instance answered.
 
@@ -68,6 +83,8 @@ class Kong:
         After a change, Kong is given the time that its workers take to learn of it: until then another route could have
         answered, or an old target.  A Kong with a database needs seconds for routes, unless it names the service.
         """
+        if self._shared:  # then another host may have said what is there
+            route = replace(route, payload=self._shared.payload((route.app, route.service)) or route.payload)
         routes = [entity for entity in route.payload if entity.type == "routes"]
         request = ask.request_for(entity.fields for entity in routes)
         try:
@@ -78,6 +95,8 @@ class Kong:
             routes_within = TAKEN_UP if answer.named else self._routes_taken_up
             if answer.health is Health.HEALTHY and (wait := self._until(route, routes_within, TAKEN_UP)) > 0:
                 return Health.PROGRESSING, f"the gateway takes up what was changed within {wait:.1f} s", answer.reached
+            if self._shared and answer.health is not Health.HEALTHY and self._has(routes)[0] is not Health.HEALTHY:
+                return Health.UNKNOWN, "another host has taken the routes away meanwhile", False
         except MvdError as error:
             return Health.UNKNOWN, str(error), False
         return answer.health, answer.why, answer.reached
@@ -105,6 +124,10 @@ class Kong:
         try:
             if not self._mode:
                 self._ask_mode()
+            if self._mode == "off" and self._shared:
+                raise Unavailable(
+                    "a Kong without a database can have only one host", "`kong.shared` needs one with a database"
+                )
             yield self._document if self._mode == "off" else self._database
         except Unavailable:
             self._mode = ""

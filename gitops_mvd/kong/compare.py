@@ -13,10 +13,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 from urllib.parse import quote, unquote
 
-from gitops_mvd.kong.entities import OPEN, OUTSIDE, OWNED, Entity, as_json, as_kept
+from gitops_mvd.kong.entities import OPEN, OUTSIDE, OWNED, Entity, as_json, as_kept, tagged
 from gitops_mvd.model import Json
 
 SETS = {"methods", "hosts", "paths", "snis", "protocols", "http_statuses"}  # their order means nothing to Kong
+ABOUT = ("host:", "app:", "service:", "instance:", "fields:", "index:")  # tags that are ours, beside `OWNED`
+ABOUT_SHARED = ("shared:", "said:")  # so are these, on what is no host's own
 MAPS = {"headers"}  # keys are the user's, so that one more is a difference
 
 _TAG_LENGTH = 1000  # PostgreSQL indexes tags, and an entry ends at 2,700 bytes
@@ -34,7 +36,8 @@ def normal(entities: Iterable[Entity]) -> dict[str, dict[str, Json]]:
         kept = as_kept(entity)
         paths = {dotted: path for tag in entity.tags if tag.startswith("fields:") for dotted, path in _named(tag)}
         values = {dotted: _shown(entity, path, _at(kept.fields, path)) for dotted, path in sorted(paths.items())}
-        tags = sorted(tag for tag in entity.tags if not _is_about(tag))
+        ours = ABOUT if tagged(entity.tags, "host") else ABOUT + ABOUT_SHARED
+        tags = sorted(tag for tag in entity.tags if tag != OWNED and not tag.startswith(ours))
         spec.setdefault(entity.type, {})[entity.id] = {**values, **({"tags": tags} if tags else {})}
     return spec
 
@@ -52,10 +55,6 @@ def declared_names(fields: Json) -> set[str]:
 def field_tags(fields: Json) -> list[str]:
     """The tags that name the fields of which something is declared here."""
     return [f"fields:{line}" for line in _chunks(sorted(map(_dotted, _paths(fields))))]
-
-
-def _is_about(tag: str) -> bool:
-    return tag == OWNED or tag.startswith(("host:", "app:", "service:", "instance:", "fields:", "index:"))
 
 
 def _paths(value: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
