@@ -162,6 +162,11 @@ class Kong:
     def __init__(self, gateway: Gateway, session: aiohttp.ClientSession) -> None:
         self._gateway, self._session = gateway, session
 
+    async def get(self, path: str) -> dict[str, Any]:
+        async with self._session.get(self._gateway.admin_url + path) as answer:
+            body: dict[str, Any] = await answer.json()
+            return body
+
     async def put(self, path: str, /, **fields: Any) -> dict[str, Any]:
         async with self._session.put(self._gateway.admin_url + path, json=fields) as answer:
             body: dict[str, Any] = await answer.json()
@@ -307,6 +312,26 @@ def test_a_target_that_refuses_is_passed_over(tell: Tell) -> None:
                 pass
             await kong.publish("shop", alive.address, dead.address, route={"paths": ["/shop"]})
             assert set(await kong.names("/shop", 10)) == {"alive"}
+
+    tell(story)
+
+
+def test_a_target_that_fails_so_often_is_taken_out_by_passive_checks(tell: Tell) -> None:
+    async def story(kong: Kong) -> None:
+        async with Backend("alive") as alive:
+            async with Backend("dead") as dead:
+                pass
+            await kong.publish("shop", alive.address, dead.address, route={"paths": ["/shop"]})
+            await kong.put("/upstreams/shop", healthchecks={"passive": {"unhealthy": {"tcp_failures": 5}}})
+
+            async def health() -> dict[str, str]:
+                listed = (await kong.get("/upstreams/shop/health"))["data"]
+                return {target["target"]: target["health"] for target in listed}
+
+            assert set(await kong.names("/shop", 2)) == {"alive"}
+            assert await health() == {alive.address: "HEALTHY", dead.address: "HEALTHY"}
+            assert set(await kong.names("/shop", 20)) == {"alive"}
+            assert await health() == {alive.address: "HEALTHY", dead.address: "UNHEALTHY"}
 
     tell(story)
 

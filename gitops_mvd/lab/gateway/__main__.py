@@ -25,7 +25,7 @@ async def run(options: argparse.Namespace) -> None:
     print(
         "THIS IS NOT KONG. It is the stand-in gateway of the gitops-mvd lab: for trying and testing only.\n"
         f"It speaks the Admin API of Kong 3.9.1 with database={options.database} and proxies HTTP/1.1 and WebSockets.\n"
-        "Inert: TLS, HTTP/2 and gRPC, streams, health probes, hashing, TTLs, and, stored and returned only,\n"
+        "Inert: TLS, HTTP/2 and gRPC, streams, active health checks, hashing, TTLs, and, stored and returned only,\n"
         f"the plugins {', '.join(INERT)}.\n"
         f"admin http://{listeners.admin[0]}:{listeners.admin[1]}\n"
         f"proxy http://{listeners.proxy[0]}:{listeners.proxy[1]}",

@@ -15,7 +15,7 @@ from multidict import CIMultiDict
 from yarl import URL
 
 from gitops_mvd.lab.gateway.checks import is_ip
-from gitops_mvd.lab.gateway.health import Health
+from gitops_mvd.lab.gateway.health import Health, address_of
 from gitops_mvd.lab.gateway.policies import POLICIES, Exchange, Reply, config_of
 from gitops_mvd.lab.gateway.routing import Balancer, View, upstream_path
 from gitops_mvd.lab.gateway.rules import Record
@@ -46,6 +46,7 @@ class Proxy:
         self._store = store
         self._view = View(store)
         self._balancer = Balancer(health)
+        self._health = health
         self._usage: dict[tuple[str, ...], int] = {}
         self._session: aiohttp.ClientSession | None = None
 
@@ -100,13 +101,19 @@ class Proxy:
         path = upstream_path(service["path"], exchange.match.route, path, exchange.match.matched)
         failure = Reply(503, NO_PEER)
         for _ in range(service["retries"] + 1):
-            address = self._balancer.pick(targets) if upstream else (service["host"], service["port"])
-            if address is None:
+            target = self._balancer.pick(targets) if upstream else None
+            if upstream and not target:
                 break
+            address = address_of(target) if target else (service["host"], service["port"])
             try:
-                return await self._carry(exchange, service, address, path, body)
+                answer = await self._carry(exchange, service, address, path, body)
+                if target:
+                    self._health.answered(target)
+                return answer
             except (aiohttp.ClientError, TimeoutError) as error:
                 failure = _failure(error)
+                if upstream and target:
+                    self._health.failed(upstream, target, "timeouts" if failure.status == 504 else "tcp_failures")
                 if not isinstance(error, NOT_REACHED) and not (repeatable and isinstance(error, NOT_ANSWERED)):
                     break
         raise failure
