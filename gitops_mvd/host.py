@@ -17,7 +17,7 @@ from gitops_mvd.gates import MAY_END, Gates
 from gitops_mvd.model import App, Change, Gate, Health, Instance, Plan, Resource, Service, Step
 from gitops_mvd.plan import Key, kinds_in_order, make_plan, place
 from gitops_mvd.policy import Policy, enforce
-from gitops_mvd.ports import Clock, History, Kind
+from gitops_mvd.ports import Clock, History, Kind, Precedence
 
 log = logging.getLogger(__name__)
 
@@ -42,6 +42,7 @@ class Machine:
         address: str,
         history: History,
         policy: Policy | None = None,
+        precedence: Precedence | None = None,
     ) -> None:
         self.name = name
         self._kinds = kinds
@@ -52,12 +53,14 @@ class Machine:
         self._address = address
         self._history = history
         self._policy = policy
+        self._precedence = precedence
         self._found: dict[str, tuple[Resource, ...]] = {}
         self._instances: Mapping[str, list[Instance]] = {}
         self._blind: dict[str, Unavailable] = {}
         # What was the same at the last look is the same object, so that nothing that follows from it is computed again.
         self._pinned: dict[str, tuple[App, object, App]] = {}
-        self._in_order: dict[str, tuple[Sequence[Resource], Sequence[Resource], Set[Key]]] = {}
+        self._in_order: dict[str, tuple[Sequence[Resource], Sequence[Resource], Set[Key], object]] = {}
+        self._asked_for: dict[str, App] = {}  # what the commit wants, of those that were pinned since the last look
         self._wanted: dict[str, tuple[App, Sequence[Resource]]] = {}
         self._last_runs: dict[str, Health] = {}  # how the last run of a scheduled job ended
         self._changed: set[str] = set()
@@ -73,7 +76,7 @@ class Machine:
         with self._engine.one_look():
             self._found = self._observe()
             self._instances = self._look_at_instances()
-        self._changed, self._given = set(), set()
+        self._changed, self._given, self._asked_for = set(), set(), {}
 
     def _look_at_instances(self) -> Mapping[str, list[Instance]]:
         by_app = defaultdict(list)
@@ -105,11 +108,11 @@ class Machine:
         self._engine.require_externals(app)
         images = self._engine.images()
         known, by, pinned = self._pinned.get(app.name, (None, None, None))
-        if pinned and app is known and images is by and all(s.pull_policy != "always" for s in app.services):
-            return pinned
-        anew = dataclasses.replace(app, services=tuple(map(self._engine.pin, app.services)))
-        pinned = pinned if pinned == anew else anew
-        self._pinned[app.name] = app, images, pinned
+        if not (pinned and app is known and images is by and all(s.pull_policy != "always" for s in app.services)):
+            anew = dataclasses.replace(app, services=tuple(map(self._engine.pin, app.services)))
+            pinned = pinned if pinned == anew else anew
+            self._pinned[app.name] = app, images, pinned
+        self._asked_for[app.name] = pinned
         return pinned
 
     def found(self, app: str) -> tuple[Resource, ...]:
@@ -145,30 +148,36 @@ class Machine:
 
     # ---- what to do --------------------------------------------------------------------------------------------------
 
-    def plan(self, app: App, proven: bool) -> Plan:
+    def plan(self, app: App, proven: bool, *, proposed: bool = False) -> Plan:
         known, wanted = self._wanted.get(app.name, (None, ()))
         if app is not known:
             wanted = [resource for kind in self._kinds.values() for resource in kind.wanted(app)]
             self._wanted[app.name] = app, wanted
-        return self._plan(app, wanted, proven)
+        return self._plan(app, wanted, proven, held=app != self._asked_for.get(app.name), proposed=proposed)
 
     def way_back(self, app: App, before: Sequence[Resource]) -> Plan:
-        return self._plan(App(app.name), before, proven=True)
+        return self._plan(App(app.name), before, proven=True, held=True)
 
-    def _plan(self, app: App, wanted: Sequence[Resource], proven: bool) -> Plan:
+    def _plan(self, app: App, wanted: Sequence[Resource], proven: bool, *, held: bool, proposed: bool = False) -> Plan:
+        """`held` is a version that is older than the commit, of which other hosts may have a newer one."""
         found = self.found(app.name)
         self._require(wanted, found)
         keys = {resource.key for resource in wanted}
         stays = {resource.key for resource in found if not self._kinds[resource.kind].prunes}
-        spare = keys and any(resource.kind == "image" and resource.key not in keys for resource in found)
-        before = self._history.before(app) if spare else None
+        outdated = keys and any(resource.kind == "image" and resource.key not in keys for resource in found)
+        before = self._history.before(app) if outdated else None
         images = {resource.key for resource in self._kinds["image"].wanted(before)} if before else set()
-        looked_at = wanted, found, ((stays | images) - keys) | self._done(app, wanted, found)
+        spare = ((stays | images) - keys) | self._done(app, wanted, found)
+        precedence = None if proposed else self._precedence
+        looked_at = wanted, found, spare, (held, precedence.stand) if precedence else None
         if proven and wanted and self._in_order.get(app.name) == looked_at:
             return Plan()
         with self._lock:
             placed = place(wanted, found, self._address, self._free_ports())
-        plan = make_plan(app, placed, found, self._order, proven=proven, spare=looked_at[2])
+        if precedence:
+            have = {route.key: route for route in found if route.kind == "route"}
+            placed = [precedence.agree(it, have.get(it.key), held=held) if it.kind == "route" else it for it in placed]
+        plan = make_plan(app, placed, found, self._order, proven=proven, spare=spare)
         if proven and not plan:
             self._in_order[app.name] = looked_at
         return plan

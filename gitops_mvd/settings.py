@@ -6,6 +6,7 @@ Secrets are never in it: it names the files that they lie in.
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -70,12 +71,13 @@ class Docker:
 
 @dataclass(frozen=True, slots=True)
 class Gateway:
-    """The Kong of this server."""
+    """The Kong of this server, or of all servers that have the same name for it in `shared`."""
 
     admin: str = "http://127.0.0.1:8001"
     proxy: str = "http://127.0.0.1:8000"
     address: str = "127.0.0.1"
     token_file: str = ""
+    shared: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,6 +203,15 @@ DOCKER = {
         mapping_of(_login),
     ),
 }
+
+
+def _shared(place: Place) -> str:
+    value = filled(place)
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", value):
+        place.fail(f"must be a name of letters, digits, dots, dashes and underscores, not {value!r}")
+    return value
+
+
 KONG = {
     "admin": Key("The Admin API; `http://127.0.0.1:8001` by default.", filled),
     "proxy": Key("The proxy, which is asked whether a new route works; `http://127.0.0.1:8000` by default.", filled),
@@ -210,6 +221,11 @@ KONG = {
         filled,
     ),
     "token_file": Key("The file that has the value of the `Kong-Admin-Token` header.", absolute),
+    "shared": Key(
+        "A name that all servers have in their settings which share this Kong; it needs a database then, and `address` "
+        "one of this server that Kong reaches. Without it, the Kong is this server's alone.",
+        _shared,
+    ),
 }
 PROPOSALS = {
     "plan": Key("`false` leaves them alone; by default each gets the status `mvd/HOST/plan`.", boolean),
@@ -279,7 +295,20 @@ def _docker(place: Place) -> Docker:
 
 
 def _kong(place: Place) -> Gateway:
-    return Gateway(**fields(place, KONG))
+    gateway = Gateway(**fields(place, KONG))
+    if gateway.shared and not _is_reached(gateway.address):
+        at = place.entries()["address" if place.has("address") else "shared"]
+        at.fail(f"needs an `address` of this server that a shared Kong reaches, which {gateway.address} is not")
+    return gateway
+
+
+def _is_reached(address: str) -> bool:
+    """May another server reach that address?"""
+    try:
+        ip = ipaddress.ip_address(address)
+    except ValueError:
+        return address.rstrip(".").rpartition(".")[2] != "localhost"
+    return not (ip.is_loopback or ip.is_unspecified)
 
 
 def _policy(place: Place) -> Policy:

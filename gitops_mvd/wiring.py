@@ -15,8 +15,10 @@ from gitops_mvd.history import SqliteHistory
 from gitops_mvd.host import Machine
 from gitops_mvd.kinds import Tools
 from gitops_mvd.kong import Kong
+from gitops_mvd.kong.precedence import Precedence
 from gitops_mvd.mailbox import Interruptible, Mailbox
 from gitops_mvd.manifest import Cache
+from gitops_mvd.model import Revision
 from gitops_mvd.outbox import Outbox
 from gitops_mvd.ports import Forge, Receiver
 from gitops_mvd.proposals import Proposals
@@ -57,6 +59,12 @@ class Wired:
     clock: Interruptible
     cache: Cache
     webhook: Hooks | None = None
+    precedence: Precedence | None = None
+
+    def follow(self, revision: Revision, *, fetched: bool) -> None:
+        """Have what is shared with other hosts be said for this commit."""
+        if self.precedence:
+            self.precedence.follow(revision, fetched=fetched)
 
     def close(self) -> None:
         """Hang up on Docker, and let go of the history."""
@@ -78,20 +86,26 @@ def wire(settings: Settings, path: Path, units: Path = Path("/etc/systemd/system
         },
     )
     gateway = settings.kong
-    kong = Kong(gateway.admin, gateway.proxy, token=secret(gateway.token_file)) if gateway else None
     name = settings.host or socket.gethostname()
+    login = repository_account(settings)
+    source = connect_source(settings, login)
+    precedence = Precedence(gateway.shared, name, source) if gateway and gateway.shared else None
+    kong = (
+        Kong(gateway.admin, gateway.proxy, token=secret(gateway.token_file), precedence=precedence) if gateway else None
+    )
     address = gateway.address if gateway else "127.0.0.1"
     clock = Interruptible()
     tools = Tools(name, engine, Systemd(), kong, clock, files=Path(settings.files), units=units, address=address)
     history = SqliteHistory(state / "history.db")
-    login = repository_account(settings)
     forge = connect_forge(settings.forge, settings, login) if settings.forge else None
     gates = Gates(probes.discover(probes.Tools(engine, tools.systemd)), engine, tools.systemd, clock, kong, history)
     known, policy = kinds.discover(tools), settings.policy
-    host = Machine(name, known, engine, gates, clock, address=address, history=history, policy=policy)
+    host = Machine(
+        name, known, engine, gates, clock, address=address, history=history, policy=policy, precedence=precedence
+    )
     outbox = Outbox(history, forge, settings.forge.kind if settings.forge else "")
     statuses = Statuses(name, history, _telling(settings), clock.now, outbox.wake)
-    source, mailbox, hooks = connect_source(settings, login), Mailbox(), connect_hooks(settings)
+    mailbox, hooks = Mailbox(), connect_hooks(settings)
     asks = settings.forge.proposals if settings.forge else None
     proposals = None
     if settings.forge and asks and asks.plan:
@@ -121,6 +135,7 @@ def wire(settings: Settings, path: Path, units: Path = Path("/etc/systemd/system
         clock,
         {},
         hooks,
+        precedence,
     )
 
 

@@ -48,19 +48,33 @@ class Engine:
     def instances(self) -> dict[str, Instance]:
         return {instance.name: instance for instance in self.there}
 
+    def images(self) -> tuple[str, ...]:
+        return ()
+
+    def pin(self, service: Service) -> Service:
+        return service
+
+    def require_externals(self, app: App) -> None:
+        pass
+
 
 class Systemd:
     def units(self, pattern: str, within: float) -> dict[str, Unit]:
         return {}
 
 
-def machine(*kinds: Kind, there: Iterable[Instance] = (), history: FakeHistory | None = None) -> Machine:
+def machine(
+    *kinds: Kind,
+    there: Iterable[Instance] = (),
+    history: FakeHistory | None = None,
+    precedence: Precedence | None = None,
+) -> Machine:
     engine: Any = Engine(*there)
     systemd: Any = Systemd()
     clock, history = FakeClock(), history or FakeHistory()
     gates = Gates(discover(Tools(engine, systemd)), engine, systemd, clock, None, history)
     named = {kind.name: kind for kind in kinds}
-    host = Machine("h1", named, engine, gates, clock, address="127.0.0.1", history=history)
+    host = Machine("h1", named, engine, gates, clock, address="127.0.0.1", history=history, precedence=precedence)
     host.look()
     return host
 
@@ -140,3 +154,46 @@ def test_a_job_that_was_done_is_not_planned_again_and_an_old_one_still_goes() ->
     assert [(step.verb, step.resource.name) for step in steps if step.resource.kind == "unit"] == [
         ("delete", "mvd-chat-migrate-old")
     ]
+
+
+class Precedence:
+    """Keeps what it was asked about, and has every route be as it is found."""
+
+    def __init__(self) -> None:
+        self.stand: object = 1
+        self.asked: list[tuple[str, bool]] = []
+
+    def agree(self, wanted: Resource, found: Resource | None, *, held: bool) -> Resource:
+        self.asked.append((wanted.service, held))
+        return wanted.with_spec(**{**found.spec, "targets": wanted.spec["targets"]}) if found else wanted
+
+
+def sharing() -> tuple[Machine, Precedence]:
+    precedence = Precedence()
+    return machine(Kind("image"), Kind("unit", "image"), Kind("route", "unit"), precedence=precedence), precedence
+
+
+def test_what_the_commit_does_not_want_is_held_where_a_gateway_is_shared() -> None:
+    host, precedence = sharing()
+    app, good = App("chat", (service("web"),)), App("chat", (service("web", "v0"),))
+    host.plan(host.pin(app), proven=False)
+    host.plan(good, proven=True)
+    host.look()
+    host.plan(app, proven=True)
+    assert precedence.asked == [("web", False), ("web", True), ("web", True)]
+    precedence.asked.clear()
+    host.plan(host.pin(app), proven=False, proposed=True)
+    assert precedence.asked == [], "a commit to come has the say"
+
+
+def test_who_has_the_say_is_asked_again_after_git_was() -> None:
+    host, precedence = sharing()
+    app = host.pin(App("chat", (service("web"),)))
+    host.carry_out(step for step in host.plan(app, proven=True) if isinstance(step, Change))
+    assert not host.plan(app, proven=True)
+    precedence.asked.clear()
+    assert not host.plan(app, proven=True)
+    assert precedence.asked == [], "nothing is new"
+    precedence.stand = 2
+    assert not host.plan(app, proven=True)
+    assert precedence.asked == [("web", False)]
