@@ -210,10 +210,20 @@ class Daemon:
             self._side_by_side,
             allow_empty=self._wired.settings.allow_empty,
         )
+        self._keep_boot_file()
         if not say.is_well(report) and (why := self._wired.tools.systemd.shaken(began - COMES_BACK)):
             raise Unavailable(f"{why}, and nothing is blamed for it")
         self._tell(report)
         return report
+
+    def _keep_boot_file(self) -> None:
+        """What the gateway has is what it starts from; where that can not be, nothing else is held up."""
+        try:
+            if kong := self._wired.tools.kong:
+                kong.keep_boot_file()
+            self._content("boot file")
+        except (Unavailable, StepFailed) as error:
+            self._complain("boot file", error)
 
     def _side_by_side(self, do: Callable[[App], Outcome], apps: Iterable[App]) -> Iterable[Outcome]:
         """`map`, in a few threads, while the mail goes on being read.

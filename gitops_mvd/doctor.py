@@ -93,6 +93,10 @@ def _kong(wired: Wired) -> Iterator[Finding]:
         yield Finding("kong", "warn", "is not set up: services with x-kong wait", "`kong` in the settings")
         return
     yield Finding("kong", "ok", f"answers, and has {len(kong.look(wired.host.name))} entities of ours")
+    if wired.settings.kong and (path := wired.settings.kong.boot_file):
+        fault = kong.boot_file_fault()
+        hint = "`journalctl -u gitops-mvd` says why; `mvd install` opens the folder to the daemon"
+        yield Finding("boot file", "warn" if fault else "ok", fault or f"{path} has what Kong has", fault and hint)
 
 
 def _forge(wired: Wired) -> Iterator[Finding]:

@@ -14,13 +14,16 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from gitops_mvd.engine import Engine
 from gitops_mvd.errors import StepFailed, Unavailable
 from gitops_mvd.gates import MAY_END, Gates
+from gitops_mvd.manifest.references import file_names
 from gitops_mvd.model import App, Change, Gate, Health, Instance, Plan, Resource, Service, Step
 from gitops_mvd.plan import Key, kinds_in_order, make_plan, place
 from gitops_mvd.policy import Policy, enforce
 from gitops_mvd.ports import Clock, History, Kind, Precedence
+from gitops_mvd.secretfiles import SecretFiles
 
 log = logging.getLogger(__name__)
 
+ILL = {Health.DEGRADED, Health.MISSING, Health.SUSPENDED}
 PORTS = range(20000, 30000)  # outside of the ephemeral range, which starts at 32768
 
 
@@ -43,7 +46,10 @@ class Machine:
         history: History,
         policy: Policy | None = None,
         precedence: Precedence | None = None,
+        secrets: SecretFiles | None = None,
+        leaves_routes: bool = False,
     ) -> None:
+        """With `leaves_routes`, what was changed by hand at the gateway is told, and not put back."""
         self.name = name
         self._kinds = kinds
         self._order = kinds_in_order({kind.name: kind.after for kind in kinds.values()})
@@ -54,6 +60,9 @@ class Machine:
         self._history = history
         self._policy = policy
         self._precedence = precedence
+        self._secrets = secrets
+        self._leaves_routes = leaves_routes
+        self._is_routed = False
         self._found: dict[str, tuple[Resource, ...]] = {}
         self._instances: Mapping[str, list[Instance]] = {}
         self._blind: dict[str, Unavailable] = {}
@@ -61,7 +70,8 @@ class Machine:
         self._pinned: dict[str, tuple[App, object, App]] = {}
         self._in_order: dict[str, tuple[Sequence[Resource], Sequence[Resource], Set[Key], object]] = {}
         self._asked_for: dict[str, App] = {}  # what the commit wants, of those that were pinned since the last look
-        self._wanted: dict[str, tuple[App, Sequence[Resource]]] = {}
+        self._wanted: dict[str, tuple[App, int, Sequence[Resource]]] = {}
+        self._named: dict[str, tuple[App, Set[str]]] = {}  # the secrets that an app refers to
         self._last_runs: dict[str, Health] = {}  # how the last run of a scheduled job ended
         self._changed: set[str] = set()
         self._given: set[int] = set()
@@ -73,9 +83,12 @@ class Machine:
         A kind that no other kind needs, as routes while Kong is down, holds up only the apps that need it: Kong itself
         may be one of the others.
         """
+        if self._secrets:
+            self._secrets.look()
         with self._engine.one_look():
             self._found = self._observe()
             self._instances = self._look_at_instances()
+        self._is_routed = any(r.kind == "route" for resources in self._found.values() for r in resources)
         self._changed, self._given, self._asked_for = set(), set(), {}
 
     def _look_at_instances(self) -> Mapping[str, list[Instance]]:
@@ -106,6 +119,7 @@ class Machine:
     def pin(self, app: App) -> App:
         enforce(self._policy, app)
         self._engine.require_externals(app)
+        self._require_secrets(app)
         images = self._engine.images()
         known, by, pinned = self._pinned.get(app.name, (None, None, None))
         if not (pinned and app is known and images is by and all(s.pull_policy != "always" for s in app.services)):
@@ -115,6 +129,15 @@ class Machine:
         self._asked_for[app.name] = pinned
         return pinned
 
+    def _require_secrets(self, app: App) -> None:
+        """Raise StepFailed for the first secret file of `app` that this host does not have."""
+        known, names = self._named.get(app.name, (None, frozenset[str]()))
+        if app is not known:
+            names = file_names([*(service.kong for service in app.services), app.gateway])
+            self._named[app.name] = app, names
+        if self._secrets:
+            self._secrets.require(names)
+
     def found(self, app: str) -> tuple[Resource, ...]:
         if app in self._changed:
             self._found = {**self._found, app: self._observe().get(app, ())}
@@ -123,11 +146,31 @@ class Machine:
 
     def health(self, app: App) -> Health:
         try:
-            seen = self._look_at_instances() if app.name in self._changed else self._instances
+            there = self._instances_of(app)
         except Unavailable:
             return Health.UNKNOWN
-        there = seen.get(app.name, ())
         return Health.worst(self._service_health(app.name, service, there) for service in app.services)
+
+    def ailment(self, app: App) -> str:
+        try:
+            there = self._instances_of(app)
+        except Unavailable:
+            return ""
+        for service in app.services:
+            if self._service_health(app.name, service, there) in ILL:
+                return f"{service.name}: {self._complaint(service, there)}"
+        return ""
+
+    def _instances_of(self, app: App) -> Sequence[Instance]:
+        seen = self._look_at_instances() if app.name in self._changed else self._instances
+        return seen.get(app.name, ())
+
+    def _complaint(self, service: Service, instances: Sequence[Instance]) -> str:
+        there = [instance for instance in instances if instance.service == service.name]
+        if service.schedule:
+            return self._gates.ask(there[0], service.check)[1] if there else "its last run has failed"
+        ill = [instance for instance in there if _instance_health(instance, service.check.probe) in ILL]
+        return _complaint(ill[0]) if ill else "its container is missing"
 
     def _service_health(self, app: str, service: Service, instances: Sequence[Instance]) -> Health:
         there = [instance for instance in instances if instance.service == service.name]
@@ -149,11 +192,21 @@ class Machine:
     # ---- what to do --------------------------------------------------------------------------------------------------
 
     def plan(self, app: App, proven: bool, *, proposed: bool = False) -> Plan:
-        known, wanted = self._wanted.get(app.name, (None, ()))
-        if app is not known:
+        known, by, wanted = self._wanted.get(app.name, (None, 0, ()))
+        version = self._secrets.version if self._secrets else 0
+        if app is not known or by != version:
             wanted = [resource for kind in self._kinds.values() for resource in kind.wanted(app)]
-            self._wanted[app.name] = app, wanted
+            self._wanted[app.name] = app, version, wanted
         return self._plan(app, wanted, proven, held=app != self._asked_for.get(app.name), proposed=proposed)
+
+    def left_alone(self, plan: Plan) -> str:
+        """A gateway that has nothing of ours any more was not changed by hand but lost it all, and is filled again."""
+        changes = [step for step in plan if isinstance(step, Change)]
+        is_by_hand = all(change.to and change.to.kind == "route" for change in changes)
+        if not (changes and is_by_hand and self._leaves_routes and self._is_routed):
+            return ""
+        names = ", ".join(change.resource.name for change in changes)
+        return f"route {names}: changed by hand at the gateway, and left so"
 
     def way_back(self, app: App, before: Sequence[Resource]) -> Plan:
         return self._plan(App(app.name), before, proven=True, held=True)
@@ -260,3 +313,13 @@ def _instance_health(instance: Instance, probe: str) -> Health:
             return Health.SUSPENDED
         case _:
             return Health.DEGRADED
+
+
+def _complaint(instance: Instance) -> str:
+    match instance.state, instance.health:
+        case "running", "unhealthy":
+            return "its healthcheck says unhealthy"
+        case (("exited" | "dead" | "restarting"), _):
+            return f"exited with code {instance.exit_code}"
+        case state, _:
+            return f"its container is {state}"

@@ -5,10 +5,12 @@ from __future__ import annotations
 import shutil
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from importlib import resources
 from pathlib import Path
 
-from gitops_mvd.errors import Unavailable
+from gitops_mvd import settings
+from gitops_mvd.errors import ManifestError, Unavailable
 from gitops_mvd.files import Entry, write
 from gitops_mvd.systemd import Systemd
 
@@ -59,4 +61,15 @@ def _unit(config: Path) -> str:
     """Our unit, with this very installation and these settings in it."""
     text = (resources.files("gitops_mvd") / "gitops-mvd.service").read_text()
     mvd = shutil.which("mvd", path=str(Path(sys.executable).parent)) or f"{sys.executable} -m gitops_mvd"
-    return text.replace("ExecStart=/usr/local/bin/mvd run", f"ExecStart={mvd} --config {config} run")
+    text = text.replace("ExecStart=/usr/local/bin/mvd run", f"ExecStart={mvd} --config {config} run")
+    written = "ReadWritePaths=/etc/systemd/system"
+    return text.replace(written, " ".join([written, *_opened(config)]))
+
+
+def _opened(config: Path) -> Iterator[str]:
+    """The folders that the settings have the daemon write to beside its own; one that is not there is no fault yet."""
+    with suppress(ManifestError):  # the daemon will tell
+        gateway = settings.read(str(config), config.read_bytes()).kong
+        if gateway and gateway.boot_file:
+            folder = str(Path(gateway.boot_file).parent).replace("%", "%%").replace('"', '\\"')
+            yield f'"-{folder}"'

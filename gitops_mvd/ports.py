@@ -146,6 +146,10 @@ class Host(Protocol):
         """What it takes to get from a failed `app` to exactly the resources that were found before it."""
         ...
 
+    def left_alone(self, plan: Plan) -> str:
+        """Why a plan that only puts back what was changed by hand is not carried out here, "" where it is."""
+        ...
+
     def carry_out(self, steps: Iterable[Step]) -> list[str]:
         """Do it, step by step; returns what is said of the gates that were not passed and need not be.
 
@@ -155,6 +159,10 @@ class Host(Protocol):
 
     def health(self, app: App) -> Health:
         """How what there is of that app is doing now; MISSING where it should have instances and has none."""
+        ...
+
+    def ailment(self, app: App) -> str:
+        """What is wrong with it now, in a few words; "" where nothing is known to be."""
         ...
 
 

@@ -7,6 +7,7 @@ planner that says what would be done.
 from __future__ import annotations
 
 import logging
+import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,11 +15,12 @@ from dataclasses import dataclass
 from gitops_mvd import plan as plans
 from gitops_mvd import report as say
 from gitops_mvd.changes import changed, contents
-from gitops_mvd.errors import ManifestError, StepFailed, Unavailable
+from gitops_mvd.errors import ManifestError, RateLimited, StepFailed, Unavailable
 from gitops_mvd.history import Planned, SqliteHistory
 from gitops_mvd.host import Machine
 from gitops_mvd.manifest import Cache, load, read_fleet
 from gitops_mvd.model import App, Desired, Plan, Proposal, Revision, digest
+from gitops_mvd.outbox import LONGEST_REST
 from gitops_mvd.ports import Forge, Tree
 from gitops_mvd.reconcile import EMPTIED, removed_apps, would_empty
 from gitops_mvd.source import Source
@@ -53,7 +55,9 @@ class Proposals:
         comments: bool,
         forks: bool,
         allow_empty: bool,
+        now: Callable[[], float] = time.time,
     ) -> None:
+        """`now` tells seconds since 1970."""
         self._forge = forge
         self._source = source
         self._host = host
@@ -64,12 +68,25 @@ class Proposals:
         self._allow_empty = allow_empty
         self._followed: Cache = {}
         self._proposed: Cache = {}
+        self._now = now
+        self._limit = ""  # what the forge said when it wanted to be left alone
+        self._rests_until = 0.0
 
     def look(self, tip: Revision, is_awaited: Callable[[], bool]) -> None:
         """Tell every proposal that has something new to be told, unless the daemon is awaited elsewhere.
 
-        Raises Unavailable or StepFailed where the proposals as a whole can not be looked at.
+        Raises Unavailable or StepFailed where the proposals as a whole can not be looked at, and RateLimited for as
+        long as the forge is to be left alone.
         """
+        if (left := self._rests_until - self._now()) > 0:
+            raise RateLimited(self._limit, left)
+        try:
+            self._look(tip, is_awaited)
+        except RateLimited as error:
+            self._limit, self._rests_until = error.message, self._now() + min(error.retry_after, LONGEST_REST)
+            raise
+
+    def _look(self, tip: Revision, is_awaited: Callable[[], bool]) -> None:
         found = self._forge.proposals(tip.ref)
         numbers = {proposal.number for proposal in found}
         self._history.keep_planned(numbers)
@@ -82,6 +99,8 @@ class Proposals:
             if known.at != at and (self._forks or not proposal.is_fork):
                 try:
                     self._tell(proposal, tip, at, known)
+                except RateLimited:
+                    raise
                 except Unavailable as error:
                     log.warning("proposal %d waits: %s", proposal.number, error)
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from typing import TypeVar
 
 from gitops_mvd.errors import Interrupted, StepFailed, Unavailable
-from gitops_mvd.model import App, Desired, Failure, Operation, Outcome, Plan, Report, Resource, Sync
+from gitops_mvd.model import App, Desired, Failure, Health, Operation, Outcome, Plan, Report, Resource, Sync
 from gitops_mvd.ports import History, Host
 
 In = TypeVar("In")
@@ -102,6 +103,9 @@ def settle(
         return outcome(Sync.OUT_OF_SYNC, Operation.FAILED, f"{failure.why}; paused")
     try:
         plan = host.plan(goal, proven=bool(failure) or goal == good) if goal else host.way_back(app, before)
+        if goal == good and not failure and (left := host.left_alone(plan)):
+            plan = Plan()
+            return outcome(Sync.OUT_OF_SYNC, Operation.FAILED, left)
         complaints = host.carry_out(plan.change)
         if complaints and not failure:
             failure = Failure("; ".join(complaints), "continue")
@@ -128,8 +132,11 @@ def settle(
     if failure:
         back = Operation.ROLLED_BACK if good and good != App(app.name) else Operation.FAILED
         return outcome(Sync.OUT_OF_SYNC, back, failure.why)
+    done = outcome(Sync.SYNCED, Operation.SUCCEEDED)
+    if done.health is not Health.HEALTHY:
+        return replace(done, why=host.ailment(app))
     recalled = history.recalled(app, commit) if app != App(app.name) else ""
-    return outcome(Sync.SYNCED, Operation.SUCCEEDED, f"back to what {recalled[:7]} ran" if recalled else "")
+    return replace(done, why=f"back to what {recalled[:7]} ran" if recalled else "")
 
 
 def _failure_action(app: App, error: StepFailed) -> str:

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import urlsplit
 
 from gitops_mvd import origin
 from gitops_mvd.errors import ManifestError
@@ -76,8 +77,19 @@ class Gateway:
     admin: str = "http://127.0.0.1:8001"
     proxy: str = "http://127.0.0.1:8000"
     address: str = "127.0.0.1"
+    ca_file: str = ""
+    cert_file: str = ""
+    key_file: str = ""
     token_file: str = ""
+    token_header: str = "Kong-Admin-Token"
+    insecure: bool = False
+    boot_file: str = ""
+    drift: str = "repair"
     shared: str = ""
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        return (self.ca_file, self.cert_file, self.key_file, self.token_file)
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +143,7 @@ class Settings:
     policy: Policy | None = None
     state: str = "/var/lib/gitops-mvd"
     files: str = "/etc/gitops-mvd/files"
+    secrets: str = "/etc/gitops-mvd/secrets"
 
 
 GITHUB_APP = {
@@ -205,6 +218,42 @@ DOCKER = {
 }
 
 
+def _address(*schemes: str) -> Callable[[Place], str]:
+    """An address of one of these schemes, without a login, query or fragment in it."""
+
+    def read(place: Place) -> str:
+        value = filled(place)
+        try:
+            parts = urlsplit(value)
+            _ = parts.port
+        except ValueError as error:
+            place.fail(f"is no address: {error}")
+        written = [f"{scheme}:///path" if scheme == "unix" else f"{scheme}://" for scheme in schemes]
+        if parts.scheme not in schemes or not (parts.path if parts.scheme == "unix" else parts.hostname):
+            place.fail(f"must be an address that begins with {' or '.join(written)}")
+        if parts.username is not None or parts.password is not None:
+            place.fail("has a login in it: a header with it goes into `token_file`, with `token_header: Authorization`")
+        if parts.query or parts.fragment or (parts.scheme == "unix" and parts.netloc):
+            place.fail("must be an address alone: no query, and a socket with three slashes, unix:///run/kong.sock")
+        return value
+
+    return read
+
+
+def _header(place: Place) -> str:
+    value = filled(place)
+    if not re.fullmatch(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+", value):
+        place.fail("must be the name of a header, such as `Authorization`")
+    return value
+
+
+def _boot_file(place: Place) -> str:
+    value = absolute(place)
+    if not value.endswith((".yaml", ".yml", ".json")):
+        place.fail("must end in .yaml, .yml or .json: Kong reads no other")
+    return value
+
+
 def _shared(place: Place) -> str:
     value = filled(place)
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", value):
@@ -213,14 +262,33 @@ def _shared(place: Place) -> str:
 
 
 KONG = {
-    "admin": Key("The Admin API; `http://127.0.0.1:8001` by default.", filled),
-    "proxy": Key("The proxy, which is asked whether a new route works; `http://127.0.0.1:8000` by default.", filled),
+    "admin": Key(
+        "The Admin API: `http://`, `https://` or `unix:///path`; `http://127.0.0.1:8001` by default.",
+        _address("http", "https", "unix"),
+    ),
+    "proxy": Key(
+        "The proxy, which is asked whether a new route works; `http://127.0.0.1:8000` by default.",
+        _address("http", "https"),
+    ),
     "address": Key(
         "The address of this server that routed services are published on, and where Kong finds them; `127.0.0.1` by "
         "default, for a Kong on the same server.",
         filled,
     ),
-    "token_file": Key("The file that has the value of the `Kong-Admin-Token` header.", absolute),
+    "ca_file": Key(
+        "The file that has the certificate of who signed that of the Admin API; by default whom this server trusts.",
+        absolute,
+    ),
+    "cert_file": Key("The file that has the certificate that we show to the Admin API.", absolute),
+    "key_file": Key("The file that has the key of `cert_file`.", absolute),
+    "token_file": Key("The file that has the value of the header `token_header`.", absolute),
+    "token_header": Key("The header that lets us in; `Kong-Admin-Token` by default.", _header),
+    "insecure": Key("`true` lets the token go over plain http to another machine.", boolean),
+    "boot_file": Key("The file that a Kong without a database starts from, which is kept up to date.", _boot_file),
+    "drift": Key(
+        "What was changed by hand at the gateway is put back (`repair`) or only told (`report`).",
+        one_of("repair", "report"),
+    ),
     "shared": Key(
         "A name that all servers have in their settings which share this Kong; it needs a database then, and `address` "
         "one of this server that Kong reaches. Without it, the Kong is this server's alone.",
@@ -295,11 +363,31 @@ def _docker(place: Place) -> Docker:
 
 
 def _kong(place: Place) -> Gateway:
-    gateway = Gateway(**fields(place, KONG))
-    if gateway.shared and not _is_reached(gateway.address):
+    found = Gateway(**fields(place, KONG))
+    scheme, host = urlsplit(found.admin).scheme, urlsplit(found.admin).hostname or ""
+    for key, other in (("cert_file", "key_file"), ("key_file", "cert_file")):
+        if place.has(key) and not place.has(other):
+            place.entries()[key].complain(f"needs `{other}`")
+    if found.cert_file and scheme != "https":
+        place.entries()["cert_file"].complain("is only shown to an `admin` that begins with https://")
+    if found.token_file and scheme == "http" and not found.insecure and not _is_this_machine(host):
+        told = "can be read on the way to an `admin` over http: use https, or say `insecure: true`"
+        place.entries()["token_file"].complain(told)
+    if place.has("token_header") and not found.token_file:
+        place.entries()["token_header"].complain("needs `token_file`")
+    if found.shared and not _is_reached(found.address):
         at = place.entries()["address" if place.has("address") else "shared"]
-        at.fail(f"needs an `address` of this server that a shared Kong reaches, which {gateway.address} is not")
-    return gateway
+        at.complain(f"needs an `address` of this server that a shared Kong reaches, which {found.address} is not")
+    if found.shared and found.boot_file:
+        place.entries()["boot_file"].complain("is for a Kong without a database, and a shared one needs a database")
+    return found
+
+
+def _is_this_machine(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def _is_reached(address: str) -> bool:
@@ -359,6 +447,10 @@ SETTINGS = {
     "policy": Key("What the repository may not do with this server. Without it, it may do anything.", _policy),
     "state": Key("The folder for history and mirror; may be lost. `/var/lib/gitops-mvd` by default.", absolute),
     "files": Key("The folder for env files and mounted files. `/etc/gitops-mvd/files` by default.", absolute),
+    "secrets": Key(
+        "The folder of the files that a manifest names as `{file://NAME}`. `/etc/gitops-mvd/secrets` by default.",
+        absolute,
+    ),
 }
 
 
@@ -399,7 +491,8 @@ def named_files(settings: Settings) -> set[str]:
     """The files with secrets and keys that the settings name, and that are read together with them."""
     named = set(settings.verify.files if settings.verify else ())
     named |= {settings.credentials.token_file, *(login.password_file for login in settings.docker.registries.values())}
-    named |= {part.token_file for part in (settings.kong, settings.forge) if part}
+    named |= {settings.forge.token_file} if settings.forge else set()
+    named |= set(settings.kong.files) if settings.kong else set()
     named |= {app.key_file for app in (settings.credentials.github_app,) if app}
     named |= {settings.webhook.secret_file} if settings.webhook else set()
     return named - {""}

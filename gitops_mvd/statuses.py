@@ -67,7 +67,7 @@ class Statuses:
         tip = steps[-1].revision
         with self._history.at_once():
             subjects = self._history.subjects()
-            for context, concerned in self._concerned(steps, subjects).items():
+            for context, concerned in self._concerned(self._let_through(steps), subjects).items():
                 subjects[context] = concerned[-1]
                 self._begin(context, concerned)
             self._history.save_subjects(subjects)
@@ -75,6 +75,20 @@ class Statuses:
             if subject != tip:
                 self._keep(tip.commit, say.nothing_to_do(self._host, self._owed(subject)))
             self._history.attempt(tip)
+
+    def _let_through(self, steps: Sequence[Step]) -> list[Step]:
+        """What was refused is over: whoever lets it through after all answers for what it changes."""
+        through: list[Step] = []
+        brought: frozenset[str] | None = frozenset()
+        for step in steps:
+            changed = None if brought is None or step.changed is None else brought | step.changed
+            told = self._history.told(step.revision.commit, say.pending(self._host, step.revision))
+            if step is not steps[-1] and told and told.operation is Operation.FAILED:
+                brought = changed
+            else:
+                through.append(Step(step.revision, changed))
+                brought = frozenset()
+        return through
 
     def _concerned(self, steps: Sequence[Step], known: Iterable[str]) -> Mapping[str, list[Revision]]:
         """By context, the commits that change what it stands for."""

@@ -14,7 +14,7 @@ from gitops_mvd.gates import Gates
 from gitops_mvd.history import SqliteHistory
 from gitops_mvd.host import Machine
 from gitops_mvd.kinds import Tools
-from gitops_mvd.kong import Kong
+from gitops_mvd.kong import Certificates, Kong
 from gitops_mvd.kong.precedence import Precedence
 from gitops_mvd.mailbox import Interruptible, Mailbox
 from gitops_mvd.manifest import Cache
@@ -22,7 +22,8 @@ from gitops_mvd.model import Revision
 from gitops_mvd.outbox import Outbox
 from gitops_mvd.ports import Forge, Receiver
 from gitops_mvd.proposals import Proposals
-from gitops_mvd.settings import ForgeSettings, Settings
+from gitops_mvd.secretfiles import SecretFiles
+from gitops_mvd.settings import ForgeSettings, Gateway, Settings
 from gitops_mvd.settings import GitHubApp as AppLogin
 from gitops_mvd.source import Source, no_token
 from gitops_mvd.statuses import Statuses, Telling
@@ -90,18 +91,29 @@ def wire(settings: Settings, path: Path, units: Path = Path("/etc/systemd/system
     login = repository_account(settings)
     source = connect_source(settings, login)
     precedence = Precedence(gateway.shared, name, source) if gateway and gateway.shared else None
-    kong = (
-        Kong(gateway.admin, gateway.proxy, token=secret(gateway.token_file), precedence=precedence) if gateway else None
-    )
+    kong = connect_kong(gateway, precedence) if gateway else None
     address = gateway.address if gateway else "127.0.0.1"
     clock = Interruptible()
-    tools = Tools(name, engine, Systemd(), kong, clock, files=Path(settings.files), units=units, address=address)
+    secrets = SecretFiles(Path(settings.secrets))
+    tools = Tools(
+        name, engine, Systemd(), kong, clock, files=Path(settings.files), units=units, address=address, secrets=secrets
+    )
     history = SqliteHistory(state / "history.db")
     forge = connect_forge(settings.forge, settings, login) if settings.forge else None
     gates = Gates(probes.discover(probes.Tools(engine, tools.systemd)), engine, tools.systemd, clock, kong, history)
     known, policy = kinds.discover(tools), settings.policy
     host = Machine(
-        name, known, engine, gates, clock, address=address, history=history, policy=policy, precedence=precedence
+        name,
+        known,
+        engine,
+        gates,
+        clock,
+        address=address,
+        history=history,
+        policy=policy,
+        precedence=precedence,
+        secrets=secrets,
+        leaves_routes=bool(gateway and gateway.drift == "report"),
     )
     outbox = Outbox(history, forge, settings.forge.kind if settings.forge else "")
     statuses = Statuses(name, history, _telling(settings), clock.now, outbox.wake)
@@ -136,6 +148,19 @@ def wire(settings: Settings, path: Path, units: Path = Path("/etc/systemd/system
         {},
         hooks,
         precedence,
+    )
+
+
+def connect_kong(gateway: Gateway, precedence: Precedence | None = None) -> Kong:
+    """Raises Unavailable for a certificate, key or token that can not be read."""
+    return Kong(
+        gateway.admin,
+        gateway.proxy,
+        token=secret(gateway.token_file),
+        token_header=gateway.token_header,
+        certificates=Certificates(gateway.ca_file, gateway.cert_file, gateway.key_file),
+        boot_file=Path(gateway.boot_file) if gateway.boot_file else None,
+        precedence=precedence,
     )
 
 

@@ -59,6 +59,7 @@ class FakeHost:
         self.fault: Callable[[Step], None] = lambda step: None
         self.log: list[Step] = []
         self.starts: Counter[str] = Counter()
+        self.leaves: set[str] = set()  # the kinds of which a change by hand is left alone
         self._history = history
 
     def apps(self) -> set[str]:
@@ -72,6 +73,10 @@ class FakeHost:
 
     def plan(self, app: App, proven: bool, *, proposed: bool = False) -> Plan:
         return self._plan(app, wanted(app), proven)
+
+    def left_alone(self, plan: Plan) -> str:
+        changed = [step.resource.kind for step in plan if isinstance(step, Change)]
+        return "changed by hand" if self.leaves and changed and set(changed) <= self.leaves else ""
 
     def way_back(self, app: App, before: Sequence[Resource]) -> Plan:
         return self._plan(App(app.name), before, proven=True)
@@ -127,6 +132,9 @@ class FakeHost:
         if app.services and not units:
             return Health.MISSING
         return Health.DEGRADED if any(map(self._sick, units)) else Health.HEALTHY
+
+    def ailment(self, app: App) -> str:
+        return "" if self.health(app) is Health.HEALTHY else "web: http 503"
 
     def images(self, app: str) -> list[str]:
         """The images of the units that run, for tests to look at."""

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gitops_mvd.ports import Clock, Kind
+from gitops_mvd.secretfiles import SecretFiles
 
 if TYPE_CHECKING:
     from gitops_mvd.engine import Engine
@@ -22,7 +23,7 @@ class Tools:
 
     `files` is the folder for env files and mounted files, `units` the one for unit files.  `address` is where routed
     services are published and where the gateway finds them.  `kong` is None on a host without a gateway.  What takes
-    long is given up when `clock` interrupts.
+    long is given up when `clock` interrupts.  `secrets` has what a manifest only refers to.
     """
 
     host: str
@@ -33,6 +34,7 @@ class Tools:
     files: Path = Path("/etc/gitops-mvd/files")
     units: Path = Path("/etc/systemd/system")
     address: str = "127.0.0.1"
+    secrets: SecretFiles = field(default_factory=lambda: SecretFiles(Path("/etc/gitops-mvd/secrets")))
 
 
 def discover(tools: Tools) -> dict[str, Kind]:

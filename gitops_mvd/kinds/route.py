@@ -6,13 +6,15 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TypeVar
 
-from gitops_mvd.errors import Unavailable
+from gitops_mvd.errors import StepFailed, Unavailable
 from gitops_mvd.kinds import Tools
 from gitops_mvd.kong import Kong, shared
 from gitops_mvd.kong.compare import normal
 from gitops_mvd.kong.declare import declared, of_service, of_targets
 from gitops_mvd.kong.entities import DEFAULT_WEIGHT, Entity, tagged
+from gitops_mvd.manifest.references import file_names, filled_in
 from gitops_mvd.model import App, Change, Json, Resource, Service
+from gitops_mvd.secretfiles import SecretFiles
 
 Owner = tuple[str, str]  # app and service; "" for what is the gateway's own
 Source = TypeVar("Source")
@@ -30,36 +32,59 @@ class Routes:
     after = ("unit",)
     prunes = True
 
-    def __init__(self, kong: Kong | None, host: str, address: str = "127.0.0.1") -> None:
+    def __init__(
+        self, kong: Kong | None, host: str, address: str = "127.0.0.1", *, secrets: SecretFiles | None = None
+    ) -> None:
         self._kong = kong
         self._host = host
         self._address = address
         self._shared = kong.shared if kong else ""
+        self._secrets = secrets
         # What does not change is made once; each beside what it was made of.
-        self._wanted: dict[Owner, tuple[object, Resource]] = {}
+        self._wanted: dict[Owner, tuple[tuple[object, int | None], Resource]] = {}
         self._found: dict[Owner, tuple[object, Resource]] = {}
         self._normalized: dict[str, Json] = {}  # by name: what is in sync is one object, and so compared at a glance
         self._all_found: tuple[Sequence[Entity], list[Resource]] = ((), [])
 
     def wanted(self, app: App) -> Iterator[Resource]:
+        """With the secrets that it refers to: the payload has them, and the spec their digests.  Raises StepFailed."""
         for service in app.services:
             if service.kong is not None:
-                yield _remembered(self._wanted, (app.name, service.name), service, self._of_service)
+                yield self._want((app.name, service.name), service, service.kong, self._of_service)
         if app.gateway:
-            yield _remembered(self._wanted, (app.name, ""), app.gateway, self._of_gateway)
+            yield self._want((app.name, ""), app.gateway, app.gateway, self._of_gateway)
 
-    def _of_service(self, owner: Owner, service: Service) -> Resource:
+    def _want(
+        self, owner: Owner, source: Source, kong: Json, make: Callable[[Owner, Source, Json], Resource]
+    ) -> Resource:
+        """The resource of a declaration: the one that was made before, unless that or a secret of it has changed."""
+        (before, version), resource = self._wanted.get(owner, ((None, None), None))
+        now = self._secrets.version if self._secrets else 0
+        if resource is None or before != source or (version is not None and version != now):
+            names = file_names(kong)
+            resource = make(owner, source, filled_in(kong, self._secret) if names else kong)
+            self._wanted[owner] = (source, now if names else None), resource
+        return resource
+
+    def _secret(self, name: str) -> str:
+        if not self._secrets:
+            raise StepFailed(f"the secret {name} is needed, and this host has no folder for secrets")
+        return self._secrets.read(name)
+
+    def _of_service(self, owner: Owner, service: Service, kong: Json) -> Resource:
         targets = [{"instance": name, "address": ""} for name in sorted(service.instances(owner[0]))]
-        kong = service.kong or {}
         if self._shared:
             return self._resource(owner, shared.of_service(self._shared, *owner, kong), targets)
         return self._resource(owner, of_service(self._host, *owner, kong), targets)
 
-    def _of_gateway(self, owner: Owner, gateway: Mapping[str, list[Json]]) -> Resource:
+    def _of_gateway(self, owner: Owner, _: object, gateway: Mapping[str, list[Json]]) -> Resource:
         if self._shared:
+            entities = shared.of_gateway(self._shared, owner[0], gateway)
             claims = [shared.claim(self._host, self._address)]
-            return self._resource(owner, shared.of_gateway(self._shared, owner[0], gateway), claims)
-        return self._resource(owner, declared(self._host, gateway, [f"app:{owner[0]}"]), [])
+        else:
+            entities, claims = declared(self._host, gateway, [f"app:{owner[0]}"]), []
+        _refuse_shared(entities)
+        return self._resource(owner, entities, claims)
 
     def observe(self) -> Iterable[Resource]:
         """Raises Unavailable."""
@@ -76,8 +101,8 @@ class Routes:
             yield _remembered(self._found, owner, theirs, self._of_entities)
 
     def _of_entities(self, owner: Owner, entities: Sequence[Entity]) -> Resource:
-        targets = [_target(entity) for entity in entities if _is_own(entity)]
-        others = [entity for entity in entities if not _is_own(entity)]
+        targets = [_target(entity) for entity in entities if _is_placed(entity)]
+        others = [entity for entity in entities if not _is_placed(entity)]
         return self._resource(owner, others, sorted(targets, key=lambda target: target["instance"]))
 
     def apply(self, changes: Sequence[Change]) -> None:
@@ -121,7 +146,21 @@ def _owner(entity: Entity) -> Owner:
     return tagged(entity.tags, "app"), tagged(entity.tags, "service")
 
 
-def _is_own(entity: Entity) -> bool:
+def _refuse_shared(entities: Iterable[Entity]) -> None:
+    """Raise StepFailed where two consumers have the same credential, which only its text can tell."""
+    names = {it.id: str(it.fields.get("username") or it.fields.get("custom_id")) for it in entities}
+    owners: dict[tuple[str, str], str] = {}
+    for entity in entities:
+        if "consumer" in entity.fields and entity.type != "plugins":
+            name = names.get(entity.fields["consumer"]["id"], "?")
+            other = owners.setdefault((entity.type, entity.id), name)
+            if other != name:
+                kind = entity.type.removesuffix("s")
+                raise StepFailed(f"the consumers {other} and {name} have the same {kind}", "give each its own")
+
+
+def _is_placed(entity: Entity) -> bool:
+    """Is it the target of an instance, and not one that was declared?"""
     return entity.type == "targets" and bool(tagged(entity.tags, "instance"))
 
 
@@ -132,4 +171,4 @@ def _target(entity: Entity) -> Json:
 
 
 def connect(tools: Tools) -> Routes:
-    return Routes(tools.kong, tools.host, tools.address)
+    return Routes(tools.kong, tools.host, tools.address, secrets=tools.secrets)

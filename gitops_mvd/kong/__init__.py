@@ -6,20 +6,24 @@ import math
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
+from pathlib import Path
 
 from gitops_mvd.errors import MvdError, StepFailed, Unavailable
 from gitops_mvd.kong import ask, database, document, shared
 from gitops_mvd.kong.admin import Admin
+from gitops_mvd.kong.boot import BootFile
 from gitops_mvd.kong.entities import Entity
 from gitops_mvd.kong.precedence import Precedence
+from gitops_mvd.kong.wire import Certificates
 from gitops_mvd.model import Health, Resource
 
-__all__ = ["Entity", "Kong"]
+__all__ = ["Certificates", "Entity", "Kong"]
 
 # Seconds until a node uses a new document, or other targets: a real Kong was seen to take 0.02 and 0.04.
 TAKEN_UP = 0.1
+DATABASE = "this Kong has a database, and starts from no file"
 SLACK = 0.5  # seconds that another node may be late in asking the database
 
 
@@ -36,17 +40,23 @@ class Kong:
         admin_url: str,
         proxy_url: str | None = None,
         *,
-        token: str | None = None,
-        timeout: float = 5.0,
+        token: str = "",
+        token_header: str = "Kong-Admin-Token",
+        certificates: Certificates | None = None,
+        boot_file: Path | None = None,
         precedence: Precedence | None = None,
+        timeout: float = 5.0,
     ) -> None:
-        self._admin = Admin(admin_url, token, timeout)
+        """Raises Unavailable for certificates that can not be read."""
+        self._admin = Admin(admin_url, token, timeout, token_header=token_header, certificates=certificates)
         self._proxy_url = proxy_url
+        self._certificates = certificates
         self._written: dict[str, float] = {}  # `part_of` an entity -> when we last wrote it, by the monotonic clock
         self._document = document.Store(self._admin, self._written)
         self._shared = shared.Store(self._admin, self._written, precedence) if precedence else None
         self._database = self._shared or database.Store(self._admin, self._written)
         self.shared = precedence.shared if precedence else ""  # the name under which hosts share it
+        self._boot = BootFile(boot_file, self._document) if boot_file else None
         self._mode = ""
         self._routes_taken_up = self._everywhere = TAKEN_UP
 
@@ -68,6 +78,25 @@ class Kong:
                 raise StepFailed(f"{twice} is declared {number} times", "Kong takes it only once")
         with self._asked() as store:
             store.bring(host, is_meant, entities)
+        with suppress(MvdError):  # it is told at the end of the pass, and holds up nothing before
+            self.keep_boot_file()
+
+    def boot_file_fault(self) -> str:
+        """Why a Kong that starts anew would not have what it has now, "" where it would; of the last look or change."""
+        if not self._boot:
+            return ""
+        with self._asked() as store:
+            return DATABASE if store is self._database else self._boot.fault()
+
+    def keep_boot_file(self) -> None:
+        """Have the file that Kong starts from be what it has, as of the last look or change.
+
+        Raises Unavailable or StepFailed.
+        """
+        if self._boot and self.boot_file_fault():
+            if self._mode != "off":
+                raise Unavailable(DATABASE, "take `kong.boot_file` out of the settings")
+            self._boot.keep()
 
     def forget(self, host: str) -> None:
         """Take away the targets of a host that will not come back, as it would by itself, where this Kong is shared."""
@@ -91,7 +120,7 @@ class Kong:
             if not request or not self._proxy_url:
                 answer = ask.Answer(*self._has(routes))
             else:
-                answer = ask.through(self._proxy_url, request, f"mvd.{route.app}.{route.service}")
+                answer = ask.through(self._proxy_url, request, f"mvd.{route.app}.{route.service}", self._certificates)
             routes_within = TAKEN_UP if answer.named else self._routes_taken_up
             if answer.health is Health.HEALTHY and (wait := self._until(route, routes_within, TAKEN_UP)) > 0:
                 return Health.PROGRESSING, f"the gateway takes up what was changed within {wait:.1f} s", answer.reached

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any
-
-import requests
-from requests.adapters import HTTPAdapter
-from urllib3.exceptions import ProtocolError
+from urllib.parse import urlencode
 
 from gitops_mvd.errors import StepFailed, Unavailable
 from gitops_mvd.kong.compare import secrets
 from gitops_mvd.kong.entities import Entity
+from gitops_mvd.kong.wire import SHOWN, Answer, Certificates, Wire
 from gitops_mvd.model import Json
 
 PAGE = 1000  # the most that Kong gives at once
 CONNECTIONS = 8
+# What Kong says of what it does not have.  A proxy before it, which Kong itself may be, has other words.
+NOT_THERE = re.compile(r"(SNI )?not found|no \w+ named .*", re.IGNORECASE)
 LOADING = 60.0  # s; a document of 1,000 services takes Kong 0.4 s, and it may be busy with another
 PATHS = {
     "keyauth_credentials": "key-auths",
@@ -25,6 +27,7 @@ PATHS = {
     "hmacauth_credentials": "hmac-auths",
     "jwt_secrets": "jwts",
     "oauth2_credentials": "oauth2",
+    "key_sets": "key-sets",
 }
 
 
@@ -38,25 +41,34 @@ class Page:
 
 
 class Admin:
-    """The Admin API at `url`, by kept-alive connections; `token` goes into the header Kong-Admin-Token.
+    """The Admin API at `url`, by kept-alive connections; `token` goes into the header `token_header`.
 
-    Every method raises Unavailable where Kong does not answer, answers 5xx, or does not let us in, and StepFailed where
-    it refuses what it was told.  Messages never have a secret in them: what Kong echoes of one is struck out.
+    Every method raises Unavailable where Kong does not answer, answers 5xx, does not let us in, or where somebody else
+    answers, and StepFailed where Kong refuses what it was told.  Messages never have a secret in them: what Kong echoes
+    of one is struck out.
     """
 
-    def __init__(self, url: str, token: str | None = None, timeout: float = 5.0) -> None:
+    def __init__(
+        self,
+        url: str,
+        token: str = "",
+        timeout: float = 5.0,
+        *,
+        token_header: str = "Kong-Admin-Token",
+        certificates: Certificates | None = None,
+    ) -> None:
+        """Raises Unavailable for certificates that can not be read, and for a token that no header may have."""
         self.url = url.rstrip("/")
         self._timeout = timeout
-        self._session = requests.Session()
-        self._session.trust_env = False  # no proxy of the environment, no .netrc
-        self._session.mount(self.url, HTTPAdapter(pool_maxsize=CONNECTIONS))
-        if token:
-            self._session.headers["Kong-Admin-Token"] = token
+        self._wire = Wire(self.url, "Kong", certificates or Certificates(), connections=CONNECTIONS)
+        if token and not SHOWN.fullmatch(token):
+            raise Unavailable("the token for Kong is not one line of plain characters", "see `kong.token_file`")
+        self._headers = {"Accept": "application/json", **({token_header: token} if token else {})}
 
     def get(self, path: str, **params: str | int) -> Any:
         """The body of an answer; None where there is no such thing."""
         answer = self._call("GET", path, params=params)
-        return None if answer.status_code == HTTPStatus.NOT_FOUND else self._body(answer, f"GET {path}", ())
+        return None if answer.status == HTTPStatus.NOT_FOUND else self._body(answer, f"GET {path}", ())
 
     def entries(self, path: str) -> Iterator[dict[str, Any]]:
         """All entries of a collection."""
@@ -71,28 +83,28 @@ class Admin:
             if "size=" not in following:  # Kong forgets it where it lists a tag
                 asked["size"] = PAGE
             answer = self._call("GET", following, params=asked)
-            if answer.status_code == HTTPStatus.NOT_FOUND:
+            if answer.status == HTTPStatus.NOT_FOUND:
                 break
             pages.append(known.get(answer.content) or self._page(answer, f"GET {path}"))
             following, asked = pages[-1].following, {}
         return pages
 
-    def _page(self, answer: requests.Response, what: str) -> Page:
+    def _page(self, answer: Answer, what: str) -> Page:
         body = self._body(answer, what, ())
         return Page(answer.content, body["data"], body.get("next") or "")
 
     def check(self, entity: Entity) -> None:
         """Have Kong check an entity by its schema; nothing is written."""
         path = f"/schemas/{entity.type}/validate"
-        answer = self._call("POST", path, json=entity.fields)
-        if answer.status_code == HTTPStatus.NOT_FOUND:
+        answer = self._call("POST", path, body=entity.fields)
+        if answer.status == HTTPStatus.NOT_FOUND:
             raise StepFailed(f"Kong has no {entity.type}", "is its plugin enabled there?")
         self._body(answer, str(entity), [entity])
 
     def write(self, method: str, path: str, entity: Entity, body: Json) -> bool:
         """Write one entity; False where Kong says that it clashes with another (409) or is not there (404)."""
-        answer = self._call(method, path, json=body)
-        if answer.status_code in {HTTPStatus.CONFLICT, HTTPStatus.NOT_FOUND}:
+        answer = self._call(method, path, body=body)
+        if answer.status in {HTTPStatus.CONFLICT, HTTPStatus.NOT_FOUND}:
             return False
         self._body(answer, str(entity), [entity])
         return True
@@ -100,61 +112,94 @@ class Admin:
     def delete(self, path: str) -> None:
         """Delete one entity; one that is not there is deleted."""
         answer = self._call("DELETE", path)
-        if answer.status_code != HTTPStatus.NOT_FOUND:
+        if answer.status != HTTPStatus.NOT_FOUND:
             self._body(answer, f"DELETE {path}", ())
 
     def document(self) -> Any:
         """The whole configuration, as `{"config": YAML text}`."""
-        return self._body(self._call("GET", "/config", timeout=LOADING), "GET /config", ())
+        return self._body(self._call("GET", "/config", LOADING), "GET /config", ())
 
     def load(self, document: str, entities: Iterable[Entity]) -> Any:
         """Make `document`, as JSON text, the whole configuration; None where it is that already."""
-        body = {"config": document}
-        answer = self._call("POST", "/config", params={"check_hash": 1}, json=body, timeout=LOADING)
-        return None if answer.status_code == HTTPStatus.NOT_MODIFIED else self._body(answer, "its document", entities)
+        answer = self._call("POST", "/config", LOADING, params={"check_hash": 1}, body={"config": document})
+        return None if answer.status == HTTPStatus.NOT_MODIFIED else self._body(answer, "its document", entities)
 
     def _call(
-        self, method: str, path: str, timeout: float | None = None, *, again: bool = True, **more: Any
-    ) -> requests.Response:
-        seconds = timeout or self._timeout
-        try:
-            return self._session.request(method, self.url + path, timeout=seconds, allow_redirects=False, **more)
-        except requests.Timeout as error:
-            raise Unavailable(f"Kong at {self.url} does not answer within {seconds:g} s") from error
-        except requests.ConnectionError as error:
-            if again and error.args and isinstance(error.args[0], ProtocolError):
-                # Kong has just closed the kept-alive connection; every call of ours may be made twice.
-                return self._call(method, path, timeout, again=False, **more)
-            raise Unavailable(f"Kong at {self.url} can not be reached") from error
-        except requests.RequestException as error:
-            raise Unavailable(f"Kong at {self.url} can not be asked: {type(error).__name__}") from error
+        self,
+        method: str,
+        path: str,
+        timeout: float | None = None,
+        *,
+        params: Mapping[str, str | int] | None = None,
+        body: Any = None,
+    ) -> Answer:
+        """Every call of ours may be made twice."""
+        headers, content = self._headers, None
+        if body is not None:
+            headers, content = {**headers, "Content-Type": "application/json"}, json.dumps(body).encode()
+        target = f"{path}{'&' if '?' in path else '?'}{urlencode(params)}" if params else path
+        answer = self._wire.ask(method, target, headers, content, within=timeout or self._timeout)
+        if answer.status == HTTPStatus.NOT_FOUND and not NOT_THERE.fullmatch(answer.message):
+            raise self._somebody_else(answer)  # and so there may well be such a thing
+        return answer
 
-    def _body(self, answer: requests.Response, what: str, sent: Iterable[Entity]) -> Any:
-        code = answer.status_code
+    def _body(self, answer: Answer, what: str, sent: Iterable[Entity]) -> Any:
+        code = answer.status
         if code in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:
             raise Unavailable(f"Kong at {self.url} does not let us in: HTTP {code}", "check `kong.token_file`")
         if code >= HTTPStatus.INTERNAL_SERVER_ERROR or code == HTTPStatus.TOO_MANY_REQUESTS:
-            raise Unavailable(f"Kong at {self.url} answers HTTP {code}")
+            told = f": {answer.message}" if answer.message else ""
+            hint = "its own log says why" if code == HTTPStatus.INTERNAL_SERVER_ERROR else ""
+            raise Unavailable(f"Kong at {self.url} answers HTTP {code} to {what}{told}", hint)
+        if code == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
+            raise StepFailed(
+                f"Kong refuses {what}: it is too large", "`nginx_admin_client_max_body_size` in its settings"
+            )
         if code >= HTTPStatus.BAD_REQUEST:
+            if not answer.message and not _fields(answer):
+                raise self._somebody_else(answer)
             raise StepFailed(f"Kong refuses {what}: {_struck_out(_said(answer), secrets(sent))}")
         if code == HTTPStatus.NO_CONTENT:
             return None
         try:
             return answer.json()
         except ValueError as error:
-            raise Unavailable(f"what answers at {self.url} is not Kong's Admin API") from error
+            raise self._somebody_else(answer) from error
+
+    def _somebody_else(self, answer: Answer) -> Unavailable:
+        """Who stands before Kong, such as its nginx, a proxy or another program, does not speak for it."""
+        said = answer.message or _title(answer.content)
+        told = f": {said}" if said else ""
+        return Unavailable(
+            f"what answers at {self.url} is not Kong's Admin API: HTTP {answer.status}{told}", HINTS.get(said, "")
+        )
 
 
-def _said(answer: requests.Response) -> str:
-    """Kong's own words: the fields at fault, or its message."""
+HINTS = {
+    "400 No required SSL certificate was sent": "`kong.cert_file` and `kong.key_file`",
+    "400 The SSL certificate error": "it does not accept our `kong.cert_file`",
+    "400 The plain HTTP request was sent to HTTPS port": "`kong.admin` has to begin with https://",
+}
+
+
+def _title(page: bytes) -> str:
+    """What a page of HTML has in its title."""
+    found = re.search(rb"<title>([^<]{1,200})</title>", page, re.IGNORECASE)
+    return " ".join(found[1].decode(errors="replace").split()) if found else ""
+
+
+def _fields(answer: Answer) -> Any:
     try:
         body = answer.json()
     except ValueError:
-        return f"HTTP {answer.status_code}"
-    if not isinstance(body, Mapping):
-        return f"HTTP {answer.status_code}"
-    faults = list(_faults(body.get("fields") or {})) if answer.status_code == HTTPStatus.BAD_REQUEST else []
-    return "; ".join(faults) or str(body.get("message") or f"HTTP {answer.status_code}")
+        return None
+    return body.get("fields") if isinstance(body, Mapping) else None
+
+
+def _said(answer: Answer) -> str:
+    """Kong's own words: the fields at fault, or its message."""
+    faults = list(_faults(_fields(answer) or {})) if answer.status == HTTPStatus.BAD_REQUEST else []
+    return "; ".join(faults) or answer.message or f"HTTP {answer.status}"
 
 
 def _faults(value: Any, path: str = "") -> Iterator[str]:

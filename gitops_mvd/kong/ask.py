@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
-import requests
-from urllib3.exceptions import HTTPError
-
+from gitops_mvd.errors import Unavailable
+from gitops_mvd.kong import wire
+from gitops_mvd.kong.wire import Certificates, Silent, Wire, is_loopback
 from gitops_mvd.model import Health, Json
 
 DEADLINE = 3.0
@@ -42,46 +41,45 @@ def request_for(routes: Iterable[Json]) -> dict[str, Any] | None:
     return None
 
 
-def through(proxy_url: str, request: Mapping[str, Any], service: str) -> Answer:
+def through(
+    proxy_url: str, request: Mapping[str, Any], service: str, certificates: Certificates | None = None
+) -> Answer:
     """Whether the gateway leads `request` to `service`.  One try.
 
     An answer of the app or of an auth plugin, whatever its status, proves the route.
+
+    Over TLS, the name of the route's host is asked for, as it decides which certificate Kong shows.  On this machine it
+    may be any certificate, since Kong makes one for itself where it was given none, and nothing secret is sent.
     """
     headers = {"Accept": "application/json", "Kong-Debug": "1", **request["headers"]}
     where = f"{request['method']} {request['path']}"
+    trust = None if is_loopback(proxy_url) else certificates or Certificates()
     try:
-        with requests.Session() as session:
-            session.trust_env = False
-            answer = session.request(
-                request["method"],
-                proxy_url.rstrip("/") + request["path"],
-                headers=headers,
-                timeout=DEADLINE,
-                allow_redirects=False,
-                stream=True,
-            )
-            says = _message(answer) if answer.status_code in {404, *UNSERVED} else ""
-            answer.close()
-    except requests.Timeout:
+        line = Wire(proxy_url, "the gateway", trust, server=headers.get("Host", "").partition(":")[0])
+        answer = line.ask(
+            request["method"], request["path"], headers, within=DEADLINE, most=LONGEST, of={404, *UNSERVED}
+        )
+    except Silent:
         return Answer(Health.PROGRESSING, f"{where} through the gateway does not answer within {DEADLINE:g} s")
-    except requests.RequestException:
-        return Answer(Health.UNKNOWN, f"the gateway at {proxy_url} can not be reached")
+    except Unavailable as error:
+        return Answer(Health.UNKNOWN, str(error))
     named = answer.headers.get("Kong-Service-Name", "")
     reached = "X-Kong-Upstream-Latency" in answer.headers
-    if answer.status_code == 404 and says.startswith(NO_ROUTE):
+    says = _message(answer)
+    if answer.status == 404 and says.startswith(NO_ROUTE):
         return Answer(Health.PROGRESSING, f"the gateway has no route for {where} yet")
-    if answer.status_code in UNSERVED and says:
-        return Answer(Health.PROGRESSING, f"the gateway answers {where} with {answer.status_code}: {says}", bool(named))
+    if answer.status in UNSERVED and says:
+        return Answer(Health.PROGRESSING, f"the gateway answers {where} with {answer.status}: {says}", bool(named))
     if named and named != service:
         return Answer(Health.PROGRESSING, f"the gateway leads {where} to {named}", True)
     return Answer(Health.HEALTHY, "", bool(named), reached)
 
 
-def _message(answer: requests.Response) -> str:
+def _message(answer: wire.Answer) -> str:
     """The message of an error that Kong itself made; "" where the app answered."""
     try:
-        body = json.loads(answer.raw.read(LONGEST, decode_content=True))
-    except (ValueError, HTTPError):
+        body = answer.json()
+    except ValueError:
         return ""
     is_kongs = isinstance(body, dict) and body.keys() <= {"message", "request_id"}
     return str(body.get("message", "")) if is_kongs else ""

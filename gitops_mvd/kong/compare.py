@@ -14,6 +14,7 @@ from typing import Any
 from urllib.parse import quote, unquote
 
 from gitops_mvd.kong.entities import OPEN, OUTSIDE, OWNED, Entity, as_json, as_kept, tagged
+from gitops_mvd.manifest.references import is_vault_reference
 from gitops_mvd.model import Json
 
 SETS = {"methods", "hosts", "paths", "snis", "protocols", "http_statuses"}  # their order means nothing to Kong
@@ -29,7 +30,7 @@ def normal(entities: Iterable[Entity]) -> dict[str, dict[str, Json]]:
     """What was declared of these entities, in one vocabulary for both sides: type -> id -> dotted path -> value.
 
     Sets are sorted, and secrets, which are all texts in a plugin's `config` and in anything like a credential, are
-    digests.
+    digests; but where all of it is a reference to a vault of Kong's, that is no secret, and tells more.
     """
     spec: dict[str, dict[str, Json]] = {}
     for entity in entities:
@@ -88,7 +89,8 @@ def _shown(entity: Entity, path: Sequence[str], value: Any) -> Any:
     def shown(value: Any) -> Any:
         match value:
             case str():
-                return f"sha256:{_digest(f'{entity.id} {value}')}" if hidden else value
+                open = not hidden or is_vault_reference(value)
+                return value if open else f"sha256:{_digest(f'{entity.id} {value}')}"
             case float():
                 return int(value) if value.is_integer() else float(f"{value:.14g}")  # the digits that Kong keeps
             case Mapping():
@@ -120,7 +122,7 @@ def secrets(entities: Iterable[Entity]) -> set[str]:
 
 def _texts(value: Any) -> Iterator[str]:
     match value:
-        case str():
+        case str() if not is_vault_reference(value):
             yield value
         case Mapping():
             for below in value.values():

@@ -13,7 +13,7 @@ from urllib.parse import quote
 from gitops_mvd.errors import StepFailed, Unavailable
 from gitops_mvd.kong.admin import PATHS, Admin, Page
 from gitops_mvd.kong.compare import same
-from gitops_mvd.kong.entities import LISTED, OWNED, UNIQUE, Entity, clash, is_ours, part_of
+from gitops_mvd.kong.entities import DEFAULT_WEIGHT, LISTED, OWNED, UNIQUE, Entity, clash, is_ours, part_of
 from gitops_mvd.model import Json
 
 TURN = 5  # at every fifth look, the targets of one upstream are read without need
@@ -107,7 +107,7 @@ class Store:
     def _replace(self, put: Sequence[Entity], new: Sequence[Entity], gone: Sequence[Entity]) -> None:
         for entity in put:
             self._put(entity)
-        self._wait_for([entity for entity in new if entity.type == "targets"], gone)
+        self._wait_for([it for it in new if it.type == "targets" and it.fields.get("weight", DEFAULT_WEIGHT)], gone)
         for entity in gone:
             self._delete(entity)
 

@@ -33,6 +33,7 @@ class Store:
         self._lock = threading.Lock()
         self._seen: tuple[str, Document] = ("", {})
         self._ours: tuple[Document, list[Entity]] = ({}, [])
+        self._posted = ""  # what we posted last, as it was
 
     def look(self, host: str) -> list[Entity]:
         """All entities of ours: the very same list, by one call, while the document stays the same."""
@@ -65,6 +66,18 @@ class Store:
             self._write(document, entities)
             self._written.update(dict.fromkeys(map(part_of, (*before, *entities)), time.monotonic()))
 
+    def has(self) -> str:
+        """Kong's hash of all that it has, ours or not, as of the last look or change."""
+        with self._lock:
+            if not self._seen[0]:
+                self._read()
+            return self._seen[0]
+
+    def text(self) -> str:
+        """All of that as one text that Kong reads; where we posted it, to the byte."""
+        with self._lock:
+            return self._posted if _hash(self._posted) == self._seen[0] else _text(self._seen[1])
+
     def _read(self) -> Document:
         for _ in range(3):  # each round proves the one before: nobody posted while we read
             digest = self._digest()
@@ -79,12 +92,21 @@ class Store:
 
     def _write(self, document: Document, sent: Iterable[Entity]) -> None:
         """Post it, and take what Kong answers, which is what it now has, for read: its hash is the MD5 of the text."""
-        # Without _transform Kong would hash the passwords once more that it gave us hashed.
-        text = json.dumps({"_format_version": "3.0", "_transform": False, **{k: v for k, v in document.items() if v}})
+        text = self._posted = _text(document)
         loaded = self._admin.load(text, sent)
         if loaded is not None:
             entities = {type: [_flat(fields) for fields in items.values()] for type, items in loaded.items() if items}
-            self._seen = hashlib.md5(text.encode(), usedforsecurity=False).hexdigest(), entities
+            self._seen = _hash(text), entities
+
+
+def _text(document: Document) -> str:
+    # Without _transform Kong would hash the passwords once more that it gave us hashed.
+    return json.dumps({"_format_version": "3.0", "_transform": False, **{k: v for k, v in document.items() if v}})
+
+
+def _hash(text: str) -> str:
+    """As Kong makes it."""
+    return hashlib.md5(text.encode(), usedforsecurity=False).hexdigest()
 
 
 def _ours(document: Document, host: str) -> Iterator[Entity]:

@@ -61,9 +61,10 @@ UNIQUE: Mapping[str, tuple[str | tuple[str, ...], ...]] = {
     "oauth2_credentials": ("client_id",),
     "acls": (("consumer", "group"),),
     "targets": (("upstream", "target"),),
+    "keys": (("set", "kid"),),
     "plugins": (("name", "service", "route", "consumer", "consumer_group"),),
 }
-OPEN = {"services", "routes", "upstreams", "targets", "consumers", "consumer_groups", "snis"}  # have no secrets in them
+OPEN = {"services", "routes", "upstreams", "targets", "consumers", "consumer_groups", "snis", "key_sets"}  # no secrets
 OUTSIDE = {"id", "tags", "created_at", "updated_at", "ws_id"}  # never compared as fields
 
 

@@ -233,7 +233,9 @@ class Store(database.Store):
             except StepFailed:  # which may be because what it refers to is gone
                 self._require_still(work)
                 raise
-        self._wait_for([it for it in work.new if it.type == "targets"], work.gone)
+        self._wait_for(
+            [it for it in work.new if it.type == "targets" and it.fields.get("weight", DEFAULT_WEIGHT)], work.gone
+        )
         for entity in work.gone:
             if not _is_own(entity):
                 self._require_still(work)

@@ -68,7 +68,8 @@ class Forge:
     allow()   so many more requests to an API, and then none until some seconds have passed
 
     `token` guards everything, as `x-access-token:TOKEN` for Git and for an API as that one has it; None lets all in.
-    `app` is a GitHub App, whose tokens are as good.  `asked` has every request to an API that was let in.
+    `app` is a GitHub App, whose tokens are as good.  `asked` has every request to an API that was let in, and
+    `turned_away` counts those that came in spite of a limit.
     """
 
     def __init__(self, root: Path, host: str = "127.0.0.1", port: int = 0, token: str | None = "lab-token") -> None:
@@ -78,6 +79,7 @@ class Forge:
         self.slow = 0.0
         self.app: App | None = None
         self.asked: deque[Asked] = deque(maxlen=10_000)
+        self.turned_away = 0
         self.repositories: dict[str, Repository] = {}
         self.moved: dict[str, str] = {}  # the old name of a repository -> its new one
         self.dialects = dialects.discover()
@@ -116,6 +118,11 @@ class Forge:
         repository = self.repositories[name]
         self.repositories[to] = repository
         repository.name = to
+
+    def rename_back(self, name: str) -> None:
+        """Undo that: the repository has its old `name` again, and no other."""
+        repository = self.repositories.pop(self.moved.pop(name))
+        repository.name = name
 
     def fail_next(self, n: int, status: int = 502, *, after: int = 0, late: bool = False) -> None:
         """Answer `n` requests of any kind with an error, `after` so many are answered well.
@@ -227,6 +234,7 @@ class _Request(BaseHTTPRequestHandler):
             if forge.token is not None and not is_guest and not dialect.admits(headers, forge.token):
                 raise Refused(401, "Bad credentials")
             if (until := forge.next_limit()) is not None:
+                forge.turned_away += 1
                 status, more, said = dialect.limited(until)
                 return self._send_json(status, said, more)
             forge.asked.append(asked)

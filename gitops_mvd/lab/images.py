@@ -23,7 +23,7 @@ from gitops_mvd.lab.engine import Engine, LabUnavailable, Say, install_packages
 RELEASE = "bookworm"
 PACKAGES = (
     *("systemd", "systemd-sysv", "dbus", "init", "docker.io", "iptables"),
-    *("python3", "python3-venv", "git", "openssh-client", "ca-certificates"),
+    *("python3", "python3-venv", "git", "openssh-client", "gnupg", "ca-certificates"),
     *("curl", "iproute2", "procps", "openssh-server", "docker-registry", "apache2-utils", "busybox-static"),
 )
 REGISTRIES = ("registry.lab:5000", "private.lab:5000")

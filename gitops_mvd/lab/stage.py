@@ -15,6 +15,7 @@ from typing import Self, TypeVar
 
 import requests
 
+from gitops_mvd.lab.dialects import discover
 from gitops_mvd.lab.lab import Lab
 from gitops_mvd.lab.repository import Repository
 from gitops_mvd.lab.server import Server
@@ -42,11 +43,15 @@ class NotTrue(Exception):
 
 @dataclass(frozen=True)
 class Stage:
-    """One server and its repository; what is told of it is seen from outside: by the forge, the gateway, Docker."""
+    """One server and its repository; what is told of it is seen from outside: by the forge, the gateway, Docker.
+
+    `dialect` is the kind of forge that its settings name.
+    """
 
     server: Server
     repository: Repository
     gateway: str
+    dialect: str = "github"
 
     @classmethod
     def set_up(
@@ -78,9 +83,13 @@ class Stage:
         return self.repository.revert(commit)
 
     def told(self, commit: str) -> list[tuple[str, str]]:
-        """Every status of the commit that the server posted, oldest first: state and description."""
+        """Every status of the commit that the server posted, oldest first: state and description.
+
+        Whatever the dialect, the state is pending, success, failure, or error for what was overtaken.
+        """
+        means = discover()[self.dialect].MEANS
         posted = self.repository.statuses(commit)
-        return [(status.state, status.description) for status in posted if status.context == self.context]
+        return [(means[status.state], status.description) for status in posted if status.context == self.context]
 
     def ends(self, commit: str, state: str) -> str:
         """Wait for the commit's status to come to its one end, see that it is `state`, and return what it says.

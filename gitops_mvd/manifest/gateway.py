@@ -2,38 +2,82 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import ipaddress
+import re
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
+from urllib.parse import urlsplit
 
 from gitops_mvd.manifest.kong import (
+    ENTERPRISE,
+    NO_GROUPS,
     PARENT,
     PLUGIN,
     PROTOCOLS,
+    ROUTE,
     SERVICE,
     TAGS,
+    UPSTREAM,
     Entity,
+    certificate,
+    check_service,
     entity_name,
     host,
     named,
     once,
     plugins,
+    protocol,
+    read_route,
+    read_upstream,
     routes,
     scope,
     settings,
     uuid,
 )
-from gitops_mvd.manifest.place import Key, Place, Refused, Table, fields, record
-from gitops_mvd.manifest.shapes import boolean, filled, formed, integer, list_of, one_of, placed, strings, text
+from gitops_mvd.manifest.place import Key, Place, Refused, Table, fields
+from gitops_mvd.manifest.references import referring
+from gitops_mvd.manifest.shapes import boolean, filled, formed, integer, one_of, placed, strings, text
 from gitops_mvd.manifest.yamltree import Sink, parse, tell
-from gitops_mvd.model import App
+from gitops_mvd.model import App, Json
 from gitops_mvd.ports import Tree
 
 NAME = "gateway"
 FOLDER = "kong"
+DEFAULT_PORT = 8000  # of a target, in Kong
 
 _ID = Key("An id of your own, a UUID, for references to it.", uuid)
 _NO_ID = Refused("is not honoured: it follows from the name, by which others refer to it; remove it")
 _TTL = Refused("is not honoured: what runs out by itself would be put back at once; remove it")
+
+_UPSTREAM_NAME = re.compile(r"(?![0-9.]*$)[A-Za-z0-9._-]+")
+_ADDRESS = re.compile(r"(?:\[(?P<six>[0-9A-Fa-f:.]+)\]|(?P<name>[A-Za-z0-9._-]+))(?::(?P<port>[0-9]{1,5}))?")
+_ALGORITHMS = [f"{kind}{bits}" for kind in ("HS", "RS", "ES", "PS") for bits in (256, 384, 512)]
+
+
+def _upstream_name(place: Place) -> str:
+    value = filled(place)
+    if not _UPSTREAM_NAME.fullmatch(value):
+        place.fail(f"must be a name such as `search.internal`, without a port and no IP address, not {value!r}")
+    return value
+
+
+def _target(place: Place) -> str:
+    """A host and its port, as Kong keeps it: an IPv6 address in full, and with the port that it takes for granted."""
+    value = filled(place)
+    bare = f"[{value}]" if value.count(":") > 1 and not value.startswith("[") else value
+    found = _ADDRESS.fullmatch(bare)
+    port = int(found["port"] or DEFAULT_PORT) if found else 0
+    try:
+        if not found or port > 65535:
+            raise ValueError
+        six = found["six"] and ipaddress.IPv6Address(found["six"]).exploded
+        known = found["name"] or f"[{six}]"
+        if re.fullmatch(r"[0-9.]+", known):
+            known = str(ipaddress.IPv4Address(known))
+    except ValueError:
+        place.fail(f"must be a host or an address with its port, such as 10.0.0.9:9200, not {value!r}")
+    return f"{known}:{port}"
+
 
 GATEWAY_PLUGIN: Table = {
     **PLUGIN,
@@ -43,38 +87,70 @@ GATEWAY_PLUGIN: Table = {
 }
 
 
-def _credential(*required: str, **keys: Callable[[Place], Any]) -> Callable[[Place], list[Entity]]:
-    table = {name: Key("", read) for name, read in keys.items()}
-    return list_of(record({**table, "tags": TAGS, "id": _NO_ID, "ttl": _TTL, "consumer": Refused(PARENT)}, required))
+def _entities(table: Table, *required: str, otherwise: str = "") -> Any:
+    return placed(lambda place: fields(place, table, required, otherwise))
 
 
-CREDENTIALS: Table = {
-    "keyauth_credentials": Key("For `key-auth`: `key`.", _credential(key=filled)),
-    "basicauth_credentials": Key(
+# A secret of a caller: Kong looks up no `{vault://...}` there.
+_literal = referring(text, vaults=False)
+_filled_literal = referring(filled, vaults=False)
+
+
+def _plain_text(place: Place) -> bool:
+    if boolean(place):
+        place.fail(
+            "is not honoured: Kong would hash the secret with a salt of its own, so that nobody could compare it"
+        )
+    return False
+
+
+_SECRETS: Mapping[str, tuple[str, tuple[str, ...], Mapping[str, Callable[[Place], Any]]]] = {
+    "keyauth_credentials": ("For `key-auth`: `key`.", ("key",), {"key": _filled_literal}),
+    "basicauth_credentials": (
         "For `basic-auth`: `username` and `password`.",
-        _credential("username", "password", username=filled, password=text),
+        ("username", "password"),
+        {"username": filled, "password": _literal},
     ),
-    "hmacauth_credentials": Key(
-        "For `hmac-auth`: `username` and `secret`.", _credential("username", username=filled, secret=text)
+    "hmacauth_credentials": (
+        "For `hmac-auth`: `username` and `secret`.",
+        ("username",),
+        {"username": filled, "secret": _literal},
     ),
-    "jwt_secrets": Key(
+    "jwt_secrets": (
         "For `jwt`: `key`, `secret`, `algorithm`, `rsa_public_key`.",
-        _credential(key=filled, secret=text, algorithm=filled, rsa_public_key=text),
+        (),
+        {
+            "key": _filled_literal,
+            "secret": _literal,
+            "algorithm": one_of(*_ALGORITHMS, "EdDSA"),
+            "rsa_public_key": _literal,
+        },
     ),
-    "oauth2_credentials": Key(
-        "For `oauth2`: `name`, `client_id`, `client_secret`, `redirect_uris`, `client_type`, `hash_secret`.",
-        _credential(
-            "name",
-            name=filled,
-            client_id=filled,
-            client_secret=text,
-            redirect_uris=strings,
-            client_type=one_of("confidential", "public"),
-            hash_secret=boolean,
-        ),
+    "oauth2_credentials": (
+        "For `oauth2`: `name`, `client_id`, `client_secret`, `redirect_uris`, `client_type`.",
+        ("name",),
+        {
+            "name": filled,
+            "client_id": filled,
+            "client_secret": _literal,
+            "redirect_uris": strings,
+            "client_type": one_of("confidential", "public"),
+            "hash_secret": _plain_text,
+        },
     ),
-    "acls": Key("For `acl`: each with its `group`.", _credential("group", group=filled)),
+    "acls": ("For `acl`: each with its `group`.", ("group",), {"group": filled}),
 }
+
+
+def _credential(kind: str, consumer: Key | Refused) -> Any:
+    _, required, keys = _SECRETS[kind]
+    table = {name: Key("", read) for name, read in keys.items()}
+    whose = ("consumer",) if isinstance(consumer, Key) else ()
+    return _entities({**table, "tags": TAGS, "id": _NO_ID, "ttl": _TTL, "consumer": consumer}, *required, *whose)
+
+
+CREDENTIALS: Table = {kind: Key(doc, _credential(kind, Refused(PARENT))) for kind, (doc, *_) in _SECRETS.items()}
+_OF_A_CONSUMER = Key("Whose it is: the `username` of a consumer.", named("username"))
 CONSUMER: Table = {
     "username": Key("The name of the consumer.", filled),
     "custom_id": Key("The name that it has elsewhere.", filled),
@@ -82,47 +158,82 @@ CONSUMER: Table = {
     "plugins": Key("Plugins for this consumer.", plugins({**GATEWAY_PLUGIN, "consumer": Refused(PARENT)})),
     "tags": TAGS,
     "id": _NO_ID,
-    "groups": Refused("is not honoured: it is decK's; use `acls`"),
+    "groups": Refused(NO_GROUPS),
+    "mtls_auth_credentials": Refused(f"is what {ENTERPRISE}: use another way to let callers in"),
 }
 GATEWAY_SERVICE: Table = {
     **SERVICE,
     "name": Key("Its name in Kong.", entity_name),
-    "host": Key("Where it is.", host),
+    "host": Key("Where it is: a host, or the `name` of an upstream.", host),
     "port": Key("Its port; 80 if left out.", integer(0, 65535)),
-    "protocol": Key("How Kong speaks to it; `http` if left out.", one_of(*PROTOCOLS)),
+    "protocol": Key("How Kong speaks to it; `http` if left out.", protocol),
+    "url": Key("Short for `protocol`, `host`, `port` and `path`: `https://example.org:8443/v1`.", filled),
     "routes": Key("Its routes, as in `x-kong`.", routes),
     "plugins": Key("Its plugins, as in `x-kong`.", plugins()),
     "id": _NO_ID,
-    "url": Refused("is not honoured: write `protocol`, `host`, `port` and `path`"),
 }
-_SNI: Table = {"name": Key("", host), "tags": TAGS, "id": _NO_ID, "certificate": Refused(PARENT)}
-CERTIFICATE: Table = {
-    "cert": Key("The certificate, in PEM.", filled),
-    "key": Key("Its private key, in PEM, or a reference such as `{vault://env/tls-key}`.", filled),
-    "cert_alt": Key("A second certificate of another kind.", filled),
-    "key_alt": Key("Its private key.", filled),
-    "snis": Key(
-        "The server names that it is for.",
-        formed(
-            list, "`[{name: example.org}]`", list_of(formed(dict, "`{name: example.org}`", record(_SNI, ("name",))))
-        ),
+GATEWAY_ROUTE: Table = {
+    **ROUTE,
+    "name": Key("Its name in Kong.", entity_name),
+    "service": Key(
+        "Where it leads: the `name` of a service of `kong/*.yaml`; left out, plugins answer.", named("name")
     ),
+    "id": _NO_ID,
+}
+TARGET: Table = {
+    "target": Key(f"A host or an address, and its port; {DEFAULT_PORT} if left out.", _target),
+    "weight": Key("Its share, 0 to 65535; 100 if left out.", integer(0, 65535)),
+    "tags": TAGS,
+    "upstream": Refused(PARENT),
+    "id": _NO_ID,
+}
+GATEWAY_UPSTREAM: Table = {
+    **UPSTREAM,
+    "name": Key("Its name, which is the `host` of services.", _upstream_name),
+    "targets": Key("What it is made of: `target` and `weight` of each.", _entities(TARGET, "target")),
+    "id": _NO_ID,
+}
+_PEM = "`{public_key: ...}`"
+KEY: Table = {
+    "name": Key("Its name.", filled),
+    "kid": Key("What a token calls it.", filled),
+    "jwk": Key("The key as JSON.", referring(filled)),
+    "pem": Key("The key as PEM: `private_key`, `public_key`.", referring(formed(dict, _PEM, settings))),
+    "set": Refused(PARENT),
+    "tags": TAGS,
+    "id": _NO_ID,
+}
+KEY_SET: Table = {
+    "name": Key("Its name.", filled),
+    "keys": Key("The keys in it.", _entities(KEY, "kid")),
+    "tags": TAGS,
+    "id": _NO_ID,
+}
+SNI: Table = {
+    "name": Key("A host, also as `*.example.org`.", host),
+    "tags": TAGS,
+    "id": _NO_ID,
+    "certificate": Refused(PARENT),
+}
+_SNIS = placed(formed(dict, "`{name: example.org}`", lambda place: fields(place, SNI, ("name",))))
+CERTIFICATE: Table = {
+    "cert": Key("The certificate, in PEM.", referring(filled)),
+    "key": Key("Its private key, in PEM, or a reference such as `{file://tls-key}`.", referring(filled)),
+    "cert_alt": Key("A second certificate of another kind.", referring(filled)),
+    "key_alt": Key("Its private key.", referring(filled)),
+    "snis": Key("The server names that it is for.", formed(list, "`[{name: example.org}]`", _SNIS)),
     "tags": TAGS,
     "id": _ID,
 }
-CA_CERTIFICATE: Table = {"cert": Key("The certificate, in PEM.", filled), "tags": TAGS, "id": _ID}
+CA_CERTIFICATE: Table = {"cert": Key("The certificate, in PEM.", _filled_literal), "tags": TAGS, "id": _ID}
 VAULT: Table = {
     "name": Key("The kind of vault, such as `env`.", filled),
     "prefix": Key("What references to it begin with.", filled),
     "description": Key("For readers only.", text),
-    "config": Key("Its own settings, which Kong checks.", settings),
+    "config": Key("Its own settings, which Kong checks.", referring(settings)),
     "tags": TAGS,
     "id": _NO_ID,
 }
-
-
-def _entities(table: Table, *required: str, otherwise: str = "") -> Any:
-    return placed(lambda place: fields(place, table, required, otherwise))
 
 
 def _consumer(place: Place) -> Entity:
@@ -132,41 +243,135 @@ def _consumer(place: Place) -> Entity:
     return consumer
 
 
+def _service(place: Place) -> Entity:
+    service = fields(place, GATEWAY_SERVICE, () if place.has("url") else ("host",))
+    if url := service.pop("url", ""):
+        entries = place.entries()
+        for name in ("protocol", "host", "port", "path"):
+            if name in entries:
+                entries[name].complain("is said by `url` too: leave out one of them")
+        service = {**service, **_of_url(entries["url"], url)}
+    check_service(place, service, service.get("protocol", "http"))
+    return service
+
+
+def _of_url(place: Place, url: str) -> Entity:
+    """What Kong makes of a `url`."""
+    parts = urlsplit(url)
+    try:
+        port = parts.port
+    except ValueError:
+        port = -1
+    wrong = parts.query or parts.fragment or "@" in parts.netloc or port == -1
+    if parts.scheme not in PROTOCOLS or not parts.hostname or wrong:
+        place.fail("must be as in https://example.org:8443/v1, with a protocol of Kong's, and without login and query")
+    found = {"protocol": parts.scheme, "host": parts.hostname, "port": port or (443 if parts.scheme == "https" else 80)}
+    return {**found, "path": parts.path} if parts.path else found
+
+
+def _upstream(place: Place) -> Entity:
+    return read_upstream(place, GATEWAY_UPSTREAM, ("name",))
+
+
+def _key(place: Place, table: Table = KEY) -> Entity:
+    found = fields(place, table, ("kid",))
+    if place.has("jwk") == place.has("pem"):
+        place.complain("must have one of `jwk` and `pem`")
+    return found
+
+
+_UNMADE = "is not honoured: Kong makes these by itself while it runs"
+
 GATEWAY: Table = {
     "_format_version": Key('Kong\'s, such as `"3.0"`.', text),
+    "_comment": Key("For readers only.", text),
     "consumers": Key("Who may come in, with their credentials.", placed(_consumer)),
     "plugins": Key(
         "Plugins for everything, or for one `consumer`, `service` or `route`.",
         _entities(GATEWAY_PLUGIN, "name", otherwise="the plugin's own settings go under `config`"),
     ),
+    "services": Key("Services that do not run here, with their `routes`.", placed(_service)),
+    "routes": Key(
+        "Routes by themselves, each with its `service`, or without one.",
+        placed(lambda place: read_route(place, GATEWAY_ROUTE)),
+    ),
+    "upstreams": Key("What spreads the load over several `targets` that do not run here.", placed(_upstream)),
+    "targets": Key(
+        "Targets by themselves, each with its `upstream`.",
+        _entities({**TARGET, "upstream": Key("Its name.", named("name"))}, "target", "upstream"),
+    ),
     "certificates": Key("Certificates of the gateway, with their `snis`.", _entities(CERTIFICATE, "cert", "key")),
+    "snis": Key(
+        "Server names by themselves, each with the id of its `certificate`.",
+        _entities({**SNI, "certificate": Key("", certificate)}, "name", "certificate"),
+    ),
     "ca_certificates": Key("Certificate authorities that it trusts.", _entities(CA_CERTIFICATE, "cert")),
+    "key_sets": Key("Sets of keys, with their `keys`.", _entities(KEY_SET, "name")),
+    "keys": Key(
+        "Keys by themselves, with or without their `set`.",
+        placed(lambda place: _key(place, {**KEY, "set": Key("The name of a set.", named("name"))})),
+    ),
     "vaults": Key("Where Kong itself looks up secrets.", _entities(VAULT, "name", "prefix")),
-    "services": Key("Services that do not run here, with their `routes`.", _entities(GATEWAY_SERVICE, "host")),
+    **{
+        kind: Key(f"By themselves, each with its `consumer`. {doc}", _credential(kind, _OF_A_CONSUMER))
+        for kind, (doc, *_) in _SECRETS.items()
+    },
     "_transform": Refused("is not honoured: write credentials as Kong is to store them"),
-    "routes": Refused("write them under the service that they lead to, in `services` or in an app's `x-kong`"),
-    "upstreams": Refused("is not honoured: name a host in `services`, and let DNS spread the load"),
-    "targets": Refused("is not honoured: name a host in `services`, and let DNS spread the load"),
-    "consumer_groups": Refused("is not honoured: who is in a group can not be said here; use `acls` and `acl`"),
-    "snis": Refused("write them under their certificate, in `certificates`"),
-    **{name: Refused("write them under the consumer whose they are, in `consumers`") for name in CREDENTIALS},
+    "_info": Refused("is not honoured: it is decK's"),
+    "_workspace": Refused(f"is what {ENTERPRISE}: remove it"),
+    **{name: Refused(NO_GROUPS) for name in ("consumer_groups", "consumer_group_consumers", "consumer_group_plugins")},
+    "mtls_auth_credentials": Refused(f"is what {ENTERPRISE}: use another way to let callers in"),
+    "partials": Refused(f"is what {ENTERPRISE}: write the settings into each plugin"),
+    "filter_chains": Refused("is not honoured: Kong comes with WebAssembly switched off"),
+    **{name: Refused(_UNMADE) for name in ("oauth2_tokens", "oauth2_authorization_codes", "acme_storage", "sessions")},
 }
+
+
+def _name_of(value: Any) -> Any:
+    """The name, or the id, by which something is referred to."""
+    if isinstance(value, Mapping):
+        return next(iter(value.values()), None)
+    return value
+
 
 # What Kong lets exist only once, and by what it knows that.
-_UNIQUE: Mapping[str, tuple[str, Callable[[Entity], Any]]] = {
-    "consumers": ("consumer", lambda it: it.get("username") or it.get("custom_id")),
-    "plugins": ("plugin", scope),
-    "services": ("service", lambda it: it.get("name")),
-    "vaults": ("vault", lambda it: it.get("prefix")),
+_UNIQUE: tuple[tuple[str, str, Callable[[Entity], Any]], ...] = (
+    ("consumers", "consumer", lambda it: it.get("username") or it.get("custom_id")),
+    ("plugins", "plugin", scope),
+    ("services", "service", lambda it: it.get("name")),
+    ("routes", "route", lambda it: it.get("name")),
+    ("upstreams", "upstream", lambda it: it.get("name")),
+    ("targets", "target", lambda it: it.get("target") and (_name_of(it.get("upstream")), it["target"])),
+    ("snis", "server name", lambda it: it.get("name")),
+    ("key_sets", "key set", lambda it: it.get("name")),
+    ("keys", "key", lambda it: it.get("kid") and (_name_of(it.get("set")), it["kid"])),
+    ("vaults", "vault", lambda it: it.get("prefix")),
+    ("keyauth_credentials", "key", lambda it: it.get("key")),
+    ("basicauth_credentials", "login", lambda it: it.get("username")),
+    ("hmacauth_credentials", "login", lambda it: it.get("username")),
+    ("jwt_secrets", "key", lambda it: it.get("key")),
+    ("oauth2_credentials", "client", lambda it: it.get("client_id")),
+    ("acls", "membership", lambda it: it.get("group") and (_name_of(it.get("consumer")), it["group"])),
+)
+# Nested entities: where they stand, and by which field they know the one around them.
+_NESTED = {
+    "consumers": "consumer",
+    "services": "service",
+    "upstreams": "upstream",
+    "key_sets": "set",
+    "certificates": "",
 }
+_NAMED_BY = {"consumer": "username", "service": "name", "upstream": "name", "set": "name"}
+
+Found = list[tuple[Place, Entity]]
 
 
-def read_gateway(tree: Tree, sink: Sink) -> tuple[App, list[tuple[Place, Entity]]]:
+def read_gateway(tree: Tree, sink: Sink) -> tuple[App, Found]:
     """All files of the folder as one app, and its routes by themselves; mistakes go to `sink`.
 
     The files are Kong's own and taken literally: `$` means nothing in them.
     """
-    found: dict[str, list[tuple[Place, Entity]]] = {}
+    found: dict[str, Found] = {}
     for name in tree.names(FOLDER):
         if not name.endswith((".yaml", ".yml")):
             continue
@@ -178,36 +383,69 @@ def read_gateway(tree: Tree, sink: Sink) -> tuple[App, list[tuple[Place, Entity]
             tell(sink, (), path, 1, "is no regular file")
         values = Place(node, (), sink).attempt(fields, GATEWAY) if node else None
         for kind, some in (values or {}).items():
-            if kind != "_format_version":
+            if not kind.startswith("_"):
                 found.setdefault(kind, []).extend(some)
-    for kind, (what, key) in _UNIQUE.items():
-        once(found.get(kind, ()), what, key)
-    routes = [route for _, service in found.get("services", ()) for route in service.get("routes", ())]
-    once(routes, "route", lambda route: route.get("name"))
-    _check_references(found, routes)
-    return App(NAME, gateway={kind: [_bare(entity) for _, entity in some] for kind, some in found.items()}), routes
+    every = {kind: list(_every(kind, found)) for kind in {*found, *(kind for kind, *_ in _UNIQUE)}}
+    for kind, what, key in _UNIQUE:
+        once(every[kind], what, key)
+    once(every["consumers"], "consumer", lambda it: it.get("custom_id"))
+    once(every["plugins"], "plugin", lambda it: it.get("instance_name"))
+    _check_references(found, every)
+    gateway: dict[str, list[Json]] = {kind: [_bare(entity) for _, entity in some] for kind, some in found.items()}
+    return App(NAME, gateway=gateway), every["routes"]
 
 
-def _check_references(found: Mapping[str, list[tuple[Place, Entity]]], routes: list[tuple[Place, Entity]]) -> None:
-    """A plugin is for what these files have: the services of apps come and go without asking them."""
+def _every(kind: str, found: Mapping[str, Found]) -> Iterator[tuple[Place, Entity]]:
+    """Those of a kind that stand by themselves, and those that stand in others, with a reference to these."""
+    yield from found.get(kind, ())
+    for outer, parent in _NESTED.items():
+        for _, holder in found.get(outer, ()) if kind != "plugins" else ():
+            name = {parent: holder.get(_NAMED_BY[parent]) or holder.get("custom_id")} if parent else {}
+            yield from ((at, {**entity, **name}) for at, entity in holder.get(kind, ()))
+
+
+def _check_references(found: Mapping[str, Found], every: Mapping[str, Found]) -> None:
+    """What these files have refers to what they have: the services of apps come and go without asking them."""
+
+    def names(kind: str, *keys: str) -> set[Any]:
+        return {entity.get(key) for _, entity in every.get(kind, ()) for key in keys}
+
     known = {
-        "consumer": {_UNIQUE["consumers"][1](consumer) for _, consumer in found.get("consumers", ())},
-        "service": {service.get("name") for _, service in found.get("services", ())},
-        "route": {route.get("name") for _, route in routes},
+        "consumer": names("consumers", "username", "custom_id"),
+        "service": names("services", "name"),
+        "route": names("routes", "name"),
+        "upstream": names("upstreams", "name"),
+        "set": names("key_sets", "name"),
+        "certificate": names("certificates", "id"),
     }
-    holders = [*found.get("consumers", ()), *found.get("services", ()), *routes]
+    holders = [*found.get("consumers", ()), *found.get("services", ()), *every["routes"]]
     nested = [(at, plugin) for at, holder in holders for plugin in holder.get("plugins", ())]
     for at, plugin in [*found.get("plugins", ()), *nested]:
-        for kind in known.keys() & plugin.keys():
-            named = plugin[kind]
-            name = named if isinstance(named, str) else named.get("name") or named.get("username")
-            if name and name not in known[kind]:
-                at.complain(
-                    f"has the plugin {plugin.get('name')} for the {kind} {name}, which {FOLDER}/*.yaml does not have; "
-                    "a plugin of an app's service stands in its `x-kong`"
-                )
+        for kind, name in _unknown(plugin, known):
+            at.complain(
+                f"has the plugin {plugin.get('name')} for the {kind} {name}, which {FOLDER}/*.yaml does not have; "
+                "a plugin of an app's service stands in its `x-kong`"
+            )
+    for type in (*CREDENTIALS, "routes", "targets", "keys", "snis"):
+        for at, entity in found.get(type, ()):
+            for kind, name in _unknown(entity, known):
+                at.complain(f"is for the {kind} {name}, which {FOLDER}/*.yaml does not have")
+
+
+def _unknown(entity: Entity, known: Mapping[str, set[Any]]) -> Iterator[tuple[str, str]]:
+    for kind in sorted(known.keys() & entity.keys()):
+        value = entity[kind]
+        by_id = isinstance(value, Mapping) and "id" in value and kind != "certificate"
+        if not by_id and _name_of(value) not in known[kind]:
+            yield kind, str(_name_of(value))
 
 
 def _bare(entity: Entity) -> Entity:
-    """A service's routes without their places."""
-    return {**entity, "routes": [route for _, route in entity["routes"]]} if "routes" in entity else entity
+    """An entity with those that are nested in it, without their places."""
+    return {key: _without_places(value) for key, value in entity.items()}
+
+
+def _without_places(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_bare(item[1]) if isinstance(item, tuple) else item for item in value]
+    return value

@@ -5,11 +5,13 @@ What depends on several fields at once, or is inside a plugin's `config`, Kong i
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from collections.abc import Callable, Iterable
 from typing import Any
 
 from gitops_mvd.manifest.place import Key, Place, Refused, Table, fields, record
+from gitops_mvd.manifest.references import referring
 from gitops_mvd.manifest.shapes import (
     boolean,
     filled,
@@ -21,6 +23,7 @@ from gitops_mvd.manifest.shapes import (
     number,
     one_of,
     placed,
+    text,
     words,
 )
 
@@ -28,6 +31,18 @@ Entity = dict[str, Any]
 
 PROTOCOLS = ("http", "https", "grpc", "grpcs", "tcp", "tls", "tls_passthrough", "udp")
 MATCHERS = ("paths", "hosts", "methods", "headers", "snis", "sources", "destinations", "expression")
+
+# Which protocols may stand together in one route, and by what such a route can match: routes.lua and
+# routes_subschemas.lua among the schemas of Kong 3.9.1.
+FAMILIES: tuple[tuple[tuple[str, ...], tuple[str, ...]], ...] = (
+    (("http", "https"), ("paths", "hosts", "methods", "headers", "snis")),
+    (("grpc", "grpcs"), ("paths", "hosts", "headers", "snis")),
+    (("tcp", "tls", "udp"), ("sources", "destinations", "snis")),
+    (("tls_passthrough",), ("snis", "sources", "destinations")),
+)
+WITH_TLS = {"https", "grpcs", "tls", "tls_passthrough"}
+ENTERPRISE = "only Kong Enterprise has"
+NO_GROUPS = f"is what {ENTERPRISE}, as its groups of consumers: use `acls` at a consumer and the plugin `acl`"
 
 OURS = "is ours to say: it follows from the service; remove it"
 PARENT = "is said by where it stands; remove it"
@@ -37,7 +52,8 @@ _PATH = re.compile(r"/[A-Za-z0-9_.\-~/%:@!$&'()*+,;=]*")
 _HOST = re.compile(r"(?:\*\.)?[A-Za-z0-9_.:\[\]-]+(?:\.\*)?")
 _UUID = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 _OUR_TAGS = ("managed-by:", "host:", "app:", "service:", "instance:", "fields:", "index:")
-_HASHED = one_of("none", "consumer", "ip", "header", "cookie", "path", "query_arg", "uri_capture")
+_HASHES = ("none", "consumer", "ip", "header", "cookie", "path", "query_arg", "uri_capture")
+_HASHED = one_of(*_HASHES)
 
 _milliseconds = integer(1, 2147483646)
 _byte = integer(0, 255)
@@ -85,6 +101,27 @@ def _route_path(place: Place) -> str:
     return path
 
 
+def protocol(place: Place) -> str:
+    value = text(place)
+    if value in ("ws", "wss"):
+        place.fail(f"is a protocol that {ENTERPRISE}: a websocket passes a route and a service of `http` or `https`")
+    return one_of(*PROTOCOLS)(place)
+
+
+def _ip_or_range(place: Place) -> str:
+    value = filled(place)
+    try:
+        ipaddress.ip_network(value, strict=False)
+    except ValueError:
+        place.fail(f"must be an IP address or a range such as 10.0.0.0/8, not {value!r}")
+    return value
+
+
+def _address(place: Place) -> Entity:
+    found = fields(place, _ADDRESS)
+    return found if place.has("ip") or place.has("port") else place.fail("has neither an `ip` nor a `port`")
+
+
 def _redirect(place: Place) -> int:
     status = integer()(place)
     return status if status in (426, 301, 302, 307, 308) else place.fail("must be 426, 301, 302, 307 or 308")
@@ -97,7 +134,7 @@ def _headers(place: Place) -> dict[str, list[str]]:
     return mapping_of(formed(list, '`["2"]`', words))(place)
 
 
-def _certificate(place: Place) -> Any:
+def certificate(place: Place) -> Any:
     """A reference to a certificate, which has no name: only its id will do."""
     if isinstance(place.value(), dict):
         fields(place, {"id": Key("", uuid)}, ("id",))
@@ -126,8 +163,9 @@ def named(*words: str) -> Callable[[Place], Any]:
     return read
 
 
-_ADDRESS: Table = {"ip": Key("", filled), "port": Key("", integer(0, 65535))}
-_addresses = list_of(record(_ADDRESS))
+_ADDRESS: Table = {"ip": Key("", _ip_or_range), "port": Key("", integer(0, 65535))}
+_addresses = formed(list, "`[{ip: 10.0.0.0/8}]`", list_of(formed(dict, "`{ip: 10.0.0.0/8}`", _address)))
+_protocols = list_of(protocol)
 _hosts = formed(list, "`[example.org]`", list_of(host))
 
 TAGS = Key("Tags of your own.", list_of(_tag))
@@ -135,16 +173,16 @@ TAGS = Key("Tags of your own.", list_of(_tag))
 PLUGIN: Table = {
     "name": Key("The plugin, such as `key-auth`.", filled),
     "instance_name": Key("A name for this use of it.", entity_name),
-    "config": Key("The plugin's own settings, which Kong checks.", settings),
+    "config": Key("The plugin's own settings, which Kong checks.", referring(settings)),
     "enabled": Key("`false` switches it off.", boolean),
-    "protocols": Key("The protocols that it is for.", list_of(one_of(*PROTOCOLS))),
+    "protocols": Key("The protocols that it is for.", _protocols),
     "consumer": Key("Only for that consumer: its `username`.", named("username")),
-    "ordering": Key("Before or after which others it runs (Kong Enterprise).", settings),
     "tags": TAGS,
     "service": Refused(PARENT),
     "route": Refused(PARENT),
     "id": Refused(OURS),
-    "consumer_group": Refused("is not honoured: who is in a group can not be said here; use `acls` and `acl`"),
+    "ordering": Refused(f"is what {ENTERPRISE}: plugins run in the order of Kong's own priorities"),
+    "consumer_group": Refused(NO_GROUPS),
 }
 
 _SETTINGS = "the plugin's own settings go under `config`"
@@ -182,7 +220,7 @@ def once(found: Iterable[tuple[Place, Entity]], what: str, key: Callable[[Entity
 
 ROUTE: Table = {
     "name": Key("Its name in Kong, behind `mvd.<app>.<service>.`; left out: its number.", entity_name),
-    "protocols": Key("`http` and `https` if left out.", list_of(one_of(*PROTOCOLS))),
+    "protocols": Key("`http` and `https` if left out; others of one kind only, such as `[grpc, grpcs]`.", _protocols),
     "hosts": Key("Hosts, also as `*.example.org`.", _hosts),
     "paths": Key(
         "What paths begin with: each begins with `/`, or with `~/` for a regular expression.",
@@ -191,12 +229,12 @@ ROUTE: Table = {
     "methods": Key(
         "HTTP methods, in capitals.", formed(list, "`[GET]`", list_of(_matching(re.compile("[A-Z]+"), "in capitals")))
     ),
-    "headers": Key('The values that a header may have: `{x-version: ["2"]}`.', _headers),
+    "headers": Key('The values that a header may have: `{x-version: ["2"]}`.', referring(_headers, vaults=False)),
     "snis": Key("Server names of TLS.", _hosts),
     "sources": Key("`ip` and `port` of clients, for tcp, tls and udp.", _addresses),
     "destinations": Key("`ip` and `port` of Kong, for tcp, tls and udp.", _addresses),
     "expression": Key("An expression instead, where Kong's router is `expressions`.", filled),
-    "priority": Key("The highest wins among expressions.", integer(0)),
+    "priority": Key("The highest wins among expressions.", integer(0, 2**46 - 1)),
     "regex_priority": Key("The highest wins among regular expressions.", integer()),
     "https_redirect_status_code": Key("426, 301, 302, 307 or 308.", _redirect),
     "strip_path": Key("`false` leaves the path in the request.", boolean),
@@ -212,10 +250,54 @@ ROUTE: Table = {
 
 
 def route(place: Place) -> Entity:
+    return read_route(place, ROUTE)
+
+
+def read_route(place: Place, table: Table) -> Entity:
+    """A route whose fields go together, by the rules that Kong has for its protocols."""
+    values = fields(place, table)
+    given = [name for name in MATCHERS if place.has(name) and place.entries()[name].node.value not in ([], {})]
+    spoken = values.get("protocols", ["http", "https"])
+    if not spoken:
+        if place.entries()["protocols"].node.value == []:
+            place.entries()["protocols"].complain("is empty: leave it out for http and https")
+        return values
+    if "expression" in given:
+        _check_expression(place, values, given)
+    else:
+        _check_protocols(place, values, given, spoken)
+    return values
+
+
+def _check_expression(place: Place, values: Entity, given: list[str]) -> None:
     entries = place.entries()
-    if not any(name in entries for name in MATCHERS):
-        place.complain(f"matches nothing: give it one of {', '.join(MATCHERS)}")
-    return fields(place, ROUTE)
+    for name in given:
+        if name != "expression":
+            entries[name].complain("can not stand beside `expression`: write it into that")
+    if values.get("regex_priority"):
+        entries["regex_priority"].complain("can not stand beside `expression`, whose word is `priority`")
+
+
+def _check_protocols(place: Place, values: Entity, given: list[str], spoken: list[str]) -> None:
+    entries = place.entries()
+    family, matchers = next((family for family in FAMILIES if spoken[0] in family[0]), FAMILIES[0])
+    said = " and ".join(spoken)
+    if strange := [name for name in spoken if name not in family]:
+        return entries["protocols"].complain(f"{strange[0]} and {spoken[0]} can not share a route: make two of it")
+    if values.get("priority"):
+        entries["priority"].complain("is only for an `expression`; regular expressions have `regex_priority`")
+    if family[0] == "grpc" and values.get("strip_path"):
+        entries["strip_path"].complain(f"can not be true in a route for {said}: a path is the name of a method there")
+    can = [name for name in matchers if name != "snis" or not WITH_TLS.isdisjoint(spoken)]
+    for name in given:
+        if name not in matchers:
+            entries[name].complain(f"is nothing that a route for {said} can match: it has {', '.join(can)}")
+        elif name not in can:
+            entries[name].complain("has a protocol with TLS as its condition: add https, grpcs or tls to `protocols`")
+    needed = ["snis"] if family[0] == "tls_passthrough" else can
+    if not set(given) - set(can) and not set(given) & set(needed):
+        place.complain(f"matches nothing: give it one of {', '.join([*needed, 'expression'])}")
+    return None
 
 
 def routes(place: Place) -> list[tuple[Place, Entity]]:
@@ -234,7 +316,7 @@ SERVICE: Table = {
     "connect_timeout": Key("Milliseconds; 60000 if left out.", _milliseconds),
     "write_timeout": Key("Milliseconds; 60000 if left out.", _milliseconds),
     "read_timeout": Key("Milliseconds; 60000 if left out.", _milliseconds),
-    "client_certificate": Key("The id of a certificate of `kong/*.yaml`, for https and tls.", _certificate),
+    "client_certificate": Key("The id of a certificate of `kong/*.yaml`, for https and tls.", certificate),
     "tls_verify": Key("Check the certificate of the service, for https and tls.", boolean),
     "tls_verify_depth": Key("How long the chain of certificates may be.", integer(0, 64)),
     "ca_certificates": Key("Ids of the authorities that it trusts.", list_of(uuid)),
@@ -249,6 +331,17 @@ SERVICE: Table = {
     "routes": Refused("goes into `x-kong: {routes: }`"),
     "plugins": Refused("goes into `x-kong: {plugins: }`"),
 }
+
+
+def check_service(place: Place, values: Entity, spoken: str) -> None:
+    """What a service may say beside its protocol: kong/db/schema/entities/services.lua of Kong 3.9.1."""
+    entries = place.entries()
+    if "path" in values and spoken not in ("http", "https"):
+        entries["path"].complain(f"is nothing that a service of protocol {spoken} has: remove it")
+    for name in ("client_certificate", "tls_verify", "tls_verify_depth", "ca_certificates"):
+        if name in values and spoken not in ("https", "tls"):
+            entries[name].complain(f"is only for the protocols https and tls, not for {spoken}: remove it")
+
 
 _STATUSES = list_of(integer(100, 999))
 _HEALTHY: Table = {"http_statuses": Key("", _STATUSES), "successes": Key("", _byte)}
@@ -265,7 +358,7 @@ _ACTIVE: Table = {
     "http_path": Key("", _path),
     "https_sni": Key("", filled),
     "https_verify_certificate": Key("", boolean),
-    "headers": Key("", _headers),
+    "headers": Key("", referring(_headers, vaults=False)),
     "healthy": Key("", record({**_HEALTHY, **_INTERVAL})),
     "unhealthy": Key("", record({**_UNHEALTHY, **_INTERVAL})),
 }
@@ -279,6 +372,8 @@ _HEALTHCHECKS: Table = {
     "passive": Key("", record(_PASSIVE)),
     "threshold": Key("", number),
 }
+
+STICKY = f"is what {ENTERPRISE}: use `algorithm: consistent-hashing` with `hash_on: cookie`"
 
 UPSTREAM: Table = {
     "algorithm": Key(
@@ -298,12 +393,45 @@ UPSTREAM: Table = {
     "slots": Key("The size of the ring, 10 to 65536.", integer(10, 65536)),
     "healthchecks": Key("Kong's own checks: `active`, `passive`, `threshold`.", record(_HEALTHCHECKS)),
     "host_header": Key("The host that the instances are asked for.", host),
-    "client_certificate": Key("The id of a certificate of `kong/*.yaml`.", _certificate),
+    "client_certificate": Key("The id of a certificate of `kong/*.yaml`.", certificate),
     "use_srv_name": Key("Take the host from DNS.", boolean),
-    "sticky_sessions_cookie": Key("The cookie that keeps a client with its instance (Kong 3.11 and later).", filled),
-    "sticky_sessions_cookie_path": Key("The path of that cookie.", _path),
     "tags": TAGS,
     "id": Refused(OURS),
     "name": Refused(OURS),
     "targets": Refused("is ours to say: the targets are the instances; remove it"),
+    **{name: Refused(STICKY) for name in ("sticky_sessions_cookie", "sticky_sessions_cookie_path")},
 }
+
+
+def upstream(place: Place) -> Entity:
+    return read_upstream(place, UPSTREAM)
+
+
+def read_upstream(place: Place, table: Table, required: Iterable[str] = ()) -> Entity:
+    """An upstream whose hashing goes together: kong/db/schema/entities/upstreams.lua of Kong 3.9.1.
+
+    Kong derives the algorithm from `hash_on`, whatever was said of it, and so the two have to agree.
+    """
+    values = fields(place, table, required)
+    entries = place.entries()
+    first, second = values.get("hash_on", "none"), values.get("hash_fallback", "none")
+    hashing = values.get("algorithm", "consistent-hashing") == "consistent-hashing"
+    if first != "none" and not hashing:
+        entries["hash_on"].complain(
+            f"is {first}, for which Kong changes `algorithm` to consistent-hashing: leave one out"
+        )
+    elif first == "none" and hashing and "algorithm" in values:
+        entries["algorithm"].complain("has nothing to go by: say what, by `hash_on`")
+    if first in ("none", "cookie") and second != "none":
+        entries["hash_fallback"].complain(f"is never come to where `hash_on` is {first}")
+    elif first == second and first in ("consumer", "ip", "path"):
+        entries["hash_fallback"].complain("is the same as `hash_on`")
+    for key, name in (("hash_on", first), ("hash_fallback", second)):
+        beside = "hash_on_cookie" if name == "cookie" else f"{key}_{name}"
+        if name in ("header", "cookie", "query_arg", "uri_capture") and not place.has(beside):
+            entries[key].complain(f"is {name}: say which, by `{beside}`")
+    for name in ("header", "query_arg", "uri_capture"):
+        one, other = values.get(f"hash_on_{name}"), values.get(f"hash_fallback_{name}")
+        if one is not None and one == other:
+            entries[f"hash_fallback_{name}"].complain(f"is the same as `hash_on_{name}`")
+    return values

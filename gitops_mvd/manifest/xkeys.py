@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from gitops_mvd.manifest.health import health
-from gitops_mvd.manifest.kong import PROTOCOLS, SERVICE, UPSTREAM, plugins, routes
+from gitops_mvd.manifest.kong import ROUTE, SERVICE, Entity, check_service, plugins, protocol, route, routes, upstream
 from gitops_mvd.manifest.place import Key, Place, Refused, Table, fields, record
-from gitops_mvd.manifest.shapes import filled, formed, one_of, port_number
+from gitops_mvd.manifest.shapes import filled, formed, one_of, one_or_more, port_number
+from gitops_mvd.manifest.yamltree import Sink
 
 _TIME = re.compile(r"[A-Za-z0-9*]([A-Za-z0-9*:/,.~_+ -]{0,198}[A-Za-z0-9*])?")
 _CRON = re.compile(r"@[a-z]+|[0-9*/,-]+( +[A-Za-z0-9*/,-]+){4}")  # OnCalendar has at most four words
@@ -38,24 +40,77 @@ def mvd(place: Place) -> dict[str, Any]:
     return fields(place, MVD)
 
 
+# What may stand right below `x-kong` for its only route, and the plugins that know callers without being told more.
+SHORT = ("paths", "hosts", "methods", "headers", "strip_path", "preserve_host")
+AUTH = ("key-auth", "basic-auth", "jwt", "hmac-auth")
+
+
+def _auth(place: Place) -> list[str]:
+    return one_or_more(one_of(*AUTH))(place)
+
+
+def _short(name: str) -> Key:
+    key = ROUTE[name]
+    assert isinstance(key, Key)
+    return Key(f"Short for that of the one route. {key.doc}", key.read)
+
+
 KONG: Table = {
     "port": Key("The port in the container; left out: the only port of `ports` or `expose`.", port_number),
-    "protocol": Key("How Kong speaks to the service: `http` if left out.", one_of(*PROTOCOLS)),
+    "protocol": Key("How Kong speaks to the service: `http` if left out.", protocol),
     "routes": Key(
-        "Kong's route objects, at least one; `plugins` may stand inside.",
+        "Kong's route objects; `plugins` may stand inside.",
         formed(list, "`[{paths: [/chatbot]}]`", routes),
+    ),
+    **{name: _short(name) for name in SHORT},
+    "auth": Key(
+        f"Short for a plugin with its defaults: `{'`, `'.join(AUTH)}`. Of a list, each has to let the caller in.", _auth
     ),
     "plugins": Key("Kong's plugin objects for the whole service.", plugins()),
     "service": Key("Fields of Kong's service object, such as `read_timeout`.", record(SERVICE)),
-    "upstream": Key("Fields of Kong's upstream object, such as `algorithm`.", record(UPSTREAM)),
+    "upstream": Key("Fields of Kong's upstream object, such as `algorithm`.", upstream),
     "targets": Refused("is ours to say: the targets are the instances; remove it"),
     "upstreams": Refused("is not honoured: a service has one `upstream`"),
 }
 
 
 def kong(place: Place) -> dict[str, Any]:
-    """The normal form, but that each of `routes` comes with its place."""
-    values = fields(place, KONG, required=("routes",))
-    if values.get("routes") == [] and place.entries()["routes"].node.value == []:
-        place.entries()["routes"].complain("is empty: without a route nothing leads to the service")
-    return {"protocol": "http", "service": {}, "routes": [], "plugins": [], "upstream": {}, **values}
+    """The normal form, without the short ones, but that each of `routes` comes with its place."""
+    values = fields(place, KONG)
+    entries = place.entries()
+    short = [name for name in SHORT if name in entries]
+    auth = values.pop("auth", ())
+    if "routes" in entries:
+        for name in short:
+            entries[name].complain("is short for one route, and `routes` stands here too: write it into that")
+        if entries["routes"].node.value in ([], None):
+            entries["routes"].complain("is empty: without a route nothing leads to the service")
+    elif short:
+        values["routes"] = [(entries[short[0]], _one_route(place, short))]
+    else:
+        place.complain("has no `routes`, nor `paths` or `hosts` as their short form")
+    values = {name: value for name, value in values.items() if name not in SHORT}
+    values["plugins"] = [*_by_name(entries.get("auth"), auth, values.get("plugins", [])), *values.get("plugins", [])]
+    if "service" in values:
+        check_service(entries["service"], values["service"], values.get("protocol", "http"))
+    return {"protocol": "http", "service": {}, "routes": [], "upstream": {}, **values}
+
+
+def _one_route(place: Place, short: list[str]) -> Entity:
+    """The route of the short form, by the rules of the long one; its own mistakes were told where it stands."""
+    mistakes: Sink = []
+    entries = place.entries()
+    node = place.node._replace(value={name: entries[name].node for name in short})
+    found = Place(node, place.path, mistakes).attempt(route)
+    place.sink.extend(it for it in mistakes if it.path == place.path)
+    return found or {}
+
+
+def _by_name(place: Place | None, names: Iterable[str], plugins: Iterable[Entity]) -> Iterator[Entity]:
+    """The plugins of `auth`."""
+    said = [plugin.get("name") for plugin in plugins]
+    for name in names:
+        if place and name in said:
+            place.complain(f"is short for the plugin {name}, which `plugins` or `auth` itself has too: leave out one")
+        said.append(name)
+        yield {"name": name}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import http.server
 import itertools
@@ -71,6 +72,7 @@ class Wire(http.server.ThreadingHTTPServer):
 
     `retells` may tell the client something else than was answered.
     When it `hangs_up`, connections that were promised to be kept are closed after each answer.
+    `breaks` says how a call is broken off: it `hangs`, and after it was carried out it `hangs up` or `trickles`.
     """
 
     daemon_threads = True
@@ -80,6 +82,8 @@ class Wire(http.server.ThreadingHTTPServer):
         self.fails: Callable[[str], bool] = lambda call: False
         self.retells: Callable[[bytes], bytes] = lambda content: content
         self.hangs_up = False
+        self.failure = b"{}"
+        self.breaks: Callable[[str], str] = lambda call: ""
         wire = self
 
         class Handler(http.server.BaseHTTPRequestHandler):
@@ -90,17 +94,24 @@ class Wire(http.server.ThreadingHTTPServer):
                 call = f"{self.command} {self.path}"
                 wire.calls.append(call)
                 body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-                status, content = 500, b"{}"
-                if not wire.fails(call):
+                status, content, trouble = 500, wire.failure, wire.breaks(call)
+                if not wire.fails(call) and trouble != "hangs":
                     headers = {"Content-Type": "application/json"}
                     answer = gateway.session.request(
                         self.command, gateway.admin + self.path, data=body, headers=headers, timeout=10
                     )
                     status, content = answer.status_code, wire.retells(answer.content)
+                if trouble in {"hangs", "hangs up"}:
+                    time.sleep(0.3 if trouble == "hangs" else 0)
+                    self.close_connection = True
+                    return
                 self.send_response(status)
                 if status not in {204, 304}:
                     self.send_header("Content-Length", str(len(content)))
                 self.end_headers()
+                if trouble == "trickles":
+                    self.wfile.flush()
+                    time.sleep(0.3)
                 self.wfile.write(content)
                 self.close_connection = self.close_connection or wire.hangs_up
 
@@ -567,6 +578,116 @@ def test_wherever_kong_fails_the_route_serves_and_the_next_pass_does_the_rest(
     assert calls > 3
 
 
+@pytest.mark.parametrize("trouble", ["hangs", "hangs up", "trickles"])
+def test_wherever_kong_breaks_off_the_route_serves_and_the_next_pass_does_the_rest(
+    gateway: Gateway, wire: Wire, behind: int, trouble: str
+) -> None:
+    """At each call in turn, those that only read among them; what was asked may have been done or not."""
+    old, new = App("shop", (service(),)), App("shop", (service(upstream={"slots": 99}, plugins=[{"name": "cors"}]),))
+    for calls in itertools.count():
+        bring(Routes(Kong(gateway.admin), HOST), old, behind)
+        routes = Routes(Kong(wire.url, timeout=0.2), HOST)
+        left = iter(range(calls))
+        broken: list[str] = []  # the first, and from then on all
+
+        def breaks(call: str, left: Any = left, broken: list[str] = broken) -> str:
+            if broken or next(left, None) is None:
+                broken.append(call)
+            return trouble if broken else ""
+
+        wire.breaks = breaks
+        told = ""
+        try:
+            bring(routes, new, behind)
+        except Unavailable as error:
+            told = str(error)
+        wire.breaks = lambda call: ""
+        if not told:
+            break
+        assert re.search(r"does not answer within 0\.2 s|hangs up", told), told  # a document is waited for much longer
+        assert requests.get(f"{gateway.proxy}/web", timeout=5).status_code == 200
+        wanted = bring(routes, new, behind)
+        assert list(routes.observe()) == wanted
+    assert calls > 4
+
+
+def test_a_database_that_is_read_only_is_waited_for(gateway: Gateway, wire: Wire, behind: int) -> None:
+    """Kong answers so whatever its database complains about, and tells the cause to its log alone."""
+    old, new = App("shop", (service(plugins=[{"name": "cors"}]),)), App("shop", (service(upstream={"slots": 99}),))
+    bring(Routes(Kong(gateway.admin), HOST), old, behind)
+    routes = Routes(Kong(wire.url), HOST)
+    wire.failure = b'{"message":"An unexpected error occurred"}'
+    wire.fails = lambda call: not call.startswith("GET") and "/schemas/" not in call
+    for _ in range(2):
+        with pytest.raises(Unavailable, match=r"HTTP 500 to .*: An unexpected error occurred .its own log says why"):
+            bring(routes, new, behind)
+        assert requests.get(f"{gateway.proxy}/web", timeout=5).status_code == 200
+    wire.fails = lambda call: False
+    wanted = bring(routes, new, behind)
+    assert list(routes.observe()) == wanted
+
+
+def test_a_kong_that_comes_back_empty_half_way_is_filled_by_the_next_pass(
+    gateway: Gateway, wire: Wire, behind: int
+) -> None:
+    app = App("shop", (service(), service("api", plugins=[{"name": "cors"}])))
+    for calls in range(1, 9):
+        gateway.clear()
+        routes = Routes(Kong(wire.url), HOST)
+        left = iter(range(calls))
+
+        def loses(call: str, left: Any = left) -> bool:
+            if call.startswith("GET") or next(left, None) is not None:
+                return False
+            gateway.clear()
+            wire.fails = lambda call: False
+            return True
+
+        wire.fails = loses
+        with contextlib.suppress(Unavailable, StepFailed):
+            bring(routes, app, behind)
+        wire.fails = lambda call: False
+        wanted = bring(routes, app, behind)
+        assert by_name(routes.observe()) == by_name(wanted)
+    assert requests.get(f"{gateway.proxy}/web", timeout=5).status_code == 200
+
+
+BAD = {
+    "a plugin that is not there": {"plugins": [{"name": "no-such"}]},
+    "a config that its schema refuses": {"plugins": [{"name": "rate-limiting", "config": {"minute": "often"}}]},
+    "a plugin twice": {"plugins": [{"name": "cors"}, {"name": "cors"}]},
+    "a route without anything to match": {"routes": [{"protocols": ["http"]}]},
+    "a path that begins with nothing": {"routes": [{"paths": ["shop"]}]},
+}
+
+
+@pytest.mark.parametrize("kong", BAD.values(), ids=BAD)
+def test_what_kong_refuses_leaves_the_old_route_serving_and_its_cause_is_one_sentence(
+    gateway: Gateway, routes: Routes, behind: int, kong: Json
+) -> None:
+    wanted = bring(routes, App("shop", (service(),)), behind)
+    with pytest.raises(StepFailed) as refused:
+        bring(routes, App("shop", (service(**kong),)), behind)
+    told = str(refused.value)
+    assert re.search(r"(plugin (no-such|rate-limiting|cors)|route mvd\.shop\.web\.1)\b", told), told
+    assert "\n" not in told
+    assert len(told) < 300
+    assert list(routes.observe()) == wanted
+    assert requests.get(f"{gateway.proxy}/web", timeout=5).status_code == 200
+
+
+def test_a_name_that_does_not_resolve_is_a_fault_of_its_own_route_alone(
+    gateway: Gateway, routes: Routes, behind: int
+) -> None:
+    bring(routes, App("shop", (service(),)), behind)
+    nowhere = {"name": "nowhere", "host": "no-such-host.invalid", "routes": [{"name": "n", "paths": ["/nowhere"]}]}
+    app = App("gateway", gateway={"services": [{**nowhere, "retries": 0, "connect_timeout": 500}]})
+    wanted = bring(routes, app)
+    assert by_name(routes.observe())["gateway"] == wanted[0]
+    assert requests.get(f"{gateway.proxy}/nowhere", timeout=10).status_code in {502, 503}
+    assert requests.get(f"{gateway.proxy}/web", timeout=5).status_code == 200
+
+
 def test_a_kept_connection_that_kong_closed_is_made_anew(gateway: Gateway, wire: Wire) -> None:
     routes = Routes(Kong(wire.url), HOST)
     wire.hangs_up = True
@@ -585,7 +706,7 @@ def test_a_kong_that_hangs_is_given_up_at_the_deadline() -> None:
 
 def test_what_is_declared_twice_is_refused(gateway: Gateway, routes: Routes) -> None:
     key = {"keyauth_credentials": [{"key": "shared-key"}]}
-    with pytest.raises(StepFailed, match=r"keyauth_credential .* is declared 2 times"):
+    with pytest.raises(StepFailed, match="the consumers bob and eve have the same keyauth_credential"):
         bring(routes, App("gateway", gateway={"consumers": [{"username": "bob", **key}, {"username": "eve", **key}]}))
     assert gateway.all("consumers") == []
 

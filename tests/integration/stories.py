@@ -13,9 +13,10 @@ import requests
 import yaml
 
 from gitops_mvd.lab.command import Result
+from gitops_mvd.lab.lab import Lab
 from gitops_mvd.lab.repository import git
 from gitops_mvd.lab.service import TALKER_VOLUMES
-from gitops_mvd.lab.stage import Stage, until
+from gitops_mvd.lab.stage import SETTINGS, Stage, until
 
 DAEMON = "gitops-mvd.service"
 HEALTH = {"http": "/health", "port": 7799, "within": "20s"}
@@ -151,3 +152,32 @@ def talking(image: str, path: str, version: str, **more: Any) -> dict[str, Any]:
 def eventually(what: str, look: Any, within: float = 20) -> None:
     """See that something comes true."""
     until(lambda: look() or None, what, within)
+
+
+# ---- the forge and the settings --------------------------------------------------------------------------------------
+
+
+@contextmanager
+def no_api(lab: Lab) -> Iterator[None]:
+    lab.forge.api_down = True
+    try:
+        yield
+    finally:
+        lab.forge.api_down = False
+
+
+@contextmanager
+def settings(story: Story, more: str, reaction: str = "daemon started") -> Iterator[None]:
+    """One line more of them, while the daemon runs."""
+    before = story.run("cat", SETTINGS)
+    write_settings(story, f"{before}{more}\n", reaction)
+    try:
+        yield
+    finally:
+        write_settings(story, before, "daemon started")
+
+
+def write_settings(story: Story, text: str, reaction: str) -> None:
+    times = story.log().count(reaction)
+    story.server.put(SETTINGS, text)
+    eventually(reaction, lambda: story.log().count(reaction) > times)

@@ -17,7 +17,17 @@ from gitops_mvd.lab.dialects.github import MOST_STATUSES
 from gitops_mvd.lab.lab import Lab
 from gitops_mvd.lab.repository import Status, git
 from gitops_mvd.lab.stage import SETTINGS
-from tests.integration.stories import DAEMON, HEALTH, Story, eventually, manifest, routed
+from tests.integration.stories import (
+    DAEMON,
+    HEALTH,
+    Story,
+    eventually,
+    manifest,
+    no_api,
+    routed,
+    settings,
+    write_settings,
+)
 
 pytestmark = pytest.mark.lab
 
@@ -143,7 +153,7 @@ def force_pushed(lab: Lab, story: Story) -> Iterator[None]:
 @pytest.mark.parametrize(
     ("trouble", "sentence"),
     [
-        (no_answer, "does not answer"),
+        (no_answer, "bad-days.git does not answer"),
         (another_token, "refused the login"),
         (no_repository, "has no such repository"),
         (no_branch, "has no branch main"),
@@ -516,12 +526,91 @@ def test_statuses_that_can_not_be_delivered_hold_up_nothing_and_come_later(lab: 
 
 
 @contextmanager
-def no_api(lab: Lab) -> Iterator[None]:
-    lab.forge.api_down = True
+def slowly_deployed(lab: Lab, story: Story, app: str) -> Iterator[str]:
+    """In the middle of a deploy, whose end serves its new version whatever the forge does.  Gives the commit."""
+    old, new = (lab.registry.push(app, tag, service.web(app, tag, after=after)) for tag, after in (("1", 0), ("2", 3)))
+    story.deploy(app, {"services": {"web": routed(old, f"/{app}")}})
+    with story.never_failing(f"/{app}/", f"{app} 1", f"{app} 2"):
+        commit = story.merge(manifest(app, {"services": {"web": routed(new, f"/{app}")}}), f"Deploy {app}, slowly")
+        eventually("the new version beside the old one", lambda: len(story.containers(app)) == 2)
+        eventually("that it is told", lambda: story.told(commit))
+        yield commit
+    story.answers(f"/{app}", f"{app} 2")
+
+
+def test_a_token_revoked_in_the_middle_disturbs_no_deploy_and_a_new_one_delivers_what_waits(
+    lab: Lab, story: Story, said: Said
+) -> None:
+    token, newer = lab.forge.token, "another-token-of-the-lab"
     try:
-        yield
+        with slowly_deployed(lab, story, "revoked") as commit:
+            lab.forge.token = newer
+            story.answers("/revoked", "revoked 2")
+        is_said_once(story, said, "statuses wait: ")
+        assert "refused the token" in lines(said, "statuses wait: ")[0]
+        assert {state for state, _ in story.told(commit)} == {"pending"}
+        take_up(story, newer)
+        assert story.ends(commit, "success")
+        assert newer not in story.log()
     finally:
-        lab.forge.api_down = False
+        lab.forge.token = token
+        take_up(story, token or "")
+
+
+def take_up(story: Story, token: str) -> None:
+    """Write another token into its file, which the daemon notices."""
+    times = story.log().count("daemon started")
+    story.server.put("/etc/gitops-mvd/token", f"{token}\n", 0o600)
+    eventually("a reload", lambda: story.log().count("daemon started") > times)
+
+
+def test_a_repository_with_a_new_name_disturbs_no_deploy_and_the_name_in_the_settings_delivers_it(
+    lab: Lab, story: Story, said: Said
+) -> None:
+    before, name = story.run("cat", SETTINGS), story.repository.name
+    try:
+        with slowly_deployed(lab, story, "renamed") as commit:
+            lab.forge.rename(name, "acme/renamed")
+            story.answers("/renamed", "renamed 2")
+        moved = f"says that {name} has moved (put its new name into the settings)"
+        is_said_once(story, said, "status refused ")
+        assert moved in lines(said, "status refused ")[0]
+        assert all(line.endswith(moved) for line in lines(said, "has moved"))
+        assert len(lines(said, "has moved")) <= 2, "once for the status, once for the pull requests"
+        named = before.replace("forge: {kind: github,", "forge: {kind: github, repository: acme/renamed,")
+        write_settings(story, named, "daemon started")
+        assert story.ends(commit, "success")
+    finally:
+        lab.forge.rename_back(name)
+        write_settings(story, before, "daemon started")
+
+
+def test_a_forge_that_shows_a_login_page_is_waited_for(lab: Lab, story: Story, said: Said) -> None:
+    try:
+        with slowly_deployed(lab, story, "paged") as commit:
+            lab.forge.html = True
+            story.answers("/paged", "paged 2")
+        is_said_once(story, said, "statuses wait: ")
+        assert "answered with something else than JSON: Please log in" in lines(said, "statuses wait: ")[0]
+        assert {state for state, _ in story.told(commit)} == {"pending"}
+    finally:
+        lab.forge.html = False
+    story.ends(commit, "success")
+
+
+def test_a_forge_that_wants_no_more_requests_is_left_alone_for_as_long(lab: Lab, story: Story, said: Said) -> None:
+    turned_away = lab.forge.turned_away
+    with slowly_deployed(lab, story, "limited") as commit:
+        until = time.monotonic() + 10
+        lab.forge.allow(0, 10)
+        story.answers("/limited", "limited 2")
+    is_said_once(story, said, "statuses wait: ")
+    assert "allows no more requests for" in lines(said, "statuses wait: ")[0]
+    while time.monotonic() < until - 1:
+        story.mvd("sync")
+    assert lab.forge.turned_away - turned_away <= 2, "one for the statuses, one for the pull requests"
+    assert {state for state, _ in story.told(commit)} == {"pending"}
+    story.ends(commit, "success")
 
 
 def test_a_status_that_is_refused_holds_up_no_other(lab: Lab, story: Story, said: Said) -> None:
@@ -570,23 +659,6 @@ def test_no_secret_is_seen_anywhere(lab: Lab, story: Story) -> None:
 
 
 # ---- settings --------------------------------------------------------------------------------------------------------
-
-
-@contextmanager
-def settings(story: Story, more: str, reaction: str = "daemon started") -> Iterator[None]:
-    """One line more of them, while the daemon runs."""
-    before = story.run("cat", SETTINGS)
-    write_settings(story, f"{before}{more}\n", reaction)
-    try:
-        yield
-    finally:
-        write_settings(story, before, "daemon started")
-
-
-def write_settings(story: Story, text: str, reaction: str) -> None:
-    times = story.log().count(reaction)
-    story.server.put(SETTINGS, text)
-    eventually(reaction, lambda: story.log().count(reaction) > times)
 
 
 def test_a_mistake_in_the_settings_is_told_and_those_before_stay(lab: Lab, story: Story, said: Said) -> None:

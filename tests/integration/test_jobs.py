@@ -10,6 +10,7 @@ import pytest
 
 from gitops_mvd.lab.lab import Lab
 from gitops_mvd.lab.service import Service
+from gitops_mvd.steady import STEADY
 from tests.integration.stories import Story, eventually, manifest
 
 pytestmark = pytest.mark.lab
@@ -101,12 +102,13 @@ def test_a_job_runs_on_its_schedule_as_long_as_git_says_so(lab: Lab, story: Stor
     data = story.run("docker", "volume", "inspect", "--format={{.Mountpoint}}", "jobs_state").strip()
     story.run("touch", f"{data}/broken")
     eventually("the app Degraded", lambda: health(story) == "Degraded")
-    eventually("a red commit", lambda: story.told(commit)[-1][0] == "failure")
+    red = "failure", "jobs: nightly: its last run ended with exit code 3"
+    eventually("a red commit", lambda: story.told(commit)[-1] == red, 2 * STEADY)
     log = story.log()
     assert story.mvd("plan").code == 0, "a run that failed is no drift"
     story.run("rm", f"{data}/broken")
     eventually("the app well again", lambda: health(story) == "Healthy")
-    eventually("a green commit", lambda: story.told(commit)[-1][0] == "success")
+    eventually("a green commit", lambda: story.told(commit)[-1][0] == "success", 2 * STEADY)
     assert "step app=" not in story.log().removeprefix(log)
 
     # Stopped by hand, it is started again; and removed from Git, it leaves nothing but its data.

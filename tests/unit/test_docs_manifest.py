@@ -57,7 +57,13 @@ TABLES: dict[str, Table] = {
     "kong/*.yaml: consumers": gateway.CONSUMER,
     "kong/*.yaml: plugins": gateway.GATEWAY_PLUGIN,
     "kong/*.yaml: services": gateway.GATEWAY_SERVICE,
+    "kong/*.yaml: routes": gateway.GATEWAY_ROUTE,
+    "kong/*.yaml: upstreams": gateway.GATEWAY_UPSTREAM,
+    "kong/*.yaml: upstreams: targets": gateway.TARGET,
+    "kong/*.yaml: key_sets": gateway.KEY_SET,
+    "kong/*.yaml: keys": gateway.KEY,
     "kong/*.yaml: certificates": gateway.CERTIFICATE,
+    "kong/*.yaml: certificates: snis": gateway.SNI,
     "kong/*.yaml: ca_certificates": gateway.CA_CERTIFICATE,
     "kong/*.yaml: vaults": gateway.VAULT,
 }

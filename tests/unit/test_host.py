@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from contextlib import nullcontext
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from gitops_mvd.errors import Unavailable
+from gitops_mvd.errors import StepFailed, Unavailable
 from gitops_mvd.gates import Gates
 from gitops_mvd.host import Machine
 from gitops_mvd.model import App, Change, Check, Health, Instance, Resource, Service
 from gitops_mvd.probes import Tools, discover
+from gitops_mvd.secretfiles import SecretFiles
 from gitops_mvd.systemd import Unit
 from tests.fakes import FakeClock, FakeHistory, job, service, wanted
 
@@ -48,14 +50,14 @@ class Engine:
     def instances(self) -> dict[str, Instance]:
         return {instance.name: instance for instance in self.there}
 
-    def images(self) -> tuple[str, ...]:
-        return ()
+    def require_externals(self, app: App) -> None:
+        pass
+
+    def images(self) -> dict[str, Any]:
+        return {}
 
     def pin(self, service: Service) -> Service:
         return service
-
-    def require_externals(self, app: App) -> None:
-        pass
 
 
 class Systemd:
@@ -68,13 +70,26 @@ def machine(
     there: Iterable[Instance] = (),
     history: FakeHistory | None = None,
     precedence: Precedence | None = None,
+    secrets: SecretFiles | None = None,
+    leaves_routes: bool = False,
 ) -> Machine:
     engine: Any = Engine(*there)
     systemd: Any = Systemd()
     clock, history = FakeClock(), history or FakeHistory()
     gates = Gates(discover(Tools(engine, systemd)), engine, systemd, clock, None, history)
     named = {kind.name: kind for kind in kinds}
-    host = Machine("h1", named, engine, gates, clock, address="127.0.0.1", history=history, precedence=precedence)
+    host = Machine(
+        "h1",
+        named,
+        engine,
+        gates,
+        clock,
+        address="127.0.0.1",
+        history=history,
+        precedence=precedence,
+        secrets=secrets,
+        leaves_routes=leaves_routes,
+    )
     host.look()
     return host
 
@@ -95,6 +110,36 @@ def test_an_app_whose_instances_are_routed_is_not_removed_behind_the_back_of_its
     host.look()
     with pytest.raises(Unavailable):
         host.plan(App("chat"), proven=False)
+
+
+@pytest.mark.parametrize("leaves", [False, True])
+def test_only_what_was_changed_by_hand_at_the_gateway_is_left_alone_and_only_where_that_is_wanted(leaves: bool) -> None:
+    images, units, routes = Kind("image"), Kind("unit", "image"), Kind("route", "unit")
+    host = machine(images, units, routes, leaves_routes=leaves)
+    app = App("chat", (service("web"), service("api")))
+
+    def left() -> bool:
+        host.look()
+        plan = host.plan(app, proven=True)
+        told = host.left_alone(plan)
+        assert not told or "chat.web" in told
+        return bool(told)
+
+    assert not left(), "all is new"
+    host.carry_out(step for step in host.plan(app, proven=True) if isinstance(step, Change))
+    assert not left(), "all is as it should be"
+    was = routes.there["chat.web"]
+    routes.there["chat.web"] = was.with_spec(entities="changed")
+    assert left() is leaves
+    del routes.there["chat.web"]
+    assert left() is leaves
+    unit = units.there.popitem()
+    assert not left(), "an instance has to be made anew as well"
+    units.there[unit[0]] = unit[1]
+    routes.there.clear()
+    assert not left(), "the gateway has lost all"
+    routes.there = {"chat.web": was, "chat.old": Resource("route", "chat.old", "chat", "old", {"targets": []})}
+    assert not left(), "what is no longer wanted is what a deploy has left behind"
 
 
 def test_a_kind_that_others_need_is_needed_by_all() -> None:
@@ -141,6 +186,23 @@ def test_what_runs_on_a_schedule_is_as_healthy_as_its_last_run() -> None:
         assert machine(*kinds, there=[there]).health(app) is expected
 
 
+@pytest.mark.parametrize(
+    ("there", "why"),
+    [
+        ([], "web: its container is missing"),
+        ([{"state": "running", "health": "unhealthy"}], "web: its healthcheck says unhealthy"),
+        ([{"state": "running"}, {"state": "restarting", "exit_code": 3}], "web: exited with code 3"),
+        ([{"state": "paused"}], "web: its container is paused"),
+        ([{"state": "running"}], ""),
+        ([{"state": "running", "health": "starting"}], ""),
+    ],
+)
+def test_what_is_wrong_with_an_app_is_told_in_a_few_words(there: list[dict[str, Any]], why: str) -> None:
+    instances = [Instance(f"mvd-chat-web-{n}", "chat", "web", **one) for n, one in enumerate(there)]
+    host = machine(Kind("image"), Kind("unit", "image"), there=instances)
+    assert host.ailment(App("chat", (Service("web", "v1"),))) == why
+
+
 def test_a_job_that_was_done_is_not_planned_again_and_an_old_one_still_goes() -> None:
     history, units = FakeHistory(), Kind("unit", "image")
     host = machine(Kind("image"), units, history=history)
@@ -154,6 +216,39 @@ def test_a_job_that_was_done_is_not_planned_again_and_an_old_one_still_goes() ->
     assert [(step.verb, step.resource.name) for step in steps if step.resource.kind == "unit"] == [
         ("delete", "mvd-chat-migrate-old")
     ]
+
+
+def test_an_app_whose_secret_is_missing_goes_no_further_until_it_is_there(tmp_path: Path) -> None:
+    host = machine(Kind("image"), Kind("unit", "image"), Kind("route", "unit"), secrets=SecretFiles(tmp_path))
+    plugin = {"name": "jwt", "config": {"key": "{file://token}"}}
+    app = App("chat", (Service("web", "v1", kong={"port": 80, "routes": [{"paths": ["/"]}], "plugins": [plugin]}),))
+    for _ in range(2):
+        with pytest.raises(StepFailed, match=f"the secret {tmp_path}/token can not be read"):
+            host.pin(app)
+    (tmp_path / "token").touch(mode=0o600)
+    (tmp_path / "token").write_text("s3cret")
+    host.look()
+    assert host.pin(app) == app
+
+
+def test_a_changed_secret_is_planned_anew_at_the_next_look(tmp_path: Path) -> None:
+    (tmp_path / "token").touch(mode=0o600)
+    (tmp_path / "token").write_text("one")
+    secrets, asked = SecretFiles(tmp_path), []
+
+    class Asking(Kind):
+        def wanted(self, app: App) -> Iterable[Resource]:
+            asked.append(secrets.read("token"))
+            return super().wanted(app)
+
+    host = machine(Kind("image"), Kind("unit", "image"), Asking("route", "unit"), secrets=secrets)
+    app = App("chat", (service("web"),))
+    for text in ("", "", "another", ""):
+        if text:
+            (tmp_path / "token").write_text(text)
+        host.look()
+        host.plan(app, proven=True)
+    assert asked == ["one", "another"]
 
 
 class Precedence:

@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import pytest
 
-from gitops_mvd.errors import MvdError, StepFailed, Unavailable
+from gitops_mvd.errors import MvdError, RateLimited, StepFailed, Unavailable
 from gitops_mvd.history import SqliteHistory
 from gitops_mvd.model import App, Failure, Operation, Proposal, Revision
 from gitops_mvd.proposals import Proposals
@@ -53,12 +53,14 @@ class Forge:
         self.open: list[Proposal] = []
         self.comments: dict[str, str] = {}
         self.error: MvdError | None = None
-        self.written = 0
+        self.written = self.asked = 0
 
     def proposals(self, branch: str) -> Sequence[Proposal]:
+        self.asked += 1
         return list(self.open)
 
     def comment(self, proposal: Proposal, text: str, known: str) -> str:
+        self.asked += 1
         if self.error:
             raise self.error
         self.written += 1
@@ -69,7 +71,7 @@ class Forge:
 class World:
     def __init__(self, path: Path) -> None:
         self.history = SqliteHistory(path / "history.db")
-        self.forge = Forge()
+        self.forge, self.clock = Forge(), FakeClock()
         self.host = FakeHost(cast(Any, self.history))
         self.repository = Repository({**app("web", front="v1", back="v1"), **app("api", main="v1")})
         self.comments, self.forks = True, False
@@ -95,19 +97,22 @@ class World:
         self.forge.open = [one for one in self.forge.open if one.number != number]
         self.forge.open.append(Proposal(number, commit or f"{number}" * 40, f"refs/pull/{number}/head", is_fork))
 
-    def look(self, is_awaited: bool = False, tip: Revision = TIP) -> dict[str, tuple[Operation, str]]:
-        """What is told then: by commit, the first digit of which is the proposal's number."""
-        proposals = Proposals(
+    def proposals(self) -> Proposals:
+        return Proposals(
             cast(Any, self.forge),
             cast(Any, self.repository),
             cast(Any, self.host),
             self.history,
-            Statuses("h1", self.history, Telling(), FakeClock().now),
+            Statuses("h1", self.history, Telling(), self.clock.now),
             comments=self.comments,
             forks=self.forks,
             allow_empty=False,
+            now=self.clock.now,
         )
-        proposals.look(tip, lambda: is_awaited)
+
+    def look(self, is_awaited: bool = False, tip: Revision = TIP) -> dict[str, tuple[Operation, str]]:
+        """What is told then: by commit, the first digit of which is the proposal's number."""
+        self.proposals().look(tip, lambda: is_awaited)
         entries = self.history.due(0)
         for entry in entries:
             assert entry.status.context == "mvd/h1/plan"
@@ -262,6 +267,22 @@ def test_without_leave_to_comment_the_status_is_told_all_the_same(
     assert world.look().keys() == {"1"}
     assert "proposal 1 has no comment: nobody may comment" in caplog.text
     assert world.look() == {}
+
+
+def test_a_forge_that_wants_no_more_requests_is_left_alone_for_as_long(world: World) -> None:
+    world.propose(1, app("web", front="v2", back="v1"))
+    world.propose(2, app("web", front="v3", back="v1"))
+    proposals = world.proposals()
+    world.forge.error = RateLimited("slowly", 100)
+    for _ in range(3):
+        with pytest.raises(RateLimited, match="slowly"):
+            proposals.look(TIP, lambda: False)
+        world.clock.time += 30
+    assert world.forge.asked == 2, "for the proposals, and for a comment on the first"
+    world.forge.error = None
+    world.clock.time += 11
+    proposals.look(TIP, lambda: False)
+    assert len(world.forge.comments) == 2
 
 
 def test_where_no_comments_are_wanted_there_are_none(world: World) -> None:

@@ -85,6 +85,34 @@ def test_the_old_version_goes_only_after_the_new_one_is_proven_and_routed(world:
     ]
 
 
+def test_what_was_changed_by_hand_is_told_and_left_alone_where_that_is_wanted_and_deploys_go_on(world: World) -> None:
+    world.deploy(chat("v1"))
+    ours = world.host.resources["route", "chat.web"]
+    world.host.resources["route", "chat.web"] = theirs = ours.with_spec(entities="changed")
+    world.host.leaves = {"route"}
+    for _ in range(2):
+        outcome = world.deploy(chat("v1"))["chat"]
+        assert (outcome.sync, outcome.operation, outcome.why) == (
+            Sync.OUT_OF_SYNC,
+            Operation.FAILED,
+            "changed by hand",
+        )
+        assert not outcome.did
+        assert world.host.resources["route", "chat.web"] == theirs
+    outcome = world.deploy(chat("v2"))["chat"]
+    assert (outcome.sync, outcome.operation) == (Sync.SYNCED, Operation.SUCCEEDED)
+    assert world.host.resources["route", "chat.web"].spec["entities"] == ours.spec["entities"]
+
+
+def test_what_was_changed_by_hand_is_put_back_on_the_way_back_from_a_bad_version(world: World) -> None:
+    world.deploy(chat("v1"))
+    ours = world.host.resources["route", "chat.web"]
+    world.host.resources["route", "chat.web"] = ours.with_spec(entities="changed")
+    world.host.leaves = {"route"}
+    assert world.deploy(chat("sick"))["chat"].operation is Operation.ROLLED_BACK
+    assert world.host.resources["route", "chat.web"] == ours
+
+
 def test_a_stop_first_service_never_runs_twice(world: World) -> None:
     stop_first = dataclasses.replace(chat().services[0].update, order="stop-first")
     world.deploy(chat("v1", update=stop_first))

@@ -98,6 +98,70 @@ verify: {mode: every, allowed_signers: /etc/gitops-mvd/signers, gpg_keys: [/etc/
     assert named_files(settings) == {"/etc/gitops-mvd/signers", "/etc/gitops-mvd/web-flow.gpg"}
 
 
+def test_kong_is_reached_over_tls_with_files_that_are_watched() -> None:
+    text = b"""
+repository: /srv/config.git
+kong:
+  admin: https://kong.internal:8444/admin
+  ca_file: /etc/gitops-mvd/kong-ca.pem
+  cert_file: /etc/gitops-mvd/kong.pem
+  key_file: /etc/gitops-mvd/kong.key
+  token_file: /etc/gitops-mvd/kong-token
+  token_header: Authorization
+  boot_file: /etc/kong/kong.yaml
+"""
+    settings = read("config.yaml", text)
+    assert settings.kong
+    assert (settings.kong.token_header, settings.kong.boot_file) == ("Authorization", "/etc/kong/kong.yaml")
+    assert named_files(settings) == {
+        *(f"/etc/gitops-mvd/{name}" for name in ("kong-ca.pem", "kong.pem", "kong.key", "kong-token"))
+    }
+
+
+@pytest.mark.parametrize(
+    ("kong", "key", "sentence"),
+    [
+        ("{admin: 127.0.0.1:8001}", "admin", "begins with http:// or https:// or unix:///path"),
+        ("{admin: ftp://kong}", "admin", "begins with http:// or https:// or unix:///path"),
+        ("{admin: 'http://'}", "admin", "begins with http://"),
+        ("{admin: 'unix://'}", "admin", "unix:///path"),
+        ("{admin: 'unix://run/kong.sock'}", "admin", "three slashes"),
+        ("{admin: 'http://kong:99999'}", "admin", "is no address"),
+        ("{admin: 'http://[::1'}", "admin", "is no address"),
+        ("{admin: 'https://me:secret@kong'}", "admin", "has a login in it"),
+        ("{admin: 'https://kong/?token=1'}", "admin", "no query"),
+        ("{proxy: 'unix:///run/kong.sock'}", "proxy", "begins with http:// or https://"),
+        ("{admin: 'https://kong', cert_file: /c}", "cert_file", "needs `key_file`"),
+        ("{admin: 'https://kong', key_file: /k}", "key_file", "needs `cert_file`"),
+        ("{cert_file: /c, key_file: /k}", "cert_file", "begins with https://"),
+        ("{admin: 'http://10.0.0.9:8001', token_file: /t}", "token_file", "can be read on the way"),
+        ("{token_file: /t, token_header: 'two words'}", "token_header", "name of a header"),
+        ("{token_header: apikey}", "token_header", "needs `token_file`"),
+        ("{boot_file: kong.yaml}", "boot_file", "absolute path"),
+        ("{boot_file: /etc/kong/kong.conf}", "boot_file", "Kong reads no other"),
+    ],
+)
+def test_how_kong_is_reached_is_read_strictly(kong: str, key: str, sentence: str) -> None:
+    with pytest.raises(ManifestError, match=sentence) as caught:
+        read("config.yaml", f"repository: /srv/config.git\nkong: {kong}\n".encode())
+    assert [problem.key for problem in caught.value.problems] == [f"kong.{key}"]
+    assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "kong",
+    [
+        "{admin: 'http://10.0.0.9:8001', token_file: /t, insecure: true}",
+        "{admin: 'http://localhost:8001', token_file: /t}",
+        "{admin: 'http://[::1]:8001', token_file: /t}",
+        "{admin: 'unix:///run/kong/admin.sock', token_file: /t}",
+        "{admin: 'https://10.0.0.9:8444', token_file: /t}",
+    ],
+)
+def test_a_token_for_kong_goes_where_nobody_can_read_it(kong: str) -> None:
+    assert read("config.yaml", f"repository: /srv/config.git\nkong: {kong}\n".encode()).kong
+
+
 def test_half_a_login_is_told() -> None:
     with pytest.raises(ManifestError, match="has no `password_file`"):
         read("config.yaml", b"repository: /srv/config\ndocker: {registries: {myrepo.io: {username: ci}}}\n")

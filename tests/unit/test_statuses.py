@@ -107,6 +107,21 @@ def test_a_burst_that_ends_with_what_changes_nothing_is_about_the_last_that_does
     assert world.tell(well("web"), at="c") == {("b", HOST): "1 app healthy"}
 
 
+def test_what_was_refused_stays_red_and_whoever_lets_it_through_answers_for_it(world: World) -> None:
+    world.statuses.take_up([step("a", "web")])
+    world.tell(well("web"))
+    world.statuses.refuse("b", "commit b is not signed")
+    world.statuses.refuse("c", "commit c is not signed")
+    assert world.waiting() == {("b", HOST): "commit b is not signed", ("c", HOST): "commit c is not signed"}
+    world.statuses.take_up([step("b", "web"), step("c"), step("d")])
+    assert world.waiting() == {("d", HOST): "deploying d"}
+    assert world.tell(well("web"), at="d") == {("d", HOST): "1 app healthy"}
+    world.statuses.refuse("e", "commit e is not signed")
+    world.waiting()
+    world.statuses.take_up([step("e"), step("f", "api"), step("g")])
+    assert world.waiting() == {("f", HOST): "deploying f", ("g", HOST): "nothing to do here"}
+
+
 def test_a_commit_that_changes_nothing_does_not_overtake_a_deploy(world: World) -> None:
     world.statuses.take_up([step("a", "web")])
     world.waiting()

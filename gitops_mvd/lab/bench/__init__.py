@@ -1,3 +1,3 @@
 """`make bench`: what it costs, each figure beside its yardstick, measured in the same run."""
 
-PARTS = ("noop", "server", "traffic")
+PARTS = ("noop", "server", "statuses", "traffic")

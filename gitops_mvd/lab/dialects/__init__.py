@@ -4,6 +4,8 @@ A module has
 
     BASE                          what is appended to the forge's address to get its API
     PATH                          a pattern of the paths that are its own
+    MEANS                         what the states of a status mean: pending, success, failure, or error where it is over
+                                  without having been either
     admits(headers, token)        does this login carry the token?  Header names are in lower case
     answer(ask)                   the status and the JSON that answer a request, or Refused
     refused(error)                the JSON of an error, as this forge writes it

@@ -21,6 +21,13 @@ BASE = ""
 PATH = re.compile(r"/[^/]+/[^/]+/_apis/.*")
 
 STATES = ("notSet", "pending", "succeeded", "failed", "error", "notApplicable", "partiallySucceeded")
+MEANS = {
+    "pending": "pending",
+    "succeeded": "success",
+    "failed": "failure",
+    "notApplicable": "error",
+    "error": "failure",
+}
 LONGEST_DESCRIPTION = 255
 LONGEST_COMMENT = 150_000
 FIRST = "1"  # the comment that a thread begins with

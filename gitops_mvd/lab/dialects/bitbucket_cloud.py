@@ -18,6 +18,7 @@ BASE = "/2.0"
 PATH = re.compile(r"/2\.0/.*")
 
 STATES = ("SUCCESSFUL", "FAILED", "INPROGRESS", "STOPPED")
+MEANS = {"INPROGRESS": "pending", "SUCCESSFUL": "success", "FAILED": "failure", "STOPPED": "error"}
 LONGEST = {"key": 40, "name": 255, "description": 255, "url": 450}
 LONGEST_COMMENT = 32767
 ABBREVIATED = 12  # digits of a commit in a pull request

@@ -19,6 +19,7 @@ BASE = ""
 PATH = re.compile(r"/rest/.*")
 
 STATES = ("SUCCESSFUL", "FAILED", "INPROGRESS", "CANCELLED", "UNKNOWN")
+MEANS = {"INPROGRESS": "pending", "SUCCESSFUL": "success", "FAILED": "failure", "CANCELLED": "error"}
 LONGEST = {"key": 255, "name": 255, "description": 255, "url": 450}
 LONGEST_COMMENT = 32767
 EXCEPTIONS = "com.atlassian.bitbucket"

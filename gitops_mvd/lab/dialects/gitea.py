@@ -22,6 +22,7 @@ from gitops_mvd.lab.repository import Comment, Happened, Proposal, Refused, Repo
 BASE = ""
 PATH = re.compile(r"/api/v1/.*")
 
+MEANS = {"pending": "pending", "success": "success", "failure": "failure", "warning": "error", "error": "failure"}
 LONGEST_STATE = 7  # of the column; what the state is called is not looked at
 PAGE = 30
 MOST = 50  # on one page: MAX_RESPONSE_ITEMS

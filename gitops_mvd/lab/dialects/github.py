@@ -23,6 +23,7 @@ PATH = re.compile(r"/api/v3/.*")
 ETAGS = True
 
 STATES = ("error", "failure", "pending", "success")
+MEANS = {"pending": "pending", "success": "success", "failure": "failure", "error": "error"}
 LONGEST_DESCRIPTION = 140
 LONGEST_COMMENT = 65536
 MOST_STATUSES = 1000  # for one commit and one context

@@ -27,6 +27,7 @@ from gitops_mvd.lab.repository import Comment, Happened, Proposal, Refused, Repo
 BASE = ""
 PATH = re.compile(r"/api/v4/.*")
 
+MEANS = {"running": "pending", "success": "success", "failed": "failure", "canceled": "error", "pending": "pending"}
 LONGEST = 255  # of a ref, a target_url and a description
 LONGEST_NOTE = 1_000_000
 PAGE = 20

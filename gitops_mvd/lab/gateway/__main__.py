@@ -8,7 +8,7 @@ import signal
 from pathlib import Path
 
 from gitops_mvd.lab.gateway.policies import INERT
-from gitops_mvd.lab.gateway.server import Address, Listeners
+from gitops_mvd.lab.gateway.server import Address, Listeners, Where, url
 
 
 def address(text: str) -> Address:
@@ -16,8 +16,18 @@ def address(text: str) -> Address:
     return host or "127.0.0.1", int(port)
 
 
+def where(text: str) -> Where:
+    return Path(text.removeprefix("unix:")) if text.startswith("unix:") else address(text)
+
+
 async def run(options: argparse.Namespace) -> None:
-    listeners = Listeners(options.prefix, options.database == "postgres", options.admin, options.proxy)
+    listeners = Listeners(
+        options.prefix,
+        options.database == "postgres",
+        options.admin,
+        options.proxy,
+        declarative=options.declarative_config,
+    )
     ended = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, ended.set)
@@ -27,8 +37,8 @@ async def run(options: argparse.Namespace) -> None:
         f"It speaks the Admin API of Kong 3.9.1 with database={options.database} and proxies HTTP/1.1 and WebSockets.\n"
         "Inert: TLS, HTTP/2 and gRPC, streams, active health checks, hashing, TTLs, and, stored and returned only,\n"
         f"the plugins {', '.join(INERT)}.\n"
-        f"admin http://{listeners.admin[0]}:{listeners.admin[1]}\n"
-        f"proxy http://{listeners.proxy[0]}:{listeners.proxy[1]}",
+        f"admin {url(listeners.admin)}\n"
+        f"proxy {url(listeners.proxy)}",
         flush=True,
     )
     await ended.wait()
@@ -38,10 +48,13 @@ async def run(options: argparse.Namespace) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m gitops_mvd.lab.gateway", description=__doc__)
     parser.add_argument("--database", choices=["off", "postgres"], default="off", help="which mode of Kong to act")
-    parser.add_argument("--admin", type=address, default="127.0.0.1:8001", metavar="HOST:PORT")
+    parser.add_argument("--admin", type=where, default="127.0.0.1:8001", metavar="HOST:PORT | unix:PATH")
     parser.add_argument("--proxy", type=address, default="127.0.0.1:8000", metavar="HOST:PORT")
     parser.add_argument(
         "--prefix", type=Path, default=Path("gateway"), metavar="DIR", help="where its state is kept over a restart"
+    )
+    parser.add_argument(
+        "--declarative-config", type=Path, metavar="FILE", help="what it starts from, whatever it had before"
     )
     asyncio.run(run(parser.parse_args()))
 

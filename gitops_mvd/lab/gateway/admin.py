@@ -132,9 +132,7 @@ class Admin:
         hash = md5(text.encode()).hexdigest()
         if call.query.get("check_hash") == "1" and hash == self.store.configuration_hash:
             return 304, None
-        found = declarative.read(declarative.parse(text))
-        self.store.replace({kind: rows.values() for kind, rows in found.items()}, hash)
-        return 201, found
+        return 201, declarative.load(self.store, text)
 
     def _document(self, call: Call) -> str:
         """The document of POST /config: in the field `config`, or as the body itself."""

@@ -94,11 +94,16 @@ def path(text: str) -> str | None:
     return None
 
 
+def path_regex(text: str) -> re.Pattern[str]:
+    """The regular expression of a path `~...`; PCRE has another word for a group with a name."""
+    return re.compile(re.sub(r"\(\?<(?![=!])", "(?P<", text[1:]))
+
+
 def route_path(text: str) -> str | None:
     if not text.startswith("~"):
         return path(text)
     try:
-        re.compile(text[1:])
+        path_regex(text)
     except re.error as error:
         return f"invalid regex: '{text[1:]}' ({error})"
     return None

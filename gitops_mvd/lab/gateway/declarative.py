@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from hashlib import md5
 from typing import Any
 
 import yaml
@@ -39,8 +41,15 @@ class Item:
             self.errors[self.position] = error
 
 
-def parse(text: str) -> Record:
-    """The document as it was sent, YAML or JSON; raises Fault."""
+def parse(text: str, *, yaml_only: bool = False) -> Record:
+    """The document as it was sent, JSON, or else YAML; raises Fault.
+
+    What is no JSON escape in YAML, such as the two halves of an emoji, is none in a file that ends in .yaml.
+    """
+    with contextlib.suppress(ValueError):
+        document = None if yaml_only else json.loads(text)
+        if isinstance(document, dict):
+            return document
     try:
         document = yaml.load(text, Loader=yaml.CSafeLoader)
     except yaml.MarkedYAMLError as error:
@@ -84,6 +93,14 @@ def read(document: Mapping[str, Any]) -> dict[str, dict[str, Record]]:
             derive(item.kind.name, item.record, None)
         stamp(item.kind.name, item.record, item.given.get("created_at"))
         found.setdefault(item.kind.name, {})[item.record["id"]] = item.record
+    return found
+
+
+def load(store: Store, text: str, *, yaml_only: bool = False) -> dict[str, dict[str, Record]]:
+    """Have a document, and nothing else, be what there is; raises Fault."""
+    found = read(parse(text, yaml_only=yaml_only))
+    hash = md5(text.encode()).hexdigest()
+    store.replace({kind: rows.values() for kind, rows in found.items()}, hash)
     return found
 
 

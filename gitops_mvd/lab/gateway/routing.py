@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from gitops_mvd.lab.gateway.checks import path_regex
 from gitops_mvd.lab.gateway.health import Health
 from gitops_mvd.lab.gateway.rules import Record
 from gitops_mvd.lab.gateway.store import Store
@@ -158,7 +159,7 @@ def _rules(route: Record, services: Mapping[str, Record]) -> list[_Rule]:
 def _rule(route: Record, service: Record | None, path: str) -> _Rule:
     criteria = sum(bool(route[name]) for name in ("methods", "hosts", "headers", "paths", "snis"))
     plain_hosts = bool(route["hosts"]) and not any("*" in host for host in route["hosts"])
-    regex = re.compile(path[1:]) if path.startswith("~") else None
+    regex = path_regex(path) if path.startswith("~") else None
     order = route["regex_priority"] if regex else len(path)
     rank = (criteria, len(route["headers"] or ()), plain_hosts, bool(regex), order, -route["created_at"])
     return _Rule(route, service, path, regex, rank)

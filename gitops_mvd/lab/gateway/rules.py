@@ -54,6 +54,10 @@ def _listed(values: list[Any]) -> str:
     return ", ".join(str(value) for value in values)
 
 
+def _sets_of(value: list[Any], sets: list[list[Any]]) -> list[list[Any]]:
+    return [one for one in sets if not set(one).isdisjoint(value)]
+
+
 # rule → (does the value keep it?, what Kong says if it does not)
 RULES: dict[str, tuple[Callable[[Any, Any], bool], Callable[[Any, Any], str]]] = {
     "eq": (lambda value, other: value == other, lambda _, other: f"value must be {str(other).lower()}"),
@@ -87,6 +91,12 @@ RULES: dict[str, tuple[Callable[[Any, Any], bool], Callable[[Any, Any], str]]] =
     "not_one_of": (
         lambda value, known: value not in known,
         lambda _, known: f"must not be one of: {_listed(known)}",
+    ),
+    "apart": (
+        lambda value, sets: len(_sets_of(value, sets)) < 2,
+        lambda value, sets: (
+            "these sets are mutually exclusive: " + ", ".join(f"({_quoted(one)})" for one in _sets_of(value, sets))
+        ),
     ),
     "is_regex": (lambda value, _: _is_regex(value), lambda value, _: f"not a valid regex: {value}"),
     "uuid": (lambda value, _: is_uuid(value), lambda *_: "expected a valid UUID"),
@@ -157,6 +167,12 @@ def _only_one(names: list[str], record: Mapping[str, Any], errors: Record) -> st
     return f"exactly one of these fields must be non-empty: {_quoted(names)}"
 
 
+def _mutually_exclusive(names: list[str], record: Mapping[str, Any], errors: Record) -> str:
+    if _set(record, names) < 2:
+        return ""
+    return f"only one or none of these fields must be set: {_quoted(names)}"
+
+
 def _mutually_required(names: list[str], record: Mapping[str, Any], errors: Record) -> str:
     if _set(record, names) in (0, len(names)):
         return ""
@@ -194,6 +210,7 @@ def _conditional_at_least_one(rule: Spec, record: Mapping[str, Any], errors: Rec
 CROSS_CHECKS: dict[str, Callable[[Any, Mapping[str, Any], Record], str]] = {
     "at_least_one_of": _at_least_one,
     "only_one_of": _only_one,
+    "mutually_exclusive": _mutually_exclusive,
     "mutually_required": _mutually_required,
     "conditional": _conditional,
     "conditional_at_least_one_of": _conditional_at_least_one,

@@ -94,7 +94,7 @@ def _shown_fields(fields: Mapping[str, Spec]) -> list[Record]:
 
 
 def _shown_spec(spec: Spec) -> Record:
-    known = {key: value for key, value in spec.items() if key != "check"}
+    known = {key: value for key, value in spec.items() if key not in ("check", "apart")}
     if "fields" in known:
         known["fields"] = _shown_fields(known["fields"])
     if "elements" in known:
@@ -103,13 +103,18 @@ def _shown_spec(spec: Spec) -> Record:
 
 
 def _spell_out(kind: Kind, given: Mapping[str, Any]) -> Record:
-    """Short forms written out: a service's `url`, and flat names in a plugin's config."""
+    """Short forms written out: a service's `url`, an upstream's `hash_on`, and flat names in a plugin's config."""
     record = dict(given)
     if kind.name == "services" and isinstance(url := record.pop("url", None), str):
         parts = urlsplit(url)
         scheme = parts.scheme or "http"
         port = parts.port or (443 if scheme == "https" else 80)
         record |= {"protocol": scheme, "host": parts.hostname, "port": port, "path": parts.path or None}
+    if kind.name == "upstreams":
+        if record.get("algorithm") in ("least-connections", "latency"):
+            record["hash_on"] = "none"
+        elif record.get("hash_on", "none") not in ("none", None):
+            record["algorithm"] = "consistent-hashing"
     config = record.get("config")
     flat = _flat_of(record)
     if flat and isinstance(config, dict):
@@ -173,7 +178,9 @@ def _filled(spec: Spec, value: Any) -> Any:
             value = {}
         return _fill(spec["fields"], value) if isinstance(value, dict) else value
     if spec["type"] == "set" and isinstance(value, list):
-        return [each for position, each in enumerate(value) if each not in value[:position]]
+        value = [each for position, each in enumerate(value) if each not in value[:position]]
+    if spec["type"] == "map" and isinstance(value, dict) and spec["values"]["type"] == "record":
+        return {key: _filled(spec["values"], each) for key, each in value.items()}
     if isinstance(value, list) and spec.get("elements", {}).get("type") == "record":
         return [_filled(spec["elements"], each) for each in value]
     return value

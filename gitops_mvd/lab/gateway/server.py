@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import json
+import ssl
 import threading
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -14,6 +15,7 @@ from urllib.parse import unquote
 from aiohttp import web
 
 from gitops_mvd.lab.gateway.admin import Admin, Call
+from gitops_mvd.lab.gateway.declarative import load
 from gitops_mvd.lab.gateway.health import Health
 from gitops_mvd.lab.gateway.proxy import SERVER, Proxy
 from gitops_mvd.lab.gateway.store import Store
@@ -23,16 +25,34 @@ UNLIMITED = 0  # bytes; Kong's default of nginx_http_client_max_body_size
 STARTS_WITHIN = 10.0
 STOPS_WITHIN = 5.0
 Address = tuple[str, int]
+Where = Address | Path  # a path is that of a unix socket
 Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
 
 class Listeners:
-    """The Admin API and the proxy over one store; port 0 takes a free one, told by `admin` and `proxy` after start."""
+    """The Admin API and the proxy over one store; port 0 takes a free one, told by `admin` and `proxy` after start.
 
-    def __init__(self, prefix: Path, database: bool, admin: Address, proxy: Address) -> None:
+    A `declarative` file is what is there in the beginning, as Kong's `declarative_config`; raises Fault where it is
+    none.  With a context for TLS, the Admin API, or the proxy, speaks that alone.
+    """
+
+    def __init__(
+        self,
+        prefix: Path,
+        database: bool,
+        admin: Where,
+        proxy: Address,
+        *,
+        declarative: Path | None = None,
+        admin_tls: ssl.SSLContext | None = None,
+        proxy_tls: ssl.SSLContext | None = None,
+    ) -> None:
         self.admin = admin
-        self.proxy = proxy
+        self.proxy: Where = proxy
+        self._tls = {"admin": admin_tls, "proxy": proxy_tls}
         self._store = Store(prefix, database)
+        if declarative:
+            load(self._store, declarative.read_text(encoding="utf-8"), yaml_only=declarative.suffix != ".json")
         self._health = Health()
         self._proxy = Proxy(self._store, self._health)
         self._api: Admin | None = None
@@ -40,8 +60,8 @@ class Listeners:
 
     async def start(self) -> None:
         await self._proxy.start()
-        self.proxy = await self._listen(self._proxy.handle, self.proxy, UNLIMITED)
-        self.admin = await self._listen(self._handle_admin, self.admin, LARGEST_BODY)
+        self.proxy = await self._listen(self._proxy.handle, self.proxy, UNLIMITED, self._tls["proxy"])
+        self.admin = await self._listen(self._handle_admin, self.admin, LARGEST_BODY, self._tls["admin"])
         listens = {"proxy_listen": [_shown(self.proxy)], "admin_listen": [_shown(self.admin)]}
         self._api = Admin(self._store, self._health, listens)
 
@@ -51,15 +71,17 @@ class Listeners:
         await self._proxy.stop()
         self._store.close()
 
-    async def _listen(self, handler: Handler, address: Address, largest_body: int) -> Address:
+    async def _listen(self, handler: Handler, at: Where, largest_body: int, tls: ssl.SSLContext | None) -> Where:
         loop = asyncio.get_running_loop()
         with_limit = functools.partial(web.BaseRequest, loop=loop, client_max_size=largest_body)
         server = web.Server(handler, request_factory=with_limit, access_log=None, auto_decompress=False)
         runner = web.ServerRunner(server, shutdown_timeout=1.0)
         await runner.setup()
         self._runners.append(runner)
-        site = web.TCPSite(runner, *address, backlog=1024)
-        await site.start()
+        if isinstance(at, Path):
+            await web.UnixSite(runner, at).start()
+            return at
+        await web.TCPSite(runner, *at, backlog=1024, ssl_context=tls).start()
         host, port = runner.addresses[0][:2]
         return str(host), int(port)
 
@@ -88,20 +110,33 @@ class Gateway:
         self,
         prefix: Path,
         database: str = "off",
-        admin: Address = ("127.0.0.1", 0),
+        admin: Where = ("127.0.0.1", 0),
         proxy: Address = ("127.0.0.1", 0),
+        *,
+        declarative: Path | None = None,
+        admin_tls: ssl.SSLContext | None = None,
+        proxy_tls: ssl.SSLContext | None = None,
     ) -> None:
-        self._listeners = Listeners(prefix, database == "postgres", admin, proxy)
+        self._listeners = Listeners(
+            prefix,
+            database == "postgres",
+            admin,
+            proxy,
+            declarative=declarative,
+            admin_tls=admin_tls,
+            proxy_tls=proxy_tls,
+        )
+        self._is_tls = admin_tls is not None, proxy_tls is not None
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="lab-gateway", daemon=True)
 
     @property
     def admin_url(self) -> str:
-        return _url(self._listeners.admin)
+        return url(self._listeners.admin, tls=self._is_tls[0])
 
     @property
     def proxy_url(self) -> str:
-        return _url(self._listeners.proxy)
+        return url(self._listeners.proxy, tls=self._is_tls[1])
 
     def __enter__(self) -> Gateway:
         self._thread.start()
@@ -117,9 +152,11 @@ class Gateway:
         self._loop.close()
 
 
-def _url(address: Address) -> str:
-    return f"http://{address[0]}:{address[1]}"
+def url(at: Where, *, tls: bool = False) -> str:
+    if isinstance(at, Path):
+        return f"unix://{at}"
+    return f"http{'s' * tls}://{at[0]}:{at[1]}"
 
 
-def _shown(address: Address) -> str:
-    return f"{address[0]}:{address[1]} reuseport backlog=16384"
+def _shown(at: Where) -> str:
+    return f"unix:{at}" if isinstance(at, Path) else f"{at[0]}:{at[1]} reuseport backlog=16384"

@@ -1,0 +1,93 @@
+"""What a forge is told of commits in the long run, and in a burst of them, on a real server."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from itertools import groupby
+
+import pytest
+
+from gitops_mvd.lab import service
+from gitops_mvd.lab.burst import burst
+from gitops_mvd.lab.lab import Lab
+from gitops_mvd.lab.stage import SETTINGS
+from gitops_mvd.steady import STEADY
+from tests.integration.stories import Story, eventually, routed, write_settings
+
+pytestmark = pytest.mark.lab
+
+MOOD = "/srv/mood/well"  # a file of the server, which an app shows as its health
+FLAP = 4  # seconds
+
+
+@pytest.fixture(scope="module")
+def story(lab: Lab) -> Iterator[Story]:
+    """A server of our own, which looks every second."""
+    repository = lab.forge.create("acme/statuses")
+    repository.commit({"README.md": "Statuses\n"}, "Begin")
+    server = lab.server("statuses")
+    story = Story.set_up(lab, server, repository)
+    write_settings(story, story.run("cat", SETTINGS).replace("interval: 2s", "interval: 1s"), "daemon started")
+    yield story
+    server.destroy()
+
+
+def seconds_until(story: Story, commit: str, state: str) -> float:
+    began = time.monotonic()
+    eventually(f"{state} of {commit[:7]}", lambda: story.told(commit)[-1][0] == state, 2 * STEADY)
+    return time.monotonic() - began
+
+
+def test_what_lasts_turns_the_applied_commit_red_and_green_again_and_a_flap_does_not(lab: Lab, story: Story) -> None:
+    image = lab.registry.push("moody", "1", service.web("moody", "1"))
+    check = {"test": ["CMD", "test", "-e", "/www/mood/well"], "interval": "1s", "retries": 1}
+    web = routed(image, "/moody", volumes=["/srv/mood:/www/mood:ro"], healthcheck=check)
+    story.run("sh", "-ec", f"mkdir -p /srv/mood && touch {MOOD}")
+    commit = story.deploy("moody", {"services": {"web": web}})
+    told = story.told(commit)
+
+    def seems(health: str) -> Callable[[], bool]:
+        return lambda: f'"health": "{health}"' in story.mvd("status", "--json").out
+
+    began = time.monotonic()
+    story.run("rm", MOOD)
+    eventually("that it is noticed", seems("Degraded"))
+    story.run("sleep", str(FLAP))
+    story.run("touch", MOOD)
+    eventually("that it is over", seems("Healthy"))
+    assert story.told(commit) == told, "a flap is not told"
+
+    story.run("rm", MOOD)  # it was well for a moment only, so it counts from the first one
+    eventually("that it is noticed again", seems("Degraded"))
+    between = story.merge({"README.md": "moody\n"}, "Change nothing that runs")
+    assert story.ends(between, "success") == "nothing to do here"
+    assert story.told(commit) == told
+    seconds_until(story, commit, "failure")
+    assert time.monotonic() - began > STEADY
+    [(_, why)] = story.told(commit)[len(told) :]
+    assert why == "moody: web: its healthcheck says unhealthy"
+    after = story.merge({"README.md": "still moody\n"}, "Change nothing that runs either")
+    assert story.ends(after, "success") == f"nothing to do here; since {commit[:7]} {why}"
+
+    story.run("touch", MOOD)
+    assert seconds_until(story, commit, "success") > STEADY - 5
+    turns = [state for state, _ in groupby(state for state, _ in story.told(commit))]
+    assert turns == ["pending", "success", "failure", "success"]
+    assert len(story.told(between)) == len(story.told(after)) == 1
+
+
+@pytest.mark.parametrize("long_outage", [False, True], ids=["the forge is away in the middle", "until all is over"])
+def test_every_commit_of_a_burst_has_one_true_end_whoever_is_away_or_killed(
+    lab: Lab, story: Story, long_outage: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def restarts() -> int:
+        return int(story.run("systemctl", "show", "--value", "--property=NRestarts", "gitops-mvd"))
+
+    before = restarts()
+    told = burst(story, lab, long_outage=long_outage)
+    with capsys.disabled():
+        after = (told.last - told.back).total_seconds()
+        print(f"\n{told.calls} calls for {len(told.affected)} commits, the last {after:.1f} s after the forge's return")
+    assert told.faults() == []
+    assert restarts() == before + 2

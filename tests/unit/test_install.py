@@ -1,0 +1,26 @@
+"""The daemon's own unit, as it is made for one server."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from gitops_mvd.install import _unit
+
+
+@pytest.mark.parametrize(
+    ("settings", "paths"),
+    [
+        ("repository: /srv/config\n", "/etc/systemd/system"),
+        ("repository: /srv/config\nkong: {boot_file: /etc/kong/kong.yaml}\n", '/etc/systemd/system "-/etc/kong"'),
+        ("repository: /srv/config\nkong: {boot_file: '/a b/50%/k.json'}\n", '/etc/systemd/system "-/a b/50%%"'),
+        ("repositroy: misspelt\n", "/etc/systemd/system"),
+    ],
+)
+def test_the_unit_may_write_where_the_settings_have_it_write(tmp_path: Path, settings: str, paths: str) -> None:
+    config = tmp_path / "config.yaml"
+    config.write_text(settings)
+    text = _unit(config)
+    assert f"ReadWritePaths={paths}\n" in text
+    assert f"--config {config} run\n" in text
