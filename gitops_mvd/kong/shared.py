@@ -46,7 +46,7 @@ def of_gateway(shared: str, app: str, document: Mapping[str, Iterable[Json]]) ->
 
 def of_targets(shared: str, host: str, app: str, service: str, targets: Iterable[Json]) -> list[Entity]:
     """As `declare.of_targets`, of one host; what is no service's has a claim in place of targets."""
-    anchor = anchor_of(f"{app}.{service}" if service else app)
+    anchor = anchor_name((app, service))
     upstream = declare.declared(shared, {"upstreams": [{"name": anchor}]}, [])[0].id
     tags = [f"shared:{shared}", f"app:{app}", *([f"service:{service}"] if service else ())]
     return [
@@ -71,6 +71,11 @@ def of_targets(shared: str, host: str, app: str, service: str, targets: Iterable
 def claim(host: str, address: str) -> Json:
     """What a host has in place of targets where there is no service."""
     return {"instance": host, "address": f"{address}:{CLAIM} (weight 0)"}
+
+
+def anchor_name(owner: Owner) -> str:
+    app, service = owner
+    return anchor_of(f"{app}.{service}" if service else app)
 
 
 def _of_all(entity: Entity, shared: str) -> Entity:
@@ -118,11 +123,19 @@ class Store(database.Store):
         A call each for services, routes, upstreams, the two indexes, and every other type that the first one tells of.
         """
         there = self._holdings(host)
-        found = [it for held in there.values() if held.own for it in (*held.shared.values(), *held.own.values())]
+        mine = (held for owner, held in there.items() if held.own or self._is_begun(host, owner, held))
+        found = [it for held in mine for it in (*held.shared.values(), *held.own.values())]
         with self._lock:
             if found != self._found[0]:
                 self._found = found, sorted(found, key=lambda entity: entity.rank)
             return self._found[1]
+
+    def _is_begun(self, host: str, owner: Owner, held: Holding) -> bool:
+        """Did this host end before its claim to the upstream, which is made first?  Then nobody else sees to it."""
+        said = said_of(held.shared.values(), anchor_name(owner))
+        if not said or said.host != host or len(held.shared) > 1:
+            return False
+        return not self._is_claimed(next(iter(held.shared.values())).id, host)
 
     def payload(self, owner: Owner) -> tuple[Entity, ...]:
         """What is shared of a service, as it was seen last."""
@@ -202,7 +215,11 @@ class Store(database.Store):
             held = wanted[owner_of(entity)]
             (held.own if tagged(entity.tags, "instance") else held.shared)[entity.type, entity.id] = entity
         leaving = [
-            owner for owner, held in there.items() if owner not in wanted and any(map(is_meant, held.own.values()))
+            owner
+            for owner, held in there.items()
+            if owner not in wanted
+            and any(map(is_meant, (held.own or held.shared).values()))
+            and (held.own or self._is_begun(host, owner, held))
         ]
         all_works = (Work(owner, held, there.get(owner, Holding()), self._precedence) for owner, held in wanted.items())
         works = [work for work in all_works if work]
@@ -254,6 +271,9 @@ class Store(database.Store):
         The last target is a claim that is being given up: nobody is led to it, no other host counts it, and whatever
         interrupts us, it is still there to be found, and to be continued with.
         """
+        if not held.own:
+            self._delete(next(iter(held.shared.values())))
+            return
         own = sorted(held.own.values(), key=lambda target: (LEAVING not in target.tags, target.id))
         last, rest = own[0], own[1:]
         if LEAVING not in last.tags:
@@ -279,11 +299,10 @@ class Store(database.Store):
 
 
 class Work:
-    """What there is to do about one service: what is put, the anchor before all else, and what goes, in that order."""
+    """What there is to do about one service: what is put, the anchor and our claim to it first, then what goes."""
 
     def __init__(self, owner: Owner, wanted: Holding, found: Holding, precedence: Precedence) -> None:
-        app, service = owner
-        self._anchor = anchor_of(f"{app}.{service}" if service else app)
+        self._anchor = anchor_name(owner)
         anchor = anchor_in(wanted.shared.values(), self._anchor)
         assert anchor, "of what has targets, an upstream is wanted"
         self.upstream = anchor.id
@@ -293,7 +312,7 @@ class Work:
         put, gone = self._of_all(wanted.shared, found.shared, precedence)
         own = [it for key, it in wanted.own.items() if not same(it, found.own.get(key))]
         self.put = [*put, *own]
-        self.put.sort(key=lambda it: (it.id != self.upstream, it.rank))
+        self.put.sort(key=lambda it: (it.id != self.upstream, not _is_own(it), it.rank))
         self.gone = [*(it for key, it in found.own.items() if key not in wanted.own), *gone]
         self.gone.sort(key=lambda it: it.rank, reverse=True)
         there = found.shared.keys() | found.own.keys()

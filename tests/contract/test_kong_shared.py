@@ -424,6 +424,44 @@ def test_all_that_leave_at_once_leave_nothing(gateway: Gateway, host: Hosts) -> 
     assert everything(gateway) == 0
 
 
+@pytest.mark.parametrize("app", [shop(plugins=[{"name": "key-auth"}]), CONSUMERS], ids=lambda app: app.name)
+def test_whoever_dies_while_it_makes_something_leaves_nothing_that_nobody_finds(
+    gateway: Gateway, host: Hosts, app: App
+) -> None:
+    one, two = host("web-1"), host("web-2")
+    calls, done = 0, False
+    while not done:
+        left = iter(range(calls))
+        one.wire.fails = lambda call, left=left: not call.startswith("GET") and next(left, None) is None  # type: ignore[misc]
+        try:
+            one.bring(app)
+            done = True
+        except Unavailable:
+            calls += 1
+        one.wire.fails = lambda call: False
+        one.start()
+        two.bring(App(app.name))
+        assert bool(one.found(app.name)) is (everything(gateway) > 0)
+        one.bring(App(app.name))
+        assert everything(gateway) == 0
+    assert calls >= 5
+
+
+def test_what_another_host_is_about_to_claim_is_left_alone(gateway: Gateway, host: Hosts) -> None:
+    one, two = host("web-1"), host("web-2")
+    one.wire.fails = lambda call: "/targets" in call and call.startswith(("POST /up", "PATCH"))
+    with pytest.raises(Unavailable):
+        one.bring(shop())
+    one.wire.fails = lambda call: False
+    assert list(two.routes.observe()) == []
+    Kong(two.wire.url, precedence=two.precedence).forget("web-2")
+    assert [it["name"] for it in gateway.all("upstreams")] == ["mvd.shop.web"]
+    two.bring(shop())
+    assert list(one.routes.observe()) == []
+    one.bring(shop())
+    assert targets(gateway) == ["10.0.0.1:20000", "10.0.0.2:20000"]
+
+
 @pytest.mark.parametrize("others", [0, 1])
 def test_whoever_dies_while_leaving_goes_on_with_it(gateway: Gateway, host: Hosts, others: int) -> None:
     one, two = host("web-1"), host("web-2")
