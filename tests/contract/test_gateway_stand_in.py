@@ -20,6 +20,7 @@ import pytest
 import requests
 import yaml
 from aiohttp import web
+from yarl import URL
 
 from gitops_mvd.lab.gateway import Gateway
 
@@ -192,7 +193,8 @@ class Kong:
         await self.put(f"/services/{name}/routes/{name}", **route)
 
     async def ask(self, path: str, method: str = "GET", **more: Any) -> tuple[int, Any, dict[str, str]]:
-        async with self._session.request(method, self._gateway.proxy_url + path, **more) as answer:
+        url = URL(self._gateway.proxy_url + path, encoded=True)
+        async with self._session.request(method, url, **more) as answer:
             text = await answer.text()
             return answer.status, json.loads(text) if text else None, dict(answer.headers)
 
@@ -274,6 +276,31 @@ def test_the_service_gets_the_path_that_kong_would_send(
         async with Backend("shop") as shop:
             await kong.publish("shop", shop.address, path=base, route={"paths": ["/shop"], "strip_path": strip})
             assert (await kong.ask(asked))[1]["path"] == got
+
+    tell(story)
+
+
+@pytest.mark.parametrize(
+    ("path", "strip", "asked", "got"),
+    [
+        ("/ö", True, "/%c3%b6/b%20c%2fd", "/base/b%20c%2Fd"),
+        ("/a b", False, "/a%20b/c", "/base/a%20b/c"),
+        ("/x%2Fy", True, "/x%2fy/z", "/base/z"),
+        ("~/r/(?<n>ö+)$", True, "/r/%C3%B6%C3%B6", "/base"),
+        ("/d", True, "/d/%41%7E%22/../x", "/base/x"),
+        ("/d", True, "/d//y/./", "/base/y/"),
+        ("/d", True, "/d/a|b", "/base/a%7Cb"),
+        ("/d", True, "/d/%FF", None),
+    ],
+)
+def test_paths_are_compared_decoded_and_sent_on_encoded(
+    tell: Tell, path: str, strip: bool, asked: str, got: str | None
+) -> None:
+    async def story(kong: Kong) -> None:
+        async with Backend("shop") as shop:
+            await kong.publish("shop", shop.address, path="/base", route={"paths": [path], "strip_path": strip})
+            status, answer, _ = await kong.ask(asked)
+            assert (status, answer.get("path")) == ((200, got) if got else (404, None))
 
     tell(story)
 

@@ -8,6 +8,8 @@ from gitops_mvd.lab.gateway import faults
 from gitops_mvd.lab.gateway.checks import split_address
 from gitops_mvd.lab.gateway.rules import Record
 
+DEFAULT_PORT = 8000  # of a target
+
 
 class Health:
     """Verdicts given by hand through the Admin API, and passive checks: so many failures, with no answer in between.
@@ -70,7 +72,7 @@ class Health:
 def address_of(target: Record) -> tuple[str, int]:
     """Host and port of a target; Kong's default port is 8000."""
     host, port = split_address(target["target"]) or (target["target"], None)
-    return host, 8000 if port is None else port
+    return host, DEFAULT_PORT if port is None else port
 
 
 def _checked(upstream: Record) -> bool:
