@@ -205,8 +205,17 @@ class Machine:
         is_by_hand = all(change.to and change.to.kind == "route" for change in changes)
         if not (changes and is_by_hand and self._leaves_routes and self._is_routed):
             return ""
+        if any(map(self._is_said_elsewhere, changes)):
+            return ""
         names = ", ".join(change.resource.name for change in changes)
         return f"route {names}: changed by hand at the gateway, and left so"
+
+    def _is_said_elsewhere(self, change: Change) -> bool:
+        """Does it change what another host, which is behind or was rolled back, has said of a shared route?"""
+        was, to = change.was, change.to
+        if not (self._precedence and was and to) or was.spec["entities"] == to.spec["entities"]:
+            return False
+        return self._precedence.is_said_elsewhere(was)
 
     def way_back(self, app: App, before: Sequence[Resource]) -> Plan:
         return self._plan(App(app.name), before, proven=True, held=True)

@@ -190,6 +190,10 @@ class Precedence(Protocol):
         """The route that this host is to have, where another host may have the say; `held` is an older version."""
         ...
 
+    def is_said_elsewhere(self, route: Resource) -> bool:
+        """Is what is shared of a route as another host has said, and so not changed by hand?"""
+        ...
+
 
 class History(Protocol):
     """The little that the host can not tell by looking at itself."""

@@ -101,6 +101,11 @@ class Precedence:
         yields = self.yields(mine, said_of(found.payload, anchor_of(found.name)), wanted.name)
         return stamped.with_spec(entities=found.spec["entities"]) if yields else stamped
 
+    def is_said_elsewhere(self, route: Resource) -> bool:
+        """Is what is shared of it what another host has said, and nothing that was changed by hand?"""
+        said = said_of(route.payload, anchor_of(route.name))
+        return bool(said and said.host != self.host and said.digest == digest_of(route.spec["entities"]))
+
     def yields(self, mine: Said, theirs: Said | None, what: str) -> bool:
         """Does this host take what is there and differs from what it would say?
 

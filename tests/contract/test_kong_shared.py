@@ -350,6 +350,17 @@ def test_a_host_that_failed_undoes_what_it_said_itself_and_another_one_says_it_a
     assert not well.plan(shop(version=2))
 
 
+def test_what_another_host_says_is_told_from_what_was_changed_by_hand(gateway: Gateway, host: Hosts) -> None:
+    one, two = host("web-1"), host("web-2")
+    for each in (one, two):
+        each.bring(shop())
+    for number, path in enumerate(["/web/v1", "/by-hand"]):
+        (route,) = gateway.all("routes")
+        gateway.ask("PATCH", f"/routes/{route['id']}", json={"paths": [path]})
+        assert [one.precedence.is_said_elsewhere(it) for it in one.found("shop")] == [False]
+        assert [two.precedence.is_said_elsewhere(it) for it in two.found("shop")] == [not number]
+
+
 def test_two_hosts_that_are_held_at_different_versions_do_not_fight(gateway: Gateway, host: Hosts) -> None:
     one, two = host("web-1").follow(3), host("web-2").follow(3)
     one.bring(shop(version=1), held=True)

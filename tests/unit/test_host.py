@@ -262,6 +262,9 @@ class Precedence:
         self.asked.append((wanted.service, held))
         return wanted.with_spec(**{**found.spec, "targets": wanted.spec["targets"]}) if found else wanted
 
+    def is_said_elsewhere(self, route: Resource) -> bool:
+        return route.spec["entities"] == "of another host"
+
 
 def sharing() -> tuple[Machine, Precedence]:
     precedence = Precedence()
@@ -279,6 +282,26 @@ def test_what_the_commit_does_not_want_is_held_where_a_gateway_is_shared() -> No
     precedence.asked.clear()
     host.plan(host.pin(app), proven=False, proposed=True)
     assert precedence.asked == [], "a commit to come has the say"
+
+
+def test_what_another_host_has_said_was_not_changed_by_hand() -> None:
+    class Saying(Precedence):
+        def agree(self, wanted: Resource, found: Resource | None, *, held: bool) -> Resource:
+            return wanted
+
+    routes = Kind("route", "unit")
+    host = machine(Kind("image"), Kind("unit", "image"), routes, precedence=Saying(), leaves_routes=True)
+    app = App("chat", (service("web"),))
+    host.carry_out(step for step in host.plan(app, proven=True) if isinstance(step, Change))
+    was = routes.there["chat.web"]
+    for changed, left in (
+        ({"entities": "of nobody"}, True),
+        ({"entities": "of another host"}, False),
+        ({"targets": []}, True),
+    ):
+        routes.there["chat.web"] = was.with_spec(**changed)
+        host.look()
+        assert bool(host.left_alone(host.plan(app, proven=True))) is left, changed
 
 
 def test_who_has_the_say_is_asked_again_after_git_was() -> None:

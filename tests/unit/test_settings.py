@@ -262,6 +262,7 @@ def test_a_shared_kong_is_one_of_several_servers() -> None:
         ('{shared: edge, address: "::1"}', "kong.address", "which ::1 is not"),
         ("{shared: edge, address: 0.0.0.0}", "kong.address", r"which 0\.0\.0\.0 is not"),
         ('{shared: "a,b", address: 10.0.0.5}', "kong.shared", "must be a name"),
+        ("{shared: edge, address: 10.0.0.5, boot_file: /a.yaml}", "kong.boot_file", "a shared one needs a database"),
     ],
 )
 def test_a_shared_kong_has_to_reach_this_server(kong: str, key: str, sentence: str) -> None:
