@@ -228,6 +228,46 @@ def forget(config: Path, host: str) -> int:
     return 0 if there else 1
 
 
+@mvd.command()
+@click.option("-y", "--yes", is_flag=True, help="Do it without asking, for scripts.")
+@as_json
+@click.pass_obj
+def adopt(config: Path, yes: bool, machine: bool) -> int:
+    """Take over what this server's Kong has already and the repository declares, after showing what would change.
+
+    Nothing else of that Kong is touched.  Exit code 1: there is something that can not be adopted; with --json and
+    without --yes nothing is done, and 2 says that there is something to do.
+    """
+    from gitops_mvd import adoption, foreign
+    from gitops_mvd.preview import desired
+    from gitops_mvd.wiring import wire
+
+    wired = wire(_read(config), config)
+    known = desired(wired, fetch=True)
+    found = adoption.look(wired, known)
+    adoptions = found.adoptions
+    if machine:
+        _print_json({"revision": known.revision.commit, **foreign.as_json(adoptions), "broken": found.broken})
+    else:
+        for name, why in found.broken.items():
+            click.echo(f"# {name} can not be read, and nothing of it is adopted: {why}")
+        for line in foreign.lines(adoptions):
+            click.echo(line)
+    failed = 1 if adoptions.refused or found.broken else 0
+    if not adoptions.adopted:
+        click.echo("nothing to adopt", err=True)
+        return failed
+    if machine and not yes:
+        return failed or 2
+    question = f"make these {len(adoptions.adopted)} of {wired.host.name}'s Kong ours?"
+    if not (yes or click.confirm(question, err=True)):
+        click.echo("nothing was changed", err=True)
+        return 1
+    adoption.take_over(wired, found)
+    click.echo(f"{len(adoptions.adopted)} adopted; `mvd plan` shows what is left to do", err=True)
+    return failed
+
+
 # ---- looking ---------------------------------------------------------------------------------------------------------
 
 
@@ -240,7 +280,7 @@ def status(config: Path, machine: bool) -> int:
     from gitops_mvd.suspension import reason
     from gitops_mvd.wiring import wire
 
-    looked, suspended = preview(wire(_read(config), config), fetch=False), reason(config)
+    looked, suspended = preview(wire(_read(config), config), fetch=False, ask=True), reason(config)
     if machine:
         apps = [app.as_json() for app in looked.apps]
         _print_json({"revision": looked.revision.commit, "suspended": suspended, "apps": apps})
@@ -248,7 +288,7 @@ def status(config: Path, machine: bool) -> int:
         click.echo(f"{looked.host} at {looked.revision.short} {looked.revision.subject}")
         if suspended:
             click.echo(f"suspended: {suspended}")
-        rows = [(app.name, app.sync, app.health, app.why or "") for app in looked.apps]
+        rows = [(app.name, app.sync, app.health, app.why or app.ails) for app in looked.apps]
         _print_table(("APP", "SYNC", "HEALTH", ""), rows)
     return 0 if all(app.is_well for app in looked.apps) else 1
 
@@ -283,6 +323,64 @@ def logs(config: Path, name: str, follow: bool, lines: int) -> int:
     command = journal_command(name, lines, follow)
     sys.stdout.flush()
     os.execvp(command[0], command)
+
+
+@mvd.group(name="kong")
+def kong_group() -> None:
+    """See what the Kong of this server has beside ours."""
+
+
+@kong_group.command()
+@click.argument("folder", default=".", type=click.Path(path_type=Path, allow_dash=True))
+@click.option("--admin", default="", metavar="URL", help="The Admin API; that of this server's settings by default.")
+@click.option(
+    "--token-file",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="The file that has the value of the Kong-Admin-Token header, for --admin.",
+)
+@click.option("--x-kong", "service", default="", metavar="NAME", help="Print this service of Kong's as `x-kong`.")
+@click.option(
+    "--secrets",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="The folder to write the secrets to that the files refer to; never one of the repository.",
+)
+@click.option("--with-secrets", is_flag=True, help="Write secrets in clear into the files.")
+@click.option("--force", is_flag=True, help="Write over files that are there.")
+@click.pass_obj
+def dump(
+    config: Path,
+    folder: Path,
+    admin: str,
+    token_file: Path | None,
+    service: str,
+    secrets: Path | None,
+    with_secrets: bool,
+    force: bool,
+) -> int:
+    """Write what a Kong has, and is not ours, as kong/*.yaml of the config repository FOLDER; `-` prints it.
+
+    What can not be carried over is told, a line each.  Secrets become references to files of the server.
+    """
+    from gitops_mvd import foreign
+    from gitops_mvd.kong import Kong
+    from gitops_mvd.wiring import secret, wire
+
+    if secrets and with_secrets:
+        raise click.UsageError("--secrets and --with-secrets exclude each other")
+    if admin:
+        kong: Kong | None = Kong(admin, token=secret(str(token_file or "")))
+    else:
+        kong = wire(_read(config), config).tools.kong
+    if not kong:
+        raise Unavailable("this host has no gateway", "--admin URL says where Kong's Admin API is")
+    printed = str(folder) == "-" or bool(service)
+    dumped = foreign.dump(kong, service, clear=with_secrets, one_file=printed)
+    if printed:
+        click.echo("".join(dumped.files.values()), nl=False)
+    written = foreign.write(dumped, None if printed else folder, secrets, force=force)
+    for line in (*dumped.told, *written):
+        click.echo(line, err=True)
+    return 0
 
 
 @mvd.command()

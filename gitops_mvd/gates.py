@@ -71,6 +71,11 @@ class Gates:
         """One try of a probe."""
         return self._probes[check.probe](instance, check.spec)
 
+    def ask_once(self, instance: Instance, service: Service) -> tuple[Health, str]:
+        """One try of a service's probe, with none of its secrets in what is said."""
+        health, why = self.ask(instance, service.check)
+        return health, _hide(why, _secrets(service)) if why else ""
+
     def wait(self, gates: Iterable[Gate]) -> list[str]:
         """Wait until every gate is passed, all at once; returns what is said of those that need not be.
 

@@ -20,6 +20,7 @@ from gitops_mvd.plan import Key, kinds_in_order, make_plan, place
 from gitops_mvd.policy import Policy, enforce
 from gitops_mvd.ports import Clock, History, Kind, Precedence
 from gitops_mvd.secretfiles import SecretFiles
+from gitops_mvd.watch import WELL, Watch, is_watched
 
 log = logging.getLogger(__name__)
 
@@ -47,6 +48,7 @@ class Machine:
         policy: Policy | None = None,
         precedence: Precedence | None = None,
         secrets: SecretFiles | None = None,
+        watch: Watch | None = None,
         leaves_routes: bool = False,
     ) -> None:
         """With `leaves_routes`, what was changed by hand at the gateway is told, and not put back."""
@@ -61,6 +63,7 @@ class Machine:
         self._policy = policy
         self._precedence = precedence
         self._secrets = secrets
+        self._watch = watch
         self._leaves_routes = leaves_routes
         self._is_routed = False
         self._found: dict[str, tuple[Resource, ...]] = {}
@@ -169,17 +172,40 @@ class Machine:
         there = [instance for instance in instances if instance.service == service.name]
         if service.schedule:
             return self._gates.ask(there[0], service.check)[1] if there else "its last run has failed"
-        ill = [instance for instance in there if _instance_health(instance, service.check.probe) in ILL]
-        return _complaint(ill[0]) if ill else "its container is missing"
+        ill = [instance for instance in there if self._instance_health(instance, service) in ILL]
+        if not ill:
+            return "its container is missing"
+        by_itself = _instance_health(ill[0], service.check.probe)
+        return _complaint(ill[0]) if by_itself in ILL else self._verdict(ill[0])[1]
 
     def _service_health(self, app: str, service: Service, instances: Sequence[Instance]) -> Health:
         there = [instance for instance in instances if instance.service == service.name]
         if service.schedule:
             return self._last_run(service, there or [Instance(service.instances(app)[0])])  # which it never was
         if there:
-            return Health.worst(_instance_health(instance, service.check.probe) for instance in there)
+            return Health.worst(self._instance_health(instance, service) for instance in there)
         done = service.is_job and all(map(self._history.finished, service.instances(app)))
         return Health.HEALTHY if done else Health.MISSING
+
+    def _instance_health(self, instance: Instance, service: Service) -> Health:
+        by_itself = _instance_health(instance, service.check.probe)
+        runs_well = instance.state == "running" and by_itself is Health.HEALTHY
+        return self._verdict(instance)[0] if runs_well else by_itself
+
+    def _verdict(self, instance: Instance) -> tuple[Health, str]:
+        return self._watch.verdict(instance) if self._watch else WELL
+
+    def to_watch(self) -> list[tuple[Instance, Service]]:
+        """What runs as the version that last worked has it, and would not be seen to fall ill by looking at it."""
+        watched: list[tuple[Instance, Service]] = []
+        there = self._look_at_instances() if self._changed else self._instances
+        for app, instances in there.items():
+            good = self._history.last_good(app)
+            asked = [service for service in good.services if is_watched(service.check)] if good else ()
+            of = {name: service for service in asked for name in service.instances(app)}
+            running = [instance for instance in instances if instance.name in of and instance.state == "running"]
+            watched += [(instance, of[instance.name]) for instance in running]
+        return watched
 
     def _last_run(self, service: Service, instances: Sequence[Instance]) -> Health:
         """How the last run ended.  That counts until the next one has: else a failing job would turn green at each."""
@@ -297,6 +323,8 @@ class Machine:
         for change in changes:
             log.info("step app=%s %s %s %s", app, change.verb, kind, change.resource.name)
         self._changed.add(app)
+        if self._watch:
+            self._watch.leave(app)
         try:
             self._kinds[kind].apply(changes)
         except StepFailed as error:

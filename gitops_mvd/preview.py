@@ -13,20 +13,24 @@ from gitops_mvd.wiring import Wired
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """One app as it stands: its plan is empty where it is in sync, `why` says why it is held."""
+    """One app as it stands: its plan is empty where it is in sync, `why` says why it is held.
+
+    `ails` is what is wrong with what runs.
+    """
 
     name: str
     plan: Plan
     sync: Sync
     health: Health
     why: str = ""
+    ails: str = ""
 
     @property
     def is_well(self) -> bool:
         return self.sync is Sync.SYNCED and self.health is Health.HEALTHY and not self.why
 
     def as_json(self) -> dict[str, str]:
-        return {"app": self.name, "sync": self.sync, "health": self.health, "why": self.why}
+        return {"app": self.name, "sync": self.sync, "health": self.health, "why": self.why or self.ails}
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,10 +51,13 @@ def desired(wired: Wired, *, fetch: bool = False) -> Desired:
     return Desired(revision, apps, broken)
 
 
-def preview(wired: Wired, *, fetch: bool = True) -> Preview:
-    """Every app of this host as it stands beside what it should be."""
+def preview(wired: Wired, *, fetch: bool = True, ask: bool = False) -> Preview:
+    """Every app of this host as it stands beside what it should be; where it is to `ask`, by its probes, too."""
     wanted = desired(wired, fetch=fetch)
     wired.host.look()
+    if ask:  # the daemon that knows more is another process, or none
+        wired.watch.follow(wired.host.to_watch())
+        wired.watch.ask_all()
     removed = removed_apps(wanted, wired.host)
     refused = would_empty(wanted, removed) and not wired.settings.allow_empty
     looks = [
@@ -81,7 +88,8 @@ def _judged(wired: Wired, app: App) -> Look:
         return _held(wired, app, str(error))
     failed = wired.history.last(app.name)
     why = failed.why if failed and failed.operation is not Operation.SUCCEEDED else ""
-    return Look(app.name, plan, Sync.OUT_OF_SYNC if plan else Sync.SYNCED, wired.host.health(pinned), why)
+    health, ails = wired.host.health(pinned), wired.host.ailment(pinned)
+    return Look(app.name, plan, Sync.OUT_OF_SYNC if plan else Sync.SYNCED, health, why, ails)
 
 
 def _failed(wired: Wired, app: App, failure: Failure) -> Look:

@@ -28,6 +28,7 @@ from gitops_mvd.settings import GitHubApp as AppLogin
 from gitops_mvd.source import Source, no_token
 from gitops_mvd.statuses import Statuses, Telling
 from gitops_mvd.systemd import Systemd
+from gitops_mvd.watch import Watch
 
 SHORTEST_SECRET = 16  # characters
 
@@ -57,6 +58,7 @@ class Wired:
     outbox: Outbox
     statuses: Statuses
     mailbox: Mailbox
+    watch: Watch
     clock: Interruptible
     cache: Cache
     webhook: Hooks | None = None
@@ -101,23 +103,25 @@ def wire(settings: Settings, path: Path, units: Path = Path("/etc/systemd/system
     history = SqliteHistory(state / "history.db")
     forge = connect_forge(settings.forge, settings, login) if settings.forge else None
     gates = Gates(probes.discover(probes.Tools(engine, tools.systemd)), engine, tools.systemd, clock, kong, history)
-    known, policy = kinds.discover(tools), settings.policy
+    mailbox = Mailbox()
+    watch = Watch(gates.ask_once, engine.instance, mailbox.post)
     host = Machine(
         name,
-        known,
+        kinds.discover(tools),
         engine,
         gates,
         clock,
         address=address,
         history=history,
-        policy=policy,
+        policy=settings.policy,
         precedence=precedence,
         secrets=secrets,
+        watch=watch,
         leaves_routes=bool(gateway and gateway.drift == "report"),
     )
     outbox = Outbox(history, forge, settings.forge.kind if settings.forge else "")
     statuses = Statuses(name, history, _telling(settings), clock.now, outbox.wake)
-    mailbox, hooks = Mailbox(), connect_hooks(settings)
+    hooks = connect_hooks(settings)
     asks = settings.forge.proposals if settings.forge else None
     proposals = None
     if settings.forge and asks and asks.plan:
@@ -144,6 +148,7 @@ def wire(settings: Settings, path: Path, units: Path = Path("/etc/systemd/system
         outbox,
         statuses,
         mailbox,
+        watch,
         clock,
         {},
         hooks,

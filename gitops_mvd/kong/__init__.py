@@ -13,11 +13,12 @@ from pathlib import Path
 from gitops_mvd.errors import MvdError, StepFailed, Unavailable
 from gitops_mvd.kong import ask, database, document, shared
 from gitops_mvd.kong.admin import Admin
+from gitops_mvd.kong.adopted import ids_in_kong, with_ids_in_kong, with_our_ids
 from gitops_mvd.kong.boot import BootFile
 from gitops_mvd.kong.entities import Entity
 from gitops_mvd.kong.precedence import Precedence
 from gitops_mvd.kong.wire import Certificates
-from gitops_mvd.model import Health, Resource
+from gitops_mvd.model import Health, Json, Resource
 
 __all__ = ["Certificates", "Entity", "Kong"]
 
@@ -59,11 +60,33 @@ class Kong:
         self._boot = BootFile(boot_file, self._document) if boot_file else None
         self._mode = ""
         self._routes_taken_up = self._everywhere = TAKEN_UP
+        self._seen: tuple[Sequence[Entity], Sequence[Entity]] = ((), ())  # at the last look: by Kong's ids, and by ours
+        self._ids: dict[str, str] | None = None  # our id -> the one in Kong, of all that was adopted
 
-    def look(self, host: str) -> list[Entity]:
+    def look(self, host: str) -> Sequence[Entity]:
         """Every entity of ours, each behind those that it refers to.  Raises Unavailable."""
         with self._asked() as store:
-            return store.look(host)
+            found = store.look(host)
+        if found is not self._seen[0] or self._ids is None:
+            self._ids = ids_in_kong(found)
+            self._seen = found, with_our_ids(found, self._ids)
+        return self._seen[1]
+
+    def all(self) -> list[Entity]:
+        """Everything that this Kong has, whosever it is, by the ids that it has there.  Raises Unavailable."""
+        with self._asked() as store:
+            return store.all()
+
+    def schema(self, path: str) -> Json:
+        """Kong's own schema of a type of entity or, as `plugins/NAME`, of a plugin; empty where it knows none."""
+        return self._admin.get(f"/schemas/{path}") or {}
+
+    def adopt(self, host: str, entities: Sequence[Entity]) -> None:
+        """Change these fields of what is there, by Kong's ids, and nothing else.  Raises as `bring` does."""
+        with self._asked() as store:
+            store.adopt(host, entities)
+        with suppress(MvdError):
+            self.keep_boot_file()
 
     def bring(self, host: str, is_meant: Callable[[Entity], bool], entities: Sequence[Entity]) -> None:
         """Make those of ours that are meant be exactly `entities`, and touch nothing else.
@@ -76,8 +99,10 @@ class Kong:
             if number > 1:
                 twice = next(str(entity) for entity in entities if (entity.type, entity.id) == key)
                 raise StepFailed(f"{twice} is declared {number} times", "Kong takes it only once")
+        if self._ids is None:
+            self.look(host)
         with self._asked() as store:
-            store.bring(host, is_meant, entities)
+            store.bring(host, is_meant, [with_ids_in_kong(entity, self._ids or {}) for entity in entities])
         with suppress(MvdError):  # it is told at the end of the pass, and holds up nothing before
             self.keep_boot_file()
 
@@ -137,13 +162,17 @@ class Kong:
         return Health.HEALTHY, ""
 
     def _has(self, routes: Sequence[Entity]) -> tuple[Health, str]:
-        missing = [str(route) for route in routes if not self._admin.get(f"/routes/{route.id}")]
+        missing = [str(route) for route in routes if not self._admin.get(f"/routes/{self._in_kong(route.id)}")]
         return (Health.PROGRESSING, f"Kong has no {missing[0]}") if missing else (Health.HEALTHY, "")
+
+    def _in_kong(self, id: str) -> str:
+        return (self._ids or {}).get(id, id)
 
     def _until(self, route: Resource, routes_within: float, others_within: float) -> float:
         """Seconds until what was written of a route is taken up."""
         ends = [
-            self._written.get(entity.id, -math.inf) + (routes_within if entity.type == "routes" else others_within)
+            self._written.get(self._in_kong(entity.id), -math.inf)
+            + (routes_within if entity.type == "routes" else others_within)
             for entity in route.payload
         ]
         return max(ends, default=-math.inf) - time.monotonic()

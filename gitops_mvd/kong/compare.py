@@ -13,17 +13,19 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 from urllib.parse import quote, unquote
 
-from gitops_mvd.kong.entities import OPEN, OUTSIDE, OWNED, Entity, as_json, as_kept, tagged
+from gitops_mvd.kong.entities import ADOPTED, OPEN, OUTSIDE, OWNED, Entity, as_json, as_kept, tagged
 from gitops_mvd.manifest.references import is_vault_reference
 from gitops_mvd.model import Json
 
 SETS = {"methods", "hosts", "paths", "snis", "protocols", "http_statuses"}  # their order means nothing to Kong
-ABOUT = ("host:", "app:", "service:", "instance:", "fields:", "index:")  # tags that are ours, beside `OWNED`
-ABOUT_SHARED = ("shared:", "said:")  # so are these, on what is no host's own
 MAPS = {"headers"}  # keys are the user's, so that one more is a difference
 
 _TAG_LENGTH = 1000  # PostgreSQL indexes tags, and an entry ends at 2,700 bytes
 _LISTS = "#"
+HASHED_HERE = "adopted-password"  # the tag with a password's digest here and with our id of its consumer
+# Tags that are ours, beside `OWNED`.
+ABOUT = ("host:", "app:", "service:", "instance:", "fields:", "index:", f"{ADOPTED}:", f"{HASHED_HERE}:")
+ABOUT_SHARED = ("shared:", "said:")  # so are these, on what is no host's own
 
 
 def normal(entities: Iterable[Entity]) -> dict[str, dict[str, Json]]:
@@ -37,8 +39,11 @@ def normal(entities: Iterable[Entity]) -> dict[str, dict[str, Json]]:
         kept = as_kept(entity)
         paths = {dotted: path for tag in entity.tags if tag.startswith("fields:") for dotted, path in _named(tag)}
         values = {dotted: _shown(entity, path, _at(kept.fields, path)) for dotted, path in sorted(paths.items())}
-        ours = ABOUT if tagged(entity.tags, "host") else ABOUT + ABOUT_SHARED
-        tags = sorted(tag for tag in entity.tags if tag != OWNED and not tag.startswith(ours))
+        there, _, here = tagged(entity.tags, HASHED_HERE).partition(" ")
+        if there and values.get("password") == there:
+            values["password"] = here
+        shared = not tagged(entity.tags, "host")
+        tags = sorted(tag for tag in entity.tags if not is_ours_to_say(tag, shared=shared))
         spec.setdefault(entity.type, {})[entity.id] = {**values, **({"tags": tags} if tags else {})}
     return spec
 
@@ -56,6 +61,10 @@ def declared_names(fields: Json) -> set[str]:
 def field_tags(fields: Json) -> list[str]:
     """The tags that name the fields of which something is declared here."""
     return [f"fields:{line}" for line in _chunks(sorted(map(_dotted, _paths(fields))))]
+
+
+def is_ours_to_say(tag: str, *, shared: bool = False) -> bool:
+    return tag == OWNED or tag.startswith(ABOUT + ABOUT_SHARED if shared else ABOUT)
 
 
 def _paths(value: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
@@ -101,6 +110,12 @@ def _shown(entity: Entity, path: Sequence[str], value: Any) -> Any:
         return value
 
     return shown(value)
+
+
+def shown_password(entity: Entity, id: str) -> str:
+    """How `normal` shows the password of a basic-auth credential that has that id."""
+    named = Entity(entity.type, {**entity.fields, "id": id}, entity.kept)
+    return str(_shown(named, ("password",), as_kept(named).fields["password"]))
 
 
 def is_secret(type: str, path: Sequence[str]) -> bool:

@@ -13,12 +13,24 @@ from urllib.parse import quote
 from gitops_mvd.errors import StepFailed, Unavailable
 from gitops_mvd.kong.admin import PATHS, Admin, Page
 from gitops_mvd.kong.compare import same
-from gitops_mvd.kong.entities import DEFAULT_WEIGHT, LISTED, OWNED, UNIQUE, Entity, clash, is_ours, part_of
+from gitops_mvd.kong.entities import (
+    CLASH_HINT,
+    DEFAULT_WEIGHT,
+    LISTED,
+    OWNED,
+    TYPES,
+    UNIQUE,
+    Entity,
+    clash,
+    is_ours,
+    part_of,
+)
 from gitops_mvd.model import Json
 
 TURN = 5  # at every fifth look, the targets of one upstream are read without need
 BALANCED_WITHIN = 5.0  # s; the node that took a change uses a new target within 40 ms
 SERVING = {"HEALTHY", "HEALTHCHECKS_OFF"}
+TABLES = {"sm_vaults": "vaults"}  # what a list of tags calls by the name of its table
 SET_BY_KONG = {"created_at", "updated_at", "ws_id"}
 
 Made = TypeVar("Made")
@@ -104,6 +116,32 @@ class Store:
                 for target in (entity for entity in (*put, *gone) if entity.type == "targets"):
                     self._targets.pop(target.fields["upstream"]["id"], None)
 
+    def all(self) -> list[Entity]:
+        """Everything that this Kong has, whosever it is."""
+        found = [
+            Entity(type, fields, kept=True)
+            for type in TYPES
+            if type != "targets"
+            for fields in self._admin.entries(_path(type))
+        ]
+        upstreams = [entity.id for entity in found if entity.type == "upstreams"]
+        targets = (fields for id in upstreams for fields in self._admin.entries(f"/upstreams/{id}/targets"))
+        return sorted([*found, *(Entity("targets", fields, kept=True) for fields in targets)], key=lambda it: it.rank)
+
+    def adopt(self, host: str, entities: Sequence[Entity]) -> None:
+        """Change these fields of entities that are there, one entity at a time, and nothing else of them."""
+        for entity in entities:
+            self._admin.check(entity)
+        for entity in entities:
+            parent = f"/upstreams/{entity.fields['upstream']['id']}" if entity.type == "targets" else ""
+            body = {key: value for key, value in entity.fields.items() if key not in {"id", *SET_BY_KONG}}
+            if not self._admin.write("PATCH", f"{parent}{_path(entity.type)}/{entity.id}", entity, body):
+                raise StepFailed(f"{entity} is no longer in Kong, or clashes there with another one", "try it again")
+            self._written[part_of(entity)] = time.monotonic()
+            if entity.type == "targets":
+                with self._lock:
+                    self._targets.pop(entity.fields["upstream"]["id"], None)
+
     def _replace(self, put: Sequence[Entity], new: Sequence[Entity], gone: Sequence[Entity]) -> None:
         for entity in put:
             self._put(entity)
@@ -130,7 +168,7 @@ class Store:
         else:
             done = self._admin.write("PUT", f"{_path(entity.type)}/{entity.id}", entity, update)
         if not done:
-            raise StepFailed(f"{entity} clashes with one that is in Kong and not ours", "delete it from Kong")
+            raise StepFailed(f"{entity} clashes with one that is in Kong and not ours", CLASH_HINT)
         self._written[part_of(entity)] = time.monotonic()
 
     def _wait_for(self, new: Sequence[Entity], gone: Sequence[Entity]) -> None:
@@ -158,9 +196,10 @@ class Store:
 
 def _by_type(rows: Iterable[Json]) -> Mapping[str, set[str]]:
     """The ids of each type in a list of what has a tag."""
-    ids = defaultdict(set)
+    ids: defaultdict[str, set[str]] = defaultdict(set)
     for row in rows:
-        ids[row["entity_name"]].add(row["entity_id"])
+        name = str(row["entity_name"])
+        ids[TABLES.get(name, name)].add(row["entity_id"])
     return ids
 
 

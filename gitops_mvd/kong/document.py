@@ -12,9 +12,9 @@ from typing import Any, ClassVar
 
 import yaml
 
-from gitops_mvd.errors import Unavailable
+from gitops_mvd.errors import StepFailed, Unavailable
 from gitops_mvd.kong.admin import Admin
-from gitops_mvd.kong.compare import declared_names, same
+from gitops_mvd.kong.compare import MAPS, declared_names, same
 from gitops_mvd.kong.entities import REFERENCES, TYPES, Entity, as_kept, clash, is_ours, part_of, unique_key
 from gitops_mvd.model import Json
 
@@ -65,6 +65,31 @@ class Store:
                 document.setdefault(entity.type, []).append(_flat(as_kept(entity).fields))
             self._write(document, entities)
             self._written.update(dict.fromkeys(map(part_of, (*before, *entities)), time.monotonic()))
+
+    def all(self) -> list[Entity]:
+        """Everything that this Kong has, whosever it is."""
+        with self._lock:
+            found = [
+                Entity(type, _with_references(row), kept=True) for type, rows in self._read().items() for row in rows
+            ]
+            return sorted(found, key=lambda entity: entity.rank)
+
+    def adopt(self, host: str, entities: Sequence[Entity]) -> None:
+        """Change these fields of entities that are there, by one post, and nothing else of them."""
+        with self._lock:
+            there = self._read()
+            for entity in entities:
+                self._admin.check(entity)
+            changed = {(entity.type, entity.id): _flat(as_kept(entity).fields) for entity in entities}
+            document = {
+                type: [merged(_slim(row, host), changed.pop((type, row["id"]), {})) for row in rows]
+                for type, rows in there.items()
+            }
+            if changed:
+                gone = next(entity for entity in entities if (entity.type, entity.id) in changed)
+                raise StepFailed(f"{gone} is no longer in Kong", "try it again")
+            self._write(document, entities)
+            self._written.update(dict.fromkeys(map(part_of, entities), time.monotonic()))
 
     def has(self) -> str:
         """Kong's hash of all that it has, ours or not, as of the last look or change."""
@@ -124,6 +149,16 @@ def _slim(fields: dict[str, Any], host: str) -> dict[str, Any]:
     return {
         key: value for key, value in fields.items() if key in names or (value is not None and key != "healthchecks")
     }
+
+
+def merged(fields: Json, changed: Json) -> dict[str, Any]:
+    """An entity with some fields changed, as a PATCH of Kong's would: records field by field, all else as a whole."""
+    result = dict(fields)
+    for key, value in changed.items():
+        there = result.get(key)
+        deeper = isinstance(value, Mapping) and isinstance(there, Mapping) and key not in MAPS
+        result[key] = merged(there, value) if deeper else value  # type: ignore[arg-type]
+    return result
 
 
 def _refuse_clash(entity: Entity, others: Iterable[Json]) -> None:

@@ -13,6 +13,7 @@ from gitops_mvd.errors import StepFailed
 from gitops_mvd.model import Json
 
 OWNED = "managed-by:gitops-mvd"
+ADOPTED = "adopted"  # the tag with the id that what was adopted would have of us
 DEFAULT_WEIGHT = 100
 
 # In the order in which they can be made: each refers only to those before it.
@@ -157,10 +158,12 @@ def _der(certificate: str) -> bytes:
         return b""  # Kong will say that it is none
 
 
+CLASH_HINT = "`mvd adopt` takes it over; or rename one of them, or delete that one from Kong"
+
+
 def clash(entity: Entity, other: Entity) -> StepFailed:
     tags = f"tags {', '.join(other.tags)}" if other.tags else "no tags"
-    hint = "rename one of them, or delete that one from Kong"
-    return StepFailed(f"{entity} is already in Kong and not ours: {other.id}, {tags}", hint)
+    return StepFailed(f"{entity} is already in Kong and not ours: {other.id}, {tags}", CLASH_HINT)
 
 
 def as_json(value: object) -> str:

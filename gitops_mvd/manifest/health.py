@@ -111,7 +111,11 @@ HEALTH: Table = {
     "every": Key("How long ago the last line may be, for `log`, or the last change, for `heartbeat`.", _some_time),
     "within": Key("How long it may take to become healthy; 60s if left out.", duration),
     "start_period": Key("How long failures do not count; `within` begins after that.", duration),
-    "interval": Key("The pause between two tries; left out, short at first and then up to a second.", _some_time),
+    "interval": Key(
+        "The pause between two tries, afterwards too; left out, short at first and then up to a second, and about a "
+        "minute afterwards.",
+        _some_time,
+    ),
     "successes": Key("How many tries in a row must succeed; 1 if left out.", integer(1, 1000)),
     "timeout": Key("How long one try may take; 2s if left out.", _try),
 }

@@ -54,7 +54,17 @@ _ROUTE_PATH = re.compile(r"/[^\x00-\x1f\x7f?#\[\]\\^`{|}]*")  # as text: a space
 _HEADER = re.compile(r"[A-Za-z0-9_-]+")
 _HOST = re.compile(r"(?:\*\.)?[A-Za-z0-9_.:\[\]-]+(?:\.\*)?")
 _UUID = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
-_OUR_TAGS = ("managed-by:", "host:", "app:", "service:", "instance:", "fields:", "index:")
+_OUR_TAGS = (
+    "managed-by:",
+    "host:",
+    "app:",
+    "service:",
+    "instance:",
+    "fields:",
+    "index:",
+    "adopted:",
+    "adopted-password:",
+)
 _HASHES = ("none", "consumer", "ip", "header", "cookie", "path", "query_arg", "uri_capture")
 _HASHED = one_of(*_HASHES)
 

@@ -21,6 +21,8 @@ DEADLINE = 2.0
 BODY = 1 << 16  # bytes of it that are looked at
 SEARCHED_WITHIN = 1.0  # seconds
 
+MEANS_MORE = frozenset(r".^$*+?{}[]\|()")  # the characters that make more of a pattern than the words that it has
+
 # A process of its own, because a search can take for ever, and nothing else of Python runs meanwhile.
 _SEARCH = """
 import json, re, sys
@@ -74,6 +76,11 @@ def _start(answer: HTTPResponse) -> str:
 
 def _search(texts: list[tuple[str, str, str]], path: str) -> tuple[Health, str]:
     """Is each pattern found in its text?  They come as name, pattern and text."""
+    if not any(MEANS_MORE & set(pattern) for _, pattern, _ in texts):  # a process takes a hundred times as long
+        missed = next((what for what, words, text in texts if words not in text), "")
+        return (
+            (Health.PROGRESSING, f"http {path} is answered with another {missed}") if missed else (Health.HEALTHY, "")
+        )
     python = (sys.executable, "-I", "-S", "-c", _SEARCH)
     try:
         done = subprocess.run(

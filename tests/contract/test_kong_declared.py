@@ -19,6 +19,7 @@ from gitops_mvd.manifest import load
 from gitops_mvd.model import App, HostFacts, Json, Service
 from gitops_mvd.plan import make_plan
 from gitops_mvd.secretfiles import SecretFiles
+from tests.contract.pems import CERTIFICATE, JWK, KEY, PUBLIC_KEY
 from tests.contract.test_kong_client import (  # noqa: F401
     HOST,
     Gateway,
@@ -33,8 +34,6 @@ from tests.contract.test_kong_client import (  # noqa: F401
 )
 from tests.unit.memory_tree import MemoryTree
 
-CERTIFICATE = "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----"
-KEY = "-----BEGIN PRIVATE KEY-----\nMIIE\n-----END PRIVATE KEY-----"
 ID = "6f1f3b44-54ab-5c0c-8f6c-0d1f5b7a7f3e"
 
 
@@ -151,8 +150,8 @@ certificates:
   - {{cert: "{{vault://env/cert}}", key: "{{vault://env/key}}"}}
 snis: [{{name: "*.b.org", certificate: {ID}}}]
 ca_certificates: [{{cert: {json.dumps(CERTIFICATE)}}}]
-key_sets: [{{name: partners, keys: [{{name: first, kid: one, pem: {{public_key: PEM}}}}]}}]
-keys: [{{kid: two, set: partners, jwk: "{{}}"}}]
+key_sets: [{{name: partners, keys: [{{name: first, kid: one, pem: {{public_key: {json.dumps(PUBLIC_KEY)}}}}}]}}]
+keys: [{{kid: k1, set: partners, jwk: {json.dumps(JWK)}}}]
 vaults: [{{name: env, prefix: my-env, config: {{prefix: SECRET_}}}}]
 """
 

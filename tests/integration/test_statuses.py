@@ -19,6 +19,11 @@ pytestmark = pytest.mark.lab
 
 MOOD = "/srv/mood/well"  # a file of the server, which an app shows as its health
 FLAP = 4  # seconds
+HANGS_WHERE_TOLD = """\
+#!/bin/sh
+[ ! -e /www/hang/up ] || sleep 20
+printf 'Content-Type: text/plain\\r\\n\\r\\nok\\n'
+"""
 
 
 @pytest.fixture(scope="module")
@@ -75,6 +80,31 @@ def test_what_lasts_turns_the_applied_commit_red_and_green_again_and_a_flap_does
     turns = [state for state, _ in groupby(state for state, _ in story.told(commit))]
     assert turns == ["pending", "success", "failure", "success"]
     assert len(story.told(between)) == len(story.told(after)) == 1
+
+
+def test_what_hangs_after_its_deploy_turns_the_commit_red_and_nothing_is_done_to_it(lab: Lab, story: Story) -> None:
+    pages = {"/cgi-bin/health": HANGS_WHERE_TOLD}
+    image = lab.registry.push("hanging", "1", service.web("hanging", "1", pages=pages))
+    health = {"http": "/cgi-bin/health", "port": 7799, "interval": "2s", "timeout": "500ms"}
+    web = routed(image, "/hanging", volumes=["/srv/hang:/www/hang:ro"], **{"x-mvd": {"health": health}})
+    story.run("mkdir", "-p", "/srv/hang")
+    commit = story.deploy("hanging", {"services": {"web": web}})
+    containers, told = story.containers("hanging"), story.told(commit)
+
+    story.run("touch", "/srv/hang/up")
+    status = story.mvd("status").out
+    assert "Degraded  web: http /cgi-bin/health does not answer within 0.5 s" in " ".join(status.split("\n")), status
+    began = time.monotonic()
+    seconds_until(story, commit, "failure")
+    assert time.monotonic() - began > STEADY
+    [(_, why)] = story.told(commit)[len(told) :]
+    assert why == "hanging: web: http /cgi-bin/health does not answer within 0.5 s"
+
+    story.run("rm", "/srv/hang/up")
+    assert seconds_until(story, commit, "success") > STEADY - 5
+    turns = [state for state, _ in groupby(state for state, _ in story.told(commit))]
+    assert turns == ["pending", "success", "failure", "success"]
+    assert story.containers("hanging") == containers, "it is reported, and left as it is"
 
 
 @pytest.mark.parametrize("long_outage", [False, True], ids=["the forge is away in the middle", "until all is over"])

@@ -96,6 +96,13 @@ def test_no_secret_is_in_the_last_words() -> None:
     assert "hunter2" not in str(caught.value)
 
 
+def test_no_secret_is_in_what_a_single_try_says() -> None:
+    said = Health.PROGRESSING, "exec ends with code 1: hunter2-long is wrong"
+    gates, gate, _ = at_a_gate(lambda at: up(), Check("exec"), lambda at: said)
+    asked = dataclasses.replace(gate.on.payload, check=gate.check)
+    assert gates.ask_once(up(), asked) == (Health.PROGRESSING, "exec ends with code 1: *** is wrong")
+
+
 def test_a_restart_on_the_way_fails_at_once() -> None:
     def develops(at: float) -> Instance:
         return Instance("x", state="running", started="2026-01-01T10:00:00Z" if at < 2 else "2026-01-01T10:01:00Z")

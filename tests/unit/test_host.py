@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Sequence
 from contextlib import nullcontext
 from pathlib import Path
@@ -16,6 +17,7 @@ from gitops_mvd.model import App, Change, Check, Health, Instance, Resource, Ser
 from gitops_mvd.probes import Tools, discover
 from gitops_mvd.secretfiles import SecretFiles
 from gitops_mvd.systemd import Unit
+from gitops_mvd.watch import Watch
 from tests.fakes import FakeClock, FakeHistory, job, service, wanted
 
 
@@ -71,6 +73,7 @@ def machine(
     history: FakeHistory | None = None,
     precedence: Precedence | None = None,
     secrets: SecretFiles | None = None,
+    watch: Watch | None = None,
     leaves_routes: bool = False,
 ) -> Machine:
     engine: Any = Engine(*there)
@@ -78,18 +81,8 @@ def machine(
     clock, history = FakeClock(), history or FakeHistory()
     gates = Gates(discover(Tools(engine, systemd)), engine, systemd, clock, None, history)
     named = {kind.name: kind for kind in kinds}
-    host = Machine(
-        "h1",
-        named,
-        engine,
-        gates,
-        clock,
-        address="127.0.0.1",
-        history=history,
-        precedence=precedence,
-        secrets=secrets,
-        leaves_routes=leaves_routes,
-    )
+    more: Any = {"history": history, "secrets": secrets, "watch": watch, "leaves_routes": leaves_routes}
+    host = Machine("h1", named, engine, gates, clock, address="127.0.0.1", precedence=precedence, **more)
     host.look()
     return host
 
@@ -315,3 +308,59 @@ def test_who_has_the_say_is_asked_again_after_git_was() -> None:
     precedence.stand = 2
     assert not host.plan(app, proven=True)
     assert precedence.asked == [("web", False)]
+
+
+def test_what_the_watch_sees_is_health_and_changes_no_plan() -> None:
+    """What runs, and answers 503: the health and the words are its probe's; nothing is done about it."""
+    check = Check("http", {"path": "/health", "port": 80})
+    app = App("chat", (Service("web", "v1", check=check),))
+    [name] = app.services[0].instances("chat")
+    there = Instance(name, "chat", "web", "10.0.0.2", "running", started="1760000000")
+    history, said = FakeHistory(), [(Health.HEALTHY, "")]
+    watch = Watch(lambda instance, service: said[0], lambda name: there, lambda reason: None)
+    units = Kind("unit", "image")
+    host = machine(Kind("image"), units, there=[there], history=history, watch=watch)
+    for step in host.plan(app, proven=True).change:
+        host.carry_out([step] if isinstance(step, Change) else [])
+    assert host.to_watch() == [], "nothing has worked here yet"
+    history.approve(app, "a" * 40)
+    host.look()
+    assert host.to_watch() == [(there, app.services[0])]
+    for said[0], health, why in (
+        ((Health.HEALTHY, ""), Health.HEALTHY, ""),
+        ((Health.PROGRESSING, "http 503 from /health"), Health.DEGRADED, "web: http 503 from /health"),
+        ((Health.HEALTHY, ""), Health.HEALTHY, ""),
+    ):
+        watch.follow(host.to_watch())
+        watch.ask_all()
+        assert (host.health(app), host.ailment(app), bool(host.plan(app, proven=True))) == (health, why, False)
+
+
+def test_only_what_runs_as_the_last_good_version_has_it_is_watched() -> None:
+    check = Check("http", {"path": "/health", "port": 80})
+    good, other = (App("chat", (Service("web", image, check=check),)) for image in ("v1", "v2"))
+    names = [app.services[0].instances("chat")[0] for app in (good, other)]
+    old, new = (Instance(name, "chat", "web", "10.0.0.2", "running", started="1760000000") for name in names)
+    history = FakeHistory()
+    history.approve(good, "a" * 40)
+    host = machine(Kind("image"), Kind("unit", "image"), there=[old, new], history=history)
+    assert [instance for instance, _ in host.to_watch()] == [old]
+    history.approve(other, "b" * 40)
+    assert [instance for instance, _ in host.to_watch()] == [new], "the old one is about to go"
+    gone = dataclasses.replace(new, state="restarting")
+    assert machine(Kind("image"), Kind("unit", "image"), there=[gone], history=history).to_watch() == []
+
+
+def test_an_app_is_left_alone_from_its_first_change_on() -> None:
+    left: list[str] = []
+
+    class Left(Watch):
+        def leave(self, app: str) -> None:
+            left.append(app)
+
+    watch = Left(lambda instance, service: (Health.HEALTHY, ""), lambda name: None, lambda reason: None)
+    host = machine(Kind("image"), Kind("unit", "image"), watch=watch)
+    plan = host.plan(App("chat", (service("web", route=False),)), proven=True)
+    assert left == []
+    host.carry_out(step for step in plan if isinstance(step, Change))
+    assert set(left) == {"chat"}

@@ -102,6 +102,9 @@ class Host(FakeHost):
             self.dies = False
             raise Killed
 
+    def to_watch(self) -> list[Any]:
+        return []
+
     def health(self, app: App) -> Health:
         return Health.DEGRADED if app.name in self.ill and app.services else super().health(app)
 
@@ -142,6 +145,7 @@ class Story(RuleBasedStateMachine):
             outbox=self.outbox,
             statuses=Statuses("h1", self.history, Telling(apps=True), self.clock.now, self.outbox.wake),
             mailbox=Mailbox(),
+            watch=SimpleNamespace(rest=lambda: None, follow=lambda there: None),
             clock=self.clock,
             cache={},
         )

@@ -30,6 +30,8 @@ VERBS = {"POST": "create", "PUT": "create or update", "PATCH": "update", "DELETE
 
 Answer = tuple[int, Any]
 
+TABLES = {"vaults": "sm_vaults"}  # a list of tags calls these by the name of their table
+
 
 @dataclass(frozen=True)
 class Call:
@@ -160,7 +162,7 @@ class Admin:
 
     def _tagged(self, tag: str) -> list[Record]:
         rows = [
-            {"entity_name": kind, "entity_id": entity["id"], "tag": each}
+            {"entity_name": TABLES.get(kind, kind), "entity_id": entity["id"], "tag": each}
             for kind in KINDS
             for entity in self.store.all(kind)
             for each in entity["tags"] or ()

@@ -1,0 +1,318 @@
+"""What is seen of instances after their deploy: what makes one ill, well again, and nothing at all."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from collections import Counter
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import pytest
+
+from gitops_mvd.errors import Unavailable
+from gitops_mvd.model import Check, Health, Instance, Service
+from gitops_mvd.watch import AGAIN, EVERY, FIRST, SHORTEST, Watch, is_watched
+from tests.fakes import FakeClock
+
+WEB = Service("web", "image", check=Check("http", {"path": "/health", "port": 80}, within=60))
+NOW = 1_760_000_000.0  # in Unix time
+AN_HOUR_AGO = NOW - 3600
+ILL = (Health.DEGRADED, "http 503 from /health")
+STARTING = (Health.PROGRESSING, "http 503 from /health")
+WELL = (Health.HEALTHY, "")
+SICK = (Health.PROGRESSING, "http 503 from /health")
+
+
+class World:
+    """One clock for all; every instance answers `WELL` until it is told to answer otherwise."""
+
+    def __init__(self) -> None:
+        self.clock = FakeClock()
+        self.clock.time = NOW
+        self.answers: dict[str, tuple[Health, str]] = {}
+        self.there: dict[str, Instance | Unavailable | None] = {}
+        self.asked: Counter[str] = Counter()
+        self.at: dict[str, list[float]] = {}
+        self.posted: list[str] = []
+        self.watch = Watch(self.ask, self.inspect, self.posted.append, self.clock.now, self.clock.now)
+
+    def ask(self, instance: Instance, service: Service) -> tuple[Health, str]:
+        self.asked[instance.name] += 1
+        self.at.setdefault(instance.name, []).append(self.clock.now())
+        return self.answers.get(instance.name, WELL)
+
+    def inspect(self, name: str) -> Instance | None:
+        found = self.there.get(name)
+        if isinstance(found, Unavailable):
+            raise found
+        return found
+
+    def start(self, name: str = "web", at: float = AN_HOUR_AGO, app: str = "shop") -> Instance:
+        """A container, as the listing has it: `started` is when it was created."""
+        made = Instance(name, app, "web", "10.0.0.2", "running", started=str(int(at)))
+        self.there[name] = replace(made, started=datetime.fromtimestamp(at, UTC).isoformat())
+        return made
+
+    def run(self, seconds: float) -> None:
+        """Let the watch go on for so long."""
+        ends = self.clock.now() + seconds
+        while (pause := self.watch.ask_next()) is not None and self.clock.now() + pause <= ends:
+            self.clock.wait(pause)
+        self.clock.time = ends
+
+    def until_asked(self, times: int, name: str = "web") -> None:
+        """Go on until that one was asked so many times more."""
+        wanted = self.asked[name] + times
+        while self.asked[name] < wanted:
+            self.clock.wait(self.watch.ask_next() or 0)
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+def watched(world: World) -> Instance:
+    """One that was seen to be well."""
+    web = world.start()
+    world.watch.follow([(web, WEB)])
+    world.until_asked(1)
+    return web
+
+
+def test_three_failures_in_a_row_make_it_ill_and_one_success_well_again(world: World) -> None:
+    web = watched(world)
+    world.answers["web"] = SICK
+    world.until_asked(2)
+    assert (world.watch.verdict(web), world.posted) == (WELL, [])
+    world.until_asked(1)
+    assert (world.watch.verdict(web), world.posted) == (ILL, ["health"])
+    world.until_asked(5)
+    assert world.posted == ["health"]
+    world.answers["web"] = WELL
+    world.until_asked(1)
+    assert (world.watch.verdict(web), world.posted) == (WELL, ["health", "health"])
+
+
+def test_failures_that_are_not_in_a_row_are_none(world: World) -> None:
+    web = watched(world)
+    for answer in (SICK, SICK, WELL, SICK, SICK, WELL):
+        world.answers["web"] = answer
+        world.until_asked(1)
+    assert (world.watch.verdict(web), world.posted) == (WELL, [])
+
+
+def test_could_not_ask_changes_nothing(world: World) -> None:
+    web = watched(world)
+    for answer in (SICK, SICK, (Health.UNKNOWN, "no route to host")):
+        world.answers["web"] = answer
+        world.until_asked(1)
+    assert world.watch.verdict(web) == WELL
+    world.answers["web"] = SICK
+    world.until_asked(1)
+    assert world.watch.verdict(web) == ILL
+    world.answers["web"] = Health.UNKNOWN, "no route to host"
+    world.until_asked(9)
+    assert world.watch.verdict(web) == ILL
+
+
+@pytest.mark.parametrize("then", [None, Unavailable("Docker does not answer"), "exited"])
+def test_what_fails_because_it_is_not_there_any_more_is_not_ill(world: World, then: str | Unavailable | None) -> None:
+    web = watched(world)
+    world.answers["web"] = SICK
+    world.there["web"] = replace(web, state=then) if isinstance(then, str) else then
+    world.until_asked(9)
+    assert (world.watch.verdict(web), world.posted) == (WELL, [])
+
+
+def test_a_failure_at_an_address_that_it_does_not_have_any_more_is_none(world: World) -> None:
+    web = watched(world)
+    world.answers["web"] = SICK
+    world.there["web"] = replace(world.inspect("web") or web, ip="10.0.0.3")
+    world.until_asked(3)
+    assert world.watch.verdict(web) == WELL
+    world.until_asked(1)
+    assert world.watch.verdict(web) == ILL
+
+
+def test_the_words_are_those_in_which_it_fell_ill(world: World) -> None:
+    web = watched(world)
+    world.answers["web"] = SICK
+    world.until_asked(3)
+    world.answers["web"] = Health.PROGRESSING, "http /health does not answer within 2 s"
+    world.until_asked(3)
+    assert world.watch.verdict(web) == ILL
+
+
+# ---- a new start ---------------------------------------------------------------------------------------------------
+
+
+def test_what_was_seen_of_an_older_container_says_nothing_of_a_new_one(world: World) -> None:
+    web = watched(world)
+    world.answers["web"] = SICK
+    world.until_asked(3)
+    assert world.watch.verdict(web) == ILL
+    new = world.start(at=world.clock.now())
+    assert world.watch.verdict(new) == WELL
+    world.watch.follow([(new, WEB)])
+    assert world.watch.verdict(new) == WELL
+    world.watch.follow([])
+    world.watch.follow([(new, WEB)])
+    assert world.watch.verdict(new) == WELL
+
+
+def test_a_new_start_of_the_same_container_counts_anew(world: World) -> None:
+    web = watched(world)
+    world.answers["web"] = SICK
+    world.until_asked(3)
+    world.there["web"] = replace(web, started=datetime.fromtimestamp(world.clock.now(), UTC).isoformat())
+    world.until_asked(1)
+    assert world.watch.verdict(web) == STARTING
+
+
+def test_what_starts_is_given_the_time_that_a_deploy_gives_it(world: World) -> None:
+    slow = replace(WEB, check=replace(WEB.check, start_period=100))
+    web = world.start(at=world.clock.now())
+    world.watch.follow([(web, slow)])
+    world.answers["web"] = SICK
+    world.run(150)
+    assert (world.watch.verdict(web), world.posted) == (STARTING, ["health"])
+    world.run(10 + 4 * AGAIN)
+    assert world.watch.verdict(web) == ILL
+
+
+def test_what_was_well_since_its_start_has_no_time_left(world: World) -> None:
+    web = world.start(at=world.clock.now() - 1)
+    world.watch.follow([(web, WEB)])
+    world.until_asked(1)
+    world.answers["web"] = SICK
+    world.until_asked(3)
+    assert world.watch.verdict(web) == ILL
+
+
+def test_what_is_found_sick_at_first_is_not_called_well_until_it_is_known(world: World) -> None:
+    """As after a restart of the daemon: a commit that was red must not turn green meanwhile."""
+    web = world.start()
+    world.watch.follow([(web, WEB)])
+    world.answers["web"] = SICK
+    world.run(FIRST)
+    assert world.watch.verdict(web) == STARTING
+    world.run(3 * AGAIN)
+    assert world.watch.verdict(web) == ILL
+
+
+def test_another_check_of_the_same_container_counts_anew(world: World) -> None:
+    web = watched(world)
+    world.answers["web"] = SICK
+    world.until_asked(3)
+    world.watch.follow([(web, replace(WEB, check=replace(WEB.check, spec={"path": "/", "port": 80})))])
+    assert world.watch.verdict(web) == WELL
+
+
+# ---- whom, and how often -------------------------------------------------------------------------------------------
+
+
+def test_what_was_known_stays_known_where_the_same_is_followed_again(world: World) -> None:
+    web = watched(world)
+    world.answers["web"] = SICK
+    world.until_asked(2)
+    world.watch.follow([(web, WEB), (world.start("other"), WEB)])
+    world.until_asked(1)
+    assert world.watch.verdict(web) == ILL
+
+
+def test_an_app_that_is_being_changed_is_left_alone_and_not_forgotten(world: World) -> None:
+    web = watched(world)
+    world.answers["web"] = SICK
+    world.until_asked(3)
+    world.watch.leave("shop")
+    before = world.asked["web"]
+    world.run(10 * EVERY)
+    assert world.asked["web"] == before
+    assert world.watch.verdict(web) == ILL
+
+
+def test_at_rest_nobody_is_asked(world: World) -> None:
+    web = watched(world)
+    world.watch.rest()
+    assert world.watch.ask_next() is None
+    world.watch.follow([(web, WEB)])
+    world.until_asked(1)
+
+
+def test_what_is_gone_is_asked_no_more(world: World) -> None:
+    watched(world)
+    world.watch.follow([])
+    assert world.watch.ask_next() is None
+
+
+def test_all_are_asked_about_once_a_minute_one_after_the_other(world: World) -> None:
+    instances = [world.start(f"web-{n}") for n in range(50)]
+    world.watch.follow([(instance, WEB) for instance in instances])
+    world.run(FIRST)
+    assert set(world.asked.values()) == {1}
+    world.run(10 * EVERY)
+    assert all(8 <= times - 1 <= 14 for times in world.asked.values())
+    late = sorted(at for asked in world.at.values() for at in asked if at > NOW + 5 * EVERY)
+    in_ten_seconds = Counter(int(at // 10) for at in late)
+    assert max(in_ten_seconds.values()) <= 25, "and not all at once: 50 a minute are 8 in ten seconds"
+
+
+@pytest.mark.parametrize(("own", "pause"), [(0.0, EVERY), (120.0, 120.0), (5.0, 5.0), (0.1, SHORTEST)])
+def test_an_interval_of_its_own_counts(world: World, own: float, pause: float) -> None:
+    service = replace(WEB, check=replace(WEB.check, interval=own))
+    world.watch.follow([(world.start(), service)])
+    world.run(FIRST + 10 * pause)
+    assert 8 <= world.asked["web"] - 1 <= 13
+
+
+def test_what_failed_is_asked_again_sooner(world: World) -> None:
+    watched(world)
+    world.answers["web"] = SICK
+    world.until_asked(1)
+    before = world.clock.now()
+    world.until_asked(2)
+    assert world.clock.now() - before <= 2.4 * AGAIN
+
+
+def test_who_asks_all_at_once_needs_one_failure_only(world: World) -> None:
+    web, other = world.start(), world.start("other")
+    world.watch.follow([(web, WEB), (other, WEB)])
+    world.answers["web"] = SICK
+    world.watch.ask_all()
+    assert (world.watch.verdict(web), world.watch.verdict(other)) == (ILL, WELL)
+    assert world.posted == []
+
+
+@pytest.mark.parametrize(
+    ("check", "expected"),
+    [
+        (Check("http"), True),
+        (Check("exec"), True),
+        (Check("log", {"pattern": "ready"}), False),
+        (Check("log", {"pattern": "polled", "every": 60.0}), True),
+        (Check("running"), False),
+        (Check("docker"), False),
+        (Check("completed"), False),
+        (Check("scheduled"), False),
+    ],
+)
+def test_what_a_look_shows_anyway_is_not_asked_for(check: Check, expected: bool) -> None:
+    assert is_watched(check) is expected
+
+
+def test_the_thread_asks_by_itself_and_a_mistake_does_not_end_it() -> None:
+    asked = threading.Event()
+
+    def ask(instance: Instance, service: Service) -> tuple[Health, str]:
+        asked.set()
+        raise ZeroDivisionError
+
+    always_due = itertools.count(step=2 * EVERY).__next__
+    watch = Watch(ask, lambda name: None, lambda reason: None, always_due)
+    with watch:
+        for started in "12":
+            asked.clear()
+            watch.follow([(Instance("web", "shop", "web", "10.0.0.2", "running", started=started), WEB)])
+            assert asked.wait(5)
