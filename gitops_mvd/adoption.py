@@ -41,8 +41,12 @@ class Takeover:
 
 
 def look(wired: Wired, desired: Desired) -> Takeover:
-    """Raises Unavailable where there is no Kong, or it does not answer."""
+    """Raises Unavailable where there is no Kong, or it does not answer, StepFailed where it is shared."""
     kong = kong_of(wired)
+    if kong.shared:
+        raise StepFailed(
+            "nothing is adopted in a Kong that servers share", "rename one of the two, or delete that in Kong"
+        )
     routes = route.connect(wired.tools)
     declared = [entity for app in desired.apps for resource in routes.wanted(app) for entity in resource.payload]
     return Takeover(desired, plan(wired.host.name, declared, kong.all(), Schemas(kong.schema)))

@@ -210,6 +210,25 @@ def resume(config: Path) -> int:
 
 
 @mvd.command()
+@click.argument("host")
+@click.pass_obj
+def forget(config: Path, host: str) -> int:
+    """Take the targets of HOST out of the Kong that is shared with it: of a server that will not come back."""
+    from gitops_mvd.wiring import wire
+
+    wired = wire(_read(config), config)
+    kong = wired.tools.kong
+    if not kong or not kong.shared:
+        raise click.UsageError("this server shares its Kong with no other: its settings have no `kong.shared`")
+    if host == wired.host.name:
+        raise click.UsageError(f"{host} is this server; what it should have no more goes with the app, out of Git")
+    there = [entity for entity in kong.look(host) if entity.type == "targets"]
+    kong.forget(host)
+    click.echo(f"{len(there)} targets of {host} were taken away" if there else f"{host} has no targets in Kong")
+    return 0 if there else 1
+
+
+@mvd.command()
 @click.option("-y", "--yes", is_flag=True, help="Do it without asking, for scripts.")
 @as_json
 @click.pass_obj

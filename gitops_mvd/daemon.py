@@ -177,8 +177,11 @@ class Daemon:
             if isinstance(error, RevisionRefused):
                 self._wired.statuses.refuse(error.commit, str(error))
             self._revision = self._revision or self._wired.source.last()
+            if self._revision:
+                self._wired.follow(self._revision, fetched=False)
             return
         self._content("repository")
+        self._wired.follow(fetched, fetched=True)
         if fetched != self._revision:
             known = self._wired.history.revisions().get("attempted")
             if fetched != known:  # as it is where we were only restarted

@@ -27,7 +27,10 @@ NO_GATEWAY = "this host has no gateway"
 
 @dataclass
 class Watch:
-    """A gate that is being waited at; `row` counts its successes in a row."""
+    """A gate that is being waited at; `row` counts its successes in a row.
+
+    `witnessed` says that the gateway was seen to use one of the instances that it should.
+    """
 
     gate: Gate
     began: float
@@ -35,6 +38,7 @@ class Watch:
     row: int = 0
     healthy_since: float = 0.0
     first_start: str = ""
+    witnessed: bool = False
 
     @property
     def lasts(self) -> float:
@@ -164,7 +168,8 @@ class Gates:
         """Does the gateway lead to this service, and was it seen to use the instances that it should, and no others?
 
         Those that left the route still end what they were asked; where nothing can be told apart from that, or nothing
-        of an instance can be seen, the gateway is believed after a while.
+        of an instance can be seen, the gateway is believed after a while.  Once it was seen to use ours, an answer may
+        also be that of another host's.
         """
         route, spec = watch.gate.on, watch.gate.check.spec
         if not self._gateway:
@@ -178,7 +183,8 @@ class Gates:
             return health, why
         if still := [name for name, count in self._received(unused).items() if count > unused[name]]:
             return Health.PROGRESSING, f"the gateway still uses {still[0]}"
-        if used and self._received(used) == used:
+        watch.witnessed = watch.witnessed or not used or self._received(used) != used
+        if not watch.witnessed:
             return Health.PROGRESSING, "the gateway was not seen to use the new instances"
         return health, why
 

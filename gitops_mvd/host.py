@@ -18,7 +18,7 @@ from gitops_mvd.manifest.references import file_names
 from gitops_mvd.model import App, Change, Gate, Health, Instance, Plan, Resource, Service, Step
 from gitops_mvd.plan import Key, kinds_in_order, make_plan, place
 from gitops_mvd.policy import Policy, enforce
-from gitops_mvd.ports import Clock, History, Kind
+from gitops_mvd.ports import Clock, History, Kind, Precedence
 from gitops_mvd.secretfiles import SecretFiles
 from gitops_mvd.watch import WELL, Watch, is_watched
 
@@ -46,6 +46,7 @@ class Machine:
         address: str,
         history: History,
         policy: Policy | None = None,
+        precedence: Precedence | None = None,
         secrets: SecretFiles | None = None,
         watch: Watch | None = None,
         leaves_routes: bool = False,
@@ -60,6 +61,7 @@ class Machine:
         self._address = address
         self._history = history
         self._policy = policy
+        self._precedence = precedence
         self._secrets = secrets
         self._watch = watch
         self._leaves_routes = leaves_routes
@@ -69,7 +71,8 @@ class Machine:
         self._blind: dict[str, Unavailable] = {}
         # What was the same at the last look is the same object, so that nothing that follows from it is computed again.
         self._pinned: dict[str, tuple[App, object, App]] = {}
-        self._in_order: dict[str, tuple[Sequence[Resource], Sequence[Resource], Set[Key]]] = {}
+        self._in_order: dict[str, tuple[Sequence[Resource], Sequence[Resource], Set[Key], object]] = {}
+        self._asked_for: dict[str, App] = {}  # what the commit wants, of those that were pinned since the last look
         self._wanted: dict[str, tuple[App, int, Sequence[Resource]]] = {}
         self._named: dict[str, tuple[App, Set[str]]] = {}  # the secrets that an app refers to
         self._last_runs: dict[str, Health] = {}  # how the last run of a scheduled job ended
@@ -89,7 +92,7 @@ class Machine:
             self._found = self._observe()
             self._instances = self._look_at_instances()
         self._is_routed = any(r.kind == "route" for resources in self._found.values() for r in resources)
-        self._changed, self._given = set(), set()
+        self._changed, self._given, self._asked_for = set(), set(), {}
 
     def _look_at_instances(self) -> Mapping[str, list[Instance]]:
         by_app = defaultdict(list)
@@ -122,11 +125,11 @@ class Machine:
         self._require_secrets(app)
         images = self._engine.images()
         known, by, pinned = self._pinned.get(app.name, (None, None, None))
-        if pinned and app is known and images is by and all(s.pull_policy != "always" for s in app.services):
-            return pinned
-        anew = dataclasses.replace(app, services=tuple(map(self._engine.pin, app.services)))
-        pinned = pinned if pinned == anew else anew
-        self._pinned[app.name] = app, images, pinned
+        if not (pinned and app is known and images is by and all(s.pull_policy != "always" for s in app.services)):
+            anew = dataclasses.replace(app, services=tuple(map(self._engine.pin, app.services)))
+            pinned = pinned if pinned == anew else anew
+            self._pinned[app.name] = app, images, pinned
+        self._asked_for[app.name] = pinned
         return pinned
 
     def _require_secrets(self, app: App) -> None:
@@ -214,13 +217,13 @@ class Machine:
 
     # ---- what to do --------------------------------------------------------------------------------------------------
 
-    def plan(self, app: App, proven: bool) -> Plan:
+    def plan(self, app: App, proven: bool, *, proposed: bool = False) -> Plan:
         known, by, wanted = self._wanted.get(app.name, (None, 0, ()))
         version = self._secrets.version if self._secrets else 0
         if app is not known or by != version:
             wanted = [resource for kind in self._kinds.values() for resource in kind.wanted(app)]
             self._wanted[app.name] = app, version, wanted
-        return self._plan(app, wanted, proven)
+        return self._plan(app, wanted, proven, held=app != self._asked_for.get(app.name), proposed=proposed)
 
     def left_alone(self, plan: Plan) -> str:
         """A gateway that has nothing of ours any more was not changed by hand but lost it all, and is filled again."""
@@ -228,26 +231,41 @@ class Machine:
         is_by_hand = all(change.to and change.to.kind == "route" for change in changes)
         if not (changes and is_by_hand and self._leaves_routes and self._is_routed):
             return ""
+        if any(map(self._is_said_elsewhere, changes)):
+            return ""
         names = ", ".join(change.resource.name for change in changes)
         return f"route {names}: changed by hand at the gateway, and left so"
 
-    def way_back(self, app: App, before: Sequence[Resource]) -> Plan:
-        return self._plan(App(app.name), before, proven=True)
+    def _is_said_elsewhere(self, change: Change) -> bool:
+        """Does it change what another host, which is behind or was rolled back, has said of a shared route?"""
+        was, to = change.was, change.to
+        if not (self._precedence and was and to) or was.spec["entities"] == to.spec["entities"]:
+            return False
+        return self._precedence.is_said_elsewhere(was)
 
-    def _plan(self, app: App, wanted: Sequence[Resource], proven: bool) -> Plan:
+    def way_back(self, app: App, before: Sequence[Resource]) -> Plan:
+        return self._plan(App(app.name), before, proven=True, held=True)
+
+    def _plan(self, app: App, wanted: Sequence[Resource], proven: bool, *, held: bool, proposed: bool = False) -> Plan:
+        """`held` is a version that is older than the commit, of which other hosts may have a newer one."""
         found = self.found(app.name)
         self._require(wanted, found)
         keys = {resource.key for resource in wanted}
         stays = {resource.key for resource in found if not self._kinds[resource.kind].prunes}
-        spare = keys and any(resource.kind == "image" and resource.key not in keys for resource in found)
-        before = self._history.before(app) if spare else None
+        outdated = keys and any(resource.kind == "image" and resource.key not in keys for resource in found)
+        before = self._history.before(app) if outdated else None
         images = {resource.key for resource in self._kinds["image"].wanted(before)} if before else set()
-        looked_at = wanted, found, ((stays | images) - keys) | self._done(app, wanted, found)
+        spare = ((stays | images) - keys) | self._done(app, wanted, found)
+        precedence = None if proposed else self._precedence
+        looked_at = wanted, found, spare, (held, precedence.stand) if precedence else None
         if proven and wanted and self._in_order.get(app.name) == looked_at:
             return Plan()
         with self._lock:
             placed = place(wanted, found, self._address, self._free_ports())
-        plan = make_plan(app, placed, found, self._order, proven=proven, spare=looked_at[2])
+        if precedence:
+            have = {route.key: route for route in found if route.kind == "route"}
+            placed = [precedence.agree(it, have.get(it.key), held=held) if it.kind == "route" else it for it in placed]
+        plan = make_plan(app, placed, found, self._order, proven=proven, spare=spare)
         if proven and not plan:
             self._in_order[app.name] = looked_at
         return plan

@@ -135,8 +135,11 @@ class Host(Protocol):
         """What there is of that app now."""
         ...
 
-    def plan(self, app: App, proven: bool) -> Plan:
-        """What it takes to get to `app`; one that is not `proven` passes all of its gates."""
+    def plan(self, app: App, proven: bool, *, proposed: bool = False) -> Plan:
+        """What it takes to get to `app`; one that is not `proven` passes all of its gates.
+
+        One that is `proposed` is of a commit to come, so it has the say wherever several hosts share something.
+        """
         ...
 
     def way_back(self, app: App, before: Sequence[Resource]) -> Plan:
@@ -172,6 +175,23 @@ class Gateway(Protocol):
 
     def everywhere(self, route: Resource) -> tuple[Health, str]:
         """Had every node of it the time to take up what was changed of this route?"""
+        ...
+
+
+class Precedence(Protocol):
+    """Who says what several hosts share in one gateway."""
+
+    @property
+    def stand(self) -> object:
+        """Changes where `agree` may say something else of the same."""
+        ...
+
+    def agree(self, wanted: Resource, found: Resource | None, *, held: bool) -> Resource:
+        """The route that this host is to have, where another host may have the say; `held` is an older version."""
+        ...
+
+    def is_said_elsewhere(self, route: Resource) -> bool:
+        """Is what is shared of a route as another host has said, and so not changed by hand?"""
         ...
 
 

@@ -45,6 +45,7 @@ def desired(wired: Wired, *, fetch: bool = False) -> Desired:
     revision = wired.source.fetch() if fetch else wired.source.last()
     if not revision:
         raise Unavailable("the repository was never fetched here", "`mvd sync` does that")
+    wired.follow(revision, fetched=False)
     tree = wired.source.tree(revision)
     apps, broken = load(tree, read_fleet(tree).host(wired.host.name))
     return Desired(revision, apps, broken)
@@ -81,7 +82,10 @@ def _judged(wired: Wired, app: App) -> Look:
         return _held(wired, app, str(error))
     if failure := wired.history.condemned(pinned):
         return _failed(wired, pinned, failure)
-    plan = wired.host.plan(pinned, proven=pinned == wired.history.last_good(app.name))
+    try:
+        plan = wired.host.plan(pinned, proven=pinned == wired.history.last_good(app.name))
+    except StepFailed as error:
+        return _held(wired, app, str(error))
     failed = wired.history.last(app.name)
     why = failed.why if failed and failed.operation is not Operation.SUCCEEDED else ""
     health, ails = wired.host.health(pinned), wired.host.ailment(pinned)

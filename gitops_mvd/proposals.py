@@ -153,7 +153,7 @@ class Proposals:
         pinned = self._host.pin(app)
         if failure := self._history.condemned(pinned):
             raise StepFailed(f"this very version was tried here and failed: {failure.why}")
-        return self._host.plan(pinned, proven=False)
+        return self._host.plan(pinned, proven=False, proposed=True)
 
 
 def summed(verdict: Verdict) -> tuple[Counter[str], list[str]]:

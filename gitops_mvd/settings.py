@@ -72,7 +72,7 @@ class Docker:
 
 @dataclass(frozen=True, slots=True)
 class Gateway:
-    """The Kong of this server."""
+    """The Kong of this server, or of all servers that have the same name for it in `shared`."""
 
     admin: str = "http://127.0.0.1:8001"
     proxy: str = "http://127.0.0.1:8000"
@@ -85,6 +85,7 @@ class Gateway:
     insecure: bool = False
     boot_file: str = ""
     drift: str = "repair"
+    shared: str = ""
 
     @property
     def files(self) -> tuple[str, ...]:
@@ -253,6 +254,13 @@ def _boot_file(place: Place) -> str:
     return value
 
 
+def _shared(place: Place) -> str:
+    value = filled(place)
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", value):
+        place.fail(f"must be a name of letters, digits, dots, dashes and underscores, not {value!r}")
+    return value
+
+
 KONG = {
     "admin": Key(
         "The Admin API: `http://`, `https://` or `unix:///path`; `http://127.0.0.1:8001` by default.",
@@ -280,6 +288,11 @@ KONG = {
     "drift": Key(
         "What was changed by hand at the gateway is put back (`repair`) or only told (`report`).",
         one_of("repair", "report"),
+    ),
+    "shared": Key(
+        "A name that all servers have in their settings which share this Kong; it needs a database then, and `address` "
+        "one of this server that Kong reaches. Without it, the Kong is this server's alone.",
+        _shared,
     ),
 }
 PROPOSALS = {
@@ -362,6 +375,11 @@ def _kong(place: Place) -> Gateway:
         place.entries()["token_file"].complain(told)
     if place.has("token_header") and not found.token_file:
         place.entries()["token_header"].complain("needs `token_file`")
+    if found.shared and not _is_reached(found.address):
+        at = place.entries()["address" if place.has("address") else "shared"]
+        at.complain(f"needs an `address` of this server that a shared Kong reaches, which {found.address} is not")
+    if found.shared and found.boot_file:
+        place.entries()["boot_file"].complain("is for a Kong without a database, and a shared one needs a database")
     return found
 
 
@@ -370,6 +388,15 @@ def _is_this_machine(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
+
+
+def _is_reached(address: str) -> bool:
+    """May another server reach that address?"""
+    try:
+        ip = ipaddress.ip_address(address)
+    except ValueError:
+        return address.rstrip(".").rpartition(".")[2] != "localhost"
+    return not (ip.is_loopback or ip.is_unspecified)
 
 
 def _policy(place: Place) -> Policy:

@@ -15,8 +15,10 @@ from gitops_mvd.history import SqliteHistory
 from gitops_mvd.host import Machine
 from gitops_mvd.kinds import Tools
 from gitops_mvd.kong import Certificates, Kong
+from gitops_mvd.kong.precedence import Precedence
 from gitops_mvd.mailbox import Interruptible, Mailbox
 from gitops_mvd.manifest import Cache
+from gitops_mvd.model import Revision
 from gitops_mvd.outbox import Outbox
 from gitops_mvd.ports import Forge, Receiver
 from gitops_mvd.proposals import Proposals
@@ -60,6 +62,12 @@ class Wired:
     clock: Interruptible
     cache: Cache
     webhook: Hooks | None = None
+    precedence: Precedence | None = None
+
+    def follow(self, revision: Revision, *, fetched: bool) -> None:
+        """Have what is shared with other hosts be said for this commit."""
+        if self.precedence:
+            self.precedence.follow(revision, fetched=fetched)
 
     def close(self) -> None:
         """Hang up on Docker, and let go of the history."""
@@ -81,8 +89,11 @@ def wire(settings: Settings, path: Path, units: Path = Path("/etc/systemd/system
         },
     )
     gateway = settings.kong
-    kong = connect_kong(gateway) if gateway else None
     name = settings.host or socket.gethostname()
+    login = repository_account(settings)
+    source = connect_source(settings, login)
+    precedence = Precedence(gateway.shared, name, source) if gateway and gateway.shared else None
+    kong = connect_kong(gateway, precedence) if gateway else None
     address = gateway.address if gateway else "127.0.0.1"
     clock = Interruptible()
     secrets = SecretFiles(Path(settings.secrets))
@@ -90,7 +101,6 @@ def wire(settings: Settings, path: Path, units: Path = Path("/etc/systemd/system
         name, engine, Systemd(), kong, clock, files=Path(settings.files), units=units, address=address, secrets=secrets
     )
     history = SqliteHistory(state / "history.db")
-    login = repository_account(settings)
     forge = connect_forge(settings.forge, settings, login) if settings.forge else None
     gates = Gates(probes.discover(probes.Tools(engine, tools.systemd)), engine, tools.systemd, clock, kong, history)
     mailbox = Mailbox()
@@ -104,13 +114,14 @@ def wire(settings: Settings, path: Path, units: Path = Path("/etc/systemd/system
         address=address,
         history=history,
         policy=settings.policy,
+        precedence=precedence,
         secrets=secrets,
         watch=watch,
         leaves_routes=bool(gateway and gateway.drift == "report"),
     )
     outbox = Outbox(history, forge, settings.forge.kind if settings.forge else "")
     statuses = Statuses(name, history, _telling(settings), clock.now, outbox.wake)
-    source, hooks = connect_source(settings, login), connect_hooks(settings)
+    hooks = connect_hooks(settings)
     asks = settings.forge.proposals if settings.forge else None
     proposals = None
     if settings.forge and asks and asks.plan:
@@ -141,10 +152,11 @@ def wire(settings: Settings, path: Path, units: Path = Path("/etc/systemd/system
         clock,
         {},
         hooks,
+        precedence,
     )
 
 
-def connect_kong(gateway: Gateway) -> Kong:
+def connect_kong(gateway: Gateway, precedence: Precedence | None = None) -> Kong:
     """Raises Unavailable for a certificate, key or token that can not be read."""
     return Kong(
         gateway.admin,
@@ -153,6 +165,7 @@ def connect_kong(gateway: Gateway) -> Kong:
         token_header=gateway.token_header,
         certificates=Certificates(gateway.ca_file, gateway.cert_file, gateway.key_file),
         boot_file=Path(gateway.boot_file) if gateway.boot_file else None,
+        precedence=precedence,
     )
 
 

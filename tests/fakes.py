@@ -71,7 +71,7 @@ class FakeHost:
     def found(self, app: str) -> tuple[Resource, ...]:
         return tuple(resource for resource in self.resources.values() if resource.app == app)
 
-    def plan(self, app: App, proven: bool) -> Plan:
+    def plan(self, app: App, proven: bool, *, proposed: bool = False) -> Plan:
         return self._plan(app, wanted(app), proven)
 
     def left_alone(self, plan: Plan) -> str:

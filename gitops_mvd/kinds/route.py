@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from gitops_mvd.errors import StepFailed, Unavailable
 from gitops_mvd.kinds import Tools
-from gitops_mvd.kong import Kong
+from gitops_mvd.kong import Kong, shared
 from gitops_mvd.kong.compare import normal
 from gitops_mvd.kong.declare import declared, of_service, of_targets
 from gitops_mvd.kong.entities import DEFAULT_WEIGHT, Entity, tagged
@@ -24,16 +24,21 @@ class Routes:
     """`spec` has the declared fields of all `entities` and the `targets`, `payload` the entities without the targets.
 
     One for each service with `x-kong`, named `<app>.<service>`, and one for the app made of the folder `kong/`, named
-    after the app.  On a host without a gateway, they wait for one.
+    after the app.  On a host without a gateway, they wait for one.  Of a Kong that is shared with other hosts, the
+    targets are those of this host alone, which has `address`.
     """
 
     name = "route"
     after = ("unit",)
     prunes = True
 
-    def __init__(self, kong: Kong | None, host: str, secrets: SecretFiles | None = None) -> None:
+    def __init__(
+        self, kong: Kong | None, host: str, address: str = "127.0.0.1", *, secrets: SecretFiles | None = None
+    ) -> None:
         self._kong = kong
         self._host = host
+        self._address = address
+        self._shared = kong.shared if kong else ""
         self._secrets = secrets
         # What does not change is made once; each beside what it was made of.
         self._wanted: dict[Owner, tuple[tuple[object, int | None], Resource]] = {}
@@ -68,12 +73,18 @@ class Routes:
 
     def _of_service(self, owner: Owner, service: Service, kong: Json) -> Resource:
         targets = [{"instance": name, "address": ""} for name in sorted(service.instances(owner[0]))]
+        if self._shared:
+            return self._resource(owner, shared.of_service(self._shared, *owner, kong), targets)
         return self._resource(owner, of_service(self._host, *owner, kong), targets)
 
     def _of_gateway(self, owner: Owner, _: object, gateway: Mapping[str, list[Json]]) -> Resource:
-        entities = declared(self._host, gateway, [f"app:{owner[0]}"])
+        if self._shared:
+            entities = shared.of_gateway(self._shared, owner[0], gateway)
+            claims = [shared.claim(self._host, self._address)]
+        else:
+            entities, claims = declared(self._host, gateway, [f"app:{owner[0]}"]), []
         _refuse_shared(entities)
-        return self._resource(owner, entities, [])
+        return self._resource(owner, entities, claims)
 
     def observe(self) -> Iterable[Resource]:
         """Raises Unavailable."""
@@ -111,7 +122,10 @@ class Routes:
         return Resource(self.name, name, app, service, spec, tuple(entities))
 
     def _entities(self, route: Resource) -> list[Entity]:
-        return [*route.payload, *of_targets(self._host, route.app, route.service, route.spec["targets"])]
+        targets = route.spec["targets"]
+        if self._shared:
+            return [*route.payload, *shared.of_targets(self._shared, self._host, route.app, route.service, targets)]
+        return [*route.payload, *of_targets(self._host, route.app, route.service, targets)]
 
 
 def _remembered(
@@ -157,4 +171,4 @@ def _target(entity: Entity) -> Json:
 
 
 def connect(tools: Tools) -> Routes:
-    return Routes(tools.kong, tools.host, tools.secrets)
+    return Routes(tools.kong, tools.host, tools.address, secrets=tools.secrets)

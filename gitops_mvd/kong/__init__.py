@@ -7,14 +7,16 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 
 from gitops_mvd.errors import MvdError, StepFailed, Unavailable
-from gitops_mvd.kong import ask, database, document
+from gitops_mvd.kong import ask, database, document, shared
 from gitops_mvd.kong.admin import Admin
 from gitops_mvd.kong.adopted import ids_in_kong, with_ids_in_kong, with_our_ids
 from gitops_mvd.kong.boot import BootFile
 from gitops_mvd.kong.entities import Entity
+from gitops_mvd.kong.precedence import Precedence
 from gitops_mvd.kong.wire import Certificates
 from gitops_mvd.model import Health, Json, Resource
 
@@ -29,6 +31,7 @@ SLACK = 0.5  # seconds that another node may be late in asking the database
 class Kong:
     """The Kong whose Admin API is at `admin_url`; `proxy_url` is where it serves, for proving routes.
 
+    With a `precedence` it is shared with other hosts.
     Whether it has a database is asked once, and again after it did not answer: it may come back as another.  May be
     used by several threads at once.
     """
@@ -42,6 +45,7 @@ class Kong:
         token_header: str = "Kong-Admin-Token",
         certificates: Certificates | None = None,
         boot_file: Path | None = None,
+        precedence: Precedence | None = None,
         timeout: float = 5.0,
     ) -> None:
         """Raises Unavailable for certificates that can not be read."""
@@ -50,7 +54,9 @@ class Kong:
         self._certificates = certificates
         self._written: dict[str, float] = {}  # `part_of` an entity -> when we last wrote it, by the monotonic clock
         self._document = document.Store(self._admin, self._written)
-        self._database = database.Store(self._admin, self._written)
+        self._shared = shared.Store(self._admin, self._written, precedence) if precedence else None
+        self._database = self._shared or database.Store(self._admin, self._written)
+        self.shared = precedence.shared if precedence else ""  # the name under which hosts share it
         self._boot = BootFile(boot_file, self._document) if boot_file else None
         self._mode = ""
         self._routes_taken_up = self._everywhere = TAKEN_UP
@@ -117,6 +123,10 @@ class Kong:
                 raise Unavailable(DATABASE, "take `kong.boot_file` out of the settings")
             self._boot.keep()
 
+    def forget(self, host: str) -> None:
+        """Take away the targets of a host that will not come back, as it would by itself, where this Kong is shared."""
+        self.bring(host, lambda entity: True, [])
+
     def answers(self, route: Resource) -> tuple[Health, str, bool]:
         """Does the gateway lead to this service?  One try; the health, why not, and whether an instance answered.
 
@@ -127,6 +137,8 @@ class Kong:
         After a change, Kong is given the time that its workers take to learn of it: until then another route could have
         answered, or an old target.  A Kong with a database needs seconds for routes, unless it names the service.
         """
+        if self._shared:  # then another host may have said what is there
+            route = replace(route, payload=self._shared.payload((route.app, route.service)) or route.payload)
         routes = [entity for entity in route.payload if entity.type == "routes"]
         request = ask.request_for(entity.fields for entity in routes)
         try:
@@ -137,6 +149,8 @@ class Kong:
             routes_within = TAKEN_UP if answer.named else self._routes_taken_up
             if answer.health is Health.HEALTHY and (wait := self._until(route, routes_within, TAKEN_UP)) > 0:
                 return Health.PROGRESSING, f"the gateway takes up what was changed within {wait:.1f} s", answer.reached
+            if self._shared and answer.health is not Health.HEALTHY and self._has(routes)[0] is not Health.HEALTHY:
+                return Health.UNKNOWN, "another host has taken the routes away meanwhile", False
         except MvdError as error:
             return Health.UNKNOWN, str(error), False
         return answer.health, answer.why, answer.reached
@@ -168,6 +182,10 @@ class Kong:
         try:
             if not self._mode:
                 self._ask_mode()
+            if self._mode == "off" and self._shared:
+                raise Unavailable(
+                    "a Kong without a database can have only one host", "`kong.shared` needs one with a database"
+                )
             yield self._document if self._mode == "off" else self._database
         except Unavailable:
             self._mode = ""

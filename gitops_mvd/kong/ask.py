@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
+from urllib.parse import quote
 
 from gitops_mvd.errors import Unavailable
 from gitops_mvd.kong import wire
@@ -14,6 +15,7 @@ DEADLINE = 3.0
 LONGEST = 4096  # bytes; what Kong itself says is shorter
 SAFE = ("GET", "OPTIONS")  # asking must change nothing in the app; an answer to HEAD has no message
 NO_ROUTE = "no Route matched"
+AS_IT_IS = "/%:@!$&'()*+,;=~"  # what is not encoded of a route's path
 UNSERVED = {502, 503, 504}
 
 
@@ -37,7 +39,7 @@ def request_for(routes: Iterable[Json]) -> dict[str, Any] | None:
         if method and path and is_plain and is_http and not route.get("expression"):
             if hosts := route.get("hosts"):
                 headers["Host"] = hosts[0].replace("*.", "mvd.").replace(".*", ".example")
-            return {"method": method, "path": path, "headers": headers}
+            return {"method": method, "path": quote(path, safe=AS_IT_IS), "headers": headers}
     return None
 
 

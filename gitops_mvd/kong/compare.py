@@ -23,7 +23,9 @@ MAPS = {"headers"}  # keys are the user's, so that one more is a difference
 _TAG_LENGTH = 1000  # PostgreSQL indexes tags, and an entry ends at 2,700 bytes
 _LISTS = "#"
 HASHED_HERE = "adopted-password"  # the tag with a password's digest here and with our id of its consumer
-_ABOUT = ("host:", "app:", "service:", "instance:", "fields:", "index:", f"{ADOPTED}:", f"{HASHED_HERE}:")
+# Tags that are ours, beside `OWNED`.
+ABOUT = ("host:", "app:", "service:", "instance:", "fields:", "index:", f"{ADOPTED}:", f"{HASHED_HERE}:")
+ABOUT_SHARED = ("shared:", "said:")  # so are these, on what is no host's own
 
 
 def normal(entities: Iterable[Entity]) -> dict[str, dict[str, Json]]:
@@ -40,7 +42,8 @@ def normal(entities: Iterable[Entity]) -> dict[str, dict[str, Json]]:
         there, _, here = tagged(entity.tags, HASHED_HERE).partition(" ")
         if there and values.get("password") == there:
             values["password"] = here
-        tags = sorted(tag for tag in entity.tags if not is_ours_to_say(tag))
+        shared = not tagged(entity.tags, "host")
+        tags = sorted(tag for tag in entity.tags if not is_ours_to_say(tag, shared=shared))
         spec.setdefault(entity.type, {})[entity.id] = {**values, **({"tags": tags} if tags else {})}
     return spec
 
@@ -60,8 +63,8 @@ def field_tags(fields: Json) -> list[str]:
     return [f"fields:{line}" for line in _chunks(sorted(map(_dotted, _paths(fields))))]
 
 
-def is_ours_to_say(tag: str) -> bool:
-    return tag == OWNED or tag.startswith(_ABOUT)
+def is_ours_to_say(tag: str, *, shared: bool = False) -> bool:
+    return tag == OWNED or tag.startswith(ABOUT + ABOUT_SHARED if shared else ABOUT)
 
 
 def _paths(value: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:

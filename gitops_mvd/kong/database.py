@@ -162,7 +162,7 @@ class Store:
     def _refuse_clashes(self, host: str, put: Sequence[Entity], new: Sequence[Entity], first: Sequence[Entity]) -> None:
         """Kong would only refuse a name at its turn, after others were written, and no route for its requests.
 
-        `first` are those that are deleted before.
+        `first` are those that go.
         """
         mine = {entity.id for entity in (*put, *first)}
         routes = [entity for entity in put if entity.type == "routes"]
@@ -171,7 +171,10 @@ class Store:
             ours = [entity for entity in new if entity.type == type]
             others = there if type == "routes" else self._others(type, ours)
             refuse_taken(ours, (one for one in others if one.id not in mine))
-        refuse_rivals(routes, (one for one in there if not is_ours(one.fields, host)))
+        refuse_rivals(routes, (one for one in there if not self._is_mine(one.fields, host)))
+
+    def _is_mine(self, fields: Json, host: str) -> bool:
+        return is_ours(fields, host)
 
     def _others(self, type: str, ours: Sequence[Entity]) -> Iterable[Entity]:
         """Those in Kong of a type: by name where that is enough, and they are few, else all of them."""

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 KONG = "kong:3.9"
 POSTGRES = "postgres:16"
 ADMIN = "127.0.0.1:8001"
+OPEN = "0.0.0.0:8001"  # for a gateway that serves several servers
 SETTINGS = {
-    "KONG_ADMIN_LISTEN": ADMIN,
     "KONG_PROXY_LISTEN": "0.0.0.0:8000",
     "KONG_PROXY_ACCESS_LOG": "off",
     "KONG_PG_HOST": "127.0.0.1",
@@ -33,7 +33,7 @@ After=network.target
 
 [Service]
 ExecStart=/opt/gitops-mvd/bin/python -m gitops_mvd.lab.gateway --database {mode} \\
-    --admin 127.0.0.1:8001 --proxy 0.0.0.0:8000 --prefix %S/kong
+    --admin {admin} --proxy 0.0.0.0:8000 --prefix %S/kong
 StateDirectory=kong
 Restart=always
 
@@ -42,13 +42,13 @@ WantedBy=multi-user.target
 """
 
 
-def start(server: Server, engine: Engine, mode: str, say: Say) -> str:
+def start(server: Server, engine: Engine, mode: str, say: Say, admin: str = ADMIN) -> str:
     """Start a gateway in `server` and wait until it answers; returns what it is.  Raises CommandFailed."""
     if all(_there(engine, image, say) for image in _images(mode)):
-        _start_kong(server, engine, mode)
+        _start_kong(server, engine, mode, admin)
         return _answer(server, within=90)
     say(f"*** {KONG} can not be pulled: {server.name} has a STAND-IN gateway, which only speaks as Kong does ***")
-    server.put("/etc/systemd/system/kong.service", STAND_IN.format(mode=mode))
+    server.put("/etc/systemd/system/kong.service", STAND_IN.format(mode=mode, admin=admin))
     server.exec("systemctl", "daemon-reload")
     server.exec("systemctl", "enable", "--now", "kong.service")
     return f"stand-in for {_answer(server, within=30)}"
@@ -63,14 +63,15 @@ def _there(engine: Engine, image: str, say: Say) -> bool:
     return images.pull(engine, image, say)
 
 
-def _start_kong(server: Server, engine: Engine, mode: str) -> None:
+def _start_kong(server: Server, engine: Engine, mode: str, admin: str) -> None:
     with tempfile.TemporaryDirectory() as folder:
         archive = f"{folder}/images.tar"
         engine.docker("save", "--output", archive, *_images(mode), timeout=120)
         with open(archive, "rb") as file:
             server.exec("docker", "load", input=file.read(), timeout=120)
     service = ("docker", "run", "--detach", "--network", "host", "--restart", "unless-stopped")
-    settings = [f"--env={key}={value}" for key, value in {**SETTINGS, "KONG_DATABASE": mode}.items()]
+    said = {**SETTINGS, "KONG_DATABASE": mode, "KONG_ADMIN_LISTEN": admin}
+    settings = [f"--env={key}={value}" for key, value in said.items()]
     if mode == "postgres":
         login = ("--env=POSTGRES_USER=kong", "--env=POSTGRES_PASSWORD=kong")
         server.exec(*service, "--name", "kong-database", *login, POSTGRES)

@@ -90,13 +90,13 @@ class Server:
         self.exec(f"{VENV}/bin/pip", "install", "--quiet", "--no-index", "--no-deps", "--force-reinstall", path)
         self.exec("ln", "-sf", f"{VENV}/bin/mvd", "/usr/local/bin/mvd")
 
-    def start_gateway(self, mode: str = "off") -> str:
-        """Start Kong, admin API on 127.0.0.1:8001 and proxy on port 8000, and wait until it answers.
+    def start_gateway(self, mode: str = "off", admin: str = kong.ADMIN) -> str:
+        """Start Kong, Admin API at `admin` and proxy on port 8000, and wait until it answers.
 
         `mode` is Kong's own word for its database: `off` or `postgres`.  Returns what answers; where the
         image of Kong can not be had, it is the stand-in, which needs `install` before.
         """
-        return kong.start(self, self._engine, mode, self._say)
+        return kong.start(self, self._engine, mode, self._say, admin)
 
     def reboot(self, within: float = 60) -> None:
         """Shut it down in good order, start it again, and wait until it runs."""
@@ -110,6 +110,10 @@ class Server:
     def connect(self) -> None:
         """Plug it in again."""
         self._engine.docker("network", "connect", "--alias", self.name, self._network, self.container)
+
+    def cut_power(self) -> None:
+        """Switch it off without a word."""
+        self._engine.docker("kill", self.container)
 
     def destroy(self) -> None:
         """Throw the server away, with its disks."""

@@ -27,9 +27,12 @@ repository: {repository}
 host: {host}
 interval: 2s
 credentials: {{token_file: /etc/gitops-mvd/token, insecure: true}}
-kong: {{admin: "http://127.0.0.1:8001", proxy: "http://127.0.0.1:8000"}}
+kong: {{{kong}}}
 forge: {{kind: github, base_url: "{forge}/api/v3"}}
 """
+
+OWN = 'admin: "http://127.0.0.1:8001", proxy: "http://127.0.0.1:8000"'
+SHARED = 'shared: lab, admin: "http://{edge}:8001", proxy: "http://{edge}:8000", address: {address}'
 
 Seen = TypeVar("Seen")
 
@@ -51,11 +54,17 @@ class Stage:
     dialect: str = "github"
 
     @classmethod
-    def set_up(cls, lab: Lab, server: Server, repository: Repository, *, mode: str = "off") -> Self:
-        """Start the gateway of a booted server (`mode` is Kong's word for its database), and install the daemon."""
+    def set_up(
+        cls, lab: Lab, server: Server, repository: Repository, *, mode: str = "off", edge: Server | None = None
+    ) -> Self:
+        """Start the gateway of a booted server (`mode` is Kong's word for its database), and install the daemon.
+
+        With an `edge`, it shares the gateway of that server, which has to be open.
+        """
         server.install(lab.wheel)
-        gateway = server.start_gateway(mode)
-        where = {"repository": repository.clone_url, "host": server.name, "forge": lab.forge.url}
+        gateway = "that of another server" if edge else server.start_gateway(mode)
+        kong = SHARED.format(edge=edge.ip, address=server.ip) if edge else OWN
+        where = {"repository": repository.clone_url, "host": server.name, "forge": lab.forge.url, "kong": kong}
         server.put(SETTINGS, SETTINGS_TEXT.format(**where))
         server.put("/etc/gitops-mvd/token", f"{lab.forge.token}\n", 0o600)
         server.exec("mvd", "install")

@@ -9,6 +9,7 @@ import ipaddress
 import re
 from collections.abc import Callable, Iterable
 from typing import Any
+from urllib.parse import unquote_to_bytes
 
 from gitops_mvd.manifest.place import Key, Place, Refused, Table, fields, record
 from gitops_mvd.manifest.references import referring
@@ -49,6 +50,8 @@ PARENT = "is said by where it stands; remove it"
 
 _NAME = re.compile(r"[A-Za-z0-9.\-_~\u0080-\U0010ffff]+")
 _PATH = re.compile(r"/[A-Za-z0-9_.\-~/%:@!$&'()*+,;=]*")
+_ROUTE_PATH = re.compile(r"/[^\x00-\x1f\x7f?#\[\]\\^`{|}]*")  # as text: a space or an `ö` is one there
+_HEADER = re.compile(r"[A-Za-z0-9_-]+")
 _HOST = re.compile(r"(?:\*\.)?[A-Za-z0-9_.:\[\]-]+(?:\.\*)?")
 _UUID = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 _OUR_TAGS = (
@@ -79,6 +82,7 @@ def _matching(pattern: re.Pattern[str], wanted: str) -> Callable[[Place], str]:
 
 entity_name = _matching(_NAME, "a name of letters, digits, `.`, `-`, `_` and `~`")
 host = _matching(_HOST, "a host such as example.org or *.example.org, without a scheme or a path")
+header = _matching(_HEADER, "the name of a header, of letters, digits, `-` and `_`")
 uuid = _matching(_UUID, "the id of an entity, a UUID")
 
 
@@ -104,11 +108,35 @@ def _route_path(place: Place) -> str:
         return path
     if not path.startswith("/"):
         place.fail(f"must begin with `/`, or with `~/` for a regular expression, not {path!r}")
-    if not _PATH.fullmatch(path) or "//" in path:
+    normal = _normal(path)
+    if not _ROUTE_PATH.fullmatch(normal) or re.search("%(?![0-9A-Fa-f]{2})", path) or "//" in path:
         place.fail(
             f"has an empty part, or a character that no path has: begin a regular expression with `~/`, not {path!r}"
         )
-    return path
+    return path if path == normal else place.fail(f"is not as Kong compares paths: write {normal!r}, not {path!r}")
+
+
+def _normal(path: str) -> str:
+    """The path as Kong compares it with that of a request, without dots and needless encoding; "" if it is no text."""
+
+    def decoded(match: re.Match[bytes]) -> bytes:
+        byte = unquote_to_bytes(match[0])
+        return match[0].upper() if byte in b"!*'();:@&=+$,/?%#[]" else byte
+
+    raw = re.sub(rb"%[0-9A-Fa-f]{2}", decoded, path.encode())
+    kept: list[bytes] = []
+    first, *segments = raw.split(b"/")
+    for place, segment in enumerate(segments, 1):
+        if segment == b"..":
+            kept = kept[:-1]
+        elif segment != b".":
+            kept.append(segment)
+        if segment in (b".", b"..") and place == len(segments):
+            kept.append(b"")
+    try:
+        return b"/".join([first, *kept]).decode()
+    except UnicodeDecodeError:
+        return ""
 
 
 def protocol(place: Place) -> str:
@@ -141,6 +169,8 @@ def _headers(place: Place) -> dict[str, list[str]]:
     for name, at in place.entries().items():
         if name.lower() == "host":
             at.complain("goes into `hosts`")
+        elif not _HEADER.fullmatch(name):
+            at.complain("is no header that Kong knows: its name has only letters, digits, `-` and `_`")
     return mapping_of(formed(list, '`["2"]`', words))(place)
 
 
@@ -391,13 +421,13 @@ UPSTREAM: Table = {
         one_of("round-robin", "least-connections", "consistent-hashing", "latency"),
     ),
     "hash_on": Key("For `consistent-hashing`: `ip`, `header`, `cookie`, `consumer`, `path`, ...", _HASHED),
-    "hash_on_header": Key("That header.", filled),
+    "hash_on_header": Key("That header.", header),
     "hash_on_cookie": Key("That cookie.", filled),
     "hash_on_cookie_path": Key("The path of that cookie.", _path),
     "hash_on_query_arg": Key("That parameter of the query.", filled),
     "hash_on_uri_capture": Key("That part of a regular expression in `paths`.", filled),
     "hash_fallback": Key("Where the first has nothing to go by.", _HASHED),
-    "hash_fallback_header": Key("That header.", filled),
+    "hash_fallback_header": Key("That header.", header),
     "hash_fallback_query_arg": Key("That parameter of the query.", filled),
     "hash_fallback_uri_capture": Key("That part of a regular expression in `paths`.", filled),
     "slots": Key("The size of the ring, 10 to 65536.", integer(10, 65536)),

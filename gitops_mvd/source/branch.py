@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import re
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -147,6 +148,17 @@ class Source:
             return tuple(self._revision(commit, load) for commit in told) or (tip,)
         except Unavailable:
             return (tip,)
+
+    def committed(self, revision: Revision) -> int:
+        """When a revision was committed, in seconds since 1970, by the clock of whoever did; 0 if it does not say."""
+        head = self._mirror.reader()(bytes.fromhex(revision.commit), "commit", revision.commit).partition(b"\n\n")[0]
+        told = [line.split()[-2] for line in head.split(b"\n") if line.startswith(b"committer ")]
+        return int(told[0]) if told and told[0].isdigit() else 0
+
+    def builds_on(self, revision: Revision, commit: str) -> bool:
+        """Is that commit an earlier one of the same branch, as far as the mirror can tell?"""
+        is_commit = re.fullmatch(r"[0-9a-f]{40,64}", commit)
+        return bool(is_commit) and self._mirror.descends(revision.commit, commit)
 
     def merged(self, proposal: Proposal, onto: Revision) -> GitTree:
         """The files as they would be once a pull request was merged into `onto`.

@@ -21,6 +21,7 @@ import pytest
 import requests
 import yaml
 from aiohttp import web
+from yarl import URL
 
 from gitops_mvd.lab.gateway import Gateway
 
@@ -163,6 +164,11 @@ class Kong:
     def __init__(self, gateway: Gateway, session: aiohttp.ClientSession) -> None:
         self._gateway, self._session = gateway, session
 
+    async def get(self, path: str) -> dict[str, Any]:
+        async with self._session.get(self._gateway.admin_url + path) as answer:
+            body: dict[str, Any] = await answer.json()
+            return body
+
     async def put(self, path: str, /, **fields: Any) -> dict[str, Any]:
         async with self._session.put(self._gateway.admin_url + path, json=fields) as answer:
             body: dict[str, Any] = await answer.json()
@@ -188,7 +194,8 @@ class Kong:
         await self.put(f"/services/{name}/routes/{name}", **route)
 
     async def ask(self, path: str, method: str = "GET", **more: Any) -> tuple[int, Any, dict[str, str]]:
-        async with self._session.request(method, self._gateway.proxy_url + path, **more) as answer:
+        url = URL(self._gateway.proxy_url + path, encoded=True)
+        async with self._session.request(method, url, **more) as answer:
             text = await answer.text()
             return answer.status, json.loads(text) if text else None, dict(answer.headers)
 
@@ -274,6 +281,31 @@ def test_the_service_gets_the_path_that_kong_would_send(
     tell(story)
 
 
+@pytest.mark.parametrize(
+    ("path", "strip", "asked", "got"),
+    [
+        ("/ö", True, "/%c3%b6/b%20c%2fd", "/base/b%20c%2Fd"),
+        ("/a b", False, "/a%20b/c", "/base/a%20b/c"),
+        ("/x%2Fy", True, "/x%2fy/z", "/base/z"),
+        ("~/r/(?<n>ö+)$", True, "/r/%C3%B6%C3%B6", "/base"),
+        ("/d", True, "/d/%41%7E%22/../x", "/base/x"),
+        ("/d", True, "/d//y/./", "/base/y/"),
+        ("/d", True, "/d/a|b", "/base/a%7Cb"),
+        ("/d", True, "/d/%FF", None),
+    ],
+)
+def test_paths_are_compared_decoded_and_sent_on_encoded(
+    tell: Tell, path: str, strip: bool, asked: str, got: str | None
+) -> None:
+    async def story(kong: Kong) -> None:
+        async with Backend("shop") as shop:
+            await kong.publish("shop", shop.address, path="/base", route={"paths": [path], "strip_path": strip})
+            status, answer, _ = await kong.ask(asked)
+            assert (status, answer.get("path")) == ((200, got) if got else (404, None))
+
+    tell(story)
+
+
 def test_requests_reach_the_service_whole(tell: Tell) -> None:
     async def story(kong: Kong) -> None:
         async with Backend("shop") as shop:
@@ -308,6 +340,26 @@ def test_a_target_that_refuses_is_passed_over(tell: Tell) -> None:
                 pass
             await kong.publish("shop", alive.address, dead.address, route={"paths": ["/shop"]})
             assert set(await kong.names("/shop", 10)) == {"alive"}
+
+    tell(story)
+
+
+def test_a_target_that_fails_so_often_is_taken_out_by_passive_checks(tell: Tell) -> None:
+    async def story(kong: Kong) -> None:
+        async with Backend("alive") as alive:
+            async with Backend("dead") as dead:
+                pass
+            await kong.publish("shop", alive.address, dead.address, route={"paths": ["/shop"]})
+            await kong.put("/upstreams/shop", healthchecks={"passive": {"unhealthy": {"tcp_failures": 5}}})
+
+            async def health() -> dict[str, str]:
+                listed = (await kong.get("/upstreams/shop/health"))["data"]
+                return {target["target"]: target["health"] for target in listed}
+
+            assert set(await kong.names("/shop", 2)) == {"alive"}
+            assert await health() == {alive.address: "HEALTHY", dead.address: "HEALTHY"}
+            assert set(await kong.names("/shop", 20)) == {"alive"}
+            assert await health() == {alive.address: "HEALTHY", dead.address: "UNHEALTHY"}
 
     tell(story)
 

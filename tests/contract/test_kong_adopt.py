@@ -459,6 +459,15 @@ def test_the_command_shows_asks_and_adopts(gateway: Gateway, server: Path) -> No
     assert "nothing to adopt" in mvd_adopt(server, "--yes").stderr
 
 
+def test_nothing_is_adopted_in_a_kong_that_servers_share(gateway: Gateway, server: Path) -> None:
+    said = yaml.safe_load(server.read_text())
+    server.write_text(yaml.safe_dump({**said, "kong": {**said["kong"], "shared": "edge", "address": "10.0.0.5"}}))
+    before = everything(gateway)
+    with pytest.raises(StepFailed, match="nothing is adopted in a Kong that servers share"):
+        mvd_adopt(server, "--yes")
+    assert everything(gateway) == before
+
+
 def test_scripts_see_json_and_do_it_only_when_told(gateway: Gateway, server: Path) -> None:
     before = everything(gateway)
     result = mvd_adopt(server, "--json")

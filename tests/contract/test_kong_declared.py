@@ -233,7 +233,7 @@ def write(folder: Path, **secrets: str) -> SecretFiles:
 
 def test_a_secret_file_is_filled_in_on_the_host_and_told_by_digest(gateway: Gateway, tmp_path: Path) -> None:
     secrets = write(tmp_path, key_of_bob="s3cret-key\n", token="s3cret-token")
-    routes = Routes(Kong(gateway.admin), HOST, secrets)
+    routes = Routes(Kong(gateway.admin), HOST, secrets=secrets)
     wanted = bring(routes, REFERRING)
     assert list(routes.observe()) == wanted
     assert [it["key"] for it in gateway.all("key-auths")] == ["s3cret-key"]
@@ -243,7 +243,7 @@ def test_a_secret_file_is_filled_in_on_the_host_and_told_by_digest(gateway: Gate
 
 def test_a_changed_secret_is_taken_up_after_the_next_look(gateway: Gateway, tmp_path: Path) -> None:
     secrets = write(tmp_path, key_of_bob="first", token="t")
-    routes = Routes(Kong(gateway.admin), HOST, secrets)
+    routes = Routes(Kong(gateway.admin), HOST, secrets=secrets)
     before = bring(routes, REFERRING)
     write(tmp_path, key_of_bob="second-key")
     assert placed(routes, REFERRING) == before, "one look is one truth"
@@ -254,7 +254,7 @@ def test_a_changed_secret_is_taken_up_after_the_next_look(gateway: Gateway, tmp_
 
 
 def test_a_service_may_refer_to_a_secret_too(gateway: Gateway, tmp_path: Path) -> None:
-    routes = Routes(Kong(gateway.admin), HOST, write(tmp_path, token="s3cret"))
+    routes = Routes(Kong(gateway.admin), HOST, secrets=write(tmp_path, token="s3cret"))
     plugin = {"name": "request-transformer", "config": {"add": {"headers": ["authorization: Bearer {file://token}"]}}}
     app = App("shop", (service(plugins=[plugin]),))
     assert bring(routes, app) == list(routes.observe())
@@ -262,7 +262,7 @@ def test_a_service_may_refer_to_a_secret_too(gateway: Gateway, tmp_path: Path) -
 
 
 def test_two_consumers_with_one_key_are_told_before_anything_is_written(gateway: Gateway, tmp_path: Path) -> None:
-    routes = Routes(Kong(gateway.admin), HOST, write(tmp_path, a="same", b="same"))
+    routes = Routes(Kong(gateway.admin), HOST, secrets=write(tmp_path, a="same", b="same"))
     consumers: list[Any] = [
         {"username": "bob", "keyauth_credentials": [{"key": "{file://a}"}]},
         {"username": "eve", "keyauth_credentials": [{"key": "{file://b}"}]},
@@ -274,7 +274,7 @@ def test_two_consumers_with_one_key_are_told_before_anything_is_written(gateway:
 
 
 def test_what_has_no_reference_costs_no_file(tmp_path: Path) -> None:
-    routes = Routes(None, HOST, secrets := SecretFiles(tmp_path / "not-there"))
+    routes = Routes(None, HOST, secrets=(secrets := SecretFiles(tmp_path / "not-there")))
     app = App("shop", (Service("web", "shop:1", kong=service().kong),))
     (first,) = routes.wanted(app)
     secrets.look()

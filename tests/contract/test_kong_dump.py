@@ -50,7 +50,7 @@ def apps(folder: Path) -> tuple[App, ...]:
 def compared(gateway: Gateway, folder: Path, secrets: SecretFiles | None = None) -> Adoptions:
     """What the files say beside what the gateway has."""
     kong = Kong(gateway.admin)
-    routes = Routes(None, HOST, secrets)
+    routes = Routes(None, HOST, secrets=secrets)
     declared = [it for app in apps(folder) for wanted in routes.wanted(app) for it in wanted.payload]
     found = plan(HOST, declared, kong.all(), Schemas(kong.schema))
     assert len(declared) == len(found.adopted) + len(found.refused)

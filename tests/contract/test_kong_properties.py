@@ -171,7 +171,7 @@ tags = st.none() | st.lists(
 )
 CERT = "-----BEGIN CERTIFICATE-----\nMIIB{}A\n-----END CERTIFICATE-----\n"
 KEY = "-----BEGIN PRIVATE KEY-----\nMIIB\n-----END PRIVATE KEY-----\n"
-words = st.dictionaries(st.sampled_from(["x-a", "X-Y.1"]), st.lists(odd, min_size=1, max_size=2), min_size=1)
+words = st.dictionaries(st.sampled_from(["x-a", "X-Y_1"]), st.lists(odd, min_size=1, max_size=2), min_size=1)
 
 # Fields of the N-th entity of a type; of a reference, the type that it refers to.
 FIELDS: dict[str, Callable[[int], dict[str, Any]]] = {
@@ -204,7 +204,7 @@ FIELDS: dict[str, Callable[[int], dict[str, Any]]] = {
     "routes": lambda n: {
         "name": f"legacy~r-{n}",
         "hosts": st.sampled_from([["legacy.test"], ["*.legacy.test", "legacy.test:8000"]]),
-        "paths": st.lists(st.sampled_from(["/a", "/b/c", "~/r/\\d+$", "/%C3%B6"]), max_size=2, unique=True),
+        "paths": st.lists(st.sampled_from(["/a", "/b/c", "~/r/\\d+$", "/ö"]), max_size=2, unique=True),
         "headers": st.none() | words,
         "preserve_host": st.booleans(),
     },
@@ -255,7 +255,7 @@ def _drawn(draw: st.DrawFn, value: Any) -> Any:
 # ---- what is ours ----------------------------------------------------------------------------------------------------
 
 one_route = st.fixed_dictionaries(
-    {"paths": st.lists(st.sampled_from(["/a", "/b/c", "/%C3%B6", "~/r/\\d+$"]), min_size=1, max_size=3, unique=True)},
+    {"paths": st.lists(st.sampled_from(["/a", "/b/c", "/ö", "~/r/\\d+$"]), min_size=1, max_size=3, unique=True)},
     optional={
         "methods": st.lists(st.sampled_from(["GET", "POST"]), min_size=1, unique=True),
         "hosts": st.lists(st.sampled_from(["a.test", "*.b.test"]), min_size=1, unique=True),

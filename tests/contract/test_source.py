@@ -847,3 +847,19 @@ def test_a_thousand_files_are_read_in_a_breath(tmp_path: Path, forge: Forge) -> 
     files = [tree.read(f"apps/{name}compose.yaml") for name in tree.names("apps")]
     assert len(set(files)) == 1000
     assert time.process_time() - started < 2
+
+
+# ---- in what order ---------------------------------------------------------------------------------------------------
+
+
+def test_a_commit_tells_when_it_was_made_and_what_it_builds_on(config: Repository, local: Source) -> None:
+    first = local.fetch()
+    rewind(config, grow(config, 3))
+    tip = local.fetch()
+    told = git("show", "--no-patch", "--format=%ct", "main", at=config.path)
+    assert local.committed(tip) == int(told)
+    assert local.builds_on(tip, first.commit)
+    assert local.builds_on(tip, tip.commit)
+    assert not local.builds_on(first, tip.commit)
+    for unknown in ("1" * 40, "-", "--all", "main", ""):
+        assert not local.builds_on(tip, unknown)

@@ -263,7 +263,7 @@ class Gateway:
 
 
 def switch(uses: Callable[[float], set[str]], reached: bool = True, **spec: object) -> float:
-    """The seconds until a switch from `old` to `new` counts, where the gateway uses these instances."""
+    """The seconds until a switch from `old` to `new` counts, where the gateway uses these, or another host."""
     clock, received = FakeClock(), {1: 0, 2: 0}
 
     def asked() -> None:
@@ -286,6 +286,16 @@ def test_a_switch_counts_once_the_new_instances_are_used_and_the_old_ones_no_mor
 
 def test_a_switch_does_not_count_where_the_new_instances_are_not_seen_to_be_used() -> None:
     assert 1 <= switch(lambda at: set() if at < 1 else {"new"}) < 1.7
+
+
+def test_of_several_hosts_by_turns_one_answer_of_ours_is_enough() -> None:
+    by_turns = itertools.cycle([set[str](), {"new"}])
+    assert switch(lambda at: next(by_turns)) < 0.5
+    seldom = itertools.cycle([*[set[str]()] * 9, {"new"}])
+    assert switch(lambda at: next(seldom)) < 2.5
+    assert 2 <= switch(lambda at: set()) < 4, "believed"
+    still = itertools.cycle([set[str](), {"new"}, {"old"}])
+    assert switch(lambda at: next(still) if at < 1 else {"new"}) >= 1
 
 
 def test_what_the_old_ones_still_end_holds_a_switch_up_for_two_seconds_only() -> None:

@@ -71,6 +71,7 @@ def machine(
     *kinds: Kind,
     there: Iterable[Instance] = (),
     history: FakeHistory | None = None,
+    precedence: Precedence | None = None,
     secrets: SecretFiles | None = None,
     watch: Watch | None = None,
     leaves_routes: bool = False,
@@ -81,7 +82,7 @@ def machine(
     gates = Gates(discover(Tools(engine, systemd)), engine, systemd, clock, None, history)
     named = {kind.name: kind for kind in kinds}
     more: Any = {"history": history, "secrets": secrets, "watch": watch, "leaves_routes": leaves_routes}
-    host = Machine("h1", named, engine, gates, clock, address="127.0.0.1", **more)
+    host = Machine("h1", named, engine, gates, clock, address="127.0.0.1", precedence=precedence, **more)
     host.look()
     return host
 
@@ -241,6 +242,72 @@ def test_a_changed_secret_is_planned_anew_at_the_next_look(tmp_path: Path) -> No
         host.look()
         host.plan(app, proven=True)
     assert asked == ["one", "another"]
+
+
+class Precedence:
+    """Keeps what it was asked about, and has every route be as it is found."""
+
+    def __init__(self) -> None:
+        self.stand: object = 1
+        self.asked: list[tuple[str, bool]] = []
+
+    def agree(self, wanted: Resource, found: Resource | None, *, held: bool) -> Resource:
+        self.asked.append((wanted.service, held))
+        return wanted.with_spec(**{**found.spec, "targets": wanted.spec["targets"]}) if found else wanted
+
+    def is_said_elsewhere(self, route: Resource) -> bool:
+        return route.spec["entities"] == "of another host"
+
+
+def sharing() -> tuple[Machine, Precedence]:
+    precedence = Precedence()
+    return machine(Kind("image"), Kind("unit", "image"), Kind("route", "unit"), precedence=precedence), precedence
+
+
+def test_what_the_commit_does_not_want_is_held_where_a_gateway_is_shared() -> None:
+    host, precedence = sharing()
+    app, good = App("chat", (service("web"),)), App("chat", (service("web", "v0"),))
+    host.plan(host.pin(app), proven=False)
+    host.plan(good, proven=True)
+    host.look()
+    host.plan(app, proven=True)
+    assert precedence.asked == [("web", False), ("web", True), ("web", True)]
+    precedence.asked.clear()
+    host.plan(host.pin(app), proven=False, proposed=True)
+    assert precedence.asked == [], "a commit to come has the say"
+
+
+def test_what_another_host_has_said_was_not_changed_by_hand() -> None:
+    class Saying(Precedence):
+        def agree(self, wanted: Resource, found: Resource | None, *, held: bool) -> Resource:
+            return wanted
+
+    routes = Kind("route", "unit")
+    host = machine(Kind("image"), Kind("unit", "image"), routes, precedence=Saying(), leaves_routes=True)
+    app = App("chat", (service("web"),))
+    host.carry_out(step for step in host.plan(app, proven=True) if isinstance(step, Change))
+    was = routes.there["chat.web"]
+    for changed, left in (
+        ({"entities": "of nobody"}, True),
+        ({"entities": "of another host"}, False),
+        ({"targets": []}, True),
+    ):
+        routes.there["chat.web"] = was.with_spec(**changed)
+        host.look()
+        assert bool(host.left_alone(host.plan(app, proven=True))) is left, changed
+
+
+def test_who_has_the_say_is_asked_again_after_git_was() -> None:
+    host, precedence = sharing()
+    app = host.pin(App("chat", (service("web"),)))
+    host.carry_out(step for step in host.plan(app, proven=True) if isinstance(step, Change))
+    assert not host.plan(app, proven=True)
+    precedence.asked.clear()
+    assert not host.plan(app, proven=True)
+    assert precedence.asked == [], "nothing is new"
+    precedence.stand = 2
+    assert not host.plan(app, proven=True)
+    assert precedence.asked == [("web", False)]
 
 
 def test_what_the_watch_sees_is_health_and_changes_no_plan() -> None:

@@ -201,6 +201,7 @@ def test_a_routed_service_wants_one_route_with_a_target_for_each_instance() -> N
         ({"paths": ["~/a/\\d+"]}, None),
         ({"paths": ["/"], "headers": {"x-v": ["~*1"]}}, None),
         ({"paths": ["/a.B/"], "protocols": ["grpc"]}, None),
+        ({"paths": ["/größe b%2Fc"]}, ("GET", "/gr%C3%B6%C3%9Fe%20b%2Fc", {})),
     ],
 )
 def test_a_route_is_asked_for_by_a_request_that_matches_and_changes_nothing(

@@ -245,3 +245,27 @@ def test_a_forge_that_can_not_be_is_told(forge: str, complaint: str) -> None:
 
 def test_every_kind_of_forge_that_there_is_can_be_named() -> None:
     assert sorted(KINDS) == forges.kinds()
+
+
+def test_a_shared_kong_is_one_of_several_servers() -> None:
+    settings = read("config.yaml", b"repository: /srv/config\nkong: {shared: edge, address: 10.0.0.5}\n")
+    assert settings.kong
+    assert (settings.kong.shared, settings.kong.address) == ("edge", "10.0.0.5")
+
+
+@pytest.mark.parametrize(
+    ("kong", "key", "sentence"),
+    [
+        ("{shared: edge}", "kong.shared", "needs an `address` of this server that a shared Kong reaches"),
+        ("{shared: edge, address: 127.0.0.9}", "kong.address", r"which 127\.0\.0\.9 is not"),
+        ("{shared: edge, address: localhost}", "kong.address", "which localhost is not"),
+        ('{shared: edge, address: "::1"}', "kong.address", "which ::1 is not"),
+        ("{shared: edge, address: 0.0.0.0}", "kong.address", r"which 0\.0\.0\.0 is not"),
+        ('{shared: "a,b", address: 10.0.0.5}', "kong.shared", "must be a name"),
+        ("{shared: edge, address: 10.0.0.5, boot_file: /a.yaml}", "kong.boot_file", "a shared one needs a database"),
+    ],
+)
+def test_a_shared_kong_has_to_reach_this_server(kong: str, key: str, sentence: str) -> None:
+    with pytest.raises(ManifestError, match=sentence) as caught:
+        read("config.yaml", f"repository: /srv/config\nkong: {kong}\n".encode())
+    assert [(problem.line, problem.key) for problem in caught.value.problems] == [(2, key)]

@@ -136,6 +136,7 @@ class Story(RuleBasedStateMachine):
         self.history.reconsider()
         wired = SimpleNamespace(
             settings=SimpleNamespace(allow_empty=True, interval=60.0),
+            follow=lambda revision, fetched: None,
             settings_path=self.folder / "config.yaml",
             tools=SimpleNamespace(systemd=SimpleNamespace(shaken=lambda since: ""), kong=None),
             source=self.repository,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import json
 import socket
 import uuid
@@ -12,8 +13,9 @@ from typing import Any
 from urllib.parse import quote, urlencode
 
 from gitops_mvd.lab.gateway import declarative, faults
+from gitops_mvd.lab.gateway.checks import split_address
 from gitops_mvd.lab.gateway.faults import Fault
-from gitops_mvd.lab.gateway.health import Health
+from gitops_mvd.lab.gateway.health import DEFAULT_PORT, Health
 from gitops_mvd.lab.gateway.rules import Record, is_uuid
 from gitops_mvd.lab.gateway.schema import KINDS, PLUGINS, Kind, complete, shown
 from gitops_mvd.lab.gateway.store import Store
@@ -201,7 +203,7 @@ class Admin:
             raise faults.method_not_allowed()
         given = call.json()
         self._refuse_without_database(call, kind)
-        return 201, self.store.insert(kind.name, {**given, **owned})
+        return 201, self.store.insert(kind.name, {**_formatted(kind, given), **owned})
 
     def _entity(self, call: Call, kind: Kind, key: str, owned: Record) -> Answer:
         found = self._owned(kind, key, owned)
@@ -218,7 +220,7 @@ class Admin:
         if found is None and (owned or call.method != "DELETE"):
             raise faults.not_found()
         if call.method == "PATCH":
-            return 200, self.store.update(kind.name, key, given)
+            return 200, self.store.update(kind.name, key, _formatted(kind, given))
         self.store.delete(kind.name, key)
         return 204, None
 
@@ -281,6 +283,16 @@ class Admin:
         if call.method == "PUT":  # of a target that is there, Kong changes only what was given
             call = Call("PATCH", call.path, call.query, call.body)
         return self._entity(call, kind, target["id"], {})
+
+
+def _formatted(kind: Kind, given: Record) -> Record:
+    """As it is kept in a database: a target with its port."""
+    found = split_address(str(given.get("target"))) if kind.name == "targets" and "target" in given else None
+    if not found:
+        return given
+    host, port = found
+    name = f"[{ipaddress.IPv6Address(host).exploded}]" if ":" in host else host
+    return {**given, "target": f"{name}:{port or DEFAULT_PORT}"}
 
 
 def _tag_filter(tags: str | None) -> Callable[[Record], bool]:

@@ -6,10 +6,12 @@ import ipaddress
 import re
 from collections.abc import Callable
 from functools import lru_cache
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 REMEMBERED = 10_000  # addresses: the data path asks the same few again and again
 HOSTNAME = re.compile(r"(?=.{1,253}$)[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_])?\.?")
+PATH = r"/[\w.\-~/%:@!$&'()*+,;=]*"
+RESERVED = b"!*'();:@&=+$,/?%#[]"  # stays encoded in a path
 CERTIFICATE = re.compile(r"-----BEGIN CERTIFICATE-----\s+([A-Za-z0-9+/=\s]+)-----END CERTIFICATE-----")
 BAD_PEM = "error:680008E:asn1 encoding routines:asn1_d2i_read_bio:not enough data:crypto/asn1/a_d2i_fp.c:155:"
 
@@ -87,7 +89,7 @@ def ip_or_cidr(text: str) -> str | None:
 
 
 def path(text: str) -> str | None:
-    if not re.fullmatch(r"/[\w.\-~/%:@!$&'()*+,;=]*", text, re.ASCII):
+    if not re.fullmatch(PATH, text, re.ASCII):
         return f"invalid path: '{text}' (characters outside of the reserved list of RFC 3986 found)"
     if bad := re.search(r"%(?![0-9A-Fa-f]{2}).{0,2}", text):
         return f"invalid url-encoded value: '{bad[0]}'"
@@ -99,9 +101,40 @@ def path_regex(text: str) -> re.Pattern[str]:
     return re.compile(re.sub(r"\(\?<(?![=!])", "(?P<", text[1:]))
 
 
+def normal_path(text: str) -> str:
+    """A path as routes are compared with it: nothing is encoded that need not be, no dots and no empty segments.
+
+    What is no UTF-8 is told by surrogates.
+    """
+
+    def decoded(match: re.Match[bytes]) -> bytes:
+        byte = bytes.fromhex(match[1].decode())
+        return match[0].upper() if byte in RESERVED else byte
+
+    raw = re.sub(rb"%([0-9A-Fa-f]{2})", decoded, text.encode("utf-8", "surrogateescape"))
+    kept: list[bytes] = []
+    segments = re.sub(rb"/{2,}", b"/", raw).split(b"/")[1:]
+    for number, segment in enumerate(segments, 1):
+        if segment == b"..":
+            del kept[-1:]
+        elif segment != b".":
+            kept.append(segment)
+        if segment in (b".", b"..") and number == len(segments):
+            kept.append(b"")
+    return (b"/" + b"/".join(kept)).decode("utf-8", "surrogateescape")
+
+
+def escaped_path(text: str) -> str:
+    """A path as it is sent on."""
+    return quote(text.encode("utf-8", "surrogateescape"), safe="!#$&'()*+,/:;=?@[]%")
+
+
 def route_path(text: str) -> str | None:
+    if re.fullmatch(PATH, text, re.ASCII) and (fault := path(text)):
+        return fault
     if not text.startswith("~"):
-        return path(text)
+        normal = normal_path(text)
+        return None if text == normal else f"non-normalized path, consider use '{normal}' instead"
     try:
         path_regex(text)
     except re.error as error:
@@ -117,9 +150,18 @@ def url(text: str) -> str | None:
 
 
 def header_name(text: str) -> str | None:
-    if re.fullmatch(r"[A-Za-z0-9!#$%&'*+\-.^_|~]+", text):
+    if re.fullmatch(r"[A-Za-z0-9_-]+", text):
         return None
     return f"bad header name '{text}', allowed characters are A-Z, a-z, 0-9, '_', and '-'"
+
+
+def cookie_name(text: str) -> str | None:
+    if not re.search(r"""[\x00-\x20\x7f()<>@,;:\\"/?={}[\]]""", text):
+        return None
+    return (
+        "contains one or more invalid characters. ASCII control characters (0-31;127), space, tab and the characters "
+        '()<>@,;:\\"/?={}[] are not allowed.'
+    )
 
 
 def tag(text: str) -> str | None:
@@ -146,6 +188,6 @@ CHECKS: dict[str, Callable[[str], str | None]] = {
     check.__name__: check
     for check in (
         host, host_with_port, sni, wildcard_host, route_host, upstream_name, target, ip_or_cidr, path, route_path, url,
-        header_name, tag, utf8_name, certificate, private_key,
+        header_name, cookie_name, tag, utf8_name, certificate, private_key,
     )
 }  # fmt: skip

@@ -1,17 +1,36 @@
-"""How the targets of an upstream are, as far as anybody said so: the stand-in probes nothing by itself."""
+"""How the targets of an upstream are: as was said by hand, or seen in the requests.  The stand-in probes nothing."""
 
 from __future__ import annotations
+
+from collections import Counter
 
 from gitops_mvd.lab.gateway import faults
 from gitops_mvd.lab.gateway.checks import split_address
 from gitops_mvd.lab.gateway.rules import Record
 
+DEFAULT_PORT = 8000  # of a target
+
 
 class Health:
-    """Verdicts given by hand through the Admin API; lost at a restart, as they are in Kong."""
+    """Verdicts given by hand through the Admin API, and passive checks: so many failures, with no answer in between.
+
+    They are lost at a restart, as they are in Kong.
+    """
 
     def __init__(self) -> None:
         self._unhealthy: set[str] = set()
+        self._failures: Counter[tuple[str, str]] = Counter()
+
+    def failed(self, upstream: Record, target: Record, how: str) -> None:
+        """A request did not get there (`tcp_failures`) or was not answered in time (`timeouts`)."""
+        self._failures[target["id"], how] += 1
+        most = upstream["healthchecks"]["passive"]["unhealthy"][how]
+        if most and self._failures[target["id"], how] >= most:
+            self._unhealthy.add(target["id"])
+
+    def answered(self, target: Record) -> None:
+        for how in ("tcp_failures", "timeouts"):
+            self._failures.pop((target["id"], how), None)
 
     def declare(self, upstream: Record, target: Record, healthy: bool) -> None:
         """Take a target out or in; Kong refuses it for an upstream without health checks."""
@@ -19,6 +38,7 @@ class Health:
             raise faults.bad_request(f"no healthchecker found for {upstream['name']}")
         if healthy:
             self._unhealthy.discard(target["id"])
+            self.answered(target)
         else:
             self._unhealthy.add(target["id"])
 
@@ -52,7 +72,7 @@ class Health:
 def address_of(target: Record) -> tuple[str, int]:
     """Host and port of a target; Kong's default port is 8000."""
     host, port = split_address(target["target"]) or (target["target"], None)
-    return host, 8000 if port is None else port
+    return host, DEFAULT_PORT if port is None else port
 
 
 def _checked(upstream: Record) -> bool:

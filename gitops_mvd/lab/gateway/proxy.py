@@ -14,8 +14,8 @@ from aiohttp import web
 from multidict import CIMultiDict
 from yarl import URL
 
-from gitops_mvd.lab.gateway.checks import is_ip
-from gitops_mvd.lab.gateway.health import Health
+from gitops_mvd.lab.gateway.checks import escaped_path, is_ip, normal_path
+from gitops_mvd.lab.gateway.health import Health, address_of
 from gitops_mvd.lab.gateway.policies import POLICIES, Exchange, Reply, config_of
 from gitops_mvd.lab.gateway.routing import Balancer, View, upstream_path
 from gitops_mvd.lab.gateway.rules import Record
@@ -46,6 +46,7 @@ class Proxy:
         self._store = store
         self._view = View(store)
         self._balancer = Balancer(health)
+        self._health = health
         self._usage: dict[tuple[str, ...], int] = {}
         self._session: aiohttp.ClientSession | None = None
 
@@ -66,11 +67,12 @@ class Proxy:
         if self._view.version != self._store.version:
             self._view = View(self._store)
         id = uuid.uuid4().hex
-        path, _, query = request.raw_path.partition("?")
-        match = self._view.match(request.method, request.host, path, request.headers)
+        raw, _, query = request.raw_path.partition("?")
+        path = normal_path(raw)
+        match = self._view.match(request.method, request.host, path, request.headers) if _is_text(path) else None
         if match is None:
             return _answer(request, Reply(404, NO_ROUTE), id)
-        headers = _forwarded_headers(request, match.matched)
+        headers = _forwarded_headers(request, match.matched if match.route["strip_path"] else "")
         headers["X-Kong-Request-Id"] = id
         exchange = Exchange(request, self._view, match, self._usage, headers, query, id)
         try:
@@ -97,16 +99,22 @@ class Proxy:
         repeatable = request.method not in ASKED_ONCE and (buffered or body is None)
         upstream = exchange.view.upstream(service["host"])
         targets = exchange.view.targets(upstream) if upstream else []
-        path = upstream_path(service["path"], exchange.match.route, path, exchange.match.matched)
+        path = escaped_path(upstream_path(service["path"], exchange.match.route, path, exchange.match.matched))
         failure = Reply(503, NO_PEER)
         for _ in range(service["retries"] + 1):
-            address = self._balancer.pick(targets) if upstream else (service["host"], service["port"])
-            if address is None:
+            target = self._balancer.pick(targets) if upstream else None
+            if upstream and not target:
                 break
+            address = address_of(target) if target else (service["host"], service["port"])
             try:
-                return await self._carry(exchange, service, address, path, body)
+                answer = await self._carry(exchange, service, address, path, body)
+                if target:
+                    self._health.answered(target)
+                return answer
             except (aiohttp.ClientError, TimeoutError) as error:
                 failure = _failure(error)
+                if upstream and target:
+                    self._health.failed(upstream, target, "timeouts" if failure.status == 504 else "tcp_failures")
                 if not isinstance(error, NOT_REACHED) and not (repeatable and isinstance(error, NOT_ANSWERED)):
                     break
         raise failure
@@ -247,7 +255,7 @@ def _check_protocol(route: Record) -> None:
     raise Reply(415, "Non-gRPC request matched gRPC route")
 
 
-def _forwarded_headers(request: web.BaseRequest, matched: str) -> CIMultiDict[str]:
+def _forwarded_headers(request: web.BaseRequest, stripped: str) -> CIMultiDict[str]:
     """The client's own headers, and who asked for what, as proxies tell it."""
     headers = CIMultiDict(_end_to_end(request.headers.items()))
     client = request.remote or ""
@@ -257,10 +265,14 @@ def _forwarded_headers(request: web.BaseRequest, matched: str) -> CIMultiDict[st
     headers["X-Forwarded-Host"] = name or request.host
     headers["X-Forwarded-Port"] = port if name else "80"
     headers["X-Forwarded-Path"] = request.raw_path.partition("?")[0]
-    if matched:
-        headers["X-Forwarded-Prefix"] = matched
+    if stripped:
+        headers["X-Forwarded-Prefix"] = stripped
     headers["X-Real-IP"] = client
     return headers
+
+
+def _is_text(path: str) -> bool:
+    return not any("\udc80" <= character <= "\udcff" for character in path)
 
 
 def _end_to_end(headers: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:

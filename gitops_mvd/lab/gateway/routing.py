@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from gitops_mvd.lab.gateway.checks import path_regex
-from gitops_mvd.lab.gateway.health import Health, address_of
+from gitops_mvd.lab.gateway.health import Health
 from gitops_mvd.lab.gateway.rules import Record
 from gitops_mvd.lab.gateway.store import Store
 
@@ -115,8 +115,8 @@ class Balancer:
         self._health = health
         self._credit: dict[str, float] = {}
 
-    def pick(self, targets: list[Record]) -> tuple[str, int] | None:
-        """The address to try next, which may be one that has just failed: so does Kong's round robin.
+    def pick(self, targets: list[Record]) -> Record | None:
+        """The target to try next, which may be one that has just failed: so does Kong's round robin.
 
         None when no target serves.
         """
@@ -127,7 +127,7 @@ class Balancer:
             self._credit[target["id"]] = self._credit.get(target["id"], 0) + target["weight"]
         chosen = max(serving, key=lambda target: self._credit[target["id"]])
         self._credit[chosen["id"]] -= sum(target["weight"] for target in serving)
-        return address_of(chosen)
+        return chosen
 
 
 def upstream_path(base: str | None, route: Mapping[str, Any], path: str, matched: str) -> str:

@@ -1,0 +1,109 @@
+"""One gateway for several servers: they deploy, leave and die, and whoever asks it notices nothing."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import pytest
+
+from gitops_mvd.lab import service
+from gitops_mvd.lab.lab import Lab
+from gitops_mvd.lab.server import Server
+from gitops_mvd.lab.stage import until
+from tests.integration.stories import HEALTH, Story, manifest
+
+pytestmark = pytest.mark.lab
+
+FLEET = "hosts:\n  one: {labels: {web: 'yes'}}\n  two: {labels: {web: '%s'}}\n  front: {}\n"
+CHECKED = {"healthchecks": {"passive": {"unhealthy": {"tcp_failures": 1, "timeouts": 1}}}}
+
+
+@pytest.fixture(scope="module")
+def edge(lab: Lab) -> Iterator[Server]:
+    server = lab.server("edge")
+    server.install(lab.wheel)
+    server.start_gateway("postgres", "0.0.0.0:8001")
+    yield server
+    server.destroy()
+
+
+@pytest.fixture(scope="module")
+def stories(lab: Lab, edge: Server) -> Iterator[tuple[Story, Story, Story]]:
+    """Two servers behind one gateway, and that of the gateway itself, to ask through."""
+    repository = lab.forge.create("acme/shared")
+    idle = manifest(
+        "idle", {"services": {"idle": {"image": "registry.lab:5000/shared:1", "command": ["sleep", "9999"]}}}
+    )
+    lab.registry.push("shared", "1", service.web("shared", "1"))
+    repository.commit({"fleet.yaml": FLEET % "yes", "README.md": "Shared\n", **idle}, "Begin")
+    servers = [lab.server(name) for name in ("one", "two")]
+    one, two = (Story.set_up(lab, server, repository, edge=edge) for server in servers)
+    yield one, two, Story(edge, repository, "")
+    for server in servers:
+        server.destroy()
+
+
+def web(lab: Lab, version: str, **more: Any) -> Mapping[str, str | None]:
+    image = lab.registry.push("shared", version, service.web("shared", version))
+    kong = {"port": 7799, "routes": [{"paths": ["/shared"]}], "service": {"connect_timeout": 500}, "upstream": CHECKED}
+    placed = {"placement": {"constraints": ["node.labels.web == yes"]}, "replicas": 2}
+    one = {"image": image, "x-mvd": {"health": HEALTH}, "x-kong": {**kong, **more}, "deploy": placed}
+    return manifest("shared", {"services": {"web": one}})
+
+
+def targets(edge: Story) -> dict[str, str]:
+    """The hosts' targets: address -> tag of its host."""
+    listed = edge.kong("/upstreams/mvd.shared.web/targets")["data"]
+    return {it["target"]: next(tag for tag in it["tags"] if tag.startswith("host:")) for it in listed}
+
+
+def test_servers_deploy_leave_and_die_behind_one_gateway(lab: Lab, stories: tuple[Story, Story, Story]) -> None:
+    one, two, edge = stories
+    commit = one.merge(web(lab, "1"), "Deploy 1")
+    for story in (one, two):
+        story.ends(commit, "success")
+    assert sorted(targets(edge).values()) == ["host:one"] * 2 + ["host:two"] * 2
+    assert len(edge.kong("/routes")["data"]) == 1
+
+    with edge.never_failing("/shared", "shared 1", "shared 2"):
+        commit = one.merge(web(lab, "2"), "Deploy 2")
+        for story in (one, two):
+            story.ends(commit, "success")
+        edge.answers("/shared", "shared 2")
+    assert sorted(targets(edge).values()) == ["host:one"] * 2 + ["host:two"] * 2
+    with edge.never_failing("/shared", "shared 2"):
+        time.sleep(1)
+
+    for story in (one, two):
+        assert story.mvd("plan").code == 0
+    before = edge.kong("/routes")["data"], targets(edge)
+    for story in (one, two):
+        story.look_again()
+    assert (edge.kong("/routes")["data"], targets(edge)) == before
+
+    with edge.never_failing("/shared", "shared 2"):
+        commit = one.merge({"fleet.yaml": FLEET % "no"}, "Take it off two")
+        two.ends(commit, "success")
+        assert set(targets(edge).values()) == {"host:one"}
+        assert not two.containers("shared")
+        commit = one.merge({"fleet.yaml": FLEET % "yes"}, "Put it on two again")
+        two.ends(commit, "success")
+    assert sorted(targets(edge).values()) == ["host:one"] * 2 + ["host:two"] * 2
+
+    with edge.never_failing("/shared", "shared 2", "shared 3"):
+        two.server.cut_power()
+        until(lambda: unhealthy(edge) == 2 or None, "that the gateway takes out what is dead", 20)
+        commit = one.merge(web(lab, "3"), "Deploy 3")
+        one.ends(commit, "success")
+    with edge.never_failing("/shared", "shared 3"):
+        time.sleep(1)
+    assert "2 targets of two were taken away" in one.mvd("forget", "two").out
+    assert set(targets(edge).values()) == {"host:one"}
+    assert one.mvd("forget", "one").code == 1
+
+
+def unhealthy(edge: Story) -> int:
+    listed = edge.kong("/upstreams/mvd.shared.web/health")["data"]
+    return sum(it["health"] == "UNHEALTHY" for it in listed)
