@@ -39,8 +39,17 @@ class Taken(MvdError):
                 return report
             if why := history.last_excuse(since=asked):
                 raise Unavailable(why)
+            if not _runs(self.pid):
+                raise Unavailable(f"the daemon, process {self.pid}, has ended", "journalctl -u gitops-mvd")
             time.sleep(0.05)
         raise Unavailable(f"the daemon came to no end within {PATIENCE:g} s", "journalctl -u gitops-mvd")
+
+
+def _runs(pid: int) -> bool:
+    try:
+        return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return False
 
 
 @contextmanager

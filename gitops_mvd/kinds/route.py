@@ -46,7 +46,7 @@ class Routes:
         for service in app.services:
             if service.kong is not None:
                 yield self._want((app.name, service.name), service, service.kong, self._of_service)
-        if app.gateway:
+        if any(app.gateway.values()):
             yield self._want((app.name, ""), app.gateway, app.gateway, self._of_gateway)
 
     def _want(

@@ -7,11 +7,13 @@ import threading
 import time
 from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Iterable, Mapping, MutableMapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar, cast
 from urllib.parse import quote
 
 from gitops_mvd.errors import StepFailed, Unavailable
 from gitops_mvd.kong.admin import PATHS, Admin, Page
+from gitops_mvd.kong.clashes import in_the_way, refuse_rivals, refuse_taken
 from gitops_mvd.kong.compare import same
 from gitops_mvd.kong.entities import (
     CLASH_HINT,
@@ -21,12 +23,13 @@ from gitops_mvd.kong.entities import (
     TYPES,
     UNIQUE,
     Entity,
-    clash,
     is_ours,
     part_of,
 )
 from gitops_mvd.model import Json
 
+CHECKS = 4  # at a time: they write nothing
+FEW = 5  # new entities of a type, whose names are looked up one by one
 TURN = 5  # at every fifth look, the targets of one upstream are read without need
 BALANCED_WITHIN = 5.0  # s; the node that took a change uses a new target within 40 ms
 SERVING = {"HEALTHY", "HEALTHCHECKS_OFF"}
@@ -52,6 +55,7 @@ class Store:
         self._targets: OrderedDict[str, list[Entity]] = OrderedDict()  # upstream -> targets, last read last
         self._found: tuple[list[Entity], list[Entity]] = ([], [])  # in the order of the lists, and in that of making
         self._looks = itertools.count(1)
+        self._checks = ThreadPoolExecutor(CHECKS, "kong-check")
         self._lock = threading.Lock()
 
     def look(self, host: str) -> list[Entity]:
@@ -105,16 +109,22 @@ class Store:
         put = [entity for entity in entities if not same(entity, found.get((entity.type, entity.id)))]
         gone = [entity for key, entity in reversed(found.items()) if key not in wanted]
         new = [entity for entity in put if (entity.type, entity.id) not in found]
-        for entity in put:
-            self._admin.check(entity)
-        for entity in new:
-            self._refuse_clash(entity)
+        self._check(put)
+        first = in_the_way(new, gone)
+        self._refuse_clashes(host, put, new, first)
         try:
+            for entity in first:
+                self._delete(entity)
             self._replace(put, new, gone)
         finally:
             with self._lock:
                 for target in (entity for entity in (*put, *gone) if entity.type == "targets"):
                     self._targets.pop(target.fields["upstream"]["id"], None)
+
+    def _check(self, put: Sequence[Entity]) -> None:
+        """Raises StepFailed with what Kong says of the first that it would refuse."""
+        for _ in self._checks.map(self._admin.check, put):
+            pass
 
     def all(self) -> list[Entity]:
         """Everything that this Kong has, whosever it is."""
@@ -149,12 +159,31 @@ class Store:
         for entity in gone:
             self._delete(entity)
 
-    def _refuse_clash(self, entity: Entity) -> None:
-        key = UNIQUE.get(entity.type, ("name",))[0]
-        if key in {"name", "username", "prefix"} and entity.fields.get(key):
-            there = self._admin.get(f"{_path(entity.type)}/{_quoted(entity.fields[key])}")
-            if there and there["id"] != entity.id:
-                raise clash(entity, Entity(entity.type, there))
+    def _refuse_clashes(self, host: str, put: Sequence[Entity], new: Sequence[Entity], first: Sequence[Entity]) -> None:
+        """Kong would only refuse a name at its turn, after others were written, and no route for its requests.
+
+        `first` are those that are deleted before.
+        """
+        mine = {entity.id for entity in (*put, *first)}
+        routes = [entity for entity in put if entity.type == "routes"]
+        there = [one for one in self._all("routes") if one.id not in mine] if routes else []
+        for type in dict.fromkeys(entity.type for entity in new if entity.type != "targets"):
+            ours = [entity for entity in new if entity.type == type]
+            others = there if type == "routes" else self._others(type, ours)
+            refuse_taken(ours, (one for one in others if one.id not in mine))
+        refuse_rivals(routes, (one for one in there if not is_ours(one.fields, host)))
+
+    def _others(self, type: str, ours: Sequence[Entity]) -> Iterable[Entity]:
+        """Those in Kong of a type: by name where that is enough, and they are few, else all of them."""
+        unique = UNIQUE.get(type, ("name",))
+        keys = [key for key in unique if isinstance(key, tuple) or any(key in entity.fields for entity in ours)]
+        if keys not in (["name"], ["username"], ["prefix"]) or len(ours) > FEW:
+            return self._all(type)
+        named = (self._admin.get(f"{_path(type)}/{_quoted(entity.fields[str(keys[0])])}") for entity in ours)
+        return [Entity(type, fields, kept=True) for fields in named if fields]
+
+    def _all(self, type: str) -> Iterable[Entity]:
+        return (Entity(type, fields, kept=True) for fields in self._admin.entries(_path(type)))
 
     def _put(self, entity: Entity) -> None:
         if entity.kept and entity.type == "basicauth_credentials":
@@ -196,9 +225,10 @@ class Store:
 
 def _by_type(rows: Iterable[Json]) -> Mapping[str, set[str]]:
     """The ids of each type in a list of what has a tag."""
-    ids = defaultdict(set)
+    ids: defaultdict[str, set[str]] = defaultdict(set)
     for row in rows:
-        ids[TABLES.get(row["entity_name"], row["entity_name"])].add(row["entity_id"])
+        name = str(row["entity_name"])
+        ids[TABLES.get(name, name)].add(row["entity_id"])
     return ids
 
 

@@ -7,18 +7,50 @@ import json
 import re
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import yaml
 
 from gitops_mvd.errors import StepFailed, Unavailable
 from gitops_mvd.kong.admin import Admin
+from gitops_mvd.kong.clashes import refuse_rivals, refuse_taken
 from gitops_mvd.kong.compare import MAPS, declared_names, same
-from gitops_mvd.kong.entities import REFERENCES, TYPES, Entity, as_kept, clash, is_ours, part_of, unique_key
+from gitops_mvd.kong.entities import REFERENCES, TYPES, Entity, as_kept, is_ours, part_of, tagged
 from gitops_mvd.model import Json
 
+TOGETHER = 0.02  # s that the next post waits for those whom the last one has let go on
 Document = dict[str, list[dict[str, Any]]]  # type -> entities, flat and with references by id, as GET /config has them
+
+
+@dataclass(frozen=True)
+class _Change:
+    """`put` are those of `after` that are not the same before."""
+
+    host: str
+    before: Sequence[Entity]
+    after: Sequence[Entity]
+    put: Sequence[Entity]
+
+
+@dataclass
+class _Wish:
+    """What somebody waits for, and how it ended."""
+
+    host: str
+    is_meant: Callable[[Entity], bool]
+    entities: Sequence[Entity]
+    done: bool = False
+    failure: Exception | None = None
+
+    def change(self, ours: Iterable[Entity]) -> _Change | None:
+        """None where everything is as it should be."""
+        before = [entity for entity in ours if self.is_meant(entity)]
+        known = {(entity.type, entity.id): entity for entity in before}
+        put = [entity for entity in self.entities if not same(entity, known.get((entity.type, entity.id)))]
+        return _Change(self.host, before, self.entities, put) if put or len(before) != len(self.entities) else None
 
 
 class Store:
@@ -31,40 +63,87 @@ class Store:
         self._admin = admin
         self._written = written  # `part_of` an entity -> when, by the monotonic clock
         self._lock = threading.Lock()
+        self._turn = threading.Lock()  # to post
         self._seen: tuple[str, Document] = ("", {})
-        self._ours: tuple[Document, list[Entity]] = ({}, [])
+        self._ours: tuple[Document, str, list[Entity]] = ({}, "", [])
+        self._wishes: deque[_Wish] = deque()
         self._posted = ""  # what we posted last, as it was
 
     def look(self, host: str) -> list[Entity]:
         """All entities of ours: the very same list, by one call, while the document stays the same."""
         with self._lock:
-            document = self._read()
-            if document is not self._ours[0]:
-                self._ours = document, list(_ours(document, host))
-            return self._ours[1]
+            return self._ours_in(self._read(), host)
 
     def bring(self, host: str, is_meant: Callable[[Entity], bool], entities: Sequence[Entity]) -> None:
-        """Make ours that are meant be exactly `entities`, by one post, or none where they are."""
+        """Make ours that are meant be exactly `entities`, by one post, or none where they are.
+
+        Kong checks the whole document before it takes any of it, so nothing is asked about each entity beforehand.
+        Whoever comes while another post is under way waits for it, and then goes along with all who waited.
+        """
+        wish = _Wish(host, is_meant, entities)
+        self._wishes.append(wish)
+        came_late = self._turn.locked()
+        while not wish.done:
+            if self._turn.acquire(timeout=TOGETHER / 2):
+                try:
+                    self._take_turn(wish, came_late)
+                finally:
+                    self._turn.release()
+        if wish.failure:
+            raise wish.failure
+
+    def _take_turn(self, wish: _Wish, came_late: bool) -> None:
+        if wish.done:
+            return
+        if came_late:
+            time.sleep(TOGETHER)
+        waiting = [self._wishes.popleft() for _ in range(len(self._wishes))]
         with self._lock:
-            there = self._read()
-            before = [entity for entity in _ours(there, host) if is_meant(entity)]
-            known = {(entity.type, entity.id): entity for entity in before}
-            put = [entity for entity in entities if not same(entity, known.get((entity.type, entity.id)))]
-            if not put and len(before) == len(entities):
-                return
-            for entity in put:
-                self._admin.check(entity)
-            gone = {(entity.type, entity.id) for entity in (*before, *entities)}
-            document = {
-                type: [_slim(fields, host) for fields in items if (type, fields["id"]) not in gone]
-                for type, items in there.items()
-            }
-            for entity in entities:
-                _refuse_clash(entity, document.get(entity.type, ()))
-            for entity in entities:
-                document.setdefault(entity.type, []).append(_flat(as_kept(entity).fields))
-            self._write(document, entities)
-            self._written.update(dict.fromkeys(map(part_of, (*before, *entities)), time.monotonic()))
+            self._fulfil([wish, *(other for other in waiting if other is not wish)])
+
+    def _fulfil(self, wishes: Sequence[_Wish]) -> None:
+        """All of them by one post; where one is refused, each by its own, so that it holds up no other."""
+        try:
+            self._bring(wishes)
+        except StepFailed as failure:
+            if len(wishes) == 1:
+                wishes[0].failure = failure
+            else:
+                for wish in wishes:
+                    self._fulfil([wish])
+        except Exception as failure:
+            for wish in wishes:
+                wish.failure = failure
+        for wish in wishes:
+            wish.done = True
+
+    def _bring(self, wishes: Sequence[_Wish]) -> None:
+        there = self._read()
+        changes = [change for wish in wishes if (change := wish.change(self._ours_in(there, wish.host)))]
+        if not changes:
+            return
+        gone = {(entity.type, entity.id) for change in changes for entity in (*change.before, *change.after)}
+        document = {
+            type: [_slim(fields) for fields in items if (type, fields["id"]) not in gone]
+            for type, items in there.items()
+        }
+        for change in changes:
+            _refuse_clashes(change, document)
+        for entity in (entity for change in changes for entity in change.after):
+            document.setdefault(entity.type, []).append(_flat(as_kept(entity).fields))
+        try:
+            self._write(document)
+        except StepFailed:
+            for entity in changes[0].put if len(changes) == 1 else ():
+                self._admin.check(entity)  # Kong told a place in the document, of which nobody knows
+            raise
+        touched = (part_of(entity) for change in changes for entity in (*change.before, *change.after))
+        self._written.update(dict.fromkeys(touched, time.monotonic()))
+
+    def _ours_in(self, document: Document, host: str) -> list[Entity]:
+        if document is not self._ours[0] or host != self._ours[1]:
+            self._ours = document, host, list(_ours(document, host))
+        return self._ours[2]
 
     def all(self) -> list[Entity]:
         """Everything that this Kong has, whosever it is."""
@@ -82,13 +161,13 @@ class Store:
                 self._admin.check(entity)
             changed = {(entity.type, entity.id): _flat(as_kept(entity).fields) for entity in entities}
             document = {
-                type: [merged(_slim(row, host), changed.pop((type, row["id"]), {})) for row in rows]
+                type: [merged(_slim(row), changed.pop((type, row["id"]), {})) for row in rows]
                 for type, rows in there.items()
             }
             if changed:
                 gone = next(entity for entity in entities if (entity.type, entity.id) in changed)
                 raise StepFailed(f"{gone} is no longer in Kong", "try it again")
-            self._write(document, entities)
+            self._write(document)
             self._written.update(dict.fromkeys(map(part_of, entities), time.monotonic()))
 
     def has(self) -> str:
@@ -115,9 +194,10 @@ class Store:
     def _digest(self) -> str:
         return str((self._admin.get("/status") or {}).get("configuration_hash"))
 
-    def _write(self, document: Document, sent: Iterable[Entity]) -> None:
+    def _write(self, document: Document) -> None:
         """Post it, and take what Kong answers, which is what it now has, for read: its hash is the MD5 of the text."""
         text = self._posted = _text(document)
+        sent = (Entity(type, fields, kept=True) for type, items in document.items() for fields in items)
         loaded = self._admin.load(text, sent)
         if loaded is not None:
             entities = {type: [_flat(fields) for fields in items.values()] for type, items in loaded.items() if items}
@@ -141,9 +221,9 @@ def _ours(document: Document, host: str) -> Iterator[Entity]:
                 yield Entity(type, _with_references(fields), kept=True)
 
 
-def _slim(fields: dict[str, Any], host: str) -> dict[str, Any]:
+def _slim(fields: dict[str, Any]) -> dict[str, Any]:
     """An entity of ours without the bulk of what Kong fills in: Kong takes no more than 10 MB at once."""
-    if not is_ours(fields, host):
+    if not is_ours(fields, tagged(fields.get("tags") or (), "host")):
         return fields
     names = declared_names(fields)
     return {
@@ -161,12 +241,18 @@ def merged(fields: Json, changed: Json) -> dict[str, Any]:
     return result
 
 
-def _refuse_clash(entity: Entity, others: Iterable[Json]) -> None:
-    key = unique_key(entity.type, entity.fields)
-    for fields in others:
-        other = Entity(entity.type, _with_references(fields))
-        if unique_key(entity.type, other.fields) == key:
-            raise clash(entity, other)
+def _refuse_clashes(change: _Change, others: Document) -> None:
+    """Kong would refuse a name that is taken, but not a route that takes the requests of another."""
+    types = {entity.type for entity in change.put}
+    there = [
+        Entity(type, _with_references(fields), kept=True)
+        for type, items in others.items()
+        if type in types
+        for fields in items
+    ]
+    refuse_taken(change.put, there)
+    routes = [entity for entity in change.put if entity.type == "routes"]
+    refuse_rivals(routes, (one for one in there if one.type == "routes" and not is_ours(one.fields, change.host)))
 
 
 def _with_references(fields: Json) -> dict[str, Any]:

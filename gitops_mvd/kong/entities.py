@@ -62,7 +62,7 @@ UNIQUE: Mapping[str, tuple[str | tuple[str, ...], ...]] = {
     "oauth2_credentials": ("client_id",),
     "acls": (("consumer", "group"),),
     "targets": (("upstream", "target"),),
-    "keys": (("set", "kid"),),
+    "keys": (("set", "kid"), "name"),
     "plugins": (("name", "service", "route", "consumer", "consumer_group"),),
 }
 OPEN = {"services", "routes", "upstreams", "targets", "consumers", "consumer_groups", "snis", "key_sets"}  # no secrets

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 from gitops_mvd.manifest.kong import Entity
+from gitops_mvd.manifest.matches import combinations
 from gitops_mvd.manifest.network import Port, fixed
 from gitops_mvd.manifest.place import Place
-from gitops_mvd.model import Problem, digest
+from gitops_mvd.model import Problem
 
 EVERYWHERE = ("", "0.0.0.0", "::")  # addresses that stand for all of the host
-MAX_COMBINATIONS = 1000  # of one route; beyond that only the very same route is known again
 
-_FURTHER = ("snis", "sources", "destinations", "expression", "priority", "regex_priority")
 _PORT_ADVICE = "choose another, or leave the way in to `x-kong`"
 _ROUTE_ADVICE = "give one of them another path, host or method"
 
@@ -71,20 +69,5 @@ def of_ports(owner: str, ports: Iterable[tuple[Place, Port]]) -> Iterator[Claim]
 def of_routes(owner: str, routes: Iterable[tuple[Place, Entity]]) -> Iterator[Claim]:
     """Every combination that a route matches: Kong would choose between two equal ones by their age."""
     for at, route in routes:
-        parts: Sequence[Sequence[str]] = (
-            route.get("protocols") or ("http", "https"),
-            route.get("methods") or ("",),
-            [host.lower() for host in route.get("hosts", ())] or ("",),
-            route.get("paths") or ("",),
-        )
-        headers = {name.lower(): sorted(map(str.lower, some)) for name, some in route.get("headers", {}).items()}
-        more = {name: route[name] for name in _FURTHER if name in route}
-        rest = digest([headers, more]) if headers or more else ""
-        combinations = list(itertools.islice(itertools.product(*parts), MAX_COMBINATIONS + 1))
-        if len(combinations) > MAX_COMBINATIONS:
-            key = ("route", digest([sorted(part) for part in parts]), rest)
-            yield Claim("the route", key, owner, at, _ROUTE_ADVICE)
-            continue
-        for protocol, method, host, path in combinations:
-            what = " ".join(word for word in ("the route", method, host + path) if word)
-            yield Claim(what, ("route", protocol, method, host, path, rest), owner, at, _ROUTE_ADVICE)
+        for what, key in combinations(route):
+            yield Claim(what, key, owner, at, _ROUTE_ADVICE)

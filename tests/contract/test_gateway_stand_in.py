@@ -8,6 +8,7 @@ import functools
 import hashlib
 import json
 import re
+import socket
 import subprocess
 import sys
 import time
@@ -377,6 +378,10 @@ class Wayward:
         self._answers = answers
         self._then = then
         self._serving: set[asyncio.Task[Any]] = set()
+
+    @property
+    def connections(self) -> int:
+        return len(self._serving)
 
     async def __aenter__(self) -> Wayward:
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
@@ -765,6 +770,80 @@ def test_every_plugin_of_kong_takes_its_own_answer_back(tmp_path: Path) -> None:
             again = requests.put(f"{gateway.admin_url}/plugins/{made['id']}", json=made, timeout=10)
             assert again.status_code == 200, again.text
             assert again.json()["config"] == made["config"]
+
+
+def asked_raw(url: str, *requests_: bytes) -> bytes:
+    """What comes back on one connection, to the end."""
+    host, port = url.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), timeout=5) as connection:
+        for request in requests_:
+            connection.sendall(request)
+        return b"".join(iter(lambda: connection.recv(65536), b""))
+
+
+GET = b"GET /%b HTTP/1.1\r\nHost: a\r\n\r\n"
+LAST = b"GET /%b HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [LAST % b"nowhere", b"no HTTP at all\r\n\r\n", b"POST /config HTTP/1.1\r\nHost: a\r\nContent-Length: x\r\n\r\n"],
+    ids=["well", "no HTTP", "no length"],
+)
+def test_every_answer_says_that_it_is_not_of_kong(tmp_path: Path, request_: bytes) -> None:
+    with Gateway(tmp_path) as gateway:
+        for url in (gateway.admin_url, gateway.proxy_url):
+            answer = asked_raw(url, request_)
+            assert answer.startswith(b"HTTP/1.")
+            assert answer.count(b"\r\nServer: gitops-mvd-lab-gateway (stand-in, not Kong)\r\n") == 1, answer
+
+
+def test_neither_what_a_service_says_of_itself_nor_a_refusal_hides_that(tell: Tell, tmp_path: Path) -> None:
+    async def story(kong: Kong) -> None:
+        async with Backend("shop") as shop:
+            await kong.publish("shop", shop.address, route={"paths": ["/shop"]})
+            _, _, headers = await kong.ask("/shop")
+            assert "not Kong" in headers["Server"]
+
+    tell(story)
+    with Gateway(tmp_path) as gateway:
+        too_large = requests.post(f"{gateway.admin_url}/config", data=b" " * 11_000_000, timeout=10)
+        assert (too_large.status_code, "not Kong" in too_large.headers["Server"]) == (413, True)
+
+
+def test_a_connection_is_kept_on_both_sides(tell: Tell) -> None:
+    async def story(kong: Kong) -> None:
+        async with Wayward(3, hang_up) as service:
+            await kong.publish("shop", service.address, route={"paths": ["/shop"]})
+            answer = await asyncio.to_thread(
+                asked_raw, kong._gateway.proxy_url, GET % b"shop", GET % b"shop", LAST % b"shop"
+            )
+            assert (answer.count(b"HTTP/1.1 200 OK"), service.connections) == (3, 1)
+
+    tell(story)
+
+
+@pytest.mark.parametrize("mode", ["off", "postgres"])
+def test_what_is_inert_is_told_when_it_starts_and_once_when_it_is_configured(tmp_path: Path, mode: str) -> None:
+    said: list[str] = []
+    names = ("key-auth", "zipkin", "zipkin", "bot-detection")
+    plugins = [{"name": name, "instance_name": f"i{n}"} for n, name in enumerate(names)]
+    with Gateway(tmp_path, mode, say=said.append) as gateway:
+        if mode == "off":
+            services = [{"name": f"s{n}", "host": "h", "plugins": [one]} for n, one in enumerate(plugins)]
+            document = json.dumps({"_format_version": "3.0", "services": services})
+            requests.post(f"{gateway.admin_url}/config", json={"config": document}, timeout=10).raise_for_status()
+        for n, plugin in enumerate(plugins if mode == "postgres" else ()):
+            requests.put(f"{gateway.admin_url}/services/s{n}", json={"host": "h"}, timeout=10).raise_for_status()
+            path = f"{gateway.admin_url}/services/s{n}/plugins"
+            requests.post(path, json=plugin, timeout=10).raise_for_status()
+        requests.get(gateway.admin_url, timeout=10)
+    assert said[0].startswith("THIS IS NOT KONG")
+    assert sorted(line.split()[3] for line in said[1:]) == ["bot-detection", "zipkin"]
+    said.clear()
+    with Gateway(tmp_path, mode, say=said.append):
+        assert said[0].startswith("THIS IS NOT KONG")
+        assert len(said) == 3
 
 
 def test_the_command_says_aloud_that_it_is_not_kong(tmp_path: Path) -> None:

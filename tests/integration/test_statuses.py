@@ -86,7 +86,7 @@ def test_what_lasts_turns_the_applied_commit_red_and_green_again_and_a_flap_does
 def test_what_hangs_after_its_deploy_turns_the_commit_red_and_nothing_is_done_to_it(lab: Lab, story: Story) -> None:
     pages = {"/cgi-bin/health": HANGS_WHERE_TOLD}
     image = lab.registry.push("hanging", "1", service.web("hanging", "1", pages=pages))
-    health = {"http": "/cgi-bin/health", "port": 7799, "interval": "2s", "timeout": "500ms"}
+    health = {"http": "/cgi-bin/health", "port": 7799, "interval": "2s", "timeout": "500ms", "within": "20s"}
     web = routed(image, "/hanging", volumes=["/srv/hang:/www/hang:ro"], **{"x-mvd": {"health": health}})
     story.run("mkdir", "-p", "/srv/hang")
     commit = story.deploy("hanging", {"services": {"web": web}})
@@ -98,6 +98,7 @@ def test_what_hangs_after_its_deploy_turns_the_commit_red_and_nothing_is_done_to
     assert "web: http /cgi-bin/health does not answer within 0.5 s" in story.mvd("status").out, "it asks by itself"
     seconds_until(story, commit, "failure")
     assert time.monotonic() - began > STEADY
+    assert "Degraded  web: http /cgi-bin/health does not answer within 0.5 s" in story.mvd("status").out
     [(_, why)] = story.told(commit)[len(told) :]
     assert why == "hanging: web: http /cgi-bin/health does not answer within 0.5 s"
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from gitops_mvd.daemon import Daemon
+from gitops_mvd.lab.bench.kong import figures
 from gitops_mvd.lab.bench.noop import look
 from gitops_mvd.lab.bench.world import recorded
 
@@ -24,3 +25,10 @@ def test_a_second_look_changes_nothing_and_takes_few_calls(tmp_path: Path, mode:
         look(daemon)
         after = world.calls()
     assert {who: after[who] - before[who] for who in after} == {"docker": 1, "systemd": 1, "kong": kong}
+
+
+def test_routes_are_measured_in_both_modes_and_few_calls() -> None:
+    found = {figure.what: figure.value for figure in figures(10)}
+    assert found["10 routes, Kong without a database, made at once: calls"] == 2
+    assert found["10 routes, Kong without a database, looked at: calls"] == 1
+    assert found["10 routes, Kong with a database, looked at: calls"] == 4

@@ -25,11 +25,10 @@ from gitops_mvd.daemon import Daemon
 from gitops_mvd.errors import Interrupted, MvdError, RateLimited, StepFailed, Unavailable
 from gitops_mvd.history import SqliteHistory
 from gitops_mvd.mailbox import Mailbox
-from gitops_mvd.model import App, Instance, Service, CommitStatus, Health, Operation, Revision, Step
+from gitops_mvd.model import App, CommitStatus, Health, Operation, Revision, Step
 from gitops_mvd.outbox import LONGEST_REST, Outbox
 from gitops_mvd.statuses import Statuses, Telling, is_well
 from gitops_mvd.steady import STEADY
-from gitops_mvd.watch import WELL, Watch
 from gitops_mvd.wiring import Wired
 from tests.fakes import FakeClock, FakeHost, Killed
 from tests.unit.memory_tree import MemoryTree
@@ -103,7 +102,7 @@ class Host(FakeHost):
             self.dies = False
             raise Killed
 
-    def to_watch(self) -> list[tuple[Instance, Service]]:
+    def to_watch(self) -> list[Any]:
         return []
 
     def health(self, app: App) -> Health:
@@ -143,9 +142,9 @@ class Story(RuleBasedStateMachine):
             host=self.host,
             history=self.history,
             outbox=self.outbox,
-            watch=Watch(lambda instance, service: WELL, lambda name: None, lambda reason: None, self.clock.now),
             statuses=Statuses("h1", self.history, Telling(apps=True), self.clock.now, self.outbox.wake),
             mailbox=Mailbox(),
+            watch=SimpleNamespace(rest=lambda: None, follow=lambda there: None),
             clock=self.clock,
             cache={},
         )

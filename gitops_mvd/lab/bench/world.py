@@ -108,15 +108,15 @@ def recorded(folder: Path, services: int, mode: str) -> Iterator[World]:
     apps, _ = load(tree, read_fleet(tree).host(HOST))
     _write(folder, mode, [_pinned(app) for app in apps], nobody.tools)
     with ExitStack() as parts:
-        wires = parts.enter_context(_process("gitops_mvd.lab.bench.wires", str(folder)))
+        wires = parts.enter_context(process("gitops_mvd.lab.bench.wires", str(folder)))
         gateway = parts.enter_context(
-            _process(
+            process(
                 *("gitops_mvd.lab.gateway", "--database", mode, "--prefix", str(folder / "kong")),
                 *("--admin", "127.0.0.1:0", "--proxy", "127.0.0.1:0"),
             )
         )
-        kong = _told(gateway, "admin ")
-        _told(wires, "{")
+        kong = told(gateway, "admin ")
+        told(wires, "{")
         parts.enter_context(_bus(folder / "bus.sock"))
         wired = wire(_settings(folder, repository.clone_url, kong), folder, folder / "units")
         parts.callback(wired.close)
@@ -288,7 +288,7 @@ def _hash(text: str) -> str:
 
 
 @contextmanager
-def _process(*module: str) -> Iterator[subprocess.Popen[str]]:
+def process(*module: str) -> Iterator[subprocess.Popen[str]]:
     """A module run in a process of its own, until the end of the block."""
     command = [sys.executable, "-m", *module]
     with subprocess.Popen(command, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
@@ -298,7 +298,7 @@ def _process(*module: str) -> Iterator[subprocess.Popen[str]]:
             process.terminate()
 
 
-def _told(process: subprocess.Popen[str], prefix: str) -> str:
+def told(process: subprocess.Popen[str], prefix: str) -> str:
     """The rest of the first line that begins so."""
     assert process.stdout
     for line in process.stdout:

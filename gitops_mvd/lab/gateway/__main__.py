@@ -7,8 +7,7 @@ import asyncio
 import signal
 from pathlib import Path
 
-from gitops_mvd.lab.gateway.policies import INERT
-from gitops_mvd.lab.gateway.server import Address, Listeners, Where, url
+from gitops_mvd.lab.gateway.server import Address, Listeners, Where
 
 
 def address(text: str) -> Address:
@@ -32,15 +31,6 @@ async def run(options: argparse.Namespace) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, ended.set)
     await listeners.start()
-    print(
-        "THIS IS NOT KONG. It is the stand-in gateway of the gitops-mvd lab: for trying and testing only.\n"
-        f"It speaks the Admin API of Kong 3.9.1 with database={options.database} and proxies HTTP/1.1 and WebSockets.\n"
-        "Inert: TLS, HTTP/2 and gRPC, streams, health probes, hashing, TTLs, and, stored and returned only,\n"
-        f"the plugins {', '.join(INERT)}.\n"
-        f"admin {url(listeners.admin)}\n"
-        f"proxy {url(listeners.proxy)}",
-        flush=True,
-    )
     await ended.wait()
     await listeners.stop()
 

@@ -274,8 +274,8 @@ def _set_headers(response: web.StreamResponse, exchange: Exchange, headers: list
         config = config_of(policy, exchange) if policy.answer else None
         if policy.answer and config is not None:
             policy.answer(exchange, config, final)
+    final.popall("Server", None)
     response.headers.extend(final)
-    response.headers["Server"] = SERVER
 
 
 def _answer(request: web.BaseRequest, reply: Reply, id: str, exchange: Exchange | None = None) -> web.StreamResponse:
@@ -291,5 +291,4 @@ def _answer(request: web.BaseRequest, reply: Reply, id: str, exchange: Exchange 
         _set_headers(response, exchange, headers)
     else:
         response.headers.extend(headers)
-        response.headers["Server"] = SERVER
     return response

@@ -17,6 +17,7 @@ from aiohttp import web
 from gitops_mvd.lab.gateway.admin import Admin, Call
 from gitops_mvd.lab.gateway.declarative import load
 from gitops_mvd.lab.gateway.health import Health
+from gitops_mvd.lab.gateway.policies import INERT
 from gitops_mvd.lab.gateway.proxy import SERVER, Proxy
 from gitops_mvd.lab.gateway.store import Store
 
@@ -29,11 +30,30 @@ Where = Address | Path  # a path is that of a unix socket
 Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
 
+BANNER = """\
+THIS IS NOT KONG. It is the stand-in gateway of the gitops-mvd lab: for trying and testing only.
+It speaks the Admin API of Kong 3.9.1 with database={database} and proxies HTTP/1.1 and WebSockets.
+Inert: TLS, HTTP/2 and gRPC, streams, health probes, hashing, TTLs, and, stored and returned only,
+the plugins {inert}.
+admin {admin}
+proxy {proxy}"""
+Say = Callable[[str], object]
+aloud: Say = functools.partial(print, flush=True)
+
+
+class _Request(web.BaseRequest):
+    async def _prepare_hook(self, response: web.StreamResponse) -> None:
+        """Every answer says who gives it: those of aiohttp's own, to what is no HTTP or too large, go this way too."""
+        response.headers["Server"] = SERVER
+
+
 class Listeners:
     """The Admin API and the proxy over one store; port 0 takes a free one, told by `admin` and `proxy` after start.
 
     A `declarative` file is what is there in the beginning, as Kong's `declarative_config`; raises Fault where it is
     none.  With a context for TLS, the Admin API, or the proxy, speaks that alone.
+
+    What it is goes to `say` at every start, and each plugin that is inert once it is configured.
     """
 
     def __init__(
@@ -46,6 +66,7 @@ class Listeners:
         declarative: Path | None = None,
         admin_tls: ssl.SSLContext | None = None,
         proxy_tls: ssl.SSLContext | None = None,
+        say: Say = aloud,
     ) -> None:
         self.admin = admin
         self.proxy: Where = proxy
@@ -57,6 +78,12 @@ class Listeners:
         self._proxy = Proxy(self._store, self._health)
         self._api: Admin | None = None
         self._runners: list[web.ServerRunner] = []
+        self._say = say
+        self._told_of: tuple[int, set[str]] = (-1, set())  # the version of the store, and the plugins in it
+
+    @property
+    def changes(self) -> int:
+        return self._store.version
 
     async def start(self) -> None:
         await self._proxy.start()
@@ -64,6 +91,21 @@ class Listeners:
         self.admin = await self._listen(self._handle_admin, self.admin, LARGEST_BODY, self._tls["admin"])
         listens = {"proxy_listen": [_shown(self.proxy)], "admin_listen": [_shown(self.admin)]}
         self._api = Admin(self._store, self._health, listens)
+        where = {
+            name: url(at, tls=self._tls[name] is not None)
+            for name, at in (("admin", self.admin), ("proxy", self.proxy))
+        }
+        database = "postgres" if self._store.database else "off"
+        self._say(BANNER.format(database=database, inert=", ".join(INERT), **where))
+        self._tell_of_inert_plugins()
+
+    def _tell_of_inert_plugins(self) -> None:
+        version, told = self._told_of
+        if version != self._store.version:
+            there = {plugin["name"] for plugin in self._store.all("plugins")} & set(INERT)
+            for name in sorted(there - told):
+                self._say(f"INERT: the plugin {name} is stored and returned, and does nothing here")
+            self._told_of = self._store.version, told | there
 
     async def stop(self) -> None:
         for runner in self._runners:
@@ -73,7 +115,7 @@ class Listeners:
 
     async def _listen(self, handler: Handler, at: Where, largest_body: int, tls: ssl.SSLContext | None) -> Where:
         loop = asyncio.get_running_loop()
-        with_limit = functools.partial(web.BaseRequest, loop=loop, client_max_size=largest_body)
+        with_limit = functools.partial(_Request, loop=loop, client_max_size=largest_body)
         server = web.Server(handler, request_factory=with_limit, access_log=None, auto_decompress=False)
         runner = web.ServerRunner(server, shutdown_timeout=1.0)
         await runner.setup()
@@ -92,8 +134,8 @@ class Listeners:
         query = dict(request.rel_url.query)
         method = "GET" if request.method == "HEAD" else request.method
         status, body = self._api.answer(Call(method, segments, query, await request.read()))
+        self._tell_of_inert_plugins()
         headers = {
-            "Server": SERVER,
             "Access-Control-Allow-Origin": "*",
             "Access-Control-Allow-Credentials": "true",
         }
@@ -116,6 +158,7 @@ class Gateway:
         declarative: Path | None = None,
         admin_tls: ssl.SSLContext | None = None,
         proxy_tls: ssl.SSLContext | None = None,
+        say: Say = aloud,
     ) -> None:
         self._listeners = Listeners(
             prefix,
@@ -125,6 +168,7 @@ class Gateway:
             declarative=declarative,
             admin_tls=admin_tls,
             proxy_tls=proxy_tls,
+            say=say,
         )
         self._is_tls = admin_tls is not None, proxy_tls is not None
         self._loop = asyncio.new_event_loop()
@@ -137,6 +181,11 @@ class Gateway:
     @property
     def proxy_url(self) -> str:
         return url(self._listeners.proxy, tls=self._is_tls[1])
+
+    @property
+    def changes(self) -> int:
+        """How often what it holds was changed."""
+        return self._listeners.changes
 
     def __enter__(self) -> Gateway:
         self._thread.start()
