@@ -162,7 +162,8 @@ class Machine:
         for service in app.services:
             if self._service_health(app.name, service, there) in ILL:
                 return f"{service.name}: {self._complaint(service, there)}"
-        return ""
+        starting = ((instance.service, self._verdict(instance)[1]) for instance in there)
+        return next((f"{service}: {why}" for service, why in starting if why), "")
 
     def _instances_of(self, app: App) -> Sequence[Instance]:
         seen = self._look_at_instances() if app.name in self._changed else self._instances

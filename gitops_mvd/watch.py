@@ -30,7 +30,7 @@ FAILURES = 3  # in a row make it ill, as Docker's `retries`; one success makes i
 EVERY = 60.0  # seconds between two tries of what is well: with 30 services that is a try in two seconds
 AGAIN = 10.0  # seconds until what failed, or is ill, is tried again
 SHORTEST = 2.0  # seconds: the least that a manifest's own `interval` counts
-EARLY = 0.1  # share of its pause by which one may be early, to go along with another: to wake up is half of the cost
+EARLY = 0.2  # share of its pause by which one may be early, to go along with another: to wake up is half of the cost
 FIRST = 5.0  # seconds in which all that is new is tried for the first time
 AT_ONCE = 8  # threads for who asks everything at once
 
@@ -164,10 +164,10 @@ class Watch:
                 self._is_awake = False
                 return pause
             self._is_awake = True
-            case.due = self._now() + AGAIN  # whatever comes of it
+            earliest, case.due = case.due, self._now() + AGAIN  # whatever comes of it
         before = case.verdict[0]
         self._try(case, FAILURES)
-        case.due = self._now() + _pause(case) * random.uniform(0.8, 1.2)
+        case.due = max(self._now(), earliest) + _pause(case) * random.uniform(0.8, 1.2)
         if case.verdict[0] is not before:
             log.info("health app=%s %s %s %s", case.instance.app, case.instance.name, *case.verdict)
             self._post(HEALTH)

@@ -78,9 +78,7 @@ def _search(texts: list[tuple[str, str, str]], path: str) -> tuple[Health, str]:
     """Is each pattern found in its text?  They come as name, pattern and text."""
     if not any(MEANS_MORE & set(pattern) for _, pattern, _ in texts):  # a process takes a hundred times as long
         missed = next((what for what, words, text in texts if words not in text), "")
-        return (
-            (Health.PROGRESSING, f"http {path} is answered with another {missed}") if missed else (Health.HEALTHY, "")
-        )
+        return _missed(missed, path)
     python = (sys.executable, "-I", "-S", "-c", _SEARCH)
     try:
         done = subprocess.run(
@@ -90,6 +88,8 @@ def _search(texts: list[tuple[str, str, str]], path: str) -> tuple[Health, str]:
         return Health.PROGRESSING, f"http {path}: to search for its patterns takes more than {SEARCHED_WITHIN:g} s"
     except (OSError, subprocess.CalledProcessError) as error:
         return Health.UNKNOWN, f"http {path}: its patterns can not be searched for: {type(error).__name__}"
-    if missed := done.stdout.strip():
-        return Health.PROGRESSING, f"http {path} is answered with another {missed}"
-    return Health.HEALTHY, ""
+    return _missed(done.stdout.strip(), path)
+
+
+def _missed(what: str, path: str) -> tuple[Health, str]:
+    return (Health.PROGRESSING, f"http {path} is answered with another {what}") if what else (Health.HEALTHY, "")

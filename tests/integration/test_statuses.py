@@ -13,6 +13,7 @@ from gitops_mvd.lab.burst import burst
 from gitops_mvd.lab.lab import Lab
 from gitops_mvd.lab.stage import SETTINGS
 from gitops_mvd.steady import STEADY
+from gitops_mvd.watch import FIRST
 from tests.integration.stories import Story, eventually, routed, write_settings
 
 pytestmark = pytest.mark.lab
@@ -91,8 +92,10 @@ def test_what_hangs_after_its_deploy_turns_the_commit_red_and_nothing_is_done_to
     commit = story.deploy("hanging", {"services": {"web": web}})
     containers, told = story.containers("hanging"), story.told(commit)
 
+    time.sleep(FIRST + 2)  # what was never seen to be well would be given its time to start
     story.run("touch", "/srv/hang/up")
     began = time.monotonic()
+    assert "web: http /cgi-bin/health does not answer within 0.5 s" in story.mvd("status").out, "it asks by itself"
     seconds_until(story, commit, "failure")
     assert time.monotonic() - began > STEADY
     assert "Degraded  web: http /cgi-bin/health does not answer within 0.5 s" in story.mvd("status").out

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import time
 from collections.abc import Iterable, Sequence
 from contextlib import nullcontext
 from pathlib import Path
@@ -364,3 +365,15 @@ def test_an_app_is_left_alone_from_its_first_change_on() -> None:
     assert left == []
     host.carry_out(step for step in plan if isinstance(step, Change))
     assert set(left) == {"chat"}
+
+
+def test_what_starts_and_fails_is_progressing_and_says_why() -> None:
+    app = App("chat", (Service("web", "v1", check=Check("http", {"path": "/health", "port": 80})),))
+    [name] = app.services[0].instances("chat")
+    there = Instance(name, "chat", "web", "10.0.0.2", "running", started=str(int(time.time())))
+    failing = Health.PROGRESSING, "http /health refuses the connection on port 80"
+    watch = Watch(lambda instance, service: failing, lambda name: there, lambda reason: None)
+    host = machine(Kind("image"), Kind("unit", "image"), there=[there], watch=watch)
+    watch.follow([(there, app.services[0])])
+    watch.ask_all()
+    assert (host.health(app), host.ailment(app)) == (Health.PROGRESSING, f"web: {failing[1]}")
