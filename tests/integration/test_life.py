@@ -143,7 +143,8 @@ def test_drift_is_put_right(story: Story, drifting: str, undisturbed: None, what
 
     before = whole()
     story.run("sh", "-euc", {**WITHOUT_RESTART, **WITH_RESTART}[what].format(**names))
-    eventually(f"the app as it was, after {what}", lambda: whole() == before)
+    # a network that goes while the unit is being started anew takes a few rounds, on a busy machine
+    eventually(f"the app as it was, after {what}", lambda: whole() == before, within=60)
     assert (story.containers(drifting)[instance] == container) == (what in WITHOUT_RESTART)
     story.answers("/drifting", "drifting 1")
 
