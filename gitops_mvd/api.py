@@ -6,6 +6,7 @@ The certificates that are trusted are the machine's own, those of a private auth
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import re
@@ -50,6 +51,26 @@ class Account:
     username: str = ""
     renew: Callable[[str], bool] = field(default=lambda refused: False, repr=False)
     branch: str = ""
+
+
+def basic(account: Account) -> str:
+    """The Authorization header with the token as the password of the account's user, who may be nobody."""
+    return f"Basic {base64.b64encode(f'{account.username}:{account.token()}'.encode()).decode()}"
+
+
+def login(account: Account) -> str:
+    """The Authorization header with the token by itself or, where there is a user, as that one's password."""
+    return basic(account) if account.username else f"Bearer {account.token()}"
+
+
+def signing(header: Callable[[], str]) -> Sign:
+    """Puts an Authorization header into each request, made anew each time."""
+
+    def sign(request: requests.PreparedRequest) -> requests.PreparedRequest:
+        request.headers["Authorization"] = header()
+        return request
+
+    return sign
 
 
 class Refused(StepFailed):

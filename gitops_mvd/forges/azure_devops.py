@@ -13,9 +13,7 @@ import urllib.parse
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import requests
-
-from gitops_mvd.api import Account, Api, Explanation, Query, Refused, cut, cut_text
+from gitops_mvd.api import Account, Api, Explanation, Query, Refused, basic, cut, cut_text, signing
 from gitops_mvd.model import CommitStatus, Event, Health, Operation, Proposal
 
 PUBLIC = "https://dev.azure.com"
@@ -59,20 +57,11 @@ class AzureDevOps:
         above, _, name = account.repository.rpartition("/")
         project = above if "/" in above else f"{above}/{name}"
         self._repository = f"/{urllib.parse.quote(project)}/_apis/git/repositories/{urllib.parse.quote(name, safe='')}"
-
-        def login() -> str:
-            """A token is the password of anybody, so that of nobody will do."""
-            return base64.b64encode(f"{account.username}:{account.token()}".encode()).decode()
-
-        def sign(request: requests.PreparedRequest) -> requests.PreparedRequest:
-            request.headers["Authorization"] = f"Basic {login()}"
-            return request
-
         self._api = Api(
             "Azure DevOps",
             account.base_url or PUBLIC,
-            sign,
-            lambda: [account.token(), login()],
+            signing(lambda: basic(account)),  # a token is the password of anybody, so that of nobody will do
+            lambda: [account.token(), basic(account).partition(" ")[2]],
             headers={"Accept": "application/json"},
             denied=DENIED,
             explain=self._explain,

@@ -5,7 +5,6 @@ Its build statuses: https://developer.atlassian.com/cloud/bitbucket/rest/api-gro
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import hmac
 import json
@@ -14,9 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
-import requests
-
-from gitops_mvd.api import Account, Api, Explanation, Query, Refused, cut, cut_text
+from gitops_mvd.api import Account, Api, Explanation, Query, Refused, cut, cut_text, login, signing
 from gitops_mvd.errors import Unavailable
 from gitops_mvd.model import CommitStatus, Event, Health, Operation, Proposal
 
@@ -69,20 +66,11 @@ class BitbucketCloud:
         self._repository = f"/repositories/{urllib.parse.quote(account.repository)}"
         self._full: dict[str, str] = {}  # the commits of open pull requests, by what is abbreviated of them
 
-        def login() -> str:
-            if not account.username:
-                return f"Bearer {account.token()}"
-            return f"Basic {base64.b64encode(f'{account.username}:{account.token()}'.encode()).decode()}"
-
-        def sign(request: requests.PreparedRequest) -> requests.PreparedRequest:
-            request.headers["Authorization"] = login()
-            return request
-
         self._api = Api(
             "Bitbucket",
             self._base,
-            sign,
-            lambda: [account.token(), login().partition(" ")[2]],
+            signing(lambda: login(account)),
+            lambda: [account.token(), login(account).partition(" ")[2]],
             headers={"Accept": "application/json"},
             explain=self._explain,
         )

@@ -5,7 +5,6 @@ Its build statuses: https://developer.atlassian.com/server/bitbucket/how-tos/upd
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import hmac
 import json
@@ -14,9 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
-import requests
-
-from gitops_mvd.api import Account, Api, Explanation, Query, Refused, cut, cut_text
+from gitops_mvd.api import Account, Api, Explanation, Query, Refused, cut, cut_text, login, signing
 from gitops_mvd.errors import Unavailable
 from gitops_mvd.model import CommitStatus, Event, Health, Operation, Proposal
 
@@ -67,20 +64,11 @@ class BitbucketDataCenter:
         self._path = f"projects/{urllib.parse.quote(project, safe='~')}/repos/{urllib.parse.quote(slug, safe='')}"
         self._repository = f"/rest/api/latest/{self._path}"
 
-        def login() -> str:
-            if not account.username:
-                return f"Bearer {account.token()}"
-            return f"Basic {base64.b64encode(f'{account.username}:{account.token()}'.encode()).decode()}"
-
-        def sign(request: requests.PreparedRequest) -> requests.PreparedRequest:
-            request.headers["Authorization"] = login()
-            return request
-
         self._api = Api(
             "Bitbucket",
             self._base,
-            sign,
-            lambda: [account.token(), login().partition(" ")[2]],
+            signing(lambda: login(account)),
+            lambda: [account.token(), login(account).partition(" ")[2]],
             headers={"Accept": "application/json"},
             explain=self._explain,
         )
