@@ -9,7 +9,7 @@ BIN = $(VENV)/bin
 .PHONY: demo test unit bench down clean
 
 demo: $(VENV)/lab.ready
-	$(BIN)/python -m gitops_mvd.lab demo $(if $(KEEP),--keep)
+	$(BIN)/python -m tests.lab demo $(if $(KEEP),--keep)
 
 test: $(VENV)/test.ready
 	$(BIN)/ruff check
@@ -22,10 +22,10 @@ unit: $(VENV)/test.ready
 	$(BIN)/pytest tests/unit
 
 bench: $(VENV)/lab.ready
-	$(BIN)/python -m gitops_mvd.lab bench
+	$(BIN)/python -m tests.lab bench
 
 down: $(VENV)/lab.ready
-	$(BIN)/python -m gitops_mvd.lab down
+	$(BIN)/python -m tests.lab down
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

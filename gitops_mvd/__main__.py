@@ -1,5 +1,5 @@
 """`python -m gitops_mvd` is `mvd`."""
 
-from gitops_mvd.cli import main
+from gitops_mvd.cli.main import main
 
 main()

@@ -1,4 +1,4 @@
-"""A small working world that keeps the laws of `gitops_mvd.ports`, with faults on demand."""
+"""A small working world that keeps the laws of `gitops_mvd.core.ports`, with faults on demand."""
 
 from __future__ import annotations
 
@@ -6,10 +6,23 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from itertools import count
 
-from gitops_mvd.errors import StepFailed, Unhealthy
-from gitops_mvd.model import RUNNING, STAGED, App, Change, Check, Failure, Gate, Health, Plan, Resource, Service, Step
-from gitops_mvd.plan import make_plan, place
-from gitops_mvd.rollout import DRAINED
+from gitops_mvd.core.errors import StepFailed, Unhealthy
+from gitops_mvd.core.model import (
+    RUNNING,
+    STAGED,
+    App,
+    Change,
+    Check,
+    Failure,
+    Gate,
+    Health,
+    Plan,
+    Resource,
+    Service,
+    Step,
+)
+from gitops_mvd.core.plan import make_plan, place
+from gitops_mvd.core.rollout import DRAINED
 
 ORDER = ("image", "unit", "route", "timer")
 UNIT = {"port": 0, "state": "running", "grace": 10.0}

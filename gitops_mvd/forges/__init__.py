@@ -7,15 +7,19 @@ import pkgutil
 from types import ModuleType
 from typing import cast
 
-from gitops_mvd.api import Account
-from gitops_mvd.ports import Forge, Receiver
+from gitops_mvd.core.ports import Forge, Receiver
+from gitops_mvd.forges.api import Account
 
 ALIASES: dict[str, str] = {"forgejo": "gitea"}  # another name of the same API
 
 
+SHARED = {"api", "github_app"}  # what every forge is built on, and no forge
+
+
 def kinds() -> list[str]:
     """The names that the settings use."""
-    return sorted([*(found.name.replace("_", "-") for found in pkgutil.iter_modules(__path__)), *ALIASES])
+    names = {found.name for found in pkgutil.iter_modules(__path__)} - SHARED
+    return sorted([*(name.replace("_", "-") for name in names), *ALIASES])
 
 
 def connect(kind: str, account: Account) -> Forge:

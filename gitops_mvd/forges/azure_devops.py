@@ -13,8 +13,8 @@ import urllib.parse
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from gitops_mvd.api import Account, Api, Explanation, Query, Refused, basic, cut, cut_text, signing
-from gitops_mvd.model import CommitStatus, Event, Health, Operation, Proposal
+from gitops_mvd.core.model import CommitStatus, Event, Health, Operation, Proposal
+from gitops_mvd.forges.api import Account, Api, Explanation, Query, Refused, basic, cut, cut_text, signing
 
 PUBLIC = "https://dev.azure.com"
 VERSION: Query = {"api-version": "6.0"}  # what a Server from 2020 on has, and Services go on to have

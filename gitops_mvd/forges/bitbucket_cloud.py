@@ -13,9 +13,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
-from gitops_mvd.api import Account, Api, Explanation, Query, Refused, cut, cut_text, login, signing
-from gitops_mvd.errors import Unavailable
-from gitops_mvd.model import CommitStatus, Event, Health, Operation, Proposal
+from gitops_mvd.core.errors import Unavailable
+from gitops_mvd.core.model import CommitStatus, Event, Health, Operation, Proposal
+from gitops_mvd.forges.api import Account, Api, Explanation, Query, Refused, cut, cut_text, login, signing
 
 PUBLIC = "https://api.bitbucket.org/2.0"
 WEB = "https://bitbucket.org"

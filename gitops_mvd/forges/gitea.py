@@ -17,9 +17,9 @@ from typing import Any
 
 import requests
 
-from gitops_mvd.api import Account, Api, Broken, Explanation, Query, Refused, cut, cut_text
-from gitops_mvd.errors import Unavailable
-from gitops_mvd.model import CommitStatus, Event, Health, Operation, Proposal
+from gitops_mvd.core.errors import Unavailable
+from gitops_mvd.core.model import CommitStatus, Event, Health, Operation, Proposal
+from gitops_mvd.forges.api import Account, Api, Broken, Explanation, Query, Refused, cut, cut_text
 
 LONGEST_DESCRIPTION = 255  # a column of any length; it is a line of a page
 LONGEST_COMMENT = 65536  # the same

@@ -13,9 +13,9 @@ from typing import Any
 
 import requests
 
-from gitops_mvd.api import Account, Api, Explanation, Query, Refused, cut, cut_text, first_words
-from gitops_mvd.errors import Unavailable
-from gitops_mvd.model import CommitStatus, Event, Health, Operation, Proposal
+from gitops_mvd.core.errors import Unavailable
+from gitops_mvd.core.model import CommitStatus, Event, Health, Operation, Proposal
+from gitops_mvd.forges.api import Account, Api, Explanation, Query, Refused, cut, cut_text, first_words
 
 PUBLIC = "https://api.github.com"
 LONGEST_DESCRIPTION = 140

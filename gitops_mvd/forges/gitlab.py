@@ -20,9 +20,9 @@ from typing import Any
 
 import requests
 
-from gitops_mvd.api import Account, Api, Explanation, Query, Refused, cut, cut_text
-from gitops_mvd.errors import Unavailable
-from gitops_mvd.model import CommitStatus, Event, Health, Operation, Proposal
+from gitops_mvd.core.errors import Unavailable
+from gitops_mvd.core.model import CommitStatus, Event, Health, Operation, Proposal
+from gitops_mvd.forges.api import Account, Api, Explanation, Query, Refused, cut, cut_text
 
 PUBLIC = "https://gitlab.com"
 LONGEST_DESCRIPTION = 255

@@ -8,13 +8,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gitops_mvd.ports import Clock, Kind
-from gitops_mvd.secretfiles import SecretFiles
+from gitops_mvd.core.ports import Clock, Kind
+from gitops_mvd.state.secret_files import SecretFiles
 
 if TYPE_CHECKING:
-    from gitops_mvd.engine import Engine
-    from gitops_mvd.kong import Kong
-    from gitops_mvd.systemd import Systemd
+    from gitops_mvd.docker.client import Engine
+    from gitops_mvd.kong.client import Kong
+    from gitops_mvd.systemd.client import Systemd
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,10 +18,10 @@ from operator import attrgetter
 from pathlib import Path
 from stat import S_IMODE, S_ISDIR, S_ISREG
 
-from gitops_mvd.errors import StepFailed, Unavailable
-from gitops_mvd.files import Entry, remove_tree, write_tree
+from gitops_mvd.core.errors import StepFailed, Unavailable
+from gitops_mvd.core.model import App, Change, Resource, Service, digest
 from gitops_mvd.kinds import Tools
-from gitops_mvd.model import App, Change, Resource, Service, digest
+from gitops_mvd.state.files import Entry, remove_tree, write_tree
 
 ENV = "env"
 LINE_LIMIT = 60_000  # bytes; the client reads lines of up to 64 KiB

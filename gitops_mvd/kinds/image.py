@@ -11,11 +11,11 @@ import threading
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future
 
-from gitops_mvd.engine import Engine
-from gitops_mvd.errors import StepFailed
+from gitops_mvd.core.errors import StepFailed
+from gitops_mvd.core.model import App, Change, Resource, digest
+from gitops_mvd.core.ports import Clock
+from gitops_mvd.docker.client import Engine
 from gitops_mvd.kinds import Tools
-from gitops_mvd.model import App, Change, Resource, digest
-from gitops_mvd.ports import Clock
 
 OURS = "gitops-mvd.local/app:"
 LOOK = 0.02  # seconds between two looks whether a pull is done

@@ -13,12 +13,12 @@ from pathlib import Path
 from stat import S_ISREG
 from typing import NamedTuple
 
-from gitops_mvd.errors import StepFailed
-from gitops_mvd.files import Entry, readable, remove, write
+from gitops_mvd.core.errors import StepFailed
+from gitops_mvd.core.model import App, Change, Resource
 from gitops_mvd.kinds import Tools
-from gitops_mvd.model import App, Change, Resource
-from gitops_mvd.systemd import Unit
-from gitops_mvd.unitfile import EDITED, NOTICE, sealed, unsealed
+from gitops_mvd.state.files import Entry, readable, remove, write
+from gitops_mvd.systemd.client import Unit
+from gitops_mvd.systemd.unit import EDITED, NOTICE, sealed, unsealed
 
 PATTERN = "mvd-*.timer"
 TARGET = "timers.target"

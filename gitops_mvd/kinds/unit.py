@@ -16,14 +16,14 @@ from pathlib import Path
 from stat import S_ISREG
 from typing import Any, NamedTuple
 
-from gitops_mvd.dockerrun import GRACE, create, rejoin
-from gitops_mvd.dockersays import verdict
-from gitops_mvd.errors import StepFailed, Unavailable
-from gitops_mvd.files import Entry, readable, remove, write
+from gitops_mvd.core.errors import StepFailed, Unavailable
+from gitops_mvd.core.model import LABEL, RUNNING, STAGED, App, Change, Json, Resource, Service
+from gitops_mvd.docker.answers import verdict
+from gitops_mvd.docker.create import GRACE, create, rejoin
 from gitops_mvd.kinds import Tools
-from gitops_mvd.model import LABEL, RUNNING, STAGED, App, Change, Json, Resource, Service
-from gitops_mvd.systemd import Unit
-from gitops_mvd.unitfile import EDITED, TARGET, Header, parse, render
+from gitops_mvd.state.files import Entry, readable, remove, write
+from gitops_mvd.systemd.client import Unit
+from gitops_mvd.systemd.unit import EDITED, TARGET, Header, parse, render
 
 PATTERN = "mvd-*.service"
 UP = {"active", "activating", "reloading", "deactivating"}  # a restart passes through all of them

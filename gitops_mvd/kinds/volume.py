@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from gitops_mvd.dockersays import APP, DIGEST
-from gitops_mvd.engine import Engine
-from gitops_mvd.errors import StepFailed
+from gitops_mvd.core.errors import StepFailed
+from gitops_mvd.core.model import App, Change, Resource, digest
+from gitops_mvd.docker.answers import APP, DIGEST
+from gitops_mvd.docker.client import Engine
 from gitops_mvd.kinds import Tools
-from gitops_mvd.model import App, Change, Resource, digest
 
 
 class Volumes:

@@ -10,11 +10,11 @@ from http import HTTPStatus
 from typing import Any
 from urllib.parse import urlencode
 
-from gitops_mvd.errors import StepFailed, Unavailable
+from gitops_mvd.core.errors import StepFailed, Unavailable
+from gitops_mvd.core.model import Json
 from gitops_mvd.kong.compare import secrets
 from gitops_mvd.kong.entities import Entity
 from gitops_mvd.kong.wire import SHOWN, Answer, Certificates, Wire
-from gitops_mvd.model import Json
 
 PAGE = 1000  # the most that Kong gives at once
 CONNECTIONS = 8

@@ -6,10 +6,10 @@ from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
-from gitops_mvd.errors import Unavailable
+from gitops_mvd.core.errors import Unavailable
+from gitops_mvd.core.model import Health, Json
 from gitops_mvd.kong import wire
 from gitops_mvd.kong.wire import Certificates, Silent, Wire, is_loopback
-from gitops_mvd.model import Health, Json
 
 DEADLINE = 3.0
 LONGEST = 4096  # bytes; what Kong itself says is shorter

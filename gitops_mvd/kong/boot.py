@@ -13,9 +13,9 @@ import os
 import re
 from pathlib import Path
 
-from gitops_mvd.errors import MvdError, Unavailable
-from gitops_mvd.files import Entry, readable, write
+from gitops_mvd.core.errors import MvdError, Unavailable
 from gitops_mvd.kong import document
+from gitops_mvd.state.files import Entry, readable, write
 
 NOT_OURS = {errno.EROFS, errno.EACCES, errno.EPERM}
 # What JSON has in two halves, YAML wants in one; a backslash takes the next character along.

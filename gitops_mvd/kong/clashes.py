@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from gitops_mvd.errors import StepFailed
+from gitops_mvd.core.errors import StepFailed
 from gitops_mvd.kong.entities import OWNED, UNIQUE, Entity, as_json, clash, tagged
 from gitops_mvd.manifest.matches import combinations
 

@@ -13,9 +13,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 from urllib.parse import quote, unquote
 
+from gitops_mvd.core.model import Json
 from gitops_mvd.kong.entities import ADOPTED, OPEN, OUTSIDE, OWNED, Entity, as_json, as_kept, tagged
 from gitops_mvd.manifest.references import is_vault_reference
-from gitops_mvd.model import Json
 
 SETS = {"methods", "hosts", "paths", "snis", "protocols", "http_statuses"}  # their order means nothing to Kong
 MAPS = {"headers"}  # keys are the user's, so that one more is a difference

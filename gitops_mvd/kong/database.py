@@ -11,22 +11,12 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar, cast
 from urllib.parse import quote
 
-from gitops_mvd.errors import StepFailed, Unavailable
+from gitops_mvd.core.errors import StepFailed, Unavailable
+from gitops_mvd.core.model import Json
 from gitops_mvd.kong.admin import PATHS, Admin, Page
 from gitops_mvd.kong.clashes import in_the_way, refuse_rivals, refuse_taken
 from gitops_mvd.kong.compare import same
-from gitops_mvd.kong.entities import (
-    CLASH_HINT,
-    DEFAULT_WEIGHT,
-    LISTED,
-    OWNED,
-    TYPES,
-    UNIQUE,
-    Entity,
-    is_ours,
-    part_of,
-)
-from gitops_mvd.model import Json
+from gitops_mvd.kong.entities import CLASH_HINT, DEFAULT_WEIGHT, LISTED, OWNED, TYPES, UNIQUE, Entity, is_ours, part_of
 
 CHECKS = 4  # at a time: they write nothing
 FEW = 5  # new entities of a type, whose names are looked up one by one

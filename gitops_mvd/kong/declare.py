@@ -6,9 +6,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 from uuid import UUID, uuid5
 
+from gitops_mvd.core.model import Json
 from gitops_mvd.kong.compare import field_tags
 from gitops_mvd.kong.entities import DEFAULT_WEIGHT, LISTED, OWNED, REFERENCES, TYPES, Entity, unique_key
-from gitops_mvd.model import Json
 
 _NAMESPACE = UUID("6f1f3b44-54ab-5c0c-8f6c-0d1f5b7a7f3e")
 

@@ -14,12 +14,12 @@ from typing import Any, ClassVar
 
 import yaml
 
-from gitops_mvd.errors import StepFailed, Unavailable
+from gitops_mvd.core.errors import StepFailed, Unavailable
+from gitops_mvd.core.model import Json
 from gitops_mvd.kong.admin import Admin
 from gitops_mvd.kong.clashes import refuse_rivals, refuse_taken
 from gitops_mvd.kong.compare import MAPS, declared_names, same
 from gitops_mvd.kong.entities import REFERENCES, TYPES, Entity, as_kept, is_ours, part_of, tagged
-from gitops_mvd.model import Json
 
 TOGETHER = 0.02  # s that the next post waits for those whom the last one has let go on
 Document = dict[str, list[dict[str, Any]]]  # type -> entities, flat and with references by id, as GET /config has them

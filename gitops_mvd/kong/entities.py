@@ -9,8 +9,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from gitops_mvd.errors import StepFailed
-from gitops_mvd.model import Json
+from gitops_mvd.core.errors import StepFailed
+from gitops_mvd.core.model import Json
 
 OWNED = "managed-by:gitops-mvd"
 ADOPTED = "adopted"  # the tag with the id that what was adopted would have of us

@@ -13,9 +13,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from gitops_mvd.errors import StepFailed
+from gitops_mvd.core.errors import StepFailed
+from gitops_mvd.core.model import Json, Resource, Revision
 from gitops_mvd.kong.entities import Entity, as_json, tagged
-from gitops_mvd.model import Json, Resource, Revision
 
 SAID = "said"  # the tag
 HELD = "held"

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from gitops_mvd.core.model import Json
 from gitops_mvd.kong.entities import OUTSIDE
-from gitops_mvd.model import Json
 
 Fields = dict[str, dict[str, Any]]
 

@@ -12,14 +12,14 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, MutableMapping, Sequence, Set
 from dataclasses import dataclass, field
 
-from gitops_mvd.errors import StepFailed, Unavailable
+from gitops_mvd.core.errors import StepFailed, Unavailable
+from gitops_mvd.core.model import Json
 from gitops_mvd.kong import database, declare
 from gitops_mvd.kong.admin import Admin
 from gitops_mvd.kong.compare import normal, same
 from gitops_mvd.kong.database import TURN
 from gitops_mvd.kong.entities import DEFAULT_WEIGHT, LISTED, OWNED, Entity, is_ours, tagged
 from gitops_mvd.kong.precedence import Precedence, Said, anchor_in, anchor_of, digest_of, said_of, stamp, unsaid
-from gitops_mvd.model import Json
 
 LEAVING = "leaving"  # the tag of a claim that is about to be given up
 CLAIM = 1  # the port of a claim to what no service is behind; its weight is 0, so nobody is led there

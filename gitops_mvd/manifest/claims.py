@@ -6,11 +6,11 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from gitops_mvd.config.tables import Place
+from gitops_mvd.core.model import Problem
 from gitops_mvd.manifest.kong import Entity
 from gitops_mvd.manifest.matches import combinations
 from gitops_mvd.manifest.network import Port, fixed
-from gitops_mvd.manifest.place import Place
-from gitops_mvd.model import Problem
 
 EVERYWHERE = ("", "0.0.0.0", "::")  # addresses that stand for all of the host
 

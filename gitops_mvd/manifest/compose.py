@@ -5,9 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from gitops_mvd.manifest import deploy, network, storage, xkeys
-from gitops_mvd.manifest.place import Key, Place, Refused, Table, fields, record
-from gitops_mvd.manifest.shapes import (
+from gitops_mvd.config.shapes import (
     boolean,
     command,
     duration,
@@ -30,6 +28,8 @@ from gitops_mvd.manifest.shapes import (
     word,
     words,
 )
+from gitops_mvd.config.tables import Key, Place, Refused, Table, fields, record
+from gitops_mvd.manifest import deploy, network, storage, xkeys
 
 _IMAGE = re.compile(r"[a-z0-9][A-Za-z0-9._:/-]*(?:@sha256:[0-9a-f]{64})?")
 _RESTART = re.compile(r"no|always|unless-stopped|on-failure(?::[0-9]{1,4})?")

@@ -9,13 +9,13 @@ import posixpath
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from gitops_mvd.config.shapes import filled, string_or_strings, text
+from gitops_mvd.config.tables import Key, Place, Refused, Table, fields
+from gitops_mvd.config.yamltree import Node, Sink, parse, tell
+from gitops_mvd.core.ports import Tree
 from gitops_mvd.manifest.dotenv import parse_env
 from gitops_mvd.manifest.interpolate import interpolate
 from gitops_mvd.manifest.merge import clean, merge
-from gitops_mvd.manifest.place import Key, Place, Refused, Table, fields
-from gitops_mvd.manifest.shapes import filled, string_or_strings, text
-from gitops_mvd.manifest.yamltree import Node, Sink, parse, tell
-from gitops_mvd.ports import Tree
 
 SECTIONS = ("services", "networks", "volumes", "configs", "secrets")
 MAX_CHAIN = 16  # services that extend each other

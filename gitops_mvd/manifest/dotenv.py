@@ -10,8 +10,8 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
+from gitops_mvd.config.yamltree import MAX_BYTES, Sink, tell
 from gitops_mvd.manifest.interpolate import Unset, substitute
-from gitops_mvd.manifest.yamltree import MAX_BYTES, Sink, tell
 
 NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
 MAX_LINE = 60_000  # bytes; docker refuses an env file with a line of 64 KiB

@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from gitops_mvd.errors import ManifestError
-from gitops_mvd.manifest.place import Key, Place, Refused, Table, fields
-from gitops_mvd.manifest.shapes import mapping_of, word
-from gitops_mvd.manifest.yamltree import Sink, parse
-from gitops_mvd.model import HostFacts, Problem
-from gitops_mvd.ports import Tree
+from gitops_mvd.config.shapes import mapping_of, word
+from gitops_mvd.config.tables import Key, Place, Refused, Table, fields
+from gitops_mvd.config.yamltree import Sink, parse
+from gitops_mvd.core.errors import ManifestError
+from gitops_mvd.core.model import HostFacts, Problem
+from gitops_mvd.core.ports import Tree
 
 FILE = "fleet.yaml"
 

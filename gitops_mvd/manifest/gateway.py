@@ -8,6 +8,11 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
+from gitops_mvd.config.shapes import boolean, filled, formed, integer, one_of, placed, strings, text
+from gitops_mvd.config.tables import Key, Place, Refused, Table, fields
+from gitops_mvd.config.yamltree import Sink, parse, tell
+from gitops_mvd.core.model import App, Json
+from gitops_mvd.core.ports import Tree
 from gitops_mvd.manifest.kong import (
     ENTERPRISE,
     NO_GROUPS,
@@ -34,12 +39,7 @@ from gitops_mvd.manifest.kong import (
     settings,
     uuid,
 )
-from gitops_mvd.manifest.place import Key, Place, Refused, Table, fields
 from gitops_mvd.manifest.references import referring
-from gitops_mvd.manifest.shapes import boolean, filled, formed, integer, one_of, placed, strings, text
-from gitops_mvd.manifest.yamltree import Sink, parse, tell
-from gitops_mvd.model import App, Json
-from gitops_mvd.ports import Tree
 
 NAME = "gateway"
 FOLDER = "kong"

@@ -7,8 +7,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from gitops_mvd.manifest.place import Key, Place, Table, fields
-from gitops_mvd.manifest.shapes import (
+from gitops_mvd.config.shapes import (
     absolute,
     boolean,
     command,
@@ -20,6 +19,7 @@ from gitops_mvd.manifest.shapes import (
     port_number,
     text,
 )
+from gitops_mvd.config.tables import Key, Place, Table, fields
 
 LONGEST_TRY = 30.0  # seconds; the other gates wait meanwhile
 LONGEST_PATTERN = 1000  # characters: to read one must not take long

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from gitops_mvd.manifest.yamltree import Node, Path, Sink, resolve, tell
+from gitops_mvd.config.yamltree import Node, Path, Sink, resolve, tell
 
 MAX_LENGTH = 1 << 20
 MAX_NESTING = 16

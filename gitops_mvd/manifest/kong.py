@@ -11,9 +11,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
-from gitops_mvd.manifest.place import Key, Place, Refused, Table, fields, record
-from gitops_mvd.manifest.references import referring
-from gitops_mvd.manifest.shapes import (
+from gitops_mvd.config.shapes import (
     boolean,
     filled,
     formed,
@@ -27,6 +25,8 @@ from gitops_mvd.manifest.shapes import (
     text,
     words,
 )
+from gitops_mvd.config.tables import Key, Place, Refused, Table, fields, record
+from gitops_mvd.manifest.references import referring
 
 Entity = dict[str, Any]
 

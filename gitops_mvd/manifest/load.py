@@ -5,24 +5,16 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
 
-from gitops_mvd.errors import ManifestError
+from gitops_mvd.config.tables import did_you_mean
+from gitops_mvd.core.errors import ManifestError
+from gitops_mvd.core.model import App, HostFacts, Problem
+from gitops_mvd.core.ports import Tree
 from gitops_mvd.manifest.claims import Register
 from gitops_mvd.manifest.composition import Parsed
 from gitops_mvd.manifest.fleet import Fleet, read_fleet
 from gitops_mvd.manifest.gateway import FOLDER, NAME
-from gitops_mvd.manifest.place import did_you_mean
 from gitops_mvd.manifest.placement import nowhere
-from gitops_mvd.manifest.reading import (
-    APPS,
-    COMPOSE,
-    Reading,
-    compose_files,
-    is_compose_file,
-    override_names,
-    read_app,
-)
-from gitops_mvd.model import App, HostFacts, Problem
-from gitops_mvd.ports import Tree
+from gitops_mvd.manifest.reading import APPS, COMPOSE, Reading, compose_files, is_compose_file, override_names, read_app
 
 LAPTOP = "compose.override.yaml"  # `docker compose` takes it up by itself; a server does not
 

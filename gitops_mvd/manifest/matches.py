@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from gitops_mvd.model import Json, digest
+from gitops_mvd.core.model import Json, digest
 
 MAX_COMBINATIONS = 1000  # of one route; beyond that only the very same route is known again
 

@@ -10,9 +10,9 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
+from gitops_mvd.config.yamltree import Node, Path, Sink, tell
 from gitops_mvd.manifest.network import split_port
 from gitops_mvd.manifest.storage import split_volume
-from gitops_mvd.manifest.yamltree import Node, Path, Sink, tell
 
 REPLACED = {("command",), ("entrypoint",), ("healthcheck", "test")}
 AS_MAPPING = {("environment",), ("labels",), ("annotations",), ("sysctls",), ("extra_hosts",), ("deploy", "labels")}

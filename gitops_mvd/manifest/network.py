@@ -6,8 +6,7 @@ import ipaddress
 import re
 from typing import Any
 
-from gitops_mvd.manifest.place import Key, Place, Refused, Table, fields, record
-from gitops_mvd.manifest.shapes import (
+from gitops_mvd.config.shapes import (
     boolean,
     each,
     filled,
@@ -21,7 +20,8 @@ from gitops_mvd.manifest.shapes import (
     text,
     word,
 )
-from gitops_mvd.manifest.yamltree import Node
+from gitops_mvd.config.tables import Key, Place, Refused, Table, fields, record
+from gitops_mvd.config.yamltree import Node
 
 PROTOCOLS = ("tcp", "udp", "sctp")
 _PORTS = re.compile(r"([0-9]{1,5})(?:-([0-9]{1,5}))?")

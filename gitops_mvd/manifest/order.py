@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from gitops_mvd.core.model import Json, Service
 from gitops_mvd.manifest.network import fixed
-from gitops_mvd.model import Json, Service
 
 FIXED = ("ipv4_address", "ipv6_address", "mac_address")
 START_FIRST = "it has a route, and nothing that two versions could not share"

@@ -6,9 +6,9 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from gitops_mvd.manifest.place import Place, did_you_mean
-from gitops_mvd.manifest.shapes import text
-from gitops_mvd.model import HostFacts, Problem
+from gitops_mvd.config.shapes import text
+from gitops_mvd.config.tables import Place, did_you_mean
+from gitops_mvd.core.model import HostFacts, Problem
 
 _CONSTRAINT = re.compile(r"\s*([\w.-]+)\s*(==|!=)\s*(.*?)\s*")
 _LABELS = "node.labels."

@@ -7,12 +7,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from gitops_mvd.config.tables import Place, Table, fields
+from gitops_mvd.core.model import Json, digest
+from gitops_mvd.core.ports import Tree
 from gitops_mvd.manifest.composition import inside, read_file
 from gitops_mvd.manifest.network import NETWORK
-from gitops_mvd.manifest.place import Place, Table, fields
 from gitops_mvd.manifest.storage import CONFIG, SECRET, VOLUME
-from gitops_mvd.model import Json, digest
-from gitops_mvd.ports import Tree
 
 NAMES = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,127}")
 

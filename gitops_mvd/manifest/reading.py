@@ -8,18 +8,18 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
-from gitops_mvd.errors import ManifestError
+from gitops_mvd.config.tables import Place, did_you_mean, fields
+from gitops_mvd.config.yamltree import Found, Path, Sink, tell
+from gitops_mvd.core.errors import ManifestError
+from gitops_mvd.core.model import App, HostFacts, Json, Problem, Service
+from gitops_mvd.core.ports import Tree
 from gitops_mvd.manifest.claims import Claim, Register, of_ports, of_routes
 from gitops_mvd.manifest.compose import SERVICE
 from gitops_mvd.manifest.composition import SECTIONS, Composition, Parsed, env_of
 from gitops_mvd.manifest.gateway import NAME, read_gateway
-from gitops_mvd.manifest.place import Place, did_you_mean, fields
 from gitops_mvd.manifest.placement import Placed
 from gitops_mvd.manifest.project import read_project
 from gitops_mvd.manifest.service import COMPLETED, Values, assemble, replicas, restart, schedule
-from gitops_mvd.manifest.yamltree import Found, Path, Sink, tell
-from gitops_mvd.model import App, HostFacts, Json, Problem, Service
-from gitops_mvd.ports import Tree
 
 APPS = "apps"
 COMPOSE = "compose.yaml"

@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar
 
-from gitops_mvd.manifest.place import Place
+from gitops_mvd.config.tables import Place
 
 T = TypeVar("T")
 

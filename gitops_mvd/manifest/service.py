@@ -7,17 +7,17 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
+from gitops_mvd.config.tables import Place
+from gitops_mvd.config.yamltree import Sink
+from gitops_mvd.core.model import Check, File, Json, Service, Update
+from gitops_mvd.core.ports import Tree
 from gitops_mvd.manifest.compose import RESERVED, RUN
 from gitops_mvd.manifest.composition import inside, read_file
 from gitops_mvd.manifest.dotenv import check_variable, parse_env
 from gitops_mvd.manifest.health import asked, look_into
 from gitops_mvd.manifest.network import fixed
 from gitops_mvd.manifest.order import FIXED, default_order
-from gitops_mvd.manifest.place import Place
 from gitops_mvd.manifest.project import Project
-from gitops_mvd.manifest.yamltree import Sink
-from gitops_mvd.model import Check, File, Json, Service, Update
-from gitops_mvd.ports import Tree
 
 MAX_MOUNTED = 1 << 20  # bytes of one mounted folder or file of the repository
 MAX_FOLDERS = 16

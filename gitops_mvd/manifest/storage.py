@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from gitops_mvd.manifest.network import external
-from gitops_mvd.manifest.place import Invalid, Key, Place, Refused, Table, fields, record
-from gitops_mvd.manifest.shapes import (
+from gitops_mvd.config.shapes import (
     absolute,
     boolean,
     each,
@@ -19,6 +17,8 @@ from gitops_mvd.manifest.shapes import (
     text,
     word,
 )
+from gitops_mvd.config.tables import Invalid, Key, Place, Refused, Table, fields, record
+from gitops_mvd.manifest.network import external
 
 Mount = dict[str, Any]
 

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from gitops_mvd.dockersays import moment
-from gitops_mvd.model import Instance
-from gitops_mvd.ports import Probe
+from gitops_mvd.core.model import Instance
+from gitops_mvd.core.ports import Probe
+from gitops_mvd.docker.answers import moment
 
 if TYPE_CHECKING:
-    from gitops_mvd.engine import Engine
-    from gitops_mvd.systemd import Systemd
+    from gitops_mvd.docker.client import Engine
+    from gitops_mvd.systemd.client import Systemd
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from gitops_mvd import traffic
-from gitops_mvd.model import Health, Instance, Json
+from gitops_mvd.core.model import Health, Instance, Json
+from gitops_mvd.net import traffic
 from gitops_mvd.probes import Tools
 
 HOST = "127.0.0.1"  # the address of a container on the host's own network, whose connections nobody can tell apart

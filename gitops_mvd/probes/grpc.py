@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from gitops_mvd.dial import Line, dial
-from gitops_mvd.model import Health, Instance, Json
+from gitops_mvd.core.model import Health, Instance, Json
+from gitops_mvd.net.dial import Line, dial
 from gitops_mvd.probes import Tools
 
 if TYPE_CHECKING:

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import time
 
-from gitops_mvd.errors import StepFailed, Unavailable
-from gitops_mvd.model import Health, Instance, Json
+from gitops_mvd.core.errors import StepFailed, Unavailable
+from gitops_mvd.core.model import Health, Instance, Json
 from gitops_mvd.probes import Tools, counts_from
 
 DEADLINE = 2.0

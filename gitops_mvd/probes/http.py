@@ -13,8 +13,8 @@ from contextlib import suppress
 from http.client import HTTPConnection, HTTPException, HTTPResponse
 from urllib.parse import quote
 
-from gitops_mvd.dial import dial
-from gitops_mvd.model import Health, Instance, Json
+from gitops_mvd.core.model import Health, Instance, Json
+from gitops_mvd.net.dial import dial
 from gitops_mvd.probes import Tools
 
 DEADLINE = 2.0

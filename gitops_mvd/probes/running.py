@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gitops_mvd.model import Health, Instance, Json
+from gitops_mvd.core.model import Health, Instance, Json
 from gitops_mvd.probes import Tools
 
 

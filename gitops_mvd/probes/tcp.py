@@ -5,8 +5,8 @@ It asks the container's own address: docker-proxy accepts on a published port wi
 
 from __future__ import annotations
 
-from gitops_mvd.dial import dial
-from gitops_mvd.model import Health, Instance, Json
+from gitops_mvd.core.model import Health, Instance, Json
+from gitops_mvd.net.dial import dial
 from gitops_mvd.probes import Tools
 
 DEADLINE = 2.0

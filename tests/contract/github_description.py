@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from gitops_mvd.lab.forge import Asked
+from tests.lab.forge import Asked
 
 FIXTURE = Path(__file__).parent / "fixtures" / "github-openapi.json"
 PACKAGE = "@octokit/openapi"

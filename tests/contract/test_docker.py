@@ -16,13 +16,13 @@ from queue import Queue
 
 import pytest
 
-from gitops_mvd.engine import Engine
-from gitops_mvd.errors import StepFailed, Unavailable
+from gitops_mvd.core.errors import StepFailed, Unavailable
+from gitops_mvd.core.model import App, Change, Service
+from gitops_mvd.daemon.mailbox import Interruptible
+from gitops_mvd.docker.client import Engine
 from gitops_mvd.kinds.image import Images
 from gitops_mvd.kinds.network import Networks
 from gitops_mvd.kinds.volume import Volumes
-from gitops_mvd.mailbox import Interruptible
-from gitops_mvd.model import App, Change, Service
 
 pytestmark = pytest.mark.server
 

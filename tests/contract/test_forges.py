@@ -18,13 +18,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gitops_mvd import forges, ports
-from gitops_mvd.api import Account, cut
-from gitops_mvd.errors import MvdError, RateLimited, StepFailed, Unavailable
-from gitops_mvd.lab.forge import Forge, Repository
-from gitops_mvd.lab.repository import Happened, Proposal
-from gitops_mvd.model import CommitStatus, Event, Health, Operation
+from gitops_mvd import forges
+from gitops_mvd.core import ports
+from gitops_mvd.core.errors import MvdError, RateLimited, StepFailed, Unavailable
+from gitops_mvd.core.model import CommitStatus, Event, Health, Operation
+from gitops_mvd.forges.api import Account, cut
 from tests.contract.github_description import complaints
+from tests.lab.forge import Forge, Repository
+from tests.lab.repository import Happened, Proposal
 
 TOKEN = "t0ken-of-the-lab"
 NAMES: Mapping[str, str] = {

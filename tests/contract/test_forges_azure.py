@@ -11,12 +11,13 @@ from typing import Any
 
 import pytest
 
-from gitops_mvd import forges, ports
-from gitops_mvd.api import Account
-from gitops_mvd.errors import StepFailed, Unavailable
-from gitops_mvd.lab.forge import Forge, Repository
-from gitops_mvd.model import CommitStatus, Event, Health, Operation, Proposal
+from gitops_mvd import forges
+from gitops_mvd.core import ports
+from gitops_mvd.core.errors import StepFailed, Unavailable
+from gitops_mvd.core.model import CommitStatus, Event, Health, Operation, Proposal
+from gitops_mvd.forges.api import Account
 from tests.contract.scripted import scripted
+from tests.lab.forge import Forge, Repository
 
 TOKEN = "t0ken-of-the-lab"
 STATUS = CommitStatus("mvd/srv1", Operation.SUCCEEDED, Health.HEALTHY, "3 apps healthy")

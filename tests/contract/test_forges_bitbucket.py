@@ -13,14 +13,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gitops_mvd import forges, ports
-from gitops_mvd.api import Account
-from gitops_mvd.errors import StepFailed, Unavailable
+from gitops_mvd import forges
+from gitops_mvd.core import ports
+from gitops_mvd.core.errors import StepFailed, Unavailable
+from gitops_mvd.core.model import CommitStatus, Event, Health, Operation, Proposal
 from gitops_mvd.forges import bitbucket_cloud
-from gitops_mvd.lab.forge import Forge, Repository
-from gitops_mvd.lab.repository import Proposal as Opened
-from gitops_mvd.model import CommitStatus, Event, Health, Operation, Proposal
+from gitops_mvd.forges.api import Account
 from tests.contract.scripted import Answer, Script, scripted
+from tests.lab.forge import Forge, Repository
+from tests.lab.repository import Proposal as Opened
 
 TOKEN = "t0ken-of-the-lab"
 KINDS = ["bitbucket-cloud", "bitbucket-dc"]

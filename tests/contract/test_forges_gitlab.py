@@ -15,15 +15,16 @@ from typing import Any
 import pytest
 import requests
 
-from gitops_mvd import forges, ports
-from gitops_mvd.api import Account
-from gitops_mvd.errors import RateLimited, StepFailed, Unavailable
-from gitops_mvd.lab.dialects import gitlab as dialect
-from gitops_mvd.lab.forge import Forge, Repository
-from gitops_mvd.lab.repository import Happened
-from gitops_mvd.model import Event, Health, Operation, Proposal
+from gitops_mvd import forges
+from gitops_mvd.core import ports
+from gitops_mvd.core.errors import RateLimited, StepFailed, Unavailable
+from gitops_mvd.core.model import Event, Health, Operation, Proposal
+from gitops_mvd.forges.api import Account
 from tests.contract.scripted import Answer, scripted
 from tests.contract.test_forges import TOKEN, status
+from tests.lab.dialects import gitlab as dialect
+from tests.lab.forge import Forge, Repository
+from tests.lab.repository import Happened
 
 SHA = "a" * 40
 SIGNING = "whsec_" + base64.b64encode(b"k" * 32).decode()

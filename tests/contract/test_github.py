@@ -15,17 +15,18 @@ from hypothesis import example, given
 from hypothesis import settings as settings_of_hypothesis
 from hypothesis import strategies as st
 
-from gitops_mvd import forges, ports
-from gitops_mvd.api import Account
-from gitops_mvd.errors import MvdError, RateLimited, StepFailed, Unavailable
-from gitops_mvd.github_app import GitHubApp
-from gitops_mvd.lab.app import App, new_key
-from gitops_mvd.lab.forge import Asked, Forge, Repository
-from gitops_mvd.model import CommitStatus, Health, Operation
-from gitops_mvd.settings import Settings, read
-from gitops_mvd.source import Source
-from gitops_mvd.wiring import connect_forge, repository_account
+from gitops_mvd import forges
+from gitops_mvd.config.settings import Settings, read
+from gitops_mvd.core import ports
+from gitops_mvd.core.errors import MvdError, RateLimited, StepFailed, Unavailable
+from gitops_mvd.core.model import CommitStatus, Health, Operation
+from gitops_mvd.daemon.wiring import connect_forge, repository_account
+from gitops_mvd.forges.api import Account
+from gitops_mvd.forges.github_app import GitHubApp
+from gitops_mvd.git import Source
 from tests.contract.github_description import FIXTURE, PARTS, complaints, described, distil, operation_of
+from tests.lab.app import App, new_key
+from tests.lab.forge import Asked, Forge, Repository
 
 TOKEN = "t0ken-of-the-lab"
 KEY, PUBLIC = new_key()

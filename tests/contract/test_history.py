@@ -15,9 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from gitops_mvd.errors import Unavailable
-from gitops_mvd.history import MOST_CONDEMNED, MOST_EVENTS, MOST_STATUSES, Entry, SqliteHistory
-from gitops_mvd.model import (
+from gitops_mvd.core.errors import Unavailable
+from gitops_mvd.core.model import (
     App,
     Change,
     CommitStatus,
@@ -32,7 +31,8 @@ from gitops_mvd.model import (
     Service,
     Sync,
 )
-from gitops_mvd.ports import History
+from gitops_mvd.core.ports import History
+from gitops_mvd.state.history import MOST_CONDEMNED, MOST_EVENTS, MOST_STATUSES, Entry, SqliteHistory
 from tests.fakes import FakeHistory
 
 CONTEXT = "mvd/srv1"
@@ -472,8 +472,8 @@ def test_threads_may_use_itat_once(history: SqliteHistory) -> None:
 def test_processes_may_use_itat_once(history: SqliteHistory, path: Path) -> None:
     history.approve(app(0), COMMIT)
     program = (
-        "import sys; from pathlib import Path; from gitops_mvd.history import SqliteHistory;"
-        "from gitops_mvd.model import App, Failure; h = SqliteHistory(Path(sys.argv[1]));"
+        "import sys; from pathlib import Path; from gitops_mvd.state.history import SqliteHistory;"
+        "from gitops_mvd.core.model import App, Failure; h = SqliteHistory(Path(sys.argv[1]));"
         "[h.condemn(App(sys.argv[2]), Failure(str(n))) for n in range(20)]"
     )
     others = [subprocess.Popen([sys.executable, "-c", program, str(path), name]) for name in ("a", "b")]

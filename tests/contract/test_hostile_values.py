@@ -13,13 +13,13 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from gitops_mvd.engine import Engine
+from gitops_mvd.core.model import App, Change, File, Service
+from gitops_mvd.daemon.mailbox import Interruptible
+from gitops_mvd.docker.client import Engine
 from gitops_mvd.kinds import Tools
 from gitops_mvd.kinds.config import Configs
 from gitops_mvd.kinds.unit import Units
-from gitops_mvd.mailbox import Interruptible
-from gitops_mvd.model import App, Change, File, Service
-from gitops_mvd.systemd import Systemd
+from gitops_mvd.systemd.client import Systemd
 
 pytestmark = pytest.mark.server
 

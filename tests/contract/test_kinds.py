@@ -1,4 +1,4 @@
-"""The laws of `gitops_mvd.ports.Kind`, over every kind there is, against a server's own systemd, Docker and gateway.
+"""The laws of a `Kind` (`core.ports`), over every kind there is, against a server's own systemd, Docker and Kong.
 
 The server gives MVD_IMAGE, an image whose registry it reaches, and MVD_KONG, the admin address of its gateway.
 """
@@ -17,14 +17,14 @@ import pytest
 import requests
 
 from gitops_mvd import kinds
-from gitops_mvd.engine import Engine
+from gitops_mvd.core.model import App, Change, Check, File, Resource, Service
+from gitops_mvd.core.plan import kinds_in_order, place
+from gitops_mvd.core.ports import Kind
+from gitops_mvd.daemon.mailbox import Interruptible
+from gitops_mvd.docker.client import Engine
 from gitops_mvd.kinds import Tools, discover
-from gitops_mvd.kong import Kong
-from gitops_mvd.mailbox import Interruptible
-from gitops_mvd.model import App, Change, Check, File, Resource, Service
-from gitops_mvd.plan import kinds_in_order, place
-from gitops_mvd.ports import Kind
-from gitops_mvd.systemd import Systemd
+from gitops_mvd.kong.client import Kong
+from gitops_mvd.systemd.client import Systemd
 
 pytestmark = pytest.mark.server
 

@@ -20,19 +20,21 @@ from click.testing import CliRunner, Result
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from gitops_mvd import adoption, foreign, suspension
-from gitops_mvd.cli import mvd
-from gitops_mvd.errors import StepFailed, Unavailable
-from gitops_mvd.history import SqliteHistory
+from gitops_mvd.cli import adoption
+from gitops_mvd.cli.main import mvd
+from gitops_mvd.core.errors import StepFailed, Unavailable
+from gitops_mvd.core.model import App, Failure, Health, HostFacts, Operation, Plan, Resource
+from gitops_mvd.core.plan import make_plan
+from gitops_mvd.core.reconcile import settle
+from gitops_mvd.git.tree import FolderTree
 from gitops_mvd.kinds.route import Routes
-from gitops_mvd.kong import Kong
-from gitops_mvd.kong.adopt import Adoptions, plan
+from gitops_mvd.kong.client import Kong
+from gitops_mvd.kong.migrate import foreign
+from gitops_mvd.kong.migrate.adopt import Adoptions, plan
 from gitops_mvd.kong.schema import Schemas
 from gitops_mvd.manifest import load
-from gitops_mvd.model import App, Failure, Health, HostFacts, Operation, Plan, Resource
-from gitops_mvd.plan import make_plan
-from gitops_mvd.reconcile import settle
-from gitops_mvd.tree import FolderTree
+from gitops_mvd.state import suspension
+from gitops_mvd.state.history import SqliteHistory
 from tests.contract.decks import UPSTREAMS, Document, a_kong, clear, entity, everything, id_of, ref, seed
 from tests.contract.test_kong_client import (  # noqa: F401
     HOST,
@@ -547,9 +549,9 @@ def test_the_passes_before_and_after_lose_nothing_even_if_it_was_half_done(gatew
 DAEMON = """
 import signal, sys, time
 from pathlib import Path
-from gitops_mvd import suspension
-from gitops_mvd.history import SqliteHistory
-from gitops_mvd.lock import alone
+from gitops_mvd.state import suspension
+from gitops_mvd.state.history import SqliteHistory
+from gitops_mvd.state.lock import alone
 
 state, settings = map(Path, sys.argv[1:])
 history = SqliteHistory(state / "history.db")

@@ -11,12 +11,12 @@ import pytest
 import requests
 import yaml
 
-from gitops_mvd.errors import Unavailable
+from gitops_mvd.core.errors import Unavailable
+from gitops_mvd.core.model import App, Change, Json, Resource, Service
 from gitops_mvd.kinds.route import Routes
-from gitops_mvd.kong import Kong
 from gitops_mvd.kong.boot import as_yaml
-from gitops_mvd.lab.gateway import Gateway
-from gitops_mvd.model import App, Change, Json, Resource, Service
+from gitops_mvd.kong.client import Kong
+from tests.lab.gateway import Gateway
 
 HOST = "web-1"
 APP = App("shop", (Service("web", "shop:1", kong={"port": 80, "protocol": "http", "routes": [{"paths": ["/web"]}]}),))

@@ -25,13 +25,13 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from gitops_mvd.errors import StepFailed, Unavailable
+from gitops_mvd.core.errors import StepFailed, Unavailable
+from gitops_mvd.core.model import App, Change, Health, Json, Resource, Service
+from gitops_mvd.core.plan import make_plan
 from gitops_mvd.kinds.route import Routes
-from gitops_mvd.kong import Entity, Kong
 from gitops_mvd.kong.admin import PATHS, Admin
+from gitops_mvd.kong.client import Entity, Kong
 from gitops_mvd.kong.database import TURN
-from gitops_mvd.model import App, Change, Health, Json, Resource, Service
-from gitops_mvd.plan import make_plan
 
 HOST = "web-1"
 
@@ -140,9 +140,7 @@ def wire(gateway: Gateway) -> Iterator[Wire]:
 def running(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
     prefix = tmp_path_factory.mktemp("gateway")
     options = ["--database", request.param, "--admin", "127.0.0.1:0", "--proxy", "127.0.0.1:0", "--prefix", str(prefix)]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "gitops_mvd.lab.gateway", *options], stdout=subprocess.PIPE, text=True
-    )
+    process = subprocess.Popen([sys.executable, "-m", "tests.lab.gateway", *options], stdout=subprocess.PIPE, text=True)
     assert process.stdout
     said = ""
     for line in process.stdout:

@@ -13,17 +13,17 @@ from click.testing import CliRunner, Result
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from gitops_mvd import foreign
-from gitops_mvd.cli import mvd
-from gitops_mvd.errors import StepFailed
+from gitops_mvd.cli.main import mvd
+from gitops_mvd.core.errors import StepFailed
+from gitops_mvd.core.model import App, HostFacts
+from gitops_mvd.git.tree import FolderTree
 from gitops_mvd.kinds.route import Routes
-from gitops_mvd.kong import Kong
-from gitops_mvd.kong.adopt import Adoptions, plan
+from gitops_mvd.kong.client import Kong
+from gitops_mvd.kong.migrate import foreign
+from gitops_mvd.kong.migrate.adopt import Adoptions, plan
 from gitops_mvd.kong.schema import Schemas
 from gitops_mvd.manifest import load, validate
-from gitops_mvd.model import App, HostFacts
-from gitops_mvd.secretfiles import SecretFiles
-from gitops_mvd.tree import FolderTree
+from gitops_mvd.state.secret_files import SecretFiles
 from tests.contract.decks import SECRETS, UPSTREAMS, a_kong, clear, entity, everything, id_of, ref, seed
 from tests.contract.test_kong_client import HOST, Gateway, bring, running, service  # noqa: F401
 

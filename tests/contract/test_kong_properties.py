@@ -16,12 +16,12 @@ import yaml
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from gitops_mvd.core.model import App, Change, Resource, Service
+from gitops_mvd.core.plan import make_plan
 from gitops_mvd.kinds.route import Routes
-from gitops_mvd.kong import Kong
 from gitops_mvd.kong.admin import PATHS
-from gitops_mvd.lab.gateway import Gateway
-from gitops_mvd.model import App, Change, Resource, Service
-from gitops_mvd.plan import make_plan
+from gitops_mvd.kong.client import Kong
+from tests.lab.gateway import Gateway
 
 HOST = "web-1"
 OURS = "managed-by:gitops-mvd"

@@ -19,12 +19,12 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from gitops_mvd.errors import StepFailed, Unavailable
+from gitops_mvd.core.errors import StepFailed, Unavailable
+from gitops_mvd.core.model import App, Change, Health, Resource, Service
 from gitops_mvd.kinds.route import Routes
-from gitops_mvd.kong import Certificates, Entity, Kong
 from gitops_mvd.kong.admin import Admin
-from gitops_mvd.lab.gateway import Gateway
-from gitops_mvd.model import App, Change, Health, Resource, Service
+from gitops_mvd.kong.client import Certificates, Entity, Kong
+from tests.lab.gateway import Gateway
 
 HOST = "web-1"
 DAY = datetime.timedelta(days=1)

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 import requests
 
-from gitops_mvd.lab.forge import Forge, Hook, Repository
+from tests.lab.forge import Forge, Hook, Repository
 
 TOKEN = "t0ken"
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from gitops_mvd.model import Health, Instance
+from gitops_mvd.core.model import Health, Instance
 from gitops_mvd.probes import Tools, discover
 from tests.contract import test_units as units
 from tests.contract.test_units import Server, shell, wait_for

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from gitops_mvd.errors import StepFailed, Unavailable
-from gitops_mvd.lab.forge import Forge, Repository
-from gitops_mvd.lab.repository import ENVIRONMENT, git
-from gitops_mvd.model import Proposal
-from gitops_mvd.source import Source
+from gitops_mvd.core.errors import StepFailed, Unavailable
+from gitops_mvd.core.model import Proposal
+from gitops_mvd.git import Source
+from tests.lab.forge import Forge, Repository
+from tests.lab.repository import ENVIRONMENT, git
 
 WEB, CHAT = "apps/web/compose.yaml", "apps/chat/compose.yaml"
 

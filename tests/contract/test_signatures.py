@@ -11,14 +11,14 @@ from pathlib import Path
 
 import pytest
 
-from gitops_mvd.doctor import CHECKS
-from gitops_mvd.errors import RevisionRefused, Unavailable
-from gitops_mvd.lab.forge import Forge, Repository
-from gitops_mvd.lab.repository import ENVIRONMENT, git
-from gitops_mvd.settings import Verify, read
-from gitops_mvd.source import Source
-from gitops_mvd.source.signatures import examining
-from gitops_mvd.wiring import wire
+from gitops_mvd.cli.doctor import CHECKS
+from gitops_mvd.config.settings import Verify, read
+from gitops_mvd.core.errors import RevisionRefused, Unavailable
+from gitops_mvd.daemon.wiring import wire
+from gitops_mvd.git import Source
+from gitops_mvd.git.signatures import examining
+from tests.lab.forge import Forge, Repository
+from tests.lab.repository import ENVIRONMENT, git
 
 for program, package in (("gpg", "gnupg"), ("ssh-keygen", "openssh-client")):
     if not shutil.which(program):

@@ -16,13 +16,13 @@ from pathlib import Path
 
 import pytest
 
-from gitops_mvd.errors import ManifestError, MvdError, RevisionRefused, Unavailable
-from gitops_mvd.lab.forge import Forge, Repository
-from gitops_mvd.lab.repository import git
-from gitops_mvd.model import Revision
-from gitops_mvd.ports import Tree
-from gitops_mvd.source import Source
-from gitops_mvd.tree import FolderTree
+from gitops_mvd.core.errors import ManifestError, MvdError, RevisionRefused, Unavailable
+from gitops_mvd.core.model import Revision
+from gitops_mvd.core.ports import Tree
+from gitops_mvd.git import Source
+from gitops_mvd.git.tree import FolderTree
+from tests.lab.forge import Forge, Repository
+from tests.lab.repository import git
 
 TOKEN = "t0ken-of-the-lab"
 FILES = {"fleet.yaml": "hosts: {}\n", "apps/web/compose.yaml": "services: {}\n", "apps/web/environment": "A=1\n"}

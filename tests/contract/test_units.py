@@ -15,14 +15,14 @@ from pathlib import Path
 
 import pytest
 
-from gitops_mvd.engine import Engine
-from gitops_mvd.errors import StepFailed, Unavailable
+from gitops_mvd.core.errors import StepFailed, Unavailable
+from gitops_mvd.core.model import STAGED, App, Change, Instance, Resource, Service
+from gitops_mvd.daemon.mailbox import Interruptible
+from gitops_mvd.docker.client import Engine
 from gitops_mvd.kinds import Tools
 from gitops_mvd.kinds.config import Configs
 from gitops_mvd.kinds.unit import Units
-from gitops_mvd.mailbox import Interruptible
-from gitops_mvd.model import STAGED, App, Change, Instance, Resource, Service
-from gitops_mvd.systemd import Systemd
+from gitops_mvd.systemd.client import Systemd
 
 pytestmark = pytest.mark.server
 

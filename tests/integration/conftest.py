@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from gitops_mvd.lab.engine import LabUnavailable
-from gitops_mvd.lab.lab import Lab
-from gitops_mvd.lab.server import Server
+from tests.lab.engine import LabUnavailable
+from tests.lab.lab import Lab
+from tests.lab.server import Server
 
 
 @pytest.fixture(scope="session")

@@ -12,11 +12,11 @@ from typing import Any
 import requests
 import yaml
 
-from gitops_mvd.lab.command import Result
-from gitops_mvd.lab.lab import Lab
-from gitops_mvd.lab.repository import git
-from gitops_mvd.lab.service import TALKER_VOLUMES
-from gitops_mvd.lab.stage import SETTINGS, Stage, until
+from tests.lab.command import Result
+from tests.lab.lab import Lab
+from tests.lab.repository import git
+from tests.lab.service import TALKER_VOLUMES
+from tests.lab.stage import SETTINGS, Stage, until
 
 DAEMON = "gitops-mvd.service"
 HEALTH = {"http": "/health", "port": 7799, "within": "20s"}

@@ -12,11 +12,6 @@ from pathlib import Path
 
 import pytest
 
-from gitops_mvd.lab import service
-from gitops_mvd.lab.dialects.github import MOST_STATUSES
-from gitops_mvd.lab.lab import Lab
-from gitops_mvd.lab.repository import Status, git
-from gitops_mvd.lab.stage import SETTINGS
 from tests.integration.stories import (
     DAEMON,
     HEALTH,
@@ -28,6 +23,11 @@ from tests.integration.stories import (
     settings,
     write_settings,
 )
+from tests.lab import service
+from tests.lab.dialects.github import MOST_STATUSES
+from tests.lab.lab import Lab
+from tests.lab.repository import Status, git
+from tests.lab.stage import SETTINGS
 
 pytestmark = pytest.mark.lab
 

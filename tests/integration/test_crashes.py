@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from gitops_mvd.lab import service
-from gitops_mvd.lab.lab import Lab
-from gitops_mvd.lab.server import VENV
 from tests.integration.stories import DAEMON, HEALTH, Story, eventually, manifest, routed
+from tests.lab import service
+from tests.lab.lab import Lab
+from tests.lab.server import VENV
 
 pytestmark = pytest.mark.lab
 
@@ -48,7 +48,7 @@ def app(image: str) -> dict[str, Any]:
 
 def dies(story: Story, step: int, after: str = "0") -> bool:
     """One look that is killed in that step; False where it came to its end before."""
-    argv = (f"{VENV}/bin/python", "-m", "gitops_mvd.lab.mortal", str(step), after)
+    argv = (f"{VENV}/bin/python", "-m", "tests.lab.mortal", str(step), after)
     return story.server.exec(*argv, check=False, timeout=120).code == KILLED
 
 

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from gitops_mvd.lab import service
-from gitops_mvd.lab.lab import Lab
 from tests.integration.stories import DAEMON, HEALTH, Story, eventually, manifest, routed
+from tests.lab import service
+from tests.lab.lab import Lab
 
 pytestmark = pytest.mark.lab
 

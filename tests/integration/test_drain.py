@@ -12,9 +12,9 @@ import aiohttp
 import pytest
 import requests
 
-from gitops_mvd.lab import service
-from gitops_mvd.lab.lab import Lab
 from tests.integration.stories import Story, eventually, manifest, talking
+from tests.lab import service
+from tests.lab.lab import Lab
 
 pytestmark = pytest.mark.lab
 

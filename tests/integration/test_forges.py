@@ -12,11 +12,11 @@ import pytest
 import yaml
 
 from gitops_mvd import forges
-from gitops_mvd.lab import service
-from gitops_mvd.lab.lab import Lab
-from gitops_mvd.lab.repository import Hook, Proposal, Status
-from gitops_mvd.lab.stage import SETTINGS
 from tests.integration.stories import HEALTH, Story, eventually, manifest, routed, write_settings
+from tests.lab import service
+from tests.lab.lab import Lab
+from tests.lab.repository import Hook, Proposal, Status
+from tests.lab.stage import SETTINGS
 
 pytestmark = pytest.mark.lab
 

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from gitops_mvd.lab import service, wheels
-from gitops_mvd.lab.lab import Lab
-from gitops_mvd.lab.server import VENV, Server
+from tests.lab import service, wheels
+from tests.lab.lab import Lab
+from tests.lab.server import VENV, Server
 
 pytestmark = pytest.mark.lab
 

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from gitops_mvd.lab.lab import Lab
-from gitops_mvd.lab.service import Service
-from gitops_mvd.steady import STEADY
+from gitops_mvd.status.debounce import STEADY
 from tests.integration.stories import Story, eventually, manifest
+from tests.lab.lab import Lab
+from tests.lab.service import Service
 
 pytestmark = pytest.mark.lab
 

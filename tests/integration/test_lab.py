@@ -10,10 +10,10 @@ from typing import TypeVar
 import pytest
 import requests
 
-from gitops_mvd.lab import service
-from gitops_mvd.lab.command import CommandFailed
-from gitops_mvd.lab.lab import Lab
-from gitops_mvd.lab.server import Server
+from tests.lab import service
+from tests.lab.command import CommandFailed
+from tests.lab.lab import Lab
+from tests.lab.server import Server
 
 pytestmark = pytest.mark.lab
 
@@ -151,7 +151,7 @@ def test_the_forge_is_reached_from_the_server_and_from_here(lab: Lab, machine: S
 
 def test_the_project_is_installed_with_all_it_needs(server: Server) -> None:
     server.exec("/opt/gitops-mvd/bin/pip", "check")
-    assert "lab" in server.exec("/opt/gitops-mvd/bin/python", "-c", "import gitops_mvd.lab.lab as m; print(m)").out
+    assert "lab" in server.exec("/opt/gitops-mvd/bin/python", "-c", "import tests.lab.lab as m; print(m)").out
 
 
 def test_the_gateway_keeps_its_admin_api_to_itself_and_proxies_for_all(lab: Lab) -> None:

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 import yaml
 
-from gitops_mvd.lab import service
-from gitops_mvd.lab.lab import Lab
-from gitops_mvd.lab.stage import SETTINGS
 from tests.integration.stories import DAEMON, Story, eventually, manifest, routed
+from tests.lab import service
+from tests.lab.lab import Lab
+from tests.lab.stage import SETTINGS
 
 pytestmark = pytest.mark.lab
 

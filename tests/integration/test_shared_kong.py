@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from gitops_mvd.lab import service
-from gitops_mvd.lab.lab import Lab
-from gitops_mvd.lab.server import Server
-from gitops_mvd.lab.stage import until
 from tests.integration.stories import HEALTH, Story, manifest
+from tests.lab import service
+from tests.lab.lab import Lab
+from tests.lab.server import Server
+from tests.lab.stage import until
 
 pytestmark = pytest.mark.lab
 

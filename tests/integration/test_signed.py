@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 import yaml
 
-from gitops_mvd.lab import service
-from gitops_mvd.lab.lab import Lab
-from gitops_mvd.lab.repository import ENVIRONMENT, git
-from gitops_mvd.lab.stage import SETTINGS
 from tests.contract.test_signatures import Keyring, Person, run, with_ssh_key
 from tests.integration.stories import DAEMON, Story, eventually, manifest, routed, write_settings
+from tests.lab import service
+from tests.lab.lab import Lab
+from tests.lab.repository import ENVIRONMENT, git
+from tests.lab.stage import SETTINGS
 
 pytestmark = pytest.mark.lab
 

@@ -8,13 +8,13 @@ from itertools import groupby
 
 import pytest
 
-from gitops_mvd.lab import service
-from gitops_mvd.lab.burst import burst
-from gitops_mvd.lab.lab import Lab
-from gitops_mvd.lab.stage import SETTINGS
-from gitops_mvd.steady import STEADY
-from gitops_mvd.watch import FIRST
+from gitops_mvd.host.monitor import FIRST
+from gitops_mvd.status.debounce import STEADY
 from tests.integration.stories import Story, eventually, routed, write_settings
+from tests.lab import service
+from tests.lab.burst import burst
+from tests.lab.lab import Lab
+from tests.lab.stage import SETTINGS
 
 pytestmark = pytest.mark.lab
 

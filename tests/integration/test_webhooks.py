@@ -13,12 +13,12 @@ from dataclasses import replace
 import pytest
 import requests
 
-from gitops_mvd.lab import service
-from gitops_mvd.lab.dialects.github import webhook_headers
-from gitops_mvd.lab.lab import Lab
-from gitops_mvd.lab.repository import Hook
-from gitops_mvd.lab.stage import SETTINGS
 from tests.integration.stories import DAEMON, Story, eventually, manifest, routed
+from tests.lab import service
+from tests.lab.dialects.github import webhook_headers
+from tests.lab.lab import Lab
+from tests.lab.repository import Hook
+from tests.lab.stage import SETTINGS
 
 pytestmark = pytest.mark.lab
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from gitops_mvd.model import digest
+from gitops_mvd.core.model import digest
 
 
 class MemoryTree:

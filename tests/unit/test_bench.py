@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from gitops_mvd.daemon import Daemon
-from gitops_mvd.lab.bench.kong import figures
-from gitops_mvd.lab.bench.noop import look
-from gitops_mvd.lab.bench.world import recorded
+from gitops_mvd.daemon.loop import Daemon
+from tests.lab.bench.kong import figures
+from tests.lab.bench.noop import look
+from tests.lab.bench.world import recorded
 
 SERVICES = 7
 

@@ -7,8 +7,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from gitops_mvd.lab.burst import Pushed, Told, checked
-from gitops_mvd.lab.stage import NotTrue
+from tests.lab.burst import Pushed, Told, checked
+from tests.lab.stage import NotTrue
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)
 NEXT = "superseded by bbbbbbb"

@@ -6,9 +6,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from gitops_mvd.errors import StepFailed
+from gitops_mvd.core.errors import StepFailed
+from gitops_mvd.core.model import App, Change, File, Service
 from gitops_mvd.kinds.config import Configs, connect, layout, refusal
-from gitops_mvd.model import App, Change, File, Service
 
 ENVIRONMENT = {"PLAIN": "x", "discovery.type": "single-node", "QUOTED": '"a" # b', "SPACED": "  y  ", "EMPTY": ""}
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="the files belong to root")

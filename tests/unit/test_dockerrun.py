@@ -6,8 +6,8 @@ import re
 
 import pytest
 
-from gitops_mvd.dockerrun import FLAGS, create
-from gitops_mvd.model import File, Service
+from gitops_mvd.core.model import File, Service
+from gitops_mvd.docker.create import FLAGS, create
 
 IMAGE = "registry.example/demo/web@sha256:" + "0" * 64
 

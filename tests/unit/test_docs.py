@@ -8,9 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from gitops_mvd.cli import mvd
-from gitops_mvd.manifest import validate
-from gitops_mvd.settings import (
+from gitops_mvd.cli.main import mvd
+from gitops_mvd.config.settings import (
     CREDENTIALS,
     DOCKER,
     FORGE,
@@ -23,7 +22,8 @@ from gitops_mvd.settings import (
     VERIFY,
     WEBHOOK,
 )
-from gitops_mvd.tree import FolderTree
+from gitops_mvd.git.tree import FolderTree
+from gitops_mvd.manifest import validate
 
 
 def page(name: str) -> str:

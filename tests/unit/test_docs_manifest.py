@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 import gitops_mvd.docs
+from gitops_mvd.config.tables import Key, Refused, Table
 from gitops_mvd.manifest import compose, composition, deploy, fleet, gateway, health, kong, network, storage, xkeys
-from gitops_mvd.manifest.place import Key, Refused, Table
 
 PAGE = Path(gitops_mvd.docs.__path__[0]) / "manifest.md"
 

@@ -16,9 +16,9 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from gitops_mvd.engine import Engine
-from gitops_mvd.errors import MvdError, StepFailed, Unavailable
-from gitops_mvd.model import App, Instance, Service
+from gitops_mvd.core.errors import MvdError, StepFailed, Unavailable
+from gitops_mvd.core.model import App, Instance, Service
+from gitops_mvd.docker.client import Engine
 
 DIGEST = "sha256:" + "1" * 64
 OTHER = "sha256:" + "2" * 64
@@ -109,7 +109,7 @@ def engine(docker: StandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 @pytest.fixture
 def notices(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> Iterator[Queue[tuple[str, str, str]]]:
     """What `watch` notices."""
-    monkeypatch.setattr("gitops_mvd.engine.RECONNECT_AFTER", (0.01, 0.02))
+    monkeypatch.setattr("gitops_mvd.docker.client.RECONNECT_AFTER", (0.01, 0.02))
     queue: Queue[tuple[str, str, str]] = Queue()
     stop = threading.Event()
     thread = threading.Thread(target=engine.watch, args=(lambda *notice: queue.put(notice), stop))

@@ -11,9 +11,9 @@ import pytest
 import yaml
 from jsonschema import Draft202012Validator
 
+from gitops_mvd.core.model import App, Service
+from gitops_mvd.git.tree import FolderTree
 from gitops_mvd.manifest import load, read_fleet, validate
-from gitops_mvd.model import App, Service
-from gitops_mvd.tree import FolderTree
 
 EXAMPLE = Path(__file__).parents[2] / "example-repo"
 COMPOSE_FILES = sorted(EXAMPLE.glob("apps/*/compose*.yaml"))

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from gitops_mvd.explain import explain
+from gitops_mvd.core.model import HostFacts
 from gitops_mvd.manifest import load
-from gitops_mvd.model import HostFacts
+from gitops_mvd.manifest.explain import explain
 from tests.unit.memory_tree import MemoryTree
 
 SHOP = """

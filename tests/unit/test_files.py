@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from gitops_mvd.errors import Unavailable
-from gitops_mvd.files import Entry, remove, remove_tree, write, write_tree
+from gitops_mvd.core.errors import Unavailable
+from gitops_mvd.state.files import Entry, remove, remove_tree, write, write_tree
 
 ME = {"uid": os.geteuid(), "gid": os.getegid()}
 

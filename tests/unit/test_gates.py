@@ -10,11 +10,11 @@ from typing import Any, ClassVar
 
 import pytest
 
-from gitops_mvd.errors import Unavailable, Unhealthy
-from gitops_mvd.gates import Gates
-from gitops_mvd.model import Check, Gate, Health, Instance, Resource, Service
+from gitops_mvd.core.errors import Unavailable, Unhealthy
+from gitops_mvd.core.model import Check, Gate, Health, Instance, Resource, Service
+from gitops_mvd.core.rollout import DRAINED
+from gitops_mvd.host.gates import Gates
 from gitops_mvd.probes import Tools, discover
-from gitops_mvd.rollout import DRAINED
 from tests.fakes import FakeClock, FakeHistory
 
 At = Callable[[float], Instance | None]

@@ -11,14 +11,14 @@ from typing import Any
 
 import pytest
 
-from gitops_mvd.errors import StepFailed, Unavailable
-from gitops_mvd.gates import Gates
-from gitops_mvd.host import Machine
-from gitops_mvd.model import App, Change, Check, Health, Instance, Resource, Service
+from gitops_mvd.core.errors import StepFailed, Unavailable
+from gitops_mvd.core.model import App, Change, Check, Health, Instance, Resource, Service
+from gitops_mvd.host.gates import Gates
+from gitops_mvd.host.machine import Machine
+from gitops_mvd.host.monitor import Watch
 from gitops_mvd.probes import Tools, discover
-from gitops_mvd.secretfiles import SecretFiles
-from gitops_mvd.systemd import Unit
-from gitops_mvd.watch import Watch
+from gitops_mvd.state.secret_files import SecretFiles
+from gitops_mvd.systemd.client import Unit
 from tests.fakes import FakeClock, FakeHistory, job, service, wanted
 
 

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from gitops_mvd.errors import Interrupted, StepFailed
+from gitops_mvd.core.errors import Interrupted, StepFailed
+from gitops_mvd.core.model import Change, Resource
+from gitops_mvd.daemon.mailbox import Interruptible
 from gitops_mvd.kinds.image import Images
-from gitops_mvd.mailbox import Interruptible
-from gitops_mvd.model import Change, Resource
 
 IMAGE = Resource("image", "web@sha256:1", "chat")
 

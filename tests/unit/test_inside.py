@@ -15,8 +15,8 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 import requests
 
-from gitops_mvd.errors import StepFailed, Unavailable
-from gitops_mvd.inside import STAT, Ran, execute, modified
+from gitops_mvd.core.errors import StepFailed, Unavailable
+from gitops_mvd.docker.container import STAT, Ran, execute, modified
 
 
 def frame(text: str, stream: int = 1) -> bytes:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from gitops_mvd.install import _unit
+from gitops_mvd.cli.install import _unit
 
 
 @pytest.mark.parametrize(

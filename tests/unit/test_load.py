@@ -11,8 +11,8 @@ from contextlib import contextmanager, suppress
 
 import pytest
 
-from gitops_mvd.lab.clients import Clients, Log
-from gitops_mvd.lab.load import FRESH, KEPT, Load, Summary
+from tests.lab.clients import Clients, Log
+from tests.lab.load import FRESH, KEPT, Load, Summary
 
 # What a server does with one request on a connection; it says whether it listens for another one.
 Behaviour = Callable[[socket.socket], bool]

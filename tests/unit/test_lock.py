@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from gitops_mvd.errors import Unavailable
-from gitops_mvd.history import SqliteHistory
-from gitops_mvd.lock import Taken, alone
+from gitops_mvd.core.errors import Unavailable
+from gitops_mvd.state.history import SqliteHistory
+from gitops_mvd.state.lock import Taken, alone
 
 
 def test_a_pass_that_came_to_no_report_is_not_waited_for(tmp_path: Path) -> None:

@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
+from gitops_mvd.core.model import App, HostFacts, Problem
 from gitops_mvd.manifest import load, read_fleet, validate
-from gitops_mvd.model import App, HostFacts, Problem
 from tests.unit.memory_tree import MemoryTree
 
 CASES = Path(__file__).parent / "manifests"

@@ -5,10 +5,10 @@ from importlib.resources import files
 import pytest
 import yaml
 
+from gitops_mvd.config.tables import Table
 from gitops_mvd.manifest import gateway, kong
-from gitops_mvd.manifest.place import Table
 
-SCHEMA = yaml.safe_load(files("gitops_mvd.lab.gateway").joinpath("entities.yaml").read_text("utf-8"))
+SCHEMA = yaml.safe_load(files("tests.lab.gateway").joinpath("entities.yaml").read_text("utf-8"))
 SET_BY_KONG = {"created_at", "updated_at", "cert_digest"}
 BEYOND = {  # what only another edition or router of Kong has
     "ordering",

@@ -2,9 +2,9 @@
 
 import pytest
 
-from gitops_mvd.errors import ManifestError
+from gitops_mvd.core.errors import ManifestError
+from gitops_mvd.core.model import HostFacts, Problem
 from gitops_mvd.manifest import Cache, load, read_fleet, validate
-from gitops_mvd.model import HostFacts, Problem
 from tests.unit.memory_tree import MemoryTree
 
 WEB = "services: {web: {image: nginx}}\n"

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from gitops_mvd.errors import MvdError, RateLimited, StepFailed, Unavailable
-from gitops_mvd.history import SqliteHistory
-from gitops_mvd.model import CommitStatus, Health, Operation
-from gitops_mvd.outbox import LONGEST_REST, Outbox
+from gitops_mvd.core.errors import MvdError, RateLimited, StepFailed, Unavailable
+from gitops_mvd.core.model import CommitStatus, Health, Operation
+from gitops_mvd.state.history import SqliteHistory
+from gitops_mvd.status.outbox import LONGEST_REST, Outbox
 
 
 class Forge:

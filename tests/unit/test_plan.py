@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from gitops_mvd.model import Change, Check, Gate, Plan, Resource
-from gitops_mvd.plan import lines, told_check
-from gitops_mvd.rollout import DRAINED, EVERYWHERE
+from gitops_mvd.core.model import Change, Check, Gate, Plan, Resource
+from gitops_mvd.core.plan import lines, told_check
+from gitops_mvd.core.rollout import DRAINED, EVERYWHERE
 
 HTTP = {"path": "/", "port": 80}
 

@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from gitops_mvd.errors import StepFailed
-from gitops_mvd.model import App, Service
-from gitops_mvd.policy import Policy, enforce
+from gitops_mvd.core.errors import StepFailed
+from gitops_mvd.core.model import App, Service
+from gitops_mvd.core.policy import Policy, enforce
 
 STRICT = Policy(mounts=("/srv",), registries=("myrepo.io",))
 

@@ -24,11 +24,11 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1.health import HealthServicer
 
 from gitops_mvd import probes
-from gitops_mvd.errors import StepFailed, Unavailable
-from gitops_mvd.inside import Ran
-from gitops_mvd.model import Health, Instance, Json
+from gitops_mvd.core.errors import StepFailed, Unavailable
+from gitops_mvd.core.model import Health, Instance, Json
+from gitops_mvd.docker.container import Ran
 from gitops_mvd.probes import Tools
-from gitops_mvd.systemd import Unit
+from gitops_mvd.systemd.client import Unit
 
 UP = Instance("mvd-shop-web-1", "shop", "web", "127.0.0.1", "running", "healthy", "2026-11-22T10:00:00.123456789Z")
 SHORT = 0.3  # seconds; what waits for longer fails
@@ -241,7 +241,7 @@ def test_a_container_without_an_address_is_not_taken_for_this_host(name: str) ->
 
 
 def test_nothing_that_only_a_grpc_probe_needs_is_loaded_without_one() -> None:
-    program = "import sys, gitops_mvd.wiring as w; w.probes.discover(None); sys.exit('h2' in sys.modules)"
+    program = "import sys, gitops_mvd.daemon.wiring as w; w.probes.discover(None); sys.exit('h2' in sys.modules)"
     subprocess.run([sys.executable, "-c", program], check=True, timeout=30)
 
 

@@ -8,12 +8,12 @@ from typing import Any, cast
 
 import pytest
 
-from gitops_mvd.errors import MvdError, RateLimited, StepFailed, Unavailable
-from gitops_mvd.history import SqliteHistory
-from gitops_mvd.model import App, Failure, Operation, Proposal, Revision
-from gitops_mvd.proposals import Proposals
-from gitops_mvd.reconcile import EMPTIED
-from gitops_mvd.statuses import Statuses, Telling
+from gitops_mvd.core.errors import MvdError, RateLimited, StepFailed, Unavailable
+from gitops_mvd.core.model import App, Failure, Operation, Proposal, Revision
+from gitops_mvd.core.reconcile import EMPTIED
+from gitops_mvd.state.history import SqliteHistory
+from gitops_mvd.status.pull_requests import Proposals
+from gitops_mvd.status.statuses import Statuses, Telling
 from tests.fakes import FakeClock, FakeHost
 from tests.unit.memory_tree import MemoryTree
 

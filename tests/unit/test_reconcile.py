@@ -6,8 +6,8 @@ import dataclasses
 
 import pytest
 
-from gitops_mvd.errors import Interrupted, StepFailed, Unavailable
-from gitops_mvd.model import (
+from gitops_mvd.core.errors import Interrupted, StepFailed, Unavailable
+from gitops_mvd.core.model import (
     App,
     Change,
     Desired,
@@ -22,8 +22,8 @@ from gitops_mvd.model import (
     Sync,
     Update,
 )
-from gitops_mvd.reconcile import reconcile
-from gitops_mvd.rollout import DRAINED
+from gitops_mvd.core.reconcile import reconcile
+from gitops_mvd.core.rollout import DRAINED
 from tests.fakes import FakeHistory, FakeHost, Killed, job, service
 
 REVISION = Revision("a" * 40, "main", "say hello")

@@ -8,8 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gitops_mvd import report as say
-from gitops_mvd.model import (
+from gitops_mvd.core.model import (
     Change,
     Check,
     CommitStatus,
@@ -23,6 +22,7 @@ from gitops_mvd.model import (
     Revision,
     Sync,
 )
+from gitops_mvd.status import report as say
 
 REVISION = Revision("1a2b3c4" + "0" * 33, "main", "Deploy web 2")
 

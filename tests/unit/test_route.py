@@ -8,15 +8,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gitops_mvd.errors import Unavailable
+from gitops_mvd.core.errors import Unavailable
+from gitops_mvd.core.model import App, Change, Json, Service
 from gitops_mvd.kinds.route import Routes
-from gitops_mvd.kong import Kong
 from gitops_mvd.kong.admin import _struck_out
 from gitops_mvd.kong.ask import request_for
+from gitops_mvd.kong.client import Kong
 from gitops_mvd.kong.compare import normal, same
 from gitops_mvd.kong.declare import declared, of_service, of_targets
 from gitops_mvd.kong.entities import Entity
-from gitops_mvd.model import App, Change, Json, Service
 
 KONG = {
     "port": 7799,

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from gitops_mvd.errors import StepFailed
-from gitops_mvd.secretfiles import SecretFiles
+from gitops_mvd.core.errors import StepFailed
+from gitops_mvd.state.secret_files import SecretFiles
 
 
 def write(folder: Path, name: str, content: bytes, mode: int = 0o600) -> Path:

@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from gitops_mvd.history import SqliteHistory, channel
-from gitops_mvd.model import (
+from gitops_mvd.core.model import (
     Change,
     CommitStatus,
     Health,
@@ -20,8 +19,9 @@ from gitops_mvd.model import (
     Revision,
     Sync,
 )
-from gitops_mvd.statuses import Statuses, Step, Telling, is_well
-from gitops_mvd.steady import STEADY
+from gitops_mvd.state.history import SqliteHistory, channel
+from gitops_mvd.status.debounce import STEADY
+from gitops_mvd.status.statuses import Statuses, Step, Telling, is_well
 from tests.fakes import FakeClock
 
 HOST = "mvd/h1"

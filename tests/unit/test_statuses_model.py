@@ -20,16 +20,16 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from gitops_mvd.changes import contents
-from gitops_mvd.daemon import Daemon
-from gitops_mvd.errors import Interrupted, MvdError, RateLimited, StepFailed, Unavailable
-from gitops_mvd.history import SqliteHistory
-from gitops_mvd.mailbox import Mailbox
-from gitops_mvd.model import App, CommitStatus, Health, Operation, Revision, Step
-from gitops_mvd.outbox import LONGEST_REST, Outbox
-from gitops_mvd.statuses import Statuses, Telling, is_well
-from gitops_mvd.steady import STEADY
-from gitops_mvd.wiring import Wired
+from gitops_mvd.core.errors import Interrupted, MvdError, RateLimited, StepFailed, Unavailable
+from gitops_mvd.core.model import App, CommitStatus, Health, Operation, Revision, Step
+from gitops_mvd.daemon.loop import Daemon
+from gitops_mvd.daemon.mailbox import Mailbox
+from gitops_mvd.daemon.wiring import Wired
+from gitops_mvd.state.history import SqliteHistory
+from gitops_mvd.status.changes import contents
+from gitops_mvd.status.debounce import STEADY
+from gitops_mvd.status.outbox import LONGEST_REST, Outbox
+from gitops_mvd.status.statuses import Statuses, Telling, is_well
 from tests.fakes import FakeClock, FakeHost, Killed
 from tests.unit.memory_tree import MemoryTree
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gitops_mvd.steady import STEADY, Trend
+from gitops_mvd.status.debounce import STEADY, Trend
 
 
 def test_a_short_illness_is_nobodys_news() -> None:

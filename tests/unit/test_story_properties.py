@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from gitops_mvd.errors import Interrupted, StepFailed, Unavailable
-from gitops_mvd.model import (
+from gitops_mvd.core.errors import Interrupted, StepFailed, Unavailable
+from gitops_mvd.core.model import (
     RUNNING,
     App,
     Change,
@@ -29,7 +29,7 @@ from gitops_mvd.model import (
     Sync,
     Update,
 )
-from gitops_mvd.reconcile import reconcile
+from gitops_mvd.core.reconcile import reconcile
 from tests.fakes import FakeHistory, FakeHost, Killed, job, service
 
 IMAGES = ("v1", "v2", "v3", "sick", "gone")

@@ -26,7 +26,7 @@ class Talker:
 
 @pytest.fixture
 def talker() -> Iterator[Talker]:
-    command = (sys.executable, "-m", "gitops_mvd.lab.talker", "chat", "0")
+    command = (sys.executable, "-m", "tests.lab.talker", "chat", "0")
     environment = {**os.environ, "VERSION": "7"}
     with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout

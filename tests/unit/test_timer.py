@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from gitops_mvd.errors import StepFailed
+from gitops_mvd.core.errors import StepFailed
+from gitops_mvd.core.model import App, Change, Resource, Service
 from gitops_mvd.kinds.timer import Timers, connect, parse, render
-from gitops_mvd.model import App, Change, Resource, Service
-from gitops_mvd.unitfile import sealed
+from gitops_mvd.systemd.unit import sealed
 
 NIGHTLY = Service("nightly", "image", schedule="*-*-* 03:00:00")
 SHOP = App("shop", (Service("web", "image"), NIGHTLY))

@@ -7,7 +7,7 @@ import socket
 
 import pytest
 
-from gitops_mvd.traffic import _is_loopback, inbound, received
+from gitops_mvd.net.traffic import _is_loopback, inbound, received
 
 
 @pytest.mark.parametrize(

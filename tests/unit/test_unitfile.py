@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gitops_mvd.model import Service
-from gitops_mvd.unitfile import EDITED, Header, parse, quoted, render, sealed
+from gitops_mvd.core.model import Service
+from gitops_mvd.systemd.unit import EDITED, Header, parse, quoted, render, sealed
 
 IMAGE = "registry.example/demo/web@sha256:" + "0" * 64
 WHERE = {"port": 20000, "address": "127.0.0.1", "folder": "/etc/gitops-mvd/files/mvd-shop-web"}

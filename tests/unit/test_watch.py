@@ -10,9 +10,9 @@ from datetime import UTC, datetime
 
 import pytest
 
-from gitops_mvd.errors import Unavailable
-from gitops_mvd.model import Check, Health, Instance, Service
-from gitops_mvd.watch import AGAIN, EVERY, FIRST, SHORTEST, Watch, is_watched
+from gitops_mvd.core.errors import Unavailable
+from gitops_mvd.core.model import Check, Health, Instance, Service
+from gitops_mvd.host.monitor import AGAIN, EVERY, FIRST, SHORTEST, Watch, is_watched
 from tests.fakes import FakeClock
 
 WEB = Service("web", "image", check=Check("http", {"path": "/health", "port": 80}, within=60))

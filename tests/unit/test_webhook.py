@@ -23,16 +23,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gitops_mvd import forges
-from gitops_mvd.daemon import LOOK_AT_GIT, Daemon
-from gitops_mvd.errors import Unavailable
-from gitops_mvd.lab.bench.world import recorded
-from gitops_mvd.lab.repository import Repository
-from gitops_mvd.mailbox import Mailbox
-from gitops_mvd.model import App, Event, Plan
-from gitops_mvd.ports import Receiver
-from gitops_mvd.settings import read
-from gitops_mvd.triggers import PROPOSAL, PUSH
-from gitops_mvd.webhook import (
+from gitops_mvd.config.settings import read
+from gitops_mvd.core.errors import Unavailable
+from gitops_mvd.core.model import App, Event, Plan
+from gitops_mvd.core.ports import Receiver
+from gitops_mvd.daemon.loop import LOOK_AT_GIT, Daemon
+from gitops_mvd.daemon.mailbox import Mailbox
+from gitops_mvd.daemon.triggers import PROPOSAL, PUSH
+from gitops_mvd.daemon.webhook import (
     LARGEST_BODY,
     LARGEST_HEADERS,
     MOST_CONNECTIONS,
@@ -48,7 +46,9 @@ from gitops_mvd.webhook import (
     serving,
     webhooks,
 )
-from gitops_mvd.wiring import Hooks, wire
+from gitops_mvd.daemon.wiring import Hooks, wire
+from tests.lab.bench.world import recorded
+from tests.lab.repository import Repository
 
 SECRET = "of-sixteen-or-more"
 PUSHED = {"ref": "refs/heads/main", "after": "1" * 40}

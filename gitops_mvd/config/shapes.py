@@ -1,0 +1,223 @@
+"""Readers of the small shapes: strings, numbers, sizes, durations, lists and pairs.  Pure."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from gitops_mvd.config.tables import Invalid, Place
+from gitops_mvd.config.yamltree import Node
+
+T = TypeVar("T")
+
+_INTEGER = re.compile(r"[-+]?[0-9]{1,18}")
+_SIZE = re.compile(r"([0-9]{1,18}(?:\.[0-9]{1,18})?) ?([kmgtp]?)i?b?", re.IGNORECASE)
+_DURATION = re.compile(r"(?:[0-9]{1,15}(?:\.[0-9]{1,15})?(?:h|ms|m|s|us|µs|ns))+")
+_PART = re.compile(r"([0-9.]+)(h|ms|m|s|us|µs|ns)")
+_SECONDS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "ns": 1e-9}
+_POWER = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4, "p": 5}
+
+
+def text(place: Place) -> str:
+    """A string, and no number that only looks like one: the same file must mean the same to `docker compose`."""
+    value = place.scalar("a string")
+    if not isinstance(value, str):
+        place.fail(f'must be a string: put it in quotes, "{place.node.text}"')
+    return value
+
+
+def filled(place: Place) -> str:
+    """A string that is not empty."""
+    value = text(place)
+    return value if value else place.fail("must not be empty")
+
+
+def word(place: Place) -> str:
+    """A string, or a number or boolean that has only one way to be written as one."""
+    value = place.scalar("a string or a number")
+    if isinstance(value, str):
+        return value
+    written = str(value).lower() if isinstance(value, bool) else repr(value)
+    if written != place.node.text:
+        place.fail(f'YAML reads {place.node.text} as {written}: put it in quotes, "{place.node.text}"')
+    return written
+
+
+def boolean(place: Place) -> bool:
+    value = place.scalar("true or false")
+    if isinstance(value, str) and value.lower() in ("true", "false"):
+        return value.lower() == "true"
+    return value if isinstance(value, bool) else place.fail(f"must be true or false, not {value!r}")
+
+
+def integer(least: int | None = None, most: int | None = None) -> Callable[[Place], int]:
+    """A reader of whole numbers within limits."""
+
+    def read(place: Place) -> int:
+        value = place.scalar("a whole number")
+        if isinstance(value, str) and _INTEGER.fullmatch(value):
+            value = int(value)
+        if isinstance(value, bool) or not isinstance(value, int):
+            place.fail(f"must be a whole number, not {value!r}")
+        if (least is not None and value < least) or (most is not None and value > most):
+            place.fail(f"must be {f'at least {least}' if most is None else f'from {least} to {most}'}, not {value}")
+        return value
+
+    return read
+
+
+port_number = integer(1, 65535)
+
+
+def number(place: Place) -> float:
+    """A number, 0 or more."""
+    value = place.scalar("a number")
+    try:
+        parsed = float(value) if isinstance(value, str) and re.fullmatch(r"[0-9.]{1,30}", value) else value
+    except ValueError:
+        parsed = value
+    if isinstance(parsed, bool) or not isinstance(parsed, int | float) or parsed < 0:
+        place.fail(f"must be a number, not {value!r}")
+    return float(parsed)
+
+
+def size(place: Place) -> int:
+    """Bytes, from a number or from `512m`, `1.5gb`, `64KiB`: all in powers of 1024, as Docker has it."""
+    value = place.scalar("a size such as 512m")
+    if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
+        return value
+    found = _SIZE.fullmatch(value) if isinstance(value, str) else None
+    if not found:
+        place.fail(f"must be a size such as 512m or 1.5gb, not {value!r}")
+    return int(float(found[1]) * 1024 ** _POWER[found[2].lower()])
+
+
+def size_or_unlimited(place: Place) -> int:
+    """Bytes, or -1 for no limit."""
+    return -1 if place.node.value in (-1, "-1") else size(place)
+
+
+def duration(place: Place) -> float:
+    """Seconds, from `1m30s`, `500ms`."""
+    value = place.scalar("a duration such as 10s")
+    if value in (0, "0") and not isinstance(value, bool):
+        return 0.0
+    if not isinstance(value, str) or not _DURATION.fullmatch(value):
+        place.fail(f"must be a duration such as 10s or 1m30s, not {value!r}")
+    return round(sum(float(amount) * _SECONDS[unit] for amount, unit in _PART.findall(value)), 9)
+
+
+def microseconds(place: Place) -> int:
+    """Microseconds, from a number of them or from a duration such as `50ms`."""
+    value = place.scalar("a duration such as 50ms, or a number of microseconds")
+    if isinstance(value, str) and not _INTEGER.fullmatch(value):
+        return round(duration(place) * 1e6)
+    return integer(0)(place)
+
+
+def one_of(*choices: str) -> Callable[[Place], str]:
+    """A reader of one of a few words."""
+
+    def read(place: Place) -> str:
+        value = text(place)
+        return value if value in choices else place.fail(f"must be one of {', '.join(choices)}, not {value!r}")
+
+    return read
+
+
+def each(place: Place, read: Callable[[Place], T]) -> list[tuple[Place, T]]:
+    """The items of a list with where they stand; a bad one does not hide the next."""
+    values = [(item, item.attempt(read)) for item in place.items()]
+    return [(item, value) for item, value in values if value is not None]
+
+
+def placed(read: Callable[[Place], T]) -> Callable[[Place], list[tuple[Place, T]]]:
+    """A reader of lists that keeps where each item stands."""
+    return lambda place: each(place, read)
+
+
+def list_of(read: Callable[[Place], T]) -> Callable[[Place], list[T]]:
+    return lambda place: [value for _, value in each(place, read)]
+
+
+def one_or_more(read: Callable[[Place], T]) -> Callable[[Place], list[T]]:
+    """A reader of one value or a list of them."""
+    return lambda place: list_of(read)(place) if isinstance(place.value(), list) else [read(place)]
+
+
+strings = list_of(text)
+words = list_of(word)
+string_or_strings = one_or_more(filled)
+
+
+def formed(kind: type[list[Any]] | type[dict[str, Any]], form: str, read: Callable[[Place], T]) -> Callable[[Place], T]:
+    """`read`, which shows the right form to what is no list, or no mapping."""
+
+    def checked(place: Place) -> T:
+        if not isinstance(place.value(), kind):
+            place.fail(f"must be a {'list' if kind is list else 'mapping'}, not {place.kind}: write {form}")
+        return read(place)
+
+    return checked
+
+
+def mapping_of(read: Callable[[Place], T]) -> Callable[[Place], dict[str, T]]:
+    def all_of(place: Place) -> dict[str, T]:
+        values = {name: at.attempt(read) for name, at in place.entries().items()}
+        return {name: value for name, value in values.items() if value is not None}
+
+    return all_of
+
+
+def pairs(place: Place) -> list[tuple[Place, str, str | None]]:
+    """`{KEY: value}` or `[KEY=value]`, with where each stands; None where only the key is given."""
+    if isinstance(place.value(), list):
+        lines = [(at, *line.partition("=")) for at, line in each(place, text)]
+        return [(at, name, value if equals else None) for at, name, equals, value in lines]
+    found: list[tuple[Place, str, str | None]] = []
+    for name, at in place.entries().items():
+        empty = at.node.value is None and not at.node.tag
+        value = None if empty else at.attempt(word)
+        if empty or value is not None:
+            found.append((at, name, value))
+    return found
+
+
+def string_map(place: Place) -> dict[str, str]:
+    """`{key: value}` or `[key=value]`; a key alone has an empty value."""
+    return {name: value or "" for _, name, value in pairs(place)}
+
+
+def command(place: Place) -> list[str]:
+    """A list of words, or one string that is split as a shell would (and no shell runs it)."""
+    if isinstance(place.value(), list):
+        return strings(place)
+    try:
+        return shlex.split(text(place))
+    except ValueError as error:
+        place.fail(f"can not be split into words: {str(error).lower()}; write it as a list")
+
+
+def json(place: Place) -> Any:
+    """Anything at all, as it is: for what somebody else knows the schema of."""
+    return _plain(place.node)
+
+
+def _plain(node: Node) -> Any:
+    if node.tag == "!broken":
+        raise Invalid
+    if isinstance(node.value, list):
+        return [_plain(item) for item in node.value]
+    if isinstance(node.value, dict):
+        return {name: _plain(child) for name, child in node.value.items()}
+    return node.value
+
+
+def absolute(place: Place) -> str:
+    """A path inside the container or on the host, from its root."""
+    value = filled(place)
+    if not value.startswith("/") or ".." in value.split("/"):
+        place.fail(f"must be an absolute path without `..`, not {value!r}")
+    return value

@@ -1,0 +1,240 @@
+"""YAML text → marked values: each one knows its file and its line.  Pure.
+
+The types are those of YAML 1.2 as compose-go reads them: only `true` and `false` are booleans (`on`, `yes` and `no` are
+strings), and `0440` is octal.  Built from parser events, so that no input can make it recurse, grow or loop for long.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import yaml
+
+from gitops_mvd.core.model import Problem
+
+MAX_BYTES = 1 << 20  # of one file
+MAX_NODES = 100_000  # of one file, every alias counted as what it stands for
+MAX_DEPTH = 64
+
+Scalar = None | bool | int | float | str
+Path = tuple[str | int, ...]
+
+_Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_NAMED: dict[str, Scalar] = dict.fromkeys(("", "~", "null", "Null", "NULL")) | {
+    word: word.lower() == "true" for word in ("true", "True", "TRUE", "false", "False", "FALSE")
+}
+_NUMBER_LIKE = re.compile(r"[-+.0-9]")
+_INTEGER = re.compile(r"([-+]?)(?:0o?([0-7]+)|0x([0-9a-fA-F]+)|0b([01]+)|(0|[1-9][0-9]*))")
+_FLOAT = re.compile(r"[-+]?(?:[0-9]*\.[0-9]+|[0-9]+\.|[0-9]+(?=[eE]))(?:[eE][-+]?[0-9]+)?")
+_UNPRINTABLE = re.compile("[\0\ud800-\udfff]")
+_CONFLICT = re.compile(r"^(?:<{7}|>{7}) ", re.MULTILINE)
+_TAGS = {"tag:yaml.org,2002:" + name for name in ("str", "int", "float", "bool", "null", "map", "seq")}
+_MERGING = ("!reset", "!override")
+
+
+class Node(NamedTuple):
+    """A value and where it stands; an entry of a mapping stands where its key does.
+
+    `text` is an unquoted scalar as written, where that could be something else than a string.  `tag` is `!reset` or
+    `!override` as in the file, or `!broken` for a value whose mistake has been told already.  `item` is the index
+    of an entry in the list that it was in, before a merge made that a mapping.
+    """
+
+    value: Scalar | list[Node] | dict[str, Node]
+    file: str
+    line: int
+    text: str = ""
+    tag: str = ""
+    item: int | None = None
+
+
+class Found(NamedTuple):
+    """A problem and the path that it was found at, before that became a dotted key.
+
+    `by_host`: it would be none where other facts of the host hold.
+    """
+
+    path: Path
+    problem: Problem
+    by_host: bool = False
+
+
+Sink = list[Found]
+
+
+def dotted(path: Path) -> str:
+    """`services.web.ports[0]`."""
+    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path).removeprefix(".")
+
+
+def tell(sink: Sink, path: Path, file: str, line: int, message: str, by_host: bool = False) -> None:
+    sink.append(Found(path, Problem(file, line, dotted(path), message), by_host))
+
+
+def resolve(text: str) -> Scalar:
+    """The value of an unquoted scalar."""
+    if text in _NAMED:
+        return _NAMED[text]
+    if not _NUMBER_LIKE.match(text) or len(text) > 40:
+        return text
+    if found := _INTEGER.fullmatch(text):
+        sign, octal, hexadecimal, binary, decimal = found.groups()
+        digits, base = next((d, b) for d, b in ((octal, 8), (hexadecimal, 16), (binary, 2), (decimal, 10)) if d)
+        return int(sign + digits, base)
+    if _FLOAT.fullmatch(text) and math.isfinite(number := float(text)):
+        return number
+    return text
+
+
+class _Stop(Exception):
+    """The rest of the file can not be read; the reason has been told."""
+
+
+def parse(file: str, data: bytes, sink: Sink) -> Node | None:
+    """The one document of a file, None where it can not be read or is empty; mistakes go to `sink`."""
+    try:
+        if len(data) > MAX_BYTES:
+            raise ValueError(f"is larger than {MAX_BYTES >> 20} MiB")
+        text = data.decode("utf-8-sig")
+        if conflict := _CONFLICT.search(text):
+            line = text.count("\n", 0, conflict.start()) + 1
+            tell(sink, (), file, line, "is left over from a merge conflict: resolve it, and remove this line")
+            return None
+        return _Builder(file, text, sink).document()
+    except _Stop:
+        return None
+    except UnicodeDecodeError as error:
+        tell(sink, (), file, data.count(b"\n", 0, error.start) + 1, "is not UTF-8 text")
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        line = mark.line if mark else 0
+        hint = ""
+        if "mapping values" in str(error.problem):  # `key: a: b`, or `key` with `b: c` indented below
+            twice = data.split(b"\n")[line].count(b":") > 1
+            hint = ": a value with `: ` in it needs quotes" if twice else ": is there a `:` missing in a line before?"
+        tell(sink, (), file, line + 1, f"is not valid YAML: {error.problem}{hint}")
+    except yaml.YAMLError:
+        tell(sink, (), file, 1, "is not valid YAML: it has a character that YAML does not allow")
+    except ValueError as error:
+        tell(sink, (), file, 1, str(error))
+    return None
+
+
+class _Builder:
+    def __init__(self, file: str, text: str, sink: Sink) -> None:
+        self.file = file
+        self.sink = sink
+        self.events: Iterator[Any] = yaml.parse(text, Loader=_Loader)
+        self.anchors: dict[str, tuple[Node, int, int]] = {}  # with the count of its nodes and its depth
+        self.count = 0
+        self.deepest = 0
+
+    def document(self) -> Node | None:
+        next(self.events)  # the start of the stream
+        if isinstance(next(self.events), yaml.StreamEndEvent):
+            return None
+        root = self.node(next(self.events), (), 0)
+        next(self.events)  # the end of the document
+        following = next(self.events)
+        if not isinstance(following, yaml.StreamEndEvent):
+            self.tell((), following, "a second YAML document: put it into a file of its own")
+        return root
+
+    def tell(self, path: Path, event: Any, message: str) -> None:
+        tell(self.sink, path, self.file, event.start_mark.line + 1, message)
+
+    def node(self, event: Any, path: Path, depth: int) -> Node:
+        if isinstance(event, yaml.AliasEvent):
+            return self.alias(event, path, depth)
+        before, outer = self.count, self.deepest
+        self.grow(event, path, 1, depth)
+        self.deepest = depth
+        line = event.start_mark.line + 1
+        tag = self.tag(event, path)
+        if isinstance(event, yaml.ScalarEvent):
+            node = self.scalar(event, path, line, tag)
+        elif isinstance(event, yaml.SequenceStartEvent):
+            node = Node(list(self.sequence(path, depth + 1)), self.file, line, tag=tag)
+        else:
+            node = Node(self.mapping(path, depth + 1), self.file, line, tag=tag)
+        if event.anchor:
+            self.anchors[event.anchor] = node, self.count - before, self.deepest - depth
+        self.deepest = max(self.deepest, outer)
+        return node
+
+    def alias(self, event: Any, path: Path, depth: int) -> Node:
+        if event.anchor not in self.anchors:
+            self.tell(path, event, f"*{event.anchor} stands for nothing that was anchored before")
+            raise _Stop
+        node, count, height = self.anchors[event.anchor]
+        self.grow(event, path, count, depth + height)
+        self.deepest = max(self.deepest, depth + height)
+        return node
+
+    def grow(self, event: Any, path: Path, count: int, depth: int) -> None:
+        self.count += count
+        if self.count > MAX_NODES:
+            self.tell(path[:2], event, f"the file has more than {MAX_NODES} values, its aliases written out")
+            raise _Stop
+        if depth > MAX_DEPTH:
+            self.tell(path[:2], event, f"is nested more than {MAX_DEPTH} levels deep")
+            raise _Stop
+
+    def tag(self, event: Any, path: Path) -> str:
+        tag: str = event.tag or "!"
+        if tag != "!" and tag not in _TAGS and tag not in _MERGING:
+            self.tell(path, event, f"the tag {tag} means nothing here: only !reset and !override do")
+        return tag if tag in _MERGING else ""
+
+    def scalar(self, event: Any, path: Path, line: int, tag: str) -> Node:
+        text: str = event.value
+        if not event.implicit[0] and (event.implicit[1] or event.tag in ("!", "tag:yaml.org,2002:str")):
+            value: Scalar = text
+        else:
+            value = resolve(text)
+        if _UNPRINTABLE.search(text):
+            self.tell(path, event, "has a character that no value can have (NUL or half a surrogate pair)")
+            return Node(None, self.file, line, tag="!broken")
+        ambiguous = event.implicit[0] and (not isinstance(value, str) or "$" in text)
+        return Node(value, self.file, line, text if ambiguous else "", tag)
+
+    def sequence(self, path: Path, depth: int) -> Iterator[Node]:
+        index = 0
+        while not isinstance(event := next(self.events), yaml.SequenceEndEvent):
+            yield self.node(event, (*path, index), depth)
+            index += 1
+
+    def mapping(self, path: Path, depth: int) -> dict[str, Node]:
+        entries: dict[str, Node] = {}
+        merged: Sequence[Node] = ()
+        lines: dict[str, int] = {}
+        while not isinstance(event := next(self.events), yaml.MappingEndEvent):
+            line = event.start_mark.line + 1
+            key = self.node(event, path, depth)
+            name = key.text or key.value
+            here = (*path, name) if isinstance(name, str) else path
+            value = self.node(next(self.events), here, depth)
+            if not isinstance(name, str):
+                self.tell(path, event, "a key must be a string")
+            elif name in lines:
+                self.tell(here, event, f"is there twice: first in line {lines[name]}")
+            elif name == "<<" and event.implicit[0]:
+                lines[name] = line
+                merged = self.merged(value, here, event)
+            else:
+                lines[name] = line
+                entries[name] = value if value.line == line else value._replace(line=line)
+        for mapping in merged:
+            assert isinstance(mapping.value, dict)
+            entries = {**mapping.value, **entries}
+        return entries
+
+    def merged(self, value: Node, path: Path, event: Any) -> Sequence[Node]:
+        mappings = value.value if isinstance(value.value, list) else [value]
+        if all(isinstance(node.value, dict) for node in mappings):
+            return mappings
+        self.tell(path, event, "a merge key takes a mapping or a list of mappings, as in `<<: *defaults`")
+        return ()

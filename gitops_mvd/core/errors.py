@@ -1,0 +1,74 @@
+"""Errors, one leaf per reaction of the loop.  Pure.
+
+    MvdError
+      x ManifestError      the repository is wrong       -> that app is held, and healed, at its last good version
+      x Unavailable        something did not answer      -> change nothing more, back off, look again
+        + RateLimited      it wants to be left alone     -> the same, and not before it allows that
+        + RevisionRefused  a commit may not be followed  -> the same, and that commit turns red
+      x Interrupted        something newer came up       -> stop where we are, look again at once
+      x StepFailed         a change was refused          -> condemn this version, roll back
+        + Unhealthy        a gate did not pass           -> the same
+
+Foreign exceptions (docker, requests, git, sockets) become one of these in the module at the edge that met them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from gitops_mvd.core.model import Problem
+
+
+class MvdError(Exception):
+    """What went wrong, in one sentence that names the thing; `hint` says what to do about it."""
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return f"{self.message} ({self.hint})" if self.hint else self.message
+
+
+class ManifestError(MvdError):
+    """The repository says something that can not be honoured; `problems` has every place, with file and line."""
+
+    def __init__(self, problems: Iterable[Problem]) -> None:
+        self.problems = tuple(problems)
+        more = f" (and {len(self.problems) - 1} more)" if len(self.problems) > 1 else ""
+        super().__init__(f"{self.problems[0]}{more}")
+
+
+class Unavailable(MvdError):
+    """Something did not answer: that says nothing about what it would have said."""
+
+
+class RateLimited(Unavailable):
+    """Too many requests: not before `retry_after` seconds again."""
+
+    def __init__(self, message: str, retry_after: float) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class RevisionRefused(Unavailable):
+    """A commit may not be followed here: nothing of it is used.  `commit` is its full id, for the status."""
+
+    def __init__(self, message: str, commit: str, hint: str = "") -> None:
+        super().__init__(message, hint)
+        self.commit = commit
+
+
+class Interrupted(MvdError):
+    """A newer revision or a signal wants the floor: whatever was being waited for is given up."""
+
+
+class StepFailed(MvdError):
+    """A change was refused, and would be refused again; `service` is the one that it was made for, if there is one."""
+
+    service: str = ""
+
+
+class Unhealthy(StepFailed):
+    """A gate did not pass in its time, or failed for good before it."""

@@ -1,0 +1,247 @@
+"""Wanted and found become a plan.  Pure.
+
+A plan is plain diff order.  Because every instance is named after what it is, a new version is a new thing: it is
+created and proven, the route is switched and proven, and only then the old thing is drained and deleted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
+from graphlib import CycleError, TopologicalSorter
+from typing import Any
+
+from gitops_mvd.core.model import STAGED, App, Change, Check, Gate, Json, Plan, Resource, Service, Step
+from gitops_mvd.core.rollout import DRAINED, Rollout, drained, prove
+
+Key = tuple[str, str]
+
+
+def make_plan(
+    app: App,
+    wanted: Iterable[Resource],
+    found: Iterable[Resource],
+    order: Sequence[str],
+    *,
+    proven: bool,
+    spare: Iterable[Key] = (),
+) -> Plan:
+    """What it takes to bring one app from `found` to `wanted`.
+
+    `order` lists the kinds, each after those that it needs.  Creations and updates follow it, and inside a kind the
+    app's `depends_on`; deletions come last and run against it.  A gate stands right behind what it guards.  Instances
+    take each other's place as `rollout.py` has it.  What is `spare` is neither made nor deleted.
+
+    An app that is not `proven` passes every one of its gates, even where nothing changes: the daemon may have died
+    between a switch and its gate.
+    """
+    want, have = ({r.key: r for r in side if r.key not in spare} for side in (wanted, found))
+    rank = {name: place for place, name in enumerate(startup_order(app.services))}
+    units = order.index("unit")
+
+    def place_of(resource: Resource) -> tuple[int, int, str]:
+        return order.index(resource.kind), rank.get(resource.service, len(rank)), resource.name
+
+    services = {service.name: service for service in app.services}
+    routed = {target["instance"] for r in have.values() if r.kind == "route" for target in r.spec["targets"]}
+    rollouts = {name: _rollout(services[name], want, have, routed, proven) for name in rank}
+    ours = {unit.key for rollout in rollouts.values() for unit in rollout.new}
+    others = sorted((r for key, r in want.items() if have.get(key) != r and key not in ours), key=place_of)
+    after = sorted((r for r in want.values() if order.index(r.kind) > units), key=place_of)
+    change = [
+        *(Change(have.get(r.key), r) for r in others if order.index(r.kind) <= units),
+        *_start(rollouts.values()),
+        *_finish(after, rollouts, have, proven),
+    ]
+    gone = {(kind, name) for rollout in rollouts.values() for name in rollout.gone for kind in ("timer", "unit")}
+    kills = sorted((r for key, r in have.items() if key not in want.keys() | gone), key=place_of, reverse=True)
+    named = {name for name, rollout in rollouts.items() if rollout.has_names}
+    return Plan(tuple(change), tuple(_clean(kills, want.values(), named, routed)))
+
+
+def _rollout(
+    service: Service, want: Mapping[Key, Resource], have: Mapping[Key, Resource], routed: Set[str], proven: bool
+) -> Rollout:
+    def of_service(side: Mapping[Key, Resource], kind: str) -> list[Resource]:
+        return [r for r in side.values() if (r.kind, r.service) == (kind, service.name)]
+
+    wanted, found = of_service(want, "unit"), of_service(have, "unit")
+    to = next(iter(of_service(want, "route")), None)
+    return Rollout(
+        service,
+        new=[unit for unit in wanted if have.get(unit.key) != unit],
+        there=[] if proven else [unit for unit in wanted if have.get(unit.key) == unit],
+        old=[unit for unit in found if unit.key not in want],
+        have={unit.name: unit for unit in found},
+        route=have.get(to.key) if to else None,
+        to=to,
+        routed=routed,
+        at_once=proven,
+        timers=of_service(have, "timer"),
+    )
+
+
+def _start(rollouts: Iterable[Rollout]) -> Iterator[Step]:
+    """The instances of all services.  What is made is waited for before what depends on it, and else all together."""
+    waiting: list[tuple[Rollout, Sequence[Resource]]] = []
+    for rollout in rollouts:
+        if any(_waits_for(rollout.service, earlier.service) for earlier, _ in waiting):
+            yield from prove(waiting)
+            waiting = []
+        yield from rollout.steps()
+        waiting.append((rollout, rollout.unproven()))
+    yield from prove(waiting)
+
+
+def _finish(
+    after: Iterable[Resource], rollouts: Mapping[str, Rollout], have: Mapping[Key, Resource], proven: bool
+) -> Iterator[Step]:
+    """What comes after the instances: above all the routes, each seen to lead to them, and to nothing else."""
+    for resource in after:
+        rollout = rollouts.get(resource.service) if resource.kind == "route" else None
+        was = rollout.route if rollout else have.get(resource.key)
+        if was != resource:
+            yield Change(was, resource)
+        if rollout and (was != resource or not proven):
+            yield rollout.switched(resource, rollout.remaining())
+
+
+def _clean(kills: Sequence[Resource], wanted: Iterable[Resource], named: Set[str], routed: Set[str]) -> Iterator[Step]:
+    """What is no longer wanted goes, in reverse; instances when they are drained."""
+    leaving = [unit for unit in kills if unit.kind == "unit"]
+    emptied = {unit.service for unit in leaving}
+    routes = [r for r in (*wanted, *kills) if r.kind == "route" and r.service in emptied]
+    first = next((place for place, resource in enumerate(kills) if resource.kind == "unit"), 0)
+    yield from (Change(resource, None) for resource in kills[:first])
+    yield from drained(routes, leaving, named, routed)
+    yield from (Change(resource, None) for resource in kills[first:])
+
+
+def _waits_for(service: Service, earlier: Service) -> bool:
+    return service.depends_on.get(earlier.name, "service_started") != "service_started"
+
+
+def startup_order(services: Iterable[Service]) -> list[str]:
+    """The names of the services, each behind those that it depends on; otherwise as they were given."""
+    try:
+        return list(TopologicalSorter({service.name: service.depends_on.keys() for service in services}).static_order())
+    except CycleError as error:
+        raise ValueError(f"depends_on goes round in a circle: {' -> '.join(error.args[1])}") from None
+
+
+def place(wanted: Iterable[Resource], found: Iterable[Resource], address: str, free: Iterator[int]) -> list[Resource]:
+    """Give every routed instance its host port, and every route the addresses of its instances.
+
+    An instance that is there keeps the port it has; others draw one from `free`.  What was observed has its place.
+    """
+    wanted = list(wanted)
+    ports = {resource.name: resource.spec["port"] for resource in found if resource.kind == "unit"}
+    targets = [target for resource in wanted if resource.kind == "route" for target in resource.spec["targets"]]
+    routed = {target["instance"] for target in targets if not target["address"]}
+    ports |= {name: next(free) for name in sorted(routed) if not ports.get(name)}
+
+    def placed(resource: Resource) -> Resource:
+        if resource.kind == "unit" and resource.name in routed:
+            return resource.with_spec(port=ports[resource.name])
+        if resource.kind == "route":
+            return resource.with_spec(targets=[_addressed(t, ports, address) for t in resource.spec["targets"]])
+        return resource
+
+    return [placed(resource) for resource in wanted]
+
+
+def _addressed(target: Json, ports: Mapping[str, int], address: str) -> Json:
+    return target if target["address"] else {**target, "address": f"{address}:{ports[target['instance']]}"}
+
+
+def kinds_in_order(after: Mapping[str, Iterable[str]]) -> list[str]:
+    """The names of the kinds, each behind those that it needs."""
+    return list(TopologicalSorter({name: sorted(needs) for name, needs in sorted(after.items())}).static_order())
+
+
+# What is told of a check.  Patterns and the words behind a command may have secrets in them.
+TOLD: Mapping[str, Callable[[Any], str]] = {
+    "path": lambda path: str(path).partition("?")[0],
+    "port": str,
+    "service": str,
+    "status": lambda statuses: "/".join(map(str, statuses)),
+    "command": lambda words: str(words[0]) if words else "",
+    "every": lambda seconds: f"every {seconds:g}s",
+    "left": lambda names: f"no longer to {', '.join(names)}",
+    "everywhere": lambda _: "everywhere",
+}
+NOT_RUNNING = {STAGED, "stopped", "failed", "disabled", "edited", "no unit file"}
+SIGNS = {"create": "+", "update": "~", "delete": "-"}
+
+
+def lines(plan: Plan) -> Iterator[str]:
+    """The plan for people, a step a line; it never has a secret in it, as no `spec` has."""
+    for step in plan:
+        sign, kind, resource, what = _told_step(step)
+        yield f"{sign} {kind:<8} {resource.name:<40} {what}".rstrip()
+
+
+INCIDENTAL = {"image", "config", "network"}  # come and go with the services that need them
+
+
+def told_verbs(plan: Plan) -> dict[str, str]:
+    """What happens to each service, and to what belongs to none: `create`, `change` or `remove`.
+
+    An instance is named after what it is: so a service that changes is one that gets new ones and loses old ones.
+    """
+    verbs: dict[str, set[str]] = {}
+    for step in plan:
+        if isinstance(step, Change) and (step.resource.service or step.resource.kind not in INCIDENTAL):
+            verbs.setdefault(step.resource.service or step.resource.name, set()).add(step.verb)
+    told = {frozenset({"create"}): "create", frozenset({"delete"}): "remove"}
+    return {what: told.get(frozenset(done), "change") for what, done in verbs.items()}
+
+
+def _told_step(step: Step) -> tuple[str, str, Resource, str]:
+    if isinstance(step, Change):
+        return SIGNS[step.verb], step.resource.kind, step.resource, _difference(step)
+    kind = "drain" if step.check.probe == DRAINED else "health"
+    return "?", kind, step.on, told_check(step.check) + ("" if step.required else ", or else go on")
+
+
+def told_check(check: Check) -> str:
+    """What has to be seen, and for how long, in a few words."""
+    if check.probe == DRAINED:
+        return f"at most {check.within:g}s"
+    told = [TOLD[key](value) for key, value in check.spec.items() if key in TOLD and value != ""]
+    several = f", {check.successes} times" if check.successes > 1 else ""
+    holds = f", holds {check.hold:g}s" if check.hold else ""
+    return f"{' '.join([check.probe, *told])} within {check.start_period + check.within:g}s{several}{holds}"
+
+
+def _difference(change: Change) -> str:
+    if change.to and change.to.kind == "route":
+        before, after = (
+            [_instance(t) for t in side.spec["targets"]] if side else [] for side in (change.was, change.to)
+        )
+        if before != after:
+            return f"{', '.join(before)} → {', '.join(after)}" if before else f"→ {', '.join(after)}"
+    if not (change.was and change.to):
+        return ""
+    told = [key for key in change.to.spec if change.was.spec.get(key) != change.to.spec[key]]
+    return ", ".join(_told(key, change.was.spec.get(key)) for key in told)
+
+
+def _told(key: str, was: object) -> str:
+    return str(was) if key in {"state", "digest"} and was in NOT_RUNNING else key
+
+
+def _instance(target: Json) -> str:
+    return str(target["instance"]) or str(target["address"])
+
+
+def as_json(plan: Plan) -> list[dict[str, object]]:
+    """The plan for programs: a list of steps."""
+    return [
+        {
+            "do": "wait" if isinstance(step, Gate) else step.verb,
+            "kind": (step.on if isinstance(step, Gate) else step.resource).kind,
+            "name": (step.on if isinstance(step, Gate) else step.resource).name,
+            "what": told_check(step.check) if isinstance(step, Gate) else _difference(step),
+        }
+        for step in plan
+    ]

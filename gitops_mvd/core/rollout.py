@@ -1,0 +1,166 @@
+"""How the instances of one service are replaced: so many at a time, each proven before the next.  Pure.
+
+Start-first makes new ones beside the old ones, so that there are never fewer in service than before; stop-first makes
+room first.  The last batch leaves its route, and start-first its old instances, to the end: they are switched and
+cleaned up together with those of the app's other services, after all of them were proven.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from dataclasses import dataclass, field, replace
+
+from gitops_mvd.core.model import RUNNING, STAGED, Change, Check, Gate, Resource, Service, Step
+
+SWITCHED_WITHIN = 30.0  # s; covers both of Kong's default frequencies of 5 s, several times over
+EVERYWHERE = Check("route", {"everywhere": True}, within=120.0)
+DRAINED = "drained"
+QUIET = 1.0  # s without a connection until an old instance counts as drained
+
+
+@dataclass
+class Rollout:
+    """One service on its way: `new` instances are made, in batches, and `old` ones go.
+
+    Those that are `there` are as they should be, but have to be proven again.  `have` is what was found, by name.
+    `route` is what the gateway has by now, and `to` what it should have in the end; None where there is none.  `routed`
+    are the instances that it led to at first.  `timers` are those that start old ones, and go with them.
+    """
+
+    service: Service
+    new: Sequence[Resource]
+    there: Sequence[Resource]
+    old: Sequence[Resource]
+    have: Mapping[str, Resource]
+    route: Resource | None
+    to: Resource | None
+    routed: Set[str] = frozenset()
+    at_once: bool = False
+    timers: Sequence[Resource] = ()
+    gone: set[str] = field(default_factory=set)  # the old ones that were deleted on the way
+    come: set[str] = field(default_factory=set)  # the new ones that were routed on the way
+
+    @property
+    def is_stop_first(self) -> bool:
+        return self.service.update.order == "stop-first"
+
+    @property
+    def has_names(self) -> bool:
+        """Is it found by name on a network, where an old version and a new one would both be found?"""
+        beside = not self.is_stop_first and not self.service.schedule
+        return beside and bool(self.service.run.get("networks"))
+
+    def batches(self) -> list[Sequence[Resource]]:
+        """The new ones.  Only what takes another one's place has to take turns."""
+        takes_turns = self.old and not self.at_once
+        size = (self.service.update.parallelism if takes_turns else 0) or max(1, len(self.new))
+        return [self.new[start : start + size] for start in range(0, len(self.new), size)]
+
+    def steps(self) -> Iterator[Step]:
+        """All of it, but that the last batch is only made; it is `unproven` yet."""
+        batches = self.batches()
+        for batch in batches[:-1]:
+            leaving = self.remaining()[: len(batch)]
+            if self.is_stop_first:
+                yield from self._retire(leaving)
+            yield from self._make(batch)
+            yield from prove([(self, batch)])
+            yield from self._retire(() if self.is_stop_first else leaving, arriving=batch)
+            if delay := self.service.update.delay:
+                yield from (self.gate(unit, hold=delay) for unit in batch)
+        for batch in batches[-1:]:
+            if self.is_stop_first:
+                yield from self._retire(self.remaining())
+            yield from self._make(batch)
+
+    def _make(self, batch: Iterable[Resource]) -> Iterator[Step]:
+        for unit in batch:
+            found = self.have.get(unit.name)
+            if not (found and found.spec["state"] == STAGED):  # it lacks but the name, which comes after its gate
+                yield Change(found, self.staged(unit))
+
+    def unproven(self) -> Sequence[Resource]:
+        """What is to be waited for once the steps are done."""
+        return [*self.there, *(self.batches() or [()])[-1]]
+
+    def remaining(self) -> Sequence[Resource]:
+        """The old ones that are still there."""
+        return [unit for unit in self.old if unit.name not in self.gone]
+
+    def staged(self, unit: Resource) -> Resource:
+        """As it is until it is proven: without the name of its service, where another version has that."""
+        found = self.have.get(unit.name)
+        if found and found.spec["state"] == STAGED:
+            return found
+        return unit.with_spec(state=STAGED) if self.old and found is None and self.has_names else unit
+
+    def gate(self, unit: Resource, hold: float | None = None) -> Gate:
+        check = self.service.check if hold is None else replace(self.service.check, hold=hold)
+        return Gate(unit, check, self._is_required)
+
+    def switched(self, route: Resource, left: Iterable[Resource]) -> Gate:
+        """The gateway is seen to use the targets of a route, and no longer the instances that `left` it."""
+        names = sorted(unit.name for unit in left)
+        check = Check("route", within=SWITCHED_WITHIN)
+        if names:  # asked again, as another worker of the gateway may answer
+            check = replace(check, spec={"left": names}, successes=3)
+        return Gate(route, check, self._is_required)
+
+    @property
+    def _is_required(self) -> bool:
+        return self.service.update.failure_action != "continue"
+
+    def _retire(self, leaving: Sequence[Resource], arriving: Iterable[Resource] = ()) -> Iterator[Step]:
+        """Old ones leave the route, and new ones enter it; then the old ones are drained and deleted."""
+        names = {unit.name for unit in leaving}
+        yield from (Change(timer, None) for timer in self.timers if timer.name in names)
+        if switch := self._switched(leaving, arriving):
+            yield Change(self.route, switch)
+            self.route = switch
+            if self.to and any(target in self.to.spec["targets"] for target in switch.spec["targets"]):
+                yield self.switched(switch, leaving)  # how old ones are that stay a while says nothing of the new ones
+        if leaving and (switch or self.has_names):
+            named = {self.service.name} if self.has_names else set()
+            yield from drained([switch] if switch else (), leaving, named, self.routed)
+        yield from (Change(unit, None) for unit in leaving)
+        self.gone |= names
+
+    def _switched(self, leaving: Iterable[Resource], arriving: Iterable[Resource]) -> Resource | None:
+        """The route as the gateway has it, with other targets; None where that would leave none, or changes none."""
+        if not (self.route and self.to):
+            return None
+        come = {unit.name for unit in arriving}
+        stay = (self.have.keys() | self.come) - {unit.name for unit in leaving} - self.gone - come
+        self.come |= come
+        targets = [target for target in self.route.spec["targets"] if target["instance"] in stay]
+        targets += [target for target in self.to.spec["targets"] if target["instance"] in come]
+        targets.sort(key=lambda target: str(target["instance"]))
+        return self.route.with_spec(targets=targets) if targets not in ([], self.route.spec["targets"]) else None
+
+
+def prove(batches: Iterable[tuple[Rollout, Iterable[Resource]]]) -> Iterator[Step]:
+    """Wait for all that was made; what is proven then gets the name by which other services find it."""
+    made = [(rollout, unit) for rollout, units in batches for unit in units if not rollout.service.schedule]
+    yield from (rollout.gate(rollout.staged(unit)) for rollout, unit in made)
+    staged = [(rollout, unit) for rollout, unit in made if rollout.staged(unit) != unit]
+    yield from (Change(rollout.staged(unit), unit) for rollout, unit in staged)
+    yield from (rollout.gate(unit, hold=0.0) for rollout, unit in staged)
+
+
+def drained(
+    routes: Iterable[Resource], leaving: Sequence[Resource], named: Set[str], routed: Set[str]
+) -> Iterator[Step]:
+    """Nobody finds the leaving ones any more, and they have ended what they were asked, or their grace is over.
+
+    They are no longer known to any node of the gateway and, where their service is `named` and others have its name by
+    now, by these.  To one that was `routed` or found by name until now a request may still be on its way: nobody must
+    have been connected to it for a moment.
+    """
+    yield from (Gate(route, EVERYWHERE) for route in routes)
+    found = [unit for unit in leaving if unit.service in named and unit.spec["state"] == RUNNING]
+    yield from (Change(unit, unit.with_spec(state=STAGED)) for unit in found)
+    for unit in leaving:
+        if unit.spec["port"] or unit.service in named:
+            grace = float(unit.spec["grace"])
+            hold = min(QUIET, grace) if unit in found or unit.name in routed else 0.0
+            yield Gate(unit, Check(DRAINED, within=grace, hold=hold))

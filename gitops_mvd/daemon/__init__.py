@@ -1,0 +1,8 @@
+"""The process: what wakes it, one pass of the loop, and where everything is made.
+
+loop        one thread decides                   triggers   signals, Docker's events, file changes
+mailbox     where everybody else may only post   webhook    a forge tells of a push
+wiring      the settings become a server         preview    what a pass would do, with nothing done
+
+May import every room but `cli`.
+"""

@@ -1,0 +1,187 @@
+"""What Docker's API says, in our words: errors, references, containers.  Pure."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from gitops_mvd.core.errors import MvdError, StepFailed, Unavailable
+from gitops_mvd.core.model import LABEL, Instance, Json
+
+APP, SERVICE, DIGEST = f"{LABEL}app", f"{LABEL}service", f"{LABEL}digest"
+NEVER = "0001-01-01T00:00:00Z"
+
+# ---- what Docker's errors mean ---------------------------------------------------------------------------------------
+
+# The status alone says little: a registry that refuses a login comes as 401 or 500, and inside a pull without any.
+MEANINGS: Sequence[tuple[re.Pattern[str], type[MvdError], str]] = [
+    (re.compile(pattern, re.IGNORECASE), meaning, hint)
+    for pattern, meaning, hint in (
+        (
+            "could not find an available, non-overlapping|predefined address pools have been fully subnetted",
+            StepFailed,
+            "give the engine more `default-address-pools` in /etc/docker/daemon.json",
+        ),
+        (
+            "requested access to the resource is denied|pull access denied",
+            StepFailed,
+            "there is no such repository, or it needs a `docker login`",
+        ),
+        (
+            "unauthorized|authentication required|no basic auth credentials|incorrect username or password|denied:",
+            Unavailable,
+            "the registry refused the login: `docker login`, or `registries` in the settings",
+        ),
+        ("manifest unknown|name unknown|manifest for .* not found", StepFailed, "there is no such image"),
+        ("no matching manifest", StepFailed, "the image is not made for this platform"),
+        ("toomanyrequests|no space left on device", Unavailable, ""),
+    )
+]
+
+
+def verdict(status: int, text: str, what: str) -> MvdError:
+    """What an error of the engine means: by its text, else by its status."""
+    text = re.sub(r"(https?://[^\s\"?]*)\?[^\s\"]*", r"\1", " ".join(text.split()))  # signed addresses are secrets
+    text = re.sub(r"(?<=[\d\]]):\d+->", "->", text)  # the port that we asked from is another one each time
+    for pattern, meaning, hint in MEANINGS:
+        if pattern.search(text):
+            return meaning(f"could not {what}: {text}", hint)
+    meaning = StepFailed if 400 <= status < 500 and status not in (401, 408, 429) else Unavailable
+    return meaning(f"could not {what}: {text}")
+
+
+def message(body: str) -> str:
+    try:
+        return str(json.loads(body)["message"])
+    except (ValueError, KeyError, TypeError):
+        return body
+
+
+# ---- Docker's shapes and ours ----------------------------------------------------------------------------------------
+
+
+def parts(reference: str) -> tuple[str, str, str]:
+    """Repository, tag and digest of a reference, named as the engine names it: `docker.io/library/x` is `x`."""
+    name, _, digest = reference.partition("@")
+    repository, _, tag = name.rpartition(":")
+    if not repository or "/" in tag:  # the colon, if any, was a registry's port
+        repository, tag = name, ""
+    for prefix in ("index.docker.io/", "docker.io/", "library/"):
+        repository = repository.removeprefix(prefix)
+    return repository, tag or "latest", digest
+
+
+def pinnable(image: Mapping[str, Any], repository: str) -> str:
+    """What an image is pinned to: its digest in that repository, else its id."""
+    digests = [name for name in image["RepoDigests"] or () if name.startswith(f"{repository}@")]
+    return str(min(digests, default=image["Id"]))
+
+
+def payloads(chunks: Iterable[bytes]) -> Iterator[bytes]:
+    """What a raw stream carries, out of its frames: each has eight bytes in front, the last four of them its length."""
+    data = b""
+    for chunk in chunks:
+        data += chunk
+        while len(data) >= 8 and len(data) >= (end := 8 + int.from_bytes(data[4:8], "big")):
+            yield data[8:end]
+            data = data[end:]
+
+
+def moment(started: str) -> float:
+    """When an instance was started, in Unix time: `Instance.started`, which must not be ""."""
+    return float(started) if started.isdecimal() else datetime.fromisoformat(started).timestamp()
+
+
+def listed(container: Mapping[str, Any]) -> Instance:
+    """An instance from `GET /containers/json`, where health and exit code are told in words: `Exited (1) 5 s ago`."""
+    status, labels = container["Status"], container["Labels"]
+    health = re.search(r"\((?:health: )?(starting|healthy|unhealthy)\)", status)
+    exited = re.match(r"(?:Exited|Restarting) \((-?\d+)\)", status)
+    return Instance(
+        name=container["Names"][0].lstrip("/"),
+        app=labels[APP],
+        service=labels.get(SERVICE, ""),
+        ip=_ip(container),
+        state=container["State"],
+        health=health[1] if health else "",
+        started=str(container["Created"]),
+        exit_code=int(exited[1]) if exited else 0,
+    )
+
+
+def inspected(container: Mapping[str, Any]) -> Instance:
+    state, labels = container["State"], container["Config"]["Labels"] or {}
+    health = state.get("Health", {}).get("Status", "")
+    return Instance(
+        name=container["Name"].lstrip("/"),
+        app=labels.get(APP, ""),
+        service=labels.get(SERVICE, ""),
+        ip=_ip(container),
+        state=state["Status"],
+        health="" if health == "none" else health,
+        started="" if state["StartedAt"] == NEVER else state["StartedAt"],
+        exit_code=state["ExitCode"],
+        pid=state["Pid"],
+    )
+
+
+def names(container: Mapping[str, Any]) -> dict[str, list[str]]:
+    """The names of an inspected container on each of its networks, beside its own."""
+    networks: Mapping[str, Mapping[str, Any]] = container["NetworkSettings"]["Networks"] or {}
+    return {name: endpoint["Aliases"] or [] for name, endpoint in networks.items()}
+
+
+def network(compose: Json) -> dict[str, Any]:
+    """Compose's options of a network, but for its labels, as Docker's SDK names them."""
+    return {
+        "driver": compose.get("driver"),
+        "options": strings(compose.get("driver_opts")),
+        "ipam": _ipam(compose["ipam"]) if compose.get("ipam") else None,
+        "internal": compose.get("internal", False),
+        "attachable": compose.get("attachable"),
+        "enable_ipv6": compose.get("enable_ipv6", False),
+    }
+
+
+def chosen(compose: Json, made: Mapping[str, Any]) -> list[dict[str, str]]:
+    """The subnets that the engine chose for a plain bridge, as it may be told to take them; nothing for another."""
+    if (
+        compose.get("driver") not in (None, "", "bridge", "default")
+        or compose.get("enable_ipv6")
+        or compose.get("ipam")
+    ):
+        return []
+    pools: Iterable[Mapping[str, str]] = made["IPAM"]["Config"] or ()
+    return [{key: pool[key] for key in ("Subnet", "Gateway") if pool.get(key)} for pool in pools]
+
+
+def _ipam(compose: Json) -> dict[str, Any]:
+    pools = [
+        {
+            "Subnet": pool.get("subnet"),
+            "IPRange": pool.get("ip_range"),
+            "Gateway": pool.get("gateway"),
+            "AuxiliaryAddresses": pool.get("aux_addresses"),
+        }
+        for pool in compose.get("config", ())
+    ]
+    options = strings(compose.get("options"))
+    return {"Driver": compose.get("driver", "default"), "Config": pools, **({"Options": options} if options else {})}
+
+
+def strings(values: Mapping[str, object] | None) -> dict[str, str]:
+    return {key: str(value) for key, value in (values or {}).items()}
+
+
+def _ip(container: Mapping[str, Any]) -> str:
+    """Its address as the host reaches it; of several networks, on the first by name."""
+    if container["HostConfig"].get("NetworkMode") == "host":
+        return "127.0.0.1"
+    networks: Mapping[str, Mapping[str, str]] = container["NetworkSettings"]["Networks"] or {}
+    addresses = (
+        networks[name].get("IPAddress") or networks[name].get("GlobalIPv6Address") for name in sorted(networks)
+    )
+    return next(filter(None, addresses), "")

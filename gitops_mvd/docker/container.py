@@ -1,0 +1,118 @@
+"""What is asked of one container through Docker's API: to run a command, when a file was modified, how it ended.
+
+`session` is a client of the engine, `root` the address of its API.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import math
+import os
+import re
+import select
+import signal
+import time
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import NamedTuple
+
+import requests
+import urllib3
+
+from gitops_mvd.docker.answers import message, payloads, verdict
+
+PRINTED = 4096  # bytes that are kept of what a command prints: the last ones
+EVENTS_WITHIN = 10.0  # seconds
+STAT = "X-Docker-Container-Path-Stat"
+
+
+class Ran(NamedTuple):
+    """How a command went: its exit code and the last of what it printed; None and nothing if it did not end in time.
+
+    One that did not has been `killed`, or it goes on.
+    """
+
+    exit_code: int | None
+    printed: str = ""
+    killed: bool = False
+
+
+def exit_code(session: requests.Session, root: str, container: str, ago: float) -> int | None:
+    """The exit code of its last end in so many seconds, from the last 256 events that the engine remembers."""
+    now = math.ceil(time.time())
+    filters = {"type": ["container"], "container": [container], "event": ["die"]}
+    span = {"since": str(int(now - ago - 1)), "until": str(now), "filters": json.dumps(filters)}
+    answer = _well(session.get(f"{root}/events", params=span, timeout=EVENTS_WITHIN), "list the events")
+    deaths = [json.loads(line) for line in answer.text.splitlines() if line]
+    return int(deaths[-1]["Actor"]["Attributes"]["exitCode"]) if deaths else None
+
+
+def execute(session: requests.Session, root: str, container: str, command: Sequence[str], within: float) -> Ran:
+    deadline = time.monotonic() + within
+    what = f"run a command in container {container}"
+    wanted = {"AttachStdout": True, "AttachStderr": True, "Cmd": list(command)}
+    made = _well(session.post(f"{root}/containers/{container}/exec", json=wanted, timeout=within), what)
+    of = f"{root}/exec/{made.json()['Id']}"
+    printed = b""
+    start = {"Detach": False, "Tty": False}
+    with session.post(f"{of}/start", json=start, stream=True, timeout=within) as stream:
+        for payload in payloads(_until(deadline, _well(stream, what).raw)):
+            printed = (printed + payload)[-PRINTED:]
+        while True:  # the end of its output is not always its own end
+            state = _well(session.get(f"{of}/json", timeout=within), what).json()
+            if not state["Running"]:
+                return Ran(state["ExitCode"], printed.decode("utf-8", "replace"))
+            if time.monotonic() >= deadline:
+                return Ran(None, killed=_kill(state["Pid"]))
+            time.sleep(0.02)
+
+
+def modified(session: requests.Session, root: str, container: str, path: str, within: float) -> float | None:
+    for _ in range(2):  # a link is told as itself, and where it leads to in the end
+        url = f"{root}/containers/{container}/archive"
+        answer = session.head(url, params={"path": path}, timeout=within)
+        if answer.status_code == 404:
+            return None
+        stat = json.loads(base64.b64decode(_well(answer, f"look for {path} in container {container}").headers[STAT]))
+        if not stat["linkTarget"]:
+            break
+        path = stat["linkTarget"]
+    return datetime.fromisoformat(stat["mtime"]).timestamp()
+
+
+def _well(answer: requests.Response, what: str) -> requests.Response:
+    """An answer that is no error."""
+    if not answer.ok:
+        raise verdict(answer.status_code, message(answer.text) or answer.reason, what)
+    return answer
+
+
+def _until(deadline: float, stream: urllib3.HTTPResponse) -> Iterator[bytes]:
+    """What comes until the end of the stream, or the deadline."""
+    poll = select.poll()
+    poll.register(stream.fileno(), select.POLLIN)
+    while (left := deadline - time.monotonic()) > 0 and poll.poll(left * 1000):
+        if not (received := stream.read1()):
+            return
+        yield received
+
+
+def _kill(pid: int) -> bool:
+    """End a process in a container, and its group.  False where that is not allowed.
+
+    The engine may count processes in another way than we do, and what we would end be another one: so it must have
+    a number in a namespace below ours, too, which no process of the host has.
+    """
+    try:
+        numbers = re.search(r"^NSpid:(.*)$", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)
+        if not numbers or len(numbers[1].split()) < 2:
+            return False
+        kill = os.killpg if os.getpgid(pid) == pid else os.kill
+        kill(pid, signal.SIGKILL)
+    except (FileNotFoundError, ProcessLookupError):
+        return pid > 0  # it ended by itself; 0 is none that has begun
+    except OSError:
+        return False
+    return True

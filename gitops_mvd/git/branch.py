@@ -1,0 +1,271 @@
+"""One branch of the config repository: which of its commits is taken, which is refused, and what came since.
+
+A commit is taken when it builds on the last one and, where the settings want that, carries a good signature; until then
+nothing of it is used.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import re
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+from gitops_mvd.config.settings import Verify
+from gitops_mvd.core.errors import MvdError, RevisionRefused, Unavailable
+from gitops_mvd.core.model import Proposal, Revision
+from gitops_mvd.git.address import BRANCH, protocol
+from gitops_mvd.git.anchor import Anchor
+from gitops_mvd.git.command import Command, Load
+from gitops_mvd.git.guard import Guard
+from gitops_mvd.git.merges import Merges
+from gitops_mvd.git.mirror import DEPTHS, EVERYTHING, Mirror
+from gitops_mvd.git.tree import GitTree
+
+MOST_SINCE = 100  # commits
+
+
+class Refusal(NamedTuple):
+    """A tip that was not taken, and beside what: so that it is not fetched again at every look."""
+
+    tip: str
+    known: str
+    tags: frozenset[str] | None  # None where they do not matter
+    error: RevisionRefused
+
+
+def no_token() -> str:
+    """The token of a repository that wants none."""
+    return ""
+
+
+@dataclass
+class Source:
+    """One branch of the config repository, mirrored in the folder `mirror`, which nobody else may write to.
+
+    `url` is https, ssh (also `git@host:path`), a `file://` URL or an absolute path; http too, with a token only where
+    `insecure` says so.  ssh takes the deploy key `ssh_key` and the file `known_hosts`, both needed.  `token` is asked
+    for anew whenever the server is, because some last an hour only, and `renew` is told of one that was refused: is
+    there another one now?  `timeout` is the seconds that a question may take; a fetch may take ten times as long.
+    `verify` says whose signature a commit needs.  The file `anchor` has the commit that was taken last, for when the
+    mirror is lost.  Raises MvdError for what can never work.
+    """
+
+    url: str
+    branch: str
+    mirror: Path
+    token: Callable[[], str] = field(default=no_token, repr=False)
+    renew: Callable[[str], bool] = field(default=lambda refused: False, repr=False)
+    username: str = "x-access-token"
+    ssh_key: Path | None = None
+    known_hosts: Path | None = None
+    insecure: bool = False
+    allow_rewind: bool = False
+    verify: Verify | None = None
+    anchor: Path | None = None
+    timeout: float = 30.0
+
+    def __post_init__(self) -> None:
+        spoken = protocol(self.url)
+        if not BRANCH.fullmatch(self.branch):
+            raise MvdError(f"{self.branch!r} is not the name of a branch")
+        if spoken == "http" and self.token is not no_token and not self.insecure:
+            raise MvdError(f"{self.url}: a token over http can be read on the way; use https, or say insecure: true")
+        if spoken == "ssh" and not (self.ssh_key and self.known_hosts):
+            raise MvdError(f"{self.url}: ssh needs both the deploy key (ssh_key) and known_hosts")
+        # Bound to the place: another repository or branch is begun anew instead of being taken for a rewind.
+        name = hashlib.sha256(f"{self.url} {self.branch}".encode()).hexdigest()[:16]
+        self._ref = f"refs/mvd/{name}"
+        self._git = Command(
+            url=self.url,
+            protocol=spoken,
+            token=self.token,
+            renew=self.renew,
+            username=self.username,
+            ssh_key=self.ssh_key,
+            known_hosts=self.known_hosts,
+            timeout=self.timeout,
+        )
+        self._mirror = Mirror(self.mirror, self._git, on_damage=self._forget)
+        self._merges = Merges(Mirror(self.mirror.with_name(f"{self.mirror.name}.proposals"), self._git), self.branch)
+        self._anchor = Anchor(self.anchor, name)
+        self._guard = Guard(self.verify, self._git)
+        self._latest: Revision | None = None
+        self._refusal: Refusal | None = None
+
+    def fetch(self) -> Revision:
+        """The tip of the branch, in the mirror and ready to be read.  Raises Unavailable and keeps what there was.
+
+        The server is asked for the tip first, and for objects only where that is new.  A tip that does not descend from
+        the last one is refused unless `allow_rewind`, and so is one of which that can not be told within 1,024 commits,
+        or one without the signature that `verify` wants: that raises RevisionRefused.  A damaged mirror is made anew.
+        """
+        tip = self._ask()
+        if self._mirror.sound and self._latest and tip == self._latest.commit and not self._anchor.adrift:
+            return self._latest
+        with self._mirror.alone():
+            here = self._known()
+            known = here or self._anchor.read()
+            self._refuse_again(tip, known)
+            self._guard.seen = None
+            try:
+                if tip != here or not self._whole():
+                    tip = self._take(tip, known)
+                elif not self._latest or tip != self._latest.commit:  # another process took it, by settings of its own
+                    self._guard.admit(self._mirror, tip, tip)
+            except RevisionRefused as error:
+                self._refusal = Refusal(error.commit, known, self._guard.seen, error)
+                raise
+            self._mirror.sound, self._refusal = True, None
+            self._latest = self._revision(tip)
+            self._anchor.drop(tip)
+        return self._latest
+
+    def last(self) -> Revision | None:
+        """What `fetch` returned last, in this process or an earlier one; asks nobody.
+
+        None where it would be refused today, because `verify` wants something else by now.
+        """
+        if not self._latest and (known := self._known()):
+            with contextlib.suppress(Unavailable):
+                self._guard.admit(self._mirror, known, known, ask=False)
+                self._latest = self._revision(known)
+        return self._latest
+
+    def since(self, known: Revision, tip: Revision) -> tuple[Revision, ...]:
+        """The commits of the branch itself after `known`, up to and with `tip`, oldest first, at most the last hundred.
+
+        From the mirror alone.  Only the tip, where the mirror does not have the history to tell.
+        """
+        if known.commit == tip.commit:
+            return ()
+        try:
+            told = self._first_parents(known.commit, tip.commit)
+            load = self._mirror.reader()
+            return tuple(self._revision(commit, load) for commit in told) or (tip,)
+        except Unavailable:
+            return (tip,)
+
+    def committed(self, revision: Revision) -> int:
+        """When a revision was committed, in seconds since 1970, by the clock of whoever did; 0 if it does not say."""
+        head = self._mirror.reader()(bytes.fromhex(revision.commit), "commit", revision.commit).partition(b"\n\n")[0]
+        told = [line.split()[-2] for line in head.split(b"\n") if line.startswith(b"committer ")]
+        return int(told[0]) if told and told[0].isdigit() else 0
+
+    def builds_on(self, revision: Revision, commit: str) -> bool:
+        """Is that commit an earlier one of the same branch, as far as the mirror can tell?"""
+        is_commit = re.fullmatch(r"[0-9a-f]{40,64}", commit)
+        return bool(is_commit) and self._mirror.descends(revision.commit, commit)
+
+    def merged(self, proposal: Proposal, onto: Revision) -> GitTree:
+        """The files as they would be once a pull request was merged into `onto`.
+
+        Where it left the branch too long ago to tell, or with a git older than 2.38, they are those of its own last
+        commit.  Raises StepFailed where it can not be merged, Unavailable where it has moved on meanwhile.
+        """
+        with self._mirror.alone():
+            return self._merges.tree(proposal, onto.commit)
+
+    def keep_proposals(self, numbers: Collection[int]) -> None:
+        """Let go of the pull requests that are not among these."""
+        if self._merges.mirror.place.exists():
+            with self._mirror.alone():
+                self._merges.keep(numbers)
+
+    def ready(self) -> None:
+        """Raises Unavailable where this server lacks what `verify` needs."""
+        self._guard.ready()
+
+    def tree(self, revision: Revision) -> GitTree:
+        """The files at a revision that `fetch` returned.  What can not be read in it raises Unavailable."""
+        load = self._mirror.reader()
+        headers = load(bytes.fromhex(revision.commit), "commit", revision.commit).split(b"\n", 1)
+        return GitTree(bytes.fromhex(headers[0].removeprefix(b"tree ").decode()), load)
+
+    def _ask(self) -> str:
+        """The id of the branch's tip on the server."""
+        ref = f"refs/heads/{self.branch}"
+        tips = self._git.refs(ref)
+        if ref not in tips:
+            where = self._git.where
+            raise Unavailable(f"{where} has no branch {self.branch}", "nothing is changed while it is missing")
+        return tips[ref]
+
+    def _known(self) -> str:
+        """The last tip taken, or "" where there is no telling."""
+        return self._mirror.commit_at(self._ref)
+
+    def _refuse_again(self, tip: str, known: str) -> None:
+        """A tip that was refused stays so while it, what it has to build on, and its tags are the same."""
+        last = self._refusal
+        if not last or (last.tip, last.known) != (tip, known):
+            return
+        if last.tags is None or last.tags == frozenset(self._guard.tags(tip)):
+            raise RevisionRefused(last.error.message, last.error.commit, last.error.hint)
+
+    def _whole(self) -> bool:
+        """Does the mirror have a tip of this branch, and can every object of it be read?"""
+        return self._mirror.sound or (self._known() != "" and self._mirror.whole())
+
+    def _take(self, tip: str, known: str) -> str:
+        """Fetch the tip, which may have moved on since it was asked for, into a mirror that is whole."""
+        if not self._whole():
+            return self._rebuild(known)
+        try:
+            return self._advance(self._mirror, known)
+        except Unavailable:
+            self._mirror.sound = False
+            if self._whole():  # then it was not for the mirror's sake
+                raise
+            return self._rebuild(known)
+
+    def _rebuild(self, known: str) -> str:
+        with self._mirror.anew() as mirror:
+            return self._advance(mirror, known)
+
+    def _advance(self, mirror: Mirror, known: str) -> str:
+        """Fetch the tip and let it be the known one, once it is seen to follow from the one before and to be signed."""
+        mirror.sweep()
+        for depth in (*DEPTHS, EVERYTHING) if known else (1,):
+            mirror.fetch(depth, [f"refs/heads/{self.branch}:refs/mvd/fetched"])
+            tip = mirror.say("rev-parse", "--verify", "refs/mvd/fetched^{commit}")
+            if known and not self.allow_rewind and not mirror.descends(tip, known):
+                if depth < DEPTHS[-1]:
+                    continue
+                raise self._rewound(known, tip)
+            tag = self._guard.admit(mirror, known, tip)
+            if tag is None:
+                continue
+            mirror.say("update-ref", self._ref, tip)
+            if tag:
+                self._guard.keep(mirror, tag)
+            return tip
+        raise RevisionRefused(f"what is behind commit {tip[:7]} is cut off, so its signatures can not be seen", tip)
+
+    def _rewound(self, known: str, tip: str) -> RevisionRefused:
+        return RevisionRefused(
+            f"{self._git.where}: branch {self.branch} went from {known[:7]} to {tip[:7]}, which does not build on it",
+            tip,
+            "go back with git revert instead of a reset or a force-push, or say allow_rewind: true",
+        )
+
+    def _first_parents(self, known: str, tip: str) -> list[str]:
+        """Oldest first; nothing where it can not be told."""
+        if not self._mirror.descends(tip, known):
+            return []
+        words = ("rev-list", "--first-parent", "--reverse", f"--max-count={MOST_SINCE}", f"{known}..{tip}")
+        status, out, _ = self._mirror.run(*words)
+        told = out.split() if status == 0 else []
+        return [] if self._mirror.cut() & set(told) else told  # cut off, it says nothing of where it leads
+
+    def _revision(self, commit: str, load: Load | None = None) -> Revision:
+        load = load or self._mirror.reader()
+        _, _, message = load(bytes.fromhex(commit), "commit", commit).partition(b"\n\n")
+        return Revision(commit, self.branch, message.decode(errors="replace").partition("\n")[0])
+
+    def _forget(self) -> None:
+        """Tell nobody any more of what was taken: the mirror has turned out to be damaged."""
+        self._latest = None

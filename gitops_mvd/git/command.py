@@ -1,0 +1,180 @@
+"""The git command: away from the machine's own settings, with a deadline, and only by the one protocol of the URL.
+
+Secrets reach it through the environment, never the command line.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import urllib.parse
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+
+from gitops_mvd.core.errors import MvdError, Unavailable
+from gitops_mvd.git.address import COMPLAINTS, LOGIN, REFUSED, SSH
+from gitops_mvd.git.tree import refuse_large
+from gitops_mvd.status.report import redact
+
+os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")  # a missing git is an error of the first fetch, not of the import
+import git
+
+Load = Callable[[bytes, str, str], bytes]
+
+PATIENCE = 10  # one that is patient waits that many times longer
+
+NOTHING: Mapping[str, str] = MappingProxyType({})
+
+
+@dataclass(frozen=True)
+class Command:
+    """Runs git on behalf of the config repository at `url`, and on repositories of ours.
+
+    `token` is asked for anew whenever the server is, and `renew` is told of one that was refused: is there another one
+    now?  `timeout` is the seconds that a command may take.  Raises MvdError for a user name that can not be sent.
+    """
+
+    url: str
+    protocol: str
+    token: Callable[[], str] = field(repr=False)
+    renew: Callable[[str], bool] = field(repr=False)
+    username: str
+    ssh_key: Path | None
+    known_hosts: Path | None
+    timeout: float
+
+    def __post_init__(self) -> None:
+        if not _is_line(self.username):
+            raise MvdError("the user name of the repository must be a single line")
+
+    @property
+    def where(self) -> str:
+        """The URL as it may be shown."""
+        return redact(self.url, [])
+
+    def refs(self, pattern: str) -> dict[str, str]:
+        """What the server has at the refs of that name: ref -> id.  An annotated tag also has `^{}`, for its commit."""
+        lines = self.say("ls-remote", "--", self.url, pattern, login=True).splitlines()
+        return {ref: oid for oid, _, ref in (line.partition("\t") for line in lines)}
+
+    def say(self, *words: str, login: bool = False, patient: bool = False) -> str:
+        """What git says to a command that must succeed.  Raises Unavailable with what its complaint means."""
+        status, out, complaint = self(*words, login=login, patient=patient)
+        if status == 0:
+            return out
+        for pattern, (sentence, hint) in COMPLAINTS.items():
+            if re.search(pattern, complaint):
+                raise Unavailable(f"{self.where} {sentence}", hint)
+        last = complaint.strip().rpartition("\n")[2]
+        raise Unavailable(f"{self.where} could not be read: {last or f'git ended with {status}'}")
+
+    def __call__(
+        self,
+        *words: str,
+        login: bool = False,
+        patient: bool = False,
+        settings: Mapping[str, str] = NOTHING,
+        environment: Mapping[str, str] = NOTHING,
+    ) -> tuple[int, str, str]:
+        """The exit status of a git command, what it printed, and what it complained about, without the token.
+
+        Only one that asks the server gets the `login`: the mirror is read without anybody's leave.  A `patient` one may
+        take ten times as long.
+        """
+        timeout = self.timeout * (PATIENCE if patient else 1)
+        token = self.token() if login else ""
+        ran = self._run(token, words, timeout, settings, environment)
+        if token and ran[0] and re.search(REFUSED, ran[2]) and self.renew(token):
+            ran = self._run(self.token(), words, timeout, settings, environment)
+        return ran
+
+    def reader(self, place: Path) -> Load:
+        """Reads objects of a repository of ours, by a `git cat-file` that ends when the reader is no longer held.
+
+        What it returns raises LookupError for an object that is not there, or not whole.
+        """
+        reader = git.Git()
+        reader.update_environment(**self._environment() | {"GIT_DIR": str(place)})
+
+        def load(oid: bytes, kind: str, path: str) -> bytes:
+            try:
+                if kind == "blob":
+                    refuse_large(path, reader.get_object_header(oid.hex())[2])
+                content: bytes = reader.get_object_data(oid.hex())[3]
+            except (git.exc.GitError, OSError, ValueError) as error:  # it has no such object, or has died over it
+                raise LookupError(path) from error
+            if hashlib.sha1(b"%s %d\0" % (kind.encode(), len(content)) + content).digest() != oid:
+                raise LookupError(path)
+            return content
+
+        return load
+
+    def _run(
+        self,
+        token: str,
+        words: Sequence[str],
+        timeout: float,
+        settings: Mapping[str, str],
+        environment: Mapping[str, str],
+    ) -> tuple[int, str, str]:
+        if not _is_line(token):
+            raise Unavailable("the token of the repository must be a single line", "look at the file that it lies in")
+        try:
+            status, out, complaint = git.Git().execute(
+                ["git", *words],
+                with_extended_output=True,
+                with_exceptions=False,
+                kill_after_timeout=timeout,
+                env=self._environment(token, settings) | dict(environment),
+            )
+        except git.exc.GitCommandNotFound as error:
+            raise Unavailable("git is not installed", "apt-get install git") from error
+        except OSError as error:
+            raise Unavailable(f"git can not be run: {error.strerror}") from error
+        return status, str(out), redact(str(complaint), [token])
+
+    def _environment(self, token: str = "", more: Mapping[str, str] = NOTHING) -> dict[str, str]:
+        """What git is told behind its command line: nothing of the machine's or the user's own settings."""
+        origin = urllib.parse.urlsplit(self.url)
+        settings = {
+            "credential.helper": "",
+            "core.hooksPath": os.devnull,
+            "core.fsmonitor": "false",
+            "gc.autoDetach": "false",
+            "fetch.recurseSubmodules": "false",
+            "http.lowSpeedLimit": "100",
+            "http.lowSpeedTime": str(max(1, int(self.timeout))),
+            **more,
+        }
+        if token and self.protocol in ("https", "http"):
+            settings[f"credential.{origin.scheme}://{origin.netloc}.helper"] = LOGIN
+        environment = {
+            "HOME": "/nonexistent",
+            "GIT_DIR": "/nonexistent",  # not the repository that somebody happens to stand in
+            "GIT_CONFIG_NOSYSTEM": "1",
+            "GIT_CONFIG_GLOBAL": os.devnull,
+            "GIT_CONFIG_PARAMETERS": "",
+            "GIT_NO_REPLACE_OBJECTS": "1",
+            "GIT_TERMINAL_PROMPT": "0",
+            "GIT_ASKPASS": "",
+            "SSH_ASKPASS": "",
+            "GIT_ALLOW_PROTOCOL": self.protocol,
+            "GIT_SSH_COMMAND": SSH,
+            "GIT_SSH_VARIANT": "ssh",
+            "MVD_USERNAME": self.username,
+            "MVD_TOKEN": token,
+            "MVD_SSH_KEY": str(self.ssh_key or ""),
+            "MVD_KNOWN_HOSTS": str(self.known_hosts or ""),
+            "MVD_SECONDS": str(max(1, int(self.timeout))),
+            "GIT_CONFIG_COUNT": str(len(settings)),
+        }
+        for n, (key, value) in enumerate(settings.items()):
+            environment |= {f"GIT_CONFIG_KEY_{n}": key, f"GIT_CONFIG_VALUE_{n}": value}
+        return environment
+
+
+def _is_line(text: str) -> bool:
+    return not set(text) & set("\r\n\0")

@@ -1,0 +1,151 @@
+"""A bare repository on this disk that mirrors refs of the server's: fetched into, locked, checked, read, made anew."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import shutil
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from gitops_mvd.core.errors import Unavailable
+from gitops_mvd.git.command import Command, Load
+
+DEPTHS = (32, 1024)  # commits of history, tried in turn until it shows how two of them lie to each other
+EVERYTHING = 2**31 - 1  # the depth that git takes for all of it
+
+
+@dataclass
+class Mirror:
+    """The repository in the folder `place`, which nobody else may write to.
+
+    `on_damage` is called where something in it turns out not to be readable.
+    """
+
+    place: Path
+    git: Command
+    on_damage: Callable[[], None] = lambda: None
+    sound: bool = False  # is every object known to be whole?
+
+    @contextlib.contextmanager
+    def alone(self) -> Iterator[None]:
+        """Hold it against other processes, so that any lock file of git's inside it is a left-over."""
+        try:
+            self.place.parent.mkdir(parents=True, exist_ok=True)
+            lock = self._beside("lock").open("w")
+        except OSError as error:
+            raise self._unwritable(error) from error
+        with lock:
+            deadline = time.monotonic() + self.git.timeout
+            while True:
+                try:
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except BlockingIOError:
+                    if time.monotonic() > deadline:
+                        raise Unavailable(f"another mvd is busy with the mirror {self.place}") from None
+                    time.sleep(0.05)
+            try:
+                yield
+            except OSError as error:
+                raise self._unwritable(error) from error
+
+    @contextlib.contextmanager
+    def anew(self) -> Iterator[Mirror]:
+        """One that is made beside this, and put into its place only when it is complete."""
+        new, old = (Mirror(self._beside(end), self.git) for end in ("new", "old"))
+        new.remove()
+        old.remove()
+        try:
+            new._begin()
+            yield new
+            if self.place.exists():
+                self.place.rename(old.place)
+            new.place.rename(self.place)
+        finally:
+            new.remove()
+            old.remove()
+
+    def remove(self) -> None:
+        if self.place.is_dir():
+            shutil.rmtree(self.place, ignore_errors=True)
+        else:
+            self.place.unlink(missing_ok=True)
+
+    def sweep(self) -> None:
+        """Remove what a git that was killed has left behind; we hold the mirror alone, so nobody else's."""
+        for pattern in ("*.lock", "refs/**/*.lock", "objects/*/tmp_*", "objects/tmp_*"):
+            for left in self.place.glob(pattern):
+                left.unlink(missing_ok=True)
+
+    def whole(self) -> bool:
+        """Can every object be read?  Looked for the first time that it matters, and after any doubt."""
+        if not self.sound:
+            status, _, _ = self.run("fsck", "--no-dangling", "--no-progress", "--no-reflogs", patient=True)
+            self.sound = status == 0
+        return self.sound
+
+    def fetch(self, depth: int, refspecs: Sequence[str]) -> None:
+        """Take refs from the server, with so many commits of history; 0 is as many as there are here already."""
+        if not self.place.exists():
+            self._begin()
+        self.say(
+            *("fetch", "--quiet", "--force", "--no-tags", "--no-write-fetch-head"),
+            *(() if depth == 0 else (f"--depth={depth}",)),
+            *("--", self.git.url, *refspecs),
+            login=True,
+            patient=True,
+        )
+
+    def commit_at(self, ref: str) -> str:
+        """The id that a ref has, or "" where there is no telling."""
+        if not self.place.is_dir():
+            return ""
+        status, said, _ = self.run("rev-parse", "--verify", "--quiet", ref)
+        return said if status == 0 else ""
+
+    def descends(self, commit: str, known: str) -> bool:
+        """Does the commit build on the known one, as far as the history here goes?"""
+        return self.run("merge-base", "--is-ancestor", known, commit)[0] == 0
+
+    def cut(self) -> set[str]:
+        """The commits whose parents were not fetched."""
+        try:
+            return set((self.place / "shallow").read_text().split())
+        except FileNotFoundError:
+            return set()
+
+    def reader(self) -> Load:
+        """Reads objects; one that is damaged raises Unavailable, and casts a doubt on all."""
+        read = self.git.reader(self.place)
+
+        def load(oid: bytes, kind: str, path: str) -> bytes:
+            try:
+                return read(oid, kind, path)
+            except LookupError as error:
+                self.sound = False
+                self.on_damage()
+                message = f"the mirror {self.place} is damaged at {path}"
+                raise Unavailable(message, "it is made anew at the next look") from error
+
+        return load
+
+    def say(self, *words: str, login: bool = False, patient: bool = False) -> str:
+        """As `Command.say`, in this repository."""
+        return self.git.say(f"--git-dir={self.place}", *words, login=login, patient=patient)
+
+    def run(self, *words: str, patient: bool = False) -> tuple[int, str, str]:
+        """As a `Command`, in this repository."""
+        return self.git(f"--git-dir={self.place}", *words, patient=patient)
+
+    def _begin(self) -> None:
+        self.place.mkdir(mode=0o700)
+        self.say("init", "--quiet", "--bare", "--template=")
+
+    def _beside(self, end: str) -> Path:
+        return self.place.with_name(f"{self.place.name}.{end}")
+
+    def _unwritable(self, error: OSError) -> Unavailable:
+        return Unavailable(f"the mirror {self.place} can not be written: {error.strerror}")

@@ -1,0 +1,130 @@
+"""The files of the config repository: at a commit, or in a plain folder that answers as a commit of it would.
+
+Both implement `ports.Tree`.  Links are not followed, so nothing outside is ever reached, and `..` leads nowhere.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import posixpath
+import re
+import stat
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from gitops_mvd.core.errors import ManifestError
+from gitops_mvd.core.model import Problem
+
+LARGEST_FILE = 16 * 1024 * 1024
+
+Entries = dict[str, tuple[bytes, int]]  # the id and the mode of every name in a folder
+ENTRY = re.compile(rb"([0-7]+) ([^\0]+)\0(.{20})", re.DOTALL)  # of a tree object: mode, name, id
+
+
+@dataclass(frozen=True)
+class GitTree:
+    """The files at one commit.  `load` returns a Git object by its id, kind and, for its errors, path."""
+
+    root: bytes
+    load: Callable[[bytes, str, str], bytes]
+    _folders: dict[bytes, Entries] = field(default_factory=dict, init=False, repr=False)
+
+    def read(self, path: str) -> bytes:
+        oid, mode = self._find(path)
+        if not stat.S_ISREG(mode):
+            raise FileNotFoundError(path)
+        return self.load(oid, "blob", path)
+
+    def names(self, folder: str) -> Sequence[str]:
+        try:
+            oid, mode = self._find(folder)
+        except FileNotFoundError:
+            return ()
+        entries = self._folder(oid, folder) if stat.S_ISDIR(mode) else {}
+        return sorted(name + "/" * stat.S_ISDIR(mode) for name, (_, mode) in entries.items())
+
+    def oid(self, path: str) -> str:
+        try:
+            return self._find(path)[0].hex()
+        except FileNotFoundError:
+            return ""
+
+    def _find(self, path: str) -> tuple[bytes, int]:
+        oid, mode = self.root, stat.S_IFDIR
+        for name in _names(path):
+            entries = self._folder(oid, path) if stat.S_ISDIR(mode) else {}
+            if name not in entries:
+                raise FileNotFoundError(path)
+            oid, mode = entries[name]
+        return oid, mode
+
+    def _folder(self, oid: bytes, path: str) -> Entries:
+        if oid not in self._folders:
+            entries = ENTRY.findall(self.load(oid, "tree", path))
+            self._folders[oid] = {os.fsdecode(name): (entry, int(mode, 8)) for mode, name, entry in entries}
+        return self._folders[oid]
+
+
+@dataclass(frozen=True)
+class FolderTree:
+    """The files of a plain folder, `.git` excepted."""
+
+    root: Path
+
+    def read(self, path: str) -> bytes:
+        place, status = self._find(path)
+        if not stat.S_ISREG(status.st_mode):
+            raise FileNotFoundError(path)
+        refuse_large(path, status.st_size)
+        return place.read_bytes()
+
+    def names(self, folder: str) -> Sequence[str]:
+        try:
+            place, status = self._find(folder)
+        except FileNotFoundError:
+            return ()
+        entries = os.scandir(place) if stat.S_ISDIR(status.st_mode) else ()
+        return sorted(
+            entry.name + "/" * entry.is_dir(follow_symlinks=False) for entry in entries if entry.name != ".git"
+        )
+
+    def oid(self, path: str) -> str:
+        try:
+            place, status = self._find(path)
+        except FileNotFoundError:
+            return ""
+        content = hashlib.sha256(b"%o\0" % (status.st_mode & ~0o066))  # as Git does: of the mode, the x alone counts
+        if stat.S_ISDIR(status.st_mode):
+            for name in self.names(path):
+                content.update(os.fsencode(f"{name}\0{self.oid(posixpath.join(path, name))}\0"))
+        elif stat.S_ISLNK(status.st_mode):
+            content.update(os.fsencode(os.readlink(place)))
+        elif stat.S_ISREG(status.st_mode):
+            content.update(place.read_bytes())
+        return content.hexdigest()
+
+    def _find(self, path: str) -> tuple[Path, os.stat_result]:
+        place, status = self.root, self.root.stat()
+        for name in _names(path):
+            if not stat.S_ISDIR(status.st_mode):
+                raise FileNotFoundError(path)
+            place = place / name
+            status = place.lstat()
+        return place, status
+
+
+def _names(path: str) -> list[str]:
+    """The names on the way to a path.  Raises FileNotFoundError for what leads out of the repository."""
+    names = [name for name in posixpath.normpath(path).split("/") if name != "."]
+    if path.startswith("/") or ".." in names or "\0" in path:
+        raise FileNotFoundError(path)
+    return names
+
+
+def refuse_large(path: str, size: int) -> None:
+    """Raises ManifestError for a file that would not do a small server good to hold in memory."""
+    if size > LARGEST_FILE:
+        limit = LARGEST_FILE // 1024**2
+        raise ManifestError([Problem(path, 1, "", f"has {size} bytes; a file of the repository may have {limit} MiB")])

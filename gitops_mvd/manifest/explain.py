@@ -1,0 +1,52 @@
+"""How an app would be deployed, and why so: what no single key of its manifest says.  Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from gitops_mvd.core.model import App, Service
+from gitops_mvd.core.plan import startup_order, told_check
+from gitops_mvd.docker.create import GRACE
+from gitops_mvd.manifest.order import explained
+
+CONDITIONS = {
+    "service_started": "is started",
+    "service_healthy": "is healthy",
+    "service_completed_successfully": "has done its work",
+}
+LEADS_TO = {
+    "rollback": "the whole app goes back to the version that last worked",
+    "pause": "everything stays as it stands, until something changes or `mvd retry`",
+    "continue": "the update goes on, and the commit is red",
+}
+
+
+def explain(app: App) -> dict[str, dict[str, str]]:
+    """By service, in the order in which they start: what is asked, and the answer."""
+    services = {service.name: service for service in app.services}
+    return {name: dict(_about(services[name])) for name in startup_order(app.services)}
+
+
+def _about(service: Service) -> Iterator[tuple[str, str]]:
+    if service.schedule:
+        yield "runs", f"at {service.schedule}"
+        return
+    if service.is_job:
+        yield "runs", "once for each content, and never again to heal"
+    if service.depends_on:
+        waits = (f"{name} {CONDITIONS[condition]}" for name, condition in sorted(service.depends_on.items()))
+        yield "starts", f"after {', '.join(waits)}"
+    yield "order", f"{service.update.order}: {explained(service)}"
+    if service.replicas > 1:
+        yield "instances", f"{service.replicas}, replaced {_turns(service)}"
+    yield "gate", told_check(service.check)
+    if service.kong:
+        grace = service.run.get("stop_grace_period", GRACE)
+        yield "switch", f"at the gateway; the old instances then have {grace:g}s to end what they were asked"
+    yield "on failure", f"{service.update.failure_action}: {LEADS_TO[service.update.failure_action]}"
+
+
+def _turns(service: Service) -> str:
+    update = service.update
+    pause = f", each batch watched for {update.delay:g}s" if update.delay else ""
+    return f"{update.parallelism} at a time{pause}" if update.parallelism else "all at once"

@@ -1,0 +1,6 @@
+"""The network as this machine sees it: connections with one deadline, and what the kernel counts.
+
+dial        a TCP connection on which everything is over by a deadline     traffic   bytes and connections, from /proc
+
+Imports nothing of ours.  Must not know what is asked over a connection, nor of whom.
+"""

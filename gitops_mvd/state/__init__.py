@@ -1,0 +1,8 @@
+"""What this server keeps in files, since it cannot be told by looking at what runs.
+
+history     versions that worked or failed, statuses      database      SQLite with migrations
+lock        one `mvd` at a time                           suspension    a server that is left alone
+files       written temp, fsync, rename                                       secret_files  what a manifest refers to
+
+May import `core`.  Losing the folder of the state disrupts nothing: the next pass finds everything again.
+"""

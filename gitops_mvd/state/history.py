@@ -1,0 +1,416 @@
+"""What was done here, in SQLite: last good and condemned versions, events, and the outbox of commit statuses.
+
+All of it may be lost: it is then begun anew, and the host itself tells what runs.  So a damaged file is put aside and
+never stops anything.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import json
+import time
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gitops_mvd.core.model import (
+    App,
+    Change,
+    CommitStatus,
+    Failure,
+    Health,
+    Json,
+    Operation,
+    Outcome,
+    Report,
+    Revision,
+    Sync,
+)
+from gitops_mvd.state.database import Database
+from gitops_mvd.status.report import from_json, is_well, to_json, vocabularies
+
+MOST_EVENTS = 1000
+MOST_STATUSES = 1000
+MOST_CONDEMNED = 20  # versions of one app
+MOST_RAN = 50  # versions of one app
+MOST_JOBS = 1000
+UNDONE = {Operation.ROLLED_BACK, Operation.FAILED, Operation.ROLLBACK_FAILED, Operation.SUPERSEDED}
+
+VERSION = 1  # of the schema
+# Texts are JSON in ASCII throughout, so that any string of Python's can be stored.
+SCHEMA = """
+CREATE TABLE IF NOT EXISTS good (
+    app TEXT PRIMARY KEY, version TEXT NOT NULL, json TEXT NOT NULL, previous TEXT
+) STRICT;
+CREATE TABLE IF NOT EXISTS condemned (
+    app TEXT, version TEXT, why TEXT NOT NULL, at REAL NOT NULL, PRIMARY KEY (app, version)
+) STRICT;
+CREATE TABLE IF NOT EXISTS ran (
+    app TEXT, version TEXT, commit_id TEXT NOT NULL, recalled TEXT NOT NULL, at REAL NOT NULL,
+    PRIMARY KEY (app, version)
+) STRICT;
+CREATE TABLE IF NOT EXISTS job (
+    name TEXT PRIMARY KEY, at REAL NOT NULL
+) STRICT;
+CREATE TABLE IF NOT EXISTS event (
+    id INTEGER PRIMARY KEY, app TEXT NOT NULL, json TEXT NOT NULL
+) STRICT;
+CREATE INDEX IF NOT EXISTS event_by_app ON event (app, id);
+CREATE TABLE IF NOT EXISTS value (
+    name TEXT PRIMARY KEY, json TEXT NOT NULL, at REAL NOT NULL
+) STRICT;
+CREATE TABLE IF NOT EXISTS status (
+    id INTEGER PRIMARY KEY, commit_id TEXT NOT NULL, context TEXT NOT NULL, wanted TEXT NOT NULL, posted TEXT,
+    refused TEXT, tries INTEGER NOT NULL DEFAULT 0, retry_at REAL NOT NULL DEFAULT 0, UNIQUE (commit_id, context)
+) STRICT;
+CREATE TABLE IF NOT EXISTS proposal (
+    number INTEGER PRIMARY KEY, at TEXT NOT NULL, comment TEXT NOT NULL, said TEXT NOT NULL
+) STRICT;
+CREATE TABLE IF NOT EXISTS delivery (
+    forge TEXT, outcome TEXT, times INTEGER NOT NULL, PRIMARY KEY (forge, outcome)
+) STRICT;
+"""
+UNSENT = "wanted IS NOT posted AND wanted IS NOT refused"
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """How one app came out of one pass, `at` in seconds since 1970."""
+
+    at: float
+    commit: str
+    app: str
+    sync: Sync
+    health: Health
+    operation: Operation
+    why: str
+    did: tuple[str, ...] = ()  # `create unit mvd-web-3f9c2a1b`
+
+    def as_json(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
+
+    def says(self) -> tuple[str, ...]:
+        return self.sync, self.health, self.operation, self.why
+
+    @classmethod
+    def of(cls, at: float, commit: str, o: Outcome) -> Event:
+        did = tuple(f"{c.verb} {c.resource.kind} {c.resource.name}" for c in o.did if isinstance(c, Change))
+        return cls(at, commit, o.app, o.sync, o.health, o.operation, o.why, did)
+
+    @classmethod
+    def from_json(cls, value: Json) -> Event:
+        return cls(**{**value, **vocabularies(value), "did": tuple(value["did"])})
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A status that waits to be posted; `tries` counts the attempts that failed."""
+
+    commit: str
+    status: CommitStatus
+    tries: int
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """What was told of a proposal: `at` which commits it was looked at, which `comment` is ours, and its digest."""
+
+    at: str = ""
+    comment: str = ""
+    said: str = ""
+
+
+class SqliteHistory:
+    """The history in a file; implements `ports.History`.  Any thread may use it, and several processes at once.
+
+    Every method raises Unavailable where the file can not be written, as on a full disk.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._file = Database("history", path, SCHEMA, VERSION)
+        self._ask, self.at_once = self._file.ask, self._file.at_once
+        self._recalled: dict[str, tuple[str, str, str]] = {}  # app -> version, commit, and what is told of them
+
+    def close(self) -> None:
+        self._file.close()
+
+    # ---- what may run and what may not -------------------------------------------------------------------------------
+
+    def last_good(self, app: str) -> App | None:
+        rows = self._ask("SELECT json FROM good WHERE app = ?", app)
+        return _app(rows[0][0]) if rows else None
+
+    def before(self, app: App) -> App | None:
+        rows = self._ask("SELECT version, json, previous FROM good WHERE app = ?", app.name)
+        texts = [previous if version == app.version else good for version, good, previous in rows]
+        return _app(texts[0]) if texts and texts[0] else None
+
+    def approve(self, app: App, commit: str) -> None:
+        if self.condemned(app):
+            self._ask("DELETE FROM condemned WHERE app = ? AND version = ?", app.name, app.version)
+        if self._ask("SELECT 1 FROM good WHERE app = ? AND version = ?", app.name, app.version):
+            return  # as at nearly every look
+        with self.at_once():
+            self._ask(
+                """INSERT INTO good (app, version, json) VALUES (?, ?, ?)
+                ON CONFLICT (app) DO UPDATE SET previous = json, version = excluded.version, json = excluded.json""",
+                *(app.name, app.version, json.dumps(app.to_json())),
+            )
+            self._ask(
+                """INSERT INTO ran (app, version, commit_id, recalled, at) VALUES (?, ?, ?, '', ?)
+                ON CONFLICT (app, version) DO UPDATE SET recalled = commit_id, commit_id = excluded.commit_id,
+                at = excluded.at""",
+                *(app.name, app.version, commit, time.time()),
+            )
+            self._ask(
+                """DELETE FROM ran WHERE app = ? AND version NOT IN
+                (SELECT version FROM ran WHERE app = ? ORDER BY at DESC LIMIT ?)""",
+                *(app.name, app.name, MOST_RAN),
+            )
+        self._recalled.pop(app.name, None)
+
+    def recalled(self, app: App, commit: str) -> str:
+        version, at, told = self._recalled.get(app.name, ("", "", ""))
+        if (version, at) != (app.version, commit):
+            told = self._look_up_recalled(app, commit)
+            self._recalled[app.name] = app.version, commit, told
+        return told
+
+    def _look_up_recalled(self, app: App, commit: str) -> str:
+        """It came back with this commit, or what was tried in between was undone without ever having been good."""
+        rows = self._ask("SELECT commit_id, recalled FROM ran WHERE app = ? AND version = ?", app.name, app.version)
+        if not rows:
+            return ""
+        [(ran, recalled)] = rows
+        if ran == commit:
+            return str(recalled) if recalled != commit else ""
+        between = next((event for event in self.events(50, app.name) if event.commit != commit), None)
+        return str(ran) if between and between.operation in UNDONE else ""
+
+    def condemned(self, app: App) -> Failure | None:
+        rows = self._ask("SELECT why FROM condemned WHERE app = ? AND version = ?", app.name, app.version)
+        told = json.loads(rows[0][0]) if rows else None
+        return Failure(**told) if isinstance(told, dict) else Failure(told) if told else None
+
+    def condemn(self, app: App, failure: Failure) -> None:
+        told = json.dumps(dataclasses.asdict(failure))
+        self._ask("INSERT OR REPLACE INTO condemned VALUES (?, ?, ?, ?)", app.name, app.version, told, time.time())
+        self._ask(
+            """DELETE FROM condemned WHERE app = ? AND version NOT IN
+            (SELECT version FROM condemned WHERE app = ? ORDER BY at DESC LIMIT ?)""",
+            *(app.name, app.name, MOST_CONDEMNED),
+        )
+
+    def forget(self, app: str) -> None:
+        self._ask("DELETE FROM good WHERE app = ?", app)
+
+    def pardon(self, app: str) -> bool:
+        """Let every condemned version of an app be tried again; False where there was none."""
+        return bool(self._ask("DELETE FROM condemned WHERE app = ? RETURNING 1", app))
+
+    def finished(self, job: str) -> bool:
+        return bool(self._ask("SELECT 1 FROM job WHERE name = ?", job))
+
+    def finish(self, job: str) -> None:
+        self._ask("INSERT OR REPLACE INTO job VALUES (?, ?)", job, time.time())
+        self._ask(
+            "DELETE FROM job WHERE name NOT IN (SELECT name FROM job ORDER BY at DESC LIMIT ?)",
+            MOST_JOBS,
+        )
+
+    # ---- what was done -----------------------------------------------------------------------------------------------
+
+    def attempt(self, revision: Revision) -> None:
+        """This revision is about to be settled."""
+        self._keep("attempted", dataclasses.asdict(revision))
+
+    def revisions(self) -> dict[str, Revision]:
+        """The revisions last `attempted`, last `applied` to every app, and last seen `healthy` in every app."""
+        rows = self._ask("SELECT name, json FROM value WHERE name IN ('attempted', 'applied', 'healthy')")
+        return {name: Revision(**json.loads(text)) for name, text in rows}
+
+    def record(self, report: Report) -> None:
+        """Keep an event for every app that was changed, or that came out otherwise than the last time."""
+        rows = self._ask("SELECT json, max(id) FROM event GROUP BY app")
+        last = {event.app: event.says() for event in (Event.from_json(json.loads(text)) for text, _ in rows)}
+        at = time.time()
+        events = [Event.of(at, report.revision.commit, outcome) for outcome in report.outcomes]
+        with self.at_once():
+            for event in events:
+                if event.did or last.get(event.app) != event.says():
+                    self._recalled.pop(event.app, None)
+                    self._ask("INSERT INTO event (app, json) VALUES (?, ?)", event.app, json.dumps(event.as_json()))
+            self._ask(
+                """DELETE FROM event WHERE id <= (SELECT max(id) FROM event) - ?
+                AND id NOT IN (SELECT max(id) FROM event GROUP BY app)""",
+                MOST_EVENTS,
+            )
+            if all((o.sync, o.operation) == (Sync.SYNCED, Operation.SUCCEEDED) for o in report.outcomes):
+                self._keep("applied", dataclasses.asdict(report.revision))
+            if is_well(report):
+                self._keep("healthy", dataclasses.asdict(report.revision))
+
+    def events(self, limit: int, app: str | None = None) -> list[Event]:
+        """The last events, the newest first, of one app or of all."""
+        rows = self._ask("SELECT json FROM event WHERE ? IN (app, '') ORDER BY id DESC LIMIT ?", app or "", limit)
+        return [Event.from_json(json.loads(text)) for (text,) in rows]
+
+    def last(self, app: str) -> Event | None:
+        """How an app came out last."""
+        return next(iter(self.events(1, app)), None)
+
+    def save_report(self, report: Report, asked_git: float) -> None:
+        """Keep the report for those who ask while no daemon runs; Git was asked for it at that time."""
+        self._keep("report", to_json(report), asked_git)
+
+    def last_report(self, since: float = 0.0) -> Report | None:
+        """The report saved last, if Git was asked for it after `since` (seconds since 1970)."""
+        rows = self._ask("SELECT json FROM value WHERE name = 'report' AND at > ?", since)
+        return from_json(json.loads(rows[0][0])) if rows else None
+
+    def save_excuse(self, why: str) -> None:
+        """Keep why a pass came to no report."""
+        self._keep("excuse", {"why": why})
+
+    def last_excuse(self, since: float) -> str:
+        """Why the last pass came to no report, if it ended after `since` (seconds since 1970); else ""."""
+        rows = self._ask("SELECT json FROM value WHERE name = 'excuse' AND at > ?", since)
+        return str(json.loads(rows[0][0])["why"]) if rows else ""
+
+    def _keep(self, name: str, value: Json, at: float | None = None) -> None:
+        self._ask("INSERT OR REPLACE INTO value VALUES (?, ?, ?)", name, json.dumps(value), at or time.time())
+
+    # ---- the outbox --------------------------------------------------------------------------------------------------
+
+    def post(self, commit: str, status: CommitStatus) -> None:
+        """Have a status posted, instead of any that still waits for that commit and context.
+
+        What was posted last, or refused last, is not posted again.
+        """
+        self._ask(
+            """INSERT INTO status (commit_id, context, wanted) VALUES (?, ?, ?)
+            ON CONFLICT (commit_id, context) DO UPDATE SET wanted = excluded.wanted""",
+            *(commit, channel(status), _status_to_text(status)),
+        )
+        self._ask(
+            f"DELETE FROM status WHERE id <= (SELECT max(id) FROM status) - ? AND NOT ({UNSENT})",
+            MOST_STATUSES,
+        )
+
+    def told(self, commit: str, like: CommitStatus) -> CommitStatus | None:
+        """What was to be posted last for that commit and the context of `like`."""
+        rows = self._ask("SELECT wanted FROM status WHERE commit_id = ? AND context = ?", commit, channel(like))
+        return _status_from_text(rows[0][0]) if rows else None
+
+    def due(self, now: float) -> list[Entry]:
+        """What is to be posted now (seconds since 1970): what never failed first, and of that the oldest."""
+        rows = self._ask(
+            f"SELECT commit_id, wanted, tries FROM status WHERE {UNSENT} AND retry_at <= ? ORDER BY tries, id", now
+        )
+        return [Entry(commit, _status_from_text(text), tries) for commit, text, tries in rows]
+
+    def next_due(self, now: float) -> float | None:
+        """Seconds until something is due, None where nothing waits."""
+        [(at,)] = self._ask(f"SELECT min(retry_at) FROM status WHERE {UNSENT}")
+        return None if at is None else max(0.0, at - now)
+
+    def waiting(self) -> int:
+        """How many statuses are not delivered yet."""
+        [(count,)] = self._ask(f"SELECT count(*) FROM status WHERE {UNSENT}")
+        return int(count)
+
+    def posted(self, entry: Entry) -> None:
+        """The forge has taken it."""
+        self._settle(entry, "posted = ?, refused = NULL, tries = 0, retry_at = 0", _status_to_text(entry.status))
+
+    def failed(self, entry: Entry, retry_at: float) -> None:
+        """The forge could not be asked: try again at that time (seconds since 1970)."""
+        self._settle(entry, "tries = tries + 1, retry_at = ?", retry_at)
+
+    def refused(self, entry: Entry) -> None:
+        """The forge will never take it."""
+        self._settle(entry, "refused = ?, tries = 0, retry_at = 0", _status_to_text(entry.status))
+
+    def hurry(self) -> None:
+        """The forge answers again: what it could not be asked for is due now."""
+        self._ask("UPDATE status SET retry_at = 0 WHERE retry_at > 0")
+
+    def reconsider(self) -> None:
+        """Whatever was refused may be taken now: somebody may have mended it."""
+        self._ask("UPDATE status SET refused = NULL, tries = 0, retry_at = 0 WHERE refused IS NOT NULL")
+
+    def count(self, forge: str, outcome: str) -> None:
+        """One more delivery to that forge came out so."""
+        self._ask(
+            """INSERT INTO delivery VALUES (?, ?, 1)
+            ON CONFLICT (forge, outcome) DO UPDATE SET times = times + 1""",
+            *(forge, outcome),
+        )
+
+    def deliveries(self) -> dict[tuple[str, str], int]:
+        """How many deliveries came out how: forge and outcome (posted, failed, limited, refused) -> times."""
+        rows = self._ask("SELECT forge, outcome, times FROM delivery ORDER BY forge, outcome")
+        return {(forge, outcome): times for forge, outcome, times in rows}
+
+    def _settle(self, entry: Entry, change: str, value: str | float) -> None:
+        self._ask(
+            f"UPDATE status SET {change} WHERE commit_id = ? AND context = ?",
+            *(value, entry.commit, channel(entry.status)),
+        )
+
+    def pending(self, like: CommitStatus) -> list[str]:
+        """The commits whose last status in the context of `like` is not an end, the oldest first."""
+        rows = self._ask("SELECT commit_id, wanted FROM status WHERE context = ? ORDER BY id", channel(like))
+        return [commit for commit, text in rows if _status_from_text(text).operation is Operation.RUNNING]
+
+    # ---- which commit is told of -------------------------------------------------------------------------------------
+
+    def subjects(self) -> dict[str, Revision]:
+        """The commit that each context is about now: the last one that changed what it stands for."""
+        rows = self._ask("SELECT json FROM value WHERE name = 'subjects'")
+        return {name: Revision(**value) for name, value in json.loads(rows[0][0]).items()} if rows else {}
+
+    def save_subjects(self, subjects: Mapping[str, Revision]) -> None:
+        self._keep("subjects", {name: dataclasses.asdict(revision) for name, revision in subjects.items()})
+
+    # ---- the open proposals ------------------------------------------------------------------------------------------
+
+    def planned(self, number: int) -> Planned:
+        """What was told of the proposal of that number."""
+        rows = self._ask("SELECT at, comment, said FROM proposal WHERE number = ?", number)
+        return Planned(*rows[0]) if rows else Planned()
+
+    def plan(self, number: int, planned: Planned) -> None:
+        self._ask(
+            "INSERT OR REPLACE INTO proposal VALUES (?, ?, ?, ?)", number, planned.at, planned.comment, planned.said
+        )
+
+    def keep_planned(self, numbers: Collection[int]) -> None:
+        """Forget all other proposals."""
+        for (number,) in self._ask("SELECT number FROM proposal"):
+            if number not in numbers:
+                self._ask("DELETE FROM proposal WHERE number = ?", number)
+
+
+def channel(status: CommitStatus) -> str:
+    """What a forge keeps apart: a context, and beside it that context's deployments to an environment."""
+    return f"{status.context} in {status.environment}" if status.environment else status.context
+
+
+@functools.lru_cache(maxsize=2048)  # the same few are asked for at every look
+def _app(text: str) -> App | None:
+    try:
+        return App.from_json(json.loads(text))
+    except (ValueError, TypeError, KeyError, AttributeError):
+        return None  # another version of ours wrote it: then there is no memory of one
+
+
+def _status_to_text(status: CommitStatus) -> str:
+    return json.dumps(dataclasses.asdict(status))
+
+
+def _status_from_text(text: str) -> CommitStatus:
+    value = json.loads(text)
+    return CommitStatus(**{**value, "operation": Operation(value["operation"]), "health": Health(value["health"])})

@@ -1,0 +1,75 @@
+"""One at a time: the daemon and the command exclude each other on a server."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from gitops_mvd.core.errors import MvdError, Unavailable
+from gitops_mvd.core.model import Operation, Report
+from gitops_mvd.state.history import SqliteHistory
+
+PATIENCE = 900.0  # seconds that `mvd sync` waits for the daemon
+
+
+class Taken(MvdError):
+    """Another process, most likely the daemon, is at work on this server."""
+
+    def __init__(self, pid: int) -> None:
+        super().__init__(f"another mvd is at work on this server, process {pid}", "systemctl status gitops-mvd")
+        self.pid = pid
+
+    def sync(self, history: SqliteHistory) -> Report:
+        """Have it look now, and wait for what comes out.  Raises Unavailable where nothing does."""
+        if not self.pid:  # which would be all of our own process group
+            raise Unavailable("another mvd has just begun", "try again")
+        asked = time.time()
+        try:
+            os.kill(self.pid, signal.SIGUSR1)
+        except OSError as error:
+            raise Unavailable(f"the daemon, process {self.pid}, can not be asked: {error.strerror}") from error
+        while time.time() < asked + PATIENCE:
+            report = history.last_report(since=asked)
+            if report and all(outcome.operation is not Operation.SUPERSEDED for outcome in report.outcomes):
+                return report
+            if why := history.last_excuse(since=asked):
+                raise Unavailable(why)
+            if not _runs(self.pid):
+                raise Unavailable(f"the daemon, process {self.pid}, has ended", "journalctl -u gitops-mvd")
+            time.sleep(0.05)
+        raise Unavailable(f"the daemon came to no end within {PATIENCE:g} s", "journalctl -u gitops-mvd")
+
+
+def _runs(pid: int) -> bool:
+    try:
+        return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return False
+
+
+@contextmanager
+def alone(state: Path) -> Iterator[None]:
+    """Hold this server against any other mvd, which may ask us by SIGUSR1 to look again.  Raises Taken."""
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # until somebody listens to it
+    try:
+        state.mkdir(parents=True, exist_ok=True, mode=0o700)
+        file = (state / "lock").open("a+b", buffering=0)
+    except OSError as error:
+        raise Unavailable(f"{state} can not be written: {error.strerror}", "run as root, or set `state`") from error
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            raise Taken(int(file.read().strip() or 0)) from None
+        try:
+            file.truncate(0)
+            file.write(b"%d\n" % os.getpid())
+        except OSError as error:
+            raise Unavailable(f"{state} can not be written: {error.strerror}", "make room on its disk") from error
+        yield

@@ -1,0 +1,44 @@
+"""A server that is left as it is: a file beside the settings, with the reason, says so to the daemon.
+
+A file, because an operator sees it, and because it outlives the state directory: what was told to stand still must not
+move for the loss of a history.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from gitops_mvd.core.errors import Unavailable
+from gitops_mvd.state.files import Entry, write
+
+
+def path(settings: Path) -> Path:
+    """The file, for the settings at that path."""
+    return settings.with_name("suspended")
+
+
+def reason(settings: Path) -> str:
+    """Why the server is suspended, "" where it is not."""
+    file = path(settings)
+    try:
+        return file.read_text(errors="replace").strip() or "nobody said why"
+    except FileNotFoundError:
+        return ""
+    except OSError as error:
+        raise Unavailable(f"{file} can not be read: {error.strerror}") from error
+
+
+def suspend(settings: Path, why: str) -> None:
+    """Raises Unavailable or StepFailed where the file can not be written."""
+    write(path(settings), Entry(f"{why}\n".encode(), 0o644))
+
+
+def resume(settings: Path) -> bool:
+    """False where it was not suspended."""
+    try:
+        path(settings).unlink()
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        raise Unavailable(f"{path(settings)} can not be removed: {error.strerror}") from error
+    return True

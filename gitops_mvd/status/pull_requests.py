@@ -1,0 +1,183 @@
+"""What open pull requests would do to this host, told on them before anybody merges them.
+
+Nothing of a proposal is ever run.  Its manifests are read and its images are looked up, and then it is the daemon's own
+planner that says what would be done.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from gitops_mvd.core import plan as plans
+from gitops_mvd.core.errors import ManifestError, RateLimited, StepFailed, Unavailable
+from gitops_mvd.core.model import App, Desired, Plan, Proposal, Revision, digest
+from gitops_mvd.core.ports import Forge, Tree
+from gitops_mvd.core.reconcile import EMPTIED, removed_apps, would_empty
+from gitops_mvd.git import Source
+from gitops_mvd.host.machine import Machine
+from gitops_mvd.manifest import Cache, load, read_fleet
+from gitops_mvd.state.history import Planned, SqliteHistory
+from gitops_mvd.status import report as say
+from gitops_mvd.status.changes import changed, contents
+from gitops_mvd.status.outbox import LONGEST_REST
+from gitops_mvd.status.statuses import Statuses
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a proposal would do: the plan of every app that it changes, or `wrong`, each problem in a line."""
+
+    plans: tuple[tuple[str, Plan], ...] = ()
+    wrong: tuple[str, ...] = ()
+
+
+class Proposals:
+    """The open pull requests of one forge, as this host sees them.
+
+    A proposal is looked at when it is new, when it has moved, and when what it would be merged into has.  Those that
+    come from a fork are left alone unless `forks`; only with `comments` is the whole plan written below them.
+    """
+
+    def __init__(
+        self,
+        forge: Forge,
+        source: Source,
+        host: Machine,
+        history: SqliteHistory,
+        statuses: Statuses,
+        *,
+        comments: bool,
+        forks: bool,
+        allow_empty: bool,
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        """`now` tells seconds since 1970."""
+        self._forge = forge
+        self._source = source
+        self._host = host
+        self._history = history
+        self._statuses = statuses
+        self._comments = comments
+        self._forks = forks
+        self._allow_empty = allow_empty
+        self._followed: Cache = {}
+        self._proposed: Cache = {}
+        self._now = now
+        self._limit = ""  # what the forge said when it wanted to be left alone
+        self._rests_until = 0.0
+
+    def look(self, tip: Revision, is_awaited: Callable[[], bool]) -> None:
+        """Tell every proposal that has something new to be told, unless the daemon is awaited elsewhere.
+
+        Raises Unavailable or StepFailed where the proposals as a whole can not be looked at, and RateLimited for as
+        long as the forge is to be left alone.
+        """
+        if (left := self._rests_until - self._now()) > 0:
+            raise RateLimited(self._limit, left)
+        try:
+            self._look(tip, is_awaited)
+        except RateLimited as error:
+            self._limit, self._rests_until = error.message, self._now() + min(error.retry_after, LONGEST_REST)
+            raise
+
+    def _look(self, tip: Revision, is_awaited: Callable[[], bool]) -> None:
+        found = self._forge.proposals(tip.ref)
+        numbers = {proposal.number for proposal in found}
+        self._history.keep_planned(numbers)
+        self._source.keep_proposals(numbers)
+        for proposal in found:
+            if is_awaited():
+                return
+            at = f"{proposal.commit} onto {tip.commit}"
+            known = self._history.planned(proposal.number)
+            if known.at != at and (self._forks or not proposal.is_fork):
+                try:
+                    self._tell(proposal, tip, at, known)
+                except RateLimited:
+                    raise
+                except Unavailable as error:
+                    log.warning("proposal %d waits: %s", proposal.number, error)
+
+    def _tell(self, proposal: Proposal, tip: Revision, at: str, known: Planned) -> None:
+        verdict = self._judge(proposal, tip)
+        counts, names = summed(verdict)
+        if verdict.wrong:
+            status = say.unplanned(self._host.name, verdict.wrong[0])
+        else:
+            status = say.planned(self._host.name, counts, names)
+        self._statuses.plan(proposal.commit, status)
+        comment, said = known.comment, known.said
+        text = in_full(self._host.name, status.description, verdict, proposal, tip)
+        if self._comments and (comment or verdict.wrong or counts) and digest(text) != said:
+            try:
+                comment, said = self._forge.comment(proposal, text, comment), digest(text)
+            except StepFailed as error:
+                log.warning("proposal %d has no comment: %s", proposal.number, error)
+        self._history.plan(proposal.number, Planned(at, comment, said))
+
+    def _judge(self, proposal: Proposal, tip: Revision) -> Verdict:
+        try:
+            tree = self._source.merged(proposal, tip)
+            after = contents(tree, self._host.name, self._proposed)
+            differs = changed(contents(self._source.tree(tip), self._host.name, self._followed), after)
+            return self._plan(tree, differs, tip) if differs else Verdict()
+        except ManifestError as error:
+            return Verdict(wrong=tuple(map(str, error.problems)))
+        except StepFailed as error:
+            return Verdict(wrong=(str(error),))
+
+    def _plan(self, tree: Tree, differs: frozenset[str], tip: Revision) -> Verdict:
+        """Only what the proposal itself changes: what else the host is behind with is not its doing."""
+        apps, broken = load(tree, read_fleet(tree).host(self._host.name), self._proposed)
+        desired = Desired(tip, apps, broken)
+        removed = removed_apps(desired, self._host)
+        wrong = [str(problem) for name in sorted(differs & broken.keys()) for problem in broken[name]]
+        if would_empty(desired, removed) and not self._allow_empty:
+            wrong.append(EMPTIED)
+        made = []
+        for app in sorted((*apps, *removed), key=lambda app: app.name):
+            if app.name in differs:
+                try:
+                    made.append((app.name, self._plan_of(app)))
+                except StepFailed as error:
+                    wrong.append(f"{app.name}: {error}")
+        return Verdict(tuple(made), tuple(wrong))
+
+    def _plan_of(self, app: App) -> Plan:
+        pinned = self._host.pin(app)
+        if failure := self._history.condemned(pinned):
+            raise StepFailed(f"this very version was tried here and failed: {failure.why}")
+        return self._host.plan(pinned, proven=False, proposed=True)
+
+
+def summed(verdict: Verdict) -> tuple[Counter[str], list[str]]:
+    """How many services and the like would be changed, created and removed, and their names."""
+    counts: Counter[str] = Counter()
+    names = []
+    for app, plan in verdict.plans:
+        for what, verb in sorted(plans.told_verbs(plan).items()):
+            counts[verb] += 1
+            names.append(f"{app}/{what}")
+    return counts, names
+
+
+def in_full(host: str, told: str, verdict: Verdict, proposal: Proposal, tip: Revision) -> str:
+    """The comment below a proposal.  Its first line, by which it is found again, is shown by no forge."""
+    text = [f"[//]: # (mvd/{host})", "", f"**{host}**: {'this can not be deployed' if verdict.wrong else told}", ""]
+    if verdict.wrong:
+        text += [*(f"- `{_plain(line)}`" for line in verdict.wrong), ""]
+    for app, plan in verdict.plans:
+        if lines := [_plain(line) for line in plans.lines(plan)]:
+            text += [f"{app}", "```diff", *lines, "```", ""]
+    return "\n".join([*text, f"Planned for {proposal.commit[:7]} merged into {tip.ref}; nothing was done."])
+
+
+def _plain(line: str) -> str:
+    """What comes out of a proposal stays text: it ends no code, and calls nobody."""
+    return " ".join(line.replace("`", "'").splitlines())

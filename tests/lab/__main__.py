@@ -1,0 +1,81 @@
+"""`python -m tests.lab demo | bench | up | down`: the story, what it costs, a lab that stays, and its end."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import time
+from pathlib import Path
+
+import click
+
+from tests.lab.bench import PARTS
+from tests.lab.claim import is_kept
+from tests.lab.command import CommandFailed
+from tests.lab.demo import demo as tell
+from tests.lab.engine import LabUnavailable
+from tests.lab.forge import Forge
+from tests.lab.lab import Lab, down
+from tests.lab.stage import NotTrue
+
+
+@click.group(help=__doc__)
+def main() -> None:
+    pass
+
+
+@main.command()
+@click.option("--keep", is_flag=True, help="Leave the lab up, and say how to look at it.")
+def demo(keep: bool) -> None:
+    """Tell the whole story on a real server; exit code 0 only if every step of it was seen to be true."""
+    tell(keep)
+
+
+@main.command()
+@click.option("--json", "file", type=click.Path(path_type=Path), default="bench.json", show_default=True)
+@click.option("--only", type=click.Choice(PARTS), multiple=True, help="Measure this part alone.")
+def bench(file: Path, only: tuple[str, ...]) -> None:
+    """Measure what it costs, each figure beside its yardstick; takes a quarter of an hour."""
+    from tests.lab.bench.measure import bench as measure  # all of the daemon, which nothing else here needs
+
+    measure(file, only)
+
+
+@main.command()
+def up() -> None:
+    """Boot one server with this checkout installed, beside a registry, and leave them running."""
+    with Lab.open(say=click.echo) as lab:
+        server = lab.server("h1")
+        server.install(lab.wheel)
+        click.echo(f"registry: {lab.registry.url}, on the servers {lab.registry.address}")
+        prefix = f"DOCKER_HOST={lab.engine.host} " if lab.engine.host else ""
+        click.echo(f"server:   {prefix}docker exec -it {server.container} bash")
+        lab.keep()
+
+
+@main.command(hidden=True)
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.argument("host")
+@click.argument("port", type=int)
+@click.argument("claim", type=click.Path(path_type=Path))
+def forge(folder: Path, host: str, port: int, claim: Path) -> None:
+    """Be the forge of a lab that is kept, until it is not any more."""
+    with Forge(folder, host, port) as served:
+        for repository in folder.glob("*/*.git"):
+            served.create(str(repository.relative_to(folder)).removesuffix(".git"))
+        let_go_of = time.monotonic() + 60  # by then, whoever keeps the lab has said so and ended
+        while is_kept(claim) or time.monotonic() < let_go_of:
+            time.sleep(1)
+    shutil.rmtree(folder)
+
+
+@main.command(name="down")
+def remove() -> None:
+    """Remove what earlier labs of this checkout left: kept on purpose, or by a crash."""
+    down(say=click.echo)
+
+
+try:
+    main()
+except (LabUnavailable, CommandFailed, NotTrue) as error:
+    sys.exit(f"lab: {error}")

@@ -1,0 +1,20 @@
+"""The lab's stand-in for Kong: it speaks the Admin API of Kong 3.9.1 and really proxies, and is not Kong.
+
+It is held to recorded exchanges with a real one (tests/contract). Nothing outside the lab imports it. What a change
+means is decided by two tables, `entities.yaml` and `plugins.yaml`; the modules, from the inside out:
+
+    faults       what Kong answers when it refuses
+    checks       single values: hosts, paths, tags, ...
+    schema       the tables: defaults filled in, violations found
+    store        the entities, kept on disk
+    declarative  the one document of DB-less mode
+    admin        the Admin API
+    routing      which route a request takes, which target it goes to
+    policies     the plugins that are enforced
+    proxy        the data path
+    server       both listeners
+"""
+
+from tests.lab.gateway.server import Gateway
+
+__all__ = ["Gateway"]

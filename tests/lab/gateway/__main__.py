@@ -1,0 +1,53 @@
+"""Run the stand-in gateway: `python -m tests.lab.gateway --database off`."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import signal
+from pathlib import Path
+
+from tests.lab.gateway.server import Address, Listeners, Where
+
+
+def address(text: str) -> Address:
+    host, _, port = text.rpartition(":")
+    return host or "127.0.0.1", int(port)
+
+
+def where(text: str) -> Where:
+    return Path(text.removeprefix("unix:")) if text.startswith("unix:") else address(text)
+
+
+async def run(options: argparse.Namespace) -> None:
+    listeners = Listeners(
+        options.prefix,
+        options.database == "postgres",
+        options.admin,
+        options.proxy,
+        declarative=options.declarative_config,
+    )
+    ended = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, ended.set)
+    await listeners.start()
+    await ended.wait()
+    await listeners.stop()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m tests.lab.gateway", description=__doc__)
+    parser.add_argument("--database", choices=["off", "postgres"], default="off", help="which mode of Kong to act")
+    parser.add_argument("--admin", type=where, default="127.0.0.1:8001", metavar="HOST:PORT | unix:PATH")
+    parser.add_argument("--proxy", type=address, default="127.0.0.1:8000", metavar="HOST:PORT")
+    parser.add_argument(
+        "--prefix", type=Path, default=Path("gateway"), metavar="DIR", help="where its state is kept over a restart"
+    )
+    parser.add_argument(
+        "--declarative-config", type=Path, metavar="FILE", help="what it starts from, whatever it had before"
+    )
+    asyncio.run(run(parser.parse_args()))
+
+
+if __name__ == "__main__":
+    main()
