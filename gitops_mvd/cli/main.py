@@ -110,7 +110,7 @@ def sync(config: Path, machine: bool) -> int:
     if not report:
         return 1
     _print_outcomes(report.outcomes, machine, say.summary(report))
-    return 0 if say.is_well(report) else 1
+    return 0 if report.is_well else 1
 
 
 @mvd.command()

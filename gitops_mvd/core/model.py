@@ -19,6 +19,7 @@ Json = Mapping[str, Any]
 
 LABEL = "io.gitops-mvd."  # Docker labels of what is ours: + app, service, digest, port, staged
 COMPLETED = "completed"  # the probe of a job
+STOP_GRACE_SECONDS = 10.0  # from the stop signal to the kill, as Docker and Compose have it
 RUNNING = "running"  # the state of a unit that is as it should be
 STAGED = "staged"  # that of one whose container runs, but is not found by the name of its service
 
@@ -185,6 +186,12 @@ class Service:
         """Does it end, once for each content?  Others may wait for that (`service_completed_successfully`)."""
         return self.check.probe == COMPLETED
 
+    @property
+    def stop_grace(self) -> float:
+        """Seconds that its containers are given to stop, Compose's `stop_grace_period`."""
+        seconds: float = self.run.get("stop_grace_period", STOP_GRACE_SECONDS)
+        return seconds
+
     def instances(self, app: str) -> list[str]:
         """The names of its units and containers, one a replica.  Never hex only: Docker would take that for an id."""
         name = f"mvd-{app}-{self.name}-{self.digest[:8]}"
@@ -332,6 +339,11 @@ class Outcome:
     did: Plan = field(default_factory=Plan)
     why: str = ""
 
+    @property
+    def is_well(self) -> bool:
+        """Is it synced, healthy, and its last operation a success?"""
+        return (self.sync, self.health, self.operation) == (Sync.SYNCED, Health.HEALTHY, Operation.SUCCEEDED)
+
 
 @dataclass(frozen=True, slots=True)
 class Report:
@@ -344,6 +356,11 @@ class Report:
     @property
     def health(self) -> Health:
         return Health.worst(outcome.health for outcome in self.outcomes)
+
+    @property
+    def is_well(self) -> bool:
+        """Is every app synced, healthy, and its last operation a success?"""
+        return all(outcome.is_well for outcome in self.outcomes)
 
 
 @dataclass(frozen=True, slots=True)

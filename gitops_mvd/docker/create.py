@@ -15,12 +15,11 @@ import shlex
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
-from gitops_mvd.core.model import LABEL, Json, Service
+from gitops_mvd.core.model import LABEL, STOP_GRACE_SECONDS, Json, Service
 
 ROTATION = {"max-size": "10m", "max-file": "2"}
-GRACE = 10.0  # seconds from the stop signal to the kill, as Docker and Compose have it
 
-DEFAULTS: Json = {"init": True, "logging": {"driver": "local", "options": {}}, "stop_grace_period": GRACE}
+DEFAULTS: Json = {"init": True, "logging": {"driver": "local", "options": {}}, "stop_grace_period": STOP_GRACE_SECONDS}
 
 
 def create(

@@ -22,7 +22,7 @@ from typing import Any
 import requests
 
 from gitops_mvd.core.errors import RateLimited, StepFailed, Unavailable
-from gitops_mvd.status.report import redact
+from gitops_mvd.core.redact import redact
 
 TIMEOUT = (5.0, 20.0)  # seconds to connect, and between two bytes of the answer
 WITHIN = 60.0  # seconds for all of an answer

@@ -15,9 +15,9 @@ from pathlib import Path
 from types import MappingProxyType
 
 from gitops_mvd.core.errors import MvdError, Unavailable
+from gitops_mvd.core.redact import redact
 from gitops_mvd.git.address import COMPLAINTS, LOGIN, REFUSED, SSH
 from gitops_mvd.git.tree import refuse_large
-from gitops_mvd.status.report import redact
 
 os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")  # a missing git is an error of the first fetch, not of the import
 import git

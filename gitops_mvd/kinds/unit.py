@@ -17,9 +17,9 @@ from stat import S_ISREG
 from typing import Any, NamedTuple
 
 from gitops_mvd.core.errors import StepFailed, Unavailable
-from gitops_mvd.core.model import LABEL, RUNNING, STAGED, App, Change, Json, Resource, Service
+from gitops_mvd.core.model import LABEL, RUNNING, STAGED, STOP_GRACE_SECONDS, App, Change, Json, Resource, Service
 from gitops_mvd.docker.answers import verdict
-from gitops_mvd.docker.create import GRACE, create, rejoin
+from gitops_mvd.docker.create import create, rejoin
 from gitops_mvd.kinds import Tools
 from gitops_mvd.state.files import Entry, readable, remove, write
 from gitops_mvd.systemd.client import Unit
@@ -71,8 +71,7 @@ class Units:
     def wanted(self, app: App) -> Iterable[Resource]:
         for service in app.services:
             for name in service.instances(app.name):
-                grace = service.run.get("stop_grace_period", GRACE)
-                spec = {"digest": service.digest, "port": 0, "state": "running", "grace": grace}
+                spec = {"digest": service.digest, "port": 0, "state": "running", "grace": service.stop_grace}
                 yield Resource(self.name, name, app.name, service.name, spec, service)
 
     # ---- looking -----------------------------------------------------------------------------------------------------
@@ -90,7 +89,7 @@ class Units:
             yield Resource(self.name, name, header.app, header.service, spec, file.text)
         for name, container in containers.items():
             digest, port = _label(container, "digest"), int(_label(container, "port"))
-            spec = {"digest": digest, "port": port, "state": "no unit file", "grace": GRACE}
+            spec = {"digest": digest, "port": port, "state": "no unit file", "grace": STOP_GRACE_SECONDS}
             yield Resource(self.name, name, _label(container, "app"), _label(container, "service"), spec, "")
 
     def _containers(self) -> dict[str, Container]:
@@ -230,7 +229,8 @@ class Units:
         if there and (there.header.digest, there.header.port) == (wanted.spec["digest"], wanted.spec["port"]):
             return there.text
         try:
-            return render(wanted.app, wanted.payload, wanted.name, **self._where(wanted), docker=self._docker)
+            creates = create(wanted.app, wanted.payload, wanted.name, **self._where(wanted))
+            return render(wanted.app, wanted.payload, wanted.name, creates, wanted.spec["port"], docker=self._docker)
         except (KeyError, ValueError) as error:
             raise StepFailed(f"{wanted.app}/{wanted.service}: no unit can be made of it: {error}") from error
 
@@ -313,7 +313,7 @@ def _entry(text: str) -> Entry:
 
 
 def _grace(header: Header | None) -> float:
-    return header.grace if header else GRACE
+    return header.grace if header else STOP_GRACE_SECONDS
 
 
 def _instance(unit: str) -> str:

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 
 from gitops_mvd.core.model import App, Service
 from gitops_mvd.core.plan import startup_order, told_check
-from gitops_mvd.docker.create import GRACE
 from gitops_mvd.manifest.order import explained
 
 CONDITIONS = {
@@ -41,8 +40,10 @@ def _about(service: Service) -> Iterator[tuple[str, str]]:
         yield "instances", f"{service.replicas}, replaced {_turns(service)}"
     yield "gate", told_check(service.check)
     if service.kong:
-        grace = service.run.get("stop_grace_period", GRACE)
-        yield "switch", f"at the gateway; the old instances then have {grace:g}s to end what they were asked"
+        yield (
+            "switch",
+            f"in Kong; old instances get {service.stop_grace:g}s to finish open requests",
+        )
     yield "on failure", f"{service.update.failure_action}: {LEADS_TO[service.update.failure_action]}"
 
 

@@ -29,7 +29,7 @@ from gitops_mvd.core.model import (
     Sync,
 )
 from gitops_mvd.state.database import Database
-from gitops_mvd.status.report import from_json, is_well, to_json, vocabularies
+from gitops_mvd.state.reports import from_json, to_json, vocabularies
 
 MOST_EVENTS = 1000
 MOST_STATUSES = 1000
@@ -249,7 +249,7 @@ class SqliteHistory:
             )
             if all((o.sync, o.operation) == (Sync.SYNCED, Operation.SUCCEEDED) for o in report.outcomes):
                 self._keep("applied", dataclasses.asdict(report.revision))
-            if is_well(report):
+            if report.is_well:
                 self._keep("healthy", dataclasses.asdict(report.revision))
 
     def events(self, limit: int, app: str | None = None) -> list[Event]:

@@ -15,10 +15,9 @@ from dataclasses import dataclass
 from gitops_mvd.core import plan as plans
 from gitops_mvd.core.errors import ManifestError, RateLimited, StepFailed, Unavailable
 from gitops_mvd.core.model import App, Desired, Plan, Proposal, Revision, digest
-from gitops_mvd.core.ports import Forge, Tree
+from gitops_mvd.core.ports import Forge, Host, Tree
 from gitops_mvd.core.reconcile import EMPTIED, removed_apps, would_empty
 from gitops_mvd.git import Source
-from gitops_mvd.host.machine import Machine
 from gitops_mvd.manifest import Cache, load, read_fleet
 from gitops_mvd.state.history import Planned, SqliteHistory
 from gitops_mvd.status import report as say
@@ -48,7 +47,7 @@ class Proposals:
         self,
         forge: Forge,
         source: Source,
-        host: Machine,
+        host: Host,
         history: SqliteHistory,
         statuses: Statuses,
         *,

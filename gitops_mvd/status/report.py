@@ -6,24 +6,15 @@ changes must say the same again, or every look would post anew.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterable, Mapping
-from typing import Any
 
 from gitops_mvd.core.model import (
-    Change,
-    Check,
     CommitStatus,
-    Gate,
     Health,
-    Json,
     Operation,
     Outcome,
-    Plan,
     Report,
-    Resource,
     Revision,
-    Step,
     Sync,
 )
 
@@ -36,7 +27,6 @@ SEVERITY = (
     Operation.FAILED,
     Operation.ROLLBACK_FAILED,
 )
-SHORTEST_SECRET = 4  # characters; anything shorter would black out ordinary words
 
 
 def context(host: str) -> str:
@@ -58,14 +48,9 @@ def status(report: Report) -> CommitStatus:
 
 def app_status(host: str, outcome: Outcome) -> CommitStatus:
     """The status of one app, for those who want one for each."""
-    told = _remark(outcome) if _is_well(outcome) else _cause(outcome).removeprefix(f"{outcome.app}: ")
+    told = _remark(outcome) if outcome.is_well else _cause(outcome).removeprefix(f"{outcome.app}: ")
     operation = Operation.RUNNING if _is_unfinished(outcome) else outcome.operation
     return CommitStatus(f"{context(host)}/{outcome.app}", operation, outcome.health, told or "healthy")
-
-
-def is_well(report: Report) -> bool:
-    """Is every app synced, healthy, and its last operation a success?"""
-    return not _bad(report)
 
 
 def pending(host: str, revision: Revision) -> CommitStatus:
@@ -130,21 +115,13 @@ def summary(report: Report) -> str:
     return f"{report.host} at {report.revision.short}: {'; '.join(told)}"
 
 
-def redact(text: str, secrets: Iterable[str]) -> str:
-    """`text` with `***` for every secret in it; the longest first, as one may be part of another."""
-    for secret in sorted(secrets, key=len, reverse=True):
-        if len(secret) >= SHORTEST_SECRET:
-            text = text.replace(secret, "***")
-    return text
-
-
 def _status(host: str, operation: Operation, description: str, health: Health = Health.UNKNOWN) -> CommitStatus:
     return CommitStatus(context(host), operation, health, description)
 
 
 def _bad(report: Report) -> list[Outcome]:
     """The apps that are not simply well, the worst first."""
-    bad = [outcome for outcome in report.outcomes if not _is_well(outcome)]
+    bad = [outcome for outcome in report.outcomes if not outcome.is_well]
     order = list(Health)
     return sorted(bad, key=lambda o: (_is_unfinished(o), -SEVERITY.index(o.operation), -order.index(o.health), o.app))
 
@@ -159,11 +136,6 @@ def _is_unfinished(outcome: Outcome) -> bool:
     return outcome.health in {Health.PROGRESSING, Health.UNKNOWN} or (
         outcome.health is Health.HEALTHY and outcome.sync is not Sync.SYNCED
     )
-
-
-def _is_well(outcome: Outcome) -> bool:
-    good = (Sync.SYNCED, Health.HEALTHY, Operation.SUCCEEDED)
-    return (outcome.sync, outcome.health, outcome.operation) == good
 
 
 def _cause(outcome: Outcome) -> str:
@@ -192,7 +164,7 @@ def _line(text: str) -> str:
 
 def _remarks(report: Report) -> list[str]:
     """What there is to say of apps that are well: `web is back to what 1a2b3c4 ran`."""
-    told = ((outcome.app, _remark(outcome)) for outcome in report.outcomes if _is_well(outcome))
+    told = ((outcome.app, _remark(outcome)) for outcome in report.outcomes if outcome.is_well)
     return [f"{app} is {remark}" for app, remark in told if remark]
 
 
@@ -202,52 +174,3 @@ def _remark(outcome: Outcome) -> str:
 
 def _counted(report: Report) -> str:
     return f"{len(report.outcomes)} app{'s' * (len(report.outcomes) != 1)}"
-
-
-# ---- as JSON ---------------------------------------------------------------------------------------------------------
-
-
-def to_json(report: Report) -> Json:
-    """All of a report but the payloads of its resources, which are never shown and may hold secrets."""
-    outcomes = [
-        {
-            **{key: getattr(outcome, key) for key in ("app", "sync", "health", "operation", "why")},
-            "did": {half: [_step_to_json(s) for s in getattr(outcome.did, half)] for half in ("change", "clean")},
-        }
-        for outcome in report.outcomes
-    ]
-    return {"host": report.host, "revision": dataclasses.asdict(report.revision), "outcomes": outcomes}
-
-
-def from_json(value: Json) -> Report:
-    """The report that `to_json` was given."""
-    outcomes = []
-    for outcome in value["outcomes"]:
-        did = Plan(**{half: tuple(map(_step_from_json, steps)) for half, steps in outcome["did"].items()})
-        outcomes.append(Outcome(**{**outcome, **vocabularies(outcome), "did": did}))
-    return Report(value["host"], Revision(**value["revision"]), tuple(outcomes))
-
-
-def vocabularies(value: Json) -> dict[str, Any]:
-    """The three words of an outcome, from JSON."""
-    return {
-        "sync": Sync(value["sync"]),
-        "health": Health(value["health"]),
-        "operation": Operation(value["operation"]),
-    }
-
-
-def _step_to_json(step: Step) -> Json:
-    if isinstance(step, Gate):
-        return {"on": _resource_to_json(step.on), "check": dataclasses.asdict(step.check)}
-    return {"was": _resource_to_json(step.was), "to": _resource_to_json(step.to)}
-
-
-def _resource_to_json(resource: Resource | None) -> Json | None:
-    return {k: getattr(resource, k) for k in ("kind", "name", "app", "service", "spec")} if resource else None
-
-
-def _step_from_json(value: Json) -> Step:
-    if "on" in value:
-        return Gate(Resource(**value["on"]), Check(**value["check"]))
-    return Change(*(Resource(**value[side]) if value[side] else None for side in ("was", "to")))

@@ -15,12 +15,11 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import NamedTuple
 
 from gitops_mvd.core.model import Json, Service
-from gitops_mvd.docker import create as dockerrun
 
 TARGET = "multi-user.target"
 SLICE = "mvd.slice"
@@ -71,17 +70,23 @@ class Said(NamedTuple):
 
 
 def render(
-    app: str, service: Service, name: str, *, port: int, address: str, folder: str, docker: str = "/usr/bin/docker"
+    app: str,
+    service: Service,
+    name: str,
+    creates: Iterable[Sequence[str]],
+    port: int,
+    *,
+    docker: str = "/usr/bin/docker",
 ) -> str:
-    """The unit of one instance, named `name`; the other arguments are those of `dockerrun.create`.
+    """The unit of one instance, named `name`, whose container the commands `creates` of the docker client make.
 
-    `docker` is the absolute path of the client.  Raises ValueError for a text that no unit can hold.
+    `port` is the host port of a routed service, or 0; `docker` the absolute path of the client.  Raises ValueError for
+    a text that no unit can hold.
     """
     scheduled = bool(service.schedule)
     restart = "no" if scheduled else service.run.get("restart", "always")
-    grace = service.run.get("stop_grace_period", dockerrun.GRACE)
+    grace = service.stop_grace
     header = Header(app, service.name, service.digest, port, restart, grace, scheduled)
-    makes = dockerrun.create(app, service, name, port=port, address=address, folder=folder)
 
     def client(*words: str) -> str:
         return quoted([docker, *words])
@@ -109,7 +114,7 @@ def render(
         f"SyslogIdentifier={app}/{service.name}",
         "UMask=0077",
         *([f"ExecStartPre=-:{remove}"] if job else []),
-        *(f"ExecStartPre=-:{client(*words)}" for words in makes),
+        *(f"ExecStartPre=-:{client(*words)}" for words in creates),
         f"ExecStart=:{client('start', '--attach', name)}",
         f"ExecStop=-:{client('stop', name)}",
         *([] if job else [f"ExecStop=-:{client('rm', '--force', '--volumes', name)}", f"ExecStopPost=-:{remove}"]),

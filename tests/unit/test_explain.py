@@ -60,7 +60,7 @@ def test_all_of_a_deploy_is_told() -> None:
         "order": "start-first: it has a route, and nothing that two versions could not share",
         "instances": "3, replaced 1 at a time, each batch watched for 10s",
         "gate": "http /health 80 within 60s, holds 5s",
-        "switch": "at the gateway; the old instances then have 30s to end what they were asked",
+        "switch": "in Kong; old instances get 30s to finish open requests",
         "on failure": "rollback: the whole app goes back to the version that last worked",
     }
     assert told()["migrate"]["runs"] == "once for each content, and never again to heal"

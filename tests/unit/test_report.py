@@ -22,6 +22,8 @@ from gitops_mvd.core.model import (
     Revision,
     Sync,
 )
+from gitops_mvd.core.redact import redact
+from gitops_mvd.state.reports import from_json, to_json
 from gitops_mvd.status import report as say
 
 REVISION = Revision("1a2b3c4" + "0" * 33, "main", "Deploy web 2")
@@ -47,7 +49,7 @@ def told(*outcomes: Outcome) -> tuple[Operation, Health, str]:
 
 def test_it_is_green_when_every_app_is_well() -> None:
     assert told(well("web"), well("api")) == (Operation.SUCCEEDED, Health.HEALTHY, "2 apps healthy")
-    assert say.is_well(report(well("web")))
+    assert report(well("web")).is_well
 
 
 def test_a_host_without_apps_is_green() -> None:
@@ -107,7 +109,7 @@ def test_green_means_every_app_is_synced_healthy_and_succeeded(outcomes: list[Ou
     status = say.status(report(*outcomes))
     green = (status.operation, status.health) == (Operation.SUCCEEDED, Health.HEALTHY)
     every = all((o.sync, o.health, o.operation) == (Sync.SYNCED, Health.HEALTHY, Operation.SUCCEEDED) for o in outcomes)
-    assert green == every == say.is_well(report(*outcomes))
+    assert green == every == report(*outcomes).is_well
     assert "\n" not in status.description
     assert "\n" not in say.summary(report(*outcomes))
 
@@ -132,7 +134,7 @@ def test_a_commit_has_a_beginning_and_each_kind_of_end() -> None:
 
 
 def test_secrets_are_blacked_out_the_longest_first() -> None:
-    assert say.redact("hunter2 and hunter22, not abc", ["hunter2", "hunter22", "abc", ""]) == "*** and ***, not abc"
+    assert redact("hunter2 and hunter22, not abc", ["hunter2", "hunter22", "abc", ""]) == "*** and ***, not abc"
 
 
 def test_a_report_survives_json_without_its_payloads() -> None:
@@ -140,8 +142,8 @@ def test_a_report_survives_json_without_its_payloads() -> None:
     old = Resource("unit", "mvd-web-old", "web")
     plan = Plan((Change(None, unit), Gate(unit, Check("http", {"path": "/"}))), (Change(old, None),))
     before = report(well("web", plan), bad("api", Operation.FAILED, "odd \udcff text"))
-    text = json.dumps(say.to_json(before))
-    assert say.from_json(json.loads(text)) == before
+    text = json.dumps(to_json(before))
+    assert from_json(json.loads(text)) == before
     assert "hunter2" not in text
 
 

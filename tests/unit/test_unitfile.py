@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gitops_mvd.core.model import Service
+from gitops_mvd.docker.create import create
 from gitops_mvd.systemd.unit import EDITED, Header, parse, quoted, render, sealed
 
 IMAGE = "registry.example/demo/web@sha256:" + "0" * 64
@@ -15,13 +16,17 @@ WHERE = {"port": 20000, "address": "127.0.0.1", "folder": "/etc/gitops-mvd/files
 NAME = "mvd-shop-web-01234567"
 
 
+def text_of(service, where=WHERE):
+    return render("shop", service, NAME, create("shop", service, NAME, **where), where["port"])
+
+
 def unit(run=None, **where):
-    return render("shop", Service("web", IMAGE, run or {}, kong={"port": 80}), NAME, **{**WHERE, **where})
+    return text_of(Service("web", IMAGE, run or {}, kong={"port": 80}), {**WHERE, **where})
 
 
 def test_the_whole_unit_of_a_routed_service():
     service = Service("web", IMAGE, {"command": ["echo", "100 %"]}, kong={"port": 80})
-    text = render("shop", service, NAME, **WHERE)
+    text = text_of(service)
     assert text.partition("\n")[2] == (
         f'# {{"app": "shop", "digest": "{service.digest}", "grace": 10.0, "port": 20000, '
         '"restart": "always", "service": "web"}\n'
@@ -100,7 +105,7 @@ def test_what_may_end_is_a_job_and_what_is_left_of_it_is_kept():
 
 def test_the_whole_unit_of_a_scheduled_service():
     service = Service("nightly", IMAGE, {"command": ["clean-up"]}, schedule="daily")
-    text = render("shop", service, NAME, **{**WHERE, "port": 0})
+    text = text_of(service, {**WHERE, "port": 0})
     assert text.partition("\n")[2] == (
         f'# {{"app": "shop", "digest": "{service.digest}", "grace": 10.0, "port": 0, '
         '"restart": "no", "scheduled": true, "service": "nightly"}\n'
@@ -137,7 +142,7 @@ def test_the_whole_unit_of_a_scheduled_service():
 
 
 def test_when_a_service_runs_is_not_in_its_unit():
-    daily, hourly = (render("shop", Service("web", IMAGE, schedule=it), NAME, **WHERE) for it in ("daily", "hourly"))
+    daily, hourly = (text_of(Service("web", IMAGE, schedule=it)) for it in ("daily", "hourly"))
     assert daily == hourly
     assert "RemainAfterExit" not in daily
     assert "RemainAfterExit" in unit({"restart": "no"})

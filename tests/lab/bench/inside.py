@@ -22,7 +22,6 @@ import requests
 
 from gitops_mvd.core.model import Operation
 from gitops_mvd.state.history import SqliteHistory
-from gitops_mvd.status.report import is_well
 
 STATE = Path("/var/lib/gitops-mvd")
 AT_A_TIME = 8
@@ -134,7 +133,7 @@ def _has_looked(history: SqliteHistory, since: float) -> bool:
 
 def _is_settled(commit: str) -> bool:
     report = SqliteHistory(STATE / "history.db").last_report()
-    return report is not None and report.revision.commit == commit and is_well(report)
+    return report is not None and report.revision.commit == commit and report.is_well
 
 
 def _is_rolled_back(commit: str) -> bool:

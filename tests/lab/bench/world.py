@@ -163,9 +163,11 @@ def _write(folder: Path, mode: str, apps: Sequence[App], tools: Tools) -> None:
     containers = []
     for number, unit in enumerate(of_kind["unit"]):
         where = {"port": unit.spec["port"], "address": ADDRESS, "folder": str(tools.files / unit.name)}
-        (tools.units / f"{unit.name}.service").write_text(unitfile.render(unit.app, unit.payload, unit.name, **where))
+        creates = dockerrun.create(unit.app, unit.payload, unit.name, **where)
+        text = unitfile.render(unit.app, unit.payload, unit.name, creates, unit.spec["port"])
+        (tools.units / f"{unit.name}.service").write_text(text)
         (wants / f"{unit.name}.service").symlink_to(tools.units / f"{unit.name}.service")
-        containers.append(_container(number, unit, dockerrun.create(unit.app, unit.payload, unit.name, **where)[0]))
+        containers.append(_container(number, unit, creates[0]))
     docker = {
         "/containers/json": containers,
         "/images/json": _images(of_kind["image"]),

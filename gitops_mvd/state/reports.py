@@ -1,0 +1,68 @@
+"""A report as JSON, as the history keeps it.  Pure."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from gitops_mvd.core.model import (
+    Change,
+    Check,
+    Gate,
+    Health,
+    Json,
+    Operation,
+    Outcome,
+    Plan,
+    Report,
+    Resource,
+    Revision,
+    Step,
+    Sync,
+)
+
+
+def to_json(report: Report) -> Json:
+    """All of a report but the payloads of its resources, which are never shown and may hold secrets."""
+    outcomes = [
+        {
+            **{key: getattr(outcome, key) for key in ("app", "sync", "health", "operation", "why")},
+            "did": {half: [_step_to_json(s) for s in getattr(outcome.did, half)] for half in ("change", "clean")},
+        }
+        for outcome in report.outcomes
+    ]
+    return {"host": report.host, "revision": dataclasses.asdict(report.revision), "outcomes": outcomes}
+
+
+def from_json(value: Json) -> Report:
+    """The report that `to_json` was given."""
+    outcomes = []
+    for outcome in value["outcomes"]:
+        did = Plan(**{half: tuple(map(_step_from_json, steps)) for half, steps in outcome["did"].items()})
+        outcomes.append(Outcome(**{**outcome, **vocabularies(outcome), "did": did}))
+    return Report(value["host"], Revision(**value["revision"]), tuple(outcomes))
+
+
+def vocabularies(value: Json) -> dict[str, Any]:
+    """The three words of an outcome, from JSON."""
+    return {
+        "sync": Sync(value["sync"]),
+        "health": Health(value["health"]),
+        "operation": Operation(value["operation"]),
+    }
+
+
+def _step_to_json(step: Step) -> Json:
+    if isinstance(step, Gate):
+        return {"on": _resource_to_json(step.on), "check": dataclasses.asdict(step.check)}
+    return {"was": _resource_to_json(step.was), "to": _resource_to_json(step.to)}
+
+
+def _resource_to_json(resource: Resource | None) -> Json | None:
+    return {k: getattr(resource, k) for k in ("kind", "name", "app", "service", "spec")} if resource else None
+
+
+def _step_from_json(value: Json) -> Step:
+    if "on" in value:
+        return Gate(Resource(**value["on"]), Check(**value["check"]))
+    return Change(*(Resource(**value[side]) if value[side] else None for side in ("was", "to")))
