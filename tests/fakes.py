@@ -87,11 +87,11 @@ class FakeHost:
     def plan(self, app: App, proven: bool, *, proposed: bool = False) -> Plan:
         return self._plan(app, wanted(app), proven)
 
-    def left_alone(self, plan: Plan) -> str:
+    def unrepaired(self, plan: Plan) -> str:
         changed = [step.resource.kind for step in plan if isinstance(step, Change)]
         return "changed by hand" if self.leaves and changed and set(changed) <= self.leaves else ""
 
-    def way_back(self, app: App, before: Sequence[Resource]) -> Plan:
+    def plan_back(self, app: App, before: Sequence[Resource]) -> Plan:
         return self._plan(App(app.name), before, proven=True)
 
     def _plan(self, app: App, want: Sequence[Resource], proven: bool) -> Plan:
@@ -146,7 +146,7 @@ class FakeHost:
             return Health.MISSING
         return Health.DEGRADED if any(map(self._sick, units)) else Health.HEALTHY
 
-    def ailment(self, app: App) -> str:
+    def health_reason(self, app: App) -> str:
         return "" if self.health(app) is Health.HEALTHY else "web: http 503"
 
     def images(self, app: str) -> list[str]:
@@ -178,7 +178,7 @@ class FakeHistory:
     def before(self, app: App) -> App | None:
         return next((good for good in reversed(self.good.get(app.name, [])) if good != app), None)
 
-    def condemned(self, app: App) -> Failure | None:
+    def failure_of(self, app: App) -> Failure | None:
         return self.bad.get((app.name, app.version))
 
     def approve(self, app: App, commit: str) -> None:
@@ -187,13 +187,13 @@ class FakeHistory:
             self.ran.setdefault((app.name, app.version), []).append(commit)
         self.bad.pop((app.name, app.version), None)
 
-    def condemn(self, app: App, failure: Failure) -> None:
+    def mark_failed(self, app: App, failure: Failure) -> None:
         self.bad[app.name, app.version] = failure
 
     def forget(self, app: str) -> None:
         self.good.pop(app, None)
 
-    def recalled(self, app: App, commit: str) -> str:
+    def reverted_to(self, app: App, commit: str) -> str:
         *earlier, last = self.ran.get((app.name, app.version), [""])
         return earlier[-1] if earlier and last == commit else ""
 

@@ -63,7 +63,7 @@ def take_over(wired: Wired, shown: Takeover) -> None:
         if adoptions != shown.adoptions:
             raise StepFailed("Kong was changed while you were reading", "`mvd adopt` shows what it would be now")
         for app in {app_of(adoption) for adoption in adoptions.adopted}:
-            history.pardon(app)
+            history.clear_failure(app)
             history.forget(app)
         kong.adopt(wired.host.name, [adoption.entity for adoption in adoptions.adopted])
 

@@ -109,7 +109,7 @@ def _forge(wired: Wired) -> Iterator[Finding]:
     counted = [f"{times} {outcome}" for (_, outcome), times in wired.history.deliveries().items()]
     yield Finding("forge", "warn" if waiting else "ok", f"{told}; {', '.join(counted) or 'none so far'}")
     if wired.proposals:
-        wired.forge.proposals(wired.settings.branch)
+        wired.forge.pull_requests(wired.settings.branch)
         yield Finding("proposals", "ok", "open pull requests can be listed")
 
 

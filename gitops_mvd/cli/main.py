@@ -110,7 +110,7 @@ def sync(config: Path, machine: bool) -> int:
     if not report:
         return 1
     _print_outcomes(report.outcomes, machine, say.summary(report))
-    return 0 if report.is_well else 1
+    return 0 if report.is_green else 1
 
 
 @mvd.command()
@@ -178,7 +178,7 @@ def retry(config: Path, app: str) -> int:
     from gitops_mvd.daemon.wiring import wire
 
     wired = wire(_read(config), config)
-    pardoned = wired.history.pardon(app)
+    pardoned = wired.history.clear_failure(app)
     click.echo(
         f"{app} is tried again at the next look: `mvd sync` makes that now" if pardoned else f"{app} is not held"
     )
@@ -292,7 +292,7 @@ def status(config: Path, machine: bool) -> int:
             click.echo(f"suspended: {suspended}")
         rows = [(app.name, app.sync, app.health, app.why or app.ails) for app in looked.apps]
         _print_table(("APP", "SYNC", "HEALTH", ""), rows)
-    return 0 if all(app.is_well for app in looked.apps) else 1
+    return 0 if all(app.is_green for app in looked.apps) else 1
 
 
 @mvd.command()

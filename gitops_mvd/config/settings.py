@@ -71,7 +71,7 @@ class Docker:
 
 
 @dataclass(frozen=True, slots=True)
-class Gateway:
+class KongSettings:
     """The Kong of this server, or of all servers that have the same name for it in `shared`."""
 
     admin: str = "http://127.0.0.1:8001"
@@ -93,7 +93,7 @@ class Gateway:
 
 
 @dataclass(frozen=True, slots=True)
-class ProposalSettings:
+class PullRequestSettings:
     """What is told of open pull requests."""
 
     plan: bool = True
@@ -113,7 +113,7 @@ class ForgeSettings:
     apps: bool = False
     environment: str = ""
     link: str = ""
-    proposals: ProposalSettings = field(default_factory=ProposalSettings)
+    proposals: PullRequestSettings = field(default_factory=PullRequestSettings)
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +137,7 @@ class Settings:
     allow_rewind: bool = False
     allow_empty: bool = False
     docker: Docker = field(default_factory=Docker)
-    kong: Gateway | None = None
+    kong: KongSettings | None = None
     forge: ForgeSettings | None = None
     webhook: Webhook | None = None
     policy: Policy | None = None
@@ -302,8 +302,8 @@ PROPOSALS = {
 }
 
 
-def _proposals(place: Place) -> ProposalSettings:
-    return ProposalSettings(**fields(place, PROPOSALS))
+def _proposals(place: Place) -> PullRequestSettings:
+    return PullRequestSettings(**fields(place, PROPOSALS))
 
 
 def _link(place: Place) -> str:
@@ -362,8 +362,8 @@ def _docker(place: Place) -> Docker:
     return Docker(**fields(place, DOCKER))
 
 
-def _kong(place: Place) -> Gateway:
-    found = Gateway(**fields(place, KONG))
+def _kong(place: Place) -> KongSettings:
+    found = KongSettings(**fields(place, KONG))
     scheme, host = urlsplit(found.admin).scheme, urlsplit(found.admin).hostname or ""
     for key, other in (("cert_file", "key_file"), ("key_file", "cert_file")):
         if place.has(key) and not place.has(other):

@@ -203,15 +203,15 @@ class App:
     """One Compose file: deploys together and rolls back together.
 
     `networks` and `volumes` map the real name on the host to its options in Compose's long form (`external: true` where
-    somebody else makes it).  `gateway` has gateway-wide entities in Kong's declarative format, for the one app made of
-    the folder `kong/`; it is empty for all others.
+    somebody else makes it).  `kong_entities` has gateway-wide entities in Kong's declarative format, for the one app
+    made of the folder `kong/`; it is empty for all others.
     """
 
     name: str
     services: tuple[Service, ...] = ()
     networks: Mapping[str, Json] = field(default_factory=dict)
     volumes: Mapping[str, Json] = field(default_factory=dict)
-    gateway: Mapping[str, list[Json]] = field(default_factory=dict, repr=False)
+    kong_entities: Mapping[str, list[Json]] = field(default_factory=dict, repr=False)
 
     @cached_property
     def version(self) -> str:
@@ -219,7 +219,10 @@ class App:
         return digest(self.to_json())
 
     def to_json(self) -> dict[str, Any]:
-        return dataclasses.asdict(self)
+        """All it says.  Versions and stored apps are made of this: its keys are never renamed."""
+        value = dataclasses.asdict(self)
+        value["gateway"] = value.pop("kong_entities")
+        return value
 
     @classmethod
     def from_json(cls, value: Json) -> App:
@@ -234,7 +237,9 @@ class App:
             )
             for service in value["services"]
         ]
-        return cls(**{**value, "services": tuple(services)})
+        entities = {"kong_entities": value["gateway"]} if "gateway" in value else {}
+        others = {name: value[name] for name in value if name != "gateway"}
+        return cls(**{**others, **entities, "services": tuple(services)})
 
 
 @dataclass(frozen=True, slots=True)
@@ -340,7 +345,7 @@ class Outcome:
     why: str = ""
 
     @property
-    def is_well(self) -> bool:
+    def is_green(self) -> bool:
         """Is it synced, healthy, and its last operation a success?"""
         return (self.sync, self.health, self.operation) == (Sync.SYNCED, Health.HEALTHY, Operation.SUCCEEDED)
 
@@ -358,9 +363,9 @@ class Report:
         return Health.worst(outcome.health for outcome in self.outcomes)
 
     @property
-    def is_well(self) -> bool:
+    def is_green(self) -> bool:
         """Is every app synced, healthy, and its last operation a success?"""
-        return all(outcome.is_well for outcome in self.outcomes)
+        return all(outcome.is_green for outcome in self.outcomes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -380,7 +385,7 @@ class CommitStatus:
 
 
 @dataclass(frozen=True, slots=True)
-class Proposal:
+class PullRequest:
     """An open pull or merge request to the branch that is followed.
 
     `commit` is its head, `ref` what Git fetches that by from the repository itself, "" where it lies in a fork only.

@@ -15,7 +15,7 @@ from gitops_mvd.core.model import (
     Instance,
     Json,
     Plan,
-    Proposal,
+    PullRequest,
     Resource,
     Step,
 )
@@ -93,11 +93,11 @@ class Forge(Protocol):
         """
         ...
 
-    def proposals(self, branch: str) -> Sequence[Proposal]:
+    def pull_requests(self, branch: str) -> Sequence[PullRequest]:
         """Every open pull or merge request to that branch, the newest first, of the last hundred."""
         ...
 
-    def comment(self, proposal: Proposal, text: str, known: str) -> str:
+    def comment(self, proposal: PullRequest, text: str, known: str) -> str:
         """Have the proposal show this comment; returns what it is to be `known` by when it is written anew.
 
         Where it is not known (""), one of ours that begins with the same line is written anew instead, and where it is
@@ -142,11 +142,11 @@ class Host(Protocol):
         """
         ...
 
-    def way_back(self, app: App, before: Sequence[Resource]) -> Plan:
+    def plan_back(self, app: App, before: Sequence[Resource]) -> Plan:
         """What it takes to get from a failed `app` to exactly the resources that were found before it."""
         ...
 
-    def left_alone(self, plan: Plan) -> str:
+    def unrepaired(self, plan: Plan) -> str:
         """Why a plan that only puts back what was changed by hand is not carried out here, "" where it is."""
         ...
 
@@ -161,12 +161,12 @@ class Host(Protocol):
         """How what there is of that app is doing now; MISSING where it should have instances and has none."""
         ...
 
-    def ailment(self, app: App) -> str:
+    def health_reason(self, app: App) -> str:
         """What is wrong with it now, in a few words; "" where nothing is known to be."""
         ...
 
 
-class Gateway(Protocol):
+class RouteProof(Protocol):
     """What leads to the services of this host."""
 
     def answers(self, route: Resource) -> tuple[Health, str, bool]:
@@ -182,7 +182,7 @@ class Precedence(Protocol):
     """Who says what several hosts share in one gateway."""
 
     @property
-    def stand(self) -> object:
+    def cache_key(self) -> object:
         """Changes where `agree` may say something else of the same."""
         ...
 
@@ -190,7 +190,7 @@ class Precedence(Protocol):
         """The route that this host is to have, where another host may have the say; `held` is an older version."""
         ...
 
-    def is_said_elsewhere(self, route: Resource) -> bool:
+    def is_set_by_other_host(self, route: Resource) -> bool:
         """Is what is shared of a route as another host has said, and so not changed by hand?"""
         ...
 
@@ -206,7 +206,7 @@ class History(Protocol):
         """The good version that came before this one: where a revert of it most likely leads."""
         ...
 
-    def condemned(self, app: App) -> Failure | None:
+    def failure_of(self, app: App) -> Failure | None:
         """Why this very version does not do here."""
         ...
 
@@ -214,13 +214,13 @@ class History(Protocol):
         """This version has passed all of its gates, at that commit."""
         ...
 
-    def condemn(self, app: App, failure: Failure) -> None: ...
+    def mark_failed(self, app: App, failure: Failure) -> None: ...
 
     def forget(self, app: str) -> None:
         """No version of it is known to have worked any more."""
         ...
 
-    def recalled(self, app: App, commit: str) -> str:
+    def reverted_to(self, app: App, commit: str) -> str:
         """The commit that ran this good version before, if this commit brought it back; "" where it is simply new."""
         ...
 

@@ -57,11 +57,11 @@ def reconcile(
             return Outcome(app.name, Sync.UNKNOWN, host.health(app), Operation.RUNNING, why=str(error))
         except StepFailed as error:
             return settle(app, host, history, commit, Failure(str(error)))
-        return settle(pinned, host, history, commit, history.condemned(pinned))
+        return settle(pinned, host, history, commit, history.failure_of(pinned))
 
     # Consumers and the like come first: a route of an app may name them.
-    first = [app for app in desired.apps if app.gateway]
-    rest = [*(app for app in desired.apps if not app.gateway), *held, *removed]
+    first = [app for app in desired.apps if app.kong_entities]
+    rest = [*(app for app in desired.apps if not app.kong_entities), *held, *removed]
     return Report(host.name, desired.revision, (*side_by_side(bring, first), *side_by_side(bring, rest)))
 
 
@@ -102,14 +102,14 @@ def settle(
     if failure and failure.action == "pause":
         return outcome(Sync.OUT_OF_SYNC, Operation.FAILED, f"{failure.why}; paused")
     try:
-        plan = host.plan(goal, proven=bool(failure) or goal == good) if goal else host.way_back(app, before)
-        if goal == good and not failure and (left := host.left_alone(plan)):
+        plan = host.plan(goal, proven=bool(failure) or goal == good) if goal else host.plan_back(app, before)
+        if goal == good and not failure and (left := host.unrepaired(plan)):
             plan = Plan()
             return outcome(Sync.OUT_OF_SYNC, Operation.FAILED, left)
         complaints = host.carry_out(plan.change)
         if complaints and not failure:
             failure = Failure("; ".join(complaints), "continue")
-            history.condemn(app, failure)
+            history.mark_failed(app, failure)
             if good == App(app.name):  # something is here now, to which nothing at all is no way back
                 history.forget(app.name)
         if goal and goal != good and not failure:
@@ -125,7 +125,7 @@ def settle(
         if failure or goal == history.last_good(app.name):  # nowhere better to go
             return outcome(Sync.UNKNOWN, Operation.FAILED, str(error))
         failure = Failure(str(error), _failure_action(app, error))
-        history.condemn(app, failure)
+        history.mark_failed(app, failure)
         return settle(app, host, history, commit, failure, before)  # this is the rollback
     if failure and failure.action == "continue":
         return outcome(Sync.SYNCED, Operation.FAILED, failure.why)
@@ -134,8 +134,8 @@ def settle(
         return outcome(Sync.OUT_OF_SYNC, back, failure.why)
     done = outcome(Sync.SYNCED, Operation.SUCCEEDED)
     if done.health is not Health.HEALTHY:
-        return replace(done, why=host.ailment(app))
-    recalled = history.recalled(app, commit) if app != App(app.name) else ""
+        return replace(done, why=host.health_reason(app))
+    recalled = history.reverted_to(app, commit) if app != App(app.name) else ""
     return replace(done, why=f"back to what {recalled[:7]} ran" if recalled else "")
 
 

@@ -214,7 +214,7 @@ class Daemon:
             allow_empty=self._wired.settings.allow_empty,
         )
         self._keep_boot_file()
-        if not report.is_well and (why := self._wired.tools.systemd.shaken(began - COMES_BACK)):
+        if not report.is_green and (why := self._wired.tools.systemd.shaken(began - COMES_BACK)):
             raise Unavailable(f"{why}, and nothing is blamed for it")
         self._tell(report)
         with suppress(Unavailable):  # the next look sees whom to ask

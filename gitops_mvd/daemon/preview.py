@@ -26,7 +26,7 @@ class Look:
     ails: str = ""
 
     @property
-    def is_well(self) -> bool:
+    def is_green(self) -> bool:
         return self.sync is Sync.SYNCED and self.health is Health.HEALTHY and not self.why
 
     def as_json(self) -> dict[str, str]:
@@ -80,7 +80,7 @@ def _judged(wired: Wired, app: App) -> Look:
         pinned = wired.host.pin(app)
     except StepFailed as error:
         return _held(wired, app, str(error))
-    if failure := wired.history.condemned(pinned):
+    if failure := wired.history.failure_of(pinned):
         return _failed(wired, pinned, failure)
     try:
         plan = wired.host.plan(pinned, proven=pinned == wired.history.last_good(app.name))
@@ -88,7 +88,7 @@ def _judged(wired: Wired, app: App) -> Look:
         return _held(wired, app, str(error))
     failed = wired.history.last(app.name)
     why = failed.why if failed and failed.operation is not Operation.SUCCEEDED else ""
-    health, ails = wired.host.health(pinned), wired.host.ailment(pinned)
+    health, ails = wired.host.health(pinned), wired.host.health_reason(pinned)
     return Look(app.name, plan, Sync.OUT_OF_SYNC if plan else Sync.SYNCED, health, why, ails)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from gitops_mvd import forges, kinds, probes
 from gitops_mvd.config import origin
-from gitops_mvd.config.settings import ForgeSettings, Gateway, Settings
+from gitops_mvd.config.settings import ForgeSettings, KongSettings, Settings
 from gitops_mvd.config.settings import GitHubApp as AppLogin
 from gitops_mvd.core.errors import Unavailable
 from gitops_mvd.core.model import Revision
@@ -27,7 +27,7 @@ from gitops_mvd.manifest import Cache
 from gitops_mvd.state.history import SqliteHistory
 from gitops_mvd.state.secret_files import SecretFiles
 from gitops_mvd.status.outbox import Outbox
-from gitops_mvd.status.pull_requests import Proposals
+from gitops_mvd.status.pull_requests import PullRequests
 from gitops_mvd.status.statuses import Statuses, Telling
 from gitops_mvd.systemd.client import Systemd
 
@@ -55,7 +55,7 @@ class Wired:
     host: Machine
     history: SqliteHistory
     forge: Forge | None
-    proposals: Proposals | None
+    proposals: PullRequests | None
     outbox: Outbox
     statuses: Statuses
     mailbox: Mailbox
@@ -126,7 +126,7 @@ def wire(settings: Settings, path: Path, units: Path = Path("/etc/systemd/system
     asks = settings.forge.proposals if settings.forge else None
     proposals = None
     if settings.forge and asks and asks.plan:
-        proposals = Proposals(
+        proposals = PullRequests(
             connect_forge(settings.forge, settings, login),  # a connection of its own, as the outbox is another thread
             source,
             host,
@@ -157,7 +157,7 @@ def wire(settings: Settings, path: Path, units: Path = Path("/etc/systemd/system
     )
 
 
-def connect_kong(gateway: Gateway, precedence: Precedence | None = None) -> Kong:
+def connect_kong(gateway: KongSettings, precedence: Precedence | None = None) -> Kong:
     """Raises Unavailable for a certificate, key or token that can not be read."""
     return Kong(
         gateway.admin,

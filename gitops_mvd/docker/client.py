@@ -94,7 +94,7 @@ class Engine:
         return listing
 
     @contextmanager
-    def one_look(self) -> Iterator[None]:
+    def snapshot(self) -> Iterator[None]:
         """A look at everything begins: inside, this thread lists the containers once, for all who ask.
 
         Where no event stream tells of changes, the other listings are good from here to the next look.

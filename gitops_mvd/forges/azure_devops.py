@@ -13,7 +13,7 @@ import urllib.parse
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from gitops_mvd.core.model import CommitStatus, Event, Health, Operation, Proposal
+from gitops_mvd.core.model import CommitStatus, Event, Health, Operation, PullRequest
 from gitops_mvd.forges.api import Account, Api, Explanation, Query, Refused, basic, cut, cut_text, signing
 
 PUBLIC = "https://dev.azure.com"
@@ -80,7 +80,7 @@ class AzureDevOps:
         path = f"{self._repository}/commits/{urllib.parse.quote(commit, safe='')}/statuses"
         self._api.ask("POST", path, f"post statuses to {self._name}", body, VERSION)
 
-    def proposals(self, branch: str) -> Sequence[Proposal]:
+    def pull_requests(self, branch: str) -> Sequence[PullRequest]:
         """Those whose head is not known to the server yet, as it merges on the side, come with the next look."""
         query: Query = {
             "searchCriteria.status": "active",
@@ -94,7 +94,7 @@ class AzureDevOps:
             known = [_proposal(pull) for pull in found["value"] if pull.get("lastMergeSourceCommit")]
             return sorted(known, key=lambda proposal: -proposal.number)
 
-    def comment(self, proposal: Proposal, text: str, known: str) -> str:
+    def comment(self, proposal: PullRequest, text: str, known: str) -> str:
         """A thread of its own, known by `thread/comment`; closed, as policies may want all to be before the merge:
         https://learn.microsoft.com/en-us/azure/devops/repos/git/branch-policies
         """
@@ -149,11 +149,11 @@ def _room(text: str, most: int) -> int:
     return most - sum(c > "\uffff" for c in text[:most])
 
 
-def _proposal(pull: Mapping[str, Any]) -> Proposal:
+def _proposal(pull: Mapping[str, Any]) -> PullRequest:
     """The ref that Azure keeps for a pull request, `refs/pull/N/merge`, is of the merge; the head has its branch."""
     is_fork = bool(pull.get("forkSource"))
     ref = "" if is_fork else pull["sourceRefName"]
-    return Proposal(pull["pullRequestId"], pull["lastMergeSourceCommit"]["commitId"], ref, is_fork)
+    return PullRequest(pull["pullRequestId"], pull["lastMergeSourceCommit"]["commitId"], ref, is_fork)
 
 
 # ---- webhooks --------------------------------------------------------------------------------------------------------

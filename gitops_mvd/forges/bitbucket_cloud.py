@@ -14,7 +14,7 @@ from itertools import islice
 from typing import Any
 
 from gitops_mvd.core.errors import Unavailable
-from gitops_mvd.core.model import CommitStatus, Event, Health, Operation, Proposal
+from gitops_mvd.core.model import CommitStatus, Event, Health, Operation, PullRequest
 from gitops_mvd.forges.api import Account, Api, Explanation, Query, Refused, cut, cut_text, login, signing
 
 PUBLIC = "https://api.bitbucket.org/2.0"
@@ -89,7 +89,7 @@ class BitbucketCloud:
         path = f"{self._repository}/commit/{urllib.parse.quote(commit, safe='')}/statuses/build"
         self._api.ask("POST", path, f"post statuses to {self._name}", body)
 
-    def proposals(self, branch: str) -> Sequence[Proposal]:
+    def pull_requests(self, branch: str) -> Sequence[PullRequest]:
         to = f"list pull requests of {self._name}"
         quoted = branch.replace("\\", "\\\\").replace('"', '\\"')
         query: Query = {
@@ -131,7 +131,7 @@ class BitbucketCloud:
                 raise
             return ""
 
-    def comment(self, proposal: Proposal, text: str, known: str) -> str:
+    def comment(self, proposal: PullRequest, text: str, known: str) -> str:
         of = f"{self._repository}/pullrequests/{proposal.number}/comments"
         to = f"comment on pull requests of {self._name}"
         body = {"content": {"raw": cut_text(text, LONGEST_COMMENT)}}
@@ -181,7 +181,7 @@ def _key(context: str) -> str:
     return context if len(context) <= LONGEST_KEY else hashlib.sha256(context.encode()).hexdigest()[:LONGEST_KEY]
 
 
-def _proposal(pull: Mapping[str, Any], commit: str) -> Proposal:
+def _proposal(pull: Mapping[str, Any], commit: str) -> PullRequest:
     """There is no ref of a pull request here, only its branch, which Git finds where it is not a fork's.
 
     A fork that was deleted meanwhile has no repository any more.
@@ -189,7 +189,7 @@ def _proposal(pull: Mapping[str, Any], commit: str) -> Proposal:
     source, target = pull["source"], pull["destination"]
     is_fork = not source["repository"] or source["repository"]["full_name"] != target["repository"]["full_name"]
     ref = "" if is_fork else f"refs/heads/{source['branch']['name']}"
-    return Proposal(pull["id"], commit, ref, is_fork)
+    return PullRequest(pull["id"], commit, ref, is_fork)
 
 
 # ---- webhooks --------------------------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from itertools import islice
 from typing import Any
 
 from gitops_mvd.core.errors import Unavailable
-from gitops_mvd.core.model import CommitStatus, Event, Health, Operation, Proposal
+from gitops_mvd.core.model import CommitStatus, Event, Health, Operation, PullRequest
 from gitops_mvd.forges.api import Account, Api, Explanation, Query, Refused, cut, cut_text, login, signing
 
 LONGEST = 255  # of the key, the name and the description
@@ -86,7 +86,7 @@ class BitbucketDataCenter:
         }
         self._api.ask("POST", f"{self._repository}/commits/{commit}/builds", f"post statuses to {self._name}", body)
 
-    def proposals(self, branch: str) -> Sequence[Proposal]:
+    def pull_requests(self, branch: str) -> Sequence[PullRequest]:
         query: Query = {
             "state": "OPEN",
             "at": f"refs/heads/{branch}",
@@ -97,7 +97,7 @@ class BitbucketDataCenter:
         with self._api.reading():
             return [_proposal(pull) for pull in islice(found, MOST)]
 
-    def comment(self, proposal: Proposal, text: str, known: str) -> str:
+    def comment(self, proposal: PullRequest, text: str, known: str) -> str:
         of = f"{self._repository}/pull-requests/{proposal.number}"
         to = f"comment on pull requests of {self._name}"
         text = cut_text(text, _room(text, LONGEST_COMMENT))
@@ -167,12 +167,12 @@ def _first_line(text: str) -> str:
     return text.partition("\n")[0].rstrip()
 
 
-def _proposal(pull: Mapping[str, Any]) -> Proposal:
+def _proposal(pull: Mapping[str, Any]) -> PullRequest:
     """The ref of a pull request leads to its head, be that in a fork:
     https://gist.github.com/DmitriyRF/73278cb02894c63ae175b3e973109891
     """
     is_fork = pull["fromRef"]["repository"]["id"] != pull["toRef"]["repository"]["id"]
-    return Proposal(pull["id"], pull["fromRef"]["latestCommit"], f"refs/pull-requests/{pull['id']}/from", is_fork)
+    return PullRequest(pull["id"], pull["fromRef"]["latestCommit"], f"refs/pull-requests/{pull['id']}/from", is_fork)
 
 
 # ---- webhooks --------------------------------------------------------------------------------------------------------

@@ -18,7 +18,7 @@ from typing import Any
 import requests
 
 from gitops_mvd.core.errors import Unavailable
-from gitops_mvd.core.model import CommitStatus, Event, Health, Operation, Proposal
+from gitops_mvd.core.model import CommitStatus, Event, Health, Operation, PullRequest
 from gitops_mvd.forges.api import Account, Api, Broken, Explanation, Query, Refused, cut, cut_text
 
 LONGEST_DESCRIPTION = 255  # a column of any length; it is a line of a page
@@ -91,7 +91,7 @@ class Gitea:
             pass
         return False
 
-    def proposals(self, branch: str) -> Sequence[Proposal]:
+    def pull_requests(self, branch: str) -> Sequence[PullRequest]:
         query: Query = {"state": "open", "base_branch": branch}  # which older servers do not know, and list all
         found = []
         for pull in self._each(f"{self._repository}/pulls", f"list pull requests of {self._name}", query):
@@ -102,7 +102,7 @@ class Gitea:
                 break
         return found
 
-    def comment(self, proposal: Proposal, text: str, known: str) -> str:
+    def comment(self, proposal: PullRequest, text: str, known: str) -> str:
         of = f"{self._repository}/issues"
         to = f"comment on pull requests of {self._name}"
         body = {"body": cut_text(text, LONGEST_COMMENT)}
@@ -117,7 +117,7 @@ class Gitea:
         with self._api.reading():
             return str(made["id"])
 
-    def _find_comment(self, proposal: Proposal, first_line: str, to: str) -> str:
+    def _find_comment(self, proposal: PullRequest, first_line: str, to: str) -> str:
         for comment in self._each(f"{self._repository}/issues/{proposal.number}/comments", to, {}):
             with self._api.reading():
                 if first_line == comment["body"].partition("\n")[0].rstrip("\r"):
@@ -164,10 +164,12 @@ def connect(account: Account) -> Gitea:
     return Gitea(account)
 
 
-def _proposal(pull: Mapping[str, Any]) -> Proposal:
+def _proposal(pull: Mapping[str, Any]) -> PullRequest:
     """A fork that was deleted meanwhile has the number -1."""
     head, base = pull["head"], pull["base"]
-    return Proposal(pull["number"], head["sha"], f"refs/pull/{pull['number']}/head", head["repo_id"] != base["repo_id"])
+    return PullRequest(
+        pull["number"], head["sha"], f"refs/pull/{pull['number']}/head", head["repo_id"] != base["repo_id"]
+    )
 
 
 # ---- webhooks --------------------------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from typing import Any
 import requests
 
 from gitops_mvd.core.errors import Unavailable
-from gitops_mvd.core.model import CommitStatus, Event, Health, Operation, Proposal
+from gitops_mvd.core.model import CommitStatus, Event, Health, Operation, PullRequest
 from gitops_mvd.forges.api import Account, Api, Explanation, Query, Refused, cut, cut_text, first_words
 
 PUBLIC = "https://api.github.com"
@@ -87,13 +87,13 @@ class GitHub:
         path = f"{self._repository}/statuses/{urllib.parse.quote(commit, safe='')}"
         self._api.ask("POST", path, f"post statuses to {self._name}", body)
 
-    def proposals(self, branch: str) -> Sequence[Proposal]:
+    def pull_requests(self, branch: str) -> Sequence[PullRequest]:
         query: Query = {"state": "open", "base": branch, "sort": "created", "direction": "desc", "per_page": MOST}
         found = self._api.ask("GET", f"{self._repository}/pulls", f"list pull requests of {self._name}", query=query)
         with self._api.reading():
             return [_proposal(pull) for pull in found]
 
-    def comment(self, proposal: Proposal, text: str, known: str) -> str:
+    def comment(self, proposal: PullRequest, text: str, known: str) -> str:
         of = f"{self._repository}/issues"
         to = f"comment on pull requests of {self._name}"
         body = {"body": cut_text(text, LONGEST_COMMENT)}
@@ -108,7 +108,7 @@ class GitHub:
         with self._api.reading():
             return str(made["id"])
 
-    def _find_comment(self, proposal: Proposal, first_line: str, to: str) -> str:
+    def _find_comment(self, proposal: PullRequest, first_line: str, to: str) -> str:
         path = f"{self._repository}/issues/{proposal.number}/comments"
         page = 1
         while found := self._api.ask("GET", path, to, query={"per_page": MOST, "page": page}):
@@ -141,11 +141,11 @@ def _state(status: CommitStatus) -> str:
     return STATES.get(status.operation) or STATES_OF_HEALTH[status.health]
 
 
-def _proposal(pull: Mapping[str, Any]) -> Proposal:
+def _proposal(pull: Mapping[str, Any]) -> PullRequest:
     """A fork that was deleted meanwhile has no repository any more."""
     head, base = pull["head"], pull["base"]
     is_fork = not head["repo"] or head["repo"]["full_name"] != base["repo"]["full_name"]
-    return Proposal(pull["number"], head["sha"], f"refs/pull/{pull['number']}/head", is_fork)
+    return PullRequest(pull["number"], head["sha"], f"refs/pull/{pull['number']}/head", is_fork)
 
 
 # ---- deployments -----------------------------------------------------------------------------------------------------

@@ -21,7 +21,7 @@ from typing import Any
 import requests
 
 from gitops_mvd.core.errors import Unavailable
-from gitops_mvd.core.model import CommitStatus, Event, Health, Operation, Proposal
+from gitops_mvd.core.model import CommitStatus, Event, Health, Operation, PullRequest
 from gitops_mvd.forges.api import Account, Api, Explanation, Query, Refused, cut, cut_text
 
 PUBLIC = "https://gitlab.com"
@@ -106,7 +106,7 @@ class GitLab:
         for oldest in list(self._pipelines)[:-REMEMBERED]:
             del self._pipelines[oldest]
 
-    def proposals(self, branch: str) -> Sequence[Proposal]:
+    def pull_requests(self, branch: str) -> Sequence[PullRequest]:
         query: Query = {
             "state": "opened",
             "target_branch": branch,
@@ -119,7 +119,7 @@ class GitLab:
         with self._api.reading():
             return [_proposal(request) for request in found if request["sha"]]  # null while it has no commit
 
-    def comment(self, proposal: Proposal, text: str, known: str) -> str:
+    def comment(self, proposal: PullRequest, text: str, known: str) -> str:
         of = f"{self._project}/merge_requests/{proposal.number}/notes"
         to = f"comment on merge requests of {self._name}"
         text = cut_text(_harmless(text), LONGEST_COMMENT)
@@ -183,11 +183,11 @@ def connect(account: Account) -> GitLab:
     return GitLab(account)
 
 
-def _proposal(request: Mapping[str, Any]) -> Proposal:
+def _proposal(request: Mapping[str, Any]) -> PullRequest:
     """A fork that was deleted meanwhile has no project any more."""
     number = int(request["iid"])
     is_fork = request["source_project_id"] != request["target_project_id"]
-    return Proposal(number, str(request["sha"]), f"refs/merge-requests/{number}/head", is_fork)
+    return PullRequest(number, str(request["sha"]), f"refs/merge-requests/{number}/head", is_fork)
 
 
 def _harmless(text: str) -> str:

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from gitops_mvd.config.settings import Verify
 from gitops_mvd.core.errors import MvdError, RevisionRefused, Unavailable
-from gitops_mvd.core.model import Proposal, Revision
+from gitops_mvd.core.model import PullRequest, Revision
 from gitops_mvd.git.address import BRANCH, protocol
 from gitops_mvd.git.anchor import Anchor
 from gitops_mvd.git.command import Command, Load
@@ -160,7 +160,7 @@ class Source:
         is_commit = re.fullmatch(r"[0-9a-f]{40,64}", commit)
         return bool(is_commit) and self._mirror.descends(revision.commit, commit)
 
-    def merged(self, proposal: Proposal, onto: Revision) -> GitTree:
+    def merged(self, proposal: PullRequest, onto: Revision) -> GitTree:
         """The files as they would be once a pull request was merged into `onto`.
 
         Where it left the branch too long ago to tell, or with a git older than 2.38, they are those of its own last

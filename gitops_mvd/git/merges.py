@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
 from gitops_mvd.core.errors import StepFailed, Unavailable
-from gitops_mvd.core.model import Proposal
+from gitops_mvd.core.model import PullRequest
 from gitops_mvd.git.mirror import DEPTHS, Mirror
 from gitops_mvd.git.tree import GitTree
 
@@ -29,7 +29,7 @@ class Merges:
     mirror: Mirror
     branch: str
 
-    def tree(self, proposal: Proposal, onto: str) -> GitTree:
+    def tree(self, proposal: PullRequest, onto: str) -> GitTree:
         """The files as they would be once the proposal was merged into the commit `onto`.
 
         Raises StepFailed where that can not be, Unavailable where it can not be told now.
@@ -62,7 +62,7 @@ class Merges:
             raise
         self.mirror.sound = True
 
-    def _tree(self, proposal: Proposal, onto: str) -> str:
+    def _tree(self, proposal: PullRequest, onto: str) -> str:
         if not proposal.ref:
             raise StepFailed(
                 f"the branch of #{proposal.number} lies in a fork, and its forge offers no way to it from here",
@@ -79,7 +79,7 @@ class Merges:
             return self._files(head)
         return self._merge(onto, head)
 
-    def _fetch(self, proposal: Proposal, onto: str) -> bool:
+    def _fetch(self, proposal: PullRequest, onto: str) -> bool:
         """Fetch its head, and history until it is known where it left the branch; False where that is too far back."""
         kept = f"{KEPT}{proposal.number}"
         for depth in DEPTHS:

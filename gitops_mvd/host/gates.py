@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from gitops_mvd.core.errors import Unavailable, Unhealthy
 from gitops_mvd.core.model import COMPLETED, Check, Gate, Health, Instance, Resource, Service
-from gitops_mvd.core.ports import Clock, Gateway, History, Probe
+from gitops_mvd.core.ports import Clock, History, Probe, RouteProof
 from gitops_mvd.core.rollout import DRAINED
 from gitops_mvd.docker.answers import moment
 from gitops_mvd.docker.client import Engine
@@ -55,7 +55,7 @@ class Gates:
         engine: Engine,
         systemd: Systemd,
         clock: Clock,
-        gateway: Gateway | None,
+        gateway: RouteProof | None,
         history: History,
         received: Callable[[int], int | None] = traffic.received,
     ) -> None:

@@ -88,7 +88,7 @@ class Machine:
         """
         if self._secrets:
             self._secrets.look()
-        with self._engine.one_look():
+        with self._engine.snapshot():
             self._found = self._observe()
             self._instances = self._look_at_instances()
         self._is_routed = any(r.kind == "route" for resources in self._found.values() for r in resources)
@@ -136,7 +136,7 @@ class Machine:
         """Raise StepFailed for the first secret file of `app` that this host does not have."""
         known, names = self._named.get(app.name, (None, frozenset[str]()))
         if app is not known:
-            names = file_names([*(service.kong for service in app.services), app.gateway])
+            names = file_names([*(service.kong for service in app.services), app.kong_entities])
             self._named[app.name] = app, names
         if self._secrets:
             self._secrets.require(names)
@@ -154,7 +154,7 @@ class Machine:
             return Health.UNKNOWN
         return Health.worst(self._service_health(app.name, service, there) for service in app.services)
 
-    def ailment(self, app: App) -> str:
+    def health_reason(self, app: App) -> str:
         try:
             there = self._instances_of(app)
         except Unavailable:
@@ -226,7 +226,7 @@ class Machine:
             self._wanted[app.name] = app, version, wanted
         return self._plan(app, wanted, proven, held=app != self._asked_for.get(app.name), proposed=proposed)
 
-    def left_alone(self, plan: Plan) -> str:
+    def unrepaired(self, plan: Plan) -> str:
         """A gateway that has nothing of ours any more was not changed by hand but lost it all, and is filled again."""
         changes = [step for step in plan if isinstance(step, Change)]
         is_by_hand = all(change.to and change.to.kind == "route" for change in changes)
@@ -242,9 +242,9 @@ class Machine:
         was, to = change.was, change.to
         if not (self._precedence and was and to) or was.spec["entities"] == to.spec["entities"]:
             return False
-        return self._precedence.is_said_elsewhere(was)
+        return self._precedence.is_set_by_other_host(was)
 
-    def way_back(self, app: App, before: Sequence[Resource]) -> Plan:
+    def plan_back(self, app: App, before: Sequence[Resource]) -> Plan:
         return self._plan(App(app.name), before, proven=True, held=True)
 
     def _plan(self, app: App, wanted: Sequence[Resource], proven: bool, *, held: bool, proposed: bool = False) -> Plan:
@@ -258,7 +258,7 @@ class Machine:
         images = {resource.key for resource in self._kinds["image"].wanted(before)} if before else set()
         spare = ((stays | images) - keys) | self._done(app, wanted, found)
         precedence = None if proposed else self._precedence
-        looked_at = wanted, found, spare, (held, precedence.stand) if precedence else None
+        looked_at = wanted, found, spare, (held, precedence.cache_key) if precedence else None
         if proven and wanted and self._in_order.get(app.name) == looked_at:
             return Plan()
         with self._lock:

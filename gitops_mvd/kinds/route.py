@@ -52,8 +52,8 @@ class Routes:
         for service in app.services:
             if service.kong is not None:
                 yield self._want((app.name, service.name), service, service.kong, self._of_service)
-        if any(app.gateway.values()):
-            yield self._want((app.name, ""), app.gateway, app.gateway, self._of_gateway)
+        if any(app.kong_entities.values()):
+            yield self._want((app.name, ""), app.kong_entities, app.kong_entities, self._of_gateway)
 
     def _want(
         self, owner: Owner, source: Source, kong: Json, make: Callable[[Owner, Source, Json], Resource]

@@ -80,7 +80,7 @@ class Precedence:
         self._fetches += fetched
 
     @property
-    def stand(self) -> object:
+    def cache_key(self) -> object:
         """Changes where a plan that was made before may be another one now."""
         return self._revision and self._revision.commit, self._fetches if self._met else 0
 
@@ -101,7 +101,7 @@ class Precedence:
         yields = self.yields(mine, said_of(found.payload, anchor_of(found.name)), wanted.name)
         return stamped.with_spec(entities=found.spec["entities"]) if yields else stamped
 
-    def is_said_elsewhere(self, route: Resource) -> bool:
+    def is_set_by_other_host(self, route: Resource) -> bool:
         """Is what is shared of it what another host has said, and nothing that was changed by hand?"""
         said = said_of(route.payload, anchor_of(route.name))
         return bool(said and said.host != self.host and said.digest == digest_of(route.spec["entities"]))

@@ -392,7 +392,7 @@ def read_gateway(tree: Tree, sink: Sink) -> tuple[App, Found]:
     once(every["plugins"], "plugin", lambda it: it.get("instance_name"))
     _check_references(found, every)
     gateway: dict[str, list[Json]] = {kind: [_bare(entity) for _, entity in some] for kind, some in found.items()}
-    return App(NAME, gateway=gateway), every["routes"]
+    return App(NAME, kong_entities=gateway), every["routes"]
 
 
 def _every(kind: str, found: Mapping[str, Found]) -> Iterator[tuple[Place, Entity]]:

@@ -75,7 +75,7 @@ def load(
         clashes = {claim.problem(other) for claim, other in register.rivals(reading.claims)}
         if problems := reading.problems or tuple(sorted(clashes)):
             broken[name] = problems
-        elif reading.app.services or reading.app.gateway:
+        elif reading.app.services or reading.app.kong_entities:
             register.take(reading.claims)
             apps.append(reading.app)
     return tuple(apps), broken

@@ -148,7 +148,7 @@ class SqliteHistory:
         return _app(texts[0]) if texts and texts[0] else None
 
     def approve(self, app: App, commit: str) -> None:
-        if self.condemned(app):
+        if self.failure_of(app):
             self._ask("DELETE FROM condemned WHERE app = ? AND version = ?", app.name, app.version)
         if self._ask("SELECT 1 FROM good WHERE app = ? AND version = ?", app.name, app.version):
             return  # as at nearly every look
@@ -171,7 +171,7 @@ class SqliteHistory:
             )
         self._recalled.pop(app.name, None)
 
-    def recalled(self, app: App, commit: str) -> str:
+    def reverted_to(self, app: App, commit: str) -> str:
         version, at, told = self._recalled.get(app.name, ("", "", ""))
         if (version, at) != (app.version, commit):
             told = self._look_up_recalled(app, commit)
@@ -189,12 +189,12 @@ class SqliteHistory:
         between = next((event for event in self.events(50, app.name) if event.commit != commit), None)
         return str(ran) if between and between.operation in UNDONE else ""
 
-    def condemned(self, app: App) -> Failure | None:
+    def failure_of(self, app: App) -> Failure | None:
         rows = self._ask("SELECT why FROM condemned WHERE app = ? AND version = ?", app.name, app.version)
         told = json.loads(rows[0][0]) if rows else None
         return Failure(**told) if isinstance(told, dict) else Failure(told) if told else None
 
-    def condemn(self, app: App, failure: Failure) -> None:
+    def mark_failed(self, app: App, failure: Failure) -> None:
         told = json.dumps(dataclasses.asdict(failure))
         self._ask("INSERT OR REPLACE INTO condemned VALUES (?, ?, ?, ?)", app.name, app.version, told, time.time())
         self._ask(
@@ -206,7 +206,7 @@ class SqliteHistory:
     def forget(self, app: str) -> None:
         self._ask("DELETE FROM good WHERE app = ?", app)
 
-    def pardon(self, app: str) -> bool:
+    def clear_failure(self, app: str) -> bool:
         """Let every condemned version of an app be tried again; False where there was none."""
         return bool(self._ask("DELETE FROM condemned WHERE app = ? RETURNING 1", app))
 
@@ -249,7 +249,7 @@ class SqliteHistory:
             )
             if all((o.sync, o.operation) == (Sync.SYNCED, Operation.SUCCEEDED) for o in report.outcomes):
                 self._keep("applied", dataclasses.asdict(report.revision))
-            if report.is_well:
+            if report.is_green:
                 self._keep("healthy", dataclasses.asdict(report.revision))
 
     def events(self, limit: int, app: str | None = None) -> list[Event]:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from gitops_mvd.core import plan as plans
 from gitops_mvd.core.errors import ManifestError, RateLimited, StepFailed, Unavailable
-from gitops_mvd.core.model import App, Desired, Plan, Proposal, Revision, digest
+from gitops_mvd.core.model import App, Desired, Plan, PullRequest, Revision, digest
 from gitops_mvd.core.ports import Forge, Host, Tree
 from gitops_mvd.core.reconcile import EMPTIED, removed_apps, would_empty
 from gitops_mvd.git import Source
@@ -36,7 +36,7 @@ class Verdict:
     wrong: tuple[str, ...] = ()
 
 
-class Proposals:
+class PullRequests:
     """The open pull requests of one forge, as this host sees them.
 
     A proposal is looked at when it is new, when it has moved, and when what it would be merged into has.  Those that
@@ -86,7 +86,7 @@ class Proposals:
             raise
 
     def _look(self, tip: Revision, is_awaited: Callable[[], bool]) -> None:
-        found = self._forge.proposals(tip.ref)
+        found = self._forge.pull_requests(tip.ref)
         numbers = {proposal.number for proposal in found}
         self._history.keep_planned(numbers)
         self._source.keep_proposals(numbers)
@@ -103,7 +103,7 @@ class Proposals:
                 except Unavailable as error:
                     log.warning("proposal %d waits: %s", proposal.number, error)
 
-    def _tell(self, proposal: Proposal, tip: Revision, at: str, known: Planned) -> None:
+    def _tell(self, proposal: PullRequest, tip: Revision, at: str, known: Planned) -> None:
         verdict = self._judge(proposal, tip)
         counts, names = summed(verdict)
         if verdict.wrong:
@@ -120,7 +120,7 @@ class Proposals:
                 log.warning("proposal %d has no comment: %s", proposal.number, error)
         self._history.plan(proposal.number, Planned(at, comment, said))
 
-    def _judge(self, proposal: Proposal, tip: Revision) -> Verdict:
+    def _judge(self, proposal: PullRequest, tip: Revision) -> Verdict:
         try:
             tree = self._source.merged(proposal, tip)
             after = contents(tree, self._host.name, self._proposed)
@@ -150,7 +150,7 @@ class Proposals:
 
     def _plan_of(self, app: App) -> Plan:
         pinned = self._host.pin(app)
-        if failure := self._history.condemned(pinned):
+        if failure := self._history.failure_of(pinned):
             raise StepFailed(f"this very version was tried here and failed: {failure.why}")
         return self._host.plan(pinned, proven=False, proposed=True)
 
@@ -166,7 +166,7 @@ def summed(verdict: Verdict) -> tuple[Counter[str], list[str]]:
     return counts, names
 
 
-def in_full(host: str, told: str, verdict: Verdict, proposal: Proposal, tip: Revision) -> str:
+def in_full(host: str, told: str, verdict: Verdict, proposal: PullRequest, tip: Revision) -> str:
     """The comment below a proposal.  Its first line, by which it is found again, is shown by no forge."""
     text = [f"[//]: # (mvd/{host})", "", f"**{host}**: {'this can not be deployed' if verdict.wrong else told}", ""]
     if verdict.wrong:

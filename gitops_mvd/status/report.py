@@ -48,7 +48,7 @@ def status(report: Report) -> CommitStatus:
 
 def app_status(host: str, outcome: Outcome) -> CommitStatus:
     """The status of one app, for those who want one for each."""
-    told = _remark(outcome) if outcome.is_well else _cause(outcome).removeprefix(f"{outcome.app}: ")
+    told = _remark(outcome) if outcome.is_green else _cause(outcome).removeprefix(f"{outcome.app}: ")
     operation = Operation.RUNNING if _is_unfinished(outcome) else outcome.operation
     return CommitStatus(f"{context(host)}/{outcome.app}", operation, outcome.health, told or "healthy")
 
@@ -121,7 +121,7 @@ def _status(host: str, operation: Operation, description: str, health: Health = 
 
 def _bad(report: Report) -> list[Outcome]:
     """The apps that are not simply well, the worst first."""
-    bad = [outcome for outcome in report.outcomes if not outcome.is_well]
+    bad = [outcome for outcome in report.outcomes if not outcome.is_green]
     order = list(Health)
     return sorted(bad, key=lambda o: (_is_unfinished(o), -SEVERITY.index(o.operation), -order.index(o.health), o.app))
 
@@ -164,7 +164,7 @@ def _line(text: str) -> str:
 
 def _remarks(report: Report) -> list[str]:
     """What there is to say of apps that are well: `web is back to what 1a2b3c4 ran`."""
-    told = ((outcome.app, _remark(outcome)) for outcome in report.outcomes if outcome.is_well)
+    told = ((outcome.app, _remark(outcome)) for outcome in report.outcomes if outcome.is_green)
     return [f"{app} is {remark}" for app, remark in told if remark]
 
 

@@ -25,7 +25,7 @@ from gitops_mvd.core.model import CommitStatus, Event, Health, Operation
 from gitops_mvd.forges.api import Account, cut
 from tests.contract.github_description import complaints
 from tests.lab.forge import Forge, Repository
-from tests.lab.repository import Happened, Proposal
+from tests.lab.repository import Happened, PullRequest
 
 TOKEN = "t0ken-of-the-lab"
 NAMES: Mapping[str, str] = {
@@ -227,27 +227,27 @@ def test_what_comes_from_a_fork_is_told(world: World) -> None:
 
 def test_many_proposals_are_all_listed_the_newest_first(world: World) -> None:
     for number in range(60):
-        world.repository.proposals.append(Proposal(number + 1, "Many", "main", "main", world.commit))
+        world.repository.proposals.append(PullRequest(number + 1, "Many", "main", "main", world.commit))
     assert [found.number for found in world.client().proposals("main")] == list(range(60, 0, -1))
 
 
 def test_what_has_not_changed_is_not_sent_again_where_the_forge_can_tell(world: World) -> None:
     world.repository.propose({"a": "1"}, "One")
     client = world.client()
-    listed = [client.proposals("main") for _ in range(3)]
+    listed = [client.pull_requests("main") for _ in range(3)]
     assert listed[0] == listed[1] == listed[2]
     statuses = [asked.status for asked in world.forge.asked if asked.method == "GET"]
     if getattr(world.forge.dialects[world.kind], "ETAGS", False):
         assert statuses.count(304) == 2 * len(statuses) / 3
     world.repository.propose({"b": "1"}, "Two")
-    assert len(client.proposals("main")) == 2
+    assert len(client.pull_requests("main")) == 2
 
 
 def test_a_comment_is_written_once_and_then_anew(world: World) -> None:
     proposal = world.repository.propose({"a": "1"}, "One")
     proposal.comment("What a nice change\n\nIndeed.")
     client = world.client()
-    [found] = client.proposals("main")
+    [found] = client.pull_requests("main")
     known = client.comment(found, "<!-- mvd/h1 -->\none", "")
     again = client.comment(found, "<!-- mvd/h1 -->\ntwo", known)
     forgotten = client.comment(found, "<!-- mvd/h1 -->\nthree", "")
@@ -259,7 +259,7 @@ def test_a_comment_is_written_once_and_then_anew(world: World) -> None:
 def test_a_comment_that_was_deleted_is_made_anew(world: World) -> None:
     proposal = world.repository.propose({"a": "1"}, "One")
     client = world.client()
-    [found] = client.proposals("main")
+    [found] = client.pull_requests("main")
     known = client.comment(found, "<!-- mvd/h1 -->\none", "")
     proposal.comments.clear()
     assert client.comment(found, "<!-- mvd/h1 -->\ntwo", known) != known
@@ -271,7 +271,7 @@ def test_a_comment_of_ours_is_found_behind_many_others(world: World) -> None:
     for n in range(230):
         proposal.comment(f"Chatter {n}")
     client = world.client()
-    [found] = client.proposals("main")
+    [found] = client.pull_requests("main")
     known = client.comment(found, "<!-- mvd/h1 -->\none", "")
     assert client.comment(found, "<!-- mvd/h1 -->\ntwo", "") == known
     assert len(proposal.comments) == 231
@@ -280,7 +280,7 @@ def test_a_comment_of_ours_is_found_behind_many_others(world: World) -> None:
 def test_a_comment_that_is_too_long_is_cut_at_a_line(world: World) -> None:
     proposal = world.repository.propose({"a": "1"}, "One")
     client = world.client()
-    [found] = client.proposals("main")
+    [found] = client.pull_requests("main")
     client.comment(found, "<!-- mvd/h1 -->\n" + "+ create unit mvd-web-1\n" * 100_000, "")
     assert proposal.comments[0].text.endswith("mvd-web-1\n…")
 

@@ -14,14 +14,14 @@ import pytest
 from gitops_mvd import forges
 from gitops_mvd.core import ports
 from gitops_mvd.core.errors import StepFailed, Unavailable
-from gitops_mvd.core.model import CommitStatus, Event, Health, Operation, Proposal
+from gitops_mvd.core.model import CommitStatus, Event, Health, Operation, PullRequest
 from gitops_mvd.forges.api import Account
 from tests.contract.scripted import scripted
 from tests.lab.forge import Forge, Repository
 
 TOKEN = "t0ken-of-the-lab"
 STATUS = CommitStatus("mvd/srv1", Operation.SUCCEEDED, Health.HEALTHY, "3 apps healthy")
-PROPOSAL = Proposal(7, "a" * 40, "")
+PROPOSAL = PullRequest(7, "a" * 40, "")
 PAGE = b"<!DOCTYPE html><html><title>Azure DevOps Services | Sign In</title></html>"
 
 
@@ -111,8 +111,8 @@ def test_the_head_of_a_pull_request_is_the_branch_and_that_of_a_fork_is_out_of_r
     ours = repository.propose({"a": "1"}, "Ours")
     theirs = repository.propose({"b": "1"}, "Theirs", is_fork=True)
     assert client(repository).proposals("main") == [
-        Proposal(theirs.number, theirs.commit, "", True),
-        Proposal(ours.number, ours.commit, "refs/heads/proposal-1", False),
+        PullRequest(theirs.number, theirs.commit, "", True),
+        PullRequest(ours.number, ours.commit, "refs/heads/proposal-1", False),
     ]
 
 
@@ -120,7 +120,7 @@ def test_a_pull_request_without_a_known_head_comes_later() -> None:
     known = {"pullRequestId": 1, "sourceRefName": "refs/heads/b", "lastMergeSourceCommit": {"commitId": "a" * 40}}
     pulls = {"value": [{"pullRequestId": 2, "sourceRefName": "refs/heads/c"}, known]}
     with scripted(lambda method, path: (200, {}, pulls)) as server:
-        assert at(server.url).proposals("main") == [Proposal(1, "a" * 40, "refs/heads/b")]
+        assert at(server.url).proposals("main") == [PullRequest(1, "a" * 40, "refs/heads/b")]
 
 
 @pytest.mark.parametrize("answer", [None, [], "x", {"value": None}, {"value": [{"lastMergeSourceCommit": 1}]}, {}])

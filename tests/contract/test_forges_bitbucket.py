@@ -16,17 +16,17 @@ from hypothesis import strategies as st
 from gitops_mvd import forges
 from gitops_mvd.core import ports
 from gitops_mvd.core.errors import StepFailed, Unavailable
-from gitops_mvd.core.model import CommitStatus, Event, Health, Operation, Proposal
+from gitops_mvd.core.model import CommitStatus, Event, Health, Operation, PullRequest
 from gitops_mvd.forges import bitbucket_cloud
 from gitops_mvd.forges.api import Account
 from tests.contract.scripted import Answer, Script, scripted
 from tests.lab.forge import Forge, Repository
-from tests.lab.repository import Proposal as Opened
+from tests.lab.repository import PullRequest as Opened
 
 TOKEN = "t0ken-of-the-lab"
 KINDS = ["bitbucket-cloud", "bitbucket-dc"]
 STATUS = CommitStatus("mvd/srv1", Operation.SUCCEEDED, Health.HEALTHY, "3 apps healthy")
-PROPOSAL = Proposal(7, "a" * 40, "")
+PROPOSAL = PullRequest(7, "a" * 40, "")
 
 
 @pytest.fixture
@@ -145,8 +145,8 @@ def test_what_can_not_be_looked_up_does_not_hide_the_others() -> None:
     with scripted(script) as server:
         found = at("bitbucket-cloud", server.url).proposals("main")
     assert found == [
-        Proposal(2, f"{2:012x}{'0' * 28}", "", True),
-        Proposal(1, f"{1:012x}{'0' * 28}", "refs/heads/b1", False),
+        PullRequest(2, f"{2:012x}{'0' * 28}", "", True),
+        PullRequest(1, f"{1:012x}{'0' * 28}", "refs/heads/b1", False),
     ]
 
 

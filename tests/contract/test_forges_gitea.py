@@ -14,7 +14,7 @@ import requests
 from gitops_mvd import forges
 from gitops_mvd.core import ports
 from gitops_mvd.core.errors import RateLimited, StepFailed, Unavailable
-from gitops_mvd.core.model import Event, Health, Operation, Proposal
+from gitops_mvd.core.model import Event, Health, Operation, PullRequest
 from gitops_mvd.forges.api import Account
 from tests.contract.scripted import Answer, scripted
 from tests.contract.test_forges import TOKEN, status
@@ -153,7 +153,7 @@ def test_a_server_that_knows_no_filter_is_filtered_here(forge: Forge, config: Re
 def test_of_very_many_pull_requests_the_newest_hundred_are_listed(forge: Forge, config: Repository) -> None:
     commit = config.resolve("main")
     for number in range(130):
-        config.proposals.append(dialect.Proposal(number + 1, "Many", "main", "main", commit))
+        config.proposals.append(dialect.PullRequest(number + 1, "Many", "main", "main", commit))
     assert [found.number for found in client(forge.url).proposals("main")] == list(range(130, 30, -1))
 
 
@@ -180,7 +180,7 @@ def test_an_answer_of_another_shape_says_nothing(answer: Any) -> None:
         with pytest.raises(Unavailable, match="shape"):
             client(server.url).proposals("main")
         with pytest.raises(Unavailable, match="shape"):
-            client(server.url).comment(Proposal(1, SHA, ""), "<!-- mvd/h1 -->\none", "")
+            client(server.url).comment(PullRequest(1, SHA, ""), "<!-- mvd/h1 -->\none", "")
 
 
 def test_a_comment_without_a_word_is_read_like_any_other() -> None:
@@ -188,7 +188,7 @@ def test_a_comment_without_a_word_is_read_like_any_other() -> None:
         return (200, {}, [{"id": 4, "body": ""}]) if method == "GET" else (201, {}, {"id": 9})
 
     with scripted(script) as server:
-        assert client(server.url).comment(Proposal(1, SHA, ""), "<!-- mvd/h1 -->\none", "") == "9"
+        assert client(server.url).comment(PullRequest(1, SHA, ""), "<!-- mvd/h1 -->\none", "") == "9"
 
 
 @pytest.mark.parametrize("code", [403, 404])
@@ -197,7 +197,7 @@ def test_a_comment_that_is_not_ours_to_change_is_made_anew(code: int) -> None:
         return (code, {}, b"") if method == "PATCH" else (201, {}, {"id": 9})
 
     with scripted(script) as server:
-        assert client(server.url).comment(Proposal(3, SHA, ""), "<!-- mvd/h1 -->\none", "5") == "9"
+        assert client(server.url).comment(PullRequest(3, SHA, ""), "<!-- mvd/h1 -->\none", "5") == "9"
         assert server.paths() == [
             "PATCH /api/v1/repos/acme/config/issues/comments/5",
             "POST /api/v1/repos/acme/config/issues/3/comments",

@@ -18,7 +18,7 @@ import requests
 from gitops_mvd import forges
 from gitops_mvd.core import ports
 from gitops_mvd.core.errors import RateLimited, StepFailed, Unavailable
-from gitops_mvd.core.model import Event, Health, Operation, Proposal
+from gitops_mvd.core.model import Event, Health, Operation, PullRequest
 from gitops_mvd.forges.api import Account
 from tests.contract.scripted import Answer, scripted
 from tests.contract.test_forges import TOKEN, status
@@ -228,7 +228,7 @@ def test_an_answer_of_another_shape_says_nothing(answer: Any) -> None:
     def script(method: str, path: str) -> Answer:
         return 200, {}, answer if "page=" not in path or "page=1" in path else []
 
-    proposal = Proposal(1, SHA, "refs/merge-requests/1/head")
+    proposal = PullRequest(1, SHA, "refs/merge-requests/1/head")
     for known in ("", "5"):
         with scripted(script) as server, pytest.raises(Unavailable, match="shape"):
             client(server.url).comment(proposal, "<!-- mvd/h1 -->\none", known)
@@ -264,7 +264,7 @@ def test_a_comment_that_is_not_ours_to_change_is_made_anew(code: int) -> None:
         return 201, {}, {"id": 9}
 
     with scripted(script) as server:
-        known = client(server.url).comment(Proposal(3, SHA, ""), "<!-- mvd/h1 -->\none", "5")
+        known = client(server.url).comment(PullRequest(3, SHA, ""), "<!-- mvd/h1 -->\none", "5")
         assert server.paths() == [
             "PUT /api/v4/projects/acme%2Fconfig/merge_requests/3/notes/5",
             "POST /api/v4/projects/acme%2Fconfig/merge_requests/3/notes",

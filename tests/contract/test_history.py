@@ -108,22 +108,22 @@ def test_the_version_before_is_kept_until_the_next_one(history: SqliteHistory) -
 
 
 def test_a_version_is_condemned_by_itself_and_pardoned_by_its_app(history: SqliteHistory) -> None:
-    history.condemn(app(1), Failure("exit code 1\nlast line \udcff"))
-    history.condemn(app(2), Failure("exit code 2"))
-    history.condemn(app(1, "api"), Failure("exit code 3"))
-    assert history.condemned(app(1)) == Failure("exit code 1\nlast line \udcff")
-    assert history.condemned(app(3)) is None
-    assert history.pardon("web")
-    assert not history.pardon("web")
-    assert (history.condemned(app(1)), history.condemned(app(2))) == (None, None)
-    assert history.condemned(app(1, "api")) == Failure("exit code 3")
+    history.mark_failed(app(1), Failure("exit code 1\nlast line \udcff"))
+    history.mark_failed(app(2), Failure("exit code 2"))
+    history.mark_failed(app(1, "api"), Failure("exit code 3"))
+    assert history.failure_of(app(1)) == Failure("exit code 1\nlast line \udcff")
+    assert history.failure_of(app(3)) is None
+    assert history.clear_failure("web")
+    assert not history.clear_failure("web")
+    assert (history.failure_of(app(1)), history.failure_of(app(2))) == (None, None)
+    assert history.failure_of(app(1, "api")) == Failure("exit code 3")
 
 
 def test_what_is_approved_is_no_longer_condemned(history: SqliteHistory) -> None:
-    history.condemn(app(1), Failure("exit code 1"))
-    history.condemn(app(2), Failure("exit code 2"))
+    history.mark_failed(app(1), Failure("exit code 1"))
+    history.mark_failed(app(2), Failure("exit code 2"))
     history.approve(app(1), COMMIT)
-    assert (history.condemned(app(1)), history.condemned(app(2))) == (None, Failure("exit code 2"))
+    assert (history.failure_of(app(1)), history.failure_of(app(2))) == (None, Failure("exit code 2"))
 
 
 @pytest.fixture(params=["sqlite", "fake"])
@@ -133,19 +133,19 @@ def port(request: pytest.FixtureRequest, history: SqliteHistory) -> History:
 
 
 def test_a_failure_says_what_follows_from_it(port: History) -> None:
-    port.condemn(app(1), Failure("http 503", "pause"))
-    assert port.condemned(app(1)) == Failure("http 503", "pause")
-    port.condemn(app(1), Failure("http 503", "continue"))
-    assert port.condemned(app(1)) == Failure("http 503", "continue")
+    port.mark_failed(app(1), Failure("http 503", "pause"))
+    assert port.failure_of(app(1)) == Failure("http 503", "pause")
+    port.mark_failed(app(1), Failure("http 503", "continue"))
+    assert port.failure_of(app(1)) == Failure("http 503", "continue")
     port.approve(app(1), COMMIT)
-    assert port.condemned(app(1)) is None
+    assert port.failure_of(app(1)) is None
 
 
 def test_a_failure_in_the_words_of_an_older_version_is_understood(history: SqliteHistory, path: Path) -> None:
-    history.condemn(app(1), Failure("http 503"))
+    history.mark_failed(app(1), Failure("http 503"))
     with sqlite3.connect(path) as database:
         database.execute("UPDATE condemned SET why = '\"exit code 1\"'")
-    assert history.condemned(app(1)) == Failure("exit code 1", "rollback")
+    assert history.failure_of(app(1)) == Failure("exit code 1", "rollback")
 
 
 def test_what_is_forgotten_is_not_known_to_have_worked(port: History) -> None:
@@ -165,9 +165,9 @@ def test_a_job_that_is_finished_stays_finished(port: History) -> None:
 def test_content_that_comes_back_is_recalled_by_the_commit_that_ran_it(port: History) -> None:
     for version, commit in ((1, "a"), (2, "b"), (1, "c")):
         port.approve(app(version), commit)
-        assert port.recalled(app(version), commit) == ("a" if commit == "c" else "")
+        assert port.reverted_to(app(version), commit) == ("a" if commit == "c" else "")
     port.approve(app(1), "d")
-    assert port.recalled(app(1), "d") == "", "it was there already"
+    assert port.reverted_to(app(1), "d") == "", "it was there already"
 
 
 def test_content_that_outlives_a_bad_commit_is_recalled_too(history: SqliteHistory) -> None:
@@ -175,16 +175,16 @@ def test_content_that_outlives_a_bad_commit_is_recalled_too(history: SqliteHisto
     history.record(report(1, well()))
     history.record(report(2, bad()))
     history.record(report(3, well()))
-    assert history.recalled(app(1), revision(3).commit) == revision(1).commit
-    assert history.recalled(app(1), revision(3).commit) == revision(1).commit
+    assert history.reverted_to(app(1), revision(3).commit) == revision(1).commit
+    assert history.reverted_to(app(1), revision(3).commit) == revision(1).commit
     history.record(report(4, well()))
-    assert history.recalled(app(1), revision(4).commit) == ""
+    assert history.reverted_to(app(1), revision(4).commit) == ""
 
 
 def test_the_oldest_condemned_versions_are_dropped(history: SqliteHistory) -> None:
     for version in range(MOST_CONDEMNED + 5):
-        history.condemn(app(version), Failure("no"))
-    assert [history.condemned(app(n)) for n in (0, 4, 5, MOST_CONDEMNED + 4)] == [
+        history.mark_failed(app(version), Failure("no"))
+    assert [history.failure_of(app(n)) for n in (0, 4, 5, MOST_CONDEMNED + 4)] == [
         None,
         None,
         Failure("no"),
@@ -474,10 +474,10 @@ def test_processes_may_use_itat_once(history: SqliteHistory, path: Path) -> None
     program = (
         "import sys; from pathlib import Path; from gitops_mvd.state.history import SqliteHistory;"
         "from gitops_mvd.core.model import App, Failure; h = SqliteHistory(Path(sys.argv[1]));"
-        "[h.condemn(App(sys.argv[2]), Failure(str(n))) for n in range(20)]"
+        "[h.mark_failed(App(sys.argv[2]), Failure(str(n))) for n in range(20)]"
     )
     others = [subprocess.Popen([sys.executable, "-c", program, str(path), name]) for name in ("a", "b")]
     for n in range(20):
-        history.condemn(App("c"), Failure(str(n)))
+        history.mark_failed(App("c"), Failure(str(n)))
     assert [other.wait(60) for other in others] == [0, 0]
-    assert [history.condemned(App(name)) for name in "abc"] == [Failure("19")] * 3
+    assert [history.failure_of(App(name)) for name in "abc"] == [Failure("19")] * 3

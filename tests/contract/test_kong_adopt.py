@@ -79,9 +79,9 @@ def dumped(gateway: Gateway) -> App:
 def with_login(app: App, login: Any = LOGIN) -> App:
     consumers = [
         {**consumer, "basicauth_credentials": [login]} if consumer.get("username") == "mobile-app" else consumer
-        for consumer in app.gateway["consumers"]
+        for consumer in app.kong_entities["consumers"]
     ]
-    return App(app.name, gateway={**app.gateway, "consumers": consumers})
+    return App(app.name, kong_entities={**app.kong_entities, "consumers": consumers})
 
 
 def look(gateway: Gateway, *apps: App, host: str = HOST) -> Adoptions:
@@ -132,8 +132,8 @@ def test_what_is_not_declared_stays_to_the_byte(gateway: Gateway) -> None:
     seed(gateway, a_kong())
     before = everything(gateway)
     app = dumped(gateway)
-    (mobile,) = [it for it in app.gateway["consumers"] if it.get("username") == "mobile-app"]
-    part = App("gateway", gateway={"consumers": [{"username": "mobile-app", "acls": mobile["acls"]}]})
+    (mobile,) = [it for it in app.kong_entities["consumers"] if it.get("username") == "mobile-app"]
+    part = App("gateway", kong_entities={"consumers": [{"username": "mobile-app", "acls": mobile["acls"]}]})
     found = adopt(gateway, part)
     assert [str(it.found) for it in found.adopted] == ["consumer mobile-app", f"acl {id_of('acl')}"]
     assert found.adopted[0].stays == ["custom_id"]
@@ -146,7 +146,10 @@ def test_what_is_not_declared_stays_to_the_byte(gateway: Gateway) -> None:
     assert is_in_sync(gateway, part)
     routes = Routes(Kong(gateway.admin), HOST)
     if gateway.mode == "postgres":
-        bring(routes, App("gateway", gateway={"consumers": [{"username": "mobile-app", "tags": ["gold"], "acls": []}]}))
+        bring(
+            routes,
+            App("gateway", kong_entities={"consumers": [{"username": "mobile-app", "tags": ["gold"], "acls": []}]}),
+        )
         assert gateway.all("consumers")[0]["id"] in {id_of("mobile"), id_of("ussd"), id_of("numbered")}
         assert [key["id"] for key in gateway.all("key-auths")] == sorted([id_of("key1"), id_of("key2")])
 
@@ -156,8 +159,8 @@ def test_what_was_adopted_is_changed_and_deleted_like_all_that_is_ours(gateway: 
     app = with_login(dumped(gateway))
     adopt(gateway, app)
     routes = Routes(Kong(gateway.admin), HOST)
-    services = [{**it, "retries": 4} if it.get("name") == "legacy" else it for it in app.gateway["services"]]
-    changed = App("gateway", gateway={**app.gateway, "services": services})
+    services = [{**it, "retries": 4} if it.get("name") == "legacy" else it for it in app.kong_entities["services"]]
+    changed = App("gateway", kong_entities={**app.kong_entities, "services": services})
     bring(routes, changed)
     assert is_in_sync(gateway, changed)
     assert {it["name"]: (it["id"], it["retries"]) for it in gateway.all("services")}["legacy"] == (id_of("legacy"), 4)
@@ -208,7 +211,7 @@ def test_what_would_change_is_shown_with_secrets_as_digests(gateway: Gateway) ->
         ],
         "services": [{"name": "legacy", "host": "127.0.0.1", "port": 1234}],
     }
-    found = look(gateway, App("gateway", gateway=wanted))
+    found = look(gateway, App("gateway", kong_entities=wanted))
     told = "\n".join(foreign.lines(found))
     assert "    port: 9 → 1234\n" in told
     assert "    is kept for now, but not declared: path, read_timeout" in told
@@ -297,7 +300,7 @@ def test_a_refusal_comes_before_the_first_write(gateway: Gateway) -> None:
 
 
 def test_what_another_host_keeps_is_left_to_it(gateway: Gateway) -> None:
-    app = App("gateway", gateway={"consumers": [{"username": "bob"}]})
+    app = App("gateway", kong_entities={"consumers": [{"username": "bob"}]})
     bring(Routes(Kong(gateway.admin), "web-2"), app)
     found = look(gateway, app)
     assert found.adopted == []
@@ -320,7 +323,7 @@ def test_a_key_of_a_consumer_that_is_not_there_yet_is_told(gateway: Gateway) -> 
 
 def test_one_name_that_is_two_of_kong_s_is_told(gateway: Gateway) -> None:
     seed(gateway, a_kong())
-    found = look(gateway, App("gateway", gateway={"consumers": [{"username": "mobile-app", "custom_id": "1e3"}]}))
+    found = look(gateway, App("gateway", kong_entities={"consumers": [{"username": "mobile-app", "custom_id": "1e3"}]}))
     assert "is in Kong 2 times, in parts" in found.refused[0][1]
 
 
@@ -385,7 +388,9 @@ def test_an_upstream_of_ours_with_targets_of_others_is_not_adopted(gateway: Gate
 
 def test_what_is_ours_by_its_tags_under_another_id_is_adopted(gateway: Gateway) -> None:
     """As after a restore of Kong from a dump of decK's, which has tags and no ids."""
-    app = App("gateway", gateway={"consumers": [{"username": "bob", "keyauth_credentials": [{"key": "the-key"}]}]})
+    app = App(
+        "gateway", kong_entities={"consumers": [{"username": "bob", "keyauth_credentials": [{"key": "the-key"}]}]}
+    )
     bring(Routes(Kong(gateway.admin), HOST), app)
     restored: Document = {}
     for name, fields in everything(gateway).items():
@@ -407,7 +412,7 @@ def test_what_is_ours_by_its_tags_under_another_id_is_adopted(gateway: Gateway) 
 def test_a_clash_says_that_it_can_be_adopted(gateway: Gateway) -> None:
     seed(gateway, a_kong())
     with pytest.raises(StepFailed, match=r"consumer ussd is already in Kong and not ours: .*`mvd adopt`"):
-        bring(Routes(Kong(gateway.admin), HOST), App("gateway", gateway={"consumers": [{"username": "ussd"}]}))
+        bring(Routes(Kong(gateway.admin), HOST), App("gateway", kong_entities={"consumers": [{"username": "ussd"}]}))
 
 
 # ---- the command -----------------------------------------------------------------------------------------------------
@@ -486,9 +491,9 @@ def test_the_way_back_from_a_clash_does_not_delete_what_was_adopted(gateway: Gat
     (app,), _ = load(FolderTree(server.parent.parent / "repository"), HostFacts(HOST))
     history = SqliteHistory(server.parent.parent / "state/history.db")
     history.approve(App("gateway"), "0" * 40)
-    history.condemn(app, Failure("it clashes"))
+    history.mark_failed(app, Failure("it clashes"))
     assert mvd_adopt(server, "--yes").return_value == 0
-    assert history.condemned(app) is None
+    assert history.failure_of(app) is None
     assert history.last_good("gateway") is None
     history.close()
 
@@ -507,7 +512,7 @@ class OnlyRoutes:
     def plan(self, app: App, proven: bool) -> Plan:
         return make_plan(app, self.routes.wanted(app), self.found(app.name), ["unit", "route"], proven=proven)
 
-    def way_back(self, app: App, before: Any) -> Plan:
+    def plan_back(self, app: App, before: Any) -> Plan:
         return make_plan(App(app.name), before, self.found(app.name), ["unit", "route"], proven=True)
 
     def carry_out(self, steps: Any) -> list[str]:
@@ -515,7 +520,7 @@ class OnlyRoutes:
             self.routes.apply([step])
         return []
 
-    def left_alone(self, plan: Plan) -> str:
+    def unrepaired(self, plan: Plan) -> str:
         return ""
 
     def health(self, app: App) -> Health:
@@ -528,12 +533,12 @@ def test_the_passes_before_and_after_lose_nothing_even_if_it_was_half_done(gatew
     history: Any = SqliteHistory(server.parent.parent / "state/history.db")
 
     def settled() -> Operation:
-        failure = history.condemned(app)
+        failure = history.failure_of(app)
         return settle(app, cast(Any, OnlyRoutes(gateway)), history, "1" * 40, failure).operation
 
     assert settled() is Operation.FAILED
     assert everything(gateway) == before, "a clash changes nothing"
-    history.pardon(app.name)
+    history.clear_failure(app.name)
     history.forget(app.name)
     some = look(gateway, app).adopted[::2]
     Kong(gateway.admin).adopt(HOST, [it.entity for it in some])
@@ -597,13 +602,13 @@ def test_any_part_of_it_is_adopted_and_the_rest_stays(gateway: Gateway, data: st
     whole = dumped(gateway)
     part = {
         type: chosen
-        for type, items in whole.gateway.items()
+        for type, items in whole.kong_entities.items()
         if (chosen := [item for item in items if data.draw(st.booleans())])
     }
     plugins = [it for it in part.get("plugins", []) if not it.keys() & {"consumer", "route", "service"}]
-    app = App("gateway", gateway={**part, **({"plugins": plugins} if plugins else {})})
-    if "plugins" in app.gateway and not plugins:
-        app = App("gateway", gateway={type: items for type, items in part.items() if type != "plugins"})
+    app = App("gateway", kong_entities={**part, **({"plugins": plugins} if plugins else {})})
+    if "plugins" in app.kong_entities and not plugins:
+        app = App("gateway", kong_entities={type: items for type, items in part.items() if type != "plugins"})
     found = adopt(gateway, app)
     assert not found.refused
     after = everything(gateway)

@@ -425,7 +425,7 @@ def test_consumers_credentials_and_global_plugins_are_one_resource(gateway: Gate
 def test_a_password_is_hashed_once_and_compared_by_its_hash(gateway: Gateway, routes: Routes) -> None:
     login = {"username": "bob-login", "password": "password-of-bob"}
     wanted = bring(
-        routes, App("gateway", gateway={"consumers": [{"username": "bob", "basicauth_credentials": [login]}]})
+        routes, App("gateway", kong_entities={"consumers": [{"username": "bob", "basicauth_credentials": [login]}]})
     )
     assert "password-of-bob" not in repr(wanted)
     (basic,) = gateway.all("basic-auths")
@@ -436,7 +436,9 @@ def test_a_password_is_hashed_once_and_compared_by_its_hash(gateway: Gateway, ro
 
 def test_a_renamed_consumer_keeps_its_key(gateway: Gateway, routes: Routes) -> None:
     def app(name: str) -> App:
-        return App("gateway", gateway={"consumers": [{"username": name, "keyauth_credentials": [{"key": "the-key"}]}]})
+        return App(
+            "gateway", kong_entities={"consumers": [{"username": name, "keyauth_credentials": [{"key": "the-key"}]}]}
+        )
 
     bring(routes, app("bob"))
     wanted = bring(routes, app("rob"))
@@ -461,7 +463,7 @@ def test_no_secret_is_in_a_spec_or_told(routes: Routes) -> None:
 def test_a_refusal_does_not_echo_a_secret(routes: Routes) -> None:
     plugin = {"name": "http-log", "config": {"http_endpoint": "no-url-but-a-secret", "method": "s3cret"}}
     with pytest.raises(StepFailed, match=r"plugin http-log: .*config\.http_endpoint") as refused:
-        bring(routes, App("gateway", gateway={"plugins": [plugin]}))
+        bring(routes, App("gateway", kong_entities={"plugins": [plugin]}))
     assert "secret" not in str(refused.value)
     assert "s3cret" not in str(refused.value)
 
@@ -595,7 +597,7 @@ def test_what_kong_lets_exist_only_once_is_told_before_anything_is_written(
         gateway.ask("POST", "/consumers/their-bob/key-auth", json={"key": SECRET_KEY})
     before = gateway.all("consumers")
     with pytest.raises(StepFailed, match=sentence) as refused:
-        bring(routes, App("gateway", gateway={"consumers": [{"username": "fine"}, ours]}))
+        bring(routes, App("gateway", kong_entities={"consumers": [{"username": "fine"}, ours]}))
     assert SECRET_KEY not in str(refused.value)
     assert gateway.all("consumers") == before
 
@@ -603,7 +605,7 @@ def test_what_kong_lets_exist_only_once_is_told_before_anything_is_written(
 def test_a_consumer_under_a_new_name_keeps_its_custom_id(gateway: Gateway, routes: Routes) -> None:
     def app(name: str) -> App:
         consumer = {"username": name, "custom_id": "7", "keyauth_credentials": [{"key": "the-key"}]}
-        return App("gateway", gateway={"consumers": [consumer]})
+        return App("gateway", kong_entities={"consumers": [consumer]})
 
     bring(routes, app("bob"))
     wanted = bring(routes, app("rob"))
@@ -852,7 +854,7 @@ def test_a_name_that_does_not_resolve_is_a_fault_of_its_own_route_alone(
 ) -> None:
     bring(routes, App("shop", (service(),)), behind)
     nowhere = {"name": "nowhere", "host": "no-such-host.invalid", "routes": [{"name": "n", "paths": ["/nowhere"]}]}
-    app = App("gateway", gateway={"services": [{**nowhere, "retries": 0, "connect_timeout": 500}]})
+    app = App("gateway", kong_entities={"services": [{**nowhere, "retries": 0, "connect_timeout": 500}]})
     wanted = bring(routes, app)
     assert by_name(routes.observe())["gateway"] == wanted[0]
     assert requests.get(f"{gateway.proxy}/nowhere", timeout=10).status_code in {502, 503}
@@ -878,7 +880,10 @@ def test_a_kong_that_hangs_is_given_up_at_the_deadline() -> None:
 def test_what_is_declared_twice_is_refused(gateway: Gateway, routes: Routes) -> None:
     key = {"keyauth_credentials": [{"key": "shared-key"}]}
     with pytest.raises(StepFailed, match="the consumers bob and eve have the same keyauth_credential"):
-        bring(routes, App("gateway", gateway={"consumers": [{"username": "bob", **key}, {"username": "eve", **key}]}))
+        bring(
+            routes,
+            App("gateway", kong_entities={"consumers": [{"username": "bob", **key}, {"username": "eve", **key}]}),
+        )
     assert gateway.all("consumers") == []
 
 

@@ -88,7 +88,7 @@ def test_the_plugins_are_those_that_a_real_kong_ships() -> None:
 @pytest.mark.parametrize("name", sorted(PLUGINS))
 def test_a_plugin_with_its_defaults_is_in_sync_at_the_second_pass(gateway: Gateway, routes: Routes, name: str) -> None:
     plugin = {"name": name, **({"config": NEEDED[name]} if name in NEEDED else {})}
-    everywhere = App("gateway", gateway={"plugins": [{**plugin, "instance_name": "everywhere"}]})
+    everywhere = App("gateway", kong_entities={"plugins": [{**plugin, "instance_name": "everywhere"}]})
     bring(routes, everywhere)
     assert is_in_sync(gateway.admin, routes, everywhere)
     bring(routes, App("gateway"))
@@ -183,7 +183,7 @@ def test_nothing_of_a_manifest_but_its_references_to_vaults_is_told_of_a_secret(
 
 @pytest.mark.parametrize("change", [{"weight": 1}, {"tags": None}, None])
 def test_a_declared_target_changed_by_hand_is_mended(gateway: Gateway, routes: Routes, change: Json | None) -> None:
-    app = App("gateway", gateway={"upstreams": [{"name": "up", "targets": [{"target": "a.org:1", "weight": 7}]}]})
+    app = App("gateway", kong_entities={"upstreams": [{"name": "up", "targets": [{"target": "a.org:1", "weight": 7}]}]})
     bring(routes, app)
     if gateway.mode == "off":
         tamper(gateway, "targets", change)
@@ -198,7 +198,7 @@ def test_a_declared_target_changed_by_hand_is_mended(gateway: Gateway, routes: R
 
 def test_a_changed_target_takes_the_place_of_the_old_one(gateway: Gateway, routes: Routes) -> None:
     def app(target: str) -> App:
-        return App("gateway", gateway={"upstreams": [{"name": "up", "targets": [{"target": target}]}]})
+        return App("gateway", kong_entities={"upstreams": [{"name": "up", "targets": [{"target": target}]}]})
 
     bring(routes, app("127.0.0.1:1"))
     bring(routes, app("127.0.0.1:2"))
@@ -268,7 +268,7 @@ def test_two_consumers_with_one_key_are_told_before_anything_is_written(gateway:
         {"username": "eve", "keyauth_credentials": [{"key": "{file://b}"}]},
     ]
     with pytest.raises(StepFailed, match="the consumers bob and eve have the same keyauth_credential") as refused:
-        bring(routes, App("gateway", gateway={"consumers": consumers}))
+        bring(routes, App("gateway", kong_entities={"consumers": consumers}))
     assert "same\n" not in str(refused.value)
     assert gateway.all("consumers") == []
 

@@ -305,7 +305,7 @@ def _of(services: dict[str, Any], gateway: dict[str, Any]) -> list[App]:
         Service(name, "shop:1", kong={"port": 80, "protocol": "http", **kong})
         for name, kong in sorted(services.items())
     ]
-    return [App("shop", tuple(made)), App("gateway", gateway=gateway)]
+    return [App("shop", tuple(made)), App("gateway", kong_entities=gateway)]
 
 
 states = st.builds(_of, st.dictionaries(st.sampled_from(["web", "a.b"]), x_kong, max_size=2), gateways)

@@ -156,7 +156,9 @@ def shop(*names: str, version: int = 1, plugins: Sequence[Json] = (), **more: Js
     )
 
 
-CONSUMERS = App("gateway", gateway={"consumers": [{"username": "bob", "keyauth_credentials": [{"key": "of-bob"}]}]})
+CONSUMERS = App(
+    "gateway", kong_entities={"consumers": [{"username": "bob", "keyauth_credentials": [{"key": "of-bob"}]}]}
+)
 
 
 def paths(gateway: Gateway) -> list[str]:
@@ -355,8 +357,8 @@ def test_what_another_host_says_is_told_from_what_was_changed_by_hand(gateway: G
     for number, path in enumerate(["/web/v1", "/by-hand"]):
         (route,) = gateway.all("routes")
         gateway.ask("PATCH", f"/routes/{route['id']}", json={"paths": [path]})
-        assert [one.precedence.is_said_elsewhere(it) for it in one.found("shop")] == [False]
-        assert [two.precedence.is_said_elsewhere(it) for it in two.found("shop")] == [not number]
+        assert [one.precedence.is_set_by_other_host(it) for it in one.found("shop")] == [False]
+        assert [two.precedence.is_set_by_other_host(it) for it in two.found("shop")] == [not number]
 
 
 def test_two_hosts_that_are_held_at_different_versions_do_not_fight(gateway: Gateway, host: Hosts) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from gitops_mvd.core.errors import StepFailed, Unavailable
-from gitops_mvd.core.model import Proposal
+from gitops_mvd.core.model import PullRequest
 from gitops_mvd.git import Source
 from tests.lab.forge import Forge, Repository
 from tests.lab.repository import ENVIRONMENT, git
@@ -36,7 +36,7 @@ def source(config: Repository, mirror: Path) -> Source:
     return Source(str(config.path), "main", mirror, timeout=20)
 
 
-def propose(config: Repository, number: int, files: Mapping[str, str], onto: str = "main") -> Proposal:
+def propose(config: Repository, number: int, files: Mapping[str, str], onto: str = "main") -> PullRequest:
     """A pull request with these files changed, as GitHub keeps it in the repository itself."""
     index = {"GIT_INDEX_FILE": str(config.path / "index.of.test")}
 
@@ -59,7 +59,7 @@ def propose(config: Repository, number: int, files: Mapping[str, str], onto: str
     commit = run("commit-tree", run("write-tree"), "-p", config.resolve(onto), "-m", f"Propose {number}")
     ref = f"refs/pull/{number}/head"
     git("update-ref", ref, commit, at=config.path)
-    return Proposal(number, commit, ref)
+    return PullRequest(number, commit, ref)
 
 
 def grow(config: Repository, count: int) -> None:
@@ -98,7 +98,7 @@ def test_a_proposal_that_is_merged_already_changes_nothing(config: Repository, s
     git("update-ref", "refs/pull/1/head", old, at=config.path)
     config.commit({WEB: "# on\n"}, "On")
     onto = source.fetch()
-    assert source.merged(Proposal(1, old, "refs/pull/1/head"), onto).oid("") == source.tree(onto).oid("")
+    assert source.merged(PullRequest(1, old, "refs/pull/1/head"), onto).oid("") == source.tree(onto).oid("")
 
 
 def test_a_conflict_names_the_first_file_and_how_many_more(config: Repository, source: Source) -> None:
@@ -113,7 +113,7 @@ def test_a_conflict_names_the_first_file_and_how_many_more(config: Repository, s
 
 def test_a_proposal_from_a_fork_that_can_not_be_reached_says_so(source: Source) -> None:
     with pytest.raises(StepFailed, match="#3 lies in a fork"):
-        source.merged(Proposal(3, "1" * 40, "", is_fork=True), source.fetch())
+        source.merged(PullRequest(3, "1" * 40, "", is_fork=True), source.fetch())
 
 
 def test_a_proposal_that_has_moved_on_is_looked_at_again(config: Repository, source: Source) -> None:
@@ -125,7 +125,7 @@ def test_a_proposal_that_has_moved_on_is_looked_at_again(config: Repository, sou
     git("update-ref", "-d", new.ref, at=config.path)
     assert source.merged(new, onto).read(WEB) == b"# two\n"  # it is here, so nobody is asked
     with pytest.raises(Unavailable, match="has not got any more"):
-        source.merged(Proposal(1, old.commit.translate(str.maketrans("01", "10")), new.ref), onto)
+        source.merged(PullRequest(1, old.commit.translate(str.maketrans("01", "10")), new.ref), onto)
 
 
 @pytest.mark.parametrize(
@@ -141,7 +141,7 @@ def test_a_proposal_that_has_moved_on_is_looked_at_again(config: Repository, sou
 )
 def test_what_git_would_read_otherwise_is_refused(commit: str, ref: str, source: Source) -> None:
     with pytest.raises(StepFailed, match="is not the"):
-        source.merged(Proposal(1, commit, ref), source.fetch())
+        source.merged(PullRequest(1, commit, ref), source.fetch())
 
 
 def test_history_is_fetched_until_it_is_known_where_they_parted(config: Repository, source: Source) -> None:

@@ -15,7 +15,7 @@ from gitops_mvd import forges
 from tests.integration.stories import HEALTH, Story, eventually, manifest, routed, write_settings
 from tests.lab import service
 from tests.lab.lab import Lab
-from tests.lab.repository import Hook, Proposal, Status
+from tests.lab.repository import Hook, PullRequest, Status
 from tests.lab.stage import SETTINGS
 
 pytestmark = pytest.mark.lab
@@ -78,7 +78,7 @@ def in_turn(statuses: Iterable[Status]) -> list[str]:
     return [state for state, _ in groupby(status.state for status in statuses)]
 
 
-def planned(story: Story, proposal: Proposal, state: str) -> str:
+def planned(story: Story, proposal: PullRequest, state: str) -> str:
     """What the server says that a proposal would do."""
 
     def told() -> list[tuple[str, str]]:

@@ -98,7 +98,7 @@ class Comment:
 
 
 @dataclass
-class Proposal:
+class PullRequest:
     """A pull or merge request of `branch` into `target`; `commit` is its head."""
 
     number: int
@@ -154,7 +154,7 @@ class Happened:
     after: str = NO_COMMIT
     message: str = ""
     at: str = ""
-    proposal: Proposal | None = None
+    proposal: PullRequest | None = None
     action: str = ""
 
 
@@ -179,7 +179,7 @@ class Repository:
     clone_url: str
     hooks: list[Hook] = field(default_factory=list)
     deliveries: list[Delivery] = field(default_factory=list)
-    proposals: list[Proposal] = field(default_factory=list)
+    proposals: list[PullRequest] = field(default_factory=list)
     deployments: list[Deployment] = field(default_factory=list)
     kept: dict[str, Any] = field(default_factory=dict)  # what else a dialect has to remember, or is set to
     asked: deque[float] = field(default_factory=lambda: deque(maxlen=100))
@@ -200,7 +200,7 @@ class Repository:
         with self._lock:
             self._statuses.setdefault(sha, []).append(status)
 
-    def proposal(self, number: int) -> Proposal:
+    def proposal(self, number: int) -> PullRequest:
         """The proposal of that number; raises Refused where there is none."""
         for proposal in self.proposals:
             if proposal.number == number:
@@ -237,29 +237,29 @@ class Repository:
 
     def propose(
         self, files: Mapping[str, str | None], title: str, *, onto: str = "main", is_fork: bool = False
-    ) -> Proposal:
+    ) -> PullRequest:
         """Open a pull request with one commit to a branch of its own, as a colleague would."""
         number = len(self.proposals) + 1
         branch = f"proposal-{number}"
         commit = self.commit(files, title, branch=branch, onto=onto)
-        proposal = Proposal(number, title, branch, "main", commit, is_fork)
+        proposal = PullRequest(number, title, branch, "main", commit, is_fork)
         self.proposals.append(proposal)
         self._point_at(proposal)
         self._tell(Happened(proposal=proposal, action="opened"))
         return proposal
 
-    def amend(self, proposal: Proposal, files: Mapping[str, str | None]) -> str:
+    def amend(self, proposal: PullRequest, files: Mapping[str, str | None]) -> str:
         """Push one more commit to a proposal."""
         proposal.commit = self.commit(files, "Amend", branch=proposal.branch, onto=proposal.branch)
         self._point_at(proposal)
         self._tell(Happened(proposal=proposal, action="synchronize"))
         return proposal.commit
 
-    def close(self, proposal: Proposal) -> None:
+    def close(self, proposal: PullRequest) -> None:
         proposal.is_open = False
         self._tell(Happened(proposal=proposal, action="closed"))
 
-    def _point_at(self, proposal: Proposal) -> None:
+    def _point_at(self, proposal: PullRequest) -> None:
         """The refs that forges keep for a proposal, each its own."""
         for ref in ("pull/{}/head", "merge-requests/{}/head", "pull-requests/{}/from"):
             git("update-ref", f"refs/{ref.format(proposal.number)}", proposal.commit, at=self.path)

@@ -78,7 +78,7 @@ def test_one_file_says_different_things_in_two_regions(placed: Placed) -> None:
 
 
 def test_whoever_calls_with_a_key_is_a_consumer_of_the_gateway(placed: Placed) -> None:
-    consumers = placed["rw-web-1"]["gateway"].gateway["consumers"]
+    consumers = placed["rw-web-1"]["gateway"].kong_entities["consumers"]
     known = {credential["key"] for consumer in consumers for credential in consumer["keyauth_credentials"]}
     used = {
         service.environment["GATEWAY_KEY"]

@@ -47,7 +47,7 @@ class Engine:
     def __init__(self, *there: Instance) -> None:
         self.there = there
 
-    def one_look(self) -> nullcontext[None]:
+    def snapshot(self) -> nullcontext[None]:
         return nullcontext()
 
     def instances(self) -> dict[str, Instance]:
@@ -115,7 +115,7 @@ def test_only_what_was_changed_by_hand_at_the_gateway_is_left_alone_and_only_whe
     def left() -> bool:
         host.look()
         plan = host.plan(app, proven=True)
-        told = host.left_alone(plan)
+        told = host.unrepaired(plan)
         assert not told or "chat.web" in told
         return bool(told)
 
@@ -194,7 +194,7 @@ def test_what_runs_on_a_schedule_is_as_healthy_as_its_last_run() -> None:
 def test_what_is_wrong_with_an_app_is_told_in_a_few_words(there: list[dict[str, Any]], why: str) -> None:
     instances = [Instance(f"mvd-chat-web-{n}", "chat", "web", **one) for n, one in enumerate(there)]
     host = machine(Kind("image"), Kind("unit", "image"), there=instances)
-    assert host.ailment(App("chat", (Service("web", "v1"),))) == why
+    assert host.health_reason(App("chat", (Service("web", "v1"),))) == why
 
 
 def test_a_job_that_was_done_is_not_planned_again_and_an_old_one_still_goes() -> None:
@@ -249,14 +249,14 @@ class Precedence:
     """Keeps what it was asked about, and has every route be as it is found."""
 
     def __init__(self) -> None:
-        self.stand: object = 1
+        self.cache_key: object = 1
         self.asked: list[tuple[str, bool]] = []
 
     def agree(self, wanted: Resource, found: Resource | None, *, held: bool) -> Resource:
         self.asked.append((wanted.service, held))
         return wanted.with_spec(**{**found.spec, "targets": wanted.spec["targets"]}) if found else wanted
 
-    def is_said_elsewhere(self, route: Resource) -> bool:
+    def is_set_by_other_host(self, route: Resource) -> bool:
         return route.spec["entities"] == "of another host"
 
 
@@ -295,7 +295,7 @@ def test_what_another_host_has_said_was_not_changed_by_hand() -> None:
     ):
         routes.there["chat.web"] = was.with_spec(**changed)
         host.look()
-        assert bool(host.left_alone(host.plan(app, proven=True))) is left, changed
+        assert bool(host.unrepaired(host.plan(app, proven=True))) is left, changed
 
 
 def test_who_has_the_say_is_asked_again_after_git_was() -> None:
@@ -306,7 +306,7 @@ def test_who_has_the_say_is_asked_again_after_git_was() -> None:
     precedence.asked.clear()
     assert not host.plan(app, proven=True)
     assert precedence.asked == [], "nothing is new"
-    precedence.stand = 2
+    precedence.cache_key = 2
     assert not host.plan(app, proven=True)
     assert precedence.asked == [("web", False)]
 
@@ -334,7 +334,7 @@ def test_what_the_watch_sees_is_health_and_changes_no_plan() -> None:
     ):
         watch.follow(host.to_watch())
         watch.ask_all()
-        assert (host.health(app), host.ailment(app), bool(host.plan(app, proven=True))) == (health, why, False)
+        assert (host.health(app), host.health_reason(app), bool(host.plan(app, proven=True))) == (health, why, False)
 
 
 def test_only_what_runs_as_the_last_good_version_has_it_is_watched() -> None:
@@ -376,4 +376,4 @@ def test_what_starts_and_fails_is_progressing_and_says_why() -> None:
     host = machine(Kind("image"), Kind("unit", "image"), there=[there], watch=watch)
     watch.follow([(there, app.services[0])])
     watch.ask_all()
-    assert (host.health(app), host.ailment(app)) == (Health.PROGRESSING, f"web: {failing[1]}")
+    assert (host.health(app), host.health_reason(app)) == (Health.PROGRESSING, f"web: {failing[1]}")

@@ -249,7 +249,9 @@ def test_an_app_gives_way_to_a_route_of_the_gateway_whatever_its_name() -> None:
     tree = MemoryTree({"apps/a/compose.yaml": routed("/same"), "kong/a.yaml": gateway})
     apps, broken = load(tree, HOST)
     assert [app.name for app in apps] == ["gateway"]
-    assert apps[0].gateway == {"services": [{"name": "old", "host": "old.local", "routes": [{"paths": ["/same"]}]}]}
+    assert apps[0].kong_entities == {
+        "services": [{"name": "old", "host": "old.local", "routes": [{"paths": ["/same"]}]}]
+    }
     assert broken.keys() == {"a"}
 
 

@@ -9,10 +9,10 @@ from typing import Any, cast
 import pytest
 
 from gitops_mvd.core.errors import MvdError, RateLimited, StepFailed, Unavailable
-from gitops_mvd.core.model import App, Failure, Operation, Proposal, Revision
+from gitops_mvd.core.model import App, Failure, Operation, PullRequest, Revision
 from gitops_mvd.core.reconcile import EMPTIED
 from gitops_mvd.state.history import SqliteHistory
-from gitops_mvd.status.pull_requests import Proposals
+from gitops_mvd.status.pull_requests import PullRequests
 from gitops_mvd.status.statuses import Statuses, Telling
 from tests.fakes import FakeClock, FakeHost
 from tests.unit.memory_tree import MemoryTree
@@ -38,7 +38,7 @@ class Repository:
     def tree(self, revision: Revision) -> MemoryTree:
         return MemoryTree(self.files)
 
-    def merged(self, proposal: Proposal, onto: Revision) -> MemoryTree:
+    def merged(self, proposal: PullRequest, onto: Revision) -> MemoryTree:
         files = self.proposed[proposal.number]
         if isinstance(files, MvdError):
             raise files
@@ -50,16 +50,16 @@ class Repository:
 
 class Forge:
     def __init__(self) -> None:
-        self.open: list[Proposal] = []
+        self.open: list[PullRequest] = []
         self.comments: dict[str, str] = {}
         self.error: MvdError | None = None
         self.written = self.asked = 0
 
-    def proposals(self, branch: str) -> Sequence[Proposal]:
+    def pull_requests(self, branch: str) -> Sequence[PullRequest]:
         self.asked += 1
         return list(self.open)
 
-    def comment(self, proposal: Proposal, text: str, known: str) -> str:
+    def comment(self, proposal: PullRequest, text: str, known: str) -> str:
         self.asked += 1
         if self.error:
             raise self.error
@@ -95,10 +95,10 @@ class World:
     def propose(self, number: int, files: Files | MvdError, *, commit: str = "", is_fork: bool = False) -> None:
         self.repository.proposed[number] = files if isinstance(files, MvdError) else {**self.repository.files, **files}
         self.forge.open = [one for one in self.forge.open if one.number != number]
-        self.forge.open.append(Proposal(number, commit or f"{number}" * 40, f"refs/pull/{number}/head", is_fork))
+        self.forge.open.append(PullRequest(number, commit or f"{number}" * 40, f"refs/pull/{number}/head", is_fork))
 
-    def proposals(self) -> Proposals:
-        return Proposals(
+    def proposals(self) -> PullRequests:
+        return PullRequests(
             cast(Any, self.forge),
             cast(Any, self.repository),
             cast(Any, self.host),
@@ -187,9 +187,9 @@ def test_what_was_broken_before_is_not_the_proposals_fault(world: World) -> None
 def test_a_conflict_an_empty_host_and_a_version_that_failed_before_are_red(world: World) -> None:
     world.propose(1, StepFailed("conflicts with main in apps/web/compose.yaml"))
     world.repository.proposed[2] = {"README.md": "Nothing left"}
-    world.forge.open.append(Proposal(2, "2" * 40, "refs/pull/2/head"))
+    world.forge.open.append(PullRequest(2, "2" * 40, "refs/pull/2/head"))
     bad = app("web", front="v3", back="v1")
-    world.history.condemn(world.loaded("web", bad), Failure("front: http 503"))
+    world.history.mark_failed(world.loaded("web", bad), Failure("front: http 503"))
     world.propose(3, bad)
     assert world.look() == {
         "1": red("conflicts with main in apps/web/compose.yaml"),

@@ -351,7 +351,7 @@ def test_a_revert_to_the_last_good_content_is_simply_synced(world: World) -> Non
 
 
 def test_what_is_the_gateways_own_is_settled_before_the_apps_that_may_name_it(world: World) -> None:
-    gateway = App("gateway", gateway={"consumers": [{"username": "bob"}]})
+    gateway = App("gateway", kong_entities={"consumers": [{"username": "bob"}]})
     problems: dict[str, tuple[Problem, ...]] = {}
     report = reconcile(Desired(REVISION, (chat(), gateway), problems), world.host, world.history)
     assert [outcome.app for outcome in report.outcomes] == ["gateway", "chat"]

@@ -49,7 +49,7 @@ def told(*outcomes: Outcome) -> tuple[Operation, Health, str]:
 
 def test_it_is_green_when_every_app_is_well() -> None:
     assert told(well("web"), well("api")) == (Operation.SUCCEEDED, Health.HEALTHY, "2 apps healthy")
-    assert report(well("web")).is_well
+    assert report(well("web")).is_green
 
 
 def test_a_host_without_apps_is_green() -> None:
@@ -109,7 +109,7 @@ def test_green_means_every_app_is_synced_healthy_and_succeeded(outcomes: list[Ou
     status = say.status(report(*outcomes))
     green = (status.operation, status.health) == (Operation.SUCCEEDED, Health.HEALTHY)
     every = all((o.sync, o.health, o.operation) == (Sync.SYNCED, Health.HEALTHY, Operation.SUCCEEDED) for o in outcomes)
-    assert green == every == report(*outcomes).is_well
+    assert green == every == report(*outcomes).is_green
     assert "\n" not in status.description
     assert "\n" not in say.summary(report(*outcomes))
 

@@ -64,7 +64,7 @@ class Act:
         return {self.web, self.worker, self.migrate}
 
     @property
-    def is_well(self) -> bool:
+    def is_green(self) -> bool:
         return not self.broken and not {"sick", "gone"} & self.images
 
 
@@ -174,7 +174,7 @@ def test_nothing_bad_ever_happens_and_what_is_good_happens_in_the_end(history: l
     last = history[-1]
     host.begin(Act(None, None))
     [outcome] = settled(last, host, memory) or [None]
-    if last.is_well:
+    if last.is_green:
         memory.bad.clear()  # `mvd retry`: an innocent version may have been condemned by a refused step
         [outcome] = settled(last, host, memory) or [None]
         assert outcome is None or outcome.operation is Operation.SUCCEEDED

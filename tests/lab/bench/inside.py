@@ -133,7 +133,7 @@ def _has_looked(history: SqliteHistory, since: float) -> bool:
 
 def _is_settled(commit: str) -> bool:
     report = SqliteHistory(STATE / "history.db").last_report()
-    return report is not None and report.revision.commit == commit and report.is_well
+    return report is not None and report.revision.commit == commit and report.is_green
 
 
 def _is_rolled_back(commit: str) -> bool:

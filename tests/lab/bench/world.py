@@ -23,7 +23,7 @@ from typing import Any
 import requests
 
 from gitops_mvd import kinds
-from gitops_mvd.config.settings import Docker, Gateway, Settings
+from gitops_mvd.config.settings import Docker, KongSettings, Settings
 from gitops_mvd.core.model import App, Change, Resource, Service
 from gitops_mvd.core.plan import place
 from gitops_mvd.daemon.mailbox import Interruptible
@@ -129,7 +129,7 @@ def recorded(folder: Path, services: int, mode: str) -> Iterator[World]:
 
 
 def _settings(folder: Path, repository: str, kong: str) -> Settings:
-    docker, gateway = Docker(f"unix://{folder / 'docker.sock'}"), Gateway(kong, kong, ADDRESS)
+    docker, gateway = Docker(f"unix://{folder / 'docker.sock'}"), KongSettings(kong, kong, ADDRESS)
     state, files = str(folder / "state"), str(folder / "files")
     return Settings(repository, host=HOST, docker=docker, kong=gateway, state=state, files=files)
 

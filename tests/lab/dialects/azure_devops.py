@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from tests.lab.dialects import Answer, Ask, basic, is_token
-from tests.lab.repository import Comment, Happened, Proposal, Refused, Repository, Status, now
+from tests.lab.repository import Comment, Happened, PullRequest, Refused, Repository, Status, now
 
 BASE = ""
 PATH = re.compile(r"/[^/]+/[^/]+/_apis/.*")
@@ -112,7 +112,7 @@ def _listed(values: list[Any]) -> dict[str, Any]:
     return {"value": values, "count": len(values)}
 
 
-def _pull(repository: Repository, proposal: Proposal) -> dict[str, Any]:
+def _pull(repository: Repository, proposal: PullRequest) -> dict[str, Any]:
     pull: dict[str, Any] = {
         "pullRequestId": proposal.number,
         "status": "active" if proposal.is_open else "abandoned",

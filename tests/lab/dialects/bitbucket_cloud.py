@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from tests.lab.dialects import Answer, Ask, basic, is_token
-from tests.lab.repository import NO_COMMIT, Comment, Happened, Proposal, Refused, Repository, Status, git, now
+from tests.lab.repository import NO_COMMIT, Comment, Happened, PullRequest, Refused, Repository, Status, git, now
 
 BASE = "/2.0"
 PATH = re.compile(r"/2\.0/.*")
@@ -106,7 +106,7 @@ def _pulls(ask: Ask, repository: Repository) -> Answer:
     return _page(ask, 50, [_pull(repository, p) for p in found])
 
 
-def _pull(repository: Repository, proposal: Proposal) -> dict[str, Any]:
+def _pull(repository: Repository, proposal: PullRequest) -> dict[str, Any]:
     fork = f"somebody/{repository.name.partition('/')[2]}"
     source = {
         "branch": {"name": proposal.branch},

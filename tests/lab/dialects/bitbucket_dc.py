@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from tests.lab.dialects import Answer, Ask, basic, is_token
-from tests.lab.repository import NO_COMMIT, Comment, Happened, Proposal, Refused, Repository, Status, now
+from tests.lab.repository import NO_COMMIT, Comment, Happened, PullRequest, Refused, Repository, Status, now
 
 BASE = ""
 PATH = re.compile(r"/rest/.*")
@@ -102,7 +102,7 @@ def _pulls(ask: Ask, repository: Repository) -> Answer:
     return _page(ask, [_pull(repository, p) for p in found])
 
 
-def _pull(repository: Repository, proposal: Proposal) -> dict[str, Any]:
+def _pull(repository: Repository, proposal: PullRequest) -> dict[str, Any]:
     project, _, slug = repository.name.partition("/")
     ours = {"id": 1, "slug": slug, "project": {"key": project}}
     fork = {"id": 2, "slug": slug, "project": {"key": "~somebody"}}

@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from tests.lab.dialects import Answer, Ask, basic, is_token
-from tests.lab.repository import Comment, Happened, Proposal, Refused, Repository, Status, now
+from tests.lab.repository import Comment, Happened, PullRequest, Refused, Repository, Status, now
 
 BASE = ""
 PATH = re.compile(r"/api/v1/.*")
@@ -133,7 +133,7 @@ def _pulls(ask: Ask, repository: Repository) -> Answer:
     return 200, [_pull(repository, p) for p in _page(ask, found)]
 
 
-def _pull(repository: Repository, proposal: Proposal) -> dict[str, Any]:
+def _pull(repository: Repository, proposal: PullRequest) -> dict[str, Any]:
     number = _number(repository)
     return {
         "id": proposal.number,

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from tests.lab.dialects import Answer, Ask, basic, is_token
-from tests.lab.repository import IDS, Comment, Deployment, Happened, Proposal, Refused, Repository, Status, now
+from tests.lab.repository import IDS, Comment, Deployment, Happened, PullRequest, Refused, Repository, Status, now
 
 if TYPE_CHECKING:
     from tests.lab.app import App
@@ -282,7 +282,7 @@ def _pulls(ask: Ask, repository: Repository) -> Answer:
     return 200, [_pull(repository, p) for p in found[(page - 1) * size : page * size]]
 
 
-def _pull(repository: Repository, proposal: Proposal) -> dict[str, Any]:
+def _pull(repository: Repository, proposal: PullRequest) -> dict[str, Any]:
     fork = f"somebody/{repository.name.partition('/')[2]}"
     head = {
         "ref": proposal.branch,

@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tests.lab.dialects import Answer, Ask, is_token
-from tests.lab.repository import Comment, Happened, Proposal, Refused, Repository, Status, git, now
+from tests.lab.repository import Comment, Happened, PullRequest, Refused, Repository, Status, git, now
 
 BASE = ""
 PATH = re.compile(r"/api/v4/.*")
@@ -241,7 +241,7 @@ def _requests(ask: Ask, repository: Repository) -> Answer:
     return 200, [_request(repository, p) for p in _page(ask, found[:: -1 if newest_first else 1])]
 
 
-def _request(repository: Repository, proposal: Proposal) -> dict[str, Any]:
+def _request(repository: Repository, proposal: PullRequest) -> dict[str, Any]:
     number = zlib.crc32(repository.name.encode())
     return {
         "id": 10_000 + proposal.number,
@@ -275,7 +275,7 @@ def _put_note(ask: Ask, repository: Repository, number: str, id: str) -> Answer:
     raise _missing("Note")
 
 
-def _proposal(repository: Repository, number: str) -> Proposal:
+def _proposal(repository: Repository, number: str) -> PullRequest:
     try:
         return repository.proposal(int(number))
     except Refused:
@@ -291,7 +291,7 @@ def _text(ask: Ask) -> str:
     return text
 
 
-def _obeyed(proposal: Proposal, text: str) -> str:
+def _obeyed(proposal: PullRequest, text: str) -> str:
     """What is left of a text once the orders in it were carried out."""
     if QUICK_ACTION.search(text):
         proposal.is_open = False
