@@ -286,7 +286,7 @@ def test_a_refusal_comes_before_the_first_write(gateway: Gateway) -> None:
     before = everything(gateway)
     app = App(
         "gateway",
-        gateway={
+        kong_entities={
             "consumers": [{"username": "ussd"}],
             "plugins": [{"name": "correlation-id", "config": {"generator": "no-such"}}],
         },
@@ -312,7 +312,8 @@ def test_what_another_host_keeps_is_left_to_it(gateway: Gateway) -> None:
 def test_a_key_of_a_consumer_that_is_not_there_yet_is_told(gateway: Gateway) -> None:
     seed(gateway, a_kong())
     app = App(
-        "gateway", gateway={"consumers": [{"username": "new", "keyauth_credentials": [{"key": "key-of-mobile-1"}]}]}
+        "gateway",
+        kong_entities={"consumers": [{"username": "new", "keyauth_credentials": [{"key": "key-of-mobile-1"}]}]},
     )
     found = look(gateway, app)
     assert found.adopted == []
@@ -330,7 +331,8 @@ def test_one_name_that_is_two_of_kong_s_is_told(gateway: Gateway) -> None:
 def test_a_key_that_goes_to_another_consumer_is_shown(gateway: Gateway) -> None:
     seed(gateway, a_kong())
     app = App(
-        "gateway", gateway={"consumers": [{"username": "ussd", "keyauth_credentials": [{"key": "key-of-mobile-1"}]}]}
+        "gateway",
+        kong_entities={"consumers": [{"username": "ussd", "keyauth_credentials": [{"key": "key-of-mobile-1"}]}]},
     )
     found = adopt(gateway, app)
     assert "consumer.id" in found.adopted[1].changes

@@ -22,7 +22,7 @@ HOST = "web-1"
 APP = App("shop", (Service("web", "shop:1", kong={"port": 80, "protocol": "http", "routes": [{"paths": ["/web"]}]}),))
 CONSUMERS = App(
     "gateway",
-    gateway={
+    kong_entities={
         "consumers": [
             {
                 "username": "bob",

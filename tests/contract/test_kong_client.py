@@ -396,7 +396,7 @@ def test_a_kong_that_lost_everything_is_filled_again(gateway: Gateway, routes: R
 
 GATEWAY = App(
     "gateway",
-    gateway={
+    kong_entities={
         "consumers": [
             {
                 "username": "bob",

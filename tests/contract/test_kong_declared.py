@@ -216,7 +216,7 @@ def test_what_the_stand_in_knows_of_an_entity_a_real_kong_has_in_its_schema() ->
 
 REFERRING = App(
     "gateway",
-    gateway={
+    kong_entities={
         "consumers": [{"username": "bob", "keyauth_credentials": [{"key": "{file://key-of-bob}"}]}],
         "plugins": [{"name": "http-log", "config": {"http_endpoint": "https://:{file://token}@log.example.org/"}}],
     },

@@ -354,8 +354,8 @@ def remembered(wired: Wired) -> Any:
         {
             "last good": {app.name: version(history.last_good(app.name)) for app in apps},
             "before": {app.name: version(history.before(app)) for app in apps},
-            "condemned": {app.name: (it.why, it.action) for app in apps if (it := history.condemned(app))},
-            "recalled": {app.name: history.recalled(app, "0" * 40) for app in apps},
+            "condemned": {app.name: (it.why, it.action) for app in apps if (it := history.failure_of(app))},
+            "recalled": {app.name: history.reverted_to(app, "0" * 40) for app in apps},
             "finished": [name for app in apps for name in instances(app) if history.finished(name)],
             "revisions": {name: it.commit for name, it in sorted(history.revisions().items())},
             "subjects": {name: it.commit for name, it in sorted(history.subjects().items())},
