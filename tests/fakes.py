@@ -18,13 +18,14 @@ from gitops_mvd.core.model import (
     Health,
     Plan,
     Resource,
+    Role,
     Service,
     Step,
 )
 from gitops_mvd.core.plan import make_plan, place
 from gitops_mvd.core.rollout import DRAINED
 
-ORDER = ("image", "unit", "route", "timer")
+ROLES = {"image": Role.SUPPORT, "unit": Role.INSTANCE, "route": Role.ROUTE, "timer": Role.TIMER}
 UNIT = {"port": 0, "state": "running", "grace": 10.0}
 
 
@@ -66,6 +67,7 @@ class FakeHost:
     """
 
     name = "h1"
+    roles = ROLES
 
     def __init__(self, history: FakeHistory) -> None:
         self.resources: dict[tuple[str, str], Resource] = {}
@@ -84,7 +86,11 @@ class FakeHost:
     def found(self, app: str) -> tuple[Resource, ...]:
         return tuple(resource for resource in self.resources.values() if resource.app == app)
 
-    def plan(self, app: App, proven: bool, *, proposed: bool = False) -> Plan:
+    @property
+    def proposing(self) -> FakeHost:
+        return self
+
+    def plan(self, app: App, proven: bool) -> Plan:
         return self._plan(app, wanted(app), proven)
 
     def unrepaired(self, plan: Plan) -> str:
@@ -98,9 +104,9 @@ class FakeHost:
         taken = {resource.spec.get("port") for resource in self.resources.values()}
         free = (port for port in count(20000) if port not in taken)
         found = self.found(app.name)
-        placed = place(want, found, "127.0.0.1", free)
+        placed = place(want, found, ROLES, "127.0.0.1", free)
         done = {r.key for r in placed if r.kind == "unit" and r not in found and self._history.finished(r.name)}
-        return make_plan(app, placed, found, ORDER, proven=proven, spare=done)
+        return make_plan(app, placed, found, ROLES, proven=proven, ignored=done)
 
     def carry_out(self, steps: Iterable[Step]) -> list[str]:
         complaints = []

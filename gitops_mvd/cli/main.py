@@ -290,7 +290,7 @@ def status(config: Path, machine: bool) -> int:
         click.echo(f"{looked.host} at {looked.revision.short} {looked.revision.subject}")
         if suspended:
             click.echo(f"suspended: {suspended}")
-        rows = [(app.name, app.sync, app.health, app.why or app.ails) for app in looked.apps]
+        rows = [(app.name, app.sync, app.health, app.why or app.health_reason) for app in looked.apps]
         _print_table(("APP", "SYNC", "HEALTH", ""), rows)
     return 0 if all(app.is_green for app in looked.apps) else 1
 

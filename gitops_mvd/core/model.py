@@ -254,6 +254,20 @@ class Desired:
 # ---- what the host has, and what to do about it ----------------------------------------------------------------------
 
 
+class Role(StrEnum):
+    """What a kind of resource is to the plan of an app."""
+
+    INSTANCE = "instance"  # it serves: made, proven, switched to and drained by turns
+    ROUTE = "route"  # it leads to instances
+    TIMER = "timer"  # it starts an instance on a schedule, and goes with it
+    SUPPORT = "support"  # it comes and goes with the services that need it
+    DATA = "data"  # it outlives the services that use it
+
+
+Roles = Mapping[str, Role]
+"""The role of every kind, in the order in which the kinds need each other."""
+
+
 @dataclass(frozen=True, slots=True)
 class Resource:
     """Something on the host, wanted or observed: equal means in sync.
@@ -327,10 +341,14 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """Why a version does not do, and what is done about it: Compose's `failure_action`."""
+    """Why a version is not to be used, and what is done about it: Compose's `failure_action`, or `hold`.
+
+    `rollback`: the app goes back.  `pause`: nothing is done until somebody says so.  `continue`: the app stays, and its
+    commit is red.  `hold`: nothing is done for as long as the reason lasts.
+    """
 
     why: str
-    action: str = "rollback"  # or pause, continue
+    action: str = "rollback"
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from graphlib import CycleError, TopologicalSorter
 from typing import Any
 
-from gitops_mvd.core.model import STAGED, App, Change, Check, Gate, Json, Plan, Resource, Service, Step
+from gitops_mvd.core.model import STAGED, App, Change, Check, Gate, Json, Plan, Resource, Role, Roles, Service, Step
+from gitops_mvd.core.ports import Kind
 from gitops_mvd.core.rollout import DRAINED, Rollout, drained, prove
 
 Key = tuple[str, str]
@@ -20,63 +21,73 @@ def make_plan(
     app: App,
     wanted: Iterable[Resource],
     found: Iterable[Resource],
-    order: Sequence[str],
+    roles: Roles,
     *,
     proven: bool,
-    spare: Iterable[Key] = (),
+    ignored: Iterable[Key] = (),
 ) -> Plan:
     """What it takes to bring one app from `found` to `wanted`.
 
-    `order` lists the kinds, each after those that it needs.  Creations and updates follow it, and inside a kind the
-    app's `depends_on`; deletions come last and run against it.  A gate stands right behind what it guards.  Instances
-    take each other's place as `rollout.py` has it.  What is `spare` is neither made nor deleted.
+    `roles` has the kinds in order, each after those that it needs.  Creations and updates follow it, and inside a kind
+    the app's `depends_on`; deletions come last and run against it.  A gate stands right behind what it guards.
+    Instances replace each other as `rollout.py` has it.  What is `ignored` is neither made nor deleted.
 
     An app that is not `proven` passes every one of its gates, even where nothing changes: the daemon may have died
     between a switch and its gate.
     """
-    want, have = ({r.key: r for r in side if r.key not in spare} for side in (wanted, found))
+    want, have = ({r.key: r for r in side if r.key not in ignored} for side in (wanted, found))
     rank = {name: place for place, name in enumerate(startup_order(app.services))}
-    units = order.index("unit")
+    order, instances = list(roles), list(roles.values()).index(Role.INSTANCE)
 
     def place_of(resource: Resource) -> tuple[int, int, str]:
         return order.index(resource.kind), rank.get(resource.service, len(rank)), resource.name
 
     services = {service.name: service for service in app.services}
-    routed = {target["instance"] for r in have.values() if r.kind == "route" for target in r.spec["targets"]}
-    rollouts = {name: _rollout(services[name], want, have, routed, proven) for name in rank}
+    routed = {target["instance"] for r in of_role(Role.ROUTE, have.values(), roles) for target in r.spec["targets"]}
+    rollouts = {name: _rollout(services[name], want, have, roles, routed, proven) for name in rank}
     ours = {unit.key for rollout in rollouts.values() for unit in rollout.new}
     others = sorted((r for key, r in want.items() if have.get(key) != r and key not in ours), key=place_of)
-    after = sorted((r for r in want.values() if order.index(r.kind) > units), key=place_of)
+    after = sorted((r for r in want.values() if order.index(r.kind) > instances), key=place_of)
     change = [
-        *(Change(have.get(r.key), r) for r in others if order.index(r.kind) <= units),
+        *(Change(have.get(r.key), r) for r in others if order.index(r.kind) <= instances),
         *_start(rollouts.values()),
         *_finish(after, rollouts, have, proven),
     ]
-    gone = {(kind, name) for rollout in rollouts.values() for name in rollout.gone for kind in ("timer", "unit")}
-    kills = sorted((r for key, r in have.items() if key not in want.keys() | gone), key=place_of, reverse=True)
-    named = {name for name, rollout in rollouts.items() if rollout.has_names}
-    return Plan(tuple(change), tuple(_clean(kills, want.values(), named, routed)))
+    removed = {key for rollout in rollouts.values() for key in rollout.removed}
+    deletions = sorted((r for key, r in have.items() if key not in want.keys() | removed), key=place_of, reverse=True)
+    named = {name for name, rollout in rollouts.items() if rollout.is_found_by_name}
+    return Plan(tuple(change), tuple(_clean(deletions, want.values(), roles, named, routed)))
+
+
+def of_role(role: Role, resources: Iterable[Resource], roles: Roles) -> list[Resource]:
+    """Those of the resources whose kind has that role."""
+    return [resource for resource in resources if roles[resource.kind] is role]
 
 
 def _rollout(
-    service: Service, want: Mapping[Key, Resource], have: Mapping[Key, Resource], routed: Set[str], proven: bool
+    service: Service,
+    want: Mapping[Key, Resource],
+    have: Mapping[Key, Resource],
+    roles: Roles,
+    routed: Set[str],
+    proven: bool,
 ) -> Rollout:
-    def of_service(side: Mapping[Key, Resource], kind: str) -> list[Resource]:
-        return [r for r in side.values() if (r.kind, r.service) == (kind, service.name)]
+    def of_service(side: Mapping[Key, Resource], role: Role) -> list[Resource]:
+        return [r for r in of_role(role, side.values(), roles) if r.service == service.name]
 
-    wanted, found = of_service(want, "unit"), of_service(have, "unit")
-    to = next(iter(of_service(want, "route")), None)
+    wanted, found = of_service(want, Role.INSTANCE), of_service(have, Role.INSTANCE)
+    to = next(iter(of_service(want, Role.ROUTE)), None)
     return Rollout(
         service,
         new=[unit for unit in wanted if have.get(unit.key) != unit],
-        there=[] if proven else [unit for unit in wanted if have.get(unit.key) == unit],
+        current=[] if proven else [unit for unit in wanted if have.get(unit.key) == unit],
         old=[unit for unit in found if unit.key not in want],
         have={unit.name: unit for unit in found},
         route=have.get(to.key) if to else None,
         to=to,
         routed=routed,
-        at_once=proven,
-        timers=of_service(have, "timer"),
+        all_in_one_batch=proven,
+        timers=of_service(have, Role.TIMER),
     )
 
 
@@ -97,7 +108,8 @@ def _finish(
 ) -> Iterator[Step]:
     """What comes after the instances: above all the routes, each seen to lead to them, and to nothing else."""
     for resource in after:
-        rollout = rollouts.get(resource.service) if resource.kind == "route" else None
+        rollout = rollouts.get(resource.service)
+        rollout = rollout if rollout and rollout.to is resource else None
         was = rollout.route if rollout else have.get(resource.key)
         if was != resource:
             yield Change(was, resource)
@@ -105,15 +117,17 @@ def _finish(
             yield rollout.switched(resource, rollout.remaining())
 
 
-def _clean(kills: Sequence[Resource], wanted: Iterable[Resource], named: Set[str], routed: Set[str]) -> Iterator[Step]:
+def _clean(
+    deletions: Sequence[Resource], wanted: Iterable[Resource], roles: Roles, named: Set[str], routed: Set[str]
+) -> Iterator[Step]:
     """What is no longer wanted goes, in reverse; instances when they are drained."""
-    leaving = [unit for unit in kills if unit.kind == "unit"]
+    leaving = of_role(Role.INSTANCE, deletions, roles)
     emptied = {unit.service for unit in leaving}
-    routes = [r for r in (*wanted, *kills) if r.kind == "route" and r.service in emptied]
-    first = next((place for place, resource in enumerate(kills) if resource.kind == "unit"), 0)
-    yield from (Change(resource, None) for resource in kills[:first])
+    routes = [r for r in of_role(Role.ROUTE, (*wanted, *deletions), roles) if r.service in emptied]
+    first = deletions.index(leaving[0]) if leaving else 0
+    yield from (Change(resource, None) for resource in deletions[:first])
     yield from drained(routes, leaving, named, routed)
-    yield from (Change(resource, None) for resource in kills[first:])
+    yield from (Change(resource, None) for resource in deletions[first:])
 
 
 def _waits_for(service: Service, earlier: Service) -> bool:
@@ -128,21 +142,23 @@ def startup_order(services: Iterable[Service]) -> list[str]:
         raise ValueError(f"depends_on goes round in a circle: {' -> '.join(error.args[1])}") from None
 
 
-def place(wanted: Iterable[Resource], found: Iterable[Resource], address: str, free: Iterator[int]) -> list[Resource]:
+def place(
+    wanted: Iterable[Resource], found: Iterable[Resource], roles: Roles, address: str, free: Iterator[int]
+) -> list[Resource]:
     """Give every routed instance its host port, and every route the addresses of its instances.
 
     An instance that is there keeps the port it has; others draw one from `free`.  What was observed has its place.
     """
     wanted = list(wanted)
-    ports = {resource.name: resource.spec["port"] for resource in found if resource.kind == "unit"}
-    targets = [target for resource in wanted if resource.kind == "route" for target in resource.spec["targets"]]
+    ports = {unit.name: unit.spec["port"] for unit in of_role(Role.INSTANCE, found, roles)}
+    targets = [target for route in of_role(Role.ROUTE, wanted, roles) for target in route.spec["targets"]]
     routed = {target["instance"] for target in targets if not target["address"]}
     ports |= {name: next(free) for name in sorted(routed) if not ports.get(name)}
 
     def placed(resource: Resource) -> Resource:
-        if resource.kind == "unit" and resource.name in routed:
+        if roles[resource.kind] is Role.INSTANCE and resource.name in routed:
             return resource.with_spec(port=ports[resource.name])
-        if resource.kind == "route":
+        if roles[resource.kind] is Role.ROUTE:
             return resource.with_spec(targets=[_addressed(t, ports, address) for t in resource.spec["targets"]])
         return resource
 
@@ -153,9 +169,11 @@ def _addressed(target: Json, ports: Mapping[str, int], address: str) -> Json:
     return target if target["address"] else {**target, "address": f"{address}:{ports[target['instance']]}"}
 
 
-def kinds_in_order(after: Mapping[str, Iterable[str]]) -> list[str]:
-    """The names of the kinds, each behind those that it needs."""
-    return list(TopologicalSorter({name: sorted(needs) for name, needs in sorted(after.items())}).static_order())
+def in_order(kinds: Iterable[Kind]) -> Roles:
+    """The roles of the kinds, each kind behind those that it needs."""
+    known = {kind.name: kind for kind in kinds}
+    after = {name: sorted(known[name].after) for name in sorted(known)}
+    return {name: known[name].role for name in TopologicalSorter(after).static_order()}
 
 
 # What is told of a check.  Patterns and the words behind a command may have secrets in them.
@@ -180,17 +198,14 @@ def lines(plan: Plan) -> Iterator[str]:
         yield f"{sign} {kind:<8} {resource.name:<40} {what}".rstrip()
 
 
-INCIDENTAL = {"image", "config", "network"}  # come and go with the services that need them
-
-
-def told_verbs(plan: Plan) -> dict[str, str]:
+def told_verbs(plan: Plan, roles: Roles) -> dict[str, str]:
     """What happens to each service, and to what belongs to none: `create`, `change` or `remove`.
 
     An instance is named after what it is: so a service that changes is one that gets new ones and loses old ones.
     """
     verbs: dict[str, set[str]] = {}
     for step in plan:
-        if isinstance(step, Change) and (step.resource.service or step.resource.kind not in INCIDENTAL):
+        if isinstance(step, Change) and (step.resource.service or roles[step.resource.kind] is not Role.SUPPORT):
             verbs.setdefault(step.resource.service or step.resource.name, set()).add(step.verb)
     told = {frozenset({"create"}): "create", frozenset({"delete"}): "remove"}
     return {what: told.get(frozenset(done), "change") for what, done in verbs.items()}
@@ -214,7 +229,7 @@ def told_check(check: Check) -> str:
 
 
 def _difference(change: Change) -> str:
-    if change.to and change.to.kind == "route":
+    if change.to and "targets" in change.to.spec:
         before, after = (
             [_instance(t) for t in side.spec["targets"]] if side else [] for side in (change.was, change.to)
         )

@@ -17,6 +17,8 @@ from gitops_mvd.core.model import (
     Plan,
     PullRequest,
     Resource,
+    Role,
+    Roles,
     Step,
 )
 
@@ -53,7 +55,9 @@ class Kind(Protocol):
 
     name: str
     after: tuple[str, ...]  # the kinds that this one needs to be there first
+    role: Role
     prunes: bool  # False: what is no longer wanted stays (volumes)
+    keeps_previous: bool  # True: what the version before this one needs stays, for a quick way back (images)
 
     def wanted(self, app: App) -> Iterable[Resource]:
         """What `app` needs of this kind.  Pure."""
@@ -118,10 +122,36 @@ class Receiver(Protocol):
         ...
 
 
-class Host(Protocol):
+class Planner(Protocol):
+    """What it takes to get from what was found on a host to what it should be.  Raises StepFailed or Unavailable."""
+
+    def plan(self, app: App, proven: bool) -> Plan:
+        """What it takes to get to `app`; one that is not `proven` passes all of its gates."""
+        ...
+
+    def plan_back(self, app: App, before: Sequence[Resource]) -> Plan:
+        """What it takes to get from a failed `app` to exactly the resources that were found before it."""
+        ...
+
+    def unrepaired(self, plan: Plan) -> str:
+        """Why a plan that only repairs what was changed by hand is not carried out here, "" if it is."""
+        ...
+
+
+class Host(Planner, Protocol):
     """This machine, as the heart sees it."""
 
     name: str
+
+    @property
+    def roles(self) -> Roles:
+        """The kinds of resource there are, in the order in which they need each other."""
+        ...
+
+    @property
+    def proposing(self) -> Planner:
+        """Plans a commit to come, which has precedence wherever several hosts share something."""
+        ...
 
     def apps(self) -> Iterable[str]:
         """Who owns something here, by label: the host is the database."""
@@ -133,21 +163,6 @@ class Host(Protocol):
 
     def found(self, app: str) -> tuple[Resource, ...]:
         """What there is of that app now."""
-        ...
-
-    def plan(self, app: App, proven: bool, *, proposed: bool = False) -> Plan:
-        """What it takes to get to `app`; one that is not `proven` passes all of its gates.
-
-        One that is `proposed` is of a commit to come, so it has the say wherever several hosts share something.
-        """
-        ...
-
-    def plan_back(self, app: App, before: Sequence[Resource]) -> Plan:
-        """What it takes to get from a failed `app` to exactly the resources that were found before it."""
-        ...
-
-    def unrepaired(self, plan: Plan) -> str:
-        """Why a plan that only puts back what was changed by hand is not carried out here, "" where it is."""
         ...
 
     def carry_out(self, steps: Iterable[Step]) -> list[str]:

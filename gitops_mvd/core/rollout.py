@@ -12,47 +12,48 @@ from dataclasses import dataclass, field, replace
 
 from gitops_mvd.core.model import RUNNING, STAGED, Change, Check, Gate, Resource, Service, Step
 
-SWITCHED_WITHIN = 30.0  # s; covers both of Kong's default frequencies of 5 s, several times over
-EVERYWHERE = Check("route", {"everywhere": True}, within=120.0)
+SWITCHED_WITHIN_SECONDS = 30.0  # s; covers both of Kong's default frequencies of 5 s, several times over
+ROUTE_PROOF = "route"  # the check of a route: does it lead to its instances, and to no others?
+ON_EVERY_NODE = Check(ROUTE_PROOF, {"everywhere": True}, within=120.0)
 DRAINED = "drained"
-QUIET = 1.0  # s without a connection until an old instance counts as drained
+QUIET_SECONDS = 1.0  # s without a connection until an old instance counts as drained
 
 
 @dataclass
 class Rollout:
     """One service on its way: `new` instances are made, in batches, and `old` ones go.
 
-    Those that are `there` are as they should be, but have to be proven again.  `have` is what was found, by name.
+    Those that are `current` are as they should be, but have to be proven again.  `have` is what was found, by name.
     `route` is what the gateway has by now, and `to` what it should have in the end; None where there is none.  `routed`
     are the instances that it led to at first.  `timers` are those that start old ones, and go with them.
     """
 
     service: Service
     new: Sequence[Resource]
-    there: Sequence[Resource]
+    current: Sequence[Resource]
     old: Sequence[Resource]
     have: Mapping[str, Resource]
     route: Resource | None
     to: Resource | None
     routed: Set[str] = frozenset()
-    at_once: bool = False
+    all_in_one_batch: bool = False
     timers: Sequence[Resource] = ()
-    gone: set[str] = field(default_factory=set)  # the old ones that were deleted on the way
-    come: set[str] = field(default_factory=set)  # the new ones that were routed on the way
+    removed: set[tuple[str, str]] = field(default_factory=set)  # the old ones, and their timers, deleted on the way
+    added: set[str] = field(default_factory=set)  # the new ones that were routed on the way
 
     @property
     def is_stop_first(self) -> bool:
         return self.service.update.order == "stop-first"
 
     @property
-    def has_names(self) -> bool:
+    def is_found_by_name(self) -> bool:
         """Is it found by name on a network, where an old version and a new one would both be found?"""
         beside = not self.is_stop_first and not self.service.schedule
         return beside and bool(self.service.run.get("networks"))
 
     def batches(self) -> list[Sequence[Resource]]:
         """The new ones.  Only what takes another one's place has to take turns."""
-        takes_turns = self.old and not self.at_once
+        takes_turns = self.old and not self.all_in_one_batch
         size = (self.service.update.parallelism if takes_turns else 0) or max(1, len(self.new))
         return [self.new[start : start + size] for start in range(0, len(self.new), size)]
 
@@ -81,18 +82,18 @@ class Rollout:
 
     def unproven(self) -> Sequence[Resource]:
         """What is to be waited for once the steps are done."""
-        return [*self.there, *(self.batches() or [()])[-1]]
+        return [*self.current, *(self.batches() or [()])[-1]]
 
     def remaining(self) -> Sequence[Resource]:
         """The old ones that are still there."""
-        return [unit for unit in self.old if unit.name not in self.gone]
+        return [unit for unit in self.old if unit.key not in self.removed]
 
     def staged(self, unit: Resource) -> Resource:
         """As it is until it is proven: without the name of its service, where another version has that."""
         found = self.have.get(unit.name)
         if found and found.spec["state"] == STAGED:
             return found
-        return unit.with_spec(state=STAGED) if self.old and found is None and self.has_names else unit
+        return unit.with_spec(state=STAGED) if self.old and found is None and self.is_found_by_name else unit
 
     def gate(self, unit: Resource, hold: float | None = None) -> Gate:
         check = self.service.check if hold is None else replace(self.service.check, hold=hold)
@@ -101,7 +102,7 @@ class Rollout:
     def switched(self, route: Resource, left: Iterable[Resource]) -> Gate:
         """The gateway is seen to use the targets of a route, and no longer the instances that `left` it."""
         names = sorted(unit.name for unit in left)
-        check = Check("route", within=SWITCHED_WITHIN)
+        check = Check(ROUTE_PROOF, within=SWITCHED_WITHIN_SECONDS)
         if names:  # asked again, as another worker of the gateway may answer
             check = replace(check, spec={"left": names}, successes=3)
         return Gate(route, check, self._is_required)
@@ -113,27 +114,29 @@ class Rollout:
     def _retire(self, leaving: Sequence[Resource], arriving: Iterable[Resource] = ()) -> Iterator[Step]:
         """Old ones leave the route, and new ones enter it; then the old ones are drained and deleted."""
         names = {unit.name for unit in leaving}
-        yield from (Change(timer, None) for timer in self.timers if timer.name in names)
+        timers = [timer for timer in self.timers if timer.name in names]
+        yield from (Change(timer, None) for timer in timers)
         if switch := self._switched(leaving, arriving):
             yield Change(self.route, switch)
             self.route = switch
             if self.to and any(target in self.to.spec["targets"] for target in switch.spec["targets"]):
                 yield self.switched(switch, leaving)  # how old ones are that stay a while says nothing of the new ones
-        if leaving and (switch or self.has_names):
-            named = {self.service.name} if self.has_names else set()
+        if leaving and (switch or self.is_found_by_name):
+            named = {self.service.name} if self.is_found_by_name else set()
             yield from drained([switch] if switch else (), leaving, named, self.routed)
         yield from (Change(unit, None) for unit in leaving)
-        self.gone |= names
+        self.removed |= {resource.key for resource in (*timers, *leaving)}
 
     def _switched(self, leaving: Iterable[Resource], arriving: Iterable[Resource]) -> Resource | None:
         """The route as the gateway has it, with other targets; None where that would leave none, or changes none."""
         if not (self.route and self.to):
             return None
-        come = {unit.name for unit in arriving}
-        stay = (self.have.keys() | self.come) - {unit.name for unit in leaving} - self.gone - come
-        self.come |= come
+        added = {unit.name for unit in arriving}
+        removed = {name for _, name in self.removed}
+        stay = (self.have.keys() | self.added) - {unit.name for unit in leaving} - removed - added
+        self.added |= added
         targets = [target for target in self.route.spec["targets"] if target["instance"] in stay]
-        targets += [target for target in self.to.spec["targets"] if target["instance"] in come]
+        targets += [target for target in self.to.spec["targets"] if target["instance"] in added]
         targets.sort(key=lambda target: str(target["instance"]))
         return self.route.with_spec(targets=targets) if targets not in ([], self.route.spec["targets"]) else None
 
@@ -156,11 +159,11 @@ def drained(
     now, by these.  To one that was `routed` or found by name until now a request may still be on its way: nobody must
     have been connected to it for a moment.
     """
-    yield from (Gate(route, EVERYWHERE) for route in routes)
+    yield from (Gate(route, ON_EVERY_NODE) for route in routes)
     found = [unit for unit in leaving if unit.service in named and unit.spec["state"] == RUNNING]
     yield from (Change(unit, unit.with_spec(state=STAGED)) for unit in found)
     for unit in leaving:
         if unit.spec["port"] or unit.service in named:
             grace = float(unit.spec["grace"])
-            hold = min(QUIET, grace) if unit in found or unit.name in routed else 0.0
+            hold = min(QUIET_SECONDS, grace) if unit in found or unit.name in routed else 0.0
             yield Gate(unit, Check(DRAINED, within=grace, hold=hold))

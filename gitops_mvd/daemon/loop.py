@@ -20,8 +20,9 @@ from typing import ParamSpec, TypeVar
 import schedule
 import sdnotify
 
+from gitops_mvd.core.decide import Candidate
 from gitops_mvd.core.errors import ManifestError, MvdError, RevisionRefused, StepFailed, Unavailable
-from gitops_mvd.core.model import App, Desired, Health, Operation, Outcome, Report, Revision, Sync
+from gitops_mvd.core.model import Desired, Health, Operation, Outcome, Report, Revision, Sync
 from gitops_mvd.core.reconcile import reconcile
 from gitops_mvd.daemon import triggers
 from gitops_mvd.daemon.triggers import PROPOSAL, PUSH, RELOAD, STOP, SYNC
@@ -205,7 +206,7 @@ class Daemon:
             self._wired.statuses.fail(revision, str(error))
             raise Unavailable(f"revision {revision.short} can not be read: {error}") from error
         began = time.time()
-        host.look()
+        host.refresh()
         report = reconcile(
             Desired(revision, apps, broken),
             host,
@@ -230,19 +231,19 @@ class Daemon:
         except (Unavailable, StepFailed) as error:
             self._complain("boot file", error)
 
-    def _side_by_side(self, do: Callable[[App], Outcome], apps: Iterable[App]) -> Iterable[Outcome]:
+    def _side_by_side(self, do: Callable[[Candidate], Outcome], candidates: Iterable[Candidate]) -> Iterable[Outcome]:
         """`map`, in a few threads, while the mail goes on being read.
 
         One thread does where nothing is to be done; another one joins in as long as there is more to take up.
         """
-        waiting = deque(enumerate(apps))
+        waiting = deque(enumerate(candidates))
         settled: dict[int, Outcome] = {}
 
         def work() -> None:
             with suppress(IndexError):
                 while True:
-                    place, app = waiting.popleft()
-                    settled[place] = _isolated(do, app)
+                    place, candidate = waiting.popleft()
+                    settled[place] = _isolated(do, candidate)
 
         workers: list[Future[None]] = []
         with ThreadPoolExecutor(SIDE_BY_SIDE, "settle") as pool:
@@ -328,10 +329,11 @@ def _end_within(seconds: float) -> None:
     timer.start()
 
 
-def _isolated(do: Callable[[App], Outcome], app: App) -> Outcome:
-    """A mistake of ours in one app is told with its traceback, and holds up no other."""
+def _isolated(do: Callable[[Candidate], Outcome], candidate: Candidate) -> Outcome:
+    """The outcome of one app.  A bug that shows in it is logged with its traceback, and holds up no other app."""
+    app = candidate.app
     try:
-        return do(app)
+        return do(candidate)
     except Unavailable as error:  # even its look, or the history
         return Outcome(app.name, Sync.UNKNOWN, Health.UNKNOWN, Operation.RUNNING, why=str(error))
     except Exception as error:

@@ -1,21 +1,21 @@
-"""What a sync would do, by the daemon's own planner, with nothing done."""
+"""What a pass would do, by the daemon's own decision, with nothing done."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from gitops_mvd.core.errors import StepFailed, Unavailable
-from gitops_mvd.core.model import App, Desired, Failure, Health, Operation, Plan, Revision, Sync
-from gitops_mvd.core.reconcile import EMPTIED, removed_apps, would_empty
+from gitops_mvd.core.decide import Candidate, Known, admit, candidates, decide
+from gitops_mvd.core.errors import Unavailable
+from gitops_mvd.core.model import Desired, Health, Operation, Plan, Revision, Sync
 from gitops_mvd.daemon.wiring import Wired
 from gitops_mvd.manifest import load, read_fleet
 
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """One app as it stands: its plan is empty where it is in sync, `why` says why it is held.
+    """One app as it stands: `plan` is what a pass would do, `why` why the app is not simply what the commit wants.
 
-    `ails` is what is wrong with what runs.
+    `health_reason` is what is wrong with what runs.
     """
 
     name: str
@@ -23,14 +23,14 @@ class Look:
     sync: Sync
     health: Health
     why: str = ""
-    ails: str = ""
+    health_reason: str = ""
 
     @property
     def is_green(self) -> bool:
         return self.sync is Sync.SYNCED and self.health is Health.HEALTHY and not self.why
 
     def as_json(self) -> dict[str, str]:
-        return {"app": self.name, "sync": self.sync, "health": self.health, "why": self.why or self.ails}
+        return {"app": self.name, "sync": self.sync, "health": self.health, "why": self.why or self.health_reason}
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,58 +52,30 @@ def desired(wired: Wired, *, fetch: bool = False) -> Desired:
 
 
 def preview(wired: Wired, *, fetch: bool = True, ask: bool = False) -> Preview:
-    """Every app of this host as it stands beside what it should be; where it is to `ask`, by its probes, too."""
+    """Every app of this host as it stands beside what it should be; with `ask`, its probes are asked now, too."""
     wanted = desired(wired, fetch=fetch)
-    wired.host.look()
+    wired.host.refresh()
     if ask:  # the daemon that knows more is another process, or none
         wired.watch.follow(wired.host.to_watch())
         wired.watch.ask_all()
-    removed = removed_apps(wanted, wired.host)
-    refused = would_empty(wanted, removed) and not wired.settings.allow_empty
-    looks = [
-        *(_look(wired, app) for app in wanted.apps),
-        *(_look(wired, App(name), str(problems[0])) for name, problems in wanted.broken.items()),
-        *(_look(wired, app, EMPTIED if refused else "") for app in removed),
-    ]
+    every = candidates(wanted, wired.host.apps(), allow_empty=wired.settings.allow_empty)
+    looks = (_look(candidate, wired) for candidate in every)
     return Preview(wired.host.name, wanted.revision, tuple(sorted(looks, key=lambda look: look.name)))
 
 
-def _look(wired: Wired, app: App, broken: str = "") -> Look:
+def _look(candidate: Candidate, wired: Wired) -> Look:
+    host, history = wired.host, wired.history
+    name = candidate.app.name
     try:
-        return _held(wired, app, broken) if broken else _judged(wired, app)
+        candidate = admit(candidate, host)
+        known = Known(history.last_good(name), history.failure_of(candidate.app), host.found(name))
+        decision = decide(candidate, known, host)
     except Unavailable as error:
-        return Look(app.name, Plan(), Sync.UNKNOWN, wired.host.health(app), str(error))
-
-
-def _judged(wired: Wired, app: App) -> Look:
-    try:
-        pinned = wired.host.pin(app)
-    except StepFailed as error:
-        return _held(wired, app, str(error))
-    if failure := wired.history.failure_of(pinned):
-        return _failed(wired, pinned, failure)
-    try:
-        plan = wired.host.plan(pinned, proven=pinned == wired.history.last_good(app.name))
-    except StepFailed as error:
-        return _held(wired, app, str(error))
-    failed = wired.history.last(app.name)
-    why = failed.why if failed and failed.operation is not Operation.SUCCEEDED else ""
-    health, ails = wired.host.health(pinned), wired.host.health_reason(pinned)
-    return Look(app.name, plan, Sync.OUT_OF_SYNC if plan else Sync.SYNCED, health, why, ails)
-
-
-def _failed(wired: Wired, app: App, failure: Failure) -> Look:
-    match failure.action:
-        case "pause":
-            return Look(app.name, Plan(), Sync.OUT_OF_SYNC, wired.host.health(app), f"{failure.why}; paused")
-        case "continue":
-            plan = wired.host.plan(app, proven=True)
-            return Look(app.name, plan, Sync.SYNCED, wired.host.health(app), failure.why)
-        case _:
-            return _held(wired, app, failure.why)
-
-
-def _held(wired: Wired, app: App, why: str) -> Look:
-    good = wired.history.last_good(app.name)
-    plan = wired.host.plan(good, proven=True) if good else Plan()
-    return Look(app.name, plan, Sync.OUT_OF_SYNC, wired.host.health(app), why)
+        return Look(name, Plan(), Sync.UNKNOWN, host.health(candidate.app), str(error))
+    health, reason = host.health(candidate.app), host.health_reason(candidate.app)
+    sync, _, why = decision.verdict
+    if decision.failure:
+        return Look(name, decision.plan, sync, health, decision.stuck or why, reason)
+    last = history.last(name)
+    why = last.why if last and last.operation is not Operation.SUCCEEDED else ""
+    return Look(name, decision.plan, Sync.OUT_OF_SYNC if decision.plan else sync, health, why, reason)

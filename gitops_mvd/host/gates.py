@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from gitops_mvd.core.errors import Unavailable, Unhealthy
 from gitops_mvd.core.model import COMPLETED, Check, Gate, Health, Instance, Resource, Service
 from gitops_mvd.core.ports import Clock, History, Probe, RouteProof
-from gitops_mvd.core.rollout import DRAINED
+from gitops_mvd.core.rollout import DRAINED, ROUTE_PROOF
 from gitops_mvd.docker.answers import moment
 from gitops_mvd.docker.client import Engine
 from gitops_mvd.net import traffic
@@ -131,7 +131,7 @@ class Gates:
         return False
 
     def _ask(self, watch: Watch) -> tuple[Health, str]:
-        return self._ask_gateway(watch) if watch.gate.on.kind == "route" else self._ask_instance(watch)
+        return self._ask_gateway(watch) if watch.gate.check.probe == ROUTE_PROOF else self._ask_instance(watch)
 
     def _ask_instance(self, watch: Watch) -> tuple[Health, str]:
         check, name = watch.gate.check, watch.gate.on.name
@@ -196,7 +196,7 @@ class Gates:
 
     def _cause(self, gate: Gate, why: str) -> str:
         """Why a gate was not passed, with the last lines that the instance printed, and without any of its secrets."""
-        if gate.on.kind != "unit":
+        if gate.check.probe == ROUTE_PROOF:
             return f"{_who(gate.on)}: {why}"
         said = self._systemd.journal(f"{gate.on.name}.service", lines=5)
         last = f"; it last said: {' | '.join(said)}" if said else ""

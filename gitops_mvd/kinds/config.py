@@ -19,7 +19,7 @@ from pathlib import Path
 from stat import S_IMODE, S_ISDIR, S_ISREG
 
 from gitops_mvd.core.errors import StepFailed, Unavailable
-from gitops_mvd.core.model import App, Change, Resource, Service, digest
+from gitops_mvd.core.model import App, Change, Resource, Role, Service, digest
 from gitops_mvd.kinds import Tools
 from gitops_mvd.state.files import Entry, remove_tree, write_tree
 
@@ -34,7 +34,9 @@ _stamp = attrgetter("st_mode", "st_uid", "st_gid", "st_ino", "st_size", "st_mtim
 class Configs:
     name = "config"
     after: tuple[str, ...] = ()
+    role = Role.SUPPORT
     prunes = True
+    keeps_previous = False
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder

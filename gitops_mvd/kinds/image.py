@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future
 
 from gitops_mvd.core.errors import StepFailed
-from gitops_mvd.core.model import App, Change, Resource, digest
+from gitops_mvd.core.model import App, Change, Resource, Role, digest
 from gitops_mvd.core.ports import Clock
 from gitops_mvd.docker.client import Engine
 from gitops_mvd.kinds import Tools
@@ -26,7 +26,9 @@ class Images:
 
     name = "image"
     after: tuple[str, ...] = ()
+    role = Role.SUPPORT
     prunes = True
+    keeps_previous = True
 
     def __init__(self, engine: Engine, clock: Clock) -> None:
         self._engine = engine

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TypeVar
 
 from gitops_mvd.core.errors import StepFailed, Unavailable
-from gitops_mvd.core.model import App, Change, Json, Resource, Service
+from gitops_mvd.core.model import App, Change, Json, Resource, Role, Service
 from gitops_mvd.kinds import Tools
 from gitops_mvd.kong import shared
 from gitops_mvd.kong.client import Kong
@@ -31,7 +31,9 @@ class Routes:
 
     name = "route"
     after = ("unit",)
+    role = Role.ROUTE
     prunes = True
+    keeps_previous = False
 
     def __init__(
         self, kong: Kong | None, host: str, address: str = "127.0.0.1", *, secrets: SecretFiles | None = None

@@ -14,7 +14,7 @@ from stat import S_ISREG
 from typing import NamedTuple
 
 from gitops_mvd.core.errors import StepFailed
-from gitops_mvd.core.model import App, Change, Resource
+from gitops_mvd.core.model import App, Change, Resource, Role
 from gitops_mvd.kinds import Tools
 from gitops_mvd.state.files import Entry, readable, remove, write
 from gitops_mvd.systemd.client import Unit
@@ -38,7 +38,9 @@ class File(NamedTuple):
 class Timers:
     name = "timer"
     after = ("unit",)
+    role = Role.TIMER
     prunes = True
+    keeps_previous = False
 
     def __init__(self, tools: Tools) -> None:
         self._systemd = tools.systemd

@@ -17,7 +17,7 @@ from stat import S_ISREG
 from typing import Any, NamedTuple
 
 from gitops_mvd.core.errors import StepFailed, Unavailable
-from gitops_mvd.core.model import LABEL, RUNNING, STAGED, STOP_GRACE_SECONDS, App, Change, Json, Resource, Service
+from gitops_mvd.core.model import LABEL, RUNNING, STAGED, STOP_GRACE_SECONDS, App, Change, Json, Resource, Role, Service
 from gitops_mvd.docker.answers import verdict
 from gitops_mvd.docker.create import create, rejoin
 from gitops_mvd.kinds import Tools
@@ -57,7 +57,9 @@ class File(NamedTuple):
 class Units:
     name = "unit"
     after = ("image", "network", "volume", "config")
+    role = Role.INSTANCE
     prunes = True
+    keeps_previous = False
 
     def __init__(self, tools: Tools) -> None:
         self._tools = tools

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from gitops_mvd.core.errors import StepFailed
-from gitops_mvd.core.model import App, Change, Resource, digest
+from gitops_mvd.core.model import App, Change, Resource, Role, digest
 from gitops_mvd.docker.answers import APP, DIGEST
 from gitops_mvd.docker.client import Engine
 from gitops_mvd.kinds import Tools
@@ -16,7 +16,9 @@ class Volumes:
 
     name = "volume"
     after: tuple[str, ...] = ()
+    role = Role.DATA
     prunes = False
+    keeps_previous = False
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine

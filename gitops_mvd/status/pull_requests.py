@@ -13,10 +13,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from gitops_mvd.core import plan as plans
+from gitops_mvd.core.decide import EMPTIED, Candidate, Known, admit, candidates, decide
 from gitops_mvd.core.errors import ManifestError, RateLimited, StepFailed, Unavailable
-from gitops_mvd.core.model import App, Desired, Plan, PullRequest, Revision, digest
+from gitops_mvd.core.model import Desired, Plan, PullRequest, Revision, Roles, digest
 from gitops_mvd.core.ports import Forge, Host, Tree
-from gitops_mvd.core.reconcile import EMPTIED, removed_apps, would_empty
 from gitops_mvd.git import Source
 from gitops_mvd.manifest import Cache, load, read_fleet
 from gitops_mvd.state.history import Planned, SqliteHistory
@@ -105,7 +105,7 @@ class PullRequests:
 
     def _tell(self, proposal: PullRequest, tip: Revision, at: str, known: Planned) -> None:
         verdict = self._judge(proposal, tip)
-        counts, names = summed(verdict)
+        counts, names = summed(verdict, self._host.roles)
         if verdict.wrong:
             status = say.unplanned(self._host.name, verdict.wrong[0])
         else:
@@ -134,33 +134,36 @@ class PullRequests:
     def _plan(self, tree: Tree, differs: frozenset[str], tip: Revision) -> Verdict:
         """Only what the proposal itself changes: what else the host is behind with is not its doing."""
         apps, broken = load(tree, read_fleet(tree).host(self._host.name), self._proposed)
-        desired = Desired(tip, apps, broken)
-        removed = removed_apps(desired, self._host)
+        every = candidates(Desired(tip, apps, broken), self._host.apps(), allow_empty=self._allow_empty)
+        plans: list[tuple[str, Plan]] = []
         wrong = [str(problem) for name in sorted(differs & broken.keys()) for problem in broken[name]]
-        if would_empty(desired, removed) and not self._allow_empty:
-            wrong.append(EMPTIED)
-        made = []
-        for app in sorted((*apps, *removed), key=lambda app: app.name):
-            if app.name in differs:
-                try:
-                    made.append((app.name, self._plan_of(app)))
-                except StepFailed as error:
-                    wrong.append(f"{app.name}: {error}")
-        return Verdict(tuple(made), tuple(wrong))
+        for candidate in sorted(every, key=lambda candidate: candidate.app.name):
+            if (name := candidate.app.name) in differs - broken.keys():
+                plan, why = self._decide(candidate)
+                if why:
+                    wrong.append(why if why == EMPTIED else f"{name}: {why}")
+                else:
+                    plans.append((name, plan))
+        return Verdict(tuple(plans), tuple(dict.fromkeys(wrong)))
 
-    def _plan_of(self, app: App) -> Plan:
-        pinned = self._host.pin(app)
-        if failure := self._history.failure_of(pinned):
-            raise StepFailed(f"this very version was tried here and failed: {failure.why}")
-        return self._host.plan(pinned, proven=False, proposed=True)
+    def _decide(self, candidate: Candidate) -> tuple[Plan, str]:
+        """What would be done to an app, and why it would not become what the pull request wants, "" if it would."""
+        candidate, name = admit(candidate, self._host), candidate.app.name
+        failed_before = self._history.failure_of(candidate.app)
+        known = Known(self._history.last_good(name), failed_before, self._host.found(name))
+        decision = decide(candidate, known, self._host.proposing)
+        if not decision.failure:
+            return decision.plan, ""
+        tried = "this very version was tried here and failed: " if decision.failure == failed_before else ""
+        return decision.plan, f"{tried}{decision.failure.why}"
 
 
-def summed(verdict: Verdict) -> tuple[Counter[str], list[str]]:
+def summed(verdict: Verdict, roles: Roles) -> tuple[Counter[str], list[str]]:
     """How many services and the like would be changed, created and removed, and their names."""
     counts: Counter[str] = Counter()
     names = []
     for app, plan in verdict.plans:
-        for what, verb in sorted(plans.told_verbs(plan).items()):
+        for what, verb in sorted(plans.told_verbs(plan, roles).items()):
             counts[verb] += 1
             names.append(f"{app}/{what}")
     return counts, names

@@ -18,7 +18,7 @@ import requests
 
 from gitops_mvd import kinds
 from gitops_mvd.core.model import App, Change, Check, File, Resource, Service
-from gitops_mvd.core.plan import kinds_in_order, place
+from gitops_mvd.core.plan import in_order, place
 from gitops_mvd.core.ports import Kind
 from gitops_mvd.daemon.mailbox import Interruptible
 from gitops_mvd.docker.client import Engine
@@ -177,9 +177,9 @@ def app(tools: Tools) -> App:
 def world(request: pytest.FixtureRequest, tools: Tools, app: App) -> Iterator[World]:
     every = discover(tools)
     kind = every[request.param]
-    order = kinds_in_order({each.name: each.after for each in every.values()})
+    order = in_order(every.values())
     wanted = [resource for name in order for resource in every[name].wanted(app)]
-    placed = place(wanted, (), ADDRESS, iter(range(29000, 29100)))
+    placed = place(wanted, (), order, ADDRESS, iter(range(29000, 29100)))
     resources = {name: [resource for resource in placed if resource.kind == name] for name in order}
     needed = [name for name in order if name in _needs(kind, every)]
     try:
@@ -187,7 +187,7 @@ def world(request: pytest.FixtureRequest, tools: Tools, app: App) -> Iterator[Wo
             every[name].apply([Change(None, resource) for resource in resources[name]])
         yield World(kind, sorted(resources[kind.name], key=lambda resource: resource.key), tools)
     finally:
-        for name in reversed(order):
+        for name in reversed(list(order)):
             every[name].apply([Change(resource, None) for resource in resources[name]])
 
 

@@ -22,6 +22,7 @@ from hypothesis import strategies as st
 
 from gitops_mvd.cli import adoption
 from gitops_mvd.cli.main import mvd
+from gitops_mvd.core.decide import Candidate
 from gitops_mvd.core.errors import StepFailed, Unavailable
 from gitops_mvd.core.model import App, Failure, Health, HostFacts, Operation, Plan, Resource
 from gitops_mvd.core.plan import make_plan
@@ -47,6 +48,7 @@ from tests.contract.test_kong_client import (  # noqa: F401
     service,
     wire,
 )
+from tests.fakes import ROLES
 
 LOGIN = {"username": "mobile-login", "password": "basic-of-mobile", "tags": ["deck", "team-a"]}
 
@@ -99,7 +101,7 @@ def adopt(gateway: Gateway, *apps: App, admin: str = "") -> Adoptions:
 def is_in_sync(gateway: Gateway, app: App) -> bool:
     routes = Routes(Kong(gateway.admin), HOST)
     wanted, found = list(routes.wanted(app)), list(routes.observe())
-    return by_name(found) == by_name(wanted) and not make_plan(app, wanted, found, ["unit", "route"], proven=True)
+    return by_name(found) == by_name(wanted) and not make_plan(app, wanted, found, ROLES, proven=True)
 
 
 def without_tags(entities: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
@@ -512,10 +514,10 @@ class OnlyRoutes:
         return tuple(resource for resource in self.routes.observe() if resource.app == app)
 
     def plan(self, app: App, proven: bool) -> Plan:
-        return make_plan(app, self.routes.wanted(app), self.found(app.name), ["unit", "route"], proven=proven)
+        return make_plan(app, self.routes.wanted(app), self.found(app.name), ROLES, proven=proven)
 
     def plan_back(self, app: App, before: Any) -> Plan:
-        return make_plan(App(app.name), before, self.found(app.name), ["unit", "route"], proven=True)
+        return make_plan(App(app.name), before, self.found(app.name), ROLES, proven=True)
 
     def carry_out(self, steps: Any) -> list[str]:
         for step in steps:
@@ -535,8 +537,7 @@ def test_the_passes_before_and_after_lose_nothing_even_if_it_was_half_done(gatew
     history: Any = SqliteHistory(server.parent.parent / "state/history.db")
 
     def settled() -> Operation:
-        failure = history.failure_of(app)
-        return settle(app, cast(Any, OnlyRoutes(gateway)), history, "1" * 40, failure).operation
+        return settle(Candidate(app), cast(Any, OnlyRoutes(gateway)), history, "1" * 40).operation
 
     assert settled() is Operation.FAILED
     assert everything(gateway) == before, "a clash changes nothing"

@@ -32,6 +32,7 @@ from gitops_mvd.kinds.route import Routes
 from gitops_mvd.kong.admin import PATHS, Admin
 from gitops_mvd.kong.client import Entity, Kong
 from gitops_mvd.kong.database import TURN
+from tests.fakes import ROLES
 
 HOST = "web-1"
 
@@ -185,9 +186,7 @@ def bring(routes: Routes, app: App, port: int = 20000) -> list[Resource]:
     """Plan and apply; what was wanted."""
     wanted = placed(routes, app, port)
     found = [resource for resource in routes.observe() if resource.app == app.name]
-    changes = [
-        step for step in make_plan(app, wanted, found, ["unit", "route"], proven=True) if isinstance(step, Change)
-    ]
+    changes = [step for step in make_plan(app, wanted, found, ROLES, proven=True) if isinstance(step, Change)]
     routes.apply(changes)
     return wanted
 
@@ -286,7 +285,7 @@ def test_a_second_plan_is_empty_whatever_kong_fills_in(routes: Routes) -> None:
     wanted = bring(routes, app)
     found = list(routes.observe())
     assert found == wanted
-    assert not make_plan(app, wanted, found, ["unit", "route"], proven=True)
+    assert not make_plan(app, wanted, found, ROLES, proven=True)
 
 
 # ---- tampering -------------------------------------------------------------------------------------------------------
@@ -1082,7 +1081,7 @@ def test_any_state_is_brought_to_any_other(gateway: Gateway, history: list[App],
         for looking in (routes, Routes(Kong(gateway.admin), HOST)):
             found = list(looking.observe())
             assert by_name(found) == by_name(wanted)
-            assert not make_plan(app, wanted, found, ["unit", "route"], proven=True)
+            assert not make_plan(app, wanted, found, ROLES, proven=True)
         assert foreign(gateway) == before
 
 

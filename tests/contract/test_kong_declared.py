@@ -31,6 +31,7 @@ from tests.contract.test_kong_client import (  # noqa: F401
     service,
     tamper,
 )
+from tests.fakes import ROLES
 from tests.lab.gateway.schema import PLUGINS
 from tests.unit.memory_tree import MemoryTree
 
@@ -42,7 +43,7 @@ def is_in_sync(kong: str, routes: Routes, app: App) -> bool:
     wanted = placed(routes, app)
     for looking in (routes, Routes(Kong(kong), HOST)):
         found = [resource for resource in looking.observe() if resource.app == app.name]
-        if found != wanted or make_plan(app, wanted, found, ["unit", "route"], proven=True):
+        if found != wanted or make_plan(app, wanted, found, ROLES, proven=True):
             return False
     return True
 

@@ -21,6 +21,7 @@ from gitops_mvd.core.plan import make_plan
 from gitops_mvd.kinds.route import Routes
 from gitops_mvd.kong.admin import PATHS
 from gitops_mvd.kong.client import Kong
+from tests.fakes import ROLES
 from tests.lab.gateway import Gateway
 
 HOST = "web-1"
@@ -330,7 +331,7 @@ def placed(routes: Routes, app: App, port: int) -> list[Resource]:
 
 def plan(app: App, wanted: list[Resource], routes: Routes) -> list[Change]:
     found = [resource for resource in routes.observe() if resource.app == app.name]
-    steps = make_plan(app, wanted, found, ["unit", "route"], proven=True)
+    steps = make_plan(app, wanted, found, ROLES, proven=True)
     return [step for step in steps if isinstance(step, Change)]
 
 

@@ -23,6 +23,7 @@ from gitops_mvd.kong.database import TURN
 from gitops_mvd.kong.precedence import Precedence, Said
 from gitops_mvd.kong.shared import LEAVING
 from tests.contract.test_kong_client import FOREIGN, Gateway, Wire, foreign, make_foreign
+from tests.fakes import ROLES
 
 SHARED = "edge"
 ADDRESSES = {"web-1": "10.0.0.1", "web-2": "10.0.0.2", "web-3": "10.0.0.3"}
@@ -111,7 +112,7 @@ class Host:
             ]
             placed = resource.with_spec(targets=targets)
             wanted.append(self.precedence.agree(placed, have.get(placed.key), held=held))
-        return make_plan(app, wanted, found, ["unit", "route"], proven=True)
+        return make_plan(app, wanted, found, ROLES, proven=True)
 
     def bring(self, app: App, *, held: bool = False) -> None:
         for changes in self.changes(app, held=held):

@@ -19,7 +19,7 @@ from gitops_mvd.host.monitor import Watch
 from gitops_mvd.probes import Tools, discover
 from gitops_mvd.state.secret_files import SecretFiles
 from gitops_mvd.systemd.client import Unit
-from tests.fakes import FakeClock, FakeHistory, job, service, wanted
+from tests.fakes import ROLES, FakeClock, FakeHistory, job, service, wanted
 
 
 class Kind:
@@ -27,6 +27,7 @@ class Kind:
 
     def __init__(self, name: str, *after: str, down: bool = False) -> None:
         self.name, self.after, self.down = name, after, down
+        self.role, self.keeps_previous = ROLES[name], name == "image"
         self.there: dict[str, Resource] = {}
 
     def wanted(self, app: App) -> Iterable[Resource]:
@@ -84,7 +85,7 @@ def machine(
     named = {kind.name: kind for kind in kinds}
     more: Any = {"history": history, "secrets": secrets, "watch": watch, "leaves_routes": leaves_routes}
     host = Machine("h1", named, engine, gates, clock, address="127.0.0.1", precedence=precedence, **more)
-    host.look()
+    host.refresh()
     return host
 
 
@@ -101,7 +102,7 @@ def test_an_app_whose_instances_are_routed_is_not_removed_behind_the_back_of_its
     plan = host.plan(App("chat", (service("web"),)), proven=True)
     host.carry_out(step for step in plan if isinstance(step, Change))
     routes.down = True
-    host.look()
+    host.refresh()
     with pytest.raises(Unavailable):
         host.plan(App("chat"), proven=False)
 
@@ -113,7 +114,7 @@ def test_only_what_was_changed_by_hand_at_the_gateway_is_left_alone_and_only_whe
     app = App("chat", (service("web"), service("api")))
 
     def left() -> bool:
-        host.look()
+        host.refresh()
         plan = host.plan(app, proven=True)
         told = host.unrepaired(plan)
         assert not told or "chat.web" in told
@@ -205,7 +206,7 @@ def test_a_job_that_was_done_is_not_planned_again_and_an_old_one_still_goes() ->
     units.there["mvd-chat-migrate-old"] = Resource(
         "unit", "mvd-chat-migrate-old", "chat", "migrate", {"port": 0, "state": "running", "grace": 10.0}
     )
-    host.look()
+    host.refresh()
     steps = [step for step in host.plan(app, proven=False) if isinstance(step, Change)]
     assert [(step.verb, step.resource.name) for step in steps if step.resource.kind == "unit"] == [
         ("delete", "mvd-chat-migrate-old")
@@ -221,7 +222,7 @@ def test_an_app_whose_secret_is_missing_goes_no_further_until_it_is_there(tmp_pa
             host.pin(app)
     (tmp_path / "token").touch(mode=0o600)
     (tmp_path / "token").write_text("s3cret")
-    host.look()
+    host.refresh()
     assert host.pin(app) == app
 
 
@@ -240,7 +241,7 @@ def test_a_changed_secret_is_planned_anew_at_the_next_look(tmp_path: Path) -> No
     for text in ("", "", "another", ""):
         if text:
             (tmp_path / "token").write_text(text)
-        host.look()
+        host.refresh()
         host.plan(app, proven=True)
     assert asked == ["one", "another"]
 
@@ -270,11 +271,11 @@ def test_what_the_commit_does_not_want_is_held_where_a_gateway_is_shared() -> No
     app, good = App("chat", (service("web"),)), App("chat", (service("web", "v0"),))
     host.plan(host.pin(app), proven=False)
     host.plan(good, proven=True)
-    host.look()
+    host.refresh()
     host.plan(app, proven=True)
     assert precedence.asked == [("web", False), ("web", True), ("web", True)]
     precedence.asked.clear()
-    host.plan(host.pin(app), proven=False, proposed=True)
+    host.proposing.plan(host.pin(app), proven=False)
     assert precedence.asked == [], "a commit to come has the say"
 
 
@@ -294,7 +295,7 @@ def test_what_another_host_has_said_was_not_changed_by_hand() -> None:
         ({"targets": []}, True),
     ):
         routes.there["chat.web"] = was.with_spec(**changed)
-        host.look()
+        host.refresh()
         assert bool(host.unrepaired(host.plan(app, proven=True))) is left, changed
 
 
@@ -325,7 +326,7 @@ def test_what_the_watch_sees_is_health_and_changes_no_plan() -> None:
         host.carry_out([step] if isinstance(step, Change) else [])
     assert host.to_watch() == [], "nothing has worked here yet"
     history.approve(app, "a" * 40)
-    host.look()
+    host.refresh()
     assert host.to_watch() == [(there, app.services[0])]
     for said[0], health, why in (
         ((Health.HEALTHY, ""), Health.HEALTHY, ""),

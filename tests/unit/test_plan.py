@@ -6,7 +6,7 @@ import pytest
 
 from gitops_mvd.core.model import Change, Check, Gate, Plan, Resource
 from gitops_mvd.core.plan import lines, told_check
-from gitops_mvd.core.rollout import DRAINED, EVERYWHERE
+from gitops_mvd.core.rollout import DRAINED, ON_EVERY_NODE
 
 HTTP = {"path": "/", "port": 80}
 
@@ -22,7 +22,7 @@ HTTP = {"path": "/", "port": 80}
         (Check("heartbeat", {"path": "/run/alive", "every": 30.0}), "heartbeat /run/alive every 30s within 60s"),
         (Check("grpc", {"service": "", "port": 50051}, start_period=30, hold=5), "grpc 50051 within 90s, holds 5s"),
         (Check("route", {"left": ["mvd-a", "mvd-b"]}, 30), "route no longer to mvd-a, mvd-b within 30s"),
-        (EVERYWHERE, "route everywhere within 120s"),
+        (ON_EVERY_NODE, "route everywhere within 120s"),
         (Check(DRAINED, within=10), "at most 10s"),
     ],
 )

@@ -8,9 +8,9 @@ from typing import Any, cast
 
 import pytest
 
+from gitops_mvd.core.decide import EMPTIED
 from gitops_mvd.core.errors import MvdError, RateLimited, StepFailed, Unavailable
 from gitops_mvd.core.model import App, Failure, Operation, PullRequest, Revision
-from gitops_mvd.core.reconcile import EMPTIED
 from gitops_mvd.state.history import SqliteHistory
 from gitops_mvd.status.pull_requests import PullRequests
 from gitops_mvd.status.statuses import Statuses, Telling

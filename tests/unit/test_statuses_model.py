@@ -97,7 +97,7 @@ class Host(FakeHost):
         self.ill: set[str] = set()
         self.dies = False
 
-    def look(self) -> None:
+    def refresh(self) -> None:
         if self.dies:
             self.dies = False
             raise Killed

@@ -24,6 +24,7 @@ from gitops_mvd.kong.admin import PATHS
 from gitops_mvd.kong.client import Entity, Kong
 from gitops_mvd.kong.declare import of_targets
 from gitops_mvd.kong.entities import REFERENCES
+from tests.fakes import ROLES
 from tests.lab.bench.figure import Figure, median
 from tests.lab.bench.world import process, told
 
@@ -166,7 +167,7 @@ def _placed(routes: Routes, app: App) -> list[Resource]:
 
 
 def _changes(app: App, wanted: Sequence[Resource], found: Sequence[Resource]) -> list[Change]:
-    plan = make_plan(app, wanted, found, ["unit", "route"], proven=True)
+    plan = make_plan(app, wanted, found, ROLES, proven=True)
     return [step for step in plan if isinstance(step, Change)]
 
 

@@ -25,7 +25,7 @@ import requests
 from gitops_mvd import kinds
 from gitops_mvd.config.settings import Docker, KongSettings, Settings
 from gitops_mvd.core.model import App, Change, Resource, Service
-from gitops_mvd.core.plan import place
+from gitops_mvd.core.plan import in_order, place
 from gitops_mvd.daemon.mailbox import Interruptible
 from gitops_mvd.daemon.wiring import Wired, wire
 from gitops_mvd.docker import create as dockerrun
@@ -150,7 +150,7 @@ def _write(folder: Path, mode: str, apps: Sequence[App], tools: Tools) -> None:
     """All that the apps make of a server: its files, and what Docker, systemd and Kong say."""
     known = kinds.discover(tools)
     wanted = [resource for kind in known.values() for app in apps for resource in kind.wanted(app)]
-    placed = place(wanted, (), ADDRESS, itertools.count(20000))
+    placed = place(wanted, (), in_order(known.values()), ADDRESS, itertools.count(20000))
     of_kind = {kind: [resource for resource in placed if resource.kind == kind] for kind in known}
     for config in of_kind["config"]:
         for path, entry in layout(config.app, config.payload).items():

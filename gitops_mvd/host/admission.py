@@ -1,0 +1,55 @@
+"""What an app needs before it may be tried here: the policy's leave, its images, its networks and its secrets."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Set
+
+from gitops_mvd.core.model import App
+from gitops_mvd.core.policy import Policy, enforce
+from gitops_mvd.docker.client import Engine
+from gitops_mvd.manifest.references import file_names
+from gitops_mvd.state.secret_files import SecretFiles
+
+
+class Admission:
+    """Pins the images of apps; what was the same at the last pass is the same object, so that nothing is made again."""
+
+    def __init__(self, engine: Engine, policy: Policy | None, secrets: SecretFiles | None) -> None:
+        self._engine = engine
+        self._policy = policy
+        self._secrets = secrets
+        self._pinned: dict[str, tuple[App, object, App]] = {}
+        self._secret_names: dict[str, tuple[App, Set[str]]] = {}
+        self._admitted: dict[str, App] = {}
+
+    def begin(self) -> None:
+        """A new pass: nothing was asked for yet."""
+        self._admitted = {}
+
+    def pin(self, app: App) -> App:
+        """`app` with every image pinned to a digest.  Raises StepFailed if it may not be tried, or Unavailable."""
+        enforce(self._policy, app)
+        self._engine.require_externals(app)
+        self._require_secrets(app)
+        images = self._engine.images()
+        known, by, pinned = self._pinned.get(app.name, (None, None, None))
+        if not (pinned and app is known and images is by and all(s.pull_policy != "always" for s in app.services)):
+            anew = dataclasses.replace(app, services=tuple(map(self._engine.pin, app.services)))
+            pinned = pinned if pinned == anew else anew
+            self._pinned[app.name] = app, images, pinned
+        self._admitted[app.name] = pinned
+        return pinned
+
+    def is_asked_for(self, app: App) -> bool:
+        """Is this the version that the commit wants, and not an older one?"""
+        return app == self._admitted.get(app.name)
+
+    def _require_secrets(self, app: App) -> None:
+        """Raise StepFailed for the first secret file of `app` that this host does not have."""
+        known, names = self._secret_names.get(app.name, (None, frozenset[str]()))
+        if app is not known:
+            names = file_names([*(service.kong for service in app.services), app.kong_entities])
+            self._secret_names[app.name] = app, names
+        if self._secrets:
+            self._secrets.require(names)

@@ -1,0 +1,114 @@
+"""How the apps of this machine are now, and why: by their containers, and by what the monitor saw of their probes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from gitops_mvd.core.errors import Unavailable
+from gitops_mvd.core.model import App, Health, Instance, Service
+from gitops_mvd.core.ports import History
+from gitops_mvd.host.gates import MAY_END, Gates
+from gitops_mvd.host.monitor import WELL, Watch, is_watched
+from gitops_mvd.host.snapshot import Snapshot
+
+UNHEALTHY = {Health.DEGRADED, Health.MISSING, Health.SUSPENDED}
+
+
+class HealthJudge:
+    def __init__(self, snapshot: Snapshot, gates: Gates, history: History, watch: Watch | None) -> None:
+        self._snapshot = snapshot
+        self._gates = gates
+        self._history = history
+        self._watch = watch
+        self._last_runs: dict[str, Health] = {}  # how the last run of a scheduled job ended
+
+    def health(self, app: App) -> Health:
+        """The worst of its services; UNKNOWN if Docker does not answer."""
+        try:
+            instances = self._snapshot.instances(app.name)
+        except Unavailable:
+            return Health.UNKNOWN
+        return Health.worst(self._of_service(app.name, service, instances) for service in app.services)
+
+    def reason(self, app: App) -> str:
+        """What is wrong with it, in a few words; "" if nothing is known to be."""
+        try:
+            instances = self._snapshot.instances(app.name)
+        except Unavailable:
+            return ""
+        for service in app.services:
+            if self._of_service(app.name, service, instances) in UNHEALTHY:
+                return f"{service.name}: {self._reason_of_service(service, instances)}"
+        starting = ((instance.service, self._verdict(instance)[1]) for instance in instances)
+        return next((f"{service}: {why}" for service, why in starting if why), "")
+
+    def to_watch(self) -> list[tuple[Instance, Service]]:
+        """What runs as the version that last worked has it, and would not be seen to fall ill by looking at it."""
+        watched: list[tuple[Instance, Service]] = []
+        for app, instances in self._snapshot.every_instance().items():
+            good = self._history.last_good(app)
+            asked = [service for service in good.services if is_watched(service.check)] if good else ()
+            of = {name: service for service in asked for name in service.instances(app)}
+            running = [instance for instance in instances if instance.name in of and instance.state == "running"]
+            watched += [(instance, of[instance.name]) for instance in running]
+        return watched
+
+    def _of_service(self, app: str, service: Service, instances: Sequence[Instance]) -> Health:
+        its = [instance for instance in instances if instance.service == service.name]
+        if service.schedule:
+            return self._last_run(service, its or [Instance(service.instances(app)[0])])  # which it never was
+        if its:
+            return Health.worst(self._of_instance(instance, service) for instance in its)
+        is_done = service.is_job and all(map(self._history.finished, service.instances(app)))
+        return Health.HEALTHY if is_done else Health.MISSING
+
+    def _last_run(self, service: Service, instances: Sequence[Instance]) -> Health:
+        """How the last run ended.  That counts until the next one has: else a failing job would turn green at each."""
+        name = instances[0].name
+        if instances[0].state == "running":
+            return self._last_runs.get(name, Health.HEALTHY)
+        self._last_runs[name] = self._gates.ask(instances[0], service.check)[0]
+        return self._last_runs[name]
+
+    def _of_instance(self, instance: Instance, service: Service) -> Health:
+        by_itself = _by_its_container(instance, service.check.probe)
+        runs_well = instance.state == "running" and by_itself is Health.HEALTHY
+        return self._verdict(instance)[0] if runs_well else by_itself
+
+    def _verdict(self, instance: Instance) -> tuple[Health, str]:
+        return self._watch.verdict(instance) if self._watch else WELL
+
+    def _reason_of_service(self, service: Service, instances: Sequence[Instance]) -> str:
+        its = [instance for instance in instances if instance.service == service.name]
+        if service.schedule:
+            return self._gates.ask(its[0], service.check)[1] if its else "its last run has failed"
+        unhealthy = [instance for instance in its if self._of_instance(instance, service) in UNHEALTHY]
+        if not unhealthy:
+            return "its container is missing"
+        first = unhealthy[0]
+        is_plain = _by_its_container(first, service.check.probe) in UNHEALTHY
+        return _reason_of_container(first) if is_plain else self._verdict(first)[1]
+
+
+def _by_its_container(instance: Instance, probe: str) -> Health:
+    match instance.state, instance.health:
+        case "exited", _ if probe in MAY_END and instance.exit_code == 0:
+            return Health.HEALTHY
+        case "running", "" | "healthy":
+            return Health.HEALTHY
+        case ("running", "starting") | ("created", _):
+            return Health.PROGRESSING
+        case "paused", _:
+            return Health.SUSPENDED
+        case _:
+            return Health.DEGRADED
+
+
+def _reason_of_container(instance: Instance) -> str:
+    match instance.state, instance.health:
+        case "running", "unhealthy":
+            return "its healthcheck says unhealthy"
+        case (("exited" | "dead" | "restarting"), _):
+            return f"exited with code {instance.exit_code}"
+        case state, _:
+            return f"its container is {state}"

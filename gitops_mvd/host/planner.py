@@ -1,0 +1,131 @@
+"""What it takes to get from what was found to what an app should be: the `Planner` port over real kinds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence, Set
+
+from gitops_mvd.core.model import App, Change, Plan, Resource, Role, Roles
+from gitops_mvd.core.plan import Key, make_plan, of_role, place
+from gitops_mvd.core.ports import History, Kind, Precedence
+from gitops_mvd.host.admission import Admission
+from gitops_mvd.host.host_ports import HostPorts
+from gitops_mvd.host.snapshot import Snapshot
+from gitops_mvd.state.secret_files import SecretFiles
+
+
+class Planner:
+    """Several apps may be planned at once, each in a thread of its own.
+
+    With `leaves_routes`, routes that were changed by hand in Kong are reported, and not put back.
+    """
+
+    def __init__(
+        self,
+        kinds: Mapping[str, Kind],
+        roles: Roles,
+        snapshot: Snapshot,
+        admission: Admission,
+        ports: HostPorts,
+        history: History,
+        *,
+        precedence: Precedence | None,
+        secrets: SecretFiles | None,
+        leaves_routes: bool,
+    ) -> None:
+        self._kinds = kinds
+        self._roles = roles
+        self._snapshot = snapshot
+        self._admission = admission
+        self._ports = ports
+        self._history = history
+        self._precedence = precedence
+        self._secrets = secrets
+        self._leaves_routes = leaves_routes
+        # What was the same at the last pass is the same object, so that nothing that follows from it is computed again.
+        self._wanted: dict[str, tuple[App, int, Sequence[Resource]]] = {}
+        self._in_sync: dict[str, object] = {}
+
+    def plan(self, app: App, proven: bool) -> Plan:
+        return self._plan(app, self._wanted_by(app), proven, is_older=not self._admission.is_asked_for(app))
+
+    def plan_back(self, app: App, before: Sequence[Resource]) -> Plan:
+        return self._plan(App(app.name), before, proven=True, is_older=True)
+
+    def unrepaired(self, plan: Plan) -> str:
+        """A Kong that has nothing managed any more was not changed by hand but lost it all, and is filled again."""
+        changes = [step for step in plan if isinstance(step, Change)]
+        is_by_hand = all(change.to and self._roles[change.to.kind] is Role.ROUTE for change in changes)
+        if not (changes and is_by_hand and self._leaves_routes and self._snapshot.is_routed):
+            return ""
+        if any(map(self._is_set_by_other_host, changes)):
+            return ""
+        names = ", ".join(change.resource.name for change in changes)
+        return f"route {names}: changed by hand in Kong, and left so"
+
+    def _is_set_by_other_host(self, change: Change) -> bool:
+        """Does it change what another host, which is behind or was rolled back, has said of a shared route?"""
+        was, to = change.was, change.to
+        if not (self._precedence and was and to) or was.spec["entities"] == to.spec["entities"]:
+            return False
+        return self._precedence.is_set_by_other_host(was)
+
+    def _wanted_by(self, app: App) -> Sequence[Resource]:
+        version = self._secrets.version if self._secrets else 0
+        known, by, wanted = self._wanted.get(app.name, (None, 0, ()))
+        if app is not known or by != version:
+            wanted = [resource for kind in self._kinds.values() for resource in kind.wanted(app)]
+            self._wanted[app.name] = app, version, wanted
+        return wanted
+
+    def _plan(self, app: App, wanted: Sequence[Resource], proven: bool, *, is_older: bool) -> Plan:
+        """`is_older` is a version that the commit does not want, of which other hosts may have a newer one."""
+        found = self._snapshot.found(app.name)
+        self._require(wanted, found)
+        ignored = self._ignored(app, wanted, found)
+        precedence = self._precedence
+        inputs = wanted, found, ignored, (is_older, precedence.cache_key) if precedence else None
+        if proven and wanted and self._in_sync.get(app.name) == inputs:
+            return Plan()
+        placed = self._placed(wanted, found)
+        if precedence:
+            have = {route.key: route for route in of_role(Role.ROUTE, found, self._roles)}
+            routes = {route.key for route in of_role(Role.ROUTE, placed, self._roles)}
+            placed = [
+                precedence.agree(it, have.get(it.key), held=is_older) if it.key in routes else it for it in placed
+            ]
+        plan = make_plan(app, placed, found, self._roles, proven=proven, ignored=ignored)
+        if proven and not plan:
+            self._in_sync[app.name] = inputs
+        return plan
+
+    def _placed(self, wanted: Sequence[Resource], found: Sequence[Resource]) -> list[Resource]:
+        units = of_role(Role.INSTANCE, self._snapshot.everything(), self._roles)
+        free = self._ports.free({unit.spec["port"] for unit in units})
+        return place(wanted, found, self._roles, self._ports.address, free)
+
+    def _ignored(self, app: App, wanted: Sequence[Resource], found: Sequence[Resource]) -> set[Key]:
+        """What is neither made nor deleted: what stays, what the version before needs, and jobs that are done."""
+        keys = {resource.key for resource in wanted}
+        stays = {resource.key for resource in found if not self._kinds[resource.kind].prunes}
+        return ((stays | self._needed_before(app, keys, found)) - keys) | self._done(app, wanted, found)
+
+    def _needed_before(self, app: App, keys: Set[Key], found: Sequence[Resource]) -> set[Key]:
+        """What a quick way back to the version before this one needs, of kinds that keep it."""
+        kept = {name for name, kind in self._kinds.items() if kind.keeps_previous}
+        if not keys or not any(resource.kind in kept and resource.key not in keys for resource in found):
+            return set()
+        before = self._history.before(app)
+        return {it.key for name in kept for it in self._kinds[name].wanted(before)} if before else set()
+
+    def _done(self, app: App, wanted: Sequence[Resource], found: Sequence[Resource]) -> set[Key]:
+        """The jobs that have done their work, whatever is left of them: a version is never run twice."""
+        jobs = {service.name for service in app.services if service.is_job}
+        units = [unit for unit in of_role(Role.INSTANCE, wanted, self._roles) if unit.service in jobs]
+        return {unit.key for unit in units if unit not in found and self._history.finished(unit.name)}
+
+    def _require(self, wanted: Sequence[Resource], found: Sequence[Resource]) -> None:
+        """Raise Unavailable if this app needs, or an instance of it has, something that could not be observed."""
+        needed = {resource.kind for resource in wanted}
+        if any(unit.spec["port"] for unit in of_role(Role.INSTANCE, found, self._roles)):
+            needed |= {name for name, role in self._roles.items() if role is Role.ROUTE}
+        self._snapshot.require(needed)
