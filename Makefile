@@ -1,5 +1,6 @@
 # make demo    the whole story on this machine, in a lab of its own     KEEP=1 leaves the lab up
 # make test    everything that is checked                              make bench   everything that is measured
+# make map     rooms, their size, and what imports what
 # make lock    renews the lock files, with the hashes of every file that PyPI has of a version
 
 VENV ?= .venv
@@ -12,7 +13,7 @@ PIP = $(BIN)/python -m pip --quiet --disable-pip-version-check
 LOCK = UV_CUSTOM_COMPILE_COMMAND='make lock' $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --upgrade \
 	--no-emit-index-url --no-emit-find-links --no-annotate
 
-.PHONY: demo test unit bench down lock clean
+.PHONY: demo test unit map bench down lock clean
 
 demo: $(VENV)/lab.ready
 	$(BIN)/python -m tests.lab demo $(if $(KEEP),--keep)
@@ -26,6 +27,9 @@ test: $(VENV)/test.ready
 
 unit: $(VENV)/test.ready
 	$(BIN)/pytest tests/unit
+
+map: $(VENV)/test.ready
+	$(BIN)/python -m tests.map
 
 bench: $(VENV)/lab.ready
 	$(BIN)/python -m tests.lab bench
