@@ -1,6 +1,6 @@
 # make demo    the whole story on this machine, in a lab of its own     KEEP=1 leaves the lab up
 # make test    everything that is checked                              make bench   everything that is measured
-# make map     rooms, their size, and what imports what
+# make lint    all that is checked without running anything           make map     rooms, their size, and what imports what
 # make lock    renews the lock files, with the hashes of every file that PyPI has of a version
 
 VENV ?= .venv
@@ -13,17 +13,20 @@ PIP = $(BIN)/python -m pip --quiet --disable-pip-version-check
 LOCK = UV_CUSTOM_COMPILE_COMMAND='make lock' $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --upgrade \
 	--no-emit-index-url --no-emit-find-links --no-annotate
 
-.PHONY: demo test unit map bench down lock clean
+.PHONY: demo test lint unit map bench down lock clean
 
 demo: $(VENV)/lab.ready
 	$(BIN)/python -m tests.lab demo $(if $(KEEP),--keep)
 
-test: $(VENV)/test.ready
+test: lint
+	$(BIN)/pytest -n 2 --dist loadfile
+
+lint: $(VENV)/test.ready
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/pytest -n 2 --dist loadfile
+	$(BIN)/codespell
 
 unit: $(VENV)/test.ready
 	$(BIN)/pytest tests/unit
