@@ -1,6 +1,7 @@
 # make demo    the whole story on this machine, in a lab of its own     KEEP=1 leaves the lab up
 # make test    everything that is checked                              make bench   everything that is measured
 # make lint    all that is checked without running anything           make map     rooms, their size, and what imports what
+# make coverage the share of each room's statements that the unit and contract tests run
 # make lock    renews the lock files, with the hashes of every file that PyPI has of a version
 
 VENV ?= .venv
@@ -13,7 +14,7 @@ PIP = $(BIN)/python -m pip --quiet --disable-pip-version-check
 LOCK = UV_CUSTOM_COMPILE_COMMAND='make lock' $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --upgrade \
 	--no-emit-index-url --no-emit-find-links --no-annotate
 
-.PHONY: demo test lint unit map bench down lock clean
+.PHONY: demo test lint unit coverage map bench down lock clean
 
 demo: $(VENV)/lab.ready
 	$(BIN)/python -m tests.lab demo $(if $(KEEP),--keep)
@@ -30,6 +31,10 @@ lint: $(VENV)/test.ready
 
 unit: $(VENV)/test.ready
 	$(BIN)/pytest tests/unit
+
+coverage: $(VENV)/test.ready
+	$(BIN)/pytest -n 2 --dist loadfile --cov --cov-report=json:coverage.json --quiet tests/unit tests/contract
+	$(BIN)/python -m tests.map coverage.json
 
 map: $(VENV)/test.ready
 	$(BIN)/python -m tests.map
