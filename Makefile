@@ -2,24 +2,28 @@
 # make test    everything that is checked                              make bench   everything that is measured
 # make lint    all that is checked without running anything           make map     rooms, their size, and what imports what
 # make coverage the share of each room's statements that the unit and contract tests run
+# make pythons the unit tests on each Python from 3.11 to 3.14 that is here
 # make lock    renews the lock files, with the hashes of every file that PyPI has of a version
 
 VENV ?= .venv
 MODERN = import sys; sys.exit(sys.version_info < (3, 11))
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do $$p -c '$(MODERN)' 2>/dev/null && echo $$p && break; done)
 BIN = $(VENV)/bin
+PYTHONS = 3.11 3.12 3.13 3.14
+OTHERS = import sys; print(*[one for one in sys.argv[1:] if one != "%d.%d" % sys.version_info[:2]])
 
 # Fresh machines have an old pip: nothing here is newer than that of Debian 12.
 PIP = $(BIN)/python -m pip --quiet --disable-pip-version-check
 LOCK = UV_CUSTOM_COMPILE_COMMAND='make lock' $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --upgrade \
 	--no-emit-index-url --no-emit-find-links --no-annotate
 
-.PHONY: demo test lint unit coverage map bench down lock clean
+.PHONY: demo test lint unit pythons coverage map bench down lock clean
 
 demo: $(VENV)/lab.ready
 	$(BIN)/python -m tests.lab demo $(if $(KEEP),--keep)
 
 test: lint
+	@$(MAKE) --no-print-directory pythons PYTHONS="$$($(BIN)/python -c '$(OTHERS)' $(PYTHONS))"
 	$(BIN)/pytest -n 2 --dist loadfile
 
 lint: $(VENV)/test.ready
@@ -31,6 +35,14 @@ lint: $(VENV)/test.ready
 
 unit: $(VENV)/test.ready
 	$(BIN)/pytest tests/unit
+
+pythons: $(PYTHONS:%=unit-%)
+
+# On the path, or where pyenv or uv keep it; asked to start, as pyenv has a command for versions that are not in use, too.
+unit-%:
+	@for python in python$* $${PYENV_ROOT:-~/.pyenv}/versions/$*.*/bin/python ~/.local/share/uv/python/cpython-$*.*/bin/python; do \
+		$$python -c '' 2>/dev/null && exec $(MAKE) --no-print-directory VENV=$(VENV)/python$* PYTHON=$$python unit; \
+	done; echo "Python $* is not on this machine: no unit test was run with it"
 
 coverage: $(VENV)/test.ready
 	$(BIN)/pytest -n 2 --dist loadfile --cov --cov-report=json:coverage.json --quiet tests/unit tests/contract

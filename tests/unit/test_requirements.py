@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from pathlib import Path
 
@@ -18,6 +19,7 @@ ASKED = {
     "lab.lock": [*PROJECT["dependencies"], *EXTRAS["lab"]],
     "test.lock": [*PROJECT["dependencies"], *EXTRAS["lab"], *EXTRAS["test"]],
 }
+PYTHONS = re.findall(r"Programming Language :: Python :: (3\.\d+)", "\n".join(PROJECT["classifiers"]))
 
 
 def locked(file: str) -> dict[str, tuple[Requirement, int]]:
@@ -51,3 +53,7 @@ def test_every_locked_package_has_a_hash_and_no_address(file: str) -> None:
 def test_the_lab_runs_with_the_versions_that_are_tested() -> None:
     lab, test = locked("lab.lock"), locked("test.lock")
     assert {name: lab[name][0].specifier for name in lab} == {name: test[name][0].specifier for name in lab}
+
+
+def test_the_makefile_tries_every_python_that_is_named() -> None:
+    assert f"PYTHONS = {' '.join(PYTHONS)}\n" in (CHECKOUT / "Makefile").read_text()
