@@ -1,25 +1,55 @@
 # make demo    the whole story on this machine, in a lab of its own     KEEP=1 leaves the lab up
 # make test    everything that is checked                              make bench   everything that is measured
+# make lint    all that is checked without running anything           make map     rooms, their size, and what imports what
+# make coverage the share of each room's statements that the unit and contract tests run
+# make pythons the unit tests on each Python from 3.11 to 3.14 that is here
+# make lock    renews the lock files, with the hashes of every file that PyPI has of a version
 
 VENV ?= .venv
 MODERN = import sys; sys.exit(sys.version_info < (3, 11))
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do $$p -c '$(MODERN)' 2>/dev/null && echo $$p && break; done)
 BIN = $(VENV)/bin
+PYTHONS = 3.11 3.12 3.13 3.14
+OTHERS = import sys; print(*[one for one in sys.argv[1:] if one != "%d.%d" % sys.version_info[:2]])
 
-.PHONY: demo test unit bench down clean
+# Fresh machines have an old pip: nothing here is newer than that of Debian 12.
+PIP = $(BIN)/python -m pip --quiet --disable-pip-version-check
+LOCK = UV_CUSTOM_COMPILE_COMMAND='make lock' $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --upgrade \
+	--no-emit-index-url --no-emit-find-links --no-annotate
+
+.PHONY: demo test lint unit pythons coverage map bench down lock clean
 
 demo: $(VENV)/lab.ready
 	$(BIN)/python -m tests.lab demo $(if $(KEEP),--keep)
 
-test: $(VENV)/test.ready
+test: lint
+	@$(MAKE) --no-print-directory pythons PYTHONS="$$($(BIN)/python -c '$(OTHERS)' $(PYTHONS))"
+	$(BIN)/pytest -n 2 --dist loadfile
+
+lint: $(VENV)/test.ready
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/pytest -n 2 --dist loadfile
+	$(BIN)/codespell
 
 unit: $(VENV)/test.ready
 	$(BIN)/pytest tests/unit
+
+pythons: $(PYTHONS:%=unit-%)
+
+# On the path, or where pyenv or uv keep it; asked to start, as pyenv has a command for versions that are not in use, too.
+unit-%:
+	@for python in python$* $${PYENV_ROOT:-~/.pyenv}/versions/$*.*/bin/python ~/.local/share/uv/python/cpython-$*.*/bin/python; do \
+		$$python -c '' 2>/dev/null && exec $(MAKE) --no-print-directory VENV=$(VENV)/python$* PYTHON=$$python unit; \
+	done; echo "Python $* is not on this machine: no unit test was run with it"
+
+coverage: $(VENV)/test.ready
+	$(BIN)/pytest -n 2 --dist loadfile --cov --cov-report=json:coverage.json --quiet tests/unit tests/contract
+	$(BIN)/python -m tests.map coverage.json
+
+map: $(VENV)/test.ready
+	$(BIN)/python -m tests.map
 
 bench: $(VENV)/lab.ready
 	$(BIN)/python -m tests.lab bench
@@ -27,11 +57,25 @@ bench: $(VENV)/lab.ready
 down: $(VENV)/lab.ready
 	$(BIN)/python -m tests.lab down
 
+lock: $(BIN)/pip
+	$(PIP) install uv
+	$(BIN)/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"], sep="\n")' \
+		| $(LOCK) - --output-file build.lock
+	$(LOCK) pyproject.toml --extra test --constraint build.lock --output-file test.lock
+	$(LOCK) pyproject.toml --extra lab --constraint test.lock --output-file lab.lock
+
 clean:
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 
-$(VENV)/%.ready: pyproject.toml
+# What builds a package is locked as well, so it comes first and nothing is built with anything else.
+$(VENV)/%.ready: pyproject.toml build.lock %.lock | $(BIN)/pip
+	$(PIP) install --require-hashes --requirement build.lock
+	$(PIP) install --require-hashes --requirement $*.lock --no-build-isolation --use-pep517
+	$(PIP) install --no-deps --editable . --no-build-isolation
+	$(BIN)/python -m pip check
+	@touch $@
+
+# Made last: without python3-venv, Debian leaves a folder with a python and no pip.
+$(BIN)/pip:
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed"; exit 1; }
 	@$(PYTHON) -m venv $(VENV) || { test "$$(id -u)" = 0 && apt-get update -q && apt-get install -qy python3-venv && $(PYTHON) -m venv $(VENV); }
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[$*]'
-	@touch $@

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import signal
 import threading
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -42,5 +43,8 @@ def test_who_has_not_said_its_process_yet_is_not_asked(tmp_path: Path) -> None:
         fcntl.flock(held, fcntl.LOCK_EX)
         with pytest.raises(Taken) as taken, alone(tmp_path):
             pass
-    with pytest.raises(Unavailable, match="just begun"):
-        taken.value.sync(SqliteHistory(tmp_path / "history.db"))
+    with (
+        closing(SqliteHistory(tmp_path / "history.db")) as history,
+        pytest.raises(Unavailable, match="just begun"),
+    ):
+        taken.value.sync(history)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -28,8 +29,10 @@ class Forge:
 
 
 @pytest.fixture
-def history(tmp_path: Path) -> SqliteHistory:
-    return SqliteHistory(tmp_path / "history.db")
+def history(tmp_path: Path) -> Iterator[SqliteHistory]:
+    kept = SqliteHistory(tmp_path / "history.db")
+    yield kept
+    kept.close()
 
 
 def post(history: SqliteHistory, *commits: str) -> None:
