@@ -11,12 +11,13 @@ import threading
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 
-from gitops_mvd.core.errors import StepFailed, Unavailable
+from gitops_mvd.core.errors import Disrupted, StepFailed, Unavailable
 from gitops_mvd.core.model import App, Change, Gate, Health, Instance, Plan, Resource, Service, Step
 from gitops_mvd.core.plan import Key, kinds_in_order, make_plan, place
 from gitops_mvd.core.policy import Policy, enforce
 from gitops_mvd.core.ports import Clock, History, Kind, Precedence
 from gitops_mvd.docker.client import Engine
+from gitops_mvd.host.disruption import Disruptions
 from gitops_mvd.host.gates import MAY_END, Gates
 from gitops_mvd.host.monitor import WELL, Watch, is_watched
 from gitops_mvd.manifest.references import file_names
@@ -41,6 +42,7 @@ class Machine:
         kinds: Mapping[str, Kind],
         engine: Engine,
         gates: Gates,
+        disruptions: Disruptions,
         clock: Clock,
         *,
         address: str,
@@ -57,6 +59,7 @@ class Machine:
         self._order = kinds_in_order({kind.name: kind.after for kind in kinds.values()})
         self._engine = engine
         self._gates = gates
+        self._disruptions = disruptions
         self._clock = clock
         self._address = address
         self._history = history
@@ -309,6 +312,27 @@ class Machine:
     # ---- doing it ----------------------------------------------------------------------------------------------------
 
     def carry_out(self, steps: Iterable[Step]) -> list[str]:
+        """Raises Unavailable instead of StepFailed if the server or its engine was disrupted meanwhile."""
+        began = self._clock.now()
+        try:
+            complaints = self._carry_out(steps)
+        except StepFailed as error:
+            self._require_calm(began, str(error))
+            raise
+        except Disrupted as error:
+            if _stays_ended(error.on):
+                self._apply([Change(error.on, None)])
+            raise
+        if complaints:
+            self._require_calm(began, "; ".join(complaints))
+        return complaints
+
+    def _require_calm(self, began: float, failure: str) -> None:
+        """Raise Unavailable for a failure that says nothing about a version, because of what happened meanwhile."""
+        if disruption := self._disruptions.since_pass(began):
+            raise Unavailable(f"{failure}, and {disruption}")
+
+    def _carry_out(self, steps: Iterable[Step]) -> list[str]:
         complaints: list[str] = []
         for _, group in itertools.groupby(steps, _batch):
             batch = list(group)
@@ -337,6 +361,12 @@ class Machine:
 def _batch(step: Step) -> object:
     """Steps that are carried out together: neighbouring gates, or neighbouring changes of one kind and direction."""
     return "gate" if isinstance(step, Gate) else (step.resource.kind, step.to is None)
+
+
+def _stays_ended(unit: Resource) -> bool:
+    """May systemd leave the unit as it ended, as that of a job?  If it is removed, the next pass makes it anew."""
+    policy = unit.payload.run.get("restart", "always") if isinstance(unit.payload, Service) else "always"
+    return str(policy).startswith(("no", "on-failure"))
 
 
 def _instance_health(instance: Instance, probe: str) -> Health:
