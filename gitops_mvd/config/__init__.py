@@ -2,7 +2,7 @@
 
 settings    `/etc/gitops-mvd/config.yaml`, read strictly      origin    a repository's address -> its forge and API
 yamltree    YAML with the line of every value                 tables    keys, what each does, how it is read
-shapes      readers of values: durations, ports, words
+readers     readers of values: durations, ports, words
 
 May import `core`.  Must not know Compose or the config repository, and reads no file itself: the caller does.
 """

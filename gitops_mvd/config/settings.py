@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 from gitops_mvd.config import origin
 from gitops_mvd.config.origin import KINDS
-from gitops_mvd.config.shapes import absolute, boolean, duration, filled, list_of, mapping_of, one_of, word
+from gitops_mvd.config.readers import absolute, boolean, duration, filled, list_of, mapping_of, one_of, word
 from gitops_mvd.config.tables import Invalid, Key, Place, Table, fields
 from gitops_mvd.config.yamltree import Node, Sink, parse
 from gitops_mvd.core.errors import ManifestError

@@ -8,7 +8,7 @@ from typing import Any
 
 from gitops_mvd.config.tables import Place
 from gitops_mvd.core.model import Problem
-from gitops_mvd.manifest.kong import Entity
+from gitops_mvd.manifest.kong_fields import Entity
 from gitops_mvd.manifest.matches import combinations
 from gitops_mvd.manifest.network import Port, fixed
 

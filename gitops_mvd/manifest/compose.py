@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from gitops_mvd.config.shapes import (
+from gitops_mvd.config.readers import (
     boolean,
     command,
     duration,
@@ -29,7 +29,7 @@ from gitops_mvd.config.shapes import (
     words,
 )
 from gitops_mvd.config.tables import Key, Place, Refused, Table, fields, record
-from gitops_mvd.manifest import deploy, network, storage, xkeys
+from gitops_mvd.manifest import deploy, extensions, network, storage
 
 _IMAGE = re.compile(r"[a-z0-9][A-Za-z0-9._:/-]*(?:@sha256:[0-9a-f]{64})?")
 _RESTART = re.compile(r"no|always|unless-stopped|on-failure(?::[0-9]{1,4})?")
@@ -313,8 +313,8 @@ SERVICE: Table = {
     "scale": Key("As `deploy.replicas`.", integer(0, 1000)),
     "profiles": Key("Off, unless the variable COMPOSE_PROFILES of the host names one of them.", strings),
     "pull_policy": Key("`missing` (the default; also `if_not_present`), `always` or `never`.", _pull_policy),
-    "x-mvd": Key("Ours: `health` and `schedule`.", xkeys.mvd),
-    "x-kong": Key("Ours: the way in, through Kong.", xkeys.kong),
+    "x-mvd": Key("Ours: `health` and `schedule`.", extensions.mvd),
+    "x-kong": Key("Ours: the way in, through Kong.", extensions.kong),
     "extends": Key("Start from another service: its name, or `service` and `file`.", text),
     "build": Refused("build time is separate from deploy time: build in CI and name the image"),
     "container_name": Refused(

@@ -9,7 +9,7 @@ import posixpath
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from gitops_mvd.config.shapes import filled, string_or_strings, text
+from gitops_mvd.config.readers import filled, string_or_strings, text
 from gitops_mvd.config.tables import Key, Place, Refused, Table, fields
 from gitops_mvd.config.yamltree import Node, Sink, parse, tell
 from gitops_mvd.core.ports import Tree

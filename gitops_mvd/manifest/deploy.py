@@ -4,7 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
-from gitops_mvd.config.shapes import duration, integer, list_of, number, one_of, placed, size, string_map, strings, text
+from gitops_mvd.config.readers import (
+    duration,
+    integer,
+    list_of,
+    number,
+    one_of,
+    placed,
+    size,
+    string_map,
+    strings,
+    text,
+)
 from gitops_mvd.config.tables import Key, Place, Refused, Table, fields, record
 from gitops_mvd.manifest.placement import constraint
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from gitops_mvd.core.model import App, Service
 from gitops_mvd.core.plan import startup_order, told_check
-from gitops_mvd.manifest.order import explained
+from gitops_mvd.manifest.update_order import explained
 
 CONDITIONS = {
     "service_started": "is started",

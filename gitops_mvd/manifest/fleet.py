@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from gitops_mvd.config.shapes import mapping_of, word
+from gitops_mvd.config.readers import mapping_of, word
 from gitops_mvd.config.tables import Key, Place, Refused, Table, fields
 from gitops_mvd.config.yamltree import Sink, parse
 from gitops_mvd.core.errors import ManifestError

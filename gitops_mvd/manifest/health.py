@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from gitops_mvd.config.shapes import (
+from gitops_mvd.config.readers import (
     absolute,
     boolean,
     command,

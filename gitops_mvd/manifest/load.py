@@ -12,7 +12,7 @@ from gitops_mvd.core.ports import Tree
 from gitops_mvd.manifest.claims import Register
 from gitops_mvd.manifest.composition import Parsed
 from gitops_mvd.manifest.fleet import Fleet, read_fleet
-from gitops_mvd.manifest.gateway import FOLDER, NAME
+from gitops_mvd.manifest.kong_entities import FOLDER, NAME
 from gitops_mvd.manifest.placement import nowhere
 from gitops_mvd.manifest.reading import APPS, COMPOSE, Reading, compose_files, is_compose_file, override_names, read_app
 

@@ -6,7 +6,7 @@ import ipaddress
 import re
 from typing import Any
 
-from gitops_mvd.config.shapes import (
+from gitops_mvd.config.readers import (
     boolean,
     each,
     filled,

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from gitops_mvd.config.shapes import text
+from gitops_mvd.config.readers import text
 from gitops_mvd.config.tables import Place, did_you_mean
 from gitops_mvd.core.model import HostFacts, Problem
 

@@ -16,7 +16,7 @@ from gitops_mvd.core.ports import Tree
 from gitops_mvd.manifest.claims import Claim, Register, of_ports, of_routes
 from gitops_mvd.manifest.compose import SERVICE
 from gitops_mvd.manifest.composition import SECTIONS, Composition, Parsed, env_of
-from gitops_mvd.manifest.gateway import NAME, read_gateway
+from gitops_mvd.manifest.kong_entities import NAME, read_gateway
 from gitops_mvd.manifest.placement import Placed
 from gitops_mvd.manifest.project import read_project
 from gitops_mvd.manifest.service import COMPLETED, Values, assemble, replicas, restart, schedule

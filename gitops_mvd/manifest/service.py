@@ -16,8 +16,8 @@ from gitops_mvd.manifest.composition import inside, read_file
 from gitops_mvd.manifest.dotenv import check_variable, parse_env
 from gitops_mvd.manifest.health import asked, look_into
 from gitops_mvd.manifest.network import fixed
-from gitops_mvd.manifest.order import FIXED, default_order
 from gitops_mvd.manifest.project import Project
+from gitops_mvd.manifest.update_order import FIXED, default_order
 
 MAX_MOUNTED = 1 << 20  # bytes of one mounted folder or file of the repository
 MAX_FOLDERS = 16

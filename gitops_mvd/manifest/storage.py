@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from gitops_mvd.config.shapes import (
+from gitops_mvd.config.readers import (
     absolute,
     boolean,
     each,

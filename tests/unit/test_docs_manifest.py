@@ -11,8 +11,31 @@ import pytest
 
 import gitops_mvd.docs
 from gitops_mvd.config.tables import Key, Refused, Table
-from gitops_mvd.manifest import compose, composition, deploy, fleet, gateway, health, kong, network, storage, xkeys
+from gitops_mvd.manifest import (
+    compose,
+    composition,
+    deploy,
+    extensions,
+    fleet,
+    health,
+    kong_entities,
+    kong_fields,
+    network,
+    storage,
+)
 
+MODULES = (
+    compose,
+    composition,
+    deploy,
+    extensions,
+    fleet,
+    health,
+    kong_entities,
+    kong_fields,
+    network,
+    storage,
+)
 PAGE = Path(gitops_mvd.docs.__path__[0]) / "manifest.md"
 
 TABLES: dict[str, Table] = {
@@ -46,26 +69,26 @@ TABLES: dict[str, Table] = {
     "services: deploy: resources: limits": deploy.LIMITS,
     "services: deploy: resources: reservations": deploy.RESERVATIONS,
     "services: gpus, devices of reservations": deploy.DEVICE,
-    "x-mvd": xkeys.MVD,
+    "x-mvd": extensions.MVD,
     "x-mvd: health": health.HEALTH,
-    "x-kong": xkeys.KONG,
-    "x-kong: routes": kong.ROUTE,
-    "x-kong: plugins": kong.PLUGIN,
-    "x-kong: service": kong.SERVICE,
-    "x-kong: upstream": kong.UPSTREAM,
-    "kong/*.yaml": gateway.GATEWAY,
-    "kong/*.yaml: consumers": gateway.CONSUMER,
-    "kong/*.yaml: plugins": gateway.GATEWAY_PLUGIN,
-    "kong/*.yaml: services": gateway.GATEWAY_SERVICE,
-    "kong/*.yaml: routes": gateway.GATEWAY_ROUTE,
-    "kong/*.yaml: upstreams": gateway.GATEWAY_UPSTREAM,
-    "kong/*.yaml: upstreams: targets": gateway.TARGET,
-    "kong/*.yaml: key_sets": gateway.KEY_SET,
-    "kong/*.yaml: keys": gateway.KEY,
-    "kong/*.yaml: certificates": gateway.CERTIFICATE,
-    "kong/*.yaml: certificates: snis": gateway.SNI,
-    "kong/*.yaml: ca_certificates": gateway.CA_CERTIFICATE,
-    "kong/*.yaml: vaults": gateway.VAULT,
+    "x-kong": extensions.KONG,
+    "x-kong: routes": kong_fields.ROUTE,
+    "x-kong: plugins": kong_fields.PLUGIN,
+    "x-kong: service": kong_fields.SERVICE,
+    "x-kong: upstream": kong_fields.UPSTREAM,
+    "kong/*.yaml": kong_entities.GATEWAY,
+    "kong/*.yaml: consumers": kong_entities.CONSUMER,
+    "kong/*.yaml: plugins": kong_entities.GATEWAY_PLUGIN,
+    "kong/*.yaml: services": kong_entities.GATEWAY_SERVICE,
+    "kong/*.yaml: routes": kong_entities.GATEWAY_ROUTE,
+    "kong/*.yaml: upstreams": kong_entities.GATEWAY_UPSTREAM,
+    "kong/*.yaml: upstreams: targets": kong_entities.TARGET,
+    "kong/*.yaml: key_sets": kong_entities.KEY_SET,
+    "kong/*.yaml: keys": kong_entities.KEY,
+    "kong/*.yaml: certificates": kong_entities.CERTIFICATE,
+    "kong/*.yaml: certificates: snis": kong_entities.SNI,
+    "kong/*.yaml: ca_certificates": kong_entities.CA_CERTIFICATE,
+    "kong/*.yaml: vaults": kong_entities.VAULT,
 }
 
 
@@ -94,9 +117,20 @@ def test_every_key_is_in_the_reference(name: str) -> None:
 def test_every_table_of_keys_is_in_the_reference() -> None:
     tables = {
         id(table): f"{module.__name__}.{name}"
-        for module in (compose, composition, deploy, fleet, gateway, health, kong, network, storage, xkeys)
+        for module in (
+            compose,
+            composition,
+            deploy,
+            extensions,
+            fleet,
+            health,
+            kong_entities,
+            kong_fields,
+            network,
+            storage,
+        )
         for name, table in vars(module).items()
         if isinstance(table, dict) and table and all(isinstance(key, Key | Refused) for key in table.values())
     }
-    listed = {id(table) for table in TABLES.values()} | {id(compose.RUN), id(gateway.CREDENTIALS)}
+    listed = {id(table) for table in TABLES.values()} | {id(compose.RUN), id(kong_entities.CREDENTIALS)}
     assert [name for table, name in tables.items() if table not in listed and "._" not in name] == []

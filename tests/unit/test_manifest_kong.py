@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from gitops_mvd.config.tables import Table
-from gitops_mvd.manifest import gateway, kong
+from gitops_mvd.manifest import kong_entities, kong_fields
 
 SCHEMA = yaml.safe_load(files("tests.lab.gateway").joinpath("entities.yaml").read_text("utf-8"))
 SET_BY_KONG = {"created_at", "updated_at", "cert_digest"}
@@ -26,29 +26,29 @@ NOT_A_FIELD = {  # nested, short for others, or decK's
     "keys",
     "url",
     "groups",
-    *gateway.CREDENTIALS,
+    *kong_entities.CREDENTIALS,
 }
 
 
 @pytest.mark.parametrize(
     ("entity", "table"),
     [
-        ("routes", kong.ROUTE),
-        ("plugins", kong.PLUGIN),
-        ("plugins", gateway.GATEWAY_PLUGIN),
-        ("services", kong.SERVICE),
-        ("services", gateway.GATEWAY_SERVICE),
-        ("upstreams", kong.UPSTREAM),
-        ("consumers", gateway.CONSUMER),
-        ("certificates", gateway.CERTIFICATE),
-        ("ca_certificates", gateway.CA_CERTIFICATE),
-        ("vaults", gateway.VAULT),
-        ("routes", gateway.GATEWAY_ROUTE),
-        ("upstreams", gateway.GATEWAY_UPSTREAM),
-        ("targets", gateway.TARGET),
-        ("key_sets", gateway.KEY_SET),
-        ("keys", gateway.KEY),
-        ("snis", gateway.SNI),
+        ("routes", kong_fields.ROUTE),
+        ("plugins", kong_fields.PLUGIN),
+        ("plugins", kong_entities.GATEWAY_PLUGIN),
+        ("services", kong_fields.SERVICE),
+        ("services", kong_entities.GATEWAY_SERVICE),
+        ("upstreams", kong_fields.UPSTREAM),
+        ("consumers", kong_entities.CONSUMER),
+        ("certificates", kong_entities.CERTIFICATE),
+        ("ca_certificates", kong_entities.CA_CERTIFICATE),
+        ("vaults", kong_entities.VAULT),
+        ("routes", kong_entities.GATEWAY_ROUTE),
+        ("upstreams", kong_entities.GATEWAY_UPSTREAM),
+        ("targets", kong_entities.TARGET),
+        ("key_sets", kong_entities.KEY_SET),
+        ("keys", kong_entities.KEY),
+        ("snis", kong_entities.SNI),
     ],
 )
 def test_every_field_of_kong_is_honoured_or_refused(entity: str, table: Table) -> None:
@@ -56,8 +56,8 @@ def test_every_field_of_kong_is_honoured_or_refused(entity: str, table: Table) -
 
 
 def test_every_kind_of_entity_can_stand_at_the_top_level() -> None:
-    assert {kind for kind in SCHEMA if kind != "_shared"} <= gateway.GATEWAY.keys()
+    assert {kind for kind in SCHEMA if kind != "_shared"} <= kong_entities.GATEWAY.keys()
 
 
 def test_every_protocol_of_kong_and_no_other_is_honoured() -> None:
-    assert set(kong.PROTOCOLS) == set(SCHEMA["_shared"]["protocol"]["one_of"])
+    assert set(kong_fields.PROTOCOLS) == set(SCHEMA["_shared"]["protocol"]["one_of"])

@@ -12,9 +12,9 @@ from gitops_mvd.core.model import HostFacts
 from gitops_mvd.manifest import load, validate
 from gitops_mvd.manifest.compose import SERVICE
 from gitops_mvd.manifest.dotenv import parse_env
-from gitops_mvd.manifest.gateway import CONSUMER, GATEWAY_PLUGIN
 from gitops_mvd.manifest.interpolate import Unresolved, substitute
-from gitops_mvd.manifest.kong import PLUGIN, ROUTE, UPSTREAM
+from gitops_mvd.manifest.kong_entities import CONSUMER, GATEWAY_PLUGIN
+from gitops_mvd.manifest.kong_fields import PLUGIN, ROUTE, UPSTREAM
 from tests.unit.memory_tree import MemoryTree
 
 unhurried = settings(deadline=None, max_examples=50)  # whole repositories: on a busy machine the first one takes long

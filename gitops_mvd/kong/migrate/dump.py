@@ -20,8 +20,8 @@ from gitops_mvd.core.errors import StepFailed
 from gitops_mvd.core.model import Json
 from gitops_mvd.kong.entities import OWNED, REFERENCES, TYPES, Entity
 from gitops_mvd.kong.schema import Fields, Schemas, fields_of
-from gitops_mvd.manifest.gateway import FOLDER, read_gateway
-from gitops_mvd.manifest.xkeys import KONG, kong
+from gitops_mvd.manifest.extensions import KONG, kong
+from gitops_mvd.manifest.kong_entities import FOLDER, read_gateway
 
 Document = dict[str, list[dict[str, Any]]]
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
-from gitops_mvd.config.shapes import (
+from gitops_mvd.config.readers import (
     boolean,
     filled,
     formed,

@@ -8,12 +8,12 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
-from gitops_mvd.config.shapes import boolean, filled, formed, integer, one_of, placed, strings, text
+from gitops_mvd.config.readers import boolean, filled, formed, integer, one_of, placed, strings, text
 from gitops_mvd.config.tables import Key, Place, Refused, Table, fields
 from gitops_mvd.config.yamltree import Sink, parse, tell
 from gitops_mvd.core.model import App, Json
 from gitops_mvd.core.ports import Tree
-from gitops_mvd.manifest.kong import (
+from gitops_mvd.manifest.kong_fields import (
     ENTERPRISE,
     NO_GROUPS,
     PARENT,

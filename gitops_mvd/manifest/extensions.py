@@ -6,11 +6,21 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from gitops_mvd.config.shapes import filled, formed, one_of, one_or_more, port_number
+from gitops_mvd.config.readers import filled, formed, one_of, one_or_more, port_number
 from gitops_mvd.config.tables import Key, Place, Refused, Table, fields, record
 from gitops_mvd.config.yamltree import Sink
 from gitops_mvd.manifest.health import health
-from gitops_mvd.manifest.kong import ROUTE, SERVICE, Entity, check_service, plugins, protocol, route, routes, upstream
+from gitops_mvd.manifest.kong_fields import (
+    ROUTE,
+    SERVICE,
+    Entity,
+    check_service,
+    plugins,
+    protocol,
+    route,
+    routes,
+    upstream,
+)
 
 _TIME = re.compile(r"[A-Za-z0-9*]([A-Za-z0-9*:/,.~_+ -]{0,198}[A-Za-z0-9*])?")
 _CRON = re.compile(r"@[a-z]+|[0-9*/,-]+( +[A-Za-z0-9*/,-]+){4}")  # OnCalendar has at most four words
