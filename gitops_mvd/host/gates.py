@@ -8,10 +8,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from gitops_mvd.core.errors import Unavailable, Unhealthy
-from gitops_mvd.core.model import COMPLETED, Check, Gate, Health, Instance, Resource, Service
+from gitops_mvd.core.model import COMPLETED, Check, Gate, Health, Instance, Resource, Service, unix_time
 from gitops_mvd.core.ports import Clock, History, Probe, RouteProof
 from gitops_mvd.core.rollout import DRAINED
-from gitops_mvd.docker.answers import moment
 from gitops_mvd.docker.client import Engine
 from gitops_mvd.net import traffic
 from gitops_mvd.systemd.client import Systemd
@@ -161,7 +160,7 @@ class Gates:
 
     def _excuse(self, watch: Watch, started: str) -> None:
         """Raise Unavailable where what was started then did not end by itself."""
-        if started and (why := self._systemd.shaken(moment(started))):
+        if started and (why := self._systemd.shaken(unix_time(started))):
             raise Unavailable(f"{_who(watch.gate.on)} ended, for {why}")
 
     def _ask_gateway(self, watch: Watch) -> tuple[Health, str]:

@@ -18,8 +18,7 @@ from dataclasses import dataclass, replace
 from types import TracebackType
 
 from gitops_mvd.core.errors import MvdError
-from gitops_mvd.core.model import Check, Health, Instance, Service
-from gitops_mvd.docker.answers import moment
+from gitops_mvd.core.model import Check, Health, Instance, Service, unix_time
 
 log = logging.getLogger(__name__)
 
@@ -194,7 +193,7 @@ class Watch:
     def _count(self, case: Case, there: Instance, why: str, enough: int) -> None:
         if there.started != case.started:
             case.started, case.failures = there.started, 0
-        began, check = moment(there.started), case.service.check
+        began, check = unix_time(there.started), case.service.check
         was_well = case.well_at > began
         if was_well or self._wall() > began + check.start_period + check.within:
             case.failures += 1

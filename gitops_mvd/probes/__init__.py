@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from gitops_mvd.core.model import Instance
+from gitops_mvd.core.model import Instance, unix_time
 from gitops_mvd.core.ports import Probe
-from gitops_mvd.docker.answers import moment
 
 if TYPE_CHECKING:
     from gitops_mvd.docker.client import Engine
@@ -31,7 +30,7 @@ def counts_from(at: Instance, now: float, every: float | None) -> float:
     What it did first may have come a moment before the start that Docker noted; what it did before a restart is two
     seconds older.
     """
-    started = moment(at.started) - 1.0 if at.started else now
+    started = unix_time(at.started) - 1.0 if at.started else now
     return max(started, now - every) if every else started
 
 
