@@ -10,14 +10,15 @@ from dataclasses import dataclass
 from gitops_mvd.core.errors import Unavailable, Unhealthy
 from gitops_mvd.core.model import COMPLETED, Check, Gate, Health, Instance, Resource, Service, unix_time
 from gitops_mvd.core.ports import Clock, History, Probe, RouteProof
-from gitops_mvd.core.rollout import DRAINED
 from gitops_mvd.docker.client import Engine
 from gitops_mvd.net import traffic
+from gitops_mvd.probes import known
 from gitops_mvd.systemd.client import Systemd
 
 log = logging.getLogger(__name__)
 
-MAY_END = {COMPLETED, "not_failed"}  # the probes that a container passes which has ended well
+PASSED_BY_ENDED = {name for name, probe in known().items() if probe.passes_ended}
+ONLY_WAIT = {name for name, probe in known().items() if probe.only_waits}
 WAITED_OUT = 2.0  # s after which a gateway that leads to us is believed not to use the old instances any more
 PAUSE = (0.02, 1.0)  # s between two looks, at first and at last
 SECRET_NAME = re.compile(r"pass|secret|token|key|credential|dsn|auth", re.IGNORECASE)
@@ -120,7 +121,7 @@ class Gates:
         if health is Health.DEGRADED:
             raise Unhealthy(self._cause(gate, why))
         late = now - watch.began > watch.lasts
-        if late and check.probe == DRAINED:
+        if late and check.probe in ONLY_WAIT:
             log.info("not drained app=%s %s after=%.2fs: %s", gate.on.app, gate.on.name, now - watch.began, why)
             return True
         if late and not watch.healthy_since:
@@ -135,7 +136,7 @@ class Gates:
     def _ask_instance(self, watch: Watch) -> tuple[Health, str]:
         check, name = watch.gate.check, watch.gate.on.name
         instance = self._engine.instance(name)
-        if check.probe == DRAINED:  # however it came to be gone, or came back, is all the same by now
+        if check.probe in ONLY_WAIT:  # however it came to be gone, or came back, is all the same by now
             return self.ask(instance, check) if instance else (Health.HEALTHY, "")
         if instance is None or instance.state in {"", "created"}:
             if watch.first_start:  # what has ended is removed, and then made anew
@@ -144,7 +145,7 @@ class Gates:
         if watch.first_start and instance.started != watch.first_start:
             return Health.DEGRADED, f"{self._ended(watch)}, and was started again"
         watch.first_start = instance.started
-        if instance.state != "running" and check.probe not in MAY_END:
+        if instance.state != "running" and check.probe not in PASSED_BY_ENDED:
             self._excuse(watch, instance.started)
             return Health.DEGRADED, f"exited with code {instance.exit_code}"
         health, why = self.ask(instance, check)

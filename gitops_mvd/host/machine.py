@@ -17,9 +17,10 @@ from gitops_mvd.core.plan import Key, kinds_in_order, make_plan, place
 from gitops_mvd.core.policy import Policy, enforce
 from gitops_mvd.core.ports import Clock, History, Kind, Precedence
 from gitops_mvd.docker.client import Engine
-from gitops_mvd.host.gates import MAY_END, Gates
-from gitops_mvd.host.monitor import WELL, Watch, is_watched
+from gitops_mvd.host.gates import PASSED_BY_ENDED, Gates
+from gitops_mvd.host.monitor import WELL, Watch
 from gitops_mvd.manifest.references import file_names
+from gitops_mvd.probes import is_monitored
 from gitops_mvd.state.secret_files import SecretFiles
 
 log = logging.getLogger(__name__)
@@ -202,7 +203,7 @@ class Machine:
         there = self._look_at_instances() if self._changed else self._instances
         for app, instances in there.items():
             good = self._history.last_good(app)
-            asked = [service for service in good.services if is_watched(service.check)] if good else ()
+            asked = [service for service in good.services if is_monitored(service.check)] if good else ()
             of = {name: service for service in asked for name in service.instances(app)}
             running = [instance for instance in instances if instance.name in of and instance.state == "running"]
             watched += [(instance, of[instance.name]) for instance in running]
@@ -341,7 +342,7 @@ def _batch(step: Step) -> object:
 
 def _instance_health(instance: Instance, probe: str) -> Health:
     match instance.state, instance.health:
-        case "exited", _ if probe in MAY_END and instance.exit_code == 0:
+        case "exited", _ if probe in PASSED_BY_ENDED and instance.exit_code == 0:
             return Health.HEALTHY
         case "running", "" | "healthy":
             return Health.HEALTHY

@@ -18,12 +18,10 @@ from dataclasses import dataclass, replace
 from types import TracebackType
 
 from gitops_mvd.core.errors import MvdError
-from gitops_mvd.core.model import Check, Health, Instance, Service, unix_time
+from gitops_mvd.core.model import Health, Instance, Service, unix_time
 
 log = logging.getLogger(__name__)
 
-# The probes that nothing else asks after a deploy: what Docker and systemd say is seen at every look.
-PROBES = frozenset({"http", "tcp", "grpc", "exec", "log", "heartbeat"})
 HEALTH = "health"  # the reason to look again
 FAILURES = 3  # in a row make it ill, as Docker's `retries`; one success makes it well again
 EVERY = 60.0  # seconds between two tries of what is well: with 30 services that is a try in two seconds
@@ -37,11 +35,6 @@ Ask = Callable[[Instance, Service], tuple[Health, str]]
 Inspect = Callable[[str], Instance | None]
 Verdict = tuple[Health, str]
 WELL: Verdict = (Health.HEALTHY, "")
-
-
-def is_watched(check: Check) -> bool:
-    """Is there anything to be asked for again?  That a line was printed since the start stays true for ever."""
-    return check.probe in PROBES and (check.probe != "log" or "every" in check.spec)
 
 
 @dataclass(eq=False)
