@@ -118,13 +118,14 @@ def sync(config: Path, machine: bool) -> int:
 @click.pass_obj
 def plan(config: Path, machine: bool) -> int:
     """Show what a sync would do, and do nothing.  Exit code 2: there is something to change."""
+    from gitops_mvd import probes
     from gitops_mvd.core import plan as plans
     from gitops_mvd.daemon.preview import preview
     from gitops_mvd.daemon.wiring import wire
 
     looked = preview(wire(_read(config), config))
     if machine:
-        steps = {app.name: plans.as_json(app.plan) for app in looked.apps}
+        steps = {app.name: plans.as_json(app.plan, probes.summary) for app in looked.apps}
         _print_json(
             {"revision": looked.revision.commit, "apps": steps, "held": {a.name: a.why for a in looked.apps if a.why}}
         )
@@ -132,7 +133,7 @@ def plan(config: Path, machine: bool) -> int:
         for app in looked.apps:
             if app.why:
                 click.echo(f"# {app.name} is held: {app.why}")
-            for line in plans.lines(app.plan):
+            for line in plans.lines(app.plan, probes.summary):
                 click.echo(line)
         changes = sum(1 for app in looked.apps if app.plan)
         click.echo(f"{changes or 'no'} of {len(looked.apps)} apps to change at {looked.revision.short}", err=True)

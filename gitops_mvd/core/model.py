@@ -11,6 +11,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from enum import StrEnum
 from functools import cached_property
 from typing import Any
@@ -442,3 +443,8 @@ class Instance:
     started: str = ""
     exit_code: int = 0
     pid: int = 0
+
+
+def unix_time(started: str) -> float:
+    """The Unix time of `Instance.started`, which must not be "": a number from a listing, else an ISO time."""
+    return float(started) if started.isdecimal() else datetime.fromisoformat(started).timestamp()

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from graphlib import CycleError, TopologicalSorter
-from typing import Any
 
 from gitops_mvd.core.model import STAGED, App, Change, Check, Gate, Json, Plan, Resource, Role, Roles, Service, Step
 from gitops_mvd.core.ports import Kind
@@ -176,25 +175,15 @@ def in_order(kinds: Iterable[Kind]) -> Roles:
     return {name: known[name].role for name in TopologicalSorter(after).static_order()}
 
 
-# What is told of a check.  Patterns and the words behind a command may have secrets in them.
-TOLD: Mapping[str, Callable[[Any], str]] = {
-    "path": lambda path: str(path).partition("?")[0],
-    "port": str,
-    "service": str,
-    "status": lambda statuses: "/".join(map(str, statuses)),
-    "command": lambda words: str(words[0]) if words else "",
-    "every": lambda seconds: f"every {seconds:g}s",
-    "left": lambda names: f"no longer to {', '.join(names)}",
-    "everywhere": lambda _: "everywhere",
-}
+Summary = Callable[[Check], str]  # what is shown of a check behind the name of its probe, and never a secret
 NOT_RUNNING = {STAGED, "stopped", "failed", "disabled", "edited", "no unit file"}
 SIGNS = {"create": "+", "update": "~", "delete": "-"}
 
 
-def lines(plan: Plan) -> Iterator[str]:
+def lines(plan: Plan, summary: Summary) -> Iterator[str]:
     """The plan for people, a step a line; it never has a secret in it, as no `spec` has."""
     for step in plan:
-        sign, kind, resource, what = _told_step(step)
+        sign, kind, resource, what = _told_step(step, summary)
         yield f"{sign} {kind:<8} {resource.name:<40} {what}".rstrip()
 
 
@@ -211,21 +200,27 @@ def told_verbs(plan: Plan, roles: Roles) -> dict[str, str]:
     return {what: told.get(frozenset(done), "change") for what, done in verbs.items()}
 
 
-def _told_step(step: Step) -> tuple[str, str, Resource, str]:
+def _told_step(step: Step, summary: Summary) -> tuple[str, str, Resource, str]:
     if isinstance(step, Change):
         return SIGNS[step.verb], step.resource.kind, step.resource, _difference(step)
     kind = "drain" if step.check.probe == DRAINED else "health"
-    return "?", kind, step.on, told_check(step.check) + ("" if step.required else ", or else go on")
+    return "?", kind, step.on, told_check(step.check, summary) + ("" if step.required else ", or else go on")
 
 
-def told_check(check: Check) -> str:
+def told_check(check: Check, summary: Summary) -> str:
     """What has to be seen, and for how long, in a few words."""
     if check.probe == DRAINED:
         return f"at most {check.within:g}s"
-    told = [TOLD[key](value) for key, value in check.spec.items() if key in TOLD and value != ""]
+    about = _route_summary(check.spec) if check.probe == "route" else summary(check)
     several = f", {check.successes} times" if check.successes > 1 else ""
     holds = f", holds {check.hold:g}s" if check.hold else ""
-    return f"{' '.join([check.probe, *told])} within {check.start_period + check.within:g}s{several}{holds}"
+    return f"{f'{check.probe} {about}'.strip()} within {check.start_period + check.within:g}s{several}{holds}"
+
+
+def _route_summary(spec: Json) -> str:
+    if spec.get("everywhere"):
+        return "everywhere"
+    return f"no longer to {', '.join(spec['left'])}" if spec.get("left") else ""
 
 
 def _difference(change: Change) -> str:
@@ -249,14 +244,14 @@ def _instance(target: Json) -> str:
     return str(target["instance"]) or str(target["address"])
 
 
-def as_json(plan: Plan) -> list[dict[str, object]]:
+def as_json(plan: Plan, summary: Summary) -> list[dict[str, object]]:
     """The plan for programs: a list of steps."""
     return [
         {
             "do": "wait" if isinstance(step, Gate) else step.verb,
             "kind": (step.on if isinstance(step, Gate) else step.resource).kind,
             "name": (step.on if isinstance(step, Gate) else step.resource).name,
-            "what": told_check(step.check) if isinstance(step, Gate) else _difference(step),
+            "what": told_check(step.check, summary) if isinstance(step, Gate) else _difference(step),
         }
         for step in plan
     ]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from datetime import datetime
 from typing import Any
 
 from gitops_mvd.core.errors import MvdError, StepFailed, Unavailable
@@ -88,11 +87,6 @@ def payloads(chunks: Iterable[bytes]) -> Iterator[bytes]:
         while len(data) >= 8 and len(data) >= (end := 8 + int.from_bytes(data[4:8], "big")):
             yield data[8:end]
             data = data[end:]
-
-
-def moment(started: str) -> float:
-    """When an instance was started, in Unix time: `Instance.started`, which must not be ""."""
-    return float(started) if started.isdecimal() else datetime.fromisoformat(started).timestamp()
 
 
 def listed(container: Mapping[str, Any]) -> Instance:

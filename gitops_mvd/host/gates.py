@@ -8,18 +8,19 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from gitops_mvd.core.errors import Disrupted, Unavailable, Unhealthy
-from gitops_mvd.core.model import COMPLETED, Check, Gate, Health, Instance, Resource, Service
+from gitops_mvd.core.model import COMPLETED, Check, Gate, Health, Instance, Resource, Service, unix_time
 from gitops_mvd.core.ports import Clock, History, Probe, RouteProof
-from gitops_mvd.core.rollout import DRAINED, ROUTE_PROOF
-from gitops_mvd.docker.answers import moment
+from gitops_mvd.core.rollout import ROUTE_PROOF
 from gitops_mvd.docker.client import Engine
 from gitops_mvd.host.disruption import Disruptions
 from gitops_mvd.net import traffic
+from gitops_mvd.probes import known
 from gitops_mvd.systemd.client import Systemd
 
 log = logging.getLogger(__name__)
 
-MAY_END = {COMPLETED, "not_failed"}  # the probes that a container passes which has ended well
+PASSED_BY_ENDED = {name for name, probe in known().items() if probe.passes_ended}
+ONLY_WAIT = {name for name, probe in known().items() if probe.only_waits}
 WAITED_OUT = 2.0  # s after which a gateway that leads to us is believed not to use the old instances any more
 STARTED_WITHIN = 5.0  # s after which it is asked why an instance was not started: it may never be
 PAUSE = (0.02, 1.0)  # s between two looks, at first and at last
@@ -125,7 +126,7 @@ class Gates:
         if health is Health.DEGRADED:
             raise Unhealthy(self._cause(gate, why))
         late = now - watch.began > watch.lasts
-        if late and check.probe == DRAINED:
+        if late and check.probe in ONLY_WAIT:
             log.info("not drained app=%s %s after=%.2fs: %s", gate.on.app, gate.on.name, now - watch.began, why)
             return True
         if late and not watch.healthy_since:
@@ -140,7 +141,7 @@ class Gates:
     def _ask_instance(self, watch: Watch) -> tuple[Health, str]:
         check, name = watch.gate.check, watch.gate.on.name
         instance = self._engine.instance(name)
-        if check.probe == DRAINED:  # however it came to be gone, or came back, is all the same by now
+        if check.probe in ONLY_WAIT:  # however it came to be gone, or came back, is all the same by now
             return self.ask(instance, check) if instance else (Health.HEALTHY, "")
         if instance is None or not instance.started:  # one that Docker did not get to start is removed, too
             if watch.first_start:  # what has ended is removed, and then made anew
@@ -154,7 +155,7 @@ class Gates:
             return Health.DEGRADED, f"{self._ended(watch)}, and was started again"
         watch.first_start = instance.started
         has_ended = instance.state != "running"
-        if has_ended and check.probe not in MAY_END:
+        if has_ended and check.probe not in PASSED_BY_ENDED:
             health, why = Health.DEGRADED, f"exited with code {instance.exit_code}"
         else:
             health, why = self.ask(instance, check)
@@ -171,7 +172,7 @@ class Gates:
 
     def _disruption(self, watch: Watch) -> str:
         """Why the end of the instance says nothing about it; "" if it ended by itself."""
-        disruption = self._disruptions.since_unix(moment(watch.first_start))
+        disruption = self._disruptions.since_unix(unix_time(watch.first_start))
         return f"{_who(watch.gate.on)} ended, and {disruption}" if disruption else ""
 
     def _ask_gateway(self, watch: Watch) -> tuple[Health, str]:

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from gitops_mvd.core.errors import Unavailable
 from gitops_mvd.core.model import App, Health, Instance, Service
 from gitops_mvd.core.ports import History
-from gitops_mvd.host.gates import MAY_END, Gates
-from gitops_mvd.host.monitor import WELL, Watch, is_watched
+from gitops_mvd.host.gates import PASSED_BY_ENDED, Gates
+from gitops_mvd.host.monitor import WELL, Watch
 from gitops_mvd.host.snapshot import Snapshot
+from gitops_mvd.probes import is_monitored
 
 UNHEALTHY = {Health.DEGRADED, Health.MISSING, Health.SUSPENDED}
 
@@ -47,7 +48,7 @@ class HealthJudge:
         watched: list[tuple[Instance, Service]] = []
         for app, instances in self._snapshot.every_instance().items():
             good = self._history.last_good(app)
-            asked = [service for service in good.services if is_watched(service.check)] if good else ()
+            asked = [service for service in good.services if is_monitored(service.check)] if good else ()
             of = {name: service for service in asked for name in service.instances(app)}
             running = [instance for instance in instances if instance.name in of and instance.state == "running"]
             watched += [(instance, of[instance.name]) for instance in running]
@@ -92,7 +93,7 @@ class HealthJudge:
 
 def _by_its_container(instance: Instance, probe: str) -> Health:
     match instance.state, instance.health:
-        case "exited", _ if probe in MAY_END and instance.exit_code == 0:
+        case "exited", _ if probe in PASSED_BY_ENDED and instance.exit_code == 0:
             return Health.HEALTHY
         case "running", "" | "healthy":
             return Health.HEALTHY

@@ -18,13 +18,10 @@ from dataclasses import dataclass, replace
 from types import TracebackType
 
 from gitops_mvd.core.errors import MvdError
-from gitops_mvd.core.model import Check, Health, Instance, Service
-from gitops_mvd.docker.answers import moment
+from gitops_mvd.core.model import Health, Instance, Service, unix_time
 
 log = logging.getLogger(__name__)
 
-# The probes that nothing else asks after a deploy: what Docker and systemd say is seen at every look.
-PROBES = frozenset({"http", "tcp", "grpc", "exec", "log", "heartbeat"})
 HEALTH = "health"  # the reason to look again
 FAILURES = 3  # in a row make it ill, as Docker's `retries`; one success makes it well again
 EVERY = 60.0  # seconds between two tries of what is well: with 30 services that is a try in two seconds
@@ -38,11 +35,6 @@ Ask = Callable[[Instance, Service], tuple[Health, str]]
 Inspect = Callable[[str], Instance | None]
 Verdict = tuple[Health, str]
 WELL: Verdict = (Health.HEALTHY, "")
-
-
-def is_watched(check: Check) -> bool:
-    """Is there anything to be asked for again?  That a line was printed since the start stays true for ever."""
-    return check.probe in PROBES and (check.probe != "log" or "every" in check.spec)
 
 
 @dataclass(eq=False)
@@ -194,7 +186,7 @@ class Watch:
     def _count(self, case: Case, there: Instance, why: str, enough: int) -> None:
         if there.started != case.started:
             case.started, case.failures = there.started, 0
-        began, check = moment(there.started), case.service.check
+        began, check = unix_time(there.started), case.service.check
         was_well = case.well_at > began
         if was_well or self._wall() > began + check.start_period + check.within:
             case.failures += 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from gitops_mvd import probes
 from gitops_mvd.core.model import App, Service
 from gitops_mvd.core.plan import startup_order, told_check
 from gitops_mvd.manifest.update_order import explained
@@ -38,7 +39,7 @@ def _about(service: Service) -> Iterator[tuple[str, str]]:
     yield "order", f"{service.update.order}: {explained(service)}"
     if service.replicas > 1:
         yield "instances", f"{service.replicas}, replaced {_turns(service)}"
-    yield "gate", told_check(service.check)
+    yield "gate", told_check(service.check, probes.summary)
     if service.kong:
         yield (
             "switch",

@@ -14,7 +14,7 @@ from gitops_mvd.core.ports import Tree
 from gitops_mvd.manifest.compose import RESERVED, RUN
 from gitops_mvd.manifest.composition import inside, read_file
 from gitops_mvd.manifest.dotenv import check_variable, parse_env
-from gitops_mvd.manifest.health import asked, look_into
+from gitops_mvd.manifest.health import asks_for_port, complain_of_blindness, probe_and_spec
 from gitops_mvd.manifest.network import fixed
 from gitops_mvd.manifest.project import Project
 from gitops_mvd.manifest.update_order import FIXED, default_order
@@ -329,10 +329,10 @@ def _check(entries: Mapping[str, Place], values: Values, kong: Json | None) -> C
     place = entries["x-mvd"].entries()["health"]
     port = kong["port"] if kong else _only_port(values)
     known = port or place.has("port") or (kong and entries["x-kong"].has("port"))
-    if (place.has("http") or place.has("grpc")) and not known:
+    if asks_for_port(place) and not known:
         place.complain("has no `port`, and it does not follow from `x-kong`, `ports` or `expose`")
-    look_into(place, health, values)
-    probe, spec = asked(health, port or 0)
+    complain_of_blindness(place, health, values)
+    probe, spec = probe_and_spec(health, port or 0)
     times = {name: health[name] for name in ("within", "start_period", "interval", "successes") if name in health}
     usual = {"docker": tested, "completed": COMPLETED}.get(probe, Check(probe, hold=tested.hold))
     return replace(usual, spec=spec, **times)

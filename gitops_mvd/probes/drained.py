@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from gitops_mvd.core.model import Health, Instance, Json
+from gitops_mvd.core.model import Health, Instance
 from gitops_mvd.net import traffic
-from gitops_mvd.probes import Tools
+from gitops_mvd.probes import Answer, NoSpec, ProbeType, Tools, never, nothing
 
 HOST = "127.0.0.1"  # the address of a container on the host's own network, whose connections nobody can tell apart
 
 
-def check(at: Instance, spec: Json, tools: Tools) -> tuple[Health, str]:
+def check(at: Instance, spec: NoSpec, tools: Tools) -> Answer:
     if at.state != "running" or at.ip == HOST:
         return Health.HEALTHY, ""
     match traffic.inbound(at.pid):
@@ -21,3 +21,15 @@ def check(at: Instance, spec: Json, tools: Tools) -> tuple[Health, str]:
             return Health.PROGRESSING, "1 connection is open"
         case count:
             return Health.PROGRESSING, f"{count} connections are open"
+
+
+PROBE = ProbeType(
+    key=None,
+    argument="",
+    summary=nothing,
+    connects=False,
+    is_monitored=never,  # each pass sees it
+    passes_ended=False,
+    only_waits=True,
+    check=check,
+)

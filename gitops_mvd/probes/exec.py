@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+from typing import NotRequired, TypedDict
+
+from gitops_mvd.config.readers import command
+from gitops_mvd.config.tables import Key, Place
 from gitops_mvd.core.errors import StepFailed, Unavailable
-from gitops_mvd.core.model import Health, Instance, Json
-from gitops_mvd.probes import Tools
+from gitops_mvd.core.model import Health, Instance
+from gitops_mvd.probes import TIMEOUT, TRY_SECONDS, Answer, ProbeType, Tools, always
 
-DEADLINE = 2.0
-LINE = 200  # characters
+LONGEST_LINE = 200  # characters
 
 
-def check(at: Instance, spec: Json, tools: Tools) -> tuple[Health, str]:
-    within = spec.get("timeout", DEADLINE)
+class Spec(TypedDict):
+    command: list[str]
+    timeout: NotRequired[float]
+
+
+def check(at: Instance, spec: Spec, tools: Tools) -> Answer:
+    within = spec.get("timeout", TRY_SECONDS)
     try:
         ran = tools.engine.execute(at.name, spec["command"], within)
     except StepFailed as error:
@@ -28,5 +36,31 @@ def check(at: Instance, spec: Json, tools: Tools) -> tuple[Health, str]:
 
 def _last_line(printed: str) -> str:
     lines = [line for line in map(str.strip, printed.splitlines()) if line]
-    shown = "".join(character if character.isprintable() else " " for character in lines[-1][:LINE]) if lines else ""
+    shown = (
+        "".join(character if character.isprintable() else " " for character in lines[-1][:LONGEST_LINE])
+        if lines
+        else ""
+    )
     return f": {shown}" if shown else ""
+
+
+def _words(place: Place) -> list[str]:
+    found = command(place)
+    if not found or not found[0]:
+        place.fail("must name a command")
+    if found[0] in ("CMD", "CMD-SHELL", "NONE"):
+        place.fail(f"is the command itself, without {found[0]} in front: for a shell write [sh, -c, ...]")
+    return found
+
+
+PROBE = ProbeType(
+    key=Key("A command to run in the container, as in `command`; healthy is exit code 0.", _words),
+    argument="command",
+    options={"timeout": TIMEOUT},
+    summary=lambda spec: spec["command"][0] if spec["command"] else "",  # the other words may be secrets
+    connects=False,
+    is_monitored=always,
+    passes_ended=False,
+    only_waits=False,
+    check=check,
+)

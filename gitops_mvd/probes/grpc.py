@@ -5,16 +5,17 @@ It speaks HTTP/2 without TLS, to the container's own address.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NotRequired, TypedDict
 
-from gitops_mvd.core.model import Health, Instance, Json
+from gitops_mvd.config.readers import text
+from gitops_mvd.config.tables import Key
+from gitops_mvd.core.model import Health, Instance
 from gitops_mvd.net.dial import Line, dial
-from gitops_mvd.probes import Tools
+from gitops_mvd.probes import PORT, TIMEOUT, TRY_SECONDS, Answer, ProbeType, Tools, always
 
 if TYPE_CHECKING:
     from h2.connection import H2Connection
 
-DEADLINE = 2.0
 SERVING = "SERVING"
 SETTINGS = b"\4"  # the type, fourth byte, of the frame with which every HTTP/2 server begins
 STATUSES = ("UNKNOWN", SERVING, "NOT_SERVING", "SERVICE_UNKNOWN")
@@ -30,10 +31,16 @@ class HungUp(Exception):
     """The other side ended the call before it was answered."""
 
 
-def check(at: Instance, spec: Json, tools: Tools) -> tuple[Health, str]:
+class Spec(TypedDict):
+    service: str
+    port: int
+    timeout: NotRequired[float]
+
+
+def check(at: Instance, spec: Spec, tools: Tools) -> Answer:
     from h2.exceptions import H2Error  # 2 MB that a daemon without such a probe does not need
 
-    port, within = spec["port"], spec.get("timeout", DEADLINE)
+    port, within = spec["port"], spec.get("timeout", TRY_SECONDS)
     try:
         with dial(at.ip, port, within) as line:
             headers, message = _call(line, _address(at.ip, port), _request(spec["service"]))
@@ -47,8 +54,8 @@ def check(at: Instance, spec: Json, tools: Tools) -> tuple[Health, str]:
         return Health.PROGRESSING, f"grpc gets an answer on port {port} that is not HTTP/2"
     except OSError as error:
         return Health.UNKNOWN, f"grpc can not be asked on port {port}: {error.strerror or error}"
-    said = _said(headers, message)
-    return (Health.HEALTHY, "") if said == SERVING else (Health.PROGRESSING, f"grpc {said}")
+    status = _status(headers, message)
+    return (Health.HEALTHY, "") if status == SERVING else (Health.PROGRESSING, f"grpc {status}")
 
 
 def _call(line: Line, address: str, message: bytes) -> tuple[dict[bytes, bytes], bytes]:
@@ -112,17 +119,17 @@ def _address(ip: str, port: int) -> str:
 
 def _request(service: str) -> bytes:
     """A HealthCheckRequest: field 1, a text with its length in front, seven bits a byte."""
-    text = service.encode()
-    if not text:
+    name = service.encode()
+    if not name:
         return b""
-    length, rest = bytearray(), len(text)
+    length, rest = bytearray(), len(name)
     while rest > 0x7F:
         length.append(rest & 0x7F | 0x80)
         rest >>= 7
-    return b"\x0a" + bytes(length) + bytes([rest]) + text
+    return b"\x0a" + bytes(length) + bytes([rest]) + name
 
 
-def _said(headers: dict[bytes, bytes], message: bytes) -> str:
+def _status(headers: dict[bytes, bytes], message: bytes) -> str:
     """What the answer means, in gRPC's words.  A HealthCheckResponse is field 1, a number, and 0 if left out."""
     code = headers.get(b"grpc-status", b"").decode("ascii", "replace")
     if not code:
@@ -132,3 +139,16 @@ def _said(headers: dict[bytes, bytes], message: bytes) -> str:
         return STATUSES[status] if status < len(STATUSES) else f"status {status}"
     word = CODES[int(code)] if code in map(str, range(len(CODES))) else "status of no known code"
     return word + REASONS.get(word, "")
+
+
+PROBE = ProbeType(
+    key=Key('The service that `grpc.health.v1` must call SERVING; `""` for the server as a whole.', text),
+    argument="service",
+    options={"port": PORT, "timeout": TIMEOUT},
+    summary=lambda spec: f"{spec['service']} {spec['port']}".strip(),
+    connects=True,
+    is_monitored=always,
+    passes_ended=False,
+    only_waits=False,
+    check=check,
+)

@@ -6,22 +6,26 @@ A good status is any below 400, unless it is said which.  `body` and the values 
 from __future__ import annotations
 
 import json
+import re
 import string
 import subprocess
 import sys
 from contextlib import suppress
 from http.client import HTTPConnection, HTTPException, HTTPResponse
+from typing import NotRequired, TypedDict
 from urllib.parse import quote
 
-from gitops_mvd.core.model import Health, Instance, Json
+from gitops_mvd.config.readers import filled, integer, mapping_of, one_or_more
+from gitops_mvd.config.tables import Key, Place
+from gitops_mvd.core.model import Health, Instance
 from gitops_mvd.net.dial import dial
-from gitops_mvd.probes import Tools
+from gitops_mvd.probes import PORT, TIMEOUT, TRY_SECONDS, Answer, ProbeType, Tools, always, regular_expression
 
-DEADLINE = 2.0
-BODY = 1 << 16  # bytes of it that are looked at
-SEARCHED_WITHIN = 1.0  # seconds
+BODY_BYTES = 1 << 16  # that are searched
+SEARCH_SECONDS = 1.0
 
-MEANS_MORE = frozenset(r".^$*+?{}[]\|()")  # the characters that make more of a pattern than the words that it has
+HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+REGEX_METACHARACTERS = frozenset(r".^$*+?{}[]\|()")
 
 # A process of its own, because a search can take for ever, and nothing else of Python runs meanwhile.
 _SEARCH = """
@@ -30,9 +34,18 @@ print(next((what for what, pattern, text in json.load(sys.stdin) if not re.searc
 """
 
 
-def check(at: Instance, spec: Json, tools: Tools) -> tuple[Health, str]:
+class Spec(TypedDict):
+    path: str
+    port: int
+    status: NotRequired[list[int]]
+    body: NotRequired[str]
+    header: NotRequired[dict[str, str]]
+    timeout: NotRequired[float]
+
+
+def check(at: Instance, spec: Spec, tools: Tools) -> Answer:
     path = spec["path"].partition("?")[0]  # what is behind that may be a secret
-    port, within = spec["port"], spec.get("timeout", DEADLINE)
+    port, within = spec["port"], spec.get("timeout", TRY_SECONDS)
     try:
         with dial(at.ip, port, within) as line:
             connection = HTTPConnection(at.ip, port)
@@ -52,7 +65,7 @@ def check(at: Instance, spec: Json, tools: Tools) -> tuple[Health, str]:
         return Health.UNKNOWN, f"http {path} can not be asked: {error.strerror or error}"
 
 
-def _judge(answer: HTTPResponse, spec: Json, path: str) -> tuple[Health, str]:
+def _judge(answer: HTTPResponse, spec: Spec, path: str) -> Answer:
     if answer.status not in spec["status"] if "status" in spec else answer.status >= 400:
         return Health.PROGRESSING, f"http {answer.status} from {path}"
     texts = []
@@ -69,23 +82,24 @@ def _judge(answer: HTTPResponse, spec: Json, path: str) -> tuple[Health, str]:
 def _start(answer: HTTPResponse) -> str:
     body = b""
     with suppress(OSError, HTTPException):  # what came in time counts: a stream of events has no end
-        while len(body) < BODY and (more := answer.read1(BODY - len(body))):
+        while len(body) < BODY_BYTES and (more := answer.read1(BODY_BYTES - len(body))):
             body += more
     return body.decode("utf-8", "replace")
 
 
 def _search(texts: list[tuple[str, str, str]], path: str) -> tuple[Health, str]:
     """Is each pattern found in its text?  They come as name, pattern and text."""
-    if not any(MEANS_MORE & set(pattern) for _, pattern, _ in texts):  # a process takes a hundred times as long
+    # without any, no process is needed, which takes a hundred times as long
+    if not any(REGEX_METACHARACTERS & set(pattern) for _, pattern, _ in texts):
         missed = next((what for what, words, text in texts if words not in text), "")
         return _missed(missed, path)
     python = (sys.executable, "-I", "-S", "-c", _SEARCH)
     try:
         done = subprocess.run(
-            python, input=json.dumps(texts), capture_output=True, text=True, timeout=SEARCHED_WITHIN, check=True
+            python, input=json.dumps(texts), capture_output=True, text=True, timeout=SEARCH_SECONDS, check=True
         )
     except subprocess.TimeoutExpired:
-        return Health.PROGRESSING, f"http {path}: to search for its patterns takes more than {SEARCHED_WITHIN:g} s"
+        return Health.PROGRESSING, f"http {path}: to search for its patterns takes more than {SEARCH_SECONDS:g} s"
     except (OSError, subprocess.CalledProcessError) as error:
         return Health.UNKNOWN, f"http {path}: its patterns can not be searched for: {type(error).__name__}"
     return _missed(done.stdout.strip(), path)
@@ -93,3 +107,42 @@ def _search(texts: list[tuple[str, str, str]], path: str) -> tuple[Health, str]:
 
 def _missed(what: str, path: str) -> tuple[Health, str]:
     return (Health.PROGRESSING, f"http {path} is answered with another {what}") if what else (Health.HEALTHY, "")
+
+
+def _path(place: Place) -> str:
+    path = filled(place)
+    if not path.startswith("/") or not path.isprintable() or " " in path:
+        place.fail("must be a path such as /health")
+    return path
+
+
+def _headers(place: Place) -> dict[str, str]:
+    for name, at in place.entries().items():
+        if not HEADER_NAME.fullmatch(name):
+            at.complain("is no name of a header")
+    return mapping_of(regular_expression)(place)
+
+
+def _summary(spec: Spec) -> str:
+    """The patterns may hold secrets, and so may what is behind the `?` of a path."""
+    statuses = "/".join(map(str, spec.get("status", ())))
+    return f"{spec['path'].partition('?')[0]} {spec['port']} {statuses}".strip()
+
+
+PROBE = ProbeType(
+    key=Key("The path to ask for, such as `/health`; healthy is an answer of 200 to 399.", _path),
+    argument="path",
+    options={
+        "port": PORT,
+        "status": Key("The answers that count as healthy: one status or a list.", one_or_more(integer(100, 599))),
+        "body": Key("A regular expression that must be found in the first 64 KiB of the answer.", regular_expression),
+        "header": Key("Headers of the answer: name and a regular expression to be found in it.", _headers),
+        "timeout": TIMEOUT,
+    },
+    summary=_summary,
+    connects=True,
+    is_monitored=always,
+    passes_ended=False,
+    only_waits=False,
+    check=check,
+)

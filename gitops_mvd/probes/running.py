@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from gitops_mvd.core.model import Health, Instance, Json
-from gitops_mvd.probes import Tools
+from gitops_mvd.core.model import Health, Instance
+from gitops_mvd.probes import Answer, NoSpec, ProbeType, Tools, never, nothing
 
 
-def check(at: Instance, spec: Json, tools: Tools) -> tuple[Health, str]:
+def check(at: Instance, spec: NoSpec, tools: Tools) -> Answer:
     match at.state:
         case "running":
             return Health.HEALTHY, ""
@@ -16,3 +16,15 @@ def check(at: Instance, spec: Json, tools: Tools) -> tuple[Health, str]:
             return Health.SUSPENDED, "is paused"
         case state:
             return Health.PROGRESSING, f"is {state or 'not there yet'}"
+
+
+PROBE = ProbeType(
+    key=None,
+    argument="",
+    summary=nothing,
+    connects=False,
+    is_monitored=never,  # each pass sees it
+    passes_ended=False,
+    only_waits=False,
+    check=check,
+)

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from gitops_mvd.core.errors import StepFailed, Unavailable
-from gitops_mvd.core.model import Health, Instance, Json
-from gitops_mvd.probes import Tools
-
-DEADLINE = 2.0
+from gitops_mvd.core.model import Health, Instance
+from gitops_mvd.probes import TRY_SECONDS, Answer, NoSpec, ProbeType, Tools, never, nothing
 
 
-def check(at: Instance, spec: Json, tools: Tools) -> tuple[Health, str]:
+def check(at: Instance, spec: NoSpec, tools: Tools) -> Answer:
     match at.state:
         case "exited" | "dead" if at.exit_code:
             return Health.DEGRADED, f"its last run ended with exit code {at.exit_code}"
@@ -24,9 +22,21 @@ def check(at: Instance, spec: Json, tools: Tools) -> tuple[Health, str]:
 def _without_container(unit: str, tools: Tools) -> tuple[Health, str]:
     """It never ran, it is about to, or no container could be made or started for it: that only the unit tells."""
     try:
-        found = tools.systemd.units(unit, DEADLINE).get(unit)
+        found = tools.systemd.units(unit, TRY_SECONDS).get(unit)
     except (StepFailed, Unavailable) as error:
         return Health.UNKNOWN, error.message
     if found and found.active == "failed":
         return Health.DEGRADED, "its last run could not be started"
     return Health.HEALTHY, ""
+
+
+PROBE = ProbeType(
+    key=None,
+    argument="",
+    summary=nothing,
+    connects=False,
+    is_monitored=never,  # each pass sees it
+    passes_ended=False,
+    only_waits=False,
+    check=check,
+)

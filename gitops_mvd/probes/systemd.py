@@ -2,23 +2,41 @@
 
 from __future__ import annotations
 
+from typing import NotRequired, TypedDict
+
+from gitops_mvd.config.tables import Key
 from gitops_mvd.core.errors import StepFailed, Unavailable
-from gitops_mvd.core.model import Health, Instance, Json
-from gitops_mvd.probes import Tools
-
-DEADLINE = 2.0
+from gitops_mvd.core.model import Health, Instance
+from gitops_mvd.probes import TIMEOUT, TRY_SECONDS, Answer, ProbeType, Tools, never, nothing, true
 
 
-def check(at: Instance, spec: Json, tools: Tools) -> tuple[Health, str]:
+class Spec(TypedDict):
+    timeout: NotRequired[float]
+
+
+def check(at: Instance, spec: Spec, tools: Tools) -> Answer:
     name = f"{at.name}.service"
     try:
-        unit = tools.systemd.units(name, spec.get("timeout", DEADLINE)).get(name)
+        unit = tools.systemd.units(name, spec.get("timeout", TRY_SECONDS)).get(name)
     except (StepFailed, Unavailable) as error:
         return Health.UNKNOWN, error.message
-    match unit or ("", "inactive", "dead"):  # which is not kept loaded
-        case (_, "active", "running"):
+    match (unit.active, unit.sub) if unit else ("inactive", "dead"):  # which is not kept loaded
+        case ("active", "running"):
             return Health.HEALTHY, ""
-        case (_, "failed", _):
+        case ("failed", _):
             return Health.DEGRADED, "its unit has failed"
-        case (_, active, sub):
+        case (active, sub):
             return Health.PROGRESSING, f"its unit is {active} ({sub})"
+
+
+PROBE = ProbeType(
+    key=Key("`true`: its unit must be active and running.", true),
+    argument="",
+    options={"timeout": TIMEOUT},
+    summary=nothing,
+    connects=False,
+    is_monitored=never,  # each pass sees it
+    passes_ended=False,
+    only_waits=False,
+    check=check,
+)

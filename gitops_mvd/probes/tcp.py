@@ -5,15 +5,22 @@ It asks the container's own address: docker-proxy accepts on a published port wi
 
 from __future__ import annotations
 
-from gitops_mvd.core.model import Health, Instance, Json
+from typing import NotRequired, TypedDict
+
+from gitops_mvd.config.readers import port_number
+from gitops_mvd.config.tables import Key
+from gitops_mvd.core.model import Health, Instance
 from gitops_mvd.net.dial import dial
-from gitops_mvd.probes import Tools
-
-DEADLINE = 2.0
+from gitops_mvd.probes import TIMEOUT, TRY_SECONDS, Answer, ProbeType, Tools, always
 
 
-def check(at: Instance, spec: Json, tools: Tools) -> tuple[Health, str]:
-    port, within = spec["port"], spec.get("timeout", DEADLINE)
+class Spec(TypedDict):
+    port: int
+    timeout: NotRequired[float]
+
+
+def check(at: Instance, spec: Spec, tools: Tools) -> Answer:
+    port, within = spec["port"], spec.get("timeout", TRY_SECONDS)
     try:
         dial(at.ip, port, within).close()
     except ConnectionRefusedError:
@@ -23,3 +30,16 @@ def check(at: Instance, spec: Json, tools: Tools) -> tuple[Health, str]:
     except OSError as error:
         return Health.UNKNOWN, f"port {port} can not be asked: {error.strerror or error}"
     return Health.HEALTHY, ""
+
+
+PROBE = ProbeType(
+    key=Key("The port that must accept a connection.", port_number),
+    argument="port",
+    options={"timeout": TIMEOUT},
+    summary=lambda spec: str(spec["port"]),
+    connects=True,
+    is_monitored=always,
+    passes_ended=False,
+    only_waits=False,
+    check=check,
+)

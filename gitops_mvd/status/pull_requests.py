@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from gitops_mvd import probes
 from gitops_mvd.core import plan as plans
 from gitops_mvd.core.decide import EMPTIED, Candidate, Known, admit, candidates, decide
 from gitops_mvd.core.errors import ManifestError, RateLimited, StepFailed, Unavailable
@@ -175,7 +176,7 @@ def in_full(host: str, told: str, verdict: Verdict, proposal: PullRequest, tip: 
     if verdict.wrong:
         text += [*(f"- `{_plain(line)}`" for line in verdict.wrong), ""]
     for app, plan in verdict.plans:
-        if lines := [_plain(line) for line in plans.lines(plan)]:
+        if lines := [_plain(line) for line in plans.lines(plan, probes.summary)]:
             text += [f"{app}", "```diff", *lines, "```", ""]
     return "\n".join([*text, f"Planned for {proposal.commit[:7]} merged into {tip.ref}; nothing was done."])
 

@@ -7,6 +7,7 @@ import pytest
 from gitops_mvd.core.model import Change, Check, Gate, Plan, Resource
 from gitops_mvd.core.plan import lines, told_check
 from gitops_mvd.core.rollout import DRAINED, ON_EVERY_NODE
+from gitops_mvd.probes import summary
 
 HTTP = {"path": "/", "port": 80}
 
@@ -27,7 +28,7 @@ HTTP = {"path": "/", "port": 80}
     ],
 )
 def test_a_gate_is_told_without_what_may_be_secret(check: Check, told: str) -> None:
-    assert told_check(check) == told
+    assert told_check(check, summary) == told
 
 
 def test_a_plan_is_told_a_step_a_line() -> None:
@@ -36,7 +37,7 @@ def test_a_plan_is_told_a_step_a_line() -> None:
     check = Check("tcp", {"port": 80})
     steps = (Change(None, staged), Gate(new, check), Change(staged, new), Gate(new, check, required=False))
     plan = Plan(steps, (Gate(old, Check(DRAINED, within=5)), Change(old, None)))
-    assert [" ".join(line.split()) for line in lines(plan)] == [
+    assert [" ".join(line.split()) for line in lines(plan, summary)] == [
         "+ unit mvd-a-web-2",
         "? health mvd-a-web-2 tcp 80 within 60s",
         "~ unit mvd-a-web-2 staged",

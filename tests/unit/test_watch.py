@@ -12,7 +12,8 @@ import pytest
 
 from gitops_mvd.core.errors import Unavailable
 from gitops_mvd.core.model import Check, Health, Instance, Service
-from gitops_mvd.host.monitor import AGAIN, EVERY, FIRST, SHORTEST, Watch, is_watched
+from gitops_mvd.host.monitor import AGAIN, EVERY, FIRST, SHORTEST, Watch
+from gitops_mvd.probes import is_monitored
 from tests.fakes import FakeClock
 
 WEB = Service("web", "image", check=Check("http", {"path": "/health", "port": 80}, within=60))
@@ -299,7 +300,7 @@ def test_who_asks_all_at_once_needs_one_failure_only(world: World) -> None:
     ],
 )
 def test_what_a_look_shows_anyway_is_not_asked_for(check: Check, expected: bool) -> None:
-    assert is_watched(check) is expected
+    assert is_monitored(check) is expected
 
 
 def test_the_thread_asks_by_itself_and_a_mistake_does_not_end_it() -> None:
