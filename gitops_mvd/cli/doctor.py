@@ -1,4 +1,4 @@
-"""All that a server needs, looked at one by one, with what to do about it."""
+"""`mvd doctor`: everything that a server needs, checked in turn, with what to do about it."""
 
 from __future__ import annotations
 
@@ -7,35 +7,65 @@ import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from gitops_mvd.config import settings
+import click
+
+from gitops_mvd.cli.output import as_json, counted, print_json
+from gitops_mvd.cli.server import connect
 from gitops_mvd.config.settings import host_and_port
 from gitops_mvd.core.errors import ManifestError, MvdError
-from gitops_mvd.daemon.webhook import listen, listens
-from gitops_mvd.daemon.wiring import Wired, wire
-from gitops_mvd.manifest import read_fleet
-from gitops_mvd.state import suspension
+
+if TYPE_CHECKING:
+    from gitops_mvd.daemon.wiring import Wired
 
 DAEMON_JSON = Path("/etc/docker/daemon.json")
-ENOUGH_DISK = 2 << 30  # bytes
+ENOUGH_DISK_BYTES = 2 << 30
+OTHER_PORT = "Change `webhook.listen` in the settings"
+
+
+@click.command()
+@as_json
+@click.pass_obj
+def doctor(config: Path, machine: bool) -> int:
+    """Check everything that this server needs, with what to do.
+
+    Exit code 1: a check failed.
+    """
+    findings = list(examine(config))
+    if machine:
+        print_json([finding.as_json() for finding in findings])
+    else:
+        for finding in findings:
+            click.echo(f"{finding.verdict:<5} {finding.what:<14} {finding.message}")
+            if finding.hint:
+                click.echo(f"{'':<20} {finding.hint}")
+    return 1 if any(finding.verdict == "fail" for finding in findings) else 0
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """`verdict` is `ok`, `warn` or `fail`; `hint` says what to do."""
+    """What one check found; `verdict` is `ok`, `warn` or `fail`, `hint` says what to do."""
 
     what: str
     verdict: str
-    told: str
+    message: str
     hint: str = ""
+
+    def as_json(self) -> dict[str, str]:
+        return {"what": self.what, "verdict": self.verdict, "told": self.message, "hint": self.hint}
 
 
 def examine(config: Path) -> Iterator[Finding]:
-    """Every check; one that fails holds up no other, but without settings there is nothing more to ask."""
+    """The findings of every check.  A check that fails holds up no other; without settings there is only one."""
     try:
-        wired = wire(settings.read(str(config), config.read_bytes()), config)
-    except (MvdError, OSError, ValueError) as error:
-        yield Finding("settings", "fail", str(error), "`mvd docs settings` has every key")
+        wired = connect(config)
+    except ManifestError as error:
+        for problem in error.problems:
+            yield Finding("settings", "fail", str(problem), "Every key: mvd docs settings")
+        return
+    except MvdError as error:
+        yield Finding("settings", "fail", error.message, error.hint)
         return
     yield Finding("settings", "ok", str(config))
     for what, check in CHECKS.items():
@@ -43,31 +73,30 @@ def examine(config: Path) -> Iterator[Finding]:
             yield from check(wired)
         except MvdError as error:
             yield Finding(what, "fail", error.message, error.hint)
+    wired.close()
 
 
 def _docker(wired: Wired) -> Iterator[Finding]:
     info = wired.engine.info()
     yield Finding("docker", "ok", f"{info['ServerVersion']}, {info['Driver']}")
     if not info.get("LiveRestoreEnabled"):
-        hint = f'"live-restore": true in {DAEMON_JSON}'
-        yield Finding("live-restore", "warn", "is off: every container stops while Docker restarts", hint)
+        hint = f'Set "live-restore": true in {DAEMON_JSON}'
+        yield Finding("live-restore", "warn", "off: every container stops while Docker restarts", hint)
     try:
         proxy = json.loads(DAEMON_JSON.read_text()).get("userland-proxy", True)
     except (OSError, ValueError):
         proxy = True
     if proxy:
-        hint = f'"userland-proxy": false in {DAEMON_JSON}'
-        yield Finding(
-            "userland-proxy", "warn", "is on: with many services a restart of Docker takes seconds longer", hint
-        )
+        hint = f'Set "userland-proxy": false in {DAEMON_JSON}'
+        yield Finding("userland-proxy", "warn", "on: with many services a restart of Docker takes seconds longer", hint)
 
 
 def _systemd(wired: Wired) -> Iterator[Finding]:
     units = wired.tools.systemd.units("mvd-*.service")
-    yield Finding("systemd", "ok", f"{len(units)} units of ours")
+    yield Finding("systemd", "ok", counted(len(units), "managed unit"))
     daemon = wired.tools.systemd.units("gitops-mvd.service").get("gitops-mvd.service")
     if not daemon or daemon[1] != "active":
-        yield Finding("daemon", "warn", "does not run", "`mvd install`, then `journalctl -u gitops-mvd`")
+        yield Finding("daemon", "warn", "not running", "Start it: mvd install. Why it ended: journalctl -u gitops-mvd")
 
 
 def _verify(wired: Wired) -> Iterator[Finding]:
@@ -77,12 +106,14 @@ def _verify(wired: Wired) -> Iterator[Finding]:
 
 
 def _repository(wired: Wired) -> Iterator[Finding]:
+    from gitops_mvd.manifest import read_fleet
+
     revision = wired.source.fetch()
     yield Finding("repository", "ok", f"{revision.short} {revision.subject}")
     try:
         facts = read_fleet(wired.source.tree(revision)).host(wired.host.name)
     except ManifestError as error:
-        yield Finding("fleet.yaml", "fail", str(error), "`host` in the settings, and the hosts in fleet.yaml")
+        yield Finding("fleet.yaml", "fail", str(error), "Compare `host` in the settings with `hosts` in fleet.yaml")
     else:
         labels = ", ".join(f"{key}={value}" for key, value in sorted(facts.labels.items()))
         yield Finding("fleet.yaml", "ok", f"{facts.name}: {labels or 'no labels'}")
@@ -91,30 +122,37 @@ def _repository(wired: Wired) -> Iterator[Finding]:
 def _kong(wired: Wired) -> Iterator[Finding]:
     kong = wired.tools.kong
     if not kong:
-        yield Finding("kong", "warn", "is not set up: services with x-kong wait", "`kong` in the settings")
+        yield Finding("kong", "warn", "not set up: services with x-kong wait", "Set `kong` in the settings")
         return
-    yield Finding("kong", "ok", f"answers, and has {len(kong.look(wired.host.name))} entities of ours")
+    managed = counted(len(kong.look(wired.host.name)), "managed entity", "managed entities")
+    yield Finding("kong", "ok", f"answers; {managed}")
     if wired.settings.kong and (path := wired.settings.kong.boot_file):
         fault = kong.boot_file_fault()
-        hint = "`journalctl -u gitops-mvd` says why; `mvd install` opens the folder to the daemon"
-        yield Finding("boot file", "warn" if fault else "ok", fault or f"{path} has what Kong has", fault and hint)
+        hint = "Why: journalctl -u gitops-mvd. `mvd install` lets the daemon write to the folder"
+        yield Finding("boot file", "warn" if fault else "ok", fault or f"{path} is up to date", fault and hint)
 
 
 def _forge(wired: Wired) -> Iterator[Finding]:
-    if not wired.forge:
-        yield Finding("forge", "warn", "is not set up: no commit statuses are posted", "`forge` in the settings")
+    if not wired.forge or not wired.settings.forge:
+        yield Finding("forge", "warn", "not set up: no commit statuses are sent", "Set `forge` in the settings")
         return
     waiting = wired.history.waiting()
-    told = f"{waiting} statuses wait to be delivered" if waiting else "every status is delivered"
-    counted = [f"{times} {outcome}" for (_, outcome), times in wired.history.deliveries().items()]
-    yield Finding("forge", "warn" if waiting else "ok", f"{told}; {', '.join(counted) or 'none so far'}")
-    if wired.proposals:
+    times: dict[str, int] = {}
+    for (_, outcome), number in wired.history.deliveries().items():
+        times[outcome] = times.get(outcome, 0) + number
+    sent, rejected = times.get("posted", 0), times.get("refused", 0)
+    message = f"statuses: {sent} sent, {waiting} waiting, {rejected} rejected by {wired.settings.forge.kind}"
+    hint = "Why: journalctl -u gitops-mvd" if waiting or rejected else ""
+    yield Finding("forge", "warn" if waiting else "ok", message, hint)
+    if wired.pull_requests:
         wired.forge.pull_requests(wired.settings.branch)
-        yield Finding("proposals", "ok", "open pull requests can be listed")
+        yield Finding("proposals", "ok", "can list open pull requests")
 
 
 def _webhook(wired: Wired) -> Iterator[Finding]:
-    if not wired.webhook:  # and the poll does without
+    from gitops_mvd.daemon.webhook import listen, listens
+
+    if not wired.webhook:  # the poll does without
         return
     where, at = wired.webhook.listen, host_and_port(wired.webhook.listen)
     try:
@@ -123,24 +161,31 @@ def _webhook(wired: Wired) -> Iterator[Finding]:
         try:
             listen(*at).close()
         except OSError as error:
-            yield Finding("webhook", "fail", f"{where} can not be had: {error.strerror}", "`webhook.listen`")
+            yield Finding(
+                "webhook",
+                "fail",
+                f"cannot listen at {where}: {error.strerror}",
+                OTHER_PORT,
+            )
         else:
-            yield Finding("webhook", "warn", f"nobody listens at {where}", "`journalctl -u gitops-mvd`")
+            yield Finding("webhook", "warn", f"nothing listens at {where}", "Why: journalctl -u gitops-mvd")
         return
     if ours:
         yield Finding("webhook", "ok", f"the daemon listens at {where}")
     else:
-        yield Finding("webhook", "fail", f"{where} is held by another program", "`webhook.listen` in the settings")
+        yield Finding("webhook", "fail", f"another program listens at {where}", OTHER_PORT)
 
 
 def _suspension(wired: Wired) -> Iterator[Finding]:
+    from gitops_mvd.state import suspension
+
     if why := suspension.reason(wired.settings_path):
-        yield Finding("suspended", "warn", f"this server stays as it is: {why}", "`mvd resume`")
+        yield Finding("suspended", "warn", f"nothing is changed here: {why}", "Allow changes again: mvd resume")
 
 
 def _disk(wired: Wired) -> Iterator[Finding]:
-    free = shutil.disk_usage(wired.settings.state).free if Path(wired.settings.state).exists() else ENOUGH_DISK
-    verdict = "ok" if free >= ENOUGH_DISK else "warn"
+    free = shutil.disk_usage(wired.settings.state).free if Path(wired.settings.state).exists() else ENOUGH_DISK_BYTES
+    verdict = "ok" if free >= ENOUGH_DISK_BYTES else "warn"
     yield Finding("disk", verdict, f"{free / (1 << 30):.1f} GiB free at {wired.settings.state}")
 
 

@@ -1,4 +1,4 @@
-"""`mvd install`: the daemon becomes a service of this server."""
+"""`mvd install`: the daemon becomes a systemd service of this server."""
 
 from __future__ import annotations
 
@@ -9,67 +9,85 @@ from contextlib import suppress
 from importlib import resources
 from pathlib import Path
 
+import click
+
 from gitops_mvd.config import settings
 from gitops_mvd.core.errors import ManifestError, Unavailable
-from gitops_mvd.state.files import Entry, write
-from gitops_mvd.systemd.client import Systemd
 
 UNIT = Path("/etc/systemd/system/gitops-mvd.service")
 COMPLETION = Path("/usr/share/bash-completion/completions/mvd")
 SETTINGS = """\
-# The settings of this server.  Every key: `mvd docs settings`.
+# The settings of this server.  Every key: mvd docs settings
 repository: {repository}
 #branch: main
-#host: the name of this server in fleet.yaml, where that is not its host name
+#host: the name of this server in fleet.yaml, if it is not its host name
 #credentials:
 #  token_file: /etc/gitops-mvd/token
 #kong: {{admin: "http://127.0.0.1:8001", proxy: "http://127.0.0.1:8000"}}
 #forge: {{kind: github}}
 """
+STOP_SECONDS = 90.0  # longer than TimeoutStopSec= of the unit
 COMPLETE = 'eval "$(_MVD_COMPLETE=bash_source mvd)"\n'
 
 
-def install(config: Path, repository: str, *, start: bool) -> Iterator[str]:
-    """Put unit, settings and completion into their places, and start it; what is there is left as it is, but the unit.
+@click.command(name="install")
+@click.option("--repository", default="", metavar="URL", help="The config repository, if there are no settings yet.")
+@click.option("--no-start", is_flag=True, help="Only write the files.")
+@click.pass_obj
+def install(config: Path, repository: str, no_start: bool) -> int:
+    """Install the daemon as a systemd service.
 
-    Yields what was done, a line each.  Raises Unavailable.
+    Writes its unit and, with --repository, its settings; starts it now and at every boot.
     """
+    for line in set_up(config, repository, start=not no_start):
+        click.echo(line)
+    return 0
+
+
+def set_up(config: Path, repository: str, *, start: bool) -> Iterator[str]:
+    """Write unit, settings and completion, and start the daemon; yields what was done, one line each.
+
+    Settings that are there stay as they are.  Raises Unavailable.
+    """
+    from gitops_mvd.state.files import Entry, write
+    from gitops_mvd.systemd.client import Systemd
+
     try:
         if not config.exists():
             if not repository:
-                raise Unavailable(f"there are no settings at {config}", "`mvd install --repository URL` makes them")
+                raise Unavailable(f"cannot read {config}: no such file", "`mvd install --repository URL` writes it")
             config.parent.mkdir(parents=True, exist_ok=True)
             write(config, Entry(SETTINGS.format(repository=repository).encode(), 0o644))
             yield f"wrote {config}"
-        write(UNIT, Entry(_unit(config).encode(), 0o644))
+        write(UNIT, Entry(unit_text(config).encode(), 0o644))
         yield f"wrote {UNIT}"
         if COMPLETION.parent.is_dir():
             write(COMPLETION, Entry(COMPLETE.encode(), 0o644))
             yield f"wrote {COMPLETION}"
     except OSError as error:
-        raise Unavailable(f"{error.filename} can not be written: {error.strerror}", "run it as root") from error
+        raise Unavailable(f"cannot write {error.filename}: {error.strerror}", "Run as root") from error
     systemd = Systemd()
     systemd.reload()
     if start:
         systemd.enable([UNIT.name])
-        systemd.stop([UNIT.name], within=90)
+        systemd.stop([UNIT.name], within=STOP_SECONDS)
         systemd.start([UNIT.name])
-        yield "started gitops-mvd.service, now and at every boot; `journalctl -fu gitops-mvd` shows what it does"
+        yield "started gitops-mvd.service, now and at every boot. Watch it: journalctl -fu gitops-mvd"
 
 
-def _unit(config: Path) -> str:
-    """Our unit, with this very installation and these settings in it."""
+def unit_text(config: Path) -> str:
+    """The unit of the daemon, with the path of this installation and of these settings in it."""
     text = (resources.files("gitops_mvd") / "gitops-mvd.service").read_text()
     mvd = shutil.which("mvd", path=str(Path(sys.executable).parent)) or f"{sys.executable} -m gitops_mvd"
     text = text.replace("ExecStart=/usr/local/bin/mvd run", f"ExecStart={mvd} --config {config} run")
-    written = "ReadWritePaths=/etc/systemd/system"
-    return text.replace(written, " ".join([written, *_opened(config)]))
+    writable = "ReadWritePaths=/etc/systemd/system"
+    return text.replace(writable, " ".join([writable, *_writable_folders(config)]))
 
 
-def _opened(config: Path) -> Iterator[str]:
-    """The folders that the settings have the daemon write to beside its own; one that is not there is no fault yet."""
-    with suppress(ManifestError):  # the daemon will tell
-        gateway = settings.read(str(config), config.read_bytes()).kong
-        if gateway and gateway.boot_file:
-            folder = str(Path(gateway.boot_file).parent).replace("%", "%%").replace('"', '\\"')
+def _writable_folders(config: Path) -> Iterator[str]:
+    """The folders that the daemon writes to because of its settings, as ReadWritePaths= has them."""
+    with suppress(ManifestError):  # which the daemon reports when it starts
+        kong = settings.read(str(config), config.read_bytes()).kong
+        if kong and kong.boot_file:
+            folder = str(Path(kong.boot_file).parent).replace("%", "%%").replace('"', '\\"')
             yield f'"-{folder}"'

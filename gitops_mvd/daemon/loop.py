@@ -273,10 +273,10 @@ class Daemon:
 
     def look_at_proposals(self) -> None:
         """Tell open pull requests what they would do here, as long as nothing else is to be done."""
-        if not self._wired.proposals or not self._revision or self._later or self._complaints.get("host"):
+        if not self._wired.pull_requests or not self._revision or self._later or self._complaints.get("host"):
             return
         try:
-            self._patiently(self._wired.proposals.look, self._revision, self._mail.has_mail)
+            self._patiently(self._wired.pull_requests.look, self._revision, self._mail.has_mail)
             self._content("proposals")
         except (Unavailable, StepFailed) as error:
             self._complain("proposals", error)

@@ -20,7 +20,7 @@ from gitops_mvd.config.settings import Settings, read
 from gitops_mvd.core import ports
 from gitops_mvd.core.errors import MvdError, RateLimited, StepFailed, Unavailable
 from gitops_mvd.core.model import CommitStatus, Health, Operation
-from gitops_mvd.daemon.wiring import connect_forge, repository_account
+from gitops_mvd.daemon.connections import connect_forge, repository_account
 from gitops_mvd.forges.api import Account
 from gitops_mvd.forges.github_app import GitHubApp
 from gitops_mvd.git import Source
@@ -582,7 +582,7 @@ def test_a_forge_with_a_token_or_a_repository_of_its_own_is_let_in_by_that(
 def test_a_key_file_that_can_not_be_read_is_told(forge: Forge, tmp_path: Path) -> None:
     wanted = settings(forge, tmp_path)
     (tmp_path / "app.pem").unlink()
-    with pytest.raises(Unavailable, match=r"app\.pem can not be read"):
+    with pytest.raises(Unavailable, match=r"cannot read .*app\.pem"):
         repository_account(wanted)
 
 

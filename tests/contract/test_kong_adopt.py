@@ -460,11 +460,11 @@ def test_the_command_shows_asks_and_adopts(gateway: Gateway, server: Path) -> No
     result = mvd_adopt(server, answer="n\n")
     assert result.return_value == 1
     assert "= consumer mobile-app" in result.stdout
-    assert "make these 33 of web-1's Kong ours?" in result.stderr
+    assert "Adopt 33 entities of web-1's Kong?" in result.stderr
     assert everything(gateway) == before
     result = mvd_adopt(server, answer="y\n")
     assert result.return_value == 0
-    assert "33 adopted" in result.stderr
+    assert "33 entities adopted" in result.stderr
     (app,), _ = load(FolderTree(server.parent.parent / "repository"), HostFacts(HOST))
     assert is_in_sync(gateway, app)
     assert "nothing to adopt" in mvd_adopt(server, "--yes").stderr

@@ -476,7 +476,7 @@ def test_the_doctor_tells_whether_signatures_can_be_checked(config: Repository, 
         text = f"repository: {config.path}\nstate: {tmp_path}/state\nfiles: {tmp_path}/files\n{verify}\n"
         wired = wire(read("config.yaml", text.encode()), tmp_path / "config.yaml")
         try:
-            return [(finding.verdict, finding.told) for finding in CHECKS["verify"](wired)]
+            return [(finding.verdict, finding.message) for finding in CHECKS["verify"](wired)]
         finally:
             wired.close()
 

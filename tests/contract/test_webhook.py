@@ -27,6 +27,7 @@ from gitops_mvd.config.settings import read
 from gitops_mvd.core.errors import Unavailable
 from gitops_mvd.core.model import App, Event, Plan
 from gitops_mvd.core.ports import Receiver
+from gitops_mvd.daemon.connections import Hooks
 from gitops_mvd.daemon.loop import LOOK_AT_GIT, Daemon
 from gitops_mvd.daemon.mailbox import Mailbox
 from gitops_mvd.daemon.triggers import PROPOSAL, PUSH
@@ -46,7 +47,7 @@ from gitops_mvd.daemon.webhook import (
     serving,
     webhooks,
 )
-from gitops_mvd.daemon.wiring import Hooks, wire
+from gitops_mvd.daemon.wiring import wire
 from tests.lab.bench.world import recorded
 from tests.lab.repository import Repository
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from gitops_mvd.cli.install import _unit
+from gitops_mvd.cli.install import unit_text
 
 
 @pytest.mark.parametrize(
@@ -21,6 +21,6 @@ from gitops_mvd.cli.install import _unit
 def test_the_unit_may_write_where_the_settings_have_it_write(tmp_path: Path, settings: str, paths: str) -> None:
     config = tmp_path / "config.yaml"
     config.write_text(settings)
-    text = _unit(config)
+    text = unit_text(config)
     assert f"ReadWritePaths={paths}\n" in text
     assert f"--config {config} run\n" in text

@@ -1,0 +1,30 @@
+"""`mvd docs`: the manual, which comes with the package."""
+
+from __future__ import annotations
+
+from importlib import resources
+from importlib.resources.abc import Traversable
+from pathlib import Path
+
+import click
+
+
+@click.command()
+@click.argument("page", default="")
+def docs(page: str) -> int:
+    """Read a PAGE of the manual, or list its pages."""
+    known = pages()
+    if not page:
+        for name, file in sorted(known.items()):
+            click.echo(f"{name:<12} {file.read_text(encoding='utf-8').splitlines()[0].lstrip('# ')}")
+        return 0
+    if page not in known:
+        raise click.UsageError(f"no such page: {page}. Pages: {', '.join(sorted(known))}")
+    click.echo_via_pager(known[page].read_text(encoding="utf-8"))
+    return 0
+
+
+def pages() -> dict[str, Traversable]:
+    """The pages of the manual, by name."""
+    folder = resources.files("gitops_mvd.docs")
+    return {Path(file.name).stem: file for file in folder.iterdir() if file.name.endswith(".md")}

@@ -1,0 +1,131 @@
+"""`mvd kong dump`, `mvd adopt` and `mvd forget`: what the Kong of this server has beside what gitops-mvd manages."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from gitops_mvd.cli.output import as_json, counted, print_json
+from gitops_mvd.cli.server import connect
+from gitops_mvd.core.errors import Unavailable
+
+
+@click.group(name="kong")
+def kong() -> None:
+    """Write what a Kong has into a config repository."""
+
+
+@kong.command()
+@click.argument("folder", default=".", type=click.Path(path_type=Path, allow_dash=True))
+@click.option("--admin", default="", metavar="URL", help="The Admin API. Default: that of this server's settings.")
+@click.option(
+    "--token-file",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="The file with the value of the Kong-Admin-Token header, for --admin.",
+)
+@click.option("--x-kong", "service", default="", metavar="NAME", help="Print this Kong service as `x-kong`.")
+@click.option(
+    "--secrets",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Write the secrets that the files refer to into this folder; never one of the repository.",
+)
+@click.option("--with-secrets", is_flag=True, help="Write secrets in clear into the files.")
+@click.option("--force", is_flag=True, help="Overwrite files.")
+@click.pass_obj
+def dump(
+    config: Path,
+    folder: Path,
+    admin: str,
+    token_file: Path | None,
+    service: str,
+    secrets: Path | None,
+    with_secrets: bool,
+    force: bool,
+) -> int:
+    """Write the unmanaged entities of a Kong as kong/*.yaml of the config repository FOLDER; `-` prints them.
+
+    What cannot be carried over is reported, one line each.  Secrets become references to files of the server.
+    """
+    from gitops_mvd.daemon.connections import read_secret
+    from gitops_mvd.kong.client import Kong
+    from gitops_mvd.kong.migrate import foreign
+
+    if secrets and with_secrets:
+        raise click.UsageError("--secrets and --with-secrets exclude each other")
+    source = (
+        Kong(admin, token=read_secret(str(token_file or ""), "--token-file")) if admin else connect(config).tools.kong
+    )
+    if not source:
+        raise Unavailable(f"{config} has no `kong`", "Set `kong`, or give the Admin API by --admin URL")
+    printed = str(folder) == "-" or bool(service)
+    dumped = foreign.dump(source, service, clear=with_secrets, one_file=printed)
+    if printed:
+        click.echo("".join(dumped.files.values()), nl=False)
+    written = foreign.write(dumped, None if printed else folder, secrets, force=force)
+    for line in (*dumped.told, *written):
+        click.echo(line, err=True)
+    return 0
+
+
+@click.command()
+@click.option("-y", "--yes", is_flag=True, help="Adopt without asking, for scripts.")
+@as_json
+@click.pass_obj
+def adopt(config: Path, yes: bool, machine: bool) -> int:
+    """Adopt what this server's Kong has and the repository declares.
+
+    From then on gitops-mvd manages it.  Shows first what would change; nothing else of that Kong is touched.  Exit
+    code 1: something cannot be adopted; 2, with --json and without --yes: there is something to adopt.
+    """
+    from gitops_mvd.cli import adoption
+    from gitops_mvd.daemon.preview import desired
+    from gitops_mvd.kong.migrate import foreign
+
+    wired = connect(config)
+    known = desired(wired, fetch=True)
+    found = adoption.look(wired, known)
+    adoptions = found.adoptions
+    if machine:
+        print_json({"revision": known.revision.commit, **foreign.as_json(adoptions), "broken": found.broken})
+    else:
+        for name, why in found.broken.items():
+            click.echo(f"# {name} cannot be read, and nothing of it is adopted: {why}")
+        for line in foreign.lines(adoptions):
+            click.echo(line)
+    failed = 1 if adoptions.refused or found.broken else 0
+    if not adoptions.adopted:
+        click.echo("nothing to adopt", err=True)
+        return failed
+    if machine and not yes:
+        return failed or 2
+    entities = counted(len(adoptions.adopted), "entity", "entities")
+    if not (yes or click.confirm(f"Adopt {entities} of {wired.host.name}'s Kong?", err=True)):
+        click.echo("nothing was changed", err=True)
+        return 1
+    adoption.take_over(wired, found)
+    click.echo(f"{entities} adopted. `mvd plan` shows what is left to change.", err=True)
+    return failed
+
+
+@click.command()
+@click.argument("host")
+@click.pass_obj
+def forget(config: Path, host: str) -> int:
+    """Remove the targets of HOST from a shared Kong.
+
+    For a server that is gone for good.  Exit code 1: HOST has no targets there.
+    """
+    wired = connect(config)
+    shared = wired.tools.kong
+    if not shared or not shared.shared:
+        raise click.UsageError(f"this server shares its Kong with no other server: {config} has no `kong.shared`")
+    if host == wired.host.name:
+        raise click.UsageError(f"{host} is this server: to remove its targets, remove the app from the repository")
+    targets = [entity for entity in shared.look(host) if entity.type == "targets"]
+    shared.forget(host)
+    if not targets:
+        click.echo(f"{host} has no targets in this Kong", err=True)
+        return 1
+    click.echo(f"removed {counted(len(targets), 'target')} of {host}")
+    return 0

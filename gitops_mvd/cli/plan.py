@@ -1,0 +1,97 @@
+"""`mvd plan` and `mvd explain`: what a sync would do here, and how an app is deployed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from gitops_mvd.cli.output import as_json, counted, print_json
+from gitops_mvd.cli.server import connect
+from gitops_mvd.core.errors import ManifestError
+from gitops_mvd.core.model import Sync
+
+if TYPE_CHECKING:
+    from gitops_mvd.daemon.preview import Look, Preview
+
+
+@click.command()
+@as_json
+@click.pass_obj
+def plan(config: Path, machine: bool) -> int:
+    """Show what a sync would change; change nothing.
+
+    Exit code 0: nothing to change, 2: something to change, 1: an error, or an app that cannot be planned now.
+    """
+    from gitops_mvd import probes
+    from gitops_mvd.core import plan as plans
+    from gitops_mvd.daemon.preview import preview
+
+    previewed = preview(connect(config))
+    apps, revision = previewed.apps, previewed.revision
+    if machine:
+        steps = {app.name: plans.as_json(app.plan, probes.summary) for app in apps}
+        held = {app.name: app.why for app in apps if app.why}
+        print_json({"revision": revision.commit, "apps": steps, "held": held})
+    else:
+        for app in apps:
+            if app.why:
+                click.echo(f"# {_remark(app)}")
+            for line in plans.lines(app.plan, probes.summary):
+                click.echo(line)
+        click.echo(_summary(previewed), err=True)
+    if any(app.sync is Sync.UNKNOWN for app in apps):
+        return 1
+    return 2 if any(app.plan for app in apps) else 0
+
+
+def _remark(app: Look) -> str:
+    """Why an app is not simply what its commit says."""
+    if app.sync is Sync.UNKNOWN:
+        return f"{app.name}: cannot be planned now: {app.why}"
+    if app.sync is Sync.OUT_OF_SYNC and not app.plan:
+        return f"{app.name}: not deployed: {app.why}"
+    return f"{app.name}: {app.why}"
+
+
+def _summary(previewed: Preview) -> str:
+    apps, commit = previewed.apps, previewed.revision.short
+    changes = sum(1 for app in apps if app.plan)
+    if changes:
+        return f"{changes} of {counted(len(apps), 'app')} to change at {commit}."
+    matching = sum(1 for app in apps if app.sync is Sync.SYNCED)
+    of = "" if matching == len(apps) else f"{matching} of "
+    return f"No changes. {of}{counted(len(apps), 'app')} {'matches' if matching == 1 else 'match'} {commit}."
+
+
+@click.command()
+@click.argument("name", metavar="APP[/SERVICE]", default="")
+@as_json
+@click.pass_obj
+def explain(config: Path, name: str, machine: bool) -> int:
+    """Show how an app or one of its services is deployed.
+
+    In what order, past which gates, what a failure leads to, and why.
+    """
+    from gitops_mvd.daemon.preview import desired
+    from gitops_mvd.manifest.explain import explain as explained
+
+    wanted, _, service = name.partition("/")
+    known = desired(connect(config))
+    if wanted in known.broken:
+        raise ManifestError(known.broken[wanted])
+    apps = {app.name: explained(app) for app in known.apps if wanted in ("", app.name) and app.services}
+    found = {app: {one: services[one] for one in services if service in ("", one)} for app, services in apps.items()}
+    if not any(found.values()):
+        has = ", ".join(app.name for app in known.apps) or "none"
+        raise click.UsageError(f"no such app: {name}. Apps of this host: {has}" if name else "this host has no apps")
+    if machine:
+        print_json(found)
+        return 0
+    for app, services in found.items():
+        for one, lines in services.items():
+            click.echo(f"{app}/{one}")
+            for what, why in lines.items():
+                click.echo(f"  {what:<10}  {why}")
+    return 0

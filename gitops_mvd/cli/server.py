@@ -1,0 +1,37 @@
+"""The server that a command works on: its settings, and what they connect to."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from gitops_mvd.config import settings
+from gitops_mvd.core.errors import Unavailable
+
+if TYPE_CHECKING:
+    from gitops_mvd.daemon.wiring import Wired
+
+
+def read_settings(config: Path) -> settings.Settings:
+    """Raises Unavailable for a file that cannot be read, ManifestError for mistakes in it."""
+    try:
+        return settings.read(str(config), config.read_bytes())
+    except FileNotFoundError:
+        raise Unavailable(f"cannot read {config}: no such file", "`mvd install --repository URL` writes it") from None
+    except PermissionError:
+        raise Unavailable(f"cannot read {config}: permission denied", "Run as root: sudo mvd ...") from None
+    except OSError as error:
+        raise Unavailable(f"cannot read {config}: {error.strerror}") from None
+
+
+def connect(config: Path) -> Wired:
+    """The wiring of this server.  Raises Unavailable for a secret file that cannot be read."""
+    from gitops_mvd.daemon.wiring import wire
+
+    return wire(read_settings(config), config)
+
+
+def log_to_stderr(form: str) -> None:
+    logging.basicConfig(level=logging.INFO, format=form, stream=sys.stderr)

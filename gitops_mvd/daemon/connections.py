@@ -1,0 +1,127 @@
+"""What the settings connect to: Docker, Kong, the repository, the forge; and the secrets that let us in."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from gitops_mvd import forges
+from gitops_mvd.config import origin
+from gitops_mvd.config.settings import ForgeSettings, KongSettings, Settings
+from gitops_mvd.config.settings import GitHubApp as AppLogin
+from gitops_mvd.core.errors import Unavailable
+from gitops_mvd.core.ports import Forge, Receiver
+from gitops_mvd.docker.client import Engine
+from gitops_mvd.forges.api import Account
+from gitops_mvd.git import Source, no_token
+from gitops_mvd.kong.client import Certificates, Kong
+from gitops_mvd.kong.precedence import Precedence
+
+SHORTEST_SECRET = 16  # characters
+
+
+@dataclass(frozen=True)
+class Hooks:
+    """Where webhooks are received, which forge's they are, and the secret that authenticates them."""
+
+    listen: str
+    receiver: Receiver
+    secret: str = field(repr=False)
+
+
+def connect_docker(settings: Settings) -> Engine:
+    """Raises Unavailable for a password file that cannot be read."""
+    logins = {
+        registry: (login.username, read_secret(login.password_file, f"docker.registries.{registry}.password_file"))
+        for registry, login in settings.docker.registries.items()
+    }
+    return Engine(settings.docker.url, logins=logins)
+
+
+def connect_kong(kong: KongSettings, precedence: Precedence | None = None) -> Kong:
+    """Raises Unavailable for a certificate, key or token that cannot be read."""
+    return Kong(
+        kong.admin,
+        kong.proxy,
+        token=read_secret(kong.token_file, "kong.token_file"),
+        token_header=kong.token_header,
+        certificates=Certificates(kong.ca_file, kong.cert_file, kong.key_file),
+        boot_file=Path(kong.boot_file) if kong.boot_file else None,
+        precedence=precedence,
+    )
+
+
+def connect_source(settings: Settings, account: Account) -> Source:
+    """The config repository, with its credentials."""
+    login = settings.credentials
+    return Source(
+        settings.repository,
+        settings.branch,
+        Path(settings.state) / "mirror",
+        token=account.token if login.token_file or login.github_app else no_token,
+        renew=account.renew,
+        username=login.username,
+        ssh_key=Path(login.ssh_key) if login.ssh_key else None,
+        known_hosts=Path(login.known_hosts) if login.known_hosts else None,
+        insecure=login.insecure,
+        allow_rewind=settings.allow_rewind,
+        verify=settings.verify,
+        anchor=Path(settings.files) / "followed",
+    )
+
+
+def connect_forge(forge: ForgeSettings, settings: Settings, login: Account) -> Forge:
+    """The forge that statuses go to, with its own token or else by the GitHub App of `credentials`."""
+    app = settings.credentials.github_app
+    if app and not forge.token_file:
+        if (forge.repository, forge.base_url) != (login.repository, login.base_url):
+            login = app_account(app, forge.repository, forge.base_url)
+        return forges.connect(forge.kind, login)
+    token = read_secret(forge.token_file, "forge.token_file")
+    account = Account(forge.repository, lambda: token, forge.base_url, forge.username, branch=settings.branch)
+    return forges.connect(forge.kind, account)
+
+
+def repository_account(settings: Settings) -> Account:
+    """The login of Git at the repository's address; a GitHub App has the same token for the forge."""
+    login, forge = settings.credentials, settings.forge
+    address = origin.read(settings.repository, "github")
+    if not login.github_app:
+        token = read_secret(login.token_file, "credentials.token_file")
+        return Account(address.repository, lambda: token, address.base_url, login.username)
+    if forge and forge.kind == "github":
+        return app_account(login.github_app, address.repository, forge.base_url)
+    return app_account(login.github_app, address.repository, address.base_url)
+
+
+def app_account(app: AppLogin, repository: str, base_url: str) -> Account:
+    """Raises Unavailable for a file that is no private key."""
+    # imported here, as it loads cryptography, which most servers do not need in memory
+    from gitops_mvd.forges.github_app import GitHubApp
+
+    token = GitHubApp(app.id, read_secret(app.key_file, "credentials.github_app.key_file"), repository, base_url)
+    return Account(repository, token, base_url, renew=token.renew)
+
+
+def webhook_receiver(settings: Settings) -> Hooks | None:
+    """Where and whose webhooks are received, None without `webhook`.  Raises Unavailable for a short secret."""
+    webhook, forge = settings.webhook, settings.forge
+    if not webhook or not forge:
+        return None
+    secret = read_secret(webhook.secret_file, "webhook.secret_file")
+    if len(secret) < SHORTEST_SECRET:
+        fault = f"has {len(secret)} characters, and needs {SHORTEST_SECRET}" if secret else "is empty"
+        raise Unavailable(f"{webhook.secret_file} (webhook.secret_file) {fault}", "Make one: openssl rand -hex 32")
+    return Hooks(webhook.listen, forges.receiver(forge.kind), secret)
+
+
+def read_secret(path: str, key: str) -> str:
+    """The content of a secret file without the line's end, "" for no path; `key` of the settings names that file."""
+    try:
+        return Path(path).read_text().strip() if path else ""
+    except UnicodeDecodeError as error:
+        raise Unavailable(f"cannot read {path} ({key}): not a text file") from error
+    except PermissionError as error:
+        raise Unavailable(f"cannot read {path} ({key}): permission denied", "Run as root") from error
+    except OSError as error:
+        raise Unavailable(f"cannot read {path} ({key}): {error.strerror}") from error
