@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from gitops_mvd.core.errors import StepFailed, Unavailable
-from gitops_mvd.core.model import Change, Check, Gate, Instance, Resource, Service
+from gitops_mvd.core.model import Change, Check, Gate, Instance, Resource, Role, Service
 from gitops_mvd.host.disruption import Disruptions
 from gitops_mvd.host.gates import Gates
 from gitops_mvd.host.machine import Machine
@@ -74,7 +74,7 @@ class World:
 class Units:
     """The kind `unit`, of which a step may be refused."""
 
-    name, after, prunes = "unit", (), True
+    name, after, role, prunes, keeps_previous = "unit", (), Role.INSTANCE, True, False
 
     def __init__(self, world: World, refuses: float = float("inf")) -> None:
         self.world, self.refuses = world, refuses
