@@ -5,6 +5,7 @@
       x Unavailable        something did not answer      -> change nothing more, back off, look again
         + RateLimited      it wants to be left alone     -> the same, and not before it allows that
         + RevisionRefused  a commit may not be followed  -> the same, and that commit turns red
+        + Disrupted        Docker took an instance along -> the same, and start it anew if nothing else does
       x Interrupted        something newer came up       -> stop where we are, look again at once
       x StepFailed         a change was refused          -> condemn this version, roll back
         + Unhealthy        a gate did not pass           -> the same
@@ -16,7 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from gitops_mvd.core.model import Problem
+from gitops_mvd.core.model import Problem, Resource
 
 
 class MvdError(Exception):
@@ -58,6 +59,14 @@ class RevisionRefused(Unavailable):
     def __init__(self, message: str, commit: str, hint: str = "") -> None:
         super().__init__(message, hint)
         self.commit = commit
+
+
+class Disrupted(Unavailable):
+    """An instance, the unit `on`, ended because the server or its Docker engine did."""
+
+    def __init__(self, message: str, on: Resource) -> None:
+        super().__init__(message)
+        self.on = on
 
 
 class Interrupted(MvdError):

@@ -46,7 +46,6 @@ JOIN_AFTER = 0.05  # seconds until one more thread takes part in settling
 CALM = 1.0  # seconds that events are gathered before the host is looked at for their sake
 BACKOFF = (2.0, 300.0)  # seconds
 AFTERWARDS = 0.05  # seconds
-COMES_BACK = 10.0  # seconds after a start of Docker in which nothing is reported red that it took along
 GRACE = 30.0  # seconds for the step in hand to end once we are told to stop
 TICK = 10.0  # seconds between two pings of systemd's watchdog, at most
 
@@ -205,7 +204,7 @@ class Daemon:
         except ManifestError as error:
             self._wired.statuses.fail(revision, str(error))
             raise Unavailable(f"revision {revision.short} can not be read: {error}") from error
-        began = time.time()
+        began = time.monotonic()
         host.refresh()
         report = reconcile(
             Desired(revision, apps, broken),
@@ -215,8 +214,8 @@ class Daemon:
             allow_empty=self._wired.settings.allow_empty,
         )
         self._keep_boot_file()
-        if not report.is_green and (why := self._wired.tools.systemd.shaken(began - COMES_BACK)):
-            raise Unavailable(f"{why}, and nothing is blamed for it")
+        if not report.is_green and (why := self._wired.disruptions.since_pass(began)):
+            raise Unavailable(f"{why}: waiting before judging anything")
         self._tell(report)
         with suppress(Unavailable):  # the next look sees whom to ask
             self._wired.watch.follow(host.to_watch())

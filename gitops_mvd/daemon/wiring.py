@@ -17,6 +17,7 @@ from gitops_mvd.daemon.mailbox import Interruptible, Mailbox
 from gitops_mvd.docker.client import Engine
 from gitops_mvd.forges.api import Account
 from gitops_mvd.git import Source, no_token
+from gitops_mvd.host.disruption import Disruptions
 from gitops_mvd.host.gates import Gates
 from gitops_mvd.host.machine import Machine
 from gitops_mvd.host.monitor import Watch
@@ -60,6 +61,7 @@ class Wired:
     statuses: Statuses
     mailbox: Mailbox
     watch: Watch
+    disruptions: Disruptions
     clock: Interruptible
     cache: Cache
     webhook: Hooks | None = None
@@ -103,7 +105,9 @@ def wire(settings: Settings, path: Path, units: Path = Path("/etc/systemd/system
     )
     history = SqliteHistory(state / "history.db")
     forge = connect_forge(settings.forge, settings, login) if settings.forge else None
-    gates = Gates(probes.discover(probes.Tools(engine, tools.systemd)), engine, tools.systemd, clock, kong, history)
+    disruptions = Disruptions(engine, tools.systemd)
+    asked = probes.discover(probes.Tools(engine, tools.systemd))
+    gates = Gates(asked, engine, tools.systemd, disruptions, clock, kong, history)
     mailbox = Mailbox()
     watch = Watch(gates.ask_once, engine.instance, mailbox.post)
     host = Machine(
@@ -111,6 +115,7 @@ def wire(settings: Settings, path: Path, units: Path = Path("/etc/systemd/system
         kinds.discover(tools),
         engine,
         gates,
+        disruptions,
         clock,
         address=address,
         history=history,
@@ -150,6 +155,7 @@ def wire(settings: Settings, path: Path, units: Path = Path("/etc/systemd/system
         statuses,
         mailbox,
         watch,
+        disruptions,
         clock,
         {},
         hooks,

@@ -40,6 +40,7 @@ from gitops_mvd.docker.container import Ran
 log = logging.getLogger(__name__)
 
 ANSWER_WITHIN = 60.0  # seconds: the engine itself gives a registry up to 30 s
+PING_WITHIN = 5.0  # seconds
 PULL_SILENCE = 120.0  # seconds without a word of progress
 PULL_WITHIN = 3600.0  # seconds: a broken off pull loses its layers, so a big image must be let through
 RECONNECT_AFTER = (1.0, 30.0)  # seconds: the first wait and the longest
@@ -314,6 +315,11 @@ class Engine:
                 raise StepFailed(f"external {kind} {missing[0]} does not exist", hint)
 
     # ---- the engine itself -------------------------------------------------------------------------------------------
+
+    def ping(self) -> None:
+        """Raise Unavailable if the engine does not answer within five seconds."""
+        with self._asking("ping Docker") as api:
+            api.get(f"{_root(api)}/_ping", timeout=PING_WITHIN).raise_for_status()
 
     def info(self) -> Json:
         """`GET /info`: `ServerVersion`, `LiveRestoreEnabled`, `Driver` (of storage) and much more."""

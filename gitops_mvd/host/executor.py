@@ -6,9 +6,10 @@ import itertools
 import logging
 from collections.abc import Iterable, Mapping
 
-from gitops_mvd.core.errors import StepFailed
-from gitops_mvd.core.model import Change, Gate, Step
+from gitops_mvd.core.errors import Disrupted, StepFailed, Unavailable
+from gitops_mvd.core.model import Change, Gate, Resource, Service, Step
 from gitops_mvd.core.ports import Clock, Kind
+from gitops_mvd.host.disruption import Disruptions
 from gitops_mvd.host.gates import Gates
 from gitops_mvd.host.monitor import Watch
 from gitops_mvd.host.snapshot import Snapshot
@@ -18,15 +19,43 @@ log = logging.getLogger(__name__)
 
 class Executor:
     def __init__(
-        self, kinds: Mapping[str, Kind], snapshot: Snapshot, gates: Gates, clock: Clock, watch: Watch | None
+        self,
+        kinds: Mapping[str, Kind],
+        snapshot: Snapshot,
+        gates: Gates,
+        disruptions: Disruptions,
+        clock: Clock,
+        watch: Watch | None,
     ) -> None:
         self._kinds = kinds
         self._snapshot = snapshot
         self._gates = gates
+        self._disruptions = disruptions
         self._clock = clock
         self._watch = watch
 
     def carry_out(self, steps: Iterable[Step]) -> list[str]:
+        """Raises Unavailable instead of StepFailed if the server or its engine was disrupted meanwhile."""
+        began = self._clock.now()
+        try:
+            remarks = self._carry_out(steps)
+        except StepFailed as error:
+            self._require_calm(began, str(error))
+            raise
+        except Disrupted as error:
+            if _stays_ended(error.on):
+                self._apply([Change(error.on, None)])
+            raise
+        if remarks:
+            self._require_calm(began, "; ".join(remarks))
+        return remarks
+
+    def _require_calm(self, began: float, failure: str) -> None:
+        """Raise Unavailable for a failure that says nothing about a version, because of what happened meanwhile."""
+        if disruption := self._disruptions.since_pass(began):
+            raise Unavailable(f"{failure}, and {disruption}")
+
+    def _carry_out(self, steps: Iterable[Step]) -> list[str]:
         remarks: list[str] = []
         for _, group in itertools.groupby(steps, _batch):
             batch = list(group)
@@ -50,6 +79,12 @@ class Executor:
             services = {change.resource.service for change in changes}
             error.service = services.pop() if len(services) == 1 else ""
             raise
+
+
+def _stays_ended(unit: Resource) -> bool:
+    """May systemd leave the unit as it ended, as that of a job?  If it is removed, the next pass makes it anew."""
+    policy = unit.payload.run.get("restart", "always") if isinstance(unit.payload, Service) else "always"
+    return str(policy).startswith(("no", "on-failure"))
 
 
 def _batch(step: Step) -> object:

@@ -7,12 +7,13 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from gitops_mvd.core.errors import Unavailable, Unhealthy
+from gitops_mvd.core.errors import Disrupted, Unavailable, Unhealthy
 from gitops_mvd.core.model import COMPLETED, Check, Gate, Health, Instance, Resource, Service
 from gitops_mvd.core.ports import Clock, History, Probe, RouteProof
 from gitops_mvd.core.rollout import DRAINED, ROUTE_PROOF
 from gitops_mvd.docker.answers import moment
 from gitops_mvd.docker.client import Engine
+from gitops_mvd.host.disruption import Disruptions
 from gitops_mvd.net import traffic
 from gitops_mvd.systemd.client import Systemd
 
@@ -54,6 +55,7 @@ class Gates:
         probes: Mapping[str, Probe],
         engine: Engine,
         systemd: Systemd,
+        disruptions: Disruptions,
         clock: Clock,
         gateway: RouteProof | None,
         history: History,
@@ -62,6 +64,7 @@ class Gates:
         self._probes = probes
         self._engine = engine
         self._systemd = systemd
+        self._disruptions = disruptions
         self._clock = clock
         self._gateway = gateway
         self._history = history
@@ -138,31 +141,33 @@ class Gates:
         instance = self._engine.instance(name)
         if check.probe == DRAINED:  # however it came to be gone, or came back, is all the same by now
             return self.ask(instance, check) if instance else (Health.HEALTHY, "")
-        if instance is None or instance.state in {"", "created"}:
+        if instance is None or not instance.started:  # one that Docker did not get to start is removed, too
             if watch.first_start:  # what has ended is removed, and then made anew
                 return Health.DEGRADED, self._ended(watch)
             return Health.PROGRESSING, f"its container was not {'started' if instance else 'created'}"
         if watch.first_start and instance.started != watch.first_start:
             return Health.DEGRADED, f"{self._ended(watch)}, and was started again"
         watch.first_start = instance.started
-        if instance.state != "running" and check.probe not in MAY_END:
-            self._excuse(watch, instance.started)
-            return Health.DEGRADED, f"exited with code {instance.exit_code}"
-        health, why = self.ask(instance, check)
-        if health is Health.DEGRADED and instance.state == "running":
-            early = self._clock.now() - watch.began < check.start_period  # failures do not count yet
-            return (Health.PROGRESSING if early else health), why
-        return health, why
+        has_ended = instance.state != "running"
+        if has_ended and check.probe not in MAY_END:
+            health, why = Health.DEGRADED, f"exited with code {instance.exit_code}"
+        else:
+            health, why = self.ask(instance, check)
+        if health is Health.DEGRADED and has_ended and (disruption := self._disruption(watch)):
+            raise Disrupted(disruption, watch.gate.on)
+        early = self._clock.now() - watch.began < check.start_period  # failures do not count yet
+        return (Health.PROGRESSING if early and not has_ended and health is Health.DEGRADED else health), why
 
     def _ended(self, watch: Watch) -> str:
-        self._excuse(watch, watch.first_start)
+        if disruption := self._disruption(watch):
+            raise Unavailable(disruption)
         code = self._engine.exit_code(watch.gate.on.name, self._clock.now() - watch.began + 1)
         return "ended" if code is None else f"exited with code {code}"
 
-    def _excuse(self, watch: Watch, started: str) -> None:
-        """Raise Unavailable where what was started then did not end by itself."""
-        if started and (why := self._systemd.shaken(moment(started))):
-            raise Unavailable(f"{_who(watch.gate.on)} ended, for {why}")
+    def _disruption(self, watch: Watch) -> str:
+        """Why the end of the instance says nothing about it; "" if it ended by itself."""
+        disruption = self._disruptions.since_unix(moment(watch.first_start))
+        return f"{_who(watch.gate.on)} ended, and {disruption}" if disruption else ""
 
     def _ask_gateway(self, watch: Watch) -> tuple[Health, str]:
         """Does the gateway lead to this service, and was it seen to use the instances that it should, and no others?

@@ -10,6 +10,7 @@ from gitops_mvd.core.policy import Policy
 from gitops_mvd.core.ports import Clock, History, Kind, Precedence
 from gitops_mvd.docker.client import Engine
 from gitops_mvd.host.admission import Admission
+from gitops_mvd.host.disruption import Disruptions
 from gitops_mvd.host.executor import Executor
 from gitops_mvd.host.gates import Gates
 from gitops_mvd.host.health import HealthJudge
@@ -29,6 +30,7 @@ class Machine:
         kinds: Mapping[str, Kind],
         engine: Engine,
         gates: Gates,
+        disruptions: Disruptions,
         clock: Clock,
         *,
         address: str,
@@ -61,7 +63,7 @@ class Machine:
             )
 
         self._planner, self.proposing = planner(precedence), planner(None)
-        self._executor = Executor(kinds, self._snapshot, gates, clock, watch)
+        self._executor = Executor(kinds, self._snapshot, gates, disruptions, clock, watch)
         self._judge = HealthJudge(self._snapshot, gates, history, watch)
 
     def refresh(self) -> None:

@@ -32,9 +32,8 @@ CLIENT_WITHIN = 60.0  # seconds for one call of the docker command
 
 # What the docker command says where it is as it should be already.
 SO_ALREADY = ("is already in use by container", "already exists in network", "is not connected to")
-
-# Results of a start that say nothing of the unit: the server goes down, somebody stopped it, or Docker is not there.
-NOT_OUR_FAULT = {"canceled", "dependency"}
+# What it says if the engine did not answer: at all, to the end, or in its latest words.
+NO_ANSWER = ("Cannot connect to the Docker daemon", "error during connect", "failed to connect to the docker API")
 NO_NETWORK = ("default", "bridge", "host", "none")  # where nobody has a name
 
 Container = Mapping[str, Any]
@@ -174,10 +173,7 @@ class Units:
         for resource in wanted:
             self._set_names(resource, None if resource.name in stale else containers.get(resource.name))
         self._systemd.reset_failed(started)
-        results = self._systemd.start(started)
-        if failed := [f"{unit} {result}" for unit, result in results.items() if result != "done"]:
-            why = f"could not be started: {', '.join(failed)}"
-            raise Unavailable(why) if NOT_OUR_FAULT & set(results.values()) else StepFailed(why)
+        self._systemd.start(started)
 
     def _set_names(self, wanted: Resource, container: Container | None) -> None:
         """Make the container of a staged instance, which its unit then adopts; give it its names, or take them away."""
@@ -218,7 +214,8 @@ class Units:
             raise Unavailable(f"docker {words[0]} could not be run: {type(error).__name__}") from error
         said = ran.stderr.decode(errors="replace").strip()
         if ran.returncode and not any(so in said for so in SO_ALREADY):
-            raise verdict(500 if "Cannot connect" in said else 400, said, f"docker {' '.join(words[:2])}")
+            status = 500 if any(so in said for so in NO_ANSWER) else 400
+            raise verdict(status, said, f"docker {' '.join(words[:2])}")
 
     def _where(self, wanted: Resource) -> dict[str, Any]:
         folder = str(self._tools.files / wanted.payload.instances(wanted.app)[0])

@@ -28,7 +28,10 @@ ANSWER_WITHIN = 30.0  # seconds; a reload with 500 units takes half a one
 STARTED_WITHIN = 330.0  # seconds; our units have TimeoutStartSec=300
 BATCH = 10  # jobs at once: systemd does not throttle, and more of them make the engine slower
 
-DOCKER = "docker.service"
+SHUTDOWN = "shutdown.target"
+
+# Results of a start that say nothing about the unit: the server goes down, somebody stopped it, or Docker is not there.
+DISRUPTED = {"canceled", "dependency"}
 _MANAGER = DBusAddress(
     "/org/freedesktop/systemd1", bus_name="org.freedesktop.systemd1", interface="org.freedesktop.systemd1.Manager"
 )
@@ -36,6 +39,7 @@ _MANAGER = DBusAddress(
 _JOB_REMOVED = MatchRule(
     type="signal", interface="org.freedesktop.systemd1.Manager", member="JobRemoved", path="/org/freedesktop/systemd1"
 )
+_SHUTTING_DOWN = {"org.freedesktop.systemd1.TransactionIsDestructive", "org.freedesktop.systemd1.ShuttingDown"}
 _NO_SUCH_UNIT = {"org.freedesktop.systemd1.NoSuchUnit", "org.freedesktop.DBus.Error.FileNotFound"}
 
 
@@ -45,6 +49,13 @@ class Unit(NamedTuple):
     load: str
     active: str
     sub: str
+
+
+class Phase(NamedTuple):
+    """The state of a unit, and when it changed last, in seconds on the monotonic clock; 0.0 if it never did."""
+
+    active: str
+    changed: float
 
 
 class Systemd:
@@ -62,22 +73,23 @@ class Systemd:
             [found] = manager.call("ListUnitsByPatterns", "asas", ([], [pattern]))
         return {name: Unit(load, active, sub) for name, _, load, active, sub, *_ in found}
 
-    def shaken(self, since: float) -> str:
-        """Why what was started before that moment, in Unix time, need not have ended by its own fault; "" if it need.
+    def phase(self, name: str) -> Phase | None:
+        """The state of a unit, and since when it has it; None if it is not loaded."""
+        with _manager(f"tell the state of {name}") as manager:
+            unit = manager.unit(name)
+            if not unit:
+                return None
+            changed = manager.property(unit, "Unit", "StateChangeTimestampMonotonic")
+            return Phase(manager.property(unit, "Unit", "ActiveState"), changed / 1e6)
 
-        While a server goes down or Docker is restarted, everything ends, and none of it failed.
-        """
+    def is_going_down(self) -> bool:
+        """Is a shutdown under way, or asked for?  SystemState does not tell of one that is asked for during a boot."""
         with _manager("tell its own state") as manager:
-            if manager.property(_MANAGER.object_path, "Manager", "SystemState") == "stopping":
-                return "the server is going down"
-            try:
-                [docker] = manager.call("GetUnit", "s", (DOCKER,))
-            except _Refused:
-                return ""  # it goes by another name here
-            if (active := manager.property(docker, "Unit", "ActiveState")) != "active":
-                return f"{DOCKER} is {active}"
-            began = manager.property(docker, "Unit", "ActiveEnterTimestamp") / 1e6
-        return f"{DOCKER} was started a moment ago" if began > since else ""
+            unit = manager.unit(SHUTDOWN)
+            return bool(unit) and (
+                manager.property(unit, "Unit", "Job")[0] != 0
+                or manager.property(unit, "Unit", "ActiveState") == "active"
+            )
 
     def verify(self, paths: Sequence[Path]) -> str:
         """What `systemd-analyze verify` has to say of these unit files: "" if it is content.
@@ -128,12 +140,15 @@ class Systemd:
         with _manager("enable units") as manager:
             manager.call("EnableUnitFiles", "asbb", (list(names), False, True))
 
-    def start(self, names: Iterable[str]) -> dict[str, str]:
-        """Start units and wait.  Returns the result of each: `done`, or what went wrong.
+    def start(self, names: Iterable[str]) -> None:
+        """Start units and wait.  Raises StepFailed for units that cannot be started.
 
-        That a start is done only means that the program behind the unit was executed.
+        That a unit was started only means that the program behind it was executed.
         """
-        return self._work_off("StartUnit", names, STARTED_WITHIN)
+        results = self._work_off("StartUnit", names, STARTED_WITHIN)
+        if failed := [f"{unit} {result}" for unit, result in results.items() if result != "done"]:
+            why = f"could not be started: {', '.join(failed)}"
+            raise Unavailable(why) if DISRUPTED & set(results.values()) else StepFailed(why)
 
     def stop(self, names: Iterable[str], within: float) -> dict[str, str]:
         """Stop units and wait, each batch of ten for `within` seconds.  What is not there counts as stopped."""
@@ -167,7 +182,10 @@ class Systemd:
                         jobs[job] = name
                     except _Refused as refused:
                         gone = method == "StopUnit" and refused.name in _NO_SUCH_UNIT
-                        results[name] = "done" if gone else str(refused)
+                        if refused.name in _SHUTTING_DOWN:
+                            results[name] = "canceled"
+                        else:
+                            results[name] = "done" if gone else str(refused)
                 deadline = time.monotonic() + within
                 while jobs:
                     signal = manager.bus.recv_until_filtered(removed, timeout=max(0, deadline - time.monotonic()))
@@ -238,6 +256,14 @@ class _Manager:
         ask = new_method_call(where, "Get", "ss", (f"org.freedesktop.systemd1.{interface}", name))
         [(_, value)] = unwrap_msg(self.bus.send_and_get_reply(ask))
         return value
+
+    def unit(self, name: str) -> str:
+        """The object of a loaded unit; "" if it is not loaded."""
+        try:
+            [path] = self.call("GetUnit", "s", (name,))
+        except _Refused:
+            return ""
+        return str(path)
 
     def subscribe(self) -> None:
         self.call("Subscribe")

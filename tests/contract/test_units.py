@@ -19,6 +19,7 @@ from gitops_mvd.core.errors import StepFailed, Unavailable
 from gitops_mvd.core.model import STAGED, App, Change, Instance, Resource, Service
 from gitops_mvd.daemon.mailbox import Interruptible
 from gitops_mvd.docker.client import Engine
+from gitops_mvd.host.disruption import Disruptions
 from gitops_mvd.kinds import Tools
 from gitops_mvd.kinds.config import Configs
 from gitops_mvd.kinds.unit import Units
@@ -220,9 +221,19 @@ def test_how_a_container_ended_is_known_when_it_is_gone(server: Server) -> None:
     assert server.tools.engine.exit_code(wanted.name, 60) is not None
 
 
-def test_a_server_that_is_as_usual_has_no_excuse(server: Server) -> None:
-    assert server.systemd.shaken(time.time()) == ""
-    assert server.systemd.shaken(0.0) == "docker.service was started a moment ago"
+def test_a_server_that_is_as_usual_was_not_disrupted_since_its_docker_was_started(server: Server) -> None:
+    disruptions = Disruptions(server.tools.engine, server.systemd)
+    assert disruptions.since(time.monotonic()) == ""
+    assert disruptions.since_unix(time.time()) == ""
+    assert disruptions.since_unix(0.0) == "docker.service became active a moment ago"
+
+
+def test_the_phase_of_a_unit_is_told_by_the_monotonic_clock(server: Server) -> None:
+    phase = server.systemd.phase("docker.service")
+    assert phase
+    assert phase.active == "active"
+    assert 0 < phase.changed < time.monotonic()
+    assert server.systemd.phase("no-such-unit.service") is None
 
 
 def test_a_unit_that_is_stopped_at_once_is_stopped_at_once(server: Server) -> None:
@@ -397,4 +408,5 @@ def test_without_a_bus_systemd_is_unavailable(server: Server, monkeypatch: pytes
 
 def test_a_unit_that_is_not_there_is_stopped_but_can_not_be_started(server: Server) -> None:
     assert server.systemd.stop(["mvd-no-such.service"], within=5) == {"mvd-no-such.service": "done"}
-    assert "not found" in server.systemd.start(["mvd-no-such.service"])["mvd-no-such.service"]
+    with pytest.raises(StepFailed, match=r"mvd-no-such\.service .*not found"):
+        server.systemd.start(["mvd-no-such.service"])

@@ -13,8 +13,10 @@ import pytest
 from gitops_mvd.core.errors import Unavailable, Unhealthy
 from gitops_mvd.core.model import Check, Gate, Health, Instance, Resource, Service
 from gitops_mvd.core.rollout import DRAINED
+from gitops_mvd.host.disruption import Disruptions
 from gitops_mvd.host.gates import Gates
 from gitops_mvd.probes import Tools, discover
+from gitops_mvd.systemd.client import Phase
 from tests.fakes import FakeClock, FakeHistory
 
 At = Callable[[float], Instance | None]
@@ -32,13 +34,16 @@ class Engine:
     def exit_code(self, container: str, ago: float) -> int | None:
         return 42
 
+    def ping(self) -> None:
+        pass
+
 
 class Systemd:
-    def __init__(self, shaken: str = "") -> None:
-        self.why = shaken
+    def is_going_down(self) -> bool:
+        return False
 
-    def shaken(self, since: float) -> str:
-        return self.why
+    def phase(self, name: str) -> Phase | None:
+        return None
 
     def journal(self, unit: str, lines: int) -> list[str]:
         return [f"{unit} says that the password is hunter2-long"]
@@ -48,16 +53,16 @@ def at_a_gate(
     at: At,
     check: Check,
     answer: Callable[[float], tuple[Health, str]] | None = None,
-    shaken: str = "",
     history: FakeHistory | None = None,
 ) -> tuple[Gates, Gate, FakeClock]:
     """A gate of an instance that develops like `at`, with a password in its environment."""
     clock = FakeClock()
     asked = {check.probe: lambda instance, spec: answer(clock.now() - 1000)} if answer else {}
     engine: Any = Engine(clock, at)
-    systemd: Any = Systemd(shaken)
+    systemd: Any = Systemd()
     probes = {**discover(Tools(engine, systemd)), **asked}
-    gates = Gates(probes, engine, systemd, clock, None, history or FakeHistory())
+    disruptions = Disruptions(engine, systemd, clock.now)
+    gates = Gates(probes, engine, systemd, disruptions, clock, None, history or FakeHistory())
     service = Service("web", "image", environment={"DB_PASSWORD": "hunter2-long"})
     return gates, Gate(Resource("unit", "mvd-chat-web-1", "chat", "web", payload=service), check), clock
 
@@ -116,13 +121,9 @@ def test_a_container_that_ended_and_is_gone_fails_at_once_with_its_code() -> Non
         wait(lambda at: up() if at < 2 else None, Check("running", hold=60))
 
 
-@pytest.mark.parametrize("then", [None, Instance("x", state="exited", exit_code=137, started="2026-01-01T10:00:00Z")])
-def test_a_docker_that_is_restarted_condemns_nothing_that_it_takes_along(then: Instance | None) -> None:
-    gates, gate, _ = at_a_gate(
-        lambda at: up() if at < 2 else then, Check("running", hold=60), shaken="docker.service was restarted"
-    )
-    with pytest.raises(Unavailable, match="was restarted"):
-        gates.wait([gate])
+@pytest.mark.parametrize("state", ["removing", "dead"])
+def test_a_container_that_was_never_started_is_given_time_while_it_is_removed(state: str) -> None:
+    assert 3 <= wait(lambda at: up() if at > 3 else Instance("x", state=state), Check("running")) < 4.5
 
 
 def test_a_probe_that_never_passes_fails_in_its_time() -> None:
@@ -271,7 +272,7 @@ def switch(uses: Callable[[float], set[str]], reached: bool = True, **spec: obje
             received[TwoInstances.pids[name]] += 100
 
     edge: Any = TwoInstances()
-    gates = Gates({}, edge, edge, clock, Gateway(clock, asked, reached), FakeHistory(), received.get)
+    gates = Gates({}, edge, edge, edge, clock, Gateway(clock, asked, reached), FakeHistory(), received.get)
     route = Resource("route", "chat.web", "chat", "web", {"targets": [{"instance": "new"}]})
     check = Check("route", spec) if spec else Check("route", {"left": ["old"]}, within=30, successes=3)
     gates.wait([Gate(route, check)])

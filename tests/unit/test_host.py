@@ -13,6 +13,7 @@ import pytest
 
 from gitops_mvd.core.errors import StepFailed, Unavailable
 from gitops_mvd.core.model import App, Change, Check, Health, Instance, Resource, Service
+from gitops_mvd.host.disruption import Disruptions
 from gitops_mvd.host.gates import Gates
 from gitops_mvd.host.machine import Machine
 from gitops_mvd.host.monitor import Watch
@@ -81,10 +82,11 @@ def machine(
     engine: Any = Engine(*there)
     systemd: Any = Systemd()
     clock, history = FakeClock(), history or FakeHistory()
-    gates = Gates(discover(Tools(engine, systemd)), engine, systemd, clock, None, history)
+    disruptions = Disruptions(engine, systemd, clock.now)
+    gates = Gates(discover(Tools(engine, systemd)), engine, systemd, disruptions, clock, None, history)
     named = {kind.name: kind for kind in kinds}
     more: Any = {"history": history, "secrets": secrets, "watch": watch, "leaves_routes": leaves_routes}
-    host = Machine("h1", named, engine, gates, clock, address="127.0.0.1", precedence=precedence, **more)
+    host = Machine("h1", named, engine, gates, disruptions, clock, address="127.0.0.1", precedence=precedence, **more)
     host.refresh()
     return host
 
