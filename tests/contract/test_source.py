@@ -134,21 +134,12 @@ def test_what_was_fetched_last_is_known_without_asking(config: Repository, forge
     assert source.tree(revision).read("fleet.yaml") == b"hosts: {}\n"
 
 
-@pytest.fixture(scope="session")
-def sshd_program() -> str:
-    program = shutil.which("sshd", path=f"{os.environ['PATH']}:/usr/sbin")
-    if not program or not shutil.which("ssh"):
-        pytest.skip("needs sshd: apt-get install openssh-server")
-    if os.geteuid() == 0:
-        Path("/run/sshd").mkdir(exist_ok=True)  # sshd wants it for its privilege separation
-    return program
-
-
 class Sshd:
     """An SSH server on a port of its own, which lets one key in."""
 
-    def __init__(self, program: str, folder: Path) -> None:
+    def __init__(self, folder: Path) -> None:
         folder.mkdir(mode=0o700)
+        Path("/run/sshd").mkdir(exist_ok=True)  # sshd wants it for its privilege separation
         self.key, self.known_hosts, host_key = folder / "deploy key", folder / "known hosts", folder / "host_key"
         for key in (self.key, host_key):
             subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(key)], check=True, timeout=20)
@@ -170,15 +161,15 @@ class Sshd:
         )
         (folder / "config").write_text("\n".join(lines) + "\n")
         with (folder / "log").open("wb") as log:
-            self.process = subprocess.Popen([program, "-D", "-e", "-f", str(folder / "config")], stderr=log)
+            self.process = subprocess.Popen(["/usr/sbin/sshd", "-D", "-e", "-f", str(folder / "config")], stderr=log)
 
     def url(self, path: Path) -> str:
         return f"ssh://{getpass.getuser()}@127.0.0.1:{self.port}{path}"
 
 
 @pytest.fixture
-def sshd(sshd_program: str, tmp_path: Path) -> Iterator[Sshd]:
-    server = Sshd(sshd_program, tmp_path / "ssh")
+def sshd(tmp_path: Path) -> Iterator[Sshd]:
+    server = Sshd(tmp_path / "ssh")
     try:
         deadline = time.monotonic() + 10
         while time.monotonic() < deadline:
@@ -191,12 +182,14 @@ def sshd(sshd_program: str, tmp_path: Path) -> Iterator[Sshd]:
         server.process.wait(10)
 
 
+@pytest.mark.server
 def test_a_deploy_key_opens_the_repository_over_ssh(sshd: Sshd, config: Repository, mirror: Path) -> None:
     url = sshd.url(config.path)
     source = Source(url, "main", mirror, ssh_key=sshd.key, known_hosts=sshd.known_hosts, timeout=20)
     assert source.tree(source.fetch()).read("fleet.yaml") == b"hosts: {}\n"
 
 
+@pytest.mark.server
 def test_a_host_key_that_is_not_known_is_refused(sshd: Sshd, config: Repository, mirror: Path, tmp_path: Path) -> None:
     nobody = tmp_path / "nobody"
     nobody.touch()
@@ -206,6 +199,7 @@ def test_a_host_key_that_is_not_known_is_refused(sshd: Sshd, config: Repository,
     assert nobody.read_bytes() == b""
 
 
+@pytest.mark.server
 def test_another_deploy_key_is_refused(sshd: Sshd, config: Repository, mirror: Path, tmp_path: Path) -> None:
     other = tmp_path / "other"
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(other)], check=True, timeout=20)
@@ -216,6 +210,7 @@ def test_another_deploy_key_is_refused(sshd: Sshd, config: Repository, mirror: P
         Source(url, "main", mirror, ssh_key=tmp_path / "no", known_hosts=sshd.known_hosts, timeout=20).fetch()
 
 
+@pytest.mark.server
 def test_a_repository_that_is_not_there_is_told_over_ssh(sshd: Sshd, mirror: Path) -> None:
     url = sshd.url(Path("/nowhere.git"))
     with pytest.raises(Unavailable, match="has no such repository"):
