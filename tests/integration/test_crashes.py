@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+import os
+import random
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -17,11 +24,12 @@ pytestmark = pytest.mark.lab
 KILLED = 137  # 128 + SIGKILL
 INTO_THE_STEP = "0.03"  # s
 MOST_STEPS = 40
+SEED = "MVD_TEST_SEED"  # set this in the environment to have an engine go as it went in a run that failed
 
 
 @pytest.fixture(scope="module")
 def story(lab: Lab) -> Iterator[Story]:
-    """A server of our own, whose daemon only looks when it is told to."""
+    """A server of our own; every test has an app of its own beside one that stays, as the last one is not removed."""
     repository = lab.forge.create("acme/crashes")
     repository.commit({"README.md": "Crashes\n"}, "Begin")
     server = lab.server("crashes")
@@ -32,18 +40,35 @@ def story(lab: Lab) -> Iterator[Story]:
     server.destroy()
 
 
-@pytest.fixture(scope="module")
-def images(lab: Lab) -> dict[str, str]:
-    web = {version: lab.registry.push("mortal", version, service.web("mortal", version)) for version in ("1", "2")}
-    return {**web, "sick": lab.registry.push("mortal", "sick", service.sick("mortal", "sick"))}
+@dataclass(frozen=True)
+class Mortal:
+    """An app of one test: its name is that of its images, too, and its path."""
 
+    lab: Lab
+    name: str
 
-def app(image: str) -> dict[str, Any]:
-    """What is routed, has a name on a network and is quickly drained, and a worker."""
-    web = routed(image, "/mortal", stop_grace_period="1s", networks=["inner"])
-    web["x-mvd"] = {"health": {**HEALTH, "within": "1s"}}
-    worker = {"image": image, "networks": ["inner"], "deploy": {"update_config": {"monitor": "0s"}}}
-    return {"services": {"web": web, "worker": worker}, "networks": {"inner": {}}}
+    def push(self, version: str, how: Callable[..., service.Service] = service.web, **more: Any) -> str:
+        return self.lab.registry.push(self.name, version, how(self.name, version, **more))
+
+    def compose(self, image: str) -> dict[str, Any]:
+        """What is routed, has a name on a network and is quickly drained, and a worker."""
+        web = routed(image, f"/{self.name}", stop_grace_period="1s", networks=["inner"])
+        web["x-mvd"] = {"health": {**HEALTH, "within": "1s"}}
+        worker = {"image": image, "networks": ["inner"], "deploy": {"update_config": {"monitor": "0s"}}}
+        return {"services": {"web": web, "worker": worker}, "networks": {"inner": {}}}
+
+    def is_whole(self, story: Story, *instances: int) -> None:
+        """As many web instances as there should be, one worker, and nothing that is left over of anything else."""
+        web, worker = instances
+        names = sorted(story.containers(self.name))
+        assert [sum(f"-{kind}-" in name for name in names) for kind in ("web", "worker")] == [web, worker], names
+        assert {path.rpartition("/")[2] for path in story.units(self.name)} == {f"{name}.service" for name in names}
+        listed = story.run("docker", "ps", "--all", "--format", "{{.Names}}", "--filter", f"name=mvd-{self.name}-")
+        assert sorted(listed.split()) == names
+        folder = ("/etc/gitops-mvd/files", "-mindepth", "1", "-maxdepth", "1", "-name", f"mvd-{self.name}-*")
+        folders = story.run("find", *folder).split()
+        assert {path.rpartition("/")[2] for path in folders} == {name for name in names if name.count("-") == 3}
+        assert story.run("find", "/etc", "-name", "*.new") == ""
 
 
 def dies(story: Story, step: int, after: str = "0") -> bool:
@@ -52,104 +77,180 @@ def dies(story: Story, step: int, after: str = "0") -> bool:
     return story.server.exec(*argv, check=False, timeout=120).code == KILLED
 
 
-def is_whole(story: Story, *instances: int) -> None:
-    """As many web instances as there should be, one worker, and nothing that is left over of anything else."""
-    web, worker = instances
-    names = sorted(story.containers("mortal"))
-    assert [sum(f"-{kind}-" in name for name in names) for kind in ("web", "worker")] == [web, worker], names
-    assert {path.rpartition("/")[2] for path in story.units("mortal")} == {f"{name}.service" for name in names}
-    listed = story.run("docker", "ps", "--all", "--format", "{{.Names}}", "--filter", "name=mvd-mortal").split()
-    assert sorted(listed) == names
-    folders = story.run("find", "/etc/gitops-mvd/files", "-mindepth", "1", "-maxdepth", "1", "-name", "mvd-mortal*")
-    assert {path.rpartition("/")[2] for path in folders.split()} == {name for name in names if name.count("-") == 3}
-    assert story.run("find", "/etc", "-name", "*.new") == ""
-
-
-@pytest.mark.parametrize(("after", "stride"), [("0", 1), (INTO_THE_STEP, 3)], ids=["between steps", "in a step"])
+@pytest.mark.parametrize(
+    ("name", "after", "stride"),
+    [("between", "0", 1), ("within", INTO_THE_STEP, 3)],
+    ids=["between steps", "in a step"],
+)
 def test_a_deploy_that_is_killed_at_any_step_is_finished_by_the_next_look(
-    story: Story, images: dict[str, str], after: str, stride: int
+    lab: Lab, story: Story, name: str, after: str, stride: int
 ) -> None:
-    story.deploy("mortal", app(images["1"]))
-    with story.without_daemon(), story.never_failing("/mortal", "mortal 1", "mortal 2"):
+    app = Mortal(lab, name)
+    images = {version: app.push(version) for version in "12"}
+    story.deploy(name, app.compose(images["1"]))
+    with story.without_daemon(), story.never_failing(f"/{name}", f"{name} 1", f"{name} 2"):
         for step in range(0, MOST_STEPS, stride):
             version = "21"[step // stride % 2]
-            story.merge(manifest("mortal", app(images[version])), f"Version {version}, killed at {step}")
+            story.merge(manifest(name, app.compose(images[version])), f"Version {version}, killed at {step}")
             killed = dies(story, step, after)
             assert story.mvd("sync").code == 0
-            story.answers("/mortal", f"mortal {version}")
-            is_whole(story, 1, 1)
+            story.answers(f"/{name}", f"{name} {version}")
+            app.is_whole(story, 1, 1)
             if not killed:
                 break
         assert 12 < step < MOST_STEPS - stride, "it was killed at every step, and the last one was not killed"
 
 
-def test_a_rollback_that_is_killed_at_any_step_is_finished_by_the_next_look(
-    story: Story, images: dict[str, str]
-) -> None:
-    story.deploy("mortal", app(images["1"]))
-    before = sorted(story.containers("mortal"))
-    with story.without_daemon(), story.never_failing("/mortal", "mortal 1"):
-        bad = story.merge(manifest("mortal", app(images["sick"])), "A sick version")
+def test_a_rollback_that_is_killed_at_any_step_is_finished_by_the_next_look(lab: Lab, story: Story) -> None:
+    app = Mortal(lab, "returning")
+    story.deploy("returning", app.compose(app.push("1")))
+    before = sorted(story.containers("returning"))
+    with story.without_daemon(), story.never_failing("/returning", "returning 1"):
+        bad = story.merge(manifest("returning", app.compose(app.push("sick", service.sick))), "A sick version")
         for step in range(MOST_STEPS):
             killed = dies(story, step)
             assert story.mvd("sync").code == 1
-            assert sorted(story.containers("mortal")) == before
-            is_whole(story, 1, 1)
+            assert sorted(story.containers("returning")) == before
+            app.is_whole(story, 1, 1)
             if not killed:
                 break
-            story.mvd("retry", "mortal")
+            story.mvd("retry", "returning")
         assert 5 < step < MOST_STEPS - 1
     story.ends(story.revert(bad), "success")
     assert story.mvd("plan").out == ""
 
 
-def test_a_removal_that_is_killed_at_any_step_is_finished_by_the_next_look(
-    story: Story, images: dict[str, str]
-) -> None:
-    story.deploy("mortal", app(images["1"]))
+def test_a_removal_that_is_killed_at_any_step_is_finished_by_the_next_look(lab: Lab, story: Story) -> None:
+    app = Mortal(lab, "leaving")
+    story.deploy("leaving", app.compose(app.push("1")))
     with story.without_daemon():
         for step in range(MOST_STEPS):
-            gone = story.merge({"apps/mortal/compose.yaml": None}, f"Remove it, killed at {step}")
+            gone = story.merge({"apps/leaving/compose.yaml": None}, f"Remove it, killed at {step}")
             killed = dies(story, step)
             assert story.mvd("sync").code == 0
-            is_whole(story, 0, 0)
-            assert story.routes("mortal") == {}
-            assert story.run("docker", "network", "ls", "--quiet", "--filter=label=io.gitops-mvd.app=mortal") == ""
+            app.is_whole(story, 0, 0)
+            assert story.routes("leaving") == {}
+            assert story.run("docker", "network", "ls", "--quiet", "--filter=label=io.gitops-mvd.app=leaving") == ""
             story.revert(gone)
             assert story.mvd("sync").code == 0
-            is_whole(story, 1, 1)
+            app.is_whole(story, 1, 1)
             if not killed:
                 break
         assert 5 < step < MOST_STEPS - 1
 
 
+# ---- the ground shakes -----------------------------------------------------------------------------------------------
+
+GOES = {
+    "killed": "systemctl kill --signal=KILL docker",
+    "terminated": "systemctl kill --kill-who=main --signal=TERM docker",
+    "restarted": "systemctl restart docker",
+    "stopped and started by whoever asks it next": "systemctl stop docker",
+    "stopped with its socket and started again": "systemctl stop docker.socket docker; systemctl start docker",
+    "left without its containerd": "systemctl kill --signal=KILL containerd",
+}
+OVERRIDES = [f"/run/systemd/system/{unit}.service.d/at-once.conf" for unit in ("docker", "containerd")]
+AT_ONCE = "[Unit]\nStartLimitIntervalSec=0\n[Service]\nRestartSec=200ms\n"
+DAEMON_JSON = "/etc/docker/daemon.json"
+
+
+@contextmanager
+def without_live_restore(story: Story) -> Iterator[None]:
+    """While the block lasts, Docker takes all containers along."""
+    before = story.run("cat", DAEMON_JSON)
+    story.server.put(DAEMON_JSON, json.dumps({**json.loads(before), "live-restore": False}))
+    story.run("systemctl", "reload", "docker")
+    try:
+        yield
+    finally:
+        story.server.put(DAEMON_JSON, before)
+        story.run("systemctl", "start", "docker")
+        story.run("systemctl", "reload", "docker")
+
+
+@contextmanager
+def started_at_once(story: Story) -> Iterator[None]:
+    """While the block lasts, systemd starts Docker and containerd as soon as they end, however often that is."""
+    for path in OVERRIDES:
+        story.server.put(path, AT_ONCE)
+    story.run("systemctl", "daemon-reload")
+    try:
+        yield
+    finally:
+        story.run("rm", "--force", *OVERRIDES)
+        story.run("systemctl", "daemon-reload")
+
+
 @pytest.mark.parametrize(
-    "what",
-    ["the engine restarts", "the engine is killed", "the engine takes all containers along", "the server reboots"],
+    ("name", "what"),
+    [
+        ("restarting", "the engine restarts"),
+        ("killing", "the engine is killed"),
+        ("dragging", "the engine takes all containers along"),
+        ("rebooting", "the server reboots"),
+    ],
 )
 def test_a_deploy_in_the_middle_of_which_the_ground_shakes_comes_to_its_end(
-    lab: Lab, story: Story, images: dict[str, str], what: str
+    lab: Lab, story: Story, name: str, what: str
 ) -> None:
-    story.deploy("mortal", app(images["1"]))
-    slow = lab.registry.push("mortal", "slow", service.web("mortal", "slow", after=4))
-    compose = app(slow)
+    app = Mortal(lab, name)
+    story.deploy(name, app.compose(app.push("1")))
+    compose = app.compose(app.push("slow", after=4))
     compose["services"]["web"]["x-mvd"]["health"]["within"] = "60s"
-    commit = story.merge(manifest("mortal", compose), f"A slow version, and {what}")
-    eventually("the new version beside the old one", lambda: len(story.containers("mortal-web")) == 2)
+    commit = story.merge(manifest(name, compose), f"A slow version, and {what}")
+    eventually("the new version beside the old one", lambda: len(story.containers(f"{name}-web")) == 2)
     if what == "the server reboots":
         story.server.reboot()
     elif what == "the engine takes all containers along":
-        story.run("sed", "-i", 's/"live-restore": true/"live-restore": false/', "/etc/docker/daemon.json")
-        story.run("systemctl", "reload", "docker")
-        story.run("systemctl", "restart", "docker")
-        story.run("sed", "-i", 's/"live-restore": false/"live-restore": true/', "/etc/docker/daemon.json")
-        story.run("systemctl", "reload", "docker")
+        with without_live_restore(story):
+            story.run("systemctl", "restart", "docker")
     elif what == "the engine is killed":
         story.run("systemctl", "kill", "--signal=KILL", "docker")
     else:
         story.run("systemctl", "restart", "docker")
     story.ends(commit, "success")
-    story.answers("/mortal", "mortal slow")
-    is_whole(story, 1, 1)
+    story.answers(f"/{name}", f"{name} slow")
+    app.is_whole(story, 1, 1)
     story.run("systemctl", "is-active", DAEMON)
-    story.remove("mortal")
+    story.remove(name)
+
+
+def migrated(image: str, name: str, version: int) -> dict[str, Any]:
+    """A migration, a worker that waits for it, and what is routed; all of them new with every version."""
+    more = {"stop_grace_period": "1s", "environment": {"VERSION": str(version)}}
+    worker = {
+        "image": image,
+        "command": ["sleep", "1000"],
+        "deploy": {"update_config": {"monitor": "0.5s"}},
+        "depends_on": {"migration": {"condition": "service_completed_successfully"}},
+    }
+    migration = {"image": image, "command": ["sh", "-c", "sleep 0.5"], "restart": "no"}
+    web = routed(image, f"/{name}")
+    return {"services": {"migration": migration | more, "worker": worker | more, "web": web | more}}
+
+
+@pytest.mark.parametrize(("name", "takes_along"), [("standing", False), ("falling", True)])
+def test_no_version_fails_because_an_engine_goes_at_any_moment_of_its_deploy(
+    lab: Lab, story: Story, name: str, takes_along: bool
+) -> None:
+    seed = os.environ.get(SEED) or str(random.randrange(1 << 32))
+    chance = random.Random(seed)
+    print(f"{SEED}={seed}")
+    image = lab.registry.push(name, "1", service.web(name, "1"))
+    story.deploy(name, migrated(image, name, 0))
+    ways = [*GOES, *GOES]
+    chance.shuffle(ways)
+    with started_at_once(story), without_live_restore(story) if takes_along else nullcontext():
+        for version, way in enumerate(ways, 1):
+            commit = story.merge(manifest(name, migrated(image, name, version)), f"Version {version}")
+            after = chance.uniform(0, 3)
+            with ThreadPoolExecutor() as pool:
+                pool.submit(story.mvd, "sync")
+                time.sleep(after)
+                began = time.monotonic()
+                story.server.exec("sh", "-c", GOES[way], check=False)
+            story.ends(commit, "success")
+            print(f"version {version}: after {after:.3f} s {way}, and well in {time.monotonic() - began:.1f} s")
+        story.answers(f"/{name}", f"{name} 1")
+        story.look_again()
+    story.remove(name)
