@@ -2,13 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 
 import pytest
 
 from tests.lab.engine import LabUnavailable
 from tests.lab.lab import Lab
 from tests.lab.server import Server
+
+FAILED = pytest.StashKey[bool]()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    item.stash[FAILED] = item.stash.get(FAILED, False) or report.failed
+    return report
+
+
+@pytest.fixture(autouse=True)
+def put_back(request: pytest.FixtureRequest) -> Iterator[None]:
+    """What a failed test has merged is taken back: else no later commit on its server would turn green."""
+    of_test = (request.getfixturevalue(name) for name in ("story", "database") if name in request.fixturenames)
+    before = [(story, story.repository.resolve("main")) for story in of_test]
+    yield
+    if request.node.stash.get(FAILED, False):
+        for story, commit in before:
+            story.put_back(commit)
 
 
 @pytest.fixture(scope="session")

@@ -39,6 +39,14 @@ class Story(Stage):
         listed = git("ls-tree", "-r", "--name-only", "main", f"apps/{app}/", at=self.repository.path).splitlines()
         self.ends(self.merge(dict.fromkeys(listed), f"Remove {app}"), "success")
 
+    def put_back(self, commit: str) -> None:
+        """Merge what main had at that commit, and have the server follow it, whatever a test has left behind."""
+        tree, at = f"{commit}^{{tree}}", self.repository.path
+        merged = git("commit-tree", tree, "-p", "main", "-m", f"Put back what {commit[:7]} had", at=at)
+        git("update-ref", "refs/heads/main", merged, at=at)
+        self.run("systemctl", "start", "docker", DAEMON)
+        self.ends(merged, "success")
+
     # ---- the server --------------------------------------------------------------------------------------------------
 
     def run(self, *argv: str, input: str = "") -> str:

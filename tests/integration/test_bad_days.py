@@ -234,23 +234,25 @@ def test_while_kong_is_down_only_what_is_routed_waits(lab: Lab, story: Story, sa
     newer = lab.registry.push("either", "2", service.web("either", "2"))
     story.deploy("routed", {"services": {"web": routed(image, "/routed")}})
     running = story.containers("routed")
-    stop_kong(story)
     unrouted = {"image": newer, "x-mvd": {"health": HEALTH}}
-    commit = story.merge(
-        manifest("routed", {"services": {"web": routed(newer, "/routed")}})
-        | manifest("unrouted", {"services": {"web": unrouted}}),
-        "Deploy with and without a route",
-    )
-    waits(story, commit, "waiting: Kong at http://127.0.0.1:8001 can not be reached")
-    eventually("the app without a route", lambda: story.containers("unrouted"))
-    story.mvd("sync")
-    told = lines(said, "Kong at http://127.0.0.1:8001 can not be reached")
-    assert len(told) == len(set(told)) <= 2, "once for each of the two commits"
-    assert story.containers("routed") == running
-    shown = story.mvd("status").out
-    assert "unrouted" in shown
-    assert "can not be reached" in shown
-    start_kong(story)
+    stop_kong(story)
+    try:
+        commit = story.merge(
+            manifest("routed", {"services": {"web": routed(newer, "/routed")}})
+            | manifest("unrouted", {"services": {"web": unrouted}}),
+            "Deploy with and without a route",
+        )
+        waits(story, commit, "waiting: Kong at http://127.0.0.1:8001 can not be reached")
+        eventually("the app without a route", lambda: story.containers("unrouted"))
+        story.mvd("sync")
+        told = lines(said, "Kong at http://127.0.0.1:8001 can not be reached")
+        assert len(told) == len(set(told)) <= 2, "once for each of the two commits"
+        assert story.containers("routed") == running
+        shown = story.mvd("status").out
+        assert "unrouted" in shown
+        assert "can not be reached" in shown
+    finally:
+        start_kong(story)
     story.ends(commit, "success")
     story.answers("/routed", "either 2")
 
@@ -449,11 +451,13 @@ def test_a_first_version_that_fails_leaves_nothing_behind(
     lab: Lab, story: Story, command: list[str], ports: list[str], cause: str
 ) -> None:
     image = lab.registry.push("stillborn", "1", service.web("stillborn", "1"))
-    story.run("docker", "run", "--detach", "--name=squatter", "--publish=9999:80", image)
     what = {"ports": ports, "command": command, "x-mvd": {"health": {**HEALTH, "within": "4s"}}}
-    commit = story.merge(manifest("stillborn", {"services": {"web": routed(image, "/born") | what}}), "Deploy")
-    told = story.ends(commit, "failure")
-    story.run("docker", "rm", "--force", "squatter")
+    story.run("docker", "run", "--detach", "--name=squatter", "--publish=9999:80", image)
+    try:
+        commit = story.merge(manifest("stillborn", {"services": {"web": routed(image, "/born") | what}}), "Deploy")
+        told = story.ends(commit, "failure")
+    finally:
+        story.run("docker", "rm", "--force", "squatter")
     assert told.startswith("stillborn: web: ")
     assert cause in told
     left = story.containers("stillborn"), story.units("stillborn"), story.images("stillborn"), story.routes("stillborn")

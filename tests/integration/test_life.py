@@ -405,15 +405,17 @@ def test_a_restart_of_docker_is_survived_and_condemns_nothing(story: Story, stea
 def test_while_docker_is_down_everything_serves_and_the_command_says_so(story: Story, undisturbed: None) -> None:
     docker = ("docker.socket", "docker.service")
     story.run("systemctl", "mask", "--runtime", *docker)  # our units want it, and would start it again
-    with story.never_failing("/steady", "steady 1"):
-        story.run("systemctl", "stop", *docker)
-        began = time.monotonic()
-        synced = story.mvd("sync")
-        took = time.monotonic() - began
-        time.sleep(3)  # for longer than our units wait before they try again
-    story.run("systemctl", "unmask", "--runtime", *docker)
-    story.run("systemctl", "reset-failed", *docker)
-    story.run("systemctl", "start", *docker)
+    try:
+        with story.never_failing("/steady", "steady 1"):
+            story.run("systemctl", "stop", *docker)
+            began = time.monotonic()
+            synced = story.mvd("sync")
+            took = time.monotonic() - began
+            time.sleep(3)  # for longer than our units wait before they try again
+    finally:
+        story.run("systemctl", "unmask", "--runtime", *docker)
+        story.run("systemctl", "reset-failed", *docker)
+        story.run("systemctl", "start", *docker)
     assert synced.code == 1
     assert "does Docker run?" in synced.err
     assert "Traceback" not in synced.err
