@@ -95,7 +95,8 @@ class Server:
         self.exec("ln", "-sf", f"{VENV}/bin/mvd", "/usr/local/bin/mvd")
         self.exec("mkdir", "-p", LAB)
         self.exec("tar", "-x", "-C", LAB, input=_packed())
-        self.exec("sh", "-c", f"echo {LAB} | tee {VENV}/lib/python3*/site-packages/lab.pth")
+        packages = self.exec("sh", "-c", f"echo {VENV}/lib/python3*/site-packages").out.strip()
+        self.put(f"{packages}/lab.pth", f"{LAB}\n")
 
     def start_gateway(self, mode: str = "off", admin: str = kong.ADMIN) -> str:
         """Start Kong, Admin API at `admin` and proxy on port 8000, and wait until it answers.
