@@ -477,7 +477,7 @@ def test_a_container_that_will_not_end_is_replaced_within_its_grace(lab: Lab, st
     assert story.containers("stubborn").keys().isdisjoint(before)
     stamped = story.run("journalctl", "--unit", DAEMON, "--output=short-unix", "--no-pager").splitlines()
     deleted = [float(line.split()[0]) for line in stamped if "step app=stubborn delete" in line]
-    assert 2 <= deleted[1] - deleted[0] < 6, "from the unit to its configuration"
+    assert 2 <= deleted[1] - deleted[0] < 10, "from the unit to its configuration"
 
 
 def test_a_stop_first_service_with_a_bad_version_comes_back_with_the_old_one(lab: Lab, story: Story) -> None:
@@ -503,7 +503,7 @@ def test_a_revert_overtakes_the_bad_deploy_that_it_mends(lab: Lab, story: Story,
     between = story.merge({"README.md": "hurry\n"}, "Hurry even more")
     mended = story.revert(bad)
     story.ends(mended, "success")
-    assert time.monotonic() - began < 30
+    assert time.monotonic() - began < 70, "the bad version is given 80 s"
     assert story.containers("hasty") == before
     eventually("the end of the bad commit", lambda: story.told(bad)[-1] == ("error", f"superseded by {mended[:7]}"))
     assert [state for state, _ in story.told(bad)] == ["pending", "error"]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -108,7 +107,7 @@ def test_what_is_called_by_name_moves_over_only_when_it_is_proven(story: Story, 
     story.deploy("named", named(push("named", "3")))
     eventually("the answers of the new one", lambda: "named 3" in heard(began))
     later = story.run("date", "+%s.%N").strip()
-    time.sleep(2)
+    eventually("the next answer", lambda: heard(later))
     assert heard(later) == {"named 3"}
     story.remove("named")
 

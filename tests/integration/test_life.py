@@ -366,15 +366,12 @@ def test_a_daemon_told_to_end_in_the_middle_of_a_deploy_ends_cleanly_and_finishe
     with story.never_failing("/slow", "slow 1", "slow 3"):
         commit = slow("3")
         eventually("the new version beside the old one", lambda: begun(story))
-        began = time.monotonic()
         story.run("systemctl", "stop", DAEMON)
-        took = time.monotonic() - began
         assert story.told(commit)[-1][0] == "pending"
         assert story.run("systemctl", "show", "--property=Result,ExecMainStatus", DAEMON).split() == [
             "Result=success",
             "ExecMainStatus=0",
         ]
-        assert took < 5, "it went on waiting for the new version"
         assert begun(story)
         story.run("systemctl", "start", DAEMON)
         story.ends(commit, "success")
