@@ -150,10 +150,10 @@ GOES = {
     "restarted": "systemctl restart docker",
     "stopped and started by whoever asks it next": "systemctl stop docker",
     "stopped with its socket and started again": "systemctl stop docker.socket docker; systemctl start docker",
-    "left without its containerd": "systemctl kill --signal=KILL containerd",
+    "left without its containerd": "systemctl kill --kill-who=main --signal=KILL containerd",
 }
 OVERRIDES = [f"/run/systemd/system/{unit}.service.d/at-once.conf" for unit in ("docker", "containerd")]
-AT_ONCE = "[Unit]\nStartLimitIntervalSec=0\n[Service]\nRestartSec=200ms\n"
+AT_ONCE = "[Unit]\nStartLimitIntervalSec=0\n[Service]\nRestart=always\nRestartSec=200ms\n"
 DAEMON_JSON = "/etc/docker/daemon.json"
 
 
