@@ -236,6 +236,24 @@ def test_the_phase_of_a_unit_is_told_by_the_monotonic_clock(server: Server) -> N
     assert server.systemd.phase("no-such-unit.service") is None
 
 
+def test_a_start_that_systemd_refuses_because_something_goes_down_is_no_failure(server: Server) -> None:
+    """A shutdown is one of these: its jobs can not be undone."""
+    going = "test-going-down.service"
+    text = "[Unit]\nConflicts=test-wanted.service\n[Service]\nType=oneshot\nExecStart=sleep 60\n"
+    Path(f"/run/systemd/system/{going}").write_text(text)
+    Path("/run/systemd/system/test-wanted.service").write_text("[Service]\nExecStart=sleep 60\n")
+    try:
+        server.systemd.reload()
+        shell(f"systemctl start --no-block --job-mode=replace-irreversibly {going}")
+        with pytest.raises(Unavailable, match=r"test-wanted\.service canceled"):
+            server.systemd.start(["test-wanted.service"])
+    finally:
+        shell(f"systemctl stop --job-mode=fail {going} || systemctl kill {going}")
+        Path(f"/run/systemd/system/{going}").unlink()
+        Path("/run/systemd/system/test-wanted.service").unlink()
+        server.systemd.reload()
+
+
 def test_a_unit_that_is_stopped_at_once_is_stopped_at_once(server: Server) -> None:
     service = server.service(stop_grace_period=60.0)
     began = time.monotonic()
