@@ -62,7 +62,7 @@ class RevisionRefused(Unavailable):
 
 
 class Disrupted(Unavailable):
-    """An instance, the unit `on`, ended because the server or its Docker engine did."""
+    """An instance, the unit `on`, ended or was not started because the server or its Docker engine ended."""
 
     def __init__(self, message: str, on: Resource) -> None:
         super().__init__(message)

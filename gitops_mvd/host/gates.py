@@ -21,6 +21,7 @@ log = logging.getLogger(__name__)
 
 MAY_END = {COMPLETED, "not_failed"}  # the probes that a container passes which has ended well
 WAITED_OUT = 2.0  # s after which a gateway that leads to us is believed not to use the old instances any more
+STARTED_WITHIN = 5.0  # s after which it is asked why an instance was not started: it may never be
 PAUSE = (0.02, 1.0)  # s between two looks, at first and at last
 SECRET_NAME = re.compile(r"pass|secret|token|key|credential|dsn|auth", re.IGNORECASE)
 NO_GATEWAY = "this host has no gateway"
@@ -144,7 +145,11 @@ class Gates:
         if instance is None or not instance.started:  # one that Docker did not get to start is removed, too
             if watch.first_start:  # what has ended is removed, and then made anew
                 return Health.DEGRADED, self._ended(watch)
-            return Health.PROGRESSING, f"its container was not {'started' if instance else 'created'}"
+            why = f"its container was not {'started' if instance else 'created'}"
+            waited = self._clock.now() - watch.began
+            if waited > STARTED_WITHIN and (disruption := self._disruptions.since_pass(watch.began)):
+                raise Disrupted(f"{_who(watch.gate.on)}: {why}, and {disruption}", watch.gate.on)
+            return Health.PROGRESSING, why
         if watch.first_start and instance.started != watch.first_start:
             return Health.DEGRADED, f"{self._ended(watch)}, and was started again"
         watch.first_start = instance.started

@@ -193,6 +193,21 @@ def test_a_job_that_ends_with_docker_is_removed_so_that_it_is_run_anew(
     assert units.applied == ([Change(job, None)] if answered else [])
 
 
+@each_way
+@pytest.mark.parametrize("instead", [None, Instance("x", state="created", exit_code=128)])
+def test_a_job_that_docker_did_not_get_to_start_is_not_waited_for_as_long_as_it_may_take(
+    shaken: Callable[[], World], instead: Instance | None
+) -> None:
+    world = shaken()
+    world.develops = lambda now: instead
+    units, job = Units(world), unit("no")
+    answered = world.answers < SHAKES + 10 or world.silent == float("inf")
+    with pytest.raises(Unavailable):
+        machine(world, units).carry_out([Gate(job, Check("completed", within=3600))])
+    assert units.applied == ([Change(job, None)] if answered else [])
+    assert world.clock.time < SHAKES + 30
+
+
 def test_what_systemd_starts_again_is_not_removed() -> None:
     world = WAYS["docker.service is restarted"]()
     world.develops = lambda now: running() if now < SHAKES else ended(137)
