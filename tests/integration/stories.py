@@ -19,7 +19,7 @@ from tests.lab.service import TALKER_VOLUMES
 from tests.lab.stage import SETTINGS, Stage, until
 
 DAEMON = "gitops-mvd.service"
-HEALTH = {"http": "/health", "port": 7799, "within": "20s"}
+HEALTH = {"http": "/health", "port": 7799, "within": "60s"}  # what is healthy is given time, on a busy machine, too
 
 
 @dataclass(frozen=True)
@@ -157,7 +157,7 @@ def talking(image: str, path: str, version: str, **more: Any) -> dict[str, Any]:
     return {**routed(image, path), "environment": {"VERSION": version}, "volumes": list(TALKER_VOLUMES), **more}
 
 
-def eventually(what: str, look: Any, within: float = 20) -> None:
+def eventually(what: str, look: Any, within: float = 60) -> None:
     """See that something comes true."""
     until(lambda: look() or None, what, within)
 

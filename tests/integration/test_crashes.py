@@ -52,10 +52,10 @@ class Mortal:
     def push(self, version: str, how: Callable[..., service.Service] = service.web, **more: Any) -> str:
         return self.lab.registry.push(self.name, version, how(self.name, version, **more))
 
-    def compose(self, image: str) -> dict[str, Any]:
+    def compose(self, image: str, within: str = "60s") -> dict[str, Any]:
         """What is routed, has a name on a network and is quickly drained, and a worker."""
         web = routed(image, f"/{self.name}", stop_grace_period="1s", networks=["inner"])
-        web["x-mvd"] = {"health": {**HEALTH, "within": "1s"}}
+        web["x-mvd"] = {"health": {**HEALTH, "within": within}}
         worker = {"image": image, "networks": ["inner"], "deploy": {"update_config": {"monitor": "0s"}}}
         return {"services": {"web": web, "worker": worker}, "networks": {"inner": {}}}
 
@@ -108,7 +108,9 @@ def test_a_rollback_that_is_killed_at_any_step_is_finished_by_the_next_look(lab:
     story.deploy("returning", app.compose(app.push("1")))
     before = sorted(story.containers("returning"))
     with story.without_daemon(), story.never_failing("/returning", "returning 1"):
-        bad = story.merge(manifest("returning", app.compose(app.push("sick", service.sick))), "A sick version")
+        bad = story.merge(
+            manifest("returning", app.compose(app.push("sick", service.sick), within="1s")), "A sick version"
+        )
         for step in range(MOST_STEPS):
             killed = dies(story, step)
             assert story.mvd("sync").code == 1
@@ -197,9 +199,8 @@ def test_a_deploy_in_the_middle_of_which_the_ground_shakes_comes_to_its_end(
 ) -> None:
     app = Mortal(lab, name)
     story.deploy(name, app.compose(app.push("1")))
-    compose = app.compose(app.push("slow", after=4))
-    compose["services"]["web"]["x-mvd"]["health"]["within"] = "60s"
-    commit = story.merge(manifest(name, compose), f"A slow version, and {what}")
+    slow = app.compose(app.push("slow", after=4))
+    commit = story.merge(manifest(name, slow), f"A slow version, and {what}")
     eventually("the new version beside the old one", lambda: len(story.containers(f"{name}-web")) == 2)
     if what == "the server reboots":
         story.server.reboot()

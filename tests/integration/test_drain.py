@@ -57,7 +57,7 @@ def url(story: Story, path: str) -> str:
 
 
 def wait_for_it(story: Story, path: str) -> str:
-    answer = requests.get(url(story, path), timeout=30)
+    answer = requests.get(url(story, path), timeout=90)
     return f"{answer.status_code} {answer.text}"
 
 
@@ -80,14 +80,17 @@ def chat(story: Story, until: float, pause: float) -> str:
 
 
 def test_what_is_on_its_way_comes_to_its_end(story: Story, deploy: Callable[[str, str], str]) -> None:
-    story.ends(deploy("1", "15s"), "success")
+    began = time.monotonic()
+    story.ends(deploy("1", "120s"), "success")
+    takes = round(3 * (time.monotonic() - began))
+    lasts = min(max(9, takes), 50)  # seconds: longer than it takes to switch, and shorter than the gateway waits
     [old] = story.containers("talk")
     with ThreadPoolExecutor() as pool, story.never_failing("/talk", "talk 1", "talk 2"):
-        until = time.monotonic() + 9
+        until = time.monotonic() + lasts
         talks: list[Future[str]] = [pool.submit(chat, story, until, pause) for pause in (0.3, 4.0)]
-        slow, stream = (pool.submit(wait_for_it, story, f"/{what}?seconds=9") for what in ("slow", "stream"))
+        slow, stream = (pool.submit(wait_for_it, story, f"/{what}?seconds={lasts}") for what in ("slow", "stream"))
         time.sleep(1)
-        commit = deploy("2", "15s")
+        commit = deploy("2", "120s")
         eventually("answers of the new one", lambda: story.ask("/talk").text == "talk 2\n")
         assert not slow.done(), "it was switched while all of this was on its way"
         assert old in story.containers("talk")
@@ -109,7 +112,7 @@ def test_what_never_ends_is_waited_for_as_long_as_its_grace(story: Story, deploy
         eventually("answers of the new one", lambda: story.ask("/talk").text == "talk 4\n")
         switched = time.monotonic()
         assert endless.result() == "talk 3 hung up"
-        assert 2 < time.monotonic() - switched < 15
+        assert 2 < time.monotonic() - switched < 50, "it would go on for a minute"
         story.ends(commit, "success")
 
 

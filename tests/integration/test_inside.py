@@ -54,9 +54,9 @@ def test_the_contracts_hold_on_a_real_server(lab: Lab, server: Server, pytest_wh
     pytest_there = (f"{VENV}/bin/python", "-m", "pytest", "-m", "server", "-p", "no:cacheprovider", "-v")
     ran = server.exec(
         *("env", f"--chdir={PLACE}", *(f"{key}={value}" for key, value in environment.items())),
-        *("timeout", "--signal=ABRT", "300"),  # pytest then tells where it hangs
+        *("timeout", "--signal=ABRT", "900"),  # pytest then tells where it hangs
         *(*pytest_there, "tests/contract"),
-        timeout=330,
+        timeout=930,
         check=False,
     )
     print(ran.out, ran.err)

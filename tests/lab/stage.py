@@ -20,7 +20,7 @@ from tests.lab.lab import Lab
 from tests.lab.repository import Repository
 from tests.lab.server import Server
 
-PATIENCE = 90.0  # seconds for a commit to come to its end
+PATIENCE = 180.0  # seconds for a commit to come to its end
 SETTINGS = "/etc/gitops-mvd/config.yaml"
 SETTINGS_TEXT = """\
 repository: {repository}
