@@ -25,20 +25,20 @@ def plan(config: Path, machine: bool) -> int:
     Exit code 0: nothing to change, 2: something to change, 1: an error, or an app that cannot be planned now.
     """
     from gitops_mvd import probes
-    from gitops_mvd.core import plan as plans
+    from gitops_mvd.core import plan_text
     from gitops_mvd.daemon.preview import preview
 
     previewed = preview(connect(config))
     apps, revision = previewed.apps, previewed.revision
     if machine:
-        steps = {app.name: plans.as_json(app.plan, probes.summary) for app in apps}
+        steps = {app.name: plan_text.as_json(app.plan, probes.summary) for app in apps}
         held = {app.name: app.why for app in apps if app.why}
         print_json({"revision": revision.commit, "apps": steps, "held": held})
     else:
         for app in apps:
             if app.why:
                 click.echo(f"# {_remark(app)}")
-            for line in plans.lines(app.plan, probes.summary):
+            for line in plan_text.lines(app.plan, probes.summary):
                 click.echo(line)
         click.echo(_summary(previewed), err=True)
     if any(app.sync is Sync.UNKNOWN for app in apps):

@@ -6,12 +6,12 @@ created and proven, the route is switched and proven, and only then the old thin
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from graphlib import CycleError, TopologicalSorter
 
-from gitops_mvd.core.model import STAGED, App, Change, Check, Gate, Json, Plan, Resource, Role, Roles, Service, Step
+from gitops_mvd.core.model import App, Change, Json, Plan, Resource, Role, Roles, Service, Step
 from gitops_mvd.core.ports import Kind
-from gitops_mvd.core.rollout import DRAINED, Rollout, drained, prove
+from gitops_mvd.core.rollout import Rollout, drained, prove
 
 Key = tuple[str, str]
 
@@ -173,85 +173,3 @@ def in_order(kinds: Iterable[Kind]) -> Roles:
     known = {kind.name: kind for kind in kinds}
     after = {name: sorted(known[name].after) for name in sorted(known)}
     return {name: known[name].role for name in TopologicalSorter(after).static_order()}
-
-
-Summary = Callable[[Check], str]  # what is shown of a check behind the name of its probe, and never a secret
-NOT_RUNNING = {STAGED, "stopped", "failed", "disabled", "edited", "no unit file"}
-SIGNS = {"create": "+", "update": "~", "delete": "-"}
-
-
-def lines(plan: Plan, summary: Summary) -> Iterator[str]:
-    """The plan for people, a step a line; it never has a secret in it, as no `spec` has."""
-    for step in plan:
-        sign, kind, resource, what = _told_step(step, summary)
-        yield f"{sign} {kind:<8} {resource.name:<40} {what}".rstrip()
-
-
-def told_verbs(plan: Plan, roles: Roles) -> dict[str, str]:
-    """What happens to each service, and to what belongs to none: `create`, `change` or `remove`.
-
-    An instance is named after what it is: so a service that changes is one that gets new ones and loses old ones.
-    """
-    verbs: dict[str, set[str]] = {}
-    for step in plan:
-        if isinstance(step, Change) and (step.resource.service or roles[step.resource.kind] is not Role.SUPPORT):
-            verbs.setdefault(step.resource.service or step.resource.name, set()).add(step.verb)
-    told = {frozenset({"create"}): "create", frozenset({"delete"}): "remove"}
-    return {what: told.get(frozenset(done), "change") for what, done in verbs.items()}
-
-
-def _told_step(step: Step, summary: Summary) -> tuple[str, str, Resource, str]:
-    if isinstance(step, Change):
-        return SIGNS[step.verb], step.resource.kind, step.resource, _difference(step)
-    kind = "drain" if step.check.probe == DRAINED else "health"
-    return "?", kind, step.on, told_check(step.check, summary) + ("" if step.required else ", or else go on")
-
-
-def told_check(check: Check, summary: Summary) -> str:
-    """What has to be seen, and for how long, in a few words."""
-    if check.probe == DRAINED:
-        return f"at most {check.within:g}s"
-    about = _route_summary(check.spec) if check.probe == "route" else summary(check)
-    several = f", {check.successes} times" if check.successes > 1 else ""
-    holds = f", holds {check.hold:g}s" if check.hold else ""
-    return f"{f'{check.probe} {about}'.strip()} within {check.start_period + check.within:g}s{several}{holds}"
-
-
-def _route_summary(spec: Json) -> str:
-    if spec.get("everywhere"):
-        return "everywhere"
-    return f"no longer to {', '.join(spec['left'])}" if spec.get("left") else ""
-
-
-def _difference(change: Change) -> str:
-    if change.to and "targets" in change.to.spec:
-        before, after = (
-            [_instance(t) for t in side.spec["targets"]] if side else [] for side in (change.was, change.to)
-        )
-        if before != after:
-            return f"{', '.join(before)} → {', '.join(after)}" if before else f"→ {', '.join(after)}"
-    if not (change.was and change.to):
-        return ""
-    told = [key for key in change.to.spec if change.was.spec.get(key) != change.to.spec[key]]
-    return ", ".join(_told(key, change.was.spec.get(key)) for key in told)
-
-
-def _told(key: str, was: object) -> str:
-    return str(was) if key in {"state", "digest"} and was in NOT_RUNNING else key
-
-
-def _instance(target: Json) -> str:
-    return str(target["instance"]) or str(target["address"])
-
-
-def as_json(plan: Plan, summary: Summary) -> list[dict[str, object]]:
-    """The plan for programs: a list of steps."""
-    return [
-        {
-            "do": "wait" if isinstance(step, Gate) else step.verb,
-            "kind": (step.on if isinstance(step, Gate) else step.resource).kind,
-            "name": (step.on if isinstance(step, Gate) else step.resource).name,
-            "what": told_check(step.check, summary) if isinstance(step, Gate) else _difference(step),
-        }
-        for step in plan
-    ]

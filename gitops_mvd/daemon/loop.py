@@ -74,7 +74,7 @@ class Daemon:
             parts.enter_context(triggers.docker_events(self._wired.engine, self._mail.post))
             parts.enter_context(triggers.file_changes(self._wired, self._mail.post))
             parts.enter_context(self._wired.outbox)
-            parts.enter_context(self._wired.watch)
+            parts.enter_context(self._wired.monitor)
             parts.enter_context(webhooks(self._wired, self._mail.post))
             self._mail.post("start")
             self._notify.notify("READY=1")
@@ -152,7 +152,7 @@ class Daemon:
             if reasons & LOOK_AT_GIT or not self._revision:
                 self._fetch()
             if why := suspension.reason(self._wired.settings_path):
-                self._wired.watch.rest()
+                self._wired.monitor.pause_all()
                 self._wired.statuses.suspend(why)
                 self._complain("host", Unavailable(f"this server is suspended: {why}", "`mvd resume`"))
             else:
@@ -218,7 +218,7 @@ class Daemon:
             raise Unavailable(f"{why}: waiting before judging anything")
         self._tell(report)
         with suppress(Unavailable):  # the next look sees whom to ask
-            self._wired.watch.follow(host.to_watch())
+            self._wired.monitor.follow(host.to_watch())
         return report
 
     def _keep_boot_file(self) -> None:

@@ -56,8 +56,8 @@ def preview(wired: Wired, *, fetch: bool = True, ask: bool = False) -> Preview:
     wanted = desired(wired, fetch=fetch)
     wired.host.refresh()
     if ask:  # the daemon that knows more is another process, or none
-        wired.watch.follow(wired.host.to_watch())
-        wired.watch.ask_all()
+        wired.monitor.follow(wired.host.to_watch())
+        wired.monitor.ask_all()
     every = candidates(wanted, wired.host.apps(), allow_empty=wired.settings.allow_empty)
     looks = (_look(candidate, wired) for candidate in every)
     return Preview(wired.host.name, wanted.revision, tuple(sorted(looks, key=lambda look: look.name)))

@@ -25,7 +25,7 @@ from gitops_mvd.git import Source
 from gitops_mvd.host.disruption import Disruptions
 from gitops_mvd.host.gates import Gates
 from gitops_mvd.host.machine import Machine
-from gitops_mvd.host.monitor import Watch
+from gitops_mvd.host.monitor import Monitor
 from gitops_mvd.kinds import Tools
 from gitops_mvd.kong.precedence import Precedence
 from gitops_mvd.manifest import Cache
@@ -55,7 +55,7 @@ class Wired:
     outbox: Outbox
     statuses: Statuses
     mailbox: Mailbox
-    watch: Watch
+    monitor: Monitor
     disruptions: Disruptions
     clock: Interruptible
     cache: Cache
@@ -98,7 +98,7 @@ def wire(settings: Settings, path: Path, units: Path = UNITS) -> Wired:
     disruptions = Disruptions(tools.engine, tools.systemd)
     known_probes = probes.discover(probes.Tools(tools.engine, tools.systemd))
     gates = Gates(known_probes, tools.engine, tools.systemd, disruptions, clock, tools.kong, history)
-    watch = Watch(gates.ask_once, tools.engine.instance, mailbox.post)
+    monitor = Monitor(gates.ask_once, tools.engine.instance, mailbox.post)
     host = Machine(
         name,
         kinds.discover(tools),
@@ -111,7 +111,7 @@ def wire(settings: Settings, path: Path, units: Path = UNITS) -> Wired:
         policy=settings.policy,
         precedence=precedence,
         secrets=tools.secrets,
-        watch=watch,
+        monitor=monitor,
         leaves_routes=bool(settings.kong and settings.kong.drift == "report"),
     )
     forge = connect_forge(settings.forge, settings, login) if settings.forge else None
@@ -142,7 +142,7 @@ def wire(settings: Settings, path: Path, units: Path = UNITS) -> Wired:
         outbox=outbox,
         statuses=statuses,
         mailbox=mailbox,
-        watch=watch,
+        monitor=monitor,
         disruptions=disruptions,
         clock=clock,
         cache={},

@@ -11,7 +11,7 @@ from gitops_mvd.core.model import Change, Gate, Resource, Service, Step
 from gitops_mvd.core.ports import Clock, Kind
 from gitops_mvd.host.disruption import Disruptions
 from gitops_mvd.host.gates import Gates
-from gitops_mvd.host.monitor import Watch
+from gitops_mvd.host.monitor import Monitor
 from gitops_mvd.host.snapshot import Snapshot
 
 log = logging.getLogger(__name__)
@@ -25,14 +25,14 @@ class Executor:
         gates: Gates,
         disruptions: Disruptions,
         clock: Clock,
-        watch: Watch | None,
+        monitor: Monitor | None,
     ) -> None:
         self._kinds = kinds
         self._snapshot = snapshot
         self._gates = gates
         self._disruptions = disruptions
         self._clock = clock
-        self._watch = watch
+        self._monitor = monitor
 
     def carry_out(self, steps: Iterable[Step]) -> list[str]:
         """Raises Unavailable instead of StepFailed if the server or its Docker engine was disrupted meanwhile."""
@@ -71,8 +71,8 @@ class Executor:
         for change in changes:
             log.info("step app=%s %s %s %s", app, change.verb, kind, change.resource.name)
         self._snapshot.mark_changed(app)
-        if self._watch:
-            self._watch.leave(app)
+        if self._monitor:
+            self._monitor.pause(app)
         try:
             self._kinds[kind].apply(changes)
         except StepFailed as error:

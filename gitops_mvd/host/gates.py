@@ -1,4 +1,4 @@
-"""Waiting at gates: until what was made is seen to do well, and what leaves is seen to be used no more."""
+"""Gates: wait until what was made is healthy, and until what leaves is no longer used."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ log = logging.getLogger(__name__)
 
 PASSED_BY_ENDED = {name for name, probe in known().items() if probe.passes_ended}
 ONLY_WAIT = {name for name, probe in known().items() if probe.only_waits}
-WAITED_OUT = 2.0  # s after which a gateway that leads to us is believed not to use the old instances any more
-STARTED_WITHIN = 5.0  # s after which it is asked why an instance was not started: it may never be
-PAUSE = (0.02, 1.0)  # s between two looks, at first and at last
+PROOF_WAITS_SECONDS = 2.0  # after which Kong's answer alone proves that it uses no old instance any more
+STARTED_WITHIN_SECONDS = 5.0  # after which a disruption is looked for: the instance may never be started
+PAUSE_SECONDS = (0.02, 1.0)  # between two tries, at first and at last
 SECRET_NAME = re.compile(r"pass|secret|token|key|credential|dsn|auth", re.IGNORECASE)
-NO_GATEWAY = "this host has no gateway"
+NO_KONG = "this host has no Kong: set `kong` in its settings"
 
 
 @dataclass
-class Watch:
-    """A gate that is being waited at; `row` counts its successes in a row.
+class Wait:
+    """A gate that is being waited at.
 
-    `witnessed` says that the gateway was seen to use one of the instances that it should.
+    `row` counts the successes in a row.  `witnessed` says whether Kong was seen to use one of the instances of a route.
     """
 
     gate: Gate
@@ -45,12 +45,12 @@ class Watch:
 
     @property
     def lasts(self) -> float:
-        """Seconds that are granted to become healthy."""
+        """Seconds in which it must become healthy."""
         return self.gate.check.start_period + self.gate.check.within
 
 
 class Gates:
-    """Asks probes and the gateway for as long as it takes, or as it may take."""
+    """Asks probes and the route proof until they succeed, or until their time is over."""
 
     def __init__(
         self,
@@ -59,7 +59,7 @@ class Gates:
         systemd: Systemd,
         disruptions: Disruptions,
         clock: Clock,
-        gateway: RouteProof | None,
+        route_proof: RouteProof | None,
         history: History,
         received: Callable[[int], int | None] = traffic.received,
     ) -> None:
@@ -68,7 +68,7 @@ class Gates:
         self._systemd = systemd
         self._disruptions = disruptions
         self._clock = clock
-        self._gateway = gateway
+        self._route_proof = route_proof
         self._history = history
         self._count = received  # bytes, by process
 
@@ -77,130 +77,131 @@ class Gates:
         return self._probes[check.probe](instance, check.spec)
 
     def ask_once(self, instance: Instance, service: Service) -> tuple[Health, str]:
-        """One try of a service's probe, with none of its secrets in what is said."""
+        """One try of a service's probe, with no secret of the service in the reason."""
         health, why = self.ask(instance, service.check)
         return health, _hide(why, _secrets(service)) if why else ""
 
     def wait(self, gates: Iterable[Gate]) -> list[str]:
-        """Wait until every gate is passed, all at once; returns what is said of those that need not be.
+        """Wait until every gate is passed, all at the same time; returns why those that are not required were not.
 
-        Raises Unhealthy, or Unavailable on could-not-ask.
+        Raises Unhealthy for a required gate that was not passed, and Unavailable if it could not be asked.
         """
-        watches = [Watch(gate, self._clock.now()) for gate in gates]
-        complaints: list[str] = []
-        shortest, longest = PAUSE
+        waits = [Wait(gate, self._clock.now()) for gate in gates]
+        remarks: list[str] = []
+        shortest, longest = PAUSE_SECONDS
         pause = shortest
-        while watches := [watch for watch in watches if not self._is_over(watch, complaints)]:
+        while waits := [wait for wait in waits if not self._is_over(wait, remarks)]:
             self._clock.wait(pause)
-            in_a_row = any(0 < watch.row < watch.gate.check.successes for watch in watches)
+            in_a_row = any(0 < wait.row < wait.gate.check.successes for wait in waits)
             pause = shortest if in_a_row else min(pause * 1.3, longest)
-        return complaints
+        return remarks
 
-    def _is_over(self, watch: Watch, complaints: list[str]) -> bool:
+    def _is_over(self, wait: Wait, remarks: list[str]) -> bool:
         try:
-            return self._is_passed(watch)
+            return self._is_passed(wait)
         except Unhealthy as error:
-            error.service = watch.gate.on.service
-            if watch.gate.required:
+            error.service = wait.gate.on.service
+            if wait.gate.required:
                 raise
-            log.warning("gate not passed app=%s %s: %s", watch.gate.on.app, watch.gate.on.name, error)
-            complaints.append(str(error))
+            log.warning("gate not passed app=%s %s: %s", wait.gate.on.app, wait.gate.on.name, error)
+            remarks.append(str(error))
             return True
 
-    def _is_passed(self, watch: Watch) -> bool:
-        """Look at one gate.  What says no for good fails at once; what may still come is given its time."""
-        gate, check, now = watch.gate, watch.gate.check, self._clock.now()
-        if now < watch.next_try:
+    def _is_passed(self, wait: Wait) -> bool:
+        """Try one gate.  A final no fails at once; what may still become healthy is given its time."""
+        gate, check, now = wait.gate, wait.gate.check, self._clock.now()
+        if now < wait.next_try:
             return False
-        watch.next_try = now + check.interval
-        health, why = self._ask(watch)
-        watch.row = watch.row + 1 if health is Health.HEALTHY else 0
-        if 0 < watch.row < check.successes:
-            health, why = Health.PROGRESSING, f"was healthy {watch.row} times in a row, and not {check.successes} times"
-        watch.healthy_since = (watch.healthy_since or now) if watch.row >= check.successes else 0.0
-        if watch.healthy_since and now - watch.healthy_since >= check.hold:
-            log.info("gate passed app=%s %s %s after=%.2fs", gate.on.app, gate.on.name, check.probe, now - watch.began)
+        wait.next_try = now + check.interval
+        health, why = self._ask(wait)
+        wait.row = wait.row + 1 if health is Health.HEALTHY else 0
+        if 0 < wait.row < check.successes:
+            health, why = Health.PROGRESSING, f"was healthy {wait.row} times in a row, and not {check.successes} times"
+        wait.healthy_since = (wait.healthy_since or now) if wait.row >= check.successes else 0.0
+        if wait.healthy_since and now - wait.healthy_since >= check.hold:
+            log.info("gate passed app=%s %s %s after=%.2fs", gate.on.app, gate.on.name, check.probe, now - wait.began)
             if check.probe == COMPLETED:
                 self._history.finish(gate.on.name)
             return True
         if health is Health.DEGRADED:
             raise Unhealthy(self._cause(gate, why))
-        late = now - watch.began > watch.lasts
+        late = now - wait.began > wait.lasts
         if late and check.probe in ONLY_WAIT:
-            log.info("not drained app=%s %s after=%.2fs: %s", gate.on.app, gate.on.name, now - watch.began, why)
+            log.info("not drained app=%s %s after=%.2fs: %s", gate.on.app, gate.on.name, now - wait.began, why)
             return True
-        if late and not watch.healthy_since:
+        if late and not wait.healthy_since:
             if health is Health.UNKNOWN:
                 raise Unavailable(f"{_who(gate.on)}: {why}")
-            raise Unhealthy(self._cause(gate, f"{why} for {watch.lasts:g} s"))
+            raise Unhealthy(self._cause(gate, f"{why} for {wait.lasts:g} s"))
         return False
 
-    def _ask(self, watch: Watch) -> tuple[Health, str]:
-        return self._ask_gateway(watch) if watch.gate.check.probe == ROUTE_PROOF else self._ask_instance(watch)
+    def _ask(self, wait: Wait) -> tuple[Health, str]:
+        return self._ask_route_proof(wait) if wait.gate.check.probe == ROUTE_PROOF else self._ask_instance(wait)
 
-    def _ask_instance(self, watch: Watch) -> tuple[Health, str]:
-        check, name = watch.gate.check, watch.gate.on.name
+    def _ask_instance(self, wait: Wait) -> tuple[Health, str]:
+        check, name = wait.gate.check, wait.gate.on.name
         instance = self._engine.instance(name)
-        if check.probe in ONLY_WAIT:  # however it came to be gone, or came back, is all the same by now
+        if check.probe in ONLY_WAIT:  # it is about to be deleted: how it ended or came back does not matter
             return self.ask(instance, check) if instance else (Health.HEALTHY, "")
-        if instance is None or not instance.started:  # one that Docker did not get to start is removed, too
-            if watch.first_start:  # what has ended is removed, and then made anew
-                return Health.DEGRADED, self._ended(watch)
+        if instance is None or not instance.started:  # Docker removes a container that it failed to start
+            if wait.first_start:  # its unit removes an ended container and makes a new one
+                return Health.DEGRADED, self._ended(wait)
             why = f"its container was not {'started' if instance else 'created'}"
-            waited = self._clock.now() - watch.began
-            if waited > STARTED_WITHIN and (disruption := self._disruptions.since_pass(watch.began)):
-                raise Disrupted(f"{_who(watch.gate.on)}: {why}, and {disruption}", watch.gate.on)
+            waited = self._clock.now() - wait.began
+            if waited > STARTED_WITHIN_SECONDS and (disruption := self._disruptions.since_pass(wait.began)):
+                raise Disrupted(f"{_who(wait.gate.on)}: {why}, and {disruption}", wait.gate.on)
             return Health.PROGRESSING, why
-        if watch.first_start and instance.started != watch.first_start:
-            return Health.DEGRADED, f"{self._ended(watch)}, and was started again"
-        watch.first_start = instance.started
+        if wait.first_start and instance.started != wait.first_start:
+            return Health.DEGRADED, f"{self._ended(wait)}, and was started again"
+        wait.first_start = instance.started
         has_ended = instance.state != "running"
         if has_ended and check.probe not in PASSED_BY_ENDED:
             health, why = Health.DEGRADED, f"exited with code {instance.exit_code}"
         else:
             health, why = self.ask(instance, check)
-        if health is Health.DEGRADED and has_ended and (disruption := self._disruption(watch)):
-            raise Disrupted(disruption, watch.gate.on)
-        early = self._clock.now() - watch.began < check.start_period  # failures do not count yet
+        if health is Health.DEGRADED and has_ended and (disruption := self._disruption(wait)):
+            raise Disrupted(disruption, wait.gate.on)
+        early = self._clock.now() - wait.began < check.start_period  # failures do not count yet
         return (Health.PROGRESSING if early and not has_ended and health is Health.DEGRADED else health), why
 
-    def _ended(self, watch: Watch) -> str:
-        if disruption := self._disruption(watch):
+    def _ended(self, wait: Wait) -> str:
+        if disruption := self._disruption(wait):
             raise Unavailable(disruption)
-        code = self._engine.exit_code(watch.gate.on.name, self._clock.now() - watch.began + 1)
+        code = self._engine.exit_code(wait.gate.on.name, self._clock.now() - wait.began + 1)
         return "ended" if code is None else f"exited with code {code}"
 
-    def _disruption(self, watch: Watch) -> str:
+    def _disruption(self, wait: Wait) -> str:
         """Why the end of the instance says nothing about it; "" if it ended by itself."""
-        disruption = self._disruptions.since_unix(unix_time(watch.first_start))
-        return f"{_who(watch.gate.on)} ended, and {disruption}" if disruption else ""
+        disruption = self._disruptions.since_unix(unix_time(wait.first_start))
+        return f"{_who(wait.gate.on)} ended, and {disruption}" if disruption else ""
 
-    def _ask_gateway(self, watch: Watch) -> tuple[Health, str]:
-        """Does the gateway lead to this service, and was it seen to use the instances that it should, and no others?
+    def _ask_route_proof(self, wait: Wait) -> tuple[Health, str]:
+        """The route proof: does Kong lead to this service, and was it seen to use the new instances and no old ones?
 
-        Those that left the route still end what they were asked; where nothing can be told apart from that, or nothing
-        of an instance can be seen, the gateway is believed after a while.  Once it was seen to use ours, an answer may
-        also be that of another host's.
+        Old instances still finish open requests.  If these cannot be told from new requests, or if the kernel counts
+        nothing, Kong's answer alone is enough after PROOF_WAITS_SECONDS.  In a shared Kong an answer may come from an
+        instance of another host; that is enough once Kong was seen to use one of this host's.
         """
-        route, spec = watch.gate.on, watch.gate.check.spec
-        if not self._gateway:
-            return Health.UNKNOWN, NO_GATEWAY
+        route, spec = wait.gate.on, wait.gate.check.spec
+        if not self._route_proof:
+            return Health.UNKNOWN, NO_KONG
         if spec.get("everywhere"):
-            return self._gateway.everywhere(route)
+            return self._route_proof.everywhere(route)
         used, left = self._received(target["instance"] for target in route.spec["targets"]), spec.get("left", ())
         unused = self._received(left)
-        health, why, reached = self._gateway.answers(route)
-        if health is not Health.HEALTHY or not (left and reached) or self._clock.now() - watch.began > WAITED_OUT:
+        health, why, reached = self._route_proof.answers(route)
+        is_late = self._clock.now() - wait.began > PROOF_WAITS_SECONDS
+        if health is not Health.HEALTHY or not (left and reached) or is_late:
             return health, why
         if still := [name for name, count in self._received(unused).items() if count > unused[name]]:
-            return Health.PROGRESSING, f"the gateway still uses {still[0]}"
-        watch.witnessed = watch.witnessed or not used or self._received(used) != used
-        if not watch.witnessed:
-            return Health.PROGRESSING, "the gateway was not seen to use the new instances"
+            return Health.PROGRESSING, f"Kong still uses {still[0]}"
+        wait.witnessed = wait.witnessed or not used or self._received(used) != used
+        if not wait.witnessed:
+            return Health.PROGRESSING, "Kong was not seen to use the new instances"
         return health, why
 
     def _received(self, names: Iterable[str]) -> dict[str, int]:
-        """The bytes that instances received so far; those of which it can not be told are left out."""
+        """The bytes that instances received so far, by name; without those for which the kernel does not tell."""
         found = {name: self._engine.instance(name) for name in names}
         counted = {name: self._count(instance.pid) for name, instance in found.items() if instance}
         return {name: count for name, count in counted.items() if count is not None}

@@ -8,7 +8,7 @@ from gitops_mvd.core.errors import Unavailable
 from gitops_mvd.core.model import App, Health, Instance, Service
 from gitops_mvd.core.ports import History
 from gitops_mvd.host.gates import PASSED_BY_ENDED, Gates
-from gitops_mvd.host.monitor import WELL, Watch
+from gitops_mvd.host.monitor import HEALTHY, Monitor
 from gitops_mvd.host.snapshot import Snapshot
 from gitops_mvd.probes import is_monitored
 
@@ -16,11 +16,11 @@ UNHEALTHY = {Health.DEGRADED, Health.MISSING, Health.SUSPENDED}
 
 
 class HealthJudge:
-    def __init__(self, snapshot: Snapshot, gates: Gates, history: History, watch: Watch | None) -> None:
+    def __init__(self, snapshot: Snapshot, gates: Gates, history: History, monitor: Monitor | None) -> None:
         self._snapshot = snapshot
         self._gates = gates
         self._history = history
-        self._watch = watch
+        self._monitor = monitor
         self._last_runs: dict[str, Health] = {}  # how the last run of a scheduled job ended
 
     def health(self, app: App) -> Health:
@@ -77,7 +77,7 @@ class HealthJudge:
         return self._verdict(instance)[0] if runs_well else by_itself
 
     def _verdict(self, instance: Instance) -> tuple[Health, str]:
-        return self._watch.verdict(instance) if self._watch else WELL
+        return self._monitor.verdict(instance) if self._monitor else HEALTHY
 
     def _reason_of_service(self, service: Service, instances: Sequence[Instance]) -> str:
         its = [instance for instance in instances if instance.service == service.name]

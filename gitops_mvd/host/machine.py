@@ -15,7 +15,7 @@ from gitops_mvd.host.executor import Executor
 from gitops_mvd.host.gates import Gates
 from gitops_mvd.host.health import HealthJudge
 from gitops_mvd.host.host_ports import HostPorts
-from gitops_mvd.host.monitor import Watch
+from gitops_mvd.host.monitor import Monitor
 from gitops_mvd.host.planner import Planner
 from gitops_mvd.host.snapshot import Snapshot
 from gitops_mvd.state.secret_files import SecretFiles
@@ -38,7 +38,7 @@ class Machine:
         policy: Policy | None = None,
         precedence: Precedence | None = None,
         secrets: SecretFiles | None = None,
-        watch: Watch | None = None,
+        monitor: Monitor | None = None,
         leaves_routes: bool = False,
     ) -> None:
         """`address` is where routed instances are published."""
@@ -63,8 +63,8 @@ class Machine:
             )
 
         self._planner, self.proposing = planner(precedence), planner(None)
-        self._executor = Executor(kinds, self._snapshot, gates, disruptions, clock, watch)
-        self._judge = HealthJudge(self._snapshot, gates, history, watch)
+        self._executor = Executor(kinds, self._snapshot, gates, disruptions, clock, monitor)
+        self._judge = HealthJudge(self._snapshot, gates, history, monitor)
 
     def refresh(self) -> None:
         """Look at everything that is managed, once for a whole pass.  Raises Unavailable."""

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 from gitops_mvd import probes
 from gitops_mvd.core.model import App, Service
-from gitops_mvd.core.plan import startup_order, told_check
+from gitops_mvd.core.plan import startup_order
+from gitops_mvd.core.plan_text import gate_text
 from gitops_mvd.manifest.update_order import explained
 
 CONDITIONS = {
@@ -39,7 +40,7 @@ def _about(service: Service) -> Iterator[tuple[str, str]]:
     yield "order", f"{service.update.order}: {explained(service)}"
     if service.replicas > 1:
         yield "instances", f"{service.replicas}, replaced {_turns(service)}"
-    yield "gate", told_check(service.check, probes.summary)
+    yield "gate", gate_text(service.check, probes.summary)
     if service.kong:
         yield (
             "switch",

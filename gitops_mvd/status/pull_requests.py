@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from gitops_mvd import probes
-from gitops_mvd.core import plan as plans
+from gitops_mvd.core import plan_text
 from gitops_mvd.core.decide import EMPTIED, Candidate, Known, admit, candidates, decide
 from gitops_mvd.core.errors import ManifestError, RateLimited, StepFailed, Unavailable
 from gitops_mvd.core.model import Desired, Plan, PullRequest, Revision, Roles, digest
@@ -164,7 +164,7 @@ def summed(verdict: Verdict, roles: Roles) -> tuple[Counter[str], list[str]]:
     counts: Counter[str] = Counter()
     names = []
     for app, plan in verdict.plans:
-        for what, verb in sorted(plans.told_verbs(plan, roles).items()):
+        for what, verb in sorted(plan_text.service_verbs(plan, roles).items()):
             counts[verb] += 1
             names.append(f"{app}/{what}")
     return counts, names
@@ -176,7 +176,7 @@ def in_full(host: str, told: str, verdict: Verdict, proposal: PullRequest, tip: 
     if verdict.wrong:
         text += [*(f"- `{_plain(line)}`" for line in verdict.wrong), ""]
     for app, plan in verdict.plans:
-        if lines := [_plain(line) for line in plans.lines(plan, probes.summary)]:
+        if lines := [_plain(line) for line in plan_text.lines(plan, probes.summary)]:
             text += [f"{app}", "```diff", *lines, "```", ""]
     return "\n".join([*text, f"Planned for {proposal.commit[:7]} merged into {tip.ref}; nothing was done."])
 

@@ -8,7 +8,7 @@ from itertools import groupby
 
 import pytest
 
-from gitops_mvd.host.monitor import FIRST
+from gitops_mvd.host.monitor import FIRST_TRY_WITHIN_SECONDS
 from gitops_mvd.status.debounce import STEADY
 from tests.integration.stories import Story, eventually, routed, write_settings
 from tests.lab import service
@@ -92,7 +92,7 @@ def test_what_hangs_after_its_deploy_turns_the_commit_red_and_nothing_is_done_to
     commit = story.deploy("hanging", {"services": {"web": web}})
     containers, told = story.containers("hanging"), story.told(commit)
 
-    time.sleep(FIRST + 2)  # what was never seen to be well would be given its time to start
+    time.sleep(FIRST_TRY_WITHIN_SECONDS + 2)  # what was never seen to be well would be given its time to start
     story.run("touch", "/srv/hang/up")
     began = time.monotonic()
     assert "web: http /cgi-bin/health does not answer within 0.5 s" in story.mvd("status").out, "it asks by itself"

@@ -16,7 +16,7 @@ from gitops_mvd.core.model import App, Change, Check, Health, Instance, Resource
 from gitops_mvd.host.disruption import Disruptions
 from gitops_mvd.host.gates import Gates
 from gitops_mvd.host.machine import Machine
-from gitops_mvd.host.monitor import Watch
+from gitops_mvd.host.monitor import Monitor
 from gitops_mvd.probes import Tools, discover
 from gitops_mvd.state.secret_files import SecretFiles
 from gitops_mvd.systemd.client import Unit
@@ -76,7 +76,7 @@ def machine(
     history: FakeHistory | None = None,
     precedence: Precedence | None = None,
     secrets: SecretFiles | None = None,
-    watch: Watch | None = None,
+    monitor: Monitor | None = None,
     leaves_routes: bool = False,
 ) -> Machine:
     engine: Any = Engine(*there)
@@ -85,7 +85,7 @@ def machine(
     disruptions = Disruptions(engine, systemd, clock.now)
     gates = Gates(discover(Tools(engine, systemd)), engine, systemd, disruptions, clock, None, history)
     named = {kind.name: kind for kind in kinds}
-    more: Any = {"history": history, "secrets": secrets, "watch": watch, "leaves_routes": leaves_routes}
+    more: Any = {"history": history, "secrets": secrets, "monitor": monitor, "leaves_routes": leaves_routes}
     host = Machine("h1", named, engine, gates, disruptions, clock, address="127.0.0.1", precedence=precedence, **more)
     host.refresh()
     return host
@@ -321,9 +321,9 @@ def test_what_the_watch_sees_is_health_and_changes_no_plan() -> None:
     [name] = app.services[0].instances("chat")
     there = Instance(name, "chat", "web", "10.0.0.2", "running", started="1760000000")
     history, said = FakeHistory(), [(Health.HEALTHY, "")]
-    watch = Watch(lambda instance, service: said[0], lambda name: there, lambda reason: None)
+    monitor = Monitor(lambda instance, service: said[0], lambda name: there, lambda reason: None)
     units = Kind("unit", "image")
-    host = machine(Kind("image"), units, there=[there], history=history, watch=watch)
+    host = machine(Kind("image"), units, there=[there], history=history, monitor=monitor)
     for step in host.plan(app, proven=True).change:
         host.carry_out([step] if isinstance(step, Change) else [])
     assert host.to_watch() == [], "nothing has worked here yet"
@@ -335,8 +335,8 @@ def test_what_the_watch_sees_is_health_and_changes_no_plan() -> None:
         ((Health.PROGRESSING, "http 503 from /health"), Health.DEGRADED, "web: http 503 from /health"),
         ((Health.HEALTHY, ""), Health.HEALTHY, ""),
     ):
-        watch.follow(host.to_watch())
-        watch.ask_all()
+        monitor.follow(host.to_watch())
+        monitor.ask_all()
         assert (host.health(app), host.health_reason(app), bool(host.plan(app, proven=True))) == (health, why, False)
 
 
@@ -358,12 +358,12 @@ def test_only_what_runs_as_the_last_good_version_has_it_is_watched() -> None:
 def test_an_app_is_left_alone_from_its_first_change_on() -> None:
     left: list[str] = []
 
-    class Left(Watch):
-        def leave(self, app: str) -> None:
+    class Left(Monitor):
+        def pause(self, app: str) -> None:
             left.append(app)
 
-    watch = Left(lambda instance, service: (Health.HEALTHY, ""), lambda name: None, lambda reason: None)
-    host = machine(Kind("image"), Kind("unit", "image"), watch=watch)
+    monitor = Left(lambda instance, service: (Health.HEALTHY, ""), lambda name: None, lambda reason: None)
+    host = machine(Kind("image"), Kind("unit", "image"), monitor=monitor)
     plan = host.plan(App("chat", (service("web", route=False),)), proven=True)
     assert left == []
     host.carry_out(step for step in plan if isinstance(step, Change))
@@ -375,8 +375,8 @@ def test_what_starts_and_fails_is_progressing_and_says_why() -> None:
     [name] = app.services[0].instances("chat")
     there = Instance(name, "chat", "web", "10.0.0.2", "running", started=str(int(time.time())))
     failing = Health.PROGRESSING, "http /health refuses the connection on port 80"
-    watch = Watch(lambda instance, service: failing, lambda name: there, lambda reason: None)
-    host = machine(Kind("image"), Kind("unit", "image"), there=[there], watch=watch)
-    watch.follow([(there, app.services[0])])
-    watch.ask_all()
+    monitor = Monitor(lambda instance, service: failing, lambda name: there, lambda reason: None)
+    host = machine(Kind("image"), Kind("unit", "image"), there=[there], monitor=monitor)
+    monitor.follow([(there, app.services[0])])
+    monitor.ask_all()
     assert (host.health(app), host.health_reason(app)) == (Health.PROGRESSING, f"web: {failing[1]}")

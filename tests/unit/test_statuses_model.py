@@ -146,7 +146,7 @@ class Story(RuleBasedStateMachine):
             outbox=self.outbox,
             statuses=Statuses("h1", self.history, Telling(apps=True), self.clock.now, self.outbox.wake),
             mailbox=Mailbox(),
-            watch=SimpleNamespace(rest=lambda: None, follow=lambda there: None),
+            monitor=SimpleNamespace(pause_all=lambda: None, follow=lambda there: None),
             clock=self.clock,
             cache={},
         )

@@ -12,7 +12,13 @@ import pytest
 
 from gitops_mvd.core.errors import Unavailable
 from gitops_mvd.core.model import Check, Health, Instance, Service
-from gitops_mvd.host.monitor import AGAIN, EVERY, FIRST, SHORTEST, Watch
+from gitops_mvd.host.monitor import (
+    FIRST_TRY_WITHIN_SECONDS,
+    HEALTHY_EVERY_SECONDS,
+    SHORTEST_INTERVAL_SECONDS,
+    UNHEALTHY_EVERY_SECONDS,
+    Monitor,
+)
 from gitops_mvd.probes import is_monitored
 from tests.fakes import FakeClock
 
@@ -36,7 +42,7 @@ class World:
         self.asked: Counter[str] = Counter()
         self.at: dict[str, list[float]] = {}
         self.posted: list[str] = []
-        self.watch = Watch(self.ask, self.inspect, self.posted.append, self.clock.now, self.clock.now)
+        self.watch = Monitor(self.ask, self.inspect, self.posted.append, self.clock.now, self.clock.now)
 
     def ask(self, instance: Instance, service: Service) -> tuple[Health, str]:
         self.asked[instance.name] += 1
@@ -179,7 +185,7 @@ def test_what_starts_is_given_the_time_that_a_deploy_gives_it(world: World) -> N
     world.answers["web"] = SICK
     world.run(150)
     assert (world.watch.verdict(web), world.posted) == (STARTING, ["health"])
-    world.run(10 + 4 * AGAIN)
+    world.run(10 + 4 * UNHEALTHY_EVERY_SECONDS)
     assert world.watch.verdict(web) == ILL
 
 
@@ -197,9 +203,9 @@ def test_what_is_found_sick_at_first_is_not_called_well_until_it_is_known(world:
     web = world.start()
     world.watch.follow([(web, WEB)])
     world.answers["web"] = SICK
-    world.run(FIRST)
+    world.run(FIRST_TRY_WITHIN_SECONDS)
     assert world.watch.verdict(web) == STARTING
-    world.run(3 * AGAIN)
+    world.run(3 * UNHEALTHY_EVERY_SECONDS)
     assert world.watch.verdict(web) == ILL
 
 
@@ -227,16 +233,16 @@ def test_an_app_that_is_being_changed_is_left_alone_and_not_forgotten(world: Wor
     web = watched(world)
     world.answers["web"] = SICK
     world.until_asked(3)
-    world.watch.leave("shop")
+    world.watch.pause("shop")
     before = world.asked["web"]
-    world.run(10 * EVERY)
+    world.run(10 * HEALTHY_EVERY_SECONDS)
     assert world.asked["web"] == before
     assert world.watch.verdict(web) == ILL
 
 
 def test_at_rest_nobody_is_asked(world: World) -> None:
     web = watched(world)
-    world.watch.rest()
+    world.watch.pause_all()
     assert world.watch.ask_next() is None
     world.watch.follow([(web, WEB)])
     world.until_asked(1)
@@ -251,20 +257,22 @@ def test_what_is_gone_is_asked_no_more(world: World) -> None:
 def test_all_are_asked_about_once_a_minute_one_after_the_other(world: World) -> None:
     instances = [world.start(f"web-{n}") for n in range(50)]
     world.watch.follow([(instance, WEB) for instance in instances])
-    world.run(FIRST)
+    world.run(FIRST_TRY_WITHIN_SECONDS)
     assert set(world.asked.values()) == {1}
-    world.run(10 * EVERY)
+    world.run(10 * HEALTHY_EVERY_SECONDS)
     assert all(8 <= times - 1 <= 14 for times in world.asked.values())
-    late = sorted(at for asked in world.at.values() for at in asked if at > NOW + 5 * EVERY)
+    late = sorted(at for asked in world.at.values() for at in asked if at > NOW + 5 * HEALTHY_EVERY_SECONDS)
     in_ten_seconds = Counter(int(at // 10) for at in late)
     assert max(in_ten_seconds.values()) <= 25, "and not all at once: 50 a minute are 8 in ten seconds"
 
 
-@pytest.mark.parametrize(("own", "pause"), [(0.0, EVERY), (120.0, 120.0), (5.0, 5.0), (0.1, SHORTEST)])
+@pytest.mark.parametrize(
+    ("own", "pause"), [(0.0, HEALTHY_EVERY_SECONDS), (120.0, 120.0), (5.0, 5.0), (0.1, SHORTEST_INTERVAL_SECONDS)]
+)
 def test_an_interval_of_its_own_counts(world: World, own: float, pause: float) -> None:
     service = replace(WEB, check=replace(WEB.check, interval=own))
     world.watch.follow([(world.start(), service)])
-    world.run(FIRST + 10 * pause)
+    world.run(FIRST_TRY_WITHIN_SECONDS + 10 * pause)
     assert 8 <= world.asked["web"] - 1 <= 13
 
 
@@ -274,7 +282,7 @@ def test_what_failed_is_asked_again_sooner(world: World) -> None:
     world.until_asked(1)
     before = world.clock.now()
     world.until_asked(2)
-    assert world.clock.now() - before <= 2.4 * AGAIN
+    assert world.clock.now() - before <= 2.4 * UNHEALTHY_EVERY_SECONDS
 
 
 def test_who_asks_all_at_once_needs_one_failure_only(world: World) -> None:
@@ -310,8 +318,8 @@ def test_the_thread_asks_by_itself_and_a_mistake_does_not_end_it() -> None:
         asked.set()
         raise ZeroDivisionError
 
-    always_due = itertools.count(step=2 * EVERY).__next__
-    watch = Watch(ask, lambda name: None, lambda reason: None, always_due)
+    always_due = itertools.count(step=2 * HEALTHY_EVERY_SECONDS).__next__
+    watch = Monitor(ask, lambda name: None, lambda reason: None, always_due)
     with watch:
         for started in "12":
             asked.clear()
