@@ -199,8 +199,8 @@ def or_empty(schema: Json) -> Json:
     if "enum" in schema:
         return {**schema, "enum": [*schema["enum"], None]}
     if "type" in schema:
-        kinds = schema["type"]
-        return {**schema, "type": [*([kinds] if isinstance(kinds, str) else kinds), "null"]}
+        kinds = [schema["type"]] if isinstance(schema["type"], str) else schema["type"]
+        return {**schema, "type": [*kinds, "null"]} if "null" not in kinds else schema
     return schema
 
 
