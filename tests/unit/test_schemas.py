@@ -14,9 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner, Result
 from jsonschema import Draft7Validator
 
 import gitops_mvd.schemas
+from gitops_mvd.cli.main import mvd
 from gitops_mvd.config import settings
 from gitops_mvd.config.readers import json as plain
 from gitops_mvd.config.tables import Place
@@ -181,3 +183,18 @@ def test_every_pattern_is_one_that_editors_understand() -> None:
     found = {pattern for name in schemas.NAMES for pattern in patterns(schemas.schema(name))}
     assert found
     assert [pattern for pattern in found if python_only.search(pattern)] == []
+
+
+def test_a_schema_is_printed_by_its_name_and_the_names_are_listed() -> None:
+    assert json.loads(run("schema", "fleet").output) == schemas.schema("fleet")
+    assert [line.split()[0] for line in run("schema").output.splitlines()] == sorted(schemas.NAMES)
+
+
+def test_an_unknown_schema_is_answered_with_those_that_there_are() -> None:
+    answer = run("schema", "flet")
+    assert answer.exit_code == 2
+    assert "no such schema: flet. Schemas: compose, config, fleet, kong, x-kong, x-mvd" in answer.output
+
+
+def run(*arguments: str) -> Result:
+    return CliRunner().invoke(mvd, arguments)
