@@ -1,4 +1,7 @@
-"""Readers of the small shapes: strings, numbers, sizes, durations, lists and pairs.  Pure."""
+"""Readers of single values and of lists and mappings of them: strings, numbers, sizes, durations, pairs.  Pure.
+
+Each accepts a number or boolean in quotes too, for that is what becomes of a variable.
+"""
 
 from __future__ import annotations
 
@@ -7,19 +10,26 @@ import shlex
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from gitops_mvd.config.tables import Invalid, Place
+from gitops_mvd.config.tables import Invalid, Place, Reader, accepts, or_empty
 from gitops_mvd.config.yamltree import Node
+from gitops_mvd.core.model import Json
 
 T = TypeVar("T")
 
+STRING = {"type": "string"}
+FILLED = {"type": "string", "minLength": 1}
+WORD = {"type": ["string", "number", "boolean"]}
+
 _INTEGER = re.compile(r"[-+]?[0-9]{1,18}")
 _SIZE = re.compile(r"([0-9]{1,18}(?:\.[0-9]{1,18})?) ?([kmgtp]?)i?b?", re.IGNORECASE)
+_ANY_CASE_SIZE = "^[0-9]{1,18}(\\.[0-9]{1,18})? ?[kKmMgGtTpP]?[iI]?[bB]?$"  # as a JSON Schema says it, without flags
 _DURATION = re.compile(r"(?:[0-9]{1,15}(?:\.[0-9]{1,15})?(?:h|ms|m|s|us|µs|ns))+")
 _PART = re.compile(r"([0-9.]+)(h|ms|m|s|us|µs|ns)")
 _SECONDS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "ns": 1e-9}
 _POWER = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4, "p": 5}
 
 
+@accepts(STRING)
 def text(place: Place) -> str:
     """A string, and no number that only looks like one: the same file must mean the same to `docker compose`."""
     value = place.scalar("a string")
@@ -28,12 +38,14 @@ def text(place: Place) -> str:
     return value
 
 
+@accepts(FILLED)
 def filled(place: Place) -> str:
     """A string that is not empty."""
     value = text(place)
     return value if value else place.fail("must not be empty")
 
 
+@accepts(WORD)
 def word(place: Place) -> str:
     """A string, or a number or boolean that has only one way to be written as one."""
     value = place.scalar("a string or a number")
@@ -45,6 +57,7 @@ def word(place: Place) -> str:
     return written
 
 
+@accepts({"type": ["boolean", "string"], "pattern": "^([Tt][Rr][Uu][Ee]|[Ff][Aa][Ll][Ss][Ee])$"})
 def boolean(place: Place) -> bool:
     value = place.scalar("true or false")
     if isinstance(value, str) and value.lower() in ("true", "false"):
@@ -52,9 +65,12 @@ def boolean(place: Place) -> bool:
     return value if isinstance(value, bool) else place.fail(f"must be true or false, not {value!r}")
 
 
-def integer(least: int | None = None, most: int | None = None) -> Callable[[Place], int]:
+def integer(least: int | None = None, most: int | None = None) -> Reader[int]:
     """A reader of whole numbers within limits."""
+    limits = {"minimum": least, "maximum": most}
+    known = {name: limit for name, limit in limits.items() if limit is not None}
 
+    @accepts({"type": ["integer", "string"], **known, "pattern": f"^{_INTEGER.pattern}$"})
     def read(place: Place) -> int:
         value = place.scalar("a whole number")
         if isinstance(value, str) and _INTEGER.fullmatch(value):
@@ -71,6 +87,7 @@ def integer(least: int | None = None, most: int | None = None) -> Callable[[Plac
 port_number = integer(1, 65535)
 
 
+@accepts({"type": ["number", "string"], "minimum": 0, "pattern": "^[0-9.]{1,30}$"})
 def number(place: Place) -> float:
     """A number, 0 or more."""
     value = place.scalar("a number")
@@ -83,6 +100,7 @@ def number(place: Place) -> float:
     return float(parsed)
 
 
+@accepts({"type": ["integer", "string"], "minimum": 0, "pattern": _ANY_CASE_SIZE})
 def size(place: Place) -> int:
     """Bytes, from a number or from `512m`, `1.5gb`, `64KiB`: all in powers of 1024, as Docker has it."""
     value = place.scalar("a size such as 512m")
@@ -94,11 +112,13 @@ def size(place: Place) -> int:
     return int(float(found[1]) * 1024 ** _POWER[found[2].lower()])
 
 
+@accepts({"type": ["integer", "string"], "minimum": -1, "pattern": f"^-1$|{_ANY_CASE_SIZE}"})
 def size_or_unlimited(place: Place) -> int:
     """Bytes, or -1 for no limit."""
     return -1 if place.node.value in (-1, "-1") else size(place)
 
 
+@accepts({"type": ["string", "integer"], "minimum": 0, "maximum": 0, "pattern": f"^0$|^{_DURATION.pattern}$"})
 def duration(place: Place) -> float:
     """Seconds, from `1m30s`, `500ms`."""
     value = place.scalar("a duration such as 10s")
@@ -109,6 +129,7 @@ def duration(place: Place) -> float:
     return round(sum(float(amount) * _SECONDS[unit] for amount, unit in _PART.findall(value)), 9)
 
 
+@accepts({"type": ["string", "integer"], "minimum": 0, "pattern": f"^{_INTEGER.pattern}$|^{_DURATION.pattern}$"})
 def microseconds(place: Place) -> int:
     """Microseconds, from a number of them or from a duration such as `50ms`."""
     value = place.scalar("a duration such as 50ms, or a number of microseconds")
@@ -117,9 +138,10 @@ def microseconds(place: Place) -> int:
     return integer(0)(place)
 
 
-def one_of(*choices: str) -> Callable[[Place], str]:
+def one_of(*choices: str) -> Reader[str]:
     """A reader of one of a few words."""
 
+    @accepts({"enum": list(choices)})
     def read(place: Place) -> str:
         value = text(place)
         return value if value in choices else place.fail(f"must be one of {', '.join(choices)}, not {value!r}")
@@ -133,18 +155,34 @@ def each(place: Place, read: Callable[[Place], T]) -> list[tuple[Place, T]]:
     return [(item, value) for item, value in values if value is not None]
 
 
-def placed(read: Callable[[Place], T]) -> Callable[[Place], list[tuple[Place, T]]]:
+def placed(read: Reader[T]) -> Reader[list[tuple[Place, T]]]:
     """A reader of lists that keeps where each item stands."""
-    return lambda place: each(place, read)
+    return Reader(lambda place: each(place, read), {"type": "array", "items": read.schema})
 
 
-def list_of(read: Callable[[Place], T]) -> Callable[[Place], list[T]]:
-    return lambda place: [value for _, value in each(place, read)]
+def list_of(read: Reader[T]) -> Reader[list[T]]:
+    """A reader of lists."""
+    return Reader(lambda place: [value for _, value in each(place, read)], {"type": "array", "items": read.schema})
 
 
-def one_or_more(read: Callable[[Place], T]) -> Callable[[Place], list[T]]:
+def tuple_of(read: Reader[T]) -> Reader[tuple[T, ...]]:
+    """A reader of lists, as a value that nobody can change."""
+    several = list_of(read)
+    return Reader(lambda place: tuple(several(place)), several.schema)
+
+
+def either(*schemas: Json) -> Json:
+    """The schema of what any of these describes."""
+    return {"anyOf": [inner for schema in schemas for inner in schema.get("anyOf", [schema])]}
+
+
+def one_or_more(read: Reader[T]) -> Reader[list[T]]:
     """A reader of one value or a list of them."""
-    return lambda place: list_of(read)(place) if isinstance(place.value(), list) else [read(place)]
+    several = list_of(read)
+    return Reader(
+        lambda place: several(place) if isinstance(place.value(), list) else [read(place)],
+        either(read.schema, several.schema),
+    )
 
 
 strings = list_of(text)
@@ -152,9 +190,10 @@ words = list_of(word)
 string_or_strings = one_or_more(filled)
 
 
-def formed(kind: type[list[Any]] | type[dict[str, Any]], form: str, read: Callable[[Place], T]) -> Callable[[Place], T]:
+def formed(kind: type[list[Any]] | type[dict[str, Any]], form: str, read: Reader[T]) -> Reader[T]:
     """`read`, which shows the right form to what is no list, or no mapping."""
 
+    @accepts(read.schema)
     def checked(place: Place) -> T:
         if not isinstance(place.value(), kind):
             place.fail(f"must be a {'list' if kind is list else 'mapping'}, not {place.kind}: write {form}")
@@ -163,7 +202,10 @@ def formed(kind: type[list[Any]] | type[dict[str, Any]], form: str, read: Callab
     return checked
 
 
-def mapping_of(read: Callable[[Place], T]) -> Callable[[Place], dict[str, T]]:
+def mapping_of(read: Reader[T]) -> Reader[dict[str, T]]:
+    """A reader of mappings whose keys are anybody's names."""
+
+    @accepts({"type": "object", "additionalProperties": read.schema})
     def all_of(place: Place) -> dict[str, T]:
         values = {name: at.attempt(read) for name, at in place.entries().items()}
         return {name: value for name, value in values.items() if value is not None}
@@ -171,6 +213,13 @@ def mapping_of(read: Callable[[Place], T]) -> Callable[[Place], dict[str, T]]:
     return all_of
 
 
+PAIRS = either(
+    {"type": "object", "additionalProperties": or_empty(WORD)},
+    {"type": "array", "items": STRING},
+)
+
+
+@accepts(PAIRS)
 def pairs(place: Place) -> list[tuple[Place, str, str | None]]:
     """`{KEY: value}` or `[KEY=value]`, with where each stands; None where only the key is given."""
     if isinstance(place.value(), list):
@@ -185,11 +234,13 @@ def pairs(place: Place) -> list[tuple[Place, str, str | None]]:
     return found
 
 
+@accepts(PAIRS)
 def string_map(place: Place) -> dict[str, str]:
     """`{key: value}` or `[key=value]`; a key alone has an empty value."""
     return {name: value or "" for _, name, value in pairs(place)}
 
 
+@accepts(either(STRING, strings.schema))
 def command(place: Place) -> list[str]:
     """A list of words, or one string that is split as a shell would (and no shell runs it)."""
     if isinstance(place.value(), list):
@@ -200,6 +251,7 @@ def command(place: Place) -> list[str]:
         place.fail(f"can not be split into words: {str(error).lower()}; write it as a list")
 
 
+@accepts({})
 def json(place: Place) -> Any:
     """Anything at all, as it is: for what somebody else knows the schema of."""
     return _plain(place.node)
@@ -215,6 +267,7 @@ def _plain(node: Node) -> Any:
     return node.value
 
 
+@accepts({"type": "string", "pattern": "^/"})
 def absolute(place: Place) -> str:
     """A path inside the container or on the host, from its root."""
     value = filled(place)

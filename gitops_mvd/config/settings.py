@@ -7,20 +7,23 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Iterable, Mapping
+from dataclasses import MISSING, dataclass, field, replace
+from dataclasses import fields as fields_of
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from gitops_mvd.config import origin
 from gitops_mvd.config.origin import KINDS
-from gitops_mvd.config.readers import absolute, boolean, duration, filled, list_of, mapping_of, one_of, word
-from gitops_mvd.config.tables import Invalid, Key, Place, Table, fields
+from gitops_mvd.config.readers import absolute, boolean, duration, filled, mapping_of, one_of, tuple_of, word
+from gitops_mvd.config.tables import Invalid, Key, Place, Reader, accepts, fields, mapping_schema
 from gitops_mvd.config.yamltree import Node, Sink, parse
 from gitops_mvd.core.errors import ManifestError
 from gitops_mvd.core.policy import Policy
 
 PATH = "/etc/gitops-mvd/config.yaml"
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +36,7 @@ class GitHubApp:
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """How the repository lets us in: a token over https, that of a GitHub App, or a deploy key over ssh."""
+    """The login at the repository: a token or a GitHub App over https, or a deploy key over ssh."""
 
     username: str = "x-access-token"
     token_file: str = ""
@@ -58,10 +61,10 @@ class Verify:
 
 @dataclass(frozen=True, slots=True)
 class Login:
-    """How a registry lets us in."""
+    """The login at a registry."""
 
-    username: str = ""
-    password_file: str = ""
+    username: str
+    password_file: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +97,7 @@ class KongSettings:
 
 @dataclass(frozen=True, slots=True)
 class PullRequestSettings:
-    """What is told of open pull requests."""
+    """What is reported on open pull requests."""
 
     plan: bool = True
     comment: bool = False
@@ -103,7 +106,7 @@ class PullRequestSettings:
 
 @dataclass(frozen=True, slots=True)
 class ForgeSettings:
-    """Where commit statuses go, and what else is told there; `base_url` "" is the forge's public API."""
+    """Where commit statuses go, and what else is reported there; `base_url` "" is the forge's public API."""
 
     kind: str
     repository: str
@@ -118,15 +121,15 @@ class ForgeSettings:
 
 @dataclass(frozen=True, slots=True)
 class Webhook:
-    """Where the forge's webhooks are heard; its kind says how they are authenticated."""
+    """The address that listens for webhooks of the forge; its kind says how they are authenticated."""
 
+    secret_file: str
     listen: str = "127.0.0.1:9180"
-    secret_file: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """All that this server has to be told by hand.  `host` "" is the machine's own name."""
+    """The settings; None is a section that the file does not have, and `host` "" the machine's own name."""
 
     repository: str
     branch: str = "main"
@@ -146,53 +149,56 @@ class Settings:
     secrets: str = "/etc/gitops-mvd/secrets"
 
 
-GITHUB_APP = {
-    "id": Key("The App's number, or its client id.", word),
-    "key_file": Key("The file that has a private key of it, as PEM.", absolute),
-}
+_HEADER = r"[A-Za-z0-9!#$%&'*+.^_`|~-]+"
+_SHARED = r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}"
 
 
-def _github_app(place: Place) -> GitHubApp:
-    return GitHubApp(**_all(place, GITHUB_APP))
+@dataclass(frozen=True)
+class Section(Reader[T]):
+    """The keys of a part of the settings, as a reader of the dataclass that it becomes.  See `section`."""
+
+    keys: Mapping[str, Key]
+    required: tuple[str, ...]
 
 
-CREDENTIALS = {
-    "username": Key("The user name that goes with the token; GitHub's `x-access-token` by default.", filled),
-    "token_file": Key("The file that has the token, for a repository over https.", absolute),
-    "github_app": Key("A GitHub App in place of a token, for the repository over https and for `forge`.", _github_app),
-    "ssh_key": Key("The private key, for a repository over ssh.", absolute),
-    "known_hosts": Key("The known_hosts file with the forge's host keys; ssh does not work without it.", absolute),
-    "insecure": Key("`true` lets the token go over plain http. For a forge on a private network only.", boolean),
-}
-VERIFY = {
-    "mode": Key(
-        "`head`: the last commit is signed; `tag`: a signed tag points at it; `every`: so is every commit since the "
-        "one that was followed last.",
-        one_of("head", "tag", "every"),
-    ),
-    "allowed_signers": Key(
-        "The file that has the SSH keys whose signatures are good, as ssh-keygen(1) has it.", absolute
-    ),
-    "gpg_keys": Key("The files that have the public GPG keys whose signatures are good.", list_of(absolute)),
-}
-LOGIN = {
-    "username": Key("The user name.", filled),
-    "password_file": Key("The file that has the password or token.", absolute),
-}
+def section(cls: type[T], keys: Mapping[str, Key], derived: Iterable[str] = ()) -> Section[T]:
+    """The reader of `cls` from a mapping of `keys`.  Raises TypeError if `cls` and `keys` do not match.
+
+    A field without a default is a required key, unless it is `derived` from other settings.  The defaults of `cls`
+    go into the keys, for the manual and the schema.
+    """
+    parts = {part.name: part for part in fields_of(cls)}  # type: ignore[arg-type]
+    if different := parts.keys() ^ keys.keys():
+        raise TypeError(f"{cls.__name__} and its keys do not match: {', '.join(sorted(different))}")
+    without = [name for name, part in parts.items() if part.default is MISSING and part.default_factory is MISSING]
+    required = tuple(name for name in keys if name in without and name not in derived)
+    shown = {name: replace(key, default=key.default or _shown(parts[name].default)) for name, key in keys.items()}
+
+    def read(place: Place) -> T:
+        values = fields(place, shown, required)
+        if missing := set(required) - values.keys():
+            raise Invalid(missing)
+        return cls(**values)
+
+    return Section(read, mapping_schema(shown, required), shown, required)
 
 
-def _login(place: Place) -> Login:
-    return Login(**_all(place, LOGIN))
+def _shown(default: object) -> str:
+    """A default as the file would say it; "" for none."""
+    match default:
+        case bool():
+            return f"`{str(default).lower()}`"
+        case float():
+            return f"`{default:g}s`"
+        case str() if default:
+            return f"`{default}`"
+    return ""
 
 
-def _all(place: Place, table: Table) -> dict[str, Any]:
-    """The entries of a mapping that is worthless without any of them."""
-    values = fields(place, table, required=table)
-    if len(values) < len(table):
-        raise Invalid
-    return values
+# ---- readers of single settings --------------------------------------------------------------------------------------
 
 
+@accepts({"type": "string", "pattern": ":[0-9]{1,5}$"})
 def _listen(place: Place) -> str:
     value = filled(place)
     host, _, port = value.rpartition(":")
@@ -208,31 +214,22 @@ def _listen(place: Place) -> str:
     return value
 
 
-DOCKER = {
-    "url": Key("The engine's socket; `unix:///var/run/docker.sock` by default.", filled),
-    "registries": Key(
-        "Logins, by the registry's host name. Those of root's `~/.docker/config.json`, credential helpers among them, "
-        "are used as they are.",
-        mapping_of(_login),
-    ),
-}
+def _address(*schemes: str) -> Reader[str]:
+    """A reader of addresses of these schemes, without a login, query or fragment."""
 
-
-def _address(*schemes: str) -> Callable[[Place], str]:
-    """An address of one of these schemes, without a login, query or fragment in it."""
-
+    @accepts({"type": "string", "pattern": f"^({'|'.join(schemes)})://"})
     def read(place: Place) -> str:
         value = filled(place)
         try:
             parts = urlsplit(value)
             _ = parts.port
         except ValueError as error:
-            place.fail(f"is no address: {error}")
+            place.fail(f"is not an address: {error}")
         written = [f"{scheme}:///path" if scheme == "unix" else f"{scheme}://" for scheme in schemes]
         if parts.scheme not in schemes or not (parts.path if parts.scheme == "unix" else parts.hostname):
             place.fail(f"must be an address that begins with {' or '.join(written)}")
         if parts.username is not None or parts.password is not None:
-            place.fail("has a login in it: a header with it goes into `token_file`, with `token_header: Authorization`")
+            place.fail("contains a login: put a header with it into `token_file`, with `token_header: Authorization`")
         if parts.query or parts.fragment or (parts.scheme == "unix" and parts.netloc):
             place.fail("must be an address alone: no query, and a socket with three slashes, unix:///run/kong.sock")
         return value
@@ -240,72 +237,31 @@ def _address(*schemes: str) -> Callable[[Place], str]:
     return read
 
 
+@accepts({"type": "string", "pattern": f"^{_HEADER}$"})
 def _header(place: Place) -> str:
     value = filled(place)
-    if not re.fullmatch(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+", value):
+    if not re.fullmatch(_HEADER, value):
         place.fail("must be the name of a header, such as `Authorization`")
     return value
 
 
+@accepts({"type": "string", "pattern": r"^/.*\.(yaml|yml|json)$"})
 def _boot_file(place: Place) -> str:
     value = absolute(place)
     if not value.endswith((".yaml", ".yml", ".json")):
-        place.fail("must end in .yaml, .yml or .json: Kong reads no other")
+        place.fail("must end in .yaml, .yml or .json: Kong reads no other file")
     return value
 
 
+@accepts({"type": "string", "pattern": f"^{_SHARED}$"})
 def _shared(place: Place) -> str:
     value = filled(place)
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", value):
+    if not re.fullmatch(_SHARED, value):
         place.fail(f"must be a name of letters, digits, dots, dashes and underscores, not {value!r}")
     return value
 
 
-KONG = {
-    "admin": Key(
-        "The Admin API: `http://`, `https://` or `unix:///path`; `http://127.0.0.1:8001` by default.",
-        _address("http", "https", "unix"),
-    ),
-    "proxy": Key(
-        "The proxy, which is asked whether a new route works; `http://127.0.0.1:8000` by default.",
-        _address("http", "https"),
-    ),
-    "address": Key(
-        "The address of this server that routed services are published on, and where Kong finds them; `127.0.0.1` by "
-        "default, for a Kong on the same server.",
-        filled,
-    ),
-    "ca_file": Key(
-        "The file that has the certificate of who signed that of the Admin API; by default whom this server trusts.",
-        absolute,
-    ),
-    "cert_file": Key("The file that has the certificate that we show to the Admin API.", absolute),
-    "key_file": Key("The file that has the key of `cert_file`.", absolute),
-    "token_file": Key("The file that has the value of the header `token_header`.", absolute),
-    "token_header": Key("The header that lets us in; `Kong-Admin-Token` by default.", _header),
-    "insecure": Key("`true` lets the token go over plain http to another machine.", boolean),
-    "boot_file": Key("The file that a Kong without a database starts from, which is kept up to date.", _boot_file),
-    "drift": Key(
-        "What was changed by hand at the gateway is put back (`repair`) or only told (`report`).",
-        one_of("repair", "report"),
-    ),
-    "shared": Key(
-        "A name that all servers have in their settings which share this Kong; it needs a database then, and `address` "
-        "one of this server that Kong reaches. Without it, the Kong is this server's alone.",
-        _shared,
-    ),
-}
-PROPOSALS = {
-    "plan": Key("`false` leaves them alone; by default each gets the status `mvd/HOST/plan`.", boolean),
-    "comment": Key("`true` writes the whole plan below them, in one comment a host that is kept up to date.", boolean),
-    "forks": Key("`true` looks at those that come from a fork, too.", boolean),
-}
-
-
-def _proposals(place: Place) -> PullRequestSettings:
-    return PullRequestSettings(**fields(place, PROPOSALS))
-
-
+@accepts({"type": "string", "pattern": "^https?://"})
 def _link(place: Place) -> str:
     link = filled(place)
     if not link.startswith(("https://", "http://")):
@@ -313,57 +269,236 @@ def _link(place: Place) -> str:
     return link
 
 
-FORGE = {
-    "kind": Key("Which one it is; needed where the repository's address does not tell.", one_of(*KINDS)),
-    "repository": Key("The name of the config repository there; taken from its address by default.", filled),
-    "base_url": Key("The API; taken from the repository's address by default.", filled),
-    "token_file": Key(
-        "The file that has a token that may write commit statuses; by default the login of `credentials`.", absolute
-    ),
-    "username": Key("The user whose password the token is, for Bitbucket.", filled),
-    "apps": Key("`true` gives every app a status of its own, too: `mvd/HOST/APP`.", boolean),
-    "environment": Key(
-        "Shows what runs here as a deployment to that environment of GitHub's, such as `{host}`; a label of this host "
-        "goes by its name, as in `production {region}`.",
-        filled,
-    ),
-    "link": Key("Where statuses lead to, with `{host}`, `{app}` and `{commit}` in it.", _link),
-    "proposals": Key("What is told of open pull requests.", _proposals),
-}
-WEBHOOK = {
-    "listen": Key("The address and port to listen at; `127.0.0.1:9180` by default.", _listen),
-    "secret_file": Key("The file that has the secret which the forge proves to know, 16 characters or more.", absolute),
-}
-
-POLICY = {
-    "trusted": Key("The apps that may do anything.", list_of(filled)),
-    "mounts": Key("The host folders that the others may mount, with all below them.", list_of(absolute)),
-    "registries": Key("The registries that their images may come from; any, where none is named.", list_of(filled)),
-}
+@accepts(duration.schema)
+def _interval(place: Place) -> float:
+    seconds = duration(place)
+    return seconds if seconds >= 1 else place.fail("must be at least 1s")
 
 
+# ---- the sections ----------------------------------------------------------------------------------------------------
+
+GITHUB_APP = section(
+    GitHubApp,
+    {
+        "id": Key("The number of the App, or its client id.", word),
+        "key_file": Key("The file with a private key of the App: the `.pem` that GitHub gives, unencrypted.", absolute),
+    },
+)
+CREDENTIALS = section(
+    Credentials,
+    {
+        "username": Key("The user name that goes with the token. The default is GitHub's.", filled),
+        "token_file": Key("The file with the token, for a repository over https.", absolute),
+        "github_app": Key(
+            "A GitHub App instead of a token, for the repository over https and for `forge`.", GITHUB_APP
+        ),
+        "ssh_key": Key("The file with the private key, for a repository over ssh.", absolute),
+        "known_hosts": Key("The known_hosts file with the host keys of the forge. Required for ssh.", absolute),
+        "insecure": Key("`true` sends the token over plain http too. For a forge on a private network only.", boolean),
+    },
+)
+VERIFY = section(
+    Verify,
+    {
+        "mode": Key(
+            "`head`: the last commit of the branch must be signed. `tag`: a signed, annotated tag must point at it; "
+            "a release is let through by its tag. `every`: every commit since the last one that was followed must be "
+            "signed, also those that a merge brought in; the first time, only the last commit.",
+            one_of("head", "tag", "every"),
+        ),
+        "allowed_signers": Key(
+            "The file with the SSH keys whose signatures are accepted, in the format of `ssh-keygen` (ALLOWED "
+            "SIGNERS): `jane@acme.com ssh-ed25519 AAAA...`, one a line.",
+            absolute,
+        ),
+        "gpg_keys": Key(
+            "The files with the public GPG keys whose signatures are accepted, as `gpg --export --armor` writes them.",
+            tuple_of(absolute),
+        ),
+    },
+)
+LOGIN = section(
+    Login,
+    {
+        "username": Key("The user name.", filled),
+        "password_file": Key("The file with the password or token.", absolute),
+    },
+)
+DOCKER = section(
+    Docker,
+    {
+        "url": Key("The engine's socket.", filled),
+        "registries": Key(
+            "Logins, by the host name of the registry. The logins in root's `~/.docker/config.json`, also those of "
+            "credential helpers, are used too.",
+            mapping_of(LOGIN),
+        ),
+    },
+)
+KONG = section(
+    KongSettings,
+    {
+        "admin": Key(
+            "The Admin API: `http://HOST:PORT`, `https://HOST:PORT`, either with a path behind it, or `unix:///PATH`.",
+            _address("http", "https", "unix"),
+        ),
+        "proxy": Key(
+            "The proxy, `http://` or `https://`. It is asked whether a new route works.", _address("http", "https")
+        ),
+        "address": Key(
+            "The address of this server that routed services are published on, and where Kong reaches them. The "
+            "default is for a Kong on the same server.",
+            filled,
+        ),
+        "ca_file": Key(
+            "The file with the certificate of the authority that signed the certificate of the Admin API.",
+            absolute,
+            "the authorities that this server trusts",
+        ),
+        "cert_file": Key("The file with the client certificate for the Admin API.", absolute),
+        "key_file": Key("The file with the key of `cert_file`, unencrypted.", absolute),
+        "token_file": Key("The file with the value of the header `token_header`.", absolute),
+        "token_header": Key(
+            "The header that authenticates at the Admin API. The default is the one of Kong's RBAC; `apikey` for a "
+            "key-auth plugin before it; `Authorization`, with `Bearer ...` or `Basic ...` in the file.",
+            _header,
+        ),
+        "insecure": Key(
+            "`true` sends the token over plain http to another machine. For a private network only.", boolean
+        ),
+        "boot_file": Key(
+            "Kong's declarative start file, for a Kong without a database. It is kept up to date.", _boot_file
+        ),
+        "drift": Key(
+            "What is done about a change that somebody made in Kong by hand: it is undone (`repair`) or only reported "
+            "(`report`).",
+            one_of("repair", "report"),
+        ),
+        "shared": Key(
+            "A name, the same on all servers that share this Kong. Such a Kong must have a database, and reach "
+            "`address`.",
+            _shared,
+            "none, this Kong routes to this server only",
+        ),
+    },
+)
+PROPOSALS = section(
+    PullRequestSettings,
+    {
+        "plan": Key("`true` reports the plan of each pull request as the status `mvd/HOST/plan`.", boolean),
+        "comment": Key(
+            "`true` writes the whole plan into a comment on the pull request, one for each host, kept up to date.",
+            boolean,
+        ),
+        "forks": Key(
+            "`true` does this for pull requests from forks too. Whoever can open one then makes this host read files "
+            "and ask registries.",
+            boolean,
+        ),
+    },
+)
+FORGE = section(
+    ForgeSettings,
+    {
+        "kind": Key(
+            f"The forge: {', '.join(f'`{kind}`' for kind in KINDS)}. Required if the repository's address does not "
+            "tell.",
+            one_of(*KINDS),
+            "as the repository's address tells",
+        ),
+        "repository": Key(
+            "The name of the config repository there: `acme/config`; with all its groups at GitLab, `PROJECT/slug` or "
+            "`~user/slug` at Bitbucket Data Center, `organisation/project/repository` at Azure DevOps.",
+            filled,
+            "as the repository's address tells",
+        ),
+        "base_url": Key(
+            "The API. Required if Git goes by ssh and the web is at another port or path.",
+            filled,
+            "as the repository's address tells, `https://HOST/api/v3` for GitHub Enterprise Server, for the others "
+            "`https://HOST` with the path before the repository",
+        ),
+        "token_file": Key(
+            "The file with a token that may write commit statuses.",
+            absolute,
+            "the login of `credentials`, which for GitHub may be an App",
+        ),
+        "username": Key(
+            "For Bitbucket: the user of the password or API token. Without a user, the token is an access token.",
+            filled,
+        ),
+        "apps": Key(
+            "`true` gives every app a status of its own too, `mvd/HOST/APP`, at the last commit that changed the app.",
+            boolean,
+        ),
+        "environment": Key(
+            "GitHub only: what runs on this host is shown as a deployment to that environment. `{host}` and the name "
+            'of each label of the host are filled in: `"{host}"` is an environment for each host, '
+            '`"production {region}"` one for all hosts of a region.',
+            filled,
+        ),
+        "link": Key(
+            "The page that a status links to, with `{host}`, `{app}` and `{commit}` filled in: "
+            "`https://wiki.example.com/runbook?host={host}&app={app}&commit={commit}`.",
+            _link,
+            "none, or the page of the commit if the forge requires a link",
+        ),
+        "proposals": Key("What is reported on open pull requests.", PROPOSALS),
+    },
+    derived=("kind", "repository"),
+)
+WEBHOOK = section(
+    Webhook,
+    {
+        "secret_file": Key(
+            "The file with the secret that the forge signs with, 16 characters or more: `openssl rand -hex 32`.",
+            absolute,
+        ),
+        "listen": Key(
+            'The address and port to listen at, plain HTTP; IPv6 as `"[::1]:9180"`. The daemon may not use a port '
+            "below 1024.",
+            _listen,
+        ),
+    },
+)
+POLICY = section(
+    Policy,
+    {
+        "trusted": Key(
+            "The apps that may do anything, such as a Kong on the host's own network.", tuple_of(filled), "none"
+        ),
+        "mounts": Key(
+            "The host folders that other apps may mount, with all folders below.", tuple_of(absolute), "none"
+        ),
+        "registries": Key(
+            "The registries that images of other apps may come from, `docker.io` for Docker Hub.",
+            tuple_of(filled),
+            "any",
+        ),
+    },
+)
+
+
+@accepts(CREDENTIALS.schema)
 def _credentials(place: Place) -> Credentials:
-    found = Credentials(**fields(place, CREDENTIALS))
+    found = CREDENTIALS(place)
     if found.github_app and found.token_file:
         place.entries()["github_app"].fail("takes the place of `token_file`: give one of them")
     return found
 
 
+@accepts(VERIFY.schema)
 def _verify(place: Place) -> Verify:
-    values = fields(place, VERIFY, required=["mode"])
-    if not place.has("allowed_signers") and not values.get("gpg_keys"):
-        place.complain("has neither `allowed_signers` nor `gpg_keys`, one of which says whose signatures are good")
-    if "mode" not in values:
-        raise Invalid
-    return Verify(values["mode"], values.get("allowed_signers", ""), tuple(values.get("gpg_keys", ())))
+    entries = place.entries()
+    has_gpg_keys = place.has("gpg_keys") and entries["gpg_keys"].node.value != []
+    if not place.has("allowed_signers") and not has_gpg_keys:
+        place.complain("has neither `allowed_signers` nor `gpg_keys`: one of them must say whose signatures are good")
+    return VERIFY(place)
 
 
-def _docker(place: Place) -> Docker:
-    return Docker(**fields(place, DOCKER))
-
-
+@accepts(KONG.schema)
 def _kong(place: Place) -> KongSettings:
-    found = KongSettings(**fields(place, KONG))
+    found = KONG(place)
     scheme, host = urlsplit(found.admin).scheme, urlsplit(found.admin).hostname or ""
     for key, other in (("cert_file", "key_file"), ("key_file", "cert_file")):
         if place.has(key) and not place.has(other):
@@ -399,59 +534,52 @@ def _is_reached(address: str) -> bool:
     return not (ip.is_loopback or ip.is_unspecified)
 
 
-def _policy(place: Place) -> Policy:
-    return Policy(**{key: tuple(values) for key, values in fields(place, POLICY).items()})
-
-
-def _forge(place: Place) -> dict[str, Any]:
-    return fields(place, FORGE)
-
-
-def _webhook(place: Place) -> Webhook:
-    return Webhook(**fields(place, WEBHOOK, required=["secret_file"]))
-
-
 def host_and_port(listen: str) -> tuple[str, int]:
     """What `listen` says, without the brackets of an IPv6 address."""
     host, _, port = listen.rpartition(":")
     return host.strip("[]"), int(port)
 
 
-def _interval(place: Place) -> float:
-    seconds = duration(place)
-    return seconds if seconds >= 1 else place.fail("must be at least 1s")
-
-
-SETTINGS = {
-    "repository": Key(
-        "The config repository: `https://...`, `ssh://...`, `git@host:owner/name.git` or a path.", filled
-    ),
-    "branch": Key("The branch to follow; `main` by default.", filled),
-    "host": Key("This server's name in `fleet.yaml`; its host name by default.", filled),
-    "interval": Key(
-        "How often to look at the repository and at the host; `60s` by default, give or take 20 %.", _interval
-    ),
-    "credentials": Key("How the repository lets us in.", _credentials),
-    "verify": Key("Whose signature a commit needs to be followed. Without it, none.", _verify),
-    "allow_rewind": Key(
-        "`true` follows the branch where it was force-pushed to something that does not contain the last commit.",
-        boolean,
-    ),
-    "allow_empty": Key(
-        "`true` lets a commit remove every app of this server. Without it, that is taken for a mistake.", boolean
-    ),
-    "docker": Key("The Docker engine.", _docker),
-    "kong": Key("The Kong of this server. Without it, `x-kong` waits.", _kong),
-    "forge": Key("Where commit statuses go. Without it, none are posted.", _forge),
-    "webhook": Key("Where the forge's webhooks are heard. Without it, nobody listens.", _webhook),
-    "policy": Key("What the repository may not do with this server. Without it, it may do anything.", _policy),
-    "state": Key("The folder for history and mirror; may be lost. `/var/lib/gitops-mvd` by default.", absolute),
-    "files": Key("The folder for env files and mounted files. `/etc/gitops-mvd/files` by default.", absolute),
-    "secrets": Key(
-        "The folder of the files that a manifest names as `{file://NAME}`. `/etc/gitops-mvd/secrets` by default.",
-        absolute,
-    ),
-}
+SETTINGS = section(
+    Settings,
+    {
+        "repository": Key(
+            "The config repository: `https://...`, `ssh://...`, `git@host:owner/name.git`, or an absolute path.",
+            filled,
+        ),
+        "branch": Key("The branch to follow.", filled),
+        "host": Key("The name of this server in `fleet.yaml`.", filled, "its host name"),
+        "interval": Key("How often to compare the repository and the host, give or take 20 %.", _interval),
+        "credentials": Key("The login at the repository.", _credentials),
+        "verify": Key("The signature that a commit needs to be followed.", _verify, "none"),
+        "allow_rewind": Key(
+            "`true` follows the branch after a force-push that dropped the last commit. With `false`, that is an "
+            "error, and a `git revert` is the way back.",
+            boolean,
+        ),
+        "allow_empty": Key(
+            "`true` lets a commit remove every app of this server. With `false`, that is an error: it is most often a "
+            "wrong branch or a lost folder.",
+            boolean,
+        ),
+        "docker": Key("The Docker engine.", DOCKER),
+        "kong": Key("The Kong of this server.", _kong, "none, and services with `x-kong` wait"),
+        "forge": Key(
+            "Where commit statuses go.", Reader(lambda place: fields(place, FORGE.keys), FORGE.schema), "none"
+        ),
+        "webhook": Key("The address that listens for webhooks of the forge.", WEBHOOK, "none"),
+        "policy": Key("What the repository may not do with this server.", POLICY, "none, it may do anything"),
+        "state": Key("The folder for history and mirror. If it is lost, the next pass makes it again.", absolute),
+        "files": Key(
+            "The folder for env files and mounted files. It must not be lost: containers start from it. Its file "
+            "`followed` has the last commit, so that a branch that went back is noticed even without `state`.",
+            absolute,
+        ),
+        "secrets": Key(
+            "The folder with the files that a manifest names as `{file://NAME}`, each readable by root only.", absolute
+        ),
+    },
+)
 
 
 def read(file: str, data: bytes) -> Settings:
@@ -459,7 +587,7 @@ def read(file: str, data: bytes) -> Settings:
     sink: Sink = []
     root = parse(file, data, sink) or Node({}, file, 1)
     place = Place(root, (), sink)
-    values = place.attempt(lambda at: fields(at, SETTINGS, required=["repository"])) or {}
+    values = place.attempt(lambda at: fields(at, SETTINGS.keys, SETTINGS.required)) or {}
     if not sink and "forge" in values:
         values["forge"] = _complete(values["forge"], values, place.entries()["forge"])
     if "webhook" in values and not place.has("forge"):
@@ -473,15 +601,15 @@ def _complete(forge: dict[str, Any], values: Mapping[str, Any], place: Place) ->
     """The forge's settings with what follows from the repository's address and credentials."""
     told = origin.read(values["repository"], forge.get("kind", ""))
     if not told.kind:
-        place.complain("has no `kind`, and none can be told from the repository's address")
+        place.complain("has no `kind`, and the repository's address does not tell it")
     elif "repository" not in forge and not told.repository:
-        place.complain("has no `repository`, and none can be told from the repository's address")
+        place.complain("has no `repository`, and the repository's address does not tell it")
     elif forge.get("environment") and told.kind != "github":
-        place.complain("has an `environment`, which GitHub alone has")
+        place.complain("has an `environment`, which only GitHub has")
     else:
         credentials = values.get("credentials", Credentials())
         if credentials.github_app and told.kind != "github" and "token_file" not in forge:
-            place.complain("has no `token_file`, and the one of a GitHub App is not for it")
+            place.complain("has no `token_file`, and the login of a GitHub App is only for GitHub")
         known = {"kind": told.kind, "repository": told.repository, "base_url": told.base_url}
         return ForgeSettings(**{**known, "token_file": credentials.token_file, **forge})
     return None

@@ -1,7 +1,7 @@
-"""A place in a manifest: a value, its dotted key, and where its mistakes are told.  Pure.
+"""Tables of keys: each key's sentence, reader and JSON Schema; and the places in a file that readers read.  Pure.
 
-Readers are functions of a place that return the value in normal form, or `fail` and leave the rest to be read: that is
-how a manifest with ten mistakes reports ten.
+A reader returns the value at a place in normal form, or fails and leaves the rest to be read: that is how a file with
+ten mistakes reports ten.  The manual, the messages and the JSON Schemas for editors are all made of these tables.
 """
 
 from __future__ import annotations
@@ -9,12 +9,14 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Concatenate, NamedTuple, NoReturn, ParamSpec, TypeVar
+from typing import Any, Concatenate, Generic, NamedTuple, NoReturn, ParamSpec, TypeVar
 
 from gitops_mvd.config.yamltree import Node, Path, Scalar, Sink, dotted, tell
+from gitops_mvd.core.model import Json
 
 P = ParamSpec("P")
 T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
 
 
 class Invalid(Exception):
@@ -96,21 +98,49 @@ class Place(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
+class Reader(Generic[T_co]):
+    """A function that reads the value at a place, with the JSON Schema of what it accepts.
+
+    The schema accepts at least what the function accepts.
+    """
+
+    read: Callable[[Place], T_co]
+    schema: Json
+
+    def __call__(self, place: Place) -> T_co:
+        return self.read(place)
+
+
+def accepts(schema: Json) -> Callable[[Callable[[Place], T]], Reader[T]]:
+    """A decorator: the function becomes a reader of what `schema` describes."""
+    return lambda read: Reader(read, schema)
+
+
+@dataclass(frozen=True, slots=True)
 class Key:
-    """A key that is honoured: what it does, in one sentence for the reference page, and how to read it."""
+    """A key that is honoured: what it does, how its value is read and, for the manual, its value if left out."""
 
     doc: str
-    read: Callable[[Place], Any]
+    read: Reader[object]
+    default: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Ignored:
+    """A key that is checked and changes nothing, and why."""
+
+    why: str
+    read: Reader[object]
 
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """A key of the Compose Specification that is not honoured, and what to do instead."""
+    """A known key that is not honoured, and what to do instead."""
 
     why: str
 
 
-Table = Mapping[str, Key | Refused]
+Table = Mapping[str, Key | Ignored | Refused]
 
 
 def fields(place: Place, table: Table, required: Iterable[str] = (), otherwise: str = "") -> dict[str, Any]:
@@ -123,7 +153,7 @@ def fields(place: Place, table: Table, required: Iterable[str] = (), otherwise: 
         match table.get(name):
             case Refused(why):
                 at.complain(why)
-            case Key(read=read) if not at.empty:
+            case Key(read=read) | Ignored(read=read) if not at.empty:
                 if (value := at.attempt(read)) is not None:
                     values[name] = value
             case None if not name.startswith("x-") or difflib.get_close_matches(name, _extensions(table), 1, 0.8):
@@ -134,9 +164,44 @@ def fields(place: Place, table: Table, required: Iterable[str] = (), otherwise: 
     return values
 
 
-def record(table: Table, required: Iterable[str] = ()) -> Callable[[Place], dict[str, Any]]:
+def record(table: Table, required: Iterable[str] = (), otherwise: str = "") -> Reader[dict[str, Any]]:
     """A reader of mappings with the keys of `table`."""
-    return lambda place: fields(place, table, required)
+    return Reader(
+        lambda place: fields(place, table, required, otherwise),
+        mapping_schema(table, required),
+    )
+
+
+def mapping_schema(table: Table, required: Iterable[str] = ()) -> dict[str, Any]:
+    """The JSON Schema of mappings with the keys of `table`.
+
+    An editor shows the sentence of each key, and why a refused one is refused (`errorMessage`, of VS Code).
+    """
+    properties: dict[str, Json] = {}
+    for name, key in table.items():
+        match key:
+            case Refused(why):
+                properties[name] = {"not": {}, "errorMessage": f"`{name}` {why}", "doNotSuggest": True}
+            case Ignored(why, read):
+                properties[name] = or_empty({"description": f"Ignored: {why}", **read.schema})
+            case Key(doc, read, default):
+                shown = f"{doc} Default: {default}." if default else doc
+                schema = {"description": shown, **read.schema} if shown else read.schema
+                properties[name] = schema if name in required else or_empty(schema)
+    closed = {"properties": properties, "patternProperties": {"^x-": {}}, "additionalProperties": False}
+    return {"type": "object", **closed, **({"required": list(required)} if required else {})}
+
+
+def or_empty(schema: Json) -> Json:
+    """The schema of what `schema` describes, or of nothing behind the key."""
+    if "anyOf" in schema:
+        return {**schema, "anyOf": [*schema["anyOf"], {"type": "null"}]}
+    if "enum" in schema:
+        return {**schema, "enum": [*schema["enum"], None]}
+    if "type" in schema:
+        kinds = [schema["type"]] if isinstance(schema["type"], str) else schema["type"]
+        return {**schema, "type": [*kinds, "null"]} if "null" not in kinds else schema
+    return schema
 
 
 def _extensions(table: Table) -> list[str]:

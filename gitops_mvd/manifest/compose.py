@@ -6,10 +6,15 @@ import re
 from typing import Any
 
 from gitops_mvd.config.readers import (
+    FILLED,
+    PAIRS,
+    STRING,
+    WORD,
     boolean,
     command,
     duration,
     each,
+    either,
     filled,
     integer,
     list_of,
@@ -28,8 +33,20 @@ from gitops_mvd.config.readers import (
     word,
     words,
 )
-from gitops_mvd.config.tables import Key, Place, Refused, Table, fields, record
+from gitops_mvd.config.tables import (
+    Key,
+    Place,
+    Reader,
+    Refused,
+    Table,
+    accepts,
+    fields,
+    mapping_schema,
+    or_empty,
+    record,
+)
 from gitops_mvd.manifest import deploy, extensions, network, storage
+from gitops_mvd.manifest.composition import EXTENDS
 
 _IMAGE = re.compile(r"[a-z0-9][A-Za-z0-9._:/-]*(?:@sha256:[0-9a-f]{64})?")
 _RESTART = re.compile(r"no|always|unless-stopped|on-failure(?::[0-9]{1,4})?")
@@ -37,11 +54,13 @@ _CONDITIONS = ("service_started", "service_healthy", "service_completed_successf
 RESERVED = "io.gitops-mvd."
 
 
+@accepts({"type": "string", "pattern": f"^{_IMAGE.pattern}$"})
 def _image(place: Place) -> str:
     image = filled(place)
     return image if _IMAGE.fullmatch(image) else place.fail(f"must be the name of an image, not {image!r}")
 
 
+@accepts({"type": "string", "pattern": f"^({_RESTART.pattern})$"})
 def _restart(place: Place) -> str:
     value = text(place)
     if not _RESTART.fullmatch(value):
@@ -49,6 +68,7 @@ def _restart(place: Place) -> str:
     return value
 
 
+@accepts({"enum": ["always", "missing", "never", "if_not_present"]})
 def _pull_policy(place: Place) -> str:
     policy = text(place)
     if policy == "build":
@@ -58,6 +78,7 @@ def _pull_policy(place: Place) -> str:
     return {"if_not_present": "missing"}.get(policy) or one_of("always", "missing", "never")(place)
 
 
+@accepts({"type": "string", "pattern": "^(?!service:)."})
 def _joined(place: Place) -> str:
     """A namespace to share, of the host or of a container that is not ours."""
     value = filled(place)
@@ -68,6 +89,7 @@ def _joined(place: Place) -> str:
     return value
 
 
+@accepts({"type": "string", "pattern": "^(bridge|host|none|container:.*)$"})
 def _network_mode(place: Place) -> str:
     value = _joined(place)
     if value not in ("bridge", "host", "none") and not value.startswith("container:"):
@@ -75,6 +97,7 @@ def _network_mode(place: Place) -> str:
     return value
 
 
+@accepts(PAIRS)
 def _labels(place: Place) -> dict[str, str]:
     for at, name, _ in pairs(place):
         if name.startswith(RESERVED):
@@ -82,6 +105,12 @@ def _labels(place: Place) -> dict[str, str]:
     return string_map(place)
 
 
+@accepts(
+    either(
+        {"type": "object", "additionalProperties": either(WORD, words.schema)},
+        {"type": "array", "items": FILLED},
+    )
+)
 def _extra_hosts(place: Place) -> list[str]:
     if isinstance(place.value(), dict):
         hosts = {
@@ -93,7 +122,7 @@ def _extra_hosts(place: Place) -> list[str]:
         name, *ip = re.split("[=:]", filled(item), maxsplit=1)
         return f"{name}:{ip[0].strip('[]')}" if name and ip else item.fail('must be like "db.local:10.0.0.7"')
 
-    return list_of(read)(place)
+    return [value for _, value in each(place, read)]
 
 
 _DEVICE: Table = {
@@ -103,6 +132,7 @@ _DEVICE: Table = {
 }
 
 
+@accepts(either(FILLED, mapping_schema(_DEVICE, ("source",))))
 def _device(place: Place) -> str:
     if isinstance(place.value(), dict):
         parts = fields(place, _DEVICE, required=("source",))
@@ -122,6 +152,7 @@ def _device(place: Place) -> str:
 _BOTH: Table = {"soft": Key("The soft limit.", integer(-1)), "hard": Key("The hard limit.", integer(-1))}
 
 
+@accepts(either(integer(-1).schema, mapping_schema(_BOTH, ("soft", "hard"))))
 def _ulimit(place: Place) -> dict[str, int]:
     if isinstance(place.value(), dict):
         return fields(place, _BOTH, required=("soft", "hard"))
@@ -129,6 +160,7 @@ def _ulimit(place: Place) -> dict[str, int]:
     return {"soft": both, "hard": both}
 
 
+@accepts(either(FILLED, strings.schema))
 def _test(place: Place) -> list[str]:
     if not isinstance(place.value(), list):
         return ["CMD-SHELL", filled(place)]
@@ -149,6 +181,7 @@ HEALTHCHECK: Table = {
 }
 
 
+@accepts(mapping_schema(HEALTHCHECK))
 def _healthcheck(place: Place) -> dict[str, Any]:
     check = fields(place, HEALTHCHECK)
     if check.pop("disable", False) or check.get("test") == ["NONE"]:
@@ -164,6 +197,7 @@ LOGGING: Table = {
 }
 
 
+@accepts(mapping_schema(LOGGING))
 def _logging(place: Place) -> dict[str, Any]:
     return {"driver": "", "options": {}, **fields(place, LOGGING)}
 
@@ -173,7 +207,7 @@ _IO_RATE: Table = {"path": Key("A block device.", filled), "rate": Key("Operatio
 _WEIGHT: Table = {"path": Key("A block device.", filled), "weight": Key("10 to 1000.", integer(10, 1000))}
 
 
-def _each_device(table: Table) -> Any:
+def _each_device(table: Table) -> Reader[list[dict[str, Any]]]:
     return list_of(record(table, table))
 
 
@@ -187,6 +221,7 @@ BLKIO: Table = {
 }
 
 
+@accepts({"enum": [False, "false"]})
 def _no_restart(place: Place) -> bool:
     return boolean(place) and place.fail("is not honoured: make the service retry its connections")
 
@@ -194,10 +229,16 @@ def _no_restart(place: Place) -> bool:
 DEPENDENCY: Table = {
     "condition": Key(f"`{'`, `'.join(_CONDITIONS)}`.", one_of(*_CONDITIONS)),
     "required": Key("`false`: the service may be missing on this host.", boolean),
-    "restart": Key("Only `false`.", _no_restart),
+    "restart": Key("Only `false` is allowed.", _no_restart),
 }
 
 
+@accepts(
+    either(
+        {"type": "array", "items": FILLED},
+        {"type": "object", "additionalProperties": or_empty(mapping_schema(DEPENDENCY))},
+    )
+)
 def _depends_on(place: Place) -> dict[str, tuple[Place, str, bool]]:
     """Each dependency's place, condition, and whether it is required."""
     if isinstance(place.value(), list):
@@ -217,6 +258,10 @@ ENV_FILE: Table = {
 }
 
 
+_ONE_ENV_FILE = either(FILLED, mapping_schema(ENV_FILE, ("path",)))
+
+
+@accepts(either(_ONE_ENV_FILE, {"type": "array", "items": _ONE_ENV_FILE}))
 def _env_file(place: Place) -> list[tuple[Place, dict[str, Any]]]:
     def read(item: Place) -> dict[str, Any]:
         if isinstance(item.value(), dict):
@@ -315,7 +360,10 @@ SERVICE: Table = {
     "pull_policy": Key("`missing` (the default; also `if_not_present`), `always` or `never`.", _pull_policy),
     "x-mvd": Key("Ours: `health` and `schedule`.", extensions.mvd),
     "x-kong": Key("Ours: the way in, through Kong.", extensions.kong),
-    "extends": Key("Start from another service: its name, or `service` and `file`.", text),
+    "extends": Key(
+        "Start from another service: its name, or `service` and `file`.",
+        Reader(text, either(STRING, mapping_schema(EXTENDS, ("service",)))),
+    ),
     "build": Refused("build time is separate from deploy time: build in CI and name the image"),
     "container_name": Refused(
         "is not honoured: a container is named after its version; others reach it by the name of its service"

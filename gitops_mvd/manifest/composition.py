@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from gitops_mvd.config.readers import filled, string_or_strings, text
-from gitops_mvd.config.tables import Key, Place, Refused, Table, fields
+from gitops_mvd.config.tables import Ignored, Key, Place, Reader, Refused, Table, fields
 from gitops_mvd.config.yamltree import Node, Sink, parse, tell
 from gitops_mvd.core.ports import Tree
 from gitops_mvd.manifest.dotenv import parse_env
@@ -23,19 +23,20 @@ MAX_INCLUDES = 50  # files of one app, those that are included twice counted twi
 
 Sibling = Callable[[str], Node | None]
 
+ANYTHING = Reader(Place.value, {})
 _BELOW = "goes below a service, not beside `services`; an anchor of yours needs another name"
 
 TOP: Table = {
-    "services": Key("The services of the app.", Place.value),
-    "networks": Key("The networks of the app.", Place.value),
-    "volumes": Key("The volumes of the app.", Place.value),
-    "configs": Key("Files that services get, from the repository, a variable or the text itself.", Place.value),
-    "secrets": Key("Files that services get, from the repository or a variable.", Place.value),
+    "services": Key("The services of the app.", ANYTHING),
+    "networks": Key("The networks of the app.", ANYTHING),
+    "volumes": Key("The volumes of the app.", ANYTHING),
+    "configs": Key("Files that services get, from the repository, a variable or the text itself.", ANYTHING),
+    "secrets": Key("Files that services get, from the repository or a variable.", ANYTHING),
     "include": Key(
-        "Other Compose files to take in, each with its own `.env`: a path, or `path` and `env_file`.", Place.value
+        "Other Compose files to take in, each with its own `.env`: a path, or `path` and `env_file`.", ANYTHING
     ),
     "name": Key("The name of the app, which is that of its folder; may be left out.", text),
-    "version": Key("Means nothing any more.", Place.value),
+    "version": Ignored("the Compose Specification has no versions any more.", ANYTHING),
     "models": Refused("is not honoured: run the model as a service with an image of its own"),
     "jobs": Refused("is not honoured: a service that ends is one with `restart: on-failure`"),
     "x-kong": Refused(_BELOW),

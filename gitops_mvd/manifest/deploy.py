@@ -6,6 +6,8 @@ from typing import Any
 
 from gitops_mvd.config.readers import (
     duration,
+    each,
+    either,
     integer,
     list_of,
     number,
@@ -16,10 +18,11 @@ from gitops_mvd.config.readers import (
     strings,
     text,
 )
-from gitops_mvd.config.tables import Key, Place, Refused, Table, fields, record
+from gitops_mvd.config.tables import Key, Place, Refused, Table, accepts, fields, mapping_schema, record
 from gitops_mvd.manifest.placement import constraint
 
 
+@accepts({"enum": ["replicated", "global"]})
 def _mode(place: Place) -> str:
     mode = text(place)
     if mode in ("replicated-job", "global-job"):
@@ -27,10 +30,12 @@ def _mode(place: Place) -> str:
     return one_of("replicated", "global")(place)
 
 
+@accepts({**number.schema, "maximum": 0})
 def _no_failures(place: Place) -> float:
     return number(place) and place.fail("is not honoured: an update with any failure has failed; remove it")
 
 
+@accepts(either({"enum": ["all"]}, integer(1, 1024).schema))
 def count(place: Place) -> int | str:
     """How many devices: a number or `all`."""
     return "all" if place.node.value == "all" else integer(1, 1024)(place)
@@ -48,7 +53,7 @@ UPDATE: Table = {
     "parallelism": Key("How many instances are replaced at a time; 0 for all, 1 if left out.", integer(0, 1000)),
     "delay": Key("How long these must do well before the next ones are replaced.", duration),
     "monitor": Key("How long a new instance must stay healthy before the update counts as done.", duration),
-    "max_failure_ratio": Key("Only `0`.", _no_failures),
+    "max_failure_ratio": Key("Only `0` is allowed.", _no_failures),
 }
 DEVICE: Table = {
     "capabilities": Key("What the device can do, such as `[gpu]`.", strings),
@@ -59,6 +64,7 @@ DEVICE: Table = {
 }
 
 
+@accepts(mapping_schema(DEVICE))
 def device(place: Place) -> dict[str, Any]:
     """A request for devices, all its parts there."""
     wanted = fields(place, DEVICE)
@@ -68,13 +74,14 @@ def device(place: Place) -> dict[str, Any]:
     return {"driver": "", "device_ids": [], "capabilities": ["gpu"], "options": {}, **wanted, **chosen}
 
 
+@accepts({"type": "array", "items": device.schema})
 def devices(place: Place) -> list[dict[str, Any]]:
     def read(item: Place) -> dict[str, Any]:
         if not fields(Place(item.node, item.path, []), DEVICE).get("capabilities"):
             item.complain("has no `capabilities`, such as [gpu]")
         return device(item)
 
-    return list_of(read)(place)
+    return [value for _, value in each(place, read)]
 
 
 LIMITS: Table = {
@@ -108,6 +115,7 @@ RESTART_POLICY: Table = {
 }
 
 
+@accepts(mapping_schema(RESTART_POLICY))
 def restart_policy(place: Place) -> str:
     """The same as a value of `restart`."""
     policy = fields(place, RESTART_POLICY)
@@ -136,10 +144,10 @@ DEPLOY: Table = {
 }
 
 
-def deploy(place: Place) -> dict[str, Any]:
-    return fields(place, DEPLOY)
+deploy = record(DEPLOY)
 
 
+@accepts(either({"enum": ["all"]}, {"type": "array", "items": device.schema}))
 def gpus(place: Place) -> list[dict[str, Any]]:
     """`all`, or a list of requests."""
     if place.node.value == "all":

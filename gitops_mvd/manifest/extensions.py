@@ -6,8 +6,8 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from gitops_mvd.config.readers import filled, formed, one_of, one_or_more, port_number
-from gitops_mvd.config.tables import Key, Place, Refused, Table, fields, record
+from gitops_mvd.config.readers import FILLED, filled, formed, one_of, one_or_more, port_number
+from gitops_mvd.config.tables import Key, Place, Refused, Table, accepts, fields, mapping_schema, record
 from gitops_mvd.config.yamltree import Sink
 from gitops_mvd.manifest.health import health
 from gitops_mvd.manifest.kong_fields import (
@@ -26,6 +26,7 @@ _TIME = re.compile(r"[A-Za-z0-9*]([A-Za-z0-9*:/,.~_+ -]{0,198}[A-Za-z0-9*])?")
 _CRON = re.compile(r"@[a-z]+|[0-9*/,-]+( +[A-Za-z0-9*/,-]+){4}")  # OnCalendar has at most four words
 
 
+@accepts(FILLED)
 def schedule(place: Place) -> str:
     """What may be a time for OnCalendar=; whether it is one, systemd says on the host."""
     written = filled(place)
@@ -46,8 +47,7 @@ MVD: Table = {
 }
 
 
-def mvd(place: Place) -> dict[str, Any]:
-    return fields(place, MVD)
+mvd = record(MVD)
 
 
 # What may stand right below `x-kong` for its only route, and the plugins that know callers without being told more.
@@ -55,8 +55,7 @@ SHORT = ("paths", "hosts", "methods", "headers", "strip_path", "preserve_host")
 AUTH = ("key-auth", "basic-auth", "jwt", "hmac-auth")
 
 
-def _auth(place: Place) -> list[str]:
-    return one_or_more(one_of(*AUTH))(place)
+_auth = one_or_more(one_of(*AUTH))
 
 
 def _short(name: str) -> Key:
@@ -84,6 +83,7 @@ KONG: Table = {
 }
 
 
+@accepts({**mapping_schema(KONG), "allOf": [{"anyOf": [{"required": [name]} for name in ("routes", *SHORT)]}]})
 def kong(place: Place) -> dict[str, Any]:
     """The normal form, without the short ones, but that each of `routes` comes with its place."""
     values = fields(place, KONG)

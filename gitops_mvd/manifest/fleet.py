@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from gitops_mvd.config.readers import mapping_of, word
-from gitops_mvd.config.tables import Key, Place, Refused, Table, fields
+from gitops_mvd.config.tables import Key, Place, Refused, Table, accepts, fields, mapping_schema, or_empty
 from gitops_mvd.config.yamltree import Sink, parse
 from gitops_mvd.core.errors import ManifestError
 from gitops_mvd.core.model import HostFacts, Problem
@@ -21,10 +21,12 @@ HOST: Table = {
 }
 
 
+@accepts(or_empty(mapping_schema(HOST)))
 def _host(place: Place) -> dict[str, Any]:
     return {} if place.node.value is None else fields(place, HOST)
 
 
+@accepts({"type": "object", "additionalProperties": _host.schema})
 def _hosts(place: Place) -> dict[str, dict[str, Any]]:
     found = {name: at.attempt(_host) for name, at in place.entries().items()}
     return {name: host or {} for name, host in found.items()}

@@ -10,7 +10,7 @@ from typing import Any
 
 from gitops_mvd import probes
 from gitops_mvd.config.readers import duration, integer
-from gitops_mvd.config.tables import Key, Place, Table, fields
+from gitops_mvd.config.tables import Key, Place, Table, accepts, fields, mapping_schema
 
 PROBES = {name: probe for name, probe in probes.known().items() if probe.key}
 
@@ -48,6 +48,7 @@ HEALTH: Table = {
 }
 
 
+@accepts({**mapping_schema(HEALTH), "allOf": [{"anyOf": [{"required": [probe]} for probe in PROBES]}]})
 def health(place: Place) -> dict[str, Any]:
     """The values of the table, with exactly one probe and what goes with it."""
     values = fields(place, HEALTH)

@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
-from gitops_mvd.config.readers import boolean, filled, formed, integer, one_of, placed, strings, text
-from gitops_mvd.config.tables import Key, Place, Refused, Table, fields
+from gitops_mvd.config.readers import FILLED, boolean, filled, formed, integer, one_of, placed, strings, text
+from gitops_mvd.config.tables import Key, Place, Reader, Refused, Table, accepts, fields, mapping_schema, record
 from gitops_mvd.config.yamltree import Sink, parse, tell
 from gitops_mvd.core.model import App, Json
 from gitops_mvd.core.ports import Tree
@@ -54,6 +54,7 @@ _ADDRESS = re.compile(r"(?:\[(?P<six>[0-9A-Fa-f:.]+)\]|(?P<name>[A-Za-z0-9._-]+)
 _ALGORITHMS = [f"{kind}{bits}" for kind in ("HS", "RS", "ES", "PS") for bits in (256, 384, 512)]
 
 
+@accepts({"type": "string", "pattern": f"^{_UPSTREAM_NAME.pattern}$"})
 def _upstream_name(place: Place) -> str:
     value = filled(place)
     if not _UPSTREAM_NAME.fullmatch(value):
@@ -61,6 +62,7 @@ def _upstream_name(place: Place) -> str:
     return value
 
 
+@accepts(FILLED)
 def _target(place: Place) -> str:
     """A host and its port, as Kong keeps it: an IPv6 address in full, and with the port that it takes for granted."""
     value = filled(place)
@@ -87,8 +89,8 @@ GATEWAY_PLUGIN: Table = {
 }
 
 
-def _entities(table: Table, *required: str, otherwise: str = "") -> Any:
-    return placed(lambda place: fields(place, table, required, otherwise))
+def _entities(table: Table, *required: str, otherwise: str = "") -> Reader[list[tuple[Place, Entity]]]:
+    return placed(record(table, required, otherwise))
 
 
 # A secret of a caller: Kong looks up no `{vault://...}` there.
@@ -96,6 +98,7 @@ _literal = referring(text, vaults=False)
 _filled_literal = referring(filled, vaults=False)
 
 
+@accepts({"enum": [False, "false"]})
 def _plain_text(place: Place) -> bool:
     if boolean(place):
         place.fail(
@@ -104,7 +107,7 @@ def _plain_text(place: Place) -> bool:
     return False
 
 
-_SECRETS: Mapping[str, tuple[str, tuple[str, ...], Mapping[str, Callable[[Place], Any]]]] = {
+_SECRETS: Mapping[str, tuple[str, tuple[str, ...], Mapping[str, Reader[object]]]] = {
     "keyauth_credentials": ("For `key-auth`: `key`.", ("key",), {"key": _filled_literal}),
     "basicauth_credentials": (
         "For `basic-auth`: `username` and `password`.",
@@ -142,7 +145,7 @@ _SECRETS: Mapping[str, tuple[str, tuple[str, ...], Mapping[str, Callable[[Place]
 }
 
 
-def _credential(kind: str, consumer: Key | Refused) -> Any:
+def _credential(kind: str, consumer: Key | Refused) -> Reader[list[tuple[Place, Entity]]]:
     _, required, keys = _SECRETS[kind]
     table = {name: Key("", read) for name, read in keys.items()}
     whose = ("consumer",) if isinstance(consumer, Key) else ()
@@ -215,7 +218,7 @@ SNI: Table = {
     "id": _NO_ID,
     "certificate": Refused(PARENT),
 }
-_SNIS = placed(formed(dict, "`{name: example.org}`", lambda place: fields(place, SNI, ("name",))))
+_SNIS = placed(formed(dict, "`{name: example.org}`", record(SNI, ("name",))))
 CERTIFICATE: Table = {
     "cert": Key("The certificate, in PEM.", referring(filled)),
     "key": Key("Its private key, in PEM, or a reference such as `{file://tls-key}`.", referring(filled)),
@@ -236,6 +239,7 @@ VAULT: Table = {
 }
 
 
+@accepts(mapping_schema(CONSUMER))
 def _consumer(place: Place) -> Entity:
     consumer = fields(place, CONSUMER)
     if not place.has("username") and not place.has("custom_id"):
@@ -243,6 +247,7 @@ def _consumer(place: Place) -> Entity:
     return consumer
 
 
+@accepts(mapping_schema(GATEWAY_SERVICE))
 def _service(place: Place) -> Entity:
     service = fields(place, GATEWAY_SERVICE, () if place.has("url") else ("host",))
     if url := service.pop("url", ""):
@@ -269,15 +274,25 @@ def _of_url(place: Place, url: str) -> Entity:
     return {**found, "path": parts.path} if parts.path else found
 
 
+@accepts(mapping_schema(GATEWAY_UPSTREAM, ("name",)))
 def _upstream(place: Place) -> Entity:
     return read_upstream(place, GATEWAY_UPSTREAM, ("name",))
 
 
-def _key(place: Place, table: Table = KEY) -> Entity:
-    found = fields(place, table, ("kid",))
+_KEY_BY_ITSELF: Table = {**KEY, "set": Key("The name of a set.", named("name"))}
+
+
+@accepts(mapping_schema(_KEY_BY_ITSELF, ("kid",)))
+def _key(place: Place) -> Entity:
+    found = fields(place, _KEY_BY_ITSELF, ("kid",))
     if place.has("jwk") == place.has("pem"):
         place.complain("must have one of `jwk` and `pem`")
     return found
+
+
+@accepts(mapping_schema(GATEWAY_ROUTE))
+def _route(place: Place) -> Entity:
+    return read_route(place, GATEWAY_ROUTE)
 
 
 _UNMADE = "is not honoured: Kong makes these by itself while it runs"
@@ -293,7 +308,7 @@ GATEWAY: Table = {
     "services": Key("Services that do not run here, with their `routes`.", placed(_service)),
     "routes": Key(
         "Routes by themselves, each with its `service`, or without one.",
-        placed(lambda place: read_route(place, GATEWAY_ROUTE)),
+        placed(_route),
     ),
     "upstreams": Key("What spreads the load over several `targets` that do not run here.", placed(_upstream)),
     "targets": Key(
@@ -309,7 +324,7 @@ GATEWAY: Table = {
     "key_sets": Key("Sets of keys, with their `keys`.", _entities(KEY_SET, "name")),
     "keys": Key(
         "Keys by themselves, with or without their `set`.",
-        placed(lambda place: _key(place, {**KEY, "set": Key("The name of a set.", named("name"))})),
+        placed(_key),
     ),
     "vaults": Key("Where Kong itself looks up secrets.", _entities(VAULT, "name", "prefix")),
     **{

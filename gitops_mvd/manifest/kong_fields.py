@@ -12,7 +12,10 @@ from typing import Any
 from urllib.parse import unquote_to_bytes
 
 from gitops_mvd.config.readers import (
+    FILLED,
+    WORD,
     boolean,
+    either,
     filled,
     formed,
     integer,
@@ -25,10 +28,11 @@ from gitops_mvd.config.readers import (
     text,
     words,
 )
-from gitops_mvd.config.tables import Key, Place, Refused, Table, fields, record
+from gitops_mvd.config.tables import Key, Place, Reader, Refused, Table, accepts, fields, mapping_schema, record
 from gitops_mvd.manifest.references import referring
 
 Entity = dict[str, Any]
+Reference = str | Entity
 
 PROTOCOLS = ("http", "https", "grpc", "grpcs", "tcp", "tls", "tls_passthrough", "udp")
 MATCHERS = ("paths", "hosts", "methods", "headers", "snis", "sources", "destinations", "expression")
@@ -72,7 +76,10 @@ _milliseconds = integer(1, 2147483646)
 _byte = integer(0, 255)
 
 
-def _matching(pattern: re.Pattern[str], wanted: str) -> Callable[[Place], str]:
+def _matching(pattern: re.Pattern[str], wanted: str) -> Reader[str]:
+    """A reader of strings of that pattern."""
+
+    @accepts({"type": "string", "pattern": f"^{pattern.pattern}$".replace(r"\U0010ffff", r"\uffff")})
     def read(place: Place) -> str:
         value = filled(place)
         return value if pattern.fullmatch(value) else place.fail(f"must be {wanted}, not {value!r}")
@@ -86,6 +93,7 @@ header = _matching(_HEADER, "the name of a header, of letters, digits, `-` and `
 uuid = _matching(_UUID, "the id of an entity, a UUID")
 
 
+@accepts({"type": "string", "pattern": "^[^,/]+$"})
 def _tag(place: Place) -> str:
     tag = filled(place)
     if tag.startswith(_OUR_TAGS):
@@ -93,6 +101,7 @@ def _tag(place: Place) -> str:
     return place.fail("has a comma or a slash, which Kong does not allow in a tag") if re.search("[,/]", tag) else tag
 
 
+@accepts({"type": "string", "pattern": "^/"})
 def _path(place: Place) -> str:
     path = filled(place)
     if not path.startswith("/"):
@@ -102,6 +111,7 @@ def _path(place: Place) -> str:
     return path
 
 
+@accepts({"type": "string", "pattern": "^(/|~/)"})
 def _route_path(place: Place) -> str:
     path = filled(place)
     if path.startswith("~/"):
@@ -139,6 +149,7 @@ def _normal(path: str) -> str:
         return ""
 
 
+@accepts({"enum": list(PROTOCOLS)})
 def protocol(place: Place) -> str:
     value = text(place)
     if value in ("ws", "wss"):
@@ -146,6 +157,7 @@ def protocol(place: Place) -> str:
     return one_of(*PROTOCOLS)(place)
 
 
+@accepts(FILLED)
 def _ip_or_range(place: Place) -> str:
     value = filled(place)
     try:
@@ -155,16 +167,13 @@ def _ip_or_range(place: Place) -> str:
     return value
 
 
-def _address(place: Place) -> Entity:
-    found = fields(place, _ADDRESS)
-    return found if place.has("ip") or place.has("port") else place.fail("has neither an `ip` nor a `port`")
-
-
+@accepts({"enum": [426, 301, 302, 307, 308]})
 def _redirect(place: Place) -> int:
     status = integer()(place)
     return status if status in (426, 301, 302, 307, 308) else place.fail("must be 426, 301, 302, 307 or 308")
 
 
+@accepts({"type": "object", "additionalProperties": {"type": "array", "items": WORD}})
 def _headers(place: Place) -> dict[str, list[str]]:
     for name, at in place.entries().items():
         if name.lower() == "host":
@@ -174,15 +183,21 @@ def _headers(place: Place) -> dict[str, list[str]]:
     return mapping_of(formed(list, '`["2"]`', words))(place)
 
 
-def certificate(place: Place) -> Any:
-    """A reference to a certificate, which has no name: only its id will do."""
+_BY_ID: Table = {"id": Key("The id of the certificate.", uuid)}
+
+
+@accepts(either(uuid.schema, mapping_schema(_BY_ID, ("id",))))
+def certificate(place: Place) -> Reference:
+    """A reference to a certificate, which has no name: only its id is accepted."""
     if isinstance(place.value(), dict):
-        fields(place, {"id": Key("", uuid)}, ("id",))
+        fields(place, _BY_ID, ("id",))
     else:
         uuid(place)
-    return json(place)
+    found: Reference = json(place)
+    return found
 
 
+@accepts({"type": "object"})
 def settings(place: Place) -> Entity:
     """A mapping of which Kong alone knows what may be in it."""
     place.entries()
@@ -190,20 +205,34 @@ def settings(place: Place) -> Entity:
     return found
 
 
-def named(*words: str) -> Callable[[Place], Any]:
-    """A reference by name, as text or as a mapping of one of these words, or by id."""
+def named(*words: str) -> Reader[Reference]:
+    """A reader of references by name, as text or as a mapping of one of these words, or by id."""
+    table = {word: Key(f"The {word} of the entity.", filled) for word in (*words, "id")}
 
-    def read(place: Place) -> Any:
+    @accepts(either(FILLED, mapping_schema(table)))
+    def read(place: Place) -> Reference:
         if isinstance(place.value(), dict):
-            if len(fields(place, {word: Key("", filled) for word in (*words, "id")})) != 1:
+            if len(fields(place, table)) != 1:
                 place.fail(f"must have one of `{'`, `'.join(words)}`, `id`")
-            return json(place)
+            found: Reference = json(place)
+            return found
         return filled(place)
 
     return read
 
 
-_ADDRESS: Table = {"ip": Key("", _ip_or_range), "port": Key("", integer(0, 65535))}
+_ADDRESS: Table = {
+    "ip": Key("An IP address or range.", _ip_or_range),
+    "port": Key("A port.", integer(0, 65535)),
+}
+
+
+@accepts(mapping_schema(_ADDRESS))
+def _address(place: Place) -> Entity:
+    found = fields(place, _ADDRESS)
+    return found if place.has("ip") or place.has("port") else place.fail("has neither an `ip` nor a `port`")
+
+
 _addresses = formed(list, "`[{ip: 10.0.0.0/8}]`", list_of(formed(dict, "`{ip: 10.0.0.0/8}`", _address)))
 _protocols = list_of(protocol)
 _hosts = formed(list, "`[example.org]`", list_of(host))
@@ -228,14 +257,13 @@ PLUGIN: Table = {
 _SETTINGS = "the plugin's own settings go under `config`"
 
 
-def plugins(table: Table = PLUGIN) -> Callable[[Place], list[Entity]]:
+def plugins(table: Table = PLUGIN) -> Reader[list[Entity]]:
     """A reader of plugins; the same one twice would be one of them."""
+    every = placed(formed(dict, "`{name: key-auth}`", record(table, ("name",), _SETTINGS)))
 
-    def plugin(place: Place) -> Entity:
-        return fields(place, table, ("name",), otherwise=_SETTINGS)
-
+    @accepts(every.schema)
     def read(place: Place) -> list[Entity]:
-        found = placed(formed(dict, "`{name: key-auth}`", plugin))(place)
+        found = every(place)
         once(found, "plugin", scope)
         return [entity for _, entity in found]
 
@@ -289,6 +317,7 @@ ROUTE: Table = {
 }
 
 
+@accepts(mapping_schema(ROUTE))
 def route(place: Place) -> Entity:
     return read_route(place, ROUTE)
 
@@ -340,9 +369,13 @@ def _check_protocols(place: Place, values: Entity, given: list[str], spoken: lis
     return None
 
 
+_each_route = placed(formed(dict, "`{paths: [/chatbot]}`", route))
+
+
+@accepts(_each_route.schema)
 def routes(place: Place) -> list[tuple[Place, Entity]]:
     """The routes and where they stand; two of one name would be one route."""
-    found = placed(formed(dict, "`{paths: [/chatbot]}`", route))(place)
+    found = _each_route(place)
     numbers = {id(entity): str(number) for number, (_, entity) in enumerate(found, 1)}
     once(found, "route", lambda entity: entity.get("name", numbers[id(entity)]))
     return found
@@ -443,6 +476,7 @@ UPSTREAM: Table = {
 }
 
 
+@accepts(mapping_schema(UPSTREAM))
 def upstream(place: Place) -> Entity:
     return read_upstream(place, UPSTREAM)
 

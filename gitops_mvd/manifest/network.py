@@ -7,8 +7,12 @@ import re
 from typing import Any
 
 from gitops_mvd.config.readers import (
+    FILLED,
+    STRING,
+    WORD,
     boolean,
     each,
+    either,
     filled,
     integer,
     list_of,
@@ -20,7 +24,18 @@ from gitops_mvd.config.readers import (
     text,
     word,
 )
-from gitops_mvd.config.tables import Key, Place, Refused, Table, fields, record
+from gitops_mvd.config.tables import (
+    Ignored,
+    Key,
+    Place,
+    Refused,
+    Table,
+    accepts,
+    fields,
+    mapping_schema,
+    or_empty,
+    record,
+)
 from gitops_mvd.config.yamltree import Node
 
 PROTOCOLS = ("tcp", "udp", "sctp")
@@ -46,6 +61,7 @@ def port_range(place: Place, written: str) -> range:
     return range(first, last + 1)
 
 
+@accepts(STRING)
 def address(place: Place) -> str:
     """An IP address."""
     value = text(place)
@@ -53,11 +69,6 @@ def address(place: Place) -> str:
         return str(ipaddress.ip_address(value))
     except ValueError:
         place.fail(f"must be an IP address, not {value!r}")
-
-
-def ports(place: Place) -> list[tuple[Place, Port]]:
-    """Every port by itself, with the place that asked for it."""
-    return [(at, port) for at, some in each(place, _port) for port in some]
 
 
 def _port(place: Place) -> list[Port]:
@@ -82,6 +93,7 @@ def _port(place: Place) -> list[Port]:
     ]
 
 
+@accepts(WORD)
 def _published(place: Place) -> str:
     written = word(place)
     if written:
@@ -94,9 +106,9 @@ PORT: Table = {
     "published": Key("The port on the host, or a range to choose one from; left out: any free one.", _published),
     "host_ip": Key("The address on the host to listen at; left out: all.", address),
     "protocol": Key("`tcp` (the default), `udp` or `sctp`.", one_of(*PROTOCOLS)),
-    "mode": Key("`host` or `ingress`: on a single host the same.", one_of("host", "ingress")),
-    "name": Key("For readers only.", text),
-    "app_protocol": Key("For readers only.", text),
+    "mode": Ignored("`host` and `ingress` are the same on a single host.", one_of("host", "ingress")),
+    "name": Ignored("for readers only.", text),
+    "app_protocol": Ignored("for readers only.", text),
 }
 
 
@@ -106,11 +118,18 @@ def _long_port(place: Place) -> list[Port]:
     return [{name: port.get(name, default) for name, default in names.items()}] if "target" in port else []
 
 
+@accepts({"type": "array", "items": either(WORD, mapping_schema(PORT, ("target",)))})
+def ports(place: Place) -> list[tuple[Place, Port]]:
+    """Every port by itself, with the place that asked for it."""
+    return [(at, port) for at, some in each(place, _port) for port in some]
+
+
 def fixed(port: Port) -> bool:
     """Does it take one certain port of the host?"""
     return bool(port["published"]) and "-" not in port["published"]
 
 
+@accepts({"type": "array", "items": WORD})
 def expose(place: Place) -> list[str]:
     """`3000`, `3000/udp` and ranges, as written."""
 
@@ -120,7 +139,7 @@ def expose(place: Place) -> list[str]:
         port_range(item, ports)
         return written if protocol in ("", *PROTOCOLS) else item.fail(f"has the protocol {protocol!r}")
 
-    return list_of(read)(place)
+    return [value for _, value in each(place, read)]
 
 
 ATTACHMENT: Table = {
@@ -137,6 +156,12 @@ ATTACHMENT: Table = {
 }
 
 
+@accepts(
+    either(
+        {"type": "array", "items": FILLED},
+        {"type": "object", "additionalProperties": or_empty(mapping_schema(ATTACHMENT))},
+    )
+)
 def attachments(place: Place) -> dict[str, tuple[Place, dict[str, Any]]]:
     """The networks that a service joins, by the name that the file knows them under."""
     if isinstance(place.value(), list):
@@ -149,6 +174,7 @@ def attachments(place: Place) -> dict[str, tuple[Place, dict[str, Any]]]:
     return joined
 
 
+@accepts(boolean.schema)
 def external(place: Place) -> bool:
     if isinstance(place.value(), dict):
         place.fail("must be true or false: write `external: true` and `name:` beside it")

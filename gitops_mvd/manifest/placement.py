@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from gitops_mvd.config.readers import text
-from gitops_mvd.config.tables import Place, did_you_mean
+from gitops_mvd.config.tables import Place, accepts, did_you_mean
 from gitops_mvd.core.model import HostFacts, Problem
 
 _CONSTRAINT = re.compile(r"\s*([\w.-]+)\s*(==|!=)\s*(.*?)\s*")
@@ -44,6 +44,7 @@ class Constraint:
 Placed = Sequence[tuple[Place, Constraint]]
 
 
+@accepts({"type": "string", "pattern": f"^{_CONSTRAINT.pattern}$"})
 def constraint(place: Place) -> Constraint:
     found = _CONSTRAINT.fullmatch(text(place))
     if not found or not found[3]:

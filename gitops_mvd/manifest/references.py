@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar
 
-from gitops_mvd.config.tables import Place
+from gitops_mvd.config.tables import Place, Reader, accepts
 
 T = TypeVar("T")
 
@@ -64,9 +64,10 @@ def filled_in(value: Any, read: Callable[[str], str], *, inside: bool = False) -
     return value
 
 
-def referring(read: Callable[[Place], T], vaults: bool = True) -> Callable[[Place], T]:
+def referring(read: Reader[T], vaults: bool = True) -> Reader[T]:
     """A reader of what may have references in it; without `vaults`, of what Kong takes literally."""
 
+    @accepts(read.schema)
     def checked(place: Place) -> T:
         for leaf, text in _texts(place):
             if mistake := _mistake(text, vaults):

@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from gitops_mvd.config.readers import (
+    FILLED,
     absolute,
     boolean,
     each,
+    either,
     filled,
     integer,
     mapping_of,
@@ -17,7 +19,18 @@ from gitops_mvd.config.readers import (
     text,
     word,
 )
-from gitops_mvd.config.tables import Invalid, Key, Place, Refused, Table, fields, record
+from gitops_mvd.config.tables import (
+    Ignored,
+    Invalid,
+    Key,
+    Place,
+    Refused,
+    Table,
+    accepts,
+    fields,
+    mapping_schema,
+    record,
+)
 from gitops_mvd.manifest.network import external
 
 Mount = dict[str, Any]
@@ -26,6 +39,7 @@ PROPAGATIONS = ("private", "rprivate", "shared", "rshared", "slave", "rslave")
 _CONSISTENCIES = ("consistent", "cached", "delegated", "default")
 
 
+@accepts({"type": ["integer", "string"], "minimum": 0, "maximum": 0o7777, "pattern": "^[0-7]{1,5}$"})
 def mode(place: Place) -> int:
     """Permission bits: the number that YAML reads (`0440` is octal), or a string of octal digits."""
     value = place.scalar("permissions such as 0440")
@@ -36,6 +50,7 @@ def mode(place: Place) -> int:
     return value
 
 
+@accepts({"enum": [False, "false"]})
 def _never(place: Place) -> bool:
     if boolean(place):
         place.fail(
@@ -44,6 +59,7 @@ def _never(place: Place) -> bool:
     return False
 
 
+@accepts({"enum": ["volume", "bind", "tmpfs"]})
 def _type(place: Place) -> str:
     kind = text(place)
     if kind in ("npipe", "cluster", "image"):
@@ -60,7 +76,7 @@ BIND: Table = {
         "`enabled`, `disabled`, `writable` or `readonly`: what becomes of mounts below.",
         one_of("enabled", "disabled", "writable", "readonly"),
     ),
-    "create_host_path": Key("Only `false`: a host path must be there, it is never made.", _never),
+    "create_host_path": Key("Only `false` is allowed: a host path must be there, it is never made.", _never),
 }
 VOLUME_OPTIONS: Table = {
     "nocopy": Key("Do not fill a new volume from the image.", boolean),
@@ -76,7 +92,7 @@ MOUNT: Table = {
     "source": Key("A volume of the top level, an absolute path of the host, or `./path` in the repository.", text),
     "target": Key("Where it is in the container.", absolute),
     "read_only": Key("No writing; a path in the repository must have it.", boolean),
-    "consistency": Key("Means nothing on Linux.", one_of(*_CONSISTENCIES)),
+    "consistency": Ignored("it has no effect on Linux.", one_of(*_CONSISTENCIES)),
     "bind": Key("For a bind: `propagation`, `selinux`, `recursive`, `create_host_path`.", record(BIND)),
     "volume": Key("For a volume: `nocopy`, `subpath`.", record(VOLUME_OPTIONS)),
     "tmpfs": Key("For a tmpfs: `size`, `mode`.", record(TMPFS_OPTIONS)),
@@ -99,6 +115,7 @@ def split_volume(text: str) -> tuple[str, str, str]:
     return source, rest[0], rest[1] if len(rest) > 1 else ""
 
 
+@accepts(either(FILLED, mapping_schema(MOUNT, ("type", "target"))))
 def mount(place: Place) -> Mount:
     """A mount in long form, its source as written."""
     if not isinstance(place.value(), dict):
@@ -141,6 +158,10 @@ def _short(place: Place) -> Mount:
     return made
 
 
+_FOLDER = {"type": "string", "pattern": "^/"}
+
+
+@accepts(either(_FOLDER, {"type": "array", "items": _FOLDER}))
 def tmpfs(place: Place) -> list[tuple[Place, str]]:
     """`path[:options]`, one or several."""
 
@@ -185,11 +206,13 @@ CONFIG = content("configs")
 SECRET = content("secrets")
 
 
+@accepts(FILLED)
 def _target(place: Place) -> str:
     target = filled(place)
     return target if ".." not in target.split("/") else place.fail("must not have `..`")
 
 
+@accepts({"type": "string", "pattern": "^[0-9]{1,10}$"})
 def _owner(place: Place) -> int:
     text(place)
     return integer(0, 2**31)(place)
@@ -204,6 +227,7 @@ GRANT: Table = {
 }
 
 
+@accepts(either(FILLED, mapping_schema(GRANT, ("source",))))
 def grant(place: Place) -> dict[str, Any]:
     """A config or secret that a service gets, in long form."""
     if isinstance(place.value(), dict):

@@ -16,8 +16,8 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, Generic, Protocol, TypeVar
 
-from gitops_mvd.config.readers import boolean, duration, filled, port_number
-from gitops_mvd.config.tables import Key, Place
+from gitops_mvd.config.readers import FILLED, boolean, duration, filled, port_number
+from gitops_mvd.config.tables import Key, Place, accepts
 from gitops_mvd.core.features import incomplete, modules, require
 from gitops_mvd.core.model import Check, Health, Instance, unix_time
 from gitops_mvd.core.ports import Probe
@@ -169,10 +169,12 @@ def nothing(spec: Mapping[str, object]) -> str:
     return ""
 
 
+@accepts({"enum": [True, "true"]})
 def true(place: Place) -> bool:
     return boolean(place) or place.fail("must be true: name another probe instead")
 
 
+@accepts({**FILLED, "maxLength": LONGEST_PATTERN})
 def regular_expression(place: Place) -> str:
     """A regular expression."""
     value = filled(place)
@@ -185,10 +187,12 @@ def regular_expression(place: Place) -> str:
     return value
 
 
+@accepts(duration.schema)
 def positive_duration(place: Place) -> float:
     return duration(place) or place.fail("must be more than nothing")
 
 
+@accepts(duration.schema)
 def _try(place: Place) -> float:
     seconds = positive_duration(place)
     if seconds > LONGEST_TRY_SECONDS:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NotRequired, TypedDict
 
 from gitops_mvd.config.readers import command
-from gitops_mvd.config.tables import Key, Place
+from gitops_mvd.config.tables import Key, Place, accepts
 from gitops_mvd.core.errors import StepFailed, Unavailable
 from gitops_mvd.core.model import Health, Instance
 from gitops_mvd.probes import TIMEOUT, TRY_SECONDS, Answer, ProbeType, Tools, always
@@ -44,6 +44,7 @@ def _last_line(printed: str) -> str:
     return f": {shown}" if shown else ""
 
 
+@accepts(command.schema)
 def _words(place: Place) -> list[str]:
     found = command(place)
     if not found or not found[0]:

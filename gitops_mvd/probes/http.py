@@ -16,7 +16,7 @@ from typing import NotRequired, TypedDict
 from urllib.parse import quote
 
 from gitops_mvd.config.readers import filled, integer, mapping_of, one_or_more
-from gitops_mvd.config.tables import Key, Place
+from gitops_mvd.config.tables import Key, Place, accepts
 from gitops_mvd.core.model import Health, Instance
 from gitops_mvd.net.dial import dial
 from gitops_mvd.probes import PORT, TIMEOUT, TRY_SECONDS, Answer, ProbeType, Tools, always, regular_expression
@@ -109,6 +109,7 @@ def _missed(what: str, path: str) -> tuple[Health, str]:
     return (Health.PROGRESSING, f"http {path} is answered with another {what}") if what else (Health.HEALTHY, "")
 
 
+@accepts({"type": "string", "pattern": "^/[^ ]*$"})
 def _path(place: Place) -> str:
     path = filled(place)
     if not path.startswith("/") or not path.isprintable() or " " in path:
@@ -116,6 +117,7 @@ def _path(place: Place) -> str:
     return path
 
 
+@accepts({"type": "object", "additionalProperties": regular_expression.schema})
 def _headers(place: Place) -> dict[str, str]:
     for name, at in place.entries().items():
         if not HEADER_NAME.fullmatch(name):

@@ -126,9 +126,9 @@ kong:
         ("{admin: 'http://'}", "admin", "begins with http://"),
         ("{admin: 'unix://'}", "admin", "unix:///path"),
         ("{admin: 'unix://run/kong.sock'}", "admin", "three slashes"),
-        ("{admin: 'http://kong:99999'}", "admin", "is no address"),
-        ("{admin: 'http://[::1'}", "admin", "is no address"),
-        ("{admin: 'https://me:secret@kong'}", "admin", "has a login in it"),
+        ("{admin: 'http://kong:99999'}", "admin", "is not an address"),
+        ("{admin: 'http://[::1'}", "admin", "is not an address"),
+        ("{admin: 'https://me:secret@kong'}", "admin", "contains a login"),
         ("{admin: 'https://kong/?token=1'}", "admin", "no query"),
         ("{proxy: 'unix:///run/kong.sock'}", "proxy", "begins with http:// or https://"),
         ("{admin: 'https://kong', cert_file: /c}", "cert_file", "needs `key_file`"),
@@ -138,7 +138,7 @@ kong:
         ("{token_file: /t, token_header: 'two words'}", "token_header", "name of a header"),
         ("{token_header: apikey}", "token_header", "needs `token_file`"),
         ("{boot_file: kong.yaml}", "boot_file", "absolute path"),
-        ("{boot_file: /etc/kong/kong.conf}", "boot_file", "Kong reads no other"),
+        ("{boot_file: /etc/kong/kong.conf}", "boot_file", "Kong reads no other file"),
     ],
 )
 def test_how_kong_is_reached_is_read_strictly(kong: str, key: str, sentence: str) -> None:
@@ -232,7 +232,7 @@ def test_verify_is_read_strictly(verify: str, told: str) -> None:
     ("forge", "complaint"),
     [
         ("forge: {}", "has no `kind`"),
-        ("forge: {kind: gitea, environment: live}", "which GitHub alone has"),
+        ("forge: {kind: gitea, environment: live}", "which only GitHub has"),
         ("forge: {kind: gitea, link: javascript:alert(1)}", "begins with https://"),
         ("forge: {kind: gitea, proposals: {fork: true}}", "did you mean `forks`?"),
     ],

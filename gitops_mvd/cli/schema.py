@@ -1,0 +1,30 @@
+"""`mvd schema`: the JSON Schemas that come with the package, for editors."""
+
+from __future__ import annotations
+
+import json
+from importlib import resources
+from importlib.resources.abc import Traversable
+
+import click
+
+
+@click.command()
+@click.argument("name", default="")
+def schema(name: str) -> int:
+    """Print the JSON Schema NAME, or list the schemas.  How an editor uses them: mvd docs manifest."""
+    known = _schemas()
+    if not name:
+        for known_name, file in sorted(known.items()):
+            click.echo(f"{known_name:<8} {json.loads(file.read_text(encoding='utf-8'))['title']}")
+        return 0
+    if name not in known:
+        raise click.UsageError(f"no such schema: {name}. Schemas: {', '.join(sorted(known))}")
+    click.echo(known[name].read_text(encoding="utf-8"), nl=False)
+    return 0
+
+
+def _schemas() -> dict[str, Traversable]:
+    """The schemas in the package, by name."""
+    folder = resources.files("gitops_mvd.schemas")
+    return {file.name.removesuffix(".json"): file for file in folder.iterdir() if file.name.endswith(".json")}

@@ -1,0 +1,43 @@
+"""The manual's page on the settings has every key, with the sentence and the default that the code has for it.
+
+`ACCEPT=1 pytest tests/unit/test_docs_settings.py` rewrites the tables of the page; its prose is written by hand.
+"""
+
+from typing import Any
+
+import pytest
+
+from gitops_mvd.config import settings
+from gitops_mvd.config.settings import Section
+from tests.unit.reference_page import DOCS, has_rows, rows
+
+PAGE = DOCS / "settings.md"
+SECTIONS: dict[str, Section[Any]] = {
+    "The settings of a server": settings.SETTINGS,
+    "`credentials`: the login at the repository": settings.CREDENTIALS,
+    "`github_app`: the login of an App": settings.GITHUB_APP,
+    "`verify`: whose signature a commit needs": settings.VERIFY,
+    "`docker`: the engine": settings.DOCKER,
+    "`registries`: the login at a registry": settings.LOGIN,
+    "`kong`: the Kong of this server": settings.KONG,
+    "`policy`: what the repository may not do with this server": settings.POLICY,
+    "`forge`: where commit statuses go": settings.FORGE,
+    "`proposals`: what a pull request would do": settings.PROPOSALS,
+    "`webhook`: hear of a merge at once": settings.WEBHOOK,
+}
+
+
+@pytest.mark.parametrize("heading", SECTIONS)
+def test_every_setting_is_in_the_manual_with_its_default(heading: str) -> None:
+    section = SECTIONS[heading]
+    assert has_rows(PAGE, heading, rows(section.keys, section.required))
+
+
+def test_every_section_of_the_settings_is_in_the_manual() -> None:
+    sections = {name: value for name, value in vars(settings).items() if isinstance(value, Section)}
+    assert [name for name, section in sections.items() if section not in SECTIONS.values()] == []
+
+
+def test_a_setting_without_its_field_is_an_error_at_import() -> None:
+    with pytest.raises(TypeError, match="Login and its keys do not match: username"):
+        settings.section(settings.Login, {"password_file": settings.LOGIN.keys["password_file"]})
