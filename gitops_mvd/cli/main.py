@@ -242,18 +242,18 @@ def adopt(config: Path, yes: bool, machine: bool) -> int:
     from gitops_mvd.cli import adoption
     from gitops_mvd.daemon.preview import desired
     from gitops_mvd.daemon.wiring import wire
-    from gitops_mvd.kong.migrate import foreign
+    from gitops_mvd.kong.migrate import export
 
     wired = wire(_read(config), config)
     known = desired(wired, fetch=True)
     found = adoption.look(wired, known)
     adoptions = found.adoptions
     if machine:
-        _print_json({"revision": known.revision.commit, **foreign.as_json(adoptions), "broken": found.broken})
+        _print_json({"revision": known.revision.commit, **export.as_json(adoptions), "broken": found.broken})
     else:
         for name, why in found.broken.items():
             click.echo(f"# {name} can not be read, and nothing of it is adopted: {why}")
-        for line in foreign.lines(adoptions):
+        for line in export.lines(adoptions):
             click.echo(line)
     failed = 1 if adoptions.refused or found.broken else 0
     if not adoptions.adopted:
@@ -365,7 +365,7 @@ def dump(
     """
     from gitops_mvd.daemon.wiring import secret, wire
     from gitops_mvd.kong.client import Kong
-    from gitops_mvd.kong.migrate import foreign
+    from gitops_mvd.kong.migrate import export
 
     if secrets and with_secrets:
         raise click.UsageError("--secrets and --with-secrets exclude each other")
@@ -376,10 +376,10 @@ def dump(
     if not kong:
         raise Unavailable("this host has no gateway", "--admin URL says where Kong's Admin API is")
     printed = str(folder) == "-" or bool(service)
-    dumped = foreign.dump(kong, service, clear=with_secrets, one_file=printed)
+    dumped = export.dump(kong, service, clear=with_secrets, one_file=printed)
     if printed:
         click.echo("".join(dumped.files.values()), nl=False)
-    written = foreign.write(dumped, None if printed else folder, secrets, force=force)
+    written = export.write(dumped, None if printed else folder, secrets, force=force)
     for line in (*dumped.told, *written):
         click.echo(line, err=True)
     return 0
