@@ -49,7 +49,7 @@ def dump(
     """
     from gitops_mvd.daemon.connections import read_secret
     from gitops_mvd.kong.client import Kong
-    from gitops_mvd.kong.migrate import foreign
+    from gitops_mvd.kong.migrate import export
 
     if secrets and with_secrets:
         raise click.UsageError("--secrets and --with-secrets exclude each other")
@@ -59,10 +59,10 @@ def dump(
     if not source:
         raise Unavailable(f"{config} has no `kong`", "Set `kong`, or give the Admin API by --admin URL")
     printed = str(folder) == "-" or bool(service)
-    dumped = foreign.dump(source, service, clear=with_secrets, one_file=printed)
+    dumped = export.dump(source, service, clear=with_secrets, one_file=printed)
     if printed:
         click.echo("".join(dumped.files.values()), nl=False)
-    written = foreign.write(dumped, None if printed else folder, secrets, force=force)
+    written = export.write(dumped, None if printed else folder, secrets, force=force)
     for line in (*dumped.told, *written):
         click.echo(line, err=True)
     return 0
@@ -80,18 +80,18 @@ def adopt(config: Path, yes: bool, machine: bool) -> int:
     """
     from gitops_mvd.cli import adoption
     from gitops_mvd.daemon.preview import desired
-    from gitops_mvd.kong.migrate import foreign
+    from gitops_mvd.kong.migrate import export
 
     wired = connect(config)
     known = desired(wired, fetch=True)
     found = adoption.look(wired, known)
     adoptions = found.adoptions
     if machine:
-        print_json({"revision": known.revision.commit, **foreign.as_json(adoptions), "broken": found.broken})
+        print_json({"revision": known.revision.commit, **export.as_json(adoptions), "broken": found.broken})
     else:
         for name, why in found.broken.items():
             click.echo(f"# {name} cannot be read, and nothing of it is adopted: {why}")
-        for line in foreign.lines(adoptions):
+        for line in export.lines(adoptions):
             click.echo(line)
     failed = 1 if adoptions.refused or found.broken else 0
     if not adoptions.adopted:

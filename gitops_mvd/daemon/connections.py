@@ -15,7 +15,7 @@ from gitops_mvd.docker.client import Engine
 from gitops_mvd.forges.api import Account
 from gitops_mvd.git import Source, no_token
 from gitops_mvd.kong.client import Certificates, Kong
-from gitops_mvd.kong.precedence import Precedence
+from gitops_mvd.kong.shared.precedence import Precedence
 
 SHORTEST_SECRET = 16  # characters
 

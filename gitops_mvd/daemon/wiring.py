@@ -27,7 +27,7 @@ from gitops_mvd.host.gates import Gates
 from gitops_mvd.host.machine import Machine
 from gitops_mvd.host.monitor import Monitor
 from gitops_mvd.kinds import Tools
-from gitops_mvd.kong.precedence import Precedence
+from gitops_mvd.kong.shared.precedence import Precedence
 from gitops_mvd.manifest import Cache
 from gitops_mvd.state.history import SqliteHistory
 from gitops_mvd.state.secret_files import SecretFiles

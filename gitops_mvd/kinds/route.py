@@ -9,11 +9,11 @@ from typing import TypeVar
 from gitops_mvd.core.errors import StepFailed, Unavailable
 from gitops_mvd.core.model import App, Change, Json, Resource, Role, Service
 from gitops_mvd.kinds import Tools
-from gitops_mvd.kong import shared
 from gitops_mvd.kong.client import Kong
 from gitops_mvd.kong.compare import normal
 from gitops_mvd.kong.declare import declared, of_service, of_targets
 from gitops_mvd.kong.entities import DEFAULT_WEIGHT, Entity, tagged
+from gitops_mvd.kong.shared import store as shared
 from gitops_mvd.manifest.references import file_names, filled_in
 from gitops_mvd.state.secret_files import SecretFiles
 

@@ -14,7 +14,7 @@ from gitops_mvd.core.errors import StepFailed, Unavailable
 from gitops_mvd.core.model import Json
 from gitops_mvd.kong.compare import secrets
 from gitops_mvd.kong.entities import Entity
-from gitops_mvd.kong.wire import SHOWN, Answer, Certificates, Wire
+from gitops_mvd.kong.transport import SHOWN, Answer, Certificates, Wire
 
 PAGE = 1000  # the most that Kong gives at once
 CONNECTIONS = 8

@@ -12,13 +12,14 @@ from pathlib import Path
 
 from gitops_mvd.core.errors import MvdError, StepFailed, Unavailable
 from gitops_mvd.core.model import Health, Json, Resource
-from gitops_mvd.kong import ask, database, document, shared
+from gitops_mvd.kong import database, document, route_proof
 from gitops_mvd.kong.admin import Admin
-from gitops_mvd.kong.adopted import ids_in_kong, with_ids_in_kong, with_our_ids
-from gitops_mvd.kong.boot import BootFile
+from gitops_mvd.kong.adopted_ids import ids_in_kong, with_ids_in_kong, with_our_ids
 from gitops_mvd.kong.entities import Entity
-from gitops_mvd.kong.precedence import Precedence
-from gitops_mvd.kong.wire import Certificates
+from gitops_mvd.kong.shared import store as shared
+from gitops_mvd.kong.shared.precedence import Precedence
+from gitops_mvd.kong.start_file import BootFile
+from gitops_mvd.kong.transport import Certificates
 
 __all__ = ["Certificates", "Entity", "Kong"]
 
@@ -140,12 +141,14 @@ class Kong:
         if self._shared:  # then another host may have said what is there
             route = replace(route, payload=self._shared.payload((route.app, route.service)) or route.payload)
         routes = [entity for entity in route.payload if entity.type == "routes"]
-        request = ask.request_for(entity.fields for entity in routes)
+        request = route_proof.request_for(entity.fields for entity in routes)
         try:
             if not request or not self._proxy_url:
-                answer = ask.Answer(*self._has(routes))
+                answer = route_proof.Answer(*self._has(routes))
             else:
-                answer = ask.through(self._proxy_url, request, f"mvd.{route.app}.{route.service}", self._certificates)
+                answer = route_proof.through(
+                    self._proxy_url, request, f"mvd.{route.app}.{route.service}", self._certificates
+                )
             routes_within = TAKEN_UP if answer.named else self._routes_taken_up
             if answer.health is Health.HEALTHY and (wait := self._until(route, routes_within, TAKEN_UP)) > 0:
                 return Health.PROGRESSING, f"the gateway takes up what was changed within {wait:.1f} s", answer.reached

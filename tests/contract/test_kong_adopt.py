@@ -30,13 +30,13 @@ from gitops_mvd.core.reconcile import settle
 from gitops_mvd.git.tree import FolderTree
 from gitops_mvd.kinds.route import Routes
 from gitops_mvd.kong.client import Kong
-from gitops_mvd.kong.migrate import foreign
+from gitops_mvd.kong.migrate import export
 from gitops_mvd.kong.migrate.adopt import Adoptions, plan
 from gitops_mvd.kong.schema import Schemas
 from gitops_mvd.manifest import load
 from gitops_mvd.state import suspension
 from gitops_mvd.state.history import SqliteHistory
-from tests.contract.decks import UPSTREAMS, Document, a_kong, clear, entity, everything, id_of, ref, seed
+from tests.contract.kong_documents import UPSTREAMS, Document, a_kong, clear, entity, everything, id_of, ref, seed
 from tests.contract.test_kong_client import (  # noqa: F401
     HOST,
     Gateway,
@@ -61,7 +61,7 @@ def gateway(running: Gateway) -> Gateway:  # noqa: F811
 
 def dumped(gateway: Gateway) -> App:
     """The app of a repository that a dump was written to."""
-    made = foreign.dump(Kong(gateway.admin), clear=True)
+    made = export.dump(Kong(gateway.admin), clear=True)
 
     class Tree:
         def read(self, path: str) -> bytes:
@@ -214,13 +214,13 @@ def test_what_would_change_is_shown_with_secrets_as_digests(gateway: Gateway) ->
         "services": [{"name": "legacy", "host": "127.0.0.1", "port": 1234}],
     }
     found = look(gateway, App("gateway", kong_entities=wanted))
-    told = "\n".join(foreign.lines(found))
+    told = "\n".join(export.lines(found))
     assert "    port: 9 → 1234\n" in told
     assert "    is kept for now, but not declared: path, read_timeout" in told
     assert "    tags: deck, team-a → nothing\n" in told
     assert "    secret: sha256:" in told
     for secret in ("another-secret", "jwt-of-mobile", "key-of-mobile-1", "mobile-issuer"):
-        assert secret not in told + json.dumps(foreign.as_json(found)) + repr(found)
+        assert secret not in told + json.dumps(export.as_json(found)) + repr(found)
 
 
 def test_no_request_fails_meanwhile(gateway: Gateway, behind: int) -> None:  # noqa: F811
@@ -348,7 +348,7 @@ def test_a_route_that_takes_the_same_requests_is_told(gateway: Gateway) -> None:
     assert [(str(ours), other.fields["name"]) for ours, other in found.shadowed] == [
         ("route mvd.chat.chat.1", "chat-all")
     ]
-    assert "route chat-all of Kong's, which is not ours" in "\n".join(foreign.lines(found))
+    assert "route chat-all of Kong's, which is not ours" in "\n".join(export.lines(found))
     assert found.adopted == []
 
 
@@ -427,7 +427,7 @@ def server(gateway: Gateway, tmp_path: Path) -> Path:
     """The settings of a server whose repository declares what its Kong has."""
     seed(gateway, a_kong())
     repository = tmp_path / "repository"
-    foreign.write(foreign.dump(Kong(gateway.admin), clear=True), repository, None, force=False)
+    export.write(export.dump(Kong(gateway.admin), clear=True), repository, None, force=False)
     commit(repository)
     config = tmp_path / "etc/config.yaml"
     config.parent.mkdir()

@@ -141,7 +141,9 @@ def wire(gateway: Gateway) -> Iterator[Wire]:
 def running(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
     prefix = tmp_path_factory.mktemp("gateway")
     options = ["--database", request.param, "--admin", "127.0.0.1:0", "--proxy", "127.0.0.1:0", "--prefix", str(prefix)]
-    process = subprocess.Popen([sys.executable, "-m", "tests.lab.gateway", *options], stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tests.lab.kong_standin", *options], stdout=subprocess.PIPE, text=True
+    )
     assert process.stdout
     said = ""
     for line in process.stdout:

@@ -32,7 +32,7 @@ from tests.contract.test_kong_client import (  # noqa: F401
     tamper,
 )
 from tests.fakes import ROLES
-from tests.lab.gateway.schema import PLUGINS
+from tests.lab.kong_standin.schema import PLUGINS
 from tests.unit.memory_tree import MemoryTree
 
 ID = "6f1f3b44-54ab-5c0c-8f6c-0d1f5b7a7f3e"
@@ -208,7 +208,7 @@ def test_a_changed_target_takes_the_place_of_the_old_one(gateway: Gateway, route
 
 
 def test_what_the_stand_in_knows_of_an_entity_a_real_kong_has_in_its_schema() -> None:
-    table = yaml.safe_load(files("tests.lab.gateway").joinpath("entities.yaml").read_text("utf-8"))
+    table = yaml.safe_load(files("tests.lab.kong_standin").joinpath("entities.yaml").read_text("utf-8"))
     assert "consumer_groups" not in table, "Kong 3.9.1's community edition has none"
     assert not {"ordering", "consumer_group"} & table["plugins"]["fields"].keys()
 

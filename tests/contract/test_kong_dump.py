@@ -19,12 +19,12 @@ from gitops_mvd.core.model import App, HostFacts
 from gitops_mvd.git.tree import FolderTree
 from gitops_mvd.kinds.route import Routes
 from gitops_mvd.kong.client import Kong
-from gitops_mvd.kong.migrate import foreign
+from gitops_mvd.kong.migrate import export
 from gitops_mvd.kong.migrate.adopt import Adoptions, plan
 from gitops_mvd.kong.schema import Schemas
 from gitops_mvd.manifest import load, validate
 from gitops_mvd.state.secret_files import SecretFiles
-from tests.contract.decks import SECRETS, UPSTREAMS, a_kong, clear, entity, everything, id_of, ref, seed
+from tests.contract.kong_documents import SECRETS, UPSTREAMS, a_kong, clear, entity, everything, id_of, ref, seed
 from tests.contract.test_kong_client import HOST, Gateway, bring, running, service  # noqa: F401
 
 BY_NAME = {"plugin key-auth": ["config.anonymous"]}  # the consumer that was named by its id
@@ -272,8 +272,8 @@ def test_whatever_is_there_the_files_say_it(
     clear(gateway)
     seed(gateway, document)
     folder = tmp_path_factory.mktemp("repository")
-    dumped = foreign.dump(Kong(gateway.admin), clear=True)
-    foreign.write(dumped, folder, None, force=False)
+    dumped = export.dump(Kong(gateway.admin), clear=True)
+    export.write(dumped, folder, None, force=False)
     found = compared(gateway, folder)
     assert dumped.told == []
     assert not found.refused

@@ -22,7 +22,7 @@ from gitops_mvd.kinds.route import Routes
 from gitops_mvd.kong.admin import PATHS
 from gitops_mvd.kong.client import Kong
 from tests.fakes import ROLES
-from tests.lab.gateway import Gateway
+from tests.lab.kong_standin import Gateway
 
 HOST = "web-1"
 OURS = "managed-by:gitops-mvd"

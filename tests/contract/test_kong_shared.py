@@ -20,8 +20,8 @@ from gitops_mvd.core.plan import make_plan
 from gitops_mvd.kinds.route import Routes
 from gitops_mvd.kong.client import Kong
 from gitops_mvd.kong.database import TURN
-from gitops_mvd.kong.precedence import Precedence, Said
-from gitops_mvd.kong.shared import LEAVING
+from gitops_mvd.kong.shared.precedence import Precedence, Said
+from gitops_mvd.kong.shared.store import LEAVING
 from tests.contract.test_kong_client import FOREIGN, Gateway, Wire, foreign, make_foreign
 from tests.fakes import ROLES
 
@@ -33,7 +33,9 @@ ADDRESSES = {"web-1": "10.0.0.1", "web-2": "10.0.0.2", "web-3": "10.0.0.3"}
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
     prefix = tmp_path_factory.mktemp("gateway")
     options = ["--database", "postgres", "--admin", "127.0.0.1:0", "--proxy", "127.0.0.1:0", "--prefix", str(prefix)]
-    process = subprocess.Popen([sys.executable, "-m", "tests.lab.gateway", *options], stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tests.lab.kong_standin", *options], stdout=subprocess.PIPE, text=True
+    )
     assert process.stdout
     said = ""
     for line in process.stdout:

@@ -44,8 +44,8 @@ from gitops_mvd.state.secret_files import SecretFiles
 from gitops_mvd.state.suspension import reason as why_suspended
 from gitops_mvd.systemd.unit import render as unit_text
 from tests.contract import recorded
-from tests.contract.decks import PATHS
-from tests.lab.gateway import Gateway
+from tests.contract.kong_documents import PATHS
+from tests.lab.kong_standin import Gateway
 from tests.unit.memory_tree import MemoryTree
 
 RECORDED = Path(__file__).parent / "fixtures" / "upgrade"

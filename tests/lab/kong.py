@@ -32,7 +32,7 @@ Description=Stand-in for Kong (not Kong)
 After=network.target
 
 [Service]
-ExecStart=/opt/gitops-mvd/bin/python -m tests.lab.gateway --database {mode} \\
+ExecStart=/opt/gitops-mvd/bin/python -m tests.lab.kong_standin --database {mode} \\
     --admin {admin} --proxy 0.0.0.0:8000 --prefix %S/kong
 StateDirectory=kong
 Restart=always

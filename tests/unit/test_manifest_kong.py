@@ -8,7 +8,7 @@ import yaml
 from gitops_mvd.config.tables import Table
 from gitops_mvd.manifest import kong_entities, kong_fields
 
-SCHEMA = yaml.safe_load(files("tests.lab.gateway").joinpath("entities.yaml").read_text("utf-8"))
+SCHEMA = yaml.safe_load(files("tests.lab.kong_standin").joinpath("entities.yaml").read_text("utf-8"))
 SET_BY_KONG = {"created_at", "updated_at", "cert_digest"}
 BEYOND = {  # what only another edition or router of Kong has
     "ordering",

@@ -12,11 +12,11 @@ from gitops_mvd.core.errors import Unavailable
 from gitops_mvd.core.model import App, Change, Json, Service
 from gitops_mvd.kinds.route import Routes
 from gitops_mvd.kong.admin import _struck_out
-from gitops_mvd.kong.ask import request_for
 from gitops_mvd.kong.client import Kong
 from gitops_mvd.kong.compare import normal, same
 from gitops_mvd.kong.declare import declared, of_service, of_targets
 from gitops_mvd.kong.entities import Entity
+from gitops_mvd.kong.route_proof import request_for
 
 KONG = {
     "port": 7799,

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from gitops_mvd.core.model import Json
-from gitops_mvd.kong.adopted import ids_in_kong, with_ids_in_kong
+from gitops_mvd.kong.adopted_ids import ids_in_kong, with_ids_in_kong
 from gitops_mvd.kong.compare import MAPS, is_ours_to_say, normal
 from gitops_mvd.kong.entities import OWNED, REFERENCES, UNIQUE, Entity, as_json, is_ours, tagged
 from gitops_mvd.kong.schema import Schemas

@@ -191,7 +191,7 @@ def _gateway(mode: str) -> Iterator[Bare]:
     with (
         tempfile.TemporaryDirectory(prefix="mvd-bench-") as folder,
         process(
-            *("tests.lab.gateway", "--database", mode, "--prefix", folder),
+            *("tests.lab.kong_standin", "--database", mode, "--prefix", folder),
             *("--admin", f"{ADDRESS}:0", "--proxy", f"{ADDRESS}:0"),
         ) as gateway,
         requests.Session() as session,

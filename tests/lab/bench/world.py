@@ -37,7 +37,7 @@ from gitops_mvd.kinds.image import Images
 from gitops_mvd.kong.declare import of_targets
 from gitops_mvd.manifest import load, read_fleet
 from gitops_mvd.systemd import unit as unitfile
-from tests.lab.gateway.store import Store
+from tests.lab.kong_standin.store import Store
 from tests.lab.repository import Repository, git
 
 HOST = "bench"
@@ -113,7 +113,7 @@ def recorded(folder: Path, services: int, mode: str) -> Iterator[World]:
         wires = parts.enter_context(process("tests.lab.bench.wires", str(folder)))
         gateway = parts.enter_context(
             process(
-                *("tests.lab.gateway", "--database", mode, "--prefix", str(folder / "kong")),
+                *("tests.lab.kong_standin", "--database", mode, "--prefix", str(folder / "kong")),
                 *("--admin", "127.0.0.1:0", "--proxy", "127.0.0.1:0"),
             )
         )

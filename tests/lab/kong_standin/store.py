@@ -13,10 +13,10 @@ from pathlib import Path
 from sqlite3 import Connection, connect
 from typing import Any
 
-from tests.lab.gateway import faults
-from tests.lab.gateway.checks import CERTIFICATE
-from tests.lab.gateway.rules import Record, is_uuid
-from tests.lab.gateway.schema import KINDS, Kind, complete
+from tests.lab.kong_standin import faults
+from tests.lab.kong_standin.checks import CERTIFICATE
+from tests.lab.kong_standin.rules import Record, is_uuid
+from tests.lab.kong_standin.schema import KINDS, Kind, complete
 
 EMPTY_HASH = "0" * 32
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 
-from tests.lab.gateway import faults
-from tests.lab.gateway.checks import split_address
-from tests.lab.gateway.rules import Record
+from tests.lab.kong_standin import faults
+from tests.lab.kong_standin.checks import split_address
+from tests.lab.kong_standin.rules import Record
 
 DEFAULT_PORT = 8000  # of a target
 

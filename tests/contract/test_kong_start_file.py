@@ -14,9 +14,9 @@ import yaml
 from gitops_mvd.core.errors import Unavailable
 from gitops_mvd.core.model import App, Change, Json, Resource, Service
 from gitops_mvd.kinds.route import Routes
-from gitops_mvd.kong.boot import as_yaml
 from gitops_mvd.kong.client import Kong
-from tests.lab.gateway import Gateway
+from gitops_mvd.kong.start_file import as_yaml
+from tests.lab.kong_standin import Gateway
 
 HOST = "web-1"
 APP = App("shop", (Service("web", "shop:1", kong={"port": 80, "protocol": "http", "routes": [{"paths": ["/web"]}]}),))

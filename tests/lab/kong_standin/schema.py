@@ -13,8 +13,8 @@ from urllib.parse import urlsplit
 
 import yaml
 
-from tests.lab.gateway.faults import schema_violation
-from tests.lab.gateway.rules import Record, Spec, cross_check, violations
+from tests.lab.kong_standin.faults import schema_violation
+from tests.lab.kong_standin.rules import Record, Spec, cross_check, violations
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Kind:
 
 
 def _table(name: str) -> dict[str, Any]:
-    text = files("tests.lab.gateway").joinpath(name).read_text(encoding="utf-8")
+    text = files("tests.lab.kong_standin").joinpath(name).read_text(encoding="utf-8")
     table: dict[str, Any] = yaml.load(text, Loader=yaml.CSafeLoader)
     del table["_shared"]
     return table

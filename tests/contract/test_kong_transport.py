@@ -24,7 +24,7 @@ from gitops_mvd.core.model import App, Change, Health, Resource, Service
 from gitops_mvd.kinds.route import Routes
 from gitops_mvd.kong.admin import Admin
 from gitops_mvd.kong.client import Certificates, Entity, Kong
-from tests.lab.gateway import Gateway
+from tests.lab.kong_standin import Gateway
 
 HOST = "web-1"
 DAY = datetime.timedelta(days=1)
@@ -409,7 +409,7 @@ def test_a_route_is_proven_through_a_proxy_with_any_certificate_on_this_machine(
 def test_on_another_machine_the_proxy_s_certificate_has_to_be_good(
     tmp_path: Path, authority: Authority, stranger: Authority, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gitops_mvd.kong.ask.is_loopback", lambda url: False)
+    monkeypatch.setattr("gitops_mvd.kong.route_proof.is_loopback", lambda url: False)
     (route,) = app()
     for signed, health in ((authority, Health.PROGRESSING), (stranger, Health.UNKNOWN)):
         with Gateway(tmp_path, proxy_tls=shows(signed.sign("proxy", "127.0.0.1"))) as gateway:

@@ -12,10 +12,10 @@ from typing import Any
 
 import yaml
 
-from tests.lab.gateway import faults
-from tests.lab.gateway.rules import Record
-from tests.lab.gateway.schema import KINDS, Kind, complete
-from tests.lab.gateway.store import Store, derive, stamp
+from tests.lab.kong_standin import faults
+from tests.lab.kong_standin.rules import Record
+from tests.lab.kong_standin.schema import KINDS, Kind, complete
+from tests.lab.kong_standin.store import Store, derive, stamp
 
 HEADER = {"_format_version", "_transform", "_comment", "_info"}
 VERSIONS = ["1.1", "2.1", "3.0"]

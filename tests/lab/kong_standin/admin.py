@@ -12,13 +12,13 @@ from hashlib import md5
 from typing import Any
 from urllib.parse import quote, urlencode
 
-from tests.lab.gateway import declarative, faults
-from tests.lab.gateway.checks import split_address
-from tests.lab.gateway.faults import Fault
-from tests.lab.gateway.health import DEFAULT_PORT, Health
-from tests.lab.gateway.rules import Record, is_uuid
-from tests.lab.gateway.schema import KINDS, PLUGINS, Kind, complete, shown
-from tests.lab.gateway.store import Store
+from tests.lab.kong_standin import declarative, faults
+from tests.lab.kong_standin.checks import split_address
+from tests.lab.kong_standin.faults import Fault
+from tests.lab.kong_standin.health import DEFAULT_PORT, Health
+from tests.lab.kong_standin.rules import Record, is_uuid
+from tests.lab.kong_standin.schema import KINDS, PLUGINS, Kind, complete, shown
+from tests.lab.kong_standin.store import Store
 
 VERSION = "3.9.1"
 TAGLINE = "gitops-mvd lab stand-in, not Kong"

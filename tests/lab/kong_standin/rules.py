@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from tests.lab.gateway.checks import CHECKS
+from tests.lab.kong_standin.checks import CHECKS
 
 Spec = Mapping[str, Any]
 Record = dict[str, Any]

@@ -19,7 +19,7 @@ from gitops_mvd.kong.admin import Admin
 from gitops_mvd.kong.compare import normal, same
 from gitops_mvd.kong.database import TURN
 from gitops_mvd.kong.entities import DEFAULT_WEIGHT, LISTED, OWNED, Entity, is_ours, tagged
-from gitops_mvd.kong.precedence import Precedence, Said, anchor_in, anchor_of, digest_of, said_of, stamp, unsaid
+from gitops_mvd.kong.shared.precedence import Precedence, Said, anchor_in, anchor_of, digest_of, said_of, stamp, unsaid
 
 LEAVING = "leaving"  # the tag of a claim that is about to be given up
 CLAIM = 1  # the port of a claim to what no service is behind; its weight is 0, so nobody is led there

@@ -17,10 +17,10 @@ from urllib.parse import parse_qsl, urlencode
 from aiohttp import web
 from multidict import CIMultiDict
 
-from tests.lab.gateway.routing import Match, View
-from tests.lab.gateway.rules import Record
-from tests.lab.gateway.schema import PLUGINS
-from tests.lab.gateway.store import Store, hash_password
+from tests.lab.kong_standin.routing import Match, View
+from tests.lab.kong_standin.rules import Record
+from tests.lab.kong_standin.schema import PLUGINS
+from tests.lab.kong_standin.store import Store, hash_password
 
 PERIODS = {"second": 1, "minute": 60, "hour": 3600, "day": 86400, "month": 2_592_000, "year": 31_536_000}
 UNITS = {"bytes": 1, "kilobytes": 2**10, "megabytes": 2**20}

@@ -14,12 +14,12 @@ from urllib.parse import unquote
 
 from aiohttp import web
 
-from tests.lab.gateway.admin import Admin, Call
-from tests.lab.gateway.declarative import load
-from tests.lab.gateway.health import Health
-from tests.lab.gateway.policies import INERT
-from tests.lab.gateway.proxy import SERVER, Proxy
-from tests.lab.gateway.store import Store
+from tests.lab.kong_standin.admin import Admin, Call
+from tests.lab.kong_standin.declarative import load
+from tests.lab.kong_standin.health import Health
+from tests.lab.kong_standin.policies import INERT
+from tests.lab.kong_standin.proxy import SERVER, Proxy
+from tests.lab.kong_standin.store import Store
 
 LARGEST_BODY = 10 * 1024**2  # bytes; Kong's default of nginx_admin_client_max_body_size
 UNLIMITED = 0  # bytes; Kong's default of nginx_http_client_max_body_size

@@ -14,12 +14,12 @@ from aiohttp import web
 from multidict import CIMultiDict
 from yarl import URL
 
-from tests.lab.gateway.checks import escaped_path, is_ip, normal_path
-from tests.lab.gateway.health import Health, address_of
-from tests.lab.gateway.policies import POLICIES, Exchange, Reply, config_of
-from tests.lab.gateway.routing import Balancer, View, upstream_path
-from tests.lab.gateway.rules import Record
-from tests.lab.gateway.store import Store
+from tests.lab.kong_standin.checks import escaped_path, is_ip, normal_path
+from tests.lab.kong_standin.health import Health, address_of
+from tests.lab.kong_standin.policies import POLICIES, Exchange, Reply, config_of
+from tests.lab.kong_standin.routing import Balancer, View, upstream_path
+from tests.lab.kong_standin.rules import Record
+from tests.lab.kong_standin.store import Store
 
 SERVER = "gitops-mvd-lab-gateway (stand-in, not Kong)"
 # Meant for one connection only (RFC 9110, section 7.6.1).

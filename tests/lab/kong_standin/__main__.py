@@ -1,4 +1,4 @@
-"""Run the stand-in gateway: `python -m tests.lab.gateway --database off`."""
+"""Run the stand-in gateway: `python -m tests.lab.kong_standin --database off`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import asyncio
 import signal
 from pathlib import Path
 
-from tests.lab.gateway.server import Address, Listeners, Where
+from tests.lab.kong_standin.server import Address, Listeners, Where
 
 
 def address(text: str) -> Address:
@@ -36,7 +36,7 @@ async def run(options: argparse.Namespace) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m tests.lab.gateway", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m tests.lab.kong_standin", description=__doc__)
     parser.add_argument("--database", choices=["off", "postgres"], default="off", help="which mode of Kong to act")
     parser.add_argument("--admin", type=where, default="127.0.0.1:8001", metavar="HOST:PORT | unix:PATH")
     parser.add_argument("--proxy", type=address, default="127.0.0.1:8000", metavar="HOST:PORT")

@@ -8,8 +8,8 @@ from urllib.parse import quote
 
 from gitops_mvd.core.errors import Unavailable
 from gitops_mvd.core.model import Health, Json
-from gitops_mvd.kong import wire
-from gitops_mvd.kong.wire import Certificates, Silent, Wire, is_loopback
+from gitops_mvd.kong import transport
+from gitops_mvd.kong.transport import Certificates, Silent, Wire, is_loopback
 
 DEADLINE = 3.0
 LONGEST = 4096  # bytes; what Kong itself says is shorter
@@ -77,7 +77,7 @@ def through(
     return Answer(Health.HEALTHY, "", bool(named), reached)
 
 
-def _message(answer: wire.Answer) -> str:
+def _message(answer: transport.Answer) -> str:
     """The message of an error that Kong itself made; "" where the app answered."""
     try:
         body = answer.json()

@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from tests.lab.gateway.checks import path_regex
-from tests.lab.gateway.health import Health
-from tests.lab.gateway.rules import Record
-from tests.lab.gateway.store import Store
+from tests.lab.kong_standin.checks import path_regex
+from tests.lab.kong_standin.health import Health
+from tests.lab.kong_standin.rules import Record
+from tests.lab.kong_standin.store import Store
 
 # A plugin of the first kind goes before one of the next: what it is bound to.
 PRECEDENCE = [

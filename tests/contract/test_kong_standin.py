@@ -23,7 +23,7 @@ import yaml
 from aiohttp import web
 from yarl import URL
 
-from tests.lab.gateway import Gateway
+from tests.lab.kong_standin import Gateway
 
 FIXTURES = Path(__file__).parent / "fixtures" / "kong"
 UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
@@ -899,7 +899,7 @@ def test_what_is_inert_is_told_when_it_starts_and_once_when_it_is_configured(tmp
 
 
 def test_the_command_says_aloud_that_it_is_not_kong(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "tests.lab.gateway", "--database", "postgres", "--prefix", str(tmp_path)]
+    command = [sys.executable, "-m", "tests.lab.kong_standin", "--database", "postgres", "--prefix", str(tmp_path)]
     command += ["--admin", "127.0.0.1:0", "--proxy", "127.0.0.1:0"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout
