@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from gitops_mvd.core.features import incomplete, modules, require
 from gitops_mvd.core.ports import Clock, Kind
 from gitops_mvd.state.secret_files import SecretFiles
 
@@ -37,8 +36,21 @@ class Tools:
     secrets: SecretFiles = field(default_factory=lambda: SecretFiles(Path("/etc/gitops-mvd/secrets")))
 
 
+PARTS = (*Kind.__annotations__, *(name for name in vars(Kind) if not name.startswith("_")))
+
+
 def discover(tools: Tools) -> dict[str, Kind]:
-    """Every kind, by name."""
-    modules = (importlib.import_module(f"{__name__}.{found.name}") for found in pkgutil.iter_modules(__path__))
-    kinds: list[Kind] = [module.connect(tools) for module in modules]
-    return {kind.name: kind for kind in kinds}
+    """Every kind, by name.  Raises IncompleteFeature for a module that lacks a part."""
+    found: dict[str, Kind] = {}
+    every = modules(__name__, __path__)
+    for name, module in every.items():
+        require(module, module, ["connect"])
+        kind: Kind = module.connect(tools)
+        require(module, kind, PARTS)
+        if kind.name != name:
+            raise incomplete(module, f"makes a kind {kind.name!r}, which is not its name")
+        for other in kind.after:
+            if other not in every:
+                raise incomplete(module, f"needs the kind {other!r}, which nobody makes")
+        found[name] = kind
+    return found
