@@ -17,6 +17,8 @@ PIP = $(BIN)/python -m pip --quiet --disable-pip-version-check
 LOCK = UV_CUSTOM_COMPILE_COMMAND='make lock' $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --upgrade \
 	--no-emit-index-url --no-emit-find-links --no-annotate
 
+unexport PYTHONDONTWRITEBYTECODE  # or every run compiles all tests anew
+
 .PHONY: demo test lint unit pythons coverage map bench down lock clean
 
 demo: $(VENV)/lab.ready
@@ -24,7 +26,7 @@ demo: $(VENV)/lab.ready
 
 test: lint
 	@$(MAKE) --no-print-directory pythons PYTHONS="$$($(BIN)/python -c '$(OTHERS)' $(PYTHONS))"
-	$(BIN)/pytest -n 2 --dist loadfile
+	$(BIN)/pytest -n 2 --dist loadfile --hypothesis-profile=thorough
 
 lint: $(VENV)/test.ready
 	$(BIN)/ruff check

@@ -17,7 +17,7 @@ from gitops_mvd.manifest.kong_entities import CONSUMER, GATEWAY_PLUGIN
 from gitops_mvd.manifest.kong_fields import PLUGIN, ROUTE, UPSTREAM
 from tests.unit.memory_tree import MemoryTree
 
-unhurried = settings(deadline=None, max_examples=50)  # whole repositories: on a busy machine the first one takes long
+sparing = settings(max_examples=settings.default.max_examples // 2)  # whole repositories take long
 
 HOST = HostFacts("web1", {"region": "uk"}, {"A": "1"})
 
@@ -35,7 +35,7 @@ documents = st.recursive(
 
 
 @given(texts, st.dictionaries(names, texts))
-@unhurried
+@sparing
 def test_what_is_escaped_comes_back(text: str, variables: Mapping[str, str]) -> None:
     assert substitute(text.replace("$", "$$"), variables) == text
 
@@ -49,7 +49,7 @@ def test_a_variable_becomes_its_value_and_no_more(name: str, value: str) -> None
 @given(hostile, st.dictionaries(names, texts))
 @example("${A:-" * 20000, {})
 @example("$A" * 2000, {"A": "a" * 2000})
-@unhurried
+@sparing
 def test_no_text_breaks_the_interpolation(text: str, variables: Mapping[str, str]) -> None:
     with contextlib.suppress(Unresolved):
         assert len(substitute(text, variables)) <= 1 << 20
@@ -83,7 +83,7 @@ def test_no_env_file_breaks_the_parser(data: bytes) -> None:
 @example(b'a: "\\0"')
 @example(b"a: 1e999\nb: " + b"9" * 10_000)
 @example(b"%YAML 3.0\n---\na: 1")
-@unhurried
+@sparing
 def test_no_yaml_breaks_the_parser(data: bytes) -> None:
     sink: Sink = []
     node = parse("x.yaml", data, sink)
@@ -92,7 +92,7 @@ def test_no_yaml_breaks_the_parser(data: bytes) -> None:
 
 
 @given(documents, documents)
-@unhurried
+@sparing
 def test_no_manifest_raises(service: object, over: object) -> None:
     tree = MemoryTree(
         {
@@ -109,7 +109,7 @@ def test_no_manifest_raises(service: object, over: object) -> None:
 
 
 @given(st.sampled_from(sorted(SERVICE)), documents)
-@unhurried
+@sparing
 def test_no_value_of_any_key_raises(key: str, value: object) -> None:
     text = yaml.safe_dump({"services": {"web": {"image": "nginx", key: value}, "two": {"image": "two"}}})
     tree = MemoryTree({"apps/a/compose.yaml": text, "kong/a.yaml": yaml.safe_dump({"consumers": value})})
@@ -118,7 +118,7 @@ def test_no_value_of_any_key_raises(key: str, value: object) -> None:
 
 
 @given(st.sampled_from([*ROUTE, *PLUGIN, *UPSTREAM, *CONSUMER, *GATEWAY_PLUGIN]), documents)
-@unhurried
+@sparing
 def test_no_value_of_any_field_of_kong_raises(field: str, value: object) -> None:
     entity = {"name": "x", "paths": ["/x"], "host": "x", field: value}
     kong = {"port": 80, "routes": [entity, value], "plugins": [entity, value], "service": entity, "upstream": entity}

@@ -147,7 +147,7 @@ class Careful(FakeHistory):
         super().approve(app, commit)
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=4 * settings.default.max_examples)
 @given(st.lists(acts, min_size=1, max_size=6))
 @example([Act("v1", None), Act("v2", None, fault="refused", at=5)])
 @example([Act("v1", "v1"), Act("v1", "sick", fault="killed", at=2)])
@@ -199,7 +199,6 @@ def expected(act: Act, host: FakeHost) -> list[str]:
     return sorted(image for image in images if image)
 
 
-@settings(deadline=None)
 @given(st.lists(acts.filter(lambda act: not act.lose), min_size=1, max_size=6))
 def test_a_job_is_done_once_for_each_content(history: list[Act]) -> None:
     memory = FakeHistory()

@@ -1,0 +1,16 @@
+"""How many examples the property tests try: `quick`, the same few every time, unless a profile is named.
+
+`make test` and CI name `thorough`: pytest --hypothesis-profile=thorough.  A test that needs more or fewer examples
+than most says how many times `settings.default.max_examples`, so that it keeps its share in both.
+"""
+
+from __future__ import annotations
+
+from hypothesis import settings
+
+# No deadline in either: how long one example takes is the machine's doing.
+settings.register_profile(
+    "quick", max_examples=20, stateful_step_count=20, deadline=None, derandomize=True, database=None
+)
+settings.register_profile("thorough", max_examples=100, stateful_step_count=40, deadline=None, print_blob=True)
+settings.load_profile("quick")
