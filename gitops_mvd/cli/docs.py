@@ -8,6 +8,8 @@ from pathlib import Path
 
 import click
 
+from gitops_mvd.core.errors import MvdError
+
 
 @click.command()
 @click.argument("page", default="")
@@ -19,7 +21,7 @@ def docs(page: str) -> int:
             click.echo(f"{name:<12} {file.read_text(encoding='utf-8').splitlines()[0].lstrip('# ')}")
         return 0
     if page not in known:
-        raise click.UsageError(f"no such page: {page}. Pages: {', '.join(sorted(known))}")
+        raise MvdError(f"no such page: {page}", f"Pages: {', '.join(sorted(known))}")
     click.echo_via_pager(known[page].read_text(encoding="utf-8"))
     return 0
 

@@ -8,7 +8,7 @@ import click
 
 from gitops_mvd.cli.output import as_json, counted, print_json
 from gitops_mvd.cli.server import connect
-from gitops_mvd.core.errors import Unavailable
+from gitops_mvd.core.errors import MvdError
 
 
 @click.group(name="kong")
@@ -57,7 +57,7 @@ def dump(
         Kong(admin, token=read_secret(str(token_file or ""), "--token-file")) if admin else connect(config).tools.kong
     )
     if not source:
-        raise Unavailable(f"{config} has no `kong`", "Set `kong`, or give the Admin API by --admin URL")
+        raise MvdError(f"no Kong: {config} has no `kong`", "Set `kong`, or give the Admin API by --admin URL")
     printed = str(folder) == "-" or bool(service)
     dumped = export.dump(source, service, clear=with_secrets, one_file=printed)
     if printed:
@@ -119,9 +119,9 @@ def forget(config: Path, host: str) -> int:
     wired = connect(config)
     shared = wired.tools.kong
     if not shared or not shared.shared:
-        raise click.UsageError(f"this server shares its Kong with no other server: {config} has no `kong.shared`")
+        raise MvdError("this server shares its Kong with no other server", f"{config} has no `kong.shared`")
     if host == wired.host.name:
-        raise click.UsageError(f"{host} is this server: to remove its targets, remove the app from the repository")
+        raise MvdError(f"{host} is this server", "Remove its apps from the repository instead")
     targets = [entity for entity in shared.look(host) if entity.type == "targets"]
     shared.forget(host)
     if not targets:

@@ -9,7 +9,7 @@ import click
 
 from gitops_mvd.cli.output import as_json, counted, print_json
 from gitops_mvd.cli.server import connect
-from gitops_mvd.core.errors import ManifestError
+from gitops_mvd.core.errors import ManifestError, MvdError
 from gitops_mvd.core.model import Sync
 
 if TYPE_CHECKING:
@@ -85,7 +85,9 @@ def explain(config: Path, name: str, machine: bool) -> int:
     found = {app: {one: services[one] for one in services if service in ("", one)} for app, services in apps.items()}
     if not any(found.values()):
         has = ", ".join(app.name for app in known.apps) or "none"
-        raise click.UsageError(f"no such app: {name}. Apps of this host: {has}" if name else "this host has no apps")
+        raise MvdError(
+            f"no such app or service on this host: {name}" if name else "no app on this host", f"Apps: {has}"
+        )
     if machine:
         print_json(found)
         return 0

@@ -54,16 +54,17 @@ def sync(config: Path, machine: bool) -> int:
     wired = connect(config)
     try:
         with alone(Path(wired.settings.state)):
-            report = Daemon(wired).once()
+            report = Daemon(wired).once()  # logs its summary
     except Taken as daemon:
         report = daemon.sync(wired.history)
-    if not report:
+        click.echo(reports.summary(report), err=True)
+    if not report:  # the daemon's own log has just said why
+        click.echo("mvd: nothing was changed", err=True)
         return 1
     if machine:
         print_json([_as_json(outcome) for outcome in report.outcomes])
     else:
         _print_outcomes(report.outcomes)
-        click.echo(reports.summary(report), err=True)
     return 0 if report.is_green else 1
 
 

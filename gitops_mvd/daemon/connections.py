@@ -13,7 +13,7 @@ from gitops_mvd.core.errors import Unavailable
 from gitops_mvd.core.ports import Forge, Receiver
 from gitops_mvd.docker.client import Engine
 from gitops_mvd.forges.api import Account
-from gitops_mvd.git import Source, no_token
+from gitops_mvd.git.branch import Source, no_token
 from gitops_mvd.kong.client import Certificates, Kong
 from gitops_mvd.kong.shared.precedence import Precedence
 

@@ -21,7 +21,7 @@ from gitops_mvd.daemon.connections import (
 )
 from gitops_mvd.daemon.mailbox import Interruptible, Mailbox
 from gitops_mvd.docker.client import Engine
-from gitops_mvd.git import Source
+from gitops_mvd.git.branch import Source
 from gitops_mvd.host.disruption import Disruptions
 from gitops_mvd.host.gates import Gates
 from gitops_mvd.host.machine import Machine

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -71,6 +72,7 @@ class Engine:
     ) -> None:
         where: Mapping[str, Any] = {"base_url": url} if url else kwargs_from_env()
         self._how = {**where, "timeout": timeout}
+        self._url = str(where.get("base_url", "unix:///var/run/docker.sock"))
         self._logins = logins or {}
         self._idle: list[APIClient] = []
         self._look = threading.local()
@@ -390,7 +392,7 @@ class Engine:
     @contextmanager
     def _asking(self, what: str) -> Iterator[APIClient]:
         """A client for the one who asks: its session is not made to be shared.  After a failure it is made anew."""
-        with asking_docker(what):
+        with asking_docker(what, self._url):
             try:
                 api = self._idle.pop()
             except IndexError:
@@ -404,14 +406,34 @@ class Engine:
 
 
 @contextmanager
-def asking_docker(what: str) -> Iterator[None]:
-    """Turn what Docker, its SDK or the way to it raise into Unavailable or StepFailed: could not `what`."""
+def asking_docker(what: str, url: str) -> Iterator[None]:
+    """Turn what Docker at `url`, its SDK or the way to it raise into Unavailable or StepFailed: could not `what`."""
     try:
         yield
     except APIError as error:
         raise verdict(error.status_code or 500, str(error.explanation or error), what) from error
     except (DockerException, urllib3.exceptions.HTTPError, OSError) as error:
-        raise Unavailable(f"could not {what}: {error}", "does Docker run?") from error
+        reason = next((reason for cause in _causes(error) if (reason := _reason(cause))), "")
+        message = f"Docker does not answer at {url}: {reason}" if reason else f"could not {what}: {error}"
+        raise Unavailable(message, "Start it: systemctl start docker") from error
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """An error of the SDK and all that it was made of, the inmost first: each library wraps that of the one below."""
+    within = [*error.args, error.__cause__, getattr(error, "reason", None)]
+    for cause in within:
+        if isinstance(cause, BaseException):
+            yield from _causes(cause)
+    yield error
+
+
+def _reason(error: BaseException) -> str:
+    """Why there was no answer, as the system says it; "" if this error does not say."""
+    if isinstance(error, TimeoutError | urllib3.exceptions.TimeoutError):
+        return "timed out"
+    if isinstance(error, OSError) and error.errno:
+        return (error.strerror or os.strerror(error.errno)).lower()
+    return ""
 
 
 def _root(api: APIClient) -> str:

@@ -9,9 +9,6 @@
     command.py     git itself, run away from the machine's own settings
     address.py     what a URL may be, and what it means when git complains of it
 
-There is no work tree, so nothing of the repository is ever checked out, linked to or run.
+There is no work tree, so nothing of the repository is ever checked out, linked to or run.  Nothing is imported here:
+`tree` alone, which `mvd validate` needs, does without GitPython.
 """
-
-from gitops_mvd.git.branch import Source, no_token
-
-__all__ = ["Source", "no_token"]

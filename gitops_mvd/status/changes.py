@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from gitops_mvd.core.errors import ManifestError, Unavailable
 from gitops_mvd.core.model import Revision
 from gitops_mvd.core.ports import Tree
-from gitops_mvd.git import Source
+from gitops_mvd.git.branch import Source
 from gitops_mvd.manifest import Cache, load, read_fleet
 from gitops_mvd.status.statuses import Step
 

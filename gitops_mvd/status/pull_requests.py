@@ -18,7 +18,7 @@ from gitops_mvd.core.decide import EMPTIED, Candidate, Known, admit, candidates,
 from gitops_mvd.core.errors import ManifestError, RateLimited, StepFailed, Unavailable
 from gitops_mvd.core.model import Desired, Plan, PullRequest, Revision, Roles, digest
 from gitops_mvd.core.ports import Forge, Host, Tree
-from gitops_mvd.git import Source
+from gitops_mvd.git.branch import Source
 from gitops_mvd.manifest import Cache, load, read_fleet
 from gitops_mvd.state.history import Planned, SqliteHistory
 from gitops_mvd.status import report as say

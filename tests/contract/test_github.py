@@ -23,7 +23,7 @@ from gitops_mvd.core.model import CommitStatus, Health, Operation
 from gitops_mvd.daemon.connections import connect_forge, repository_account
 from gitops_mvd.forges.api import Account
 from gitops_mvd.forges.github_app import GitHubApp
-from gitops_mvd.git import Source
+from gitops_mvd.git.branch import Source
 from tests.contract.github_description import FIXTURE, PARTS, complaints, described, distil, operation_of
 from tests.lab.app import App, new_key
 from tests.lab.forge import Asked, Forge, Repository

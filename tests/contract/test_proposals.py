@@ -11,7 +11,7 @@ import pytest
 
 from gitops_mvd.core.errors import StepFailed, Unavailable
 from gitops_mvd.core.model import PullRequest
-from gitops_mvd.git import Source
+from gitops_mvd.git.branch import Source
 from tests.lab.forge import Forge, Repository
 from tests.lab.repository import ENVIRONMENT, git
 

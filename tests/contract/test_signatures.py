@@ -15,7 +15,7 @@ from gitops_mvd.cli.doctor import CHECKS
 from gitops_mvd.config.settings import Verify, read
 from gitops_mvd.core.errors import RevisionRefused, Unavailable
 from gitops_mvd.daemon.wiring import wire
-from gitops_mvd.git import Source
+from gitops_mvd.git.branch import Source
 from gitops_mvd.git.signatures import examining
 from tests.lab.forge import Forge, Repository
 from tests.lab.repository import ENVIRONMENT, git

@@ -19,7 +19,7 @@ import pytest
 from gitops_mvd.core.errors import ManifestError, MvdError, RevisionRefused, Unavailable
 from gitops_mvd.core.model import Revision
 from gitops_mvd.core.ports import Tree
-from gitops_mvd.git import Source
+from gitops_mvd.git.branch import Source
 from gitops_mvd.git.tree import FolderTree
 from tests.lab.forge import Forge, Repository
 from tests.lab.repository import git

@@ -28,7 +28,7 @@ from gitops_mvd.core.errors import Unavailable
 from gitops_mvd.core.model import App, Event, Plan
 from gitops_mvd.core.ports import Receiver
 from gitops_mvd.daemon.connections import Hooks
-from gitops_mvd.daemon.loop import LOOK_AT_GIT, Daemon
+from gitops_mvd.daemon.loop import FETCH_REASONS, Daemon
 from gitops_mvd.daemon.mailbox import Mailbox
 from gitops_mvd.daemon.triggers import PROPOSAL, PUSH
 from gitops_mvd.daemon.webhook import (
@@ -128,7 +128,7 @@ def lines(caplog: pytest.LogCaptureFixture) -> list[str]:
 
 def test_the_loop_knows_the_events_that_are_posted_by_the_same_words() -> None:
     assert {PUSH, PROPOSAL} == POSTED
-    assert POSTED <= LOOK_AT_GIT
+    assert POSTED <= FETCH_REASONS
 
 
 def test_a_push_to_our_branch_wakes_the_loop(door: Door, caplog: pytest.LogCaptureFixture) -> None:

@@ -171,7 +171,7 @@ def test_while_the_repository_is_out_of_reach_the_host_is_kept_as_it_was(
         is_said_once(story, said, sentence)
         story.answers("/kept", "kept 1")
     story.ends(story.merge({"README.md": f"{sentence}\n"}, "Change nothing that runs"), "success")
-    mended = [line for line in lines(said, "no longer: ") if sentence in line]
+    mended = [line for line in lines(said, "resolved for=") if sentence in line]
     assert len(mended) == 1, said()
 
 
@@ -667,14 +667,19 @@ def test_no_secret_is_seen_anywhere(lab: Lab, story: Story) -> None:
 
 def test_a_mistake_in_the_settings_is_told_and_those_before_stay(lab: Lab, story: Story, said: Said) -> None:
     before = story.run("cat", SETTINGS)
-    with settings(story, "branhc: trunk", "the new settings are not taken up"):
-        [told] = lines(said, "not taken up")
+    with settings(story, "branhc: trunk", "settings rejected"):
+        [told] = lines(said, "settings rejected")
         assert f"{SETTINGS}:{len(before.splitlines()) + 1}: branhc: " in told
         story.ends(story.merge({"README.md": "settings\n"}, "Go on"), "success")
-    with settings(story, "docker: {registries: {r: {username: u, password_file: /etc/none}}}", "/etc/none can not be"):
+    with settings(
+        story, "docker: {registries: {r: {username: u, password_file: /etc/none}}}", "cannot read /etc/none "
+    ):
         missing = story.mvd("status")
         assert missing.code == 1
-        assert missing.err.splitlines()[0] == "mvd: /etc/none can not be read: No such file or directory"
+        assert (
+            missing.err.splitlines()[0]
+            == "mvd: cannot read /etc/none (docker.registries.r.password_file): No such file or directory"
+        )
     times = story.log().count("daemon started")
     story.run("systemctl", "reload", DAEMON)
     eventually("a reload", lambda: story.log().count("daemon started") > times)
@@ -685,7 +690,7 @@ def test_without_settings_the_command_says_what_to_do(story: Story) -> None:
     for words in (["status"], ["sync"], ["run"], ["plan"]):
         said = story.mvd("--config", "/etc/none.yaml", *words)
         assert said.code == 1
-        assert "there are no settings at /etc/none.yaml" in said.err
+        assert "cannot read /etc/none.yaml: no such file" in said.err
         assert "mvd install --repository URL" in said.err
 
 

@@ -99,7 +99,7 @@ def test_servers_deploy_leave_and_die_behind_one_gateway(lab: Lab, stories: tupl
         one.ends(commit, "success")
     with edge.never_failing("/shared", "shared 3"):
         time.sleep(1)
-    assert "2 targets of two were taken away" in one.mvd("forget", "two").out
+    assert "removed 2 targets of two" in one.mvd("forget", "two").out
     assert set(targets(edge).values()) == {"host:one"}
     assert one.mvd("forget", "one").code == 1
 

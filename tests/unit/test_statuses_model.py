@@ -158,7 +158,7 @@ class Story(RuleBasedStateMachine):
 
     def look(self) -> None:
         try:
-            self.daemon.look_again(frozenset({"poll"}))
+            self.daemon.reconcile_pass(frozenset({"poll"}))
         except Killed:
             self.restart()
         self.daemon._retry.cancel()

@@ -66,7 +66,7 @@ def _warm_up(daemon: Daemon) -> None:
 
 def look(daemon: Daemon, reason: str = "docker") -> Report:
     """One pass.  Raises AssertionError where it found anything to do."""
-    report = daemon.look_again(frozenset({reason}))
+    report = daemon.reconcile_pass(frozenset({reason}))
     assert report, "the pass came to no end"
     for outcome in report.outcomes:
         assert (outcome.sync, outcome.operation) == (Sync.SYNCED, Operation.SUCCEEDED), outcome
