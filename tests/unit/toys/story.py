@@ -17,8 +17,8 @@ probes.__path__.append(str(Path(__file__).with_name("probes")))
 
 from gitops_mvd.core.errors import Unhealthy  # noqa: E402
 from gitops_mvd.core.model import Check, HostFacts, Plan  # noqa: E402
-from gitops_mvd.core.plan import lines  # noqa: E402
-from gitops_mvd.host.monitor import Watch  # noqa: E402
+from gitops_mvd.core.plan_text import lines  # noqa: E402
+from gitops_mvd.host.monitor import Monitor  # noqa: E402
 from gitops_mvd.manifest import load, validate  # noqa: E402
 from gitops_mvd.manifest.explain import explain  # noqa: E402
 from gitops_mvd.manifest.health import HEALTH  # noqa: E402
@@ -50,7 +50,7 @@ def story() -> Mapping[str, object]:
     [service] = app.services
     gates, gate, _ = at_a_gate(lambda at: up(), service.check)
     instance = replace(up(pid=13), app="demo")
-    watch = Watch(gates.ask_once, lambda name: instance, lambda reason: None)
+    watch = Monitor(gates.ask_once, lambda name: instance, lambda reason: None)
     watch.follow([(instance, service)])
     watch.ask_all()
     return {
