@@ -1,13 +1,13 @@
 """Errors, one leaf per reaction of the loop.  Pure.
 
     MvdError
-      x ManifestError      the repository is wrong       -> that app is held, and healed, at its last good version
-      x Unavailable        something did not answer      -> change nothing more, back off, look again
-        + RateLimited      it wants to be left alone     -> the same, and not before it allows that
+      x ManifestError      the repository is wrong       -> that app stays, and is healed, at its last good version
+      x Unavailable        something did not answer      -> change nothing more, back off, try again
+        + RateLimited      too many requests             -> the same, and not before it allows that
         + RevisionRefused  a commit may not be followed  -> the same, and that commit turns red
         + Disrupted        Docker took an instance along -> the same, and start it anew if nothing else does
-      x Interrupted        something newer came up       -> stop where we are, look again at once
-      x StepFailed         a change was refused          -> condemn this version, roll back
+      x Interrupted        something newer to do         -> stop here, start the next pass at once
+      x StepFailed         a change was refused          -> mark this version failed, roll back
         + Unhealthy        a gate did not pass           -> the same
 
 Foreign exceptions (docker, requests, git, sockets) become one of these in the module at the edge that met them.
@@ -21,7 +21,7 @@ from gitops_mvd.core.model import Problem, Resource
 
 
 class MvdError(Exception):
-    """What went wrong, in one sentence that names the thing; `hint` says what to do about it."""
+    """What went wrong, in one sentence that names the thing; `hint` says what to do."""
 
     def __init__(self, message: str, hint: str = "") -> None:
         super().__init__(message)
@@ -33,7 +33,7 @@ class MvdError(Exception):
 
 
 class ManifestError(MvdError):
-    """The repository says something that can not be honoured; `problems` has every place, with file and line."""
+    """The repository says something that cannot be honoured; `problems` has every place, with file and line."""
 
     def __init__(self, problems: Iterable[Problem]) -> None:
         self.problems = tuple(problems)
@@ -70,11 +70,11 @@ class Disrupted(Unavailable):
 
 
 class Interrupted(MvdError):
-    """A newer revision or a signal wants the floor: whatever was being waited for is given up."""
+    """A newer revision or a signal came: the current wait is given up."""
 
 
 class StepFailed(MvdError):
-    """A change was refused, and would be refused again; `service` is the one that it was made for, if there is one."""
+    """A change was refused, and would be refused again; `service` is the service it was made for, "" without one."""
 
     service: str = ""
 

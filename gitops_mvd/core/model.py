@@ -19,15 +19,15 @@ from typing import Any, TypeAlias
 Json = Mapping[str, Any]
 JsonValue: TypeAlias = "bool | int | float | str | Sequence[JsonValue] | Mapping[str, JsonValue] | None"
 
-LABEL = "io.gitops-mvd."  # Docker labels of what is ours: + app, service, digest, port, staged
+LABEL = "io.gitops-mvd."  # prefix of the Docker labels: + app, service, digest, port, staged
 COMPLETED = "completed"  # the probe of a job
 STOP_GRACE_SECONDS = 10.0  # from the stop signal to the kill, as Docker and Compose have it
-RUNNING = "running"  # the state of a unit that is as it should be
-STAGED = "staged"  # that of one whose container runs, but is not found by the name of its service
+RUNNING = "running"  # state of a unit that is as it should be
+STAGED = "staged"  # state of a unit whose container runs, without the alias of its service on its networks
 
 
 def digest(value: object) -> str:
-    """The SHA-256 of a JSON value, in hex: the same for equal values, on every host and in every version of ours."""
+    """The SHA-256 of a JSON value, in hex: the same for equal values, on every host and in every version of gitops-mvd."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
     return hashlib.sha256(text.encode("ascii")).hexdigest()
 
@@ -44,7 +44,7 @@ class Sync(StrEnum):
 
 
 class Health(StrEnum):
-    """How is it?  In order from best to worst, as `worst` weighs them."""
+    """How is it?  From best to worst, in the order that `worst` uses."""
 
     HEALTHY = "Healthy"
     SUSPENDED = "Suspended"
@@ -60,7 +60,7 @@ class Health(StrEnum):
 
 
 class Operation(StrEnum):
-    """How did it go?  Only `Succeeded` is ever reported green."""
+    """How did it end?  Only `Succeeded` is reported green."""
 
     RUNNING = "Running"
     SUCCEEDED = "Succeeded"
@@ -114,7 +114,7 @@ class Check:
 
     `probe` is the name of a module in `probes/`, `spec` its argument (`{"path": "/health", "port": 7799}`).
     `start_period` and then `within` seconds are granted to become healthy, which takes so many `successes` in a row;
-    then it must hold for `hold` seconds.  `interval` is the pause between two tries, 0 for ours: soon, then later.
+    then it must stay healthy for `hold` seconds.  `interval` is the pause between two tries, 0 for short, then longer ones.
     """
 
     probe: str
@@ -195,7 +195,7 @@ class Service:
         return seconds
 
     def instances(self, app: str) -> list[str]:
-        """The names of its units and containers, one a replica.  Never hex only: Docker would take that for an id."""
+        """The names of its units and containers, one for each replica.  Never only hex: Docker would take it for an id."""
         name = f"mvd-{app}-{self.name}-{self.digest[:8]}"
         return [name] + [f"{name}-{n}" for n in range(2, self.replicas + 1)]
 
@@ -204,7 +204,7 @@ class Service:
 class App:
     """One Compose file: deploys together and rolls back together.
 
-    `networks` and `volumes` map the real name on the host to its options in Compose's long form (`external: true` where
+    `networks` and `volumes` map the real name on the host to its options in Compose's long form (`external: true` if
     somebody else makes it).  `kong_entities` has gateway-wide entities in Kong's declarative format, for the one app
     made of the folder `kong/`; it is empty for all others.
     """
@@ -217,11 +217,11 @@ class App:
 
     @cached_property
     def version(self) -> str:
-        """The digest of all it says: two apps with one version are the same app."""
+        """The digest of its content: two apps with the same version are the same app."""
         return digest(self.to_json())
 
     def to_json(self) -> dict[str, Any]:
-        """All it says.  Versions and stored apps are made of this: its keys are never renamed."""
+        """Its content.  Versions and stored apps are made of this: the keys are never renamed."""
         value = dataclasses.asdict(self)
         value["gateway"] = value.pop("kong_entities")
         return value
@@ -274,8 +274,8 @@ Roles = Mapping[str, Role]
 class Resource:
     """Something on the host, wanted or observed: equal means in sync.
 
-    `spec` is all that can be told by looking at it, in one vocabulary for both sides, and never a secret: contents are
-    in it as digests.  `payload` is what making it takes beyond that; it is neither compared nor shown.
+    `spec` is what can be seen of it, in one vocabulary for both sides, and never a secret: it has digests of contents.
+    `payload` is what else it takes to make it; it is neither compared nor shown.
     """
 
     kind: str
@@ -313,9 +313,9 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Gate:
-    """One step: go no further until `check` is passed by the resource `on`, an instance or a route.
+    """One step: wait until the resource `on`, an instance or a route, passes `check`.
 
-    One that is not `required` only tells that it was not passed (`failure_action: continue`).
+    A gate that is not `required` only reports that it was not passed (`failure_action: continue`).
     """
 
     on: Resource
@@ -355,7 +355,7 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How one app came out of a pass; `why` is the cause in one sentence where it is not simply well."""
+    """How one app came out of a pass; `why` is the cause in one sentence, "" if it is simply healthy."""
 
     app: str
     sync: Sync
@@ -390,10 +390,10 @@ class Report:
 
 @dataclass(frozen=True, slots=True)
 class CommitStatus:
-    """What a forge is told of a commit, before that forge's own words and limits.
+    """The status of a commit, before the words and limits of a forge.
 
-    `operation` is `Running` while it lasts, and `health` only matters once it succeeded.  `url` leads to more of it.
-    With an `environment` it is told as a deployment to that environment, where the forge knows such a thing.
+    `operation` is `Running` while it lasts; `health` matters once it succeeded.  `url` leads to details.  With an
+    `environment` it is a deployment to that environment, too, if the forge has deployments.
     """
 
     context: str
@@ -406,9 +406,9 @@ class CommitStatus:
 
 @dataclass(frozen=True, slots=True)
 class PullRequest:
-    """An open pull or merge request to the branch that is followed.
+    """An open pull or merge request to the followed branch.
 
-    `commit` is its head, `ref` what Git fetches that by from the repository itself, "" where it lies in a fork only.
+    `commit` is its head, `ref` the ref by which Git fetches it from the repository, "" if it is only in a fork.
     """
 
     number: int
@@ -419,7 +419,7 @@ class PullRequest:
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """What a webhook says has happened, which is no more than a hint: `ref` is the full ref of a push."""
+    """What happened, as a webhook says, which is only a hint; `ref` is the full ref of a push."""
 
     kind: str  # push, proposal, ping or other
     ref: str = ""
@@ -427,12 +427,12 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class Instance:
-    """One container of ours as the engine sees it now, for probes and for health.
+    """One managed container as the engine sees it now, for probes and for health.
 
-    `ip` is its address on a bridge as the host reaches it (127.0.0.1 on the host's own network, "" where it has none);
-    `state` is Docker's word (`created`, `running`, `restarting`, `exited`, ...), `health` that of its HEALTHCHECK
-    (`starting`, `healthy`, `unhealthy`, "" without one), `started` changes with every start, `pid` is that of its first
-    process on this host, 0 where it is not known.
+    `ip` is its address on a bridge as the host reaches it (127.0.0.1 on the host's own network, "" if it has none),
+    `state` Docker's word (`created`, `running`, `restarting`, `exited`, ...), `health` that of its HEALTHCHECK
+    (`starting`, `healthy`, `unhealthy`, "" without one).  `started` changes with every start.  `pid` is that of its
+    first process on this host, 0 if unknown.
     """
 
     name: str

@@ -91,7 +91,7 @@ def _rollout(
 
 
 def _start(rollouts: Iterable[Rollout]) -> Iterator[Step]:
-    """The instances of all services.  What is made is waited for before what depends on it, and else all together."""
+    """The instances of all services.  What others depend on is proven before these are made, all else together."""
     waiting: list[tuple[Rollout, Sequence[Resource]]] = []
     for rollout in rollouts:
         if any(_waits_for(rollout.service, earlier.service) for earlier, _ in waiting):
@@ -105,7 +105,7 @@ def _start(rollouts: Iterable[Rollout]) -> Iterator[Step]:
 def _finish(
     after: Iterable[Resource], rollouts: Mapping[str, Rollout], have: Mapping[Key, Resource], proven: bool
 ) -> Iterator[Step]:
-    """What comes after the instances: above all the routes, each seen to lead to them, and to nothing else."""
+    """What comes after the instances: the routes, each proven to lead to them and to no others, and the rest."""
     for resource in after:
         rollout = rollouts.get(resource.service)
         rollout = rollout if rollout and rollout.to is resource else None
@@ -119,7 +119,7 @@ def _finish(
 def _clean(
     deletions: Sequence[Resource], wanted: Iterable[Resource], roles: Roles, named: Set[str], routed: Set[str]
 ) -> Iterator[Step]:
-    """What is no longer wanted goes, in reverse; instances when they are drained."""
+    """Delete what is no longer wanted, in reverse order; instances after they were drained."""
     leaving = of_role(Role.INSTANCE, deletions, roles)
     emptied = {unit.service for unit in leaving}
     routes = [r for r in of_role(Role.ROUTE, (*wanted, *deletions), roles) if r.service in emptied]

@@ -30,15 +30,15 @@ class Tree(Protocol):
     """
 
     def read(self, path: str) -> bytes:
-        """The content of a file.  Raises FileNotFoundError where there is no regular file at `path`."""
+        """The content of a file.  Raises FileNotFoundError if there is no regular file at `path`."""
         ...
 
     def names(self, folder: str) -> Sequence[str]:
-        """The entries of a folder, sorted, sub-folders with a `/` behind; nothing where there is no such folder."""
+        """The entries of a folder, sorted, sub-folders with a `/` at the end; empty if there is no such folder."""
         ...
 
     def oid(self, path: str) -> str:
-        """Changes if and only if something at or below `path` changes; "" where there is nothing."""
+        """The object id: it changes if and only if something at or below `path` changes.  "" if there is nothing."""
         ...
 
 
@@ -49,7 +49,7 @@ class Kind(Protocol):
       1. after apply(create r), observe() yields exactly r           - no perpetual diff
       2. applying a change twice is the same as applying it once     - safe to retry
       3. after apply(delete r), observe() yields no r                - leaves nothing behind
-      4. observe() never yields what mvd did not make                - never touches yours
+      4. observe() never yields what gitops-mvd did not make         - never touches yours
       5. tamper with r by hand, and observe() no longer yields r     - sees drift
     """
 
@@ -64,61 +64,60 @@ class Kind(Protocol):
         ...
 
     def observe(self) -> Iterable[Resource]:
-        """Everything of ours on this host, in wanted()'s vocabulary.  Raises Unavailable."""
+        """All managed resources of this kind on this host, in the vocabulary of `wanted`.  Raises Unavailable."""
         ...
 
     def apply(self, changes: Sequence[Change]) -> None:
-        """Make the changes, all of this kind and of one app, so.  Raises StepFailed or Unavailable, nothing else."""
+        """Carry out changes, all of this kind and of one app.  Raises StepFailed or Unavailable, nothing else."""
         ...
 
 
 class Probe(Protocol):
-    """A module of `probes/` with `check`, its tools given: is that instance healthy, now?  One try of a few seconds.
+    """A probe with its tools: is that instance healthy, now?  One try of a few seconds.
 
-    Never raises.  PROGRESSING: not yet.  DEGRADED: it says no.  UNKNOWN: could not ask.
+    Never raises.  PROGRESSING: not yet.  DEGRADED: no, and it will stay so.  UNKNOWN: it could not be asked.
     """
 
     def __call__(self, at: Instance, spec: Json) -> tuple[Health, str]:
-        """The health and, where it is not healthy, why (`http 503 from /health`)."""
+        """The health and, if it is not healthy, why (`http 503 from /health`)."""
         ...
 
 
 class Forge(Protocol):
     """A forge.  Add one: one file in `forges/` with `connect(account) -> Forge`, and `authentic` and `event` below.
 
-    Whatever it is asked, it raises nothing but Unavailable (try again later) and StepFailed (never will be accepted),
-    with the token in neither (tests/contract/test_forges.py).
+    Every method raises only Unavailable (try again later) and StepFailed (the forge will never accept it), and the token
+    is in neither (tests/contract/test_forges.py).
     """
 
     def publish(self, commit: str, status: CommitStatus) -> None:
-        """Have the commit show this status instead of any other of its context; twice is the same as once.
+        """Set this status on the commit, in place of the one with the same context.  Twice is the same as once.
 
-        Where the forge has no other words for what it shows already, it stays as it is.
+        If the forge would show the same again, nothing is sent.
         """
         ...
 
     def pull_requests(self, branch: str) -> Sequence[PullRequest]:
-        """Every open pull or merge request to that branch, the newest first, of the last hundred."""
+        """The open pull or merge requests to that branch, the newest first, at most a hundred."""
         ...
 
-    def comment(self, proposal: PullRequest, text: str, known: str) -> str:
-        """Have the proposal show this comment; returns what it is to be `known` by when it is written anew.
+    def comment(self, pull_request: PullRequest, text: str, known: str) -> str:
+        """Write the comment of this host below the pull request, or edit it; returns the id to pass as `known` next time.
 
-        Where it is not known (""), one of ours that begins with the same line is written anew instead, and where it is
-        gone, a new one is made.
+        Without an id (""), a managed comment with the same first line is edited.  If there is none, a new one is made.
         """
         ...
 
 
 class Receiver(Protocol):
-    """The half of a forge's module that webhooks come in by.  Header names are in lower case."""
+    """The half of a forge's module that reads webhooks.  Header names are in lower case."""
 
     def authentic(self, headers: Mapping[str, str], body: bytes, secret: str) -> bool:
-        """Did somebody send this who knows the secret?  In constant time; whatever is given, nothing is raised."""
+        """Is it signed with the secret?  Takes the same time for every wrong signature, and never raises."""
         ...
 
     def event(self, headers: Mapping[str, str], body: bytes) -> Event:
-        """What an authentic one says; `other` where that can not be told."""
+        """What an authentic webhook is about; `other` if that is unknown."""
         ...
 
 
@@ -139,7 +138,7 @@ class Planner(Protocol):
 
 
 class Host(Planner, Protocol):
-    """This machine, as the heart sees it."""
+    """This machine, as reconcile sees it."""
 
     name: str
 
@@ -154,7 +153,7 @@ class Host(Planner, Protocol):
         ...
 
     def apps(self) -> Iterable[str]:
-        """Who owns something here, by label: the host is the database."""
+        """The apps that own something here, as labels, tags and headers say: the host is the database."""
         ...
 
     def pin(self, app: App) -> App:
@@ -162,85 +161,85 @@ class Host(Planner, Protocol):
         ...
 
     def found(self, app: str) -> tuple[Resource, ...]:
-        """What there is of that app now."""
+        """The resources of that app that are here now."""
         ...
 
     def carry_out(self, steps: Iterable[Step]) -> list[str]:
-        """Do it, step by step; returns what is said of the gates that were not passed and need not be.
+        """Carry the steps out; returns why gates that are not required were not passed.
 
         Raises StepFailed, Unhealthy, Unavailable or Interrupted.
         """
         ...
 
     def health(self, app: App) -> Health:
-        """How what there is of that app is doing now; MISSING where it should have instances and has none."""
+        """The health of that app now; MISSING if it should have instances and has none."""
         ...
 
     def health_reason(self, app: App) -> str:
-        """What is wrong with it now, in a few words; "" where nothing is known to be."""
+        """What is wrong with that app now, in a few words; "" if nothing is known to be."""
         ...
 
 
 class RouteProof(Protocol):
-    """What leads to the services of this host."""
+    """Proves that a route leads to its service."""
 
     def answers(self, route: Resource) -> tuple[Health, str, bool]:
-        """Does it lead to this service, now?  The health, why it is not healthy, and whether an instance answered."""
+        """Does the route lead to its service now?  The health, why it is not healthy, and whether an instance answered."""
         ...
 
     def everywhere(self, route: Resource) -> tuple[Health, str]:
-        """Had every node of it the time to take up what was changed of this route?"""
+        """Had every node of Kong the time to apply the last change of this route?"""
         ...
 
 
 class Precedence(Protocol):
-    """Who says what several hosts share in one gateway."""
+    """Decides which host's version of a shared route counts, if several hosts share one Kong."""
 
     @property
     def cache_key(self) -> object:
-        """Changes where `agree` may say something else of the same."""
+        """Another value whenever `agree` may return something else for the same arguments."""
         ...
 
     def agree(self, wanted: Resource, found: Resource | None, *, held: bool) -> Resource:
-        """The route that this host is to have, where another host may have the say; `held` is an older version."""
+        """The route to have here, if another host may take precedence; `held`: this host stays at an older version."""
         ...
 
     def is_set_by_other_host(self, route: Resource) -> bool:
-        """Is what is shared of a route as another host has said, and so not changed by hand?"""
+        """Was the shared part of a route written by another host, and so not changed by hand?"""
         ...
 
 
 class History(Protocol):
-    """The little that the host can not tell by looking at itself."""
+    """The little that cannot be seen by looking at the host."""
 
     def last_good(self, app: str) -> App | None:
-        """The version that last passed all of its gates here; None where there is no memory of one."""
+        """The version that last passed all of its gates here; None if none is remembered."""
         ...
 
     def before(self, app: App) -> App | None:
-        """The good version that came before this one: where a revert of it most likely leads."""
+        """The good version before this one, to which a revert most likely leads."""
         ...
 
     def failure_of(self, app: App) -> Failure | None:
-        """Why this very version does not do here."""
+        """Why this very version failed here; None if it did not."""
         ...
 
     def approve(self, app: App, commit: str) -> None:
-        """This version has passed all of its gates, at that commit."""
+        """Remember that this version passed all of its gates, at that commit."""
         ...
 
     def mark_failed(self, app: App, failure: Failure) -> None: ...
 
     def forget(self, app: str) -> None:
-        """No version of it is known to have worked any more."""
+        """Forget every version of that app that worked."""
         ...
 
     def reverted_to(self, app: App, commit: str) -> str:
-        """The commit that ran this good version before, if this commit brought it back; "" where it is simply new."""
+        """The commit that ran this good version before, if this commit brought it back; "" if the version is new."""
         ...
 
     def finished(self, job: str) -> bool:
-        """Has the job of that name done its work here?"""
+        """Has the job of that name succeeded here?"""
         ...
 
     def finish(self, job: str) -> None: ...
@@ -254,15 +253,15 @@ class Clock(Protocol):
         ...
 
     def wait(self, seconds: float) -> None:
-        """Sleep, or raise Interrupted as soon as something newer comes up."""
+        """Sleep, or raise Interrupted as soon as there is something newer to do."""
         ...
 
 
 class Git(Protocol):
-    """Runs a git command: its exit status, what it printed, and what it complained about."""
+    """Runs a git command and returns its exit status, stdout and stderr."""
 
     def __call__(
         self, *words: str, settings: Mapping[str, str] = ..., environment: Mapping[str, str] = ...
     ) -> tuple[int, str, str]:
-        """`settings` are Git's own, for this command alone.  Raises Unavailable where git can not be run."""
+        """`settings` are Git's own, for this command alone.  Raises Unavailable if git cannot be run."""
         ...

@@ -21,11 +21,11 @@ QUIET_SECONDS = 1.0  # s without a connection until an old instance counts as dr
 
 @dataclass
 class Rollout:
-    """One service on its way: `new` instances are made, in batches, and `old` ones go.
+    """The rollout of one service: `new` instances are made, in batches, and `old` ones are deleted.
 
-    Those that are `current` are as they should be, but have to be proven again.  `have` is what was found, by name.
-    `route` is what the gateway has by now, and `to` what it should have in the end; None where there is none.  `routed`
-    are the instances that it led to at first.  `timers` are those that start old ones, and go with them.
+    `current` instances are as they should be, but have to be proven again.  `have` is what was found, by name.  `route`
+    is the route as Kong has it by now, and `to` the one it should have in the end; None without a route.  `routed` are
+    the instances that the route led to at first.  `timers` start old instances, and are deleted with them.
     """
 
     service: Service
@@ -47,18 +47,18 @@ class Rollout:
 
     @property
     def is_found_by_name(self) -> bool:
-        """Is it found by name on a network, where an old version and a new one would both be found?"""
+        """Do other services find it by its alias on a network, which the old and the new version would share?"""
         beside = not self.is_stop_first and not self.service.schedule
         return beside and bool(self.service.run.get("networks"))
 
     def batches(self) -> list[Sequence[Resource]]:
-        """The new ones.  Only what takes another one's place has to take turns."""
+        """The new instances.  Only those that replace others have to take turns."""
         takes_turns = self.old and not self.all_in_one_batch
         size = (self.service.update.parallelism if takes_turns else 0) or max(1, len(self.new))
         return [self.new[start : start + size] for start in range(0, len(self.new), size)]
 
     def steps(self) -> Iterator[Step]:
-        """All of it, but that the last batch is only made; it is `unproven` yet."""
+        """All steps but the proof of the last batch, which is `unproven` yet."""
         batches = self.batches()
         for batch in batches[:-1]:
             leaving = self.remaining()[: len(batch)]
@@ -77,19 +77,19 @@ class Rollout:
     def _make(self, batch: Iterable[Resource]) -> Iterator[Step]:
         for unit in batch:
             found = self.have.get(unit.name)
-            if not (found and found.spec["state"] == STAGED):  # it lacks but the name, which comes after its gate
+            if not (found and found.spec["state"] == STAGED):  # it lacks only the alias, which it gets after its gate
                 yield Change(found, self.staged(unit))
 
     def unproven(self) -> Sequence[Resource]:
-        """What is to be waited for once the steps are done."""
+        """The instances to wait for once the steps are done."""
         return [*self.current, *(self.batches() or [()])[-1]]
 
     def remaining(self) -> Sequence[Resource]:
-        """The old ones that are still there."""
+        """The old instances that were not deleted yet."""
         return [unit for unit in self.old if unit.key not in self.removed]
 
     def staged(self, unit: Resource) -> Resource:
-        """As it is until it is proven: without the name of its service, where another version has that."""
+        """The instance until it is proven: without the alias of its service, if another version has that."""
         found = self.have.get(unit.name)
         if found and found.spec["state"] == STAGED:
             return found
@@ -100,10 +100,10 @@ class Rollout:
         return Gate(unit, check, self._is_required)
 
     def switched(self, route: Resource, left: Iterable[Resource]) -> Gate:
-        """The gateway is seen to use the targets of a route, and no longer the instances that `left` it."""
+        """Wait until Kong uses the targets of a route, and no longer the instances that `left` it."""
         names = sorted(unit.name for unit in left)
         check = Check(ROUTE_PROOF, within=SWITCHED_WITHIN_SECONDS)
-        if names:  # asked again, as another worker of the gateway may answer
+        if names:  # several times, as another worker of Kong may answer
             check = replace(check, spec={"left": names}, successes=3)
         return Gate(route, check, self._is_required)
 
@@ -112,7 +112,7 @@ class Rollout:
         return self.service.update.failure_action != "continue"
 
     def _retire(self, leaving: Sequence[Resource], arriving: Iterable[Resource] = ()) -> Iterator[Step]:
-        """Old ones leave the route, and new ones enter it; then the old ones are drained and deleted."""
+        """Old instances leave the route, and new ones enter it; then the old ones are drained and deleted."""
         names = {unit.name for unit in leaving}
         timers = [timer for timer in self.timers if timer.name in names]
         yield from (Change(timer, None) for timer in timers)
@@ -120,7 +120,7 @@ class Rollout:
             yield Change(self.route, switch)
             self.route = switch
             if self.to and any(target in self.to.spec["targets"] for target in switch.spec["targets"]):
-                yield self.switched(switch, leaving)  # how old ones are that stay a while says nothing of the new ones
+                yield self.switched(switch, leaving)  # the health of old ones that stay says nothing about the new ones
         if leaving and (switch or self.is_found_by_name):
             named = {self.service.name} if self.is_found_by_name else set()
             yield from drained([switch] if switch else (), leaving, named, self.routed)
@@ -128,7 +128,7 @@ class Rollout:
         self.removed |= {resource.key for resource in (*timers, *leaving)}
 
     def _switched(self, leaving: Iterable[Resource], arriving: Iterable[Resource]) -> Resource | None:
-        """The route as the gateway has it, with other targets; None where that would leave none, or changes none."""
+        """The route as Kong has it, with other targets; None if that would leave no target, or change none."""
         if not (self.route and self.to):
             return None
         added = {unit.name for unit in arriving}
@@ -142,7 +142,7 @@ class Rollout:
 
 
 def prove(batches: Iterable[tuple[Rollout, Iterable[Resource]]]) -> Iterator[Step]:
-    """Wait for all that was made; what is proven then gets the name by which other services find it."""
+    """Wait for all that was made; what is proven then gets the alias by which other services find it."""
     made = [(rollout, unit) for rollout, units in batches for unit in units if not rollout.service.schedule]
     yield from (rollout.gate(rollout.staged(unit)) for rollout, unit in made)
     staged = [(rollout, unit) for rollout, unit in made if rollout.staged(unit) != unit]
@@ -153,11 +153,11 @@ def prove(batches: Iterable[tuple[Rollout, Iterable[Resource]]]) -> Iterator[Ste
 def drained(
     routes: Iterable[Resource], leaving: Sequence[Resource], named: Set[str], routed: Set[str]
 ) -> Iterator[Step]:
-    """Nobody finds the leaving ones any more, and they have ended what they were asked, or their grace is over.
+    """Wait until the leaving instances get no new requests and have finished the open ones, or their grace is over.
 
-    They are no longer known to any node of the gateway and, where their service is `named` and others have its name by
-    now, by these.  To one that was `routed` or found by name until now a request may still be on its way: nobody must
-    have been connected to it for a moment.
+    No node of Kong knows them any more.  If their service is `named`, they lose its alias, which others have by now.  A
+    request may still be on its way to one that was `routed` or had the alias until now: it must have had no connection
+    for a moment.
     """
     yield from (Gate(route, ON_EVERY_NODE) for route in routes)
     found = [unit for unit in leaving if unit.service in named and unit.spec["state"] == RUNNING]
