@@ -27,7 +27,7 @@ STAGED = "staged"  # state of a unit whose container runs, without the alias of 
 
 
 def digest(value: object) -> str:
-    """The SHA-256 of a JSON value, in hex: the same for equal values, on every host and in every version of gitops-mvd."""
+    """The SHA-256 of a JSON value, in hex: the same on every host and in every version of gitops-mvd."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
     return hashlib.sha256(text.encode("ascii")).hexdigest()
 
@@ -114,7 +114,7 @@ class Check:
 
     `probe` is the name of a module in `probes/`, `spec` its argument (`{"path": "/health", "port": 7799}`).
     `start_period` and then `within` seconds are granted to become healthy, which takes so many `successes` in a row;
-    then it must stay healthy for `hold` seconds.  `interval` is the pause between two tries, 0 for short, then longer ones.
+    then it must stay healthy for `hold` seconds.  `interval` is the pause between two tries, 0 for ever longer ones.
     """
 
     probe: str
@@ -195,7 +195,7 @@ class Service:
         return seconds
 
     def instances(self, app: str) -> list[str]:
-        """The names of its units and containers, one for each replica.  Never only hex: Docker would take it for an id."""
+        """The names of its units and containers, one a replica.  Never only hex: Docker would take it for an id."""
         name = f"mvd-{app}-{self.name}-{self.digest[:8]}"
         return [name] + [f"{name}-{n}" for n in range(2, self.replicas + 1)]
 

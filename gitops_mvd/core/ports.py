@@ -86,8 +86,8 @@ class Probe(Protocol):
 class Forge(Protocol):
     """A forge.  Add one: one file in `forges/` with `connect(account) -> Forge`, and `authentic` and `event` below.
 
-    Every method raises only Unavailable (try again later) and StepFailed (the forge will never accept it), and the token
-    is in neither (tests/contract/test_forges.py).
+    Every method raises only Unavailable (try again later) and StepFailed (the forge will never accept it); the token is
+    in neither (tests/contract/test_forges.py).
     """
 
     def publish(self, commit: str, status: CommitStatus) -> None:
@@ -102,7 +102,7 @@ class Forge(Protocol):
         ...
 
     def comment(self, pull_request: PullRequest, text: str, known: str) -> str:
-        """Write the comment of this host below the pull request, or edit it; returns the id to pass as `known` next time.
+        """Write or edit this host's comment on the pull request; returns the id to pass as `known` next time.
 
         Without an id (""), a managed comment with the same first line is edited.  If there is none, a new one is made.
         """
@@ -184,7 +184,7 @@ class RouteProof(Protocol):
     """Proves that a route leads to its service."""
 
     def answers(self, route: Resource) -> tuple[Health, str, bool]:
-        """Does the route lead to its service now?  The health, why it is not healthy, and whether an instance answered."""
+        """Does the route lead to its service now?  The health, why it is not healthy, and if an instance answered."""
         ...
 
     def everywhere(self, route: Resource) -> tuple[Health, str]:
