@@ -217,7 +217,7 @@ class History(Protocol):
         """The version that last passed all of its gates here; None where there is no memory of one."""
         ...
 
-    def before(self, app: App) -> App | None:
+    def good_before(self, app: App) -> App | None:
         """The good version that came before this one: where a revert of it most likely leads."""
         ...
 
@@ -239,11 +239,11 @@ class History(Protocol):
         """The commit that ran this good version before, if this commit brought it back; "" where it is simply new."""
         ...
 
-    def finished(self, job: str) -> bool:
+    def is_job_done(self, job: str) -> bool:
         """Has the job of that name done its work here?"""
         ...
 
-    def finish(self, job: str) -> None: ...
+    def mark_job_done(self, job: str) -> None: ...
 
 
 class Clock(Protocol):
