@@ -105,7 +105,7 @@ class FakeHost:
         free = (port for port in count(20000) if port not in taken)
         found = self.found(app.name)
         placed = place(want, found, ROLES, "127.0.0.1", free)
-        done = {r.key for r in placed if r.kind == "unit" and r not in found and self._history.finished(r.name)}
+        done = {r.key for r in placed if r.kind == "unit" and r not in found and self._history.is_job_done(r.name)}
         return make_plan(app, placed, found, ROLES, proven=proven, ignored=done)
 
     def carry_out(self, steps: Iterable[Step]) -> list[str]:
@@ -133,7 +133,7 @@ class FakeHost:
         passes = gate.check.probe == DRAINED or gate.check.spec.get("everywhere")
         if passes or not self._sick(gate.on):
             if gate.check.probe == "completed":
-                self._history.finish(gate.on.name)
+                self._history.mark_job_done(gate.on.name)
             return ""
         error = Unhealthy(f"{gate.on.service}: http 503")
         error.service = gate.on.service
@@ -181,7 +181,7 @@ class FakeHistory:
     def last_good(self, app: str) -> App | None:
         return self.good[app][-1] if app in self.good else None
 
-    def before(self, app: App) -> App | None:
+    def good_before(self, app: App) -> App | None:
         return next((good for good in reversed(self.good.get(app.name, [])) if good != app), None)
 
     def failure_of(self, app: App) -> Failure | None:
@@ -203,10 +203,10 @@ class FakeHistory:
         *earlier, last = self.ran.get((app.name, app.version), [""])
         return earlier[-1] if earlier and last == commit else ""
 
-    def finished(self, job: str) -> bool:
+    def is_job_done(self, job: str) -> bool:
         return job in self.jobs
 
-    def finish(self, job: str) -> None:
+    def mark_job_done(self, job: str) -> None:
         self.jobs.add(job)
 
 

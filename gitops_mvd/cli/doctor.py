@@ -136,7 +136,7 @@ def _forge(wired: Wired) -> Iterator[Finding]:
     if not wired.forge or not wired.settings.forge:
         yield Finding("forge", "warn", "not set up: no commit statuses are sent", "Set `forge` in the settings")
         return
-    waiting = wired.history.waiting()
+    waiting = wired.history.count_waiting()
     times: dict[str, int] = {}
     for (_, outcome), number in wired.history.deliveries().items():
         times[outcome] = times.get(outcome, 0) + number

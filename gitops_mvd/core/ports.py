@@ -216,7 +216,7 @@ class History(Protocol):
         """The version that last passed all of its gates here; None if none is remembered."""
         ...
 
-    def before(self, app: App) -> App | None:
+    def good_before(self, app: App) -> App | None:
         """The good version before this one, to which a revert most likely leads."""
         ...
 
@@ -238,11 +238,11 @@ class History(Protocol):
         """The commit that ran this good version before, if this commit brought it back; "" if the version is new."""
         ...
 
-    def finished(self, job: str) -> bool:
+    def is_job_done(self, job: str) -> bool:
         """Has the job of that name succeeded here?"""
         ...
 
-    def finish(self, job: str) -> None: ...
+    def mark_job_done(self, job: str) -> None: ...
 
 
 class Clock(Protocol):

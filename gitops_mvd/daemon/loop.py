@@ -164,7 +164,7 @@ class Daemon:
                 self._wired.statuses.wait(str(error))
         if not report:
             with suppress(Unavailable):
-                self._wired.history.save_excuse("; ".join(self._warnings.values()))
+                self._wired.history.save_last_error("; ".join(self._warnings.values()))
         self._back_off(report)
         return report
 
@@ -289,7 +289,7 @@ class Daemon:
         level = logging.DEBUG if summary == self._last_summary else logging.INFO
         log.log(level, "reconciled result=%s", summary)
         self._last_summary = summary
-        history.record(report)
+        history.record_report(report)
         history.save_report(report, self._asked_git)
         self._wired.statuses.tell(report)
         self._notify.notify(f"STATUS={summary}")

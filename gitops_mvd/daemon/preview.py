@@ -76,6 +76,6 @@ def _look(candidate: Candidate, wired: Wired) -> Look:
     sync, _, why = decision.verdict
     if decision.failure:
         return Look(name, decision.plan, sync, health, decision.stuck or why, reason)
-    last = history.last(name)
+    last = history.last_event(name)
     why = last.why if last and last.operation is not Operation.SUCCEEDED else ""
     return Look(name, decision.plan, Sync.OUT_OF_SYNC if decision.plan else sync, health, why, reason)

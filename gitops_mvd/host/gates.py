@@ -121,7 +121,7 @@ class Gates:
         if wait.healthy_since and now - wait.healthy_since >= check.hold:
             log.info("gate passed app=%s %s %s after=%.2fs", gate.on.app, gate.on.name, check.probe, now - wait.began)
             if check.probe == COMPLETED:
-                self._history.finish(gate.on.name)
+                self._history.mark_job_done(gate.on.name)
             return True
         if health is Health.DEGRADED:
             raise Unhealthy(self._cause(gate, why))

@@ -60,7 +60,7 @@ class HealthJudge:
             return self._last_run(service, its or [Instance(service.instances(app)[0])])  # which it never was
         if its:
             return Health.worst(self._of_instance(instance, service) for instance in its)
-        is_done = service.is_job and all(map(self._history.finished, service.instances(app)))
+        is_done = service.is_job and all(map(self._history.is_job_done, service.instances(app)))
         return Health.HEALTHY if is_done else Health.MISSING
 
     def _last_run(self, service: Service, instances: Sequence[Instance]) -> Health:

@@ -69,7 +69,7 @@ class Machine:
     def refresh(self) -> None:
         """Look at everything that is managed, once for a whole pass.  Raises Unavailable."""
         if self._secrets:
-            self._secrets.look()
+            self._secrets.refresh()
         self._snapshot.refresh()
         self._admission.begin()
         self._ports.begin()

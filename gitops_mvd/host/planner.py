@@ -114,14 +114,14 @@ class Planner:
         kept = {name for name, kind in self._kinds.items() if kind.keeps_previous}
         if not keys or not any(resource.kind in kept and resource.key not in keys for resource in found):
             return set()
-        before = self._history.before(app)
+        before = self._history.good_before(app)
         return {it.key for name in kept for it in self._kinds[name].wanted(before)} if before else set()
 
     def _done(self, app: App, wanted: Sequence[Resource], found: Sequence[Resource]) -> set[Key]:
         """The jobs that have done their work, whatever is left of them: a version is never run twice."""
         jobs = {service.name for service in app.services if service.is_job}
         units = [unit for unit in of_role(Role.INSTANCE, wanted, self._roles) if unit.service in jobs]
-        return {unit.key for unit in units if unit not in found and self._history.finished(unit.name)}
+        return {unit.key for unit in units if unit not in found and self._history.is_job_done(unit.name)}
 
     def _require(self, wanted: Sequence[Resource], found: Sequence[Resource]) -> None:
         """Raise Unavailable if this app needs, or an instance of it has, something that could not be observed."""

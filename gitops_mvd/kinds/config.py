@@ -96,7 +96,7 @@ def layout(app: str, service: Service) -> dict[str, Entry]:
 
 
 def refusal(service: Service) -> str:
-    """Why the files of a service can not be written as they are, or "".  Pure.
+    """Why the files of a service cannot be written as they are, or "".  Pure.
 
     The client takes each line of an env file as it is: without quotes, escapes or a way to hold two lines in one.
     """

@@ -1,4 +1,4 @@
-"""What goes in and out of a container, as the kernel tells of its network: read from /proc, on this host alone."""
+"""What goes in and out of a container, as the kernel counts it: read from /proc, on this host alone."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ V4_IN_V6, V6_LOOPBACK = f"{0:016}FFFF0000", f"{0:024}01000000"
 
 
 def received(pid: int) -> int | None:
-    """Bytes that reached the network of that process so far; None where that can not be told, as of one that ended."""
+    """Bytes that reached the network of that process so far; None if that is unknown, as of one that ended."""
     lines = list(_lines(pid, "dev"))[2:]
     counted = [
         fields.split() for name, _, fields in (line.partition(":") for line in lines) if name.strip() != LOOPBACK
@@ -19,9 +19,9 @@ def received(pid: int) -> int | None:
 
 
 def inbound(pid: int) -> int | None:
-    """Connections that others hold to ports on which something listens there; None where that can not be told.
+    """Connections that others hold to ports on which something listens there; None if that is unknown.
 
-    A connection that the gateway keeps for later, and one that it waits for an answer on, look alike.
+    A connection that Kong keeps for later, and one that it waits for an answer on, look alike.
     """
     sockets = [line.split()[1:4] for table in ("tcp", "tcp6") for line in list(_lines(pid, table))[1:]]
     if not sockets:

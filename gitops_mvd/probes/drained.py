@@ -16,7 +16,7 @@ def check(at: Instance, spec: NoSpec, tools: Tools) -> Answer:
         case 0:
             return Health.HEALTHY, ""
         case None:
-            return Health.PROGRESSING, "its connections can not be seen"
+            return Health.PROGRESSING, "its connections cannot be seen"
         case 1:
             return Health.PROGRESSING, "1 connection is open"
         case count:

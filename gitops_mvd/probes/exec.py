@@ -29,7 +29,7 @@ def check(at: Instance, spec: Spec, tools: Tools) -> Answer:
     if ran.exit_code == 0:
         return Health.HEALTHY, ""
     if ran.exit_code is None:
-        end = "was killed" if ran.killed else "goes on, for it can not be killed"
+        end = "was killed" if ran.killed else "goes on, for it cannot be killed"
         return Health.PROGRESSING, f"exec does not end within {within:g} s, and {end}"
     return Health.PROGRESSING, f"exec ends with code {ran.exit_code}" + _last_line(ran.printed)
 

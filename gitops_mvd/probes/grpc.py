@@ -53,7 +53,7 @@ def check(at: Instance, spec: Spec, tools: Tools) -> Answer:
     except H2Error:
         return Health.PROGRESSING, f"grpc gets an answer on port {port} that is not HTTP/2"
     except OSError as error:
-        return Health.UNKNOWN, f"grpc can not be asked on port {port}: {error.strerror or error}"
+        return Health.UNKNOWN, f"grpc cannot be asked on port {port}: {error.strerror or error}"
     status = _status(headers, message)
     return (Health.HEALTHY, "") if status == SERVING else (Health.PROGRESSING, f"grpc {status}")
 

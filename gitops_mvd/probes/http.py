@@ -62,7 +62,7 @@ def check(at: Instance, spec: Spec, tools: Tools) -> Answer:
     except HTTPException:
         return Health.PROGRESSING, f"http {path} gets an answer on port {port} that is not HTTP"
     except OSError as error:
-        return Health.UNKNOWN, f"http {path} can not be asked: {error.strerror or error}"
+        return Health.UNKNOWN, f"http {path} cannot be asked: {error.strerror or error}"
 
 
 def _judge(answer: HTTPResponse, spec: Spec, path: str) -> Answer:
@@ -101,7 +101,7 @@ def _search(texts: list[tuple[str, str, str]], path: str) -> tuple[Health, str]:
     except subprocess.TimeoutExpired:
         return Health.PROGRESSING, f"http {path}: to search for its patterns takes more than {SEARCH_SECONDS:g} s"
     except (OSError, subprocess.CalledProcessError) as error:
-        return Health.UNKNOWN, f"http {path}: its patterns can not be searched for: {type(error).__name__}"
+        return Health.UNKNOWN, f"http {path}: its patterns cannot be searched for: {type(error).__name__}"
     return _missed(done.stdout.strip(), path)
 
 

@@ -28,7 +28,7 @@ def check(at: Instance, spec: Spec, tools: Tools) -> Answer:
     except TimeoutError:
         return Health.PROGRESSING, f"port {port} does not answer within {within:g} s"
     except OSError as error:
-        return Health.UNKNOWN, f"port {port} can not be asked: {error.strerror or error}"
+        return Health.UNKNOWN, f"port {port} cannot be asked: {error.strerror or error}"
     return Health.HEALTHY, ""
 
 

@@ -1,4 +1,4 @@
-"""What this server keeps in files, since it cannot be told by looking at what runs.
+"""What this server keeps in files, as it does not follow from what runs.
 
 history     versions that worked or failed, statuses      database      SQLite with migrations
 lock        one `mvd` at a time                           suspension    a server that is left alone

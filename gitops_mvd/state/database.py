@@ -22,9 +22,9 @@ BUSY_SECONDS = 5.0
 
 
 class Database:
-    """The file at `path`, with that schema in that version; `what` it is, people are told.
+    """The file at `path`, with that schema in that version; `what` it is called in messages.
 
-    Every method raises Unavailable where the file can not be written, as on a full disk.
+    Every method raises Unavailable if the file cannot be written, as on a full disk.
     """
 
     def __init__(self, what: str, path: Path, schema: str, version: int) -> None:
@@ -42,8 +42,8 @@ class Database:
             self._database = None
 
     @contextmanager
-    def at_once(self) -> Iterator[None]:
-        """All that is written inside is written, or nothing; and the disk is waited for once."""
+    def transaction(self) -> Iterator[None]:
+        """A transaction: all that is written inside is written, or nothing; the disk is waited for once."""
         with self._lock:
             self.ask("BEGIN IMMEDIATE")
             try:
@@ -54,11 +54,11 @@ class Database:
             self._end("COMMIT")
 
     def _end(self, how: str) -> None:
-        if self._database and self._database.in_transaction:  # not so where the file was begun anew in between
+        if self._database and self._database.in_transaction:  # not if the file was begun anew in between
             self.ask(how)
 
     def ask(self, statement: str, *values: str | float | None) -> list[Any]:
-        """Carry out one statement.  Where the file turns out to be damaged, that is done on a new one."""
+        """The rows of one statement.  If the file turns out to be damaged, it is carried out on a new one."""
         with self._lock:
             try:
                 try:
@@ -70,10 +70,10 @@ class Database:
                     return self._open().execute(statement, values).fetchall()
             except sqlite3.Error as error:
                 raise Unavailable(
-                    f"the {self._what} {self._path} can not be used: {error}", _HINTS.get(_code(error), "")
+                    f"cannot use the {self._what} {self._path}: {error}", _HINTS.get(_code(error), "")
                 ) from error
             except OSError as error:
-                raise Unavailable(f"the {self._what} {self._path} can not be used: {error.strerror}") from error
+                raise Unavailable(f"cannot use the {self._what} {self._path}: {error.strerror}") from error
 
     def _open(self) -> sqlite3.Connection:
         if self._database and not self._path.exists():

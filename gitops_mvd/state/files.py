@@ -31,7 +31,7 @@ class Entry:
 
 def write(path: Path, entry: Entry) -> None:
     """Write a file in one stroke: whoever looks sees the old one or the new one.  Raises Unavailable or StepFailed."""
-    with _told(path):
+    with _writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         new = _beside(path)
         try:
@@ -49,7 +49,7 @@ def write_tree(folder: Path, entries: Mapping[str, Entry]) -> None:
     One that is there already may be mounted in a container, file by file, and so each file that differs is written in
     place.  Raises Unavailable or StepFailed.
     """
-    with _told(folder):
+    with _writing(folder):
         folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         new = _beside(folder)
         shutil.rmtree(new, ignore_errors=True)
@@ -67,7 +67,7 @@ def write_tree(folder: Path, entries: Mapping[str, Entry]) -> None:
 
 def remove_tree(folder: Path, last: str) -> None:
     """Remove a folder; the file `last` goes last, so that half a folder still has it.  Raises Unavailable."""
-    with _told(folder):
+    with _writing(folder):
         if not folder.exists():
             return
         for path in folder.iterdir():
@@ -80,7 +80,7 @@ def remove_tree(folder: Path, last: str) -> None:
 
 def remove(path: Path) -> None:
     """Remove a file, if it is there.  Raises Unavailable."""
-    with _told(path):
+    with _writing(path):
         if os.path.lexists(path):
             path.unlink()
             _sync(path.parent)
@@ -162,19 +162,19 @@ def _sync(folder: Path) -> None:
 
 @contextmanager
 def readable(path: Path) -> Iterator[None]:
-    """Whatever keeps us from reading becomes Unavailable; `path` is named where the system names none."""
+    """Turn what reading raises into Unavailable; `path` is named if the system names none."""
     try:
         yield
     except OSError as error:
-        raise Unavailable(f"{error.filename or path} could not be read: {error.strerror}") from error
+        raise Unavailable(f"cannot read {error.filename or path}: {error.strerror}") from error
 
 
 @contextmanager
-def _told(path: Path) -> Iterator[None]:
+def _writing(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        message = f"{path} could not be written: {error.strerror or error}"
+        message = f"cannot write {path}: {error.strerror or error}"
         if error.errno in (errno.EPERM, errno.ENAMETOOLONG):
             raise StepFailed(message) from error
         raise Unavailable(message, HINTS.get(error.errno or 0, "")) from error

@@ -1,6 +1,6 @@
-"""What was done here, in SQLite: last good and condemned versions, events, and the outbox of commit statuses.
+"""What was done on this server, in SQLite: good and failed versions, events, and the outbox of commit statuses.
 
-All of it may be lost: it is then begun anew, and the host itself tells what runs.  So a damaged file is put aside and
+All of it may be lost: it is then begun anew, and what runs is read from the host.  So a damaged file is put aside and
 never stops anything.
 """
 
@@ -33,7 +33,7 @@ from gitops_mvd.state.reports import from_json, to_json, vocabularies
 
 MOST_EVENTS = 1000
 MOST_STATUSES = 1000
-MOST_CONDEMNED = 20  # versions of one app
+MOST_FAILED_VERSIONS = 20  # versions of one app
 MOST_RAN = 50  # versions of one app
 MOST_JOBS = 1000
 UNDONE = {Operation.ROLLED_BACK, Operation.FAILED, Operation.ROLLBACK_FAILED, Operation.SUPERSEDED}
@@ -91,7 +91,7 @@ class Event:
     def as_json(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
 
-    def says(self) -> tuple[str, ...]:
+    def result(self) -> tuple[str, ...]:
         return self.sync, self.health, self.operation, self.why
 
     @classmethod
@@ -114,24 +114,26 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True)
-class Planned:
-    """What was told of a proposal: `at` which commits it was looked at, which `comment` is ours, and its digest."""
+class PullRequestPlan:
+    """The plan last shown on a pull request: `at` which commits, in which `comment`, and that text's digest."""
 
     at: str = ""
     comment: str = ""
-    said: str = ""
+    digest: str = ""
 
 
 class SqliteHistory:
     """The history in a file; implements `ports.History`.  Any thread may use it, and several processes at once.
 
-    Every method raises Unavailable where the file can not be written, as on a full disk.
+    Every method raises Unavailable where the file cannot be written, as on a full disk.
     """
 
     def __init__(self, path: Path) -> None:
         self._file = Database("history", path, SCHEMA, VERSION)
-        self._ask, self.at_once = self._file.ask, self._file.at_once
-        self._recalled: dict[str, tuple[str, str, str]] = {}  # app -> version, commit, and what is told of them
+        self._ask, self.transaction = self._file.ask, self._file.transaction
+        self._recalled: dict[
+            str, tuple[str, str, str]
+        ] = {}  # app -> version, commit, and the commit that was reverted to
 
     def close(self) -> None:
         self._file.close()
@@ -142,7 +144,7 @@ class SqliteHistory:
         rows = self._ask("SELECT json FROM good WHERE app = ?", app)
         return _app(rows[0][0]) if rows else None
 
-    def before(self, app: App) -> App | None:
+    def good_before(self, app: App) -> App | None:
         rows = self._ask("SELECT version, json, previous FROM good WHERE app = ?", app.name)
         texts = [previous if version == app.version else good for version, good, previous in rows]
         return _app(texts[0]) if texts and texts[0] else None
@@ -151,8 +153,8 @@ class SqliteHistory:
         if self.failure_of(app):
             self._ask("DELETE FROM condemned WHERE app = ? AND version = ?", app.name, app.version)
         if self._ask("SELECT 1 FROM good WHERE app = ? AND version = ?", app.name, app.version):
-            return  # as at nearly every look
-        with self.at_once():
+            return  # as at nearly every pass
+        with self.transaction():
             self._ask(
                 """INSERT INTO good (app, version, json) VALUES (?, ?, ?)
                 ON CONFLICT (app) DO UPDATE SET previous = json, version = excluded.version, json = excluded.json""",
@@ -172,11 +174,11 @@ class SqliteHistory:
         self._recalled.pop(app.name, None)
 
     def reverted_to(self, app: App, commit: str) -> str:
-        version, at, told = self._recalled.get(app.name, ("", "", ""))
+        version, at, reverted_to = self._recalled.get(app.name, ("", "", ""))
         if (version, at) != (app.version, commit):
-            told = self._look_up_recalled(app, commit)
-            self._recalled[app.name] = app.version, commit, told
-        return told
+            reverted_to = self._look_up_recalled(app, commit)
+            self._recalled[app.name] = app.version, commit, reverted_to
+        return reverted_to
 
     def _look_up_recalled(self, app: App, commit: str) -> str:
         """It came back with this commit, or what was tried in between was undone without ever having been good."""
@@ -191,29 +193,29 @@ class SqliteHistory:
 
     def failure_of(self, app: App) -> Failure | None:
         rows = self._ask("SELECT why FROM condemned WHERE app = ? AND version = ?", app.name, app.version)
-        told = json.loads(rows[0][0]) if rows else None
-        return Failure(**told) if isinstance(told, dict) else Failure(told) if told else None
+        stored = json.loads(rows[0][0]) if rows else None  # older versions of gitops-mvd stored the reason alone
+        return Failure(**stored) if isinstance(stored, dict) else Failure(stored) if stored else None
 
     def mark_failed(self, app: App, failure: Failure) -> None:
-        told = json.dumps(dataclasses.asdict(failure))
-        self._ask("INSERT OR REPLACE INTO condemned VALUES (?, ?, ?, ?)", app.name, app.version, told, time.time())
+        text = json.dumps(dataclasses.asdict(failure))
+        self._ask("INSERT OR REPLACE INTO condemned VALUES (?, ?, ?, ?)", app.name, app.version, text, time.time())
         self._ask(
             """DELETE FROM condemned WHERE app = ? AND version NOT IN
             (SELECT version FROM condemned WHERE app = ? ORDER BY at DESC LIMIT ?)""",
-            *(app.name, app.name, MOST_CONDEMNED),
+            *(app.name, app.name, MOST_FAILED_VERSIONS),
         )
 
     def forget(self, app: str) -> None:
         self._ask("DELETE FROM good WHERE app = ?", app)
 
     def clear_failure(self, app: str) -> bool:
-        """Let every condemned version of an app be tried again; False where there was none."""
+        """Let every failed version of an app be tried again; False if there was none."""
         return bool(self._ask("DELETE FROM condemned WHERE app = ? RETURNING 1", app))
 
-    def finished(self, job: str) -> bool:
+    def is_job_done(self, job: str) -> bool:
         return bool(self._ask("SELECT 1 FROM job WHERE name = ?", job))
 
-    def finish(self, job: str) -> None:
+    def mark_job_done(self, job: str) -> None:
         self._ask("INSERT OR REPLACE INTO job VALUES (?, ?)", job, time.time())
         self._ask(
             "DELETE FROM job WHERE name NOT IN (SELECT name FROM job ORDER BY at DESC LIMIT ?)",
@@ -222,8 +224,8 @@ class SqliteHistory:
 
     # ---- what was done -----------------------------------------------------------------------------------------------
 
-    def attempt(self, revision: Revision) -> None:
-        """This revision is about to be settled."""
+    def save_attempt(self, revision: Revision) -> None:
+        """This revision is about to be applied."""
         self._keep("attempted", dataclasses.asdict(revision))
 
     def revisions(self) -> dict[str, Revision]:
@@ -231,15 +233,15 @@ class SqliteHistory:
         rows = self._ask("SELECT name, json FROM value WHERE name IN ('attempted', 'applied', 'healthy')")
         return {name: Revision(**json.loads(text)) for name, text in rows}
 
-    def record(self, report: Report) -> None:
-        """Keep an event for every app that was changed, or that came out otherwise than the last time."""
+    def record_report(self, report: Report) -> None:
+        """Keep an event for every app that was changed, or whose result differs from the last one."""
         rows = self._ask("SELECT json, max(id) FROM event GROUP BY app")
-        last = {event.app: event.says() for event in (Event.from_json(json.loads(text)) for text, _ in rows)}
+        last = {event.app: event.result() for event in (Event.from_json(json.loads(text)) for text, _ in rows)}
         at = time.time()
         events = [Event.of(at, report.revision.commit, outcome) for outcome in report.outcomes]
-        with self.at_once():
+        with self.transaction():
             for event in events:
-                if event.did or last.get(event.app) != event.says():
+                if event.did or last.get(event.app) != event.result():
                     self._recalled.pop(event.app, None)
                     self._ask("INSERT INTO event (app, json) VALUES (?, ?)", event.app, json.dumps(event.as_json()))
             self._ask(
@@ -257,12 +259,12 @@ class SqliteHistory:
         rows = self._ask("SELECT json FROM event WHERE ? IN (app, '') ORDER BY id DESC LIMIT ?", app or "", limit)
         return [Event.from_json(json.loads(text)) for (text,) in rows]
 
-    def last(self, app: str) -> Event | None:
-        """How an app came out last."""
+    def last_event(self, app: str) -> Event | None:
+        """The last event of an app."""
         return next(iter(self.events(1, app)), None)
 
     def save_report(self, report: Report, asked_git: float) -> None:
-        """Keep the report for those who ask while no daemon runs; Git was asked for it at that time."""
+        """Keep the report for who asks while no daemon runs; its revision was fetched at that time."""
         self._keep("report", to_json(report), asked_git)
 
     def last_report(self, since: float = 0.0) -> Report | None:
@@ -270,12 +272,12 @@ class SqliteHistory:
         rows = self._ask("SELECT json FROM value WHERE name = 'report' AND at > ?", since)
         return from_json(json.loads(rows[0][0])) if rows else None
 
-    def save_excuse(self, why: str) -> None:
-        """Keep why a pass came to no report."""
+    def save_last_error(self, why: str) -> None:
+        """Keep why a pass ended without a report."""
         self._keep("excuse", {"why": why})
 
-    def last_excuse(self, since: float) -> str:
-        """Why the last pass came to no report, if it ended after `since` (seconds since 1970); else ""."""
+    def last_error(self, since: float) -> str:
+        """Why the last pass ended without a report, if that was after `since` (seconds since 1970); else ""."""
         rows = self._ask("SELECT json FROM value WHERE name = 'excuse' AND at > ?", since)
         return str(json.loads(rows[0][0])["why"]) if rows else ""
 
@@ -285,9 +287,9 @@ class SqliteHistory:
     # ---- the outbox --------------------------------------------------------------------------------------------------
 
     def post(self, commit: str, status: CommitStatus) -> None:
-        """Have a status posted, instead of any that still waits for that commit and context.
+        """Queue a status, instead of any that still waits for that commit and context.
 
-        What was posted last, or refused last, is not posted again.
+        What was sent last, or rejected last, is not sent again.
         """
         self._ask(
             """INSERT INTO status (commit_id, context, wanted) VALUES (?, ?, ?)
@@ -299,13 +301,13 @@ class SqliteHistory:
             MOST_STATUSES,
         )
 
-    def told(self, commit: str, like: CommitStatus) -> CommitStatus | None:
-        """What was to be posted last for that commit and the context of `like`."""
+    def last_status(self, commit: str, like: CommitStatus) -> CommitStatus | None:
+        """The status that was queued last for that commit and the context of `like`."""
         rows = self._ask("SELECT wanted FROM status WHERE commit_id = ? AND context = ?", commit, channel(like))
         return _status_from_text(rows[0][0]) if rows else None
 
     def due(self, now: float) -> list[Entry]:
-        """What is to be posted now (seconds since 1970): what never failed first, and of that the oldest."""
+        """The statuses to send now (seconds since 1970): what never failed first, and of that the oldest."""
         rows = self._ask(
             f"SELECT commit_id, wanted, tries FROM status WHERE {UNSENT} AND retry_at <= ? ORDER BY tries, id", now
         )
@@ -316,33 +318,33 @@ class SqliteHistory:
         [(at,)] = self._ask(f"SELECT min(retry_at) FROM status WHERE {UNSENT}")
         return None if at is None else max(0.0, at - now)
 
-    def waiting(self) -> int:
-        """How many statuses are not delivered yet."""
+    def count_waiting(self) -> int:
+        """The number of statuses that are not delivered yet."""
         [(count,)] = self._ask(f"SELECT count(*) FROM status WHERE {UNSENT}")
         return int(count)
 
-    def posted(self, entry: Entry) -> None:
-        """The forge has taken it."""
+    def mark_sent(self, entry: Entry) -> None:
+        """The forge has accepted it."""
         self._settle(entry, "posted = ?, refused = NULL, tries = 0, retry_at = 0", _status_to_text(entry.status))
 
-    def failed(self, entry: Entry, retry_at: float) -> None:
-        """The forge could not be asked: try again at that time (seconds since 1970)."""
+    def put_off(self, entry: Entry, retry_at: float) -> None:
+        """The forge did not answer: send it again at that time (seconds since 1970)."""
         self._settle(entry, "tries = tries + 1, retry_at = ?", retry_at)
 
-    def refused(self, entry: Entry) -> None:
-        """The forge will never take it."""
+    def mark_rejected(self, entry: Entry) -> None:
+        """The forge will never accept it."""
         self._settle(entry, "refused = ?, tries = 0, retry_at = 0", _status_to_text(entry.status))
 
-    def hurry(self) -> None:
-        """The forge answers again: what it could not be asked for is due now."""
+    def retry_now(self) -> None:
+        """The forge answers again: what was put off is due now."""
         self._ask("UPDATE status SET retry_at = 0 WHERE retry_at > 0")
 
-    def reconsider(self) -> None:
-        """Whatever was refused may be taken now: somebody may have mended it."""
+    def requeue_rejected(self) -> None:
+        """Queue again what was rejected: its cause may be repaired by now."""
         self._ask("UPDATE status SET refused = NULL, tries = 0, retry_at = 0 WHERE refused IS NOT NULL")
 
-    def count(self, forge: str, outcome: str) -> None:
-        """One more delivery to that forge came out so."""
+    def count_delivery(self, forge: str, outcome: str) -> None:
+        """Count one more delivery to that forge with that outcome."""
         self._ask(
             """INSERT INTO delivery VALUES (?, ?, 1)
             ON CONFLICT (forge, outcome) DO UPDATE SET times = times + 1""",
@@ -350,7 +352,7 @@ class SqliteHistory:
         )
 
     def deliveries(self) -> dict[tuple[str, str], int]:
-        """How many deliveries came out how: forge and outcome (posted, failed, limited, refused) -> times."""
+        """The number of deliveries by forge and outcome (posted, failed, limited, refused)."""
         rows = self._ask("SELECT forge, outcome, times FROM delivery ORDER BY forge, outcome")
         return {(forge, outcome): times for forge, outcome, times in rows}
 
@@ -360,12 +362,12 @@ class SqliteHistory:
             *(value, entry.commit, channel(entry.status)),
         )
 
-    def pending(self, like: CommitStatus) -> list[str]:
+    def pending_commits(self, like: CommitStatus) -> list[str]:
         """The commits whose last status in the context of `like` is not an end, the oldest first."""
         rows = self._ask("SELECT commit_id, wanted FROM status WHERE context = ? ORDER BY id", channel(like))
         return [commit for commit, text in rows if _status_from_text(text).operation is Operation.RUNNING]
 
-    # ---- which commit is told of -------------------------------------------------------------------------------------
+    # ---- the commit that each context is about -----------------------------------------------------------------------
 
     def subjects(self) -> dict[str, Revision]:
         """The commit that each context is about now: the last one that changed what it stands for."""
@@ -375,36 +377,34 @@ class SqliteHistory:
     def save_subjects(self, subjects: Mapping[str, Revision]) -> None:
         self._keep("subjects", {name: dataclasses.asdict(revision) for name, revision in subjects.items()})
 
-    # ---- the open proposals ------------------------------------------------------------------------------------------
+    # ---- the open pull requests --------------------------------------------------------------------------------------
 
-    def planned(self, number: int) -> Planned:
-        """What was told of the proposal of that number."""
+    def pull_request_plan(self, number: int) -> PullRequestPlan:
+        """The plan last shown on the pull request of that number; empty if there was none."""
         rows = self._ask("SELECT at, comment, said FROM proposal WHERE number = ?", number)
-        return Planned(*rows[0]) if rows else Planned()
+        return PullRequestPlan(*rows[0]) if rows else PullRequestPlan()
 
-    def plan(self, number: int, planned: Planned) -> None:
-        self._ask(
-            "INSERT OR REPLACE INTO proposal VALUES (?, ?, ?, ?)", number, planned.at, planned.comment, planned.said
-        )
+    def save_pull_request_plan(self, number: int, plan: PullRequestPlan) -> None:
+        self._ask("INSERT OR REPLACE INTO proposal VALUES (?, ?, ?, ?)", number, plan.at, plan.comment, plan.digest)
 
-    def keep_planned(self, numbers: Collection[int]) -> None:
-        """Forget all other proposals."""
+    def forget_other_pull_requests(self, numbers: Collection[int]) -> None:
+        """Forget the plans of all pull requests but these."""
         for (number,) in self._ask("SELECT number FROM proposal"):
             if number not in numbers:
                 self._ask("DELETE FROM proposal WHERE number = ?", number)
 
 
 def channel(status: CommitStatus) -> str:
-    """What a forge keeps apart: a context, and beside it that context's deployments to an environment."""
+    """The key of a status at a forge: its context, and apart from that its deployments to an environment."""
     return f"{status.context} in {status.environment}" if status.environment else status.context
 
 
-@functools.lru_cache(maxsize=2048)  # the same few are asked for at every look
+@functools.lru_cache(maxsize=2048)  # the same few are read in every pass
 def _app(text: str) -> App | None:
     try:
         return App.from_json(json.loads(text))
     except (ValueError, TypeError, KeyError, AttributeError):
-        return None  # another version of ours wrote it: then there is no memory of one
+        return None  # another version of gitops-mvd wrote it: then none is remembered
 
 
 def _status_to_text(status: CommitStatus) -> str:

@@ -14,35 +14,37 @@ from gitops_mvd.core.errors import MvdError, Unavailable
 from gitops_mvd.core.model import Operation, Report
 from gitops_mvd.state.history import SqliteHistory
 
-PATIENCE = 900.0  # seconds that `mvd sync` waits for the daemon
+SYNC_WITHIN_SECONDS = 900.0  # what `mvd sync` waits for the daemon
 
 
 class Taken(MvdError):
     """Another process, most likely the daemon, is at work on this server."""
 
     def __init__(self, pid: int) -> None:
-        super().__init__(f"another mvd is at work on this server, process {pid}", "systemctl status gitops-mvd")
+        super().__init__(f"another mvd, process {pid}, is changing this server", "systemctl status gitops-mvd")
         self.pid = pid
 
     def sync(self, history: SqliteHistory) -> Report:
-        """Have it look now, and wait for what comes out.  Raises Unavailable where nothing does."""
+        """Have the other process start a pass now, and return its report.  Raises Unavailable if there is none."""
         if not self.pid:  # which would be all of our own process group
             raise Unavailable("another mvd has just begun", "try again")
         asked = time.time()
         try:
             os.kill(self.pid, signal.SIGUSR1)
         except OSError as error:
-            raise Unavailable(f"the daemon, process {self.pid}, can not be asked: {error.strerror}") from error
-        while time.time() < asked + PATIENCE:
+            raise Unavailable(f"cannot signal the daemon, process {self.pid}: {error.strerror}") from error
+        while time.time() < asked + SYNC_WITHIN_SECONDS:
             report = history.last_report(since=asked)
             if report and all(outcome.operation is not Operation.SUPERSEDED for outcome in report.outcomes):
                 return report
-            if why := history.last_excuse(since=asked):
+            if why := history.last_error(since=asked):
                 raise Unavailable(why)
             if not _runs(self.pid):
                 raise Unavailable(f"the daemon, process {self.pid}, has ended", "journalctl -u gitops-mvd")
             time.sleep(0.05)
-        raise Unavailable(f"the daemon came to no end within {PATIENCE:g} s", "journalctl -u gitops-mvd")
+        raise Unavailable(
+            f"the daemon did not finish the pass within {SYNC_WITHIN_SECONDS:g} s", "journalctl -u gitops-mvd"
+        )
 
 
 def _runs(pid: int) -> bool:
@@ -54,13 +56,13 @@ def _runs(pid: int) -> bool:
 
 @contextmanager
 def alone(state: Path) -> Iterator[None]:
-    """Hold this server against any other mvd, which may ask us by SIGUSR1 to look again.  Raises Taken."""
+    """Keep every other mvd from this server; it may ask for a pass by SIGUSR1.  Raises Taken."""
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # until somebody listens to it
     try:
         state.mkdir(parents=True, exist_ok=True, mode=0o700)
         file = (state / "lock").open("a+b", buffering=0)
     except OSError as error:
-        raise Unavailable(f"{state} can not be written: {error.strerror}", "run as root, or set `state`") from error
+        raise Unavailable(f"cannot write {state}: {error.strerror}", "run as root, or set `state`") from error
     with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -71,5 +73,5 @@ def alone(state: Path) -> Iterator[None]:
             file.truncate(0)
             file.write(b"%d\n" % os.getpid())
         except OSError as error:
-            raise Unavailable(f"{state} can not be written: {error.strerror}", "make room on its disk") from error
+            raise Unavailable(f"cannot write {state}: {error.strerror}", "make room on its disk") from error
         yield

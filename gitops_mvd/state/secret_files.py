@@ -9,25 +9,27 @@ from pathlib import Path
 
 from gitops_mvd.core.errors import StepFailed
 
-LARGEST = 1 << 20  # bytes
+LARGEST_BYTES = 1 << 20
 
 Stamp = tuple[int, ...]
 
 
 class SecretFiles:
-    """Reads each file once, and again only after a look has found it changed.
+    """Reads each file once, and again only after `refresh` has found it changed.
 
-    Nothing of them is kept anywhere but in memory.  May be used by several threads at once; `look` by one of them.
+    Nothing of them is kept anywhere but in memory.  May be used by several threads at once; `refresh` by one of them.
     """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._read: dict[str, tuple[Stamp | None, str | None]] = {}  # name -> how it looked, and its text if readable
+        self._read: dict[
+            str, tuple[Stamp | None, str | None]
+        ] = {}  # name -> its stamp, and its text if it could be read
         self._lock = threading.Lock()
-        self.version = 0  # another one after every look that found a change
+        self.version = 0  # another one after every refresh that found a change
 
-    def look(self) -> None:
-        """Look whether a file that was asked for has changed: one stat each."""
+    def refresh(self) -> None:
+        """Forget each file that has changed since it was read: one stat each."""
         with self._lock:
             changed = [name for name, (stamp, _) in self._read.items() if stamp != _stamp(self._folder / name)]
             for name in changed:
@@ -35,7 +37,7 @@ class SecretFiles:
             self.version += bool(changed)
 
     def require(self, names: Iterable[str]) -> None:
-        """Raise StepFailed for the first that can not be read."""
+        """Raise StepFailed for the first that cannot be read."""
         for name in sorted(names):
             self.read(name)
 
@@ -45,7 +47,7 @@ class SecretFiles:
             _, text = self._read.get(name, (None, None))
             if text is None:
                 stamp = _stamp(self._folder / name)
-                self._read[name] = stamp, None  # so that it is looked at again even if it can not be read
+                self._read[name] = stamp, None  # so that a change is found even if it cannot be read
                 text = self._text(name)
                 self._read[name] = stamp, text
             return text
@@ -54,18 +56,18 @@ class SecretFiles:
         path = self._folder / name
         hint = f"write it there, for root alone: install -m 600 /dev/stdin {path}"
         if "/" in name or name.startswith("."):
-            raise StepFailed(f"{name!r} is no name of a secret")
+            raise StepFailed(f"{name!r} is not a name of a secret: it must not have a `/` or begin with a dot")
         try:
             known = path.stat()
-            if not stat.S_ISREG(known.st_mode) or known.st_size > LARGEST:
-                raise StepFailed(f"the secret {path} is no file, or a large one", hint)
+            if not stat.S_ISREG(known.st_mode) or known.st_size > LARGEST_BYTES:
+                raise StepFailed(f"the secret {path} is not a file, or larger than 1 MiB", hint)
             if known.st_mode & (stat.S_IRWXG | stat.S_IRWXO):
-                raise StepFailed(f"the secret {path} is not for its owner alone", f"chmod 600 {path}")
+                raise StepFailed(f"the secret {path} can be read by others than its owner", f"chmod 600 {path}")
             text = path.read_bytes().decode().removesuffix("\n").removesuffix("\r")
         except OSError as error:
-            raise StepFailed(f"the secret {path} can not be read: {error.strerror}", hint) from error
+            raise StepFailed(f"cannot read the secret {path}: {error.strerror}", hint) from error
         except UnicodeDecodeError as error:
-            raise StepFailed(f"the secret {path} is no text", hint) from error
+            raise StepFailed(f"the secret {path} is not UTF-8 text", hint) from error
         if not text:
             raise StepFailed(f"the secret {path} is empty", hint)
         return text

@@ -1,7 +1,7 @@
-"""A server that is left as it is: a file beside the settings, with the reason, says so to the daemon.
+"""A suspended server: a file beside the settings, with the reason, tells the daemon to change nothing.
 
-A file, because an operator sees it, and because it outlives the state directory: what was told to stand still must not
-move for the loss of a history.
+A file, because an operator sees it, and because it outlives the state directory: a suspended
+server must not change because a history was lost.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ def reason(settings: Path) -> str:
     except FileNotFoundError:
         return ""
     except OSError as error:
-        raise Unavailable(f"{file} can not be read: {error.strerror}") from error
+        raise Unavailable(f"cannot read {file}: {error.strerror}") from error
 
 
 def suspend(settings: Path, why: str) -> None:
-    """Raises Unavailable or StepFailed where the file can not be written."""
+    """Raises Unavailable or StepFailed where the file cannot be written."""
     write(path(settings), Entry(f"{why}\n".encode(), 0o644))
 
 
@@ -40,5 +40,5 @@ def resume(settings: Path) -> bool:
     except FileNotFoundError:
         return False
     except OSError as error:
-        raise Unavailable(f"{path(settings)} can not be removed: {error.strerror}") from error
+        raise Unavailable(f"cannot remove {path(settings)}: {error.strerror}") from error
     return True

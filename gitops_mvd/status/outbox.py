@@ -66,7 +66,7 @@ class Outbox:
             self._woken.clear()
             try:
                 if not begun:
-                    self._history.reconsider()
+                    self._history.requeue_rejected()
                     begun = True
                 self.deliver()
                 pause = self._pause(self._now())
@@ -100,26 +100,26 @@ class Outbox:
         try:
             forge.publish(entry.commit, entry.status)
         except RateLimited as error:
-            self._history.count(self._name, "limited")
+            self._history.count_delivery(self._name, "limited")
             self._rest(error.retry_after)
             self._complain(f"statuses wait: {error}")
             return False
         except Unavailable as error:
-            self._history.count(self._name, "failed")
-            self._history.failed(entry, retry_at=self._now() + _backed_off(entry.tries))
+            self._history.count_delivery(self._name, "failed")
+            self._history.put_off(entry, retry_at=self._now() + _backed_off(entry.tries))
             self._complain(f"statuses wait: {error}")
             return False
         except StepFailed as error:
-            self._history.count(self._name, "refused")
-            self._history.refused(entry)
+            self._history.count_delivery(self._name, "refused")
+            self._history.mark_rejected(entry)
             log.warning("status refused commit=%s %s: %s", entry.commit[:7], channel(entry.status), error)
         else:
-            self._history.count(self._name, "posted")
-            self._history.posted(entry)
+            self._history.count_delivery(self._name, "posted")
+            self._history.mark_sent(entry)
             what = entry.commit[:7], channel(entry.status), entry.status.operation, entry.status.description
             log.info("status posted commit=%s %s %s: %s", *what)
         if self._outages:
-            self._history.hurry()
+            self._history.retry_now()
         self._complaint, self._outages = "", 0
         return True
 

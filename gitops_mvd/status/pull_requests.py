@@ -20,7 +20,7 @@ from gitops_mvd.core.model import Desired, Plan, PullRequest, Revision, Roles, d
 from gitops_mvd.core.ports import Forge, Host, Tree
 from gitops_mvd.git.branch import Source
 from gitops_mvd.manifest import Cache, load, read_fleet
-from gitops_mvd.state.history import Planned, SqliteHistory
+from gitops_mvd.state.history import PullRequestPlan, SqliteHistory
 from gitops_mvd.status import report as say
 from gitops_mvd.status.changes import changed, contents
 from gitops_mvd.status.outbox import LONGEST_REST
@@ -89,13 +89,13 @@ class PullRequests:
     def _look(self, tip: Revision, is_awaited: Callable[[], bool]) -> None:
         found = self._forge.pull_requests(tip.ref)
         numbers = {proposal.number for proposal in found}
-        self._history.keep_planned(numbers)
+        self._history.forget_other_pull_requests(numbers)
         self._source.keep_proposals(numbers)
         for proposal in found:
             if is_awaited():
                 return
             at = f"{proposal.commit} onto {tip.commit}"
-            known = self._history.planned(proposal.number)
+            known = self._history.pull_request_plan(proposal.number)
             if known.at != at and (self._forks or not proposal.is_fork):
                 try:
                     self._tell(proposal, tip, at, known)
@@ -104,7 +104,7 @@ class PullRequests:
                 except Unavailable as error:
                     log.warning("proposal %d waits: %s", proposal.number, error)
 
-    def _tell(self, proposal: PullRequest, tip: Revision, at: str, known: Planned) -> None:
+    def _tell(self, proposal: PullRequest, tip: Revision, at: str, known: PullRequestPlan) -> None:
         verdict = self._judge(proposal, tip)
         counts, names = summed(verdict, self._host.roles)
         if verdict.wrong:
@@ -112,14 +112,14 @@ class PullRequests:
         else:
             status = say.planned(self._host.name, counts, names)
         self._statuses.plan(proposal.commit, status)
-        comment, said = known.comment, known.said
+        comment, said = known.comment, known.digest
         text = in_full(self._host.name, status.description, verdict, proposal, tip)
         if self._comments and (comment or verdict.wrong or counts) and digest(text) != said:
             try:
                 comment, said = self._forge.comment(proposal, text, comment), digest(text)
             except StepFailed as error:
                 log.warning("proposal %d has no comment: %s", proposal.number, error)
-        self._history.plan(proposal.number, Planned(at, comment, said))
+        self._history.save_pull_request_plan(proposal.number, PullRequestPlan(at, comment, said))
 
     def _judge(self, proposal: PullRequest, tip: Revision) -> Verdict:
         try:

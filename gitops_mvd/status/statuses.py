@@ -65,7 +65,7 @@ class Statuses:
     def take_up(self, steps: Sequence[Step]) -> None:
         """New commits are to be settled, the oldest first; the last one is what the host is brought to."""
         tip = steps[-1].revision
-        with self._history.at_once():
+        with self._history.transaction():
             subjects = self._history.subjects()
             for context, concerned in self._concerned(self._let_through(steps), subjects).items():
                 subjects[context] = concerned[-1]
@@ -74,7 +74,7 @@ class Statuses:
             subject = subjects[say.context(self._host)]
             if subject != tip:
                 self._keep(tip.commit, say.nothing_to_do(self._host, self._owed(subject)))
-            self._history.attempt(tip)
+            self._history.save_attempt(tip)
 
     def _let_through(self, steps: Sequence[Step]) -> list[Step]:
         """What was refused is over: whoever lets it through after all answers for what it changes."""
@@ -82,7 +82,7 @@ class Statuses:
         brought: frozenset[str] | None = frozenset()
         for step in steps:
             changed = None if brought is None or step.changed is None else brought | step.changed
-            told = self._history.told(step.revision.commit, say.pending(self._host, step.revision))
+            told = self._history.last_status(step.revision.commit, say.pending(self._host, step.revision))
             if step is not steps[-1] and told and told.operation is Operation.FAILED:
                 brought = changed
             else:
@@ -111,9 +111,11 @@ class Statuses:
         self._trends.pop(context, None)
         begun = replace(say.pending(self._host, subject), context=context)
         for each in self._shown(begun):
-            over = self._history.pending(each)
+            over = self._history.pending_commits(each)
             if not each.environment:  # what was never deployed is no deployment
-                over += [revision.commit for revision in overtaken if not self._history.told(revision.commit, each)]
+                over += [
+                    revision.commit for revision in overtaken if not self._history.last_status(revision.commit, each)
+                ]
             ended = replace(say.superseded(self._host, subject), context=context, environment=each.environment)
             for commit in over:
                 if commit != subject.commit:
@@ -122,7 +124,7 @@ class Statuses:
 
     def _owed(self, subject: Revision) -> str:
         """What an earlier commit has left red, for those that change nothing here."""
-        told = self._history.told(subject.commit, say.pending(self._host, subject))
+        told = self._history.last_status(subject.commit, say.pending(self._host, subject))
         if not told or is_well(told) is not False:
             return ""
         return f"since {subject.short} {told.description}"
@@ -172,7 +174,7 @@ class Statuses:
         host = say.context(self._host)
         for context, subject in self._history.subjects().items():
             status = replace(say.suspended(self._host, why), context=context)
-            told = self._history.told(subject.commit, status)
+            told = self._history.last_status(subject.commit, status)
             if (context == host or self._telling.apps) and told and told.operation is Operation.RUNNING:
                 self._post(subject, status)
 
@@ -196,7 +198,7 @@ class Statuses:
 
     def _tell_of(self, subject: Revision, status: CommitStatus, changed: bool) -> None:
         """The first end is told at once.  After it only what lasts counts, or what we have brought about ourselves."""
-        told = self._history.told(subject.commit, status)
+        told = self._history.last_status(subject.commit, status)
         well = is_well(status)
         steadily = self._trends[status.context].judge(well, self._now())
         if well is None:

@@ -119,7 +119,7 @@ class Systemd:
         done = _program(words, within, stderr=subprocess.PIPE)
         if done.stderr and not done.stdout:  # it quotes the pattern, which is nobody else's business
             why = _text(done.stderr).strip().rpartition(": ")[2]
-            raise Unavailable(f"journalctl can not search the journal for the pattern: {why}")
+            raise Unavailable(f"journalctl cannot search the journal for the pattern: {why}")
         return bool(plain(_text(done.stdout).splitlines(), unit.removesuffix(".service")))
 
     # ---- changing ----------------------------------------------------------------------------------------------------

@@ -32,7 +32,7 @@ from gitops_mvd.core.model import (
     Sync,
 )
 from gitops_mvd.core.ports import History
-from gitops_mvd.state.history import MOST_CONDEMNED, MOST_EVENTS, MOST_STATUSES, Entry, SqliteHistory
+from gitops_mvd.state.history import MOST_EVENTS, MOST_FAILED_VERSIONS, MOST_STATUSES, Entry, SqliteHistory
 from tests.fakes import FakeHistory
 
 CONTEXT = "mvd/srv1"
@@ -96,15 +96,19 @@ def test_the_last_good_version_is_remembered_across_restarts(history: SqliteHist
 
 
 def test_the_version_before_is_kept_until_the_next_one(history: SqliteHistory) -> None:
-    assert history.before(app(1)) is None
+    assert history.good_before(app(1)) is None
     history.approve(app(1), COMMIT)
-    assert history.before(app(1)) is None
-    assert history.before(app(2)) == app(1)
+    assert history.good_before(app(1)) is None
+    assert history.good_before(app(2)) == app(1)
     history.approve(app(2), COMMIT)
     history.approve(app(2), COMMIT)
-    assert (history.last_good("web"), history.before(app(2))) == (app(2), app(1))
+    assert (history.last_good("web"), history.good_before(app(2))) == (app(2), app(1))
     history.approve(app(3), COMMIT)
-    assert (history.last_good("web"), history.before(app(3)), history.before(app(4))) == (app(3), app(2), app(3))
+    assert (history.last_good("web"), history.good_before(app(3)), history.good_before(app(4))) == (
+        app(3),
+        app(2),
+        app(3),
+    )
 
 
 def test_a_version_is_condemned_by_itself_and_pardoned_by_its_app(history: SqliteHistory) -> None:
@@ -155,11 +159,11 @@ def test_what_is_forgotten_is_not_known_to_have_worked(port: History) -> None:
 
 
 def test_a_job_that_is_finished_stays_finished(port: History) -> None:
-    assert not port.finished("mvd-web-migrate-12345678")
-    port.finish("mvd-web-migrate-12345678")
-    port.finish("mvd-web-migrate-12345678")
-    assert port.finished("mvd-web-migrate-12345678")
-    assert not port.finished("mvd-web-migrate-87654321")
+    assert not port.is_job_done("mvd-web-migrate-12345678")
+    port.mark_job_done("mvd-web-migrate-12345678")
+    port.mark_job_done("mvd-web-migrate-12345678")
+    assert port.is_job_done("mvd-web-migrate-12345678")
+    assert not port.is_job_done("mvd-web-migrate-87654321")
 
 
 def test_content_that_comes_back_is_recalled_by_the_commit_that_ran_it(port: History) -> None:
@@ -172,19 +176,19 @@ def test_content_that_comes_back_is_recalled_by_the_commit_that_ran_it(port: His
 
 def test_content_that_outlives_a_bad_commit_is_recalled_too(history: SqliteHistory) -> None:
     history.approve(app(1), revision(1).commit)
-    history.record(report(1, well()))
-    history.record(report(2, bad()))
-    history.record(report(3, well()))
+    history.record_report(report(1, well()))
+    history.record_report(report(2, bad()))
+    history.record_report(report(3, well()))
     assert history.reverted_to(app(1), revision(3).commit) == revision(1).commit
     assert history.reverted_to(app(1), revision(3).commit) == revision(1).commit
-    history.record(report(4, well()))
+    history.record_report(report(4, well()))
     assert history.reverted_to(app(1), revision(4).commit) == ""
 
 
 def test_the_oldest_condemned_versions_are_dropped(history: SqliteHistory) -> None:
-    for version in range(MOST_CONDEMNED + 5):
+    for version in range(MOST_FAILED_VERSIONS + 5):
         history.mark_failed(app(version), Failure("no"))
-    assert [history.failure_of(app(n)) for n in (0, 4, 5, MOST_CONDEMNED + 4)] == [
+    assert [history.failure_of(app(n)) for n in (0, 4, 5, MOST_FAILED_VERSIONS + 4)] == [
         None,
         None,
         Failure("no"),
@@ -205,33 +209,33 @@ def test_an_app_that_another_version_wrote_is_no_memory(history: SqliteHistory, 
 
 def test_an_event_is_kept_when_something_was_done_or_came_out_otherwise(history: SqliteHistory) -> None:
     for n, outcome in enumerate([well(did=A_STEP), well(), well(), bad(), bad(), bad(why="exit code 2"), well()]):
-        history.record(report(n, outcome, well("api")))
+        history.record_report(report(n, outcome, well("api")))
     events = history.events(10, "web")
     assert [int(event.commit, 16) for event in events] == [6, 5, 3, 0]
     assert [event.why for event in events[:3]] == ["", "exit code 2", "exit code 1"]
     assert events[-1].did == ("create unit mvd-web",)
     assert [event.app for event in history.events(2)] == ["web", "web"]
     assert len(history.events(10, "api")) == 1
-    assert history.last("web") == events[0]
-    assert history.last("nobody") is None
+    assert history.last_event("web") == events[0]
+    assert history.last_event("nobody") is None
 
 
 def test_old_events_are_dropped_but_the_last_of_every_app(history: SqliteHistory) -> None:
-    history.record(report(0, well("quiet")))
+    history.record_report(report(0, well("quiet")))
     for n in range(6):
-        history.record(report(n, *(bad(f"app-{i}", f"why {n}") for i in range(300))))
+        history.record_report(report(n, *(bad(f"app-{i}", f"why {n}") for i in range(300))))
     assert len(history.events(10_000)) <= MOST_EVENTS + 1
     assert len(history.events(10, "quiet")) == 1
     before = history.events(10_000)
-    history.record(report(7, well("quiet"), *(bad(f"app-{i}", "why 5") for i in range(300))))
+    history.record_report(report(7, well("quiet"), *(bad(f"app-{i}", "why 5") for i in range(300))))
     assert history.events(10_000) == before
 
 
 def test_why_there_was_no_report_is_told_to_those_who_ask(history: SqliteHistory) -> None:
-    assert history.last_excuse(since=0) == ""
-    history.save_excuse("Docker does not answer")
-    assert history.last_excuse(since=0) == "Docker does not answer"
-    assert history.last_excuse(since=4e9) == ""
+    assert history.last_error(since=0) == ""
+    history.save_last_error("Docker does not answer")
+    assert history.last_error(since=0) == "Docker does not answer"
+    assert history.last_error(since=4e9) == ""
 
 
 def test_the_last_report_is_there_for_those_who_ask(history: SqliteHistory, path: Path) -> None:
@@ -247,12 +251,12 @@ def test_the_last_report_is_there_for_those_who_ask(history: SqliteHistory, path
 
 def test_how_far_a_revision_came_is_remembered(history: SqliteHistory) -> None:
     assert history.revisions() == {}
-    history.attempt(revision(1))
-    history.record(report(1, well(), well("api")))
-    history.attempt(revision(2))
-    history.record(report(2, well(health=Health.PROGRESSING), well("api")))
-    history.attempt(revision(3))
-    history.record(report(3, bad(), well("api")))
+    history.save_attempt(revision(1))
+    history.record_report(report(1, well(), well("api")))
+    history.save_attempt(revision(2))
+    history.record_report(report(2, well(health=Health.PROGRESSING), well("api")))
+    history.save_attempt(revision(3))
+    history.record_report(report(3, bad(), well("api")))
     assert history.revisions() == {"attempted": revision(3), "applied": revision(2), "healthy": revision(1)}
 
 
@@ -273,7 +277,7 @@ def test_statuses_wait_in_order_and_across_restarts(history: SqliteHistory, path
         ("b", RUNNING),
         ("a", status(Operation.FAILED, "why \udcff")),
     ]
-    assert (again.next_due(1000), again.waiting()) == (0, 2)
+    assert (again.next_due(1000), again.count_waiting()) == (0, 2)
     again.close()
 
 
@@ -290,18 +294,18 @@ def test_what_was_posted_is_not_posted_again(history: SqliteHistory) -> None:
         entries = history.due(1000)
         assert len(entries) == (n == 0)
         for entry in entries:
-            history.posted(entry)
+            history.mark_sent(entry)
     history.post("a", FAILED)
     history.post("a", DONE)
     assert due(history) == []
-    assert (history.next_due(1000), history.waiting()) == (None, 0)
+    assert (history.next_due(1000), history.count_waiting()) == (None, 0)
 
 
 def test_what_changes_while_it_is_on_its_way_is_posted_after(history: SqliteHistory) -> None:
     history.post("a", RUNNING)
     [entry] = history.due(1000)
     history.post("a", DONE)
-    history.posted(entry)
+    history.mark_sent(entry)
     assert due(history) == [("a", Operation.SUCCEEDED)]
 
 
@@ -310,11 +314,11 @@ def test_what_failed_is_tried_again_at_its_time(history: SqliteHistory) -> None:
     for tries in range(3):
         [entry] = history.due(1000 + 10 * tries)
         assert entry == Entry("a", RUNNING, tries)
-        history.failed(entry, retry_at=1010 + 10 * tries)
+        history.put_off(entry, retry_at=1010 + 10 * tries)
         assert due(history, 1009 + 10 * tries) == []
     assert history.next_due(1000) == 30
     [entry] = history.due(1030)
-    history.posted(entry)
+    history.mark_sent(entry)
     history.post("a", DONE)
     assert history.due(1030) == [Entry("a", DONE, 0)]
 
@@ -322,7 +326,7 @@ def test_what_failed_is_tried_again_at_its_time(history: SqliteHistory) -> None:
 def test_what_was_refused_is_dropped_and_holds_up_nothing(history: SqliteHistory) -> None:
     history.post("a", RUNNING)
     history.post("b", RUNNING)
-    history.refused(history.due(1000)[0])
+    history.mark_rejected(history.due(1000)[0])
     history.post("a", RUNNING)
     assert due(history) == [("b", Operation.RUNNING)]
     history.post("a", DONE)
@@ -332,20 +336,20 @@ def test_what_was_refused_is_dropped_and_holds_up_nothing(history: SqliteHistory
 def test_the_commits_that_are_not_at_their_end_are_known(history: SqliteHistory) -> None:
     for commit in "abc":
         history.post(commit, RUNNING)
-    history.posted(history.due(1000)[0])
+    history.mark_sent(history.due(1000)[0])
     history.post("b", FAILED)
     history.post("d", status(Operation.RUNNING, context="mvd/other"))
-    assert history.pending(RUNNING) == ["a", "c"]
-    assert history.told("b", RUNNING) == FAILED
-    assert history.told("z", RUNNING) is None
+    assert history.pending_commits(RUNNING) == ["a", "c"]
+    assert history.last_status("b", RUNNING) == FAILED
+    assert history.last_status("z", RUNNING) is None
 
 
 def test_old_statuses_are_dropped_but_those_that_wait(history: SqliteHistory) -> None:
     history.post("waits", DONE)
-    with history.at_once():  # or the disk is waited for two thousand times
+    with history.transaction():  # or the disk is waited for two thousand times
         for n in range(MOST_STATUSES + 10):
             history.post(str(n), DONE)
-            history.posted(Entry(str(n), DONE, 0))
+            history.mark_sent(Entry(str(n), DONE, 0))
     assert due(history) == [("waits", Operation.SUCCEEDED)]
     history.post("0", DONE)  # so long ago that nobody remembers
     assert due(history) == [("waits", Operation.SUCCEEDED), ("0", Operation.SUCCEEDED)]
@@ -409,8 +413,8 @@ def test_damage_in_the_middle_stops_nothing(history: SqliteHistory, path: Path) 
     database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     database.close()
     garble_all(path)
-    history.record(report(1, well(), bad("api")))
-    history.record(report(2, bad(), well("api")))
+    history.record_report(report(1, well(), bad("api")))
+    history.record_report(report(2, bad(), well("api")))
     assert history.events(10)
 
 
@@ -428,7 +432,7 @@ def test_a_file_that_is_removed_under_it_is_begun_anew(history: SqliteHistory, p
 
 def test_a_place_that_can_not_be_written_is_told(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(Unavailable, match=r"history .* can not be used"):
+    with pytest.raises(Unavailable, match=r"cannot use the history"):
         SqliteHistory(tmp_path / "file" / "history.db").last_good("web")
 
 
@@ -438,7 +442,7 @@ def test_a_full_disk_is_told_and_changes_nothing(history: SqliteHistory, path: P
     before, handler = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (path.with_name("history.db-wal").stat().st_size, before[1]))
     try:
-        with pytest.raises(Unavailable, match="can not be used"):
+        with pytest.raises(Unavailable, match="cannot use"):
             history.approve(app(2), COMMIT)
         assert history.last_good("web") == app(1)
     finally:
@@ -455,7 +459,7 @@ def test_threads_may_use_itat_once(history: SqliteHistory) -> None:
         try:
             for version in range(10):
                 history.approve(app(version, name), COMMIT)
-                history.record(report(version, well(name, A_STEP)))
+                history.record_report(report(version, well(name, A_STEP)))
         except BaseException as error:
             errors.append(error)
 

@@ -117,7 +117,7 @@ TAMPERING: Mapping[str, Mapping[str, Tampering]] = {
         "a line was added": _by("echo '# by hand' >> {units}/{name}.timer; systemctl daemon-reload"),
         "it was stopped": _by("systemctl stop {name}.timer"),
         "it was disabled": _by("systemctl disable {name}.timer"),
-        "it can not be read any more": _by("sed -i 's/OnCalendar=/&x/' {units}/{name}.timer; systemctl daemon-reload"),
+        "it cannot be read any more": _by("sed -i 's/OnCalendar=/&x/' {units}/{name}.timer; systemctl daemon-reload"),
         "its file was removed": _by("rm {units}/{name}.timer"),
         "nothing of it was left": _by("systemctl disable --now {name}.timer; rm {units}/{name}.timer"),
     },

@@ -563,9 +563,9 @@ from gitops_mvd.state.lock import alone
 
 state, settings = map(Path, sys.argv[1:])
 history = SqliteHistory(state / "history.db")
-history.last_excuse(0)  # two that make the file at once would be in each other's way
+history.last_error(0)  # two that make the file at once would be in each other's way
 def look(*_):
-    history.save_excuse(f"this server is suspended: {suspension.reason(settings)} (`mvd resume`)")
+    history.save_last_error(f"this server is suspended: {suspension.reason(settings)} (`mvd resume`)")
 with alone(state):
     signal.signal(signal.SIGUSR1, look)
     print("runs", flush=True)

@@ -248,7 +248,7 @@ def test_a_changed_secret_is_taken_up_after_the_next_look(gateway: Gateway, tmp_
     before = bring(routes, REFERRING)
     write(tmp_path, key_of_bob="second-key")
     assert placed(routes, REFERRING) == before, "one look is one truth"
-    secrets.look()
+    secrets.refresh()
     assert placed(routes, REFERRING) != list(routes.observe())
     bring(routes, REFERRING)
     assert [it["key"] for it in gateway.all("key-auths")] == ["second-key"]
@@ -278,7 +278,7 @@ def test_what_has_no_reference_costs_no_file(tmp_path: Path) -> None:
     routes = Routes(None, HOST, secrets=(secrets := SecretFiles(tmp_path / "not-there")))
     app = App("shop", (Service("web", "shop:1", kong=service().kong),))
     (first,) = routes.wanted(app)
-    secrets.look()
+    secrets.refresh()
     secrets.version += 1
     (second,) = routes.wanted(app)
     assert first is second

@@ -149,7 +149,7 @@ def test_a_line_of_the_log_is_found_by_a_regular_expression(prober: Prober) -> N
         assert prober.ask("log", at, pattern=pattern)[0] is not Health.HEALTHY
     assert prober.ask("log", at, pattern="(?<=i*)s") == (
         Health.UNKNOWN,
-        "journalctl can not search the journal for the pattern: lookbehind assertion is not fixed length",
+        "journalctl cannot search the journal for the pattern: lookbehind assertion is not fixed length",
     )
 
 

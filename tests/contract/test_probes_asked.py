@@ -376,7 +376,7 @@ def test_tcp_says_what_is_the_matter_with_a_port() -> None:
     assert said == (Health.PROGRESSING, f"port {port} does not answer within 0.3 s")
     health, why = ask("tcp", {"port": 1}, replace(UP, ip="255.255.255.255"))
     assert health is Health.UNKNOWN
-    assert why.startswith("port 1 can not be asked: ")
+    assert why.startswith("port 1 cannot be asked: ")
 
 
 # ---- grpc ------------------------------------------------------------------------------------------------------------
@@ -445,7 +445,7 @@ def test_a_web_server_that_speaks_http_2_but_no_grpc_is_told_from_one_that_does(
         (Ran(1), "exec ends with code 1"),
         (Ran(2, "one\nno connection\x1b[0m\n\n"), "exec ends with code 2: no connection [0m"),
         (Ran(None, killed=True), "exec does not end within 5 s, and was killed"),
-        (Ran(None), "exec does not end within 5 s, and goes on, for it can not be killed"),
+        (Ran(None), "exec does not end within 5 s, and goes on, for it cannot be killed"),
     ],
 )
 def test_exec_says_how_a_command_went(ran: Ran, why: str) -> None:

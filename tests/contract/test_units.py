@@ -237,7 +237,7 @@ def test_the_phase_of_a_unit_is_told_by_the_monotonic_clock(server: Server) -> N
 
 
 def test_a_start_that_systemd_refuses_because_something_goes_down_is_no_failure(server: Server) -> None:
-    """A shutdown is one of these: its jobs can not be undone."""
+    """A shutdown is one of these: its jobs cannot be undone."""
     going = "test-going-down.service"
     text = "[Unit]\nConflicts=test-wanted.service\n[Service]\nType=oneshot\nExecStart=sleep 60\n"
     Path(f"/run/systemd/system/{going}").write_text(text)

@@ -353,17 +353,17 @@ def remembered(wired: Wired) -> Any:
     return as_json(
         {
             "last good": {app.name: version(history.last_good(app.name)) for app in apps},
-            "before": {app.name: version(history.before(app)) for app in apps},
+            "before": {app.name: version(history.good_before(app)) for app in apps},
             "condemned": {app.name: (it.why, it.action) for app in apps if (it := history.failure_of(app))},
             "recalled": {app.name: history.reverted_to(app, "0" * 40) for app in apps},
-            "finished": [name for app in apps for name in instances(app) if history.finished(name)],
+            "finished": [name for app in apps for name in instances(app) if history.is_job_done(name)],
             "revisions": {name: it.commit for name, it in sorted(history.revisions().items())},
             "subjects": {name: it.commit for name, it in sorted(history.subjects().items())},
             "events": [[it.commit, it.app, it.sync, it.health, it.operation, it.why] for it in history.events(1000)],
             "report": [[it.app, it.sync, it.health, it.operation, it.why] for it in report_of(history)],
             "due": [[it.commit, it.tries, it.status.context, it.status.description] for it in history.due(late)],
             "deliveries": sorted([*key, times] for key, times in history.deliveries().items()),
-            "proposal": [getattr(history.planned(1), name) for name in ("at", "comment", "said")],
+            "proposal": [getattr(history.pull_request_plan(1), name) for name in ("at", "comment", "digest")],
         }
     )
 

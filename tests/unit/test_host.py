@@ -165,7 +165,7 @@ def test_a_job_that_was_done_is_healthy_whatever_is_left_of_it() -> None:
     host = machine(Kind("image"), Kind("unit", "image"), history=history)
     app = App("chat", (job("migrate"),))
     assert host.health(app) is Health.MISSING
-    history.finish(app.services[0].instances("chat")[0])
+    history.mark_job_done(app.services[0].instances("chat")[0])
     assert host.health(app) is Health.HEALTHY
 
 
@@ -204,7 +204,7 @@ def test_a_job_that_was_done_is_not_planned_again_and_an_old_one_still_goes() ->
     history, units = FakeHistory(), Kind("unit", "image")
     host = machine(Kind("image"), units, history=history)
     app = App("chat", (job("migrate"),))
-    history.finish(app.services[0].instances("chat")[0])
+    history.mark_job_done(app.services[0].instances("chat")[0])
     units.there["mvd-chat-migrate-old"] = Resource(
         "unit", "mvd-chat-migrate-old", "chat", "migrate", {"port": 0, "state": "running", "grace": 10.0}
     )
@@ -220,7 +220,7 @@ def test_an_app_whose_secret_is_missing_goes_no_further_until_it_is_there(tmp_pa
     plugin = {"name": "jwt", "config": {"key": "{file://token}"}}
     app = App("chat", (Service("web", "v1", kong={"port": 80, "routes": [{"paths": ["/"]}], "plugins": [plugin]}),))
     for _ in range(2):
-        with pytest.raises(StepFailed, match=f"the secret {tmp_path}/token can not be read"):
+        with pytest.raises(StepFailed, match=f"cannot read the secret {tmp_path}/token"):
             host.pin(app)
     (tmp_path / "token").touch(mode=0o600)
     (tmp_path / "token").write_text("s3cret")

@@ -20,7 +20,7 @@ def test_a_pass_that_came_to_no_report_is_not_waited_for(tmp_path: Path) -> None
 
     def daemon() -> None:
         asked.wait(5)
-        history.save_excuse("Docker does not answer")
+        history.save_last_error("Docker does not answer")
 
     asked = threading.Event()
     before = signal.signal(signal.SIGUSR1, lambda *_: asked.set())

@@ -48,7 +48,7 @@ def test_an_outage_is_told_once_however_many_statuses_wait(
     post(history, "a" * 40, "b" * 40)
     Outbox(history, forge).deliver()
     assert [record.getMessage() for record in caplog.records] == ["statuses wait: GitHub does not answer"]
-    assert history.waiting() == 2
+    assert history.count_waiting() == 2
 
 
 def test_the_next_outage_is_told_again(history: SqliteHistory, caplog: pytest.LogCaptureFixture) -> None:
@@ -68,7 +68,7 @@ def test_what_is_refused_is_dropped_and_holds_up_no_other(
     post(history, "a" * 40, "b" * 40)
     Outbox(history, forge).deliver()
     assert forge.taken == ["b" * 40]
-    assert history.waiting() == 0
+    assert history.count_waiting() == 0
     assert "no more than 1000 statuses" in caplog.text
 
 
@@ -131,7 +131,7 @@ def test_one_that_the_forge_chokes_on_holds_up_no_other(history: SqliteHistory) 
         outbox.deliver()
         clock.time += 400
     assert sorted(forge.taken) == ids(20)[2:]
-    assert history.waiting() == 2
+    assert history.count_waiting() == 2
 
 
 def test_a_forge_that_wants_to_be_left_alone_is(history: SqliteHistory) -> None:

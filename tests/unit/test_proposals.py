@@ -116,7 +116,7 @@ class World:
         entries = self.history.due(0)
         for entry in entries:
             assert entry.status.context == "mvd/h1/plan"
-            self.history.posted(entry)
+            self.history.mark_sent(entry)
         return {entry.commit[0]: (entry.status.operation, entry.status.description) for entry in entries}
 
 

@@ -27,10 +27,10 @@ def test_a_secret_is_the_text_of_its_file_without_the_end_of_the_line(tmp_path: 
 @pytest.mark.parametrize(
     ("content", "mode", "sentence"),
     [
-        (b"s3cret", 0o644, "is not for its owner alone"),
+        (b"s3cret", 0o644, "can be read by others than its owner"),
         (b"\n", 0o600, "is empty"),
-        (b"\xff\xfe", 0o600, "is no text"),
-        (b"x" * ((1 << 20) + 1), 0o600, "is no file, or a large one"),
+        (b"\xff\xfe", 0o600, "is not UTF-8 text"),
+        (b"x" * ((1 << 20) + 1), 0o600, "is not a file, or larger than 1 MiB"),
     ],
 )
 def test_what_is_no_good_secret_is_named_and_tried_again(
@@ -43,13 +43,13 @@ def test_what_is_no_good_secret_is_named_and_tried_again(
             secrets.require(["token"])
         assert "s3cret" not in str(refused.value)
     write(tmp_path, "token", b"good")
-    secrets.look()
+    secrets.refresh()
     assert secrets.read("token") == "good"
 
 
 @pytest.mark.parametrize("name", ["../token", "a/b", ".hidden"])
 def test_a_path_is_no_name(tmp_path: Path, name: str) -> None:
-    with pytest.raises(StepFailed, match="no name of a secret"):
+    with pytest.raises(StepFailed, match="not a name of a secret"):
         SecretFiles(tmp_path).read(name)
 
 
@@ -59,11 +59,11 @@ def test_a_look_tells_whether_anything_changed(tmp_path: Path) -> None:
     versions = [secrets.version]
     for change in (lambda: None, lambda: path.write_bytes(b"other"), lambda: None, path.unlink):
         change()
-        secrets.look()
+        secrets.refresh()
         versions.append(secrets.version)
     assert versions == [0, 0, 1, 1, 2] or versions == [0, 0, 1, 1, 1]
     with pytest.raises(StepFailed, match="No such file"):
         secrets.read("token")
     write(tmp_path, "token", b"back")
-    secrets.look()
+    secrets.refresh()
     assert secrets.read("token") == "back"

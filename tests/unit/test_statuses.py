@@ -38,7 +38,7 @@ class World:
         """What is to be sent, and then is: by commit and context, the description."""
         entries = self.history.due(0)
         for entry in entries:
-            self.history.posted(entry)
+            self.history.mark_sent(entry)
         return {(entry.commit, channel(entry.status)): entry.status.description for entry in entries}
 
     def tell(self, *outcomes: Outcome, at: str = "a") -> dict[tuple[str, str], str]:
@@ -135,7 +135,7 @@ def test_a_commit_that_changes_nothing_is_green_and_says_what_is_still_owed(worl
     world.tell(failed("web"))
     world.statuses.take_up([step("b")])
     assert world.waiting() == {("b", HOST): "nothing to do here; since a web: http 503; rolled back"}
-    told = world.history.told("b", CommitStatus(HOST, Operation.RUNNING, Health.UNKNOWN, ""))
+    told = world.history.last_status("b", CommitStatus(HOST, Operation.RUNNING, Health.UNKNOWN, ""))
     assert told
     assert is_well(told)
 

@@ -134,7 +134,7 @@ class Story(RuleBasedStateMachine):
         self.history = SqliteHistory(self.folder / "history.db")
         self.host._history = cast(Any, self.history)
         self.outbox = Outbox(self.history, cast(Any, self.forge), now=self.clock.now)
-        self.history.reconsider()
+        self.history.requeue_rejected()
         wired = SimpleNamespace(
             settings=SimpleNamespace(allow_empty=True, interval=60.0),
             follow=lambda revision, fetched: None,
@@ -261,7 +261,7 @@ class Story(RuleBasedStateMachine):
             self.clock.time += STEADY
         self.clock.time += LONGEST_REST
         self.outbox.deliver()
-        assert self.history.waiting() == 0
+        assert self.history.count_waiting() == 0
         calls = self.forge.calls
         self.look()
         self.outbox.deliver()

@@ -1,4 +1,4 @@
-"""The text of a unit: what it says, what can not break out of it, and how tampering is seen."""
+"""The text of a unit: what it says, what cannot break out of it, and how tampering is seen."""
 
 import re
 import shlex
