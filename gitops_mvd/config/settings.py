@@ -13,13 +13,13 @@ from dataclasses import fields as fields_of
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
-from gitops_mvd.config import origin
-from gitops_mvd.config.origin import KINDS
 from gitops_mvd.config.readers import absolute, boolean, duration, filled, mapping_of, one_of, tuple_of, word
 from gitops_mvd.config.tables import Invalid, Key, Place, Reader, accepts, fields, mapping_schema
 from gitops_mvd.config.yamltree import Node, Sink, parse
 from gitops_mvd.core.errors import ManifestError
 from gitops_mvd.core.policy import Policy
+from gitops_mvd.forges.api import address as origin
+from gitops_mvd.forges.api.address import KINDS
 
 PATH = "/etc/gitops-mvd/config.yaml"
 

@@ -6,13 +6,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from gitops_mvd import forges
-from gitops_mvd.config import origin
 from gitops_mvd.config.settings import ForgeSettings, KongSettings, Settings
 from gitops_mvd.config.settings import GitHubApp as AppLogin
 from gitops_mvd.core.errors import Unavailable
 from gitops_mvd.core.ports import Forge, Receiver
 from gitops_mvd.docker.client import Engine
 from gitops_mvd.forges.api import Account
+from gitops_mvd.forges.api import address as origin
 from gitops_mvd.git.branch import Source, no_token
 from gitops_mvd.kong.client import Certificates, Kong
 from gitops_mvd.kong.shared.precedence import Precedence
@@ -97,7 +97,7 @@ def repository_account(settings: Settings) -> Account:
 def app_account(app: AppLogin, repository: str, base_url: str) -> Account:
     """Raises Unavailable for a file that is no private key."""
     # imported here, as it loads cryptography, which most servers do not need in memory
-    from gitops_mvd.forges.github_app import GitHubApp
+    from gitops_mvd.forges.api.github_app import GitHubApp
 
     token = GitHubApp(app.id, read_secret(app.key_file, "credentials.github_app.key_file"), repository, base_url)
     return Account(repository, token, base_url, renew=token.renew)

@@ -13,7 +13,7 @@ from gitops_mvd.forges.api import Account
 ALIASES: dict[str, str] = {"forgejo": "gitea"}  # another name of the same API
 
 
-SHARED = {"api", "github_app"}  # what every forge is built on, and no forge
+SHARED = {"api"}  # what every forge is built on, and no forge
 
 
 def kinds() -> list[str]:

@@ -13,13 +13,14 @@ import hmac
 import json
 import urllib.parse
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
-
-import requests
+from typing import TYPE_CHECKING, Any
 
 from gitops_mvd.core.errors import Unavailable
 from gitops_mvd.core.model import CommitStatus, Event, Health, Operation, PullRequest
 from gitops_mvd.forges.api import Account, Api, Broken, Explanation, Query, Refused, cut, cut_text
+
+if TYPE_CHECKING:
+    import requests
 
 LONGEST_DESCRIPTION = 255  # a column of any length; it is a line of a page
 LONGEST_COMMENT = 65536  # the same

@@ -9,13 +9,14 @@ import json
 import urllib.parse
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
-
-import requests
+from typing import TYPE_CHECKING, Any
 
 from gitops_mvd.core.errors import Unavailable
 from gitops_mvd.core.model import CommitStatus, Event, Health, Operation, PullRequest
 from gitops_mvd.forges.api import Account, Api, Explanation, Query, Refused, cut, cut_text, first_words
+
+if TYPE_CHECKING:
+    import requests
 
 PUBLIC = "https://api.github.com"
 LONGEST_DESCRIPTION = 140

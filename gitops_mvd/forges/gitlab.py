@@ -16,13 +16,14 @@ import json
 import re
 import urllib.parse
 from collections.abc import Mapping, Sequence
-from typing import Any
-
-import requests
+from typing import TYPE_CHECKING, Any
 
 from gitops_mvd.core.errors import Unavailable
 from gitops_mvd.core.model import CommitStatus, Event, Health, Operation, PullRequest
 from gitops_mvd.forges.api import Account, Api, Explanation, Query, Refused, cut, cut_text
+
+if TYPE_CHECKING:
+    import requests
 
 PUBLIC = "https://gitlab.com"
 LONGEST_DESCRIPTION = 255

@@ -214,21 +214,21 @@ def test_open_proposals_to_the_branch_are_listed_with_what_git_fetches_them_by(w
     two = world.repository.propose({"b": "1"}, "Two")
     world.repository.propose({"c": "1"}, "Into another branch").target = "other"
     world.repository.close(two)
-    [found] = world.client().proposals("main")
+    [found] = world.client().pull_requests("main")
     assert (found.number, found.commit, found.is_fork) == (one.number, one.commit, False)
     assert world.repository.resolve(found.ref) == one.commit
 
 
 def test_what_comes_from_a_fork_is_told(world: World) -> None:
     world.repository.propose({"a": "1"}, "Mine", is_fork=True)
-    [found] = world.client().proposals("main")
+    [found] = world.client().pull_requests("main")
     assert found.is_fork
 
 
 def test_many_proposals_are_all_listed_the_newest_first(world: World) -> None:
     for number in range(60):
         world.repository.proposals.append(PullRequest(number + 1, "Many", "main", "main", world.commit))
-    assert [found.number for found in world.client().proposals("main")] == list(range(60, 0, -1))
+    assert [found.number for found in world.client().pull_requests("main")] == list(range(60, 0, -1))
 
 
 def test_what_has_not_changed_is_not_sent_again_where_the_forge_can_tell(world: World) -> None:

@@ -64,7 +64,7 @@ def test_the_page_where_people_log_in_is_a_refused_token(code: int, headers: dic
     with scripted(lambda method, path: (code, headers, PAGE)) as server:
         for ask in (
             lambda: at(server.url).publish("a" * 40, STATUS),
-            lambda: at(server.url).proposals("main"),
+            lambda: at(server.url).pull_requests("main"),
             lambda: at(server.url).comment(PROPOSAL, "text", "1/1"),
         ):
             with pytest.raises(Unavailable, match="refused the token") as raised:
@@ -100,7 +100,7 @@ def test_names_with_spaces_work_all_the_way(repository: Repository) -> None:
     azure = client(repository)
     azure.publish(proposal.commit, STATUS)
     assert [status.context for status in repository.statuses(proposal.commit)] == ["mvd/srv1"]
-    [found] = azure.proposals("main")
+    [found] = azure.pull_requests("main")
     assert azure.comment(found, "text", "") == azure.comment(found, "text", "")
 
 
@@ -110,7 +110,7 @@ def test_names_with_spaces_work_all_the_way(repository: Repository) -> None:
 def test_the_head_of_a_pull_request_is_the_branch_and_that_of_a_fork_is_out_of_reach(repository: Repository) -> None:
     ours = repository.propose({"a": "1"}, "Ours")
     theirs = repository.propose({"b": "1"}, "Theirs", is_fork=True)
-    assert client(repository).proposals("main") == [
+    assert client(repository).pull_requests("main") == [
         PullRequest(theirs.number, theirs.commit, "", True),
         PullRequest(ours.number, ours.commit, "refs/heads/proposal-1", False),
     ]
@@ -120,14 +120,14 @@ def test_a_pull_request_without_a_known_head_comes_later() -> None:
     known = {"pullRequestId": 1, "sourceRefName": "refs/heads/b", "lastMergeSourceCommit": {"commitId": "a" * 40}}
     pulls = {"value": [{"pullRequestId": 2, "sourceRefName": "refs/heads/c"}, known]}
     with scripted(lambda method, path: (200, {}, pulls)) as server:
-        assert at(server.url).proposals("main") == [PullRequest(1, "a" * 40, "refs/heads/b")]
+        assert at(server.url).pull_requests("main") == [PullRequest(1, "a" * 40, "refs/heads/b")]
 
 
 @pytest.mark.parametrize("answer", [None, [], "x", {"value": None}, {"value": [{"lastMergeSourceCommit": 1}]}, {}])
 def test_an_answer_of_another_shape_says_nothing(answer: Any) -> None:
     with scripted(lambda method, path: (200, {}, answer)) as server:
         with pytest.raises(Unavailable, match="shape"):
-            at(server.url).proposals("main")
+            at(server.url).pull_requests("main")
         with pytest.raises(Unavailable, match="shape"):
             at(server.url).comment(PROPOSAL, "<!-- mvd/h1 -->\none", "")
 
@@ -148,7 +148,7 @@ def test_a_comment_is_a_thread_that_holds_up_no_merge() -> None:
 def test_the_husk_of_a_deleted_comment_is_not_written_to(repository: Repository) -> None:
     proposal = repository.propose({"a": "1"}, "One")
     azure = client(repository)
-    [found] = azure.proposals("main")
+    [found] = azure.pull_requests("main")
     known = azure.comment(found, "<!-- mvd/h1 -->\none", "")
     proposal.comments[0].is_deleted = True
     again = azure.comment(found, "<!-- mvd/h1 -->\ntwo", known)

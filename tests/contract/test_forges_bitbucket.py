@@ -118,11 +118,11 @@ def test_with_a_username_the_token_is_its_password_and_is_not_told_either(kind: 
 def test_an_abbreviated_commit_is_looked_up_once(forge: Forge, repository: Repository) -> None:
     proposal = repository.propose({"a": "1"}, "One")
     cloud = client("bitbucket-cloud", forge)
-    assert [found.commit for found in cloud.proposals("main")] == [proposal.commit]
-    assert [found.commit for found in cloud.proposals("main")] == [proposal.commit]
+    assert [found.commit for found in cloud.pull_requests("main")] == [proposal.commit]
+    assert [found.commit for found in cloud.pull_requests("main")] == [proposal.commit]
     assert len([asked for asked in forge.asked if asked.path.partition("?")[0].endswith("/commits")]) == 1
     repository.amend(proposal, {"a": "2"})
-    assert [found.commit for found in cloud.proposals("main")] == [proposal.commit]
+    assert [found.commit for found in cloud.pull_requests("main")] == [proposal.commit]
 
 
 def pull(number: int, **source: Any) -> dict[str, Any]:
@@ -143,7 +143,7 @@ def test_what_can_not_be_looked_up_does_not_hide_the_others() -> None:
         return 200, {}, {"values": [{"hash": "f" * 40}, {"hash": f"{number:012x}{'0' * 28}"}]}
 
     with scripted(script) as server:
-        found = at("bitbucket-cloud", server.url).proposals("main")
+        found = at("bitbucket-cloud", server.url).pull_requests("main")
     assert found == [
         PullRequest(2, f"{2:012x}{'0' * 28}", "", True),
         PullRequest(1, f"{1:012x}{'0' * 28}", "refs/heads/b1", False),
@@ -154,8 +154,8 @@ def test_the_head_of_a_fork_is_fetched_from_data_center_and_not_from_cloud(
     forge: Forge, repository: Repository
 ) -> None:
     proposal = repository.propose({"a": "1"}, "Mine", is_fork=True)
-    [cloud] = client("bitbucket-cloud", forge).proposals("main")
-    [dc] = client("bitbucket-dc", forge).proposals("main")
+    [cloud] = client("bitbucket-cloud", forge).pull_requests("main")
+    [dc] = client("bitbucket-dc", forge).pull_requests("main")
     assert (cloud.commit, cloud.ref) == (proposal.commit, "")
     assert repository.resolve(dc.ref) == dc.commit == proposal.commit
 
@@ -164,7 +164,7 @@ def test_the_head_of_a_fork_is_fetched_from_data_center_and_not_from_cloud(
 def test_no_more_than_the_last_hundred_are_listed(forge: Forge, repository: Repository, kind: str) -> None:
     sha = repository.resolve("main")
     repository.proposals.extend(Opened(number, "Many", "main", "main", sha) for number in range(1, 131))
-    assert [found.number for found in client(kind, forge).proposals("main")] == list(range(130, 30, -1))
+    assert [found.number for found in client(kind, forge).pull_requests("main")] == list(range(130, 30, -1))
 
 
 def test_a_next_page_on_another_host_is_not_asked_for() -> None:
@@ -173,14 +173,14 @@ def test_a_next_page_on_another_host_is_not_asked_for() -> None:
             page = {"values": [], "next": link}
             with scripted(lambda method, path, page=page: (200, {}, page)) as server:
                 with pytest.raises(Unavailable, match="elsewhere"):
-                    at("bitbucket-cloud", server.url).proposals("main")
+                    at("bitbucket-cloud", server.url).pull_requests("main")
                 assert len(server.asked) == 1
         assert other.asked == []
 
 
 def test_a_branch_is_quoted_in_the_query() -> None:
     with scripted(lambda method, path: (200, {}, {"values": []})) as server:
-        at("bitbucket-cloud", server.url).proposals('a" OR state="MERGED')
+        at("bitbucket-cloud", server.url).pull_requests('a" OR state="MERGED')
         assert "q=destination.branch.name+%3D+%22a%5C%22+OR+state%3D%5C%22MERGED%22" in server.asked[0][1]
 
 
@@ -189,7 +189,7 @@ def test_a_branch_is_quoted_in_the_query() -> None:
 def test_an_answer_of_another_shape_says_nothing(kind: str, answer: Any) -> None:
     with scripted(lambda method, path: (200, {}, answer)) as server:
         with pytest.raises(Unavailable, match="shape"):
-            at(kind, server.url).proposals("main")
+            at(kind, server.url).pull_requests("main")
         with pytest.raises(Unavailable, match="shape"):
             at(kind, server.url).comment(PROPOSAL, "<!-- mvd/h1 -->\none", "")
 
@@ -202,7 +202,7 @@ def test_a_deleted_comment_that_cloud_goes_on_to_list_is_not_taken_for_ours(
 ) -> None:
     proposal = repository.propose({"a": "1"}, "One")
     cloud = client("bitbucket-cloud", forge)
-    [found] = cloud.proposals("main")
+    [found] = cloud.pull_requests("main")
     known = cloud.comment(found, "<!-- mvd/h1 -->\none", "")
     proposal.comments[0].is_deleted = True
     again = cloud.comment(found, "<!-- mvd/h1 -->\ntwo", known)

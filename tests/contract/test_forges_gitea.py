@@ -110,7 +110,7 @@ def test_an_old_server_that_takes_a_revoked_token_for_none_is_asked_about_it(
         with pytest.raises(kind, match=expected):
             client(server.url).publish(SHA, status())
         with pytest.raises(kind, match=expected):
-            client(server.url).proposals("main")
+            client(server.url).pull_requests("main")
 
 
 @pytest.mark.parametrize(
@@ -147,14 +147,14 @@ def test_a_server_that_knows_no_filter_is_filtered_here(forge: Forge, config: Re
     config.kept["ignored"] = {"base_branch"}
     config.propose({"a": "1"}, "Into another branch").target = "other"
     config.propose({"b": "1"}, "One")
-    assert [found.number for found in client(forge.url).proposals("main")] == [2]
+    assert [found.number for found in client(forge.url).pull_requests("main")] == [2]
 
 
 def test_of_very_many_pull_requests_the_newest_hundred_are_listed(forge: Forge, config: Repository) -> None:
     commit = config.resolve("main")
     for number in range(130):
         config.proposals.append(dialect.PullRequest(number + 1, "Many", "main", "main", commit))
-    assert [found.number for found in client(forge.url).proposals("main")] == list(range(130, 30, -1))
+    assert [found.number for found in client(forge.url).pull_requests("main")] == list(range(130, 30, -1))
 
 
 def pull(number: int, repo: int) -> dict[str, Any]:
@@ -168,7 +168,7 @@ def pull(number: int, repo: int) -> dict[str, Any]:
 
 def test_a_server_without_pages_is_asked_no_more_than_twice() -> None:
     with scripted(lambda method, path: (200, {}, [pull(2, -1), pull(1, 7)])) as server:
-        found = client(server.url).proposals("main")
+        found = client(server.url).pull_requests("main")
         assert len(server.asked) == 2
     assert [(proposal.number, proposal.is_fork) for proposal in found] == [(2, True), (1, False)]
     assert [proposal.ref for proposal in found] == ["refs/pull/2/head", "refs/pull/1/head"]
@@ -178,7 +178,7 @@ def test_a_server_without_pages_is_asked_no_more_than_twice() -> None:
 def test_an_answer_of_another_shape_says_nothing(answer: Any) -> None:
     with scripted(lambda method, path: (200, {}, answer)) as server:
         with pytest.raises(Unavailable, match="shape"):
-            client(server.url).proposals("main")
+            client(server.url).pull_requests("main")
         with pytest.raises(Unavailable, match="shape"):
             client(server.url).comment(PullRequest(1, SHA, ""), "<!-- mvd/h1 -->\none", "")
 

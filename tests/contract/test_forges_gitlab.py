@@ -160,7 +160,7 @@ def test_a_project_in_a_subgroup_is_one_segment_of_the_path(forge: Forge) -> Non
     repository.propose({"b": "1"}, "One")
     told = client(forge.url, "acme/infra/config")
     told.publish(commit, status())
-    assert len(told.proposals("main")) == len(repository.statuses(commit)) == 1
+    assert len(told.pull_requests("main")) == len(repository.statuses(commit)) == 1
 
 
 @pytest.mark.parametrize(
@@ -218,7 +218,7 @@ def test_forks_that_are_there_and_forks_that_are_gone_are_forks(forge: Forge) ->
 
     listed = [request(4, 8), request(3, None), request(2, 7), request(1, 7, None)]
     with scripted(lambda method, path: (200, {}, listed)) as server:
-        found = client(server.url).proposals("main")
+        found = client(server.url).pull_requests("main")
     assert [(proposal.number, proposal.is_fork) for proposal in found] == [(4, True), (3, True), (2, False)]
     assert {proposal.commit for proposal in found} == {SHA}
 
@@ -234,13 +234,13 @@ def test_an_answer_of_another_shape_says_nothing(answer: Any) -> None:
             client(server.url).comment(proposal, "<!-- mvd/h1 -->\none", known)
     if answer:
         with scripted(script) as server, pytest.raises(Unavailable, match="shape"):
-            client(server.url).proposals("main")
+            client(server.url).pull_requests("main")
 
 
 def test_what_gitlab_itself_notes_is_no_comment_of_ours(forge: Forge, config: Repository) -> None:
     merge_request = config.propose({"a": "1"}, "One")
     told = client(forge.url)
-    [found] = told.proposals("main")
+    [found] = told.pull_requests("main")
     for text in ("one", "two"):
         told.comment(found, f"{dialect.SYSTEM_NOTE['body']}\n{text}", "")
     assert [comment.text.splitlines()[1] for comment in merge_request.comments] == ["two"]
@@ -249,7 +249,7 @@ def test_what_gitlab_itself_notes_is_no_comment_of_ours(forge: Forge, config: Re
 def test_a_comment_gives_no_orders(forge: Forge, config: Repository) -> None:
     merge_request = config.propose({"a": "1"}, "One")
     told = client(forge.url)
-    [found] = told.proposals("main")
+    [found] = told.pull_requests("main")
     known = told.comment(found, "<!-- mvd/h1 -->\n/close\n/etc/web.conf", "")
     told.comment(found, "<!-- mvd/h1 -->\n/merge", known)
     assert merge_request.is_open

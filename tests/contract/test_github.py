@@ -22,7 +22,7 @@ from gitops_mvd.core.errors import MvdError, RateLimited, StepFailed, Unavailabl
 from gitops_mvd.core.model import CommitStatus, Health, Operation
 from gitops_mvd.daemon.connections import connect_forge, repository_account
 from gitops_mvd.forges.api import Account
-from gitops_mvd.forges.github_app import GitHubApp
+from gitops_mvd.forges.api.github_app import GitHubApp
 from gitops_mvd.git.branch import Source
 from tests.contract.github_description import FIXTURE, PARTS, complaints, described, distil, operation_of
 from tests.lab.app import App, new_key
@@ -320,7 +320,7 @@ def test_a_repository_that_was_renamed_is_one_clear_error(
         with pytest.raises(StepFailed, match=r"acme/config has moved \(put its new name into the settings\)"):
             told.publish(commits[0], each)
     with pytest.raises(StepFailed, match="acme/config has moved"):
-        told.proposals("main")
+        told.pull_requests("main")
     with pytest.raises(Unavailable, match="acme/config has moved"):
         with_app()
 
@@ -331,7 +331,7 @@ def test_a_comment_of_ours_is_found_among_empty_ones_and_with_the_lines_of_windo
     proposal = repository.propose({"a": "1"}, "One")
     for text in ("", "\n", "<!-- mvd -->\r\nbefore"):
         proposal.comment(text)
-    [found] = client(forge).proposals("main")
+    [found] = client(forge).pull_requests("main")
     client(forge).comment(found, "<!-- mvd -->\nnow", "")
     assert [comment.text for comment in proposal.comments] == ["", "\n", "<!-- mvd -->\nnow"]
 
@@ -396,7 +396,7 @@ def test_an_app_is_let_in_for_everything_with_one_token(
         told.publish(commit, status())
         told.publish(commit, status(environment=""))
     proposal = repository.propose({"a": "1"}, "One")
-    [found] = told.proposals("main")
+    [found] = told.pull_requests("main")
     known = told.comment(found, "<!-- mvd -->\none", "")
     told.comment(found, "<!-- mvd -->\ntwo", known)
     assert [comment.text for comment in proposal.comments] == ["<!-- mvd -->\ntwo"]
@@ -420,7 +420,7 @@ def test_the_token_reaches_this_repository_alone(forge: Forge, app: App) -> None
     forge.create("acme/other").commit({"a": "1"}, "Begin")
     token = login(forge)
     with pytest.raises(Unavailable, match="refused the token"):
-        forges.connect("github", Account("acme/other", token, f"{forge.url}/api/v3")).proposals("main")
+        forges.connect("github", Account("acme/other", token, f"{forge.url}/api/v3")).pull_requests("main")
 
 
 def test_a_token_is_used_until_shortly_before_its_end(
@@ -575,7 +575,7 @@ def test_a_forge_with_a_token_or_a_repository_of_its_own_is_let_in_by_that(
         wanted = settings(forge, tmp_path, more)
         told = connect_forge(wanted.forge, wanted, repository_account(wanted))
         assert told
-        told.proposals("main")
+        told.pull_requests("main")
         assert len(app.minted) == tokens
 
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gitops_mvd.config.origin import KINDS, Origin, read
+from gitops_mvd.forges.api.address import KINDS, Origin, read
 
 
 @pytest.mark.parametrize(

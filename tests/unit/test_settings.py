@@ -3,9 +3,9 @@ from __future__ import annotations
 import pytest
 
 from gitops_mvd import forges
-from gitops_mvd.config.origin import KINDS
 from gitops_mvd.config.settings import GitHubApp, Login, Verify, host_and_port, named_files, read
 from gitops_mvd.core.errors import ManifestError
+from gitops_mvd.forges.api.address import KINDS
 
 
 def test_what_is_not_said_has_its_default() -> None:

@@ -17,12 +17,13 @@ import urllib.parse
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
-
-import requests
+from typing import TYPE_CHECKING, Any
 
 from gitops_mvd.core.errors import RateLimited, StepFailed, Unavailable
 from gitops_mvd.core.redact import redact
+
+if TYPE_CHECKING:
+    import requests  # loaded by who asks something: the settings only need to know which forges there are
 
 TIMEOUT = (5.0, 20.0)  # seconds to connect, and between two bytes of the answer
 WITHIN = 60.0  # seconds for all of an answer
@@ -31,7 +32,7 @@ PAUSE = 60.0  # seconds, where a forge wants fewer requests and does not say fro
 REMEMBERED = 64  # answers that need not be sent again while they are the same
 JOINER = "\u200d"  # makes one character of two
 
-Sign = Callable[[requests.PreparedRequest], requests.PreparedRequest]
+Sign = Callable[["requests.PreparedRequest"], "requests.PreparedRequest"]
 Query = Mapping[str, str | int]
 Explanation = tuple[str, str]  # what is wrong, and what to do about it
 
@@ -116,6 +117,8 @@ class Api:
         self._denied = denied
         self._explain = explain
         self._renew = renew
+        import requests
+
         self._session = requests.Session()
         self._session.headers.update(headers or {})
         self._session.auth = sign  # and so no login of a ~/.netrc
@@ -148,6 +151,8 @@ class Api:
 
     def _send(self, method: str, url: str, body: Any, headers: Mapping[str, str]) -> tuple[requests.Response, bytes]:
         """One request, and all of its answer."""
+        import requests
+
         try:
             with self._session.request(
                 method, url, json=body, headers=headers, timeout=TIMEOUT, allow_redirects=False, stream=True
