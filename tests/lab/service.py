@@ -14,7 +14,7 @@ import tarfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from tests.lab.server import VENV
+from tests.lab.server import LAB, VENV
 
 PORT = 7799
 APPLETS = (
@@ -58,7 +58,7 @@ ACCOUNTS = {
     "etc/group": "root:x:0:\nnogroup:x:65534:\n",
 }
 # What a talker needs of its server, as a Compose file mounts it.
-TALKER_VOLUMES = ("/usr:/usr:ro", f"{VENV}:{VENV}:ro")
+TALKER_VOLUMES = ("/usr:/usr:ro", f"{VENV}:{VENV}:ro", f"{LAB}:{LAB}:ro")
 # Debian's loader and libraries are found below / and lie below /usr; not every architecture has a lib64.
 MERGED_USR = {"/lib": "usr/lib", "/lib64": "usr/lib64"}
 # It hears the request out, or closing the connection would reset it.
