@@ -271,5 +271,5 @@ def test_the_command_explains_how_an_app_is_deployed_and_why(story: Story, fragi
     assert "fragile/web\n  order       start-first" in story.mvd("explain").out
     missing = story.mvd("explain", "fragil")
     assert missing.code == 1
-    assert "no such app: fragil. Apps of this host: " in missing.err
+    assert "no such app or service on this host: fragil" in missing.err
     story.run("systemctl", "is-active", DAEMON)
