@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Concatenate, Generic, NamedTuple, NoReturn, ParamSpec, TypeVar
+from typing import Any, Concatenate, Generic, NamedTuple, NoReturn, ParamSpec, TypeVar, cast
 
 from gitops_mvd.config.yamltree import Node, Path, Scalar, Sink, dotted, tell
 from gitops_mvd.core.model import Json
@@ -164,12 +164,20 @@ def fields(place: Place, table: Table, required: Iterable[str] = (), otherwise: 
     return values
 
 
-def record(table: Table, required: Iterable[str] = (), otherwise: str = "") -> Reader[dict[str, Any]]:
-    """A reader of mappings with the keys of `table`."""
-    return Reader(
-        lambda place: fields(place, table, required, otherwise),
-        mapping_schema(table, required),
-    )
+def record(shape: type[T], table: Table, required: Iterable[str] = (), otherwise: str = "") -> Reader[T]:
+    """A reader of mappings with the keys of `table`, as the TypedDict or the dict `shape`.
+
+    Raises TypeError if a TypedDict does not have the keys that `table` honours.
+    """
+    if annotated := getattr(shape, "__annotations__", {}):
+        honoured = {name for name, key in table.items() if not isinstance(key, Refused)}
+        if different := annotated.keys() ^ honoured:
+            raise TypeError(f"{shape.__name__} and its table do not match: {', '.join(sorted(different))}")
+
+    def read(place: Place) -> T:
+        return cast(T, fields(place, table, required, otherwise))
+
+    return Reader(read, mapping_schema(table, required))
 
 
 def mapping_schema(table: Table, required: Iterable[str] = ()) -> dict[str, Any]:

@@ -16,6 +16,9 @@ from enum import StrEnum
 from functools import cached_property
 from typing import Any, TypeAlias
 
+from gitops_mvd.core.compose import Network, Run, Volume
+from gitops_mvd.core.xkong import XKong
+
 Json = Mapping[str, Any]
 JsonValue: TypeAlias = "bool | int | float | str | Sequence[JsonValue] | Mapping[str, JsonValue] | None"
 
@@ -156,18 +159,18 @@ class Service:
     """One service of a Compose file, in normal form: long forms, resolved names, merged environment.
 
     `image` is the reference as written; once pinned it is `repository@sha256:...`, or `sha256:...` for an image that
-    only this host's engine has, and `tag` keeps what was written.  `run` has the Compose keys that `docker create`
-    honours, in the shapes that `dockerrun.py` documents.  `kong` is the normal form of `x-kong`, None without one.
+    only this host's engine has, and `tag` keeps what was written.  `run` has the keys that make its container.
+    `kong` is the normal form of `x-kong`, None without one.
     `schedule` is a time in systemd's OnCalendar language at which it runs, "" for a service that runs all the time.
     """
 
     name: str
     image: str
-    run: Json = field(default_factory=dict)
+    run: Run = field(default_factory=Run)
     environment: Mapping[str, str] = field(default_factory=dict, repr=False)
     files: tuple[File, ...] = ()
     check: Check = field(default_factory=lambda: Check("running", hold=5.0))
-    kong: Json | None = None
+    kong: XKong | None = None
     replicas: int = 1
     update: Update = field(default_factory=Update)
     depends_on: Mapping[str, str] = field(default_factory=dict)  # service -> Compose condition
@@ -191,8 +194,7 @@ class Service:
     @property
     def stop_grace(self) -> float:
         """Seconds that its containers are given to stop, Compose's `stop_grace_period`."""
-        seconds: float = self.run.get("stop_grace_period", STOP_GRACE_SECONDS)
-        return seconds
+        return self.run.get("stop_grace_period", STOP_GRACE_SECONDS)
 
     def instances(self, app: str) -> list[str]:
         """The names of its units and containers, one a replica.  Never only hex: Docker would take it for an id."""
@@ -211,8 +213,8 @@ class App:
 
     name: str
     services: tuple[Service, ...] = ()
-    networks: Mapping[str, Json] = field(default_factory=dict)
-    volumes: Mapping[str, Json] = field(default_factory=dict)
+    networks: Mapping[str, Network] = field(default_factory=dict)
+    volumes: Mapping[str, Volume] = field(default_factory=dict)
     kong_entities: Mapping[str, list[Json]] = field(default_factory=dict, repr=False)
 
     @cached_property

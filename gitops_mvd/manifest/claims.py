@@ -7,10 +7,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from gitops_mvd.config.tables import Place
+from gitops_mvd.core.compose import Port
 from gitops_mvd.core.model import Problem
-from gitops_mvd.manifest.kong_fields import Entity
+from gitops_mvd.core.xkong import Declaration
 from gitops_mvd.manifest.matches import combinations
-from gitops_mvd.manifest.network import Port, fixed
+from gitops_mvd.manifest.network import fixed
 
 EVERYWHERE = ("", "0.0.0.0", "::")  # addresses that stand for all of the host
 
@@ -66,7 +67,7 @@ def of_ports(owner: str, ports: Iterable[tuple[Place, Port]]) -> Iterator[Claim]
             yield Claim(f"the port {port['published']} of the host", key, owner, at, _PORT_ADVICE, host_ip)
 
 
-def of_routes(owner: str, routes: Iterable[tuple[Place, Entity]]) -> Iterator[Claim]:
+def of_routes(owner: str, routes: Iterable[tuple[Place, Declaration]]) -> Iterator[Claim]:
     """Every combination that a route matches: Kong would choose between two equal ones by their age."""
     for at, route in routes:
         for what, key in combinations(route):

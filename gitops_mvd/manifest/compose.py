@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from typing import Any
 
 from gitops_mvd.config.readers import (
     FILLED,
@@ -45,8 +44,10 @@ from gitops_mvd.config.tables import (
     or_empty,
     record,
 )
+from gitops_mvd.core.compose import Blkio, Healthcheck, Logging, Rate, Ulimit, Weight
 from gitops_mvd.manifest import deploy, extensions, network, storage
 from gitops_mvd.manifest.composition import EXTENDS
+from gitops_mvd.manifest.values import DependencyKeys, EnvFileKeys, ServiceKeys
 
 _IMAGE = re.compile(r"[a-z0-9][A-Za-z0-9._:/-]*(?:@sha256:[0-9a-f]{64})?")
 _RESTART = re.compile(r"no|always|unless-stopped|on-failure(?::[0-9]{1,4})?")
@@ -150,14 +151,15 @@ def _device(place: Place) -> str:
 
 
 _BOTH: Table = {"soft": Key("The soft limit.", integer(-1)), "hard": Key("The hard limit.", integer(-1))}
+_both = record(Ulimit, _BOTH, _BOTH)
 
 
-@accepts(either(integer(-1).schema, mapping_schema(_BOTH, ("soft", "hard"))))
-def _ulimit(place: Place) -> dict[str, int]:
+@accepts(either(integer(-1).schema, _both.schema))
+def _ulimit(place: Place) -> Ulimit:
     if isinstance(place.value(), dict):
-        return fields(place, _BOTH, required=("soft", "hard"))
-    both = integer(-1)(place)
-    return {"soft": both, "hard": both}
+        return _both(place)
+    limit = integer(-1)(place)
+    return {"soft": limit, "hard": limit}
 
 
 @accepts(either(FILLED, strings.schema))
@@ -181,9 +183,12 @@ HEALTHCHECK: Table = {
 }
 
 
-@accepts(mapping_schema(HEALTHCHECK))
-def _healthcheck(place: Place) -> dict[str, Any]:
-    check = fields(place, HEALTHCHECK)
+_healthcheck_keys = record(Healthcheck, HEALTHCHECK)
+
+
+@accepts(_healthcheck_keys.schema)
+def _healthcheck(place: Place) -> Healthcheck:
+    check = _healthcheck_keys(place)
     if check.pop("disable", False) or check.get("test") == ["NONE"]:
         return {"disable": True}
     return check
@@ -197,9 +202,12 @@ LOGGING: Table = {
 }
 
 
-@accepts(mapping_schema(LOGGING))
-def _logging(place: Place) -> dict[str, Any]:
-    return {"driver": "", "options": {}, **fields(place, LOGGING)}
+_logging_keys = record(Logging, LOGGING)
+
+
+@accepts(_logging_keys.schema)
+def _logging(place: Place) -> Logging:
+    return {"driver": "", "options": {}, **_logging_keys(place)}
 
 
 _BYTE_RATE: Table = {"path": Key("A block device.", filled), "rate": Key("Bytes a second.", size)}
@@ -207,17 +215,18 @@ _IO_RATE: Table = {"path": Key("A block device.", filled), "rate": Key("Operatio
 _WEIGHT: Table = {"path": Key("A block device.", filled), "weight": Key("10 to 1000.", integer(10, 1000))}
 
 
-def _each_device(table: Table) -> Reader[list[dict[str, Any]]]:
-    return list_of(record(table, table))
+_weights = list_of(record(Weight, _WEIGHT, _WEIGHT))
+_byte_rates = list_of(record(Rate, _BYTE_RATE, _BYTE_RATE))
+_io_rates = list_of(record(Rate, _IO_RATE, _IO_RATE))
 
 
 BLKIO: Table = {
     "weight": Key("10 to 1000.", integer(10, 1000)),
-    "weight_device": Key("`path` and `weight`.", _each_device(_WEIGHT)),
-    "device_read_bps": Key("`path` and `rate` in bytes a second.", _each_device(_BYTE_RATE)),
-    "device_write_bps": Key("`path` and `rate` in bytes a second.", _each_device(_BYTE_RATE)),
-    "device_read_iops": Key("`path` and `rate` in operations a second.", _each_device(_IO_RATE)),
-    "device_write_iops": Key("`path` and `rate` in operations a second.", _each_device(_IO_RATE)),
+    "weight_device": Key("`path` and `weight`.", _weights),
+    "device_read_bps": Key("`path` and `rate` in bytes a second.", _byte_rates),
+    "device_write_bps": Key("`path` and `rate` in bytes a second.", _byte_rates),
+    "device_read_iops": Key("`path` and `rate` in operations a second.", _io_rates),
+    "device_write_iops": Key("`path` and `rate` in operations a second.", _io_rates),
 }
 
 
@@ -233,10 +242,13 @@ DEPENDENCY: Table = {
 }
 
 
+_dependency = record(DependencyKeys, DEPENDENCY)
+
+
 @accepts(
     either(
         {"type": "array", "items": FILLED},
-        {"type": "object", "additionalProperties": or_empty(mapping_schema(DEPENDENCY))},
+        {"type": "object", "additionalProperties": or_empty(_dependency.schema)},
     )
 )
 def _depends_on(place: Place) -> dict[str, tuple[Place, str, bool]]:
@@ -245,7 +257,7 @@ def _depends_on(place: Place) -> dict[str, tuple[Place, str, bool]]:
         return {name: (at, "service_started", True) for at, name in each(place, filled)}
     found = {}
     for name, at in place.entries().items():
-        options = {} if at.empty else at.attempt(fields, DEPENDENCY)
+        options: DependencyKeys | None = {} if at.empty else at.attempt(_dependency)
         if options is not None:
             found[name] = at, options.get("condition", "service_started"), options.get("required", True)
     return found
@@ -258,15 +270,14 @@ ENV_FILE: Table = {
 }
 
 
-_ONE_ENV_FILE = either(FILLED, mapping_schema(ENV_FILE, ("path",)))
+_env_file_keys = record(EnvFileKeys, ENV_FILE, ("path",))
+_ONE_ENV_FILE = either(FILLED, _env_file_keys.schema)
 
 
 @accepts(either(_ONE_ENV_FILE, {"type": "array", "items": _ONE_ENV_FILE}))
-def _env_file(place: Place) -> list[tuple[Place, dict[str, Any]]]:
-    def read(item: Place) -> dict[str, Any]:
-        if isinstance(item.value(), dict):
-            return fields(item, ENV_FILE, required=("path",))
-        return {"path": filled(item)}
+def _env_file(place: Place) -> list[tuple[Place, EnvFileKeys]]:
+    def read(item: Place) -> EnvFileKeys:
+        return _env_file_keys(item) if isinstance(item.value(), dict) else {"path": filled(item)}
 
     return each(place, read) if isinstance(place.value(), list) else [(place, read(place))]
 
@@ -330,7 +341,7 @@ RUN: Table = {
     "ulimits": Key("Limits: `name: 1024` or `name: {soft: , hard: }`.", mapping_of(_ulimit)),
     "logging": Key("`driver` and `options`.", _logging),
     "healthcheck": Key("A test inside the container.", _healthcheck),
-    "blkio_config": Key("Block device weights and rates.", record(BLKIO)),
+    "blkio_config": Key("Block device weights and rates.", record(Blkio, BLKIO)),
     "gpus": Key("`all`, or a list of requests as under `deploy.resources.reservations.devices`.", deploy.gpus),
 }
 """Keys that become a container's in one shape, whatever stands beside them."""
@@ -392,3 +403,5 @@ SERVICE: Table = {
     "umask": Refused("is not honoured: `docker create` can not set it; set it in the image's entry point"),
     "pull_refresh_after": Refused("is not honoured: `pull_policy: always` looks for a new image at every pass"),
 }
+
+read_service = record(ServiceKeys, SERVICE)

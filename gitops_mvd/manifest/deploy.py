@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from gitops_mvd.config.readers import (
     duration,
     each,
@@ -18,8 +16,18 @@ from gitops_mvd.config.readers import (
     strings,
     text,
 )
-from gitops_mvd.config.tables import Key, Place, Refused, Table, accepts, fields, mapping_schema, record
+from gitops_mvd.config.tables import Key, Place, Refused, Table, accepts, record
+from gitops_mvd.core.compose import DeviceRequest
 from gitops_mvd.manifest.placement import constraint
+from gitops_mvd.manifest.values import (
+    DeployKeys,
+    LimitKeys,
+    PlacementKeys,
+    ReservationKeys,
+    ResourceKeys,
+    RestartPolicyKeys,
+    UpdateKeys,
+)
 
 
 @accepts({"enum": ["replicated", "global"]})
@@ -64,20 +72,26 @@ DEVICE: Table = {
 }
 
 
-@accepts(mapping_schema(DEVICE))
-def device(place: Place) -> dict[str, Any]:
+_device = record(DeviceRequest, DEVICE)
+
+
+@accepts(_device.schema)
+def device(place: Place) -> DeviceRequest:
     """A request for devices, all its parts there."""
-    wanted = fields(place, DEVICE)
+    wanted = _device(place)
     if "count" in wanted and "device_ids" in wanted:
         place.fail("has both `count` and `device_ids`: choose one")
-    chosen = {"count": wanted.get("count", "all")} if "device_ids" not in wanted else {}
-    return {"driver": "", "device_ids": [], "capabilities": ["gpu"], "options": {}, **wanted, **chosen}
+    if "device_ids" not in wanted and "count" not in wanted:
+        wanted["count"] = "all"
+    return {"driver": "", "device_ids": [], "capabilities": ["gpu"], "options": {}, **wanted}
 
 
 @accepts({"type": "array", "items": device.schema})
-def devices(place: Place) -> list[dict[str, Any]]:
-    def read(item: Place) -> dict[str, Any]:
-        if not fields(Place(item.node, item.path, []), DEVICE).get("capabilities"):
+def devices(place: Place) -> list[DeviceRequest]:
+    """Requests for devices, each of which must say what for."""
+
+    def read(item: Place) -> DeviceRequest:
+        if not _device(Place(item.node, item.path, [])).get("capabilities"):
             item.complain("has no `capabilities`, such as [gpu]")
         return device(item)
 
@@ -96,8 +110,8 @@ RESERVATIONS: Table = {
     "generic_resources": Refused("is not honoured: it needs Swarm; use `devices`"),
 }
 RESOURCES: Table = {
-    "limits": Key("`cpus`, `memory` and `pids` at most.", record(LIMITS)),
-    "reservations": Key("`memory` and `devices` at least.", record(RESERVATIONS)),
+    "limits": Key("`cpus`, `memory` and `pids` at most.", record(LimitKeys, LIMITS)),
+    "reservations": Key("`memory` and `devices` at least.", record(ReservationKeys, RESERVATIONS)),
 }
 PLACEMENT: Table = {
     "constraints": Key(
@@ -115,10 +129,13 @@ RESTART_POLICY: Table = {
 }
 
 
-@accepts(mapping_schema(RESTART_POLICY))
+_restart_policy = record(RestartPolicyKeys, RESTART_POLICY)
+
+
+@accepts(_restart_policy.schema)
 def restart_policy(place: Place) -> str:
     """The same as a value of `restart`."""
-    policy = fields(place, RESTART_POLICY)
+    policy = _restart_policy(place)
     condition = policy.get("condition", "any")
     if "max_attempts" in policy:
         if condition != "on-failure":
@@ -130,9 +147,9 @@ def restart_policy(place: Place) -> str:
 DEPLOY: Table = {
     "mode": Key("`replicated` (the default), or `global`, which is one on each host.", _mode),
     "replicas": Key("How many instances on each host; 0 for none.", integer(0, 1000)),
-    "update_config": Key("How a new version takes the place of the old one.", record(UPDATE)),
-    "placement": Key("Where it runs.", record(PLACEMENT)),
-    "resources": Key("Limits and reservations.", record(RESOURCES)),
+    "update_config": Key("How a new version takes the place of the old one.", record(UpdateKeys, UPDATE)),
+    "placement": Key("Where it runs.", record(PlacementKeys, PLACEMENT)),
+    "resources": Key("Limits and reservations.", record(ResourceKeys, RESOURCES)),
     "restart_policy": Key("As `restart`, in other words.", restart_policy),
     "limits": Refused("goes under `resources`"),
     "reservations": Refused("goes under `resources`"),
@@ -144,11 +161,11 @@ DEPLOY: Table = {
 }
 
 
-deploy = record(DEPLOY)
+deploy = record(DeployKeys, DEPLOY)
 
 
 @accepts(either({"enum": ["all"]}, {"type": "array", "items": device.schema}))
-def gpus(place: Place) -> list[dict[str, Any]]:
+def gpus(place: Place) -> list[DeviceRequest]:
     """`all`, or a list of requests."""
     if place.node.value == "all":
         return [{"driver": "", "count": "all", "device_ids": [], "capabilities": ["gpu"], "options": {}}]

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from typing import Any
 
 from gitops_mvd.config.readers import FILLED, filled, formed, one_of, one_or_more, port_number
 from gitops_mvd.config.tables import Key, Place, Refused, Table, accepts, fields, mapping_schema, record
 from gitops_mvd.config.yamltree import Sink
+from gitops_mvd.core.xkong import Declaration
 from gitops_mvd.manifest.health import health
 from gitops_mvd.manifest.kong_fields import (
     ROUTE,
     SERVICE,
-    Entity,
     check_service,
     plugins,
     protocol,
@@ -21,6 +20,7 @@ from gitops_mvd.manifest.kong_fields import (
     routes,
     upstream,
 )
+from gitops_mvd.manifest.values import KongKeys, MvdKeys
 
 _TIME = re.compile(r"[A-Za-z0-9*]([A-Za-z0-9*:/,.~_+ -]{0,198}[A-Za-z0-9*])?")
 _CRON = re.compile(r"@[a-z]+|[0-9*/,-]+( +[A-Za-z0-9*/,-]+){4}")  # OnCalendar has at most four words
@@ -47,7 +47,7 @@ MVD: Table = {
 }
 
 
-mvd = record(MVD)
+mvd = record(MvdKeys, MVD)
 
 
 # What may stand right below `x-kong` for its only route, and the plugins that know callers without being told more.
@@ -76,7 +76,7 @@ KONG: Table = {
         f"Short for a plugin with its defaults: `{'`, `'.join(AUTH)}`. Of a list, each has to let the caller in.", _auth
     ),
     "plugins": Key("Kong's plugin objects for the whole service.", plugins()),
-    "service": Key("Fields of Kong's service object, such as `read_timeout`.", record(SERVICE)),
+    "service": Key("Fields of Kong's service object, such as `read_timeout`.", record(Declaration, SERVICE)),
     "upstream": Key("Fields of Kong's upstream object, such as `algorithm`.", upstream),
     "targets": Refused("is ours to say: the targets are the instances; remove it"),
     "upstreams": Refused("is not honoured: a service has one `upstream`"),
@@ -84,7 +84,7 @@ KONG: Table = {
 
 
 @accepts({**mapping_schema(KONG), "allOf": [{"anyOf": [{"required": [name]} for name in ("routes", *SHORT)]}]})
-def kong(place: Place) -> dict[str, Any]:
+def kong(place: Place) -> KongKeys:
     """The normal form, without the short ones, but that each of `routes` comes with its place."""
     values = fields(place, KONG)
     entries = place.entries()
@@ -99,14 +99,20 @@ def kong(place: Place) -> dict[str, Any]:
         values["routes"] = [(entries[short[0]], _one_route(place, short))]
     else:
         place.complain("has no `routes`, nor `paths` or `hosts` as their short form")
-    values = {name: value for name, value in values.items() if name not in SHORT}
-    values["plugins"] = [*_by_name(entries.get("auth"), auth, values.get("plugins", [])), *values.get("plugins", [])]
+    own_plugins = values.get("plugins", [])
     if "service" in values:
         check_service(entries["service"], values["service"], values.get("protocol", "http"))
-    return {"protocol": "http", "service": {}, "routes": [], "upstream": {}, **values}
+    return {
+        "port": values.get("port", 0),
+        "protocol": values.get("protocol", "http"),
+        "routes": values.get("routes", []),
+        "plugins": [*_by_name(entries.get("auth"), auth, own_plugins), *own_plugins],
+        "service": values.get("service", {}),
+        "upstream": values.get("upstream", {}),
+    }
 
 
-def _one_route(place: Place, short: list[str]) -> Entity:
+def _one_route(place: Place, short: list[str]) -> Declaration:
     """The route of the short form, by the rules of the long one; its own mistakes were told where it stands."""
     mistakes: Sink = []
     entries = place.entries()
@@ -116,7 +122,7 @@ def _one_route(place: Place, short: list[str]) -> Entity:
     return found or {}
 
 
-def _by_name(place: Place | None, names: Iterable[str], plugins: Iterable[Entity]) -> Iterator[Entity]:
+def _by_name(place: Place | None, names: Iterable[str], plugins: Iterable[Declaration]) -> Iterator[Declaration]:
     """The plugins of `auth`."""
     said = [plugin.get("name") for plugin in plugins]
     for name in names:

@@ -13,6 +13,7 @@ from gitops_mvd.config.tables import Key, Place, Reader, Refused, Table, accepts
 from gitops_mvd.config.yamltree import Sink, parse, tell
 from gitops_mvd.core.model import App, Json
 from gitops_mvd.core.ports import Tree
+from gitops_mvd.core.xkong import Declaration
 from gitops_mvd.manifest.kong_fields import (
     ENTERPRISE,
     NO_GROUPS,
@@ -23,7 +24,6 @@ from gitops_mvd.manifest.kong_fields import (
     SERVICE,
     TAGS,
     UPSTREAM,
-    Entity,
     certificate,
     check_service,
     entity_name,
@@ -89,8 +89,8 @@ GATEWAY_PLUGIN: Table = {
 }
 
 
-def _entities(table: Table, *required: str, otherwise: str = "") -> Reader[list[tuple[Place, Entity]]]:
-    return placed(record(table, required, otherwise))
+def _entities(table: Table, *required: str, otherwise: str = "") -> Reader[list[tuple[Place, Declaration]]]:
+    return placed(record(Declaration, table, required, otherwise))
 
 
 # A secret of a caller: Kong looks up no `{vault://...}` there.
@@ -145,7 +145,7 @@ _SECRETS: Mapping[str, tuple[str, tuple[str, ...], Mapping[str, Reader[object]]]
 }
 
 
-def _credential(kind: str, consumer: Key | Refused) -> Reader[list[tuple[Place, Entity]]]:
+def _credential(kind: str, consumer: Key | Refused) -> Reader[list[tuple[Place, Declaration]]]:
     _, required, keys = _SECRETS[kind]
     table = {name: Key("", read) for name, read in keys.items()}
     whose = ("consumer",) if isinstance(consumer, Key) else ()
@@ -218,7 +218,7 @@ SNI: Table = {
     "id": _NO_ID,
     "certificate": Refused(PARENT),
 }
-_SNIS = placed(formed(dict, "`{name: example.org}`", record(SNI, ("name",))))
+_SNIS = placed(formed(dict, "`{name: example.org}`", record(Declaration, SNI, ("name",))))
 CERTIFICATE: Table = {
     "cert": Key("The certificate, in PEM.", referring(filled)),
     "key": Key("Its private key, in PEM, or a reference such as `{file://tls-key}`.", referring(filled)),
@@ -240,7 +240,7 @@ VAULT: Table = {
 
 
 @accepts(mapping_schema(CONSUMER))
-def _consumer(place: Place) -> Entity:
+def _consumer(place: Place) -> Declaration:
     consumer = fields(place, CONSUMER)
     if not place.has("username") and not place.has("custom_id"):
         place.complain("has neither a `username` nor a `custom_id`")
@@ -248,7 +248,7 @@ def _consumer(place: Place) -> Entity:
 
 
 @accepts(mapping_schema(GATEWAY_SERVICE))
-def _service(place: Place) -> Entity:
+def _service(place: Place) -> Declaration:
     service = fields(place, GATEWAY_SERVICE, () if place.has("url") else ("host",))
     if url := service.pop("url", ""):
         entries = place.entries()
@@ -260,7 +260,7 @@ def _service(place: Place) -> Entity:
     return service
 
 
-def _of_url(place: Place, url: str) -> Entity:
+def _of_url(place: Place, url: str) -> Declaration:
     """What Kong makes of a `url`."""
     parts = urlsplit(url)
     try:
@@ -275,7 +275,7 @@ def _of_url(place: Place, url: str) -> Entity:
 
 
 @accepts(mapping_schema(GATEWAY_UPSTREAM, ("name",)))
-def _upstream(place: Place) -> Entity:
+def _upstream(place: Place) -> Declaration:
     return read_upstream(place, GATEWAY_UPSTREAM, ("name",))
 
 
@@ -283,7 +283,7 @@ _KEY_BY_ITSELF: Table = {**KEY, "set": Key("The name of a set.", named("name"))}
 
 
 @accepts(mapping_schema(_KEY_BY_ITSELF, ("kid",)))
-def _key(place: Place) -> Entity:
+def _key(place: Place) -> Declaration:
     found = fields(place, _KEY_BY_ITSELF, ("kid",))
     if place.has("jwk") == place.has("pem"):
         place.complain("must have one of `jwk` and `pem`")
@@ -291,7 +291,7 @@ def _key(place: Place) -> Entity:
 
 
 @accepts(mapping_schema(GATEWAY_ROUTE))
-def _route(place: Place) -> Entity:
+def _route(place: Place) -> Declaration:
     return read_route(place, GATEWAY_ROUTE)
 
 
@@ -350,7 +350,7 @@ def _name_of(value: Any) -> Any:
 
 
 # What Kong lets exist only once, and by what it knows that.
-_UNIQUE: tuple[tuple[str, str, Callable[[Entity], Any]], ...] = (
+_UNIQUE: tuple[tuple[str, str, Callable[[Declaration], Any]], ...] = (
     ("consumers", "consumer", lambda it: it.get("username") or it.get("custom_id")),
     ("plugins", "plugin", scope),
     ("services", "service", lambda it: it.get("name")),
@@ -378,7 +378,7 @@ _NESTED = {
 }
 _NAMED_BY = {"consumer": "username", "service": "name", "upstream": "name", "set": "name"}
 
-Found = list[tuple[Place, Entity]]
+Found = list[tuple[Place, Declaration]]
 
 
 def read_gateway(tree: Tree, sink: Sink) -> tuple[App, Found]:
@@ -410,7 +410,7 @@ def read_gateway(tree: Tree, sink: Sink) -> tuple[App, Found]:
     return App(NAME, kong_entities=gateway), every["routes"]
 
 
-def _every(kind: str, found: Mapping[str, Found]) -> Iterator[tuple[Place, Entity]]:
+def _every(kind: str, found: Mapping[str, Found]) -> Iterator[tuple[Place, Declaration]]:
     """Those of a kind that stand by themselves, and those that stand in others, with a reference to these."""
     yield from found.get(kind, ())
     for outer, parent in _NESTED.items():
@@ -447,7 +447,7 @@ def _check_references(found: Mapping[str, Found], every: Mapping[str, Found]) ->
                 at.complain(f"is for the {kind} {name}, which {FOLDER}/*.yaml does not have")
 
 
-def _unknown(entity: Entity, known: Mapping[str, set[Any]]) -> Iterator[tuple[str, str]]:
+def _unknown(entity: Declaration, known: Mapping[str, set[Any]]) -> Iterator[tuple[str, str]]:
     for kind in sorted(known.keys() & entity.keys()):
         value = entity[kind]
         by_id = isinstance(value, Mapping) and "id" in value and kind != "certificate"
@@ -455,7 +455,7 @@ def _unknown(entity: Entity, known: Mapping[str, set[Any]]) -> Iterator[tuple[st
             yield kind, str(_name_of(value))
 
 
-def _bare(entity: Entity) -> Entity:
+def _bare(entity: Declaration) -> Declaration:
     """An entity with those that are nested in it, without their places."""
     return {key: _without_places(value) for key, value in entity.items()}
 

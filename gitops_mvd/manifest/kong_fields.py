@@ -29,10 +29,10 @@ from gitops_mvd.config.readers import (
     words,
 )
 from gitops_mvd.config.tables import Key, Place, Reader, Refused, Table, accepts, fields, mapping_schema, record
+from gitops_mvd.core.xkong import Declaration
 from gitops_mvd.manifest.references import referring
 
-Entity = dict[str, Any]
-Reference = str | Entity
+Reference = str | Declaration
 
 PROTOCOLS = ("http", "https", "grpc", "grpcs", "tcp", "tls", "tls_passthrough", "udp")
 MATCHERS = ("paths", "hosts", "methods", "headers", "snis", "sources", "destinations", "expression")
@@ -198,10 +198,10 @@ def certificate(place: Place) -> Reference:
 
 
 @accepts({"type": "object"})
-def settings(place: Place) -> Entity:
+def settings(place: Place) -> Declaration:
     """A mapping of which Kong alone knows what may be in it."""
     place.entries()
-    found: Entity = json(place)
+    found: Declaration = json(place)
     return found
 
 
@@ -228,7 +228,7 @@ _ADDRESS: Table = {
 
 
 @accepts(mapping_schema(_ADDRESS))
-def _address(place: Place) -> Entity:
+def _address(place: Place) -> Declaration:
     found = fields(place, _ADDRESS)
     return found if place.has("ip") or place.has("port") else place.fail("has neither an `ip` nor a `port`")
 
@@ -257,12 +257,12 @@ PLUGIN: Table = {
 _SETTINGS = "the plugin's own settings go under `config`"
 
 
-def plugins(table: Table = PLUGIN) -> Reader[list[Entity]]:
+def plugins(table: Table = PLUGIN) -> Reader[list[Declaration]]:
     """A reader of plugins; the same one twice would be one of them."""
-    every = placed(formed(dict, "`{name: key-auth}`", record(table, ("name",), _SETTINGS)))
+    every = placed(formed(dict, "`{name: key-auth}`", record(Declaration, table, ("name",), _SETTINGS)))
 
     @accepts(every.schema)
-    def read(place: Place) -> list[Entity]:
+    def read(place: Place) -> list[Declaration]:
         found = every(place)
         once(found, "plugin", scope)
         return [entity for _, entity in found]
@@ -270,12 +270,12 @@ def plugins(table: Table = PLUGIN) -> Reader[list[Entity]]:
     return formed(list, "`[{name: key-auth}]`", read)
 
 
-def scope(plugin: Entity) -> list[Any]:
+def scope(plugin: Declaration) -> list[Any]:
     """What Kong lets a plugin exist only once for."""
     return [plugin.get(key) for key in ("name", "consumer", "service", "route")]
 
 
-def once(found: Iterable[tuple[Place, Entity]], what: str, key: Callable[[Entity], Any]) -> None:
+def once(found: Iterable[tuple[Place, Declaration]], what: str, key: Callable[[Declaration], Any]) -> None:
     """Tell the entities that say the same as one before them; what has no key has no namesake."""
     seen: dict[str, Place] = {}
     for at, entity in found:
@@ -318,11 +318,11 @@ ROUTE: Table = {
 
 
 @accepts(mapping_schema(ROUTE))
-def route(place: Place) -> Entity:
+def route(place: Place) -> Declaration:
     return read_route(place, ROUTE)
 
 
-def read_route(place: Place, table: Table) -> Entity:
+def read_route(place: Place, table: Table) -> Declaration:
     """A route whose fields go together, by the rules that Kong has for its protocols."""
     values = fields(place, table)
     given = [name for name in MATCHERS if place.has(name) and place.entries()[name].node.value not in ([], {})]
@@ -338,7 +338,7 @@ def read_route(place: Place, table: Table) -> Entity:
     return values
 
 
-def _check_expression(place: Place, values: Entity, given: list[str]) -> None:
+def _check_expression(place: Place, values: Declaration, given: list[str]) -> None:
     entries = place.entries()
     for name in given:
         if name != "expression":
@@ -347,7 +347,7 @@ def _check_expression(place: Place, values: Entity, given: list[str]) -> None:
         entries["regex_priority"].complain("can not stand beside `expression`, whose word is `priority`")
 
 
-def _check_protocols(place: Place, values: Entity, given: list[str], spoken: list[str]) -> None:
+def _check_protocols(place: Place, values: Declaration, given: list[str], spoken: list[str]) -> None:
     entries = place.entries()
     family, matchers = next((family for family in FAMILIES if spoken[0] in family[0]), FAMILIES[0])
     said = " and ".join(spoken)
@@ -373,7 +373,7 @@ _each_route = placed(formed(dict, "`{paths: [/chatbot]}`", route))
 
 
 @accepts(_each_route.schema)
-def routes(place: Place) -> list[tuple[Place, Entity]]:
+def routes(place: Place) -> list[tuple[Place, Declaration]]:
     """The routes and where they stand; two of one name would be one route."""
     found = _each_route(place)
     numbers = {id(entity): str(number) for number, (_, entity) in enumerate(found, 1)}
@@ -406,7 +406,7 @@ SERVICE: Table = {
 }
 
 
-def check_service(place: Place, values: Entity, spoken: str) -> None:
+def check_service(place: Place, values: Declaration, spoken: str) -> None:
     """What a service may say beside its protocol: kong/db/schema/entities/services.lua of Kong 3.9.1."""
     entries = place.entries()
     if "path" in values and spoken not in ("http", "https"):
@@ -432,17 +432,17 @@ _ACTIVE: Table = {
     "https_sni": Key("", filled),
     "https_verify_certificate": Key("", boolean),
     "headers": Key("", referring(_headers, vaults=False)),
-    "healthy": Key("", record({**_HEALTHY, **_INTERVAL})),
-    "unhealthy": Key("", record({**_UNHEALTHY, **_INTERVAL})),
+    "healthy": Key("", record(Declaration, {**_HEALTHY, **_INTERVAL})),
+    "unhealthy": Key("", record(Declaration, {**_UNHEALTHY, **_INTERVAL})),
 }
 _PASSIVE: Table = {
     **_TYPE,
-    "healthy": Key("", record(_HEALTHY)),
-    "unhealthy": Key("", record(_UNHEALTHY)),
+    "healthy": Key("", record(Declaration, _HEALTHY)),
+    "unhealthy": Key("", record(Declaration, _UNHEALTHY)),
 }
 _HEALTHCHECKS: Table = {
-    "active": Key("", record(_ACTIVE)),
-    "passive": Key("", record(_PASSIVE)),
+    "active": Key("", record(Declaration, _ACTIVE)),
+    "passive": Key("", record(Declaration, _PASSIVE)),
     "threshold": Key("", number),
 }
 
@@ -464,7 +464,7 @@ UPSTREAM: Table = {
     "hash_fallback_query_arg": Key("That parameter of the query.", filled),
     "hash_fallback_uri_capture": Key("That part of a regular expression in `paths`.", filled),
     "slots": Key("The size of the ring, 10 to 65536.", integer(10, 65536)),
-    "healthchecks": Key("Kong's own checks: `active`, `passive`, `threshold`.", record(_HEALTHCHECKS)),
+    "healthchecks": Key("Kong's own checks: `active`, `passive`, `threshold`.", record(Declaration, _HEALTHCHECKS)),
     "host_header": Key("The host that the instances are asked for.", host),
     "client_certificate": Key("The id of a certificate of `kong/*.yaml`.", certificate),
     "use_srv_name": Key("Take the host from DNS.", boolean),
@@ -477,11 +477,11 @@ UPSTREAM: Table = {
 
 
 @accepts(mapping_schema(UPSTREAM))
-def upstream(place: Place) -> Entity:
+def upstream(place: Place) -> Declaration:
     return read_upstream(place, UPSTREAM)
 
 
-def read_upstream(place: Place, table: Table, required: Iterable[str] = ()) -> Entity:
+def read_upstream(place: Place, table: Table, required: Iterable[str] = ()) -> Declaration:
     """An upstream whose hashing goes together: kong/db/schema/entities/upstreams.lua of Kong 3.9.1.
 
     Kong derives the algorithm from `hash_on`, whatever was said of it, and so the two have to agree.

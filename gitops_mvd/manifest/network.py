@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from typing import Any
 
 from gitops_mvd.config.readers import (
     FILLED,
@@ -31,17 +30,15 @@ from gitops_mvd.config.tables import (
     Refused,
     Table,
     accepts,
-    fields,
-    mapping_schema,
     or_empty,
     record,
 )
 from gitops_mvd.config.yamltree import Node
+from gitops_mvd.core.compose import Endpoint, Ipam, Pool, Port
+from gitops_mvd.manifest.values import NetworkKeys, PortKeys
 
 PROTOCOLS = ("tcp", "udp", "sctp")
 _PORTS = re.compile(r"([0-9]{1,5})(?:-([0-9]{1,5}))?")
-
-Port = dict[str, Any]
 
 
 def split_port(text: str) -> tuple[str, str, str, str]:
@@ -112,13 +109,19 @@ PORT: Table = {
 }
 
 
+_port_keys = record(PortKeys, PORT, ("target",))
+
+
 def _long_port(place: Place) -> list[Port]:
-    port = fields(place, PORT, required=("target",))
-    names = {"target": 0, "published": "", "host_ip": "", "protocol": "tcp"}
-    return [{name: port.get(name, default) for name, default in names.items()}] if "target" in port else []
+    port = _port_keys(place)
+    if "target" not in port:
+        return []
+    published, host_ip = port.get("published", ""), port.get("host_ip", "")
+    protocol = port.get("protocol", "tcp")
+    return [{"target": port["target"], "published": published, "host_ip": host_ip, "protocol": protocol}]
 
 
-@accepts({"type": "array", "items": either(WORD, mapping_schema(PORT, ("target",)))})
+@accepts({"type": "array", "items": either(WORD, _port_keys.schema)})
 def ports(place: Place) -> list[tuple[Place, Port]]:
     """Every port by itself, with the place that asked for it."""
     return [(at, port) for at, some in each(place, _port) for port in some]
@@ -154,21 +157,22 @@ ATTACHMENT: Table = {
     "interface_name": Refused("is not honoured: the engine names the interfaces; remove it"),
     "use_service_name_alias": Refused("is not honoured: the service's name is always an alias; remove it"),
 }
+_attachment = record(Endpoint, ATTACHMENT)
 
 
 @accepts(
     either(
         {"type": "array", "items": FILLED},
-        {"type": "object", "additionalProperties": or_empty(mapping_schema(ATTACHMENT))},
+        {"type": "object", "additionalProperties": or_empty(_attachment.schema)},
     )
 )
-def attachments(place: Place) -> dict[str, tuple[Place, dict[str, Any]]]:
+def attachments(place: Place) -> dict[str, tuple[Place, Endpoint]]:
     """The networks that a service joins, by the name that the file knows them under."""
     if isinstance(place.value(), list):
         return {name: (at, {}) for at, name in each(place, filled)}
     joined = {}
     for name, at in place.entries().items():
-        options = {} if at.empty else at.attempt(fields, ATTACHMENT)
+        options: Endpoint | None = {} if at.empty else at.attempt(_attachment)
         if options is not None:
             joined[name] = at, options
     return joined
@@ -189,7 +193,7 @@ _POOL: Table = {
 }
 _IPAM: Table = {
     "driver": Key("The driver of the address management.", filled),
-    "config": Key("The address pools.", list_of(record(_POOL))),
+    "config": Key("The address pools.", list_of(record(Pool, _POOL))),
     "options": Key("Options of that driver.", mapping_of(word)),
 }
 NETWORK: Table = {
@@ -199,7 +203,7 @@ NETWORK: Table = {
     "driver_opts": Key("Options of the driver.", mapping_of(word)),
     "ipam": Key(
         "Address management: `driver`, `config` (`subnet`, `ip_range`, `gateway`, `aux_addresses`), `options`.",
-        record(_IPAM),
+        record(Ipam, _IPAM),
     ),
     "internal": Key("No way out of this network.", boolean),
     "attachable": Key("Other containers may join.", boolean),
@@ -207,3 +211,4 @@ NETWORK: Table = {
     "enable_ipv6": Key("Give out IPv6 addresses.", boolean),
     "labels": Key("Labels.", string_map),
 }
+read_network = record(NetworkKeys, NETWORK)

@@ -5,14 +5,18 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TypeVar
 
-from gitops_mvd.config.tables import Place, Table, fields
-from gitops_mvd.core.model import Json, digest
+from gitops_mvd.config.tables import Place, Reader, Table, fields
+from gitops_mvd.core.compose import Network, Volume
+from gitops_mvd.core.model import digest
 from gitops_mvd.core.ports import Tree
 from gitops_mvd.manifest.composition import inside, read_file
-from gitops_mvd.manifest.network import NETWORK
-from gitops_mvd.manifest.storage import CONFIG, SECRET, VOLUME
+from gitops_mvd.manifest.network import read_network
+from gitops_mvd.manifest.storage import CONFIG, SECRET, read_volume
+from gitops_mvd.manifest.values import NetworkKeys, VolumeKeys
+
+Options = TypeVar("Options", NetworkKeys, VolumeKeys)
 
 NAMES = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,127}")
 
@@ -28,8 +32,8 @@ class Project:
     app: str
     tree: Tree
     variables: Mapping[str, str]
-    networks: Mapping[str, tuple[str, Json]]
-    volumes: Mapping[str, tuple[str, Json]]
+    networks: Mapping[str, tuple[str, Network]]
+    volumes: Mapping[str, tuple[str, Volume]]
     configs: Mapping[str, str]
     secrets: Mapping[str, str]
     default_network: bool
@@ -39,7 +43,7 @@ def read_project(app: str, tree: Tree, variables: Mapping[str, str], sections: M
     """The top level in normal form; mistakes are told, and what has one is kept as a name that services may use."""
     networks = {
         name: _named(app, name, options, f"mvd-{app}-{name}-{digest(options)[:8]}")
-        for name, options in _section(sections, "networks", NETWORK).items()
+        for name, options in _section(sections, "networks", read_network).items()
     }
     for name, (real, _) in networks.items():
         if real in ("bridge", "host", "none"):
@@ -49,7 +53,7 @@ def read_project(app: str, tree: Tree, variables: Mapping[str, str], sections: M
     networks.setdefault("default", (f"mvd-{app}-default-{digest({})[:8]}", {}))
     volumes = {
         name: _named(app, name, options, f"{app}_{name}")
-        for name, options in _section(sections, "volumes", VOLUME).items()
+        for name, options in _section(sections, "volumes", read_volume).items()
     }
     configs, secrets = (
         {name: at.attempt(_content, table, tree, variables) or "" for name, at in _entries(sections, section)}
@@ -66,10 +70,11 @@ def _entries(sections: Mapping[str, Place], section: str) -> list[tuple[str, Pla
     return list((entries or {}).items())
 
 
-def _section(sections: Mapping[str, Place], section: str, table: Table) -> dict[str, dict[str, Any]]:
-    found = {}
+def _section(sections: Mapping[str, Place], section: str, read: Reader[Options]) -> dict[str, Options]:
+    """The options of each network, or each volume, by its name in the file."""
+    found: dict[str, Options] = {}
     for name, at in _entries(sections, section):
-        options = None if at.empty else at.attempt(fields, table)
+        options = None if at.empty else at.attempt(read)
         found[name] = options or {}
         if options and options.get("external") and options.keys() - {"external", "name"}:
             at.complain("is external: somebody else makes it, so it can only have a `name` here")
@@ -78,15 +83,18 @@ def _section(sections: Mapping[str, Place], section: str, table: Table) -> dict[
     return found
 
 
-def _named(app: str, name: str, options: dict[str, Any], real: str) -> tuple[str, Json]:
+def _named(app: str, name: str, options: Options, real: str) -> tuple[str, Options]:
+    """The real name of a network or volume, and its other options."""
     if options.get("external"):
         return options.get("name", name), {"external": True}
-    rest = {key: value for key, value in options.items() if key not in ("name", "external")}
+    rest = options.copy()
+    rest.pop("name", None)
+    rest.pop("external", None)
     return options.get("name", real), rest
 
 
 def _content(place: Place, table: Table, tree: Tree, variables: Mapping[str, str]) -> str:
-    values = fields(place, table)
+    values: Mapping[str, str] = fields(place, table)
     sources = [name for name in ("file", "environment", "content") if name in values]
     if len(sources) != 1:
         refused = {"external", "file", "environment", "content"} & place.entries().keys()
@@ -99,7 +107,6 @@ def _content(place: Place, table: Table, tree: Tree, variables: Mapping[str, str
             place.fail(f"the variable {name} is not set: give it a value in fleet.yaml or .env", by_host=True)
         return variables[name]
     if sources == ["content"]:
-        text: str = values["content"]
-        return text
+        return values["content"]
     at = place.entries()["file"]
     return read_file(at, tree, inside(at, values["file"])).decode("utf-8", "surrogateescape")

@@ -6,20 +6,23 @@ import graphlib
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
-from gitops_mvd.config.tables import Place, did_you_mean, fields
+from gitops_mvd.config.tables import Place, did_you_mean
 from gitops_mvd.config.yamltree import Found, Path, Sink, tell
 from gitops_mvd.core.errors import ManifestError
-from gitops_mvd.core.model import App, HostFacts, Json, Problem, Service
+from gitops_mvd.core.model import App, HostFacts, Problem, Service
 from gitops_mvd.core.ports import Tree
 from gitops_mvd.manifest.claims import Claim, Register, of_ports, of_routes
-from gitops_mvd.manifest.compose import SERVICE
+from gitops_mvd.manifest.compose import read_service
 from gitops_mvd.manifest.composition import SECTIONS, Composition, Parsed, env_of
 from gitops_mvd.manifest.kong_entities import NAME, read_gateway
 from gitops_mvd.manifest.placement import Placed
 from gitops_mvd.manifest.project import read_project
-from gitops_mvd.manifest.service import COMPLETED, Values, assemble, replicas, restart, schedule
+from gitops_mvd.manifest.service import COMPLETED, assemble, replicas, restart, schedule
+from gitops_mvd.manifest.values import ServiceKeys
+
+T = TypeVar("T")
 
 APPS = "apps"
 COMPOSE = "compose.yaml"
@@ -62,7 +65,7 @@ class Draft(NamedTuple):
     """A service whose keys have been read, each for itself."""
 
     place: Place
-    values: Values
+    values: ServiceKeys
 
 
 Drafts = Mapping[str, Draft]
@@ -129,7 +132,7 @@ def _read(tree: Tree, name: str, facts: HostFacts, variables: Mapping[str, str],
     for service, place in places.items():
         if not _SERVICE_NAME.fullmatch(service):
             place.complain("is no name of a service: letters, digits, `.`, `_` and `-`")
-        values = place.attempt(fields, SERVICE)
+        values = place.attempt(read_service)
         if values is not None:
             drafts[service] = Draft(place, values)
     here = {service: draft for service, draft in drafts.items() if _active(draft.values, facts, variables)}
@@ -165,12 +168,11 @@ def _read(tree: Tree, name: str, facts: HostFacts, variables: Mapping[str, str],
     )
 
 
-def _constraints(values: Values) -> Placed:
-    found: Placed = values.get("deploy", {}).get("placement", {}).get("constraints", ())
-    return found
+def _constraints(values: ServiceKeys) -> Placed:
+    return values.get("deploy", {}).get("placement", {}).get("constraints", [])
 
 
-def _active(values: Values, facts: HostFacts, variables: Mapping[str, str]) -> bool:
+def _active(values: ServiceKeys, facts: HostFacts, variables: Mapping[str, str]) -> bool:
     """Does this host run it: is it placed here, switched on, and more than none?"""
     profiles = set(values.get("profiles", ()))
     chosen = {word.strip() for word in variables.get("COMPOSE_PROFILES", "").split(",")}
@@ -178,10 +180,11 @@ def _active(values: Values, facts: HostFacts, variables: Mapping[str, str]) -> b
     return switched_on and replicas(values) > 0 and all(it.holds(facts) for _, it in _constraints(values))
 
 
-def _uses(service: str, values: Values) -> set[Path]:
+def _uses(service: str, values: ServiceKeys) -> set[Path]:
     """Where the file speaks of a service, and of what it uses."""
     paths: set[Path] = {("services", service)}
-    paths |= {(section, it.get("source")) for section in ("configs", "secrets") for _, it in values.get(section, ())}
+    paths |= {("configs", it.get("source", "")) for _, it in values.get("configs", ())}
+    paths |= {("secrets", it.get("source", "")) for _, it in values.get("secrets", ())}
     paths |= {("volumes", it["source"]) for _, it in values.get("volumes", ())}
     return paths | {("networks", network) for network in values.get("networks", ("default",))}
 
@@ -192,7 +195,7 @@ def _without_absent(service: Service, here: Drafts) -> Service:
     return replace(service, depends_on=kept)
 
 
-def _used(declared: Mapping[str, tuple[str, Json]], names: Iterable[str]) -> dict[str, Json]:
+def _used(declared: Mapping[str, tuple[str, T]], names: Iterable[str]) -> dict[str, T]:
     return {real: options for real, options in declared.values() if real in names}
 
 
@@ -220,9 +223,9 @@ def _check_dependencies(drafts: Drafts, here: Drafts) -> None:
         drafts[circle[0]].place.complain(f"depends on itself: {' → '.join(circle)}")
 
 
-def _claims(owner: str, values: Values) -> Iterator[Claim]:
+def _claims(owner: str, values: ServiceKeys) -> Iterator[Claim]:
     yield from of_ports(owner, values.get("ports", ()))
-    yield from of_routes(owner, values.get("x-kong", {}).get("routes", ()))
+    yield from of_routes(owner, values["x-kong"]["routes"] if "x-kong" in values else ())
 
 
 def _check_claims(claims: Iterable[Claim]) -> None:

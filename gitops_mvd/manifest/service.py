@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import cast
 
 from gitops_mvd.config.tables import Place
 from gitops_mvd.config.yamltree import Sink
-from gitops_mvd.core.model import Check, File, Json, Service, Update
+from gitops_mvd.core.compose import Endpoint, Mount, Run
+from gitops_mvd.core.model import Check, File, Service, Update
 from gitops_mvd.core.ports import Tree
+from gitops_mvd.core.xkong import XKong
 from gitops_mvd.manifest.compose import RESERVED, RUN
 from gitops_mvd.manifest.composition import inside, read_file
 from gitops_mvd.manifest.dotenv import check_variable, parse_env
@@ -18,28 +20,28 @@ from gitops_mvd.manifest.health import asks_for_port, complain_of_blindness, pro
 from gitops_mvd.manifest.network import fixed
 from gitops_mvd.manifest.project import Project
 from gitops_mvd.manifest.update_order import FIXED, default_order
+from gitops_mvd.manifest.values import DeployKeys, EnvFileKeys, ServiceKeys
 
 MAX_MOUNTED = 1 << 20  # bytes of one mounted folder or file of the repository
 MAX_FOLDERS = 16
 SCHEDULED = Check("scheduled")
 COMPLETED = Check("completed", within=600.0)  # what a job gets: Compose knows no limit, but nobody waits for ever
 
-Values = Mapping[str, Any]
-
 _RESOURCES = {
-    ("limits", "cpus"): "cpus",
-    ("limits", "memory"): "mem_limit",
-    ("limits", "pids"): "pids_limit",
-    ("reservations", "memory"): "mem_reservation",
+    "cpus": "limits.cpus",
+    "mem_limit": "limits.memory",
+    "pids_limit": "limits.pids",
+    "mem_reservation": "reservations.memory",
 }
+"""Plain keys, and what says the same under `deploy.resources`."""
 
 
-def assemble(place: Place, values: Values, project: Project) -> Service:
+def assemble(place: Place, values: ServiceKeys, project: Project) -> Service:
     """The service in normal form, from the values of its keys; mistakes are told where the key stands."""
     entries = place.entries()
-    deploy: Values = values.get("deploy", {})
-    run = {name: value for name, value in values.items() if name in RUN}
-    run |= _resources(entries, values, deploy)
+    deploy: DeployKeys = values.get("deploy", {})
+    run = cast(Run, {name: value for name, value in values.items() if name in RUN})
+    run.update(_resources(entries, values, deploy))
     files = _mounts(entries, values, project, run)
     _networks(place, values, project, run)
     if labels := _labels(values, project):
@@ -65,24 +67,30 @@ def assemble(place: Place, values: Values, project: Project) -> Service:
     return replace(service, update=_update(entries, values, default_order(service)[0]))
 
 
-def replicas(values: Values) -> int:
+def replicas(values: ServiceKeys) -> int:
     """How many instances a host has of it."""
     deploy = values.get("deploy", {})
-    count: int = deploy.get("replicas", values.get("scale", 1))
+    count = deploy.get("replicas", values.get("scale", 1))
     return min(count, 1) if deploy.get("mode") == "global" else count
 
 
-def _resources(entries: Mapping[str, Place], values: Values, deploy: Values) -> dict[str, Any]:
+def _resources(entries: Mapping[str, Place], values: ServiceKeys, deploy: DeployKeys) -> Run:
     """What `deploy` says in its own words, as the plain keys say it."""
-    run: dict[str, Any] = {}
+    run: Run = {}
     resources = deploy.get("resources", {})
-    for (part, name), key in _RESOURCES.items():
-        value = resources.get(part, {}).get(name)
-        if value is not None:
-            run[key] = value
-            if values.get(key, value) != value:
-                entries[key].complain(f"says another thing than deploy.resources.{part}.{name}: choose one")
-    if devices := values.get("gpus", []) + resources.get("reservations", {}).get("devices", []):
+    limits, reservations = resources.get("limits", {}), resources.get("reservations", {})
+    if "cpus" in limits:
+        run["cpus"] = limits["cpus"]
+    if "memory" in limits:
+        run["mem_limit"] = limits["memory"]
+    if "pids" in limits:
+        run["pids_limit"] = limits["pids"]
+    if "memory" in reservations:
+        run["mem_reservation"] = reservations["memory"]
+    for key, same in _RESOURCES.items():
+        if key in run and values.get(key, run.get(key)) != run.get(key):
+            entries[key].complain(f"says another thing than deploy.resources.{same}: choose one")
+    if devices := values.get("gpus", []) + reservations.get("devices", []):
         run["gpus"] = devices
     if "restart_policy" in deploy:
         run["restart"] = deploy["restart_policy"]
@@ -93,10 +101,10 @@ def _resources(entries: Mapping[str, Place], values: Values, deploy: Values) -> 
     return run
 
 
-def _mounts(entries: Mapping[str, Place], values: Values, project: Project, run: dict[str, Any]) -> list[File]:
+def _mounts(entries: Mapping[str, Place], values: ServiceKeys, project: Project, run: Run) -> list[File]:
     """The files of the repository that are mounted; real mounts go into `run`."""
     files: list[File] = []
-    mounts: list[dict[str, Any]] = []
+    mounts: list[Mount] = []
     taken: dict[str, Place] = {}
     for at, mount in values.get("volumes", ()):
         _once(at, mount["target"], taken)
@@ -113,16 +121,20 @@ def _mounts(entries: Mapping[str, Place], values: Values, project: Project, run:
                 files.append(file)
         else:
             mounts.append(mount)
-    for section, folder, known in (("configs", "/", project.configs), ("secrets", "/run/secrets/", project.secrets)):
-        for at, grant in values.get(section, ()):
+    configs, secrets = values.get("configs", []), values.get("secrets", [])
+    for section, grants, folder, known in (
+        ("configs", configs, "/", project.configs),
+        ("secrets", secrets, "/run/secrets/", project.secrets),
+    ):
+        for at, grant in grants:
             source = grant.get("source", "")
             if source not in known:
                 at.complain(f"there is no {source!r} in `{section}:` at the top level")
                 continue
             target = posixpath.join(folder, grant.get("target", source))
             _once(at, target, taken)
-            owner = {name: grant[name] for name in ("mode", "uid", "gid") if name in grant}
-            files.append(File(target, {"": known[source]}, **owner))
+            mode, uid, gid = grant.get("mode", 0o444), grant.get("uid", 0), grant.get("gid", 0)
+            files.append(File(target, {"": known[source]}, mode, uid, gid))
     for at, line in values.get("tmpfs", ()):
         _once(at, line.partition(":")[0], taken)
     if "tmpfs" in values:
@@ -139,7 +151,7 @@ def _once(at: Place, target: str, taken: dict[str, Place]) -> None:
     taken.setdefault(target, at)
 
 
-def _repository_file(place: Place, mount: Values, tree: Tree) -> File:
+def _repository_file(place: Place, mount: Mount, tree: Tree) -> File:
     path = inside(place, mount["source"])
     if not mount["read_only"]:
         place.fail(
@@ -173,7 +185,7 @@ def _gather(place: Place, tree: Tree, path: str) -> dict[str, str]:
     return {name: content.decode("utf-8", "surrogateescape") for name, content in sorted(found.items())}
 
 
-def _networks(place: Place, values: Values, project: Project, run: dict[str, Any]) -> None:
+def _networks(place: Place, values: ServiceKeys, project: Project, run: Run) -> None:
     entries = place.entries()
     mode = values.get("network_mode")
     joined = dict(values.get("networks", {}))
@@ -186,8 +198,8 @@ def _networks(place: Place, values: Values, project: Project, run: dict[str, Any
             )
         return
     if not joined and "networks" not in entries and project.default_network:
-        joined = {"default": (None, {})}
-    real = {}
+        joined = {"default": (place, {})}
+    real: dict[str, Endpoint] = {}
     for name, (at, options) in joined.items():
         if name not in project.networks:
             at.complain(f"the network {name} is not declared: add it to `networks:` at the top level")
@@ -198,7 +210,7 @@ def _networks(place: Place, values: Values, project: Project, run: dict[str, Any
         run["networks"] = real
 
 
-def _pairs_of_files(files: Any, project: Project) -> dict[str, str]:
+def _pairs_of_files(files: Iterable[tuple[Place, EnvFileKeys]], project: Project) -> dict[str, str]:
     """The variables of env files, a later file over an earlier one."""
     found: dict[str, str] = {}
     for at, options in files:
@@ -214,7 +226,7 @@ def _pairs_of_files(files: Any, project: Project) -> dict[str, str]:
     return found
 
 
-def _labels(values: Values, project: Project) -> dict[str, str]:
+def _labels(values: ServiceKeys, project: Project) -> dict[str, str]:
     """Those of files, and over them those of the service itself."""
     found: dict[str, str] = {}
     for at, options in values.get("label_file", ()):
@@ -222,11 +234,10 @@ def _labels(values: Values, project: Project) -> dict[str, str]:
         if any(name.startswith(RESERVED) for name in more):
             at.complain(f"labels that begin with {RESERVED} are ours")
         found |= more
-    own: dict[str, str] = values.get("labels", {})
-    return {**found, **own}
+    return {**found, **values.get("labels", {})}
 
 
-def _environment(values: Values, project: Project) -> dict[str, str]:
+def _environment(values: ServiceKeys, project: Project) -> dict[str, str]:
     environment = _pairs_of_files(values.get("env_file", ()), project)
     for at, name, value in values.get("environment", ()):
         if value is None and name not in project.variables:
@@ -244,19 +255,19 @@ def _environment(values: Values, project: Project) -> dict[str, str]:
     return environment
 
 
-def _only_port(values: Values) -> int | None:
+def _only_port(values: ServiceKeys) -> int | None:
     """The port in the container, if there is no doubt which."""
     targets = {port["target"] for _, port in values.get("ports", ())}
     targets = targets or {int(port.partition("/")[0]) for port in values.get("expose", ()) if "-" not in port}
     return next(iter(targets)) if len(targets) == 1 else None
 
 
-def _kong(entries: Mapping[str, Place], values: Values) -> Json | None:
-    kong: dict[str, Any] | None = values.get("x-kong")
+def _kong(entries: Mapping[str, Place], values: ServiceKeys) -> XKong | None:
+    kong = values.get("x-kong")
     if kong is None:
         return None
     place = entries["x-kong"]
-    port = kong.get("port", _only_port(values))
+    port = kong["port"] or _only_port(values)
     if port is None and not place.has("port"):
         place.complain("has no `port`, and `ports` or `expose` do not have exactly one")
     if (mode := values.get("network_mode", "bridge")) != "bridge":
@@ -264,23 +275,28 @@ def _kong(entries: Mapping[str, Place], values: Values) -> Json | None:
             f"can not lead to a container with network_mode {mode}, which has no ports of its own to give away: "
             "leave that out, or write the service with its host and port into kong/*.yaml"
         )
-    return {**kong, "port": port or 0, "routes": [route for _, route in kong["routes"]]}
+    return {
+        "port": port or 0,
+        "protocol": kong["protocol"],
+        "routes": [route for _, route in kong["routes"]],
+        "plugins": kong["plugins"],
+        "service": kong["service"],
+        "upstream": kong["upstream"],
+    }
 
 
-def restart(values: Values) -> str:
+def restart(values: ServiceKeys) -> str:
     """The policy by which it is started again."""
     otherwise = "no" if schedule(values) else "always"
-    policy: str = values.get("deploy", {}).get("restart_policy") or values.get("restart", otherwise)
-    return policy
+    return values.get("deploy", {}).get("restart_policy") or values.get("restart", otherwise)
 
 
-def schedule(values: Values) -> str:
+def schedule(values: ServiceKeys) -> str:
     """When it runs; "" for all the time."""
-    when: str = values.get("x-mvd", {}).get("schedule", "")
-    return when
+    return values.get("x-mvd", {}).get("schedule", "")
 
 
-def _schedule(entries: Mapping[str, Place], values: Values) -> str:
+def _schedule(entries: Mapping[str, Place], values: ServiceKeys) -> str:
     """When it runs; what does not go together with that is told."""
     when = schedule(values)
     for at, why in _against_a_schedule(entries, values) if when else ():
@@ -288,7 +304,7 @@ def _schedule(entries: Mapping[str, Place], values: Values) -> str:
     return when
 
 
-def _against_a_schedule(entries: Mapping[str, Place], values: Values) -> Iterator[tuple[Place, str]]:
+def _against_a_schedule(entries: Mapping[str, Place], values: ServiceKeys) -> Iterator[tuple[Place, str]]:
     deploy = entries["deploy"].entries() if "deploy" in values else {}
     if restart(values) != "no":
         yield deploy.get("restart_policy") or entries["restart"], "what ended, well or not, waits until it is due again"
@@ -305,10 +321,10 @@ def _against_a_schedule(entries: Mapping[str, Place], values: Values) -> Iterato
         yield entries["healthcheck"], "how its last run ended is its health"
 
 
-def _check(entries: Mapping[str, Place], values: Values, kong: Json | None) -> Check:
-    health: Values | None = values.get("x-mvd", {}).get("health")
-    monitor: float = values.get("deploy", {}).get("update_config", {}).get("monitor", -1.0)
-    test: Values = values.get("healthcheck", {})
+def _check(entries: Mapping[str, Place], values: ServiceKeys, kong: XKong | None) -> Check:
+    health = values.get("x-mvd", {}).get("health")
+    monitor = values.get("deploy", {}).get("update_config", {}).get("monitor", -1.0)
+    test = values.get("healthcheck", {})
     if schedule(values):
         return SCHEDULED
     # It may say unhealthy after so many tests; until then it is starting.
@@ -338,9 +354,9 @@ def _check(entries: Mapping[str, Place], values: Values, kong: Json | None) -> C
     return replace(usual, spec=spec, **times)
 
 
-def _update(entries: Mapping[str, Place], values: Values, default: str) -> Update:
+def _update(entries: Mapping[str, Place], values: ServiceKeys, default: str) -> Update:
     """How it is updated; two versions side by side must not want the same port or address."""
-    config: dict[str, Any] = dict(values.get("deploy", {}).get("update_config", {}))
+    config = values.get("deploy", {}).get("update_config", {})
     alone = [(at, f"the port {port['published']} of the host") for at, port in values.get("ports", ()) if fixed(port)]
     for at, options in values.get("networks", {}).values():
         alone += [(at, f"a fixed {name}") for name in FIXED if name in options]
@@ -352,5 +368,10 @@ def _update(entries: Mapping[str, Place], values: Values, default: str) -> Updat
             f"takes {what}, which two instances can not share: have one replica and `order: stop-first`, "
             "or leave the way in to `x-kong`"
         )
-    named = {name: config[name] for name in ("failure_action", "parallelism", "delay") if name in config}
-    return Update(order=config.get("order", default), **named)
+    usual = Update()
+    return Update(
+        order=config.get("order", default),
+        failure_action=config.get("failure_action", usual.failure_action),
+        parallelism=config.get("parallelism", usual.parallelism),
+        delay=config.get("delay", usual.delay),
+    )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Literal
 
 from gitops_mvd.config.readers import (
     FILLED,
@@ -27,13 +27,11 @@ from gitops_mvd.config.tables import (
     Refused,
     Table,
     accepts,
-    fields,
-    mapping_schema,
     record,
 )
+from gitops_mvd.core.compose import Mount, TmpfsOptions, VolumeMountOptions
 from gitops_mvd.manifest.network import external
-
-Mount = dict[str, Any]
+from gitops_mvd.manifest.values import BindKeys, GrantKeys, MountKeys, VolumeKeys
 
 PROPAGATIONS = ("private", "rprivate", "shared", "rshared", "slave", "rslave")
 _CONSISTENCIES = ("consistent", "cached", "delegated", "default")
@@ -93,9 +91,9 @@ MOUNT: Table = {
     "target": Key("Where it is in the container.", absolute),
     "read_only": Key("No writing; a path in the repository must have it.", boolean),
     "consistency": Ignored("it has no effect on Linux.", one_of(*_CONSISTENCIES)),
-    "bind": Key("For a bind: `propagation`, `selinux`, `recursive`, `create_host_path`.", record(BIND)),
-    "volume": Key("For a volume: `nocopy`, `subpath`.", record(VOLUME_OPTIONS)),
-    "tmpfs": Key("For a tmpfs: `size`, `mode`.", record(TMPFS_OPTIONS)),
+    "bind": Key("For a bind: `propagation`, `selinux`, `recursive`, `create_host_path`.", record(BindKeys, BIND)),
+    "volume": Key("For a volume: `nocopy`, `subpath`.", record(VolumeMountOptions, VOLUME_OPTIONS)),
+    "tmpfs": Key("For a tmpfs: `size`, `mode`.", record(TmpfsOptions, TMPFS_OPTIONS)),
     "image": Refused("is not honoured: mounts of images need an engine that few have; copy the files into the image"),
 }
 
@@ -115,13 +113,16 @@ def split_volume(text: str) -> tuple[str, str, str]:
     return source, rest[0], rest[1] if len(rest) > 1 else ""
 
 
-@accepts(either(FILLED, mapping_schema(MOUNT, ("type", "target"))))
+_mount_keys = record(MountKeys, MOUNT, ("type", "target"))
+
+
+@accepts(either(FILLED, _mount_keys.schema))
 def mount(place: Place) -> Mount:
     """A mount in long form, its source as written."""
     if not isinstance(place.value(), dict):
         return _short(place)
-    values = fields(place, MOUNT, required=("type", "target"))
-    if not {"type", "target"} <= values.keys():
+    values = _mount_keys(place)
+    if "type" not in values or "target" not in values:
         raise Invalid
     kind = values["type"]
     for other in {"bind", "volume", "tmpfs"} & values.keys() - {kind}:
@@ -130,17 +131,28 @@ def mount(place: Place) -> Mount:
         _check_host_path(place, values.get("source", ""))
     if kind == "tmpfs" and values.get("source"):
         place.fail("is a tmpfs and can not have a `source`")
-    basic = {"type": kind, "source": values.get("source", ""), "target": values["target"]}
-    options = {name: value for name, value in values.get(kind, {}).items() if name != "create_host_path"}
-    extra = {kind: options} if options else {}
-    return {**basic, "read_only": values.get("read_only", False), **extra}
+    made: Mount = {
+        "type": kind,
+        "source": values.get("source", ""),
+        "target": values["target"],
+        "read_only": values.get("read_only", False),
+    }
+    bind = values.get("bind", {})
+    bind.pop("create_host_path", None)
+    if kind == "bind" and bind:
+        made["bind"] = bind
+    if kind == "volume" and values.get("volume"):
+        made["volume"] = values["volume"]
+    if kind == "tmpfs" and values.get("tmpfs"):
+        made["tmpfs"] = values["tmpfs"]
+    return made
 
 
 def _short(place: Place) -> Mount:
     source, target, modes = split_volume(filled(place))
     if not target.startswith("/") or ".." in target.split("/"):
         place.fail(f"mounts at {target!r}: that must be an absolute path without `..`")
-    kind = "bind" if source.startswith((".", "/", "~")) else "volume"
+    kind: Literal["bind", "volume"] = "bind" if source.startswith((".", "/", "~")) else "volume"
     if kind == "bind":
         _check_host_path(place, source)
     made: Mount = {"type": kind, "source": source, "target": target, "read_only": False}
@@ -179,6 +191,7 @@ VOLUME: Table = {
     "driver_opts": Key("Options of the driver.", mapping_of(word)),
     "labels": Key("Labels.", string_map),
 }
+read_volume = record(VolumeKeys, VOLUME)
 
 _NO_STORE = (
     "there is no store of {} on a single host: name a `file` of the repository, or a variable with `environment`"
@@ -227,9 +240,12 @@ GRANT: Table = {
 }
 
 
-@accepts(either(FILLED, mapping_schema(GRANT, ("source",))))
-def grant(place: Place) -> dict[str, Any]:
+_grant_keys = record(GrantKeys, GRANT, ("source",))
+
+
+@accepts(either(FILLED, _grant_keys.schema))
+def grant(place: Place) -> GrantKeys:
     """A config or secret that a service gets, in long form."""
     if isinstance(place.value(), dict):
-        return fields(place, GRANT, required=("source",))
+        return _grant_keys(place)
     return {"source": filled(place)}

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from gitops_mvd.core.model import Json, Service
+from gitops_mvd.core.compose import Mount
+from gitops_mvd.core.model import Service
 from gitops_mvd.manifest.network import fixed
 
 FIXED = ("ipv4_address", "ipv6_address", "mac_address")
@@ -39,6 +40,6 @@ def _hindrances(service: Service) -> Iterator[str]:
         yield "no route leads to it that could be switched"
 
 
-def _writes(mount: Json) -> bool:
+def _writes(mount: Mount) -> bool:
     """Is it data of the service's own, and not only read?"""
     return mount["type"] != "tmpfs" and not mount["read_only"] and bool(mount["source"])

@@ -19,6 +19,7 @@ import requests
 
 from gitops_mvd.core.model import App, Change, Json, Resource, Service
 from gitops_mvd.core.plan import make_plan
+from gitops_mvd.core.xkong import Declaration, XKong
 from gitops_mvd.kinds.route import Routes
 from gitops_mvd.kong.admin import PATHS
 from gitops_mvd.kong.client import Entity, Kong
@@ -151,7 +152,15 @@ def _app(number: int, path: str = "") -> App:
 
     def service(of_it: int) -> Service:
         paths = [path if path and not of_it else f"/{name}/s{of_it}"]
-        kong = {"port": 8080, "protocol": "http", "routes": [{"paths": paths}]}
+        routes: list[Declaration] = [{"paths": paths}]
+        kong: XKong = {
+            "port": 8080,
+            "protocol": "http",
+            "routes": routes,
+            "plugins": [],
+            "service": {},
+            "upstream": {},
+        }
         return Service(f"s{of_it}", "registry.example/app:1.0", kong=kong)
 
     return App(name, tuple(service(of_it) for of_it in range(OF_AN_APP)))

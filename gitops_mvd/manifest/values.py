@@ -1,0 +1,160 @@
+"""What the readers of a service's keys return: each value in normal form, with its place where a mistake may follow.
+
+Each class has the keys of the table that is read into it.  Pure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal, TypedDict
+
+from gitops_mvd.config.tables import Place
+from gitops_mvd.core.compose import (
+    BindOptions,
+    DeviceRequest,
+    Endpoint,
+    Mount,
+    Network,
+    Port,
+    RunKeys,
+    TmpfsOptions,
+    Volume,
+    VolumeMountOptions,
+)
+from gitops_mvd.core.xkong import Declaration
+from gitops_mvd.manifest.placement import Constraint
+
+
+class DependencyKeys(TypedDict, total=False):
+    condition: str
+    required: bool
+    restart: bool
+
+
+class EnvFileKeys(TypedDict, total=False):
+    path: str
+    required: bool
+    format: str
+
+
+class PortKeys(Port, total=False):
+    mode: str
+    name: str
+    app_protocol: str
+
+
+class BindKeys(BindOptions, total=False):
+    create_host_path: bool
+
+
+class MountKeys(TypedDict, total=False):
+    type: Literal["volume", "bind", "tmpfs"]
+    source: str
+    target: str
+    read_only: bool
+    consistency: str
+    bind: BindKeys
+    volume: VolumeMountOptions
+    tmpfs: TmpfsOptions
+
+
+class NetworkKeys(Network, total=False):
+    name: str
+
+
+class VolumeKeys(Volume, total=False):
+    name: str
+
+
+class GrantKeys(TypedDict, total=False):
+    source: str
+    target: str
+    uid: int
+    gid: int
+    mode: int
+
+
+class UpdateKeys(TypedDict, total=False):
+    order: str
+    failure_action: str
+    parallelism: int
+    delay: float
+    monitor: float
+    max_failure_ratio: float
+
+
+class LimitKeys(TypedDict, total=False):
+    cpus: float
+    memory: int
+    pids: int
+
+
+class ReservationKeys(TypedDict, total=False):
+    memory: int
+    devices: list[DeviceRequest]
+
+
+class ResourceKeys(TypedDict, total=False):
+    limits: LimitKeys
+    reservations: ReservationKeys
+
+
+class PlacementKeys(TypedDict, total=False):
+    constraints: list[tuple[Place, Constraint]]
+
+
+class RestartPolicyKeys(TypedDict, total=False):
+    condition: str
+    max_attempts: int
+
+
+class DeployKeys(TypedDict, total=False):
+    mode: str
+    replicas: int
+    update_config: UpdateKeys
+    placement: PlacementKeys
+    resources: ResourceKeys
+    restart_policy: str
+
+
+class MvdKeys(TypedDict, total=False):
+    """`x-mvd`; what `health` has depends on the probe."""
+
+    health: Mapping[str, Any]
+    schedule: str
+
+
+class KongKeys(TypedDict):
+    """`x-kong` without its short forms; `port` is 0 if it must follow from other keys."""
+
+    port: int
+    protocol: str
+    routes: list[tuple[Place, Declaration]]
+    plugins: list[Declaration]
+    service: Declaration
+    upstream: Declaration
+
+
+_Extensions = TypedDict("_Extensions", {"x-mvd": MvdKeys, "x-kong": KongKeys}, total=False)
+
+
+class ServiceKeys(RunKeys, _Extensions, total=False):
+    """A service, without what only names other services (`extends`)."""
+
+    image: str
+    environment: list[tuple[Place, str, str | None]]
+    env_file: list[tuple[Place, EnvFileKeys]]
+    labels: dict[str, str]
+    label_file: list[tuple[Place, EnvFileKeys]]
+    ports: list[tuple[Place, Port]]
+    volumes: list[tuple[Place, Mount]]
+    tmpfs: list[tuple[Place, str]]
+    configs: list[tuple[Place, GrantKeys]]
+    secrets: list[tuple[Place, GrantKeys]]
+    networks: dict[str, tuple[Place, Endpoint]]
+    depends_on: dict[str, tuple[Place, str, bool]]
+    deploy: DeployKeys
+    scale: int
+    profiles: list[str]
+    pull_policy: str
+    extends: str
