@@ -1,4 +1,4 @@
-"""What Docker's API says, in our words: errors, references, containers.  Pure."""
+"""Docker's answers read: what an error means, the parts of a reference, a container as an Instance.  Pure."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 
 from gitops_mvd.core.errors import MvdError, StepFailed, Unavailable
 from gitops_mvd.core.model import LABEL, Instance, Json
+from gitops_mvd.docker.types import Image, InspectedContainer, ListedContainer, Network
 
 APP, SERVICE, DIGEST = f"{LABEL}app", f"{LABEL}service", f"{LABEL}digest"
 NEVER = "0001-01-01T00:00:00Z"
@@ -73,7 +74,7 @@ def parts(reference: str) -> tuple[str, str, str]:
     return repository, tag or "latest", digest
 
 
-def pinnable(image: Mapping[str, Any], repository: str) -> str:
+def pinnable(image: Image, repository: str) -> str:
     """What an image is pinned to: its digest in that repository, else its id."""
     digests = [name for name in image["RepoDigests"] or () if name.startswith(f"{repository}@")]
     return str(min(digests, default=image["Id"]))
@@ -89,7 +90,7 @@ def payloads(chunks: Iterable[bytes]) -> Iterator[bytes]:
             data = data[end:]
 
 
-def listed(container: Mapping[str, Any]) -> Instance:
+def listed(container: ListedContainer) -> Instance:
     """An instance from `GET /containers/json`, where health and exit code are told in words: `Exited (1) 5 s ago`."""
     status, labels = container["Status"], container["Labels"]
     health = re.search(r"\((?:health: )?(starting|healthy|unhealthy)\)", status)
@@ -106,7 +107,7 @@ def listed(container: Mapping[str, Any]) -> Instance:
     )
 
 
-def inspected(container: Mapping[str, Any]) -> Instance:
+def inspected(container: InspectedContainer) -> Instance:
     state, labels = container["State"], container["Config"]["Labels"] or {}
     health = state.get("Health", {}).get("Status", "")
     return Instance(
@@ -122,10 +123,10 @@ def inspected(container: Mapping[str, Any]) -> Instance:
     )
 
 
-def names(container: Mapping[str, Any]) -> dict[str, list[str]]:
+def names(container: InspectedContainer) -> dict[str, list[str]]:
     """The names of an inspected container on each of its networks, beside its own."""
-    networks: Mapping[str, Mapping[str, Any]] = container["NetworkSettings"]["Networks"] or {}
-    return {name: endpoint["Aliases"] or [] for name, endpoint in networks.items()}
+    networks = container["NetworkSettings"]["Networks"] or {}
+    return {name: endpoint.get("Aliases") or [] for name, endpoint in networks.items()}
 
 
 def network(compose: Json) -> dict[str, Any]:
@@ -140,7 +141,7 @@ def network(compose: Json) -> dict[str, Any]:
     }
 
 
-def chosen(compose: Json, made: Mapping[str, Any]) -> list[dict[str, str]]:
+def chosen(compose: Json, made: Network) -> list[dict[str, str]]:
     """The subnets that the engine chose for a plain bridge, as it may be told to take them; nothing for another."""
     if (
         compose.get("driver") not in (None, "", "bridge", "default")
@@ -148,8 +149,8 @@ def chosen(compose: Json, made: Mapping[str, Any]) -> list[dict[str, str]]:
         or compose.get("ipam")
     ):
         return []
-    pools: Iterable[Mapping[str, str]] = made["IPAM"]["Config"] or ()
-    return [{key: pool[key] for key in ("Subnet", "Gateway") if pool.get(key)} for pool in pools]
+    pools: Iterable[Mapping[str, object]] = made["IPAM"]["Config"] or ()
+    return [{key: str(pool[key]) for key in ("Subnet", "Gateway") if pool.get(key)} for pool in pools]
 
 
 def _ipam(compose: Json) -> dict[str, Any]:
@@ -170,11 +171,11 @@ def strings(values: Mapping[str, object] | None) -> dict[str, str]:
     return {key: str(value) for key, value in (values or {}).items()}
 
 
-def _ip(container: Mapping[str, Any]) -> str:
+def _ip(container: ListedContainer | InspectedContainer) -> str:
     """Its address as the host reaches it; of several networks, on the first by name."""
     if container["HostConfig"].get("NetworkMode") == "host":
         return "127.0.0.1"
-    networks: Mapping[str, Mapping[str, str]] = container["NetworkSettings"]["Networks"] or {}
+    networks = container["NetworkSettings"]["Networks"] or {}
     addresses = (
         networks[name].get("IPAddress") or networks[name].get("GlobalIPv6Address") for name in sorted(networks)
     )

@@ -109,7 +109,7 @@ def engine(docker: StandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 @pytest.fixture
 def notices(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> Iterator[Queue[tuple[str, str, str]]]:
     """What `watch` notices."""
-    monkeypatch.setattr("gitops_mvd.docker.client.RECONNECT_AFTER", (0.01, 0.02))
+    monkeypatch.setattr("gitops_mvd.docker.events.RECONNECT_AFTER_SECONDS", (0.01, 0.02))
     queue: Queue[tuple[str, str, str]] = Queue()
     stop = threading.Event()
     thread = threading.Thread(target=engine.watch, args=(lambda *notice: queue.put(notice), stop))
@@ -217,7 +217,7 @@ def test_a_listing_that_a_change_overtook_is_not_remembered(
     docker: StandIn, engine: Engine, notices: Queue[tuple[str, str, str]]
 ) -> None:
     assert notices.get(timeout=5) == CONNECTED
-    engine._listing("volume", lambda api: engine.forget("volume"))
+    engine.cached("volume", lambda api: engine.forget("volume"))
     assert engine.volumes() == []
     assert docker.asked["/volumes"] == 1
 

@@ -1,0 +1,117 @@
+"""The connection to one Docker engine, and what its errors mean."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import urllib3
+from docker.api import APIClient
+from docker.errors import APIError, DockerException
+from docker.types import CancellableStream
+from docker.utils import kwargs_from_env
+
+from gitops_mvd.core.errors import Unavailable
+from gitops_mvd.docker.answers import verdict
+from gitops_mvd.docker.cache import AnswerCache
+
+ANSWER_WITHIN_SECONDS = 60.0  # the engine itself gives a registry up to 30 s
+CACHED = ("image", "network", "volume")
+
+T = TypeVar("T")
+
+
+class Connection:
+    """A Docker engine that may be asked from any thread; each question has a session of its own.
+
+    The listings of images, networks and volumes are cached as long as the events of the engine are followed.
+    """
+
+    def __init__(
+        self,
+        url: str | None = None,
+        timeout: float = ANSWER_WITHIN_SECONDS,
+        logins: Mapping[str, tuple[str, str]] | None = None,
+    ) -> None:
+        where: Mapping[str, Any] = {"base_url": url} if url else kwargs_from_env()
+        self._options = {**where, "timeout": timeout}
+        self._url = str(where.get("base_url", "unix:///var/run/docker.sock"))
+        self._idle: list[APIClient] = []
+        self.logins = logins or {}
+        self.local = threading.local()
+        self.stream: CancellableStream[Any] | None = None
+        self.cache = AnswerCache(CACHED)
+
+    def close(self) -> None:
+        while self._idle:
+            self._idle.pop().close()
+
+    def forget(self, kind: str) -> None:
+        """Something of that kind (image, network, volume) changed: the next listing asks again."""
+        self.cache.forget(kind)
+
+    def cached(self, kind: str, ask: Callable[[APIClient], T]) -> T:
+        """What `ask` answers, cached until an event of that kind, and only while there is a stream of them."""
+
+        def listing() -> T:
+            with self.asking(f"list the {kind}s") as api:
+                return ask(api)
+
+        return self.cache.recall(kind, listing)
+
+    @contextmanager
+    def asking(self, what: str) -> Iterator[APIClient]:
+        """A session of one's own, as it is not made to be shared.  Raises Unavailable or StepFailed: could not `what`.
+
+        After a failure it is not used again.
+        """
+        with asking_docker(what, self._url):
+            try:
+                api = self._idle.pop()
+            except IndexError:
+                api = APIClient(**self._options)
+            try:
+                yield api
+            except BaseException:
+                api.close()
+                raise
+            self._idle.append(api)
+
+
+def root(api: APIClient) -> str:
+    """The address of the API in the version that is spoken."""
+    return f"{api.base_url}/v{api.api_version}"
+
+
+@contextmanager
+def asking_docker(what: str, url: str) -> Iterator[None]:
+    """Turn what Docker at `url`, its SDK or the way to it raise into Unavailable or StepFailed: could not `what`."""
+    try:
+        yield
+    except APIError as error:
+        raise verdict(error.status_code or 500, str(error.explanation or error), what) from error
+    except (DockerException, urllib3.exceptions.HTTPError, OSError) as error:
+        reason = next((reason for cause in _causes(error) if (reason := _reason(cause))), "")
+        message = f"Docker does not answer at {url}: {reason}" if reason else f"could not {what}: {error}"
+        raise Unavailable(message, "Start it: systemctl start docker") from error
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """An error of the SDK and all that it was made of, the inmost first: each library wraps that of the one below."""
+    within = [*error.args, error.__cause__, getattr(error, "reason", None)]
+    for cause in within:
+        if isinstance(cause, BaseException):
+            yield from _causes(cause)
+    yield error
+
+
+def _reason(error: BaseException) -> str:
+    """Why there was no answer, as the system says it; "" if this error does not say."""
+    if isinstance(error, TimeoutError | urllib3.exceptions.TimeoutError):
+        return "timed out"
+    if isinstance(error, OSError) and error.errno:
+        return (error.strerror or os.strerror(error.errno)).lower()
+    return ""

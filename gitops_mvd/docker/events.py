@@ -1,0 +1,83 @@
+"""The events of an engine, followed for as long as the daemon runs."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from typing import Any, cast
+
+from docker.types import CancellableStream
+
+from gitops_mvd.core.errors import MvdError
+from gitops_mvd.docker.answers import APP
+from gitops_mvd.docker.connection import CACHED, Connection
+from gitops_mvd.docker.types import Event
+
+log = logging.getLogger(__name__)
+
+RECONNECT_AFTER_SECONDS = (1.0, 30.0)  # the first wait and the longest
+ACTIONS = (
+    *("create", "start", "die", "oom", "pause", "unpause", "health_status", "rename", "destroy"),
+    *("pull", "load", "import", "tag", "untag", "delete"),
+)
+
+Notice = Callable[[str, str, str], None]
+
+
+class Events(Connection):
+    """`GET /events`."""
+
+    def watch(self, notice: Notice, stop: threading.Event) -> None:
+        """Follow the engine's events until `stop`, reconnecting as often as it takes.  Raises nothing.
+
+        `notice` gets type, action and name of what happened to a managed container or to any image, network or volume;
+        and `("engine", "connected", "")` after every connection, since nobody knows what was missed before it.
+        """
+        threading.Thread(target=self._hang_up, args=(stop,), name="docker-events-stop", daemon=True).start()
+        shortest, longest = RECONNECT_AFTER_SECONDS
+        wait = shortest
+        while not stop.is_set():
+            began = time.monotonic()
+            try:
+                self._follow(notice, stop)
+                reason = "it ended"
+            except MvdError as error:
+                reason = str(error)
+            finally:
+                self.cache.end()
+            if not stop.is_set():
+                wait = shortest if time.monotonic() - began > longest else min(2 * wait, longest)
+                log.warning("lost the events of Docker, asking again in %.0f s: %s", wait, reason)
+                stop.wait(wait)
+
+    def _follow(self, notice: Notice, stop: threading.Event) -> None:
+        with self.asking("stream its events") as api:
+            filters = {"type": ["container", *CACHED], "event": list(ACTIONS)}
+            # `since`, because the engine answers a moment before it listens; an event that comes twice does no harm
+            self.stream = api.events(since=int(time.time()), filters=filters, decode=True)
+            try:
+                if stop.is_set():
+                    return
+                self.cache.begin()
+                notice("engine", "connected", "")
+                for event in cast(Iterable[Event], self.stream):
+                    kind, actor = event["Type"], event["Actor"]
+                    self.forget(kind)
+                    if kind != "container" or APP in actor["Attributes"]:
+                        notice(kind, event["Action"], actor["Attributes"].get("name", actor["ID"]))
+            finally:
+                self.stream, stream = None, self.stream
+                _hang_up(stream)
+
+    def _hang_up(self, stop: threading.Event) -> None:
+        stop.wait()
+        _hang_up(self.stream)
+
+
+def _hang_up(stream: CancellableStream[Any] | None) -> None:
+    if stream is not None:
+        with suppress(OSError, AttributeError):  # it had ended by itself: the SDK then finds no socket
+            stream.close()

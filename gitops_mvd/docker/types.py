@@ -1,0 +1,123 @@
+"""The answers of Docker's API that are read here, as far as they are read.  Pure.
+
+Source: https://docs.docker.com/reference/api/engine/version/v1.41/, and the recorded answers in the tests.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NotRequired, TypedDict
+
+
+class Endpoint(TypedDict):
+    """A container on a network; `IPAMConfig` has the addresses that were asked for, None without any."""
+
+    IPAMConfig: Mapping[str, object] | None
+    EndpointID: str
+    IPAddress: NotRequired[str]
+    GlobalIPv6Address: NotRequired[str]
+    Aliases: NotRequired[list[str] | None]
+
+
+class HostConfig(TypedDict):
+    NetworkMode: NotRequired[str]
+
+
+class NetworkSettings(TypedDict):
+    Networks: dict[str, Endpoint] | None
+
+
+class ListedContainer(TypedDict):
+    """`GET /containers/json`; a container that is being removed has no names left."""
+
+    Id: str
+    Names: list[str]
+    Labels: dict[str, str]
+    State: str
+    Status: str
+    Created: int
+    HostConfig: HostConfig
+    NetworkSettings: NetworkSettings
+
+
+class ContainerHealth(TypedDict):
+    Status: NotRequired[str]
+
+
+class ContainerState(TypedDict):
+    Status: str
+    StartedAt: str
+    ExitCode: int
+    Pid: int
+    Health: NotRequired[ContainerHealth]
+
+
+class ContainerConfig(TypedDict):
+    Labels: dict[str, str] | None
+
+
+class InspectedContainer(TypedDict):
+    """`GET /containers/{name}/json`."""
+
+    Id: str
+    Name: str
+    State: ContainerState
+    Config: ContainerConfig
+    HostConfig: HostConfig
+    NetworkSettings: NetworkSettings
+
+
+class Image(TypedDict):
+    """`GET /images/json`."""
+
+    Id: str
+    RepoTags: list[str] | None
+    RepoDigests: list[str] | None
+
+
+class Pool(TypedDict, total=False):
+    """The addresses of a network."""
+
+    Subnet: str
+    Gateway: str
+
+
+class Ipam(TypedDict):
+    Config: list[Pool] | None
+
+
+class Network(TypedDict):
+    """`GET /networks` and `GET /networks/{id}`."""
+
+    Id: str
+    Name: str
+    Labels: dict[str, str] | None
+    IPAM: Ipam
+
+
+class Volume(TypedDict):
+    """`GET /volumes`."""
+
+    Name: str
+    Labels: dict[str, str] | None
+
+
+class Info(TypedDict, total=False):
+    """`GET /info`."""
+
+    ServerVersion: str
+    LiveRestoreEnabled: bool
+    Driver: str
+
+
+class EventActor(TypedDict):
+    ID: str
+    Attributes: dict[str, str]
+
+
+class Event(TypedDict):
+    """`GET /events`."""
+
+    Type: str
+    Action: str
+    Actor: EventActor
