@@ -10,10 +10,13 @@ import click
 from gitops_mvd.cli.output import as_json, counted, print_json
 from gitops_mvd.cli.server import connect
 from gitops_mvd.core.errors import ManifestError, MvdError
-from gitops_mvd.core.model import Sync
+from gitops_mvd.core.model import Operation, Sync
 
 if TYPE_CHECKING:
     from gitops_mvd.daemon.preview import Look, Preview
+    from gitops_mvd.state.history import SqliteHistory
+
+FAILED = {Operation.FAILED, Operation.ROLLED_BACK, Operation.ROLLBACK_FAILED}
 
 
 @click.command()
@@ -28,7 +31,8 @@ def plan(config: Path, machine: bool) -> int:
     from gitops_mvd.core import plan_text
     from gitops_mvd.daemon.preview import preview
 
-    previewed = preview(connect(config))
+    wired = connect(config)
+    previewed = preview(wired)
     apps, revision = previewed.apps, previewed.revision
     if machine:
         steps = {app.name: plan_text.as_json(app.plan, probes.summary) for app in apps}
@@ -37,7 +41,7 @@ def plan(config: Path, machine: bool) -> int:
     else:
         for app in apps:
             if app.why:
-                click.echo(f"# {_remark(app)}")
+                click.echo(f"# {_remark(app, wired.history)}")
             for line in plan_text.lines(app.plan, probes.summary):
                 click.echo(line)
         click.echo(_summary(previewed), err=True)
@@ -46,13 +50,13 @@ def plan(config: Path, machine: bool) -> int:
     return 2 if any(app.plan for app in apps) else 0
 
 
-def _remark(app: Look) -> str:
-    """Why an app is not simply what its commit says."""
+def _remark(app: Look, history: SqliteHistory) -> str:
+    """Why an app is not simply what its commit says, and which commit failed."""
     if app.sync is Sync.UNKNOWN:
         return f"{app.name}: cannot be planned now: {app.why}"
-    if app.sync is Sync.OUT_OF_SYNC and not app.plan:
-        return f"{app.name}: not deployed: {app.why}"
-    return f"{app.name}: {app.why}"
+    last = next(iter(history.events(1, app.name)), None)
+    failed = f" (commit {last.commit[:7]} failed)" if last and last.operation in FAILED else ""
+    return f"{app.name}: {'deployed, but' if app.sync is Sync.SYNCED else 'not deployed:'} {app.why}{failed}"
 
 
 def _summary(previewed: Preview) -> str:

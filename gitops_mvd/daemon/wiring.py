@@ -73,10 +73,10 @@ class Wired:
         self.history.close()
 
 
-def wire(settings: Settings, path: Path, units: Path = UNITS) -> Wired:
+def wire(settings: Settings, path: Path, units: Path | None = None) -> Wired:
     """Make everything; nothing is asked or started yet.  Raises Unavailable for a secret file that cannot be read.
 
-    `path` is the settings' file, `units` the folder of the unit files.
+    `path` is the settings' file, `units` the folder of the unit files, UNITS by default.
     """
     name = settings.host or socket.gethostname()
     login = repository_account(settings)
@@ -91,7 +91,7 @@ def wire(settings: Settings, path: Path, units: Path = UNITS) -> Wired:
         kong=connect_kong(settings.kong, precedence) if settings.kong else None,
         clock=clock,
         files=Path(settings.files),
-        units=units,
+        units=units or UNITS,
         address=settings.kong.address if settings.kong else "127.0.0.1",
         secrets=SecretFiles(Path(settings.secrets)),
     )

@@ -40,6 +40,8 @@ def server(
         engine = parts.enter_context(recorded.docker(ENGINE, played))
         monkeypatch.setenv("DBUS_SYSTEM_BUS_ADDRESS", parts.enter_context(recorded.systemd(SYSTEMD, played)))
         monkeypatch.setenv("DOCKER_CONFIG", "/nonexistent")
+        (tmp_path / "units").mkdir()
+        monkeypatch.setattr("gitops_mvd.daemon.wiring.UNITS", tmp_path / "units")
         monkeypatch.setenv("NO_PROXY", "*")
         config = tmp_path / "etc/config.yaml"
         config.parent.mkdir()

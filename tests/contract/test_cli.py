@@ -1,0 +1,274 @@
+"""What an operator types on a server and reads there: the recorded server, played at its edges."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from gitops_mvd.cli import install
+from tests.contract import recorded
+from tests.contract.terminal import ENGINE, IMAGE, SYSTEMD, Repository, Said, Terminal, compose
+from tests.contract.test_upgrade import Server, needs_root
+
+# sdnotify leaves its socket to the garbage collector
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
+
+@pytest.fixture(scope="module")
+def recorded_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    server = Server(tmp_path_factory.mktemp("server"))
+    server.docker["/info"] = ENGINE["/info"]  # which no pass asks for, so that it was not recorded
+    with pytest.MonkeyPatch.context() as monkeypatch, server.running(monkeypatch) as wired:
+        monkeypatch.setattr("gitops_mvd.daemon.wiring.UNITS", server.root / "etc/systemd/system")
+        monkeypatch.setattr("gitops_mvd.cli.doctor.DAEMON_JSON", server.root / "etc/docker/daemon.json")
+        wired.source.fetch()
+        yield server
+
+
+@pytest.fixture
+def operator(recorded_server: Server, capsys: pytest.CaptureFixture[str]) -> Terminal:
+    return Terminal(capsys, recorded_server.settings)
+
+
+def table(out: str) -> list[list[str]]:
+    """The rows of a table, without its head."""
+    return [re.split(r"\s{2,}", line) for line in out.splitlines()[1:]]
+
+
+# ---- a server on which some deploys have failed ----------------------------------------------------------------------
+
+NOTES = """\
+# broken: not deployed: apps/broken/compose.yaml:1: services.web: has no `image` (commit 67dcb07 failed)
+# paused: not deployed: web: http 500 from /health for 3 s; paused (commit 67dcb07 failed)
+# undone: not deployed: web: http 500 from /health for 3 s (commit 67dcb07 failed)
+# went-on: deployed, but web: http 500 from /health for 3 s (commit 67dcb07 failed)
+"""
+
+
+@needs_root
+def test_a_plan_with_nothing_to_do_names_what_is_not_deployed(operator: Terminal) -> None:
+    assert operator.mvd("plan") == Said(0, NOTES, "No changes. 7 of 10 apps match 7385d30.\n")
+
+
+@needs_root
+def test_a_plan_for_programs(operator: Terminal) -> None:
+    said = operator.mvd("plan", "--json")
+    plan = json.loads(said.out)
+    assert said.code == 0
+    assert plan["revision"].startswith("7385d30")
+    assert plan["apps"].keys() >= {"chatbot", "gateway", "broken"}
+    assert not any(plan["apps"].values())
+    assert plan["held"].keys() == {"broken", "paused", "undone", "went-on"}
+
+
+@needs_root
+def test_the_status_has_a_line_for_each_app_and_is_not_good(operator: Terminal) -> None:
+    said = operator.mvd("status")
+    assert said.code == 1
+    head, *rows = said.out.splitlines()
+    assert head == "web-1 at 7385d30 Jobs 1.1, while the forge is down"
+    apps = {row[0]: row[1:] for row in table("\n".join(rows))}
+    assert apps["images"] == ["Synced", "Healthy"]
+    assert apps["paused"] == ["OutOfSync", "Healthy", "web: http 500 from /health for 3 s; paused"]
+    assert apps["chatbot"][:2] == ["Synced", "Degraded"]  # nobody answers its probe here
+
+
+@needs_root
+def test_a_status_for_programs_with_the_reason_of_a_suspension(operator: Terminal) -> None:
+    assert operator.mvd("suspend", "the disk", "is changed").code == 0
+    try:
+        status = json.loads(operator.mvd("status", "--json").out)
+        assert "suspended: the disk is changed (`mvd resume` ends it)" in operator.mvd("status").out.splitlines()
+        doctor = operator.mvd("doctor").out
+        assert operator.mvd("sync").code == 1
+    finally:
+        assert operator.mvd("resume").out.startswith("resumed: ")
+    assert status["suspended"] == "the disk is changed"
+    assert {"app": "images", "sync": "Synced", "health": "Healthy", "why": ""} in status["apps"]
+    assert "warn  suspended      nothing is changed here: the disk is changed\n" in doctor
+
+
+@needs_root
+def test_the_history_is_newest_first(operator: Terminal) -> None:
+    said = operator.mvd("history", "-n", "3")
+    assert said.code == 0
+    assert [row[1:] for row in table(said.out)] == [
+        ["7385d30", "jobs", "Succeeded", "Healthy"],
+        ["e020bea", "database", "Succeeded", "Healthy"],
+        ["67dcb07", "leaves", "Succeeded", "Healthy"],
+    ]
+
+
+@needs_root
+def test_the_history_of_one_app_for_programs(operator: Terminal) -> None:
+    events = json.loads(operator.mvd("history", "--app", "chatbot", "--json").out)
+    assert [(event["app"], event["commit"][:7]) for event in events] == [("chatbot", "eb33aaf"), ("chatbot", "d7c9ecc")]
+
+
+@needs_root
+def test_an_explanation_of_one_service(operator: Terminal) -> None:
+    said = operator.mvd("explain", "chatbot/web")
+    assert said.code == 0
+    head, order, *_ = said.out.splitlines()
+    assert head == "chatbot/web"
+    assert order.split()[:2] == ["order", "start-first:"]
+    assert json.loads(operator.mvd("explain", "chatbot/web", "--json").out)["chatbot"].keys() == {"web"}
+
+
+@needs_root
+def test_an_app_with_mistakes_cannot_be_explained(operator: Terminal) -> None:
+    said = operator.mvd("explain", "broken")
+    assert said.code == 1
+    assert said.err.startswith("apps/broken/compose.yaml:1: services.web: has no `image`\n")
+
+
+@needs_root
+def test_the_doctor_finds_that_the_forge_is_down(operator: Terminal) -> None:
+    said = operator.mvd("doctor")
+    assert said.code == 1
+    for line in (
+        "ok    docker         28.5.2, overlay2",
+        "ok    systemd        25 managed units",
+        "warn  daemon         not running",
+        "ok    fleet.yaml     web-1: region=uk, role=web",
+        "ok    kong           answers; 23 managed entities",
+        "                     Why: journalctl -u gitops-mvd",
+    ):
+        assert f"{line}\n" in said.out
+    assert re.search(r"^warn  forge          statuses: \d+ sent, 3 waiting, 0 rejected by github$", said.out, re.M)
+    assert re.search(r"^fail  forge          GitHub at \S+ answered 503$", said.out, re.M)
+
+
+@needs_root
+def test_the_doctor_for_programs(operator: Terminal) -> None:
+    findings = json.loads(operator.mvd("doctor", "--json").out)
+    assert {"what": "docker", "verdict": "ok", "told": "28.5.2, overlay2", "hint": ""} in findings
+
+
+@needs_root
+def test_a_sync_without_a_daemon_says_how_each_app_came_out(operator: Terminal) -> None:
+    said = operator.mvd("sync")
+    assert said.code == 1
+    assert ["images", "Succeeded", "Synced", "Healthy"] in table(said.out)
+    assert ["undone", "RolledBack", "OutOfSync", "Healthy", "web: http 500 from /health for 3 s"] in table(said.out)
+    outcomes = json.loads(operator.mvd("sync", "--json").out)
+    assert {"app": "images", "sync": "Synced", "health": "Healthy", "operation": "Succeeded", "why": ""} in outcomes
+
+
+@needs_root
+def test_a_failed_version_is_planned_anew_after_a_retry(operator: Terminal) -> None:
+    said = operator.mvd("retry", "undone")
+    assert said == Said(0, "undone: its failed version is tried again at the next sync. Now: mvd sync\n", "")
+    plan = operator.mvd("plan")
+    assert plan.code == 2
+    assert "+ unit     mvd-undone-web-" in plan.out
+    assert plan.err == "1 of 10 apps to change at 7385d30.\n"
+    assert operator.mvd("retry", "undone").code == 1
+
+
+@needs_root
+def test_logs_are_what_journalctl_prints_of_all_versions(
+    operator: Terminal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It becomes journalctl, and so it is the last thing that a process does: this one stays, as there is none."""
+    monkeypatch.setenv("PATH", str(tmp_path))
+    said = operator.mvd("logs", "chatbot/web")
+    assert said.code == 1
+    assert said.err.startswith("mvd: journalctl could not be run")
+
+
+# ---- a new server ----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def newcomer(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> Iterator[tuple[Terminal, Repository]]:
+    played = recorded.Played()
+    with recorded.docker(ENGINE, played) as engine, recorded.systemd(SYSTEMD, played) as bus:
+        monkeypatch.setenv("DBUS_SYSTEM_BUS_ADDRESS", bus)
+        monkeypatch.setenv("DOCKER_CONFIG", "/nonexistent")
+        (tmp_path / "units").mkdir()
+        monkeypatch.setattr("gitops_mvd.daemon.wiring.UNITS", tmp_path / "units")
+        config = tmp_path / "config.yaml"
+        config.write_text(f"repository: file://{tmp_path}/config.git\nhost: srv1\ndocker: {{url: '{engine}'}}\n")
+        terminal = Terminal(capsys, config)
+        terminal.set(**{folder: str(tmp_path / folder) for folder in ("state", "files", "secrets")})
+        yield terminal, Repository(tmp_path / "config.git")
+
+
+def test_the_first_plan_has_every_step_and_takes_none(newcomer: tuple[Terminal, Repository]) -> None:
+    terminal, repository = newcomer
+    commit = repository.commit({"apps/hello/compose.yaml": compose()})
+    said = terminal.mvd("plan")
+    assert said.code == 2
+    assert [line.split()[:2] for line in said.out.splitlines()] == [
+        ["+", "config"],
+        ["+", "image"],
+        ["+", "unit"],
+        ["?", "wait"],
+    ]
+    assert f" {IMAGE.rpartition(':')[0]}@sha256:" in said.out
+    assert said.err == f"1 of 1 app to change at {commit[:7]}.\n"
+    assert "hello  OutOfSync  Missing  web: its container is missing\n" in terminal.mvd("status").out
+    assert terminal.mvd("history").out.splitlines() == ["WHEN  COMMIT  APP  OPERATION  HEALTH"]
+
+
+def test_a_repository_without_apps_matches(newcomer: tuple[Terminal, Repository]) -> None:
+    terminal, repository = newcomer
+    commit = repository.commit({"README.md": "nothing yet\n"})
+    assert terminal.mvd("plan") == Said(0, "", f"No changes. 0 apps match {commit[:7]}.\n")
+    said = terminal.mvd("explain")
+    assert said == Said(1, "", "mvd: no app on this host\n     Apps: none\n")
+
+
+def test_a_repository_is_validated_where_it_lies(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    terminal = Terminal(capsys, tmp_path / "no-settings.yaml")
+    (tmp_path / "apps/hello").mkdir(parents=True)
+    (tmp_path / "apps/hello/compose.yaml").write_text(compose(imgae="x"))
+    said = terminal.mvd("validate", str(tmp_path))
+    assert said.code == 1
+    assert said.out.startswith("apps/hello/compose.yaml:4: services.web.imgae: ")
+    assert said.err == f"{tmp_path}: 1 problem\n"
+    [problem] = json.loads(terminal.mvd("validate", str(tmp_path), "--json").out)
+    assert (problem["file"], problem["line"], problem["key"]) == (
+        "apps/hello/compose.yaml",
+        4,
+        "services.web.imgae",
+    )
+    (tmp_path / "apps/hello/compose.yaml").write_text(compose())
+    assert terminal.mvd("validate", str(tmp_path)) == Said(0, "", f"{tmp_path}: 0 problems\n")
+
+
+def test_the_manual_is_read_page_by_page(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    terminal = Terminal(capsys, tmp_path / "no-settings.yaml")
+    pages = [line.split()[0] for line in terminal.mvd("docs").out.splitlines()]
+    assert {"commands", "manifest", "operations", "settings"} <= set(pages)
+    for page in pages:
+        assert terminal.mvd("docs", page).out.startswith("# ")
+
+
+# ---- mvd install -----------------------------------------------------------------------------------------------------
+
+
+def test_an_installation_writes_the_unit_and_settings_that_can_be_read(
+    newcomer: tuple[Terminal, Repository], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    terminal, _ = newcomer
+    terminal.config.unlink()
+    monkeypatch.setattr(install, "UNIT", tmp_path / "gitops-mvd.service")
+    monkeypatch.setattr(install, "COMPLETION", tmp_path / "completions/mvd")
+    (tmp_path / "completions").mkdir()
+    said = terminal.mvd("install", "--no-start", "--repository", "https://git.example/acme/config.git")
+    assert said.out.splitlines() == [
+        f"wrote {terminal.config}",
+        f"wrote {tmp_path}/gitops-mvd.service",
+        f"wrote {tmp_path}/completions/mvd",
+    ]
+    assert f"--config {terminal.config} run\n" in (tmp_path / "gitops-mvd.service").read_text()
+    assert "_MVD_COMPLETE=bash_source" in (tmp_path / "completions/mvd").read_text()
+    assert "repository: https://git.example/acme/config.git\n" in terminal.config.read_text()
