@@ -405,8 +405,8 @@ FORGE = section(
     ForgeSettings,
     {
         "kind": Key(
-            f"The forge: {', '.join(f'`{kind}`' for kind in forges.kinds())}. Required if the repository's address does not "
-            "tell.",
+            f"The forge: {', '.join(f'`{kind}`' for kind in forges.kinds())}. "
+            "Required if the repository's address does not tell.",
             _forge_kind,
             "as the repository's address tells",
         ),
