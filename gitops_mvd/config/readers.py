@@ -248,7 +248,7 @@ def command(place: Place) -> list[str]:
     try:
         return shlex.split(text(place))
     except ValueError as error:
-        place.fail(f"can not be split into words: {str(error).lower()}; write it as a list")
+        place.fail(f"cannot be split into words: {str(error).lower()}; write it as a list")
 
 
 @accepts({})

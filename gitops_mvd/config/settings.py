@@ -496,7 +496,7 @@ def _verify(place: Place) -> Verify:
     entries = place.entries()
     has_gpg_keys = place.has("gpg_keys") and entries["gpg_keys"].node.value != []
     if not place.has("allowed_signers") and not has_gpg_keys:
-        place.complain("has neither `allowed_signers` nor `gpg_keys`: one of them must say whose signatures are good")
+        place.report("has neither `allowed_signers` nor `gpg_keys`: one of them must say whose signatures are good")
     return VERIFY(place)
 
 
@@ -506,19 +506,19 @@ def _kong(place: Place) -> KongSettings:
     scheme, host = urlsplit(found.admin).scheme, urlsplit(found.admin).hostname or ""
     for key, other in (("cert_file", "key_file"), ("key_file", "cert_file")):
         if place.has(key) and not place.has(other):
-            place.entries()[key].complain(f"needs `{other}`")
+            place.entries()[key].report(f"needs `{other}`")
     if found.cert_file and scheme != "https":
-        place.entries()["cert_file"].complain("is only shown to an `admin` that begins with https://")
+        place.entries()["cert_file"].report("is only used with an `admin` that begins with https://")
     if found.token_file and scheme == "http" and not found.insecure and not _is_this_machine(host):
-        told = "can be read on the way to an `admin` over http: use https, or say `insecure: true`"
-        place.entries()["token_file"].complain(told)
+        told = "would be sent over plain http to another machine: use https, or set `insecure: true`"
+        place.entries()["token_file"].report(told)
     if place.has("token_header") and not found.token_file:
-        place.entries()["token_header"].complain("needs `token_file`")
+        place.entries()["token_header"].report("needs `token_file`")
     if found.shared and not _is_reached(found.address):
         at = place.entries()["address" if place.has("address") else "shared"]
-        at.complain(f"needs an `address` of this server that a shared Kong reaches, which {found.address} is not")
+        at.report(f"needs an `address` of this server that a shared Kong reaches, which {found.address} is not")
     if found.shared and found.boot_file:
-        place.entries()["boot_file"].complain("is for a Kong without a database, and a shared one needs a database")
+        place.entries()["boot_file"].report("is for a Kong without a database, and a shared one needs a database")
     return found
 
 
@@ -595,7 +595,7 @@ def read(file: str, data: bytes) -> Settings:
     if not sink and "forge" in values:
         values["forge"] = _complete(values["forge"], values, place.entries()["forge"])
     if "webhook" in values and not place.has("forge"):
-        place.entries()["webhook"].complain("needs `forge`: its kind says how webhooks are authenticated")
+        place.entries()["webhook"].report("needs `forge`: its kind says how webhooks are authenticated")
     if sink:
         raise ManifestError(sorted(found.problem for found in sink))
     return Settings(**values)
@@ -605,15 +605,15 @@ def _complete(forge: dict[str, Any], values: Mapping[str, Any], place: Place) ->
     """The forge's settings with what follows from the repository's address and credentials."""
     told = forges.locate(values["repository"], forge.get("kind", ""))
     if not told.kind:
-        place.complain("has no `kind`, and the repository's address does not tell it")
+        place.report("has no `kind`, and the repository's address does not tell it")
     elif "repository" not in forge and not told.repository:
-        place.complain("has no `repository`, and the repository's address does not tell it")
+        place.report("has no `repository`, and the repository's address does not tell it")
     elif forge.get("environment") and told.kind != "github":
-        place.complain("has an `environment`, which only GitHub has")
+        place.report("has an `environment`, which only GitHub has")
     else:
         credentials = values.get("credentials", Credentials())
         if credentials.github_app and told.kind != "github" and "token_file" not in forge:
-            place.complain("has no `token_file`, and the login of a GitHub App is only for GitHub")
+            place.report("has no `token_file`, and the login of a GitHub App is only for GitHub")
         known = {"kind": told.kind, "repository": told.repository, "base_url": told.base_url}
         return ForgeSettings(**{**known, "token_file": credentials.token_file, **forge})
     return None

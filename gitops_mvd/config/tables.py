@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Concatenate, Generic, NamedTuple, NoReturn, ParamSpec, TypeVar, cast
 
-from gitops_mvd.config.yamltree import Node, Path, Scalar, Sink, dotted, tell
+from gitops_mvd.config.yamltree import Node, Path, Scalar, Sink, dotted, report
 from gitops_mvd.core.model import Json
 
 P = ParamSpec("P")
@@ -20,7 +20,7 @@ T_co = TypeVar("T_co", covariant=True)
 
 
 class Invalid(Exception):
-    """This value can not be read, and why has been told."""
+    """This value cannot be read, and why has been told."""
 
 
 class Place(NamedTuple):
@@ -32,13 +32,13 @@ class Place(NamedTuple):
     def key(self) -> str:
         return dotted(self.path)
 
-    def complain(self, message: str, by_host: bool = False) -> None:
+    def report(self, message: str, by_host: bool = False) -> None:
         """Tell a mistake, and go on; `by_host` if it is none where other facts of the host hold."""
-        tell(self.sink, self.path, self.node.file, self.node.line, message, by_host)
+        report(self.sink, self.path, self.node.file, self.node.line, message, by_host)
 
     def fail(self, message: str, by_host: bool = False) -> NoReturn:
         """Tell a mistake that makes this value worthless."""
-        self.complain(message, by_host)
+        self.report(message, by_host)
         raise Invalid
 
     def attempt(self, read: Callable[Concatenate[Place, P], T], *args: P.args, **kwargs: P.kwargs) -> T | None:
@@ -118,7 +118,7 @@ def accepts(schema: Json) -> Callable[[Callable[[Place], T]], Reader[T]]:
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """A key that is honoured: what it does, how its value is read and, for the manual, its value if left out."""
+    """A key that is supported: what it does, how its value is read and, for the manual, its value if left out."""
 
     doc: str
     read: Reader[object]
@@ -135,7 +135,7 @@ class Ignored:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """A known key that is not honoured, and what to do instead."""
+    """A known key that is not supported, and what to do instead."""
 
     why: str
 
@@ -152,26 +152,26 @@ def fields(place: Place, table: Table, required: Iterable[str] = (), otherwise: 
     for name, at in place.entries().items():
         match table.get(name):
             case Refused(why):
-                at.complain(why)
+                at.report(why)
             case Key(read=read) | Ignored(read=read) if not at.empty:
                 if (value := at.attempt(read)) is not None:
                     values[name] = value
             case None if not name.startswith("x-") or difflib.get_close_matches(name, _extensions(table), 1, 0.8):
-                at.complain(unknown(name, table, otherwise))
+                at.report(unknown(name, table, otherwise))
     for name in required:
         if not place.has(name):
-            place.complain(f"has no `{name}`")
+            place.report(f"has no `{name}`")
     return values
 
 
 def record(shape: type[T], table: Table, required: Iterable[str] = (), otherwise: str = "") -> Reader[T]:
     """A reader of mappings with the keys of `table`, as the TypedDict or the dict `shape`.
 
-    Raises TypeError if a TypedDict does not have the keys that `table` honours.
+    Raises TypeError if a TypedDict does not have the keys that `table` supports.
     """
     if annotated := getattr(shape, "__annotations__", {}):
-        honoured = {name for name, key in table.items() if not isinstance(key, Refused)}
-        if different := annotated.keys() ^ honoured:
+        supported = {name for name, key in table.items() if not isinstance(key, Refused)}
+        if different := annotated.keys() ^ supported:
             raise TypeError(f"{shape.__name__} and its table do not match: {', '.join(sorted(different))}")
 
     def read(place: Place) -> T:
@@ -219,10 +219,10 @@ def _extensions(table: Table) -> list[str]:
 
 def unknown(name: str, known: Iterable[str], otherwise: str = "") -> str:
     """What to say of a key that nobody knows."""
-    return "is not a key that can stand here" + (did_you_mean(name, known) or (otherwise and f": {otherwise}"))
+    return "unknown key" + (did_you_mean(name, known) or (otherwise and f": {otherwise}"))
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """The end of a sentence about a name that nobody knows."""
     near = difflib.get_close_matches(name, known, 1)
-    return f": did you mean `{near[0]}`?" if near else ""
+    return f", did you mean `{near[0]}`?" if near else ""

@@ -70,7 +70,7 @@ def dotted(path: Path) -> str:
     return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path).removeprefix(".")
 
 
-def tell(sink: Sink, path: Path, file: str, line: int, message: str, by_host: bool = False) -> None:
+def report(sink: Sink, path: Path, file: str, line: int, message: str, by_host: bool = False) -> None:
     sink.append(Found(path, Problem(file, line, dotted(path), message), by_host))
 
 
@@ -90,24 +90,24 @@ def resolve(text: str) -> Scalar:
 
 
 class _Stop(Exception):
-    """The rest of the file can not be read; the reason has been told."""
+    """The rest of the file cannot be read; the reason has been told."""
 
 
 def parse(file: str, data: bytes, sink: Sink) -> Node | None:
-    """The one document of a file, None where it can not be read or is empty; mistakes go to `sink`."""
+    """The one document of a file, None where it cannot be read or is empty; mistakes go to `sink`."""
     try:
         if len(data) > MAX_BYTES:
             raise ValueError(f"is larger than {MAX_BYTES >> 20} MiB")
         text = data.decode("utf-8-sig")
         if conflict := _CONFLICT.search(text):
             line = text.count("\n", 0, conflict.start()) + 1
-            tell(sink, (), file, line, "is left over from a merge conflict: resolve it, and remove this line")
+            report(sink, (), file, line, "is left over from a merge conflict: resolve it, and remove this line")
             return None
         return _Builder(file, text, sink).document()
     except _Stop:
         return None
     except UnicodeDecodeError as error:
-        tell(sink, (), file, data.count(b"\n", 0, error.start) + 1, "is not UTF-8 text")
+        report(sink, (), file, data.count(b"\n", 0, error.start) + 1, "is not UTF-8 text")
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line = mark.line if mark else 0
@@ -115,11 +115,11 @@ def parse(file: str, data: bytes, sink: Sink) -> Node | None:
         if "mapping values" in str(error.problem):  # `key: a: b`, or `key` with `b: c` indented below
             twice = data.split(b"\n")[line].count(b":") > 1
             hint = ": a value with `: ` in it needs quotes" if twice else ": is there a `:` missing in a line before?"
-        tell(sink, (), file, line + 1, f"is not valid YAML: {error.problem}{hint}")
+        report(sink, (), file, line + 1, f"is not valid YAML: {error.problem}{hint}")
     except yaml.YAMLError:
-        tell(sink, (), file, 1, "is not valid YAML: it has a character that YAML does not allow")
+        report(sink, (), file, 1, "is not valid YAML: it has a character that YAML does not allow")
     except ValueError as error:
-        tell(sink, (), file, 1, str(error))
+        report(sink, (), file, 1, str(error))
     return None
 
 
@@ -140,11 +140,11 @@ class _Builder:
         next(self.events)  # the end of the document
         following = next(self.events)
         if not isinstance(following, yaml.StreamEndEvent):
-            self.tell((), following, "a second YAML document: put it into a file of its own")
+            self.report((), following, "a second YAML document: put it into a file of its own")
         return root
 
-    def tell(self, path: Path, event: Any, message: str) -> None:
-        tell(self.sink, path, self.file, event.start_mark.line + 1, message)
+    def report(self, path: Path, event: Any, message: str) -> None:
+        report(self.sink, path, self.file, event.start_mark.line + 1, message)
 
     def node(self, event: Any, path: Path, depth: int) -> Node:
         if isinstance(event, yaml.AliasEvent):
@@ -167,7 +167,7 @@ class _Builder:
 
     def alias(self, event: Any, path: Path, depth: int) -> Node:
         if event.anchor not in self.anchors:
-            self.tell(path, event, f"*{event.anchor} stands for nothing that was anchored before")
+            self.report(path, event, f"unknown alias *{event.anchor}: there is no &{event.anchor} before it")
             raise _Stop
         node, count, height = self.anchors[event.anchor]
         self.grow(event, path, count, depth + height)
@@ -177,16 +177,16 @@ class _Builder:
     def grow(self, event: Any, path: Path, count: int, depth: int) -> None:
         self.count += count
         if self.count > MAX_NODES:
-            self.tell(path[:2], event, f"the file has more than {MAX_NODES} values, its aliases written out")
+            self.report(path[:2], event, f"the file has more than {MAX_NODES} values, its aliases written out")
             raise _Stop
         if depth > MAX_DEPTH:
-            self.tell(path[:2], event, f"is nested more than {MAX_DEPTH} levels deep")
+            self.report(path[:2], event, f"is nested more than {MAX_DEPTH} levels deep")
             raise _Stop
 
     def tag(self, event: Any, path: Path) -> str:
         tag: str = event.tag or "!"
         if tag != "!" and tag not in _TAGS and tag not in _MERGING:
-            self.tell(path, event, f"the tag {tag} means nothing here: only !reset and !override do")
+            self.report(path, event, f"unknown tag {tag}: only !reset and !override are allowed")
         return tag if tag in _MERGING else ""
 
     def scalar(self, event: Any, path: Path, line: int, tag: str) -> Node:
@@ -196,7 +196,7 @@ class _Builder:
         else:
             value = resolve(text)
         if _UNPRINTABLE.search(text):
-            self.tell(path, event, "has a character that no value can have (NUL or half a surrogate pair)")
+            self.report(path, event, "has a character that no value can have (NUL or half a surrogate pair)")
             return Node(None, self.file, line, tag="!broken")
         ambiguous = event.implicit[0] and (not isinstance(value, str) or "$" in text)
         return Node(value, self.file, line, text if ambiguous else "", tag)
@@ -218,9 +218,9 @@ class _Builder:
             here = (*path, name) if isinstance(name, str) else path
             value = self.node(next(self.events), here, depth)
             if not isinstance(name, str):
-                self.tell(path, event, "a key must be a string")
+                self.report(path, event, "a key must be a string")
             elif name in lines:
-                self.tell(here, event, f"is there twice: first in line {lines[name]}")
+                self.report(here, event, f"is a duplicate key: first in line {lines[name]}")
             elif name == "<<" and event.implicit[0]:
                 lines[name] = line
                 merged = self.merged(value, here, event)
@@ -236,5 +236,5 @@ class _Builder:
         mappings = value.value if isinstance(value.value, list) else [value]
         if all(isinstance(node.value, dict) for node in mappings):
             return mappings
-        self.tell(path, event, "a merge key takes a mapping or a list of mappings, as in `<<: *defaults`")
+        self.report(path, event, "a merge key takes a mapping or a list of mappings, as in `<<: *defaults`")
         return ()

@@ -3,7 +3,7 @@
     fleet = read_fleet(tree)
     apps, broken = load(tree, fleet.host("web1"))
 
-Strict: what is not honoured is a Problem with file, line, key and what to do; nothing is silently dropped.
+Strict: what is not supported is a Problem with file, line, key and what to do; nothing is silently dropped.
 May import `config`, `core`, and from `probes` what each is.  Must not know what runs on a host.
 """
 

@@ -15,7 +15,7 @@ from gitops_mvd.manifest.network import fixed
 
 EVERYWHERE = ("", "0.0.0.0", "::")  # addresses that stand for all of the host
 
-_PORT_ADVICE = "choose another, or leave the way in to `x-kong`"
+_PORT_ADVICE = "choose another port, or use `x-kong`"
 _ROUTE_ADVICE = "give one of them another path, host or method"
 
 
@@ -33,7 +33,7 @@ class Claim:
     def against(self, other: Claim) -> str:
         """What to say of it where the other is there too."""
         theirs = other.at.node
-        return f"{self.what} is that of {other.owner} too, in {theirs.file}:{theirs.line}: {self.advice}"
+        return f"{self.what} is used by {other.owner} too, in {theirs.file}:{theirs.line}: {self.advice}"
 
     def problem(self, other: Claim) -> Problem:
         return Problem(self.at.node.file, self.at.node.line, self.at.key, self.against(other))
@@ -50,7 +50,7 @@ class Register:
             self._taken.setdefault(claim.key, {}).setdefault(claim.host_ip, claim)
 
     def rivals(self, claims: Iterable[Claim]) -> Iterator[tuple[Claim, Claim]]:
-        """Each claim that can not be had, with the one that was there first."""
+        """Each claim that cannot be had, with the one that was there first."""
         for claim in claims:
             if there := self._taken.get(claim.key):
                 anybody = None if claim.host_ip else next(iter(there.values()))

@@ -1,4 +1,4 @@
-"""The keys of a service: one table, honoured or refused, each with its sentence.  Pure."""
+"""The keys of a service: one table, supported or refused, each with its sentence.  Pure."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def _pull_policy(place: Place) -> str:
     if policy == "build":
         place.fail("build time is separate from deploy time: build in CI and name the image")
     if policy in ("daily", "weekly", "refresh") or policy.startswith("every_"):
-        place.fail(f"{policy} is not honoured: `always` looks for a new image at every pass")
+        place.fail(f"{policy} is not supported: `always` looks for a new image at every pass")
     return {"if_not_present": "missing"}.get(policy) or one_of("always", "missing", "never")(place)
 
 
@@ -85,7 +85,7 @@ def _joined(place: Place) -> str:
     value = filled(place)
     if value.startswith("service:"):
         place.fail(
-            "can not join a container of ours, which has another name in each version: use a network or a volume"
+            "cannot join a container of this app, whose name changes with each version: use a network or a volume"
         )
     return value
 
@@ -102,7 +102,7 @@ def _network_mode(place: Place) -> str:
 def _labels(place: Place) -> dict[str, str]:
     for at, name, _ in pairs(place):
         if name.startswith(RESERVED):
-            at.complain(f"labels that begin with {RESERVED} are ours")
+            at.report(f"labels that begin with {RESERVED} are reserved for gitops-mvd")
     return string_map(place)
 
 
@@ -232,7 +232,7 @@ BLKIO: Table = {
 
 @accepts({"enum": [False, "false"]})
 def _no_restart(place: Place) -> bool:
-    return boolean(place) and place.fail("is not honoured: make the service retry its connections")
+    return boolean(place) and place.fail("is not supported: make the service retry its connections")
 
 
 DEPENDENCY: Table = {
@@ -369,39 +369,39 @@ SERVICE: Table = {
     "scale": Key("As `deploy.replicas`.", integer(0, 1000)),
     "profiles": Key("Off, unless the variable COMPOSE_PROFILES of the host names one of them.", strings),
     "pull_policy": Key("`missing` (the default; also `if_not_present`), `always` or `never`.", _pull_policy),
-    "x-mvd": Key("Ours: `health` and `schedule`.", extensions.mvd),
-    "x-kong": Key("Ours: the way in, through Kong.", extensions.kong),
+    "x-mvd": Key("An extension of gitops-mvd: `health` and `schedule`.", extensions.mvd),
+    "x-kong": Key("An extension of gitops-mvd: the routes to the service, through Kong.", extensions.kong),
     "extends": Key(
         "Start from another service: its name, or `service` and `file`.",
         Reader(text, either(STRING, mapping_schema(EXTENDS, ("service",)))),
     ),
     "build": Refused("build time is separate from deploy time: build in CI and name the image"),
     "container_name": Refused(
-        "is not honoured: a container is named after its version; others reach it by the name of its service"
+        "is not supported: a container is named after its version; others reach it by the name of its service"
     ),
-    "links": Refused("is not honoured: services on one network find each other by name; use `networks` and `aliases`"),
-    "external_links": Refused("is not honoured: join the other app's network with `external: true`"),
+    "links": Refused("is not supported: services on one network find each other by name; use `networks` and `aliases`"),
+    "external_links": Refused("is not supported: join the other app's network with `external: true`"),
     "volumes_from": Refused(
-        "is not honoured: containers come and go with each version; name the volume in both services"
+        "is not supported: containers come and go with each version; name the volume in both services"
     ),
-    "develop": Refused("is not honoured: it is for `docker compose watch`; put it into compose.override.yaml"),
-    "attach": Refused("is not honoured: it is for a terminal; put it into compose.override.yaml"),
-    "provider": Refused("is not honoured: no program of the repository runs on the host; name an image"),
-    "models": Refused("is not honoured: run the model as a service with an image of its own"),
-    "credential_spec": Refused("is not honoured: it is for Windows; remove it"),
-    "isolation": Refused("is not honoured: it is for Windows; remove it"),
-    "cpu_count": Refused("is not honoured: it is for Windows; use `cpus`"),
-    "cpu_percent": Refused("is not honoured: it is for Windows; use `cpus`"),
+    "develop": Refused("is not supported: it is for `docker compose watch`; put it into compose.override.yaml"),
+    "attach": Refused("is not supported: it is for a terminal; put it into compose.override.yaml"),
+    "provider": Refused("is not supported: no program of the repository runs on the host; name an image"),
+    "models": Refused("is not supported: run the model as a service with an image of its own"),
+    "credential_spec": Refused("is not supported: it is for Windows; remove it"),
+    "isolation": Refused("is not supported: it is for Windows; remove it"),
+    "cpu_count": Refused("is not supported: it is for Windows; use `cpus`"),
+    "cpu_percent": Refused("is not supported: it is for Windows; use `cpus`"),
     "pre_start": Refused(
-        "is not honoured: put it into the image's entry point, or into a service that others wait for with `depends_on`"
+        "is not supported: put it into the image's entry point, or into a service that others name in `depends_on`"
     ),
-    "post_start": Refused("is not honoured: put it into the image's entry point"),
-    "pre_stop": Refused("is not honoured: let the program handle `stop_signal`"),
+    "post_start": Refused("is not supported: put it into the image's entry point"),
+    "pre_stop": Refused("is not supported: let the program handle `stop_signal`"),
     "use_api_socket": Refused(
-        "is not honoured: it gives away the engine; mount what is needed, where the host's policy allows that"
+        "is not supported: it gives away the engine; mount what is needed, where the host's policy allows that"
     ),
-    "umask": Refused("is not honoured: `docker create` can not set it; set it in the image's entry point"),
-    "pull_refresh_after": Refused("is not honoured: `pull_policy: always` looks for a new image at every pass"),
+    "umask": Refused("is not supported: `docker create` cannot set it; set it in the image's entry point"),
+    "pull_refresh_after": Refused("is not supported: `pull_policy: always` looks for a new image at every pass"),
 }
 
 read_service = record(ServiceKeys, SERVICE)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from gitops_mvd.config.readers import filled, string_or_strings, text
 from gitops_mvd.config.tables import Ignored, Key, Place, Reader, Refused, Table, fields
-from gitops_mvd.config.yamltree import Node, Sink, parse, tell
+from gitops_mvd.config.yamltree import Node, Sink, parse, report
 from gitops_mvd.core.ports import Tree
 from gitops_mvd.manifest.dotenv import parse_env
 from gitops_mvd.manifest.interpolate import interpolate
@@ -24,7 +24,7 @@ MAX_INCLUDES = 50  # files of one app, those that are included twice counted twi
 Sibling = Callable[[str], Node | None]
 
 ANYTHING = Reader(Place.value, {})
-_BELOW = "goes below a service, not beside `services`; an anchor of yours needs another name"
+_BELOW = "belongs in a service, not beside `services`; an anchor needs another name"
 
 TOP: Table = {
     "services": Key("The services of the app.", ANYTHING),
@@ -37,8 +37,8 @@ TOP: Table = {
     ),
     "name": Key("The name of the app, which is that of its folder; may be left out.", text),
     "version": Ignored("the Compose Specification has no versions any more.", ANYTHING),
-    "models": Refused("is not honoured: run the model as a service with an image of its own"),
-    "jobs": Refused("is not honoured: a service that ends is one with `restart: on-failure`"),
+    "models": Refused("is not supported: run the model as a service with an image of its own"),
+    "jobs": Refused("is not supported: a service that ends is one with `restart: on-failure`"),
     "x-kong": Refused(_BELOW),
     "x-mvd": Refused(_BELOW),
 }
@@ -46,7 +46,7 @@ TOP: Table = {
 INCLUDE: Table = {
     "path": Key("The file, or several to be merged.", string_or_strings),
     "env_file": Key("Instead of the `.env` beside it.", string_or_strings),
-    "project_directory": Refused("is not honoured: paths are relative to the file that they stand in"),
+    "project_directory": Refused("is not supported: paths are relative to the file that they stand in"),
 }
 
 EXTENDS: Table = {
@@ -136,9 +136,9 @@ class Composition:
                 node = parse(path, self.tree.read(path), sink)
             except FileNotFoundError:
                 node = None
-                tell(sink, (), path, 1, "is no regular file")
+                report(sink, (), path, 1, "is not a regular file")
             if node is None and not sink:
-                tell(sink, (), path, 1, "is empty")
+                report(sink, (), path, 1, "is empty")
             self.parsed[path] = node, sink
         node, found = self.parsed[path]
         self.sink += (it for it in found if it not in self.sink)
@@ -172,7 +172,7 @@ class Composition:
         wanted = fields(at, EXTENDS, ("service",)) if isinstance(at.value(), dict) else {"service": filled(at)}
         name, path = wanted.get("service", ""), inside(at, wanted["file"]) if "file" in wanted else path
         if (path, name) in chain or len(chain) > MAX_CHAIN:
-            at.fail("goes round in a circle: " + " → ".join(service for _, service in (*chain, (path, name))))
+            at.fail("is circular: " + " → ".join(service for _, service in (*chain, (path, name))))
         if "file" in wanted:
             sibling = self.services(at, path, variables)
         if (service := sibling(name)) is None:
@@ -216,10 +216,10 @@ class Composition:
         if not paths:
             return None
         if set(paths) & set(chain):
-            at.fail(f"goes round in a circle: {' → '.join((*chain, *paths))}")
+            at.fail(f"is circular: {' → '.join((*chain, *paths))}")
         self.includes += len(paths)
         if self.includes > MAX_INCLUDES:
-            at.fail(f"is the last of more than {MAX_INCLUDES} files that the app includes")
+            at.fail(f"makes more than {MAX_INCLUDES} files that the app includes")
         for path in paths:
             read_file(at, self.tree, path)
         envs = wanted.get("env_file")
@@ -241,11 +241,11 @@ class Composition:
         for name in own.value.keys() & more.value.keys():
             other, node = more.value[name], own.value[name]
             if (other.file, other.line) != (node.file, node.line):
-                tell(
+                report(
                     self.sink,
                     (section, name),
                     node.file,
                     node.line,
-                    f"is in {other.file}:{other.line} too, which is included",
+                    f"is defined in {other.file}:{other.line} too, which is included",
                 )
         return own._replace(value={**more.value, **own.value})

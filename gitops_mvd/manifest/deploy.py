@@ -34,13 +34,13 @@ from gitops_mvd.manifest.values import (
 def _mode(place: Place) -> str:
     mode = text(place)
     if mode in ("replicated-job", "global-job"):
-        place.fail("jobs are not honoured: a service that ends is one with `restart: on-failure`")
+        place.fail("jobs are not supported: a service that ends is one with `restart: on-failure`")
     return one_of("replicated", "global")(place)
 
 
 @accepts({**number.schema, "maximum": 0})
 def _no_failures(place: Place) -> float:
-    return number(place) and place.fail("is not honoured: an update with any failure has failed; remove it")
+    return number(place) and place.fail("is not supported: an update with any failure has failed; remove it")
 
 
 @accepts(either({"enum": ["all"]}, integer(1, 1024).schema))
@@ -92,7 +92,7 @@ def devices(place: Place) -> list[DeviceRequest]:
 
     def read(item: Place) -> DeviceRequest:
         if not _device(Place(item.node, item.path, [])).get("capabilities"):
-            item.complain("has no `capabilities`, such as [gpu]")
+            item.report("has no `capabilities`, such as [gpu]")
         return device(item)
 
     return [value for _, value in each(place, read)]
@@ -106,8 +106,8 @@ LIMITS: Table = {
 RESERVATIONS: Table = {
     "memory": Key("A soft limit, kept to when the host runs short.", size),
     "devices": Key("GPUs and the like: `capabilities`, `driver`, `count`, `device_ids`, `options`.", devices),
-    "cpus": Refused("is not honoured: an engine can not reserve processors; use `cpu_shares` or `limits: {cpus: }`"),
-    "generic_resources": Refused("is not honoured: it needs Swarm; use `devices`"),
+    "cpus": Refused("is not supported: an engine cannot reserve processors; use `cpu_shares` or `limits: {cpus: }`"),
+    "generic_resources": Refused("is not supported: it needs Swarm; use `devices`"),
 }
 RESOURCES: Table = {
     "limits": Key("`cpus`, `memory` and `pids` at most.", record(LimitKeys, LIMITS)),
@@ -118,14 +118,14 @@ PLACEMENT: Table = {
         "The hosts it runs on: `node.hostname` and `node.labels.<name>` with `==` and `!=`; all must hold.",
         placed(constraint),
     ),
-    "preferences": Refused("is not honoured: a service runs on every host that its constraints allow"),
-    "max_replicas_per_node": Refused("is not honoured: `replicas` is the number on each host already"),
+    "preferences": Refused("is not supported: a service runs on every host that its constraints allow"),
+    "max_replicas_per_node": Refused("is not supported: `replicas` is the number on each host already"),
 }
 RESTART_POLICY: Table = {
     "condition": Key("`any` (the default), `on-failure` or `none`.", one_of("any", "on-failure", "none")),
     "max_attempts": Key("With `on-failure`, how often.", integer(1, 1000)),
-    "delay": Refused("is not honoured: systemd waits two seconds before each restart; remove it"),
-    "window": Refused("is not honoured: use `update_config: {monitor: }`"),
+    "delay": Refused("is not supported: systemd waits two seconds before each restart; remove it"),
+    "window": Refused("is not supported: use `update_config: {monitor: }`"),
 }
 
 
@@ -155,9 +155,9 @@ DEPLOY: Table = {
     "reservations": Refused("goes under `resources`"),
     "constraints": Refused("goes under `placement`"),
     **{name: Refused("goes under `update_config`") for name in UPDATE},
-    "rollback_config": Refused("is not honoured: a rollback deploys the last good version, all instances at once"),
-    "endpoint_mode": Refused("is not honoured: it needs Swarm; use `x-kong` or a network with aliases"),
-    "labels": Refused("is not honoured: they are labels of a Swarm service; put `labels` on the service itself"),
+    "rollback_config": Refused("is not supported: a rollback deploys the last good version, all instances at once"),
+    "endpoint_mode": Refused("is not supported: it needs Swarm; use `x-kong` or a network with aliases"),
+    "labels": Refused("is not supported: they are labels of a Swarm service; put `labels` on the service itself"),
 }
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from gitops_mvd.config.yamltree import MAX_BYTES, Sink, tell
+from gitops_mvd.config.yamltree import MAX_BYTES, Sink, report
 from gitops_mvd.manifest.interpolate import Unset, substitute
 
 NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
@@ -34,10 +34,10 @@ def parse_env(file: str, data: bytes, variables: Mapping[str, str], sink: Sink, 
             raise ValueError(f"is larger than {MAX_BYTES >> 20} MiB")
         lines = data.decode("utf-8-sig").split("\n")
     except UnicodeDecodeError as error:
-        tell(sink, (), file, data.count(b"\n", 0, error.start) + 1, "is not UTF-8 text")
+        report(sink, (), file, data.count(b"\n", 0, error.start) + 1, "is not UTF-8 text")
         return found
     except ValueError as error:
-        tell(sink, (), file, 1, str(error))
+        report(sink, (), file, 1, str(error))
         return found
     for number, line in enumerate(lines, 1):
         line = line.removesuffix("\r")
@@ -47,7 +47,7 @@ def parse_env(file: str, data: bytes, variables: Mapping[str, str], sink: Sink, 
             name, value = _line(line, {**found, **variables}, raw)
             check_variable(name, value)
         except ValueError as error:
-            tell(sink, (), file, number, str(error), isinstance(error, Unset))
+            report(sink, (), file, number, str(error), isinstance(error, Unset))
         else:
             found[name] = value
     return found
@@ -58,7 +58,7 @@ def check_variable(name: str, value: str) -> None:
     if name != name.strip():
         raise ValueError("has a space before the `=`: write NAME=value")
     if not NAME.fullmatch(name):
-        raise ValueError("has no proper name: letters, digits, `_`, `.` and `-`, the first one a letter or `_`")
+        raise ValueError("has an invalid name: use letters, digits, `_`, `.` and `-`, with a letter or `_` first")
     if re.search("[\r\n]", value):
         raise ValueError("has a line break: put it into a secret or config file")
     if "\0" in value:
@@ -83,10 +83,10 @@ def _unquoted(value: str, variables: Mapping[str, str]) -> str:
     if value.startswith("'"):
         if single := _SINGLE.fullmatch(value):
             return single[1]
-        raise ValueError("has a quote without its partner on the same line")
+        raise ValueError("has a quote that is not closed on the same line")
     if value.startswith('"'):
         if not (double := _DOUBLE.fullmatch(value)):
-            raise ValueError("has a quote without its partner on the same line")
+            raise ValueError("has a quote that is not closed on the same line")
         value = _ESCAPE.sub(lambda it: {"n": "\n", "r": "\r", "t": "\t", "$": "$$"}.get(it[1], it[1]), double[1])
     else:
         value = _COMMENT.sub("", value).rstrip()

@@ -13,11 +13,11 @@ from gitops_mvd.manifest.update_order import explained
 CONDITIONS = {
     "service_started": "is started",
     "service_healthy": "is healthy",
-    "service_completed_successfully": "has done its work",
+    "service_completed_successfully": "has completed",
 }
 LEADS_TO = {
     "rollback": "the whole app goes back to the version that last worked",
-    "pause": "everything stays as it stands, until something changes or `mvd retry`",
+    "pause": "everything stays as it is, until something changes or `mvd retry`",
     "continue": "the update goes on, and the commit is red",
 }
 
@@ -33,7 +33,7 @@ def _about(service: Service) -> Iterator[tuple[str, str]]:
         yield "runs", f"at {service.schedule}"
         return
     if service.is_job:
-        yield "runs", "once for each content, and never again to heal"
+        yield "runs", "once per version; not repeated on drift"
     if service.depends_on:
         waits = (f"{name} {CONDITIONS[condition]}" for name, condition in sorted(service.depends_on.items()))
         yield "starts", f"after {', '.join(waits)}"

@@ -78,8 +78,8 @@ KONG: Table = {
     "plugins": Key("Kong's plugin objects for the whole service.", plugins()),
     "service": Key("Fields of Kong's service object, such as `read_timeout`.", record(Declaration, SERVICE)),
     "upstream": Key("Fields of Kong's upstream object, such as `algorithm`.", upstream),
-    "targets": Refused("is ours to say: the targets are the instances; remove it"),
-    "upstreams": Refused("is not honoured: a service has one `upstream`"),
+    "targets": Refused("is set by gitops-mvd, to the instances: remove it"),
+    "upstreams": Refused("is not supported: a service has one `upstream`"),
 }
 
 
@@ -92,13 +92,13 @@ def kong(place: Place) -> KongKeys:
     auth = values.pop("auth", ())
     if "routes" in entries:
         for name in short:
-            entries[name].complain("is short for one route, and `routes` stands here too: write it into that")
+            entries[name].report("is short for one route, and `routes` is here too: move it into a route")
         if entries["routes"].node.value in ([], None):
-            entries["routes"].complain("is empty: without a route nothing leads to the service")
+            entries["routes"].report("is empty: the service needs a route")
     elif short:
         values["routes"] = [(entries[short[0]], _one_route(place, short))]
     else:
-        place.complain("has no `routes`, nor `paths` or `hosts` as their short form")
+        place.report("has no `routes`, and no `paths` or `hosts` as their short form")
     own_plugins = values.get("plugins", [])
     if "service" in values:
         check_service(entries["service"], values["service"], values.get("protocol", "http"))
@@ -127,6 +127,6 @@ def _by_name(place: Place | None, names: Iterable[str], plugins: Iterable[Declar
     said = [plugin.get("name") for plugin in plugins]
     for name in names:
         if place and name in said:
-            place.complain(f"is short for the plugin {name}, which `plugins` or `auth` itself has too: leave out one")
+            place.report(f"is short for the plugin {name}, which is in `plugins` or `auth` too: remove one")
         said.append(name)
         yield {"name": name}

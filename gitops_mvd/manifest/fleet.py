@@ -63,7 +63,7 @@ def read_fleet(tree: Tree) -> Fleet:
         data = tree.read(FILE)
     except FileNotFoundError:
         if FILE in tree.names(""):
-            raise ManifestError([Problem(FILE, 1, "", "is no regular file")]) from None
+            raise ManifestError([Problem(FILE, 1, "", "is not a regular file")]) from None
         return Fleet()
     node = parse(FILE, data, sink)
     values = Place(node, (), sink).attempt(fields, FLEET, ("hosts",)) if node else None

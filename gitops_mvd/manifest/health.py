@@ -61,10 +61,10 @@ def health(place: Place) -> dict[str, Any]:
     for name, at in entries.items():
         goes_with = _with_option(name)
         if goes_with and named[0] not in goes_with:
-            at.complain(f"goes with {_listed(goes_with, 'or')} only")
+            at.report(f"goes with {_listed(goes_with, 'or')} only")
     for name, purpose in PROBES[named[0]].required.items():
         if not place.has(name):
-            place.complain(f"has no `{name}`: {purpose}")
+            place.report(f"has no `{name}`: {purpose}")
     return values
 
 
@@ -73,15 +73,15 @@ def probe_of(values: Mapping[str, Any]) -> str:
     return next((name for name in PROBES if name in values), "")
 
 
-def complain_of_blindness(place: Place, values: Mapping[str, Any], service: Mapping[str, Any]) -> None:
+def report_blindness(place: Place, values: Mapping[str, Any], service: Mapping[str, Any]) -> None:
     """Tell what the service's other keys do not let the probe see."""
     if not (name := probe_of(values)):
         return
     mode = service.get("network_mode", "bridge")
     if PROBES[name].connects and (mode == "none" or mode.startswith("container:")):
-        place.complain(f"asks for a port, but with network_mode {mode} the container has no address of its own")
+        place.report(f"asks for a port, but with network_mode {mode} the container has no address of its own")
     for objection in PROBES[name].objections(values[name], service):
-        place.complain(objection)
+        place.report(objection)
 
 
 def asks_for_port(place: Place) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from gitops_mvd.config.yamltree import Node, Path, Sink, resolve, tell
+from gitops_mvd.config.yamltree import Node, Path, Sink, report, resolve
 
 MAX_LENGTH = 1 << 20
 MAX_NESTING = 16
@@ -22,7 +22,7 @@ _OURS = ("x-kong", "x-mvd")
 
 
 class Unresolved(ValueError):
-    """A text that can not be interpolated, and why; never says the value of a variable."""
+    """A text that cannot be interpolated, and why; never says the value of a variable."""
 
 
 class Unset(Unresolved):
@@ -49,7 +49,7 @@ def substitute(text: str, variables: Mapping[str, str], nesting: int = 0) -> str
             raise Unresolved("has a single `$`: write `$$` for a dollar sign")
         length += len(part)
         if length > MAX_LENGTH:
-            raise Unresolved(f"is longer than {MAX_LENGTH >> 20} MiB with its variables put in")
+            raise Unresolved(f"is longer than {MAX_LENGTH >> 20} MiB with its variables filled in")
         parts.append(part)
     return "".join(parts)
 
@@ -81,9 +81,7 @@ def _expand(inside: str, variables: Mapping[str, str], nesting: int) -> str:
         return _value(name[0], variables)
     operator = _OPERATOR.match(rest)
     if not operator:
-        raise Unresolved(
-            f"has a form that Compose does not know: after ${{{name[0]} come :-, -, :?, ?, :+, + or the end"
-        )
+        raise Unresolved(f"has an unknown form: after ${{{name[0]} Compose allows :-, -, :?, ?, :+, + or }}")
     word = rest[operator.end() :]
     value = variables.get(name[0])
     there = bool(value) if operator[0][0] == ":" else value is not None
@@ -111,7 +109,7 @@ def interpolate(node: Node, variables: Mapping[str, str], path: Path, sink: Sink
         try:
             text = substitute(value, variables)
         except Unresolved as error:
-            tell(sink, path, node.file, node.line, str(error), isinstance(error, Unset))
+            report(sink, path, node.file, node.line, str(error), isinstance(error, Unset))
             return node._replace(value=None, tag="!broken")
         return node._replace(value=resolve(text) if node.text and "x-kong" in path else text, text="")
     if isinstance(value, dict):

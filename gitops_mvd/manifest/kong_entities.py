@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from gitops_mvd.config.readers import FILLED, boolean, filled, formed, integer, one_of, placed, strings, text
 from gitops_mvd.config.tables import Key, Place, Reader, Refused, Table, accepts, fields, mapping_schema, record
-from gitops_mvd.config.yamltree import Sink, parse, tell
+from gitops_mvd.config.yamltree import Sink, parse, report
 from gitops_mvd.core.model import App, Json
 from gitops_mvd.core.ports import Tree
 from gitops_mvd.core.xkong import Declaration
@@ -46,8 +46,8 @@ FOLDER = "kong"
 DEFAULT_PORT = 8000  # of a target, in Kong
 
 _ID = Key("An id of your own, a UUID, for references to it.", uuid)
-_NO_ID = Refused("is not honoured: it follows from the name, by which others refer to it; remove it")
-_TTL = Refused("is not honoured: what runs out by itself would be put back at once; remove it")
+_NO_ID = Refused("is not supported: it follows from the name, by which others refer to it; remove it")
+_TTL = Refused("is not supported: what expires would be added again at once; remove it")
 
 _UPSTREAM_NAME = re.compile(r"(?![0-9.]*$)[A-Za-z0-9._-]+")
 _ADDRESS = re.compile(r"(?:\[(?P<six>[0-9A-Fa-f:.]+)\]|(?P<name>[A-Za-z0-9._-]+))(?::(?P<port>[0-9]{1,5}))?")
@@ -58,7 +58,7 @@ _ALGORITHMS = [f"{kind}{bits}" for kind in ("HS", "RS", "ES", "PS") for bits in 
 def _upstream_name(place: Place) -> str:
     value = filled(place)
     if not _UPSTREAM_NAME.fullmatch(value):
-        place.fail(f"must be a name such as `search.internal`, without a port and no IP address, not {value!r}")
+        place.fail(f"must be a name such as `search.internal`, without a port and not an IP address, not {value!r}")
     return value
 
 
@@ -102,7 +102,7 @@ _filled_literal = referring(filled, vaults=False)
 def _plain_text(place: Place) -> bool:
     if boolean(place):
         place.fail(
-            "is not honoured: Kong would hash the secret with a salt of its own, so that nobody could compare it"
+            "is not supported: Kong would hash the secret with a salt of its own, so that nobody could compare it"
         )
     return False
 
@@ -147,7 +147,7 @@ _SECRETS: Mapping[str, tuple[str, tuple[str, ...], Mapping[str, Reader[object]]]
 
 def _credential(kind: str, consumer: Key | Refused) -> Reader[list[tuple[Place, Declaration]]]:
     _, required, keys = _SECRETS[kind]
-    table = {name: Key("", read) for name, read in keys.items()}
+    table = {name: Key(f"The `{name}` of the credential.", read) for name, read in keys.items()}
     whose = ("consumer",) if isinstance(consumer, Key) else ()
     return _entities({**table, "tags": TAGS, "id": _NO_ID, "ttl": _TTL, "consumer": consumer}, *required, *whose)
 
@@ -162,7 +162,7 @@ CONSUMER: Table = {
     "tags": TAGS,
     "id": _NO_ID,
     "groups": Refused(NO_GROUPS),
-    "mtls_auth_credentials": Refused(f"is what {ENTERPRISE}: use another way to let callers in"),
+    "mtls_auth_credentials": Refused(f"{ENTERPRISE}: use another way to let callers in"),
 }
 GATEWAY_SERVICE: Table = {
     **SERVICE,
@@ -243,7 +243,7 @@ VAULT: Table = {
 def _consumer(place: Place) -> Declaration:
     consumer = fields(place, CONSUMER)
     if not place.has("username") and not place.has("custom_id"):
-        place.complain("has neither a `username` nor a `custom_id`")
+        place.report("has neither a `username` nor a `custom_id`")
     return consumer
 
 
@@ -254,7 +254,7 @@ def _service(place: Place) -> Declaration:
         entries = place.entries()
         for name in ("protocol", "host", "port", "path"):
             if name in entries:
-                entries[name].complain("is said by `url` too: leave out one of them")
+                entries[name].report("is set by `url` too: remove one of them")
         service = {**service, **_of_url(entries["url"], url)}
     check_service(place, service, service.get("protocol", "http"))
     return service
@@ -286,7 +286,7 @@ _KEY_BY_ITSELF: Table = {**KEY, "set": Key("The name of a set.", named("name"))}
 def _key(place: Place) -> Declaration:
     found = fields(place, _KEY_BY_ITSELF, ("kid",))
     if place.has("jwk") == place.has("pem"):
-        place.complain("must have one of `jwk` and `pem`")
+        place.report("must have one of `jwk` and `pem`")
     return found
 
 
@@ -295,7 +295,7 @@ def _route(place: Place) -> Declaration:
     return read_route(place, GATEWAY_ROUTE)
 
 
-_UNMADE = "is not honoured: Kong makes these by itself while it runs"
+_UNMADE = "is not supported: Kong makes these by itself while it runs"
 
 GATEWAY: Table = {
     "_format_version": Key('Kong\'s, such as `"3.0"`.', text),
@@ -318,7 +318,7 @@ GATEWAY: Table = {
     "certificates": Key("Certificates of the gateway, with their `snis`.", _entities(CERTIFICATE, "cert", "key")),
     "snis": Key(
         "Server names by themselves, each with the id of its `certificate`.",
-        _entities({**SNI, "certificate": Key("", certificate)}, "name", "certificate"),
+        _entities({**SNI, "certificate": Key("The id of its certificate.", certificate)}, "name", "certificate"),
     ),
     "ca_certificates": Key("Certificate authorities that it trusts.", _entities(CA_CERTIFICATE, "cert")),
     "key_sets": Key("Sets of keys, with their `keys`.", _entities(KEY_SET, "name")),
@@ -331,13 +331,13 @@ GATEWAY: Table = {
         kind: Key(f"By themselves, each with its `consumer`. {doc}", _credential(kind, _OF_A_CONSUMER))
         for kind, (doc, *_) in _SECRETS.items()
     },
-    "_transform": Refused("is not honoured: write credentials as Kong is to store them"),
-    "_info": Refused("is not honoured: it is decK's"),
-    "_workspace": Refused(f"is what {ENTERPRISE}: remove it"),
+    "_transform": Refused("is not supported: write credentials as Kong is to store them"),
+    "_info": Refused("is not supported: it is decK's"),
+    "_workspace": Refused(f"{ENTERPRISE}: remove it"),
     **{name: Refused(NO_GROUPS) for name in ("consumer_groups", "consumer_group_consumers", "consumer_group_plugins")},
-    "mtls_auth_credentials": Refused(f"is what {ENTERPRISE}: use another way to let callers in"),
-    "partials": Refused(f"is what {ENTERPRISE}: write the settings into each plugin"),
-    "filter_chains": Refused("is not honoured: Kong comes with WebAssembly switched off"),
+    "mtls_auth_credentials": Refused(f"{ENTERPRISE}: use another way to let callers in"),
+    "partials": Refused(f"{ENTERPRISE}: write the settings into each plugin"),
+    "filter_chains": Refused("is not supported: Kong comes with WebAssembly switched off"),
     **{name: Refused(_UNMADE) for name in ("oauth2_tokens", "oauth2_authorization_codes", "acme_storage", "sessions")},
 }
 
@@ -395,7 +395,7 @@ def read_gateway(tree: Tree, sink: Sink) -> tuple[App, Found]:
             node = parse(path, tree.read(path), sink)
         except FileNotFoundError:
             node = None
-            tell(sink, (), path, 1, "is no regular file")
+            report(sink, (), path, 1, "is not a regular file")
         values = Place(node, (), sink).attempt(fields, GATEWAY) if node else None
         for kind, some in (values or {}).items():
             if not kind.startswith("_"):
@@ -437,14 +437,14 @@ def _check_references(found: Mapping[str, Found], every: Mapping[str, Found]) ->
     nested = [(at, plugin) for at, holder in holders for plugin in holder.get("plugins", ())]
     for at, plugin in [*found.get("plugins", ()), *nested]:
         for kind, name in _unknown(plugin, known):
-            at.complain(
-                f"has the plugin {plugin.get('name')} for the {kind} {name}, which {FOLDER}/*.yaml does not have; "
-                "a plugin of an app's service stands in its `x-kong`"
+            at.report(
+                f"has the plugin {plugin.get('name')} for the {kind} {name}, which is not in {FOLDER}/*.yaml; "
+                "a plugin of an app's service belongs in its `x-kong`"
             )
     for type in (*CREDENTIALS, "routes", "targets", "keys", "snis"):
         for at, entity in found.get(type, ()):
             for kind, name in _unknown(entity, known):
-                at.complain(f"is for the {kind} {name}, which {FOLDER}/*.yaml does not have")
+                at.report(f"is for the {kind} {name}, which is not in {FOLDER}/*.yaml")
 
 
 def _unknown(entity: Declaration, known: Mapping[str, set[Any]]) -> Iterator[tuple[str, str]]:

@@ -46,11 +46,11 @@ FAMILIES: tuple[tuple[tuple[str, ...], tuple[str, ...]], ...] = (
     (("tls_passthrough",), ("snis", "sources", "destinations")),
 )
 WITH_TLS = {"https", "grpcs", "tls", "tls_passthrough"}
-ENTERPRISE = "only Kong Enterprise has"
-NO_GROUPS = f"is what {ENTERPRISE}, as its groups of consumers: use `acls` at a consumer and the plugin `acl`"
+ENTERPRISE = "needs Kong Enterprise"
+NO_GROUPS = f"{ENTERPRISE} (consumer groups): use `acls` at a consumer and the plugin `acl`"
 
-OURS = "is ours to say: it follows from the service; remove it"
-PARENT = "is said by where it stands; remove it"
+OURS = "is set by gitops-mvd, from the service: remove it"
+PARENT = "follows from the entity around it: remove it"
 
 _NAME = re.compile(r"[A-Za-z0-9.\-_~\u0080-\U0010ffff]+")
 _PATH = re.compile(r"/[A-Za-z0-9_.\-~/%:@!$&'()*+,;=]*")
@@ -97,7 +97,7 @@ uuid = _matching(_UUID, "the id of an entity, a UUID")
 def _tag(place: Place) -> str:
     tag = filled(place)
     if tag.startswith(_OUR_TAGS):
-        place.fail(f"begins with `{tag.partition(':')[0]}:`: such tags are ours, by which we know what we made")
+        place.fail(f"begins with `{tag.partition(':')[0]}:`: such tags are reserved for gitops-mvd")
     return place.fail("has a comma or a slash, which Kong does not allow in a tag") if re.search("[,/]", tag) else tag
 
 
@@ -123,7 +123,7 @@ def _route_path(place: Place) -> str:
         place.fail(
             f"has an empty part, or a character that no path has: begin a regular expression with `~/`, not {path!r}"
         )
-    return path if path == normal else place.fail(f"is not as Kong compares paths: write {normal!r}, not {path!r}")
+    return path if path == normal else place.fail(f"is not normalized: write {normal!r}, as Kong does, not {path!r}")
 
 
 def _normal(path: str) -> str:
@@ -153,7 +153,7 @@ def _normal(path: str) -> str:
 def protocol(place: Place) -> str:
     value = text(place)
     if value in ("ws", "wss"):
-        place.fail(f"is a protocol that {ENTERPRISE}: a websocket passes a route and a service of `http` or `https`")
+        place.fail(f"{ENTERPRISE}: a websocket passes a route and a service of `http` or `https`")
     return one_of(*PROTOCOLS)(place)
 
 
@@ -177,9 +177,9 @@ def _redirect(place: Place) -> int:
 def _headers(place: Place) -> dict[str, list[str]]:
     for name, at in place.entries().items():
         if name.lower() == "host":
-            at.complain("goes into `hosts`")
+            at.report("goes into `hosts`")
         elif not _HEADER.fullmatch(name):
-            at.complain("is no header that Kong knows: its name has only letters, digits, `-` and `_`")
+            at.report("is not a header name that Kong accepts: use letters, digits, `-` and `_`")
     return mapping_of(formed(list, '`["2"]`', words))(place)
 
 
@@ -250,7 +250,7 @@ PLUGIN: Table = {
     "service": Refused(PARENT),
     "route": Refused(PARENT),
     "id": Refused(OURS),
-    "ordering": Refused(f"is what {ENTERPRISE}: plugins run in the order of Kong's own priorities"),
+    "ordering": Refused(f"{ENTERPRISE}: plugins run in the order of Kong's own priorities"),
     "consumer_group": Refused(NO_GROUPS),
 }
 
@@ -283,7 +283,7 @@ def once(found: Iterable[tuple[Place, Declaration]], what: str, key: Callable[[D
             continue
         first = seen.setdefault(repr(name), at)
         if first is not at:
-            at.complain(f"is the same {what} as {first.key}, in {first.node.file}:{first.node.line}")
+            at.report(f"is the same {what} as {first.key}, in {first.node.file}:{first.node.line}")
 
 
 ROUTE: Table = {
@@ -329,7 +329,7 @@ def read_route(place: Place, table: Table) -> Declaration:
     spoken = values.get("protocols", ["http", "https"])
     if not spoken:
         if place.entries()["protocols"].node.value == []:
-            place.entries()["protocols"].complain("is empty: leave it out for http and https")
+            place.entries()["protocols"].report("is empty: leave it out for http and https")
         return values
     if "expression" in given:
         _check_expression(place, values, given)
@@ -342,9 +342,9 @@ def _check_expression(place: Place, values: Declaration, given: list[str]) -> No
     entries = place.entries()
     for name in given:
         if name != "expression":
-            entries[name].complain("can not stand beside `expression`: write it into that")
+            entries[name].report("cannot be used together with `expression`: write it into the expression")
     if values.get("regex_priority"):
-        entries["regex_priority"].complain("can not stand beside `expression`, whose word is `priority`")
+        entries["regex_priority"].report("cannot be used together with `expression`: use `priority`")
 
 
 def _check_protocols(place: Place, values: Declaration, given: list[str], spoken: list[str]) -> None:
@@ -352,20 +352,20 @@ def _check_protocols(place: Place, values: Declaration, given: list[str], spoken
     family, matchers = next((family for family in FAMILIES if spoken[0] in family[0]), FAMILIES[0])
     said = " and ".join(spoken)
     if strange := [name for name in spoken if name not in family]:
-        return entries["protocols"].complain(f"{strange[0]} and {spoken[0]} can not share a route: make two of it")
+        return entries["protocols"].report(f"{strange[0]} and {spoken[0]} cannot share a route: make two routes")
     if values.get("priority"):
-        entries["priority"].complain("is only for an `expression`; regular expressions have `regex_priority`")
+        entries["priority"].report("is only for an `expression`; regular expressions have `regex_priority`")
     if family[0] == "grpc" and values.get("strip_path"):
-        entries["strip_path"].complain(f"can not be true in a route for {said}: a path is the name of a method there")
+        entries["strip_path"].report(f"cannot be true in a route for {said}: a path is the name of a method there")
     can = [name for name in matchers if name != "snis" or not WITH_TLS.isdisjoint(spoken)]
     for name in given:
         if name not in matchers:
-            entries[name].complain(f"is nothing that a route for {said} can match: it has {', '.join(can)}")
+            entries[name].report(f"cannot be matched by a route for {said}: use {', '.join(can)}")
         elif name not in can:
-            entries[name].complain("has a protocol with TLS as its condition: add https, grpcs or tls to `protocols`")
+            entries[name].report("needs a protocol with TLS: add https, grpcs or tls to `protocols`")
     needed = ["snis"] if family[0] == "tls_passthrough" else can
     if not set(given) - set(can) and not set(given) & set(needed):
-        place.complain(f"matches nothing: give it one of {', '.join([*needed, 'expression'])}")
+        place.report(f"matches nothing: give it one of {', '.join([*needed, 'expression'])}")
     return None
 
 
@@ -381,7 +381,7 @@ def routes(place: Place) -> list[tuple[Place, Declaration]]:
     return found
 
 
-_SAID_BY_KONG = "is ours to say: Kong reaches the instances through an upstream of ours; remove it"
+_SAID_BY_KONG = "is set by gitops-mvd, to an upstream with the instances: remove it"
 
 SERVICE: Table = {
     "path": Key("Goes in front of the path of each request.", _path),
@@ -399,7 +399,7 @@ SERVICE: Table = {
     "name": Refused(OURS),
     "host": Refused(_SAID_BY_KONG),
     "url": Refused(_SAID_BY_KONG),
-    "port": Refused("is ours to say; that of the container goes into `x-kong: {port: }`"),
+    "port": Refused("is set by gitops-mvd; the port of the container goes into `x-kong: {port: }`"),
     "protocol": Refused("goes into `x-kong: {protocol: }`"),
     "routes": Refused("goes into `x-kong: {routes: }`"),
     "plugins": Refused("goes into `x-kong: {plugins: }`"),
@@ -410,43 +410,48 @@ def check_service(place: Place, values: Declaration, spoken: str) -> None:
     """What a service may say beside its protocol: kong/db/schema/entities/services.lua of Kong 3.9.1."""
     entries = place.entries()
     if "path" in values and spoken not in ("http", "https"):
-        entries["path"].complain(f"is nothing that a service of protocol {spoken} has: remove it")
+        entries["path"].report(f"is not supported for a service of protocol {spoken}: remove it")
     for name in ("client_certificate", "tls_verify", "tls_verify_depth", "ca_certificates"):
         if name in values and spoken not in ("https", "tls"):
-            entries[name].complain(f"is only for the protocols https and tls, not for {spoken}: remove it")
+            entries[name].report(f"is only for the protocols https and tls, not for {spoken}: remove it")
 
 
 _STATUSES = list_of(integer(100, 999))
-_HEALTHY: Table = {"http_statuses": Key("", _STATUSES), "successes": Key("", _byte)}
-_UNHEALTHY: Table = {
-    "http_statuses": Key("", _STATUSES),
-    **{name: Key("", _byte) for name in ("tcp_failures", "timeouts", "http_failures")},
+_HEALTHY: Table = {
+    "http_statuses": Key("The statuses that count as healthy.", _STATUSES),
+    "successes": Key("How many successes in a row make a target healthy.", _byte),
 }
-_INTERVAL: Table = {"interval": Key("", number)}
-_TYPE: Table = {"type": Key("", one_of("tcp", "http", "https", "grpc", "grpcs"))}
+_UNHEALTHY: Table = {
+    "http_statuses": Key("The statuses that count as unhealthy.", _STATUSES),
+    "tcp_failures": Key("How many failed connections make a target unhealthy; 0 for never.", _byte),
+    "timeouts": Key("How many timeouts make a target unhealthy; 0 for never.", _byte),
+    "http_failures": Key("How many unhealthy statuses make a target unhealthy; 0 for never.", _byte),
+}
+_INTERVAL: Table = {"interval": Key("Seconds between two checks; 0 for none.", number)}
+_TYPE: Table = {"type": Key("The protocol of the check.", one_of("tcp", "http", "https", "grpc", "grpcs"))}
 _ACTIVE: Table = {
     **_TYPE,
-    "timeout": Key("", number),
-    "concurrency": Key("", integer(1)),
-    "http_path": Key("", _path),
-    "https_sni": Key("", filled),
-    "https_verify_certificate": Key("", boolean),
-    "headers": Key("", referring(_headers, vaults=False)),
-    "healthy": Key("", record(Declaration, {**_HEALTHY, **_INTERVAL})),
-    "unhealthy": Key("", record(Declaration, {**_UNHEALTHY, **_INTERVAL})),
+    "timeout": Key("Seconds until a check has failed.", number),
+    "concurrency": Key("How many targets are checked at a time.", integer(1)),
+    "http_path": Key("The path of the check.", _path),
+    "https_sni": Key("The server name of the check.", filled),
+    "https_verify_certificate": Key("Check the certificate of the target.", boolean),
+    "headers": Key("Headers of the check.", referring(_headers, vaults=False)),
+    "healthy": Key("When a target counts as healthy.", record(Declaration, {**_HEALTHY, **_INTERVAL})),
+    "unhealthy": Key("When a target counts as unhealthy.", record(Declaration, {**_UNHEALTHY, **_INTERVAL})),
 }
 _PASSIVE: Table = {
     **_TYPE,
-    "healthy": Key("", record(Declaration, _HEALTHY)),
-    "unhealthy": Key("", record(Declaration, _UNHEALTHY)),
+    "healthy": Key("When a target counts as healthy.", record(Declaration, _HEALTHY)),
+    "unhealthy": Key("When a target counts as unhealthy.", record(Declaration, _UNHEALTHY)),
 }
 _HEALTHCHECKS: Table = {
-    "active": Key("", record(Declaration, _ACTIVE)),
-    "passive": Key("", record(Declaration, _PASSIVE)),
-    "threshold": Key("", number),
+    "active": Key("Checks that Kong makes by itself.", record(Declaration, _ACTIVE)),
+    "passive": Key("Checks by the requests that pass.", record(Declaration, _PASSIVE)),
+    "threshold": Key("The percentage of healthy targets below which the upstream is unhealthy.", number),
 }
 
-STICKY = f"is what {ENTERPRISE}: use `algorithm: consistent-hashing` with `hash_on: cookie`"
+STICKY = f"{ENTERPRISE}: use `algorithm: consistent-hashing` with `hash_on: cookie`"
 
 UPSTREAM: Table = {
     "algorithm": Key(
@@ -471,7 +476,7 @@ UPSTREAM: Table = {
     "tags": TAGS,
     "id": Refused(OURS),
     "name": Refused(OURS),
-    "targets": Refused("is ours to say: the targets are the instances; remove it"),
+    "targets": Refused("is set by gitops-mvd, to the instances: remove it"),
     **{name: Refused(STICKY) for name in ("sticky_sessions_cookie", "sticky_sessions_cookie_path")},
 }
 
@@ -491,21 +496,19 @@ def read_upstream(place: Place, table: Table, required: Iterable[str] = ()) -> D
     first, second = values.get("hash_on", "none"), values.get("hash_fallback", "none")
     hashing = values.get("algorithm", "consistent-hashing") == "consistent-hashing"
     if first != "none" and not hashing:
-        entries["hash_on"].complain(
-            f"is {first}, for which Kong changes `algorithm` to consistent-hashing: leave one out"
-        )
+        entries["hash_on"].report(f"is {first}, for which Kong changes `algorithm` to consistent-hashing: remove one")
     elif first == "none" and hashing and "algorithm" in values:
-        entries["algorithm"].complain("has nothing to go by: say what, by `hash_on`")
+        entries["algorithm"].report("needs `hash_on`")
     if first in ("none", "cookie") and second != "none":
-        entries["hash_fallback"].complain(f"is never come to where `hash_on` is {first}")
+        entries["hash_fallback"].report(f"is never used if `hash_on` is {first}")
     elif first == second and first in ("consumer", "ip", "path"):
-        entries["hash_fallback"].complain("is the same as `hash_on`")
+        entries["hash_fallback"].report("is the same as `hash_on`")
     for key, name in (("hash_on", first), ("hash_fallback", second)):
         beside = "hash_on_cookie" if name == "cookie" else f"{key}_{name}"
         if name in ("header", "cookie", "query_arg", "uri_capture") and not place.has(beside):
-            entries[key].complain(f"is {name}: say which, by `{beside}`")
+            entries[key].report(f"is {name}, which needs `{beside}`")
     for name in ("header", "query_arg", "uri_capture"):
         one, other = values.get(f"hash_on_{name}"), values.get(f"hash_fallback_{name}")
         if one is not None and one == other:
-            entries[f"hash_fallback_{name}"].complain(f"is the same as `hash_on_{name}`")
+            entries[f"hash_fallback_{name}"].report(f"is the same as `hash_on_{name}`")
     return values

@@ -158,9 +158,9 @@ def _strays(recording: _Recording) -> Iterator[Problem]:
     for name in recording.tree.names(APPS):
         path = f"{APPS}/{name}".rstrip("/")
         if is_compose_file(name):
-            yield Problem(path, 1, "", f"belongs into a folder that is named after the app: {APPS}/<app>/{COMPOSE}")
+            yield Problem(path, 1, "", f"belongs in a folder that is named after the app: {APPS}/<app>/{COMPOSE}")
         elif name.endswith("/") and not name.startswith(".") and path not in used:
-            yield Problem(path, 1, "", f"is no app, for it has no {COMPOSE}, and no app uses its files")
+            yield Problem(path, 1, "", f"is not an app: it has no {COMPOSE}, and no app uses its files")
 
 
 def _cached(tree: Tree, name: str, facts: HostFacts, cache: Cache | None) -> Reading:

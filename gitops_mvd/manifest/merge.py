@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-from gitops_mvd.config.yamltree import Node, Path, Sink, tell
+from gitops_mvd.config.yamltree import Node, Path, Sink, report
 from gitops_mvd.manifest.network import split_port
 from gitops_mvd.manifest.storage import split_volume
 
@@ -44,7 +44,7 @@ def merge(base: Node, over: Node, sink: Sink, path: Path = ()) -> Node:
         case (dict() | list(), _) | (_, dict() | list()) if (
             key[:1] != ("ulimits",) and base.value is not None and over.value is not None
         ):
-            tell(sink, path, over.file, over.line, f"has another shape than in {base.file}:{base.line}")
+            report(sink, path, over.file, over.line, f"has a different type than in {base.file}:{base.line}")
             return base
     return _untagged(over)
 

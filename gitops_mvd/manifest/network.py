@@ -54,7 +54,7 @@ def port_range(place: Place, written: str) -> range:
     found = _PORTS.fullmatch(written)
     first, last = (int(found[1]), int(found[2] or found[1])) if found else (0, 0)
     if not 1 <= first <= last <= 65535:
-        place.fail(f"has {written!r} where a port from 1 to 65535 or a range such as 3000-3005 must be")
+        place.fail(f"has {written!r} instead of a port from 1 to 65535 or a range such as 3000-3005")
     return range(first, last + 1)
 
 
@@ -154,8 +154,8 @@ ATTACHMENT: Table = {
     "driver_opts": Key("Options of the network's driver for this endpoint.", mapping_of(word)),
     "priority": Key("The network with the highest is connected first.", integer()),
     "gw_priority": Key("The network with the highest is the default gateway (Docker 28 and later).", integer()),
-    "interface_name": Refused("is not honoured: the engine names the interfaces; remove it"),
-    "use_service_name_alias": Refused("is not honoured: the service's name is always an alias; remove it"),
+    "interface_name": Refused("is not supported: the engine names the interfaces; remove it"),
+    "use_service_name_alias": Refused("is not supported: the service's name is always an alias; remove it"),
 }
 _attachment = record(Endpoint, ATTACHMENT)
 
@@ -197,7 +197,7 @@ _IPAM: Table = {
     "options": Key("Options of that driver.", mapping_of(word)),
 }
 NETWORK: Table = {
-    "name": Key("The network's name on the host, instead of ours.", filled),
+    "name": Key("The network's name on the host, instead of `mvd-<app>-<network>-<digest>`.", filled),
     "external": Key("It exists already: it is used and never made, changed or removed.", external),
     "driver": Key("`bridge` if left out.", filled),
     "driver_opts": Key("Options of the driver.", mapping_of(word)),

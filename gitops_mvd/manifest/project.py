@@ -47,7 +47,7 @@ def read_project(app: str, tree: Tree, variables: Mapping[str, str], sections: M
     }
     for name, (real, _) in networks.items():
         if real in ("bridge", "host", "none"):
-            sections["networks"].entries()[name].complain(f"is the engine's own network {real}: use `network_mode`")
+            sections["networks"].entries()[name].report(f"is the engine's own network {real}: use `network_mode`")
     several = "services" in sections and len(sections["services"].attempt(Place.entries) or ()) > 1
     default_network = several or bool(networks)
     networks.setdefault("default", (f"mvd-{app}-default-{digest({})[:8]}", {}))
@@ -66,7 +66,7 @@ def _entries(sections: Mapping[str, Place], section: str) -> list[tuple[str, Pla
     entries = sections[section].attempt(Place.entries) if section in sections else None
     for name, at in (entries or {}).items():
         if not NAMES.fullmatch(name):
-            at.complain("is no name: letters, digits, `_`, `.` and `-`")
+            at.report("is not a valid name: use letters, digits, `_`, `.` and `-`")
     return list((entries or {}).items())
 
 
@@ -77,9 +77,9 @@ def _section(sections: Mapping[str, Place], section: str, read: Reader[Options])
         options = None if at.empty else at.attempt(read)
         found[name] = options or {}
         if options and options.get("external") and options.keys() - {"external", "name"}:
-            at.complain("is external: somebody else makes it, so it can only have a `name` here")
+            at.report("is external: remove all keys but `external` and `name`")
         if options and not NAMES.fullmatch(options.get("name", "x")):
-            at.complain(f"has the name {options['name']!r}: letters, digits, `_`, `.` and `-`")
+            at.report(f"has the invalid name {options['name']!r}: use letters, digits, `_`, `.` and `-`")
     return found
 
 
@@ -99,7 +99,7 @@ def _content(place: Place, table: Table, tree: Tree, variables: Mapping[str, str
     if len(sources) != 1:
         refused = {"external", "file", "environment", "content"} & place.entries().keys()
         if not refused or sources:
-            place.complain("must have one of `file`, `environment`" + (", `content`" if "content" in table else ""))
+            place.report("must have one of `file`, `environment`" + (", `content`" if "content" in table else ""))
         return ""
     if sources == ["environment"]:
         name = values["environment"]

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import NamedTuple, TypeVar
 
 from gitops_mvd.config.tables import Place, did_you_mean
-from gitops_mvd.config.yamltree import Found, Path, Sink, tell
+from gitops_mvd.config.yamltree import Found, Path, Sink, report
 from gitops_mvd.core.errors import ManifestError
 from gitops_mvd.core.model import App, HostFacts, Problem, Service
 from gitops_mvd.core.ports import Tree
@@ -92,7 +92,7 @@ def read_app(tree: Tree, name: str, facts: HostFacts, parsed: Parsed) -> Reading
         return _read_files(tree, name, facts, parsed, sink)
     except ManifestError as error:  # the Tree's own: one of the files is too large to be read
         for problem in error.problems:
-            tell(sink, (), problem.file, problem.line, problem.message)
+            report(sink, (), problem.file, problem.line, problem.message)
         return Reading(App(name), tuple(sink))
 
 
@@ -103,12 +103,16 @@ def _read_files(tree: Tree, name: str, facts: HostFacts, parsed: Parsed, sink: S
         gateway, routes = read_gateway(tree, sink)
         return Reading(gateway, tuple(sink), claims=tuple(of_routes(NAME, routes)))
     if name == NAME or not _APP_NAME.fullmatch(name):
-        why = "is the name of what kong/ says" if name == NAME else "is no name of an app: a-z, 0-9, `_` and `-`"
-        tell(sink, (), f"{folder}/{files[0]}", 1, f"the folder {name!r} {why}: rename it")
+        why = (
+            "is the name of the app made from kong/"
+            if name == NAME
+            else "is not a valid app name (a-z, 0-9, `_` and `-`)"
+        )
+        report(sink, (), f"{folder}/{files[0]}", 1, f"the folder {name!r} {why}: rename it")
         return Reading(App(name), tuple(sink))
     if COMPOSE not in files:
         meant = next((file for file in files if _MAIN_LIKE.fullmatch(file)), files[0])
-        tell(sink, (), f"{folder}/{meant}", 1, f"there is no {COMPOSE} beside it: name the app's file so")
+        report(sink, (), f"{folder}/{meant}", 1, f"there is no {COMPOSE} beside it: rename the file to {COMPOSE}")
         return Reading(App(name), tuple(sink))
     overrides = sorted(override_names(facts) & set(files))
     variables = env_of(tree, f"{folder}/.env", facts.variables, sink)
@@ -122,16 +126,16 @@ def _read_files(tree: Tree, name: str, facts: HostFacts, parsed: Parsed, sink: S
 def _read(tree: Tree, name: str, facts: HostFacts, variables: Mapping[str, str], top: Place) -> Reading:
     entries = {key: at for key, at in top.entries().items() if not at.empty}
     if "name" in entries and entries["name"].node.value != name:
-        entries["name"].complain(f"must be {name}, as the folder is; it may be left out")
+        entries["name"].report(f"must be {name}, as the folder is; it may be left out")
     if "services" not in entries:
-        top.complain("has no `services`")
+        top.report("has no `services`")
     sections = {section: entries[section] for section in SECTIONS if section in entries}
     project = read_project(name, tree, variables, sections)
     places = (sections["services"].attempt(Place.entries) if "services" in sections else None) or {}
     drafts: dict[str, Draft] = {}
     for service, place in places.items():
         if not _SERVICE_NAME.fullmatch(service):
-            place.complain("is no name of a service: letters, digits, `.`, `_` and `-`")
+            place.report("is not a valid service name: use letters, digits, `.`, `_` and `-`")
         values = place.attempt(read_service)
         if values is not None:
             drafts[service] = Draft(place, values)
@@ -207,20 +211,20 @@ def _check_dependencies(drafts: Drafts, here: Drafts) -> None:
         for other, (at, condition, required) in wanted.items():
             if other not in drafts:
                 hint = did_you_mean(other, drafts) or ", and apps do not wait for each other"
-                at.complain(f"there is no service {other} in this app{hint}")
+                at.report(f"there is no service {other} in this app{hint}")
             elif condition != "service_started" and schedule(drafts[other].values):
-                at.complain(f"{other} runs on a schedule, and nobody can wait for that: leave the condition out")
+                at.report(f"{other} runs on a schedule, which nothing can wait for: remove the condition")
             elif service in here and other not in here and required:
-                at.complain(
-                    f"{other} does not run on this host: place both on one, or say `required: false`", by_host=True
+                at.report(
+                    f"{other} does not run on this host: place both on one, or set `required: false`", by_host=True
                 )
             elif condition == COMPLETES and restart(drafts[other].values).startswith(("always", "unless")):
-                at.complain(f'{other} never completes, for it is always restarted: give it `restart: "no"`')
+                at.report(f'{other} never completes, because it is always restarted: give it `restart: "no"`')
     try:
         graphlib.TopologicalSorter(graph).prepare()
     except graphlib.CycleError as error:
         circle = error.args[1]
-        drafts[circle[0]].place.complain(f"depends on itself: {' → '.join(circle)}")
+        drafts[circle[0]].place.report(f"depends on itself: {' → '.join(circle)}")
 
 
 def _claims(owner: str, values: ServiceKeys) -> Iterator[Claim]:
@@ -233,5 +237,5 @@ def _check_claims(claims: Iterable[Claim]) -> None:
     register = Register()
     for claim in claims:
         for _, other in register.rivals([claim]):
-            claim.at.complain(claim.against(other), by_host=True)
+            claim.at.report(claim.against(other), by_host=True)
         register.take([claim])

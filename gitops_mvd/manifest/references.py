@@ -71,7 +71,7 @@ def referring(read: Reader[T], vaults: bool = True) -> Reader[T]:
     def checked(place: Place) -> T:
         for leaf, text in _texts(place):
             if mistake := _mistake(text, vaults):
-                leaf.complain(mistake)
+                leaf.report(mistake)
         return read(place)
 
     return checked
@@ -84,9 +84,9 @@ def _mistake(text: str, vaults: bool) -> str:
                 f"refers to the file {name!r}: it must be the name of one in the host's folder for secrets, not a path"
             )
     if "{file:" in _FILE.sub("", text):
-        return "has a reference that is none: write {file://NAME}"
+        return "has an invalid reference: write {file://NAME}"
     if not vaults and is_vault_reference(text):
-        return "is something that Kong looks up in no vault, but takes as it stands: write {file://NAME}"
+        return "is taken literally by Kong, not looked up in a vault: write {file://NAME}"
     return ""
 
 

@@ -40,7 +40,7 @@ def schema(name: str) -> dict[str, Any]:
 def merged(ours: Json, published: Json) -> dict[str, Any]:
     """The schema `ours` with the descriptions of a `published` one behind its own.
 
-    Raises ValueError for a key of the published schema that ours neither honours nor refuses: `services.build.x`.
+    Raises ValueError for a key of the published schema that ours neither supports nor refuses: `services.build.x`.
     """
     return {"$comment": _SOURCE, **_merged(ours, [published], published, "")}
 
@@ -102,7 +102,7 @@ def _merged(ours: Json, theirs: Sequence[Json], published: Json, path: str) -> d
             for name, node in part.get("properties", {}).items():
                 known.setdefault(name, []).append(node)
         if unknown := known.keys() - ours["properties"].keys():
-            raise ValueError(f"neither honoured nor refused: {', '.join(path + name for name in sorted(unknown))}")
+            raise ValueError(f"neither supported nor refused: {', '.join(path + name for name in sorted(unknown))}")
         found["properties"] = {
             name: _merged(
                 _described(below, known.get(name, ()), published), known.get(name, ()), published, f"{path}{name}."

@@ -16,7 +16,7 @@ from gitops_mvd.core.xkong import XKong
 from gitops_mvd.manifest.compose import RESERVED, RUN
 from gitops_mvd.manifest.composition import inside, read_file
 from gitops_mvd.manifest.dotenv import check_variable, parse_env
-from gitops_mvd.manifest.health import asks_for_port, complain_of_blindness, probe_and_spec
+from gitops_mvd.manifest.health import asks_for_port, probe_and_spec, report_blindness
 from gitops_mvd.manifest.network import fixed
 from gitops_mvd.manifest.project import Project
 from gitops_mvd.manifest.update_order import FIXED, default_order
@@ -50,7 +50,7 @@ def assemble(place: Place, values: ServiceKeys, project: Project) -> Service:
         run["ports"] = ports
     kong = _kong(entries, values)
     if not any(place.has(name) for name in ("image", "build", "extends")):
-        place.complain("has no `image`", by_host=True)  # an override may have it
+        place.report("has no `image`", by_host=True)  # an override may have it
     service = Service(
         name=str(place.path[-1]),
         image=values.get("image", ""),
@@ -89,15 +89,15 @@ def _resources(entries: Mapping[str, Place], values: ServiceKeys, deploy: Deploy
         run["mem_reservation"] = reservations["memory"]
     for key, same in _RESOURCES.items():
         if key in run and values.get(key, run.get(key)) != run.get(key):
-            entries[key].complain(f"says another thing than deploy.resources.{same}: choose one")
+            entries[key].report(f"differs from deploy.resources.{same}: choose one")
     if devices := values.get("gpus", []) + reservations.get("devices", []):
         run["gpus"] = devices
     if "restart_policy" in deploy:
         run["restart"] = deploy["restart_policy"]
         if values.get("restart", run["restart"]) != run["restart"]:
-            entries["restart"].complain("says another thing than deploy.restart_policy: choose one")
+            entries["restart"].report("differs from deploy.restart_policy: choose one")
     if "scale" in values and deploy.get("replicas", values["scale"]) != values["scale"]:
-        entries["scale"].complain("says another thing than deploy.replicas: choose one")
+        entries["scale"].report("differs from deploy.replicas: choose one")
     return run
 
 
@@ -110,7 +110,7 @@ def _mounts(entries: Mapping[str, Place], values: ServiceKeys, project: Project,
         _once(at, mount["target"], taken)
         if mount["type"] == "volume" and mount["source"]:
             if mount["source"] not in project.volumes:
-                at.complain(
+                at.report(
                     f"the volume {mount['source']} is not declared: add it to `volumes:` at the top level, "
                     f"or write ./{mount['source']} for files of the repository"
                 )
@@ -129,7 +129,7 @@ def _mounts(entries: Mapping[str, Place], values: ServiceKeys, project: Project,
         for at, grant in grants:
             source = grant.get("source", "")
             if source not in known:
-                at.complain(f"there is no {source!r} in `{section}:` at the top level")
+                at.report(f"there is no {source!r} in `{section}:` at the top level")
                 continue
             target = posixpath.join(folder, grant.get("target", source))
             _once(at, target, taken)
@@ -147,7 +147,7 @@ def _mounts(entries: Mapping[str, Place], values: ServiceKeys, project: Project,
 def _once(at: Place, target: str, taken: dict[str, Place]) -> None:
     target = posixpath.normpath(target)
     if target in taken:
-        at.complain(f"mounts at {target}, where {taken[target].key} does already")
+        at.report(f"mounts at {target}, where {taken[target].key} does already")
     taken.setdefault(target, at)
 
 
@@ -191,10 +191,10 @@ def _networks(place: Place, values: ServiceKeys, project: Project, run: Run) -> 
     joined = dict(values.get("networks", {}))
     if mode is not None:
         if joined:
-            entries["network_mode"].complain("can not stand beside `networks`: choose one")
+            entries["network_mode"].report("cannot be used together with `networks`: choose one")
         if mode != "bridge" and values.get("ports"):
-            entries["ports"].complain(
-                f"can not be published with network_mode {mode}: the container has no ports of its own"
+            entries["ports"].report(
+                f"cannot be published with network_mode {mode}: the container has no ports of its own"
             )
         return
     if not joined and "networks" not in entries and project.default_network:
@@ -202,7 +202,7 @@ def _networks(place: Place, values: ServiceKeys, project: Project, run: Run) -> 
     real: dict[str, Endpoint] = {}
     for name, (at, options) in joined.items():
         if name not in project.networks:
-            at.complain(f"the network {name} is not declared: add it to `networks:` at the top level")
+            at.report(f"the network {name} is not declared: add it to `networks:` at the top level")
             continue
         aliases = [str(place.path[-1]), *options.get("aliases", ())]
         real[project.networks[name][0]] = {**options, "aliases": list(dict.fromkeys(aliases))}
@@ -232,7 +232,7 @@ def _labels(values: ServiceKeys, project: Project) -> dict[str, str]:
     for at, options in values.get("label_file", ()):
         more = _pairs_of_files([(at, options)], project)
         if any(name.startswith(RESERVED) for name in more):
-            at.complain(f"labels that begin with {RESERVED} are ours")
+            at.report(f"labels that begin with {RESERVED} are reserved for gitops-mvd")
         found |= more
     return {**found, **values.get("labels", {})}
 
@@ -241,7 +241,7 @@ def _environment(values: ServiceKeys, project: Project) -> dict[str, str]:
     environment = _pairs_of_files(values.get("env_file", ()), project)
     for at, name, value in values.get("environment", ()):
         if value is None and name not in project.variables:
-            at.complain(
+            at.report(
                 f'{name} has no value, here or among the host\'s variables: write {name}: value, or {name}: ""',
                 by_host=True,
             )
@@ -250,7 +250,7 @@ def _environment(values: ServiceKeys, project: Project) -> dict[str, str]:
         try:
             check_variable(name, text)
         except ValueError as error:
-            at.complain(str(error))
+            at.report(str(error))
         environment[name] = text
     return environment
 
@@ -269,11 +269,11 @@ def _kong(entries: Mapping[str, Place], values: ServiceKeys) -> XKong | None:
     place = entries["x-kong"]
     port = kong["port"] or _only_port(values)
     if port is None and not place.has("port"):
-        place.complain("has no `port`, and `ports` or `expose` do not have exactly one")
+        place.report("has no `port`, and `ports` or `expose` do not have exactly one")
     if (mode := values.get("network_mode", "bridge")) != "bridge":
-        place.complain(
-            f"can not lead to a container with network_mode {mode}, which has no ports of its own to give away: "
-            "leave that out, or write the service with its host and port into kong/*.yaml"
+        place.report(
+            f"cannot lead to a container with network_mode {mode}, which has no ports of its own: "
+            "remove that, or write the service with its host and port into kong/*.yaml"
         )
     return {
         "port": port or 0,
@@ -300,25 +300,28 @@ def _schedule(entries: Mapping[str, Place], values: ServiceKeys) -> str:
     """When it runs; what does not go together with that is told."""
     when = schedule(values)
     for at, why in _against_a_schedule(entries, values) if when else ():
-        at.complain(f"can not stand beside `schedule`: {why}; leave it out")
+        at.report(f"cannot be used together with `schedule`: {why}; remove it")
     return when
 
 
 def _against_a_schedule(entries: Mapping[str, Place], values: ServiceKeys) -> Iterator[tuple[Place, str]]:
     deploy = entries["deploy"].entries() if "deploy" in values else {}
     if restart(values) != "no":
-        yield deploy.get("restart_policy") or entries["restart"], "what ended, well or not, waits until it is due again"
+        yield (
+            deploy.get("restart_policy") or entries["restart"],
+            "a failed run is not repeated before the next time",
+        )
     if replicas(values) > 1:
         yield deploy.get("replicas") or entries["scale"], "a timer starts one instance"
     if "x-kong" in values:
-        yield entries["x-kong"], "between two runs nobody answers"
+        yield entries["x-kong"], "nothing answers between two runs"
     for at, port in values.get("ports", ()):
         if fixed(port):
-            yield at, "between two runs nobody answers on that port"
+            yield at, "nothing listens on that port between two runs"
     if "health" in values["x-mvd"]:
-        yield entries["x-mvd"].entries()["health"], "how its last run ended is its health"
+        yield entries["x-mvd"].entries()["health"], "the result of its last run is its health"
     if "test" in values.get("healthcheck", {}):
-        yield entries["healthcheck"], "how its last run ended is its health"
+        yield entries["healthcheck"], "the result of its last run is its health"
 
 
 def _check(entries: Mapping[str, Place], values: ServiceKeys, kong: XKong | None) -> Check:
@@ -346,8 +349,8 @@ def _check(entries: Mapping[str, Place], values: ServiceKeys, kong: XKong | None
     port = kong["port"] if kong else _only_port(values)
     known = port or place.has("port") or (kong and entries["x-kong"].has("port"))
     if asks_for_port(place) and not known:
-        place.complain("has no `port`, and it does not follow from `x-kong`, `ports` or `expose`")
-    complain_of_blindness(place, health, values)
+        place.report("has no `port`, and it does not follow from `x-kong`, `ports` or `expose`")
+    report_blindness(place, health, values)
     probe, spec = probe_and_spec(health, port or 0)
     times = {name: health[name] for name in ("within", "start_period", "interval", "successes") if name in health}
     usual = {"docker": tested, "completed": COMPLETED}.get(probe, Check(probe, hold=tested.hold))
@@ -364,9 +367,8 @@ def _update(entries: Mapping[str, Place], values: ServiceKeys, default: str) -> 
         alone.append((entries["mac_address"], "a fixed mac_address"))
     if alone and (replicas(values) > 1 or config.get("order") == "start-first"):
         at, what = alone[0]
-        at.complain(
-            f"takes {what}, which two instances can not share: have one replica and `order: stop-first`, "
-            "or leave the way in to `x-kong`"
+        at.report(
+            f"takes {what}, which two instances cannot share: use one replica and `order: stop-first`, or `x-kong`"
         )
     usual = Update()
     return Update(

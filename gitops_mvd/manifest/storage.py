@@ -51,9 +51,7 @@ def mode(place: Place) -> int:
 @accepts({"enum": [False, "false"]})
 def _never(place: Place) -> bool:
     if boolean(place):
-        place.fail(
-            "can only be false: a host path must be there before, so that a typing error does not make an empty one"
-        )
+        place.fail("can only be false: a host path must be there before, so that a typo does not make an empty folder")
     return False
 
 
@@ -61,7 +59,7 @@ def _never(place: Place) -> bool:
 def _type(place: Place) -> str:
     kind = text(place)
     if kind in ("npipe", "cluster", "image"):
-        place.fail(f"{kind} is not honoured: use volume, bind or tmpfs")
+        place.fail(f"{kind} is not supported: use volume, bind or tmpfs")
     return one_of("volume", "bind", "tmpfs")(place)
 
 
@@ -79,7 +77,7 @@ BIND: Table = {
 VOLUME_OPTIONS: Table = {
     "nocopy": Key("Do not fill a new volume from the image.", boolean),
     "subpath": Key("A folder inside the volume.", filled),
-    "labels": Refused("is not honoured on a mount: put labels on the volume at the top level"),
+    "labels": Refused("is not supported on a mount: put labels on the volume at the top level"),
 }
 TMPFS_OPTIONS: Table = {
     "size": Key("Its size, such as `64m`.", size),
@@ -94,7 +92,7 @@ MOUNT: Table = {
     "bind": Key("For a bind: `propagation`, `selinux`, `recursive`, `create_host_path`.", record(BindKeys, BIND)),
     "volume": Key("For a volume: `nocopy`, `subpath`.", record(VolumeMountOptions, VOLUME_OPTIONS)),
     "tmpfs": Key("For a tmpfs: `size`, `mode`.", record(TmpfsOptions, TMPFS_OPTIONS)),
-    "image": Refused("is not honoured: mounts of images need an engine that few have; copy the files into the image"),
+    "image": Refused("is not supported: mounts of images need an engine that few have; copy the files into the image"),
 }
 
 
@@ -126,11 +124,11 @@ def mount(place: Place) -> Mount:
         raise Invalid
     kind = values["type"]
     for other in {"bind", "volume", "tmpfs"} & values.keys() - {kind}:
-        place.complain(f"is of the type {kind} and can not have options for `{other}`")
+        place.report(f"is of the type {kind} and cannot have options for `{other}`")
     if kind == "bind":
         _check_host_path(place, values.get("source", ""))
     if kind == "tmpfs" and values.get("source"):
-        place.fail("is a tmpfs and can not have a `source`")
+        place.fail("is a tmpfs and cannot have a `source`")
     made: Mount = {
         "type": kind,
         "source": values.get("source", ""),
@@ -151,7 +149,7 @@ def mount(place: Place) -> Mount:
 def _short(place: Place) -> Mount:
     source, target, modes = split_volume(filled(place))
     if not target.startswith("/") or ".." in target.split("/"):
-        place.fail(f"mounts at {target!r}: that must be an absolute path without `..`")
+        place.fail(f"mounts at {target!r}: use an absolute path without `..`")
     kind: Literal["bind", "volume"] = "bind" if source.startswith((".", "/", "~")) else "volume"
     if kind == "bind":
         _check_host_path(place, source)
@@ -204,15 +202,18 @@ def content(kind: str) -> Table:
         "file": Key("A file of the repository, relative to this one.", filled),
         "environment": Key("The name of a variable of the host (fleet.yaml, .env) that holds it.", filled),
         "external": Refused(_NO_STORE.format(kind)),
-        "name": Refused("only means something with `external`: remove it"),
-        "labels": Refused("is not honoured: it becomes a mounted file, which has no labels"),
-        "driver": Refused("is not honoured: it needs Swarm"),
-        "driver_opts": Refused("is not honoured: it needs Swarm"),
-        "template_driver": Refused("is not honoured: use variables in `content:`"),
+        "name": Refused("has a meaning only with `external`: remove it"),
+        "labels": Refused("is not supported: it becomes a mounted file, which has no labels"),
+        "driver": Refused("is not supported: it needs Swarm"),
+        "driver_opts": Refused("is not supported: it needs Swarm"),
+        "template_driver": Refused("is not supported: use variables in `content:`"),
     }
     if kind == "configs":
         return {**table, "content": Key("The text itself; variables are put in.", text)}
-    return {**table, "content": Refused("is not honoured: what stands here is no secret; use `file` or `environment`")}
+    return {
+        **table,
+        "content": Refused("is not supported: text in a manifest is not secret; use `file` or `environment`"),
+    }
 
 
 CONFIG = content("configs")

@@ -21,23 +21,23 @@ def default_order(service: Service) -> tuple[str, str]:
 def explained(service: Service) -> str:
     """Why it is updated in the order in which it is."""
     order, why = default_order(service)
-    return why if order == service.update.order else "its manifest says so"
+    return why if order == service.update.order else "set in its manifest"
 
 
 def _hindrances(service: Service) -> Iterator[str]:
     run = service.run
     for port in run.get("ports", ()):
         if fixed(port):
-            yield f"two versions can not share the port {port['published']} of the host"
+            yield f"two versions cannot share the port {port['published']} of the host"
     if run.get("network_mode") == "host":
-        yield "two versions can not share the ports of the host's own network"
+        yield "two versions cannot share the ports of the host's own network"
     if any(key in endpoint for endpoint in run.get("networks", {}).values() for key in FIXED) or "mac_address" in run:
-        yield "two versions can not share a fixed address"
+        yield "two versions cannot share a fixed address"
     for mount in run.get("volumes", ()):
         if _writes(mount):
             yield f"two versions should not write to {mount['source']} at once"
     if service.kong is None:
-        yield "no route leads to it that could be switched"
+        yield "it has no route, so traffic cannot be moved without a stop"
 
 
 def _writes(mount: Mount) -> bool:

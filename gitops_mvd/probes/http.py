@@ -121,7 +121,7 @@ def _path(place: Place) -> str:
 def _headers(place: Place) -> dict[str, str]:
     for name, at in place.entries().items():
         if not HEADER_NAME.fullmatch(name):
-            at.complain("is no name of a header")
+            at.report("is no name of a header")
     return mapping_of(regular_expression)(place)
 
 

@@ -248,7 +248,7 @@ def test_a_bad_version_is_red_with_its_cause_and_nothing_of_it_stays(
 def test_of_two_apps_that_claim_one_path_the_later_one_is_red_and_says_of_whom(story: Story, fragile: str) -> None:
     bad = story.merge(manifest("zealous", {"services": {"web": routed(fragile, "/fragile")}}), "Claim the same path")
     told = story.ends(bad, "failure")
-    assert "the route /fragile is that of fragile.web too" in told
+    assert "the route /fragile is used by fragile.web too" in told
     story.answers("/fragile", "fragile 1")
     assert not story.containers("zealous")
     story.ends(story.revert(bad), "success")

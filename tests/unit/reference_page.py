@@ -12,20 +12,20 @@ DOCS = Path(gitops_mvd.docs.__path__[0])
 
 
 def rows(table: Table, required: Collection[str] = ()) -> str:
-    """The rows of a table: what is honoured, with its default, and below that what is refused."""
-    honoured, refused = [], []
+    """The rows of a table: what is supported, with its default, and below that what is refused."""
+    supported, refused = [], []
     for name, key in table.items():
         match key:
             case Key(doc=doc, default=default):
                 more = " Required." if name in required else f" Default: {default}." if default else ""
-                honoured.append(f"| `{name}` | {doc}{more} |")
+                supported.append(f"| `{name}` | {doc}{more} |")
             case Ignored(why=why):
-                honoured.append(f"| `{name}` | Ignored: {why} |")
+                supported.append(f"| `{name}` | Ignored: {why} |")
             case Refused(why=why):
                 refused.append(f"| `{name}` | {why} |")
     if refused:
         refused = ["", "| refused | why, and what to do |", "|---|---|", *refused]
-    return "\n".join(["| key | what it does |", "|---|---|", *honoured, *refused])
+    return "\n".join(["| key | what it does |", "|---|---|", *supported, *refused])
 
 
 def has_rows(page: Path, heading: str, expected: str) -> bool:

@@ -42,28 +42,28 @@ def told() -> dict[str, dict[str, str]]:
 def test_every_order_has_its_reason() -> None:
     assert {name: about["order"] for name, about in told().items()} == {
         "web": "start-first: it has a route, and nothing that two versions could not share",
-        "migrate": "stop-first: no route leads to it that could be switched",
+        "migrate": "stop-first: it has no route, so traffic cannot be moved without a stop",
         "db": "stop-first: two versions should not write to shop_data at once",
-        "port": "stop-first: two versions can not share the port 53 of the host",
+        "port": "stop-first: two versions cannot share the port 53 of the host",
         "bind": "stop-first: two versions should not write to /srv at once",
-        "alone": "stop-first: two versions can not share the ports of the host's own network",
-        "fixed": "stop-first: two versions can not share a fixed address",
-        "worker": "stop-first: no route leads to it that could be switched",
-        "beside": "start-first: its manifest says so",
-        "careful": "stop-first: its manifest says so",
+        "alone": "stop-first: two versions cannot share the ports of the host's own network",
+        "fixed": "stop-first: two versions cannot share a fixed address",
+        "worker": "stop-first: it has no route, so traffic cannot be moved without a stop",
+        "beside": "start-first: set in its manifest",
+        "careful": "stop-first: set in its manifest",
     }
 
 
 def test_all_of_a_deploy_is_told() -> None:
     assert told()["web"] == {
-        "starts": "after db is healthy, migrate has done its work",
+        "starts": "after db is healthy, migrate has completed",
         "order": "start-first: it has a route, and nothing that two versions could not share",
         "instances": "3, replaced 1 at a time, each batch watched for 10s",
         "gate": "until http /health 80 succeeds (at most 60 s, then for 5 s)",
         "switch": "in Kong; old instances get 30s to finish open requests",
         "on failure": "rollback: the whole app goes back to the version that last worked",
     }
-    assert told()["migrate"]["runs"] == "once for each content, and never again to heal"
+    assert told()["migrate"]["runs"] == "once per version; not repeated on drift"
     assert told()["beside"]["instances"] == "2, replaced all at once"
 
 

@@ -51,7 +51,7 @@ NOT_A_FIELD = {  # nested, short for others, or decK's
         ("snis", kong_entities.SNI),
     ],
 )
-def test_every_field_of_kong_is_honoured_or_refused(entity: str, table: Table) -> None:
+def test_every_field_of_kong_is_supported_or_refused(entity: str, table: Table) -> None:
     assert table.keys() - NOT_A_FIELD - BEYOND == SCHEMA[entity]["fields"].keys() - SET_BY_KONG
 
 
@@ -59,5 +59,5 @@ def test_every_kind_of_entity_can_stand_at_the_top_level() -> None:
     assert {kind for kind in SCHEMA if kind != "_shared"} <= kong_entities.GATEWAY.keys()
 
 
-def test_every_protocol_of_kong_and_no_other_is_honoured() -> None:
+def test_every_protocol_of_kong_and_no_other_is_supported() -> None:
     assert set(kong_fields.PROTOCOLS) == set(SCHEMA["_shared"]["protocol"]["one_of"])

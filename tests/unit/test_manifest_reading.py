@@ -213,7 +213,7 @@ def test_a_link_is_a_mistake_and_never_followed(path: str) -> None:
             return super().read(name)
 
     tree = WithALink({"fleet.yaml": "hosts: {uk1: {labels: {region: uk}}}", "apps/a/compose.yaml": WEB, path: "{}"})
-    assert [(problem.file, problem.message) for problem in validate(tree)] == [(path, "is no regular file")]
+    assert [(problem.file, problem.message) for problem in validate(tree)] == [(path, "is not a regular file")]
 
 
 def test_an_app_does_not_include_without_end() -> None:
@@ -239,7 +239,7 @@ def test_of_two_apps_that_want_the_same_route_the_later_one_is_broken_and_frees_
         apps, broken = load(tree, HOST, cache)
         assert [app.name for app in apps] == ["a", "c"]
         assert [str(problem) for problem in broken["b"]] == [
-            "apps/b/compose.yaml:1: services.web.x-kong.routes[0]: the route /same is that of a.web too, "
+            "apps/b/compose.yaml:1: services.web.x-kong.routes[0]: the route /same is used by a.web too, "
             "in apps/a/compose.yaml:1: give one of them another path, host or method"
         ]
 
@@ -309,7 +309,7 @@ def test_a_route_with_very_many_combinations_is_soon_read() -> None:
     route = f"[{{paths: [{', '.join(f'/p{n}' for n in range(2000))}], hosts: [{hosts}]}}]"
     text = f"services: {{web: {{image: nginx, x-kong: {{port: 1, routes: {route}}}}}}}"
     _, broken = load(MemoryTree({"apps/a/compose.yaml": text, "apps/b/compose.yaml": text}), HOST)
-    assert [problem.message.partition(" is that of ")[0] for problem in broken["b"]] == ["the route"]
+    assert [problem.message.partition(" is used by ")[0] for problem in broken["b"]] == ["the route"]
 
 
 def names_on(host: str, files: dict[str, str]) -> list[str]:

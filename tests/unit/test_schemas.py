@@ -91,7 +91,7 @@ def test_no_schema_lies_in_the_package_that_nobody_makes() -> None:
     assert sorted(file.stem for file in FOLDER.glob("*.json")) == sorted(schemas.NAMES)
 
 
-def test_a_key_that_compose_publishes_is_honoured_or_refused() -> None:
+def test_a_key_that_compose_publishes_is_supported_or_refused() -> None:
     published = json.loads(PUBLISHED.read_text("utf-8"))
     published["$defs"]["healthcheck"]["properties"]["mood"] = {"type": "string"}
     with pytest.raises(ValueError, match=r"refused: services\.healthcheck\.mood"):
