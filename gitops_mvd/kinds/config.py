@@ -20,11 +20,12 @@ from stat import S_IMODE, S_ISDIR, S_ISREG
 
 from gitops_mvd.core.errors import StepFailed, Unavailable
 from gitops_mvd.core.model import App, Change, Resource, Role, Service, digest
+from gitops_mvd.core.specs import DigestSpec
 from gitops_mvd.kinds import Tools
 from gitops_mvd.state.files import Entry, remove_tree, write_tree
 
 ENV = "env"
-LINE_LIMIT = 60_000  # bytes; the client reads lines of up to 64 KiB
+LONGEST_LINE_BYTES = 60_000  # the client reads lines of up to 64 KiB
 _NAME = re.compile(r"[^\s=#\x00-\x1f\ufeff][^\s=\x00-\x1f]*")
 
 Stamp = tuple[int, ...]
@@ -44,7 +45,7 @@ class Configs:
 
     def wanted(self, app: App) -> Iterable[Resource]:
         for service in app.services:
-            spec = {"digest": _digest(layout(app.name, service))}
+            spec = DigestSpec(digest=_digest(layout(app.name, service)))
             yield Resource(self.name, service.instances(app.name)[0], app.name, service.name, spec, service)
 
     def observe(self) -> Iterable[Resource]:
@@ -58,18 +59,18 @@ class Configs:
                 if resource:
                     seen[name] = stamps, resource
         except OSError as error:
-            raise Unavailable(f"{error.filename or self._folder} could not be read: {error.strerror}") from error
+            raise Unavailable(f"cannot read {error.filename or self._folder}: {error.strerror}") from error
         self._seen = seen
         return [resource for _, resource in seen.values()]
 
     def _read(self, name: str, stamps: Mapping[str, Stamp]) -> Resource | None:
-        """The resource behind a folder; None where no env file says whose it is."""
+        """The resource behind a folder; None if no env file says whose it is."""
         if ENV not in stamps:
             return None
         try:
             there = {path: _entry(self._folder / name / path, stamp) for path, stamp in stamps.items()}
             owner = json.loads(there[ENV].content.partition(b"\n")[0].removeprefix(b"# "))
-            return Resource(self.name, name, owner["app"], owner["service"], {"digest": _digest(there)})
+            return Resource(self.name, name, owner["app"], owner["service"], DigestSpec(digest=_digest(there)))
         except (ValueError, TypeError, KeyError, FileNotFoundError):
             return None
 
@@ -78,7 +79,7 @@ class Configs:
             folder = self._folder / change.resource.name
             if not change.to:
                 remove_tree(folder, last=ENV)
-            elif isinstance(change.to.payload, Service):  # else it is what was found: nothing of it was taken away
+            elif isinstance(change.to.payload, Service):  # else it is what was found, and nothing was removed from it
                 if why := refusal(change.to.payload):
                     raise StepFailed(f"{change.to.app}/{change.to.service}: {why}")
                 write_tree(folder, layout(change.to.app, change.to.payload))
@@ -106,8 +107,8 @@ def refusal(service: Service) -> str:
             return f"{named} has a name that no env file can hold"
         if set(value) & set("\n\r\0"):
             return f"{named} has more than one line: use a config or a secret, which is a file"
-        if len(_bytes(f"{key}={value}")) > LINE_LIMIT:
-            return f"{named} is longer than {LINE_LIMIT} bytes: use a config or a secret, which is a file"
+        if len(_bytes(f"{key}={value}")) > LONGEST_LINE_BYTES:
+            return f"{named} is longer than {LONGEST_LINE_BYTES} bytes: use a config or a secret, which is a file"
         if re.search("[\ud800-\udfff]", key + value):
             return f"{named} is no valid UTF-8"
     for path in {path for file in service.files for path in file.files}:
@@ -138,7 +139,7 @@ def _stamps(folder: str, inside: str = "") -> Iterator[tuple[str, Stamp]]:
     """Every path below a folder, but for the folders, with all that changes when it is changed."""
     try:
         found = [(entry.name, entry.stat(follow_symlinks=False)) for entry in os.scandir(folder)]
-    except (NotADirectoryError, FileNotFoundError):  # it is none of ours, or its app was settled meanwhile
+    except (NotADirectoryError, FileNotFoundError):  # it is not a managed one, or its app was changed meanwhile
         return
     for name, stat in found:
         if S_ISDIR(stat.st_mode):
@@ -149,7 +150,7 @@ def _stamps(folder: str, inside: str = "") -> Iterator[tuple[str, Stamp]]:
 
 def _entry(path: Path, stamp: Stamp) -> Entry:
     mode, uid, gid, *_ = stamp
-    regular = S_ISREG(mode)  # anything else is none of ours: its mode makes another digest
+    regular = S_ISREG(mode)  # anything else was not written by mvd: its mode makes another digest
     return Entry(path.read_bytes() if regular else b"", S_IMODE(mode) if regular else mode, uid, gid)
 
 

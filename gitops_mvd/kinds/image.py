@@ -1,4 +1,4 @@
-"""Images: pulled by digest, held by a local tag of ours, let go when nobody needs them.
+"""`image`: pulled by digest, kept by a local tag, and let go when no app needs it.
 
 Without a tag an image is dangling, and `docker image prune` takes it from under its unit; with `gitops-mvd.local/app:
 <app>.<digest>` it stays, and the tag says whose it is.  The digest is that of the image's whole pinned name, because
@@ -8,8 +8,9 @@ one image may have come from several repositories.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
+from dataclasses import dataclass
 
 from gitops_mvd.core.errors import StepFailed
 from gitops_mvd.core.model import App, Change, Resource, Role, digest
@@ -17,12 +18,20 @@ from gitops_mvd.core.ports import Clock
 from gitops_mvd.docker.client import Engine
 from gitops_mvd.kinds import Tools
 
-OURS = "gitops-mvd.local/app:"
-LOOK = 0.02  # seconds between two looks whether a pull is done
+LOCAL = "gitops-mvd.local/app:"
+PULL_CHECK_SECONDS = 0.02  # between two questions whether a pull is done
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """What an image is asked for by: the tags as they were written, and the platform."""
+
+    tags: Sequence[str] = ()
+    platform: str = ""
 
 
 class Images:
-    """`name` is the pinned reference, `payload` the tags as they were written and the platform that was asked for."""
+    """`name` is the pinned reference, `payload` of a wanted one its Source."""
 
     name = "image"
     after: tuple[str, ...] = ()
@@ -39,16 +48,16 @@ class Images:
             users = [service for service in app.services if service.image == image]
             tags = sorted({service.tag for service in users if service.tag and "@" not in service.tag})
             platform = next((service.run["platform"] for service in users if "platform" in service.run), "")
-            yield Resource(self.name, image, app.name, payload={"tags": tags, "platform": platform})
+            yield Resource(self.name, image, app.name, payload=Source(tags, platform))
 
     def observe(self) -> Iterator[Resource]:
         for image in self._engine.images():
             for tag in image["RepoTags"] or ():
-                if tag.startswith(OURS):
-                    app = tag.removeprefix(OURS).rpartition(".")[0]
+                if tag.startswith(LOCAL):
+                    app = tag.removeprefix(LOCAL).rpartition(".")[0]
                     names = [*(image["RepoDigests"] or ()), image["Id"]]
-                    # where its own name was taken from it by hand, the tag alone is left, and to be cleaned up
-                    yield Resource(self.name, next((name for name in names if _tag(app, name) == tag), tag), app)
+                    # if its own name was taken from it by hand, the tag alone is left, and is to be cleaned up
+                    yield Resource(self.name, next((name for name in names if local_tag(app, name) == tag), tag), app)
 
     def apply(self, changes: Sequence[Change]) -> None:
         for change in changes:
@@ -58,17 +67,19 @@ class Images:
                 self._let_go(change.resource)
 
     def _hold(self, image: Resource) -> None:
-        """Pull it, and tag it: as ours, and as it was written, so that `pull_policy: missing` finds it by that."""
-        known = image.payload or {"tags": (), "platform": ""}
+        """Pull it, and tag it: locally, and as it was written, so that `pull_policy: missing` finds it by that."""
+        source = image.payload if isinstance(image.payload, Source) else Source()
         if not image.name.startswith("sha256:"):
-            self._pull(image.name, known["platform"])
+            self._pull(image.name, source.platform)
         elif not self._engine.has(image.name):
-            raise StepFailed(f"image {image.name} is gone from this host, and no registry has it")
-        for tag in (_tag(image.app, image.name), *known["tags"]):
+            raise StepFailed(
+                f"image {image.name} is not on this host any more, and no registry has it: build or load it again"
+            )
+        for tag in (local_tag(image.app, image.name), *source.tags):
             self._engine.tag(image.name, tag)
 
     def _pull(self, name: str, platform: str) -> None:
-        """Pull it.  Where something newer comes up, the pull is not waited for, and goes on for who needs it next."""
+        """Pull it.  If something newer interrupts, the pull is not waited for, and goes on for who needs it next."""
         if self._engine.has(name):
             return
         pulled: Future[None] = Future()
@@ -83,24 +94,25 @@ class Images:
 
         threading.Thread(target=pull, name="pull", daemon=True).start()
         while not pulled.done():
-            self._clock.wait(LOOK)
+            self._clock.wait(PULL_CHECK_SECONDS)
         pulled.result()
 
     def _let_go(self, image: Resource) -> None:
-        """Untag it, and remove it if we pulled it and nobody else has a name or a container of it."""
+        """Untag it, and remove it if it was pulled here and has no other name and no container."""
         if image not in self.observe():  # untagged by hand, or made whole again
             return
-        ours = image.name if image.name.startswith(OURS) else _tag(image.app, image.name)
+        own = image.name if image.name.startswith(LOCAL) else local_tag(image.app, image.name)
         for found in self._engine.images():
-            tags: Iterable[str] = found["RepoTags"] or ()
-            if ours in tags:
-                self._engine.remove_image(ours)
-                if "@" in image.name and not any(tag.startswith(OURS) for tag in tags if tag != ours):
+            tags = found["RepoTags"] or ()
+            if own in tags:
+                self._engine.remove_image(own)
+                if "@" in image.name and not any(tag.startswith(LOCAL) for tag in tags if tag != own):
                     self._engine.remove_image(found["Id"])
 
 
-def _tag(app: str, name: str) -> str:
-    return f"{OURS}{app}.{digest(name)[:12]}"
+def local_tag(app: str, name: str) -> str:
+    """The tag that keeps an image for an app, by its pinned name."""
+    return f"{LOCAL}{app}.{digest(name)[:12]}"
 
 
 def connect(tools: Tools) -> Images:

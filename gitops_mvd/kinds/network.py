@@ -1,4 +1,4 @@
-"""Networks: named after what they are, so that a changed one is a new one beside the old."""
+"""`network`: named after what it is, so that a changed one is a new one beside the old."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ from collections.abc import Iterator, Sequence
 
 from gitops_mvd.core.errors import StepFailed
 from gitops_mvd.core.model import App, Change, Resource, Role, digest
+from gitops_mvd.core.specs import DigestSpec, digest_spec
 from gitops_mvd.docker.answers import APP, DIGEST
 from gitops_mvd.docker.client import Engine
 from gitops_mvd.kinds import Tools
 
 
 class Networks:
-    """`spec` has the digest of the options, `payload` the options as Compose has them.  External ones are not ours."""
+    """`spec` has the digest of the options, `payload` the options in Compose's words; external ones are not managed."""
 
     name = "network"
     after: tuple[str, ...] = ()
@@ -26,13 +27,13 @@ class Networks:
     def wanted(self, app: App) -> Iterator[Resource]:
         for name, options in app.networks.items():
             if not options.get("external"):
-                yield Resource(self.name, name, app.name, spec={"digest": digest(options)}, payload=options)
+                yield Resource(self.name, name, app.name, spec=DigestSpec(digest=digest(options)), payload=options)
 
     def observe(self) -> Iterator[Resource]:
         for network in self._engine.networks():
             labels = network["Labels"] or {}
             if APP in labels:
-                yield Resource(self.name, network["Name"], labels[APP], spec={"digest": labels.get(DIGEST, "")})
+                yield Resource(self.name, network["Name"], labels[APP], spec=DigestSpec(digest=labels.get(DIGEST, "")))
 
     def apply(self, changes: Sequence[Change]) -> None:
         for change in changes:
@@ -42,8 +43,8 @@ class Networks:
                 self._engine.remove_network(network.name)  # refused while a container is on it
             if change.to and there != change.to:
                 if change.to.payload is None:
-                    raise StepFailed(f"network {network.name} is gone, and what it was made of is not known")
-                labels = {APP: network.app, DIGEST: network.spec["digest"]}
+                    raise StepFailed(f"network {network.name} is gone, and its options are not known")
+                labels = {APP: network.app, DIGEST: digest_spec(network)["digest"]}
                 self._engine.create_network(network.name, change.to.payload, labels)
 
 

@@ -1,7 +1,7 @@
 """`timer`: one systemd timer for each service that runs on a schedule, of the same name as the unit that it starts.
 
-The file has a seal, and says whose it is, as a unit's has.  When the timer last started its unit, systemd keeps as the
-time of a file of its own, the stamp; so it catches up on what was missed while the server was off.
+Its file is sealed and says whose it is, as that of a unit does.  systemd keeps the time of the last run in a file of
+its own, the stamp: so it catches up on what was missed while the server was off.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 from gitops_mvd.core.errors import StepFailed
 from gitops_mvd.core.model import App, Change, Resource, Role
+from gitops_mvd.core.specs import TimerSpec, timer_spec
 from gitops_mvd.kinds import Tools
 from gitops_mvd.state.files import Entry, readable, remove, write
 from gitops_mvd.systemd.client import Unit
@@ -22,11 +23,11 @@ from gitops_mvd.systemd.unit import EDITED, NOTICE, sealed, unsealed
 
 PATTERN = "mvd-*.timer"
 TARGET = "timers.target"
-STOPPED_WITHIN = 30.0  # seconds; a timer has nothing to wait for
+STOP_WITHIN_SECONDS = 30.0  # a timer has nothing to wait for
 
 
-class File(NamedTuple):
-    """A timer file of ours; `intact` where it is just as it was written."""
+class TimerFile(NamedTuple):
+    """A timer file that says whose it is; `intact` if it is just as it was written."""
 
     text: str
     app: str
@@ -50,7 +51,7 @@ class Timers:
     def wanted(self, app: App) -> Iterable[Resource]:
         for service in app.services:
             if service.schedule:
-                spec = {"schedule": service.schedule, "state": "active"}
+                spec = TimerSpec(schedule=service.schedule, state="active")
                 yield Resource(self.name, service.instances(app.name)[0], app.name, service.name, spec)
 
     # ---- looking -----------------------------------------------------------------------------------------------------
@@ -62,20 +63,20 @@ class Timers:
         timers, linked = self._systemd.units(PATTERN), self._linked()
         for name, file in files.items():
             state = _state(file, timers.get(f"{name}.timer"), linked=name in linked)
-            spec = {"schedule": file.schedule, "state": state}
-            yield Resource(self.name, name, file.app, file.service, spec, file.text)
+            spec = TimerSpec(schedule=file.schedule, state=state)
+            yield Resource(self.name, name, file.app, file.service, spec, file)
 
-    def _files(self) -> Mapping[str, File]:
-        """Our timer files by instance."""
+    def _files(self) -> Mapping[str, TimerFile]:
+        """The files of managed timers, by instance."""
         with readable(self._folder):
             names = [name for name in os.listdir(self._folder) if name.startswith("mvd-") and name.endswith(".timer")]
             files = {_instance(name): self._file(self._folder / name) for name in names}
         return {name: file for name, file in files.items() if file}
 
-    def _file(self, path: Path) -> File | None:
+    def _file(self, path: Path) -> TimerFile | None:
         try:
             return parse(path.read_text("utf-8", "surrogateescape")) if S_ISREG(path.lstat().st_mode) else None
-        except FileNotFoundError:  # another app was settled meanwhile
+        except FileNotFoundError:  # another app was changed meanwhile
             return None
 
     def _linked(self) -> set[str]:
@@ -95,10 +96,10 @@ class Timers:
         texts = {resource.name: _text(resource, files.get(resource.name)) for resource in wanted}
         new = [r for r in wanted if r.name not in files or files[r.name].text != texts[r.name]]
         for resource in new:
-            if said := self._systemd.refusal(resource.spec["schedule"]):
-                raise StepFailed(f"{resource.app}/{resource.service}: systemd does not accept the schedule: {said}")
+            if refusal := self._systemd.refusal(timer_spec(resource)["schedule"]):
+                raise StepFailed(f"{resource.app}/{resource.service}: systemd does not accept the schedule: {refusal}")
         # By its old stamp, a new time that is past today would count as missed, and be caught up at once.
-        self._delete([r.name for r in new if r.name in files and files[r.name].schedule != r.spec["schedule"]])
+        self._delete([r.name for r in new if r.name in files and files[r.name].schedule != timer_spec(r)["schedule"]])
         for resource in new:
             write(self._path(resource.name), Entry(texts[resource.name].encode("utf-8", "surrogateescape"), 0o644))
         timers = _timers(texts)
@@ -110,7 +111,7 @@ class Timers:
         if not names:
             return
         timers = _timers(names)
-        self._systemd.stop(timers, STOPPED_WITHIN)
+        self._systemd.stop(timers, STOP_WITHIN_SECONDS)
         self._systemd.reset_failed(timers)  # what failed is not cleaned
         self._systemd.clean(timers)  # only while its file is there does systemd know of the stamp
         for name in names:
@@ -128,7 +129,7 @@ class Timers:
 
 def render(timer: Resource) -> str:
     """The text of a timer.  Pure."""
-    schedule = timer.spec["schedule"]
+    schedule = timer_spec(timer)["schedule"]
     header = {"app": timer.app, "service": timer.service, "schedule": schedule}
     lines = [
         f"# {json.dumps(header, sort_keys=True)}",
@@ -149,25 +150,25 @@ def render(timer: Resource) -> str:
     return sealed("\n".join(lines))
 
 
-def parse(text: str) -> File | None:
-    """What the text says of itself; None where it is none of ours, or no longer says.  Pure."""
-    said = unsealed(text)
-    if said is None or not said.header.keys() >= {"app", "service", "schedule"}:
+def parse(text: str) -> TimerFile | None:
+    """What the text says of itself; None if it is not a managed one, or no longer says.  Pure."""
+    parsed = unsealed(text)
+    if parsed is None or not parsed.header.keys() >= {"app", "service", "schedule"}:
         return None
-    header = said.header
-    return File(text, header["app"], header["service"], header["schedule"], said.intact)
+    header = parsed.header
+    return TimerFile(text, header["app"], header["service"], header["schedule"], parsed.intact)
 
 
-def _text(wanted: Resource, there: File | None) -> str:
-    """The text to have.  One that is there and was not tampered with stays, whichever version of ours wrote it."""
-    if isinstance(wanted.payload, str):
-        return wanted.payload
-    if there and there.intact and there.schedule == wanted.spec["schedule"]:
-        return there.text
+def _text(wanted: Resource, found: TimerFile | None) -> str:
+    """The text to have.  One that was found and not tampered with stays, whichever version of mvd wrote it."""
+    if isinstance(wanted.payload, TimerFile):
+        return wanted.payload.text
+    if found and found.intact and found.schedule == timer_spec(wanted)["schedule"]:
+        return found.text
     return render(wanted)
 
 
-def _state(file: File, timer: Unit | None, *, linked: bool) -> str:
+def _state(file: TimerFile, timer: Unit | None, *, linked: bool) -> str:
     """`active`, which is what it should be, whether it waits or its unit is running."""
     if not file.intact:
         return EDITED

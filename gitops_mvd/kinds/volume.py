@@ -1,4 +1,4 @@
-"""Volumes: made where they are missing, and never removed unless somebody names them."""
+"""`volume`: made if it is missing, and never removed unless somebody names it."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ from collections.abc import Iterator, Sequence
 
 from gitops_mvd.core.errors import StepFailed
 from gitops_mvd.core.model import App, Change, Resource, Role, digest
+from gitops_mvd.core.specs import DigestSpec, digest_spec
 from gitops_mvd.docker.answers import APP, DIGEST
 from gitops_mvd.docker.client import Engine
 from gitops_mvd.kinds import Tools
 
 
 class Volumes:
-    """`spec` has the digest of the options, `payload` the options as Compose has them.  External ones are not ours."""
+    """`spec` has the digest of the options, `payload` the options in Compose's words; external ones are not managed."""
 
     name = "volume"
     after: tuple[str, ...] = ()
@@ -26,13 +27,13 @@ class Volumes:
     def wanted(self, app: App) -> Iterator[Resource]:
         for name, options in app.volumes.items():
             if not options.get("external"):
-                yield Resource(self.name, name, app.name, spec={"digest": digest(options)}, payload=options)
+                yield Resource(self.name, name, app.name, spec=DigestSpec(digest=digest(options)), payload=options)
 
     def observe(self) -> Iterator[Resource]:
         for volume in self._engine.volumes():
             labels = volume["Labels"] or {}
             if APP in labels:
-                yield Resource(self.name, volume["Name"], labels[APP], spec={"digest": labels.get(DIGEST, "")})
+                yield Resource(self.name, volume["Name"], labels[APP], spec=DigestSpec(digest=labels.get(DIGEST, "")))
 
     def apply(self, changes: Sequence[Change]) -> None:
         for change in changes:
@@ -49,11 +50,15 @@ class Volumes:
                 self._create(change.to)
 
     def _create(self, volume: Resource) -> None:
-        if any(found["Name"] == volume.name for found in self._engine.volumes()):  # Docker would take it for ours
-            raise StepFailed(f"volume {volume.name} is there, and not made by mvd", "declare it with `external: true`")
+        if any(
+            found["Name"] == volume.name for found in self._engine.volumes()
+        ):  # Docker would take it as if just made
+            raise StepFailed(
+                f"volume {volume.name} exists, and was not made by mvd", "declare it with `external: true`"
+            )
         if volume.payload is None:
-            raise StepFailed(f"volume {volume.name} is gone, and what it was made of is not known")
-        labels = {APP: volume.app, DIGEST: volume.spec["digest"]}
+            raise StepFailed(f"volume {volume.name} is gone, and its options are not known")
+        labels = {APP: volume.app, DIGEST: digest_spec(volume)["digest"]}
         self._engine.create_volume(volume.name, volume.payload, labels)
 
 

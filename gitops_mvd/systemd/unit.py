@@ -38,7 +38,7 @@ _BARE = re.compile(r"[A-Za-z0-9_@+=:,./-]+")
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """What a unit of ours says of itself; `digest` is "edited" where its text is not what was written.
+    """What a managed unit says of itself; `digest` is "edited" if its text is not what was written.
 
     `port` is the host port of the routed service, or 0.  `restart` is the Compose policy, `grace` the seconds that its
     container is given to stop.  A `scheduled` one is started by its timer, and by nobody else.
@@ -58,12 +58,12 @@ class Header:
         return self.restart != "no"
 
     def to_json(self) -> Json:
-        """What the text says; of a schedule only where there is one, as older versions of ours know no such field."""
+        """What the text says; of a schedule only if there is one, as older versions of mvd know no such field."""
         return {name: value for name, value in asdict(self).items() if name != "scheduled" or value}
 
 
-class Said(NamedTuple):
-    """What a sealed text says of itself, and whether it is just as it was written."""
+class ParsedHeader(NamedTuple):
+    """The header of a sealed text, and whether the text is just as it was written."""
 
     header: Json
     intact: bool
@@ -131,15 +131,15 @@ def render(
 
 
 def parse(text: str) -> Header | None:
-    """What the text says of itself; None where it is none of ours, or no longer says."""
-    said = unsealed(text)
-    if said is None:
+    """What the text says of itself; None if it is not a managed unit, or no longer says."""
+    parsed = unsealed(text)
+    if parsed is None:
         return None
     try:
-        header = Header(**said.header)
+        header = Header(**parsed.header)
     except TypeError:
         return None
-    return header if said.intact else replace(header, digest=EDITED)
+    return header if parsed.intact else replace(header, digest=EDITED)
 
 
 def sealed(rest: str) -> str:
@@ -147,8 +147,8 @@ def sealed(rest: str) -> str:
     return f"{_SEAL}{hashlib.sha256(rest.encode('utf-8', 'surrogateescape')).hexdigest()}\n{rest}"
 
 
-def unsealed(text: str) -> Said | None:
-    """What stands in the second line of a text of ours, behind its seal; None where it is none of ours."""
+def unsealed(text: str) -> ParsedHeader | None:
+    """The header in the second line of a sealed text; None if it has no seal or no header."""
     first, _, rest = text.partition("\n")
     if not first.startswith(_SEAL):
         return None
@@ -156,7 +156,7 @@ def unsealed(text: str) -> Said | None:
         header = json.loads(rest.partition("\n")[0].removeprefix("# "))
     except ValueError:
         return None
-    return Said(header, sealed(rest) == text) if isinstance(header, dict) else None
+    return ParsedHeader(header, sealed(rest) == text) if isinstance(header, dict) else None
 
 
 def quoted(words: Iterable[str]) -> str:

@@ -36,7 +36,7 @@ from gitops_mvd.daemon.wiring import Wired, wire
 from gitops_mvd.docker.create import create
 from gitops_mvd.kinds import discover
 from gitops_mvd.kinds.config import layout
-from gitops_mvd.kinds.image import _tag as image_tag
+from gitops_mvd.kinds.image import local_tag as image_tag
 from gitops_mvd.kinds.timer import render as timer_text
 from gitops_mvd.manifest import load, read_fleet
 from gitops_mvd.state.history import SqliteHistory

@@ -1,0 +1,85 @@
+"""The files of managed units on this host, and the links that start them at boot."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from operator import attrgetter
+from pathlib import Path
+from stat import S_ISREG
+from typing import NamedTuple
+
+from gitops_mvd.state.files import Entry, readable, remove, write
+from gitops_mvd.systemd.unit import TARGET, Header, parse
+
+_stamp = attrgetter("st_mode", "st_ino", "st_size", "st_mtime_ns", "st_ctime_ns")
+
+
+class UnitFile(NamedTuple):
+    """A unit file that says whose it is; its `stamp` changes whenever the file does."""
+
+    stamp: tuple[int, ...]
+    text: str
+    header: Header
+
+    @property
+    def changed(self) -> int:
+        """When it was changed, in whole seconds since 1970; no program can set this time back."""
+        return self.stamp[-1] // 10**9
+
+
+class UnitFiles:
+    """The unit files in a folder, by the names of their instances.  Raises Unavailable or StepFailed."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._known: Mapping[str, UnitFile] = {}
+
+    def read(self) -> Mapping[str, UnitFile]:
+        """All of them; only those that changed since the last time are read."""
+        with readable(self._folder):
+            names = [name for name in os.listdir(self._folder) if name.startswith("mvd-") and name.endswith(".service")]
+            files = {_instance(name): self._read(name) for name in names}
+        self._known = {name: file for name, file in files.items() if file}
+        return self._known
+
+    def _read(self, name: str) -> UnitFile | None:
+        path = os.path.join(self._folder, name)
+        try:
+            found = os.lstat(path)
+            stamp = _stamp(found)
+            known = self._known.get(_instance(name))
+            if known and known.stamp == stamp:
+                return known
+            text = Path(path).read_text("utf-8", "surrogateescape") if S_ISREG(found.st_mode) else ""
+        except FileNotFoundError:  # another app was changed meanwhile
+            return None
+        header = parse(text)
+        return UnitFile(stamp, text, header) if header else None
+
+    def at_boot(self) -> set[str]:
+        """The instances that start when the server does."""
+        wants = self._folder / f"{TARGET}.wants"
+        with readable(wants):
+            return {_instance(name) for name in os.listdir(wants)} if wants.is_dir() else set()
+
+    def write(self, instance: str, text: str) -> None:
+        write_unit(self._folder, instance, text)
+
+    def remove(self, instance: str) -> None:
+        remove(self._folder / f"{instance}.service")
+
+    def disable(self, instance: str) -> None:
+        """Remove the link; systemd's own way to disable a unit refuses one whose file is gone."""
+        remove(self._folder / f"{TARGET}.wants" / f"{instance}.service")
+
+
+def write_unit(folder: Path, instance: str, text: str) -> Path:
+    """Write a unit file into a folder, and return its path."""
+    path = folder / f"{instance}.service"
+    write(path, Entry(text.encode("utf-8", "surrogateescape"), 0o644))
+    return path
+
+
+def _instance(unit: str) -> str:
+    return unit.removesuffix(".service")
