@@ -13,13 +13,12 @@ from dataclasses import fields as fields_of
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
+from gitops_mvd import forges
 from gitops_mvd.config.readers import absolute, boolean, duration, filled, mapping_of, one_of, tuple_of, word
 from gitops_mvd.config.tables import Invalid, Key, Place, Reader, accepts, fields, mapping_schema
 from gitops_mvd.config.yamltree import Node, Sink, parse
 from gitops_mvd.core.errors import ManifestError
 from gitops_mvd.core.policy import Policy
-from gitops_mvd.forges.api import address as origin
-from gitops_mvd.forges.api.address import KINDS
 
 PATH = "/etc/gitops-mvd/config.yaml"
 
@@ -275,6 +274,11 @@ def _interval(place: Place) -> float:
     return seconds if seconds >= 1 else place.fail("must be at least 1s")
 
 
+@accepts({"enum": forges.kinds()})
+def _forge_kind(place: Place) -> str:
+    return one_of(*forges.kinds())(place)
+
+
 # ---- the sections ----------------------------------------------------------------------------------------------------
 
 GITHUB_APP = section(
@@ -401,9 +405,9 @@ FORGE = section(
     ForgeSettings,
     {
         "kind": Key(
-            f"The forge: {', '.join(f'`{kind}`' for kind in KINDS)}. Required if the repository's address does not "
-            "tell.",
-            one_of(*KINDS),
+            f"The forge: {', '.join(f'`{kind}`' for kind in forges.kinds())}. Required if the repository's address "
+            "does not tell.",
+            _forge_kind,
             "as the repository's address tells",
         ),
         "repository": Key(
@@ -599,7 +603,7 @@ def read(file: str, data: bytes) -> Settings:
 
 def _complete(forge: dict[str, Any], values: Mapping[str, Any], place: Place) -> ForgeSettings | None:
     """The forge's settings with what follows from the repository's address and credentials."""
-    told = origin.read(values["repository"], forge.get("kind", ""))
+    told = forges.locate(values["repository"], forge.get("kind", ""))
     if not told.kind:
         place.complain("has no `kind`, and the repository's address does not tell it")
     elif "repository" not in forge and not told.repository:

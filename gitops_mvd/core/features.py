@@ -18,12 +18,12 @@ class IncompleteFeature(MvdError):
 
 
 def modules(package: str, folders: Iterable[str]) -> dict[str, ModuleType]:
-    """The modules in the folders of a package (its `__path__`), by name.
+    """The modules in the folders of a package (its `__path__`), by name; what they share is in packages below it.
 
     Raises IncompleteFeature for a module that builds its own description without a required part.
     """
     found: dict[str, ModuleType] = {}
-    for name in (info.name for info in pkgutil.iter_modules(folders)):
+    for name in (info.name for info in pkgutil.iter_modules(folders) if not info.ispkg):
         try:
             found[name] = importlib.import_module(f"{package}.{name}")
         except TypeError as error:

@@ -112,11 +112,11 @@ class Forge(Protocol):
 class Receiver(Protocol):
     """The half of a forge's module that reads webhooks.  Header names are in lower case."""
 
-    def authentic(self, headers: Mapping[str, str], body: bytes, secret: str) -> bool:
+    def authentic(self, headers: Mapping[str, str], body: bytes, secret: str, /) -> bool:
         """Is it signed with the secret?  Takes the same time for every wrong signature, and never raises."""
         ...
 
-    def event(self, headers: Mapping[str, str], body: bytes) -> Event:
+    def event(self, headers: Mapping[str, str], body: bytes, /) -> Event:
         """What an authentic webhook is about; `other` if that is unknown."""
         ...
 

@@ -12,7 +12,6 @@ from gitops_mvd.core.errors import Unavailable
 from gitops_mvd.core.ports import Forge, Receiver
 from gitops_mvd.docker.client import Engine
 from gitops_mvd.forges.api import Account
-from gitops_mvd.forges.api import address as origin
 from gitops_mvd.git.branch import Source, no_token
 from gitops_mvd.kong.client import Certificates, Kong
 from gitops_mvd.kong.shared.precedence import Precedence
@@ -85,13 +84,13 @@ def connect_forge(forge: ForgeSettings, settings: Settings, login: Account) -> F
 def repository_account(settings: Settings) -> Account:
     """The login of Git at the repository's address; a GitHub App has the same token for the forge."""
     login, forge = settings.credentials, settings.forge
-    address = origin.read(settings.repository, "github")
+    origin = forges.locate(settings.repository, "github")
     if not login.github_app:
         token = read_secret(login.token_file, "credentials.token_file")
-        return Account(address.repository, lambda: token, address.base_url, login.username)
+        return Account(origin.repository, lambda: token, origin.base_url, login.username)
     if forge and forge.kind == "github":
-        return app_account(login.github_app, address.repository, forge.base_url)
-    return app_account(login.github_app, address.repository, address.base_url)
+        return app_account(login.github_app, origin.repository, forge.base_url)
+    return app_account(login.github_app, origin.repository, origin.base_url)
 
 
 def app_account(app: AppLogin, repository: str, base_url: str) -> Account:
@@ -112,7 +111,7 @@ def webhook_receiver(settings: Settings) -> Hooks | None:
     if len(secret) < SHORTEST_SECRET:
         fault = f"has {len(secret)} characters, and needs {SHORTEST_SECRET}" if secret else "is empty"
         raise Unavailable(f"{webhook.secret_file} (webhook.secret_file) {fault}", "Make one: openssl rand -hex 32")
-    return Hooks(webhook.listen, forges.receiver(forge.kind), secret)
+    return Hooks(webhook.listen, forges.known()[forge.kind], secret)
 
 
 def read_secret(path: str, key: str) -> str:

@@ -1,37 +1,107 @@
-"""The forges that are told of a commit: one module each, found by name, with `connect(account)` and what hooks need."""
+"""Forges: one module each, found by name, whose `FORGE` says all there is to know about it.
+
+github gitlab gitea bitbucket_cloud bitbucket_dc azure_devops     gitea is forgejo, too
+api/      what they share: HTTP with deadlines and errors, logins, repository addresses, the login of a GitHub App
+
+May import `core`.  Must not know who asks: the settings, the daemon and the manual read here which forges there are,
+and no other module lists them.  `requests` is loaded only once a forge is asked.
+"""
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
-from types import ModuleType
-from typing import cast
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
 
-from gitops_mvd.core.ports import Forge, Receiver
+from gitops_mvd.core.features import incomplete, modules, require
+from gitops_mvd.core.model import CommitStatus, Event, Health, Operation
+from gitops_mvd.core.ports import Forge
 from gitops_mvd.forges.api import Account
+from gitops_mvd.forges.api.address import Address, Location, last_two_parts
 
-ALIASES: dict[str, str] = {"forgejo": "gitea"}  # another name of the same API
+Headers = Mapping[str, str]  # names in lower case
 
 
-SHARED = {"api"}  # what every forge is built on, and no forge
+@dataclass(frozen=True)
+class StateNames:
+    """The state that a forge shows for a status: by its operation or, once that succeeded, by the health."""
+
+    operations: Mapping[Operation, str]
+    healths: Mapping[Health, str]
+
+    def of(self, status: CommitStatus) -> str:
+        return self.operations.get(status.operation) or self.healths[status.health]
+
+    def missing(self) -> list[str]:
+        """The operations and healths that have no state."""
+        operations = [each for each in Operation if each is not Operation.SUCCEEDED and each not in self.operations]
+        return [str(each) for each in (*operations, *(each for each in Health if each not in self.healths))]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ForgeType:
+    """All there is to know about a forge; every part without a default is required.
+
+    `names` are the kinds by which the settings call it, each with the hosts that are this forge for certain: a name,
+    or `.example.com` for all below it.  `locate` reads a repository's address.  `connect` makes a client, which asks
+    nothing yet; `states` are what its statuses may be.  Of a webhook, `authentic` says if the sender knows the secret,
+    in constant time and whatever is sent, and `event` what an authentic one says.
+    """
+
+    names: Mapping[str, Sequence[str]]
+    connect: Callable[[Account], Forge]
+    states: StateNames
+    authentic: Callable[[Headers, bytes, str], bool]
+    event: Callable[[Headers, bytes], Event]
+    locate: Callable[[Address], Location] = last_two_parts
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """What a repository's address tells of its forge.
+
+    `kind` and `repository` are "" if they are unknown, and `base_url` if it is the forge's public one.
+    """
+
+    kind: str = ""
+    repository: str = ""
+    base_url: str = ""
+
+
+@cache
+def known() -> Mapping[str, ForgeType]:
+    """Every forge by the kind that settings name.  Raises IncompleteFeature for a module that lacks a part."""
+    found: dict[str, ForgeType] = {}
+    for module in modules(__name__, __path__).values():
+        require(module, module, ["FORGE"])
+        forge: ForgeType = module.FORGE
+        if missing := forge.states.missing():
+            raise incomplete(module, f"has no state for {' and '.join(missing)}")
+        for name in forge.names:
+            if found.setdefault(name, forge) is not forge:
+                raise incomplete(module, f"has the name {name!r} of another forge")
+    return dict(sorted(found.items()))
 
 
 def kinds() -> list[str]:
-    """The names that the settings use."""
-    names = {found.name for found in pkgutil.iter_modules(__path__)} - SHARED
-    return sorted([*(name.replace("_", "-") for name in names), *ALIASES])
+    """The kinds that settings may name, sorted."""
+    return list(known())
 
 
 def connect(kind: str, account: Account) -> Forge:
     """A client of that forge; nothing is asked yet."""
-    return cast(Forge, _module(kind).connect(account))
+    return known()[kind].connect(account)
 
 
-def receiver(kind: str) -> Receiver:
-    """What tells a forge's webhooks from others, and what they mean."""
-    return cast(Receiver, _module(kind))
+def locate(url: str, kind: str = "") -> Origin:
+    """What the address of a repository tells.  A `kind` that is known already need not be told by the host."""
+    address = Address.of(url)
+    if not address:
+        return Origin(kind)
+    kind = kind or next((name for name, forge in known().items() if _is_at(address.name, forge.names[name])), "")
+    read = known()[kind].locate if kind else last_two_parts
+    return Origin(kind, *read(address))
 
 
-def _module(kind: str) -> ModuleType:
-    name = ALIASES.get(kind, kind).replace("-", "_")
-    return importlib.import_module(f"{__name__}.{name}")
+def _is_at(host: str, hosts: Sequence[str]) -> bool:
+    return any(host == each or (each.startswith(".") and host.endswith(each)) for each in hosts)

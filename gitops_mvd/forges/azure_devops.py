@@ -9,35 +9,41 @@ from __future__ import annotations
 import base64
 import hmac
 import json
+import re
 import urllib.parse
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from gitops_mvd.core.model import CommitStatus, Event, Health, Operation, PullRequest
+from gitops_mvd.forges import ForgeType, StateNames
 from gitops_mvd.forges.api import Account, Api, Explanation, Query, Refused, basic, cut, cut_text, signing
+from gitops_mvd.forges.api.address import Address, Location
 
 PUBLIC = "https://dev.azure.com"
+HOSTS = ("dev.azure.com", "ssh.dev.azure.com", ".visualstudio.com")
 VERSION: Query = {"api-version": "6.0"}  # what a Server from 2020 on has, and Services go on to have
 DENIED = (203, 302, 401)  # a token that has expired gets the page, or is sent to the page, where people log in
 LONGEST_DESCRIPTION = 255  # said nowhere, and so no longer than elsewhere
 LONGEST_COMMENT = 150_000  # https://github.com/runatlantis/atlantis/pull/1585
 MOST = 100  # pull requests
 
-STATES = {
-    Operation.RUNNING: "pending",
-    Operation.FAILED: "failed",
-    Operation.ROLLED_BACK: "failed",
-    Operation.ROLLBACK_FAILED: "failed",
-    Operation.SUPERSEDED: "notApplicable",
-}
-STATES_OF_HEALTH = {  # once it succeeded
-    Health.HEALTHY: "succeeded",
-    Health.PROGRESSING: "pending",
-    Health.DEGRADED: "failed",
-    Health.MISSING: "failed",
-    Health.SUSPENDED: "notApplicable",
-    Health.UNKNOWN: "error",
-}
+STATES = StateNames(
+    {
+        Operation.RUNNING: "pending",
+        Operation.FAILED: "failed",
+        Operation.ROLLED_BACK: "failed",
+        Operation.ROLLBACK_FAILED: "failed",
+        Operation.SUPERSEDED: "notApplicable",
+    },
+    {
+        Health.HEALTHY: "succeeded",
+        Health.PROGRESSING: "pending",
+        Health.DEGRADED: "failed",
+        Health.MISSING: "failed",
+        Health.SUSPENDED: "notApplicable",
+        Health.UNKNOWN: "error",
+    },
+)
 EVENTS = {
     "git.push": "push",
     "git.pullrequest.created": "proposal",
@@ -72,7 +78,7 @@ class AzureDevOps:
         genre, _, name = status.context.partition("/")
         description = status.description
         body = {
-            "state": STATES.get(status.operation) or STATES_OF_HEALTH[status.health],
+            "state": STATES.of(status),
             "context": {"genre": genre, "name": name} if name else {"name": genre},
             "description": cut(description, _room(description, LONGEST_DESCRIPTION)),
             "targetUrl": status.url or None,
@@ -140,10 +146,6 @@ class AzureDevOps:
         return None
 
 
-def connect(account: Account) -> AzureDevOps:
-    return AzureDevOps(account)
-
-
 def _room(text: str, most: int) -> int:
     """How many characters of a text fit where those beyond U+FFFF count twice, as they do in .NET."""
     return most - sum(c > "\uffff" for c in text[:most])
@@ -193,3 +195,34 @@ def _pushed(resource: Any) -> str:
         return ""
     ref = refs.pop() if len(refs) == 1 else ""
     return ref if isinstance(ref, str) else ""
+
+
+# ---- the forge -------------------------------------------------------------------------------------------------------
+
+
+def locate(address: Address) -> Location:
+    """https://dev.azure.com/ORG/PROJECT/_git/REPO, and its many other ways to say so.
+
+    A repository that is called as its project is has that name once.
+    """
+    parts = list(address.parts)
+    is_public = address.name in HOSTS
+    if organisation := re.fullmatch(r"([^.]+)\.visualstudio\.com", address.name):
+        parts = [organisation[1], *(part for part in parts if part != "DefaultCollection")]
+        is_public = True
+    if parts[0] == "v3":  # as ssh has it
+        parts = parts[1:]
+    if "_git" in parts:
+        place = parts.index("_git")
+        parts = [*parts[:place], *(parts[place + 1 :] * (2 if place == 1 else 1))]
+    return "/".join(parts[-3:]), "" if is_public else address.base_url(parts[:-3])
+
+
+FORGE = ForgeType(
+    names={"azure-devops": HOSTS},
+    connect=AzureDevOps,
+    states=STATES,
+    authentic=authentic,
+    event=event,
+    locate=locate,
+)

@@ -15,7 +15,9 @@ from typing import Any
 
 from gitops_mvd.core.errors import Unavailable
 from gitops_mvd.core.model import CommitStatus, Event, Health, Operation, PullRequest
+from gitops_mvd.forges import ForgeType, StateNames
 from gitops_mvd.forges.api import Account, Api, Explanation, Query, Refused, cut, cut_text, login, signing
+from gitops_mvd.forges.api.address import Address, Location, last_two_parts
 
 PUBLIC = "https://api.bitbucket.org/2.0"
 WEB = "https://bitbucket.org"
@@ -28,21 +30,23 @@ LONGEST_PAGE = 50  # of pull requests
 MOST = 100  # pull requests
 FULL = 40  # digits of a commit
 
-STATES = {
-    Operation.RUNNING: "INPROGRESS",
-    Operation.FAILED: "FAILED",
-    Operation.ROLLED_BACK: "FAILED",
-    Operation.ROLLBACK_FAILED: "FAILED",
-    Operation.SUPERSEDED: "STOPPED",
-}
-STATES_OF_HEALTH = {  # once it succeeded
-    Health.HEALTHY: "SUCCESSFUL",
-    Health.PROGRESSING: "INPROGRESS",
-    Health.DEGRADED: "FAILED",
-    Health.MISSING: "FAILED",
-    Health.SUSPENDED: "STOPPED",
-    Health.UNKNOWN: "FAILED",
-}
+STATES = StateNames(
+    {
+        Operation.RUNNING: "INPROGRESS",
+        Operation.FAILED: "FAILED",
+        Operation.ROLLED_BACK: "FAILED",
+        Operation.ROLLBACK_FAILED: "FAILED",
+        Operation.SUPERSEDED: "STOPPED",
+    },
+    {
+        Health.HEALTHY: "SUCCESSFUL",
+        Health.PROGRESSING: "INPROGRESS",
+        Health.DEGRADED: "FAILED",
+        Health.MISSING: "FAILED",
+        Health.SUSPENDED: "STOPPED",
+        Health.UNKNOWN: "FAILED",
+    },
+)
 EVENTS = {
     "repo:push": "push",
     "pullrequest:created": "proposal",
@@ -82,7 +86,7 @@ class BitbucketCloud:
         body = {
             "key": _key(status.context),
             "name": cut(status.context, LONGEST_NAME),
-            "state": STATES.get(status.operation) or STATES_OF_HEALTH[status.health],
+            "state": STATES.of(status),
             "description": cut(status.description, LONGEST_DESCRIPTION),
             "url": status.url if is_link else page,  # there must be one
         }
@@ -172,10 +176,6 @@ class BitbucketCloud:
         return None
 
 
-def connect(account: Account) -> BitbucketCloud:
-    return BitbucketCloud(account)
-
-
 def _key(context: str) -> str:
     """What tells statuses apart: not cut off where it is too long, as hosts are often alike but for the end."""
     return context if len(context) <= LONGEST_KEY else hashlib.sha256(context.encode()).hexdigest()[:LONGEST_KEY]
@@ -222,3 +222,21 @@ def _pushed(body: bytes) -> str:
 def _ref(pushed: Mapping[str, str]) -> str:
     folder = {"branch": "heads", "tag": "tags"}[pushed["type"]]
     return f"refs/{folder}/{pushed['name']}"
+
+
+# ---- the forge -------------------------------------------------------------------------------------------------------
+
+
+def locate(address: Address) -> Location:
+    repository, base_url = last_two_parts(address)
+    return repository, "" if address.host == "bitbucket.org" else base_url
+
+
+FORGE = ForgeType(
+    names={"bitbucket-cloud": ["bitbucket.org"]},
+    connect=BitbucketCloud,
+    states=STATES,
+    authentic=authentic,
+    event=event,
+    locate=locate,
+)

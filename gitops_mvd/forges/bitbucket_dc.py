@@ -15,7 +15,9 @@ from typing import Any
 
 from gitops_mvd.core.errors import Unavailable
 from gitops_mvd.core.model import CommitStatus, Event, Health, Operation, PullRequest
+from gitops_mvd.forges import ForgeType, StateNames
 from gitops_mvd.forges.api import Account, Api, Explanation, Query, Refused, cut, cut_text, login, signing
+from gitops_mvd.forges.api.address import Address, Location, last_two_parts
 
 LONGEST = 255  # of the key, the name and the description
 LONGEST_URL = 450
@@ -23,21 +25,23 @@ LONGEST_COMMENT = 32767  # https://github.com/jfrog/froggit-go/pull/133
 MOST = 100  # pull requests, or of anything on one page
 TRIES = 3  # to change a comment that somebody else changes too
 
-STATES = {
-    Operation.RUNNING: "INPROGRESS",
-    Operation.FAILED: "FAILED",
-    Operation.ROLLED_BACK: "FAILED",
-    Operation.ROLLBACK_FAILED: "FAILED",
-    Operation.SUPERSEDED: "CANCELLED",
-}
-STATES_OF_HEALTH = {  # once it succeeded
-    Health.HEALTHY: "SUCCESSFUL",
-    Health.PROGRESSING: "INPROGRESS",
-    Health.DEGRADED: "FAILED",
-    Health.MISSING: "FAILED",
-    Health.SUSPENDED: "CANCELLED",
-    Health.UNKNOWN: "UNKNOWN",
-}
+STATES = StateNames(
+    {
+        Operation.RUNNING: "INPROGRESS",
+        Operation.FAILED: "FAILED",
+        Operation.ROLLED_BACK: "FAILED",
+        Operation.ROLLBACK_FAILED: "FAILED",
+        Operation.SUPERSEDED: "CANCELLED",
+    },
+    {
+        Health.HEALTHY: "SUCCESSFUL",
+        Health.PROGRESSING: "INPROGRESS",
+        Health.DEGRADED: "FAILED",
+        Health.MISSING: "FAILED",
+        Health.SUSPENDED: "CANCELLED",
+        Health.UNKNOWN: "UNKNOWN",
+    },
+)
 EVENTS = {
     "repo:refs_changed": "push",
     "pr:opened": "proposal",
@@ -80,7 +84,7 @@ class BitbucketDataCenter:
         body = {
             "key": _key(status.context),
             "name": cut(status.context, _room(status.context, LONGEST)),
-            "state": STATES.get(status.operation) or STATES_OF_HEALTH[status.health],
+            "state": STATES.of(status),
             "description": cut(status.description, _room(status.description, LONGEST)),
             "url": status.url if is_link else f"{self._base}/{self._path}/commits/{commit}",  # there must be one
         }
@@ -149,10 +153,6 @@ class BitbucketDataCenter:
         return None
 
 
-def connect(account: Account) -> BitbucketDataCenter:
-    return BitbucketDataCenter(account)
-
-
 def _key(context: str) -> str:
     """What tells statuses apart: not cut off where it is too long, as hosts are often alike but for the end."""
     return context if len(context) <= _room(context, LONGEST) else hashlib.sha256(context.encode()).hexdigest()
@@ -201,3 +201,25 @@ def _pushed(body: bytes) -> str:
         return ""
     ref = refs.pop() if len(refs) == 1 else ""
     return ref if isinstance(ref, str) else ""
+
+
+# ---- the forge -------------------------------------------------------------------------------------------------------
+
+
+def locate(address: Address) -> Location:
+    """https://HOST/CONTEXT/scm/PROJECT/slug.git; over ssh it is said without `scm`."""
+    parts = address.parts
+    if "scm" not in parts[:-2]:
+        return last_two_parts(address)
+    place = parts.index("scm")
+    return "/".join(parts[place + 1 :]), address.base_url(parts[:place])
+
+
+FORGE = ForgeType(
+    names={"bitbucket-dc": []},
+    connect=BitbucketDataCenter,
+    states=STATES,
+    authentic=authentic,
+    event=event,
+    locate=locate,
+)

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from gitops_mvd.core.errors import Unavailable
 from gitops_mvd.core.model import CommitStatus, Event, Health, Operation, PullRequest
+from gitops_mvd.forges import ForgeType, StateNames
 from gitops_mvd.forges.api import Account, Api, Broken, Explanation, Query, Refused, cut, cut_text
 
 if TYPE_CHECKING:
@@ -29,21 +30,23 @@ MOST_PROPOSALS = 100
 
 # `warning` is no success to a branch protection of any version; of a state that a version does not know, such as
 # `skipped` to Forgejo and to Gitea before 1.24, it makes what it likes, as states are not checked when they are posted.
-STATES = {
-    Operation.RUNNING: "pending",
-    Operation.FAILED: "failure",
-    Operation.ROLLED_BACK: "failure",
-    Operation.ROLLBACK_FAILED: "failure",
-    Operation.SUPERSEDED: "warning",
-}
-STATES_OF_HEALTH = {  # once it succeeded
-    Health.HEALTHY: "success",
-    Health.PROGRESSING: "pending",
-    Health.DEGRADED: "failure",
-    Health.MISSING: "failure",
-    Health.SUSPENDED: "warning",
-    Health.UNKNOWN: "error",
-}
+STATES = StateNames(
+    {
+        Operation.RUNNING: "pending",
+        Operation.FAILED: "failure",
+        Operation.ROLLED_BACK: "failure",
+        Operation.ROLLBACK_FAILED: "failure",
+        Operation.SUPERSEDED: "warning",
+    },
+    {
+        Health.HEALTHY: "success",
+        Health.PROGRESSING: "pending",
+        Health.DEGRADED: "failure",
+        Health.MISSING: "failure",
+        Health.SUSPENDED: "warning",
+        Health.UNKNOWN: "error",
+    },
+)
 
 
 class Gitea:
@@ -61,7 +64,7 @@ class Gitea:
 
     def publish(self, commit: str, status: CommitStatus) -> None:
         body = {
-            "state": STATES.get(status.operation) or STATES_OF_HEALTH[status.health],
+            "state": STATES.of(status),
             "context": status.context,
             "description": cut(status.description, LONGEST_DESCRIPTION),
             "target_url": status.url,
@@ -161,10 +164,6 @@ class Gitea:
         return None
 
 
-def connect(account: Account) -> Gitea:
-    return Gitea(account)
-
-
 def _proposal(pull: Mapping[str, Any]) -> PullRequest:
     """A fork that was deleted meanwhile has the number -1."""
     head, base = pull["head"], pull["base"]
@@ -210,3 +209,14 @@ def _ref(payload: bytes) -> str:
     except (ValueError, RecursionError, LookupError, TypeError):
         return ""
     return ref if isinstance(ref, str) else ""
+
+
+# ---- the forge -------------------------------------------------------------------------------------------------------
+
+FORGE = ForgeType(
+    names={"gitea": [], "forgejo": ["codeberg.org"]},
+    connect=Gitea,
+    states=STATES,
+    authentic=authentic,
+    event=event,
+)

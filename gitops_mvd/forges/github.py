@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 from gitops_mvd.core.errors import Unavailable
 from gitops_mvd.core.model import CommitStatus, Event, Health, Operation, PullRequest
+from gitops_mvd.forges import ForgeType, StateNames
 from gitops_mvd.forges.api import Account, Api, Explanation, Query, Refused, cut, cut_text, first_words
+from gitops_mvd.forges.api.address import Address, Location, last_two_parts
 
 if TYPE_CHECKING:
     import requests
@@ -27,21 +29,23 @@ LONGEST_TASK = 128  # GitHub does not say; what is longer is shortened without b
 LOOKED_THROUGH = 500  # deployments, for those that still show success
 REMEMBERED = 1000  # deployments whose numbers need not be asked for
 
-STATES = {
-    Operation.RUNNING: "pending",
-    Operation.FAILED: "failure",
-    Operation.ROLLED_BACK: "failure",
-    Operation.ROLLBACK_FAILED: "failure",
-    Operation.SUPERSEDED: "error",
-}
-STATES_OF_HEALTH = {  # once it succeeded
-    Health.HEALTHY: "success",
-    Health.PROGRESSING: "pending",
-    Health.DEGRADED: "failure",
-    Health.MISSING: "failure",
-    Health.SUSPENDED: "error",
-    Health.UNKNOWN: "error",
-}
+STATES = StateNames(
+    {
+        Operation.RUNNING: "pending",
+        Operation.FAILED: "failure",
+        Operation.ROLLED_BACK: "failure",
+        Operation.ROLLBACK_FAILED: "failure",
+        Operation.SUPERSEDED: "error",
+    },
+    {
+        Health.HEALTHY: "success",
+        Health.PROGRESSING: "pending",
+        Health.DEGRADED: "failure",
+        Health.MISSING: "failure",
+        Health.SUSPENDED: "error",
+        Health.UNKNOWN: "error",
+    },
+)
 DEPLOYED = {"pending": "in_progress"}  # what a deployment has another word for
 REPLACED = "replaced by a newer version"
 
@@ -80,7 +84,7 @@ class GitHub:
         if status.environment:
             return self._deployments.publish(commit, status)
         body = {
-            "state": _state(status),
+            "state": STATES.of(status),
             "context": status.context,
             "description": cut(status.description, LONGEST_DESCRIPTION),
             "target_url": status.url or None,
@@ -134,14 +138,6 @@ class GitHub:
         return None
 
 
-def connect(account: Account) -> GitHub:
-    return GitHub(account)
-
-
-def _state(status: CommitStatus) -> str:
-    return STATES.get(status.operation) or STATES_OF_HEALTH[status.health]
-
-
 def _proposal(pull: Mapping[str, Any]) -> PullRequest:
     """A fork that was deleted meanwhile has no repository any more."""
     head, base = pull["head"], pull["base"]
@@ -171,7 +167,7 @@ class Deployments:
     def publish(self, commit: str, status: CommitStatus) -> None:
         environment = _shorten(status.environment, LONGEST_ENVIRONMENT)
         task = _shorten(f"deploy:{status.context}", LONGEST_TASK)
-        state = "inactive" if status.operation is Operation.SUPERSEDED else _state(status)
+        state = "inactive" if status.operation is Operation.SUPERSEDED else STATES.of(status)
         body = {
             "state": DEPLOYED.get(state, state),
             "description": cut(status.description, LONGEST_DESCRIPTION),
@@ -313,3 +309,26 @@ def _pushed(headers: Mapping[str, str], body: bytes) -> str:
     except (ValueError, RecursionError, KeyError, TypeError):
         return ""
     return ref if isinstance(ref, str) else ""
+
+
+# ---- the forge -------------------------------------------------------------------------------------------------------
+
+
+def locate(address: Address) -> Location:
+    """Each edition has its API elsewhere: https://docs.github.com/en/rest"""
+    repository, _ = last_two_parts(address)
+    if address.host == "github.com":
+        return repository, ""
+    return repository, f"https://api.{address.host}" if address.host.endswith(".ghe.com") else address.base_url(
+        ["api/v3"]
+    )
+
+
+FORGE = ForgeType(
+    names={"github": ["github.com"]},
+    connect=GitHub,
+    states=STATES,
+    authentic=authentic,
+    event=event,
+    locate=locate,
+)

@@ -20,7 +20,9 @@ from typing import TYPE_CHECKING, Any
 
 from gitops_mvd.core.errors import Unavailable
 from gitops_mvd.core.model import CommitStatus, Event, Health, Operation, PullRequest
+from gitops_mvd.forges import ForgeType, StateNames
 from gitops_mvd.forges.api import Account, Api, Explanation, Query, Refused, cut, cut_text
+from gitops_mvd.forges.api.address import Address, Location
 
 if TYPE_CHECKING:
     import requests
@@ -32,21 +34,23 @@ MOST = 100  # on one page
 LONGEST_COMMENT = 1_000_000
 REMEMBERED = 256  # statuses that have not ended yet
 
-STATES = {
-    Operation.RUNNING: "running",
-    Operation.FAILED: "failed",
-    Operation.ROLLED_BACK: "failed",
-    Operation.ROLLBACK_FAILED: "failed",
-    Operation.SUPERSEDED: "canceled",
-}
-STATES_OF_HEALTH = {  # once it succeeded
-    Health.HEALTHY: "success",
-    Health.PROGRESSING: "running",
-    Health.DEGRADED: "failed",
-    Health.MISSING: "failed",
-    Health.SUSPENDED: "canceled",
-    Health.UNKNOWN: "failed",
-}
+STATES = StateNames(
+    {
+        Operation.RUNNING: "running",
+        Operation.FAILED: "failed",
+        Operation.ROLLED_BACK: "failed",
+        Operation.ROLLBACK_FAILED: "failed",
+        Operation.SUPERSEDED: "canceled",
+    },
+    {
+        Health.HEALTHY: "success",
+        Health.PROGRESSING: "running",
+        Health.DEGRADED: "failed",
+        Health.MISSING: "failed",
+        Health.SUSPENDED: "canceled",
+        Health.UNKNOWN: "failed",
+    },
+)
 
 
 class GitLab:
@@ -77,7 +81,7 @@ class GitLab:
 
     def publish(self, commit: str, status: CommitStatus) -> None:
         body: dict[str, Any] = {
-            "state": STATES.get(status.operation) or STATES_OF_HEALTH[status.health],
+            "state": STATES.of(status),
             "name": status.context,
             "description": cut(status.description, LONGEST_DESCRIPTION),
         }
@@ -180,10 +184,6 @@ EXPLANATIONS = (  # status code, what is said with it, what that means, and what
 )
 
 
-def connect(account: Account) -> GitLab:
-    return GitLab(account)
-
-
 def _proposal(request: Mapping[str, Any]) -> PullRequest:
     """A fork that was deleted meanwhile has no project any more."""
     number = int(request["iid"])
@@ -250,3 +250,21 @@ def _read(body: bytes) -> Mapping[str, Any]:
     except (ValueError, RecursionError):
         return {}
     return told if isinstance(told, dict) else {}
+
+
+# ---- the forge -------------------------------------------------------------------------------------------------------
+
+
+def locate(address: Address) -> Location:
+    """A group may have groups below it, so all of the path is the project's name."""
+    return "/".join(address.parts), address.base_url()
+
+
+FORGE = ForgeType(
+    names={"gitlab": ["gitlab.com"]},
+    connect=GitLab,
+    states=STATES,
+    authentic=authentic,
+    event=event,
+    locate=locate,
+)

@@ -164,7 +164,7 @@ def basic(text: str) -> dict[str, str]:
 
 
 def test_the_secret_is_the_password_of_whichever_user() -> None:
-    authentic = forges.receiver("azure-devops").authentic
+    authentic = forges.known()["azure-devops"].authentic
     for user in ("", "mvd", "ä"):
         assert authentic(basic(f"{user}:s3cr:et"), b"", "s3cr:et")
     assert authentic(basic("mvd:gehéim"), b"", "gehéim")
@@ -182,7 +182,7 @@ def test_the_secret_is_the_password_of_whichever_user() -> None:
 
 def pushed(*names: Any) -> Event:
     resource = {"refUpdates": [{"name": name} for name in names]}
-    return forges.receiver("azure-devops").event(
+    return forges.known()["azure-devops"].event(
         {}, json.dumps({"eventType": "git.push", "resource": resource}).encode()
     )
 
@@ -203,4 +203,4 @@ def test_a_push_of_one_ref_names_it_and_one_of_several_may_be_of_any() -> None:
 )
 def test_what_else_happens_is_told_apart(kind: Any, told: str) -> None:
     body = json.dumps({"eventType": kind, "resource": {}}).encode()
-    assert forges.receiver("azure-devops").event({}, body) == Event(told)
+    assert forges.known()["azure-devops"].event({}, body) == Event(told)

@@ -242,12 +242,12 @@ def test_a_comment_that_is_changed_all_the_time_waits() -> None:
 
 def cloud_push(*changes: Any) -> Event:
     body = json.dumps({"push": {"changes": changes}}).encode()
-    return forges.receiver("bitbucket-cloud").event({"x-event-key": "repo:push"}, body)
+    return forges.known()["bitbucket-cloud"].event({"x-event-key": "repo:push"}, body)
 
 
 def dc_push(*refs: Any) -> Event:
     body = json.dumps({"changes": [{"refId": ref} for ref in refs]}).encode()
-    return forges.receiver("bitbucket-dc").event({"x-event-key": "repo:refs_changed"}, body)
+    return forges.known()["bitbucket-dc"].event({"x-event-key": "repo:refs_changed"}, body)
 
 
 def test_a_push_of_one_ref_names_it_and_one_of_several_may_be_of_any() -> None:
@@ -273,12 +273,12 @@ def test_a_push_of_one_ref_names_it_and_one_of_several_may_be_of_any() -> None:
     ],
 )
 def test_what_is_written_about_a_pull_request_is_not_about_the_pull_request(kind: str, key: str, told: str) -> None:
-    assert forges.receiver(kind).event({"x-event-key": key}, b'{"test": true}') == Event(told)
+    assert forges.known()[kind].event({"x-event-key": key}, b'{"test": true}') == Event(told)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_what_is_not_signed_is_not_authentic(kind: str) -> None:
-    receiver = forges.receiver(kind)
+    receiver = forges.known()[kind]
     assert not receiver.authentic({"x-event-key": "diagnostics:ping"}, b"{}", "secret")
     assert not receiver.authentic({"x-hub-signature": "sha1=abc"}, b"{}", "secret")
 
@@ -287,5 +287,5 @@ def test_what_is_not_signed_is_not_authentic(kind: str) -> None:
     st.binary(max_size=100) | st.sampled_from([b'{"push": {"changes": [{"new": 1}]}}', b'{"changes": [{"refId": []}]}'])
 )
 def test_whatever_is_pushed_is_a_push(body: bytes) -> None:
-    assert forges.receiver("bitbucket-cloud").event({"x-event-key": "repo:push"}, body).kind == "push"
-    assert forges.receiver("bitbucket-dc").event({"x-event-key": "repo:refs_changed"}, body).kind == "push"
+    assert forges.known()["bitbucket-cloud"].event({"x-event-key": "repo:push"}, body).kind == "push"
+    assert forges.known()["bitbucket-dc"].event({"x-event-key": "repo:refs_changed"}, body).kind == "push"

@@ -217,7 +217,7 @@ def test_a_form_carries_what_was_signed(config: Repository) -> None:
     headers, body = delivered(config)
     headers["content-type"] = "application/x-www-form-urlencoded"
     form = urllib.parse.urlencode({"payload": body.decode()}).encode()
-    receiver = forges.receiver("gitea")
+    receiver = forges.known()["gitea"]
     assert receiver.authentic(headers, form, SECRET)
     assert receiver.event(headers, form) == Event("push", "refs/heads/main")
     assert not receiver.authentic(headers, body, SECRET)
@@ -227,7 +227,7 @@ def test_a_form_carries_what_was_signed(config: Repository) -> None:
 def test_forgejos_own_headers_are_enough(config: Repository) -> None:
     headers, body = delivered(config)
     own = {"x-forgejo-signature": headers["x-gitea-signature"], "x-forgejo-event": "push"}
-    receiver = forges.receiver("forgejo")
+    receiver = forges.known()["forgejo"]
     assert receiver.authentic(own, body, SECRET)
     assert receiver.event(own, body) == Event("push", "refs/heads/main")
     assert not receiver.authentic({**headers, "x-forgejo-signature": "0" * 64}, body, SECRET)
@@ -236,7 +236,7 @@ def test_forgejos_own_headers_are_enough(config: Repository) -> None:
 def test_a_hook_without_a_secret_is_not_authentic(config: Repository) -> None:
     headers, body = delivered(config, secret="")
     for secret in ("", SECRET):
-        assert not forges.receiver("gitea").authentic(headers, body, secret)
+        assert not forges.known()["gitea"].authentic(headers, body, secret)
 
 
 @pytest.mark.parametrize(
@@ -251,4 +251,4 @@ def test_a_hook_without_a_secret_is_not_authentic(config: Repository) -> None:
 )
 def test_what_a_hook_is_about_is_in_its_header(name: str, expected: Event) -> None:
     body = json.dumps({"ref": "refs/heads/main"}).encode()
-    assert forges.receiver("gitea").event({"x-gitea-event": name}, body) == expected
+    assert forges.known()["gitea"].event({"x-gitea-event": name}, body) == expected

@@ -279,7 +279,7 @@ def test_a_signing_token_is_understood(config: Repository) -> None:
     happened = Happened("refs/tags/v1", "0" * 40, config.resolve("main"), "Begin", "2026-01-01T00:00:00+00:00")
     headers, body = dialect.delivery(config, happened, SIGNING)
     lower = {name.lower(): value for name, value in headers.items()}
-    receiver = forges.receiver("gitlab")
+    receiver = forges.known()["gitlab"]
     assert receiver.authentic(lower, body, SIGNING)
     assert receiver.event(lower, body) == Event("push", "refs/tags/v1")
     rotated = {**lower, "webhook-signature": f"v1,AAAA {lower['webhook-signature']}"}
@@ -300,13 +300,13 @@ def test_the_signature_is_that_of_standard_webhooks() -> None:
         "webhook-timestamp": "1614265330",
         "webhook-signature": "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=",
     }
-    assert forges.receiver("gitlab").authentic(headers, body, "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")
+    assert forges.known()["gitlab"].authentic(headers, body, "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")
 
 
 def test_no_secret_is_known_to_nobody() -> None:
     empty = hmac.new(b"", b"{}", hashlib.sha256).hexdigest()
     for headers in ({}, {"x-gitlab-token": ""}, {"webhook-signature": empty}):
-        assert not forges.receiver("gitlab").authentic(headers, b"{}", "")
+        assert not forges.known()["gitlab"].authentic(headers, b"{}", "")
 
 
 @pytest.mark.parametrize(
@@ -324,4 +324,4 @@ def test_no_secret_is_known_to_nobody() -> None:
 )
 def test_a_hook_of_the_whole_server_is_understood_by_what_it_says(told: Any, expected: Event) -> None:
     headers = {"x-gitlab-event": "System Hook"}
-    assert forges.receiver("gitlab").event(headers, json.dumps(told).encode()) == expected
+    assert forges.known()["gitlab"].event(headers, json.dumps(told).encode()) == expected

@@ -107,7 +107,7 @@ def drained(connection: socket.socket) -> bytes:
 def opened(receiver: Receiver | None = None, host: str = "127.0.0.1", **more: float) -> Iterator[Door]:
     said, listener = Said(), listen(host, 0)
     door = Door(listener.getsockname()[1], host=host)
-    application = Webhooks(receiver or forges.receiver("github"), SECRET, "main", door.mailbox.post, said)
+    application = Webhooks(receiver or forges.known()["github"], SECRET, "main", door.mailbox.post, said)
     with serving(listener, application, said, **more):
         yield door
 
@@ -270,16 +270,16 @@ def test_an_unsigned_one_is_refused(door: Door) -> None:
 def test_whatever_is_given_nothing_is_raised(
     forge: str, headers: dict[str, str], body: bytes, secret: str, kind: str
 ) -> None:
-    receiver = forges.receiver(forge)
+    receiver = forges.known()[forge]
     assert not receiver.authentic(headers, body, secret)
     assert receiver.event(headers, body).kind in {"push", "proposal", "ping", "other"}
     assert receiver.event({**headers, "x-github-event": kind}, body).kind in {kind, "proposal", "other"}
 
 
 def test_no_secret_lets_nobody_in() -> None:
-    assert not forges.receiver("github").authentic({"x-hub-signature-256": "sha256=" + "0" * 64}, BODY, "")
+    assert not forges.known()["github"].authentic({"x-hub-signature-256": "sha256=" + "0" * 64}, BODY, "")
     empty = {key.lower(): value for key, value in signed(BODY, secret="").items()}
-    assert not forges.receiver("github").authentic(empty, BODY, "")
+    assert not forges.known()["github"].authentic(empty, BODY, "")
 
 
 def test_a_flood_of_forged_ones_does_not_flood_the_log(door: Door, caplog: pytest.LogCaptureFixture) -> None:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gitops_mvd.forges.api.address import KINDS, Origin, read
+from gitops_mvd.forges import Origin, kinds, locate
 
 
 @pytest.mark.parametrize(
@@ -30,7 +30,7 @@ from gitops_mvd.forges.api.address import KINDS, Origin, read
     ],
 )
 def test_a_well_known_address_tells_all(url: str, kind: str, repository: str, base_url: str) -> None:
-    assert read(url) == Origin(kind, repository, base_url)
+    assert locate(url) == Origin(kind, repository, base_url)
 
 
 @pytest.mark.parametrize(
@@ -49,10 +49,10 @@ def test_a_well_known_address_tells_all(url: str, kind: str, repository: str, ba
     ],
 )
 def test_of_a_known_forge_the_api_is_told(kind: str, url: str, repository: str, base_url: str) -> None:
-    assert read(url, kind) == Origin(kind, repository, base_url)
+    assert locate(url, kind) == Origin(kind, repository, base_url)
 
 
-@given(st.text(max_size=60), st.sampled_from(["", *KINDS]))
+@given(st.text(max_size=60), st.sampled_from(["", *kinds()]))
 def test_whatever_the_address_nothing_is_raised(url: str, kind: str) -> None:
     for prefix in ("", "https://", "ssh://", "git@h:", "https://dev.azure.com/"):
-        assert read(prefix + url, kind).kind in {kind, *KINDS, ""}
+        assert locate(prefix + url, kind).kind in {kind, *kinds(), ""}

@@ -2,10 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from gitops_mvd import forges
 from gitops_mvd.config.settings import GitHubApp, Login, Verify, host_and_port, named_files, read
 from gitops_mvd.core.errors import ManifestError
-from gitops_mvd.forges.api.address import KINDS
 
 
 def test_what_is_not_said_has_its_default() -> None:
@@ -241,10 +239,6 @@ def test_a_forge_that_can_not_be_is_told(forge: str, complaint: str) -> None:
     with pytest.raises(ManifestError) as caught:
         read("config.yaml", f"repository: https://git.acme.example/acme/config\n{forge}\n".encode())
     assert complaint in str(caught.value)
-
-
-def test_every_kind_of_forge_that_there_is_can_be_named() -> None:
-    assert sorted(KINDS) == forges.kinds()
 
 
 def test_a_shared_kong_is_one_of_several_servers() -> None:
