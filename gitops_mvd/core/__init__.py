@@ -2,9 +2,10 @@
 
 model       the values that every room speaks          errors     one leaf for each reaction of the loop
 ports       the protocols between rooms, with laws     plan       wanted + found -> the steps of one app
-rollout     how instances of a service are replaced    reconcile  deploy, heal, remove and roll back: start here
+rollout     how instances of a service are replaced    plan_text  a plan in words
+decide      which version an app should be, and how    reconcile  deploy, heal, remove and roll back: start here
 policy      what a host lets the repository do         features   modules found by name, each complete or refused
 
-Imports nothing of ours but itself, and nothing that touches the world: no Docker, Git, files, clock or threads.
+Imports no other room, and nothing that touches the world: no Docker, Git, files, clock or threads.
 Must not know which kinds, probes and forges exist, how a manifest is written, or where a result is reported.
 """

@@ -42,7 +42,7 @@ class ManifestError(MvdError):
 
 
 class Unavailable(MvdError):
-    """Something did not answer: that says nothing about what it would have said."""
+    """Something did not answer, which does not mean that it refused."""
 
 
 class RateLimited(Unavailable):

@@ -117,7 +117,7 @@ class Check:
 
     `probe` is the name of a module in `probes/`, `spec` its argument (`{"path": "/health", "port": 7799}`).
     `start_period` and then `within` seconds are granted to become healthy, which takes so many `successes` in a row;
-    then it must stay healthy for `hold` seconds.  `interval` is the pause between two tries, 0 for ever longer ones.
+    then it must stay healthy for `hold` seconds.  `interval` is the pause between two tries, 0 for longer and longer ones.
     """
 
     probe: str
@@ -207,7 +207,7 @@ class App:
     """One Compose file: deploys together and rolls back together.
 
     `networks` and `volumes` map the real name on the host to its options in Compose's long form (`external: true` if
-    somebody else makes it).  `kong_entities` has gateway-wide entities in Kong's declarative format, for the one app
+    somebody else makes it).  `kong_entities` has Kong-wide entities in its declarative format, for the one app
     made of the folder `kong/`; it is empty for all others.
     """
 
@@ -347,7 +347,7 @@ class Plan:
 class Failure:
     """Why a version is not to be used, and what is done about it: Compose's `failure_action`, or `hold`.
 
-    `rollback`: the app goes back.  `pause`: nothing is done until somebody says so.  `continue`: the app stays, and its
+    `rollback`: the app goes back.  `pause`: nothing is done until `mvd retry`.  `continue`: the app stays, and its
     commit is red.  `hold`: nothing is done for as long as the reason lasts.
     """
 

@@ -44,8 +44,8 @@ def make_plan(
     services = {service.name: service for service in app.services}
     routed = {target["instance"] for r in of_role(Role.ROUTE, have.values(), roles) for target in r.spec["targets"]}
     rollouts = {name: _rollout(services[name], want, have, roles, routed, proven) for name in rank}
-    ours = {unit.key for rollout in rollouts.values() for unit in rollout.new}
-    others = sorted((r for key, r in want.items() if have.get(key) != r and key not in ours), key=place_of)
+    by_rollout = {unit.key for rollout in rollouts.values() for unit in rollout.new}
+    others = sorted((r for key, r in want.items() if have.get(key) != r and key not in by_rollout), key=place_of)
     after = sorted((r for r in want.values() if order.index(r.kind) > instances), key=place_of)
     change = [
         *(Change(have.get(r.key), r) for r in others if order.index(r.kind) <= instances),

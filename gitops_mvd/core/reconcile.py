@@ -116,6 +116,6 @@ def _remember(decision: Decision, remarks: list[str], known: Known, history: His
 
 
 def _action(app: App, error: StepFailed) -> str:
-    """What the service at fault says; what can only go on as far as its gates goes back where a step was refused."""
+    """The `failure_action` of the service at fault; `continue` is for gates only, so a refused step rolls back."""
     actions = {service.name: service.update.failure_action for service in app.services}
     return "pause" if actions.get(error.service) == "pause" else "rollback"

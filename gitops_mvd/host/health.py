@@ -44,7 +44,7 @@ class HealthJudge:
         return next((f"{service}: {why}" for service, why in starting if why), "")
 
     def to_watch(self) -> list[tuple[Instance, Service]]:
-        """What runs as the version that last worked has it, and would not be seen to fall ill by looking at it."""
+        """The running instances of the last good versions whose health Docker and systemd do not show."""
         watched: list[tuple[Instance, Service]] = []
         for app, instances in self._snapshot.every_instance().items():
             good = self._history.last_good(app)

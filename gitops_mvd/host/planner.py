@@ -63,7 +63,7 @@ class Planner:
         return f"route {names}: changed by hand in Kong, and left so"
 
     def _is_set_by_other_host(self, change: Change) -> bool:
-        """Does it change what another host, which is behind or was rolled back, has said of a shared route?"""
+        """Does it change what another host, at an older version, has written to a shared route?"""
         was, to = change.was, change.to
         if not (self._precedence and was and to) or was.spec["entities"] == to.spec["entities"]:
             return False
