@@ -117,7 +117,7 @@ class Check:
 
     `probe` is the name of a module in `probes/`, `spec` its argument (`{"path": "/health", "port": 7799}`).
     `start_period` and then `within` seconds are granted to become healthy, which takes so many `successes` in a row;
-    then it must stay healthy for `hold` seconds.  `interval` is the pause between two tries, 0 for longer and longer ones.
+    then it must stay healthy for `hold` seconds.  `interval` is the pause between two tries, 0 for ever longer pauses.
     """
 
     probe: str
