@@ -302,7 +302,7 @@ def test_a_full_disk_is_told_and_nothing_is_left_half_written(lab: Lab, story: S
     before = story.containers(app)
     with full(story, folder):
         commit = story.merge(manifest(app, {"services": {"web": routed(web["2"], f"/{app}")}}), "Fill up")
-        waits(story, commit, f"{app}: waiting: {folder}/mvd-{app}-web-")
+        waits(story, commit, f"{app}: waiting: cannot write {folder}/mvd-{app}-web-")
         is_said_once(story, said, "the disk is full: make room, the next pass goes on")
         assert story.containers(app) == before
         assert story.run("find", FILES, UNITS, "-name", "*.new") == ""
