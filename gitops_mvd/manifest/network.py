@@ -185,6 +185,11 @@ def external(place: Place) -> bool:
     return boolean(place)
 
 
+@accepts({"enum": [True, "true"]})
+def _always(place: Place) -> bool:
+    return boolean(place) or place.fail("can only be true: a network without IPv4 addresses is not supported")
+
+
 _POOL: Table = {
     "subnet": Key("The subnet in CIDR notation.", filled),
     "ip_range": Key("The part of the subnet that addresses are given out from.", filled),
@@ -207,7 +212,7 @@ NETWORK: Table = {
     ),
     "internal": Key("No way out of this network.", boolean),
     "attachable": Key("Other containers may join.", boolean),
-    "enable_ipv4": Key("Give out IPv4 addresses.", boolean),
+    "enable_ipv4": Key("Give out IPv4 addresses. Only `true` is allowed.", _always),
     "enable_ipv6": Key("Give out IPv6 addresses.", boolean),
     "labels": Key("Labels.", string_map),
 }
