@@ -10,9 +10,8 @@ import shlex
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from gitops_mvd.config.tables import Invalid, Place, Reader, accepts, or_empty
+from gitops_mvd.config.tables import Invalid, Place, Reader, Schema, accepts, or_empty
 from gitops_mvd.config.yamltree import Node
-from gitops_mvd.core.model import Json
 
 T = TypeVar("T")
 
@@ -171,7 +170,7 @@ def tuple_of(read: Reader[T]) -> Reader[tuple[T, ...]]:
     return Reader(lambda place: tuple(several(place)), several.schema)
 
 
-def either(*schemas: Json) -> Json:
+def either(*schemas: Schema) -> Schema:
     """The schema of what any of these describes."""
     return {"anyOf": [inner for schema in schemas for inner in schema.get("anyOf", [schema])]}
 
@@ -190,7 +189,7 @@ words = list_of(word)
 string_or_strings = one_or_more(filled)
 
 
-def formed(kind: type[list[Any]] | type[dict[str, Any]], form: str, read: Reader[T]) -> Reader[T]:
+def formed(kind: type[list[object]] | type[dict[str, object]], form: str, read: Reader[T]) -> Reader[T]:
     """`read`, which shows the right form to what is no list, or no mapping."""
 
     @accepts(read.schema)

@@ -11,8 +11,10 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Concatenate, Generic, NamedTuple, NoReturn, ParamSpec, TypeVar, cast
 
-from gitops_mvd.config.yamltree import Node, Path, Scalar, Sink, dotted, report
-from gitops_mvd.core.model import Json
+from gitops_mvd.config.yamltree import Node, Path, Scalar, Sink, Value, dotted, report
+
+Schema = dict[str, Any]
+"""A JSON Schema, or a part of one."""
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -53,7 +55,8 @@ class Place(NamedTuple):
         """Is there nothing behind the key?"""
         return self.node.value is None and not self.node.tag
 
-    def value(self) -> Any:
+    def value(self) -> Value:
+        """What is there.  Raises Invalid for a value whose mistake has been reported already."""
         if self.node.tag == "!broken":
             raise Invalid
         return self.node.value
@@ -62,8 +65,7 @@ class Place(NamedTuple):
         value = self.value()
         if isinstance(value, list | dict) or value is None:
             self.fail(f"must be {wanted}, not {self.kind}")
-        scalar: Scalar = value
-        return scalar
+        return value
 
     @property
     def kind(self) -> str:
@@ -105,13 +107,13 @@ class Reader(Generic[T_co]):
     """
 
     read: Callable[[Place], T_co]
-    schema: Json
+    schema: Schema
 
     def __call__(self, place: Place) -> T_co:
         return self.read(place)
 
 
-def accepts(schema: Json) -> Callable[[Callable[[Place], T]], Reader[T]]:
+def accepts(schema: Schema) -> Callable[[Callable[[Place], T]], Reader[T]]:
     """A decorator: the function becomes a reader of what `schema` describes."""
     return lambda read: Reader(read, schema)
 
@@ -180,12 +182,12 @@ def record(shape: type[T], table: Table, required: Iterable[str] = (), otherwise
     return Reader(read, mapping_schema(table, required))
 
 
-def mapping_schema(table: Table, required: Iterable[str] = ()) -> dict[str, Any]:
+def mapping_schema(table: Table, required: Iterable[str] = ()) -> Schema:
     """The JSON Schema of mappings with the keys of `table`.
 
     An editor shows the sentence of each key, and why a refused one is refused (`errorMessage`, of VS Code).
     """
-    properties: dict[str, Json] = {}
+    properties: dict[str, Schema] = {}
     for name, key in table.items():
         match key:
             case Refused(why):
@@ -200,7 +202,7 @@ def mapping_schema(table: Table, required: Iterable[str] = ()) -> dict[str, Any]
     return {"type": "object", **closed, **({"required": list(required)} if required else {})}
 
 
-def or_empty(schema: Json) -> Json:
+def or_empty(schema: Schema) -> Schema:
     """The schema of what `schema` describes, or of nothing behind the key."""
     if "anyOf" in schema:
         return {**schema, "anyOf": [*schema["anyOf"], {"type": "null"}]}

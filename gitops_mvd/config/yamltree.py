@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import yaml
 
@@ -35,6 +35,9 @@ _TAGS = {"tag:yaml.org,2002:" + name for name in ("str", "int", "float", "bool",
 _MERGING = ("!reset", "!override")
 
 
+Value: TypeAlias = "Scalar | list[Node] | dict[str, Node]"
+
+
 class Node(NamedTuple):
     """A value and where it stands; an entry of a mapping stands where its key does.
 
@@ -43,7 +46,7 @@ class Node(NamedTuple):
     of an entry in the list that it was in, before a merge made that a mapping.
     """
 
-    value: Scalar | list[Node] | dict[str, Node]
+    value: Value
     file: str
     line: int
     text: str = ""
@@ -127,7 +130,7 @@ class _Builder:
     def __init__(self, file: str, text: str, sink: Sink) -> None:
         self.file = file
         self.sink = sink
-        self.events: Iterator[Any] = yaml.parse(text, Loader=_Loader)
+        self.events: Iterator[yaml.Event] = yaml.parse(text, Loader=_Loader)
         self.anchors: dict[str, tuple[Node, int, int]] = {}  # with the count of its nodes and its depth
         self.count = 0
         self.deepest = 0
@@ -143,16 +146,17 @@ class _Builder:
             self.report((), following, "a second YAML document: put it into a file of its own")
         return root
 
-    def report(self, path: Path, event: Any, message: str) -> None:
-        report(self.sink, path, self.file, event.start_mark.line + 1, message)
+    def report(self, path: Path, event: yaml.Event, message: str) -> None:
+        report(self.sink, path, self.file, _line(event), message)
 
-    def node(self, event: Any, path: Path, depth: int) -> Node:
+    def node(self, event: yaml.Event, path: Path, depth: int) -> Node:
         if isinstance(event, yaml.AliasEvent):
             return self.alias(event, path, depth)
+        assert isinstance(event, yaml.ScalarEvent | yaml.CollectionStartEvent)
         before, outer = self.count, self.deepest
         self.grow(event, path, 1, depth)
         self.deepest = depth
-        line = event.start_mark.line + 1
+        line = _line(event)
         tag = self.tag(event, path)
         if isinstance(event, yaml.ScalarEvent):
             node = self.scalar(event, path, line, tag)
@@ -165,7 +169,7 @@ class _Builder:
         self.deepest = max(self.deepest, outer)
         return node
 
-    def alias(self, event: Any, path: Path, depth: int) -> Node:
+    def alias(self, event: yaml.AliasEvent, path: Path, depth: int) -> Node:
         if event.anchor not in self.anchors:
             self.report(path, event, f"unknown alias *{event.anchor}: there is no &{event.anchor} before it")
             raise _Stop
@@ -174,7 +178,7 @@ class _Builder:
         self.deepest = max(self.deepest, depth + height)
         return node
 
-    def grow(self, event: Any, path: Path, count: int, depth: int) -> None:
+    def grow(self, event: yaml.Event, path: Path, count: int, depth: int) -> None:
         self.count += count
         if self.count > MAX_NODES:
             self.report(path[:2], event, f"the file has more than {MAX_NODES} values, its aliases written out")
@@ -183,13 +187,13 @@ class _Builder:
             self.report(path[:2], event, f"is nested more than {MAX_DEPTH} levels deep")
             raise _Stop
 
-    def tag(self, event: Any, path: Path) -> str:
+    def tag(self, event: yaml.ScalarEvent | yaml.CollectionStartEvent, path: Path) -> str:
         tag: str = event.tag or "!"
         if tag != "!" and tag not in _TAGS and tag not in _MERGING:
             self.report(path, event, f"unknown tag {tag}: only !reset and !override are allowed")
         return tag if tag in _MERGING else ""
 
-    def scalar(self, event: Any, path: Path, line: int, tag: str) -> Node:
+    def scalar(self, event: yaml.ScalarEvent, path: Path, line: int, tag: str) -> Node:
         text: str = event.value
         if not event.implicit[0] and (event.implicit[1] or event.tag in ("!", "tag:yaml.org,2002:str")):
             value: Scalar = text
@@ -212,7 +216,7 @@ class _Builder:
         merged: Sequence[Node] = ()
         lines: dict[str, int] = {}
         while not isinstance(event := next(self.events), yaml.MappingEndEvent):
-            line = event.start_mark.line + 1
+            line = _line(event)
             key = self.node(event, path, depth)
             name = key.text or key.value
             here = (*path, name) if isinstance(name, str) else path
@@ -221,7 +225,7 @@ class _Builder:
                 self.report(path, event, "a key must be a string")
             elif name in lines:
                 self.report(here, event, f"is a duplicate key: first in line {lines[name]}")
-            elif name == "<<" and event.implicit[0]:
+            elif name == "<<" and isinstance(event, yaml.ScalarEvent) and event.implicit[0]:
                 lines[name] = line
                 merged = self.merged(value, here, event)
             else:
@@ -232,9 +236,14 @@ class _Builder:
             entries = {**mapping.value, **entries}
         return entries
 
-    def merged(self, value: Node, path: Path, event: Any) -> Sequence[Node]:
+    def merged(self, value: Node, path: Path, event: yaml.Event) -> Sequence[Node]:
         mappings = value.value if isinstance(value.value, list) else [value]
         if all(isinstance(node.value, dict) for node in mappings):
             return mappings
         self.report(path, event, "a merge key takes a mapping or a list of mappings, as in `<<: *defaults`")
         return ()
+
+
+def _line(event: yaml.Event) -> int:
+    """The line of the file that an event of the parser is from."""
+    return event.start_mark.line + 1 if event.start_mark else 1

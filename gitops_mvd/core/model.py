@@ -17,7 +17,7 @@ from functools import cached_property
 from typing import Any, TypeAlias
 
 from gitops_mvd.core.compose import Network, Run, Volume
-from gitops_mvd.core.xkong import XKong
+from gitops_mvd.core.xkong import Declaration, XKong
 
 Json = Mapping[str, Any]
 JsonValue: TypeAlias = "bool | int | float | str | Sequence[JsonValue] | Mapping[str, JsonValue] | None"
@@ -215,7 +215,7 @@ class App:
     services: tuple[Service, ...] = ()
     networks: Mapping[str, Network] = field(default_factory=dict)
     volumes: Mapping[str, Volume] = field(default_factory=dict)
-    kong_entities: Mapping[str, list[Json]] = field(default_factory=dict, repr=False)
+    kong_entities: Mapping[str, list[Declaration]] = field(default_factory=dict, repr=False)
 
     @cached_property
     def version(self) -> str:

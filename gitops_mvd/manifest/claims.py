@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
 
 from gitops_mvd.config.tables import Place
 from gitops_mvd.core.compose import Port
 from gitops_mvd.core.model import Problem
 from gitops_mvd.core.xkong import Declaration
-from gitops_mvd.manifest.matches import combinations
+from gitops_mvd.manifest.matches import Key, combinations
 from gitops_mvd.manifest.network import fixed
 
 EVERYWHERE = ("", "0.0.0.0", "::")  # addresses that stand for all of the host
@@ -24,7 +23,7 @@ class Claim:
     """`what` says it to people and `key` to us; of a port, `host_ip` is the address to listen at, "" for all."""
 
     what: str
-    key: tuple[Any, ...]
+    key: Key
     owner: str  # <app>.<service>
     at: Place
     advice: str
@@ -43,7 +42,7 @@ class Claim:
 class Register:
     """The claims of one host."""
 
-    _taken: dict[tuple[Any, ...], dict[str, Claim]] = field(default_factory=dict)
+    _taken: dict[Key, dict[str, Claim]] = field(default_factory=dict)
 
     def take(self, claims: Iterable[Claim]) -> None:
         for claim in claims:

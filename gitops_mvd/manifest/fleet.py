@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TypedDict
 
 from gitops_mvd.config.readers import mapping_of, word
-from gitops_mvd.config.tables import Key, Place, Refused, Table, accepts, fields, mapping_schema, or_empty
+from gitops_mvd.config.tables import Key, Place, Refused, Table, accepts, fields, or_empty, record
 from gitops_mvd.config.yamltree import Sink, parse
 from gitops_mvd.core.errors import ManifestError
 from gitops_mvd.core.model import HostFacts, Problem
@@ -15,19 +15,28 @@ from gitops_mvd.core.ports import Tree
 
 FILE = "fleet.yaml"
 
+
+class HostKeys(TypedDict, total=False):
+    labels: dict[str, str]
+    variables: dict[str, str]
+
+
 HOST: Table = {
     "labels": Key("For `node.labels.<name>` in constraints, and for override files.", mapping_of(word)),
     "variables": Key("For `${NAME}` in manifests; over those of an app's `.env`.", mapping_of(word)),
 }
 
 
-@accepts(or_empty(mapping_schema(HOST)))
-def _host(place: Place) -> dict[str, Any]:
-    return {} if place.node.value is None else fields(place, HOST)
+_host_keys = record(HostKeys, HOST)
+
+
+@accepts(or_empty(_host_keys.schema))
+def _host(place: Place) -> HostKeys:
+    return {} if place.node.value is None else _host_keys(place)
 
 
 @accepts({"type": "object", "additionalProperties": _host.schema})
-def _hosts(place: Place) -> dict[str, dict[str, Any]]:
+def _hosts(place: Place) -> dict[str, HostKeys]:
     found = {name: at.attempt(_host) for name, at in place.entries().items()}
     return {name: host or {} for name, host in found.items()}
 

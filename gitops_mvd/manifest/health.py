@@ -5,12 +5,13 @@ What the probes are, and which keys go with each, is read from their modules.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any
 
 from gitops_mvd import probes
 from gitops_mvd.config.readers import duration, integer
 from gitops_mvd.config.tables import Key, Place, Table, accepts, fields, mapping_schema
+from gitops_mvd.probes import Values
 
 PROBES = {name: probe for name, probe in probes.known().items() if probe.key}
 
@@ -49,7 +50,7 @@ HEALTH: Table = {
 
 
 @accepts({**mapping_schema(HEALTH), "allOf": [{"anyOf": [{"required": [probe]} for probe in PROBES]}]})
-def health(place: Place) -> dict[str, Any]:
+def health(place: Place) -> Values:
     """The values of the table, with exactly one probe and what goes with it."""
     values = fields(place, HEALTH)
     entries = place.entries()
@@ -68,12 +69,12 @@ def health(place: Place) -> dict[str, Any]:
     return values
 
 
-def probe_of(values: Mapping[str, Any]) -> str:
+def probe_of(values: Values) -> str:
     """The probe that is named; "" if its value is a mistake."""
     return next((name for name in PROBES if name in values), "")
 
 
-def report_blindness(place: Place, values: Mapping[str, Any], service: Mapping[str, Any]) -> None:
+def report_blindness(place: Place, values: Values, service: Values) -> None:
     """Tell what the service's other keys do not let the probe see."""
     if not (name := probe_of(values)):
         return
@@ -89,7 +90,7 @@ def asks_for_port(place: Place) -> bool:
     return any(place.has(name) and "port" in probe.options for name, probe in PROBES.items())
 
 
-def probe_and_spec(values: Mapping[str, Any], port: int) -> tuple[str, dict[str, Any]]:
+def probe_and_spec(values: Values, port: int) -> tuple[str, dict[str, Any]]:
     """The probe, and its argument; `port` is what it asks if the manifest names none."""
     name = probe_of(values)
     return (name, PROBES[name].spec(values, name, port)) if name else ("running", {})

@@ -5,13 +5,12 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
 from urllib.parse import urlsplit
 
 from gitops_mvd.config.readers import FILLED, boolean, filled, formed, integer, one_of, placed, strings, text
 from gitops_mvd.config.tables import Key, Place, Reader, Refused, Table, accepts, fields, mapping_schema, record
 from gitops_mvd.config.yamltree import Sink, parse, report
-from gitops_mvd.core.model import App, Json
+from gitops_mvd.core.model import App
 from gitops_mvd.core.ports import Tree
 from gitops_mvd.core.xkong import Declaration
 from gitops_mvd.manifest.kong_fields import (
@@ -342,7 +341,7 @@ GATEWAY: Table = {
 }
 
 
-def _name_of(value: Any) -> Any:
+def _name_of(value: object) -> object:
     """The name, or the id, by which something is referred to."""
     if isinstance(value, Mapping):
         return next(iter(value.values()), None)
@@ -350,7 +349,7 @@ def _name_of(value: Any) -> Any:
 
 
 # What Kong lets exist only once, and by what it knows that.
-_UNIQUE: tuple[tuple[str, str, Callable[[Declaration], Any]], ...] = (
+_UNIQUE: tuple[tuple[str, str, Callable[[Declaration], object]], ...] = (
     ("consumers", "consumer", lambda it: it.get("username") or it.get("custom_id")),
     ("plugins", "plugin", scope),
     ("services", "service", lambda it: it.get("name")),
@@ -406,7 +405,9 @@ def read_gateway(tree: Tree, sink: Sink) -> tuple[App, Found]:
     once(every["consumers"], "consumer", lambda it: it.get("custom_id"))
     once(every["plugins"], "plugin", lambda it: it.get("instance_name"))
     _check_references(found, every)
-    gateway: dict[str, list[Json]] = {kind: [_bare(entity) for _, entity in some] for kind, some in found.items()}
+    gateway: dict[str, list[Declaration]] = {
+        kind: [_bare(entity) for _, entity in some] for kind, some in found.items()
+    }
     return App(NAME, kong_entities=gateway), every["routes"]
 
 
@@ -422,7 +423,7 @@ def _every(kind: str, found: Mapping[str, Found]) -> Iterator[tuple[Place, Decla
 def _check_references(found: Mapping[str, Found], every: Mapping[str, Found]) -> None:
     """What these files have refers to what they have: the services of apps come and go without asking them."""
 
-    def names(kind: str, *keys: str) -> set[Any]:
+    def names(kind: str, *keys: str) -> set[object]:
         return {entity.get(key) for _, entity in every.get(kind, ()) for key in keys}
 
     known = {
@@ -447,7 +448,7 @@ def _check_references(found: Mapping[str, Found], every: Mapping[str, Found]) ->
                 at.report(f"is for the {kind} {name}, which is not in {FOLDER}/*.yaml")
 
 
-def _unknown(entity: Declaration, known: Mapping[str, set[Any]]) -> Iterator[tuple[str, str]]:
+def _unknown(entity: Declaration, known: Mapping[str, set[object]]) -> Iterator[tuple[str, str]]:
     for kind in sorted(known.keys() & entity.keys()):
         value = entity[kind]
         by_id = isinstance(value, Mapping) and "id" in value and kind != "certificate"
@@ -460,7 +461,7 @@ def _bare(entity: Declaration) -> Declaration:
     return {key: _without_places(value) for key, value in entity.items()}
 
 
-def _without_places(value: Any) -> Any:
+def _without_places(value: object) -> object:
     if isinstance(value, list):
         return [_bare(item[1]) if isinstance(item, tuple) else item for item in value]
     return value

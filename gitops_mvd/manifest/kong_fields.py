@@ -8,7 +8,6 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Callable, Iterable
-from typing import Any
 from urllib.parse import unquote_to_bytes
 
 from gitops_mvd.config.readers import (
@@ -270,12 +269,12 @@ def plugins(table: Table = PLUGIN) -> Reader[list[Declaration]]:
     return formed(list, "`[{name: key-auth}]`", read)
 
 
-def scope(plugin: Declaration) -> list[Any]:
+def scope(plugin: Declaration) -> list[object]:
     """What Kong lets a plugin exist only once for."""
     return [plugin.get(key) for key in ("name", "consumer", "service", "route")]
 
 
-def once(found: Iterable[tuple[Place, Declaration]], what: str, key: Callable[[Declaration], Any]) -> None:
+def once(found: Iterable[tuple[Place, Declaration]], what: str, key: Callable[[Declaration], object]) -> None:
     """Tell the entities that say the same as one before them; what has no key has no namesake."""
     seen: dict[str, Place] = {}
     for at, entity in found:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 from gitops_mvd.core.model import Json, digest
 
@@ -12,7 +11,7 @@ MAX_COMBINATIONS = 1000  # of one route; beyond that only the very same route is
 
 _FURTHER = ("snis", "sources", "destinations", "expression", "priority")
 
-Key = tuple[Any, ...]
+Key = tuple[str | int, ...]
 
 
 def combinations(route: Json) -> Iterator[tuple[str, Key]]:
@@ -39,5 +38,5 @@ def combinations(route: Json) -> Iterator[tuple[str, Key]]:
         yield what, ("route", protocol, method, host, path, rest, priority if path.startswith("~") else 0)
 
 
-def _in_order(value: Any) -> Any:
+def _in_order(value: object) -> object:
     return sorted(value, key=str) if isinstance(value, list) else value

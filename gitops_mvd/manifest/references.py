@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, TypeVar
+from typing import TypeVar, cast
 
 from gitops_mvd.config.tables import Place, Reader, accepts
 
@@ -40,7 +40,7 @@ def is_vault_reference(text: str) -> bool:
     return _VAULT.fullmatch(text) is not None
 
 
-def file_names(value: Any) -> frozenset[str]:
+def file_names(value: object) -> frozenset[str]:
     """The files that are named in a declaration."""
     found: set[str] = set()
 
@@ -52,13 +52,17 @@ def file_names(value: Any) -> frozenset[str]:
     return frozenset(found)
 
 
-def filled_in(value: Any, read: Callable[[str], str], *, inside: bool = False) -> Any:
-    """The declaration with each `{file://NAME}` replaced by what `read` says of the name."""
+def filled_in(value: T, read: Callable[[str], str], *, inside: bool = False) -> T:
+    """The declaration with each `{file://NAME}` replaced by what `read` returns for the name; tuples become lists."""
+    return cast(T, _filled_in(value, read, inside))
+
+
+def _filled_in(value: object, read: Callable[[str], str], inside: bool) -> object:
     match value:
         case Mapping():
-            return {name: filled_in(below, read, inside=inside or name in SECRET) for name, below in value.items()}
+            return {name: _filled_in(below, read, inside or name in SECRET) for name, below in value.items()}
         case list() | tuple():
-            return [filled_in(item, read, inside=inside) for item in value]
+            return [_filled_in(item, read, inside) for item in value]
         case str() if inside and "{file://" in value:
             return _FILE.sub(lambda found: read(found[1]), value)
     return value

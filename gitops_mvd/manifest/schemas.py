@@ -13,8 +13,7 @@ from typing import Any
 
 from gitops_mvd.config.readers import FILLED, either
 from gitops_mvd.config.settings import SETTINGS
-from gitops_mvd.config.tables import Table, mapping_schema, or_empty
-from gitops_mvd.core.model import Json
+from gitops_mvd.config.tables import Schema, Table, mapping_schema, or_empty
 from gitops_mvd.manifest import extensions
 from gitops_mvd.manifest.compose import SERVICE
 from gitops_mvd.manifest.composition import INCLUDE, TOP
@@ -31,13 +30,13 @@ _SOURCE = (
 _VARIABLE = r"\$"
 
 
-def schema(name: str) -> dict[str, Any]:
+def schema(name: str) -> Schema:
     """The JSON Schema `name`, one of NAMES."""
     title, make = _SCHEMAS[name]
     return {"$schema": _DRAFT, "title": title, **make()}
 
 
-def merged(ours: Json, published: Json) -> dict[str, Any]:
+def merged(ours: Schema, published: Schema) -> Schema:
     """The schema `ours` with the descriptions of a `published` one behind its own.
 
     Raises ValueError for a key of the published schema that ours neither supports nor refuses: `services.build.x`.
@@ -45,7 +44,7 @@ def merged(ours: Json, published: Json) -> dict[str, Any]:
     return {"$comment": _SOURCE, **_merged(ours, [published], published, "")}
 
 
-def _compose() -> Json:
+def _compose() -> Schema:
     """A Compose file: the tables of its sections in the place of its top level's "anything"."""
     top = mapping_schema(TOP)
     sections = {
@@ -59,15 +58,15 @@ def _compose() -> Json:
     shapes["include"] = {"type": ["array", "null"], "items": either(FILLED, mapping_schema(INCLUDE, ("path",)))}
     for name, shape in shapes.items():
         top["properties"][name] = {**top["properties"][name], **shape}
-    found: Json = _with_variables(top)
+    found: Schema = _with_variables(top)
     return found
 
 
-def _of(table: Table, *required: str) -> Callable[[], Json]:
+def _of(table: Table, *required: str) -> Callable[[], Schema]:
     return lambda: mapping_schema(table, required)
 
 
-_SCHEMAS: Mapping[str, tuple[str, Callable[[], Json]]] = {
+_SCHEMAS: Mapping[str, tuple[str, Callable[[], Schema]]] = {
     "config": ("The settings of a server: /etc/gitops-mvd/config.yaml", lambda: SETTINGS.schema),
     "fleet": ("The hosts: fleet.yaml", _of(FLEET, "hosts")),
     "compose": ("An app: apps/<app>/compose.yaml", _compose),
@@ -92,12 +91,12 @@ def _with_variables(value: Any) -> Any:
     return value
 
 
-def _merged(ours: Json, theirs: Sequence[Json], published: Json, path: str) -> dict[str, Any]:
+def _merged(ours: Schema, theirs: Sequence[Schema], published: Schema, path: str) -> Schema:
     """`ours` and what `theirs`, parts of `published`, say of the same value, which is at `path`."""
     theirs = [part for node in theirs for part in _parts(node, published)]
     found = dict(ours)
     if "properties" in ours:
-        known: dict[str, list[Json]] = {}
+        known: dict[str, list[Schema]] = {}
         for part in theirs:
             for name, node in part.get("properties", {}).items():
                 known.setdefault(name, []).append(node)
@@ -118,14 +117,14 @@ def _merged(ours: Json, theirs: Sequence[Json], published: Json, path: str) -> d
     return found
 
 
-def _inner(word: str, value: object) -> Iterable[Json]:
+def _inner(word: str, value: object) -> Iterable[Schema]:
     """The schemas of the inner values of a mapping or list."""
-    if isinstance(value, Mapping):
+    if isinstance(value, dict):
         return value.values() if word == "patternProperties" else [value]
     return []
 
 
-def _parts(node: Json, published: Json) -> Iterator[Json]:
+def _parts(node: Schema, published: Schema) -> Iterator[Schema]:
     """A part of the published schema, its references and alternatives followed."""
     yield node
     if "$ref" in node:
@@ -136,7 +135,7 @@ def _parts(node: Json, published: Json) -> Iterator[Json]:
             yield from _parts(choice, published)
 
 
-def _described(ours: Json, theirs: Iterable[Json], published: Json) -> Json:
+def _described(ours: Schema, theirs: Iterable[Schema], published: Schema) -> Schema:
     """`ours` with the first description of `theirs` behind its own."""
     texts = (part["description"] for node in theirs for part in _parts(node, published) if "description" in part)
     told = [text for text in (ours.get("description"), next(texts, "")) if text]

@@ -5,8 +5,7 @@ Each class has the keys of the table that is read into it.  Pure.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Literal, TypedDict
+from typing import Literal, TypedDict
 
 from gitops_mvd.config.tables import Place
 from gitops_mvd.core.compose import (
@@ -23,6 +22,7 @@ from gitops_mvd.core.compose import (
 )
 from gitops_mvd.core.xkong import Declaration
 from gitops_mvd.manifest.placement import Constraint
+from gitops_mvd.probes import Values
 
 
 class DependencyKeys(TypedDict, total=False):
@@ -120,7 +120,7 @@ class DeployKeys(TypedDict, total=False):
 class MvdKeys(TypedDict, total=False):
     """`x-mvd`; what `health` has depends on the probe."""
 
-    health: Mapping[str, Any]
+    health: Values
     schedule: str
 
 
