@@ -61,7 +61,7 @@ def logs(name: str, follow: bool, lines: int) -> int:
 
     The output of all its versions that the journal has.
     """
-    from gitops_mvd.systemd.client import journal_command
+    from gitops_mvd.systemd.programs import journal_command
 
     command = journal_command(name, lines, follow)
     sys.stdout.flush()

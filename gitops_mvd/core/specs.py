@@ -1,13 +1,13 @@
-"""What `Resource.spec` of each kind says: the vocabulary in which wanted and found are compared.  Pure.
+"""What `Resource.spec` of the kinds says: the vocabulary in which wanted and found are compared.  Pure.
 
-These keys are stored in reports, so none is ever renamed.
+That of a route is in `route.py`.  The keys are stored in reports: none is ever renamed.
 """
 
 from __future__ import annotations
 
 from typing import TypedDict, cast
 
-from gitops_mvd.core.model import Json, Resource
+from gitops_mvd.core.model import Resource
 
 
 class UnitSpec(TypedDict):
@@ -24,18 +24,6 @@ class TimerSpec(TypedDict):
     state: str
 
 
-class Target(TypedDict):
-    """What a route leads to: an instance, and its host and port."""
-
-    instance: str
-    address: str
-
-
-class RouteSpec(TypedDict):
-    entities: Json
-    targets: list[Target]
-
-
 class DigestSpec(TypedDict):
     """A config, network or volume: the digest of what it is made of."""
 
@@ -48,10 +36,6 @@ def unit_spec(unit: Resource) -> UnitSpec:
 
 def timer_spec(timer: Resource) -> TimerSpec:
     return cast(TimerSpec, timer.spec)
-
-
-def route_spec(route: Resource) -> RouteSpec:
-    return cast(RouteSpec, route.spec)
 
 
 def digest_spec(resource: Resource) -> DigestSpec:

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from gitops_mvd.core import compose
 from gitops_mvd.core.errors import StepFailed
-from gitops_mvd.core.model import Json
 from gitops_mvd.docker.answers import label
 from gitops_mvd.docker.client import Engine
 from gitops_mvd.docker.command import DockerCommand
@@ -49,11 +49,11 @@ class Aliases:
         """Let it lose its aliases on all of its networks."""
         self._rejoin(container, {network: {} for network in _networks(container)})
 
-    def give(self, container: ListedContainer, endpoints: Mapping[str, Json]) -> None:
+    def give(self, container: ListedContainer, endpoints: Mapping[str, compose.Endpoint]) -> None:
         """Let it have the aliases and options that `endpoints` says, by network."""
         self._rejoin(container, endpoints)
 
-    def _rejoin(self, container: ListedContainer, endpoints: Mapping[str, Json]) -> None:
+    def _rejoin(self, container: ListedContainer, endpoints: Mapping[str, compose.Endpoint]) -> None:
         """Join the networks anew, with the same address if the network's subnet was given.
 
         `is_staged` looks at the first network: aliases are lost there first, and given there last.

@@ -7,8 +7,9 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from gitops_mvd.core import compose
 from gitops_mvd.core.errors import MvdError, StepFailed, Unavailable
-from gitops_mvd.core.model import LABEL, Instance, Json
+from gitops_mvd.core.model import LABEL, Instance
 from gitops_mvd.docker.types import Image, InspectedContainer, ListedContainer, Network
 
 APP, SERVICE, DIGEST = f"{LABEL}app", f"{LABEL}service", f"{LABEL}digest"
@@ -145,31 +146,31 @@ def names(container: InspectedContainer) -> dict[str, list[str]]:
     return {name: endpoint.get("Aliases") or [] for name, endpoint in networks.items()}
 
 
-def network(compose: Json) -> dict[str, Any]:
+def network(options: compose.Network) -> dict[str, Any]:
     """Compose's options of a network, but for its labels, as Docker's SDK names them."""
     return {
-        "driver": compose.get("driver"),
-        "options": strings(compose.get("driver_opts")),
-        "ipam": _ipam(compose["ipam"]) if compose.get("ipam") else None,
-        "internal": compose.get("internal", False),
-        "attachable": compose.get("attachable"),
-        "enable_ipv6": compose.get("enable_ipv6", False),
+        "driver": options.get("driver"),
+        "options": strings(options.get("driver_opts")),
+        "ipam": _ipam(options["ipam"]) if options.get("ipam") else None,
+        "internal": options.get("internal", False),
+        "attachable": options.get("attachable"),
+        "enable_ipv6": options.get("enable_ipv6", False),
     }
 
 
-def chosen(compose: Json, made: Network) -> list[dict[str, str]]:
+def chosen(options: compose.Network, made: Network) -> list[dict[str, str]]:
     """The subnets that the engine chose for a plain bridge, as it may be told to take them; nothing for another."""
     if (
-        compose.get("driver") not in (None, "", "bridge", "default")
-        or compose.get("enable_ipv6")
-        or compose.get("ipam")
+        options.get("driver") not in (None, "", "bridge", "default")
+        or options.get("enable_ipv6")
+        or options.get("ipam")
     ):
         return []
     pools: Iterable[Mapping[str, object]] = made["IPAM"]["Config"] or ()
     return [{key: str(pool[key]) for key in ("Subnet", "Gateway") if pool.get(key)} for pool in pools]
 
 
-def _ipam(compose: Json) -> dict[str, Any]:
+def _ipam(ipam: compose.Ipam) -> dict[str, Any]:
     pools = [
         {
             "Subnet": pool.get("subnet"),
@@ -177,10 +178,14 @@ def _ipam(compose: Json) -> dict[str, Any]:
             "Gateway": pool.get("gateway"),
             "AuxiliaryAddresses": pool.get("aux_addresses"),
         }
-        for pool in compose.get("config", ())
+        for pool in ipam.get("config", ())
     ]
-    options = strings(compose.get("options"))
-    return {"Driver": compose.get("driver", "default"), "Config": pools, **({"Options": options} if options else {})}
+    driver_options = strings(ipam.get("options"))
+    return {
+        "Driver": ipam.get("driver", "default"),
+        "Config": pools,
+        **({"Options": driver_options} if driver_options else {}),
+    }
 
 
 def strings(values: Mapping[str, object] | None) -> dict[str, str]:

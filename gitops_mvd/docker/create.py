@@ -15,11 +15,23 @@ import shlex
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
-from gitops_mvd.core.model import LABEL, STOP_GRACE_SECONDS, Json, Service
+from gitops_mvd.core.compose import (
+    BindOptions,
+    Blkio,
+    DeviceRequest,
+    Endpoint,
+    Healthcheck,
+    Logging,
+    Mount,
+    Port,
+    Run,
+    Ulimit,
+)
+from gitops_mvd.core.model import LABEL, STOP_GRACE_SECONDS, Service
 
 ROTATION = {"max-size": "10m", "max-file": "2"}
 
-DEFAULTS: Json = {"init": True, "logging": {"driver": "local", "options": {}}, "stop_grace_period": STOP_GRACE_SECONDS}
+DEFAULTS: Run = {"init": True, "logging": {"driver": "local", "options": {}}, "stop_grace_period": STOP_GRACE_SECONDS}
 
 
 def create(
@@ -32,18 +44,18 @@ def create(
     `kinds/config.py` lays them out.  One that is not `named` is on its networks, but has no other name there than its
     own.  Raises KeyError for a key of `service.run` that no flag honours.
     """
-    run = {**DEFAULTS, **service.run}
-    networks = sorted(run.get("networks", {}).items(), key=_place_of_network)
+    run: Run = {**DEFAULTS, **service.run}
+    networks: list[tuple[str, Endpoint]] = sorted(run.get("networks", {}).items(), key=_place_of_network)
     if not named:
         networks = [(network, {**endpoint, "aliases": []}) for network, endpoint in networks]
     options = ["--pull=never", "--restart=no", f"--name={name}", f"--env-file={folder}/env"]
-    for key in sorted(run):
-        options += FLAGS[key](run[key])
+    for key, value in sorted(run.items()):
+        options += FLAGS[key](value)
     if service.kong and port:
-        options += _ports([{"host_ip": address, "published": str(port), "target": service.kong["port"]}])
+        options += _ports([Port(host_ip=address, published=str(port), target=service.kong["port"], protocol="tcp")])
     for number, file in enumerate(service.files):
         source = f"{folder}/files/{number}" + ("/file" if file.files.keys() == {""} else "")
-        options += _mounts([{"type": "bind", "source": source, "target": file.target, "read_only": True}])
+        options += _mounts([Mount(type="bind", source=source, target=file.target, read_only=True)])
     for network, endpoint in networks[:1]:
         options += _first_network(network, endpoint)
     owner = {"app": app, "service": service.name, "digest": service.digest, "port": str(port)}
@@ -54,7 +66,7 @@ def create(
     return [["create", *options, service.image, *_command(run)], *connects]
 
 
-def rejoin(name: str, network: str, endpoint: Json) -> list[list[str]]:
+def rejoin(name: str, network: str, endpoint: Endpoint) -> list[list[str]]:
     """The commands by which a container joins a network anew: with other names, for which Docker has no other way.
 
     Published ports stay.  So do its connections, where `endpoint` has the address that it had.
@@ -65,7 +77,7 @@ def rejoin(name: str, network: str, endpoint: Json) -> list[list[str]]:
     ]
 
 
-def _command(run: Json) -> list[str]:
+def _command(run: Run) -> list[str]:
     """The words behind the image: `--entrypoint` takes but one, so the others stand in front of the command."""
     return [*run.get("entrypoint", [])[1:], *run.get("command", [])]
 
@@ -122,11 +134,11 @@ def _grace(seconds: float) -> Iterable[str]:
     return [f"--stop-timeout={math.ceil(seconds)}"]
 
 
-def _ulimits(limits: Mapping[str, Json]) -> Iterable[str]:
+def _ulimits(limits: Mapping[str, Ulimit]) -> Iterable[str]:
     return [f"--ulimit={name}={limit['soft']}:{limit['hard']}" for name, limit in sorted(limits.items())]
 
 
-def _ports(ports: list[Json]) -> Iterator[str]:
+def _ports(ports: list[Port]) -> Iterator[str]:
     for port in ports:
         host = port.get("host_ip", "")
         host = f"[{host}]" if ":" in host else host
@@ -144,37 +156,36 @@ MOUNT_OPTIONS = {
 }
 
 
-def _mounts(mounts: list[Json]) -> Iterator[str]:
+def _mounts(mounts: list[Mount]) -> Iterator[str]:
     """`--mount` and not `--volume`, which makes a missing folder, as root, where `--mount` says what is missing."""
     for mount in mounts:
-        options = mount.get(mount["type"], {})
-        if "selinux" in options:
-            yield _labelled_bind(mount, options)
+        if "selinux" in mount.get("bind", {}):
+            yield _labelled_bind(mount, mount["bind"])
             continue
         fields = [f"type={mount['type']}", f"target={mount['target']}"]
         if mount.get("source"):
             fields.insert(1, f"source={mount['source']}")
         if mount.get("read_only"):
             fields.append("readonly")
-        for key, value in sorted(options.items()):
+        for key, value in sorted(mount.get(mount["type"], {}).items()):
             text = f"{value:o}" if key == "mode" else str(value).lower() if isinstance(value, bool) else value
             fields.append(f"{MOUNT_OPTIONS[key]}={text}")
         yield f"--mount={_fields(*fields)}"
 
 
-def _labelled_bind(mount: Json, options: Json) -> str:
+def _labelled_bind(mount: Mount, options: BindOptions) -> str:
     """Only `--volume` can have SELinux labels changed."""
     modes = ["ro" if mount.get("read_only") else "rw", options["selinux"], *filter(None, [options.get("propagation")])]
     return f"--volume={mount['source']}:{mount['target']}:{','.join(modes)}"
 
 
-def _place_of_network(network: tuple[str, Json]) -> tuple[int, bool, str]:
+def _place_of_network(network: tuple[str, Endpoint]) -> tuple[int, bool, str]:
     """The highest `priority` comes first, then the one with a MAC address, which only the first can be given."""
     name, endpoint = network
     return -(endpoint.get("priority") or 0), "mac_address" not in endpoint, name
 
 
-def _first_network(name: str, endpoint: Json) -> Iterator[str]:
+def _first_network(name: str, endpoint: Endpoint) -> Iterator[str]:
     rare = [f"driver-opt={key}={value}" for key, value in sorted(endpoint.get("driver_opts", {}).items())]
     if "gw_priority" in endpoint:
         rare.append(f"gw-priority={endpoint['gw_priority']}")
@@ -185,7 +196,7 @@ def _first_network(name: str, endpoint: Json) -> Iterator[str]:
         yield f"--mac-address={endpoint['mac_address']}"
 
 
-def _further(endpoint: Json) -> Iterator[str]:
+def _further(endpoint: Endpoint) -> Iterator[str]:
     yield from _each("alias")(endpoint.get("aliases", []))
     yield from _addresses(endpoint)
     yield from _pairs("driver-opt")(endpoint.get("driver_opts", {}))
@@ -195,20 +206,21 @@ def _further(endpoint: Json) -> Iterator[str]:
         raise KeyError("mac_address on a second network")
 
 
-def _addresses(endpoint: Json) -> Iterator[str]:
-    for key, flag in (("ipv4_address", "ip"), ("ipv6_address", "ip6")):
-        if key in endpoint:
-            yield f"--{flag}={endpoint[key]}"
+def _addresses(endpoint: Endpoint) -> Iterator[str]:
+    if "ipv4_address" in endpoint:
+        yield f"--ip={endpoint['ipv4_address']}"
+    if "ipv6_address" in endpoint:
+        yield f"--ip6={endpoint['ipv6_address']}"
     yield from _each("link-local-ip")(endpoint.get("link_local_ips", []))
 
 
-def _logging(logging: Json) -> Iterator[str]:
+def _logging(logging: Logging) -> Iterator[str]:
     driver = logging.get("driver") or "local"
     yield f"--log-driver={driver}"
     yield from _pairs("log-opt")({**(ROTATION if driver == "local" else {}), **logging.get("options", {})})
 
 
-def _healthcheck(check: Json) -> Iterator[str]:
+def _healthcheck(check: Healthcheck) -> Iterator[str]:
     test = list(check.get("test", []))
     if check.get("disable") or test == ["NONE"]:
         yield "--no-healthcheck"
@@ -222,17 +234,22 @@ def _healthcheck(check: Json) -> Iterator[str]:
         yield f"--health-retries={check['retries']}"
 
 
-def _blkio(config: Json) -> Iterator[str]:
+def _blkio(config: Blkio) -> Iterator[str]:
     if "weight" in config:
         yield f"--blkio-weight={config['weight']}"
-    for device in config.get("weight_device", []):
-        yield f"--blkio-weight-device={device['path']}:{device['weight']}"
-    for key in ("device_read_bps", "device_read_iops", "device_write_bps", "device_write_iops"):
-        for device in config.get(key, []):
-            yield f"--{key.replace('_', '-')}={device['path']}:{device['rate']}"
+    for weight in config.get("weight_device", []):
+        yield f"--blkio-weight-device={weight['path']}:{weight['weight']}"
+    rates = {
+        "device-read-bps": config.get("device_read_bps", []),
+        "device-read-iops": config.get("device_read_iops", []),
+        "device-write-bps": config.get("device_write_bps", []),
+        "device-write-iops": config.get("device_write_iops", []),
+    }
+    for flag, devices in rates.items():
+        yield from (f"--{flag}={device['path']}:{device['rate']}" for device in devices)
 
 
-def _gpus(requests: list[Json]) -> Iterator[str]:
+def _gpus(requests: list[DeviceRequest]) -> Iterator[str]:
     for request in requests:
         devices = request.get("device_ids")
         fields = [f"device={','.join(devices)}" if devices else f"count={request.get('count', 'all')}"]
@@ -292,7 +309,7 @@ FLAGS: Mapping[str, Flag] = {
     "ports": _ports,
     "privileged": _switch("privileged"),
     "read_only": _switch("read-only"),
-    "restart": _elsewhere,  # systemd's task: see unitfile.py
+    "restart": _elsewhere,  # systemd's task: see systemd/unit.py
     "runtime": _value("runtime"),
     "security_opt": _each("security-opt"),
     "shm_size": _value("shm-size"),

@@ -8,8 +8,9 @@ from typing import cast
 
 from docker.errors import APIError, NotFound
 
+from gitops_mvd.core import compose
 from gitops_mvd.core.errors import StepFailed
-from gitops_mvd.core.model import App, Json
+from gitops_mvd.core.model import App
 from gitops_mvd.docker.answers import chosen, network, strings
 from gitops_mvd.docker.connection import Connection
 from gitops_mvd.docker.types import Network, Volume
@@ -26,7 +27,7 @@ class Networks(Connection):
         """All volumes of the engine, as `GET /volumes` has them."""
         return self.cached("volume", lambda api: cast(Sequence[Volume], api.volumes()["Volumes"] or []))
 
-    def create_network(self, name: str, options: Json, labels: Mapping[str, str]) -> None:
+    def create_network(self, name: str, options: compose.Network, labels: Mapping[str, str]) -> None:
         """Make a network by the options that Compose has for it.
 
         Where these name no subnet, the engine chooses one, and the network is made again by that: only where the subnet
@@ -49,7 +50,7 @@ class Networks(Connection):
             api.remove_network(name)
         self.forget("network")
 
-    def create_volume(self, name: str, options: Json, labels: Mapping[str, str]) -> None:
+    def create_volume(self, name: str, options: compose.Volume, labels: Mapping[str, str]) -> None:
         """Make a volume by the options that Compose has for it."""
         with self.asking(f"create volume {name}") as api:
             api.create_volume(

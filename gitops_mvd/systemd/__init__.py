@@ -1,6 +1,8 @@
-"""The one client of systemd, and the text of a unit.
+"""systemd: asked over D-Bus, and the texts and files of its units.
 
-client      D-Bus: units, jobs, the journal       unit   the text of a unit and what such a text says of itself
+client      every question and order to systemd         unit        the text of a unit, and what such a text says
+bus         its connection, and what its errors mean    unit_files  the unit files on this host
+programs    journalctl and systemd-analyze
 
-May import `core`.  Only this room imports `jeepney`.  Must not know what a unit runs.
+May import `core` and `state`.  Only this room imports the D-Bus library.  Must not know Docker, Kong or Compose files.
 """

@@ -178,7 +178,7 @@ def test_logs_are_what_journalctl_prints_of_all_versions(
     monkeypatch.setenv("PATH", str(tmp_path))
     said = operator.mvd("logs", "chatbot/web")
     assert said.code == 1
-    assert said.err.startswith("mvd: journalctl could not be run")
+    assert said.err.startswith("mvd: cannot run journalctl")
 
 
 # ---- a new server ----------------------------------------------------------------------------------------------------

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gitops_mvd.systemd.client import plain
+from gitops_mvd.systemd.programs import plain
 
 NAME = "mvd-chat-web-3f9c2a1b"
 DRIVER = f"driver failed programming external connectivity on endpoint {NAME} ({'9' * 64})"

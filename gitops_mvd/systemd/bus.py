@@ -1,0 +1,104 @@
+"""The connection to systemd: its bus, its manager, and what its errors mean."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from jeepney import DBusAddress, DBusErrorResponse, MatchRule, message_bus, new_method_call
+from jeepney.auth import AuthenticationError
+from jeepney.bus import get_bus
+from jeepney.io.blocking import DBusConnection, prep_socket
+from jeepney.wrappers import unwrap_msg
+
+from gitops_mvd.core.errors import StepFailed, Unavailable
+
+ANSWER_WITHIN_SECONDS = 30.0  # a reload with 500 units takes half of a second
+
+MANAGER = DBusAddress(
+    "/org/freedesktop/systemd1", bus_name="org.freedesktop.systemd1", interface="org.freedesktop.systemd1.Manager"
+)
+# No `sender`: signals carry the bus's unique name of systemd, which a local filter would not match.
+JOB_REMOVED = MatchRule(
+    type="signal", interface="org.freedesktop.systemd1.Manager", member="JobRemoved", path="/org/freedesktop/systemd1"
+)
+NO_SUCH_UNIT = {"org.freedesktop.systemd1.NoSuchUnit", "org.freedesktop.DBus.Error.FileNotFound"}
+
+
+class Refused(Exception):
+    """systemd refuses a call; `name` is that of the D-Bus error."""
+
+    def __init__(self, error: DBusErrorResponse) -> None:
+        super().__init__(error.data[0] if error.data else error.name)
+        self.name: str = error.name
+
+
+class _Bus(DBusConnection):  # type: ignore[misc]  # jeepney has no types
+    """A connection on which no call waits for ever, not even the first one, which is not ours."""
+
+    def __init__(self, socket: object, within: float) -> None:
+        self._within = within
+        super().__init__(socket)
+
+    def send_and_get_reply(self, message: object, *, timeout: float | None = None) -> Any:
+        return super().send_and_get_reply(message, timeout=self._within if timeout is None else timeout)
+
+
+class Manager:
+    """systemd's manager object, on one connection."""
+
+    def __init__(self, bus: _Bus) -> None:
+        self.bus = bus
+
+    def call(self, method: str, signature: str | None = None, body: tuple[Any, ...] = ()) -> Any:
+        try:
+            return unwrap_msg(self.bus.send_and_get_reply(new_method_call(MANAGER, method, signature, body)))
+        except DBusErrorResponse as error:
+            if error.name.startswith("org.freedesktop.systemd1.") or error.name in NO_SUCH_UNIT:
+                raise Refused(error) from error
+            raise
+
+    def property(self, path: str, interface: str, name: str) -> Any:
+        """One property of an object of systemd's."""
+        where = DBusAddress(path, bus_name=MANAGER.bus_name, interface="org.freedesktop.DBus.Properties")
+        ask = new_method_call(where, "Get", "ss", (f"org.freedesktop.systemd1.{interface}", name))
+        [(_, value)] = unwrap_msg(self.bus.send_and_get_reply(ask))
+        return value
+
+    def unit(self, name: str) -> str:
+        """The object of a loaded unit; "" if it is not loaded."""
+        try:
+            [path] = self.call("GetUnit", "s", (name,))
+        except Refused:
+            return ""
+        return str(path)
+
+    def subscribe(self) -> None:
+        self.call("Subscribe")
+        unwrap_msg(self.bus.send_and_get_reply(message_bus.AddMatch(JOB_REMOVED)))
+
+
+@contextmanager
+def asking_systemd(doing: str, within: float = ANSWER_WITHIN_SECONDS) -> Iterator[Manager]:
+    """A connection for a few calls.  Raises StepFailed if systemd refuses, and Unavailable if it does not answer."""
+    try:
+        with _Bus(prep_socket(get_bus("SYSTEM"), timeout=within), within) as bus:
+            yield Manager(bus)
+    except Refused as refused:
+        raise StepFailed(f"systemd refused to {doing}: {refused}") from refused
+    except TimeoutError as error:
+        raise Unavailable(f"systemd did not {doing} within {within:g} s") from error
+    except (OSError, AuthenticationError, DBusErrorResponse) as error:
+        message = f"systemd cannot be asked to {doing}, as D-Bus does not answer: {_reason(error)}"
+        raise Unavailable(message, "Start it: systemctl start dbus") from error
+
+
+def _reason(error: Exception) -> str:
+    match error:
+        case DBusErrorResponse(name=name, data=data):
+            return str(data[0] if data else name)
+        case OSError(strerror=str() as reason):
+            return reason.lower()
+        case _:
+            return str(error)

@@ -1,0 +1,53 @@
+"""The programs that systemd comes with: journalctl and systemd-analyze, and what they print."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from collections.abc import Iterable, Sequence
+
+from gitops_mvd.core.errors import Unavailable
+
+PROGRAM_WITHIN_SECONDS = 30.0
+
+
+def plain(printed_lines: Iterable[str], container: str) -> list[str]:
+    """The lines that a container printed: without those of the docker command, and without repetitions."""
+    name = re.escape(container)
+    chatter = re.compile(
+        rf"[0-9a-f]{{64}}|{name}|Error: No such container: {name}|.*: Conflict\. The container name .*"
+        r"|Error response from daemon: ([Yy]ou )?cannot remove .* force remove"
+        r"|.* msg=\"error waiting for container: .*"
+    )
+    preamble = re.compile(r"Error response from daemon: (driver failed programming [^(]*\([0-9a-f]{64}\): )?")
+    lines = [preamble.sub("", line) for line in printed_lines if not chatter.fullmatch(line)]
+    return [line for line, before in zip(lines, [None, *lines], strict=False) if line != before]
+
+
+def journal_command(name: str, lines: int, follow: bool) -> list[str]:
+    """The command that shows the output of `app` or `app/service`, of all its versions."""
+    known = printed("journalctl", "--quiet", "--field=SYSLOG_IDENTIFIER").splitlines()
+    theirs = [identifier for identifier in known if f"{identifier}/".startswith(f"{name}/")] or [name]
+    options = [f"--lines={lines}", *(["--follow"] if follow else [])]
+    return ["journalctl", "--quiet", "--output=short-iso", *options, *(f"--identifier={one}" for one in theirs)]
+
+
+def printed(*argv: str) -> str:
+    """All that a program prints."""
+    return text(run(argv, PROGRAM_WITHIN_SECONDS, stderr=subprocess.STDOUT).stdout)
+
+
+def run(argv: Sequence[str], within: float, stderr: int) -> subprocess.CompletedProcess[bytes]:
+    """A program that ran to its end.  Raises Unavailable if it did not end in time or is missing."""
+    try:
+        return subprocess.run(
+            argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=stderr, timeout=within, check=False
+        )
+    except subprocess.TimeoutExpired as error:
+        raise Unavailable(f"{argv[0]} did not end within {within:g} s") from error
+    except OSError as error:
+        raise Unavailable(f"cannot run {argv[0]}: {error.strerror}") from error
+
+
+def text(output: bytes) -> str:
+    return output.decode(errors="replace")
