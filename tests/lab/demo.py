@@ -99,7 +99,7 @@ def _deploy_and_roll_back(story: Story) -> None:
     console = story.console
     console.rule("Merge to deploy, revert to roll back")
     files = {path: _example(path) for path in _paths()}
-    with step(console, "merge three apps: containers run, Kong routes to them, the commit turns green"):
+    with step(console, "merge three apps and a consumer of Kong: the commit turns green"):
         first = story.merge(files, "Deploy the chatbot, the symptom checker and ussd")
         story.ends(first, "success")
         story.answers("/chatbot/", "chatbot 1.4.2")
@@ -112,9 +112,7 @@ def _deploy_and_roll_back(story: Story) -> None:
         others = {name: id for name, id in story.stage.containers().items() if "chatbot" not in name}
         if others != {name: id for name, id in before.items() if "chatbot" not in name}:
             raise NotTrue("a container of another app was replaced")
-    with step(
-        console, "merge an image that crashes: the commit turns red and names the cause, the old version still answers"
-    ):
+    with step(console, "merge an image that crashes: red, with the cause; the old version still answers"):
         bad = story.merge(_chatbot("1.4.4"), "Chatbot 1.4.4")
         said = story.ends(bad, "failure")
         if "exited with code 1" not in said:
