@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import re
+import socket
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 
 from gitops_mvd.cli import install
+from gitops_mvd.config.settings import read
+from gitops_mvd.daemon.mailbox import Mailbox
+from gitops_mvd.daemon.webhook import webhooks
+from gitops_mvd.daemon.wiring import wire
 from tests.contract import recorded
 from tests.contract.terminal import ENGINE, IMAGE, SYSTEMD, Repository, Said, Terminal, compose
 from tests.contract.test_upgrade import Server, needs_root
@@ -184,25 +193,35 @@ def test_logs_are_what_journalctl_prints_of_all_versions(
 # ---- a new server ----------------------------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True)
+class Newcomer:
+    """A server on which nothing was deployed; `engine` and `systemd` are what Docker and systemd answer."""
+
+    terminal: Terminal
+    repository: Repository
+    engine: dict[str, Any]
+    systemd: dict[str, Any]
+
+
 @pytest.fixture
-def newcomer(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> Iterator[tuple[Terminal, Repository]]:
-    played = recorded.Played()
-    with recorded.docker(ENGINE, played) as engine, recorded.systemd(SYSTEMD, played) as bus:
+def newcomer(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Newcomer]:
+    played, engine, systemd = recorded.Played(), copy.deepcopy(dict(ENGINE)), copy.deepcopy(dict(SYSTEMD))
+    with recorded.docker(engine, played) as url, recorded.systemd(systemd, played) as bus:
         monkeypatch.setenv("DBUS_SYSTEM_BUS_ADDRESS", bus)
         monkeypatch.setenv("DOCKER_CONFIG", "/nonexistent")
+        monkeypatch.setenv("NO_PROXY", "*")
         (tmp_path / "units").mkdir()
         monkeypatch.setattr("gitops_mvd.daemon.wiring.UNITS", tmp_path / "units")
+        monkeypatch.setattr("gitops_mvd.cli.doctor.DAEMON_JSON", tmp_path / "daemon.json")
         config = tmp_path / "config.yaml"
-        config.write_text(f"repository: file://{tmp_path}/config.git\nhost: srv1\ndocker: {{url: '{engine}'}}\n")
+        config.write_text(f"repository: file://{tmp_path}/config.git\nhost: srv1\ndocker: {{url: '{url}'}}\n")
         terminal = Terminal(capsys, config)
         terminal.set(**{folder: str(tmp_path / folder) for folder in ("state", "files", "secrets")})
-        yield terminal, Repository(tmp_path / "config.git")
+        yield Newcomer(terminal, Repository(tmp_path / "config.git"), engine, systemd)
 
 
-def test_the_first_plan_has_every_step_and_takes_none(newcomer: tuple[Terminal, Repository]) -> None:
-    terminal, repository = newcomer
+def test_the_first_plan_has_every_step_and_takes_none(newcomer: Newcomer) -> None:
+    terminal, repository = newcomer.terminal, newcomer.repository
     commit = repository.commit({"apps/hello/compose.yaml": compose()})
     said = terminal.mvd("plan")
     assert said.code == 2
@@ -218,8 +237,8 @@ def test_the_first_plan_has_every_step_and_takes_none(newcomer: tuple[Terminal, 
     assert terminal.mvd("history").out.splitlines() == ["WHEN  COMMIT  APP  OPERATION  HEALTH"]
 
 
-def test_a_repository_without_apps_matches(newcomer: tuple[Terminal, Repository]) -> None:
-    terminal, repository = newcomer
+def test_a_repository_without_apps_matches(newcomer: Newcomer) -> None:
+    terminal, repository = newcomer.terminal, newcomer.repository
     commit = repository.commit({"README.md": "nothing yet\n"})
     assert terminal.mvd("plan") == Said(0, "", f"No changes. 0 apps match {commit[:7]}.\n")
     said = terminal.mvd("explain")
@@ -252,13 +271,111 @@ def test_the_manual_is_read_page_by_page(capsys: pytest.CaptureFixture[str], tmp
         assert terminal.mvd("docs", page).out.startswith("# ")
 
 
+# ---- mvd doctor ------------------------------------------------------------------------------------------------------
+
+
+def test_the_doctor_is_content_with_a_server_that_has_everything(newcomer: Newcomer, tmp_path: Path) -> None:
+    newcomer.repository.commit({"fleet.yaml": "hosts: {srv1: {labels: {role: web}}}\n"})
+    (tmp_path / "daemon.json").write_text('{"live-restore": true, "userland-proxy": false}')
+    newcomer.systemd["units"] = [
+        *([name, "", "loaded", "active", "running", "", f"/{n}", 0, "", "/"] for n, name in enumerate(UNITS))
+    ]
+    said = newcomer.terminal.mvd("doctor")
+    assert said.code == 0
+    assert [line.split()[1] for line in said.out.splitlines() if line.startswith("warn")] == ["kong", "forge"]
+    assert "ok    systemd        1 managed unit\n" in said.out
+    assert "ok    fleet.yaml     srv1: role=web\n" in said.out
+
+
+UNITS = ("gitops-mvd.service", "mvd-hello-web-76daeee3.service")
+
+
+def test_the_doctor_says_what_a_restart_of_docker_would_stop(newcomer: Newcomer, tmp_path: Path) -> None:
+    newcomer.repository.commit({"README.md": "nothing yet\n"})
+    newcomer.engine["/info"] = {**newcomer.engine["/info"], "LiveRestoreEnabled": False}
+    said = newcomer.terminal.mvd("doctor")
+    assert said.code == 0
+    assert "warn  live-restore   off: every container stops while Docker restarts\n" in said.out
+    assert f'Set "live-restore": true in {tmp_path}/daemon.json\n' in said.out
+
+
+def test_the_doctor_finds_a_host_that_is_not_in_the_fleet(newcomer: Newcomer) -> None:
+    newcomer.repository.commit({"fleet.yaml": "hosts: {srv2: {}}\n"})
+    said = newcomer.terminal.mvd("doctor")
+    assert said.code == 1
+    assert re.search("^fail  fleet.yaml     fleet.yaml:1: .*srv1", said.out, re.M)
+    assert "Compare `host` in the settings with `hosts` in fleet.yaml\n" in said.out
+
+
+@pytest.fixture
+def hooked(newcomer: Newcomer, tmp_path: Path) -> Newcomer:
+    """One with webhooks, at a port that nobody has."""
+    newcomer.repository.commit({"README.md": "nothing yet\n"})
+    (tmp_path / "secret").write_text("a secret of many characters\n")
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        where = f"127.0.0.1:{free.getsockname()[1]}"
+    newcomer.terminal.set(
+        forge={"kind": "github", "repository": "a/b", "proposals": {"plan": False}},
+        webhook={"secret_file": f"{tmp_path}/secret", "listen": where},
+    )
+    return newcomer
+
+
+def listen_at(newcomer: Newcomer) -> str:
+    text = newcomer.terminal.config.read_bytes()
+    webhook = read("config.yaml", text).webhook
+    assert webhook
+    return webhook.listen
+
+
+def test_the_doctor_finds_nobody_who_listens_for_webhooks(hooked: Newcomer) -> None:
+    said = hooked.terminal.mvd("doctor")
+    assert said.code == 0
+    assert f"warn  webhook        nothing listens at {listen_at(hooked)}\n" in said.out
+    assert "ok    forge          statuses: 0 sent, 0 waiting, 0 rejected by github\n" in said.out
+
+
+def test_the_doctor_finds_the_daemon_that_listens_for_webhooks(hooked: Newcomer) -> None:
+    config = hooked.terminal.config
+    with webhooks(wire(read(str(config), config.read_bytes()), config), Mailbox().post):
+        said = hooked.terminal.mvd("doctor")
+    assert f"ok    webhook        the daemon listens at {listen_at(hooked)}\n" in said.out
+
+
+def test_the_doctor_finds_another_program_at_the_port_of_the_webhooks(hooked: Newcomer) -> None:
+    with socket.create_server(("127.0.0.1", int(listen_at(hooked).rpartition(":")[2]))):
+        said = hooked.terminal.mvd("doctor")
+    assert said.code == 1
+    assert f"fail  webhook        another program listens at {listen_at(hooked)}\n" in said.out
+    assert "Change `webhook.listen` in the settings\n" in said.out
+
+
+def test_the_doctor_finds_an_address_that_is_not_of_this_server(hooked: Newcomer, tmp_path: Path) -> None:
+    hooked.terminal.set(webhook={"secret_file": f"{tmp_path}/secret", "listen": "192.0.2.1:9180"})
+    said = hooked.terminal.mvd("doctor")
+    assert said.code == 1
+    assert "fail  webhook        cannot listen at 192.0.2.1:9180: " in said.out
+
+
+@needs_root
+def test_the_doctor_finds_a_start_file_of_kong_that_is_not_kept(operator: Terminal, tmp_path: Path) -> None:
+    before = operator.config.read_text()
+    operator.set(kong={**yaml.safe_load(before)["kong"], "boot_file": f"{tmp_path}/none/kong.yaml"})
+    try:
+        said = operator.mvd("doctor")
+    finally:
+        operator.config.write_text(before)
+    assert re.search("^warn  boot file      .*none", said.out, re.M)
+    assert "`mvd install` lets the daemon write to the folder\n" in said.out
+
+
 # ---- mvd install -----------------------------------------------------------------------------------------------------
 
 
 def test_an_installation_writes_the_unit_and_settings_that_can_be_read(
-    newcomer: tuple[Terminal, Repository], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    newcomer: Newcomer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    terminal, _ = newcomer
+    terminal = newcomer.terminal
     terminal.config.unlink()
     monkeypatch.setattr(install, "UNIT", tmp_path / "gitops-mvd.service")
     monkeypatch.setattr(install, "COMPLETION", tmp_path / "completions/mvd")

@@ -128,7 +128,7 @@ def test_a_sick_image_runs_and_answers_500(lab: Lab, machine: Server) -> None:
 
 def test_a_crashing_image_says_why_and_exits(lab: Lab, machine: Server) -> None:
     image = lab.registry.push("lab/crashing", "1", service.crashing("crashing", "1"))
-    with pytest.raises(CommandFailed, match=r"exit code 1\n(?s:.*)crashing 1: can not read its model"):
+    with pytest.raises(CommandFailed, match=r"exit code 1\n(?s:.*)crashing 1: cannot read its model"):
         machine.exec("docker", "run", "--rm", image)
 
 

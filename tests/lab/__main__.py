@@ -1,4 +1,4 @@
-"""`python -m tests.lab demo | bench | up | down`: the story, what it costs, a lab that stays, and its end."""
+"""Commands of the lab: disposable servers to try and to measure gitops-mvd on."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import click
 from tests.lab.bench import PARTS
 from tests.lab.claim import is_kept
 from tests.lab.command import CommandFailed
-from tests.lab.demo import demo as tell
+from tests.lab.demo import demo as run_demo
 from tests.lab.engine import LabUnavailable
 from tests.lab.forge import Forge
 from tests.lab.lab import Lab, down
@@ -27,15 +27,15 @@ def main() -> None:
 @main.command()
 @click.option("--keep", is_flag=True, help="Leave the lab up, and say how to look at it.")
 def demo(keep: bool) -> None:
-    """Tell the whole story on a real server; exit code 0 only if every step of it was seen to be true."""
-    tell(keep)
+    """Run the demo on a real server; exit code 0 only if every step was verified."""
+    run_demo(keep)
 
 
 @main.command()
 @click.option("--json", "file", type=click.Path(path_type=Path), default="bench.json", show_default=True)
 @click.option("--only", type=click.Choice(PARTS), multiple=True, help="Measure this part alone.")
 def bench(file: Path, only: tuple[str, ...]) -> None:
-    """Measure what it costs, each figure beside its yardstick; takes a quarter of an hour."""
+    """Measure times and resources, each beside its yardstick; takes a quarter of an hour."""
     from tests.lab.bench.measure import bench as measure  # all of the daemon, which nothing else here needs
 
     measure(file, only)

@@ -1,4 +1,4 @@
-"""A GitHub App that the lab's forge knows: where it is installed, and the tokens that it was given."""
+"""A GitHub App of the lab's forge: where it is installed, and the tokens that it has."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from tests.lab.dialects import basic
 from tests.lab.repository import IDS, Refused
 
-LONGEST_PROOF = 600  # seconds from now to the end of a JWT
+LONGEST_JWT_SECONDS = 600  # from now to its end
 
 
 def new_key() -> tuple[str, str]:
@@ -45,14 +45,14 @@ class App:
     _tokens: dict[str, tuple[float, set[str]]] = field(default_factory=dict)
 
     def install(self, *repositories: str) -> int:
-        """Install it anew in those repositories, which makes the tokens of before worthless."""
+        """Install it again, in those repositories; earlier tokens become invalid."""
         number = next(IDS)
         self.revoke()
         self.installations.update(dict.fromkeys(repositories, number))
         return number
 
     def revoke(self) -> None:
-        """All tokens end now."""
+        """Make all tokens invalid."""
         self._tokens.clear()
 
     def admits(self, authorization: str, path: str) -> bool:
@@ -85,7 +85,7 @@ class App:
             raise Refused(401, "'Issued at' claim ('iat') must be an Integer representing the time that it was issued")
         if claims.get("exp", 0) <= now:
             raise Refused(401, "'Expiration time' claim ('exp') must be a numeric value in the future")
-        if claims["exp"] > now + LONGEST_PROOF:
+        if claims["exp"] > now + LONGEST_JWT_SECONDS:
             raise Refused(401, "'Expiration time' claim ('exp') is too far in the future")
 
     def mint(self, installation: int, names: list[str]) -> tuple[str, float]:

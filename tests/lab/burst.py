@@ -1,4 +1,4 @@
-"""Twenty commits in five seconds, while the forge's API goes down and the daemon is killed twice: what is told of them.
+"""Twenty commits in five seconds, while the forge's API goes down and the daemon is killed twice: their statuses.
 
 told = burst(stage, lab)
 assert not told.faults()
@@ -17,13 +17,13 @@ from tests.lab.repository import now
 from tests.lab.stage import NotTrue, Stage, until
 
 COMMITS = 20
-EVERY = 0.25  # seconds
+COMMIT_EVERY_SECONDS = 0.25
 README = (3, 8, 13, 19)  # these change nothing that runs, and the last of them is the tip
 BROKEN, SICK = 6, 11
 DOWN, BACK = 3, 17  # before these commits the API goes down, and answers again
 KILLED = (7, 18)  # after these the daemon is killed; systemd starts it again within three seconds
 A_FEW = 3  # calls: for what a kill has left in doubt, and a README that was the tip for a while
-PATIENCE = 120.0  # seconds
+PATIENCE_SECONDS = 120.0
 SEEN = "/srv/burst"  # where every version that is started leaves its name
 COMPOSE = """\
 services:
@@ -39,7 +39,7 @@ services:
 
 @dataclass(frozen=True)
 class Pushed:
-    """One commit of the burst: a `version`, "" for a README, and all that was told of it: when, state, description."""
+    """One commit of the burst: a `version`, "" for a README, and its statuses: when, state, description."""
 
     commit: str
     version: str
@@ -51,7 +51,7 @@ class Pushed:
 
 @dataclass(frozen=True)
 class Told:
-    """What came of it.  `calls` are those that post statuses; the API was away from `down` until `back`."""
+    """The statuses of every commit.  `calls` are those that post statuses; the API was down from `down` to `back`."""
 
     pushed: tuple[Pushed, ...]
     started: frozenset[str]
@@ -74,7 +74,7 @@ class Told:
         return max(at for one in self.pushed for at, _, _ in one.told)
 
     def faults(self) -> list[str]:
-        """What is not as it was promised."""
+        """Every promise that was broken, in one sentence each."""
         found = [f"{one.version}: {fault}" for one in self.affected if (fault := self._fault(one))]
         idle = {told for one in self.pushed if not one.version for _, _, told in one.told}
         found += [f"a README was told {told}" for told in idle if not told.startswith("nothing to do here")]
@@ -104,7 +104,7 @@ class Told:
 
 
 def burst(stage: Stage, lab: Lab, *, long_outage: bool = False) -> Told:
-    """Tell the story; a long outage ends only when the last version serves.  Raises NotTrue where no statuses come."""
+    """Run it; a long outage ends only when the last version serves.  Raises NotTrue where no statuses come."""
     web = service.web("burst", "1", pages={"/cgi-bin/version": "#!/bin/sh\necho; echo burst $VERSION"})
     noted = replace(web, command=("sh", "-c", "echo $VERSION >>/seen/versions; exec httpd -f -p 7799 -h /www"))
     good, sick = (
@@ -125,13 +125,17 @@ def burst(stage: Stage, lab: Lab, *, long_outage: bool = False) -> Told:
         pushed.append(Pushed(stage.merge(files, f"Commit {number}"), version))
         if number in KILLED:
             _kill(stage)
-        time.sleep(max(0.0, began + EVERY - time.monotonic()))
+        time.sleep(max(0.0, began + COMMIT_EVERY_SECONDS - time.monotonic()))
     latest = next(one.version for one in reversed(pushed) if one.version)
-    until(lambda: _is_served(stage, latest), f"an answer of version {latest}", PATIENCE)
+    until(lambda: _is_served(stage, latest), f"an answer of version {latest}", PATIENCE_SECONDS)
     if not back:
         lab.forge.api_down, back = False, now()
-    until(lambda: all(_is_over(stage, one, one is pushed[-1]) for one in pushed) or None, "the ends of all", PATIENCE)
-    time.sleep(2 * EVERY)
+    until(
+        lambda: all(_is_over(stage, one, one is pushed[-1]) for one in pushed) or None,
+        "the ends of all",
+        PATIENCE_SECONDS,
+    )
+    time.sleep(2 * COMMIT_EVERY_SECONDS)
     commits = {one.commit for one in pushed}
     calls = sum(asked.method == "POST" and asked.path.rpartition("/")[2] in commits for asked in lab.forge.asked)
     started = frozenset(stage.server.exec("cat", f"{SEEN}/versions").out.split())
@@ -150,7 +154,7 @@ def _files(version: str, good: str, sick: str) -> Mapping[str, str | None]:
 
 
 def _kill(stage: Stage) -> None:
-    """As often as it takes: it may be on its way up."""
+    """Kill the daemon, as often as it takes: it may be starting."""
     kill = ("systemctl", "kill", "--signal=KILL", "gitops-mvd")
     until(lambda: stage.server.exec(*kill, check=False).code == 0 or None, "a daemon to kill", 10)
 
@@ -163,7 +167,7 @@ def _is_served(stage: Stage, version: str) -> bool | None:
 
 
 def _is_over(stage: Stage, one: Pushed, is_tip: bool) -> bool:
-    """A README that was overtaken may never be told anything."""
+    """Has the commit its final status?  A superseded README may never get one."""
     told = stage.told(one.commit)
     return bool(told or not (one.version or is_tip)) and not any(state == "pending" for state, _ in told[-1:])
 
@@ -174,7 +178,7 @@ def _with_told(stage: Stage, one: Pushed) -> Pushed:
 
 
 def checked(told: Told) -> Told:
-    """The same, or NotTrue."""
+    """Itself, if it has no faults.  Raises NotTrue."""
     if faults := told.faults():
         raise NotTrue("; ".join(faults))
     return told

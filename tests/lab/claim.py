@@ -1,7 +1,7 @@
 """A lab's name, held by a lock that dies with the process.
 
-Labs of several checkouts, and several labs of one, stand side by side: each is `mvd-<checkout>-<number>`, with the
-first number that nobody holds.  So what carries a name that we could claim is a leftover of a crash, and free to be
+Labs of several checkouts, and several labs of one, exist side by side: each is `mvd-<checkout>-<number>`, with the
+first free number.  So what carries a name that could be claimed is a leftover of a crash, and free to be
 removed; except where the lab was kept on purpose, which its file says.
 """
 
@@ -29,7 +29,7 @@ def is_kept(path: Path) -> bool:
 
 
 class Claim:
-    """The name of a lab, ours until `release` or the end of the process."""
+    """The name of a lab, held until `release` or the end of the process."""
 
     def __init__(self, file: TextIO) -> None:
         self._file = file
@@ -37,7 +37,7 @@ class Claim:
         self.name = self.path.name
 
     def release(self, keep: bool = False) -> None:
-        """Give the name up.  With `keep` it goes on standing for a lab that stays."""
+        """Release the name.  With `keep` it stays taken, for a lab that is kept."""
         self._file.truncate(0)
         self._file.write(KEPT if keep else "")
         self._file.close()
@@ -45,7 +45,7 @@ class Claim:
 
 @contextlib.contextmanager
 def turn() -> Iterator[None]:
-    """Labs open and close one at a time: nobody stops the engine that another is about to stand on."""
+    """Labs open and close one at a time, so that none stops the engine that another is about to use."""
     with (_folder().parent / f"{_folder().name}.lock").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
@@ -69,7 +69,7 @@ def abandoned() -> list[Claim]:
 
 
 def nobody_left() -> bool:
-    """Whether no lab of any checkout is held or kept any more."""
+    """Is no lab of any checkout held or kept?"""
     for path in _folder().iterdir():
         file = _lock(path)
         if not file:

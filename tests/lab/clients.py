@@ -21,7 +21,7 @@ from urllib.parse import urlsplit
 
 from tests.lab.load import FRESH, KEPT, Period, Summary
 
-PAUSE = 0.05  # seconds after a failure, so that what refuses is not asked a thousand times a second
+PAUSE_SECONDS = 0.05  # after a failure, so that what refuses is not asked a thousand times a second
 MOST_REASONS = 20
 MOST_VERSIONS = 1000
 AT_ONCE = 65536  # bytes
@@ -146,7 +146,7 @@ class Clients:
                 if connection:
                     connection.close()
                     connection = None
-                await asyncio.sleep(PAUSE)
+                await asyncio.sleep(PAUSE_SECONDS)
                 continue
             if not answer.stays or log.clients == FRESH:
                 await _hang_up(connection)

@@ -1,4 +1,4 @@
-"""Run a program with a deadline; one that fails raises what it said."""
+"""Run a program with a deadline; if it fails, its output is the error."""
 
 from __future__ import annotations
 

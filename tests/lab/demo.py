@@ -1,4 +1,4 @@
-"""`make demo`: the whole story on a real server, and every step of it is looked at before the next one is told."""
+"""`make demo`: deploys and a rollback on a real server, each step verified before the next one begins."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ MOBILE_APP = {"apikey": "EXAMPLE-KEY-mobile-app"}
 
 @dataclass
 class Story:
-    """What is told, and how long it took."""
+    """The commits so far, what they were for, and how long each took to its final status."""
 
     console: Console
     stage: Stage
@@ -62,64 +62,64 @@ def step(console: Console, title: str) -> Iterator[None]:
 
 
 def demo(keep: bool) -> None:
-    """Tell it, and leave nothing running unless it shall `keep` the lab.
+    """Run the demo, and leave nothing running unless the lab is to be kept.
 
     Raises NotTrue, LabUnavailable or CommandFailed.
     """
     console = Console()
     began = time.monotonic()
     with Lab.open(say=lambda text: console.print(f"  [dim]{text}[/]")) as lab:
-        story = _set_the_stage(console, lab)
-        _tell(story)
+        story = _set_up(console, lab)
+        _deploy_and_roll_back(story)
         _print_table(story)
-        console.print(f"\nAll of it was seen to be true, in {time.monotonic() - began:.0f} s.")
+        console.print(f"\nEvery step was verified. The demo took {time.monotonic() - began:.0f} s.")
         if keep:
             lab.keep()
             _say_how_to_look(console, lab, story.stage)
 
 
-def _set_the_stage(console: Console, lab: Lab) -> Story:
-    console.rule("A server, a Git server and a registry, all in a lab of their own")
+def _set_up(console: Console, lab: Lab) -> Story:
+    console.rule("Set up: a server, a Git server and a registry, in a lab of their own")
     server = lab.server(HOST)
-    with step(console, "the images of the company lie in a registry"):
+    with step(console, "push the images of three apps to the registry"):
         for name, (port, version) in APPS.items():
             lab.registry.push(name, version, service.web(name, version, port))
         lab.registry.push("chatbot", "1.4.3", service.web("chatbot", "1.4.3", APPS["chatbot"][0]))
         lab.registry.push("chatbot", "1.4.4", service.crashing("chatbot", "1.4.4"))
-    with step(console, "the config repository begins with part of example-repo/"):
+    with step(console, "create the config repository from a part of example-repo/"):
         repository = lab.forge.create("acme/config")
         repository.commit({"fleet.yaml": _example("fleet.yaml")}, "Begin")
-    with step(console, "gitops-mvd is installed on the server: mvd install"):
+    with step(console, "install gitops-mvd on the server: mvd install"):
         stage = Stage.set_up(lab, server, repository)
-    console.print(f"  the gateway is: {stage.gateway}")
+    console.print(f"  Kong: {stage.gateway}")
     return Story(console, stage)
 
 
-def _tell(story: Story) -> None:
+def _deploy_and_roll_back(story: Story) -> None:
     console = story.console
     console.rule("Merge to deploy, revert to roll back")
     files = {path: _example(path) for path in _paths()}
-    with step(console, "merged: three apps. Containers, routes, a green status"):
+    with step(console, "merge three apps and a consumer of Kong: the commit turns green"):
         first = story.merge(files, "Deploy the chatbot, the symptom checker and ussd")
         story.ends(first, "success")
         story.answers("/chatbot/", "chatbot 1.4.2")
         story.answers("/symptom-checker/", "symptom-checker 2.9.0")
     before = story.stage.containers()
-    with step(console, "merged: one of them changes, and only that one is touched"):
+    with step(console, "merge a new version of one app: only that app is touched"):
         second = story.merge(_chatbot("1.4.3"), "Chatbot 1.4.3")
         story.ends(second, "success")
         story.answers("/chatbot/", "chatbot 1.4.3")
         others = {name: id for name, id in story.stage.containers().items() if "chatbot" not in name}
         if others != {name: id for name, id in before.items() if "chatbot" not in name}:
             raise NotTrue("a container of another app was replaced")
-    with step(console, "merged: an image that crashes. A red status with the cause, and the old version still answers"):
+    with step(console, "merge an image that crashes: red, with the cause; the old version still answers"):
         bad = story.merge(_chatbot("1.4.4"), "Chatbot 1.4.4")
         said = story.ends(bad, "failure")
         if "exited with code 1" not in said:
             raise NotTrue(f"the status does not name the cause: {said}")
         story.answers("/chatbot/", "chatbot 1.4.3")
     console.print(f"  [red]✗[/] {said}")
-    with step(console, "git revert: green again"):
+    with step(console, "git revert: the new commit turns green"):
         mended = story.revert(bad)
         story.ends(mended, "success")
         story.answers("/chatbot/", "chatbot 1.4.3")
@@ -127,7 +127,7 @@ def _tell(story: Story) -> None:
 
 def _print_table(story: Story) -> None:
     title = f"Commits and their statuses ({story.stage.context})"
-    table = Table("commit", "what", "statuses", "said", "took", title=title)
+    table = Table("commit", "subject", "statuses", "last status says", "took", title=title)
     for commit, subject in story.subjects.items():
         told = story.stage.told(commit)
         states = " → ".join(dict.fromkeys(state for state, _ in told))
@@ -143,9 +143,9 @@ def _say_how_to_look(console: Console, lab: Lab, stage: Stage) -> None:
     console.print("\nThe lab stays up.", highlight=False)
     for what, how in (
         ("merge something of your own", f"git clone {clone}"),
-        ("look at the server", enter),
-        ("and there", "mvd status; mvd history; mvd logs chatbot; docker ps; systemctl list-units 'mvd-*'"),
-        ("in the end", "make down"),
+        ("open a shell on the server", enter),
+        ("commands there", "mvd status; mvd history; mvd logs chatbot; docker ps; systemctl list-units 'mvd-*'"),
+        ("remove the lab", "make down"),
     ):
         console.print(f"  {what + ':':<28} {how}", highlight=False, soft_wrap=True)
 

@@ -1,7 +1,7 @@
-"""The Docker engine that the lab stands on: the user's own, or else a private one.
+"""The Docker engine of the lab: the user's own, or else a private one.
 
-Where no engine answers and we are root on Debian or Ubuntu, `docker.io` is installed and a `dockerd` of the lab's own
-is started beside whatever else there is: its data, its socket and its process id lie in folders of their own.  Later
+If no engine answers and we are root on Debian or Ubuntu, `docker.io` is installed and a `dockerd` of the lab's own
+is started beside whatever else is there: its data, its socket and its process id lie in folders of their own.  Later
 runs find it again; its data (the images) outlives it.
 """
 
@@ -27,7 +27,7 @@ LOG = DATA / "dockerd.log"
 
 
 class LabUnavailable(Exception):
-    """This machine can not carry the lab; the message says why, and what to install."""
+    """This machine cannot run the lab; the message says why, and what to install."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class Engine:
         return self.docker("version", "--format", "{{.Server.Arch}}").out.strip()
 
     def silence(self) -> str:
-        """Why it does not answer; "" where it does."""
+        """Why the engine does not answer; "" if it does."""
         try:
             self.docker("version", "--format", "{{.Server.Version}}", timeout=5)
         except CommandFailed as error:
@@ -69,7 +69,7 @@ PRIVATE = Engine(f"unix://{SOCKET}")
 
 
 def find(say: Say) -> Engine:
-    """An engine that answers; the private one is installed and started where need be.  Raises LabUnavailable."""
+    """An engine that answers; the private one is installed and started if needed.  Raises LabUnavailable."""
     silence = OWN.silence()
     if not silence:
         return OWN
@@ -90,7 +90,7 @@ def find(say: Say) -> Engine:
 
 
 def install_packages(say: Say, *names: str) -> None:
-    """Install Debian packages, without what they only recommend.  Raises LabUnavailable where that can not be."""
+    """Install Debian packages, without what they only recommend.  Raises LabUnavailable."""
     wish = f"install {' '.join(names)}"
     if os.geteuid() != 0:
         raise LabUnavailable(f"please {wish}: only root can do it for you")
@@ -142,7 +142,7 @@ def _spawn() -> None:
 
 
 def _pid() -> int:
-    """The process id of the private engine; 0 where it does not run."""
+    """The process id of the private engine; 0 if it does not run."""
     try:
         pid = int(PIDFILE.read_text())
         alive = Path(f"/proc/{pid}/comm").read_text().strip() == "dockerd"

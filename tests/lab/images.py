@@ -1,6 +1,6 @@
 """The image that a lab server boots, made once and kept in the engine.
 
-Its base is `debian:bookworm`, pulled where a registry answers, and else made from Debian's own packages by
+Its base is `debian:bookworm`, pulled if a registry answers, else made from Debian's own packages by
 `mmdebstrap`.
 """
 
@@ -33,12 +33,12 @@ DAEMON = {
     "log-driver": "local",
     "insecure-registries": list(REGISTRIES),
 }
-PULL_ANSWERS_WITHIN = 10.0  # seconds: no registry, no waiting
-PULL_ENDS_WITHIN = 600.0
+PULL_ANSWER_SECONDS = 10.0  # within which a registry must answer
+PULL_SECONDS = 600.0
 
 
 def server(engine: Engine, say: Say) -> str:
-    """The tag of the server image, made where it is missing.  Raises LabUnavailable, CommandFailed."""
+    """The tag of the server image, made if it is missing.  Raises LabUnavailable, CommandFailed."""
     architecture = engine.architecture()
     needed = wheels.needed(architecture)
     dockerfile = files("tests.lab").joinpath("server.Dockerfile").read_text()
@@ -59,7 +59,7 @@ def server(engine: Engine, say: Say) -> str:
 
 
 def pull(engine: Engine, image: str, say: Say) -> bool:
-    """Whether `image` is there, pulled where need be: no wait where no registry answers."""
+    """Is `image` there, after a pull if needed?  If no registry answers, this does not wait."""
     if engine.has_image(image):
         return True
     say(f"pulling {image}")
@@ -69,9 +69,9 @@ def pull(engine: Engine, image: str, say: Say) -> bool:
     ) as process:
         assert process.stdout
         try:  # the first line, `bookworm: Pulling from ...`, says that the registry knows the image
-            answered, _, _ = select.select([process.stdout], [], [], PULL_ANSWERS_WITHIN)
+            answered, _, _ = select.select([process.stdout], [], [], PULL_ANSWER_SECONDS)
             if answered and os.read(process.stdout.fileno(), 4096):
-                process.communicate(timeout=PULL_ENDS_WITHIN)
+                process.communicate(timeout=PULL_SECONDS)
         except subprocess.TimeoutExpired:
             pass
         process.kill()
@@ -91,14 +91,14 @@ def _base(engine: Engine, say: Say) -> str:
         )
         engine.docker("build", "--quiet", "--network", "host", "--tag", tag, "-", input=dockerfile, timeout=600)
     else:
-        say(f"{official} can not be pulled: making it from Debian's packages, which takes a minute")
+        say(f"cannot pull {official}: making it from Debian's packages, which takes a minute")
         _bootstrap(engine, tag, say)
     return tag
 
 
 def _bootstrap(engine: Engine, tag: str, say: Say) -> None:
     if os.geteuid() != 0:
-        raise LabUnavailable(f"debian:{RELEASE} can not be pulled from a registry, and only root can make it")
+        raise LabUnavailable(f"cannot pull debian:{RELEASE}, and only root can make it instead")
     if not shutil.which("mmdebstrap"):
         install_packages(say, "mmdebstrap", "debian-archive-keyring")
     without = (

@@ -1,4 +1,4 @@
-"""The gateway of a lab server: Kong itself where its image can be had, else the stand-in, said loudly."""
+"""The Kong of a lab server: Kong itself if its image can be pulled, else the stand-in, which is announced loudly."""
 
 from __future__ import annotations
 
@@ -43,11 +43,11 @@ WantedBy=multi-user.target
 
 
 def start(server: Server, engine: Engine, mode: str, say: Say, admin: str = ADMIN) -> str:
-    """Start a gateway in `server` and wait until it answers; returns what it is.  Raises CommandFailed."""
+    """Start Kong in `server` and wait until it answers; returns what it is.  Raises CommandFailed."""
     if all(_there(engine, image, say) for image in _images(mode)):
         _start_kong(server, engine, mode, admin)
         return _answer(server, within=90)
-    say(f"*** {KONG} can not be pulled: {server.name} has a STAND-IN gateway, which only speaks as Kong does ***")
+    say(f"*** cannot pull {KONG}: {server.name} runs a STAND-IN, which behaves like Kong and is not Kong ***")
     server.put("/etc/systemd/system/kong.service", STAND_IN.format(mode=mode, admin=admin))
     server.exec("systemctl", "daemon-reload")
     server.exec("systemctl", "enable", "--now", "kong.service")

@@ -44,9 +44,9 @@ class Lab:
 
     @classmethod
     def open(cls, say: Say) -> Lab:
-        """A lab with its network and the image of its servers, and nothing running.  `say` is told what takes long.
+        """A lab with its network and the image of its servers, and nothing running.
 
-        Raises LabUnavailable where this machine can not carry one.
+        `say` is called with what takes long.  Raises LabUnavailable if this machine cannot run one.
         """
         with turn():
             claimed = claim()
@@ -86,19 +86,19 @@ class Lab:
 
     @functools.cached_property
     def registry(self) -> Registry:
-        """The registry that asks for no password."""
+        """The registry without a login."""
         return self._registry(Registry(self.engine, self.name, images.REGISTRIES[0]))
 
     @functools.cached_property
     def private_registry(self) -> Registry:
-        """The registry that does; `private_registry.login` is the user and the password."""
+        """The registry with a login; `private_registry.login` is the user and the password."""
         return self._registry(Registry(self.engine, self.name, images.REGISTRIES[1], LOGIN))
 
     @functools.cached_property
     def forge(self) -> Forge:
         """The Git server.  It runs in this process, and listens where the servers and this machine reach it.
 
-        Raises LabUnavailable where a firewall keeps the servers away from this machine.
+        Raises LabUnavailable if a firewall keeps the servers away from this machine.
         """
         self._let_in()
         folder = Path(tempfile.mkdtemp(prefix=f"{self.name}-forge-"))
@@ -116,7 +116,7 @@ class Lab:
         self._kept = True
 
     def close(self) -> None:
-        """Remove everything, and stop the engine where it is the lab's own and nobody else stands on it."""
+        """Remove everything, and stop the engine if it is the lab's own and no other lab uses it."""
         self._open.close()
         if not self._kept:
             _remove(self.engine, self.name)
@@ -188,7 +188,7 @@ def down(say: Say) -> None:
             lab.release()
         if nobody_left():
             engines.stop_private()
-    say("nothing is left of the labs of this checkout")
+    say("no lab of this checkout is left")
 
 
 def _remove(engine: Engine, lab: str) -> None:

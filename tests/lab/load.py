@@ -1,4 +1,4 @@
-"""A load on one URL: clients that each ask again as soon as they were answered, and look at every answer.
+"""A load on one URL: clients that each ask again as soon as they got an answer, and check every answer.
 
 with Load(url, "web", kept=8, fresh=8) as load:  # a process of its own
     ...
@@ -26,8 +26,8 @@ from tests.lab.command import CommandFailed
 
 KEPT, FRESH = "keep-alive", "no keep-alive"
 MOST = 2_000_000  # requests; one takes 18 bytes of memory
-WITHIN = 900.0  # seconds
-PATIENCE = 10.0  # seconds for one request
+LONGEST_SECONDS = 900.0
+REQUEST_SECONDS = 10.0
 Period = tuple[float, Collection[str]]
 
 
@@ -65,8 +65,8 @@ class Load:
         kept: int,
         fresh: int,
         most: int = MOST,
-        within: float = WITHIN,
-        patience: float = PATIENCE,
+        within: float = LONGEST_SECONDS,
+        patience: float = REQUEST_SECONDS,
     ) -> None:
         options = {"kept": kept, "fresh": fresh, "most": most, "within": within, "patience": patience}
         self._command = (sys.executable, "-m", "tests.lab.clients", url, name, json.dumps(options))
@@ -86,7 +86,7 @@ class Load:
             self._process.stdin.close()
         self._process.stdout.close()
         try:
-            self._process.wait(PATIENCE)
+            self._process.wait(REQUEST_SECONDS)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
@@ -97,7 +97,7 @@ class Load:
         return requests, failures
 
     def finish(self, at_least: int = 0) -> list[Summary]:
-        """Stop after that many requests in all, or when its bounds are reached; wait for it, and tell."""
+        """Stop after that many requests in all, or when its bounds are reached; wait for that, and summarize."""
         return [Summary(**told) for told in self._ask("finish", at_least)]
 
     def wrong(self, right: Sequence[Period]) -> dict[str, dict[str, int]]:
@@ -119,5 +119,5 @@ class Load:
             pass  # what it has to say is that it ended
         answer = self._process.stdout.readline()
         if not answer:
-            raise CommandFailed(self._command, f"ended with exit code {self._process.wait(PATIENCE)}")
+            raise CommandFailed(self._command, f"ended with exit code {self._process.wait(REQUEST_SECONDS)}")
         return json.loads(answer)

@@ -1,4 +1,4 @@
-"""One look of the daemon that dies on the way, as by a power cut: for testing that the next one makes it good.
+"""One pass of the daemon that dies on the way, as by a power cut: for testing that the next pass repairs it.
 
 /opt/gitops-mvd/bin/python -m tests.lab.mortal 3 0.05     killed 0.05 s into the fourth step, or never
 """

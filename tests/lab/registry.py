@@ -42,7 +42,7 @@ exec docker-registry serve /etc/docker/registry/config.yml
 class Registry:
     """A registry.  `address` is its host and port as the servers know it, `url` is for those on this machine.
 
-    With `login` (user, password) it answers to nobody else.
+    With a `login` (user, password) it answers nobody else.
     """
 
     def __init__(self, engine: Engine, lab: str, address: str, login: tuple[str, str] | None = None) -> None:
@@ -100,7 +100,7 @@ class Registry:
         return answer.headers["Docker-Content-Digest"]
 
     def stop(self) -> None:
-        """The registry is gone; what it holds comes back with `start`."""
+        """Stop the registry; its images are there again after `start`."""
         self._engine.docker("stop", "--time", "1", self.container)
 
     def start(self) -> None:
@@ -110,7 +110,7 @@ class Registry:
         self._wait_until_it_answers()
 
     def close(self) -> None:
-        """Hang up; the container is the lab's to remove."""
+        """Close the connection; the lab removes the container."""
         self._session.close()
 
     @functools.cached_property

@@ -88,7 +88,7 @@ class Server:
         return self._engine.docker("inspect", "--format", field, self.container).out.strip()
 
     def install(self, wheel: Path) -> None:
-        """Install gitops-mvd and its command `mvd`, and beside it this lab; what they need is there already."""
+        """Install gitops-mvd with its command `mvd`, and this lab; what they need is there already."""
         path = f"/opt/wheels/{wheel.name}"
         self.put(path, wheel.read_bytes())
         self.exec(f"{VENV}/bin/pip", "install", "--quiet", "--no-index", "--no-deps", "--force-reinstall", path)
@@ -101,8 +101,8 @@ class Server:
     def start_gateway(self, mode: str = "off", admin: str = kong.ADMIN) -> str:
         """Start Kong, Admin API at `admin` and proxy on port 8000, and wait until it answers.
 
-        `mode` is Kong's own word for its database: `off` or `postgres`.  Returns what answers; where the
-        image of Kong can not be had, it is the stand-in, which needs `install` before.
+        `mode` is Kong's own word for its database: `off` or `postgres`.  Returns what answers; if the
+        image of Kong cannot be pulled, that is the stand-in, which needs `install` before.
         """
         return kong.start(self, self._engine, mode, self._say, admin)
 
@@ -120,7 +120,7 @@ class Server:
         self._engine.docker("network", "connect", "--alias", self.name, self._network, self.container)
 
     def cut_power(self) -> None:
-        """Switch it off without a word."""
+        """Kill it, without a shutdown."""
         self._engine.docker("kill", self.container)
 
     def destroy(self) -> None:

@@ -101,7 +101,7 @@ def sick(name: str, version: str, port: int = PORT) -> Service:
 
 def crashing(name: str, version: str) -> Service:
     """It ends as soon as it has started, with exit code 1 and one line that says why."""
-    script = f"echo {name} {version}: can not read its model, giving up >&2; exit 1"
+    script = f"echo {name} {version}: cannot read its model, giving up >&2; exit 1"
     return Service(("sh", "-c", script), {}, {"VERSION": version})
 
 

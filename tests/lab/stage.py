@@ -20,7 +20,7 @@ from tests.lab.lab import Lab
 from tests.lab.repository import Repository
 from tests.lab.server import Server
 
-PATIENCE = 180.0  # seconds for a commit to come to its end
+PATIENCE_SECONDS = 180.0  # for a commit to get its final status
 SETTINGS = "/etc/gitops-mvd/config.yaml"
 SETTINGS_TEXT = """\
 repository: {repository}
@@ -38,12 +38,12 @@ Seen = TypeVar("Seen")
 
 
 class NotTrue(Exception):
-    """A step of the story was not seen to be true."""
+    """A step could not be verified."""
 
 
 @dataclass(frozen=True)
 class Stage:
-    """One server and its repository; what is told of it is seen from outside: by the forge, the gateway, Docker.
+    """One server and its repository; it is observed from outside: by the forge, Kong, Docker.
 
     `dialect` is the kind of forge that its settings name.
     """
@@ -85,16 +85,16 @@ class Stage:
     def told(self, commit: str) -> list[tuple[str, str]]:
         """Every status of the commit that the server posted, oldest first: state and description.
 
-        Whatever the dialect, the state is pending, success, failure, or error for what was overtaken.
+        Whatever the dialect, the state is pending, success, failure, or error if it was superseded.
         """
         means = discover()[self.dialect].MEANS
         posted = self.repository.statuses(commit)
         return [(means[status.state], status.description) for status in posted if status.context == self.context]
 
     def ends(self, commit: str, state: str) -> str:
-        """Wait for the commit's status to come to its one end, see that it is `state`, and return what it says.
+        """Wait for the commit's final status, see that it is `state`, and return its description.
 
-        One that is over at once may never have been seen to be pending.
+        A commit that is over at once may never have been pending.
         """
 
         def end() -> str | None:
@@ -105,7 +105,7 @@ class Stage:
                 raise NotTrue(f"{commit[:7]} became {told[-1][0]}, not {state}: {told[-1][1]}")
             return told[-1][1]
 
-        return until(end, f"a status of {commit[:7]}", PATIENCE)
+        return until(end, f"a status of {commit[:7]}", PATIENCE_SECONDS)
 
     def ask(self, path: str, headers: Mapping[str, str] | None = None) -> requests.Response:
         """One request through the gateway.  Raises requests' errors."""

@@ -1,4 +1,4 @@
-"""A server that runs in a container and does what a busybox can not: wait, stream, and talk over a WebSocket.
+"""A server that runs in a container and does what busybox cannot: wait, stream, and talk over a WebSocket.
 
 /                  NAME VERSION, of which the second is in its environment
 /health            ok VERSION
@@ -6,7 +6,7 @@
 /stream?seconds=5  NAME VERSION every 0.2 s; the last line is `end`
 /echo              a WebSocket: says NAME VERSION, then what it hears
 
-On SIGTERM it dies at once, in the middle of whatever it does: who is to lose nothing has to drain it before it is told.
+On SIGTERM it dies at once, in the middle of whatever it does: to lose nothing, drain it before that.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ import time
 
 from aiohttp import web
 
-BETWEEN = 0.2  # seconds from one line of a stream to the next
-LONGEST = 300.0  # seconds
+LINE_EVERY_SECONDS = 0.2
+LONGEST_SECONDS = 300.0
 
 
 def application(name: str, version: str) -> web.Application:
@@ -43,7 +43,7 @@ def application(name: str, version: str) -> web.Application:
         until = time.monotonic() + _seconds(request)
         while time.monotonic() < until:
             await response.write(itself.encode())
-            await asyncio.sleep(BETWEEN)
+            await asyncio.sleep(LINE_EVERY_SECONDS)
         await response.write(b"end\n")
         await response.write_eof()
         return response
@@ -70,7 +70,7 @@ def application(name: str, version: str) -> web.Application:
 
 
 def _seconds(request: web.Request) -> float:
-    return min(float(request.query.get("seconds", 5)), LONGEST)
+    return min(float(request.query.get("seconds", 5)), LONGEST_SECONDS)
 
 
 async def main(name: str, port: str) -> None:

@@ -1,7 +1,7 @@
 """The wheels that a lab server installs: this project, and all that it needs, for the server's own Python.
 
-pip runs here and not in the server, so its settings (index, proxy, certificates) are the user's.  What was fetched or
-built is cached by the hash of what it was made from.
+pip runs here and not in the server, so its settings (index, proxy, certificates) are the user's.  Wheels are
+cached by the hash of what they were made from.
 """
 
 from __future__ import annotations

@@ -23,6 +23,18 @@ def test_every_command_explains_itself() -> None:
     assert [name for name, command in mvd.commands.items() if not command.help] == []
 
 
+def test_the_glossary_has_the_words_that_the_command_prints_and_is_pointed_at() -> None:
+    words = set(re.findall(r"\*\*([^*]+)\*\*", page("glossary")))
+    assert words >= {"app", "instance", "version", "gate", "staged", "route proof", "failed version", "stand-in"}
+    assert all("`mvd docs glossary`" in page(name) for name in ("commands", "operations"))
+
+
+def test_every_page_named_in_the_manual_is_there() -> None:
+    pages = [Path(file.name).stem for file in resources.files("gitops_mvd.docs").iterdir() if file.name.endswith(".md")]
+    named = {name for known in pages for name in re.findall(r"`mvd docs (\w+)`", page(known))}
+    assert named <= set(pages)
+
+
 def test_the_manifests_among_the_settings_are_good_ones(tmp_path: Path) -> None:
     blocks = re.findall(r"```yaml\n(_format_version.*?)```", page("settings"), re.DOTALL)
     assert blocks

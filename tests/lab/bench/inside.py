@@ -25,8 +25,8 @@ from gitops_mvd.state.history import SqliteHistory
 
 STATE = Path("/var/lib/gitops-mvd")
 AT_A_TIME = 8
-PATIENCE = 120.0  # seconds
-LOOK = 0.005  # seconds between two looks
+PATIENCE_SECONDS = 120.0
+POLL_SECONDS = 0.005
 
 
 # ---- the bare engine -------------------------------------------------------------------------------------------------
@@ -202,11 +202,11 @@ def _get(url: str) -> str | None:
 
 
 def _until(seen: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + PATIENCE_SECONDS
     while not seen():
         if time.monotonic() > deadline:
             raise TimeoutError
-        time.sleep(LOOK)
+        time.sleep(POLL_SECONDS)
 
 
 COMMANDS: dict[str, Callable[..., object]] = {

@@ -25,9 +25,9 @@ MANY, FEW = 100, 50  # services
 SERVICES_OF_AN_APP = 5
 RUNS = 5
 PUSHES = 20
-CALM = 1.0  # seconds for a pass that finds nothing to come to its end
+SETTLE_SECONDS = 1.0  # for a pass that finds nothing to come to its end
 WEBHOOK = "/etc/gitops-mvd/webhook"
-IDLE = 60  # seconds, in which the repository is looked at once
+IDLE_SECONDS = 60  # in which the repository is fetched once
 MIB = 1024 * 1024
 BARE = "bare engine: create, start, first 200"
 SMALL = """\
@@ -154,7 +154,7 @@ def _of_idling(bench: Bench) -> Iterator[Figure]:
     """Nothing happens, but for one look at the repository."""
     gone = _many(bench.one, MANY).keys() - _many(bench.one, FEW).keys()
     bench.settle({"apps/web/compose.yaml": None, **dict.fromkeys(gone)}, f"{FEW} services stay")
-    idle = bench.measure("idles", str(IDLE))
+    idle = bench.measure("idles", str(IDLE_SECONDS))
     yield Figure(f"idle daemon, {FEW} services: share of a core", idle["share"] * 100, "%", target="< 0.1 %")
     yield Figure(f"idle daemon, {FEW} services: resident memory", idle["resident"] / MIB, "MiB", target="< 60 MB")
     memory = bench.measure("memory")
@@ -189,7 +189,7 @@ def _of_a_webhook(bench: Bench) -> Iterator[Figure]:
     until(lambda: send("ping") == 200 or None, "an answer to a ping", 30)
     took, alone = [], []
     for _ in range(PUSHES):
-        time.sleep(CALM)
+        time.sleep(SETTLE_SECONDS)
         began = time.monotonic()
         send("ping")
         alone.append(time.monotonic() - began)

@@ -28,7 +28,7 @@ MODES = {"off": "without a database", "postgres": "with a database"}
 # Of each kind: as many as keep two cores busy, and no more than can wait at one busybox, which has nine places.
 CLIENTS = 4
 AT_LEAST = 100_000  # requests
-WITHIN = 480.0  # seconds
+LONGEST_SECONDS = 480.0
 DEPLOYS = 10
 REPLICAS, MORE = 2, 4
 RUNS = 3
@@ -162,7 +162,7 @@ def figures(console: Console) -> Iterator[Figure]:
 def _of_the_load(console: Console, app: App, gateway: str) -> Iterator[Figure]:
     console.print(f"\nUnder load: {gateway}, {CLIENTS} clients of each kind", highlight=False)
     url = f"http://{app.stage.server.ip}:8000/web"
-    with Load(url, "web", kept=CLIENTS, fresh=CLIENTS, within=WITHIN) as load:
+    with Load(url, "web", kept=CLIENTS, fresh=CLIENTS, within=LONGEST_SECONDS) as load:
         story = Story(console, app, load, [(time.monotonic(), {app.version})])
         story.tell()
         told = time.monotonic()
