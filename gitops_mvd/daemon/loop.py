@@ -25,7 +25,7 @@ from gitops_mvd.core.errors import ManifestError, MvdError, RevisionRefused, Ste
 from gitops_mvd.core.model import Desired, Health, Operation, Outcome, Report, Revision, Sync
 from gitops_mvd.core.reconcile import reconcile
 from gitops_mvd.daemon import triggers
-from gitops_mvd.daemon.triggers import PROPOSAL, PUSH, RELOAD, STOP, SYNC
+from gitops_mvd.daemon.triggers import PULL_REQUEST, PUSH, RELOAD, STOP, SYNC
 from gitops_mvd.daemon.webhook import webhooks
 from gitops_mvd.daemon.wiring import Wired
 from gitops_mvd.manifest import load, read_fleet
@@ -40,7 +40,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 START, POLL, RETRY, RECONCILED, RECHECK = "start", "poll", "retry", "reconciled", "recheck"
-FETCH_REASONS = frozenset({START, POLL, SYNC, PUSH, PROPOSAL, RETRY})  # those with which Git may have something new
+FETCH_REASONS = frozenset({START, POLL, SYNC, PUSH, PULL_REQUEST, RETRY})  # those with which Git may have something new
 MAX_WORKERS = 8  # apps that are reconciled at once
 WORKER_DELAY_SECONDS = 0.05  # until one more worker joins in
 EVENT_DEBOUNCE_SECONDS = 1.0  # that events are gathered before they cause a pass

@@ -92,7 +92,7 @@ PLAN = "plan"  # what stands behind the host's name where a plan is told
 
 
 def planned(host: str, counts: Mapping[str, int], names: Iterable[str]) -> CommitStatus:
-    """What a proposal would do here: how many things are to `change`, to `create` and to `remove`, and which."""
+    """What a pull request would do here: how many things are to `change`, to `create` and to `remove`, and which."""
     told = [f"{counts[verb]} to {verb}" for verb in ("change", "create", "remove") if counts.get(verb)]
     if not told:
         return CommitStatus(f"{context(host)}/{PLAN}", Operation.SUCCEEDED, Health.HEALTHY, "nothing to do here")
@@ -103,7 +103,7 @@ def planned(host: str, counts: Mapping[str, int], names: Iterable[str]) -> Commi
 
 
 def unplanned(host: str, why: str) -> CommitStatus:
-    """A proposal could not be deployed here as it is."""
+    """A pull request could not be deployed here as it is."""
     return CommitStatus(f"{context(host)}/{PLAN}", Operation.FAILED, Health.UNKNOWN, _line(why))
 
 

@@ -188,7 +188,7 @@ class Statuses:
         self._keep(commit, say.refused(self._host, why))
 
     def plan(self, commit: str, status: CommitStatus) -> None:
-        """What a proposal would do, on its head."""
+        """What a pull request would do, on its head."""
         self._keep(commit, status)
 
     def looks_again_in(self) -> float | None:

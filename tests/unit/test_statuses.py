@@ -251,7 +251,7 @@ def test_an_app_that_is_removed_is_told_so(world: World) -> None:
 
 
 @pytest.mark.parametrize("telling", [Telling(apps=True)])
-def test_an_app_called_plan_does_not_speak_for_the_plans_of_proposals(world: World) -> None:
+def test_an_app_called_plan_does_not_speak_for_the_plans_of_pull_requests(world: World) -> None:
     world.statuses.take_up([step("a", "plan")])
     world.waiting()
     assert world.tell(well("plan")) == {("a", HOST): "1 app healthy"}
