@@ -21,9 +21,9 @@ from gitops_mvd.core.ports import Forge, Host, Tree
 from gitops_mvd.git.branch import Source
 from gitops_mvd.manifest import Cache, load, read_fleet
 from gitops_mvd.state.history import PullRequestPlan, SqliteHistory
-from gitops_mvd.status import report as say
+from gitops_mvd.status import status_text
 from gitops_mvd.status.changes import changed, contents
-from gitops_mvd.status.outbox import LONGEST_REST
+from gitops_mvd.status.outbox import LONGEST_PAUSE_SECONDS
 from gitops_mvd.status.statuses import Statuses
 
 log = logging.getLogger(__name__)
@@ -70,7 +70,7 @@ class PullRequests:
         self._proposed: Cache = {}
         self._now = now
         self._limit = ""  # what the forge said when it wanted to be left alone
-        self._rests_until = 0.0
+        self._paused_until = 0.0
 
     def look(self, tip: Revision, is_awaited: Callable[[], bool]) -> None:
         """Tell every pull request that has something new to be told, unless the daemon is awaited elsewhere.
@@ -78,12 +78,12 @@ class PullRequests:
         Raises Unavailable or StepFailed where the pull requests as a whole can not be looked at, and RateLimited for as
         long as the forge is to be left alone.
         """
-        if (left := self._rests_until - self._now()) > 0:
+        if (left := self._paused_until - self._now()) > 0:
             raise RateLimited(self._limit, left)
         try:
             self._look(tip, is_awaited)
         except RateLimited as error:
-            self._limit, self._rests_until = error.message, self._now() + min(error.retry_after, LONGEST_REST)
+            self._limit, self._paused_until = error.message, self._now() + min(error.retry_after, LONGEST_PAUSE_SECONDS)
             raise
 
     def _look(self, tip: Revision, is_awaited: Callable[[], bool]) -> None:
@@ -108,9 +108,9 @@ class PullRequests:
         verdict = self._judge(pull_request, tip)
         counts, names = summed(verdict, self._host.roles)
         if verdict.wrong:
-            status = say.unplanned(self._host.name, verdict.wrong[0])
+            status = status_text.unplanned(self._host.name, verdict.wrong[0])
         else:
-            status = say.planned(self._host.name, counts, names)
+            status = status_text.planned(self._host.name, counts, names)
         self._statuses.plan(pull_request.commit, status)
         comment, said = known.comment, known.digest
         text = in_full(self._host.name, status.description, verdict, pull_request, tip)

@@ -13,7 +13,7 @@ from gitops_mvd.core.errors import MvdError, RateLimited, StepFailed, Unavailabl
 from gitops_mvd.core.model import App, Failure, Operation, PullRequest, Revision
 from gitops_mvd.state.history import SqliteHistory
 from gitops_mvd.status.pull_requests import PullRequests
-from gitops_mvd.status.statuses import Statuses, Telling
+from gitops_mvd.status.statuses import Statuses, StatusOptions
 from tests.fakes import FakeClock, FakeHost
 from tests.unit.memory_tree import MemoryTree
 
@@ -103,7 +103,7 @@ class World:
             cast(Any, self.repository),
             cast(Any, self.host),
             self.history,
-            Statuses("h1", self.history, Telling(), self.clock.now),
+            Statuses("h1", self.history, StatusOptions(), self.clock.now),
             comments=self.comments,
             forks=self.forks,
             allow_empty=False,
