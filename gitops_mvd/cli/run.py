@@ -48,7 +48,7 @@ def sync(config: Path, machine: bool) -> int:
     """
     from gitops_mvd.daemon.loop import Daemon
     from gitops_mvd.state.lock import Taken, alone
-    from gitops_mvd.status import report as reports
+    from gitops_mvd.status import status_text
 
     log_to_stderr("%(message)s")
     wired = connect(config)
@@ -57,7 +57,7 @@ def sync(config: Path, machine: bool) -> int:
             report = Daemon(wired).once()  # logs its summary
     except Taken as daemon:
         report = daemon.sync(wired.history)
-        click.echo(reports.summary(report), err=True)
+        click.echo(status_text.summary(report), err=True)
     if not report:  # the daemon's own log has just said why
         click.echo("mvd: nothing was changed", err=True)
         return 1

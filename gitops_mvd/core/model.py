@@ -423,7 +423,7 @@ class PullRequest:
 class Event:
     """What happened, as a webhook says, which is only a hint; `ref` is the full ref of a push."""
 
-    kind: str  # push, proposal, ping or other
+    kind: str  # push, pull_request, ping or other
     ref: str = ""
 
 

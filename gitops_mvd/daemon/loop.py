@@ -25,14 +25,14 @@ from gitops_mvd.core.errors import ManifestError, MvdError, RevisionRefused, Ste
 from gitops_mvd.core.model import Desired, Health, Operation, Outcome, Report, Revision, Sync
 from gitops_mvd.core.reconcile import reconcile
 from gitops_mvd.daemon import triggers
-from gitops_mvd.daemon.triggers import PROPOSAL, PUSH, RELOAD, STOP, SYNC
+from gitops_mvd.daemon.triggers import PULL_REQUEST, PUSH, RELOAD, STOP, SYNC
 from gitops_mvd.daemon.webhook import webhooks
 from gitops_mvd.daemon.wiring import Wired
 from gitops_mvd.manifest import load, read_fleet
 from gitops_mvd.state import suspension
-from gitops_mvd.status import report as reports
-from gitops_mvd.status.changes import steps
-from gitops_mvd.status.statuses import Step
+from gitops_mvd.status import status_text
+from gitops_mvd.status.changes import commit_changes
+from gitops_mvd.status.statuses import CommitChange
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +40,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 START, POLL, RETRY, RECONCILED, RECHECK = "start", "poll", "retry", "reconciled", "recheck"
-FETCH_REASONS = frozenset({START, POLL, SYNC, PUSH, PROPOSAL, RETRY})  # those with which Git may have something new
+FETCH_REASONS = frozenset({START, POLL, SYNC, PUSH, PULL_REQUEST, RETRY})  # those with which Git may have something new
 MAX_WORKERS = 8  # apps that are reconciled at once
 WORKER_DELAY_SECONDS = 0.05  # until one more worker joins in
 EVENT_DEBOUNCE_SECONDS = 1.0  # that events are gathered before they cause a pass
@@ -186,12 +186,12 @@ class Daemon:
         if fetched != self._revision:
             known = self._wired.history.revisions().get("attempted")
             if fetched != known:  # as it is after a mere restart of the daemon
-                self._wired.statuses.take_up(self._commits(known, fetched))
+                self._wired.statuses.add_commits(self._commits(known, fetched))
             self._revision = fetched
             log.info("revision fetched commit=%s subject=%s", fetched.short, fetched.subject)
 
-    def _commits(self, known: Revision | None, tip: Revision) -> list[Step]:
-        return steps(self._wired.source, self._wired.host.name, self._wired.cache, known, tip)
+    def _commits(self, known: Revision | None, tip: Revision) -> list[CommitChange]:
+        return commit_changes(self._wired.source, self._wired.host.name, self._wired.cache, known, tip)
 
     def _reconcile(self) -> Report:
         revision, host = self._revision, self._wired.host
@@ -285,13 +285,13 @@ class Daemon:
 
     def _publish(self, report: Report) -> None:
         history = self._wired.history
-        summary = reports.summary(report)
+        summary = status_text.summary(report)
         level = logging.DEBUG if summary == self._last_summary else logging.INFO
         log.log(level, "reconciled result=%s", summary)
         self._last_summary = summary
         history.record_report(report)
         history.save_report(report, self._asked_git)
-        self._wired.statuses.tell(report)
+        self._wired.statuses.report(report)
         self._notify.notify(f"STATUS={summary}")
 
     def _warn_once(self, about: str, error: MvdError) -> None:
@@ -310,7 +310,7 @@ class Daemon:
         self._retry.cancel()
         if report and not any(outcome.operation is Operation.RUNNING for outcome in report.outcomes):
             self._failures = 0
-            pause, reason = self._wired.statuses.looks_again_in(), RECHECK
+            pause, reason = self._wired.statuses.next_check_in(), RECHECK
         else:
             shortest, longest = BACKOFF_SECONDS
             pause, reason = min(longest, shortest * 2**self._failures) * random.uniform(0.8, 1.2), RETRY

@@ -19,7 +19,7 @@ from gitops_mvd.docker.client import Engine
 from gitops_mvd.state import suspension
 
 STOP, RELOAD, SYNC = "stop", "reload", "sync"
-PUSH, PROPOSAL = "push", "proposal"  # what webhooks say
+PUSH, PULL_REQUEST = "push", "pull_request"  # what webhooks say
 MEANING = {signal.SIGTERM: STOP, signal.SIGINT: STOP, signal.SIGHUP: RELOAD, signal.SIGUSR1: SYNC}
 
 Post = Callable[[str], None]

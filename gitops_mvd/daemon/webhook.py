@@ -36,7 +36,7 @@ Post = Callable[[str], None]
 Answer = tuple[HTTPStatus, str]
 
 PATH = "/webhook"
-POSTED = frozenset({"push", "proposal"})  # the events that wake the loop, which knows them by the same words
+POSTED = frozenset({"push", "pull_request"})  # the events that wake the loop, which knows them by the same words
 NO_GET = "webhooks of gitops-mvd are posted here"
 LARGEST_BODY = 3 << 20  # bytes
 LARGEST_HEADERS = 16 << 10  # bytes
@@ -52,7 +52,7 @@ ASKED_WITHIN = 3.0  # seconds
 
 @contextmanager
 def webhooks(wired: Wired, post: Post) -> Iterator[None]:
-    """Inside, what the forge tells of says `push` or `proposal`.  Without a secret in the settings, nobody listens.
+    """Inside, what the forge tells of says `push` or `pull_request`.  Without a secret in the settings, nobody listens.
 
     Where the port can not be had, that is one line in the log: the poll does without.
     """

@@ -33,7 +33,7 @@ from gitops_mvd.state.history import SqliteHistory
 from gitops_mvd.state.secret_files import SecretFiles
 from gitops_mvd.status.outbox import Outbox
 from gitops_mvd.status.pull_requests import PullRequests
-from gitops_mvd.status.statuses import Statuses, Telling
+from gitops_mvd.status.statuses import Statuses, StatusOptions
 from gitops_mvd.systemd.client import Systemd
 
 UNITS = Path("/etc/systemd/system")
@@ -151,6 +151,6 @@ def wire(settings: Settings, path: Path, units: Path | None = None) -> Wired:
     )
 
 
-def _telling(settings: Settings) -> Telling | None:
+def _telling(settings: Settings) -> StatusOptions | None:
     forge = settings.forge
-    return Telling(forge.apps, forge.environment, forge.link) if forge else None
+    return StatusOptions(forge.apps, forge.environment, forge.link) if forge else None

@@ -46,9 +46,9 @@ STATES = StateNames(
 )
 EVENTS = {
     "git.push": "push",
-    "git.pullrequest.created": "proposal",
-    "git.pullrequest.updated": "proposal",
-    "git.pullrequest.merged": "proposal",
+    "git.pullrequest.created": "pull_request",
+    "git.pullrequest.updated": "pull_request",
+    "git.pullrequest.merged": "pull_request",
 }
 
 
@@ -97,14 +97,14 @@ class AzureDevOps:
         to = f"list pull requests of {self._name}"
         found = self._api.ask("GET", f"{self._repository}/pullrequests", to, query=query)
         with self._api.reading():
-            known = [_proposal(pull) for pull in found["value"] if pull.get("lastMergeSourceCommit")]
-            return sorted(known, key=lambda proposal: -proposal.number)
+            known = [_pull_request(pull) for pull in found["value"] if pull.get("lastMergeSourceCommit")]
+            return sorted(known, key=lambda pull_request: -pull_request.number)
 
-    def comment(self, proposal: PullRequest, text: str, known: str) -> str:
+    def comment(self, pull_request: PullRequest, text: str, known: str) -> str:
         """A thread of its own, known by `thread/comment`; closed, as policies may want all to be before the merge:
         https://learn.microsoft.com/en-us/azure/devops/repos/git/branch-policies
         """
-        of = f"{self._repository}/pullRequests/{proposal.number}/threads"
+        of = f"{self._repository}/pullRequests/{pull_request.number}/threads"
         to = f"comment on pull requests of {self._name}"
         text = cut_text(text, _room(text, LONGEST_COMMENT))
         known = known or self._find_comment(of, text.partition("\n")[0], to)
@@ -151,7 +151,7 @@ def _room(text: str, most: int) -> int:
     return most - sum(c > "\uffff" for c in text[:most])
 
 
-def _proposal(pull: Mapping[str, Any]) -> PullRequest:
+def _pull_request(pull: Mapping[str, Any]) -> PullRequest:
     """The ref that Azure keeps for a pull request, `refs/pull/N/merge`, is of the merge; the head has its branch."""
     is_fork = bool(pull.get("forkSource"))
     ref = "" if is_fork else pull["sourceRefName"]

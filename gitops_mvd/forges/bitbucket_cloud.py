@@ -49,10 +49,10 @@ STATES = StateNames(
 )
 EVENTS = {
     "repo:push": "push",
-    "pullrequest:created": "proposal",
-    "pullrequest:updated": "proposal",
-    "pullrequest:fulfilled": "proposal",
-    "pullrequest:rejected": "proposal",
+    "pullrequest:created": "pull_request",
+    "pullrequest:updated": "pull_request",
+    "pullrequest:fulfilled": "pull_request",
+    "pullrequest:rejected": "pull_request",
     "diagnostics:ping": "ping",
 }
 
@@ -105,14 +105,14 @@ class BitbucketCloud:
         found = islice(self._all(f"{self._repository}/pullrequests", to, query), MOST)
         with self._api.reading():
             known, self._full = self._full, {}
-            proposals = []
+            pull_requests = []
             for pull in found:
                 short = (pull["source"].get("commit") or {}).get("hash", "")  # it has none once its branch is gone
                 full = known.get(short) or self._full.get(short) or (short and self._whole(pull["id"], short, to))
                 if full:
                     self._full[short] = full
-                    proposals.append(_proposal(pull, full))
-            return proposals
+                    pull_requests.append(_pull_request(pull, full))
+            return pull_requests
 
     def _whole(self, number: int, short: str, to: str) -> str:
         """A commit in full, of which a pull request has the first 12 digits; "" where it can not be told.
@@ -135,8 +135,8 @@ class BitbucketCloud:
                 raise
             return ""
 
-    def comment(self, proposal: PullRequest, text: str, known: str) -> str:
-        of = f"{self._repository}/pullrequests/{proposal.number}/comments"
+    def comment(self, pull_request: PullRequest, text: str, known: str) -> str:
+        of = f"{self._repository}/pullrequests/{pull_request.number}/comments"
         to = f"comment on pull requests of {self._name}"
         body = {"content": {"raw": cut_text(text, LONGEST_COMMENT)}}
         made = None
@@ -181,7 +181,7 @@ def _key(context: str) -> str:
     return context if len(context) <= LONGEST_KEY else hashlib.sha256(context.encode()).hexdigest()[:LONGEST_KEY]
 
 
-def _proposal(pull: Mapping[str, Any], commit: str) -> PullRequest:
+def _pull_request(pull: Mapping[str, Any], commit: str) -> PullRequest:
     """There is no ref of a pull request here, only its branch, which Git finds where it is not a fork's.
 
     A fork that was deleted meanwhile has no repository any more.

@@ -44,13 +44,13 @@ STATES = StateNames(
 )
 EVENTS = {
     "repo:refs_changed": "push",
-    "pr:opened": "proposal",
-    "pr:from_ref_updated": "proposal",
-    "pr:to_ref_updated": "proposal",
-    "pr:modified": "proposal",
-    "pr:merged": "proposal",
-    "pr:declined": "proposal",
-    "pr:deleted": "proposal",
+    "pr:opened": "pull_request",
+    "pr:from_ref_updated": "pull_request",
+    "pr:to_ref_updated": "pull_request",
+    "pr:modified": "pull_request",
+    "pr:merged": "pull_request",
+    "pr:declined": "pull_request",
+    "pr:deleted": "pull_request",
     "diagnostics:ping": "ping",
 }
 
@@ -99,10 +99,10 @@ class BitbucketDataCenter:
         }
         found = self._all(f"{self._repository}/pull-requests", f"list pull requests of {self._name}", query)
         with self._api.reading():
-            return [_proposal(pull) for pull in islice(found, MOST)]
+            return [_pull_request(pull) for pull in islice(found, MOST)]
 
-    def comment(self, proposal: PullRequest, text: str, known: str) -> str:
-        of = f"{self._repository}/pull-requests/{proposal.number}"
+    def comment(self, pull_request: PullRequest, text: str, known: str) -> str:
+        of = f"{self._repository}/pull-requests/{pull_request.number}"
         to = f"comment on pull requests of {self._name}"
         text = cut_text(text, _room(text, LONGEST_COMMENT))
         known = known or self._find_comment(of, text.partition("\n")[0], to)
@@ -167,7 +167,7 @@ def _first_line(text: str) -> str:
     return text.partition("\n")[0].rstrip()
 
 
-def _proposal(pull: Mapping[str, Any]) -> PullRequest:
+def _pull_request(pull: Mapping[str, Any]) -> PullRequest:
     """The ref of a pull request leads to its head, be that in a fork:
     https://gist.github.com/DmitriyRF/73278cb02894c63ae175b3e973109891
     """

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 LONGEST_DESCRIPTION = 255  # a column of any length; it is a line of a page
 LONGEST_COMMENT = 65536  # the same
 MOST = 50  # on one page, unless the server's MAX_RESPONSE_ITEMS was changed
-MOST_PROPOSALS = 100
+MOST_PULL_REQUESTS = 100
 
 # `warning` is no success to a branch protection of any version; of a state that a version does not know, such as
 # `skipped` to Forgejo and to Gitea before 1.24, it makes what it likes, as states are not checked when they are posted.
@@ -101,28 +101,28 @@ class Gitea:
         for pull in self._each(f"{self._repository}/pulls", f"list pull requests of {self._name}", query):
             with self._api.reading():
                 if pull["base"]["ref"] == branch:
-                    found.append(_proposal(pull))
-            if len(found) == MOST_PROPOSALS:
+                    found.append(_pull_request(pull))
+            if len(found) == MOST_PULL_REQUESTS:
                 break
         return found
 
-    def comment(self, proposal: PullRequest, text: str, known: str) -> str:
+    def comment(self, pull_request: PullRequest, text: str, known: str) -> str:
         of = f"{self._repository}/issues"
         to = f"comment on pull requests of {self._name}"
         body = {"body": cut_text(text, LONGEST_COMMENT)}
         made = None
-        if known := known or self._find_comment(proposal, text.partition("\n")[0], to):
+        if known := known or self._find_comment(pull_request, text.partition("\n")[0], to):
             try:
                 made = self._api.ask("PATCH", f"{of}/comments/{known}", to, body)
             except Refused as error:
                 if error.code not in (403, 404):  # somebody else's, who began with the same line; or gone
                     raise
-        made = made or self._api.ask("POST", f"{of}/{proposal.number}/comments", to, body)
+        made = made or self._api.ask("POST", f"{of}/{pull_request.number}/comments", to, body)
         with self._api.reading():
             return str(made["id"])
 
-    def _find_comment(self, proposal: PullRequest, first_line: str, to: str) -> str:
-        for comment in self._each(f"{self._repository}/issues/{proposal.number}/comments", to, {}):
+    def _find_comment(self, pull_request: PullRequest, first_line: str, to: str) -> str:
+        for comment in self._each(f"{self._repository}/issues/{pull_request.number}/comments", to, {}):
             with self._api.reading():
                 if first_line == comment["body"].partition("\n")[0].rstrip("\r"):
                     return str(comment["id"])
@@ -164,7 +164,7 @@ class Gitea:
         return None
 
 
-def _proposal(pull: Mapping[str, Any]) -> PullRequest:
+def _pull_request(pull: Mapping[str, Any]) -> PullRequest:
     """A fork that was deleted meanwhile has the number -1."""
     head, base = pull["head"], pull["base"]
     return PullRequest(
@@ -190,7 +190,7 @@ def event(headers: Mapping[str, str], body: bytes) -> Event:
         case "push":
             return Event("push", _ref(_payload(headers, body)))
         case "pull_request" | "pull_request_sync":
-            return Event("proposal")
+            return Event("pull_request")
         case _:
             return Event("other")
 

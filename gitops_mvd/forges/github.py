@@ -96,25 +96,25 @@ class GitHub:
         query: Query = {"state": "open", "base": branch, "sort": "created", "direction": "desc", "per_page": MOST}
         found = self._api.ask("GET", f"{self._repository}/pulls", f"list pull requests of {self._name}", query=query)
         with self._api.reading():
-            return [_proposal(pull) for pull in found]
+            return [_pull_request(pull) for pull in found]
 
-    def comment(self, proposal: PullRequest, text: str, known: str) -> str:
+    def comment(self, pull_request: PullRequest, text: str, known: str) -> str:
         of = f"{self._repository}/issues"
         to = f"comment on pull requests of {self._name}"
         body = {"body": cut_text(text, LONGEST_COMMENT)}
         made = None
-        if known := known or self._find_comment(proposal, text.partition("\n")[0], to):
+        if known := known or self._find_comment(pull_request, text.partition("\n")[0], to):
             try:
                 made = self._api.ask("PATCH", f"{of}/comments/{known}", to, body)
             except Refused as error:
                 if error.code != 404:
                     raise
-        made = made or self._api.ask("POST", f"{of}/{proposal.number}/comments", to, body)
+        made = made or self._api.ask("POST", f"{of}/{pull_request.number}/comments", to, body)
         with self._api.reading():
             return str(made["id"])
 
-    def _find_comment(self, proposal: PullRequest, first_line: str, to: str) -> str:
-        path = f"{self._repository}/issues/{proposal.number}/comments"
+    def _find_comment(self, pull_request: PullRequest, first_line: str, to: str) -> str:
+        path = f"{self._repository}/issues/{pull_request.number}/comments"
         page = 1
         while found := self._api.ask("GET", path, to, query={"per_page": MOST, "page": page}):
             with self._api.reading():
@@ -138,7 +138,7 @@ class GitHub:
         return None
 
 
-def _proposal(pull: Mapping[str, Any]) -> PullRequest:
+def _pull_request(pull: Mapping[str, Any]) -> PullRequest:
     """A fork that was deleted meanwhile has no repository any more."""
     head, base = pull["head"], pull["base"]
     is_fork = not head["repo"] or head["repo"]["full_name"] != base["repo"]["full_name"]
@@ -293,7 +293,7 @@ def event(headers: Mapping[str, str], body: bytes) -> Event:
         case "push":
             return Event("push", _pushed(headers, body))
         case "pull_request":
-            return Event("proposal")
+            return Event("pull_request")
         case "ping":
             return Event("ping")
         case _:

@@ -122,10 +122,10 @@ class GitLab:
         to = f"list merge requests of {self._name}"
         found = self._api.ask("GET", f"{self._project}/merge_requests", to, query=query)
         with self._api.reading():
-            return [_proposal(request) for request in found if request["sha"]]  # null while it has no commit
+            return [_pull_request(request) for request in found if request["sha"]]  # null while it has no commit
 
-    def comment(self, proposal: PullRequest, text: str, known: str) -> str:
-        of = f"{self._project}/merge_requests/{proposal.number}/notes"
+    def comment(self, pull_request: PullRequest, text: str, known: str) -> str:
+        of = f"{self._project}/merge_requests/{pull_request.number}/notes"
         to = f"comment on merge requests of {self._name}"
         text = cut_text(_harmless(text), LONGEST_COMMENT)
         made = None
@@ -184,7 +184,7 @@ EXPLANATIONS = (  # status code, what is said with it, what that means, and what
 )
 
 
-def _proposal(request: Mapping[str, Any]) -> PullRequest:
+def _pull_request(request: Mapping[str, Any]) -> PullRequest:
     """A fork that was deleted meanwhile has no project any more."""
     number = int(request["iid"])
     is_fork = request["source_project_id"] != request["target_project_id"]
@@ -238,7 +238,7 @@ def event(headers: Mapping[str, str], body: bytes) -> Event:
             ref = told.get("ref", "")
             return Event("push", ref if isinstance(ref, str) else "")
         case "Merge Request Hook" | "merge_request":
-            return Event("proposal")
+            return Event("pull_request")
         case _:
             return Event("other")
 

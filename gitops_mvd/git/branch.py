@@ -160,16 +160,16 @@ class Source:
         is_commit = re.fullmatch(r"[0-9a-f]{40,64}", commit)
         return bool(is_commit) and self._mirror.descends(revision.commit, commit)
 
-    def merged(self, proposal: PullRequest, onto: Revision) -> GitTree:
+    def merged(self, pull_request: PullRequest, onto: Revision) -> GitTree:
         """The files as they would be once a pull request was merged into `onto`.
 
         Where it left the branch too long ago to tell, or with a git older than 2.38, they are those of its own last
         commit.  Raises StepFailed where it can not be merged, Unavailable where it has moved on meanwhile.
         """
         with self._mirror.alone():
-            return self._merges.tree(proposal, onto.commit)
+            return self._merges.tree(pull_request, onto.commit)
 
-    def keep_proposals(self, numbers: Collection[int]) -> None:
+    def keep_pull_requests(self, numbers: Collection[int]) -> None:
         """Let go of the pull requests that are not among these."""
         if self._merges.mirror.place.exists():
             with self._mirror.alone():

@@ -29,17 +29,17 @@ class Merges:
     mirror: Mirror
     branch: str
 
-    def tree(self, proposal: PullRequest, onto: str) -> GitTree:
-        """The files as they would be once the proposal was merged into the commit `onto`.
+    def tree(self, pull_request: PullRequest, onto: str) -> GitTree:
+        """The files as they would be once the pull request was merged into the commit `onto`.
 
         Raises StepFailed where that can not be, Unavailable where it can not be told now.
         """
         with self._trusted():
-            tree = self._tree(proposal, onto)
+            tree = self._tree(pull_request, onto)
         return GitTree(bytes.fromhex(tree), self.mirror.reader())
 
     def keep(self, numbers: Collection[int]) -> None:
-        """Let go of all proposals but these."""
+        """Let go of all pull requests but these."""
         with self._trusted():
             if not (self.mirror.place / "HEAD").exists():
                 return
@@ -50,7 +50,7 @@ class Merges:
 
     @contextlib.contextmanager
     def _trusted(self) -> Iterator[None]:
-        """What is there is begun anew after any doubt, and doubted after any failure but the proposal's own."""
+        """What is there is begun anew after any doubt, and doubted after any failure but the pull request's own."""
         if not self.mirror.whole():
             self.mirror.remove()
         self.mirror.sweep()
@@ -62,35 +62,37 @@ class Merges:
             raise
         self.mirror.sound = True
 
-    def _tree(self, proposal: PullRequest, onto: str) -> str:
-        if not proposal.ref:
+    def _tree(self, pull_request: PullRequest, onto: str) -> str:
+        if not pull_request.ref:
             raise StepFailed(
-                f"the branch of #{proposal.number} lies in a fork, and its forge offers no way to it from here",
+                f"the branch of #{pull_request.number} lies in a fork, and its forge offers no way to it from here",
                 "push the branch to the config repository itself",
             )
-        if not REF.fullmatch(proposal.ref):
-            raise StepFailed(f"{proposal.ref!r}, which #{proposal.number} is said to lie at, is not the name of a ref")
-        head = proposal.commit
+        if not REF.fullmatch(pull_request.ref):
+            raise StepFailed(
+                f"{pull_request.ref!r}, which #{pull_request.number} is said to lie at, is not the name of a ref"
+            )
+        head = pull_request.commit
         if not COMMIT.fullmatch(head):
-            raise StepFailed(f"{head!r}, which #{proposal.number} is said to be at, is not the id of a commit")
-        if not self._has_base(onto, head) and not self._fetch(proposal, onto):
+            raise StepFailed(f"{head!r}, which #{pull_request.number} is said to be at, is not the id of a commit")
+        if not self._has_base(onto, head) and not self._fetch(pull_request, onto):
             return self._files(head)
         if self.mirror.descends(head, onto) or self._version() < GIT_MERGES_TREES:
             return self._files(head)
         return self._merge(onto, head)
 
-    def _fetch(self, proposal: PullRequest, onto: str) -> bool:
+    def _fetch(self, pull_request: PullRequest, onto: str) -> bool:
         """Fetch its head, and history until it is known where it left the branch; False where that is too far back."""
-        kept = f"{KEPT}{proposal.number}"
+        kept = f"{KEPT}{pull_request.number}"
         for depth in DEPTHS:
-            # the branch as well, whose history would be cut off where that of the proposal ends
+            # the branch as well, whose history would be cut off where that of the pull request ends
             branch = f"refs/heads/{self.branch}:refs/mvd/branch"
-            self.mirror.fetch(depth, [branch, f"{proposal.ref}:{kept}"])
-            if self._say("rev-parse", "--verify", f"{kept}^{{commit}}") != proposal.commit:
+            self.mirror.fetch(depth, [branch, f"{pull_request.ref}:{kept}"])
+            if self._say("rev-parse", "--verify", f"{kept}^{{commit}}") != pull_request.commit:
                 raise Unavailable(
-                    f"#{proposal.number} has moved on from {proposal.commit[:7]}", "it is looked at again"
+                    f"#{pull_request.number} has moved on from {pull_request.commit[:7]}", "it is looked at again"
                 )
-            if self._has_base(onto, proposal.commit):
+            if self._has_base(onto, pull_request.commit):
                 return True
         return False
 

@@ -1,9 +1,9 @@
-"""Which commit is told what: from a result on this host to a status on a forge.
+"""Commit statuses: from the result of a pass on this host to a status on a forge.
 
-report      a result -> the words of a status            statuses       which commit has which status now
-changes     what each commit changes on this host        outbox         delivers them, for as long as it takes
-debounce    is it healthy, steadily?                     pull_requests  what an open pull request would do here
+statuses       which commit has which status now              status_text   the words of a status, of a report
+changes        what each commit changes on this host          debounce      health counts once it has lasted
+outbox         sends statuses, and retries them               pull_requests what an open pull request would do here
 
-May import the repository, the state and the forges' port.  Must not know kinds, Docker,
-systemd or Kong, and of probes only how a plan shows them.
+May import `core`, `git`, `manifest`, `state` and the port of forges.  Must not know kinds, Docker, systemd or Kong, and
+of probes only how a plan shows them.
 """

@@ -1,4 +1,4 @@
-"""What each commit changes on this host: the apps that are not after it what they were before."""
+"""What each commit changes on this host: the apps whose version differs from the commit before."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from gitops_mvd.core.model import Revision
 from gitops_mvd.core.ports import Tree
 from gitops_mvd.git.branch import Source
 from gitops_mvd.manifest import Cache, load, read_fleet
-from gitops_mvd.status.statuses import Step
+from gitops_mvd.status.statuses import CommitChange
 
 Contents = Mapping[str, str]
-"""By app, what tells its version from others: the digest of it, or what is wrong with it; "" stands for the fleet."""
+"""App -> the digest of its version, or what is wrong with its manifest; "" -> what is wrong with the fleet file."""
 
 
 def contents(tree: Tree, host: str, cache: Cache | None = None) -> Contents:
-    """What this host should be at a commit, as far as one commit differs from another."""
+    """What this host should run at a commit, as far as one commit differs from another."""
     try:
         apps, broken = load(tree, read_fleet(tree).host(host), cache)
     except ManifestError as error:
@@ -29,17 +29,19 @@ def changed(before: Contents, after: Contents) -> frozenset[str]:
     return frozenset(name for name in before.keys() | after.keys() if before.get(name) != after.get(name))
 
 
-def steps(source: Source, host: str, cache: Cache, known: Revision | None, tip: Revision) -> list[Step]:
-    """Every commit after the one that was `known`, up to the tip; of what can not be read, nothing can be told."""
+def commit_changes(
+    source: Source, host: str, cache: Cache, known: Revision | None, tip: Revision
+) -> list[CommitChange]:
+    """Every commit after `known` up to the tip, oldest first; `changed` is None for what cannot be read."""
     if not known:
-        return [Step(tip, None)]
+        return [CommitChange(tip, None)]
     before = _contents_at(source, known, host, cache)
-    taken = []
+    changes = []
     for revision in source.since(known, tip):
         after = _contents_at(source, revision, host, cache)
-        taken.append(Step(revision, None if before is None or after is None else changed(before, after)))
+        changes.append(CommitChange(revision, None if before is None or after is None else changed(before, after)))
         before = after
-    return taken
+    return changes
 
 
 def _contents_at(source: Source, revision: Revision, host: str, cache: Cache) -> Contents | None:

@@ -1,4 +1,4 @@
-"""The thread that brings commit statuses to the forge, for as long as it takes."""
+"""The thread that sends commit statuses to the forge, and retries until each is accepted or rejected."""
 
 from __future__ import annotations
 
@@ -15,34 +15,34 @@ from gitops_mvd.state.history import Entry, SqliteHistory, channel
 
 log = logging.getLogger(__name__)
 
-BACKOFF = (2.0, 300.0)  # seconds
-LONGEST_REST = 3600.0  # seconds, whatever a forge asks for
-IN_A_ROW = 2  # deliveries that fail one after the other: then it is the forge, and not what is delivered
-WITHOUT_HISTORY = 60.0  # seconds until it is tried again, as where the disk is full
+BACKOFF_SECONDS = (2.0, 300.0)  # the first and the longest pause
+LONGEST_PAUSE_SECONDS = 3600.0  # whatever a forge asks for
+FAILURES_IN_A_ROW = 2  # then the forge is at fault, and not the status
+HISTORY_RETRY_SECONDS = 60.0  # until a history that cannot be used, as on a full disk, is tried again
 
 
 class Outbox:
-    """Sends what lies in the history's outbox; survives outages and restarts, since that lies on disk.
+    """Sends the statuses that wait in the history, which is on disk and so survives outages and restarts.
 
-    A status that can not be delivered never fails a deploy: it waits, or is dropped with one line in the log where the
-    forge will never take it.  One that the forge chokes on waits by itself, and holds up no other; where the forge as a
-    whole does not answer, or wants to be left alone, it is left alone.  What was refused is tried again after a start,
-    since the settings may have been the reason.
+    A status that cannot be sent never fails a deploy: it waits or, if the forge rejects it, is dropped with one line in
+    the log.  A status that makes the forge fail waits by itself and delays no other; if the forge as a whole does not
+    answer, or its rate limit is reached, nothing is sent for a while.  Rejected statuses are tried again after a
+    restart, as the settings may have been the reason.
     """
 
     def __init__(
         self, history: SqliteHistory, forge: Forge | None, name: str = "", now: Callable[[], float] = time.time
     ) -> None:
-        """`name` is what deliveries are counted by, `now` tells seconds since 1970."""
+        """Deliveries are counted by `name`; `now` is the seconds since 1970."""
         self._history = history
         self._forge = forge
         self._name = name
         self._now = now
         self._woken = threading.Event()
         self._ended = False
-        self._complaint = ""
-        self._outages = 0  # rounds that found the forge down, since it last took something
-        self._rests_until = 0.0  # seconds since 1970
+        self._last_warning = ""
+        self._outages = 0  # rounds that found the forge down since it last accepted a status
+        self._paused_until = 0.0  # seconds since 1970
 
     def __enter__(self) -> None:
         self._ended = False
@@ -57,7 +57,7 @@ class Outbox:
         self._thread.join(10)
 
     def wake(self) -> None:
-        """There may be something new to send."""
+        """Send what is new."""
         self._woken.set()
 
     def _run(self) -> None:
@@ -71,69 +71,69 @@ class Outbox:
                 self.deliver()
                 pause = self._pause(self._now())
             except Unavailable as error:
-                self._complain(f"statuses wait: {error}")
-                pause = WITHOUT_HISTORY
+                self._warn_once(f"statuses wait: {error}")
+                pause = HISTORY_RETRY_SECONDS
             if pause is None or pause > 0:
                 self._woken.wait(pause)
 
     def _pause(self, now: float) -> float | None:
-        """Seconds until there is something to do, None where nothing waits."""
+        """Seconds until a status is due, None if none waits."""
         due = self._history.next_due(now)
-        return None if due is None else max(due, self._rests_until - now)
+        return None if due is None else max(due, self._paused_until - now)
 
     def deliver(self) -> None:
-        """Send all that is due, what never failed first, unless the forge is to be left alone."""
+        """Send every status that is due, those that never failed first, unless the forge asked for a pause."""
         now = self._now()
-        if not self._forge or now < self._rests_until:
+        if not self._forge or now < self._paused_until:
             return
         failures = 0
         for entry in self._history.due(now):
             failures = 0 if self._send(self._forge, entry) else failures + 1
-            if failures == IN_A_ROW or self._now() < self._rests_until:
+            if failures == FAILURES_IN_A_ROW or self._now() < self._paused_until:
                 break
-        if failures == IN_A_ROW:
-            self._rest(_backed_off(self._outages))
+        if failures == FAILURES_IN_A_ROW:
+            self._pause_for(_backoff(self._outages))
             self._outages += 1
 
     def _send(self, forge: Forge, entry: Entry) -> bool:
-        """Send one; False where the forge could not be asked."""
+        """Send one status; False if the forge did not answer."""
         try:
             forge.publish(entry.commit, entry.status)
         except RateLimited as error:
             self._history.count_delivery(self._name, "limited")
-            self._rest(error.retry_after)
-            self._complain(f"statuses wait: {error}")
+            self._pause_for(error.retry_after)
+            self._warn_once(f"statuses wait: {error}")
             return False
         except Unavailable as error:
             self._history.count_delivery(self._name, "failed")
-            self._history.put_off(entry, retry_at=self._now() + _backed_off(entry.tries))
-            self._complain(f"statuses wait: {error}")
+            self._history.put_off(entry, retry_at=self._now() + _backoff(entry.tries))
+            self._warn_once(f"statuses wait: {error}")
             return False
         except StepFailed as error:
             self._history.count_delivery(self._name, "refused")
             self._history.mark_rejected(entry)
-            log.warning("status refused commit=%s %s: %s", entry.commit[:7], channel(entry.status), error)
+            log.warning("status rejected commit=%s %s: %s", entry.commit[:7], channel(entry.status), error)
         else:
             self._history.count_delivery(self._name, "posted")
             self._history.mark_sent(entry)
             what = entry.commit[:7], channel(entry.status), entry.status.operation, entry.status.description
-            log.info("status posted commit=%s %s %s: %s", *what)
+            log.info("status sent commit=%s %s %s: %s", *what)
         if self._outages:
             self._history.retry_now()
-        self._complaint, self._outages = "", 0
+        self._last_warning, self._outages = "", 0
         return True
 
-    def _rest(self, seconds: float) -> None:
-        self._rests_until = self._now() + min(seconds, LONGEST_REST)
+    def _pause_for(self, seconds: float) -> None:
+        self._paused_until = self._now() + min(seconds, LONGEST_PAUSE_SECONDS)
 
-    def _complain(self, complaint: str) -> None:
-        """One clear line, and not the same one again and again."""
-        if complaint != self._complaint:
-            log.warning("%s", complaint)
-        self._complaint = complaint
+    def _warn_once(self, warning: str) -> None:
+        """Log a warning, unless it is the same as the last one."""
+        if warning != self._last_warning:
+            log.warning("%s", warning)
+        self._last_warning = warning
 
 
-def _backed_off(tries: int) -> float:
-    """Later and later, and not all hosts at once."""
-    shortest, longest = BACKOFF
+def _backoff(tries: int) -> float:
+    """Seconds until the next try: longer each time, and not the same on every host."""
+    shortest, longest = BACKOFF_SECONDS
     return float(min(longest, shortest * 2 ** min(tries, 20)) * random.uniform(0.8, 1.2))

@@ -1,7 +1,7 @@
-"""What open pull requests would do to this host, told on them before anybody merges them.
+"""What open pull requests would do to this host, shown on them before anybody merges them.
 
-Nothing of a proposal is ever run.  Its manifests are read and its images are looked up, and then it is the daemon's own
-planner that says what would be done.
+Nothing of a pull request is ever run: its manifests are read, its images are looked up, and the daemon's own planner
+says what would be done.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from gitops_mvd.core.ports import Forge, Host, Tree
 from gitops_mvd.git.branch import Source
 from gitops_mvd.manifest import Cache, load, read_fleet
 from gitops_mvd.state.history import PullRequestPlan, SqliteHistory
-from gitops_mvd.status import report as say
+from gitops_mvd.status import status_text
 from gitops_mvd.status.changes import changed, contents
-from gitops_mvd.status.outbox import LONGEST_REST
+from gitops_mvd.status.outbox import LONGEST_PAUSE_SECONDS
 from gitops_mvd.status.statuses import Statuses
 
 log = logging.getLogger(__name__)
@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a proposal would do: the plan of every app that it changes, or `wrong`, each problem in a line."""
+    """What a pull request would do: the plan of every app that it changes, or `wrong`, each problem in a line."""
 
     plans: tuple[tuple[str, Plan], ...] = ()
     wrong: tuple[str, ...] = ()
@@ -40,8 +40,8 @@ class Verdict:
 class PullRequests:
     """The open pull requests of one forge, as this host sees them.
 
-    A proposal is looked at when it is new, when it has moved, and when what it would be merged into has.  Those that
-    come from a fork are left alone unless `forks`; only with `comments` is the whole plan written below them.
+    A pull request is planned if it is new, if its head has moved, or if the branch it would be merged into has moved.
+    Pull requests from a fork are ignored unless `forks`; only with `comments` is the whole plan written below them.
     """
 
     def __init__(
@@ -70,60 +70,60 @@ class PullRequests:
         self._proposed: Cache = {}
         self._now = now
         self._limit = ""  # what the forge said when it wanted to be left alone
-        self._rests_until = 0.0
+        self._paused_until = 0.0
 
     def look(self, tip: Revision, is_awaited: Callable[[], bool]) -> None:
-        """Tell every proposal that has something new to be told, unless the daemon is awaited elsewhere.
+        """Tell every pull request that has something new to be told, unless the daemon is awaited elsewhere.
 
-        Raises Unavailable or StepFailed where the proposals as a whole can not be looked at, and RateLimited for as
+        Raises Unavailable or StepFailed where the pull requests as a whole can not be looked at, and RateLimited for as
         long as the forge is to be left alone.
         """
-        if (left := self._rests_until - self._now()) > 0:
+        if (left := self._paused_until - self._now()) > 0:
             raise RateLimited(self._limit, left)
         try:
             self._look(tip, is_awaited)
         except RateLimited as error:
-            self._limit, self._rests_until = error.message, self._now() + min(error.retry_after, LONGEST_REST)
+            self._limit, self._paused_until = error.message, self._now() + min(error.retry_after, LONGEST_PAUSE_SECONDS)
             raise
 
     def _look(self, tip: Revision, is_awaited: Callable[[], bool]) -> None:
         found = self._forge.pull_requests(tip.ref)
-        numbers = {proposal.number for proposal in found}
+        numbers = {pull_request.number for pull_request in found}
         self._history.forget_other_pull_requests(numbers)
-        self._source.keep_proposals(numbers)
-        for proposal in found:
+        self._source.keep_pull_requests(numbers)
+        for pull_request in found:
             if is_awaited():
                 return
-            at = f"{proposal.commit} onto {tip.commit}"
-            known = self._history.pull_request_plan(proposal.number)
-            if known.at != at and (self._forks or not proposal.is_fork):
+            at = f"{pull_request.commit} onto {tip.commit}"
+            known = self._history.pull_request_plan(pull_request.number)
+            if known.at != at and (self._forks or not pull_request.is_fork):
                 try:
-                    self._tell(proposal, tip, at, known)
+                    self._tell(pull_request, tip, at, known)
                 except RateLimited:
                     raise
                 except Unavailable as error:
-                    log.warning("proposal %d waits: %s", proposal.number, error)
+                    log.warning("pull request %d waits: %s", pull_request.number, error)
 
-    def _tell(self, proposal: PullRequest, tip: Revision, at: str, known: PullRequestPlan) -> None:
-        verdict = self._judge(proposal, tip)
+    def _tell(self, pull_request: PullRequest, tip: Revision, at: str, known: PullRequestPlan) -> None:
+        verdict = self._judge(pull_request, tip)
         counts, names = summed(verdict, self._host.roles)
         if verdict.wrong:
-            status = say.unplanned(self._host.name, verdict.wrong[0])
+            status = status_text.unplanned(self._host.name, verdict.wrong[0])
         else:
-            status = say.planned(self._host.name, counts, names)
-        self._statuses.plan(proposal.commit, status)
+            status = status_text.planned(self._host.name, counts, names)
+        self._statuses.plan(pull_request.commit, status)
         comment, said = known.comment, known.digest
-        text = in_full(self._host.name, status.description, verdict, proposal, tip)
+        text = in_full(self._host.name, status.description, verdict, pull_request, tip)
         if self._comments and (comment or verdict.wrong or counts) and digest(text) != said:
             try:
-                comment, said = self._forge.comment(proposal, text, comment), digest(text)
+                comment, said = self._forge.comment(pull_request, text, comment), digest(text)
             except StepFailed as error:
-                log.warning("proposal %d has no comment: %s", proposal.number, error)
-        self._history.save_pull_request_plan(proposal.number, PullRequestPlan(at, comment, said))
+                log.warning("pull request %d has no comment: %s", pull_request.number, error)
+        self._history.save_pull_request_plan(pull_request.number, PullRequestPlan(at, comment, said))
 
-    def _judge(self, proposal: PullRequest, tip: Revision) -> Verdict:
+    def _judge(self, pull_request: PullRequest, tip: Revision) -> Verdict:
         try:
-            tree = self._source.merged(proposal, tip)
+            tree = self._source.merged(pull_request, tip)
             after = contents(tree, self._host.name, self._proposed)
             differs = changed(contents(self._source.tree(tip), self._host.name, self._followed), after)
             return self._plan(tree, differs, tip) if differs else Verdict()
@@ -133,7 +133,7 @@ class PullRequests:
             return Verdict(wrong=(str(error),))
 
     def _plan(self, tree: Tree, differs: frozenset[str], tip: Revision) -> Verdict:
-        """Only what the proposal itself changes: what else the host is behind with is not its doing."""
+        """Only what the pull request itself changes: what else the host is behind with is not its doing."""
         apps, broken = load(tree, read_fleet(tree).host(self._host.name), self._proposed)
         every = candidates(Desired(tip, apps, broken), self._host.apps(), allow_empty=self._allow_empty)
         plans: list[tuple[str, Plan]] = []
@@ -170,17 +170,17 @@ def summed(verdict: Verdict, roles: Roles) -> tuple[Counter[str], list[str]]:
     return counts, names
 
 
-def in_full(host: str, told: str, verdict: Verdict, proposal: PullRequest, tip: Revision) -> str:
-    """The comment below a proposal.  Its first line, by which it is found again, is shown by no forge."""
+def in_full(host: str, told: str, verdict: Verdict, pull_request: PullRequest, tip: Revision) -> str:
+    """The comment below a pull request.  Its first line, by which it is found again, is shown by no forge."""
     text = [f"[//]: # (mvd/{host})", "", f"**{host}**: {'this can not be deployed' if verdict.wrong else told}", ""]
     if verdict.wrong:
         text += [*(f"- `{_plain(line)}`" for line in verdict.wrong), ""]
     for app, plan in verdict.plans:
         if lines := [_plain(line) for line in plan_text.lines(plan, probes.summary)]:
             text += [f"{app}", "```diff", *lines, "```", ""]
-    return "\n".join([*text, f"Planned for {proposal.commit[:7]} merged into {tip.ref}; nothing was done."])
+    return "\n".join([*text, f"Planned for {pull_request.commit[:7]} merged into {tip.ref}; nothing was done."])
 
 
 def _plain(line: str) -> str:
-    """What comes out of a proposal stays text: it ends no code, and calls nobody."""
+    """What comes out of a pull request stays text: it ends no code, and calls nobody."""
     return " ".join(line.replace("`", "'").splitlines())

@@ -206,10 +206,10 @@ def test_each_context_is_its_own_however_long(world: World) -> None:
     assert sorted(green) == [False, True]
 
 
-# ---- proposals -------------------------------------------------------------------------------------------------------
+# ---- pull requests ---------------------------------------------------------------------------------------------------
 
 
-def test_open_proposals_to_the_branch_are_listed_with_what_git_fetches_them_by(world: World) -> None:
+def test_open_pull_requests_to_the_branch_are_listed_with_what_git_fetches_them_by(world: World) -> None:
     one = world.repository.propose({"a": "1"}, "One")
     two = world.repository.propose({"b": "1"}, "Two")
     world.repository.propose({"c": "1"}, "Into another branch").target = "other"
@@ -225,9 +225,9 @@ def test_what_comes_from_a_fork_is_told(world: World) -> None:
     assert found.is_fork
 
 
-def test_many_proposals_are_all_listed_the_newest_first(world: World) -> None:
+def test_many_pull_requests_are_all_listed_the_newest_first(world: World) -> None:
     for number in range(60):
-        world.repository.proposals.append(PullRequest(number + 1, "Many", "main", "main", world.commit))
+        world.repository.pull_requests.append(PullRequest(number + 1, "Many", "main", "main", world.commit))
     assert [found.number for found in world.client().pull_requests("main")] == list(range(60, 0, -1))
 
 
@@ -244,8 +244,8 @@ def test_what_has_not_changed_is_not_sent_again_where_the_forge_can_tell(world: 
 
 
 def test_a_comment_is_written_once_and_then_anew(world: World) -> None:
-    proposal = world.repository.propose({"a": "1"}, "One")
-    proposal.comment("What a nice change\n\nIndeed.")
+    pull_request = world.repository.propose({"a": "1"}, "One")
+    pull_request.comment("What a nice change\n\nIndeed.")
     client = world.client()
     [found] = client.pull_requests("main")
     known = client.comment(found, "<!-- mvd/h1 -->\none", "")
@@ -253,36 +253,36 @@ def test_a_comment_is_written_once_and_then_anew(world: World) -> None:
     forgotten = client.comment(found, "<!-- mvd/h1 -->\nthree", "")
     client.comment(found, "<!-- mvd/h2 -->\nother", "")
     assert again == forgotten == known
-    assert [c.text for c in proposal.comments[1:]] == ["<!-- mvd/h1 -->\nthree", "<!-- mvd/h2 -->\nother"]
+    assert [c.text for c in pull_request.comments[1:]] == ["<!-- mvd/h1 -->\nthree", "<!-- mvd/h2 -->\nother"]
 
 
 def test_a_comment_that_was_deleted_is_made_anew(world: World) -> None:
-    proposal = world.repository.propose({"a": "1"}, "One")
+    pull_request = world.repository.propose({"a": "1"}, "One")
     client = world.client()
     [found] = client.pull_requests("main")
     known = client.comment(found, "<!-- mvd/h1 -->\none", "")
-    proposal.comments.clear()
+    pull_request.comments.clear()
     assert client.comment(found, "<!-- mvd/h1 -->\ntwo", known) != known
-    assert [c.text for c in proposal.comments] == ["<!-- mvd/h1 -->\ntwo"]
+    assert [c.text for c in pull_request.comments] == ["<!-- mvd/h1 -->\ntwo"]
 
 
 def test_a_comment_of_ours_is_found_behind_many_others(world: World) -> None:
-    proposal = world.repository.propose({"a": "1"}, "One")
+    pull_request = world.repository.propose({"a": "1"}, "One")
     for n in range(230):
-        proposal.comment(f"Chatter {n}")
+        pull_request.comment(f"Chatter {n}")
     client = world.client()
     [found] = client.pull_requests("main")
     known = client.comment(found, "<!-- mvd/h1 -->\none", "")
     assert client.comment(found, "<!-- mvd/h1 -->\ntwo", "") == known
-    assert len(proposal.comments) == 231
+    assert len(pull_request.comments) == 231
 
 
 def test_a_comment_that_is_too_long_is_cut_at_a_line(world: World) -> None:
-    proposal = world.repository.propose({"a": "1"}, "One")
+    pull_request = world.repository.propose({"a": "1"}, "One")
     client = world.client()
     [found] = client.pull_requests("main")
     client.comment(found, "<!-- mvd/h1 -->\n" + "+ create unit mvd-web-1\n" * 100_000, "")
-    assert proposal.comments[0].text.endswith("mvd-web-1\n…")
+    assert pull_request.comments[0].text.endswith("mvd-web-1\n…")
 
 
 # ---- webhooks --------------------------------------------------------------------------------------------------------
@@ -307,12 +307,12 @@ def test_a_push_is_heard_with_its_ref(world: World) -> None:
     assert receiver.event(headers, body) == Event("push", "refs/heads/main")
 
 
-def test_a_proposal_is_heard(world: World) -> None:
-    proposal = world.repository.propose({"a": "1"}, "One")
+def test_a_pull_request_is_heard(world: World) -> None:
+    pull_request = world.repository.propose({"a": "1"}, "One")
     for action in ("opened", "synchronize", "closed"):
-        headers, body = delivered(world, Happened(proposal=proposal, action=action))
+        headers, body = delivered(world, Happened(pull_request=pull_request, action=action))
         assert forges.known()[world.kind].authentic(headers, body, SECRET)
-        assert forges.known()[world.kind].event(headers, body).kind == "proposal"
+        assert forges.known()[world.kind].event(headers, body).kind == "pull_request"
 
 
 def test_what_was_not_made_with_the_secret_is_not_authentic(world: World) -> None:
@@ -335,7 +335,7 @@ SIGNED = {"x-hub-signature-256", "x-hub-signature", "x-gitlab-token", "x-gitea-s
 def test_whatever_an_authentic_hook_says_is_some_event(body: bytes) -> None:
     for kind in forges.kinds():
         for headers in ({}, {"x-github-event": "push", "x-gitlab-event": "Push Hook", "x-gitea-event": "push"}):
-            assert forges.known()[kind].event(headers, body).kind in {"push", "proposal", "ping", "other"}
+            assert forges.known()[kind].event(headers, body).kind in {"push", "pull_request", "ping", "other"}
 
 
 def test_a_client_goes_on_after_its_connection_was_closed(world: World) -> None:

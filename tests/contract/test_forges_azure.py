@@ -21,7 +21,7 @@ from tests.lab.forge import Forge, Repository
 
 TOKEN = "t0ken-of-the-lab"
 STATUS = CommitStatus("mvd/srv1", Operation.SUCCEEDED, Health.HEALTHY, "3 apps healthy")
-PROPOSAL = PullRequest(7, "a" * 40, "")
+PULL_REQUEST = PullRequest(7, "a" * 40, "")
 PAGE = b"<!DOCTYPE html><html><title>Azure DevOps Services | Sign In</title></html>"
 
 
@@ -65,7 +65,7 @@ def test_the_page_where_people_log_in_is_a_refused_token(code: int, headers: dic
         for ask in (
             lambda: at(server.url).publish("a" * 40, STATUS),
             lambda: at(server.url).pull_requests("main"),
-            lambda: at(server.url).comment(PROPOSAL, "text", "1/1"),
+            lambda: at(server.url).comment(PULL_REQUEST, "text", "1/1"),
         ):
             with pytest.raises(Unavailable, match="refused the token") as raised:
                 ask()
@@ -96,10 +96,10 @@ def test_a_repository_is_reached_by_all_of_its_names(base: str, name: str, path:
 
 
 def test_names_with_spaces_work_all_the_way(repository: Repository) -> None:
-    proposal = repository.propose({"a": "1"}, "One")
+    pull_request = repository.propose({"a": "1"}, "One")
     azure = client(repository)
-    azure.publish(proposal.commit, STATUS)
-    assert [status.context for status in repository.statuses(proposal.commit)] == ["mvd/srv1"]
+    azure.publish(pull_request.commit, STATUS)
+    assert [status.context for status in repository.statuses(pull_request.commit)] == ["mvd/srv1"]
     [found] = azure.pull_requests("main")
     assert azure.comment(found, "text", "") == azure.comment(found, "text", "")
 
@@ -112,7 +112,7 @@ def test_the_head_of_a_pull_request_is_the_branch_and_that_of_a_fork_is_out_of_r
     theirs = repository.propose({"b": "1"}, "Theirs", is_fork=True)
     assert client(repository).pull_requests("main") == [
         PullRequest(theirs.number, theirs.commit, "", True),
-        PullRequest(ours.number, ours.commit, "refs/heads/proposal-1", False),
+        PullRequest(ours.number, ours.commit, "refs/heads/pull-request-1", False),
     ]
 
 
@@ -129,7 +129,7 @@ def test_an_answer_of_another_shape_says_nothing(answer: Any) -> None:
         with pytest.raises(Unavailable, match="shape"):
             at(server.url).pull_requests("main")
         with pytest.raises(Unavailable, match="shape"):
-            at(server.url).comment(PROPOSAL, "<!-- mvd/h1 -->\none", "")
+            at(server.url).comment(PULL_REQUEST, "<!-- mvd/h1 -->\none", "")
 
 
 # ---- comments --------------------------------------------------------------------------------------------------------
@@ -140,20 +140,20 @@ def test_a_comment_is_a_thread_that_holds_up_no_merge() -> None:
         return 200, {}, {"id": 5, "comments": [{"id": 1}], "value": []}
 
     with scripted(script) as server:
-        assert at(server.url).comment(PROPOSAL, "text", "") == "5/1"
+        assert at(server.url).comment(PULL_REQUEST, "text", "") == "5/1"
         assert server.asked[-1][3]["status"] == "closed"
         assert server.paths()[-1].startswith("POST /org/project/_apis/git/repositories/config/pullRequests/7/threads?")
 
 
 def test_the_husk_of_a_deleted_comment_is_not_written_to(repository: Repository) -> None:
-    proposal = repository.propose({"a": "1"}, "One")
+    pull_request = repository.propose({"a": "1"}, "One")
     azure = client(repository)
     [found] = azure.pull_requests("main")
     known = azure.comment(found, "<!-- mvd/h1 -->\none", "")
-    proposal.comments[0].is_deleted = True
+    pull_request.comments[0].is_deleted = True
     again = azure.comment(found, "<!-- mvd/h1 -->\ntwo", known)
     assert azure.comment(found, "<!-- mvd/h1 -->\nthree", "") == again != known
-    assert [c.text for c in proposal.comments if not c.is_deleted] == ["<!-- mvd/h1 -->\nthree"]
+    assert [c.text for c in pull_request.comments if not c.is_deleted] == ["<!-- mvd/h1 -->\nthree"]
 
 
 # ---- service hooks ---------------------------------------------------------------------------------------------------
@@ -195,7 +195,7 @@ def test_a_push_of_one_ref_names_it_and_one_of_several_may_be_of_any() -> None:
 @pytest.mark.parametrize(
     ("kind", "told"),
     [
-        ("git.pullrequest.merged", "proposal"),
+        ("git.pullrequest.merged", "pull_request"),
         ("ms.vss-code.git-pullrequest-comment-event", "other"),
         ("build.complete", "other"),
         ([], "other"),

@@ -26,7 +26,7 @@ from tests.lab.repository import PullRequest as Opened
 TOKEN = "t0ken-of-the-lab"
 KINDS = ["bitbucket-cloud", "bitbucket-dc"]
 STATUS = CommitStatus("mvd/srv1", Operation.SUCCEEDED, Health.HEALTHY, "3 apps healthy")
-PROPOSAL = PullRequest(7, "a" * 40, "")
+PULL_REQUEST = PullRequest(7, "a" * 40, "")
 
 
 @pytest.fixture
@@ -116,13 +116,13 @@ def test_with_a_username_the_token_is_its_password_and_is_not_told_either(kind: 
 
 
 def test_an_abbreviated_commit_is_looked_up_once(forge: Forge, repository: Repository) -> None:
-    proposal = repository.propose({"a": "1"}, "One")
+    pull_request = repository.propose({"a": "1"}, "One")
     cloud = client("bitbucket-cloud", forge)
-    assert [found.commit for found in cloud.pull_requests("main")] == [proposal.commit]
-    assert [found.commit for found in cloud.pull_requests("main")] == [proposal.commit]
+    assert [found.commit for found in cloud.pull_requests("main")] == [pull_request.commit]
+    assert [found.commit for found in cloud.pull_requests("main")] == [pull_request.commit]
     assert len([asked for asked in forge.asked if asked.path.partition("?")[0].endswith("/commits")]) == 1
-    repository.amend(proposal, {"a": "2"})
-    assert [found.commit for found in cloud.pull_requests("main")] == [proposal.commit]
+    repository.amend(pull_request, {"a": "2"})
+    assert [found.commit for found in cloud.pull_requests("main")] == [pull_request.commit]
 
 
 def pull(number: int, **source: Any) -> dict[str, Any]:
@@ -153,17 +153,17 @@ def test_what_can_not_be_looked_up_does_not_hide_the_others() -> None:
 def test_the_head_of_a_fork_is_fetched_from_data_center_and_not_from_cloud(
     forge: Forge, repository: Repository
 ) -> None:
-    proposal = repository.propose({"a": "1"}, "Mine", is_fork=True)
+    pull_request = repository.propose({"a": "1"}, "Mine", is_fork=True)
     [cloud] = client("bitbucket-cloud", forge).pull_requests("main")
     [dc] = client("bitbucket-dc", forge).pull_requests("main")
-    assert (cloud.commit, cloud.ref) == (proposal.commit, "")
-    assert repository.resolve(dc.ref) == dc.commit == proposal.commit
+    assert (cloud.commit, cloud.ref) == (pull_request.commit, "")
+    assert repository.resolve(dc.ref) == dc.commit == pull_request.commit
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_no_more_than_the_last_hundred_are_listed(forge: Forge, repository: Repository, kind: str) -> None:
     sha = repository.resolve("main")
-    repository.proposals.extend(Opened(number, "Many", "main", "main", sha) for number in range(1, 131))
+    repository.pull_requests.extend(Opened(number, "Many", "main", "main", sha) for number in range(1, 131))
     assert [found.number for found in client(kind, forge).pull_requests("main")] == list(range(130, 30, -1))
 
 
@@ -191,7 +191,7 @@ def test_an_answer_of_another_shape_says_nothing(kind: str, answer: Any) -> None
         with pytest.raises(Unavailable, match="shape"):
             at(kind, server.url).pull_requests("main")
         with pytest.raises(Unavailable, match="shape"):
-            at(kind, server.url).comment(PROPOSAL, "<!-- mvd/h1 -->\none", "")
+            at(kind, server.url).comment(PULL_REQUEST, "<!-- mvd/h1 -->\none", "")
 
 
 # ---- comments --------------------------------------------------------------------------------------------------------
@@ -200,14 +200,14 @@ def test_an_answer_of_another_shape_says_nothing(kind: str, answer: Any) -> None
 def test_a_deleted_comment_that_cloud_goes_on_to_list_is_not_taken_for_ours(
     forge: Forge, repository: Repository
 ) -> None:
-    proposal = repository.propose({"a": "1"}, "One")
+    pull_request = repository.propose({"a": "1"}, "One")
     cloud = client("bitbucket-cloud", forge)
     [found] = cloud.pull_requests("main")
     known = cloud.comment(found, "<!-- mvd/h1 -->\none", "")
-    proposal.comments[0].is_deleted = True
+    pull_request.comments[0].is_deleted = True
     again = cloud.comment(found, "<!-- mvd/h1 -->\ntwo", known)
     assert cloud.comment(found, "<!-- mvd/h1 -->\nthree", "") == again != known
-    assert [c.text for c in proposal.comments if not c.is_deleted] == ["<!-- mvd/h1 -->\nthree"]
+    assert [c.text for c in pull_request.comments if not c.is_deleted] == ["<!-- mvd/h1 -->\nthree"]
 
 
 def conflicting(times: int) -> Script:
@@ -227,14 +227,14 @@ def conflicting(times: int) -> Script:
 
 def test_a_comment_that_somebody_else_changed_meanwhile_is_changed_after_that() -> None:
     with scripted(conflicting(1)) as server:
-        assert at("bitbucket-dc", server.url).comment(PROPOSAL, "text", "5") == "5"
+        assert at("bitbucket-dc", server.url).comment(PULL_REQUEST, "text", "5") == "5"
         put = [body for method, _, _, body in server.asked if method == "PUT"]
     assert put == [{"text": "text", "version": 3}, {"text": "text", "version": 4}]
 
 
 def test_a_comment_that_is_changed_all_the_time_waits() -> None:
     with scripted(conflicting(100)) as server, pytest.raises(Unavailable, match="same comment"):
-        at("bitbucket-dc", server.url).comment(PROPOSAL, "text", "5")
+        at("bitbucket-dc", server.url).comment(PULL_REQUEST, "text", "5")
 
 
 # ---- webhooks --------------------------------------------------------------------------------------------------------
@@ -265,10 +265,10 @@ def test_a_push_of_one_ref_names_it_and_one_of_several_may_be_of_any() -> None:
     ("kind", "key", "told"),
     [
         ("bitbucket-cloud", "diagnostics:ping", "ping"),
-        ("bitbucket-cloud", "pullrequest:fulfilled", "proposal"),
+        ("bitbucket-cloud", "pullrequest:fulfilled", "pull_request"),
         ("bitbucket-cloud", "pullrequest:comment_created", "other"),
         ("bitbucket-dc", "diagnostics:ping", "ping"),
-        ("bitbucket-dc", "pr:merged", "proposal"),
+        ("bitbucket-dc", "pr:merged", "pull_request"),
         ("bitbucket-dc", "pr:comment:added", "other"),
     ],
 )

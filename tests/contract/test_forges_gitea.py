@@ -153,7 +153,7 @@ def test_a_server_that_knows_no_filter_is_filtered_here(forge: Forge, config: Re
 def test_of_very_many_pull_requests_the_newest_hundred_are_listed(forge: Forge, config: Repository) -> None:
     commit = config.resolve("main")
     for number in range(130):
-        config.proposals.append(dialect.PullRequest(number + 1, "Many", "main", "main", commit))
+        config.pull_requests.append(dialect.PullRequest(number + 1, "Many", "main", "main", commit))
     assert [found.number for found in client(forge.url).pull_requests("main")] == list(range(130, 30, -1))
 
 
@@ -170,8 +170,8 @@ def test_a_server_without_pages_is_asked_no_more_than_twice() -> None:
     with scripted(lambda method, path: (200, {}, [pull(2, -1), pull(1, 7)])) as server:
         found = client(server.url).pull_requests("main")
         assert len(server.asked) == 2
-    assert [(proposal.number, proposal.is_fork) for proposal in found] == [(2, True), (1, False)]
-    assert [proposal.ref for proposal in found] == ["refs/pull/2/head", "refs/pull/1/head"]
+    assert [(pull_request.number, pull_request.is_fork) for pull_request in found] == [(2, True), (1, False)]
+    assert [pull_request.ref for pull_request in found] == ["refs/pull/2/head", "refs/pull/1/head"]
 
 
 @pytest.mark.parametrize("answer", [None, [None], [{}], [{"id": 1}], "x", 7, [[]], {"message": "x"}], ids=str)
@@ -242,8 +242,8 @@ def test_a_hook_without_a_secret_is_not_authentic(config: Repository) -> None:
 @pytest.mark.parametrize(
     ("name", "expected"),
     [
-        ("pull_request", Event("proposal")),
-        ("pull_request_sync", Event("proposal")),
+        ("pull_request", Event("pull_request")),
+        ("pull_request_sync", Event("pull_request")),
         ("pull_request_comment", Event("other")),
         ("create", Event("other")),
         ("", Event("other")),

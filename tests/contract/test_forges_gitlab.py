@@ -219,8 +219,8 @@ def test_forks_that_are_there_and_forks_that_are_gone_are_forks(forge: Forge) ->
     listed = [request(4, 8), request(3, None), request(2, 7), request(1, 7, None)]
     with scripted(lambda method, path: (200, {}, listed)) as server:
         found = client(server.url).pull_requests("main")
-    assert [(proposal.number, proposal.is_fork) for proposal in found] == [(4, True), (3, True), (2, False)]
-    assert {proposal.commit for proposal in found} == {SHA}
+    assert [(pull_request.number, pull_request.is_fork) for pull_request in found] == [(4, True), (3, True), (2, False)]
+    assert {pull_request.commit for pull_request in found} == {SHA}
 
 
 @pytest.mark.parametrize("answer", [None, {}, [None], [{}], [{"iid": "x", "sha": SHA}], "x", 7, [[]]], ids=str)
@@ -228,10 +228,10 @@ def test_an_answer_of_another_shape_says_nothing(answer: Any) -> None:
     def script(method: str, path: str) -> Answer:
         return 200, {}, answer if "page=" not in path or "page=1" in path else []
 
-    proposal = PullRequest(1, SHA, "refs/merge-requests/1/head")
+    pull_request = PullRequest(1, SHA, "refs/merge-requests/1/head")
     for known in ("", "5"):
         with scripted(script) as server, pytest.raises(Unavailable, match="shape"):
-            client(server.url).comment(proposal, "<!-- mvd/h1 -->\none", known)
+            client(server.url).comment(pull_request, "<!-- mvd/h1 -->\none", known)
     if answer:
         with scripted(script) as server, pytest.raises(Unavailable, match="shape"):
             client(server.url).pull_requests("main")
@@ -315,7 +315,7 @@ def test_no_secret_is_known_to_nobody() -> None:
         ({"object_kind": "push", "ref": "refs/heads/main"}, Event("push", "refs/heads/main")),
         ({"event_name": "tag_push", "ref": "refs/tags/v1"}, Event("push", "refs/tags/v1")),
         ({"event_name": "repository_update", "refs": ["refs/heads/main"]}, Event("push")),
-        ({"object_kind": "merge_request"}, Event("proposal")),
+        ({"object_kind": "merge_request"}, Event("pull_request")),
         ({"event_name": "user_create"}, Event("other")),
         ({"object_kind": ["push"]}, Event("other")),
         ([], Event("other")),

@@ -328,12 +328,12 @@ def test_a_repository_that_was_renamed_is_one_clear_error(
 def test_a_comment_of_ours_is_found_among_empty_ones_and_with_the_lines_of_windows(
     forge: Forge, repository: Repository
 ) -> None:
-    proposal = repository.propose({"a": "1"}, "One")
+    pull_request = repository.propose({"a": "1"}, "One")
     for text in ("", "\n", "<!-- mvd -->\r\nbefore"):
-        proposal.comment(text)
+        pull_request.comment(text)
     [found] = client(forge).pull_requests("main")
     client(forge).comment(found, "<!-- mvd -->\nnow", "")
-    assert [comment.text for comment in proposal.comments] == ["", "\n", "<!-- mvd -->\nnow"]
+    assert [comment.text for comment in pull_request.comments] == ["", "\n", "<!-- mvd -->\nnow"]
 
 
 DONE = Operation.SUCCEEDED
@@ -395,11 +395,11 @@ def test_an_app_is_let_in_for_everything_with_one_token(
         told.publish(commit, status(Operation.FAILED))
         told.publish(commit, status())
         told.publish(commit, status(environment=""))
-    proposal = repository.propose({"a": "1"}, "One")
+    pull_request = repository.propose({"a": "1"}, "One")
     [found] = told.pull_requests("main")
     known = told.comment(found, "<!-- mvd -->\none", "")
     told.comment(found, "<!-- mvd -->\ntwo", known)
-    assert [comment.text for comment in proposal.comments] == ["<!-- mvd -->\ntwo"]
+    assert [comment.text for comment in pull_request.comments] == ["<!-- mvd -->\ntwo"]
     assert len(app.minted) == 1
     assert {operation_of(asked) for asked in forge.asked} == set(described()["parts"][PARTS[0]])
 

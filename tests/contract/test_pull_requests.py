@@ -71,14 +71,14 @@ def grow(config: Repository, count: int) -> None:
 
 def kept(mirror: Path) -> list[str]:
     place = mirror.with_name("mirror.proposals")
-    return git("for-each-ref", "--format=%(refname)", "refs/mvd/proposals", at=place).split()
+    return git("for-each-ref", "--format=%(refname)", "refs/mvd/pull requests", at=place).split()
 
 
-def test_a_proposal_is_read_as_if_it_was_merged(config: Repository, source: Source) -> None:
-    proposal = propose(config, 7, {WEB: "services: {web: {}}\n", "apps/new/compose.yaml": "# new\n"})
+def test_a_pull_request_is_read_as_if_it_was_merged(config: Repository, source: Source) -> None:
+    pull_request = propose(config, 7, {WEB: "services: {web: {}}\n", "apps/new/compose.yaml": "# new\n"})
     config.commit({CHAT: "services: {chat: {}}\n"}, "Meanwhile")
     onto = source.fetch()
-    tree = source.merged(proposal, onto)
+    tree = source.merged(pull_request, onto)
     assert tree.read(WEB) == b"services: {web: {}}\n"
     assert tree.read(CHAT) == b"services: {chat: {}}\n"
     assert list(tree.names("apps")) == ["chat/", "new/", "web/"]
@@ -86,14 +86,14 @@ def test_a_proposal_is_read_as_if_it_was_merged(config: Repository, source: Sour
     assert tree.oid("apps/web") != source.tree(onto).oid("apps/web")
 
 
-def test_a_proposal_on_top_of_the_branch_is_read_as_it_is(config: Repository, source: Source) -> None:
+def test_a_pull_request_on_top_of_the_branch_is_read_as_it_is(config: Repository, source: Source) -> None:
     onto = source.fetch()
-    proposal = propose(config, 1, {WEB: "# changed\n"})
-    tree = source.merged(proposal, onto)
-    assert tree.root.hex() == git("rev-parse", f"{proposal.commit}^{{tree}}", at=config.path)
+    pull_request = propose(config, 1, {WEB: "# changed\n"})
+    tree = source.merged(pull_request, onto)
+    assert tree.root.hex() == git("rev-parse", f"{pull_request.commit}^{{tree}}", at=config.path)
 
 
-def test_a_proposal_that_is_merged_already_changes_nothing(config: Repository, source: Source) -> None:
+def test_a_pull_request_that_is_merged_already_changes_nothing(config: Repository, source: Source) -> None:
     old = config.resolve("main")
     git("update-ref", "refs/pull/1/head", old, at=config.path)
     config.commit({WEB: "# on\n"}, "On")
@@ -111,12 +111,12 @@ def test_a_conflict_names_the_first_file_and_how_many_more(config: Repository, s
         source.merged(two, onto)
 
 
-def test_a_proposal_from_a_fork_that_can_not_be_reached_says_so(source: Source) -> None:
+def test_a_pull_request_from_a_fork_that_can_not_be_reached_says_so(source: Source) -> None:
     with pytest.raises(StepFailed, match="#3 lies in a fork"):
         source.merged(PullRequest(3, "1" * 40, "", is_fork=True), source.fetch())
 
 
-def test_a_proposal_that_has_moved_on_is_looked_at_again(config: Repository, source: Source) -> None:
+def test_a_pull_request_that_has_moved_on_is_looked_at_again(config: Repository, source: Source) -> None:
     onto, old = source.fetch(), propose(config, 1, {WEB: "# one\n"})
     new = propose(config, 1, {WEB: "# two\n"})
     with pytest.raises(Unavailable, match=f"#1 has moved on from {old.commit[:7]}"):
@@ -146,16 +146,16 @@ def test_what_git_would_read_otherwise_is_refused(commit: str, ref: str, source:
 
 def test_history_is_fetched_until_it_is_known_where_they_parted(config: Repository, source: Source) -> None:
     source.fetch()
-    proposal = propose(config, 1, {WEB: "# mine\n"})
+    pull_request = propose(config, 1, {WEB: "# mine\n"})
     grow(config, 60)
     config.commit({CHAT: "# ours\n"}, "Meanwhile")
     onto = source.fetch()
-    tree = source.merged(proposal, onto)
+    tree = source.merged(pull_request, onto)
     assert (tree.read(WEB), tree.read(CHAT)) == (b"# mine\n", b"# ours\n")
 
 
 def test_one_that_parted_too_long_ago_is_read_as_it_is(config: Repository, source: Source, mirror: Path) -> None:
-    proposal = propose(config, 1, {WEB: "# mine\n"})
+    pull_request = propose(config, 1, {WEB: "# mine\n"})
     lines = [f"commit refs/heads/main\ncommitter x <x@x> {n} +0000\ndata 1\nx" for n in range(1100)]
     lines[0] += f"\nfrom {config.resolve('main')}"
     subprocess.run(
@@ -167,14 +167,14 @@ def test_one_that_parted_too_long_ago_is_read_as_it_is(config: Repository, sourc
         check=True,
     )
     config.commit({CHAT: "# ours\n"}, "Meanwhile")
-    tree = source.merged(proposal, source.fetch())
+    tree = source.merged(pull_request, source.fetch())
     assert (tree.read(WEB), tree.read(CHAT)) == (b"# mine\n", b"services: {}\n")
 
 
-def test_an_old_git_reads_the_proposal_as_it_is(
+def test_an_old_git_reads_the_pull_request_as_it_is(
     config: Repository, source: Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    proposal = propose(config, 1, {WEB: "# mine\n"})
+    pull_request = propose(config, 1, {WEB: "# mine\n"})
     config.commit({CHAT: "# ours\n"}, "Meanwhile")
     onto = source.fetch()
     (tmp_path / "bin").mkdir()
@@ -184,11 +184,11 @@ def test_an_old_git_reads_the_proposal_as_it_is(
     )
     old.chmod(0o755)
     monkeypatch.setenv("PATH", f"{old.parent}:/usr/bin:/bin")
-    tree = source.merged(proposal, onto)
+    tree = source.merged(pull_request, onto)
     assert (tree.read(WEB), tree.read(CHAT)) == (b"# mine\n", b"services: {}\n")
 
 
-def test_nothing_of_a_proposal_is_run(
+def test_nothing_of_a_pull_request_is_run(
     config: Repository, source: Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     trap, owned = tmp_path / "trap.sh", tmp_path / "owned"
@@ -206,18 +206,18 @@ def test_nothing_of_a_proposal_is_run(
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     attributes = {".gitattributes": "* merge=trap filter=trap diff=trap text=auto\n", ".gitconfig": settings}
     config.commit({**attributes, WEB: "a\nb\nc\nd\ne\n"}, "Trap")
-    proposal = propose(
+    pull_request = propose(
         config, 1, {**attributes, WEB: "a\nb\nc\nd\nE\n", ".gitmodules": '[submodule "x"]\n\turl = ext::x\n'}
     )
     config.commit({WEB: "A\nb\nc\nd\ne\n"}, "Meanwhile")
-    tree = source.merged(proposal, source.fetch())
+    tree = source.merged(pull_request, source.fetch())
     assert tree.read(WEB) == b"A\nb\nc\nd\nE\n"
     assert not owned.exists()
 
 
-def test_the_mirror_knows_nothing_of_proposals(config: Repository, source: Source, mirror: Path) -> None:
+def test_the_mirror_knows_nothing_of_pull_requests(config: Repository, source: Source, mirror: Path) -> None:
     known = source.fetch()
-    grow(config, 45)  # more than a proposal's first fetch brings, so that it could cut this history off
+    grow(config, 45)  # more than a pull request's first fetch brings, so that it could cut this history off
     tip = source.fetch()
     before = {path: path.read_bytes() for path in mirror.rglob("*") if path.is_file()}
     assert len(source.since(known, tip)) == 45
@@ -232,21 +232,21 @@ def test_the_mirror_knows_nothing_of_proposals(config: Repository, source: Sourc
     git("fsck", "--strict", at=mirror)
 
 
-def test_proposals_that_are_closed_are_let_go_of(config: Repository, source: Source, mirror: Path) -> None:
-    source.keep_proposals([1])
+def test_pull_requests_that_are_closed_are_let_go_of(config: Repository, source: Source, mirror: Path) -> None:
+    source.keep_pull_requests([1])
     onto = source.fetch()
     for number in (1, 2, 13):
         source.merged(propose(config, number, {WEB: f"# {number}\n"}), onto)
-    source.keep_proposals([1, 3])
+    source.keep_pull_requests([1, 3])
     assert kept(mirror) == ["refs/mvd/proposals/1"]
-    source.keep_proposals([])
+    source.keep_pull_requests([])
     assert kept(mirror) == []
 
 
 @pytest.mark.parametrize("damage", ["objects", "HEAD", "config", "all"])
 def test_what_is_damaged_is_begun_anew(damage: str, config: Repository, source: Source, mirror: Path) -> None:
-    onto, proposal = source.fetch(), propose(config, 1, {WEB: "# mine\n"})
-    source.merged(proposal, onto)
+    onto, pull_request = source.fetch(), propose(config, 1, {WEB: "# mine\n"})
+    source.merged(pull_request, onto)
     place = mirror.with_name("mirror.proposals")
     if damage == "objects":
         for path in [*place.glob("objects/??/*"), *place.glob("objects/pack/*")]:
@@ -257,10 +257,10 @@ def test_what_is_damaged_is_begun_anew(damage: str, config: Repository, source: 
     else:
         (place / damage).write_text("[[[")
     fresh = Source(str(config.path), "main", mirror, timeout=20)
-    assert fresh.merged(proposal, onto).read(WEB) == b"# mine\n"
+    assert fresh.merged(pull_request, onto).read(WEB) == b"# mine\n"
     for _ in range(3):
         try:
-            assert source.merged(proposal, onto).read(WEB) == b"# mine\n"
+            assert source.merged(pull_request, onto).read(WEB) == b"# mine\n"
         except Unavailable:  # it learns of the damage by running into it
             continue
         break
@@ -268,14 +268,14 @@ def test_what_is_damaged_is_begun_anew(damage: str, config: Repository, source: 
         pytest.fail("it is never begun anew")
 
 
-def test_a_proposal_of_which_nothing_was_seen_yet_can_be_asked_for_while_the_server_is_down(tmp_path: Path) -> None:
+def test_a_pull_request_of_which_nothing_was_seen_yet_can_be_asked_for_while_the_server_is_down(tmp_path: Path) -> None:
     with Forge(tmp_path / "forge", token=None) as forge:
         config = forge.create("acme/config")
         config.commit({WEB: "services: {}\n"}, "Begin")
         source = Source(config.clone_url, "main", tmp_path / "state" / "mirror", timeout=20)
-        onto, proposal = source.fetch(), propose(config, 1, {WEB: "# mine\n"})
+        onto, pull_request = source.fetch(), propose(config, 1, {WEB: "# mine\n"})
         forge.down = True
         with pytest.raises(Unavailable, match="does not answer"):
-            source.merged(proposal, onto)
+            source.merged(pull_request, onto)
         forge.down = False
-        assert source.merged(proposal, onto).read(WEB) == b"# mine\n"
+        assert source.merged(pull_request, onto).read(WEB) == b"# mine\n"

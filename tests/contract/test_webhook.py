@@ -30,7 +30,7 @@ from gitops_mvd.core.ports import Receiver
 from gitops_mvd.daemon.connections import Hooks
 from gitops_mvd.daemon.loop import FETCH_REASONS, Daemon
 from gitops_mvd.daemon.mailbox import Mailbox
-from gitops_mvd.daemon.triggers import PROPOSAL, PUSH
+from gitops_mvd.daemon.triggers import PULL_REQUEST, PUSH
 from gitops_mvd.daemon.webhook import (
     LARGEST_BODY,
     LARGEST_HEADERS,
@@ -127,7 +127,7 @@ def lines(caplog: pytest.LogCaptureFixture) -> list[str]:
 
 
 def test_the_loop_knows_the_events_that_are_posted_by_the_same_words() -> None:
-    assert {PUSH, PROPOSAL} == POSTED
+    assert {PUSH, PULL_REQUEST} == POSTED
     assert POSTED <= FETCH_REASONS
 
 
@@ -145,7 +145,7 @@ def test_a_push_to_something_else_wakes_nobody(door: Door, ref: str) -> None:
 
 def test_a_pull_request_wakes_the_loop(door: Door) -> None:
     assert door.post(b"{}", signed(b"{}", "pull_request"))[0] == 202
-    assert door.posted() == {PROPOSAL}
+    assert door.posted() == {PULL_REQUEST}
 
 
 def test_a_ping_is_answered_and_wakes_nobody(door: Door) -> None:
@@ -272,8 +272,8 @@ def test_whatever_is_given_nothing_is_raised(
 ) -> None:
     receiver = forges.known()[forge]
     assert not receiver.authentic(headers, body, secret)
-    assert receiver.event(headers, body).kind in {"push", "proposal", "ping", "other"}
-    assert receiver.event({**headers, "x-github-event": kind}, body).kind in {kind, "proposal", "other"}
+    assert receiver.event(headers, body).kind in {"push", "pull_request", "ping", "other"}
+    assert receiver.event({**headers, "x-github-event": kind}, body).kind in {kind, "pull_request", "other"}
 
 
 def test_no_secret_lets_nobody_in() -> None:
@@ -664,7 +664,7 @@ def test_without_a_secret_in_the_settings_nobody_listens(tmp_path: Path) -> None
         assert set(threading.enumerate()) == before
 
 
-@pytest.mark.parametrize(("secret", "why"), [("", "is empty"), (" \n", "is empty"), ("x" * 15, "less than 16")])
+@pytest.mark.parametrize(("secret", "why"), [("", "is empty"), (" \n", "is empty"), ("x" * 15, "needs 16")])
 def test_a_secret_that_can_be_guessed_is_refused(tmp_path: Path, secret: str, why: str) -> None:
     with pytest.raises(Unavailable, match=why) as caught:
         wired_with(tmp_path, secret)

@@ -76,7 +76,7 @@ def undisturbed(story: Story, steady: str) -> Iterator[None]:
 def said(story: Story) -> Said:
     """What the daemon has said since the test began, by lines."""
     before = len(story.log().splitlines())
-    return lambda: [line for line in story.log().splitlines()[before:] if " status posted " not in line]
+    return lambda: [line for line in story.log().splitlines()[before:] if " status sent " not in line]
 
 
 def main_process(story: Story) -> str:
@@ -577,8 +577,8 @@ def test_a_repository_with_a_new_name_disturbs_no_deploy_and_the_name_in_the_set
             lab.forge.rename(name, "acme/renamed")
             story.answers("/renamed", "renamed 2")
         moved = f"says that {name} has moved (put its new name into the settings)"
-        is_said_once(story, said, "status refused ")
-        assert moved in lines(said, "status refused ")[0]
+        is_said_once(story, said, "status rejected ")
+        assert moved in lines(said, "status rejected ")[0]
         assert all(line.endswith(moved) for line in lines(said, "has moved"))
         assert len(lines(said, "has moved")) <= 2, "once for the status, once for the pull requests"
         named = before.replace("forge: {kind: github,", "forge: {kind: github, repository: acme/renamed,")

@@ -78,14 +78,14 @@ def in_turn(statuses: Iterable[Status]) -> list[str]:
     return [state for state, _ in groupby(status.state for status in statuses)]
 
 
-def planned(story: Story, proposal: PullRequest, state: str) -> str:
-    """What the server says that a proposal would do."""
+def planned(story: Story, pull_request: PullRequest, state: str) -> str:
+    """What the server says that a pull request would do."""
 
     def told() -> list[tuple[str, str]]:
-        statuses = story.repository.statuses(proposal.commit)
+        statuses = story.repository.statuses(pull_request.commit)
         return [(one.state, one.description) for one in statuses if one.context == f"{story.context}/plan"]
 
-    eventually("the plan of a proposal", told)
+    eventually("the plan of a pull request", told)
     [(said, description)] = told()
     assert said == state
     return description
@@ -96,7 +96,7 @@ def test_a_forge_is_told_in_its_own_words_and_wakes_the_daemon(lab: Lab, stage: 
     pending, green, red = WORDS[kind]
     good = lab.registry.push("told", kind, service.web("told", kind))
     sick = lab.registry.push("told", f"{kind}-sick", service.sick("told", "sick"))
-    story = speak(lab, stage, kind, proposals={"comment": True})
+    story = speak(lab, stage, kind, pull_requests={"comment": True})
 
     begun = story.deploy("told", {"services": {"web": routed(good, "/told")}})
     story.answers("/told", f"told {kind}")
@@ -107,14 +107,14 @@ def test_a_forge_is_told_in_its_own_words_and_wakes_the_daemon(lab: Lab, stage: 
     assert posted(story, idle) == [green]
 
     changed = manifest("told", {"services": {"web": routed(good, "/told", environment={"NEW": "1"})}})
-    proposal = story.repository.propose(changed, "Change it")
-    assert planned(story, proposal, green) == "1 to change, nothing removed: told/web"
-    eventually("the comment", lambda: proposal.comments)
-    story.repository.amend(proposal, manifest("told", {"services": {"web": routed(good, "/elsewhere")}}))
-    assert planned(story, proposal, green) == "1 to change, nothing removed: told/web"
-    eventually("the comment as it is now", lambda: proposal.commit[:7] in proposal.comments[0].text)
-    assert [comment.times for comment in proposal.comments] == [2]
-    story.repository.close(proposal)
+    pull_request = story.repository.propose(changed, "Change it")
+    assert planned(story, pull_request, green) == "1 to change, nothing removed: told/web"
+    eventually("the comment", lambda: pull_request.comments)
+    story.repository.amend(pull_request, manifest("told", {"services": {"web": routed(good, "/elsewhere")}}))
+    assert planned(story, pull_request, green) == "1 to change, nothing removed: told/web"
+    eventually("the comment as it is now", lambda: pull_request.commit[:7] in pull_request.comments[0].text)
+    assert [comment.times for comment in pull_request.comments] == [2]
+    story.repository.close(pull_request)
 
     bad = story.merge(manifest("told", {"services": {"web": routed(sick, "/told") | SOON}}), "Fall ill")
     assert story.ends(bad, "failure") == "told: web: http 500 from /health for 2 s; rolled back"

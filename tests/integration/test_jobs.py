@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from gitops_mvd.status.debounce import STEADY
+from gitops_mvd.status.debounce import DEBOUNCE_SECONDS
 from tests.integration.stories import Story, eventually, manifest
 from tests.lab.lab import Lab
 from tests.lab.service import Service
@@ -103,12 +103,12 @@ def test_a_job_runs_on_its_schedule_as_long_as_git_says_so(lab: Lab, story: Stor
     story.run("touch", f"{data}/broken")
     eventually("the app Degraded", lambda: health(story) == "Degraded")
     red = "failure", "jobs: nightly: its last run ended with exit code 3"
-    eventually("a red commit", lambda: story.told(commit)[-1] == red, 2 * STEADY)
+    eventually("a red commit", lambda: story.told(commit)[-1] == red, 2 * DEBOUNCE_SECONDS)
     log = story.log()
     assert story.mvd("plan").code == 0, "a run that failed is no drift"
     story.run("rm", f"{data}/broken")
     eventually("the app well again", lambda: health(story) == "Healthy")
-    eventually("a green commit", lambda: story.told(commit)[-1][0] == "success", 2 * STEADY)
+    eventually("a green commit", lambda: story.told(commit)[-1][0] == "success", 2 * DEBOUNCE_SECONDS)
     assert "step app=" not in story.log().removeprefix(log)
 
     # Stopped by hand, it is started again; and removed from Git, it leaves nothing but its data.

@@ -9,7 +9,7 @@ from itertools import groupby
 import pytest
 
 from gitops_mvd.host.monitor import FIRST_TRY_WITHIN_SECONDS
-from gitops_mvd.status.debounce import STEADY
+from gitops_mvd.status.debounce import DEBOUNCE_SECONDS
 from tests.integration.stories import Story, eventually, routed, write_settings
 from tests.lab import service
 from tests.lab.burst import burst
@@ -41,7 +41,7 @@ def story(lab: Lab) -> Iterator[Story]:
 
 def seconds_until(story: Story, commit: str, state: str) -> float:
     began = time.monotonic()
-    eventually(f"{state} of {commit[:7]}", lambda: story.told(commit)[-1][0] == state, 2 * STEADY)
+    eventually(f"{state} of {commit[:7]}", lambda: story.told(commit)[-1][0] == state, 2 * DEBOUNCE_SECONDS)
     return time.monotonic() - began
 
 
@@ -70,14 +70,14 @@ def test_what_lasts_turns_the_applied_commit_red_and_green_again_and_a_flap_does
     assert story.ends(between, "success") == "nothing to do here"
     assert story.told(commit) == told
     seconds_until(story, commit, "failure")
-    assert time.monotonic() - began > STEADY
+    assert time.monotonic() - began > DEBOUNCE_SECONDS
     [(_, why)] = story.told(commit)[len(told) :]
     assert why == "moody: web: its healthcheck says unhealthy"
     after = story.merge({"README.md": "still moody\n"}, "Change nothing that runs either")
     assert story.ends(after, "success") == f"nothing to do here; since {commit[:7]} {why}"
 
     story.run("touch", MOOD)
-    assert seconds_until(story, commit, "success") > STEADY - 5
+    assert seconds_until(story, commit, "success") > DEBOUNCE_SECONDS - 5
     turns = [state for state, _ in groupby(state for state, _ in story.told(commit))]
     assert turns == ["pending", "success", "failure", "success"]
     assert len(story.told(between)) == len(story.told(after)) == 1
@@ -97,13 +97,13 @@ def test_what_hangs_after_its_deploy_turns_the_commit_red_and_nothing_is_done_to
     began = time.monotonic()
     assert "web: http /cgi-bin/health does not answer within 0.5 s" in story.mvd("status").out, "it asks by itself"
     seconds_until(story, commit, "failure")
-    assert time.monotonic() - began > STEADY
+    assert time.monotonic() - began > DEBOUNCE_SECONDS
     assert "Degraded  web: http /cgi-bin/health does not answer within 0.5 s" in story.mvd("status").out
     [(_, why)] = story.told(commit)[len(told) :]
     assert why == "hanging: web: http /cgi-bin/health does not answer within 0.5 s"
 
     story.run("rm", "/srv/hang/up")
-    assert seconds_until(story, commit, "success") > STEADY - 5
+    assert seconds_until(story, commit, "success") > DEBOUNCE_SECONDS - 5
     turns = [state for state, _ in groupby(state for state, _ in story.told(commit))]
     assert turns == ["pending", "success", "failure", "success"]
     assert story.containers("hanging") == containers, "it is reported, and left as it is"

@@ -1,4 +1,4 @@
-"""A repository of the lab's forge: the bare one on disk, its commit statuses and proposals, and what hears of it.
+"""A repository of the lab's forge: the bare one on disk, its commit statuses and pull requests, and what hears of it.
 
 What may be posted, and how that is told, the dialects know.
 """
@@ -80,7 +80,7 @@ class Status:
 
 @dataclass
 class Comment:
-    """A comment on a proposal; `times` counts how often it was written.  Some forges go on to list a deleted one."""
+    """A comment on a pull request; `times` counts how often it was written.  Some forges still list a deleted one."""
 
     id: int
     _text: str
@@ -138,7 +138,7 @@ class Deployment:
 
 @dataclass(frozen=True)
 class Hook:
-    """Where pushes and proposals are told of, in a dialect; `secret` authenticates that."""
+    """Where pushes and pull requests are told of, in a dialect; `secret` authenticates that."""
 
     url: str
     secret: str = ""
@@ -147,14 +147,14 @@ class Hook:
 
 @dataclass(frozen=True)
 class Happened:
-    """What a webhook tells: a push from `before` to `after`, or what was done (`action`) to a proposal."""
+    """What a webhook tells: a push from `before` to `after`, or what was done (`action`) to a pull request."""
 
     ref: str = ""
     before: str = NO_COMMIT
     after: str = NO_COMMIT
     message: str = ""
     at: str = ""
-    proposal: PullRequest | None = None
+    pull_request: PullRequest | None = None
     action: str = ""
 
 
@@ -179,7 +179,7 @@ class Repository:
     clone_url: str
     hooks: list[Hook] = field(default_factory=list)
     deliveries: list[Delivery] = field(default_factory=list)
-    proposals: list[PullRequest] = field(default_factory=list)
+    pull_requests: list[PullRequest] = field(default_factory=list)
     deployments: list[Deployment] = field(default_factory=list)
     kept: dict[str, Any] = field(default_factory=dict)  # what else a dialect has to remember, or is set to
     asked: deque[float] = field(default_factory=lambda: deque(maxlen=100))
@@ -200,17 +200,17 @@ class Repository:
         with self._lock:
             self._statuses.setdefault(sha, []).append(status)
 
-    def proposal(self, number: int) -> PullRequest:
-        """The proposal of that number; raises Refused where there is none."""
-        for proposal in self.proposals:
-            if proposal.number == number:
-                return proposal
+    def pull_request(self, number: int) -> PullRequest:
+        """The pull request of that number; raises Refused where there is none."""
+        for pull_request in self.pull_requests:
+            if pull_request.number == number:
+                return pull_request
         raise Refused(404, "Not Found")
 
     def comment(self, id: int) -> Comment:
-        """The comment of that id, on whatever proposal; raises Refused where there is none."""
-        for proposal in self.proposals:
-            for comment in proposal.comments:
+        """The comment of that id, on whatever pull request; raises Refused where there is none."""
+        for pull_request in self.pull_requests:
+            for comment in pull_request.comments:
                 if comment.id == id:
                     return comment
         raise Refused(404, "Not Found")
@@ -239,30 +239,30 @@ class Repository:
         self, files: Mapping[str, str | None], title: str, *, onto: str = "main", is_fork: bool = False
     ) -> PullRequest:
         """Open a pull request with one commit to a branch of its own, as a colleague would."""
-        number = len(self.proposals) + 1
-        branch = f"proposal-{number}"
+        number = len(self.pull_requests) + 1
+        branch = f"pull-request-{number}"
         commit = self.commit(files, title, branch=branch, onto=onto)
-        proposal = PullRequest(number, title, branch, "main", commit, is_fork)
-        self.proposals.append(proposal)
-        self._point_at(proposal)
-        self._tell(Happened(proposal=proposal, action="opened"))
-        return proposal
+        pull_request = PullRequest(number, title, branch, "main", commit, is_fork)
+        self.pull_requests.append(pull_request)
+        self._point_at(pull_request)
+        self._tell(Happened(pull_request=pull_request, action="opened"))
+        return pull_request
 
-    def amend(self, proposal: PullRequest, files: Mapping[str, str | None]) -> str:
-        """Push one more commit to a proposal."""
-        proposal.commit = self.commit(files, "Amend", branch=proposal.branch, onto=proposal.branch)
-        self._point_at(proposal)
-        self._tell(Happened(proposal=proposal, action="synchronize"))
-        return proposal.commit
+    def amend(self, pull_request: PullRequest, files: Mapping[str, str | None]) -> str:
+        """Push one more commit to a pull request."""
+        pull_request.commit = self.commit(files, "Amend", branch=pull_request.branch, onto=pull_request.branch)
+        self._point_at(pull_request)
+        self._tell(Happened(pull_request=pull_request, action="synchronize"))
+        return pull_request.commit
 
-    def close(self, proposal: PullRequest) -> None:
-        proposal.is_open = False
-        self._tell(Happened(proposal=proposal, action="closed"))
+    def close(self, pull_request: PullRequest) -> None:
+        pull_request.is_open = False
+        self._tell(Happened(pull_request=pull_request, action="closed"))
 
-    def _point_at(self, proposal: PullRequest) -> None:
-        """The refs that forges keep for a proposal, each its own."""
+    def _point_at(self, pull_request: PullRequest) -> None:
+        """The refs that forges keep for a pull request, each its own."""
         for ref in ("pull/{}/head", "merge-requests/{}/head", "pull-requests/{}/from"):
-            git("update-ref", f"refs/{ref.format(proposal.number)}", proposal.commit, at=self.path)
+            git("update-ref", f"refs/{ref.format(pull_request.number)}", pull_request.commit, at=self.path)
 
     def revert(self, sha: str) -> str:
         """`git revert` one commit of main and return the new id."""

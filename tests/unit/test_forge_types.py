@@ -33,7 +33,7 @@ class Toy:
     def pull_requests(self, branch):
         return []
 
-    def comment(self, proposal, text, known):
+    def comment(self, pull_request, text, known):
         return ""
 
 

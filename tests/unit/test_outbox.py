@@ -10,7 +10,7 @@ import pytest
 from gitops_mvd.core.errors import MvdError, RateLimited, StepFailed, Unavailable
 from gitops_mvd.core.model import CommitStatus, Health, Operation
 from gitops_mvd.state.history import SqliteHistory
-from gitops_mvd.status.outbox import LONGEST_REST, Outbox
+from gitops_mvd.status.outbox import LONGEST_PAUSE_SECONDS, Outbox
 
 
 class Forge:
@@ -156,7 +156,7 @@ def test_no_forge_is_left_alone_for_ever(history: SqliteHistory) -> None:
     post(history, *ids(1))
     outbox.deliver()
     forge.errors.clear()
-    clock.time += LONGEST_REST + 1
+    clock.time += LONGEST_PAUSE_SECONDS + 1
     outbox.deliver()
     assert forge.taken == ids(1)
 

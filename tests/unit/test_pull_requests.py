@@ -13,7 +13,7 @@ from gitops_mvd.core.errors import MvdError, RateLimited, StepFailed, Unavailabl
 from gitops_mvd.core.model import App, Failure, Operation, PullRequest, Revision
 from gitops_mvd.state.history import SqliteHistory
 from gitops_mvd.status.pull_requests import PullRequests
-from gitops_mvd.status.statuses import Statuses, Telling
+from gitops_mvd.status.statuses import Statuses, StatusOptions
 from tests.fakes import FakeClock, FakeHost
 from tests.unit.memory_tree import MemoryTree
 
@@ -28,7 +28,7 @@ def app(name: str, **services: str) -> dict[str, str]:
 
 
 class Repository:
-    """What each proposal would lead to, or why nobody can tell."""
+    """What each pull request would lead to, or why nobody can tell."""
 
     def __init__(self, files: Files) -> None:
         self.files = files
@@ -38,13 +38,13 @@ class Repository:
     def tree(self, revision: Revision) -> MemoryTree:
         return MemoryTree(self.files)
 
-    def merged(self, proposal: PullRequest, onto: Revision) -> MemoryTree:
-        files = self.proposed[proposal.number]
+    def merged(self, pull_request: PullRequest, onto: Revision) -> MemoryTree:
+        files = self.proposed[pull_request.number]
         if isinstance(files, MvdError):
             raise files
         return MemoryTree(files)
 
-    def keep_proposals(self, numbers: Collection[int]) -> None:
+    def keep_pull_requests(self, numbers: Collection[int]) -> None:
         self.kept = numbers
 
 
@@ -59,13 +59,13 @@ class Forge:
         self.asked += 1
         return list(self.open)
 
-    def comment(self, proposal: PullRequest, text: str, known: str) -> str:
+    def comment(self, pull_request: PullRequest, text: str, known: str) -> str:
         self.asked += 1
         if self.error:
             raise self.error
         self.written += 1
-        self.comments[known or f"c{proposal.number}"] = text
-        return known or f"c{proposal.number}"
+        self.comments[known or f"c{pull_request.number}"] = text
+        return known or f"c{pull_request.number}"
 
 
 class World:
@@ -97,13 +97,13 @@ class World:
         self.forge.open = [one for one in self.forge.open if one.number != number]
         self.forge.open.append(PullRequest(number, commit or f"{number}" * 40, f"refs/pull/{number}/head", is_fork))
 
-    def proposals(self) -> PullRequests:
+    def pull_requests(self) -> PullRequests:
         return PullRequests(
             cast(Any, self.forge),
             cast(Any, self.repository),
             cast(Any, self.host),
             self.history,
-            Statuses("h1", self.history, Telling(), self.clock.now),
+            Statuses("h1", self.history, StatusOptions(), self.clock.now),
             comments=self.comments,
             forks=self.forks,
             allow_empty=False,
@@ -111,8 +111,8 @@ class World:
         )
 
     def look(self, is_awaited: bool = False, tip: Revision = TIP) -> dict[str, tuple[Operation, str]]:
-        """What is told then: by commit, the first digit of which is the proposal's number."""
-        self.proposals().look(tip, lambda: is_awaited)
+        """What is told then: by commit, the first digit of which is the pull request's number."""
+        self.pull_requests().look(tip, lambda: is_awaited)
         entries = self.history.due(0)
         for entry in entries:
             assert entry.status.context == "mvd/h1/plan"
@@ -135,7 +135,7 @@ def red(told: str) -> tuple[Operation, str]:
     return Operation.FAILED, told
 
 
-def test_a_proposal_is_told_what_it_would_change_create_and_remove(world: World) -> None:
+def test_a_pull_request_is_told_what_it_would_change_create_and_remove(world: World) -> None:
     world.propose(1, app("web", front="v2", back="v1"))
     world.propose(2, {**app("web", front="v2", side="v1"), **app("new", main="v1")})
     assert world.look() == {
@@ -150,7 +150,7 @@ def test_what_changes_nothing_here_is_told_so_and_has_no_comment(world: World) -
     assert not world.forge.comments
 
 
-def test_what_the_host_is_behind_with_is_not_the_proposals_doing(world: World) -> None:
+def test_what_the_host_is_behind_with_is_not_the_pull_requests_doing(world: World) -> None:
     world.repository.files = {**world.repository.files, **app("api", main="v9")}  # merged, and not yet deployed
     world.propose(1, app("web", front="v2", back="v1"))
     assert world.look() == {"1": green("1 to change, nothing removed: web/front")}
@@ -178,7 +178,7 @@ def test_a_fleet_that_can_not_be_read_is_red(world: World) -> None:
     assert "fleet.yaml" in told
 
 
-def test_what_was_broken_before_is_not_the_proposals_fault(world: World) -> None:
+def test_what_was_broken_before_is_not_the_pull_requests_fault(world: World) -> None:
     world.repository.files = {**world.repository.files, "apps/bad/compose.yaml": "services: 1\n"}
     world.propose(1, app("web", front="v2", back="v1"))
     assert world.look() == {"1": green("1 to change, nothing removed: web/front")}
@@ -204,12 +204,12 @@ def test_what_can_not_be_asked_now_is_told_later_and_holds_up_no_other(
     world.propose(1, Unavailable("the registry does not answer"))
     world.propose(2, app("web", front="v2", back="v1"))
     assert world.look().keys() == {"2"}
-    assert "proposal 1 waits: the registry does not answer" in caplog.text
+    assert "pull request 1 waits: the registry does not answer" in caplog.text
     world.propose(1, app("api", main="v2"))
     assert world.look() == {"1": green("1 to change, nothing removed: api/main")}
 
 
-def test_a_proposal_is_looked_at_anew_when_it_or_the_branch_has_moved(world: World) -> None:
+def test_a_pull_request_is_looked_at_anew_when_it_or_the_branch_has_moved(world: World) -> None:
     world.propose(1, app("web", front="v2", back="v1"))
     world.look()
     assert world.look() == {}
@@ -226,7 +226,7 @@ def test_forks_are_left_alone_unless_they_are_wanted(world: World) -> None:
     assert world.look().keys() == {"1"}
 
 
-def test_whoever_awaits_the_daemon_does_not_wait_for_proposals(world: World) -> None:
+def test_whoever_awaits_the_daemon_does_not_wait_for_pull_requests(world: World) -> None:
     world.propose(1, app("web", front="v2"))
     assert world.look(is_awaited=True) == {}
     assert world.look().keys() == {"1"}
@@ -265,23 +265,23 @@ def test_without_leave_to_comment_the_status_is_told_all_the_same(
     world.forge.error = StepFailed("nobody may comment")
     world.propose(1, app("web", front="v2", back="v1"))
     assert world.look().keys() == {"1"}
-    assert "proposal 1 has no comment: nobody may comment" in caplog.text
+    assert "pull request 1 has no comment: nobody may comment" in caplog.text
     assert world.look() == {}
 
 
 def test_a_forge_that_wants_no_more_requests_is_left_alone_for_as_long(world: World) -> None:
     world.propose(1, app("web", front="v2", back="v1"))
     world.propose(2, app("web", front="v3", back="v1"))
-    proposals = world.proposals()
+    pull_requests = world.pull_requests()
     world.forge.error = RateLimited("slowly", 100)
     for _ in range(3):
         with pytest.raises(RateLimited, match="slowly"):
-            proposals.look(TIP, lambda: False)
+            pull_requests.look(TIP, lambda: False)
         world.clock.time += 30
-    assert world.forge.asked == 2, "for the proposals, and for a comment on the first"
+    assert world.forge.asked == 2, "for the pull requests, and for a comment on the first"
     world.forge.error = None
     world.clock.time += 11
-    proposals.look(TIP, lambda: False)
+    pull_requests.look(TIP, lambda: False)
     assert len(world.forge.comments) == 2
 
 
@@ -300,7 +300,7 @@ def test_no_secret_of_the_environment_is_in_a_plan(world: World) -> None:
     assert "hunter2" not in told
 
 
-def test_what_a_proposal_says_is_only_text_in_the_comment(world: World) -> None:
+def test_what_a_pull_request_says_is_only_text_in_the_comment(world: World) -> None:
     text = """services: {front: {image: v2, "`@all\\n```\\n![](http://evil)": 1}, back: {image: v1}}\n"""
     world.propose(1, {"apps/web/compose.yaml": text})
     world.look()

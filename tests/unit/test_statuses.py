@@ -20,8 +20,8 @@ from gitops_mvd.core.model import (
     Sync,
 )
 from gitops_mvd.state.history import SqliteHistory, channel
-from gitops_mvd.status.debounce import STEADY
-from gitops_mvd.status.statuses import Statuses, Step, Telling, is_well
+from gitops_mvd.status.debounce import DEBOUNCE_SECONDS
+from gitops_mvd.status.statuses import CommitChange, Statuses, StatusOptions, is_green
 from tests.fakes import FakeClock
 
 HOST = "mvd/h1"
@@ -29,10 +29,10 @@ CHANGE = Plan((Change(None, Resource("unit", "mvd-web", "web")),))
 
 
 class World:
-    def __init__(self, path: Path, telling: Telling | None) -> None:
+    def __init__(self, path: Path, options: StatusOptions | None) -> None:
         self.history = SqliteHistory(path / "history.db")
         self.clock = FakeClock()
-        self.statuses = Statuses("h1", self.history, telling, self.clock.now)
+        self.statuses = Statuses("h1", self.history, options, self.clock.now)
 
     def waiting(self) -> dict[tuple[str, str], str]:
         """What is to be sent, and then is: by commit and context, the description."""
@@ -42,18 +42,18 @@ class World:
         return {(entry.commit, channel(entry.status)): entry.status.description for entry in entries}
 
     def tell(self, *outcomes: Outcome, at: str = "a") -> dict[tuple[str, str], str]:
-        self.statuses.tell(Report("h1", commit(at), outcomes))
+        self.statuses.report(Report("h1", commit(at), outcomes))
         return self.waiting()
 
 
 @pytest.fixture
-def telling() -> Telling | None:
-    return Telling()
+def options() -> StatusOptions | None:
+    return StatusOptions()
 
 
 @pytest.fixture
-def world(tmp_path: Path, telling: Telling | None) -> Iterator[World]:
-    made = World(tmp_path, telling)
+def world(tmp_path: Path, options: StatusOptions | None) -> Iterator[World]:
+    made = World(tmp_path, options)
     yield made
     made.history.close()
 
@@ -62,8 +62,8 @@ def commit(name: str) -> Revision:
     return Revision(name, "main")
 
 
-def step(name: str, *apps: str) -> Step:
-    return Step(commit(name), frozenset(apps))
+def step(name: str, *apps: str) -> CommitChange:
+    return CommitChange(commit(name), frozenset(apps))
 
 
 def well(app: str, did: Plan | None = None, why: str = "") -> Outcome:
@@ -82,14 +82,14 @@ def failed(app: str, why: str = "http 503") -> Outcome:
 
 
 def test_the_first_commit_of_all_is_pending_and_then_at_its_end(world: World) -> None:
-    world.statuses.take_up([Step(commit("a"), None)])
+    world.statuses.add_commits([CommitChange(commit("a"), None)])
     assert world.waiting() == {("a", HOST): "deploying a"}
     assert world.tell(well("web")) == {("a", HOST): "1 app healthy"}
     assert world.tell(well("web")) == {}
 
 
 def test_of_a_burst_the_last_is_pending_and_the_others_are_superseded(world: World) -> None:
-    world.statuses.take_up([step("a", "web"), step("b"), step("c", "api"), step("d", "web")])
+    world.statuses.add_commits([step("a", "web"), step("b"), step("c", "api"), step("d", "web")])
     assert world.waiting() == {
         ("a", HOST): "superseded by d",
         ("c", HOST): "superseded by d",
@@ -98,7 +98,7 @@ def test_of_a_burst_the_last_is_pending_and_the_others_are_superseded(world: Wor
 
 
 def test_a_burst_that_ends_with_what_changes_nothing_is_about_the_last_that_does(world: World) -> None:
-    world.statuses.take_up([step("a", "web"), step("b", "web"), step("c")])
+    world.statuses.add_commits([step("a", "web"), step("b", "web"), step("c")])
     assert world.waiting() == {
         ("a", HOST): "superseded by b",
         ("b", HOST): "deploying b",
@@ -108,56 +108,56 @@ def test_a_burst_that_ends_with_what_changes_nothing_is_about_the_last_that_does
 
 
 def test_what_was_refused_stays_red_and_whoever_lets_it_through_answers_for_it(world: World) -> None:
-    world.statuses.take_up([step("a", "web")])
+    world.statuses.add_commits([step("a", "web")])
     world.tell(well("web"))
     world.statuses.refuse("b", "commit b is not signed")
     world.statuses.refuse("c", "commit c is not signed")
     assert world.waiting() == {("b", HOST): "commit b is not signed", ("c", HOST): "commit c is not signed"}
-    world.statuses.take_up([step("b", "web"), step("c"), step("d")])
+    world.statuses.add_commits([step("b", "web"), step("c"), step("d")])
     assert world.waiting() == {("d", HOST): "deploying d"}
     assert world.tell(well("web"), at="d") == {("d", HOST): "1 app healthy"}
     world.statuses.refuse("e", "commit e is not signed")
     world.waiting()
-    world.statuses.take_up([step("e"), step("f", "api"), step("g")])
+    world.statuses.add_commits([step("e"), step("f", "api"), step("g")])
     assert world.waiting() == {("f", HOST): "deploying f", ("g", HOST): "nothing to do here"}
 
 
 def test_a_commit_that_changes_nothing_does_not_overtake_a_deploy(world: World) -> None:
-    world.statuses.take_up([step("a", "web")])
+    world.statuses.add_commits([step("a", "web")])
     world.waiting()
-    world.statuses.take_up([step("b")])
+    world.statuses.add_commits([step("b")])
     assert world.waiting() == {("b", HOST): "nothing to do here"}
     assert world.tell(failed("web"), at="b") == {("a", HOST): "web: http 503; rolled back"}
 
 
 def test_a_commit_that_changes_nothing_is_green_and_says_what_is_still_owed(world: World) -> None:
-    world.statuses.take_up([step("a", "web")])
+    world.statuses.add_commits([step("a", "web")])
     world.tell(failed("web"))
-    world.statuses.take_up([step("b")])
+    world.statuses.add_commits([step("b")])
     assert world.waiting() == {("b", HOST): "nothing to do here; since a web: http 503; rolled back"}
     told = world.history.last_status("b", CommitStatus(HOST, Operation.RUNNING, Health.UNKNOWN, ""))
     assert told
-    assert is_well(told)
+    assert is_green(told)
 
 
 def test_what_is_pending_when_a_newer_one_comes_is_superseded_by_it(world: World) -> None:
-    world.statuses.take_up([step("a", "web")])
+    world.statuses.add_commits([step("a", "web")])
     world.waiting()
     interrupted = Outcome("web", Sync.OUT_OF_SYNC, Health.HEALTHY, Operation.SUPERSEDED, why="superseded by b")
     assert world.tell(interrupted) == {}
-    world.statuses.take_up([step("b", "web")])
+    world.statuses.add_commits([step("b", "web")])
     assert world.waiting() == {("a", HOST): "superseded by b", ("b", HOST): "deploying b"}
 
 
 def test_what_is_over_is_not_superseded(world: World) -> None:
-    world.statuses.take_up([step("a", "web")])
+    world.statuses.add_commits([step("a", "web")])
     world.tell(failed("web"))
-    world.statuses.take_up([step("b", "web")])
+    world.statuses.add_commits([step("b", "web")])
     assert world.waiting() == {("b", HOST): "deploying b"}
 
 
 def test_what_does_not_answer_is_told_on_what_is_pending_alone(world: World) -> None:
-    world.statuses.take_up([step("a", "web")])
+    world.statuses.add_commits([step("a", "web")])
     world.statuses.wait("Docker does not answer")
     assert world.waiting() == {("a", HOST): "waiting: Docker does not answer"}
     world.tell(well("web"))
@@ -166,7 +166,7 @@ def test_what_does_not_answer_is_told_on_what_is_pending_alone(world: World) -> 
 
 
 def test_a_commit_that_is_not_followed_is_red_by_itself(world: World) -> None:
-    world.statuses.take_up([step("a", "web")])
+    world.statuses.add_commits([step("a", "web")])
     world.tell(well("web"))
     world.statuses.refuse("x", "commit x is not signed")
     assert world.waiting() == {("x", HOST): "commit x is not signed"}
@@ -174,7 +174,7 @@ def test_a_commit_that_is_not_followed_is_red_by_itself(world: World) -> None:
 
 
 def test_what_is_pending_on_a_suspended_server_is_over_until_it_goes_on(world: World) -> None:
-    world.statuses.take_up([step("a", "web")])
+    world.statuses.add_commits([step("a", "web")])
     world.statuses.suspend("the disk is being changed")
     world.statuses.suspend("the disk is being changed")
     assert world.waiting() == {("a", HOST): "h1 is suspended: the disk is being changed"}
@@ -187,35 +187,35 @@ def test_what_is_pending_on_a_suspended_server_is_over_until_it_goes_on(world: W
 
 
 def test_sickness_is_told_once_it_lasts_and_so_is_recovery(world: World) -> None:
-    world.statuses.take_up([step("a", "web")])
+    world.statuses.add_commits([step("a", "web")])
     world.tell(well("web", CHANGE))
     assert world.tell(sick("web")) == {}
-    assert world.statuses.looks_again_in() == STEADY
-    world.clock.time += STEADY
+    assert world.statuses.next_check_in() == DEBOUNCE_SECONDS
+    world.clock.time += DEBOUNCE_SECONDS
     assert world.tell(sick("web")) == {("a", HOST): "web: exit 1"}
     assert world.tell(well("web")) == {}
-    world.clock.time += STEADY
+    world.clock.time += DEBOUNCE_SECONDS
     assert world.tell(well("web")) == {("a", HOST): "1 app healthy"}
-    assert world.statuses.looks_again_in() is None
+    assert world.statuses.next_check_in() is None
 
 
 def test_what_we_have_mended_ourselves_is_green_at_once(world: World) -> None:
-    world.statuses.take_up([step("a", "web")])
+    world.statuses.add_commits([step("a", "web")])
     world.tell(failed("web"))
     assert world.tell(well("web", CHANGE)) == {("a", HOST): "1 app healthy"}
 
 
 def test_what_starts_again_takes_nothing_back(world: World) -> None:
-    world.statuses.take_up([step("a", "web")])
+    world.statuses.add_commits([step("a", "web")])
     world.tell(well("web"))
     starting = Outcome("web", Sync.SYNCED, Health.PROGRESSING, Operation.SUCCEEDED)
     for _ in range(10):
-        world.clock.time += STEADY
+        world.clock.time += DEBOUNCE_SECONDS
         assert world.tell(starting) == {}
 
 
 def test_a_first_end_waits_for_nothing(world: World) -> None:
-    world.statuses.take_up([step("a", "web")])
+    world.statuses.add_commits([step("a", "web")])
     world.waiting()
     assert world.tell(sick("web")) == {("a", HOST): "web: exit 1"}
 
@@ -223,68 +223,68 @@ def test_a_first_end_waits_for_nothing(world: World) -> None:
 # ---- how much is told ------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("telling", [Telling(apps=True)])
+@pytest.mark.parametrize("options", [StatusOptions(apps=True)])
 def test_every_app_may_have_a_status_at_the_last_commit_that_changed_it(world: World) -> None:
-    world.statuses.take_up([step("a", "web", "api")])
+    world.statuses.add_commits([step("a", "web", "api")])
     assert world.waiting().keys() == {("a", HOST), ("a", f"{HOST}/web"), ("a", f"{HOST}/api")}
     world.tell(well("web"), well("api"))
-    world.statuses.take_up([step("b", "web")])
+    world.statuses.add_commits([step("b", "web")])
     assert world.waiting().keys() == {("b", HOST), ("b", f"{HOST}/web")}
     assert world.tell(failed("web"), well("api"), at="b") == {
         ("b", HOST): "web: http 503; rolled back",
         ("b", f"{HOST}/web"): "http 503; rolled back",
     }
-    world.clock.time += STEADY
+    world.clock.time += DEBOUNCE_SECONDS
     world.tell(failed("web"), sick("api"), at="b")
-    world.clock.time += STEADY
+    world.clock.time += DEBOUNCE_SECONDS
     assert ("a", f"{HOST}/api") in world.tell(failed("web"), sick("api"), at="b")
 
 
-@pytest.mark.parametrize("telling", [Telling(apps=True)])
+@pytest.mark.parametrize("options", [StatusOptions(apps=True)])
 def test_an_app_that_is_removed_is_told_so(world: World) -> None:
-    world.statuses.take_up([step("a", "web", "api")])
+    world.statuses.add_commits([step("a", "web", "api")])
     world.tell(well("web"), well("api"))
-    world.statuses.take_up([step("b", "api")])
+    world.statuses.add_commits([step("b", "api")])
     world.tell(well("web"), well("api", CHANGE), at="b")
     assert world.tell(well("web"), at="b") == {("b", f"{HOST}/api"): "removed"}
     assert world.tell(well("web"), at="b") == {}
 
 
-@pytest.mark.parametrize("telling", [Telling(apps=True)])
-def test_an_app_called_plan_does_not_speak_for_the_plans_of_proposals(world: World) -> None:
-    world.statuses.take_up([step("a", "plan")])
+@pytest.mark.parametrize("options", [StatusOptions(apps=True)])
+def test_an_app_called_plan_does_not_speak_for_the_plans_of_pull_requests(world: World) -> None:
+    world.statuses.add_commits([step("a", "plan")])
     world.waiting()
     assert world.tell(well("plan")) == {("a", HOST): "1 app healthy"}
 
 
-@pytest.mark.parametrize("telling", [Telling(environment="production {region}")])
+@pytest.mark.parametrize("options", [StatusOptions(environment="production {region}")])
 def test_a_deployment_is_told_once_its_environment_is_known(world: World) -> None:
-    world.statuses.take_up([step("a", "web")])
+    world.statuses.add_commits([step("a", "web")])
     assert world.waiting().keys() == {("a", HOST)}
     world.statuses.labels = {"region": "uk"}
     deployment = f"{HOST} in production uk"
     assert world.tell(well("web")).keys() == {("a", HOST), ("a", deployment)}
-    world.statuses.take_up([step("b", "web"), step("c", "web"), step("d")])
+    world.statuses.add_commits([step("b", "web"), step("c", "web"), step("d")])
     assert world.waiting().keys() == {("b", HOST), ("c", HOST), ("c", deployment), ("d", HOST)}
 
 
-@pytest.mark.parametrize("telling", [Telling(apps=True, link="https://wiki/{host}/{app}?at={commit}")])
+@pytest.mark.parametrize("options", [StatusOptions(apps=True, link="https://wiki/{host}/{app}?at={commit}")])
 def test_a_link_leads_to_what_it_is_about(world: World) -> None:
-    world.statuses.take_up([step("a", "web")])
+    world.statuses.add_commits([step("a", "web")])
     urls = {entry.status.context: entry.status.url for entry in world.history.due(0)}
     assert urls == {HOST: "https://wiki/h1/?at=a", f"{HOST}/web": "https://wiki/h1/web?at=a"}
 
 
-@pytest.mark.parametrize("telling", [None])
+@pytest.mark.parametrize("options", [None])
 def test_without_a_forge_nothing_is_kept_for_one(world: World) -> None:
-    world.statuses.take_up([step("a", "web")])
+    world.statuses.add_commits([step("a", "web")])
     world.statuses.refuse("x", "no")
     assert world.tell(well("web")) == {}
     assert world.history.revisions()["attempted"] == commit("a")
 
 
 def test_a_restart_goes_on_with_the_same_commit(world: World, tmp_path: Path) -> None:
-    world.statuses.take_up([step("a", "web"), step("b")])
+    world.statuses.add_commits([step("a", "web"), step("b")])
     world.waiting()
-    world.statuses = Statuses("h1", world.history, Telling(), world.clock.now)
+    world.statuses = Statuses("h1", world.history, StatusOptions(), world.clock.now)
     assert world.tell(well("web"), at="b") == {("a", HOST): "1 app healthy"}

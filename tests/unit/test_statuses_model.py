@@ -28,9 +28,9 @@ from gitops_mvd.daemon.mailbox import Mailbox
 from gitops_mvd.daemon.wiring import Wired
 from gitops_mvd.state.history import SqliteHistory
 from gitops_mvd.status.changes import Contents, contents
-from gitops_mvd.status.debounce import STEADY
-from gitops_mvd.status.outbox import LONGEST_REST, Outbox
-from gitops_mvd.status.statuses import Statuses, Telling, is_well
+from gitops_mvd.status.debounce import DEBOUNCE_SECONDS
+from gitops_mvd.status.outbox import LONGEST_PAUSE_SECONDS, Outbox
+from gitops_mvd.status.statuses import Statuses, StatusOptions, is_green
 from tests.fakes import FakeClock, FakeHost, Killed
 from tests.unit.memory_tree import MemoryTree
 
@@ -145,7 +145,7 @@ class Story(RuleBasedStateMachine):
             host=self.host,
             history=self.history,
             outbox=self.outbox,
-            statuses=Statuses("h1", self.history, Telling(apps=True), self.clock.now, self.outbox.wake),
+            statuses=Statuses("h1", self.history, StatusOptions(apps=True), self.clock.now, self.outbox.wake),
             mailbox=Mailbox(),
             monitor=SimpleNamespace(pause_all=lambda: None, follow=lambda there: None),
             clock=self.clock,
@@ -222,7 +222,7 @@ class Story(RuleBasedStateMachine):
     def fall_ill(self, app: str) -> None:
         self.host.ill ^= {app}
 
-    @rule(seconds=st.sampled_from([1.0, STEADY / 2, STEADY, 400.0]))
+    @rule(seconds=st.sampled_from([1.0, DEBOUNCE_SECONDS / 2, DEBOUNCE_SECONDS, 400.0]))
     def pass_time(self, seconds: float) -> None:
         self.clock.time += seconds
 
@@ -244,7 +244,7 @@ class Story(RuleBasedStateMachine):
     @invariant()
     def an_end_is_an_end(self) -> None:
         for (commit, context), shown in self.forge.shown.items():
-            told = [is_well(status) for status in shown]
+            told = [is_green(status) for status in shown]
             over = next((n for n, well in enumerate(told) if well is not None), len(told))
             assert None not in told[over:], f"{commit} is pending again in {context}: {shown}"
             overtaken = [status.description.startswith("superseded by") for status in shown]
@@ -258,8 +258,8 @@ class Story(RuleBasedStateMachine):
         self.restart()  # after which what was refused is tried again
         for _ in range(4):
             self.look()
-            self.clock.time += STEADY
-        self.clock.time += LONGEST_REST
+            self.clock.time += DEBOUNCE_SECONDS
+        self.clock.time += LONGEST_PAUSE_SECONDS
         self.outbox.deliver()
         assert self.history.count_waiting() == 0
         calls = self.forge.calls
@@ -281,7 +281,7 @@ class Story(RuleBasedStateMachine):
         files = self.repository.commits[subject][1]
         wrong = any(word in text for text in files.values() for word in ("sick", "gone", "broken", "hosts: ["))
         last = self.forge.shown[self.repository.commits[subject][0].commit, HOST][-1]
-        assert is_well(last) == (not wrong), last
+        assert is_green(last) == (not wrong), last
 
 
 @functools.cache  # the same few commits come again and again

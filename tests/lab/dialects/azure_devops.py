@@ -103,7 +103,7 @@ def _post_status(ask: Ask, repository: Repository, sha: str) -> Answer:
 
 def _pulls(ask: Ask, repository: Repository) -> Answer:
     target = ask.query.get("searchCriteria.targetRefName", "").removeprefix("refs/heads/")
-    found = [p for p in repository.proposals if p.is_open and p.target == (target or p.target)][::-1]
+    found = [p for p in repository.pull_requests if p.is_open and p.target == (target or p.target)][::-1]
     found = found[: int(ask.query.get("$top", 101))]
     return 200, _listed([_pull(repository, p) for p in found])
 
@@ -112,29 +112,29 @@ def _listed(values: list[Any]) -> dict[str, Any]:
     return {"value": values, "count": len(values)}
 
 
-def _pull(repository: Repository, proposal: PullRequest) -> dict[str, Any]:
+def _pull(repository: Repository, pull_request: PullRequest) -> dict[str, Any]:
     pull: dict[str, Any] = {
-        "pullRequestId": proposal.number,
-        "status": "active" if proposal.is_open else "abandoned",
-        "title": proposal.title,
-        "sourceRefName": f"refs/heads/{proposal.branch}",
-        "targetRefName": f"refs/heads/{proposal.target}",
-        "lastMergeSourceCommit": {"commitId": proposal.commit},
+        "pullRequestId": pull_request.number,
+        "status": "active" if pull_request.is_open else "abandoned",
+        "title": pull_request.title,
+        "sourceRefName": f"refs/heads/{pull_request.branch}",
+        "targetRefName": f"refs/heads/{pull_request.target}",
+        "lastMergeSourceCommit": {"commitId": pull_request.commit},
         "repository": {"name": repository.name.partition("/")[2]},
     }
-    if proposal.is_fork:
-        pull["forkSource"] = {"name": f"refs/heads/{proposal.branch}", "repository": {"name": "fork"}}
+    if pull_request.is_fork:
+        pull["forkSource"] = {"name": f"refs/heads/{pull_request.branch}", "repository": {"name": "fork"}}
     return pull
 
 
 def _threads(ask: Ask, repository: Repository, number: str) -> Answer:
     system = {"id": 1, "comments": [{"id": 1, "content": "Lab voted 10", "commentType": "system"}], "isDeleted": False}
-    return 200, _listed([system, *(_thread(c) for c in repository.proposal(int(number)).comments)])
+    return 200, _listed([system, *(_thread(c) for c in repository.pull_request(int(number)).comments)])
 
 
 def _post_thread(ask: Ask, repository: Repository, number: str) -> Answer:
     given = ask.json().get("comments") or [{}]
-    return 200, _thread(repository.proposal(int(number)).comment(_text(given[0])))
+    return 200, _thread(repository.pull_request(int(number)).comment(_text(given[0])))
 
 
 def _patch_comment(ask: Ask, repository: Repository, number: str, thread: str, id: str) -> Answer:
@@ -179,9 +179,9 @@ ROUTES: list[tuple[str, str, Callable[..., Answer]]] = [
 
 def delivery(repository: Repository, happened: Happened, secret: str) -> tuple[dict[str, str], bytes]:
     """Nothing is signed: the secret is the password of some user."""
-    if happened.proposal:
+    if happened.pull_request:
         kind = ACTIONS.get(happened.action, "git.pullrequest.updated")
-        resource = _pull(repository, happened.proposal)
+        resource = _pull(repository, happened.pull_request)
     else:
         kind = "git.push"
         update = {"name": happened.ref, "oldObjectId": happened.before, "newObjectId": happened.after}

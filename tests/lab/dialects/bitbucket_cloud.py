@@ -100,25 +100,25 @@ def _commit_of(repository: Repository, sha: str) -> str:
 
 def _pulls(ask: Ask, repository: Repository) -> Answer:
     wanted = re.fullmatch(r'destination\.branch\.name *= *"(.*)"', ask.query.get("q", ""))
-    found = [p for p in repository.proposals if p.is_open and (not wanted or p.target == wanted[1])]
+    found = [p for p in repository.pull_requests if p.is_open and (not wanted or p.target == wanted[1])]
     if ask.query.get("sort") == "-created_on":
         found.reverse()
     return _page(ask, 50, [_pull(repository, p) for p in found])
 
 
-def _pull(repository: Repository, proposal: PullRequest) -> dict[str, Any]:
+def _pull(repository: Repository, pull_request: PullRequest) -> dict[str, Any]:
     fork = f"somebody/{repository.name.partition('/')[2]}"
     source = {
-        "branch": {"name": proposal.branch},
-        "commit": {"type": "commit", "hash": proposal.commit[:ABBREVIATED]},
-        "repository": {"full_name": fork if proposal.is_fork else repository.name},
+        "branch": {"name": pull_request.branch},
+        "commit": {"type": "commit", "hash": pull_request.commit[:ABBREVIATED]},
+        "repository": {"full_name": fork if pull_request.is_fork else repository.name},
     }
-    target = {"branch": {"name": proposal.target}, "repository": {"full_name": repository.name}}
+    target = {"branch": {"name": pull_request.target}, "repository": {"full_name": repository.name}}
     return {
         "type": "pullrequest",
-        "id": proposal.number,
-        "state": "OPEN" if proposal.is_open else "DECLINED",
-        "title": proposal.title,
+        "id": pull_request.number,
+        "state": "OPEN" if pull_request.is_open else "DECLINED",
+        "title": pull_request.title,
         "source": source,
         "destination": target,
     }
@@ -127,9 +127,9 @@ def _pull(repository: Repository, proposal: PullRequest) -> dict[str, Any]:
 def _pull_commits(ask: Ask, repository: Repository, number: str) -> Answer:
     if "page" in ask.query:  # its pages have names, and no numbers
         raise Refused(400, "Invalid page")
-    proposal = repository.proposal(int(number))
+    pull_request = repository.pull_request(int(number))
     most = f"--max-count={ask.query.get('pagelen', 10)}"
-    found = git("rev-list", most, proposal.commit, f"^refs/heads/{proposal.target}", at=repository.path)
+    found = git("rev-list", most, pull_request.commit, f"^refs/heads/{pull_request.target}", at=repository.path)
     return 200, {"values": [{"hash": sha} for sha in found.split()]}
 
 
@@ -145,11 +145,11 @@ def _page(ask: Ask, most: int, everything: Sequence[Any]) -> Answer:
 
 
 def _comments(ask: Ask, repository: Repository, number: str) -> Answer:
-    return _page(ask, 100, [_comment(c) for c in repository.proposal(int(number)).comments])
+    return _page(ask, 100, [_comment(c) for c in repository.pull_request(int(number)).comments])
 
 
 def _post_comment(ask: Ask, repository: Repository, number: str) -> Answer:
-    return 201, _comment(repository.proposal(int(number)).comment(_text(ask)))
+    return 201, _comment(repository.pull_request(int(number)).comment(_text(ask)))
 
 
 def _put_comment(ask: Ask, repository: Repository, number: str, id: str) -> Answer:
@@ -188,9 +188,9 @@ ROUTES: list[tuple[str, str, Callable[..., Answer]]] = [
 
 def delivery(repository: Repository, happened: Happened, secret: str) -> tuple[dict[str, str], bytes]:
     event: dict[str, Any] = {"actor": {"display_name": "Lab"}, "repository": {"full_name": repository.name}}
-    if happened.proposal:
+    if happened.pull_request:
         key = f"pullrequest:{ACTIONS.get(happened.action, 'updated')}"
-        event["pullrequest"] = _pull(repository, happened.proposal)
+        event["pullrequest"] = _pull(repository, happened.pull_request)
     else:
         key = "repo:push"
         old, new = (_pointer(happened.ref, sha) for sha in (happened.before, happened.after))

@@ -96,28 +96,28 @@ def _post_build(ask: Ask, repository: Repository, sha: str) -> Answer:
 
 def _pulls(ask: Ask, repository: Repository) -> Answer:
     target = ask.query.get("at", "").removeprefix("refs/heads/")
-    found = [p for p in repository.proposals if p.is_open and p.target == (target or p.target)]
+    found = [p for p in repository.pull_requests if p.is_open and p.target == (target or p.target)]
     if ask.query.get("order", "NEWEST") == "NEWEST":
         found.reverse()
     return _page(ask, [_pull(repository, p) for p in found])
 
 
-def _pull(repository: Repository, proposal: PullRequest) -> dict[str, Any]:
+def _pull(repository: Repository, pull_request: PullRequest) -> dict[str, Any]:
     project, _, slug = repository.name.partition("/")
     ours = {"id": 1, "slug": slug, "project": {"key": project}}
     fork = {"id": 2, "slug": slug, "project": {"key": "~somebody"}}
     source = {
-        "id": f"refs/heads/{proposal.branch}",
-        "latestCommit": proposal.commit,
-        "repository": fork if proposal.is_fork else ours,
+        "id": f"refs/heads/{pull_request.branch}",
+        "latestCommit": pull_request.commit,
+        "repository": fork if pull_request.is_fork else ours,
     }
     return {
-        "id": proposal.number,
+        "id": pull_request.number,
         "version": 0,
-        "state": "OPEN" if proposal.is_open else "DECLINED",
-        "title": proposal.title,
+        "state": "OPEN" if pull_request.is_open else "DECLINED",
+        "title": pull_request.title,
         "fromRef": source,
-        "toRef": {"id": f"refs/heads/{proposal.target}", "repository": ours},
+        "toRef": {"id": f"refs/heads/{pull_request.target}", "repository": ours},
     }
 
 
@@ -136,7 +136,7 @@ def _page(ask: Ask, everything: Sequence[Any]) -> Answer:
 
 def _activities(ask: Ask, repository: Repository, number: str) -> Answer:
     """Everything that happened, the newest first."""
-    told = [_comment(comment) for comment in repository.proposal(int(number)).comments]
+    told = [_comment(comment) for comment in repository.pull_request(int(number)).comments]
     comments = [{"id": c["id"], "action": "COMMENTED", "commentAction": "ADDED", "comment": c} for c in told]
     happened = [{"id": 1, "action": "OPENED"}, *comments]
     return _page(ask, happened[::-1])
@@ -147,7 +147,7 @@ def _get_comment(ask: Ask, repository: Repository, number: str, id: str) -> Answ
 
 
 def _post_comment(ask: Ask, repository: Repository, number: str) -> Answer:
-    return 201, _comment(repository.proposal(int(number)).comment(_text(ask)))
+    return 201, _comment(repository.pull_request(int(number)).comment(_text(ask)))
 
 
 def _put_comment(ask: Ask, repository: Repository, number: str, id: str) -> Answer:
@@ -191,12 +191,12 @@ ROUTES: list[tuple[str, str, Callable[..., Answer]]] = [
 
 
 def delivery(repository: Repository, happened: Happened, secret: str) -> tuple[dict[str, str], bytes]:
-    if happened.proposal:
+    if happened.pull_request:
         key = ACTIONS.get(happened.action, "pr:modified")
         event: dict[str, Any] = {
             "eventKey": key,
             "actor": {"name": "lab"},
-            "pullRequest": _pull(repository, happened.proposal),
+            "pullRequest": _pull(repository, happened.pull_request),
         }
     else:
         key = "repo:refs_changed"

@@ -129,24 +129,24 @@ def _pulls(ask: Ask, repository: Repository) -> Answer:
     base = ask.query.get("base_branch", "")
     if "base_branch" in repository.kept.get("ignored", ()):
         base = ""
-    found = [p for p in repository.proposals if p.is_open and base in ("", p.target)][::-1]
+    found = [p for p in repository.pull_requests if p.is_open and base in ("", p.target)][::-1]
     return 200, [_pull(repository, p) for p in _page(ask, found)]
 
 
-def _pull(repository: Repository, proposal: PullRequest) -> dict[str, Any]:
+def _pull(repository: Repository, pull_request: PullRequest) -> dict[str, Any]:
     number = _number(repository)
     return {
-        "id": proposal.number,
-        "number": proposal.number,
-        "state": "open" if proposal.is_open else "closed",
-        "title": proposal.title,
+        "id": pull_request.number,
+        "number": pull_request.number,
+        "state": "open" if pull_request.is_open else "closed",
+        "title": pull_request.title,
         "head": {
-            "ref": proposal.branch,
-            "sha": proposal.commit,
-            "repo_id": number + 1 if proposal.is_fork else number,
-            "repo": {"full_name": f"somebody/{repository.name}" if proposal.is_fork else repository.name},
+            "ref": pull_request.branch,
+            "sha": pull_request.commit,
+            "repo_id": number + 1 if pull_request.is_fork else number,
+            "repo": {"full_name": f"somebody/{repository.name}" if pull_request.is_fork else repository.name},
         },
-        "base": {"ref": proposal.target, "repo_id": number, "repo": {"full_name": repository.name}},
+        "base": {"ref": pull_request.target, "repo_id": number, "repo": {"full_name": repository.name}},
     }
 
 
@@ -156,15 +156,15 @@ def _number(repository: Repository) -> int:
 
 def _comments(ask: Ask, repository: Repository, number: str) -> Answer:
     """All of them, whatever page is asked for."""
-    return 200, [_comment(c) for c in repository.proposal(int(number)).comments]
+    return 200, [_comment(c) for c in repository.pull_request(int(number)).comments]
 
 
 def _post_comment(ask: Ask, repository: Repository, number: str) -> Answer:
     try:
-        proposal = repository.proposal(int(number))
+        pull_request = repository.pull_request(int(number))
     except Refused:
         raise Refused(500, "issue does not exist") from None
-    return 201, _comment(proposal.comment(_text(ask)))
+    return 201, _comment(pull_request.comment(_text(ask)))
 
 
 def _patch_comment(ask: Ask, repository: Repository, id: str) -> Answer:
@@ -209,9 +209,9 @@ def delivery(repository: Repository, happened: Happened, secret: str) -> tuple[d
         "default_branch": "main",
     }
     kind = "push"
-    if happened.proposal:
-        event = {"action": happened.action, "number": happened.proposal.number, "repository": about}
-        event["pull_request"] = _pull(repository, happened.proposal)
+    if happened.pull_request:
+        event = {"action": happened.action, "number": happened.pull_request.number, "repository": about}
+        event["pull_request"] = _pull(repository, happened.pull_request)
         if happened.action == "synchronize":
             event["action"] = "synchronized"
         kind = "pull_request_sync" if happened.action == "synchronize" else "pull_request"

@@ -278,29 +278,29 @@ def _app(ask: Ask) -> App:
 
 def _pulls(ask: Ask, repository: Repository) -> Answer:
     size, page = min(int(ask.query.get("per_page", 30)), 100), int(ask.query.get("page", 1))
-    found = [p for p in repository.proposals if p.is_open and p.target == ask.query.get("base", p.target)][::-1]
+    found = [p for p in repository.pull_requests if p.is_open and p.target == ask.query.get("base", p.target)][::-1]
     return 200, [_pull(repository, p) for p in found[(page - 1) * size : page * size]]
 
 
-def _pull(repository: Repository, proposal: PullRequest) -> dict[str, Any]:
+def _pull(repository: Repository, pull_request: PullRequest) -> dict[str, Any]:
     fork = f"somebody/{repository.name.partition('/')[2]}"
     head = {
-        "ref": proposal.branch,
-        "sha": proposal.commit,
-        "repo": {"full_name": fork if proposal.is_fork else repository.name},
+        "ref": pull_request.branch,
+        "sha": pull_request.commit,
+        "repo": {"full_name": fork if pull_request.is_fork else repository.name},
     }
-    base = {"ref": proposal.target, "repo": {"full_name": repository.name}}
-    return {"number": proposal.number, "state": "open", "title": proposal.title, "head": head, "base": base}
+    base = {"ref": pull_request.target, "repo": {"full_name": repository.name}}
+    return {"number": pull_request.number, "state": "open", "title": pull_request.title, "head": head, "base": base}
 
 
 def _comments(ask: Ask, repository: Repository, number: str) -> Answer:
     size, page = min(int(ask.query.get("per_page", 30)), 100), int(ask.query.get("page", 1))
-    found = repository.proposal(int(number)).comments
+    found = repository.pull_request(int(number)).comments
     return 200, [_comment(c) for c in found[(page - 1) * size : page * size]]
 
 
 def _post_comment(ask: Ask, repository: Repository, number: str) -> Answer:
-    return 201, _comment(repository.proposal(int(number)).comment(_text(ask)))
+    return 201, _comment(repository.pull_request(int(number)).comment(_text(ask)))
 
 
 def _patch_comment(ask: Ask, repository: Repository, id: str) -> Answer:
@@ -348,9 +348,9 @@ def delivery(repository: Repository, happened: Happened, secret: str) -> tuple[d
         "clone_url": repository.clone_url,
         "default_branch": "main",
     }
-    if happened.proposal:
-        event = {"action": happened.action, "number": happened.proposal.number, "repository": about}
-        event["pull_request"] = _pull(repository, happened.proposal)
+    if happened.pull_request:
+        event = {"action": happened.action, "number": happened.pull_request.number, "repository": about}
+        event["pull_request"] = _pull(repository, happened.pull_request)
     else:
         head = (
             {"id": happened.after, "message": happened.message, "timestamp": happened.at} if happened.message else None
@@ -367,7 +367,7 @@ def delivery(repository: Repository, happened: Happened, secret: str) -> tuple[d
             "commits": [head] if happened.message else [],
         }
     body = json.dumps(event).encode()
-    return webhook_headers("pull_request" if happened.proposal else "push", body, secret), body
+    return webhook_headers("pull_request" if happened.pull_request else "push", body, secret), body
 
 
 def webhook_headers(event: str, body: bytes, secret: str) -> dict[str, str]:

@@ -233,51 +233,55 @@ def _job(pipeline: Pipeline, job: Job) -> dict[str, Any]:
 
 def _requests(ask: Ask, repository: Repository) -> Answer:
     """Of all states unless one is asked for, as GitLab does."""
-    found = repository.proposals
+    found = repository.pull_requests
     if ask.query.get("state") == "opened":
-        found = [proposal for proposal in found if proposal.is_open]
-    found = [proposal for proposal in found if proposal.target == ask.query.get("target_branch", proposal.target)]
+        found = [pull_request for pull_request in found if pull_request.is_open]
+    found = [
+        pull_request
+        for pull_request in found
+        if pull_request.target == ask.query.get("target_branch", pull_request.target)
+    ]
     newest_first = ask.query.get("sort", "desc") == "desc"
     return 200, [_request(repository, p) for p in _page(ask, found[:: -1 if newest_first else 1])]
 
 
-def _request(repository: Repository, proposal: PullRequest) -> dict[str, Any]:
+def _request(repository: Repository, pull_request: PullRequest) -> dict[str, Any]:
     number = zlib.crc32(repository.name.encode())
     return {
-        "id": 10_000 + proposal.number,
-        "iid": proposal.number,
-        "state": "opened" if proposal.is_open else "closed",
-        "title": proposal.title,
-        "sha": proposal.commit or None,
-        "source_branch": proposal.branch,
-        "target_branch": proposal.target,
-        "source_project_id": number + 1 if proposal.is_fork else number,
+        "id": 10_000 + pull_request.number,
+        "iid": pull_request.number,
+        "state": "opened" if pull_request.is_open else "closed",
+        "title": pull_request.title,
+        "sha": pull_request.commit or None,
+        "source_branch": pull_request.branch,
+        "target_branch": pull_request.target,
+        "source_project_id": number + 1 if pull_request.is_fork else number,
         "target_project_id": number,
     }
 
 
 def _notes(ask: Ask, repository: Repository, number: str) -> Answer:
-    notes = [SYSTEM_NOTE, *(_note(comment) for comment in _proposal(repository, number).comments)]
+    notes = [SYSTEM_NOTE, *(_note(comment) for comment in _pull_request(repository, number).comments)]
     return 200, _page(ask, notes if ask.query.get("sort") == "asc" else notes[::-1])
 
 
 def _post_note(ask: Ask, repository: Repository, number: str) -> Answer:
-    proposal = _proposal(repository, number)
-    return 201, _note(proposal.comment(_obeyed(proposal, _text(ask))))
+    pull_request = _pull_request(repository, number)
+    return 201, _note(pull_request.comment(_obeyed(pull_request, _text(ask))))
 
 
 def _put_note(ask: Ask, repository: Repository, number: str, id: str) -> Answer:
-    proposal = _proposal(repository, number)
-    for comment in proposal.comments:
+    pull_request = _pull_request(repository, number)
+    for comment in pull_request.comments:
         if comment.id == int(id):
-            comment.text = _obeyed(proposal, _text(ask))
+            comment.text = _obeyed(pull_request, _text(ask))
             return 200, _note(comment)
     raise _missing("Note")
 
 
-def _proposal(repository: Repository, number: str) -> PullRequest:
+def _pull_request(repository: Repository, number: str) -> PullRequest:
     try:
-        return repository.proposal(int(number))
+        return repository.pull_request(int(number))
     except Refused:
         raise Refused(404, "Not found") from None
 
@@ -291,10 +295,10 @@ def _text(ask: Ask) -> str:
     return text
 
 
-def _obeyed(proposal: PullRequest, text: str) -> str:
+def _obeyed(pull_request: PullRequest, text: str) -> str:
     """What is left of a text once the orders in it were carried out."""
     if QUICK_ACTION.search(text):
-        proposal.is_open = False
+        pull_request.is_open = False
     return QUICK_ACTION.sub("", text)
 
 
@@ -329,12 +333,12 @@ def delivery(repository: Repository, happened: Happened, secret: str) -> tuple[d
         "default_branch": "main",
     }
     event: dict[str, Any]
-    if happened.proposal:
+    if happened.pull_request:
         kind = "Merge Request Hook"
         attributes = {
-            **_request(repository, happened.proposal),
+            **_request(repository, happened.pull_request),
             "action": ACTIONS.get(happened.action, happened.action),
-            "last_commit": {"id": happened.proposal.commit},
+            "last_commit": {"id": happened.pull_request.commit},
         }
         event = {"object_kind": "merge_request", "project": about, "object_attributes": attributes}
     else:

@@ -1,7 +1,7 @@
-"""What a report tells others: the status of a commit, one line for the log, JSON to be kept.  Pure.
+"""The words of a report: the status of a commit, and one line for the log.  Pure.
 
-A description puts the cause first, since forges cut it, and says nothing of what this one pass did: a pass without
-changes must say the same again, or every look would post anew.
+A description puts the cause first, as forges cut it, and says nothing of what one pass did: a pass without changes must
+say the same again, or every pass would send a new status.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from gitops_mvd.core.model import (
     Sync,
 )
 
-# How bad it is, from best to worst.  What is interrupted or waits is not over, and so less bad than what failed.
+# From best to worst.  An app that is interrupted or waits is not final, and so less bad than one that failed.
 SEVERITY = (
     Operation.SUCCEEDED,
     Operation.RUNNING,
@@ -30,16 +30,16 @@ SEVERITY = (
 
 
 def context(host: str) -> str:
-    """The name under which this host reports on a commit."""
+    """The context of this host's status."""
     return f"mvd/{host}"
 
 
 def status(report: Report) -> CommitStatus:
-    """The one status of a host: the worst of its apps, and green only where every one is synced and healthy."""
+    """The one status of a host: that of its worst app, and green only if every app is synced and healthy."""
     bad = _bad(report)
     if not bad:
-        told = "; ".join([f"{_counted(report)} healthy", *_remarks(report)])
-        return _status(report.host, Operation.SUCCEEDED, told, Health.HEALTHY)
+        words = "; ".join([f"{_counted(report)} healthy", *_remarks(report)])
+        return _status(report.host, Operation.SUCCEEDED, words, Health.HEALTHY)
     worst = bad[0]
     names = ", ".join(outcome.app for outcome in bad[1:])
     cause = _cause(worst) + (f"; also {names}" if names else "")
@@ -47,63 +47,63 @@ def status(report: Report) -> CommitStatus:
 
 
 def app_status(host: str, outcome: Outcome) -> CommitStatus:
-    """The status of one app, for those who want one for each."""
-    told = _remark(outcome) if outcome.is_green else _cause(outcome).removeprefix(f"{outcome.app}: ")
+    """The status of one app."""
+    words = _remark(outcome) if outcome.is_green else _cause(outcome).removeprefix(f"{outcome.app}: ")
     operation = Operation.RUNNING if _is_unfinished(outcome) else outcome.operation
-    return CommitStatus(f"{context(host)}/{outcome.app}", operation, outcome.health, told or "healthy")
+    return CommitStatus(f"{context(host)}/{outcome.app}", operation, outcome.health, words or "healthy")
 
 
 def pending(host: str, revision: Revision) -> CommitStatus:
-    """This host has seen the commit and is at work on it."""
+    """This host deploys the commit."""
     return _status(host, Operation.RUNNING, f"deploying {revision.short}")
 
 
 def waiting(host: str, why: str) -> CommitStatus:
-    """Something does not answer; the host goes on trying."""
+    """Something does not answer; the host tries again."""
     return _status(host, Operation.RUNNING, f"waiting: {_line(why)}")
 
 
 def superseded(host: str, by: Revision) -> CommitStatus:
-    """A newer commit came before this one was through."""
+    """A newer commit came before this one was deployed."""
     return _status(host, Operation.SUPERSEDED, f"superseded by {by.short}")
 
 
 def suspended(host: str, why: str) -> CommitStatus:
-    """Somebody on the server wants it to be left as it is."""
+    """All changes are paused on this server."""
     return _status(host, Operation.SUPERSEDED, f"{host} is suspended: {_line(why)}", Health.SUSPENDED)
 
 
 def nothing_to_do(host: str, but: str = "") -> CommitStatus:
-    """The commit changes nothing of this host; `but` is what an earlier one has not brought about."""
+    """The commit changes nothing on this host; `but` is what an earlier commit has left red."""
     return _status(host, Operation.SUCCEEDED, f"nothing to do here{f'; {but}' if but else ''}", Health.HEALTHY)
 
 
 def failed(host: str, revision: Revision, why: str) -> CommitStatus:
-    """The commit as a whole could not be read, so that the host stays as it is."""
+    """The commit as a whole cannot be read, so the host stays as it is."""
     return _status(host, Operation.FAILED, f"{_line(why)}; {host} stays as it was before {revision.short}")
 
 
 def refused(host: str, why: str) -> CommitStatus:
-    """This host does not follow that commit."""
+    """This host refuses that commit."""
     return _status(host, Operation.FAILED, _line(why))
 
 
-PLAN = "plan"  # what stands behind the host's name where a plan is told
+PLAN = "plan"  # the last part of the context in which plans are shown
 
 
 def planned(host: str, counts: Mapping[str, int], names: Iterable[str]) -> CommitStatus:
-    """What a proposal would do here: how many things are to `change`, to `create` and to `remove`, and which."""
-    told = [f"{counts[verb]} to {verb}" for verb in ("change", "create", "remove") if counts.get(verb)]
-    if not told:
+    """What a pull request would do here: how many services it would `change`, `create` and `remove`, and which."""
+    words = [f"{counts[verb]} to {verb}" for verb in ("change", "create", "remove") if counts.get(verb)]
+    if not words:
         return CommitStatus(f"{context(host)}/{PLAN}", Operation.SUCCEEDED, Health.HEALTHY, "nothing to do here")
     if not counts.get("remove"):
-        told.append("nothing removed")
-    description = f"{', '.join(told)}: {', '.join(names)}"
+        words.append("nothing removed")
+    description = f"{', '.join(words)}: {', '.join(names)}"
     return CommitStatus(f"{context(host)}/{PLAN}", Operation.SUCCEEDED, Health.HEALTHY, description)
 
 
 def unplanned(host: str, why: str) -> CommitStatus:
-    """A proposal could not be deployed here as it is."""
+    """A pull request that cannot be deployed here as it is."""
     return CommitStatus(f"{context(host)}/{PLAN}", Operation.FAILED, Health.UNKNOWN, _line(why))
 
 
@@ -111,8 +111,8 @@ def summary(report: Report) -> str:
     """The whole pass in one line: `srv1 at 1a2b3c4: 2 of 3 apps healthy; web: http 503 from /health; rolled back`."""
     bad = _bad(report)
     well = f"{len(report.outcomes) - len(bad)} of " if bad else ""
-    told = [f"{well}{_counted(report)} healthy", *map(_cause, bad), *_remarks(report)]
-    return f"{report.host} at {report.revision.short}: {'; '.join(told)}"
+    words = [f"{well}{_counted(report)} healthy", *map(_cause, bad), *_remarks(report)]
+    return f"{report.host} at {report.revision.short}: {'; '.join(words)}"
 
 
 def _status(host: str, operation: Operation, description: str, health: Health = Health.UNKNOWN) -> CommitStatus:
@@ -120,16 +120,16 @@ def _status(host: str, operation: Operation, description: str, health: Health = 
 
 
 def _bad(report: Report) -> list[Outcome]:
-    """The apps that are not simply well, the worst first."""
+    """The apps that are not green, the worst first."""
     bad = [outcome for outcome in report.outcomes if not outcome.is_green]
     order = list(Health)
     return sorted(bad, key=lambda o: (_is_unfinished(o), -SEVERITY.index(o.operation), -order.index(o.health), o.app))
 
 
 def _is_unfinished(outcome: Outcome) -> bool:
-    """Is it not over, though nothing went wrong?  What can not be judged yet is as little an end as what still starts.
+    """Is the app not final, though nothing went wrong?  Unknown health is as little final as starting.
 
-    An interrupted app is looked at again at once: if a newer commit was the reason, `superseded` tells.
+    An interrupted app is reconciled again at once: if a newer commit was the reason, its status is `superseded`.
     """
     if outcome.operation is not Operation.SUCCEEDED:
         return outcome.operation in {Operation.RUNNING, Operation.SUPERSEDED}
@@ -143,29 +143,29 @@ def _cause(outcome: Outcome) -> str:
     why = _line(outcome.why)
     match outcome.operation:
         case Operation.RUNNING:
-            told = f"waiting: {why}" if why else "deploying"
+            words = f"waiting: {why}" if why else "deploying"
         case Operation.SUPERSEDED:
-            told = f"interrupted: {why}"
+            words = f"interrupted: {why}"
         case Operation.ROLLED_BACK:
-            told = f"{why}; rolled back"
+            words = f"{why}; rolled back"
         case Operation.ROLLBACK_FAILED:
-            told = why if "way back" in why else f"{why}; the way back failed"
+            words = why if "way back" in why else f"{why}; the way back failed"
         case Operation.FAILED:
-            told = why or "failed"
+            words = why or "failed"
         case Operation.SUCCEEDED:
-            told = why or (outcome.sync if outcome.health is Health.HEALTHY else outcome.health).lower()
-    return f"{outcome.app}: {told}"
+            words = why or (outcome.sync if outcome.health is Health.HEALTHY else outcome.health).lower()
+    return f"{outcome.app}: {words}"
 
 
 def _line(text: str) -> str:
-    """The first line of a text: what comes after it are details, such as the last lines of a log."""
+    """The first line of a text; the others are details, such as the last lines of a log."""
     return next((line.strip() for line in text.splitlines() if line.strip()), "")
 
 
 def _remarks(report: Report) -> list[str]:
-    """What there is to say of apps that are well: `web is back to what 1a2b3c4 ran`."""
-    told = ((outcome.app, _remark(outcome)) for outcome in report.outcomes if outcome.is_green)
-    return [f"{app} is {remark}" for app, remark in told if remark]
+    """Remarks on green apps: `web: same version as in 1a2b3c4 (reverted)`."""
+    words = ((outcome.app, _remark(outcome)) for outcome in report.outcomes if outcome.is_green)
+    return [f"{app} is {remark}" for app, remark in words if remark]
 
 
 def _remark(outcome: Outcome) -> str:

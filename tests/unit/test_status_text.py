@@ -24,7 +24,7 @@ from gitops_mvd.core.model import (
 )
 from gitops_mvd.core.redact import redact
 from gitops_mvd.state.reports import from_json, to_json
-from gitops_mvd.status import report as say
+from gitops_mvd.status import status_text
 
 REVISION = Revision("1a2b3c4" + "0" * 33, "main", "Deploy web 2")
 
@@ -42,7 +42,7 @@ def report(*outcomes: Outcome) -> Report:
 
 
 def told(*outcomes: Outcome) -> tuple[Operation, Health, str]:
-    status = say.status(report(*outcomes))
+    status = status_text.status(report(*outcomes))
     assert status.context == "mvd/srv1"
     return status.operation, status.health, status.description
 
@@ -58,8 +58,8 @@ def test_a_host_without_apps_is_green() -> None:
 
 def test_a_pass_that_changed_nothing_says_the_same_as_the_one_that_changed_all() -> None:
     changed = well("web", Plan((Change(None, Resource("unit", "mvd-web", "web")),)))
-    assert say.status(report(changed)) == say.status(report(well("web")))
-    assert say.summary(report(changed)) == say.summary(report(well("web")))
+    assert status_text.status(report(changed)) == status_text.status(report(well("web")))
+    assert status_text.summary(report(changed)) == status_text.summary(report(well("web")))
 
 
 def test_the_cause_comes_first_and_the_others_are_named() -> None:
@@ -106,18 +106,18 @@ OUTCOMES = st.builds(Outcome, st.sampled_from("abc"), SYNCS, HEALTHS, OPERATIONS
 
 @given(st.lists(OUTCOMES, max_size=4))
 def test_green_means_every_app_is_synced_healthy_and_succeeded(outcomes: list[Outcome]) -> None:
-    status = say.status(report(*outcomes))
+    status = status_text.status(report(*outcomes))
     green = (status.operation, status.health) == (Operation.SUCCEEDED, Health.HEALTHY)
     every = all((o.sync, o.health, o.operation) == (Sync.SYNCED, Health.HEALTHY, Operation.SUCCEEDED) for o in outcomes)
     assert green == every == report(*outcomes).is_green
     assert "\n" not in status.description
-    assert "\n" not in say.summary(report(*outcomes))
+    assert "\n" not in status_text.summary(report(*outcomes))
 
 
 def test_the_summary_counts_and_names_what_is_not_well() -> None:
     outcomes = well("web"), bad("api", Operation.FAILED, "no such image")
-    assert say.summary(report(*outcomes)) == ("srv1 at 1a2b3c4: 1 of 2 apps healthy; api: no such image")
-    assert say.summary(report(well("web"))) == "srv1 at 1a2b3c4: 1 app healthy"
+    assert status_text.summary(report(*outcomes)) == ("srv1 at 1a2b3c4: 1 of 2 apps healthy; api: no such image")
+    assert status_text.summary(report(well("web"))) == "srv1 at 1a2b3c4: 1 app healthy"
 
 
 def test_a_commit_has_a_beginning_and_each_kind_of_end() -> None:
@@ -125,10 +125,10 @@ def test_a_commit_has_a_beginning_and_each_kind_of_end() -> None:
         return CommitStatus("mvd/srv1", operation, Health.UNKNOWN, description)
 
     newer = Revision("5d6e7f8" + "0" * 33, "main")
-    assert say.pending("srv1", REVISION) == status(Operation.RUNNING, "deploying 1a2b3c4")
-    assert say.waiting("srv1", "no\nmore") == status(Operation.RUNNING, "waiting: no")
-    assert say.superseded("srv1", newer) == status(Operation.SUPERSEDED, "superseded by 5d6e7f8")
-    assert say.failed("srv1", REVISION, "fleet.yaml:3: hosts: must be a mapping") == status(
+    assert status_text.pending("srv1", REVISION) == status(Operation.RUNNING, "deploying 1a2b3c4")
+    assert status_text.waiting("srv1", "no\nmore") == status(Operation.RUNNING, "waiting: no")
+    assert status_text.superseded("srv1", newer) == status(Operation.SUPERSEDED, "superseded by 5d6e7f8")
+    assert status_text.failed("srv1", REVISION, "fleet.yaml:3: hosts: must be a mapping") == status(
         Operation.FAILED, "fleet.yaml:3: hosts: must be a mapping; srv1 stays as it was before 1a2b3c4"
     )
 
@@ -150,12 +150,12 @@ def test_a_report_survives_json_without_its_payloads() -> None:
 def test_what_is_back_to_earlier_content_says_so_in_green() -> None:
     back = Outcome("web", Sync.SYNCED, Health.HEALTHY, Operation.SUCCEEDED, why="back to what 1a2b3c4 ran")
     report = Report("srv1", Revision("b" * 40, "main"), (back,))
-    told = say.status(report)
+    told = status_text.status(report)
     assert (told.operation, told.description) == (
         Operation.SUCCEEDED,
         "1 app healthy; web is back to what 1a2b3c4 ran",
     )
-    assert say.summary(report) == "srv1 at bbbbbbb: 1 app healthy; web is back to what 1a2b3c4 ran"
+    assert status_text.summary(report) == "srv1 at bbbbbbb: 1 app healthy; web is back to what 1a2b3c4 ran"
 
 
 def test_an_app_that_waits_hides_none_that_is_sick() -> None:
@@ -165,7 +165,7 @@ def test_an_app_that_waits_hides_none_that_is_sick() -> None:
 
 
 def test_a_status_of_one_app_is_about_it_alone() -> None:
-    status = say.app_status("srv1", bad("web", Operation.ROLLED_BACK, "http 503"))
+    status = status_text.app_status("srv1", bad("web", Operation.ROLLED_BACK, "http 503"))
     assert (status.context, status.operation) == ("mvd/srv1/web", Operation.ROLLED_BACK)
     assert status.description == "http 503; rolled back"
-    assert say.app_status("srv1", well("web")).description == "healthy"
+    assert status_text.app_status("srv1", well("web")).description == "healthy"
