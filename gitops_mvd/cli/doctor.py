@@ -124,10 +124,10 @@ def _kong(wired: Wired) -> Iterator[Finding]:
     if not kong:
         yield Finding("kong", "warn", "not set up: services with x-kong wait", "Set `kong` in the settings")
         return
-    managed = counted(len(kong.look(wired.host.name)), "managed entity", "managed entities")
+    managed = counted(len(kong.observe(wired.host.name)), "managed entity", "managed entities")
     yield Finding("kong", "ok", f"answers; {managed}")
     if wired.settings.kong and (path := wired.settings.kong.boot_file):
-        fault = kong.boot_file_fault()
+        fault = kong.start_file_fault()
         hint = "Why: journalctl -u gitops-mvd. `mvd install` lets the daemon write to the folder"
         yield Finding("boot file", "warn" if fault else "ok", fault or f"{path} is up to date", fault and hint)
 

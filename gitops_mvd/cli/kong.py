@@ -63,7 +63,7 @@ def dump(
     if printed:
         click.echo("".join(dumped.files.values()), nl=False)
     written = export.write(dumped, None if printed else folder, secrets, force=force)
-    for line in (*dumped.told, *written):
+    for line in (*dumped.notes, *written):
         click.echo(line, err=True)
     return 0
 
@@ -78,13 +78,24 @@ def adopt(config: Path, yes: bool, machine: bool) -> int:
     From then on gitops-mvd manages it.  Shows first what would change; nothing else of that Kong is touched.  Exit
     code 1: something cannot be adopted; 2, with --json and without --yes: there is something to adopt.
     """
-    from gitops_mvd.cli import adoption
+    from gitops_mvd.cli.adoption import Adopter
     from gitops_mvd.daemon.preview import desired
+    from gitops_mvd.kinds import route
     from gitops_mvd.kong.migrate import export
 
     wired = connect(config)
+    if not wired.tools.kong:
+        raise MvdError(f"no Kong: {config} has no `kong`", "Set `kong`")
+    adopter = Adopter(
+        host=wired.host.name,
+        kong=wired.tools.kong,
+        routes=route.connect(wired.tools),
+        history=wired.history,
+        settings=config,
+        state=Path(wired.settings.state),
+    )
     known = desired(wired, fetch=True)
-    found = adoption.look(wired, known)
+    found = adopter.preview(known)
     adoptions = found.adoptions
     if machine:
         print_json({"revision": known.revision.commit, **export.as_json(adoptions), "broken": found.broken})
@@ -103,7 +114,7 @@ def adopt(config: Path, yes: bool, machine: bool) -> int:
     if not (yes or click.confirm(f"Adopt {entities} of {wired.host.name}'s Kong?", err=True)):
         click.echo("nothing was changed", err=True)
         return 1
-    adoption.take_over(wired, found)
+    adopter.adopt(found)
     click.echo(f"{entities} adopted. `mvd plan` shows what is left to change.", err=True)
     return failed
 
@@ -122,8 +133,8 @@ def forget(config: Path, host: str) -> int:
         raise MvdError("this server shares its Kong with no other server", f"{config} has no `kong.shared`")
     if host == wired.host.name:
         raise MvdError(f"{host} is this server", "Remove its apps from the repository instead")
-    targets = [entity for entity in shared.look(host) if entity.type == "targets"]
-    shared.forget(host)
+    targets = [entity for entity in shared.observe(host) if entity.type == "targets"]
+    shared.remove_host(host)
     if not targets:
         click.echo(f"{host} has no targets in this Kong", err=True)
         return 1

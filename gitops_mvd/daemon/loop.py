@@ -225,7 +225,7 @@ class Daemon:
         """Write Kong's start file, if it has one; a failure holds up nothing else."""
         try:
             if kong := self._wired.tools.kong:
-                kong.keep_boot_file()
+                kong.write_start_file()
             self._clear_warning("boot_file")
         except (Unavailable, StepFailed) as error:
             self._warn_once("boot_file", error)

@@ -1,4 +1,4 @@
-"""Kong's Admin API over HTTP: one call, its deadline, and what a refusal means."""
+"""Kong's Admin API: its calls, its pages, and what its errors mean."""
 
 from __future__ import annotations
 
@@ -7,20 +7,19 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from http import HTTPStatus
-from typing import Any
 from urllib.parse import urlencode
 
 from gitops_mvd.core.errors import StepFailed, Unavailable
-from gitops_mvd.core.model import Json
+from gitops_mvd.core.model import JsonValue
 from gitops_mvd.kong.compare import secrets
-from gitops_mvd.kong.entities import Entity
-from gitops_mvd.kong.transport import SHOWN, Answer, Certificates, Wire
+from gitops_mvd.kong.entities import Entity, Fields
+from gitops_mvd.kong.transport import HEADER_VALUE, Answer, Certificates, Transport
 
-PAGE = 1000  # the most that Kong gives at once
-CONNECTIONS = 8
-# What Kong says of what it does not have.  A proxy before it, which Kong itself may be, has other words.
-NOT_THERE = re.compile(r"(SNI )?not found|no \w+ named .*", re.IGNORECASE)
-LOADING = 60.0  # s; a document of 1,000 services takes Kong 0.4 s, and it may be busy with another
+MAX_PAGE_SIZE = 1000  # entities; Kong gives no more at once
+MAX_CONNECTIONS = 8
+# Kong's own messages with a 404.  A proxy before it, which Kong itself may be, has other words.
+NOT_FOUND_MESSAGE = re.compile(r"(SNI )?not found|no \w+ named .*", re.IGNORECASE)
+LOAD_TIMEOUT_SECONDS = 60.0  # a document of 1,000 services takes Kong 0.4 s, and it may be busy with another one
 PATHS = {
     "keyauth_credentials": "key-auths",
     "basicauth_credentials": "basic-auths",
@@ -33,19 +32,19 @@ PATHS = {
 
 @dataclass(frozen=True)
 class Page:
-    """A part of a collection; two are the same if they were read from the same text."""
+    """A part of a collection; two are equal if they were read from the same text."""
 
     text: bytes = field(repr=False)
-    entries: Sequence[dict[str, Any]] = field(compare=False, repr=False)
-    following: str = field(compare=False)  # path and query of the next page, "" for the last
+    entries: Sequence[Fields] = field(compare=False, repr=False)
+    next: str = field(compare=False)  # path and query of the next page, "" for the last
 
 
 class Admin:
     """The Admin API at `url`, by kept-alive connections; `token` goes into the header `token_header`.
 
-    Every method raises Unavailable where Kong does not answer, answers 5xx, does not let us in, or where somebody else
-    answers, and StepFailed where Kong refuses what it was told.  Messages never have a secret in them: what Kong echoes
-    of one is struck out.
+    Every method raises Unavailable if Kong does not answer, answers 5xx or denies access, or if something else answers
+    in its place, and StepFailed if Kong rejects a request.  Messages never have a secret in them: Kong's echo of one is
+    masked.
     """
 
     def __init__(
@@ -56,53 +55,57 @@ class Admin:
         *,
         token_header: str = "Kong-Admin-Token",
         certificates: Certificates | None = None,
+        page_size: int = MAX_PAGE_SIZE,
     ) -> None:
-        """Raises Unavailable for certificates that can not be read, and for a token that no header may have."""
+        """Raises Unavailable for certificates that cannot be read, and for a token that no header may have."""
         self.url = url.rstrip("/")
         self._timeout = timeout
-        self._wire = Wire(self.url, "Kong", certificates or Certificates(), connections=CONNECTIONS)
-        if token and not SHOWN.fullmatch(token):
+        self._page_size = page_size
+        self._transport = Transport(self.url, "Kong", certificates or Certificates(), connections=MAX_CONNECTIONS)
+        if token and not HEADER_VALUE.fullmatch(token):
             raise Unavailable("the token for Kong is not one line of plain characters", "see `kong.token_file`")
         self._headers = {"Accept": "application/json", **({token_header: token} if token else {})}
 
-    def get(self, path: str, **params: str | int) -> Any:
-        """The body of an answer; None where there is no such thing."""
-        answer = self._call("GET", path, params=params)
+    def get(self, path: str) -> Fields | None:
+        """The body of an answer; None if Kong has no such thing."""
+        answer = self._call("GET", path)
         return None if answer.status == HTTPStatus.NOT_FOUND else self._body(answer, f"GET {path}", ())
 
-    def entries(self, path: str) -> Iterator[dict[str, Any]]:
-        """All entries of a collection."""
+    def entries(self, path: str) -> Iterator[Fields]:
+        """All entries of a collection; none if Kong has no such collection."""
         return (entry for page in self.pages(path) for entry in page.entries)
 
     def pages(self, path: str, before: Iterable[Page] = (), **params: str) -> list[Page]:
-        """A collection.  What is the same to the byte as a page of `before` is that page, and is not parsed again."""
+        """A collection.  An answer that is the same to the byte as a page of `before` is not parsed again."""
         known = {page.text: page for page in before}
         pages: list[Page] = []
-        following, asked = path, dict[str, str | int](params)
-        while following:
-            if "size=" not in following:  # Kong forgets it where it lists a tag
-                asked["size"] = PAGE
-            answer = self._call("GET", following, params=asked)
+        next_page, query = path, dict[str, str | int](params)
+        while next_page:
+            if "size=" not in next_page:  # the next page of a list by tag lacks it
+                query["size"] = self._page_size
+            answer = self._call("GET", next_page, params=query)
             if answer.status == HTTPStatus.NOT_FOUND:
                 break
             pages.append(known.get(answer.content) or self._page(answer, f"GET {path}"))
-            following, asked = pages[-1].following, {}
+            next_page, query = pages[-1].next, {}
         return pages
 
-    def _page(self, answer: Answer, what: str) -> Page:
-        body = self._body(answer, what, ())
-        return Page(answer.content, body["data"], body.get("next") or "")
+    def _page(self, answer: Answer, request: str) -> Page:
+        body = self._body(answer, request, ())
+        if not isinstance(entries := body.get("data"), list):
+            raise self._not_kong(answer)
+        return Page(answer.content, entries, str(body.get("next") or ""))
 
     def check(self, entity: Entity) -> None:
-        """Have Kong check an entity by its schema; nothing is written."""
+        """Have Kong validate an entity by its schema; nothing is written."""
         path = f"/schemas/{entity.type}/validate"
         answer = self._call("POST", path, body=entity.fields)
         if answer.status == HTTPStatus.NOT_FOUND:
-            raise StepFailed(f"Kong has no {entity.type}", "is its plugin enabled there?")
+            raise StepFailed(f"Kong has no {entity.type}", "enable the plugin that has them in Kong's own settings")
         self._body(answer, str(entity), [entity])
 
-    def write(self, method: str, path: str, entity: Entity, body: Json) -> bool:
-        """Write one entity; False where Kong says that it clashes with another (409) or is not there (404)."""
+    def write(self, method: str, path: str, entity: Entity, body: Fields) -> bool:
+        """Write one entity; False if it clashes with another (409) or is not found (404)."""
         answer = self._call(method, path, body=body)
         if answer.status in {HTTPStatus.CONFLICT, HTTPStatus.NOT_FOUND}:
             return False
@@ -110,18 +113,20 @@ class Admin:
         return True
 
     def delete(self, path: str) -> None:
-        """Delete one entity; one that is not there is deleted."""
+        """Delete one entity; one that is not found is deleted already."""
         answer = self._call("DELETE", path)
         if answer.status != HTTPStatus.NOT_FOUND:
             self._body(answer, f"DELETE {path}", ())
 
-    def document(self) -> Any:
+    def document(self) -> Fields:
         """The whole configuration, as `{"config": YAML text}`."""
-        return self._body(self._call("GET", "/config", LOADING), "GET /config", ())
+        return self._body(self._call("GET", "/config", LOAD_TIMEOUT_SECONDS), "GET /config", ())
 
-    def load(self, document: str, entities: Iterable[Entity]) -> Any:
-        """Make `document`, as JSON text, the whole configuration; None where it is that already."""
-        answer = self._call("POST", "/config", LOADING, params={"check_hash": 1}, body={"config": document})
+    def load(self, document: str, entities: Iterable[Entity]) -> Fields | None:
+        """Make `document`, as JSON text, the whole configuration; None if it is that already."""
+        answer = self._call(
+            "POST", "/config", LOAD_TIMEOUT_SECONDS, params={"check_hash": 1}, body={"config": document}
+        )
         return None if answer.status == HTTPStatus.NOT_MODIFIED else self._body(answer, "its document", entities)
 
     def _call(
@@ -131,78 +136,73 @@ class Admin:
         timeout: float | None = None,
         *,
         params: Mapping[str, str | int] | None = None,
-        body: Any = None,
+        body: JsonValue = None,
     ) -> Answer:
-        """Every call of ours may be made twice."""
+        """The answer to one call, which is such that it may be sent twice."""
         headers, content = self._headers, None
         if body is not None:
             headers, content = {**headers, "Content-Type": "application/json"}, json.dumps(body).encode()
         target = f"{path}{'&' if '?' in path else '?'}{urlencode(params)}" if params else path
-        answer = self._wire.ask(method, target, headers, content, within=timeout or self._timeout)
-        if answer.status == HTTPStatus.NOT_FOUND and not NOT_THERE.fullmatch(answer.message):
-            raise self._somebody_else(answer)  # and so there may well be such a thing
+        answer = self._transport.request(method, target, headers, content, within=timeout or self._timeout)
+        if answer.status == HTTPStatus.NOT_FOUND and not NOT_FOUND_MESSAGE.fullmatch(answer.message):
+            raise self._not_kong(answer)  # so Kong itself may well have it
         return answer
 
-    def _body(self, answer: Answer, what: str, sent: Iterable[Entity]) -> Any:
+    def _body(self, answer: Answer, request: str, sent: Iterable[Entity]) -> Fields:
+        """The body of an answer, empty for 204.  Errors name the request, without the secrets in `sent`."""
         code = answer.status
         if code in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:
-            raise Unavailable(f"Kong at {self.url} does not let us in: HTTP {code}", "check `kong.token_file`")
+            raise Unavailable(f"Kong at {self.url} denies access: HTTP {code}", "check `kong.token_file`")
         if code >= HTTPStatus.INTERNAL_SERVER_ERROR or code == HTTPStatus.TOO_MANY_REQUESTS:
-            told = f": {answer.message}" if answer.message else ""
-            hint = "its own log says why" if code == HTTPStatus.INTERNAL_SERVER_ERROR else ""
-            raise Unavailable(f"Kong at {self.url} answers HTTP {code} to {what}{told}", hint)
+            reason = f": {answer.message}" if answer.message else ""
+            hint = "Kong's own log says why" if code == HTTPStatus.INTERNAL_SERVER_ERROR else ""
+            raise Unavailable(f"Kong at {self.url} answers HTTP {code} to {request}{reason}", hint)
         if code == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
-            raise StepFailed(
-                f"Kong refuses {what}: it is too large", "`nginx_admin_client_max_body_size` in its settings"
-            )
+            hint = "raise `nginx_admin_client_max_body_size` in Kong's own settings"
+            raise StepFailed(f"Kong rejects {request}: it is too large", hint)
         if code >= HTTPStatus.BAD_REQUEST:
-            if not answer.message and not _fields(answer):
-                raise self._somebody_else(answer)
-            raise StepFailed(f"Kong refuses {what}: {_struck_out(_said(answer), secrets(sent))}")
+            if not answer.message and not _invalid_fields(answer):
+                raise self._not_kong(answer)
+            raise StepFailed(f"Kong rejects {request}: {masked(_reason(answer), secrets(sent))}")
         if code == HTTPStatus.NO_CONTENT:
-            return None
-        try:
-            return answer.json()
-        except ValueError as error:
-            raise self._somebody_else(answer) from error
+            return {}
+        if (body := answer.body) is None:
+            raise self._not_kong(answer)
+        return body
 
-    def _somebody_else(self, answer: Answer) -> Unavailable:
-        """Who stands before Kong, such as its nginx, a proxy or another program, does not speak for it."""
-        said = answer.message or _title(answer.content)
-        told = f": {said}" if said else ""
+    def _not_kong(self, answer: Answer) -> Unavailable:
+        """What answers in Kong's place, such as its nginx, a proxy or another program, says nothing of Kong."""
+        words = answer.message or _html_title(answer.content)
+        reason = f": {words}" if words else ""
         return Unavailable(
-            f"what answers at {self.url} is not Kong's Admin API: HTTP {answer.status}{told}", HINTS.get(said, "")
+            f"what answers at {self.url} is not Kong's Admin API: HTTP {answer.status}{reason}", HINTS.get(words, "")
         )
 
 
 HINTS = {
-    "400 No required SSL certificate was sent": "`kong.cert_file` and `kong.key_file`",
-    "400 The SSL certificate error": "it does not accept our `kong.cert_file`",
-    "400 The plain HTTP request was sent to HTTPS port": "`kong.admin` has to begin with https://",
+    "400 No required SSL certificate was sent": "set `kong.cert_file` and `kong.key_file`",
+    "400 The SSL certificate error": "it does not accept the certificate in `kong.cert_file`",
+    "400 The plain HTTP request was sent to HTTPS port": "`kong.admin` must begin with https://",
 }
 
 
-def _title(page: bytes) -> str:
-    """What a page of HTML has in its title."""
+def _html_title(page: bytes) -> str:
+    """The title of an HTML page, "" without one."""
     found = re.search(rb"<title>([^<]{1,200})</title>", page, re.IGNORECASE)
     return " ".join(found[1].decode(errors="replace").split()) if found else ""
 
 
-def _fields(answer: Answer) -> Any:
-    try:
-        body = answer.json()
-    except ValueError:
-        return None
-    return body.get("fields") if isinstance(body, Mapping) else None
+def _invalid_fields(answer: Answer) -> JsonValue:
+    return (answer.body or {}).get("fields")
 
 
-def _said(answer: Answer) -> str:
-    """Kong's own words: the fields at fault, or its message."""
-    faults = list(_faults(_fields(answer) or {})) if answer.status == HTTPStatus.BAD_REQUEST else []
+def _reason(answer: Answer) -> str:
+    """Kong's own words: the invalid fields, or its message."""
+    faults = list(_faults(_invalid_fields(answer) or {})) if answer.status == HTTPStatus.BAD_REQUEST else []
     return "; ".join(faults) or answer.message or f"HTTP {answer.status}"
 
 
-def _faults(value: Any, path: str = "") -> Iterator[str]:
+def _faults(value: JsonValue, path: str = "") -> Iterator[str]:
     match value:
         case Mapping():
             for key, below in value.items():
@@ -216,7 +216,8 @@ def _faults(value: Any, path: str = "") -> Iterator[str]:
             yield f"{path}: {value}" if path else str(value)
 
 
-def _struck_out(text: str, secrets: Iterable[str]) -> str:
+def masked(text: str, secrets: Iterable[str]) -> str:
+    """The text with `***` for each of the secrets in it that is long enough to be one."""
     for secret in sorted((secret for secret in secrets if len(secret) > 2), key=len, reverse=True):
         text = text.replace(secret, "***")
     return text

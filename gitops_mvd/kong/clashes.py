@@ -1,53 +1,53 @@
-"""What Kong could not tell from what others have in it: names, keys, and the requests that a route takes.  Pure."""
+"""Clashes with other entities in Kong: names and keys that must be unique, and routes that match the same.  Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
 from gitops_mvd.core.errors import StepFailed
-from gitops_mvd.kong.entities import OWNED, UNIQUE, Entity, as_json, clash, tagged
+from gitops_mvd.kong.entities import MANAGED_TAG, UNIQUE, Entity, as_json, clash, tag_value
 from gitops_mvd.manifest.matches import combinations
 
 _NAMES = {"name", "prefix"}
 _REPEATABLE = {"certificates"}  # Kong takes the same one twice
 
 
-def refuse_taken(ours: Iterable[Entity], others: Iterable[Entity]) -> None:
-    """Raises StepFailed where one of ours has what Kong lets exist only once, and another has it already."""
-    taken = {(other.type, what, value): other for other in others for what, value in _once(other)}
-    for entity in ours if taken else ():
-        for what, value in _once(entity):
+def refuse_taken(managed: Iterable[Entity], others: Iterable[Entity]) -> None:
+    """Raises StepFailed if another entity already has what must be unique, and a managed one has too."""
+    taken = {(other.type, what, value): other for other in others for what, value in _unique_values(other)}
+    for entity in managed if taken else ():
+        for what, value in _unique_values(entity):
             other = taken.get((entity.type, what, value))
             if other and other.id != entity.id:
                 raise _taken(entity, what, other)
 
 
-def in_the_way(new: Iterable[Entity], gone: Iterable[Entity]) -> list[Entity]:
-    """Those that go, and have what a new one of another name gets: a consumer's `custom_id`.
+def to_delete_first(added: Iterable[Entity], removed: Iterable[Entity]) -> list[Entity]:
+    """The removed entities with a unique value that an added one of another name gets: a consumer's `custom_id`.
 
-    One of the same name is no successor but the same, which is to be adopted and not deleted.
+    An entity of the same name is no successor but the same one, which is to be adopted and not deleted.
     """
-    first: set[tuple[str, str, str]] = set()
-    further: set[tuple[str, str, str]] = set()
-    for entity in new:
-        once = [(entity.type, what, value) for what, value in _once(entity)]
-        first.update(once[:1])
-        further.update(once[1:])
-    theirs = ((entity, {(entity.type, what, value) for what, value in _once(entity)}) for entity in gone)
-    return [entity for entity, once in theirs if once & further and not once & first]
+    names: set[tuple[str, str, str]] = set()
+    others: set[tuple[str, str, str]] = set()
+    for entity in added:
+        values = [(entity.type, what, value) for what, value in _unique_values(entity)]
+        names.update(values[:1])
+        others.update(values[1:])
+    by_entity = ((entity, {(entity.type, what, value) for what, value in _unique_values(entity)}) for entity in removed)
+    return [entity for entity, values in by_entity if values & others and not values & names]
 
 
 def refuse_rivals(routes: Iterable[Entity], others: Iterable[Entity]) -> None:
-    """Raises StepFailed where a route of ours takes the very requests of another: Kong would choose by age."""
-    theirs = {key: other for other in others for _, key in combinations(other.fields)}
-    for route in routes if theirs else ():
+    """Raises StepFailed if a managed route matches the same requests as another: Kong would choose by age."""
+    matched = {key: other for other in others for _, key in combinations(other.fields)}
+    for route in routes if matched else ():
         for what, key in combinations(route.fields):
-            if other := theirs.get(key):
+            if other := matched.get(key):
                 raise _rival(route, what, other)
 
 
-def _once(entity: Entity) -> Iterator[tuple[str, str]]:
-    """Each field, or some together, that Kong lets exist only once, and what is in it."""
+def _unique_values(entity: Entity) -> Iterator[tuple[str, str]]:
+    """Each field, or several together, that must be unique, and the value."""
     for key in UNIQUE.get(entity.type, ("name",)) if entity.type not in _REPEATABLE else ():
         names = (key,) if isinstance(key, str) else key
         values = [entity.fields.get(name) for name in names]
@@ -59,17 +59,18 @@ def _once(entity: Entity) -> Iterator[tuple[str, str]]:
 
 
 def _taken(entity: Entity, what: str, other: Entity) -> StepFailed:
-    """Secrets are not told: what is taken is called by its field."""
+    """Names the field that is taken and not its value, which may be a secret."""
     if what in _NAMES or (entity.type, what) == ("consumers", "username") or " and " in what:
         return clash(entity, other)
     hint = f"give it another {what}, or delete that one from Kong"
-    return StepFailed(f"{entity} has the {what} of {other}, which is in Kong and not ours", hint)
+    return StepFailed(f"{entity} has the {what} of {other}, which is in Kong and not managed by gitops-mvd", hint)
 
 
 def _rival(route: Entity, what: str, other: Entity) -> StepFailed:
-    owner = ".".join(word for word in (tagged(route.tags, "app"), tagged(route.tags, "service")) if word)
-    if OWNED in other.tags and (host := tagged(other.tags, "host")):
-        whose, hint = f"that of the host {host}", "give one of them another path, host or method"
+    owner = ".".join(filter(None, route.owner))
+    if MANAGED_TAG in other.tags and (host := tag_value(other.tags, "host")):
+        whose, hint = f"managed by the host {host}", "give one of them another path, host or method"
     else:
-        whose, hint = "not ours", "`mvd adopt` it, delete it, or give ours another path or one condition more"
-    return StepFailed(f"{what} of {owner} is that of the {other} in Kong too, which is {whose}", hint)
+        whose = "not managed by gitops-mvd"
+        hint = "`mvd adopt` it, delete it, or give your route another path or one more condition"
+    return StepFailed(f"{what} of {owner} is also matched by the {other} in Kong, which is {whose}", hint)

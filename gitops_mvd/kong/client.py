@@ -1,4 +1,4 @@
-"""One Kong, with or without a database: what it holds of ours, and how that is changed."""
+"""One Kong, with or without a database: what it holds that is managed, how that is changed, and where routes lead."""
 
 from __future__ import annotations
 
@@ -11,22 +11,24 @@ from dataclasses import replace
 from pathlib import Path
 
 from gitops_mvd.core.errors import MvdError, StepFailed, Unavailable
-from gitops_mvd.core.model import Health, Json, Resource
+from gitops_mvd.core.model import Health, Resource
 from gitops_mvd.kong import database, document, route_proof
-from gitops_mvd.kong.admin import Admin
-from gitops_mvd.kong.adopted_ids import ids_in_kong, with_ids_in_kong, with_our_ids
-from gitops_mvd.kong.entities import Entity
-from gitops_mvd.kong.shared import store as shared
+from gitops_mvd.kong.admin import MAX_PAGE_SIZE, Admin
+from gitops_mvd.kong.adopted_ids import ids_in_kong, with_ids_in_kong, with_managed_ids
+from gitops_mvd.kong.declare import service_name
+from gitops_mvd.kong.entities import Entity, Fields
+from gitops_mvd.kong.route_proof import RouteAnswer
 from gitops_mvd.kong.shared.precedence import Precedence
-from gitops_mvd.kong.start_file import BootFile
+from gitops_mvd.kong.shared.store import Store as SharedStore
+from gitops_mvd.kong.start_file import StartFile
 from gitops_mvd.kong.transport import Certificates
 
 __all__ = ["Certificates", "Entity", "Kong"]
 
-# Seconds until a node uses a new document, or other targets: a real Kong was seen to take 0.02 and 0.04.
-TAKEN_UP = 0.1
-DATABASE = "this Kong has a database, and starts from no file"
-SLACK = 0.5  # seconds that another node may be late in asking the database
+# Until a node uses a new document, or other targets: a real Kong was seen to take 0.02 s and 0.04 s.
+PROPAGATION_DELAY_SECONDS = 0.1
+NODE_POLL_MARGIN_SECONDS = 0.5  # that another node may be late in polling the database
+HAS_DATABASE = "this Kong has a database, and starts from no file"
 
 
 class Kong:
@@ -40,7 +42,7 @@ class Kong:
     def __init__(
         self,
         admin_url: str,
-        proxy_url: str | None = None,
+        proxy_url: str = "",
         *,
         token: str = "",
         token_header: str = "Kong-Admin-Token",
@@ -48,143 +50,158 @@ class Kong:
         boot_file: Path | None = None,
         precedence: Precedence | None = None,
         timeout: float = 5.0,
+        page_size: int = MAX_PAGE_SIZE,
     ) -> None:
-        """Raises Unavailable for certificates that can not be read."""
-        self._admin = Admin(admin_url, token, timeout, token_header=token_header, certificates=certificates)
+        """Raises Unavailable for certificates that cannot be read."""
+        self._admin = Admin(
+            admin_url, token, timeout, token_header=token_header, certificates=certificates, page_size=page_size
+        )
         self._proxy_url = proxy_url
-        self._certificates = certificates
-        self._written: dict[str, float] = {}  # `part_of` an entity -> when we last wrote it, by the monotonic clock
+        self._proxy_certificates = route_proof.certificates_for(proxy_url, certificates)
+        self._written: dict[str, float] = {}  # `holder_id` of an entity -> when it was written, by the monotonic clock
         self._document = document.Store(self._admin, self._written)
-        self._shared = shared.Store(self._admin, self._written, precedence) if precedence else None
+        self._shared = SharedStore(self._admin, self._written, precedence) if precedence else None
         self._database = self._shared or database.Store(self._admin, self._written)
         self.shared = precedence.shared if precedence else ""  # the name under which hosts share it
-        self._boot = BootFile(boot_file, self._document) if boot_file else None
-        self._mode = ""
-        self._routes_taken_up = self._everywhere = TAKEN_UP
-        self._seen: tuple[Sequence[Entity], Sequence[Entity]] = ((), ())  # at the last look: by Kong's ids, and by ours
-        self._ids: dict[str, str] | None = None  # our id -> the one in Kong, of all that was adopted
+        self._start_file = StartFile(boot_file, self._document) if boot_file else None
+        self._mode = ""  # Kong's word: `off` or the name of a database; "" until it is asked
+        self._routes_delay = self._nodes_delay = PROPAGATION_DELAY_SECONDS
+        self._found: tuple[Sequence[Entity], Sequence[Entity]] = (
+            (),
+            (),
+        )  # as observed last: by ids in Kong, and managed
+        self._ids: dict[str, str] | None = None  # managed id -> id in Kong, of all adopted entities
 
-    def look(self, host: str) -> Sequence[Entity]:
-        """Every entity of ours, each behind those that it refers to.  Raises Unavailable."""
-        with self._asked() as store:
-            found = store.look(host)
-        if found is not self._seen[0] or self._ids is None:
+    # ---- what it holds -----------------------------------------------------------------------------------------------
+
+    def observe(self, host: str) -> Sequence[Entity]:
+        """Every managed entity, each behind those that it refers to.  Raises Unavailable."""
+        with self._store() as store:
+            found = store.observe(host)
+        if found is not self._found[0] or self._ids is None:
             self._ids = ids_in_kong(found)
-            self._seen = found, with_our_ids(found, self._ids)
-        return self._seen[1]
+            self._found = found, with_managed_ids(found, self._ids)
+        return self._found[1]
 
     def all(self) -> list[Entity]:
-        """Everything that this Kong has, whosever it is, by the ids that it has there.  Raises Unavailable."""
-        with self._asked() as store:
+        """All entities in this Kong, managed or not, by their ids in Kong.  Raises Unavailable."""
+        with self._store() as store:
             return store.all()
 
-    def schema(self, path: str) -> Json:
-        """Kong's own schema of a type of entity or, as `plugins/NAME`, of a plugin; empty where it knows none."""
+    def schema(self, path: str) -> Fields:
+        """Kong's own schema of a type of entity or, as `plugins/NAME`, of a plugin; empty if it has none."""
         return self._admin.get(f"/schemas/{path}") or {}
 
     def adopt(self, host: str, entities: Sequence[Entity]) -> None:
-        """Change these fields of what is there, by Kong's ids, and nothing else.  Raises as `bring` does."""
-        with self._asked() as store:
+        """Change these fields of entities in Kong, by their ids there, and nothing else.  Raises as `apply` does."""
+        with self._store() as store:
             store.adopt(host, entities)
-        with suppress(MvdError):
-            self.keep_boot_file()
+        self._try_to_write_start_file()
 
-    def bring(self, host: str, is_meant: Callable[[Entity], bool], entities: Sequence[Entity]) -> None:
-        """Make those of ours that are meant be exactly `entities`, and touch nothing else.
+    def apply(self, host: str, selects: Callable[[Entity], bool], entities: Sequence[Entity]) -> None:
+        """Make the managed entities that are selected exactly `entities`, and touch nothing else.
 
-        All is checked by Kong before the first write.  Raises StepFailed where Kong refuses it or where it clashes with
-        what is not ours, Unavailable where Kong does not answer; either may leave a part of it done, and to bring the
-        same again does the rest.
+        Kong checks all of them before the first write.  Raises StepFailed if Kong rejects one, or if one clashes with
+        an entity that is not managed, and Unavailable if Kong does not answer.  Either may leave a part of it done; to
+        apply the same again does the rest.
         """
-        for key, number in Counter((entity.type, entity.id) for entity in entities).items():
+        for key, number in Counter(entity.key for entity in entities).items():
             if number > 1:
-                twice = next(str(entity) for entity in entities if (entity.type, entity.id) == key)
+                twice = next(str(entity) for entity in entities if entity.key == key)
                 raise StepFailed(f"{twice} is declared {number} times", "Kong takes it only once")
         if self._ids is None:
-            self.look(host)
-        with self._asked() as store:
-            store.bring(host, is_meant, [with_ids_in_kong(entity, self._ids or {}) for entity in entities])
-        with suppress(MvdError):  # it is told at the end of the pass, and holds up nothing before
-            self.keep_boot_file()
+            self.observe(host)
+        with self._store() as store:
+            store.apply(host, selects, [with_ids_in_kong(entity, self._ids or {}) for entity in entities])
+        self._try_to_write_start_file()
 
-    def boot_file_fault(self) -> str:
-        """Why a Kong that starts anew would not have what it has now, "" where it would; of the last look or change."""
-        if not self._boot:
+    def remove_host(self, host: str) -> None:
+        """Delete the targets of a host that will not come back, as it would itself, if this Kong is shared."""
+        self.apply(host, lambda entity: True, [])
+
+    # ---- its declarative start file ----------------------------------------------------------------------------------
+
+    def start_file_fault(self) -> str:
+        """Why Kong would start with something else than it had at the last `observe` or change; "" if it would not."""
+        if not self._start_file:
             return ""
-        with self._asked() as store:
-            return DATABASE if store is self._database else self._boot.fault()
+        with self._store() as store:
+            return HAS_DATABASE if store is self._database else self._start_file.fault()
 
-    def keep_boot_file(self) -> None:
-        """Have the file that Kong starts from be what it has, as of the last look or change.
-
-        Raises Unavailable or StepFailed.
-        """
-        if self._boot and self.boot_file_fault():
+    def write_start_file(self) -> None:
+        """Make Kong's start file what Kong had at the last `observe` or change.  Raises Unavailable or StepFailed."""
+        if self._start_file and self.start_file_fault():
             if self._mode != "off":
-                raise Unavailable(DATABASE, "take `kong.boot_file` out of the settings")
-            self._boot.keep()
+                raise Unavailable(HAS_DATABASE, "remove `kong.boot_file` from the settings")
+            self._start_file.write()
 
-    def forget(self, host: str) -> None:
-        """Take away the targets of a host that will not come back, as it would by itself, where this Kong is shared."""
-        self.bring(host, lambda entity: True, [])
+    def _try_to_write_start_file(self) -> None:
+        with suppress(MvdError):  # the end of the pass reports it; until then it holds up nothing
+            self.write_start_file()
+
+    # ---- route proof -------------------------------------------------------------------------------------------------
 
     def answers(self, route: Resource) -> tuple[Health, str, bool]:
-        """Does the gateway lead to this service?  One try; the health, why not, and whether an instance answered.
+        """Does Kong lead to this service?  One try: the health, why not, and whether an instance answered.
 
-        Asked through the gateway by a request that matches the first route for which that can be done: plain HTTP, a
-        method that changes nothing, no regular expression.  Where there is none (gRPC, TCP, only POST), or without a
-        `proxy_url`, healthy only means that Kong's Admin API has the routes.
+        A request through Kong that matches the first route for which there is one: by plain HTTP, a method that changes
+        nothing, no regular expression.  If there is none (gRPC, TCP, only POST), or without a `proxy_url`, healthy only
+        means that Kong's Admin API has the routes.
 
-        After a change, Kong is given the time that its workers take to learn of it: until then another route could have
+        After a change, Kong is given the time that its workers take to use it: until then another route could have
         answered, or an old target.  A Kong with a database needs seconds for routes, unless it names the service.
         """
-        if self._shared:  # then another host may have said what is there
-            route = replace(route, payload=self._shared.payload((route.app, route.service)) or route.payload)
+        if self._shared:  # then another host may have applied what there is
+            payload = self._shared.shared_entities((route.app, route.service)) or route.payload
+            route = replace(route, payload=payload)
         routes = [entity for entity in route.payload if entity.type == "routes"]
         request = route_proof.request_for(entity.fields for entity in routes)
         try:
             if not request or not self._proxy_url:
-                answer = route_proof.Answer(*self._has(routes))
+                answer = self._has(routes)
             else:
-                answer = route_proof.through(
-                    self._proxy_url, request, f"mvd.{route.app}.{route.service}", self._certificates
-                )
-            routes_within = TAKEN_UP if answer.named else self._routes_taken_up
-            if answer.health is Health.HEALTHY and (wait := self._until(route, routes_within, TAKEN_UP)) > 0:
-                return Health.PROGRESSING, f"the gateway takes up what was changed within {wait:.1f} s", answer.reached
-            if self._shared and answer.health is not Health.HEALTHY and self._has(routes)[0] is not Health.HEALTHY:
-                return Health.UNKNOWN, "another host has taken the routes away meanwhile", False
+                service = service_name((route.app, route.service))
+                answer = route_proof.send(self._proxy_url, request, service, self._proxy_certificates)
+            routes_delay = PROPAGATION_DELAY_SECONDS if answer.is_named else self._routes_delay
+            wait = self._seconds_until_used(route, routes_delay, PROPAGATION_DELAY_SECONDS)
+            if answer.health is Health.HEALTHY and wait > 0:
+                return Health.PROGRESSING, f"Kong uses the change within {wait:.1f} s", answer.is_from_instance
+            if self._shared and answer.health is not Health.HEALTHY and self._has(routes).health is not Health.HEALTHY:
+                return Health.UNKNOWN, "another host has deleted the routes in the meantime", False
         except MvdError as error:
             return Health.UNKNOWN, str(error), False
-        return answer.health, answer.why, answer.reached
+        return answer.health, answer.why, answer.is_from_instance
 
     def everywhere(self, route: Resource) -> tuple[Health, str]:
-        """Have all nodes of a Kong with a database had the time to poll what was changed?  No API tells of them."""
-        if (wait := self._until(route, self._everywhere, self._everywhere)) > 0:
-            return Health.PROGRESSING, f"other nodes of the gateway take up what was changed within {wait:.1f} s"
+        """Have all nodes of a Kong with a database had the time to poll the last change?  No API lists the nodes."""
+        if (wait := self._seconds_until_used(route, self._nodes_delay, self._nodes_delay)) > 0:
+            return Health.PROGRESSING, f"other nodes of Kong use the change within {wait:.1f} s"
         return Health.HEALTHY, ""
 
-    def _has(self, routes: Sequence[Entity]) -> tuple[Health, str]:
-        missing = [str(route) for route in routes if not self._admin.get(f"/routes/{self._in_kong(route.id)}")]
-        return (Health.PROGRESSING, f"Kong has no {missing[0]}") if missing else (Health.HEALTHY, "")
+    def _has(self, routes: Sequence[Entity]) -> RouteAnswer:
+        missing = [str(route) for route in routes if not self._admin.get(f"/routes/{self._id_in_kong(route.id)}")]
+        return RouteAnswer(Health.PROGRESSING, f"Kong has no {missing[0]}") if missing else RouteAnswer(Health.HEALTHY)
 
-    def _in_kong(self, id: str) -> str:
+    def _id_in_kong(self, id: str) -> str:
         return (self._ids or {}).get(id, id)
 
-    def _until(self, route: Resource, routes_within: float, others_within: float) -> float:
-        """Seconds until what was written of a route is taken up."""
+    def _seconds_until_used(self, route: Resource, routes_delay: float, others_delay: float) -> float:
+        """Seconds until Kong uses what was written of a route last; negative once it does."""
         ends = [
-            self._written.get(self._in_kong(entity.id), -math.inf)
-            + (routes_within if entity.type == "routes" else others_within)
+            self._written.get(self._id_in_kong(entity.id), -math.inf)
+            + (routes_delay if entity.type == "routes" else others_delay)
             for entity in route.payload
         ]
         return max(ends, default=-math.inf) - time.monotonic()
 
+    # ---- with or without a database ----------------------------------------------------------------------------------
+
     @contextmanager
-    def _asked(self) -> Iterator[document.Store | database.Store]:
+    def _store(self) -> Iterator[document.Store | database.Store]:
+        """What this Kong is read and changed by.  Raises Unavailable."""
         try:
             if not self._mode:
-                self._ask_mode()
+                self._read_mode()
             if self._mode == "off" and self._shared:
                 raise Unavailable(
                     "a Kong without a database can have only one host", "`kong.shared` needs one with a database"
@@ -194,16 +211,17 @@ class Kong:
             self._mode = ""
             raise
 
-    def _ask_mode(self) -> None:
+    def _read_mode(self) -> None:
         try:
-            configuration = self._admin.get("/")["configuration"]
+            configuration = (self._admin.get("/") or {})["configuration"]
+            if not isinstance(configuration, dict):
+                raise TypeError
             self._mode = str(configuration["database"])
-            workers = float(configuration.get("worker_state_update_frequency", 5))
-            nodes = float(configuration.get("db_update_frequency", 5)) + float(
-                configuration.get("db_update_propagation", 0)
-            )
-            self._routes_taken_up, self._everywhere = (
-                (TAKEN_UP, TAKEN_UP) if self._mode == "off" else (workers, nodes + SLACK)
-            )
+            workers = float(str(configuration.get("worker_state_update_frequency", 5)))
+            nodes = float(str(configuration.get("db_update_frequency", 5)))
+            nodes += float(str(configuration.get("db_update_propagation", 0))) + NODE_POLL_MARGIN_SECONDS
         except (KeyError, TypeError, ValueError, StepFailed) as error:
             raise Unavailable(f"what answers at {self._admin.url} is not Kong's Admin API") from error
+        if self._mode == "off":
+            workers = nodes = PROPAGATION_DELAY_SECONDS
+        self._routes_delay, self._nodes_delay = workers, nodes

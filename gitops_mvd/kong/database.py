@@ -8,68 +8,94 @@ import time
 from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Iterable, Mapping, MutableMapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, TypeVar, cast
+from typing import TypeAlias, TypeVar, cast
 from urllib.parse import quote
 
 from gitops_mvd.core.errors import StepFailed, Unavailable
-from gitops_mvd.core.model import Json
 from gitops_mvd.kong.admin import PATHS, Admin, Page
-from gitops_mvd.kong.clashes import in_the_way, refuse_rivals, refuse_taken
-from gitops_mvd.kong.compare import same
-from gitops_mvd.kong.entities import CLASH_HINT, DEFAULT_WEIGHT, LISTED, OWNED, TYPES, UNIQUE, Entity, is_ours, part_of
+from gitops_mvd.kong.clashes import refuse_rivals, refuse_taken, to_delete_first
+from gitops_mvd.kong.compare import is_same
+from gitops_mvd.kong.entities import (
+    CLASH_HINT,
+    DEFAULT_WEIGHT,
+    LISTED,
+    MANAGED_TAG,
+    TYPES,
+    UNIQUE,
+    Entity,
+    Fields,
+    holder_id,
+    is_managed,
+)
 
-CHECKS = 4  # at a time: they write nothing
-FEW = 5  # new entities of a type, whose names are looked up one by one
-TURN = 5  # at every fifth look, the targets of one upstream are read without need
-BALANCED_WITHIN = 5.0  # s; the node that took a change uses a new target within 40 ms
+CHECKS_AT_ONCE = 4
+MAX_LOOKUPS_BY_NAME = 5  # added entities of a type, beyond which all of that type are read
+RESCAN_EVERY = 5  # observations, of which one reads the targets of an upstream that seem unchanged
+BALANCED_WITHIN_SECONDS = 5.0  # the node that took a change uses a new target within 40 ms
 SERVING = {"HEALTHY", "HEALTHCHECKS_OFF"}
-TABLES = {"sm_vaults": "vaults"}  # what a list of tags calls by the name of its table
+TYPE_OF_TABLE = {"sm_vaults": "vaults"}  # for the types that a list of tags has under another name
 SET_BY_KONG = {"created_at", "updated_at", "ws_id"}
 
+IdsByType: TypeAlias = Mapping[str, set[str]]
 Made = TypeVar("Made")
 
 
 class Store:
     """What a Kong with a database holds.
 
-    It is read anew at every look, but made sense of anew only where Kong's answer is not the same to the byte.
+    It is read at every observation, but converted only if Kong's answer is not the same to the byte.
 
-    Kong lists no targets but those of one upstream.  So their ids are listed by tag, and an upstream's own are only
-    read where the ids tell that they changed; and one upstream's in turn now and then, for a weight changed by hand.
+    Kong lists targets by upstream only.  So their ids are listed by tag, and the targets of an upstream are read if the
+    ids show that they changed.  For a weight changed by hand, the targets of one upstream after the other are read now
+    and then (`RESCAN_EVERY`).
     """
 
     def __init__(self, admin: Admin, written: MutableMapping[str, float]) -> None:
         self._admin = admin
-        self._written = written  # `part_of` an entity -> when, by the monotonic clock
-        self._read: dict[str, tuple[list[Page], Any]] = {}  # path and tags -> what was read, and what was made of it
+        self._written = written  # `holder_id` of an entity -> when, by the monotonic clock
+        self._read: dict[str, tuple[list[Page], object]] = {}  # path and tags -> pages, and what was made of them
         self._targets: OrderedDict[str, list[Entity]] = OrderedDict()  # upstream -> targets, last read last
-        self._found: tuple[list[Entity], list[Entity]] = ([], [])  # in the order of the lists, and in that of making
-        self._looks = itertools.count(1)
-        self._checks = ThreadPoolExecutor(CHECKS, "kong-check")
+        self._found: tuple[list[Entity], list[Entity]] = ([], [])  # in the order of the lists, and in that of creation
+        self._observations = itertools.count(1)
+        self._checks = ThreadPoolExecutor(CHECKS_AT_ONCE, "kong-check")
         self._lock = threading.Lock()
 
-    def look(self, host: str) -> list[Entity]:
-        """All entities of ours: the very same list while they stay the same.
+    def observe(self, host: str) -> list[Entity]:
+        """All managed entities, in the order of creation: the very same list while they stay the same.
 
-        A call each for services, routes, upstreams, the index of all else, and every other type that it tells of.
+        A call each for services, routes, upstreams, the index of all other types, and every type in that index.
         """
         found = [entity for type in LISTED for entity in self._list(type, host)]
-        indexed = self._made_of(f"/tags/{_quoted(f'index:{host}')}", _by_type)
-        found += [entity for type in sorted(indexed.keys() - {"targets"}) for entity in self._list(type, host)]
+        index = self._index(f"index:{host}")
+        found += [entity for type in sorted(index.keys() - {"targets"}) for entity in self._list(type, host)]
         upstreams = [entity.id for entity in found if entity.type == "upstreams"]
         with self._lock:
-            found += self._look_at_targets(host, upstreams, indexed.get("targets", set()))
-            if found != self._found[0]:
-                self._found = found, sorted(found, key=lambda entity: entity.rank)
-            return self._found[1]
+            found += self._observe_targets(host, upstreams, index.get("targets", set()))
+            return self._in_order(found)
+
+    def _in_order(self, found: list[Entity]) -> list[Entity]:
+        """The entities in the order of creation: the very same list while they stay the same."""
+        if found != self._found[0]:
+            self._found = found, sorted(found, key=lambda entity: entity.rank)
+        return self._found[1]
 
     def _list(self, type: str, host: str) -> list[Entity]:
-        def ours(entries: Iterable[Json]) -> list[Entity]:
-            return [Entity(type, fields, kept=True) for fields in entries if is_ours(fields, host)]
+        return self._entities(type, f"host:{host}", lambda fields: is_managed(fields, host))
 
-        return self._made_of(_path(type), ours, tags=f"{OWNED},host:{host}")
+    def _entities(self, type: str, tag: str, selects: Callable[[Fields], bool]) -> list[Entity]:
+        """The selected ones among the entities of a type that have a tag."""
 
-    def _made_of(self, path: str, make: Callable[[Iterable[Json]], Made], **params: str) -> Made:
+        def selected(entries: Iterable[Fields]) -> list[Entity]:
+            return [Entity(type, fields, from_admin_api=True) for fields in entries if selects(fields)]
+
+        return self._made_of(_path(type), selected, tags=f"{MANAGED_TAG},{tag}")
+
+    def _index(self, tag: str) -> IdsByType:
+        """The ids, by type, of all entities that have a tag."""
+        return self._made_of(f"/tags/{_quoted(tag)}", _ids_by_type)
+
+    def _made_of(self, path: str, make: Callable[[Iterable[Fields]], Made], **params: str) -> Made:
+        """What `make` makes of the entries of a collection: the same object while Kong's answer is the same."""
         key = " ".join((path, *params.values()))
         before, made = self._read.get(key, ([], None))
         pages = self._admin.pages(path, before, **params)
@@ -78,151 +104,157 @@ class Store:
             self._read[key] = pages, made
         return cast(Made, made)
 
-    def _look_at_targets(self, host: str, upstreams: Sequence[str], ids: set[str]) -> list[Entity]:
+    def _observe_targets(self, host: str, upstreams: Sequence[str], ids: set[str]) -> list[Entity]:
         known = {upstream: {target.id for target in there} for upstream, there in self._targets.items()}
         for upstream in known.keys() - set(upstreams):
             del self._targets[upstream]
         stale = [upstream for upstream in upstreams if upstream not in known or not known[upstream] <= ids]
         if not stale and not ids <= set().union(*known.values()):
-            stale = list(upstreams)  # somebody else added one, and Kong does not tell where
-        turn = [] if stale or next(self._looks) % TURN else list(self._targets)[:1]
-        for upstream in (*stale, *turn):
-            there = self._admin.entries(f"/upstreams/{upstream}/targets")
-            self._targets[upstream] = [Entity("targets", one, kept=True) for one in there if is_ours(one, host)]
+            stale = list(upstreams)  # somebody else added one, and Kong does not say to which upstream
+        rescanned = [] if stale or next(self._observations) % RESCAN_EVERY else list(self._targets)[:1]
+        for upstream in (*stale, *rescanned):
+            entries = self._admin.entries(f"/upstreams/{upstream}/targets")
+            managed = [fields for fields in entries if is_managed(fields, host)]
+            self._targets[upstream] = [Entity("targets", fields, from_admin_api=True) for fields in managed]
             self._targets.move_to_end(upstream)
         return [target for upstream in upstreams for target in self._targets[upstream]]
 
-    def bring(self, host: str, is_meant: Callable[[Entity], bool], entities: Sequence[Entity]) -> None:
-        """Make ours that are meant be exactly `entities`: the new is made first, and the old deleted last."""
-        found = {(entity.type, entity.id): entity for entity in self.look(host) if is_meant(entity)}
-        wanted = {(entity.type, entity.id) for entity in entities}
-        put = [entity for entity in entities if not same(entity, found.get((entity.type, entity.id)))]
-        gone = [entity for key, entity in reversed(found.items()) if key not in wanted]
-        new = [entity for entity in put if (entity.type, entity.id) not in found]
+    def apply(self, host: str, selects: Callable[[Entity], bool], entities: Sequence[Entity]) -> None:
+        """Make the managed entities that are selected exactly `entities`: additions first, deletions last."""
+        found = {entity.key: entity for entity in self.observe(host) if selects(entity)}
+        wanted = {entity.key for entity in entities}
+        put = [entity for entity in entities if not is_same(entity, found.get(entity.key))]
+        removed = [entity for key, entity in reversed(found.items()) if key not in wanted]
+        added = [entity for entity in put if entity.key not in found]
         self._check(put)
-        first = in_the_way(new, gone)
-        self._refuse_clashes(host, put, new, first)
+        first = to_delete_first(added, removed)
+        self._refuse_clashes(host, put, added, first)
         try:
             for entity in first:
                 self._delete(entity)
-            self._replace(put, new, gone)
+            self._replace(put, added, removed)
         finally:
             with self._lock:
-                for target in (entity for entity in (*put, *gone) if entity.type == "targets"):
-                    self._targets.pop(target.fields["upstream"]["id"], None)
+                for target in (entity for entity in (*put, *removed) if entity.type == "targets"):
+                    self._targets.pop(target.reference("upstream"), None)
 
     def _check(self, put: Sequence[Entity]) -> None:
-        """Raises StepFailed with what Kong says of the first that it would refuse."""
+        """Raises StepFailed with Kong's reason for the first entity that it would reject."""
         for _ in self._checks.map(self._admin.check, put):
             pass
 
     def all(self) -> list[Entity]:
-        """Everything that this Kong has, whosever it is."""
+        """All entities in this Kong, managed or not."""
         found = [
-            Entity(type, fields, kept=True)
+            Entity(type, fields, from_admin_api=True)
             for type in TYPES
             if type != "targets"
             for fields in self._admin.entries(_path(type))
         ]
         upstreams = [entity.id for entity in found if entity.type == "upstreams"]
         targets = (fields for id in upstreams for fields in self._admin.entries(f"/upstreams/{id}/targets"))
-        return sorted([*found, *(Entity("targets", fields, kept=True) for fields in targets)], key=lambda it: it.rank)
+        return sorted(
+            [*found, *(Entity("targets", fields, from_admin_api=True) for fields in targets)], key=lambda it: it.rank
+        )
 
     def adopt(self, host: str, entities: Sequence[Entity]) -> None:
-        """Change these fields of entities that are there, one entity at a time, and nothing else of them."""
+        """Change these fields of entities that are in Kong, one entity at a time, and nothing else of them."""
         for entity in entities:
             self._admin.check(entity)
         for entity in entities:
-            parent = f"/upstreams/{entity.fields['upstream']['id']}" if entity.type == "targets" else ""
             body = {key: value for key, value in entity.fields.items() if key not in {"id", *SET_BY_KONG}}
-            if not self._admin.write("PATCH", f"{parent}{_path(entity.type)}/{entity.id}", entity, body):
-                raise StepFailed(f"{entity} is no longer in Kong, or clashes there with another one", "try it again")
-            self._written[part_of(entity)] = time.monotonic()
+            if not self._admin.write("PATCH", _path_to(entity), entity, body):
+                raise StepFailed(f"{entity} is no longer in Kong, or clashes there with another entity", "try again")
+            self._written[holder_id(entity)] = time.monotonic()
             if entity.type == "targets":
                 with self._lock:
-                    self._targets.pop(entity.fields["upstream"]["id"], None)
+                    self._targets.pop(entity.reference("upstream"), None)
 
-    def _replace(self, put: Sequence[Entity], new: Sequence[Entity], gone: Sequence[Entity]) -> None:
+    def _replace(self, put: Sequence[Entity], added: Sequence[Entity], removed: Sequence[Entity]) -> None:
         for entity in put:
             self._put(entity)
-        self._wait_for([it for it in new if it.type == "targets" and it.fields.get("weight", DEFAULT_WEIGHT)], gone)
-        for entity in gone:
+        self._wait_until_balanced(added, removed)
+        for entity in removed:
             self._delete(entity)
 
-    def _refuse_clashes(self, host: str, put: Sequence[Entity], new: Sequence[Entity], first: Sequence[Entity]) -> None:
-        """Kong would only refuse a name at its turn, after others were written, and no route for its requests.
-
-        `first` are those that go.
-        """
-        mine = {entity.id for entity in (*put, *first)}
+    def _refuse_clashes(
+        self, host: str, put: Sequence[Entity], added: Sequence[Entity], removed: Sequence[Entity]
+    ) -> None:
+        """Raises StepFailed for what Kong would reject after others were written, or not at all: a rival route."""
+        replaced = {entity.id for entity in (*put, *removed)}
         routes = [entity for entity in put if entity.type == "routes"]
-        there = [one for one in self._all("routes") if one.id not in mine] if routes else []
-        for type in dict.fromkeys(entity.type for entity in new if entity.type != "targets"):
-            ours = [entity for entity in new if entity.type == type]
-            others = there if type == "routes" else self._others(type, ours)
-            refuse_taken(ours, (one for one in others if one.id not in mine))
-        refuse_rivals(routes, (one for one in there if not self._is_mine(one.fields, host)))
+        other_routes = [one for one in self._all("routes") if one.id not in replaced] if routes else []
+        for type in dict.fromkeys(entity.type for entity in added if entity.type != "targets"):
+            of_type = [entity for entity in added if entity.type == type]
+            others = other_routes if type == "routes" else self._others(type, of_type)
+            refuse_taken(of_type, (one for one in others if one.id not in replaced))
+        refuse_rivals(routes, (one for one in other_routes if not self._may_replace(one.fields, host)))
 
-    def _is_mine(self, fields: Json, host: str) -> bool:
-        return is_ours(fields, host)
+    def _may_replace(self, fields: Fields, host: str) -> bool:
+        """Is that an entity that this host may change or delete?"""
+        return is_managed(fields, host)
 
-    def _others(self, type: str, ours: Sequence[Entity]) -> Iterable[Entity]:
-        """Those in Kong of a type: by name where that is enough, and they are few, else all of them."""
+    def _others(self, type: str, added: Sequence[Entity]) -> Iterable[Entity]:
+        """The entities in Kong that may clash: looked up by name if that is enough, else all of the type."""
         unique = UNIQUE.get(type, ("name",))
-        keys = [key for key in unique if isinstance(key, tuple) or any(key in entity.fields for entity in ours)]
-        if keys not in (["name"], ["username"], ["prefix"]) or len(ours) > FEW:
+        keys = [key for key in unique if isinstance(key, tuple) or any(key in entity.fields for entity in added)]
+        if keys not in (["name"], ["username"], ["prefix"]) or len(added) > MAX_LOOKUPS_BY_NAME:
             return self._all(type)
-        named = (self._admin.get(f"{_path(type)}/{_quoted(entity.fields[str(keys[0])])}") for entity in ours)
-        return [Entity(type, fields, kept=True) for fields in named if fields]
+        named = (self._admin.get(f"{_path(type)}/{_quoted(str(entity.fields[str(keys[0])]))}") for entity in added)
+        return [Entity(type, fields, from_admin_api=True) for fields in named if fields]
 
     def _all(self, type: str) -> Iterable[Entity]:
-        return (Entity(type, fields, kept=True) for fields in self._admin.entries(_path(type)))
+        return (Entity(type, fields, from_admin_api=True) for fields in self._admin.entries(_path(type)))
 
     def _put(self, entity: Entity) -> None:
-        if entity.kept and entity.type == "basicauth_credentials":
-            raise StepFailed(f"{entity} can not be put back: Kong only tells the hash of its password")
+        if entity.from_admin_api and entity.type == "basicauth_credentials":
+            raise StepFailed(f"{entity} cannot be restored: Kong shows only the hash of its password")
         body = {key: value for key, value in entity.fields.items() if key not in SET_BY_KONG}
         update = {key: value for key, value in body.items() if key != "id"}
         if entity.type == "targets":
-            path = f"/upstreams/{entity.fields['upstream']['id']}/targets"
-            done = self._admin.write("PATCH", f"{path}/{entity.id}", entity, update)  # PUT makes no new targets
-            done = done or self._admin.write("POST", path, entity, body)
+            collection, _, _ = _path_to(entity).rpartition("/")
+            is_done = self._admin.write("PATCH", _path_to(entity), entity, update)  # PUT creates no targets
+            is_done = is_done or self._admin.write("POST", collection, entity, body)
         else:
-            done = self._admin.write("PUT", f"{_path(entity.type)}/{entity.id}", entity, update)
-        if not done:
-            raise StepFailed(f"{entity} clashes with one that is in Kong and not ours", CLASH_HINT)
-        self._written[part_of(entity)] = time.monotonic()
+            is_done = self._admin.write("PUT", _path_to(entity), entity, update)
+        if not is_done:
+            raise StepFailed(f"{entity} clashes with an entity in Kong that is not managed by gitops-mvd", CLASH_HINT)
+        self._written[holder_id(entity)] = time.monotonic()
 
-    def _wait_for(self, new: Sequence[Entity], gone: Sequence[Entity]) -> None:
-        """Wait until Kong balances over the new targets, before the old ones go.  Raises Unavailable."""
-        losing = {entity.fields["upstream"]["id"] for entity in gone if entity.type == "targets"}
-        end = time.monotonic() + BALANCED_WITHIN
-        for upstream in {entity.fields["upstream"]["id"] for entity in new} & losing:
-            missing = {entity.fields["target"] for entity in new if entity.fields["upstream"]["id"] == upstream}
+    def _wait_until_balanced(self, added: Sequence[Entity], removed: Sequence[Entity]) -> None:
+        """Wait until Kong balances over the added targets, before others are removed.  Raises Unavailable."""
+        new = [it for it in added if it.type == "targets" and it.fields.get("weight", DEFAULT_WEIGHT)]
+        losing = {entity.reference("upstream") for entity in removed if entity.type == "targets"}
+        end = time.monotonic() + BALANCED_WITHIN_SECONDS
+        for upstream in {entity.reference("upstream") for entity in new} & losing:
+            missing = {str(entity.fields["target"]) for entity in new if entity.reference("upstream") == upstream}
             while True:
                 health = self._admin.entries(f"/upstreams/{upstream}/health")
-                missing -= {target["target"] for target in health if target.get("health") in SERVING}
+                missing -= {str(target["target"]) for target in health if target.get("health") in SERVING}
                 if not missing:
                     break
                 if time.monotonic() > end:
-                    raise Unavailable(
-                        f"Kong has not taken up the target {', '.join(sorted(missing))} in {BALANCED_WITHIN:g} s"
-                    )
+                    targets = ", ".join(sorted(missing))
+                    raise Unavailable(f"Kong does not use the target {targets} within {BALANCED_WITHIN_SECONDS:g} s")
                 time.sleep(0.02)
 
     def _delete(self, entity: Entity) -> None:
-        parent = f"/upstreams/{entity.fields['upstream']['id']}" if entity.type == "targets" else ""
-        self._admin.delete(f"{parent}{_path(entity.type)}/{entity.id}")
-        self._written[part_of(entity)] = time.monotonic()
+        self._admin.delete(_path_to(entity))
+        self._written[holder_id(entity)] = time.monotonic()
 
 
-def _by_type(rows: Iterable[Json]) -> Mapping[str, set[str]]:
+def _ids_by_type(rows: Iterable[Fields]) -> IdsByType:
     """The ids of each type in a list of what has a tag."""
     ids: defaultdict[str, set[str]] = defaultdict(set)
     for row in rows:
         name = str(row["entity_name"])
-        ids[TABLES.get(name, name)].add(row["entity_id"])
+        ids[TYPE_OF_TABLE.get(name, name)].add(str(row["entity_id"]))
     return ids
+
+
+def _path_to(entity: Entity) -> str:
+    parent = f"/upstreams/{entity.reference('upstream')}" if entity.type == "targets" else ""
+    return f"{parent}{_path(entity.type)}/{entity.id}"
 
 
 def _path(type: str) -> str:

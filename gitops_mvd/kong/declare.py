@@ -1,21 +1,59 @@
-"""From what was declared to Kong's entities, with ids that stay and tags by which they are known again.  Pure."""
+"""Kong's entities, made of what was declared: with ids that stay, and tags that mark them as managed.  Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
 from uuid import UUID, uuid5
 
-from gitops_mvd.core.model import Json
+from gitops_mvd.core.model import Json, JsonValue
+from gitops_mvd.core.route import Target
 from gitops_mvd.kong.compare import field_tags
-from gitops_mvd.kong.entities import DEFAULT_WEIGHT, LISTED, OWNED, REFERENCES, TYPES, Entity, unique_key
+from gitops_mvd.kong.entities import (
+    DEFAULT_WEIGHT,
+    LISTED,
+    MANAGED_TAG,
+    REFERENCES,
+    TYPES,
+    Entity,
+    Fields,
+    Owner,
+    tags_of,
+    unique_key,
+)
 
 _NAMESPACE = UUID("6f1f3b44-54ab-5c0c-8f6c-0d1f5b7a7f3e")
 
 
-def of_service(host: str, app: str, service: str, kong: Json) -> list[Entity]:
-    """The entities of one service's `x-kong` in normal form: service, upstream, routes and plugins, but no targets."""
-    name = f"mvd.{app}.{service}"
+class Declarations:
+    """The entities of what is declared, for the Kong of one host."""
+
+    def __init__(self, host: str) -> None:
+        self._host = host
+
+    def of_service(self, owner: Owner, kong: Json) -> list[Entity]:
+        """Those of a service's `x-kong` in normal form: service, upstream, routes and plugins, but no targets."""
+        return service_entities(self._host, owner, kong)
+
+    def of_app(self, app: str, document: Mapping[str, Iterable[Fields]]) -> list[Entity]:
+        """Those of the folder `kong/`."""
+        return declared(self._host, document, [f"app:{app}"])
+
+    def app_targets(self) -> list[Target]:
+        """What the folder `kong/` has in place of the targets of a service: nothing."""
+        return []
+
+    def targets(self, owner: Owner, targets: Iterable[Target]) -> list[Entity]:
+        """The targets of a service's upstream."""
+        upstream = entity_id(self._host, "upstreams", service_name(owner))
+        app, service = owner
+        tags = [f"app:{app}", f"service:{service}"]
+        return [target_entity(self._host, upstream, target, DEFAULT_WEIGHT, tags) for target in targets]
+
+
+def service_entities(host: str, owner: Owner, kong: Json) -> list[Entity]:
+    """The entities of a service's `x-kong` in normal form, with ids and tags of that host."""
+    app, service = owner
+    name = service_name(owner)
     routes = [
         {**route, "name": f"{name}.{route.get('name') or number}"} for number, route in enumerate(kong["routes"], 1)
     ]
@@ -28,24 +66,21 @@ def of_service(host: str, app: str, service: str, kong: Json) -> list[Entity]:
     return declared(host, document, [f"app:{app}", f"service:{service}"])
 
 
-def of_targets(host: str, app: str, service: str, targets: Iterable[Json]) -> list[Entity]:
-    """The targets of a service's upstream: `{"instance": ..., "address": "127.0.0.1:20000"}` each.
-
-    What a route that was changed by hand has behind the address is left out.
-    """
-    upstream = {"id": _id(host, "upstreams", f"mvd.{app}.{service}")}
-    return [
-        entity
-        for target in targets
-        for entity in declared(
-            host,
-            {"targets": [{"target": target["address"].split(" ")[0], "weight": DEFAULT_WEIGHT, "upstream": upstream}]},
-            [f"app:{app}", f"service:{service}", f"instance:{target['instance']}"],
-        )
-    ]
+def service_name(owner: Owner) -> str:
+    """The name of a service and of its upstream in Kong; without a service, that of the app's own upstream."""
+    app, service = owner
+    return f"mvd.{app}.{service}" if service else f"mvd.{app}"
 
 
-def declared(host: str, document: Mapping[str, Iterable[Json]], tags: Sequence[str]) -> list[Entity]:
+def target_entity(host: str, upstream: str, target: Target, weight: int, tags: Sequence[str]) -> Entity:
+    """One target of the upstream with that id; a weight behind its address, as a changed one has it, is left out."""
+    address, _, _ = target["address"].partition(" ")
+    fields: Fields = {"target": address, "weight": weight, "upstream": {"id": upstream}}
+    (entity,) = declared(host, {"targets": [fields]}, [*tags, f"instance:{target['instance']}"])
+    return entity
+
+
+def declared(host: str, document: Mapping[str, Iterable[Fields]], tags: Sequence[str]) -> list[Entity]:
     """The entities of a document in Kong's declarative format, with nested ones taken out and references resolved."""
     entities = [
         entity
@@ -56,15 +91,16 @@ def declared(host: str, document: Mapping[str, Iterable[Json]], tags: Sequence[s
     return sorted(entities, key=lambda entity: entity.rank)
 
 
-def _declare(host: str, type: str, item: Json, tags: Sequence[str], inside: Json) -> Iterator[Entity]:
-    nested = {key: value for key, value in item.items() if key in TYPES and _has_mappings(value)}
+def _declare(host: str, type: str, item: Fields, tags: Sequence[str], inside: Fields) -> Iterator[Entity]:
+    nested = {key: items for key, value in item.items() if key in TYPES and (items := _mappings(value)) is not None}
     own = {key: value for key, value in item.items() if key not in nested and not key.startswith("_")}
-    fields = {**own, **inside}
+    fields: dict[str, JsonValue] = {**own, **inside}
     for key in REFERENCES.keys() & fields.keys():
         fields[key] = _reference(host, key, fields[key])
-    fields.setdefault("id", _id(host, type, unique_key(type, fields)))
+    fields.setdefault("id", entity_id(host, type, unique_key(type, fields)))
     index = [] if type in LISTED else [f"index:{host}"]
-    fields["tags"] = [OWNED, f"host:{host}", *tags, *index, *field_tags(fields), *sorted(own.get("tags") or [])]
+    user_tags = sorted(tags_of(own))
+    fields["tags"] = [MANAGED_TAG, f"host:{host}", *tags, *index, *field_tags(fields), *user_tags]
     yield Entity(type, fields)
     parent = next((key for key, plural in REFERENCES.items() if plural == type), "")
     for child, items in nested.items():
@@ -72,18 +108,22 @@ def _declare(host: str, type: str, item: Json, tags: Sequence[str], inside: Json
             yield from _declare(host, child, one, tags, {parent: {"id": fields["id"]}})
 
 
-def _has_mappings(value: object) -> bool:
-    return isinstance(value, list) and all(isinstance(item, Mapping) for item in value)
+def _mappings(value: JsonValue) -> list[Fields] | None:
+    """The items of a list of mappings; None for anything else."""
+    if not isinstance(value, list):
+        return None
+    items = [item for item in value if isinstance(item, Mapping)]
+    return items if len(items) == len(value) else None
 
 
-def _reference(host: str, key: str, value: Any) -> Any:
-    """Declarative files refer by name; ids follow from names."""
+def _reference(host: str, key: str, value: JsonValue) -> JsonValue:
+    """The reference by id for one by name, as declarative files have it."""
     name = value.get("name") or value.get("username") if isinstance(value, Mapping) else value
-    return {"id": _id(host, REFERENCES[key], name)} if isinstance(name, str) else value
+    return {"id": entity_id(host, REFERENCES[key], name)} if isinstance(name, str) else value
 
 
-def _id(host: str, type: str, name: str) -> str:
-    """Follows from owner, type and name, so that what changes is updated in place.  A given id stays."""
+def entity_id(host: str, type: str, name: str) -> str:
+    """The id that follows from host, type and name, so that a change updates in place; an id as `name` stays."""
     try:
         return str(UUID(name))
     except ValueError:

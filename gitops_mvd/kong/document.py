@@ -10,24 +10,35 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeAlias
 
 import yaml
 
 from gitops_mvd.core.errors import StepFailed, Unavailable
-from gitops_mvd.core.model import Json
+from gitops_mvd.core.model import JsonValue
 from gitops_mvd.kong.admin import Admin
 from gitops_mvd.kong.clashes import refuse_rivals, refuse_taken
-from gitops_mvd.kong.compare import MAPS, declared_names, same
-from gitops_mvd.kong.entities import REFERENCES, TYPES, Entity, as_kept, is_ours, part_of, tagged
+from gitops_mvd.kong.compare import MAPS, declared_names, is_same
+from gitops_mvd.kong.entities import (
+    REFERENCES,
+    TYPES,
+    Entity,
+    Fields,
+    as_stored,
+    holder_id,
+    is_managed,
+    tag_value,
+    tags_of,
+)
 
-TOGETHER = 0.02  # s that the next post waits for those whom the last one has let go on
-Document = dict[str, list[dict[str, Any]]]  # type -> entities, flat and with references by id, as GET /config has them
+BATCH_WINDOW_SECONDS = 0.02  # that a post waits for the threads that the one before has let go on
+# Type -> entities, flat and with references by id, as GET /config has them.
+Document: TypeAlias = Mapping[str, Sequence[Fields]]
 
 
 @dataclass(frozen=True)
 class _Change:
-    """`put` are those of `after` that are not the same before."""
+    """`put` are the entities of `after` that are not the same in `before`."""
 
     host: str
     before: Sequence[Entity]
@@ -36,177 +47,181 @@ class _Change:
 
 
 @dataclass
-class _Wish:
-    """What somebody waits for, and how it ended."""
+class _Task:
+    """What one thread wants applied and waits for, and how it ended."""
 
     host: str
-    is_meant: Callable[[Entity], bool]
+    selects: Callable[[Entity], bool]
     entities: Sequence[Entity]
-    done: bool = False
+    is_done: bool = False
     failure: Exception | None = None
 
-    def change(self, ours: Iterable[Entity]) -> _Change | None:
-        """None where everything is as it should be."""
-        before = [entity for entity in ours if self.is_meant(entity)]
-        known = {(entity.type, entity.id): entity for entity in before}
-        put = [entity for entity in self.entities if not same(entity, known.get((entity.type, entity.id)))]
+    def change(self, managed: Iterable[Entity]) -> _Change | None:
+        """None if everything is as wanted."""
+        before = [entity for entity in managed if self.selects(entity)]
+        found = {entity.key: entity for entity in before}
+        put = [entity for entity in self.entities if not is_same(entity, found.get(entity.key))]
         return _Change(self.host, before, self.entities, put) if put or len(before) != len(self.entities) else None
 
 
 class Store:
-    """What a Kong without a database holds, known by the hash that it tells of its document.
+    """What a Kong without a database holds, known by the hash that Kong makes of its document.
 
-    One change at a time: what is not ours, and what other apps have, is posted back as it was found.
+    One change at a time: what is not managed, and what other apps have, is posted back as it was found.
     """
 
     def __init__(self, admin: Admin, written: MutableMapping[str, float]) -> None:
         self._admin = admin
-        self._written = written  # `part_of` an entity -> when, by the monotonic clock
+        self._written = written  # `holder_id` of an entity -> when, by the monotonic clock
         self._lock = threading.Lock()
-        self._turn = threading.Lock()  # to post
-        self._seen: tuple[str, Document] = ("", {})
-        self._ours: tuple[Document, str, list[Entity]] = ({}, "", [])
-        self._wishes: deque[_Wish] = deque()
-        self._posted = ""  # what we posted last, as it was
+        self._post_lock = threading.Lock()
+        self._found: tuple[str, Document] = ("", {})  # Kong's hash, and its document
+        self._managed: tuple[Document, str, list[Entity]] = ({}, "", [])  # the entities of a document, by host
+        self._tasks: deque[_Task] = deque()
+        self._posted = ""  # the text of the last post
 
-    def look(self, host: str) -> list[Entity]:
-        """All entities of ours: the very same list, by one call, while the document stays the same."""
+    def observe(self, host: str) -> list[Entity]:
+        """All managed entities: the very same list, by one call, while the document stays the same."""
         with self._lock:
-            return self._ours_in(self._read(), host)
+            return self._managed_in(self._read(), host)
 
-    def bring(self, host: str, is_meant: Callable[[Entity], bool], entities: Sequence[Entity]) -> None:
-        """Make ours that are meant be exactly `entities`, by one post, or none where they are.
+    def apply(self, host: str, selects: Callable[[Entity], bool], entities: Sequence[Entity]) -> None:
+        """Make the managed entities that are selected exactly `entities`, by one post, or none if they are.
 
-        Kong checks the whole document before it takes any of it, so nothing is asked about each entity beforehand.
-        Whoever comes while another post is under way waits for it, and then goes along with all who waited.
+        Kong checks the whole document before it takes any of it, so no entity is validated beforehand.
+        A thread that comes while another posts waits for that, and then posts together with all that waited.
         """
-        wish = _Wish(host, is_meant, entities)
-        self._wishes.append(wish)
-        came_late = self._turn.locked()
-        while not wish.done:
-            if self._turn.acquire(timeout=TOGETHER / 2):
+        task = _Task(host, selects, entities)
+        self._tasks.append(task)
+        is_behind_another = self._post_lock.locked()
+        while not task.is_done:
+            if self._post_lock.acquire(timeout=BATCH_WINDOW_SECONDS / 2):
                 try:
-                    self._take_turn(wish, came_late)
+                    self._post_batch(task, is_behind_another)
                 finally:
-                    self._turn.release()
-        if wish.failure:
-            raise wish.failure
+                    self._post_lock.release()
+        if task.failure:
+            raise task.failure
 
-    def _take_turn(self, wish: _Wish, came_late: bool) -> None:
-        if wish.done:
+    def _post_batch(self, task: _Task, is_behind_another: bool) -> None:
+        if task.is_done:
             return
-        if came_late:
-            time.sleep(TOGETHER)
-        waiting = [self._wishes.popleft() for _ in range(len(self._wishes))]
+        if is_behind_another:
+            time.sleep(BATCH_WINDOW_SECONDS)
+        waiting = [self._tasks.popleft() for _ in range(len(self._tasks))]
         with self._lock:
-            self._fulfil([wish, *(other for other in waiting if other is not wish)])
+            self._carry_out([task, *(other for other in waiting if other is not task)])
 
-    def _fulfil(self, wishes: Sequence[_Wish]) -> None:
-        """All of them by one post; where one is refused, each by its own, so that it holds up no other."""
+    def _carry_out(self, tasks: Sequence[_Task]) -> None:
+        """All tasks by one post; if it is rejected, each by its own, so that it holds up no other."""
         try:
-            self._bring(wishes)
+            self._apply(tasks)
         except StepFailed as failure:
-            if len(wishes) == 1:
-                wishes[0].failure = failure
+            if len(tasks) == 1:
+                tasks[0].failure = failure
             else:
-                for wish in wishes:
-                    self._fulfil([wish])
+                for task in tasks:
+                    self._carry_out([task])
         except Exception as failure:
-            for wish in wishes:
-                wish.failure = failure
-        for wish in wishes:
-            wish.done = True
+            for task in tasks:
+                task.failure = failure
+        for task in tasks:
+            task.is_done = True
 
-    def _bring(self, wishes: Sequence[_Wish]) -> None:
-        there = self._read()
-        changes = [change for wish in wishes if (change := wish.change(self._ours_in(there, wish.host)))]
+    def _apply(self, tasks: Sequence[_Task]) -> None:
+        found = self._read()
+        changes = [change for task in tasks if (change := task.change(self._managed_in(found, task.host)))]
         if not changes:
             return
-        gone = {(entity.type, entity.id) for change in changes for entity in (*change.before, *change.after)}
+        replaced = {entity.key for change in changes for entity in (*change.before, *change.after)}
         document = {
-            type: [_slim(fields) for fields in items if (type, fields["id"]) not in gone]
-            for type, items in there.items()
+            type: [_slim(fields) for fields in items if (type, fields["id"]) not in replaced]
+            for type, items in found.items()
         }
         for change in changes:
             _refuse_clashes(change, document)
         for entity in (entity for change in changes for entity in change.after):
-            document.setdefault(entity.type, []).append(_flat(as_kept(entity).fields))
+            document.setdefault(entity.type, []).append(_flat(as_stored(entity).fields))
         try:
             self._write(document)
         except StepFailed:
             for entity in changes[0].put if len(changes) == 1 else ():
-                self._admin.check(entity)  # Kong told a place in the document, of which nobody knows
+                self._admin.check(entity)  # Kong named a place in the document, which nobody can look up
             raise
-        touched = (part_of(entity) for change in changes for entity in (*change.before, *change.after))
+        touched = (holder_id(entity) for change in changes for entity in (*change.before, *change.after))
         self._written.update(dict.fromkeys(touched, time.monotonic()))
 
-    def _ours_in(self, document: Document, host: str) -> list[Entity]:
-        if document is not self._ours[0] or host != self._ours[1]:
-            self._ours = document, host, list(_ours(document, host))
-        return self._ours[2]
+    def _managed_in(self, document: Document, host: str) -> list[Entity]:
+        if document is not self._managed[0] or host != self._managed[1]:
+            self._managed = document, host, list(_managed(document, host))
+        return self._managed[2]
 
     def all(self) -> list[Entity]:
-        """Everything that this Kong has, whosever it is."""
+        """All entities in this Kong, managed or not."""
         with self._lock:
             found = [
-                Entity(type, _with_references(row), kept=True) for type, rows in self._read().items() for row in rows
+                Entity(type, _with_references(row), from_admin_api=True)
+                for type, rows in self._read().items()
+                for row in rows
             ]
             return sorted(found, key=lambda entity: entity.rank)
 
     def adopt(self, host: str, entities: Sequence[Entity]) -> None:
-        """Change these fields of entities that are there, by one post, and nothing else of them."""
+        """Change these fields of entities that are in Kong, by one post, and nothing else of them."""
         with self._lock:
-            there = self._read()
+            found = self._read()
             for entity in entities:
                 self._admin.check(entity)
-            changed = {(entity.type, entity.id): _flat(as_kept(entity).fields) for entity in entities}
+            changed = {entity.key: _flat(as_stored(entity).fields) for entity in entities}
             document = {
-                type: [merged(_slim(row), changed.pop((type, row["id"]), {})) for row in rows]
-                for type, rows in there.items()
+                type: [merged(_slim(row), changed.pop((type, str(row["id"])), {})) for row in rows]
+                for type, rows in found.items()
             }
             if changed:
-                gone = next(entity for entity in entities if (entity.type, entity.id) in changed)
-                raise StepFailed(f"{gone} is no longer in Kong", "try it again")
+                missing = next(entity for entity in entities if entity.key in changed)
+                raise StepFailed(f"{missing} is no longer in Kong", "try again")
             self._write(document)
-            self._written.update(dict.fromkeys(map(part_of, entities), time.monotonic()))
+            self._written.update(dict.fromkeys(map(holder_id, entities), time.monotonic()))
 
-    def has(self) -> str:
-        """Kong's hash of all that it has, ours or not, as of the last look or change."""
+    def digest(self) -> str:
+        """Kong's hash of all that it has, as of the last `observe` or change."""
         with self._lock:
-            if not self._seen[0]:
+            if not self._found[0]:
                 self._read()
-            return self._seen[0]
+            return self._found[0]
 
     def text(self) -> str:
-        """All of that as one text that Kong reads; where we posted it, to the byte."""
+        """All that Kong has, as one text that it reads; if gitops-mvd posted it, the same to the byte."""
         with self._lock:
-            return self._posted if _hash(self._posted) == self._seen[0] else _text(self._seen[1])
+            return self._posted if _hash(self._posted) == self._found[0] else _text(self._found[1])
 
     def _read(self) -> Document:
-        for _ in range(3):  # each round proves the one before: nobody posted while we read
-            digest = self._digest()
-            if digest == self._seen[0]:
-                return self._seen[1]
-            self._seen = digest, _parsed(self._admin.document())
-        self._seen = "", {}
-        raise Unavailable("Kong's document is changed while we read it")
-
-    def _digest(self) -> str:
-        return str((self._admin.get("/status") or {}).get("configuration_hash"))
+        for _ in range(3):  # each round proves the one before: nobody posted while it was read
+            digest = str((self._admin.get("/status") or {}).get("configuration_hash"))
+            if digest == self._found[0]:
+                return self._found[1]
+            self._found = digest, _parsed(self._admin.document())
+        self._found = "", {}
+        raise Unavailable("Kong's document is changed by somebody else while it is read")
 
     def _write(self, document: Document) -> None:
-        """Post it, and take what Kong answers, which is what it now has, for read: its hash is the MD5 of the text."""
+        """Post it.  Kong's answer is what it now has, and the hash of that is the MD5 of the text."""
         text = self._posted = _text(document)
-        sent = (Entity(type, fields, kept=True) for type, items in document.items() for fields in items)
+        sent = (Entity(type, fields, from_admin_api=True) for type, items in document.items() for fields in items)
         loaded = self._admin.load(text, sent)
         if loaded is not None:
-            entities = {type: [_flat(fields) for fields in items.values()] for type, items in loaded.items() if items}
-            self._seen = _hash(text), entities
+            self._found = _hash(text), {type: rows for type, items in loaded.items() if (rows := _rows(items))}
+
+
+def _rows(items: JsonValue) -> list[Fields]:
+    """The entities of one type in Kong's answer to a post, where they are by id."""
+    return [_flat(item) for item in items.values() if isinstance(item, Mapping)] if isinstance(items, Mapping) else []
 
 
 def _text(document: Document) -> str:
-    # Without _transform Kong would hash the passwords once more that it gave us hashed.
-    return json.dumps({"_format_version": "3.0", "_transform": False, **{k: v for k, v in document.items() if v}})
+    # Without _transform Kong would hash passwords that are hashed already.
+    filled = {type: items for type, items in document.items() if items}
+    return json.dumps({"_format_version": "3.0", "_transform": False, **filled})
 
 
 def _hash(text: str) -> str:
@@ -214,54 +229,55 @@ def _hash(text: str) -> str:
     return hashlib.md5(text.encode(), usedforsecurity=False).hexdigest()
 
 
-def _ours(document: Document, host: str) -> Iterator[Entity]:
+def _managed(document: Document, host: str) -> Iterator[Entity]:
     for type in sorted(document, key=lambda type: TYPES.index(type) if type in TYPES else -1):
         for fields in document[type]:
-            if is_ours(fields, host):
-                yield Entity(type, _with_references(fields), kept=True)
+            if is_managed(fields, host):
+                yield Entity(type, _with_references(fields), from_admin_api=True)
 
 
-def _slim(fields: dict[str, Any]) -> dict[str, Any]:
-    """An entity of ours without the bulk of what Kong fills in: Kong takes no more than 10 MB at once."""
-    if not is_ours(fields, tagged(fields.get("tags") or (), "host")):
+def _slim(fields: Fields) -> Fields:
+    """A managed entity without the bulk of what Kong fills in: Kong takes no more than 10 MB at once."""
+    tags = tags_of(fields)
+    if not is_managed(fields, tag_value(tags, "host")):
         return fields
-    names = declared_names(fields)
+    names = declared_names(tags)
     return {
         key: value for key, value in fields.items() if key in names or (value is not None and key != "healthchecks")
     }
 
 
-def merged(fields: Json, changed: Json) -> dict[str, Any]:
-    """An entity with some fields changed, as a PATCH of Kong's would: records field by field, all else as a whole."""
+def merged(fields: Fields, changed: Fields) -> dict[str, JsonValue]:
+    """An entity with some fields changed, as by Kong's PATCH: records field by field, all else as a whole."""
     result = dict(fields)
     for key, value in changed.items():
-        there = result.get(key)
-        deeper = isinstance(value, Mapping) and isinstance(there, Mapping) and key not in MAPS
-        result[key] = merged(there, value) if deeper else value  # type: ignore[arg-type]
+        before = result.get(key)
+        is_record = isinstance(value, Mapping) and isinstance(before, Mapping) and key not in MAPS
+        result[key] = merged(before, value) if is_record else value  # type: ignore[arg-type]
     return result
 
 
 def _refuse_clashes(change: _Change, others: Document) -> None:
-    """Kong would refuse a name that is taken, but not a route that takes the requests of another."""
+    """Kong would refuse a name that is taken, but not a route that matches the requests of another."""
     types = {entity.type for entity in change.put}
     there = [
-        Entity(type, _with_references(fields), kept=True)
+        Entity(type, _with_references(fields), from_admin_api=True)
         for type, items in others.items()
         if type in types
         for fields in items
     ]
     refuse_taken(change.put, there)
     routes = [entity for entity in change.put if entity.type == "routes"]
-    refuse_rivals(routes, (one for one in there if one.type == "routes" and not is_ours(one.fields, change.host)))
+    refuse_rivals(routes, (one for one in there if one.type == "routes" and not is_managed(one.fields, change.host)))
 
 
-def _with_references(fields: Json) -> dict[str, Any]:
+def _with_references(fields: Fields) -> Fields:
     return {
         key: {"id": value} if key in REFERENCES and isinstance(value, str) else value for key, value in fields.items()
     }
 
 
-def _flat(fields: Json) -> dict[str, Any]:
+def _flat(fields: Fields) -> Fields:
     return {
         key: value["id"] if key in REFERENCES and isinstance(value, Mapping) else value for key, value in fields.items()
     }
@@ -271,7 +287,7 @@ def _flat(fields: Json) -> dict[str, Any]:
 
 
 class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
-    """YAML as Kong's emitter (lyaml) means it: a plain `on`, `12:30` or `2001-01-01` is a text."""
+    """YAML as Kong's emitter (lyaml) writes it: a plain `on`, `12:30` or `2001-01-01` is a text."""
 
     yaml_implicit_resolvers: ClassVar[dict[str, Any]] = {}
 
@@ -284,9 +300,11 @@ _Loader.add_implicit_resolver(
 )
 
 
-def _parsed(answer: Any) -> Document:
+def _parsed(answer: Fields) -> Document:
     try:
-        document = yaml.load(answer["config"], _Loader)
-    except (yaml.YAMLError, KeyError, TypeError) as error:
-        raise Unavailable(f"Kong's document can not be read: {type(error).__name__}") from error
+        document = yaml.load(str(answer.get("config") or ""), _Loader)
+    except yaml.YAMLError as error:
+        raise Unavailable("cannot read Kong's document: GET /config answers with text that is not YAML") from error
+    if not isinstance(document, dict):
+        raise Unavailable("cannot read Kong's document: GET /config answers without one")
     return {key: value for key, value in document.items() if isinstance(value, list)}

@@ -1,4 +1,4 @@
-"""Kong's entities: what types there are, what is unique about each, and by which tags ours are known.  Pure."""
+"""Kong's entities: what types there are, what is unique about each, and which tags mark the managed ones.  Pure."""
 
 from __future__ import annotations
 
@@ -7,16 +7,20 @@ import json
 import ssl
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import cast
 
 from gitops_mvd.core.errors import StepFailed
-from gitops_mvd.core.model import Json
+from gitops_mvd.core.model import JsonValue
 
-OWNED = "managed-by:gitops-mvd"
-ADOPTED = "adopted"  # the tag with the id that what was adopted would have of us
+Fields = Mapping[str, JsonValue]  # an entity as the Admin API has it
+Key = tuple[str, str]  # type and id
+Owner = tuple[str, str]  # app and service; the service is "" for the entities of the folder `kong/`
+
+MANAGED_TAG = "managed-by:gitops-mvd"
+ADOPTED = "adopted"  # the tag with the id that an adopted entity would have if it had been created by gitops-mvd
 DEFAULT_WEIGHT = 100
 
-# In the order in which they can be made: each refers only to those before it.
+# In the order in which they can be created: each refers only to those before it.
 TYPES = (
     "ca_certificates",
     "certificates",
@@ -38,7 +42,8 @@ TYPES = (
     "routes",
     "plugins",
 )
-LISTED = ("services", "routes", "upstreams")  # what every route has; of all else, the tag `index:` tells what there is
+# The types that every route has.  Which entities of other types there are, the tag `index:` lists.
+LISTED = ("services", "routes", "upstreams")
 REFERENCES = {
     "service": "services",
     "route": "routes",
@@ -49,7 +54,7 @@ REFERENCES = {
     "client_certificate": "certificates",
     "set": "key_sets",
 }
-# What Kong lets exist only once; the first field that is there, or all of a tuple.
+# What must be unique in Kong: the first field that is set, or all fields of a tuple.
 UNIQUE: Mapping[str, tuple[str | tuple[str, ...], ...]] = {
     "ca_certificates": ("cert",),
     "certificates": ("cert",),
@@ -65,49 +70,64 @@ UNIQUE: Mapping[str, tuple[str | tuple[str, ...], ...]] = {
     "keys": (("set", "kid"), "name"),
     "plugins": (("name", "service", "route", "consumer", "consumer_group"),),
 }
-OPEN = {"services", "routes", "upstreams", "targets", "consumers", "consumer_groups", "snis", "key_sets"}  # no secrets
-OUTSIDE = {"id", "tags", "created_at", "updated_at", "ws_id"}  # never compared as fields
+WITHOUT_SECRETS = {"services", "routes", "upstreams", "targets", "consumers", "consumer_groups", "snis", "key_sets"}
+NOT_COMPARED = {"id", "tags", "created_at", "updated_at", "ws_id"}
 
 
 @dataclass(frozen=True, slots=True)
 class Entity:
     """One entity, flat: `fields` as the Admin API has them, with its id, and references as `{"id": ...}`.
 
-    `kept` is an entity as Kong shows it, so that passwords in it are hashed already.
+    An entity that is `from_admin_api` is as Kong shows it, so that passwords in it are hashed already.
     """
 
     type: str
-    fields: Json = field(repr=False)
-    kept: bool = False
+    fields: Fields = field(repr=False)
+    from_admin_api: bool = False
 
     @property
     def id(self) -> str:
         return str(self.fields["id"])
 
     @property
+    def key(self) -> Key:
+        return self.type, self.id
+
+    @property
     def tags(self) -> Sequence[str]:
-        return self.fields.get("tags") or ()
+        return tags_of(self.fields)
+
+    @property
+    def owner(self) -> Owner:
+        """The app and the service that it is tag_value with."""
+        return tag_value(self.tags, "app"), tag_value(self.tags, "service")
 
     @property
     def rank(self) -> int:
-        """When it is made.  A plugin of a service comes before its routes: no route is ever open without it."""
+        """Its place in the order of creation.  A plugin of a service precedes its routes: none is ever open without."""
         if self.type == "plugins" and not self.fields.get("route"):
             return 2 * TYPES.index("routes") - 1
         return 2 * TYPES.index(self.type) if self.type in TYPES else 0
 
+    def reference(self, key: str) -> str:
+        """The id of the entity that a field refers to; "" without one."""
+        return str(id_or_value(self.fields.get(key)) or "")
+
+    def with_fields(self, fields: Fields) -> Entity:
+        return Entity(self.type, fields, self.from_admin_api)
+
     def __str__(self) -> str:
         """What it is, for people, without a secret."""
         name = self.fields.get("name") or self.fields.get("username") or self.fields.get("target")
-        shown = name if self.type in OPEN | {"plugins"} else self.id
+        shown = name if self.type in WITHOUT_SECRETS | {"plugins"} else self.id
         return f"{self.type.removesuffix('s')} {shown or self.id}"
 
 
-def part_of(entity: Entity) -> str:
-    """The id of what a route's payload has of it: targets come and go, their upstream stays."""
-    return str(entity.fields["upstream"]["id"]) if entity.type == "targets" else entity.id
+def tags_of(fields: Fields) -> Sequence[str]:
+    return cast(Sequence[str], fields.get("tags") or ())
 
 
-def tagged(tags: Iterable[str], name: str) -> str:
+def tag_value(tags: Iterable[str], name: str) -> str:
     """The value of the tag `name:value`, "" without one."""
     prefix = f"{name}:"
     for tag in tags:
@@ -116,46 +136,58 @@ def tagged(tags: Iterable[str], name: str) -> str:
     return ""
 
 
-def is_ours(fields: Json, host: str) -> bool:
-    tags = fields.get("tags") or ()
-    return OWNED in tags and f"host:{host}" in tags and bool(tagged(tags, "app"))
+def is_managed(fields: Fields, host: str) -> bool:
+    """Is an entity with these fields managed by the gitops-mvd of that host?"""
+    tags = tags_of(fields)
+    return MANAGED_TAG in tags and f"host:{host}" in tags and bool(tag_value(tags, "app"))
 
 
-def unique_key(type: str, fields: Json) -> str:
-    """What Kong lets exist only once among those of a type; without such a thing, all that was declared."""
+def is_instance_target(entity: Entity) -> bool:
+    """Is it the target of an instance, and not one that was declared?"""
+    return entity.type == "targets" and bool(tag_value(entity.tags, "instance"))
+
+
+def holder_id(entity: Entity) -> str:
+    """The id of a target's upstream, which stays while targets come and go; of all else, its own id."""
+    return entity.reference("upstream") if entity.type == "targets" else entity.id
+
+
+def unique_key(type: str, fields: Fields) -> str:
+    """What must be unique among the entities of a type; all declared fields where nothing is."""
     for key in UNIQUE.get(type, ("name",)):
         if isinstance(key, tuple):
-            return as_json([_plain(fields.get(part)) for part in key])
+            return as_json([id_or_value(fields.get(part)) for part in key])
         if fields.get(key) is not None:
             return str(fields[key])
-    return as_json({key: value for key, value in fields.items() if key not in OUTSIDE})
+    return as_json({key: value for key, value in fields.items() if key not in NOT_COMPARED})
 
 
-def _plain(value: Any) -> Any:
+def id_or_value(value: JsonValue) -> JsonValue:
+    """The id of a reference; any other value as it is."""
     return value["id"] if isinstance(value, Mapping) and "id" in value else value
 
 
-def as_kept(entity: Entity) -> Entity:
-    """The entity as Kong keeps it: what Kong derives by itself when written to a database, but not from a document.
+def as_stored(entity: Entity) -> Entity:
+    """The entity as Kong stores it: with what Kong derives when it writes to a database, but not from a document.
 
     Passwords of basic-auth are SHA-1 of the password and the consumer's id, `cert_digest` is that of the DER form.
     """
-    if entity.kept or entity.type not in {"basicauth_credentials", "ca_certificates"}:
+    if entity.from_admin_api or entity.type not in {"basicauth_credentials", "ca_certificates"}:
         return entity
     fields = dict(entity.fields)
     if entity.type == "basicauth_credentials" and "password" in fields:
-        salted = f"{fields['password']}{fields['consumer']['id']}"
+        salted = f"{fields['password']}{entity.reference('consumer')}"
         fields["password"] = hashlib.sha1(salted.encode(), usedforsecurity=False).hexdigest()
     if entity.type == "ca_certificates" and "cert" in fields:
-        fields["cert_digest"] = hashlib.sha256(_der(fields["cert"])).hexdigest()
-    return Entity(entity.type, fields, kept=True)
+        fields["cert_digest"] = hashlib.sha256(_der(str(fields["cert"]))).hexdigest()
+    return Entity(entity.type, fields, from_admin_api=True)
 
 
 def _der(certificate: str) -> bytes:
     try:
         return ssl.PEM_cert_to_DER_cert(certificate)
     except ValueError:
-        return b""  # Kong will say that it is none
+        return b""  # Kong will reject it
 
 
 CLASH_HINT = "`mvd adopt` takes it over; or rename one of them, or delete that one from Kong"
@@ -163,7 +195,7 @@ CLASH_HINT = "`mvd adopt` takes it over; or rename one of them, or delete that o
 
 def clash(entity: Entity, other: Entity) -> StepFailed:
     tags = f"tags {', '.join(other.tags)}" if other.tags else "no tags"
-    return StepFailed(f"{entity} is already in Kong and not ours: {other.id}, {tags}", CLASH_HINT)
+    return StepFailed(f"{entity} is already in Kong and not managed by gitops-mvd: {other.id}, {tags}", CLASH_HINT)
 
 
 def as_json(value: object) -> str:

@@ -1,8 +1,8 @@
-"""The file that a Kong without a database starts from, so that it serves before anybody looks.
+"""Kong's declarative start file (`kong.boot_file`), so that a Kong without a database has its routes once it starts.
 
-Where Kong is told of such a file, it starts from that and from nothing else: one that is old would bring old routes
-back.  So it has what the gateway has, of whomever, and where we posted that it is the same to the byte, by which Kong
-has the same hash of it afterwards and nothing need be read again.
+A Kong with such a file starts from it and from nothing else: an old one would bring old routes back.  So the file has
+all that Kong has, managed or not.  If gitops-mvd posted that, the file is the same to the byte: then Kong has the same
+hash of it after its start, and nothing need be read again.
 """
 
 from __future__ import annotations
@@ -17,29 +17,29 @@ from gitops_mvd.core.errors import MvdError, Unavailable
 from gitops_mvd.kong import document
 from gitops_mvd.state.files import Entry, readable, write
 
-NOT_OURS = {errno.EROFS, errno.EACCES, errno.EPERM}
-# What JSON has in two halves, YAML wants in one; a backslash takes the next character along.
+NO_WRITE_ACCESS = {errno.EROFS, errno.EACCES, errno.EPERM}
+# JSON escapes a character in two halves, YAML as a whole; a backslash escapes the next character.
 ESCAPES = re.compile(r"\\u(d[89ab][0-9a-f]{2})\\u(d[c-f][0-9a-f]{2})|\\.")
 
 
-class BootFile:
-    """The file at `path`, held against what `store` says that Kong has.  Raises Unavailable or StepFailed."""
+class StartFile:
+    """The file at `path`, compared with what Kong has by `store`.  Its methods raise Unavailable or StepFailed."""
 
     def __init__(self, path: Path, store: document.Store) -> None:
         self._path = path
         self._store = store
-        self._known: tuple[object, str] = (None, "")  # by what the file is known not to have changed, and its digest
-        self._meant: tuple[str, bytes] = ("", b"")  # Kong's digest of what it has, and what the file is to have then
+        self._found: tuple[object, str] = (None, "")  # inode, size and times of the file as it was read, and its digest
+        self._wanted: tuple[str, bytes] = ("", b"")  # Kong's digest of what it has, and the content of a file with that
 
     def fault(self) -> str:
-        """Why Kong would not come back with what it has now, "" where it would."""
-        has, found = self._store.has(), self._found()
-        if found and (found == has or found == _digest(self._content(has))):
+        """Why Kong would start with something else than it has now; "" if it would not."""
+        in_kong, found = self._store.digest(), self._digest_of_file()
+        if found and (found == in_kong or found == _digest(self._content(in_kong))):
             return ""
-        return f"{self._path} {'is not what Kong has now' if found else 'is not there'}"
+        return f"{self._path} {'differs from what Kong has now' if found else 'is missing'}"
 
-    def keep(self) -> None:
-        """Have it be what Kong has; whose it is, and who may read it, stays.
+    def write(self) -> None:
+        """Write what Kong has, unless the file has that; its owner, group and mode stay.
 
         A new one is for root and the group of its folder.
         """
@@ -47,7 +47,7 @@ class BootFile:
             return
         folder = self._path.parent
         if not folder.is_dir():
-            raise Unavailable(f"{folder} is not there, for {self._path.name} to be written to")
+            raise Unavailable(f"cannot write {self._path}: the folder {folder} is missing")
         with readable(self._path):
             try:
                 there = self._path.stat()
@@ -55,34 +55,35 @@ class BootFile:
             except FileNotFoundError:
                 mode, uid, gid = 0o640, os.geteuid(), folder.stat().st_gid
         try:
-            write(self._path, Entry(self._content(self._store.has()), mode, uid, gid))
+            write(self._path, Entry(self._content(self._store.digest()), mode, uid, gid))
         except MvdError as error:
-            if getattr(error.__cause__, "errno", None) in NOT_OURS:
-                hint = "`mvd install` opens a folder of root's to the daemon"
+            if getattr(error.__cause__, "errno", None) in NO_WRITE_ACCESS:
+                hint = "`mvd install` gives the daemon access to a folder of root's"
                 raise Unavailable(error.message, hint) from error
             raise
 
-    def _found(self) -> str:
-        """The digest of what it has, "" where it is not there."""
+    def _digest_of_file(self) -> str:
+        """The digest of the file's content, "" for a missing one."""
         with readable(self._path):
             try:
                 there = self._path.stat()
-                mark = there.st_ino, there.st_size, there.st_mtime_ns, there.st_ctime_ns
-                if mark != self._known[0]:
-                    self._known = mark, _digest(self._path.read_bytes())
+                read_as = there.st_ino, there.st_size, there.st_mtime_ns, there.st_ctime_ns
+                if read_as != self._found[0]:
+                    self._found = read_as, _digest(self._path.read_bytes())
             except FileNotFoundError:
                 return ""
-        return self._known[1]
+        return self._found[1]
 
-    def _content(self, has: str) -> bytes:
-        if has != self._meant[0]:
+    def _content(self, digest: str) -> bytes:
+        """The content of a file with what Kong has, whose digest that is."""
+        if digest != self._wanted[0]:
             text = self._store.text()
-            self._meant = has, (text if self._path.suffix == ".json" else as_yaml(text)).encode()
-        return self._meant[1]
+            self._wanted = digest, (text if self._path.suffix == ".json" else as_yaml(text)).encode()
+        return self._wanted[1]
 
 
 def as_yaml(text: str) -> str:
-    """JSON is YAML, but for how characters beyond the first 65,536 are escaped."""
+    """A JSON text as YAML, which differs in how characters beyond the first 65,536 are escaped."""
 
     def whole(found: re.Match[str]) -> str:
         if not found[1]:
@@ -93,5 +94,5 @@ def as_yaml(text: str) -> str:
 
 
 def _digest(content: bytes) -> str:
-    """As Kong tells of its document."""
+    """As Kong makes it of its document."""
     return hashlib.md5(content, usedforsecurity=False).hexdigest()

@@ -1,6 +1,6 @@
-"""How a Kong is reached: over TCP, over TLS with certificates of one's own, or over a unix socket.
+"""HTTP to Kong: over TCP, over TLS with client certificates, or over a unix socket.
 
-A question ends in an answer or in Unavailable, whose one sentence says which side has to do what.
+A request ends in an answer or in Unavailable, whose one sentence says what failed and which side has to do what.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import ssl
 from collections.abc import Container, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, cast
 from urllib.parse import unquote, urlsplit
 
 from urllib3 import BaseHTTPResponse, HTTPConnectionPool, HTTPSConnectionPool
@@ -21,85 +21,97 @@ from urllib3.connection import HTTPConnection
 from urllib3.exceptions import ConnectTimeoutError, HTTPError, NewConnectionError, ProtocolError, SSLError, TimeoutError
 
 from gitops_mvd.core.errors import Unavailable
+from gitops_mvd.core.model import JsonValue
 
-SHOWN = re.compile(r"[\x21-\x7e]([\x20-\x7e]*[\x21-\x7e])?")  # what the value of a header may be made of
+HEADER_VALUE = re.compile(r"[\x21-\x7e]([\x20-\x7e]*[\x21-\x7e])?")
 
-OTHER_NAME = {62, 64}  # X509_V_ERR_HOSTNAME_MISMATCH and _IP_ADDRESS_MISMATCH
-TOO_EARLY, EXPIRED = 9, 10
-WANTS_ONE = ("CERTIFICATE_REQUIRED", "HANDSHAKE_FAILURE")  # by TLS 1.3, and by those before it
-REFUSES_OURS = ("UNKNOWN_CA", "BAD_CERTIFICATE", "CERTIFICATE_EXPIRED", "CERTIFICATE_UNKNOWN", "CERTIFICATE_REVOKED")
-IS_PLAIN = ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "HTTP_REQUEST", "UNKNOWN_PROTOCOL")
+NAME_MISMATCH = {62, 64}  # X509_V_ERR_HOSTNAME_MISMATCH and _IP_ADDRESS_MISMATCH
+NOT_YET_VALID, EXPIRED = 9, 10  # X509_V_ERR_CERT_NOT_YET_VALID and _HAS_EXPIRED
+CERTIFICATE_MISSING = ("CERTIFICATE_REQUIRED", "HANDSHAKE_FAILURE")  # by TLS 1.3, and by those before it
+CERTIFICATE_REFUSED = (
+    "UNKNOWN_CA",
+    "BAD_CERTIFICATE",
+    "CERTIFICATE_EXPIRED",
+    "CERTIFICATE_UNKNOWN",
+    "CERTIFICATE_REVOKED",
+)
+NO_TLS = ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "HTTP_REQUEST", "UNKNOWN_PROTOCOL")
 
 
 @dataclass(frozen=True, slots=True)
 class Certificates:
-    """Whom we trust, and who we are: files in PEM.  Without `ca_file`, whom this machine trusts."""
+    """PEM files: the authority that signs Kong's certificate, and this host's client certificate with its key.
+
+    Without a `ca_file`, the authorities that this machine trusts.
+    """
 
     ca_file: str = ""
     cert_file: str = ""
     key_file: str = ""
 
     def context(self) -> ssl.SSLContext:
-        """Raises Unavailable, naming the file, for one that can not be read or is none."""
+        """Raises Unavailable, with the file's name, for a file that cannot be read or has no certificate or key."""
         try:
-            context = ssl.create_default_context(cadata=_text(self.ca_file) if self.ca_file else None)
+            cadata = _text(self.ca_file, "kong.ca_file") if self.ca_file else None
+            context = ssl.create_default_context(cadata=cadata)
         except (ssl.SSLError, ValueError) as error:
             raise Unavailable(f"{self.ca_file} has no certificate in it: {_reason(error)}", PEM) from error
         if self.cert_file:
-            for file in (self.cert_file, self.key_file):
-                _text(file)
+            _text(self.cert_file, "kong.cert_file")
+            _text(self.key_file, "kong.key_file")
             try:
                 context.load_cert_chain(self.cert_file, self.key_file, password=lambda: "")
             except (OSError, ValueError) as error:  # an SSLError is an OSError
-                told = f"{self.key_file} is not the key of {self.cert_file}: {_reason(error)}"
-                raise Unavailable(told, "both have to be PEM, and the key without a passphrase") from error
+                message = f"{self.key_file} is not the key of {self.cert_file}: {_reason(error)}"
+                raise Unavailable(message, "both must be PEM, and the key without a passphrase") from error
         return context
 
 
-PEM = "it has to be PEM"
+PEM = "it must be PEM"
 
 
-def _text(path: str) -> str:
+def _text(path: str, setting: str) -> str:
     try:
         text = Path(path).read_text(encoding="ascii", errors="replace")
     except OSError as error:
-        raise Unavailable(f"{path} can not be read: {error.strerror}", "the settings name it") from error
+        raise Unavailable(f"cannot read {path} (`{setting}`): {error.strerror}") from error
     if "-----BEGIN" not in text:
-        raise Unavailable(f"{path} has no certificate or key in it", PEM)
+        raise Unavailable(f"{path} (`{setting}`) has no certificate or key in it", PEM)
     return text
 
 
-class Silent(Unavailable):
-    """Nothing was said in time."""
+class TimedOut(Unavailable):
+    """There was no answer in time."""
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What came back; of what is not asked for, the content is left out."""
+    """Status, headers and content of an answer; the content is empty where the request did not want it."""
 
     status: int
     headers: Mapping[str, str] = field(repr=False)
     content: bytes = field(repr=False)
 
-    def json(self) -> Any:
-        """Raises ValueError."""
-        return json.loads(self.content)
+    @property
+    def body(self) -> Mapping[str, JsonValue] | None:
+        """The JSON object in the content; None where there is none."""
+        try:
+            body = json.loads(self.content)
+        except ValueError:
+            return None
+        return cast(Mapping[str, JsonValue], body) if isinstance(body, dict) else None
 
     @property
     def message(self) -> str:
-        """Kong's own `message`, "" where somebody else has answered."""
-        try:
-            body = self.json()
-        except ValueError:
-            return ""
-        return str(body.get("message") or "") if isinstance(body, dict) else ""
+        """The `message` of the JSON object in the content; "" where there is none."""
+        return str((self.body or {}).get("message") or "")
 
 
-class Wire:
-    """Kept-alive connections to `url`: `http://`, `https://` or `unix:///path`, the first two with a path, perhaps.
+class Transport:
+    """Kept-alive connections to `url`: `http://host[/path]`, `https://host[/path]` or `unix:///path`.
 
-    `name` is what is there, for people.  Over TLS, `server` is the name that is asked for and that the certificate has
-    to have; and with no `certificates`, any certificate will do.
+    `name` is what messages call the other side.  Over TLS, `server` is the host name that is sent and that the
+    certificate must have; without `certificates`, any certificate is accepted.
     """
 
     def __init__(
@@ -108,7 +120,7 @@ class Wire:
         parts = urlsplit(url)
         self._where = f"{name} at {url}"
         self._prefix = "" if parts.scheme == "unix" else parts.path.rstrip("/")
-        self._shows = bool(certificates and certificates.cert_file)
+        self._has_client_certificate = bool(certificates and certificates.cert_file)
         self._pool: HTTPConnectionPool
         if parts.scheme == "unix":
             self._pool = _UnixPool(unquote(parts.path), maxsize=connections)
@@ -128,7 +140,7 @@ class Wire:
     def close(self) -> None:
         self._pool.close()
 
-    def ask(
+    def request(
         self,
         method: str,
         path: str,
@@ -136,14 +148,15 @@ class Wire:
         body: bytes | None = None,
         *,
         within: float,
-        most: int | None = None,
-        of: Container[int] | None = None,
-        again: bool = True,
+        max_bytes: int | None = None,
+        content_of: Container[int] | None = None,
+        retry: bool = True,
     ) -> Answer:
-        """One question, and all of its answer; or `most` bytes, of the statuses in `of` alone.  Raises Unavailable.
+        """The answer to one request.  Raises Unavailable.
 
-        `within` are seconds to connect, and between two words of the answer.  Where the other side has just closed the
-        kept-alive connection it is asked `again`.
+        `within` seconds are granted to connect, and between two parts of the answer.  Of the content, at most
+        `max_bytes` are read, and none where its status is not in `content_of`.  A request on a kept-alive connection
+        that the other side has just closed is sent once more (`retry`).
         """
         try:
             response = self._pool.urlopen(
@@ -157,55 +170,66 @@ class Wire:
                 preload_content=False,
                 decode_content=True,
             )
-            return Answer(response.status, response.headers, _read(response, most, of))
+            return Answer(response.status, response.headers, _read(response, max_bytes, content_of))
         except NewConnectionError as error:  # which is a timeout, too, in some versions of urllib3
-            raise Unavailable(f"{self._where} can not be reached{_said(error.__cause__)}") from error
+            raise Unavailable(f"{self._where} cannot be reached{_system_reason(error.__cause__)}") from error
         except TimeoutError as error:
-            raise Silent(f"{self._where} does not answer within {within:g} s") from error
+            raise TimedOut(f"{self._where} does not answer within {within:g} s") from error
         except SSLError as error:
             self._refused(error.args[0] if error.args else error)
         except ProtocolError as error:
-            if again:
-                return self.ask(method, path, headers, body, within=within, most=most, of=of, again=False)
+            if retry:
+                return self.request(
+                    method,
+                    path,
+                    headers,
+                    body,
+                    within=within,
+                    max_bytes=max_bytes,
+                    content_of=content_of,
+                    retry=False,
+                )
             cause = next((arg for arg in error.args if isinstance(arg, ssl.SSLError)), None)
-            if cause:  # as of TLS 1.3, who wants a certificate says so after the handshake
+            if cause:  # as of TLS 1.3, a missing certificate is reported after the handshake
                 self._refused(cause)
             raise self._hung_up() from error
         except (HTTPError, OSError, ValueError) as error:
-            raise Unavailable(f"{self._where} can not be asked: {type(error).__name__}") from error
+            raise Unavailable(f"{self._where} does not answer in HTTP{_system_reason(error)}") from error
 
     def _hung_up(self) -> Unavailable:
         hint = ""
-        if isinstance(self._pool, HTTPSConnectionPool):  # some do so without a word where a certificate does not do
-            ours = "not accept our certificate" if self._shows else "want a client certificate"
-            hint = f"it may {ours}: `kong.cert_file`"
-        return Unavailable(f"{self._where} hangs up", hint)
+        if isinstance(self._pool, HTTPSConnectionPool):  # some close without an alert where a certificate is refused
+            reason = "refuse the client certificate" if self._has_client_certificate else "require a client certificate"
+            hint = f"it may {reason}: see `kong.cert_file`"
+        return Unavailable(f"{self._where} closes the connection", hint)
 
     def _refused(self, error: BaseException) -> NoReturn:
-        """What a failure of TLS means, and whose it is."""
+        """Raise Unavailable with the reason why TLS failed."""
         if isinstance(error, ssl.SSLCertVerificationError):
-            told = error.verify_message.rstrip(".")
-            if error.verify_code in OTHER_NAME:
-                raise Unavailable(f"{self._where} has a certificate of another name: {told}") from error
-            if error.verify_code in {TOO_EARLY, EXPIRED}:
-                state = "expired" if error.verify_code == EXPIRED else "is not valid yet"
-                raise Unavailable(f"{self._where} has a certificate that {state}", "renew it there") from error
-            hint = "`kong.ca_file` names the authority that signed it"
-            raise Unavailable(f"{self._where} has a certificate that is not trusted: {told}", hint) from error
+            reason = error.verify_message.rstrip(".")
+            if error.verify_code in NAME_MISMATCH:
+                raise Unavailable(f"{self._where} has a certificate for another name: {reason}") from error
+            if error.verify_code in {NOT_YET_VALID, EXPIRED}:
+                state = "has expired" if error.verify_code == EXPIRED else "is not valid yet"
+                raise Unavailable(f"{self._where} has a certificate that {state}", "renew it on Kong's side") from error
+            hint = "set `kong.ca_file` to the authority that signed it"
+            raise Unavailable(f"{self._where} has a certificate that is not trusted: {reason}", hint) from error
         reason = _reason(error)
         if isinstance(error, ssl.SSLEOFError | ssl.SSLZeroReturnError) or "UNEXPECTED_EOF" in reason:
             raise self._hung_up() from error
-        if any(word in reason for word in REFUSES_OURS):
-            raise Unavailable(f"{self._where} refuses our certificate: {reason}", "see `kong.cert_file`") from error
-        if any(word in reason for word in WANTS_ONE) and not self._shows:
-            hint = "`kong.cert_file` and `kong.key_file`"
-            raise Unavailable(f"{self._where} wants a client certificate", hint) from error
-        hint = "is that http://?" if any(word in reason for word in IS_PLAIN) else ""
-        raise Unavailable(f"{self._where} does not come to terms over TLS: {reason}", hint) from error
+        if any(word in reason for word in CERTIFICATE_REFUSED):
+            raise Unavailable(
+                f"{self._where} refuses the client certificate: {reason}", "see `kong.cert_file`"
+            ) from error
+        if any(word in reason for word in CERTIFICATE_MISSING) and not self._has_client_certificate:
+            hint = "set `kong.cert_file` and `kong.key_file`"
+            raise Unavailable(f"{self._where} requires a client certificate", hint) from error
+        hint = "does it speak http://?" if any(word in reason for word in NO_TLS) else ""
+        raise Unavailable(f"the TLS handshake with {self._where} failed: {reason}", hint) from error
 
 
 def is_loopback(url: str) -> bool:
-    """Does it stay on this machine?"""
+    """Is that address on this machine?"""
     parts = urlsplit(url)
     try:
         return parts.scheme == "unix" or ipaddress.ip_address(parts.hostname or "").is_loopback
@@ -220,25 +244,28 @@ def _trusting() -> ssl.SSLContext:
     return context
 
 
-def _read(response: BaseHTTPResponse, most: int | None, of: Container[int] | None) -> bytes:
+def _read(response: BaseHTTPResponse, max_bytes: int | None, content_of: Container[int] | None) -> bytes:
     try:
-        return b"" if of is not None and response.status not in of else response.read(most, decode_content=True)
+        if content_of is not None and response.status not in content_of:
+            return b""
+        return response.read(max_bytes, decode_content=True)
     finally:
-        response.release_conn() if most is None else response.close()
+        response.release_conn() if max_bytes is None else response.close()
 
 
 def _reason(error: BaseException) -> str:
-    """OpenSSL's own word for it."""
+    """OpenSSL's own words for an error."""
     return str(getattr(error, "reason", "") or getattr(error, "strerror", "") or error or type(error).__name__)
 
 
-def _said(error: BaseException | None) -> str:
-    told = getattr(error, "strerror", None)
-    return f": {told}" if told and "refused" not in told.lower() else ""
+def _system_reason(error: BaseException | None) -> str:
+    """The operating system's words for an error, behind a colon; "" without any."""
+    reason = getattr(error, "strerror", None)
+    return f": {reason}" if reason else ""
 
 
 class _TrustingPool(HTTPSConnectionPool):
-    """Any certificate will do, and nobody need be warned of it at each question."""
+    """Accepts any certificate, without urllib3's warning at each request."""
 
     def _validate_conn(self, conn: Any) -> None:
         if conn.is_closed:
@@ -246,29 +273,30 @@ class _TrustingPool(HTTPSConnectionPool):
 
 
 class _UnixConnection(HTTPConnection):
-    def __init__(self, path: str, **more: Any) -> None:
-        super().__init__("localhost", **more)
+    def __init__(self, path: str, timeout: float | None) -> None:
+        super().__init__("localhost", timeout=timeout)
         self._path = path
 
     def _new_conn(self) -> socket.socket:
-        line = socket.socket(socket.AF_UNIX)
+        connection = socket.socket(socket.AF_UNIX)
         seconds = self.timeout if isinstance(self.timeout, (int, float)) else None
         try:
-            line.settimeout(seconds)
-            line.connect(self._path)
+            connection.settimeout(seconds)
+            connection.connect(self._path)
         except OSError as error:
-            line.close()
+            connection.close()
             if isinstance(error, socket.timeout):
                 raise ConnectTimeoutError(self, "timed out") from error
             raise NewConnectionError(self, str(error)) from error
-        return line
+        return connection
 
 
 class _UnixPool(HTTPConnectionPool):
-    def __init__(self, path: str, **more: Any) -> None:
-        super().__init__("localhost", **more)
+    def __init__(self, path: str, maxsize: int) -> None:
+        super().__init__("localhost", maxsize=maxsize)
         self._path = path
 
     def _new_conn(self) -> HTTPConnection:
         self.num_connections += 1
-        return _UnixConnection(self._path, timeout=self.timeout.connect_timeout)
+        seconds = self.timeout.connect_timeout
+        return _UnixConnection(self._path, seconds if isinstance(seconds, (int, float)) else None)

@@ -20,7 +20,7 @@ from click.testing import CliRunner, Result
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from gitops_mvd.cli import adoption
+from gitops_mvd.cli.adoption import SUSPENDED_BY, Adopter
 from gitops_mvd.cli.main import mvd
 from gitops_mvd.core.decide import Candidate
 from gitops_mvd.core.errors import StepFailed, Unavailable
@@ -41,8 +41,8 @@ from tests.contract.test_kong_client import (  # noqa: F401
     HOST,
     Gateway,
     Wire,
+    apply,
     behind,
-    bring,
     by_name,
     running,
     service,
@@ -126,7 +126,7 @@ def test_a_pass_of_the_daemon_writes_nothing_then(gateway: Gateway, wire: Wire) 
     seed(gateway, a_kong())
     app = with_login(dumped(gateway))
     adopt(gateway, app)
-    bring(Routes(Kong(wire.url), HOST), app)
+    apply(Routes(Kong(wire.url), HOST), app)
     assert [call for call in wire.calls if not call.startswith("GET")] == []
 
 
@@ -138,7 +138,7 @@ def test_what_is_not_declared_stays_to_the_byte(gateway: Gateway) -> None:
     part = App("gateway", kong_entities={"consumers": [{"username": "mobile-app", "acls": mobile["acls"]}]})
     found = adopt(gateway, part)
     assert [str(it.found) for it in found.adopted] == ["consumer mobile-app", f"acl {id_of('acl')}"]
-    assert found.adopted[0].stays == ["custom_id"]
+    assert found.adopted[0].undeclared == ["custom_id"]
     after = everything(gateway)
     assert {name for name in after if after[name] != before[name]} == {
         f"consumers {id_of('mobile')}",
@@ -148,7 +148,7 @@ def test_what_is_not_declared_stays_to_the_byte(gateway: Gateway) -> None:
     assert is_in_sync(gateway, part)
     routes = Routes(Kong(gateway.admin), HOST)
     if gateway.mode == "postgres":
-        bring(
+        apply(
             routes,
             App("gateway", kong_entities={"consumers": [{"username": "mobile-app", "tags": ["gold"], "acls": []}]}),
         )
@@ -156,17 +156,17 @@ def test_what_is_not_declared_stays_to_the_byte(gateway: Gateway) -> None:
         assert [key["id"] for key in gateway.all("key-auths")] == sorted([id_of("key1"), id_of("key2")])
 
 
-def test_what_was_adopted_is_changed_and_deleted_like_all_that_is_ours(gateway: Gateway) -> None:
+def test_what_was_adopted_is_changed_and_deleted_like_all_that_is_managed(gateway: Gateway) -> None:
     seed(gateway, a_kong())
     app = with_login(dumped(gateway))
     adopt(gateway, app)
     routes = Routes(Kong(gateway.admin), HOST)
     services = [{**it, "retries": 4} if it.get("name") == "legacy" else it for it in app.kong_entities["services"]]
     changed = App("gateway", kong_entities={**app.kong_entities, "services": services})
-    bring(routes, changed)
+    apply(routes, changed)
     assert is_in_sync(gateway, changed)
     assert {it["name"]: (it["id"], it["retries"]) for it in gateway.all("services")}["legacy"] == (id_of("legacy"), 4)
-    bring(routes, App("gateway"))
+    apply(routes, App("gateway"))
     assert everything(gateway) == {}
 
 
@@ -180,7 +180,7 @@ def test_a_password_is_known_again_though_another_id_salts_it(gateway: Gateway) 
     assert is_in_sync(gateway, app)
     other = with_login(app, {**LOGIN, "password": "another"})
     assert not is_in_sync(gateway, other)
-    bring(Routes(Kong(gateway.admin), HOST), other)
+    apply(Routes(Kong(gateway.admin), HOST), other)
     assert is_in_sync(gateway, other)
     assert not is_in_sync(gateway, app)
     assert "basic-of-mobile" not in json.dumps(everything(gateway))
@@ -197,7 +197,7 @@ def test_a_password_changed_by_hand_is_seen(gateway: Gateway) -> None:
     else:
         gateway.ask("PATCH", f"/basic-auths/{id_of('basic')}", json={"password": "by-hand", "consumer": ref("mobile")})
     assert not is_in_sync(gateway, app)
-    bring(Routes(Kong(gateway.admin), HOST), app)
+    apply(Routes(Kong(gateway.admin), HOST), app)
     assert is_in_sync(gateway, app)
 
 
@@ -216,7 +216,7 @@ def test_what_would_change_is_shown_with_secrets_as_digests(gateway: Gateway) ->
     found = look(gateway, App("gateway", kong_entities=wanted))
     told = "\n".join(export.lines(found))
     assert "    port: 9 → 1234\n" in told
-    assert "    is kept for now, but not declared: path, read_timeout" in told
+    assert "    kept for now, but not declared: path, read_timeout" in told
     assert "    tags: deck, team-a → nothing\n" in told
     assert "    secret: sha256:" in told
     for secret in ("another-secret", "jwt-of-mobile", "key-of-mobile-1", "mobile-issuer"):
@@ -231,7 +231,7 @@ def test_no_request_fails_meanwhile(gateway: Gateway, behind: int) -> None:  # n
     app = with_login(dumped(gateway))
     with asked(gateway) as statuses:
         adopt(gateway, app)
-        bring(Routes(Kong(gateway.admin), HOST), app)
+        apply(Routes(Kong(gateway.admin), HOST), app)
         time.sleep(0.1)
     assert len(statuses) > 5
     assert set(statuses) == {200}
@@ -293,21 +293,21 @@ def test_a_refusal_comes_before_the_first_write(gateway: Gateway) -> None:
             "plugins": [{"name": "correlation-id", "config": {"generator": "no-such"}}],
         },
     )
-    with pytest.raises(StepFailed, match=r"Kong refuses plugin correlation-id: config\.generator"):
+    with pytest.raises(StepFailed, match=r"Kong rejects plugin correlation-id: config\.generator"):
         adopt(gateway, app)
     assert everything(gateway) == before
 
 
-# ---- what can not be adopted -----------------------------------------------------------------------------------------
+# ---- what cannot be adopted ------------------------------------------------------------------------------------------
 
 
 def test_what_another_host_keeps_is_left_to_it(gateway: Gateway) -> None:
     app = App("gateway", kong_entities={"consumers": [{"username": "bob"}]})
-    bring(Routes(Kong(gateway.admin), "web-2"), app)
+    apply(Routes(Kong(gateway.admin), "web-2"), app)
     found = look(gateway, app)
     assert found.adopted == []
     assert [(str(it), why) for it, why in found.refused] == [
-        ("consumer bob", "is of the host web-2, whose gitops-mvd keeps it")
+        ("consumer bob", "the gitops-mvd of the host web-2 manages it")
     ]
 
 
@@ -320,14 +320,14 @@ def test_a_key_of_a_consumer_that_is_not_there_yet_is_told(gateway: Gateway) -> 
     found = look(gateway, app)
     assert found.adopted == []
     assert [why for _, why in found.refused] == [
-        "has another consumer in Kong, and the one that is declared is not there yet"
+        "it has another consumer in Kong, and the declared one is not there yet"
     ]
 
 
 def test_one_name_that_is_two_of_kong_s_is_told(gateway: Gateway) -> None:
     seed(gateway, a_kong())
     found = look(gateway, App("gateway", kong_entities={"consumers": [{"username": "mobile-app", "custom_id": "1e3"}]}))
-    assert "is in Kong 2 times, in parts" in found.refused[0][1]
+    assert "2 entities in Kong clash with it" in found.refused[0][1]
 
 
 def test_a_key_that_goes_to_another_consumer_is_shown(gateway: Gateway) -> None:
@@ -348,7 +348,7 @@ def test_a_route_that_takes_the_same_requests_is_told(gateway: Gateway) -> None:
     assert [(str(ours), other.fields["name"]) for ours, other in found.shadowed] == [
         ("route mvd.chat.chat.1", "chat-all")
     ]
-    assert "route chat-all of Kong's, which is not ours" in "\n".join(export.lines(found))
+    assert "route chat-all in Kong, which is not managed" in "\n".join(export.lines(found))
     assert found.adopted == []
 
 
@@ -364,14 +364,14 @@ def test_a_route_with_one_condition_more_takes_over_from_a_hand_made_one(gateway
     statuses = []
     for step in range(3):
         if step == 1:
-            bring(Routes(Kong(gateway.admin), HOST), app, behind)
+            apply(Routes(Kong(gateway.admin), HOST), app, behind)
         if step == 2 and gateway.mode == "postgres":
             gateway.ask("DELETE", "/routes/old")
         statuses.append(requests.get(f"{gateway.proxy}/chat", timeout=5).status_code)
     assert statuses == [502, 200, 200]
 
 
-def test_an_upstream_of_ours_with_targets_of_others_is_not_adopted(gateway: Gateway) -> None:
+def test_a_declared_upstream_with_targets_of_others_is_not_adopted(gateway: Gateway) -> None:
     seed(
         gateway,
         {
@@ -384,18 +384,18 @@ def test_an_upstream_of_ours_with_targets_of_others_is_not_adopted(gateway: Gate
     assert [(str(it), why) for it, why in found.refused] == [
         (
             "upstream mvd.shop.web",
-            "has targets that are no instances of ours and would go on being asked: 10.0.0.1:80; delete them",
+            "it has targets that are no managed instances and would get requests: 10.0.0.1:80; delete them",
         )
     ]
     assert [str(it.found) for it in found.adopted] == ["service mvd.shop.web"]
 
 
-def test_what_is_ours_by_its_tags_under_another_id_is_adopted(gateway: Gateway) -> None:
+def test_what_is_managed_by_its_tags_under_another_id_is_adopted(gateway: Gateway) -> None:
     """As after a restore of Kong from a dump of decK's, which has tags and no ids."""
     app = App(
         "gateway", kong_entities={"consumers": [{"username": "bob", "keyauth_credentials": [{"key": "the-key"}]}]}
     )
-    bring(Routes(Kong(gateway.admin), HOST), app)
+    apply(Routes(Kong(gateway.admin), HOST), app)
     restored: Document = {}
     for name, fields in everything(gateway).items():
         type = name.split(" ")[0]
@@ -408,15 +408,15 @@ def test_what_is_ours_by_its_tags_under_another_id_is_adopted(gateway: Gateway) 
     seed(gateway, restored)
     if gateway.mode == "postgres":  # a document is replaced as a whole
         with pytest.raises(StepFailed):
-            bring(Routes(Kong(gateway.admin), HOST), app)
+            apply(Routes(Kong(gateway.admin), HOST), app)
     assert len(adopt(gateway, app).adopted) == 2
     assert is_in_sync(gateway, app)
 
 
 def test_a_clash_says_that_it_can_be_adopted(gateway: Gateway) -> None:
     seed(gateway, a_kong())
-    with pytest.raises(StepFailed, match=r"consumer ussd is already in Kong and not ours: .*`mvd adopt`"):
-        bring(Routes(Kong(gateway.admin), HOST), App("gateway", kong_entities={"consumers": [{"username": "ussd"}]}))
+    with pytest.raises(StepFailed, match=r"consumer ussd is already in Kong and not managed by .*`mvd adopt`"):
+        apply(Routes(Kong(gateway.admin), HOST), App("gateway", kong_entities={"consumers": [{"username": "ussd"}]}))
 
 
 # ---- the command -----------------------------------------------------------------------------------------------------
@@ -474,7 +474,7 @@ def test_nothing_is_adopted_in_a_kong_that_servers_share(gateway: Gateway, serve
     said = yaml.safe_load(server.read_text())
     server.write_text(yaml.safe_dump({**said, "kong": {**said["kong"], "shared": "edge", "address": "10.0.0.5"}}))
     before = everything(gateway)
-    with pytest.raises(StepFailed, match="nothing is adopted in a Kong that servers share"):
+    with pytest.raises(StepFailed, match="nothing can be adopted in a Kong that several servers share"):
         mvd_adopt(server, "--yes")
     assert everything(gateway) == before
 
@@ -583,8 +583,12 @@ def test_a_daemon_that_runs_stands_still_meanwhile(gateway: Gateway, server: Pat
         assert daemon.stdout
         assert daemon.stdout.readline() == "runs\n"
         history = SqliteHistory(state / "history.db")
-        with adoption.standing_still(server, state, history):
-            assert suspension.reason(server) == adoption.WHY
+        kong = Kong(gateway.admin)
+        adopter = Adopter(
+            host=HOST, kong=kong, routes=Routes(kong, HOST), history=history, settings=server, state=state
+        )
+        with adopter.alone():
+            assert suspension.reason(server) == SUSPENDED_BY
         assert suspension.reason(server) == ""
         suspension.suspend(server, "by hand")
         assert mvd_adopt(server, "--yes").return_value == 0

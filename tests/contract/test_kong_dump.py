@@ -25,7 +25,7 @@ from gitops_mvd.kong.schema import Schemas
 from gitops_mvd.manifest import load, validate
 from gitops_mvd.state.secret_files import SecretFiles
 from tests.contract.kong_documents import SECRETS, UPSTREAMS, a_kong, clear, entity, everything, id_of, ref, seed
-from tests.contract.test_kong_client import HOST, Gateway, bring, running, service  # noqa: F401
+from tests.contract.test_kong_client import HOST, Gateway, apply, running, service  # noqa: F401
 
 BY_NAME = {"plugin key-auth": ["config.anonymous"]}  # the consumer that was named by its id
 
@@ -64,7 +64,7 @@ def test_the_files_say_what_was_found(gateway: Gateway, tmp_path: Path) -> None:
     assert result.exit_code == 0
     assert everything(gateway) == before
     found = compared(gateway, tmp_path)
-    changed = {str(it.found): [*it.changes] for it in found.adopted if it.changes or it.stays}
+    changed = {str(it.found): [*it.changes] for it in found.adopted if it.changes or it.undeclared}
     assert changed == BY_NAME
     assert found.refused == []
     left = before.keys() - {f"{it.found.type} {it.found.id}" for it in found.adopted}
@@ -127,7 +127,7 @@ def test_secrets_become_references_and_lie_elsewhere(gateway: Gateway, tmp_path:
 def test_without_a_folder_for_secrets_they_stay_in_kong(gateway: Gateway, tmp_path: Path) -> None:
     seed(gateway, a_kong())
     result = run(gateway, str(tmp_path))
-    assert "secrets are only named, and still to be fetched" in result.stderr
+    assert "--secrets FOLDER writes them, too" in result.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["kong"]
     assert not [secret for secret in SECRETS if secret in result.output]
 
@@ -136,7 +136,7 @@ def test_nothing_is_written_over_unless_by_force(gateway: Gateway, tmp_path: Pat
     seed(gateway, a_kong())
     (tmp_path / "kong").mkdir()
     (tmp_path / "kong/plugins.yaml").write_text("mine")
-    with pytest.raises(StepFailed, match=r"plugins\.yaml would be written over"):
+    with pytest.raises(StepFailed, match=r"cannot write .*plugins\.yaml"):
         run(gateway, str(tmp_path))
     assert [path.name for path in (tmp_path / "kong").iterdir()] == ["plugins.yaml"]
     assert (tmp_path / "kong/plugins.yaml").read_text() == "mine"
@@ -152,15 +152,15 @@ def test_a_dash_prints_one_file_that_is_a_good_one(gateway: Gateway, tmp_path: P
     assert {str(it.found): [*it.changes] for it in compared(gateway, tmp_path).adopted if it.changes} == BY_NAME
 
 
-def test_what_is_ours_is_not_in_it(gateway: Gateway, tmp_path: Path) -> None:
-    bring(Routes(Kong(gateway.admin), HOST), App("shop", (service(plugins=[{"name": "cors"}]),)))
+def test_what_is_managed_is_not_in_it(gateway: Gateway, tmp_path: Path) -> None:
+    apply(Routes(Kong(gateway.admin), HOST), App("shop", (service(plugins=[{"name": "cors"}]),)))
     result = run(gateway, str(tmp_path))
     assert list(tmp_path.iterdir()) == []
     assert result.output == ""
 
 
 def test_a_plugin_of_theirs_on_a_service_of_ours_is_told(gateway: Gateway, tmp_path: Path) -> None:
-    bring(Routes(Kong(gateway.admin), HOST), App("shop", (service(),)))
+    apply(Routes(Kong(gateway.admin), HOST), App("shop", (service(),)))
     theirs = {"name": "key-auth", "service": {"id": gateway.all("services")[0]["id"]}, "tags": ["deck"]}
     if gateway.mode == "off":
         document = gateway.config()
@@ -171,7 +171,7 @@ def test_a_plugin_of_theirs_on_a_service_of_ours_is_told(gateway: Gateway, tmp_p
     result = run(gateway, str(tmp_path))
     assert (
         result.stderr
-        == "plugin key-auth: hangs on our service mvd.shop.web; what it says belongs into that one's x-kong\n"
+        == "plugin key-auth: belongs to the managed service mvd.shop.web; declare it in the x-kong of that\n"
     )
 
 
@@ -214,12 +214,12 @@ def test_a_service_that_is_not_there_is_told_with_those_that_are(gateway: Gatewa
         run(gateway, "--x-kong", "chatt")
 
 
-def test_a_key_that_runs_out_is_not_made_to_last_for_ever(gateway: Gateway, tmp_path: Path) -> None:
+def test_a_key_that_expires_is_not_made_to_last_for_ever(gateway: Gateway, tmp_path: Path) -> None:
     seed(gateway, {"consumers": [entity("mobile", username="mobile-app")]})
     if gateway.mode == "off":
         pytest.skip("a Kong without a database has no times to live")
     gateway.ask("POST", "/consumers/mobile-app/key-auth", json={"key": "short-lived", "ttl": 60})
-    assert "runs out by itself" in run(gateway, str(tmp_path), "--with-secrets").stderr
+    assert "expires by itself" in run(gateway, str(tmp_path), "--with-secrets").stderr
     assert "short-lived" not in (tmp_path / "kong/consumers.yaml").read_text()
 
 
@@ -275,7 +275,7 @@ def test_whatever_is_there_the_files_say_it(
     dumped = export.dump(Kong(gateway.admin), clear=True)
     export.write(dumped, folder, None, force=False)
     found = compared(gateway, folder)
-    assert dumped.told == []
+    assert dumped.notes == []
     assert not found.refused
     assert len(found.adopted) == len(everything(gateway))
-    assert not [it for it in found.adopted if it.changes or it.stays]
+    assert not [it for it in found.adopted if it.changes or it.undeclared]

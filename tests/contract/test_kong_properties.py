@@ -335,7 +335,7 @@ def plan(app: App, wanted: list[Resource], routes: Routes) -> list[Change]:
     return [step for step in steps if isinstance(step, Change)]
 
 
-def bring(world: World, apps: list[App], port: int) -> list[Resource]:
+def apply(world: World, apps: list[App], port: int) -> list[Resource]:
     """By a client that knows nothing yet; all that is wanted now."""
     routes = Routes(Kong(world.gateway.admin_url), HOST)
     found = []
@@ -378,7 +378,7 @@ def test_whatever_is_there_is_brought_to_what_is_wanted_and_no_further(
 ) -> None:
     world.hold(theirs)
     untouched = world.theirs()
-    bring(world, before, 20001)
+    apply(world, before, 20001)
     for change in tampered:
         world.tamper(*change)
     brought(world, before, 20001)  # mended
@@ -390,7 +390,7 @@ def test_whatever_is_there_is_brought_to_what_is_wanted_and_no_further(
 
 def brought(world: World, apps: list[App], port: int) -> None:
     """Bring it there, see that it is there, and that a second time finds nothing to do and does nothing."""
-    wanted = bring(world, apps, port)
+    wanted = apply(world, apps, port)
     routes = Routes(Kong(world.gateway.admin_url), HOST)
     assert {one.name: one for one in routes.observe()} == {one.name: one for one in wanted}
     changes = world.gateway.changes

@@ -19,8 +19,8 @@ from gitops_mvd.core.model import App, Change, Health, Json, Plan, Resource, Rev
 from gitops_mvd.core.plan import make_plan
 from gitops_mvd.kinds.route import Routes
 from gitops_mvd.kong.client import Kong
-from gitops_mvd.kong.database import TURN
-from gitops_mvd.kong.shared.precedence import Precedence, Said
+from gitops_mvd.kong.database import RESCAN_EVERY
+from gitops_mvd.kong.shared.precedence import LastApplied, Precedence
 from gitops_mvd.kong.shared.store import LEAVING
 from tests.contract.test_kong_client import FOREIGN, Gateway, Wire, foreign, make_foreign
 from tests.fakes import ROLES
@@ -116,7 +116,7 @@ class Host:
             wanted.append(self.precedence.agree(placed, have.get(placed.key), held=held))
         return make_plan(app, wanted, found, ROLES, proven=True)
 
-    def bring(self, app: App, *, held: bool = False) -> None:
+    def apply(self, app: App, *, held: bool = False) -> None:
         for changes in self.changes(app, held=held):
             self.routes.apply(changes)
 
@@ -186,9 +186,9 @@ Hosts = Callable[..., Host]
 def test_hosts_share_all_but_their_targets(gateway: Gateway, host: Hosts) -> None:
     one, two = host("web-1"), host("web-2")
     app = shop(plugins=[{"name": "key-auth"}])
-    one.bring(app)
+    one.apply(app)
     before = {type: gateway.all(type) for type in ("services", "routes", "upstreams", "plugins")}
-    two.bring(app)
+    two.apply(app)
     assert before == {type: gateway.all(type) for type in ("services", "routes", "upstreams", "plugins")}
     assert targets(gateway) == ["10.0.0.1:20000", "10.0.0.2:20000"]
     for each in (one, two):
@@ -201,31 +201,31 @@ def test_hosts_share_all_but_their_targets(gateway: Gateway, host: Hosts) -> Non
 
 
 def test_a_host_sees_nothing_of_what_it_has_no_target_of(gateway: Gateway, host: Hosts) -> None:
-    host("web-1").bring(shop())
+    host("web-1").apply(shop())
     assert list(host("web-2").routes.observe()) == []
 
 
 def test_a_host_that_leaves_takes_its_targets_along_and_the_last_one_the_rest(gateway: Gateway, host: Hosts) -> None:
     one, two = host("web-1"), host("web-2")
     for app in (shop(plugins=[{"name": "key-auth"}]), CONSUMERS):
-        one.bring(app)
-        two.bring(app)
-    one.bring(App("shop"))
-    one.bring(App("gateway"))
+        one.apply(app)
+        two.apply(app)
+    one.apply(App("shop"))
+    one.apply(App("gateway"))
     assert targets(gateway) == ["10.0.0.2:20000"]
     assert len(gateway.all("routes")) == len(gateway.all("plugins")) == len(gateway.all("consumers")) == 1
     assert list(one.routes.observe()) == []
     assert not two.plan(shop(plugins=[{"name": "key-auth"}]))
-    two.bring(App("shop"))
-    two.bring(App("gateway"))
+    two.apply(App("shop"))
+    two.apply(App("gateway"))
     assert everything(gateway) == 0
 
 
 def test_a_dead_host_s_targets_go_when_someone_says_so(gateway: Gateway, host: Hosts) -> None:
     one, two, dead = host("web-1"), host("web-2"), host("web-3")
-    two.bring(shop("web"))
-    dead.bring(shop("web", "api"))
-    Kong(one.wire.url, precedence=one.precedence).forget("web-3")
+    two.apply(shop("web"))
+    dead.apply(shop("web", "api"))
+    Kong(one.wire.url, precedence=one.precedence).remove_host("web-3")
     assert targets(gateway) == ["10.0.0.2:20000"]
     assert paths(gateway) == ["/web/v1"]
 
@@ -235,20 +235,20 @@ def test_what_is_not_ours_stays_as_it_was(gateway: Gateway, host: Hosts) -> None
     before = foreign(gateway)
     assert len(FOREIGN) <= sum(map(len, before.values()))
     for each in (one := host("web-1"), two := host("web-2")):
-        each.bring(shop())
+        each.apply(shop())
     assert foreign(gateway) == before
     for each in (one, two):
-        each.bring(App("shop"))
+        each.apply(App("shop"))
     assert foreign(gateway) == before
 
 
 def test_another_shared_name_is_another_world(gateway: Gateway, host: Hosts) -> None:
-    host("web-1").bring(shop("web"))
+    host("web-1").apply(shop("web"))
     other = host("web-2", "other")
-    with pytest.raises(StepFailed, match="not ours"):
-        other.bring(shop("web"))
-    other.bring(App("blog", shop("blog").services))
-    other.bring(App("blog"))
+    with pytest.raises(StepFailed, match="not managed by gitops-mvd"):
+        other.apply(shop("web"))
+    other.apply(App("blog", shop("blog").services))
+    other.apply(App("blog"))
     assert paths(gateway) == ["/web/v1"]
 
 
@@ -261,7 +261,7 @@ def test_a_gateway_of_one_host_becomes_a_shared_one_without_a_gap(gateway: Gatew
     alone.apply([Change(None, route) for route in wanted])
     ids = [gateway.all(type)[0]["id"] for type in ("services", "routes", "upstreams", "plugins")]
     one = host("web-1", "web-1")
-    one.bring(app)
+    one.apply(app)
     assert [gateway.all(type)[0]["id"] for type in ("services", "routes", "upstreams", "plugins")] == ids
     assert targets(gateway) == ["10.0.0.1:20000"]
     assert not one.plan(app)
@@ -270,11 +270,11 @@ def test_a_gateway_of_one_host_becomes_a_shared_one_without_a_gap(gateway: Gatew
 def test_tampering_is_mended_whoever_said_it(gateway: Gateway, host: Hosts) -> None:
     one, two = host("web-1"), host("web-2")
     for each in (one, two):
-        each.bring(shop())
+        each.apply(shop())
     for change in ({"paths": ["/elsewhere"]}, None):
         (route,) = gateway.all("routes")
         gateway.ask("PATCH" if change else "DELETE", f"/routes/{route['id']}", json=change)
-        two.bring(shop())
+        two.apply(shop())
         assert paths(gateway) == ["/web/v1"]
         assert not one.plan(shop())
 
@@ -291,30 +291,30 @@ def test_a_kong_without_a_database_has_one_host_only(host: Hosts) -> None:
 
 def test_who_follows_the_newer_commit_has_the_say(gateway: Gateway, host: Hosts) -> None:
     behind, ahead = host("web-1"), host("web-2")
-    behind.bring(shop(version=1))
-    ahead.follow(2).bring(shop(version=2))
+    behind.apply(shop(version=1))
+    ahead.follow(2).apply(shop(version=2))
     assert not behind.plan(shop(version=1)), "it takes what it finds"
-    behind.bring(App("shop"))
-    behind.bring(shop(version=1))
+    behind.apply(App("shop"))
+    behind.apply(shop(version=1))
     assert paths(gateway) == ["/web/v2"], "also where it comes anew"
     assert targets(gateway) == ["10.0.0.1:20000", "10.0.0.2:20000"]
-    behind.follow(2).bring(shop(version=2))
+    behind.follow(2).apply(shop(version=2))
     assert not ahead.plan(shop(version=2))
 
 
 def test_what_a_newer_commit_takes_away_stays_away(gateway: Gateway, host: Hosts) -> None:
     behind, ahead = host("web-1"), host("web-2")
     with_plugin, without = shop(plugins=[{"name": "key-auth"}]), shop()
-    behind.bring(with_plugin)
-    ahead.follow(2).bring(without)
+    behind.apply(with_plugin)
+    ahead.follow(2).apply(without)
     assert gateway.all("plugins") == []
     assert not behind.plan(with_plugin)
 
 
 def test_a_revert_is_a_newer_commit(gateway: Gateway, host: Hosts) -> None:
     one, two = host("web-1"), host("web-2")
-    one.follow(2).bring(shop(version=2))
-    two.follow(3).bring(shop(version=1))
+    one.follow(2).apply(shop(version=2))
+    two.follow(3).apply(shop(version=1))
     assert paths(gateway) == ["/web/v1"]
     assert not one.plan(shop(version=2))
 
@@ -322,7 +322,7 @@ def test_a_revert_is_a_newer_commit(gateway: Gateway, host: Hosts) -> None:
 def test_a_plan_that_was_made_before_another_host_spoke_does_not_undo_it(gateway: Gateway, host: Hosts) -> None:
     behind, ahead = host("web-1"), host("web-2")
     planned = behind.changes(shop(version=1))
-    ahead.follow(2).bring(shop(version=2))
+    ahead.follow(2).apply(shop(version=2))
     for changes in planned:
         behind.routes.apply(changes)
     assert paths(gateway) == ["/web/v2"]
@@ -331,8 +331,8 @@ def test_a_plan_that_was_made_before_another_host_spoke_does_not_undo_it(gateway
 
 def test_a_host_that_is_held_at_an_older_version_takes_what_it_finds(gateway: Gateway, host: Hosts) -> None:
     held, well = host("web-1"), host("web-2")
-    held.bring(shop(version=1))
-    well.follow(2).bring(shop(version=2))
+    held.apply(shop(version=1))
+    well.follow(2).apply(shop(version=2))
     held.follow(2)
     assert not held.plan(shop(version=1), held=True)
     held.follow(3)
@@ -344,10 +344,10 @@ def test_a_host_that_failed_undoes_what_it_said_itself_and_another_one_says_it_a
     gateway: Gateway, host: Hosts
 ) -> None:
     failed, well = host("web-1").follow(2), host("web-2").follow(2)
-    failed.bring(shop(version=2))
-    failed.bring(shop(version=1), held=True)
+    failed.apply(shop(version=2))
+    failed.apply(shop(version=1), held=True)
     assert paths(gateway) == ["/web/v1"]
-    well.bring(shop(version=2))
+    well.apply(shop(version=2))
     assert paths(gateway) == ["/web/v2"]
     assert not failed.plan(shop(version=1), held=True)
     assert not well.plan(shop(version=2))
@@ -356,7 +356,7 @@ def test_a_host_that_failed_undoes_what_it_said_itself_and_another_one_says_it_a
 def test_what_another_host_says_is_told_from_what_was_changed_by_hand(gateway: Gateway, host: Hosts) -> None:
     one, two = host("web-1"), host("web-2")
     for each in (one, two):
-        each.bring(shop())
+        each.apply(shop())
     for number, path in enumerate(["/web/v1", "/by-hand"]):
         (route,) = gateway.all("routes")
         gateway.ask("PATCH", f"/routes/{route['id']}", json={"paths": [path]})
@@ -366,18 +366,18 @@ def test_what_another_host_says_is_told_from_what_was_changed_by_hand(gateway: G
 
 def test_two_hosts_that_are_held_at_different_versions_do_not_fight(gateway: Gateway, host: Hosts) -> None:
     one, two = host("web-1").follow(3), host("web-2").follow(3)
-    one.bring(shop(version=1), held=True)
-    two.bring(shop(version=2), held=True)
+    one.apply(shop(version=1), held=True)
+    two.apply(shop(version=2), held=True)
     assert paths(gateway) == ["/web/v1"]
     assert not one.plan(shop(version=1), held=True)
     assert not two.plan(shop(version=2), held=True)
 
 
 def test_two_contents_of_one_commit_are_told_and_touch_nothing(gateway: Gateway, host: Hosts) -> None:
-    host("web-1").bring(shop(version=1))
+    host("web-1").apply(shop(version=1))
     other = host("web-2")
     with pytest.raises(StepFailed, match=r"shop\.web: web-1 has other routes"):
-        other.bring(shop(version=2))
+        other.apply(shop(version=2))
     assert paths(gateway) == ["/web/v1"]
     assert targets(gateway) == ["10.0.0.1:20000"]
 
@@ -388,10 +388,10 @@ def test_a_wrong_clock_and_equal_times_hold_nobody_up(
 ) -> None:
     branch.times.update(times)
     old, new = host("web-1"), host("web-2")
-    old.bring(shop(version=1))
-    new.follow(2).bring(shop(version=2))
+    old.apply(shop(version=1))
+    new.follow(2).apply(shop(version=2))
     assert paths(gateway) == ["/web/v2"]
-    old.follow(2).bring(shop(version=2))
+    old.follow(2).apply(shop(version=2))
     assert not new.plan(shop(version=2))
 
 
@@ -399,24 +399,24 @@ def test_a_commit_that_was_taken_away_has_the_say_until_git_was_asked_once_more(
     gateway: Gateway, host: Hosts, branch: Branch
 ) -> None:
     one, two = host("web-1"), host("web-2")
-    two.bring(shop(version=1))
-    one.follow(2).bring(shop(version=2))
+    two.apply(shop(version=1))
+    one.follow(2).apply(shop(version=2))
     two.follow(1)  # the branch was put back
     assert not two.plan(shop(version=1))
     two.follow(1, fetched=False)
     assert not two.plan(shop(version=1)), "Git did not answer"
     two.follow(1)
-    two.bring(shop(version=1))
+    two.apply(shop(version=1))
     assert paths(gateway) == ["/web/v1"]
     branch.gone.add(2)
-    one.follow(1).bring(shop(version=1))
+    one.follow(1).apply(shop(version=1))
     assert not two.plan(shop(version=1))
 
 
 def test_what_is_said_reads_back() -> None:
-    for said in (Said(1, "a" * 40, "web-1", "d1"), Said(0, "-", "web-1", "d1", held=True)):
-        assert Said.read(str(said)) == said
-    assert Said.read("") is Said.read("tomorrow a b c") is Said.read("1 a b c d e") is None
+    for said in (LastApplied(1, "a" * 40, "web-1", "d1"), LastApplied(0, "-", "web-1", "d1", held=True)):
+        assert LastApplied.parse(str(said)) == said
+    assert LastApplied.parse("") is LastApplied.parse("tomorrow a b c") is LastApplied.parse("1 a b c d e") is None
 
 
 # ---- at once ---------------------------------------------------------------------------------------------------------
@@ -425,7 +425,7 @@ def test_what_is_said_reads_back() -> None:
 def test_all_that_leave_at_once_leave_nothing(gateway: Gateway, host: Hosts) -> None:
     hosts = [host(name) for name in ADDRESSES]
     for each in hosts:
-        each.bring(shop("web", "api", plugins=[{"name": "key-auth"}]))
+        each.apply(shop("web", "api", plugins=[{"name": "key-auth"}]))
     leaving = [(each, each.changes(App("shop"))) for each in hosts]
     threads = [
         threading.Thread(target=lambda e=each, c=changes: [e.routes.apply(batch) for batch in c])  # type: ignore[misc]
@@ -448,15 +448,15 @@ def test_whoever_dies_while_it_makes_something_leaves_nothing_that_nobody_finds(
         left = iter(range(calls))
         one.wire.fails = lambda call, left=left: not call.startswith("GET") and next(left, None) is None  # type: ignore[misc]
         try:
-            one.bring(app)
+            one.apply(app)
             done = True
         except Unavailable:
             calls += 1
         one.wire.fails = lambda call: False
         one.start()
-        two.bring(App(app.name))
+        two.apply(App(app.name))
         assert bool(one.found(app.name)) is (everything(gateway) > 0)
-        one.bring(App(app.name))
+        one.apply(App(app.name))
         assert everything(gateway) == 0
     assert calls >= 5
 
@@ -465,14 +465,14 @@ def test_what_another_host_is_about_to_claim_is_left_alone(gateway: Gateway, hos
     one, two = host("web-1"), host("web-2")
     one.wire.fails = lambda call: "/targets" in call and call.startswith(("POST /up", "PATCH"))
     with pytest.raises(Unavailable):
-        one.bring(shop())
+        one.apply(shop())
     one.wire.fails = lambda call: False
     assert list(two.routes.observe()) == []
-    Kong(two.wire.url, precedence=two.precedence).forget("web-2")
+    Kong(two.wire.url, precedence=two.precedence).remove_host("web-2")
     assert [it["name"] for it in gateway.all("upstreams")] == ["mvd.shop.web"]
-    two.bring(shop())
+    two.apply(shop())
     assert list(one.routes.observe()) == []
-    one.bring(shop())
+    one.apply(shop())
     assert targets(gateway) == ["10.0.0.1:20000", "10.0.0.2:20000"]
 
 
@@ -480,20 +480,20 @@ def test_what_another_host_is_about_to_claim_is_left_alone(gateway: Gateway, hos
 def test_whoever_dies_while_leaving_goes_on_with_it(gateway: Gateway, host: Hosts, others: int) -> None:
     one, two = host("web-1"), host("web-2")
     if others:
-        two.bring(shop(plugins=[{"name": "key-auth"}]))
+        two.apply(shop(plugins=[{"name": "key-auth"}]))
     calls = 0
     while True:
-        one.bring(shop(plugins=[{"name": "key-auth"}]))
+        one.apply(shop(plugins=[{"name": "key-auth"}]))
         left = iter(range(calls))
         one.wire.fails = lambda call, left=left: not call.startswith("GET") and next(left, None) is None  # type: ignore[misc]
         try:
-            one.bring(App("shop"))
+            one.apply(App("shop"))
             break
         except Unavailable:
             one.wire.fails = lambda call: False
             one.start()
             assert one.found("shop"), "the claim is still to be found"
-            one.bring(App("shop"))
+            one.apply(App("shop"))
         assert targets(gateway) == ["10.0.0.2:20000"] * others
         assert everything(gateway) == 4 * others
         calls += 1
@@ -504,19 +504,19 @@ def test_whoever_dies_while_leaving_goes_on_with_it(gateway: Gateway, host: Host
 def test_a_claim_that_is_given_up_holds_nothing(gateway: Gateway, host: Hosts) -> None:
     one, two = host("web-1"), host("web-2")
     for each in (one, two):
-        each.bring(shop())
+        each.apply(shop())
     upstream = "/upstreams/mvd.shop.web/targets"
     for target in gateway.ask("GET", upstream)["data"]:
         if target["target"].startswith("10.0.0.1"):
             gateway.ask("PATCH", f"{upstream}/{target['id']}", json={"tags": [*target["tags"], LEAVING], "weight": 0})
-    two.bring(App("shop"))
+    two.apply(App("shop"))
     assert everything(gateway) == 0
     assert one.found("shop") == []
 
 
 def test_a_route_that_another_host_took_away_is_no_fault_of_a_new_version(gateway: Gateway, host: Hosts) -> None:
     one = host("web-1")
-    one.bring(shop())
+    one.apply(shop())
     (route,) = one.found("shop")
     (there,) = gateway.all("routes")
     gateway.ask("DELETE", f"/routes/{there['id']}")
@@ -665,7 +665,7 @@ def test_whatever_hosts_do_at_once_ends_at_the_newest_commit(
     def a_pass(name: str) -> None:
         host = hosts[name]
         for app in wanted_of(history[at[name] - 1], name):
-            host.bring(app)
+            host.apply(app)
 
     with contextlib.ExitStack() as opened:
         for host in hosts.values():
@@ -703,14 +703,14 @@ def test_whatever_hosts_do_at_once_ends_at_the_newest_commit(
 
 def test_a_look_takes_few_calls_however_many_services_the_others_have(gateway: Gateway, host: Hosts) -> None:
     one, two = host("web-1"), host("web-2")
-    two.bring(shop(*(f"s{n}" for n in range(20))))
-    one.bring(shop("s3", "s4"))
+    two.apply(shop(*(f"s{n}" for n in range(20))))
+    one.apply(shop("s3", "s4"))
     list(one.routes.observe())
     one.wire.calls.clear()
-    two.bring(shop(*(f"s{n}" for n in range(21))))
-    for _ in range(TURN):
+    two.apply(shop(*(f"s{n}" for n in range(21))))
+    for _ in range(RESCAN_EVERY):
         list(one.routes.observe())
-    assert len(one.wire.calls) == TURN * 5 + 1
+    assert len(one.wire.calls) == RESCAN_EVERY * 5 + 1
     one.wire.calls.clear()
     one.start()
     list(one.routes.observe())
@@ -720,9 +720,9 @@ def test_a_look_takes_few_calls_however_many_services_the_others_have(gateway: G
 def test_to_change_only_targets_writes_only_these(gateway: Gateway, host: Hosts) -> None:
     one, two = host("web-1"), host("web-2")
     for each in (one, two):
-        each.bring(shop())
+        each.apply(shop())
     one.wire.calls.clear()
     again = App("shop", tuple(Service(it.name, "shop:again", kong=it.kong, replicas=2) for it in shop().services))
-    one.bring(again)
+    one.apply(again)
     assert all("/targets" in call for call in one.writes())
     assert len(targets(gateway)) == 3

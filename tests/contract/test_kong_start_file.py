@@ -42,7 +42,7 @@ def placed(routes: Routes, app: App) -> list[Resource]:
     ]
 
 
-def bring(kong: Kong, *apps: App) -> list[Resource]:
+def apply(kong: Kong, *apps: App) -> list[Resource]:
     routes = Routes(kong, HOST)
     wanted = [resource for app in apps for resource in placed(routes, app)]
     for resource in wanted:
@@ -68,20 +68,20 @@ def test_a_gateway_that_starts_from_it_has_all_that_it_had(tmp_path: Path, name:
     file = tmp_path / name
     with Gateway(tmp_path / "first") as gateway:
         post(gateway, THEIRS)
-        wanted = bring(Kong(gateway.admin_url, boot_file=file), APP, CONSUMERS)
+        wanted = apply(Kong(gateway.admin_url, boot_file=file), APP, CONSUMERS)
     with Gateway(tmp_path / "second", declarative=file) as gateway:
         found = {resource.name: resource for resource in Routes(Kong(gateway.admin_url), HOST).observe()}
         assert found == {resource.name: resource for resource in wanted}, "a password is not hashed twice"
         assert services(gateway) == {"mvd.shop.web", "legacy"}
         kong = Kong(gateway.admin_url, boot_file=file)
-        kong.look(HOST)
-        assert kong.boot_file_fault() == ""
+        kong.observe(HOST)
+        assert kong.start_file_fault() == ""
 
 
 def test_what_we_posted_has_the_same_hash_after_a_start(tmp_path: Path) -> None:
     file = tmp_path / "kong.yaml"
     with Gateway(tmp_path / "first") as gateway:
-        bring(Kong(gateway.admin_url, boot_file=file), APP)
+        apply(Kong(gateway.admin_url, boot_file=file), APP)
         assert hashlib.md5(file.read_bytes()).hexdigest() == hash_of(gateway)
 
 
@@ -89,12 +89,12 @@ def test_what_somebody_else_posted_is_in_it_too_at_the_next_look(tmp_path: Path)
     file = tmp_path / "kong.yaml"
     with Gateway(tmp_path / "first") as gateway:
         kong = Kong(gateway.admin_url, boot_file=file)
-        kong.look(HOST)
-        kong.keep_boot_file()
+        kong.observe(HOST)
+        kong.write_start_file()
         post(gateway, THEIRS)
-        kong.look(HOST)
-        assert "is not what Kong has now" in kong.boot_file_fault()
-        kong.keep_boot_file()
+        kong.observe(HOST)
+        assert "differs from what Kong has now" in kong.start_file_fault()
+        kong.write_start_file()
     with Gateway(tmp_path / "second", declarative=file) as gateway:
         assert services(gateway) == {"legacy"}
 
@@ -105,19 +105,19 @@ def test_it_is_written_only_where_it_is_not_right(tmp_path: Path, daemon: str) -
     with Gateway(tmp_path / "first") as gateway:
         post(gateway, THEIRS)
         kong = Kong(gateway.admin_url, boot_file=file)
-        bring(kong, APP)
+        apply(kong, APP)
         right = file.read_bytes()
         for spoil in (lambda: None, lambda: file.write_text("{}"), file.unlink, lambda: None):
             os.utime(file, (1, 1))
             spoil()
             if daemon == "another":
                 kong = Kong(gateway.admin_url, boot_file=file)
-            kong.look(HOST)
+            kong.observe(HOST)
             is_right = file.exists() and file.read_bytes() == right
-            assert (kong.boot_file_fault() == "") is is_right
-            kong.keep_boot_file()
+            assert (kong.start_file_fault() == "") is is_right
+            kong.write_start_file()
             assert (file.stat().st_mtime == 1) is is_right
-            assert kong.boot_file_fault() == ""
+            assert kong.start_file_fault() == ""
             right = file.read_bytes()
             assert yaml.safe_load(right)["_transform"] is False
 
@@ -127,7 +127,7 @@ def test_a_look_alone_writes_nothing(tmp_path: Path) -> None:
     with Gateway(tmp_path / "first") as gateway:
         kong = Kong(gateway.admin_url, boot_file=file)
         list(Routes(kong, HOST).observe())
-        assert kong.boot_file_fault() == f"{file} is not there"
+        assert kong.start_file_fault() == f"{file} is missing"
         assert not file.exists()
 
 
@@ -138,14 +138,14 @@ def test_whose_it_is_and_who_may_read_it_stays(tmp_path: Path) -> None:
     os.chown(file.parent, os.geteuid(), group)
     with Gateway(tmp_path / "first") as gateway:
         kong = Kong(gateway.admin_url, boot_file=file)
-        bring(kong, APP)
+        apply(kong, APP)
         new = file.stat()
         assert (new.st_mode & 0o777, new.st_uid, new.st_gid) == (0o640, os.geteuid(), group)
         file.chmod(0o600)
         if os.geteuid() == 0:
             os.chown(file, 4712, 4713)
         before = file.stat()
-        bring(kong, CONSUMERS)
+        apply(kong, CONSUMERS)
         after = file.stat()
     assert after.st_ino != before.st_ino
     assert (after.st_mode, after.st_uid, after.st_gid) == (before.st_mode, before.st_uid, before.st_gid)
@@ -155,24 +155,24 @@ def test_where_it_can_not_be_written_the_gateway_still_follows(tmp_path: Path) -
     file = tmp_path / "none" / "kong.yaml"
     with Gateway(tmp_path / "first") as gateway:
         kong = Kong(gateway.admin_url, boot_file=file)
-        wanted = bring(kong, APP)
+        wanted = apply(kong, APP)
         assert list(Routes(kong, HOST).observe()) == wanted
-        with pytest.raises(Unavailable, match=f"{file.parent} is not there, for kong.yaml"):
-            kong.keep_boot_file()
+        with pytest.raises(Unavailable, match=f"cannot write {file}: the folder {file.parent} is missing"):
+            kong.write_start_file()
         file.parent.mkdir()
         file.mkdir()
         with pytest.raises(Unavailable, match=r"kong\.yaml could not be"):
-            kong.keep_boot_file()
+            kong.write_start_file()
 
 
 def test_with_a_database_it_is_of_no_use_and_not_written(tmp_path: Path) -> None:
     file = tmp_path / "kong.yaml"
     with Gateway(tmp_path / "first", "postgres") as gateway:
         kong = Kong(gateway.admin_url, boot_file=file)
-        bring(kong, APP)
-        assert "starts from no file" in kong.boot_file_fault()
+        apply(kong, APP)
+        assert "starts from no file" in kong.start_file_fault()
         with pytest.raises(Unavailable, match=r"has a database.*`kong\.boot_file`"):
-            kong.keep_boot_file()
+            kong.write_start_file()
     assert not file.exists()
 
 

@@ -24,6 +24,7 @@ from gitops_mvd.core.model import App, Change, Health, Resource, Service
 from gitops_mvd.kinds.route import Routes
 from gitops_mvd.kong.admin import Admin
 from gitops_mvd.kong.client import Certificates, Entity, Kong
+from gitops_mvd.kong.route_proof import Request, certificates_for, send
 from tests.lab.kong_standin import Gateway
 
 HOST = "web-1"
@@ -135,8 +136,11 @@ def test_over_tls_with_certificates_of_both_sides_all_works(tmp_path: Path, auth
     ("shown", "sentence"),
     [
         (lambda ours, other: other.sign("kong", "127.0.0.1"), "that is not trusted: .*; .*|not trusted: .*ca_file"),
-        (lambda ours, other: ours.sign("old", "127.0.0.1", ends=-DAY), "has a certificate that expired .renew it"),
-        (lambda ours, other: ours.sign("named", "kong.test"), "has a certificate of another name: IP address mismatch"),
+        (lambda ours, other: ours.sign("old", "127.0.0.1", ends=-DAY), "has a certificate that has expired .renew it"),
+        (
+            lambda ours, other: ours.sign("named", "kong.test"),
+            "certificate for another name: IP address mismatch",
+        ),
     ],
     ids=["not trusted", "expired", "another name"],
 )
@@ -150,7 +154,7 @@ def test_a_certificate_that_does_not_do_is_told_in_one_sentence(
     with Gateway(tmp_path, admin_tls=shows(shown(authority, stranger))) as gateway:
         kong = Kong(gateway.admin_url, certificates=Certificates(authority.file))
         with pytest.raises(Unavailable, match=sentence) as told:
-            kong.look(HOST)
+            kong.observe(HOST)
     assert str(told.value).startswith(f"Kong at {gateway.admin_url} ")
     assert "\n" not in str(told.value)
 
@@ -158,7 +162,7 @@ def test_a_certificate_that_does_not_do_is_told_in_one_sentence(
 def test_without_a_ca_file_only_whom_the_machine_trusts_is_trusted(tmp_path: Path, authority: Authority) -> None:
     tls = shows(authority.sign("kong", "127.0.0.1"))
     with Gateway(tmp_path, admin_tls=tls) as gateway, pytest.raises(Unavailable, match=r"not trusted.*`kong\.ca_file`"):
-        Kong(gateway.admin_url).look(HOST)
+        Kong(gateway.admin_url).observe(HOST)
 
 
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
@@ -174,7 +178,7 @@ def test_a_kong_that_wants_a_client_certificate_says_so(
             Certificates(authority.file, *authority.sign("old-daemon", ends=-DAY)),
         ):
             with pytest.raises(Unavailable, match=r"kong\.cert_file") as told:
-                Kong(gateway.admin_url, certificates=certificates).look(HOST)
+                Kong(gateway.admin_url, certificates=certificates).observe(HOST)
             assert "certificate" in str(told.value)
 
 
@@ -186,23 +190,26 @@ def test_what_a_server_says_of_our_certificate_is_told(
     tls.maximum_version = version
     with before(200, b"{}", tls=tls) as server:
         for ours, sentence in (
-            ((), "wants a client certificate .`kong.cert_file` and `kong.key_file`"),
-            (stranger.sign("stranger"), "refuses our certificate: .*UNKNOWN_CA"),
-            (authority.sign("old-daemon", ends=-DAY), "refuses our certificate: .*CERTIFICATE_EXPIRED"),
+            ((), "requires a client certificate .set `kong.cert_file` and `kong.key_file`"),
+            (stranger.sign("stranger"), "refuses the client certificate: .*UNKNOWN_CA"),
+            (authority.sign("old-daemon", ends=-DAY), "refuses the client certificate: .*CERTIFICATE_EXPIRED"),
         ):
             with pytest.raises(Unavailable, match=sentence):
-                Kong(server.url, certificates=Certificates(authority.file, *ours)).look(HOST)
+                Kong(server.url, certificates=Certificates(authority.file, *ours)).observe(HOST)
 
 
 def test_a_scheme_that_is_not_spoken_there_is_told(tmp_path: Path, authority: Authority) -> None:
-    with Gateway(tmp_path) as plain, pytest.raises(Unavailable, match=r"over TLS.*is that http://\?"):
-        Kong(plain.admin_url.replace("http:", "https:")).look(HOST)
+    with (
+        Gateway(tmp_path) as plain,
+        pytest.raises(Unavailable, match=r"the TLS handshake with Kong at .*does it speak http://\?"),
+    ):
+        Kong(plain.admin_url.replace("http:", "https:")).observe(HOST)
     tls = shows(authority.sign("kong", "127.0.0.1"))
     with (
         Gateway(tmp_path, admin_tls=tls) as gateway,
-        pytest.raises(Unavailable, match=r"hangs up|not Kong's Admin API"),
+        pytest.raises(Unavailable, match=r"closes the connection|not Kong's Admin API"),
     ):
-        Kong(gateway.admin_url.replace("https:", "http:")).look(HOST)
+        Kong(gateway.admin_url.replace("https:", "http:")).observe(HOST)
 
 
 def test_files_that_are_no_certificates_are_named(tmp_path: Path, authority: Authority) -> None:
@@ -215,11 +222,11 @@ def test_files_that_are_no_certificates_are_named(tmp_path: Path, authority: Aut
     empty.touch()
     broken.write_text("-----BEGIN CERTIFICATE-----\nbm9uZQ==\n-----END CERTIFICATE-----\n")
     for certificates, sentence in (
-        (Certificates("/nowhere/ca.pem"), "/nowhere/ca.pem can not be read: No such file"),
-        (Certificates(str(tmp_path)), f"{tmp_path} can not be read: Is a directory"),
-        (Certificates(str(empty)), "empty.pem has no certificate"),
+        (Certificates("/nowhere/ca.pem"), r"cannot read /nowhere/ca.pem \(`kong.ca_file`\): No such file"),
+        (Certificates(str(tmp_path)), rf"cannot read {tmp_path} \(`kong.ca_file`\): Is a directory"),
+        (Certificates(str(empty)), r"empty.pem \(`kong.ca_file`\) has no certificate"),
         (Certificates(str(broken)), "broken.pem has no certificate"),
-        (Certificates("", cert, "/nowhere/key.pem"), "/nowhere/key.pem can not be read"),
+        (Certificates("", cert, "/nowhere/key.pem"), r"cannot read /nowhere/key.pem \(`kong.key_file`\)"),
         (Certificates("", cert, other), r"another\.key is not the key of .*daemon\.pem"),
         (Certificates("", cert, str(secret)), r"secret\.key is not the key of .*daemon\.pem.*without a passphrase"),
         (Certificates("", str(broken), key), r"daemon\.key is not the key of .*broken\.pem"),
@@ -293,19 +300,19 @@ def page(title: str) -> bytes:
     ("status", "content", "sentence"),
     [
         (400, page("400 No required SSL certificate was sent"), r"No required SSL .*`kong\.cert_file` and"),
-        (400, page("400 The SSL certificate error"), r"does not accept our `kong\.cert_file`"),
-        (400, page("400 The plain HTTP request was sent to HTTPS port"), "has to begin with https://"),
+        (400, page("400 The SSL certificate error"), r"does not accept the certificate in `kong\.cert_file`"),
+        (400, page("400 The plain HTTP request was sent to HTTPS port"), "must begin with https://"),
         (404, page("404 Not Found"), "is not Kong's Admin API: HTTP 404"),
         (404, b'{"message":"no Route matched with those values"}', "not Kong's Admin API: HTTP 404: no Route matched"),
         (302, b"", "is not Kong's Admin API: HTTP 302"),
         (200, page("Welcome"), "is not Kong's Admin API: HTTP 200: Welcome"),
-        (401, b'{"message":"Unauthorized"}', "does not let us in: HTTP 401"),
-        (403, page("403 Forbidden"), "does not let us in: HTTP 403"),
+        (401, b'{"message":"Unauthorized"}', "denies access: HTTP 401"),
+        (403, page("403 Forbidden"), "denies access: HTTP 403"),
         (429, b'{"message":"API rate limit exceeded"}', "answers HTTP 429 .*: API rate limit exceeded"),
         (
             500,
             b'{"message":"An unexpected error occurred"}',
-            "HTTP 500 to .*: An unexpected error occurred .its own log says why",
+            "HTTP 500 to .*: An unexpected error occurred .Kong's own log says why",
         ),
         (502, page("502 Bad Gateway"), "answers HTTP 502 to"),
     ],
@@ -374,15 +381,15 @@ def test_over_a_unix_socket_all_works(tmp_path: Path, mode: str) -> None:
 
 
 def test_a_unix_socket_that_is_not_there_or_does_not_answer_is_told(tmp_path: Path) -> None:
-    with pytest.raises(Unavailable, match=r"Kong at unix:///.* can not be reached: No such file"):
-        Kong(f"unix://{tmp_path}/none.sock").look(HOST)
+    with pytest.raises(Unavailable, match=r"Kong at unix:///.* cannot be reached: No such file"):
+        Kong(f"unix://{tmp_path}/none.sock").observe(HOST)
     with socket.socket(socket.AF_UNIX) as silent:
         silent.bind(str(tmp_path / "silent.sock"))
-        with pytest.raises(Unavailable, match="can not be reached"):
-            Kong(f"unix://{tmp_path}/silent.sock").look(HOST)
+        with pytest.raises(Unavailable, match="cannot be reached"):
+            Kong(f"unix://{tmp_path}/silent.sock").observe(HOST)
         silent.listen()
         with pytest.raises(Unavailable, match=r"does not answer within 0\.2 s"):
-            Kong(f"unix://{tmp_path}/silent.sock", timeout=0.2).look(HOST)
+            Kong(f"unix://{tmp_path}/silent.sock", timeout=0.2).observe(HOST)
 
 
 # ---- the proxy -------------------------------------------------------------------------------------------------------
@@ -400,18 +407,19 @@ def test_a_route_is_proven_through_a_proxy_with_any_certificate_on_this_machine(
     route = wanted.with_spec(targets=[{"instance": "a", "address": "127.0.0.1:1"}])
     with Gateway(tmp_path, proxy_tls=tls) as gateway:
         asking = Kong(gateway.admin_url, gateway.proxy_url)
-        assert asking.answers(route)[:2] == (Health.PROGRESSING, "the gateway has no route for GET /web yet")
+        assert asking.answers(route)[:2] == (Health.PROGRESSING, "Kong has no route for GET /web yet")
         Routes(asking, HOST).apply([Change(None, route)])
         assert "502" in asking.answers(route)[1]
     assert set(names) == ({"shop.test"} if hosts else {None})
 
 
 def test_on_another_machine_the_proxy_s_certificate_has_to_be_good(
-    tmp_path: Path, authority: Authority, stranger: Authority, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, authority: Authority, stranger: Authority
 ) -> None:
-    monkeypatch.setattr("gitops_mvd.kong.route_proof.is_loopback", lambda url: False)
-    (route,) = app()
+    ours = Certificates(authority.file)
+    assert certificates_for("https://kong.example.org", ours) == ours
+    assert certificates_for("https://kong.example.org", None) == Certificates()
     for signed, health in ((authority, Health.PROGRESSING), (stranger, Health.UNKNOWN)):
         with Gateway(tmp_path, proxy_tls=shows(signed.sign("proxy", "127.0.0.1"))) as gateway:
-            asking = Kong(gateway.admin_url, gateway.proxy_url, certificates=Certificates(authority.file))
-            assert asking.answers(route)[0] is health
+            assert send(gateway.proxy_url, Request("GET", "/web", {}), "mvd.shop.web", ours).health is health
+            assert certificates_for(gateway.proxy_url, ours) is None

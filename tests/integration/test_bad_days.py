@@ -242,15 +242,15 @@ def test_while_kong_is_down_only_what_is_routed_waits(lab: Lab, story: Story, sa
             | manifest("unrouted", {"services": {"web": unrouted}}),
             "Deploy with and without a route",
         )
-        waits(story, commit, "waiting: Kong at http://127.0.0.1:8001 can not be reached")
+        waits(story, commit, "waiting: Kong at http://127.0.0.1:8001 cannot be reached")
         eventually("the app without a route", lambda: story.containers("unrouted"))
         story.mvd("sync")
-        told = lines(said, "Kong at http://127.0.0.1:8001 can not be reached")
+        told = lines(said, "Kong at http://127.0.0.1:8001 cannot be reached")
         assert len(told) == len(set(told)) <= 2, "once for each of the two commits"
         assert story.containers("routed") == running
         shown = story.mvd("status").out
         assert "unrouted" in shown
-        assert "can not be reached" in shown
+        assert "cannot be reached" in shown
     finally:
         start_kong(story)
     story.ends(commit, "success")

@@ -10,11 +10,12 @@ from hypothesis import strategies as st
 
 from gitops_mvd.core.errors import Unavailable
 from gitops_mvd.core.model import App, Change, Json, Service
+from gitops_mvd.core.route import Target
 from gitops_mvd.kinds.route import Routes
-from gitops_mvd.kong.admin import _struck_out
+from gitops_mvd.kong.admin import masked
 from gitops_mvd.kong.client import Kong
-from gitops_mvd.kong.compare import normal, same
-from gitops_mvd.kong.declare import declared, of_service, of_targets
+from gitops_mvd.kong.compare import declared_fields, is_same
+from gitops_mvd.kong.declare import Declarations, declared
 from gitops_mvd.kong.entities import Entity
 from gitops_mvd.kong.route_proof import request_for
 
@@ -34,12 +35,12 @@ KONG = {
 def shown_by_kong(entity: Entity, **defaults: object) -> Entity:
     """As Kong shows it: with every default filled in."""
     return Entity(
-        entity.type, {**defaults, "created_at": 1, "updated_at": 1, "ws_id": None, **entity.fields}, kept=True
+        entity.type, {**defaults, "created_at": 1, "updated_at": 1, "ws_id": None, **entity.fields}, from_admin_api=True
     )
 
 
 def test_a_service_becomes_upstream_service_routes_and_plugins_under_our_names() -> None:
-    entities = of_service("web-1", "chatbot", "web", KONG)
+    entities = Declarations("web-1").of_service(("chatbot", "web"), KONG)
     assert [str(entity) for entity in entities] == [
         "upstream mvd.chatbot.web",
         "service mvd.chatbot.web",
@@ -56,8 +57,9 @@ def test_a_service_becomes_upstream_service_routes_and_plugins_under_our_names()
 
 
 def test_every_entity_tells_whose_it_is() -> None:
-    target = {"instance": "mvd-chatbot-web-3f9c2a1b", "address": "127.0.0.1:20000"}
-    entities = [*of_service("web-1", "chatbot", "web", KONG), *of_targets("web-1", "chatbot", "web", [target])]
+    target = Target(instance="mvd-chatbot-web-3f9c2a1b", address="127.0.0.1:20000")
+    owner, declarations = ("chatbot", "web"), Declarations("web-1")
+    entities = [*declarations.of_service(owner, KONG), *declarations.targets(owner, [target])]
     for entity in entities:
         assert {"managed-by:gitops-mvd", "host:web-1", "app:chatbot", "service:web"} <= set(entity.tags)
     assert "instance:mvd-chatbot-web-3f9c2a1b" in entities[-1].tags
@@ -65,15 +67,15 @@ def test_every_entity_tells_whose_it_is() -> None:
 
 
 def test_ids_are_stable_and_each_host_s_own() -> None:
-    ids = [entity.id for entity in of_service("web-1", "chatbot", "web", KONG)]
+    ids = [entity.id for entity in Declarations("web-1").of_service(("chatbot", "web"), KONG)]
     changed = {**KONG, "service": {}, "upstream": {}, "plugins": [{"name": "key-auth", "enabled": False}]}
-    assert [entity.id for entity in of_service("web-1", "chatbot", "web", changed)] == ids
-    assert not set(ids) & {entity.id for entity in of_service("web-2", "chatbot", "web", KONG)}
+    assert [entity.id for entity in Declarations("web-1").of_service(("chatbot", "web"), changed)] == ids
+    assert not set(ids) & {entity.id for entity in Declarations("web-2").of_service(("chatbot", "web"), KONG)}
 
 
 def test_only_what_was_declared_is_compared() -> None:
-    for entity in of_service("web-1", "chatbot", "web", KONG):
-        assert same(entity, shown_by_kong(entity, retries=5, regex_priority=0, enabled=True, slots=10000))
+    for entity in Declarations("web-1").of_service(("chatbot", "web"), KONG):
+        assert is_same(entity, shown_by_kong(entity, retries=5, regex_priority=0, enabled=True, slots=10000))
 
 
 @pytest.mark.parametrize(
@@ -90,7 +92,7 @@ def test_only_what_was_declared_is_compared() -> None:
 )
 def test_defaults_below_what_was_declared_are_no_difference(declared_config: Json, shown_config: Json) -> None:
     (plugin,) = declared("h", {"plugins": [{"name": "p", "config": declared_config}]}, ["app:a"])
-    assert same(plugin, shown_by_kong(Entity("plugins", {**plugin.fields, "config": shown_config})))
+    assert is_same(plugin, shown_by_kong(Entity("plugins", {**plugin.fields, "config": shown_config})))
 
 
 @pytest.mark.parametrize(
@@ -106,26 +108,26 @@ def test_defaults_below_what_was_declared_are_no_difference(declared_config: Jso
 )
 def test_what_was_declared_and_is_not_there_is_a_difference(declared_config: Json, shown_config: Json | None) -> None:
     (plugin,) = declared("h", {"plugins": [{"name": "p", "config": declared_config}]}, ["app:a"])
-    assert not same(plugin, shown_by_kong(Entity("plugins", {**plugin.fields, "config": shown_config})))
+    assert not is_same(plugin, shown_by_kong(Entity("plugins", {**plugin.fields, "config": shown_config})))
 
 
 def test_the_order_of_a_set_means_nothing() -> None:
     (route,) = declared("h", {"routes": [{"name": "r", "paths": ["/b", "/a"], "methods": ["PUT", "GET"]}]}, [])
-    assert normal([route])["routes"][route.id]["paths"] == ["/a", "/b"]
-    assert same(route, Entity("routes", {**route.fields, "paths": ["/a", "/b"], "methods": ["GET", "PUT"]}))
+    assert declared_fields([route])["routes"][route.id]["paths"] == ["/a", "/b"]
+    assert is_same(route, Entity("routes", {**route.fields, "paths": ["/a", "/b"], "methods": ["GET", "PUT"]}))
 
 
 def test_tags_of_the_user_s_own_are_compared() -> None:
     (route,) = declared("h", {"routes": [{"name": "r", "paths": ["/"], "tags": ["gold", "blue"]}]}, ["app:a"])
-    assert normal([route])["routes"][route.id]["tags"] == ["blue", "gold"]
-    assert not same(route, Entity("routes", {**route.fields, "tags": [*route.tags, "red"]}))
+    assert declared_fields([route])["routes"][route.id]["tags"] == ["blue", "gold"]
+    assert not is_same(route, Entity("routes", {**route.fields, "tags": [*route.tags, "red"]}))
 
 
 def test_many_fields_take_several_tags_that_all_fit() -> None:
     config = {f"a-rather-long-name-of-a-field-{n}": n for n in range(100)}
     (plugin,) = declared("h", {"plugins": [{"name": "p", "config": config}]}, ["app:a"])
     assert max(map(len, plugin.tags)) < 1100
-    assert len(normal([plugin])["plugins"][plugin.id]) == 101
+    assert len(declared_fields([plugin])["plugins"][plugin.id]) == 101
 
 
 json_values = st.recursive(
@@ -138,9 +140,9 @@ json_values = st.recursive(
 @given(st.dictionaries(st.text(max_size=6), json_values, max_size=4))
 def test_any_config_is_the_same_as_itself_with_defaults_and_has_tags_that_kong_takes(config: Json) -> None:
     (plugin,) = declared("h", {"plugins": [{"name": "p", "config": config}]}, ["app:a"])
-    assert same(plugin, shown_by_kong(plugin, enabled=True, instance_name=None))
+    assert is_same(plugin, shown_by_kong(plugin, enabled=True, instance_name=None))
     assert all(tag.isascii() and tag.isprintable() and not set(tag) & set(",/") for tag in plugin.tags)
-    json.dumps(normal([plugin]))
+    json.dumps(declared_fields([plugin]))
 
 
 @given(st.text(min_size=5))
@@ -151,7 +153,7 @@ def test_no_text_of_a_credential_or_of_a_plugin_s_config_is_in_a_spec(secret: st
         ],
         "plugins": [{"name": "p", "config": {"a": [{"b": secret}], "headers": {"Authorization": [secret]}}}],
     }
-    told = normal(declared("h", document, ["app:a"]))  # type: ignore[arg-type]
+    told = declared_fields(declared("h", document, ["app:a"]))  # type: ignore[arg-type]
     texts = {str(value) for entities in told.values() for entity in entities.values() for value in entity.values()}
     assert not {text for text in texts if secret in text and not secret.isalnum()}
     assert secret not in texts
@@ -164,14 +166,14 @@ def test_a_reference_by_name_is_the_id_that_follows_from_it() -> None:
 
 
 def test_what_kong_says_becomes_one_sentence_without_the_secret() -> None:
-    assert _struck_out("key: 'k-123' is taken, k-12", {"k-123", "k"}) == "key: '***' is taken, k-12"
+    assert masked("key: 'k-123' is taken, k-12", {"k-123", "k"}) == "key: '***' is taken, k-12"
 
 
-def test_on_a_host_without_a_gateway_routes_wait_for_one() -> None:
+def test_on_a_host_without_a_kong_routes_wait_for_one() -> None:
     routes = Routes(None, "web-1")
     (route,) = routes.wanted(App("shop", (Service("web", "shop:1", kong=KONG),)))
     assert list(routes.observe()) == []
-    with pytest.raises(Unavailable, match="no gateway"):
+    with pytest.raises(Unavailable, match="no Kong"):
         routes.apply([Change(None, route)])
 
 
@@ -208,4 +210,4 @@ def test_a_route_is_asked_for_by_a_request_that_matches_and_changes_nothing(
     route: Json, request_: tuple[str, str, Json] | None
 ) -> None:
     asked = request_for([route])
-    assert (asked and (asked["method"], asked["path"], asked["headers"])) == request_
+    assert asked == request_

@@ -1,23 +1,19 @@
-"""Which of the hosts that share one Kong says what they share: the one that follows the newest commit.  Pure.
-
-Each host says what its own targets are, and nobody else.  Routes, services and the rest are said once for all hosts.
-During a roll-out these follow different commits; so what is shared of a service carries, in a tag of its upstream, who
-said it, at which commit, and a digest of what was said.  A host that follows an older commit, or that is held at an
-older version, takes what is shared as it finds it.  No host keeps a memory of another, and none waits for one.
-"""
+"""Which of the hosts that share one Kong decides what they share: the one that follows the newest commit.  Pure."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Protocol
 
 from gitops_mvd.core.errors import StepFailed
-from gitops_mvd.core.model import Json, Resource, Revision
-from gitops_mvd.kong.entities import Entity, as_json, tagged
+from gitops_mvd.core.model import Resource, Revision
+from gitops_mvd.core.route import EntityFields
+from gitops_mvd.kong.declare import service_name
+from gitops_mvd.kong.entities import Entity, as_json, tag_value
 
-SAID = "said"  # the tag
+LAST_APPLIED_TAG = "said"
 HELD = "held"
 
 
@@ -29,13 +25,17 @@ class Commits(Protocol):
         ...
 
     def builds_on(self, revision: Revision, commit: str) -> bool:
-        """Is that commit an earlier one of the same branch, as far as can be told here?"""
+        """Is that commit an earlier one of the same branch, as far as is known here?"""
         ...
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
-    """Who said what is shared of a service: the host, at which commit, committed when; `held` is an older version."""
+class LastApplied:
+    """Which host last applied what is shared of a service, and at which commit; as text, a tag of its upstream.
+
+    `at` is when that was committed, in seconds since 1970, `digest` that of what was applied.  A `held` one is an older
+    version than the commit has.
+    """
 
     at: int
     commit: str
@@ -47,8 +47,8 @@ class Said:
         return f"{self.at} {self.commit or '-'} {self.host} {self.digest}{f' {HELD}' if self.held else ''}"
 
     @classmethod
-    def read(cls, text: str) -> Said | None:
-        """What a tag says; None for what is none of ours, or of a version to come."""
+    def parse(cls, text: str) -> LastApplied | None:
+        """None for a text that is none, or of a later version of gitops-mvd."""
         words = text.split(" ")
         if not (4 <= len(words) <= 5 and words[0].isascii() and words[0].isdecimal()):
             return None
@@ -57,9 +57,9 @@ class Said:
 
 
 class Precedence:
-    """What this host may say of what all hosts share, under the name `shared`.
+    """What this host may change of what all hosts share, under the name `shared`.
 
-    It is told by `follow` which commit it speaks for.
+    `follow` sets the commit for which it does.
     """
 
     def __init__(self, shared: str, host: str, commits: Commits) -> None:
@@ -69,93 +69,101 @@ class Precedence:
         self._revision: Revision | None = None
         self._at = 0
         self._fetches = 0
-        self._met: dict[str, int] = {}  # a commit that is unknown here -> how often we had fetched when we met it
+        self._fetches_at: dict[str, int] = {}  # commit unknown here -> fetches until it was seen in Kong first
 
     def follow(self, revision: Revision, *, fetched: bool) -> None:
-        """From now on speak for this commit; it was `fetched` just now, or is only the last one that is known."""
+        """From now on apply for this commit; it was `fetched` just now, or is only the last one that is known."""
         if not self._revision or revision.commit != self._revision.commit:
             self._at = self._commits.committed(revision)
-            self._met.clear()
+            self._fetches_at.clear()
         self._revision = revision
         self._fetches += fetched
 
     @property
     def cache_key(self) -> object:
         """Changes where a plan that was made before may be another one now."""
-        return self._revision and self._revision.commit, self._fetches if self._met else 0
+        return self._revision and self._revision.commit, self._fetches if self._fetches_at else 0
 
-    def says(self, digest: str, *, held: bool) -> Said:
+    def applied(self, digest: str, *, held: bool) -> LastApplied:
+        """What this host writes for content of that digest."""
         commit = self._revision.commit if self._revision else ""
-        return Said(self._at, commit, self.host, digest, held)
+        return LastApplied(self._at, commit, self.host, digest, held)
 
     def agree(self, wanted: Resource, found: Resource | None, *, held: bool) -> Resource:
-        """The route to be had: what is shared of it is as it was found where another host has the say.
+        """The route to apply: with the shared part as it was found, if another host decides that.
 
-        `held` is a version that is older than the commit.  Its payload says in whose name it is written.  Raises
-        StepFailed where two hosts read two different things out of one commit.
+        `held` is a version that is older than the commit.  The payload says which host applies it.  Raises StepFailed
+        if two hosts read different things out of one commit.
         """
-        mine = self.says(digest_of(wanted.spec["entities"]), held=held)
-        stamped = replace(wanted, payload=stamp(wanted.payload, anchor_of(wanted.name), mine))
+        by_this_host = self.applied(digest_of(wanted.spec["entities"]), held=held)
+        route = replace(wanted, payload=stamped(wanted.payload, _upstream_of(wanted), by_this_host))
         if not found or found.spec["entities"] == wanted.spec["entities"]:
-            return stamped
-        yields = self.yields(mine, said_of(found.payload, anchor_of(found.name)), wanted.name)
-        return stamped.with_spec(entities=found.spec["entities"]) if yields else stamped
+            return route
+        yields = self.yields(by_this_host, last_applied_in(found.payload, _upstream_of(found)), wanted.name)
+        return route.with_spec(entities=found.spec["entities"]) if yields else route
 
     def is_set_by_other_host(self, route: Resource) -> bool:
-        """Is what is shared of it what another host has said, and nothing that was changed by hand?"""
-        said = said_of(route.payload, anchor_of(route.name))
-        return bool(said and said.host != self.host and said.digest == digest_of(route.spec["entities"]))
+        """Is the shared part of a route what another host has applied, and so not changed by hand?"""
+        in_kong = last_applied_in(route.payload, _upstream_of(route))
+        return bool(in_kong and in_kong.host != self.host and in_kong.digest == digest_of(route.spec["entities"]))
 
-    def yields(self, mine: Said, theirs: Said | None, what: str) -> bool:
-        """Does this host take what is there and differs from what it would say?
+    def yields(self, by_this_host: LastApplied, in_kong: LastApplied | None, what: str) -> bool:
+        """Does this host leave what is in Kong, though it would apply something else?
 
-        A commit that is newer by its time counts as such until this host has fetched once more: where the branch does
-        not have it then, it was taken away again, or a clock was wrong, and it holds nobody up.
+        A commit with a newer time counts as newer until this host has fetched once more.  If the branch does not have
+        it by then, it was removed from the branch, or a clock was wrong, and it holds nobody up.
         """
-        if theirs is None or theirs.digest == mine.digest or theirs.host == mine.host:
+        if in_kong is None or in_kong.digest == by_this_host.digest or in_kong.host == by_this_host.host:
             return False
-        if mine.held:
+        if by_this_host.held:
             return True
-        if theirs.commit == mine.commit:
-            if theirs.held:
+        if in_kong.commit == by_this_host.commit:
+            if in_kong.held:
                 return False
             raise StepFailed(
-                f"{what}: {theirs.host} has other routes, plugins or the like at the same commit",
-                "hosts that share a gateway share them: x-kong must be the same on each of them",
+                f"{what}: {in_kong.host} has other routes, plugins or the like at the same commit",
+                "hosts that share a Kong share them: x-kong must be the same on each of them",
             )
-        if theirs.at < mine.at or not self._revision or self._commits.builds_on(self._revision, theirs.commit):
+        if (
+            in_kong.at < by_this_host.at
+            or not self._revision
+            or self._commits.builds_on(self._revision, in_kong.commit)
+        ):
             return self._revision is None
-        return self._met.setdefault(theirs.commit, self._fetches) == self._fetches
+        return self._fetches_at.setdefault(in_kong.commit, self._fetches) == self._fetches
 
 
-def anchor_of(name: str) -> str:
-    """The name of the upstream that carries what is said of a route, or of the gateway's own entities."""
-    return f"mvd.{name}"
+def _upstream_of(route: Resource) -> str:
+    """The name of the upstream that says which host last applied a route."""
+    return service_name((route.app, route.service))
 
 
-def anchor_in(entities: Iterable[Entity], anchor: str) -> Entity | None:
-    return next((it for it in entities if it.type == "upstreams" and it.fields.get("name") == anchor), None)
+def upstream_named(name: str, entities: Iterable[Entity]) -> Entity | None:
+    return next((it for it in entities if it.type == "upstreams" and it.fields.get("name") == name), None)
 
 
-def said_of(entities: Iterable[Entity], anchor: str) -> Said | None:
-    there = anchor_in(entities, anchor)
-    return Said.read(tagged(there.tags, SAID)) if there else None
+def last_applied_in(entities: Iterable[Entity], upstream: str) -> LastApplied | None:
+    """What the upstream of that name says; None if it says nothing, or is missing."""
+    found = upstream_named(upstream, entities)
+    return LastApplied.parse(tag_value(found.tags, LAST_APPLIED_TAG)) if found else None
 
 
-def stamp(entities: Iterable[Entity], anchor: str, said: Said) -> tuple[Entity, ...]:
-    """The entities, with the anchor among them carrying who says so."""
+def stamped(entities: Iterable[Entity], upstream: str, last_applied: LastApplied) -> tuple[Entity, ...]:
+    """The entities, with the upstream of that name saying which host applies them."""
+    tag = f"{LAST_APPLIED_TAG}:{last_applied}"
     return tuple(
-        Entity(it.type, {**it.fields, "tags": [*unsaid(it.tags), f"{SAID}:{said}"]}, it.kept)
-        if it.type == "upstreams" and it.fields.get("name") == anchor
+        it.with_fields({**it.fields, "tags": [*without_last_applied(it).tags, tag]})
+        if it.type == "upstreams" and it.fields.get("name") == upstream
         else it
         for it in entities
     )
 
 
-def unsaid(tags: Iterable[str]) -> Sequence[str]:
-    return [tag for tag in tags if not tag.startswith(f"{SAID}:")]
+def without_last_applied(entity: Entity) -> Entity:
+    tags = [tag for tag in entity.tags if not tag.startswith(f"{LAST_APPLIED_TAG}:")]
+    return entity.with_fields({**entity.fields, "tags": tags})
 
 
-def digest_of(entities: Mapping[str, Json]) -> str:
-    """Of what `normal` tells of entities."""
+def digest_of(entities: EntityFields) -> str:
+    """The digest of the declared fields of what is shared."""
     return hashlib.sha256(as_json(entities).encode()).hexdigest()[:12]

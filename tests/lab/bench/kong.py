@@ -23,7 +23,7 @@ from gitops_mvd.core.xkong import Declaration, XKong
 from gitops_mvd.kinds.route import Routes
 from gitops_mvd.kong.admin import PATHS
 from gitops_mvd.kong.client import Entity, Kong
-from gitops_mvd.kong.declare import of_targets
+from gitops_mvd.kong.declare import Declarations
 from gitops_mvd.kong.entities import REFERENCES
 from tests.fakes import ROLES
 from tests.lab.bench.figure import Figure, median
@@ -68,7 +68,7 @@ class Bare:
         """Each of them, one after the other."""
         for entity in entities:
             if entity.type == "targets":
-                self.ask("POST", f"/upstreams/{entity.fields['upstream']['id']}/targets", entity.fields)
+                self.ask("POST", f"/upstreams/{entity.reference('upstream')}/targets", entity.fields)
             else:
                 body = {key: value for key, value in entity.fields.items() if key != "id"}
                 self.ask("PUT", f"/{PATHS.get(entity.type, entity.type)}/{entity.id}", body)
@@ -181,7 +181,7 @@ def _changes(app: App, wanted: Sequence[Resource], found: Sequence[Resource]) ->
 
 
 def _entities(route: Resource) -> list[Entity]:
-    return [*route.payload, *of_targets(HOST, route.app, route.service, route.spec["targets"])]
+    return [*route.payload, *Declarations(HOST).targets((route.app, route.service), route.spec["targets"])]
 
 
 def _flat(fields: Json) -> dict[str, Any]:

@@ -34,7 +34,7 @@ from gitops_mvd.docker.client import Engine
 from gitops_mvd.kinds import Tools
 from gitops_mvd.kinds.config import layout
 from gitops_mvd.kinds.image import Images
-from gitops_mvd.kong.declare import of_targets
+from gitops_mvd.kong.declare import Declarations
 from gitops_mvd.manifest import load, read_fleet
 from gitops_mvd.systemd import unit as unitfile
 from tests.lab.kong_standin.store import Store
@@ -180,7 +180,8 @@ def _write(folder: Path, mode: str, apps: Sequence[App], tools: Tools) -> None:
     (folder / "units.json").write_text(json.dumps([_unit(unit) for unit in of_kind["unit"]]))
     store = Store(folder / "kong", mode == "postgres")
     for route in of_kind["route"]:
-        for entity in (*route.payload, *of_targets(HOST, route.app, route.service, route.spec["targets"])):
+        targets = Declarations(HOST).targets((route.app, route.service), route.spec["targets"])
+        for entity in (*route.payload, *targets):
             store.insert(entity.type, entity.fields)
     store.close()
 
