@@ -61,7 +61,7 @@ def message(body: str) -> str:
         return body
 
 
-# ---- Docker's shapes and ours ----------------------------------------------------------------------------------------
+# ---- Docker's values read --------------------------------------------------------------------------------------------
 
 
 def parts(reference: str) -> tuple[str, str, str]:
@@ -92,7 +92,7 @@ def payloads(chunks: Iterable[bytes]) -> Iterator[bytes]:
 
 
 def listed(container: ListedContainer) -> Instance:
-    """An instance from `GET /containers/json`, where health and exit code are told in words: `Exited (1) 5 s ago`."""
+    """An instance from `GET /containers/json`, which has health and exit code in words: `Exited (1) 5 s ago`."""
     status, labels = container["Status"], container["Labels"]
     health = re.search(r"\((?:health: )?(starting|healthy|unhealthy)\)", status)
     exited = re.match(r"(?:Exited|Restarting) \((-?\d+)\)", status)
@@ -159,7 +159,7 @@ def network(options: compose.Network) -> dict[str, Any]:
 
 
 def chosen(options: compose.Network, made: Network) -> list[dict[str, str]]:
-    """The subnets that the engine chose for a plain bridge, as it may be told to take them; nothing for another."""
+    """The subnets that the engine chose for a plain bridge, as a request for them; empty for other networks."""
     if (
         options.get("driver") not in (None, "", "bridge", "default")
         or options.get("enable_ipv6")

@@ -29,5 +29,5 @@ class Engine(Containers, Images, Networks, Events):
 
     def info(self) -> Info:
         """`GET /info`: `ServerVersion`, `LiveRestoreEnabled`, `Driver` (of storage) and much more."""
-        with self.asking("tell of itself") as api:
+        with self.asking("read the state of Docker") as api:
             return cast(Info, api.info())

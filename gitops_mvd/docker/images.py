@@ -130,7 +130,7 @@ class Images(Connection):
         return pinnable(image, repository) if image else ""
 
     def _login(self, reference: str) -> dict[str, str] | None:
-        """What the settings say; None has the SDK look into the docker command's own files."""
+        """The login of the settings; with None the SDK reads the docker command's own files."""
         registry = docker.auth.resolve_repository_name(parts(reference)[0])[0]
         if registry not in self.logins:
             return None

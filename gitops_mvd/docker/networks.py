@@ -69,11 +69,11 @@ class Networks(Connection):
 
     def require_externals(self, app: App) -> None:
         """Raise StepFailed for the first `external: true` network or volume of `app` that nobody has made."""
-        for kind, wanted, there in (
+        for kind, wanted, existing in (
             ("network", app.networks, self.networks),
             ("volume", app.volumes, self.volumes),
         ):
             external = {name for name, options in wanted.items() if options.get("external")}
-            if missing := sorted(external - {found["Name"] for found in there()} if external else ()):
+            if missing := sorted(external - {found["Name"] for found in existing()} if external else ()):
                 hint = f"docker {kind} create {missing[0]}"
                 raise StepFailed(f"external {kind} {missing[0]} does not exist", hint)

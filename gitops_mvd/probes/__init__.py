@@ -1,7 +1,7 @@
 """Probes: one module each, found by name, whose `PROBE` says all there is to know about it.
 
 http tcp grpc   at the container's own address           exec heartbeat log   in the container, or what it wrote
-docker systemd  what these two say                       running not_failed completed scheduled   how the container is
+docker systemd  how these two see it                     running not_failed completed scheduled   how the container is
 drained         nobody is connected any more: for an old instance, before it is stopped
 
 May import `core`, `config` and `net`; the clients of Docker and systemd are handed in (`Tools`).  Must not know who
@@ -27,7 +27,7 @@ LONGEST_PATTERN = 1000  # characters: to read one must not take long
 TRY_SECONDS = 2.0  # what one try may take unless the manifest says otherwise
 
 Answer = tuple[Health, str]  # the health and, if it is not healthy, why
-NoSpec = Mapping[str, object]  # of a probe that needs to be told nothing
+NoSpec = Mapping[str, object]  # of a probe without options
 Values = Mapping[str, Any]  # the keys of a service in normal form
 Spec = TypeVar("Spec", bound=Mapping[str, object])
 
@@ -47,7 +47,7 @@ class Ran(Protocol):
 
 
 class Containers(Protocol):
-    """What the Docker engine tells about one container.  Raises StepFailed or Unavailable."""
+    """One container, as the Docker engine sees it.  Raises StepFailed or Unavailable."""
 
     def execute(self, container: str, command: Sequence[str], within: float) -> Ran: ...
     def modified(self, container: str, path: str, within: float) -> float | None: ...
@@ -63,7 +63,7 @@ class UnitState(Protocol):
 
 
 class Units(Protocol):
-    """What systemd tells about units.  Raises Unavailable."""
+    """Units, as systemd sees them.  Raises Unavailable."""
 
     def units(self, pattern: str, within: float) -> Mapping[str, UnitState]: ...
     def grep(self, unit: str, pattern: str, since: float, within: float) -> bool: ...

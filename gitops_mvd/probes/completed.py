@@ -12,7 +12,7 @@ from gitops_mvd.probes import Answer, NoSpec, ProbeType, Tools, Values, never, n
 
 def check(at: Instance, spec: NoSpec, tools: Tools) -> Answer:
     if at.state not in {"exited", "dead"}:
-        return Health.PROGRESSING, f"is {at.state or 'not there yet'}"
+        return Health.PROGRESSING, f"is {at.state or 'not created yet'}"
     if at.exit_code:
         return Health.DEGRADED, f"exited with code {at.exit_code}"
     return Health.HEALTHY, ""

@@ -6,7 +6,7 @@ from gitops_mvd.core.model import Health, Instance
 from gitops_mvd.net import traffic
 from gitops_mvd.probes import Answer, NoSpec, ProbeType, Tools, never, nothing
 
-HOST = "127.0.0.1"  # the address of a container on the host's own network, whose connections nobody can tell apart
+HOST = "127.0.0.1"  # the address of a container on the host's own network, whose connections cannot be told apart
 
 
 def check(at: Instance, spec: NoSpec, tools: Tools) -> Answer:

@@ -1,6 +1,6 @@
 """`heartbeat`: healthy while a file in the container was modified within the last `every` seconds; for queue workers.
 
-The engine tells when that was, so that the image needs no tools; it does not look into a tmpfs.
+The engine is asked for that time, so that the image needs no tools; it does not see files in a tmpfs.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""`http`: healthy once a GET of that path is answered well: with a good `status`, and with that `body` and `header`.
+"""`http`: healthy once a GET of that path is answered with a good `status`, and with that `body` and `header`.
 
-A good status is any below 400, unless it is said which.  `body` and the values of `header` are regular expressions.
+A good status is any below 400, unless `status` lists them.  `body` and the values of `header` are regular expressions.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ def check(at: Instance, spec: NoSpec, tools: Tools) -> Answer:
         case "paused":
             return Health.SUSPENDED, "is paused"
         case state:
-            return Health.PROGRESSING, f"is {state or 'not there yet'}"
+            return Health.PROGRESSING, f"is {state or 'not created yet'}"
 
 
 PROBE = ProbeType(

@@ -20,7 +20,7 @@ def check(at: Instance, spec: NoSpec, tools: Tools) -> Answer:
 
 
 def _without_container(unit: str, tools: Tools) -> tuple[Health, str]:
-    """It never ran, it is about to, or no container could be made or started for it: that only the unit tells."""
+    """It never ran, it is about to, or no container could be created or started for it: only the unit shows which."""
     try:
         found = tools.systemd.units(unit, TRY_SECONDS).get(unit)
     except (StepFailed, Unavailable) as error:

@@ -35,7 +35,7 @@ class Refused(Exception):
 
 
 class _Bus(DBusConnection):  # type: ignore[misc]  # jeepney has no types
-    """A connection on which no call waits for ever, not even the first one, which is not ours."""
+    """A connection on which no call waits for ever, not even the library's first one."""
 
     def __init__(self, socket: object, within: float) -> None:
         self._within = within

@@ -24,7 +24,7 @@ BATCH_JOBS = 10  # at once: systemd does not throttle, and more of them make the
 
 SHUTDOWN = "shutdown.target"
 
-# Results of a start that say nothing about the unit: the server goes down, somebody stopped it, or Docker is not there.
+# Results of a start that say nothing about the unit: the server goes down, somebody stopped it, or Docker is missing.
 DISRUPTED = {"canceled", "dependency"}
 SHUTTING_DOWN = {"org.freedesktop.systemd1.TransactionIsDestructive", "org.freedesktop.systemd1.ShuttingDown"}
 
@@ -61,7 +61,7 @@ class Systemd:
 
     def phase(self, name: str) -> Phase | None:
         """The state of a unit, and since when it has it; None if it is not loaded."""
-        with asking_systemd(f"tell the state of {name}") as manager:
+        with asking_systemd(f"read the state of {name}") as manager:
             unit = manager.unit(name)
             if not unit:
                 return None
@@ -69,8 +69,8 @@ class Systemd:
             return Phase(manager.property(unit, "Unit", "ActiveState"), changed / 1e6)
 
     def is_going_down(self) -> bool:
-        """Is a shutdown under way, or asked for?  SystemState does not tell of one that is asked for during a boot."""
-        with asking_systemd("tell its own state") as manager:
+        """Is a shutdown under way, or asked for?  SystemState does not show one that is asked for during a boot."""
+        with asking_systemd("read its own state") as manager:
             unit = manager.unit(SHUTDOWN)
             return bool(unit) and (
                 manager.property(unit, "Unit", "Job")[0] != 0
@@ -93,13 +93,17 @@ class Systemd:
 
     def journal(self, unit: str, lines: int = 10) -> list[str]:
         """The last lines that a unit's container, or the client that should start it, printed."""
-        last = f"--lines={lines * 3 + 10}"  # enough, with what the client says of its own accord
+        last = f"--lines={lines * 3 + 10}"  # enough, with what the docker command prints itself
         output = printed("journalctl", "--quiet", "--no-pager", "--output=cat", last, f"_SYSTEMD_UNIT={unit}")
         return plain(output.splitlines(), unit.removesuffix(".service"))[-lines:]
 
     def grep(self, unit: str, pattern: str, since: float, within: float) -> bool:
         """Has a unit's container since that Unix time printed a line in which a regular expression (PCRE2) is found?"""
-        last = ("--reverse", "--lines=20", f"--since=@{since:.6f}")  # enough, with what the client says
+        last = (
+            "--reverse",
+            "--lines=20",
+            f"--since=@{since:.6f}",
+        )  # enough, with what the docker command prints itself
         which = ("--case-sensitive=true", f"--grep={pattern}", f"_SYSTEMD_UNIT={unit}")
         words = ("journalctl", "--quiet", "--no-pager", "--output=cat", *last, *which)
         done = run(words, within, stderr=subprocess.PIPE)
