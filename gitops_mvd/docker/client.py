@@ -5,16 +5,16 @@ from __future__ import annotations
 from typing import cast
 
 from gitops_mvd.docker.connection import root
-from gitops_mvd.docker.containers import Containers
-from gitops_mvd.docker.events import Events
-from gitops_mvd.docker.images import Images
-from gitops_mvd.docker.networks import Networks
-from gitops_mvd.docker.types import Info
+from gitops_mvd.docker.containers import ContainerApi
+from gitops_mvd.docker.events import EventApi
+from gitops_mvd.docker.images import ImageApi
+from gitops_mvd.docker.networks import NetworkApi
+from gitops_mvd.docker.types import EngineInfo
 
 PING_WITHIN_SECONDS = 5.0
 
 
-class Engine(Containers, Images, Networks, Events):
+class Engine(ContainerApi, ImageApi, NetworkApi, EventApi):
     """The Docker engine at `url` (by default the one that DOCKER_HOST names, else this host's own socket).
 
     It may be asked from any thread.  Every method raises Unavailable if the engine or a registry did not answer, and
@@ -27,7 +27,7 @@ class Engine(Containers, Images, Networks, Events):
         with self.asking("ping Docker") as api:
             api.get(f"{root(api)}/_ping", timeout=PING_WITHIN_SECONDS).raise_for_status()
 
-    def info(self) -> Info:
+    def info(self) -> EngineInfo:
         """`GET /info`: `ServerVersion`, `LiveRestoreEnabled`, `Driver` (of storage) and much more."""
         with self.asking("read the state of Docker") as api:
-            return cast(Info, api.info())
+            return cast(EngineInfo, api.info())

@@ -16,7 +16,7 @@ from gitops_mvd.docker.container import Ran
 from gitops_mvd.docker.types import InspectedContainer, ListedContainer
 
 
-class Containers(Connection):
+class ContainerApi(Connection):
     """`GET /containers/json` and `/containers/{name}`."""
 
     def containers(self) -> Sequence[ListedContainer]:
