@@ -252,8 +252,9 @@ def test_the_daemon_has_the_rights_that_its_probes_need(prober: Prober, user: st
         "systemd": {},
     }
     program = (
-        "import json, sys; from gitops_mvd import probes, engine, systemd; e = engine.Engine(); "
-        "ask = probes.discover(probes.ProbeTools(e, systemd.Systemd())); "
+        "import json, sys; from gitops_mvd import probes; from gitops_mvd.docker.client import Engine; "
+        "from gitops_mvd.systemd.client import Systemd; e = Engine(); "
+        "ask = probes.discover(probes.ProbeTools(e, Systemd())); "
         "[print(*ask[name](e.instance(sys.argv[1]), spec)) for name, spec in json.loads(sys.argv[2]).items()]"
     )
     unit = resources.files("gitops_mvd").joinpath("gitops-mvd.service").read_text()

@@ -7,7 +7,7 @@ from typing import NotRequired, TypedDict
 from gitops_mvd.config.readers import integer
 from gitops_mvd.config.tables import Key
 from gitops_mvd.core.model import Health, Instance
-from gitops_mvd.probes import Answer, ProbeType, always
+from gitops_mvd.probes import Answer, ProbeTools, ProbeType, always
 
 
 class Spec(TypedDict):
