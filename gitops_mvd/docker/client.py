@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import cast
 
+from gitops_mvd.core.errors import Unavailable
 from gitops_mvd.docker.connection import root
 from gitops_mvd.docker.containers import ContainerApi
 from gitops_mvd.docker.events import EventApi
@@ -25,7 +26,9 @@ class Engine(ContainerApi, ImageApi, NetworkApi, EventApi):
     def ping(self) -> None:
         """Raise Unavailable if the engine does not answer within five seconds."""
         with self.asking("ping Docker") as api:
-            api.get(f"{root(api)}/_ping", timeout=PING_WITHIN_SECONDS).raise_for_status()
+            answer = api.get(f"{root(api)}/_ping", timeout=PING_WITHIN_SECONDS)
+        if not answer.ok:
+            raise Unavailable(f"Docker answers a ping with HTTP {answer.status_code}", "see journalctl -u docker")
 
     def info(self) -> EngineInfo:
         """`GET /info`: `ServerVersion`, `LiveRestoreEnabled`, `Driver` (of storage) and much more."""
