@@ -96,7 +96,7 @@ def wire(settings: Settings, path: Path, units: Path | None = None) -> Wired:
         secrets=SecretFiles(Path(settings.secrets)),
     )
     disruptions = Disruptions(tools.engine, tools.systemd)
-    known_probes = probes.discover(probes.Tools(tools.engine, tools.systemd))
+    known_probes = probes.discover(probes.ProbeTools(tools.engine, tools.systemd))
     gates = Gates(known_probes, tools.engine, tools.systemd, disruptions, clock, tools.kong, history)
     monitor = Monitor(gates.ask_once, tools.engine.instance, mailbox.post)
     host = Machine(

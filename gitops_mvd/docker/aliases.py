@@ -13,7 +13,7 @@ from gitops_mvd.docker.answers import label
 from gitops_mvd.docker.client import Engine
 from gitops_mvd.docker.command import DockerCommand
 from gitops_mvd.docker.create import rejoin
-from gitops_mvd.docker.types import Endpoint, ListedContainer
+from gitops_mvd.docker.types import ListedContainer, NetworkEndpoint
 
 NO_ALIASES = ("default", "bridge", "host", "none")  # networks on which no container has an alias
 
@@ -73,7 +73,7 @@ class Aliases:
                 self._command.run(*join)
 
 
-def _networks(container: ListedContainer) -> dict[str, Endpoint]:
+def _networks(container: ListedContainer) -> dict[str, NetworkEndpoint]:
     """The networks that it is on, by name, on which containers can have aliases."""
     networks = container["NetworkSettings"]["Networks"] or {}
     return {name: endpoint for name, endpoint in networks.items() if name not in NO_ALIASES}

@@ -10,7 +10,7 @@ from typing import Any
 from gitops_mvd.core import compose
 from gitops_mvd.core.errors import MvdError, StepFailed, Unavailable
 from gitops_mvd.core.model import LABEL, Instance
-from gitops_mvd.docker.types import Image, InspectedContainer, ListedContainer, Network
+from gitops_mvd.docker.types import InspectedContainer, ListedContainer, ListedImage, ListedNetwork
 
 APP, SERVICE, DIGEST = f"{LABEL}app", f"{LABEL}service", f"{LABEL}digest"
 NEVER = "0001-01-01T00:00:00Z"
@@ -61,7 +61,7 @@ def message(body: str) -> str:
         return body
 
 
-# ---- Docker's shapes and ours ----------------------------------------------------------------------------------------
+# ---- Docker's values read --------------------------------------------------------------------------------------------
 
 
 def parts(reference: str) -> tuple[str, str, str]:
@@ -75,7 +75,7 @@ def parts(reference: str) -> tuple[str, str, str]:
     return repository, tag or "latest", digest
 
 
-def pinnable(image: Image, repository: str) -> str:
+def pinnable(image: ListedImage, repository: str) -> str:
     """What an image is pinned to: its digest in that repository, else its id."""
     digests = [name for name in image["RepoDigests"] or () if name.startswith(f"{repository}@")]
     return str(min(digests, default=image["Id"]))
@@ -92,7 +92,7 @@ def payloads(chunks: Iterable[bytes]) -> Iterator[bytes]:
 
 
 def listed(container: ListedContainer) -> Instance:
-    """An instance from `GET /containers/json`, where health and exit code are told in words: `Exited (1) 5 s ago`."""
+    """An instance from `GET /containers/json`, which has health and exit code in words: `Exited (1) 5 s ago`."""
     status, labels = container["Status"], container["Labels"]
     health = re.search(r"\((?:health: )?(starting|healthy|unhealthy)\)", status)
     exited = re.match(r"(?:Exited|Restarting) \((-?\d+)\)", status)
@@ -158,8 +158,8 @@ def network(options: compose.Network) -> dict[str, Any]:
     }
 
 
-def chosen(options: compose.Network, made: Network) -> list[dict[str, str]]:
-    """The subnets that the engine chose for a plain bridge, as it may be told to take them; nothing for another."""
+def chosen(options: compose.Network, made: ListedNetwork) -> list[dict[str, str]]:
+    """The subnets that the engine chose for a plain bridge, as a request for them; empty for other networks."""
     if (
         options.get("driver") not in (None, "", "bridge", "default")
         or options.get("enable_ipv6")

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from typing import cast
 
+from gitops_mvd.core.errors import Unavailable
 from gitops_mvd.docker.connection import root
-from gitops_mvd.docker.containers import Containers
-from gitops_mvd.docker.events import Events
-from gitops_mvd.docker.images import Images
-from gitops_mvd.docker.networks import Networks
-from gitops_mvd.docker.types import Info
+from gitops_mvd.docker.containers import ContainerApi
+from gitops_mvd.docker.events import EventApi
+from gitops_mvd.docker.images import ImageApi
+from gitops_mvd.docker.networks import NetworkApi
+from gitops_mvd.docker.types import EngineInfo
 
 PING_WITHIN_SECONDS = 5.0
 
 
-class Engine(Containers, Images, Networks, Events):
+class Engine(ContainerApi, ImageApi, NetworkApi, EventApi):
     """The Docker engine at `url` (by default the one that DOCKER_HOST names, else this host's own socket).
 
     It may be asked from any thread.  Every method raises Unavailable if the engine or a registry did not answer, and
@@ -25,9 +26,11 @@ class Engine(Containers, Images, Networks, Events):
     def ping(self) -> None:
         """Raise Unavailable if the engine does not answer within five seconds."""
         with self.asking("ping Docker") as api:
-            api.get(f"{root(api)}/_ping", timeout=PING_WITHIN_SECONDS).raise_for_status()
+            answer = api.get(f"{root(api)}/_ping", timeout=PING_WITHIN_SECONDS)
+        if not answer.ok:
+            raise Unavailable(f"Docker answers a ping with HTTP {answer.status_code}", "see journalctl -u docker")
 
-    def info(self) -> Info:
+    def info(self) -> EngineInfo:
         """`GET /info`: `ServerVersion`, `LiveRestoreEnabled`, `Driver` (of storage) and much more."""
-        with self.asking("tell of itself") as api:
-            return cast(Info, api.info())
+        with self.asking("read the state of Docker") as api:
+            return cast(EngineInfo, api.info())

@@ -88,7 +88,7 @@ def root(api: APIClient) -> str:
 
 @contextmanager
 def asking_docker(what: str, url: str) -> Iterator[None]:
-    """Turn what Docker at `url`, its SDK or the way to it raise into Unavailable or StepFailed: could not `what`."""
+    """Turn what Docker at `url`, its SDK or its socket raise into Unavailable or StepFailed: could not `what`."""
     try:
         yield
     except APIError as error:
@@ -109,7 +109,7 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
 
 
 def _reason(error: BaseException) -> str:
-    """Why there was no answer, as the system says it; "" if this error does not say."""
+    """The system's reason for a missing answer; "" if the error has none."""
     if isinstance(error, TimeoutError | urllib3.exceptions.TimeoutError):
         return "timed out"
     if isinstance(error, OSError) and error.errno:

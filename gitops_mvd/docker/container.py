@@ -23,8 +23,8 @@ import urllib3
 
 from gitops_mvd.docker.answers import message, payloads, verdict
 
-PRINTED = 4096  # bytes that are kept of what a command prints: the last ones
-EVENTS_WITHIN = 10.0  # seconds
+PRINTED_BYTES = 4096  # the last ones that a command prints
+EVENTS_WITHIN_SECONDS = 10.0
 STAT = "X-Docker-Container-Path-Stat"
 
 
@@ -44,7 +44,7 @@ def exit_code(session: requests.Session, root: str, container: str, ago: float) 
     now = math.ceil(time.time())
     filters = {"type": ["container"], "container": [container], "event": ["die"]}
     span = {"since": str(int(now - ago - 1)), "until": str(now), "filters": json.dumps(filters)}
-    answer = _well(session.get(f"{root}/events", params=span, timeout=EVENTS_WITHIN), "list the events")
+    answer = _successful(session.get(f"{root}/events", params=span, timeout=EVENTS_WITHIN_SECONDS), "list the events")
     deaths = [json.loads(line) for line in answer.text.splitlines() if line]
     return int(deaths[-1]["Actor"]["Attributes"]["exitCode"]) if deaths else None
 
@@ -53,15 +53,15 @@ def execute(session: requests.Session, root: str, container: str, command: Seque
     deadline = time.monotonic() + within
     what = f"run a command in container {container}"
     wanted = {"AttachStdout": True, "AttachStderr": True, "Cmd": list(command)}
-    made = _well(session.post(f"{root}/containers/{container}/exec", json=wanted, timeout=within), what)
+    made = _successful(session.post(f"{root}/containers/{container}/exec", json=wanted, timeout=within), what)
     of = f"{root}/exec/{made.json()['Id']}"
     printed = b""
     start = {"Detach": False, "Tty": False}
     with session.post(f"{of}/start", json=start, stream=True, timeout=within) as stream:
-        for payload in payloads(_until(deadline, _well(stream, what).raw)):
-            printed = (printed + payload)[-PRINTED:]
+        for payload in payloads(_until(deadline, _successful(stream, what).raw)):
+            printed = (printed + payload)[-PRINTED_BYTES:]
         while True:  # the end of its output is not always its own end
-            state = _well(session.get(f"{of}/json", timeout=within), what).json()
+            state = _successful(session.get(f"{of}/json", timeout=within), what).json()
             if not state["Running"]:
                 return Ran(state["ExitCode"], printed.decode("utf-8", "replace"))
             if time.monotonic() >= deadline:
@@ -70,20 +70,22 @@ def execute(session: requests.Session, root: str, container: str, command: Seque
 
 
 def modified(session: requests.Session, root: str, container: str, path: str, within: float) -> float | None:
-    for _ in range(2):  # a link is told as itself, and where it leads to in the end
+    for _ in range(2):  # a link is answered for itself, with its target
         url = f"{root}/containers/{container}/archive"
         answer = session.head(url, params={"path": path}, timeout=within)
         if answer.status_code == 404:
             return None
-        stat = json.loads(base64.b64decode(_well(answer, f"look for {path} in container {container}").headers[STAT]))
+        stat = json.loads(
+            base64.b64decode(_successful(answer, f"look for {path} in container {container}").headers[STAT])
+        )
         if not stat["linkTarget"]:
             break
         path = stat["linkTarget"]
     return datetime.fromisoformat(stat["mtime"]).timestamp()
 
 
-def _well(answer: requests.Response, what: str) -> requests.Response:
-    """An answer that is no error."""
+def _successful(answer: requests.Response, what: str) -> requests.Response:
+    """The answer, if it is no error.  Raises Unavailable or StepFailed."""
     if not answer.ok:
         raise verdict(answer.status_code, message(answer.text) or answer.reason, what)
     return answer
@@ -102,8 +104,8 @@ def _until(deadline: float, stream: urllib3.HTTPResponse) -> Iterator[bytes]:
 def _kill(pid: int) -> bool:
     """End a process in a container, and its group.  False where that is not allowed.
 
-    The engine may count processes in another way than we do, and what we would end be another one: so it must have
-    a number in a namespace below ours, too, which no process of the host has.
+    The engine may run in another process namespace, where that number is another process.  So the process must have a
+    number in a namespace below that of this process, too, which no process of the host has.
     """
     try:
         numbers = re.search(r"^NSpid:(.*)$", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)

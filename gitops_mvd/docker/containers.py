@@ -16,11 +16,11 @@ from gitops_mvd.docker.container import Ran
 from gitops_mvd.docker.types import InspectedContainer, ListedContainer
 
 
-class Containers(Connection):
+class ContainerApi(Connection):
     """`GET /containers/json` and `/containers/{name}`."""
 
     def containers(self) -> Sequence[ListedContainer]:
-        """Our containers in any state, as `GET /containers/json` has them: one call, however many they are."""
+        """The managed containers in any state, as `GET /containers/json` has them: one call, however many they are."""
         if seen := getattr(self.local, "containers", None):
             return cast(Sequence[ListedContainer], seen)
         with self.asking("list the containers") as api:
@@ -31,9 +31,9 @@ class Containers(Connection):
 
     @contextmanager
     def snapshot(self) -> Iterator[None]:
-        """A look at everything begins: inside, this thread lists the containers once, for all who ask.
+        """A pass begins: within this context, this thread lists the containers only once.
 
-        Where no event stream tells of changes, the other listings are good from here to the next look.
+        If no stream of events is followed, the other listings are cached from here to the next snapshot.
         """
         self.local.containers = None
         if self.stream is None:
@@ -44,12 +44,12 @@ class Containers(Connection):
             del self.local.containers
 
     def instances(self) -> dict[str, Instance]:
-        """Our containers by name.  The listing knows no start: `started` is the time they were created."""
+        """The managed containers by name.  The listing knows no start: `started` is the time they were created."""
         named = (container for container in self.containers() if container["Names"])  # one being removed has none left
         return {instance.name: instance for instance in map(listed, named)}
 
     def instance(self, name: str) -> Instance | None:
-        """One container exactly as it is now, None where there is none of that very name."""
+        """One container exactly as it is now, None if there is none of exactly that name."""
         with self.asking(f"inspect container {name}") as api:
             try:
                 found = cast(InspectedContainer, api.inspect_container(name))
@@ -63,13 +63,13 @@ class Containers(Connection):
             return one.exit_code(api, root(api), container, ago)
 
     def aliases(self, container: str) -> dict[str, list[str]]:
-        """The names that a container has on each of its networks beside its own; nothing where there is none."""
+        """The aliases of a container by network; empty if there is no such container."""
         with self.asking(f"inspect container {container}") as api, suppress(NotFound):
             return names(cast(InspectedContainer, api.inspect_container(container)))
         return {}
 
     def remove(self, container: str) -> None:
-        """Stop and remove a container with its anonymous volumes; one that is not there is fine."""
+        """Stop and remove a container with its anonymous volumes; one that does not exist is fine."""
         with self.asking(f"remove container {container}") as api, suppress(NotFound):
             api.remove_container(container, v=True, force=True)
 
@@ -79,6 +79,6 @@ class Containers(Connection):
             return one.execute(api, root(api), container, command, within)
 
     def modified(self, container: str, path: str, within: float) -> float | None:
-        """When a file in a container was last modified, in Unix time; None where there is no such file."""
+        """When a file in a container was last modified, in Unix time; None if there is no such file."""
         with self.asking(f"look for {path} in container {container}") as api:
             return one.modified(api, root(api), container, path, within)

@@ -37,7 +37,7 @@ DEFAULTS: Run = {"init": True, "logging": {"driver": "local", "options": {}}, "s
 def create(
     app: str, service: Service, name: str, *, port: int, address: str, folder: str, named: bool = True
 ) -> list[list[str]]:
-    """The commands that make, but do not start, the container `name`, each without the word `docker` in front.
+    """The commands that create, but do not start, the container `name`, each without the word `docker` in front.
 
     The first is `create`; a `network connect` follows for every network beyond the first.  The routed port of the
     service, if it has one, is published on `address:port`.  `folder` is where its env file and its files lie, as

@@ -14,7 +14,7 @@ from docker.types import CancellableStream
 from gitops_mvd.core.errors import MvdError
 from gitops_mvd.docker.answers import APP
 from gitops_mvd.docker.connection import CACHED, Connection
-from gitops_mvd.docker.types import Event
+from gitops_mvd.docker.types import EngineEvent
 
 log = logging.getLogger(__name__)
 
@@ -27,7 +27,7 @@ ACTIONS = (
 Notice = Callable[[str, str, str], None]
 
 
-class Events(Connection):
+class EventApi(Connection):
     """`GET /events`."""
 
     def watch(self, notice: Notice, stop: threading.Event) -> None:
@@ -63,7 +63,7 @@ class Events(Connection):
                     return
                 self.cache.begin()
                 notice("engine", "connected", "")
-                for event in cast(Iterable[Event], self.stream):
+                for event in cast(Iterable[EngineEvent], self.stream):
                     kind, actor = event["Type"], event["Actor"]
                     self.forget(kind)
                     if kind != "container" or APP in actor["Attributes"]:

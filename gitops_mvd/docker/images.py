@@ -17,7 +17,7 @@ from gitops_mvd.core.errors import StepFailed, Unavailable
 from gitops_mvd.core.model import Service
 from gitops_mvd.docker.answers import message, parts, pinnable, verdict
 from gitops_mvd.docker.connection import Connection, root
-from gitops_mvd.docker.types import Image
+from gitops_mvd.docker.types import ListedImage
 
 log = logging.getLogger(__name__)
 
@@ -29,14 +29,14 @@ class Progress(TypedDict, total=False):
     error: str
 
 
-class Images(Connection):
+class ImageApi(Connection):
     """`GET /images/json`, `/images/create` and `/distribution`."""
 
-    _by_tag: tuple[Sequence[Image], Mapping[str, Image]] = ((), {})  # a listing, and its images by tag
+    _by_tag: tuple[Sequence[ListedImage], Mapping[str, ListedImage]] = ((), {})  # a listing, and its images by tag
 
-    def images(self) -> Sequence[Image]:
+    def images(self) -> Sequence[ListedImage]:
         """All images of the engine, as `GET /images/json` has them."""
-        return self.cached("image", lambda api: cast(Sequence[Image], api.images()))
+        return self.cached("image", lambda api: cast(Sequence[ListedImage], api.images()))
 
     def pin(self, service: Service) -> Service:
         """`service` with its image pinned to `repository@sha256:...`, and `tag` as it was written.
@@ -130,7 +130,7 @@ class Images(Connection):
         return pinnable(image, repository) if image else ""
 
     def _login(self, reference: str) -> dict[str, str] | None:
-        """What the settings say; None has the SDK look into the docker command's own files."""
+        """The login of the settings; with None the SDK reads the docker command's own files."""
         registry = docker.auth.resolve_repository_name(parts(reference)[0])[0]
         if registry not in self.logins:
             return None

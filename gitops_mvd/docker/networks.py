@@ -13,19 +13,19 @@ from gitops_mvd.core.errors import StepFailed
 from gitops_mvd.core.model import App
 from gitops_mvd.docker.answers import chosen, network, strings
 from gitops_mvd.docker.connection import Connection
-from gitops_mvd.docker.types import Network, Volume
+from gitops_mvd.docker.types import ListedNetwork, ListedVolume
 
 
-class Networks(Connection):
+class NetworkApi(Connection):
     """`/networks` and `/volumes`."""
 
-    def networks(self) -> Sequence[Network]:
+    def networks(self) -> Sequence[ListedNetwork]:
         """All networks of the engine, as `GET /networks` has them."""
-        return self.cached("network", lambda api: cast(Sequence[Network], api.networks()))
+        return self.cached("network", lambda api: cast(Sequence[ListedNetwork], api.networks()))
 
-    def volumes(self) -> Sequence[Volume]:
+    def volumes(self) -> Sequence[ListedVolume]:
         """All volumes of the engine, as `GET /volumes` has them."""
-        return self.cached("volume", lambda api: cast(Sequence[Volume], api.volumes()["Volumes"] or []))
+        return self.cached("volume", lambda api: cast(Sequence[ListedVolume], api.volumes()["Volumes"] or []))
 
     def create_network(self, name: str, options: compose.Network, labels: Mapping[str, str]) -> None:
         """Make a network by the options that Compose has for it.
@@ -37,7 +37,7 @@ class Networks(Connection):
         how["check_duplicate"] = True  # engines before 25 make a second network of that name
         with self.asking(f"create network {name}") as api:
             made = api.create_network(name, **how)
-            if subnets := chosen(options, cast(Network, api.inspect_network(made["Id"]))):
+            if subnets := chosen(options, cast(ListedNetwork, api.inspect_network(made["Id"]))):
                 api.remove_network(made["Id"])
                 try:
                     api.create_network(name, **{**how, "ipam": {"Driver": "default", "Config": subnets}})
@@ -69,11 +69,11 @@ class Networks(Connection):
 
     def require_externals(self, app: App) -> None:
         """Raise StepFailed for the first `external: true` network or volume of `app` that nobody has made."""
-        for kind, wanted, there in (
+        for kind, wanted, existing in (
             ("network", app.networks, self.networks),
             ("volume", app.volumes, self.volumes),
         ):
             external = {name for name, options in wanted.items() if options.get("external")}
-            if missing := sorted(external - {found["Name"] for found in there()} if external else ()):
+            if missing := sorted(external - {found["Name"] for found in existing()} if external else ()):
                 hint = f"docker {kind} create {missing[0]}"
                 raise StepFailed(f"external {kind} {missing[0]} does not exist", hint)

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import NotRequired, TypedDict
 
 
-class Endpoint(TypedDict):
+class NetworkEndpoint(TypedDict):
     """A container on a network; `IPAMConfig` has the addresses that were asked for, None without any."""
 
     IPAMConfig: Mapping[str, object] | None
@@ -24,7 +24,7 @@ class HostConfig(TypedDict):
 
 
 class NetworkSettings(TypedDict):
-    Networks: dict[str, Endpoint] | None
+    Networks: dict[str, NetworkEndpoint] | None
 
 
 class ListedContainer(TypedDict):
@@ -67,7 +67,7 @@ class InspectedContainer(TypedDict):
     NetworkSettings: NetworkSettings
 
 
-class Image(TypedDict):
+class ListedImage(TypedDict):
     """`GET /images/json`."""
 
     Id: str
@@ -75,34 +75,34 @@ class Image(TypedDict):
     RepoDigests: list[str] | None
 
 
-class Pool(TypedDict, total=False):
+class ListedPool(TypedDict, total=False):
     """The addresses of a network."""
 
     Subnet: str
     Gateway: str
 
 
-class Ipam(TypedDict):
-    Config: list[Pool] | None
+class ListedIpam(TypedDict):
+    Config: list[ListedPool] | None
 
 
-class Network(TypedDict):
+class ListedNetwork(TypedDict):
     """`GET /networks` and `GET /networks/{id}`."""
 
     Id: str
     Name: str
     Labels: dict[str, str] | None
-    IPAM: Ipam
+    IPAM: ListedIpam
 
 
-class Volume(TypedDict):
+class ListedVolume(TypedDict):
     """`GET /volumes`."""
 
     Name: str
     Labels: dict[str, str] | None
 
 
-class Info(TypedDict, total=False):
+class EngineInfo(TypedDict, total=False):
     """`GET /info`."""
 
     ServerVersion: str
@@ -110,14 +110,14 @@ class Info(TypedDict, total=False):
     Driver: str
 
 
-class EventActor(TypedDict):
+class EngineEventActor(TypedDict):
     ID: str
     Attributes: dict[str, str]
 
 
-class Event(TypedDict):
+class EngineEvent(TypedDict):
     """`GET /events`."""
 
     Type: str
     Action: str
-    Actor: EventActor
+    Actor: EngineEventActor

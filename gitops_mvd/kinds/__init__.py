@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Tools:
-    """What the kinds work with: the one client each of Docker, systemd and Kong, and where our files lie.
+    """What the kinds work with: the one client each of Docker, systemd and Kong, and the folders of managed files.
 
     `files` is the folder for env files and mounted files, `units` the one for unit files.  `address` is where routed
-    services are published and where the gateway finds them.  `kong` is None on a host without a gateway.  What takes
-    long is given up when `clock` interrupts.  `secrets` has what a manifest only refers to.
+    services are published and where Kong finds them.  `kong` is None on a host without Kong.  What takes long
+    is given up when `clock` interrupts.  `secrets` has what a manifest only refers to.
     """
 
     host: str

@@ -49,7 +49,7 @@ class Configs:
             yield Resource(self.name, service.instances(app.name)[0], app.name, service.name, spec, service)
 
     def observe(self) -> Iterable[Resource]:
-        """Reads only what changed since the last time, as its stamps on the disk tell."""
+        """Reads only what changed since the last time, by its stamps on the disk."""
         seen: dict[str, tuple[dict[str, Stamp], Resource]] = {}
         try:
             for name in _names(self._folder):
@@ -68,9 +68,9 @@ class Configs:
         if ENV not in stamps:
             return None
         try:
-            there = {path: _entry(self._folder / name / path, stamp) for path, stamp in stamps.items()}
-            owner = json.loads(there[ENV].content.partition(b"\n")[0].removeprefix(b"# "))
-            return Resource(self.name, name, owner["app"], owner["service"], DigestSpec(digest=_digest(there)))
+            found = {path: _entry(self._folder / name / path, stamp) for path, stamp in stamps.items()}
+            owner = json.loads(found[ENV].content.partition(b"\n")[0].removeprefix(b"# "))
+            return Resource(self.name, name, owner["app"], owner["service"], DigestSpec(digest=_digest(found)))
         except (ValueError, TypeError, KeyError, FileNotFoundError):
             return None
 
@@ -135,7 +135,7 @@ def _names(folder: Path) -> list[str]:
         return []
 
 
-def _stamps(folder: str, inside: str = "") -> Iterator[tuple[str, Stamp]]:
+def _stamps(folder: str, below: str = "") -> Iterator[tuple[str, Stamp]]:
     """Every path below a folder, but for the folders, with all that changes when it is changed."""
     try:
         found = [(entry.name, entry.stat(follow_symlinks=False)) for entry in os.scandir(folder)]
@@ -143,9 +143,9 @@ def _stamps(folder: str, inside: str = "") -> Iterator[tuple[str, Stamp]]:
         return
     for name, stat in found:
         if S_ISDIR(stat.st_mode):
-            yield from _stamps(f"{folder}/{name}", f"{inside}{name}/")
+            yield from _stamps(f"{folder}/{name}", f"{below}{name}/")
         else:
-            yield inside + name, _stamp(stat)
+            yield below + name, _stamp(stat)
 
 
 def _entry(path: Path, stamp: Stamp) -> Entry:

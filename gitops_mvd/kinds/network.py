@@ -38,10 +38,10 @@ class Networks:
     def apply(self, changes: Sequence[Change]) -> None:
         for change in changes:
             network = change.resource
-            there = next((found for found in self.observe() if found.key == network.key), None)
-            if there and there != change.to:
+            found = next((other for other in self.observe() if other.key == network.key), None)
+            if found and found != change.to:
                 self._engine.remove_network(network.name)  # refused while a container is on it
-            if change.to and there != change.to:
+            if change.to and found != change.to:
                 if change.to.payload is None:
                     raise StepFailed(f"network {network.name} is gone, and its options are not known")
                 labels = {APP: network.app, DIGEST: digest_spec(network)["digest"]}

@@ -54,7 +54,7 @@ class Timers:
                 spec = TimerSpec(schedule=service.schedule, state="active")
                 yield Resource(self.name, service.instances(app.name)[0], app.name, service.name, spec)
 
-    # ---- looking -----------------------------------------------------------------------------------------------------
+    # ---- observing ---------------------------------------------------------------------------------------------------
 
     def observe(self) -> Iterable[Resource]:
         files = self._files()
@@ -88,8 +88,8 @@ class Timers:
 
     def apply(self, changes: Sequence[Change]) -> None:
         self._delete([change.resource.name for change in changes if not change.to])
-        if there := [change.to for change in changes if change.to]:
-            self._make(there)
+        if made := [change.to for change in changes if change.to]:
+            self._make(made)
 
     def _make(self, wanted: Sequence[Resource]) -> None:
         files = self._files()
@@ -151,7 +151,7 @@ def render(timer: Resource) -> str:
 
 
 def parse(text: str) -> TimerFile | None:
-    """What the text says of itself; None if it is not a managed one, or no longer says.  Pure."""
+    """The header of a text; None if it is not that of a managed timer.  Pure."""
     parsed = unsealed(text)
     if parsed is None or not parsed.header.keys() >= {"app", "service", "schedule"}:
         return None

@@ -1,6 +1,6 @@
 """`unit`: one systemd unit and its one container for each instance of a service.
 
-What there is, is read from the unit files, the links that start them at boot, one list of systemd's and one of the
+It is observed by the unit files, the links that start them at boot, one list of systemd's and one of the
 engine's; a managed container without a unit file is observed, too.
 """
 
@@ -51,7 +51,7 @@ class Units:
                 spec = UnitSpec(digest=service.digest, port=0, state=RUNNING, grace=service.stop_grace)
                 yield Resource(self.name, name, app.name, service.name, spec, service)
 
-    # ---- looking -----------------------------------------------------------------------------------------------------
+    # ---- observing ---------------------------------------------------------------------------------------------------
 
     def observe(self) -> Iterable[Resource]:
         units, containers = self._systemd.units(PATTERN), managed(self._engine.containers())
@@ -165,7 +165,7 @@ class Units:
 
 
 def _state(header: Header, unit: Unit | None, container: ListedContainer | None, *, linked: bool) -> str:
-    """`running` is what it should be; that it does well is for the gates and the probes to tell."""
+    """`running` is what it should be; whether it is healthy, gates and probes find out."""
     if header.scheduled:
         return RUNNING  # its timer starts it, and most of the time it just waits for that
     active = unit.active if unit else "inactive"
@@ -185,7 +185,7 @@ def _is_renamed(change: Change) -> bool:
 
 
 def _is_stale(wanted: Resource, found: UnitFile | None, container: ListedContainer | None) -> bool:
-    """Was the container that is there made of something else than is wanted?
+    """Was the existing container made of something else than is wanted?
 
     One whose unit was edited, and that is older than the edit, is still what it was.
     """

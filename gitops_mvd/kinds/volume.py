@@ -38,15 +38,15 @@ class Volumes:
     def apply(self, changes: Sequence[Change]) -> None:
         for change in changes:
             volume = change.resource
-            there = next((found for found in self.observe() if found.key == volume.key), None)
-            if there and not change.to:
+            found = next((other for other in self.observe() if other.key == volume.key), None)
+            if found and not change.to:
                 self._engine.remove_volume(volume.name)  # refused while a container has it
-            elif there and there != change.to:
+            elif found and found != change.to:
                 raise StepFailed(
                     f"volume {volume.name} was made with other options, or for another app",
                     "give it another name, or remove it yourself: its data is in it",
                 )
-            elif change.to and not there:
+            elif change.to and not found:
                 self._create(change.to)
 
     def _create(self, volume: Resource) -> None:

@@ -2,5 +2,5 @@
 
 dial        a TCP connection on which everything is over by a deadline     traffic   bytes and connections, from /proc
 
-Imports nothing of ours.  Must not know what is asked over a connection, nor of whom.
+Imports no other room.  Must not know what is asked over a connection, nor of whom.
 """

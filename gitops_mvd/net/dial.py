@@ -18,18 +18,18 @@ class Line(socket.socket):
         self._deadline = deadline
 
     def recv(self, size: int, flags: int = 0) -> bytes:
-        self._hurry()
+        self._set_time_left()
         return super().recv(size, flags)
 
     def recv_into(self, buffer: WriteableBuffer, nbytes: int = 0, flags: int = 0) -> int:
-        self._hurry()
+        self._set_time_left()
         return super().recv_into(buffer, nbytes, flags)
 
     def sendall(self, data: ReadableBuffer, flags: int = 0) -> None:
-        self._hurry()
+        self._set_time_left()
         super().sendall(data, flags)
 
-    def _hurry(self) -> None:
+    def _set_time_left(self) -> None:
         left = self._deadline - time.monotonic()
         if left <= 0:
             raise TimeoutError("the time is over")
@@ -37,10 +37,10 @@ class Line(socket.socket):
 
 
 def dial(ip: str, port: int, within: float) -> Line:
-    """Connect, and have everything said within so many seconds from now.  Raises OSError, also for an ip of ""."""
+    """Connect, and limit the whole exchange to so many seconds from now.  Raises OSError, also for an ip of ""."""
     if not ip:  # which would be this host itself
         raise OSError("the container has no address of its own")
-    # an address is no name: to look it up costs as much as to connect
+    # an address is no name, and resolving it would cost as much as connecting
     line = Line(socket.AF_INET6 if ":" in ip else socket.AF_INET, time.monotonic() + within)
     try:
         line.settimeout(within)

@@ -28,12 +28,12 @@ def inbound(pid: int) -> int | None:
         return 0 if any(_lines(pid, "tcp")) else None
     ports = {local.rpartition(":")[2] for local, _, state in sockets if state == LISTENING}
     return sum(
-        state in {ESTABLISHED, SYN_RECEIVED} and local.rpartition(":")[2] in ports and not _is_loopback(remote)
+        state in {ESTABLISHED, SYN_RECEIVED} and local.rpartition(":")[2] in ports and not is_loopback(remote)
         for local, remote, state in sockets
     )
 
 
-def _is_loopback(address: str) -> bool:
+def is_loopback(address: str) -> bool:
     """Is it 127.0.0.0/8, as it is or inside of IPv6, or ::1?  The kernel shows words, the last byte first."""
     host = address.rpartition(":")[0].removeprefix(V4_IN_V6)
     return host == V6_LOOPBACK or (len(host) == 8 and host.endswith("7F"))

@@ -1,11 +1,11 @@
 """Probes: one module each, found by name, whose `PROBE` says all there is to know about it.
 
 http tcp grpc   at the container's own address           exec heartbeat log   in the container, or what it wrote
-docker systemd  what these two say                       running not_failed completed scheduled   how the container is
+docker systemd  how these two see it                     running not_failed completed scheduled   how the container is
 drained         nobody is connected any more: for an old instance, before it is stopped
 
-May import `core`, `config` and `net`; the clients of Docker and systemd are handed in (`Tools`).  Must not know who
-asks: the manifest, gates, the monitor and the manual read here what a probe is, and no other module lists probes.
+May import `core`, `config` and `net`; the clients of Docker and systemd are handed in.  Must not know who asks: the
+manifest, gates, the monitor and the manual read here what a probe is, and no other module lists probes.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ LONGEST_PATTERN = 1000  # characters: to read one must not take long
 TRY_SECONDS = 2.0  # what one try may take unless the manifest says otherwise
 
 Answer = tuple[Health, str]  # the health and, if it is not healthy, why
-NoSpec = Mapping[str, object]  # of a probe that needs to be told nothing
+NoSpec = Mapping[str, object]  # of a probe without options
 Values = Mapping[str, Any]  # the keys of a service in normal form
 Spec = TypeVar("Spec", bound=Mapping[str, object])
 
@@ -35,7 +35,7 @@ Spec = TypeVar("Spec", bound=Mapping[str, object])
 # ---- what a probe may ask beyond the container itself ----------------------------------------------------------------
 
 
-class Ran(Protocol):
+class RanCommand(Protocol):
     """How a command in a container went; `exit_code` is None if it did not end in time."""
 
     @property
@@ -46,10 +46,10 @@ class Ran(Protocol):
     def killed(self) -> bool: ...
 
 
-class Containers(Protocol):
-    """What the Docker engine tells about one container.  Raises StepFailed or Unavailable."""
+class ContainerAccess(Protocol):
+    """One container, as the Docker engine sees it.  Raises StepFailed or Unavailable."""
 
-    def execute(self, container: str, command: Sequence[str], within: float) -> Ran: ...
+    def execute(self, container: str, command: Sequence[str], within: float) -> RanCommand: ...
     def modified(self, container: str, path: str, within: float) -> float | None: ...
 
 
@@ -62,19 +62,19 @@ class UnitState(Protocol):
     def sub(self) -> str: ...
 
 
-class Units(Protocol):
-    """What systemd tells about units.  Raises Unavailable."""
+class UnitAccess(Protocol):
+    """Units, as systemd sees them.  Raises Unavailable."""
 
     def units(self, pattern: str, within: float) -> Mapping[str, UnitState]: ...
     def grep(self, unit: str, pattern: str, since: float, within: float) -> bool: ...
 
 
 @dataclass(frozen=True, slots=True)
-class Tools:
+class ProbeTools:
     """The one client each of Docker and systemd."""
 
-    engine: Containers
-    systemd: Units
+    engine: ContainerAccess
+    systemd: UnitAccess
 
 
 # ---- what a module of this folder says -------------------------------------------------------------------------------
@@ -101,7 +101,7 @@ class ProbeType(Generic[Spec]):
     is_monitored: Callable[[Spec], bool]  # is it asked again after the deploy?  What each pass sees anyway is not
     passes_ended: bool  # may a container pass it that has ended with code 0?
     only_waits: bool  # does it fail nothing: is its gate left behind when its time is over?
-    check: Callable[[Instance, Spec, Tools], Answer]  # one try; as `core.ports.Probe` has it
+    check: Callable[[Instance, Spec, ProbeTools], Answer]  # one try; as `core.ports.Probe` has it
 
     def spec(self, values: Values, name: str, port: int) -> dict[str, Any]:
         """The probe's argument, from the values of `x-mvd.health`; `port` is asked if the manifest names none."""
@@ -110,7 +110,7 @@ class ProbeType(Generic[Spec]):
             spec["port"] = port
         return spec | {option: values[option] for option in self.options if option in values}
 
-    def using(self, tools: Tools) -> Probe:
+    def using(self, tools: ProbeTools) -> Probe:
         """The probe, ready to be asked."""
 
         def ask(at: Instance, spec: Any) -> Answer:
@@ -136,7 +136,7 @@ def known() -> Mapping[str, ProbeType[Any]]:
     return found
 
 
-def discover(tools: Tools) -> dict[str, Probe]:
+def discover(tools: ProbeTools) -> dict[str, Probe]:
     """Every probe by name, ready to be asked."""
     return {name: probe.using(tools) for name, probe in known().items()}
 

@@ -7,12 +7,12 @@ from typing import Any
 
 from gitops_mvd.config.tables import Key
 from gitops_mvd.core.model import Health, Instance
-from gitops_mvd.probes import Answer, NoSpec, ProbeType, Tools, Values, never, nothing, true
+from gitops_mvd.probes import Answer, NoSpec, ProbeTools, ProbeType, Values, never, nothing, true
 
 
-def check(at: Instance, spec: NoSpec, tools: Tools) -> Answer:
+def check(at: Instance, spec: NoSpec, tools: ProbeTools) -> Answer:
     if at.state not in {"exited", "dead"}:
-        return Health.PROGRESSING, f"is {at.state or 'not there yet'}"
+        return Health.PROGRESSING, f"is {at.state or 'not created yet'}"
     if at.exit_code:
         return Health.DEGRADED, f"exited with code {at.exit_code}"
     return Health.HEALTHY, ""

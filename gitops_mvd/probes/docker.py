@@ -7,10 +7,10 @@ from typing import Any
 
 from gitops_mvd.config.tables import Key
 from gitops_mvd.core.model import Health, Instance
-from gitops_mvd.probes import Answer, NoSpec, ProbeType, Tools, Values, never, nothing, true
+from gitops_mvd.probes import Answer, NoSpec, ProbeTools, ProbeType, Values, never, nothing, true
 
 
-def check(at: Instance, spec: NoSpec, tools: Tools) -> Answer:
+def check(at: Instance, spec: NoSpec, tools: ProbeTools) -> Answer:
     match at.health:
         case "healthy":
             return Health.HEALTHY, ""

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from gitops_mvd.core.model import Health, Instance
 from gitops_mvd.net import traffic
-from gitops_mvd.probes import Answer, NoSpec, ProbeType, Tools, never, nothing
+from gitops_mvd.probes import Answer, NoSpec, ProbeTools, ProbeType, never, nothing
 
-HOST = "127.0.0.1"  # the address of a container on the host's own network, whose connections nobody can tell apart
+HOST_ADDRESS = "127.0.0.1"  # of a container on the host's own network, whose connections cannot be told apart
 
 
-def check(at: Instance, spec: NoSpec, tools: Tools) -> Answer:
-    if at.state != "running" or at.ip == HOST:
+def check(at: Instance, spec: NoSpec, tools: ProbeTools) -> Answer:
+    if at.state != "running" or at.ip == HOST_ADDRESS:
         return Health.HEALTHY, ""
     match traffic.inbound(at.pid):
         case 0:

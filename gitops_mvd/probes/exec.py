@@ -8,7 +8,7 @@ from gitops_mvd.config.readers import command
 from gitops_mvd.config.tables import Key, Place, accepts
 from gitops_mvd.core.errors import StepFailed, Unavailable
 from gitops_mvd.core.model import Health, Instance
-from gitops_mvd.probes import TIMEOUT, TRY_SECONDS, Answer, ProbeType, Tools, always
+from gitops_mvd.probes import TIMEOUT, TRY_SECONDS, Answer, ProbeTools, ProbeType, always
 
 LONGEST_LINE = 200  # characters
 
@@ -18,7 +18,7 @@ class Spec(TypedDict):
     timeout: NotRequired[float]
 
 
-def check(at: Instance, spec: Spec, tools: Tools) -> Answer:
+def check(at: Instance, spec: Spec, tools: ProbeTools) -> Answer:
     within = spec.get("timeout", TRY_SECONDS)
     try:
         ran = tools.engine.execute(at.name, spec["command"], within)

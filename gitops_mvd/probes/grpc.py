@@ -11,13 +11,13 @@ from gitops_mvd.config.readers import text
 from gitops_mvd.config.tables import Key
 from gitops_mvd.core.model import Health, Instance
 from gitops_mvd.net.dial import Line, dial
-from gitops_mvd.probes import PORT, TIMEOUT, TRY_SECONDS, Answer, ProbeType, Tools, always
+from gitops_mvd.probes import PORT, TIMEOUT, TRY_SECONDS, Answer, ProbeTools, ProbeType, always
 
 if TYPE_CHECKING:
     from h2.connection import H2Connection
 
 SERVING = "SERVING"
-SETTINGS = b"\4"  # the type, fourth byte, of the frame with which every HTTP/2 server begins
+SETTINGS_FRAME = b"\4"  # the type, fourth byte, of the frame with which every HTTP/2 server begins
 STATUSES = ("UNKNOWN", SERVING, "NOT_SERVING", "SERVICE_UNKNOWN")
 CODES = (
     *("OK", "CANCELLED", "UNKNOWN", "INVALID_ARGUMENT", "DEADLINE_EXCEEDED", "NOT_FOUND", "ALREADY_EXISTS"),
@@ -37,7 +37,7 @@ class Spec(TypedDict):
     timeout: NotRequired[float]
 
 
-def check(at: Instance, spec: Spec, tools: Tools) -> Answer:
+def check(at: Instance, spec: Spec, tools: ProbeTools) -> Answer:
     from h2.exceptions import H2Error  # 2 MB that a daemon without such a probe does not need
 
     port, within = spec["port"], spec.get("timeout", TRY_SECONDS)
@@ -83,7 +83,7 @@ def _call(line: Line, address: str, message: bytes) -> tuple[dict[bytes, bytes],
         if not received:
             raise HungUp
         start += received[: 4 - len(start)]
-        if start[3:4] not in {b"", SETTINGS}:  # h2 itself would wait for all of what it takes for a long frame
+        if start[3:4] not in {b"", SETTINGS_FRAME}:  # h2 itself would wait for all of what it takes for a long frame
             raise ProtocolError
         for event in connection.receive_data(received):
             match event:

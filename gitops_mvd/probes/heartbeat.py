@@ -1,6 +1,6 @@
 """`heartbeat`: healthy while a file in the container was modified within the last `every` seconds; for queue workers.
 
-The engine tells when that was, so that the image needs no tools; it does not look into a tmpfs.
+The engine is asked for that time, so that the image needs no tools; it does not see files in a tmpfs.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from gitops_mvd.config.readers import absolute
 from gitops_mvd.config.tables import Key
 from gitops_mvd.core.errors import StepFailed, Unavailable
 from gitops_mvd.core.model import Health, Instance
-from gitops_mvd.probes import EVERY, TIMEOUT, TRY_SECONDS, Answer, ProbeType, Tools, Values, always, counts_from
+from gitops_mvd.probes import EVERY, TIMEOUT, TRY_SECONDS, Answer, ProbeTools, ProbeType, Values, always, counts_from
 
 
 class Spec(TypedDict):
@@ -23,7 +23,7 @@ class Spec(TypedDict):
     timeout: NotRequired[float]
 
 
-def check(at: Instance, spec: Spec, tools: Tools) -> Answer:
+def check(at: Instance, spec: Spec, tools: ProbeTools) -> Answer:
     path = spec["path"]
     try:
         modified = tools.engine.modified(at.name, path, spec.get("timeout", TRY_SECONDS))

@@ -1,6 +1,6 @@
-"""`http`: healthy once a GET of that path is answered well: with a good `status`, and with that `body` and `header`.
+"""`http`: healthy once a GET of that path is answered with a good `status`, and with that `body` and `header`.
 
-A good status is any below 400, unless it is said which.  `body` and the values of `header` are regular expressions.
+A good status is any below 400, unless `status` lists them.  `body` and the values of `header` are regular expressions.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from gitops_mvd.config.readers import filled, integer, mapping_of, one_or_more
 from gitops_mvd.config.tables import Key, Place, accepts
 from gitops_mvd.core.model import Health, Instance
 from gitops_mvd.net.dial import dial
-from gitops_mvd.probes import PORT, TIMEOUT, TRY_SECONDS, Answer, ProbeType, Tools, always, regular_expression
+from gitops_mvd.probes import PORT, TIMEOUT, TRY_SECONDS, Answer, ProbeTools, ProbeType, always, regular_expression
 
 BODY_BYTES = 1 << 16  # that are searched
 SEARCH_SECONDS = 1.0
@@ -43,7 +43,7 @@ class Spec(TypedDict):
     timeout: NotRequired[float]
 
 
-def check(at: Instance, spec: Spec, tools: Tools) -> Answer:
+def check(at: Instance, spec: Spec, tools: ProbeTools) -> Answer:
     path = spec["path"].partition("?")[0]  # what is behind that may be a secret
     port, within = spec["port"], spec.get("timeout", TRY_SECONDS)
     try:

@@ -11,7 +11,16 @@ from typing import NotRequired, TypedDict
 from gitops_mvd.config.tables import Key
 from gitops_mvd.core.errors import StepFailed, Unavailable
 from gitops_mvd.core.model import Health, Instance
-from gitops_mvd.probes import EVERY, TIMEOUT, TRY_SECONDS, Answer, ProbeType, Tools, counts_from, regular_expression
+from gitops_mvd.probes import (
+    EVERY,
+    TIMEOUT,
+    TRY_SECONDS,
+    Answer,
+    ProbeTools,
+    ProbeType,
+    counts_from,
+    regular_expression,
+)
 
 
 class Spec(TypedDict):
@@ -20,7 +29,7 @@ class Spec(TypedDict):
     timeout: NotRequired[float]
 
 
-def check(at: Instance, spec: Spec, tools: Tools) -> Answer:
+def check(at: Instance, spec: Spec, tools: ProbeTools) -> Answer:
     every = spec.get("every")
     since = counts_from(at, time.time(), every)
     try:

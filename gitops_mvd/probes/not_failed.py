@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from gitops_mvd.core.model import Health, Instance
-from gitops_mvd.probes import Answer, NoSpec, ProbeType, Tools, never, nothing
+from gitops_mvd.probes import Answer, NoSpec, ProbeTools, ProbeType, never, nothing
 
 
-def check(at: Instance, spec: NoSpec, tools: Tools) -> Answer:
+def check(at: Instance, spec: NoSpec, tools: ProbeTools) -> Answer:
     match at.state:
         case "running":
             return Health.HEALTHY, ""
@@ -17,7 +17,7 @@ def check(at: Instance, spec: NoSpec, tools: Tools) -> Answer:
         case "paused":
             return Health.SUSPENDED, "is paused"
         case state:
-            return Health.PROGRESSING, f"is {state or 'not there yet'}"
+            return Health.PROGRESSING, f"is {state or 'not created yet'}"
 
 
 PROBE = ProbeType(

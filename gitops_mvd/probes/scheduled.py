@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from gitops_mvd.core.errors import StepFailed, Unavailable
 from gitops_mvd.core.model import Health, Instance
-from gitops_mvd.probes import TRY_SECONDS, Answer, NoSpec, ProbeType, Tools, never, nothing
+from gitops_mvd.probes import TRY_SECONDS, Answer, NoSpec, ProbeTools, ProbeType, never, nothing
 
 
-def check(at: Instance, spec: NoSpec, tools: Tools) -> Answer:
+def check(at: Instance, spec: NoSpec, tools: ProbeTools) -> Answer:
     match at.state:
         case "exited" | "dead" if at.exit_code:
             return Health.DEGRADED, f"its last run ended with exit code {at.exit_code}"
@@ -19,8 +19,8 @@ def check(at: Instance, spec: NoSpec, tools: Tools) -> Answer:
             return _without_container(f"{at.name}.service", tools)
 
 
-def _without_container(unit: str, tools: Tools) -> tuple[Health, str]:
-    """It never ran, it is about to, or no container could be made or started for it: that only the unit tells."""
+def _without_container(unit: str, tools: ProbeTools) -> tuple[Health, str]:
+    """It never ran, it is about to, or no container could be created or started for it: only the unit shows which."""
     try:
         found = tools.systemd.units(unit, TRY_SECONDS).get(unit)
     except (StepFailed, Unavailable) as error:

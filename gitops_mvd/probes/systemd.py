@@ -7,14 +7,14 @@ from typing import NotRequired, TypedDict
 from gitops_mvd.config.tables import Key
 from gitops_mvd.core.errors import StepFailed, Unavailable
 from gitops_mvd.core.model import Health, Instance
-from gitops_mvd.probes import TIMEOUT, TRY_SECONDS, Answer, ProbeType, Tools, never, nothing, true
+from gitops_mvd.probes import TIMEOUT, TRY_SECONDS, Answer, ProbeTools, ProbeType, never, nothing, true
 
 
 class Spec(TypedDict):
     timeout: NotRequired[float]
 
 
-def check(at: Instance, spec: Spec, tools: Tools) -> Answer:
+def check(at: Instance, spec: Spec, tools: ProbeTools) -> Answer:
     name = f"{at.name}.service"
     try:
         unit = tools.systemd.units(name, spec.get("timeout", TRY_SECONDS)).get(name)

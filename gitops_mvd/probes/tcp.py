@@ -11,7 +11,7 @@ from gitops_mvd.config.readers import port_number
 from gitops_mvd.config.tables import Key
 from gitops_mvd.core.model import Health, Instance
 from gitops_mvd.net.dial import dial
-from gitops_mvd.probes import TIMEOUT, TRY_SECONDS, Answer, ProbeType, Tools, always
+from gitops_mvd.probes import TIMEOUT, TRY_SECONDS, Answer, ProbeTools, ProbeType, always
 
 
 class Spec(TypedDict):
@@ -19,7 +19,7 @@ class Spec(TypedDict):
     timeout: NotRequired[float]
 
 
-def check(at: Instance, spec: Spec, tools: Tools) -> Answer:
+def check(at: Instance, spec: Spec, tools: ProbeTools) -> Answer:
     port, within = spec["port"], spec.get("timeout", TRY_SECONDS)
     try:
         dial(at.ip, port, within).close()

@@ -21,7 +21,7 @@ def reason(settings: Path) -> str:
     """Why the server is suspended, "" where it is not."""
     file = path(settings)
     try:
-        return file.read_text(errors="replace").strip() or "nobody said why"
+        return file.read_text(errors="replace").strip() or "no reason given"
     except FileNotFoundError:
         return ""
     except OSError as error:

@@ -26,7 +26,7 @@ JOB_REMOVED = MatchRule(
 NO_SUCH_UNIT = {"org.freedesktop.systemd1.NoSuchUnit", "org.freedesktop.DBus.Error.FileNotFound"}
 
 
-class Refused(Exception):
+class CallRefused(Exception):
     """systemd refuses a call; `name` is that of the D-Bus error."""
 
     def __init__(self, error: DBusErrorResponse) -> None:
@@ -35,7 +35,7 @@ class Refused(Exception):
 
 
 class _Bus(DBusConnection):  # type: ignore[misc]  # jeepney has no types
-    """A connection on which no call waits for ever, not even the first one, which is not ours."""
+    """A connection on which no call waits for ever, not even the library's first one."""
 
     def __init__(self, socket: object, within: float) -> None:
         self._within = within
@@ -56,7 +56,7 @@ class Manager:
             return unwrap_msg(self.bus.send_and_get_reply(new_method_call(MANAGER, method, signature, body)))
         except DBusErrorResponse as error:
             if error.name.startswith("org.freedesktop.systemd1.") or error.name in NO_SUCH_UNIT:
-                raise Refused(error) from error
+                raise CallRefused(error) from error
             raise
 
     def property(self, path: str, interface: str, name: str) -> Any:
@@ -70,7 +70,7 @@ class Manager:
         """The object of a loaded unit; "" if it is not loaded."""
         try:
             [path] = self.call("GetUnit", "s", (name,))
-        except Refused:
+        except CallRefused:
             return ""
         return str(path)
 
@@ -85,7 +85,7 @@ def asking_systemd(doing: str, within: float = ANSWER_WITHIN_SECONDS) -> Iterato
     try:
         with _Bus(prep_socket(get_bus("SYSTEM"), timeout=within), within) as bus:
             yield Manager(bus)
-    except Refused as refused:
+    except CallRefused as refused:
         raise StepFailed(f"systemd refused to {doing}: {refused}") from refused
     except TimeoutError as error:
         raise Unavailable(f"systemd did not {doing} within {within:g} s") from error

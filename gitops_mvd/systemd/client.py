@@ -16,15 +16,15 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from gitops_mvd.core.errors import StepFailed, Unavailable
-from gitops_mvd.systemd.bus import ANSWER_WITHIN_SECONDS, JOB_REMOVED, NO_SUCH_UNIT, Refused, asking_systemd
-from gitops_mvd.systemd.programs import PROGRAM_WITHIN_SECONDS, plain, printed, run, text
+from gitops_mvd.systemd.bus import ANSWER_WITHIN_SECONDS, JOB_REMOVED, NO_SUCH_UNIT, CallRefused, asking_systemd
+from gitops_mvd.systemd.programs import PROGRAM_WITHIN_SECONDS, decoded, plain, printed, run_program
 
 START_WITHIN_SECONDS = 330.0  # managed units have TimeoutStartSec=300
 BATCH_JOBS = 10  # at once: systemd does not throttle, and more of them make the engine slower
 
 SHUTDOWN = "shutdown.target"
 
-# Results of a start that say nothing about the unit: the server goes down, somebody stopped it, or Docker is not there.
+# Results of a start that say nothing about the unit: the server goes down, somebody stopped it, or Docker is missing.
 DISRUPTED = {"canceled", "dependency"}
 SHUTTING_DOWN = {"org.freedesktop.systemd1.TransactionIsDestructive", "org.freedesktop.systemd1.ShuttingDown"}
 
@@ -61,7 +61,7 @@ class Systemd:
 
     def phase(self, name: str) -> Phase | None:
         """The state of a unit, and since when it has it; None if it is not loaded."""
-        with asking_systemd(f"tell the state of {name}") as manager:
+        with asking_systemd(f"read the state of {name}") as manager:
             unit = manager.unit(name)
             if not unit:
                 return None
@@ -69,8 +69,8 @@ class Systemd:
             return Phase(manager.property(unit, "Unit", "ActiveState"), changed / 1e6)
 
     def is_going_down(self) -> bool:
-        """Is a shutdown under way, or asked for?  SystemState does not tell of one that is asked for during a boot."""
-        with asking_systemd("tell its own state") as manager:
+        """Is a shutdown under way, or asked for?  SystemState does not show one that is asked for during a boot."""
+        with asking_systemd("read its own state") as manager:
             unit = manager.unit(SHUTDOWN)
             return bool(unit) and (
                 manager.property(unit, "Unit", "Job")[0] != 0
@@ -88,25 +88,29 @@ class Systemd:
     def refusal(self, schedule: str) -> str:
         """Why this is not a time in the language of OnCalendar=, as `systemd-analyze calendar` says it; else ""."""
         words = ("systemd-analyze", "calendar", "--", schedule)
-        asked = run(words, PROGRAM_WITHIN_SECONDS, stderr=subprocess.STDOUT)
-        return text(asked.stdout).strip() if asked.returncode else ""
+        asked = run_program(words, PROGRAM_WITHIN_SECONDS, stderr=subprocess.STDOUT)
+        return decoded(asked.stdout).strip() if asked.returncode else ""
 
     def journal(self, unit: str, lines: int = 10) -> list[str]:
         """The last lines that a unit's container, or the client that should start it, printed."""
-        last = f"--lines={lines * 3 + 10}"  # enough, with what the client says of its own accord
+        last = f"--lines={lines * 3 + 10}"  # enough, with what the docker command prints itself
         output = printed("journalctl", "--quiet", "--no-pager", "--output=cat", last, f"_SYSTEMD_UNIT={unit}")
         return plain(output.splitlines(), unit.removesuffix(".service"))[-lines:]
 
     def grep(self, unit: str, pattern: str, since: float, within: float) -> bool:
         """Has a unit's container since that Unix time printed a line in which a regular expression (PCRE2) is found?"""
-        last = ("--reverse", "--lines=20", f"--since=@{since:.6f}")  # enough, with what the client says
+        last = (
+            "--reverse",
+            "--lines=20",
+            f"--since=@{since:.6f}",
+        )  # enough, with what the docker command prints itself
         which = ("--case-sensitive=true", f"--grep={pattern}", f"_SYSTEMD_UNIT={unit}")
         words = ("journalctl", "--quiet", "--no-pager", "--output=cat", *last, *which)
-        done = run(words, within, stderr=subprocess.PIPE)
+        done = run_program(words, within, stderr=subprocess.PIPE)
         if done.stderr and not done.stdout:  # it quotes the pattern, which is nobody else's business
-            why = text(done.stderr).strip().rpartition(": ")[2]
+            why = decoded(done.stderr).strip().rpartition(": ")[2]
             raise Unavailable(f"journalctl cannot search the journal for the pattern: {why}")
-        return bool(plain(text(done.stdout).splitlines(), unit.removesuffix(".service")))
+        return bool(plain(decoded(done.stdout).splitlines(), unit.removesuffix(".service")))
 
     # ---- changing ----------------------------------------------------------------------------------------------------
 
@@ -144,14 +148,14 @@ class Systemd:
         """Have systemd forget that these units failed, and how often they were started."""
         with asking_systemd("reset units") as manager:
             for name in names:
-                with suppress(Refused):
+                with suppress(CallRefused):
                     manager.call("ResetFailedUnit", "s", (name,))
 
     def clean(self, names: Iterable[str]) -> None:
         """Have systemd remove what it keeps of stopped units in /var/lib: of a timer the stamp of its last run."""
         with asking_systemd("clean units") as manager:
             for name in names:
-                with suppress(Refused):  # there is no such unit, or none that keeps anything
+                with suppress(CallRefused):  # there is no such unit, or none that keeps anything
                     manager.call("CleanUnit", "sas", (name, ["state"]))
 
     def _work_off(self, method: str, names: Iterable[str], within: float) -> dict[str, str]:
@@ -166,7 +170,7 @@ class Systemd:
                     try:
                         [job] = manager.call(method, "ss", (name, "replace"))
                         jobs[job] = name
-                    except Refused as refused:
+                    except CallRefused as refused:
                         gone = method == "StopUnit" and refused.name in NO_SUCH_UNIT
                         if refused.name in SHUTTING_DOWN:
                             results[name] = "canceled"

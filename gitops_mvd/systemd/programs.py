@@ -34,10 +34,10 @@ def journal_command(name: str, lines: int, follow: bool) -> list[str]:
 
 def printed(*argv: str) -> str:
     """All that a program prints."""
-    return text(run(argv, PROGRAM_WITHIN_SECONDS, stderr=subprocess.STDOUT).stdout)
+    return decoded(run_program(argv, PROGRAM_WITHIN_SECONDS, stderr=subprocess.STDOUT).stdout)
 
 
-def run(argv: Sequence[str], within: float, stderr: int) -> subprocess.CompletedProcess[bytes]:
+def run_program(argv: Sequence[str], within: float, stderr: int) -> subprocess.CompletedProcess[bytes]:
     """A program that ran to its end.  Raises Unavailable if it did not end in time or is missing."""
     try:
         return subprocess.run(
@@ -49,5 +49,5 @@ def run(argv: Sequence[str], within: float, stderr: int) -> subprocess.Completed
         raise Unavailable(f"cannot run {argv[0]}: {error.strerror}") from error
 
 
-def text(output: bytes) -> str:
+def decoded(output: bytes) -> str:
     return output.decode(errors="replace")

@@ -1,6 +1,6 @@
-"""The text of a unit, and what such a text says of itself.  Pure.
+"""The text of a unit, and the header of such a text.  Pure.
 
-The shape is create-or-adopt: `docker create` may fail where the container is still there, and `docker start --attach`
+The shape is create-or-adopt: `docker create` may fail if the container still exists, and `docker start --attach`
 then follows that one, so a killed client or a restarted engine costs no request.  ExecStopPost, which runs after such a
 death too, removes a stopped container and never a running one: it has no `--force`.  ExecStop, which does not, has it:
 a unit that is stopped while its client is about to start the container would otherwise wait for it in vain.
@@ -38,7 +38,7 @@ _BARE = re.compile(r"[A-Za-z0-9_@+=:,./-]+")
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """What a managed unit says of itself; `digest` is "edited" if its text is not what was written.
+    """The header of a managed unit; `digest` is "edited" if its text is not what was written.
 
     `port` is the host port of the routed service, or 0.  `restart` is the Compose policy, `grace` the seconds that its
     container is given to stop.  A `scheduled` one is started by its timer, and by nobody else.
@@ -58,7 +58,7 @@ class Header:
         return self.restart != "no"
 
     def to_json(self) -> Json:
-        """What the text says; of a schedule only if there is one, as older versions of mvd know no such field."""
+        """As JSON; `scheduled` only if it is true, as older versions of mvd know no such field."""
         return {name: value for name, value in asdict(self).items() if name != "scheduled" or value}
 
 
@@ -131,7 +131,7 @@ def render(
 
 
 def parse(text: str) -> Header | None:
-    """What the text says of itself; None if it is not a managed unit, or no longer says."""
+    """The header of a text; None if it is not that of a managed unit, or cannot be read any more."""
     parsed = unsealed(text)
     if parsed is None:
         return None

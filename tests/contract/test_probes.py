@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from gitops_mvd.core.model import Health, Instance
-from gitops_mvd.probes import Tools, discover
+from gitops_mvd.probes import ProbeTools, discover
 from tests.contract import test_units as units
 from tests.contract.test_units import Server, shell, wait_for
 
@@ -31,7 +31,7 @@ class Prober:
 
     def __init__(self, server: Server) -> None:
         self.server = server
-        self.probes = discover(Tools(server.tools.engine, server.systemd))
+        self.probes = discover(ProbeTools(server.tools.engine, server.systemd))
 
     def run(self, script: str = FOREVER, **run: Any) -> Instance:
         return self.server.started(self.server.service("sh", "-c", script, **run))
@@ -252,8 +252,9 @@ def test_the_daemon_has_the_rights_that_its_probes_need(prober: Prober, user: st
         "systemd": {},
     }
     program = (
-        "import json, sys; from gitops_mvd import probes, engine, systemd; e = engine.Engine(); "
-        "ask = probes.discover(probes.Tools(e, systemd.Systemd())); "
+        "import json, sys; from gitops_mvd import probes; from gitops_mvd.docker.client import Engine; "
+        "from gitops_mvd.systemd.client import Systemd; e = Engine(); "
+        "ask = probes.discover(probes.ProbeTools(e, Systemd())); "
         "[print(*ask[name](e.instance(sys.argv[1]), spec)) for name, spec in json.loads(sys.argv[2]).items()]"
     )
     unit = resources.files("gitops_mvd").joinpath("gitops-mvd.service").read_text()

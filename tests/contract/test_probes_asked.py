@@ -26,7 +26,7 @@ from gitops_mvd import probes
 from gitops_mvd.core.errors import StepFailed, Unavailable
 from gitops_mvd.core.model import Health, Instance, Json
 from gitops_mvd.docker.container import Ran
-from gitops_mvd.probes import Tools
+from gitops_mvd.probes import ProbeTools
 from gitops_mvd.systemd.client import Unit
 
 UP = Instance("mvd-shop-web-1", "shop", "web", "127.0.0.1", "running", "healthy", "2026-11-22T10:00:00.123456789Z")
@@ -72,7 +72,7 @@ class Systemd:
 
 
 def ask(name: str, spec: Json, at: Instance = UP, *, engine: Any = None, systemd: Any = None) -> tuple[Health, str]:
-    tools = Tools(engine or Engine(), systemd or Systemd())
+    tools = ProbeTools(engine or Engine(), systemd or Systemd())
     return probes.discover(tools)[name](at, spec)
 
 
@@ -203,7 +203,7 @@ def well(name: str) -> Iterator[tuple[Health, str]]:
             pytest.fail(f"the probe {name} has no story here: say where it is healthy, and how it fails below")
 
 
-NAMES = sorted(probes.discover(Tools(Engine(), Systemd())))  # type: ignore[arg-type]
+NAMES = sorted(probes.discover(ProbeTools(Engine(), Systemd())))  # type: ignore[arg-type]
 SPEC: Json = {"path": "/a?token=hunter2", "service": "", "command": ["a"], "pattern": "hunter2", "every": 1.0}
 DOWN = Unavailable("it does not answer", "is it up?")
 

@@ -15,8 +15,7 @@ from gitops_mvd.core.model import App, Change, Check, Health, Instance, Service
 from gitops_mvd.daemon.mailbox import Interruptible
 from gitops_mvd.docker.client import Engine
 from gitops_mvd.kinds import Tools, discover
-from gitops_mvd.probes import Tools as ProbeTools
-from gitops_mvd.probes import scheduled
+from gitops_mvd.probes import ProbeTools, scheduled
 from gitops_mvd.systemd.client import Systemd
 from tests.contract.test_units import shell, wait_for
 

@@ -14,7 +14,7 @@ from gitops_mvd.core.model import Change, Check, Gate, Instance, Resource, Role,
 from gitops_mvd.host.disruption import Disruptions
 from gitops_mvd.host.gates import Gates
 from gitops_mvd.host.machine import Machine
-from gitops_mvd.probes import Tools, discover
+from gitops_mvd.probes import ProbeTools, discover
 from gitops_mvd.systemd.client import Phase
 from tests.fakes import FakeClock, FakeHistory
 
@@ -96,7 +96,7 @@ def machine(world: World, units: Units | None = None) -> Machine:
     kind: Any = units or Units(world)
     history = FakeHistory()
     disruptions = Disruptions(edge, edge, world.clock.now, lambda: world.clock.now() + WALL)
-    gates = Gates(discover(Tools(edge, edge)), edge, edge, disruptions, world.clock, None, history)
+    gates = Gates(discover(ProbeTools(edge, edge)), edge, edge, disruptions, world.clock, None, history)
     named = {"unit": kind}
     return Machine("h1", named, edge, gates, disruptions, world.clock, address="127.0.0.1", history=history)
 

@@ -15,7 +15,7 @@ from gitops_mvd.core.model import Check, Gate, Health, Instance, Resource, Servi
 from gitops_mvd.core.rollout import DRAINED
 from gitops_mvd.host.disruption import Disruptions
 from gitops_mvd.host.gates import Gates
-from gitops_mvd.probes import Tools, discover
+from gitops_mvd.probes import ProbeTools, discover
 from gitops_mvd.systemd.client import Phase
 from tests.fakes import FakeClock, FakeHistory
 
@@ -60,7 +60,7 @@ def at_a_gate(
     asked = {check.probe: lambda instance, spec: answer(clock.now() - 1000)} if answer else {}
     engine: Any = Engine(clock, at)
     systemd: Any = Systemd()
-    probes = {**discover(Tools(engine, systemd)), **asked}
+    probes = {**discover(ProbeTools(engine, systemd)), **asked}
     disruptions = Disruptions(engine, systemd, clock.now)
     gates = Gates(probes, engine, systemd, disruptions, clock, None, history or FakeHistory())
     service = Service("web", "image", environment={"DB_PASSWORD": "hunter2-long"})

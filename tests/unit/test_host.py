@@ -17,7 +17,7 @@ from gitops_mvd.host.disruption import Disruptions
 from gitops_mvd.host.gates import Gates
 from gitops_mvd.host.machine import Machine
 from gitops_mvd.host.monitor import Monitor
-from gitops_mvd.probes import Tools, discover
+from gitops_mvd.probes import ProbeTools, discover
 from gitops_mvd.state.secret_files import SecretFiles
 from gitops_mvd.systemd.client import Unit
 from tests.fakes import ROLES, FakeClock, FakeHistory, job, service, wanted
@@ -83,7 +83,7 @@ def machine(
     systemd: Any = Systemd()
     clock, history = FakeClock(), history or FakeHistory()
     disruptions = Disruptions(engine, systemd, clock.now)
-    gates = Gates(discover(Tools(engine, systemd)), engine, systemd, disruptions, clock, None, history)
+    gates = Gates(discover(ProbeTools(engine, systemd)), engine, systemd, disruptions, clock, None, history)
     named = {kind.name: kind for kind in kinds}
     more: Any = {"history": history, "secrets": secrets, "monitor": monitor, "leaves_routes": leaves_routes}
     host = Machine("h1", named, engine, gates, disruptions, clock, address="127.0.0.1", precedence=precedence, **more)

@@ -7,7 +7,7 @@ import socket
 
 import pytest
 
-from gitops_mvd.net.traffic import _is_loopback, inbound, received
+from gitops_mvd.net.traffic import inbound, is_loopback, received
 
 
 @pytest.mark.parametrize(
@@ -22,7 +22,7 @@ from gitops_mvd.net.traffic import _is_loopback, inbound, received
     ],
 )
 def test_only_a_connection_from_inside_is_none_of_others(address: str, loopback: bool) -> None:
-    assert _is_loopback(address) is loopback
+    assert is_loopback(address) is loopback
 
 
 def test_a_connection_of_its_own_is_not_counted() -> None:

@@ -7,7 +7,7 @@ from typing import NotRequired, TypedDict
 from gitops_mvd.config.readers import integer
 from gitops_mvd.config.tables import Key
 from gitops_mvd.core.model import Health, Instance
-from gitops_mvd.probes import Answer, ProbeType, Tools, always
+from gitops_mvd.probes import Answer, ProbeTools, ProbeType, always
 
 
 class Spec(TypedDict):
@@ -15,7 +15,7 @@ class Spec(TypedDict):
     lowest: NotRequired[int]
 
 
-def check(at: Instance, spec: Spec, tools: Tools) -> Answer:
+def check(at: Instance, spec: Spec, tools: ProbeTools) -> Answer:
     if at.pid != spec["pid"]:
         return Health.HEALTHY, ""
     return Health.DEGRADED, f"its process has the unlucky number {at.pid}"
