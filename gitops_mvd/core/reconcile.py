@@ -59,7 +59,7 @@ def settle(candidate: Candidate, host: Host, history: History, commit: str) -> O
     if outcome.health is not Health.HEALTHY:
         return replace(outcome, why=host.health_reason(app))
     reverted = history.reverted_to(app, commit) if app != App(app.name) else ""
-    return replace(outcome, why=f"back to what {reverted[:7]} ran" if reverted else "")
+    return replace(outcome, why=f"same version as in {reverted[:7]} (reverted)" if reverted else "")
 
 
 @dataclass(frozen=True, slots=True)

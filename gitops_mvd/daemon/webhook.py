@@ -1,7 +1,7 @@
-"""Webhooks: a forge says that something was pushed, and the loop looks at once instead of at the next poll.
+"""Webhooks: a forge reports a push or a pull request, and the loop reconciles at once instead of at the next poll.
 
-What comes in is no more than a hint: nothing of it is used but that it came, and the loop goes on to ask Git itself.
-Every request has a connection to itself, few bytes and little time, and is answered before anything is done.
+A webhook is only a hint: nothing of it is used but that it came, and the loop asks Git itself.  Every request has a
+connection to itself, few bytes and little time, and is answered before anything is done.
 """
 
 from __future__ import annotations
@@ -36,40 +36,40 @@ Post = Callable[[str], None]
 Answer = tuple[HTTPStatus, str]
 
 PATH = "/webhook"
-POSTED = frozenset({"push", "pull_request"})  # the events that wake the loop, which knows them by the same words
-NO_GET = "webhooks of gitops-mvd are posted here"
+WAKING_EVENTS = frozenset({"push", "pull_request"})  # the events that the loop knows by the same names
+POST_ONLY = "webhooks of gitops-mvd are posted here"
 LARGEST_BODY = 3 << 20  # bytes
 LARGEST_HEADERS = 16 << 10  # bytes
 THREADS = 2
 MOST_CONNECTIONS = 64
-WITHIN = 15.0  # seconds for one connection, from its first byte to the last of the answer
-REMEMBERED = 600.0  # seconds in which the same body again is a repeated one
-MOST_REMEMBERED = 4096
-IDLE = 3600.0  # seconds that a listener sleeps whom nobody asks anything
-QUIET = 60.0  # seconds between two lines that say the same
-ASKED_WITHIN = 3.0  # seconds
+CONNECTION_SECONDS = 15.0  # for one connection, from its first byte to the last of the answer
+REPEAT_SECONDS = 600.0  # in which the same body is a repeated one
+MOST_REPEATS = 4096
+IDLE_SECONDS = 3600.0  # that an idle listener sleeps
+LOG_INTERVAL_SECONDS = 60.0  # between two lines that say the same
+ANSWER_SECONDS = 3.0
 
 
 @contextmanager
 def webhooks(wired: Wired, post: Post) -> Iterator[None]:
-    """Inside, what the forge tells of says `push` or `pull_request`.  Without a secret in the settings, nobody listens.
+    """Inside, events of the forge are posted as `push` or `pull_request`.  Without `webhook` settings, nothing listens.
 
-    Where the port can not be had, that is one line in the log: the poll does without.
+    A port that cannot be opened is one line in the log: polling goes on.
     """
     hooks = wired.webhook
     if not hooks:
         yield
         return
-    said = Said()
-    application = Webhooks(hooks.receiver, hooks.secret, wired.settings.branch, post, said)
+    throttle = LogThrottle()
+    application = Webhooks(hooks.receiver, hooks.secret, wired.settings.branch, post, throttle)
     try:
         listener = listen(*host_and_port(hooks.listen))
     except OSError as error:
-        log.warning("webhooks can not be heard at=%s: %s", hooks.listen, error.strerror or error)
+        log.warning("cannot listen for webhooks at=%s: %s", hooks.listen, error.strerror or error)
         yield
         return
-    with serving(listener, application, said):
-        log.info("webhooks are heard at=%s", hooks.listen)
+    with serving(listener, application, throttle):
+        log.info("listening for webhooks at=%s", hooks.listen)
         yield
 
 
@@ -80,31 +80,31 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 def listens(host: str, port: int) -> bool:
-    """Is it us who listens there?  Raises OSError where nobody does."""
+    """Does gitops-mvd listen there?  Raises OSError if nothing does."""
     everywhere = {"0.0.0.0": "127.0.0.1", "::": "::1"}
-    connection = http.client.HTTPConnection(everywhere.get(host, host), port, timeout=ASKED_WITHIN)
+    connection = http.client.HTTPConnection(everywhere.get(host, host), port, timeout=ANSWER_SECONDS)
     try:
         connection.request("GET", PATH)
         answer = connection.getresponse()
-        return answer.status == HTTPStatus.METHOD_NOT_ALLOWED and NO_GET.encode() in answer.read(1024)
-    except (http.client.HTTPException, ConnectionResetError, TimeoutError):  # somebody does, who speaks otherwise
+        return answer.status == HTTPStatus.METHOD_NOT_ALLOWED and POST_ONLY.encode() in answer.read(1024)
+    except (http.client.HTTPException, ConnectionResetError, TimeoutError):  # another program does
         return False
     finally:
         connection.close()
 
 
-# ---- what is answered ------------------------------------------------------------------------------------------------
+# ---- the answers ------------------------------------------------------------------------------------------------
 
 
 class Webhooks:
-    """The WSGI application: who is let in, and what is posted for it."""
+    """The WSGI application: checks each webhook, and posts what it reports."""
 
-    def __init__(self, receiver: Receiver, secret: str, branch: str, post: Post, said: Said) -> None:
+    def __init__(self, receiver: Receiver, secret: str, branch: str, post: Post, throttle: LogThrottle) -> None:
         self._receiver = receiver
         self._secret = secret
-        self._refs = {f"refs/heads/{branch}", ""}  # not every forge says which branch
+        self._refs = {f"refs/heads/{branch}", ""}  # not every forge names the branch
         self._post = post
-        self._said = said
+        self._throttle = throttle
         self._repeats = Repeats()
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
@@ -119,34 +119,34 @@ class Webhooks:
     def _answer(self, environ: WSGIEnvironment) -> Answer:
         came_from = str(environ.get("REMOTE_ADDR", ""))
         if environ.get("PATH_INFO") != PATH:
-            return self._refuse(came_from, HTTPStatus.NOT_FOUND, "not found", f"it asked for another path than {PATH}")
-        if environ.get("REQUEST_METHOD") != "POST":  # as `mvd doctor` asks, and those who only look whether we are up
-            return HTTPStatus.METHOD_NOT_ALLOWED, NO_GET
+            return self._refuse(came_from, HTTPStatus.NOT_FOUND, "not found", f"the path is not {PATH}")
+        if environ.get("REQUEST_METHOD") != "POST":  # as `mvd doctor` and port checks ask
+            return HTTPStatus.METHOD_NOT_ALLOWED, POST_ONLY
         try:
-            return self._hear(came_from, dict(_headers(environ)), environ["wsgi.input"].read())
-        except Exception as error:  # whose text may be of the body
-            why = f"it can not be read ({type(error).__name__})"
-            return self._refuse(came_from, HTTPStatus.BAD_REQUEST, "can not be read", why)
+            return self._receive(came_from, dict(_headers(environ)), environ["wsgi.input"].read())
+        except Exception as error:  # its text may be from the body
+            why = f"its content cannot be read ({type(error).__name__})"
+            return self._refuse(came_from, HTTPStatus.BAD_REQUEST, "cannot be read", why)
 
-    def _hear(self, came_from: str, headers: Mapping[str, str], body: bytes) -> Answer:
+    def _receive(self, came_from: str, headers: Mapping[str, str], body: bytes) -> Answer:
         if not self._receiver.authentic(headers, body, self._secret):
-            why = "it was not sent by somebody who knows the secret"
+            why = "wrong signature or secret"
             return self._refuse(came_from, HTTPStatus.UNAUTHORIZED, "unauthorized", why)
         if self._repeats.has(body):
-            self._said.say(logging.INFO, "webhook repeated", came_from)
+            self._throttle.log(logging.INFO, "webhook repeated", came_from)
             return HTTPStatus.ACCEPTED, "nothing to do"
         event = self._receiver.event(headers, body)
         if event.kind == "ping":
             log.info("webhook ping from=%s", came_from)
             return HTTPStatus.OK, "pong"
-        if event.kind not in POSTED or (event.kind == "push" and event.ref not in self._refs):
+        if event.kind not in WAKING_EVENTS or (event.kind == "push" and event.ref not in self._refs):
             return HTTPStatus.ACCEPTED, "nothing to do"
         self._post(event.kind)
         log.info("webhook %s from=%s", event.kind, came_from)
-        return HTTPStatus.ACCEPTED, "looking"
+        return HTTPStatus.ACCEPTED, "reconciling"
 
     def _refuse(self, came_from: str, status: HTTPStatus, text: str, why: str) -> Answer:
-        self._said.say(logging.WARNING, "webhook refused", came_from, why)
+        self._throttle.log(logging.WARNING, "webhook refused", came_from, why)
         return status, text
 
 
@@ -157,31 +157,31 @@ def _headers(environ: WSGIEnvironment) -> Iterator[tuple[str, str]]:
 
 
 class Repeats:
-    """The bodies that were heard lately, by their digest; the oldest are forgotten first.
+    """The bodies that came lately, by their digest; the oldest are forgotten first.
 
     A body is all that is signed, so it is all that a repeated one can be told by.
     """
 
     def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
         self._now = now
-        self._heard: OrderedDict[bytes, float] = OrderedDict()
+        self._seen: OrderedDict[bytes, float] = OrderedDict()
         self._lock = threading.Lock()
 
     def has(self, body: bytes) -> bool:
-        """Was it heard before?  From now on it was."""
+        """Did this body come before?  From now on it did."""
         digest, now = hashlib.sha256(body).digest(), self._now()
         with self._lock:
-            while self._heard and next(iter(self._heard.values())) < now - REMEMBERED:
-                self._heard.popitem(last=False)
-            if digest in self._heard:
+            while self._seen and next(iter(self._seen.values())) < now - REPEAT_SECONDS:
+                self._seen.popitem(last=False)
+            if digest in self._seen:
                 return True
-            self._heard[digest] = now
-            if len(self._heard) > MOST_REMEMBERED:
-                self._heard.popitem(last=False)
+            self._seen[digest] = now
+            if len(self._seen) > MOST_REPEATS:
+                self._seen.popitem(last=False)
             return False
 
 
-# ---- what is said of it ----------------------------------------------------------------------------------------------
+# ---- the log ---------------------------------------------------------------------------------------------------------
 
 
 @dataclass(slots=True)
@@ -191,10 +191,10 @@ class _Line:
     more: int = 0
 
 
-class Said:
-    """Says of any number of bad ones what it says of one, and once a minute how many there were.
+class LogThrottle:
+    """Logs one line for any number of alike webhooks, and once a minute how many more there were.
 
-    `what` and `why` are words of ours, and so there are few of them.
+    `what` and `why` are constants of this module, so there are few of them.
     """
 
     def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
@@ -202,30 +202,30 @@ class Said:
         self._lines: dict[tuple[str, str], _Line] = {}
         self._lock = threading.Lock()
 
-    def say(self, level: int, what: str, came_from: str, why: str = "") -> None:
+    def log(self, level: int, what: str, came_from: str, why: str = "") -> None:
         now = self._now()
         with self._lock:
             line = self._lines.get((what, why))
             if line and (now < line.until or line.more):
                 line.more += 1
                 return
-            self._lines[what, why] = _Line(level, now + QUIET)
+            self._lines[what, why] = _Line(level, now + LOG_INTERVAL_SECONDS)
         log.log(level, "%s from=%s%s", what, came_from, f": {why}" if why else "")
 
     def has_more(self) -> bool:
-        """Is there something to sum up, now or later?"""
+        """Are there webhooks that were only counted?"""
         with self._lock:
             return any(line.more for line in self._lines.values())
 
     def sum_up(self, at_last: bool = False) -> None:
-        """Tell of those that were only counted, a minute after the last line of them or `at_last`."""
+        """Log how many were only counted, a minute after their last line or `at_last`."""
         now = self._now()
         with self._lock:
             due = {key: line for key, line in self._lines.items() if line.more and (at_last or now >= line.until)}
-            told = [(line.level, *key, line.more) for key, line in due.items()]
+            counted = [(line.level, *key, line.more) for key, line in due.items()]
             for line in due.values():
-                line.until, line.more = now + QUIET, 0
-        for level, what, why, more in told:
+                line.until, line.more = now + LOG_INTERVAL_SECONDS, 0
+        for level, what, why, more in counted:
             log.log(level, "%s %d times more%s", what, more, f": {why}" if why else "")
 
 
@@ -233,7 +233,7 @@ class Said:
 
 
 class _Task(WSGITask):
-    """One request a connection: nobody keeps one, and what a forger pipelines behind it is not looked at."""
+    """One request for each connection; what is pipelined behind it is ignored."""
 
     def start(self) -> None:
         super().start()
@@ -251,21 +251,26 @@ class _Channel(HTTPChannel):
         super().service()
 
     def handle_error(self) -> None:
-        """What the server did not foresee, such as half an IPv6 address for a host."""
-        self.server.refuse(self, f"it can not be taken ({type(sys.exception()).__name__})")
+        """Close a connection that the server could not parse, such as half an IPv6 address for a host."""
+        self.server.refuse(self, f"its request cannot be parsed ({type(sys.exception()).__name__})")
         self.handle_close()
 
 
 class _Server(TcpWSGIServer):
-    """Takes time and room from those who are slow, however many they are: the oldest has to go first."""
+    """Closes slow connections: after a while, and the oldest first if there are too many."""
 
     channel_class = _Channel
     active_channels: dict[int, _Channel]  # type: ignore[assignment]  # the stubs are wrong about it
 
     def __init__(
-        self, listener: socket.socket, application: Webhooks, said: Said, within: float, known: dict[int, Any]
+        self,
+        listener: socket.socket,
+        application: Webhooks,
+        throttle: LogThrottle,
+        within: float,
+        known: dict[int, Any],
     ) -> None:
-        self._said = said
+        self._throttle = throttle
         self._within = within
         super().__init__(
             application,
@@ -284,7 +289,7 @@ class _Server(TcpWSGIServer):
 
     def refuse(self, channel: HTTPChannel, why: str) -> None:
         address: Any = channel.addr
-        self._said.say(logging.WARNING, "webhook refused", address[0], why)
+        self._throttle.log(logging.WARNING, "webhook refused", address[0], why)
 
     def maintenance(self, now: float) -> None:
         for channel in self._undecided():
@@ -297,37 +302,39 @@ class _Server(TcpWSGIServer):
         super().handle_accept()
 
     def _undecided(self) -> list[_Channel]:
-        """Those that have not sent all of their request, or not taken all of the answer."""
+        """Connections whose request or answer is not complete."""
         return [each for each in self.active_channels.values() if not each.requests and not each.will_close]
 
     def _end(self, channel: _Channel) -> None:
         channel.will_close = True
-        self.refuse(channel, "it was too slow")
+        self.refuse(channel, "its connection was too slow")
 
 
 @contextmanager
-def serving(listener: socket.socket, application: Webhooks, said: Said, within: float = WITHIN) -> Iterator[None]:
-    """Inside, what comes in at the listener is answered; afterwards it is closed, with all its connections.
+def serving(
+    listener: socket.socket, application: Webhooks, throttle: LogThrottle, within: float = CONNECTION_SECONDS
+) -> Iterator[None]:
+    """Inside, requests at the listener are answered; afterwards it is closed, with all its connections.
 
-    `within` so many seconds one has to have sent all, and taken the answer.
+    `within` is the seconds that a connection may take, from its first byte to the last of the answer.
     """
-    logging.getLogger("waitress").setLevel(logging.ERROR)  # the rest is told by us, and not as often
+    logging.getLogger("waitress").setLevel(logging.ERROR)  # what is worth a line is logged here, and throttled
     known: dict[int, Any] = {}
-    server = _Server(listener, application, said, within, known)
+    server = _Server(listener, application, throttle, within, known)
     trigger: Any = server.trigger
     ended = threading.Event()
 
     def serve() -> None:
         while not ended.is_set():
             try:
-                pause = 1.0 if server.active_channels or said.has_more() else IDLE
+                pause = 1.0 if server.active_channels or throttle.has_more() else IDLE_SECONDS
                 wasyncore.loop(timeout=pause, use_poll=True, map=known, count=1)
             except Exception:
                 log.exception("webhooks: internal error")
                 ended.wait(1)
-            said.sum_up()
+            throttle.sum_up()
         server.task_dispatcher.shutdown()
-        said.sum_up(at_last=True)
+        throttle.sum_up(at_last=True)
 
     thread = threading.Thread(target=serve, name="webhook", daemon=True)
     thread.start()
@@ -337,4 +344,4 @@ def serving(listener: socket.socket, application: Webhooks, said: Said, within: 
         ended.set()
         trigger.pull_trigger()
         thread.join(10)
-        wasyncore.close_all(known, ignore_all=True)  # not before: it may be waked as long as it runs
+        wasyncore.close_all(known, ignore_all=True)  # not before: it may be woken as long as it runs

@@ -165,7 +165,7 @@ def _line(text: str) -> str:
 def _remarks(report: Report) -> list[str]:
     """Remarks on green apps: `web: same version as in 1a2b3c4 (reverted)`."""
     words = ((outcome.app, _remark(outcome)) for outcome in report.outcomes if outcome.is_green)
-    return [f"{app} is {remark}" for app, remark in words if remark]
+    return [f"{app}: {remark}" for app, remark in words if remark]
 
 
 def _remark(outcome: Outcome) -> str:

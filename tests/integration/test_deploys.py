@@ -165,7 +165,7 @@ def test_a_revert_overtakes_a_pull_needs_no_registry_and_says_what_it_is_back_to
     lab.registry.stop()
     try:
         back = story.revert(second)
-        assert story.ends(back, "success").endswith(f"back is back to what {first[:7]} ran")
+        assert story.ends(back, "success").endswith(f"back: same version as in {first[:7]} (reverted)")
         story.answers("/back", "back 1")
     finally:
         lab.registry.start()

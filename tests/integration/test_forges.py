@@ -60,7 +60,7 @@ def speak(lab: Lab, stage: Story, kind: str, **more: Any) -> Story:
     written["webhook"] = {"listen": "0.0.0.0:9180", "secret_file": SECRET_FILE}
     secret = secrets.token_hex(16)
     stage.server.put(SECRET_FILE, f"{secret}\n", 0o600)
-    write_settings(stage, yaml.safe_dump(written), "webhooks are heard at=")
+    write_settings(stage, yaml.safe_dump(written), "listening for webhooks at=")
     stage.repository.hooks[:] = [Hook(f"http://{stage.server.ip}:9180/webhook", secret, dialect)]
     return replace(stage, dialect=dialect)
 
@@ -119,7 +119,7 @@ def test_a_forge_is_told_in_its_own_words_and_wakes_the_daemon(lab: Lab, stage: 
     bad = story.merge(manifest("told", {"services": {"web": routed(sick, "/told") | SOON}}), "Fall ill")
     assert story.ends(bad, "failure") == "told: web: http 500 from /health for 2 s; rolled back"
     assert posted(story, bad) == [pending, red]
-    assert story.ends(story.revert(bad), "success").endswith(f"told is back to what {begun[:7]} ran")
+    assert story.ends(story.revert(bad), "success").endswith(f"told: same version as in {begun[:7]} (reverted)")
     story.answers("/told", f"told {kind}")
     assert {delivery.status for delivery in story.repository.deliveries} <= {202}
 

@@ -657,8 +657,8 @@ def test_a_job_is_never_done_again_neither_to_heal_nor_after_a_revert(world: Wor
 def test_what_ran_before_is_recognised_as_such(world: World) -> None:
     world.deploy(chat("v1"))
     world.deploy(chat("v2"), at="b" * 40)
-    assert world.deploy(chat("v1"), at="c" * 40)["chat"].why == "back to what aaaaaaa ran"
-    assert world.deploy(chat("v1"), at="c" * 40)["chat"].why == "back to what aaaaaaa ran"
+    assert world.deploy(chat("v1"), at="c" * 40)["chat"].why == "same version as in aaaaaaa (reverted)"
+    assert world.deploy(chat("v1"), at="c" * 40)["chat"].why == "same version as in aaaaaaa (reverted)"
     assert world.deploy(chat("v1"), at="d" * 40)["chat"].why == ""
 
 

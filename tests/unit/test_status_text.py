@@ -148,14 +148,14 @@ def test_a_report_survives_json_without_its_payloads() -> None:
 
 
 def test_what_is_back_to_earlier_content_says_so_in_green() -> None:
-    back = Outcome("web", Sync.SYNCED, Health.HEALTHY, Operation.SUCCEEDED, why="back to what 1a2b3c4 ran")
+    back = Outcome("web", Sync.SYNCED, Health.HEALTHY, Operation.SUCCEEDED, why="same version as in 1a2b3c4 (reverted)")
     report = Report("srv1", Revision("b" * 40, "main"), (back,))
     told = status_text.status(report)
     assert (told.operation, told.description) == (
         Operation.SUCCEEDED,
-        "1 app healthy; web is back to what 1a2b3c4 ran",
+        "1 app healthy; web: same version as in 1a2b3c4 (reverted)",
     )
-    assert status_text.summary(report) == "srv1 at bbbbbbb: 1 app healthy; web is back to what 1a2b3c4 ran"
+    assert status_text.summary(report) == "srv1 at bbbbbbb: 1 app healthy; web: same version as in 1a2b3c4 (reverted)"
 
 
 def test_an_app_that_waits_hides_none_that_is_sick() -> None:
