@@ -156,7 +156,7 @@ def _webhook(wired: Wired) -> Iterator[Finding]:
         return
     where, at = wired.webhook.listen, host_and_port(wired.webhook.listen)
     try:
-        ours = listens(*at)
+        is_daemon = listens(*at)
     except OSError:
         try:
             listen(*at).close()
@@ -170,7 +170,7 @@ def _webhook(wired: Wired) -> Iterator[Finding]:
         else:
             yield Finding("webhook", "warn", f"nothing listens at {where}", "Why: journalctl -u gitops-mvd")
         return
-    if ours:
+    if is_daemon:
         yield Finding("webhook", "ok", f"the daemon listens at {where}")
     else:
         yield Finding("webhook", "fail", f"another program listens at {where}", OTHER_PORT)

@@ -1,8 +1,9 @@
 """The process: what wakes it, one pass of the loop, and where everything is made.
 
-loop        one thread decides                   triggers   signals, Docker's events, file changes
-mailbox     where everybody else may only post   webhook    a forge tells of a push
-wiring      the settings become a server         preview    what a pass would do, with nothing done
+loop         one thread decides                    triggers   signals, Docker's events, file changes
+mailbox      where everybody else may only post    webhook    a forge reports a push
+wiring       the settings become a server          preview    what a pass would do, with nothing done
+connections  Docker, Kong, Git and the forge, as the settings name them; the secrets for them
 
 May import every room but `cli`.
 """

@@ -1,4 +1,4 @@
-"""The one mailbox: whatever happens only says `look again`, and why."""
+"""The one mailbox: whatever happens only asks for a pass, with a reason."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from gitops_mvd.core.errors import Interrupted
 
 
 class Mailbox:
-    """Reasons to look again, each kept once until it is taken; anyone posts, one thread takes."""
+    """Reasons for a pass, each kept once until it is taken; anyone posts, one thread takes."""
 
     def __init__(self) -> None:
         self._reasons: set[str] = set()
@@ -26,7 +26,7 @@ class Mailbox:
             return bool(self._reasons)
 
     def take(self, timeout: float) -> frozenset[str]:
-        """What has come up, waiting for something at most `timeout` seconds; nothing where nothing did."""
+        """The reasons since the last call, after at most `timeout` seconds for the first one; empty if none came."""
         with self._arrived:
             self._arrived.wait_for(lambda: bool(self._reasons), timeout)
             taken, self._reasons = frozenset(self._reasons), set()

@@ -27,7 +27,7 @@ Post = Callable[[str], None]
 
 @contextmanager
 def signals(post: Post) -> Iterator[None]:
-    """Inside, SIGTERM and SIGINT stop, SIGHUP reloads, SIGUSR1 syncs; afterwards they are as they were."""
+    """While open, SIGTERM and SIGINT post STOP, SIGHUP posts RELOAD, SIGUSR1 posts SYNC; then they are as before."""
 
     def announce(number: int, _: FrameType | None) -> None:
         # from a thread, because a handler may run in the middle of the mailbox's own lock
@@ -43,7 +43,7 @@ def signals(post: Post) -> Iterator[None]:
 
 @contextmanager
 def docker_events(engine: Engine, post: Post) -> Iterator[None]:
-    """Inside, what happens to our containers says `docker`."""
+    """While open, an event of a managed container posts `docker`."""
     stop = threading.Event()
 
     def notice(kind: str, action: str, name: str) -> None:
@@ -61,7 +61,7 @@ def docker_events(engine: Engine, post: Post) -> Iterator[None]:
 
 @contextmanager
 def file_changes(wired: Wired, post: Post) -> Iterator[None]:
-    """Inside, changed settings and secrets reload, and changed units and files of ours say `files`."""
+    """While open, changed settings and secrets post RELOAD, and changed managed units and files post `files`."""
     observer = Observer()
     for path in (wired.settings_path, *map(Path, named_files(wired.settings))):
         observer.schedule(_Changed(post, RELOAD, only=path), str(path.parent))
