@@ -136,13 +136,13 @@ class Ignored:
 
 
 @dataclass(frozen=True, slots=True)
-class Refused:
+class Unsupported:
     """A known key that is not supported, and what to do instead."""
 
     why: str
 
 
-Table = Mapping[str, Key | Ignored | Refused]
+Table = Mapping[str, Key | Ignored | Unsupported]
 
 
 def fields(place: Place, table: Table, required: Iterable[str] = (), otherwise: str = "") -> dict[str, Any]:
@@ -153,7 +153,7 @@ def fields(place: Place, table: Table, required: Iterable[str] = (), otherwise: 
     values: dict[str, Any] = {}
     for name, at in place.entries().items():
         match table.get(name):
-            case Refused(why):
+            case Unsupported(why):
                 at.report(why)
             case Key(read=read) | Ignored(read=read) if not at.empty:
                 if (value := at.attempt(read)) is not None:
@@ -172,7 +172,7 @@ def record(shape: type[T], table: Table, required: Iterable[str] = (), otherwise
     Raises TypeError if a TypedDict does not have the keys that `table` supports.
     """
     if annotated := getattr(shape, "__annotations__", {}):
-        supported = {name for name, key in table.items() if not isinstance(key, Refused)}
+        supported = {name for name, key in table.items() if not isinstance(key, Unsupported)}
         if different := annotated.keys() ^ supported:
             raise TypeError(f"{shape.__name__} and its table do not match: {', '.join(sorted(different))}")
 
@@ -190,7 +190,7 @@ def mapping_schema(table: Table, required: Iterable[str] = ()) -> Schema:
     properties: dict[str, Schema] = {}
     for name, key in table.items():
         match key:
-            case Refused(why):
+            case Unsupported(why):
                 properties[name] = {"not": {}, "errorMessage": f"`{name}` {why}", "doNotSuggest": True}
             case Ignored(why, read):
                 properties[name] = or_empty({"description": f"Ignored: {why}", **read.schema})

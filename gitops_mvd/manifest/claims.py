@@ -9,7 +9,7 @@ from gitops_mvd.config.tables import Place
 from gitops_mvd.core.compose import Port
 from gitops_mvd.core.model import Problem
 from gitops_mvd.core.xkong import Declaration
-from gitops_mvd.manifest.matches import Key, combinations
+from gitops_mvd.manifest.matches import MatchKey, combinations
 from gitops_mvd.manifest.network import fixed
 
 EVERYWHERE = ("", "0.0.0.0", "::")  # addresses that stand for all of the host
@@ -23,7 +23,7 @@ class Claim:
     """`what` says it to people and `key` to us; of a port, `host_ip` is the address to listen at, "" for all."""
 
     what: str
-    key: Key
+    key: MatchKey
     owner: str  # <app>.<service>
     at: Place
     advice: str
@@ -42,7 +42,7 @@ class Claim:
 class Register:
     """The claims of one host."""
 
-    _taken: dict[Key, dict[str, Claim]] = field(default_factory=dict)
+    _taken: dict[MatchKey, dict[str, Claim]] = field(default_factory=dict)
 
     def take(self, claims: Iterable[Claim]) -> None:
         for claim in claims:

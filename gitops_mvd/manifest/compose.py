@@ -36,8 +36,8 @@ from gitops_mvd.config.tables import (
     Key,
     Place,
     Reader,
-    Refused,
     Table,
+    Unsupported,
     accepts,
     fields,
     mapping_schema,
@@ -369,39 +369,41 @@ SERVICE: Table = {
     "scale": Key("As `deploy.replicas`.", integer(0, 1000)),
     "profiles": Key("Off, unless the variable COMPOSE_PROFILES of the host names one of them.", strings),
     "pull_policy": Key("`missing` (the default; also `if_not_present`), `always` or `never`.", _pull_policy),
-    "x-mvd": Key("An extension of gitops-mvd: `health` and `schedule`.", extensions.mvd),
-    "x-kong": Key("An extension of gitops-mvd: the routes to the service, through Kong.", extensions.kong),
+    "x-mvd": Key("An extension of gitops-mvd: `health` and `schedule`.", extensions.read_x_mvd),
+    "x-kong": Key("An extension of gitops-mvd: the routes to the service, through Kong.", extensions.read_x_kong),
     "extends": Key(
         "Start from another service: its name, or `service` and `file`.",
         Reader(text, either(STRING, mapping_schema(EXTENDS, ("service",)))),
     ),
-    "build": Refused("build time is separate from deploy time: build in CI and name the image"),
-    "container_name": Refused(
+    "build": Unsupported("build time is separate from deploy time: build in CI and name the image"),
+    "container_name": Unsupported(
         "is not supported: a container is named after its version; others reach it by the name of its service"
     ),
-    "links": Refused("is not supported: services on one network find each other by name; use `networks` and `aliases`"),
-    "external_links": Refused("is not supported: join the other app's network with `external: true`"),
-    "volumes_from": Refused(
+    "links": Unsupported(
+        "is not supported: services on one network find each other by name; use `networks` and `aliases`"
+    ),
+    "external_links": Unsupported("is not supported: join the other app's network with `external: true`"),
+    "volumes_from": Unsupported(
         "is not supported: containers come and go with each version; name the volume in both services"
     ),
-    "develop": Refused("is not supported: it is for `docker compose watch`; put it into compose.override.yaml"),
-    "attach": Refused("is not supported: it is for a terminal; put it into compose.override.yaml"),
-    "provider": Refused("is not supported: no program of the repository runs on the host; name an image"),
-    "models": Refused("is not supported: run the model as a service with an image of its own"),
-    "credential_spec": Refused("is not supported: it is for Windows; remove it"),
-    "isolation": Refused("is not supported: it is for Windows; remove it"),
-    "cpu_count": Refused("is not supported: it is for Windows; use `cpus`"),
-    "cpu_percent": Refused("is not supported: it is for Windows; use `cpus`"),
-    "pre_start": Refused(
+    "develop": Unsupported("is not supported: it is for `docker compose watch`; put it into compose.override.yaml"),
+    "attach": Unsupported("is not supported: it is for a terminal; put it into compose.override.yaml"),
+    "provider": Unsupported("is not supported: no program of the repository runs on the host; name an image"),
+    "models": Unsupported("is not supported: run the model as a service with an image of its own"),
+    "credential_spec": Unsupported("is not supported: it is for Windows; remove it"),
+    "isolation": Unsupported("is not supported: it is for Windows; remove it"),
+    "cpu_count": Unsupported("is not supported: it is for Windows; use `cpus`"),
+    "cpu_percent": Unsupported("is not supported: it is for Windows; use `cpus`"),
+    "pre_start": Unsupported(
         "is not supported: put it into the image's entry point, or into a service that others name in `depends_on`"
     ),
-    "post_start": Refused("is not supported: put it into the image's entry point"),
-    "pre_stop": Refused("is not supported: let the program handle `stop_signal`"),
-    "use_api_socket": Refused(
+    "post_start": Unsupported("is not supported: put it into the image's entry point"),
+    "pre_stop": Unsupported("is not supported: let the program handle `stop_signal`"),
+    "use_api_socket": Unsupported(
         "is not supported: it gives away the engine; mount what is needed, where the host's policy allows that"
     ),
-    "umask": Refused("is not supported: `docker create` cannot set it; set it in the image's entry point"),
-    "pull_refresh_after": Refused("is not supported: `pull_policy: always` looks for a new image at every pass"),
+    "umask": Unsupported("is not supported: `docker create` cannot set it; set it in the image's entry point"),
+    "pull_refresh_after": Unsupported("is not supported: `pull_policy: always` looks for a new image at every pass"),
 }
 
 read_service = record(ServiceKeys, SERVICE)

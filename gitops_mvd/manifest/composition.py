@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from gitops_mvd.config.readers import filled, string_or_strings, text
-from gitops_mvd.config.tables import Ignored, Key, Place, Reader, Refused, Table, fields
+from gitops_mvd.config.tables import Ignored, Key, Place, Reader, Table, Unsupported, fields
 from gitops_mvd.config.yamltree import Node, Sink, parse, report
 from gitops_mvd.core.ports import Tree
 from gitops_mvd.manifest.dotenv import parse_env
@@ -37,16 +37,16 @@ TOP: Table = {
     ),
     "name": Key("The name of the app, which is that of its folder; may be left out.", text),
     "version": Ignored("the Compose Specification has no versions any more.", ANYTHING),
-    "models": Refused("is not supported: run the model as a service with an image of its own"),
-    "jobs": Refused("is not supported: a service that ends is one with `restart: on-failure`"),
-    "x-kong": Refused(_BELOW),
-    "x-mvd": Refused(_BELOW),
+    "models": Unsupported("is not supported: run the model as a service with an image of its own"),
+    "jobs": Unsupported("is not supported: a service that ends is one with `restart: on-failure`"),
+    "x-kong": Unsupported(_BELOW),
+    "x-mvd": Unsupported(_BELOW),
 }
 
 INCLUDE: Table = {
     "path": Key("The file, or several to be merged.", string_or_strings),
     "env_file": Key("Instead of the `.env` beside it.", string_or_strings),
-    "project_directory": Refused("is not supported: paths are relative to the file that they stand in"),
+    "project_directory": Unsupported("is not supported: paths are relative to the file that they stand in"),
 }
 
 EXTENDS: Table = {

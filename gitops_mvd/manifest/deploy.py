@@ -16,7 +16,7 @@ from gitops_mvd.config.readers import (
     strings,
     text,
 )
-from gitops_mvd.config.tables import Key, Place, Refused, Table, accepts, record
+from gitops_mvd.config.tables import Key, Place, Table, Unsupported, accepts, record
 from gitops_mvd.core.compose import DeviceRequest
 from gitops_mvd.manifest.placement import constraint
 from gitops_mvd.manifest.values import (
@@ -106,8 +106,10 @@ LIMITS: Table = {
 RESERVATIONS: Table = {
     "memory": Key("A soft limit, kept to when the host runs short.", size),
     "devices": Key("GPUs and the like: `capabilities`, `driver`, `count`, `device_ids`, `options`.", devices),
-    "cpus": Refused("is not supported: an engine cannot reserve processors; use `cpu_shares` or `limits: {cpus: }`"),
-    "generic_resources": Refused("is not supported: it needs Swarm; use `devices`"),
+    "cpus": Unsupported(
+        "is not supported: an engine cannot reserve processors; use `cpu_shares` or `limits: {cpus: }`"
+    ),
+    "generic_resources": Unsupported("is not supported: it needs Swarm; use `devices`"),
 }
 RESOURCES: Table = {
     "limits": Key("`cpus`, `memory` and `pids` at most.", record(LimitKeys, LIMITS)),
@@ -118,14 +120,14 @@ PLACEMENT: Table = {
         "The hosts it runs on: `node.hostname` and `node.labels.<name>` with `==` and `!=`; all must hold.",
         placed(constraint),
     ),
-    "preferences": Refused("is not supported: a service runs on every host that its constraints allow"),
-    "max_replicas_per_node": Refused("is not supported: `replicas` is the number on each host already"),
+    "preferences": Unsupported("is not supported: a service runs on every host that its constraints allow"),
+    "max_replicas_per_node": Unsupported("is not supported: `replicas` is the number on each host already"),
 }
 RESTART_POLICY: Table = {
     "condition": Key("`any` (the default), `on-failure` or `none`.", one_of("any", "on-failure", "none")),
     "max_attempts": Key("With `on-failure`, how often.", integer(1, 1000)),
-    "delay": Refused("is not supported: systemd waits two seconds before each restart; remove it"),
-    "window": Refused("is not supported: use `update_config: {monitor: }`"),
+    "delay": Unsupported("is not supported: systemd waits two seconds before each restart; remove it"),
+    "window": Unsupported("is not supported: use `update_config: {monitor: }`"),
 }
 
 
@@ -151,13 +153,13 @@ DEPLOY: Table = {
     "placement": Key("Where it runs.", record(PlacementKeys, PLACEMENT)),
     "resources": Key("Limits and reservations.", record(ResourceKeys, RESOURCES)),
     "restart_policy": Key("As `restart`, in other words.", restart_policy),
-    "limits": Refused("goes under `resources`"),
-    "reservations": Refused("goes under `resources`"),
-    "constraints": Refused("goes under `placement`"),
-    **{name: Refused("goes under `update_config`") for name in UPDATE},
-    "rollback_config": Refused("is not supported: a rollback deploys the last good version, all instances at once"),
-    "endpoint_mode": Refused("is not supported: it needs Swarm; use `x-kong` or a network with aliases"),
-    "labels": Refused("is not supported: they are labels of a Swarm service; put `labels` on the service itself"),
+    "limits": Unsupported("goes under `resources`"),
+    "reservations": Unsupported("goes under `resources`"),
+    "constraints": Unsupported("goes under `placement`"),
+    **{name: Unsupported("goes under `update_config`") for name in UPDATE},
+    "rollback_config": Unsupported("is not supported: a rollback deploys the last good version, all instances at once"),
+    "endpoint_mode": Unsupported("is not supported: it needs Swarm; use `x-kong` or a network with aliases"),
+    "labels": Unsupported("is not supported: they are labels of a Swarm service; put `labels` on the service itself"),
 }
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TypedDict
 
 from gitops_mvd.config.readers import mapping_of, word
-from gitops_mvd.config.tables import Key, Place, Refused, Table, accepts, fields, or_empty, record
+from gitops_mvd.config.tables import Key, Place, Table, Unsupported, accepts, fields, or_empty, record
 from gitops_mvd.config.yamltree import Sink, parse
 from gitops_mvd.core.errors import ManifestError
 from gitops_mvd.core.model import HostFacts, Problem
@@ -21,13 +21,13 @@ class HostKeys(TypedDict, total=False):
     variables: dict[str, str]
 
 
-HOST: Table = {
+HOST_KEYS: Table = {
     "labels": Key("For `node.labels.<name>` in constraints, and for override files.", mapping_of(word)),
     "variables": Key("For `${NAME}` in manifests; over those of an app's `.env`.", mapping_of(word)),
 }
 
 
-_host_keys = record(HostKeys, HOST)
+_host_keys = record(HostKeys, HOST_KEYS)
 
 
 @accepts(or_empty(_host_keys.schema))
@@ -44,8 +44,8 @@ def _hosts(place: Place) -> dict[str, HostKeys]:
 FLEET: Table = {
     "hosts": Key("The hosts by name: `labels` and `variables` of each.", _hosts),
     "defaults": Key("`labels` and `variables` of all hosts; a host's own win.", _host),
-    "labels": Refused("goes under `defaults`, or under a host in `hosts`"),
-    "variables": Refused("goes under `defaults`, or under a host in `hosts`"),
+    "labels": Unsupported("goes under `defaults`, or under a host in `hosts`"),
+    "variables": Unsupported("goes under `defaults`, or under a host in `hosts`"),
 }
 
 

@@ -42,17 +42,17 @@ def _listed(names: Iterable[str], word: str = "and") -> str:
     return f"{', '.join(quoted[:-1])} {word} {quoted[-1]}" if len(quoted) > 1 else quoted[0]
 
 
-HEALTH: Table = {
+HEALTH_KEYS: Table = {
     **{name: probe.key for name, probe in PROBES.items() if probe.key},
     **{name: _option(name) for name in dict.fromkeys(option for its in PROBES.values() for option in its.options)},
     **_COMMON,
 }
 
 
-@accepts({**mapping_schema(HEALTH), "allOf": [{"anyOf": [{"required": [probe]} for probe in PROBES]}]})
+@accepts({**mapping_schema(HEALTH_KEYS), "allOf": [{"anyOf": [{"required": [probe]} for probe in PROBES]}]})
 def health(place: Place) -> Values:
     """The values of the table, with exactly one probe and what goes with it."""
-    values = fields(place, HEALTH)
+    values = fields(place, HEALTH_KEYS)
     entries = place.entries()
     named = [name for name in PROBES if place.has(name)]
     if not named:

@@ -27,14 +27,14 @@ from gitops_mvd.config.readers import (
     text,
     words,
 )
-from gitops_mvd.config.tables import Key, Place, Reader, Refused, Table, accepts, fields, mapping_schema, record
+from gitops_mvd.config.tables import Key, Place, Reader, Table, Unsupported, accepts, fields, mapping_schema, record
 from gitops_mvd.core.xkong import Declaration
 from gitops_mvd.manifest.references import referring
 
 Reference = str | Declaration
 
-PROTOCOLS = ("http", "https", "grpc", "grpcs", "tcp", "tls", "tls_passthrough", "udp")
-MATCHERS = ("paths", "hosts", "methods", "headers", "snis", "sources", "destinations", "expression")
+KONG_PROTOCOLS = ("http", "https", "grpc", "grpcs", "tcp", "tls", "tls_passthrough", "udp")
+ROUTE_MATCHERS = ("paths", "hosts", "methods", "headers", "snis", "sources", "destinations", "expression")
 
 # Which protocols may stand together in one route, and by what such a route can match: routes.lua and
 # routes_subschemas.lua among the schemas of Kong 3.9.1.
@@ -48,7 +48,7 @@ WITH_TLS = {"https", "grpcs", "tls", "tls_passthrough"}
 ENTERPRISE = "needs Kong Enterprise"
 NO_GROUPS = f"{ENTERPRISE} (consumer groups): use `acls` at a consumer and the plugin `acl`"
 
-OURS = "is set by gitops-mvd, from the service: remove it"
+SET_FROM_SERVICE = "is set by gitops-mvd, from the service: remove it"
 PARENT = "follows from the entity around it: remove it"
 
 _NAME = re.compile(r"[A-Za-z0-9.\-_~\u0080-\U0010ffff]+")
@@ -148,12 +148,12 @@ def _normal(path: str) -> str:
         return ""
 
 
-@accepts({"enum": list(PROTOCOLS)})
+@accepts({"enum": list(KONG_PROTOCOLS)})
 def protocol(place: Place) -> str:
     value = text(place)
     if value in ("ws", "wss"):
         place.fail(f"{ENTERPRISE}: a websocket passes a route and a service of `http` or `https`")
-    return one_of(*PROTOCOLS)(place)
+    return one_of(*KONG_PROTOCOLS)(place)
 
 
 @accepts(FILLED)
@@ -236,27 +236,27 @@ _addresses = formed(list, "`[{ip: 10.0.0.0/8}]`", list_of(formed(dict, "`{ip: 10
 _protocols = list_of(protocol)
 _hosts = formed(list, "`[example.org]`", list_of(host))
 
-TAGS = Key("Tags of your own.", list_of(_tag))
+TAGS_KEY = Key("Tags of your own.", list_of(_tag))
 
-PLUGIN: Table = {
+KONG_PLUGIN: Table = {
     "name": Key("The plugin, such as `key-auth`.", filled),
     "instance_name": Key("A name for this use of it.", entity_name),
     "config": Key("The plugin's own settings, which Kong checks.", referring(settings)),
     "enabled": Key("`false` switches it off.", boolean),
     "protocols": Key("The protocols that it is for.", _protocols),
     "consumer": Key("Only for that consumer: its `username`.", named("username")),
-    "tags": TAGS,
-    "service": Refused(PARENT),
-    "route": Refused(PARENT),
-    "id": Refused(OURS),
-    "ordering": Refused(f"{ENTERPRISE}: plugins run in the order of Kong's own priorities"),
-    "consumer_group": Refused(NO_GROUPS),
+    "tags": TAGS_KEY,
+    "service": Unsupported(PARENT),
+    "route": Unsupported(PARENT),
+    "id": Unsupported(SET_FROM_SERVICE),
+    "ordering": Unsupported(f"{ENTERPRISE}: plugins run in the order of Kong's own priorities"),
+    "consumer_group": Unsupported(NO_GROUPS),
 }
 
 _SETTINGS = "the plugin's own settings go under `config`"
 
 
-def plugins(table: Table = PLUGIN) -> Reader[list[Declaration]]:
+def plugins(table: Table = KONG_PLUGIN) -> Reader[list[Declaration]]:
     """A reader of plugins; the same one twice would be one of them."""
     every = placed(formed(dict, "`{name: key-auth}`", record(Declaration, table, ("name",), _SETTINGS)))
 
@@ -285,7 +285,7 @@ def once(found: Iterable[tuple[Place, Declaration]], what: str, key: Callable[[D
             at.report(f"is the same {what} as {first.key}, in {first.node.file}:{first.node.line}")
 
 
-ROUTE: Table = {
+KONG_ROUTE: Table = {
     "name": Key("Its name in Kong, behind `mvd.<app>.<service>.`; left out: its number.", entity_name),
     "protocols": Key("`http` and `https` if left out; others of one kind only, such as `[grpc, grpcs]`.", _protocols),
     "hosts": Key("Hosts, also as `*.example.org`.", _hosts),
@@ -310,21 +310,21 @@ ROUTE: Table = {
     "request_buffering": Key("Read the whole request first.", boolean),
     "response_buffering": Key("Read the whole answer first.", boolean),
     "plugins": Key("Plugins for this route.", plugins()),
-    "tags": TAGS,
-    "service": Refused(OURS),
-    "id": Refused(OURS),
+    "tags": TAGS_KEY,
+    "service": Unsupported(SET_FROM_SERVICE),
+    "id": Unsupported(SET_FROM_SERVICE),
 }
 
 
-@accepts(mapping_schema(ROUTE))
+@accepts(mapping_schema(KONG_ROUTE))
 def route(place: Place) -> Declaration:
-    return read_route(place, ROUTE)
+    return read_route(place, KONG_ROUTE)
 
 
 def read_route(place: Place, table: Table) -> Declaration:
     """A route whose fields go together, by the rules that Kong has for its protocols."""
     values = fields(place, table)
-    given = [name for name in MATCHERS if place.has(name) and place.entries()[name].node.value not in ([], {})]
+    given = [name for name in ROUTE_MATCHERS if place.has(name) and place.entries()[name].node.value not in ([], {})]
     spoken = values.get("protocols", ["http", "https"])
     if not spoken:
         if place.entries()["protocols"].node.value == []:
@@ -382,7 +382,7 @@ def routes(place: Place) -> list[tuple[Place, Declaration]]:
 
 _SAID_BY_KONG = "is set by gitops-mvd, to an upstream with the instances: remove it"
 
-SERVICE: Table = {
+KONG_SERVICE: Table = {
     "path": Key("Goes in front of the path of each request.", _path),
     "retries": Key("How often another instance is tried; 5 if left out.", integer(0, 32767)),
     "connect_timeout": Key("Milliseconds; 60000 if left out.", _milliseconds),
@@ -393,15 +393,15 @@ SERVICE: Table = {
     "tls_verify_depth": Key("How long the chain of certificates may be.", integer(0, 64)),
     "ca_certificates": Key("Ids of the authorities that it trusts.", list_of(uuid)),
     "enabled": Key("`false` takes it off the gateway.", boolean),
-    "tags": TAGS,
-    "id": Refused(OURS),
-    "name": Refused(OURS),
-    "host": Refused(_SAID_BY_KONG),
-    "url": Refused(_SAID_BY_KONG),
-    "port": Refused("is set by gitops-mvd; the port of the container goes into `x-kong: {port: }`"),
-    "protocol": Refused("goes into `x-kong: {protocol: }`"),
-    "routes": Refused("goes into `x-kong: {routes: }`"),
-    "plugins": Refused("goes into `x-kong: {plugins: }`"),
+    "tags": TAGS_KEY,
+    "id": Unsupported(SET_FROM_SERVICE),
+    "name": Unsupported(SET_FROM_SERVICE),
+    "host": Unsupported(_SAID_BY_KONG),
+    "url": Unsupported(_SAID_BY_KONG),
+    "port": Unsupported("is set by gitops-mvd; the port of the container goes into `x-kong: {port: }`"),
+    "protocol": Unsupported("goes into `x-kong: {protocol: }`"),
+    "routes": Unsupported("goes into `x-kong: {routes: }`"),
+    "plugins": Unsupported("goes into `x-kong: {plugins: }`"),
 }
 
 
@@ -452,7 +452,7 @@ _HEALTHCHECKS: Table = {
 
 STICKY = f"{ENTERPRISE}: use `algorithm: consistent-hashing` with `hash_on: cookie`"
 
-UPSTREAM: Table = {
+KONG_UPSTREAM: Table = {
     "algorithm": Key(
         "`round-robin` if left out, `least-connections`, `consistent-hashing` or `latency`.",
         one_of("round-robin", "least-connections", "consistent-hashing", "latency"),
@@ -472,17 +472,17 @@ UPSTREAM: Table = {
     "host_header": Key("The host that the instances are asked for.", host),
     "client_certificate": Key("The id of a certificate of `kong/*.yaml`.", certificate),
     "use_srv_name": Key("Take the host from DNS.", boolean),
-    "tags": TAGS,
-    "id": Refused(OURS),
-    "name": Refused(OURS),
-    "targets": Refused("is set by gitops-mvd, to the instances: remove it"),
-    **{name: Refused(STICKY) for name in ("sticky_sessions_cookie", "sticky_sessions_cookie_path")},
+    "tags": TAGS_KEY,
+    "id": Unsupported(SET_FROM_SERVICE),
+    "name": Unsupported(SET_FROM_SERVICE),
+    "targets": Unsupported("is set by gitops-mvd, to the instances: remove it"),
+    **{name: Unsupported(STICKY) for name in ("sticky_sessions_cookie", "sticky_sessions_cookie_path")},
 }
 
 
-@accepts(mapping_schema(UPSTREAM))
+@accepts(mapping_schema(KONG_UPSTREAM))
 def upstream(place: Place) -> Declaration:
-    return read_upstream(place, UPSTREAM)
+    return read_upstream(place, KONG_UPSTREAM)
 
 
 def read_upstream(place: Place, table: Table, required: Iterable[str] = ()) -> Declaration:

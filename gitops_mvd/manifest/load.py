@@ -12,7 +12,7 @@ from gitops_mvd.core.ports import Tree
 from gitops_mvd.manifest.claims import Register
 from gitops_mvd.manifest.composition import Parsed
 from gitops_mvd.manifest.fleet import Fleet, read_fleet
-from gitops_mvd.manifest.kong_entities import FOLDER, NAME
+from gitops_mvd.manifest.kong_entities import FOLDER, GATEWAY_APP
 from gitops_mvd.manifest.placement import nowhere
 from gitops_mvd.manifest.reading import APPS, COMPOSE, Reading, compose_files, is_compose_file, override_names, read_app
 
@@ -67,9 +67,9 @@ def load(
     apps: list[App] = []
     broken: dict[str, tuple[Problem, ...]] = {}
     readings = {name: _cached(tree, name, facts, cache) for name in _names(tree)}
-    apart = readings.pop(NAME, None)
+    apart = readings.pop(GATEWAY_APP, None)
     if apart and _has_gateway(readings.values()):
-        readings = {NAME: apart, **readings}
+        readings = {GATEWAY_APP: apart, **readings}
     register = Register()
     for name, reading in readings.items():
         clashes = {claim.problem(other) for claim, other in register.rivals(reading.claims)}
@@ -132,7 +132,7 @@ def _names(tree: Tree) -> list[str]:
     """The apps of the repository, the gateway among them."""
     folders = (name.rstrip("/") for name in tree.names(APPS) if name.endswith("/"))
     apps = [name for name in folders if compose_files(tree, name)]
-    return [NAME, *apps] if tree.names(FOLDER) and NAME not in apps else apps
+    return [GATEWAY_APP, *apps] if tree.names(FOLDER) and GATEWAY_APP not in apps else apps
 
 
 def _unread(tree: Tree, app: str, hosts: Iterable[HostFacts], parsed: Parsed) -> Iterator[Problem]:
@@ -170,7 +170,7 @@ def _cached(tree: Tree, name: str, facts: HostFacts, cache: Cache | None) -> Rea
     if known and known.facts == facts and all(tree.oid(path) == oid for path, oid in known.seen.items()):
         return known.reading
     recording = _Recording(tree)
-    recording.oid(FOLDER if name == NAME else f"{APPS}/{name}")
+    recording.oid(FOLDER if name == GATEWAY_APP else f"{APPS}/{name}")
     reading = read_app(recording, name, facts, {})
     cache[facts.name, name] = Remembered(facts, recording.seen, reading)
     return reading

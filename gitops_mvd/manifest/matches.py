@@ -11,10 +11,10 @@ MAX_COMBINATIONS = 1000  # of one route; beyond that only the very same route is
 
 _FURTHER = ("snis", "sources", "destinations", "expression", "priority")
 
-Key = tuple[str | int, ...]
+MatchKey = tuple[str | int, ...]
 
 
-def combinations(route: Json) -> Iterator[tuple[str, Key]]:
+def combinations(route: Json) -> Iterator[tuple[str, MatchKey]]:
     """Every combination of what a route matches, said to people and as a key.
 
     A route as it was declared and as Kong shows it, every default filled in, have the same.

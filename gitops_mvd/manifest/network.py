@@ -27,8 +27,8 @@ from gitops_mvd.config.tables import (
     Ignored,
     Key,
     Place,
-    Refused,
     Table,
+    Unsupported,
     accepts,
     or_empty,
     record,
@@ -37,7 +37,7 @@ from gitops_mvd.config.yamltree import Node
 from gitops_mvd.core.compose import Endpoint, Ipam, Pool, Port
 from gitops_mvd.manifest.values import NetworkKeys, PortKeys
 
-PROTOCOLS = ("tcp", "udp", "sctp")
+PORT_PROTOCOLS = ("tcp", "udp", "sctp")
 _PORTS = re.compile(r"([0-9]{1,5})(?:-([0-9]{1,5}))?")
 
 
@@ -74,7 +74,7 @@ def _port(place: Place) -> list[Port]:
     host_ip, published, target, protocol = split_port(word(place))
     if host_ip:
         host_ip = address(Place(Node(host_ip, place.node.file, place.node.line), place.path, place.sink))
-    if protocol not in PROTOCOLS:
+    if protocol not in PORT_PROTOCOLS:
         place.fail(f"has the protocol {protocol!r}: it can be tcp, udp or sctp")
     targets = port_range(place, target)
     found = port_range(place, published) if published else None
@@ -98,18 +98,18 @@ def _published(place: Place) -> str:
     return written
 
 
-PORT: Table = {
+PORT_KEYS: Table = {
     "target": Key("The port in the container.", port_number),
     "published": Key("The port on the host, or a range to choose one from; left out: any free one.", _published),
     "host_ip": Key("The address on the host to listen at; left out: all.", address),
-    "protocol": Key("`tcp` (the default), `udp` or `sctp`.", one_of(*PROTOCOLS)),
+    "protocol": Key("`tcp` (the default), `udp` or `sctp`.", one_of(*PORT_PROTOCOLS)),
     "mode": Ignored("`host` and `ingress` are the same on a single host.", one_of("host", "ingress")),
     "name": Ignored("for readers only.", text),
     "app_protocol": Ignored("for readers only.", text),
 }
 
 
-_port_keys = record(PortKeys, PORT, ("target",))
+_port_keys = record(PortKeys, PORT_KEYS, ("target",))
 
 
 def _long_port(place: Place) -> list[Port]:
@@ -140,7 +140,7 @@ def expose(place: Place) -> list[str]:
         written = word(item)
         ports, _, protocol = written.partition("/")
         port_range(item, ports)
-        return written if protocol in ("", *PROTOCOLS) else item.fail(f"has the protocol {protocol!r}")
+        return written if protocol in ("", *PORT_PROTOCOLS) else item.fail(f"has the protocol {protocol!r}")
 
     return [value for _, value in each(place, read)]
 
@@ -154,8 +154,8 @@ ATTACHMENT: Table = {
     "driver_opts": Key("Options of the network's driver for this endpoint.", mapping_of(word)),
     "priority": Key("The network with the highest is connected first.", integer()),
     "gw_priority": Key("The network with the highest is the default gateway (Docker 28 and later).", integer()),
-    "interface_name": Refused("is not supported: the engine names the interfaces; remove it"),
-    "use_service_name_alias": Refused("is not supported: the service's name is always an alias; remove it"),
+    "interface_name": Unsupported("is not supported: the engine names the interfaces; remove it"),
+    "use_service_name_alias": Unsupported("is not supported: the service's name is always an alias; remove it"),
 }
 _attachment = record(Endpoint, ATTACHMENT)
 

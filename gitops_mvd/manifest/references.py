@@ -15,7 +15,7 @@ from gitops_mvd.config.tables import Place, Reader, accepts
 T = TypeVar("T")
 
 # The fields below which references are filled in: all texts in them are told as digests only.
-SECRET = {
+SECRET_FIELDS = {
     "config",
     "key",
     "password",
@@ -60,7 +60,7 @@ def filled_in(value: T, read: Callable[[str], str], *, inside: bool = False) -> 
 def _filled_in(value: object, read: Callable[[str], str], inside: bool) -> object:
     match value:
         case Mapping():
-            return {name: _filled_in(below, read, inside or name in SECRET) for name, below in value.items()}
+            return {name: _filled_in(below, read, inside or name in SECRET_FIELDS) for name, below in value.items()}
         case list() | tuple():
             return [_filled_in(item, read, inside) for item in value]
         case str() if inside and "{file://" in value:

@@ -24,8 +24,8 @@ from gitops_mvd.manifest.values import DeployKeys, EnvFileKeys, ServiceKeys
 
 MAX_MOUNTED = 1 << 20  # bytes of one mounted folder or file of the repository
 MAX_FOLDERS = 16
-SCHEDULED = Check("scheduled")
-COMPLETED = Check("completed", within=600.0)  # what a job gets: Compose knows no limit, but nobody waits for ever
+SCHEDULED_CHECK = Check("scheduled")
+COMPLETED_CHECK = Check("completed", within=600.0)  # what a job gets: Compose knows no limit, but nobody waits for ever
 
 _RESOURCES = {
     "cpus": "limits.cpus",
@@ -329,7 +329,7 @@ def _check(entries: Mapping[str, Place], values: ServiceKeys, kong: XKong | None
     monitor = values.get("deploy", {}).get("update_config", {}).get("monitor", -1.0)
     test = values.get("healthcheck", {})
     if schedule(values):
-        return SCHEDULED
+        return SCHEDULED_CHECK
     # It may say unhealthy after so many tests; until then it is starting.
     tested = Check(
         "docker",
@@ -342,7 +342,7 @@ def _check(entries: Mapping[str, Place], values: ServiceKeys, kong: XKong | None
             return tested
         policy = restart(values)
         if policy == "no":
-            return COMPLETED
+            return COMPLETED_CHECK
         probe = "not_failed" if policy.startswith("on-failure") else "running"
         return Check(probe, hold=5.0 if monitor < 0 else monitor)
     place = entries["x-mvd"].entries()["health"]
@@ -353,7 +353,7 @@ def _check(entries: Mapping[str, Place], values: ServiceKeys, kong: XKong | None
     report_blindness(place, health, values)
     probe, spec = probe_and_spec(health, port or 0)
     times = {name: health[name] for name in ("within", "start_period", "interval", "successes") if name in health}
-    usual = {"docker": tested, "completed": COMPLETED}.get(probe, Check(probe, hold=tested.hold))
+    usual = {"docker": tested, "completed": COMPLETED_CHECK}.get(probe, Check(probe, hold=tested.hold))
     return replace(usual, spec=spec, **times)
 
 

@@ -24,8 +24,8 @@ from gitops_mvd.config.tables import (
     Invalid,
     Key,
     Place,
-    Refused,
     Table,
+    Unsupported,
     accepts,
     record,
 )
@@ -77,7 +77,7 @@ BIND: Table = {
 VOLUME_OPTIONS: Table = {
     "nocopy": Key("Do not fill a new volume from the image.", boolean),
     "subpath": Key("A folder inside the volume.", filled),
-    "labels": Refused("is not supported on a mount: put labels on the volume at the top level"),
+    "labels": Unsupported("is not supported on a mount: put labels on the volume at the top level"),
 }
 TMPFS_OPTIONS: Table = {
     "size": Key("Its size, such as `64m`.", size),
@@ -92,7 +92,9 @@ MOUNT: Table = {
     "bind": Key("For a bind: `propagation`, `selinux`, `recursive`, `create_host_path`.", record(BindKeys, BIND)),
     "volume": Key("For a volume: `nocopy`, `subpath`.", record(VolumeMountOptions, VOLUME_OPTIONS)),
     "tmpfs": Key("For a tmpfs: `size`, `mode`.", record(TmpfsOptions, TMPFS_OPTIONS)),
-    "image": Refused("is not supported: mounts of images need an engine that few have; copy the files into the image"),
+    "image": Unsupported(
+        "is not supported: mounts of images need an engine that few have; copy the files into the image"
+    ),
 }
 
 
@@ -201,18 +203,18 @@ def content(kind: str) -> Table:
     table: Table = {
         "file": Key("A file of the repository, relative to this one.", filled),
         "environment": Key("The name of a variable of the host (fleet.yaml, .env) that holds it.", filled),
-        "external": Refused(_NO_STORE.format(kind)),
-        "name": Refused("has a meaning only with `external`: remove it"),
-        "labels": Refused("is not supported: it becomes a mounted file, which has no labels"),
-        "driver": Refused("is not supported: it needs Swarm"),
-        "driver_opts": Refused("is not supported: it needs Swarm"),
-        "template_driver": Refused("is not supported: use variables in `content:`"),
+        "external": Unsupported(_NO_STORE.format(kind)),
+        "name": Unsupported("has a meaning only with `external`: remove it"),
+        "labels": Unsupported("is not supported: it becomes a mounted file, which has no labels"),
+        "driver": Unsupported("is not supported: it needs Swarm"),
+        "driver_opts": Unsupported("is not supported: it needs Swarm"),
+        "template_driver": Unsupported("is not supported: use variables in `content:`"),
     }
     if kind == "configs":
         return {**table, "content": Key("The text itself; variables are put in.", text)}
     return {
         **table,
-        "content": Refused("is not supported: text in a manifest is not secret; use `file` or `environment`"),
+        "content": Unsupported("is not supported: text in a manifest is not secret; use `file` or `environment`"),
     }
 
 

@@ -20,7 +20,7 @@ from gitops_mvd.core.errors import StepFailed
 from gitops_mvd.core.model import Json
 from gitops_mvd.kong.entities import OWNED, REFERENCES, TYPES, Entity
 from gitops_mvd.kong.schema import Fields, Schemas, fields_of
-from gitops_mvd.manifest.extensions import KONG, kong
+from gitops_mvd.manifest.extensions import X_KONG, read_x_kong
 from gitops_mvd.manifest.kong_entities import FOLDER, read_gateway
 
 Document = dict[str, list[dict[str, Any]]]
@@ -141,12 +141,12 @@ def _short(written: dict[str, Any]) -> dict[str, Any]:
     """The short forms, where the reader knows them and they say the same."""
     routes, plugins = written.get("routes") or [], list(written.get("plugins") or [])
     auth = [plugin for plugin in plugins if plugin.keys() == {"name"} and plugin["name"].endswith("-auth")]
-    if auth and isinstance(KONG.get("auth"), Key):
+    if auth and isinstance(X_KONG.get("auth"), Key):
         names = [plugin["name"] for plugin in auth]
         written = {"auth": names[0] if len(names) == 1 else names, **written}
         written["plugins"] = [plugin for plugin in plugins if plugin not in auth]
     route = {key: value for key, value in routes[0].items() if key != "name"} if len(routes) == 1 else {}
-    if route and all(isinstance(KONG.get(key), Key) for key in route if key != "plugins") and "plugins" not in route:
+    if route and all(isinstance(X_KONG.get(key), Key) for key in route if key != "plugins") and "plugins" not in route:
         return {"port": written["port"], **route, **{k: v for k, v in written.items() if k not in ("port", "routes")}}
     return written
 
@@ -353,7 +353,7 @@ def _prune_x_kong(written: dict[str, Any]) -> list[str]:
         sink: Sink = []
         node = parse("x-kong", _yaml(written).encode(), sink)
         if node:
-            Place(node, (), sink).attempt(kong)
+            Place(node, (), sink).attempt(read_x_kong)
         if not any(found.path for found in sink):
             return [*told, *(str(found.problem.message) for found in sink)]
         for found in sorted(sink, key=lambda found: _position(found), reverse=True):
