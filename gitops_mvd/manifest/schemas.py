@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from gitops_mvd.config.readers import FILLED, either
-from gitops_mvd.config.settings import SETTING_KEYS
+from gitops_mvd.config.settings import SETTINGS_SECTION
 from gitops_mvd.config.tables import Schema, Table, mapping_schema, or_empty
 from gitops_mvd.manifest import extensions
 from gitops_mvd.manifest.compose import SERVICE
@@ -67,7 +67,7 @@ def _of(table: Table, *required: str) -> Callable[[], Schema]:
 
 
 _SCHEMAS: Mapping[str, tuple[str, Callable[[], Schema]]] = {
-    "config": ("The settings of a server: /etc/gitops-mvd/config.yaml", lambda: SETTING_KEYS.schema),
+    "config": ("The settings of a server: /etc/gitops-mvd/config.yaml", lambda: SETTINGS_SECTION.schema),
     "fleet": ("The hosts: fleet.yaml", _of(FLEET, "hosts")),
     "compose": ("An app: apps/<app>/compose.yaml", _compose),
     "kong": ("Entities of Kong: kong/*.yaml", _of(GATEWAY)),

@@ -130,7 +130,7 @@ def test_the_schemas_refuse_an_invalid_case_unless_only_mvd_can_tell(case: Path)
 def test_the_schema_of_the_settings_accepts_every_example_of_the_manual() -> None:
     blocks = re.findall(r"```yaml\n(.*?)```", (DOCS / "settings.md").read_text(), re.DOTALL)
     values = [value for block in blocks if (value := value_of(block)) and "_format_version" not in value]
-    values = [value for value in values if value.keys() <= settings.SETTING_KEYS.keys.keys()]
+    values = [value for value in values if value.keys() <= settings.SETTINGS_SECTION.keys.keys()]
     assert len(values) >= 5
     for value in values:
         assert errors("config", {"repository": "/srv/config", **value}) == []
