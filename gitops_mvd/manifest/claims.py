@@ -1,4 +1,4 @@
-"""What only one service of a host can have: a port of the host, a route of the gateway.  Pure."""
+"""Claims: what only one service of a host can have, a port of the host or a route of Kong.  Pure."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _ROUTE_ADVICE = "give one of them another path, host or method"
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """`what` says it to people and `key` to us; of a port, `host_ip` is the address to listen at, "" for all."""
+    """A port or route that a service needs; equal keys clash.  `host_ip` of a port is its address, "" for all."""
 
     what: str
     key: MatchKey
@@ -30,7 +30,7 @@ class Claim:
     host_ip: str = ""
 
     def against(self, other: Claim) -> str:
-        """What to say of it where the other is there too."""
+        """The message about a clash with another claim."""
         theirs = other.at.node
         return f"{self.what} is used by {other.owner} too, in {theirs.file}:{theirs.line}: {self.advice}"
 
@@ -49,7 +49,7 @@ class Register:
             self._taken.setdefault(claim.key, {}).setdefault(claim.host_ip, claim)
 
     def rivals(self, claims: Iterable[Claim]) -> Iterator[tuple[Claim, Claim]]:
-        """Each claim that cannot be had, with the one that was there first."""
+        """Each claim that is taken already, with the claim that has it."""
         for claim in claims:
             if there := self._taken.get(claim.key):
                 anybody = None if claim.host_ip else next(iter(there.values()))
@@ -67,7 +67,7 @@ def of_ports(owner: str, ports: Iterable[tuple[Place, Port]]) -> Iterator[Claim]
 
 
 def of_routes(owner: str, routes: Iterable[tuple[Place, Declaration]]) -> Iterator[Claim]:
-    """Every combination that a route matches: Kong would choose between two equal ones by their age."""
+    """Every combination that a route matches: of two equal ones, Kong would choose the older."""
     for at, route in routes:
         for what, key in combinations(route):
             yield Claim(what, key, owner, at, _ROUTE_ADVICE)

@@ -54,7 +54,7 @@ def parse_env(file: str, data: bytes, variables: Mapping[str, str], sink: Sink, 
 
 
 def check_variable(name: str, value: str) -> None:
-    """Raises ValueError for what no container can be given as an environment variable; never says what it is."""
+    """Raise ValueError if no container can get that environment variable; the message never has the value."""
     if name != name.strip():
         raise ValueError("has a space before the `=`: write NAME=value")
     if not VARIABLE_NAME.fullmatch(name):

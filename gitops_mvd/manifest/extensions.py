@@ -1,4 +1,4 @@
-"""`x-mvd` and `x-kong`, the two keys of our own.  Pure."""
+"""`x-mvd` and `x-kong`, the two extension keys of gitops-mvd.  Pure."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _CRON = re.compile(r"@[a-z]+|[0-9*/,-]+( +[A-Za-z0-9*/,-]+){4}")  # OnCalendar h
 
 @accepts(FILLED)
 def schedule_time(place: Place) -> str:
-    """What may be a time for OnCalendar=; whether it is one, systemd says on the host."""
+    """A time for OnCalendar=; systemd checks it on the host."""
     written = filled(place)
     if _CRON.fullmatch(written):
         place.fail('is a time in the language of cron: write it in that of systemd, as "*-*-* 03:00:00" or "daily"')
@@ -38,11 +38,9 @@ def schedule_time(place: Place) -> str:
 
 
 X_MVD: Table = {
-    "health": Key(
-        "When the service counts as healthy, asked from the host.", formed(dict, "`{http: /health}`", health)
-    ),
+    "health": Key("The probe that decides when the service is healthy.", formed(dict, "`{http: /health}`", health)),
     "schedule": Key(
-        'When it runs, as systemd\'s OnCalendar has it, such as `"*-*-* 03:00:00"`; left out, all the time.',
+        'When it runs, as systemd\'s OnCalendar has it, such as `"*-*-* 03:00:00"`; left out, it runs all the time.',
         schedule_time,
     ),
 }
@@ -51,7 +49,7 @@ X_MVD: Table = {
 read_x_mvd = record(MvdKeys, X_MVD)
 
 
-# What may stand right below `x-kong` for its only route, and the plugins that know callers without being told more.
+# Keys of `x-kong` itself for its only route, and plugins that authenticate callers without a `config`.
 SHORT = ("paths", "hosts", "methods", "headers", "strip_path", "preserve_host")
 AUTH = ("key-auth", "basic-auth", "jwt", "hmac-auth")
 
@@ -74,7 +72,8 @@ X_KONG: Table = {
     ),
     **{name: _short(name) for name in SHORT},
     "auth": Key(
-        f"Short for a plugin with its defaults: `{'`, `'.join(AUTH)}`. Of a list, each has to let the caller in.", _auth
+        f"Short for a plugin with its defaults: `{'`, `'.join(AUTH)}`. All plugins of a list must accept the caller.",
+        _auth,
     ),
     "plugins": Key("Kong's plugin objects for the whole service.", plugins()),
     "service": Key("Fields of Kong's service object, such as `read_timeout`.", record(Declaration, KONG_SERVICE)),
@@ -86,7 +85,7 @@ X_KONG: Table = {
 
 @accepts({**mapping_schema(X_KONG), "allOf": [{"anyOf": [{"required": [name]} for name in ("routes", *SHORT)]}]})
 def read_x_kong(place: Place) -> KongKeys:
-    """The normal form, without the short ones, but that each of `routes` comes with its place."""
+    """The normal form, without short forms; each of `routes` has its place."""
     values = fields(place, X_KONG)
     entries = place.entries()
     short = [name for name in SHORT if name in entries]
@@ -114,7 +113,7 @@ def read_x_kong(place: Place) -> KongKeys:
 
 
 def _one_route(place: Place, short: list[str]) -> Declaration:
-    """The route of the short form, by the rules of the long one; its own mistakes were told where it stands."""
+    """The route of the short form, by the rules of the long form; mistakes of single keys were reported before."""
     mistakes: Sink = []
     entries = place.entries()
     node = place.node._replace(value={name: entries[name].node for name in short})
@@ -124,7 +123,7 @@ def _one_route(place: Place, short: list[str]) -> Declaration:
 
 
 def _by_name(place: Place | None, names: Iterable[str], plugins: Iterable[Declaration]) -> Iterator[Declaration]:
-    """The plugins of `auth`."""
+    """The plugins that `auth` is short for."""
     said = [plugin.get("name") for plugin in plugins]
     for name in names:
         if place and name in said:

@@ -28,7 +28,7 @@ _COMMON: Table = {
 
 
 def _option(name: str) -> Key:
-    """An option of some probes, with a sentence that says of which."""
+    """An option of some probes, with a sentence that names the probes."""
     key = next(probe.options[name] for probe in PROBES.values() if name in probe.options)
     return Key(f"For {_listed(_with_option(name))}: {key.doc[0].lower()}{key.doc[1:]}", key.read)
 
@@ -75,7 +75,7 @@ def probe_of(values: Values) -> str:
 
 
 def report_blindness(place: Place, values: Values, service: Values) -> None:
-    """Tell what the service's other keys do not let the probe see."""
+    """Report other keys of the service that do not let the probe work."""
     if not (name := probe_of(values)):
         return
     mode = service.get("network_mode", "bridge")

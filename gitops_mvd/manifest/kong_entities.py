@@ -1,4 +1,4 @@
-"""`kong/*.yaml` → the app `gateway`: what belongs to the gateway as a whole.  Pure."""
+"""`kong/*.yaml` → the app `gateway`: the entities that belong to Kong as a whole.  Pure."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def _entities(table: Table, *required: str, otherwise: str = "") -> Reader[list[
     return placed(record(Declaration, table, required, otherwise))
 
 
-# A secret of a caller: Kong looks up no `{vault://...}` there.
+# A secret of a caller, in which Kong does not look up a `{vault://...}`.
 _literal = referring(text, vaults=False)
 _filled_literal = referring(filled, vaults=False)
 
@@ -154,10 +154,10 @@ def _credential(kind: str, consumer: Key | Unsupported) -> Reader[list[tuple[Pla
 CONSUMER_CREDENTIALS: Table = {
     kind: Key(doc, _credential(kind, Unsupported(PARENT))) for kind, (doc, *_) in _SECRETS.items()
 }
-_OF_A_CONSUMER = Key("Whose it is: the `username` of a consumer.", named("username"))
+_OF_A_CONSUMER = Key("The `username` of the consumer.", named("username"))
 CONSUMER: Table = {
     "username": Key("The name of the consumer.", filled),
-    "custom_id": Key("The name that it has elsewhere.", filled),
+    "custom_id": Key("The id of the consumer in another system.", filled),
     **CONSUMER_CREDENTIALS,
     "plugins": Key("Plugins for this consumer.", plugins({**GATEWAY_PLUGIN, "consumer": Unsupported(PARENT)})),
     "tags": TAGS_KEY,
@@ -168,7 +168,7 @@ CONSUMER: Table = {
 GATEWAY_SERVICE: Table = {
     **KONG_SERVICE,
     "name": Key("Its name in Kong.", entity_name),
-    "host": Key("Where it is: a host, or the `name` of an upstream.", host),
+    "host": Key("The host of the service, or the `name` of an upstream.", host),
     "port": Key("Its port; 80 if left out.", integer(0, 65535)),
     "protocol": Key("How Kong speaks to it; `http` if left out.", protocol),
     "url": Key("Short for `protocol`, `host`, `port` and `path`: `https://example.org:8443/v1`.", filled),
@@ -180,7 +180,7 @@ GATEWAY_ROUTE: Table = {
     **KONG_ROUTE,
     "name": Key("Its name in Kong.", entity_name),
     "service": Key(
-        "Where it leads: the `name` of a service of `kong/*.yaml`; left out, plugins answer.", named("name")
+        "Where it leads: the `name` of a service of `kong/*.yaml`; left out, plugins answer requests.", named("name")
     ),
     "id": _NO_ID,
 }
@@ -194,13 +194,13 @@ KONG_TARGET: Table = {
 GATEWAY_UPSTREAM: Table = {
     **KONG_UPSTREAM,
     "name": Key("Its name, which is the `host` of services.", _upstream_name),
-    "targets": Key("What it is made of: `target` and `weight` of each.", _entities(KONG_TARGET, "target")),
+    "targets": Key("The targets, each with `target` and `weight`.", _entities(KONG_TARGET, "target")),
     "id": _NO_ID,
 }
 _PEM = "`{public_key: ...}`"
 KEY: Table = {
     "name": Key("Its name.", filled),
-    "kid": Key("What a token calls it.", filled),
+    "kid": Key("The id of the key in a token.", filled),
     "jwk": Key("The key as JSON.", referring(filled)),
     "pem": Key("The key as PEM: `private_key`, `public_key`.", referring(formed(dict, _PEM, settings))),
     "set": Unsupported(PARENT),
@@ -225,14 +225,14 @@ CERTIFICATE: Table = {
     "key": Key("Its private key, in PEM, or a reference such as `{file://tls-key}`.", referring(filled)),
     "cert_alt": Key("A second certificate of another kind.", referring(filled)),
     "key_alt": Key("Its private key.", referring(filled)),
-    "snis": Key("The server names that it is for.", formed(list, "`[{name: example.org}]`", _SNIS)),
+    "snis": Key("The server names of the certificate.", formed(list, "`[{name: example.org}]`", _SNIS)),
     "tags": TAGS_KEY,
     "id": _ID,
 }
 CA_CERTIFICATE: Table = {"cert": Key("The certificate, in PEM.", _filled_literal), "tags": TAGS_KEY, "id": _ID}
 VAULT: Table = {
-    "name": Key("The kind of vault, such as `env`.", filled),
-    "prefix": Key("What references to it begin with.", filled),
+    "name": Key("The type of the vault, such as `env`.", filled),
+    "prefix": Key("The prefix of references to the vault.", filled),
     "description": Key("For readers only.", text),
     "config": Key("Its own settings, which Kong checks.", referring(settings)),
     "tags": TAGS_KEY,
@@ -301,7 +301,7 @@ _UNMADE = "is not supported: Kong makes these by itself while it runs"
 GATEWAY: Table = {
     "_format_version": Key('Kong\'s, such as `"3.0"`.', text),
     "_comment": Key("For readers only.", text),
-    "consumers": Key("Who may come in, with their credentials.", placed(_consumer)),
+    "consumers": Key("The callers, with their credentials.", placed(_consumer)),
     "plugins": Key(
         "Plugins for everything, or for one `consumer`, `service` or `route`.",
         _entities(GATEWAY_PLUGIN, "name", otherwise="the plugin's own settings go under `config`"),
@@ -311,28 +311,28 @@ GATEWAY: Table = {
         "Routes by themselves, each with its `service`, or without one.",
         placed(_route),
     ),
-    "upstreams": Key("What spreads the load over several `targets` that do not run here.", placed(_upstream)),
+    "upstreams": Key("Load balancers over several `targets` that do not run here.", placed(_upstream)),
     "targets": Key(
         "Targets by themselves, each with its `upstream`.",
         _entities({**KONG_TARGET, "upstream": Key("Its name.", named("name"))}, "target", "upstream"),
     ),
-    "certificates": Key("Certificates of the gateway, with their `snis`.", _entities(CERTIFICATE, "cert", "key")),
+    "certificates": Key("Certificates, with their `snis`.", _entities(CERTIFICATE, "cert", "key")),
     "snis": Key(
         "Server names by themselves, each with the id of its `certificate`.",
         _entities({**SNI, "certificate": Key("The id of its certificate.", certificate)}, "name", "certificate"),
     ),
-    "ca_certificates": Key("Certificate authorities that it trusts.", _entities(CA_CERTIFICATE, "cert")),
+    "ca_certificates": Key("Certificate authorities that Kong trusts.", _entities(CA_CERTIFICATE, "cert")),
     "key_sets": Key("Sets of keys, with their `keys`.", _entities(KEY_SET, "name")),
     "keys": Key(
         "Keys by themselves, with or without their `set`.",
         placed(_key),
     ),
-    "vaults": Key("Where Kong itself looks up secrets.", _entities(VAULT, "name", "prefix")),
+    "vaults": Key("Stores in which Kong itself looks up secrets.", _entities(VAULT, "name", "prefix")),
     **{
-        kind: Key(f"By themselves, each with its `consumer`. {doc}", _credential(kind, _OF_A_CONSUMER))
+        kind: Key(f"Credentials, each with its `consumer`. {doc}", _credential(kind, _OF_A_CONSUMER))
         for kind, (doc, *_) in _SECRETS.items()
     },
-    "_transform": Unsupported("is not supported: write credentials as Kong is to store them"),
+    "_transform": Unsupported("is not supported: write credentials as Kong stores them"),
     "_info": Unsupported("is not supported: it is decK's"),
     "_workspace": Unsupported(f"{ENTERPRISE}: remove it"),
     **{
@@ -356,7 +356,7 @@ def _name_of(value: object) -> object:
     return value
 
 
-# What Kong lets exist only once, and by what it knows that.
+# What Kong allows only once: the kind, its name in messages, and the value that must be unique.
 _UNIQUE: tuple[tuple[str, str, Callable[[Declaration], object]], ...] = (
     ("consumers", "consumer", lambda it: it.get("username") or it.get("custom_id")),
     ("plugins", "plugin", scope),
@@ -375,7 +375,7 @@ _UNIQUE: tuple[tuple[str, str, Callable[[Declaration], object]], ...] = (
     ("oauth2_credentials", "client", lambda it: it.get("client_id")),
     ("acls", "membership", lambda it: it.get("group") and (_name_of(it.get("consumer")), it["group"])),
 )
-# Nested entities: where they stand, and by which field they know the one around them.
+# Nested entities: the kind around them, and the field that refers to it.
 _NESTED = {
     "consumers": "consumer",
     "services": "service",
@@ -420,7 +420,7 @@ def read_gateway(tree: Tree, sink: Sink) -> tuple[App, Declarations]:
 
 
 def _every(kind: str, found: Mapping[str, Declarations]) -> Iterator[tuple[Place, Declaration]]:
-    """Those of a kind that stand by themselves, and those that stand in others, with a reference to these."""
+    """All entities of a kind; a nested one gets a reference to the entity around it."""
     yield from found.get(kind, ())
     for outer, parent in _NESTED.items():
         for _, holder in found.get(outer, ()) if kind != "plugins" else ():
@@ -429,7 +429,7 @@ def _every(kind: str, found: Mapping[str, Declarations]) -> Iterator[tuple[Place
 
 
 def _check_references(found: Mapping[str, Declarations], every: Mapping[str, Declarations]) -> None:
-    """What these files have refers to what they have: the services of apps come and go without asking them."""
+    """Report references to entities that these files do not have; they cannot refer to services of apps."""
 
     def names(kind: str, *keys: str) -> set[object]:
         return {entity.get(key) for _, entity in every.get(kind, ()) for key in keys}

@@ -1,4 +1,4 @@
-"""Kong's own entities: their fields in Kong 3.9, by table, so that a mistake in one is told before the merge.  Pure.
+"""Kong's own entities: their fields in Kong 3.9, by table, so that mistakes are found before the merge.  Pure.
 
 What depends on several fields at once, or is inside a plugin's `config`, Kong itself checks before anything is written.
 """
@@ -36,7 +36,7 @@ Reference = str | Declaration
 KONG_PROTOCOLS = ("http", "https", "grpc", "grpcs", "tcp", "tls", "tls_passthrough", "udp")
 ROUTE_MATCHERS = ("paths", "hosts", "methods", "headers", "snis", "sources", "destinations", "expression")
 
-# Which protocols may stand together in one route, and by what such a route can match: routes.lua and
+# Protocols that can share a route, and the fields that such a route can match: routes.lua and
 # routes_subschemas.lua among the schemas of Kong 3.9.1.
 FAMILIES: tuple[tuple[tuple[str, ...], tuple[str, ...]], ...] = (
     (("http", "https"), ("paths", "hosts", "methods", "headers", "snis")),
@@ -198,7 +198,7 @@ def certificate(place: Place) -> Reference:
 
 @accepts({"type": "object"})
 def settings(place: Place) -> Declaration:
-    """A mapping of which Kong alone knows what may be in it."""
+    """A mapping whose keys only Kong knows."""
     place.entries()
     found: Declaration = json(place)
     return found
@@ -270,12 +270,12 @@ def plugins(table: Table = KONG_PLUGIN) -> Reader[list[Declaration]]:
 
 
 def scope(plugin: Declaration) -> list[object]:
-    """What Kong lets a plugin exist only once for."""
+    """What must be unique for a plugin in Kong."""
     return [plugin.get(key) for key in ("name", "consumer", "service", "route")]
 
 
 def once(found: Iterable[tuple[Place, Declaration]], what: str, key: Callable[[Declaration], object]) -> None:
-    """Tell the entities that say the same as one before them; what has no key has no namesake."""
+    """Report entities with the same key as one before them; `key` returns None for an entity without one."""
     seen: dict[str, Place] = {}
     for at, entity in found:
         if (name := key(entity)) is None:
@@ -290,7 +290,7 @@ KONG_ROUTE: Table = {
     "protocols": Key("`http` and `https` if left out; others of one kind only, such as `[grpc, grpcs]`.", _protocols),
     "hosts": Key("Hosts, also as `*.example.org`.", _hosts),
     "paths": Key(
-        "What paths begin with: each begins with `/`, or with `~/` for a regular expression.",
+        "Prefixes of paths: each begins with `/`, or with `~/` for a regular expression.",
         formed(list, "`[/chatbot]`", list_of(_route_path)),
     ),
     "methods": Key(
@@ -300,15 +300,17 @@ KONG_ROUTE: Table = {
     "snis": Key("Server names of TLS.", _hosts),
     "sources": Key("`ip` and `port` of clients, for tcp, tls and udp.", _addresses),
     "destinations": Key("`ip` and `port` of Kong, for tcp, tls and udp.", _addresses),
-    "expression": Key("An expression instead, where Kong's router is `expressions`.", filled),
-    "priority": Key("The highest wins among expressions.", integer(0, 2**46 - 1)),
-    "regex_priority": Key("The highest wins among regular expressions.", integer()),
-    "https_redirect_status_code": Key("426, 301, 302, 307 or 308.", _redirect),
+    "expression": Key("An expression instead of the other matchers, if Kong's router is `expressions`.", filled),
+    "priority": Key("The order of expressions: the highest wins.", integer(0, 2**46 - 1)),
+    "regex_priority": Key("The order of regular expressions: the highest wins.", integer()),
+    "https_redirect_status_code": Key(
+        "The status for a request over http to an https route: 426, 301, 302, 307 or 308.", _redirect
+    ),
     "strip_path": Key("`false` leaves the path in the request.", boolean),
     "path_handling": Key("`v0` or `v1`.", one_of("v0", "v1")),
-    "preserve_host": Key("Hand on the host that the client asked for.", boolean),
-    "request_buffering": Key("Read the whole request first.", boolean),
-    "response_buffering": Key("Read the whole answer first.", boolean),
+    "preserve_host": Key("`true` passes the host of the request on to the service.", boolean),
+    "request_buffering": Key("`true` reads the whole request before it is passed on.", boolean),
+    "response_buffering": Key("`true` reads the whole response before it is passed on.", boolean),
     "plugins": Key("Plugins for this route.", plugins()),
     "tags": TAGS_KEY,
     "service": Unsupported(SET_FROM_SERVICE),
@@ -383,7 +385,7 @@ def routes(place: Place) -> list[tuple[Place, Declaration]]:
 _SAID_BY_KONG = "is set by gitops-mvd, to an upstream with the instances: remove it"
 
 KONG_SERVICE: Table = {
-    "path": Key("Goes in front of the path of each request.", _path),
+    "path": Key("The prefix of the path of each request.", _path),
     "retries": Key("How often another instance is tried; 5 if left out.", integer(0, 32767)),
     "connect_timeout": Key("Milliseconds; 60000 if left out.", _milliseconds),
     "write_timeout": Key("Milliseconds; 60000 if left out.", _milliseconds),
@@ -392,7 +394,7 @@ KONG_SERVICE: Table = {
     "tls_verify": Key("Check the certificate of the service, for https and tls.", boolean),
     "tls_verify_depth": Key("How long the chain of certificates may be.", integer(0, 64)),
     "ca_certificates": Key("Ids of the authorities that it trusts.", list_of(uuid)),
-    "enabled": Key("`false` takes it off the gateway.", boolean),
+    "enabled": Key("`false` removes the service from Kong.", boolean),
     "tags": TAGS_KEY,
     "id": Unsupported(SET_FROM_SERVICE),
     "name": Unsupported(SET_FROM_SERVICE),
@@ -406,7 +408,7 @@ KONG_SERVICE: Table = {
 
 
 def check_service(place: Place, values: Declaration, spoken: str) -> None:
-    """What a service may say beside its protocol: kong/db/schema/entities/services.lua of Kong 3.9.1."""
+    """Check the fields of a service against its protocol: kong/db/schema/entities/services.lua of Kong 3.9.1."""
     entries = place.entries()
     if "path" in values and spoken not in ("http", "https"):
         entries["path"].report(f"is not supported for a service of protocol {spoken}: remove it")
@@ -458,20 +460,22 @@ KONG_UPSTREAM: Table = {
         one_of("round-robin", "least-connections", "consistent-hashing", "latency"),
     ),
     "hash_on": Key("For `consistent-hashing`: `ip`, `header`, `cookie`, `consumer`, `path`, ...", _HASHED),
-    "hash_on_header": Key("That header.", header),
-    "hash_on_cookie": Key("That cookie.", filled),
+    "hash_on_header": Key("The header for `header`.", header),
+    "hash_on_cookie": Key("The cookie for `cookie`.", filled),
     "hash_on_cookie_path": Key("The path of that cookie.", _path),
-    "hash_on_query_arg": Key("That parameter of the query.", filled),
-    "hash_on_uri_capture": Key("That part of a regular expression in `paths`.", filled),
-    "hash_fallback": Key("Where the first has nothing to go by.", _HASHED),
-    "hash_fallback_header": Key("That header.", header),
-    "hash_fallback_query_arg": Key("That parameter of the query.", filled),
-    "hash_fallback_uri_capture": Key("That part of a regular expression in `paths`.", filled),
+    "hash_on_query_arg": Key("The query parameter for `query_arg`.", filled),
+    "hash_on_uri_capture": Key("The capture group of a regular expression in `paths`, for `uri_capture`.", filled),
+    "hash_fallback": Key("What is hashed if a request lacks the value for `hash_on`.", _HASHED),
+    "hash_fallback_header": Key("The header for `header`.", header),
+    "hash_fallback_query_arg": Key("The query parameter for `query_arg`.", filled),
+    "hash_fallback_uri_capture": Key(
+        "The capture group of a regular expression in `paths`, for `uri_capture`.", filled
+    ),
     "slots": Key("The size of the ring, 10 to 65536.", integer(10, 65536)),
     "healthchecks": Key("Kong's own checks: `active`, `passive`, `threshold`.", record(Declaration, _HEALTHCHECKS)),
-    "host_header": Key("The host that the instances are asked for.", host),
+    "host_header": Key("The host header of requests to the instances.", host),
     "client_certificate": Key("The id of a certificate of `kong/*.yaml`.", certificate),
-    "use_srv_name": Key("Take the host from DNS.", boolean),
+    "use_srv_name": Key("`true` uses the name of a DNS SRV record as host.", boolean),
     "tags": TAGS_KEY,
     "id": Unsupported(SET_FROM_SERVICE),
     "name": Unsupported(SET_FROM_SERVICE),
@@ -488,7 +492,7 @@ def upstream(place: Place) -> Declaration:
 def read_upstream(place: Place, table: Table, required: Iterable[str] = ()) -> Declaration:
     """An upstream whose hashing goes together: kong/db/schema/entities/upstreams.lua of Kong 3.9.1.
 
-    Kong derives the algorithm from `hash_on`, whatever was said of it, and so the two have to agree.
+    Kong derives the algorithm from `hash_on`, so the two must agree.
     """
     values = fields(place, table, required)
     entries = place.entries()

@@ -1,7 +1,7 @@
 """Two Compose trees → one, by Compose's own rules.  Pure.
 
 Mappings merge, lists append, all else is replaced; `command`, `entrypoint`, `healthcheck.test` and extensions (`x-...`)
-are replaced whole, the items of `ports`, `volumes`, `secrets` and `configs` where they say the same thing twice.
+are replaced whole, the items of `ports`, `volumes`, `secrets` and `configs` that are the same.
 `!reset` takes an entry away, `!override` replaces it whole.
 """
 
@@ -21,7 +21,7 @@ AS_LIST = {("dns",), ("dns_search",), ("tmpfs",), ("env_file",), ("label_file",)
 
 
 def merge(base: Node, over: Node, sink: Sink, path: Path = ()) -> Node:
-    """`base` with what `over` says on top; values keep the file and line of their own, mappings those of `base`."""
+    """`base` with `over` merged on top; values keep the file and line of their own, mappings those of `base`."""
     key = path[2:] if path[:1] == ("services",) else ()
     if over.tag == "!override" or key in REPLACED_WHOLE or _extension(path):
         return _untagged(over)

@@ -146,14 +146,16 @@ def expose(place: Place) -> list[str]:
 
 
 ATTACHMENT: Table = {
-    "aliases": Key("Further names of the service on this network.", strings),
+    "aliases": Key("More names of the service on this network.", strings),
     "ipv4_address": Key("A fixed address; the service then stops before its successor starts.", address),
     "ipv6_address": Key("A fixed address; the service then stops before its successor starts.", address),
     "link_local_ips": Key("Link-local addresses.", list_of(address)),
     "mac_address": Key("A fixed MAC address; the service then stops before its successor starts.", filled),
     "driver_opts": Key("Options of the network's driver for this endpoint.", mapping_of(word)),
-    "priority": Key("The network with the highest is connected first.", integer()),
-    "gw_priority": Key("The network with the highest is the default gateway (Docker 28 and later).", integer()),
+    "priority": Key("The network with the highest priority is connected first.", integer()),
+    "gw_priority": Key(
+        "The network with the highest priority is the default gateway (Docker 28 and later).", integer()
+    ),
     "interface_name": Unsupported("is not supported: the engine names the interfaces; remove it"),
     "use_service_name_alias": Unsupported("is not supported: the service's name is always an alias; remove it"),
 }
@@ -194,7 +196,7 @@ _POOL: Table = {
     "subnet": Key("The subnet in CIDR notation.", filled),
     "ip_range": Key("The part of the subnet that addresses are given out from.", filled),
     "gateway": Key("The gateway's address.", address),
-    "aux_addresses": Key("Addresses that are taken, by host name.", mapping_of(address)),
+    "aux_addresses": Key("Addresses that are in use, by host name.", mapping_of(address)),
 }
 _IPAM: Table = {
     "driver": Key("The driver of the address management.", filled),
@@ -203,17 +205,17 @@ _IPAM: Table = {
 }
 NETWORK: Table = {
     "name": Key("The network's name on the host, instead of `mvd-<app>-<network>-<digest>`.", filled),
-    "external": Key("It exists already: it is used and never made, changed or removed.", external),
+    "external": Key("`true`: the network exists already. It is used, and never created, changed or removed.", external),
     "driver": Key("`bridge` if left out.", filled),
     "driver_opts": Key("Options of the driver.", mapping_of(word)),
     "ipam": Key(
         "Address management: `driver`, `config` (`subnet`, `ip_range`, `gateway`, `aux_addresses`), `options`.",
         record(Ipam, _IPAM),
     ),
-    "internal": Key("No way out of this network.", boolean),
-    "attachable": Key("Other containers may join.", boolean),
+    "internal": Key("`true`: the network has no connection to the outside.", boolean),
+    "attachable": Key("`true`: other containers may join.", boolean),
     "enable_ipv4": Key("Give out IPv4 addresses. Only `true` is allowed.", _always),
     "enable_ipv6": Key("Give out IPv6 addresses.", boolean),
-    "labels": Key("Labels.", string_map),
+    "labels": Key("Labels of the network.", string_map),
 }
 read_network = record(NetworkKeys, NETWORK)

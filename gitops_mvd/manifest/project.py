@@ -40,7 +40,7 @@ class Project:
 
 
 def read_project(app: str, tree: Tree, variables: Mapping[str, str], sections: Mapping[str, Place]) -> Project:
-    """The top level in normal form; mistakes are told, and what has one is kept as a name that services may use."""
+    """The top level in normal form; mistakes are reported, and a wrong entry stays as a name for services."""
     networks = {
         name: _named(app, name, options, f"mvd-{app}-{name}-{digest(options)[:8]}")
         for name, options in _section(sections, "networks", read_network).items()

@@ -35,7 +35,7 @@ _COMPOSE_LIKE = re.compile(r"(docker-)?compose(\..*)?\.ya?ml", re.IGNORECASE)
 
 @dataclass(frozen=True)
 class Reading:
-    """What the files of one app say for one host.
+    """An app as its files describe it for one host.
 
     `found` is every mistake in them; `elsewhere` has the services that do not run on this host, and what only they use,
     as paths of two parts.  `runs` is false if all of it is elsewhere.  `claims` is what its services here want for

@@ -14,7 +14,7 @@ from gitops_mvd.config.tables import Place, Reader, accepts
 
 T = TypeVar("T")
 
-# The fields below which references are filled in: all texts in them are told as digests only.
+# Fields in which references are filled in; plans and messages show only digests of texts below them.
 SECRET_FIELDS = {
     "config",
     "key",
@@ -36,7 +36,7 @@ _VAULT = re.compile(r"\{vault://[^{}]+\}")
 
 
 def is_vault_reference(text: str) -> bool:
-    """Is all of it a reference that Kong itself looks up?  Such a text says where a secret is, and not which."""
+    """Is all of it a reference that Kong looks up?  Such a text has the place of a secret, not the secret."""
     return _VAULT.fullmatch(text) is not None
 
 
