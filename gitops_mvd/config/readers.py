@@ -21,7 +21,7 @@ WORD = {"type": ["string", "number", "boolean"]}
 
 _INTEGER = re.compile(r"[-+]?[0-9]{1,18}")
 _SIZE = re.compile(r"([0-9]{1,18}(?:\.[0-9]{1,18})?) ?([kmgtp]?)i?b?", re.IGNORECASE)
-_ANY_CASE_SIZE = "^[0-9]{1,18}(\\.[0-9]{1,18})? ?[kKmMgGtTpP]?[iI]?[bB]?$"  # as a JSON Schema says it, without flags
+_ANY_CASE_SIZE = "^[0-9]{1,18}(\\.[0-9]{1,18})? ?[kKmMgGtTpP]?[iI]?[bB]?$"  # JSON Schema has no flag for ignoring case
 _DURATION = re.compile(r"(?:[0-9]{1,15}(?:\.[0-9]{1,15})?(?:h|ms|m|s|us|µs|ns))+")
 _PART = re.compile(r"([0-9.]+)(h|ms|m|s|us|µs|ns)")
 _SECONDS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "ns": 1e-9}
@@ -30,7 +30,7 @@ _POWER = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4, "p": 5}
 
 @accepts(STRING)
 def text(place: Place) -> str:
-    """A string, and no number that only looks like one: the same file must mean the same to `docker compose`."""
+    """A string; a number without quotes is a mistake, as `docker compose` reads it as a number."""
     value = place.scalar("a string")
     if not isinstance(value, str):
         place.fail(f'must be a string: put it in quotes, "{place.node.text}"')
@@ -46,7 +46,7 @@ def filled(place: Place) -> str:
 
 @accepts(WORD)
 def word(place: Place) -> str:
-    """A string, or a number or boolean that has only one way to be written as one."""
+    """A string, or a number or boolean that YAML does not rewrite (`1.10` would become 1.1)."""
     value = place.scalar("a string or a number")
     if isinstance(value, str):
         return value
@@ -149,13 +149,13 @@ def one_of(*choices: str) -> Reader[str]:
 
 
 def each(place: Place, read: Callable[[Place], T]) -> list[tuple[Place, T]]:
-    """The items of a list with where they stand; a bad one does not hide the next."""
+    """The items of a list with their places; a bad item does not hide the next one."""
     values = [(item, item.attempt(read)) for item in place.items()]
     return [(item, value) for item, value in values if value is not None]
 
 
 def placed(read: Reader[T]) -> Reader[list[tuple[Place, T]]]:
-    """A reader of lists that keeps where each item stands."""
+    """A reader of lists that keeps the place of each item."""
     return Reader(lambda place: each(place, read), {"type": "array", "items": read.schema})
 
 
@@ -165,7 +165,7 @@ def list_of(read: Reader[T]) -> Reader[list[T]]:
 
 
 def tuple_of(read: Reader[T]) -> Reader[tuple[T, ...]]:
-    """A reader of lists, as a value that nobody can change."""
+    """A reader of lists, as tuples."""
     several = list_of(read)
     return Reader(lambda place: tuple(several(place)), several.schema)
 
@@ -190,7 +190,7 @@ string_or_strings = one_or_more(filled)
 
 
 def formed(kind: type[list[object]] | type[dict[str, object]], form: str, read: Reader[T]) -> Reader[T]:
-    """`read`, which shows the right form to what is no list, or no mapping."""
+    """`read`, which shows the right form if the value is not a list, or not a mapping."""
 
     @accepts(read.schema)
     def checked(place: Place) -> T:
@@ -220,7 +220,7 @@ PAIRS = either(
 
 @accepts(PAIRS)
 def pairs(place: Place) -> list[tuple[Place, str, str | None]]:
-    """`{KEY: value}` or `[KEY=value]`, with where each stands; None where only the key is given."""
+    """`{KEY: value}` or `[KEY=value]`, with their places; None if only the key is given."""
     if isinstance(place.value(), list):
         lines = [(at, *line.partition("=")) for at, line in each(place, text)]
         return [(at, name, value if equals else None) for at, name, equals, value in lines]
@@ -252,7 +252,7 @@ def command(place: Place) -> list[str]:
 
 @accepts({})
 def json(place: Place) -> Any:
-    """Anything at all, as it is: for what somebody else knows the schema of."""
+    """Any value, as it is; its schema belongs to another program."""
     return _plain(place.node)
 
 

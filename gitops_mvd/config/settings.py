@@ -281,27 +281,27 @@ def _forge_kind(place: Place) -> str:
 
 # ---- the sections ----------------------------------------------------------------------------------------------------
 
-GITHUB_APP = section(
+GITHUB_APP_SECTION = section(
     GitHubApp,
     {
         "id": Key("The number of the App, or its client id.", word),
         "key_file": Key("The file with a private key of the App: the `.pem` that GitHub gives, unencrypted.", absolute),
     },
 )
-CREDENTIALS = section(
+CREDENTIALS_SECTION = section(
     Credentials,
     {
         "username": Key("The user name that goes with the token. The default is GitHub's.", filled),
         "token_file": Key("The file with the token, for a repository over https.", absolute),
         "github_app": Key(
-            "A GitHub App instead of a token, for the repository over https and for `forge`.", GITHUB_APP
+            "A GitHub App instead of a token, for the repository over https and for `forge`.", GITHUB_APP_SECTION
         ),
         "ssh_key": Key("The file with the private key, for a repository over ssh.", absolute),
         "known_hosts": Key("The known_hosts file with the host keys of the forge. Required for ssh.", absolute),
         "insecure": Key("`true` sends the token over plain http too. For a forge on a private network only.", boolean),
     },
 )
-VERIFY = section(
+VERIFY_SECTION = section(
     Verify,
     {
         "mode": Key(
@@ -321,25 +321,25 @@ VERIFY = section(
         ),
     },
 )
-LOGIN = section(
+LOGIN_SECTION = section(
     Login,
     {
         "username": Key("The user name.", filled),
         "password_file": Key("The file with the password or token.", absolute),
     },
 )
-DOCKER = section(
+DOCKER_SECTION = section(
     Docker,
     {
         "url": Key("The engine's socket.", filled),
         "registries": Key(
             "Logins, by the host name of the registry. The logins in root's `~/.docker/config.json`, also those of "
             "credential helpers, are used too.",
-            mapping_of(LOGIN),
+            mapping_of(LOGIN_SECTION),
         ),
     },
 )
-KONG = section(
+KONG_SECTION = section(
     KongSettings,
     {
         "admin": Key(
@@ -386,7 +386,7 @@ KONG = section(
         ),
     },
 )
-PROPOSALS = section(
+PULL_REQUESTS_SECTION = section(
     PullRequestSettings,
     {
         "plan": Key("`true` reports the plan of each pull request as the status `mvd/HOST/plan`.", boolean),
@@ -401,7 +401,7 @@ PROPOSALS = section(
         ),
     },
 )
-FORGE = section(
+FORGE_SECTION = section(
     ForgeSettings,
     {
         "kind": Key(
@@ -447,11 +447,11 @@ FORGE = section(
             _link,
             "none, or the page of the commit if the forge requires a link",
         ),
-        "proposals": Key("What is reported on open pull requests.", PROPOSALS),
+        "proposals": Key("What is reported on open pull requests.", PULL_REQUESTS_SECTION),
     },
     derived=("kind", "repository"),
 )
-WEBHOOK = section(
+WEBHOOK_SECTION = section(
     Webhook,
     {
         "secret_file": Key(
@@ -465,7 +465,7 @@ WEBHOOK = section(
         ),
     },
 )
-POLICY = section(
+POLICY_SECTION = section(
     Policy,
     {
         "trusted": Key(
@@ -483,26 +483,26 @@ POLICY = section(
 )
 
 
-@accepts(CREDENTIALS.schema)
+@accepts(CREDENTIALS_SECTION.schema)
 def _credentials(place: Place) -> Credentials:
-    found = CREDENTIALS(place)
+    found = CREDENTIALS_SECTION(place)
     if found.github_app and found.token_file:
         place.entries()["github_app"].fail("takes the place of `token_file`: give one of them")
     return found
 
 
-@accepts(VERIFY.schema)
+@accepts(VERIFY_SECTION.schema)
 def _verify(place: Place) -> Verify:
     entries = place.entries()
     has_gpg_keys = place.has("gpg_keys") and entries["gpg_keys"].node.value != []
     if not place.has("allowed_signers") and not has_gpg_keys:
         place.report("has neither `allowed_signers` nor `gpg_keys`: one of them must say whose signatures are good")
-    return VERIFY(place)
+    return VERIFY_SECTION(place)
 
 
-@accepts(KONG.schema)
+@accepts(KONG_SECTION.schema)
 def _kong(place: Place) -> KongSettings:
-    found = KONG(place)
+    found = KONG_SECTION(place)
     scheme, host = urlsplit(found.admin).scheme, urlsplit(found.admin).hostname or ""
     for key, other in (("cert_file", "key_file"), ("key_file", "cert_file")):
         if place.has(key) and not place.has(other):
@@ -544,7 +544,7 @@ def host_and_port(listen: str) -> tuple[str, int]:
     return host.strip("[]"), int(port)
 
 
-SETTINGS = section(
+SETTINGS_SECTION = section(
     Settings,
     {
         "repository": Key(
@@ -566,13 +566,15 @@ SETTINGS = section(
             "wrong branch or a lost folder.",
             boolean,
         ),
-        "docker": Key("The Docker engine.", DOCKER),
+        "docker": Key("The Docker engine.", DOCKER_SECTION),
         "kong": Key("The Kong of this server.", _kong, "none, and services with `x-kong` wait"),
         "forge": Key(
-            "Where commit statuses go.", Reader(lambda place: fields(place, FORGE.keys), FORGE.schema), "none"
+            "Where commit statuses go.",
+            Reader(lambda place: fields(place, FORGE_SECTION.keys), FORGE_SECTION.schema),
+            "none",
         ),
-        "webhook": Key("The address that listens for webhooks of the forge.", WEBHOOK, "none"),
-        "policy": Key("What the repository may not do with this server.", POLICY, "none, it may do anything"),
+        "webhook": Key("The address that listens for webhooks of the forge.", WEBHOOK_SECTION, "none"),
+        "policy": Key("What the repository may not do with this server.", POLICY_SECTION, "none, it may do anything"),
         "state": Key("The folder for history and mirror. If it is lost, the next pass makes it again.", absolute),
         "files": Key(
             "The folder for env files and mounted files. It must not be lost: containers start from it. Its file "
@@ -591,7 +593,7 @@ def read(file: str, data: bytes) -> Settings:
     sink: Sink = []
     root = parse(file, data, sink) or Node({}, file, 1)
     place = Place(root, (), sink)
-    values = place.attempt(lambda at: fields(at, SETTINGS.keys, SETTINGS.required)) or {}
+    values = place.attempt(lambda at: fields(at, SETTINGS_SECTION.keys, SETTINGS_SECTION.required)) or {}
     if not sink and "forge" in values:
         values["forge"] = _complete(values["forge"], values, place.entries()["forge"])
     if "webhook" in values and not place.has("forge"):

@@ -22,7 +22,7 @@ T_co = TypeVar("T_co", covariant=True)
 
 
 class Invalid(Exception):
-    """This value cannot be read, and why has been told."""
+    """A value that cannot be read, after its mistake was reported."""
 
 
 class Place(NamedTuple):
@@ -35,16 +35,16 @@ class Place(NamedTuple):
         return dotted(self.path)
 
     def report(self, message: str, by_host: bool = False) -> None:
-        """Tell a mistake, and go on; `by_host` if it is none where other facts of the host hold."""
+        """Report a mistake and go on; `by_host` if it is a mistake only with the facts of this host."""
         report(self.sink, self.path, self.node.file, self.node.line, message, by_host)
 
     def fail(self, message: str, by_host: bool = False) -> NoReturn:
-        """Tell a mistake that makes this value worthless."""
+        """Report a mistake, and raise Invalid."""
         self.report(message, by_host)
         raise Invalid
 
     def attempt(self, read: Callable[Concatenate[Place, P], T], *args: P.args, **kwargs: P.kwargs) -> T | None:
-        """What `read` makes of it, None where it failed."""
+        """The value that `read` returns, None if it failed."""
         try:
             return read(self, *args, **kwargs)
         except Invalid:
@@ -52,11 +52,11 @@ class Place(NamedTuple):
 
     @property
     def empty(self) -> bool:
-        """Is there nothing behind the key?"""
+        """Has the key no value?"""
         return self.node.value is None and not self.node.tag
 
     def value(self) -> Value:
-        """What is there.  Raises Invalid for a value whose mistake has been reported already."""
+        """The value.  Raises Invalid for a value whose mistake has been reported already."""
         if self.node.tag == "!broken":
             raise Invalid
         return self.node.value
@@ -69,7 +69,7 @@ class Place(NamedTuple):
 
     @property
     def kind(self) -> str:
-        """What it is, in words."""
+        """The type of the value, in words for a message."""
         value = self.node.value
         if value is None:
             return "empty"
@@ -80,14 +80,14 @@ class Place(NamedTuple):
         return Place(node, (*self.path, part), self.sink)
 
     def entries(self) -> dict[str, Place]:
-        """The entries of a mapping, empty ones too."""
+        """The entries of a mapping, also those without a value."""
         value = self.value()
         if not isinstance(value, dict):
             self.fail(f"must be a mapping, not {self.kind}")
         return {name: self.at(name if node.item is None else node.item, node) for name, node in value.items()}
 
     def has(self, name: str) -> bool:
-        """Does a mapping say something of `name`?"""
+        """Has a mapping a value for `name`?"""
         value = self.node.value
         return isinstance(value, dict) and name in value and not self.at(name, value[name]).empty
 
@@ -136,24 +136,24 @@ class Ignored:
 
 
 @dataclass(frozen=True, slots=True)
-class Refused:
+class Unsupported:
     """A known key that is not supported, and what to do instead."""
 
     why: str
 
 
-Table = Mapping[str, Key | Ignored | Refused]
+Table = Mapping[str, Key | Ignored | Unsupported]
 
 
 def fields(place: Place, table: Table, required: Iterable[str] = (), otherwise: str = "") -> dict[str, Any]:
-    """The entries of a mapping, each read as `table` says; an empty one is an absent one, `x-` is for others.
+    """The entries of a mapping, each read as `table` says; a key without a value is absent, `x-` keys are ignored.
 
-    `otherwise` says where a key belongs that is like none of the table.
+    `otherwise` is the hint for an unknown key that resembles none of the table.
     """
     values: dict[str, Any] = {}
     for name, at in place.entries().items():
         match table.get(name):
-            case Refused(why):
+            case Unsupported(why):
                 at.report(why)
             case Key(read=read) | Ignored(read=read) if not at.empty:
                 if (value := at.attempt(read)) is not None:
@@ -172,7 +172,7 @@ def record(shape: type[T], table: Table, required: Iterable[str] = (), otherwise
     Raises TypeError if a TypedDict does not have the keys that `table` supports.
     """
     if annotated := getattr(shape, "__annotations__", {}):
-        supported = {name for name, key in table.items() if not isinstance(key, Refused)}
+        supported = {name for name, key in table.items() if not isinstance(key, Unsupported)}
         if different := annotated.keys() ^ supported:
             raise TypeError(f"{shape.__name__} and its table do not match: {', '.join(sorted(different))}")
 
@@ -190,7 +190,7 @@ def mapping_schema(table: Table, required: Iterable[str] = ()) -> Schema:
     properties: dict[str, Schema] = {}
     for name, key in table.items():
         match key:
-            case Refused(why):
+            case Unsupported(why):
                 properties[name] = {"not": {}, "errorMessage": f"`{name}` {why}", "doNotSuggest": True}
             case Ignored(why, read):
                 properties[name] = or_empty({"description": f"Ignored: {why}", **read.schema})
@@ -215,16 +215,16 @@ def or_empty(schema: Schema) -> Schema:
 
 
 def _extensions(table: Table) -> list[str]:
-    """Our own extensions: what looks like a misspelt one is not for others."""
+    """The extension keys of the table; a key that resembles one is a typo."""
     return [name for name in table if name.startswith("x-")]
 
 
 def unknown(name: str, known: Iterable[str], otherwise: str = "") -> str:
-    """What to say of a key that nobody knows."""
+    """The message about an unknown key."""
     return "unknown key" + (did_you_mean(name, known) or (otherwise and f": {otherwise}"))
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """The end of a sentence about a name that nobody knows."""
+    """The end of a message about an unknown name: the known name that resembles it most."""
     near = difflib.get_close_matches(name, known, 1)
     return f", did you mean `{near[0]}`?" if near else ""

@@ -39,10 +39,10 @@ Value: TypeAlias = "Scalar | list[Node] | dict[str, Node]"
 
 
 class Node(NamedTuple):
-    """A value and where it stands; an entry of a mapping stands where its key does.
+    """A value with its file and line; an entry of a mapping has the line of its key.
 
-    `text` is an unquoted scalar as written, where that could be something else than a string.  `tag` is `!reset` or
-    `!override` as in the file, or `!broken` for a value whose mistake has been told already.  `item` is the index
+    `text` is an unquoted scalar as written, if that could be something else than a string.  `tag` is `!reset` or
+    `!override` as in the file, or `!broken` for a value whose mistake has been reported already.  `item` is the index
     of an entry in the list that it was in, before a merge made that a mapping.
     """
 
@@ -55,9 +55,9 @@ class Node(NamedTuple):
 
 
 class Found(NamedTuple):
-    """A problem and the path that it was found at, before that became a dotted key.
+    """A problem and the path that it was found at.
 
-    `by_host`: it would be none where other facts of the host hold.
+    `by_host`: it is a problem only with the facts of this host.
     """
 
     path: Path
@@ -93,11 +93,11 @@ def resolve(text: str) -> Scalar:
 
 
 class _Stop(Exception):
-    """The rest of the file cannot be read; the reason has been told."""
+    """Raised when the rest of the file cannot be read, after the reason was reported."""
 
 
 def parse(file: str, data: bytes, sink: Sink) -> Node | None:
-    """The one document of a file, None where it cannot be read or is empty; mistakes go to `sink`."""
+    """The one document of a file, None if it cannot be read or is empty; mistakes go to `sink`."""
     try:
         if len(data) > MAX_BYTES:
             raise ValueError(f"is larger than {MAX_BYTES >> 20} MiB")

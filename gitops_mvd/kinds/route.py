@@ -60,7 +60,7 @@ class Routes:
         return self._resource(owner, entities, targets)
 
     def _of_app(self, app: App) -> Resource:
-        document: Mapping[str, list[Fields]] = filled_in(app.kong_entities, self._secret)
+        document: Mapping[str, Iterable[Fields]] = filled_in(app.kong_entities, self._secret)
         entities = self._declarations.of_app(app.name, document)
         _refuse_equal_credentials(entities)
         return self._resource((app.name, ""), entities, self._declarations.app_targets())

@@ -1,4 +1,4 @@
-"""What only one service of a host can have: a port of the host, a route of the gateway.  Pure."""
+"""Claims: what only one service of a host can have, a port of the host or a route of Kong.  Pure."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from gitops_mvd.config.tables import Place
 from gitops_mvd.core.compose import Port
 from gitops_mvd.core.model import Problem
 from gitops_mvd.core.xkong import Declaration
-from gitops_mvd.manifest.matches import Key, combinations
+from gitops_mvd.manifest.matches import MatchKey, combinations
 from gitops_mvd.manifest.network import fixed
 
 EVERYWHERE = ("", "0.0.0.0", "::")  # addresses that stand for all of the host
@@ -20,17 +20,17 @@ _ROUTE_ADVICE = "give one of them another path, host or method"
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """`what` says it to people and `key` to us; of a port, `host_ip` is the address to listen at, "" for all."""
+    """A port or route that a service needs; equal keys clash.  `host_ip` of a port is its address, "" for all."""
 
     what: str
-    key: Key
+    key: MatchKey
     owner: str  # <app>.<service>
     at: Place
     advice: str
     host_ip: str = ""
 
     def against(self, other: Claim) -> str:
-        """What to say of it where the other is there too."""
+        """The message about a clash with another claim."""
         theirs = other.at.node
         return f"{self.what} is used by {other.owner} too, in {theirs.file}:{theirs.line}: {self.advice}"
 
@@ -42,14 +42,14 @@ class Claim:
 class Register:
     """The claims of one host."""
 
-    _taken: dict[Key, dict[str, Claim]] = field(default_factory=dict)
+    _taken: dict[MatchKey, dict[str, Claim]] = field(default_factory=dict)
 
     def take(self, claims: Iterable[Claim]) -> None:
         for claim in claims:
             self._taken.setdefault(claim.key, {}).setdefault(claim.host_ip, claim)
 
     def rivals(self, claims: Iterable[Claim]) -> Iterator[tuple[Claim, Claim]]:
-        """Each claim that cannot be had, with the one that was there first."""
+        """Each claim that is taken already, with the claim that has it."""
         for claim in claims:
             if there := self._taken.get(claim.key):
                 anybody = None if claim.host_ip else next(iter(there.values()))
@@ -67,7 +67,7 @@ def of_ports(owner: str, ports: Iterable[tuple[Place, Port]]) -> Iterator[Claim]
 
 
 def of_routes(owner: str, routes: Iterable[tuple[Place, Declaration]]) -> Iterator[Claim]:
-    """Every combination that a route matches: Kong would choose between two equal ones by their age."""
+    """Every combination that a route matches: of two equal ones, Kong would choose the older."""
     for at, route in routes:
         for what, key in combinations(route):
             yield Claim(what, key, owner, at, _ROUTE_ADVICE)

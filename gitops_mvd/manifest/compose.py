@@ -36,8 +36,8 @@ from gitops_mvd.config.tables import (
     Key,
     Place,
     Reader,
-    Refused,
     Table,
+    Unsupported,
     accepts,
     fields,
     mapping_schema,
@@ -81,7 +81,7 @@ def _pull_policy(place: Place) -> str:
 
 @accepts({"type": "string", "pattern": "^(?!service:)."})
 def _joined(place: Place) -> str:
-    """A namespace to share, of the host or of a container that is not ours."""
+    """A namespace to share: of the host, or of a container that is not managed."""
     value = filled(place)
     if value.startswith("service:"):
         place.fail(
@@ -176,10 +176,10 @@ HEALTHCHECK: Table = {
     "test": Key("The command: a string for a shell, or a list that begins with NONE, CMD or CMD-SHELL.", _test),
     "interval": Key("The pause between two tests.", duration),
     "timeout": Key("How long one test may take.", duration),
-    "start_period": Key("How long failures do not count.", duration),
+    "start_period": Key("How long failures do not count after the start.", duration),
     "start_interval": Key("The pause between tests in that time.", duration),
     "retries": Key("How many failures in a row make it unhealthy.", integer(0, 10000)),
-    "disable": Key("Switch off the one of the image.", boolean),
+    "disable": Key("`true` switches off the health check of the image.", boolean),
 }
 
 
@@ -283,8 +283,8 @@ def _env_file(place: Place) -> list[tuple[Place, EnvFileKeys]]:
 
 
 RUN: Table = {
-    "user": Key('The user that it runs as, such as `"1000:1000"`.', filled),
-    "working_dir": Key("The folder that it starts in.", filled),
+    "user": Key('The user that the process runs as, such as `"1000:1000"`.', filled),
+    "working_dir": Key("The folder that the process starts in.", filled),
     "hostname": Key("The container's host name.", filled),
     "domainname": Key("The container's domain name.", filled),
     "mac_address": Key("A fixed MAC address; the service then stops before its successor starts.", filled),
@@ -293,34 +293,34 @@ RUN: Table = {
     "uts": Key("The UTS namespace: `host`.", one_of("host")),
     "userns_mode": Key("The user namespace: `host`.", filled),
     "cgroup": Key("The cgroup namespace: `host` or `private`.", one_of("host", "private")),
-    "cgroup_parent": Key("The cgroup that it is put into.", filled),
+    "cgroup_parent": Key("The parent cgroup of the container.", filled),
     "runtime": Key("The engine's runtime, such as `nvidia`.", filled),
     "platform": Key("The platform of the image, such as `linux/amd64`.", filled),
-    "stop_signal": Key("The signal that asks it to stop.", filled),
-    "stop_grace_period": Key("How long it may take to stop, before it is killed.", duration),
+    "stop_signal": Key("The signal that asks the process to stop.", filled),
+    "stop_grace_period": Key("How long the process may take to stop before it is killed.", duration),
     "network_mode": Key("`bridge`, `host`, `none` or `container:<name>`; not together with `networks`.", _network_mode),
-    "cpuset": Key("The processors that it may use, such as `0-2`.", filled),
+    "cpuset": Key("The processors that the container may use, such as `0-2`.", filled),
     "restart": Key(
         '`always` (the default here), `"no"`, `on-failure[:n]` or `unless-stopped`; systemd does it.', _restart
     ),
-    "init": Key("An init process reaps zombies and forwards signals; true if left out.", boolean),
-    "privileged": Key("All rights on the host, where the host's policy allows that.", boolean),
+    "init": Key("An init process that reaps zombies and forwards signals; `true` if left out.", boolean),
+    "privileged": Key("All rights on the host, if the host's policy allows that.", boolean),
     "read_only": Key("The container's own file system is read-only.", boolean),
     "tty": Key("Give it a terminal.", boolean),
     "stdin_open": Key("Keep its standard input open.", boolean),
     "oom_kill_disable": Key("Never kill it when it runs out of memory.", boolean),
-    "oom_score_adj": Key("-1000 to 1000: how readily the kernel kills it.", integer(-1000, 1000)),
+    "oom_score_adj": Key("How readily the kernel kills it if memory runs out: -1000 to 1000.", integer(-1000, 1000)),
     "mem_limit": Key("Memory at most, such as `512m`.", size),
     "memswap_limit": Key("Memory and swap together; -1 for no limit.", size_or_unlimited),
     "mem_reservation": Key("A soft limit of memory.", size),
     "mem_swappiness": Key("0 to 100.", integer(0, 100)),
     "shm_size": Key("The size of /dev/shm.", size),
     "cpus": Key("Processor cores at most, such as `1.5`.", number),
-    "cpu_shares": Key("Its weight beside others.", integer(0)),
+    "cpu_shares": Key("The weight for processor time, relative to other containers.", integer(0)),
     "cpu_quota": Key("Microseconds of processor time in each period.", microseconds),
-    "cpu_period": Key("That period, in microseconds.", microseconds),
+    "cpu_period": Key("The length of a period, in microseconds.", microseconds),
     "cpu_rt_runtime": Key("Real-time microseconds in each period.", microseconds),
-    "cpu_rt_period": Key("That period, in microseconds.", microseconds),
+    "cpu_rt_period": Key("The length of a period, in microseconds.", microseconds),
     "pids_limit": Key("Processes at most; -1 for no limit.", integer(-1)),
     "command": Key("Instead of the image's command: a list, or a string that is split into words.", command),
     "entrypoint": Key("Instead of the image's entry point: a list, or a string that is split into words.", command),
@@ -333,14 +333,14 @@ RUN: Table = {
     "dns_opt": Key("DNS options.", strings),
     "device_cgroup_rules": Key("Rules for devices, such as `c 1:3 mr`.", strings),
     "devices": Key("Devices of the host: `source[:target[:rwm]]`, the long form, or a CDI name.", list_of(_device)),
-    "expose": Key("Ports that it listens on, for `x-kong` and `x-mvd`.", network.expose),
+    "expose": Key("Ports that the service listens on, for `x-kong` and `x-mvd`.", network.expose),
     "extra_hosts": Key("Lines for /etc/hosts.", _extra_hosts),
     "annotations": Key("Annotations of the container.", string_map),
     "sysctls": Key("Kernel parameters of the container.", string_map),
     "storage_opt": Key("Options of the storage driver.", mapping_of(word)),
     "ulimits": Key("Limits: `name: 1024` or `name: {soft: , hard: }`.", mapping_of(_ulimit)),
     "logging": Key("`driver` and `options`.", _logging),
-    "healthcheck": Key("A test inside the container.", _healthcheck),
+    "healthcheck": Key("A health check inside the container.", _healthcheck),
     "blkio_config": Key("Block device weights and rates.", record(Blkio, BLKIO)),
     "gpus": Key("`all`, or a list of requests as under `deploy.resources.reservations.devices`.", deploy.gpus),
 }
@@ -366,42 +366,46 @@ SERVICE: Table = {
     "networks": Key("Networks to join: a list, or a mapping with `aliases` and addresses.", network.attachments),
     "depends_on": Key("Services to start first: a list, or a mapping with `condition`.", _depends_on),
     "deploy": Key("Replicas, placement, updates, resources.", deploy.deploy),
-    "scale": Key("As `deploy.replicas`.", integer(0, 1000)),
-    "profiles": Key("Off, unless the variable COMPOSE_PROFILES of the host names one of them.", strings),
+    "scale": Key("The same as `deploy.replicas`.", integer(0, 1000)),
+    "profiles": Key(
+        "The service is off unless the host's variable `COMPOSE_PROFILES` names one of these profiles.", strings
+    ),
     "pull_policy": Key("`missing` (the default; also `if_not_present`), `always` or `never`.", _pull_policy),
-    "x-mvd": Key("An extension of gitops-mvd: `health` and `schedule`.", extensions.mvd),
-    "x-kong": Key("An extension of gitops-mvd: the routes to the service, through Kong.", extensions.kong),
+    "x-mvd": Key("An extension of gitops-mvd: `health` and `schedule`.", extensions.read_x_mvd),
+    "x-kong": Key("An extension of gitops-mvd: the routes to the service, through Kong.", extensions.read_x_kong),
     "extends": Key(
         "Start from another service: its name, or `service` and `file`.",
         Reader(text, either(STRING, mapping_schema(EXTENDS, ("service",)))),
     ),
-    "build": Refused("build time is separate from deploy time: build in CI and name the image"),
-    "container_name": Refused(
+    "build": Unsupported("build time is separate from deploy time: build in CI and name the image"),
+    "container_name": Unsupported(
         "is not supported: a container is named after its version; others reach it by the name of its service"
     ),
-    "links": Refused("is not supported: services on one network find each other by name; use `networks` and `aliases`"),
-    "external_links": Refused("is not supported: join the other app's network with `external: true`"),
-    "volumes_from": Refused(
+    "links": Unsupported(
+        "is not supported: services on one network find each other by name; use `networks` and `aliases`"
+    ),
+    "external_links": Unsupported("is not supported: join the other app's network with `external: true`"),
+    "volumes_from": Unsupported(
         "is not supported: containers come and go with each version; name the volume in both services"
     ),
-    "develop": Refused("is not supported: it is for `docker compose watch`; put it into compose.override.yaml"),
-    "attach": Refused("is not supported: it is for a terminal; put it into compose.override.yaml"),
-    "provider": Refused("is not supported: no program of the repository runs on the host; name an image"),
-    "models": Refused("is not supported: run the model as a service with an image of its own"),
-    "credential_spec": Refused("is not supported: it is for Windows; remove it"),
-    "isolation": Refused("is not supported: it is for Windows; remove it"),
-    "cpu_count": Refused("is not supported: it is for Windows; use `cpus`"),
-    "cpu_percent": Refused("is not supported: it is for Windows; use `cpus`"),
-    "pre_start": Refused(
+    "develop": Unsupported("is not supported: it is for `docker compose watch`; put it into compose.override.yaml"),
+    "attach": Unsupported("is not supported: it is for a terminal; put it into compose.override.yaml"),
+    "provider": Unsupported("is not supported: no program of the repository runs on the host; name an image"),
+    "models": Unsupported("is not supported: run the model as a service with an image of its own"),
+    "credential_spec": Unsupported("is not supported: it is for Windows; remove it"),
+    "isolation": Unsupported("is not supported: it is for Windows; remove it"),
+    "cpu_count": Unsupported("is not supported: it is for Windows; use `cpus`"),
+    "cpu_percent": Unsupported("is not supported: it is for Windows; use `cpus`"),
+    "pre_start": Unsupported(
         "is not supported: put it into the image's entry point, or into a service that others name in `depends_on`"
     ),
-    "post_start": Refused("is not supported: put it into the image's entry point"),
-    "pre_stop": Refused("is not supported: let the program handle `stop_signal`"),
-    "use_api_socket": Refused(
+    "post_start": Unsupported("is not supported: put it into the image's entry point"),
+    "pre_stop": Unsupported("is not supported: let the program handle `stop_signal`"),
+    "use_api_socket": Unsupported(
         "is not supported: it gives away the engine; mount what is needed, where the host's policy allows that"
     ),
-    "umask": Refused("is not supported: `docker create` cannot set it; set it in the image's entry point"),
-    "pull_refresh_after": Refused("is not supported: `pull_policy: always` looks for a new image at every pass"),
+    "umask": Unsupported("is not supported: `docker create` cannot set it; set it in the image's entry point"),
+    "pull_refresh_after": Unsupported("is not supported: `pull_policy: always` looks for a new image at every pass"),
 }
 
 read_service = record(ServiceKeys, SERVICE)

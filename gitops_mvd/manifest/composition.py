@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from gitops_mvd.config.readers import filled, string_or_strings, text
-from gitops_mvd.config.tables import Ignored, Key, Place, Reader, Refused, Table, fields
+from gitops_mvd.config.tables import Ignored, Key, Place, Reader, Table, Unsupported, fields
 from gitops_mvd.config.yamltree import Node, Sink, parse, report
 from gitops_mvd.core.ports import Tree
 from gitops_mvd.manifest.dotenv import parse_env
@@ -30,28 +30,28 @@ TOP: Table = {
     "services": Key("The services of the app.", ANYTHING),
     "networks": Key("The networks of the app.", ANYTHING),
     "volumes": Key("The volumes of the app.", ANYTHING),
-    "configs": Key("Files that services get, from the repository, a variable or the text itself.", ANYTHING),
-    "secrets": Key("Files that services get, from the repository or a variable.", ANYTHING),
+    "configs": Key("Files for services, from the repository, a variable or a text.", ANYTHING),
+    "secrets": Key("Files for services, from the repository or a variable.", ANYTHING),
     "include": Key(
-        "Other Compose files to take in, each with its own `.env`: a path, or `path` and `env_file`.", ANYTHING
+        "Other Compose files to include, each with its own `.env`: a path, or `path` and `env_file`.", ANYTHING
     ),
-    "name": Key("The name of the app, which is that of its folder; may be left out.", text),
+    "name": Key("The name of the app; it must be the name of its folder, and may be left out.", text),
     "version": Ignored("the Compose Specification has no versions any more.", ANYTHING),
-    "models": Refused("is not supported: run the model as a service with an image of its own"),
-    "jobs": Refused("is not supported: a service that ends is one with `restart: on-failure`"),
-    "x-kong": Refused(_BELOW),
-    "x-mvd": Refused(_BELOW),
+    "models": Unsupported("is not supported: run the model as a service with an image of its own"),
+    "jobs": Unsupported("is not supported: a service that ends is one with `restart: on-failure`"),
+    "x-kong": Unsupported(_BELOW),
+    "x-mvd": Unsupported(_BELOW),
 }
 
 INCLUDE: Table = {
     "path": Key("The file, or several to be merged.", string_or_strings),
-    "env_file": Key("Instead of the `.env` beside it.", string_or_strings),
-    "project_directory": Refused("is not supported: paths are relative to the file that they stand in"),
+    "env_file": Key("The file to use instead of the `.env` beside it.", string_or_strings),
+    "project_directory": Unsupported("is not supported: paths are relative to the file that they are in"),
 }
 
 EXTENDS: Table = {
     "service": Key("The service to start from.", filled),
-    "file": Key("The file that it is in; left out: this one.", filled),
+    "file": Key("The file with that service; left out: this file.", filled),
 }
 
 
@@ -100,7 +100,7 @@ class Composition:
     def load(self, paths: Sequence[str], variables: Mapping[str, str], chain: tuple[str, ...] = ()) -> Node | None:
         """The files at `paths`, each merged over the one before, with what they include."""
         nodes = [node for path in paths if (node := self.file(path, variables)) is not None]
-        if len(nodes) < len(paths):  # what is said in one of them might be missed in another
+        if len(nodes) < len(paths):  # a file that is missing might define what another one needs
             return None
         merged = nodes[0]
         for node in nodes[1:]:

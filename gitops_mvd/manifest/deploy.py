@@ -16,7 +16,7 @@ from gitops_mvd.config.readers import (
     strings,
     text,
 )
-from gitops_mvd.config.tables import Key, Place, Refused, Table, accepts, record
+from gitops_mvd.config.tables import Key, Place, Table, Unsupported, accepts, record
 from gitops_mvd.core.compose import DeviceRequest
 from gitops_mvd.manifest.placement import constraint
 from gitops_mvd.manifest.values import (
@@ -51,7 +51,7 @@ def count(place: Place) -> int | str:
 
 UPDATE: Table = {
     "order": Key(
-        "`start-first` or `stop-first`; left out, start-first for what has a route, and no fixed port or data.",
+        "`start-first` or `stop-first`; left out, start-first if the service has a route, and no fixed port or data.",
         one_of("start-first", "stop-first"),
     ),
     "failure_action": Key(
@@ -59,15 +59,15 @@ UPDATE: Table = {
         one_of("rollback", "pause", "continue"),
     ),
     "parallelism": Key("How many instances are replaced at a time; 0 for all, 1 if left out.", integer(0, 1000)),
-    "delay": Key("How long these must do well before the next ones are replaced.", duration),
+    "delay": Key("How long replaced instances must stay healthy before the next ones are replaced.", duration),
     "monitor": Key("How long a new instance must stay healthy before the update counts as done.", duration),
     "max_failure_ratio": Key("Only `0` is allowed.", _no_failures),
 }
 DEVICE: Table = {
     "capabilities": Key("What the device can do, such as `[gpu]`.", strings),
     "driver": Key("Such as `nvidia`.", text),
-    "count": Key("How many, or `all`.", count),
-    "device_ids": Key("Which ones; not together with `count`.", strings),
+    "count": Key("The number of devices, or `all`.", count),
+    "device_ids": Key("The ids of the devices; not together with `count`.", strings),
     "options": Key("Options of the driver.", string_map),
 }
 
@@ -88,7 +88,7 @@ def device(place: Place) -> DeviceRequest:
 
 @accepts({"type": "array", "items": device.schema})
 def devices(place: Place) -> list[DeviceRequest]:
-    """Requests for devices, each of which must say what for."""
+    """Requests for devices, each with `capabilities`."""
 
     def read(item: Place) -> DeviceRequest:
         if not _device(Place(item.node, item.path, [])).get("capabilities"):
@@ -106,8 +106,10 @@ LIMITS: Table = {
 RESERVATIONS: Table = {
     "memory": Key("A soft limit, kept to when the host runs short.", size),
     "devices": Key("GPUs and the like: `capabilities`, `driver`, `count`, `device_ids`, `options`.", devices),
-    "cpus": Refused("is not supported: an engine cannot reserve processors; use `cpu_shares` or `limits: {cpus: }`"),
-    "generic_resources": Refused("is not supported: it needs Swarm; use `devices`"),
+    "cpus": Unsupported(
+        "is not supported: an engine cannot reserve processors; use `cpu_shares` or `limits: {cpus: }`"
+    ),
+    "generic_resources": Unsupported("is not supported: it needs Swarm; use `devices`"),
 }
 RESOURCES: Table = {
     "limits": Key("`cpus`, `memory` and `pids` at most.", record(LimitKeys, LIMITS)),
@@ -118,14 +120,14 @@ PLACEMENT: Table = {
         "The hosts it runs on: `node.hostname` and `node.labels.<name>` with `==` and `!=`; all must hold.",
         placed(constraint),
     ),
-    "preferences": Refused("is not supported: a service runs on every host that its constraints allow"),
-    "max_replicas_per_node": Refused("is not supported: `replicas` is the number on each host already"),
+    "preferences": Unsupported("is not supported: a service runs on every host that its constraints allow"),
+    "max_replicas_per_node": Unsupported("is not supported: `replicas` is the number on each host already"),
 }
 RESTART_POLICY: Table = {
     "condition": Key("`any` (the default), `on-failure` or `none`.", one_of("any", "on-failure", "none")),
-    "max_attempts": Key("With `on-failure`, how often.", integer(1, 1000)),
-    "delay": Refused("is not supported: systemd waits two seconds before each restart; remove it"),
-    "window": Refused("is not supported: use `update_config: {monitor: }`"),
+    "max_attempts": Key("With `on-failure`, how often it is restarted.", integer(1, 1000)),
+    "delay": Unsupported("is not supported: systemd waits two seconds before each restart; remove it"),
+    "window": Unsupported("is not supported: use `update_config: {monitor: }`"),
 }
 
 
@@ -148,16 +150,16 @@ DEPLOY: Table = {
     "mode": Key("`replicated` (the default), or `global`, which is one on each host.", _mode),
     "replicas": Key("How many instances on each host; 0 for none.", integer(0, 1000)),
     "update_config": Key("How a new version takes the place of the old one.", record(UpdateKeys, UPDATE)),
-    "placement": Key("Where it runs.", record(PlacementKeys, PLACEMENT)),
+    "placement": Key("The hosts that the service runs on.", record(PlacementKeys, PLACEMENT)),
     "resources": Key("Limits and reservations.", record(ResourceKeys, RESOURCES)),
-    "restart_policy": Key("As `restart`, in other words.", restart_policy),
-    "limits": Refused("goes under `resources`"),
-    "reservations": Refused("goes under `resources`"),
-    "constraints": Refused("goes under `placement`"),
-    **{name: Refused("goes under `update_config`") for name in UPDATE},
-    "rollback_config": Refused("is not supported: a rollback deploys the last good version, all instances at once"),
-    "endpoint_mode": Refused("is not supported: it needs Swarm; use `x-kong` or a network with aliases"),
-    "labels": Refused("is not supported: they are labels of a Swarm service; put `labels` on the service itself"),
+    "restart_policy": Key("The same as `restart`, in other words.", restart_policy),
+    "limits": Unsupported("goes under `resources`"),
+    "reservations": Unsupported("goes under `resources`"),
+    "constraints": Unsupported("goes under `placement`"),
+    **{name: Unsupported("goes under `update_config`") for name in UPDATE},
+    "rollback_config": Unsupported("is not supported: a rollback deploys the last good version, all instances at once"),
+    "endpoint_mode": Unsupported("is not supported: it needs Swarm; use `x-kong` or a network with aliases"),
+    "labels": Unsupported("is not supported: they are labels of a Swarm service; put `labels` on the service itself"),
 }
 
 

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from gitops_mvd.config.yamltree import MAX_BYTES, Sink, report
 from gitops_mvd.manifest.interpolate import Unset, substitute
 
-NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
+VARIABLE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
 MAX_LINE = 60_000  # bytes; docker refuses an env file with a line of 64 KiB
 
 _SEPARATOR = re.compile(r"\s*[=:]\s*")
@@ -54,10 +54,10 @@ def parse_env(file: str, data: bytes, variables: Mapping[str, str], sink: Sink, 
 
 
 def check_variable(name: str, value: str) -> None:
-    """Raises ValueError for what no container can be given as an environment variable; never says what it is."""
+    """Raise ValueError if no container can get that environment variable; the message never has the value."""
     if name != name.strip():
         raise ValueError("has a space before the `=`: write NAME=value")
-    if not NAME.fullmatch(name):
+    if not VARIABLE_NAME.fullmatch(name):
         raise ValueError("has an invalid name: use letters, digits, `_`, `.` and `-`, with a letter or `_` first")
     if re.search("[\r\n]", value):
         raise ValueError("has a line break: put it into a secret or config file")

@@ -1,4 +1,4 @@
-"""How an app would be deployed, and why so: what no single key of its manifest says.  Pure."""
+"""How an app is deployed, and why: what follows from several keys of its manifest.  Pure."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ LEADS_TO = {
 
 
 def explain(app: App) -> dict[str, dict[str, str]]:
-    """By service, in the order in which they start: what is asked, and the answer."""
+    """By service, in the order in which they start: each aspect of its deploy, in a sentence."""
     services = {service.name: service for service in app.services}
     return {name: dict(_about(services[name])) for name in startup_order(app.services)}
 

@@ -1,4 +1,4 @@
-"""`x-mvd` and `x-kong`, the two keys of our own.  Pure."""
+"""`x-mvd` and `x-kong`, the two extension keys of gitops-mvd.  Pure."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import re
 from collections.abc import Iterable, Iterator
 
 from gitops_mvd.config.readers import FILLED, filled, formed, one_of, one_or_more, port_number
-from gitops_mvd.config.tables import Key, Place, Refused, Table, accepts, fields, mapping_schema, record
+from gitops_mvd.config.tables import Key, Place, Table, Unsupported, accepts, fields, mapping_schema, record
 from gitops_mvd.config.yamltree import Sink
 from gitops_mvd.core.xkong import Declaration
 from gitops_mvd.manifest.health import health
 from gitops_mvd.manifest.kong_fields import (
-    ROUTE,
-    SERVICE,
+    KONG_ROUTE,
+    KONG_SERVICE,
     check_service,
     plugins,
     protocol,
@@ -27,8 +27,8 @@ _CRON = re.compile(r"@[a-z]+|[0-9*/,-]+( +[A-Za-z0-9*/,-]+){4}")  # OnCalendar h
 
 
 @accepts(FILLED)
-def schedule(place: Place) -> str:
-    """What may be a time for OnCalendar=; whether it is one, systemd says on the host."""
+def schedule_time(place: Place) -> str:
+    """A time for OnCalendar=; systemd checks it on the host."""
     written = filled(place)
     if _CRON.fullmatch(written):
         place.fail('is a time in the language of cron: write it in that of systemd, as "*-*-* 03:00:00" or "daily"')
@@ -37,20 +37,19 @@ def schedule(place: Place) -> str:
     return written
 
 
-MVD: Table = {
-    "health": Key(
-        "When the service counts as healthy, asked from the host.", formed(dict, "`{http: /health}`", health)
-    ),
+X_MVD: Table = {
+    "health": Key("The probe that decides when the service is healthy.", formed(dict, "`{http: /health}`", health)),
     "schedule": Key(
-        'When it runs, as systemd\'s OnCalendar has it, such as `"*-*-* 03:00:00"`; left out, all the time.', schedule
+        'When it runs, as systemd\'s OnCalendar has it, such as `"*-*-* 03:00:00"`; left out, it runs all the time.',
+        schedule_time,
     ),
 }
 
 
-mvd = record(MvdKeys, MVD)
+read_x_mvd = record(MvdKeys, X_MVD)
 
 
-# What may stand right below `x-kong` for its only route, and the plugins that know callers without being told more.
+# Keys of `x-kong` itself for its only route, and plugins that authenticate callers without a `config`.
 SHORT = ("paths", "hosts", "methods", "headers", "strip_path", "preserve_host")
 AUTH = ("key-auth", "basic-auth", "jwt", "hmac-auth")
 
@@ -59,12 +58,12 @@ _auth = one_or_more(one_of(*AUTH))
 
 
 def _short(name: str) -> Key:
-    key = ROUTE[name]
+    key = KONG_ROUTE[name]
     assert isinstance(key, Key)
     return Key(f"Short for that of the one route. {key.doc}", key.read)
 
 
-KONG: Table = {
+X_KONG: Table = {
     "port": Key("The port in the container; left out: the only port of `ports` or `expose`.", port_number),
     "protocol": Key("How Kong speaks to the service: `http` if left out.", protocol),
     "routes": Key(
@@ -73,20 +72,21 @@ KONG: Table = {
     ),
     **{name: _short(name) for name in SHORT},
     "auth": Key(
-        f"Short for a plugin with its defaults: `{'`, `'.join(AUTH)}`. Of a list, each has to let the caller in.", _auth
+        f"Short for a plugin with its defaults: `{'`, `'.join(AUTH)}`. All plugins of a list must accept the caller.",
+        _auth,
     ),
     "plugins": Key("Kong's plugin objects for the whole service.", plugins()),
-    "service": Key("Fields of Kong's service object, such as `read_timeout`.", record(Declaration, SERVICE)),
+    "service": Key("Fields of Kong's service object, such as `read_timeout`.", record(Declaration, KONG_SERVICE)),
     "upstream": Key("Fields of Kong's upstream object, such as `algorithm`.", upstream),
-    "targets": Refused("is set by gitops-mvd, to the instances: remove it"),
-    "upstreams": Refused("is not supported: a service has one `upstream`"),
+    "targets": Unsupported("is set by gitops-mvd, to the instances: remove it"),
+    "upstreams": Unsupported("is not supported: a service has one `upstream`"),
 }
 
 
-@accepts({**mapping_schema(KONG), "allOf": [{"anyOf": [{"required": [name]} for name in ("routes", *SHORT)]}]})
-def kong(place: Place) -> KongKeys:
-    """The normal form, without the short ones, but that each of `routes` comes with its place."""
-    values = fields(place, KONG)
+@accepts({**mapping_schema(X_KONG), "allOf": [{"anyOf": [{"required": [name]} for name in ("routes", *SHORT)]}]})
+def read_x_kong(place: Place) -> KongKeys:
+    """The normal form, without short forms; each of `routes` has its place."""
+    values = fields(place, X_KONG)
     entries = place.entries()
     short = [name for name in SHORT if name in entries]
     auth = values.pop("auth", ())
@@ -113,7 +113,7 @@ def kong(place: Place) -> KongKeys:
 
 
 def _one_route(place: Place, short: list[str]) -> Declaration:
-    """The route of the short form, by the rules of the long one; its own mistakes were told where it stands."""
+    """The route of the short form, by the rules of the long form; mistakes of single keys were reported before."""
     mistakes: Sink = []
     entries = place.entries()
     node = place.node._replace(value={name: entries[name].node for name in short})
@@ -123,7 +123,7 @@ def _one_route(place: Place, short: list[str]) -> Declaration:
 
 
 def _by_name(place: Place | None, names: Iterable[str], plugins: Iterable[Declaration]) -> Iterator[Declaration]:
-    """The plugins of `auth`."""
+    """The plugins that `auth` is short for."""
     said = [plugin.get("name") for plugin in plugins]
     for name in names:
         if place and name in said:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TypedDict
 
 from gitops_mvd.config.readers import mapping_of, word
-from gitops_mvd.config.tables import Key, Place, Refused, Table, accepts, fields, or_empty, record
+from gitops_mvd.config.tables import Key, Place, Table, Unsupported, accepts, fields, or_empty, record
 from gitops_mvd.config.yamltree import Sink, parse
 from gitops_mvd.core.errors import ManifestError
 from gitops_mvd.core.model import HostFacts, Problem
@@ -21,13 +21,13 @@ class HostKeys(TypedDict, total=False):
     variables: dict[str, str]
 
 
-HOST: Table = {
-    "labels": Key("For `node.labels.<name>` in constraints, and for override files.", mapping_of(word)),
-    "variables": Key("For `${NAME}` in manifests; over those of an app's `.env`.", mapping_of(word)),
+HOST_KEYS: Table = {
+    "labels": Key("Labels for `node.labels.<name>` in constraints, and for override files.", mapping_of(word)),
+    "variables": Key("Variables for `${NAME}` in manifests. They override those of an app's `.env`.", mapping_of(word)),
 }
 
 
-_host_keys = record(HostKeys, HOST)
+_host_keys = record(HostKeys, HOST_KEYS)
 
 
 @accepts(or_empty(_host_keys.schema))
@@ -43,9 +43,9 @@ def _hosts(place: Place) -> dict[str, HostKeys]:
 
 FLEET: Table = {
     "hosts": Key("The hosts by name: `labels` and `variables` of each.", _hosts),
-    "defaults": Key("`labels` and `variables` of all hosts; a host's own win.", _host),
-    "labels": Refused("goes under `defaults`, or under a host in `hosts`"),
-    "variables": Refused("goes under `defaults`, or under a host in `hosts`"),
+    "defaults": Key("`labels` and `variables` of all hosts; those of a host override them.", _host),
+    "labels": Unsupported("goes under `defaults`, or under a host in `hosts`"),
+    "variables": Unsupported("goes under `defaults`, or under a host in `hosts`"),
 }
 
 
@@ -57,7 +57,7 @@ class Fleet:
     open: bool = True  # there is no fleet.yaml
 
     def host(self, name: str) -> HostFacts:
-        """What is known of a host.  Raises ManifestError where there is a `fleet.yaml` and the host is not in it."""
+        """The facts of a host.  Raises ManifestError if there is a `fleet.yaml` without that host."""
         if name in self.hosts:
             return self.hosts[name]
         if self.open:

@@ -28,7 +28,7 @@ _COMMON: Table = {
 
 
 def _option(name: str) -> Key:
-    """An option of some probes, with a sentence that says of which."""
+    """An option of some probes, with a sentence that names the probes."""
     key = next(probe.options[name] for probe in PROBES.values() if name in probe.options)
     return Key(f"For {_listed(_with_option(name))}: {key.doc[0].lower()}{key.doc[1:]}", key.read)
 
@@ -42,17 +42,17 @@ def _listed(names: Iterable[str], word: str = "and") -> str:
     return f"{', '.join(quoted[:-1])} {word} {quoted[-1]}" if len(quoted) > 1 else quoted[0]
 
 
-HEALTH: Table = {
+HEALTH_KEYS: Table = {
     **{name: probe.key for name, probe in PROBES.items() if probe.key},
     **{name: _option(name) for name in dict.fromkeys(option for its in PROBES.values() for option in its.options)},
     **_COMMON,
 }
 
 
-@accepts({**mapping_schema(HEALTH), "allOf": [{"anyOf": [{"required": [probe]} for probe in PROBES]}]})
+@accepts({**mapping_schema(HEALTH_KEYS), "allOf": [{"anyOf": [{"required": [probe]} for probe in PROBES]}]})
 def health(place: Place) -> Values:
     """The values of the table, with exactly one probe and what goes with it."""
-    values = fields(place, HEALTH)
+    values = fields(place, HEALTH_KEYS)
     entries = place.entries()
     named = [name for name in PROBES if place.has(name)]
     if not named:
@@ -75,7 +75,7 @@ def probe_of(values: Values) -> str:
 
 
 def report_blindness(place: Place, values: Values, service: Values) -> None:
-    """Tell what the service's other keys do not let the probe see."""
+    """Report other keys of the service that do not let the probe work."""
     if not (name := probe_of(values)):
         return
     mode = service.get("network_mode", "bridge")

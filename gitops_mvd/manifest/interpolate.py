@@ -22,11 +22,11 @@ _OURS = ("x-kong", "x-mvd")
 
 
 class Unresolved(ValueError):
-    """A text that cannot be interpolated, and why; never says the value of a variable."""
+    """A text that cannot be interpolated, and why; the message never has the value of a variable."""
 
 
 class Unset(Unresolved):
-    """It needs a variable that is not set."""
+    """A text that needs a variable that is not set."""
 
 
 def substitute(text: str, variables: Mapping[str, str], nesting: int = 0) -> str:

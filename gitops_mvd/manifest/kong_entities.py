@@ -1,4 +1,4 @@
-"""`kong/*.yaml` → the app `gateway`: what belongs to the gateway as a whole.  Pure."""
+"""`kong/*.yaml` → the app `gateway`: the entities that belong to Kong as a whole.  Pure."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ from collections.abc import Callable, Iterator, Mapping
 from urllib.parse import urlsplit
 
 from gitops_mvd.config.readers import FILLED, boolean, filled, formed, integer, one_of, placed, strings, text
-from gitops_mvd.config.tables import Key, Place, Reader, Refused, Table, accepts, fields, mapping_schema, record
+from gitops_mvd.config.tables import Key, Place, Reader, Table, Unsupported, accepts, fields, mapping_schema, record
 from gitops_mvd.config.yamltree import Sink, parse, report
 from gitops_mvd.core.model import App
 from gitops_mvd.core.ports import Tree
 from gitops_mvd.core.xkong import Declaration
 from gitops_mvd.manifest.kong_fields import (
     ENTERPRISE,
+    KONG_PLUGIN,
+    KONG_PROTOCOLS,
+    KONG_ROUTE,
+    KONG_SERVICE,
+    KONG_UPSTREAM,
     NO_GROUPS,
     PARENT,
-    PLUGIN,
-    PROTOCOLS,
-    ROUTE,
-    SERVICE,
-    TAGS,
-    UPSTREAM,
+    TAGS_KEY,
     certificate,
     check_service,
     entity_name,
@@ -40,13 +40,13 @@ from gitops_mvd.manifest.kong_fields import (
 )
 from gitops_mvd.manifest.references import referring
 
-NAME = "gateway"
+GATEWAY_APP = "gateway"
 FOLDER = "kong"
 DEFAULT_PORT = 8000  # of a target, in Kong
 
 _ID = Key("An id of your own, a UUID, for references to it.", uuid)
-_NO_ID = Refused("is not supported: it follows from the name, by which others refer to it; remove it")
-_TTL = Refused("is not supported: what expires would be added again at once; remove it")
+_NO_ID = Unsupported("is not supported: it follows from the name, by which others refer to it; remove it")
+_TTL = Unsupported("is not supported: what expires would be added again at once; remove it")
 
 _UPSTREAM_NAME = re.compile(r"(?![0-9.]*$)[A-Za-z0-9._-]+")
 _ADDRESS = re.compile(r"(?:\[(?P<six>[0-9A-Fa-f:.]+)\]|(?P<name>[A-Za-z0-9._-]+))(?::(?P<port>[0-9]{1,5}))?")
@@ -81,7 +81,7 @@ def _target(place: Place) -> str:
 
 
 GATEWAY_PLUGIN: Table = {
-    **PLUGIN,
+    **KONG_PLUGIN,
     "service": Key("Only for that service of `kong/*.yaml`: its `name`.", named("name")),
     "route": Key("Only for that route of `kong/*.yaml`: its `name`.", named("name")),
     "id": _NO_ID,
@@ -92,7 +92,7 @@ def _entities(table: Table, *required: str, otherwise: str = "") -> Reader[list[
     return placed(record(Declaration, table, required, otherwise))
 
 
-# A secret of a caller: Kong looks up no `{vault://...}` there.
+# A secret of a caller, in which Kong does not look up a `{vault://...}`.
 _literal = referring(text, vaults=False)
 _filled_literal = referring(filled, vaults=False)
 
@@ -144,29 +144,31 @@ _SECRETS: Mapping[str, tuple[str, tuple[str, ...], Mapping[str, Reader[object]]]
 }
 
 
-def _credential(kind: str, consumer: Key | Refused) -> Reader[list[tuple[Place, Declaration]]]:
+def _credential(kind: str, consumer: Key | Unsupported) -> Reader[list[tuple[Place, Declaration]]]:
     _, required, keys = _SECRETS[kind]
     table = {name: Key(f"The `{name}` of the credential.", read) for name, read in keys.items()}
     whose = ("consumer",) if isinstance(consumer, Key) else ()
-    return _entities({**table, "tags": TAGS, "id": _NO_ID, "ttl": _TTL, "consumer": consumer}, *required, *whose)
+    return _entities({**table, "tags": TAGS_KEY, "id": _NO_ID, "ttl": _TTL, "consumer": consumer}, *required, *whose)
 
 
-CREDENTIALS: Table = {kind: Key(doc, _credential(kind, Refused(PARENT))) for kind, (doc, *_) in _SECRETS.items()}
-_OF_A_CONSUMER = Key("Whose it is: the `username` of a consumer.", named("username"))
+CONSUMER_CREDENTIALS: Table = {
+    kind: Key(doc, _credential(kind, Unsupported(PARENT))) for kind, (doc, *_) in _SECRETS.items()
+}
+_OF_A_CONSUMER = Key("The `username` of the consumer.", named("username"))
 CONSUMER: Table = {
     "username": Key("The name of the consumer.", filled),
-    "custom_id": Key("The name that it has elsewhere.", filled),
-    **CREDENTIALS,
-    "plugins": Key("Plugins for this consumer.", plugins({**GATEWAY_PLUGIN, "consumer": Refused(PARENT)})),
-    "tags": TAGS,
+    "custom_id": Key("The id of the consumer in another system.", filled),
+    **CONSUMER_CREDENTIALS,
+    "plugins": Key("Plugins for this consumer.", plugins({**GATEWAY_PLUGIN, "consumer": Unsupported(PARENT)})),
+    "tags": TAGS_KEY,
     "id": _NO_ID,
-    "groups": Refused(NO_GROUPS),
-    "mtls_auth_credentials": Refused(f"{ENTERPRISE}: use another way to let callers in"),
+    "groups": Unsupported(NO_GROUPS),
+    "mtls_auth_credentials": Unsupported(f"{ENTERPRISE}: use another way to let callers in"),
 }
 GATEWAY_SERVICE: Table = {
-    **SERVICE,
+    **KONG_SERVICE,
     "name": Key("Its name in Kong.", entity_name),
-    "host": Key("Where it is: a host, or the `name` of an upstream.", host),
+    "host": Key("The host of the service, or the `name` of an upstream.", host),
     "port": Key("Its port; 80 if left out.", integer(0, 65535)),
     "protocol": Key("How Kong speaks to it; `http` if left out.", protocol),
     "url": Key("Short for `protocol`, `host`, `port` and `path`: `https://example.org:8443/v1`.", filled),
@@ -175,47 +177,47 @@ GATEWAY_SERVICE: Table = {
     "id": _NO_ID,
 }
 GATEWAY_ROUTE: Table = {
-    **ROUTE,
+    **KONG_ROUTE,
     "name": Key("Its name in Kong.", entity_name),
     "service": Key(
-        "Where it leads: the `name` of a service of `kong/*.yaml`; left out, plugins answer.", named("name")
+        "Where it leads: the `name` of a service of `kong/*.yaml`; left out, plugins answer requests.", named("name")
     ),
     "id": _NO_ID,
 }
-TARGET: Table = {
+KONG_TARGET: Table = {
     "target": Key(f"A host or an address, and its port; {DEFAULT_PORT} if left out.", _target),
     "weight": Key("Its share, 0 to 65535; 100 if left out.", integer(0, 65535)),
-    "tags": TAGS,
-    "upstream": Refused(PARENT),
+    "tags": TAGS_KEY,
+    "upstream": Unsupported(PARENT),
     "id": _NO_ID,
 }
 GATEWAY_UPSTREAM: Table = {
-    **UPSTREAM,
+    **KONG_UPSTREAM,
     "name": Key("Its name, which is the `host` of services.", _upstream_name),
-    "targets": Key("What it is made of: `target` and `weight` of each.", _entities(TARGET, "target")),
+    "targets": Key("The targets, each with `target` and `weight`.", _entities(KONG_TARGET, "target")),
     "id": _NO_ID,
 }
 _PEM = "`{public_key: ...}`"
 KEY: Table = {
     "name": Key("Its name.", filled),
-    "kid": Key("What a token calls it.", filled),
+    "kid": Key("The id of the key in a token.", filled),
     "jwk": Key("The key as JSON.", referring(filled)),
     "pem": Key("The key as PEM: `private_key`, `public_key`.", referring(formed(dict, _PEM, settings))),
-    "set": Refused(PARENT),
-    "tags": TAGS,
+    "set": Unsupported(PARENT),
+    "tags": TAGS_KEY,
     "id": _NO_ID,
 }
 KEY_SET: Table = {
     "name": Key("Its name.", filled),
     "keys": Key("The keys in it.", _entities(KEY, "kid")),
-    "tags": TAGS,
+    "tags": TAGS_KEY,
     "id": _NO_ID,
 }
 SNI: Table = {
     "name": Key("A host, also as `*.example.org`.", host),
-    "tags": TAGS,
+    "tags": TAGS_KEY,
     "id": _NO_ID,
-    "certificate": Refused(PARENT),
+    "certificate": Unsupported(PARENT),
 }
 _SNIS = placed(formed(dict, "`{name: example.org}`", record(Declaration, SNI, ("name",))))
 CERTIFICATE: Table = {
@@ -223,17 +225,17 @@ CERTIFICATE: Table = {
     "key": Key("Its private key, in PEM, or a reference such as `{file://tls-key}`.", referring(filled)),
     "cert_alt": Key("A second certificate of another kind.", referring(filled)),
     "key_alt": Key("Its private key.", referring(filled)),
-    "snis": Key("The server names that it is for.", formed(list, "`[{name: example.org}]`", _SNIS)),
-    "tags": TAGS,
+    "snis": Key("The server names of the certificate.", formed(list, "`[{name: example.org}]`", _SNIS)),
+    "tags": TAGS_KEY,
     "id": _ID,
 }
-CA_CERTIFICATE: Table = {"cert": Key("The certificate, in PEM.", _filled_literal), "tags": TAGS, "id": _ID}
+CA_CERTIFICATE: Table = {"cert": Key("The certificate, in PEM.", _filled_literal), "tags": TAGS_KEY, "id": _ID}
 VAULT: Table = {
-    "name": Key("The kind of vault, such as `env`.", filled),
-    "prefix": Key("What references to it begin with.", filled),
+    "name": Key("The type of the vault, such as `env`.", filled),
+    "prefix": Key("The prefix of references to the vault.", filled),
     "description": Key("For readers only.", text),
     "config": Key("Its own settings, which Kong checks.", referring(settings)),
-    "tags": TAGS,
+    "tags": TAGS_KEY,
     "id": _NO_ID,
 }
 
@@ -267,7 +269,7 @@ def _of_url(place: Place, url: str) -> Declaration:
     except ValueError:
         port = -1
     wrong = parts.query or parts.fragment or "@" in parts.netloc or port == -1
-    if parts.scheme not in PROTOCOLS or not parts.hostname or wrong:
+    if parts.scheme not in KONG_PROTOCOLS or not parts.hostname or wrong:
         place.fail("must be as in https://example.org:8443/v1, with a protocol of Kong's, and without login and query")
     found = {"protocol": parts.scheme, "host": parts.hostname, "port": port or (443 if parts.scheme == "https" else 80)}
     return {**found, "path": parts.path} if parts.path else found
@@ -299,7 +301,7 @@ _UNMADE = "is not supported: Kong makes these by itself while it runs"
 GATEWAY: Table = {
     "_format_version": Key('Kong\'s, such as `"3.0"`.', text),
     "_comment": Key("For readers only.", text),
-    "consumers": Key("Who may come in, with their credentials.", placed(_consumer)),
+    "consumers": Key("The callers, with their credentials.", placed(_consumer)),
     "plugins": Key(
         "Plugins for everything, or for one `consumer`, `service` or `route`.",
         _entities(GATEWAY_PLUGIN, "name", otherwise="the plugin's own settings go under `config`"),
@@ -309,35 +311,41 @@ GATEWAY: Table = {
         "Routes by themselves, each with its `service`, or without one.",
         placed(_route),
     ),
-    "upstreams": Key("What spreads the load over several `targets` that do not run here.", placed(_upstream)),
+    "upstreams": Key("Load balancers over several `targets` that do not run here.", placed(_upstream)),
     "targets": Key(
         "Targets by themselves, each with its `upstream`.",
-        _entities({**TARGET, "upstream": Key("Its name.", named("name"))}, "target", "upstream"),
+        _entities({**KONG_TARGET, "upstream": Key("Its name.", named("name"))}, "target", "upstream"),
     ),
-    "certificates": Key("Certificates of the gateway, with their `snis`.", _entities(CERTIFICATE, "cert", "key")),
+    "certificates": Key("Certificates, with their `snis`.", _entities(CERTIFICATE, "cert", "key")),
     "snis": Key(
         "Server names by themselves, each with the id of its `certificate`.",
         _entities({**SNI, "certificate": Key("The id of its certificate.", certificate)}, "name", "certificate"),
     ),
-    "ca_certificates": Key("Certificate authorities that it trusts.", _entities(CA_CERTIFICATE, "cert")),
+    "ca_certificates": Key("Certificate authorities that Kong trusts.", _entities(CA_CERTIFICATE, "cert")),
     "key_sets": Key("Sets of keys, with their `keys`.", _entities(KEY_SET, "name")),
     "keys": Key(
         "Keys by themselves, with or without their `set`.",
         placed(_key),
     ),
-    "vaults": Key("Where Kong itself looks up secrets.", _entities(VAULT, "name", "prefix")),
+    "vaults": Key("Stores in which Kong itself looks up secrets.", _entities(VAULT, "name", "prefix")),
     **{
-        kind: Key(f"By themselves, each with its `consumer`. {doc}", _credential(kind, _OF_A_CONSUMER))
+        kind: Key(f"Credentials, each with its `consumer`. {doc}", _credential(kind, _OF_A_CONSUMER))
         for kind, (doc, *_) in _SECRETS.items()
     },
-    "_transform": Refused("is not supported: write credentials as Kong is to store them"),
-    "_info": Refused("is not supported: it is decK's"),
-    "_workspace": Refused(f"{ENTERPRISE}: remove it"),
-    **{name: Refused(NO_GROUPS) for name in ("consumer_groups", "consumer_group_consumers", "consumer_group_plugins")},
-    "mtls_auth_credentials": Refused(f"{ENTERPRISE}: use another way to let callers in"),
-    "partials": Refused(f"{ENTERPRISE}: write the settings into each plugin"),
-    "filter_chains": Refused("is not supported: Kong comes with WebAssembly switched off"),
-    **{name: Refused(_UNMADE) for name in ("oauth2_tokens", "oauth2_authorization_codes", "acme_storage", "sessions")},
+    "_transform": Unsupported("is not supported: write credentials as Kong stores them"),
+    "_info": Unsupported("is not supported: it is decK's"),
+    "_workspace": Unsupported(f"{ENTERPRISE}: remove it"),
+    **{
+        name: Unsupported(NO_GROUPS)
+        for name in ("consumer_groups", "consumer_group_consumers", "consumer_group_plugins")
+    },
+    "mtls_auth_credentials": Unsupported(f"{ENTERPRISE}: use another way to let callers in"),
+    "partials": Unsupported(f"{ENTERPRISE}: write the settings into each plugin"),
+    "filter_chains": Unsupported("is not supported: Kong comes with WebAssembly switched off"),
+    **{
+        name: Unsupported(_UNMADE)
+        for name in ("oauth2_tokens", "oauth2_authorization_codes", "acme_storage", "sessions")
+    },
 }
 
 
@@ -348,7 +356,7 @@ def _name_of(value: object) -> object:
     return value
 
 
-# What Kong lets exist only once, and by what it knows that.
+# What Kong allows only once: the kind, its name in messages, and the value that must be unique.
 _UNIQUE: tuple[tuple[str, str, Callable[[Declaration], object]], ...] = (
     ("consumers", "consumer", lambda it: it.get("username") or it.get("custom_id")),
     ("plugins", "plugin", scope),
@@ -367,7 +375,7 @@ _UNIQUE: tuple[tuple[str, str, Callable[[Declaration], object]], ...] = (
     ("oauth2_credentials", "client", lambda it: it.get("client_id")),
     ("acls", "membership", lambda it: it.get("group") and (_name_of(it.get("consumer")), it["group"])),
 )
-# Nested entities: where they stand, and by which field they know the one around them.
+# Nested entities: the kind around them, and the field that refers to it.
 _NESTED = {
     "consumers": "consumer",
     "services": "service",
@@ -377,15 +385,15 @@ _NESTED = {
 }
 _NAMED_BY = {"consumer": "username", "service": "name", "upstream": "name", "set": "name"}
 
-Found = list[tuple[Place, Declaration]]
+Declarations = list[tuple[Place, Declaration]]
 
 
-def read_gateway(tree: Tree, sink: Sink) -> tuple[App, Found]:
+def read_gateway(tree: Tree, sink: Sink) -> tuple[App, Declarations]:
     """All files of the folder as one app, and its routes by themselves; mistakes go to `sink`.
 
     The files are Kong's own and taken literally: `$` means nothing in them.
     """
-    found: dict[str, Found] = {}
+    found: dict[str, Declarations] = {}
     for name in tree.names(FOLDER):
         if not name.endswith((".yaml", ".yml")):
             continue
@@ -408,11 +416,11 @@ def read_gateway(tree: Tree, sink: Sink) -> tuple[App, Found]:
     gateway: dict[str, list[Declaration]] = {
         kind: [_bare(entity) for _, entity in some] for kind, some in found.items()
     }
-    return App(NAME, kong_entities=gateway), every["routes"]
+    return App(GATEWAY_APP, kong_entities=gateway), every["routes"]
 
 
-def _every(kind: str, found: Mapping[str, Found]) -> Iterator[tuple[Place, Declaration]]:
-    """Those of a kind that stand by themselves, and those that stand in others, with a reference to these."""
+def _every(kind: str, found: Mapping[str, Declarations]) -> Iterator[tuple[Place, Declaration]]:
+    """All entities of a kind; a nested one gets a reference to the entity around it."""
     yield from found.get(kind, ())
     for outer, parent in _NESTED.items():
         for _, holder in found.get(outer, ()) if kind != "plugins" else ():
@@ -420,8 +428,8 @@ def _every(kind: str, found: Mapping[str, Found]) -> Iterator[tuple[Place, Decla
             yield from ((at, {**entity, **name}) for at, entity in holder.get(kind, ()))
 
 
-def _check_references(found: Mapping[str, Found], every: Mapping[str, Found]) -> None:
-    """What these files have refers to what they have: the services of apps come and go without asking them."""
+def _check_references(found: Mapping[str, Declarations], every: Mapping[str, Declarations]) -> None:
+    """Report references to entities that these files do not have; they cannot refer to services of apps."""
 
     def names(kind: str, *keys: str) -> set[object]:
         return {entity.get(key) for _, entity in every.get(kind, ()) for key in keys}
@@ -442,7 +450,7 @@ def _check_references(found: Mapping[str, Found], every: Mapping[str, Found]) ->
                 f"has the plugin {plugin.get('name')} for the {kind} {name}, which is not in {FOLDER}/*.yaml; "
                 "a plugin of an app's service belongs in its `x-kong`"
             )
-    for type in (*CREDENTIALS, "routes", "targets", "keys", "snis"):
+    for type in (*CONSUMER_CREDENTIALS, "routes", "targets", "keys", "snis"):
         for at, entity in found.get(type, ()):
             for kind, name in _unknown(entity, known):
                 at.report(f"is for the {kind} {name}, which is not in {FOLDER}/*.yaml")

@@ -1,4 +1,4 @@
-"""Kong's own entities: their fields in Kong 3.9, by table, so that a mistake in one is told before the merge.  Pure.
+"""Kong's own entities: their fields in Kong 3.9, by table, so that mistakes are found before the merge.  Pure.
 
 What depends on several fields at once, or is inside a plugin's `config`, Kong itself checks before anything is written.
 """
@@ -27,16 +27,16 @@ from gitops_mvd.config.readers import (
     text,
     words,
 )
-from gitops_mvd.config.tables import Key, Place, Reader, Refused, Table, accepts, fields, mapping_schema, record
+from gitops_mvd.config.tables import Key, Place, Reader, Table, Unsupported, accepts, fields, mapping_schema, record
 from gitops_mvd.core.xkong import Declaration
 from gitops_mvd.manifest.references import referring
 
 Reference = str | Declaration
 
-PROTOCOLS = ("http", "https", "grpc", "grpcs", "tcp", "tls", "tls_passthrough", "udp")
-MATCHERS = ("paths", "hosts", "methods", "headers", "snis", "sources", "destinations", "expression")
+KONG_PROTOCOLS = ("http", "https", "grpc", "grpcs", "tcp", "tls", "tls_passthrough", "udp")
+ROUTE_MATCHERS = ("paths", "hosts", "methods", "headers", "snis", "sources", "destinations", "expression")
 
-# Which protocols may stand together in one route, and by what such a route can match: routes.lua and
+# Protocols that can share a route, and the fields that such a route can match: routes.lua and
 # routes_subschemas.lua among the schemas of Kong 3.9.1.
 FAMILIES: tuple[tuple[tuple[str, ...], tuple[str, ...]], ...] = (
     (("http", "https"), ("paths", "hosts", "methods", "headers", "snis")),
@@ -48,7 +48,7 @@ WITH_TLS = {"https", "grpcs", "tls", "tls_passthrough"}
 ENTERPRISE = "needs Kong Enterprise"
 NO_GROUPS = f"{ENTERPRISE} (consumer groups): use `acls` at a consumer and the plugin `acl`"
 
-OURS = "is set by gitops-mvd, from the service: remove it"
+SET_FROM_SERVICE = "is set by gitops-mvd, from the service: remove it"
 PARENT = "follows from the entity around it: remove it"
 
 _NAME = re.compile(r"[A-Za-z0-9.\-_~\u0080-\U0010ffff]+")
@@ -148,12 +148,12 @@ def _normal(path: str) -> str:
         return ""
 
 
-@accepts({"enum": list(PROTOCOLS)})
+@accepts({"enum": list(KONG_PROTOCOLS)})
 def protocol(place: Place) -> str:
     value = text(place)
     if value in ("ws", "wss"):
         place.fail(f"{ENTERPRISE}: a websocket passes a route and a service of `http` or `https`")
-    return one_of(*PROTOCOLS)(place)
+    return one_of(*KONG_PROTOCOLS)(place)
 
 
 @accepts(FILLED)
@@ -198,7 +198,7 @@ def certificate(place: Place) -> Reference:
 
 @accepts({"type": "object"})
 def settings(place: Place) -> Declaration:
-    """A mapping of which Kong alone knows what may be in it."""
+    """A mapping whose keys only Kong knows."""
     place.entries()
     found: Declaration = json(place)
     return found
@@ -236,27 +236,27 @@ _addresses = formed(list, "`[{ip: 10.0.0.0/8}]`", list_of(formed(dict, "`{ip: 10
 _protocols = list_of(protocol)
 _hosts = formed(list, "`[example.org]`", list_of(host))
 
-TAGS = Key("Tags of your own.", list_of(_tag))
+TAGS_KEY = Key("Tags of your own.", list_of(_tag))
 
-PLUGIN: Table = {
+KONG_PLUGIN: Table = {
     "name": Key("The plugin, such as `key-auth`.", filled),
     "instance_name": Key("A name for this use of it.", entity_name),
     "config": Key("The plugin's own settings, which Kong checks.", referring(settings)),
     "enabled": Key("`false` switches it off.", boolean),
     "protocols": Key("The protocols that it is for.", _protocols),
     "consumer": Key("Only for that consumer: its `username`.", named("username")),
-    "tags": TAGS,
-    "service": Refused(PARENT),
-    "route": Refused(PARENT),
-    "id": Refused(OURS),
-    "ordering": Refused(f"{ENTERPRISE}: plugins run in the order of Kong's own priorities"),
-    "consumer_group": Refused(NO_GROUPS),
+    "tags": TAGS_KEY,
+    "service": Unsupported(PARENT),
+    "route": Unsupported(PARENT),
+    "id": Unsupported(SET_FROM_SERVICE),
+    "ordering": Unsupported(f"{ENTERPRISE}: plugins run in the order of Kong's own priorities"),
+    "consumer_group": Unsupported(NO_GROUPS),
 }
 
 _SETTINGS = "the plugin's own settings go under `config`"
 
 
-def plugins(table: Table = PLUGIN) -> Reader[list[Declaration]]:
+def plugins(table: Table = KONG_PLUGIN) -> Reader[list[Declaration]]:
     """A reader of plugins; the same one twice would be one of them."""
     every = placed(formed(dict, "`{name: key-auth}`", record(Declaration, table, ("name",), _SETTINGS)))
 
@@ -270,12 +270,12 @@ def plugins(table: Table = PLUGIN) -> Reader[list[Declaration]]:
 
 
 def scope(plugin: Declaration) -> list[object]:
-    """What Kong lets a plugin exist only once for."""
+    """What must be unique for a plugin in Kong."""
     return [plugin.get(key) for key in ("name", "consumer", "service", "route")]
 
 
 def once(found: Iterable[tuple[Place, Declaration]], what: str, key: Callable[[Declaration], object]) -> None:
-    """Tell the entities that say the same as one before them; what has no key has no namesake."""
+    """Report entities with the same key as one before them; `key` returns None for an entity without one."""
     seen: dict[str, Place] = {}
     for at, entity in found:
         if (name := key(entity)) is None:
@@ -285,12 +285,12 @@ def once(found: Iterable[tuple[Place, Declaration]], what: str, key: Callable[[D
             at.report(f"is the same {what} as {first.key}, in {first.node.file}:{first.node.line}")
 
 
-ROUTE: Table = {
+KONG_ROUTE: Table = {
     "name": Key("Its name in Kong, behind `mvd.<app>.<service>.`; left out: its number.", entity_name),
     "protocols": Key("`http` and `https` if left out; others of one kind only, such as `[grpc, grpcs]`.", _protocols),
     "hosts": Key("Hosts, also as `*.example.org`.", _hosts),
     "paths": Key(
-        "What paths begin with: each begins with `/`, or with `~/` for a regular expression.",
+        "Prefixes of paths: each begins with `/`, or with `~/` for a regular expression.",
         formed(list, "`[/chatbot]`", list_of(_route_path)),
     ),
     "methods": Key(
@@ -300,31 +300,33 @@ ROUTE: Table = {
     "snis": Key("Server names of TLS.", _hosts),
     "sources": Key("`ip` and `port` of clients, for tcp, tls and udp.", _addresses),
     "destinations": Key("`ip` and `port` of Kong, for tcp, tls and udp.", _addresses),
-    "expression": Key("An expression instead, where Kong's router is `expressions`.", filled),
-    "priority": Key("The highest wins among expressions.", integer(0, 2**46 - 1)),
-    "regex_priority": Key("The highest wins among regular expressions.", integer()),
-    "https_redirect_status_code": Key("426, 301, 302, 307 or 308.", _redirect),
+    "expression": Key("An expression instead of the other matchers, if Kong's router is `expressions`.", filled),
+    "priority": Key("The order of expressions: the highest wins.", integer(0, 2**46 - 1)),
+    "regex_priority": Key("The order of regular expressions: the highest wins.", integer()),
+    "https_redirect_status_code": Key(
+        "The status for a request over http to an https route: 426, 301, 302, 307 or 308.", _redirect
+    ),
     "strip_path": Key("`false` leaves the path in the request.", boolean),
     "path_handling": Key("`v0` or `v1`.", one_of("v0", "v1")),
-    "preserve_host": Key("Hand on the host that the client asked for.", boolean),
-    "request_buffering": Key("Read the whole request first.", boolean),
-    "response_buffering": Key("Read the whole answer first.", boolean),
+    "preserve_host": Key("`true` passes the host of the request on to the service.", boolean),
+    "request_buffering": Key("`true` reads the whole request before it is passed on.", boolean),
+    "response_buffering": Key("`true` reads the whole response before it is passed on.", boolean),
     "plugins": Key("Plugins for this route.", plugins()),
-    "tags": TAGS,
-    "service": Refused(OURS),
-    "id": Refused(OURS),
+    "tags": TAGS_KEY,
+    "service": Unsupported(SET_FROM_SERVICE),
+    "id": Unsupported(SET_FROM_SERVICE),
 }
 
 
-@accepts(mapping_schema(ROUTE))
+@accepts(mapping_schema(KONG_ROUTE))
 def route(place: Place) -> Declaration:
-    return read_route(place, ROUTE)
+    return read_route(place, KONG_ROUTE)
 
 
 def read_route(place: Place, table: Table) -> Declaration:
     """A route whose fields go together, by the rules that Kong has for its protocols."""
     values = fields(place, table)
-    given = [name for name in MATCHERS if place.has(name) and place.entries()[name].node.value not in ([], {})]
+    given = [name for name in ROUTE_MATCHERS if place.has(name) and place.entries()[name].node.value not in ([], {})]
     spoken = values.get("protocols", ["http", "https"])
     if not spoken:
         if place.entries()["protocols"].node.value == []:
@@ -382,8 +384,8 @@ def routes(place: Place) -> list[tuple[Place, Declaration]]:
 
 _SAID_BY_KONG = "is set by gitops-mvd, to an upstream with the instances: remove it"
 
-SERVICE: Table = {
-    "path": Key("Goes in front of the path of each request.", _path),
+KONG_SERVICE: Table = {
+    "path": Key("The prefix of the path of each request.", _path),
     "retries": Key("How often another instance is tried; 5 if left out.", integer(0, 32767)),
     "connect_timeout": Key("Milliseconds; 60000 if left out.", _milliseconds),
     "write_timeout": Key("Milliseconds; 60000 if left out.", _milliseconds),
@@ -392,21 +394,21 @@ SERVICE: Table = {
     "tls_verify": Key("Check the certificate of the service, for https and tls.", boolean),
     "tls_verify_depth": Key("How long the chain of certificates may be.", integer(0, 64)),
     "ca_certificates": Key("Ids of the authorities that it trusts.", list_of(uuid)),
-    "enabled": Key("`false` takes it off the gateway.", boolean),
-    "tags": TAGS,
-    "id": Refused(OURS),
-    "name": Refused(OURS),
-    "host": Refused(_SAID_BY_KONG),
-    "url": Refused(_SAID_BY_KONG),
-    "port": Refused("is set by gitops-mvd; the port of the container goes into `x-kong: {port: }`"),
-    "protocol": Refused("goes into `x-kong: {protocol: }`"),
-    "routes": Refused("goes into `x-kong: {routes: }`"),
-    "plugins": Refused("goes into `x-kong: {plugins: }`"),
+    "enabled": Key("`false` removes the service from Kong.", boolean),
+    "tags": TAGS_KEY,
+    "id": Unsupported(SET_FROM_SERVICE),
+    "name": Unsupported(SET_FROM_SERVICE),
+    "host": Unsupported(_SAID_BY_KONG),
+    "url": Unsupported(_SAID_BY_KONG),
+    "port": Unsupported("is set by gitops-mvd; the port of the container goes into `x-kong: {port: }`"),
+    "protocol": Unsupported("goes into `x-kong: {protocol: }`"),
+    "routes": Unsupported("goes into `x-kong: {routes: }`"),
+    "plugins": Unsupported("goes into `x-kong: {plugins: }`"),
 }
 
 
 def check_service(place: Place, values: Declaration, spoken: str) -> None:
-    """What a service may say beside its protocol: kong/db/schema/entities/services.lua of Kong 3.9.1."""
+    """Check the fields of a service against its protocol: kong/db/schema/entities/services.lua of Kong 3.9.1."""
     entries = place.entries()
     if "path" in values and spoken not in ("http", "https"):
         entries["path"].report(f"is not supported for a service of protocol {spoken}: remove it")
@@ -452,43 +454,45 @@ _HEALTHCHECKS: Table = {
 
 STICKY = f"{ENTERPRISE}: use `algorithm: consistent-hashing` with `hash_on: cookie`"
 
-UPSTREAM: Table = {
+KONG_UPSTREAM: Table = {
     "algorithm": Key(
         "`round-robin` if left out, `least-connections`, `consistent-hashing` or `latency`.",
         one_of("round-robin", "least-connections", "consistent-hashing", "latency"),
     ),
     "hash_on": Key("For `consistent-hashing`: `ip`, `header`, `cookie`, `consumer`, `path`, ...", _HASHED),
-    "hash_on_header": Key("That header.", header),
-    "hash_on_cookie": Key("That cookie.", filled),
+    "hash_on_header": Key("The header for `header`.", header),
+    "hash_on_cookie": Key("The cookie for `cookie`.", filled),
     "hash_on_cookie_path": Key("The path of that cookie.", _path),
-    "hash_on_query_arg": Key("That parameter of the query.", filled),
-    "hash_on_uri_capture": Key("That part of a regular expression in `paths`.", filled),
-    "hash_fallback": Key("Where the first has nothing to go by.", _HASHED),
-    "hash_fallback_header": Key("That header.", header),
-    "hash_fallback_query_arg": Key("That parameter of the query.", filled),
-    "hash_fallback_uri_capture": Key("That part of a regular expression in `paths`.", filled),
+    "hash_on_query_arg": Key("The query parameter for `query_arg`.", filled),
+    "hash_on_uri_capture": Key("The capture group of a regular expression in `paths`, for `uri_capture`.", filled),
+    "hash_fallback": Key("What is hashed if a request lacks the value for `hash_on`.", _HASHED),
+    "hash_fallback_header": Key("The header for `header`.", header),
+    "hash_fallback_query_arg": Key("The query parameter for `query_arg`.", filled),
+    "hash_fallback_uri_capture": Key(
+        "The capture group of a regular expression in `paths`, for `uri_capture`.", filled
+    ),
     "slots": Key("The size of the ring, 10 to 65536.", integer(10, 65536)),
     "healthchecks": Key("Kong's own checks: `active`, `passive`, `threshold`.", record(Declaration, _HEALTHCHECKS)),
-    "host_header": Key("The host that the instances are asked for.", host),
+    "host_header": Key("The host header of requests to the instances.", host),
     "client_certificate": Key("The id of a certificate of `kong/*.yaml`.", certificate),
-    "use_srv_name": Key("Take the host from DNS.", boolean),
-    "tags": TAGS,
-    "id": Refused(OURS),
-    "name": Refused(OURS),
-    "targets": Refused("is set by gitops-mvd, to the instances: remove it"),
-    **{name: Refused(STICKY) for name in ("sticky_sessions_cookie", "sticky_sessions_cookie_path")},
+    "use_srv_name": Key("`true` uses the name of a DNS SRV record as host.", boolean),
+    "tags": TAGS_KEY,
+    "id": Unsupported(SET_FROM_SERVICE),
+    "name": Unsupported(SET_FROM_SERVICE),
+    "targets": Unsupported("is set by gitops-mvd, to the instances: remove it"),
+    **{name: Unsupported(STICKY) for name in ("sticky_sessions_cookie", "sticky_sessions_cookie_path")},
 }
 
 
-@accepts(mapping_schema(UPSTREAM))
+@accepts(mapping_schema(KONG_UPSTREAM))
 def upstream(place: Place) -> Declaration:
-    return read_upstream(place, UPSTREAM)
+    return read_upstream(place, KONG_UPSTREAM)
 
 
 def read_upstream(place: Place, table: Table, required: Iterable[str] = ()) -> Declaration:
     """An upstream whose hashing goes together: kong/db/schema/entities/upstreams.lua of Kong 3.9.1.
 
-    Kong derives the algorithm from `hash_on`, whatever was said of it, and so the two have to agree.
+    Kong derives the algorithm from `hash_on`, so the two must agree.
     """
     values = fields(place, table, required)
     entries = place.entries()

@@ -12,7 +12,7 @@ from gitops_mvd.core.ports import Tree
 from gitops_mvd.manifest.claims import Register
 from gitops_mvd.manifest.composition import Parsed
 from gitops_mvd.manifest.fleet import Fleet, read_fleet
-from gitops_mvd.manifest.kong_entities import FOLDER, NAME
+from gitops_mvd.manifest.kong_entities import FOLDER, GATEWAY_APP
 from gitops_mvd.manifest.placement import nowhere
 from gitops_mvd.manifest.reading import APPS, COMPOSE, Reading, compose_files, is_compose_file, override_names, read_app
 
@@ -57,19 +57,19 @@ def load(
 ) -> tuple[tuple[App, ...], Mapping[str, tuple[Problem, ...]]]:
     """The apps with services on that host, and the broken ones by name with every problem.
 
-    With a `cache`, an app is read again only if a file that it was read from has changed, or a fact.  Nothing that the
-    files say raises; what the Tree itself raises goes through.
+    With a `cache`, an app is read again only if one of its files or a fact has changed.  Mistakes in files do not
+    raise; exceptions of the Tree do.
 
     Of two apps that want the same port or route of the host, the one that is later in the alphabet is broken, and never
-    the gateway.  The gateway is there where it leads to a service of this host, or may do so, for that is broken; and
-    everywhere, if it leads to no service of the repository.
+    the app `gateway`.  That app is on a host if a service there has a route, or may have one because its app is broken;
+    and on every host if no service of the repository has a route.
     """
     apps: list[App] = []
     broken: dict[str, tuple[Problem, ...]] = {}
     readings = {name: _cached(tree, name, facts, cache) for name in _names(tree)}
-    apart = readings.pop(NAME, None)
+    apart = readings.pop(GATEWAY_APP, None)
     if apart and _has_gateway(readings.values()):
-        readings = {NAME: apart, **readings}
+        readings = {GATEWAY_APP: apart, **readings}
     register = Register()
     for name, reading in readings.items():
         clashes = {claim.problem(other) for claim, other in register.rivals(reading.claims)}
@@ -87,9 +87,9 @@ def _has_gateway(readings: Collection[Reading]) -> bool:
 
 
 def validate(tree: Tree) -> list[Problem]:
-    """Every mistake in the repository, for whichever host; sorted, each once.
+    """Every mistake in the repository, for all hosts; sorted, each once.
 
-    Where `fleet.yaml` has any, those come first, and nothing is told that other facts of a host could mend.
+    Mistakes in `fleet.yaml` come first, and then no mistake is reported that depends on the facts of a host.
     """
     try:
         return sorted(_problems(tree, read_fleet(tree)))
@@ -105,7 +105,7 @@ def _problems(tree: Tree, fleet: Fleet | None) -> set[Problem]:
     problems: set[Problem] = set()
     for name in _names(tree):
         readings = [read_app(recording, name, facts, parsed) for facts in hosts]
-        # What runs nowhere matters to no host, and is a mistake nevertheless.
+        # A mistake in a service that runs on no host is a mistake too.
         elsewhere = frozenset.intersection(*(reading.elsewhere for reading in readings))
         idle = not any(reading.runs for reading in readings)
         for reading, register in zip(readings, registers, strict=True):
@@ -121,7 +121,7 @@ def _problems(tree: Tree, fleet: Fleet | None) -> set[Problem]:
 
 
 def _clashes(register: Register, reading: Reading) -> Iterator[Problem]:
-    """What an app and the apps before it on a host take from each other, told of both."""
+    """Clashes of an app with the apps before it on a host, one problem for each of the two."""
     for claim, other in register.rivals(reading.claims):
         yield claim.problem(other)
         yield other.problem(claim)
@@ -132,11 +132,11 @@ def _names(tree: Tree) -> list[str]:
     """The apps of the repository, the gateway among them."""
     folders = (name.rstrip("/") for name in tree.names(APPS) if name.endswith("/"))
     apps = [name for name in folders if compose_files(tree, name)]
-    return [NAME, *apps] if tree.names(FOLDER) and NAME not in apps else apps
+    return [GATEWAY_APP, *apps] if tree.names(FOLDER) and GATEWAY_APP not in apps else apps
 
 
 def _unread(tree: Tree, app: str, hosts: Iterable[HostFacts], parsed: Parsed) -> Iterator[Problem]:
-    """The app's Compose files that no host reads, for a typing error in their name."""
+    """The app's Compose files that no host reads, because of a typo in their name."""
     if f"{APPS}/{app}/{COMPOSE}" in parsed:
         for file in compose_files(tree, app):
             path = f"{APPS}/{app}/{file}"
@@ -153,7 +153,7 @@ def _unplaced(hosts: Sequence[HostFacts], readings: Sequence[Reading]) -> Iterat
 
 
 def _strays(recording: _Recording) -> Iterator[Problem]:
-    """What lies in the folder of the apps and is none; files that apps share are used by one."""
+    """Entries of `apps/` that are not an app and not used by one."""
     used = {"/".join(path.split("/")[:2]) for path in recording.seen}
     for name in recording.tree.names(APPS):
         path = f"{APPS}/{name}".rstrip("/")
@@ -170,7 +170,7 @@ def _cached(tree: Tree, name: str, facts: HostFacts, cache: Cache | None) -> Rea
     if known and known.facts == facts and all(tree.oid(path) == oid for path, oid in known.seen.items()):
         return known.reading
     recording = _Recording(tree)
-    recording.oid(FOLDER if name == NAME else f"{APPS}/{name}")
+    recording.oid(FOLDER if name == GATEWAY_APP else f"{APPS}/{name}")
     reading = read_app(recording, name, facts, {})
     cache[facts.name, name] = Remembered(facts, recording.seen, reading)
     return reading

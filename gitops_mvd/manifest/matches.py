@@ -1,4 +1,4 @@
-"""Which requests a route takes: two routes that have one in common Kong tells apart by their age alone.  Pure."""
+"""The requests that a route matches; of two routes that match the same request, Kong takes the older.  Pure."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ MAX_COMBINATIONS = 1000  # of one route; beyond that only the very same route is
 
 _FURTHER = ("snis", "sources", "destinations", "expression", "priority")
 
-Key = tuple[str | int, ...]
+MatchKey = tuple[str | int, ...]
 
 
-def combinations(route: Json) -> Iterator[tuple[str, Key]]:
-    """Every combination of what a route matches, said to people and as a key.
+def combinations(route: Json) -> Iterator[tuple[str, MatchKey]]:
+    """Every combination that a route matches: a description for messages, and a key.
 
     A route as it was declared and as Kong shows it, every default filled in, have the same.
     """

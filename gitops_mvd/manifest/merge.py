@@ -1,7 +1,7 @@
 """Two Compose trees → one, by Compose's own rules.  Pure.
 
 Mappings merge, lists append, all else is replaced; `command`, `entrypoint`, `healthcheck.test` and extensions (`x-...`)
-are replaced whole, the items of `ports`, `volumes`, `secrets` and `configs` where they say the same thing twice.
+are replaced whole, the items of `ports`, `volumes`, `secrets` and `configs` that are the same.
 `!reset` takes an entry away, `!override` replaces it whole.
 """
 
@@ -14,16 +14,16 @@ from gitops_mvd.config.yamltree import Node, Path, Sink, report
 from gitops_mvd.manifest.network import split_port
 from gitops_mvd.manifest.storage import split_volume
 
-REPLACED = {("command",), ("entrypoint",), ("healthcheck", "test")}
+REPLACED_WHOLE = {("command",), ("entrypoint",), ("healthcheck", "test")}
 AS_MAPPING = {("environment",), ("labels",), ("annotations",), ("sysctls",), ("extra_hosts",), ("deploy", "labels")}
 AS_NAMES = {("networks",), ("depends_on",)}
 AS_LIST = {("dns",), ("dns_search",), ("tmpfs",), ("env_file",), ("label_file",)}
 
 
 def merge(base: Node, over: Node, sink: Sink, path: Path = ()) -> Node:
-    """`base` with what `over` says on top; values keep the file and line of their own, mappings those of `base`."""
+    """`base` with `over` merged on top; values keep the file and line of their own, mappings those of `base`."""
     key = path[2:] if path[:1] == ("services",) else ()
-    if over.tag == "!override" or key in REPLACED or _extension(path):
+    if over.tag == "!override" or key in REPLACED_WHOLE or _extension(path):
         return _untagged(over)
     if over.value is None and not over.tag:
         return base
@@ -40,7 +40,7 @@ def merge(base: Node, over: Node, sink: Sink, path: Path = ()) -> Node:
                 return over
             return _untagged(base)._replace(value=_entries(old, new, sink, path))
         case list() as old, list() as new:
-            return over._replace(value=_items(old, new, UNIQUE.get(key, _content)))
+            return over._replace(value=_items(old, new, ITEM_IDENTITY.get(key, _content)))
         case (dict() | list(), _) | (_, dict() | list()) if (
             key[:1] != ("ulimits",) and base.value is not None and over.value is not None
         ):
@@ -145,7 +145,7 @@ def _mounted(node: Node) -> object:
     return node.value
 
 
-UNIQUE: dict[Path, Callable[[Node], object]] = {
+ITEM_IDENTITY: dict[Path, Callable[[Node], object]] = {
     ("ports",): _port,
     ("volumes",): _volume,
     ("secrets",): _mounted,

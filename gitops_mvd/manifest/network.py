@@ -27,8 +27,8 @@ from gitops_mvd.config.tables import (
     Ignored,
     Key,
     Place,
-    Refused,
     Table,
+    Unsupported,
     accepts,
     or_empty,
     record,
@@ -37,7 +37,7 @@ from gitops_mvd.config.yamltree import Node
 from gitops_mvd.core.compose import Endpoint, Ipam, Pool, Port
 from gitops_mvd.manifest.values import NetworkKeys, PortKeys
 
-PROTOCOLS = ("tcp", "udp", "sctp")
+PORT_PROTOCOLS = ("tcp", "udp", "sctp")
 _PORTS = re.compile(r"([0-9]{1,5})(?:-([0-9]{1,5}))?")
 
 
@@ -74,7 +74,7 @@ def _port(place: Place) -> list[Port]:
     host_ip, published, target, protocol = split_port(word(place))
     if host_ip:
         host_ip = address(Place(Node(host_ip, place.node.file, place.node.line), place.path, place.sink))
-    if protocol not in PROTOCOLS:
+    if protocol not in PORT_PROTOCOLS:
         place.fail(f"has the protocol {protocol!r}: it can be tcp, udp or sctp")
     targets = port_range(place, target)
     found = port_range(place, published) if published else None
@@ -98,18 +98,18 @@ def _published(place: Place) -> str:
     return written
 
 
-PORT: Table = {
+PORT_KEYS: Table = {
     "target": Key("The port in the container.", port_number),
     "published": Key("The port on the host, or a range to choose one from; left out: any free one.", _published),
     "host_ip": Key("The address on the host to listen at; left out: all.", address),
-    "protocol": Key("`tcp` (the default), `udp` or `sctp`.", one_of(*PROTOCOLS)),
+    "protocol": Key("`tcp` (the default), `udp` or `sctp`.", one_of(*PORT_PROTOCOLS)),
     "mode": Ignored("`host` and `ingress` are the same on a single host.", one_of("host", "ingress")),
     "name": Ignored("for readers only.", text),
     "app_protocol": Ignored("for readers only.", text),
 }
 
 
-_port_keys = record(PortKeys, PORT, ("target",))
+_port_keys = record(PortKeys, PORT_KEYS, ("target",))
 
 
 def _long_port(place: Place) -> list[Port]:
@@ -140,22 +140,24 @@ def expose(place: Place) -> list[str]:
         written = word(item)
         ports, _, protocol = written.partition("/")
         port_range(item, ports)
-        return written if protocol in ("", *PROTOCOLS) else item.fail(f"has the protocol {protocol!r}")
+        return written if protocol in ("", *PORT_PROTOCOLS) else item.fail(f"has the protocol {protocol!r}")
 
     return [value for _, value in each(place, read)]
 
 
 ATTACHMENT: Table = {
-    "aliases": Key("Further names of the service on this network.", strings),
+    "aliases": Key("More names of the service on this network.", strings),
     "ipv4_address": Key("A fixed address; the service then stops before its successor starts.", address),
     "ipv6_address": Key("A fixed address; the service then stops before its successor starts.", address),
     "link_local_ips": Key("Link-local addresses.", list_of(address)),
     "mac_address": Key("A fixed MAC address; the service then stops before its successor starts.", filled),
     "driver_opts": Key("Options of the network's driver for this endpoint.", mapping_of(word)),
-    "priority": Key("The network with the highest is connected first.", integer()),
-    "gw_priority": Key("The network with the highest is the default gateway (Docker 28 and later).", integer()),
-    "interface_name": Refused("is not supported: the engine names the interfaces; remove it"),
-    "use_service_name_alias": Refused("is not supported: the service's name is always an alias; remove it"),
+    "priority": Key("The network with the highest priority is connected first.", integer()),
+    "gw_priority": Key(
+        "The network with the highest priority is the default gateway (Docker 28 and later).", integer()
+    ),
+    "interface_name": Unsupported("is not supported: the engine names the interfaces; remove it"),
+    "use_service_name_alias": Unsupported("is not supported: the service's name is always an alias; remove it"),
 }
 _attachment = record(Endpoint, ATTACHMENT)
 
@@ -194,7 +196,7 @@ _POOL: Table = {
     "subnet": Key("The subnet in CIDR notation.", filled),
     "ip_range": Key("The part of the subnet that addresses are given out from.", filled),
     "gateway": Key("The gateway's address.", address),
-    "aux_addresses": Key("Addresses that are taken, by host name.", mapping_of(address)),
+    "aux_addresses": Key("Addresses that are in use, by host name.", mapping_of(address)),
 }
 _IPAM: Table = {
     "driver": Key("The driver of the address management.", filled),
@@ -203,17 +205,17 @@ _IPAM: Table = {
 }
 NETWORK: Table = {
     "name": Key("The network's name on the host, instead of `mvd-<app>-<network>-<digest>`.", filled),
-    "external": Key("It exists already: it is used and never made, changed or removed.", external),
+    "external": Key("`true`: the network exists already. It is used, and never created, changed or removed.", external),
     "driver": Key("`bridge` if left out.", filled),
     "driver_opts": Key("Options of the driver.", mapping_of(word)),
     "ipam": Key(
         "Address management: `driver`, `config` (`subnet`, `ip_range`, `gateway`, `aux_addresses`), `options`.",
         record(Ipam, _IPAM),
     ),
-    "internal": Key("No way out of this network.", boolean),
-    "attachable": Key("Other containers may join.", boolean),
+    "internal": Key("`true`: the network has no connection to the outside.", boolean),
+    "attachable": Key("`true`: other containers may join.", boolean),
     "enable_ipv4": Key("Give out IPv4 addresses. Only `true` is allowed.", _always),
     "enable_ipv6": Key("Give out IPv6 addresses.", boolean),
-    "labels": Key("Labels.", string_map),
+    "labels": Key("Labels of the network.", string_map),
 }
 read_network = record(NetworkKeys, NETWORK)

@@ -18,7 +18,7 @@ from gitops_mvd.manifest.values import NetworkKeys, VolumeKeys
 
 Options = TypeVar("Options", NetworkKeys, VolumeKeys)
 
-NAMES = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,127}")
+RESOURCE_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,127}")
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Project:
 
 
 def read_project(app: str, tree: Tree, variables: Mapping[str, str], sections: Mapping[str, Place]) -> Project:
-    """The top level in normal form; mistakes are told, and what has one is kept as a name that services may use."""
+    """The top level in normal form; mistakes are reported, and a wrong entry stays as a name for services."""
     networks = {
         name: _named(app, name, options, f"mvd-{app}-{name}-{digest(options)[:8]}")
         for name, options in _section(sections, "networks", read_network).items()
@@ -65,7 +65,7 @@ def read_project(app: str, tree: Tree, variables: Mapping[str, str], sections: M
 def _entries(sections: Mapping[str, Place], section: str) -> list[tuple[str, Place]]:
     entries = sections[section].attempt(Place.entries) if section in sections else None
     for name, at in (entries or {}).items():
-        if not NAMES.fullmatch(name):
+        if not RESOURCE_NAME.fullmatch(name):
             at.report("is not a valid name: use letters, digits, `_`, `.` and `-`")
     return list((entries or {}).items())
 
@@ -78,7 +78,7 @@ def _section(sections: Mapping[str, Place], section: str, read: Reader[Options])
         found[name] = options or {}
         if options and options.get("external") and options.keys() - {"external", "name"}:
             at.report("is external: remove all keys but `external` and `name`")
-        if options and not NAMES.fullmatch(options.get("name", "x")):
+        if options and not RESOURCE_NAME.fullmatch(options.get("name", "x")):
             at.report(f"has the invalid name {options['name']!r}: use letters, digits, `_`, `.` and `-`")
     return found
 

@@ -16,10 +16,10 @@ from gitops_mvd.core.ports import Tree
 from gitops_mvd.manifest.claims import Claim, Register, of_ports, of_routes
 from gitops_mvd.manifest.compose import read_service
 from gitops_mvd.manifest.composition import SECTIONS, Composition, Parsed, env_of
-from gitops_mvd.manifest.kong_entities import NAME, read_gateway
+from gitops_mvd.manifest.kong_entities import GATEWAY_APP, read_gateway
 from gitops_mvd.manifest.placement import Placed
 from gitops_mvd.manifest.project import read_project
-from gitops_mvd.manifest.service import COMPLETED, assemble, replicas, restart, schedule
+from gitops_mvd.manifest.service import COMPLETED_CHECK, assemble, replicas, restart, schedule
 from gitops_mvd.manifest.values import ServiceKeys
 
 T = TypeVar("T")
@@ -35,7 +35,7 @@ _COMPOSE_LIKE = re.compile(r"(docker-)?compose(\..*)?\.ya?ml", re.IGNORECASE)
 
 @dataclass(frozen=True)
 class Reading:
-    """What the files of one app say for one host.
+    """An app as its files describe it for one host.
 
     `found` is every mistake in them; `elsewhere` has the services that do not run on this host, and what only they use,
     as paths of two parts.  `runs` is false if all of it is elsewhere.  `claims` is what its services here want for
@@ -99,13 +99,13 @@ def read_app(tree: Tree, name: str, facts: HostFacts, parsed: Parsed) -> Reading
 def _read_files(tree: Tree, name: str, facts: HostFacts, parsed: Parsed, sink: Sink) -> Reading:
     folder = f"{APPS}/{name}"
     files = compose_files(tree, name)
-    if name == NAME and not files:
+    if name == GATEWAY_APP and not files:
         gateway, routes = read_gateway(tree, sink)
-        return Reading(gateway, tuple(sink), claims=tuple(of_routes(NAME, routes)))
-    if name == NAME or not _APP_NAME.fullmatch(name):
+        return Reading(gateway, tuple(sink), claims=tuple(of_routes(GATEWAY_APP, routes)))
+    if name == GATEWAY_APP or not _APP_NAME.fullmatch(name):
         why = (
             "is the name of the app made from kong/"
-            if name == NAME
+            if name == GATEWAY_APP
             else "is not a valid app name (a-z, 0-9, `_` and `-`)"
         )
         report(sink, (), f"{folder}/{files[0]}", 1, f"the folder {name!r} {why}: rename it")
@@ -147,7 +147,7 @@ def _read(tree: Tree, name: str, facts: HostFacts, variables: Mapping[str, str],
     running = [_without_absent(service, here) for service in services if service.name in here]
     awaited = {name for service in running for name, condition in service.depends_on.items() if condition == COMPLETES}
     running = [
-        replace(service, check=COMPLETED) if service.name in awaited and not service.is_job else service
+        replace(service, check=COMPLETED_CHECK) if service.name in awaited and not service.is_job else service
         for service in running
     ]
     app = App(

@@ -14,8 +14,8 @@ from gitops_mvd.config.tables import Place, Reader, accepts
 
 T = TypeVar("T")
 
-# The fields below which references are filled in: all texts in them are told as digests only.
-SECRET = {
+# Fields in which references are filled in; plans and messages show only digests of texts below them.
+SECRET_FIELDS = {
     "config",
     "key",
     "password",
@@ -36,7 +36,7 @@ _VAULT = re.compile(r"\{vault://[^{}]+\}")
 
 
 def is_vault_reference(text: str) -> bool:
-    """Is all of it a reference that Kong itself looks up?  Such a text says where a secret is, and not which."""
+    """Is all of it a reference that Kong looks up?  Such a text has the place of a secret, not the secret."""
     return _VAULT.fullmatch(text) is not None
 
 
@@ -60,7 +60,7 @@ def filled_in(value: T, read: Callable[[str], str], *, inside: bool = False) -> 
 def _filled_in(value: object, read: Callable[[str], str], inside: bool) -> object:
     match value:
         case Mapping():
-            return {name: _filled_in(below, read, inside or name in SECRET) for name, below in value.items()}
+            return {name: _filled_in(below, read, inside or name in SECRET_FIELDS) for name, below in value.items()}
         case list() | tuple():
             return [_filled_in(item, read, inside) for item in value]
         case str() if inside and "{file://" in value:

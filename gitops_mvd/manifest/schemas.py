@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from gitops_mvd.config.readers import FILLED, either
-from gitops_mvd.config.settings import SETTINGS
+from gitops_mvd.config.settings import SETTINGS_SECTION
 from gitops_mvd.config.tables import Schema, Table, mapping_schema, or_empty
 from gitops_mvd.manifest import extensions
 from gitops_mvd.manifest.compose import SERVICE
@@ -31,7 +31,7 @@ _VARIABLE = r"\$"
 
 
 def schema(name: str) -> Schema:
-    """The JSON Schema `name`, one of NAMES."""
+    """The JSON Schema `name`, one of SCHEMA_NAMES."""
     title, make = _SCHEMAS[name]
     return {"$schema": _DRAFT, "title": title, **make()}
 
@@ -67,14 +67,14 @@ def _of(table: Table, *required: str) -> Callable[[], Schema]:
 
 
 _SCHEMAS: Mapping[str, tuple[str, Callable[[], Schema]]] = {
-    "config": ("The settings of a server: /etc/gitops-mvd/config.yaml", lambda: SETTINGS.schema),
+    "config": ("The settings of a server: /etc/gitops-mvd/config.yaml", lambda: SETTINGS_SECTION.schema),
     "fleet": ("The hosts: fleet.yaml", _of(FLEET, "hosts")),
     "compose": ("An app: apps/<app>/compose.yaml", _compose),
     "kong": ("Entities of Kong: kong/*.yaml", _of(GATEWAY)),
-    "x-mvd": ("x-mvd of a service in a compose.yaml", lambda: _with_variables(extensions.mvd.schema)),
-    "x-kong": ("x-kong of a service in a compose.yaml", lambda: _with_variables(extensions.kong.schema)),
+    "x-mvd": ("x-mvd of a service in a compose.yaml", lambda: _with_variables(extensions.read_x_mvd.schema)),
+    "x-kong": ("x-kong of a service in a compose.yaml", lambda: _with_variables(extensions.read_x_kong.schema)),
 }
-NAMES = tuple(_SCHEMAS)
+SCHEMA_NAMES = tuple(_SCHEMAS)
 
 
 def _with_variables(value: Any) -> Any:

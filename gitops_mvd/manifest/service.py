@@ -24,8 +24,8 @@ from gitops_mvd.manifest.values import DeployKeys, EnvFileKeys, ServiceKeys
 
 MAX_MOUNTED = 1 << 20  # bytes of one mounted folder or file of the repository
 MAX_FOLDERS = 16
-SCHEDULED = Check("scheduled")
-COMPLETED = Check("completed", within=600.0)  # what a job gets: Compose knows no limit, but nobody waits for ever
+SCHEDULED_CHECK = Check("scheduled")
+COMPLETED_CHECK = Check("completed", within=600.0)  # what a job gets: Compose has no limit, but a deploy must end
 
 _RESOURCES = {
     "cpus": "limits.cpus",
@@ -33,11 +33,11 @@ _RESOURCES = {
     "pids_limit": "limits.pids",
     "mem_reservation": "reservations.memory",
 }
-"""Plain keys, and what says the same under `deploy.resources`."""
+"""Plain keys, and the key of `deploy.resources` that means the same."""
 
 
 def assemble(place: Place, values: ServiceKeys, project: Project) -> Service:
-    """The service in normal form, from the values of its keys; mistakes are told where the key stands."""
+    """The service in normal form, from the values of its keys; mistakes are reported at the key."""
     entries = place.entries()
     deploy: DeployKeys = values.get("deploy", {})
     run = cast(Run, {name: value for name, value in values.items() if name in RUN})
@@ -75,7 +75,7 @@ def replicas(values: ServiceKeys) -> int:
 
 
 def _resources(entries: Mapping[str, Place], values: ServiceKeys, deploy: DeployKeys) -> Run:
-    """What `deploy` says in its own words, as the plain keys say it."""
+    """The plain keys that mean the same as keys of `deploy`."""
     run: Run = {}
     resources = deploy.get("resources", {})
     limits, reservations = resources.get("limits", {}), resources.get("reservations", {})
@@ -297,7 +297,7 @@ def schedule(values: ServiceKeys) -> str:
 
 
 def _schedule(entries: Mapping[str, Place], values: ServiceKeys) -> str:
-    """When it runs; what does not go together with that is told."""
+    """When the service runs; keys that cannot be used together with `schedule` are reported."""
     when = schedule(values)
     for at, why in _against_a_schedule(entries, values) if when else ():
         at.report(f"cannot be used together with `schedule`: {why}; remove it")
@@ -329,8 +329,8 @@ def _check(entries: Mapping[str, Place], values: ServiceKeys, kong: XKong | None
     monitor = values.get("deploy", {}).get("update_config", {}).get("monitor", -1.0)
     test = values.get("healthcheck", {})
     if schedule(values):
-        return SCHEDULED
-    # It may say unhealthy after so many tests; until then it is starting.
+        return SCHEDULED_CHECK
+    # Docker may report unhealthy after so many tests; until then it is starting.
     tested = Check(
         "docker",
         within=max(60.0, test.get("interval", 30.0) * test.get("retries", 3) + 30),
@@ -342,7 +342,7 @@ def _check(entries: Mapping[str, Place], values: ServiceKeys, kong: XKong | None
             return tested
         policy = restart(values)
         if policy == "no":
-            return COMPLETED
+            return COMPLETED_CHECK
         probe = "not_failed" if policy.startswith("on-failure") else "running"
         return Check(probe, hold=5.0 if monitor < 0 else monitor)
     place = entries["x-mvd"].entries()["health"]
@@ -353,7 +353,7 @@ def _check(entries: Mapping[str, Place], values: ServiceKeys, kong: XKong | None
     report_blindness(place, health, values)
     probe, spec = probe_and_spec(health, port or 0)
     times = {name: health[name] for name in ("within", "start_period", "interval", "successes") if name in health}
-    usual = {"docker": tested, "completed": COMPLETED}.get(probe, Check(probe, hold=tested.hold))
+    usual = {"docker": tested, "completed": COMPLETED_CHECK}.get(probe, Check(probe, hold=tested.hold))
     return replace(usual, spec=spec, **times)
 
 

@@ -24,8 +24,8 @@ from gitops_mvd.config.tables import (
     Invalid,
     Key,
     Place,
-    Refused,
     Table,
+    Unsupported,
     accepts,
     record,
 )
@@ -51,7 +51,7 @@ def mode(place: Place) -> int:
 @accepts({"enum": [False, "false"]})
 def _never(place: Place) -> bool:
     if boolean(place):
-        place.fail("can only be false: a host path must be there before, so that a typo does not make an empty folder")
+        place.fail("can only be false: a host path must exist, so that a typo does not make an empty folder")
     return False
 
 
@@ -69,15 +69,15 @@ BIND: Table = {
     ),
     "selinux": Key("`z` (shared) or `Z` (private) relabels the source.", one_of("z", "Z")),
     "recursive": Key(
-        "`enabled`, `disabled`, `writable` or `readonly`: what becomes of mounts below.",
+        "`enabled`, `disabled`, `writable` or `readonly`: what happens to mounts below the source.",
         one_of("enabled", "disabled", "writable", "readonly"),
     ),
-    "create_host_path": Key("Only `false` is allowed: a host path must be there, it is never made.", _never),
+    "create_host_path": Key("Only `false` is allowed: a host path must exist, it is never created.", _never),
 }
 VOLUME_OPTIONS: Table = {
     "nocopy": Key("Do not fill a new volume from the image.", boolean),
     "subpath": Key("A folder inside the volume.", filled),
-    "labels": Refused("is not supported on a mount: put labels on the volume at the top level"),
+    "labels": Unsupported("is not supported on a mount: put labels on the volume at the top level"),
 }
 TMPFS_OPTIONS: Table = {
     "size": Key("Its size, such as `64m`.", size),
@@ -86,13 +86,15 @@ TMPFS_OPTIONS: Table = {
 MOUNT: Table = {
     "type": Key("`volume`, `bind` or `tmpfs`.", _type),
     "source": Key("A volume of the top level, an absolute path of the host, or `./path` in the repository.", text),
-    "target": Key("Where it is in the container.", absolute),
-    "read_only": Key("No writing; a path in the repository must have it.", boolean),
+    "target": Key("The path in the container.", absolute),
+    "read_only": Key("`true`: the container cannot write. Required for a path in the repository.", boolean),
     "consistency": Ignored("it has no effect on Linux.", one_of(*_CONSISTENCIES)),
     "bind": Key("For a bind: `propagation`, `selinux`, `recursive`, `create_host_path`.", record(BindKeys, BIND)),
     "volume": Key("For a volume: `nocopy`, `subpath`.", record(VolumeMountOptions, VOLUME_OPTIONS)),
     "tmpfs": Key("For a tmpfs: `size`, `mode`.", record(TmpfsOptions, TMPFS_OPTIONS)),
-    "image": Refused("is not supported: mounts of images need an engine that few have; copy the files into the image"),
+    "image": Unsupported(
+        "is not supported: mounts of images need an engine that few have; copy the files into the image"
+    ),
 }
 
 
@@ -184,10 +186,10 @@ def tmpfs(place: Place) -> list[tuple[Place, str]]:
 
 VOLUME: Table = {
     "name": Key("The volume's name on the host, instead of `<app>_<volume>`.", filled),
-    "external": Key("It exists already: it is used and never made.", external),
+    "external": Key("`true`: the volume exists already. It is used, and never created.", external),
     "driver": Key("`local` if left out.", filled),
     "driver_opts": Key("Options of the driver.", mapping_of(word)),
-    "labels": Key("Labels.", string_map),
+    "labels": Key("Labels of the volume.", string_map),
 }
 read_volume = record(VolumeKeys, VOLUME)
 
@@ -201,18 +203,18 @@ def content(kind: str) -> Table:
     table: Table = {
         "file": Key("A file of the repository, relative to this one.", filled),
         "environment": Key("The name of a variable of the host (fleet.yaml, .env) that holds it.", filled),
-        "external": Refused(_NO_STORE.format(kind)),
-        "name": Refused("has a meaning only with `external`: remove it"),
-        "labels": Refused("is not supported: it becomes a mounted file, which has no labels"),
-        "driver": Refused("is not supported: it needs Swarm"),
-        "driver_opts": Refused("is not supported: it needs Swarm"),
-        "template_driver": Refused("is not supported: use variables in `content:`"),
+        "external": Unsupported(_NO_STORE.format(kind)),
+        "name": Unsupported("has a meaning only with `external`: remove it"),
+        "labels": Unsupported("is not supported: it becomes a mounted file, which has no labels"),
+        "driver": Unsupported("is not supported: it needs Swarm"),
+        "driver_opts": Unsupported("is not supported: it needs Swarm"),
+        "template_driver": Unsupported("is not supported: use variables in `content:`"),
     }
     if kind == "configs":
-        return {**table, "content": Key("The text itself; variables are put in.", text)}
+        return {**table, "content": Key("The text itself; variables are filled in.", text)}
     return {
         **table,
-        "content": Refused("is not supported: text in a manifest is not secret; use `file` or `environment`"),
+        "content": Unsupported("is not supported: text in a manifest is not secret; use `file` or `environment`"),
     }
 
 
@@ -233,8 +235,8 @@ def _owner(place: Place) -> int:
 
 
 GRANT: Table = {
-    "source": Key("Its name at the top level.", filled),
-    "target": Key("Where it is in the container; a secret without a `/` in front: below `/run/secrets`.", _target),
+    "source": Key("The name of the config or secret at the top level.", filled),
+    "target": Key("The path in the container; a secret without a `/` in front: below `/run/secrets`.", _target),
     "uid": Key("Its owner, a number in quotes; 0 if left out.", _owner),
     "gid": Key("Its group, a number in quotes; 0 if left out.", _owner),
     "mode": Key("Its permissions; `0444` if left out.", mode),

@@ -1,4 +1,4 @@
-"""In what order a service is updated where its manifest does not say.  Pure."""
+"""The default of `update_config.order`: start-first or stop-first, and why.  Pure."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def default_order(service: Service) -> tuple[str, str]:
 
 
 def explained(service: Service) -> str:
-    """Why it is updated in the order in which it is."""
+    """The reason for the update order of a service."""
     order, why = default_order(service)
     return why if order == service.update.order else "set in its manifest"
 
@@ -41,5 +41,5 @@ def _hindrances(service: Service) -> Iterator[str]:
 
 
 def _writes(mount: Mount) -> bool:
-    """Is it data of the service's own, and not only read?"""
+    """Is it data that the service writes?"""
     return mount["type"] != "tmpfs" and not mount["read_only"] and bool(mount["source"])

@@ -6,7 +6,7 @@ from collections.abc import Collection
 from pathlib import Path
 
 import gitops_mvd.docs
-from gitops_mvd.config.tables import Ignored, Key, Refused, Table
+from gitops_mvd.config.tables import Ignored, Key, Table, Unsupported
 
 DOCS = Path(gitops_mvd.docs.__path__[0])
 
@@ -21,7 +21,7 @@ def rows(table: Table, required: Collection[str] = ()) -> str:
                 supported.append(f"| `{name}` | {doc}{more} |")
             case Ignored(why=why):
                 supported.append(f"| `{name}` | Ignored: {why} |")
-            case Refused(why=why):
+            case Unsupported(why=why):
                 refused.append(f"| `{name}` | {why} |")
     if refused:
         refused = ["", "| refused | why, and what to do |", "|---|---|", *refused]

@@ -13,12 +13,12 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from gitops_mvd.config.tables import Ignored, Key, Refused, Table
+from gitops_mvd.config.tables import Ignored, Key, Table, Unsupported
 from gitops_mvd.core.model import App, HostFacts, Service
 from gitops_mvd.docker import answers
 from gitops_mvd.docker.create import create
 from gitops_mvd.manifest import compose, composition, deploy, extensions, load, network, storage, validate
-from gitops_mvd.manifest.health import HEALTH
+from gitops_mvd.manifest.health import HEALTH_KEYS
 from gitops_mvd.systemd import unit
 from tests.unit.memory_tree import MemoryTree
 
@@ -201,7 +201,7 @@ CASES = {
         {"path": "env", "required": Beside(False, {"path": "missing"}), "format": "raw"},
     ),
     "ports": Case(
-        network.PORT,
+        network.PORT_KEYS,
         lambda mapping: service(ports=[mapping]),
         {"target": 80, "published": "8080"},
         {
@@ -369,13 +369,13 @@ CASES = {
         {"capabilities": ["tpu"], "driver": "nvidia", "count": 7, "device_ids": ["7"], "options": {"a": "b"}},
     ),
     "x-mvd": Case(
-        extensions.MVD,
+        extensions.X_MVD,
         lambda mapping: service(**{"x-mvd": mapping}),
         {},
         {"health": {"tcp": 80}, "schedule": "daily"},
     ),
     "health": Case(
-        HEALTH,
+        HEALTH_KEYS,
         probe,
         {"tcp": 80},
         {
@@ -398,7 +398,7 @@ CASES = {
         },
     ),
     "x-kong": Case(
-        extensions.KONG,
+        extensions.X_KONG,
         lambda mapping: service(**{"x-kong": mapping}),
         KONG,
         {
@@ -472,7 +472,7 @@ def vars_of(value: Any) -> Mapping:
 def test_a_key_changes_what_is_made_or_is_refused_or_is_declared_ignored(where: str, key: str) -> None:
     case = CASES[where]
     kind = case.table[key]
-    if isinstance(kind, Refused):
+    if isinstance(kind, Unsupported):
         assert key not in case.values
         return
     value, others = case.values[key] if isinstance(case.values[key], Beside) else (case.values[key], {})
@@ -488,10 +488,10 @@ def test_every_table_of_a_compose_file_is_tried() -> None:
         for module in (compose, composition, deploy, extensions, network, storage)
         for name, table in vars(module).items()
         if isinstance(table, dict) and table and name[0] != "_"
-        if all(isinstance(key, Key | Ignored | Refused) for key in table.values())
+        if all(isinstance(key, Key | Ignored | Unsupported) for key in table.values())
     }
     tried = [case.table for case in CASES.values()] + [compose.RUN]
-    kong = ("ROUTE", "SERVICE")  # of Kong, whose fields go to Kong as they are
+    kong = ("KONG_ROUTE", "KONG_SERVICE")  # of Kong, whose fields go to Kong as they are
     missed = [
         name
         for name, table in tables.items()

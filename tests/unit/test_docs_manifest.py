@@ -5,7 +5,7 @@
 
 import pytest
 
-from gitops_mvd.config.tables import Ignored, Key, Refused, Table
+from gitops_mvd.config.tables import Ignored, Key, Table, Unsupported
 from gitops_mvd.manifest import (
     compose,
     composition,
@@ -35,7 +35,7 @@ MODULES = (
 
 TABLES: dict[str, Table] = {
     "fleet.yaml": fleet.FLEET,
-    "fleet.yaml: a host": fleet.HOST,
+    "fleet.yaml: a host": fleet.HOST_KEYS,
     "compose.yaml": composition.TOP,
     "include": composition.INCLUDE,
     "networks": network.NETWORK,
@@ -45,7 +45,7 @@ TABLES: dict[str, Table] = {
     "services": compose.SERVICE,
     "services: extends": composition.EXTENDS,
     "services: env_file": compose.ENV_FILE,
-    "services: ports": network.PORT,
+    "services: ports": network.PORT_KEYS,
     "services: volumes": storage.MOUNT,
     "services: volumes: bind": storage.BIND,
     "services: volumes: volume": storage.VOLUME_OPTIONS,
@@ -64,20 +64,20 @@ TABLES: dict[str, Table] = {
     "services: deploy: resources: limits": deploy.LIMITS,
     "services: deploy: resources: reservations": deploy.RESERVATIONS,
     "services: gpus, devices of reservations": deploy.DEVICE,
-    "x-mvd": extensions.MVD,
-    "x-mvd: health": health.HEALTH,
-    "x-kong": extensions.KONG,
-    "x-kong: routes": kong_fields.ROUTE,
-    "x-kong: plugins": kong_fields.PLUGIN,
-    "x-kong: service": kong_fields.SERVICE,
-    "x-kong: upstream": kong_fields.UPSTREAM,
+    "x-mvd": extensions.X_MVD,
+    "x-mvd: health": health.HEALTH_KEYS,
+    "x-kong": extensions.X_KONG,
+    "x-kong: routes": kong_fields.KONG_ROUTE,
+    "x-kong: plugins": kong_fields.KONG_PLUGIN,
+    "x-kong: service": kong_fields.KONG_SERVICE,
+    "x-kong: upstream": kong_fields.KONG_UPSTREAM,
     "kong/*.yaml": kong_entities.GATEWAY,
     "kong/*.yaml: consumers": kong_entities.CONSUMER,
     "kong/*.yaml: plugins": kong_entities.GATEWAY_PLUGIN,
     "kong/*.yaml: services": kong_entities.GATEWAY_SERVICE,
     "kong/*.yaml: routes": kong_entities.GATEWAY_ROUTE,
     "kong/*.yaml: upstreams": kong_entities.GATEWAY_UPSTREAM,
-    "kong/*.yaml: upstreams: targets": kong_entities.TARGET,
+    "kong/*.yaml: upstreams: targets": kong_entities.KONG_TARGET,
     "kong/*.yaml: key_sets": kong_entities.KEY_SET,
     "kong/*.yaml: keys": kong_entities.KEY,
     "kong/*.yaml: certificates": kong_entities.CERTIFICATE,
@@ -108,7 +108,9 @@ def test_every_table_of_keys_is_in_the_reference() -> None:
             storage,
         )
         for name, table in vars(module).items()
-        if isinstance(table, dict) and table and all(isinstance(key, Key | Ignored | Refused) for key in table.values())
+        if isinstance(table, dict)
+        and table
+        and all(isinstance(key, Key | Ignored | Unsupported) for key in table.values())
     }
-    listed = {id(table) for table in TABLES.values()} | {id(compose.RUN), id(kong_entities.CREDENTIALS)}
+    listed = {id(table) for table in TABLES.values()} | {id(compose.RUN), id(kong_entities.CONSUMER_CREDENTIALS)}
     assert [name for table, name in tables.items() if table not in listed and "._" not in name] == []

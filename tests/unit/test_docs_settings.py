@@ -13,17 +13,17 @@ from tests.unit.reference_page import DOCS, has_rows, rows
 
 PAGE = DOCS / "settings.md"
 SECTIONS: dict[str, Section[Any]] = {
-    "The settings of a server": settings.SETTINGS,
-    "`credentials`: the login at the repository": settings.CREDENTIALS,
-    "`github_app`: the login of an App": settings.GITHUB_APP,
-    "`verify`: whose signature a commit needs": settings.VERIFY,
-    "`docker`: the engine": settings.DOCKER,
-    "`registries`: the login at a registry": settings.LOGIN,
-    "`kong`: the Kong of this server": settings.KONG,
-    "`policy`: what the repository may not do with this server": settings.POLICY,
-    "`forge`: where commit statuses go": settings.FORGE,
-    "`proposals`: what a pull request would do": settings.PROPOSALS,
-    "`webhook`: hear of a merge at once": settings.WEBHOOK,
+    "The settings of a server": settings.SETTINGS_SECTION,
+    "`credentials`: the login at the repository": settings.CREDENTIALS_SECTION,
+    "`github_app`: the login of an App": settings.GITHUB_APP_SECTION,
+    "`verify`: whose signature a commit needs": settings.VERIFY_SECTION,
+    "`docker`: the engine": settings.DOCKER_SECTION,
+    "`registries`: the login at a registry": settings.LOGIN_SECTION,
+    "`kong`: the Kong of this server": settings.KONG_SECTION,
+    "`policy`: what the repository may not do with this server": settings.POLICY_SECTION,
+    "`forge`: where commit statuses go": settings.FORGE_SECTION,
+    "`proposals`: what a pull request would do": settings.PULL_REQUESTS_SECTION,
+    "`webhook`: hear of a merge at once": settings.WEBHOOK_SECTION,
 }
 
 
@@ -40,4 +40,4 @@ def test_every_section_of_the_settings_is_in_the_manual() -> None:
 
 def test_a_setting_without_its_field_is_an_error_at_import() -> None:
     with pytest.raises(TypeError, match="Login and its keys do not match: username"):
-        settings.section(settings.Login, {"password_file": settings.LOGIN.keys["password_file"]})
+        settings.section(settings.Login, {"password_file": settings.LOGIN_SECTION.keys["password_file"]})

@@ -26,26 +26,26 @@ NOT_A_FIELD = {  # nested, short for others, or decK's
     "keys",
     "url",
     "groups",
-    *kong_entities.CREDENTIALS,
+    *kong_entities.CONSUMER_CREDENTIALS,
 }
 
 
 @pytest.mark.parametrize(
     ("entity", "table"),
     [
-        ("routes", kong_fields.ROUTE),
-        ("plugins", kong_fields.PLUGIN),
+        ("routes", kong_fields.KONG_ROUTE),
+        ("plugins", kong_fields.KONG_PLUGIN),
         ("plugins", kong_entities.GATEWAY_PLUGIN),
-        ("services", kong_fields.SERVICE),
+        ("services", kong_fields.KONG_SERVICE),
         ("services", kong_entities.GATEWAY_SERVICE),
-        ("upstreams", kong_fields.UPSTREAM),
+        ("upstreams", kong_fields.KONG_UPSTREAM),
         ("consumers", kong_entities.CONSUMER),
         ("certificates", kong_entities.CERTIFICATE),
         ("ca_certificates", kong_entities.CA_CERTIFICATE),
         ("vaults", kong_entities.VAULT),
         ("routes", kong_entities.GATEWAY_ROUTE),
         ("upstreams", kong_entities.GATEWAY_UPSTREAM),
-        ("targets", kong_entities.TARGET),
+        ("targets", kong_entities.KONG_TARGET),
         ("key_sets", kong_entities.KEY_SET),
         ("keys", kong_entities.KEY),
         ("snis", kong_entities.SNI),
@@ -60,4 +60,4 @@ def test_every_kind_of_entity_can_stand_at_the_top_level() -> None:
 
 
 def test_every_protocol_of_kong_and_no_other_is_supported() -> None:
-    assert set(kong_fields.PROTOCOLS) == set(SCHEMA["_shared"]["protocol"]["one_of"])
+    assert set(kong_fields.KONG_PROTOCOLS) == set(SCHEMA["_shared"]["protocol"]["one_of"])

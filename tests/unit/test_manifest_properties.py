@@ -14,7 +14,7 @@ from gitops_mvd.manifest.compose import SERVICE
 from gitops_mvd.manifest.dotenv import parse_env
 from gitops_mvd.manifest.interpolate import Unresolved, substitute
 from gitops_mvd.manifest.kong_entities import CONSUMER, GATEWAY_PLUGIN
-from gitops_mvd.manifest.kong_fields import PLUGIN, ROUTE, UPSTREAM
+from gitops_mvd.manifest.kong_fields import KONG_PLUGIN, KONG_ROUTE, KONG_UPSTREAM
 from tests.unit.memory_tree import MemoryTree
 
 sparing = settings(max_examples=settings.default.max_examples // 2)  # whole repositories take long
@@ -117,7 +117,7 @@ def test_no_value_of_any_key_raises(key: str, value: object) -> None:
     validate(MemoryTree({**{p: t for p, t in tree.files.items()}, "fleet.yaml": yaml.safe_dump({"hosts": value})}))
 
 
-@given(st.sampled_from([*ROUTE, *PLUGIN, *UPSTREAM, *CONSUMER, *GATEWAY_PLUGIN]), documents)
+@given(st.sampled_from([*KONG_ROUTE, *KONG_PLUGIN, *KONG_UPSTREAM, *CONSUMER, *GATEWAY_PLUGIN]), documents)
 @sparing
 def test_no_value_of_any_field_of_kong_raises(field: str, value: object) -> None:
     entity = {"name": "x", "paths": ["/x"], "host": "x", field: value}

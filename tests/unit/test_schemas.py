@@ -31,7 +31,7 @@ from tests.unit.test_manifest import CASES, repository
 FOLDER = Path(gitops_mvd.schemas.__path__[0])
 EXAMPLE = Path(__file__).parents[2] / "example-repo"
 PUBLISHED = Path(__file__).parent / "published" / "compose-spec.json"
-VALIDATORS = {name: Draft7Validator(schemas.schema(name)) for name in schemas.NAMES}
+VALIDATORS = {name: Draft7Validator(schemas.schema(name)) for name in schemas.SCHEMA_NAMES}
 
 YAML = "the file is not YAML as mvd reads it"
 TEXT = "what a text says"
@@ -74,7 +74,7 @@ def of_case(case: Path) -> Iterator[tuple[str, Any]]:
             yield name, value
 
 
-@pytest.mark.parametrize("name", schemas.NAMES)
+@pytest.mark.parametrize("name", schemas.SCHEMA_NAMES)
 def test_the_package_has_the_schema_that_the_tables_make(name: str) -> None:
     made = schemas.schema(name)
     Draft7Validator.check_schema(made)
@@ -88,7 +88,7 @@ def test_the_package_has_the_schema_that_the_tables_make(name: str) -> None:
 
 
 def test_no_schema_lies_in_the_package_that_nobody_makes() -> None:
-    assert sorted(file.stem for file in FOLDER.glob("*.json")) == sorted(schemas.NAMES)
+    assert sorted(file.stem for file in FOLDER.glob("*.json")) == sorted(schemas.SCHEMA_NAMES)
 
 
 def test_a_key_that_compose_publishes_is_supported_or_refused() -> None:
@@ -130,7 +130,7 @@ def test_the_schemas_refuse_an_invalid_case_unless_only_mvd_can_tell(case: Path)
 def test_the_schema_of_the_settings_accepts_every_example_of_the_manual() -> None:
     blocks = re.findall(r"```yaml\n(.*?)```", (DOCS / "settings.md").read_text(), re.DOTALL)
     values = [value for block in blocks if (value := value_of(block)) and "_format_version" not in value]
-    values = [value for value in values if value.keys() <= settings.SETTINGS.keys.keys()]
+    values = [value for value in values if value.keys() <= settings.SETTINGS_SECTION.keys.keys()]
     assert len(values) >= 5
     for value in values:
         assert errors("config", {"repository": "/srv/config", **value}) == []
@@ -180,14 +180,14 @@ def test_every_pattern_is_one_that_editors_understand() -> None:
             yield from patterns(below)
 
     python_only = re.compile(r"\(\?[PiLmsux#]|\\[AZU]|\(\?<")
-    found = {pattern for name in schemas.NAMES for pattern in patterns(schemas.schema(name))}
+    found = {pattern for name in schemas.SCHEMA_NAMES for pattern in patterns(schemas.schema(name))}
     assert found
     assert [pattern for pattern in found if python_only.search(pattern)] == []
 
 
 def test_a_schema_is_printed_by_its_name_and_the_names_are_listed() -> None:
     assert json.loads(run("schema", "fleet").output) == schemas.schema("fleet")
-    assert [line.split()[0] for line in run("schema").output.splitlines()] == sorted(schemas.NAMES)
+    assert [line.split()[0] for line in run("schema").output.splitlines()] == sorted(schemas.SCHEMA_NAMES)
 
 
 def test_an_unknown_schema_is_answered_with_those_that_there_are() -> None:

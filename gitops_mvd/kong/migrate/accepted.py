@@ -9,7 +9,7 @@ from gitops_mvd.config.yamltree import Found, Sink, parse
 from gitops_mvd.core.errors import StepFailed
 from gitops_mvd.core.model import JsonValue
 from gitops_mvd.kong.migrate.yaml_text import as_yaml, document_text
-from gitops_mvd.manifest.extensions import kong
+from gitops_mvd.manifest.extensions import read_x_kong
 from gitops_mvd.manifest.kong_entities import FOLDER, read_gateway
 
 Item = dict[str, JsonValue]
@@ -59,7 +59,7 @@ def prune_x_kong(written: Item) -> list[str]:
         sink: Sink = []
         node = parse("x-kong", as_yaml(written).encode(), sink)
         if node:
-            Place(node, (), sink).attempt(kong)
+            Place(node, (), sink).attempt(read_x_kong)
         if not any(found.path for found in sink):
             return [*notes, *(str(found.problem.message) for found in sink)]
         for found in sorted(sink, key=_position, reverse=True):

@@ -18,7 +18,7 @@ from gitops_mvd.kong.entities import MANAGED_TAG, REFERENCES, TYPES, Entity
 from gitops_mvd.kong.migrate.accepted import Document, Item, prune_files, prune_x_kong
 from gitops_mvd.kong.migrate.yaml_text import as_yaml, comments, document_text
 from gitops_mvd.kong.schema import Schemas, Specs, fields_of
-from gitops_mvd.manifest.extensions import KONG
+from gitops_mvd.manifest.extensions import X_KONG
 from gitops_mvd.manifest.kong_entities import FOLDER
 
 FILES: Mapping[str, Sequence[str]] = {
@@ -133,12 +133,12 @@ def _short(written: Item) -> Item:
     """The short forms, if the reader knows them and they mean the same."""
     routes, plugins = _mappings(written.get("routes")), _mappings(written.get("plugins"))
     auth = [plugin for plugin in plugins if plugin.keys() == {"name"} and str(plugin["name"]).endswith("-auth")]
-    if auth and isinstance(KONG.get("auth"), Key):
+    if auth and isinstance(X_KONG.get("auth"), Key):
         names = [plugin["name"] for plugin in auth]
         written = {"auth": names[0] if len(names) == 1 else names, **written}
         written["plugins"] = [plugin for plugin in plugins if plugin not in auth]
     route = {key: value for key, value in routes[0].items() if key != "name"} if len(routes) == 1 else {}
-    if route and all(isinstance(KONG.get(key), Key) for key in route if key != "plugins") and "plugins" not in route:
+    if route and all(isinstance(X_KONG.get(key), Key) for key in route if key != "plugins") and "plugins" not in route:
         return {"port": written["port"], **route, **{k: v for k, v in written.items() if k not in ("port", "routes")}}
     return written
 

@@ -21,7 +21,7 @@ from gitops_mvd.core.plan_text import lines  # noqa: E402
 from gitops_mvd.host.monitor import Monitor  # noqa: E402
 from gitops_mvd.manifest import load, validate  # noqa: E402
 from gitops_mvd.manifest.explain import explain  # noqa: E402
-from gitops_mvd.manifest.health import HEALTH  # noqa: E402
+from gitops_mvd.manifest.health import HEALTH_KEYS  # noqa: E402
 from tests.unit.memory_tree import MemoryTree  # noqa: E402
 from tests.unit.test_docs_manifest import rows  # noqa: E402
 from tests.unit.test_gates import at_a_gate, up  # noqa: E402
@@ -66,7 +66,7 @@ def story() -> Mapping[str, object]:
         "gate": [at_gate(service.check, 12), at_gate(service.check, 13)],
         "monitored": probes.is_monitored(service.check),
         "monitor": watch.verdict(instance),
-        "manual": rows(HEALTH).splitlines(),
+        "manual": rows(HEALTH_KEYS).splitlines(),
     }
 
 
