@@ -6,7 +6,7 @@ import re
 import subprocess
 from collections.abc import Iterable, Sequence
 
-from gitops_mvd.core.errors import Unavailable
+from gitops_mvd.core.errors import MvdError, Unavailable
 
 PROGRAM_WITHIN_SECONDS = 30.0
 
@@ -25,11 +25,22 @@ def plain(printed_lines: Iterable[str], container: str) -> list[str]:
 
 
 def journal_command(name: str, lines: int, follow: bool) -> list[str]:
-    """The command that shows the output of `app` or `app/service`, of all its versions."""
+    """The command that shows the output of `app` or `app/service`, of all its versions.
+
+    Raises MvdError if there is none, unless it is to `follow` what may come.
+    """
     known = printed("journalctl", "--quiet", "--field=SYSLOG_IDENTIFIER").splitlines()
-    theirs = [identifier for identifier in known if f"{identifier}/".startswith(f"{name}/")] or [name]
+    theirs = [identifier for identifier in known if f"{identifier}/".startswith(f"{name}/")]
+    if not theirs and not follow:
+        raise MvdError(f"no output of {name} in the journal", "Apps of this server: mvd status")
     options = [f"--lines={lines}", *(["--follow"] if follow else [])]
-    return ["journalctl", "--quiet", "--output=short-iso", *options, *(f"--identifier={one}" for one in theirs)]
+    return [
+        "journalctl",
+        "--quiet",
+        "--output=short-iso",
+        *options,
+        *(f"--identifier={one}" for one in theirs or [name]),
+    ]
 
 
 def printed(*argv: str) -> str:

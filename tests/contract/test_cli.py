@@ -190,6 +190,17 @@ def test_logs_are_what_journalctl_prints_of_all_versions(
     assert said.err.startswith("mvd: cannot run journalctl")
 
 
+@needs_root
+def test_logs_of_what_never_printed_anything(
+    operator: Terminal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "journalctl").write_text("#!/bin/sh\necho chatbot/web; echo sshd\n")
+    (tmp_path / "journalctl").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/bin")
+    said = operator.mvd("logs", "chat")
+    assert said == Said(1, "", "mvd: no output of chat in the journal\n     Apps of this server: mvd status\n")
+
+
 # ---- a new server ----------------------------------------------------------------------------------------------------
 
 
