@@ -5,7 +5,8 @@ run        run, sync                        kong      kong dump, adopt, forget (
 plan       plan, explain                    validate  validate
 status     status, history, logs            docs      docs
 hold       suspend, resume, retry           doctor    doctor
-install    install                          output    tables and JSON        server   settings, and what they connect to
+install    install                          schema    schema
+output     tables and JSON                  server    settings, and what they connect to
 
 Each module imports Docker, Git and HTTP inside its commands, so that `--help`, `validate` and `docs` need none of them.
 May import every room.  Nothing imports it.
