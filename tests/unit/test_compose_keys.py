@@ -13,12 +13,15 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from gitops_mvd.config.tables import Ignored, Key, Table, Unsupported
+from gitops_mvd.config.readers import text
+from gitops_mvd.config.tables import Ignored, Key, Table, Unsupported, record
+from gitops_mvd.core.compose import Run
 from gitops_mvd.core.model import App, HostFacts, Service
 from gitops_mvd.docker import answers
-from gitops_mvd.docker.create import create
+from gitops_mvd.docker.create import FLAGS, create
 from gitops_mvd.manifest import compose, composition, deploy, extensions, load, network, storage, validate
 from gitops_mvd.manifest.health import HEALTH_KEYS
+from gitops_mvd.manifest.values import ServiceKeys
 from gitops_mvd.systemd import unit
 from tests.unit.memory_tree import MemoryTree
 
@@ -498,3 +501,12 @@ def test_every_table_of_a_compose_file_is_tried() -> None:
         if not any(table is one for one in tried) and not (name.startswith(extensions.__name__) and name.endswith(kong))
     ]
     assert missed == []
+
+
+def test_docker_has_words_for_every_key_of_a_container() -> None:
+    assert FLAGS.keys() == Run.__annotations__.keys()
+
+
+def test_a_key_without_its_type_is_an_error_at_import() -> None:
+    with pytest.raises(TypeError, match="ServiceKeys and its table do not match: toy"):
+        record(ServiceKeys, {**compose.SERVICE, "toy": Key("A toy.", text)})
