@@ -6,13 +6,14 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from gitops_mvd.core.errors import StepFailed, Unavailable
-from gitops_mvd.core.model import App, Change, Json, Resource, Role, Service
+from gitops_mvd.core.model import App, Change, Resource, Role, Service
 from gitops_mvd.core.route import EntityFields, RouteSpec, Target
+from gitops_mvd.core.xkong import XKong
 from gitops_mvd.kinds import Tools
 from gitops_mvd.kong.client import Kong
 from gitops_mvd.kong.compare import declared_fields
 from gitops_mvd.kong.declare import Declarations
-from gitops_mvd.kong.entities import DEFAULT_WEIGHT, Entity, Fields, Key, Owner, is_instance_target, tag_value
+from gitops_mvd.kong.entities import DEFAULT_WEIGHT, Entity, Key, Owner, is_instance_target, tag_value
 from gitops_mvd.kong.shared.entities import SharedDeclarations
 from gitops_mvd.manifest.references import filled_in
 from gitops_mvd.state.secret_files import SecretFiles
@@ -53,15 +54,14 @@ class Routes:
         if any(app.kong_entities.values()):
             yield self._of_app(app)
 
-    def _of_service(self, app: str, service: Service, kong: Json) -> Resource:
+    def _of_service(self, app: str, service: Service, kong: XKong) -> Resource:
         owner = app, service.name
         entities = self._declarations.of_service(owner, filled_in(kong, self._secret))
         targets = [Target(instance=name, address="") for name in sorted(service.instances(app))]
         return self._resource(owner, entities, targets)
 
     def _of_app(self, app: App) -> Resource:
-        document: Mapping[str, Iterable[Fields]] = filled_in(app.kong_entities, self._secret)
-        entities = self._declarations.of_app(app.name, document)
+        entities = self._declarations.of_app(app.name, filled_in(app.kong_entities, self._secret))
         _refuse_equal_credentials(entities)
         return self._resource((app.name, ""), entities, self._declarations.app_targets())
 

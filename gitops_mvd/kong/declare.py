@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from uuid import UUID, uuid5
 
-from gitops_mvd.core.model import Json, JsonValue
+from gitops_mvd.core.model import JsonValue
 from gitops_mvd.core.route import Target
+from gitops_mvd.core.xkong import XKong
 from gitops_mvd.kong.compare import field_tags
 from gitops_mvd.kong.entities import (
     DEFAULT_WEIGHT,
@@ -30,7 +31,7 @@ class Declarations:
     def __init__(self, host: str) -> None:
         self._host = host
 
-    def of_service(self, owner: Owner, kong: Json) -> list[Entity]:
+    def of_service(self, owner: Owner, kong: XKong) -> list[Entity]:
         """Those of a service's `x-kong` in normal form: service, upstream, routes and plugins, but no targets."""
         return service_entities(self._host, owner, kong)
 
@@ -50,7 +51,7 @@ class Declarations:
         return [target_entity(self._host, upstream, target, DEFAULT_WEIGHT, tags) for target in targets]
 
 
-def service_entities(host: str, owner: Owner, kong: Json) -> list[Entity]:
+def service_entities(host: str, owner: Owner, kong: XKong) -> list[Entity]:
     """The entities of a service's `x-kong` in normal form, with ids and tags of that host."""
     app, service = owner
     name = service_name(owner)

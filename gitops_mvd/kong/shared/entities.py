@@ -6,8 +6,8 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from gitops_mvd.core.model import Json
 from gitops_mvd.core.route import Target
+from gitops_mvd.core.xkong import XKong
 from gitops_mvd.kong.declare import Declarations, declared, entity_id, service_entities, service_name, target_entity
 from gitops_mvd.kong.entities import (
     DEFAULT_WEIGHT,
@@ -48,7 +48,7 @@ class SharedDeclarations(Declarations):
         self._shared = shared
         self._address = address
 
-    def of_service(self, owner: Owner, kong: Json) -> list[Entity]:
+    def of_service(self, owner: Owner, kong: XKong) -> list[Entity]:
         return [self._for_all_hosts(entity) for entity in service_entities(self._shared, owner, kong)]
 
     def of_app(self, app: str, document: Mapping[str, Iterable[Fields]]) -> list[Entity]:
