@@ -115,7 +115,7 @@ class BitbucketCloud:
             return pull_requests
 
     def _whole(self, number: int, short: str, to: str) -> str:
-        """A commit in full, of which a pull request has the first 12 digits; "" where it can not be told.
+        """A commit in full, of which a pull request has the first 12 digits; "" if it is unknown.
 
         That of a fork is known to the pull request alone, and one that holds nothing new to the repository alone:
         https://github.com/abhinav/git-spice/issues/1421 and https://jira.atlassian.com/browse/BCLOUD-19593

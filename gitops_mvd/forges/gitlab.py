@@ -1,7 +1,7 @@
 """GitLab, gitlab.com and self-managed (https://docs.gitlab.com/api/commits and https://docs.gitlab.com/api/notes).
 
 A status is a job here, of a pipeline of the kind "external", and so has a life: what ended begins anew as another job,
-what runs can not run once more, and with its state its description and its link stay as they are.
+what runs cannot run once more, and with its state its description and its link stay as they are.
 https://gitlab.com/gitlab-org/gitlab/-/blob/master/app/services/ci/create_commit_status_service.rb
 https://gitlab.com/gitlab-org/gitlab/-/blob/master/app/models/commit_status.rb
 """
@@ -162,13 +162,13 @@ EXPLANATIONS = (  # status code, what is said with it, what that means, and what
         401,
         "",
         "{where} refused the token",
-        "it may have been revoked, or have expired, or be a deploy token, which can not post statuses",
+        "it may have been revoked, or have expired, or be a deploy token, which cannot post statuses",
     ),
     (403, "insufficient_scope", "{where} does not let this token post to {name}", "it needs the scope api"),
     (
         403,
         "",
-        "{where} lets nobody with this token post to {name}",
+        "{where} does not let this token post to {name}",
         "it needs the role Developer, and on a protected branch one that may push or merge",
     ),
     (

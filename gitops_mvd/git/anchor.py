@@ -1,4 +1,4 @@
-"""The commit that was taken last, in a file that outlives the mirror: so that a rewind is noticed without one."""
+"""The commit that was followed last, in a file outside the mirror: a rewind is noticed even if the mirror is lost."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ ANCHOR = re.compile(rb"([0-9a-f]{16}) ([0-9a-f]{40})\n?")
 
 @dataclass
 class Anchor:
-    """The file at `path`, if one is wanted, as far as it is about the branch `name`."""
+    """The line for the branch `name` in the file at `path`, if there is one."""
 
     path: Path | None
     name: str  # 16 hexadecimal digits
-    adrift: bool = False  # is it still to be written?
+    adrift: bool = False  # has it still to be written?
     _warned: set[str] = field(default_factory=set)
 
     def read(self) -> str:
-        """The last tip taken; "" where the file says nothing of this branch."""
+        """The last commit followed, "" if the file has none of this branch."""
         if not self.path:
             return ""
         try:
@@ -36,14 +36,11 @@ class Anchor:
         except OSError:
             found = None
         if not found:
-            self._warn(f"{self.path} can not be read, so no rewind is noticed where the mirror is lost as well")
+            self._warn(f"cannot read {self.path}: a rewound branch is not noticed if the mirror is lost, too")
         return found[2].decode() if found and found[1].decode() == self.name else ""
 
     def drop(self, tip: str) -> None:
-        """Write down what was taken, where the folder with the mirror may be lost and this one may not.
-
-        It holds up nothing where it can not be done, and is tried again at the next look.
-        """
+        """Write down the commit that is followed.  If that fails, nothing is held up, and the next sync tries again."""
         self.adrift = False
         if not self.path or self.read() == tip:
             return
@@ -53,12 +50,11 @@ class Anchor:
             self._warned.clear()
         except (MvdError, OSError) as error:
             self.adrift = True
-            unwritten = f"{self.path} could not be written"
-            why = error.message if isinstance(error, MvdError) else f"{unwritten}: {error.strerror}"
-            self._warn(f"{why}; so no rewind behind {tip[:7]} is noticed where the mirror is lost")
+            why = error.message if isinstance(error, MvdError) else f"cannot write {self.path}: {error.strerror}"
+            self._warn(f"{why}; a branch rewound behind {tip[:7]} is not noticed if the mirror is lost")
 
     def _warn(self, warning: str) -> None:
-        """Once."""
+        """Log a warning once."""
         if warning not in self._warned:
             log.warning("%s", warning)
         self._warned.add(warning)

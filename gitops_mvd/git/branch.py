@@ -1,6 +1,6 @@
-"""One branch of the config repository: which of its commits is taken, which is refused, and what came since.
+"""One branch of the config repository: which commit is followed, which is refused, and the commits since.
 
-A commit is taken when it builds on the last one and, where the settings want that, carries a good signature; until then
+A commit is followed if it builds on the last one and has a good signature, if the settings require one.  Until then
 nothing of it is used.
 """
 
@@ -29,16 +29,16 @@ MOST_SINCE = 100  # commits
 
 
 class Refusal(NamedTuple):
-    """A tip that was not taken, and beside what: so that it is not fetched again at every look."""
+    """A tip that was refused, and what it was compared with: it is not fetched again while both stay the same."""
 
     tip: str
     known: str
-    tags: frozenset[str] | None  # None where they do not matter
+    tags: frozenset[str] | None  # None if they do not matter
     error: RevisionRefused
 
 
 def no_token() -> str:
-    """The token of a repository that wants none."""
+    """The token of a repository that needs none."""
     return ""
 
 
@@ -100,7 +100,7 @@ class Source:
         """The tip of the branch, in the mirror and ready to be read.  Raises Unavailable and keeps what there was.
 
         The server is asked for the tip first, and for objects only where that is new.  A tip that does not descend from
-        the last one is refused unless `allow_rewind`, and so is one of which that can not be told within 1,024 commits,
+        the last one is refused unless `allow_rewind`, and so is one if that is unknown within 1,024 commits,
         or one without the signature that `verify` wants: that raises RevisionRefused.  A damaged mirror is made anew.
         """
         tip = self._ask()
@@ -164,23 +164,23 @@ class Source:
         """The files as they would be once a pull request was merged into `onto`.
 
         Where it left the branch too long ago to tell, or with a git older than 2.38, they are those of its own last
-        commit.  Raises StepFailed where it can not be merged, Unavailable where it has moved on meanwhile.
+        commit.  Raises StepFailed if it cannot be merged, Unavailable if it has moved on meanwhile.
         """
         with self._mirror.alone():
             return self._merges.tree(pull_request, onto.commit)
 
     def keep_pull_requests(self, numbers: Collection[int]) -> None:
-        """Let go of the pull requests that are not among these."""
+        """Forget the pull requests that are not among these."""
         if self._merges.mirror.place.exists():
             with self._mirror.alone():
                 self._merges.keep(numbers)
 
     def ready(self) -> None:
-        """Raises Unavailable where this server lacks what `verify` needs."""
+        """Raises Unavailable if this server lacks what `verify` needs."""
         self._guard.ready()
 
     def tree(self, revision: Revision) -> GitTree:
-        """The files at a revision that `fetch` returned.  What can not be read in it raises Unavailable."""
+        """The files at a revision that `fetch` returned.  Reading a damaged one raises Unavailable."""
         load = self._mirror.reader()
         headers = load(bytes.fromhex(revision.commit), "commit", revision.commit).split(b"\n", 1)
         return GitTree(bytes.fromhex(headers[0].removeprefix(b"tree ").decode()), load)
@@ -195,7 +195,7 @@ class Source:
         return tips[ref]
 
     def _known(self) -> str:
-        """The last tip taken, or "" where there is no telling."""
+        """The last commit followed, "" if it is unknown."""
         return self._mirror.commit_at(self._ref)
 
     def _refuse_again(self, tip: str, known: str) -> None:
@@ -243,7 +243,7 @@ class Source:
             if tag:
                 self._guard.keep(mirror, tag)
             return tip
-        raise RevisionRefused(f"what is behind commit {tip[:7]} is cut off, so its signatures can not be seen", tip)
+        raise RevisionRefused(f"what is behind commit {tip[:7]} is cut off, so its signatures cannot be checked", tip)
 
     def _rewound(self, known: str, tip: str) -> RevisionRefused:
         return RevisionRefused(
@@ -253,7 +253,7 @@ class Source:
         )
 
     def _first_parents(self, known: str, tip: str) -> list[str]:
-        """Oldest first; nothing where it can not be told."""
+        """Oldest first; empty if it is unknown."""
         if not self._mirror.descends(tip, known):
             return []
         words = ("rev-list", "--first-parent", "--reverse", f"--max-count={MOST_SINCE}", f"{known}..{tip}")
@@ -267,5 +267,5 @@ class Source:
         return Revision(commit, self.branch, message.decode(errors="replace").partition("\n")[0])
 
     def _forget(self) -> None:
-        """Tell nobody any more of what was taken: the mirror has turned out to be damaged."""
+        """Forget what was fetched: the mirror is damaged."""
         self._latest = None

@@ -31,10 +31,10 @@ NOTHING: Mapping[str, str] = MappingProxyType({})
 
 @dataclass(frozen=True)
 class Command:
-    """Runs git on behalf of the config repository at `url`, and on repositories of ours.
+    """Runs git for the config repository at `url`, and in its mirrors on this disk.
 
     `token` is asked for anew whenever the server is, and `renew` is told of one that was refused: is there another one
-    now?  `timeout` is the seconds that a command may take.  Raises MvdError for a user name that can not be sent.
+    now?  `timeout` is the seconds that a command may take.  Raises MvdError for a user name that cannot be sent.
     """
 
     url: str
@@ -69,7 +69,7 @@ class Command:
             if re.search(pattern, complaint):
                 raise Unavailable(f"{self.where} {sentence}", hint)
         last = complaint.strip().rpartition("\n")[2]
-        raise Unavailable(f"{self.where} could not be read: {last or f'git ended with {status}'}")
+        raise Unavailable(f"cannot read {self.where}: {last or f'git ended with {status}'}")
 
     def __call__(
         self,
@@ -92,7 +92,7 @@ class Command:
         return ran
 
     def reader(self, place: Path) -> Load:
-        """Reads objects of a repository of ours, by a `git cat-file` that ends when the reader is no longer held.
+        """Reads objects of a repository on this disk, by a `git cat-file` that ends when the reader is no longer held.
 
         What it returns raises LookupError for an object that is not there, or not whole.
         """
@@ -121,7 +121,7 @@ class Command:
         environment: Mapping[str, str],
     ) -> tuple[int, str, str]:
         if not _is_line(token):
-            raise Unavailable("the token of the repository must be a single line", "look at the file that it lies in")
+            raise Unavailable("the token of the repository must be a single line", "check the file it is in")
         try:
             status, out, complaint = git.Git().execute(
                 ["git", *words],
@@ -133,7 +133,7 @@ class Command:
         except git.exc.GitCommandNotFound as error:
             raise Unavailable("git is not installed", "apt-get install git") from error
         except OSError as error:
-            raise Unavailable(f"git can not be run: {error.strerror}") from error
+            raise Unavailable(f"cannot run git: {error.strerror}") from error
         return status, str(out), redact(str(complaint), [token])
 
     def _environment(self, token: str = "", more: Mapping[str, str] = NOTHING) -> dict[str, str]:

@@ -32,14 +32,14 @@ class Merges:
     def tree(self, pull_request: PullRequest, onto: str) -> GitTree:
         """The files as they would be once the pull request was merged into the commit `onto`.
 
-        Raises StepFailed where that can not be, Unavailable where it can not be told now.
+        Raises StepFailed if that is impossible, Unavailable if it is unknown now.
         """
         with self._trusted():
             tree = self._tree(pull_request, onto)
         return GitTree(bytes.fromhex(tree), self.mirror.reader())
 
     def keep(self, numbers: Collection[int]) -> None:
-        """Let go of all pull requests but these."""
+        """Forget all pull requests but these."""
         with self._trusted():
             if not (self.mirror.place / "HEAD").exists():
                 return
@@ -69,12 +69,10 @@ class Merges:
                 "push the branch to the config repository itself",
             )
         if not REF.fullmatch(pull_request.ref):
-            raise StepFailed(
-                f"{pull_request.ref!r}, which #{pull_request.number} is said to lie at, is not the name of a ref"
-            )
+            raise StepFailed(f"{pull_request.ref!r}, the ref of #{pull_request.number}, is not the name of a ref")
         head = pull_request.commit
         if not COMMIT.fullmatch(head):
-            raise StepFailed(f"{head!r}, which #{pull_request.number} is said to be at, is not the id of a commit")
+            raise StepFailed(f"{head!r}, the head of #{pull_request.number}, is not the id of a commit")
         if not self._has_base(onto, head) and not self._fetch(pull_request, onto):
             return self._files(head)
         if self.mirror.descends(head, onto) or self._version() < GIT_MERGES_TREES:
@@ -90,7 +88,8 @@ class Merges:
             self.mirror.fetch(depth, [branch, f"{pull_request.ref}:{kept}"])
             if self._say("rev-parse", "--verify", f"{kept}^{{commit}}") != pull_request.commit:
                 raise Unavailable(
-                    f"#{pull_request.number} has moved on from {pull_request.commit[:7]}", "it is looked at again"
+                    f"#{pull_request.number} has moved on from {pull_request.commit[:7]}",
+                    "it is planned again",
                 )
             if self._has_base(onto, pull_request.commit):
                 return True
@@ -125,6 +124,4 @@ class Merges:
         return out
 
     def _damaged(self, complaint: str) -> Unavailable:
-        return Unavailable(
-            f"{self.mirror.place} can not be read: {complaint.strip()}", "it is made anew at the next look"
-        )
+        return Unavailable(f"cannot read {self.mirror.place}: {complaint.strip()}", "the next sync rebuilds it")

@@ -1,4 +1,4 @@
-"""A bare repository on this disk that mirrors refs of the server's: fetched into, locked, checked, read, made anew."""
+"""A bare repository on this disk that mirrors refs of the server: fetched, locked, checked, read, rebuilt."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ EVERYTHING = 2**31 - 1  # the depth that git takes for all of it
 class Mirror:
     """The repository in the folder `place`, which nobody else may write to.
 
-    `on_damage` is called where something in it turns out not to be readable.
+    `on_damage` is called when an object in it cannot be read.
     """
 
     place: Path
@@ -31,7 +31,7 @@ class Mirror:
 
     @contextlib.contextmanager
     def alone(self) -> Iterator[None]:
-        """Hold it against other processes, so that any lock file of git's inside it is a left-over."""
+        """Lock it against other processes, so that any lock file of git inside is left over from one that died."""
         try:
             self.place.parent.mkdir(parents=True, exist_ok=True)
             lock = self._beside("lock").open("w")
@@ -54,7 +54,7 @@ class Mirror:
 
     @contextlib.contextmanager
     def anew(self) -> Iterator[Mirror]:
-        """One that is made beside this, and put into its place only when it is complete."""
+        """A new mirror, made beside this one and put into its place once it is complete."""
         new, old = (Mirror(self._beside(end), self.git) for end in ("new", "old"))
         new.remove()
         old.remove()
@@ -75,20 +75,20 @@ class Mirror:
             self.place.unlink(missing_ok=True)
 
     def sweep(self) -> None:
-        """Remove what a git that was killed has left behind; we hold the mirror alone, so nobody else's."""
+        """Remove the lock and temporary files of a git that was killed; the caller holds the lock."""
         for pattern in ("*.lock", "refs/**/*.lock", "objects/*/tmp_*", "objects/tmp_*"):
             for left in self.place.glob(pattern):
                 left.unlink(missing_ok=True)
 
     def whole(self) -> bool:
-        """Can every object be read?  Looked for the first time that it matters, and after any doubt."""
+        """Can every object be read?  Checked once, and again after an error."""
         if not self.sound:
             status, _, _ = self.run("fsck", "--no-dangling", "--no-progress", "--no-reflogs", patient=True)
             self.sound = status == 0
         return self.sound
 
     def fetch(self, depth: int, refspecs: Sequence[str]) -> None:
-        """Take refs from the server, with so many commits of history; 0 is as many as there are here already."""
+        """Fetch refs with so many commits of history; 0 is as many as there are here already."""
         if not self.place.exists():
             self._begin()
         self.say(
@@ -100,7 +100,7 @@ class Mirror:
         )
 
     def commit_at(self, ref: str) -> str:
-        """The id that a ref has, or "" where there is no telling."""
+        """The commit at a ref, "" if it is unknown."""
         if not self.place.is_dir():
             return ""
         status, said, _ = self.run("rev-parse", "--verify", "--quiet", ref)
@@ -118,7 +118,7 @@ class Mirror:
             return set()
 
     def reader(self) -> Load:
-        """Reads objects; one that is damaged raises Unavailable, and casts a doubt on all."""
+        """A reader of objects.  A damaged one raises Unavailable, and has the mirror checked again."""
         read = self.git.reader(self.place)
 
         def load(oid: bytes, kind: str, path: str) -> bytes:
@@ -128,7 +128,7 @@ class Mirror:
                 self.sound = False
                 self.on_damage()
                 message = f"the mirror {self.place} is damaged at {path}"
-                raise Unavailable(message, "it is made anew at the next look") from error
+                raise Unavailable(message, "the next sync rebuilds it") from error
 
         return load
 
@@ -148,4 +148,4 @@ class Mirror:
         return self.place.with_name(f"{self.place.name}.{end}")
 
     def _unwritable(self, error: OSError) -> Unavailable:
-        return Unavailable(f"the mirror {self.place} can not be written: {error.strerror}")
+        return Unavailable(f"cannot write the mirror {self.place}: {error.strerror}")

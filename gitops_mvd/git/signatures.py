@@ -51,7 +51,7 @@ class Examiner:
         """Why the signature of a `commit` or `tag` does not do, such as "is not signed"; "" where it is good."""
         status, text, _ = self.git(f"--git-dir={repository}", "cat-file", kind, oid)
         if status:
-            return "can not be read"
+            return "cannot be read"
         form = _form(kind, text)
         if not form:
             return "is not signed"
@@ -135,8 +135,10 @@ def _take_in(path: str, keyring: str) -> list[str]:
         done = subprocess.run(
             ["gpg", *words], env=environment, capture_output=True, text=True, errors="replace", timeout=GPG_SECONDS
         )
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise Unavailable(f"gpg can not be run: {error}") from error
+    except subprocess.TimeoutExpired as error:
+        raise Unavailable(f"cannot run gpg: no answer in {GPG_SECONDS:.0f} s") from error
+    except OSError as error:
+        raise Unavailable(f"cannot run gpg: {error.strerror}") from error
     keys = re.findall(r"^\[GNUPG:\] IMPORT_OK \d+ (\w+)$", done.stdout, re.MULTILINE)
     if not keys:
         raise Unavailable(f"{path} has no GPG key in it", "gpg --export --armor KEY writes one")
@@ -155,4 +157,4 @@ def _readable(path: str) -> None:
         with open(path, "rb") as file:
             file.read(1)
     except OSError as error:
-        raise Unavailable(f"{path} can not be read: {error.strerror}", "`verify` in the settings names it") from error
+        raise Unavailable(f"cannot read {path} (verify): {error.strerror}") from error

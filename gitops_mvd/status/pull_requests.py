@@ -75,7 +75,7 @@ class PullRequests:
     def look(self, tip: Revision, is_awaited: Callable[[], bool]) -> None:
         """Tell every pull request that has something new to be told, unless the daemon is awaited elsewhere.
 
-        Raises Unavailable or StepFailed where the pull requests as a whole can not be looked at, and RateLimited for as
+        Raises Unavailable or StepFailed if pull requests cannot be listed, and RateLimited for as
         long as the forge is to be left alone.
         """
         if (left := self._paused_until - self._now()) > 0:
@@ -172,7 +172,7 @@ def summed(verdict: Verdict, roles: Roles) -> tuple[Counter[str], list[str]]:
 
 def in_full(host: str, told: str, verdict: Verdict, pull_request: PullRequest, tip: Revision) -> str:
     """The comment below a pull request.  Its first line, by which it is found again, is shown by no forge."""
-    text = [f"[//]: # (mvd/{host})", "", f"**{host}**: {'this can not be deployed' if verdict.wrong else told}", ""]
+    text = [f"[//]: # (mvd/{host})", "", f"**{host}**: {'this cannot be deployed' if verdict.wrong else told}", ""]
     if verdict.wrong:
         text += [*(f"- `{_plain(line)}`" for line in verdict.wrong), ""]
     for app, plan in verdict.plans:

@@ -137,7 +137,7 @@ def test_a_forge_that_is_down_is_asked_again_later(world: World) -> None:
 
 def test_what_will_never_be_taken_is_told_in_one_clear_line(world: World) -> None:
     refusals: Mapping[str, Callable[[], None]] = {
-        "lets nobody": lambda: world.client(name=absent(world)).publish(world.commit, status()),
+        "does not let this token": lambda: world.client(name=absent(world)).publish(world.commit, status()),
         "does not know the commit": lambda: world.client().publish("f" * 40, status()),
     }
     for sentence, publish in refusals.items():
@@ -479,3 +479,17 @@ def test_a_description_is_never_longer_than_github_takes(text: str) -> None:
     assert len(told) <= 140
     told.encode()
     assert not [c for c in told if unicodedata.category(c) == "Cc"]
+
+
+@pytest.mark.parametrize(
+    ("url", "reason"),
+    [
+        ("http://127.0.0.1:1", "connection refused"),
+        ("http://no-such-host.invalid", "unknown host name"),
+    ],
+)
+def test_a_forge_that_does_not_answer_is_explained_without_the_words_of_a_library(url: str, reason: str) -> None:
+    client = forges.connect("gitea", Account("acme/config", lambda: TOKEN, url))
+    with pytest.raises(Unavailable) as caught:
+        client.publish("1" * 40, status())
+    assert str(caught.value) == f"Gitea at {url.removeprefix('http://')} does not answer: {reason}"

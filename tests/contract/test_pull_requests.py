@@ -71,7 +71,7 @@ def grow(config: Repository, count: int) -> None:
 
 def kept(mirror: Path) -> list[str]:
     place = mirror.with_name("mirror.proposals")
-    return git("for-each-ref", "--format=%(refname)", "refs/mvd/pull requests", at=place).split()
+    return git("for-each-ref", "--format=%(refname)", "refs/mvd/proposals", at=place).split()
 
 
 def test_a_pull_request_is_read_as_if_it_was_merged(config: Repository, source: Source) -> None:
@@ -124,7 +124,7 @@ def test_a_pull_request_that_has_moved_on_is_looked_at_again(config: Repository,
     assert source.merged(new, onto).read(WEB) == b"# two\n"
     git("update-ref", "-d", new.ref, at=config.path)
     assert source.merged(new, onto).read(WEB) == b"# two\n"  # it is here, so nobody is asked
-    with pytest.raises(Unavailable, match="has not got any more"):
+    with pytest.raises(Unavailable, match="no longer has the ref"):
         source.merged(PullRequest(1, old.commit.translate(str.maketrans("01", "10")), new.ref), onto)
 
 

@@ -206,7 +206,7 @@ def test_another_deploy_key_is_refused(sshd: Sshd, config: Repository, mirror: P
     url = sshd.url(config.path)
     with pytest.raises(Unavailable, match="refused the login"):
         Source(url, "main", mirror, ssh_key=other, known_hosts=sshd.known_hosts, timeout=20).fetch()
-    with pytest.raises(Unavailable, match="deploy key can not be read"):
+    with pytest.raises(Unavailable, match="deploy key cannot be read"):
         Source(url, "main", mirror, ssh_key=tmp_path / "no", known_hosts=sshd.known_hosts, timeout=20).fetch()
 
 
@@ -331,7 +331,7 @@ def test_a_server_that_hangs_is_given_up(mirror: Path) -> None:
 def test_a_page_of_html_is_not_taken_for_git(mirror: Path) -> None:
     page = b"<html>\n<body>\nPlease sign in\n</body>\n</html>\n"
     head = b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nConnection: close\r\nContent-Length: %d\r\n\r\n" % len(page)
-    with answering(head + page) as (url, _), pytest.raises(Unavailable, match="not as a Git server does"):
+    with answering(head + page) as (url, _), pytest.raises(Unavailable, match="but is no Git server"):
         Source(url, "main", mirror, timeout=20).fetch()
 
 
@@ -410,7 +410,7 @@ def test_a_missing_git_is_told(local: Source, monkeypatch: pytest.MonkeyPatch) -
 
 def test_a_mirror_that_can_not_be_written_is_told(config: Repository, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(Unavailable, match="can not be written"):
+    with pytest.raises(Unavailable, match="cannot write the mirror"):
         Source(str(config.path), "main", tmp_path / "file" / "mirror").fetch()
 
 

@@ -10,6 +10,7 @@ import base64
 import json
 import os
 import re
+import socket
 import ssl
 import time
 import unicodedata
@@ -159,7 +160,7 @@ class Api:
             ) as answer:
                 return answer, _read(answer)
         except (requests.RequestException, OSError, ValueError) as error:  # whose text may hold the token
-            raise Unavailable(f"{self.where} does not answer: {type(error).__name__}") from None
+            raise Unavailable(f"{self.where} does not answer: {_reason(error)}") from None
 
     @contextmanager
     def reading(self) -> Iterator[None]:
@@ -167,7 +168,7 @@ class Api:
         try:
             yield
         except (LookupError, TypeError, ValueError, AttributeError) as error:
-            raise Unavailable(f"{self.where} answered in a shape that is not known: {type(error).__name__}") from error
+            raise Unavailable(f"{self.where} answered with unexpected JSON") from error
 
     def _understand(self, said: bytes) -> Any:
         """A page of HTML in place of JSON is somebody else's: a login page, or that of a proxy in front."""
@@ -201,7 +202,7 @@ class Api:
         """What went wrong for good, and what to do about it."""
         if code in (403, 404):
             hint = "check the repository's name, and what the token is allowed to do"
-            return f"{self.where} lets nobody with this token {to}", hint
+            return f"{self.where} does not let this token {to}", hint
         if 300 <= code < 400:
             return f"{self.where} has moved what it takes to {to}", "put the new name or address into the settings"
         return f"{self.where} answered {code}: {first_words(said)}", ""
@@ -228,6 +229,25 @@ def cut_text(text: str, most: int) -> str:
 def first_words(said: str) -> str:
     """The beginning of an answer, which may as well be a page of HTML."""
     return " ".join(re.sub(r"<[^>]*>", " ", said).split())[:200]
+
+
+def _reason(error: BaseException) -> str:
+    """Why a request failed, in the system's words and never in those of a library, which may show the token."""
+    seen: list[BaseException] = []
+    unseen: list[object] = [error]
+    while unseen:
+        each = unseen.pop(0)
+        if isinstance(each, BaseException) and each not in seen:
+            seen.append(each)
+            unseen += [*each.args, getattr(each, "reason", None), each.__cause__, each.__context__]
+    if any(isinstance(each, ssl.SSLError) for each in seen):
+        return "its TLS certificate is not accepted"
+    if any(isinstance(each, TimeoutError) or "timeout" in type(each).__name__.lower() for each in seen):
+        return "timed out"
+    if any(isinstance(each, socket.gaierror) for each in seen):
+        return "unknown host name"
+    words = (each.strerror for each in seen if isinstance(each, OSError) and each.errno and each.strerror)
+    return next((text.lower() for text in words), "the connection broke")
 
 
 def _read(answer: requests.Response) -> bytes:
