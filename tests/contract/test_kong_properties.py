@@ -22,7 +22,7 @@ from gitops_mvd.kinds.route import Routes
 from gitops_mvd.kong.admin import PATHS
 from gitops_mvd.kong.client import Kong
 from tests.fakes import ROLES
-from tests.lab.kong_standin import Gateway
+from tests.lab.kong_standin import StandIn
 
 HOST = "web-1"
 OURS = "managed-by:gitops-mvd"
@@ -56,7 +56,7 @@ TYPES = (
 class World:
     """A stand-in in this process, and the Admin API as an operator has it."""
 
-    gateway: Gateway
+    gateway: StandIn
     mode: str
     session: requests.Session
 
@@ -134,7 +134,7 @@ def world(request: pytest.FixtureRequest) -> Iterator[World]:
         folder = stack.enter_context(tempfile.TemporaryDirectory())
         session = stack.enter_context(requests.Session())
         session.trust_env = False
-        gateway = stack.enter_context(Gateway(Path(folder), database=request.param))
+        gateway = stack.enter_context(StandIn(Path(folder), database=request.param))
         yield World(gateway, request.param, session)
 
 

@@ -23,7 +23,7 @@ import yaml
 from aiohttp import web
 from yarl import URL
 
-from tests.lab.kong_standin import Gateway
+from tests.lab.kong_standin import StandIn
 
 FIXTURES = Path(__file__).parent / "fixtures" / "kong"
 UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
@@ -98,7 +98,7 @@ def without(body: Any, omitted: list[str]) -> Any:
 def test_the_stand_in_answers_every_recorded_exchange_as_kong_did(mode: str, tmp_path: Path) -> None:
     script = json.loads((FIXTURES / f"{mode}.json").read_text(encoding="utf-8"))
     comparison, found = Comparison(), []
-    with Gateway(tmp_path, database="off" if mode == "dbless" else "postgres") as gateway:
+    with StandIn(tmp_path, database="off" if mode == "dbless" else "postgres") as gateway:
         for exchange in script["exchanges"]:
             asked, expected = exchange["request"], exchange["response"]
             answer = requests.request(
@@ -161,7 +161,7 @@ class Backend:
 class Kong:
     """The Admin API in the words of these tests, and the proxy beside it."""
 
-    def __init__(self, gateway: Gateway, session: aiohttp.ClientSession) -> None:
+    def __init__(self, gateway: StandIn, session: aiohttp.ClientSession) -> None:
         self._gateway, self._session = gateway, session
 
     async def get(self, path: str) -> dict[str, Any]:
@@ -214,7 +214,7 @@ def tell(tmp_path: Path) -> Callable[[Story], None]:
     """Run a story against a gateway with a database."""
 
     def told(story: Story) -> None:
-        with Gateway(tmp_path, database="postgres") as gateway:
+        with StandIn(tmp_path, database="postgres") as gateway:
 
             async def run() -> None:
                 async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=10)) as session:
@@ -729,10 +729,10 @@ consumers:
 
 
 def test_a_restart_keeps_the_document_of_dbless_mode(tmp_path: Path) -> None:
-    with Gateway(tmp_path) as gateway:
+    with StandIn(tmp_path) as gateway:
         assert requests.post(f"{gateway.admin_url}/config", json={"config": DOCUMENT}, timeout=10).status_code == 201
         before = state(gateway)
-    with Gateway(tmp_path) as gateway:
+    with StandIn(tmp_path) as gateway:
         assert state(gateway) == before
         again = requests.post(
             f"{gateway.admin_url}/config", params={"check_hash": 1}, json={"config": DOCUMENT}, timeout=10
@@ -742,7 +742,7 @@ def test_a_restart_keeps_the_document_of_dbless_mode(tmp_path: Path) -> None:
 
 
 def test_passwords_are_hashed_unless_the_document_says_that_they_are(tmp_path: Path) -> None:
-    with Gateway(tmp_path) as gateway:
+    with StandIn(tmp_path) as gateway:
         passwords = []
         for header in ("", "_transform: true\n", "_transform: false\n"):
             requests.post(f"{gateway.admin_url}/config", json={"config": header + DOCUMENT}, timeout=10)
@@ -757,7 +757,7 @@ def test_a_document_of_a_thousand_services_is_taken_and_one_above_ten_megabytes_
     services = [{"name": f"s{n}", "host": "h", "routes": [{"paths": [f"/{n}"]}], "tags": tags} for n in range(1000)]
     document = json.dumps({"_format_version": "3.0", "services": services})
     assert len(document) > 1_000_000
-    with Gateway(tmp_path) as gateway:
+    with StandIn(tmp_path) as gateway:
         post = functools.partial(requests.post, f"{gateway.admin_url}/config", timeout=60)
         assert post(json={"config": document}).status_code == 201
         assert len(requests.get(f"{gateway.admin_url}/services?size=1000", timeout=10).json()["data"]) == 1000
@@ -765,17 +765,17 @@ def test_a_document_of_a_thousand_services_is_taken_and_one_above_ten_megabytes_
 
 
 def test_a_restart_keeps_the_database(tmp_path: Path) -> None:
-    with Gateway(tmp_path, database="postgres") as gateway:
+    with StandIn(tmp_path, database="postgres") as gateway:
         service = {"name": "shop", "url": "http://127.0.0.1:1/api"}
         assert requests.post(f"{gateway.admin_url}/services", json=service, timeout=10).status_code == 201
         assert requests.post(f"{gateway.admin_url}/services", json=service, timeout=10).status_code == 409
         before = state(gateway)
-    with Gateway(tmp_path, database="postgres") as gateway:
+    with StandIn(tmp_path, database="postgres") as gateway:
         assert state(gateway) == before
         assert requests.post(f"{gateway.admin_url}/services", json=service, timeout=10).status_code == 409
 
 
-def state(gateway: Gateway) -> list[Any]:
+def state(gateway: StandIn) -> list[Any]:
     paths = ("services", "routes", "consumers", "key-auths", "basic-auths")
     return [requests.get(f"{gateway.admin_url}/{path}", timeout=10).json() for path in paths]
 
@@ -790,7 +790,7 @@ upstreams: [{name: u, targets: [{target: "t:80", weight: 70000}]}]
 plugins: [{name: no-such}]
 routes: [{paths: [/x], service: nobody}]
 """
-    with Gateway(tmp_path) as gateway:
+    with StandIn(tmp_path) as gateway:
         answer = requests.post(f"{gateway.admin_url}/config", json={"config": document}, timeout=10)
     assert answer.status_code == 400
     fields = answer.json()["fields"]
@@ -808,7 +808,7 @@ def test_every_plugin_of_kong_takes_its_own_answer_back(tmp_path: Path) -> None:
         "ip-restriction": {"allow": ["10.0.0.0/8"]},
         "rate-limiting": {"minute": 1, "redis_host": "redis"},
     }
-    with Gateway(tmp_path, database="postgres") as gateway:
+    with StandIn(tmp_path, database="postgres") as gateway:
         plugins = requests.get(f"{gateway.admin_url}/", timeout=10).json()["plugins"]["available_on_server"]
         assert len(plugins) == 45
         for plugin in plugins:
@@ -843,7 +843,7 @@ LAST = b"GET /%b HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
     ids=["well", "no HTTP", "no length"],
 )
 def test_every_answer_says_that_it_is_not_of_kong(tmp_path: Path, request_: bytes) -> None:
-    with Gateway(tmp_path) as gateway:
+    with StandIn(tmp_path) as gateway:
         for url in (gateway.admin_url, gateway.proxy_url):
             answer = asked_raw(url, request_)
             assert answer.startswith(b"HTTP/1.")
@@ -858,7 +858,7 @@ def test_neither_what_a_service_says_of_itself_nor_a_refusal_hides_that(tell: Te
             assert "not Kong" in headers["Server"]
 
     tell(story)
-    with Gateway(tmp_path) as gateway:
+    with StandIn(tmp_path) as gateway:
         too_large = requests.post(f"{gateway.admin_url}/config", data=b" " * 11_000_000, timeout=10)
         assert (too_large.status_code, "not Kong" in too_large.headers["Server"]) == (413, True)
 
@@ -880,7 +880,7 @@ def test_what_is_inert_is_told_when_it_starts_and_once_when_it_is_configured(tmp
     said: list[str] = []
     names = ("key-auth", "zipkin", "zipkin", "bot-detection")
     plugins = [{"name": name, "instance_name": f"i{n}"} for n, name in enumerate(names)]
-    with Gateway(tmp_path, mode, say=said.append) as gateway:
+    with StandIn(tmp_path, mode, say=said.append) as gateway:
         if mode == "off":
             services = [{"name": f"s{n}", "host": "h", "plugins": [one]} for n, one in enumerate(plugins)]
             document = json.dumps({"_format_version": "3.0", "services": services})
@@ -893,7 +893,7 @@ def test_what_is_inert_is_told_when_it_starts_and_once_when_it_is_configured(tmp
     assert said[0].startswith("THIS IS NOT KONG")
     assert sorted(line.split()[3] for line in said[1:]) == ["bot-detection", "zipkin"]
     said.clear()
-    with Gateway(tmp_path, mode, say=said.append):
+    with StandIn(tmp_path, mode, say=said.append):
         assert said[0].startswith("THIS IS NOT KONG")
         assert len(said) == 3
 

@@ -16,7 +16,7 @@ from gitops_mvd.core.model import App, Change, Json, Resource, Service
 from gitops_mvd.kinds.route import Routes
 from gitops_mvd.kong.client import Kong
 from gitops_mvd.kong.start_file import as_yaml
-from tests.lab.kong_standin import Gateway
+from tests.lab.kong_standin import StandIn
 
 HOST = "web-1"
 APP = App("shop", (Service("web", "shop:1", kong={"port": 80, "protocol": "http", "routes": [{"paths": ["/web"]}]}),))
@@ -50,26 +50,26 @@ def apply(kong: Kong, *apps: App) -> list[Resource]:
     return wanted
 
 
-def post(gateway: Gateway, document: Json) -> None:
+def post(gateway: StandIn, document: Json) -> None:
     body = {"config": json.dumps({"_format_version": "3.0", **document})}
     assert requests.post(f"{gateway.admin_url}/config", json=body, timeout=5).status_code == 201
 
 
-def services(gateway: Gateway) -> set[str]:
+def services(gateway: StandIn) -> set[str]:
     return {service["name"] for service in requests.get(f"{gateway.admin_url}/services", timeout=5).json()["data"]}
 
 
-def hash_of(gateway: Gateway) -> str:
+def hash_of(gateway: StandIn) -> str:
     return str(requests.get(f"{gateway.admin_url}/status", timeout=5).json()["configuration_hash"])
 
 
 @pytest.mark.parametrize("name", ["kong.yaml", "kong.json"])
 def test_a_gateway_that_starts_from_it_has_all_that_it_had(tmp_path: Path, name: str) -> None:
     file = tmp_path / name
-    with Gateway(tmp_path / "first") as gateway:
+    with StandIn(tmp_path / "first") as gateway:
         post(gateway, THEIRS)
         wanted = apply(Kong(gateway.admin_url, boot_file=file), APP, CONSUMERS)
-    with Gateway(tmp_path / "second", declarative=file) as gateway:
+    with StandIn(tmp_path / "second", declarative=file) as gateway:
         found = {resource.name: resource for resource in Routes(Kong(gateway.admin_url), HOST).observe()}
         assert found == {resource.name: resource for resource in wanted}, "a password is not hashed twice"
         assert services(gateway) == {"mvd.shop.web", "legacy"}
@@ -80,14 +80,14 @@ def test_a_gateway_that_starts_from_it_has_all_that_it_had(tmp_path: Path, name:
 
 def test_what_we_posted_has_the_same_hash_after_a_start(tmp_path: Path) -> None:
     file = tmp_path / "kong.yaml"
-    with Gateway(tmp_path / "first") as gateway:
+    with StandIn(tmp_path / "first") as gateway:
         apply(Kong(gateway.admin_url, boot_file=file), APP)
         assert hashlib.md5(file.read_bytes()).hexdigest() == hash_of(gateway)
 
 
 def test_what_somebody_else_posted_is_in_it_too_at_the_next_look(tmp_path: Path) -> None:
     file = tmp_path / "kong.yaml"
-    with Gateway(tmp_path / "first") as gateway:
+    with StandIn(tmp_path / "first") as gateway:
         kong = Kong(gateway.admin_url, boot_file=file)
         kong.observe(HOST)
         kong.write_start_file()
@@ -95,14 +95,14 @@ def test_what_somebody_else_posted_is_in_it_too_at_the_next_look(tmp_path: Path)
         kong.observe(HOST)
         assert "differs from what Kong has now" in kong.start_file_fault()
         kong.write_start_file()
-    with Gateway(tmp_path / "second", declarative=file) as gateway:
+    with StandIn(tmp_path / "second", declarative=file) as gateway:
         assert services(gateway) == {"legacy"}
 
 
 @pytest.mark.parametrize("daemon", ["the same", "another"])
 def test_it_is_written_only_where_it_is_not_right(tmp_path: Path, daemon: str) -> None:
     file = tmp_path / "kong.yaml"
-    with Gateway(tmp_path / "first") as gateway:
+    with StandIn(tmp_path / "first") as gateway:
         post(gateway, THEIRS)
         kong = Kong(gateway.admin_url, boot_file=file)
         apply(kong, APP)
@@ -124,7 +124,7 @@ def test_it_is_written_only_where_it_is_not_right(tmp_path: Path, daemon: str) -
 
 def test_a_look_alone_writes_nothing(tmp_path: Path) -> None:
     file = tmp_path / "kong.yaml"
-    with Gateway(tmp_path / "first") as gateway:
+    with StandIn(tmp_path / "first") as gateway:
         kong = Kong(gateway.admin_url, boot_file=file)
         list(Routes(kong, HOST).observe())
         assert kong.start_file_fault() == f"{file} is missing"
@@ -136,7 +136,7 @@ def test_whose_it_is_and_who_may_read_it_stays(tmp_path: Path) -> None:
     file = tmp_path / "kong" / "kong.yaml"
     group = 4711 if os.geteuid() == 0 else os.getegid()
     os.chown(file.parent, os.geteuid(), group)
-    with Gateway(tmp_path / "first") as gateway:
+    with StandIn(tmp_path / "first") as gateway:
         kong = Kong(gateway.admin_url, boot_file=file)
         apply(kong, APP)
         new = file.stat()
@@ -153,7 +153,7 @@ def test_whose_it_is_and_who_may_read_it_stays(tmp_path: Path) -> None:
 
 def test_where_it_can_not_be_written_the_gateway_still_follows(tmp_path: Path) -> None:
     file = tmp_path / "none" / "kong.yaml"
-    with Gateway(tmp_path / "first") as gateway:
+    with StandIn(tmp_path / "first") as gateway:
         kong = Kong(gateway.admin_url, boot_file=file)
         wanted = apply(kong, APP)
         assert list(Routes(kong, HOST).observe()) == wanted
@@ -167,7 +167,7 @@ def test_where_it_can_not_be_written_the_gateway_still_follows(tmp_path: Path) -
 
 def test_with_a_database_it_is_of_no_use_and_not_written(tmp_path: Path) -> None:
     file = tmp_path / "kong.yaml"
-    with Gateway(tmp_path / "first", "postgres") as gateway:
+    with StandIn(tmp_path / "first", "postgres") as gateway:
         kong = Kong(gateway.admin_url, boot_file=file)
         apply(kong, APP)
         assert "starts from no file" in kong.start_file_fault()

@@ -25,7 +25,7 @@ from gitops_mvd.kinds.route import Routes
 from gitops_mvd.kong.admin import Admin
 from gitops_mvd.kong.client import Certificates, Entity, Kong
 from gitops_mvd.kong.route_proof import Request, certificates_for, send
-from tests.lab.kong_standin import Gateway
+from tests.lab.kong_standin import StandIn
 
 HOST = "web-1"
 DAY = datetime.timedelta(days=1)
@@ -127,7 +127,7 @@ def works(kong: Kong) -> None:
 @pytest.mark.parametrize("mode", ["off", "postgres"])
 def test_over_tls_with_certificates_of_both_sides_all_works(tmp_path: Path, authority: Authority, mode: str) -> None:
     tls = shows(authority.sign("kong", "127.0.0.1"), wants=authority)
-    with Gateway(tmp_path, mode, admin_tls=tls) as gateway:
+    with StandIn(tmp_path, mode, admin_tls=tls) as gateway:
         assert gateway.admin_url.startswith("https://")
         works(Kong(gateway.admin_url, certificates=Certificates(authority.file, *authority.sign("daemon"))))
 
@@ -151,7 +151,7 @@ def test_a_certificate_that_does_not_do_is_told_in_one_sentence(
     shown: Callable[[Authority, Authority], tuple[str, str]],
     sentence: str,
 ) -> None:
-    with Gateway(tmp_path, admin_tls=shows(shown(authority, stranger))) as gateway:
+    with StandIn(tmp_path, admin_tls=shows(shown(authority, stranger))) as gateway:
         kong = Kong(gateway.admin_url, certificates=Certificates(authority.file))
         with pytest.raises(Unavailable, match=sentence) as told:
             kong.observe(HOST)
@@ -161,7 +161,7 @@ def test_a_certificate_that_does_not_do_is_told_in_one_sentence(
 
 def test_without_a_ca_file_only_whom_the_machine_trusts_is_trusted(tmp_path: Path, authority: Authority) -> None:
     tls = shows(authority.sign("kong", "127.0.0.1"))
-    with Gateway(tmp_path, admin_tls=tls) as gateway, pytest.raises(Unavailable, match=r"not trusted.*`kong\.ca_file`"):
+    with StandIn(tmp_path, admin_tls=tls) as gateway, pytest.raises(Unavailable, match=r"not trusted.*`kong\.ca_file`"):
         Kong(gateway.admin_url).observe(HOST)
 
 
@@ -171,7 +171,7 @@ def test_a_kong_that_wants_a_client_certificate_says_so(
 ) -> None:
     tls = shows(authority.sign("kong", "127.0.0.1"), wants=authority)
     tls.maximum_version = version
-    with Gateway(tmp_path, admin_tls=tls) as gateway:
+    with StandIn(tmp_path, admin_tls=tls) as gateway:
         for certificates in (
             Certificates(authority.file),
             Certificates(authority.file, *stranger.sign("stranger")),
@@ -200,13 +200,13 @@ def test_what_a_server_says_of_our_certificate_is_told(
 
 def test_a_scheme_that_is_not_spoken_there_is_told(tmp_path: Path, authority: Authority) -> None:
     with (
-        Gateway(tmp_path) as plain,
+        StandIn(tmp_path) as plain,
         pytest.raises(Unavailable, match=r"the TLS handshake with Kong at .*does it speak http://\?"),
     ):
         Kong(plain.admin_url.replace("http:", "https:")).observe(HOST)
     tls = shows(authority.sign("kong", "127.0.0.1"))
     with (
-        Gateway(tmp_path, admin_tls=tls) as gateway,
+        StandIn(tmp_path, admin_tls=tls) as gateway,
         pytest.raises(Unavailable, match=r"closes the connection|not Kong's Admin API"),
     ):
         Kong(gateway.admin_url.replace("https:", "http:")).observe(HOST)
@@ -375,7 +375,7 @@ def test_a_token_that_no_header_may_have_is_told_and_not_shown(token: str) -> No
 
 @pytest.mark.parametrize("mode", ["off", "postgres"])
 def test_over_a_unix_socket_all_works(tmp_path: Path, mode: str) -> None:
-    with Gateway(tmp_path, mode, admin=tmp_path / "admin.sock") as gateway:
+    with StandIn(tmp_path, mode, admin=tmp_path / "admin.sock") as gateway:
         assert gateway.admin_url == f"unix://{tmp_path}/admin.sock"
         works(Kong(gateway.admin_url))
 
@@ -405,7 +405,7 @@ def test_a_route_is_proven_through_a_proxy_with_any_certificate_on_this_machine(
     kong = {"port": 80, "protocol": "http", "routes": [{"paths": ["/web"], **({"hosts": hosts} if hosts else {})}]}
     (wanted,) = Routes(None, HOST).wanted(App("shop", (Service("web", "shop:1", kong=kong),)))
     route = wanted.with_spec(targets=[{"instance": "a", "address": "127.0.0.1:1"}])
-    with Gateway(tmp_path, proxy_tls=tls) as gateway:
+    with StandIn(tmp_path, proxy_tls=tls) as gateway:
         asking = Kong(gateway.admin_url, gateway.proxy_url)
         assert asking.answers(route)[:2] == (Health.PROGRESSING, "Kong has no route for GET /web yet")
         Routes(asking, HOST).apply([Change(None, route)])
@@ -420,6 +420,6 @@ def test_on_another_machine_the_proxy_s_certificate_has_to_be_good(
     assert certificates_for("https://kong.example.org", ours) == ours
     assert certificates_for("https://kong.example.org", None) == Certificates()
     for signed, health in ((authority, Health.PROGRESSING), (stranger, Health.UNKNOWN)):
-        with Gateway(tmp_path, proxy_tls=shows(signed.sign("proxy", "127.0.0.1"))) as gateway:
+        with StandIn(tmp_path, proxy_tls=shows(signed.sign("proxy", "127.0.0.1"))) as gateway:
             assert send(gateway.proxy_url, Request("GET", "/web", {}), "mvd.shop.web", ours).health is health
             assert certificates_for(gateway.proxy_url, ours) is None

@@ -45,7 +45,7 @@ from gitops_mvd.state.suspension import reason as why_suspended
 from gitops_mvd.systemd.unit import render as unit_text
 from tests.contract import recorded
 from tests.contract.kong_documents import PATHS
-from tests.lab.kong_standin import Gateway
+from tests.lab.kong_standin import StandIn
 from tests.unit.memory_tree import MemoryTree
 
 RECORDED = Path(__file__).parent / "fixtures" / "upgrade"
@@ -199,7 +199,7 @@ class Server:
             restore(self.history)
             self._watch_programs(monkeypatch)
             database = "off" if self.mode == "off" else "postgres"
-            self.gateway = parts.enter_context(Gateway(self.root / "kong", database, say=lambda text: None))
+            self.gateway = parts.enter_context(StandIn(self.root / "kong", database, say=lambda text: None))
             fill(self.gateway.admin_url, self.kong)
             engine = parts.enter_context(recorded.docker(self.docker, self.played))
             forge = parts.enter_context(recorded.http(lambda method, target: (503, {"message": "down"})))

@@ -15,6 +15,6 @@ means is decided by two tables, `entities.yaml` and `plugins.yaml`; the modules,
     server       both listeners
 """
 
-from tests.lab.kong_standin.server import Gateway
+from tests.lab.kong_standin.server import StandIn
 
-__all__ = ["Gateway"]
+__all__ = ["StandIn"]

@@ -145,7 +145,7 @@ class Listeners:
         return web.Response(status=status, headers=headers, body=json.dumps(body).encode())
 
 
-class Gateway:
+class StandIn:
     """The stand-in gateway in a thread, for tests and stories; `admin_url` and `proxy_url` say where it listens."""
 
     def __init__(
@@ -187,7 +187,7 @@ class Gateway:
         """How often what it holds was changed."""
         return self._listeners.changes
 
-    def __enter__(self) -> Gateway:
+    def __enter__(self) -> StandIn:
         self._thread.start()
         asyncio.run_coroutine_threadsafe(self._listeners.start(), self._loop).result(STARTS_WITHIN)
         return self
