@@ -12,7 +12,7 @@ import json
 import re
 import urllib.parse
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NotRequired, TypedDict
 
 from gitops_mvd.core.model import CommitStatus, Event, Health, Operation, PullRequest
 from gitops_mvd.forges import ForgeType, StateNames
@@ -151,7 +151,18 @@ def _room(text: str, most: int) -> int:
     return most - sum(c > "\uffff" for c in text[:most])
 
 
-def _pull_request(pull: Mapping[str, Any]) -> PullRequest:
+class _Commit(TypedDict):
+    commitId: str
+
+
+class _Pull(TypedDict):
+    pullRequestId: int
+    sourceRefName: str
+    lastMergeSourceCommit: _Commit
+    forkSource: NotRequired[object]
+
+
+def _pull_request(pull: _Pull) -> PullRequest:
     """The ref that Azure keeps for a pull request, `refs/pull/N/merge`, is of the merge; the head has its branch."""
     is_fork = bool(pull.get("forkSource"))
     ref = "" if is_fork else pull["sourceRefName"]

@@ -11,7 +11,7 @@ import json
 import urllib.parse
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
-from typing import Any
+from typing import Any, TypedDict
 
 from gitops_mvd.core.errors import Unavailable
 from gitops_mvd.core.model import CommitStatus, Event, Health, Operation, PullRequest
@@ -136,7 +136,7 @@ class BitbucketDataCenter:
                     return str(activity["comment"]["id"])
         return ""
 
-    def _all(self, path: str, to: str, query: Query) -> Iterator[Mapping[str, Any]]:
+    def _all(self, path: str, to: str, query: Query) -> Iterator[Any]:
         """Everything on all pages."""
         start = 0
         while True:
@@ -167,7 +167,22 @@ def _first_line(text: str) -> str:
     return text.partition("\n")[0].rstrip()
 
 
-def _pull_request(pull: Mapping[str, Any]) -> PullRequest:
+class _Repository(TypedDict):
+    id: int
+
+
+class _Ref(TypedDict):
+    latestCommit: str
+    repository: _Repository
+
+
+class _Pull(TypedDict):
+    id: int
+    fromRef: _Ref
+    toRef: _Ref
+
+
+def _pull_request(pull: _Pull) -> PullRequest:
     """The ref of a pull request leads to its head, be that in a fork:
     https://gist.github.com/DmitriyRF/73278cb02894c63ae175b3e973109891
     """

@@ -13,7 +13,7 @@ import hmac
 import json
 import urllib.parse
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from gitops_mvd.core.errors import Unavailable
 from gitops_mvd.core.model import CommitStatus, Event, Health, Operation, PullRequest
@@ -130,7 +130,7 @@ class Gitea:
 
     def _each(self, path: str, to: str, query: Query) -> Iterator[Any]:
         """Everything of a list, page by page, until a page has nothing new: some lists come whole, on every page."""
-        seen: set[Any] = set()
+        seen: set[int] = set()
         page = 1
         while True:
             new = []
@@ -164,7 +164,20 @@ class Gitea:
         return None
 
 
-def _pull_request(pull: Mapping[str, Any]) -> PullRequest:
+class _Branch(TypedDict):
+    ref: str
+    sha: str
+    repo_id: int
+
+
+class _Pull(TypedDict):
+    id: int
+    number: int
+    head: _Branch
+    base: _Branch
+
+
+def _pull_request(pull: _Pull) -> PullRequest:
     """A fork that was deleted meanwhile has the number -1."""
     head, base = pull["head"], pull["base"]
     return PullRequest(

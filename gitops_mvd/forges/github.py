@@ -9,7 +9,7 @@ import json
 import urllib.parse
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypedDict
 
 from gitops_mvd.core.errors import Unavailable
 from gitops_mvd.core.model import CommitStatus, Event, Health, Operation, PullRequest
@@ -138,7 +138,26 @@ class GitHub:
         return None
 
 
-def _pull_request(pull: Mapping[str, Any]) -> PullRequest:
+class _Repository(TypedDict):
+    full_name: str
+
+
+class _Head(TypedDict):
+    sha: str
+    repo: _Repository | None  # None once a fork was deleted
+
+
+class _Base(TypedDict):
+    repo: _Repository
+
+
+class _Pull(TypedDict):
+    number: int
+    head: _Head
+    base: _Base
+
+
+def _pull_request(pull: _Pull) -> PullRequest:
     """A fork that was deleted meanwhile has no repository any more."""
     head, base = pull["head"], pull["base"]
     is_fork = not head["repo"] or head["repo"]["full_name"] != base["repo"]["full_name"]
@@ -195,7 +214,7 @@ class Deployments:
         for oldest in list(self._known)[:-REMEMBERED]:
             del self._known[oldest]
 
-    def _post(self, number: int, body: Mapping[str, Any]) -> bool:
+    def _post(self, number: int, body: Mapping[str, object]) -> bool:
         """Give a deployment a status; is there such a one?"""
         try:
             self._api.ask("POST", f"{self._path}/{number}/statuses", self._to, body)

@@ -16,7 +16,7 @@ import json
 import re
 import urllib.parse
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from gitops_mvd.core.errors import Unavailable
 from gitops_mvd.core.model import CommitStatus, Event, Health, Operation, PullRequest
@@ -80,7 +80,7 @@ class GitLab:
         self._api = Api("GitLab", base_url, sign, lambda: [account.token()], explain=self._explain)
 
     def publish(self, commit: str, status: CommitStatus) -> None:
-        body: dict[str, Any] = {
+        body: dict[str, str | int] = {
             "state": STATES.of(status),
             "name": status.context,
             "description": cut(status.description, LONGEST_DESCRIPTION),
@@ -94,7 +94,7 @@ class GitLab:
                 return self._post(commit, {**body, "pipeline_id": pipeline})
         self._post(commit, body)
 
-    def _post(self, commit: str, body: dict[str, Any]) -> None:
+    def _post(self, commit: str, body: dict[str, str | int]) -> None:
         path = f"{self._project}/statuses/{urllib.parse.quote(commit, safe='')}"
         try:
             told = self._api.ask("POST", path, f"post statuses to {self._name}", body)
@@ -104,10 +104,11 @@ class GitLab:
             if not re.search(rf"Cannot transition status via :\w+ from :{body['state']}\b", error.said):
                 raise
             told = body  # it says so already
-        self._pipelines.pop((commit, body["name"]), None)
+        context = str(body["name"])
+        self._pipelines.pop((commit, context), None)
         with self._api.reading():
             if body["state"] == "running" and (pipeline := told.get("pipeline_id")):
-                self._pipelines[commit, body["name"]] = int(pipeline)
+                self._pipelines[commit, context] = int(pipeline)
         for oldest in list(self._pipelines)[:-REMEMBERED]:
             del self._pipelines[oldest]
 
@@ -184,7 +185,14 @@ EXPLANATIONS = (  # status code, what is said with it, what that means, and what
 )
 
 
-def _pull_request(request: Mapping[str, Any]) -> PullRequest:
+class _MergeRequest(TypedDict):
+    iid: int
+    sha: str | None
+    source_project_id: int | None
+    target_project_id: int
+
+
+def _pull_request(request: _MergeRequest) -> PullRequest:
     """A fork that was deleted meanwhile has no project any more."""
     number = int(request["iid"])
     is_fork = request["source_project_id"] != request["target_project_id"]
