@@ -78,9 +78,9 @@ def test_a_plan_shows_what_a_merge_would_do_and_does_none_of_it(lab: Lab, story:
         ["+", "config", name],
         ["+", "image", f"{image.rpartition(':')[0]}@{lab.registry.digest('planned', '1')}"],
         ["+", "unit", name],
-        ["?", "health", name],
+        ["?", "wait", name],
         ["+", "route", "planned.web"],
-        ["?", "health", "planned.web"],
+        ["?", "wait", "planned.web"],
     ]
     steps = json.loads(machine.out)["apps"]["planned"]
     assert [[step["do"], step["kind"]] for step in steps][2:4] == [["create", "unit"], ["wait", "unit"]]
