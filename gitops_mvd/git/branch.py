@@ -47,9 +47,9 @@ class Source:
     """One branch of the config repository, mirrored in the folder `mirror`, which nobody else may write to.
 
     `url` is https, ssh (also `git@host:path`), a `file://` URL or an absolute path; http too, with a token only where
-    `insecure` says so.  ssh takes the deploy key `ssh_key` and the file `known_hosts`, both needed.  `token` is asked
-    for anew whenever the server is, because some last an hour only, and `renew` is told of one that was refused: is
-    there another one now?  `timeout` is the seconds that a question may take; a fetch may take ten times as long.
+    `insecure` says so.  ssh takes the deploy key `ssh_key` and the file `known_hosts`, both needed.  `token` is
+    called for every request, as some last only an hour, and `renew` with a token that was refused: it returns whether
+    there is another one now.  `timeout` is the seconds that a question may take; a fetch may take ten times as long.
     `verify` says whose signature a commit needs.  The file `anchor` has the commit that was taken last, for when the
     mirror is lost.  Raises MvdError for what can never work.
     """

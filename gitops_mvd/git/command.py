@@ -33,8 +33,8 @@ NOTHING: Mapping[str, str] = MappingProxyType({})
 class Command:
     """Runs git for the config repository at `url`, and in its mirrors on this disk.
 
-    `token` is asked for anew whenever the server is, and `renew` is told of one that was refused: is there another one
-    now?  `timeout` is the seconds that a command may take.  Raises MvdError for a user name that cannot be sent.
+    `token` is called for every request, and `renew` with a token that was refused: it returns whether there is another
+    one now.  `timeout` is the seconds that a command may take.  Raises MvdError for a user name that cannot be sent.
     """
 
     url: str

@@ -43,7 +43,7 @@ class Account:
     """How one forge is reached for one repository: `base_url` "" is the forge's own public one.
 
     The token is asked for anew at each request, as that of a GitHub App changes; with a `username` it is its password.
-    `renew` is told of a token that was refused: is there another one now?
+    `renew` is called with a token that was refused, and returns whether there is another one now.
     `branch` is the one that is followed, for a forge that shows the statuses of a branch.
     """
 

@@ -1,0 +1,65 @@
+"""Words that are gone: each has a plain one in its place, and nobody brings it back by accident."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+# What was said, and what is said now.
+GONE = {
+    r"can not": "cannot",
+    r"ailment|ailing": "health reason",
+    r"condemn\w*": "mark failed",
+    r"pardon\w*": "clear, retry",
+    r"shaken": "disrupted",
+    r"to be had": "available",
+    r"(is|are|was|were) told of": "reported",
+    r"nothing is blamed": "waiting before judging anything",
+    r"is not a key that can stand here": "unknown key",
+    r"is no address that is known here": "unsupported repository address",
+    r"could not tell of itself": "does not answer",
+    r"condemned or held": "failed",
+    r"proposals?": "pull request",
+    r"fall(s|en)? ill|is ill": "become unhealthy",
+}
+
+# Where a word stays: names in files, databases and settings that older versions wrote, and what they stand in.
+STAYS = {
+    "gitops_mvd/state/history.py": r"condemned|proposals?",
+    "gitops_mvd/config/settings.py": r"proposals",
+    "gitops_mvd/git/merges.py": r"refs/mvd/proposals/",
+    "gitops_mvd/git/branch.py": r"\.proposals",
+    "gitops_mvd/daemon/wiring.py": r"forge\.proposals",
+    "gitops_mvd/cli/doctor.py": r"\"proposals\"",  # the name of a check in `mvd doctor --json`
+    "gitops_mvd/docs/decisions/0018-pull-requests-in-a-separate-repository.md": r"mirror\.proposals",
+    "gitops_mvd/docs/settings.md": r"proposals",
+}
+
+
+def texts() -> Iterator[Path]:
+    """What a user or a newcomer to the code reads."""
+    yield from sorted((ROOT / "gitops_mvd").rglob("*.py"))
+    yield from sorted((ROOT / "gitops_mvd" / "docs").rglob("*.md"))
+    yield from (ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md"))
+
+
+@pytest.mark.parametrize("gone", GONE)
+def test_a_word_that_is_gone_stays_gone(gone: str) -> None:
+    found = []
+    for path in texts():
+        name = str(path.relative_to(ROOT))
+        for number, line in enumerate(path.read_text("utf-8").splitlines(), 1):
+            kept = re.sub(STAYS[name], "", line) if name in STAYS else line
+            if re.search(rf"\b({gone})\b", kept, re.IGNORECASE):
+                found.append(f"{name}:{number}: {line.strip()}")
+    assert not found, f"write {GONE[gone]!r}:\n" + "\n".join(found)
+
+
+def test_every_word_that_stays_is_there() -> None:
+    for name, words in STAYS.items():
+        assert re.search(words, (ROOT / name).read_text("utf-8")), name
