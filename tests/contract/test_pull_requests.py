@@ -71,7 +71,7 @@ def grow(config: Repository, count: int) -> None:
 
 def kept(mirror: Path) -> list[str]:
     place = mirror.with_name("mirror.proposals")
-    return git("for-each-ref", "--format=%(refname)", "refs/mvd/pull requests", at=place).split()
+    return git("for-each-ref", "--format=%(refname)", "refs/mvd/proposals", at=place).split()
 
 
 def test_a_pull_request_is_read_as_if_it_was_merged(config: Repository, source: Source) -> None:
