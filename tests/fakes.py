@@ -24,6 +24,7 @@ from gitops_mvd.core.model import (
 )
 from gitops_mvd.core.plan import make_plan, place
 from gitops_mvd.core.rollout import DRAINED
+from gitops_mvd.core.specs import service_of
 
 ROLES = {"image": Role.SUPPORT, "unit": Role.INSTANCE, "route": Role.ROUTE, "timer": Role.TIMER}
 UNIT = {"port": 0, "state": "running", "grace": 10.0}
@@ -144,7 +145,7 @@ class FakeHost:
     def _sick(self, resource: Resource) -> bool:
         if resource.kind == "route":
             return all(self._sick(self.resources["unit", t["instance"]]) for t in resource.spec["targets"])
-        return "sick" in resource.payload.image
+        return "sick" in service_of(resource).image
 
     def health(self, app: App) -> Health:
         units = [resource for resource in self.found(app.name) if resource.kind == "unit"]
@@ -157,7 +158,7 @@ class FakeHost:
 
     def images(self, app: str) -> list[str]:
         """The images of the units that run, for tests to look at."""
-        return sorted(r.payload.image for r in self.found(app) if r.kind == "unit")
+        return sorted(service_of(r).image for r in self.found(app) if r.kind == "unit")
 
     def serving(self, app: str, service: str) -> list[str]:
         """The instances that the gateway leads to and that are there."""

@@ -16,6 +16,7 @@ from gitops_mvd.core.errors import StepFailed, Unavailable
 from gitops_mvd.core.model import Desired
 from gitops_mvd.core.ports import Kind
 from gitops_mvd.kong.client import Kong
+from gitops_mvd.kong.entities import entities_of
 from gitops_mvd.kong.migrate.adopt import Adoptions, plan
 from gitops_mvd.kong.schema import Schemas
 from gitops_mvd.state import suspension
@@ -55,7 +56,7 @@ class Adopter:
             hint = "rename one of the clashing entities, or delete the one in Kong"
             raise StepFailed("nothing can be adopted in a Kong that several servers share", hint)
         wanted = (resource for app in desired.apps for resource in self.routes.wanted(app))
-        declared = [entity for resource in wanted for entity in resource.payload]
+        declared = [entity for resource in wanted for entity in entities_of(resource)]
         return Preview(desired, plan(self.host, declared, self.kong.all(), Schemas(self.kong.schema)))
 
     def adopt(self, shown: Preview) -> None:

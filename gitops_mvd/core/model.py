@@ -285,7 +285,7 @@ class Resource:
     app: str
     service: str = ""
     spec: Json = field(default_factory=dict)
-    payload: Any = field(default=None, compare=False, repr=False)
+    payload: object = field(default=None, compare=False, repr=False)
 
     @property
     def key(self) -> tuple[str, str]:

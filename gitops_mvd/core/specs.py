@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TypedDict, cast
 
-from gitops_mvd.core.model import Resource
+from gitops_mvd.core.model import Resource, Service
 
 
 class UnitSpec(TypedDict):
@@ -40,3 +40,10 @@ def timer_spec(timer: Resource) -> TimerSpec:
 
 def digest_spec(resource: Resource) -> DigestSpec:
     return cast(DigestSpec, resource.spec)
+
+
+def service_of(wanted: Resource) -> Service:
+    """The service in the payload of a wanted instance or of its files.  Raises TypeError for one that was found."""
+    if not isinstance(wanted.payload, Service):
+        raise TypeError(f"{wanted.kind} {wanted.name} has no service in its payload")
+    return wanted.payload

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import cast
 
+from gitops_mvd.core.compose import Network
 from gitops_mvd.core.errors import StepFailed
 from gitops_mvd.core.model import App, Change, Resource, Role, digest
 from gitops_mvd.core.specs import DigestSpec, digest_spec
@@ -45,7 +47,7 @@ class Networks:
                 if change.to.payload is None:
                     raise StepFailed(f"network {network.name} is gone, and its options are not known")
                 labels = {APP: network.app, DIGEST: digest_spec(network)["digest"]}
-                self._engine.create_network(network.name, change.to.payload, labels)
+                self._engine.create_network(network.name, cast(Network, change.to.payload), labels)
 
 
 def connect(tools: Tools) -> Networks:

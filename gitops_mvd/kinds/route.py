@@ -13,7 +13,7 @@ from gitops_mvd.kinds import Tools
 from gitops_mvd.kong.client import Kong
 from gitops_mvd.kong.compare import declared_fields
 from gitops_mvd.kong.declare import Declarations
-from gitops_mvd.kong.entities import DEFAULT_WEIGHT, Entity, Key, Owner, is_instance_target, tag_value
+from gitops_mvd.kong.entities import DEFAULT_WEIGHT, Entity, Key, Owner, entities_of, is_instance_target, tag_value
 from gitops_mvd.kong.shared.entities import SharedDeclarations
 from gitops_mvd.manifest.references import filled_in
 from gitops_mvd.state.secret_files import SecretFiles
@@ -99,7 +99,7 @@ class Routes:
 
     def _entities(self, route: Resource) -> list[Entity]:
         targets = self._declarations.targets((route.app, route.service), route.spec["targets"])
-        return [*route.payload, *targets]
+        return [*entities_of(route), *targets]
 
     def _resource(self, owner: Owner, entities: Sequence[Entity], targets: Sequence[Target]) -> Resource:
         app, service = owner

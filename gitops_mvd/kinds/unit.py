@@ -12,7 +12,7 @@ from pathlib import Path
 
 from gitops_mvd.core.errors import StepFailed
 from gitops_mvd.core.model import RUNNING, STAGED, STOP_GRACE_SECONDS, App, Change, Resource, Role, Service
-from gitops_mvd.core.specs import UnitSpec, unit_spec
+from gitops_mvd.core.specs import UnitSpec, service_of, unit_spec
 from gitops_mvd.docker.aliases import Aliases
 from gitops_mvd.docker.answers import label, managed, port_of
 from gitops_mvd.docker.command import DockerCommand
@@ -127,7 +127,7 @@ class Units:
         """The text to have.  One that was found and not tampered with stays, whichever version of mvd wrote it."""
         if isinstance(wanted.payload, UnitFile):
             return wanted.payload.text
-        service: Service = wanted.payload
+        service = service_of(wanted)
         spec = unit_spec(wanted)
         if found and (found.header.digest, found.header.port) == (spec["digest"], spec["port"]):
             return found.text

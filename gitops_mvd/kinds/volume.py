@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import cast
 
+from gitops_mvd.core.compose import Volume
 from gitops_mvd.core.errors import StepFailed
 from gitops_mvd.core.model import App, Change, Resource, Role, digest
 from gitops_mvd.core.specs import DigestSpec, digest_spec
@@ -59,7 +61,7 @@ class Volumes:
         if volume.payload is None:
             raise StepFailed(f"volume {volume.name} is gone, and its options are not known")
         labels = {APP: volume.app, DIGEST: digest_spec(volume)["digest"]}
-        self._engine.create_volume(volume.name, volume.payload, labels)
+        self._engine.create_volume(volume.name, cast(Volume, volume.payload), labels)
 
 
 def connect(tools: Tools) -> Volumes:

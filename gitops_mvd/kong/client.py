@@ -16,7 +16,7 @@ from gitops_mvd.kong import database, document, route_proof
 from gitops_mvd.kong.admin import MAX_PAGE_SIZE, Admin
 from gitops_mvd.kong.adopted_ids import ids_in_kong, with_ids_in_kong, with_managed_ids
 from gitops_mvd.kong.declare import service_name
-from gitops_mvd.kong.entities import Entity, Fields
+from gitops_mvd.kong.entities import Entity, Fields, entities_of
 from gitops_mvd.kong.route_proof import RouteAnswer
 from gitops_mvd.kong.shared.precedence import Precedence
 from gitops_mvd.kong.shared.store import Store as SharedStore
@@ -154,7 +154,7 @@ class Kong:
         if self._shared:  # then another host may have applied what there is
             payload = self._shared.shared_entities((route.app, route.service)) or route.payload
             route = replace(route, payload=payload)
-        routes = [entity for entity in route.payload if entity.type == "routes"]
+        routes = [entity for entity in entities_of(route) if entity.type == "routes"]
         request = route_proof.request_for(entity.fields for entity in routes)
         try:
             if not request or not self._proxy_url:
@@ -190,7 +190,7 @@ class Kong:
         ends = [
             self._written.get(self._id_in_kong(entity.id), -math.inf)
             + (routes_delay if entity.type == "routes" else others_delay)
-            for entity in route.payload
+            for entity in entities_of(route)
         ]
         return max(ends, default=-math.inf) - time.monotonic()
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import cast
 
 from gitops_mvd.core.errors import StepFailed
-from gitops_mvd.core.model import JsonValue
+from gitops_mvd.core.model import JsonValue, Resource
 
 Fields = Mapping[str, JsonValue]  # an entity as the Admin API has it
 Key = tuple[str, str]  # type and id
@@ -200,3 +200,8 @@ def clash(entity: Entity, other: Entity) -> StepFailed:
 
 def as_json(value: object) -> str:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), default=str)
+
+
+def entities_of(route: Resource) -> Sequence[Entity]:
+    """The entities in the payload of a route."""
+    return cast(Sequence[Entity], route.payload)

@@ -11,7 +11,7 @@ from gitops_mvd.core.errors import StepFailed
 from gitops_mvd.core.model import Resource, Revision
 from gitops_mvd.core.route import EntityFields
 from gitops_mvd.kong.declare import service_name
-from gitops_mvd.kong.entities import Entity, as_json, tag_value
+from gitops_mvd.kong.entities import Entity, as_json, entities_of, tag_value
 
 LAST_APPLIED_TAG = "said"
 HELD = "held"
@@ -96,15 +96,15 @@ class Precedence:
         if two hosts read different things out of one commit.
         """
         by_this_host = self.applied(digest_of(wanted.spec["entities"]), held=held)
-        route = replace(wanted, payload=stamped(wanted.payload, _upstream_of(wanted), by_this_host))
+        route = replace(wanted, payload=stamped(entities_of(wanted), _upstream_of(wanted), by_this_host))
         if not found or found.spec["entities"] == wanted.spec["entities"]:
             return route
-        yields = self.yields(by_this_host, last_applied_in(found.payload, _upstream_of(found)), wanted.name)
+        yields = self.yields(by_this_host, last_applied_in(entities_of(found), _upstream_of(found)), wanted.name)
         return route.with_spec(entities=found.spec["entities"]) if yields else route
 
     def is_set_by_other_host(self, route: Resource) -> bool:
         """Is the shared part of a route what another host has applied, and so not changed by hand?"""
-        in_kong = last_applied_in(route.payload, _upstream_of(route))
+        in_kong = last_applied_in(entities_of(route), _upstream_of(route))
         return bool(in_kong and in_kong.host != self.host and in_kong.digest == digest_of(route.spec["entities"]))
 
     def yields(self, by_this_host: LastApplied, in_kong: LastApplied | None, what: str) -> bool:

@@ -24,7 +24,7 @@ from gitops_mvd.kinds.route import Routes
 from gitops_mvd.kong.admin import PATHS
 from gitops_mvd.kong.client import Entity, Kong
 from gitops_mvd.kong.declare import Declarations
-from gitops_mvd.kong.entities import REFERENCES
+from gitops_mvd.kong.entities import REFERENCES, entities_of
 from tests.fakes import ROLES
 from tests.lab.bench.figure import Figure, median
 from tests.lab.bench.world import process, told
@@ -129,7 +129,7 @@ def _of_a_mode(mode: str, count: int) -> Iterator[Figure]:
         assert number == count, number
         before, took = bare.calls(), _took(lambda: routes.apply([Change(wanted[0][0], changed)]))
         calls = bare.calls() - before
-        (route,) = (one for one in changed.payload if one.type == "routes")
+        (route,) = (one for one in entities_of(changed) if one.type == "routes")
         one = "one bare POST /config of the same document" if mode == "off" else "one bare PUT of the route"
         alone = _took(lambda: bare.post(entities) if mode == "off" else bare.put([route]))
         yield Figure(f"{where}, one of them changed", took * 1000, "ms", one, alone * 1000)
@@ -181,7 +181,7 @@ def _changes(app: App, wanted: Sequence[Resource], found: Sequence[Resource]) ->
 
 
 def _entities(route: Resource) -> list[Entity]:
-    return [*route.payload, *Declarations(HOST).targets((route.app, route.service), route.spec["targets"])]
+    return [*entities_of(route), *Declarations(HOST).targets((route.app, route.service), route.spec["targets"])]
 
 
 def _flat(fields: Json) -> dict[str, Any]:

@@ -26,6 +26,7 @@ from gitops_mvd import kinds
 from gitops_mvd.config.settings import Docker, KongSettings, Settings
 from gitops_mvd.core.model import App, Change, Resource, Service
 from gitops_mvd.core.plan import in_order, place
+from gitops_mvd.core.specs import service_of
 from gitops_mvd.daemon.mailbox import Interruptible
 from gitops_mvd.daemon.wiring import Wired, wire
 from gitops_mvd.docker import create as dockerrun
@@ -35,6 +36,7 @@ from gitops_mvd.kinds import Tools
 from gitops_mvd.kinds.config import layout
 from gitops_mvd.kinds.image import Images
 from gitops_mvd.kong.declare import Declarations
+from gitops_mvd.kong.entities import entities_of
 from gitops_mvd.manifest import load, read_fleet
 from gitops_mvd.systemd import unit as unitfile
 from tests.lab.kong_standin.store import Store
@@ -153,7 +155,7 @@ def _write(folder: Path, mode: str, apps: Sequence[App], tools: Tools) -> None:
     placed = place(wanted, (), in_order(known.values()), ADDRESS, itertools.count(20000))
     of_kind = {kind: [resource for resource in placed if resource.kind == kind] for kind in known}
     for config in of_kind["config"]:
-        for path, entry in layout(config.app, config.payload).items():
+        for path, entry in layout(config.app, service_of(config)).items():
             file = tools.files / config.name / path
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_bytes(entry.content)
@@ -163,8 +165,8 @@ def _write(folder: Path, mode: str, apps: Sequence[App], tools: Tools) -> None:
     containers = []
     for number, unit in enumerate(of_kind["unit"]):
         where = {"port": unit.spec["port"], "address": ADDRESS, "folder": str(tools.files / unit.name)}
-        creates = dockerrun.create(unit.app, unit.payload, unit.name, **where)
-        text = unitfile.render(unit.app, unit.payload, unit.name, creates, unit.spec["port"])
+        creates = dockerrun.create(unit.app, service_of(unit), unit.name, **where)
+        text = unitfile.render(unit.app, service_of(unit), unit.name, creates, unit.spec["port"])
         (tools.units / f"{unit.name}.service").write_text(text)
         (wants / f"{unit.name}.service").symlink_to(tools.units / f"{unit.name}.service")
         containers.append(_container(number, unit, creates[0]))
@@ -181,14 +183,14 @@ def _write(folder: Path, mode: str, apps: Sequence[App], tools: Tools) -> None:
     store = Store(folder / "kong", mode == "postgres")
     for route in of_kind["route"]:
         targets = Declarations(HOST).targets((route.app, route.service), route.spec["targets"])
-        for entity in (*route.payload, *targets):
+        for entity in (*entities_of(route), *targets):
             store.insert(entity.type, entity.fields)
     store.close()
 
 
 def _container(number: int, unit: Resource, create: Sequence[str]) -> Mapping[str, Any]:
     """A running container as `GET /containers/json` of an engine 20.10 has it."""
-    service: Service = unit.payload
+    service = service_of(unit)
     labels = [word.removeprefix("--label=") for word in create if word.startswith("--label=")]
     networks = service.run.get("networks") or ["bridge"]
     endpoint = {
