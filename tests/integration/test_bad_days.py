@@ -486,7 +486,7 @@ def test_a_stop_first_service_with_a_bad_version_comes_back_with_the_old_one(lab
     alone = {"deploy": {"update_config": {"order": "stop-first"}}}
     story.deploy("single", {"services": {"web": routed(well, "/single") | alone}})
     commit = story.merge(manifest("single", {"services": {"web": routed(bad, "/single") | alone}}), "Crash")
-    assert story.ends(commit, "failure").startswith("single: web: exited with code 1; it last said: single 2: can not")
+    assert story.ends(commit, "failure").startswith("single: web: exited with code 1; it last said: single 2: cannot")
     story.answers("/single", "single 1")
     story.ends(story.revert(commit), "success")
 

@@ -26,10 +26,15 @@ def test_only_a_connection_from_inside_is_none_of_others(address: str, loopback:
 
 
 def test_a_connection_of_its_own_is_not_counted() -> None:
-    before = inbound(os.getpid())
-    with socket.create_server(("127.0.0.1", 0)) as listening, socket.create_connection(listening.getsockname()):
-        assert inbound(os.getpid()) == before
-    assert before is not None
+    """Others may connect to this machine at any time, so it takes one moment in which nobody did."""
+    counted = []
+    for _ in range(100):
+        before = inbound(os.getpid())
+        with socket.create_server(("127.0.0.1", 0)) as listening, socket.create_connection(listening.getsockname()):
+            counted.append((before, inbound(os.getpid())))
+        if before is not None and before == counted[-1][1]:
+            return
+    pytest.fail(f"counted before and during its own connection: {counted}")
 
 
 def test_of_a_process_that_ended_nothing_can_be_told() -> None:
