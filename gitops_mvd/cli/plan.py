@@ -13,7 +13,7 @@ from gitops_mvd.core.errors import ManifestError, MvdError
 from gitops_mvd.core.model import Operation, Sync
 
 if TYPE_CHECKING:
-    from gitops_mvd.daemon.preview import Look, Preview
+    from gitops_mvd.daemon.preview import AppPreview, Preview
     from gitops_mvd.state.history import SqliteHistory
 
 FAILED = {Operation.FAILED, Operation.ROLLED_BACK, Operation.ROLLBACK_FAILED}
@@ -50,7 +50,7 @@ def plan(config: Path, machine: bool) -> int:
     return 2 if any(app.plan for app in apps) else 0
 
 
-def _remark(app: Look, history: SqliteHistory) -> str:
+def _remark(app: AppPreview, history: SqliteHistory) -> str:
     """Why an app is not simply what its commit says, and which commit failed."""
     if app.sync is Sync.UNKNOWN:
         return f"{app.name}: cannot be planned now: {app.why}"

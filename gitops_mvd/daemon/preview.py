@@ -12,7 +12,7 @@ from gitops_mvd.manifest import load, read_fleet
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class AppPreview:
     """One app as it stands: `plan` is what a pass would do, `why` why the app is not simply what the commit wants.
 
     `health_reason` is what is wrong with what runs.
@@ -37,7 +37,7 @@ class Look:
 class Preview:
     host: str
     revision: Revision
-    apps: tuple[Look, ...]
+    apps: tuple[AppPreview, ...]
 
 
 def desired(wired: Wired, *, fetch: bool = False) -> Desired:
@@ -59,11 +59,11 @@ def preview(wired: Wired, *, fetch: bool = True, ask: bool = False) -> Preview:
         wired.monitor.follow(wired.host.to_watch())
         wired.monitor.ask_all()
     every = candidates(wanted, wired.host.apps(), allow_empty=wired.settings.allow_empty)
-    looks = (_look(candidate, wired) for candidate in every)
-    return Preview(wired.host.name, wanted.revision, tuple(sorted(looks, key=lambda look: look.name)))
+    previews = (_preview_of(candidate, wired) for candidate in every)
+    return Preview(wired.host.name, wanted.revision, tuple(sorted(previews, key=lambda app: app.name)))
 
 
-def _look(candidate: Candidate, wired: Wired) -> Look:
+def _preview_of(candidate: Candidate, wired: Wired) -> AppPreview:
     host, history = wired.host, wired.history
     name = candidate.app.name
     try:
@@ -71,11 +71,11 @@ def _look(candidate: Candidate, wired: Wired) -> Look:
         known = Known(history.last_good(name), history.failure_of(candidate.app), host.found(name))
         decision = decide(candidate, known, host)
     except Unavailable as error:
-        return Look(name, Plan(), Sync.UNKNOWN, host.health(candidate.app), str(error))
+        return AppPreview(name, Plan(), Sync.UNKNOWN, host.health(candidate.app), str(error))
     health, reason = host.health(candidate.app), host.health_reason(candidate.app)
     sync, _, why = decision.verdict
     if decision.failure:
-        return Look(name, decision.plan, sync, health, decision.stuck or why, reason)
+        return AppPreview(name, decision.plan, sync, health, decision.stuck or why, reason)
     last = history.last_event(name)
     why = last.why if last and last.operation is not Operation.SUCCEEDED else ""
-    return Look(name, decision.plan, Sync.OUT_OF_SYNC if decision.plan else sync, health, why, reason)
+    return AppPreview(name, decision.plan, Sync.OUT_OF_SYNC if decision.plan else sync, health, why, reason)
