@@ -1,8 +1,8 @@
 """Prints the rooms of the package: how large each is, which others it imports, and every import that goes up.
 
-A room is a package, or a module that lies beside the packages.  What imports what is read from the code, by the library
-of import-linter, and what is up is what its layers say, or what closes a circle.  With a report of `coverage json`, the
-share of each room's statements that ran is shown, too.
+A room is a package with all that is in it, or a module that lies beside the packages.  What imports what is read from
+the code, by the library of import-linter, and what is up is what its layers say, or what closes a circle.  With a
+report of `coverage json`, the share of each room's statements that ran is shown, too.
 
     python -m tests.map [coverage.json]
 """
@@ -43,10 +43,8 @@ def file_of(module: str) -> Path:
 
 
 def room_of(module: str) -> str:
-    """The room of a module, named without the package: "kong" for gitops_mvd.kong.admin."""
-    parts = module.split(".")[1:]
-    is_inside = file_of(module).name != "__init__.py" and len(parts) > 1
-    return ".".join(parts[:-1] if is_inside else parts)
+    """The room of a module, named without the package: "kong" for gitops_mvd.kong.shared.store."""
+    return module.split(".")[1]
 
 
 def rooms() -> dict[str, Room]:
@@ -76,7 +74,7 @@ def arrows_up(found: Mapping[str, Room], heights: Mapping[str, int]) -> list[str
     """Every arrow that leads to a room of a higher layer; rooms without a layer are not judged."""
 
     def height(room: str, otherwise: int) -> int:
-        return heights.get(room.partition(".")[0], otherwise)
+        return heights.get(room, otherwise)
 
     arrows = ((name, other) for name, room in sorted(found.items()) for other in sorted(room.imports))
     return [f"{one} -> {other}" for one, other in arrows if height(one, sys.maxsize) < height(other, -1)]

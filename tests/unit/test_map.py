@@ -21,6 +21,7 @@ def test_every_module_of_the_package_is_in_one_room() -> None:
 def test_a_package_is_a_room_and_so_is_a_module_beside_it() -> None:
     found = rooms()
     assert ROOT / "forges" / "github.py" in found["forges"].files
+    assert ROOT / "kong" / "shared" / "store.py" in found["kong"].files
     assert found["__main__"].files == [ROOT / "__main__.py"]
 
 
