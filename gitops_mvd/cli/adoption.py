@@ -101,7 +101,7 @@ class Adopter:
             try:
                 daemon.sync(self.history)
             except Unavailable as error:
-                if "this server is suspended" in error.message:
+                if suspension.SUSPENDED in error.message:
                     return
                 raise
         raise Unavailable("the daemon goes on though it is suspended", "run `mvd suspend`, and try again")

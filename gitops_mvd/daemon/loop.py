@@ -154,7 +154,7 @@ class Daemon:
             if why := suspension.reason(self._wired.settings_path):
                 self._wired.monitor.pause_all()
                 self._wired.statuses.suspend(why)
-                self._warn_once("host", Unavailable(f"this server is suspended: {why}", "`mvd resume`"))
+                self._warn_once("host", Unavailable(f"{suspension.SUSPENDED}: {why}", "`mvd resume`"))
             else:
                 report = self._reconcile() if self._revision else None
                 self._clear_warning("host")

@@ -11,6 +11,8 @@ from pathlib import Path
 from gitops_mvd.core.errors import Unavailable
 from gitops_mvd.state.files import Entry, write
 
+SUSPENDED = "this server is suspended"  # how the daemon's report of it begins, by which others know it
+
 
 def path(settings: Path) -> Path:
     """The file, for the settings at that path."""
@@ -18,7 +20,7 @@ def path(settings: Path) -> Path:
 
 
 def reason(settings: Path) -> str:
-    """Why the server is suspended, "" where it is not."""
+    """Why the server is suspended, "" if it is not."""
     file = path(settings)
     try:
         return file.read_text(errors="replace").strip() or "no reason given"
@@ -29,12 +31,12 @@ def reason(settings: Path) -> str:
 
 
 def suspend(settings: Path, why: str) -> None:
-    """Raises Unavailable or StepFailed where the file cannot be written."""
+    """Raises Unavailable or StepFailed if the file cannot be written."""
     write(path(settings), Entry(f"{why}\n".encode(), 0o644))
 
 
 def resume(settings: Path) -> bool:
-    """False where it was not suspended."""
+    """False if it was not suspended."""
     try:
         path(settings).unlink()
     except FileNotFoundError:
