@@ -61,7 +61,7 @@ def wanted(app: App) -> list[Resource]:
 
 
 class FakeHost:
-    """A host in memory.  An image whose name has "sick" in it never gets healthy, one with "gone" can not be pulled.
+    """A host in memory.  An image whose name has "sick" in it never gets healthy, one with "gone" cannot be pulled.
 
     `fault(step)` is asked before every step and may raise; `log` has every step that was carried out, and `starts` how
     often each instance was made.

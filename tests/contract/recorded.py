@@ -46,7 +46,7 @@ def docker(recorded: Mapping[str, Any], played: Played) -> Iterator[str]:
         path = re.sub(r"^/v1\.\d+", "", unquote(url.path))
         if method != "GET":
             played.refused.append(f"docker {method} {path}")
-            return 403, {"message": "a recording can not be changed"}
+            return 403, {"message": "a recording cannot be changed"}
         if path == "/_ping":
             return 200, "OK"
         if path == "/containers/json":
@@ -192,7 +192,7 @@ def _reply(call: Message, recorded: Mapping[str, Any], played: Played) -> Messag
             played.unknown.append(f"systemd {member} {body}")
         case _:
             played.refused.append(f"systemd {member} {body}")
-    return new_error(call, "org.freedesktop.DBus.Error.AccessDenied", "s", ("a recording can not be changed",))
+    return new_error(call, "org.freedesktop.DBus.Error.AccessDenied", "s", ("a recording cannot be changed",))
 
 
 # ---- files -----------------------------------------------------------------------------------------------------------

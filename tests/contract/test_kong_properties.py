@@ -106,7 +106,7 @@ class World:
         self.ask("POST", f"{within}/{PATHS.get(type, type)}", body)
 
     def tamper(self, type: str, number: int, change: dict[str, Any] | None) -> None:
-        """Change one of ours by hand or, without a change, delete it; nothing where it can not be done."""
+        """Change one of ours by hand or, without a change, delete it; nothing where it cannot be done."""
         document = self.document()
         some = [one for one in document[type] if OURS in (one["tags"] or ())]
         if not some:

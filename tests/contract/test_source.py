@@ -293,7 +293,7 @@ def test_ssh_needs_a_key_and_known_hosts(mirror: Path) -> None:
         Source(url, "main", mirror, ssh_key=mirror, known_hosts=mirror)
 
 
-# ---- what is told when it can not be fetched -------------------------------------------------------------------------
+# ---- what is told when it cannot be fetched -------------------------------------------------------------------------
 
 
 def test_a_refused_login_an_absent_repository_and_a_silent_server_are_told_apart(

@@ -1,4 +1,4 @@
-"""Webhooks over real sockets: who is let in, what wakes the loop, and what bad ones can not do."""
+"""Webhooks over real sockets: who is let in, what wakes the loop, and what bad ones cannot do."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The lab of the integration tests: opened once a run, and skipped, with the reason, where it can not be."""
+"""The lab of the integration tests: opened once a run, and skipped, with the reason, where it cannot be."""
 
 from __future__ import annotations
 

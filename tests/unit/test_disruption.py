@@ -141,39 +141,39 @@ WAYS: dict[str, Callable[[], World]] = {
     "the server goes down": lambda: World(shutdown=SHAKES),
     "the server goes down, and systemd does not answer any more": lambda: World(bus=SHAKES),
 }
-each_way = pytest.mark.parametrize("shaken", WAYS.values(), ids=WAYS.keys())
+each_way = pytest.mark.parametrize("disrupted", WAYS.values(), ids=WAYS.keys())
 
 
 @each_way
 @pytest.mark.parametrize("then", [None, ended(0), ended(137), running(SHAKES + 1)])
 def test_what_ends_with_docker_is_no_failure_however_it_is_seen(
-    shaken: Callable[[], World], then: Instance | None
+    disrupted: Callable[[], World], then: Instance | None
 ) -> None:
-    world = shaken()
+    world = disrupted()
     world.develops = lambda now: running() if now < SHAKES + 0.1 else then
     with pytest.raises(Unavailable):
         machine(world).carry_out([Gate(unit(), Check("running", hold=60))])
 
 
 @each_way
-def test_what_does_not_become_healthy_while_docker_goes_is_no_failure(shaken: Callable[[], World]) -> None:
-    world = shaken()
+def test_what_does_not_become_healthy_while_docker_goes_is_no_failure(disrupted: Callable[[], World]) -> None:
+    world = disrupted()
     world.develops = lambda now: None
     with pytest.raises(Unavailable):
         machine(world).carry_out([Gate(unit(), Check("running", within=8))])
 
 
 @each_way
-def test_what_is_not_required_and_fails_while_docker_goes_is_no_failure(shaken: Callable[[], World]) -> None:
-    world = shaken()
+def test_what_is_not_required_and_fails_while_docker_goes_is_no_failure(disrupted: Callable[[], World]) -> None:
+    world = disrupted()
     world.develops = lambda now: None
     with pytest.raises(Unavailable):
         machine(world).carry_out([Gate(unit(), Check("running", within=8), required=False)])
 
 
 @each_way
-def test_what_is_refused_while_docker_goes_is_no_failure(shaken: Callable[[], World]) -> None:
-    world = shaken()
+def test_what_is_refused_while_docker_goes_is_no_failure(disrupted: Callable[[], World]) -> None:
+    world = disrupted()
     with pytest.raises(Unavailable, match="the connection is closing, and"):
         machine(world, Units(world, refuses=SHAKES)).carry_out([Change(None, unit())])
 
@@ -182,9 +182,9 @@ def test_what_is_refused_while_docker_goes_is_no_failure(shaken: Callable[[], Wo
 @pytest.mark.parametrize("code", [1, 137, 143])
 @pytest.mark.parametrize(("restart", "check"), [("no", "completed"), ("on-failure:3", "not_failed")])
 def test_a_job_that_ends_with_docker_is_removed_so_that_it_is_run_anew(
-    shaken: Callable[[], World], code: int, restart: str, check: str
+    disrupted: Callable[[], World], code: int, restart: str, check: str
 ) -> None:
-    world = shaken()
+    world = disrupted()
     world.develops = lambda now: running() if now < SHAKES + 0.1 else ended(code)
     units, job = Units(world), unit(restart)
     answered = world.answers < SHAKES + 10 or world.silent == float("inf")
@@ -196,9 +196,9 @@ def test_a_job_that_ends_with_docker_is_removed_so_that_it_is_run_anew(
 @each_way
 @pytest.mark.parametrize("instead", [None, Instance("x", state="created", exit_code=128)])
 def test_a_job_that_docker_did_not_get_to_start_is_not_waited_for_as_long_as_it_may_take(
-    shaken: Callable[[], World], instead: Instance | None
+    disrupted: Callable[[], World], instead: Instance | None
 ) -> None:
-    world = shaken()
+    world = disrupted()
     world.develops = lambda now: instead
     units, job = Units(world), unit("no")
     answered = world.answers < SHAKES + 10 or world.silent == float("inf")

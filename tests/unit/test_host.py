@@ -36,7 +36,7 @@ class Kind:
 
     def observe(self) -> Iterable[Resource]:
         if self.down:
-            raise Unavailable(f"the {self.name}s can not be looked at")
+            raise Unavailable(f"the {self.name}s cannot be looked at")
         return list(self.there.values())
 
     def apply(self, changes: Sequence[Change]) -> None:
@@ -94,7 +94,7 @@ def machine(
 def test_a_gateway_that_is_down_holds_up_only_the_apps_that_need_it() -> None:
     host = machine(Kind("image"), Kind("unit", "image"), Kind("route", "unit", down=True))
     assert host.plan(App("kong", (service("kong", route=False),)), proven=False)
-    with pytest.raises(Unavailable, match="the routes can not be looked at"):
+    with pytest.raises(Unavailable, match="the routes cannot be looked at"):
         host.plan(App("chat", (service("web"),)), proven=False)
 
 

@@ -284,7 +284,7 @@ def test_a_refused_clean_up_never_condemns_a_healthy_version(world: World) -> No
 
     def refuse_deletes(step: object) -> None:
         if isinstance(step, Change) and step.verb == "delete":
-            raise StepFailed("the unit can not be removed")
+            raise StepFailed("the unit cannot be removed")
 
     world.host.fault = refuse_deletes
     outcome = world.deploy(chat("v2"))["chat"]
