@@ -96,7 +96,7 @@ def test_a_forge_is_told_in_its_own_words_and_wakes_the_daemon(lab: Lab, stage: 
     pending, green, red = WORDS[kind]
     good = lab.registry.push("told", kind, service.web("told", kind))
     sick = lab.registry.push("told", f"{kind}-sick", service.sick("told", "sick"))
-    story = speak(lab, stage, kind, pull_requests={"comment": True})
+    story = speak(lab, stage, kind, proposals={"comment": True})
 
     begun = story.deploy("told", {"services": {"web": routed(good, "/told")}})
     story.answers("/told", f"told {kind}")
