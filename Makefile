@@ -36,14 +36,14 @@ lint: $(VENV)/test.ready
 	$(BIN)/codespell
 
 unit: $(VENV)/test.ready
-	$(BIN)/pytest tests/unit
+	$(BIN)/pytest $(OPTIONS) tests/unit
 
 pythons: $(PYTHONS:%=unit-%)
 
 # On the path, or where pyenv or uv keep it; asked to start, as pyenv has a command for versions that are not in use, too.
 unit-%:
 	@for python in python$* $${PYENV_ROOT:-~/.pyenv}/versions/$*.*/bin/python ~/.local/share/uv/python/cpython-$*.*/bin/python; do \
-		$$python -c '' 2>/dev/null && exec $(MAKE) --no-print-directory VENV=$(VENV)/python$* PYTHON=$$python unit; \
+		$$python -c '' 2>/dev/null && exec $(MAKE) --no-print-directory VENV=$(VENV)/python$* PYTHON=$$python OPTIONS='-n 2' unit; \
 	done; echo "Python $* is not on this machine: no unit test was run with it"
 
 coverage: $(VENV)/test.ready
