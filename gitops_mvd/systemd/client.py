@@ -131,7 +131,7 @@ class Systemd:
             manager.call("EnableUnitFiles", "asbb", (list(names), False, True))
 
     def start(self, names: Iterable[str]) -> None:
-        """Start units and wait.  Raises StepFailed for units that cannot be started.
+        """Start units and wait.  Raises StepFailed for units that cannot be started, Unavailable amid a disruption.
 
         That a unit was started only means that the program behind it was executed.
         """
