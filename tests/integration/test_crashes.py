@@ -219,8 +219,11 @@ def test_a_deploy_in_the_middle_of_which_the_ground_shakes_comes_to_its_end(
 
 
 def is_over(story: Story, commit: str) -> bool:
-    """Is the status of a commit final?  The daemon is not left to wait longer and longer for an engine."""
-    story.mvd("sync")
+    """Is the status of a commit final?  The daemon is not left to wait longer and longer for an engine.
+
+    A pass that waits for an engine may take minutes: it goes on, while the command is not waited for any longer.
+    """
+    story.server.exec("timeout", "60", "mvd", "sync", check=False, timeout=120)
     return story.told(commit)[-1:] != [] and story.told(commit)[-1][0] != "pending"
 
 
