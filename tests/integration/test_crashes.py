@@ -261,8 +261,8 @@ def test_no_version_fails_because_an_engine_goes_at_any_moment_of_its_deploy(
             with ThreadPoolExecutor() as pool:
                 pool.submit(story.mvd, "sync")
                 time.sleep(after * takes)
-                story.server.exec("sh", "-c", GOES[way], check=False)
-            eventually(f"the end of version {version}", partial(is_over, story, commit), within=240)
+                story.server.exec("sh", "-c", GOES[way], check=False, timeout=200)
+            eventually(f"the end of version {version}", partial(is_over, story, commit), within=400)
             lasted = time.monotonic() - began
             print(f"version {version}: {way} after {after:.0%} of {takes:.1f} s, at its end after {lasted:.1f} s")
             story.ends(commit, "success")
