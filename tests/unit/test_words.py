@@ -21,7 +21,6 @@ GONE = {
     r"is not a key that can stand here": "unknown key",
     r"is no address that is known here": "unsupported repository address",
     r"could not tell of itself": "does not answer",
-    r"condemned or held": "failed",
     r"proposals?": "pull request",
     r"fall(s|en)? ill|is ill": "become unhealthy",
 }
