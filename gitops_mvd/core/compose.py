@@ -19,9 +19,12 @@ class Port(TypedDict):
 
 
 class BindOptions(TypedDict, total=False):
+    """Options of a bind; `create_host_path` is only ever False: left out, a missing folder of the host is made."""
+
     propagation: str
     selinux: str
     recursive: str
+    create_host_path: bool
 
 
 class VolumeMountOptions(TypedDict, total=False):
@@ -35,7 +38,11 @@ class TmpfsOptions(TypedDict, total=False):
 
 
 class Mount(TypedDict):
-    """A mount; `source` is a volume's real name, a path of the host, or "" for a tmpfs or an anonymous volume."""
+    """A mount; `source` is a volume's real name, a path of the host, or "" for a tmpfs or an anonymous volume.
+
+    A `source` that begins with `./` is a folder of the app on the host, such as `./data`: relative to where the host
+    keeps the folders of that app, and never outside of it.
+    """
 
     type: Literal["volume", "bind", "tmpfs"]
     source: str
@@ -172,7 +179,10 @@ class RunKeys(TypedDict, total=False):
 
 
 class Run(RunKeys, total=False):
-    """`Service.run`: all keys that the container is created with, by their real names on the host."""
+    """`Service.run`: all keys that the container is created with, by their real names on the host.
+
+    `network_mode`, `ipc` and `pid` may be `service:<name>`, another service of the app, whose namespace is shared.
+    """
 
     labels: dict[str, str]
     ports: list[Port]

@@ -135,6 +135,7 @@ class File:
 
     `files` maps relative paths to contents (text, undecodable bytes as surrogate escapes); the single key "" is one
     file mounted at `target` itself, anything else a folder.  `mode`, `uid` and `gid` are the files' own, 0 root.
+    `options` are further words of the bind: `z`, `Z` or a propagation.
     """
 
     target: str
@@ -142,6 +143,15 @@ class File:
     mode: int = 0o444
     uid: int = 0
     gid: int = 0
+    options: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """As JSON; `options` only if there are any, as versions made before them have none."""
+        return {name: value for name, value in dataclasses.asdict(self).items() if name != "options" or value}
+
+    @classmethod
+    def from_json(cls, value: Json) -> File:
+        return cls(**{**value, "options": tuple(value.get("options", ()))})
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,7 +191,7 @@ class Service:
     @cached_property
     def digest(self) -> str:
         """What a container of this service is made of, and nothing else: not its tag, route, probe or replicas."""
-        files = [dataclasses.asdict(file) for file in self.files]
+        files = [file.to_json() for file in self.files]
         port = self.kong["port"] if self.kong else 0
         parts = {"image": self.image, "run": self.run, "environment": self.environment, "files": files, "port": port}
         return digest({**parts, "scheduled": True} if self.schedule else parts)  # its unit is another one
@@ -190,6 +200,17 @@ class Service:
     def is_job(self) -> bool:
         """Does it end, once for each content?  Others may wait for that (`service_completed_successfully`)."""
         return self.check.probe == COMPLETED
+
+    @property
+    def restart(self) -> str:
+        """When systemd starts a container again that has ended, in Compose's words: `always`, `on-failure:3`, ...
+
+        Compose's default is `no`, where an end with code 0 is well and any other is for somebody to see.  On a server
+        it is systemd that sees it: what should serve is started again unless it ended with 0.
+        """
+        if self.schedule:
+            return "no"
+        return self.run.get("restart") or ("no" if self.is_job else "on-failure")
 
     @property
     def stop_grace(self) -> float:
@@ -208,7 +229,8 @@ class App:
 
     `networks` and `volumes` map the real name on the host to its options in Compose's long form (`external: true` if
     somebody else makes it).  `kong_entities` has Kong-wide entities in its declarative format, for the one app
-    made of the folder `kong/`; it is empty for all others.
+    made of the folder `kong/`; it is empty for all others.  `notes` is what its files say that is done otherwise than
+    somebody might expect; it is not part of the version.
     """
 
     name: str
@@ -216,6 +238,7 @@ class App:
     networks: Mapping[str, Network] = field(default_factory=dict)
     volumes: Mapping[str, Volume] = field(default_factory=dict)
     kong_entities: Mapping[str, list[Declaration]] = field(default_factory=dict, repr=False)
+    notes: tuple[Problem, ...] = field(default=(), compare=False)
 
     @cached_property
     def version(self) -> str:
@@ -226,6 +249,9 @@ class App:
         """Its content.  Versions and stored apps are made of this: the keys are never renamed."""
         value = dataclasses.asdict(self)
         value["gateway"] = value.pop("kong_entities")
+        del value["notes"]
+        for service, stored in zip(self.services, value["services"], strict=True):
+            stored["files"] = [file.to_json() for file in service.files]
         return value
 
     @classmethod
@@ -234,7 +260,7 @@ class App:
             Service(
                 **{
                     **service,
-                    "files": tuple(File(**file) for file in service["files"]),
+                    "files": tuple(map(File.from_json, service["files"])),
                     "check": Check(**service["check"]),
                     "update": Update(**service["update"]),
                 }
