@@ -145,6 +145,7 @@ class Settings:
     policy: Policy | None = None
     state: str = "/var/lib/gitops-mvd"
     files: str = "/etc/gitops-mvd/files"
+    folders: str = "/srv/mvd"
     secrets: str = "/etc/gitops-mvd/secrets"
 
 
@@ -579,6 +580,11 @@ SETTINGS_SECTION = section(
         "files": Key(
             "The folder for env files and mounted files. It must not be lost: containers start from it. Its file "
             "`followed` has the last commit, so that a branch that went back is noticed even without `state`.",
+            absolute,
+        ),
+        "folders": Key(
+            "The folder for the folders of apps: `./data` of an app's Compose file that is not in the repository is "
+            "`<folders>/<app>/data`. It holds data.",
             absolute,
         ),
         "secrets": Key(

@@ -288,6 +288,7 @@ class Role(StrEnum):
     """What a kind of resource is to the plan of an app."""
 
     INSTANCE = "instance"  # it serves: made, proven, switched to and drained by turns
+    CONTAINER = "container"  # what an instance of the same name runs in: made before anything stops, gone after it
     ROUTE = "route"  # it leads to instances
     TIMER = "timer"  # it starts an instance on a schedule, and goes with it
     SUPPORT = "support"  # it comes and goes with the services that need it

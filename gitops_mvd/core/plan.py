@@ -1,17 +1,20 @@
 """Wanted and found become a plan.  Pure.
 
 A plan is plain diff order.  Because every instance is named after what it is, a new version is a new thing: it is
-created and proven, the route is switched and proven, and only then the old thing is drained and deleted.
+created and proven, the route is switched and proven, and only then the old thing is drained and deleted.  Containers
+are created before anything stops, and deleted after all else: what is stopped can be started again until then.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from dataclasses import replace
 from graphlib import CycleError, TopologicalSorter
 
 from gitops_mvd.core.model import App, Change, Json, Plan, Resource, Role, Roles, Service, Step
 from gitops_mvd.core.ports import Kind
 from gitops_mvd.core.rollout import Rollout, drained, prove
+from gitops_mvd.core.specs import Unnamed, service_of
 
 Key = tuple[str, str]
 
@@ -48,7 +51,7 @@ def make_plan(
     others = sorted((r for key, r in want.items() if have.get(key) != r and key not in by_rollout), key=place_of)
     after = sorted((r for r in want.values() if order.index(r.kind) > instances), key=place_of)
     change = [
-        *(Change(have.get(r.key), r) for r in others if order.index(r.kind) <= instances),
+        *(Change(have.get(r.key), _named(r, rollouts, roles)) for r in others if order.index(r.kind) <= instances),
         *_start(rollouts.values()),
         *_finish(after, rollouts, have, proven),
     ]
@@ -56,6 +59,14 @@ def make_plan(
     deletions = sorted((r for key, r in have.items() if key not in want.keys() | removed), key=place_of, reverse=True)
     named = {name for name, rollout in rollouts.items() if rollout.is_found_by_name}
     return Plan(tuple(change), tuple(_clean(deletions, want.values(), roles, named, routed)))
+
+
+def _named(resource: Resource, rollouts: Mapping[str, Rollout], roles: Roles) -> Resource:
+    """A container whose instance is staged at first is made without the aliases of its service."""
+    rollout = rollouts.get(resource.service)
+    if roles[resource.kind] is not Role.CONTAINER or not (rollout and rollout.is_staged_at_first(resource.name)):
+        return resource
+    return replace(resource, payload=Unnamed(service_of(resource)))
 
 
 def of_role(role: Role, resources: Iterable[Resource], roles: Roles) -> list[Resource]:
@@ -141,6 +152,9 @@ def startup_order(services: Iterable[Service]) -> list[str]:
         raise ValueError(f"depends_on goes round in a circle: {' -> '.join(error.args[1])}") from None
 
 
+PLACED = (Role.CONTAINER, Role.INSTANCE)  # have a port of the host; of two that differ, that of the instance counts
+
+
 def place(
     wanted: Iterable[Resource], found: Iterable[Resource], roles: Roles, address: str, free: Iterator[int]
 ) -> list[Resource]:
@@ -149,13 +163,14 @@ def place(
     An instance that is there keeps the port it has; others draw one from `free`.  What was observed has its place.
     """
     wanted = list(wanted)
-    ports = {unit.name: unit.spec["port"] for unit in of_role(Role.INSTANCE, found, roles)}
+    found = list(found)
+    ports = {it.name: it.spec["port"] for role in PLACED for it in of_role(role, found, roles)}
     targets = [target for route in of_role(Role.ROUTE, wanted, roles) for target in route.spec["targets"]]
     routed = {target["instance"] for target in targets if not target["address"]}
     ports |= {name: next(free) for name in sorted(routed) if not ports.get(name)}
 
     def placed(resource: Resource) -> Resource:
-        if roles[resource.kind] is Role.INSTANCE and resource.name in routed:
+        if roles[resource.kind] in PLACED and resource.name in routed:
             return resource.with_spec(port=ports[resource.name])
         if roles[resource.kind] is Role.ROUTE:
             return resource.with_spec(targets=[_addressed(t, ports, address) for t in resource.spec["targets"]])

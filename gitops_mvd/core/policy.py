@@ -43,7 +43,8 @@ def _service(policy: Policy, service: Service) -> Iterator[str]:
         if run.get(key) == "host":
             yield f"{service.name}: {key}: host"
     for mount in run.get("volumes", ()):
-        if mount["type"] == "bind" and not _is_below(mount["source"], policy.mounts):
+        is_own = mount["source"].startswith("./")  # a folder of the app
+        if mount["type"] == "bind" and not is_own and not _is_below(mount["source"], policy.mounts):
             yield f"{service.name}: mounting {mount['source']}"
     if policy.registries and _registry(service.tag or service.image) not in policy.registries:
         yield f"{service.name}: images from {_registry(service.tag or service.image)}"

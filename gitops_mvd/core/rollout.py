@@ -95,6 +95,10 @@ class Rollout:
             return found
         return unit.with_spec(state=STAGED) if self.old and found is None and self.is_found_by_name else unit
 
+    def is_staged_at_first(self, name: str) -> bool:
+        """Is the instance of that name among those that are made without the alias of the service?"""
+        return any(unit.name == name and self.staged(unit) != unit for unit in self.new)
+
     def gate(self, unit: Resource, hold: float | None = None) -> Gate:
         check = self.service.check if hold is None else replace(self.service.check, hold=hold)
         return Gate(unit, check, self._is_required)

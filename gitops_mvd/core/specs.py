@@ -5,6 +5,7 @@ That of a route is in `route.py`.  The keys are stored in reports: none is ever 
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TypedDict, cast
 
 from gitops_mvd.core.model import Resource, Service
@@ -17,6 +18,20 @@ class UnitSpec(TypedDict):
     port: int
     state: str
     grace: float
+
+
+class ContainerSpec(TypedDict):
+    """What an instance runs in: the digest of its service, and its port on the host or 0."""
+
+    digest: str
+    port: int
+
+
+@dataclass(frozen=True, slots=True)
+class Unnamed:
+    """The payload of a container that is made without the aliases of its service, which another one still has."""
+
+    service: Service
 
 
 class TimerSpec(TypedDict):
@@ -34,6 +49,10 @@ def unit_spec(unit: Resource) -> UnitSpec:
     return cast(UnitSpec, unit.spec)
 
 
+def container_spec(container: Resource) -> ContainerSpec:
+    return cast(ContainerSpec, container.spec)
+
+
 def timer_spec(timer: Resource) -> TimerSpec:
     return cast(TimerSpec, timer.spec)
 
@@ -43,7 +62,8 @@ def digest_spec(resource: Resource) -> DigestSpec:
 
 
 def service_of(wanted: Resource) -> Service:
-    """The service in the payload of a wanted instance or of its files.  Raises TypeError for one that was found."""
-    if not isinstance(wanted.payload, Service):
+    """The service in the payload of a wanted instance, its container or files.  Raises TypeError for a found one."""
+    payload = wanted.payload.service if isinstance(wanted.payload, Unnamed) else wanted.payload
+    if not isinstance(payload, Service):
         raise TypeError(f"{wanted.kind} {wanted.name} has no service in its payload")
-    return wanted.payload
+    return payload

@@ -91,6 +91,7 @@ def wire(settings: Settings, path: Path, units: Path | None = None) -> Wired:
         kong=connect_kong(settings.kong, precedence) if settings.kong else None,
         clock=clock,
         files=Path(settings.files),
+        folders=Path(settings.folders),
         units=units or UNITS,
         address=settings.kong.address if settings.kong else "127.0.0.1",
         secrets=SecretFiles(Path(settings.secrets)),

@@ -11,8 +11,7 @@ from gitops_mvd.core import compose
 from gitops_mvd.core.errors import StepFailed
 from gitops_mvd.docker.answers import label
 from gitops_mvd.docker.client import Engine
-from gitops_mvd.docker.command import DockerCommand
-from gitops_mvd.docker.create import rejoin
+from gitops_mvd.docker.create import endpoint_body
 from gitops_mvd.docker.types import ListedContainer, NetworkEndpoint
 
 NO_ALIASES = ("default", "bridge", "host", "none")  # networks on which no container has an alias
@@ -21,9 +20,8 @@ NO_ALIASES = ("default", "bridge", "host", "none")  # networks on which no conta
 class Aliases:
     """The aliases of managed containers."""
 
-    def __init__(self, engine: Engine, command: DockerCommand) -> None:
+    def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self._command = command
         self._known: dict[tuple[str, ...], bool] = {}  # by container and endpoints: does it have its aliases?
 
     def is_staged(self, container: ListedContainer) -> bool:
@@ -62,15 +60,17 @@ class Aliases:
         first, gets = container["HostConfig"].get("NetworkMode", ""), any(endpoints.values())
         networks = _networks(container)
         for network in sorted(endpoints, key=lambda network: (network != first) != gets):
+            # Addresses are asked for even if none is: `is_staged` tells by that who has joined anew.
+            endpoint = {"IPAMConfig": {}, **endpoint_body(endpoints[network])}
             address = networks[network].get("IPAddress") if network in networks else None
-            leave, join = rejoin(name, network, endpoints[network])
-            self._command.run(*leave)
+            self._engine.disconnect(name, network)
             try:
                 if not address:
                     raise StepFailed("its address is not known any more")
-                self._command.run(*rejoin(name, network, {**endpoints[network], "ipv4_address": address})[1])
+                asked = {**endpoint["IPAMConfig"], "IPv4Address": address}
+                self._engine.connect(name, network, {**endpoint, "IPAMConfig": asked})
             except StepFailed:
-                self._command.run(*join)
+                self._engine.connect(name, network, endpoint)
 
 
 def _networks(container: ListedContainer) -> dict[str, NetworkEndpoint]:

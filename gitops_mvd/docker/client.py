@@ -34,3 +34,9 @@ class Engine(ContainerApi, ImageApi, NetworkApi, EventApi):
         """`GET /info`: `ServerVersion`, `LiveRestoreEnabled`, `Driver` (of storage) and much more."""
         with self.asking("read the state of Docker") as api:
             return cast(EngineInfo, api.info())
+
+    def writes_journal(self) -> bool:
+        """Can it write what containers print into the journal of this host?"""
+        info = self.info()
+        is_rootless = any("rootless" in option for option in info.get("SecurityOptions") or ())
+        return "journald" in (info.get("Plugins", {}).get("Log") or ()) and not is_rootless

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import cast
+from urllib.parse import quote
 
 from docker.errors import NotFound
 
 from gitops_mvd.core.model import Instance
 from gitops_mvd.docker import container as one
-from gitops_mvd.docker.answers import APP, inspected, listed, names
+from gitops_mvd.docker.answers import APP, inspected, listed, message, names, verdict
 from gitops_mvd.docker.connection import Connection, root
 from gitops_mvd.docker.container import Ran
+from gitops_mvd.docker.create import ENDPOINTS_AT_CREATE, Body, Request
 from gitops_mvd.docker.types import InspectedContainer, ListedContainer
+
+STOP_SLACK_SECONDS = 60.0  # beyond the grace period
+UNFINISHED = ".new"  # ends the name of a container that is not on all of its networks yet
 
 
 class ContainerApi(Connection):
@@ -50,12 +55,8 @@ class ContainerApi(Connection):
 
     def instance(self, name: str) -> Instance | None:
         """One container exactly as it is now, None if there is none of exactly that name."""
-        with self.asking(f"inspect container {name}") as api:
-            try:
-                found = cast(InspectedContainer, api.inspect_container(name))
-            except NotFound:
-                return None
-        return inspected(found) if found["Name"] == f"/{name}" else None
+        found = self.inspect(name)
+        return inspected(found) if found else None
 
     def exit_code(self, container: str, ago: float) -> int | None:
         """With what a container of that name ended in the last so many seconds, even if it is gone; else None."""
@@ -68,10 +69,76 @@ class ContainerApi(Connection):
             return names(cast(InspectedContainer, api.inspect_container(container)))
         return {}
 
-    def remove(self, container: str) -> None:
-        """Stop and remove a container with its anonymous volumes; one that does not exist is fine."""
+    def api_version(self) -> tuple[int, int]:
+        """The version of the API that is spoken with this engine, such as (1, 41) for Docker 20.10."""
+        with self.asking("read the version of Docker") as api:
+            major, _, minor = str(api.api_version).partition(".")
+        return int(major), int(minor)
+
+    def inspect(self, container: str) -> InspectedContainer | None:
+        """The answer about the container of exactly that name, None if there is none."""
+        with self.asking(f"inspect container {container}") as api:
+            try:
+                found = cast(InspectedContainer, api.inspect_container(container))
+            except NotFound:
+                return None
+        return found if found["Name"] == f"/{container}" else None
+
+    def create(self, name: str, request: Request) -> None:
+        """Create a container, on all of its networks or not at all.
+
+        Before API 1.44, it has another name until it has joined the last one.
+        """
+        version = self.api_version()
+        is_whole = len(request.networks) < 2 or version >= ENDPOINTS_AT_CREATE
+        first = name if is_whole else f"{name}{UNFINISHED}"
+        if not is_whole:
+            self.remove(first, volumes=True)  # what a crash has left
+        query = {"name": first, **({"platform": request.platform} if request.platform else {})}
+        self._post(f"create container {name}", "/containers/create", request.body, query=query)
+        if not is_whole:
+            for network, endpoint in request.networks[1:]:
+                self.connect(first, network, endpoint)
+            self._post(f"rename container {first}", f"/containers/{first}/rename", query={"name": name})
+
+    def connect(self, container: str, network: str, endpoint: Body) -> None:
+        """Attach a container to a network; one that is on it already stays as it is."""
+        what = f"connect container {container} to network {network}"
+        body = {"Container": container, "EndpointConfig": endpoint}
+        self._post(what, f"/networks/{network}/connect", body, fine="already exists in network")
+
+    def disconnect(self, container: str, network: str) -> None:
+        """Detach a container from a network; one that is not on it is fine."""
+        what = f"disconnect container {container} from network {network}"
+        body = {"Container": container, "Force": True}
+        self._post(what, f"/networks/{network}/disconnect", body, fine="is not connected to")
+
+    def stop(self, container: str, grace: float) -> None:
+        """Stop a container, which has so many seconds for it; one that does not run, or exist, is fine."""
+        path = f"/containers/{container}/stop"
+        self._post(f"stop container {container}", path, within=grace + STOP_SLACK_SECONDS, fine="No such container")
+
+    def _post(
+        self,
+        what: str,
+        path: str,
+        body: Body | None = None,
+        *,
+        query: Mapping[str, str] | None = None,
+        fine: str = "",
+        within: float = 0.0,
+    ) -> None:
+        """Ask for a change in the words of the API; an answer that has the text `fine` in it is no failure."""
+        with self.asking(what) as api:
+            answer = api.post(root(api) + quote(path), json=body, params=query, timeout=within or api.timeout)
+            text = answer.text
+        if not answer.ok and not (fine and fine in text):
+            raise verdict(answer.status_code, message(text), what)
+
+    def remove(self, container: str, *, volumes: bool) -> None:
+        """Stop and remove a container, and with `volumes` its anonymous ones; one that does not exist is fine."""
         with self.asking(f"remove container {container}") as api, suppress(NotFound):
-            api.remove_container(container, v=True, force=True)
+            api.remove_container(container, v=volumes, force=True)
 
     def execute(self, container: str, command: Sequence[str], within: float) -> Ran:
         """Run a command in a container; one that does not end within so many seconds is killed where that can be."""

@@ -1,329 +1,555 @@
-"""A service becomes the words of `docker create`.  Pure.
+"""A service becomes the request that creates its container.  Pure.
 
-`FLAGS` maps every Compose key to the flag that honours it; code stands only where Compose and the client do not speak
-alike.  Every option is one word, `--flag=value`, so that no value can be taken for an option.  All words are known to
-clients from Docker 20.10 on, but for `annotations` (23.0), a healthcheck's `start_interval` and a bind's `recursive`
-(25.0), a volume's `subpath` (26.0) and a network's `gw_priority` (28.0): an older client refuses those by name.
-Source: `docker create --help` of 20.10.24 and 28.2.
+`KEYS` maps every Compose key to what it puts into the request; code stands only where Compose and the engine do not
+speak alike.  An engine ignores what it does not know, so what needs a newer one is checked by `too_new`.
+Source: https://docs.docker.com/reference/api/engine/version/v1.51/#tag/Container/operation/ContainerCreate
 """
 
 from __future__ import annotations
 
 import math
-import re
-import shlex
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
 
 from gitops_mvd.core.compose import (
-    BindOptions,
     Blkio,
     DeviceRequest,
     Endpoint,
     Healthcheck,
-    Logging,
     Mount,
     Port,
     Run,
     Ulimit,
 )
-from gitops_mvd.core.model import LABEL, STOP_GRACE_SECONDS, Service
+from gitops_mvd.core.log_config import log_config
+from gitops_mvd.core.model import LABEL, File, Service
 
-ROTATION = {"max-size": "10m", "max-file": "2"}
+NANOSECONDS = 10**9
+Body: TypeAlias = dict[str, Any]
+ENDPOINTS_AT_CREATE = (1, 44)  # API versions: from here on, a container joins all of its networks as it is made
+MAC_PER_ENDPOINT = (1, 44)
 
-DEFAULTS: Run = {"init": True, "logging": {"driver": "local", "options": {}}, "stop_grace_period": STOP_GRACE_SECONDS}
+# What an engine with an older API would ignore: the first version, in the API's numbers and in Docker's.
+NEEDS: Mapping[str, tuple[tuple[int, int], str]] = {
+    "annotations": ((1, 43), "24.0"),
+    "healthcheck.start_interval": ((1, 44), "25.0"),
+    "volumes.bind.recursive": ((1, 44), "25.0"),
+    "devices by their CDI name": ((1, 44), "25.0"),
+    "volumes.volume.subpath": ((1, 45), "26.0"),
+    "networks.gw_priority": ((1, 48), "28.0"),
+}
 
 
-def create(
-    app: str, service: Service, name: str, *, port: int, address: str, folder: str, named: bool = True
-) -> list[list[str]]:
-    """The commands that create, but do not start, the container `name`, each without the word `docker` in front.
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What creates a container: `body` for `POST /containers/create`, and what is asked for beside it.
 
-    The first is `create`; a `network connect` follows for every network beyond the first.  The routed port of the
-    service, if it has one, is published on `address:port`.  `folder` is where its env file and its files lie, as
-    `kinds/config.py` lays them out.  One that is not `named` is on its networks, but has no other name there than its
-    own.  Raises KeyError for a key of `service.run` that no flag honours.
+    `networks` has the endpoint of every network, the one that is joined first in front; `platform` is "" for any.
     """
-    run: Run = {**DEFAULTS, **service.run}
-    networks: list[tuple[str, Endpoint]] = sorted(run.get("networks", {}).items(), key=_place_of_network)
-    if not named:
-        networks = [(network, {**endpoint, "aliases": []}) for network, endpoint in networks]
-    options = ["--pull=never", "--restart=no", f"--name={name}", f"--env-file={folder}/env"]
+
+    body: Body
+    platform: str = ""
+    networks: tuple[tuple[str, Body], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a container is made: what follows from the host, and not from the service.
+
+    The routed port of the service, if it has one, is published on `address:port`.  `files` is the folder of its mounted
+    files, as `kinds/config.py` lays them out; `folders` the one of the app's folders.  `inherited` has the anonymous
+    volumes that it takes over from the container before it, by their path in the container.  What is `staged` is on
+    its networks, but has no other name there than its own.  `follows` is who follows the container, as a label.
+    `seccomp` has the content of the profiles that the service names by a path.
+    """
+
+    files: str
+    folders: str
+    port: int = 0
+    address: str = ""
+    staged: bool = False
+    follows: str = ""
+    inherited: Mapping[str, str] = field(default_factory=dict)
+    seccomp: Mapping[str, str] = field(default_factory=dict)
+
+
+def request(app: str, service: Service, place: Place, api: tuple[int, int]) -> Request:
+    """The request for a container of a service, in the words of that version of the API.
+
+    Raises KeyError for a key of `service.run` that nothing here honours.
+    """
+    run = service.run
+    networks = endpoints(run, api, staged=place.staged)
+    host: Body = {"RestartPolicy": {"Name": "no"}, "LogConfig": log_config_of(app, service, place.follows)}
+    body: Body = {
+        "Image": service.image,
+        "Env": [f"{key}={value}" for key, value in sorted(service.environment.items())],
+        "StopTimeout": math.ceil(service.stop_grace),
+        "HostConfig": host,
+    }
     for key, value in sorted(run.items()):
-        options += FLAGS[key](value)
-    if service.kong and port:
-        options += _ports([Port(host_ip=address, published=str(port), target=service.kong["port"], protocol="tcp")])
-    for number, file in enumerate(service.files):
-        source = f"{folder}/files/{number}" + ("/file" if file.files.keys() == {""} else "")
-        options += _mounts([Mount(type="bind", source=source, target=file.target, read_only=True)])
-    for network, endpoint in networks[:1]:
-        options += _first_network(network, endpoint)
-    owner = {"app": app, "service": service.name, "digest": service.digest, "port": str(port)}
-    if not named:
-        owner["staged"] = ",".join(network for network, _ in networks)
-    options += [f"--label={LABEL}{key}={value}" for key, value in owner.items()]  # the last of a label's values counts
-    connects = [["network", "connect", *_further(endpoint), network, name] for network, endpoint in networks[1:]]
-    return [["create", *options, service.image, *_command(run)], *connects]
+        KEYS[key](body, value)
+    _publish(body, [*run.get("ports", ()), *routed_port(service, place)])
+    _mount(host, _mounts(app, service, place))
+    host["Binds"] = [*_binds(app, service, place)]
+    if profiles := place.seccomp:
+        host["SecurityOpt"] = [_with_profile(option, profiles) for option in host["SecurityOpt"]]
+    if networks:
+        first, endpoint = networks[0]
+        host["NetworkMode"] = first
+        every = networks if api >= ENDPOINTS_AT_CREATE else networks[:1]
+        body["NetworkingConfig"] = {"EndpointsConfig": dict(every)}
+        if api < MAC_PER_ENDPOINT and "MacAddress" in endpoint:
+            body["MacAddress"] = endpoint.pop("MacAddress")
+    elif "mac_address" in run:
+        _mac_address(body, run["mac_address"], api)
+    body["Labels"] = {**run.get("labels", {}), **{LABEL + key: it for key, it in owner(app, service, place).items()}}
+    return Request(body, run.get("platform", ""), tuple(networks))
 
 
-def rejoin(name: str, network: str, endpoint: Endpoint) -> list[list[str]]:
-    """The commands by which a container joins a network anew: with other names, for which Docker has no other way.
+def too_new(run: Run, api: tuple[int, int]) -> str:
+    """The first thing in `run` that an engine of that API version would ignore, and what knows it; "" if none."""
+    for what in _needs(run):
+        needed, docker = NEEDS[what]
+        if api < needed:
+            return f"`{what}` needs Docker {docker} or newer"
+    return ""
 
-    Published ports stay.  So do its connections, where `endpoint` has the address that it had.
+
+def _needs(run: Run) -> Iterator[str]:
+    if run.get("annotations"):
+        yield "annotations"
+    if "start_interval" in run.get("healthcheck", {}):
+        yield "healthcheck.start_interval"
+    for mount in run.get("volumes", ()):
+        if mount.get("bind", {}).get("recursive") in ("writable", "readonly"):
+            yield "volumes.bind.recursive"
+        if "subpath" in mount.get("volume", {}):
+            yield "volumes.volume.subpath"
+    if not all(device.startswith("/") for device in run.get("devices", ())):
+        yield "devices by their CDI name"
+    if any("gw_priority" in endpoint for endpoint in run.get("networks", {}).values()):
+        yield "networks.gw_priority"
+
+
+def owner(app: str, service: Service, place: Place) -> dict[str, str]:
+    """The labels of a container, without their prefix: whose it is, and what it was made as."""
+    labels = {"app": app, "service": service.name, "digest": service.digest, "port": str(place.port)}
+    if place.follows:
+        labels["follows"] = place.follows
+    if place.staged:
+        labels["staged"] = ",".join(name for name, _ in sorted(service.run.get("networks", {}).items(), key=rank))
+    return labels
+
+
+def log_config_of(app: str, service: Service, follows: str) -> Body:
+    """The logging driver and its options.  Where no client follows the container, the engine writes to the journal."""
+    driver, options = log_config(service.run)
+    if not driver:
+        driver = "journald" if follows else "local"
+        options = {"tag": f"{app}/{service.name}", **options} if follows else dict(ROTATION)
+    elif driver == "local":
+        options = {**ROTATION, **options}
+    return {"Type": driver, "Config": options}
+
+
+ROTATION = {"max-size": "10m", "max-file": "2"}  # of the driver `local`
+
+
+# ---- networks --------------------------------------------------------------------------------------------------------
+
+
+def endpoints(run: Run, api: tuple[int, int], *, staged: bool = False) -> list[tuple[str, Body]]:
+    """The networks to join with how, that of the highest `priority` first; if `staged`, without any alias.
+
+    Before API 1.44 only the first can have a MAC address, and so the one that has it comes first among equals.
     """
-    return [
-        ["network", "disconnect", "--force", network, name],
-        ["network", "connect", *_further(endpoint), network, name],
-    ]
+    networks = sorted(run.get("networks", {}).items(), key=rank)
+    if api < MAC_PER_ENDPOINT and any("mac_address" in endpoint for _, endpoint in networks[1:]):
+        raise KeyError("mac_address on a second network, which needs Docker 25.0 or newer")
+    made = [(name, endpoint_body({**endpoint, "aliases": []} if staged else endpoint)) for name, endpoint in networks]
+    if made and "mac_address" in run:
+        made[0][1].setdefault("MacAddress", run["mac_address"])
+    return made
 
 
-def _command(run: Run) -> list[str]:
-    """The words behind the image: `--entrypoint` takes but one, so the others stand in front of the command."""
-    return [*run.get("entrypoint", [])[1:], *run.get("command", [])]
+def rank(network: tuple[str, Endpoint]) -> tuple[int, bool, str]:
+    """The place of a network among those of a container."""
+    name, endpoint = network
+    return -(endpoint.get("priority") or 0), "mac_address" not in endpoint, name
 
 
-# ---- one shape of value, one maker of flags --------------------------------------------------------------------------
+def endpoint_body(endpoint: Endpoint) -> Body:
+    """How a container is attached to a network, in the engine's words."""
+    body: Body = {}
+    if aliases := endpoint.get("aliases"):
+        body["Aliases"] = list(aliases)
+    addresses: Body = {}
+    for key, name in (("ipv4_address", "IPv4Address"), ("ipv6_address", "IPv6Address")):
+        if key in endpoint:
+            addresses[name] = endpoint[key]  # type: ignore[literal-required]
+    if local := endpoint.get("link_local_ips"):
+        addresses["LinkLocalIPs"] = list(local)
+    if addresses:
+        body["IPAMConfig"] = addresses
+    if options := endpoint.get("driver_opts"):
+        body["DriverOpts"] = dict(options)
+    if "gw_priority" in endpoint:
+        body["GwPriority"] = endpoint["gw_priority"]
+    if "mac_address" in endpoint:
+        body["MacAddress"] = endpoint["mac_address"]
+    return body
 
-Flag = Callable[[Any], Iterable[str]]
+
+def routed_port(service: Service, place: Place) -> Iterator[Port]:
+    """The port on which Kong finds the service, if it has a route."""
+    if service.kong and place.port:
+        yield Port(host_ip=place.address, published=str(place.port), target=service.kong["port"], protocol="tcp")
 
 
-def _value(flag: str) -> Flag:
-    return lambda value: [f"--{flag}={value}"]
+def _mac_address(body: Body, address: str, api: tuple[int, int]) -> None:
+    """That of a container on the network that the engine has by default."""
+    if api < MAC_PER_ENDPOINT:
+        body["MacAddress"] = address
+    else:
+        body["NetworkingConfig"] = {"EndpointsConfig": {"default": {"MacAddress": address}}}
 
 
-def _switch(flag: str) -> Flag:
-    return lambda on: [f"--{flag}"] if on else []
+def _publish(body: Body, ports: Iterable[Port]) -> None:
+    bindings: dict[str, list[Body]] = {}
+    for port in ports:
+        binding = {"HostIp": port.get("host_ip", ""), "HostPort": port.get("published", "")}
+        bindings.setdefault(f"{port['target']}/{port.get('protocol', 'tcp')}", []).append(binding)
+    if bindings:
+        body.setdefault("ExposedPorts", {}).update({port: {} for port in bindings})
+        body["HostConfig"]["PortBindings"] = bindings
 
 
-def _each(flag: str) -> Flag:
-    return lambda values: [f"--{flag}={value}" for value in values]
+def _expose(body: Body, ports: Iterable[str]) -> None:
+    exposed = body.setdefault("ExposedPorts", {})
+    for written in ports:
+        numbers, _, protocol = written.partition("/")
+        first, _, last = numbers.partition("-")
+        for port in range(int(first), int(last or first) + 1):
+            exposed[f"{port}/{protocol or 'tcp'}"] = {}
 
 
-def _pairs(flag: str) -> Flag:
-    return lambda values: [f"--{flag}={key}={value}" for key, value in sorted(values.items())]
+# ---- mounts ----------------------------------------------------------------------------------------------------------
 
 
-def _elsewhere(value: object) -> Iterable[str]:
-    """Honoured, but not by a flag of its own."""
-    return []
+def source_of(app: str, mount: Mount, folders: str) -> str:
+    """The path of the host behind a bind; that of a folder of the app lies below `folders`."""
+    source = mount["source"]
+    return f"{folders}/{app}{source[1:]}" if source.startswith("./") else source
+
+
+def is_plain(app: str, mount: Mount, place: Place) -> bool:
+    """Is it written as a `Bind`?  Those make a missing folder and change SELinux labels, and know no more than that."""
+    options = mount.get("bind", {})
+    if mount["type"] == "volume":
+        return "selinux" in options
+    plain = "recursive" not in options and "create_host_path" not in options
+    paths = f"{source_of(app, mount, place.folders)}{mount['target']}"
+    return mount["type"] == "bind" and plain and ":" not in paths
+
+
+def bind(app: str, mount: Mount, place: Place) -> str:
+    """`source:target:options` of a mount that `is_plain`."""
+    options, volume = mount.get("bind", {}), mount.get("volume", {})
+    words = [options.get("selinux"), options.get("propagation"), "nocopy" if volume.get("nocopy") else None]
+    access = "ro" if mount.get("read_only") else "rw"
+    source = source_of(app, mount, place.folders)
+    return ":".join((source, mount["target"], ",".join([access, *filter(None, words)])))
+
+
+def _binds(app: str, service: Service, place: Place) -> Iterator[str]:
+    for mount in service.run.get("volumes", ()):
+        if is_plain(app, mount, place):
+            yield bind(app, mount, place)
+    for number, file in enumerate(service.files):
+        if file.options:
+            yield f"{source_of_file(file, number, place)}:{file.target}:{','.join(('ro', *file.options))}"
+
+
+def source_of_file(file: File, number: int, place: Place) -> str:
+    """The path of the host where a mounted file of the repository lies, or the folder of several."""
+    return f"{place.files}/files/{number}" + ("/file" if file.files.keys() == {""} else "")
+
+
+def _mounts(app: str, service: Service, place: Place) -> Iterator[Body]:
+    targets = {file.target for file in service.files} | {
+        line.partition(":")[0] for line in service.run.get("tmpfs", ())
+    }
+    for mount in service.run.get("volumes", ()):
+        targets.add(mount["target"])
+        if not is_plain(app, mount, place):
+            yield _mount_body(app, mount, place)
+    for number, file in enumerate(service.files):
+        if not file.options:
+            source = source_of_file(file, number, place)
+            yield {"Type": "bind", "Source": source, "Target": file.target, "ReadOnly": True}
+    for target, volume in sorted(place.inherited.items()):  # of the image: nothing in the manifest speaks of these
+        if target not in targets:
+            yield {"Type": "volume", "Source": volume, "Target": target}
+
+
+def _mount_body(app: str, mount: Mount, place: Place) -> Body:
+    body: Body = {"Type": mount["type"], "Target": mount["target"]}
+    source = source_of(app, mount, place.folders)
+    if mount["type"] == "volume":
+        source = source or place.inherited.get(mount["target"], "")
+    if source:
+        body["Source"] = source
+    if mount.get("read_only"):
+        body["ReadOnly"] = True
+    if options := MOUNT_OPTIONS[mount["type"]](mount):
+        body[f"{mount['type'].capitalize()}Options"] = options
+    return body
+
+
+def _bind_options(mount: Mount) -> Body:
+    options, body = mount.get("bind", {}), Body()
+    if "propagation" in options:
+        body["Propagation"] = options["propagation"]
+    if (recursive := options.get("recursive", "enabled")) != "enabled":
+        body[RECURSIVE[recursive]] = True
+    if options.get("create_host_path", True):
+        body["CreateMountpoint"] = True
+    return body
+
+
+RECURSIVE = {"disabled": "NonRecursive", "writable": "ReadOnlyNonRecursive", "readonly": "ReadOnlyForceRecursive"}
+
+
+def _volume_options(mount: Mount) -> Body:
+    volume, body = mount.get("volume", {}), Body()
+    if volume.get("nocopy"):
+        body["NoCopy"] = True
+    if "subpath" in volume:
+        body["Subpath"] = volume["subpath"]
+    return body
+
+
+def _tmpfs_options(mount: Mount) -> Body:
+    tmpfs = mount.get("tmpfs", {})
+    names = {"size": "SizeBytes", "mode": "Mode"}
+    return {names[key]: value for key, value in tmpfs.items()}
+
+
+MOUNT_OPTIONS: Mapping[str, Callable[[Mount], Body]] = {
+    "bind": _bind_options,
+    "volume": _volume_options,
+    "tmpfs": _tmpfs_options,
+}
+
+
+def _mount(host: Body, mounts: Iterable[Body]) -> None:
+    if every := list(mounts):
+        host["Mounts"] = every
+
+
+# ---- one shape of value, one maker -----------------------------------------------------------------------------------
+
+Maker = Callable[[Body, Any], None]
+
+
+def _config(name: str) -> Maker:
+    def make(body: Body, value: Any) -> None:
+        body[name] = value
+
+    return make
+
+
+def _host(name: str) -> Maker:
+    def make(body: Body, value: Any) -> None:
+        body["HostConfig"][name] = value
+
+    return make
+
+
+def _elsewhere(body: Body, value: object) -> None:
+    """Honoured, but not by a field of its own."""
 
 
 # ---- the odd ones ----------------------------------------------------------------------------------------------------
 
 
-def _fields(*fields: str) -> str:
-    """One value made of several, as Go's encoding/csv reads them."""
-    special = re.compile(r'[",\r\n]')
-    return ",".join('"' + field.replace('"', '""') + '"' if special.search(field) else field for field in fields)
+def _cpus(body: Body, cores: float) -> None:
+    body["HostConfig"]["NanoCpus"] = round(cores * NANOSECONDS)
 
 
-def _decimal(value: float) -> str:
-    """Go's parsers know no exponents: 1e-05 is 0.00001."""
-    return f"{value:.9f}".rstrip("0").rstrip(".")
+def _command(body: Body, words: Sequence[str]) -> None:
+    if words:
+        body["Cmd"] = list(words)
 
 
-def _init(on: bool) -> Iterable[str]:
-    return ["--init"] if on else ["--init=false"]  # `false` outranks an engine whose own default is an init
+def _entrypoint(body: Body, words: Sequence[str]) -> None:
+    body["Entrypoint"] = list(words) or [""]  # the empty one takes the image's own away
 
 
-def _entrypoint(words: list[str]) -> Iterable[str]:
-    return [f"--entrypoint={words[0] if words else ''}"]  # the empty one takes the image's own away
+def _ulimits(body: Body, limits: Mapping[str, Ulimit]) -> None:
+    body["HostConfig"]["Ulimits"] = [
+        {"Name": name, "Soft": limit["soft"], "Hard": limit["hard"]} for name, limit in sorted(limits.items())
+    ]
 
 
-def _grace(seconds: float) -> Iterable[str]:
-    return [f"--stop-timeout={math.ceil(seconds)}"]
+def _tmpfs(body: Body, lines: Iterable[str]) -> None:
+    parted = (line.partition(":") for line in lines)
+    body["HostConfig"]["Tmpfs"] = {path: options for path, _, options in parted}
 
 
-def _ulimits(limits: Mapping[str, Ulimit]) -> Iterable[str]:
-    return [f"--ulimit={name}={limit['soft']}:{limit['hard']}" for name, limit in sorted(limits.items())]
+def _devices(body: Body, devices: Iterable[str]) -> None:
+    plain = [device.split(":") for device in devices if device.startswith("/")]
+    named = [device for device in devices if not device.startswith("/")]
+    body["HostConfig"]["Devices"] = [
+        {"PathOnHost": source, "PathInContainer": target, "CgroupPermissions": permissions}
+        for source, target, permissions in plain
+    ]
+    if named:
+        _requests(body).append({"Driver": "cdi", "DeviceIDs": named})
 
 
-def _ports(ports: list[Port]) -> Iterator[str]:
-    for port in ports:
-        host = port.get("host_ip", "")
-        host = f"[{host}]" if ":" in host else host
-        published = f"{port['published']}:" if port.get("published") or host else ""
-        yield f"--publish={host + ':' if host else ''}{published}{port['target']}/{port.get('protocol', 'tcp')}"
+def _gpus(body: Body, requests: Iterable[DeviceRequest]) -> None:
+    for wanted in requests:
+        capabilities = list(dict.fromkeys(["gpu", *wanted.get("capabilities", ())]))
+        count = wanted.get("count", "all")
+        made: Body = {"Driver": wanted.get("driver", ""), "Capabilities": [capabilities]}
+        if devices := wanted.get("device_ids"):
+            made["DeviceIDs"] = list(devices)
+        else:
+            made["Count"] = -1 if count == "all" else count
+        if options := wanted.get("options"):
+            made["Options"] = dict(options)
+        _requests(body).append(made)
 
 
-MOUNT_OPTIONS = {
-    "propagation": "bind-propagation",
-    "recursive": "bind-recursive",
-    "nocopy": "volume-nocopy",
-    "subpath": "volume-subpath",
-    "size": "tmpfs-size",
-    "mode": "tmpfs-mode",
+def _requests(body: Body) -> list[Body]:
+    found: list[Body] = body["HostConfig"].setdefault("DeviceRequests", [])
+    return found
+
+
+def _healthcheck(body: Body, check: Healthcheck) -> None:
+    if check.get("disable"):
+        body["Healthcheck"] = {"Test": ["NONE"]}
+        return
+    made: Body = {"Test": list(check["test"])} if check.get("test") else {}
+    for key, name in DURATIONS.items():
+        if key in check:
+            made[name] = round(check[key] * NANOSECONDS)  # type: ignore[literal-required]
+    if "retries" in check:
+        made["Retries"] = check["retries"]
+    body["Healthcheck"] = made
+
+
+DURATIONS = {
+    "interval": "Interval",
+    "timeout": "Timeout",
+    "start_period": "StartPeriod",
+    "start_interval": "StartInterval",
 }
 
 
-def _mounts(mounts: list[Mount]) -> Iterator[str]:
-    """`--mount` and not `--volume`, which makes a missing folder, as root, where `--mount` says what is missing."""
-    for mount in mounts:
-        if "selinux" in mount.get("bind", {}):
-            yield _labelled_bind(mount, mount["bind"])
-            continue
-        fields = [f"type={mount['type']}", f"target={mount['target']}"]
-        if mount.get("source"):
-            fields.insert(1, f"source={mount['source']}")
-        if mount.get("read_only"):
-            fields.append("readonly")
-        for key, value in sorted(mount.get(mount["type"], {}).items()):
-            text = f"{value:o}" if key == "mode" else str(value).lower() if isinstance(value, bool) else value
-            fields.append(f"{MOUNT_OPTIONS[key]}={text}")
-        yield f"--mount={_fields(*fields)}"
-
-
-def _labelled_bind(mount: Mount, options: BindOptions) -> str:
-    """Only `--volume` can have SELinux labels changed."""
-    modes = ["ro" if mount.get("read_only") else "rw", options["selinux"], *filter(None, [options.get("propagation")])]
-    return f"--volume={mount['source']}:{mount['target']}:{','.join(modes)}"
-
-
-def _place_of_network(network: tuple[str, Endpoint]) -> tuple[int, bool, str]:
-    """The highest `priority` comes first, then the one with a MAC address, which only the first can be given."""
-    name, endpoint = network
-    return -(endpoint.get("priority") or 0), "mac_address" not in endpoint, name
-
-
-def _first_network(name: str, endpoint: Endpoint) -> Iterator[str]:
-    rare = [f"driver-opt={key}={value}" for key, value in sorted(endpoint.get("driver_opts", {}).items())]
-    if "gw_priority" in endpoint:
-        rare.append(f"gw-priority={endpoint['gw_priority']}")
-    yield f"--network={_fields(f'name={name}', *rare) if rare else name}"
-    yield from _each("network-alias")(endpoint.get("aliases", []))
-    yield from _addresses(endpoint)
-    if "mac_address" in endpoint:
-        yield f"--mac-address={endpoint['mac_address']}"
-
-
-def _further(endpoint: Endpoint) -> Iterator[str]:
-    yield from _each("alias")(endpoint.get("aliases", []))
-    yield from _addresses(endpoint)
-    yield from _pairs("driver-opt")(endpoint.get("driver_opts", {}))
-    if "gw_priority" in endpoint:
-        yield f"--gw-priority={endpoint['gw_priority']}"
-    if "mac_address" in endpoint:
-        raise KeyError("mac_address on a second network")
-
-
-def _addresses(endpoint: Endpoint) -> Iterator[str]:
-    if "ipv4_address" in endpoint:
-        yield f"--ip={endpoint['ipv4_address']}"
-    if "ipv6_address" in endpoint:
-        yield f"--ip6={endpoint['ipv6_address']}"
-    yield from _each("link-local-ip")(endpoint.get("link_local_ips", []))
-
-
-def _logging(logging: Logging) -> Iterator[str]:
-    driver = logging.get("driver") or "local"
-    yield f"--log-driver={driver}"
-    yield from _pairs("log-opt")({**(ROTATION if driver == "local" else {}), **logging.get("options", {})})
-
-
-def _healthcheck(check: Healthcheck) -> Iterator[str]:
-    test = list(check.get("test", []))
-    if check.get("disable") or test == ["NONE"]:
-        yield "--no-healthcheck"
-        return
-    if test:  # the client hands its word to a shell, always
-        yield f"--health-cmd={shlex.join(test[1:]) if test[0] == 'CMD' else test[1]}"
-    for key in ("interval", "timeout", "start_period", "start_interval"):
-        if key in check:
-            yield f"--health-{key.replace('_', '-')}={_decimal(check[key])}s"
-    if "retries" in check:
-        yield f"--health-retries={check['retries']}"
-
-
-def _blkio(config: Blkio) -> Iterator[str]:
+def _blkio(body: Body, config: Blkio) -> None:
+    host = body["HostConfig"]
     if "weight" in config:
-        yield f"--blkio-weight={config['weight']}"
-    for weight in config.get("weight_device", []):
-        yield f"--blkio-weight-device={weight['path']}:{weight['weight']}"
+        host["BlkioWeight"] = config["weight"]
+    if "weight_device" in config:
+        host["BlkioWeightDevice"] = [{"Path": it["path"], "Weight": it["weight"]} for it in config["weight_device"]]
     rates = {
-        "device-read-bps": config.get("device_read_bps", []),
-        "device-read-iops": config.get("device_read_iops", []),
-        "device-write-bps": config.get("device_write_bps", []),
-        "device-write-iops": config.get("device_write_iops", []),
+        "BlkioDeviceReadBps": config.get("device_read_bps", []),
+        "BlkioDeviceReadIOps": config.get("device_read_iops", []),
+        "BlkioDeviceWriteBps": config.get("device_write_bps", []),
+        "BlkioDeviceWriteIOps": config.get("device_write_iops", []),
     }
-    for flag, devices in rates.items():
-        yield from (f"--{flag}={device['path']}:{device['rate']}" for device in devices)
+    host.update(
+        {name: [{"Path": it["path"], "Rate": it["rate"]} for it in some] for name, some in rates.items() if some}
+    )
 
 
-def _gpus(requests: list[DeviceRequest]) -> Iterator[str]:
-    for request in requests:
-        devices = request.get("device_ids")
-        fields = [f"device={','.join(devices)}" if devices else f"count={request.get('count', 'all')}"]
-        if request.get("driver"):
-            fields.append(f"driver={request['driver']}")
-        if capabilities := [name for name in request.get("capabilities", []) if name != "gpu"]:  # which it always adds
-            fields.append(f"capabilities={','.join(capabilities)}")
-        if options := request.get("options"):
-            fields.append(f"options={_fields(*(f'{key}={value}' for key, value in sorted(options.items())))}")
-        yield f"--gpus={_fields(*fields)}"
+def _security_opt(body: Body, options: Iterable[str]) -> None:
+    host, kept = body["HostConfig"], []
+    for option in options:
+        if option in ("systempaths=unconfined", "systempaths:unconfined"):  # a word of the client's own
+            host["MaskedPaths"], host["ReadonlyPaths"] = [], []
+        else:
+            kept.append(option)
+    host["SecurityOpt"] = kept
 
 
-FLAGS: Mapping[str, Flag] = {
-    "annotations": _pairs("annotation"),
+def seccomp_profiles(run: Run) -> list[str]:
+    """The paths of the host from which `security_opt` has profiles read."""
+    named = (option.replace(":", "=", 1).partition("=") for option in run.get("security_opt", ()))
+    return [value for key, _, value in named if key == "seccomp" and value not in ("unconfined", "builtin")]
+
+
+def _with_profile(option: str, profiles: Mapping[str, str]) -> str:
+    key, _, value = option.replace(":", "=", 1).partition("=")
+    return f"seccomp={profiles[value]}" if key == "seccomp" and value in profiles else option
+
+
+KEYS: Mapping[str, Maker] = {
+    "annotations": _host("Annotations"),
     "blkio_config": _blkio,
-    "cap_add": _each("cap-add"),
-    "cap_drop": _each("cap-drop"),
-    "cgroup": _value("cgroupns"),
-    "cgroup_parent": _value("cgroup-parent"),
-    "command": _elsewhere,
-    "cpu_period": _value("cpu-period"),
-    "cpu_quota": _value("cpu-quota"),
-    "cpu_rt_period": _value("cpu-rt-period"),
-    "cpu_rt_runtime": _value("cpu-rt-runtime"),
-    "cpu_shares": _value("cpu-shares"),
-    "cpus": lambda number: [f"--cpus={_decimal(number)}"],
-    "cpuset": _value("cpuset-cpus"),
-    "device_cgroup_rules": _each("device-cgroup-rule"),
-    "devices": _each("device"),
-    "dns": _each("dns"),
-    "dns_opt": _each("dns-option"),
-    "dns_search": _each("dns-search"),
-    "domainname": _value("domainname"),
+    "cap_add": _host("CapAdd"),
+    "cap_drop": _host("CapDrop"),
+    "cgroup": _host("CgroupnsMode"),
+    "cgroup_parent": _host("CgroupParent"),
+    "command": _command,
+    "cpu_period": _host("CpuPeriod"),
+    "cpu_quota": _host("CpuQuota"),
+    "cpu_rt_period": _host("CpuRealtimePeriod"),
+    "cpu_rt_runtime": _host("CpuRealtimeRuntime"),
+    "cpu_shares": _host("CpuShares"),
+    "cpus": _cpus,
+    "cpuset": _host("CpusetCpus"),
+    "device_cgroup_rules": _host("DeviceCgroupRules"),
+    "devices": _devices,
+    "dns": _host("Dns"),
+    "dns_opt": _host("DnsOptions"),
+    "dns_search": _host("DnsSearch"),
+    "domainname": _config("Domainname"),
     "entrypoint": _entrypoint,
-    "expose": _each("expose"),
-    "extra_hosts": _each("add-host"),
+    "expose": _expose,
+    "extra_hosts": _host("ExtraHosts"),
     "gpus": _gpus,
-    "group_add": _each("group-add"),
+    "group_add": _host("GroupAdd"),
     "healthcheck": _healthcheck,
-    "hostname": _value("hostname"),
-    "init": _init,
-    "ipc": _value("ipc"),
-    "labels": _pairs("label"),
-    "logging": _logging,
-    "mac_address": _value("mac-address"),
-    "mem_limit": _value("memory"),
-    "mem_reservation": _value("memory-reservation"),
-    "mem_swappiness": _value("memory-swappiness"),
-    "memswap_limit": _value("memory-swap"),
-    "network_mode": _value("network"),
+    "hostname": _config("Hostname"),
+    "init": _host("Init"),
+    "ipc": _host("IpcMode"),
+    "labels": _elsewhere,
+    "logging": _elsewhere,
+    "mac_address": _elsewhere,
+    "mem_limit": _host("Memory"),
+    "mem_reservation": _host("MemoryReservation"),
+    "mem_swappiness": _host("MemorySwappiness"),
+    "memswap_limit": _host("MemorySwap"),
+    "network_mode": _host("NetworkMode"),
     "networks": _elsewhere,
-    "oom_kill_disable": _switch("oom-kill-disable"),
-    "oom_score_adj": _value("oom-score-adj"),
-    "pid": _value("pid"),
-    "pids_limit": _value("pids-limit"),
-    "platform": _value("platform"),
-    "ports": _ports,
-    "privileged": _switch("privileged"),
-    "read_only": _switch("read-only"),
+    "oom_kill_disable": _host("OomKillDisable"),
+    "oom_score_adj": _host("OomScoreAdj"),
+    "pid": _host("PidMode"),
+    "pids_limit": _host("PidsLimit"),
+    "platform": _elsewhere,
+    "ports": _elsewhere,
+    "privileged": _host("Privileged"),
+    "read_only": _host("ReadonlyRootfs"),
     "restart": _elsewhere,  # systemd's task: see systemd/unit.py
-    "runtime": _value("runtime"),
-    "security_opt": _each("security-opt"),
-    "shm_size": _value("shm-size"),
-    "stdin_open": _switch("interactive"),
-    "stop_grace_period": _grace,
-    "stop_signal": _value("stop-signal"),
-    "storage_opt": _pairs("storage-opt"),
-    "sysctls": _pairs("sysctl"),
-    "tmpfs": _each("tmpfs"),
-    "tty": _switch("tty"),
+    "runtime": _host("Runtime"),
+    "security_opt": _security_opt,
+    "shm_size": _host("ShmSize"),
+    "stdin_open": _config("OpenStdin"),
+    "stop_grace_period": _elsewhere,
+    "stop_signal": _config("StopSignal"),
+    "storage_opt": _host("StorageOpt"),
+    "sysctls": _host("Sysctls"),
+    "tmpfs": _tmpfs,
+    "tty": _config("Tty"),
     "ulimits": _ulimits,
-    "user": _value("user"),
-    "userns_mode": _value("userns"),
-    "uts": _value("uts"),
-    "volumes": _mounts,
-    "working_dir": _value("workdir"),
+    "user": _config("User"),
+    "userns_mode": _host("UsernsMode"),
+    "uts": _host("UTSMode"),
+    "volumes": _elsewhere,
+    "working_dir": _config("WorkingDir"),
 }

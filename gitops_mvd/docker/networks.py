@@ -67,6 +67,11 @@ class NetworkApi(Connection):
             api.remove_volume(name)
         self.forget("volume")
 
+    def remove_unused_volume(self, name: str) -> None:
+        """Remove a volume, and the data in it, unless a container has it."""
+        with suppress(StepFailed):
+            self.remove_volume(name)
+
     def require_externals(self, app: App) -> None:
         """Raise StepFailed for the first `external: true` network or volume of `app` that nobody has made."""
         for kind, wanted, existing in (

@@ -27,6 +27,14 @@ class NetworkSettings(TypedDict):
     Networks: dict[str, NetworkEndpoint] | None
 
 
+class ContainerMount(TypedDict):
+    """A mount of a container; `Name` is that of a volume."""
+
+    Type: str
+    Name: NotRequired[str]
+    Destination: str
+
+
 class ListedContainer(TypedDict):
     """`GET /containers/json`; a container that is being removed has no names left."""
 
@@ -38,6 +46,7 @@ class ListedContainer(TypedDict):
     Created: int
     HostConfig: HostConfig
     NetworkSettings: NetworkSettings
+    Mounts: NotRequired[list[ContainerMount]]
 
 
 class ContainerHealth(TypedDict):
@@ -102,12 +111,18 @@ class ListedVolume(TypedDict):
     Labels: dict[str, str] | None
 
 
+class EnginePlugins(TypedDict, total=False):
+    Log: list[str]
+
+
 class EngineInfo(TypedDict, total=False):
     """`GET /info`."""
 
     ServerVersion: str
     LiveRestoreEnabled: bool
     Driver: str
+    Plugins: EnginePlugins
+    SecurityOptions: list[str] | None
 
 
 class EngineEventActor(TypedDict):

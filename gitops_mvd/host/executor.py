@@ -77,14 +77,13 @@ class Executor:
             self._kinds[kind].apply(changes)
         except StepFailed as error:
             services = {change.resource.service for change in changes}
-            error.service = services.pop() if len(services) == 1 else ""
+            error.service = error.service or (services.pop() if len(services) == 1 else "")
             raise
 
 
 def _stays_ended(unit: Resource) -> bool:
     """May systemd leave the unit as it ended, as that of a job?  If it is removed, the next pass makes it anew."""
-    policy = unit.payload.run.get("restart", "always") if isinstance(unit.payload, Service) else "always"
-    return str(policy).startswith(("no", "on-failure"))
+    return isinstance(unit.payload, Service) and unit.payload.restart.startswith(("no", "on-failure"))
 
 
 def _batch(step: Step) -> object:

@@ -121,7 +121,9 @@ class Planner:
         """The jobs that have done their work, whatever is left of them: a version is never run twice."""
         jobs = {service.name for service in app.services if service.is_job}
         units = [unit for unit in of_role(Role.INSTANCE, wanted, self._roles) if unit.service in jobs]
-        return {unit.key for unit in units if unit not in found and self._history.is_job_done(unit.name)}
+        done = {unit.name for unit in units if unit not in found and self._history.is_job_done(unit.name)}
+        of_jobs = [*units, *of_role(Role.CONTAINER, wanted, self._roles)]
+        return {resource.key for resource in of_jobs if resource.name in done}
 
     def _require(self, wanted: Sequence[Resource], found: Sequence[Resource]) -> None:
         """Raise Unavailable if this app needs, or an instance of it has, something that could not be observed."""

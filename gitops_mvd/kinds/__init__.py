@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 class Tools:
     """What the kinds work with: the one client each of Docker, systemd and Kong, and the folders of managed files.
 
-    `files` is the folder for env files and mounted files, `units` the one for unit files.  `address` is where routed
-    services are published and where Kong finds them.  `kong` is None on a host without Kong.  What takes long
-    is given up when `clock` interrupts.  `secrets` has what a manifest only refers to.
+    `files` is the folder for env files and mounted files, `folders` that for the folders of apps, `units` that for unit
+    files.  `address` is where routed services are published and where Kong finds them.  `kong` is None on a host
+    without Kong.  What takes long is given up when `clock` interrupts.  `secrets` has what a manifest only refers to.
     """
 
     host: str
@@ -31,6 +31,7 @@ class Tools:
     kong: Kong | None
     clock: Clock
     files: Path = Path("/etc/gitops-mvd/files")
+    folders: Path = Path("/srv/mvd")
     units: Path = Path("/etc/systemd/system")
     address: str = "127.0.0.1"
     secrets: SecretFiles = field(default_factory=lambda: SecretFiles(Path("/etc/gitops-mvd/secrets")))

@@ -1,8 +1,8 @@
-"""`config`: what a service reads: its env file, and the files that are mounted in its containers.
+"""`config`: the files that are mounted in a service's containers, and its environment as an env file.
 
 A folder for each service, `<files>/<instance>/`, which only root gets into:
 
-    env             the environment, in the verbatim format of `docker --env-file`
+    env             whose it is, and the environment in the verbatim format of `docker --env-file`, for people
     files/0/file    the service's first `File`, if it is a single one
     files/1/...     its second, if it is a folder
 """
@@ -12,7 +12,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from operator import attrgetter
 from pathlib import Path
@@ -26,7 +25,6 @@ from gitops_mvd.state.files import Entry, remove_tree, write_tree
 
 ENV = "env"
 LONGEST_LINE_BYTES = 60_000  # the client reads lines of up to 64 KiB
-_NAME = re.compile(r"[^\s=#\x00-\x1f\ufeff][^\s=\x00-\x1f]*")
 
 Stamp = tuple[int, ...]
 _stamp = attrgetter("st_mode", "st_uid", "st_gid", "st_ino", "st_size", "st_mtime_ns", "st_ctime_ns")
@@ -88,7 +86,7 @@ class Configs:
 def layout(app: str, service: Service) -> dict[str, Entry]:
     """The files of a service's folder.  Pure."""
     owner = json.dumps({"app": app, "service": service.name})
-    lines = [f"# {owner}", *(f"{key}={value}" for key, value in sorted(service.environment.items())), ""]
+    lines = [f"# {owner}", *(_line(key, value) for key, value in sorted(service.environment.items())), ""]
     entries = {ENV: Entry(_bytes("\n".join(lines)), 0o600)}
     for number, file in enumerate(service.files):
         for path, content in file.files.items():
@@ -96,21 +94,16 @@ def layout(app: str, service: Service) -> dict[str, Entry]:
     return entries
 
 
-def refusal(service: Service) -> str:
-    """Why the files of a service cannot be written as they are, or "".  Pure.
+def _line(key: str, value: str) -> str:
+    """A variable as `docker --env-file` reads it: a line as it is, without quotes or escapes."""
+    line = f"{key}={value}"
+    if set(line) & set("\n\r\0") or len(_bytes(line)) > LONGEST_LINE_BYTES:
+        return f"# {key!r} is more than a line of such a file can hold"
+    return line
 
-    The client takes each line of an env file as it is: without quotes, escapes or a way to hold two lines in one.
-    """
-    for key, value in service.environment.items():
-        named = f"the variable {key!r}"
-        if not _NAME.fullmatch(key):
-            return f"{named} has a name that no env file can hold"
-        if set(value) & set("\n\r\0"):
-            return f"{named} has more than one line: use a config or a secret, which is a file"
-        if len(_bytes(f"{key}={value}")) > LONGEST_LINE_BYTES:
-            return f"{named} is longer than {LONGEST_LINE_BYTES} bytes: use a config or a secret, which is a file"
-        if re.search("[\ud800-\udfff]", key + value):
-            return f"{named} is no valid UTF-8"
+
+def refusal(service: Service) -> str:
+    """Why the files of a service cannot be written as they are, or "".  Pure."""
     for path in {path for file in service.files for path in file.files}:
         if path.startswith("/") or ".." in path.split("/"):
             return f"the file {path!r} leads out of its folder"

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 from gitops_mvd.core.errors import StepFailed, Unavailable
 from gitops_mvd.systemd.bus import ANSWER_WITHIN_SECONDS, JOB_REMOVED, NO_SUCH_UNIT, CallRefused, asking_systemd
-from gitops_mvd.systemd.programs import PROGRAM_WITHIN_SECONDS, decoded, plain, printed, run_program
+from gitops_mvd.systemd.programs import PROGRAM_WITHIN_SECONDS, decoded, plain, printed, run_program, written_by
 
 START_WITHIN_SECONDS = 330.0  # managed units have TimeoutStartSec=300
 BATCH_JOBS = 10  # at once: systemd does not throttle, and more of them make the engine slower
@@ -92,9 +92,9 @@ class Systemd:
         return decoded(asked.stdout).strip() if asked.returncode else ""
 
     def journal(self, unit: str, lines: int = 10) -> list[str]:
-        """The last lines that a unit's container, or the client that should start it, printed."""
+        """The last lines that a unit's container, or the commands that should start it, printed."""
         last = f"--lines={lines * 3 + 10}"  # enough, with what the docker command prints itself
-        output = printed("journalctl", "--quiet", "--no-pager", "--output=cat", last, f"_SYSTEMD_UNIT={unit}")
+        output = printed("journalctl", "--quiet", "--no-pager", "--output=cat", last, *written_by(unit))
         return plain(output.splitlines(), unit.removesuffix(".service"))[-lines:]
 
     def grep(self, unit: str, pattern: str, since: float, within: float) -> bool:
@@ -104,7 +104,7 @@ class Systemd:
             "--lines=20",
             f"--since=@{since:.6f}",
         )  # enough, with what the docker command prints itself
-        which = ("--case-sensitive=true", f"--grep={pattern}", f"_SYSTEMD_UNIT={unit}")
+        which = ("--case-sensitive=true", f"--grep={pattern}", *written_by(unit))
         words = ("journalctl", "--quiet", "--no-pager", "--output=cat", *last, *which)
         done = run_program(words, within, stderr=subprocess.PIPE)
         if done.stderr and not done.stdout:  # it quotes the pattern, which is nobody else's business

@@ -17,11 +17,16 @@ def plain(printed_lines: Iterable[str], container: str) -> list[str]:
     chatter = re.compile(
         rf"[0-9a-f]{{64}}|{name}|Error: No such container: {name}|.*: Conflict\. The container name .*"
         r"|Error response from daemon: ([Yy]ou )?cannot remove .* force remove"
-        r"|.* msg=\"error waiting for container: .*"
+        r"|.* msg=\"error waiting for container: .*|Error: failed to start containers: .*"
     )
     preamble = re.compile(r"Error response from daemon: (driver failed programming [^(]*\([0-9a-f]{64}\): )?")
     lines = [preamble.sub("", line) for line in printed_lines if not chatter.fullmatch(line)]
     return [line for line, before in zip(lines, [None, *lines], strict=False) if line != before]
+
+
+def written_by(unit: str) -> tuple[str, ...]:
+    """What journalctl finds the output of a unit's container by: written by the engine, or by what the unit runs."""
+    return f"CONTAINER_NAME={unit.removesuffix('.service')}", "+", f"_SYSTEMD_UNIT={unit}"
 
 
 def journal_command(name: str, lines: int, follow: bool) -> list[str]:

@@ -1,9 +1,15 @@
 """The text of a unit, and the header of such a text.  Pure.
 
-The shape is create-or-adopt: `docker create` may fail if the container still exists, and `docker start --attach`
-then follows that one, so a killed client or a restarted engine costs no request.  ExecStopPost, which runs after such a
-death too, removes a stopped container and never a running one: it has no `--force`.  ExecStop, which does not, has it:
-a unit that is stopped while its client is about to start the container would otherwise wait for it in vain.
+A unit starts, follows and stops the container of its name; it neither makes nor removes it.  Who follows it:
+
+    systemd   the start hands the container's shim to systemd as the main process, and no process of ours is left.
+              The shim, a child of PID 1, ends with the container; ExecStopPost then asks the engine for the exit code.
+              The engine writes the output into the journal.
+    client    `docker start --attach` runs as long as the container and ends with its exit code.  For jobs, and for
+              containers whose logging driver is another one: what they print reaches the journal by the client.
+
+A killed client, a restarted engine that keeps its containers (`live-restore`), a restart of containerd: the container
+goes on, and is followed again.
 
 The first line of the text is the SHA-256 of all the lines below it, the second says whose it is.  So tampering is seen
 by reading the file alone, and a newer daemon that would write other lines leaves a unit of the same service as it is.
@@ -15,6 +21,7 @@ import hashlib
 import json
 import math
 import re
+import shlex
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import NamedTuple
@@ -25,6 +32,8 @@ TARGET = "multi-user.target"
 SLICE = "mvd.slice"
 EDITED = "edited"
 NOTICE = "# Written by gitops-mvd and kept as it is: change the service in Git instead."
+SYSTEMD, CLIENT = "systemd", "client"  # who follows a container
+MISSING_EXIT_CODE = 78  # of `_FIND`: systemd does not try again, as only the daemon can make the container
 
 _SEAL = "# gitops-mvd sha256:"
 # Control characters, and those code points that Unicode keeps free for ever: systemd drops a line that has one.
@@ -41,7 +50,8 @@ class Header:
     """The header of a managed unit; `digest` is "edited" if its text is not what was written.
 
     `port` is the host port of the routed service, or 0.  `restart` is the Compose policy, `grace` the seconds that its
-    container is given to stop.  A `scheduled` one is started by its timer, and by nobody else.
+    container is given to stop.  A `scheduled` one is started by its timer, and by nobody else.  `follows` is who
+    follows the container, "" in a unit that an older version wrote: that one makes its container at each start.
     """
 
     app: str
@@ -51,6 +61,7 @@ class Header:
     restart: str
     grace: float
     scheduled: bool = False
+    follows: str = ""
 
     @property
     def at_boot(self) -> bool:
@@ -59,7 +70,7 @@ class Header:
 
     def to_json(self) -> Json:
         """As JSON; `scheduled` only if it is true, as older versions of mvd know no such field."""
-        return {name: value for name, value in asdict(self).items() if name != "scheduled" or value}
+        return {name: value for name, value in asdict(self).items() if name not in ("scheduled", "follows") or value}
 
 
 class ParsedHeader(NamedTuple):
@@ -73,61 +84,132 @@ def render(
     app: str,
     service: Service,
     name: str,
-    creates: Iterable[Sequence[str]],
     port: int,
     *,
+    follows: str,
+    like: Iterable[Sequence[str]] = (),
     docker: str = "/usr/bin/docker",
 ) -> str:
-    """The unit of one instance, named `name`, whose container the commands `creates` of the docker client make.
+    """The unit of one instance, named `name`, whose container is there.
 
-    `port` is the host port of a routed service, or 0; `docker` the absolute path of the client.  Raises ValueError for
-    a text that no unit can hold.
+    `port` is the host port of a routed service, or 0; `follows` is SYSTEMD or CLIENT; `docker` the absolute path of the
+    client.  `like` are the commands of the client that would make the container, for whoever reads the unit.  Raises
+    ValueError for a text that no unit can hold.
     """
-    scheduled = bool(service.schedule)
-    restart = "no" if scheduled else service.run.get("restart", "always")
-    grace = service.stop_grace
-    header = Header(app, service.name, service.digest, port, restart, grace, scheduled)
-
-    def client(*words: str) -> str:
-        return quoted([docker, *words])
-
-    remove = client("rm", "--volumes", name)
-    policy, _, tries = restart.partition(":")
+    header = Header(
+        app, service.name, service.digest, port, service.restart, service.stop_grace, bool(service.schedule), follows
+    )
+    policy, _, tries = service.restart.partition(":")
+    may_end = policy in {"no", "on-failure"}
+    joined = " ".join(f"{one}.service" for one in _joined(service))
     limit = (
         ["StartLimitIntervalSec=infinity", f"StartLimitBurst={int(tries) + 1}"]
         if tries
         else ["StartLimitIntervalSec=0"]
     )
-    job = policy in {"no", "on-failure"}  # it may end; what is left of it tells how, until it is started anew
+    by_follower = _by_systemd if follows == SYSTEMD else _by_client
     lines = [
         f"# {json.dumps(header.to_json(), sort_keys=True)}",
         NOTICE,
+        *(f"# {' '.join(map(_shell_word, ['docker', *words]))}" for words in like),
         "[Unit]",
         f"Description={app}/{service.name} {service.digest[:8]} (gitops-mvd)",
         "Wants=docker.service",
-        "After=docker.service",
+        f"After=docker.service {joined}".strip(),
+        *([f"PartOf={joined}"] if joined else []),
         *limit,
         "",
         "[Service]",
-        "Type=exec",
+        *by_follower(app, service, name, docker),
         f"Slice={SLICE}",
-        f"SyslogIdentifier={app}/{service.name}",
         "UMask=0077",
-        *([f"ExecStartPre=-:{remove}"] if job else []),
-        *(f"ExecStartPre=-:{client(*words)}" for words in creates),
-        f"ExecStart=:{client('start', '--attach', name)}",
-        f"ExecStop=-:{client('stop', name)}",
-        *([] if job else [f"ExecStop=-:{client('rm', '--force', '--volumes', name)}", f"ExecStopPost=-:{remove}"]),
+        *([f"ExecStop=-systemctl reset-failed {name}.service"] if tries else []),  # a stop by hand is no failure
+        f"ExecStop=-:{quoted([docker, 'stop', name])}",
         "TimeoutStartSec=300",
-        f"TimeoutStopSec={math.ceil(grace) + 25}",
+        f"TimeoutStopSec={math.ceil(service.stop_grace) + 25}",
         "SuccessExitStatus=143",
-        *([f"Restart={policy}"] if job else ["Restart=always"]),
-        *(["RemainAfterExit=yes"] if job and not scheduled else []),  # a timer starts only what is inactive
+        *([f"Restart={policy}"] if may_end else ["Restart=always"]),
         "RestartSec=2",
         *(["", "[Install]", f"WantedBy={TARGET}"] if header.at_boot else []),
         "",
     ]
     return sealed("\n".join(lines))
+
+
+def follower_of(service: Service, driver: str) -> str:
+    """Who is to follow a container of the service that has this logging driver."""
+    return SYSTEMD if driver == "journald" and service.restart != "no" else CLIENT
+
+
+def _by_systemd(app: str, service: Service, name: str, docker: str) -> list[str]:
+    return [
+        "Type=notify",
+        "NotifyAccess=main",
+        f"SyslogIdentifier={name}",
+        f"ExecStart=:/bin/sh -c '{_FIND} \\",
+        '    docker start "$id" >/dev/null || exit 1; \\',
+        '    pid=$(docker inspect --format "{{.State.Pid}}" "$id"); \\',
+        '    shim=$(sed -n "s/^PPid:[[:space:]]*//p" "/proc/$pid/status" 2>/dev/null); \\',
+        '    grep -qs "^PPid:[[:space:]]*1$" "/proc/$shim/status" && exec systemd-notify --ready "MAINPID=$shim"; \\',
+        f'    systemd-notify --ready; exec docker wait "$id" >/dev/null\' {name} {service.digest}',
+        f"ExecStopPost=:/bin/sh -c '{_EXIT_CODE} {_FORGIVE if ':' in service.restart else ''}exit $code' {name}",
+        "KillMode=process",
+        "SendSIGKILL=no",
+        f"RestartPreventExitStatus={MISSING_EXIT_CODE}",
+        *_path(docker),
+    ]
+
+
+def _by_client(app: str, service: Service, name: str, docker: str) -> list[str]:
+    remains = service.restart.partition(":")[0] in {"no", "on-failure"} and not service.schedule
+    return [
+        "Type=exec",
+        f"SyslogIdentifier={app}/{service.name}",
+        f"ExecStart=:/bin/sh -c '{_FIND} \\",
+        f'    exec docker start --attach "$id"\' {name} {service.digest}',
+        *([f"ExecStopPost=-:/bin/sh -c '{_FORGIVE}' {name}"] if ":" in service.restart else []),
+        *(["RemainAfterExit=yes"] if remains else []),  # a timer starts only what is inactive
+        *_path(docker),
+    ]
+
+
+def _path(docker: str) -> list[str]:
+    """Where the commands of the unit are looked for, if that of Docker is not where systemd looks."""
+    folder = docker.rpartition("/")[0]
+    return [] if folder in SYSTEMD_PATH else [f"Environment=PATH={folder}:{':'.join(SYSTEMD_PATH)}"]
+
+
+SYSTEMD_PATH = ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin")
+
+# $0 is the name, $1 the digest: a container that somebody else has made under that name is never started.
+_FIND = """\\
+    id=$(docker ps --all --quiet --no-trunc --filter "name=^/$0$" --filter "label=io.gitops-mvd.digest=$1") || exit; \\
+    [ "$id" ] || { echo "container $0 is missing: the next pass of gitops-mvd makes it" \\
+        | systemd-cat --identifier="$0"; exit 78; };"""
+
+# Its state may lag behind the end of its shim, so the end is waited for.
+_EXIT_CODE = """\\
+    code=$(timeout 10 docker wait "$0" 2>/dev/null || echo 1);"""
+
+# After 10 seconds of running, the tries of `on-failure:n` count anew, as Docker has it.  `%%` is a unit's `%`.
+_FORGIVE = """\\
+    set -- $(timeout 10 docker inspect --format "{{.State.StartedAt}} {{.State.FinishedAt}}" "$0"); \\
+    [ $(($(date -d "$2" +%%s) - $(date -d "$1" +%%s))) -lt 10 ] || systemctl reset-failed "$0.service";"""
+
+
+def _joined(service: Service) -> list[str]:
+    """The managed containers whose namespaces a container of the service shares."""
+    shared = [service.run.get("network_mode", ""), service.run.get("ipc", ""), service.run.get("pid", "")]
+    named = (one.removeprefix("container:") for one in shared if one.startswith("container:mvd-"))
+    return list(dict.fromkeys(named))
+
+
+def _shell_word(word: str) -> str:
+    """A word as a shell reads it, on one line."""
+    if not _UNCLEAN.search(word):
+        return shlex.quote(word)
+    escaped = word.replace("\\", "\\\\").replace("'", "\\'")
+    return "$'" + _UNCLEAN.sub(_in_bytes, escaped) + "'"
 
 
 def parse(text: str) -> Header | None:
@@ -169,4 +251,8 @@ def _escaped(word: str) -> str:
     if "\0" in word:
         raise ValueError(f"no command line can hold {word!r}")
     word = word.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%").replace("\n", "\\n").replace("\t", "\\t")
-    return _UNCLEAN.sub(lambda found: "".join(f"\\x{byte:02x}" for byte in found[0].encode()), word)
+    return _UNCLEAN.sub(_in_bytes, word)
+
+
+def _in_bytes(found: re.Match[str]) -> str:
+    return "".join(f"\\x{byte:02x}" for byte in found[0].encode())

@@ -18,6 +18,7 @@ from gitops_mvd.daemon.mailbox import Interruptible
 from gitops_mvd.docker.client import Engine
 from gitops_mvd.kinds import Tools
 from gitops_mvd.kinds.config import Configs
+from gitops_mvd.kinds.container import Containers
 from gitops_mvd.kinds.unit import Units
 from gitops_mvd.systemd.client import Systemd
 
@@ -54,7 +55,6 @@ characters = st.one_of(
 )
 strings = st.lists(characters, max_size=30).map("".join)  # st.text() would weigh all of Unicode alike
 texts = st.one_of(st.sampled_from(TALES), strings)
-lines = texts.map(lambda text: "".join(c for c in text if c not in "\n\r"))
 names = strings.map(lambda text: text.replace("/", "")).filter(lambda name: name.strip(". "))
 
 REPORT = """
@@ -82,7 +82,7 @@ class Server:
 
     def _apply(self, service: Service, *, makes: bool) -> None:
         app = App("hostile", (service,))
-        kinds = [Configs(self.tools.files), Units(self.tools)]
+        kinds = [Configs(self.tools.files), Containers(self.tools), Units(self.tools)]
         for kind in kinds if makes else reversed(kinds):
             kind.apply([Change(None, r) if makes else Change(r, None) for r in kind.wanted(app)])
 
@@ -109,13 +109,13 @@ def said(folder: Path, within: float = 20) -> dict[str, bytes]:
 @settings(max_examples=10, deadline=None, database=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     words=st.lists(texts, min_size=20, max_size=60),
-    environment=st.lists(lines, max_size=60),
+    environment=st.lists(texts, max_size=60),
     labels=st.lists(texts, max_size=30),
     content=texts,
     folder=names,
     name=names,
 )
-@example(words=TALES, environment=["a"], labels=TALES, content="".join(TALES), folder='a, "b\n%n', name="$c\\")
+@example(words=TALES, environment=TALES, labels=TALES, content="".join(TALES), folder='a, "b\n%n', name="$c\\")
 def test_every_value_arrives_as_it_was_written(
     server: Server,
     tmp_path: Path,

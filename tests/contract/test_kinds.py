@@ -60,6 +60,7 @@ FOREIGN: Mapping[str, tuple[str, str]] = {  # kind: (make one that is not ours, 
     "image": ("docker pull -q $MVD_IMAGE; docker tag $MVD_IMAGE mvd/by-hand:1", "docker rmi -f mvd/by-hand:1"),
     "network": ("docker network create mvd-by-hand", "docker network rm mvd-by-hand"),
     "volume": ("docker volume create contract_by-hand", "docker volume rm contract_by-hand"),
+    "container": ("docker create --name mvd-by-hand $MVD_IMAGE", "docker rm -f mvd-by-hand"),
     "config": ("mkdir -p /etc/by-hand; echo A=b > /etc/by-hand/env", "rm -r /etc/by-hand"),
     "unit": (
         "printf '[Service]\\nExecStart=/bin/sleep 1000\\n' > /etc/systemd/system/mvd-by-hand.service;"
@@ -107,6 +108,8 @@ TAMPERING: Mapping[str, Mapping[str, Tampering]] = {
         "it may be read by all": _by("chmod 644 {files}/{name}/env"),
         "it was removed": _by("rm -r {files}/{name}"),
     },
+    "container": {"it was removed": _by("docker rm -f {name}")},
+    "folder": {"it was removed": _by("rmdir {name}")},
     "unit": {
         "a line was added": _by("echo '# by hand' >> {units}/{name}.service; systemctl daemon-reload"),
         "it was stopped": _by("systemctl stop {name}.service", but=SCHEDULED),
@@ -146,7 +149,10 @@ def app(tools: Tools) -> App:
         os.environ["MVD_IMAGE"],
         run={
             "networks": {"mvd-contract-front-12345678": {"aliases": ["web"]}},
-            "volumes": [{"type": "volume", "source": "contract_data", "target": "/data", "read_only": False}],
+            "volumes": [
+                {"type": "volume", "source": "contract_data", "target": "/data", "read_only": False},
+                {"type": "bind", "source": "./data", "target": "/folder", "read_only": False},
+            ],
         },
         environment={"GREETING": 'it\'s "$5" & 100% \\o/'},
         files=(File("/etc/motd", {"": "welcome\n"}),),
@@ -248,11 +254,13 @@ def test_tampering_is_seen_and_mended(world: World) -> None:
 
 
 def starts(world: World, within: float = 30) -> dict[str, str]:
-    """When each of our containers was last started, once all of them are."""
+    """When each of our containers was last started, once all of them are; without units, nobody starts them."""
+    runs = world.kind.name not in ("container", "timer")
     deadline = time.monotonic() + within
     while time.monotonic() < deadline:
-        found = [world.tools.engine.instance(name) for name in world.tools.engine.instances()]
-        if all(instance and instance.state == "running" for instance in found):
-            return {instance.name: instance.started for instance in found if instance}
+        every = [world.tools.engine.instance(name) for name in world.tools.engine.instances()]
+        found = [instance for instance in every if instance and (runs and instance.service != SCHEDULED)]
+        if all(instance.state == "running" for instance in found):
+            return {instance.name: instance.started for instance in found}
         time.sleep(0.05)
     pytest.fail(f"not running after {within:g} s: {found}")

@@ -16,12 +16,14 @@ from pathlib import Path
 import pytest
 
 from gitops_mvd.core.errors import StepFailed, Unavailable
-from gitops_mvd.core.model import STAGED, App, Change, Instance, Resource, Service
+from gitops_mvd.core.model import STAGED, App, Change, Instance, Resource, Service, Update
+from gitops_mvd.core.specs import Unnamed, service_of
 from gitops_mvd.daemon.mailbox import Interruptible
 from gitops_mvd.docker.client import Engine
 from gitops_mvd.host.disruption import Disruptions
 from gitops_mvd.kinds import Tools
 from gitops_mvd.kinds.config import Configs
+from gitops_mvd.kinds.container import Containers
 from gitops_mvd.kinds.unit import Units
 from gitops_mvd.systemd.client import Systemd
 
@@ -46,22 +48,34 @@ class Server:
     def __init__(self, tools: Tools, image: str) -> None:
         self.tools = tools
         self.image = image
+        self.made: list[Service] = []
         self.systemd = tools.systemd
         self.units = Units(tools)
+        self.containers = Containers(tools)
         self.configs = Configs(tools.files)
 
     def service(self, *command: str, **run: object) -> Service:
         """A service of its own, so that its journal is empty."""
-        run = {"stop_grace_period": 2.0, "labels": {"test.of": str(time.time_ns())}, **run}
+        run = {"init": True, "stop_grace_period": 2.0, "labels": {"test.of": str(time.time_ns())}, **run}
         return Service("web", self.image, {"command": list(command) or ["sleep", "1000"], **run})
 
-    def wanted(self, *services: Service) -> list[Resource]:
+    def wanted(self, *services: Service, named: bool = True) -> list[Resource]:
         """The units to be; what they need is there."""
         app = App("units", services)
         self.configs.apply([Change(None, resource) for resource in self.configs.wanted(app)])
+        containers = list(self.containers.wanted(app))
+        if not named:
+            containers = [dataclasses.replace(it, payload=Unnamed(service_of(it))) for it in containers]
+        self.containers.apply([Change(None, resource) for resource in containers])
         return list(self.units.wanted(app))
 
+    def unmake(self) -> None:
+        """Nothing of the app is left."""
+        self.units.apply([Change(unit, None) for unit in self.observed()])
+        self.containers.apply([Change(it, None) for it in self.containers.observe() if it.app == "units"])
+
     def make(self, *services: Service) -> list[Resource]:
+        self.made.extend(services)
         wanted = self.wanted(*services)
         self.units.apply([Change(None, resource) for resource in wanted])
         return wanted
@@ -91,7 +105,7 @@ def server() -> Iterator[Server]:
         Tools("units", engine, Systemd(), None, Interruptible(), files=Path("/etc/gitops-mvd/units")), image
     )
     yield server
-    server.units.apply([Change(unit, None) for unit in server.observed()])
+    server.unmake()
     server.configs.apply([Change(config, None) for config in server.configs.observe()])
     assert server.observed() == []
     engine.close()
@@ -101,20 +115,127 @@ def pid(unit: str) -> int:
     return int(shell(f"systemctl show --property MainPID --value {unit}"))
 
 
-def lose_unit(server: Server, there: Instance) -> None:
-    """Stopped in the pause before a restart, a unit leaves its container running."""
-    unit = f"{there.name}.service"
-    os.kill(pid(unit), 9)
-    wait_for(lambda: server.systemd.units(unit)[unit].sub == "auto-restart")
-    shell(f"systemctl stop {unit}; rm /etc/systemd/system/{unit}; systemctl daemon-reload")
+def sub_state(server: Server, of: Resource | Instance) -> str:
+    found = server.systemd.units(f"{of.name}.service").get(f"{of.name}.service")
+    return found.sub if found else "dead"
 
 
-def test_a_container_outlives_its_client_and_is_adopted(server: Server) -> None:
-    before = server.started(server.service())
+def test_a_container_that_runs_is_followed_by_systemd_and_by_no_process_of_ours(server: Server) -> None:
+    there = server.started(server.service())
+    assert Path(f"/proc/{pid(there.name)}/comm").read_text().strip() == "containerd-shim"
+    assert "docker" not in shell("ps -eo comm= | sort -u").splitlines()
+
+
+def test_a_container_with_another_logging_driver_outlives_its_client(server: Server) -> None:
+    before = server.started(server.service(logging={"driver": "json-file", "options": {}}))
     old = pid(before.name)
+    assert Path(f"/proc/{old}/comm").read_text().strip() == "docker"
     os.kill(old, 9)
     wait_for(lambda: pid(before.name) not in {0, old})
     assert server.instance(before) == before
+
+
+WRITES = "echo $(date +%N) >> /data/log; echo x >> /layer; wc -l < /data/log; wc -l < /layer; sleep 1000"
+
+
+def said(server: Server, of: Resource | Instance) -> list[str]:
+    return server.systemd.journal(f"{of.name}.service", 20)
+
+
+@pytest.mark.parametrize("end", ["docker kill {0}", "systemctl restart {0}", "systemctl kill --signal=KILL {0}"])
+def test_layer_and_anonymous_volumes_outlive_crash_and_restart(server: Server, end: str) -> None:
+    data = [{"type": "volume", "source": "", "target": "/data", "read_only": False}]
+    there = server.started(server.service("sh", "-c", WRITES, volumes=data, restart="always"))
+    wait_for(lambda: len(said(server, there)) == 1)  # 1 and 1: equal lines are told once
+    shell(end.format(there.name))
+    wait_for(lambda: server.instance(there).started not in {there.started, ""})
+    wait_for(lambda: said(server, there)[-1:] == ["2"])
+    assert server.instance(there).state == "running"
+
+
+def volumes() -> set[str]:
+    return set(shell("docker volume ls --quiet").split())
+
+
+def test_anonymous_volumes_go_over_to_a_successor_that_starts_after_the_stop(server: Server) -> None:
+    data = [{"type": "volume", "source": "", "target": "/data", "read_only": False}]
+    stop_first = Update(order="stop-first")
+    before = volumes()
+    old = dataclasses.replace(server.service("sh", "-c", WRITES, volumes=data), update=stop_first)
+    there = server.started(old)
+    wait_for(lambda: said(server, there))
+    [volume] = volumes() - before
+    new = dataclasses.replace(server.service("sh", "-c", WRITES, volumes=data), update=stop_first)
+    [wanted] = server.wanted(new)
+    assert server.instance(there).state == "running", "its successor is made beside it"
+    [old_unit] = [unit for unit in server.observed() if unit.name == there.name]
+    server.units.apply([Change(old_unit, None)])
+    server.units.apply([Change(None, wanted)])
+    wait_for(lambda: said(server, wanted))
+    assert said(server, wanted)[0] == "2", "it has the data, and a layer of its own"
+    [gone] = [it for it in server.containers.observe() if it.name == there.name]
+    server.containers.apply([Change(gone, None)])
+    assert volumes() - before == {volume}
+    third = dataclasses.replace(server.service(), update=Update(order="start-first"))
+    [other] = server.wanted(third)
+    [last] = [it for it in server.containers.observe() if it.name == wanted.name]
+    server.units.apply([Change(unit, None) for unit in server.observed()])
+    server.containers.apply([Change(last, None)])
+    assert volumes() == before, "nobody has it any more, and its service goes on without"
+    assert other.name in {it.name for it in server.containers.observe()}
+
+
+def test_what_a_service_leaves_behind_that_is_removed_is_kept(server: Server) -> None:
+    data = [{"type": "volume", "source": "", "target": "/data", "read_only": False}]
+    before = volumes()
+    server.started(server.service(volumes=data))
+    [volume] = volumes() - before
+    server.unmake()
+    assert volumes() - before == {volume}
+    shell(f"docker volume rm {volume}")
+
+
+def test_a_container_that_somebody_else_made_is_neither_started_nor_removed(server: Server) -> None:
+    there = server.started(server.service())
+    shell(f"systemctl stop {there.name}; docker rm {there.name}; docker create --name {there.name} {server.image} true")
+    theirs = shell(f"docker inspect --format '{{{{.Id}}}}' {there.name}")
+    assert "failed" in shell(f"systemctl start {there.name} 2>&1 || echo failed")
+    wait_for(lambda: "is missing: the next pass of gitops-mvd makes it" in said(server, there)[-1])
+    with pytest.raises(StepFailed, match=f"did not make has the name {there.name}"):
+        server.make(service_of_instance(server, there))
+    assert shell(f"docker inspect --format '{{{{.Id}}}} {{{{.State.Status}}}}' {there.name}") == f"{theirs} created"
+    shell(f"docker rm {there.name}")
+
+
+def service_of_instance(server: Server, there: Instance) -> Service:
+    [service] = [service for service in server.made if service.instances("units")[0] == there.name]
+    return service
+
+
+def test_the_shell_form_and_the_exec_form_of_a_health_check_are_what_they_say(server: Server) -> None:
+    for test in (["CMD", "/bin/busybox", "true"], ["CMD-SHELL", "true && true"]):
+        there = server.started(server.service(healthcheck={"test": test, "interval": 0.2}))
+        wait_for(lambda there=there: server.instance(there).health == "healthy")
+        assert (
+            json.loads(shell(f"docker inspect --format '{{{{json .Config.Healthcheck.Test}}}}' {there.name}")) == test
+        )
+
+
+def test_values_of_several_lines_are_what_they_were(server: Server) -> None:
+    service = dataclasses.replace(server.service("sh", "-c", 'echo "$KEY"; sleep 100'), environment={"KEY": "a\nb\n"})
+    there = server.started(service)
+    wait_for(lambda: [line for line in said(server, there) if line] == ["a", "b"])
+
+
+def test_a_start_that_the_engine_refuses_is_a_failed_start_with_its_cause(server: Server) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        ports = [{"host_ip": "127.0.0.1", "published": str(port), "target": 80, "protocol": "tcp"}]
+        [wanted] = server.wanted(server.service(ports=ports))
+        with pytest.raises(
+            StepFailed, match=f"could not start {wanted.name}.*(port is already allocated|address already)"
+        ):
+            server.units.apply([Change(None, wanted)])
 
 
 def test_a_staged_instance_is_found_by_the_name_of_its_service_only_once_it_got_it(server: Server) -> None:
@@ -123,7 +244,7 @@ def test_a_staged_instance_is_found_by_the_name_of_its_service_only_once_it_got_
         shell(f"docker network create {network}")
     try:
         service = server.service(networks=networks)
-        [wanted] = server.wanted(service)
+        [wanted] = server.wanted(service, named=False)
         staged = wanted.with_spec(state=STAGED)
         for _ in range(2):  # a change that is made twice is made once
             server.units.apply([Change(None, staged)])
@@ -144,7 +265,7 @@ def test_a_staged_instance_is_found_by_the_name_of_its_service_only_once_it_got_
         assert server.observed() == [wanted], "what comes back has its names"
         assert names(wanted) == {"web", "www"}
     finally:
-        server.units.apply([Change(unit, None) for unit in server.observed()])
+        server.unmake()
         for network in networks:
             shell(f"docker network rm {network}")
 
@@ -160,7 +281,7 @@ def test_a_network_that_somebody_else_joined_it_to_is_no_matter(server: Server) 
         shell(f"docker network connect mvd-by-hand {wanted.name}")
         assert server.observed() == [wanted]
     finally:
-        server.units.apply([Change(unit, None) for unit in server.observed()])
+        server.unmake()
         for network in ("mvd-units-inner", "mvd-by-hand"):
             shell(f"docker network rm {network}")
 
@@ -188,7 +309,7 @@ def test_who_loses_its_names_keeps_its_address_and_its_connections(server: Serve
         assert names(wanted) == {"web"}
         assert server.observed() == [wanted]
     finally:
-        server.units.apply([Change(unit, None) for unit in server.observed()])
+        server.unmake()
         server.tools.engine.remove_network("mvd-units-kept")
 
 
@@ -203,20 +324,26 @@ def names(of: Resource) -> set[str]:
     }
 
 
-def test_a_container_that_was_killed_or_removed_comes_back(server: Server) -> None:
-    first = server.started(server.service())
-    for by_hand in ("docker kill", "docker rm -f"):
-        before = server.instance(first)
-        shell(f"{by_hand} {first.name}")
-        wait_for(lambda before=before: server.instance(first).started not in {before.started, ""})
-        wait_for(lambda: server.instance(first).state == "running")
+def test_a_container_that_was_killed_comes_back_and_one_that_was_removed_is_waited_for(server: Server) -> None:
+    service = server.service(restart="always")
+    first = server.started(service)
+    shell(f"docker kill {first.name}")
+    wait_for(lambda: server.instance(first).started not in {first.started, ""})
+    shell(f"docker rm -f {first.name}")
+    wait_for(lambda: sub_state(server, first) == "failed")
+    told = f"container {first.name} is missing: the next pass of gitops-mvd makes it"
+    wait_for(lambda: told in said(server, first))
+    assert server.state() == "outdated"
+    server.make(service)
+    wait_for(lambda: server.instance(first).state == "running")
+    assert server.state() == "running"
 
 
 def test_how_a_container_ended_is_known_when_it_is_gone(server: Server) -> None:
     [wanted] = server.make(server.service("sh", "-c", "sleep 1; exit 7"))
     assert server.tools.engine.exit_code(wanted.name, 60) is None
     wait_for(lambda: server.tools.engine.exit_code(wanted.name, 60) == 7)
-    server.units.apply([Change(wanted, None)])
+    server.unmake()
     assert server.tools.engine.instance(wanted.name) is None
     assert server.tools.engine.exit_code(wanted.name, 60) is not None
 
@@ -264,47 +391,25 @@ def test_a_unit_that_is_stopped_at_once_is_stopped_at_once(server: Server) -> No
     assert time.monotonic() - began < 60, "one grace period"
 
 
-def test_a_delete_removes_a_container_that_lost_its_unit(server: Server) -> None:
-    there = server.started(server.service())
-    lose_unit(server, there)
-    [orphan] = server.observed()
-    assert (orphan.spec["state"], orphan.payload) == ("no unit file", None)
-    assert server.instance(there).state == "running"
-    server.units.apply([Change(orphan, None)])
-    assert server.tools.engine.instance(there.name) is None
-
-
-def test_a_container_that_lost_its_unit_is_adopted_by_a_new_one(server: Server) -> None:
+def test_a_container_that_lost_its_unit_is_followed_by_a_new_one(server: Server) -> None:
     service = server.service()
     there = server.started(service)
-    lose_unit(server, there)
+    unit = f"{there.name}.service"
+    shell(f"rm /etc/systemd/system/{unit}; systemctl daemon-reload")
     server.make(service)
     assert server.state() == "running"
-    wait_for(lambda: pid(there.name))
     assert server.instance(there) == there
 
 
-def test_an_edited_unit_is_put_right_and_its_container_kept_if_it_is_older_than_the_edit(server: Server) -> None:
+def test_an_edited_unit_is_put_right_and_its_container_goes_on(server: Server) -> None:
     service = server.service()
     there = server.started(service)
     path = Path(f"/etc/systemd/system/{there.name}.service")
     text = path.read_text()
-    wait_for(lambda: time.time() > int(there_created(there)) + 1)
-    path.write_text(text.replace("--init", "--init --env=EDITED=1"))
+    path.write_text(text.replace("TimeoutStartSec=300", "TimeoutStartSec=301"))
     server.make(service)
     assert path.read_text() == text
     assert server.instance(there) == there
-
-    path.write_text(text.replace("--init", "--init --env=EDITED=1"))
-    shell(f"systemctl daemon-reload; systemctl restart {there.name}")
-    wait_for(lambda: "EDITED=1" in shell(f"docker inspect --format '{{{{.Config.Env}}}}' {there.name}"))
-    server.make(service)
-    wait_for(lambda: server.instance(there).state == "running")
-    assert "EDITED=1" not in shell(f"docker inspect --format '{{{{.Config.Env}}}}' {there.name}")
-
-
-def there_created(there: Instance) -> str:
-    return shell(f"date +%s --date $(docker inspect --format '{{{{.Created}}}}' {there.name})")
 
 
 def test_a_job_runs_once_and_what_is_left_of_it_tells_how_it_went(server: Server) -> None:
@@ -325,24 +430,40 @@ def test_a_job_that_failed_is_not_run_again(server: Server) -> None:
 
 def test_the_tries_of_a_failing_service_are_counted(server: Server) -> None:
     # each line another one, as equal ones are told once
-    service = server.service("sh", "-c", "echo try at $(date +%s); exit 3", restart="on-failure:1")
+    service = server.service("sh", "-c", "echo try at $(date +%s%N); exit 3", restart="on-failure:1")
     failed = server.started(service)
-    wait_for(lambda: server.systemd.units(f"{failed.name}.service")[f"{failed.name}.service"].active == "failed")
-    wait_for(lambda: len(server.systemd.journal(f"{failed.name}.service")) == 2)
+    wait_for(lambda: sub_state(server, failed) == "failed")
+    wait_for(lambda: len(said(server, failed)) == 2)
     assert server.state() == "running", "it gave up, which is not drift"
     server.make(service)
-    wait_for(lambda: len(server.systemd.journal(f"{failed.name}.service")) == 4)
+    wait_for(lambda: len(said(server, failed)) == 4)
 
 
-def test_why_a_container_can_not_be_made_is_in_its_journal(server: Server) -> None:
-    [unit] = server.make(dataclasses.replace(server.service(), image="sha256:" + "0" * 64))
-    wait_for(lambda: server.systemd.journal(f"{unit.name}.service"))
-    assert "No such image" in server.systemd.journal(f"{unit.name}.service")[0]
+def test_restarts_by_hand_do_not_use_up_the_tries(server: Server) -> None:
+    there = server.started(server.service(restart="on-failure:1"))
+    for _ in range(4):
+        shell(f"systemctl restart {there.name}")
+    assert sub_state(server, there) == "running"
 
 
-def test_what_no_unit_can_hold_is_refused_and_nothing_is_written(server: Server) -> None:
-    with pytest.raises(StepFailed, match="no unit can be made of it"):
-        server.make(server.service("a\0b"))
+def test_what_ended_with_code_0_has_done_its_work_and_is_left_alone(server: Server) -> None:
+    done = server.started(server.service("sh", "-c", "echo seeded"))
+    wait_for(lambda: server.instance(done).state == "exited")
+    wait_for(lambda: sub_state(server, done) == "dead")
+    assert server.state() == "running", "it is as it should be"
+
+
+def test_what_fails_is_started_again(server: Server) -> None:
+    failed = server.started(server.service("sh", "-c", "sleep 0.2; exit 3"))
+    wait_for(lambda: server.instance(failed).started not in {failed.started, ""})
+
+
+def test_what_the_engine_can_not_take_is_refused_and_nothing_is_made(server: Server) -> None:
+    for value, why in (("a\0b", "has a NUL character"), ("\udcff", "is not valid UTF-8")):
+        with pytest.raises(StepFailed, match=why):
+            server.make(server.service(value))
+    with pytest.raises(StepFailed, match="No such image"):
+        server.make(dataclasses.replace(server.service(), image="sha256:" + "0" * 64))
     assert server.observed() == []
 
 

@@ -18,7 +18,8 @@ from gitops_mvd.config.tables import Ignored, Key, Table, Unsupported, record
 from gitops_mvd.core.compose import Run
 from gitops_mvd.core.model import App, HostFacts, Service
 from gitops_mvd.docker import answers
-from gitops_mvd.docker.create import FLAGS, create
+from gitops_mvd.docker.command_line import FLAGS, equivalent
+from gitops_mvd.docker.create import KEYS, Place, request
 from gitops_mvd.manifest import compose, composition, deploy, extensions, load, network, storage, validate
 from gitops_mvd.manifest.health import HEALTH_KEYS
 from gitops_mvd.manifest.values import ServiceKeys
@@ -455,9 +456,13 @@ def of_app(app: App) -> object:
 
 
 def of_service(app: App, one: Service) -> object:
-    words = create(app.name, one, "NAME", port=20000 if one.kong else 0, address="127.0.0.1", folder="/f")
-    text = unit.render(app.name, one, "NAME", [], 0)
+    place = Place("/f", "/srv/mvd", port=20000 if one.kong else 0, address="127.0.0.1", follows=unit.SYSTEMD)
+    asked = request(app.name, one, place, (1, 51))
+    words = equivalent(app.name, one, "NAME", place)
+    text = unit.render(app.name, one, "NAME", 0, follows=unit.SYSTEMD)
+    del asked.body["Labels"]["io.gitops-mvd.digest"]
     return [
+        [asked.body, asked.platform, asked.networks],
         [word for command in words for word in command if not word.startswith("--label=io.gitops-mvd.digest=")],
         [line for line in text.splitlines() if not line.startswith(("#", "Description="))],
         [dict(one.environment), [vars_of(file) for file in one.files], one.kong],
@@ -504,7 +509,7 @@ def test_every_table_of_a_compose_file_is_tried() -> None:
 
 
 def test_docker_has_words_for_every_key_of_a_container() -> None:
-    assert FLAGS.keys() == Run.__annotations__.keys()
+    assert KEYS.keys() == FLAGS.keys() == Run.__annotations__.keys()
 
 
 def test_a_key_without_its_type_is_an_error_at_import() -> None:

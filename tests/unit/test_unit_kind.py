@@ -12,6 +12,7 @@ from gitops_mvd.core.model import RUNNING, STAGED, App, Change, Resource, Servic
 from gitops_mvd.kinds import Tools
 from gitops_mvd.kinds.unit import Units
 from gitops_mvd.systemd.client import Unit
+from gitops_mvd.systemd.unit import sealed
 from tests.fakes import FakeClock
 
 WEB = Service("web", "web@sha256:1", {"networks": {"front": {"aliases": ["web"]}}})
@@ -50,26 +51,28 @@ class Server:
 
     def start(self, names: list[str]) -> None:
         self.done.append(f"start {' '.join(names)}")
-        self.there = [self.container(name.removesuffix(".service")) for name in names]
+        self.there = [{**found, "State": "running"} for found in self.there]
 
     def stop(self, names: list[str], within: float) -> None:
         self.done.append(f"stop {' '.join(names)} within {within:g}")
 
-    def remove(self, container: str) -> None:
-        self.done.append(f"remove {container}")
-        self.there = [found for found in self.there if found["Names"] != [f"/{container}"]]
+        self.there = [{**found, "State": "exited"} for found in self.there]
+
+    def journal(self, unit: str, lines: int) -> list[str]:
+        return []
 
     def containers(self) -> list[dict[str, Any]]:
         return self.there
 
     def container(self, name: str, staged: str = "") -> dict[str, Any]:
         own = {"app": "shop", "service": "web", "digest": WEB.digest, "port": "0", "staged": staged}
+        own["follows"] = "systemd"
         endpoint = {"IPAMConfig": None, "EndpointID": "e1", "IPAddress": "10.0.0.9"}
         return {
             "Id": "c1",
             "Names": [f"/{name}"],
             "Labels": {f"io.gitops-mvd.{key}": value for key, value in own.items() if value},
-            "State": "running",
+            "State": "created",
             "Status": "Up 3 seconds",
             "Created": 7,
             "HostConfig": {"NetworkMode": "front"},
@@ -78,6 +81,7 @@ class Server:
 
     def wanted(self) -> Resource:
         [unit] = self.units_of.wanted(App("shop", (WEB,)))
+        self.there = self.there or [self.container(unit.name)]
         return unit
 
     def observed(self) -> list[Resource]:
@@ -115,8 +119,9 @@ def test_what_was_found_is_put_back_as_it_was(server: Server) -> None:
     [found] = server.observed()
     text = (server.folder / f"{unit.name}.service").read_text()
     server.apply(found, None)
-    assert server.done[:2] == [f"stop {unit.name}.service within 70", f"remove {unit.name}"]
+    assert server.done[:1] == [f"stop {unit.name}.service within 70"]
     assert server.observed() == []
+    assert [there["State"] for there in server.there] == ["exited"], "its container stays"
     server.apply(None, found)
     assert (server.folder / f"{unit.name}.service").read_text() == text
     assert server.observed() == [unit]
@@ -134,17 +139,39 @@ def test_an_edited_unit_is_written_anew(server: Server) -> None:
     assert path.read_text() == text
 
 
-def test_a_container_without_its_unit_file_is_observed_and_removed(server: Server) -> None:
-    server.there = [server.container("mvd-shop-web-12345678")]
+def test_a_unit_whose_container_is_missing_or_has_another_follower_is_outdated(server: Server) -> None:
+    unit = server.wanted()
+    server.apply(None, unit)
+    container = server.there[0]
+    for there in ([], [{**container, "Labels": {**container["Labels"], "io.gitops-mvd.follows": ""}}]):
+        server.there = there
+        assert [found.spec["state"] for found in server.observed()] == ["outdated"]
+    server.there = [container]
+    assert server.observed() == [unit]
+
+
+def test_a_unit_of_an_older_version_is_written_anew_and_its_container_goes_on(server: Server) -> None:
+    unit = server.wanted()
+    header = (
+        f'{{"app": "shop", "digest": "{WEB.digest}", "grace": 10.0, "port": 0, "restart": "always", "service": "web"}}'
+    )
+    server.folder.joinpath(f"{unit.name}.service").write_text(sealed(f"# {header}\n[Unit]\n"))
+    server.enable([f"{unit.name}.service"])
+    old = server.container(unit.name)
+    server.there = [{**old, "State": "running", "Labels": {**old["Labels"], "io.gitops-mvd.follows": ""}}]
     [found] = server.observed()
-    assert (found.app, found.service, found.spec["state"]) == ("shop", "web", "no unit file")
-    server.apply(found, None)
-    assert server.observed() == []
+    assert found.spec["state"] == "outdated"
+    server.apply(found, unit)
+    assert server.done == [f"verify {unit.name}.service", "reload", f"start {unit.name}.service"]
+    assert server.observed() == [unit]
+    text = server.folder.joinpath(f"{unit.name}.service").read_text()
+    assert "docker start --attach" in text, "its logging driver is not the journal's"
+    assert "rm " not in text
 
 
 def test_a_staged_container_is_observed_as_such(server: Server) -> None:
     unit = server.wanted()
     server.apply(None, unit)
-    server.there = [server.container(unit.name, staged="front")]
+    server.there = [{**server.container(unit.name, staged="front"), "State": "running"}]
     assert [found.spec["state"] for found in server.observed()] == [STAGED]
     assert unit.spec["state"] == RUNNING

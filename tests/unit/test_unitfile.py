@@ -2,35 +2,50 @@
 
 import re
 import shlex
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from gitops_mvd.core.model import Service
-from gitops_mvd.docker.create import create
-from gitops_mvd.systemd.unit import EDITED, Header, parse, quoted, render, sealed
+from gitops_mvd.docker.command_line import equivalent
+from gitops_mvd.docker.create import Place
+from gitops_mvd.systemd.unit import CLIENT, EDITED, SYSTEMD, Header, follower_of, parse, quoted, render, sealed
 
 IMAGE = "registry.example/demo/web@sha256:" + "0" * 64
-WHERE = {"port": 20000, "address": "127.0.0.1", "folder": "/etc/gitops-mvd/files/mvd-shop-web"}
+WHERE = Place("/etc/gitops-mvd/files/mvd-shop-web", "/srv/mvd", port=20000, address="127.0.0.1", follows=SYSTEMD)
 NAME = "mvd-shop-web-01234567"
+FIND = (
+    "ExecStart=:/bin/sh -c '\\\n"
+    '    id=$(docker ps --all --quiet --no-trunc --filter "name=^/$0$" --filter "label=io.gitops-mvd.digest=$1")'
+    " || exit; \\\n"
+    '    [ "$id" ] || { echo "container $0 is missing: the next pass of gitops-mvd makes it" \\\n'
+    '        | systemd-cat --identifier="$0"; exit 78; }; \\\n'
+)
 
 
 def text_of(service, where=WHERE):
-    return render("shop", service, NAME, create("shop", service, NAME, **where), where["port"])
+    follows = follower_of(service, "journald")
+    return render("shop", service, NAME, where.port, follows=follows, like=equivalent("shop", service, NAME, where))
 
 
 def unit(run=None, **where):
-    return text_of(Service("web", IMAGE, run or {}, kong={"port": 80}), {**WHERE, **where})
+    return text_of(Service("web", IMAGE, run or {}, kong={"port": 80}), replace(WHERE, **where))
 
 
 def test_the_whole_unit_of_a_routed_service():
-    service = Service("web", IMAGE, {"command": ["echo", "100 %"]}, kong={"port": 80})
+    service = Service("web", IMAGE, {"command": ["echo", "100 %"], "restart": "always"}, kong={"port": 80})
     text = text_of(service)
     assert text.partition("\n")[2] == (
-        f'# {{"app": "shop", "digest": "{service.digest}", "grace": 10.0, "port": 20000, '
+        f'# {{"app": "shop", "digest": "{service.digest}", "follows": "systemd", "grace": 10.0, "port": 20000, '
         '"restart": "always", "service": "web"}\n'
         "# Written by gitops-mvd and kept as it is: change the service in Git instead.\n"
+        "# docker run --detach --name=mvd-shop-web-01234567"
+        " --env-file=/etc/gitops-mvd/files/mvd-shop-web/env --log-driver=journald --log-opt=tag=shop/web"
+        " --stop-timeout=10 --publish=127.0.0.1:20000:80/tcp --label=io.gitops-mvd.app=shop"
+        f" --label=io.gitops-mvd.service=web --label=io.gitops-mvd.digest={service.digest}"
+        f" --label=io.gitops-mvd.port=20000 --label=io.gitops-mvd.follows=systemd {IMAGE} echo '100 %'\n"
         "[Unit]\n"
         f"Description=shop/web {service.digest[:8]} (gitops-mvd)\n"
         "Wants=docker.service\n"
@@ -38,19 +53,24 @@ def test_the_whole_unit_of_a_routed_service():
         "StartLimitIntervalSec=0\n"
         "\n"
         "[Service]\n"
-        "Type=exec\n"
+        "Type=notify\n"
+        "NotifyAccess=main\n"
+        "SyslogIdentifier=mvd-shop-web-01234567\n"
+        f"{FIND}"
+        '    docker start "$id" >/dev/null || exit 1; \\\n'
+        '    pid=$(docker inspect --format "{{.State.Pid}}" "$id"); \\\n'
+        '    shim=$(sed -n "s/^PPid:[[:space:]]*//p" "/proc/$pid/status" 2>/dev/null); \\\n'
+        '    grep -qs "^PPid:[[:space:]]*1$" "/proc/$shim/status" && exec systemd-notify --ready "MAINPID=$shim"; \\\n'
+        f'    systemd-notify --ready; exec docker wait "$id" >/dev/null\' mvd-shop-web-01234567 {service.digest}\n'
+        "ExecStopPost=:/bin/sh -c '\\\n"
+        '    code=$(timeout 10 docker wait "$0" 2>/dev/null || echo 1); exit $code\''
+        " mvd-shop-web-01234567\n"
+        "KillMode=process\n"
+        "SendSIGKILL=no\n"
+        "RestartPreventExitStatus=78\n"
         "Slice=mvd.slice\n"
-        "SyslogIdentifier=shop/web\n"
         "UMask=0077\n"
-        "ExecStartPre=-:/usr/bin/docker create --pull=never --restart=no --name=mvd-shop-web-01234567"
-        " --env-file=/etc/gitops-mvd/files/mvd-shop-web/env --init --log-driver=local --log-opt=max-file=2"
-        " --log-opt=max-size=10m --stop-timeout=10 --publish=127.0.0.1:20000:80/tcp --label=io.gitops-mvd.app=shop"
-        f" --label=io.gitops-mvd.service=web --label=io.gitops-mvd.digest={service.digest}"
-        f' --label=io.gitops-mvd.port=20000 {IMAGE} echo "100 %%"\n'
-        "ExecStart=:/usr/bin/docker start --attach mvd-shop-web-01234567\n"
         "ExecStop=-:/usr/bin/docker stop mvd-shop-web-01234567\n"
-        "ExecStop=-:/usr/bin/docker rm --force --volumes mvd-shop-web-01234567\n"
-        "ExecStopPost=-:/usr/bin/docker rm --volumes mvd-shop-web-01234567\n"
         "TimeoutStartSec=300\n"
         "TimeoutStopSec=35\n"
         "SuccessExitStatus=143\n"
@@ -65,10 +85,10 @@ def test_the_whole_unit_of_a_routed_service():
 def test_a_unit_says_whose_it_is():
     text = unit({"restart": "on-failure:3", "stop_grace_period": 1.5})
     digest = Service("web", IMAGE, {"restart": "on-failure:3", "stop_grace_period": 1.5}, kong={"port": 80}).digest
-    assert parse(text) == Header("shop", "web", digest, port=20000, restart="on-failure:3", grace=1.5)
+    assert parse(text) == Header("shop", "web", digest, 20000, "on-failure:3", 1.5, follows=SYSTEMD)
 
 
-@pytest.mark.parametrize(("before", "after"), [("--init", "--init=false"), ("20000", "20001"), ("[Install]", "")])
+@pytest.mark.parametrize(("before", "after"), [("docker wait", "docker rm"), ("20000", "20001"), ("[Install]", "")])
 def test_an_edit_anywhere_is_seen_in_the_text_alone(before, after):
     header = parse(unit().replace(before, after))
     assert header is not None
@@ -94,47 +114,32 @@ def test_a_unit_of_another_template_keeps_its_digest():
     assert parse(sealed(older)) == parse(text)
 
 
-def test_what_may_end_is_a_job_and_what_is_left_of_it_is_kept():
+def test_no_unit_makes_or_removes_a_container():
+    for restart in ("always", "no", "on-failure:3"):
+        text = unit({"restart": restart})
+        assert not re.search(r"^[A-Z].*docker (create|run|rm)", text, re.M)
+
+
+def test_a_job_has_a_client_that_ends_with_its_exit_code():
     job = unit({"restart": "no"})
-    assert "Restart=no\nRemainAfterExit=yes\n" in job
-    assert "ExecStopPost" not in job
-    assert "--force" not in job
-    assert "ExecStartPre=-:/usr/bin/docker rm --volumes" in job
+    assert "Type=exec\nSyslogIdentifier=shop/web\n" in job
+    assert 'exec docker start --attach "$id"' in job
+    assert "RemainAfterExit=yes\n" in job
+    assert "Restart=no\n" in job
     assert "WantedBy" not in job, "as with Docker, it does not come back at boot"
 
 
-def test_the_whole_unit_of_a_scheduled_service():
+def test_a_container_with_another_logging_driver_has_a_client_too():
+    assert follower_of(Service("web", IMAGE), "journald") == SYSTEMD
+    assert follower_of(Service("web", IMAGE), "json-file") == CLIENT
+    assert follower_of(Service("web", IMAGE, {"restart": "no"}), "journald") == CLIENT
+
+
+def test_the_unit_of_a_scheduled_service_waits_for_its_timer():
     service = Service("nightly", IMAGE, {"command": ["clean-up"]}, schedule="daily")
-    text = text_of(service, {**WHERE, "port": 0})
-    assert text.partition("\n")[2] == (
-        f'# {{"app": "shop", "digest": "{service.digest}", "grace": 10.0, "port": 0, '
-        '"restart": "no", "scheduled": true, "service": "nightly"}\n'
-        "# Written by gitops-mvd and kept as it is: change the service in Git instead.\n"
-        "[Unit]\n"
-        f"Description=shop/nightly {service.digest[:8]} (gitops-mvd)\n"
-        "Wants=docker.service\n"
-        "After=docker.service\n"
-        "StartLimitIntervalSec=0\n"
-        "\n"
-        "[Service]\n"
-        "Type=exec\n"
-        "Slice=mvd.slice\n"
-        "SyslogIdentifier=shop/nightly\n"
-        "UMask=0077\n"
-        "ExecStartPre=-:/usr/bin/docker rm --volumes mvd-shop-web-01234567\n"
-        "ExecStartPre=-:/usr/bin/docker create --pull=never --restart=no --name=mvd-shop-web-01234567"
-        " --env-file=/etc/gitops-mvd/files/mvd-shop-web/env --init --log-driver=local --log-opt=max-file=2"
-        " --log-opt=max-size=10m --stop-timeout=10 --label=io.gitops-mvd.app=shop"
-        f" --label=io.gitops-mvd.service=nightly --label=io.gitops-mvd.digest={service.digest}"
-        f" --label=io.gitops-mvd.port=0 {IMAGE} clean-up\n"
-        "ExecStart=:/usr/bin/docker start --attach mvd-shop-web-01234567\n"
-        "ExecStop=-:/usr/bin/docker stop mvd-shop-web-01234567\n"
-        "TimeoutStartSec=300\n"
-        "TimeoutStopSec=35\n"
-        "SuccessExitStatus=143\n"
-        "Restart=no\n"
-        "RestartSec=2\n"
-    )
+    text = text_of(service, replace(WHERE, port=0))
+    assert "Restart=no\n" in text
+    assert "RemainAfterExit" not in text, "a timer starts only what is inactive"
     header = parse(text)
     assert header is not None
     assert header.scheduled
@@ -157,32 +162,37 @@ def test_a_unit_that_an_older_version_wrote_is_read_as_it_was():
     assert '"scheduled"' not in unit()
 
 
-def test_the_tries_of_on_failure_are_counted():
-    assert "StartLimitIntervalSec=infinity\nStartLimitBurst=4\n" in unit({"restart": "on-failure:3"})
-    assert "Restart=on-failure\nRemainAfterExit=yes\n" in unit({"restart": "on-failure:3"})
+def test_the_tries_of_on_failure_are_counted_anew_after_a_stop_by_hand_and_ten_seconds_of_running():
+    tried = unit({"restart": "on-failure:3"})
+    assert "StartLimitIntervalSec=infinity\nStartLimitBurst=4\n" in tried
+    assert "Restart=on-failure\n" in tried
+    assert f"ExecStop=-systemctl reset-failed {NAME}.service\n" in tried
+    assert '-lt 10 ] || systemctl reset-failed "$0.service"' in tried
     assert "StartLimitIntervalSec=0\n" in unit({"restart": "on-failure"})
     assert "WantedBy" in unit({"restart": "on-failure"})
+
+
+def test_what_says_nothing_of_restarts_is_started_again_if_it_failed():
+    assert "Restart=on-failure\n" in unit()
+    assert "WantedBy" in unit()
+
+
+def test_what_shares_the_network_of_another_service_restarts_with_it():
+    text = unit({"network_mode": "container:mvd-shop-vpn-01234567"})
+    assert "After=docker.service mvd-shop-vpn-01234567.service\nPartOf=mvd-shop-vpn-01234567.service\n" in text
 
 
 def test_unless_stopped_is_always():
     assert "Restart=always\n" in unit({"restart": "unless-stopped"})
 
 
-def test_further_networks_are_connected_to_before_the_start():
+def test_further_networks_are_in_the_comment():
     text = unit({"networks": {"a": {"aliases": ["web"]}, "b": {"aliases": ["web"]}}})
-    assert re.search(
-        r"^ExecStartPre=-:\S+ create .*\nExecStartPre=-:\S+ network connect --alias=web b mvd\S+$", text, re.M
-    )
+    assert re.search(r"^# docker run .*\n# docker network connect --alias=web b mvd\S+$", text, re.M)
 
 
 def test_the_stop_is_given_more_time_than_the_container():
     assert "TimeoutStopSec=326\n" in unit({"stop_grace_period": 300.5})
-
-
-@pytest.mark.parametrize("value", ["a\0b", "\udcff"])
-def test_what_no_command_line_can_hold_is_refused(value):
-    with pytest.raises(ValueError, match=r"\\x00|surrogates"):
-        unit({"command": [value]})
 
 
 def test_what_systemd_calls_unclean_is_written_in_bytes():
@@ -194,8 +204,8 @@ def test_what_systemd_calls_unclean_is_written_in_bytes():
 @given(st.lists(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0")), max_size=5))
 def test_no_value_breaks_out_of_its_line(words):
     text = unit({"command": words})
-    [line] = [line for line in text.split("\n") if " create " in line]
-    assert line.endswith(quoted(words))
+    [line] = [line for line in text.split("\n") if line.startswith("# docker run ")]
+    assert IMAGE in line
     assert text.count("\n") == unit().count("\n")
 
 

@@ -29,9 +29,10 @@ from gitops_mvd.core.plan import in_order, place
 from gitops_mvd.core.specs import service_of
 from gitops_mvd.daemon.mailbox import Interruptible
 from gitops_mvd.daemon.wiring import Wired, wire
-from gitops_mvd.docker import create as dockerrun
 from gitops_mvd.docker.answers import APP, DIGEST
 from gitops_mvd.docker.client import Engine
+from gitops_mvd.docker.command_line import equivalent
+from gitops_mvd.docker.create import Place, Request, request
 from gitops_mvd.kinds import Tools
 from gitops_mvd.kinds.config import layout
 from gitops_mvd.kinds.image import Images
@@ -164,12 +165,13 @@ def _write(folder: Path, mode: str, apps: Sequence[App], tools: Tools) -> None:
     wants.mkdir(parents=True)
     containers = []
     for number, unit in enumerate(of_kind["unit"]):
-        where = {"port": unit.spec["port"], "address": ADDRESS, "folder": str(tools.files / unit.name)}
-        creates = dockerrun.create(unit.app, service_of(unit), unit.name, **where)
-        text = unitfile.render(unit.app, service_of(unit), unit.name, creates, unit.spec["port"])
+        service, port, files = service_of(unit), unit.spec["port"], str(tools.files / unit.name)
+        where = Place(files=files, folders="/srv/mvd", port=port, address=ADDRESS, follows=unitfile.SYSTEMD)
+        like = equivalent(unit.app, service, unit.name, where)
+        text = unitfile.render(unit.app, service, unit.name, port, follows=unitfile.SYSTEMD, like=like)
         (tools.units / f"{unit.name}.service").write_text(text)
         (wants / f"{unit.name}.service").symlink_to(tools.units / f"{unit.name}.service")
-        containers.append(_container(number, unit, creates[0]))
+        containers.append(_container(number, unit, request(unit.app, service, where, (1, 41))))
     docker = {
         "/containers/json": containers,
         "/images/json": _images(of_kind["image"]),
@@ -188,10 +190,9 @@ def _write(folder: Path, mode: str, apps: Sequence[App], tools: Tools) -> None:
     store.close()
 
 
-def _container(number: int, unit: Resource, create: Sequence[str]) -> Mapping[str, Any]:
+def _container(number: int, unit: Resource, asked: Request) -> Mapping[str, Any]:
     """A running container as `GET /containers/json` of an engine 20.10 has it."""
     service = service_of(unit)
-    labels = [word.removeprefix("--label=") for word in create if word.startswith("--label=")]
     networks = service.run.get("networks") or ["bridge"]
     endpoint = {
         "IPAMConfig": None,
@@ -216,7 +217,7 @@ def _container(number: int, unit: Resource, create: Sequence[str]) -> Mapping[st
         "Command": "/sbin/docker-init -- /serve --port 8080",
         "Created": BEGAN,
         "Ports": [{"IP": ADDRESS, "PrivatePort": 8080, "PublicPort": unit.spec["port"], "Type": "tcp"}],
-        "Labels": dict(label.split("=", 1) for label in labels),
+        "Labels": asked.body["Labels"],
         "State": "running",
         "Status": "Up 3 days",
         "HostConfig": {"NetworkMode": next(iter(networks))},

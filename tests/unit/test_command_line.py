@@ -1,4 +1,4 @@
-"""Every Compose key, and the words of `docker create` that honour it."""
+"""Every Compose key, and the words of `docker run` that honour it."""
 
 import csv
 import io
@@ -7,7 +7,8 @@ import re
 import pytest
 
 from gitops_mvd.core.model import File, Service
-from gitops_mvd.docker.create import FLAGS, create
+from gitops_mvd.docker.command_line import FLAGS, equivalent
+from gitops_mvd.docker.create import Place
 
 IMAGE = "registry.example/demo/web@sha256:" + "0" * 64
 
@@ -71,9 +72,18 @@ TABLE = [
     ({"ports": [{"target": 80, "published": "8080", "host_ip": "", "protocol": "tcp"}]}, ["--publish=8080:80/tcp"]),
     ({"volumes": [{"type": "bind", "source": "/a", "target": "/b", "read_only": True,
                    "bind": {"propagation": "rslave"}}]},
-     ["--mount=type=bind,source=/a,target=/b,readonly,bind-propagation=rslave"]),
-    ({"volumes": [{"type": "bind", "source": '/a,"b', "target": "/b", "read_only": False}]},
-     ['--mount=type=bind,"source=/a,""b",target=/b']),
+     ["--volume=/a:/b:ro,rslave"]),
+    ({"volumes": [{"type": "bind", "source": '/a:,"b', "target": "/b", "read_only": False}]},
+     ['--mount=type=bind,"source=/a:,""b",target=/b']),
+    ({"volumes": [{"type": "bind", "source": "/a", "target": "/b", "read_only": False,
+                   "bind": {"create_host_path": False}}]},
+     ["--mount=type=bind,source=/a,target=/b"]),
+    ({"volumes": [{"type": "bind", "source": "./data/db", "target": "/b", "read_only": False}]},
+     ["--volume=/srv/mvd/shop/data/db:/b:rw"]),
+    ({"volumes": [{"type": "volume", "source": "app_data", "target": "/d", "read_only": False,
+                   "bind": {"selinux": "Z"}, "volume": {"nocopy": True}}]},
+     ["--volume=app_data:/d:rw,Z,nocopy"]),
+    ({"network_mode": "container:mvd-shop-vpn-01234567"}, ["--network=container:mvd-shop-vpn-01234567"]),
     ({"volumes": [{"type": "bind", "source": "/a", "target": "/b", "read_only": True, "bind": {"selinux": "Z"}}]},
      ["--volume=/a:/b:ro,Z"]),
     ({"volumes": [{"type": "volume", "source": "app_data", "target": "/d", "read_only": False,
@@ -90,9 +100,9 @@ TABLE = [
     ({"healthcheck": {"test": ["NONE"]}}, ["--no-healthcheck"]),
     ({"healthcheck": {"disable": True}}, ["--no-healthcheck"]),
     ({"blkio_config": {"weight": 300, "weight_device": [{"path": "/dev/sda", "weight": 400}],
-                       "device_read_bps": [{"path": "/dev/sdb", "rate": "12mb"}],
+                       "device_read_bps": [{"path": "/dev/sdb", "rate": 12582912}],
                        "device_write_iops": [{"path": "/dev/sdb", "rate": 30}]}},
-     ["--blkio-weight=300", "--blkio-weight-device=/dev/sda:400", "--device-read-bps=/dev/sdb:12mb",
+     ["--blkio-weight=300", "--blkio-weight-device=/dev/sda:400", "--device-read-bps=/dev/sdb:12582912",
       "--device-write-iops=/dev/sdb:30"]),
     ({"gpus": [{"capabilities": ["gpu"]}]}, ["--gpus=count=all"]),
     ({"gpus": [{"driver": "nvidia", "count": 2, "capabilities": ["gpu", "compute", "utility"]}]},
@@ -120,13 +130,15 @@ volume-driver volumes-from workdir""",
 
 
 def made(service, **where):
-    return create("shop", service, "mvd-shop-web-01234567", **{"port": 0, "address": "", "folder": "/f", **where})
+    return equivalent(
+        "shop", service, "mvd-shop-web-01234567", Place(**{"files": "/f", "folders": "/srv/mvd", **where})
+    )
 
 
 def options_of(run):
-    [[create, *words]] = made(Service("web", IMAGE, run))
+    [[run_, *words]] = made(Service("web", IMAGE, run))
     [[_, *bare]] = made(Service("web", IMAGE))
-    assert create == "create"
+    assert run_ == "run"
     usual = {word for word in bare if not word.startswith("--label=io.gitops-mvd.digest=")}
     return [word for word in words[: words.index(IMAGE)] if word not in usual and "io.gitops-mvd." not in word]
 
@@ -148,23 +160,21 @@ def test_a_client_of_20_10_knows_every_flag_but_those_that_are_documented():
 
 def test_the_whole_command_of_a_routed_service():
     service = Service("web", IMAGE, {"command": ["serve", "--all"]}, kong={"port": 7799})
-    assert made(service, port=20000, address="127.0.0.1") == [
+    assert made(service, port=20000, address="127.0.0.1", follows="systemd") == [
         [
-            "create",
-            "--pull=never",
-            "--restart=no",
+            "run",
+            "--detach",
             "--name=mvd-shop-web-01234567",
             "--env-file=/f/env",
-            "--init",
-            "--log-driver=local",
-            "--log-opt=max-file=2",
-            "--log-opt=max-size=10m",
+            "--log-driver=journald",
+            "--log-opt=tag=shop/web",
             "--stop-timeout=10",
             "--publish=127.0.0.1:20000:7799/tcp",
             "--label=io.gitops-mvd.app=shop",
             "--label=io.gitops-mvd.service=web",
             f"--label=io.gitops-mvd.digest={service.digest}",
             "--label=io.gitops-mvd.port=20000",
+            "--label=io.gitops-mvd.follows=systemd",
             IMAGE,
             "serve",
             "--all",
@@ -183,6 +193,7 @@ def test_an_empty_entrypoint_takes_the_one_of_the_image_away():
 
 
 def test_an_init_can_be_refused_and_a_grace_period_is_rounded_up():
+    assert options_of({"init": True}) == ["--init"]
     assert options_of({"init": False, "stop_grace_period": 1.2}) == ["--init=false", "--stop-timeout=2"]
 
 
@@ -201,8 +212,8 @@ def test_the_first_network_is_created_with_and_the_others_connected_to():
             "mvd-shop-front": {"aliases": ["web", "www"], "priority": 10, "mac_address": "92:d0:c6:0a:29:33"},
         }
     }
-    create, connect = made(Service("web", IMAGE, run))
-    assert [word for word in create if "network" in word or "mac" in word] == [
+    run_, connect = made(Service("web", IMAGE, run))
+    assert [word for word in run_ if "network" in word or "mac" in word] == [
         "--network=mvd-shop-front",
         "--network-alias=web",
         "--network-alias=www",
@@ -221,23 +232,14 @@ def test_the_first_network_is_created_with_and_the_others_connected_to():
 
 def test_what_only_a_driver_knows_is_handed_to_it_on_every_network():
     run = {"networks": {"a": {"driver_opts": {"x": "1,2"}, "gw_priority": 1}, "b": {"driver_opts": {"y": "3"}}}}
-    create, connect = made(Service("web", IMAGE, run))
-    assert [word for word in create if "network" in word] == ['--network=name=a,"driver-opt=x=1,2",gw-priority=1']
+    run_, connect = made(Service("web", IMAGE, run))
+    assert [word for word in run_ if "network" in word] == ['--network=name=a,"driver-opt=x=1,2",gw-priority=1']
     assert connect[2:-2] == ["--driver-opt=y=3"]
-
-
-def test_the_one_network_with_a_mac_address_comes_first_and_a_second_one_is_refused():
-    mac = {"mac_address": "92:d0:c6:0a:29:33"}
-    create, connect = made(Service("web", IMAGE, {"networks": {"a": {}, "b": mac}}))
-    assert "--network=b" in create
-    assert connect[2] == "a"
-    with pytest.raises(KeyError, match="second network"):
-        made(Service("web", IMAGE, {"networks": {"a": mac, "b": mac}}))
 
 
 def test_files_are_mounted_read_only_one_by_one_or_as_folders():
     one, many = File("/etc/app.conf", {"": "x"}), File("/etc/app, d", {"a": "x", "b/c": "y"})
-    [[*words]] = made(Service("web", IMAGE, files=(one, many)), folder="/etc/files")
+    [[*words]] = made(Service("web", IMAGE, files=(one, many)), files="/etc/files")
     assert [word for word in words if word.startswith("--mount")] == [
         "--mount=type=bind,source=/etc/files/files/0/file,target=/etc/app.conf,readonly",
         '--mount=type=bind,source=/etc/files/files/1,"target=/etc/app, d",readonly',
@@ -253,8 +255,6 @@ def test_labels_of_the_user_can_not_take_the_place_of_ours():
 def test_a_key_that_no_flag_honours_is_refused():
     with pytest.raises(KeyError, match="build"):
         made(Service("web", IMAGE, {"build": "."}))
-    with pytest.raises(KeyError, match="consistency"):
-        options_of({"volumes": [{"type": "bind", "source": "/a", "target": "/a", "bind": {"consistency": "cached"}}]})
 
 
 def test_the_order_of_keys_changes_nothing_as_it_does_not_change_the_digest():
@@ -265,6 +265,7 @@ def test_the_order_of_keys_changes_nothing_as_it_does_not_change_the_digest():
 
 @pytest.mark.parametrize("path", ["plain", "a,b", 'a"b', '"', ",", "a\nb", " a ", "ü", "a=b"])
 def test_a_mount_takes_any_path(path):
-    [mount] = options_of({"volumes": [{"type": "bind", "source": path, "target": "/t"}]})
+    options = {"create_host_path": False}
+    [mount] = options_of({"volumes": [{"type": "bind", "source": path, "target": "/t", "bind": options}]})
     [fields] = csv.reader(io.StringIO(mount.removeprefix("--mount="), newline=""))
     assert fields == ["type=bind", f"source={path}", "target=/t"]

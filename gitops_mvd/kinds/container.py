@@ -1,0 +1,187 @@
+"""`container`: what an instance runs in, made once and then started again by its unit, until a commit replaces it.
+
+It is made before anything stops: it takes no port and writes no data before its start.  What it writes, in its own
+layer and in anonymous volumes, outlives crash, stop and reboot.  A service that stops before its successor starts hands
+its anonymous volumes over to that, as Compose does.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from gitops_mvd.core.errors import StepFailed
+from gitops_mvd.core.model import STOP_GRACE_SECONDS, App, Change, Resource, Role, Service
+from gitops_mvd.core.specs import ContainerSpec, Unnamed, container_spec, service_of
+from gitops_mvd.docker.answers import label, managed, port_of
+from gitops_mvd.docker.create import Place, request, seccomp_profiles, too_new
+from gitops_mvd.docker.types import ListedContainer
+from gitops_mvd.kinds import Tools
+from gitops_mvd.state.folders import check_folders
+from gitops_mvd.systemd.unit import SYSTEMD
+
+STARTED = ("running", "exited", "paused", "restarting", "dead")
+_ANONYMOUS = re.compile(r"[0-9a-f]{64}")
+_REPLICA = re.compile(r"-[0-9a-f]{8}(?:-([0-9]+))?$")  # ends the name of an instance
+
+
+class Containers:
+    """The `payload` of a wanted one is its Service, or that as Unnamed for one without the aliases of the service."""
+
+    name = "container"
+    after = ("image", "network", "volume", "config", "folder")
+    role = Role.CONTAINER
+    prunes = True
+    keeps_previous = False
+
+    def __init__(self, tools: Tools) -> None:
+        self._tools = tools
+        self._engine = tools.engine
+
+    def wanted(self, app: App) -> Iterable[Resource]:
+        for service in app.services:
+            for name in service.instances(app.name):
+                spec = ContainerSpec(digest=service.digest, port=0)
+                yield Resource(self.name, name, app.name, service.name, spec, service)
+
+    def observe(self) -> Iterable[Resource]:
+        for name, container in managed(self._engine.containers()).items():
+            spec = ContainerSpec(digest=label(container, "digest"), port=port_of(container))
+            yield Resource(self.name, name, label(container, "app"), label(container, "service"), spec)
+
+    def apply(self, changes: Sequence[Change]) -> None:
+        containers = managed(self._engine.containers())
+        for change in changes:
+            wanted, found = change.to, containers.get(change.resource.name)
+            if not wanted:
+                self._delete(change.resource, containers)
+            elif found and _made_of(found) == container_spec(wanted):
+                continue
+            elif wanted.payload is not None:  # else it is what was found, and is gone
+                self._create(wanted, containers)
+
+    # ---- creating ----------------------------------------------------------------------------------------------------
+
+    def _create(self, wanted: Resource, containers: Mapping[str, ListedContainer]) -> None:
+        service, spec = service_of(wanted), container_spec(wanted)
+        who = f"{wanted.app}/{wanted.service}"
+        api = self._engine.api_version()
+        if why := too_new(service.run, api):
+            raise StepFailed(f"{who}: {why}, and this is Docker {self._engine.info()['ServerVersion']}")
+        check_folders(self._tools.folders, wanted.app, service)
+        place = Place(
+            files=str(self._tools.files / service.instances(wanted.app)[0]),
+            folders=str(self._tools.folders),
+            port=spec["port"],
+            address=self._tools.address,
+            staged=isinstance(wanted.payload, Unnamed),
+            follows=SYSTEMD if self._is_followed_by_systemd(service) else "",
+            inherited=_inherited(wanted, service, containers),
+            seccomp=_profiles(service),
+        )
+        try:
+            asked = request(wanted.app, service, place, api)
+        except KeyError as error:
+            raise StepFailed(f"{who}: no container can be made of it: {error}") from error
+        if why := _refusal(asked.body):
+            raise StepFailed(f"{who}: no container can be made of it: {why}")
+        if wanted.name in containers:  # made of something else
+            self._engine.remove(wanted.name, volumes=False)
+        elif self._engine.inspect(wanted.name):
+            raise StepFailed(
+                f"{who}: a container that gitops-mvd did not make has the name {wanted.name}",
+                f"see what it is (docker inspect {wanted.name}), then rename or remove it",
+            )
+        self._engine.create(wanted.name, asked)
+
+    def _is_followed_by_systemd(self, service: Service) -> bool:
+        """Does it run all the time, name no other logging driver, and can its engine write into the journal?"""
+        logging = service.run.get("logging")
+        is_journal = not logging or logging["driver"] in ("", "journald")
+        return is_journal and service.restart != "no" and self._engine.writes_journal()
+
+    # ---- deleting ----------------------------------------------------------------------------------------------------
+
+    def _delete(self, resource: Resource, containers: Mapping[str, ListedContainer]) -> None:
+        """Remove a container.  Its anonymous volumes go if others of its service took its place, and do not use them.
+
+        A service that is removed leaves its data behind: nobody has named it, and somebody may miss it.
+        """
+        container = containers.get(resource.name)
+        if not container:
+            return
+        self._engine.stop(resource.name, STOP_GRACE_SECONDS)
+        self._engine.remove(resource.name, volumes=False)
+        others = [other for name, other in containers.items() if name != resource.name]
+        if any(_owner(other) == _owner(container) for other in others):
+            used = {volume for other in others for volume in _anonymous_volumes(other).values()}
+            for volume in sorted(set(_anonymous_volumes(container).values()) - used):
+                self._engine.remove_unused_volume(volume)
+
+
+def _made_of(container: ListedContainer) -> ContainerSpec:
+    return ContainerSpec(digest=label(container, "digest"), port=port_of(container))
+
+
+def _owner(container: ListedContainer) -> tuple[str, str]:
+    return label(container, "app"), label(container, "service")
+
+
+def _inherited(wanted: Resource, service: Service, containers: Mapping[str, ListedContainer]) -> Mapping[str, str]:
+    """The anonymous volumes of the container whose place it takes, by their path; none if both are to run at once."""
+    if service.update.order != "stop-first":
+        return {}
+    before = [
+        container
+        for name, container in containers.items()
+        if _owner(container) == (wanted.app, wanted.service)
+        and container["State"] in STARTED
+        and name != wanted.name
+        and _replica(name) == _replica(wanted.name)
+    ]
+    running = sorted(before, key=lambda container: (container["State"] == "running", container["Created"]))
+    return _anonymous_volumes(running[-1]) if running else {}
+
+
+def _replica(name: str) -> str:
+    """The number of an instance among those of its service, from its name; "" for the first."""
+    found = _REPLICA.search(name)
+    return found[1] or "" if found else ""
+
+
+def _anonymous_volumes(container: ListedContainer) -> dict[str, str]:
+    """The volumes that nobody has named, by their path in the container."""
+    mounts = container.get("Mounts") or ()
+    named = ((mount["Destination"], mount.get("Name", "")) for mount in mounts if mount["Type"] == "volume")
+    return {path: name for path, name in named if _ANONYMOUS.fullmatch(name)}
+
+
+def _profiles(service: Service) -> Mapping[str, str]:
+    """The seccomp profiles that a service names by their path on the host, as the client would read them."""
+    found = {}
+    for path in seccomp_profiles(service.run):
+        try:
+            found[path] = json.dumps(json.loads(Path(path).read_bytes()), separators=(",", ":"))
+        except (OSError, ValueError) as error:
+            raise StepFailed(f"{service.name}: cannot read the seccomp profile {path}: {error}") from error
+    return found
+
+
+def _refusal(value: object) -> str:
+    """Why the engine would not take a value of a request as it is; "" if it does."""
+    match value:
+        case str():
+            if "\0" in value:
+                return "a value has a NUL character, which no process can be given"
+            return "a value is not valid UTF-8" if re.search("[\ud800-\udfff]", value) else ""
+        case dict():
+            return next(filter(None, map(_refusal, (*value, *value.values()))), "")
+        case list():
+            return next(filter(None, map(_refusal, value)), "")
+    return ""
+
+
+def connect(tools: Tools) -> Containers:
+    return Containers(tools)
