@@ -206,11 +206,18 @@ class Service:
         """When systemd starts a container again that has ended, in Compose's words: `always`, `on-failure:3`, ...
 
         Compose's default is `no`, where an end with code 0 is well and any other is for somebody to see.  On a server
-        it is systemd that sees it: what should serve is started again unless it ended with 0.
+        it is systemd that sees it: what is left out is started again unless it ended with 0, and what serves always.
         """
         if self.schedule:
             return "no"
-        return self.run.get("restart") or ("no" if self.is_job else "on-failure")
+        otherwise = "no" if self.is_job else "always" if self.serves else "on-failure"
+        return self.run.get("restart") or otherwise
+
+    @property
+    def serves(self) -> bool:
+        """Is it there to be asked: has it a route, a port of the host, or a probe that asks it?"""
+        is_asked = self.check.probe not in (COMPLETED, "not_failed", "running", "scheduled")
+        return bool(self.kong or self.run.get("ports")) or is_asked
 
     @property
     def stop_grace(self) -> float:
@@ -461,7 +468,8 @@ class Instance:
     `ip` is its address on a bridge as the host reaches it (127.0.0.1 on the host's own network, "" if it has none),
     `state` Docker's word (`created`, `running`, `restarting`, `exited`, ...), `health` that of its HEALTHCHECK
     (`starting`, `healthy`, `unhealthy`, "" without one).  `started` changes with every start.  `pid` is that of its
-    first process on this host, 0 if unknown.
+    first process on this host, 0 if unknown.  `unpublished` names a port of the host that was asked for and that the
+    engine has not published, "" without any.
     """
 
     name: str
@@ -473,6 +481,7 @@ class Instance:
     started: str = ""
     exit_code: int = 0
     pid: int = 0
+    unpublished: str = ""
 
 
 def unix_time(started: str) -> float:

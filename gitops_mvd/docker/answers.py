@@ -137,7 +137,25 @@ def inspected(container: InspectedContainer) -> Instance:
         started="" if state["StartedAt"] == NEVER else state["StartedAt"],
         exit_code=state["ExitCode"],
         pid=state["Pid"],
+        unpublished=_unpublished(container) if state["Status"] == "running" else "",
     )
+
+
+def _unpublished(container: InspectedContainer) -> str:
+    """The first port of the host that a running container should have and has not, "" if none.
+
+    Without its proxy, an engine silently leaves out an address of a family that the container's network does not have.
+    """
+    if not container["NetworkSettings"]["Networks"] or container["HostConfig"].get("NetworkMode") == "host":
+        return ""
+    published = container["NetworkSettings"].get("Ports") or {}
+    for port, bindings in (container["HostConfig"].get("PortBindings") or {}).items():
+        addresses = {found["HostIp"] for found in published.get(port) or ()}
+        for binding in bindings or ():
+            if not addresses or binding["HostIp"] not in ("", *addresses):
+                host = f"[{binding['HostIp']}]" if ":" in binding["HostIp"] else binding["HostIp"]
+                return f"{host}:{binding['HostPort']}".strip(":") or port
+    return ""
 
 
 def names(container: InspectedContainer) -> dict[str, list[str]]:

@@ -5,7 +5,7 @@ Source: https://docs.docker.com/reference/api/engine/version/v1.41/, and the rec
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NotRequired, TypedDict
 
 
@@ -19,12 +19,24 @@ class NetworkEndpoint(TypedDict):
     Aliases: NotRequired[list[str] | None]
 
 
+class PortBinding(TypedDict):
+    """An address and port of the host; those of a request may be "" for any."""
+
+    HostIp: str
+    HostPort: str
+
+
+PortBindings = Mapping[str, Sequence[PortBinding] | None]  # by port and protocol in the container: `80/tcp`
+
+
 class HostConfig(TypedDict):
     NetworkMode: NotRequired[str]
+    PortBindings: NotRequired[PortBindings | None]
 
 
 class NetworkSettings(TypedDict):
     Networks: dict[str, NetworkEndpoint] | None
+    Ports: NotRequired[PortBindings | None]
 
 
 class ContainerMount(TypedDict):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Set
 
+from gitops_mvd.core.joins import resolve
 from gitops_mvd.core.model import App
 from gitops_mvd.core.policy import Policy, enforce
 from gitops_mvd.docker.client import Engine
@@ -35,7 +36,7 @@ class Admission:
         images = self._engine.images()
         known, by, pinned = self._pinned.get(app.name, (None, None, None))
         if not (pinned and app is known and images is by and all(s.pull_policy != "always" for s in app.services)):
-            anew = dataclasses.replace(app, services=tuple(map(self._engine.pin, app.services)))
+            anew = resolve(dataclasses.replace(app, services=tuple(map(self._engine.pin, app.services))))
             pinned = pinned if pinned == anew else anew
             self._pinned[app.name] = app, images, pinned
         self._admitted[app.name] = pinned

@@ -155,6 +155,11 @@ class Gates:
             return Health.DEGRADED, f"{self._ended(wait)}, and was started again"
         wait.first_start = instance.started
         has_ended = instance.state != "running"
+        if instance.unpublished:
+            return Health.DEGRADED, (
+                f"the port {instance.unpublished} is not published: the engine has left it out, as for an IPv6 address "
+                "on a network without IPv6"
+            )
         if has_ended and check.probe not in PASSED_BY_ENDED:
             health, why = Health.DEGRADED, f"exited with code {instance.exit_code}"
         else:

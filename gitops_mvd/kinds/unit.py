@@ -57,11 +57,12 @@ class Units:
 
     def observe(self) -> Iterable[Resource]:
         units, containers = self._systemd.units(PATTERN), managed(self._engine.containers())
-        at_boot = self._files.at_boot()
+        at_boot, ended = self._files.at_boot(), self._files.ended()
         for name, file in self._files.read().items():
             header, container = file.header, containers.get(name)
             port = port_of(container) if container and header.digest == EDITED else header.port
-            state = _state(header, units.get(f"{name}.service"), container, linked=name in at_boot)
+            unit = units.get(f"{name}.service")
+            state = _state(header, unit, container, linked=name in at_boot, ended=name in ended)
             if state == RUNNING and container and self._aliases.is_staged(container):
                 state = STAGED
             spec = UnitSpec(digest=header.digest, port=port, state=state, grace=header.grace)
@@ -186,19 +187,20 @@ class Units:
                 self._engine.stop(name, graces[name])
 
 
-def _state(header: Header, unit: Unit | None, container: ListedContainer | None, *, linked: bool) -> str:
-    """`running` is what it should be; whether it is healthy, gates and probes find out."""
+def _state(header: Header, unit: Unit | None, container: ListedContainer | None, *, linked: bool, ended: bool) -> str:
+    """`running` is what it should be; whether it is healthy, gates and probes find out.
+
+    `ended` says whether the container has ended by itself, as one may that is not always started again.
+    """
     if header.digest != EDITED and header.follows != _follows(container):
         return OUTDATED
     if header.scheduled:
         return RUNNING  # its timer starts it, and most of the time it just waits for that
-    active = unit.active if unit else "inactive"
-    has_ended = container is not None and container["State"] in ("exited", "dead")
-    may_end = header.restart.startswith("on-failure")
-    gave_up = may_end and active == "failed" and has_ended
-    is_done = may_end and has_ended and container is not None and container["Status"].startswith("Exited (0)")
-    ended = header.restart == "no" and container is not None and container["State"] != "created"
-    if active not in UP and not gave_up and not is_done and not ended:
+    active, status = unit.active if unit else "inactive", container["Status"] if container else ""
+    gave_up = active == "failed" and ":" in header.restart and status.startswith("Exited")
+    is_done = ended and header.restart.startswith("on-failure") and status.startswith("Exited (0)")
+    was_run = header.restart == "no" and container is not None and container["State"] != "created"
+    if active not in UP and not gave_up and not is_done and not was_run:
         return "stopped"
     return RUNNING if linked or not header.at_boot else "disabled"
 

@@ -33,6 +33,7 @@ SLICE = "mvd.slice"
 EDITED = "edited"
 NOTICE = "# Written by gitops-mvd and kept as it is: change the service in Git instead."
 SYSTEMD, CLIENT = "systemd", "client"  # who follows a container
+ENDED_FOLDER = "/run/mvd"  # a file for each container that may end and has ended by itself, since the boot
 MISSING_EXIT_CODE = 78  # of `_FIND`: systemd does not try again, as only the daemon can make the container
 
 _SEAL = "# gitops-mvd sha256:"
@@ -101,6 +102,7 @@ def render(
     )
     policy, _, tries = service.restart.partition(":")
     may_end = policy in {"no", "on-failure"}
+    marks = may_end and follows == SYSTEMD
     joined = " ".join(f"{one}.service" for one in _joined(service))
     limit = (
         ["StartLimitIntervalSec=infinity", f"StartLimitBurst={int(tries) + 1}"]
@@ -123,8 +125,8 @@ def render(
         *by_follower(app, service, name, docker),
         f"Slice={SLICE}",
         "UMask=0077",
-        *([f"ExecStop=-systemctl reset-failed {name}.service"] if tries else []),  # a stop by hand is no failure
-        f"ExecStop=-:{quoted([docker, 'stop', name])}",
+        f"ExecStop=-:/bin/sh -c '{_STOPPED_BY_HAND if tries else ''}{_ENDED_BY_ITSELF if marks else ''}"
+        f'exec docker stop "$0" >/dev/null\' {name}',
         "TimeoutStartSec=300",
         f"TimeoutStopSec={math.ceil(service.stop_grace) + 25}",
         "SuccessExitStatus=143",
@@ -142,6 +144,8 @@ def follower_of(service: Service, driver: str) -> str:
 
 
 def _by_systemd(app: str, service: Service, name: str, docker: str) -> list[str]:
+    may_end = service.restart.startswith("on-failure")
+    forgive = _FORGIVE if ":" in service.restart else ""
     return [
         "Type=notify",
         "NotifyAccess=main",
@@ -152,7 +156,9 @@ def _by_systemd(app: str, service: Service, name: str, docker: str) -> list[str]
         '    shim=$(sed -n "s/^PPid:[[:space:]]*//p" "/proc/$pid/status" 2>/dev/null); \\',
         '    grep -qs "^PPid:[[:space:]]*1$" "/proc/$shim/status" && exec systemd-notify --ready "MAINPID=$shim"; \\',
         f'    systemd-notify --ready; exec docker wait "$id" >/dev/null\' {name} {service.digest}',
-        f"ExecStopPost=:/bin/sh -c '{_EXIT_CODE} {_FORGIVE if ':' in service.restart else ''}exit $code' {name}",
+        f"ExecStopPost=:/bin/sh -c '{_EXIT_CODE} {_ENGINE_STOPS if may_end else ''}{forgive}exit $code' {name}",
+        *([f"ExecStartPre=/bin/rm --force {ENDED_FOLDER}/{name}"] if may_end else []),
+        *(["RuntimeDirectory=mvd", "RuntimeDirectoryPreserve=yes"] if may_end else []),
         "KillMode=process",
         "SendSIGKILL=no",
         f"RestartPreventExitStatus={MISSING_EXIT_CODE}",
@@ -184,8 +190,7 @@ SYSTEMD_PATH = ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/
 # $0 is the name, $1 the digest: a container that somebody else has made under that name is never started.
 _FIND = """\\
     id=$(docker ps --all --quiet --no-trunc --filter "name=^/$0$" --filter "label=io.gitops-mvd.digest=$1") || exit; \\
-    [ "$id" ] || { echo "container $0 is missing: the next pass of gitops-mvd makes it" \\
-        | systemd-cat --identifier="$0"; exit 78; };"""
+    [ "$id" ] || { echo "container $0 is missing: the next pass of gitops-mvd makes it" >&2; exit 78; };"""
 
 # Its state may lag behind the end of its shim, so the end is waited for.
 _EXIT_CODE = """\\
@@ -194,7 +199,15 @@ _EXIT_CODE = """\\
 # After 10 seconds of running, the tries of `on-failure:n` count anew, as Docker has it.  `%%` is a unit's `%`.
 _FORGIVE = """\\
     set -- $(timeout 10 docker inspect --format "{{.State.StartedAt}} {{.State.FinishedAt}}" "$0"); \\
-    [ $(($(date -d "$2" +%%s) - $(date -d "$1" +%%s))) -lt 10 ] || systemctl reset-failed "$0.service";"""
+    [ $(($(date -d "$2" +%%s) - $(date -d "$1" +%%s))) -lt 10 ] || systemctl reset-failed "$0.service"; """
+
+
+# ExecStop: without a main process, the container has ended by itself.
+_STOPPED_BY_HAND = '[ -z "$MAINPID" ] || systemctl reset-failed "$0.service"; '
+_ENDED_BY_ITSELF = f'[ "$MAINPID" ] || touch "{ENDED_FOLDER}/$0"; '
+
+# An engine that stops takes its containers along, whatever they end with.
+_ENGINE_STOPS = '[ "$(systemctl is-active docker.service)" != deactivating ] || code=1; '
 
 
 def _joined(service: Service) -> list[str]:

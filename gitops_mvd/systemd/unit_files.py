@@ -10,7 +10,7 @@ from stat import S_ISREG
 from typing import NamedTuple
 
 from gitops_mvd.state.files import Entry, readable, remove, write
-from gitops_mvd.systemd.unit import TARGET, Header, parse
+from gitops_mvd.systemd.unit import ENDED_FOLDER, TARGET, Header, parse
 
 _stamp = attrgetter("st_mode", "st_ino", "st_size", "st_mtime_ns", "st_ctime_ns")
 
@@ -31,8 +31,9 @@ class UnitFile(NamedTuple):
 class UnitFiles:
     """The unit files in a folder, by the names of their instances.  Raises Unavailable or StepFailed."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, ended: Path = Path(ENDED_FOLDER)) -> None:
         self._folder = folder
+        self._ended = ended
         self._known: Mapping[str, UnitFile] = {}
 
     def read(self) -> Mapping[str, UnitFile]:
@@ -62,6 +63,11 @@ class UnitFiles:
         wants = self._folder / f"{TARGET}.wants"
         with readable(wants):
             return {_instance(name) for name in os.listdir(wants)} if wants.is_dir() else set()
+
+    def ended(self) -> set[str]:
+        """The instances that may end, and whose containers have ended by themselves since the boot."""
+        with readable(self._ended):
+            return set(os.listdir(self._ended)) if self._ended.is_dir() else set()
 
     def write(self, instance: str, text: str) -> None:
         write_unit(self._folder, instance, text)

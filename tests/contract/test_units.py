@@ -200,7 +200,7 @@ def test_a_container_that_somebody_else_made_is_neither_started_nor_removed(serv
     shell(f"systemctl stop {there.name}; docker rm {there.name}; docker create --name {there.name} {server.image} true")
     theirs = shell(f"docker inspect --format '{{{{.Id}}}}' {there.name}")
     assert "failed" in shell(f"systemctl start {there.name} 2>&1 || echo failed")
-    wait_for(lambda: "is missing: the next pass of gitops-mvd makes it" in said(server, there)[-1])
+    wait_for(lambda: any("is missing: the next pass of gitops-mvd" in line for line in said(server, there)))
     with pytest.raises(StepFailed, match=f"did not make has the name {there.name}"):
         server.make(service_of_instance(server, there))
     assert shell(f"docker inspect --format '{{{{.Id}}}} {{{{.State.Status}}}}' {there.name}") == f"{theirs} created"
@@ -451,6 +451,13 @@ def test_what_ended_with_code_0_has_done_its_work_and_is_left_alone(server: Serv
     wait_for(lambda: server.instance(done).state == "exited")
     wait_for(lambda: sub_state(server, done) == "dead")
     assert server.state() == "running", "it is as it should be"
+
+
+def test_what_may_end_and_was_stopped_by_hand_is_not_done(server: Server) -> None:
+    there = server.started(server.service("sh", "-c", "trap 'exit 0' TERM; while true; do sleep 0.1; done", init=False))
+    shell(f"systemctl stop {there.name}")
+    assert (server.instance(there).state, server.instance(there).exit_code) == ("exited", 0)
+    assert server.state() == "stopped"
 
 
 def test_what_fails_is_started_again(server: Server) -> None:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gitops_mvd.core.model import Service
+from gitops_mvd.core.model import Check, Service
 from gitops_mvd.docker.command_line import equivalent
 from gitops_mvd.docker.create import Place
 from gitops_mvd.systemd.unit import CLIENT, EDITED, SYSTEMD, Header, follower_of, parse, quoted, render, sealed
@@ -20,8 +20,7 @@ FIND = (
     "ExecStart=:/bin/sh -c '\\\n"
     '    id=$(docker ps --all --quiet --no-trunc --filter "name=^/$0$" --filter "label=io.gitops-mvd.digest=$1")'
     " || exit; \\\n"
-    '    [ "$id" ] || { echo "container $0 is missing: the next pass of gitops-mvd makes it" \\\n'
-    '        | systemd-cat --identifier="$0"; exit 78; }; \\\n'
+    '    [ "$id" ] || { echo "container $0 is missing: the next pass of gitops-mvd makes it" >&2; exit 78; }; \\\n'
 )
 
 
@@ -70,7 +69,7 @@ def test_the_whole_unit_of_a_routed_service():
         "RestartPreventExitStatus=78\n"
         "Slice=mvd.slice\n"
         "UMask=0077\n"
-        "ExecStop=-:/usr/bin/docker stop mvd-shop-web-01234567\n"
+        "ExecStop=-:/bin/sh -c 'exec docker stop \"$0\" >/dev/null' mvd-shop-web-01234567\n"
         "TimeoutStartSec=300\n"
         "TimeoutStopSec=35\n"
         "SuccessExitStatus=143\n"
@@ -166,15 +165,18 @@ def test_the_tries_of_on_failure_are_counted_anew_after_a_stop_by_hand_and_ten_s
     tried = unit({"restart": "on-failure:3"})
     assert "StartLimitIntervalSec=infinity\nStartLimitBurst=4\n" in tried
     assert "Restart=on-failure\n" in tried
-    assert f"ExecStop=-systemctl reset-failed {NAME}.service\n" in tried
+    assert '[ -z "$MAINPID" ] || systemctl reset-failed "$0.service"; ' in tried
     assert '-lt 10 ] || systemctl reset-failed "$0.service"' in tried
     assert "StartLimitIntervalSec=0\n" in unit({"restart": "on-failure"})
     assert "WantedBy" in unit({"restart": "on-failure"})
 
 
-def test_what_says_nothing_of_restarts_is_started_again_if_it_failed():
-    assert "Restart=on-failure\n" in unit()
-    assert "WantedBy" in unit()
+def test_what_says_nothing_of_restarts_is_started_again_if_it_failed_and_always_if_it_serves():
+    silent = text_of(Service("web", IMAGE, check=Check("not_failed")), replace(WHERE, port=0))
+    assert "Restart=on-failure\n" in silent
+    assert 'is-active docker.service)" != deactivating ] || code=1' in silent, "its engine may have stopped it"
+    assert "WantedBy" in silent
+    assert "Restart=always\n" in unit()
 
 
 def test_what_shares_the_network_of_another_service_restarts_with_it():
