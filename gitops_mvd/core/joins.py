@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import cast
 
+from gitops_mvd.core.compose import Run
 from gitops_mvd.core.model import App, Service
 from gitops_mvd.core.plan import startup_order
 
@@ -31,5 +33,5 @@ def resolve(app: App) -> App:
         containers = {key: known[other].instances(app.name)[0] for key, other in joins.items() if other}
         if containers:
             run = {**service.run, **{key: f"container:{container}" for key, container in containers.items()}}
-            known[name] = replace(service, run=run)
+            known[name] = replace(service, run=cast(Run, run))
     return replace(app, services=tuple(known[service.name] for service in app.services))

@@ -26,6 +26,7 @@ LABEL = "io.gitops-mvd."  # prefix of the Docker labels: + app, service, digest,
 COMPLETED = "completed"  # the probe of a job
 STOP_GRACE_SECONDS = 10.0  # from the stop signal to the kill, as Docker and Compose have it
 RUNNING = "running"  # state of a unit that is as it should be
+OUTDATED = "outdated"  # state of a unit that runs as it should, and whose text an older version has written
 STAGED = "staged"  # state of a unit whose container runs, without the alias of its service on its networks
 
 

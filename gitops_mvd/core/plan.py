@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import replace
 from graphlib import CycleError, TopologicalSorter
 
-from gitops_mvd.core.model import App, Change, Json, Plan, Resource, Role, Roles, Service, Step
+from gitops_mvd.core.model import OUTDATED, App, Change, Json, Plan, Resource, Role, Roles, Service, Step
 from gitops_mvd.core.ports import Kind
 from gitops_mvd.core.rollout import Rollout, drained, prove
 from gitops_mvd.core.specs import Unnamed, service_of
@@ -47,7 +47,7 @@ def make_plan(
     services = {service.name: service for service in app.services}
     routed = {target["instance"] for r in of_role(Role.ROUTE, have.values(), roles) for target in r.spec["targets"]}
     rollouts = {name: _rollout(services[name], want, have, roles, routed, proven) for name in rank}
-    by_rollout = {unit.key for rollout in rollouts.values() for unit in rollout.new}
+    by_rollout = {unit.key for rollout in rollouts.values() for unit in (*rollout.new, *rollout.outdated)}
     others = sorted((r for key, r in want.items() if have.get(key) != r and key not in by_rollout), key=place_of)
     after = sorted((r for r in want.values() if order.index(r.kind) > instances), key=place_of)
     change = [
@@ -86,17 +86,19 @@ def _rollout(
         return [r for r in of_role(role, side.values(), roles) if r.service == service.name]
 
     wanted, found = of_service(want, Role.INSTANCE), of_service(have, Role.INSTANCE)
+    outdated = [unit for unit in wanted if have.get(unit.key) == unit.with_spec(state=OUTDATED)]
     to = next(iter(of_service(want, Role.ROUTE)), None)
     return Rollout(
         service,
-        new=[unit for unit in wanted if have.get(unit.key) != unit],
-        current=[] if proven else [unit for unit in wanted if have.get(unit.key) == unit],
+        new=[unit for unit in wanted if have.get(unit.key) != unit and unit not in outdated],
+        current=[] if proven else [unit for unit in wanted if have.get(unit.key) == unit or unit in outdated],
         old=[unit for unit in found if unit.key not in want],
         have={unit.name: unit for unit in found},
         route=have.get(to.key) if to else None,
         to=to,
         routed=routed,
         all_in_one_batch=proven,
+        outdated=outdated,
         timers=of_service(have, Role.TIMER),
     )
 

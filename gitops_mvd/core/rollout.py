@@ -23,7 +23,8 @@ QUIET_SECONDS = 1.0  # s without a connection until an old instance counts as dr
 class Rollout:
     """The rollout of one service: `new` instances are made, in batches, and `old` ones are deleted.
 
-    `current` instances are as they should be, but have to be proven again.  `have` is what was found, by name.  `route`
+    `current` instances are as they should be, but have to be proven again.  The text of `outdated` ones is written anew
+    while they run.  `have` is what was found, by name.  `route`
     is the route as Kong has it by now, and `to` the one it should have in the end; None without a route.  `routed` are
     the instances that the route led to at first.  `timers` start old instances, and are deleted with them.
     """
@@ -37,6 +38,7 @@ class Rollout:
     to: Resource | None
     routed: Set[str] = frozenset()
     all_in_one_batch: bool = False
+    outdated: Sequence[Resource] = ()
     timers: Sequence[Resource] = ()
     removed: set[tuple[str, str]] = field(default_factory=set)  # the old ones, and their timers, deleted on the way
     added: set[str] = field(default_factory=set)  # the new ones that were routed on the way
@@ -59,6 +61,7 @@ class Rollout:
 
     def steps(self) -> Iterator[Step]:
         """All steps but the proof of the last batch, which is `unproven` yet."""
+        yield from (Change(self.have[unit.name], unit) for unit in self.outdated)
         batches = self.batches()
         for batch in batches[:-1]:
             leaving = self.remaining()[: len(batch)]

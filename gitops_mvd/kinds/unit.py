@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from gitops_mvd.core.errors import StepFailed
-from gitops_mvd.core.model import RUNNING, STAGED, STOP_GRACE_SECONDS, App, Change, Resource, Role, Service
+from gitops_mvd.core.model import OUTDATED, RUNNING, STAGED, STOP_GRACE_SECONDS, App, Change, Resource, Role, Service
 from gitops_mvd.core.specs import UnitSpec, service_of, unit_spec
 from gitops_mvd.docker.aliases import Aliases
 from gitops_mvd.docker.answers import label, managed, port_of
@@ -25,7 +25,6 @@ from gitops_mvd.systemd.unit_files import UnitFile, UnitFiles, write_unit
 
 PATTERN = "mvd-*.service"
 UP = {"active", "activating", "reloading", "deactivating"}  # a restart passes through all of them
-OUTDATED = "outdated"  # written by a version whose units made their containers, or for another follower
 ENDED = ("created", "exited", "dead")
 STOP_SLACK_SECONDS = 60.0  # beyond the grace period: the unit's own TimeoutStopSec has 25
 
@@ -92,11 +91,17 @@ class Units:
             self._files.write(name, text)
         headers = {name: parse(text) for name, text in texts.items()}
         self._systemd.enable(_units(name for name, header in headers.items() if header and header.at_boot))
-        started = [name for name, header in headers.items() if not (header and header.scheduled)]
-        if self._systemd.units(PATTERN).keys() & set(_units(texts)):  # what is not loaded is read as it starts
+        loaded = self._systemd.units(PATTERN)
+        active = {
+            name for name in texts if f"{name}.service" in loaded and loaded[f"{name}.service"].active == "active"
+        }
+        started = [name for name, header in headers.items() if not (header and header.scheduled) and name not in active]
+        if loaded.keys() & set(_units(texts)):  # what is not loaded is read as it starts
             self._systemd.reload()
         for resource in wanted:
             self._set_aliases(resource, containers.get(resource.name))
+        if not started:
+            return
         self._systemd.reset_failed(_units(started))
         self._start(started, {resource.name: resource.service for resource in wanted})
 
@@ -192,17 +197,17 @@ def _state(header: Header, unit: Unit | None, container: ListedContainer | None,
 
     `ended` says whether the container has ended by itself, as one may that is not always started again.
     """
-    if header.digest != EDITED and header.follows != _follows(container):
-        return OUTDATED
-    if header.scheduled:
-        return RUNNING  # its timer starts it, and most of the time it just waits for that
     active, status = unit.active if unit else "inactive", container["Status"] if container else ""
+    is_current = header.digest == EDITED or header.follows == _follows(container)
     gave_up = active == "failed" and ":" in header.restart and status.startswith("Exited")
     is_done = ended and header.restart.startswith("on-failure") and status.startswith("Exited (0)")
     was_run = header.restart == "no" and container is not None and container["State"] != "created"
-    if active not in UP and not gave_up and not is_done and not was_run:
+    # A timer starts what is scheduled, which most of the time just waits for that.
+    if not (header.scheduled or active in UP or (is_current and (gave_up or is_done or was_run))):
         return "stopped"
-    return RUNNING if linked or not header.at_boot else "disabled"
+    if header.at_boot and not linked:
+        return "disabled"
+    return RUNNING if is_current else OUTDATED if container else "stopped"
 
 
 def _follows(container: ListedContainer | None) -> str:

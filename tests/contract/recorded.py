@@ -27,9 +27,10 @@ NO_SUCH_UNIT = "org.freedesktop.systemd1.NoSuchUnit"
 
 
 class Played:
-    """What all edges have in common: `refused` has the changes that they were asked for."""
+    """What all edges have in common: `refused` has the changes that they were asked for, `ordered` those they took."""
 
     def __init__(self) -> None:
+        self.ordered: list[str] = []
         self.refused: list[str] = []
         self.unknown: list[str] = []
 
@@ -41,9 +42,14 @@ class Played:
 def docker(recorded: Mapping[str, Any], played: Played) -> Iterator[str]:
     """The engine's API; gives its URL."""
 
-    def answer(method: str, target: str) -> tuple[int, Any]:
+    def answer(method: str, target: str, body: bytes) -> tuple[int, Any]:
         url = urlsplit(target)
         path = re.sub(r"^/v1\.\d+", "", unquote(url.path))
+        if (method, path) == ("POST", "/containers/create"):
+            [name] = parse_qs(url.query)["name"]
+            recorded["/containers/json"].append(created(name, json.loads(body)))
+            played.ordered.append(f"create {name}")
+            return 201, {"Id": name, "Warnings": []}
         if method != "GET":
             played.refused.append(f"docker {method} {path}")
             return 403, {"message": "a recording cannot be changed"}
@@ -56,6 +62,8 @@ def docker(recorded: Mapping[str, Any], played: Played) -> Iterator[str]:
         for parent, known in (("distribution", recorded["distribution"]), ("containers", by_name(recorded))):
             if (found := re.fullmatch(rf"/{parent}/(.+)/json", path)) and found[1] in known:
                 return 200, known[found[1]]
+        if path.startswith("/containers/mvd-"):  # that is to be created
+            return 404, {"message": "No such container"}
         played.unknown.append(f"docker {method} {target}")
         return 404, {"message": "this was not recorded"}
 
@@ -73,6 +81,20 @@ def listed(containers: Sequence[Mapping[str, Any]], query: Mapping[str, Sequence
     return [found for found in there if all(label in found["Labels"] for label in labels)]
 
 
+def created(name: str, request: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A container that was made a moment ago, as the list has it."""
+    return {
+        "Id": name,
+        "Names": [f"/{name}"],
+        "Labels": request["Labels"],
+        "State": "created",
+        "Status": "Created",
+        "Created": 0,
+        "HostConfig": {"NetworkMode": "default"},
+        "NetworkSettings": {"Networks": {}},
+    }
+
+
 def by_name(recorded: Mapping[str, Any]) -> dict[str, Any]:
     inspected = recorded["inspected"].values()
     return {key: found for found in inspected for key in (found["Id"], found["Name"].lstrip("/"))}
@@ -80,15 +102,15 @@ def by_name(recorded: Mapping[str, Any]) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def http(answer: Any) -> Iterator[str]:
-    """A server on loopback that answers by `answer(method, target) -> (status, JSON)`; gives its URL."""
+    """A server on loopback that answers by `answer(method, target, body) -> (status, JSON)`; gives its URL."""
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
         wbufsize = -1  # head and body in one packet
 
         def carry(self) -> None:
-            self.rfile.read(int(self.headers.get("Content-Length") or 0))
-            status, body = answer(self.command, self.path)
+            sent = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            status, body = answer(self.command, self.path, sent)
             content = json.dumps(body).encode()
             self.send_response(status)
             self.send_header("Content-Type", "application/json")
@@ -176,6 +198,9 @@ def _reply(call: Message, recorded: Mapping[str, Any], played: Played) -> Messag
             return new_method_return(call, "s", (":1.1",))
         case "AddMatch" | "RemoveMatch" | "Subscribe", _:
             return new_method_return(call)
+        case "Reload" | "EnableUnitFiles", _:
+            played.ordered.append(str(member))
+            return new_method_return(call, *([] if member == "Reload" else ["ba(sss)", (True, [])]))
         case "ListUnitsByPatterns", (_, patterns):
             units = [tuple(unit) for unit in recorded["units"]]
             found = [unit for unit in units if any(fnmatch.fnmatchcase(unit[0], pattern) for pattern in patterns)]

@@ -272,7 +272,7 @@ def test_a_git_server_that_is_down(server: Terminal) -> None:
 
 def test_a_wrong_token(server: Terminal, tmp_path: Path) -> None:
     (tmp_path / "token").write_text("a-wrong-token")
-    with recorded.http(lambda method, target: (401, {})) as url:
+    with recorded.http(lambda method, target, body: (401, {})) as url:
         repository = f"{url}/acme/config.git"
         server.set(repository=repository, credentials={"token_file": f"{tmp_path}/token", "insecure": True})
         said = server.mvd("plan")

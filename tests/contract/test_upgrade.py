@@ -11,7 +11,6 @@ import hashlib
 import json
 import os
 import re
-import shlex
 import shutil
 import sqlite3
 import subprocess
@@ -29,11 +28,10 @@ from click.testing import CliRunner
 from gitops_mvd.cli.main import mvd
 from gitops_mvd.config.settings import read as read_settings
 from gitops_mvd.core.errors import RevisionRefused
-from gitops_mvd.core.model import App, HostFacts, Resource, Service
+from gitops_mvd.core.model import App, Change, Gate, HostFacts, Resource, Service
 from gitops_mvd.daemon.loop import Daemon
 from gitops_mvd.daemon.preview import preview
 from gitops_mvd.daemon.wiring import Wired, wire
-from gitops_mvd.docker.create import create
 from gitops_mvd.kinds import discover
 from gitops_mvd.kinds.config import layout
 from gitops_mvd.kinds.image import local_tag as image_tag
@@ -42,7 +40,6 @@ from gitops_mvd.manifest import load, read_fleet
 from gitops_mvd.state.history import SqliteHistory
 from gitops_mvd.state.secret_files import SecretFiles
 from gitops_mvd.state.suspension import reason as why_suspended
-from gitops_mvd.systemd.unit import render as unit_text
 from tests.contract import recorded
 from tests.contract.kong_documents import PATHS
 from tests.lab.kong_standin import StandIn
@@ -60,7 +57,14 @@ PORT, ADDRESS, FOLDER = 20007, "127.0.0.1", "/etc/gitops-mvd/files"
 @pytest.mark.parametrize("repository", REPOSITORIES, ids=lambda path: path.stem)
 def test_all_that_follows_from_a_repository_is_what_it_was(repository: Path, tmp_path: Path) -> None:
     recorded = json.loads((RECORDED / "computed" / f"{repository.stem}.json").read_text())
-    assert computed(repository, tmp_path) == recorded
+    assert computed(repository, tmp_path) == without_texts(recorded)
+
+
+def without_texts(value: Any) -> Any:
+    """What was recorded, but for the texts of units, whose shape is another one today: those are written anew."""
+    if isinstance(value, dict):
+        return {name: without_texts(it) for name, it in value.items() if name not in ("unit", "staged")}
+    return value
 
 
 def computed(repository: Path, folder: Path) -> dict[str, Any]:
@@ -106,15 +110,11 @@ def told_of(host: str, app: App, secrets: Path) -> dict[str, Any]:
 
 
 def told_of_service(app: App, service: Service) -> dict[str, Any]:
-    where = {"port": PORT if service.kong else 0, "address": ADDRESS, "folder": FOLDER}
     entries = layout(app.name, service).items()
     names = service.instances(app.name)
-    creates = create(app.name, service, names[-1], **where)
     return {
         "digest": service.digest,
         "instances": names,
-        "unit": unit_text(app.name, service, names[-1], creates, where["port"]).splitlines(),
-        "staged": [shlex.join(words) for words in create(app.name, service, names[0], named=False, **where)],
         "files": {path: [entry.content.decode(), oct(entry.mode), entry.uid, entry.gid] for path, entry in entries},
     }
 
@@ -132,6 +132,7 @@ def resources(host: str, app: App, secrets: Path, shared: str | None) -> Iterato
         kong=SimpleNamespace(shared=shared) if shared else None,
         clock=None,
         files=Path(FOLDER),
+        folders=Path("/srv/mvd"),
         units=Path("/etc/systemd/system"),
         address=ADDRESS,
         secrets=SecretFiles(secrets),
@@ -202,7 +203,7 @@ class Server:
             self.gateway = parts.enter_context(StandIn(self.root / "kong", database, say=lambda text: None))
             fill(self.gateway.admin_url, self.kong)
             engine = parts.enter_context(recorded.docker(self.docker, self.played))
-            forge = parts.enter_context(recorded.http(lambda method, target: (503, {"message": "down"})))
+            forge = parts.enter_context(recorded.http(lambda method, target, body: (503, {"message": "down"})))
             bus = parts.enter_context(recorded.systemd(self.systemd, self.played))
             monkeypatch.setenv("DBUS_SYSTEM_BUS_ADDRESS", bus)
             monkeypatch.setenv("DOCKER_CONFIG", "/nonexistent")
@@ -310,23 +311,45 @@ def everything(admin: str) -> dict[str, list[Any]]:
 @needs_root
 @runs_the_daemon
 @pytest.mark.parametrize("mode", MODES)
-def test_a_pass_over_a_server_of_an_older_version_changes_nothing(
+def test_a_pass_over_a_server_of_an_older_version_only_writes_its_units_anew(
     mode: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server = Server(tmp_path, mode)
     with server.running(monkeypatch) as wired:
         before, changes = server.look(), server.gateway.changes
-        for _ in range(2):  # the second one remembers the first
-            report = Daemon(wired).once()
-            assert report
-            assert {it.app: list(it.did) for it in report.outcomes if it.did} == {}
+        [first, second] = [Daemon(wired).once(), Daemon(wired).once()]
+        assert first
+        assert second
+        kinds = {step.resource.kind for it in first.outcomes for step in it.did if isinstance(step, Change)}
+        assert kinds == {"unit", "container"}
+        assert not any(isinstance(step, Gate) for it in first.outcomes for step in it.did), "nothing is to be proven"
+        assert {it.app: list(it.did) for it in second.outcomes if it.did} == {}
+        for report in (first, second):
             told = {it.app: [it.sync, it.health, it.operation] for it in report.outcomes}
             assert told == of_server("outcomes.json")
-        assert server.look() == before
+        after = server.look()
+        rewritten = {path for path, seen in after["files"].items() if seen != before["files"].get(path)}
+        assert rewritten == {path for path in before["files"] if is_unit(path) and not is_left_alone(path)}
+        assert {**after, "files": {}} == {**before, "files": {}}
         assert server.gateway.changes == changes
+        for path in rewritten:
+            text = (server.root / "etc" / path).read_text()
+            assert "docker rm" not in text
+            assert 'exec docker start --attach "$id"' in text, "the container that it has is the one to follow"
+    waits = "create mvd-jobs-nightly-5cd78d30"  # for its next run: until now, each run made a container of its own
+    assert set(server.played.ordered) == {"EnableUnitFiles", "Reload", waits}, "nothing is started"
     assert server.played.refused == []
     assert server.played.unknown == []
-    assert server.calls() == []
+    assert {call.split()[0] for call in server.calls()} <= {"systemd-analyze"}
+
+
+def is_unit(path: str) -> bool:
+    return "/mvd-" in path and path.endswith(".service") and ".wants" not in path
+
+
+def is_left_alone(path: str) -> bool:
+    """A job that is done never starts again, and of a paused app nothing is touched."""
+    return "mvd-jobs-migrate" in path or "mvd-paused" in path
 
 
 # ---- what it remembers -----------------------------------------------------------------------------------------------
@@ -445,7 +468,7 @@ def test_what_differs_in_a_shared_gateway_is_left_where_another_host_has_said_it
     other = f"said:1795979999 {'f' * 40} {who} 0123456789ab" if who != "nobody" else "team:ai"
     in_kong(said, other)(server)
     with server.running(monkeypatch) as wired:
-        assert would_change(wired) == ([] if who == "web-2" else ["chatbot"])
+        assert would_change(wired, "route") == ([] if who == "web-2" else ["chatbot"])
 
 
 def upstream(server: Server, name: str) -> Any:
@@ -523,16 +546,26 @@ def test_a_server_that_differs_in_one_thing_would_be_changed(
     server = Server(tmp_path)
     DIFFERENCES[difference](server)
     with server.running(monkeypatch) as wired:
-        assert would_change(wired)
+        assert would_change(wired, *KINDS)
 
 
 @needs_root
 @pytest.mark.parametrize("mode", MODES)
 def test_one_that_differs_in_nothing_would_not(mode: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with Server(tmp_path, mode).running(monkeypatch) as wired:
-        assert would_change(wired) == []
+        assert would_change(wired, *KINDS) == []
 
 
-def would_change(wired: Wired) -> list[str]:
-    """The apps that `mvd plan` has something to do for."""
-    return [app.name for app in preview(wired).apps if app.plan]
+KINDS = ("image", "network", "volume", "config", "unit", "timer", "route")
+
+
+def would_change(wired: Wired, *kinds: str) -> list[str]:
+    """The apps that `mvd plan` has something to do for, of those kinds; but for the texts of their units."""
+    plans = {app.name: [step for step in app.plan if isinstance(step, Change)] for app in preview(wired).apps}
+    return [name for name, plan in plans.items() if any(step.resource.kind in kinds for step in plan if not text(step))]
+
+
+def text(step: Change) -> bool:
+    """Is it only the text of a unit that an older version wrote?"""
+    nightly = step.resource.name == "mvd-jobs-nightly-5cd78d30"  # which gets a container
+    return step.resource.kind == "unit" and bool(step.was) and (nightly or step.was.spec["state"] == "outdated")
