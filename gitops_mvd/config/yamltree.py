@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 import yaml
@@ -57,15 +57,22 @@ class Node(NamedTuple):
 class Found(NamedTuple):
     """A problem and the path that it was found at.
 
-    `by_host`: it is a problem only with the facts of this host.
+    `by_host`: it is a problem only with the facts of this host.  `note`: it is no mistake; it tells what is done
+    otherwise than one may think.
     """
 
     path: Path
     problem: Problem
     by_host: bool = False
+    note: bool = False
 
 
 Sink = list[Found]
+
+
+def mistakes(found: Iterable[Found]) -> list[Found]:
+    """What was found, without the notes."""
+    return [it for it in found if not it.note]
 
 
 def dotted(path: Path) -> str:
@@ -73,8 +80,10 @@ def dotted(path: Path) -> str:
     return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path).removeprefix(".")
 
 
-def report(sink: Sink, path: Path, file: str, line: int, message: str, by_host: bool = False) -> None:
-    sink.append(Found(path, Problem(file, line, dotted(path), message), by_host))
+def report(
+    sink: Sink, path: Path, file: str, line: int, message: str, by_host: bool = False, note: bool = False
+) -> None:
+    sink.append(Found(path, Problem(file, line, dotted(path), message), by_host, note))
 
 
 def resolve(text: str) -> Scalar:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from gitops_mvd.config.readers import filled, string_or_strings, text
 from gitops_mvd.config.tables import Ignored, Key, Place, Reader, Table, Unsupported, fields
-from gitops_mvd.config.yamltree import Node, Sink, parse, report
+from gitops_mvd.config.yamltree import Node, Sink, mistakes, parse, report
 from gitops_mvd.core.ports import Tree
 from gitops_mvd.manifest.dotenv import parse_env
 from gitops_mvd.manifest.interpolate import interpolate
@@ -137,7 +137,7 @@ class Composition:
             except FileNotFoundError:
                 node = None
                 report(sink, (), path, 1, "is not a regular file")
-            if node is None and not sink:
+            if node is None and not mistakes(sink):
                 report(sink, (), path, 1, "is empty")
             self.parsed[path] = node, sink
         node, found = self.parsed[path]

@@ -8,7 +8,7 @@ from typing import TypedDict
 
 from gitops_mvd.config.readers import mapping_of, word
 from gitops_mvd.config.tables import Key, Place, Table, Unsupported, accepts, fields, or_empty, record
-from gitops_mvd.config.yamltree import Sink, parse
+from gitops_mvd.config.yamltree import Sink, mistakes, parse
 from gitops_mvd.core.errors import ManifestError
 from gitops_mvd.core.model import HostFacts, Problem
 from gitops_mvd.core.ports import Tree
@@ -76,8 +76,8 @@ def read_fleet(tree: Tree) -> Fleet:
         return Fleet()
     node = parse(FILE, data, sink)
     values = Place(node, (), sink).attempt(fields, FLEET, ("hosts",)) if node else None
-    if sink or values is None:
-        raise ManifestError(sorted(it.problem for it in sink) or [Problem(FILE, 1, "", "is empty")])
+    if (found := mistakes(sink)) or values is None:
+        raise ManifestError(sorted(it.problem for it in found) or [Problem(FILE, 1, "", "is empty")])
     defaults = values.get("defaults", {})
     hosts = {
         name: HostFacts(name, *({**defaults.get(part, {}), **host.get(part, {})} for part in ("labels", "variables")))

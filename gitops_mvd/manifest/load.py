@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, MutableMapp
 from dataclasses import dataclass
 
 from gitops_mvd.config.tables import did_you_mean
+from gitops_mvd.config.yamltree import mistakes
 from gitops_mvd.core.errors import ManifestError
 from gitops_mvd.core.model import App, HostFacts, Problem
 from gitops_mvd.core.ports import Tree
@@ -109,7 +110,7 @@ def _problems(tree: Tree, fleet: Fleet | None) -> set[Problem]:
         elsewhere = frozenset.intersection(*(reading.elsewhere for reading in readings))
         idle = not any(reading.runs for reading in readings)
         for reading, register in zip(readings, registers, strict=True):
-            told = [it for it in reading.found if reading.concerns(it) or idle or it.path[:2] in elsewhere]
+            told = [it for it in mistakes(reading.found) if reading.concerns(it) or idle or it.path[:2] in elsewhere]
             problems.update(it.problem for it in told if fleet or not it.by_host)
             if fleet:
                 problems.update(_clashes(register, reading))

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import NamedTuple, TypeVar
 
 from gitops_mvd.config.tables import Place, did_you_mean
-from gitops_mvd.config.yamltree import Found, Path, Sink, report
+from gitops_mvd.config.yamltree import Found, Path, Sink, mistakes, report
 from gitops_mvd.core.errors import ManifestError
 from gitops_mvd.core.model import App, HostFacts, Problem, Service
 from gitops_mvd.core.ports import Tree
@@ -37,10 +37,10 @@ _COMPOSE_LIKE = re.compile(r"(docker-)?compose(\..*)?\.ya?ml", re.IGNORECASE)
 class Reading:
     """An app as its files describe it for one host.
 
-    `found` is every mistake in them; `elsewhere` has the services that do not run on this host, and what only they use,
-    as paths of two parts.  `runs` is false if all of it is elsewhere.  `claims` is what its services here want for
-    themselves; `constraints` has those of every service.  `routed` says whether the gateway leads to any of its
-    services, `routed_here` to one of this host.
+    `found` is every mistake in them and every note; `elsewhere` has the services that do not run on this host, and
+    what only they use, as paths of two parts.  `runs` is false if all of it is elsewhere.  `claims` is what its
+    services here want for themselves; `constraints` has those of every service.  `routed` says whether the gateway
+    leads to any of its services, `routed_here` to one of this host.
     """
 
     app: App
@@ -55,7 +55,7 @@ class Reading:
     @property
     def problems(self) -> tuple[Problem, ...]:
         """The mistakes that matter on this host."""
-        return tuple(sorted({it.problem for it in self.found if self.concerns(it)}))
+        return tuple(sorted({it.problem for it in mistakes(self.found) if self.concerns(it)}))
 
     def concerns(self, found: Found) -> bool:
         return self.runs and found.path[:2] not in self.elsewhere
