@@ -39,12 +39,24 @@ from gitops_mvd.config.tables import (
     Table,
     Unsupported,
     accepts,
+    did_you_mean,
     fields,
     mapping_schema,
     or_empty,
     record,
 )
-from gitops_mvd.core.compose import Blkio, Healthcheck, Logging, Rate, Ulimit, Weight
+from gitops_mvd.core.compose import (
+    ANY_LOG_OPTIONS,
+    FILE_LOG_OPTIONS,
+    LOG_DRIVER,
+    LOG_OPTIONS,
+    Blkio,
+    Healthcheck,
+    Logging,
+    Rate,
+    Ulimit,
+    Weight,
+)
 from gitops_mvd.manifest import deploy, extensions, network, storage
 from gitops_mvd.manifest.composition import EXTENDS
 from gitops_mvd.manifest.values import DependencyKeys, EnvFileKeys, ServiceKeys
@@ -195,19 +207,34 @@ def _healthcheck(place: Place) -> Healthcheck:
 
 
 LOGGING: Table = {
-    "driver": Key(
-        "The logging driver; `local` if left out, which `docker logs` and the journal both can read.", filled
-    ),
-    "options": Key("Its options.", mapping_of(word)),
+    "driver": Key("The logging driver; left out, the log goes to the journal (`journald`).", filled),
+    "options": Key("Its options. Without `driver`, those that limit a log file have no effect.", mapping_of(word)),
 }
 
 
 _logging_keys = record(Logging, LOGGING)
 
 
+def _check_log_option(at: Place, name: str, logging: Logging) -> None:
+    """Report an option that the engine would refuse, and note one that has no effect."""
+    driver, options = logging["driver"] or LOG_DRIVER, logging["options"]
+    if name in FILE_LOG_OPTIONS and not logging["driver"]:
+        at.note("has no effect on the journal, which has its own limits: for files of its own name `driver: local`")
+    elif name == "mode" and options.get(name) not in ("blocking", "non-blocking"):
+        at.report("must be blocking or non-blocking")
+    elif name == "max-buffer-size" and options.get("mode") != "non-blocking":
+        at.report("needs `mode: non-blocking` beside it")
+    elif name not in {*LOG_OPTIONS.get(driver, options), *ANY_LOG_OPTIONS}:
+        hint = did_you_mean(name, LOG_OPTIONS[driver])
+        at.report(f"is not an option of the logging driver {driver}{hint}")
+
+
 @accepts(_logging_keys.schema)
 def _logging(place: Place) -> Logging:
-    return {"driver": "", "options": {}, **_logging_keys(place)}
+    logging: Logging = {"driver": "", "options": {}, **_logging_keys(place)}
+    for name, at in place.entries()["options"].entries().items() if logging["options"] else ():
+        _check_log_option(at, name, logging)
+    return logging
 
 
 _BYTE_RATE: Table = {"path": Key("A block device.", filled), "rate": Key("Bytes a second.", size)}

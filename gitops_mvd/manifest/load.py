@@ -87,18 +87,42 @@ def _has_gateway(readings: Collection[Reading]) -> bool:
     return here or not any(reading.routed for reading in readings)
 
 
+@dataclass(frozen=True, slots=True)
+class Review:
+    """What was checked in a repository, and what was found: each mistake and each note once, sorted.
+
+    `hosts` is 0 without a `fleet.yaml`: then any host is one.
+    """
+
+    problems: Sequence[Problem]
+    notes: Sequence[Problem]
+    apps: int
+    hosts: int
+
+
 def validate(tree: Tree) -> list[Problem]:
-    """Every mistake in the repository, for all hosts; sorted, each once.
+    """Every mistake in the repository, for all hosts; sorted, each once."""
+    return [*review(tree).problems]
+
+
+def review(tree: Tree) -> Review:
+    """The repository, checked for all hosts.
 
     Mistakes in `fleet.yaml` come first, and then no mistake is reported that depends on the facts of a host.
     """
+    notes: set[Problem] = set()
+    fleet: Fleet | None = None
+    first: Sequence[Problem] = ()
     try:
-        return sorted(_problems(tree, read_fleet(tree)))
+        fleet = read_fleet(tree)
     except ManifestError as error:
-        return [*error.problems, *sorted(_problems(tree, None))]
+        first = error.problems
+    problems = [*first, *sorted(_problems(tree, fleet, notes))]
+    return Review(problems, sorted(notes), len(_names(tree)), len(fleet.hosts) if fleet else 0)
 
 
-def _problems(tree: Tree, fleet: Fleet | None) -> set[Problem]:
+def _problems(tree: Tree, fleet: Fleet | None, notes: set[Problem]) -> set[Problem]:
+    """The mistakes; what is to be noted is added to `notes`."""
     hosts = [*fleet.hosts.values()] if fleet and fleet.hosts else [HostFacts("localhost")]
     recording = _Recording(tree)
     parsed: Parsed = {}
@@ -110,8 +134,9 @@ def _problems(tree: Tree, fleet: Fleet | None) -> set[Problem]:
         elsewhere = frozenset.intersection(*(reading.elsewhere for reading in readings))
         idle = not any(reading.runs for reading in readings)
         for reading, register in zip(readings, registers, strict=True):
-            told = [it for it in mistakes(reading.found) if reading.concerns(it) or idle or it.path[:2] in elsewhere]
-            problems.update(it.problem for it in told if fleet or not it.by_host)
+            told = [it for it in reading.found if reading.concerns(it) or idle or it.path[:2] in elsewhere]
+            problems.update(it.problem for it in mistakes(told) if fleet or not it.by_host)
+            notes.update(it.problem for it in told if it.note)
             if fleet:
                 problems.update(_clashes(register, reading))
         if fleet:

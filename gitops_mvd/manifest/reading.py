@@ -57,6 +57,11 @@ class Reading:
         """The mistakes that matter on this host."""
         return tuple(sorted({it.problem for it in mistakes(self.found) if self.concerns(it)}))
 
+    @property
+    def notes(self) -> tuple[Problem, ...]:
+        """What is done otherwise than somebody might expect, as far as it matters on this host."""
+        return tuple(sorted({it.problem for it in self.found if it.note and self.concerns(it)}))
+
     def concerns(self, found: Found) -> bool:
         return self.runs and found.path[:2] not in self.elsewhere
 
@@ -160,7 +165,7 @@ def _read(tree: Tree, name: str, facts: HostFacts, variables: Mapping[str, str],
     elsewhere -= {path for service, draft in here.items() for path in _uses(service, draft.values)}
     runs = bool(here) or not drafts or len(drafts) < len(places)
     routed = {service for service, draft in drafts.items() if draft.place.has("x-kong")}
-    return Reading(
+    reading = Reading(
         app,
         tuple(top.sink),
         frozenset(elsewhere),
@@ -170,6 +175,7 @@ def _read(tree: Tree, name: str, facts: HostFacts, variables: Mapping[str, str],
         routed=bool(routed),
         routed_here=not routed.isdisjoint(here),
     )
+    return replace(reading, app=replace(app, notes=reading.notes))
 
 
 def _constraints(values: ServiceKeys) -> Placed:

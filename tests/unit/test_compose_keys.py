@@ -296,7 +296,7 @@ CASES = {
         compose.LOGGING,
         lambda mapping: service(logging=mapping),
         {},
-        {"driver": "json-file", "options": {"a": "b"}},
+        {"driver": "json-file", "options": {"tag": "b"}},
     ),
     "blkio_config": Case(
         compose.BLKIO,

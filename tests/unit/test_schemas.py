@@ -39,6 +39,7 @@ ONLY_MVD_TELLS = {  # why a schema cannot
     "clash": "what two apps want",
     "environment-list": TEXT,
     "interpolation": TEXT,
+    "logging": "what a logging driver takes",
     "no-services": "an override may have no services",
     "placement-nowhere": "what no host of the fleet has",
     **dict.fromkeys(["empty", "override-of-broken", "two-documents"], YAML),
