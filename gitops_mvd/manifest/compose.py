@@ -328,7 +328,9 @@ RUN: Table = {
     "network_mode": Key("`bridge`, `host`, `none` or `container:<name>`; not together with `networks`.", _network_mode),
     "cpuset": Key("The processors that the container may use, such as `0-2`.", filled),
     "restart": Key(
-        '`always` (the default here), `"no"`, `on-failure[:n]` or `unless-stopped`; systemd does it.', _restart
+        '`"no"`, `always`, `on-failure[:n]` or `unless-stopped`; systemd does it. Left out, a container that has ended '
+        "with code 0 is done, and one that has ended with another code is started again.",
+        _restart,
     ),
     "init": Key("An init process that reaps zombies and forwards signals; `true` if left out.", boolean),
     "privileged": Key("All rights on the host, if the host's policy allows that.", boolean),

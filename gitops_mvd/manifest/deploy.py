@@ -16,7 +16,7 @@ from gitops_mvd.config.readers import (
     strings,
     text,
 )
-from gitops_mvd.config.tables import Key, Place, Table, Unsupported, accepts, record
+from gitops_mvd.config.tables import Ignored, Key, Place, Table, Unsupported, accepts, record
 from gitops_mvd.core.compose import DeviceRequest
 from gitops_mvd.manifest.placement import constraint
 from gitops_mvd.manifest.values import (
@@ -123,11 +123,21 @@ PLACEMENT: Table = {
     "preferences": Unsupported("is not supported: a service runs on every host that its constraints allow"),
     "max_replicas_per_node": Unsupported("is not supported: `replicas` is the number on each host already"),
 }
+_CONDITIONS = {
+    "any": "always",
+    "always": "always",
+    "unless-stopped": "unless-stopped",
+    "on-failure": "on-failure",
+    "none": "no",
+    "no": "no",
+}
+"""Each `condition` that Compose knows, as a value of `restart`."""
+
 RESTART_POLICY: Table = {
-    "condition": Key("`any` (the default), `on-failure` or `none`.", one_of("any", "on-failure", "none")),
+    "condition": Key("`any` (the default; also `always`), `on-failure` or `none`.", one_of(*_CONDITIONS)),
     "max_attempts": Key("With `on-failure`, how often it is restarted.", integer(1, 1000)),
-    "delay": Unsupported("is not supported: systemd waits two seconds before each restart; remove it"),
-    "window": Unsupported("is not supported: use `update_config: {monitor: }`"),
+    "delay": Ignored("Compose does not use it; systemd waits two seconds before each restart.", duration),
+    "window": Ignored("Compose does not use it; see `update_config: {monitor: }`.", duration),
 }
 
 
@@ -143,7 +153,7 @@ def restart_policy(place: Place) -> str:
         if condition != "on-failure":
             place.fail("has `max_attempts`, which only goes with `condition: on-failure`")
         return f"on-failure:{policy['max_attempts']}"
-    return {"any": "always", "none": "no", "on-failure": "on-failure"}[condition]
+    return _CONDITIONS[condition]
 
 
 DEPLOY: Table = {

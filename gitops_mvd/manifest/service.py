@@ -95,7 +95,7 @@ def _resources(entries: Mapping[str, Place], values: ServiceKeys, deploy: Deploy
     if "restart_policy" in deploy:
         run["restart"] = deploy["restart_policy"]
         if values.get("restart", run["restart"]) != run["restart"]:
-            entries["restart"].report("differs from deploy.restart_policy: choose one")
+            entries["restart"].note(f"is not used: deploy.restart_policy outranks it, which is {run['restart']} here")
     if "scale" in values and deploy.get("replicas", values["scale"]) != values["scale"]:
         entries["scale"].report("differs from deploy.replicas: choose one")
     return run
@@ -286,9 +286,8 @@ def _kong(entries: Mapping[str, Place], values: ServiceKeys) -> XKong | None:
 
 
 def restart(values: ServiceKeys) -> str:
-    """The policy by which it is started again."""
-    otherwise = "no" if schedule(values) else "always"
-    return values.get("deploy", {}).get("restart_policy") or values.get("restart", otherwise)
+    """The policy by which it is started again, as the manifest has it; "" if it is left out."""
+    return values.get("deploy", {}).get("restart_policy") or values.get("restart", "")
 
 
 def schedule(values: ServiceKeys) -> str:
@@ -306,7 +305,7 @@ def _schedule(entries: Mapping[str, Place], values: ServiceKeys) -> str:
 
 def _against_a_schedule(entries: Mapping[str, Place], values: ServiceKeys) -> Iterator[tuple[Place, str]]:
     deploy = entries["deploy"].entries() if "deploy" in values else {}
-    if restart(values) != "no":
+    if restart(values) not in ("", "no"):
         yield (
             deploy.get("restart_policy") or entries["restart"],
             "a failed run is not repeated before the next time",
@@ -342,8 +341,13 @@ def _check(entries: Mapping[str, Place], values: ServiceKeys, kong: XKong | None
             return tested
         policy = restart(values)
         if policy == "no":
+            if "ports" in values or "x-kong" in values:
+                at = entries["restart"] if "restart" in values else entries["deploy"]
+                at.note(
+                    "makes it a job, which must end with code 0 within ten minutes: leave it out if the service stays"
+                )
             return COMPLETED_CHECK
-        probe = "not_failed" if policy.startswith("on-failure") else "running"
+        probe = "running" if policy in ("always", "unless-stopped") else "not_failed"
         return Check(probe, hold=5.0 if monitor < 0 else monitor)
     place = entries["x-mvd"].entries()["health"]
     port = kong["port"] if kong else _only_port(values)

@@ -106,6 +106,8 @@ class PlacementKeys(TypedDict, total=False):
 class RestartPolicyKeys(TypedDict, total=False):
     condition: str
     max_attempts: int
+    delay: float
+    window: float
 
 
 class DeployKeys(TypedDict, total=False):

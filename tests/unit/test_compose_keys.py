@@ -345,7 +345,12 @@ CASES = {
         deploy.RESTART_POLICY,
         lambda mapping: service(deploy={"restart_policy": mapping}),
         {},
-        {"condition": "none", "max_attempts": Beside(7, {"condition": "on-failure"})},
+        {
+            "condition": "none",
+            "max_attempts": Beside(7, {"condition": "on-failure"}),
+            "delay": "7s",
+            "window": "7s",
+        },
     ),
     "resources": Case(
         deploy.RESOURCES,
