@@ -16,6 +16,7 @@ from gitops_mvd.core.ports import Tree
 from gitops_mvd.manifest.dotenv import parse_env
 from gitops_mvd.manifest.interpolate import interpolate
 from gitops_mvd.manifest.merge import clean, merge
+from gitops_mvd.manifest.stand_ins import not_a_file, stand_in
 
 SECTIONS = ("services", "networks", "volumes", "configs", "secrets")
 MAX_CHAIN = 16  # services that extend each other
@@ -68,9 +69,12 @@ def inside(place: Place, path: str) -> str:
 def read_file(place: Place, tree: Tree, path: str) -> bytes:
     """The content of a file that `place` names."""
     try:
-        return tree.read(path)
+        content = tree.read(path)
     except FileNotFoundError:
-        place.fail(f"there is no file {path} in the repository")
+        place.fail(not_a_file(tree, path))
+    if what := stand_in(content):
+        place.fail(f"{path} {what}")
+    return content
 
 
 def env_of(tree: Tree, path: str, over: Mapping[str, str], sink: Sink) -> Mapping[str, str]:

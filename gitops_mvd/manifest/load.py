@@ -52,6 +52,10 @@ class _Recording:
         self.seen[path] = self.tree.oid(path)
         return self.seen[path]
 
+    def kind(self, path: str) -> str:
+        self.oid(path)
+        return self.tree.kind(path)
+
 
 def load(
     tree: Tree, facts: HostFacts, cache: Cache | None = None
