@@ -34,12 +34,15 @@ def _about(service: Service) -> Iterator[tuple[str, str]]:
         return
     if service.is_job:
         yield "runs", "once per version; not repeated on drift"
+    else:
+        yield "restarts", _restarts(service.restart)
     if service.depends_on:
         waits = (f"{name} {CONDITIONS[condition]}" for name, condition in sorted(service.depends_on.items()))
         yield "starts", f"after {', '.join(waits)}"
     yield "order", f"{service.update.order}: {explained(service)}"
     if service.replicas > 1:
         yield "instances", f"{service.replicas}, replaced {_turns(service)}"
+    yield from _mounted(service)
     yield "gate", gate_text(service.check, probes.summary)
     if service.kong:
         yield (
@@ -47,6 +50,23 @@ def _about(service: Service) -> Iterator[tuple[str, str]]:
             f"in Kong; old instances get {service.stop_grace:g}s to finish open requests",
         )
     yield "on failure", f"{service.update.failure_action}: {LEADS_TO[service.update.failure_action]}"
+
+
+def _restarts(policy: str) -> str:
+    """When systemd starts it again, from a policy in Compose's words."""
+    name, _, tries = policy.partition(":")
+    if name == "on-failure":
+        return f"after an exit code other than 0{f', {tries} times at most' if tries else ''}"
+    return "never" if name == "no" else "whenever it ends"
+
+
+def _mounted(service: Service) -> Iterator[tuple[str, str]]:
+    """What is not a volume: the app's folders on the host, and what is mounted from the repository."""
+    folders = [mount["source"] for mount in service.run.get("volumes", ()) if mount["source"].startswith("./")]
+    if folders:
+        yield "folders", f"{', '.join(folders)} of the app on the host, kept like volumes"
+    if service.files:
+        yield "read-only", f"{', '.join(file.target for file in service.files)}, from the repository"
 
 
 def _turns(service: Service) -> str:

@@ -15,7 +15,8 @@ from gitops_mvd.manifest.composition import Parsed
 from gitops_mvd.manifest.fleet import Fleet, read_fleet
 from gitops_mvd.manifest.kong_entities import FOLDER, GATEWAY_APP
 from gitops_mvd.manifest.placement import nowhere
-from gitops_mvd.manifest.reading import APPS, COMPOSE, Reading, compose_files, is_compose_file, override_names, read_app
+from gitops_mvd.manifest.project import APPS
+from gitops_mvd.manifest.reading import COMPOSE, Reading, compose_files, is_compose_file, override_names, read_app
 
 LAPTOP = "compose.override.yaml"  # `docker compose` takes it up by itself; a server does not
 

@@ -18,6 +18,7 @@ from gitops_mvd.manifest.values import NetworkKeys, VolumeKeys
 
 Options = TypeVar("Options", NetworkKeys, VolumeKeys)
 
+APPS = "apps"  # the folder of the repository with a folder for each app
 RESOURCE_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,127}")
 
 

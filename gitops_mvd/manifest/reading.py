@@ -18,13 +18,12 @@ from gitops_mvd.manifest.compose import read_service
 from gitops_mvd.manifest.composition import SECTIONS, Composition, Parsed, env_of
 from gitops_mvd.manifest.kong_entities import GATEWAY_APP, read_gateway
 from gitops_mvd.manifest.placement import Placed
-from gitops_mvd.manifest.project import read_project
+from gitops_mvd.manifest.project import APPS, read_project
 from gitops_mvd.manifest.service import COMPLETED_CHECK, assemble, replicas, restart, schedule
 from gitops_mvd.manifest.values import ServiceKeys
 
 T = TypeVar("T")
 
-APPS = "apps"
 COMPOSE = "compose.yaml"
 COMPLETES = "service_completed_successfully"
 _APP_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")

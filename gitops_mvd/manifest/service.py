@@ -18,7 +18,7 @@ from gitops_mvd.manifest.health import asks_for_port, probe_and_spec, report_bli
 from gitops_mvd.manifest.mounts import read_mounts
 from gitops_mvd.manifest.network import fixed
 from gitops_mvd.manifest.project import Project
-from gitops_mvd.manifest.update_order import FIXED, default_order
+from gitops_mvd.manifest.update_order import FIXED, default_order, is_anonymous
 from gitops_mvd.manifest.values import DeployKeys, EnvFileKeys, ServiceKeys
 
 SCHEDULED_CHECK = Check("scheduled")
@@ -61,7 +61,13 @@ def assemble(place: Place, values: ServiceKeys, project: Project) -> Service:
         depends_on={name: condition for name, (_, condition, _) in values.get("depends_on", {}).items()},
         pull_policy=values.get("pull_policy", "missing"),
     )
-    return replace(service, update=_update(entries, values, default_order(service)[0]))
+    service = replace(service, update=_update(entries, values, default_order(service)[0]))
+    if service.update.order == "start-first":
+        for at, mount in values.get("volumes", ()):
+            if is_anonymous(mount):
+                why = "which no volume is mounted at: a new version begins without it, because it starts first"
+                at.note(f"{service.name} keeps data in {mount['target']}, {why}")
+    return service
 
 
 def replicas(values: ServiceKeys) -> int:

@@ -33,7 +33,6 @@ _SOPS_IS_ITS = re.compile(rb"\bsops(?:_|\"?:|\])")
 _KINDS = {
     "link": "is a symbolic link, which is not followed: name the file that it leads to, or put a copy in its place",
     "submodule": "is a submodule, whose files are not fetched: copy them into this repository, or into the image",
-    "folder": "is a folder, and not a file",
 }
 
 
@@ -47,13 +46,17 @@ def stand_in(content: bytes) -> str:
     return ""
 
 
-def not_a_file(tree: Tree, path: str) -> str:
-    """The message about a path of the repository that is not that of a file: what is in its way."""
+def in_the_way(tree: Tree, path: str) -> str:
+    """What is in place of a path of the repository or of a folder above it, such as a link; "" if nothing is."""
     parts = path.split("/")
-    for length in range(1, len(parts) + 1):
-        at = "/".join(parts[:length])
-        if tree.oid(at) and (kind := tree.kind(at)) != "folder" and kind in _KINDS:
-            return f"{at} {_KINDS[kind]}"
-    if tree.oid(path) and tree.names(path):
-        return f"{path} {_KINDS['folder']}"
-    return f"there is no file {path} in the repository"
+    for at in ("/".join(parts[:length]) for length in range(1, len(parts) + 1)):
+        if tree.oid(at) and not tree.names(at):
+            return f"{at} {what}" if (what := _KINDS.get(tree.kind(at))) else ""
+    return ""
+
+
+def not_a_file(tree: Tree, path: str) -> str:
+    """The message about a path of the repository that is not that of a file."""
+    if why := in_the_way(tree, path):
+        return why
+    return f"{path} is a folder, and not a file" if tree.names(path) else f"there is no file {path} in the repository"

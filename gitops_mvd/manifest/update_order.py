@@ -34,10 +34,17 @@ def _hindrances(service: Service) -> Iterator[str]:
     if any(key in endpoint for endpoint in run.get("networks", {}).values() for key in FIXED) or "mac_address" in run:
         yield "two versions cannot share a fixed address"
     for mount in run.get("volumes", ()):
-        if _writes(mount):
+        if is_anonymous(mount):
+            yield f"its data in {mount['target']} goes over to a new version only once the old one has stopped"
+        elif _writes(mount):
             yield f"two versions should not write to {mount['source']} at once"
     if service.kong is None:
         yield "it has no route, so traffic cannot be moved without a stop"
+
+
+def is_anonymous(mount: Mount) -> bool:
+    """Is it a volume without a name, which belongs to one container?"""
+    return mount["type"] == "volume" and not mount["source"]
 
 
 def _writes(mount: Mount) -> bool:

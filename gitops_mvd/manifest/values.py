@@ -43,17 +43,13 @@ class PortKeys(Port, total=False):
     app_protocol: str
 
 
-class BindKeys(BindOptions, total=False):
-    create_host_path: bool
-
-
 class MountKeys(TypedDict, total=False):
     type: Literal["volume", "bind", "tmpfs"]
     source: str
     target: str
     read_only: bool
     consistency: str
-    bind: BindKeys
+    bind: BindOptions
     volume: VolumeMountOptions
     tmpfs: TmpfsOptions
 

@@ -236,7 +236,7 @@ CASES = {
         storage.BIND,
         lambda mapping: service(volumes=[{"type": "bind", "source": "/a", "target": "/b", "bind": mapping}]),
         {},
-        {"propagation": "shared", "selinux": "z", "recursive": "disabled", "create_host_path": True},
+        {"propagation": "shared", "selinux": "z", "recursive": "disabled", "create_host_path": False},
     ),
     "volume": Case(
         storage.VOLUME_OPTIONS,
@@ -431,7 +431,6 @@ CASES = {
 ONE_VALUE = {  # keys that accept only what is so anyway: another value is a mistake
     ("compose.yaml", "name"),
     ("networks", "enable_ipv4"),
-    ("bind", "create_host_path"),
     ("depends_on", "restart"),
     ("update_config", "max_failure_ratio"),
 }
@@ -466,6 +465,7 @@ def of_service(app: App, one: Service) -> object:
         [word for command in words for word in command if not word.startswith("--label=io.gitops-mvd.digest=")],
         [line for line in text.splitlines() if not line.startswith(("#", "Description="))],
         [dict(one.environment), [vars_of(file) for file in one.files], one.kong],
+        [mount["target"] for mount in one.run.get("volumes", ()) if "create_host_path" in mount.get("bind", {})],
         [vars_of(one.check), vars_of(one.update), dict(one.depends_on), one.replicas, one.pull_policy, one.schedule],
     ]
 

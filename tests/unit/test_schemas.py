@@ -39,6 +39,7 @@ ONLY_MVD_TELLS = {  # why a schema cannot
     "clash": "what two apps want",
     "environment-list": TEXT,
     "interpolation": TEXT,
+    "folders": "what is in the repository",
     "logging": "what a logging driver takes",
     "no-services": "an override may have no services",
     "placement-nowhere": "what no host of the fleet has",
