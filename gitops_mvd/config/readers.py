@@ -10,6 +10,7 @@ import shlex
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+from gitops_mvd.config.scalars import printed
 from gitops_mvd.config.tables import Invalid, Place, Reader, Schema, accepts, or_empty
 from gitops_mvd.config.yamltree import Node
 
@@ -30,9 +31,9 @@ _POWER = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4, "p": 5}
 
 @accepts(STRING)
 def text(place: Place) -> str:
-    """A string; a number without quotes is a mistake, as `docker compose` reads it as a number."""
+    """A string; a number or a date without quotes is a mistake, as `docker compose` reads it as that."""
     value = place.scalar("a string")
-    if not isinstance(value, str):
+    if not isinstance(value, str) or (place.node.text and printed(place.node.text) != value):
         place.fail(f'must be a string: put it in quotes, "{place.node.text}"')
     return value
 
@@ -46,7 +47,17 @@ def filled(place: Place) -> str:
 
 @accepts(WORD)
 def word(place: Place) -> str:
-    """A string, or a number or boolean that YAML does not rewrite (`1.10` would become 1.1)."""
+    """A string, or a number or boolean that Compose does not rewrite (`1.10` would become 1.1, and `2.0` 2)."""
+    value = place.scalar("a string or a number")
+    written = printed(place.node.text) if place.node.text else str(value)
+    if place.node.text and written != place.node.text:
+        place.fail(f'YAML reads {place.node.text} as {written}: put it in quotes, "{place.node.text}"')
+    return written
+
+
+@accepts(WORD)
+def own_word(place: Place) -> str:
+    """A string, or a number or boolean that YAML does not rewrite, in a file that Compose does not read."""
     value = place.scalar("a string or a number")
     if isinstance(value, str):
         return value
@@ -186,6 +197,7 @@ def one_or_more(read: Reader[T]) -> Reader[list[T]]:
 
 strings = list_of(text)
 words = list_of(word)
+own_words = list_of(own_word)
 string_or_strings = one_or_more(filled)
 
 

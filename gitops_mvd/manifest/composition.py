@@ -133,7 +133,7 @@ class Composition:
         if path not in self.parsed:
             sink: Sink = []
             try:
-                node = parse(path, self.tree.read(path), sink)
+                node = parse(path, self.tree.read(path), sink, compose=True)
             except FileNotFoundError:
                 node = None
                 report(sink, (), path, 1, "is not a regular file")

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TypedDict
 
-from gitops_mvd.config.readers import mapping_of, word
+from gitops_mvd.config.readers import mapping_of, own_word
 from gitops_mvd.config.tables import Key, Place, Table, Unsupported, accepts, fields, or_empty, record
 from gitops_mvd.config.yamltree import Sink, mistakes, parse
 from gitops_mvd.core.errors import ManifestError
@@ -22,8 +22,10 @@ class HostKeys(TypedDict, total=False):
 
 
 HOST_KEYS: Table = {
-    "labels": Key("Labels for `node.labels.<name>` in constraints, and for override files.", mapping_of(word)),
-    "variables": Key("Variables for `${NAME}` in manifests. They override those of an app's `.env`.", mapping_of(word)),
+    "labels": Key("Labels for `node.labels.<name>` in constraints, and for override files.", mapping_of(own_word)),
+    "variables": Key(
+        "Variables for `${NAME}` in manifests. They override those of an app's `.env`.", mapping_of(own_word)
+    ),
 }
 
 
