@@ -6,12 +6,12 @@ Each accepts a number or boolean in quotes too, for that is what becomes of a va
 from __future__ import annotations
 
 import re
-import shlex
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 from gitops_mvd.config.scalars import printed
 from gitops_mvd.config.tables import Invalid, Place, Reader, Schema, accepts, or_empty
+from gitops_mvd.config.words import split
 from gitops_mvd.config.yamltree import Node
 
 T = TypeVar("T")
@@ -23,9 +23,11 @@ WORD = {"type": ["string", "number", "boolean"]}
 _INTEGER = re.compile(r"[-+]?[0-9]{1,18}")
 _SIZE = re.compile(r"([0-9]{1,18}(?:\.[0-9]{1,18})?) ?([kmgtp]?)i?b?", re.IGNORECASE)
 _ANY_CASE_SIZE = "^[0-9]{1,18}(\\.[0-9]{1,18})? ?[kKmMgGtTpP]?[iI]?[bB]?$"  # JSON Schema has no flag for ignoring case
-_DURATION = re.compile(r"(?:[0-9]{1,15}(?:\.[0-9]{1,15})?(?:h|ms|m|s|us|µs|ns))+")
-_PART = re.compile(r"([0-9.]+)(h|ms|m|s|us|µs|ns)")
-_SECONDS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "ns": 1e-9}
+_DURATION = re.compile(r"(?:(?:[0-9]{1,15}(?:\.[0-9]{0,15})?|\.[0-9]{1,15})(?:w|d|h|ms|m|s|us|µs|μs|ns))+")
+_PART = re.compile(r"([0-9.]+)(w|d|h|ms|m|s|us|µs|μs|ns)")
+_SECONDS = {"w": 604800.0, "d": 86400.0, "h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}
+_SECONDS |= dict.fromkeys(("µs", "μs"), 1e-6)  # the micro sign, and the Greek letter
+_MOST_SECONDS = (1 << 63) / 1e9  # what Go's nanoseconds can hold
 _POWER = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4, "p": 5}
 
 
@@ -130,13 +132,14 @@ def size_or_unlimited(place: Place) -> int:
 
 @accepts({"type": ["string", "integer"], "minimum": 0, "maximum": 0, "pattern": f"^0$|^{_DURATION.pattern}$"})
 def duration(place: Place) -> float:
-    """Seconds, from `1m30s`, `500ms`."""
+    """Seconds, from `1m30s`, `500ms`, `1d` (24 hours), `2w`."""
     value = place.scalar("a duration such as 10s")
     if value in (0, "0") and not isinstance(value, bool):
         return 0.0
     if not isinstance(value, str) or not _DURATION.fullmatch(value):
         place.fail(f"must be a duration such as 10s or 1m30s, not {value!r}")
-    return round(sum(float(amount) * _SECONDS[unit] for amount, unit in _PART.findall(value)), 9)
+    seconds = sum(float(amount) * _SECONDS[unit] for amount, unit in _PART.findall(value))
+    return round(seconds, 9) if seconds < _MOST_SECONDS else place.fail(f"must be less than 292 years, not {value}")
 
 
 @accepts({"type": ["string", "integer"], "minimum": 0, "pattern": f"^{_INTEGER.pattern}$|^{_DURATION.pattern}$"})
@@ -253,13 +256,13 @@ def string_map(place: Place) -> dict[str, str]:
 
 @accepts(either(STRING, strings.schema))
 def command(place: Place) -> list[str]:
-    """A list of words, or one string that is split as a shell would (and no shell runs it)."""
+    """A list of words, or one string that is split as Compose does it (and no shell runs it)."""
     if isinstance(place.value(), list):
         return strings(place)
     try:
-        return shlex.split(text(place))
+        return split(text(place))
     except ValueError as error:
-        place.fail(f"cannot be split into words: {str(error).lower()}; write it as a list")
+        place.fail(str(error))
 
 
 @accepts({})
