@@ -14,6 +14,7 @@ from gitops_mvd.config.tables import Ignored, Key, Place, Reader, Table, Unsuppo
 from gitops_mvd.config.yamltree import Node, Sink, mistakes, parse, report
 from gitops_mvd.core.model import HostFacts
 from gitops_mvd.core.ports import Tree
+from gitops_mvd.manifest.blank import without_blanks
 from gitops_mvd.manifest.dotenv import parse_env
 from gitops_mvd.manifest.fleet import FILE as FLEET_FILE
 from gitops_mvd.manifest.interpolate import FOLDER, PROJECT_NAME, Variables, interpolate
@@ -126,7 +127,7 @@ class Composition:
         merged = nodes[0]
         for node in nodes[1:]:
             merged = merge(merged, node, self.sink)
-        return self.include(clean(merged), variables, (*chain, *paths))
+        return self.include(without_blanks(clean(merged)), variables, (*chain, *paths))
 
     def file(self, path: str, variables: Variables) -> Node | None:
         """One file with its variables put in and its services extended."""
