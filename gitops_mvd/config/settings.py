@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from gitops_mvd import forges
-from gitops_mvd.config.readers import absolute, boolean, duration, filled, mapping_of, one_of, tuple_of, word
+from gitops_mvd.config.readers import absolute, boolean, duration, filled, mapping_of, one_of, own_word, tuple_of
 from gitops_mvd.config.tables import Invalid, Key, Place, Reader, accepts, fields, mapping_schema
 from gitops_mvd.config.yamltree import Node, Sink, mistakes, parse
 from gitops_mvd.core.errors import ManifestError
@@ -284,7 +284,7 @@ def _forge_kind(place: Place) -> str:
 GITHUB_APP_SECTION = section(
     GitHubApp,
     {
-        "id": Key("The number of the App, or its client id.", word),
+        "id": Key("The number of the App, or its client id.", own_word),
         "key_file": Key("The file with a private key of the App: the `.pem` that GitHub gives, unencrypted.", absolute),
     },
 )

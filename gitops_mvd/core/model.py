@@ -106,11 +106,15 @@ class Problem:
 
 @dataclass(frozen=True, slots=True)
 class HostFacts:
-    """What `fleet.yaml` says of one host; `variables` feed the interpolation, `labels` the placement."""
+    """What `fleet.yaml` says of one host; `variables` feed the interpolation, `labels` the placement.
+
+    `unset_is_empty` has the apps whose variables are empty if they are not set.
+    """
 
     name: str
     labels: Mapping[str, str] = field(default_factory=dict)
     variables: Mapping[str, str] = field(default_factory=dict)
+    unset_is_empty: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from gitops_mvd.core.model import App, HostFacts, Problem
 from gitops_mvd.core.ports import Tree
 from gitops_mvd.manifest.claims import Register
 from gitops_mvd.manifest.composition import Parsed
+from gitops_mvd.manifest.fleet import FILE as FLEET_FILE
 from gitops_mvd.manifest.fleet import Fleet, read_fleet
 from gitops_mvd.manifest.kong_entities import FOLDER, GATEWAY_APP
 from gitops_mvd.manifest.placement import nowhere
@@ -133,7 +134,8 @@ def _problems(tree: Tree, fleet: Fleet | None, notes: set[Problem]) -> set[Probl
     parsed: Parsed = {}
     registers = [Register() for _ in hosts]
     problems: set[Problem] = set()
-    for name in _names(tree):
+    apps = _names(tree)
+    for name in apps:
         readings = [read_app(recording, name, facts, parsed) for facts in hosts]
         # A mistake in a service that runs on no host is a mistake too.
         elsewhere = frozenset.intersection(*(reading.elsewhere for reading in readings))
@@ -148,7 +150,15 @@ def _problems(tree: Tree, fleet: Fleet | None, notes: set[Problem]) -> set[Probl
             problems.update(_unread(tree, name, hosts, parsed))
         if fleet and fleet.hosts:
             problems.update(_unplaced(hosts, readings))
-    return problems | set(_strays(recording))
+    return problems | set(_strays(recording)) | set(_unknown_apps(fleet, apps))
+
+
+def _unknown_apps(fleet: Fleet | None, apps: Sequence[str]) -> Iterator[Problem]:
+    """The apps of `fleet.yaml` that there are not."""
+    names = [name for name in apps if name != GATEWAY_APP]
+    for name, line in fleet.apps.items() if fleet else ():
+        if name not in names:
+            yield Problem(FLEET_FILE, line, f"apps.{name}", f"there is no app {name}{did_you_mean(name, names)}")
 
 
 def _clashes(register: Register, reading: Reading) -> Iterator[Problem]:

@@ -12,6 +12,7 @@ from gitops_mvd.core.compose import Network, Volume
 from gitops_mvd.core.model import digest
 from gitops_mvd.core.ports import Tree
 from gitops_mvd.manifest.composition import inside, read_file
+from gitops_mvd.manifest.interpolate import Variables
 from gitops_mvd.manifest.network import read_network
 from gitops_mvd.manifest.storage import CONFIG, SECRET, read_volume
 from gitops_mvd.manifest.values import NetworkKeys, VolumeKeys
@@ -32,7 +33,7 @@ class Project:
 
     app: str
     tree: Tree
-    variables: Mapping[str, str]
+    variables: Variables
     networks: Mapping[str, tuple[str, Network]]
     volumes: Mapping[str, tuple[str, Volume]]
     configs: Mapping[str, str]
@@ -40,7 +41,7 @@ class Project:
     default_network: bool
 
 
-def read_project(app: str, tree: Tree, variables: Mapping[str, str], sections: Mapping[str, Place]) -> Project:
+def read_project(app: str, tree: Tree, variables: Variables, sections: Mapping[str, Place]) -> Project:
     """The top level in normal form; mistakes are reported, and a wrong entry stays as a name for services."""
     networks = {
         name: _named(app, name, options, f"mvd-{app}-{name}-{digest(options)[:8]}")

@@ -15,7 +15,8 @@ from gitops_mvd.core.model import App, HostFacts, Problem, Service
 from gitops_mvd.core.ports import Tree
 from gitops_mvd.manifest.claims import Claim, Register, of_ports, of_routes
 from gitops_mvd.manifest.compose import read_service
-from gitops_mvd.manifest.composition import SECTIONS, Composition, Parsed, env_of
+from gitops_mvd.manifest.composition import SECTIONS, Composition, Parsed, variables_of
+from gitops_mvd.manifest.interpolate import Variables
 from gitops_mvd.manifest.kong_entities import GATEWAY_APP, read_gateway
 from gitops_mvd.manifest.placement import Placed
 from gitops_mvd.manifest.project import APPS, read_project
@@ -119,7 +120,7 @@ def _read_files(tree: Tree, name: str, facts: HostFacts, parsed: Parsed, sink: S
         report(sink, (), f"{folder}/{meant}", 1, f"there is no {COMPOSE} beside it: rename the file to {COMPOSE}")
         return Reading(App(name), tuple(sink))
     overrides = sorted(override_names(facts) & set(files))
-    variables = env_of(tree, f"{folder}/.env", facts.variables, sink)
+    variables = variables_of(tree, name, folder, facts, sink)
     paths = [f"{folder}/{file}" for file in (COMPOSE, *overrides)]
     node = Composition(tree, sink, parsed).load(paths, variables)
     if node is None:
@@ -127,7 +128,7 @@ def _read_files(tree: Tree, name: str, facts: HostFacts, parsed: Parsed, sink: S
     return _read(tree, name, facts, variables, Place(node, (), sink))
 
 
-def _read(tree: Tree, name: str, facts: HostFacts, variables: Mapping[str, str], top: Place) -> Reading:
+def _read(tree: Tree, name: str, facts: HostFacts, variables: Variables, top: Place) -> Reading:
     entries = {key: at for key, at in top.entries().items() if not at.empty}
     if "name" in entries and entries["name"].node.value != name:
         entries["name"].report(f"must be {name}, as the folder is; it may be left out")

@@ -15,12 +15,14 @@ from gitops_mvd.manifest.compose import RESERVED, RUN
 from gitops_mvd.manifest.composition import inside, read_file
 from gitops_mvd.manifest.dotenv import check_variable, parse_env
 from gitops_mvd.manifest.health import asks_for_port, probe_and_spec, report_blindness
+from gitops_mvd.manifest.interpolate import Variables
 from gitops_mvd.manifest.mounts import read_mounts
 from gitops_mvd.manifest.network import fixed
 from gitops_mvd.manifest.project import Project
 from gitops_mvd.manifest.update_order import FIXED, default_order, is_anonymous
 from gitops_mvd.manifest.values import DeployKeys, EnvFileKeys, ServiceKeys
 
+_NO_LABEL = "has the variable {0}, which is no label above it: a label file knows no other variables"
 SCHEDULED_CHECK = Check("scheduled")
 COMPLETED_CHECK = Check("completed", within=600.0)  # what a job gets: Compose has no limit, but a deploy must end
 
@@ -129,8 +131,10 @@ def _networks(place: Place, values: ServiceKeys, project: Project, run: Run) -> 
         run["networks"] = real
 
 
-def _pairs_of_files(files: Iterable[tuple[Place, EnvFileKeys]], project: Project) -> dict[str, str]:
-    """The variables of env files, a later file over an earlier one."""
+def _pairs_of_files(
+    files: Iterable[tuple[Place, EnvFileKeys]], project: Project, variables: Variables
+) -> dict[str, str]:
+    """The variables of env files, a later file over an earlier one; their values may use `variables`."""
     found: dict[str, str] = {}
     for at, options in files:
         path = at.attempt(inside, options["path"]) if "path" in options else None
@@ -140,8 +144,9 @@ def _pairs_of_files(files: Iterable[tuple[Place, EnvFileKeys]], project: Project
         if data is not None:
             raw = options.get("format") == "raw"
             mistakes: Sink = []
-            found |= parse_env(path, data, {**project.variables, **found}, mistakes, raw)
-            at.sink.extend(it._replace(path=at.path) for it in mistakes)
+            found |= parse_env(path, data, variables.over(found), mistakes, raw)
+            told = {it.problem.message for it in at.sink if it.note}
+            at.sink.extend(it._replace(path=at.path) for it in mistakes if not (it.note and it.problem.message in told))
     return found
 
 
@@ -149,7 +154,7 @@ def _labels(values: ServiceKeys, project: Project) -> dict[str, str]:
     """Those of files, and over them those of the service itself."""
     found: dict[str, str] = {}
     for at, options in values.get("label_file", ()):
-        more = _pairs_of_files([(at, options)], project)
+        more = _pairs_of_files([(at, options)], project, Variables(found, project.variables.unset_is_empty, _NO_LABEL))
         if any(name.startswith(RESERVED) for name in more):
             at.report(f"labels that begin with {RESERVED} are reserved for gitops-mvd")
         found |= more
@@ -157,21 +162,26 @@ def _labels(values: ServiceKeys, project: Project) -> dict[str, str]:
 
 
 def _environment(values: ServiceKeys, project: Project) -> dict[str, str]:
-    environment = _pairs_of_files(values.get("env_file", ()), project)
+    """Those of files, and over them those of the service itself; a name alone is passed on if it is set.
+
+    A name alone that is not set is left out, even if a file has it: so it is with Compose.
+    """
+    own: dict[str, str] = {}
+    left_out: set[str] = set()
     for at, name, value in values.get("environment", ()):
-        if value is None and name not in project.variables:
-            at.report(
-                f'{name} has no value, here or among the host\'s variables: write {name}: value, or {name}: ""',
-                by_host=True,
-            )
+        text = project.variables.get(name) if value is None else value
+        if text is None:
+            left_out.add(name)
             continue
-        text = project.variables[name] if value is None else value
+        left_out.discard(name)
         try:
             check_variable(name, text)
         except ValueError as error:
             at.report(str(error))
-        environment[name] = text
-    return environment
+        own[name] = text
+    known = project.variables.over(own)
+    environment = {**_pairs_of_files(values.get("env_file", ()), project, known), **own}
+    return {name: value for name, value in environment.items() if name not in left_out}
 
 
 def _only_port(values: ServiceKeys) -> int | None:

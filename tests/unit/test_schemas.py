@@ -43,6 +43,8 @@ ONLY_MVD_TELLS = {  # why a schema cannot
     "logging": "what a logging driver takes",
     "no-services": "an override may have no services",
     "placement-nowhere": "what no host of the fleet has",
+    "commands": TEXT,
+    "scalars": TEXT,
     **dict.fromkeys(["empty", "override-of-broken", "two-documents"], YAML),
     **{case.stem: YAML for case in CASES.glob("invalid/yaml-*.yaml")},
 }
