@@ -6,7 +6,7 @@ import graphlib
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
 
 from gitops_mvd.config.tables import Place, did_you_mean
 from gitops_mvd.config.yamltree import Found, Path, Sink, mistakes, report
@@ -17,18 +17,21 @@ from gitops_mvd.manifest.claims import Claim, Register, of_ports, of_routes
 from gitops_mvd.manifest.compose import read_service
 from gitops_mvd.manifest.composition import SECTIONS, Composition, Parsed, variables_of
 from gitops_mvd.manifest.interpolate import Variables
+from gitops_mvd.manifest.joins import Draft, Drafts, joined
 from gitops_mvd.manifest.kong_entities import GATEWAY_APP, read_gateway
+from gitops_mvd.manifest.names import misnamed
 from gitops_mvd.manifest.placement import Placed
 from gitops_mvd.manifest.project import APPS, read_project
-from gitops_mvd.manifest.service import COMPLETED_CHECK, assemble, replicas, restart, schedule
+from gitops_mvd.manifest.service import COMPLETED_CHECK, assemble, published, replicas, restart, schedule
 from gitops_mvd.manifest.values import ServiceKeys
 
 T = TypeVar("T")
 
 COMPOSE = "compose.yaml"
 COMPLETES = "service_completed_successfully"
-_APP_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
-_SERVICE_NAME = re.compile(r"[a-zA-Z0-9._-]{1,63}")
+_APP_NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
+_SERVICE_NAME = re.compile(r"[a-zA-Z0-9._-]+")
+LONGEST_NAME = 63  # of an app, and of a service
 _MAIN_LIKE = re.compile(r"(docker-)?compose\.ya?ml", re.IGNORECASE)
 _COMPOSE_LIKE = re.compile(r"(docker-)?compose(\..*)?\.ya?ml", re.IGNORECASE)
 
@@ -66,16 +69,6 @@ class Reading:
         return self.runs and found.path[:2] not in self.elsewhere
 
 
-class Draft(NamedTuple):
-    """A service whose keys have been read, each for itself."""
-
-    place: Place
-    values: ServiceKeys
-
-
-Drafts = Mapping[str, Draft]
-
-
 def is_compose_file(name: str) -> bool:
     """Is that the name of a Compose file, or like one?"""
     return _COMPOSE_LIKE.fullmatch(name) is not None
@@ -107,12 +100,11 @@ def _read_files(tree: Tree, name: str, facts: HostFacts, parsed: Parsed, sink: S
     if name == GATEWAY_APP and not files:
         gateway, routes = read_gateway(tree, sink)
         return Reading(gateway, tuple(sink), claims=tuple(of_routes(GATEWAY_APP, routes)))
-    if name == GATEWAY_APP or not _APP_NAME.fullmatch(name):
-        why = (
-            "is the name of the app made from kong/"
-            if name == GATEWAY_APP
-            else "is not a valid app name (a-z, 0-9, `_` and `-`)"
-        )
+    if name == GATEWAY_APP:
+        why = "is the name of the app made from kong/"
+    elif why := misnamed(name, _APP_NAME, "a-z, 0-9, `_` and `-`", LONGEST_NAME):
+        why = f"is not a valid app name ({why})"
+    if why:
         report(sink, (), f"{folder}/{files[0]}", 1, f"the folder {name!r} {why}: rename it")
         return Reading(App(name), tuple(sink))
     if COMPOSE not in files:
@@ -139,13 +131,14 @@ def _read(tree: Tree, name: str, facts: HostFacts, variables: Variables, top: Pl
     places = (sections["services"].attempt(Place.entries) if "services" in sections else None) or {}
     drafts: dict[str, Draft] = {}
     for service, place in places.items():
-        if not _SERVICE_NAME.fullmatch(service):
-            place.report("is not a valid service name: use letters, digits, `.`, `_` and `-`")
+        if why := misnamed(service, _SERVICE_NAME, "letters, digits, `.`, `_` and `-`", LONGEST_NAME):
+            place.report(f"is not a valid service name: {why}")
         values = place.attempt(read_service)
         if values is not None:
             drafts[service] = Draft(place, values)
     here = {service: draft for service, draft in drafts.items() if _active(draft.values, facts, variables)}
-    services = [assemble(place, values, project) for place, values in drafts.values()]
+    beside = joined(drafts, here, project)
+    services = [assemble(place, values, project, beside[service]) for service, (place, values) in drafts.items()]
     _check_dependencies(drafts, here)
     claims = [claim for service, draft in here.items() for claim in _claims(f"{name}.{service}", draft.values)]
     _check_claims(claims)
@@ -234,7 +227,7 @@ def _check_dependencies(drafts: Drafts, here: Drafts) -> None:
 
 
 def _claims(owner: str, values: ServiceKeys) -> Iterator[Claim]:
-    yield from of_ports(owner, values.get("ports", ()))
+    yield from of_ports(owner, published(values))
     yield from of_routes(owner, values["x-kong"]["routes"] if "x-kong" in values else ())
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import cast
 
 from gitops_mvd.config.tables import Place
 from gitops_mvd.config.yamltree import Sink
-from gitops_mvd.core.compose import Endpoint, Run
+from gitops_mvd.core.compose import Endpoint, Port, Run
 from gitops_mvd.core.model import Check, Service, Update
 from gitops_mvd.core.xkong import XKong
 from gitops_mvd.manifest.compose import RESERVED, RUN
@@ -16,12 +16,14 @@ from gitops_mvd.manifest.composition import inside, read_file
 from gitops_mvd.manifest.dotenv import check_variable, parse_env
 from gitops_mvd.manifest.health import asks_for_port, probe_and_spec, report_blindness
 from gitops_mvd.manifest.interpolate import Variables
+from gitops_mvd.manifest.joins import Beside, networks_of
 from gitops_mvd.manifest.mounts import read_mounts
 from gitops_mvd.manifest.network import fixed
 from gitops_mvd.manifest.project import Project
 from gitops_mvd.manifest.update_order import FIXED, default_order, is_anonymous
 from gitops_mvd.manifest.values import DeployKeys, EnvFileKeys, ServiceKeys
 
+_OF_A_NETWORK = ("ports", "expose", "hostname", "dns", "extra_hosts", "mac_address")
 _NO_LABEL = "has the variable {0}, which is no label above it: a label file knows no other variables"
 SCHEDULED_CHECK = Check("scheduled")
 COMPLETED_CHECK = Check("completed", within=600.0)  # what a job gets: Compose has no limit, but a deploy must end
@@ -35,21 +37,20 @@ _RESOURCES = {
 """Plain keys, and the key of `deploy.resources` that means the same."""
 
 
-def assemble(place: Place, values: ServiceKeys, project: Project) -> Service:
+def assemble(place: Place, values: ServiceKeys, project: Project, beside: Beside) -> Service:
     """The service in normal form, from the values of its keys; mistakes are reported at the key."""
     entries = place.entries()
     deploy: DeployKeys = values.get("deploy", {})
     run = cast(Run, {name: value for name, value in values.items() if name in RUN})
     run.update(_resources(entries, values, deploy))
     files = read_mounts(entries, values, project, run)
-    _networks(place, values, project, run)
+    _networks(place, values, project, beside, run)
     if labels := _labels(values, project):
         run["labels"] = labels
-    if ports := [port for _, port in values.get("ports", ())]:
+    if ports := [port for _, port in published(values)]:
         run["ports"] = ports
     kong = _kong(entries, values)
-    if not any(place.has(name) for name in ("image", "build", "extends")):
-        place.report("has no `image`", by_host=True)  # an override may have it
+    _check_image(place)
     service = Service(
         name=str(place.path[-1]),
         image=values.get("image", ""),
@@ -63,13 +64,31 @@ def assemble(place: Place, values: ServiceKeys, project: Project) -> Service:
         depends_on={name: condition for name, (_, condition, _) in values.get("depends_on", {}).items()},
         pull_policy=values.get("pull_policy", "missing"),
     )
-    service = replace(service, update=_update(entries, values, default_order(service)[0]))
+    order, _ = default_order(service, beside.joined_by)
+    service = replace(service, update=_update(entries, values, order, beside))
     if service.update.order == "start-first":
         for at, mount in values.get("volumes", ()):
             if is_anonymous(mount):
                 why = "which no volume is mounted at: a new version begins without it, because it starts first"
                 at.note(f"{service.name} keeps data in {mount['target']}, {why}")
     return service
+
+
+def _check_image(place: Place) -> None:
+    """An image must be named; what it is built from is not looked at.  An override may have either."""
+    if place.has("build"):
+        at = place.entries()["build"]
+        if place.has("image"):
+            at.note("is not used: build time is separate from deploy time, and `image` is what runs")
+        else:
+            at.report("build time is separate from deploy time: build in CI and name the `image`", by_host=True)
+    elif not place.has("image") and not place.has("extends"):
+        place.report("has no `image`", by_host=True)
+
+
+def published(values: ServiceKeys) -> Sequence[tuple[Place, Port]]:
+    """The ports that are published: on the network of the host there is nothing to publish."""
+    return () if values.get("network_mode") == "host" else values.get("ports", ())
 
 
 def replicas(values: ServiceKeys) -> int:
@@ -106,29 +125,53 @@ def _resources(entries: Mapping[str, Place], values: ServiceKeys, deploy: Deploy
     return run
 
 
-def _networks(place: Place, values: ServiceKeys, project: Project, run: Run) -> None:
-    entries = place.entries()
-    mode = values.get("network_mode")
-    joined = dict(values.get("networks", {}))
-    if mode is not None:
-        if joined:
-            entries["network_mode"].report("cannot be used together with `networks`: choose one")
-        if mode != "bridge" and values.get("ports"):
-            entries["ports"].report(
-                f"cannot be published with network_mode {mode}: the container has no ports of its own"
-            )
-        return
-    if not joined and "networks" not in entries and project.default_network:
-        joined = {"default": (place, {})}
+def _networks(place: Place, values: ServiceKeys, project: Project, beside: Beside, run: Run) -> None:
+    if "network_mode" in values:
+        _check_mode(place.entries(), values, values["network_mode"])
+    if "container_name" in values:
+        _note_container_name(place.entries(), values, project)
     real: dict[str, Endpoint] = {}
-    for name, (at, options) in joined.items():
+    for name, (at, options) in networks_of(place, values, project).items():
         if name not in project.networks:
             at.report(f"the network {name} is not declared: add it to `networks:` at the top level")
             continue
-        aliases = [str(place.path[-1]), *options.get("aliases", ())]
-        real[project.networks[name][0]] = {**options, "aliases": list(dict.fromkeys(aliases))}
+        endpoint = options.copy()
+        own = [str(place.path[-1])] if endpoint.pop("use_service_name_alias", True) else []
+        more = [name for name in [values.get("container_name")] if name]
+        aliases = [*own, *options.get("aliases", ()), *more, *beside.names.get(name, ())]
+        real[project.networks[name][0]] = {**cast(Endpoint, endpoint), "aliases": list(dict.fromkeys(aliases))}
     if real:
         run["networks"] = real
+
+
+def _check_mode(entries: Mapping[str, Place], values: ServiceKeys, mode: str) -> None:
+    """Report the keys that go with a network of its own, which a service with that `network_mode` does not have."""
+    if values.get("networks"):
+        entries["network_mode"].report("cannot be used together with `networks`: choose one")
+    kind, _, other = mode.partition(":")
+    advice = (
+        f"put it on {other}, whose network it shares" if kind == "service" else "the network is not its own: remove it"
+    )
+    for key in _OF_A_NETWORK if other else ():
+        if values.get(key):
+            entries[key].report(f"cannot be used with network_mode {mode}: {advice}")
+    if mode == "host" and values.get("ports"):
+        entries["ports"].note("has no effect with network_mode host: the ports of the container are those of the host")
+    if mode == "none" and values.get("ports"):
+        entries["ports"].report("cannot be published with network_mode none: the container has no network")
+    if mode != "bridge" and values.get("links"):
+        entries["links"].report(f"cannot be used with network_mode {mode}, with which nobody has a name: remove it")
+
+
+def _note_container_name(entries: Mapping[str, Place], values: ServiceKeys, project: Project) -> None:
+    at, name = entries["container_name"], values["container_name"]
+    if replicas(values) > 1:
+        at.report("is one name for several instances: remove it, or use one replica")
+    itself = f"the container itself is named mvd-{project.app}-{at.path[-2]}-..., as each version has its own"
+    if mode := values.get("network_mode"):
+        at.note(f"has no effect with network_mode {mode}, with which nobody has a name; {itself}")
+    else:
+        at.note(f"{name} is a name on its networks; {itself}")
 
 
 def _pairs_of_files(
@@ -199,7 +242,11 @@ def _kong(entries: Mapping[str, Place], values: ServiceKeys) -> XKong | None:
     port = kong["port"] or _only_port(values)
     if port is None and not place.has("port"):
         place.report("has no `port`, and `ports` or `expose` do not have exactly one")
-    if (mode := values.get("network_mode", "bridge")) != "bridge":
+    if (mode := values.get("network_mode", "bridge")).startswith("service:"):
+        place.report(
+            f"cannot lead to a service with network_mode {mode}: put it on {mode[8:]}, whose network it shares"
+        )
+    elif mode != "bridge":
         place.report(
             f"cannot lead to a container with network_mode {mode}, which has no ports of its own: "
             "remove that, or write the service with its host and port into kong/*.yaml"
@@ -290,10 +337,13 @@ def _check(entries: Mapping[str, Place], values: ServiceKeys, kong: XKong | None
     return replace(usual, spec=spec, **times)
 
 
-def _update(entries: Mapping[str, Place], values: ServiceKeys, default: str) -> Update:
+def _update(entries: Mapping[str, Place], values: ServiceKeys, default: str, beside: Beside) -> Update:
     """How it is updated; two versions side by side must not want the same port or address."""
     config = values.get("deploy", {}).get("update_config", {})
-    alone = [(at, f"the port {port['published']} of the host") for at, port in values.get("ports", ()) if fixed(port)]
+    if beside.joined_by and config.get("order") == "start-first":
+        at = entries["deploy"].entries()["update_config"].entries()["order"]
+        at.report(f"is not possible, because {beside.joined_by} shares a namespace of it: use stop-first")
+    alone = [(at, f"the port {port['published']} of the host") for at, port in published(values) if fixed(port)]
     for at, options in values.get("networks", {}).values():
         alone += [(at, f"a fixed {name}") for name in FIXED if name in options]
     if "mac_address" in values:

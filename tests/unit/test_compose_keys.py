@@ -189,6 +189,14 @@ CASES = {
             "x-mvd": {"schedule": "daily"},
             "x-kong": KONG,
             "extends": {"file": "bases.yaml", "service": "base"},
+            "container_name": "shop-web",
+            "links": ["db:database"],
+            "build": ".",
+            "develop": {"watch": [{"action": "rebuild", "path": "."}]},
+            "attach": False,
+            "credential_spec": {"file": "spec.json"},
+            "isolation": "default",
+            **dict.fromkeys(["cpu_count", "cpu_percent"], 7),
         },
     ),
     "extends": Case(
@@ -269,6 +277,7 @@ CASES = {
             "driver_opts": {"a": "b"},
             "priority": 1,
             "gw_priority": 1,
+            "use_service_name_alias": False,
         },
     ),
     "depends_on": Case(
@@ -320,6 +329,9 @@ CASES = {
             "placement": {"constraints": ["node.labels.role == db"]},
             "resources": {"limits": {"cpus": 7}},
             "restart_policy": {"condition": "none"},
+            "rollback_config": {"parallelism": 2},
+            "endpoint_mode": "vip",
+            "labels": {"a": "b"},
         },
     ),
     "update_config": Case(
@@ -339,7 +351,11 @@ CASES = {
         deploy.PLACEMENT,
         lambda mapping: service(deploy={"placement": mapping}),
         {},
-        {"constraints": ["node.labels.role == db"]},
+        {
+            "constraints": ["node.labels.role == db"],
+            "preferences": [{"spread": "node.labels.zone"}],
+            "max_replicas_per_node": 1,
+        },
     ),
     "restart_policy": Case(
         deploy.RESTART_POLICY,
@@ -368,7 +384,12 @@ CASES = {
         deploy.RESERVATIONS,
         lambda mapping: service(deploy={"resources": {"reservations": mapping}}),
         {},
-        {"memory": "64m", "devices": DEVICE},
+        {
+            "memory": "64m",
+            "devices": DEVICE,
+            "cpus": 7,
+            "generic_resources": [{"discrete_resource_spec": {"kind": "x"}}],
+        },
     ),
     "devices": Case(
         deploy.DEVICE,
@@ -432,7 +453,6 @@ ONE_VALUE = {  # keys that accept only what is so anyway: another value is a mis
     ("compose.yaml", "name"),
     ("networks", "enable_ipv4"),
     ("depends_on", "restart"),
-    ("update_config", "max_failure_ratio"),
 }
 
 

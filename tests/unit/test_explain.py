@@ -64,6 +64,7 @@ def test_all_of_a_deploy_is_told() -> None:
         "starts": "after db is healthy, migrate has completed",
         "order": "start-first: it has a route, and nothing that two versions could not share",
         "instances": "3, replaced 1 at a time, each batch watched for 10s",
+        "found as": "web",
         "gate": "until http /health 80 succeeds (at most 60 s, then for 5 s)",
         "switch": "in Kong; old instances get 30s to finish open requests",
         "on failure": "rollback: the whole app goes back to the version that last worked",
