@@ -10,6 +10,7 @@ from gitops_mvd.config.yamltree import mistakes
 from gitops_mvd.core.errors import ManifestError
 from gitops_mvd.core.model import App, HostFacts, Problem
 from gitops_mvd.core.ports import Tree
+from gitops_mvd.manifest.app_files import COMPOSE, compose_files, is_compose_file, main_file, unread
 from gitops_mvd.manifest.claims import Register
 from gitops_mvd.manifest.composition import Parsed
 from gitops_mvd.manifest.fleet import FILE as FLEET_FILE
@@ -17,9 +18,7 @@ from gitops_mvd.manifest.fleet import Fleet, read_fleet
 from gitops_mvd.manifest.kong_entities import FOLDER, GATEWAY_APP
 from gitops_mvd.manifest.placement import nowhere
 from gitops_mvd.manifest.project import APPS
-from gitops_mvd.manifest.reading import COMPOSE, Reading, compose_files, is_compose_file, override_names, read_app
-
-LAPTOP = "compose.override.yaml"  # `docker compose` takes it up by itself; a server does not
+from gitops_mvd.manifest.reading import Reading, read_app
 
 
 @dataclass(frozen=True)
@@ -177,14 +176,10 @@ def _names(tree: Tree) -> list[str]:
 
 
 def _unread(tree: Tree, app: str, hosts: Iterable[HostFacts], parsed: Parsed) -> Iterator[Problem]:
-    """The app's Compose files that no host reads, because of a typo in their name."""
-    if f"{APPS}/{app}/{COMPOSE}" in parsed:
-        for file in compose_files(tree, app):
-            path = f"{APPS}/{app}/{file}"
-            if path not in parsed and file != LAPTOP:
-                named = {name for facts in hosts for name in override_names(facts)}
-                hint = did_you_mean(file, sorted(named))
-                yield Problem(path, 1, "", f"no host reads it: an override is named compose.<label>-<value>.yaml{hint}")
+    """The app's Compose files that no host reads, such as because of a typo in their name."""
+    files = compose_files(tree, app)
+    if f"{APPS}/{app}/{main_file(files)}" in parsed:
+        yield from (Problem(f"{APPS}/{app}/{file}", 1, "", why) for file, why in unread(tree, app, files, hosts))
 
 
 def _unplaced(hosts: Sequence[HostFacts], readings: Sequence[Reading]) -> Iterator[Problem]:

@@ -6,6 +6,7 @@ import graphlib
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from typing import TypeVar
 
 from gitops_mvd.config.tables import Place, did_you_mean
@@ -13,6 +14,7 @@ from gitops_mvd.config.yamltree import Found, Path, Sink, mistakes, report
 from gitops_mvd.core.errors import ManifestError
 from gitops_mvd.core.model import App, HostFacts, Problem, Service
 from gitops_mvd.core.ports import Tree
+from gitops_mvd.manifest.app_files import COMPOSE, compose_files, main_file, override_names, remarks
 from gitops_mvd.manifest.claims import Claim, Register, of_ports, of_routes
 from gitops_mvd.manifest.compose import read_service
 from gitops_mvd.manifest.composition import SECTIONS, Composition, Parsed, variables_of
@@ -27,13 +29,11 @@ from gitops_mvd.manifest.values import ServiceKeys
 
 T = TypeVar("T")
 
-COMPOSE = "compose.yaml"
 COMPLETES = "service_completed_successfully"
 _APP_NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
 _SERVICE_NAME = re.compile(r"[a-zA-Z0-9._-]+")
 LONGEST_NAME = 63  # of an app, and of a service
 _MAIN_LIKE = re.compile(r"(docker-)?compose\.ya?ml", re.IGNORECASE)
-_COMPOSE_LIKE = re.compile(r"(docker-)?compose(\..*)?\.ya?ml", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -69,20 +69,6 @@ class Reading:
         return self.runs and found.path[:2] not in self.elsewhere
 
 
-def is_compose_file(name: str) -> bool:
-    """Is that the name of a Compose file, or like one?"""
-    return _COMPOSE_LIKE.fullmatch(name) is not None
-
-
-def override_names(facts: HostFacts) -> set[str]:
-    return {f"compose.{label}-{value}.yaml" for label, value in facts.labels.items()}
-
-
-def compose_files(tree: Tree, app: str) -> list[str]:
-    """The files of an app's folder that are, or look like, Compose files."""
-    return [file for file in tree.names(f"{APPS}/{app}") if is_compose_file(file)]
-
-
 def read_app(tree: Tree, name: str, facts: HostFacts, parsed: Parsed) -> Reading:
     """One app for one host; `parsed` holds what was parsed of this tree already."""
     sink: Sink = []
@@ -107,13 +93,19 @@ def _read_files(tree: Tree, name: str, facts: HostFacts, parsed: Parsed, sink: S
     if why:
         report(sink, (), f"{folder}/{files[0]}", 1, f"the folder {name!r} {why}: rename it")
         return Reading(App(name), tuple(sink))
-    if COMPOSE not in files:
+    main = main_file(files)
+    if not main:
         meant = next((file for file in files if _MAIN_LIKE.fullmatch(file)), files[0])
         report(sink, (), f"{folder}/{meant}", 1, f"there is no {COMPOSE} beside it: rename the file to {COMPOSE}")
         return Reading(App(name), tuple(sink))
+    for file, why in remarks(tree, name, files):
+        report(sink, (), f"{folder}/{file}", 1, why, note=True)
     overrides = sorted(override_names(facts) & set(files))
+    for one, other in pairwise(overrides):
+        if one.rpartition(".")[0] == other.rpartition(".")[0]:
+            report(sink, (), f"{folder}/{other}", 1, f"is an override by the same name as {one}: remove one")
     variables = variables_of(tree, name, folder, facts, sink)
-    paths = [f"{folder}/{file}" for file in (COMPOSE, *overrides)]
+    paths = [f"{folder}/{file}" for file in (main, *overrides)]
     node = Composition(tree, sink, parsed).load(paths, variables)
     if node is None:
         return Reading(App(name), tuple(sink))
