@@ -36,14 +36,14 @@ def _about(service: Service, app: str, joined_by: Mapping[str, str]) -> Iterator
         return
     if service.is_job:
         yield "runs", "once per version; not repeated on drift"
-    else:
-        yield "restarts", _restarts(service.restart)
     if service.depends_on:
         waits = (f"{name} {CONDITIONS[condition]}" for name, condition in sorted(service.depends_on.items()))
         yield "starts", f"after {', '.join(waits)}"
     yield "order", f"{service.update.order}: {explained(service, joined_by.get(service.name, ''))}"
     if service.replicas > 1:
         yield "instances", f"{service.replicas}, replaced {_turns(service)}"
+    if not service.is_job:
+        yield "restarts", _restarts(service.restart)
     yield from _joined(service, app)
     yield from _mounted(service)
     yield "gate", gate_text(service.check, probes.summary)

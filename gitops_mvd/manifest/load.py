@@ -89,7 +89,8 @@ def app_names(tree: Tree) -> list[str]:
     """The apps of the repository, the gateway among them."""
     folders = (name.rstrip("/") for name in tree.names(APPS) if name.endswith("/"))
     apps = [name for name in folders if compose_files(tree, name)]
-    return [GATEWAY_APP, *apps] if tree.names(FOLDER) and GATEWAY_APP not in apps else apps
+    has_gateway = any(name.endswith((".yaml", ".yml")) for name in tree.names(FOLDER))
+    return [GATEWAY_APP, *apps] if has_gateway and GATEWAY_APP not in apps else apps
 
 
 def _cached(tree: Tree, name: str, facts: HostFacts, cache: Cache | None) -> Reading:

@@ -10,14 +10,14 @@ from gitops_mvd.config.yamltree import mistakes
 from gitops_mvd.core.errors import ManifestError
 from gitops_mvd.core.model import HostFacts, Problem
 from gitops_mvd.core.ports import Tree
-from gitops_mvd.manifest.app_files import COMPOSE, compose_files, is_compose_file, main_file, unread
+from gitops_mvd.manifest.app_files import COMPOSE, LAPTOP, compose_files, is_compose_file, main_file, unread
 from gitops_mvd.manifest.claims import Register
 from gitops_mvd.manifest.composition import Parsed
 from gitops_mvd.manifest.fleet import FILE as FLEET_FILE
 from gitops_mvd.manifest.fleet import Fleet, read_fleet
 from gitops_mvd.manifest.kong_entities import GATEWAY_APP
 from gitops_mvd.manifest.load import Recording, app_names
-from gitops_mvd.manifest.placement import nowhere
+from gitops_mvd.manifest.placement import nowhere, without_fleet
 from gitops_mvd.manifest.project import APPS
 from gitops_mvd.manifest.reading import Reading, read_app
 
@@ -52,7 +52,10 @@ def review(tree: Tree) -> Review:
         fleet = read_fleet(tree)
     except ManifestError as error:
         first = error.problems
-    problems = [*first, *sorted(_problems(tree, fleet, notes))]
+    if fleet and not fleet.hosts and not fleet.open:
+        why = "has no host: no server may use the repository; add one, or remove the file"
+        first = [Problem(FLEET_FILE, 1, "hosts", why)]
+    problems = [*first, *sorted(_problems(tree, fleet, notes) | set(_misplaced(tree, notes)))]
     return Review(problems, sorted(notes), len(app_names(tree)), len(fleet.hosts) if fleet else 0)
 
 
@@ -79,6 +82,8 @@ def _problems(tree: Tree, fleet: Fleet | None, notes: set[Problem]) -> set[Probl
             problems.update(_unread(tree, name, hosts, parsed))
         if fleet and fleet.hosts:
             problems.update(_unplaced(hosts, readings))
+        elif fleet and fleet.open:
+            problems.update(problem for reading in readings for problem in _unlabelled(reading))
     return problems | set(_strays(recording)) | set(_unknown_apps(fleet, apps))
 
 
@@ -109,6 +114,46 @@ def _unplaced(hosts: Sequence[HostFacts], readings: Sequence[Reading]) -> Iterat
     for service in {service for reading in readings for service in reading.constraints}:
         asked = zip(hosts, (reading.constraints.get(service) for reading in readings), strict=True)
         yield from nowhere([(facts, constraints) for facts, constraints in asked if constraints is not None])
+
+
+def _unlabelled(reading: Reading) -> Iterator[Problem]:
+    """The services that need a label, which no host has without a `fleet.yaml`."""
+    for constraints in reading.constraints.values():
+        yield from without_fleet(constraints)
+
+
+def _misplaced(tree: Tree, notes: set[Problem]) -> Iterator[Problem]:
+    """What a repository would need to have anything in it, and files that nobody looks at where they are."""
+    apps, top = app_names(tree), tree.names("")
+    strays = [name for name in top if is_compose_file(name)]
+    if apps:
+        where = f"is not read: an app is a folder of its own, {APPS}/<app>/{COMPOSE}"
+        notes.update(Problem(name, 1, "", where) for name in strays if name not in LAPTOP)
+    for name in top:
+        folders = [f"{name}{below}" for below in tree.names(name[:-1]) if below.endswith("/")]
+        is_like = name.endswith("/") and name != f"{APPS}/" and did_you_mean(name[:-1].lower(), [APPS])
+        if is_like and any(_has_compose_file(tree, folder[:-1]) for folder in folders):
+            yield Problem(name[:-1], 1, "", f"is not read: the folder of the apps is called {APPS}, rename it")
+            return
+    if not apps:
+        yield Problem(APPS, 1, "", f"{_nothing(tree, top, strays)}: an app is a folder such as {APPS}/shop/{COMPOSE}")
+
+
+def _nothing(tree: Tree, top: Sequence[str], strays: Sequence[str]) -> str:
+    """Why there is nothing in the repository that could be checked."""
+    if f"{APPS}/" in top:
+        return "has no app"
+    folders = [name for name in top if name.endswith("/") and _has_compose_file(tree, name[:-1])]
+    if strays:
+        return f"there is no folder {APPS}/ here, and {strays[0]} is not read where it is"
+    if folders:
+        return f"there is no folder {APPS}/ here, and the Compose file in {folders[0]} is not read where it is"
+    found = ", ".join(top[:8]) + (", ..." if len(top) > 8 else "")
+    return f"there is no folder {APPS}/ here, so this is no config repository ({found or 'the folder is empty'})"
+
+
+def _has_compose_file(tree: Tree, folder: str) -> bool:
+    return any(map(is_compose_file, tree.names(folder)))
 
 
 def _strays(recording: Recording) -> Iterator[Problem]:
