@@ -20,6 +20,7 @@ from gitops_mvd.manifest.load import Recording, app_names
 from gitops_mvd.manifest.placement import nowhere, without_fleet
 from gitops_mvd.manifest.project import APPS
 from gitops_mvd.manifest.reading import Reading, read_app
+from gitops_mvd.manifest.shared import Alias
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +66,7 @@ def _problems(tree: Tree, fleet: Fleet | None, notes: set[Problem]) -> set[Probl
     recording = Recording(tree)
     parsed: Parsed = {}
     registers = [Register() for _ in hosts]
+    known: list[dict[tuple[str, str], Alias]] = [{} for _ in hosts]
     problems: set[Problem] = set()
     apps = app_names(tree)
     for name in apps:
@@ -72,12 +74,13 @@ def _problems(tree: Tree, fleet: Fleet | None, notes: set[Problem]) -> set[Probl
         # A mistake in a service that runs on no host is a mistake too.
         elsewhere = frozenset.intersection(*(reading.elsewhere for reading in readings))
         idle = not any(reading.runs for reading in readings)
-        for reading, register in zip(readings, registers, strict=True):
+        for reading, register, names in zip(readings, registers, known, strict=True):
             told = [it for it in reading.found if reading.concerns(it) or idle or it.path[:2] in elsewhere]
             problems.update(it.problem for it in mistakes(told) if fleet or not it.by_host)
             notes.update(it.problem for it in told if it.note)
             if fleet:
                 problems.update(_clashes(register, reading))
+                notes.update(_namesakes(names, reading))
         if fleet:
             problems.update(_unread(tree, name, hosts, parsed))
         if fleet and fleet.hosts:
@@ -101,6 +104,17 @@ def _clashes(register: Register, reading: Reading) -> Iterator[Problem]:
         yield claim.problem(other)
         yield other.problem(claim)
     register.take(reading.claims)
+
+
+def _namesakes(known: dict[tuple[str, str], Alias], reading: Reading) -> Iterator[Problem]:
+    """The names by which services of two apps are found on one network: whoever asks there may get either."""
+    for alias in reading.aliases:
+        other = known.setdefault((alias.network, alias.name), alias)
+        if other.owner.partition(".")[0] != reading.app.name:
+            owners = f"{other.owner} and {alias.owner}"
+            why = f"{alias.name} is a name of {owners} on {alias.network}: whoever asks for it there may get either"
+            for at in (alias.at, other.at):
+                yield Problem(at.node.file, at.node.line, at.key, why)
 
 
 def _unread(tree: Tree, app: str, hosts: Iterable[HostFacts], parsed: Parsed) -> Iterator[Problem]:

@@ -40,6 +40,8 @@ ONLY_MVD_TELLS = {  # why a schema cannot
     "environment-list": TEXT,
     "interpolation": TEXT,
     "folders": "what is in the repository",
+    "shared-names": "what two apps want",
+    "subnets": "what is in a subnet",
     "logging": "what a logging driver takes",
     "no-services": "an override may have no services",
     "placement-nowhere": "what no host of the fleet has",
