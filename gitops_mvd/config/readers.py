@@ -6,11 +6,12 @@ Each accepts a number or boolean in quotes too, for that is what becomes of a va
 from __future__ import annotations
 
 import re
-import shlex
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+from gitops_mvd.config.scalars import printed
 from gitops_mvd.config.tables import Invalid, Place, Reader, Schema, accepts, or_empty
+from gitops_mvd.config.words import split
 from gitops_mvd.config.yamltree import Node
 
 T = TypeVar("T")
@@ -22,17 +23,19 @@ WORD = {"type": ["string", "number", "boolean"]}
 _INTEGER = re.compile(r"[-+]?[0-9]{1,18}")
 _SIZE = re.compile(r"([0-9]{1,18}(?:\.[0-9]{1,18})?) ?([kmgtp]?)i?b?", re.IGNORECASE)
 _ANY_CASE_SIZE = "^[0-9]{1,18}(\\.[0-9]{1,18})? ?[kKmMgGtTpP]?[iI]?[bB]?$"  # JSON Schema has no flag for ignoring case
-_DURATION = re.compile(r"(?:[0-9]{1,15}(?:\.[0-9]{1,15})?(?:h|ms|m|s|us|µs|ns))+")
-_PART = re.compile(r"([0-9.]+)(h|ms|m|s|us|µs|ns)")
-_SECONDS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "ns": 1e-9}
+_DURATION = re.compile(r"(?:(?:[0-9]{1,15}(?:\.[0-9]{0,15})?|\.[0-9]{1,15})(?:w|d|h|ms|m|s|us|µs|μs|ns))+")
+_PART = re.compile(r"([0-9.]+)(w|d|h|ms|m|s|us|µs|μs|ns)")
+_SECONDS = {"w": 604800.0, "d": 86400.0, "h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}
+_SECONDS |= dict.fromkeys(("µs", "μs"), 1e-6)  # the micro sign, and the Greek letter
+_MOST_SECONDS = (1 << 63) / 1e9  # what Go's nanoseconds can hold
 _POWER = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4, "p": 5}
 
 
 @accepts(STRING)
 def text(place: Place) -> str:
-    """A string; a number without quotes is a mistake, as `docker compose` reads it as a number."""
+    """A string; a number or a date without quotes is a mistake, as `docker compose` reads it as that."""
     value = place.scalar("a string")
-    if not isinstance(value, str):
+    if not isinstance(value, str) or (place.node.text and printed(place.node.text) != value):
         place.fail(f'must be a string: put it in quotes, "{place.node.text}"')
     return value
 
@@ -46,7 +49,17 @@ def filled(place: Place) -> str:
 
 @accepts(WORD)
 def word(place: Place) -> str:
-    """A string, or a number or boolean that YAML does not rewrite (`1.10` would become 1.1)."""
+    """A string, or a number or boolean that Compose does not rewrite (`1.10` would become 1.1, and `2.0` 2)."""
+    value = place.scalar("a string or a number")
+    written = printed(place.node.text) if place.node.text else str(value)
+    if place.node.text and written != place.node.text:
+        place.fail(f'YAML reads {place.node.text} as {written}: put it in quotes, "{place.node.text}"')
+    return written
+
+
+@accepts(WORD)
+def own_word(place: Place) -> str:
+    """A string, or a number or boolean that YAML does not rewrite, in a file that Compose does not read."""
     value = place.scalar("a string or a number")
     if isinstance(value, str):
         return value
@@ -119,13 +132,14 @@ def size_or_unlimited(place: Place) -> int:
 
 @accepts({"type": ["string", "integer"], "minimum": 0, "maximum": 0, "pattern": f"^0$|^{_DURATION.pattern}$"})
 def duration(place: Place) -> float:
-    """Seconds, from `1m30s`, `500ms`."""
+    """Seconds, from `1m30s`, `500ms`, `1d` (24 hours), `2w`."""
     value = place.scalar("a duration such as 10s")
     if value in (0, "0") and not isinstance(value, bool):
         return 0.0
     if not isinstance(value, str) or not _DURATION.fullmatch(value):
         place.fail(f"must be a duration such as 10s or 1m30s, not {value!r}")
-    return round(sum(float(amount) * _SECONDS[unit] for amount, unit in _PART.findall(value)), 9)
+    seconds = sum(float(amount) * _SECONDS[unit] for amount, unit in _PART.findall(value))
+    return round(seconds, 9) if seconds < _MOST_SECONDS else place.fail(f"must be less than 292 years, not {value}")
 
 
 @accepts({"type": ["string", "integer"], "minimum": 0, "pattern": f"^{_INTEGER.pattern}$|^{_DURATION.pattern}$"})
@@ -186,6 +200,7 @@ def one_or_more(read: Reader[T]) -> Reader[list[T]]:
 
 strings = list_of(text)
 words = list_of(word)
+own_words = list_of(own_word)
 string_or_strings = one_or_more(filled)
 
 
@@ -241,13 +256,13 @@ def string_map(place: Place) -> dict[str, str]:
 
 @accepts(either(STRING, strings.schema))
 def command(place: Place) -> list[str]:
-    """A list of words, or one string that is split as a shell would (and no shell runs it)."""
+    """A list of words, or one string that is split as Compose does it (and no shell runs it)."""
     if isinstance(place.value(), list):
         return strings(place)
     try:
-        return shlex.split(text(place))
+        return split(text(place))
     except ValueError as error:
-        place.fail(f"cannot be split into words: {str(error).lower()}; write it as a list")
+        place.fail(str(error))
 
 
 @accepts({})

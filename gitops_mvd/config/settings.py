@@ -14,9 +14,9 @@ from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from gitops_mvd import forges
-from gitops_mvd.config.readers import absolute, boolean, duration, filled, mapping_of, one_of, tuple_of, word
+from gitops_mvd.config.readers import absolute, boolean, duration, filled, mapping_of, one_of, own_word, tuple_of
 from gitops_mvd.config.tables import Invalid, Key, Place, Reader, accepts, fields, mapping_schema
-from gitops_mvd.config.yamltree import Node, Sink, parse
+from gitops_mvd.config.yamltree import Node, Sink, mistakes, parse
 from gitops_mvd.core.errors import ManifestError
 from gitops_mvd.core.policy import Policy
 
@@ -285,7 +285,7 @@ def _forge_kind(place: Place) -> str:
 GITHUB_APP_SECTION = section(
     GitHubApp,
     {
-        "id": Key("The number of the App, or its client id.", word),
+        "id": Key("The number of the App, or its client id.", own_word),
         "key_file": Key("The file with a private key of the App: the `.pem` that GitHub gives, unencrypted.", absolute),
     },
 )
@@ -600,12 +600,12 @@ def read(file: str, data: bytes) -> Settings:
     root = parse(file, data, sink) or Node({}, file, 1)
     place = Place(root, (), sink)
     values = place.attempt(lambda at: fields(at, SETTINGS_SECTION.keys, SETTINGS_SECTION.required)) or {}
-    if not sink and "forge" in values:
+    if not mistakes(sink) and "forge" in values:
         values["forge"] = _complete(values["forge"], values, place.entries()["forge"])
     if "webhook" in values and not place.has("forge"):
         place.entries()["webhook"].report("needs `forge`: its kind says how webhooks are authenticated")
-    if sink:
-        raise ManifestError(sorted(found.problem for found in sink))
+    if found := mistakes(sink):
+        raise ManifestError(sorted(it.problem for it in found))
     return Settings(**values)
 
 

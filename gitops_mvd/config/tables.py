@@ -38,6 +38,10 @@ class Place(NamedTuple):
         """Report a mistake and go on; `by_host` if it is a mistake only with the facts of this host."""
         report(self.sink, self.path, self.node.file, self.node.line, message, by_host)
 
+    def note(self, message: str) -> None:
+        """Tell what is done otherwise than one may think; it is no mistake."""
+        report(self.sink, self.path, self.node.file, self.node.line, message, note=True)
+
     def fail(self, message: str, by_host: bool = False) -> NoReturn:
         """Report a mistake, and raise Invalid."""
         self.report(message, by_host)

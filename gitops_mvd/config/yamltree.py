@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 import yaml
 
+from gitops_mvd.config.scalars import printed
 from gitops_mvd.core.model import Problem
 
 MAX_BYTES = 1 << 20  # of one file
@@ -31,8 +32,21 @@ _INTEGER = re.compile(r"([-+]?)(?:0o?([0-7]+)|0x([0-9a-fA-F]+)|0b([01]+)|(0|[1-9
 _FLOAT = re.compile(r"[-+]?(?:[0-9]*\.[0-9]+|[0-9]+\.|[0-9]+(?=[eE]))(?:[eE][-+]?[0-9]+)?")
 _UNPRINTABLE = re.compile("[\0\ud800-\udfff]")
 _CONFLICT = re.compile(r"^(?:<{7}|>{7}) ", re.MULTILINE)
-_TAGS = {"tag:yaml.org,2002:" + name for name in ("str", "int", "float", "bool", "null", "map", "seq")}
+_CORE = "tag:yaml.org,2002:"
+_TYPES: dict[str, tuple[type, ...]] = {
+    "str": (str,),
+    "int": (int,),
+    "float": (int, float),
+    "bool": (bool,),
+    "null": (type(None),),
+    "map": (),
+    "seq": (),
+}
+_TAGS = {_CORE + name: types for name, types in _TYPES.items()}
+_COLLECTIONS = {yaml.SequenceStartEvent: _CORE + "seq", yaml.MappingStartEvent: _CORE + "map"}
+_MERGE = _CORE + "merge"  # what some programs write in front of `<<`
 _MERGING = ("!reset", "!override")
+_FREE = ("x-kong", "x-mvd")  # not read by Compose
 
 
 Value: TypeAlias = "Scalar | list[Node] | dict[str, Node]"
@@ -41,9 +55,10 @@ Value: TypeAlias = "Scalar | list[Node] | dict[str, Node]"
 class Node(NamedTuple):
     """A value with its file and line; an entry of a mapping has the line of its key.
 
-    `text` is an unquoted scalar as written, if that could be something else than a string.  `tag` is `!reset` or
-    `!override` as in the file, or `!broken` for a value whose mistake has been reported already.  `item` is the index
-    of an entry in the list that it was in, before a merge made that a mapping.
+    `text` is an unquoted scalar as written, if it is no string or if, in a Compose file, it is none for Compose
+    (`2024-06-01`, `08`) or may be none once its variables are filled in.  `tag` is `!reset` or `!override` as in the
+    file, or `!broken` for a value whose mistake has been reported already.  `item` is the index of an entry in the list
+    that it was in, before a merge made that a mapping.
     """
 
     value: Value
@@ -57,15 +72,22 @@ class Node(NamedTuple):
 class Found(NamedTuple):
     """A problem and the path that it was found at.
 
-    `by_host`: it is a problem only with the facts of this host.
+    `by_host`: it is a problem only with the facts of this host.  `note`: it is no mistake; it tells what is done
+    otherwise than one may think.
     """
 
     path: Path
     problem: Problem
     by_host: bool = False
+    note: bool = False
 
 
 Sink = list[Found]
+
+
+def mistakes(found: Iterable[Found]) -> list[Found]:
+    """What was found, without the notes."""
+    return [it for it in found if not it.note]
 
 
 def dotted(path: Path) -> str:
@@ -73,8 +95,10 @@ def dotted(path: Path) -> str:
     return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path).removeprefix(".")
 
 
-def report(sink: Sink, path: Path, file: str, line: int, message: str, by_host: bool = False) -> None:
-    sink.append(Found(path, Problem(file, line, dotted(path), message), by_host))
+def report(
+    sink: Sink, path: Path, file: str, line: int, message: str, by_host: bool = False, note: bool = False
+) -> None:
+    sink.append(Found(path, Problem(file, line, dotted(path), message), by_host, note))
 
 
 def resolve(text: str) -> Scalar:
@@ -96,8 +120,11 @@ class _Stop(Exception):
     """Raised when the rest of the file cannot be read, after the reason was reported."""
 
 
-def parse(file: str, data: bytes, sink: Sink) -> Node | None:
-    """The one document of a file, None if it cannot be read or is empty; mistakes go to `sink`."""
+def parse(file: str, data: bytes, sink: Sink, compose: bool = False) -> Node | None:
+    """The one document of a file, None if it cannot be read or is empty; mistakes go to `sink`.
+
+    In a file of Compose, unquoted scalars that Compose does not read as strings are marked by their `text`.
+    """
     try:
         if len(data) > MAX_BYTES:
             raise ValueError(f"is larger than {MAX_BYTES >> 20} MiB")
@@ -106,7 +133,7 @@ def parse(file: str, data: bytes, sink: Sink) -> Node | None:
             line = text.count("\n", 0, conflict.start()) + 1
             report(sink, (), file, line, "is left over from a merge conflict: resolve it, and remove this line")
             return None
-        return _Builder(file, text, sink).document()
+        return _Builder(file, text, sink, compose).document()
     except _Stop:
         return None
     except UnicodeDecodeError as error:
@@ -127,9 +154,10 @@ def parse(file: str, data: bytes, sink: Sink) -> Node | None:
 
 
 class _Builder:
-    def __init__(self, file: str, text: str, sink: Sink) -> None:
+    def __init__(self, file: str, text: str, sink: Sink, compose: bool) -> None:
         self.file = file
         self.sink = sink
+        self.compose = compose
         self.events: Iterator[yaml.Event] = yaml.parse(text, Loader=_Loader)
         self.anchors: dict[str, tuple[Node, int, int]] = {}  # with the count of its nodes and its depth
         self.count = 0
@@ -164,6 +192,8 @@ class _Builder:
             node = Node(list(self.sequence(path, depth + 1)), self.file, line, tag=tag)
         else:
             node = Node(self.mapping(path, depth + 1), self.file, line, tag=tag)
+        if tag == "!broken":
+            node = Node(None, self.file, line, tag=tag)
         if event.anchor:
             self.anchors[event.anchor] = node, self.count - before, self.deepest - depth
         self.deepest = max(self.deepest, outer)
@@ -188,22 +218,40 @@ class _Builder:
             raise _Stop
 
     def tag(self, event: yaml.ScalarEvent | yaml.CollectionStartEvent, path: Path) -> str:
+        """`!reset`, `!override`, "" for YAML's own, or `!broken` for a tag that cannot stand here."""
         tag: str = event.tag or "!"
-        if tag != "!" and tag not in _TAGS and tag not in _MERGING:
-            self.report(path, event, f"unknown tag {tag}: only !reset and !override are allowed")
-        return tag if tag in _MERGING else ""
+        if tag in _MERGING:
+            return tag
+        if tag in ("!", _MERGE, *_TAGS):
+            if isinstance(event, yaml.ScalarEvent) or tag in ("!", _COLLECTIONS[type(event)]):
+                return ""
+            self.report(path, event, f"the tag {_short(tag)} does not fit what follows it")
+        else:
+            self.report(path, event, f"unknown tag {_short(tag)}: only !reset and !override are allowed")
+        return "!broken"
 
     def scalar(self, event: yaml.ScalarEvent, path: Path, line: int, tag: str) -> Node:
         text: str = event.value
-        if not event.implicit[0] and (event.implicit[1] or event.tag in ("!", "tag:yaml.org,2002:str")):
-            value: Scalar = text
-        else:
-            value = resolve(text)
         if _UNPRINTABLE.search(text):
             self.report(path, event, "has a character that no value can have (NUL or half a surrogate pair)")
             return Node(None, self.file, line, tag="!broken")
-        ambiguous = event.implicit[0] and (not isinstance(value, str) or "$" in text)
-        return Node(value, self.file, line, text if ambiguous else "", tag)
+        if event.implicit[0]:
+            value = resolve(text)
+            kept = not isinstance(value, str) or (self.compose and self.ambiguous(text, path))
+            return Node(value, self.file, line, text if kept else "", tag)
+        if event.implicit[1] or event.tag in ("!", _CORE + "str"):
+            return Node(text, self.file, line)
+        value = resolve(text)
+        if event.tag not in _TAGS:
+            return Node(text if self.compose and value is not None else value, self.file, line, tag=tag)
+        if type(value) not in _TAGS[event.tag]:
+            self.report(path, event, f"the tag {_short(event.tag)} does not fit what follows it")
+            return Node(None, self.file, line, tag="!broken")
+        return Node(value, self.file, line, text, tag)
+
+    def ambiguous(self, text: str, path: Path) -> bool:
+        """May an unquoted string be something else for Compose, or with its variables filled in?"""
+        return "$" in text or (text[0] in "+-.0123456789" and not set(_FREE) & set(path) and printed(text) != text)
 
     def sequence(self, path: Path, depth: int) -> Iterator[Node]:
         index = 0
@@ -225,7 +273,7 @@ class _Builder:
                 self.report(path, event, "a key must be a string")
             elif name in lines:
                 self.report(here, event, f"is a duplicate key: first in line {lines[name]}")
-            elif name == "<<" and isinstance(event, yaml.ScalarEvent) and event.implicit[0]:
+            elif name == "<<" and isinstance(event, yaml.ScalarEvent) and (event.implicit[0] or event.tag == _MERGE):
                 lines[name] = line
                 merged = self.merged(value, here, event)
             else:
@@ -242,6 +290,11 @@ class _Builder:
             return mappings
         self.report(path, event, "a merge key takes a mapping or a list of mappings, as in `<<: *defaults`")
         return ()
+
+
+def _short(tag: str) -> str:
+    """A tag as it is written."""
+    return tag.replace(_CORE, "!!")
 
 
 def _line(event: yaml.Event) -> int:

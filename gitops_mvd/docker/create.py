@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 from gitops_mvd.core.compose import (
+    LOG_DRIVER,
     Blkio,
     DeviceRequest,
     Endpoint,
@@ -21,8 +22,8 @@ from gitops_mvd.core.compose import (
     Port,
     Run,
     Ulimit,
+    log_config,
 )
-from gitops_mvd.core.log_config import log_config
 from gitops_mvd.core.model import LABEL, File, Service
 
 NANOSECONDS = 10**9
@@ -146,12 +147,12 @@ def owner(app: str, service: Service, place: Place) -> dict[str, str]:
 def log_config_of(app: str, service: Service, follows: str) -> Body:
     """The logging driver and its options.  Where no client follows the container, the engine writes to the journal."""
     driver, options = log_config(service.run)
-    if not driver:
-        driver = "journald" if follows else "local"
-        options = {"tag": f"{app}/{service.name}", **options} if follows else dict(ROTATION)
-    elif driver == "local":
-        options = {**ROTATION, **options}
-    return {"Type": driver, "Config": options}
+    is_named = bool(service.run.get("logging", {}).get("driver"))
+    if driver == LOG_DRIVER and (follows or is_named):
+        options = {"tag": f"{app}/{service.name}", **options}
+    elif not is_named:
+        driver, options = "local", {}
+    return {"Type": driver, "Config": {**ROTATION, **options} if driver == "local" else options}
 
 
 ROTATION = {"max-size": "10m", "max-file": "2"}  # of the driver `local`

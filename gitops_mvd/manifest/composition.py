@@ -6,16 +6,20 @@ Paths in a file are relative to that file's folder, in every file that takes par
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from gitops_mvd.config.readers import filled, string_or_strings, text
 from gitops_mvd.config.tables import Ignored, Key, Place, Reader, Table, Unsupported, fields
-from gitops_mvd.config.yamltree import Node, Sink, parse, report
+from gitops_mvd.config.yamltree import Node, Sink, mistakes, parse, report
+from gitops_mvd.core.model import HostFacts
 from gitops_mvd.core.ports import Tree
+from gitops_mvd.manifest.blank import without_blanks
 from gitops_mvd.manifest.dotenv import parse_env
-from gitops_mvd.manifest.interpolate import interpolate
+from gitops_mvd.manifest.fleet import FILE as FLEET_FILE
+from gitops_mvd.manifest.interpolate import FOLDER, PROJECT_NAME, Variables, interpolate
 from gitops_mvd.manifest.merge import clean, merge
+from gitops_mvd.manifest.stand_ins import not_a_file, stand_in
 
 SECTIONS = ("services", "networks", "volumes", "configs", "secrets")
 MAX_CHAIN = 16  # services that extend each other
@@ -68,18 +72,40 @@ def inside(place: Place, path: str) -> str:
 def read_file(place: Place, tree: Tree, path: str) -> bytes:
     """The content of a file that `place` names."""
     try:
-        return tree.read(path)
+        content = tree.read(path)
     except FileNotFoundError:
-        place.fail(f"there is no file {path} in the repository")
+        place.fail(not_a_file(tree, path))
+    if what := stand_in(content):
+        place.fail(f"{path} {what}")
+    return content
 
 
-def env_of(tree: Tree, path: str, over: Mapping[str, str], sink: Sink) -> Mapping[str, str]:
+def variables_of(tree: Tree, app: str, folder: str, facts: HostFacts, sink: Sink) -> Variables:
+    """The variables of an app on a host: those of Compose itself, over the host's, over those of its `.env`."""
+    fixed = {PROJECT_NAME: app, FOLDER: "."}
+    known = Variables({**facts.variables, **fixed}, app in facts.unset_is_empty)
+    for name in fixed.keys() & facts.variables.keys():
+        report(sink, (), FLEET_FILE, 1, f"the variable {name} is {known[name]!r} in this app, always", note=True)
+    return env_of(tree, f"{folder}/.env", known, sink)
+
+
+def env_of(tree: Tree, path: str, over: Variables, sink: Sink) -> Variables:
     """The variables of an optional `.env`, under those of `over`."""
     try:
         data = tree.read(path)
     except FileNotFoundError:
         return over
-    return {**parse_env(path, data, over, sink), **over}
+    found = parse_env(path, data, over, sink)
+    if (name := found.get(PROJECT_NAME)) and name != over[PROJECT_NAME]:
+        message = f"{PROJECT_NAME} is always {over[PROJECT_NAME]!r}, the name of the app's folder"
+        report(sink, (), path, _line_of(PROJECT_NAME, data), message, note=True)
+    return over.over(found)
+
+
+def _line_of(name: str, data: bytes) -> int:
+    """The line of an env file that begins with a name."""
+    lines = [line.strip() for line in data.split(b"\n")]
+    return next((number for number, line in enumerate(lines, 1) if line.startswith(name.encode())), 1)
 
 
 Parsed = dict[str, tuple[Node | None, Sink]]
@@ -97,7 +123,7 @@ class Composition:
     parsed: Parsed = field(default_factory=dict)
     includes: int = 0
 
-    def load(self, paths: Sequence[str], variables: Mapping[str, str], chain: tuple[str, ...] = ()) -> Node | None:
+    def load(self, paths: Sequence[str], variables: Variables, chain: tuple[str, ...] = ()) -> Node | None:
         """The files at `paths`, each merged over the one before, with what they include."""
         nodes = [node for path in paths if (node := self.file(path, variables)) is not None]
         if len(nodes) < len(paths):  # a file that is missing might define what another one needs
@@ -105,9 +131,9 @@ class Composition:
         merged = nodes[0]
         for node in nodes[1:]:
             merged = merge(merged, node, self.sink)
-        return self.include(clean(merged), variables, (*chain, *paths))
+        return self.include(without_blanks(clean(merged)), variables, (*chain, *paths))
 
-    def file(self, path: str, variables: Mapping[str, str]) -> Node | None:
+    def file(self, path: str, variables: Variables) -> Node | None:
         """One file with its variables put in and its services extended."""
         node = self.parse(path)
         if node is None:
@@ -133,11 +159,11 @@ class Composition:
         if path not in self.parsed:
             sink: Sink = []
             try:
-                node = parse(path, self.tree.read(path), sink)
+                node = parse(path, self.tree.read(path), sink, compose=True)
             except FileNotFoundError:
                 node = None
                 report(sink, (), path, 1, "is not a regular file")
-            if node is None and not sink:
+            if node is None and not mistakes(sink):
                 report(sink, (), path, 1, "is empty")
             self.parsed[path] = node, sink
         node, found = self.parsed[path]
@@ -149,7 +175,7 @@ class Composition:
         place: Place,
         sibling: Sibling,
         path: str,
-        variables: Mapping[str, str],
+        variables: Variables,
         chain: tuple[tuple[str, str], ...],
     ) -> Node:
         """A service merged over the one that it extends."""
@@ -166,7 +192,7 @@ class Composition:
         )
 
     def base(
-        self, at: Place, sibling: Sibling, path: str, variables: Mapping[str, str], chain: tuple[tuple[str, str], ...]
+        self, at: Place, sibling: Sibling, path: str, variables: Variables, chain: tuple[tuple[str, str], ...]
     ) -> Node:
         """The service that `extends` names, itself extended."""
         wanted = fields(at, EXTENDS, ("service",)) if isinstance(at.value(), dict) else {"service": filled(at)}
@@ -180,7 +206,7 @@ class Composition:
         place = Place(service, at.path[:-1], self.sink)
         return self.extended(place, sibling, path, variables, (*chain, (path, name)))
 
-    def services(self, at: Place, path: str, variables: Mapping[str, str]) -> Sibling:
+    def services(self, at: Place, path: str, variables: Variables) -> Sibling:
         """The services of another file, not yet extended; only one that is asked for needs its variables."""
         read_file(at, self.tree, path)
         node = self.parse(path)
@@ -194,7 +220,7 @@ class Composition:
 
         return sibling
 
-    def include(self, node: Node, variables: Mapping[str, str], chain: tuple[str, ...]) -> Node:
+    def include(self, node: Node, variables: Variables, chain: tuple[str, ...]) -> Node:
         """The tree with the resources of the files that it includes."""
         assert isinstance(node.value, dict)
         sections = dict(node.value)
@@ -210,7 +236,7 @@ class Composition:
                     sections[section] = self.joined(section, sections.get(section), more)
         return node._replace(value=sections)
 
-    def included(self, at: Place, variables: Mapping[str, str], chain: tuple[str, ...]) -> Node | None:
+    def included(self, at: Place, variables: Variables, chain: tuple[str, ...]) -> Node | None:
         wanted = fields(at, INCLUDE, ("path",)) if isinstance(at.value(), dict) else {"path": [filled(at)]}
         paths = [inside(at, path) for path in wanted.get("path", ())]
         if not paths:

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TypedDict
 
-from gitops_mvd.config.readers import mapping_of, word
+from gitops_mvd.config.readers import mapping_of, one_of, own_word
 from gitops_mvd.config.tables import Key, Place, Table, Unsupported, accepts, fields, or_empty, record
-from gitops_mvd.config.yamltree import Sink, parse
+from gitops_mvd.config.yamltree import Sink, mistakes, parse
 from gitops_mvd.core.errors import ManifestError
 from gitops_mvd.core.model import HostFacts, Problem
 from gitops_mvd.core.ports import Tree
@@ -22,8 +22,10 @@ class HostKeys(TypedDict, total=False):
 
 
 HOST_KEYS: Table = {
-    "labels": Key("Labels for `node.labels.<name>` in constraints, and for override files.", mapping_of(word)),
-    "variables": Key("Variables for `${NAME}` in manifests. They override those of an app's `.env`.", mapping_of(word)),
+    "labels": Key("Labels for `node.labels.<name>` in constraints, and for override files.", mapping_of(own_word)),
+    "variables": Key(
+        "Variables for `${NAME}` in manifests. They override those of an app's `.env`.", mapping_of(own_word)
+    ),
 }
 
 
@@ -41,9 +43,32 @@ def _hosts(place: Place) -> dict[str, HostKeys]:
     return {name: host or {} for name, host in found.items()}
 
 
+class AppKeys(TypedDict, total=False):
+    unset: str
+
+
+APP_KEYS: Table = {
+    "unset": Key(
+        "What a variable is that is not set and has no default: an `error`, or `empty`, as with Compose.",
+        one_of("error", "empty"),
+        "`error`",
+    ),
+}
+
+
+_app_keys = record(AppKeys, APP_KEYS)
+
+
+@accepts({"type": "object", "additionalProperties": or_empty(_app_keys.schema)})
+def _apps(place: Place) -> dict[str, tuple[Place, AppKeys]]:
+    found = {name: (at, None if at.empty else at.attempt(_app_keys)) for name, at in place.entries().items()}
+    return {name: (at, keys or {}) for name, (at, keys) in found.items()}
+
+
 FLEET: Table = {
     "hosts": Key("The hosts by name: `labels` and `variables` of each.", _hosts),
     "defaults": Key("`labels` and `variables` of all hosts; those of a host override them.", _host),
+    "apps": Key("What holds for an app on all hosts, by the app's name: `unset`.", _apps),
     "labels": Unsupported("goes under `defaults`, or under a host in `hosts`"),
     "variables": Unsupported("goes under `defaults`, or under a host in `hosts`"),
 }
@@ -51,9 +76,10 @@ FLEET: Table = {
 
 @dataclass(frozen=True, slots=True)
 class Fleet:
-    """The hosts of the repository; without a `fleet.yaml` every host is one, and has no labels."""
+    """The hosts and apps that the repository tells of; without a `fleet.yaml` every host is one, and has no labels."""
 
     hosts: Mapping[str, HostFacts] = field(default_factory=dict)
+    apps: Mapping[str, int] = field(default_factory=dict)  # those that it names, with the line
     open: bool = True  # there is no fleet.yaml
 
     def host(self, name: str) -> HostFacts:
@@ -76,11 +102,18 @@ def read_fleet(tree: Tree) -> Fleet:
         return Fleet()
     node = parse(FILE, data, sink)
     values = Place(node, (), sink).attempt(fields, FLEET, ("hosts",)) if node else None
-    if sink or values is None:
-        raise ManifestError(sorted(it.problem for it in sink) or [Problem(FILE, 1, "", "is empty")])
+    if (found := mistakes(sink)) or values is None:
+        raise ManifestError(sorted(it.problem for it in found) or [Problem(FILE, 1, "", "is empty")])
     defaults = values.get("defaults", {})
+    apps = values.get("apps", {})
+    empty = frozenset(name for name, (_, app) in apps.items() if app.get("unset") == "empty")
     hosts = {
-        name: HostFacts(name, *({**defaults.get(part, {}), **host.get(part, {})} for part in ("labels", "variables")))
+        name: HostFacts(
+            name,
+            labels={**defaults.get("labels", {}), **host.get("labels", {})},
+            variables={**defaults.get("variables", {}), **host.get("variables", {})},
+            unset_is_empty=empty,
+        )
         for name, host in values.get("hosts", {}).items()
     }
-    return Fleet(hosts, open=False)
+    return Fleet(hosts, {name: at.node.line for name, (at, _) in apps.items()}, open=False)

@@ -1,24 +1,35 @@
 """`$VAR`, `${VAR:-default}` and their kin, as Compose has them, but strict.  Pure.
 
 Stricter than Compose in one point: a variable that is not set and has no default is an error, where Compose puts an
-empty string and prints a warning that nobody would read here.
+empty string and prints a warning that nobody would read here.  `unset: empty` in fleet.yaml has it Compose's way, and a
+note in place of the warning.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from gitops_mvd.config.yamltree import Node, Path, Sink, report, resolve
 
 MAX_LENGTH = 1 << 20
 MAX_NESTING = 16
+PROJECT_NAME = "COMPOSE_PROJECT_NAME"
+FOLDER = "PWD"
 
 _PLAIN = re.compile(r"[^$]+")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _OPERATOR = re.compile(r":?[-?+]")
-_BRACE = re.compile(r"\$\$|\$\{|\}")
+_BRACE = re.compile(r"[{}]")
+_COMPOSE_BRACE = re.compile(r"\{.?|\}", re.DOTALL)
+_BRACE_OR_BREAK = re.compile(r"[}\n]")
+_FOLDER_USED = re.compile(rf"(?<!\$)(?:\$\$)*\$\{{?{FOLDER}(?![A-Za-z0-9_])")
 _OURS = ("x-kong", "x-mvd")
+_PATHS = frozenset({"volumes", "env_file", "label_file", "file", "include", "build", "develop"})
+_ADVICE = (
+    "the variable {0} is not set: give it a value in fleet.yaml or .env, or write ${{{0}:-...}} for a default, "
+    "or $${0} if the text is meant for a shell in the container"
+)
 
 
 class Unresolved(ValueError):
@@ -29,10 +40,28 @@ class Unset(Unresolved):
     """A text that needs a variable that is not set."""
 
 
-def substitute(text: str, variables: Mapping[str, str], nesting: int = 0) -> str:
-    """`text` with its variables put in.  Raises Unresolved."""
+class Variables(dict[str, str]):
+    """The variables of an app on one host, by name.
+
+    `unset_is_empty`: one that is not set is an empty string, as with Compose.  `advice` is the message about one that
+    is not set, with `{0}` for its name.
+    """
+
+    def __init__(self, values: Mapping[str, str], unset_is_empty: bool = False, advice: str = _ADVICE) -> None:
+        super().__init__(values)
+        self.unset_is_empty = unset_is_empty
+        self.advice = advice
+
+    def over(self, others: Mapping[str, str]) -> Variables:
+        """These, and those of `others` that are not among them."""
+        return Variables({**others, **self}, self.unset_is_empty, self.advice)
+
+
+def substitute(text: str, variables: Mapping[str, str], left_empty: list[str] | None = None, nesting: int = 0) -> str:
+    """`text` with its variables put in; `left_empty` takes the names of those that are not set.  Raises Unresolved."""
     if nesting > MAX_NESTING:
         raise Unresolved(f"has variables nested more than {MAX_NESTING} deep")
+    left_empty = [] if left_empty is None else left_empty
     parts: list[str] = []
     length = at = 0
     while at < len(text):
@@ -42,11 +71,11 @@ def substitute(text: str, variables: Mapping[str, str], nesting: int = 0) -> str
             part, at = "$", at + 2
         elif text.startswith("${", at):
             end = _closing(text, at + 2)
-            part, at = _expand(text[at + 2 : end], variables, nesting), end + 1
+            part, at = _expand(text[at + 2 : end], variables, left_empty, nesting), end + 1
         elif name := _NAME.match(text, at + 1):
-            part, at = _value(name[0], variables), name.end()
+            part, at = _value(name[0], variables, left_empty), name.end()
         else:
-            raise Unresolved("has a single `$`: write `$$` for a dollar sign")
+            part, at = "$", at + 1
         length += len(part)
         if length > MAX_LENGTH:
             raise Unresolved(f"is longer than {MAX_LENGTH >> 20} MiB with its variables filled in")
@@ -55,30 +84,50 @@ def substitute(text: str, variables: Mapping[str, str], nesting: int = 0) -> str
 
 
 def _closing(text: str, start: int) -> int:
-    """Where the brace ends that was opened before `start`."""
+    """Where the brace ends that was opened before `start`.
+
+    Compose counts braces too, but not one right behind another, within the line, and takes the last one of that if they
+    do not add up: a text that it would end elsewhere is refused.
+    """
+    end = _balanced(_BRACE, text, start, len(text))
+    if end < 0:
+        raise Unresolved("has a `${` without its `}`")
+    if text.find("\n", start, end) >= 0:
+        raise Unresolved("has a line break in a `${...}`, which Compose cannot read: put the text into .env")
+    counted = _balanced(_COMPOSE_BRACE, text, start + 1, end + 1) if end > start else end
+    if counted < 0 and ((later := _BRACE_OR_BREAK.search(text, end + 1)) is None or later[0] == "\n"):
+        counted = end
+    if counted != end and not _NAME.fullmatch(text, start, end):
+        raise Unresolved("has a default with braces, which Compose ends elsewhere: put the text into .env")
+    return end
+
+
+def _balanced(brace: re.Pattern[str], text: str, start: int, stop: int) -> int:
+    """Where the brace ends that is open at `start`; -1 if it does not before `stop`."""
     depth = 1
-    for found in _BRACE.finditer(text, start):
-        depth += {"${": 1, "}": -1}.get(found[0], 0)
+    for found in brace.finditer(text, start, stop):
+        depth += 1 if found[0][0] == "{" else -1
         if not depth:
             return found.start()
-    raise Unresolved("has a `${` without its `}`")
+    return -1
 
 
-def _value(name: str, variables: Mapping[str, str]) -> str:
-    if name not in variables:
-        raise Unset(
-            f"the variable {name} is not set: give it a value in fleet.yaml or .env, or a default, ${{{name}:-...}}"
-        )
-    return variables[name]
+def _value(name: str, variables: Mapping[str, str], left_empty: list[str]) -> str:
+    if name in variables:
+        return variables[name]
+    if isinstance(variables, Variables) and variables.unset_is_empty:
+        left_empty.append(name)
+        return ""
+    raise Unset((variables.advice if isinstance(variables, Variables) else _ADVICE).format(name))
 
 
-def _expand(inside: str, variables: Mapping[str, str], nesting: int) -> str:
+def _expand(inside: str, variables: Mapping[str, str], left_empty: list[str], nesting: int) -> str:
     name = _NAME.match(inside)
     if not name:
         raise Unresolved("has a `${` without the name of a variable: write `$$` for a dollar sign")
     rest = inside[name.end() :]
     if not rest:
-        return _value(name[0], variables)
+        return _value(name[0], variables, left_empty)
     operator = _OPERATOR.match(rest)
     if not operator:
         raise Unresolved(f"has an unknown form: after ${{{name[0]} Compose allows :-, -, :?, ?, :+, + or }}")
@@ -87,13 +136,21 @@ def _expand(inside: str, variables: Mapping[str, str], nesting: int) -> str:
     there = bool(value) if operator[0][0] == ":" else value is not None
     match operator[0][-1]:
         case "-":
-            return value or "" if there else substitute(word, variables, nesting + 1)
+            return value or "" if there else substitute(word, variables, left_empty, nesting + 1)
         case "+":
-            return substitute(word, variables, nesting + 1) if there else ""
+            return substitute(word, variables, left_empty, nesting + 1) if there else ""
         case _:
             if there:
                 return value or ""
             raise Unset(f"the variable {name[0]} is required: {word or 'give it a value in fleet.yaml or .env'}")
+
+
+def note_empty(names: Iterable[str], path: Path, file: str, line: int, sink: Sink) -> None:
+    """A note about each variable that was left empty, once in an app."""
+    for name in names:
+        message = f"the variable {name} is not set, and so empty here (`unset: empty` in fleet.yaml)"
+        if not any(it.note and it.problem.message == message for it in sink):
+            report(sink, path, file, line, message, note=True)
 
 
 def interpolate(node: Node, variables: Mapping[str, str], path: Path, sink: Sink) -> Node:
@@ -106,11 +163,16 @@ def interpolate(node: Node, variables: Mapping[str, str], path: Path, sink: Sink
     if isinstance(value, str):
         if "$" not in value:
             return node
+        left_empty: list[str] = []
         try:
-            text = substitute(value, variables)
+            text = substitute(value, variables, left_empty)
         except Unresolved as error:
             report(sink, path, node.file, node.line, str(error), isinstance(error, Unset))
             return node._replace(value=None, tag="!broken")
+        note_empty(left_empty, path, node.file, node.line, sink)
+        if FOLDER in value and _FOLDER_USED.search(value) and _PATHS.isdisjoint(path):
+            message = f"{FOLDER} is `.` here, the folder of this file, which is at no path of the host"
+            report(sink, path, node.file, node.line, message, note=True)
         return node._replace(value=resolve(text) if node.text and "x-kong" in path else text, text="")
     if isinstance(value, dict):
         return node._replace(

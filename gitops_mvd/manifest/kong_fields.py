@@ -23,9 +23,9 @@ from gitops_mvd.config.readers import (
     mapping_of,
     number,
     one_of,
+    own_words,
     placed,
     text,
-    words,
 )
 from gitops_mvd.config.tables import Key, Place, Reader, Table, Unsupported, accepts, fields, mapping_schema, record
 from gitops_mvd.core.xkong import Declaration
@@ -179,7 +179,7 @@ def _headers(place: Place) -> dict[str, list[str]]:
             at.report("goes into `hosts`")
         elif not _HEADER.fullmatch(name):
             at.report("is not a header name that Kong accepts: use letters, digits, `-` and `_`")
-    return mapping_of(formed(list, '`["2"]`', words))(place)
+    return mapping_of(formed(list, '`["2"]`', own_words))(place)
 
 
 _BY_ID: Table = {"id": Key("The id of the certificate.", uuid)}

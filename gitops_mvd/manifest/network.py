@@ -30,12 +30,14 @@ from gitops_mvd.config.tables import (
     Table,
     Unsupported,
     accepts,
+    fields,
+    mapping_schema,
     or_empty,
     record,
 )
 from gitops_mvd.config.yamltree import Node
-from gitops_mvd.core.compose import Endpoint, Ipam, Pool, Port
-from gitops_mvd.manifest.values import NetworkKeys, PortKeys
+from gitops_mvd.core.compose import Ipam, Network, Pool, Port
+from gitops_mvd.manifest.values import AttachmentKeys, NetworkKeys, PortKeys
 
 PORT_PROTOCOLS = ("tcp", "udp", "sctp")
 _PORTS = re.compile(r"([0-9]{1,5})(?:-([0-9]{1,5}))?")
@@ -123,8 +125,12 @@ def _long_port(place: Place) -> list[Port]:
 
 @accepts({"type": "array", "items": either(WORD, _port_keys.schema)})
 def ports(place: Place) -> list[tuple[Place, Port]]:
-    """Every port by itself, with the place that asked for it."""
-    return [(at, port) for at, some in each(place, _port) for port in some]
+    """Every port by itself, with the place that asked for it; the same port of the host twice is once."""
+    found: list[tuple[Place, Port]] = []
+    for at, port in ((at, port) for at, some in each(place, _port) for port in some):
+        if not fixed(port) or port not in (known for _, known in found):
+            found.append((at, port))
+    return found
 
 
 def fixed(port: Port) -> bool:
@@ -157,9 +163,9 @@ ATTACHMENT: Table = {
         "The network with the highest priority is the default gateway (Docker 28 and later).", integer()
     ),
     "interface_name": Unsupported("is not supported: the engine names the interfaces; remove it"),
-    "use_service_name_alias": Unsupported("is not supported: the service's name is always an alias; remove it"),
+    "use_service_name_alias": Key("`false`: the service is not found by its own name on this network.", boolean),
 }
-_attachment = record(Endpoint, ATTACHMENT)
+_attachment = record(AttachmentKeys, ATTACHMENT)
 
 
 @accepts(
@@ -168,22 +174,26 @@ _attachment = record(Endpoint, ATTACHMENT)
         {"type": "object", "additionalProperties": or_empty(_attachment.schema)},
     )
 )
-def attachments(place: Place) -> dict[str, tuple[Place, Endpoint]]:
+def attachments(place: Place) -> dict[str, tuple[Place, AttachmentKeys]]:
     """The networks that a service joins, by the name that the file knows them under."""
     if isinstance(place.value(), list):
         return {name: (at, {}) for at, name in each(place, filled)}
     joined = {}
     for name, at in place.entries().items():
-        options: Endpoint | None = {} if at.empty else at.attempt(_attachment)
+        options: AttachmentKeys | None = {} if at.empty else at.attempt(_attachment)
         if options is not None:
             joined[name] = at, options
     return joined
 
 
-@accepts(boolean.schema)
-def external(place: Place) -> bool:
+_EXTERNAL: Table = {"name": Key("The name of what exists already.", filled)}
+
+
+@accepts(either(boolean.schema, mapping_schema(_EXTERNAL)))
+def external(place: Place) -> bool | str:
+    """Does it exist already?  In the form of version 2, `{name: proxy}`, its name."""
     if isinstance(place.value(), dict):
-        place.fail("must be true or false: write `external: true` and `name:` beside it")
+        return str(fields(place, _EXTERNAL).get("name", "")) or True
     return boolean(place)
 
 
@@ -192,15 +202,51 @@ def _always(place: Place) -> bool:
     return boolean(place) or place.fail("can only be true: a network without IPv4 addresses is not supported")
 
 
+@accepts(FILLED)
+def _cidr(place: Place) -> str:
+    """A network in CIDR notation, as written."""
+    written = filled(place)
+    try:
+        network = ipaddress.ip_network(written, strict=False)
+    except ValueError:
+        place.fail(f"must be a network such as 172.20.0.0/16, not {written!r}")
+    if "/" not in written:
+        place.fail(f"has no size: write {written}/24, or what it is")
+    if str(network.network_address) != str(ipaddress.ip_interface(written).ip):
+        place.note(f"is refused by newer engines, which want it as {network}")
+    return written
+
+
 _POOL: Table = {
-    "subnet": Key("The subnet in CIDR notation.", filled),
-    "ip_range": Key("The part of the subnet that addresses are given out from.", filled),
+    "subnet": Key("The subnet in CIDR notation.", _cidr),
+    "ip_range": Key("The part of the subnet that addresses are given out from.", _cidr),
     "gateway": Key("The gateway's address.", address),
     "aux_addresses": Key("Addresses that are in use, by host name.", mapping_of(address)),
 }
+_pool_keys = record(Pool, _POOL)
+
+
+@accepts(_pool_keys.schema)
+def _pool(place: Place) -> Pool:
+    """A pool whose parts are all in its subnet."""
+    pool, entries = _pool_keys(place), place.entries()
+    if "subnet" not in pool:
+        if pool and not place.has("subnet"):
+            place.report("has no `subnet`, which an engine needs beside the other keys")
+        return pool
+    subnet = ipaddress.ip_network(pool["subnet"], strict=False)
+    inside = [(entries["ip_range"], pool["ip_range"].partition("/")[0])] if "ip_range" in pool else []
+    inside += [(entries["gateway"], pool["gateway"])] if "gateway" in pool else []
+    inside += [(entries["aux_addresses"].entries()[name], it) for name, it in pool.get("aux_addresses", {}).items()]
+    for at, address in inside:
+        if ipaddress.ip_address(address) not in subnet:
+            at.report(f"is outside of the subnet {pool['subnet']}")
+    return pool
+
+
 _IPAM: Table = {
     "driver": Key("The driver of the address management.", filled),
-    "config": Key("The address pools.", list_of(record(Pool, _POOL))),
+    "config": Key("The address pools.", list_of(_pool)),
     "options": Key("Options of that driver.", mapping_of(word)),
 }
 NETWORK: Table = {
@@ -219,3 +265,23 @@ NETWORK: Table = {
     "labels": Key("Labels of the network.", string_map),
 }
 read_network = record(NetworkKeys, NETWORK)
+
+
+def check_address(at: Place, network: Network) -> None:
+    """Report a fixed address that an engine does not give on a network, as far as that can be told."""
+    ipam, written = network.get("ipam", {}), at.node.value
+    if network.get("external") or ipam.get("driver", "default") != "default" or not isinstance(written, str):
+        return
+    wanted = ipaddress.ip_address(written)
+    pools = [pool for pool in ipam.get("config", ()) if "subnet" in pool]
+    subnets = {ipaddress.ip_network(pool["subnet"], strict=False): pool for pool in pools}
+    of_kind = [subnet for subnet in subnets if subnet.version == wanted.version]
+    subnet = next((subnet for subnet in of_kind if wanted in subnet), None)
+    if not of_kind:
+        at.note(f"is refused by engines, unless the network has a `subnet` for IPv{wanted.version} in its `ipam`")
+    elif subnet is None:
+        at.report(f"is outside of the subnet {', '.join(map(str, of_kind))}")
+    elif subnets[subnet].get("gateway") == str(wanted):
+        at.report(f"is the gateway of the subnet {subnet}")
+    elif wanted.version == 4 and subnet.num_addresses > 2 and wanted in (subnet[0], subnet[-1]):
+        at.report(f"is the first or the last address of the subnet {subnet}, which no container can have")

@@ -15,6 +15,7 @@ from gitops_mvd.config.readers import FILLED, either
 from gitops_mvd.config.settings import SETTINGS_SECTION
 from gitops_mvd.config.tables import Schema, Table, mapping_schema, or_empty
 from gitops_mvd.manifest import extensions
+from gitops_mvd.manifest.blank import with_blanks
 from gitops_mvd.manifest.compose import SERVICE
 from gitops_mvd.manifest.composition import INCLUDE, TOP
 from gitops_mvd.manifest.fleet import FLEET
@@ -58,7 +59,7 @@ def _compose() -> Schema:
     shapes["include"] = {"type": ["array", "null"], "items": either(FILLED, mapping_schema(INCLUDE, ("path",)))}
     for name, shape in shapes.items():
         top["properties"][name] = {**top["properties"][name], **shape}
-    found: Schema = _with_variables(top)
+    found: Schema = _with_variables(with_blanks(top))
     return found
 
 

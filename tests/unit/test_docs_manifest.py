@@ -36,6 +36,7 @@ MODULES = (
 TABLES: dict[str, Table] = {
     "fleet.yaml": fleet.FLEET,
     "fleet.yaml: a host": fleet.HOST_KEYS,
+    "fleet.yaml: an app": fleet.APP_KEYS,
     "compose.yaml": composition.TOP,
     "include": composition.INCLUDE,
     "networks": network.NETWORK,

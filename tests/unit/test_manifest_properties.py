@@ -55,9 +55,9 @@ def test_no_text_breaks_the_interpolation(text: str, variables: Mapping[str, str
         assert len(substitute(text, variables)) <= 1 << 20
 
 
-@given(st.dictionaries(names, texts.filter(lambda it: "\n" not in it and "\r" not in it)))
+@given(st.dictionaries(names, texts))
 def test_an_env_file_in_single_quotes_is_literal(variables: Mapping[str, str]) -> None:
-    quoted = {name: value.replace("'", "") for name, value in variables.items()}
+    quoted = {name: value.replace("'", "").rstrip("\\") for name, value in variables.items()}
     lines = "".join(f"{name}='{value}'\n" for name, value in quoted.items())
     sink: Sink = []
     assert parse_env("env", lines.encode(), {}, sink) == quoted
@@ -69,7 +69,7 @@ def test_no_env_file_breaks_the_parser(data: bytes) -> None:
     sink: Sink = []
     for name, value in parse_env("env", data, {}, sink).items():
         assert name
-        assert not set("\r\n\0") & set(value)
+        assert "\0" not in value
 
 
 @given(st.binary() | hostile.map(str.encode) | documents.map(lambda it: yaml.safe_dump(it).encode()))

@@ -172,7 +172,8 @@ def test_secrets_are_not_in_any_message() -> None:
             "apps/a/compose.yaml": """
                 services: {web: {image: nginx, env_file: env, environment: ["A=$SECRET", SECRET], labels: ["$SECRET$"]}}
             """,
-            "apps/a/env": f"A={secret}${{\nB='{secret}\n{secret}\n{secret} x=1\nC=${{{secret}-\nD=${{A:?$SECRET}}\n",
+            "apps/a/env": f"A={secret}${{\n{secret} x=1\nC=${{{secret}-\nD=${{A:?$SECRET}}\n"
+            f"E='{secret}' {secret}\nF= # {secret}\nG={'x' * (1 << 17)}{secret}\nB='{secret}\n{secret}\n",
         }
     )
     problems = validate(tree)

@@ -5,7 +5,10 @@ from typing import TypedDict
 import pytest
 
 from gitops_mvd.config.readers import integer, word
-from gitops_mvd.config.tables import Key, Unsupported, record
+from gitops_mvd.config.tables import Key, Place, Unsupported, record
+from gitops_mvd.config.yamltree import Found, Node, Sink, mistakes
+from gitops_mvd.core.model import App, Problem
+from gitops_mvd.manifest.reading import Reading
 
 
 class Point(TypedDict, total=False):
@@ -22,3 +25,15 @@ def test_the_schema_of_a_table_tells_what_each_key_does() -> None:
     assert schema["properties"]["x"]["description"] == "How far. Default: `0`."
     assert schema["properties"]["y"]["errorMessage"] == "`y` is not supported"
     assert schema["required"] == ["x"]
+
+
+def test_a_note_is_kept_beside_the_mistakes_and_is_none() -> None:
+    sink: Sink = []
+    place = Place(Node("web", "a.yaml", 3), ("services", "web", "attach"), sink)
+    place.note("is ignored")
+    place.report("is wrong")
+    note = Found(place.path, Problem("a.yaml", 3, "services.web.attach", "is ignored"), note=True)
+    mistake = Found(place.path, Problem("a.yaml", 3, "services.web.attach", "is wrong"))
+    assert sink == [note, mistake]
+    assert mistakes(sink) == [mistake]
+    assert Reading(App("a"), tuple(sink)).problems == (mistake.problem,)

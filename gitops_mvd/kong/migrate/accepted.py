@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, MutableMapping, Sequence
 
 from gitops_mvd.config.tables import Place
-from gitops_mvd.config.yamltree import Found, Sink, parse
+from gitops_mvd.config.yamltree import Found, Sink, mistakes, parse
 from gitops_mvd.core.errors import StepFailed
 from gitops_mvd.core.model import JsonValue
 from gitops_mvd.kong.migrate.yaml_text import as_yaml, document_text
@@ -31,6 +31,9 @@ class _Files:
     def oid(self, path: str) -> str:
         return path
 
+    def kind(self, path: str) -> str:
+        return "file"
+
 
 def prune_files(files: Mapping[str, Document], notes: MutableMapping[str, list[str]]) -> None:
     """Remove what the reader does not accept, with a note for each, by type.
@@ -41,9 +44,9 @@ def prune_files(files: Mapping[str, Document], notes: MutableMapping[str, list[s
         sink: Sink = []
         texts = {name: document_text(document).encode() for name, document in files.items() if document}
         read_gateway(_Files(texts), sink)
-        if not sink:
+        if not (refused := mistakes(sink)):
             return
-        for found in sorted(sink, key=_position, reverse=True):
+        for found in sorted(refused, key=_position, reverse=True):
             file = found.problem.file.removeprefix(f"{FOLDER}/")
             if not found.path:
                 raise StepFailed(f"what Kong has makes no valid file: {found.problem}")
@@ -60,9 +63,10 @@ def prune_x_kong(written: Item) -> list[str]:
         node = parse("x-kong", as_yaml(written).encode(), sink)
         if node:
             Place(node, (), sink).attempt(read_x_kong)
-        if not any(found.path for found in sink):
-            return [*notes, *(str(found.problem.message) for found in sink)]
-        for found in sorted(sink, key=_position, reverse=True):
+        refused = mistakes(sink)
+        if not any(found.path for found in refused):
+            return [*notes, *(str(found.problem.message) for found in refused)]
+        for found in sorted(refused, key=_position, reverse=True):
             note = f"left out: {_where(written, found.path)}: {found.problem.message}"
             if found.path and _remove(written, found.path):
                 notes.insert(0, note)
