@@ -17,7 +17,7 @@ from gitops_mvd.core.errors import StepFailed, Unavailable
 from gitops_mvd.core.model import Service
 from gitops_mvd.docker.answers import message, parts, pinnable, verdict
 from gitops_mvd.docker.connection import Connection, root
-from gitops_mvd.docker.types import ListedImage
+from gitops_mvd.docker.types import InspectedImage, ListedImage
 
 log = logging.getLogger(__name__)
 
@@ -32,6 +32,7 @@ class Progress(TypedDict, total=False):
 class ImageApi(Connection):
     """`GET /images/json`, `/images/create` and `/distribution`."""
 
+    _volumes: dict[str, Sequence[str]] = {}  # noqa: RUF012  # by pinned image
     _by_tag: tuple[Sequence[ListedImage], Mapping[str, ListedImage]] = ((), {})  # a listing, and its images by tag
 
     def images(self) -> Sequence[ListedImage]:
@@ -103,6 +104,16 @@ class ImageApi(Connection):
     def has(self, pinned: str) -> bool:
         """Is the image `repository@sha256:...` or `sha256:...` here?"""
         return any(pinned == image["Id"] or pinned in (image["RepoDigests"] or ()) for image in self.images())
+
+    def volumes_of(self, pinned: str) -> Sequence[str]:
+        """The paths that an image declares as volumes, which never change; empty if it is not here yet."""
+        if pinned not in self._volumes:
+            if not self.has(pinned):
+                return ()
+            with self.asking(f"inspect image {pinned}") as api:
+                found = cast(InspectedImage, api.inspect_image(pinned))
+            self._volumes[pinned] = tuple(sorted((found.get("Config") or {}).get("Volumes") or ()))
+        return self._volumes[pinned]
 
     def tag(self, pinned: str, name: str) -> None:
         """Give an image that is here one more name, `repository:tag`, which may have been another's."""

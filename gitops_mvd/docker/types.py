@@ -96,6 +96,16 @@ class ListedImage(TypedDict):
     RepoDigests: list[str] | None
 
 
+class ImageConfig(TypedDict, total=False):
+    Volumes: dict[str, object] | None
+
+
+class InspectedImage(TypedDict):
+    """`GET /images/{name}/json`."""
+
+    Config: NotRequired[ImageConfig | None]
+
+
 class ListedPool(TypedDict, total=False):
     """The addresses of a network."""
 

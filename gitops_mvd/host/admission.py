@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Set
+from collections.abc import Iterator, Set
 
 from gitops_mvd.core.joins import resolve
-from gitops_mvd.core.model import App
+from gitops_mvd.core.model import App, Problem
 from gitops_mvd.core.policy import Policy, enforce
 from gitops_mvd.docker.client import Engine
 from gitops_mvd.manifest.references import file_names
@@ -37,7 +37,8 @@ class Admission:
         known, by, pinned = self._pinned.get(app.name, (None, None, None))
         if not (pinned and app is known and images is by and all(s.pull_policy != "always" for s in app.services)):
             anew = resolve(dataclasses.replace(app, services=tuple(map(self._engine.pin, app.services))))
-            pinned = pinned if pinned == anew else anew
+            anew = dataclasses.replace(anew, notes=(*app.notes, *self._notes(anew)))
+            pinned = pinned if pinned and (pinned, pinned.notes) == (anew, anew.notes) else anew
             self._pinned[app.name] = app, images, pinned
         self._admitted[app.name] = pinned
         return pinned
@@ -45,6 +46,23 @@ class Admission:
     def is_asked_for(self, app: App) -> bool:
         """Is this the version that the commit wants, and not an older one?"""
         return app == self._admitted.get(app.name)
+
+    def _notes(self, app: App) -> Iterator[Problem]:
+        """What a new version of a service begins without: data at a path that only its image declares as a volume."""
+        for service in app.services:
+            if service.update.order == "stop-first" or service.schedule or service.is_job:
+                continue  # a successor gets it, or there is none
+            mounted = {mount["target"] for mount in service.run.get("volumes", ())}
+            mounted |= {file.target for file in service.files}
+            for path in self._engine.volumes_of(service.image):
+                if path not in mounted:
+                    yield Problem(
+                        f"apps/{app.name}",
+                        1,
+                        f"services.{service.name}.image",
+                        f"{service.name} keeps data in {path}, which no volume is mounted at: a new version begins "
+                        "without it; mount a volume there, or update it with `order: stop-first`",
+                    )
 
     def _require_secrets(self, app: App) -> None:
         """Raise StepFailed for the first secret file of `app` that this host does not have."""

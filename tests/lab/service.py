@@ -89,14 +89,19 @@ def web(name: str, version: str, port: int = PORT, pages: Mapping[str, str] | No
     """
     content = {"/health": f"ok {version}\n", "/": f"{name} {version}\n", **(pages or {})}
     files = {f"/www{path}{'index.html' if path.endswith('/') else ''}": text for path, text in content.items()}
-    script = f"sleep {after:g}; echo {name} {version} listens on port {port}; exec httpd -f -p {port} -h /www"
-    return Service(("sh", "-c", script), files, {"VERSION": version})
+    says = f"sleep {after:g}; echo {name} {version} listens on port {port}"
+    return Service(("sh", "-c", f"{says}; {_until_told(f'httpd -f -p {port} -h /www')}"), files, {"VERSION": version})
 
 
 def sick(name: str, version: str, port: int = PORT) -> Service:
     """It runs, and answers every request with 500."""
     files = {"/answer": SICK.format(name=name, version=version)}
-    return Service(("nc", "-ll", "-p", str(port), "-e", "/answer"), files, {"VERSION": version})
+    return Service(("sh", "-c", _until_told(f"nc -ll -p {port} -e /answer")), files, {"VERSION": version})
+
+
+def _until_told(command: str) -> str:
+    """A command that runs until a TERM: the first process of a container gets no signal that it does not handle."""
+    return f"{command} & trap 'exit 0' TERM; wait $!"
 
 
 def crashing(name: str, version: str) -> Service:
