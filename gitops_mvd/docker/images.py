@@ -111,7 +111,7 @@ class ImageApi(Connection):
             if not self.has(pinned):
                 return ()
             with self.asking(f"inspect image {pinned}") as api:
-                found = cast(InspectedImage, api.inspect_image(pinned))
+                found = cast(InspectedImage, api.inspect_image(pinned))  # type: ignore[no-untyped-call]  # no stub
             self._volumes[pinned] = tuple(sorted((found.get("Config") or {}).get("Volumes") or ()))
         return self._volumes[pinned]
 

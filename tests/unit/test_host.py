@@ -61,6 +61,9 @@ class Engine:
     def images(self) -> dict[str, Any]:
         return {}
 
+    def volumes_of(self, pinned: str) -> list[str]:
+        return []
+
     def pin(self, service: Service) -> Service:
         return service
 
