@@ -73,7 +73,7 @@ class Registry:
 
     def push(self, repository: str, tag: str, image: Service) -> str:
         """Write an image, and return its name as a server pulls it: `registry.lab:5000/REPOSITORY:TAG`."""
-        layers = [self._root_layer, service.own_layer(image)]
+        layers = [self._bare_layer if image.is_bare else self._root_layer, service.own_layer(image)]
         packed = [service.compressed(layer) for layer in layers]
         environment = {"PATH": "/bin", **image.environment}
         config = {
@@ -82,6 +82,7 @@ class Registry:
             "config": {
                 "Cmd": list(image.command),
                 "Env": [f"{key}={value}" for key, value in environment.items()],
+                "Volumes": {path: {} for path in image.volumes},
             },
             "rootfs": {"type": "layers", "diff_ids": [_digest(layer) for layer in layers]},
         }
@@ -114,11 +115,19 @@ class Registry:
         self._session.close()
 
     @functools.cached_property
-    def _root_layer(self) -> bytes:
+    def _busybox(self) -> bytes:
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "busybox"
             self._engine.docker("cp", "--follow-link", f"{self.container}:/bin/busybox", str(path))
-            return service.root_layer(path.read_bytes())
+            return path.read_bytes()
+
+    @functools.cached_property
+    def _root_layer(self) -> bytes:
+        return service.root_layer(self._busybox)
+
+    @functools.cached_property
+    def _bare_layer(self) -> bytes:
+        return service.bare_layer(self._busybox)
 
     def _upload(self, repository: str, media_type: str, blob: bytes) -> dict[str, Any]:
         digest = _digest(blob)

@@ -73,13 +73,16 @@ printf 'HTTP/1.0 500 Internal Server Error\\r\\n\\r\\n{name} {version} is sick\\
 class Service:
     """What makes one tiny image different from another: its command, and its files (absolute path -> content).
 
-    `links` are symbolic ones (absolute path -> where it leads).
+    `links` are symbolic ones (absolute path -> where it leads).  `volumes` are what the image declares as such.
+    One that `is_bare` has no shell, and of a busybox only /httpd and /wget.
     """
 
     command: Sequence[str]
     files: Mapping[str, str] = field(default_factory=dict)
     environment: Mapping[str, str] = field(default_factory=dict)
     links: Mapping[str, str] = field(default_factory=dict)
+    volumes: Sequence[str] = ()
+    is_bare: bool = False
 
 
 def web(name: str, version: str, port: int = PORT, pages: Mapping[str, str] | None = None, after: float = 0) -> Service:
@@ -119,8 +122,13 @@ def talker(name: str, version: str, port: int = PORT) -> Service:
     return Service(command, {}, {"VERSION": version}, MERGED_USR)
 
 
+def bare_layer(busybox: bytes) -> bytes:
+    """The layer of an image without a shell."""
+    return _layer({"httpd": busybox, "wget": busybox}, {})
+
+
 def root_layer(busybox: bytes) -> bytes:
-    """The layer that all of them share: busybox under all its names, two accounts, and /tmp."""
+    """The layer that nearly all of them share: busybox under all its names, two accounts, and /tmp."""
     links = {f"bin/{applet}": "busybox" for applet in APPLETS}
     return _layer({"bin/busybox": busybox, **_encoded(ACCOUNTS)}, links)
 
