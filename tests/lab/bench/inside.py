@@ -10,6 +10,7 @@ import json
 import os
 import signal
 import socket
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable
@@ -27,6 +28,8 @@ STATE = Path("/var/lib/gitops-mvd")
 AT_A_TIME = 8
 PATIENCE_SECONDS = 120.0
 POLL_SECONDS = 0.005
+CLIENTS = 5  # attached to have their memory measured
+CLIENT_SETTLE_SECONDS = 2.0
 
 
 # ---- the bare engine -------------------------------------------------------------------------------------------------
@@ -108,16 +111,28 @@ def idles(seconds: str) -> dict[str, float]:
 
 
 def memory() -> dict[str, float]:
-    """What one service takes on average, in bytes of proportional set size: the attached client, and the rest."""
-    client: list[float] = []
-    rest: list[float] = []
-    for pid in _pids():
-        words = _command(pid)
-        if words[1:3] == ["start", "--attach"]:
-            client.append(_field(pid, "smaps_rollup", "Pss:"))
-        elif "containerd-shim" in words[0] or _in_container(pid):
-            rest.append(_field(pid, "smaps_rollup", "Pss:"))
-    return {"services": len(client), "client": sum(client) / len(client), "rest": sum(rest) / len(client)}
+    """What one service takes on average, in bytes of proportional set size.
+
+    `container` is all that runs in it, with its shim; `beside` all else in the units' slice; `client` an attached docker
+    client, of which some are started for this measurement.
+    """
+    shims = [pid for pid in _pids() if "containerd-shim" in _command(pid)[0]]
+    inside = [pid for pid in _pids() if _in_container(pid)]
+    beside = [pid for pid in _pids() if "mvd.slice" in Path(f"/proc/{pid}/cgroup").read_text() and pid not in shims]
+    names = [container["Names"][0].strip("/") for container in _Docker().ask("GET", "/containers/json")]
+    attach = ("docker", "attach", "--no-stdin", "--sig-proxy=false")
+    clients = [subprocess.Popen([*attach, name], stdout=subprocess.DEVNULL) for name in names[:CLIENTS]]
+    time.sleep(CLIENT_SETTLE_SECONDS)
+    pss = [_field(client.pid, "smaps_rollup", "Pss:") for client in clients]
+    for client in clients:
+        client.kill()
+        client.wait()
+    services = len(shims)
+    return {
+        "container": sum(_field(pid, "smaps_rollup", "Pss:") for pid in (*shims, *inside)) / services,
+        "beside": sum(_field(pid, "smaps_rollup", "Pss:") for pid in beside) / services,
+        "client": sum(pss) / len(pss),
+    }
 
 
 def _wake(until: Callable[[], bool]) -> float:
