@@ -113,8 +113,8 @@ def idles(seconds: str) -> dict[str, float]:
 def memory() -> dict[str, float]:
     """What one service takes on average, in bytes of proportional set size.
 
-    `container` is all that runs in it, with its shim; `beside` all else in the units' slice; `client` an attached docker
-    client, of which some are started for this measurement.
+    `container` is all that runs in it, with its shim; `beside` all else in the units' slice; `client` an attached
+    docker client, of which some are started for this measurement.
     """
     shims = [pid for pid in _pids() if "containerd-shim" in _command(pid)[0]]
     inside = [pid for pid in _pids() if _in_container(pid)]
