@@ -112,9 +112,10 @@ class Units:
         except StepFailed as error:
             failed = next((name for name in names if f"{name}.service: " in error.message), "")
             said = self._systemd.journal(f"{failed}.service", lines=1) if failed else []
-            why = f"{error.message}: {said[0]}" if said else error.message
+            service = services.get(failed, "")
+            why = f"{service}: did not start: {said[0]}" if said else error.message
             refused = StepFailed(why, error.hint)
-            refused.service = services.get(failed, "")
+            refused.service = service
             raise refused from error
 
     def _set_aliases(self, wanted: Resource, container: ListedContainer | None) -> None:

@@ -94,6 +94,7 @@ class Systemd:
     def journal(self, unit: str, lines: int = 10) -> list[str]:
         """The last lines that a unit's container, or the commands that should start it, printed."""
         last = f"--lines={lines * 3 + 10}"  # enough, with what the docker command prints itself
+        printed("journalctl", "--sync")  # what was printed a moment ago may still be on its way
         output = printed("journalctl", "--quiet", "--no-pager", "--output=cat", last, *written_by(unit))
         return plain(output.splitlines(), unit.removesuffix(".service"))[-lines:]
 

@@ -19,7 +19,11 @@ def plain(printed_lines: Iterable[str], container: str) -> list[str]:
         r"|Error response from daemon: ([Yy]ou )?cannot remove .* force remove"
         r"|.* msg=\"error waiting for container: .*|Error: failed to start containers: .*"
     )
-    preamble = re.compile(r"Error response from daemon: (driver failed programming [^(]*\([0-9a-f]{64}\): )?")
+    preamble = re.compile(
+        r"Error response from daemon: (driver failed programming [^(]*\([0-9a-f]{64}\): )?"
+        r"((failed to create (shim )?task( for container)?|(OCI runtime|runc) create failed|container_linux\.go:\d+"
+        r"|unable to start container process|starting container process caused): )*"
+    )
     lines = [preamble.sub("", line) for line in printed_lines if not chatter.fullmatch(line)]
     return [line for line, before in zip(lines, [None, *lines], strict=False) if line != before]
 

@@ -19,6 +19,17 @@ def test_a_start_that_failed_again_and_again_is_told_once_by_its_cause() -> None
     assert plain(attempt * 3, NAME) == ["Bind for 0.0.0.0:9999 failed: port is already allocated"]
 
 
+def test_a_program_that_the_engine_does_not_find_is_told_without_the_way_to_it() -> None:
+    cause = 'exec: "no-such-program": executable file not found in $PATH: unknown'
+    for way in (
+        "OCI runtime create failed: container_linux.go:380: starting container process caused: ",
+        "failed to create task for container: failed to create shim task: OCI runtime create failed: runc create failed: "
+        "unable to start container process: ",
+    ):
+        printed = [f"Error response from daemon: {way}{cause}", f"Error: failed to start containers: {NAME}"]
+        assert plain(printed, NAME) == [cause]
+
+
 def test_a_client_that_follows_a_container_anew_says_nothing() -> None:
     adopted = [
         f"Error response from daemon: You cannot remove a running container {'a' * 64}. "
