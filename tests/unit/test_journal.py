@@ -23,8 +23,8 @@ def test_a_program_that_the_engine_does_not_find_is_told_without_the_way_to_it()
     cause = 'exec: "no-such-program": executable file not found in $PATH: unknown'
     for way in (
         "OCI runtime create failed: container_linux.go:380: starting container process caused: ",
-        "failed to create task for container: failed to create shim task: OCI runtime create failed: runc create failed: "
-        "unable to start container process: ",
+        "failed to create task for container: failed to create shim task: OCI runtime create failed: "
+        "runc create failed: unable to start container process: ",
     ):
         printed = [f"Error response from daemon: {way}{cause}", f"Error: failed to start containers: {NAME}"]
         assert plain(printed, NAME) == [cause]
