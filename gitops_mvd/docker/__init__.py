@@ -1,11 +1,12 @@
 """The one client of the Docker engine, and what a service is to it.
 
 client      `Engine`, which is all of these:            connection  sessions, and what a failure of one means
-containers  listed, inspected, asked, removed           container   one container: exec, stat, how it ended
+containers  created, listed, stopped, removed           container   one container: exec, stat, how it ended
 images      pinned, pulled, tagged, removed             networks    and volumes
 events      followed, so that listings can be cached    cache       answers that hold until an event says otherwise
 types       the answers of the API, typed               answers     errors, references and containers read from them
-create      a service -> the words of `docker create`
+create      a service -> the request for its container  aliases     the names by which others find a container
+command_line  ... -> the `docker run` in a unit's comment
 
 May import `core`.  Only this room imports the `docker` library.  Must not know systemd, Kong or Compose files.
 """

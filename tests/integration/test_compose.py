@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.integration.stories import Story, eventually
+from tests.integration.stories import Story, eventually, manifest
 from tests.lab.lab import Lab
 from tests.lab.repository import git
 from tests.lab.service import PORT, Service, web
@@ -205,8 +205,9 @@ def test_who_shares_a_network_is_reached_there_and_follows_its_service(lab: Lab,
 
     eventually("an answer by the port of the other service", reached)
     [gateway] = [name for name in story.containers("vpn") if "gateway" in name]
-    story.run("systemctl", "restart", f"{gateway}.service")
-    eventually("an answer after a restart of the other service", reached)
+    for end in (f"systemctl restart {gateway}.service", f"docker kill {gateway}"):
+        story.run("sh", "-c", end)
+        eventually(f"an answer after {end}", reached)
     story.ends(story.merge(vpn(lab, 2), "Deploy another gateway"), "success")
     eventually("an answer after a new version of the other service", reached)
 
@@ -225,6 +226,35 @@ def test_all_of_it_comes_back_with_the_server_and_without_the_daemon(story: Stor
         story.run("systemctl", "enable", "--now", "gitops-mvd")
     story.look_again()
     assert story.containers() == ids
+
+
+def test_an_image_that_must_be_the_first_process_is_red_with_an_init_and_says_why(lab: Lab, story: Story) -> None:
+    image = lab.registry.push("pid-one", "1", STANDS["pid-one"].image)
+    services = {"app": {"image": image, "restart": "always", "init": True}}
+    bad = story.merge(manifest("pid-two", {"services": services}), "Ask for an init")
+    assert "it last said: must be PID 1" in story.ends(bad, "failure")
+    story.ends(story.revert(bad), "success")
+
+
+def test_a_data_folder_that_leads_elsewhere_is_never_mounted(lab: Lab, story: Story) -> None:
+    image = lab.registry.push("data-folder", "1", STANDS["data-folder"].image)
+    services = {"app": {"image": image, "restart": "always", "volumes": ["./data:/data"]}}
+    story.run("mkdir", "-p", "/srv/mvd/astray")
+    story.run("ln", "-s", "/", "/srv/mvd/astray/data")
+    bad = story.merge(manifest("astray", {"services": services}), "Follow a link")
+    assert "/srv/mvd/astray/data is not a folder" in story.ends(bad, "failure")
+    assert not story.containers("astray")
+    story.ends(story.revert(bad), "success")
+
+
+def test_an_engine_that_has_lost_everything_gets_it_all_again(story: Story) -> None:
+    ids = story.containers()
+    lost = "systemctl stop docker.socket docker containerd; rm -rf /var/lib/docker/* /var/lib/containerd/*"
+    story.run("sh", "-c", f"{lost}; systemctl start containerd docker.socket docker")
+    eventually("every container", lambda: story.containers().keys() == ids.keys(), within=180)
+    assert set(story.containers().values()).isdisjoint(ids.values())
+    eventually("data from a folder of the host", lambda: len(lines(story, "data-folder")) > 0)
+    story.look_again()
 
 
 def test_a_service_takes_no_memory_beside_its_container(story: Story) -> None:
