@@ -92,12 +92,13 @@ class Units:
         headers = {name: parse(text) for name, text in texts.items()}
         self._systemd.enable(_units(name for name, header in headers.items() if header and header.at_boot))
         loaded = self._systemd.units(PATTERN)
-        active = {
-            name for name in texts if f"{name}.service" in loaded and loaded[f"{name}.service"].active == "active"
-        }
-        started = [name for name, header in headers.items() if not (header and header.scheduled) and name not in active]
-        if loaded.keys() & set(_units(texts)):  # what is not loaded is read as it starts
+        units = {name: loaded[f"{name}.service"] for name in texts if f"{name}.service" in loaded}
+        if units:  # what is not loaded is read as it starts
             self._systemd.reload()
+        lost = {name for name, unit in units.items() if _is_lost(unit, containers.get(name))}
+        self._stop({name: _grace(headers[name]) for name in lost})
+        active = {name for name, unit in units.items() if unit.active == "active"} - lost
+        started = [name for name, header in headers.items() if not (header and header.scheduled) and name not in active]
         for resource in wanted:
             self._set_aliases(resource, containers.get(resource.name))
         if not started:
@@ -203,12 +204,20 @@ def _state(header: Header, unit: Unit | None, container: ListedContainer | None,
     gave_up = active == "failed" and ":" in header.restart and status.startswith("Exited")
     is_done = ended and header.restart.startswith("on-failure") and status.startswith("Exited (0)")
     was_run = header.restart == "no" and container is not None and container["State"] != "created"
+    if _is_lost(unit, container):
+        return "stopped"
     # A timer starts what is scheduled, which most of the time just waits for that.
     if not (header.scheduled or active in UP or (is_current and (gave_up or is_done or was_run))):
         return "stopped"
     if header.at_boot and not linked:
         return "disabled"
     return RUNNING if is_current else OUTDATED if container else "stopped"
+
+
+def _is_lost(unit: Unit | None, container: ListedContainer | None) -> bool:
+    """Does a unit follow another container than the one there is?  An engine that lost its data leaves them running."""
+    is_unstarted = container is not None and container["State"] == "created"
+    return is_unstarted and unit is not None and (unit.active, unit.sub) == ("active", "running")
 
 
 def _follows(container: ListedContainer | None) -> str:

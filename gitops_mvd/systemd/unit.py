@@ -126,7 +126,7 @@ def render(
         f"Slice={SLICE}",
         "UMask=0077",
         f"ExecStop=-:/bin/sh -c '{_STOPPED_BY_HAND if tries else ''}{_ENDED_BY_ITSELF if marks else ''}"
-        f'exec docker stop "$0" >/dev/null\' {name}',
+        f"{_STOP}{_END_ORPHANS if follows == SYSTEMD else ''}' {name}",
         "TimeoutStartSec=300",
         f"TimeoutStopSec={math.ceil(service.stop_grace) + 25}",
         "SuccessExitStatus=143",
@@ -205,6 +205,10 @@ _FORGIVE = """\\
 # ExecStop: without a main process, the container has ended by itself.
 _STOPPED_BY_HAND = '[ -z "$MAINPID" ] || systemctl reset-failed "$0.service"; '
 _ENDED_BY_ITSELF = f'[ "$MAINPID" ] || touch "{ENDED_FOLDER}/$0"; '
+
+# An engine that has lost its containers knows nothing of those that still run: the children of their shims end here.
+_STOP = 'docker stop "$0" >/dev/null'
+_END_ORPHANS = ' && [ "$MAINPID" ] && kill -KILL $(cat "/proc/$MAINPID"/task/*/children 2>/dev/null) 2>/dev/null'
 
 # An engine that stops takes its containers along, whatever they end with.
 _ENGINE_STOPS = '[ "$(systemctl is-active docker.service)" != deactivating ] || code=1; '

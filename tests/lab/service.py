@@ -23,6 +23,7 @@ APPLETS = (
         "httpd",
         "nc",
         "wget",
+        "wc",
         "cat",
         "echo",
         "printf",

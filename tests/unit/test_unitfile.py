@@ -69,7 +69,8 @@ def test_the_whole_unit_of_a_routed_service():
         "RestartPreventExitStatus=78\n"
         "Slice=mvd.slice\n"
         "UMask=0077\n"
-        "ExecStop=-:/bin/sh -c 'exec docker stop \"$0\" >/dev/null' mvd-shop-web-01234567\n"
+        'ExecStop=-:/bin/sh -c \'docker stop "$0" >/dev/null && [ "$MAINPID" ] &&'
+        ' kill -KILL $(cat "/proc/$MAINPID"/task/*/children 2>/dev/null) 2>/dev/null\' mvd-shop-web-01234567\n'
         "TimeoutStartSec=300\n"
         "TimeoutStopSec=35\n"
         "SuccessExitStatus=143\n"
