@@ -60,21 +60,15 @@ from gitops_mvd.core.compose import (
 )
 from gitops_mvd.manifest import deploy, extensions, network, storage
 from gitops_mvd.manifest.composition import ANYTHING, EXTENDS
+from gitops_mvd.manifest.images import image
 from gitops_mvd.manifest.names import named
 from gitops_mvd.manifest.values import DependencyKeys, EnvFileKeys, ServiceKeys
 
-_IMAGE = re.compile(r"[a-z0-9][A-Za-z0-9._:/-]*(?:@sha256:[0-9a-f]{64})?")
 _CONTAINER_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]*")
 LONGEST_ALIAS = 255  # of a name that DNS finds; each of its parts may have 63
 _RESTART = re.compile(r"no|always|unless-stopped|on-failure(?::[0-9]{1,4})?")
 _CONDITIONS = ("service_started", "service_healthy", "service_completed_successfully")
 RESERVED = "io.gitops-mvd."
-
-
-@accepts({"type": "string", "pattern": f"^{_IMAGE.pattern}$"})
-def _image(place: Place) -> str:
-    image = filled(place)
-    return image if _IMAGE.fullmatch(image) else place.fail(f"must be the name of an image, not {image!r}")
 
 
 @accepts({"type": "string", "pattern": f"^({_RESTART.pattern})$"})
@@ -401,7 +395,7 @@ RUN: Table = {
 
 SERVICE: Table = {
     **RUN,
-    "image": Key("The image; run by its digest.", _image),
+    "image": Key("The image; run by its digest.", image),
     "environment": Key("Environment variables; one without a value takes it from the host's variables.", pairs),
     "env_file": Key("Files of environment variables: a name, a list, or `path`, `required`, `format`.", _env_file),
     "labels": Key("Labels of the container.", _labels),

@@ -42,6 +42,7 @@ ONLY_MVD_TELLS = {  # why a schema cannot
     "folders": "what is in the repository",
     "shared-names": "what two apps want",
     "subnets": "what is in a subnet",
+    "limits": "how large a number is, with its unit",
     "long-names": "how long a name is",
     "logging": "what a logging driver takes",
     "no-services": "an override may have no services",
