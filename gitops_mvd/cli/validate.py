@@ -16,19 +16,25 @@ from gitops_mvd.core.model import Problem
 def validate(folder: Path, machine: bool) -> int:
     """Check the config repository in FOLDER.
 
-    For every host of its fleet; needs no server and no settings.  Exit code 1: there are mistakes.
+    For every host of its fleet; needs no server and no settings.  What is done otherwise than one may expect is noted.
+    Exit code 1: there are mistakes.
     """
     from gitops_mvd.git.tree import FolderTree
-    from gitops_mvd.manifest import validate as problems_in
+    from gitops_mvd.manifest import review
 
-    problems = problems_in(FolderTree(folder))
+    found = review(FolderTree(folder))
     if machine:
-        print_json([_as_json(problem) for problem in problems])
+        problems, notes = ([_as_json(it) for it in some] for some in (found.problems, found.notes))
+        print_json({"apps": found.apps, "hosts": found.hosts, "problems": problems, "notes": notes})
     else:
-        for problem in problems:
+        for problem in found.problems:
             click.echo(str(problem))
-        click.echo(f"{folder}: {counted(len(problems), 'problem')}", err=True)
-    return 1 if problems else 0
+        for note in found.notes:
+            click.echo(f"note: {note}")
+        hosts = counted(found.hosts, "host") if found.hosts else "any host"
+        checked = f"{counted(found.apps, 'app')}, {hosts}, {counted(len(found.problems), 'problem')}"
+        click.echo(f"{folder}: {checked}", err=True)
+    return 1 if found.problems else 0
 
 
 def _as_json(problem: Problem) -> dict[str, str | int]:

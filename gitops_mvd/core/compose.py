@@ -225,3 +225,48 @@ class Volume(TypedDict, total=False):
     driver: str
     driver_opts: dict[str, str]
     labels: dict[str, str]
+
+
+LOG_DRIVER = "journald"  # the driver of a container whose service names none
+_FILTERS = frozenset({"labels", "labels-regex", "env", "env-regex", "tag"})
+FILE_LOG_OPTIONS = frozenset({"max-size", "max-file", "compress"})  # how large the files of a log may grow
+ANY_LOG_OPTIONS = frozenset(  # the engine's own, whatever the driver
+    {"mode", "max-buffer-size", "cache-disabled", "cache-max-size", "cache-max-file", "cache-compress"}
+)
+LOG_OPTIONS = {
+    "journald": _FILTERS,
+    "json-file": _FILTERS | FILE_LOG_OPTIONS,
+    "local": FILE_LOG_OPTIONS,
+    "gelf": _FILTERS
+    | {
+        "gelf-address",
+        "gelf-compression-level",
+        "gelf-compression-type",
+        "gelf-tcp-max-reconnect",
+        "gelf-tcp-reconnect-delay",
+    },
+    "syslog": _FILTERS
+    | {
+        "syslog-address",
+        "syslog-facility",
+        "syslog-format",
+        "syslog-tls-ca-cert",
+        "syslog-tls-cert",
+        "syslog-tls-key",
+        "syslog-tls-skip-verify",
+    },
+}
+"""The options of a driver; an engine refuses any other.  Source: `ValidateLogOpt` in daemon/logger of moby 28."""
+
+
+def log_config(run: Run) -> tuple[str, dict[str, str]]:
+    """The logging driver of a container and its options.
+
+    A service that names no driver has no log files: options that limit them are left out, for the journal has its own
+    limits.
+    """
+    logging = run.get("logging", Logging(driver="", options={}))
+    if logging["driver"]:
+        return logging["driver"], dict(logging["options"])
+    known = LOG_OPTIONS[LOG_DRIVER] | ANY_LOG_OPTIONS
+    return LOG_DRIVER, {name: value for name, value in logging["options"].items() if name in known}

@@ -16,7 +16,7 @@ from enum import StrEnum
 from functools import cached_property
 from typing import Any, TypeAlias
 
-from gitops_mvd.core.compose import Network, Run, Volume
+from gitops_mvd.core.compose import Endpoint, Mount, Network, Run, Volume
 from gitops_mvd.core.xkong import Declaration, XKong
 
 Json = Mapping[str, Any]
@@ -24,6 +24,8 @@ JsonValue: TypeAlias = "bool | int | float | str | Sequence[JsonValue] | Mapping
 
 LABEL = "io.gitops-mvd."  # prefix of the Docker labels: + app, service, digest, port, staged
 COMPLETED = "completed"  # the probe of a job
+NOT_FAILED = "not_failed"  # the probe of a service that may end with exit code 0
+_ENDLESS = "running"  # the probe of a service that may not end
 STOP_GRACE_SECONDS = 10.0  # from the stop signal to the kill, as Docker and Compose have it
 RUNNING = "running"  # state of a unit that is as it should be
 STAGED = "staged"  # state of a unit whose container runs, without the alias of its service on its networks
@@ -195,9 +197,9 @@ class Service:
     @cached_property
     def digest(self) -> str:
         """What a container of this service is made of, and nothing else: not its tag, route, probe or replicas."""
-        files = [file.to_json() for file in self.files]
+        files, run = [file.to_json() for file in self.files], made_of(self.run)
         port = self.kong["port"] if self.kong else 0
-        parts = {"image": self.image, "run": self.run, "environment": self.environment, "files": files, "port": port}
+        parts = {"image": self.image, "run": run, "environment": self.environment, "files": files, "port": port}
         return digest({**parts, "scheduled": True} if self.schedule else parts)  # its unit is another one
 
     @property
@@ -221,15 +223,67 @@ class Service:
         """Seconds that its containers are given to stop, Compose's `stop_grace_period`."""
         return self.run.get("stop_grace_period", STOP_GRACE_SECONDS)
 
+    def endpoints(self, app: str) -> Mapping[str, Endpoint]:
+        """The networks that its containers join, by their real names.
+
+        Without `networks` and `network_mode` in `run` it is the default network of its app, where it has its own name.
+        """
+        if "network_mode" in self.run:
+            return {}
+        return self.run.get("networks") or {default_network(app): {"aliases": [self.name]}}
+
+    def to_json(self) -> dict[str, Any]:
+        """Its content, as `App.to_json` has it."""
+        value = dataclasses.asdict(self)
+        value["files"] = [file.to_json() for file in self.files]
+        if self._may_end:
+            value["check"]["probe"] = _ENDLESS
+        return value
+
+    @classmethod
+    def from_json(cls, value: Json) -> Service:
+        files, check = tuple(map(File.from_json, value["files"])), Check(**value["check"])
+        read = cls(**{**value, "files": files, "check": check, "update": Update(**value["update"])})
+        if "restart" not in read.run and check.probe == _ENDLESS:
+            return dataclasses.replace(read, check=dataclasses.replace(check, probe=NOT_FAILED))
+        return read
+
+    @property
+    def _may_end(self) -> bool:
+        """Does it have the check of a service without `restart`?  It was `running` in the versions before, and is so
+        in what is stored, as no upgrade may make another version of an app."""
+        return "restart" not in self.run and self.check.probe == NOT_FAILED
+
     def instances(self, app: str) -> list[str]:
         """The names of its units and containers, one a replica.  Never only hex: Docker would take it for an id."""
         name = f"mvd-{app}-{self.name}-{self.digest[:8]}"
         return [name] + [f"{name}-{n}" for n in range(2, self.replicas + 1)]
 
 
-@dataclass(frozen=True)
+def made_of(run: Run) -> Run:
+    """The keys of a container without those that make no other container: may a missing folder of the host be made?"""
+    mounts = run.get("volumes", [])
+    if not any("create_host_path" in mount.get("bind", {}) for mount in mounts):
+        return run
+    return {**run, "volumes": [_without_create_host_path(mount) for mount in mounts]}
+
+
+def _without_create_host_path(mount: Mount) -> Mount:
+    bind = mount.get("bind", {}).copy()
+    bind.pop("create_host_path", None)
+    rest = mount.copy()
+    rest.pop("bind", None)
+    return {**rest, "bind": bind} if bind else rest
+
+
+def default_network(app: str) -> str:
+    """The real name of the network `default` of an app that does not declare it."""
+    return f"mvd-{app}-default-{digest({})[:8]}"
+
+
+@dataclass(frozen=True, eq=False)
 class App:
-    """One Compose file: deploys together and rolls back together.
+    """One Compose file: deploys together and rolls back together.  Two are equal if they have the same version.
 
     `networks` and `volumes` map the real name on the host to its options in Compose's long form (`external: true` if
     somebody else makes it).  `kong_entities` has Kong-wide entities in its declarative format, for the one app
@@ -247,30 +301,32 @@ class App:
     @cached_property
     def version(self) -> str:
         """The digest of its content: two apps with the same version are the same app."""
-        return digest(self.to_json())
+        value = self.to_json()
+        services = [{**service, "run": made_of(service["run"])} for service in value["services"]]
+        return digest({**value, "services": services})
+
+    def __eq__(self, other: object) -> bool:
+        return self is other or (isinstance(other, App) and self.version == other.version)
+
+    def __hash__(self) -> int:
+        return hash(self.version)
+
+    @property
+    def all_networks(self) -> Mapping[str, Network]:
+        """Its networks and, if a service is on it without naming it, its default network."""
+        joined = {name for service in self.services for name in service.endpoints(self.name)}
+        default = default_network(self.name)
+        return {**self.networks, default: {}} if default in joined else self.networks
 
     def to_json(self) -> dict[str, Any]:
         """Its content.  Versions and stored apps are made of this: the keys are never renamed."""
-        value = dataclasses.asdict(self)
-        value["gateway"] = value.pop("kong_entities")
-        del value["notes"]
-        for service, stored in zip(self.services, value["services"], strict=True):
-            stored["files"] = [file.to_json() for file in service.files]
-        return value
+        services = [service.to_json() for service in self.services]
+        of_app = {"networks": self.networks, "volumes": self.volumes, "gateway": self.kong_entities}
+        return {"name": self.name, "services": services, **of_app}
 
     @classmethod
     def from_json(cls, value: Json) -> App:
-        services = [
-            Service(
-                **{
-                    **service,
-                    "files": tuple(map(File.from_json, service["files"])),
-                    "check": Check(**service["check"]),
-                    "update": Update(**service["update"]),
-                }
-            )
-            for service in value["services"]
-        ]
+        services = [Service.from_json(service) for service in value["services"]]
         entities = {"kong_entities": value["gateway"]} if "gateway" in value else {}
         others = {name: value[name] for name in value if name != "gateway"}
         return cls(**{**others, **entities, "services": tuple(services)})

@@ -41,6 +41,10 @@ class Tree(Protocol):
         """The object id: it changes if and only if something at or below `path` changes.  "" if there is nothing."""
         ...
 
+    def kind(self, path: str) -> str:
+        """What is there: `file`, `folder`, `link` (a symbolic one), `submodule`, or "" for nothing."""
+        ...
+
 
 class Kind(Protocol):
     """A kind of resource.  Add one: one file in `kinds/` with `connect(tools) -> Kind`.

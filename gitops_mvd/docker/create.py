@@ -27,7 +27,7 @@ from gitops_mvd.core.compose import (
     Run,
     Ulimit,
 )
-from gitops_mvd.core.model import LABEL, STOP_GRACE_SECONDS, Service
+from gitops_mvd.core.model import LABEL, STOP_GRACE_SECONDS, Service, made_of
 
 ROTATION = {"max-size": "10m", "max-file": "2"}
 
@@ -44,7 +44,7 @@ def create(
     `kinds/config.py` lays them out.  One that is not `named` is on its networks, but has no other name there than its
     own.  Raises KeyError for a key of `service.run` that no flag honours.
     """
-    run: Run = {**DEFAULTS, **service.run}
+    run: Run = {**DEFAULTS, **made_of(service.run)}
     networks: list[tuple[str, Endpoint]] = sorted(run.get("networks", {}).items(), key=_place_of_network)
     if not named:
         networks = [(network, {**endpoint, "aliases": []}) for network, endpoint in networks]

@@ -10,8 +10,9 @@ import os
 import posixpath
 import re
 import stat
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 from gitops_mvd.core.errors import ManifestError
@@ -20,6 +21,8 @@ from gitops_mvd.core.model import Problem
 LARGEST_FILE = 16 * 1024 * 1024
 
 Entries = dict[str, tuple[bytes, int]]  # the id and the mode of every name in a folder
+SUBMODULE = re.compile(r"^\s*path\s*=\s*(.+?)\s*$", re.MULTILINE)  # in .gitmodules
+KINDS = {stat.S_IFREG: "file", stat.S_IFDIR: "folder", stat.S_IFLNK: "link", 0o160000: "submodule"}
 ENTRY = re.compile(rb"([0-7]+) ([^\0]+)\0(.{20})", re.DOTALL)  # of a tree object: mode, name, id
 
 
@@ -48,6 +51,12 @@ class GitTree:
     def oid(self, path: str) -> str:
         try:
             return self._find(path)[0].hex()
+        except FileNotFoundError:
+            return ""
+
+    def kind(self, path: str) -> str:
+        try:
+            return KINDS.get(stat.S_IFMT(self._find(path)[1]), "")
         except FileNotFoundError:
             return ""
 
@@ -82,13 +91,11 @@ class FolderTree:
 
     def names(self, folder: str) -> Sequence[str]:
         try:
-            place, status = self._find(folder)
+            place, _ = self._find(folder)
         except FileNotFoundError:
             return ()
-        entries = os.scandir(place) if stat.S_ISDIR(status.st_mode) else ()
-        return sorted(
-            entry.name + "/" * entry.is_dir(follow_symlinks=False) for entry in entries if entry.name != ".git"
-        )
+        entries = os.scandir(place) if self._is_folder(place) else ()
+        return sorted(entry.name + "/" * self._is_folder(Path(entry.path)) for entry in entries if entry.name != ".git")
 
     def oid(self, path: str) -> str:
         try:
@@ -96,7 +103,7 @@ class FolderTree:
         except FileNotFoundError:
             return ""
         content = hashlib.sha256(b"%o\0" % (status.st_mode & ~0o066))  # as Git does: of the mode, the x alone counts
-        if stat.S_ISDIR(status.st_mode):
+        if self._is_folder(place):
             for name in self.names(path):
                 content.update(os.fsencode(f"{name}\0{self.oid(posixpath.join(path, name))}\0"))
         elif stat.S_ISLNK(status.st_mode):
@@ -105,10 +112,33 @@ class FolderTree:
             content.update(place.read_bytes())
         return content.hexdigest()
 
+    def kind(self, path: str) -> str:
+        try:
+            place, status = self._find(path)
+        except FileNotFoundError:
+            return ""
+        return "submodule" if self._is_submodule(place) else KINDS.get(stat.S_IFMT(status.st_mode), "")
+
+    def _is_folder(self, place: Path) -> bool:
+        return not place.is_symlink() and place.is_dir() and not self._is_submodule(place)
+
+    def _is_submodule(self, place: Path) -> bool:
+        """Would a commit have that folder as a submodule?  It is listed as one, or is a repository of its own."""
+        return place in self._listed or (place != self.root and (place / ".git").exists())
+
+    @cached_property
+    def _listed(self) -> Set[Path]:
+        """The submodules that `.gitmodules` has, fetched or not."""
+        listed = self.root / ".gitmodules"
+        if not listed.is_file():
+            return frozenset()
+        paths = SUBMODULE.findall(listed.read_text("utf-8", "replace"))
+        return frozenset(self.root / path for path in paths)
+
     def _find(self, path: str) -> tuple[Path, os.stat_result]:
         place, status = self.root, self.root.stat()
         for name in _names(path):
-            if not stat.S_ISDIR(status.st_mode):
+            if not stat.S_ISDIR(status.st_mode) or self._is_submodule(place):
                 raise FileNotFoundError(path)
             place = place / name
             status = place.lstat()

@@ -83,8 +83,8 @@ class Executor:
 
 def _stays_ended(unit: Resource) -> bool:
     """May systemd leave the unit as it ended, as that of a job?  If it is removed, the next pass makes it anew."""
-    policy = unit.payload.run.get("restart", "always") if isinstance(unit.payload, Service) else "always"
-    return str(policy).startswith(("no", "on-failure"))
+    policy = unit.payload.restart if isinstance(unit.payload, Service) else "always"
+    return policy.startswith(("no", "on-failure"))
 
 
 def _batch(step: Step) -> object:

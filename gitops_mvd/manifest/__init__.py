@@ -8,6 +8,7 @@ May import `config`, `core`, and from `probes` what each is.  Must not know what
 """
 
 from gitops_mvd.manifest.fleet import Fleet, read_fleet
-from gitops_mvd.manifest.load import Cache, load, validate
+from gitops_mvd.manifest.load import Cache, load
+from gitops_mvd.manifest.review import Review, review, validate
 
-__all__ = ["Cache", "Fleet", "load", "read_fleet", "validate"]
+__all__ = ["Cache", "Fleet", "Review", "load", "read_fleet", "review", "validate"]

@@ -33,23 +33,39 @@ from gitops_mvd.config.readers import (
     words,
 )
 from gitops_mvd.config.tables import (
+    Ignored,
     Key,
     Place,
     Reader,
     Table,
     Unsupported,
     accepts,
+    did_you_mean,
     fields,
     mapping_schema,
     or_empty,
     record,
 )
-from gitops_mvd.core.compose import Blkio, Healthcheck, Logging, Rate, Ulimit, Weight
+from gitops_mvd.core.compose import (
+    ANY_LOG_OPTIONS,
+    FILE_LOG_OPTIONS,
+    LOG_DRIVER,
+    LOG_OPTIONS,
+    Blkio,
+    Healthcheck,
+    Logging,
+    Rate,
+    Ulimit,
+    Weight,
+)
 from gitops_mvd.manifest import deploy, extensions, network, storage
-from gitops_mvd.manifest.composition import EXTENDS
+from gitops_mvd.manifest.composition import ANYTHING, EXTENDS
+from gitops_mvd.manifest.names import named
 from gitops_mvd.manifest.values import DependencyKeys, EnvFileKeys, ServiceKeys
 
 _IMAGE = re.compile(r"[a-z0-9][A-Za-z0-9._:/-]*(?:@sha256:[0-9a-f]{64})?")
+_CONTAINER_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]*")
+LONGEST_ALIAS = 255  # of a name that DNS finds; each of its parts may have 63
 _RESTART = re.compile(r"no|always|unless-stopped|on-failure(?::[0-9]{1,4})?")
 _CONDITIONS = ("service_started", "service_healthy", "service_completed_successfully")
 RESERVED = "io.gitops-mvd."
@@ -79,23 +95,39 @@ def _pull_policy(place: Place) -> str:
     return {"if_not_present": "missing"}.get(policy) or one_of("always", "missing", "never")(place)
 
 
-@accepts({"type": "string", "pattern": "^(?!service:)."})
+@accepts(FILLED)
 def _joined(place: Place) -> str:
-    """A namespace to share: of the host, or of a container that is not managed."""
+    """A namespace to share: of the host, of another service, or of a container that is not managed."""
     value = filled(place)
-    if value.startswith("service:"):
+    kind, colon, name = value.partition(":")
+    if colon and kind in ("service", "container") and not name:
+        place.fail(f"must name a {kind}, such as {kind}:vpn")
+    return value
+
+
+@accepts({"type": "string", "pattern": "^(bridge|host|none|(container|service):.+)$"})
+def _network_mode(place: Place) -> str:
+    value = _joined(place)
+    if value not in ("bridge", "host", "none") and not value.startswith(("container:", "service:")):
         place.fail(
-            "cannot join a container of this app, whose name changes with each version: use a network or a volume"
+            f"must be bridge, host, none, service:<name> or container:<name>, not {value!r}: "
+            "other networks go into `networks`"
         )
     return value
 
 
-@accepts({"type": "string", "pattern": "^(bridge|host|none|container:.*)$"})
-def _network_mode(place: Place) -> str:
-    value = _joined(place)
-    if value not in ("bridge", "host", "none") and not value.startswith("container:"):
-        place.fail(f"must be bridge, host, none or container:<name>, not {value!r}: other networks go into `networks`")
-    return value
+@accepts({"type": "string", "pattern": f"^{_CONTAINER_NAME.pattern}$"})
+def _container_name(place: Place) -> str:
+    return named(place, _CONTAINER_NAME, "letters, digits, `_`, `.` and `-`", LONGEST_ALIAS)
+
+
+@accepts(FILLED)
+def _link(place: Place) -> tuple[str, str]:
+    """The service of a link, and the further name that it gets."""
+    service, _, alias = filled(place).partition(":")
+    if not service or ":" in alias:
+        place.fail('must be the name of a service, or like "db:database"')
+    return service, alias or service
 
 
 @accepts(PAIRS)
@@ -195,19 +227,34 @@ def _healthcheck(place: Place) -> Healthcheck:
 
 
 LOGGING: Table = {
-    "driver": Key(
-        "The logging driver; `local` if left out, which `docker logs` and the journal both can read.", filled
-    ),
-    "options": Key("Its options.", mapping_of(word)),
+    "driver": Key("The logging driver; left out, the log goes to the journal (`journald`).", filled),
+    "options": Key("Its options. Without `driver`, those that limit a log file have no effect.", mapping_of(word)),
 }
 
 
 _logging_keys = record(Logging, LOGGING)
 
 
+def _check_log_option(at: Place, name: str, logging: Logging) -> None:
+    """Report an option that the engine would refuse, and note one that has no effect."""
+    driver, options = logging["driver"] or LOG_DRIVER, logging["options"]
+    if name in FILE_LOG_OPTIONS and not logging["driver"]:
+        at.note("has no effect on the journal, which has its own limits: for files of its own name `driver: local`")
+    elif name == "mode" and options.get(name) not in ("blocking", "non-blocking"):
+        at.report("must be blocking or non-blocking")
+    elif name == "max-buffer-size" and options.get("mode") != "non-blocking":
+        at.report("needs `mode: non-blocking` beside it")
+    elif name not in {*LOG_OPTIONS.get(driver, options), *ANY_LOG_OPTIONS}:
+        hint = did_you_mean(name, LOG_OPTIONS[driver])
+        at.report(f"is not an option of the logging driver {driver}{hint}")
+
+
 @accepts(_logging_keys.schema)
 def _logging(place: Place) -> Logging:
-    return {"driver": "", "options": {}, **_logging_keys(place)}
+    logging: Logging = {"driver": "", "options": {}, **_logging_keys(place)}
+    for name, at in place.entries()["options"].entries().items() if logging["options"] else ():
+        _check_log_option(at, name, logging)
+    return logging
 
 
 _BYTE_RATE: Table = {"path": Key("A block device.", filled), "rate": Key("Bytes a second.", size)}
@@ -288,8 +335,10 @@ RUN: Table = {
     "hostname": Key("The container's host name.", filled),
     "domainname": Key("The container's domain name.", filled),
     "mac_address": Key("A fixed MAC address; the service then stops before its successor starts.", filled),
-    "ipc": Key("The IPC namespace: `host`, `private`, `shareable`, `none`, `container:<name>`.", _joined),
-    "pid": Key("The PID namespace: `host`, `container:<name>`.", _joined),
+    "ipc": Key(
+        "The IPC namespace: `host`, `private`, `shareable`, `none`, `service:<name>`, `container:<name>`.", _joined
+    ),
+    "pid": Key("The PID namespace: `host`, `service:<name>`, `container:<name>`.", _joined),
     "uts": Key("The UTS namespace: `host`.", one_of("host")),
     "userns_mode": Key("The user namespace: `host`.", filled),
     "cgroup": Key("The cgroup namespace: `host` or `private`.", one_of("host", "private")),
@@ -298,12 +347,16 @@ RUN: Table = {
     "platform": Key("The platform of the image, such as `linux/amd64`.", filled),
     "stop_signal": Key("The signal that asks the process to stop.", filled),
     "stop_grace_period": Key("How long the process may take to stop before it is killed.", duration),
-    "network_mode": Key("`bridge`, `host`, `none` or `container:<name>`; not together with `networks`.", _network_mode),
+    "network_mode": Key(
+        "`bridge`, `host`, `none`, `service:<name>` or `container:<name>`; not together with `networks`.", _network_mode
+    ),
     "cpuset": Key("The processors that the container may use, such as `0-2`.", filled),
     "restart": Key(
-        '`always` (the default here), `"no"`, `on-failure[:n]` or `unless-stopped`; systemd does it.', _restart
+        '`"no"`, `always`, `on-failure[:n]` or `unless-stopped`; systemd does it. Left out, a container that has ended '
+        "with code 0 is done, and one that has ended with another code is started again.",
+        _restart,
     ),
-    "init": Key("An init process that reaps zombies and forwards signals; `true` if left out.", boolean),
+    "init": Key("`true`: an init process that reaps zombies and forwards signals. Off unless asked for.", boolean),
     "privileged": Key("All rights on the host, if the host's policy allows that.", boolean),
     "read_only": Key("The container's own file system is read-only.", boolean),
     "tty": Key("Give it a terminal.", boolean),
@@ -377,25 +430,27 @@ SERVICE: Table = {
         "Start from another service: its name, or `service` and `file`.",
         Reader(text, either(STRING, mapping_schema(EXTENDS, ("service",)))),
     ),
-    "build": Unsupported("build time is separate from deploy time: build in CI and name the image"),
-    "container_name": Unsupported(
-        "is not supported: a container is named after its version; others reach it by the name of its service"
+    "container_name": Key(
+        "A further name of the service on its networks; the container itself is named after its version.",
+        _container_name,
     ),
-    "links": Unsupported(
-        "is not supported: services on one network find each other by name; use `networks` and `aliases`"
+    "links": Key(
+        "Services to start first, `service` or `service:name`, with that further name on the networks of both.",
+        placed(_link),
     ),
+    "build": Ignored("the image is built in CI, and `image` names it, which is required.", ANYTHING),
+    "develop": Ignored("it is for `docker compose watch`.", ANYTHING),
+    "attach": Ignored("it is for a terminal.", boolean),
+    "credential_spec": Ignored("it is for Windows.", ANYTHING),
+    "isolation": Ignored("on Linux there is only `default`.", one_of("default")),
+    "cpu_count": Ignored("it is for Windows; use `cpus`.", number),
+    "cpu_percent": Ignored("it is for Windows; use `cpus`.", number),
     "external_links": Unsupported("is not supported: join the other app's network with `external: true`"),
     "volumes_from": Unsupported(
         "is not supported: containers come and go with each version; name the volume in both services"
     ),
-    "develop": Unsupported("is not supported: it is for `docker compose watch`; put it into compose.override.yaml"),
-    "attach": Unsupported("is not supported: it is for a terminal; put it into compose.override.yaml"),
     "provider": Unsupported("is not supported: no program of the repository runs on the host; name an image"),
     "models": Unsupported("is not supported: run the model as a service with an image of its own"),
-    "credential_spec": Unsupported("is not supported: it is for Windows; remove it"),
-    "isolation": Unsupported("is not supported: it is for Windows; remove it"),
-    "cpu_count": Unsupported("is not supported: it is for Windows; use `cpus`"),
-    "cpu_percent": Unsupported("is not supported: it is for Windows; use `cpus`"),
     "pre_start": Unsupported(
         "is not supported: put it into the image's entry point, or into a service that others name in `depends_on`"
     ),
@@ -404,7 +459,7 @@ SERVICE: Table = {
     "use_api_socket": Unsupported(
         "is not supported: it gives away the engine; mount what is needed, where the host's policy allows that"
     ),
-    "umask": Unsupported("is not supported: `docker create` cannot set it; set it in the image's entry point"),
+    "umask": Unsupported("is not supported: an engine cannot set it; set it in the image's entry point"),
     "pull_refresh_after": Unsupported("is not supported: `pull_policy: always` looks for a new image at every pass"),
 }
 

@@ -20,6 +20,7 @@ from gitops_mvd.manifest.dotenv import parse_env
 from gitops_mvd.manifest.fleet import FILE as FLEET_FILE
 from gitops_mvd.manifest.interpolate import FOLDER, PROJECT_NAME, Variables, interpolate
 from gitops_mvd.manifest.merge import clean, merge
+from gitops_mvd.manifest.stand_ins import not_a_file, stand_in
 
 SECTIONS = ("services", "networks", "volumes", "configs", "secrets")
 _REMOTE = re.compile(r"[a-z][a-z0-9+.-]*://|[\w.-]+@[\w.-]+:", re.IGNORECASE)
@@ -75,9 +76,12 @@ def inside(place: Place, path: str) -> str:
 def read_file(place: Place, tree: Tree, path: str) -> bytes:
     """The content of a file that `place` names."""
     try:
-        return tree.read(path)
+        content = tree.read(path)
     except FileNotFoundError:
-        place.fail(f"there is no file {path} in the repository")
+        place.fail(not_a_file(tree, path))
+    if what := stand_in(content):
+        place.fail(f"{path} {what}")
+    return content
 
 
 def variables_of(tree: Tree, app: str, folder: str, facts: HostFacts, sink: Sink) -> Variables:

@@ -16,8 +16,9 @@ from gitops_mvd.config.readers import (
     strings,
     text,
 )
-from gitops_mvd.config.tables import Key, Place, Table, Unsupported, accepts, record
+from gitops_mvd.config.tables import Ignored, Key, Place, Table, Unsupported, accepts, record
 from gitops_mvd.core.compose import DeviceRequest
+from gitops_mvd.manifest.composition import ANYTHING
 from gitops_mvd.manifest.placement import constraint
 from gitops_mvd.manifest.values import (
     DeployKeys,
@@ -38,11 +39,6 @@ def _mode(place: Place) -> str:
     return one_of("replicated", "global")(place)
 
 
-@accepts({**number.schema, "maximum": 0})
-def _no_failures(place: Place) -> float:
-    return number(place) and place.fail("is not supported: an update with any failure has failed; remove it")
-
-
 @accepts(either({"enum": ["all"]}, integer(1, 1024).schema))
 def count(place: Place) -> int | str:
     """How many devices: a number or `all`."""
@@ -61,7 +57,7 @@ UPDATE: Table = {
     "parallelism": Key("How many instances are replaced at a time; 0 for all, 1 if left out.", integer(0, 1000)),
     "delay": Key("How long replaced instances must stay healthy before the next ones are replaced.", duration),
     "monitor": Key("How long a new instance must stay healthy before the update counts as done.", duration),
-    "max_failure_ratio": Key("Only `0` is allowed.", _no_failures),
+    "max_failure_ratio": Ignored("it is for Swarm; an update with any failure has failed.", number),
 }
 DEVICE: Table = {
     "capabilities": Key("What the device can do, such as `[gpu]`.", strings),
@@ -106,10 +102,8 @@ LIMITS: Table = {
 RESERVATIONS: Table = {
     "memory": Key("A soft limit, kept to when the host runs short.", size),
     "devices": Key("GPUs and the like: `capabilities`, `driver`, `count`, `device_ids`, `options`.", devices),
-    "cpus": Unsupported(
-        "is not supported: an engine cannot reserve processors; use `cpu_shares` or `limits: {cpus: }`"
-    ),
-    "generic_resources": Unsupported("is not supported: it needs Swarm; use `devices`"),
+    "cpus": Ignored("an engine cannot reserve processors; use `cpu_shares`.", number),
+    "generic_resources": Ignored("it is for Swarm; use `devices`.", ANYTHING),
 }
 RESOURCES: Table = {
     "limits": Key("`cpus`, `memory` and `pids` at most.", record(LimitKeys, LIMITS)),
@@ -120,14 +114,24 @@ PLACEMENT: Table = {
         "The hosts it runs on: `node.hostname` and `node.labels.<name>` with `==` and `!=`; all must hold.",
         placed(constraint),
     ),
-    "preferences": Unsupported("is not supported: a service runs on every host that its constraints allow"),
-    "max_replicas_per_node": Unsupported("is not supported: `replicas` is the number on each host already"),
+    "preferences": Ignored("it is for Swarm; a service runs on every host that its constraints allow.", ANYTHING),
+    "max_replicas_per_node": Ignored("it is for Swarm; `replicas` is the number on each host.", integer(0)),
 }
+_CONDITIONS = {
+    "any": "always",
+    "always": "always",
+    "unless-stopped": "unless-stopped",
+    "on-failure": "on-failure",
+    "none": "no",
+    "no": "no",
+}
+"""Each `condition` that Compose knows, as a value of `restart`."""
+
 RESTART_POLICY: Table = {
-    "condition": Key("`any` (the default), `on-failure` or `none`.", one_of("any", "on-failure", "none")),
+    "condition": Key("`any` (the default; also `always`), `on-failure` or `none`.", one_of(*_CONDITIONS)),
     "max_attempts": Key("With `on-failure`, how often it is restarted.", integer(1, 1000)),
-    "delay": Unsupported("is not supported: systemd waits two seconds before each restart; remove it"),
-    "window": Unsupported("is not supported: use `update_config: {monitor: }`"),
+    "delay": Ignored("Compose does not use it; systemd waits two seconds before each restart.", duration),
+    "window": Ignored("Compose does not use it; see `update_config: {monitor: }`.", duration),
 }
 
 
@@ -143,7 +147,7 @@ def restart_policy(place: Place) -> str:
         if condition != "on-failure":
             place.fail("has `max_attempts`, which only goes with `condition: on-failure`")
         return f"on-failure:{policy['max_attempts']}"
-    return {"any": "always", "none": "no", "on-failure": "on-failure"}[condition]
+    return _CONDITIONS[condition]
 
 
 DEPLOY: Table = {
@@ -157,9 +161,9 @@ DEPLOY: Table = {
     "reservations": Unsupported("goes under `resources`"),
     "constraints": Unsupported("goes under `placement`"),
     **{name: Unsupported("goes under `update_config`") for name in UPDATE},
-    "rollback_config": Unsupported("is not supported: a rollback deploys the last good version, all instances at once"),
-    "endpoint_mode": Unsupported("is not supported: it needs Swarm; use `x-kong` or a network with aliases"),
-    "labels": Unsupported("is not supported: they are labels of a Swarm service; put `labels` on the service itself"),
+    "rollback_config": Ignored("it is for Swarm; a rollback is an update to the last good version.", ANYTHING),
+    "endpoint_mode": Ignored("it is for Swarm.", one_of("vip", "dnsrr")),
+    "labels": Ignored("they are for Swarm; a container has the `labels` of its service.", string_map),
 }
 
 

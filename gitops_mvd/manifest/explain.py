@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from gitops_mvd import probes
 from gitops_mvd.core.model import App, Service
 from gitops_mvd.core.plan import startup_order
 from gitops_mvd.core.plan_text import gate_text
+from gitops_mvd.manifest.joins import shared
 from gitops_mvd.manifest.update_order import explained
 
 CONDITIONS = {
@@ -25,21 +26,26 @@ LEADS_TO = {
 def explain(app: App) -> dict[str, dict[str, str]]:
     """By service, in the order in which they start: each aspect of its deploy, in a sentence."""
     services = {service.name: service for service in app.services}
-    return {name: dict(_about(services[name])) for name in startup_order(app.services)}
+    joined_by = {other: service.name for service in app.services for _, other in shared(service.run)}
+    return {name: dict(_about(services[name], app.name, joined_by)) for name in startup_order(app.services)}
 
 
-def _about(service: Service) -> Iterator[tuple[str, str]]:
+def _about(service: Service, app: str, joined_by: Mapping[str, str]) -> Iterator[tuple[str, str]]:
     if service.schedule:
         yield "runs", f"at {service.schedule}"
         return
     if service.is_job:
         yield "runs", "once per version; not repeated on drift"
+    else:
+        yield "restarts", _restarts(service.restart)
     if service.depends_on:
         waits = (f"{name} {CONDITIONS[condition]}" for name, condition in sorted(service.depends_on.items()))
         yield "starts", f"after {', '.join(waits)}"
-    yield "order", f"{service.update.order}: {explained(service)}"
+    yield "order", f"{service.update.order}: {explained(service, joined_by.get(service.name, ''))}"
     if service.replicas > 1:
         yield "instances", f"{service.replicas}, replaced {_turns(service)}"
+    yield from _joined(service, app)
+    yield from _mounted(service)
     yield "gate", gate_text(service.check, probes.summary)
     if service.kong:
         yield (
@@ -47,6 +53,32 @@ def _about(service: Service) -> Iterator[tuple[str, str]]:
             f"in Kong; old instances get {service.stop_grace:g}s to finish open requests",
         )
     yield "on failure", f"{service.update.failure_action}: {LEADS_TO[service.update.failure_action]}"
+
+
+def _restarts(policy: str) -> str:
+    """When systemd starts it again, from a policy in Compose's words."""
+    name, _, tries = policy.partition(":")
+    if name == "on-failure":
+        return f"after an exit code other than 0{f', {tries} times at most' if tries else ''}"
+    return "never" if name == "no" else "whenever it ends"
+
+
+def _joined(service: Service, app: str) -> Iterator[tuple[str, str]]:
+    """The names by which others find it, and whose namespaces it shares."""
+    names = {name for endpoint in service.endpoints(app).values() for name in endpoint.get("aliases", ())}
+    if names:
+        yield "found as", ", ".join(sorted(names, key=lambda name: (name != service.name, name)))
+    for key, other in shared(service.run):
+        yield key, f"that of {other}"
+
+
+def _mounted(service: Service) -> Iterator[tuple[str, str]]:
+    """What is not a volume: the app's folders on the host, and what is mounted from the repository."""
+    folders = [mount["source"] for mount in service.run.get("volumes", ()) if mount["source"].startswith("./")]
+    if folders:
+        yield "folders", f"{', '.join(folders)} of the app on the host, kept like volumes"
+    if service.files:
+        yield "read-only", f"{', '.join(file.target for file in service.files)}, from the repository"
 
 
 def _turns(service: Service) -> str:

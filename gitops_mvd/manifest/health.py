@@ -79,8 +79,10 @@ def report_blindness(place: Place, values: Values, service: Values) -> None:
     if not (name := probe_of(values)):
         return
     mode = service.get("network_mode", "bridge")
-    if PROBES[name].connects and (mode == "none" or mode.startswith("container:")):
-        place.report(f"asks for a port, but with network_mode {mode} the container has no address of its own")
+    if PROBES[name].connects and (mode == "none" or mode.startswith(("container:", "service:"))):
+        other = mode.removeprefix("service:")
+        advice = f": put it on {other}, whose network it shares" if other != mode else ""
+        place.report(f"asks for a port, but with network_mode {mode} the container has no address of its own{advice}")
     for objection in PROBES[name].objections(values[name], service):
         place.report(objection)
 

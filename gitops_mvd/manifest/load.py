@@ -2,23 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, MutableMapping, Sequence
+from collections.abc import Collection, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
 
-from gitops_mvd.config.tables import did_you_mean
-from gitops_mvd.config.yamltree import mistakes
-from gitops_mvd.core.errors import ManifestError
 from gitops_mvd.core.model import App, HostFacts, Problem
 from gitops_mvd.core.ports import Tree
+from gitops_mvd.manifest.app_files import compose_files
 from gitops_mvd.manifest.claims import Register
-from gitops_mvd.manifest.composition import Parsed
-from gitops_mvd.manifest.fleet import FILE as FLEET_FILE
-from gitops_mvd.manifest.fleet import Fleet, read_fleet
 from gitops_mvd.manifest.kong_entities import FOLDER, GATEWAY_APP
-from gitops_mvd.manifest.placement import nowhere
-from gitops_mvd.manifest.reading import APPS, COMPOSE, Reading, compose_files, is_compose_file, override_names, read_app
-
-LAPTOP = "compose.override.yaml"  # `docker compose` takes it up by itself; a server does not
+from gitops_mvd.manifest.project import APPS
+from gitops_mvd.manifest.reading import Reading, read_app
 
 
 @dataclass(frozen=True)
@@ -34,7 +27,7 @@ Cache = MutableMapping[tuple[str, str], Remembered]
 """Owned by the caller, empty to begin with: by host and app, what need not be read again."""
 
 
-class _Recording:
+class Recording:
     """A Tree that notes what was asked of it, with the object ids of that."""
 
     def __init__(self, tree: Tree) -> None:
@@ -53,6 +46,10 @@ class _Recording:
         self.seen[path] = self.tree.oid(path)
         return self.seen[path]
 
+    def kind(self, path: str) -> str:
+        self.oid(path)
+        return self.tree.kind(path)
+
 
 def load(
     tree: Tree, facts: HostFacts, cache: Cache | None = None
@@ -68,7 +65,7 @@ def load(
     """
     apps: list[App] = []
     broken: dict[str, tuple[Problem, ...]] = {}
-    readings = {name: _cached(tree, name, facts, cache) for name in _names(tree)}
+    readings = {name: _cached(tree, name, facts, cache) for name in app_names(tree)}
     apart = readings.pop(GATEWAY_APP, None)
     if apart and _has_gateway(readings.values()):
         readings = {GATEWAY_APP: apart, **readings}
@@ -88,90 +85,11 @@ def _has_gateway(readings: Collection[Reading]) -> bool:
     return here or not any(reading.routed for reading in readings)
 
 
-def validate(tree: Tree) -> list[Problem]:
-    """Every mistake in the repository, for all hosts; sorted, each once.
-
-    Mistakes in `fleet.yaml` come first, and then no mistake is reported that depends on the facts of a host.
-    """
-    try:
-        return sorted(_problems(tree, read_fleet(tree)))
-    except ManifestError as error:
-        return [*error.problems, *sorted(_problems(tree, None))]
-
-
-def _problems(tree: Tree, fleet: Fleet | None) -> set[Problem]:
-    hosts = [*fleet.hosts.values()] if fleet and fleet.hosts else [HostFacts("localhost")]
-    recording = _Recording(tree)
-    parsed: Parsed = {}
-    registers = [Register() for _ in hosts]
-    problems: set[Problem] = set()
-    apps = _names(tree)
-    for name in apps:
-        readings = [read_app(recording, name, facts, parsed) for facts in hosts]
-        # A mistake in a service that runs on no host is a mistake too.
-        elsewhere = frozenset.intersection(*(reading.elsewhere for reading in readings))
-        idle = not any(reading.runs for reading in readings)
-        for reading, register in zip(readings, registers, strict=True):
-            told = [it for it in mistakes(reading.found) if reading.concerns(it) or idle or it.path[:2] in elsewhere]
-            problems.update(it.problem for it in told if fleet or not it.by_host)
-            if fleet:
-                problems.update(_clashes(register, reading))
-        if fleet:
-            problems.update(_unread(tree, name, hosts, parsed))
-        if fleet and fleet.hosts:
-            problems.update(_unplaced(hosts, readings))
-    return problems | set(_strays(recording)) | set(_unknown_apps(fleet, apps))
-
-
-def _unknown_apps(fleet: Fleet | None, apps: Sequence[str]) -> Iterator[Problem]:
-    """The apps of `fleet.yaml` that there are not."""
-    names = [name for name in apps if name != GATEWAY_APP]
-    for name, line in fleet.apps.items() if fleet else ():
-        if name not in names:
-            yield Problem(FLEET_FILE, line, f"apps.{name}", f"there is no app {name}{did_you_mean(name, names)}")
-
-
-def _clashes(register: Register, reading: Reading) -> Iterator[Problem]:
-    """Clashes of an app with the apps before it on a host, one problem for each of the two."""
-    for claim, other in register.rivals(reading.claims):
-        yield claim.problem(other)
-        yield other.problem(claim)
-    register.take(reading.claims)
-
-
-def _names(tree: Tree) -> list[str]:
+def app_names(tree: Tree) -> list[str]:
     """The apps of the repository, the gateway among them."""
     folders = (name.rstrip("/") for name in tree.names(APPS) if name.endswith("/"))
     apps = [name for name in folders if compose_files(tree, name)]
     return [GATEWAY_APP, *apps] if tree.names(FOLDER) and GATEWAY_APP not in apps else apps
-
-
-def _unread(tree: Tree, app: str, hosts: Iterable[HostFacts], parsed: Parsed) -> Iterator[Problem]:
-    """The app's Compose files that no host reads, because of a typo in their name."""
-    if f"{APPS}/{app}/{COMPOSE}" in parsed:
-        for file in compose_files(tree, app):
-            path = f"{APPS}/{app}/{file}"
-            if path not in parsed and file != LAPTOP:
-                named = {name for facts in hosts for name in override_names(facts)}
-                hint = did_you_mean(file, sorted(named))
-                yield Problem(path, 1, "", f"no host reads it: an override is named compose.<label>-<value>.yaml{hint}")
-
-
-def _unplaced(hosts: Sequence[HostFacts], readings: Sequence[Reading]) -> Iterator[Problem]:
-    for service in {service for reading in readings for service in reading.constraints}:
-        asked = zip(hosts, (reading.constraints.get(service) for reading in readings), strict=True)
-        yield from nowhere([(facts, constraints) for facts, constraints in asked if constraints is not None])
-
-
-def _strays(recording: _Recording) -> Iterator[Problem]:
-    """Entries of `apps/` that are not an app and not used by one."""
-    used = {"/".join(path.split("/")[:2]) for path in recording.seen}
-    for name in recording.tree.names(APPS):
-        path = f"{APPS}/{name}".rstrip("/")
-        if is_compose_file(name):
-            yield Problem(path, 1, "", f"belongs in a folder that is named after the app: {APPS}/<app>/{COMPOSE}")
-        elif name.endswith("/") and not name.startswith(".") and path not in used:
-            yield Problem(path, 1, "", f"is not an app: it has no {COMPOSE}, and no app uses its files")
 
 
 def _cached(tree: Tree, name: str, facts: HostFacts, cache: Cache | None) -> Reading:
@@ -180,7 +98,7 @@ def _cached(tree: Tree, name: str, facts: HostFacts, cache: Cache | None) -> Rea
     known = cache.get((facts.name, name))
     if known and known.facts == facts and all(tree.oid(path) == oid for path, oid in known.seen.items()):
         return known.reading
-    recording = _Recording(tree)
+    recording = Recording(tree)
     recording.oid(FOLDER if name == GATEWAY_APP else f"{APPS}/{name}")
     reading = read_app(recording, name, facts, {})
     cache[facts.name, name] = Remembered(facts, recording.seen, reading)

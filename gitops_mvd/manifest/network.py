@@ -30,12 +30,14 @@ from gitops_mvd.config.tables import (
     Table,
     Unsupported,
     accepts,
+    fields,
+    mapping_schema,
     or_empty,
     record,
 )
 from gitops_mvd.config.yamltree import Node
-from gitops_mvd.core.compose import Endpoint, Ipam, Pool, Port
-from gitops_mvd.manifest.values import NetworkKeys, PortKeys
+from gitops_mvd.core.compose import Ipam, Pool, Port
+from gitops_mvd.manifest.values import AttachmentKeys, NetworkKeys, PortKeys
 
 PORT_PROTOCOLS = ("tcp", "udp", "sctp")
 _PORTS = re.compile(r"([0-9]{1,5})(?:-([0-9]{1,5}))?")
@@ -123,8 +125,12 @@ def _long_port(place: Place) -> list[Port]:
 
 @accepts({"type": "array", "items": either(WORD, _port_keys.schema)})
 def ports(place: Place) -> list[tuple[Place, Port]]:
-    """Every port by itself, with the place that asked for it."""
-    return [(at, port) for at, some in each(place, _port) for port in some]
+    """Every port by itself, with the place that asked for it; the same port of the host twice is once."""
+    found: list[tuple[Place, Port]] = []
+    for at, port in ((at, port) for at, some in each(place, _port) for port in some):
+        if not fixed(port) or port not in (known for _, known in found):
+            found.append((at, port))
+    return found
 
 
 def fixed(port: Port) -> bool:
@@ -157,9 +163,9 @@ ATTACHMENT: Table = {
         "The network with the highest priority is the default gateway (Docker 28 and later).", integer()
     ),
     "interface_name": Unsupported("is not supported: the engine names the interfaces; remove it"),
-    "use_service_name_alias": Unsupported("is not supported: the service's name is always an alias; remove it"),
+    "use_service_name_alias": Key("`false`: the service is not found by its own name on this network.", boolean),
 }
-_attachment = record(Endpoint, ATTACHMENT)
+_attachment = record(AttachmentKeys, ATTACHMENT)
 
 
 @accepts(
@@ -168,22 +174,26 @@ _attachment = record(Endpoint, ATTACHMENT)
         {"type": "object", "additionalProperties": or_empty(_attachment.schema)},
     )
 )
-def attachments(place: Place) -> dict[str, tuple[Place, Endpoint]]:
+def attachments(place: Place) -> dict[str, tuple[Place, AttachmentKeys]]:
     """The networks that a service joins, by the name that the file knows them under."""
     if isinstance(place.value(), list):
         return {name: (at, {}) for at, name in each(place, filled)}
     joined = {}
     for name, at in place.entries().items():
-        options: Endpoint | None = {} if at.empty else at.attempt(_attachment)
+        options: AttachmentKeys | None = {} if at.empty else at.attempt(_attachment)
         if options is not None:
             joined[name] = at, options
     return joined
 
 
-@accepts(boolean.schema)
-def external(place: Place) -> bool:
+_EXTERNAL: Table = {"name": Key("The name of what exists already.", filled)}
+
+
+@accepts(either(boolean.schema, mapping_schema(_EXTERNAL)))
+def external(place: Place) -> bool | str:
+    """Does it exist already?  In the form of version 2, `{name: proxy}`, its name."""
     if isinstance(place.value(), dict):
-        place.fail("must be true or false: write `external: true` and `name:` beside it")
+        return str(fields(place, _EXTERNAL).get("name", "")) or True
     return boolean(place)
 
 

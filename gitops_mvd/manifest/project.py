@@ -5,21 +5,25 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import TypeVar, cast
 
 from gitops_mvd.config.tables import Place, Reader, Table, fields
 from gitops_mvd.core.compose import Network, Volume
-from gitops_mvd.core.model import digest
+from gitops_mvd.core.model import default_network, digest
 from gitops_mvd.core.ports import Tree
 from gitops_mvd.manifest.composition import inside, read_file
 from gitops_mvd.manifest.interpolate import Variables
+from gitops_mvd.manifest.names import misnamed
 from gitops_mvd.manifest.network import read_network
 from gitops_mvd.manifest.storage import CONFIG, SECRET, read_volume
 from gitops_mvd.manifest.values import NetworkKeys, VolumeKeys
 
 Options = TypeVar("Options", NetworkKeys, VolumeKeys)
 
-RESOURCE_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,127}")
+APPS = "apps"  # the folder of the repository with a folder for each app
+RESOURCE_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]*")
+LONGEST_NAME = 128
+_MADE_OF = "letters, digits, `_`, `.` and `-`"
 
 
 @dataclass(frozen=True)
@@ -50,8 +54,8 @@ def read_project(app: str, tree: Tree, variables: Variables, sections: Mapping[s
         if real in ("bridge", "host", "none"):
             sections["networks"].entries()[name].report(f"is the engine's own network {real}: use `network_mode`")
     several = "services" in sections and len(sections["services"].attempt(Place.entries) or ()) > 1
-    default_network = several or bool(networks)
-    networks.setdefault("default", (f"mvd-{app}-default-{digest({})[:8]}", {}))
+    joins_default = several or bool(networks)
+    networks.setdefault("default", (default_network(app), {}))
     volumes = {
         name: _named(app, name, options, f"{app}_{name}")
         for name, options in _section(sections, "volumes", read_volume).items()
@@ -60,14 +64,15 @@ def read_project(app: str, tree: Tree, variables: Variables, sections: Mapping[s
         {name: at.attempt(_content, table, tree, variables) or "" for name, at in _entries(sections, section)}
         for section, table in (("configs", CONFIG), ("secrets", SECRET))
     )
-    return Project(app, tree, variables, networks, volumes, configs, secrets, default_network)
+    made = cast(Mapping[str, tuple[str, Network]], networks), cast(Mapping[str, tuple[str, Volume]], volumes)
+    return Project(app, tree, variables, *made, configs, secrets, joins_default)
 
 
 def _entries(sections: Mapping[str, Place], section: str) -> list[tuple[str, Place]]:
     entries = sections[section].attempt(Place.entries) if section in sections else None
     for name, at in (entries or {}).items():
-        if not RESOURCE_NAME.fullmatch(name):
-            at.report("is not a valid name: use letters, digits, `_`, `.` and `-`")
+        if why := misnamed(name, RESOURCE_NAME, _MADE_OF, LONGEST_NAME):
+            at.report(f"is not a valid name: {why}")
     return list((entries or {}).items())
 
 
@@ -77,17 +82,21 @@ def _section(sections: Mapping[str, Place], section: str, read: Reader[Options])
     for name, at in _entries(sections, section):
         options = None if at.empty else at.attempt(read)
         found[name] = options or {}
-        if options and options.get("external") and options.keys() - {"external", "name"}:
+        known = options.get("external") if options else None
+        if options and known and options.keys() - {"external", "name"}:
             at.report("is external: remove all keys but `external` and `name`")
-        if options and not RESOURCE_NAME.fullmatch(options.get("name", "x")):
-            at.report(f"has the invalid name {options['name']!r}: use letters, digits, `_`, `.` and `-`")
+        if options and isinstance(known, str) and options.get("name", known) != known:
+            at.report(f"has two names, {options['name']} and {known}: keep `name`, and write `external: true`")
+        name = (options or {}).get("name") or (known if isinstance(known, str) else "x")
+        if why := misnamed(name, RESOURCE_NAME, _MADE_OF, LONGEST_NAME):
+            at.report(f"has the invalid name {name!r}: {why}")
     return found
 
 
 def _named(app: str, name: str, options: Options, real: str) -> tuple[str, Options]:
     """The real name of a network or volume, and its other options."""
-    if options.get("external"):
-        return options.get("name", name), {"external": True}
+    if known := options.get("external"):
+        return options.get("name") or (known if isinstance(known, str) else name), cast(Options, {"external": True})
     rest = options.copy()
     rest.pop("name", None)
     rest.pop("external", None)

@@ -6,32 +6,34 @@ import graphlib
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple, TypeVar
+from itertools import pairwise
+from typing import TypeVar
 
 from gitops_mvd.config.tables import Place, did_you_mean
 from gitops_mvd.config.yamltree import Found, Path, Sink, mistakes, report
 from gitops_mvd.core.errors import ManifestError
 from gitops_mvd.core.model import App, HostFacts, Problem, Service
 from gitops_mvd.core.ports import Tree
+from gitops_mvd.manifest.app_files import COMPOSE, compose_files, main_file, override_names, remarks
 from gitops_mvd.manifest.claims import Claim, Register, of_ports, of_routes
 from gitops_mvd.manifest.compose import read_service
 from gitops_mvd.manifest.composition import SECTIONS, Composition, Parsed, variables_of
 from gitops_mvd.manifest.interpolate import Variables
+from gitops_mvd.manifest.joins import Draft, Drafts, joined
 from gitops_mvd.manifest.kong_entities import GATEWAY_APP, read_gateway
+from gitops_mvd.manifest.names import misnamed
 from gitops_mvd.manifest.placement import Placed
-from gitops_mvd.manifest.project import read_project
-from gitops_mvd.manifest.service import COMPLETED_CHECK, assemble, replicas, restart, schedule
+from gitops_mvd.manifest.project import APPS, read_project
+from gitops_mvd.manifest.service import COMPLETED_CHECK, assemble, published, replicas, restart, schedule
 from gitops_mvd.manifest.values import ServiceKeys
 
 T = TypeVar("T")
 
-APPS = "apps"
-COMPOSE = "compose.yaml"
 COMPLETES = "service_completed_successfully"
-_APP_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
-_SERVICE_NAME = re.compile(r"[a-zA-Z0-9._-]{1,63}")
+_APP_NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
+_SERVICE_NAME = re.compile(r"[a-zA-Z0-9._-]+")
+LONGEST_NAME = 63  # of an app, and of a service
 _MAIN_LIKE = re.compile(r"(docker-)?compose\.ya?ml", re.IGNORECASE)
-_COMPOSE_LIKE = re.compile(r"(docker-)?compose(\..*)?\.ya?ml", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -58,32 +60,13 @@ class Reading:
         """The mistakes that matter on this host."""
         return tuple(sorted({it.problem for it in mistakes(self.found) if self.concerns(it)}))
 
+    @property
+    def notes(self) -> tuple[Problem, ...]:
+        """What is done otherwise than somebody might expect, as far as it matters on this host."""
+        return tuple(sorted({it.problem for it in self.found if it.note and self.concerns(it)}))
+
     def concerns(self, found: Found) -> bool:
         return self.runs and found.path[:2] not in self.elsewhere
-
-
-class Draft(NamedTuple):
-    """A service whose keys have been read, each for itself."""
-
-    place: Place
-    values: ServiceKeys
-
-
-Drafts = Mapping[str, Draft]
-
-
-def is_compose_file(name: str) -> bool:
-    """Is that the name of a Compose file, or like one?"""
-    return _COMPOSE_LIKE.fullmatch(name) is not None
-
-
-def override_names(facts: HostFacts) -> set[str]:
-    return {f"compose.{label}-{value}.yaml" for label, value in facts.labels.items()}
-
-
-def compose_files(tree: Tree, app: str) -> list[str]:
-    """The files of an app's folder that are, or look like, Compose files."""
-    return [file for file in tree.names(f"{APPS}/{app}") if is_compose_file(file)]
 
 
 def read_app(tree: Tree, name: str, facts: HostFacts, parsed: Parsed) -> Reading:
@@ -103,21 +86,26 @@ def _read_files(tree: Tree, name: str, facts: HostFacts, parsed: Parsed, sink: S
     if name == GATEWAY_APP and not files:
         gateway, routes = read_gateway(tree, sink)
         return Reading(gateway, tuple(sink), claims=tuple(of_routes(GATEWAY_APP, routes)))
-    if name == GATEWAY_APP or not _APP_NAME.fullmatch(name):
-        why = (
-            "is the name of the app made from kong/"
-            if name == GATEWAY_APP
-            else "is not a valid app name (a-z, 0-9, `_` and `-`)"
-        )
+    if name == GATEWAY_APP:
+        why = "is the name of the app made from kong/"
+    elif why := misnamed(name, _APP_NAME, "a-z, 0-9, `_` and `-`", LONGEST_NAME):
+        why = f"is not a valid app name ({why})"
+    if why:
         report(sink, (), f"{folder}/{files[0]}", 1, f"the folder {name!r} {why}: rename it")
         return Reading(App(name), tuple(sink))
-    if COMPOSE not in files:
+    main = main_file(files)
+    if not main:
         meant = next((file for file in files if _MAIN_LIKE.fullmatch(file)), files[0])
         report(sink, (), f"{folder}/{meant}", 1, f"there is no {COMPOSE} beside it: rename the file to {COMPOSE}")
         return Reading(App(name), tuple(sink))
+    for file, why in remarks(tree, name, files):
+        report(sink, (), f"{folder}/{file}", 1, why, note=True)
     overrides = sorted(override_names(facts) & set(files))
+    for one, other in pairwise(overrides):
+        if one.rpartition(".")[0] == other.rpartition(".")[0]:
+            report(sink, (), f"{folder}/{other}", 1, f"is an override by the same name as {one}: remove one")
     variables = variables_of(tree, name, folder, facts, sink)
-    paths = [f"{folder}/{file}" for file in (COMPOSE, *overrides)]
+    paths = [f"{folder}/{file}" for file in (main, *overrides)]
     node = Composition(tree, sink, parsed).load(paths, variables)
     if node is None:
         return Reading(App(name), tuple(sink))
@@ -135,13 +123,14 @@ def _read(tree: Tree, name: str, facts: HostFacts, variables: Variables, top: Pl
     places = (sections["services"].attempt(Place.entries) if "services" in sections else None) or {}
     drafts: dict[str, Draft] = {}
     for service, place in places.items():
-        if not _SERVICE_NAME.fullmatch(service):
-            place.report("is not a valid service name: use letters, digits, `.`, `_` and `-`")
+        if why := misnamed(service, _SERVICE_NAME, "letters, digits, `.`, `_` and `-`", LONGEST_NAME):
+            place.report(f"is not a valid service name: {why}")
         values = place.attempt(read_service)
         if values is not None:
             drafts[service] = Draft(place, values)
     here = {service: draft for service, draft in drafts.items() if _active(draft.values, facts, variables)}
-    services = [assemble(place, values, project) for place, values in drafts.values()]
+    beside = joined(drafts, here, project)
+    services = [assemble(place, values, project, beside[service]) for service, (place, values) in drafts.items()]
     _check_dependencies(drafts, here)
     claims = [claim for service, draft in here.items() for claim in _claims(f"{name}.{service}", draft.values)]
     _check_claims(claims)
@@ -161,7 +150,7 @@ def _read(tree: Tree, name: str, facts: HostFacts, variables: Variables, top: Pl
     elsewhere -= {path for service, draft in here.items() for path in _uses(service, draft.values)}
     runs = bool(here) or not drafts or len(drafts) < len(places)
     routed = {service for service, draft in drafts.items() if draft.place.has("x-kong")}
-    return Reading(
+    reading = Reading(
         app,
         tuple(top.sink),
         frozenset(elsewhere),
@@ -171,6 +160,7 @@ def _read(tree: Tree, name: str, facts: HostFacts, variables: Variables, top: Pl
         routed=bool(routed),
         routed_here=not routed.isdisjoint(here),
     )
+    return replace(reading, app=replace(app, notes=reading.notes))
 
 
 def _constraints(values: ServiceKeys) -> Placed:
@@ -229,7 +219,7 @@ def _check_dependencies(drafts: Drafts, here: Drafts) -> None:
 
 
 def _claims(owner: str, values: ServiceKeys) -> Iterator[Claim]:
-    yield from of_ports(owner, values.get("ports", ()))
+    yield from of_ports(owner, published(values))
     yield from of_routes(owner, values["x-kong"]["routes"] if "x-kong" in values else ())
 
 

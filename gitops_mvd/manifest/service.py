@@ -2,30 +2,29 @@
 
 from __future__ import annotations
 
-import posixpath
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import cast
 
 from gitops_mvd.config.tables import Place
 from gitops_mvd.config.yamltree import Sink
-from gitops_mvd.core.compose import Endpoint, Mount, Run
-from gitops_mvd.core.model import Check, File, Service, Update
-from gitops_mvd.core.ports import Tree
+from gitops_mvd.core.compose import Endpoint, Port, Run
+from gitops_mvd.core.model import Check, Service, Update
 from gitops_mvd.core.xkong import XKong
 from gitops_mvd.manifest.compose import RESERVED, RUN
 from gitops_mvd.manifest.composition import inside, read_file
 from gitops_mvd.manifest.dotenv import check_variable, parse_env
 from gitops_mvd.manifest.health import asks_for_port, probe_and_spec, report_blindness
 from gitops_mvd.manifest.interpolate import Variables
+from gitops_mvd.manifest.joins import Beside, networks_of
+from gitops_mvd.manifest.mounts import read_mounts
 from gitops_mvd.manifest.network import fixed
 from gitops_mvd.manifest.project import Project
-from gitops_mvd.manifest.update_order import FIXED, default_order
+from gitops_mvd.manifest.update_order import FIXED, default_order, is_anonymous
 from gitops_mvd.manifest.values import DeployKeys, EnvFileKeys, ServiceKeys
 
+_OF_A_NETWORK = ("ports", "expose", "hostname", "dns", "extra_hosts", "mac_address")
 _NO_LABEL = "has the variable {0}, which is no label above it: a label file knows no other variables"
-MAX_MOUNTED = 1 << 20  # bytes of one mounted folder or file of the repository
-MAX_FOLDERS = 16
 SCHEDULED_CHECK = Check("scheduled")
 COMPLETED_CHECK = Check("completed", within=600.0)  # what a job gets: Compose has no limit, but a deploy must end
 
@@ -38,21 +37,20 @@ _RESOURCES = {
 """Plain keys, and the key of `deploy.resources` that means the same."""
 
 
-def assemble(place: Place, values: ServiceKeys, project: Project) -> Service:
+def assemble(place: Place, values: ServiceKeys, project: Project, beside: Beside) -> Service:
     """The service in normal form, from the values of its keys; mistakes are reported at the key."""
     entries = place.entries()
     deploy: DeployKeys = values.get("deploy", {})
     run = cast(Run, {name: value for name, value in values.items() if name in RUN})
     run.update(_resources(entries, values, deploy))
-    files = _mounts(entries, values, project, run)
-    _networks(place, values, project, run)
+    files = read_mounts(entries, values, project, run)
+    _networks(place, values, project, beside, run)
     if labels := _labels(values, project):
         run["labels"] = labels
-    if ports := [port for _, port in values.get("ports", ())]:
+    if ports := [port for _, port in published(values)]:
         run["ports"] = ports
     kong = _kong(entries, values)
-    if not any(place.has(name) for name in ("image", "build", "extends")):
-        place.report("has no `image`", by_host=True)  # an override may have it
+    _check_image(place)
     service = Service(
         name=str(place.path[-1]),
         image=values.get("image", ""),
@@ -66,7 +64,31 @@ def assemble(place: Place, values: ServiceKeys, project: Project) -> Service:
         depends_on={name: condition for name, (_, condition, _) in values.get("depends_on", {}).items()},
         pull_policy=values.get("pull_policy", "missing"),
     )
-    return replace(service, update=_update(entries, values, default_order(service)[0]))
+    order, _ = default_order(service, beside.joined_by)
+    service = replace(service, update=_update(entries, values, order, beside))
+    if service.update.order == "start-first":
+        for at, mount in values.get("volumes", ()):
+            if is_anonymous(mount):
+                why = "which no volume is mounted at: a new version begins without it, because it starts first"
+                at.note(f"{service.name} keeps data in {mount['target']}, {why}")
+    return service
+
+
+def _check_image(place: Place) -> None:
+    """An image must be named; what it is built from is not looked at.  An override may have either."""
+    if place.has("build"):
+        at = place.entries()["build"]
+        if place.has("image"):
+            at.note("is not used: build time is separate from deploy time, and `image` is what runs")
+        else:
+            at.report("build time is separate from deploy time: build in CI and name the `image`", by_host=True)
+    elif not place.has("image") and not place.has("extends"):
+        place.report("has no `image`", by_host=True)
+
+
+def published(values: ServiceKeys) -> Sequence[tuple[Place, Port]]:
+    """The ports that are published: on the network of the host there is nothing to publish."""
+    return () if values.get("network_mode") == "host" else values.get("ports", ())
 
 
 def replicas(values: ServiceKeys) -> int:
@@ -97,119 +119,59 @@ def _resources(entries: Mapping[str, Place], values: ServiceKeys, deploy: Deploy
     if "restart_policy" in deploy:
         run["restart"] = deploy["restart_policy"]
         if values.get("restart", run["restart"]) != run["restart"]:
-            entries["restart"].report("differs from deploy.restart_policy: choose one")
+            entries["restart"].note(f"is not used: deploy.restart_policy outranks it, which is {run['restart']} here")
     if "scale" in values and deploy.get("replicas", values["scale"]) != values["scale"]:
         entries["scale"].report("differs from deploy.replicas: choose one")
     return run
 
 
-def _mounts(entries: Mapping[str, Place], values: ServiceKeys, project: Project, run: Run) -> list[File]:
-    """The files of the repository that are mounted; real mounts go into `run`."""
-    files: list[File] = []
-    mounts: list[Mount] = []
-    taken: dict[str, Place] = {}
-    for at, mount in values.get("volumes", ()):
-        _once(at, mount["target"], taken)
-        if mount["type"] == "volume" and mount["source"]:
-            if mount["source"] not in project.volumes:
-                at.report(
-                    f"the volume {mount['source']} is not declared: add it to `volumes:` at the top level, "
-                    f"or write ./{mount['source']} for files of the repository"
-                )
-                continue
-            mounts.append({**mount, "source": project.volumes[mount["source"]][0]})
-        elif mount["type"] == "bind" and not mount["source"].startswith("/"):
-            if (file := at.attempt(_repository_file, mount, project.tree)) is not None:
-                files.append(file)
-        else:
-            mounts.append(mount)
-    configs, secrets = values.get("configs", []), values.get("secrets", [])
-    for section, grants, folder, known in (
-        ("configs", configs, "/", project.configs),
-        ("secrets", secrets, "/run/secrets/", project.secrets),
-    ):
-        for at, grant in grants:
-            source = grant.get("source", "")
-            if source not in known:
-                at.report(f"there is no {source!r} in `{section}:` at the top level")
-                continue
-            target = posixpath.join(folder, grant.get("target", source))
-            _once(at, target, taken)
-            mode, uid, gid = grant.get("mode", 0o444), grant.get("uid", 0), grant.get("gid", 0)
-            files.append(File(target, {"": known[source]}, mode, uid, gid))
-    for at, line in values.get("tmpfs", ()):
-        _once(at, line.partition(":")[0], taken)
-    if "tmpfs" in values:
-        run["tmpfs"] = [line for _, line in values["tmpfs"]]
-    if mounts:
-        run["volumes"] = mounts
-    return files
-
-
-def _once(at: Place, target: str, taken: dict[str, Place]) -> None:
-    target = posixpath.normpath(target)
-    if target in taken:
-        at.report(f"mounts at {target}, where {taken[target].key} does already")
-    taken.setdefault(target, at)
-
-
-def _repository_file(place: Place, mount: Mount, tree: Tree) -> File:
-    path = inside(place, mount["source"])
-    if not mount["read_only"]:
-        place.fail(
-            f"{mount['source']} is in the repository, which nobody writes to: add `:ro`, or use a volume "
-            "or an absolute path for data"
-        )
-    files = _gather(place, tree, path)
-    # Git's executable bit is not in a Tree; a script that is mounted is there to be run.
-    script = any(content.startswith("#!") for content in files.values())
-    return File(mount["target"], files, mode=0o555 if script else 0o444)
-
-
-def _gather(place: Place, tree: Tree, path: str) -> dict[str, str]:
-    """A file, or a folder with all that is below it, as text."""
-    names = [("", tree.names(path))]
-    if not names[0][1]:
-        found = {"": read_file(place, tree, path)}
-    else:
-        found = {}
-        while names:
-            folder, inner = names.pop()
-            for name in inner:
-                if name.endswith("/"):
-                    if (folder + name).count("/") > MAX_FOLDERS:
-                        place.fail(f"has folders more than {MAX_FOLDERS} deep")
-                    names.append((folder + name, tree.names(posixpath.join(path, folder + name).rstrip("/"))))
-                else:
-                    found[folder + name] = read_file(place, tree, posixpath.join(path, folder + name))
-    if sum(map(len, found.values())) > MAX_MOUNTED:
-        place.fail(f"is more than {MAX_MOUNTED >> 20} MiB: put it into the image or a volume")
-    return {name: content.decode("utf-8", "surrogateescape") for name, content in sorted(found.items())}
-
-
-def _networks(place: Place, values: ServiceKeys, project: Project, run: Run) -> None:
-    entries = place.entries()
-    mode = values.get("network_mode")
-    joined = dict(values.get("networks", {}))
-    if mode is not None:
-        if joined:
-            entries["network_mode"].report("cannot be used together with `networks`: choose one")
-        if mode != "bridge" and values.get("ports"):
-            entries["ports"].report(
-                f"cannot be published with network_mode {mode}: the container has no ports of its own"
-            )
-        return
-    if not joined and "networks" not in entries and project.default_network:
-        joined = {"default": (place, {})}
+def _networks(place: Place, values: ServiceKeys, project: Project, beside: Beside, run: Run) -> None:
+    if "network_mode" in values:
+        _check_mode(place.entries(), values, values["network_mode"])
+    if "container_name" in values:
+        _note_container_name(place.entries(), values, project)
     real: dict[str, Endpoint] = {}
-    for name, (at, options) in joined.items():
+    for name, (at, options) in networks_of(place, values, project).items():
         if name not in project.networks:
             at.report(f"the network {name} is not declared: add it to `networks:` at the top level")
             continue
-        aliases = [str(place.path[-1]), *options.get("aliases", ())]
-        real[project.networks[name][0]] = {**options, "aliases": list(dict.fromkeys(aliases))}
+        endpoint = options.copy()
+        own = [str(place.path[-1])] if endpoint.pop("use_service_name_alias", True) else []
+        more = [name for name in [values.get("container_name")] if name]
+        aliases = [*own, *options.get("aliases", ()), *more, *beside.names.get(name, ())]
+        real[project.networks[name][0]] = {**cast(Endpoint, endpoint), "aliases": list(dict.fromkeys(aliases))}
     if real:
         run["networks"] = real
+
+
+def _check_mode(entries: Mapping[str, Place], values: ServiceKeys, mode: str) -> None:
+    """Report the keys that go with a network of its own, which a service with that `network_mode` does not have."""
+    if values.get("networks"):
+        entries["network_mode"].report("cannot be used together with `networks`: choose one")
+    kind, _, other = mode.partition(":")
+    advice = (
+        f"put it on {other}, whose network it shares" if kind == "service" else "the network is not its own: remove it"
+    )
+    for key in _OF_A_NETWORK if other else ():
+        if values.get(key):
+            entries[key].report(f"cannot be used with network_mode {mode}: {advice}")
+    if mode == "host" and values.get("ports"):
+        entries["ports"].note("has no effect with network_mode host: the ports of the container are those of the host")
+    if mode == "none" and values.get("ports"):
+        entries["ports"].report("cannot be published with network_mode none: the container has no network")
+    if mode != "bridge" and values.get("links"):
+        entries["links"].report(f"cannot be used with network_mode {mode}, with which nobody has a name: remove it")
+
+
+def _note_container_name(entries: Mapping[str, Place], values: ServiceKeys, project: Project) -> None:
+    at, name = entries["container_name"], values["container_name"]
+    if replicas(values) > 1:
+        at.report("is one name for several instances: remove it, or use one replica")
+    itself = f"the container itself is named mvd-{project.app}-{at.path[-2]}-..., as each version has its own"
+    if mode := values.get("network_mode"):
+        at.note(f"has no effect with network_mode {mode}, with which nobody has a name; {itself}")
+    else:
+        at.note(f"{name} is a name on its networks; {itself}")
 
 
 def _pairs_of_files(
@@ -280,7 +242,11 @@ def _kong(entries: Mapping[str, Place], values: ServiceKeys) -> XKong | None:
     port = kong["port"] or _only_port(values)
     if port is None and not place.has("port"):
         place.report("has no `port`, and `ports` or `expose` do not have exactly one")
-    if (mode := values.get("network_mode", "bridge")) != "bridge":
+    if (mode := values.get("network_mode", "bridge")).startswith("service:"):
+        place.report(
+            f"cannot lead to a service with network_mode {mode}: put it on {mode[8:]}, whose network it shares"
+        )
+    elif mode != "bridge":
         place.report(
             f"cannot lead to a container with network_mode {mode}, which has no ports of its own: "
             "remove that, or write the service with its host and port into kong/*.yaml"
@@ -296,9 +262,8 @@ def _kong(entries: Mapping[str, Place], values: ServiceKeys) -> XKong | None:
 
 
 def restart(values: ServiceKeys) -> str:
-    """The policy by which it is started again."""
-    otherwise = "no" if schedule(values) else "always"
-    return values.get("deploy", {}).get("restart_policy") or values.get("restart", otherwise)
+    """The policy by which it is started again, as the manifest has it; "" if it is left out."""
+    return values.get("deploy", {}).get("restart_policy") or values.get("restart", "")
 
 
 def schedule(values: ServiceKeys) -> str:
@@ -316,7 +281,7 @@ def _schedule(entries: Mapping[str, Place], values: ServiceKeys) -> str:
 
 def _against_a_schedule(entries: Mapping[str, Place], values: ServiceKeys) -> Iterator[tuple[Place, str]]:
     deploy = entries["deploy"].entries() if "deploy" in values else {}
-    if restart(values) != "no":
+    if restart(values) not in ("", "no"):
         yield (
             deploy.get("restart_policy") or entries["restart"],
             "a failed run is not repeated before the next time",
@@ -352,8 +317,13 @@ def _check(entries: Mapping[str, Place], values: ServiceKeys, kong: XKong | None
             return tested
         policy = restart(values)
         if policy == "no":
+            if "ports" in values or "x-kong" in values:
+                at = entries["restart"] if "restart" in values else entries["deploy"]
+                at.note(
+                    "makes it a job, which must end with code 0 within ten minutes: leave it out if the service stays"
+                )
             return COMPLETED_CHECK
-        probe = "not_failed" if policy.startswith("on-failure") else "running"
+        probe = "running" if policy in ("always", "unless-stopped") else "not_failed"
         return Check(probe, hold=5.0 if monitor < 0 else monitor)
     place = entries["x-mvd"].entries()["health"]
     port = kong["port"] if kong else _only_port(values)
@@ -367,10 +337,13 @@ def _check(entries: Mapping[str, Place], values: ServiceKeys, kong: XKong | None
     return replace(usual, spec=spec, **times)
 
 
-def _update(entries: Mapping[str, Place], values: ServiceKeys, default: str) -> Update:
+def _update(entries: Mapping[str, Place], values: ServiceKeys, default: str, beside: Beside) -> Update:
     """How it is updated; two versions side by side must not want the same port or address."""
     config = values.get("deploy", {}).get("update_config", {})
-    alone = [(at, f"the port {port['published']} of the host") for at, port in values.get("ports", ()) if fixed(port)]
+    if beside.joined_by and config.get("order") == "start-first":
+        at = entries["deploy"].entries()["update_config"].entries()["order"]
+        at.report(f"is not possible, because {beside.joined_by} shares a namespace of it: use stop-first")
+    alone = [(at, f"the port {port['published']} of the host") for at, port in published(values) if fixed(port)]
     for at, options in values.get("networks", {}).values():
         alone += [(at, f"a fixed {name}") for name in FIXED if name in options]
     if "mac_address" in values:

@@ -29,9 +29,9 @@ from gitops_mvd.config.tables import (
     accepts,
     record,
 )
-from gitops_mvd.core.compose import Mount, TmpfsOptions, VolumeMountOptions
+from gitops_mvd.core.compose import BindOptions, Mount, TmpfsOptions, VolumeMountOptions
 from gitops_mvd.manifest.network import external
-from gitops_mvd.manifest.values import BindKeys, GrantKeys, MountKeys, VolumeKeys
+from gitops_mvd.manifest.values import GrantKeys, MountKeys, VolumeKeys
 
 PROPAGATIONS = ("private", "rprivate", "shared", "rshared", "slave", "rslave")
 _CONSISTENCIES = ("consistent", "cached", "delegated", "default")
@@ -46,13 +46,6 @@ def mode(place: Place) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= 0o7777:
         place.fail(f"must be permissions such as 0440, not {value!r}")
     return value
-
-
-@accepts({"enum": [False, "false"]})
-def _never(place: Place) -> bool:
-    if boolean(place):
-        place.fail("can only be false: a host path must exist, so that a typo does not make an empty folder")
-    return False
 
 
 @accepts({"enum": ["volume", "bind", "tmpfs"]})
@@ -72,7 +65,7 @@ BIND: Table = {
         "`enabled`, `disabled`, `writable` or `readonly`: what happens to mounts below the source.",
         one_of("enabled", "disabled", "writable", "readonly"),
     ),
-    "create_host_path": Key("Only `false` is allowed: a host path must exist, it is never created.", _never),
+    "create_host_path": Key("`false`: the path must exist. Otherwise a missing folder of the host is made.", boolean),
 }
 VOLUME_OPTIONS: Table = {
     "nocopy": Key("Do not fill a new volume from the image.", boolean),
@@ -85,11 +78,18 @@ TMPFS_OPTIONS: Table = {
 }
 MOUNT: Table = {
     "type": Key("`volume`, `bind` or `tmpfs`.", _type),
-    "source": Key("A volume of the top level, an absolute path of the host, or `./path` in the repository.", text),
+    "source": Key(
+        "A volume of the top level, an absolute path of the host, or `./path`: in the repository, else a folder of the "
+        "app on the host.",
+        text,
+    ),
     "target": Key("The path in the container.", absolute),
-    "read_only": Key("`true`: the container cannot write. Required for a path in the repository.", boolean),
+    "read_only": Key("`true`: the container cannot write, as always for a path in the repository.", boolean),
     "consistency": Ignored("it has no effect on Linux.", one_of(*_CONSISTENCIES)),
-    "bind": Key("For a bind: `propagation`, `selinux`, `recursive`, `create_host_path`.", record(BindKeys, BIND)),
+    "bind": Key(
+        "For a bind: `propagation`, `selinux`, `recursive`, `create_host_path`; for a volume: `selinux`.",
+        record(BindOptions, BIND),
+    ),
     "volume": Key("For a volume: `nocopy`, `subpath`.", record(VolumeMountOptions, VOLUME_OPTIONS)),
     "tmpfs": Key("For a tmpfs: `size`, `mode`.", record(TmpfsOptions, TMPFS_OPTIONS)),
     "image": Unsupported(
@@ -101,6 +101,8 @@ MOUNT: Table = {
 def _check_host_path(place: Place, source: str) -> None:
     if not source:
         place.fail("is a bind and has no `source`")
+    if source.startswith("~"):
+        place.fail(f"has the home of whoever runs it in {source!r}: use an absolute path, or a volume")
     if source.startswith("/") and ".." in source.split("/"):
         place.fail(f"has `..` in the path of the host {source!r}: write where it leads")
 
@@ -124,9 +126,12 @@ def mount(place: Place) -> Mount:
     values = _mount_keys(place)
     if "type" not in values or "target" not in values:
         raise Invalid
-    kind = values["type"]
-    for other in {"bind", "volume", "tmpfs"} & values.keys() - {kind}:
+    kind, bind = values["type"], values.get("bind", {})
+    labelled = kind == "volume" and bind.keys() == {"selinux"}
+    for other in {"bind", "volume", "tmpfs"} & values.keys() - ({kind, "bind"} if labelled else {kind}):
         place.report(f"is of the type {kind} and cannot have options for `{other}`")
+    if labelled and (not values.get("source") or "subpath" in values.get("volume", {})):
+        place.fail("has `selinux`, which relabels a whole named volume: give it a `source`, and no `subpath`")
     if kind == "bind":
         _check_host_path(place, values.get("source", ""))
     if kind == "tmpfs" and values.get("source"):
@@ -137,9 +142,9 @@ def mount(place: Place) -> Mount:
         "target": values["target"],
         "read_only": values.get("read_only", False),
     }
-    bind = values.get("bind", {})
-    bind.pop("create_host_path", None)
-    if kind == "bind" and bind:
+    if bind.get("create_host_path"):  # what a missing folder is anyway
+        del bind["create_host_path"]
+    if (kind == "bind" or labelled) and bind:
         made["bind"] = bind
     if kind == "volume" and values.get("volume"):
         made["volume"] = values["volume"]
@@ -159,14 +164,15 @@ def _short(place: Place) -> Mount:
     for option in modes.split(",") if modes else ():
         if option == "ro":
             made["read_only"] = True
-        elif option in ("z", "Z") and kind == "bind":
+        elif option in ("z", "Z") and source:
             made.setdefault("bind", {})["selinux"] = option
         elif option in PROPAGATIONS and kind == "bind":
             made.setdefault("bind", {})["propagation"] = option
         elif option == "nocopy" and kind == "volume":
             made.setdefault("volume", {})["nocopy"] = True
         elif option not in ("rw", *_CONSISTENCIES):
-            place.fail(f"has the mode {option!r}: it can be ro, rw, z, Z, nocopy or a propagation")
+            known = {"bind": "ro, rw, z, Z or a propagation", "volume": "ro, rw, z, Z or nocopy"}[kind]
+            place.fail(f"has the mode {option!r}: it can be {known}")
     return made
 
 

@@ -12,15 +12,16 @@ FIXED = ("ipv4_address", "ipv6_address", "mac_address")
 START_FIRST = "it has a route, and nothing that two versions could not share"
 
 
-def default_order(service: Service) -> tuple[str, str]:
-    """The order, and why."""
-    why = next(_hindrances(service), "")
+def default_order(service: Service, joined_by: str = "") -> tuple[str, str]:
+    """The order, and why; `joined_by` is a service that shares a namespace of it."""
+    why = f"{joined_by} shares a namespace of it, and moves to the new version" if joined_by else ""
+    why = why or next(_hindrances(service), "")
     return ("stop-first", why) if why else ("start-first", START_FIRST)
 
 
-def explained(service: Service) -> str:
+def explained(service: Service, joined_by: str = "") -> str:
     """The reason for the update order of a service."""
-    order, why = default_order(service)
+    order, why = default_order(service, joined_by)
     return why if order == service.update.order else "set in its manifest"
 
 
@@ -31,13 +32,22 @@ def _hindrances(service: Service) -> Iterator[str]:
             yield f"two versions cannot share the port {port['published']} of the host"
     if run.get("network_mode") == "host":
         yield "two versions cannot share the ports of the host's own network"
+    if (mode := run.get("network_mode", "")).startswith(("service:", "container:")):
+        yield f"two versions cannot share the ports of {mode.partition(':')[2]}, whose network it is on"
     if any(key in endpoint for endpoint in run.get("networks", {}).values() for key in FIXED) or "mac_address" in run:
         yield "two versions cannot share a fixed address"
     for mount in run.get("volumes", ()):
-        if _writes(mount):
+        if is_anonymous(mount):
+            yield f"its data in {mount['target']} goes over to a new version only once the old one has stopped"
+        elif _writes(mount):
             yield f"two versions should not write to {mount['source']} at once"
     if service.kong is None:
         yield "it has no route, so traffic cannot be moved without a stop"
+
+
+def is_anonymous(mount: Mount) -> bool:
+    """Is it a volume without a name, which belongs to one container?"""
+    return mount["type"] == "volume" and not mount["source"]
 
 
 def _writes(mount: Mount) -> bool:

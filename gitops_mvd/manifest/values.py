@@ -8,16 +8,16 @@ from __future__ import annotations
 from typing import Literal, TypedDict
 
 from gitops_mvd.config.tables import Place
+from gitops_mvd.config.yamltree import Value
 from gitops_mvd.core.compose import (
     BindOptions,
     DeviceRequest,
     Endpoint,
+    Ipam,
     Mount,
-    Network,
     Port,
     RunKeys,
     TmpfsOptions,
-    Volume,
     VolumeMountOptions,
 )
 from gitops_mvd.core.xkong import Declaration
@@ -43,27 +43,44 @@ class PortKeys(Port, total=False):
     app_protocol: str
 
 
-class BindKeys(BindOptions, total=False):
-    create_host_path: bool
-
-
 class MountKeys(TypedDict, total=False):
     type: Literal["volume", "bind", "tmpfs"]
     source: str
     target: str
     read_only: bool
     consistency: str
-    bind: BindKeys
+    bind: BindOptions
     volume: VolumeMountOptions
     tmpfs: TmpfsOptions
 
 
-class NetworkKeys(Network, total=False):
-    name: str
+class AttachmentKeys(Endpoint, total=False):
+    use_service_name_alias: bool
 
 
-class VolumeKeys(Volume, total=False):
+class NetworkKeys(TypedDict, total=False):
+    """`external` may be the name of what exists already."""
+
     name: str
+    external: bool | str
+    driver: str
+    driver_opts: dict[str, str]
+    ipam: Ipam
+    internal: bool
+    attachable: bool
+    enable_ipv4: bool
+    enable_ipv6: bool
+    labels: dict[str, str]
+
+
+class VolumeKeys(TypedDict, total=False):
+    """`external` may be the name of what exists already."""
+
+    name: str
+    external: bool | str
+    driver: str
+    driver_opts: dict[str, str]
+    labels: dict[str, str]
 
 
 class GrantKeys(TypedDict, total=False):
@@ -92,6 +109,8 @@ class LimitKeys(TypedDict, total=False):
 class ReservationKeys(TypedDict, total=False):
     memory: int
     devices: list[DeviceRequest]
+    cpus: float
+    generic_resources: Value
 
 
 class ResourceKeys(TypedDict, total=False):
@@ -101,11 +120,15 @@ class ResourceKeys(TypedDict, total=False):
 
 class PlacementKeys(TypedDict, total=False):
     constraints: list[tuple[Place, Constraint]]
+    preferences: Value
+    max_replicas_per_node: int
 
 
 class RestartPolicyKeys(TypedDict, total=False):
     condition: str
     max_attempts: int
+    delay: float
+    window: float
 
 
 class DeployKeys(TypedDict, total=False):
@@ -115,6 +138,9 @@ class DeployKeys(TypedDict, total=False):
     placement: PlacementKeys
     resources: ResourceKeys
     restart_policy: str
+    rollback_config: Value
+    endpoint_mode: str
+    labels: dict[str, str]
 
 
 class MvdKeys(TypedDict, total=False):
@@ -151,10 +177,19 @@ class ServiceKeys(RunKeys, _Extensions, total=False):
     tmpfs: list[tuple[Place, str]]
     configs: list[tuple[Place, GrantKeys]]
     secrets: list[tuple[Place, GrantKeys]]
-    networks: dict[str, tuple[Place, Endpoint]]
+    networks: dict[str, tuple[Place, AttachmentKeys]]
+    container_name: str
+    links: list[tuple[Place, tuple[str, str]]]
     depends_on: dict[str, tuple[Place, str, bool]]
     deploy: DeployKeys
     scale: int
     profiles: list[str]
     pull_policy: str
     extends: str
+    build: Value
+    develop: Value
+    attach: bool
+    credential_spec: Value
+    isolation: str
+    cpu_count: float
+    cpu_percent: float

@@ -19,7 +19,7 @@ def check(at: Instance, spec: NoSpec, tools: ProbeTools) -> Answer:
 
 
 def _objections(value: Any, service: Values) -> Iterator[str]:
-    policy = service.get("deploy", {}).get("restart_policy") or service.get("restart", "always")
+    policy = service.get("deploy", {}).get("restart_policy") or service.get("restart", "")
     if policy in ("always", "unless-stopped"):
         yield 'waits for its end, but it is always started again: give it `restart: "no"`'
 

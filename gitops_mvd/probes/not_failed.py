@@ -1,4 +1,4 @@
-"""`not_failed`: healthy while the container runs, and once it has exited with code 0; for `restart: on-failure`."""
+"""`not_failed`: healthy while the container runs, and once it has exited with code 0; the default."""
 
 from __future__ import annotations
 

@@ -263,15 +263,31 @@ def test_a_repository_is_validated_where_it_lies(capsys: pytest.CaptureFixture[s
     said = terminal.mvd("validate", str(tmp_path))
     assert said.code == 1
     assert said.out.startswith("apps/hello/compose.yaml:4: services.web.imgae: ")
-    assert said.err == f"{tmp_path}: 1 problem\n"
-    [problem] = json.loads(terminal.mvd("validate", str(tmp_path), "--json").out)
+    assert said.err == f"{tmp_path}: 1 app, any host, 1 problem\n"
+    found = json.loads(terminal.mvd("validate", str(tmp_path), "--json").out)
+    assert (found["apps"], found["hosts"], found["notes"]) == (1, 0, [])
+    [problem] = found["problems"]
     assert (problem["file"], problem["line"], problem["key"]) == (
         "apps/hello/compose.yaml",
         4,
         "services.web.imgae",
     )
     (tmp_path / "apps/hello/compose.yaml").write_text(compose())
-    assert terminal.mvd("validate", str(tmp_path)) == Said(0, "", f"{tmp_path}: 0 problems\n")
+    (tmp_path / "fleet.yaml").write_text("hosts: {web1: , web2: }")
+    assert terminal.mvd("validate", str(tmp_path)) == Said(0, "", f"{tmp_path}: 1 app, 2 hosts, 0 problems\n")
+
+
+def test_what_is_noted_is_printed_and_fails_nothing(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    terminal = Terminal(capsys, tmp_path / "no-settings.yaml")
+    (tmp_path / "apps/hello").mkdir(parents=True)
+    web = "{image: a, logging: {options: {max-size: 1m}}}"
+    (tmp_path / "apps/hello/compose.yaml").write_text(f"services:\n  web: {web}\n")
+    said = terminal.mvd("validate", str(tmp_path))
+    assert said.code == 0
+    assert said.out.startswith("note: apps/hello/compose.yaml:2: services.web.logging.options.max-size: has no effect")
+    assert said.err == f"{tmp_path}: 1 app, any host, 0 problems\n"
+    [note] = json.loads(terminal.mvd("validate", str(tmp_path), "--json").out)["notes"]
+    assert note["key"] == "services.web.logging.options.max-size"
 
 
 def test_the_manual_is_read_page_by_page(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

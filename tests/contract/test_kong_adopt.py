@@ -73,6 +73,9 @@ def dumped(gateway: Gateway) -> App:
         def oid(self, path: str) -> str:
             return path
 
+        def kind(self, path: str) -> str:
+            return "file"
+
     (app,), broken = load(Tree(), HostFacts(HOST))
     assert not broken
     return app

@@ -796,6 +796,39 @@ def test_what_is_no_file_inside_is_not_read(tree: Tree, path: str) -> None:
         tree.read(path)
 
 
+def test_what_a_path_leads_to_has_a_name(tree: Tree) -> None:
+    kinds = {path: tree.kind(path) for path in ("", "apps", "fleet.yaml", "apps/linked", "apps/web/outside", "nowhere")}
+    assert kinds == {
+        "": "folder",
+        "apps": "folder",
+        "fleet.yaml": "file",
+        "apps/linked": "link",
+        "apps/web/outside": "link",
+        "nowhere": "",
+    }
+    assert tree.kind("../work") == tree.kind("apps/linked/environment") == ""
+
+
+def test_a_submodule_is_none_of_the_files_whether_it_was_fetched_or_not(work: Path, tmp_path: Path) -> None:
+    module = '[submodule "lib"]\n\tpath = apps/lib\n\turl = https://git.example.org/lib\n'
+    (work / ".gitmodules").write_text(module)
+    (work / "apps/lib").mkdir()
+    (work / "apps/lib/fetched").write_text("x")
+    git("init", "--quiet", "--initial-branch=main", at=work)
+    git("add", "--all", at=work)
+    git("rm", "--quiet", "--cached", "-r", "apps/lib", at=work)
+    git("update-index", "--add", "--cacheinfo", f"160000,{'1' * 40},apps/lib", at=work)
+    git("commit", "--quiet", "--message", "All", at=work)
+    source = Source(str(work), "main", tmp_path / "mirror")
+    for tree in (FolderTree(work), source.tree(source.fetch())):
+        assert tree.kind("apps/lib") == "submodule"
+        assert "lib" in tree.names("apps")
+        assert list(tree.names("apps/lib")) == []
+        assert tree.oid("apps/lib")
+        with pytest.raises(FileNotFoundError):
+            tree.read("apps/lib/fetched")
+
+
 def test_an_id_tells_whether_anything_below_changed(tree: Tree) -> None:
     ids = [tree.oid(path) for path in ("", "apps", "apps/web", "apps/web/inside", "fleet.yaml")]
     assert all(ids)

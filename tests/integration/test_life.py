@@ -558,14 +558,14 @@ def test_a_bad_version_is_told_by_the_command_and_tried_again_on_request(
 
 def test_a_repository_is_checked_by_the_command_without_any_settings(story: Story) -> None:
     story.server.put(
-        "/tmp/repository/apps/web/compose.yaml", "services:\n  web:\n    image: a:1\n    build: .\n    prots: [80]\n"
+        "/tmp/repository/apps/web/compose.yaml", "services:\n  web:\n    image: a:1\n    umask: 0022\n    prots: [80]\n"
     )
     bad = story.mvd("--config", "/nonexistent", "validate", "/tmp/repository", "--json")
     assert bad.code == 1
-    assert [(it["file"], it["line"]) for it in json.loads(bad.out)] == [
+    assert [(it["file"], it["line"]) for it in json.loads(bad.out)["problems"]] == [
         ("apps/web/compose.yaml", 4),
         ("apps/web/compose.yaml", 5),
     ]
     story.server.put("/tmp/repository/apps/web/compose.yaml", "services:\n  web:\n    image: a:1\n")
     good = story.mvd("--config", "/nonexistent", "validate", "/tmp/repository", "--json")
-    assert (good.code, json.loads(good.out)) == (0, [])
+    assert (good.code, json.loads(good.out)["problems"]) == (0, [])

@@ -189,6 +189,14 @@ CASES = {
             "x-mvd": {"schedule": "daily"},
             "x-kong": KONG,
             "extends": {"file": "bases.yaml", "service": "base"},
+            "container_name": "shop-web",
+            "links": ["db:database"],
+            "build": ".",
+            "develop": {"watch": [{"action": "rebuild", "path": "."}]},
+            "attach": False,
+            "credential_spec": {"file": "spec.json"},
+            "isolation": "default",
+            **dict.fromkeys(["cpu_count", "cpu_percent"], 7),
         },
     ),
     "extends": Case(
@@ -236,7 +244,7 @@ CASES = {
         storage.BIND,
         lambda mapping: service(volumes=[{"type": "bind", "source": "/a", "target": "/b", "bind": mapping}]),
         {},
-        {"propagation": "shared", "selinux": "z", "recursive": "disabled", "create_host_path": True},
+        {"propagation": "shared", "selinux": "z", "recursive": "disabled", "create_host_path": False},
     ),
     "volume": Case(
         storage.VOLUME_OPTIONS,
@@ -269,6 +277,7 @@ CASES = {
             "driver_opts": {"a": "b"},
             "priority": 1,
             "gw_priority": 1,
+            "use_service_name_alias": False,
         },
     ),
     "depends_on": Case(
@@ -296,7 +305,7 @@ CASES = {
         compose.LOGGING,
         lambda mapping: service(logging=mapping),
         {},
-        {"driver": "json-file", "options": {"a": "b"}},
+        {"driver": "json-file", "options": {"tag": "b"}},
     ),
     "blkio_config": Case(
         compose.BLKIO,
@@ -320,6 +329,9 @@ CASES = {
             "placement": {"constraints": ["node.labels.role == db"]},
             "resources": {"limits": {"cpus": 7}},
             "restart_policy": {"condition": "none"},
+            "rollback_config": {"parallelism": 2},
+            "endpoint_mode": "vip",
+            "labels": {"a": "b"},
         },
     ),
     "update_config": Case(
@@ -339,13 +351,22 @@ CASES = {
         deploy.PLACEMENT,
         lambda mapping: service(deploy={"placement": mapping}),
         {},
-        {"constraints": ["node.labels.role == db"]},
+        {
+            "constraints": ["node.labels.role == db"],
+            "preferences": [{"spread": "node.labels.zone"}],
+            "max_replicas_per_node": 1,
+        },
     ),
     "restart_policy": Case(
         deploy.RESTART_POLICY,
         lambda mapping: service(deploy={"restart_policy": mapping}),
         {},
-        {"condition": "none", "max_attempts": Beside(7, {"condition": "on-failure"})},
+        {
+            "condition": "none",
+            "max_attempts": Beside(7, {"condition": "on-failure"}),
+            "delay": "7s",
+            "window": "7s",
+        },
     ),
     "resources": Case(
         deploy.RESOURCES,
@@ -363,7 +384,12 @@ CASES = {
         deploy.RESERVATIONS,
         lambda mapping: service(deploy={"resources": {"reservations": mapping}}),
         {},
-        {"memory": "64m", "devices": DEVICE},
+        {
+            "memory": "64m",
+            "devices": DEVICE,
+            "cpus": 7,
+            "generic_resources": [{"discrete_resource_spec": {"kind": "x"}}],
+        },
     ),
     "devices": Case(
         deploy.DEVICE,
@@ -426,9 +452,7 @@ CASES = {
 ONE_VALUE = {  # keys that accept only what is so anyway: another value is a mistake
     ("compose.yaml", "name"),
     ("networks", "enable_ipv4"),
-    ("bind", "create_host_path"),
     ("depends_on", "restart"),
-    ("update_config", "max_failure_ratio"),
 }
 
 
@@ -461,6 +485,7 @@ def of_service(app: App, one: Service) -> object:
         [word for command in words for word in command if not word.startswith("--label=io.gitops-mvd.digest=")],
         [line for line in text.splitlines() if not line.startswith(("#", "Description="))],
         [dict(one.environment), [vars_of(file) for file in one.files], one.kong],
+        [mount["target"] for mount in one.run.get("volumes", ()) if "create_host_path" in mount.get("bind", {})],
         [vars_of(one.check), vars_of(one.update), dict(one.depends_on), one.replicas, one.pull_policy, one.schedule],
     ]
 

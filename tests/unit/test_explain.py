@@ -33,7 +33,11 @@ volumes: {data: {}}
 
 
 def told() -> dict[str, dict[str, str]]:
-    apps, broken = load(MemoryTree({"apps/shop/compose.yaml": SHOP}), HostFacts("h1"))
+    return of({"apps/shop/compose.yaml": SHOP})
+
+
+def of(files: dict[str, str]) -> dict[str, dict[str, str]]:
+    apps, broken = load(MemoryTree(files), HostFacts("h1"))
     assert broken == {}
     [app] = apps
     return explain(app)
@@ -56,15 +60,43 @@ def test_every_order_has_its_reason() -> None:
 
 def test_all_of_a_deploy_is_told() -> None:
     assert told()["web"] == {
+        "restarts": "after an exit code other than 0",
         "starts": "after db is healthy, migrate has completed",
         "order": "start-first: it has a route, and nothing that two versions could not share",
         "instances": "3, replaced 1 at a time, each batch watched for 10s",
+        "found as": "web",
         "gate": "until http /health 80 succeeds (at most 60 s, then for 5 s)",
         "switch": "in Kong; old instances get 30s to finish open requests",
         "on failure": "rollback: the whole app goes back to the version that last worked",
     }
     assert told()["migrate"]["runs"] == "once per version; not repeated on drift"
     assert told()["beside"]["instances"] == "2, replaced all at once"
+
+
+def test_when_a_service_is_started_again_is_told() -> None:
+    policies = {"a": "always", "b": "on-failure:3", "c": "", "d": '"no"'}
+    services = ", ".join(f"{name}: {{image: a, restart: {policy}}}" for name, policy in policies.items())
+    about = of({"apps/shop/compose.yaml": f"services: {{{services}}}"})
+    assert {name: about[name].get("restarts") for name in "abcd"} == {
+        "a": "whenever it ends",
+        "b": "after an exit code other than 0, 3 times at most",
+        "c": "after an exit code other than 0",
+        "d": None,
+    }
+
+
+def test_what_is_mounted_of_the_app_is_told() -> None:
+    files = {"apps/shop/app.conf": "x", "apps/shop/compose.yaml": "services: {web: {image: a, volumes: [%s]}}"}
+    files["apps/shop/compose.yaml"] %= "'./data:/data', './uploads:/up', './app.conf:/etc/app.conf'"
+    about = of(files)["web"]
+    assert about["folders"] == "./data, ./uploads of the app on the host, kept like volumes"
+    assert about["read-only"] == "/etc/app.conf, from the repository"
+
+
+def test_data_in_an_anonymous_volume_is_handed_over() -> None:
+    text = "services: {db: {image: a, volumes: [/data], x-kong: {port: 80, paths: [/a]}}}"
+    why = "its data in /data goes over to a new version only once the old one has stopped"
+    assert of({"apps/shop/compose.yaml": text})["db"]["order"] == f"stop-first: {why}"
 
 
 def test_services_are_told_in_the_order_in_which_they_start() -> None:

@@ -1,10 +1,12 @@
 """Every file in manifests/ is a case that carries its own expectation.
 
 A file of `invalid/` ends in lines `# error: [file:]line: key: message`, and exactly those errors are found.
-A file of `valid/` has a JSON file beside it: the apps of each host.  Further files of the repository follow in the same
-file, each behind a line `#--- path`.  `ACCEPT=1 pytest tests/unit/test_manifest.py` rewrites the expectations.
+A file of `valid/` has a JSON file beside it: the apps of each host.  Both have a line `# note: ...` for each note.
+Further files of the repository follow in the same file, each behind a line `#--- path`.
+`ACCEPT=1 pytest tests/unit/test_manifest.py` rewrites the expectations.
 """
 
+import dataclasses
 import json
 import os
 import re
@@ -14,7 +16,7 @@ from typing import Any
 import pytest
 
 from gitops_mvd.core.model import App, HostFacts, Problem
-from gitops_mvd.manifest import load, read_fleet, validate
+from gitops_mvd.manifest import load, read_fleet, review
 from tests.unit.memory_tree import MemoryTree
 
 CASES = Path(__file__).parent / "manifests"
@@ -27,44 +29,61 @@ def repository(case: Path) -> MemoryTree:
     return MemoryTree({MAIN: first, **{path.strip(): text for path, _, text in more}})
 
 
-def as_line(problem: Problem) -> str:
+def as_line(word: str, problem: Problem) -> str:
     at = "" if problem.file == MAIN else f"{problem.file}:"
-    return f"# error: {at}{problem.line}: {problem.key + ': ' if problem.key else ''}{problem.message}\n"
+    return f"# {word}: {at}{problem.line}: {problem.key + ': ' if problem.key else ''}{problem.message}\n"
 
 
 def lines(case: Path) -> list[str]:
     return case.read_text().splitlines(keepends=True)
 
 
-def accept_errors(case: Path, problems: list[Problem]) -> None:
-    kept = "".join(line for line in lines(case) if not line.startswith("# error: "))
+def expected(case: Path) -> list[str]:
+    return [line for line in lines(case) if line.startswith(("# error: ", "# note: "))]
+
+
+def accept(case: Path, found: list[str]) -> None:
+    kept = "".join(line for line in lines(case) if line not in expected(case))
     first, marker, rest = kept.partition("#--- ")
-    case.write_text(first + "".join(map(as_line, problems)) + marker + rest)
+    case.write_text(first + "".join(found) + marker + rest)
 
 
 @pytest.mark.parametrize("case", sorted(CASES.glob("invalid/*.yaml")), ids=lambda case: case.stem)
 def test_every_mistake_is_told_with_its_line_and_key(case: Path) -> None:
-    problems = validate(repository(case))
+    found = review(repository(case))
+    told = [as_line("error", it) for it in found.problems] + [as_line("note", it) for it in found.notes]
     if os.environ.get("ACCEPT"):
-        accept_errors(case, problems)
-    assert problems
-    assert [as_line(it) for it in problems] == [line for line in lines(case) if line.startswith("# error: ")]
+        accept(case, told)
+    assert found.problems
+    assert told == expected(case)
 
 
 @pytest.mark.parametrize("case", sorted(CASES.glob("valid/*.yaml")), ids=lambda case: case.stem)
 def test_a_valid_manifest_becomes_these_apps(case: Path) -> None:
     tree = repository(case)
-    assert validate(tree) == []
+    checked = review(tree)
+    notes = [as_line("note", it) for it in checked.notes]
+    if os.environ.get("ACCEPT"):
+        accept(case, notes)
+    assert not checked.problems
+    assert notes == expected(case)
     found: dict[str, object] = {}
     for facts in read_fleet(tree).hosts.values() or [HostFacts("web1")]:
         apps, broken = load(tree, facts)
         assert not broken
         assert [App.from_json(json.loads(json.dumps(app.to_json()))) for app in apps] == list(apps)
-        found[facts.name] = {app.name: brief(app.to_json()) for app in apps}
+        found[facts.name] = {app.name: brief(shown(app)) for app in apps}
     golden = case.with_suffix(".json")
     if os.environ.get("ACCEPT"):
         golden.write_text(json.dumps(found, indent=1, sort_keys=True) + "\n")
     assert json.loads(json.dumps(found)) == json.loads(golden.read_text())
+
+
+def shown(app: App) -> dict[str, Any]:
+    """What is stored of an app, but for each check, which is stored as older versions had it."""
+    checks = {service.name: dataclasses.asdict(service.check) for service in app.services}
+    value = app.to_json()
+    return {**value, "services": [{**service, "check": checks[service["name"]]} for service in value["services"]]}
 
 
 def brief(value: dict[str, Any]) -> dict[str, Any]:

@@ -31,6 +31,9 @@ class _Files:
     def oid(self, path: str) -> str:
         return path
 
+    def kind(self, path: str) -> str:
+        return "file"
+
 
 def prune_files(files: Mapping[str, Document], notes: MutableMapping[str, list[str]]) -> None:
     """Remove what the reader does not accept, with a note for each, by type.

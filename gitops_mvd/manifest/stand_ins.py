@@ -1,0 +1,62 @@
+"""What stands in the repository for something else: pointers, links, submodules and encrypted files.  Pure.
+
+A container that got one would see the three lines of a pointer, or a ciphertext, in place of the file that is meant.
+"""
+
+from __future__ import annotations
+
+import re
+
+from gitops_mvd.core.ports import Tree
+
+_NOT_DECRYPTED = "and nothing here decrypts it: mount the file of the host, by its absolute path"
+_POINTERS = (
+    (
+        re.compile(rb"version https://git-lfs\.github\.com/spec/v1\n"),
+        "is a pointer of Git LFS, whose file is not fetched: put the file into the image or a volume",
+    ),
+    (
+        re.compile(rb"(?:\.\./)*(?:\.git)?/annex/objects/[^\n]+\n?\Z"),
+        "is a pointer of git-annex, whose file is not fetched: put the file into the image or a volume",
+    ),
+    (
+        re.compile(rb"\0GITCRYPT\0"),
+        "is encrypted with git-crypt, which no server unlocks: mount the file of the host, by its absolute path",
+    ),
+    (
+        re.compile(rb"\$ANSIBLE_VAULT;"),
+        f"is encrypted with Ansible Vault, {_NOT_DECRYPTED}",
+    ),
+)
+_SOPS = re.compile(rb"ENC\[AES256_GCM,data:")
+_SOPS_IS_ITS = re.compile(rb"\bsops(?:_|\"?:|\])")
+_KINDS = {
+    "link": "is a symbolic link, which is not followed: name the file that it leads to, or put a copy in its place",
+    "submodule": "is a submodule, whose files are not fetched: copy them into this repository, or into the image",
+}
+
+
+def stand_in(content: bytes) -> str:
+    """What a file stands for, as the end of a sentence that names the file; "" for a file that is what it is."""
+    for pattern, what in _POINTERS:
+        if pattern.match(content):
+            return what
+    if _SOPS.search(content) and _SOPS_IS_ITS.search(content):
+        return f"is encrypted with SOPS, {_NOT_DECRYPTED}"
+    return ""
+
+
+def in_the_way(tree: Tree, path: str) -> str:
+    """What is in place of a path of the repository or of a folder above it, such as a link; "" if nothing is."""
+    parts = path.split("/")
+    for at in ("/".join(parts[:length]) for length in range(1, len(parts) + 1)):
+        if tree.oid(at) and not tree.names(at):
+            return f"{at} {what}" if (what := _KINDS.get(tree.kind(at))) else ""
+    return ""
+
+
+def not_a_file(tree: Tree, path: str) -> str:
+    """The message about a path of the repository that is not that of a file."""
+    if why := in_the_way(tree, path):
+        return why
+    return f"{path} is a folder, and not a file" if tree.names(path) else f"there is no file {path} in the repository"
