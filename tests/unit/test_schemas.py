@@ -42,6 +42,7 @@ ONLY_MVD_TELLS = {  # why a schema cannot
     "folders": "what is in the repository",
     "logging": "what a logging driver takes",
     "no-services": "an override may have no services",
+    "override-pools": "what two files have together",
     "placement-nowhere": "what no host of the fleet has",
     "commands": TEXT,
     "scalars": TEXT,
