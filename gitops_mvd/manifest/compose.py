@@ -193,7 +193,7 @@ def _test(place: Place) -> list[str]:
     if not isinstance(place.value(), list):
         return ["CMD-SHELL", filled(place)]
     test = strings(place)
-    if not test or test[0] not in ("NONE", "CMD", "CMD-SHELL"):
+    if test and test[0] not in ("NONE", "CMD", "CMD-SHELL"):
         place.fail("must begin with NONE, CMD or CMD-SHELL")
     return test
 
@@ -217,6 +217,8 @@ def _healthcheck(place: Place) -> Healthcheck:
     check = _healthcheck_keys(place)
     if check.pop("disable", False) or check.get("test") == ["NONE"]:
         return {"disable": True}
+    if check.get("test") == []:  # that of the image
+        del check["test"]
     return check
 
 

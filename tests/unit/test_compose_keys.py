@@ -142,9 +142,25 @@ CASES = {
         storage.CONFIG,
         section("configs"),
         {},
-        {"file": "text", "environment": "B", "content": "text"},
+        {
+            "file": "text",
+            "environment": "B",
+            "content": "text",
+            "name": Beside("other", {"content": "c"}),
+            "labels": Beside({"a": "b"}, {"content": "c"}),
+        },
     ),
-    "secrets": Case(storage.SECRET, section("secrets"), {}, {"file": "text", "environment": "B"}),
+    "secrets": Case(
+        storage.SECRET,
+        section("secrets"),
+        {},
+        {
+            "file": "text",
+            "environment": "B",
+            "name": Beside("other", {"file": "text"}),
+            "labels": Beside({"a": "b"}, {"file": "text"}),
+        },
+    ),
     "services": Case(
         compose.SERVICE,
         lambda mapping: service(**mapping),
