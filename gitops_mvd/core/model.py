@@ -311,7 +311,10 @@ class App:
         return digest({**value, "services": services})
 
     def __eq__(self, other: object) -> bool:
-        return self is other or (isinstance(other, App) and self.version == other.version)
+        if self is other or not isinstance(other, App):
+            return self is other
+        alike = self.name == other.name and len(self.services) == len(other.services)
+        return alike and self.version == other.version  # which is known of most, but not of an empty one made for this
 
     def __hash__(self) -> int:
         return hash(self.version)

@@ -64,7 +64,7 @@ from gitops_mvd.manifest.images import image
 from gitops_mvd.manifest.names import named
 from gitops_mvd.manifest.values import DependencyKeys, EnvFileKeys, ServiceKeys
 
-_CONTAINER_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]*")
+_CONTAINER_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]+")
 LONGEST_ALIAS = 255  # of a name that DNS finds; each of its parts may have 63
 _RESTART = re.compile(r"no|always|unless-stopped|on-failure(?::[0-9]{1,4})?")
 _CONDITIONS = ("service_started", "service_healthy", "service_completed_successfully")
@@ -112,7 +112,7 @@ def _network_mode(place: Place) -> str:
 
 @accepts({"type": "string", "pattern": f"^{_CONTAINER_NAME.pattern}$"})
 def _container_name(place: Place) -> str:
-    return named(place, _CONTAINER_NAME, "letters, digits, `_`, `.` and `-`", LONGEST_ALIAS)
+    return named(place, _CONTAINER_NAME, "two or more letters, digits, `_`, `.` and `-`", LONGEST_ALIAS)
 
 
 @accepts(FILLED)
@@ -406,7 +406,8 @@ SERVICE: Table = {
         "Ports of the host: `[[host_ip:]published:]target[/protocol]`, ranges, or the long form.", network.ports
     ),
     "volumes": Key(
-        "Volumes, host paths, and files of the repository (read-only): `source:target[:ro]` or the long form.",
+        "Volumes, paths of the host, files of the repository (read-only), folders of the app: `source:target[:ro]` or "
+        "the long form.",
         placed(storage.mount),
     ),
     "tmpfs": Key("Folders in memory: `path[:options]`, one or several.", storage.tmpfs),

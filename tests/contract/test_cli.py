@@ -249,7 +249,7 @@ def test_the_first_plan_has_every_step_and_takes_none(newcomer: Newcomer) -> Non
 
 
 def test_what_is_done_otherwise_is_noted_in_plan_and_explanation(newcomer: Newcomer) -> None:
-    service = "{image: registry.local/hello:1, container_name: x}"
+    service = "{image: registry.local/hello:1, container_name: xx}"
     files = {"apps/hello/compose.yaml": f"services:\n  web: {service}\n", "apps/hello/compose.override.yaml": "{}"}
     terminal, commit = newcomer.terminal, newcomer.repository.commit(files)
     plan = terminal.mvd("plan")

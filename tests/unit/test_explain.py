@@ -100,7 +100,7 @@ def test_data_in_an_anonymous_volume_is_handed_over() -> None:
 
 
 def test_notes_are_told_with_their_service_or_with_the_app() -> None:
-    text = "services: {web: {image: a, container_name: x}, web-2: {image: a, build: .}}"
+    text = "services: {web: {image: a, container_name: xx}, web-2: {image: a, build: .}}"
     files = {"apps/shop/compose.yaml": text, "apps/shop/compose.override.yaml": "services: {}"}
     [app], _ = load(MemoryTree(files), HostFacts("h1"))
     notes = notes_of(app)
