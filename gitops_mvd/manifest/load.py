@@ -12,7 +12,8 @@ from gitops_mvd.manifest.claims import Register
 from gitops_mvd.manifest.kong_entities import FOLDER, GATEWAY_APP
 from gitops_mvd.manifest.namesakes import Names
 from gitops_mvd.manifest.project import APPS
-from gitops_mvd.manifest.reading import Reading, read_app
+from gitops_mvd.manifest.reading import Reading, is_app_name, read_app
+from gitops_mvd.manifest.stand_ins import in_the_way
 
 
 @dataclass(frozen=True)
@@ -90,9 +91,16 @@ def _has_gateway(readings: Collection[Reading]) -> bool:
 
 
 def app_names(tree: Tree) -> list[str]:
-    """The apps of the repository, the gateway among them."""
-    folders = (name.rstrip("/") for name in tree.names(APPS) if name.endswith("/"))
-    apps = [name for name in folders if compose_files(tree, name)]
+    """The apps of the repository, the gateway among them.
+
+    What stands in the place of a folder, such as a submodule, is one that cannot be read, and not one that is gone.
+    """
+    entries = {name.rstrip("/"): name.endswith("/") for name in tree.names(APPS)}
+    apps = [
+        name
+        for name, is_folder in entries.items()
+        if (compose_files(tree, name) if is_folder else is_app_name(name) and in_the_way(tree, f"{APPS}/{name}"))
+    ]
     has_gateway = any(name.endswith((".yaml", ".yml")) for name in tree.names(FOLDER))
     return [GATEWAY_APP, *apps] if has_gateway and GATEWAY_APP not in apps else apps
 
