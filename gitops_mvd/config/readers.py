@@ -118,7 +118,7 @@ def size(place: Place) -> int:
     value = place.scalar("a size such as 512m")
     if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
         return value
-    found = _SIZE.fullmatch(value) if isinstance(value, str) else None
+    found = _SIZE.fullmatch(value) if isinstance(value, str) and not place.node.text else None  # 08 is no size to YAML
     if not found:
         place.fail(f"must be a size such as 512m or 1.5gb, not {value!r}")
     return int(float(found[1]) * 1024 ** _POWER[found[2].lower()])

@@ -36,7 +36,7 @@ _CORE = "tag:yaml.org,2002:"
 _TYPES: dict[str, tuple[type, ...]] = {
     "str": (str,),
     "int": (int,),
-    "float": (int, float),
+    "float": (float,),
     "bool": (bool,),
     "null": (type(None),),
     "map": (),
@@ -244,6 +244,8 @@ class _Builder:
         value = resolve(text)
         if event.tag not in _TAGS:
             return Node(text if self.compose and value is not None else value, self.file, line, tag=tag)
+        if event.tag == _CORE + "float" and type(value) is int:
+            value = float(value)
         if type(value) not in _TAGS[event.tag]:
             self.report(path, event, f"the tag {_short(event.tag)} does not fit what follows it")
             return Node(None, self.file, line, tag="!broken")

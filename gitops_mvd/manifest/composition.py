@@ -6,6 +6,7 @@ Paths in a file are relative to that file's folder, in every file that takes par
 from __future__ import annotations
 
 import posixpath
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -22,6 +23,7 @@ from gitops_mvd.manifest.merge import clean, merge
 from gitops_mvd.manifest.stand_ins import not_a_file, stand_in
 
 SECTIONS = ("services", "networks", "volumes", "configs", "secrets")
+_REMOTE = re.compile(r"[a-z][a-z0-9+.-]*://|[\w.-]+@[\w.-]+:", re.IGNORECASE)
 MAX_CHAIN = 16  # services that extend each other
 MAX_INCLUDES = 50  # files of one app, those that are included twice counted twice
 
@@ -61,6 +63,8 @@ EXTENDS: Table = {
 
 def inside(place: Place, path: str) -> str:
     """Where a relative path of a file leads, from the root of the repository."""
+    if _REMOTE.match(path):
+        place.fail(f"is a remote file, {path!r}, and those are not fetched: copy it into the repository")
     if path.startswith(("/", "~")):
         place.fail(f"is outside of the repository: {path!r} must be relative to this file")
     joined = posixpath.normpath(posixpath.join(posixpath.dirname(place.node.file), path))
@@ -125,16 +129,16 @@ class Composition:
 
     def load(self, paths: Sequence[str], variables: Variables, chain: tuple[str, ...] = ()) -> Node | None:
         """The files at `paths`, each merged over the one before, with what they include."""
-        nodes = [node for path in paths if (node := self.file(path, variables)) is not None]
+        nodes = [node for path in paths if (node := self.file(path, variables, (*chain, *paths))) is not None]
         if len(nodes) < len(paths):  # a file that is missing might define what another one needs
             return None
         merged = nodes[0]
         for node in nodes[1:]:
             merged = merge(merged, node, self.sink)
-        return self.include(without_blanks(clean(merged)), variables, (*chain, *paths))
+        return without_blanks(clean(merged))
 
-    def file(self, path: str, variables: Variables) -> Node | None:
-        """One file with its variables put in and its services extended."""
+    def file(self, path: str, variables: Variables, chain: tuple[str, ...]) -> Node | None:
+        """One file with its variables put in, what it includes, and its services extended."""
         node = self.parse(path)
         if node is None:
             return None
@@ -142,7 +146,7 @@ class Composition:
         if top.attempt(Place.entries) is None:
             return None
         fields(top, TOP)
-        node = interpolate(node, variables, (), self.sink)
+        node = self.include(interpolate(node, variables, (), self.sink), variables, chain)
         assert isinstance(node.value, dict)
         services = node.value.get("services")
         if services is None or not isinstance(services.value, dict):

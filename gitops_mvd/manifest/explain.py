@@ -30,6 +30,15 @@ def explain(app: App) -> dict[str, dict[str, str]]:
     return {name: dict(_about(services[name], app.name, joined_by)) for name in startup_order(app.services)}
 
 
+def notes_of(app: App) -> dict[str, list[str]]:
+    """By service, what its file says that is done otherwise than one may expect; under "" what is said of the app."""
+    found: dict[str, list[str]] = {}
+    for note in app.notes:
+        owner = next((it.name for it in app.services if f"{note.key}.".startswith(f"services.{it.name}.")), "")
+        found.setdefault(owner, []).append(str(note))
+    return found
+
+
 def _about(service: Service, app: str, joined_by: Mapping[str, str]) -> Iterator[tuple[str, str]]:
     if service.schedule:
         yield "runs", f"at {service.schedule}"

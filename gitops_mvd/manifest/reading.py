@@ -26,6 +26,7 @@ from gitops_mvd.manifest.placement import Placed
 from gitops_mvd.manifest.project import APPS, read_project
 from gitops_mvd.manifest.service import COMPLETED_CHECK, assemble, published, replicas, restart, schedule
 from gitops_mvd.manifest.shared import Alias, aliases, between_apps, in_app
+from gitops_mvd.manifest.stand_ins import in_the_way
 from gitops_mvd.manifest.values import ServiceKeys
 
 T = TypeVar("T")
@@ -35,6 +36,11 @@ _APP_NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
 _SERVICE_NAME = re.compile(r"[a-zA-Z0-9._-]+")
 LONGEST_NAME = 63  # of an app, and of a service
 _MAIN_LIKE = re.compile(r"(docker-)?compose\.ya?ml", re.IGNORECASE)
+
+
+def is_app_name(name: str) -> bool:
+    """Can an app have that name?"""
+    return not misnamed(name, _APP_NAME, "", LONGEST_NAME)
 
 
 @dataclass(frozen=True)
@@ -95,6 +101,9 @@ def _read_files(tree: Tree, name: str, facts: HostFacts, parsed: Parsed, sink: S
         why = f"is not a valid app name ({why})"
     if why:
         report(sink, (), f"{folder}/{files[0]}", 1, f"the folder {name!r} {why}: rename it")
+        return Reading(App(name), tuple(sink))
+    if not files:
+        report(sink, (), folder, 1, in_the_way(tree, folder) or f"{folder} is gone")
         return Reading(App(name), tuple(sink))
     main = main_file(files)
     if not main:

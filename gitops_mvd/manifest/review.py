@@ -17,6 +17,7 @@ from gitops_mvd.manifest.fleet import FILE as FLEET_FILE
 from gitops_mvd.manifest.fleet import Fleet, read_fleet
 from gitops_mvd.manifest.kong_entities import GATEWAY_APP
 from gitops_mvd.manifest.load import Recording, app_names
+from gitops_mvd.manifest.pems import check_pems
 from gitops_mvd.manifest.placement import nowhere, without_fleet
 from gitops_mvd.manifest.project import APPS
 from gitops_mvd.manifest.reading import Reading, read_app
@@ -37,27 +38,32 @@ class Review:
 
 
 def validate(tree: Tree) -> list[Problem]:
-    """Every mistake in the repository, for all hosts; sorted, each once."""
-    return [*review(tree).problems]
+    """Every mistake in what the repository has, for all hosts; sorted, each once.  In an empty one there is none."""
+    return [*_reviewed(tree, set())]
 
 
 def review(tree: Tree) -> Review:
-    """The repository, checked for all hosts.
-
-    Mistakes in `fleet.yaml` come first, and then no mistake is reported that depends on the facts of a host.
-    """
+    """The repository, checked for all hosts.  One with nothing to check is a mistake, too."""
     notes: set[Problem] = set()
+    problems = [*_reviewed(tree, notes), *_misplaced(tree, notes)]
+    try:
+        hosts = len(read_fleet(tree).hosts)
+    except ManifestError:
+        hosts = 0
+    return Review(problems, sorted(notes), len(app_names(tree)), hosts)
+
+
+def _reviewed(tree: Tree, notes: set[Problem]) -> Iterator[Problem]:
+    """Mistakes in `fleet.yaml` come first, and then no mistake is reported that depends on the facts of a host."""
     fleet: Fleet | None = None
-    first: Sequence[Problem] = ()
     try:
         fleet = read_fleet(tree)
     except ManifestError as error:
-        first = error.problems
+        yield from error.problems
     if fleet and not fleet.hosts and not fleet.open:
         why = "has no host: no server may use the repository; add one, or remove the file"
-        first = [Problem(FLEET_FILE, 1, "hosts", why)]
-    problems = [*first, *sorted(_problems(tree, fleet, notes) | set(_misplaced(tree, notes)))]
-    return Review(problems, sorted(notes), len(app_names(tree)), len(fleet.hosts) if fleet else 0)
+        yield Problem(FLEET_FILE, 1, "hosts", why)
+    yield from sorted(_problems(tree, fleet, notes))
 
 
 def _problems(tree: Tree, fleet: Fleet | None, notes: set[Problem]) -> set[Problem]:
@@ -87,7 +93,7 @@ def _problems(tree: Tree, fleet: Fleet | None, notes: set[Problem]) -> set[Probl
             problems.update(_unplaced(hosts, readings))
         elif fleet and fleet.open:
             problems.update(problem for reading in readings for problem in _unlabelled(reading))
-    return problems | set(_strays(recording)) | set(_unknown_apps(fleet, apps))
+    return problems | set(_strays(recording)) | set(_unknown_apps(fleet, apps)) | set(check_pems(tree))
 
 
 def _unknown_apps(fleet: Fleet | None, apps: Sequence[str]) -> Iterator[Problem]:

@@ -17,6 +17,7 @@ from gitops_mvd.manifest.dotenv import check_variable, parse_env
 from gitops_mvd.manifest.health import asks_for_port, probe_and_spec, report_blindness
 from gitops_mvd.manifest.interpolate import Variables
 from gitops_mvd.manifest.joins import Beside, networks_of
+from gitops_mvd.manifest.limits import check_limits
 from gitops_mvd.manifest.mounts import read_mounts
 from gitops_mvd.manifest.network import check_address, fixed
 from gitops_mvd.manifest.project import Project
@@ -43,6 +44,7 @@ def assemble(place: Place, values: ServiceKeys, project: Project, beside: Beside
     deploy: DeployKeys = values.get("deploy", {})
     run = cast(Run, {name: value for name, value in values.items() if name in RUN})
     run.update(_resources(entries, values, deploy))
+    check_limits(entries, run)
     files = read_mounts(entries, values, project, run)
     _networks(place, values, project, beside, run)
     if labels := _labels(values, project):
