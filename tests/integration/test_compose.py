@@ -165,7 +165,7 @@ def test_it_comes_up_as_with_compose(story: Story, app: str) -> None:
     wanted = {"running": "running  0", "healthy": "running healthy 0", "exited": "exited  0"}[stand.state]
     eventually(wanted, lambda: state(story, app) == wanted)
     if stand.says:
-        assert lines(story, app)[0] == stand.says
+        eventually(stand.says, lambda: lines(story, app)[:1] == [stand.says])
         assert stand.says in story.mvd("logs", app).out
 
 
