@@ -11,7 +11,7 @@ from docker.errors import APIError, NotFound
 from gitops_mvd.core import compose
 from gitops_mvd.core.errors import StepFailed
 from gitops_mvd.core.model import App
-from gitops_mvd.docker.answers import chosen, network, strings
+from gitops_mvd.docker.answers import APP, chosen, network, strings
 from gitops_mvd.docker.connection import Connection
 from gitops_mvd.docker.types import ListedNetwork, ListedVolume
 
@@ -71,6 +71,18 @@ class NetworkApi(Connection):
         """Remove a volume, and the data in it, unless a container has it."""
         with suppress(StepFailed):
             self.remove_volume(name)
+
+    def unlabelled(self, app: App) -> frozenset[str]:
+        """The networks and volumes of `app` that are here under their names, and that gitops-mvd has not made."""
+        found: set[str] = set()
+        for wanted, existing in ((app.networks, self.networks), (app.volumes, self.volumes)):
+            own = {name for name, options in wanted.items() if not options.get("external")}
+            found |= {
+                it["Name"]
+                for it in (existing() if own else ())
+                if it["Name"] in own and APP not in (it["Labels"] or {})
+            }
+        return frozenset(found)
 
     def require_externals(self, app: App) -> None:
         """Raise StepFailed for the first `external: true` network or volume of `app` that nobody has made."""

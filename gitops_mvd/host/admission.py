@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator, Set
 
+from gitops_mvd.core.compose import Network, Volume
 from gitops_mvd.core.joins import resolve
 from gitops_mvd.core.model import App, Problem
 from gitops_mvd.core.policy import Policy, enforce
@@ -20,7 +21,7 @@ class Admission:
         self._engine = engine
         self._policy = policy
         self._secrets = secrets
-        self._pinned: dict[str, tuple[App, object, App]] = {}
+        self._pinned: dict[str, tuple[App, tuple[object, Set[str]], App]] = {}
         self._secret_names: dict[str, tuple[App, Set[str]]] = {}
         self._admitted: dict[str, App] = {}
 
@@ -33,13 +34,15 @@ class Admission:
         enforce(self._policy, app)
         self._engine.require_externals(app)
         self._require_secrets(app)
-        images = self._engine.images()
-        known, by, pinned = self._pinned.get(app.name, (None, None, None))
-        if not (pinned and app is known and images is by and all(s.pull_policy != "always" for s in app.services)):
+        images, unlabelled = self._engine.images(), self._engine.unlabelled(app)
+        known, by, pinned = self._pinned.get(app.name, (None, (None, None), None))
+        is_seen = app is known and images is by[0] and unlabelled == by[1]
+        if not (pinned and is_seen and all(s.pull_policy != "always" for s in app.services)):
             anew = resolve(dataclasses.replace(app, services=tuple(map(self._engine.pin, app.services))))
-            anew = dataclasses.replace(anew, notes=(*app.notes, *self._notes(anew)))
+            anew = _using(anew, unlabelled)
+            anew = dataclasses.replace(anew, notes=(*app.notes, *_notes(app, unlabelled), *self._notes(anew)))
             pinned = pinned if pinned and (pinned, pinned.notes) == (anew, anew.notes) else anew
-            self._pinned[app.name] = app, images, pinned
+            self._pinned[app.name] = app, (images, unlabelled), pinned
         self._admitted[app.name] = pinned
         return pinned
 
@@ -72,3 +75,23 @@ class Admission:
             self._secret_names[app.name] = app, names
         if self._secrets:
             self._secrets.require(names)
+
+
+def _using(app: App, unlabelled: Set[str]) -> App:
+    """The app with networks and volumes as external ones that somebody else has made under their names.
+
+    A label cannot decide whose a volume is: it cannot be put on one that a backup was restored to.
+    """
+    if not unlabelled:
+        return app
+    networks: dict[str, Network] = {name: {"external": True} for name in app.networks if name in unlabelled}
+    volumes: dict[str, Volume] = {name: {"external": True} for name in app.volumes if name in unlabelled}
+    return dataclasses.replace(app, networks={**app.networks, **networks}, volumes={**app.volumes, **volumes})
+
+
+def _notes(app: App, unlabelled: Set[str]) -> Iterator[Problem]:
+    for kind, names in (("networks", app.networks), ("volumes", app.volumes)):
+        for name in names:
+            if name in unlabelled:
+                made = f"{name} is on this host already, and not made by gitops-mvd: it is used as it is"
+                yield Problem(f"apps/{app.name}", 1, kind, made)

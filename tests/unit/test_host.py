@@ -61,6 +61,9 @@ class Engine:
     def images(self) -> dict[str, Any]:
         return {}
 
+    def unlabelled(self, app: App) -> frozenset[str]:
+        return frozenset()
+
     def volumes_of(self, pinned: str) -> list[str]:
         return []
 
