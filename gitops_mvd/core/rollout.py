@@ -51,7 +51,7 @@ class Rollout:
     def is_found_by_name(self) -> bool:
         """Do other services find it by its alias on a network, which the old and the new version would share?"""
         beside = not self.is_stop_first and not self.service.schedule
-        return beside and bool(self.service.run.get("networks"))
+        return beside and bool(self.service.run.get("networks"))  # nobody else is on that of a lone service
 
     def batches(self) -> list[Sequence[Resource]]:
         """The new instances.  Only those that replace others have to take turns."""

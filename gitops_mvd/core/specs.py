@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TypedDict, cast
 
+from gitops_mvd.core.compose import Network
 from gitops_mvd.core.model import Resource, Service
 
 
@@ -32,6 +33,23 @@ class Unnamed:
     """The payload of a container that is made without the aliases of its service, which another one still has."""
 
     service: Service
+
+
+@dataclass(frozen=True, slots=True)
+class Joined:
+    """The payload of a container that was found: the networks that it is on, also while it does not run."""
+
+    networks: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class WithContainer:
+    """The payload of a network that is made with the first container that joins it.
+
+    Containers of older versions may be on none: a network for each of their apps would only use up addresses.
+    """
+
+    options: Network
 
 
 class TimerSpec(TypedDict):

@@ -44,7 +44,7 @@ def equivalent(app: str, service: Service, name: str, place: Place) -> list[list
     service's env file, as it may have secrets.  Raises KeyError for a key of `service.run` that no flag honours.
     """
     run: Run = service.run
-    networks: list[tuple[str, Endpoint]] = sorted(run.get("networks", {}).items(), key=rank)
+    networks: list[tuple[str, Endpoint]] = sorted(service.endpoints(app).items(), key=rank)
     options = ["--detach", f"--name={name}", f"--env-file={place.files}/env"]
     for key, value in sorted(run.items()):
         options += FLAGS[key](value)

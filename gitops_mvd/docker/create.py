@@ -81,7 +81,7 @@ def request(app: str, service: Service, place: Place, api: tuple[int, int]) -> R
     Raises KeyError for a key of `service.run` that nothing here honours.
     """
     run = service.run
-    networks = endpoints(run, api, staged=place.staged)
+    networks = endpoints(service.endpoints(app), run.get("mac_address", ""), api, staged=place.staged)
     host: Body = {"RestartPolicy": {"Name": "no"}, "LogConfig": log_config_of(app, service, place.follows)}
     body: Body = {
         "Image": service.image,
@@ -140,7 +140,7 @@ def owner(app: str, service: Service, place: Place) -> dict[str, str]:
     if place.follows:
         labels["follows"] = place.follows
     if place.staged:
-        labels["staged"] = ",".join(name for name, _ in sorted(service.run.get("networks", {}).items(), key=rank))
+        labels["staged"] = ",".join(name for name, _ in sorted(service.endpoints(app).items(), key=rank))
     return labels
 
 
@@ -161,17 +161,19 @@ ROTATION = {"max-size": "10m", "max-file": "2"}  # of the driver `local`
 # ---- networks --------------------------------------------------------------------------------------------------------
 
 
-def endpoints(run: Run, api: tuple[int, int], *, staged: bool = False) -> list[tuple[str, Body]]:
+def endpoints(
+    joined: Mapping[str, Endpoint], mac_address: str, api: tuple[int, int], *, staged: bool = False
+) -> list[tuple[str, Body]]:
     """The networks to join with how, that of the highest `priority` first; if `staged`, without any alias.
 
     Before API 1.44 only the first can have a MAC address, and so the one that has it comes first among equals.
     """
-    networks = sorted(run.get("networks", {}).items(), key=rank)
+    networks = sorted(joined.items(), key=rank)
     if api < MAC_PER_ENDPOINT and any("mac_address" in endpoint for _, endpoint in networks[1:]):
         raise KeyError("mac_address on a second network, which needs Docker 25.0 or newer")
     made = [(name, endpoint_body({**endpoint, "aliases": []} if staged else endpoint)) for name, endpoint in networks]
-    if made and "mac_address" in run:
-        made[0][1].setdefault("MacAddress", run["mac_address"])
+    if made and mac_address:
+        made[0][1].setdefault("MacAddress", mac_address)
     return made
 
 

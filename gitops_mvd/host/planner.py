@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence, Set
 from gitops_mvd.core.model import App, Change, Plan, Resource, Role, Roles
 from gitops_mvd.core.plan import Key, make_plan, of_role, place
 from gitops_mvd.core.ports import History, Kind, Precedence
+from gitops_mvd.core.specs import Joined, WithContainer
 from gitops_mvd.host.admission import Admission
 from gitops_mvd.host.host_ports import HostPorts
 from gitops_mvd.host.snapshot import Snapshot
@@ -107,7 +108,20 @@ class Planner:
         """What is neither made nor deleted: what stays, what the version before needs, and jobs that are done."""
         keys = {resource.key for resource in wanted}
         stays = {resource.key for resource in found if not self._kinds[resource.kind].prunes}
-        return ((stays | self._needed_before(app, keys, found)) - keys) | self._done(app, wanted, found)
+        done = self._done(app, wanted, found)
+        return ((stays | self._needed_before(app, keys, found)) - keys) | done | self._unjoined(wanted, found, done)
+
+    def _unjoined(self, wanted: Sequence[Resource], found: Sequence[Resource], done: Set[Key]) -> set[Key]:
+        """The networks that are made with a container, where every container is there already, and on none of them."""
+        late = [resource for resource in wanted if isinstance(resource.payload, WithContainer)]
+        names = {
+            container.name for container in of_role(Role.CONTAINER, wanted, self._roles) if container.key not in done
+        }
+        there = {it.name: it.payload for it in of_role(Role.CONTAINER, found, self._roles)}
+        if not late or not names <= there.keys():
+            return set()
+        joined = {network for it in there.values() if isinstance(it, Joined) for network in it.networks}
+        return {network.key for network in late if network.name not in joined} - {resource.key for resource in found}
 
     def _needed_before(self, app: App, keys: Set[Key], found: Sequence[Resource]) -> set[Key]:
         """What a quick way back to the version before this one needs, of kinds that keep it."""

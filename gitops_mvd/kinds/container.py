@@ -14,7 +14,7 @@ from pathlib import Path
 
 from gitops_mvd.core.errors import StepFailed
 from gitops_mvd.core.model import STOP_GRACE_SECONDS, App, Change, Resource, Role, Service
-from gitops_mvd.core.specs import ContainerSpec, Unnamed, container_spec, service_of
+from gitops_mvd.core.specs import ContainerSpec, Joined, Unnamed, container_spec, service_of
 from gitops_mvd.docker.answers import label, managed, port_of
 from gitops_mvd.docker.create import Place, request, seccomp_profiles, too_new
 from gitops_mvd.docker.types import ListedContainer
@@ -49,7 +49,8 @@ class Containers:
     def observe(self) -> Iterable[Resource]:
         for name, container in managed(self._engine.containers()).items():
             spec = ContainerSpec(digest=label(container, "digest"), port=port_of(container))
-            yield Resource(self.name, name, label(container, "app"), label(container, "service"), spec)
+            joined = Joined(frozenset(container["NetworkSettings"]["Networks"] or ()))
+            yield Resource(self.name, name, label(container, "app"), label(container, "service"), spec, joined)
 
     def apply(self, changes: Sequence[Change]) -> None:
         containers = managed(self._engine.containers())
@@ -59,7 +60,7 @@ class Containers:
                 self._delete(change.resource, containers)
             elif found and _made_of(found) == container_spec(wanted):
                 continue
-            elif wanted.payload is not None:  # else it is what was found, and is gone
+            elif not isinstance(wanted.payload, Joined):  # else it is what was found, and is gone
                 self._create(wanted, containers)
 
     # ---- creating ----------------------------------------------------------------------------------------------------

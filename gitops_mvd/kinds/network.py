@@ -8,7 +8,7 @@ from typing import cast
 from gitops_mvd.core.compose import Network
 from gitops_mvd.core.errors import StepFailed
 from gitops_mvd.core.model import App, Change, Resource, Role, digest
-from gitops_mvd.core.specs import DigestSpec, digest_spec
+from gitops_mvd.core.specs import DigestSpec, WithContainer, digest_spec
 from gitops_mvd.docker.answers import APP, DIGEST
 from gitops_mvd.docker.client import Engine
 from gitops_mvd.kinds import Tools
@@ -27,9 +27,10 @@ class Networks:
         self._engine = engine
 
     def wanted(self, app: App) -> Iterator[Resource]:
-        for name, options in app.networks.items():
+        for name, options in app.all_networks.items():
             if not options.get("external"):
-                yield Resource(self.name, name, app.name, spec=DigestSpec(digest=digest(options)), payload=options)
+                payload = options if name in app.networks else WithContainer(options)
+                yield Resource(self.name, name, app.name, spec=DigestSpec(digest=digest(options)), payload=payload)
 
     def observe(self) -> Iterator[Resource]:
         for network in self._engine.networks():
@@ -44,10 +45,12 @@ class Networks:
             if found and found != change.to:
                 self._engine.remove_network(network.name)  # refused while a container is on it
             if change.to and found != change.to:
-                if change.to.payload is None:
+                payload = change.to.payload
+                if payload is None:
                     raise StepFailed(f"network {network.name} is gone, and its options are not known")
+                options = payload.options if isinstance(payload, WithContainer) else cast(Network, payload)
                 labels = {APP: network.app, DIGEST: digest_spec(network)["digest"]}
-                self._engine.create_network(network.name, cast(Network, change.to.payload), labels)
+                self._engine.create_network(network.name, options, labels)
 
 
 def connect(tools: Tools) -> Networks:

@@ -131,7 +131,7 @@ class Units:
         if state == STAGED and not self._aliases.is_staged(container):
             self._aliases.take(container)
         elif state != STAGED and service and self._aliases.is_staged(container):
-            self._aliases.give(container, service.run.get("networks", {}))
+            self._aliases.give(container, service.endpoints(wanted.app))
 
     def _text(self, wanted: Resource, found: UnitFile | None, container: ListedContainer | None) -> str:
         """The text to have.  One that was found and not tampered with stays, whichever version of mvd wrote it.

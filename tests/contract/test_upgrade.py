@@ -29,6 +29,7 @@ from gitops_mvd.cli.main import mvd
 from gitops_mvd.config.settings import read as read_settings
 from gitops_mvd.core.errors import RevisionRefused
 from gitops_mvd.core.model import App, Change, Gate, HostFacts, Resource, Service
+from gitops_mvd.core.specs import WithContainer
 from gitops_mvd.daemon.loop import Daemon
 from gitops_mvd.daemon.preview import preview
 from gitops_mvd.daemon.wiring import Wired, wire
@@ -101,7 +102,9 @@ def told_of(host: str, app: App, secrets: Path) -> dict[str, Any]:
         "version": app.version,
         "services": {service.name: told_of_service(app, service) for service in app.services},
         "images": {service.image: image_tag(app.name, service.image) for service in app.services},
-        "networks": {network.name: network.spec["digest"] for network in of_kind["network"]},
+        "networks": {
+            it.name: it.spec["digest"] for it in of_kind["network"] if not isinstance(it.payload, WithContainer)
+        },
         "volumes": {volume.name: volume.spec["digest"] for volume in of_kind["volume"]},
         "timers": {timer.name: timer_text(timer).splitlines() for timer in of_kind["timer"]},
         "routes": entities(wanted),

@@ -170,6 +170,8 @@ def test_the_whole_command_of_a_routed_service():
             "--log-opt=tag=shop/web",
             "--stop-timeout=10",
             "--publish=127.0.0.1:20000:7799/tcp",
+            "--network=mvd-shop-default-44136fa3",
+            "--network-alias=web",
             "--label=io.gitops-mvd.app=shop",
             "--label=io.gitops-mvd.service=web",
             f"--label=io.gitops-mvd.digest={service.digest}",
