@@ -22,10 +22,11 @@ class UnitSpec(TypedDict):
 
 
 class ContainerSpec(TypedDict):
-    """What an instance runs in: the digest of its service, and its port on the host or 0."""
+    """What an instance runs in: the digest of its service, its port on the host or 0, and its state."""
 
     digest: str
     port: int
+    state: str
 
 
 @dataclass(frozen=True, slots=True)

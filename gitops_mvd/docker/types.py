@@ -14,6 +14,7 @@ class NetworkEndpoint(TypedDict):
 
     IPAMConfig: Mapping[str, object] | None
     EndpointID: str
+    NetworkID: NotRequired[str]
     IPAddress: NotRequired[str]
     GlobalIPv6Address: NotRequired[str]
     Aliases: NotRequired[list[str] | None]

@@ -16,12 +16,13 @@ from gitops_mvd.core.errors import StepFailed
 from gitops_mvd.core.model import STOP_GRACE_SECONDS, App, Change, Resource, Role, Service
 from gitops_mvd.core.specs import ContainerSpec, Joined, Unnamed, container_spec, service_of
 from gitops_mvd.docker.answers import label, managed, port_of
-from gitops_mvd.docker.create import Place, request, seccomp_profiles, too_new
+from gitops_mvd.docker.create import Place, endpoint_body, request, seccomp_profiles, too_new
 from gitops_mvd.docker.types import ListedContainer
 from gitops_mvd.kinds import Tools
 from gitops_mvd.state.folders import check_folders
 from gitops_mvd.systemd.unit import SYSTEMD
 
+MADE, NETWORK_LOST = "made", "its network was removed"  # states
 STARTED = ("running", "exited", "paused", "restarting", "dead")
 _ANONYMOUS = re.compile(r"[0-9a-f]{64}")
 _REPLICA = re.compile(r"-[0-9a-f]{8}(?:-([0-9]+))?$")  # ends the name of an instance
@@ -43,12 +44,12 @@ class Containers:
     def wanted(self, app: App) -> Iterable[Resource]:
         for service in app.services:
             for name in service.instances(app.name):
-                spec = ContainerSpec(digest=service.digest, port=0)
+                spec = ContainerSpec(digest=service.digest, port=0, state=MADE)
                 yield Resource(self.name, name, app.name, service.name, spec, service)
 
     def observe(self) -> Iterable[Resource]:
         for name, container in managed(self._engine.containers()).items():
-            spec = ContainerSpec(digest=label(container, "digest"), port=port_of(container))
+            spec = self._made_of(container)
             joined = Joined(frozenset(container["NetworkSettings"]["Networks"] or ()))
             yield Resource(self.name, name, label(container, "app"), label(container, "service"), spec, joined)
 
@@ -58,8 +59,10 @@ class Containers:
             wanted, found = change.to, containers.get(change.resource.name)
             if not wanted:
                 self._delete(change.resource, containers)
-            elif found and _made_of(found) == container_spec(wanted):
+            elif found and self._made_of(found) == container_spec(wanted):
                 continue
+            elif found and self._made_of(found) == {**container_spec(wanted), "state": NETWORK_LOST}:
+                self._rejoin(wanted, found)
             elif not isinstance(wanted.payload, Joined):  # else it is what was found, and is gone
                 self._create(wanted, containers)
 
@@ -103,6 +106,26 @@ class Containers:
         is_journal = not logging or logging["driver"] in ("", "journald")
         return is_journal and service.restart != "no" and self._engine.writes_journal()
 
+    def _made_of(self, container: ListedContainer) -> ContainerSpec:
+        state = NETWORK_LOST if self._lost(container) else MADE
+        return ContainerSpec(digest=label(container, "digest"), port=port_of(container), state=state)
+
+    def _lost(self, container: ListedContainer) -> list[str]:
+        """The networks of a stopped container that were removed, and maybe made anew since: it could not be started."""
+        if container["State"] == "running":
+            return []
+        endpoints = (container["NetworkSettings"]["Networks"] or {}).items()
+        known = {network["Id"] for network in self._engine.networks()} if endpoints else set()
+        return [name for name, endpoint in endpoints if endpoint.get("NetworkID", "") not in ("", *known)]
+
+    def _rejoin(self, wanted: Resource, container: ListedContainer) -> None:
+        """Attach a container to the networks of today; it keeps its layer and its volumes."""
+        joined = service_of(wanted).endpoints(wanted.app)
+        for name in self._lost(container):
+            self._engine.disconnect(wanted.name, name)
+            if name in joined:
+                self._engine.connect(wanted.name, name, endpoint_body(joined[name]))
+
     # ---- deleting ----------------------------------------------------------------------------------------------------
 
     def _delete(self, resource: Resource, containers: Mapping[str, ListedContainer]) -> None:
@@ -120,10 +143,6 @@ class Containers:
             used = {volume for other in others for volume in _anonymous_volumes(other).values()}
             for volume in sorted(set(_anonymous_volumes(container).values()) - used):
                 self._engine.remove_unused_volume(volume)
-
-
-def _made_of(container: ListedContainer) -> ContainerSpec:
-    return ContainerSpec(digest=label(container, "digest"), port=port_of(container))
 
 
 def _owner(container: ListedContainer) -> tuple[str, str]:

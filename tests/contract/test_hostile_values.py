@@ -19,6 +19,7 @@ from gitops_mvd.docker.client import Engine
 from gitops_mvd.kinds import Tools
 from gitops_mvd.kinds.config import Configs
 from gitops_mvd.kinds.container import Containers
+from gitops_mvd.kinds.network import Networks
 from gitops_mvd.kinds.unit import Units
 from gitops_mvd.systemd.client import Systemd
 
@@ -82,7 +83,8 @@ class Server:
 
     def _apply(self, service: Service, *, makes: bool) -> None:
         app = App("hostile", (service,))
-        kinds = [Configs(self.tools.files), Containers(self.tools), Units(self.tools)]
+        networks = Networks(self.tools.engine)
+        kinds = [Configs(self.tools.files), networks, Containers(self.tools), Units(self.tools)]
         for kind in kinds if makes else reversed(kinds):
             kind.apply([Change(None, r) if makes else Change(r, None) for r in kind.wanted(app)])
 

@@ -24,6 +24,7 @@ from gitops_mvd.host.disruption import Disruptions
 from gitops_mvd.kinds import Tools
 from gitops_mvd.kinds.config import Configs
 from gitops_mvd.kinds.container import Containers
+from gitops_mvd.kinds.network import Networks
 from gitops_mvd.kinds.unit import Units
 from gitops_mvd.systemd.client import Systemd
 
@@ -51,6 +52,7 @@ class Server:
         self.made: list[Service] = []
         self.systemd = tools.systemd
         self.units = Units(tools)
+        self.networks = Networks(tools.engine)
         self.containers = Containers(tools)
         self.configs = Configs(tools.files)
 
@@ -63,6 +65,7 @@ class Server:
         """The units to be; what they need is there."""
         app = App("units", services)
         self.configs.apply([Change(None, resource) for resource in self.configs.wanted(app)])
+        self.networks.apply([Change(None, resource) for resource in self.networks.wanted(app)])
         containers = list(self.containers.wanted(app))
         if not named:
             containers = [dataclasses.replace(it, payload=Unnamed(service_of(it))) for it in containers]
@@ -73,6 +76,7 @@ class Server:
         """Nothing of the app is left."""
         self.units.apply([Change(unit, None) for unit in self.observed()])
         self.containers.apply([Change(it, None) for it in self.containers.observe() if it.app == "units"])
+        self.networks.apply([Change(it, None) for it in self.networks.observe() if it.app == "units"])
 
     def make(self, *services: Service) -> list[Resource]:
         self.made.extend(services)
