@@ -1,7 +1,8 @@
 """Empty strings that are as if their key was not there, as `platform: ${PLATFORM:-}` may leave one.  Pure.
 
 These are the keys of which Compose makes nothing if they are empty, as it has texts for them that are "" by default.
-An empty command, variable, label or option is a value, and an empty number, size or duration a mistake.
+An empty command, variable, label or option is a value, and an empty number, size or duration a mistake.  So is an empty
+`network_mode`, with which Compose joins no network.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ _SERVICE: Shape = {
     **_texts(
         "image", "user", "working_dir", "hostname", "domainname", "mac_address", "ipc", "pid", "uts", "userns_mode"
     ),
-    **_texts("cgroup", "cgroup_parent", "runtime", "platform", "stop_signal", "network_mode", "cpuset", "restart"),
+    **_texts("cgroup", "cgroup_parent", "runtime", "platform", "stop_signal", "cpuset", "restart"),
     **_texts("pull_policy", "container_name", "isolation"),
     "dns": _LIST_OF_TEXTS,
     "logging": _texts("driver"),
