@@ -161,9 +161,11 @@ class Environment:
         """Why a line of an env file is secret; "" if it is not."""
         if not self.draft.is_secret({line.name, f"{self.draft.shown(env.path)}.{line.name}"}):
             return ""
-        if line.value in self._values and not is_a_name(line.name):
-            return "it is the same as another secret"
-        return self.secret.get(line.name) or why_secret(line.name, line.value or "")
+        why = self.secret.get(line.name) or why_secret(line.name, line.value or "")
+        return why or self._same_as_a_secret(line.name, line.value or "")
+
+    def _same_as_a_secret(self, name: str, value: str) -> str:
+        return "it is the same as another secret" if value in self._values and not is_a_name(name) else ""
 
     def _why(self, variable: Variable) -> str:
         if variable.written is None or not self.draft.is_secret(variable.ids()):
@@ -175,14 +177,12 @@ class Environment:
             return ""
         known = {name: "$" for name in self.draft.request.not_secret if name in variable.file.variables}
         value = evaluate(variable.written, {**variable.file.variables, **known})
-        if value.text in self._values and not is_a_name(variable.name):
-            return "it is the same as another secret"
         missing = value.missing - self.draft.given - self.draft.request.not_secret
         if missing and (word := secret_name(variable.name)):
             return f"its name has {word}"
         if unknown := sorted(name for name in missing if secret_name(name)):
             return f"it takes {several(unknown)}, which is secret by its name"
-        return why_secret(variable.name, value.text)
+        return why_secret(variable.name, value.text) or self._same_as_a_secret(variable.name, value.text)
 
     def _spread(self, variable: Variable, why: str) -> None:
         """The variables that a secret is made of are secret, too, if they are what makes it one."""

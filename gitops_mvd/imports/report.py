@@ -26,7 +26,9 @@ def lines(found: Imported, request: Request) -> Iterator[str]:
     yield from _section("Data that the host keeps", _data(found))
     yield from _section("Volumes", _volumes(found))
     yield from _section("Good to know", _grouped(found.notes))
-    yield from _section("Not taken", [f"{name}: to import it instead, name it" for name in found.others])
+    yield from _section(
+        "Not taken", [f"{name}, which `docker compose` reads only if it is named" for name in found.others]
+    )
     yield from _section("Next", _next(found))
 
 
