@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,6 +26,8 @@ FAILED = {Operation.FAILED, Operation.ROLLED_BACK, Operation.ROLLBACK_FAILED}
 def plan(config: Path, machine: bool) -> int:
     """Show what a sync would change; change nothing.
 
+    Lines that begin with `# note:` tell what the files of an app say that is done otherwise than one may expect.
+
     Exit code 0: nothing to change, 2: something to change, 1: an error, or an app that cannot be planned now.
     """
     from gitops_mvd import probes
@@ -37,11 +40,14 @@ def plan(config: Path, machine: bool) -> int:
     if machine:
         steps = {app.name: plan_text.as_json(app.plan, probes.summary) for app in apps}
         held = {app.name: app.why for app in apps if app.why}
-        print_json({"revision": revision.commit, "apps": steps, "held": held})
+        notes = {app.name: [str(note) for note in app.notes] for app in apps if app.notes}
+        print_json({"revision": revision.commit, "apps": steps, "held": held, "notes": notes})
     else:
         for app in apps:
             if app.why:
                 click.echo(f"# {_remark(app, wired.history)}")
+            for note in app.notes if app.plan else ():
+                click.echo(f"# note: {note}")
             for line in plan_text.lines(app.plan, probes.summary):
                 click.echo(line)
         click.echo(_summary(previewed), err=True)
@@ -80,6 +86,7 @@ def explain(config: Path, name: str, machine: bool) -> int:
     """
     from gitops_mvd.daemon.preview import desired
     from gitops_mvd.manifest.explain import explain as explained
+    from gitops_mvd.manifest.explain import notes_of
 
     wanted, _, service = name.partition("/")
     known = desired(connect(config))
@@ -92,12 +99,21 @@ def explain(config: Path, name: str, machine: bool) -> int:
         raise MvdError(
             f"no such app or service on this host: {name}" if name else "no app on this host", f"Apps: {has}"
         )
+    notes = {app.name: notes_of(app) for app in known.apps}
     if machine:
-        print_json(found)
+        print_json({app: {one: _with_notes(it, notes[app], one) for one, it in found[app].items()} for app in found})
         return 0
     for app, services in found.items():
         for one, lines in services.items():
             click.echo(f"{app}/{one}")
-            for what, why in lines.items():
+            for what, why in [*lines.items(), *(("note", note) for note in notes[app].get(one, ()))]:
                 click.echo(f"  {what:<10}  {why}")
+        for note in notes[app].get("", ()):
+            click.echo(f"{app}: note: {note}")
     return 0
+
+
+def _with_notes(about: Mapping[str, str], notes: Mapping[str, Sequence[str]], service: str) -> Mapping[str, object]:
+    """The explanation of a service, with its notes and those of its app if there are any."""
+    found = [*notes.get(service, ()), *notes.get("", ())]
+    return {**about, "notes": found} if found else about

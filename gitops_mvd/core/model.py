@@ -178,6 +178,7 @@ class Service:
     only this host's engine has, and `tag` keeps what was written.  `run` has the keys that make its container.
     `kong` is the normal form of `x-kong`, None without one.
     `schedule` is a time in systemd's OnCalendar language at which it runs, "" for a service that runs all the time.
+    `owner` is its app if its instances would else have the names of those of another app, "" for nearly all.
     """
 
     name: str
@@ -193,6 +194,7 @@ class Service:
     pull_policy: str = "missing"  # or always, never
     tag: str = ""
     schedule: str = ""
+    owner: str = ""
 
     @cached_property
     def digest(self) -> str:
@@ -200,7 +202,8 @@ class Service:
         files, run = [file.to_json() for file in self.files], made_of(self.run)
         port = self.kong["port"] if self.kong else 0
         parts = {"image": self.image, "run": run, "environment": self.environment, "files": files, "port": port}
-        return digest({**parts, "scheduled": True} if self.schedule else parts)  # its unit is another one
+        further = {"scheduled": bool(self.schedule), "owner": self.owner}  # the unit of a schedule is another one
+        return digest({**parts, **{name: value for name, value in further.items() if value}})
 
     @property
     def is_job(self) -> bool:
@@ -236,6 +239,8 @@ class Service:
         """Its content, as `App.to_json` has it."""
         value = dataclasses.asdict(self)
         value["files"] = [file.to_json() for file in self.files]
+        if not self.owner:  # older versions have none
+            del value["owner"]
         if self._may_end:
             value["check"]["probe"] = _ENDLESS
         return value
@@ -306,12 +311,15 @@ class App:
         return digest({**value, "services": services})
 
     def __eq__(self, other: object) -> bool:
-        return self is other or (isinstance(other, App) and self.version == other.version)
+        if self is other or not isinstance(other, App):
+            return self is other
+        alike = self.name == other.name and len(self.services) == len(other.services)
+        return alike and self.version == other.version  # which is known of most, but not of an empty one made for this
 
     def __hash__(self) -> int:
         return hash(self.version)
 
-    @property
+    @cached_property
     def all_networks(self) -> Mapping[str, Network]:
         """Its networks and, if a service is on it without naming it, its default network."""
         joined = {name for service in self.services for name in service.endpoints(self.name)}

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from gitops_mvd.core.decide import Candidate, Known, admit, candidates, decide
 from gitops_mvd.core.errors import Unavailable
-from gitops_mvd.core.model import Desired, Health, Operation, Plan, Revision, Sync
+from gitops_mvd.core.model import Desired, Health, Operation, Plan, Problem, Revision, Sync
 from gitops_mvd.daemon.wiring import Wired
 from gitops_mvd.manifest import load, read_fleet
 
@@ -15,7 +15,8 @@ from gitops_mvd.manifest import load, read_fleet
 class AppPreview:
     """One app as it stands: `plan` is what a pass would do, `why` why the app is not simply what the commit wants.
 
-    `health_reason` is what is wrong with what runs.
+    `health_reason` is what is wrong with what runs, `notes` what its files say that is done otherwise than one may
+    expect.
     """
 
     name: str
@@ -24,6 +25,7 @@ class AppPreview:
     health: Health
     why: str = ""
     health_reason: str = ""
+    notes: tuple[Problem, ...] = ()
 
     @property
     def is_green(self) -> bool:
@@ -59,7 +61,7 @@ def preview(wired: Wired, *, fetch: bool = True, ask: bool = False) -> Preview:
         wired.monitor.follow(wired.host.to_watch())
         wired.monitor.ask_all()
     every = candidates(wanted, wired.host.apps(), allow_empty=wired.settings.allow_empty)
-    previews = (_preview_of(candidate, wired) for candidate in every)
+    previews = (replace(_preview_of(it, wired), notes=it.app.notes) for it in every)
     return Preview(wired.host.name, wanted.revision, tuple(sorted(previews, key=lambda app: app.name)))
 
 

@@ -1,12 +1,13 @@
-"""Claims: what only one service of a host can have, a port of the host or a route of Kong.  Pure."""
+"""Claims: what only one app or service of a host can have: ports, routes, subnets, addresses and names.  Pure."""
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from gitops_mvd.config.tables import Place
-from gitops_mvd.core.compose import Port
+from gitops_mvd.core.compose import Network, Port
 from gitops_mvd.core.model import Problem
 from gitops_mvd.core.xkong import Declaration
 from gitops_mvd.manifest.matches import MatchKey, combinations
@@ -15,24 +16,37 @@ from gitops_mvd.manifest.network import fixed
 EVERYWHERE = ("", "0.0.0.0", "::")  # addresses that stand for all of the host
 
 _PORT_ADVICE = "choose another port, or use `x-kong`"
+_SUBNET_ADVICE = "choose another"
+_NAME_ADVICE = "give one of them another `name`, or declare it `external: true` in one of the two"
 _ROUTE_ADVICE = "give one of them another path, host or method"
+
+
+Subnet = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A port or route that a service needs; equal keys clash.  `host_ip` of a port is its address, "" for all."""
+    """Something that a service or an app needs; equal keys clash.  `host_ip` of a port is its address, "" for all.
+
+    `pool` is a subnet and the part of it that addresses are given out from: two clash if both parts overlap.
+    """
 
     what: str
     key: MatchKey
-    owner: str  # <app>.<service>
+    owner: str  # <app>.<service>, or <app>
     at: Place
     advice: str
     host_ip: str = ""
+    pool: tuple[Subnet, Subnet] | None = None
 
     def against(self, other: Claim) -> str:
         """The message about a clash with another claim."""
         theirs = other.at.node
-        return f"{self.what} is used by {other.owner} too, in {theirs.file}:{theirs.line}: {self.advice}"
+        if self.pool and other.pool and self.pool[0] != other.pool[0]:
+            clash = f"overlaps with {other.pool[0]} of {other.owner}"
+        else:
+            clash = f"is used by {other.owner} too"
+        return f"{self.what} {clash}, in {theirs.file}:{theirs.line}: {self.advice}"
 
     def problem(self, other: Claim) -> Problem:
         return Problem(self.at.node.file, self.at.node.line, self.at.key, self.against(other))
@@ -43,19 +57,30 @@ class Register:
     """The claims of one host."""
 
     _taken: dict[MatchKey, dict[str, Claim]] = field(default_factory=dict)
+    _pools: list[Claim] = field(default_factory=list)
 
     def take(self, claims: Iterable[Claim]) -> None:
         for claim in claims:
-            self._taken.setdefault(claim.key, {}).setdefault(claim.host_ip, claim)
+            if claim.pool:
+                self._pools.append(claim)
+            else:
+                self._taken.setdefault(claim.key, {}).setdefault(claim.host_ip, claim)
 
     def rivals(self, claims: Iterable[Claim]) -> Iterator[tuple[Claim, Claim]]:
         """Each claim that is taken already, with the claim that has it."""
         for claim in claims:
+            yield from ((claim, other) for other in self._pools if _overlap(claim, other))
             if there := self._taken.get(claim.key):
                 anybody = None if claim.host_ip else next(iter(there.values()))
                 rival = there.get(claim.host_ip) or there.get("") or anybody
                 if rival and rival.at is not claim.at:
                     yield claim, rival
+
+
+def _overlap(one: Claim, other: Claim) -> bool:
+    if not (one.pool and other.pool) or one.key == other.key:
+        return False
+    return all(mine.overlaps(theirs) for mine, theirs in zip(one.pool, other.pool, strict=True))
 
 
 def of_ports(owner: str, ports: Iterable[tuple[Place, Port]]) -> Iterator[Claim]:
@@ -71,3 +96,29 @@ def of_routes(owner: str, routes: Iterable[tuple[Place, Declaration]]) -> Iterat
     for at, route in routes:
         for what, key in combinations(route):
             yield Claim(what, key, owner, at, _ROUTE_ADVICE)
+
+
+def of_subnets(app: str, real: str, network: Network, at: Place) -> Iterator[Claim]:
+    """The subnets of a network, which an engine gives out once; other drivers of address management have their own."""
+    ipam = network.get("ipam", {})
+    for pool in ipam.get("config", ()) if ipam.get("driver", "default") == "default" else ():
+        if "subnet" in pool:
+            subnet = ipaddress.ip_network(pool["subnet"], strict=False)
+            part = ipaddress.ip_network(pool.get("ip_range", pool["subnet"]), strict=False)
+            key = ("subnet", real, str(subnet))
+            yield Claim(f"the subnet {subnet}", key, app, at, _SUBNET_ADVICE, pool=(subnet, part))
+
+
+def of_name(app: str, kind: str, real: str, at: Place) -> Claim:
+    """The name that a network or volume has on the host, for an app that makes it."""
+    return Claim(f"the {kind} {real}", (kind, real), app, at, _NAME_ADVICE)
+
+
+def of_address(owner: str, network: str, address: str, at: Place) -> Claim:
+    """A fixed address on a network."""
+    return Claim(f"the address {address} on {network}", ("address", network, address), owner, at, "choose another")
+
+
+def of_container_name(owner: str, network: str, name: str, at: Place) -> Claim:
+    """A `container_name` on a network that several apps may be on."""
+    return Claim(f"the name {name} on {network}", ("name", network, name), owner, at, "choose another")

@@ -60,21 +60,15 @@ from gitops_mvd.core.compose import (
 )
 from gitops_mvd.manifest import deploy, extensions, network, storage
 from gitops_mvd.manifest.composition import ANYTHING, EXTENDS
+from gitops_mvd.manifest.images import image
 from gitops_mvd.manifest.names import named
 from gitops_mvd.manifest.values import DependencyKeys, EnvFileKeys, ServiceKeys
 
-_IMAGE = re.compile(r"[a-z0-9][A-Za-z0-9._:/-]*(?:@sha256:[0-9a-f]{64})?")
-_CONTAINER_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]*")
+_CONTAINER_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]+")
 LONGEST_ALIAS = 255  # of a name that DNS finds; each of its parts may have 63
 _RESTART = re.compile(r"no|always|unless-stopped|on-failure(?::[0-9]{1,4})?")
 _CONDITIONS = ("service_started", "service_healthy", "service_completed_successfully")
 RESERVED = "io.gitops-mvd."
-
-
-@accepts({"type": "string", "pattern": f"^{_IMAGE.pattern}$"})
-def _image(place: Place) -> str:
-    image = filled(place)
-    return image if _IMAGE.fullmatch(image) else place.fail(f"must be the name of an image, not {image!r}")
 
 
 @accepts({"type": "string", "pattern": f"^({_RESTART.pattern})$"})
@@ -118,7 +112,7 @@ def _network_mode(place: Place) -> str:
 
 @accepts({"type": "string", "pattern": f"^{_CONTAINER_NAME.pattern}$"})
 def _container_name(place: Place) -> str:
-    return named(place, _CONTAINER_NAME, "letters, digits, `_`, `.` and `-`", LONGEST_ALIAS)
+    return named(place, _CONTAINER_NAME, "two or more letters, digits, `_`, `.` and `-`", LONGEST_ALIAS)
 
 
 @accepts(FILLED)
@@ -199,7 +193,7 @@ def _test(place: Place) -> list[str]:
     if not isinstance(place.value(), list):
         return ["CMD-SHELL", filled(place)]
     test = strings(place)
-    if not test or test[0] not in ("NONE", "CMD", "CMD-SHELL"):
+    if test and test[0] not in ("NONE", "CMD", "CMD-SHELL"):
         place.fail("must begin with NONE, CMD or CMD-SHELL")
     return test
 
@@ -223,6 +217,8 @@ def _healthcheck(place: Place) -> Healthcheck:
     check = _healthcheck_keys(place)
     if check.pop("disable", False) or check.get("test") == ["NONE"]:
         return {"disable": True}
+    if check.get("test") == []:  # that of the image
+        del check["test"]
     return check
 
 
@@ -401,7 +397,7 @@ RUN: Table = {
 
 SERVICE: Table = {
     **RUN,
-    "image": Key("The image; run by its digest.", _image),
+    "image": Key("The image; run by its digest.", image),
     "environment": Key("Environment variables; one without a value takes it from the host's variables.", pairs),
     "env_file": Key("Files of environment variables: a name, a list, or `path`, `required`, `format`.", _env_file),
     "labels": Key("Labels of the container.", _labels),
@@ -410,7 +406,8 @@ SERVICE: Table = {
         "Ports of the host: `[[host_ip:]published:]target[/protocol]`, ranges, or the long form.", network.ports
     ),
     "volumes": Key(
-        "Volumes, host paths, and files of the repository (read-only): `source:target[:ro]` or the long form.",
+        "Volumes, paths of the host, files of the repository (read-only), folders of the app: `source:target[:ro]` or "
+        "the long form.",
         placed(storage.mount),
     ),
     "tmpfs": Key("Folders in memory: `path[:options]`, one or several.", storage.tmpfs),

@@ -30,20 +30,29 @@ def explain(app: App) -> dict[str, dict[str, str]]:
     return {name: dict(_about(services[name], app.name, joined_by)) for name in startup_order(app.services)}
 
 
+def notes_of(app: App) -> dict[str, list[str]]:
+    """By service, what its file says that is done otherwise than one may expect; under "" what is said of the app."""
+    found: dict[str, list[str]] = {}
+    for note in app.notes:
+        owner = next((it.name for it in app.services if f"{note.key}.".startswith(f"services.{it.name}.")), "")
+        found.setdefault(owner, []).append(str(note))
+    return found
+
+
 def _about(service: Service, app: str, joined_by: Mapping[str, str]) -> Iterator[tuple[str, str]]:
     if service.schedule:
         yield "runs", f"at {service.schedule}"
         return
     if service.is_job:
         yield "runs", "once per version; not repeated on drift"
-    else:
-        yield "restarts", _restarts(service.restart)
     if service.depends_on:
         waits = (f"{name} {CONDITIONS[condition]}" for name, condition in sorted(service.depends_on.items()))
         yield "starts", f"after {', '.join(waits)}"
     yield "order", f"{service.update.order}: {explained(service, joined_by.get(service.name, ''))}"
     if service.replicas > 1:
         yield "instances", f"{service.replicas}, replaced {_turns(service)}"
+    if not service.is_job:
+        yield "restarts", _restarts(service.restart)
     yield from _joined(service, app)
     yield from _mounted(service)
     yield "gate", gate_text(service.check, probes.summary)

@@ -10,8 +10,10 @@ from gitops_mvd.core.ports import Tree
 from gitops_mvd.manifest.app_files import compose_files
 from gitops_mvd.manifest.claims import Register
 from gitops_mvd.manifest.kong_entities import FOLDER, GATEWAY_APP
+from gitops_mvd.manifest.namesakes import Names
 from gitops_mvd.manifest.project import APPS
-from gitops_mvd.manifest.reading import Reading, read_app
+from gitops_mvd.manifest.reading import Reading, is_app_name, read_app
+from gitops_mvd.manifest.stand_ins import in_the_way
 
 
 @dataclass(frozen=True)
@@ -60,8 +62,9 @@ def load(
     raise; exceptions of the Tree do.
 
     Of two apps that want the same port or route of the host, the one that is later in the alphabet is broken, and never
-    the app `gateway`.  That app is on a host if a service there has a route, or may have one because its app is broken;
-    and on every host if no service of the repository has a route.
+    the app `gateway`; of two whose networks or instances would have one name, the later one gets other names.  The app
+    `gateway` is on a host if a service there has a route, or may have one because its app is broken; and on every host
+    if no service of the repository has a route.
     """
     apps: list[App] = []
     broken: dict[str, tuple[Problem, ...]] = {}
@@ -69,14 +72,16 @@ def load(
     apart = readings.pop(GATEWAY_APP, None)
     if apart and _has_gateway(readings.values()):
         readings = {GATEWAY_APP: apart, **readings}
-    register = Register()
+    register, names = Register(), Names()
+    named = {name: names.apart(readings[name].app) for name in sorted(readings)}
     for name, reading in readings.items():
+        app = named[name]
         clashes = {claim.problem(other) for claim, other in register.rivals(reading.claims)}
         if problems := reading.problems or tuple(sorted(clashes)):
             broken[name] = problems
-        elif reading.app.services or reading.app.kong_entities:
+        elif app.services or app.kong_entities:
             register.take(reading.claims)
-            apps.append(reading.app)
+            apps.append(app)
     return tuple(apps), broken
 
 
@@ -86,10 +91,18 @@ def _has_gateway(readings: Collection[Reading]) -> bool:
 
 
 def app_names(tree: Tree) -> list[str]:
-    """The apps of the repository, the gateway among them."""
-    folders = (name.rstrip("/") for name in tree.names(APPS) if name.endswith("/"))
-    apps = [name for name in folders if compose_files(tree, name)]
-    return [GATEWAY_APP, *apps] if tree.names(FOLDER) and GATEWAY_APP not in apps else apps
+    """The apps of the repository, the gateway among them.
+
+    What stands in the place of a folder, such as a submodule, is one that cannot be read, and not one that is gone.
+    """
+    entries = {name.rstrip("/"): name.endswith("/") for name in tree.names(APPS)}
+    apps = [
+        name
+        for name, is_folder in entries.items()
+        if (compose_files(tree, name) if is_folder else is_app_name(name) and in_the_way(tree, f"{APPS}/{name}"))
+    ]
+    has_gateway = any(name.endswith((".yaml", ".yml")) for name in tree.names(FOLDER))
+    return [GATEWAY_APP, *apps] if has_gateway and GATEWAY_APP not in apps else apps
 
 
 def _cached(tree: Tree, name: str, facts: HostFacts, cache: Cache | None) -> Reading:

@@ -36,7 +36,7 @@ from gitops_mvd.config.tables import (
     record,
 )
 from gitops_mvd.config.yamltree import Node
-from gitops_mvd.core.compose import Ipam, Pool, Port
+from gitops_mvd.core.compose import Ipam, Network, Pool, Port
 from gitops_mvd.manifest.values import AttachmentKeys, NetworkKeys, PortKeys
 
 PORT_PROTOCOLS = ("tcp", "udp", "sctp")
@@ -202,15 +202,51 @@ def _always(place: Place) -> bool:
     return boolean(place) or place.fail("can only be true: a network without IPv4 addresses is not supported")
 
 
+@accepts(FILLED)
+def _cidr(place: Place) -> str:
+    """A network in CIDR notation, as written."""
+    written = filled(place)
+    try:
+        network = ipaddress.ip_network(written, strict=False)
+    except ValueError:
+        place.fail(f"must be a network such as 172.20.0.0/16, not {written!r}")
+    if "/" not in written:
+        place.fail(f"has no size: write {written}/24, or what it is")
+    if str(network.network_address) != str(ipaddress.ip_interface(written).ip):
+        place.note(f"is refused by newer engines, which want it as {network}")
+    return written
+
+
 _POOL: Table = {
-    "subnet": Key("The subnet in CIDR notation.", filled),
-    "ip_range": Key("The part of the subnet that addresses are given out from.", filled),
+    "subnet": Key("The subnet in CIDR notation.", _cidr),
+    "ip_range": Key("The part of the subnet that addresses are given out from.", _cidr),
     "gateway": Key("The gateway's address.", address),
     "aux_addresses": Key("Addresses that are in use, by host name.", mapping_of(address)),
 }
+_pool_keys = record(Pool, _POOL)
+
+
+@accepts(_pool_keys.schema)
+def _pool(place: Place) -> Pool:
+    """A pool whose parts are all in its subnet."""
+    pool, entries = _pool_keys(place), place.entries()
+    if "subnet" not in pool:
+        if pool and not place.has("subnet"):
+            place.report("has no `subnet`, which an engine needs beside the other keys")
+        return pool
+    subnet = ipaddress.ip_network(pool["subnet"], strict=False)
+    inside = [(entries["ip_range"], pool["ip_range"].partition("/")[0])] if "ip_range" in pool else []
+    inside += [(entries["gateway"], pool["gateway"])] if "gateway" in pool else []
+    inside += [(entries["aux_addresses"].entries()[name], it) for name, it in pool.get("aux_addresses", {}).items()]
+    for at, address in inside:
+        if ipaddress.ip_address(address) not in subnet:
+            at.report(f"is outside of the subnet {pool['subnet']}")
+    return pool
+
+
 _IPAM: Table = {
     "driver": Key("The driver of the address management.", filled),
-    "config": Key("The address pools.", list_of(record(Pool, _POOL))),
+    "config": Key("The address pools.", list_of(_pool)),
     "options": Key("Options of that driver.", mapping_of(word)),
 }
 NETWORK: Table = {
@@ -229,3 +265,23 @@ NETWORK: Table = {
     "labels": Key("Labels of the network.", string_map),
 }
 read_network = record(NetworkKeys, NETWORK)
+
+
+def check_address(at: Place, network: Network) -> None:
+    """Report a fixed address that an engine does not give on a network, as far as that can be told."""
+    ipam, written = network.get("ipam", {}), at.node.value
+    if network.get("external") or ipam.get("driver", "default") != "default" or not isinstance(written, str):
+        return
+    wanted = ipaddress.ip_address(written)
+    pools = [pool for pool in ipam.get("config", ()) if "subnet" in pool]
+    subnets = {ipaddress.ip_network(pool["subnet"], strict=False): pool for pool in pools}
+    of_kind = [subnet for subnet in subnets if subnet.version == wanted.version]
+    subnet = next((subnet for subnet in of_kind if wanted in subnet), None)
+    if not of_kind:
+        at.note(f"is refused by engines, unless the network has a `subnet` for IPv{wanted.version} in its `ipam`")
+    elif subnet is None:
+        at.report(f"is outside of the subnet {', '.join(map(str, of_kind))}")
+    elif subnets[subnet].get("gateway") == str(wanted):
+        at.report(f"is the gateway of the subnet {subnet}")
+    elif wanted.version == 4 and subnet.num_addresses > 2 and wanted in (subnet[0], subnet[-1]):
+        at.report(f"is the first or the last address of the subnet {subnet}, which no container can have")

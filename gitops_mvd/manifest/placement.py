@@ -68,5 +68,13 @@ def nowhere(wanted: Sequence[tuple[HostFacts, Placed]]) -> Iterator[Problem]:
         yield _problem(next(iter(every.values())), "none fulfils all of its constraints at once")
 
 
+def without_fleet(constraints: Placed) -> Iterator[Problem]:
+    """What is wrong with the constraints of one service where there is no `fleet.yaml`."""
+    for at, it in constraints:
+        if it.subject.startswith(_LABELS) and it.equal:
+            why = "runs on no host: it is fleet.yaml that gives hosts their labels, and there is none"
+            yield Problem(at.node.file, at.node.line, at.key, why)
+
+
 def _problem(at: Place, why: str) -> Problem:
     return Problem(at.node.file, at.node.line, at.key, f"runs on no host of fleet.yaml: {why}")

@@ -25,6 +25,8 @@ from gitops_mvd.manifest.names import misnamed
 from gitops_mvd.manifest.placement import Placed
 from gitops_mvd.manifest.project import APPS, read_project
 from gitops_mvd.manifest.service import COMPLETED_CHECK, assemble, published, replicas, restart, schedule
+from gitops_mvd.manifest.shared import Alias, aliases, between_apps, in_app
+from gitops_mvd.manifest.stand_ins import in_the_way
 from gitops_mvd.manifest.values import ServiceKeys
 
 T = TypeVar("T")
@@ -36,6 +38,11 @@ LONGEST_NAME = 63  # of an app, and of a service
 _MAIN_LIKE = re.compile(r"(docker-)?compose\.ya?ml", re.IGNORECASE)
 
 
+def is_app_name(name: str) -> bool:
+    """Can an app have that name?"""
+    return not misnamed(name, _APP_NAME, "", LONGEST_NAME)
+
+
 @dataclass(frozen=True)
 class Reading:
     """An app as its files describe it for one host.
@@ -43,7 +50,8 @@ class Reading:
     `found` is every mistake in them and every note; `elsewhere` has the services that do not run on this host, and
     what only they use, as paths of two parts.  `runs` is false if all of it is elsewhere.  `claims` is what its
     services here want for themselves; `constraints` has those of every service.  `routed` says whether the gateway
-    leads to any of its services, `routed_here` to one of this host.
+    leads to any of its services, `routed_here` to one of this host.  `aliases` are names on networks that other
+    apps may be on, too.
     """
 
     app: App
@@ -54,6 +62,7 @@ class Reading:
     constraints: Mapping[str, Placed] = field(default_factory=dict)
     routed: bool = False
     routed_here: bool = False
+    aliases: tuple[Alias, ...] = ()
 
     @property
     def problems(self) -> tuple[Problem, ...]:
@@ -92,6 +101,9 @@ def _read_files(tree: Tree, name: str, facts: HostFacts, parsed: Parsed, sink: S
         why = f"is not a valid app name ({why})"
     if why:
         report(sink, (), f"{folder}/{files[0]}", 1, f"the folder {name!r} {why}: rename it")
+        return Reading(App(name), tuple(sink))
+    if not files:
+        report(sink, (), folder, 1, in_the_way(tree, folder) or f"{folder} is gone")
         return Reading(App(name), tuple(sink))
     main = main_file(files)
     if not main:
@@ -133,7 +145,6 @@ def _read(tree: Tree, name: str, facts: HostFacts, variables: Variables, top: Pl
     services = [assemble(place, values, project, beside[service]) for service, (place, values) in drafts.items()]
     _check_dependencies(drafts, here)
     claims = [claim for service, draft in here.items() for claim in _claims(f"{name}.{service}", draft.values)]
-    _check_claims(claims)
     running = [_without_absent(service, here) for service in services if service.name in here]
     awaited = {name for service in running for name, condition in service.depends_on.items() if condition == COMPLETES}
     running = [
@@ -146,6 +157,8 @@ def _read(tree: Tree, name: str, facts: HostFacts, variables: Variables, top: Pl
         networks=_used(project.networks, {real for it in running for real in it.run.get("networks", ())}),
         volumes=_used(project.volumes, {it["source"] for service in running for it in service.run.get("volumes", ())}),
     )
+    claims += in_app(app, here, project, sections)
+    _check_claims(claims)
     elsewhere = {path for service in drafts.keys() - here.keys() for path in _uses(service, drafts[service].values)}
     elsewhere -= {path for service, draft in here.items() for path in _uses(service, draft.values)}
     runs = bool(here) or not drafts or len(drafts) < len(places)
@@ -155,10 +168,11 @@ def _read(tree: Tree, name: str, facts: HostFacts, variables: Variables, top: Pl
         tuple(top.sink),
         frozenset(elsewhere),
         runs,
-        tuple(claims),
+        (*claims, *between_apps(app, here, project, sections)),
         {service: _constraints(draft.values) for service, draft in drafts.items()},
         routed=bool(routed),
         routed_here=not routed.isdisjoint(here),
+        aliases=tuple(aliases(app, here, project, sections)),
     )
     return replace(reading, app=replace(app, notes=reading.notes))
 

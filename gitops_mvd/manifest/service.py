@@ -17,8 +17,9 @@ from gitops_mvd.manifest.dotenv import check_variable, parse_env
 from gitops_mvd.manifest.health import asks_for_port, probe_and_spec, report_blindness
 from gitops_mvd.manifest.interpolate import Variables
 from gitops_mvd.manifest.joins import Beside, networks_of
+from gitops_mvd.manifest.limits import check_limits
 from gitops_mvd.manifest.mounts import read_mounts
-from gitops_mvd.manifest.network import fixed
+from gitops_mvd.manifest.network import check_address, fixed
 from gitops_mvd.manifest.project import Project
 from gitops_mvd.manifest.update_order import FIXED, default_order, is_anonymous
 from gitops_mvd.manifest.values import DeployKeys, EnvFileKeys, ServiceKeys
@@ -43,6 +44,7 @@ def assemble(place: Place, values: ServiceKeys, project: Project, beside: Beside
     deploy: DeployKeys = values.get("deploy", {})
     run = cast(Run, {name: value for name, value in values.items() if name in RUN})
     run.update(_resources(entries, values, deploy))
+    check_limits(entries, run)
     files = read_mounts(entries, values, project, run)
     _networks(place, values, project, beside, run)
     if labels := _labels(values, project):
@@ -135,6 +137,9 @@ def _networks(place: Place, values: ServiceKeys, project: Project, beside: Besid
         if name not in project.networks:
             at.report(f"the network {name} is not declared: add it to `networks:` at the top level")
             continue
+        for key in ("ipv4_address", "ipv6_address"):
+            if key in options:
+                check_address(at.entries()[key], project.networks[name][1])
         endpoint = options.copy()
         own = [str(place.path[-1])] if endpoint.pop("use_service_name_alias", True) else []
         more = [name for name in [values.get("container_name")] if name]

@@ -9,14 +9,14 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from gitops_mvd import probes
 from gitops_mvd.core import plan_text
 from gitops_mvd.core.decide import EMPTIED, Candidate, Known, admit, candidates, decide
 from gitops_mvd.core.errors import ManifestError, RateLimited, StepFailed, Unavailable
-from gitops_mvd.core.model import Desired, Plan, PullRequest, Revision, Roles, digest
+from gitops_mvd.core.model import Desired, Plan, Problem, PullRequest, Revision, Roles, digest
 from gitops_mvd.core.ports import Forge, Host, Tree
 from gitops_mvd.git.branch import Source
 from gitops_mvd.manifest import Cache, load, read_fleet
@@ -31,10 +31,14 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a pull request would do: the plan of every app that it changes, or `wrong`, each problem in a line."""
+    """What a pull request would do: the plan of every app that it changes, or `wrong`, each problem in a line.
+
+    `notes` has, by app, what its files say that is done otherwise than one may expect.
+    """
 
     plans: tuple[tuple[str, Plan], ...] = ()
     wrong: tuple[str, ...] = ()
+    notes: Mapping[str, Sequence[Problem]] = field(default_factory=dict)
 
 
 class PullRequests:
@@ -137,6 +141,7 @@ class PullRequests:
         apps, broken = load(tree, read_fleet(tree).host(self._host.name), self._proposed)
         every = candidates(Desired(tip, apps, broken), self._host.apps(), allow_empty=self._allow_empty)
         plans: list[tuple[str, Plan]] = []
+        notes = {app.name: app.notes for app in apps if app.notes}
         wrong = [str(problem) for name in sorted(differs & broken.keys()) for problem in broken[name]]
         for candidate in sorted(every, key=lambda candidate: candidate.app.name):
             if (name := candidate.app.name) in differs - broken.keys():
@@ -145,7 +150,7 @@ class PullRequests:
                     wrong.append(why if why == EMPTIED else f"{name}: {why}")
                 else:
                     plans.append((name, plan))
-        return Verdict(tuple(plans), tuple(dict.fromkeys(wrong)))
+        return Verdict(tuple(plans), tuple(dict.fromkeys(wrong)), notes)
 
     def _decide(self, candidate: Candidate) -> tuple[Plan, str]:
         """What would be done to an app, and why it would not become what the pull request wants, "" if it would."""
@@ -178,6 +183,8 @@ def in_full(host: str, told: str, verdict: Verdict, pull_request: PullRequest, t
     for app, plan in verdict.plans:
         if lines := [_plain(line) for line in plan_text.lines(plan, probes.summary)]:
             text += [f"{app}", "```diff", *lines, "```", ""]
+            if notes := verdict.notes.get(app):
+                text += [*(f"- note: `{_plain(str(note))}`" for note in notes), ""]
     return "\n".join([*text, f"Planned for {pull_request.commit[:7]} merged into {tip.ref}; nothing was done."])
 
 

@@ -248,6 +248,24 @@ def test_the_first_plan_has_every_step_and_takes_none(newcomer: Newcomer) -> Non
     assert terminal.mvd("history").out.splitlines() == ["WHEN  COMMIT  APP  OPERATION  HEALTH"]
 
 
+def test_what_is_done_otherwise_is_noted_in_plan_and_explanation(newcomer: Newcomer) -> None:
+    service = "{image: registry.local/hello:1, container_name: xx}"
+    files = {"apps/hello/compose.yaml": f"services:\n  web: {service}\n", "apps/hello/compose.override.yaml": "{}"}
+    terminal, commit = newcomer.terminal, newcomer.repository.commit(files)
+    plan = terminal.mvd("plan")
+    notes = [line for line in plan.out.splitlines() if line.startswith("# note: ")]
+    assert [note.split(": ")[1] for note in notes] == [
+        "apps/hello/compose.override.yaml:1",
+        "apps/hello/compose.yaml:2",
+    ], plan
+    assert json.loads(terminal.mvd("plan", "--json").out)["notes"]["hello"] == [note[8:] for note in notes], commit
+    explained = terminal.mvd("explain").out.splitlines()
+    assert f"  note        {notes[1][8:]}" in explained
+    assert f"hello: note: {notes[0][8:]}" in explained
+    web = json.loads(terminal.mvd("explain", "hello/web", "--json").out)["hello"]["web"]
+    assert web["notes"] == [notes[1][8:], notes[0][8:]]
+
+
 def test_a_repository_without_apps_matches(newcomer: Newcomer) -> None:
     terminal, repository = newcomer.terminal, newcomer.repository
     commit = repository.commit({"README.md": "nothing yet\n"})

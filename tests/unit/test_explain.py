@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from gitops_mvd.core.model import HostFacts
 from gitops_mvd.manifest import load
-from gitops_mvd.manifest.explain import explain
+from gitops_mvd.manifest.explain import explain, notes_of
 from tests.unit.memory_tree import MemoryTree
 
 SHOP = """
@@ -97,6 +97,16 @@ def test_data_in_an_anonymous_volume_is_handed_over() -> None:
     text = "services: {db: {image: a, volumes: [/data], x-kong: {port: 80, paths: [/a]}}}"
     why = "its data in /data goes over to a new version only once the old one has stopped"
     assert of({"apps/shop/compose.yaml": text})["db"]["order"] == f"stop-first: {why}"
+
+
+def test_notes_are_told_with_their_service_or_with_the_app() -> None:
+    text = "services: {web: {image: a, container_name: xx}, web-2: {image: a, build: .}}"
+    files = {"apps/shop/compose.yaml": text, "apps/shop/compose.override.yaml": "services: {}"}
+    [app], _ = load(MemoryTree(files), HostFacts("h1"))
+    notes = notes_of(app)
+    assert notes.keys() == {"web", "web-2", ""}
+    assert [len(some) for some in notes.values()] == [1, 1, 1]
+    assert "compose.override.yaml:1: is not read on a server" in notes[""][0]
 
 
 def test_services_are_told_in_the_order_in_which_they_start() -> None:

@@ -300,6 +300,17 @@ def test_no_secret_of_the_environment_is_in_a_plan(world: World) -> None:
     assert "hunter2" not in told
 
 
+def test_what_is_done_otherwise_than_written_is_told_once_for_an_app(world: World) -> None:
+    text = "services: {front: {image: v2, container_name: web, volumes: ['./`@all`:/data']}, back: {image: v1}}\n"
+    world.propose(1, {"apps/web/compose.yaml": text})
+    world.look()
+    notes = [line for line in world.forge.comments["c1"].splitlines() if line.startswith("- note: ")]
+    assert len(notes) == 2
+    assert "services.front.container_name: web is a name on its networks" in notes[0]
+    assert "./'@all' is not in the repository: it is /srv/mvd/web/" in notes[1]
+    assert all(note.count("`") == 2 for note in notes)
+
+
 def test_what_a_pull_request_says_is_only_text_in_the_comment(world: World) -> None:
     text = """services: {front: {image: v2, "`@all\\n```\\n![](http://evil)": 1}, back: {image: v1}}\n"""
     world.propose(1, {"apps/web/compose.yaml": text})

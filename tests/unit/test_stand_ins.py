@@ -56,6 +56,17 @@ def test_what_is_below_a_link_is_told_as_a_link() -> None:
     assert problem.message.startswith("apps/shop/lib is a symbolic link")
 
 
+@pytest.mark.parametrize("kind", ["links", "submodules"])
+def test_an_app_that_became_one_is_broken_and_not_gone(kind: str) -> None:
+    files = {"apps/shop/compose.yaml": "services: {web: {image: a}}", "apps/blog": "../blog", "apps/README.md": "x"}
+    tree = MemoryTree(files, **{kind: ["apps/blog", "apps/README.md"]})
+    apps, broken = load(tree, HostFacts("h1"))
+    assert [app.name for app in apps] == ["shop"]
+    assert broken.keys() == {"blog"}
+    [problem] = validate(tree)
+    assert str(problem).startswith(f"apps/blog:1: apps/blog is a {'symbolic link' if kind == 'links' else 'submodule'}")
+
+
 def test_a_folder_is_no_env_file() -> None:
     tree = MemoryTree(
         {"apps/shop/env/a": "A=1", "apps/shop/compose.yaml": "services: {web: {image: a, env_file: env}}"}

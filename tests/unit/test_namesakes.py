@@ -1,0 +1,81 @@
+"""Two apps whose joined names are the same have networks and instances of their own."""
+
+from __future__ import annotations
+
+import json
+
+from gitops_mvd.core.model import App, HostFacts
+from gitops_mvd.manifest import Cache, load, validate
+from tests.unit.memory_tree import MemoryTree
+
+REDIS = "services: {%s: {image: redis}}"
+ON_A_NETWORK = "services: {web: {image: nginx, networks: [%s]}}\nnetworks: {%s: }"
+
+
+def apps(files: dict[str, str], cache: Cache | None = None) -> dict[str, App]:
+    tree = MemoryTree({f"apps/{name}/compose.yaml": text for name, text in files.items()})
+    assert validate(tree) == []
+    found, broken = load(tree, HostFacts("h1"), cache)
+    assert not broken
+    return {app.name: app for app in found}
+
+
+def instances(files: dict[str, str]) -> list[str]:
+    return [name for app in apps(files).values() for it in app.services for name in it.instances(app.name)]
+
+
+def test_two_services_with_one_joined_name_and_content_have_names_of_their_own() -> None:
+    files = {"a": REDIS % "b-c", "a-b": REDIS % "c"}
+    assert len(set(instances(files))) == 2
+    assert instances({"a": files["a"]})[0] in instances(files)  # the first one keeps its name
+
+
+def test_two_tags_may_be_one_image() -> None:
+    other = REDIS.replace("redis", "redis:8")
+    assert len({name[:-8] for name in instances({"a": REDIS % "b-c", "a-b": other % "c"})}) == 1
+    assert apps({"a": REDIS % "b-c", "a-b": other % "c"})["a-b"].services[0].owner == "a-b"
+
+
+def test_what_differs_anyway_keeps_its_name() -> None:
+    files = {"a": REDIS % "b-c", "a-b": "services: {c: {image: redis, environment: {A: 1}}}"}
+    assert set(instances(files)) == {*instances({"a": files["a"]}), *instances({"a-b": files["a-b"]})}
+
+
+def test_three_of_them_are_three() -> None:
+    assert len(set(instances({"a": REDIS % "b-c-d", "a-b": REDIS % "c-d", "a-b-c": REDIS % "d"}))) == 3
+
+
+def test_two_networks_with_one_joined_name_are_two() -> None:
+    found = apps({"shop": ON_A_NETWORK % ("eu-back", "eu-back"), "shop-eu": ON_A_NETWORK % ("back", "back")})
+    [one], [other] = found["shop"].networks, found["shop-eu"].networks
+    assert one == "mvd-shop-eu-back-44136fa3"
+    assert other.startswith("mvd-shop-eu-back-")
+    assert one != other
+    assert list(found["shop-eu"].services[0].run["networks"]) == [other]
+    assert found["shop-eu"].services[0].run["networks"][other] == {"aliases": ["web"]}
+
+
+def test_the_default_network_of_an_app_with_one_service_is_one_of_them() -> None:
+    found = apps({"shop": ON_A_NETWORK % ("eu-default", "eu-default"), "shop-eu": REDIS % "web"})
+    [one], [other] = found["shop"].networks, found["shop-eu"].all_networks
+    assert one != other
+    assert list(found["shop-eu"].services[0].endpoints("shop-eu")) == [other]
+
+
+def test_a_name_that_the_file_gives_stays() -> None:
+    name = "mvd-shop-eu-back-44136fa3"
+    text = f"services: {{web: {{image: nginx, networks: [n]}}}}\nnetworks: {{n: {{external: true, name: {name}}}}}"
+    found = apps({"shop": ON_A_NETWORK % ("eu-back", "eu-back"), "shop-eu": text})
+    assert list(found["shop-eu"].networks) == [name]
+
+
+def test_the_names_are_the_same_at_every_pass_and_after_they_were_stored() -> None:
+    files = {"a": REDIS % "b-c", "a-b": REDIS % "c"}
+    cache: Cache = {}
+    first, second = apps(files, cache), apps(files, cache)
+    assert first == second
+    assert first["a"] is second["a"]
+    stored = App.from_json(json.loads(json.dumps(first["a-b"].to_json())))
+    assert stored == first["a-b"]
+    assert stored.services[0].digest == first["a-b"].services[0].digest
+    assert "owner" not in first["a"].to_json()["services"][0]
