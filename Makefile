@@ -1,6 +1,7 @@
 # make demo    the whole story on this machine, in a lab of its own     KEEP=1 leaves the lab up
 # make test    everything that is checked                              make bench   everything that is measured
 # make lint    all that is checked without running anything           make map     rooms, their size, and what imports what
+# make oracle  compares what is read with compose-go, with Go on the machine; ACCEPT=1 records its answers   COUNT=2000 SEED=1
 # make coverage the share of each room's statements that the unit and contract tests run
 # make pythons the unit tests on each Python from 3.11 to 3.14 that is here
 # make lock    renews the lock files, with the hashes of every file that PyPI has of a version
@@ -19,7 +20,7 @@ LOCK = UV_CUSTOM_COMPILE_COMMAND='make lock' $(BIN)/uv pip compile --quiet --uni
 
 unexport PYTHONDONTWRITEBYTECODE  # or every run compiles all tests anew
 
-.PHONY: demo test lint unit pythons coverage map bench down lock clean
+.PHONY: demo test lint unit pythons oracle coverage map bench down lock clean
 
 demo: $(VENV)/lab.ready
 	$(BIN)/python -m tests.lab demo $(if $(KEEP),--keep)
@@ -45,6 +46,9 @@ unit-%:
 	@for python in python$* $${PYENV_ROOT:-~/.pyenv}/versions/$*.*/bin/python ~/.local/share/uv/python/cpython-$*.*/bin/python; do \
 		$$python -c '' 2>/dev/null && exec $(MAKE) --no-print-directory VENV=$(VENV)/python$* PYTHON=$$python OPTIONS='-n 2' unit; \
 	done; echo "Python $* is not on this machine: no unit test was run with it"
+
+oracle: $(VENV)/test.ready
+	$(BIN)/python -m tests.oracle $(VENV)/oracle --seed=$(or $(SEED),1) --count=$(or $(COUNT),2000) $(if $(ACCEPT),--accept)
 
 coverage: $(VENV)/test.ready
 	$(BIN)/pytest -n 2 --dist loadfile --cov --cov-report=json:coverage.json --quiet tests/unit tests/contract

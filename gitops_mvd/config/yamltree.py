@@ -43,6 +43,7 @@ _TYPES: dict[str, tuple[type, ...]] = {
     "seq": (),
 }
 _TAGS = {_CORE + name: types for name, types in _TYPES.items()}
+_VALUES = (yaml.ScalarEvent, yaml.CollectionStartEvent)
 _COLLECTIONS = {yaml.SequenceStartEvent: _CORE + "seq", yaml.MappingStartEvent: _CORE + "map"}
 _MERGE = _CORE + "merge"  # what some programs write in front of `<<`
 _MERGING = ("!reset", "!override")
@@ -180,12 +181,12 @@ class _Builder:
     def node(self, event: yaml.Event, path: Path, depth: int) -> Node:
         if isinstance(event, yaml.AliasEvent):
             return self.alias(event, path, depth)
-        assert isinstance(event, yaml.ScalarEvent | yaml.CollectionStartEvent)
+        assert isinstance(event, _VALUES)
         before, outer = self.count, self.deepest
         self.grow(event, path, 1, depth)
         self.deepest = depth
         line = _line(event)
-        tag = self.tag(event, path)
+        tag = self.tag(event, path) if event.tag else ""
         if isinstance(event, yaml.ScalarEvent):
             node = self.scalar(event, path, line, tag)
         elif isinstance(event, yaml.SequenceStartEvent):
@@ -196,7 +197,8 @@ class _Builder:
             node = Node(None, self.file, line, tag=tag)
         if event.anchor:
             self.anchors[event.anchor] = node, self.count - before, self.deepest - depth
-        self.deepest = max(self.deepest, outer)
+        if outer > self.deepest:
+            self.deepest = outer
         return node
 
     def alias(self, event: yaml.AliasEvent, path: Path, depth: int) -> Node:
@@ -232,7 +234,7 @@ class _Builder:
 
     def scalar(self, event: yaml.ScalarEvent, path: Path, line: int, tag: str) -> Node:
         text: str = event.value
-        if _UNPRINTABLE.search(text):
+        if event.style == '"' and _UNPRINTABLE.search(text):  # what only an escape can make
             self.report(path, event, "has a character that no value can have (NUL or half a surrogate pair)")
             return Node(None, self.file, line, tag="!broken")
         if event.implicit[0]:

@@ -1,7 +1,8 @@
 """Empty strings that are as if their key was not there, as `platform: ${PLATFORM:-}` may leave one.  Pure.
 
 These are the keys of which Compose makes nothing if they are empty, as it has texts for them that are "" by default.
-An empty command, variable, label or option is a value, and an empty number, size or duration a mistake.
+An empty command, variable, label or option is a value, and an empty number, size or duration a mistake.  So is an empty
+`network_mode`, with which Compose joins no network.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ _SERVICE: Shape = {
     **_texts(
         "image", "user", "working_dir", "hostname", "domainname", "mac_address", "ipc", "pid", "uts", "userns_mode"
     ),
-    **_texts("cgroup", "cgroup_parent", "runtime", "platform", "stop_signal", "network_mode", "cpuset", "restart"),
+    **_texts("cgroup", "cgroup_parent", "runtime", "platform", "stop_signal", "cpuset", "restart"),
     **_texts("pull_policy", "container_name", "isolation"),
     "dns": _LIST_OF_TEXTS,
     "logging": _texts("driver"),
@@ -65,17 +66,19 @@ SHAPE: Shape = {
 def without_blanks(node: Node, shape: Shape | None = SHAPE) -> Node:
     """The tree with nothing in the place of each empty text that `shape` has."""
     if node.value == "":
-        return node._replace(value=None) if shape in (None, _LIST_OF_TEXTS) else node
+        return node._replace(value=None) if shape is None or shape is _LIST_OF_TEXTS else node
     if shape is None:
         return node
     match node.value:
         case dict() as entries:
             found = {
-                name: without_blanks(entries[name], shape[name] if name in shape else shape["*"])
-                for name in (entries if "*" in shape else shape.keys() & entries.keys())
+                name: child
+                for name, old in entries.items()
+                if (name in shape or "*" in shape)
+                and (child := without_blanks(old, shape[name] if name in shape else shape["*"])) is not old
             }
-            return node._replace(value={**entries, **found})
-        case list() as items if shape == _LIST_OF_TEXTS:
+            return node._replace(value={**entries, **found}) if found else node
+        case list() as items if shape is _LIST_OF_TEXTS:
             filled = [item for item in items if item.value != ""]
             return node._replace(value=filled if filled or not items else None)
         case list() as items if "*" in shape:

@@ -9,6 +9,7 @@ import posixpath
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from gitops_mvd.config.readers import filled, string_or_strings, text
 from gitops_mvd.config.tables import Ignored, Key, Place, Reader, Table, Unsupported, fields
@@ -112,7 +113,16 @@ def _line_of(name: str, data: bytes) -> int:
     return next((number for number, line in enumerate(lines, 1) if line.startswith(name.encode())), 1)
 
 
-Parsed = dict[str, tuple[Node | None, Sink]]
+class ParsedFile(NamedTuple):
+    """A Compose file as it is, with its mistakes, and whether it may have variables and `!reset` or `!override`."""
+
+    node: Node | None
+    found: Sink
+    has_variables: bool
+    has_merging: bool
+
+
+Parsed = dict[str, ParsedFile]
 
 
 @dataclass
@@ -126,6 +136,7 @@ class Composition:
     sink: Sink
     parsed: Parsed = field(default_factory=dict)
     includes: int = 0
+    has_merging: bool = False  # in any of them
 
     def load(self, paths: Sequence[str], variables: Variables, chain: tuple[str, ...] = ()) -> Node | None:
         """The files at `paths`, each merged over the one before, with what they include."""
@@ -135,7 +146,7 @@ class Composition:
         merged = nodes[0]
         for node in nodes[1:]:
             merged = merge(merged, node, self.sink)
-        return without_blanks(clean(merged))
+        return without_blanks(clean(merged) if self.has_merging else merged)
 
     def file(self, path: str, variables: Variables, chain: tuple[str, ...]) -> Node | None:
         """One file with its variables put in, what it includes, and its services extended."""
@@ -146,7 +157,9 @@ class Composition:
         if top.attempt(Place.entries) is None:
             return None
         fields(top, TOP)
-        node = self.include(interpolate(node, variables, (), self.sink), variables, chain)
+        if self.parsed[path].has_variables:
+            node = interpolate(node, variables, (), self.sink)
+        node = self.include(node, variables, chain)
         assert isinstance(node.value, dict)
         services = node.value.get("services")
         if services is None or not isinstance(services.value, dict):
@@ -162,17 +175,19 @@ class Composition:
         """One file as it is."""
         if path not in self.parsed:
             sink: Sink = []
+            data = b""
             try:
-                node = parse(path, self.tree.read(path), sink, compose=True)
+                node = parse(path, data := self.tree.read(path), sink, compose=True)
             except FileNotFoundError:
                 node = None
                 report(sink, (), path, 1, "is not a regular file")
             if node is None and not mistakes(sink):
                 report(sink, (), path, 1, "is empty")
-            self.parsed[path] = node, sink
-        node, found = self.parsed[path]
-        self.sink += (it for it in found if it not in self.sink)
-        return node
+            self.parsed[path] = ParsedFile(node, sink, b"$" in data or b"\\" in data, b"!" in data)
+        file = self.parsed[path]
+        self.has_merging |= file.has_merging
+        self.sink += (it for it in file.found if it not in self.sink)
+        return file.node
 
     def extended(
         self,

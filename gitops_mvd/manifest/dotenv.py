@@ -185,7 +185,10 @@ def _why_not_a_name(name: str, separator: str) -> str:
 
 def _why_not_a_value(value: str, space: str) -> str:
     if value.startswith("#") and (space or value[1:2].isspace()):
-        return "has a comment in the place of its value, which Compose takes for the value: put it on a line of its own"
+        return (
+            "has a comment in the place of its value, which Compose takes for the value: "
+            "write it on a line of its own, or quote the value"
+        )
     if re.search(r"[^\S ]#", value.split(" #")[0]):
         return "has a `#` behind a tab, which Compose takes for a part of the value: put a space in front of it"
     return ""

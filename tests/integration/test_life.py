@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
+from gitops_mvd.core.model import digest
 from tests.integration.stories import DAEMON, Story, eventually, manifest, routed
 from tests.lab import service
 from tests.lab.lab import Lab
@@ -77,13 +78,15 @@ def test_a_plan_shows_what_a_merge_would_do_and_does_none_of_it(lab: Lab, story:
     assert shown == [
         ["+", "config", name],
         ["+", "image", f"{image.rpartition(':')[0]}@{lab.registry.digest('planned', '1')}"],
+        ["+", "network", f"mvd-planned-default-{digest({})[:8]}"],
+        ["+", "container", name],
         ["+", "unit", name],
         ["?", "wait", name],
         ["+", "route", "planned.web"],
         ["?", "wait", "planned.web"],
     ]
     steps = json.loads(machine.out)["apps"]["planned"]
-    assert [[step["do"], step["kind"]] for step in steps][2:4] == [["create", "unit"], ["wait", "unit"]]
+    assert [[step["do"], step["kind"]] for step in steps][4:6] == [["create", "unit"], ["wait", "unit"]]
     assert json.loads(machine.out)["revision"] == commit
     story.ends(commit, "success")
     assert [path.rpartition("/")[2] for path in story.units("planned")] == [f"{name}.service"]
@@ -113,7 +116,7 @@ curl -fsS http://127.0.0.1:8001/routes/{app}.web
 """
 
 
-WITHOUT_RESTART = {
+WITH_ITS_CONTAINER = {
     "much changed by hand": """
         echo '# by hand' >> /etc/systemd/system/{unit}
         systemctl disable {unit}
@@ -123,17 +126,15 @@ WITHOUT_RESTART = {
     "a unit file deleted": "rm /etc/systemd/system/{unit}",
     "the gateway's configuration lost": """
         curl -fsS -H 'Content-Type: application/json' -d '{{"_format_version": "3.0"}}' http://127.0.0.1:8001/config""",
-}
-WITH_RESTART = {
     "a unit stopped": "systemctl stop {unit}",
-    "a container removed": "docker rm --force {instance}",
     # in one, for the daemon: it would start the unit again before its network is gone
     "a network removed": "systemctl kill --signal=STOP gitops-mvd; systemctl stop {unit}; "
     "docker network prune --force; systemctl kill --signal=CONT gitops-mvd",
 }
+WITH_A_NEW_CONTAINER = {"a container removed": "docker rm --force {instance}"}
 
 
-@pytest.mark.parametrize("what", [*WITHOUT_RESTART, *WITH_RESTART])
+@pytest.mark.parametrize("what", [*WITH_ITS_CONTAINER, *WITH_A_NEW_CONTAINER])
 def test_drift_is_put_right(story: Story, drifting: str, undisturbed: None, what: str) -> None:
     [(instance, container)] = story.containers(drifting).items()
     [image] = story.images(drifting)
@@ -144,9 +145,9 @@ def test_drift_is_put_right(story: Story, drifting: str, undisturbed: None, what
         return story.server.exec("sh", "-c", WHOLE.format(**names), check=False).out
 
     before = whole()
-    story.run("sh", "-euc", {**WITHOUT_RESTART, **WITH_RESTART}[what].format(**names))
+    story.run("sh", "-euc", {**WITH_ITS_CONTAINER, **WITH_A_NEW_CONTAINER}[what].format(**names))
     eventually(f"the app as it was, after {what}", lambda: whole() == before)
-    assert (story.containers(drifting)[instance] == container) == (what in WITHOUT_RESTART)
+    assert (story.containers(drifting)[instance] == container) == (what in WITH_ITS_CONTAINER)
     story.answers("/drifting", "drifting 1")
 
 

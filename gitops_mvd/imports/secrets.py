@@ -1,0 +1,283 @@
+"""What is taken for a secret, and why: by the name of a variable, and by the form of a value.  Pure.
+
+A reason never has the value in it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+SHORTEST = 6  # characters of a secret that is looked for elsewhere
+
+_WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+")
+
+# A name is secret if its last word is one of these, or ends in one (`DBPASS`), or is followed by one of _OF_A_SECRET.
+_SECRET_WORDS = (
+    "PASSWORD",
+    "PASSWD",
+    "PASSPHRASE",
+    "PASS",
+    "PW",
+    "PWD",
+    "SECRET",
+    "TOKEN",
+    "APIKEY",
+    "CREDENTIAL",
+    "DSN",
+)
+_GLUED = re.compile(r"[A-Z0-9]*(?:PASSWORD|PASSWD|PASSPHRASE|PASS|PASSWORT|SECRET|TOKEN|APIKEY|CREDENTIALS?)S?")
+_NO_SECRET_WORDS = {"BYPASS", "COMPASS", "OVERPASS", "UNDERPASS", "SURPASS"}
+_ANYWHERE = {"PASSWORD", "PASSWD", "PASSPHRASE", "SECRET", "SECRETS", "PRIVATE", "CREDENTIAL", "CREDENTIALS", "APIKEY"}
+
+# What a name is about if it ends in one of these: a secret's length, age or place, not the secret.
+_ABOUT = {
+    *(
+        "FILE",
+        "FILES",
+        "PATH",
+        "DIR",
+        "FOLDER",
+        "NAME",
+        "USER",
+        "USERNAME",
+        "LENGTH",
+        "LEN",
+        "SIZE",
+        "MIN",
+        "MAX",
+        "COUNT",
+    ),
+    *("ENABLED", "ENABLE", "DISABLED", "DISABLE", "REQUIRED", "ALLOWED", "TTL", "TIMEOUT", "EXPIRY", "EXPIRES"),
+    *("EXPIRATION", "EXPIRE", "LIFETIME", "DURATION", "INTERVAL", "AGE", "DAYS", "HOURS", "MINUTES", "SECONDS"),
+    *("HEADER", "URL", "URI", "ENDPOINT", "HOST", "PORT", "ISSUER", "AUDIENCE", "TYPE", "METHOD", "ALGORITHM", "ALG"),
+    *(
+        "POLICY",
+        "FORMAT",
+        "ENCODING",
+        "PREFIX",
+        "SUFFIX",
+        "STRENGTH",
+        "HINT",
+        "LABEL",
+        "FIELD",
+        "VERSION",
+        "MODE",
+        "LIMIT",
+    ),
+    *("IN", "MS", "BYTES", "RESET", "LOGIN", "ENCRYPTION", "ENGINE", "STORE", "STORAGE", "BACKEND", "PROVIDER", "RATE"),
+    *(
+        "NETWORK",
+        "NETWORKS",
+        "SUBNET",
+        "IP",
+        "DOMAIN",
+        "REGISTRY",
+        "IMAGE",
+        "TAG",
+        "REPOSITORY",
+        "ROOM",
+        "ROOMS",
+        "MESSAGES",
+    ),
+}
+_PUBLIC = {"PUBLIC", "PUB", "SITE"}
+_KEY_OF_NOTHING = {"KEYBOARD", "KEYMAP", "KEYSPACE", "KEYCLOAK", "HOTKEY", "FOREIGN", "PRIMARY", "SORT", "PARTITION"}
+
+_PLAIN_ANSWER = re.compile(
+    r"(?i)true|false|yes|no|on|off|none|null|nil|enabled?|disabled?|required|optional|auto|default|basic|plain|login|digest"
+    r"|ldap|oauth2?|oidc|saml|jwt|md5|trust|scram[\w-]*|bearer|local|internal|external|env|[0-9]+(?:\.[0-9]+)?[smhdw]?"
+)
+_NAMES = {
+    *("USER", "USERNAME", "NAME", "LOGIN", "ID", "DB", "DATABASE", "SCHEMA", "HOST", "HOSTNAME", "EMAIL"),
+    *("TENANT", "REALM", "ORG", "PREFIX", "BUCKET", "DOMAIN", "URL", "REGION", "NETWORK"),
+}
+_YES_OR_NO = re.compile(r"(?i)true|false|yes|no|on|off|[01]")
+_PLACE = re.compile(r"(?:/|\./|~/|file://)[\w./@-]+|https?://[^@\s?]*")
+_REFERENCE = re.compile(r"\{(?:file|vault)://[^{}]*\}")
+
+_URL_LOGIN = re.compile(r"[A-Za-z][A-Za-z0-9+.-]{1,30}://[^\s/:@?#]{0,200}:([^\s/@?#]{1,500})@")
+_IN_A_TEXT = re.compile(
+    r"(?i)(?:^|[\s;,?&\"'])(?:--?)?(?:[a-z]{1,20}[-_]){0,5}(?:password|passwd|passphrase|requirepass|pwd|api[-_]?key|secret[-_]?key|"
+    r"client[-_]?secret|access[-_]?token|auth[-_]?token|secret)(?!\s+:[\"'])(?:\s{0,20}[=:]\s{0,20}|\s{1,20})[\"']?([^\s;&,\"']+)"
+)
+_FORMS: tuple[tuple[str, re.Pattern[str]], ...] = (
+    ("a private key", re.compile(r"-----BEGIN (?:[A-Z0-9]{1,20} ){0,4}PRIVATE KEY(?: BLOCK)?-----")),
+    ("a token of GitHub", re.compile(r"\b(?:gh[pousr]_[A-Za-z0-9]{20,}|github_pat_[A-Za-z0-9_]{20,})")),
+    ("a token of GitLab", re.compile(r"\bgl(?:pat|dt|rt|cbt|soat)-[A-Za-z0-9_-]{16,}")),
+    ("a key of AWS", re.compile(r"\b(?:AKIA|ASIA|ABIA|ACCA)[A-Z0-9]{16}\b")),
+    ("a key of Google", re.compile(r"\bAIza[A-Za-z0-9_-]{30,}")),
+    ("a token of Slack", re.compile(r"\bxox[abeoprs]-[A-Za-z0-9-]{10,}")),
+    ("a key of Stripe", re.compile(r"\b(?:sk|rk|whsec)_(?:live_|test_)?[A-Za-z0-9]{16,}")),
+    (
+        "an API key",
+        re.compile(r"\bsk-[A-Za-z0-9_-]{20,}|\bSG\.[A-Za-z0-9_-]{16,}\.[A-Za-z0-9_-]{16,}|\bhf_[A-Za-z0-9]{30,}"),
+    ),
+    (
+        "a token of a registry",
+        re.compile(r"\b(?:npm_[A-Za-z0-9]{30,}|dckr_pat_[A-Za-z0-9_-]{20,}|pypi-[A-Za-z0-9_-]{50,})"),
+    ),
+    ("a JWT", re.compile(r"\beyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]*")),
+    ("an age key", re.compile(r"\bAGE-SECRET-KEY-1[A-Z0-9]{20,}")),
+    ("a password hash", re.compile(r"\$(?:apr1|2[abxy]|5|6|argon2id?)\$[^\s,]{8,}|\{SHA\}[A-Za-z0-9+/=]{20,}")),
+)
+_HEX = re.compile(r"[0-9a-f]{32,}|[0-9A-F]{32,}")
+_RANDOM = re.compile(r"[A-Za-z0-9+/_-]{40,}={0,2}")
+_CHECKSUMS = {
+    "SHA",
+    "SHA1",
+    "SHA256",
+    "MD5",
+    "DIGEST",
+    "CHECKSUM",
+    "COMMIT",
+    "REVISION",
+    "REV",
+    "HASH",
+    "VERSION",
+    "REF",
+    "ID",
+}
+
+
+def why_secret(name: str, value: str) -> str:
+    """Why a variable with that name and value is taken for a secret; "" if it is not."""
+    if not value.strip() or _REFERENCE.fullmatch(value.strip()):
+        return ""
+    if form := secret_form(value):
+        return form
+    answer = _PLAIN_ANSWER if not _names_a_password(name) else _YES_OR_NO
+    if answer.fullmatch(value.strip()):
+        return ""
+    if word := secret_name(name):
+        return "" if _PLACE.fullmatch(value.strip()) else f"its name has {word}"
+    return _random(name, value)
+
+
+def secret_name(name: str) -> str:
+    """The word in the name of a variable that says that it holds a secret; "" if none does."""
+    words: list[str] = [word.upper() for word in _WORDS.findall(name)]
+    while words and words[-1].isdigit():
+        words.pop()
+    if not words or words[-1] in _ABOUT or words == ["PWD"] or name.upper() in ("PWD", "OLDPWD"):
+        return ""
+    for word in words:
+        if word in _ANYWHERE and not (word == "PRIVATE" and "KEY" not in words):
+            return word
+    last = words[-1]
+    if last in _NO_SECRET_WORDS:
+        return ""
+    if last in _SECRET_WORDS or last.removesuffix("S") in _SECRET_WORDS or _GLUED.fullmatch(last):
+        return last
+    if last in ("KEY", "KEYS", "SALT", "PEPPER") or (last == "BASE" and "KEY" in words):
+        return "" if {*words} & (_PUBLIC | _KEY_OF_NOTHING) or words in (["KEY"], ["KEYS"]) else last
+    return "AUTH" if last in ("AUTH", "BASICAUTH") else ""
+
+
+def secret_form(text: str) -> str:
+    """What kind of secret a text is or has in it, by its form; "" if none."""
+    for what, form in _FORMS:
+        if form.search(text):
+            return f"it has {what} in it"
+    found = _URL_LOGIN.search(text)
+    if found and not _is_placeholder(found[1]):
+        return "it is an address with a password in it"
+    found = _IN_A_TEXT.search(text)
+    if found and not _is_placeholder(found[1]) and not _PLAIN_ANSWER.fullmatch(found[1]) and not _PLACE.match(found[1]):
+        return "it has a password in it"
+    return ""
+
+
+def literals(text: str) -> list[tuple[int, int]]:
+    """Where passwords stand in a text that says that they are some: in an address, behind `--password`."""
+    found = [*_URL_LOGIN.finditer(text), *_IN_A_TEXT.finditer(text)]
+    return sorted({it.span(1) for it in found if not _is_placeholder(it[1]) and not _PLACE.match(it[1])})
+
+
+def is_a_name(name: str) -> bool:
+    """Does a variable have the name of something, as of a user or a database?"""
+    words = [word.upper() for word in _WORDS.findall(name)]
+    return bool(words) and words[-1] in _NAMES
+
+
+def is_password(word: str) -> bool:
+    """May the word behind `--password` be one, and not a reference, a path or a plain answer?"""
+    return bool(word) and not (
+        _is_placeholder(word) or _PLACE.match(word) or _PLAIN_ANSWER.fullmatch(word) or word[0] == "-"
+    )
+
+
+def is_telling(value: str) -> bool:
+    """Is a secret so unlike a word that it can be looked for in other texts?"""
+    value = value.strip("\"' ")
+    if len(value) < SHORTEST:
+        return False
+    return len(value) >= 12 or not value.isalpha() or not (value.islower() or value.istitle() or value.isupper())
+
+
+class Withheld:
+    """The secrets that were taken out of one place, to be found in any other one."""
+
+    def __init__(self) -> None:
+        self._names: dict[str, str] = {}
+        self._allowed: set[str] = set()
+        self._lengths: dict[str, list[int]] = {}  # of the secrets with that beginning, the longest first
+
+    def allow(self, text: str) -> None:
+        """Say of a text that it is no secret, wherever it stands."""
+        self._allowed.add(text)
+
+    def add(self, secret: str, name: str) -> None:
+        """One more, with the name of its variable; a word of everyday language is not looked for."""
+        if secret not in self._names and secret not in self._allowed and is_telling(secret):
+            self._names[secret] = name
+            lengths = self._lengths.setdefault(secret[:SHORTEST], [])
+            if len(secret) not in lengths:
+                lengths.append(len(secret))
+                lengths.sort(reverse=True)
+
+    def places(self, text: str) -> Iterator[tuple[int, int, str]]:
+        """Where secrets stand in a text, the longest at each place, and the names of their variables."""
+        at = 0
+        while self._names and at <= len(text) - SHORTEST:
+            lengths = self._lengths.get(text[at : at + SHORTEST], ())
+            found = next((length for length in lengths if text[at : at + length] in self._names), 0)
+            if found:
+                yield at, at + found, self._names[text[at : at + found]]
+            at += found or 1
+
+    def are_in(self, text: str) -> bool:
+        return any(True for _ in self.places(text))
+
+    def struck_out(self, text: str) -> str:
+        """The text with `***` for each secret."""
+        for start, end, _ in reversed(list(self.places(text))):
+            text = f"{text[:start]}***{text[end:]}"
+        return text
+
+
+def _names_a_password(name: str) -> bool:
+    return secret_name(name) in ("PASSWORD", "PASSWD", "PASS", "PASSPHRASE", "PW", "PWD")
+
+
+def _is_placeholder(text: str) -> bool:
+    return text.startswith(("$", "<", "{", "%", "***"))
+
+
+def _random(name: str, value: str) -> str:
+    words = {word.upper() for word in _WORDS.findall(name)} | {name.upper()}
+    if words & _CHECKSUMS:
+        return ""
+    text = value.strip()
+    if _HEX.fullmatch(text) and re.search("[0-9]", text) and re.search("[A-Fa-f]", text):
+        return f"it is a random text of {len(text)} hex digits"
+    mixed = all(re.search(kind, text) for kind in ("[0-9]", "[a-z]", "[A-Z]"))
+    if (
+        _RANDOM.fullmatch(text)
+        and mixed
+        and "/" not in text.strip("/")[:1]
+        and text.count("/") < 3
+        and text.count("-") < 4
+    ):
+        return f"it is a random text of {len(text)} characters"
+    return ""
