@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import posixpath
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -31,6 +31,10 @@ MAX_INCLUDES = 50  # files of one app, those that are included twice counted twi
 Sibling = Callable[[str], Node | None]
 
 ANYTHING = Reader(Place.value, {})
+_NOT_READ = {
+    "COMPOSE_FILE": "is not read: an app is its Compose file, with the overrides of a host beside it",
+    "DOCKER_DEFAULT_PLATFORM": "is not read: write `platform` into the services",
+}
 _BELOW = "belongs in a service, not beside `services`; an anchor needs another name"
 
 TOP: Table = {
@@ -89,8 +93,8 @@ def variables_of(tree: Tree, app: str, folder: str, facts: HostFacts, sink: Sink
     """The variables of an app on a host: those of Compose itself, over the host's, over those of its `.env`."""
     fixed = {PROJECT_NAME: app, FOLDER: "."}
     known = Variables({**facts.variables, **fixed}, app in facts.unset_is_empty)
-    for name in fixed.keys() & facts.variables.keys():
-        report(sink, (), FLEET_FILE, 1, f"the variable {name} is {known[name]!r} in this app, always", note=True)
+    for message in _of_compose(facts.variables, known):
+        report(sink, (), FLEET_FILE, 1, f"the variable {message}", note=True)
     return env_of(tree, f"{folder}/.env", known, sink)
 
 
@@ -101,10 +105,16 @@ def env_of(tree: Tree, path: str, over: Variables, sink: Sink) -> Variables:
     except FileNotFoundError:
         return over
     found = parse_env(path, data, over, sink)
-    if (name := found.get(PROJECT_NAME)) and name != over[PROJECT_NAME]:
-        message = f"{PROJECT_NAME} is always {over[PROJECT_NAME]!r}, the name of the app's folder"
-        report(sink, (), path, _line_of(PROJECT_NAME, data), message, note=True)
+    for message in _of_compose(found, over):
+        report(sink, (), path, _line_of(message.split()[0], data), message, note=True)
     return over.over(found)
+
+
+def _of_compose(found: Mapping[str, str], known: Variables) -> Iterator[str]:
+    """What is done otherwise than some variables have it that Compose reads for itself."""
+    if found.get(PROJECT_NAME, known[PROJECT_NAME]) != known[PROJECT_NAME]:
+        yield f"{PROJECT_NAME} is always {known[PROJECT_NAME]!r}, the name of the app's folder"
+    yield from (f"{name} {why}" for name, why in _NOT_READ.items() if found.get(name))
 
 
 def _line_of(name: str, data: bytes) -> int:

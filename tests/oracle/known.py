@@ -35,8 +35,8 @@ REFUSED: tuple[tuple[str, str], ...] = (
 )
 """What compose-go alone refuses, by its message."""
 
-_OF_ONE_FILE = re.compile(r"validating |error while interpolating ")
-_WANTED = re.compile(r"validating \S+: (\S+) must be an? ")
+_OF_ONE_FILE = re.compile(r"validating |error while interpolating |services\.\S+ must be a mapping")
+_WANTED = re.compile(r"(?:validating \S+: )?(\S+) must be an? ")
 
 
 def why_different(path: str, asked: Asked) -> str:

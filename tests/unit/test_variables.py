@@ -104,8 +104,18 @@ def test_a_variable_of_compose_in_fleet_yaml_is_told_to_be_in_vain() -> None:
         COMPOSE: service("hostname: $COMPOSE_PROJECT_NAME"),
     }
     assert app(files).services[0].run["hostname"] == "shop"
-    message = "the variable COMPOSE_PROJECT_NAME is 'shop' in this app, always"
+    message = "the variable COMPOSE_PROJECT_NAME is always 'shop', the name of the app's folder"
     assert notes(files) == [Problem("fleet.yaml", 1, "", message)]
+
+
+def test_what_compose_would_read_of_its_own_variables_is_noted() -> None:
+    files = {
+        "fleet.yaml": "hosts: {web1: }",
+        COMPOSE: service("tty: true"),
+        "apps/shop/.env": "A=1\nCOMPOSE_FILE=a.yaml:b.yaml\nCOMPOSE_PROJECT_NAME=shop\nDOCKER_DEFAULT_PLATFORM=\n",
+    }
+    message = "COMPOSE_FILE is not read: an app is its Compose file, with the overrides of a host beside it"
+    assert notes(files) == [Problem("apps/shop/.env", 2, "", message)]
 
 
 def test_the_current_folder_is_that_of_the_file() -> None:
