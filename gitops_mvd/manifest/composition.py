@@ -112,8 +112,9 @@ def env_of(tree: Tree, path: str, over: Variables, sink: Sink) -> Variables:
 
 def _of_compose(found: Mapping[str, str], known: Variables) -> Iterator[str]:
     """What is done otherwise than some variables have it that Compose reads for itself."""
-    if found.get(PROJECT_NAME, known[PROJECT_NAME]) != known[PROJECT_NAME]:
-        yield f"{PROJECT_NAME} is always {known[PROJECT_NAME]!r}, the name of the app's folder"
+    name = known.get(PROJECT_NAME)  # none while a file is imported
+    if name is not None and found.get(PROJECT_NAME, name) != name:
+        yield f"{PROJECT_NAME} is always {name!r}, the name of the app's folder"
     yield from (f"{name} {why}" for name, why in _NOT_READ.items() if found.get(name))
 
 
