@@ -74,6 +74,12 @@ STANDS: Mapping[str, Stand] = {
         says="start 1",
         keeps=True,
     ),
+    "named-volume": Stand(
+        shell(COUNTS.format("/data/log")),
+        "{services: {db: {image: IMAGE, restart: always, volumes: ['data:/data']}}, volumes: {data: {}}}",
+        says="start 1",
+        keeps=True,
+    ),
     "host-folder": Stand(
         shell(COUNTS.format("/data/log")),
         "services: {app: {image: IMAGE, restart: always, volumes: ['/srv/made-by-docker/x:/data']}}",
@@ -253,6 +259,18 @@ def test_an_engine_that_has_lost_everything_gets_it_all_again(story: Story) -> N
     assert set(story.containers().values()).isdisjoint(ids.values())
     eventually("data from a folder of the host", lambda: len(lines(story, "data-folder")) > 0)
     story.look_again()
+
+
+def test_a_volume_that_a_backup_was_restored_to_is_used_as_it_is(story: Story) -> None:
+    name, volume = instance(story, "named-volume"), "named-volume_data"
+    with story.without_daemon():
+        by_hand = f"systemctl stop {name}; docker rm {name}; docker volume rm {volume}; docker volume create {volume}"
+        restore = f"for n in 1 2 3; do echo x >> $(docker volume inspect -f '{{{{.Mountpoint}}}}' {volume})/log; done"
+        story.run("sh", "-c", f"{by_hand}; {restore}")
+    eventually("a start with the restored data", lambda: "start 4" in lines(story, "named-volume"))
+    story.look_again()
+    plan = story.mvd("plan")
+    assert (plan.code, plan.out) == (0, "")
 
 
 def test_a_service_takes_no_memory_beside_its_container(story: Story) -> None:
