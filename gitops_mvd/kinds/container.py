@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from gitops_mvd.core.errors import StepFailed
-from gitops_mvd.core.model import STOP_GRACE_SECONDS, App, Change, Resource, Role, Service
+from gitops_mvd.core.model import App, Change, Resource, Role, Service
 from gitops_mvd.core.specs import ContainerSpec, Joined, Unnamed, container_spec, service_of
 from gitops_mvd.docker.answers import label, managed, port_of
 from gitops_mvd.docker.create import Place, endpoint_body, request, seccomp_profiles, too_new
@@ -23,6 +23,7 @@ from gitops_mvd.state.folders import check_folders
 from gitops_mvd.systemd.unit import SYSTEMD
 
 MADE, NETWORK_LOST = "made", "its network was removed"  # states
+ORPHAN_GRACE_SECONDS = 600.0  # it has what its engine was told to give it; this is how long that is waited for
 STARTED = ("running", "exited", "paused", "restarting", "dead")
 _ANONYMOUS = re.compile(r"[0-9a-f]{64}")
 _REPLICA = re.compile(r"-[0-9a-f]{8}(?:-([0-9]+))?$")  # ends the name of an instance
@@ -136,7 +137,7 @@ class Containers:
         container = containers.get(resource.name)
         if not container:
             return
-        self._engine.stop(resource.name, STOP_GRACE_SECONDS)
+        self._engine.stop(resource.name, ORPHAN_GRACE_SECONDS)
         self._engine.remove(resource.name, volumes=False)
         others = [other for name, other in containers.items() if name != resource.name]
         if any(_owner(other) == _owner(container) for other in others):
