@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import cast
@@ -16,6 +18,8 @@ from gitops_mvd.docker.connection import Connection, root
 from gitops_mvd.docker.container import Ran
 from gitops_mvd.docker.create import ENDPOINTS_AT_CREATE, Body, Request
 from gitops_mvd.docker.types import InspectedContainer, ListedContainer
+
+log = logging.getLogger(__name__)
 
 STOP_SLACK_SECONDS = 60.0  # beyond the grace period
 UNFINISHED = ".new"  # ends the name of a container that is not on all of its networks yet
@@ -95,7 +99,9 @@ class ContainerApi(Connection):
         if not is_whole:
             self.remove(first, volumes=True)  # what a crash has left
         query = {"name": first, **({"platform": request.platform} if request.platform else {})}
-        self._post(f"create container {name}", "/containers/create", request.body, query=query)
+        made = json.loads(self._post(f"create container {name}", "/containers/create", request.body, query=query))
+        for warning in made.get("Warnings") or ():
+            log.warning("created container=%s warning=%s", name, warning)
         if not is_whole:
             for network, endpoint in request.networks[1:]:
                 self.connect(first, network, endpoint)
@@ -127,13 +133,17 @@ class ContainerApi(Connection):
         query: Mapping[str, str] | None = None,
         fine: str = "",
         within: float = 0.0,
-    ) -> None:
-        """Ask for a change in the words of the API; an answer that has the text `fine` in it is no failure."""
+    ) -> str:
+        """Ask for a change in the words of the API, and return the answer.
+
+        One that has the text `fine` in it is no failure.
+        """
         with self.asking(what) as api:
             answer = api.post(root(api) + quote(path), json=body, params=query, timeout=within or api.timeout)
             text = answer.text
         if not answer.ok and not (fine and fine in text):
             raise verdict(answer.status_code, message(text), what)
+        return text
 
     def remove(self, container: str, *, volumes: bool) -> None:
         """Stop and remove a container, and with `volumes` its anonymous ones; one that does not exist is fine."""

@@ -56,10 +56,13 @@ class Containers:
 
     def apply(self, changes: Sequence[Change]) -> None:
         containers = managed(self._engine.containers())
+        leaving = {change.resource.name for change in changes if not change.to}
+        stay = [container for name, container in containers.items() if name not in leaving]
         for change in changes:
             wanted, found = change.to, containers.get(change.resource.name)
             if not wanted:
-                self._delete(change.resource, containers)
+                if found:
+                    self._delete(change.resource.name, found, stay)
             elif found and self._made_of(found) == container_spec(wanted):
                 continue
             elif found and self._made_of(found) == {**container_spec(wanted), "state": NETWORK_LOST}:
@@ -129,19 +132,15 @@ class Containers:
 
     # ---- deleting ----------------------------------------------------------------------------------------------------
 
-    def _delete(self, resource: Resource, containers: Mapping[str, ListedContainer]) -> None:
-        """Remove a container.  Its anonymous volumes go if others of its service took its place, and do not use them.
+    def _delete(self, name: str, container: ListedContainer, stay: Sequence[ListedContainer]) -> None:
+        """Remove a container.  Its anonymous volumes go if others of its service `stay`, and do not use them.
 
         A service that is removed leaves its data behind: nobody has named it, and somebody may miss it.
         """
-        container = containers.get(resource.name)
-        if not container:
-            return
-        self._engine.stop(resource.name, ORPHAN_GRACE_SECONDS)
-        self._engine.remove(resource.name, volumes=False)
-        others = [other for name, other in containers.items() if name != resource.name]
-        if any(_owner(other) == _owner(container) for other in others):
-            used = {volume for other in others for volume in _anonymous_volumes(other).values()}
+        self._engine.stop(name, ORPHAN_GRACE_SECONDS)
+        self._engine.remove(name, volumes=False)
+        if any(_owner(other) == _owner(container) for other in stay):
+            used = {volume for other in stay for volume in _anonymous_volumes(other).values()}
             for volume in sorted(set(_anonymous_volumes(container).values()) - used):
                 self._engine.remove_unused_volume(volume)
 

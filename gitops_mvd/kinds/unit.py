@@ -20,7 +20,7 @@ from gitops_mvd.docker.create import Place
 from gitops_mvd.docker.types import ListedContainer
 from gitops_mvd.kinds import Tools
 from gitops_mvd.systemd.client import Unit
-from gitops_mvd.systemd.unit import CLIENT, EDITED, Header, parse, render
+from gitops_mvd.systemd.unit import CLIENT, EDITED, SYSTEMD, Header, parse, render
 from gitops_mvd.systemd.unit_files import UnitFile, UnitFiles, write_unit
 
 PATTERN = "mvd-*.service"
@@ -216,8 +216,9 @@ def _state(header: Header, unit: Unit | None, container: ListedContainer | None,
 
 def _is_lost(unit: Unit | None, container: ListedContainer | None) -> bool:
     """Does a unit follow another container than the one there is?  An engine that lost its data leaves them running."""
-    is_unstarted = container is not None and container["State"] == "created"
-    return is_unstarted and unit is not None and (unit.active, unit.sub) == ("active", "running")
+    if container is None or unit is None or _follows(container) != SYSTEMD:
+        return False
+    return container["State"] == "created" and (unit.active, unit.sub) == ("active", "running")
 
 
 def _follows(container: ListedContainer | None) -> str:
