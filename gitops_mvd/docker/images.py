@@ -11,7 +11,7 @@ from typing import TypedDict, cast
 
 import docker.auth
 from docker.api import APIClient
-from docker.errors import APIError
+from docker.errors import APIError, NotFound
 
 from gitops_mvd.core.errors import StepFailed, Unavailable
 from gitops_mvd.core.model import Service
@@ -111,7 +111,10 @@ class ImageApi(Connection):
             if not self.has(pinned):
                 return ()
             with self.asking(f"inspect image {pinned}") as api:
-                found = cast(InspectedImage, api.inspect_image(pinned))  # type: ignore[no-untyped-call]  # no stub
+                try:
+                    found = cast(InspectedImage, api.inspect_image(pinned))  # type: ignore[no-untyped-call]  # no stub
+                except NotFound:  # removed a moment ago
+                    return ()
             self._volumes[pinned] = tuple(sorted((found.get("Config") or {}).get("Volumes") or ()))
         return self._volumes[pinned]
 
