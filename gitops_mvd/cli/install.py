@@ -16,6 +16,13 @@ from gitops_mvd.core.errors import ManifestError, Unavailable
 
 UNIT = Path("/etc/systemd/system/gitops-mvd.service")
 COMPLETION = Path("/usr/share/bash-completion/completions/mvd")
+JOURNAL = Path("/etc/systemd/journald.conf.d/50-gitops-mvd.conf")
+JOURNAL_TEXT = """\
+# Written once by `mvd install`; change it as you like.  The engine writes what all containers print, and journald takes
+# 10,000 lines in 30 seconds from one service, and drops the rest: one container would cost the others their lines.
+[Journal]
+RateLimitBurst=0
+"""
 SETTINGS = """\
 # The settings of this server.  Every key: mvd docs settings
 repository: {repository}
@@ -26,6 +33,7 @@ repository: {repository}
 #kong: {{admin: "http://127.0.0.1:8001", proxy: "http://127.0.0.1:8000"}}
 #forge: {{kind: github}}
 """
+FOLDERS_OF_APPS = "/srv"  # which the unit allows anyway
 STOP_SECONDS = 90.0  # longer than TimeoutStopSec= of the unit
 COMPLETE = 'eval "$(_MVD_COMPLETE=bash_source mvd)"\n'
 
@@ -37,7 +45,8 @@ COMPLETE = 'eval "$(_MVD_COMPLETE=bash_source mvd)"\n'
 def install(config: Path, repository: str, no_start: bool) -> int:
     """Install the daemon as a systemd service.
 
-    Writes its unit and, with --repository, its settings; starts it now and at every boot.
+    Writes its unit and, with --repository, its settings; starts it now and at every boot.  Lets the journal take all
+    lines of containers.
     """
     for line in set_up(config, repository, start=not no_start):
         click.echo(line)
@@ -47,10 +56,11 @@ def install(config: Path, repository: str, no_start: bool) -> int:
 def set_up(config: Path, repository: str, *, start: bool) -> Iterator[str]:
     """Write unit, settings and completion, and start the daemon; yields what was done, one line each.
 
-    Settings that are there stay as they are.  Raises Unavailable.
+    Settings that are there stay as they are, those of the journal, too.  Raises Unavailable.
     """
     from gitops_mvd.state.files import Entry, write
     from gitops_mvd.systemd.client import Systemd
+    from gitops_mvd.systemd.programs import printed
 
     try:
         if not config.exists():
@@ -64,10 +74,16 @@ def set_up(config: Path, repository: str, *, start: bool) -> Iterator[str]:
         if COMPLETION.parent.is_dir():
             write(COMPLETION, Entry(COMPLETE.encode(), 0o644))
             yield f"wrote {COMPLETION}"
+        is_new = not JOURNAL.exists()
+        if is_new:
+            write(JOURNAL, Entry(JOURNAL_TEXT.encode(), 0o644))
+            yield f"wrote {JOURNAL}: no line of a container is dropped"
     except OSError as error:
         raise Unavailable(f"cannot write {error.filename}: {error.strerror}", "Run as root") from error
     systemd = Systemd()
     systemd.reload()
+    if start and is_new:
+        printed("systemctl", "restart", "systemd-journald.service")
     if start:
         systemd.enable([UNIT.name])
         systemd.stop([UNIT.name], within=STOP_SECONDS)
@@ -87,7 +103,10 @@ def unit_text(config: Path) -> str:
 def _writable_folders(config: Path) -> Iterator[str]:
     """The folders that the daemon writes to because of its settings, as ReadWritePaths= has them."""
     with suppress(ManifestError):  # which the daemon reports when it starts
-        kong = settings.read(str(config), config.read_bytes()).kong
-        if kong and kong.boot_file:
-            folder = str(Path(kong.boot_file).parent).replace("%", "%%").replace('"', '\\"')
-            yield f'"-{folder}"'
+        read = settings.read(str(config), config.read_bytes())
+        folders = [] if Path(read.folders).is_relative_to(FOLDERS_OF_APPS) else [read.folders]
+        if read.kong and read.kong.boot_file:
+            folders.append(str(Path(read.kong.boot_file).parent))
+        for folder in folders:
+            escaped = folder.replace("%", "%%").replace('"', '\\"')
+            yield f'"-{escaped}"'

@@ -424,13 +424,19 @@ def test_an_installation_writes_the_unit_and_settings_that_can_be_read(
     terminal.config.unlink()
     monkeypatch.setattr(install, "UNIT", tmp_path / "gitops-mvd.service")
     monkeypatch.setattr(install, "COMPLETION", tmp_path / "completions/mvd")
+    monkeypatch.setattr(install, "JOURNAL", tmp_path / "journald.conf.d/50-gitops-mvd.conf")
     (tmp_path / "completions").mkdir()
     said = terminal.mvd("install", "--no-start", "--repository", "https://git.example/acme/config.git")
     assert said.out.splitlines() == [
         f"wrote {terminal.config}",
         f"wrote {tmp_path}/gitops-mvd.service",
         f"wrote {tmp_path}/completions/mvd",
+        f"wrote {tmp_path}/journald.conf.d/50-gitops-mvd.conf: no line of a container is dropped",
     ]
+    (tmp_path / "journald.conf.d/50-gitops-mvd.conf").write_text("[Journal]\n")
+    again = terminal.mvd("install", "--no-start")
+    assert "journald" not in again.out
+    assert (tmp_path / "journald.conf.d/50-gitops-mvd.conf").read_text() == "[Journal]\n", "it is the server's own"
     assert f"--config {terminal.config} run\n" in (tmp_path / "gitops-mvd.service").read_text()
     assert "_MVD_COMPLETE=bash_source" in (tmp_path / "completions/mvd").read_text()
     assert "repository: https://git.example/acme/config.git\n" in terminal.config.read_text()

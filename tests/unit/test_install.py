@@ -15,6 +15,8 @@ from gitops_mvd.cli.install import unit_text
         ("repository: /srv/config\n", "/etc/systemd/system"),
         ("repository: /srv/config\nkong: {boot_file: /etc/kong/kong.yaml}\n", '/etc/systemd/system "-/etc/kong"'),
         ("repository: /srv/config\nkong: {boot_file: '/a b/50%/k.json'}\n", '/etc/systemd/system "-/a b/50%%"'),
+        ("repository: /srv/config\nfolders: /data/mvd\n", '/etc/systemd/system "-/data/mvd"'),
+        ("repository: /srv/config\nfolders: /srv/apps\n", "/etc/systemd/system"),
         ("repositroy: misspelt\n", "/etc/systemd/system"),
     ],
 )
