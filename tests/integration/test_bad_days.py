@@ -443,7 +443,7 @@ def test_a_sick_version_is_rolled_back_in_its_time_and_tried_again_only_when_tol
     ("command", "ports", "cause"),
     [
         (["sh", "-c", "echo giving up; exit 3"], [], "exited with code 3; it last said: giving up"),
-        (["no-such-program"], [], "exec no-such-program failed"),
+        (["no-such-program"], [], 'exec: "no-such-program": executable file not found'),
         (["httpd", "-f", "-p", "7799", "-h", "/www"], ["9999:7799"], "9999 failed: port is already allocated"),
     ],
 )
