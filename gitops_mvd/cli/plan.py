@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from gitops_mvd.daemon.preview import AppPreview, Preview
     from gitops_mvd.state.history import SqliteHistory
 
+LATEST_EVENTS = 50
 FAILED = {Operation.FAILED, Operation.ROLLED_BACK, Operation.ROLLBACK_FAILED}
 
 
@@ -60,8 +62,9 @@ def _remark(app: AppPreview, history: SqliteHistory) -> str:
     """Why an app is not simply what its commit says, and which commit failed."""
     if app.sync is Sync.UNKNOWN:
         return f"{app.name}: cannot be planned now: {app.why}"
-    last = next(iter(history.events(1, app.name)), None)
-    failed = f" (commit {last.commit[:7]} failed)" if last and last.operation in FAILED else ""
+    events = history.events(LATEST_EVENTS, app.name)
+    same = list(itertools.takewhile(lambda it: it.operation in FAILED and it.why == events[0].why, events))
+    failed = f" (commit {same[-1].commit[:7]} failed)" if same else ""  # since then, it may have been repaired
     return f"{app.name}: {'deployed, but' if app.sync is Sync.SYNCED else 'not deployed:'} {app.why}{failed}"
 
 
