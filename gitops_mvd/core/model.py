@@ -538,7 +538,7 @@ class Instance:
     `state` Docker's word (`created`, `running`, `restarting`, `exited`, ...), `health` that of its HEALTHCHECK
     (`starting`, `healthy`, `unhealthy`, "" without one).  `started` changes with every start.  `pid` is that of its
     first process on this host, 0 if unknown.  `unpublished` names a port of the host that was asked for and that the
-    engine has not published, "" without any.
+    engine has not published, "" without any.  `finished` is the ISO time of its last end, "" if it never ended.
     """
 
     name: str
@@ -551,6 +551,7 @@ class Instance:
     exit_code: int = 0
     pid: int = 0
     unpublished: str = ""
+    finished: str = ""
 
 
 def unix_time(started: str) -> float:

@@ -10,7 +10,7 @@ from gitops_mvd.core.rollout import DRAINED, ROUTE_PROOF
 Summary = Callable[[Check], str]  # what is shown of a check behind the name of its probe, and never a secret
 
 SIGNS = {"create": "+", "update": "~", "delete": "-"}
-NOT_RUNNING = {STAGED, "stopped", "failed", "disabled", "edited", "its network was removed"}
+NOT_RUNNING = {STAGED, "stopped", "failed", "disabled", "edited", "not on its network"}
 
 
 def lines(plan: Plan, summary: Summary) -> Iterator[str]:

@@ -137,6 +137,7 @@ def inspected(container: InspectedContainer) -> Instance:
         started="" if state["StartedAt"] == NEVER else state["StartedAt"],
         exit_code=state["ExitCode"],
         pid=state["Pid"],
+        finished="" if state.get("FinishedAt", NEVER) == NEVER else state["FinishedAt"],
         unpublished=_unpublished(container) if state["Status"] == "running" else "",
     )
 

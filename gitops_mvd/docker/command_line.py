@@ -67,6 +67,19 @@ def equivalent(app: str, service: Service, name: str, place: Place) -> list[list
     return [["run", *options, service.image, *_command(run)], *connects]
 
 
+def rejoins(app: str, service: Service, name: str) -> list[list[str]]:
+    """The `network connect` of each network whose names may move while the container keeps its address.
+
+    To keep it, it has to be asked for, and from then on it belongs to the container.  At its next start another one may
+    have it, so that it joins anew before that, with its names and any address.
+    """
+    if service.update.order == "stop-first" or service.schedule:  # their names never move
+        return []
+    joined = service.run.get("networks", {})
+    free = {network: it for network, it in joined.items() if not ("ipv4_address" in it or "ipv6_address" in it)}
+    return [["network", "connect", *_further(endpoint), network, name] for network, endpoint in sorted(free.items())]
+
+
 def _command(run: Run) -> list[str]:
     """The words behind the image: `--entrypoint` takes but one, so the others stand in front of the command."""
     return [*run.get("entrypoint", [])[1:], *run.get("command", [])]

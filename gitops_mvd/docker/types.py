@@ -69,6 +69,7 @@ class ContainerHealth(TypedDict):
 class ContainerState(TypedDict):
     Status: str
     StartedAt: str
+    FinishedAt: NotRequired[str]
     ExitCode: int
     Pid: int
     Health: NotRequired[ContainerHealth]

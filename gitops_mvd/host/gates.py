@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -151,10 +152,17 @@ class Gates:
             if waited > STARTED_WITHIN_SECONDS and (disruption := self._disruptions.since_pass(wait.began)):
                 raise Disrupted(f"{_who(wait.gate.on)}: {why}, and {disruption}", wait.gate.on)
             return Health.PROGRESSING, why
+        has_ended = instance.state != "running"
+        if (
+            has_ended
+            and check.probe not in PASSED_BY_ENDED
+            and not wait.first_start
+            and self._ended_before(instance, wait)
+        ):
+            return Health.PROGRESSING, f"has not started again since it exited with code {instance.exit_code}"
         if wait.first_start and instance.started != wait.first_start:
             return Health.DEGRADED, f"{self._ended(wait)}, and was started again"
         wait.first_start = instance.started
-        has_ended = instance.state != "running"
         if instance.unpublished:
             return Health.DEGRADED, (
                 f"the port {instance.unpublished} is not published: the engine has left it out, as for an IPv6 address "
@@ -168,6 +176,11 @@ class Gates:
             raise Disrupted(disruption, wait.gate.on)
         early = self._clock.now() - wait.began < check.start_period  # failures do not count yet
         return (Health.PROGRESSING if early and not has_ended and health is Health.DEGRADED else health), why
+
+    def _ended_before(self, instance: Instance, wait: Wait) -> bool:
+        """Did it end before the gate was waited at?  Its unit starts it again, as after a reboot amid a deploy."""
+        waited = self._clock.now() - wait.began
+        return bool(instance.finished) and unix_time(instance.finished) < time.time() - waited
 
     def _ended(self, wait: Wait) -> str:
         if disruption := self._disruption(wait):

@@ -15,6 +15,7 @@ from pathlib import Path
 from gitops_mvd.core.errors import StepFailed
 from gitops_mvd.core.model import App, Change, Resource, Role, Service
 from gitops_mvd.core.specs import ContainerSpec, Joined, Unnamed, container_spec, service_of
+from gitops_mvd.docker.aliases import NO_ALIASES
 from gitops_mvd.docker.answers import label, managed, port_of
 from gitops_mvd.docker.create import Place, endpoint_body, request, seccomp_profiles, too_new
 from gitops_mvd.docker.types import ListedContainer
@@ -22,7 +23,7 @@ from gitops_mvd.kinds import Tools
 from gitops_mvd.state.folders import check_folders
 from gitops_mvd.systemd.unit import SYSTEMD
 
-MADE, NETWORK_LOST = "made", "its network was removed"  # states
+MADE, NETWORK_LOST = "made", "not on its network"  # states
 ORPHAN_GRACE_SECONDS = 600.0  # it has what its engine was told to give it; this is how long that is waited for
 STARTED = ("running", "exited", "paused", "restarting", "dead")
 _ANONYMOUS = re.compile(r"[0-9a-f]{64}")
@@ -115,12 +116,21 @@ class Containers:
         return ContainerSpec(digest=label(container, "digest"), port=port_of(container), state=state)
 
     def _lost(self, container: ListedContainer) -> list[str]:
-        """The networks of a stopped container that were removed, and maybe made anew since: it could not be started."""
+        """The networks that a container should be on and is not, as after a crash while its names were moved.
+
+        For a stopped one also those that were removed, and maybe made anew since: it could not be started.
+        """
+        endpoints, first = (
+            container["NetworkSettings"]["Networks"] or {},
+            container["HostConfig"].get("NetworkMode", ""),
+        )
+        own = [] if first in NO_ALIASES or first.startswith("container:") else [first]
+        left = [name for name in (*own, *label(container, "staged").split(",")) if name and name not in endpoints]
         if container["State"] == "running":
-            return []
-        endpoints = (container["NetworkSettings"]["Networks"] or {}).items()
+            return left
         known = {network["Id"] for network in self._engine.networks()} if endpoints else set()
-        return [name for name, endpoint in endpoints if endpoint.get("NetworkID", "") not in ("", *known)]
+        removed = [name for name, endpoint in endpoints.items() if endpoint.get("NetworkID", "") not in ("", *known)]
+        return list(dict.fromkeys([*left, *removed]))
 
     def _rejoin(self, wanted: Resource, container: ListedContainer) -> None:
         """Attach a container to the networks of today; it keeps its layer and its volumes."""

@@ -15,7 +15,7 @@ from gitops_mvd.core.model import OUTDATED, RUNNING, STAGED, STOP_GRACE_SECONDS,
 from gitops_mvd.core.specs import UnitSpec, service_of, unit_spec
 from gitops_mvd.docker.aliases import Aliases
 from gitops_mvd.docker.answers import label, managed, port_of
-from gitops_mvd.docker.command_line import equivalent
+from gitops_mvd.docker.command_line import equivalent, rejoins
 from gitops_mvd.docker.create import Place
 from gitops_mvd.docker.types import ListedContainer
 from gitops_mvd.kinds import Tools
@@ -159,7 +159,14 @@ class Units:
         try:
             like = equivalent(wanted.app, service, wanted.name, place)
             return render(
-                wanted.app, service, wanted.name, spec["port"], follows=follows, like=like, docker=self._docker
+                wanted.app,
+                service,
+                wanted.name,
+                spec["port"],
+                follows=follows,
+                like=like,
+                rejoins=rejoins(wanted.app, service, wanted.name),
+                docker=self._docker,
             )
         except (KeyError, ValueError) as error:
             raise StepFailed(f"{wanted.app}/{wanted.service}: no unit can be made of it: {error}") from error

@@ -17,7 +17,15 @@ from typing import Any, NamedTuple
 
 from gitops_mvd.core.errors import StepFailed, Unavailable
 from gitops_mvd.systemd.bus import ANSWER_WITHIN_SECONDS, JOB_REMOVED, NO_SUCH_UNIT, CallRefused, asking_systemd
-from gitops_mvd.systemd.programs import PROGRAM_WITHIN_SECONDS, decoded, plain, printed, run_program, written_by
+from gitops_mvd.systemd.programs import (
+    MISSING,
+    PROGRAM_WITHIN_SECONDS,
+    decoded,
+    plain,
+    printed,
+    run_program,
+    written_by,
+)
 
 START_WITHIN_SECONDS = 330.0  # managed units have TimeoutStartSec=300
 BATCH_JOBS = 10  # at once: systemd does not throttle, and more of them make the engine slower
@@ -111,7 +119,8 @@ class Systemd:
         if done.stderr and not done.stdout:  # it quotes the pattern, which is nobody else's business
             why = decoded(done.stderr).strip().rpartition(": ")[2]
             raise Unavailable(f"journalctl cannot search the journal for the pattern: {why}")
-        return bool(plain(decoded(done.stdout).splitlines(), unit.removesuffix(".service")))
+        name = unit.removesuffix(".service")
+        return any(line != MISSING.format(name) for line in plain(decoded(done.stdout).splitlines(), name))
 
     # ---- changing ----------------------------------------------------------------------------------------------------
 

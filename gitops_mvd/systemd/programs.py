@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from gitops_mvd.core.errors import MvdError, Unavailable
 
 PROGRAM_WITHIN_SECONDS = 30.0
+MISSING = "container {} is missing: the next pass of gitops-mvd makes it"  # what a unit says of its own
 
 
 def plain(printed_lines: Iterable[str], container: str) -> list[str]:

@@ -27,6 +27,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import NamedTuple
 
 from gitops_mvd.core.model import Json, Service
+from gitops_mvd.systemd.programs import MISSING
 
 TARGET = "multi-user.target"
 SLICE = "mvd.slice"
@@ -89,13 +90,14 @@ def render(
     *,
     follows: str,
     like: Iterable[Sequence[str]] = (),
+    rejoins: Iterable[Sequence[str]] = (),
     docker: str = "/usr/bin/docker",
 ) -> str:
     """The unit of one instance, named `name`, whose container is there.
 
     `port` is the host port of a routed service, or 0; `follows` is SYSTEMD or CLIENT; `docker` the absolute path of the
-    client.  `like` are the commands of the client that would make the container, for whoever reads the unit.  Raises
-    ValueError for a text that no unit can hold.
+    client.  `like` are the commands of the client that would make the container, for whoever reads the unit; `rejoins`
+    those that attach it to networks on which it may have kept an address.  Raises ValueError for what no unit can hold.
     """
     header = Header(
         app, service.name, service.digest, port, service.restart, service.stop_grace, bool(service.schedule), follows
@@ -122,6 +124,7 @@ def render(
         *limit,
         "",
         "[Service]",
+        *(f"ExecStartPre=-:/bin/sh -c '{_REJOIN}' {quoted([name, words[-2], *words])}" for words in rejoins),
         *by_follower(app, service, name, docker),
         f"Slice={SLICE}",
         "UMask=0077",
@@ -190,7 +193,13 @@ SYSTEMD_PATH = ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/
 # $0 is the name, $1 the digest: a container that somebody else has made under that name is never started.
 _FIND = """\\
     id=$(docker ps --all --quiet --no-trunc --filter "name=^/$0$" --filter "label=io.gitops-mvd.digest=$1") || exit; \\
-    [ "$id" ] || { echo "container $0 is missing: the next pass of gitops-mvd makes it" >&2; exit 78; };"""
+    [ "$id" ] || { echo "MISSING" >&2; exit 78; };""".replace("MISSING", MISSING.format("$0"))
+
+# $0 is the name, $1 a network, and what follows the command that attaches the container to it anew.
+_REJOIN = """\\
+    shown="{{.State.Running}}{{range .NetworkSettings.Networks}}{{with .IPAMConfig}} {{.IPv4Address}}{{end}}{{end}}"; \\
+    case $(docker inspect --format "$shown" "$0") in "false "?*) ;; *) exit 0;; esac; \\
+    docker network disconnect --force "$1" "$0" >/dev/null; shift; exec docker "$@" """
 
 # Its state may lag behind the end of its shim, so the end is waited for.
 _EXIT_CODE = """\\

@@ -21,7 +21,7 @@ from tests.contract.test_units import shell, wait_for
 
 pytestmark = pytest.mark.server
 
-KINDS = ("config", "unit", "timer")
+KINDS = ("config", "network", "container", "unit", "timer")
 UNITS = Path("/etc/systemd/system")
 STAMPS = Path("/var/lib/systemd/timers")
 NEVER = "2099-01-01"
