@@ -152,7 +152,10 @@ def instance(story: Story, app: str) -> str:
 
 def lines(story: Story, app: str) -> list[str]:
     """What its containers printed, the last boot's and all before it."""
-    name = instance(story, app)
+    return printed(story, instance(story, app))
+
+
+def printed(story: Story, name: str) -> list[str]:
     return story.run("journalctl", "--quiet", "--output=cat", "--no-pager", f"CONTAINER_NAME={name}").splitlines()
 
 
@@ -267,7 +270,7 @@ def test_a_volume_that_a_backup_was_restored_to_is_used_as_it_is(story: Story) -
         by_hand = f"systemctl stop {name}; docker rm {name}; docker volume rm {volume}; docker volume create {volume}"
         restore = f"for n in 1 2 3; do echo x >> $(docker volume inspect -f '{{{{.Mountpoint}}}}' {volume})/log; done"
         story.run("sh", "-c", f"{by_hand}; {restore}")
-    eventually("a start with the restored data", lambda: "start 4" in lines(story, "named-volume"))
+    eventually("a start with the restored data", lambda: "start 4" in printed(story, name))
     story.look_again()
     plan = story.mvd("plan")
     assert (plan.code, plan.out) == (0, "")
