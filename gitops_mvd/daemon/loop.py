@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import os
-import random
 import threading
 import time
 from collections import deque
@@ -20,6 +19,7 @@ from typing import ParamSpec, TypeVar
 import schedule
 import sdnotify
 
+from gitops_mvd.core.backoff import Backoff
 from gitops_mvd.core.decide import Candidate
 from gitops_mvd.core.errors import ManifestError, MvdError, RevisionRefused, StepFailed, Unavailable
 from gitops_mvd.core.model import Desired, Health, Operation, Outcome, Report, Revision, Sync
@@ -44,7 +44,7 @@ FETCH_REASONS = frozenset({START, POLL, SYNC, PUSH, PULL_REQUEST, RETRY})  # tho
 MAX_WORKERS = 8  # apps that are reconciled at once
 WORKER_DELAY_SECONDS = 0.05  # until one more worker joins in
 EVENT_DEBOUNCE_SECONDS = 1.0  # that events are gathered before they cause a pass
-BACKOFF_SECONDS = (2.0, 300.0)  # the first pause after a failed pass, and the longest
+BACKOFF = Backoff(2.0, 300.0)  # after a failed pass
 LATE_SIGNAL_SECONDS = 0.05  # for a signal to stop that comes while the settings are read again
 STOP_GRACE_SECONDS = 30.0  # for the step in hand to end once we are told to stop
 WATCHDOG_SECONDS = 10.0  # between two pings of systemd's watchdog, at most
@@ -312,8 +312,7 @@ class Daemon:
             self._failures = 0
             pause, reason = self._wired.statuses.next_check_in(), RECHECK
         else:
-            shortest, longest = BACKOFF_SECONDS
-            pause, reason = min(longest, shortest * 2**self._failures) * random.uniform(0.8, 1.2), RETRY
+            pause, reason = BACKOFF.pause(self._failures), RETRY
             self._failures += 1
         if pause is not None:
             self._retry = threading.Timer(pause, self._mail.post, [reason])

@@ -11,6 +11,7 @@ from typing import Any, cast
 
 from docker.types import CancellableStream
 
+from gitops_mvd.core.backoff import Backoff
 from gitops_mvd.core.errors import MvdError
 from gitops_mvd.docker.answers import APP
 from gitops_mvd.docker.connection import CACHED, Connection
@@ -18,7 +19,7 @@ from gitops_mvd.docker.types import EngineEvent
 
 log = logging.getLogger(__name__)
 
-RECONNECT_AFTER_SECONDS = (1.0, 30.0)  # the first wait and the longest
+RECONNECT = Backoff(1.0, 30.0)
 ACTIONS = (
     *("create", "start", "die", "oom", "pause", "unpause", "health_status", "rename", "destroy"),
     *("pull", "load", "import", "tag", "untag", "delete"),
@@ -37,8 +38,7 @@ class EventApi(Connection):
         and `("engine", "connected", "")` after every connection, since nobody knows what was missed before it.
         """
         threading.Thread(target=self._hang_up, args=(stop,), name="docker-events-stop", daemon=True).start()
-        shortest, longest = RECONNECT_AFTER_SECONDS
-        wait = shortest
+        failures = 0
         while not stop.is_set():
             began = time.monotonic()
             try:
@@ -46,12 +46,16 @@ class EventApi(Connection):
                 reason = "it ended"
             except MvdError as error:
                 reason = str(error)
+            except Exception as error:  # an event that no engine known here would send
+                reason = f"internal error: {type(error).__name__}"
+                log.debug("following the events failed", exc_info=True)
             finally:
                 self.cache.end()
             if not stop.is_set():
-                wait = shortest if time.monotonic() - began > longest else min(2 * wait, longest)
-                log.warning("lost the events of Docker, asking again in %.0f s: %s", wait, reason)
-                stop.wait(wait)
+                failures = 0 if time.monotonic() - began > RECONNECT.longest else failures + 1
+                pause = RECONNECT.pause(failures)
+                log.warning("lost the events of Docker, asking again in %.0f s: %s", pause, reason)
+                stop.wait(pause)
 
     def _follow(self, notice: Notice, stop: threading.Event) -> None:
         with self.asking("stream its events") as api:

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import logging
-import random
 import threading
 import time
 from collections.abc import Callable
 from types import TracebackType
 
+from gitops_mvd.core.backoff import Backoff
 from gitops_mvd.core.errors import RateLimited, StepFailed, Unavailable
 from gitops_mvd.core.ports import Forge
 from gitops_mvd.state.history import Entry, SqliteHistory, channel
 
 log = logging.getLogger(__name__)
 
-BACKOFF_SECONDS = (2.0, 300.0)  # the first and the longest pause
+BACKOFF = Backoff(2.0, 300.0)
 LONGEST_PAUSE_SECONDS = 3600.0  # whatever a forge asks for
 FAILURES_IN_A_ROW = 2  # then the forge is at fault, and not the status
 HISTORY_RETRY_SECONDS = 60.0  # until a history that cannot be used, as on a full disk, is tried again
@@ -92,7 +92,7 @@ class Outbox:
             if failures == FAILURES_IN_A_ROW or self._now() < self._paused_until:
                 break
         if failures == FAILURES_IN_A_ROW:
-            self._pause_for(_backoff(self._outages))
+            self._pause_for(BACKOFF.pause(self._outages))
             self._outages += 1
 
     def _send(self, forge: Forge, entry: Entry) -> bool:
@@ -106,7 +106,7 @@ class Outbox:
             return False
         except Unavailable as error:
             self._history.count_delivery(self._name, "failed")
-            self._history.put_off(entry, retry_at=self._now() + _backoff(entry.tries))
+            self._history.put_off(entry, retry_at=self._now() + BACKOFF.pause(entry.tries))
             self._warn_once(f"statuses wait: {error}")
             return False
         except StepFailed as error:
@@ -131,9 +131,3 @@ class Outbox:
         if warning != self._last_warning:
             log.warning("%s", warning)
         self._last_warning = warning
-
-
-def _backoff(tries: int) -> float:
-    """Seconds until the next try: longer each time, and not the same on every host."""
-    shortest, longest = BACKOFF_SECONDS
-    return float(min(longest, shortest * 2 ** min(tries, 20)) * random.uniform(0.8, 1.2))

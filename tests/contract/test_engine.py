@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from gitops_mvd.core.backoff import Backoff
 from gitops_mvd.core.errors import MvdError, StepFailed, Unavailable
 from gitops_mvd.core.model import App, Instance, Service
 from gitops_mvd.docker.client import Engine
@@ -109,7 +110,7 @@ def engine(docker: StandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 @pytest.fixture
 def notices(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> Iterator[Queue[tuple[str, str, str]]]:
     """What `watch` notices."""
-    monkeypatch.setattr("gitops_mvd.docker.events.RECONNECT_AFTER_SECONDS", (0.01, 0.02))
+    monkeypatch.setattr("gitops_mvd.docker.events.RECONNECT", Backoff(0.01, 0.02))
     queue: Queue[tuple[str, str, str]] = Queue()
     stop = threading.Event()
     thread = threading.Thread(target=engine.watch, args=(lambda *notice: queue.put(notice), stop))
