@@ -18,15 +18,15 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from gitops_mvd.core.model import Problem, Resource
+from gitops_mvd.core.text import plain_text
 
 
 class MvdError(Exception):
     """What went wrong, in one sentence that names the thing; `hint` says what to do."""
 
     def __init__(self, message: str, hint: str = "") -> None:
-        super().__init__(message)
-        self.message = message
-        self.hint = hint
+        self.message, self.hint = plain_text(message), plain_text(hint)
+        super().__init__(self.message)
 
     def __str__(self) -> str:
         return f"{self.message} ({self.hint})" if self.hint else self.message

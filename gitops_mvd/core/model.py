@@ -17,6 +17,7 @@ from functools import cached_property
 from typing import Any, TypeAlias
 
 from gitops_mvd.core.compose import Endpoint, Mount, Network, Run, Volume
+from gitops_mvd.core.text import plain_line, plain_text
 from gitops_mvd.core.xkong import Declaration, XKong
 
 Json = Mapping[str, Any]
@@ -87,6 +88,9 @@ class Revision:
     ref: str
     subject: str = ""
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "subject", plain_line(self.subject))
+
     @property
     def short(self) -> str:
         return self.commit[:7]
@@ -100,6 +104,10 @@ class Problem:
     line: int
     key: str
     message: str
+
+    def __post_init__(self) -> None:
+        for name in ("file", "key", "message"):
+            object.__setattr__(self, name, plain_line(getattr(self, name)))
 
     def __str__(self) -> str:
         return f"{self.file}:{self.line}: {self.key + ': ' if self.key else ''}{self.message}"
@@ -468,6 +476,10 @@ class Outcome:
     operation: Operation = Operation.SUCCEEDED
     did: Plan = field(default_factory=Plan)
     why: str = ""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "app", plain_line(self.app))
+        object.__setattr__(self, "why", plain_text(self.why))
 
     @property
     def is_green(self) -> bool:

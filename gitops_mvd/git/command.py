@@ -101,7 +101,7 @@ class Command:
 
         def load(oid: bytes, kind: str, path: str) -> bytes:
             try:
-                if kind == "blob":
+                if kind != "commit":
                     refuse_large(path, reader.get_object_header(oid.hex())[2])
                 content: bytes = reader.get_object_data(oid.hex())[3]
             except (git.exc.GitError, OSError, ValueError) as error:  # it has no such object, or has died over it

@@ -157,4 +157,6 @@ def refuse_large(path: str, size: int) -> None:
     """Raises ManifestError for a file that would not do a small server good to hold in memory."""
     if size > LARGEST_FILE:
         limit = LARGEST_FILE // 1024**2
-        raise ManifestError([Problem(path, 1, "", f"has {size} bytes; a file of the repository may have {limit} MiB")])
+        raise ManifestError(
+            [Problem(path, 1, "", f"has {size} bytes; a file or folder of the repository may have {limit} MiB")]
+        )

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from gitops_mvd.core.model import App, HostFacts, Problem
 from gitops_mvd.core.ports import Tree
+from gitops_mvd.core.text import plain_line
 from gitops_mvd.manifest.app_files import compose_files
 from gitops_mvd.manifest.claims import Register
 from gitops_mvd.manifest.kong_entities import FOLDER, GATEWAY_APP
@@ -68,7 +69,7 @@ def load(
     """
     apps: list[App] = []
     broken: dict[str, tuple[Problem, ...]] = {}
-    readings = {name: _cached(tree, name, facts, cache) for name in app_names(tree)}
+    readings = {plain_line(name): _cached(tree, name, facts, cache) for name in app_names(tree)}
     apart = readings.pop(GATEWAY_APP, None)
     if apart and _has_gateway(readings.values()):
         readings = {GATEWAY_APP: apart, **readings}

@@ -6,7 +6,7 @@ A relative path is that of the repository, if something is there; else a folder 
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from gitops_mvd.config.tables import Place, did_you_mean
 from gitops_mvd.core.compose import Mount, Run
@@ -129,20 +129,24 @@ def _suffix(path: str) -> str:
 
 def _gather(place: Place, tree: Tree, path: str) -> dict[str, str]:
     """A file, or a folder with all that is below it, as text."""
-    names = [("", tree.names(path))]
-    if not names[0][1]:
-        found = {"": read_file(place, tree, path)}
-    else:
-        found = {}
-        while names:
-            folder, inner = names.pop()
-            for name in inner:
-                if name.endswith("/"):
-                    if (folder + name).count("/") > MAX_FOLDERS:
-                        place.fail(f"has folders more than {MAX_FOLDERS} deep")
-                    names.append((folder + name, tree.names(posixpath.join(path, folder + name).rstrip("/"))))
-                else:
-                    found[folder + name] = read_file(place, tree, posixpath.join(path, folder + name))
-    if sum(map(len, found.values())) > MAX_MOUNTED:
-        place.fail(f"is more than {MAX_MOUNTED >> 20} MiB: put it into the image or a volume")
+    found, size = {}, 0
+    for name in _below(place, tree, path) if tree.names(path) else [""]:
+        found[name] = read_file(place, tree, posixpath.join(path, name) if name else path)
+        size += len(found[name])
+        if size > MAX_MOUNTED:
+            place.fail(f"is more than {MAX_MOUNTED >> 20} MiB: put it into the image or a volume")
     return {name: content.decode("utf-8", "surrogateescape") for name, content in sorted(found.items())}
+
+
+def _below(place: Place, tree: Tree, path: str) -> Iterator[str]:
+    """The files below a folder, as paths from there."""
+    folders = [""]
+    while folders:
+        folder = folders.pop()
+        if folder.count("/") > MAX_FOLDERS:
+            place.fail(f"has folders more than {MAX_FOLDERS} deep")
+        for name in tree.names(posixpath.join(path, folder).rstrip("/")):
+            if name.endswith("/"):
+                folders.append(folder + name)
+            else:
+                yield folder + name

@@ -14,7 +14,9 @@ from gitops_mvd.config.yamltree import Found, Path, Sink, mistakes, report
 from gitops_mvd.core.errors import ManifestError
 from gitops_mvd.core.model import App, HostFacts, Problem, Service
 from gitops_mvd.core.ports import Tree
+from gitops_mvd.core.text import plain_line
 from gitops_mvd.manifest.app_files import COMPOSE, compose_files, main_file, override_names, remarks
+from gitops_mvd.manifest.budget import Budgeted
 from gitops_mvd.manifest.claims import Claim, Register, of_ports, of_routes
 from gitops_mvd.manifest.compose import read_service
 from gitops_mvd.manifest.composition import SECTIONS, Composition, Parsed, variables_of
@@ -82,11 +84,11 @@ def read_app(tree: Tree, name: str, facts: HostFacts, parsed: Parsed) -> Reading
     """One app for one host; `parsed` holds what was parsed of this tree already."""
     sink: Sink = []
     try:
-        return _read_files(tree, name, facts, parsed, sink)
-    except ManifestError as error:  # the Tree's own: one of the files is too large to be read
+        return _read_files(Budgeted(tree), name, facts, parsed, sink)
+    except ManifestError as error:  # the Tree's own: there is too much to be read
         for problem in error.problems:
             report(sink, (), problem.file, problem.line, problem.message)
-        return Reading(App(name), tuple(sink))
+        return Reading(App(plain_line(name)), tuple(sink))
 
 
 def _read_files(tree: Tree, name: str, facts: HostFacts, parsed: Parsed, sink: Sink) -> Reading:
@@ -100,8 +102,8 @@ def _read_files(tree: Tree, name: str, facts: HostFacts, parsed: Parsed, sink: S
     elif why := misnamed(name, _APP_NAME, "a-z, 0-9, `_` and `-`", LONGEST_NAME):
         why = f"is not a valid app name ({why})"
     if why:
-        report(sink, (), f"{folder}/{files[0]}", 1, f"the folder {name!r} {why}: rename it")
-        return Reading(App(name), tuple(sink))
+        report(sink, (), f"{folder}/{files[0]}", 1, f"the folder '{plain_line(name)}' {why}: rename it")
+        return Reading(App(plain_line(name)), tuple(sink))
     if not files:
         report(sink, (), folder, 1, in_the_way(tree, folder) or f"{folder} is gone")
         return Reading(App(name), tuple(sink))

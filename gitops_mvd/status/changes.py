@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import time
 from collections.abc import Mapping
 
 from gitops_mvd.core.errors import ManifestError, Unavailable
@@ -10,6 +12,10 @@ from gitops_mvd.core.ports import Tree
 from gitops_mvd.git.branch import Source
 from gitops_mvd.manifest import Cache, load, read_fleet
 from gitops_mvd.status.statuses import CommitChange
+
+log = logging.getLogger(__name__)
+
+DEADLINE_SECONDS = 10.0  # for all commits between two fetches
 
 Contents = Mapping[str, str]
 """App -> the digest of its version, or what is wrong with its manifest; "" -> what is wrong with the fleet file."""
@@ -32,20 +38,26 @@ def changed(before: Contents, after: Contents) -> frozenset[str]:
 def commit_changes(
     source: Source, host: str, cache: Cache, known: Revision | None, tip: Revision
 ) -> list[CommitChange]:
-    """Every commit after `known` up to the tip, oldest first; `changed` is None for what cannot be read."""
+    """Every commit after `known` up to the tip, oldest first; `changed` is None for what cannot be read in time."""
     if not known:
         return [CommitChange(tip, None)]
-    before = _contents_at(source, known, host, cache)
+    deadline = time.monotonic() + DEADLINE_SECONDS
+    before = _contents_at(source, known, host, cache, deadline)
     changes = []
     for revision in source.since(known, tip):
-        after = _contents_at(source, revision, host, cache)
+        after = _contents_at(source, revision, host, cache, deadline)
         changes.append(CommitChange(revision, None if before is None or after is None else changed(before, after)))
         before = after
     return changes
 
 
-def _contents_at(source: Source, revision: Revision, host: str, cache: Cache) -> Contents | None:
+def _contents_at(source: Source, revision: Revision, host: str, cache: Cache, deadline: float) -> Contents | None:
+    if time.monotonic() > deadline:
+        return None
     try:
         return contents(source.tree(revision), host, cache)
     except Unavailable:  # the mirror is shallow, or was made anew
+        return None
+    except Exception:  # only the tip decides what is done: a commit behind it, bad as it may be, holds up nothing
+        log.exception("cannot read a commit commit=%s", revision.short)
         return None

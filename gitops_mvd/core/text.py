@@ -1,0 +1,44 @@
+"""Text from outside, made fit to be a key, a row, a status, a line of a log or of a terminal.  Pure.
+
+Names of files, subjects of commits, and messages of Git, Docker, Kong and forges may hold bytes that are no text,
+sequences that steer a terminal, and characters that turn the direction of what follows.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+
+LONGEST_LINE = 2_000  # characters
+LONGEST_TEXT = 20_000
+_JOINERS = "\u200c\u200d"  # they belong to the writing of several languages, and to emoji
+
+
+def plain_line(text: str, most: int = LONGEST_LINE) -> str:
+    """`text` as one line of printable characters, cut with `…` after `most`.
+
+    White space becomes a space, and whatever else cannot be printed is shown by its number: `\\xff` for a byte that is
+    no UTF-8, `\\x1b` for an escape.  What is plain already is returned as it is.
+    """
+    if len(text) <= most and text.isprintable():
+        return text
+    line = "".join(c if _is_plain(c) else " " if c.isspace() else _shown(c) for c in text[: most + 1])
+    return line if len(line) <= most else line[: most - 1] + "…"
+
+
+def plain_text(text: str, most: int = LONGEST_TEXT) -> str:
+    """The same for a text of several lines, which stay apart."""
+    if len(text) <= most and text.isprintable():
+        return text
+    kept = "".join(c if c in "\n\t" or _is_plain(c) else _shown(c) for c in text[: most + 1].replace("\r\n", "\n"))
+    return kept if len(kept) <= most else kept[: most - 1] + "…"
+
+
+def _is_plain(c: str) -> bool:
+    return c.isprintable() or c in _JOINERS or unicodedata.category(c) in ("Cn", "Co", "Zs")
+
+
+def _shown(c: str) -> str:
+    number = ord(c)
+    if 0xDC80 <= number <= 0xDCFF:  # a byte that Python could not decode
+        return f"\\x{number - 0xDC00:02x}"
+    return f"\\x{number:02x}" if number < 0x100 else f"\\u{number:04x}" if number < 0x10000 else f"\\U{number:08x}"

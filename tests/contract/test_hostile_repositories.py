@@ -1,0 +1,181 @@
+"""Repositories made to hurt, out of real Git objects: one app is refused in one sentence, and no other one minds."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import tracemalloc
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from gitops_mvd.cli.main import main
+from gitops_mvd.core.model import Health, HostFacts, Operation, Outcome, Problem, Report, Revision, Sync
+from gitops_mvd.git.branch import Source
+from gitops_mvd.manifest import load
+from gitops_mvd.state.history import SqliteHistory
+from gitops_mvd.status.changes import commit_changes
+
+Entry = tuple[bytes, bytes, str]  # mode, name, object id
+
+FILE, FOLDER = b"100644", b"40000"
+GOOD = b"services: {web: {image: nginx}}\n"
+WHO = {f"GIT_{role}_{what}": "x" for role in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
+MIB = 1 << 20
+
+
+class Objects:
+    """A bare repository, written object by object."""
+
+    def __init__(self, place: Path) -> None:
+        self.place = place
+        subprocess.run(["git", "init", "-q", "--bare", "--initial-branch=main", place], check=True)
+
+    def git(self, *words: str, data: bytes = b"") -> str:
+        command = ["git", "-C", str(self.place), *words]
+        return (
+            subprocess.run(command, input=data, capture_output=True, check=True, env=os.environ | WHO)
+            .stdout.decode()
+            .strip()
+        )
+
+    def blob(self, content: bytes) -> str:
+        return self.git("hash-object", "-w", "--stdin", data=content)
+
+    def tree(self, *entries: Entry) -> str:
+        body = b"".join(
+            mode + b" " + name + b"\0" + bytes.fromhex(oid) for mode, name, oid in sorted(entries, key=lambda e: e[1])
+        )
+        return self.git("hash-object", "-w", "-t", "tree", "--literally", "--stdin", data=body)
+
+    def app(self, text: bytes = GOOD, *more: Entry) -> str:
+        return self.tree((FILE, b"compose.yaml", self.blob(text)), *more)
+
+    def commit(self, *apps: Entry, message: bytes = b"m", parent: str = "") -> str:
+        root = self.tree((FOLDER, b"apps", self.tree((FOLDER, b"good", self.app()), *apps)))
+        made = self.git("commit-tree", root, *(["-p", parent] if parent else []), data=message)
+        self.git("update-ref", "refs/heads/main", made)
+        return made
+
+
+def wide_and_deep(objects: Objects) -> str:
+    """Eleven trees that name ten billion files."""
+    folder = objects.tree(*((FILE, b"%d" % i, objects.blob(b"")) for i in range(10)))
+    for _ in range(9):
+        folder = objects.tree(*((FOLDER, b"%d" % i, folder) for i in range(10)))
+    mount = b"services: {web: {image: n, volumes: ['./d:/x:ro']}}\n"
+    return objects.app(mount, (FOLDER, b"d", folder))
+
+
+def one_blob_mounted_often(objects: Objects) -> str:
+    large = objects.blob(b"x" * (16 * MIB - 10))
+    mount = b"services: {web: {image: n, volumes: ['./d:/x:ro']}}\n"
+    return objects.app(mount, (FOLDER, b"d", objects.tree(*((FILE, b"%03d" % i, large) for i in range(100)))))
+
+
+def one_blob_as_many_secrets(objects: Objects) -> str:
+    large, names = objects.blob(b"x" * (16 * MIB - 10)), [f"s{i}" for i in range(60)]
+    granted, defined = ", ".join(names), ", ".join(f"{name}: {{file: {name}}}" for name in names)
+    text = f"services: {{web: {{image: n, secrets: [{granted}]}}}}\nsecrets: {{{defined}}}\n"
+    return objects.app(text.encode(), *((FILE, name.encode(), large) for name in names))
+
+
+def many_files_at_its_top(objects: Objects) -> str:
+    empty = objects.blob(b"")
+    return objects.app(GOOD, *((FILE, b"%05d" % i, empty) for i in range(20_000)))
+
+
+@pytest.fixture
+def objects(tmp_path: Path) -> Objects:
+    return Objects(tmp_path / "config.git")
+
+
+@pytest.fixture
+def source(objects: Objects, tmp_path: Path) -> Source:
+    return Source(str(objects.place), "main", tmp_path / "mirror")
+
+
+def read(source: Source) -> tuple[set[str], dict[str, tuple[Problem, ...]]]:
+    apps, broken = load(source.tree(source.fetch()), HostFacts("h"))
+    return {app.name for app in apps}, dict(broken)
+
+
+@pytest.mark.parametrize(
+    ("hostile", "said"),
+    [
+        (wide_and_deep, "the app reads more than 10,000 names of the repository"),
+        (one_blob_mounted_often, "is more than 1 MiB"),
+        (one_blob_as_many_secrets, "the app reads more than 64 MiB of the repository"),
+        (many_files_at_its_top, "the app reads more than 10,000 names of the repository"),
+    ],
+)
+def test_an_app_that_reads_too_much_is_refused(
+    objects: Objects, source: Source, hostile: Callable[[Objects], str], said: str
+) -> None:
+    objects.commit((FOLDER, b"bomb", hostile(objects)))
+    source.fetch()
+    tracemalloc.start()
+    try:
+        apps, broken = read(source)
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert apps == {"good"}
+    assert [str(problem).count(said) for problem in broken["bomb"]] == [1]
+    assert most < 200 * MIB
+
+
+def test_an_app_whose_name_is_no_text_is_refused_and_recorded(objects: Objects, source: Source, tmp_path: Path) -> None:
+    objects.commit((FOLDER, b"\xff\xfe", objects.app()))
+    apps, broken = read(source)
+    assert apps == {"good"}
+    [name] = broken
+    assert name == r"\xff\xfe"
+    assert r"apps/\xff\xfe/compose.yaml:1:" in str(broken[name][0])
+
+    history = SqliteHistory(tmp_path / "state" / "history.db")
+    outcome = Outcome(name, Sync.OUT_OF_SYNC, Health.MISSING, Operation.FAILED, why=str(broken[name][0]))
+    report = Report("h", source.fetch(), (outcome,))
+    history.record_report(report)
+    history.save_report(report, 0.0)
+    assert any(event.app == name for event in history.events(10))
+
+
+def test_mvd_validate_names_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "apps" / os.fsdecode(b"\xff\x1b[31m")
+    folder.mkdir(parents=True)
+    (folder / "compose.yaml").write_bytes(GOOD)
+    with pytest.raises(SystemExit, match="1"):
+        main(["validate", str(tmp_path)])
+    said = "".join(capsys.readouterr())
+    assert r"\xff\x1b[31m" in said
+    assert "\x1b[31m" not in said.replace(r"\x1b[31m", "")
+
+
+def test_a_revert_helps_whatever_lies_between(
+    objects: Objects, source: Source, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = objects.commit()
+    known = source.fetch()
+    hostile = objects.commit((FOLDER, b"bomb", objects.app()), parent=first)
+    objects.commit(parent=hostile)
+    tip = source.fetch()
+    tree = Source.tree
+
+    def die_of_one(self: Source, revision: Revision) -> object:
+        if revision.commit == hostile:
+            raise RuntimeError("something that nobody thought of")
+        return tree(self, revision)
+
+    monkeypatch.setattr(Source, "tree", die_of_one)
+    changes = commit_changes(source, "h", {}, known, tip)
+    assert [(change.revision.commit, change.changed) for change in changes] == [(hostile, None), (tip.commit, None)]
+
+
+def test_the_subject_of_a_commit_is_one_plain_line(objects: Objects, source: Source) -> None:
+    objects.commit(message=b"\x1b[2J\xff " + b"x" * 5 * MIB)
+    subject = source.fetch().subject
+    assert subject.startswith(r"\x1b[2J")
+    assert subject.isprintable()
+    assert len(subject) == 2_000
