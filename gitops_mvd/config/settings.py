@@ -214,6 +214,16 @@ def _listen(place: Place) -> str:
     return value
 
 
+@accepts({"type": ["integer", "string"], "pattern": "^[0-9]{1,5}(-[0-9]{1,5})?$", "minimum": 1, "maximum": 65535})
+def _ports(place: Place) -> tuple[int, int]:
+    """A port, or the first and the last of several."""
+    value = str(place.scalar("a port, or a first and a last one"))
+    first, _, last = value.partition("-")
+    if not re.fullmatch(r"[0-9]{1,5}(-[0-9]{1,5})?", value) or not 1 <= int(first) <= int(last or first) <= 65535:
+        place.fail(f"must be a port, or a first and a last one such as `8000-8999`, not {value!r}")
+    return int(first), int(last or first)
+
+
 def _address(*schemes: str) -> Reader[str]:
     """A reader of addresses of these schemes, without a login, query or fragment."""
 
@@ -479,6 +489,23 @@ POLICY_SECTION = section(
             "The registries that images of other apps may come from, `docker.io` for Docker Hub.",
             tuple_of(filled),
             "any",
+        ),
+        "shared": Key(
+            "Volumes and networks of others, or of this host, that other apps may use, by their real names.",
+            tuple_of(filled),
+            "none",
+        ),
+        "volume_drivers": Key(
+            "The drivers that volumes of other apps may have, with any options. `local` need not be named, and has no "
+            "options unless it is.",
+            tuple_of(filled),
+            "none",
+        ),
+        "ports": Key(
+            'The ports of this host that other apps may publish, such as `[443, "8000-8999"]`. Those of `127.0.0.1` '
+            "and `::1`, and any free one, need not be named.",
+            tuple_of(_ports),
+            "none",
         ),
     },
 )

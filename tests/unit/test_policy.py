@@ -4,11 +4,12 @@ from typing import Any
 
 import pytest
 
+from gitops_mvd.core.compose import Run
 from gitops_mvd.core.errors import StepFailed
 from gitops_mvd.core.model import App, Service
-from gitops_mvd.core.policy import Policy, enforce
+from gitops_mvd.core.policy import CHECKED, FORBIDDEN, HARMLESS, Policy, enforce
 
-STRICT = Policy(mounts=("/srv",), registries=("myrepo.io",))
+STRICT = Policy(mounts=("/srv",), registries=("myrepo.io",), ports=((8000, 8999),))
 
 
 def app(run: dict[str, Any], image: str = "myrepo.io/chat:1", **more: Any) -> App:
@@ -19,11 +20,39 @@ def bind(source: str) -> dict[str, Any]:
     return {"volumes": [{"type": "bind", "source": source, "target": "/x", "read_only": False}]}
 
 
+def published(port: str, address: str) -> dict[str, Any]:
+    return {"ports": [{"target": 80, "published": port, "host_ip": address, "protocol": "tcp"}]}
+
+
+def kong(**entities: Any) -> App:
+    return App("gateway", kong_entities=entities)
+
+
+@pytest.mark.parametrize("key", sorted(Run.__annotations__))
+def test_every_key_of_a_container_is_harmless_checked_or_forbidden(key: str) -> None:
+    assert [key in HARMLESS, key in FORBIDDEN, key in CHECKED].count(True) == 1
+
+
 @pytest.mark.parametrize(
     ("run", "told"),
     [
         ({"privileged": True}, "web: privileged"),
-        ({"cap_add": ["SYS_ADMIN"]}, "web: cap_add"),
+        ({"cap_add": ["CHOWN", "SYS_ADMIN", "cap_bpf"]}, "web: cap_add: SYS_ADMIN, cap_bpf"),
+        ({"security_opt": ["no-new-privileges", "seccomp=unconfined"]}, "web: security_opt: seccomp=unconfined"),
+        ({"security_opt": ["no-new-privileges:false"]}, "web: security_opt: no-new-privileges:false"),
+        ({"pid": "container:kong"}, "web: pid: container:kong"),
+        ({"network_mode": "container:other-web-1"}, "web: network_mode: container:other-web-1"),
+        ({"network_mode": "their-network"}, "web: network_mode: their-network"),
+        ({"gpus": [{"count": -1}]}, "web: gpus"),
+        ({"annotations": {"run.oci.hooks": "x"}}, "web: annotations"),
+        ({"oom_score_adj": -1000}, "web: oom_score_adj: -1000"),
+        ({"logging": {"driver": "syslog", "options": {"syslog-address": "unixgram:///run/x"}}}, "web: logging"),
+        ({"a_key_of_tomorrow": "x"}, "web: a_key_of_tomorrow, which it does not know"),
+        ({"networks": {"mvd-other-default-1": {}}}, "web: network mvd-other-default-1, which is not the app's own"),
+        (published("443", ""), "web: port 443 of the host"),
+        (published("443", "0.0.0.0"), "web: port 443 of the host"),
+        (published("8000-9000", ""), "web: port 8000-9000 of the host"),
+        (bind("/srv/../etc"), "web: mounting /srv/../etc"),
         ({"network_mode": "host"}, "web: network_mode: host"),
         ({"pid": "host"}, "web: pid: host"),
         (bind("/etc"), "web: mounting /etc"),
@@ -37,7 +66,25 @@ def test_what_reaches_beyond_the_container_is_refused(run: dict[str, Any], told:
     assert told in str(caught.value)
 
 
-@pytest.mark.parametrize("run", [{}, bind("/srv/data"), {"network_mode": "none"}, {"cap_drop": ["ALL"]}])
+@pytest.mark.parametrize(
+    "run",
+    [
+        {},
+        bind("/srv/data"),
+        bind("./data"),
+        {"network_mode": "none"},
+        {"network_mode": "service:db"},
+        {"cap_drop": ["ALL"], "read_only": True, "security_opt": ["no-new-privileges:true"], "user": "1000"},
+        {"cap_add": ["NET_BIND_SERVICE", "CAP_CHOWN"]},
+        {"oom_score_adj": 500},
+        {"privileged": False, "devices": []},
+        {"networks": {"mvd-chat-default-1": {}}},
+        published("8443", ""),
+        published("443", "127.0.0.1"),
+        published("443", "::1"),
+        published("", ""),
+    ],
+)
 def test_what_stays_inside_is_let_through(run: dict[str, Any]) -> None:
     enforce(STRICT, app(run))
 
@@ -46,6 +93,86 @@ def test_a_host_folder_behind_a_volume_is_a_host_folder() -> None:
     options = {"driver_opts": {"type": "none", "o": "bind", "device": "/etc"}}
     with pytest.raises(StepFailed, match="volume chat_data: mounting /etc"):
         enforce(STRICT, app({}, volumes={"chat_data": options}))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"type": "overlay", "device": "overlay", "o": "lowerdir=/etc:/opt"},
+        {"type": "proc", "device": "proc"},
+        {"type": "cgroup", "device": "cgroup", "o": "memory"},
+        {"type": "devtmpfs", "device": "devtmpfs"},
+        {"type": "ext4", "device": "/srv/disk"},
+        {"type": "overlay", "device": "/srv/x", "o": "bind,lowerdir=/etc"},
+        {"type": "none", "device": "/srv/../etc", "o": "bind"},
+        {"type": "none", "device": "/srv/x"},
+        {"o": "bind"},
+    ],
+)
+def test_a_volume_of_the_local_driver_is_no_file_system_of_the_host(options: dict[str, str]) -> None:
+    with pytest.raises(StepFailed, match="volume chat_data: "):
+        enforce(STRICT, app({}, volumes={"chat_data": {"driver_opts": options}}))
+
+
+def test_a_volume_has_another_driver_only_if_it_is_named() -> None:
+    volumes = {"chat_data": {"driver": "nfs-plugin", "driver_opts": {"share": "x"}}}
+    with pytest.raises(StepFailed, match="volume chat_data: driver nfs-plugin"):
+        enforce(STRICT, app({}, volumes=volumes))
+    enforce(Policy(volume_drivers=("nfs-plugin",)), app({}, volumes=volumes))
+
+
+@pytest.mark.parametrize("options", [{}, {"external": True}])
+def test_names_of_others_are_used_only_if_they_are_shared(options: dict[str, Any]) -> None:
+    both = app({}, volumes={"bank_data": options}, networks={"bank": options})
+    with pytest.raises(StepFailed, match=r"volume bank_data, which .*; network bank, which is not the app's own"):
+        enforce(STRICT, both)
+    enforce(Policy(shared=("bank_data", "bank")), both)
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"driver": "macvlan", "driver_opts": {"parent": "eth0"}}, "driver macvlan"),
+        ({"driver_opts": {"com.docker.network.bridge.name": "docker0"}}, "com.docker.network.bridge.name"),
+        ({"ipam": {"driver": "plugin"}}, "ipam driver plugin"),
+    ],
+)
+def test_networks_are_bridges(options: dict[str, Any], told: str) -> None:
+    with pytest.raises(StepFailed, match=told):
+        enforce(STRICT, app({}, networks={"mvd-chat-a-1": options}))
+    enforce(STRICT, app({}, networks={"mvd-chat-a-1": {"driver_opts": {"com.docker.network.driver.mtu": "1400"}}}))
+
+
+@pytest.mark.parametrize(
+    "host",
+    ["127.0.0.1", "127.9.9.9", "localhost", "LOCALHOST.", "::1", "[::1]", "0.0.0.0", "::ffff:127.0.0.1", "169.254.1.1"],
+)
+def test_kong_leads_to_no_address_that_this_host_alone_has(host: str) -> None:
+    target = f"[{host.strip('[]')}]:8001" if ":" in host else f"{host}:8001"
+    for entities in (
+        {"services": [{"name": "adm", "host": host, "port": 8001}]},
+        {"services": [{"name": "adm", "url": f"http://{target}/"}]},
+        {"upstreams": [{"name": "adm", "targets": [{"target": target}]}]},
+        {"targets": [{"upstream": "adm", "target": target}]},
+    ):
+        with pytest.raises(StepFailed, match=r"kong: the (service|target) .*adm"):
+            enforce(STRICT, kong(**entities))
+    enforce(STRICT, kong(services=[{"name": "other", "host": "10.0.0.2", "routes": [{"paths": ["/x"]}]}]))
+
+
+def test_kong_runs_no_code_of_the_repository() -> None:
+    code = [{"name": "pre-function", "config": {"access": ["os.exit()"]}}]
+    for entities in ({"plugins": code}, {"services": [{"host": "x", "routes": [{"plugins": code}]}]}):
+        with pytest.raises(StepFailed, match="kong: the plugin pre-function"):
+            enforce(STRICT, kong(**entities))
+    routed: Any = {"port": 80, "protocol": "http", "routes": [], "plugins": code, "service": {}, "upstream": {}}
+    with pytest.raises(StepFailed, match="web: the plugin pre-function"):
+        enforce(Policy(), App("chat", (Service("web", "x", kong=routed),)))
+
+
+def test_an_image_by_its_id_is_of_no_registry() -> None:
+    with pytest.raises(StepFailed, match="images from this host alone"):
+        enforce(STRICT, app({}, f"sha256:{'0' * 64}"))
 
 
 @pytest.mark.parametrize("image", ["redis:7", "library/redis:7", "evil.io/chat:1"])
