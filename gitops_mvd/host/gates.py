@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import logging
-import re
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from gitops_mvd.core.errors import Disrupted, Unavailable, Unhealthy
 from gitops_mvd.core.model import COMPLETED, Check, Gate, Health, Instance, Resource, Service, unix_time
 from gitops_mvd.core.ports import Clock, History, Probe, RouteProof
+from gitops_mvd.core.redact import redact, secrets_of
 from gitops_mvd.core.rollout import ROUTE_PROOF
 from gitops_mvd.docker.client import Engine
 from gitops_mvd.host.disruption import Disruptions
@@ -25,7 +25,6 @@ ONLY_WAIT = {name for name, probe in known().items() if probe.only_waits}
 PROOF_WAITS_SECONDS = 2.0  # after which Kong's answer alone proves that it uses no old instance any more
 STARTED_WITHIN_SECONDS = 5.0  # after which a disruption is looked for: the instance may never be started
 PAUSE_SECONDS = (0.02, 1.0)  # between two tries, at first and at last
-SECRET_NAME = re.compile(r"pass|secret|token|key|credential|dsn|auth", re.IGNORECASE)
 NO_KONG = "this host has no Kong: set `kong` in its settings"
 
 
@@ -80,7 +79,7 @@ class Gates:
     def ask_once(self, instance: Instance, service: Service) -> tuple[Health, str]:
         """One try of a service's probe, with no secret of the service in the reason."""
         health, why = self.ask(instance, service.check)
-        return health, _hide(why, _secrets(service)) if why else ""
+        return health, redact(why, secrets_of(service)) if why else ""
 
     def wait(self, gates: Iterable[Gate]) -> list[str]:
         """Wait until every gate is passed, all at the same time; returns why those that are not required were not.
@@ -230,21 +229,9 @@ class Gates:
             return f"{_who(gate.on)}: {why}"
         said = self._systemd.journal(f"{gate.on.name}.service", lines=5)
         last = f"; it last said: {' | '.join(said)}" if said else ""
-        secrets = _secrets(gate.on.payload) if isinstance(gate.on.payload, Service) else []
-        return f"{_who(gate.on)}: {_hide(why + last, secrets)}"
+        secrets = secrets_of(gate.on.payload) if isinstance(gate.on.payload, Service) else ()
+        return f"{_who(gate.on)}: {redact(why + last, secrets)}"
 
 
 def _who(resource: Resource) -> str:
     return resource.service or resource.name
-
-
-def _secrets(service: Service) -> list[str]:
-    named = [value for key, value in service.environment.items() if SECRET_NAME.search(key)]
-    lying = [content.strip() for file in service.files for content in file.files.values()]
-    return sorted((secret for secret in named + lying if 4 <= len(secret) <= 4096), key=len, reverse=True)
-
-
-def _hide(line: str, secrets: Sequence[str]) -> str:
-    for secret in secrets:
-        line = line.replace(secret, "***")
-    return line
