@@ -158,15 +158,22 @@ class Daemon:
             else:
                 report = self._reconcile() if self._revision else None
                 self._clear_warning("host")
-        except Unavailable as error:
-            self._warn_once("host", error)
-            with suppress(Unavailable):  # it may be the history that does not answer
-                self._wired.statuses.wait(str(error))
+        except MvdError as error:
+            self._wait_because(error)
+        except Exception as error:  # a bug ends this pass, and not the daemon: the next one may get by
+            log.exception("internal error")
+            self._wait_because(Unavailable(f"internal error, see the log of gitops-mvd: {type(error).__name__}"))
         if not report:
             with suppress(Unavailable):
                 self._wired.history.save_last_error("; ".join(self._warnings.values()))
         self._back_off(report)
         return report
+
+    def _wait_because(self, error: MvdError) -> None:
+        """Log why a pass came to nothing, and tell the commit."""
+        self._warn_once("host", error)
+        with suppress(Unavailable):  # it may be the history that does not answer
+            self._wired.statuses.wait(str(error))
 
     def _fetch(self) -> None:
         """Take the newest revision.  If Git does not answer, keep the one that is known."""

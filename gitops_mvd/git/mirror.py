@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import os
 import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -61,7 +62,7 @@ class Mirror:
         try:
             new._begin()
             yield new
-            if self.place.exists():
+            if os.path.lexists(self.place):  # a link, too, wherever it leads
                 self.place.rename(old.place)
             new.place.rename(self.place)
         finally:
@@ -69,7 +70,7 @@ class Mirror:
             old.remove()
 
     def remove(self) -> None:
-        if self.place.is_dir():
+        if self.place.is_dir() and not self.place.is_symlink():
             shutil.rmtree(self.place, ignore_errors=True)
         else:
             self.place.unlink(missing_ok=True)
@@ -90,6 +91,7 @@ class Mirror:
     def fetch(self, depth: int, refspecs: Sequence[str]) -> None:
         """Fetch refs with so many commits of history; 0 is as many as there are here already."""
         if not self.place.exists():
+            self.remove()  # a link that leads nowhere
             self._begin()
         self.say(
             *("fetch", "--quiet", "--force", "--no-tags", "--no-write-fetch-head"),

@@ -660,7 +660,25 @@ def remove(mirror: Path) -> None:
     shutil.rmtree(mirror)
 
 
+def move_to_another_disk(mirror: Path) -> None:
+    other = mirror.parent.parent / "disk"
+    mirror.rename(other)
+    mirror.symlink_to(other)
+    lose_objects(other)
+
+
+def lead_nowhere(mirror: Path) -> None:
+    shutil.rmtree(mirror)
+    mirror.symlink_to(mirror.parent.parent / "gone")
+
+
+def leave_a_link_of_an_old_one(mirror: Path) -> None:
+    lose_objects(mirror)
+    mirror.with_name("mirror.old").symlink_to(mirror.parent.parent)
+
+
 DAMAGES = [garble, empty_objects, lose_objects, lose_head, lose_refs, break_settings, make_it_a_file, remove]
+DAMAGES += [move_to_another_disk, lead_nowhere, leave_a_link_of_an_old_one]
 
 
 @pytest.mark.parametrize("damage", DAMAGES)

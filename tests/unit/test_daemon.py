@@ -1,0 +1,73 @@
+"""The daemon's loop outlives what it meets."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from gitops_mvd.core.errors import StepFailed
+from gitops_mvd.core.model import Revision
+from gitops_mvd.daemon.loop import Daemon
+from gitops_mvd.daemon.mailbox import Mailbox
+from gitops_mvd.daemon.triggers import SYNC
+from gitops_mvd.status.outbox import Outbox
+
+
+def a_daemon(error: Exception, told: list[str], tmp_path: Any) -> Daemon:
+    """One whose repository raises that at every question."""
+
+    def fetch() -> Revision:
+        raise error
+
+    wired = SimpleNamespace(
+        mailbox=Mailbox(),
+        clock=SimpleNamespace(resume=lambda: None),
+        source=SimpleNamespace(fetch=fetch),
+        statuses=SimpleNamespace(wait=told.append),
+        history=SimpleNamespace(save_last_error=told.append),
+        settings_path=tmp_path / "config.yaml",
+    )
+    return Daemon(wired)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("error", "sentence"),
+    [
+        (StepFailed("Docker refused"), "Docker refused"),
+        (KeyError("Attributes"), "internal error, see the log of gitops-mvd: KeyError"),
+        (RecursionError(), "internal error, see the log of gitops-mvd: RecursionError"),
+    ],
+)
+def test_a_pass_that_breaks_is_told_and_is_not_the_last(
+    error: Exception, sentence: str, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sdnotify.SystemdNotifier", lambda: SimpleNamespace(notify=lambda told: None))
+    told: list[str] = []
+    daemon = a_daemon(error, told, tmp_path)
+    for _ in range(3):
+        assert daemon.reconcile_pass(frozenset({SYNC})) is None
+    daemon._retry.cancel()
+    assert told == [sentence, sentence] * 3
+
+
+def test_the_outbox_goes_on_after_what_nobody_thought_of(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("gitops_mvd.status.outbox.HISTORY_RETRY_SECONDS", 0.0)
+    tries: list[str] = []
+
+    def deliver(self: Outbox) -> None:
+        tries.append("")
+        if len(tries) == 1:
+            raise ValueError("garbage")
+        self._ended = True
+        self.wake()
+
+    monkeypatch.setattr(Outbox, "deliver", deliver)
+    history = SimpleNamespace(requeue_rejected=lambda: None, next_due=lambda now: None)
+    outbox = Outbox(history, None)  # type: ignore[arg-type]
+    outbox._run()
+    assert len(tries) == 2
+    assert "internal error" in caplog.text
