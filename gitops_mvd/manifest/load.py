@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
 
+from gitops_mvd.core.errors import ManifestError
 from gitops_mvd.core.model import App, HostFacts, Problem
 from gitops_mvd.core.ports import Tree
 from gitops_mvd.core.text import plain_line
@@ -100,10 +101,17 @@ def app_names(tree: Tree) -> list[str]:
     apps = [
         name
         for name, is_folder in entries.items()
-        if (compose_files(tree, name) if is_folder else is_app_name(name) and in_the_way(tree, f"{APPS}/{name}"))
+        if (_is_app(tree, name) if is_folder else is_app_name(name) and in_the_way(tree, f"{APPS}/{name}"))
     ]
     has_gateway = any(name.endswith((".yaml", ".yml")) for name in tree.names(FOLDER))
     return [GATEWAY_APP, *apps] if has_gateway and GATEWAY_APP not in apps else apps
+
+
+def _is_app(tree: Tree, name: str) -> bool:
+    try:
+        return bool(compose_files(tree, name))
+    except ManifestError:  # it has too many files to be read: `read_app` says so
+        return True
 
 
 def _cached(tree: Tree, name: str, facts: HostFacts, cache: Cache | None) -> Reading:

@@ -126,6 +126,16 @@ def test_an_app_that_reads_too_much_is_refused(
     assert most < 200 * MIB
 
 
+def test_a_folder_that_is_too_large_to_be_read_is_the_mistake_of_its_app(
+    objects: Objects, source: Source, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gitops_mvd.git.tree.LARGEST_FILE", MIB // 2)
+    objects.commit((FOLDER, b"bomb", many_files_at_its_top(objects)))
+    apps, broken = read(source)
+    assert apps == {"good"}
+    assert "a file or folder of the repository may have" in str(broken["bomb"])
+
+
 def test_an_app_whose_name_is_no_text_is_refused_and_recorded(objects: Objects, source: Source, tmp_path: Path) -> None:
     objects.commit((FOLDER, b"\xff\xfe", objects.app()))
     apps, broken = read(source)
