@@ -161,8 +161,7 @@ class Daemon:
         except MvdError as error:
             self._wait_because(error)
         except Exception as error:  # a bug ends this pass, and not the daemon: the next one may get by
-            log.exception("internal error")
-            self._wait_because(Unavailable(f"internal error, see the log of gitops-mvd: {type(error).__name__}"))
+            self._wait_because(_bug(error, "pass"))
         if not report:
             with suppress(Unavailable):
                 self._wired.history.save_last_error("; ".join(self._warnings.values()))
@@ -285,8 +284,10 @@ class Daemon:
         try:
             self._with_watchdog(self._wired.pull_requests.look, self._revision, self._mail.has_mail)
             self._clear_warning("pull_requests")
-        except (Unavailable, StepFailed) as error:
+        except MvdError as error:
             self._warn_once("pull_requests", error)
+        except Exception as error:  # as in a pass: whatever a pull request has, the branch goes on
+            self._warn_once("pull_requests", _bug(error, "pull_requests"))
 
     # ---- what is reported --------------------------------------------------------------------------------------------
 
@@ -334,6 +335,12 @@ def _exit_after(seconds: float) -> None:
     timer.start()
 
 
+def _bug(error: Exception, where: str) -> MvdError:
+    """What to tell of an error that nobody thought of, which is logged with its traceback."""
+    log.error("internal error %s", where, exc_info=error)
+    return MvdError(f"internal error, see the log of gitops-mvd: {type(error).__name__}")
+
+
 def _isolated(do: Callable[[Candidate], Outcome], candidate: Candidate) -> Outcome:
     """The outcome of one app.  A bug that shows in it is logged with its traceback, and holds up no other app."""
     app = candidate.app
@@ -342,6 +349,5 @@ def _isolated(do: Callable[[Candidate], Outcome], candidate: Candidate) -> Outco
     except Unavailable as error:  # Docker or the history, before a step was taken
         return Outcome(app.name, Sync.UNKNOWN, Health.UNKNOWN, Operation.RUNNING, why=str(error))
     except Exception as error:
-        log.exception("internal error app=%s", app.name)
-        why = f"internal error, see the log of gitops-mvd: {type(error).__name__}"
+        why = str(_bug(error, f"app={app.name}"))
         return Outcome(app.name, Sync.UNKNOWN, Health.UNKNOWN, Operation.FAILED, why=why)

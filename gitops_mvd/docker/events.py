@@ -48,7 +48,7 @@ class EventApi(Connection):
                 reason = str(error)
             except Exception as error:  # an event that no engine known here would send
                 reason = f"internal error: {type(error).__name__}"
-                log.debug("following the events failed", exc_info=True)
+                log.exception("internal error")
             finally:
                 self.cache.end()
             if not stop.is_set():

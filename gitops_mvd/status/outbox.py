@@ -73,9 +73,9 @@ class Outbox:
             except Unavailable as error:
                 self._warn_once(f"statuses wait: {error}")
                 pause = HISTORY_RETRY_SECONDS
-            except Exception as error:  # the statuses of all other commits are not lost for it
+            except Exception:  # the statuses of all other commits are not lost for it
                 log.exception("statuses wait: internal error")
-                self._last_warning, pause = f"internal error: {type(error).__name__}", HISTORY_RETRY_SECONDS
+                pause = HISTORY_RETRY_SECONDS
             if pause is None or pause > 0:
                 self._woken.wait(pause)
 
