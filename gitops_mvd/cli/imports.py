@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -14,12 +13,12 @@ import click
 
 from gitops_mvd.cli.output import as_json, print_json
 from gitops_mvd.core.errors import MvdError
+from gitops_mvd.core.text import plain_text
 
 if TYPE_CHECKING:
     from gitops_mvd.imports.draft import Request
     from gitops_mvd.imports.plan import Imported
 
-_CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 _OF_A_NEW_REPOSITORY = {"README", "README.md", "LICENSE", "renovate.json", "CODEOWNERS"}
 
 
@@ -58,13 +57,10 @@ def import_(
     validate`.  Exit code 1: nothing was written.
     """
     path = os.path.abspath(project)
-    try:
-        _check_repository(into, path)
-        request = _request(path, app, images, values, unset_empty, not_secret)
-        found, request = _planned(request, into, ask=not machine and sys.stdin.isatty() and sys.stdout.isatty())
-        return _finished(found, request, into / "apps" / found.app, machine)
-    except MvdError as error:
-        raise MvdError(_printable(error.message), _printable(error.hint)) from error
+    _check_repository(into, path)
+    request = _request(path, app, images, values, unset_empty, not_secret)
+    found, request = _planned(request, into, ask=not machine and sys.stdin.isatty() and sys.stdout.isatty())
+    return _finished(found, request, into / "apps" / found.app, machine)
 
 
 def _request(
@@ -97,13 +93,13 @@ def _finished(found: Imported, request: Request, folder: Path, machine: bool) ->
     if found.complete:
         write_app(folder, found.files)
     if machine:
-        print_json(_without_surrogates(report.as_json(found, request, str(folder), written=found.complete)))
+        print_json(_plain(report.as_json(found, request, str(folder), written=found.complete)))
     elif found.complete:
         for line in report.lines(found, request):
-            click.echo(_printable(line))
+            click.echo(plain_text(line))
     else:
         for line in report.refusal(found, request):
-            click.echo(_printable(line), err=True)
+            click.echo(plain_text(line), err=True)
     return 0 if found.complete else 1
 
 
@@ -130,13 +126,13 @@ def _pairs(option: str, words: Sequence[str]) -> dict[str, str]:
     return pairs
 
 
-def _without_surrogates(value: Any) -> Any:
-    """JSON without the bytes of names that are not UTF-8."""
+def _plain(value: Any) -> Any:
+    """JSON with plain text in it, as names of files may be none."""
     if isinstance(value, dict):
-        return {name: _without_surrogates(inner) for name, inner in value.items()}
+        return {plain_text(name): _plain(inner) for name, inner in value.items()}
     if isinstance(value, list):
-        return [_without_surrogates(item) for item in value]
-    return _decoded(value) if isinstance(value, str) else value
+        return [_plain(item) for item in value]
+    return plain_text(value) if isinstance(value, str) else value
 
 
 def _asked(found: Imported, request: Request) -> Request:
@@ -147,17 +143,8 @@ def _asked(found: Imported, request: Request) -> Request:
         hint = f" ({question.hint})" if question.hint else ""
         if question.kind == "image":
             text = f"{at}: the image of {question.name}, which is built{hint}"
-            images[question.name] = click.prompt(_printable(text), err=True).strip()
+            images[question.name] = click.prompt(plain_text(text), err=True).strip()
         else:
             text = f"{at}: the value of {question.name}, which is not set{hint}"
-            values[question.name] = click.prompt(_printable(text), default="", show_default=False, err=True)
+            values[question.name] = click.prompt(plain_text(text), default="", show_default=False, err=True)
     return replace(request, images=images, values=values)
-
-
-def _printable(text: str) -> str:
-    """A line without what could move the cursor or cannot be printed."""
-    return _CONTROL.sub("�", _decoded(text))
-
-
-def _decoded(text: str) -> str:
-    return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")

@@ -120,10 +120,8 @@ class Containers:
 
         For a stopped one also those that were removed, and maybe made anew since: it could not be started.
         """
-        endpoints, first = (
-            container["NetworkSettings"]["Networks"] or {},
-            container["HostConfig"].get("NetworkMode", ""),
-        )
+        endpoints = container["NetworkSettings"]["Networks"] or {}
+        first = container["HostConfig"].get("NetworkMode", "")
         own = [] if first in NO_ALIASES or first.startswith("container:") else [first]
         left = [name for name in (*own, *label(container, "staged").split(",")) if name and name not in endpoints]
         if container["State"] == "running":

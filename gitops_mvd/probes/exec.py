@@ -8,6 +8,7 @@ from gitops_mvd.config.readers import command
 from gitops_mvd.config.tables import Key, Place, accepts
 from gitops_mvd.core.errors import StepFailed, Unavailable
 from gitops_mvd.core.model import Health, Instance
+from gitops_mvd.core.text import plain_line
 from gitops_mvd.probes import TIMEOUT, TRY_SECONDS, Answer, ProbeTools, ProbeType, always
 
 LONGEST_LINE = 200  # characters
@@ -36,12 +37,7 @@ def check(at: Instance, spec: Spec, tools: ProbeTools) -> Answer:
 
 def _last_line(printed: str) -> str:
     lines = [line for line in map(str.strip, printed.splitlines()) if line]
-    shown = (
-        "".join(character if character.isprintable() else " " for character in lines[-1][:LONGEST_LINE])
-        if lines
-        else ""
-    )
-    return f": {shown}" if shown else ""
+    return f": {plain_line(lines[-1], LONGEST_LINE)}" if lines else ""
 
 
 @accepts(command.schema)

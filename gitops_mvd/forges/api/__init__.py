@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from gitops_mvd.core.errors import RateLimited, StepFailed, Unavailable
 from gitops_mvd.core.redact import redact
+from gitops_mvd.core.text import plain_line
 
 if TYPE_CHECKING:
     import requests  # loaded by who asks something: the settings only need to know which forges there are
@@ -210,7 +211,7 @@ class Api:
 
 def cut(text: str, most: int) -> str:
     """At most `most` characters, with … in place of more, and nothing of a character cut off; in one line."""
-    text = "".join(" " if unicodedata.category(c) in ("Cc", "Cs") else c for c in text)
+    text = plain_line(text)
     if len(text) <= most:
         return text
     end = most - 1
