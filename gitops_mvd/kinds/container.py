@@ -21,7 +21,7 @@ from gitops_mvd.docker.create import Place, endpoint_body, request, seccomp_prof
 from gitops_mvd.docker.types import ListedContainer
 from gitops_mvd.kinds import Tools
 from gitops_mvd.state.folders import check_folders
-from gitops_mvd.systemd.unit import SYSTEMD
+from gitops_mvd.systemd.unit import SYSTEMD, follower_of
 
 MADE, NETWORK_LOST = "made", "not on its network"  # states
 ORPHAN_GRACE_SECONDS = 600.0  # it has what its engine was told to give it; this is how long that is waited for
@@ -86,7 +86,7 @@ class Containers:
             port=spec["port"],
             address=self._tools.address,
             staged=isinstance(wanted.payload, Unnamed),
-            follows=SYSTEMD if self._is_followed_by_systemd(service) else "",
+            follows=SYSTEMD if follower_of(service) == SYSTEMD and self._engine.writes_journal() else "",
             inherited=_inherited(wanted, service, containers),
             seccomp=_profiles(service),
         )
@@ -104,12 +104,6 @@ class Containers:
                 f"see what it is (docker inspect {wanted.name}), then rename or remove it",
             )
         self._engine.create(wanted.name, asked)
-
-    def _is_followed_by_systemd(self, service: Service) -> bool:
-        """Does it run all the time, name no other logging driver, and can its engine write into the journal?"""
-        logging = service.run.get("logging")
-        is_journal = not logging or logging["driver"] in ("", "journald")
-        return is_journal and service.restart != "no" and self._engine.writes_journal()
 
     def _made_of(self, container: ListedContainer) -> ContainerSpec:
         state = NETWORK_LOST if self._lost(container) else MADE

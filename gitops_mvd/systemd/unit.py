@@ -26,6 +26,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import NamedTuple
 
+from gitops_mvd.core.compose import LOG_DRIVER, log_config
 from gitops_mvd.core.model import Json, Service
 from gitops_mvd.systemd.programs import MISSING
 
@@ -141,9 +142,10 @@ def render(
     return sealed("\n".join(lines))
 
 
-def follower_of(service: Service, driver: str) -> str:
-    """Who is to follow a container of the service that has this logging driver."""
-    return SYSTEMD if driver == "journald" and service.restart != "no" else CLIENT
+def follower_of(service: Service) -> str:
+    """Who is to follow a container of the service, on an engine that writes into the journal."""
+    driver, _ = log_config(service.run)
+    return SYSTEMD if driver == LOG_DRIVER and service.restart != "no" else CLIENT
 
 
 def _by_systemd(app: str, service: Service, name: str, docker: str) -> list[str]:

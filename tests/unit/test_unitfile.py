@@ -25,7 +25,7 @@ FIND = (
 
 
 def text_of(service, where=WHERE):
-    follows = follower_of(service, "journald")
+    follows = follower_of(service)
     return render("shop", service, NAME, where.port, follows=follows, like=equivalent("shop", service, NAME, where))
 
 
@@ -131,9 +131,12 @@ def test_a_job_has_a_client_that_ends_with_its_exit_code():
 
 
 def test_a_container_with_another_logging_driver_has_a_client_too():
-    assert follower_of(Service("web", IMAGE), "journald") == SYSTEMD
-    assert follower_of(Service("web", IMAGE), "json-file") == CLIENT
-    assert follower_of(Service("web", IMAGE, {"restart": "no"}), "journald") == CLIENT
+    def logged_by(driver):
+        return Service("web", IMAGE, {"logging": {"driver": driver, "options": {}}})
+
+    assert [follower_of(logged_by(driver)) for driver in ("", "journald", "json-file")] == [SYSTEMD, SYSTEMD, CLIENT]
+    assert follower_of(Service("web", IMAGE)) == SYSTEMD
+    assert follower_of(Service("web", IMAGE, {"restart": "no"})) == CLIENT
 
 
 def test_the_unit_of_a_scheduled_service_waits_for_its_timer():
