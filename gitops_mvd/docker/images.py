@@ -7,6 +7,7 @@ import json
 import logging
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import TypedDict, cast
 
 import docker.auth
@@ -32,7 +33,7 @@ class Progress(TypedDict, total=False):
 class ImageApi(Connection):
     """`GET /images/json`, `/images/create` and `/distribution`."""
 
-    _volumes: dict[str, Sequence[str]] = {}  # noqa: RUF012  # by pinned image
+    _volumes: Mapping[str, Sequence[str]] = MappingProxyType({})  # by pinned image
     _by_tag: tuple[Sequence[ListedImage], Mapping[str, ListedImage]] = ((), {})  # a listing, and its images by tag
 
     def images(self) -> Sequence[ListedImage]:
@@ -115,7 +116,8 @@ class ImageApi(Connection):
                     found = cast(InspectedImage, api.inspect_image(pinned))  # type: ignore[no-untyped-call]  # no stub
                 except NotFound:  # removed a moment ago
                     return ()
-            self._volumes[pinned] = tuple(sorted((found.get("Config") or {}).get("Volumes") or ()))
+            volumes = tuple(sorted((found.get("Config") or {}).get("Volumes") or ()))
+            self._volumes = {**self._volumes, pinned: volumes}
         return self._volumes[pinned]
 
     def tag(self, pinned: str, name: str) -> None:
