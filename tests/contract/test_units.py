@@ -132,6 +132,18 @@ def test_a_container_that_runs_is_followed_by_systemd_and_by_no_process_of_ours(
     assert "docker" not in shell("ps -eo comm= | sort -u").splitlines()
 
 
+@pytest.mark.parametrize("what", ["restart docker", "restart containerd", "daemon-reexec"])
+def test_a_restart_of_what_carries_it_touches_neither_container_nor_unit(server: Server, what: str) -> None:
+    there = server.started(server.service())
+    seen = f"systemctl show --property MainPID,InvocationID,NRestarts,ActiveState {there.name}"
+    before = shell(seen)
+    shell(f"systemctl {what}")
+    wait_for(lambda: shell("docker version --format {{.Server.Version}} || true"))
+    assert server.instance(there) == there
+    assert shell(seen) == before
+    assert "ActiveState=active" in before
+
+
 def test_a_container_with_another_logging_driver_outlives_its_client(server: Server) -> None:
     before = server.started(server.service(logging={"driver": "json-file", "options": {}}))
     old = pid(before.name)
