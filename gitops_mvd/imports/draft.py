@@ -11,9 +11,10 @@ from typing import NamedTuple
 
 from gitops_mvd.core.model import Problem
 from gitops_mvd.imports.document import Document, Pair, Spot
-from gitops_mvd.imports.secrets import Withheld
+from gitops_mvd.imports.secrets import Withheld, secret_name, why_secret
 from gitops_mvd.imports.source import Source
 from gitops_mvd.imports.variables import EnvFile
+from gitops_mvd.manifest.app_files import is_compose_file
 
 HOST_FOLDERS = "/srv/mvd"
 
@@ -28,6 +29,12 @@ class Request:
     values: Mapping[str, str] = field(default_factory=dict)
     unset_empty: bool = False
     not_secret: frozenset[str] = frozenset()
+
+    @property
+    def refused(self) -> frozenset[str]:
+        """The variables whose given value is taken for a secret: it may be neither in Git nor in a report."""
+        secret = (name for name, value in self.values.items() if secret_name(name) or why_secret(name, value))
+        return frozenset(secret) - self.not_secret
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,13 +201,29 @@ class Draft:
                             names.append(name)
         return [Part(file, spot, tuple(names)) for file, spot, names in found.values()]
 
-    def free_target(self, wanted: str) -> str:
-        """A path of the app's folder that nothing has yet, near the wanted one."""
-        stem, dot, ending = wanted.partition(".") if not wanted.startswith(".") else (wanted, "", "")
-        names = itertools.chain([wanted], (f"{stem}-{number}{dot}{ending}" for number in itertools.count(2)))
-        found = next(name for name in names if name not in self._used and name not in self.brought)
+    def free_target(self, wanted: str, path: str = "") -> str:
+        """A path of the app's folder that nothing has yet, near the wanted one; `path` of the disk is to go there."""
+        first, slash, below = wanted.partition("/")
+        stem, dot, ending = first.partition(".") if not first.startswith(".") else (first, "", "")
+        rest = f"{dot}{ending}{slash}{below}"
+        names = itertools.chain([wanted], (f"{stem}-{number}{rest}" for number in itertools.count(2)))
+        found = next(name for name in names if self._is_free(name, path))
         self._used.add(found)
         return found
+
+    def _is_free(self, target: str, path: str) -> bool:
+        """Can a path go there?  Nothing else may be there, above it or below it, but what is so on the disk, too.
+
+        A name that is read as a Compose file is for those alone that are.
+        """
+        if target in self._used or target in self.brought or is_compose_file(target):
+            return False
+        for other, there in self.targets.items():
+            above = target.startswith(f"{there}/") and path != other + target[len(there) :]
+            below = there.startswith(f"{target}/") and other != path + there[len(target) :]
+            if above or below:
+                return False
+        return True
 
     def take(self, path: str, target: str) -> None:
         """Say where a path of the disk goes."""
@@ -212,8 +235,7 @@ class Draft:
         if path not in self.targets:
             inside = self.inside(path)
             if inside and inside != ".":
-                self.targets[path] = inside
-                self._used.add(inside)
+                self.targets[path] = self.free_target(inside, path)
             else:
                 name = "project" if inside else posixpath.basename(path.rstrip("/")).lstrip(".") or "files"
                 self.targets[path] = self.free_target(name)
@@ -225,7 +247,7 @@ class Draft:
             folder = posixpath.dirname(path)
             if folder not in self.targets:
                 self.targets[folder] = self.free_target(posixpath.basename(folder).lstrip(".") or "files")
-            self.targets[path] = f"{self.targets[folder]}/{posixpath.basename(path)}"
+            self.take(path, f"{self.targets[folder]}/{posixpath.basename(path)}")
         return self.target_of(path)
 
     def reference(self, file: ComposeFile, target: str) -> str:

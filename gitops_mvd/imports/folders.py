@@ -6,10 +6,12 @@ gets a folder that the host keeps outside of Git, mounted where it looks for its
 
 from __future__ import annotations
 
+import itertools
 import posixpath
 
 from gitops_mvd.imports.document import Pair, Spot
 from gitops_mvd.imports.draft import ComposeFile, Draft, Part, Place, Secret
+from gitops_mvd.imports.load import Loader
 
 IN_CONTAINER = "/run/secrets"
 
@@ -25,6 +27,7 @@ class Folders:
         )
         self._root = "app-secrets" if taken else "secrets"
         self.mounts: dict[tuple[int, str], tuple[ComposeFile, dict[str, None]]] = {}
+        self._names: dict[tuple[str, str], str] = {}  # service and file in its folder -> where the container reads it
 
     def possible(self, file: ComposeFile, services: tuple[str, ...]) -> bool:
         """Can each of the services be given a further mount, without a change of what others have?"""
@@ -33,10 +36,13 @@ class Folders:
     def give(self, file: ComposeFile, service: str, name: str) -> str:
         """Let a service read the secret `name`; returns the path on the host where it has to be."""
         self._add(file, service, self._folder(service), IN_CONTAINER)
+        self._names.setdefault((service, name), posixpath.join(IN_CONTAINER, name))
         return self.draft.host_path(f"{self._folder(service)}/{name}")
 
     def give_at(self, file: ComposeFile, service: str, name: str, target: str) -> str:
-        """The same, for a secret that is read at a path of its own."""
+        """The same, for a secret that is read at a path of its own; its file has a name that no other one has."""
+        names = itertools.chain([name], (f"{number}-{name}" for number in itertools.count(2)))
+        name = next(it for it in names if self._names.setdefault((service, it), target) == target)
         path = self.draft.host_path(f"{self._folder(service)}/{name}")
         self.mounts.setdefault((id(file), service), (file, {}))[1][f"{path}:{target}:ro"] = None
         return path
@@ -87,8 +93,11 @@ def _items(spot: Spot | None) -> list[Spot]:
     return (spot.real.items or []) if spot else []
 
 
-def move_secrets(draft: Draft, folders: Folders) -> None:
-    """Take `secrets` of the top level out of all files, and let services read them from their folders."""
+def move_secrets(draft: Draft, loader: Loader, folders: Folders) -> None:
+    """Take `secrets` of the top level out of all files, and let services read them from their folders.
+
+    It is the last to give secrets, so that a name of its own choice is not one that another secret must have.
+    """
     declared: dict[str, tuple[ComposeFile, Pair]] = {}
     for file in draft.files:
         for name, pair in file.section("secrets").items():
@@ -104,8 +113,12 @@ def move_secrets(draft: Draft, folders: Folders) -> None:
                 f"the secret {name} cannot be moved out of Git: give each of these services `volumes` of its own",
             )
     moved = declared.keys() - kept - stuck
+    for part, _, _, name, target in grants:
+        if name in moved and posixpath.dirname(target) == IN_CONTAINER:
+            for service in part.services:
+                folders.give(part.file, service, posixpath.basename(target))
     for part in draft.parts():
-        _take_grants(draft, folders, part, declared, moved)
+        _take_grants(draft, loader, folders, part, declared, moved)
     for file in draft.files:
         _take_section(draft, file, moved)
 
@@ -125,7 +138,12 @@ def _grants(part: Part) -> list[tuple[Pair, Spot, str, str]]:
 
 
 def _take_grants(
-    draft: Draft, folders: Folders, part: Part, declared: dict[str, tuple[ComposeFile, Pair]], moved: set[str]
+    draft: Draft,
+    loader: Loader,
+    folders: Folders,
+    part: Part,
+    declared: dict[str, tuple[ComposeFile, Pair]],
+    moved: set[str],
 ) -> None:
     grants = _grants(part)
     taken = [grant for grant in grants if grant[2] in moved]
@@ -139,12 +157,11 @@ def _take_grants(
             if folder == IN_CONTAINER:
                 path = folders.give(part.file, service, file)
             else:
-                path = folders.give_at(part.file, service, file, target)
+                path = folders.give_at(part.file, service, name, target)
             origin, declaration = declared[name]
             at_top = draft.place(origin, declaration.key, f"secrets.{name}")
-            draft.secrets.append(
-                Secret(at_top, name, (service,), "it is a secret", _origin(draft, declaration, at_top), path)
-            )
+            source = _origin(draft, loader, origin, declaration) or at_top
+            draft.secrets.append(Secret(at_top, name, (service,), "it is a secret", source, path))
         draft.change(at, f"{name} removed", f"{target} now comes from a folder of the host, and not from Git")
     if len(taken) == len(pair.value.real.items or ()):
         document.remove_pair(part.spot, pair)
@@ -153,10 +170,11 @@ def _take_grants(
             document.remove_item(pair.value, item)
 
 
-def _origin(draft: Draft, declaration: Pair, at: Place) -> Place:
-    """Where the content of a secret is so far: its file, or the line of its declaration."""
+def _origin(draft: Draft, loader: Loader, file: ComposeFile, declaration: Pair) -> Place | None:
+    """The file that has the content of a secret so far; None if its declaration names none that is known."""
     spot = declaration.value.real.get("file")
-    return Place(spot.real.value, 0) if spot is not None and spot.real.scalar else at
+    path = loader.path(file, spot.real.value) if spot is not None and spot.real.scalar else ""
+    return Place(draft.shown(path), 0) if path else None
 
 
 def _take_section(draft: Draft, file: ComposeFile, moved: set[str]) -> None:

@@ -14,14 +14,8 @@ from gitops_mvd.imports.document import Document, Spot
 from gitops_mvd.imports.draft import ComposeFile, Draft, Place
 from gitops_mvd.imports.source import FILE, FOLDER, MISSING, Source
 from gitops_mvd.imports.variables import EnvFile, evaluate, read_env
+from gitops_mvd.manifest.app_files import LAPTOP, MAIN
 
-MAIN = ("compose.yaml", "compose.yml", "docker-compose.yml", "docker-compose.yaml")
-OVERRIDES = (
-    "compose.override.yml",
-    "compose.override.yaml",
-    "docker-compose.override.yml",
-    "docker-compose.override.yaml",
-)
 MAX_FILES = 50
 _COMPOSE_LIKE = re.compile(r"(?i)(?:.*[.-])?(?:docker-)?(?:compose|stack)(?:[.-].*)?\.ya?ml")
 _SETS_NOTHING = re.compile(r"[^a-z0-9_-]")
@@ -38,7 +32,7 @@ def find(path: str, source: Source) -> tuple[str, list[str], list[str]]:
     if look.kind == FILE:
         return posixpath.dirname(path), [path], []
     names = source.names(path, 10_000)
-    chosen = _named_in_env(path, source) or _by_default(path, names, source)
+    chosen = _named_in_env(path, source) or _by_default(path, source)
     others = [name for name in names if _COMPOSE_LIKE.fullmatch(name) and f"{path}/{name}" not in chosen]
     if not chosen:
         known = f": name one of {', '.join(others)}" if others else f" (none of {', '.join(MAIN)})"
@@ -46,13 +40,13 @@ def find(path: str, source: Source) -> tuple[str, list[str], list[str]]:
     return path, chosen, others
 
 
-def _by_default(folder: str, names: object, source: Source) -> list[str]:
+def _by_default(folder: str, source: Source) -> list[str]:
     def first(candidates: tuple[str, ...]) -> list[str]:
         there = (f"{folder}/{name}" for name in candidates)
         return [path for path in there if source.look(path).kind != MISSING][:1]
 
     main = first(MAIN)
-    return main + first(OVERRIDES) if main else []
+    return main + first(LAPTOP) if main else []
 
 
 def _named_in_env(folder: str, source: Source) -> list[str]:
@@ -67,7 +61,8 @@ def _named_in_env(folder: str, source: Source) -> list[str]:
         return []
     named = values.get("COMPOSE_FILE", "")
     separator = values.get("COMPOSE_PATH_SEPARATOR", ":")
-    return [posixpath.normpath(posixpath.join(folder, name)) for name in named.split(separator) if name]
+    paths = (posixpath.normpath(posixpath.join(folder, name)) for name in named.split(separator) if name)
+    return list(dict.fromkeys(paths))
 
 
 def app_name(name: str) -> str:
@@ -89,6 +84,8 @@ class Loader:
         targets = ["compose.yaml"]
         if len(paths) > 1:
             targets = ["base.yaml", *(f"override{'' if n == 1 else f'-{n}'}.yaml" for n in range(1, len(paths)))]
+        for path, target in zip(paths, targets, strict=True):
+            self.draft.take(path, target)
         for path, target in zip(paths, targets, strict=True):
             at = Place(self.draft.shown(path), 1)
             self.compose(path, target, root, variables, at)
@@ -187,12 +184,11 @@ class Loader:
 
     def _target(self, path: str) -> str:
         """Where a Compose file goes; beside the main one, another one must not have a name that is looked for."""
-        target = self.draft.file_target(path)
-        if target in (*MAIN, *OVERRIDES) or ("/" not in target and _COMPOSE_LIKE.fullmatch(target)):
-            stem = re.sub(r"(?i)(docker-)?compose[.-]?", "", posixpath.splitext(target)[0]).strip(".-") or "included"
-            target = self.draft.free_target(f"{stem}.yaml")
-            self.draft.take(path, target)
-        return target
+        name = self.draft.inside(path)
+        if path not in self.draft.targets and "/" not in name and _COMPOSE_LIKE.fullmatch(name):
+            stem = re.sub(r"(?i)(docker-)?compose[.-]?", "", posixpath.splitext(name)[0]).strip(".-") or "included"
+            self.draft.take(path, self.draft.free_target(f"{stem}.yaml", path))
+        return self.draft.file_target(path)
 
     def refer(self, file: ComposeFile, spot: Spot, path: str, target: str, key: str) -> None:
         """Write where a file of the project is now."""

@@ -74,6 +74,7 @@ class Mounts:
         self.draft = draft
         self.loader = loader
         self._chosen: dict[str, dict[str, Brought]] = {}  # path on the disk -> the files there, by the path below it
+        self._copies: dict[str, str] = {}  # path on the disk of a Compose file -> where the copy for containers goes
 
     def place(self) -> None:
         """All mounts of all services; what one of them writes to, the host keeps for all."""
@@ -100,8 +101,8 @@ class Mounts:
                 path = self.loader.path(file, spot.real.value)
                 if not path:
                     continue
-                if self._bring_or_report(path, at):
-                    self.loader.refer(file, spot.real, path, self.draft.file_target(path), at.key)
+                if target := self._bring_or_report(path, at):
+                    self.loader.refer(file, spot.real, path, target, at.key)
 
     def bring_secrets(self) -> None:
         """The files of `secrets` that somebody says are none."""
@@ -110,8 +111,9 @@ class Mounts:
                 spot = pair.value.real.get("file")
                 if spot is not None and spot.real.scalar and not self.draft.is_secret({name, f"secrets.{name}"}):
                     path = self.loader.path(file, spot.real.value)
-                    if path and self._bring_or_report(path, self.draft.place(file, spot.real, f"secrets.{name}.file")):
-                        self.loader.refer(file, spot.real, path, self.draft.file_target(path), f"secrets.{name}.file")
+                    at = self.draft.place(file, spot.real, f"secrets.{name}.file")
+                    if path and (target := self._bring_or_report(path, at)):
+                        self.loader.refer(file, spot.real, path, target, at.key)
 
     # ---- the mounts --------------------------------------------------------------------------------------------------
 
@@ -213,9 +215,9 @@ class Mounts:
 
     def _choose(self, mount: _Mount) -> None:
         """Bring a mount's files into Git."""
-        target = self.draft.target_of(mount.path)
+        target = self._copy_target(mount.path) or self.draft.target_of(mount.path)
         for inner, file in self._chosen[mount.path].items():
-            self.draft.brought[posixpath.join(target, inner) if inner else target] = file
+            self._bring(posixpath.join(mount.path, inner), posixpath.join(target, inner), file)
         if not mount.read_only:
             self.draft.note(
                 mount.at,
@@ -267,14 +269,30 @@ class Mounts:
 
     # ---- files -------------------------------------------------------------------------------------------------------
 
-    def _bring_or_report(self, path: str, at: Place) -> bool:
-        """Take a file into the app's folder, or say why it cannot be there."""
+    def _bring_or_report(self, path: str, at: Place) -> str:
+        """Take a file into the app's folder; returns where it is there, "" if it cannot be, which is a problem then."""
         try:
-            self.draft.brought[self.draft.file_target(path)] = self._gathered(path)[""]
+            file = self._gathered(path)[""]
         except _Left as left:
             self.draft.problem(at, f"{self.draft.shown(path)} cannot come into Git: {left}")
-            return False
-        return True
+            return ""
+        target = self._copy_target(path) or self.draft.file_target(path)
+        self._bring(path, target, file)
+        return target
+
+    def _bring(self, path: str, target: str, file: Brought) -> None:
+        """Take a file into the app's folder; an env file that containers read keeps the variables that no file uses."""
+        path, target = path.rstrip("/"), target.rstrip("/")
+        self.draft.brought[target] = file
+        if env := self.draft.env_files.get(path):
+            env.needed = True
+
+    def _copy_target(self, path: str) -> str:
+        """Where a Compose file goes for the containers that read it, without its edits; "" for any other file."""
+        if path not in self._copies and any(file.path == path for file in self.draft.files):
+            inside = self.draft.inside(path)
+            self._copies[path] = self.draft.free_target(inside or posixpath.basename(path))
+        return self._copies.get(path, "")
 
     def _gathered(self, path: str, folder: bool = False) -> dict[str, Brought]:
         """A file as "", or all files of a folder by the path below it.  Raises _Left."""

@@ -26,14 +26,13 @@ from gitops_mvd.imports.load import Loader, app_name, find
 from gitops_mvd.imports.mounts import Mounts
 from gitops_mvd.imports.notes import notes
 from gitops_mvd.imports.repairs import mend
-from gitops_mvd.imports.secrets import secret_name
 from gitops_mvd.imports.source import Source
 from gitops_mvd.imports.texts import Texts
 from gitops_mvd.imports.variables import evaluate, names_in
 from gitops_mvd.manifest import read_fleet, review
 from gitops_mvd.manifest.app_files import COMPOSE
 from gitops_mvd.manifest.composition import Composition
-from gitops_mvd.manifest.interpolate import Variables
+from gitops_mvd.manifest.interpolate import PROJECT_NAME, Variables
 from gitops_mvd.manifest.kong_entities import GATEWAY_APP
 from gitops_mvd.manifest.project import APPS
 
@@ -147,7 +146,7 @@ def plan(request: Request, source: Source, repository: Tree) -> Imported:
     if draft.problems or not draft.files:
         return _imported(draft, (), {}, others)
     _check_values(draft)
-    services, results = _convert(draft, loader, project)
+    services, results = _convert(draft, loader, project, paths)
     files = _assemble(draft, results, paths)
     leaks(draft, results)
     if not draft.problems:
@@ -155,12 +154,14 @@ def plan(request: Request, source: Source, repository: Tree) -> Imported:
     return _imported(draft, tuple(draft.shown(path) for path in paths), files, others, len(services))
 
 
-def _convert(draft: Draft, loader: Loader, project: str) -> tuple[Mapping[str, Node], list[Result]]:
+def _convert(
+    draft: Draft, loader: Loader, project: str, paths: Sequence[str]
+) -> tuple[Mapping[str, Node], list[Result]]:
     """Every step, in the order in which each has what it needs; returns the services as Compose merges them."""
     folders = Folders(draft)
     environment = Environment(draft, loader, folders)
     environment.read_env_files()
-    services = _merged(draft)
+    services = _merged(draft, paths)
     for file in draft.files:
         for name, spot in file.services.items():
             image = spot.lookup("image")
@@ -170,8 +171,8 @@ def _convert(draft: Draft, loader: Loader, project: str) -> tuple[Mapping[str, N
         if image_node is not None:
             draft.images[name] = draft.request.images.get(name) or str(image_node.value)
     environment.take_out()
-    move_secrets(draft, folders)
     Texts(draft, environment, folders).take_out()
+    move_secrets(draft, loader, folders)
     mounts = Mounts(draft, loader)
     mounts.place()
     mounts.bring_configs()
@@ -184,12 +185,12 @@ def _convert(draft: Draft, loader: Loader, project: str) -> tuple[Mapping[str, N
 
 
 def _project_name(draft: Draft) -> str:
-    """The name of the project, as `docker compose` finds it."""
+    """The name of the project, as `docker compose` finds it: the variable goes before the `name` in the file."""
     for file in draft.files[:1]:
+        if name := app_name(file.variables.get(PROJECT_NAME, "")):
+            return name
         spot = file.document.root.get("name") if file.document.root else None
         if spot is not None and spot.real.scalar and (name := app_name(evaluate(spot.real.value, file.variables).text)):
-            return name
-        if name := app_name(file.variables.get("COMPOSE_PROJECT_NAME", "")):
             return name
     return app_name(draft.root.rstrip("/").rpartition("/")[2])
 
@@ -203,37 +204,28 @@ def _check_name(app: str, request: Request) -> None:
 
 
 def _check_values(draft: Draft) -> None:
-    for name in draft.request.values:
-        if secret_name(name) and draft.is_secret({name}):
-            draft.problem(
-                Place(draft.shown(draft.files[0].path), 1),
-                f"--set {name} would write a secret into Git: leave it out, and provide it as the report then says; or "
-                f"add --not-secret {name}",
-            )
+    for name in sorted(draft.request.refused):
+        draft.problem(
+            Place(draft.shown(draft.files[0].path), 1),
+            f"--set {name} would write a secret into Git: leave it out, and provide it as the report then says; or "
+            f"add --not-secret {name}",
+        )
 
 
-def _merged(draft: Draft) -> Mapping[str, Node]:
+def _merged(draft: Draft, paths: Sequence[str]) -> Mapping[str, Node]:
     """The services as Compose merges them, with the project's own variables; mistakes are for the validation."""
     texts = {file.target: Brought(file.document.edited().encode()) for file in draft.files}
     texts |= {env.target: Brought(env.text.encode("utf-8", "surrogateescape")) for env in draft.env_files.values()}
     tree = _Overlay(_Nothing(), APPS, texts)
     sink: Sink = []
     unset = {name: "" for file in draft.files for name in names_in(file.document.text)}
-    paths = [f"{APPS}/{file.target}" for file in draft.files if file.target in _mains(draft)]
     try:
-        node = Composition(tree, sink).load(paths, Variables({**unset, **draft.files[0].variables}))
+        mains = [f"{APPS}/{draft.targets[path]}" for path in paths]
+        node = Composition(tree, sink).load(mains, Variables({**unset, **draft.files[0].variables}))
     except (Invalid, ManifestError):
         return {}
     services = node.value.get("services") if node is not None and isinstance(node.value, dict) else None
     return services.value if services is not None and isinstance(services.value, dict) else {}
-
-
-def _mains(draft: Draft) -> set[str]:
-    return {
-        COMPOSE,
-        "base.yaml",
-        *(file.target for file in draft.files if re.fullmatch(r"override(-\d+)?\.yaml", file.target)),
-    }
 
 
 class _Nothing:
@@ -255,9 +247,11 @@ class _Nothing:
 def _assemble(draft: Draft, results: Sequence[Result], paths: Sequence[str]) -> dict[str, Brought]:
     files = dict(draft.brought)
     for result in results:
-        files[result.target] = Brought(result.second.edited().encode("utf-8", "surrogateescape"), origin=result.file)
+        content = result.second.edited().encode("utf-8", "surrogateescape")
+        mounted = files.get(result.target)
+        files[result.target] = Brought(content, mounted is not None and mounted.executable, result.file)
     if len(paths) > 1:
-        names = ["base.yaml", *(result.target for result in results if result.target.startswith("override"))]
+        names = [draft.targets[path] for path in paths]
         shown = [draft.shown(path) for path in paths]
         files[COMPOSE] = Brought(
             f"# {shlex.join(shown)}, merged as `docker compose` merges them.\n"

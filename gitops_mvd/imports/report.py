@@ -47,11 +47,12 @@ def refusal(found: Imported, request: Request) -> Iterator[str]:
 
 
 def command(found: Imported, request: Request) -> str:
-    """The command to run again, with a place for every answer."""
+    """The command to run again, with a place for every answer; a value that is taken for a secret is left out."""
     words = ["mvd", "import", request.path]
     words += ["--app", request.app] if request.app else []
     words += [word for name, image in request.images.items() for word in ("--image", f"{name}={image}")]
-    words += [word for name, value in request.values.items() for word in ("--set", f"{name}={value}")]
+    values = {name: value for name, value in request.values.items() if name not in request.refused}
+    words += [word for name, value in values.items() for word in ("--set", f"{name}={value}")]
     words += [word for name in sorted(request.not_secret) for word in ("--not-secret", name)]
     words += ["--unset-empty"] if request.unset_empty else []
     asked: list[str] = []

@@ -8,6 +8,8 @@ import pytest
 import yaml
 
 from gitops_mvd.core.errors import MvdError
+from gitops_mvd.imports.draft import Request
+from gitops_mvd.imports.report import as_json, refusal
 from tests.unit.importing import Importing, changes, problems, report, text, write
 
 
@@ -47,6 +49,19 @@ def test_the_app_is_named_as_compose_names_the_project(importing: Importing) -> 
     assert importing.plan("name: My-Shop_2\nservices: {web: {image: a}}").app == "my-shop_2"
     found = importing.written({"compose.yaml": "services: {web: {image: a}}", ".env": "COMPOSE_PROJECT_NAME=other\n"})
     assert found.app == "other"
+
+
+@pytest.mark.parametrize("name", ["", "name: written\n"])
+def test_the_variable_with_the_name_of_the_project_goes_before_the_name_in_the_file(
+    importing: Importing, name: str
+) -> None:
+    files = {
+        "compose.yaml": f"{name}services: {{web: {{image: a, volumes: ['d:/d']}}}}\nvolumes: {{d: {{}}}}\n",
+        ".env": "COMPOSE_PROJECT_NAME=other\n",
+    }
+    found = importing.written(files)
+    assert found.app == "other"
+    assert [(was, now) for _, was, now in found.volumes] == [("other_d", "other_d")]
 
 
 def test_a_name_of_ones_own_is_written_into_the_file(importing: Importing) -> None:
@@ -134,6 +149,27 @@ def test_a_file_that_is_included_beside_the_main_one_gets_a_name_of_its_own(impo
     found = importing.written({"compose.yaml": "include: [docker-compose.db.yml]", "docker-compose.db.yml": PLAIN})
     assert {*found.files} == {"compose.yaml", "db.yaml"}
     assert "include: [./db.yaml]" in text(found)
+
+
+def test_the_main_file_stays_the_main_one_when_another_file_extends_it(importing: Importing) -> None:
+    other = "services: {worker: {extends: {file: ../docker-compose.yml, service: web}}}\n"
+    found = importing.written(
+        {"docker-compose.yml": "include: [sub/a.yml]\nservices: {web: {image: a}}\n", "sub/a.yml": other}
+    )
+    assert text(found, "sub/a.yml") == other.replace("docker-compose.yml", "compose.yaml")
+
+
+def test_an_include_of_the_name_of_an_override_does_not_take_its_place(importing: Importing) -> None:
+    found = importing.written(
+        {
+            ".env": "COMPOSE_FILE=a.yml:b.yml",
+            "a.yml": "include: [override.yaml]\nservices: {web: {image: a}}\n",
+            "b.yml": "services: {web: {restart: always}}\n",
+            "override.yaml": "services: {worker: {image: b}}\n",
+        }
+    )
+    assert text(found, "base.yaml").startswith("include: [./override-2.yaml]")
+    assert text(found, "override.yaml") == "services: {web: {restart: always}}\n"
 
 
 def test_the_folder_of_an_include_is_written_into_its_paths(importing: Importing) -> None:
@@ -404,14 +440,67 @@ def test_secrets_of_the_top_level_are_read_from_the_host(importing: Importing) -
     )
     assert "secrets:" not in text(found).replace("/run/secrets:", "")
     assert "- ./secrets/web:/run/secrets:ro" in text(found)
-    assert "- /srv/mvd/shop/secrets/web/key.pem:/etc/ssl/private/key.pem:ro" in text(found)
+    assert "- /srv/mvd/shop/secrets/web/tls:/etc/ssl/private/key.pem:ro" in text(found)
     assert {(secret.services[0], secret.path) for secret in found.secrets} == {
         ("web", "/srv/mvd/shop/secrets/web/token"),
-        ("web", "/srv/mvd/shop/secrets/web/key.pem"),
+        ("web", "/srv/mvd/shop/secrets/web/tls"),
         ("worker", "/srv/mvd/shop/secrets/worker/token"),
     }
     assert f"install -m 444 {importing.project}/token.txt /srv/mvd/shop/secrets/web/token" in report(found)
     assert [*found.files] == ["compose.yaml"]
+
+
+def test_secrets_with_the_same_file_name_stay_apart(importing: Importing) -> None:
+    found = importing.written(
+        {
+            "a/key.pem": "one",
+            "b/key.pem": "two",
+            "compose.yaml": """\
+                services:
+                  web:
+                    image: postgres
+                    environment: {POSTGRES_PASSWORD: hunter2!}
+                    secrets:
+                      - {source: one, target: /etc/a/key.pem}
+                      - {source: two, target: /etc/b/key.pem}
+                      - {source: three, target: one}
+                      - {source: POSTGRES_PASSWORD, target: /etc/c}
+                secrets:
+                  one: {file: a/key.pem}
+                  two: {file: b/key.pem}
+                  three: {file: three}
+                  POSTGRES_PASSWORD: {file: four}
+                """,
+        }
+    )
+    folder = "/srv/mvd/shop/secrets/web"
+    assert {(str(secret.origin), secret.path) for secret in found.secrets} == {
+        ("a/key.pem", f"{folder}/2-one"),
+        ("b/key.pem", f"{folder}/two"),
+        ("three", f"{folder}/one"),
+        ("four", f"{folder}/2-POSTGRES_PASSWORD"),
+        ("compose.yaml:4", f"{folder}/POSTGRES_PASSWORD"),
+    }
+    assert f"- {folder}/2-one:/etc/a/key.pem:ro" in text(found)
+    assert f"- {folder}/two:/etc/b/key.pem:ro" in text(found)
+
+
+def test_a_secret_is_copied_from_the_file_that_compose_reads(importing: Importing) -> None:
+    found = importing.written(
+        {
+            ".env": "WHERE=./hidden\n",
+            "sub/compose.yaml": "services: {web: {image: a, secrets: [a, b, c]}}\n"
+            "secrets: {a: {file: a.txt}, b: {file: ~/b.txt}, c: {file: '${WHERE}/c.txt'}}\n",
+            "compose.yaml": "include: [sub/compose.yaml]\n",
+        }
+    )
+    sources = {
+        "a": f"{importing.project}/sub/a.txt",
+        "b": f"{importing.source.home}/b.txt",
+        "c": f"{importing.project}/sub/hidden/c.txt",
+    }
+    for name, source in sources.items():
+        assert f"install -m 444 {source} /srv/mvd/shop/secrets/web/{name}\n" in report(found)
 
 
 def test_a_secret_of_swarm_becomes_a_file_of_the_host(importing: Importing) -> None:
@@ -653,6 +742,59 @@ def test_a_folder_of_the_host_does_not_hide_a_file_of_git(importing: Importing) 
     assert text(found, "g/g.env") == "A=1\n"
 
 
+def test_an_env_file_that_is_mounted_too_keeps_what_no_compose_file_uses(importing: Importing) -> None:
+    env = "# of the program\nTAG=1\nCOLOR=red\n"
+    found = importing.written(
+        {"compose.yaml": "services: {web: {image: 'a:$TAG', volumes: ['./.env:/app/.env:ro']}}", ".env": env}
+    )
+    assert text(found, ".env") == env
+    assert "volumes: ['./.env:/app/.env:ro']" in text(found)
+
+
+@pytest.mark.parametrize("name", ["base.yaml", "override.yaml", "compose.yaml"])
+def test_a_file_does_not_lose_its_place_to_a_compose_file_of_that_name(importing: Importing, name: str) -> None:
+    compose = f"services: {{web: {{image: a, volumes: ['./{name}:/app.yaml:ro'], configs: [c]}}}}\n"
+    found = importing.written(
+        {
+            ".env": "COMPOSE_FILE=a.yml:b.yml",
+            "a.yml": f"{compose}configs: {{c: {{file: {name}}}}}\n",
+            "b.yml": "services: {web: {restart: always}}",
+            name: "mine: true\n",
+        }
+    )
+    other = name.replace(".", "-2.")
+    assert text(found, other) == "mine: true\n"
+    assert f"'./{other}:/app.yaml:ro'" in text(found, "base.yaml")
+    assert f"file: ./{other}" in text(found, "base.yaml")
+    assert "include:" in text(found)
+
+
+def test_a_compose_file_that_is_mounted_too_is_there_as_it_was(importing: Importing) -> None:
+    compose = "version: '3'\nservices: {web: {image: a, volumes: ['./docker-compose.yml:/app/c.yml:ro']}}\n"
+    found = importing.written({"docker-compose.yml": compose})
+    (copy,) = found.files.keys() - {"compose.yaml"}
+    assert text(found, copy) == compose
+    assert f"./{copy}:/app/c.yml:ro" in text(found)
+    assert "version" not in text(found)
+
+
+def test_folders_of_the_same_name_from_two_places_do_not_mix(importing: Importing) -> None:
+    found = importing.written(
+        {
+            "compose.yaml": "services: {web: {image: a, volumes: ['../conf:/a:ro', './conf/x.txt:/b:ro', "
+            "'./conf/y.txt:/c:ro']}}",
+            "../conf/x.txt": "theirs",
+            "conf/x.txt": "x",
+            "conf/y.txt": "y",
+        }
+    )
+    assert {name: it.content for name, it in found.files.items() if name != "compose.yaml"} == {
+        "conf/x.txt": b"theirs",
+        "conf-2/x.txt": b"x",
+        "conf-2/y.txt": b"y",
+    }
+
+
 def test_configs_come_along(importing: Importing) -> None:
     found = importing.written(
         {
@@ -719,6 +861,17 @@ def test_a_secret_is_not_taken_from_the_command_line(importing: Importing) -> No
     )
     assert "--set API_KEY would write a secret into Git" in problem
     assert "abc-123" not in problem
+
+
+def test_a_value_with_a_password_is_not_taken_from_the_command_line(importing: Importing) -> None:
+    values = {"LINK": "postgres://u:hunter2@h/db", "TAG": "1"}
+    found = importing.plan("services: {web: {image: 'a:$TAG$NO', hostname: $LINK}}", values=values)
+    assert "--set LINK would write a secret into Git" in problems(found)[0]
+    request = Request(found.root, values=values)
+    printed = "\n".join([*refusal(found, request), str(as_json(found, request, "", written=False))])
+    assert "--set TAG=1" in printed
+    assert "hunter2" not in printed
+    assert importing.plan(values=values, not_secret={"LINK"}).files[".env"].content.count(b"hunter2") == 1
 
 
 # ---- what the reader refuses -----------------------------------------------------------------------------------------
