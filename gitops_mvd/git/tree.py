@@ -5,6 +5,7 @@ Both implement `ports.Tree`.  Links are not followed, so nothing outside is ever
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import posixpath
@@ -141,7 +142,12 @@ class FolderTree:
             if not stat.S_ISDIR(status.st_mode) or self._is_submodule(place):
                 raise FileNotFoundError(path)
             place = place / name
-            status = place.lstat()
+            try:
+                status = place.lstat()
+            except OSError as error:
+                if error.errno == errno.ENAMETOOLONG:  # so nothing can have that name
+                    raise FileNotFoundError(path) from None
+                raise
         return place, status
 
 

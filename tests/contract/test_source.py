@@ -790,7 +790,9 @@ def test_a_folder_is_listed_with_its_folders_marked(tree: Tree) -> None:
     assert names == sorted(["linked", os.fsdecode(b"latin-\xe4"), "umlaut-ä", "web/"])
 
 
-@pytest.mark.parametrize("path", ["nowhere", "fleet.yaml", "fleet.yaml/x", "apps/linked", "..", "/", "/etc", "a\0b"])
+@pytest.mark.parametrize(
+    "path", ["nowhere", "fleet.yaml", "fleet.yaml/x", "apps/linked", "..", "/", "/etc", "a\0b", "a" * 300]
+)
 def test_what_is_no_folder_has_nothing_in_it(tree: Tree, path: str) -> None:
     assert list(tree.names(path)) == []
 
@@ -807,6 +809,7 @@ def test_a_file_is_read_by_its_path(tree: Tree) -> None:
     [
         *("nowhere", "apps", "", ".", "fleet.yaml/x", "apps/web/inside", "apps/web/outside", "apps/linked/environment"),
         *("../work/fleet.yaml", "/etc/hostname", "apps/../../etc/hostname", "apps/submodule", "a\0b"),
+        *("a" * 300, "apps/" + "ä" * 200, "a/" * 3000),
     ],
 )
 def test_what_is_no_file_inside_is_not_read(tree: Tree, path: str) -> None:
@@ -824,7 +827,8 @@ def test_what_a_path_leads_to_has_a_name(tree: Tree) -> None:
         "apps/web/outside": "link",
         "nowhere": "",
     }
-    assert tree.kind("../work") == tree.kind("apps/linked/environment") == ""
+    assert tree.kind("../work") == tree.kind("apps/linked/environment") == tree.kind("a" * 300) == ""
+    assert tree.oid("a" * 300) == tree.oid("apps/" + "a" * 300) == ""
 
 
 def test_a_submodule_is_none_of_the_files_whether_it_was_fetched_or_not(work: Path, tmp_path: Path) -> None:
