@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 
 from gitops_mvd.config.tables import Place
 from gitops_mvd.core.compose import Network, Port
@@ -12,28 +13,28 @@ from gitops_mvd.core.model import Problem
 from gitops_mvd.core.xkong import Declaration
 from gitops_mvd.manifest.matches import MatchKey, combinations
 from gitops_mvd.manifest.network import fixed
+from gitops_mvd.manifest.subnets import Subnet, Subnets, is_within
 
 EVERYWHERE = ("", "0.0.0.0", "::")  # addresses that stand for all of the host
+MOST_RIVALS = 10  # that are told of one subnet
 
 _PORT_ADVICE = "choose another port, or use `x-kong`"
 _SUBNET_ADVICE = "choose another"
 _NAME_ADVICE = "give one of them another `name`, or declare it `external: true` in one of the two"
+_ENTRY_ADVICE = "give one of them another `name`, or use one entry for both"
 _ROUTE_ADVICE = "give one of them another path, host or method"
-
-
-Subnet = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 @dataclass(frozen=True, slots=True)
 class Claim:
     """Something that a service or an app needs; equal keys clash.  `host_ip` of a port is its address, "" for all.
 
-    `pool` is a subnet and the part of it that addresses are given out from: two clash if both parts overlap.
+    `pool` is a subnet and the part of it that addresses are given out from: two clash if those parts overlap.
     """
 
     what: str
     key: MatchKey
-    owner: str  # <app>.<service>, or <app>
+    owner: str  # <app>.<service>, <app>, or the entry of a file
     at: Place
     advice: str
     host_ip: str = ""
@@ -57,30 +58,26 @@ class Register:
     """The claims of one host."""
 
     _taken: dict[MatchKey, dict[str, Claim]] = field(default_factory=dict)
-    _pools: list[Claim] = field(default_factory=list)
+    _pools: Subnets[Claim] = field(default_factory=Subnets)
 
     def take(self, claims: Iterable[Claim]) -> None:
         for claim in claims:
             if claim.pool:
-                self._pools.append(claim)
+                self._pools.add(claim.pool[1], claim.key, claim)
             else:
                 self._taken.setdefault(claim.key, {}).setdefault(claim.host_ip, claim)
 
     def rivals(self, claims: Iterable[Claim]) -> Iterator[tuple[Claim, Claim]]:
-        """Each claim that is taken already, with the claim that has it."""
+        """Each claim that is taken already, with the claim that has it; a subnet, with the first ten that overlap."""
         for claim in claims:
-            yield from ((claim, other) for other in self._pools if _overlap(claim, other))
-            if there := self._taken.get(claim.key):
+            if claim.pool:
+                others = (other for other in self._pools.overlapping(claim.pool[1]) if other.key != claim.key)
+                yield from ((claim, other) for other in islice(others, MOST_RIVALS))
+            elif there := self._taken.get(claim.key):
                 anybody = None if claim.host_ip else next(iter(there.values()))
                 rival = there.get(claim.host_ip) or there.get("") or anybody
                 if rival and rival.at is not claim.at:
                     yield claim, rival
-
-
-def _overlap(one: Claim, other: Claim) -> bool:
-    if not (one.pool and other.pool) or one.key == other.key:
-        return False
-    return all(mine.overlaps(theirs) for mine, theirs in zip(one.pool, other.pool, strict=True))
 
 
 def of_ports(owner: str, ports: Iterable[tuple[Place, Port]]) -> Iterator[Claim]:
@@ -106,12 +103,18 @@ def of_subnets(app: str, real: str, network: Network, at: Place) -> Iterator[Cla
             subnet = ipaddress.ip_network(pool["subnet"], strict=False)
             part = ipaddress.ip_network(pool.get("ip_range", pool["subnet"]), strict=False)
             key = ("subnet", real, str(subnet))
-            yield Claim(f"the subnet {subnet}", key, app, at, _SUBNET_ADVICE, pool=(subnet, part))
+            if is_within(part, subnet):  # else that is told at the pool
+                yield Claim(f"the subnet {subnet}", key, app, at, _SUBNET_ADVICE, pool=(subnet, part))
 
 
 def of_name(app: str, kind: str, real: str, at: Place) -> Claim:
     """The name that a network or volume has on the host, for an app that makes it."""
     return Claim(f"the {kind} {real}", (kind, real), app, at, _NAME_ADVICE)
+
+
+def of_entry(app: str, kind: str, name: str, real: str, at: Place) -> Claim:
+    """The name on the host of a network or volume, for the entry `name` of a file: one app makes it from one entry."""
+    return Claim(f"the {kind} {real}", ("entry", app, kind, real), f"the {kind} {name}", at, _ENTRY_ADVICE)
 
 
 def of_address(owner: str, network: str, address: str, at: Place) -> Claim:

@@ -6,7 +6,7 @@ What follows from them for another service is kept as `Beside`, so that each ser
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -110,10 +110,32 @@ def _depend(values: ServiceKeys, other: str, at: Place) -> None:
     values["depends_on"] = {other: (at, _STARTED, True), **known}
 
 
+class _Owners:
+    """Whose a name is on a network.  Of several services two are kept: one of them is not the one that is asked for."""
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[str, str], list[str]] = {}
+
+    def add(self, network: str, name: str, service: str) -> None:
+        known = self._known.setdefault((network, name), [])
+        if len(known) < 2 and service not in known:
+            known.append(service)
+
+    def rival(self, networks: Iterable[str], name: str, service: str) -> str:
+        """Another service that has that name on one of these networks; "" if none has."""
+        owners = (owner for network in networks for owner in self._known.get((network, name), ()))
+        return next((owner for owner in owners if owner != service), "")
+
+
 def _links(drafts: Drafts, project: Project) -> Mapping[str, Mapping[str, Collection[str]]]:
     """Service -> network -> the names that links give to the service there."""
     found: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
     joins = {name: networks_of(draft.place, draft.values, project) for name, draft in drafts.items()}
+    owners = _Owners()
+    for service, networks in joins.items():
+        for network, (_, options) in networks.items():
+            for name in (service, *options.get("aliases", ()), drafts[service].values.get("container_name", "")):
+                owners.add(network, name, service)
     for service, draft in drafts.items():
         if draft.values.get("network_mode", "bridge") != "bridge":  # which cannot be used with links
             continue
@@ -125,32 +147,14 @@ def _links(drafts: Drafts, project: Project) -> Mapping[str, Mapping[str, Collec
             if not both:
                 at.report(f"{service} and {other} are on no network together: give them one, or remove the link")
                 continue
-            if rival := _rival(alias, other, both, drafts, joins, found):
+            if rival := owners.rival(both, alias, other):
                 at.report(f"{alias} is a name of {rival} on a network that they share: choose another")
                 continue
             for network in both if alias != other else ():
                 found[other][network].append(alias)
+                owners.add(network, alias, other)
             _depend(draft.values, other, at)
     return found
-
-
-def _rival(
-    alias: str,
-    other: str,
-    both: Collection[str],
-    drafts: Drafts,
-    joins: Mapping[str, Mapping[str, tuple[Place, AttachmentKeys]]],
-    found: Mapping[str, Mapping[str, Collection[str]]],
-) -> str:
-    """Another service that has that name on one of these networks; "" if none has."""
-    for service in drafts:
-        for network in both:
-            if service != other and network in joins[service]:
-                names = {service, *joins[service][network][1].get("aliases", ())}
-                names |= {drafts[service].values.get("container_name", "")}
-                if alias in names or alias in found.get(service, {}).get(network, ()):
-                    return service
-    return ""
 
 
 def _check_container_names(here: Drafts) -> None:

@@ -127,9 +127,12 @@ def _long_port(place: Place) -> list[Port]:
 def ports(place: Place) -> list[tuple[Place, Port]]:
     """Every port by itself, with the place that asked for it; the same port of the host twice is once."""
     found: list[tuple[Place, Port]] = []
+    seen: set[tuple[object, ...]] = set()
     for at, port in ((at, port) for at, some in each(place, _port) for port in some):
-        if not fixed(port) or port not in (known for _, known in found):
+        values = (port["target"], port["published"], port["host_ip"], port["protocol"])
+        if not fixed(port) or values not in seen:
             found.append((at, port))
+        seen.add(values)
     return found
 
 

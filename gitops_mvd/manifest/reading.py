@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import graphlib
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import TypeVar
@@ -27,7 +27,7 @@ from gitops_mvd.manifest.names import misnamed
 from gitops_mvd.manifest.placement import Placed
 from gitops_mvd.manifest.project import APPS, read_project
 from gitops_mvd.manifest.service import COMPLETED_CHECK, assemble, published, replicas, restart, schedule
-from gitops_mvd.manifest.shared import Alias, aliases, between_apps, in_app
+from gitops_mvd.manifest.shared import Alias, aliases, between_apps, in_app, used_by
 from gitops_mvd.manifest.stand_ins import in_the_way
 from gitops_mvd.manifest.values import ServiceKeys
 
@@ -153,13 +153,14 @@ def _read(tree: Tree, name: str, facts: HostFacts, variables: Variables, top: Pl
         replace(service, check=COMPLETED_CHECK) if service.name in awaited and not service.is_job else service
         for service in running
     ]
+    used = used_by(here, project)
     app = App(
         name,
         tuple(running),
-        networks=_used(project.networks, {real for it in running for real in it.run.get("networks", ())}),
-        volumes=_used(project.volumes, {it["source"] for service in running for it in service.run.get("volumes", ())}),
+        networks=_by_real_name(project.networks, used.networks),
+        volumes=_by_real_name(project.volumes, used.volumes),
     )
-    claims += in_app(app, here, project, sections)
+    claims += in_app(app, here, project, used, sections)
     _check_claims(claims)
     elsewhere = {path for service in drafts.keys() - here.keys() for path in _uses(service, drafts[service].values)}
     elsewhere -= {path for service, draft in here.items() for path in _uses(service, draft.values)}
@@ -206,8 +207,8 @@ def _without_absent(service: Service, here: Drafts) -> Service:
     return replace(service, depends_on=kept)
 
 
-def _used(declared: Mapping[str, tuple[str, T]], names: Iterable[str]) -> dict[str, T]:
-    return {real: options for real, options in declared.values() if real in names}
+def _by_real_name(declared: Mapping[str, tuple[str, T]], used: Collection[str]) -> dict[str, T]:
+    return {real: options for name, (real, options) in declared.items() if name in used}
 
 
 def _check_dependencies(drafts: Drafts, here: Drafts) -> None:

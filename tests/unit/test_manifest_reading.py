@@ -256,6 +256,21 @@ def test_an_app_gives_way_to_a_route_of_the_gateway_whatever_its_name() -> None:
     assert broken.keys() == {"a"}
 
 
+def test_two_entries_of_one_name_can_be_of_two_hosts() -> None:
+    on = "deploy: {placement: {constraints: [node.hostname == web%d]}}"
+    text = f"""
+        services:
+          here: {{image: a, networks: [p], volumes: ["v:/v"], {on % 1}}}
+          there: {{image: a, networks: [q], volumes: ["w:/w"], {on % 2}}}
+        networks: {{p: {{name: y, internal: true}}, q: {{name: y}}}}
+        volumes: {{v: {{name: z, labels: {{o: x}}}}, w: {{name: z}}}}
+    """
+    tree = MemoryTree({"apps/a/compose.yaml": text})
+    (here,), (there,) = load(tree, HOST)[0], load(tree, HostFacts("web2"))[0]
+    assert (here.networks, here.volumes) == ({"y": {"internal": True}}, {"z": {"labels": {"o": "x"}}})
+    assert (there.networks, there.volumes) == ({"y": {}}, {"z": {}})
+
+
 def test_a_broken_app_claims_nothing() -> None:
     tree = MemoryTree({"apps/a/compose.yaml": routed("/same", ", imag: x"), "apps/b/compose.yaml": routed("/same")})
     apps, broken = load(tree, HOST)
