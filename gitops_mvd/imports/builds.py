@@ -10,6 +10,7 @@ from gitops_mvd.config.yamltree import Node
 from gitops_mvd.imports.document import Pair, Spot
 from gitops_mvd.imports.draft import ComposeFile, Draft, Place, Question
 from gitops_mvd.imports.load import Loader
+from gitops_mvd.imports.secrets import literals, without_login
 
 WHY = "build time is separate from deploy time: an image is built in CI, and named here"
 PLACEHOLDER = "example.invalid/not-yet-known:0"
@@ -131,12 +132,14 @@ class Builds:
         self.draft.note(at, f"{name} runs {image}, which has to be in a registry", command)
 
     def _context(self, file: ComposeFile, build: Spot) -> str:
+        """The folder or address that an image is built from, without the login that an address may have."""
         spot = build.real.get("context") if build.real.pairs is not None else build.real
         if spot is None or not spot.real.scalar:
             return self.draft.root
-        return (
-            spot.real.value if "://" in spot.real.value else self.loader.path(file, spot.real.value) or spot.real.value
-        )
+        written = spot.real.value
+        for start, end in literals(written):
+            self.draft.withheld.add(written[start:end], "build")
+        return without_login(written) if "://" in written else self.loader.path(file, written) or written
 
     def _from(self, file: ComposeFile, pair: Pair) -> str:
         shown = self.draft.shown(self._context(file, pair.value))

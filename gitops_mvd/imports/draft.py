@@ -162,9 +162,14 @@ class Draft:
     questions: list[Question] = field(default_factory=list)
     problems: dict[Problem, None] = field(default_factory=dict)
     withheld: Withheld = field(default_factory=Withheld)
+    unshown: Withheld = field(default_factory=Withheld)  # secrets that are still where they were, for somebody to mend
     kept: set[str] = field(default_factory=set)  # what could be kept in Git, if somebody says so
     volumes: list[tuple[Place, str, str]] = field(default_factory=list)  # where, its name so far, and from now on
     images: dict[str, str] = field(default_factory=dict)  # service -> its image, as far as it is known
+
+    def struck_out(self, text: str) -> str:
+        """The text with `***` for each secret, as it may be shown."""
+        return self.unshown.struck_out(self.withheld.struck_out(text))
 
     def shown(self, path: str) -> str:
         """A path as the user knows it: from the project's folder, or whole."""
@@ -259,6 +264,16 @@ class Draft:
     def is_secret(self, names: Iterable[str]) -> bool:
         """Has nobody said that it is none?"""
         return self.request.not_secret.isdisjoint(names)
+
+    def refuse_secret(self, at: Place, why: str, names: Sequence[str]) -> None:
+        """Report a secret that has no place but Git, unless somebody says that one of `names` is none."""
+        if self.is_secret(names):
+            self.kept.update(names)
+            self.problem(
+                at,
+                f"{why}. Let the program read it from a file, or from its environment; or keep it in Git: --not-secret "
+                f"{names[0]}",
+            )
 
     def host_path(self, target: str) -> str:
         return f"{HOST_FOLDERS}/{self.app}/{target}"

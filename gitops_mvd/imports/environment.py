@@ -14,7 +14,7 @@ from gitops_mvd.imports.draft import ComposeFile, Draft, Part, Place, Secret, se
 from gitops_mvd.imports.folders import IN_CONTAINER, Folders
 from gitops_mvd.imports.images import file_variable
 from gitops_mvd.imports.load import Loader
-from gitops_mvd.imports.secrets import is_a_name, is_telling, secret_form, secret_name, why_secret
+from gitops_mvd.imports.secrets import is_a_name, is_telling, last_word, secret_form, secret_name, why_secret
 from gitops_mvd.imports.variables import EnvFile, EnvLine, evaluate, names_in, only_name, reference_spans
 
 NOT_IN_GIT = "a secret does not belong in Git"
@@ -119,6 +119,7 @@ class Environment:
         if env is None:
             return
         env.container = env.container or key == "env_file"
+        env.labels = env.labels or key == "label_file"
         env.needed = True
         self.loader.refer(file, spot.real, path, env.target, at.key)
 
@@ -161,7 +162,8 @@ class Environment:
         """Why a line of an env file is secret; "" if it is not."""
         if not self.draft.is_secret({line.name, f"{self.draft.shown(env.path)}.{line.name}"}):
             return ""
-        why = self.secret.get(line.name) or why_secret(line.name, line.value or "")
+        name = last_word(line.name) if env.labels else line.name
+        why = self.secret.get(line.name) or why_secret(name, line.value or "")
         return why or self._same_as_a_secret(line.name, line.value or "")
 
     def _same_as_a_secret(self, name: str, value: str) -> str:
@@ -321,6 +323,10 @@ class Environment:
                     self.draft.change(at, "value removed from the comment", "it may be a secret of before")
                     self.draft.withheld.add(line.written.strip("'\""), line.name)
             elif line.value and (why := self.why_line(env, line)):
+                if env.labels:
+                    self.draft.unshown.add(line.value, line.name)
+                    self.draft.refuse_secret(at, f"a label is no place for a secret: {why}", [line.name])
+                    continue
                 self.draft.withheld.add(line.value, line.name)
                 if not env.container:
                     env.replace(env.line_start(line.begin), env.line_stop(line.end), "")

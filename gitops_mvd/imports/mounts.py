@@ -9,12 +9,11 @@ import posixpath
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import NamedTuple
 
 from gitops_mvd.imports.document import Spot
 from gitops_mvd.imports.draft import Brought, ComposeFile, Data, Draft, Part, Place, several
 from gitops_mvd.imports.load import Loader
-from gitops_mvd.imports.secrets import secret_form, secret_name, why_secret
+from gitops_mvd.imports.secrets import secret_line
 from gitops_mvd.imports.source import FILE, FOLDER, MISSING
 from gitops_mvd.manifest.mounts import MAX_MOUNTED
 from gitops_mvd.manifest.stand_ins import stand_in
@@ -30,11 +29,6 @@ _CONFIG_TARGET = re.compile(
     r"/(?:docker-entrypoint[\w.-]*|usr/share/(?:nginx/html|logstash/(?:pipeline|config))|usr/local/(?:etc|apache2)|"
     r"etc/(?:nginx|apache2|httpd|haproxy|caddy|prometheus|alertmanager|grafana|loki|promtail|tempo|mimir|alloy|otel[\w-]*|telegraf|"
     r"fluent[\w-]*|blackbox_exporter|mysql|redis|rabbitmq|php|supervisor|cron\.d|postgresql|vector|nats|envoy|varnish))(?:/.*)?"
-)
-_IN_ANY_FILE = re.compile(
-    r"^[ \t]{0,80}[-\"']?[ \t]{0,20}([A-Za-z_][A-Za-z0-9_.-]{0,99})[\"']?(?:[ \t]{0,20}[=:][ \t]{0,20}|[ \t]{1,20})"
-    r"[\"']?([^\s\"',;#][^\s\"',;]*)[\"']?[,;]?[ \t]{0,20}\r?$",
-    re.MULTILINE,
 )
 _CONFIG_FILE = re.compile(
     r"(?i).*\.(?:conf|cfg|cnf|ini|ya?ml|toml|json|properties|env|xml|acl|users|htpasswd|netrc)|[^.]+|\.\w+"
@@ -60,11 +54,6 @@ class _Mount:
     services: tuple[str, ...]
     at: Place
     path: str = ""
-
-
-class _Kept(NamedTuple):
-    mount: _Mount
-    why: str
 
 
 class Mounts:
@@ -367,20 +356,7 @@ class Mounts:
         text = content.decode("utf-8", "surrogateescape")
         if self.draft.withheld.are_in(text):
             return "one of the secrets that were taken out of other files"
-        for number, line in enumerate(text.split("\n"), 1):
-            comment = line.lstrip().startswith(("#", "//", ";", "-- ")) and "-----BEGIN" not in line
-            if not comment and (why := secret_form(line)):
-                return f"line {number}: {why}"
-        if _CONFIG_FILE.fullmatch(posixpath.basename(path)):
-            for found in _IN_ANY_FILE.finditer(text):
-                name, value = found[1], found[2]
-                if (
-                    secret_name(name)
-                    and why_secret(name, value)
-                    and not value.startswith(("$", "{", "<", "%", "*", "@"))
-                ):
-                    return f"line {text.count(chr(10), 0, found.start()) + 1}: {name}"
-        return ""
+        return secret_line(text, names=_CONFIG_FILE.fullmatch(posixpath.basename(path)) is not None)
 
 
 def split_source(text: str) -> tuple[str, str]:

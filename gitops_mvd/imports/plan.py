@@ -315,7 +315,7 @@ def _validate(draft: Draft, repository: Tree, files: Mapping[str, Brought], resu
 def _imported(
     draft: Draft, sources: tuple[str, ...], files: Mapping[str, Brought], others: Sequence[str], services: int = 0
 ) -> Imported:
-    clean = draft.withheld.struck_out
+    clean = draft.struck_out
 
     return Imported(
         draft.app,
@@ -327,7 +327,7 @@ def _imported(
         draft.data,
         draft.volumes,
         sorted({Change(it.at, clean(it.what), clean(it.why)) for it in draft.notes}),
-        draft.questions,
+        [question._replace(hint=clean(question.hint)) for question in draft.questions],
         sorted(Problem(it.file, it.line, it.key, clean(it.message)) for it in draft.problems),
         others,
         sorted(draft.kept),

@@ -96,11 +96,18 @@ _YES_OR_NO = re.compile(r"(?i)true|false|yes|no|on|off|[01]")
 _PLACE = re.compile(r"(?:/|\./|~/|file://)[\w./@-]+|https?://[^@\s?]*")
 _REFERENCE = re.compile(r"\{(?:file|vault)://[^{}]*\}")
 
+_LOGIN = re.compile(r"(?i)(https?://|://(?=[^\s/@]{0,500}:))[^\s/]{1,1000}@")  # of a user alone: `ssh://git@` is none
 _URL_LOGIN = re.compile(r"[A-Za-z][A-Za-z0-9+.-]{1,30}://[^\s/:@?#]{0,200}:([^\s/@?#]{1,500})@")
 _IN_A_TEXT = re.compile(
     r"(?i)(?:^|[\s;,?&\"'])(?:--?)?(?:[a-z]{1,20}[-_]){0,5}(?:password|passwd|passphrase|requirepass|pwd|api[-_]?key|secret[-_]?key|"
-    r"client[-_]?secret|access[-_]?token|auth[-_]?token|secret)(?!\s+:[\"'])(?:\s{0,20}[=:]\s{0,20}|\s{1,20})[\"']?([^\s;&,\"']+)"
+    r"client[-_]?secret|access[-_]?token|auth[-_]?token|secret)[\"']?(?!\s+:[\"'])(?:\s{0,20}[=:]\s{0,20}|\s{1,20})[\"']?([^\s;&,\"']+)"
 )
+_IN_ANY_FILE = re.compile(
+    r"^[ \t]{0,80}[-\"']?[ \t]{0,20}([A-Za-z_][A-Za-z0-9_.-]{0,99})[\"']?(?:[ \t]{0,20}[=:][ \t]{0,20}|[ \t]{1,20})"
+    r"[\"']?([^\s\"',;#][^\s\"',;]*)[\"']?[,;]?[ \t]{0,20}\r?$",
+    re.MULTILINE,
+)
+_COMMENTS = ("#", "//", ";", "-- ")
 _FORMS: tuple[tuple[str, re.Pattern[str]], ...] = (
     ("a private key", re.compile(r"-----BEGIN (?:[A-Z0-9]{1,20} ){0,4}PRIVATE KEY(?: BLOCK)?-----")),
     ("a token of GitHub", re.compile(r"\b(?:gh[pousr]_[A-Za-z0-9]{20,}|github_pat_[A-Za-z0-9_]{20,})")),
@@ -174,17 +181,48 @@ def secret_name(name: str) -> str:
     return "AUTH" if last in ("AUTH", "BASICAUTH") else ""
 
 
+def last_word(label: str) -> str:
+    """What a label is about: `password` of `com.example.password`."""
+    return label.rpartition(".")[2]
+
+
 def secret_form(text: str) -> str:
     """What kind of secret a text is or has in it, by its form; "" if none."""
+    if form := _plain_form(text):
+        return form
+    for found in _IN_A_TEXT.finditer(text):
+        if not (_is_placeholder(found[1]) or _PLAIN_ANSWER.fullmatch(found[1]) or _PLACE.match(found[1])):
+            return "it has a password in it"
+    return ""
+
+
+def secret_line(text: str, names: bool = True) -> str:
+    """The line of a file that has a secret, and why; "" if none has.
+
+    `names`: is a secret known by its name, too?  In a comment, no name of a setting makes one: only its form does.
+    """
+    for number, line in enumerate(text.split("\n"), 1):
+        if why := _plain_form(line) if line.lstrip().startswith(_COMMENTS) else secret_form(line):
+            return f"line {number}: {why}"
+    for found in _IN_ANY_FILE.finditer(text) if names else ():
+        name, value = found[1], found[2]
+        if secret_name(name) and why_secret(name, value) and not value.startswith(("$", "{", "<", "%", "*", "@")):
+            return f"line {text.count(chr(10), 0, found.start()) + 1}: {name}"
+    return ""
+
+
+def without_login(address: str) -> str:
+    """An address with `***` in the place of its user and password, or of its token."""
+    return _LOGIN.sub(r"\1***@", address)
+
+
+def _plain_form(text: str) -> str:
+    """What kind of secret a text has in it, by a form that nothing else has; "" if none."""
     for what, form in _FORMS:
         if form.search(text):
             return f"it has {what} in it"
-    found = _URL_LOGIN.search(text)
-    if found and not _is_placeholder(found[1]):
+    if not all(_is_placeholder(found[1]) for found in _URL_LOGIN.finditer(text)):
         return "it is an address with a password in it"
-    found = _IN_A_TEXT.search(text)
-    if found and not _is_placeholder(found[1]) and not _PLAIN_ANSWER.fullmatch(found[1]) and not _PLACE.match(found[1]):
-        return "it has a password in it"
     return ""
 
 

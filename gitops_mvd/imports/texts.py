@@ -9,15 +9,23 @@ from __future__ import annotations
 import itertools
 import re
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from gitops_mvd.imports.document import Spot
-from gitops_mvd.imports.draft import Draft, Part, Place, Secret, several
+from gitops_mvd.imports.document import Pair, Spot
+from gitops_mvd.imports.draft import ComposeFile, Draft, Part, Place, Secret, several
 from gitops_mvd.imports.environment import Environment
 from gitops_mvd.imports.folders import IN_CONTAINER, Folders
 from gitops_mvd.imports.images import entry_point
-from gitops_mvd.imports.secrets import is_password, literals, secret_form, secret_name
+from gitops_mvd.imports.secrets import (
+    is_password,
+    last_word,
+    literals,
+    secret_form,
+    secret_line,
+    secret_name,
+    why_secret,
+)
 from gitops_mvd.imports.variables import evaluate, names_in, reference_spans
 
 _SHELL = re.compile(r"(?:/\S*/)?(?:ba|da|a|z)?sh")
@@ -43,48 +51,55 @@ class Texts:
         self.draft = draft
         self.environment = environment
         self.folders = folders
-        self._done: set[int] = set()
+        self._done: set[int] = {id(variable.spot) for variable in environment.variables}
+        self._moved: set[int] = set()  # commands that were dealt with
+        self._seen: set[int] = {id(part.spot) for part in draft.parts()}
 
     def take_out(self) -> None:
+        """Move the secrets of commands, and report those that nothing can move."""
         for part in self.draft.parts():
             for pair in part.spot.pairs or ():
                 key, value = pair.key.value, pair.value.real
                 if key == "healthcheck":
                     if (test := value.get("test")) is not None:
-                        self._command(part, "healthcheck.test", test.real)
+                        self._command(part, "healthcheck.test", Pair(pair.key, test))
                 elif key in ("command", "entrypoint"):
-                    self._command(part, key, value)
+                    self._command(part, key, pair)
                 elif key not in _ELSEWHERE and key != "<<":
-                    self._refuse(part, key, value)
+                    names = key != "extra_hosts"  # a host may have any name
+                    self._refuse(part.file, pair, f"{part.key}.{key}", f"{part.services[0]}.{key}", names)
         for file in self.draft.files:
             for section in ("configs", "volumes", "networks"):
                 for name, entry in file.section(section).items():
-                    for spot in entry.value.real.below():
-                        if spot.scalar and (why := self._why(file.variables, spot.value)):
-                            at = self.draft.place(file, spot, f"{section}.{name}")
-                            self._problem(at, why, spot.value, f"{section}.{name}")
+                    self._refuse(file, entry, f"{section}.{name}", f"{section}.{name}")
+            for pair in (file.document.root.pairs if file.document.root else None) or ():
+                if (key := pair.key.value).startswith("x-"):
+                    self._refuse(file, pair, key, key)
 
-    def _refuse(self, part: Part, key: str, value: Spot) -> None:
-        for spot in value.below():
-            spot = spot.real
-            if spot.scalar and id(spot) not in self._done and (why := self._why(part.file.variables, spot.value)):
-                self._done.add(id(spot))
-                at = self.draft.place(part.file, spot, f"{part.key}.{key}")
-                self._problem(at, why, spot.value, f"{part.services[0]}.{key}")
+    def _refuse(self, file: ComposeFile, pair: Pair, key: str, answer: str, names: bool = True) -> None:
+        """Report every secret below `key`, by the names there only if `names`; --not-secret `answer` keeps them."""
+        for name, spot in _scalars(pair.value, pair.key.value, self._seen):
+            if id(spot) not in self._done and (why := self._why(file.variables, spot.value, name if names else "")):
+                self._problem(self.draft.place(file, spot, key), why, spot.value, answer)
+                if secret_name(last_word(name)):
+                    self.draft.unshown.add(spot.value.removeprefix(f"{name}="), name)
+            self._done.add(id(spot))
 
     # ---- commands ----------------------------------------------------------------------------------------------------
 
-    def _command(self, part: Part, key: str, value: Spot) -> None:
+    def _command(self, part: Part, key: str, pair: Pair) -> None:
         """A command: a text, or a list of words."""
+        value = pair.value.real
         words = [item.real for item in value.items or ()]
         texts = [spot for spot in ([value] if value.scalar else words) if spot.scalar]
         found = self._spans_of([it.value for it in texts], part)
         spans = {id(spot): some for spot, some in zip(texts, found, strict=True)}
-        if id(value) in self._done or not any(spans.values()):
+        if id(value) in self._moved or not any(spans.values()):
             if not any(spans.values()):
-                self._refuse(part, key, value)
+                self._refuse(part.file, pair, f"{part.key}.{key}", f"{part.services[0]}.{key}", names=False)
             return
-        self._done.add(id(value))
+        self._moved.add(id(value))
+        self._done.update(id(spot) for spot in texts)
         at = self.draft.place(part.file, value, f"{part.key}.{key}")
         names = {span.name for found in spans.values() for span in found}
         possible = self.folders.possible(part.file, part.services)
@@ -202,8 +217,8 @@ class Texts:
         files = {self.environment.moved_as.get((service, name), name) for service in part.services}
         return files.pop() if len(files) == 1 else name
 
-    def _why(self, variables: Mapping[str, str], text: str) -> str:
-        """Why a text has a secret in it; "" if it has none."""
+    def _why(self, variables: Mapping[str, str], text: str, name: str = "") -> str:
+        """Why a text, the value of `name`, has a secret in it; "" if it has none."""
         names = names_in(text) - self.draft.request.not_secret
         if secret := sorted(names & self.environment.secret.keys() - self.draft.given):
             return f"has the value of {several(secret)} in it, which is secret"
@@ -211,21 +226,36 @@ class Texts:
         value = evaluate(text, {**variables, **shown})
         if unknown := sorted(name for name in value.missing - self.draft.given if secret_name(name)):
             return f"takes {several(unknown)}, which is secret by its name"
-        if form := secret_form(value.text):
-            return f"is no place for a secret: {form}"
+        own = value.text.removeprefix(f"{name}=")
+        why = secret_line(own) if name == "content" else secret_form(value.text)
+        why = why or (why_secret(last_word(name), own) if secret_name(last_word(name)) else "")
+        if why:
+            return f"is no place for a secret: {why}"
         return "has a secret in it that was taken out elsewhere" if self.draft.withheld.are_in(text) else ""
 
     def _problem(self, at: Place, why: str, text: str, name: str) -> None:
         names = names_in(text)
         ids = sorted(it for it in names if it in self.environment.secret or secret_name(it)) or [name]
-        if not self.draft.is_secret({name}) or not self.draft.is_secret(ids):
-            return
-        self.draft.kept.update(ids)
-        self.draft.problem(
-            at,
-            f"{why}. Let the program read it from a file, or from its environment; or keep it in Git: --not-secret "
-            f"{ids[0]}",
-        )
+        if self.draft.is_secret({name}):
+            self.draft.refuse_secret(at, why, ids)
+
+
+def _scalars(spot: Spot, name: str, seen: set[int]) -> Iterator[tuple[str, Spot]]:
+    """Every scalar in the value of `name`, with the name of its own: its key, or what is before the `=` of an item.
+
+    What an alias stands for is in it, but no collection of `seen`, to which all of these are added.
+    """
+    spot = spot.real
+    if spot.scalar:
+        yield name, spot
+    elif id(spot) not in seen:
+        seen.add(id(spot))
+        for item in spot.items or ():
+            before, equals, _ = item.real.value.partition("=")
+            yield from _scalars(item, before if equals else name, seen)
+        for pair in spot.pairs or ():
+            yield "", pair.key
+            yield from _scalars(pair.value, pair.key.value, seen)
 
 
 def _word(word: str, spans: Sequence[_Span]) -> str:

@@ -91,6 +91,7 @@ class EnvFile(Text):
     """An env file of the project: `path` on the disk, `target` in the app's folder; `lines` has its variables.
 
     `container`: are they given to containers, and not only filled in in Compose files?  `needed`: is it named by one?
+    `labels`: are they labels of containers, which are no place for a secret?
     """
 
     def __init__(self, text: str, path: str, target: str, lines: tuple[EnvLine, ...]) -> None:
@@ -99,6 +100,7 @@ class EnvFile(Text):
         self.target = target
         self.lines = lines
         self.container = False
+        self.labels = False
         self.needed = False
 
     @property

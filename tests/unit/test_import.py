@@ -206,6 +206,15 @@ def test_an_image_is_asked_for_where_one_is_built(importing: Importing) -> None:
     assert f"mvd import {importing.project} --image web=IMAGE --image worker=IMAGE" in report(found)
 
 
+@pytest.mark.parametrize("login", ["bob:hunter2!", "hunter2!", "bob:a@hunter2!"])
+def test_the_login_of_a_build_is_not_shown(importing: Importing, login: str) -> None:
+    compose = f"services: {{web: {{build: {{context: 'https://{login}@git.example.org/a.git#v1'}}}}}}\n"
+    for found in (importing.plan(compose), importing.written(compose, images={"web": "acme/web:1"})):
+        printed = report(found) + str(as_json(found, Request(found.root), "", written=False))
+        assert "https://***@git.example.org/a.git#v1" in printed
+        assert "hunter2" not in printed
+
+
 def test_an_image_takes_the_place_of_its_build(importing: Importing) -> None:
     found = importing.written(BUILT, images={"web": "ghcr.io/me/web:1", "worker": "ghcr.io/me/worker:1"})
     assert text(found) == (
@@ -594,6 +603,13 @@ def test_a_secret_that_moved_to_a_file_is_read_from_there_by_the_health_check(im
         "labels: ['auth=admin:$$apr1$$ruca84Hq$$mbjdMZBAG.KWn7vfN']",
         "labels: {url: 'http://a:hunter2!@b'}",
         "hostname: $TOKEN",
+        "labels: {com.example.password: hunter2hunter2}",
+        "labels: ['com.example.password=hunter2hunter2']",
+        "logging: {options: {splunk-token: hunter2hunter2}}",
+        "x-legacy: {DB_PASSWORD: hunter2hunter2}",
+        "x-passwords: [hunter2hunter2]",
+        "x-password: hunter2hunter2",
+        "labels: {com.example.password: 02222222}",
     ],
 )
 def test_a_secret_that_nothing_can_mend_is_told_and_nothing_is_written(importing: Importing, written: str) -> None:
@@ -604,7 +620,83 @@ def test_a_secret_that_nothing_can_mend_is_told_and_nothing_is_written(importing
     assert problem.startswith("compose.yaml:4: services.web.")
     assert "--not-secret" in problem
     assert not found.complete
+    printed = report(found) + str(as_json(found, Request(found.root), "", written=False))
+    assert "hunter2" not in printed
+    assert "02222222" not in printed
+
+
+@pytest.mark.parametrize(
+    ("written", "answer"),
+    [
+        ('configs: {c: {content: "A=1\\nAPI_TOKEN=hunter5hunter5\\n"}}', "configs.c"),
+        ('configs: {c: {content: "# a\\npassword hunter5hunter5"}}', "configs.c"),
+        ("volumes: {d: {driver_opts: {password: hunter5hunter5}}}", "volumes.d"),
+        ("x-legacy: {DB_PASSWORD: hunter5hunter5}", "x-legacy"),
+        ("x-legacy: [{environment: ['DB_PASSWORD=hunter5hunter5']}]", "x-legacy"),
+        ("x-api-token: hunter5hunter5", "x-api-token"),
+        ("x-link: 'postgres://u:hunter5hunter5@db'", "x-link"),
+    ],
+)
+def test_a_secret_of_the_top_level_is_told_unless_somebody_says_that_it_is_none(
+    importing: Importing, written: str, answer: str
+) -> None:
+    compose = f"services: {{web: {{image: a}}}}\n{written}\n"
+    found = importing.plan(compose)
+    (problem,) = problems(found)
+    assert problem.startswith(f"compose.yaml:2: {answer}: ")
+    assert problem.endswith(f"--not-secret {answer}")
+    assert "hunter5" not in report(found)
+    assert text(importing.written(compose, not_secret={answer})) == compose
+
+
+def test_what_services_take_from_the_top_level_is_dealt_with_there(importing: Importing) -> None:
+    found = importing.written(
+        """\
+        x-base: &base
+          environment: &env {DB_PASSWORD: hunter2hunter2}
+          labels: &labels {com.example.password: hunter3hunter3}
+        x-list: &list [API_TOKEN=hunter4hunter4]
+        x-test: &test [CMD, ping, --password, hunter5hunter5]
+        services:
+          web: {<<: *base, image: a}
+          worker: {image: b, environment: *env, labels: {<<: *labels}}
+          third: {image: c, environment: *list, healthcheck: {test: *test}}
+        """,
+        not_secret={"web.labels"},
+    )
+    assert "hunter3hunter3" in text(found)
+    for secret in ("hunter2", "hunter4", "hunter5"):
+        assert secret not in text(found)
+
+
+def test_names_that_only_have_such_a_word_are_no_secrets(importing: Importing) -> None:
+    compose = """\
+services:
+  web:
+    image: a
+    labels:
+      traefik.http.routers.secret-app.rule: Host(`a.example.org`)
+      com.example.password: ${PW_HINT:-}
+      com.example.auth: basic
+    extra_hosts: [token=10.0.0.1]
+    networks: {credentials: {aliases: [a]}}
+configs:
+  c: {content: "# requirepass foobared\\npassword_file = /run/secrets/a\\n"}
+networks:
+  credentials: {}
+"""
+    assert text(importing.written(compose)) == compose
+
+
+def test_a_label_file_is_no_place_for_a_secret(importing: Importing) -> None:
+    labels = "com.example.color=red\ncom.example.password=hunter2hunter2\ncom.example.secret-app.rule=a\n"
+    files = {"compose.yaml": "services: {web: {image: a, label_file: web.labels}}", "web.labels": labels}
+    found = importing.plan(files)
+    (problem,) = problems(found)
+    assert problem.startswith("web.labels:2: com.example.password: a label is no place for a secret: its name has PASS")
+    assert list(found.keepable) == ["com.example.password"]
     assert "hunter2" not in report(found)
+    assert text(importing.written(files, not_secret={"com.example.password"}), "web.labels") == labels
 
 
 def test_the_same_text_may_be_a_name_and_a_password(importing: Importing) -> None:
@@ -718,10 +810,15 @@ def test_a_file_with_a_secret_stays_out_of_git(importing: Importing) -> None:
         "alert.yml": "smtp:\n  auth_password: hunter2!\n",
         "id": "-----BEGIN " + "RSA PRIVATE KEY-----\nabc\n",
         "app.ini": "; password = example\nuser = shop\npassword_file = /run/secrets/x\n",
+        "redis.conf": "# requirepass foobared\n",
+        "old.conf": "# old: postgres://u:hunter2!@h/db\n",
+        "old.sql": "-- ghp_" + "a1" * 18 + "\n",
+        "a.json": '{"user": "a", "password": "hunter2!"}',
+        "b.json": '{"password": "$PASSWORD", "secret":"hunter2!"}',
     }
     mounts = ", ".join(f"'./{name}:/etc/{name}:ro'" for name in files)
     found = importing.written({"compose.yaml": f"services: {{web: {{image: a, volumes: [{mounts}]}}}}", **files})
-    assert [*found.files] == ["app.ini", "compose.yaml"]
+    assert [*found.files] == ["app.ini", "compose.yaml", "redis.conf"]
     assert "alert.yml has a secret in it: line 2: " in report(found)
     assert "/srv/mvd/shop/alert.yml:/etc/alert.yml:ro" in text(found)
 

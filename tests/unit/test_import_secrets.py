@@ -37,6 +37,8 @@ SECRET = {
     "DATABASE_URL": "postgres://app:hunter2@db/app",
     "REDIS": "redis://:pw@r:6379",
     "CONNECTION": "Server=db;Database=x;User Id=sa;Password=Hunter2!;",
+    "JSON": '{"password": "xK3v9w"}',
+    "JSON_OF_TWO": '{"password": "${PASSWORD}", "client_secret":"xK3v9w"}',
     "LIBPQ": "host=db user=app password=hunter2",
     "A": "ghp_" + "a1" * 18,
     "B": "glpat-" + "a1" * 10,
@@ -86,6 +88,7 @@ NO_SECRET = {
     "HOST": "this-is-a-long-host-name-that-is-no-secret.example.org",
     "PYTHONPATH": "/usr/local/lib/python3/dist-packages/Foo/Bar",
     "TZ": "Europe/London",
+    "JSON": '{"password": "${DB_PASSWORD}", "secret": "{file://x}"}',
 }
 
 
