@@ -21,7 +21,9 @@ _FIELDS = {
     "certificates": {"cert": CERTIFICATE, "cert_alt": CERTIFICATE, "key": PRIVATE_KEY, "key_alt": PRIVATE_KEY},
     "ca_certificates": {"cert": CERTIFICATE},
 }
-_BLOCK = re.compile(r"-----BEGIN ([A-Z0-9 ]{1,40})-----\s*(.*?)\s*-----END \1-----", re.DOTALL)
+_DASHES = "-----"
+_BEGIN = re.compile(rf"{_DASHES}BEGIN ([A-Z0-9 ]{{1,40}})(?={_DASHES})")
+_END = re.compile(rf"{_DASHES}END ([A-Z0-9 ]{{1,40}})(?={_DASHES})")
 _REFERENCES = ("{file://", "{vault://")
 
 
@@ -53,15 +55,25 @@ def not_pem(text: str, wanted: str) -> str:
     """What is wrong with a text that should be a certificate or a private key; "" if nothing can be told."""
     if any(reference in text for reference in _REFERENCES):
         return ""
-    found = _BLOCK.search(text)
+    found = _first_block(text)
     if not found:
         return f"is no PEM: it must have the lines -----BEGIN {wanted}----- and -----END {wanted}-----"
-    label, body = found.groups()
+    label, body = found
     if label.startswith("ENCRYPTED") or "ENCRYPTED" in body:
         return "is encrypted, and Kong has nobody to ask for the passphrase: decrypt it, or use {file://NAME}"
     if not label.endswith(wanted):
         return f"is a {label.lower()}, and should be a {wanted.lower()}"
     return "" if _is_der(body) else f"is no {wanted.lower()}: what stands between its lines is damaged"
+
+
+def _first_block(text: str) -> tuple[str, str] | None:
+    """The label of the first block that has both of its lines, and what stands between them."""
+    last_end = {found[1]: found.start() for found in _END.finditer(text)}
+    for found in _BEGIN.finditer(text):
+        start = found.end() + len(_DASHES)
+        if last_end.get(found[1], -1) >= start:
+            return found[1], text[start : text.index(f"{_DASHES}END {found[1]}{_DASHES}", start)].strip()
+    return None
 
 
 def _is_der(body: str) -> bool:

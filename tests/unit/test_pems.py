@@ -53,6 +53,26 @@ def test_what_is_no_certificate_is_told_as_what_it_is(cert: str, why: str) -> No
     assert problem.startswith(f"kong/tls.yaml:1: certificates[0].cert: {why}")
 
 
+def test_a_block_is_the_first_that_has_both_of_its_lines() -> None:
+    assert problems(f"-----BEGIN RSA KEY-----\n{CERT}-----END PARAMETERS-----\n") == []
+    assert problems(f"-----END CERTIFICATE-----\n-----BEGIN PARAMETERS-----\n{CERT}") == []
+    assert problems("-----BEGIN CERTIFICATE----- MIIB -----END CERTIFICATE-----") == []
+
+
+@pytest.mark.parametrize(
+    "cert",
+    [
+        f"-----BEGIN CERTIFICATE-----{' ' * 200_000}",
+        "-----BEGIN CERTIFICATE-----\n" * 20_000,
+        "".join(f"-----BEGIN {n:09}-----\n" for n in range(20_000)),
+    ],
+    ids=["spaces", "one-label", "labels"],
+)
+def test_a_long_text_without_an_end_is_soon_known_to_be_none(cert: str) -> None:
+    [problem] = problems(cert)
+    assert "is no PEM: it must have the lines" in problem
+
+
 @pytest.mark.parametrize(
     "key", ["hunter2", CERT, KEY.replace("PRIVATE", "ENCRYPTED PRIVATE"), KEY.replace("MIIB", "hunter2")]
 )
