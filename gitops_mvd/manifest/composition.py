@@ -17,7 +17,7 @@ from gitops_mvd.config.yamltree import Node, Sink, mistakes, parse, report
 from gitops_mvd.core.model import HostFacts
 from gitops_mvd.core.ports import Tree
 from gitops_mvd.manifest.blank import without_blanks
-from gitops_mvd.manifest.dotenv import parse_env
+from gitops_mvd.manifest.dotenv import line_of, parse_env
 from gitops_mvd.manifest.fleet import FILE as FLEET_FILE
 from gitops_mvd.manifest.interpolate import FOLDER, PROJECT_NAME, Variables, interpolate
 from gitops_mvd.manifest.merge import clean, merge
@@ -93,8 +93,8 @@ def variables_of(tree: Tree, app: str, folder: str, facts: HostFacts, sink: Sink
     """The variables of an app on a host: those of Compose itself, over the host's, over those of its `.env`."""
     fixed = {PROJECT_NAME: app, FOLDER: "."}
     known = Variables({**facts.variables, **fixed}, app in facts.unset_is_empty)
-    for message in _of_compose(facts.variables, known):
-        report(sink, (), FLEET_FILE, 1, f"the variable {message}", note=True)
+    for name, why in _of_compose(facts.variables, known):
+        report(sink, (), FLEET_FILE, 1, f"the variable {name} {why}", note=True)
     return env_of(tree, f"{folder}/.env", known, sink)
 
 
@@ -105,23 +105,17 @@ def env_of(tree: Tree, path: str, over: Variables, sink: Sink) -> Variables:
     except FileNotFoundError:
         return over
     found = parse_env(path, data, over, sink)
-    for message in _of_compose(found, over):
-        report(sink, (), path, _line_of(message.split()[0], data), message, note=True)
+    for name, why in _of_compose(found, over):
+        report(sink, (), path, line_of(name, data), f"{name} {why}", note=True)
     return over.over(found)
 
 
-def _of_compose(found: Mapping[str, str], known: Variables) -> Iterator[str]:
-    """What is done otherwise than some variables have it that Compose reads for itself."""
-    name = known.get(PROJECT_NAME)  # none while a file is imported
-    if name is not None and found.get(PROJECT_NAME, name) != name:
-        yield f"{PROJECT_NAME} is always {name!r}, the name of the app's folder"
-    yield from (f"{name} {why}" for name, why in _NOT_READ.items() if found.get(name))
-
-
-def _line_of(name: str, data: bytes) -> int:
-    """The line of an env file that begins with a name."""
-    lines = [line.strip() for line in data.split(b"\n")]
-    return next((number for number, line in enumerate(lines, 1) if line.startswith(name.encode())), 1)
+def _of_compose(found: Mapping[str, str], known: Variables) -> Iterator[tuple[str, str]]:
+    """The variables that Compose reads for itself and of which something else is done here, each with what that is."""
+    app = known.get(PROJECT_NAME)  # none while a file is imported
+    if app is not None and found.get(PROJECT_NAME, app) != app:
+        yield PROJECT_NAME, f"is always {app!r}, the name of the app's folder"
+    yield from ((name, why) for name, why in _NOT_READ.items() if found.get(name))
 
 
 class ParsedFile(NamedTuple):

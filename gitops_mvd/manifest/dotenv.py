@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 from gitops_mvd.config.yamltree import MAX_BYTES, Sink, report
-from gitops_mvd.manifest.interpolate import Unset, Variables, note_empty, substitute
+from gitops_mvd.manifest.interpolate import TooMuch, Unset, Variables, note_empty, refuse_app, substitute
 
 MAX_VARIABLE = 1 << 17  # bytes that the kernel takes of NAME=value and a NUL (MAX_ARG_STRLEN)
 
@@ -26,7 +26,6 @@ _QUOTED = {
 _ESCAPE = re.compile(r"\\(0[0-9]{0,3}|.)", re.DOTALL)
 _ESCAPED = {**dict(zip("abfnrtv", "\a\b\f\n\r\t\v", strict=True)), '"': '"', "\\": "\\", "$": "$$"}
 _COMMENT = re.compile(r"[^\S\n]*(?:#[^\n]*)?(?=\n|\Z)")
-_LINE = re.compile(r"[^\n]*")
 _ASSIGNED = re.compile(r"^[^\S\n]*(?:export[^\S\n]+)?([\w.-]+)[^\S\n]*=", re.MULTILINE)
 
 
@@ -44,7 +43,8 @@ def parse_env(file: str, data: bytes, variables: Mapping[str, str], sink: Sink, 
     """The variables of an env file, a later one over an earlier one; mistakes go to `sink`.
 
     Values may use `variables` and what stands above them.  A name alone takes its value from there, and is left out if
-    it has none.  A name whose value is a mistake is empty.
+    it has none.  A name whose value is a mistake is empty.  Raises ManifestError if the variables that are put into all
+    texts of the app are too long together.
     """
     found: dict[str, str] = {}
     try:
@@ -69,16 +69,24 @@ def parse_env(file: str, data: bytes, variables: Mapping[str, str], sink: Sink, 
             if not literal:
                 value = substitute(value, scope, left_empty)
             check_variable(name, value)
+        except TooMuch as error:
+            refuse_app(error, file, line)
         except ValueError as error:
             report(sink, (), file, line, str(error), isinstance(error, Unset))
             if not _ALLOWED.fullmatch(name):
                 continue
             value = ""
-        note_empty(left_empty, (), file, line, sink)
+        note_empty(left_empty, scope, (), file, line, sink)
         found[name] = value
         if name not in variables:
             scope[name] = value
     return found
+
+
+def line_of(name: str, data: bytes) -> int:
+    """The line of an env file in Compose's format with the last statement about a name; 1 if there is none."""
+    lines = [it.line for it in _statements(data.decode("utf-8-sig", "replace")) if it.name == name]
+    return lines[-1] if lines else 1
 
 
 def check_variable(name: str, value: str) -> None:

@@ -9,10 +9,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import NoReturn
 
 from gitops_mvd.config.yamltree import Node, Path, Sink, report, resolve
+from gitops_mvd.core.errors import ManifestError
+from gitops_mvd.core.model import Problem
 
-MAX_LENGTH = 1 << 20
+MAX_LENGTH = 1 << 20  # characters of one text with its variables
+MAX_PUT_IN = 1 << 24  # characters of variables that are put into all texts of one app
 MAX_NESTING = 16
 PROJECT_NAME = "COMPOSE_PROJECT_NAME"
 FOLDER = "PWD"
@@ -40,24 +45,50 @@ class Unset(Unresolved):
     """A text that needs a variable that is not set."""
 
 
+class TooMuch(Unresolved):
+    """A text with which the variables that are put into all texts of an app are too long together."""
+
+
+@dataclass
+class Tally:
+    """What is counted over all texts of one app: the characters put in, and the empty variables that were noted."""
+
+    put_in: int = 0
+    noted: set[str] = field(default_factory=set)
+
+
 class Variables(dict[str, str]):
     """The variables of an app on one host, by name.
 
     `unset_is_empty`: one that is not set is an empty string, as with Compose.  `advice` is the message about one that
-    is not set, with `{0}` for its name.
+    is not set, with `{0}` for its name.  All variables of one app have one `tally`.
     """
 
-    def __init__(self, values: Mapping[str, str], unset_is_empty: bool = False, advice: str = _ADVICE) -> None:
+    def __init__(
+        self,
+        values: Mapping[str, str],
+        unset_is_empty: bool = False,
+        advice: str = _ADVICE,
+        tally: Tally | None = None,
+    ) -> None:
         super().__init__(values)
         self.unset_is_empty = unset_is_empty
         self.advice = advice
+        self.tally = tally or Tally()
 
     def over(self, others: Mapping[str, str]) -> Variables:
         """These, and those of `others` that are not among them."""
-        return Variables({**others, **self}, self.unset_is_empty, self.advice)
+        return Variables({**others, **self}, self.unset_is_empty, self.advice, self.tally)
+
+    def put_in(self, name: str) -> str:
+        """The value of one that is set, for a text.  Raises TooMuch."""
+        self.tally.put_in += len(self[name])
+        if self.tally.put_in > MAX_PUT_IN:
+            raise TooMuch(f"with this the app has more than {MAX_PUT_IN >> 20} MiB of variables filled in")
+        return self[name]
 
 
-def substitute(text: str, variables: Mapping[str, str], left_empty: list[str] | None = None, nesting: int = 0) -> str:
+def substitute(text: str, variables: Variables, left_empty: list[str] | None = None, nesting: int = 0) -> str:
     """`text` with its variables put in; `left_empty` takes the names of those that are not set.  Raises Unresolved."""
     if nesting > MAX_NESTING:
         raise Unresolved(f"has variables nested more than {MAX_NESTING} deep")
@@ -112,16 +143,16 @@ def _balanced(brace: re.Pattern[str], text: str, start: int, stop: int) -> int:
     return -1
 
 
-def _value(name: str, variables: Mapping[str, str], left_empty: list[str]) -> str:
+def _value(name: str, variables: Variables, left_empty: list[str]) -> str:
     if name in variables:
-        return variables[name]
-    if isinstance(variables, Variables) and variables.unset_is_empty:
+        return variables.put_in(name)
+    if variables.unset_is_empty:
         left_empty.append(name)
         return ""
-    raise Unset((variables.advice if isinstance(variables, Variables) else _ADVICE).format(name))
+    raise Unset(variables.advice.format(name))
 
 
-def _expand(inside: str, variables: Mapping[str, str], left_empty: list[str], nesting: int) -> str:
+def _expand(inside: str, variables: Variables, left_empty: list[str], nesting: int) -> str:
     name = _NAME.match(inside)
     if not name:
         raise Unresolved("has a `${` without the name of a variable: write `$$` for a dollar sign")
@@ -136,25 +167,33 @@ def _expand(inside: str, variables: Mapping[str, str], left_empty: list[str], ne
     there = bool(value) if operator[0][0] == ":" else value is not None
     match operator[0][-1]:
         case "-":
-            return value or "" if there else substitute(word, variables, left_empty, nesting + 1)
+            return variables.put_in(name[0]) if there else substitute(word, variables, left_empty, nesting + 1)
         case "+":
             return substitute(word, variables, left_empty, nesting + 1) if there else ""
         case _:
             if there:
-                return value or ""
+                return variables.put_in(name[0])
             raise Unset(f"the variable {name[0]} is required: {word or 'give it a value in fleet.yaml or .env'}")
 
 
-def note_empty(names: Iterable[str], path: Path, file: str, line: int, sink: Sink) -> None:
+def note_empty(names: Iterable[str], variables: Variables, path: Path, file: str, line: int, sink: Sink) -> None:
     """A note about each variable that was left empty, once in an app."""
     for name in names:
-        message = f"the variable {name} is not set, and so empty here (`unset: empty` in fleet.yaml)"
-        if not any(it.note and it.problem.message == message for it in sink):
+        if name not in variables.tally.noted:
+            variables.tally.noted.add(name)
+            message = f"the variable {name} is not set, and so empty here (`unset: empty` in fleet.yaml)"
             report(sink, path, file, line, message, note=True)
 
 
-def interpolate(node: Node, variables: Mapping[str, str], path: Path, sink: Sink) -> Node:
+def refuse_app(error: TooMuch, file: str, line: int) -> NoReturn:
+    """Raise ManifestError: nothing more of the app is read, so that this is said once."""
+    raise ManifestError([Problem(file, line, "", str(error))]) from None
+
+
+def interpolate(node: Node, variables: Variables, path: Path, sink: Sink) -> Node:
     """The tree with its variables put into every value (keys stay as they are), what failed marked as broken.
+
+    Raises ManifestError if the variables that are put into all texts of the app are too long together.
 
     Extensions of others (`x-...`) and what is `!reset` are left alone.  An unquoted scalar of `x-kong`, whose schema
     is Kong's, takes the type that it then reads as; Compose's own keys know their types.
@@ -166,10 +205,12 @@ def interpolate(node: Node, variables: Mapping[str, str], path: Path, sink: Sink
         left_empty: list[str] = []
         try:
             text = substitute(value, variables, left_empty)
+        except TooMuch as error:
+            refuse_app(error, node.file, node.line)
         except Unresolved as error:
             report(sink, path, node.file, node.line, str(error), isinstance(error, Unset))
             return node._replace(value=None, tag="!broken")
-        note_empty(left_empty, path, node.file, node.line, sink)
+        note_empty(left_empty, variables, path, node.file, node.line, sink)
         if FOLDER in value and _FOLDER_USED.search(value) and _PATHS.isdisjoint(path):
             message = f"{FOLDER} is `.` here, the folder of this file, which is at no path of the host"
             report(sink, path, node.file, node.line, message, note=True)

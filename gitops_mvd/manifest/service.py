@@ -191,10 +191,9 @@ def _pairs_of_files(
         data = at.attempt(read_file, project.tree, path)
         if data is not None:
             raw = options.get("format") == "raw"
-            mistakes: Sink = []
-            found |= parse_env(path, data, variables.over(found), mistakes, raw)
-            told = {it.problem.message for it in at.sink if it.note}
-            at.sink.extend(it._replace(path=at.path) for it in mistakes if not (it.note and it.problem.message in told))
+            told: Sink = []
+            found |= parse_env(path, data, variables.over(found), told, raw)
+            at.sink.extend(it._replace(path=at.path) for it in told)
     return found
 
 
@@ -202,7 +201,8 @@ def _labels(values: ServiceKeys, project: Project) -> dict[str, str]:
     """Those of files, and over them those of the service itself."""
     found: dict[str, str] = {}
     for at, options in values.get("label_file", ()):
-        more = _pairs_of_files([(at, options)], project, Variables(found, project.variables.unset_is_empty, _NO_LABEL))
+        known = Variables(found, project.variables.unset_is_empty, _NO_LABEL, project.variables.tally)
+        more = _pairs_of_files([(at, options)], project, known)
         if any(name.startswith(RESERVED) for name in more):
             at.report(f"labels that begin with {RESERVED} are reserved for gitops-mvd")
         found |= more

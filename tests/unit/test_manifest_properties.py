@@ -12,7 +12,7 @@ from gitops_mvd.core.model import HostFacts
 from gitops_mvd.manifest import load, validate
 from gitops_mvd.manifest.compose import SERVICE
 from gitops_mvd.manifest.dotenv import parse_env
-from gitops_mvd.manifest.interpolate import Unresolved, substitute
+from gitops_mvd.manifest.interpolate import Unresolved, Variables, substitute
 from gitops_mvd.manifest.kong_entities import CONSUMER, GATEWAY_PLUGIN
 from gitops_mvd.manifest.kong_fields import KONG_PLUGIN, KONG_ROUTE, KONG_UPSTREAM
 from tests.unit.memory_tree import MemoryTree
@@ -37,13 +37,14 @@ documents = st.recursive(
 @given(texts, st.dictionaries(names, texts))
 @sparing
 def test_what_is_escaped_comes_back(text: str, variables: Mapping[str, str]) -> None:
-    assert substitute(text.replace("$", "$$"), variables) == text
+    assert substitute(text.replace("$", "$$"), Variables(variables)) == text
 
 
 @given(names, texts)
 def test_a_variable_becomes_its_value_and_no_more(name: str, value: str) -> None:
-    assert substitute(f"${{{name}}}|${name}|${{{name}-x}}", {name: value}) == f"{value}|{value}|{value}"
-    assert substitute(f"${{{name}:-x}}|${{{name}:+y}}", {name: value}) == (f"{value}|y" if value else "x|")
+    known = Variables({name: value})
+    assert substitute(f"${{{name}}}|${name}|${{{name}-x}}", known) == f"{value}|{value}|{value}"
+    assert substitute(f"${{{name}:-x}}|${{{name}:+y}}", known) == (f"{value}|y" if value else "x|")
 
 
 @given(hostile, st.dictionaries(names, texts))
@@ -52,7 +53,7 @@ def test_a_variable_becomes_its_value_and_no_more(name: str, value: str) -> None
 @sparing
 def test_no_text_breaks_the_interpolation(text: str, variables: Mapping[str, str]) -> None:
     with contextlib.suppress(Unresolved):
-        assert len(substitute(text, variables)) <= 1 << 20
+        assert len(substitute(text, Variables(variables))) <= 1 << 20
 
 
 @given(st.dictionaries(names, texts))

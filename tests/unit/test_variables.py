@@ -264,13 +264,58 @@ DOLLARS = {
 
 @pytest.mark.parametrize("text", DOLLARS)
 def test_dollars_and_braces_are_read_as_compose_reads_them(text: str) -> None:
-    assert substitute(text, {"A": "va"}) == DOLLARS[text]
+    assert substitute(text, Variables({"A": "va"})) == DOLLARS[text]
 
 
 @pytest.mark.parametrize("text", ["${A:-{}} ${U:-{}}", "${U:-{{.Name}}}", "${U:-a\nb}", "${", "${}", "${1}", "${A"])
 def test_a_brace_that_compose_would_close_elsewhere_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r"^has "):
-        substitute(text, {"A": "va"})
+        substitute(text, Variables({"A": "va"}))
+
+
+TWICE = "".join(f"A{n}=$B$B\n" for n in range(200))
+WEB = "services:\n  web: {image: nginx, env_file: [web.env, more.env]}\n"
+THERE = "    deploy: {placement: {constraints: [node.hostname == web2]}}\n"
+
+
+@pytest.mark.parametrize(
+    ("files", "at"),
+    [
+        ({"apps/shop/.env": "".join(f"A{n}=${{B:-x}}${{B:?x}}\n" for n in range(200))}, "apps/shop/.env:140"),
+        ({"apps/shop/web.env": TWICE}, "apps/shop/web.env:140"),
+        ({"apps/shop/web.env": TWICE[:1200], "apps/shop/more.env": TWICE[:1200]}, "apps/shop/more.env:"),
+        (
+            {COMPOSE: service("command: [" + ", ".join(['"$B$B"'] * 200) + "]")},
+            f"{COMPOSE}:4: ",
+        ),
+        ({COMPOSE: f"{service('env_file: web.env')}{THERE}", "apps/shop/web.env": TWICE}, "apps/shop/web.env:140"),
+    ],
+    ids=["dotenv", "env-file", "two-env-files", "values", "of-another-host"],
+)
+def test_variables_that_make_an_app_too_long_are_its_one_mistake(files: dict[str, str], at: str) -> None:
+    fleet = f"hosts: {{web1: , web2: }}\ndefaults: {{variables: {{B: {'b' * 60_000}}}}}\n"
+    tree = MemoryTree({COMPOSE: WEB, "apps/shop/web.env": "", "apps/shop/more.env": "", "fleet.yaml": fleet, **files})
+    apps, broken = load(tree, read_fleet(tree).host("web1"))
+    assert apps == ()
+    [problem] = broken["shop"]
+    assert str(problem).startswith(at)
+    assert problem.message == "with this the app has more than 16 MiB of variables filled in"
+
+
+def test_what_an_app_puts_in_is_counted_for_itself() -> None:
+    value = "b" * 60_000
+    files = {f"apps/{name}/web.env": TWICE[: TWICE.index("A100=")] for name in ("a", "b")}
+    files |= {f"apps/{name}/compose.yaml": service("env_file: web.env") for name in ("a", "b")}
+    tree = MemoryTree({"fleet.yaml": f"hosts: {{web1: }}\ndefaults: {{variables: {{B: {value}}}}}\n", **files})
+    apps, broken = load(tree, read_fleet(tree).host("web1"))
+    assert not broken
+    assert [app.services[0].environment["A99"] for app in apps] == [value * 2] * 2
+
+
+def test_a_note_on_a_variable_of_compose_has_the_line_that_sets_it() -> None:
+    env = "COMPOSE_FILES=x\nTEXT='\nCOMPOSE_FILE=no'\nexport COMPOSE_FILE = a.yaml\nCOMPOSE_PROJECT_NAME=other\n"
+    told = notes({"fleet.yaml": LENIENT, COMPOSE: service(""), "apps/shop/.env": f"{env}# COMPOSE_FILE=\n"})
+    assert {note.message.split()[0]: note.line for note in told} == {"COMPOSE_FILE": 4, "COMPOSE_PROJECT_NAME": 5}
 
 
 def test_substitute_tells_which_variables_were_left_empty() -> None:
