@@ -95,7 +95,7 @@ def _finished(found: Imported, request: Request, folder: Path, machine: bool) ->
     if machine:
         print_json(_plain(report.as_json(found, request, str(folder), written=found.complete)))
     elif found.complete:
-        for line in report.lines(found, request):
+        for line in report.lines(found):
             click.echo(plain_text(line))
     else:
         for line in report.refusal(found, request):
@@ -104,14 +104,19 @@ def _finished(found: Imported, request: Request, folder: Path, machine: bool) ->
 
 
 def _check_repository(folder: Path, project: str) -> None:
-    """Raise MvdError for a folder that is no config repository, such as the project itself."""
+    """Raise MvdError for a folder that is no config repository, as the project itself, though it may have apps/."""
     names = {name for name in os.listdir(folder) if not name.startswith(".")}
     real = os.path.realpath(folder)
     inside = os.path.realpath(project)
-    if names & {"apps", "fleet.yaml", "kong"} or (names <= _OF_A_NEW_REPOSITORY and real != inside):
+    if real in (inside, os.path.dirname(inside) if os.path.isfile(inside) else inside):
+        known = "fleet.yaml" in names
+    else:
+        known = bool(names & {"apps", "fleet.yaml", "kong"}) or names <= _OF_A_NEW_REPOSITORY
+    if known:
         return
+    missing = "fleet.yaml" if "apps" in names else "apps/ and no fleet.yaml"
     raise MvdError(
-        f"{real} is not a config repository: it has no apps/ and no fleet.yaml",
+        f"{real} is not a config repository: it has no {missing}",
         f"run this in one, or name it: mvd import {project} --into FOLDER. A new one is an empty folder",
     )
 

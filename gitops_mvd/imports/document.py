@@ -18,7 +18,6 @@ import yaml
 from gitops_mvd.config.yamltree import resolve
 
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-_BLANKS = "[ \t]*"
 _PROPERTIES = re.compile(r"(?:[&!]\S*[ \t]+)*")  # an anchor, a tag
 _PLAIN = re.compile(r"(?!.*(?::(?:\s|$)|\s#))[A-Za-z0-9_./~$][^\n\r\t{}\[\],\"'`]*(?<!\s)", re.ASCII)
 

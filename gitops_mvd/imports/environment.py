@@ -115,7 +115,8 @@ class Environment:
         optional = required is not None and required.real.value.lower() == "false"
         if optional and draft.source.look(path).kind == "missing":
             return
-        env = self.loader.env(path, file.variables, at)
+        form = item.get("format") if item.pairs is not None else None
+        env = self.loader.env(path, file.variables, at, raw=form is not None and form.real.value == "raw")
         if env is None:
             return
         env.container = env.container or key == "env_file"
@@ -371,7 +372,7 @@ class Environment:
     ) -> bool:
         """Keep a line that is made of secret variables."""
         spans = [span for span in reference_spans(line.written) if span[2] in self.secret]
-        if not spans or secret_form(line.written) or line.written.startswith("'"):
+        if env.raw or not spans or secret_form(line.written) or line.written.startswith("'"):
             return False
         for start, end, name in spans:
             env.replace(line.start + start, line.start + end, f"${{{name}-}}")

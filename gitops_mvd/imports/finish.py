@@ -12,10 +12,10 @@ from gitops_mvd.imports.document import Document, Spot, Text
 from gitops_mvd.imports.draft import ComposeFile, Draft, Place, Question
 from gitops_mvd.imports.secrets import secret_form, secret_name
 from gitops_mvd.imports.variables import EnvFile, evaluate, names_in, references
+from gitops_mvd.manifest.interpolate import FOLDER, PROJECT_NAME
 
 _ASSIGNMENT = re.compile(r"^[ \t-]*[\"']?([A-Za-z_][A-Za-z0-9_.]*)[\"']?[ \t]*[=:][ \t]*(?=\S)")
 _OURS = ("x-kong", "x-mvd")
-_BUILT_IN = {"COMPOSE_PROJECT_NAME", "PWD"}
 
 
 @dataclass
@@ -36,10 +36,9 @@ class Finish:
         self.draft = draft
         self.results: list[Result] = []
         self.missing: dict[str, list[Place]] = {}
-        self.required: set[str] = set()
 
     def run(self) -> list[Result]:
-        known = self.draft.given | self.draft.request.values.keys() | _BUILT_IN
+        known = self.draft.given | self.draft.request.values.keys() | {PROJECT_NAME, FOLDER}
         for file in self.draft.files:
             self._compose(file, known)
         for env in self.draft.env_files.values():
@@ -117,7 +116,7 @@ class Finish:
         result = Result(env.target, env, second, shown)
         values: dict[str, str] = {}
         for line in env.lines:
-            if line.value is not None and "$" in line.written and not line.written.startswith("'"):
+            if line.value is not None and "$" in line.written and not env.raw and not line.written.startswith("'"):
                 missing = evaluate(line.written, {**values, **self._variables(env)}).missing - known
                 at = Place(shown, line.line, line.name)
                 if missing and not any(it.start <= line.start < it.end for it in env.edits):

@@ -99,13 +99,13 @@ class Loader:
                 found |= env.values if env else {}
         return {**found, **over}
 
-    def env(self, path: str, variables: Mapping[str, str], at: Place) -> EnvFile | None:
-        """An env file of the disk."""
+    def env(self, path: str, variables: Mapping[str, str], at: Place, raw: bool = False) -> EnvFile | None:
+        """An env file of the disk, read as it is at its first use; None if it cannot be read."""
         if path not in self.draft.env_files:
             text = self.text(path, at)
             if text is None:
                 return None
-            self.draft.env_files[path] = read_env(path, self.draft.file_target(path), text, variables)
+            self.draft.env_files[path] = read_env(path, self.draft.file_target(path), text, variables, raw)
         return self.draft.env_files[path]
 
     def text(self, path: str, at: Place) -> str | None:

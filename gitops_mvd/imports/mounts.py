@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import posixpath
 import re
-from collections.abc import Iterator
+from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass
 
 from gitops_mvd.imports.document import Spot
@@ -69,15 +69,29 @@ class Mounts:
         """All mounts of all services; what one of them writes to, the host keeps for all."""
         mounts = self._mounts()
         reasons = {mount.path: reason for mount in mounts if (reason := self._why_kept(mount))}
+        self._gather(reasons)
         for mount in mounts:
-            above = [path for path in reasons if mount.path.startswith(f"{path}/") and path != self.draft.root]
             why = reasons.get(mount.path, "")
+            if not why and mount.path in self._chosen and (above := self._above(mount.path, reasons)):
+                why = f"it lies in {self.draft.shown(above)}, which the host keeps"
             if why:
                 self._keep(mount, why)
-            elif above and mount.path in self._chosen:
-                self._keep(mount, f"it lies in {self.draft.shown(above[0])}, which the host keeps")
             elif mount.path in self._chosen:
                 self._choose(mount)
+
+    def _gather(self, reasons: dict[str, str]) -> None:
+        """Read what is chosen, but for what the host keeps of it; `reasons` gets those of what cannot be in Git."""
+        kept = frozenset(reasons)
+        for path in self._chosen:
+            if path not in kept and not self._above(path, kept):
+                try:
+                    self._chosen[path] = self._gathered(path, self.draft.source.look(path).kind == FOLDER, kept)
+                except _Left as left:
+                    reasons[path] = str(left)
+
+    def _above(self, path: str, kept: Iterable[str]) -> str:
+        """The path in `kept` that a path lies in, "" if there is none; in the folder of the project, all do."""
+        return next((it for it in kept if path.startswith(f"{it}/") and it != self.draft.root), "")
 
     def bring_configs(self) -> None:
         """The files of `configs` at the top level."""
@@ -199,8 +213,7 @@ class Mounts:
                 raise _Left("a program writes to it")
             if kind == FOLDER and not _CONFIG_TARGET.fullmatch(posixpath.normpath(mount.target)):
                 raise _Left("a program may write to it, as it is mounted without `:ro`")
-        if mount.path not in self._chosen:
-            self._chosen[mount.path] = self._gathered(mount.path, folder=kind == FOLDER)
+        self._chosen.setdefault(mount.path, {})
 
     def _choose(self, mount: _Mount) -> None:
         """Bring a mount's files into Git."""
@@ -283,11 +296,11 @@ class Mounts:
             self._copies[path] = self.draft.free_target(inside or posixpath.basename(path))
         return self._copies.get(path, "")
 
-    def _gathered(self, path: str, folder: bool = False) -> dict[str, Brought]:
-        """A file as "", or all files of a folder by the path below it.  Raises _Left."""
+    def _gathered(self, path: str, folder: bool = False, kept: Container[str] = ()) -> dict[str, Brought]:
+        """A file as "", or all files of a folder by the path below it, but those of `kept`.  Raises _Left."""
         files: dict[str, Brought] = {}
         total = 0
-        for inner, file in self._files(path, "", 0) if folder else [("", path)]:
+        for inner, file in self._files(path, "", 0, kept) if folder else [("", path)]:
             look = self.draft.source.look(file)
             shown = self.draft.shown(file)
             if look.kind != FILE:
@@ -312,7 +325,7 @@ class Mounts:
             raise _Left("it is empty")
         return files
 
-    def _files(self, folder: str, inner: str, depth: int) -> Iterator[tuple[str, str]]:
+    def _files(self, folder: str, inner: str, depth: int, kept: Container[str]) -> Iterator[tuple[str, str]]:
         """The files below a folder: the path from there, and the path on the disk."""
         source, draft = self.draft.source, self.draft
         if depth > MOST_FOLDERS:
@@ -328,6 +341,8 @@ class Mounts:
             if name == ".git":
                 continue
             path, below = f"{folder}/{name}", f"{inner}{name}"
+            if path in kept:
+                continue
             look = source.look(path)
             root = source.look(draft.root).real
             if not (
@@ -339,7 +354,7 @@ class Mounts:
             if look.kind == FOLDER:
                 if source.look(folder).real.startswith(f"{look.real}/") or look.real == source.look(folder).real:
                     raise _Left(f"{draft.shown(path)} is a link to a folder that it is in")
-                for found in self._files(path, f"{below}/", depth + 1):
+                for found in self._files(path, f"{below}/", depth + 1, kept):
                     count += 1
                     yield found
             else:

@@ -7,7 +7,6 @@ Nothing is written here: `found.files` is what the folder is to have, if there a
 
 from __future__ import annotations
 
-import re
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -28,15 +27,14 @@ from gitops_mvd.imports.notes import notes
 from gitops_mvd.imports.repairs import mend
 from gitops_mvd.imports.source import Source
 from gitops_mvd.imports.texts import Texts
-from gitops_mvd.imports.variables import evaluate, names_in
+from gitops_mvd.imports.variables import as_env_value, evaluate, names_in
 from gitops_mvd.manifest import read_fleet, review
 from gitops_mvd.manifest.app_files import COMPOSE
 from gitops_mvd.manifest.composition import Composition
 from gitops_mvd.manifest.interpolate import PROJECT_NAME, Variables
 from gitops_mvd.manifest.kong_entities import GATEWAY_APP
 from gitops_mvd.manifest.project import APPS
-
-_APP_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
+from gitops_mvd.manifest.reading import is_app_name
 
 
 @dataclass(frozen=True)
@@ -198,7 +196,7 @@ def _project_name(draft: Draft) -> str:
 def _check_name(app: str, request: Request) -> None:
     if app == GATEWAY_APP:
         raise MvdError(f"{app} is the name of the app made from kong/", "choose another one: --app NAME")
-    if not _APP_NAME.fullmatch(app):
+    if not is_app_name(app):
         what = f"{app!r} is not a name of an app" if request.app else "the folder's name makes no name of an app"
         raise MvdError(f"{what}: it has a-z, 0-9, `_` and `-`, at most 63 of them", "choose one: --app NAME")
 
@@ -265,21 +263,11 @@ def _assemble(draft: Draft, results: Sequence[Result], paths: Sequence[str]) -> 
     if draft.request.values:
         env = files.get(".env", Brought(b""))
         start = env.content if not env.content or env.content.endswith(b"\n") else env.content + b"\n"
-        lines = "".join(f"{name}={_env_value(value)}\n" for name, value in draft.request.values.items())
+        lines = "".join(f"{name}={as_env_value(value)}\n" for name, value in draft.request.values.items())
         files[".env"] = Brought(start + lines.encode(), origin=env.origin)
         added = f"{', '.join(draft.request.values)} added"
         draft.change(Place(".env", 0), added, "a variable without a value is an error here; these are from --set")
     return files
-
-
-def _env_value(value: str) -> str:
-    return (
-        value
-        if re.fullmatch(r"[\w./:@%+,-]*", value)
-        else "'" + value.replace("'", "") + "'"
-        if "'" not in value
-        else f'"{value}"'
-    )
 
 
 def _validate(draft: Draft, repository: Tree, files: Mapping[str, Brought], results: Sequence[Result]) -> None:
@@ -295,7 +283,8 @@ def _validate(draft: Draft, repository: Tree, files: Mapping[str, Brought], resu
         target = problem.file.removeprefix(f"{folder}/")
         result = by_target.get(target)
         if result is None:
-            return Place(files[target].origin if target in files else target, problem.line, problem.key)
+            origin = files[target].origin if target in files else ""
+            return Place(origin or target, problem.line, problem.key)
         return Place(result.file, result.source_line(problem.line), problem.key)
 
     outside = [problem for problem in found.problems if place(problem) is None]

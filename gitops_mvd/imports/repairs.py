@@ -21,7 +21,7 @@ _REMOVED = {
     ): "`docker compose` ignores it; here it would choose the hosts by their labels in fleet.yaml",
     ("deploy", "resources", "reservations", "generic_resources"): "only Swarm acts on it",
 }
-_PULL = {"build": "nothing is built on a server", "refresh": "", "daily": "", "weekly": ""}
+_PULL = {"refresh", "daily", "weekly"}  # and `every_<duration>`
 _TEXTS = ("labels", "annotations", "sysctls", "storage_opt", "extra_hosts")
 _BELOW = (("logging", "options"), ("deploy", "labels"))
 

@@ -15,7 +15,7 @@ MOST_FILES = 30  # of the list of files
 _INDENT = "    "
 
 
-def lines(found: Imported, request: Request) -> Iterator[str]:
+def lines(found: Imported) -> Iterator[str]:
     """The report of an import that was written."""
     many = f"{found.services} service{'' if found.services == 1 else 's'}"
     yield f"apps/{found.app}: {many}, from {' and '.join(posixpath.join(found.root, name) for name in found.sources)}"

@@ -14,6 +14,7 @@ from gitops_mvd.manifest.interpolate import Unresolved, Variables, substitute
 _REFERENCE = re.compile(r"\$(?:(\$)|\{([A-Za-z_][A-Za-z0-9_]*)(:?\?)?|([A-Za-z_][A-Za-z0-9_]*))")
 _BARE = re.compile(r"\$(?:(\$)|\{([A-Za-z_][A-Za-z0-9_]*)\}|([A-Za-z_][A-Za-z0-9_]*))")
 _ASSIGNMENT = re.compile(r"[ \t]*(?:export[ \t]+)?([^\s=:#'\"]+)[ \t]*(?:[=:][ \t]*|(?=\r?\n|$))")
+_RAW = re.compile(r"[ \t]*([^\s=]+)(?:=|(?=\r?\n|$))")
 _COMMENTED = re.compile(r"[ \t]*#[ \t#]*(?:export[ \t]+)?([A-Za-z_][A-Za-z0-9_.]*)[ \t]*=[ \t]*(?=\S)")
 
 
@@ -91,14 +92,16 @@ class EnvFile(Text):
     """An env file of the project: `path` on the disk, `target` in the app's folder; `lines` has its variables.
 
     `container`: are they given to containers, and not only filled in in Compose files?  `needed`: is it named by one?
+    `raw`: is a value all that is behind the `=`, so that neither quotes nor variables are any?
     `labels`: are they labels of containers, which are no place for a secret?
     """
 
-    def __init__(self, text: str, path: str, target: str, lines: tuple[EnvLine, ...]) -> None:
+    def __init__(self, text: str, path: str, target: str, lines: tuple[EnvLine, ...], raw: bool = False) -> None:
         super().__init__(text)
         self.path = path
         self.target = target
         self.lines = lines
+        self.raw = raw
         self.container = False
         self.labels = False
         self.needed = False
@@ -108,27 +111,32 @@ class EnvFile(Text):
         return {line.name: line.value for line in self.lines if line.value is not None}
 
 
-def read_env(path: str, target: str, text: str, variables: Mapping[str, str]) -> EnvFile:
+def read_env(path: str, target: str, text: str, variables: Mapping[str, str], raw: bool = False) -> EnvFile:
     """An env file; what is wrong with it is for the manifest's own reader to say."""
-    return EnvFile(text, path, target, tuple(_lines(text, variables)))
+    return EnvFile(text, path, target, tuple(_lines(text, variables, raw)), raw)
 
 
-def _lines(text: str, variables: Mapping[str, str]) -> Iterator[EnvLine]:
-    found = parse_env("", text.encode("utf-8", "surrogateescape"), variables, [])
-    spans = list(_spans(text))
+def as_env_value(value: str) -> str:
+    """A value as it is written in an env file."""
+    return value if re.fullmatch(r"[\w./:@%+,-]*", value) else '"' + re.sub(r'(["\\$])', r"\\\1", value) + '"'
+
+
+def _lines(text: str, variables: Mapping[str, str], raw: bool) -> Iterator[EnvLine]:
+    found = parse_env("", text.encode("utf-8", "surrogateescape"), variables, [], raw)
+    spans = list(_spans(text, raw))
     counts = Counter(name for name, *_ in spans)
     for name, line, begin, start, end, comment in spans:
         written = text[start:end]
         value = None
-        if not comment and text[begin:start].rstrip().endswith(("=", ":")):
+        if not comment and text[begin:start].rstrip().endswith("=" if raw else ("=", ":")):
             value = found.get(name, "")
             if counts[name] > 1:
                 above = {**found, **variables}
-                value = parse_env("", text[begin:end].encode("utf-8", "surrogateescape"), above, []).get(name, "")
+                value = parse_env("", text[begin:end].encode("utf-8", "surrogateescape"), above, [], raw).get(name, "")
         yield EnvLine(name, value, line, begin, start, end, comment, written)
 
 
-def _spans(text: str) -> Iterator[tuple[str, int, int, int, int, bool]]:
+def _spans(text: str, raw: bool) -> Iterator[tuple[str, int, int, int, int, bool]]:
     """Each assignment of a text: name, line, where it begins, where its value begins and ends, is it a comment?"""
     at, number = 0, 1
     while at < len(text):
@@ -136,9 +144,11 @@ def _spans(text: str) -> Iterator[tuple[str, int, int, int, int, bool]]:
         stop = len(text) if stop < 0 else stop
         if comment := _COMMENTED.match(text, at, stop):
             yield comment[1], number, at, comment.end(), at + len(text[at:stop].rstrip()), True
-        elif not text[at:stop].lstrip().startswith("#") and (assigned := _ASSIGNMENT.match(text, at, stop)):
+        elif not text[at:stop].lstrip().startswith("#") and (
+            assigned := (_RAW if raw else _ASSIGNMENT).match(text, at, stop)
+        ):
             start = assigned.end()
-            stop = _value_stop(text, start, stop)
+            stop = stop if raw else _value_stop(text, start, stop)
             yield assigned[1], number, at, start, stop - (text[start:stop].endswith("\r")), False
         number += text.count("\n", at, stop + 1)
         at = stop + 1

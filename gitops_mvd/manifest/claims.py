@@ -16,7 +16,7 @@ from gitops_mvd.manifest.network import fixed
 from gitops_mvd.manifest.subnets import Subnet, Subnets, is_within
 
 EVERYWHERE = ("", "0.0.0.0", "::")  # addresses that stand for all of the host
-MOST_RIVALS = 10  # that are told of one subnet
+MOST_OTHERS = 10  # that are reported of one subnet
 
 _PORT_ADVICE = "choose another port, or use `x-kong`"
 _SUBNET_ADVICE = "choose another"
@@ -72,7 +72,7 @@ class Register:
         for claim in claims:
             if claim.pool:
                 others = (other for other in self._pools.overlapping(claim.pool[1]) if other.key != claim.key)
-                yield from ((claim, other) for other in islice(others, MOST_RIVALS))
+                yield from ((claim, other) for other in islice(others, MOST_OTHERS))
             elif there := self._taken.get(claim.key):
                 anybody = None if claim.host_ip else next(iter(there.values()))
                 rival = there.get(claim.host_ip) or there.get("") or anybody

@@ -174,3 +174,11 @@ def test_a_person_at_a_terminal_is_asked(terminal: Terminal, tmp_path: Path) -> 
     assert b"the image of web" in said
     assert b"the value of REGION" in said
     assert (tmp_path / "config/apps/shop/compose.yaml").read_text() == IMPORTED
+
+
+def test_a_project_with_a_folder_named_apps_is_no_config_repository(terminal: Terminal, tmp_path: Path) -> None:
+    (tmp_path / "shop" / "apps").mkdir()
+    said = terminal.mvd("import", "../shop", "--into", "../shop", *ANSWERS)
+    assert (said.code, said.out) == (1, "")
+    assert "is not a config repository: it has no fleet.yaml" in said.err
+    assert os.listdir(tmp_path / "shop" / "apps") == []

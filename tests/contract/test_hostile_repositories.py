@@ -86,6 +86,13 @@ def many_files_at_its_top(objects: Objects) -> str:
     return objects.app(GOOD, *((FILE, b"%05d" % i, empty) for i in range(20_000)))
 
 
+def one_folder_of_empty_files_mounted_often(objects: Objects) -> str:
+    empty = objects.blob(b"")
+    mounts = ", ".join(f"'./d:/x{i}:ro'" for i in range(500))
+    text = f"services: {{web: {{image: n, volumes: [{mounts}]}}}}\n"
+    return objects.app(text.encode(), (FOLDER, b"d", objects.tree(*((FILE, b"%04d" % i, empty) for i in range(9000)))))
+
+
 @pytest.fixture
 def objects(tmp_path: Path) -> Objects:
     return Objects(tmp_path / "config.git")
@@ -107,6 +114,7 @@ def read(source: Source) -> tuple[set[str], dict[str, tuple[Problem, ...]]]:
         (wide_and_deep, "the app reads more than 10,000 names of the repository"),
         (one_blob_mounted_often, "is more than 1 MiB"),
         (one_blob_as_many_secrets, "the app reads more than 64 MiB of the repository"),
+        (one_folder_of_empty_files_mounted_often, "the app reads more than 100,000 times in the repository"),
         (many_files_at_its_top, "the app reads more than 10,000 names of the repository"),
     ],
 )

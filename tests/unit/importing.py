@@ -59,7 +59,7 @@ def text(found: Imported, name: str = "compose.yaml") -> str:
 def report(found: Imported) -> str:
     """All that is printed of it."""
     request = Request(found.root)
-    return "\n".join([*lines(found, request), *refusal(found, request)])
+    return "\n".join([*lines(found), *refusal(found, request)])
 
 
 def changes(found: Imported) -> list[str]:

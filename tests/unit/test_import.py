@@ -1111,3 +1111,27 @@ def test_every_change_has_a_place_and_a_reason(importing: Importing) -> None:
     )
     assert len(found.changes) >= 5
     assert all(change.at.file and change.at.line and change.what and change.why for change in found.changes)
+
+
+def test_a_raw_env_file_is_read_as_it_stands(importing: Importing) -> None:
+    files = {
+        "compose.yaml": "services: {web: {image: nginx, env_file: {path: raw.env, format: raw}}}",
+        "raw.env": "PRICE=$5 \"each\"\nDB_PASSWORD='hunter22' # a\nNAME=${DB_PASSWORD}\n",
+    }
+    found = importing.written(files)
+    assert text(found, "raw.env") == 'PRICE=$5 "each"\nDB_PASSWORD\nNAME=${DB_PASSWORD}\n'
+
+
+def test_a_folder_comes_into_git_without_what_a_program_writes_in_it(importing: Importing) -> None:
+    files = {
+        "compose.yaml": """\
+            services:
+              web: {image: nginx, volumes: ["./conf:/etc/nginx:ro"]}
+              db: {image: mysql, volumes: ["./conf/data:/var/lib/mysql"], environment: [MYSQL_DATABASE=a]}
+        """,
+        "conf/nginx.conf": "events {}\n",
+        "conf/data/ibdata1": "rows",
+    }
+    found = importing.written(files)
+    assert "conf/nginx.conf" in found.files
+    assert not [name for name in found.files if "data" in name]

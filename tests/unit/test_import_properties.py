@@ -11,15 +11,18 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from gitops_mvd.core.errors import MvdError
+from gitops_mvd.core.model import Problem
 from gitops_mvd.git.tree import FolderTree
 from gitops_mvd.imports.disk import write_app
 from gitops_mvd.imports.draft import Request
 from gitops_mvd.imports.report import as_json
+from gitops_mvd.imports.variables import as_env_value
 from gitops_mvd.manifest import validate
+from gitops_mvd.manifest.dotenv import parse_env
 from tests.unit.importing import Importing, report
 
 PLAIN = {"A": "b", "PORT": 80, "MODE": "on", "GREETING": "hello: you # there", "EMPTY": None, "LIST": "a,b", "V": 1.5}
@@ -158,3 +161,11 @@ def test_an_import_is_valid_or_nothing_and_has_no_secret_in_it(
         with pytest.raises(MvdError, match="exists already"):
             write_app(folder, {})
         assert {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()} == {*found.files}
+
+
+@given(st.text(st.characters(exclude_categories=["C"]), max_size=20))
+@example('it\'s "$HOME" # \\n \\')
+def test_an_answer_reads_as_it_was_given(value: str) -> None:
+    problems: list[Problem] = []
+    assert parse_env(".env", f"A={as_env_value(value)}\n".encode(), {}, problems) == {"A": value}
+    assert not problems

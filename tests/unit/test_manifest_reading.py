@@ -1,5 +1,7 @@
 """What is read again, what is not, and what one app's mistakes mean for the others."""
 
+from collections.abc import Sequence
+
 import pytest
 
 from gitops_mvd.core.errors import ManifestError
@@ -31,6 +33,26 @@ def test_a_file_that_is_too_large_breaks_its_own_app_alone(path: str) -> None:
     apps, broken = load(Refusing({"apps/good/compose.yaml": WEB, **files}), HOST)
     assert [app.name for app in apps] == ["good"]
     assert Problem(path, 1, "", "is too large") in broken["bad"]
+
+
+def test_a_folder_that_is_mounted_counts_once_and_is_read_once() -> None:
+    listed: list[str] = []
+
+    class Listing(MemoryTree):
+        def names(self, folder: str) -> Sequence[str]:
+            listed.append(folder)
+            if folder == "apps/a/site":
+                return [f"{n:04}" for n in range(9000)]
+            return super().names(folder)
+
+        def read(self, path: str) -> bytes:
+            return b"" if path.startswith("apps/a/site/") else super().read(path)
+
+    mounted = "services: {one: &it {image: n, volumes: ['./site:/x:ro', './site:/y:ro']}, two: *it}"
+    apps, broken = load(Listing({"apps/a/compose.yaml": mounted, "apps/a/site/0000": ""}), HOST)
+    assert not broken
+    assert [len(file.files) for service in apps[0].services for file in service.files] == [9000] * 4
+    assert listed.count("apps/a/site") == 1
 
 
 def test_an_app_that_did_not_change_is_not_read_again() -> None:

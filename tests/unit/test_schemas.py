@@ -46,6 +46,7 @@ ONLY_MVD_TELLS = {  # why a schema cannot
     "long-names": "how long a name is",
     "logging": "what a logging driver takes",
     "no-services": "an override may have no services",
+    "one-name-twice": "what two entries want",
     "override-pools": "what two files have together",
     "placement-nowhere": "what no host of the fleet has",
     "commands": TEXT,
