@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from gitops_mvd import probes
+from gitops_mvd.core.joins import shared
 from gitops_mvd.core.model import App, Service
 from gitops_mvd.core.plan import startup_order
 from gitops_mvd.core.plan_text import gate_text
-from gitops_mvd.manifest.joins import shared
 from gitops_mvd.manifest.update_order import explained
 
 CONDITIONS = {

@@ -6,18 +6,16 @@ What follows from them for another service is kept as `Beside`, so that each ser
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from gitops_mvd.config.tables import Place, did_you_mean
-from gitops_mvd.core.compose import Run
+from gitops_mvd.core.joins import OF_SERVICE, shared
 from gitops_mvd.core.model import default_network
 from gitops_mvd.manifest.project import Project
-from gitops_mvd.manifest.values import AttachmentKeys, ServiceKeys
+from gitops_mvd.manifest.values import AttachmentKeys, ServiceKeys, replicas, schedule
 
-NAMESPACES = ("network_mode", "ipc", "pid")
-OF_SERVICE = "service:"
 _STARTED = "service_started"
 
 
@@ -60,13 +58,6 @@ def networks_of(place: Place, values: ServiceKeys, project: Project) -> dict[str
     return {"default": (place, {})}
 
 
-def shared(values: ServiceKeys | Run) -> Iterator[tuple[str, str]]:
-    """The keys by which a service shares a namespace of another one, with its name."""
-    for key in NAMESPACES:
-        if str(values.get(key, "")).startswith(OF_SERVICE):
-            yield key, str(values.get(key)).removeprefix(OF_SERVICE)
-
-
 def joined(drafts: Drafts, here: Drafts, project: Project) -> Mapping[str, Beside]:
     """What follows for each service from the others.  Mistakes are reported; dependencies are added to the drafts."""
     names = _links(drafts, project)
@@ -95,9 +86,9 @@ def _cannot_join(service: str, key: str, other: str, drafts: Drafts) -> str:
     theirs = str(values.get(key, ""))
     if theirs.startswith((OF_SERVICE, "container:")):
         return f"{other} shares that of {theirs.partition(':')[2]} itself: join that one"
-    if values.get("x-mvd", {}).get("schedule"):
+    if schedule(values):
         return f"{other} runs on a schedule, and is not there between two runs"
-    if values.get("deploy", {}).get("replicas", values.get("scale", 1)) > 1:
+    if replicas(values) > 1:
         return f"{other} has several instances, and only one can be joined: give it one replica"
     if key == "ipc" and theirs not in ("shareable", "host"):
         return f"the IPC namespace of {other} is private: write `ipc: shareable` there"

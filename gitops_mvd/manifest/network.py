@@ -37,6 +37,7 @@ from gitops_mvd.config.tables import (
 )
 from gitops_mvd.config.yamltree import Node
 from gitops_mvd.core.compose import Ipam, Network, Pool, Port
+from gitops_mvd.manifest.subnets import is_within
 from gitops_mvd.manifest.values import AttachmentKeys, NetworkKeys, PortKeys
 
 PORT_PROTOCOLS = ("tcp", "udp", "sctp")
@@ -68,6 +69,23 @@ def address(place: Place) -> str:
         return str(ipaddress.ip_address(value))
     except ValueError:
         place.fail(f"must be an IP address, not {value!r}")
+
+
+@accepts(STRING)
+def _ipv4(place: Place) -> str:
+    return _of_version(place, 4)
+
+
+@accepts(STRING)
+def _ipv6(place: Place) -> str:
+    return _of_version(place, 6)
+
+
+def _of_version(place: Place, version: int) -> str:
+    found = address(place)
+    if ipaddress.ip_address(found).version != version:
+        place.fail(f"must be an IPv{version} address, not {found!r}")
+    return found
 
 
 def _port(place: Place) -> list[Port]:
@@ -156,8 +174,8 @@ def expose(place: Place) -> list[str]:
 
 ATTACHMENT: Table = {
     "aliases": Key("More names of the service on this network.", strings),
-    "ipv4_address": Key("A fixed address; the service then stops before its successor starts.", address),
-    "ipv6_address": Key("A fixed address; the service then stops before its successor starts.", address),
+    "ipv4_address": Key("A fixed address; the service then stops before its successor starts.", _ipv4),
+    "ipv6_address": Key("A fixed address; the service then stops before its successor starts.", _ipv6),
     "link_local_ips": Key("Link-local addresses.", list_of(address)),
     "mac_address": Key("A fixed MAC address; the service then stops before its successor starts.", filled),
     "driver_opts": Key("Options of the network's driver for this endpoint.", mapping_of(word)),
@@ -213,9 +231,12 @@ def _cidr(place: Place) -> str:
         network = ipaddress.ip_network(written, strict=False)
     except ValueError:
         place.fail(f"must be a network such as 172.20.0.0/16, not {written!r}")
-    if "/" not in written:
+    address, slash, size = written.partition("/")
+    if not slash:
         place.fail(f"has no size: write {written}/24, or what it is")
-    if str(network.network_address) != str(ipaddress.ip_interface(written).ip):
+    if not size.isdecimal():  # an engine knows no netmask
+        place.fail(f"must be a network such as {network}, not {written!r}")
+    if network.network_address != ipaddress.ip_address(address):
         place.note(f"is refused by newer engines, which want it as {network}")
     return written
 
@@ -238,8 +259,9 @@ def _pool(place: Place) -> Pool:
             place.report("has no `subnet`, which an engine needs beside the other keys")
         return pool
     subnet = ipaddress.ip_network(pool["subnet"], strict=False)
-    inside = [(entries["ip_range"], pool["ip_range"].partition("/")[0])] if "ip_range" in pool else []
-    inside += [(entries["gateway"], pool["gateway"])] if "gateway" in pool else []
+    if "ip_range" in pool and not is_within(ipaddress.ip_network(pool["ip_range"], strict=False), subnet):
+        entries["ip_range"].report(f"is outside of the subnet {pool['subnet']}")
+    inside = [(entries["gateway"], pool["gateway"])] if "gateway" in pool else []
     inside += [(entries["aux_addresses"].entries()[name], it) for name, it in pool.get("aux_addresses", {}).items()]
     for at, address in inside:
         if ipaddress.ip_address(address) not in subnet:

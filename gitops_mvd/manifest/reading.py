@@ -26,10 +26,10 @@ from gitops_mvd.manifest.kong_entities import GATEWAY_APP, read_gateway
 from gitops_mvd.manifest.names import misnamed
 from gitops_mvd.manifest.placement import Placed
 from gitops_mvd.manifest.project import APPS, read_project
-from gitops_mvd.manifest.service import COMPLETED_CHECK, assemble, published, replicas, restart, schedule
+from gitops_mvd.manifest.service import COMPLETED_CHECK, assemble, published
 from gitops_mvd.manifest.shared import Alias, aliases, between_apps, in_app, used_by
 from gitops_mvd.manifest.stand_ins import in_the_way
-from gitops_mvd.manifest.values import ServiceKeys
+from gitops_mvd.manifest.values import ServiceKeys, replicas, restart, schedule
 
 T = TypeVar("T")
 

@@ -22,7 +22,7 @@ from gitops_mvd.manifest.mounts import read_mounts
 from gitops_mvd.manifest.network import check_address, fixed
 from gitops_mvd.manifest.project import Project
 from gitops_mvd.manifest.update_order import FIXED, default_order, is_anonymous
-from gitops_mvd.manifest.values import DeployKeys, EnvFileKeys, ServiceKeys
+from gitops_mvd.manifest.values import DeployKeys, EnvFileKeys, ServiceKeys, replicas, restart, schedule
 
 _OF_A_NETWORK = ("ports", "expose", "hostname", "dns", "extra_hosts", "mac_address")
 _NO_LABEL = "has the variable {0}, which is no label above it: a label file knows no other variables"
@@ -91,13 +91,6 @@ def _check_image(place: Place) -> None:
 def published(values: ServiceKeys) -> Sequence[tuple[Place, Port]]:
     """The ports that are published: on the network of the host there is nothing to publish."""
     return () if values.get("network_mode") == "host" else values.get("ports", ())
-
-
-def replicas(values: ServiceKeys) -> int:
-    """How many instances a host has of it."""
-    deploy = values.get("deploy", {})
-    count = deploy.get("replicas", values.get("scale", 1))
-    return min(count, 1) if deploy.get("mode") == "global" else count
 
 
 def _resources(entries: Mapping[str, Place], values: ServiceKeys, deploy: DeployKeys) -> Run:
@@ -264,16 +257,6 @@ def _kong(entries: Mapping[str, Place], values: ServiceKeys) -> XKong | None:
         "service": kong["service"],
         "upstream": kong["upstream"],
     }
-
-
-def restart(values: ServiceKeys) -> str:
-    """The policy by which it is started again, as the manifest has it; "" if it is left out."""
-    return values.get("deploy", {}).get("restart_policy") or values.get("restart", "")
-
-
-def schedule(values: ServiceKeys) -> str:
-    """When it runs; "" for all the time."""
-    return values.get("x-mvd", {}).get("schedule", "")
 
 
 def _schedule(entries: Mapping[str, Place], values: ServiceKeys) -> str:

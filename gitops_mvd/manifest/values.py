@@ -193,3 +193,20 @@ class ServiceKeys(RunKeys, _Extensions, total=False):
     isolation: str
     cpu_count: float
     cpu_percent: float
+
+
+def replicas(values: ServiceKeys) -> int:
+    """How many instances a host has of it."""
+    deploy = values.get("deploy", {})
+    count = deploy.get("replicas", values.get("scale", 1))
+    return min(count, 1) if deploy.get("mode") == "global" else count
+
+
+def restart(values: ServiceKeys) -> str:
+    """The policy by which it is started again, as the manifest has it; "" if it is left out."""
+    return values.get("deploy", {}).get("restart_policy") or values.get("restart", "")
+
+
+def schedule(values: ServiceKeys) -> str:
+    """When it runs; "" for all the time."""
+    return values.get("x-mvd", {}).get("schedule", "")
