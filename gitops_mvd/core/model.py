@@ -468,7 +468,10 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How one app came out of a pass; `why` is the cause in one sentence, "" if it is simply healthy."""
+    """How one app came out of a pass; `why` is the cause in one sentence, "" if it is simply healthy.
+
+    `removed` says that nothing of the app is left to be counted: Git no longer has it, and this pass took it away.
+    """
 
     app: str
     sync: Sync
@@ -476,6 +479,7 @@ class Outcome:
     operation: Operation = Operation.SUCCEEDED
     did: Plan = field(default_factory=Plan)
     why: str = ""
+    removed: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "app", plain_line(self.app))

@@ -56,9 +56,11 @@ def settle(candidate: Candidate, host: Host, history: History, commit: str) -> O
     outcome = conclude(app.name, done.decision, done.error, host.health(app))
     if outcome.operation is not Operation.SUCCEEDED:
         return outcome
+    if app == App(app.name):
+        return replace(outcome, removed=True)
     if outcome.health is not Health.HEALTHY:
         return replace(outcome, why=host.health_reason(app))
-    reverted = history.reverted_to(app, commit) if app != App(app.name) else ""
+    reverted = history.reverted_to(app, commit)
     return replace(outcome, why=f"same version as in {reverted[:7]} (reverted)" if reverted else "")
 
 

@@ -39,6 +39,10 @@ class Debounce:
         left = [since + DEBOUNCE_SECONDS - now for since in pending if not self._lasts(since, now)]
         return min(left, default=None)
 
+    def lasts_unhealthy(self, now: float) -> bool:
+        """Has it been unhealthy for long enough, even if it was healthy for a moment?"""
+        return self._lasts(self.unhealthy_since, now)
+
     @staticmethod
     def _lasts(since: float | None, now: float) -> bool:
         return since is not None and now - since >= DEBOUNCE_SECONDS

@@ -48,7 +48,8 @@ def status(report: Report) -> CommitStatus:
 
 def app_status(host: str, outcome: Outcome) -> CommitStatus:
     """The status of one app."""
-    words = _remark(outcome) if outcome.is_green else _cause(outcome).removeprefix(f"{outcome.app}: ")
+    remark = "removed" if outcome.removed else _remark(outcome)
+    words = remark if outcome.is_green else _cause(outcome).removeprefix(f"{outcome.app}: ")
     operation = Operation.RUNNING if _is_unfinished(outcome) else outcome.operation
     return CommitStatus(f"{context(host)}/{outcome.app}", operation, outcome.health, words or "healthy")
 
@@ -61,6 +62,11 @@ def pending(host: str, revision: Revision) -> CommitStatus:
 def waiting(host: str, why: str) -> CommitStatus:
     """Something does not answer; the host tries again."""
     return _status(host, Operation.RUNNING, f"waiting: {_line(why)}")
+
+
+def failing(report: Report) -> frozenset[str]:
+    """The apps for which a report is red, and not just unfinished."""
+    return frozenset(outcome.app for outcome in _bad(report) if not _is_unfinished(outcome))
 
 
 def superseded(host: str, by: Revision) -> CommitStatus:
@@ -110,7 +116,7 @@ def unplanned(host: str, why: str) -> CommitStatus:
 def summary(report: Report) -> str:
     """The whole pass in one line: `srv1 at 1a2b3c4: 2 of 3 apps healthy; web: http 503 from /health; rolled back`."""
     bad = _bad(report)
-    well = f"{len(report.outcomes) - len(bad)} of " if bad else ""
+    well = f"{len(_current(report)) - len(bad)} of " if bad else ""
     words = [f"{well}{_counted(report)} healthy", *map(_cause, bad), *_remarks(report)]
     return f"{report.host} at {report.revision.short}: {'; '.join(words)}"
 
@@ -173,4 +179,10 @@ def _remark(outcome: Outcome) -> str:
 
 
 def _counted(report: Report) -> str:
-    return f"{len(report.outcomes)} app{'s' * (len(report.outcomes) != 1)}"
+    number = len(_current(report))
+    return f"{number} app{'s' * (number != 1)}"
+
+
+def _current(report: Report) -> list[Outcome]:
+    """The apps that are on the host, without those that the pass has removed."""
+    return [outcome for outcome in report.outcomes if not outcome.removed]

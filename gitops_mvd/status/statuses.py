@@ -2,7 +2,8 @@
 
 Each context (`mvd/srv1`, and `mvd/srv1/web` with a status for each app) is about one commit at a time, its subject: the
 last commit that changed the host or the app.  Earlier pending commits are closed as superseded.  A commit that changes
-nothing here says so, and is never red for what an earlier commit has done.
+nothing here says so, and is never red for what an earlier commit has done.  An app that the subject did not change makes
+it red only once the app has been so for a while: until then the subject stays pending.
 """
 
 from __future__ import annotations
@@ -58,6 +59,8 @@ class Statuses:
         self._now = now
         self._wake = wake
         self._debounces: defaultdict[str, Debounce] = defaultdict(Debounce)
+        self._apps: defaultdict[str, Debounce] = defaultdict(Debounce)
+        self._changed: frozenset[str] | None = frozenset()  # the apps that the host's subject changes; None: unknown
         self.labels: Mapping[str, str] = {}  # of this host; empty until the fleet file is read
 
     # ---- new commits -------------------------------------------------------------------------------------------------
@@ -66,6 +69,7 @@ class Statuses:
         """Begin the statuses of new commits, the oldest first; the last one is what is deployed now."""
         tip = changes[-1].revision
         with self._history.transaction():
+            self._add_changed(changes)
             subjects = self._history.subjects()
             for context, concerned in self._by_context(self._accepted(changes), subjects).items():
                 subjects[context] = concerned[-1]
@@ -75,6 +79,19 @@ class Statuses:
             if subject != tip:
                 self._queue(tip.commit, status_text.nothing_to_do(self._host, self._earlier_failure(subject)))
             self._history.save_attempt(tip)
+
+    def _add_changed(self, changes: Sequence[CommitChange]) -> None:
+        """Note what the subject of the host changes from now on: with what was pending before it, as it takes that over."""
+        concerned = [change.changed for change in changes if change.changed != frozenset()]
+        if not concerned:
+            return
+        host = status_text.context(self._host)
+        subject = self._history.subjects().get(host)
+        last = self._history.last_status(subject.commit, status_text.pending(self._host, subject)) if subject else None
+        if last and last.operation is Operation.RUNNING:
+            concerned.append(self._changed)
+        known = [changed for changed in concerned if changed is not None]
+        self._changed = frozenset[str]().union(*known) if len(known) == len(concerned) else None
 
     def _accepted(self, changes: Sequence[CommitChange]) -> list[CommitChange]:
         """The commits without those that were refused; the next one that was not takes over what they change."""
@@ -137,8 +154,10 @@ class Statuses:
         interrupted = {o.app for o in report.outcomes if o.operation is Operation.SUPERSEDED}
         changed = {outcome.app for outcome in report.outcomes if outcome.did}
         subject = subjects.get(status_text.context(self._host), report.revision)
+        for outcome in report.outcomes:
+            self._apps[outcome.app].update(is_green(status_text.app_status(self._host, outcome)), self._now())
         if not interrupted:
-            self._update(subject, status_text.status(report), bool(changed))
+            self._update(subject, status_text.status(report), bool(changed), self._may_pass(report))
         if self._options.apps:
             ended = [outcome for outcome in report.outcomes if outcome.app not in interrupted]
             self._update_apps(ended, changed, subjects, subject)
@@ -151,6 +170,13 @@ class Statuses:
             if outcome.app != status_text.PLAN:  # whose name is taken
                 status = status_text.app_status(self._host, outcome)
                 self._update(subjects.get(status.context, subject), status, outcome.app in changed)
+
+    def _may_pass(self, report: Report) -> bool:
+        """Is the report red only for apps that the subject does not change, and that have not been so for long?"""
+        failing = status_text.failing(report)
+        if self._changed is None or failing & self._changed:
+            return False
+        return not any(self._apps[app].lasts_unhealthy(self._now()) for app in failing)
 
     def _mark_removed(self, report: Report, subjects: Mapping[str, Revision]) -> None:
         """Show the apps that are no longer here as removed."""
@@ -193,11 +219,15 @@ class Statuses:
 
     def next_check_in(self) -> float | None:
         """Seconds until a change of health may have lasted long enough, None if none is pending."""
-        left = [debounce.pending_for(self._now()) for debounce in self._debounces.values()]
+        every = (*self._debounces.values(), *self._apps.values())
+        left = [debounce.pending_for(self._now()) for debounce in every]
         return min((seconds for seconds in left if seconds is not None), default=None)
 
-    def _update(self, subject: Revision, status: CommitStatus, changed: bool) -> None:
-        """Show the first final state at once, and after it only what lasts or what this pass has mended."""
+    def _update(self, subject: Revision, status: CommitStatus, changed: bool, may_pass: bool = False) -> None:
+        """Show the first final state at once, and after it only what lasts or what this pass has mended.
+
+        A failure that `may_pass` is no final state until it lasts.
+        """
         last = self._history.last_status(subject.commit, status)
         green = is_green(status)
         lasting = self._debounces[status.context].update(green, self._now())
@@ -205,6 +235,8 @@ class Statuses:
             due = last is not None and last.operation is Operation.RUNNING
         else:
             first = not last or last.operation in {Operation.RUNNING, Operation.SUPERSEDED}
+            if first and may_pass and green is False:
+                status = status_text.waiting(self._host, status.description)
             due = first or (green and changed) or lasting == green
         if due:
             self._post(subject, status)

@@ -212,8 +212,9 @@ def test_a_first_version_that_fails_after_a_crash_leaves_nothing_behind(world: W
 def test_a_removed_app_is_removed_and_the_others_stay(world: World) -> None:
     other = App("shop", (service("web"),))
     world.deploy(chat(), other)
-    world.deploy(other)
+    outcomes = world.deploy(other)
     assert world.host.apps() == {"shop"}
+    assert {app: outcome.removed for app, outcome in outcomes.items()} == {"chat": True, "shop": False}
 
 
 def test_a_commit_with_nothing_for_this_host_removes_nothing(world: World) -> None:

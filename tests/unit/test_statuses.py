@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -220,6 +221,58 @@ def test_a_first_end_waits_for_nothing(world: World) -> None:
     assert world.tell(sick("web")) == {("a", HOST): "web: exit 1"}
 
 
+# ---- what a commit did not touch -------------------------------------------------------------------------------------
+
+
+def test_an_app_that_a_commit_did_not_touch_makes_it_red_only_once_that_lasts(world: World) -> None:
+    world.statuses.add_commits([step("a", "web", "db")])
+    world.tell(well("web"), well("db"))
+    world.clock.time += DEBOUNCE_SECONDS
+    world.statuses.add_commits([step("b", "web")])
+    world.waiting()
+    assert world.tell(well("web", CHANGE), sick("db"), at="b") == {("b", HOST): "waiting: db: exit 1"}
+    assert world.statuses.next_check_in() == DEBOUNCE_SECONDS
+    assert world.tell(well("web"), sick("db"), at="b") == {}
+    assert world.tell(well("web"), well("db"), at="b") == {("b", HOST): "2 apps healthy"}
+
+    world.statuses.add_commits([step("c", "web")])
+    world.waiting()
+    world.tell(well("web", CHANGE), sick("db"), at="c")
+    world.clock.time += DEBOUNCE_SECONDS
+    assert world.tell(well("web"), sick("db"), at="c") == {("c", HOST): "db: exit 1"}
+    world.tell(well("web"), well("db"), at="c")
+    world.clock.time += DEBOUNCE_SECONDS
+    assert world.tell(well("web"), well("db"), at="c") == {("c", HOST): "2 apps healthy"}
+
+
+def test_an_app_that_has_long_been_unhealthy_is_not_waited_for(world: World) -> None:
+    world.statuses.add_commits([step("a", "web", "db")])
+    world.tell(well("web"), failed("db"))
+    world.clock.time += DEBOUNCE_SECONDS
+    world.tell(well("web"), failed("db"))
+    world.statuses.add_commits([step("b", "web")])
+    world.waiting()
+    assert world.tell(well("web", CHANGE), failed("db"), at="b") == {("b", HOST): "db: http 503; rolled back"}
+
+
+def test_a_commit_answers_for_what_the_pending_one_before_it_touched(world: World) -> None:
+    world.statuses.add_commits([step("a", "web", "db")])
+    world.tell(well("web"), well("db"))
+    world.statuses.add_commits([step("b", "db")])
+    world.statuses.add_commits([step("c", "web")])
+    world.waiting()
+    assert world.tell(well("web"), failed("db"), at="c") == {("c", HOST): "db: http 503; rolled back"}
+
+
+def test_after_a_restart_of_the_daemon_a_failure_is_told_once_it_lasts(world: World) -> None:
+    world.statuses.add_commits([step("a", "web")])
+    world.waiting()
+    world.statuses = Statuses("h1", world.history, StatusOptions(), world.clock.now)
+    assert world.tell(failed("web")) == {("a", HOST): "waiting: web: http 503; rolled back"}
+    world.clock.time += DEBOUNCE_SECONDS
+    assert world.tell(failed("web")) == {("a", HOST): "web: http 503; rolled back"}
+
+
 # ---- how much is told ------------------------------------------------------------------------------------------------
 
 
@@ -247,6 +300,21 @@ def test_an_app_that_is_removed_is_told_so(world: World) -> None:
     world.statuses.add_commits([step("b", "api")])
     world.tell(well("web"), well("api", CHANGE), at="b")
     assert world.tell(well("web"), at="b") == {("b", f"{HOST}/api"): "removed"}
+    assert world.tell(well("web"), at="b") == {}
+
+
+@pytest.mark.parametrize("options", [StatusOptions(apps=True)])
+def test_a_commit_that_removes_apps_counts_those_that_are_there(world: World) -> None:
+    world.statuses.add_commits([step("a", "web", "api", "db")])
+    world.tell(well("web"), well("api"), well("db"))
+    world.statuses.add_commits([step("b", "api", "db")])
+    world.waiting()
+    removed = [replace(well(app, CHANGE), removed=True) for app in ("api", "db")]
+    assert world.tell(well("web"), *removed, at="b") == {
+        ("b", HOST): "1 app healthy",
+        ("b", f"{HOST}/api"): "removed",
+        ("b", f"{HOST}/db"): "removed",
+    }
     assert world.tell(well("web"), at="b") == {}
 
 
