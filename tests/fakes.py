@@ -75,6 +75,7 @@ class FakeHost:
         self.fault: Callable[[Step], None] = lambda step: None
         self.log: list[Step] = []
         self.starts: Counter[str] = Counter()
+        self.overrides: dict[tuple[str, str], str] = {}  # what somebody has laid over a resource, by its key
         self.leaves: set[str] = set()  # the kinds of which a change by hand is left alone
         self._history = history
 
@@ -146,6 +147,10 @@ class FakeHost:
         if resource.kind == "route":
             return all(self._sick(self.resources["unit", t["instance"]]) for t in resource.spec["targets"])
         return "sick" in service_of(resource).image
+
+    def overridden(self, app: App) -> str:
+        keys = {resource.key for resource in wanted(app)}
+        return next((self.overrides[key] for key in self.overrides if key in keys), "")
 
     def health(self, app: App) -> Health:
         units = [resource for resource in self.found(app.name) if resource.kind == "unit"]

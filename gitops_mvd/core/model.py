@@ -30,6 +30,7 @@ _ENDLESS = "running"  # the probe of a service that may not end
 STOP_GRACE_SECONDS = 10.0  # from the stop signal to the kill, as Docker and Compose have it
 RUNNING = "running"  # state of a unit that is as it should be
 OUTDATED = "outdated"  # state of a unit that runs as it should, and whose text an older version has written
+LOST = "running without its container"  # state of a unit that is active, and whose container is not
 STAGED = "staged"  # state of a unit whose container runs, without the alias of its service on its networks
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 
-from gitops_mvd.core.model import OUTDATED, STAGED, Change, Check, Gate, Json, Plan, Resource, Role, Roles, Step
+from gitops_mvd.core.model import OUTDATED, RUNNING, Change, Check, Gate, Json, Plan, Resource, Role, Roles, Step
 from gitops_mvd.core.rollout import DRAINED, ROUTE_PROOF
 
 Summary = Callable[[Check], str]  # what is shown of a check behind the name of its probe, and never a secret
 
 SIGNS = {"create": "+", "update": "~", "delete": "-"}
-NOT_RUNNING = {STAGED, "stopped", "failed", "disabled", "edited", "not on its network"}
+EDITED = "edited"
+NOT_TOLD = {RUNNING, "active", "made"}  # what a state should be says nothing about a change
 
 
 def lines(plan: Plan, summary: Summary) -> Iterator[str]:
@@ -94,10 +95,10 @@ def _difference(change: Change) -> str:
 
 
 def _field_text(key: str, was: object, to: object) -> str:
-    if key in {"state", "digest"} and was in NOT_RUNNING:
-        return str(was)
     if was == OUTDATED:
         return "written by an older version: its text is replaced, and its container goes on"
+    if was == EDITED or (key == "state" and was not in NOT_TOLD):
+        return str(was)
     if isinstance(was, Mapping) and isinstance(to, Mapping):  # type -> id -> field -> value, as a route's entities
         return ", ".join(_entity_changes(was, to)) or key
     return key

@@ -175,6 +175,10 @@ class Host(Planner, Protocol):
         """
         ...
 
+    def overridden(self, app: App) -> str:
+        """What somebody has laid over resources of that app, as found, that is not undone here; "" for nothing."""
+        ...
+
     def health(self, app: App) -> Health:
         """The health of that app now; MISSING if it should have instances and has none."""
         ...

@@ -54,6 +54,8 @@ def settle(candidate: Candidate, host: Host, history: History, commit: str) -> O
         history.mark_failed(app, failure)
         done = attempt(Candidate(app, failure), known, host, history, commit)  # this is the rollback
     outcome = conclude(app.name, done.decision, done.error, host.health(app))
+    if (goal := done.decision.goal if done.decision else None) and (overridden := host.overridden(goal)):
+        return told(outcome, overridden)
     if outcome.operation is not Operation.SUCCEEDED:
         return outcome
     if app == App(app.name):
@@ -62,6 +64,16 @@ def settle(candidate: Candidate, host: Host, history: History, commit: str) -> O
         return replace(outcome, why=host.health_reason(app))
     reverted = history.reverted_to(app, commit)
     return replace(outcome, why=f"same version as in {reverted[:7]} (reverted)" if reverted else "")
+
+
+def told(outcome: Outcome, overridden: str) -> Outcome:
+    """The outcome of an app over which somebody has laid something."""
+    match outcome.operation:
+        case Operation.SUCCEEDED:
+            return replace(outcome, sync=Sync.OUT_OF_SYNC, operation=Operation.FAILED, why=overridden)
+        case Operation.RUNNING | Operation.SUPERSEDED:
+            return outcome
+    return replace(outcome, why=f"{outcome.why}; {overridden}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,10 +6,12 @@ That of a route is in `route.py`.  The keys are stored in reports: none is ever 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TypedDict, cast
+from typing import NotRequired, TypedDict, cast
 
 from gitops_mvd.core.compose import Network
 from gitops_mvd.core.model import Resource, Service
+
+OVERRIDDEN = "overridden"  # key of a spec: what somebody has laid over a resource, which is not ours to undo
 
 
 class UnitSpec(TypedDict):
@@ -19,6 +21,7 @@ class UnitSpec(TypedDict):
     port: int
     state: str
     grace: float
+    overridden: NotRequired[str]
 
 
 class ContainerSpec(TypedDict):
@@ -27,6 +30,7 @@ class ContainerSpec(TypedDict):
     digest: str
     port: int
     state: str
+    overridden: NotRequired[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,9 +42,10 @@ class Unnamed:
 
 @dataclass(frozen=True, slots=True)
 class Joined:
-    """The payload of a container that was found: the networks that it is on, also while it does not run."""
+    """The payload of a container that was found: the networks that it is on, also while it does not run, and its id."""
 
     networks: frozenset[str]
+    id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +61,7 @@ class WithContainer:
 class TimerSpec(TypedDict):
     schedule: str
     state: str
+    overridden: NotRequired[str]
 
 
 class DigestSpec(TypedDict):

@@ -76,8 +76,12 @@ def _preview_of(candidate: Candidate, wired: Wired) -> AppPreview:
         return AppPreview(name, Plan(), Sync.UNKNOWN, host.health(candidate.app), str(error))
     health, reason = host.health(candidate.app), host.health_reason(candidate.app)
     sync, _, why = decision.verdict
+    if decision.goal and (overridden := host.overridden(decision.goal)):
+        why = "; ".join(filter(None, (decision.stuck or why, overridden)))
+        return AppPreview(name, decision.plan, Sync.OUT_OF_SYNC, health, why, reason)
     if decision.failure:
         return AppPreview(name, decision.plan, sync, health, decision.stuck or why, reason)
     last = history.last_event(name)
-    why = last.why if last and last.operation is not Operation.SUCCEEDED else ""
+    is_over = last and last.sync is Sync.OUT_OF_SYNC and not decision.plan  # nothing is left to be done about it
+    why = last.why if last and last.operation is not Operation.SUCCEEDED and not is_over else ""
     return AppPreview(name, decision.plan, Sync.OUT_OF_SYNC if decision.plan else sync, health, why, reason)

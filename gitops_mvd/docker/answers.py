@@ -108,12 +108,6 @@ def listed(container: ListedContainer) -> Instance:
     )
 
 
-def managed(listing: Iterable[ListedContainer]) -> dict[str, ListedContainer]:
-    """The containers that gitops-mvd made, by name; one that is being removed has no name left."""
-    named = {container["Names"][0].lstrip("/"): container for container in listing if container["Names"]}
-    return {name: found for name, found in named.items() if name.startswith("mvd-") and label(found, "digest")}
-
-
 def label(container: ListedContainer, name: str) -> str:
     """One of the labels that gitops-mvd gives a container, "" without it."""
     return container["Labels"].get(LABEL + name, "")

@@ -17,19 +17,19 @@ from gitops_mvd.docker.answers import APP, inspected, listed, message, names, ve
 from gitops_mvd.docker.connection import Connection, root
 from gitops_mvd.docker.container import Ran
 from gitops_mvd.docker.create import ENDPOINTS_AT_CREATE, Body, Request
+from gitops_mvd.docker.ownership import UNFINISHED, managed
 from gitops_mvd.docker.types import InspectedContainer, ListedContainer
 
 log = logging.getLogger(__name__)
 
 STOP_SLACK_SECONDS = 60.0  # beyond the grace period
-UNFINISHED = ".new"  # ends the name of a container that is not on all of its networks yet
 
 
 class ContainerApi(Connection):
     """`GET /containers/json` and `/containers/{name}`."""
 
     def containers(self) -> Sequence[ListedContainer]:
-        """The managed containers in any state, as `GET /containers/json` has them: one call, however many they are."""
+        """The containers with labels of gitops-mvd, in any state, in one call; `ownership` tells which are managed."""
         if seen := getattr(self.local, "containers", None):
             return cast(Sequence[ListedContainer], seen)
         with self.asking("list the containers") as api:
@@ -54,8 +54,7 @@ class ContainerApi(Connection):
 
     def instances(self) -> dict[str, Instance]:
         """The managed containers by name.  The listing knows no start: `started` is the time they were created."""
-        named = (container for container in self.containers() if container["Names"])  # one being removed has none left
-        return {instance.name: instance for instance in map(listed, named)}
+        return {name: listed(container) for name, container in managed(self.containers()).items()}
 
     def instance(self, name: str) -> Instance | None:
         """One container exactly as it is now, None if there is none of exactly that name."""
@@ -105,7 +104,11 @@ class ContainerApi(Connection):
         if not is_whole:
             for network, endpoint in request.networks[1:]:
                 self.connect(first, network, endpoint)
-            self._post(f"rename container {first}", f"/containers/{first}/rename", query={"name": name})
+            self.rename(first, name)
+
+    def rename(self, container: str, name: str) -> None:
+        """Give a container, by its id or name, another name."""
+        self._post(f"rename container {container}", f"/containers/{container}/rename", query={"name": name})
 
     def connect(self, container: str, network: str, endpoint: Body) -> None:
         """Attach a container to a network; one that is on it already stays as it is."""

@@ -139,8 +139,11 @@ def owner(app: str, service: Service, place: Place) -> dict[str, str]:
     labels = {"app": app, "service": service.name, "digest": service.digest, "port": str(place.port)}
     if place.follows:
         labels["follows"] = place.follows
+    networks = [name for name, _ in sorted(service.endpoints(app).items(), key=rank)]
     if place.staged:
-        labels["staged"] = ",".join(name for name, _ in sorted(service.endpoints(app).items(), key=rank))
+        labels["staged"] = ",".join(networks)
+    elif len(networks) > 1:  # of one network, the engine itself knows that the container belongs on it
+        labels["networks"] = ",".join(networks)
     return labels
 
 

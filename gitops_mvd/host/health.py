@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 
 from gitops_mvd.core.errors import Unavailable
-from gitops_mvd.core.model import App, Health, Instance, Service
+from gitops_mvd.core.model import App, Health, Instance, Role, Roles, Service
+from gitops_mvd.core.plan import of_role
 from gitops_mvd.core.ports import History
 from gitops_mvd.host.gates import PASSED_BY_ENDED, Gates
 from gitops_mvd.host.monitor import HEALTHY, Monitor
 from gitops_mvd.host.snapshot import Snapshot
 from gitops_mvd.probes import is_monitored
+from gitops_mvd.systemd.unit_files import UnitFile
 
 UNHEALTHY = {Health.DEGRADED, Health.MISSING, Health.SUSPENDED}
+STARTED_WITHIN_SECONDS = 60.0  # after which a container that has a unit should have been started
 
 
 class HealthJudge:
-    def __init__(self, snapshot: Snapshot, gates: Gates, history: History, monitor: Monitor | None) -> None:
+    def __init__(
+        self, snapshot: Snapshot, roles: Roles, gates: Gates, history: History, monitor: Monitor | None
+    ) -> None:
         self._snapshot = snapshot
+        self._roles = roles
         self._gates = gates
         self._history = history
         self._monitor = monitor
@@ -73,8 +80,18 @@ class HealthJudge:
 
     def _of_instance(self, instance: Instance, service: Service) -> Health:
         by_itself = _by_its_container(instance, service.check.probe)
+        if instance.state == "created" and self._was_to_be_started(instance):
+            return Health.DEGRADED
         runs_well = instance.state == "running" and by_itself is Health.HEALTHY
         return self._verdict(instance)[0] if runs_well else by_itself
+
+    def _was_to_be_started(self, instance: Instance) -> bool:
+        """Has a container that never ran had a unit to start it for a while?  During a deploy it has none yet."""
+        units = of_role(Role.INSTANCE, self._snapshot.last_found(instance.app), self._roles)
+        file = next((unit.payload for unit in units if unit.name == instance.name), None)
+        if not isinstance(file, UnitFile):
+            return False
+        return time.time() - max(file.changed, float(instance.started or 0)) > STARTED_WITHIN_SECONDS
 
     def _verdict(self, instance: Instance) -> tuple[Health, str]:
         return self._monitor.verdict(instance) if self._monitor else HEALTHY
@@ -87,7 +104,7 @@ class HealthJudge:
         if not unhealthy:
             return "its container is missing"
         first = unhealthy[0]
-        is_plain = _by_its_container(first, service.check.probe) in UNHEALTHY
+        is_plain = first.state != "running" or _by_its_container(first, service.check.probe) in UNHEALTHY
         return _reason_of_container(first) if is_plain else self._verdict(first)[1]
 
 
@@ -111,5 +128,7 @@ def _reason_of_container(instance: Instance) -> str:
             return "its healthcheck says unhealthy"
         case (("exited" | "dead" | "restarting"), _):
             return f"exited with code {instance.exit_code}"
+        case "created", _:
+            return "its container was never started"
         case state, _:
             return f"its container is {state}"

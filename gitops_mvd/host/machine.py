@@ -64,7 +64,7 @@ class Machine:
 
         self._planner, self.proposing = planner(precedence), planner(None)
         self._executor = Executor(kinds, self._snapshot, gates, disruptions, clock, monitor)
-        self._judge = HealthJudge(self._snapshot, gates, history, monitor)
+        self._judge = HealthJudge(self._snapshot, self.roles, gates, history, monitor)
 
     def refresh(self) -> None:
         """Look at everything that is managed, once for a whole pass.  Raises Unavailable."""
@@ -91,6 +91,9 @@ class Machine:
 
     def unrepaired(self, plan: Plan) -> str:
         return self._planner.unrepaired(plan)
+
+    def overridden(self, app: App) -> str:
+        return self._planner.overridden(app)
 
     def carry_out(self, steps: Iterable[Step]) -> list[str]:
         return self._executor.carry_out(steps)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence, Set
+from dataclasses import replace
 
-from gitops_mvd.core.model import App, Change, Plan, Resource, Role, Roles
+from gitops_mvd.core.model import LOST, App, Change, Plan, Resource, Role, Roles
 from gitops_mvd.core.plan import Key, make_plan, of_role, place
 from gitops_mvd.core.ports import History, Kind, Precedence
-from gitops_mvd.core.specs import Joined, WithContainer
+from gitops_mvd.core.specs import OVERRIDDEN, Joined, WithContainer
 from gitops_mvd.host.admission import Admission
 from gitops_mvd.host.host_ports import HostPorts
 from gitops_mvd.host.snapshot import Snapshot
@@ -63,6 +64,12 @@ class Planner:
         names = ", ".join(change.resource.name for change in changes)
         return f"route {names}: changed by hand in Kong, and left so"
 
+    def overridden(self, app: App) -> str:
+        """What was laid over resources of an app when they were found last, "" for nothing."""
+        wanted = {resource.key for resource in self._wanted_by(app)}
+        of = (it for it in self._snapshot.last_found(app.name) if it.key in wanted and it.spec.get(OVERRIDDEN))
+        return next((f"{it.service}: {it.spec[OVERRIDDEN]}" for it in of), "")
+
     def _is_set_by_other_host(self, change: Change) -> bool:
         """Does it change what another host, at an older version, has written to a shared route?"""
         was, to = change.was, change.to
@@ -87,9 +94,9 @@ class Planner:
         inputs = wanted, found, ignored, (is_older, precedence.cache_key) if precedence else None
         if proven and wanted and self._in_sync.get(app.name) == inputs:
             return Plan()
-        placed = self._placed(wanted, found)
+        have = {resource.key: resource for resource in found}
+        placed = [_as_overridden(it, have.get(it.key)) for it in self._placed(wanted, found)]
         if precedence:
-            have = {route.key: route for route in of_role(Role.ROUTE, found, self._roles)}
             routes = {route.key for route in of_role(Role.ROUTE, placed, self._roles)}
             placed = [
                 precedence.agree(it, have.get(it.key), held=is_older) if it.key in routes else it for it in placed
@@ -145,3 +152,14 @@ class Planner:
         if any(unit.spec["port"] for unit in of_role(Role.INSTANCE, found, self._roles)):
             needed |= {name for name, role in self._roles.items() if role is Role.ROUTE}
         self._snapshot.require(needed)
+
+
+def _as_overridden(wanted: Resource, found: Resource | None) -> Resource:
+    """The resource with what somebody has laid over the one that was found, as no plan undoes that.
+
+    A unit that runs something else for it is left as it is: it would do so again.
+    """
+    spec = {key: value for key, value in wanted.spec.items() if key != OVERRIDDEN}
+    if found and (by := found.spec.get(OVERRIDDEN)):
+        spec |= {OVERRIDDEN: by, **({"state": LOST} if found.spec["state"] == LOST else {})}
+    return wanted if spec == wanted.spec else replace(wanted, spec=spec)

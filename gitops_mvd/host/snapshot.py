@@ -57,6 +57,11 @@ class Snapshot:
             self._changed.discard(app)
             return self._found[app]
 
+    def last_found(self, app: str) -> tuple[Resource, ...]:
+        """The resources of an app as they were when somebody looked last."""
+        with self._lock:
+            return self._found.get(app, ())
+
     def instances(self, app: str) -> Sequence[Instance]:
         """The containers of an app as they are now.  Raises Unavailable."""
         return self._current_instances(app in self._changed).get(app, ())

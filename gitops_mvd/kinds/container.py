@@ -16,14 +16,16 @@ from gitops_mvd.core.errors import StepFailed
 from gitops_mvd.core.model import App, Change, Resource, Role, Service
 from gitops_mvd.core.specs import ContainerSpec, Joined, Unnamed, container_spec, service_of
 from gitops_mvd.docker.aliases import NO_ALIASES
-from gitops_mvd.docker.answers import label, managed, port_of
+from gitops_mvd.docker.answers import label, port_of
 from gitops_mvd.docker.create import Place, endpoint_body, request, seccomp_profiles, too_new
+from gitops_mvd.docker.ownership import managed, name_of, renamed
 from gitops_mvd.docker.types import ListedContainer
 from gitops_mvd.kinds import Tools
 from gitops_mvd.state.folders import check_folders
 from gitops_mvd.systemd.unit import SYSTEMD, follower_of
+from gitops_mvd.systemd.unit_files import UnitFiles
 
-MADE, NETWORK_LOST = "made", "not on its network"  # states
+MADE, NETWORK_LOST, RENAMED = "made", "not on its network", "was renamed to"  # states; the last with the other name
 ORPHAN_GRACE_SECONDS = 600.0  # it has what its engine was told to give it; this is how long that is waited for
 STARTED = ("running", "exited", "paused", "restarting", "dead")
 _ANONYMOUS = re.compile(r"[0-9a-f]{64}")
@@ -42,6 +44,7 @@ class Containers:
     def __init__(self, tools: Tools) -> None:
         self._tools = tools
         self._engine = tools.engine
+        self._units = UnitFiles(tools.units)
 
     def wanted(self, app: App) -> Iterable[Resource]:
         for service in app.services:
@@ -50,26 +53,44 @@ class Containers:
                 yield Resource(self.name, name, app.name, service.name, spec, service)
 
     def observe(self) -> Iterable[Resource]:
-        for name, container in managed(self._engine.containers()).items():
-            spec = self._made_of(container)
-            joined = Joined(frozenset(container["NetworkSettings"]["Networks"] or ()))
+        for name, container in self._containers().items():
+            spec = self._made_of(name, container)
+            if container["State"] == "paused":
+                spec["overridden"] = f"its container is paused: docker unpause {name_of(container)}"
+            joined = Joined(frozenset(container["NetworkSettings"]["Networks"] or ()), container["Id"])
             yield Resource(self.name, name, label(container, "app"), label(container, "service"), spec, joined)
 
+    def _containers(self) -> dict[str, ListedContainer]:
+        """The managed containers by the name that they should have."""
+        listing = self._engine.containers()
+        return {**renamed(listing, self._units.names), **managed(listing)}
+
     def apply(self, changes: Sequence[Change]) -> None:
-        containers = managed(self._engine.containers())
+        containers = self._containers()
         leaving = {change.resource.name for change in changes if not change.to}
         stay = [container for name, container in containers.items() if name not in leaving]
         for change in changes:
             wanted, found = change.to, containers.get(change.resource.name)
             if not wanted:
-                if found:
-                    self._delete(change.resource.name, found, stay)
-            elif found and self._made_of(found) == container_spec(wanted):
+                if found := found or self._was(change):
+                    self._delete(found, stay)
                 continue
-            elif found and self._made_of(found) == {**container_spec(wanted), "state": NETWORK_LOST}:
+            if found and name_of(found) != wanted.name:
+                self._engine.rename(found["Id"], wanted.name)
+                found = {**found, "Names": [f"/{wanted.name}"]}
+            if found and self._made_of(wanted.name, found) == container_spec(wanted):
+                continue
+            if found and self._made_of(wanted.name, found) == {**container_spec(wanted), "state": NETWORK_LOST}:
                 self._rejoin(wanted, found)
             elif not isinstance(wanted.payload, Joined):  # else it is what was found, and is gone
                 self._create(wanted, containers)
+
+    def _was(self, change: Change) -> ListedContainer | None:
+        """The container that was found under another name, while it still had a unit."""
+        payload = change.was.payload if change.was else None
+        if not isinstance(payload, Joined):
+            return None
+        return next((it for it in self._engine.containers() if it["Id"] == payload.id and it["Names"]), None)
 
     # ---- creating ----------------------------------------------------------------------------------------------------
 
@@ -105,8 +126,10 @@ class Containers:
             )
         self._engine.create(wanted.name, asked)
 
-    def _made_of(self, container: ListedContainer) -> ContainerSpec:
+    def _made_of(self, name: str, container: ListedContainer) -> ContainerSpec:
         state = NETWORK_LOST if self._lost(container) else MADE
+        if (actual := name_of(container)) != name:
+            state = f"{RENAMED} {actual}"
         return ContainerSpec(digest=label(container, "digest"), port=port_of(container), state=state)
 
     def _lost(self, container: ListedContainer) -> list[str]:
@@ -117,7 +140,8 @@ class Containers:
         endpoints = container["NetworkSettings"]["Networks"] or {}
         first = container["HostConfig"].get("NetworkMode", "")
         own = [] if first in NO_ALIASES or first.startswith("container:") else [first]
-        left = [name for name in (*own, *label(container, "staged").split(",")) if name and name not in endpoints]
+        said = (label(container, "staged") or label(container, "networks")).split(",")
+        left = [name for name in (*own, *said) if name and name not in endpoints]
         if container["State"] == "running":
             return left
         known = {network["Id"] for network in self._engine.networks()} if endpoints else set()
@@ -134,13 +158,13 @@ class Containers:
 
     # ---- deleting ----------------------------------------------------------------------------------------------------
 
-    def _delete(self, name: str, container: ListedContainer, stay: Sequence[ListedContainer]) -> None:
+    def _delete(self, container: ListedContainer, stay: Sequence[ListedContainer]) -> None:
         """Remove a container.  Its anonymous volumes go if others of its service `stay`, and do not use them.
 
         A service that is removed leaves its data behind: nobody has named it, and somebody may miss it.
         """
-        self._engine.stop(name, ORPHAN_GRACE_SECONDS)
-        self._engine.remove(name, volumes=False)
+        self._engine.stop(container["Id"], ORPHAN_GRACE_SECONDS)
+        self._engine.remove(container["Id"], volumes=False)
         if any(_owner(other) == _owner(container) for other in stay):
             used = {volume for other in stay for volume in _anonymous_volumes(other).values()}
             for volume in sorted(set(_anonymous_volumes(container).values()) - used):

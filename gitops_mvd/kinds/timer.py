@@ -19,6 +19,7 @@ from gitops_mvd.core.specs import TimerSpec, timer_spec
 from gitops_mvd.kinds import Tools
 from gitops_mvd.state.files import Entry, readable, remove, write
 from gitops_mvd.systemd.client import Unit
+from gitops_mvd.systemd.overrides import STALE, Overrides
 from gitops_mvd.systemd.unit import EDITED, NOTICE, sealed, unsealed
 
 PATTERN = "mvd-*.timer"
@@ -47,6 +48,7 @@ class Timers:
         self._systemd = tools.systemd
         self._folder = tools.units
         self._wants = tools.units / f"{TARGET}.wants"
+        self._overrides = Overrides(tools.systemd, tools.units)
 
     def wanted(self, app: App) -> Iterable[Resource]:
         for service in app.services:
@@ -61,9 +63,15 @@ class Timers:
         if not files:
             return
         timers, linked = self._systemd.units(PATTERN), self._linked()
+        overrides = self._overrides.of(_timers(files))
         for name, file in files.items():
             state = _state(file, timers.get(f"{name}.timer"), linked=name in linked)
+            override = overrides[f"{name}.timer"]
+            if state == "active" and override.is_stale:
+                state = STALE
             spec = TimerSpec(schedule=file.schedule, state=state)
+            if override.by:
+                spec["overridden"] = f"{override.by} changes its timer: put the change into Git and remove the file"
             yield Resource(self.name, name, file.app, file.service, spec, file)
 
     def _files(self) -> Mapping[str, TimerFile]:

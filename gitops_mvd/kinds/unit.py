@@ -7,25 +7,42 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from gitops_mvd.core.errors import StepFailed
-from gitops_mvd.core.model import OUTDATED, RUNNING, STAGED, STOP_GRACE_SECONDS, App, Change, Resource, Role, Service
+from gitops_mvd.core.model import (
+    LOST,
+    OUTDATED,
+    RUNNING,
+    STAGED,
+    STOP_GRACE_SECONDS,
+    App,
+    Change,
+    Resource,
+    Role,
+    Service,
+    unix_time,
+)
 from gitops_mvd.core.specs import UnitSpec, service_of, unit_spec
 from gitops_mvd.docker.aliases import Aliases
-from gitops_mvd.docker.answers import label, managed, port_of
+from gitops_mvd.docker.answers import label, port_of
 from gitops_mvd.docker.command_line import equivalent, rejoins
 from gitops_mvd.docker.create import Place
+from gitops_mvd.docker.ownership import managed, renamed
 from gitops_mvd.docker.types import ListedContainer
 from gitops_mvd.kinds import Tools
 from gitops_mvd.systemd.client import Unit
+from gitops_mvd.systemd.overrides import STALE, Overrides
 from gitops_mvd.systemd.unit import CLIENT, EDITED, SYSTEMD, Header, parse, render
 from gitops_mvd.systemd.unit_files import UnitFile, UnitFiles, write_unit
 
 PATTERN = "mvd-*.service"
 UP = {"active", "activating", "reloading", "deactivating"}  # a restart passes through all of them
 ENDED = ("created", "exited", "dead")
+CHANGES_UNIT = "changes its unit: put the change into Git and remove the file"
+LOST_AFTER_SECONDS = 10.0  # that a unit is active and its container is not
 STOP_SLACK_SECONDS = 60.0  # beyond the grace period: the unit's own TimeoutStopSec has 25
 
 
@@ -43,6 +60,7 @@ class Units:
         self._engine = tools.engine
         self._systemd = tools.systemd
         self._files = UnitFiles(tools.units)
+        self._overrides = Overrides(tools.systemd, tools.units)
         self._docker = shutil.which("docker") or "/usr/bin/docker"
         self._aliases = Aliases(tools.engine)
 
@@ -55,17 +73,48 @@ class Units:
     # ---- observing ---------------------------------------------------------------------------------------------------
 
     def observe(self) -> Iterable[Resource]:
-        units, containers = self._systemd.units(PATTERN), managed(self._engine.containers())
-        at_boot, ended = self._files.at_boot(), self._files.ended()
-        for name, file in self._files.read().items():
+        units, files = self._systemd.units(PATTERN), self._files.read()
+        containers, at_boot, ended = self._containers(files), self._files.at_boot(), self._files.ended()
+        overrides = self._overrides.of(_units(files))
+        for name, file in files.items():
             header, container = file.header, containers.get(name)
             port = port_of(container) if container and header.digest == EDITED else header.port
             unit = units.get(f"{name}.service")
+            override = overrides[f"{name}.service"]
             state = _state(header, unit, container, linked=name in at_boot, ended=name in ended)
-            if state == RUNNING and container and self._aliases.is_staged(container):
+            if self._is_lost(name, unit, container):
+                state = LOST
+            elif state == RUNNING and container and self._aliases.is_staged(container):
                 state = STAGED
+            elif state == RUNNING and override.is_stale:
+                state = STALE
             spec = UnitSpec(digest=header.digest, port=port, state=state, grace=header.grace)
+            if override.by:
+                spec["overridden"] = f"{override.by} {CHANGES_UNIT}"
             yield Resource(self.name, name, header.app, header.service, spec, file)
+
+    def _containers(self, files: Mapping[str, UnitFile]) -> dict[str, ListedContainer]:
+        """The containers of the instances, also of those that somebody gave another name."""
+        listing = self._engine.containers()
+        return {**renamed(listing, files.keys), **managed(listing)}
+
+    def _is_lost(self, name: str, unit: Unit | None, container: ListedContainer | None) -> bool:
+        """Does a unit run without its container?  It may follow one that an engine lost, or run another command.
+
+        Both must have been so for a while, as one of them is a moment ahead of the other.
+        """
+        if container is None or unit is None or (unit.active, unit.sub) != ("active", "running"):
+            return False
+        never_started = container["State"] == "created"
+        if container["State"] not in ENDED or (never_started and _follows(container) != SYSTEMD):
+            return False
+        phase = self._systemd.phase(f"{name}.service")
+        if not phase or phase.active != "active" or time.monotonic() - phase.changed < LOST_AFTER_SECONDS:
+            return False
+        ended = self._engine.instance(name)
+        return never_started or bool(
+            ended and ended.finished and time.time() - unix_time(ended.finished) >= LOST_AFTER_SECONDS
+        )
 
     # ---- changing ----------------------------------------------------------------------------------------------------
 
@@ -95,8 +144,8 @@ class Units:
         units = {name: loaded[f"{name}.service"] for name in texts if f"{name}.service" in loaded}
         if units:  # what is not loaded is read as it starts
             self._systemd.reload()
-        lost = {name for name, unit in units.items() if _is_lost(unit, containers.get(name))}
-        self._stop({name: _grace(headers[name]) for name in lost})
+        lost = {name for name, unit in units.items() if self._is_lost(name, unit, containers.get(name))}
+        self._stop({name: _grace(headers[name]) for name in lost}, files)
         active = {name for name, unit in units.items() if unit.active == "active"} - lost
         started = [name for name, header in headers.items() if not (header and header.scheduled) and name not in active]
         for resource in wanted:
@@ -183,22 +232,22 @@ class Units:
         files = self._files.read()
         for name in names:
             self._files.disable(name)
-        self._stop({name: _grace(files[name].header if name in files else None) for name in names})
+        self._stop({name: _grace(files[name].header if name in files else None) for name in names}, files)
         for name in names:
             self._files.remove(name)
         self._systemd.reset_failed(_units(names))
         if self._systemd.units(PATTERN).keys() & set(_units(names)):  # still loaded: multi-user.target wants it
             self._systemd.reload()
 
-    def _stop(self, graces: Mapping[str, float]) -> None:
+    def _stop(self, graces: Mapping[str, float], files: Mapping[str, UnitFile]) -> None:
         """Stop units and what is left of them: one whose follower was killed leaves its container running."""
         if not graces:
             return
         self._systemd.stop(_units(graces), max(graces.values()) + STOP_SLACK_SECONDS)
-        containers = managed(self._engine.containers())
+        containers = self._containers(files)
         for name in graces.keys() & containers.keys():
             if containers[name]["State"] not in ENDED:
-                self._engine.stop(name, graces[name])
+                self._engine.stop(containers[name]["Id"], graces[name])
 
 
 def _state(header: Header, unit: Unit | None, container: ListedContainer | None, *, linked: bool, ended: bool) -> str:
@@ -211,21 +260,12 @@ def _state(header: Header, unit: Unit | None, container: ListedContainer | None,
     gave_up = active == "failed" and ":" in header.restart and status.startswith("Exited")
     is_done = ended and header.restart.startswith("on-failure") and status.startswith("Exited (0)")
     was_run = header.restart == "no" and container is not None and container["State"] != "created"
-    if _is_lost(unit, container):
-        return "stopped"
     # A timer starts what is scheduled, which most of the time just waits for that.
     if not (header.scheduled or active in UP or (is_current and (gave_up or is_done or was_run))):
         return "stopped"
     if header.at_boot and not linked:
         return "disabled"
     return RUNNING if is_current else OUTDATED if container else "stopped"
-
-
-def _is_lost(unit: Unit | None, container: ListedContainer | None) -> bool:
-    """Does a unit follow another container than the one there is?  An engine that lost its data leaves them running."""
-    if container is None or unit is None or _follows(container) != SYSTEMD:
-        return False
-    return container["State"] == "created" and (unit.active, unit.sub) == ("active", "running")
 
 
 def _follows(container: ListedContainer | None) -> str:

@@ -2,8 +2,8 @@
 
 Each context (`mvd/srv1`, and `mvd/srv1/web` with a status for each app) is about one commit at a time, its subject: the
 last commit that changed the host or the app.  Earlier pending commits are closed as superseded.  A commit that changes
-nothing here says so, and is never red for what an earlier commit has done.  An app that the subject did not change makes
-it red only once the app has been so for a while: until then the subject stays pending.
+nothing here says so, and is never red for what an earlier commit has done.  An app that the subject did not change
+makes it red only once the app has been so for a while: until then the subject stays pending.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ class Statuses:
             self._history.save_attempt(tip)
 
     def _add_changed(self, changes: Sequence[CommitChange]) -> None:
-        """Note what the subject of the host changes from now on: with what was pending before it, as it takes that over."""
+        """Note what the subject of the host changes from now on, with what a pending one before it changes."""
         concerned = [change.changed for change in changes if change.changed != frozenset()]
         if not concerned:
             return

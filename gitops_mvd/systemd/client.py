@@ -16,7 +16,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from gitops_mvd.core.errors import StepFailed, Unavailable
-from gitops_mvd.systemd.bus import ANSWER_WITHIN_SECONDS, JOB_REMOVED, NO_SUCH_UNIT, CallRefused, asking_systemd
+from gitops_mvd.systemd.bus import (
+    ANSWER_WITHIN_SECONDS,
+    JOB_REMOVED,
+    NO_SUCH_UNIT,
+    CallRefused,
+    asking_systemd,
+    path_of,
+)
 from gitops_mvd.systemd.programs import (
     MISSING,
     PROGRAM_WITHIN_SECONDS,
@@ -31,6 +38,7 @@ START_WITHIN_SECONDS = 330.0  # managed units have TimeoutStartSec=300
 BATCH_JOBS = 10  # at once: systemd does not throttle, and more of them make the engine slower
 
 SHUTDOWN = "shutdown.target"
+READ = ("FragmentPath", "DropInPaths", "NeedDaemonReload")
 
 # Results of a start that say nothing about the unit: the server goes down, somebody stopped it, or Docker is missing.
 DISRUPTED = {"canceled", "dependency"}
@@ -43,6 +51,14 @@ class Unit(NamedTuple):
     load: str
     active: str
     sub: str
+
+
+class Loaded(NamedTuple):
+    """What systemd has read of a unit: its file ("" for none), its drop-ins; `is_stale` if these have changed since."""
+
+    fragment: str
+    drop_ins: tuple[str, ...]
+    is_stale: bool
 
 
 class Phase(NamedTuple):
@@ -75,6 +91,16 @@ class Systemd:
                 return None
             changed = manager.property(unit, "Unit", "StateChangeTimestampMonotonic")
             return Phase(manager.property(unit, "Unit", "ActiveState"), changed / 1e6)
+
+    def loaded(self, names: Iterable[str]) -> dict[str, Loaded]:
+        """What systemd has read of these units, by name; one that is not loaded is read for that."""
+        found = {}
+        with asking_systemd("read the files of units") as manager:
+            for name in names:
+                path = path_of(name)
+                fragment, drop_ins, stale = (manager.property(path, "Unit", it) for it in READ)
+                found[name] = Loaded(fragment, tuple(drop_ins), stale)
+        return found
 
     def is_going_down(self) -> bool:
         """Is a shutdown under way, or asked for?  SystemState does not show one that is asked for during a boot."""

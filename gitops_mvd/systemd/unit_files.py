@@ -39,10 +39,15 @@ class UnitFiles:
     def read(self) -> Mapping[str, UnitFile]:
         """All of them; only those that changed since the last time are read."""
         with readable(self._folder):
-            names = [name for name in os.listdir(self._folder) if name.startswith("mvd-") and name.endswith(".service")]
+            names = [name for name in os.listdir(self._folder) if _is_unit(name)]
             files = {_instance(name): self._read(name) for name in names}
         self._known = {name: file for name, file in files.items() if file}
         return self._known
+
+    def names(self) -> list[str]:
+        """The instances that have a unit file, whatever is in it."""
+        with readable(self._folder):
+            return [_instance(name) for name in os.listdir(self._folder) if _is_unit(name)]
 
     def _read(self, name: str) -> UnitFile | None:
         path = os.path.join(self._folder, name)
@@ -85,6 +90,10 @@ def write_unit(folder: Path, instance: str, text: str) -> Path:
     path = folder / f"{instance}.service"
     write(path, Entry(text.encode("utf-8", "surrogateescape"), 0o644))
     return path
+
+
+def _is_unit(name: str) -> bool:
+    return name.startswith("mvd-") and name.endswith(".service")
 
 
 def _instance(unit: str) -> str:

@@ -220,6 +220,7 @@ def test_the_first_network_is_created_with_and_the_others_connected_to():
         "--network-alias=web",
         "--network-alias=www",
         "--mac-address=92:d0:c6:0a:29:33",
+        "--label=io.gitops-mvd.networks=mvd-shop-front,mvd-shop-back",
     ]
     assert connect == [
         "network",
@@ -235,7 +236,8 @@ def test_the_first_network_is_created_with_and_the_others_connected_to():
 def test_what_only_a_driver_knows_is_handed_to_it_on_every_network():
     run = {"networks": {"a": {"driver_opts": {"x": "1,2"}, "gw_priority": 1}, "b": {"driver_opts": {"y": "3"}}}}
     run_, connect = made(Service("web", IMAGE, run))
-    assert [word for word in run_ if "network" in word] == ['--network=name=a,"driver-opt=x=1,2",gw-priority=1']
+    networks = [word for word in run_ if word.startswith("--network")]
+    assert networks == ['--network=name=a,"driver-opt=x=1,2",gw-priority=1']
     assert connect[2:-2] == ["--driver-opt=y=3"]
 
 

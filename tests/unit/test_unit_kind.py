@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import time
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from gitops_mvd.core.errors import StepFailed
-from gitops_mvd.core.model import RUNNING, STAGED, App, Change, Resource, Service
+from gitops_mvd.core.model import LOST, RUNNING, STAGED, App, Change, Instance, Resource, Service
 from gitops_mvd.kinds import Tools
 from gitops_mvd.kinds.unit import Units
-from gitops_mvd.systemd.client import Unit
+from gitops_mvd.systemd.client import Loaded, Phase, Unit
+from gitops_mvd.systemd.overrides import STALE
 from gitops_mvd.systemd.unit import sealed
 from tests.fakes import FakeClock
 
@@ -26,17 +29,31 @@ class Server:
         self.done: list[str] = []
         self.complaint = ""
         self.there: list[dict[str, Any]] = []
+        self.drop_ins: tuple[str, ...] = ()
+        self.is_stale = False
+        self.active_for = self.ended_for = 1000.0  # seconds
+        self.active: set[str] = set()  # the units that are so whatever their containers do
         folder.mkdir()
         edge: Any = self
         self.units_of = Units(Tools("h1", edge, edge, None, FakeClock(), files=Path("/files"), units=folder))
 
     def units(self, pattern: str) -> dict[str, Unit]:
-        running = {found["Names"][0].strip("/") for found in self.there if found["State"] == "running"}
+        running = {found["Names"][0].strip("/") for found in self.there if found["State"] == "running"} | self.active
         states = {
             path.name: ("active", "running") if path.stem in running else ("inactive", "dead")
             for path in self.folder.glob("*.service")
         }
         return {name: Unit("loaded", active, sub) for name, (active, sub) in states.items()}
+
+    def loaded(self, names: list[str]) -> dict[str, Loaded]:
+        return {name: Loaded(str(self.folder / name), self.drop_ins, self.is_stale) for name in names}
+
+    def phase(self, name: str) -> Phase:
+        return Phase("active", time.monotonic() - self.active_for)
+
+    def instance(self, name: str) -> Instance:
+        ended = datetime.fromtimestamp(time.time() - self.ended_for, UTC)
+        return Instance(name, state="exited", finished=ended.isoformat())
 
     def verify(self, paths: list[Path]) -> str:
         self.done.append(f"verify {' '.join(path.name for path in paths)}")
@@ -50,6 +67,7 @@ class Server:
 
     def reload(self) -> None:
         self.done.append("reload")
+        self.is_stale = False
 
     def reset_failed(self, names: list[str]) -> None:
         pass
@@ -60,7 +78,7 @@ class Server:
 
     def stop(self, names: list[str], within: float) -> None:
         self.done.append(f"stop {' '.join(names)} within {within:g}")
-
+        self.active.clear()
         self.there = [{**found, "State": "exited"} for found in self.there]
 
     def journal(self, unit: str, lines: int) -> list[str]:
@@ -181,3 +199,61 @@ def test_a_staged_container_is_observed_as_such(server: Server) -> None:
     server.there = [{**server.container(unit.name, staged="front"), "State": "running"}]
     assert [found.spec["state"] for found in server.observed()] == [STAGED]
     assert unit.spec["state"] == RUNNING
+
+
+# ---- changed by hand -------------------------------------------------------------------------------------------------
+
+
+def test_what_systemd_has_not_read_again_is_seen_and_read(server: Server) -> None:
+    unit = server.wanted()
+    server.apply(None, unit)
+    path = server.folder / f"{unit.name}.service"
+    server.is_stale = True
+    path.write_text(path.read_text())  # its time is another one
+    [found] = server.observed()
+    assert found.spec["state"] == STALE
+    server.apply(found, unit)
+    assert server.done == ["reload"]
+    assert server.observed() == [unit]
+
+
+def test_a_drop_in_is_told_with_its_path_until_it_is_gone(server: Server) -> None:
+    unit = server.wanted()
+    server.apply(None, unit)
+    folder = server.folder / f"{unit.name}.service.d"
+    folder.mkdir()
+    (folder / "x.conf").write_text("[Service]\nExecStart=\n")
+    server.drop_ins = ("/usr/lib/systemd/system/service.d/10-vendor.conf", str(folder / "x.conf"))
+    [found] = server.observed()
+    why = f"{folder}/x.conf changes its unit: put the change into Git and remove the file"
+    assert found.spec == {**unit.spec, "overridden": why}
+    (folder / "x.conf").unlink()
+    folder.rmdir()
+    server.drop_ins = server.drop_ins[:1]
+    assert server.observed() == [unit], "that of the vendor is for every service"
+
+
+@pytest.mark.parametrize("container", ["created", "exited"])
+def test_a_unit_that_has_run_for_a_while_without_its_container_is_started_anew(server: Server, container: str) -> None:
+    unit = server.wanted()
+    server.apply(None, unit)
+    server.there = [{**server.there[0], "State": container, "Status": "Exited (143) a while ago"}]
+    server.active = {unit.name}
+    server.active_for = 1.0
+    assert server.observed() == [unit], "it has only just started"
+    server.active_for, server.ended_for = 1000.0, 1.0
+    assert [it.spec["state"] for it in server.observed()] == [RUNNING if container == "exited" else LOST]
+    server.ended_for = 1000.0
+    [found] = server.observed()
+    assert found.spec["state"] == LOST
+    server.apply(found, unit)
+    assert server.done == ["reload", f"stop {unit.name}.service within 70", f"start {unit.name}.service"]
+    assert server.observed() == [unit]
+
+
+def test_an_instance_whose_container_has_another_name_is_still_seen(server: Server) -> None:
+    unit = server.wanted()
+    server.apply(None, unit)
+    server.there = [{**server.there[0], "Names": ["/hidden"]}]
+    server.active = {unit.name}
+    assert server.observed() == [unit]
