@@ -151,7 +151,8 @@ class File:
 
     `files` maps relative paths to contents (text, undecodable bytes as surrogate escapes); the single key "" is one
     file mounted at `target` itself, anything else a folder.  `mode`, `uid` and `gid` are the files' own, 0 root.
-    `options` are further words of the bind: `z`, `Z` or a propagation.
+    `options` are further words of the bind: `z`, `Z` or a propagation.  `secrets` maps the paths of further files to
+    the names of the secrets that are their content.
     """
 
     target: str
@@ -160,10 +161,17 @@ class File:
     uid: int = 0
     gid: int = 0
     options: tuple[str, ...] = ()
+    secrets: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def is_single(self) -> bool:
+        """Is it one file, and not a folder?"""
+        return {*self.files, *self.secrets} == {""}
 
     def to_json(self) -> dict[str, Any]:
-        """As JSON; `options` only if there are any, as versions made before them have none."""
-        return {name: value for name, value in dataclasses.asdict(self).items() if name != "options" or value}
+        """As JSON; `options` and `secrets` only if there are any, as versions made before them have none."""
+        later = ("options", "secrets")
+        return {name: value for name, value in dataclasses.asdict(self).items() if name not in later or value}
 
     @classmethod
     def from_json(cls, value: Json) -> File:
@@ -189,6 +197,9 @@ class Service:
     `kong` is the normal form of `x-kong`, None without one.
     `schedule` is a time in systemd's OnCalendar language at which it runs, "" for a service that runs all the time.
     `owner` is its app if its instances would else have the names of those of another app, "" for nearly all.
+    `secrets` has every secret that its environment and its files refer to, with a digest of the content that only this
+    host can make, "" before it is asked for.  `sealed` has, until then, the encrypted files of the repository among
+    them, by their path.
     """
 
     name: str
@@ -205,6 +216,8 @@ class Service:
     tag: str = ""
     schedule: str = ""
     owner: str = ""
+    secrets: Mapping[str, str] = field(default_factory=dict)
+    sealed: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     @cached_property
     def digest(self) -> str:
@@ -212,7 +225,8 @@ class Service:
         files, run = [file.to_json() for file in self.files], made_of(self.run)
         port = self.kong["port"] if self.kong else 0
         parts = {"image": self.image, "run": run, "environment": self.environment, "files": files, "port": port}
-        further = {"scheduled": bool(self.schedule), "owner": self.owner}  # the unit of a schedule is another one
+        # The unit of a schedule is another one, and so is a container with another content of a secret.
+        further = {"scheduled": bool(self.schedule), "owner": self.owner, "secrets": self.secrets}
         return digest({**parts, **{name: value for name, value in further.items() if value}})
 
     @property
@@ -256,8 +270,10 @@ class Service:
         """Its content, as `App.to_json` has it."""
         value = dataclasses.asdict(self)
         value["files"] = [file.to_json() for file in self.files]
-        if not self.owner:  # older versions have none
-            del value["owner"]
+        del value["sealed"]
+        for name in ("owner", "secrets"):  # older versions have none
+            if not value[name]:
+                del value[name]
         if self._may_end:
             value["check"]["probe"] = _ENDLESS
         return value

@@ -50,7 +50,10 @@ def settle(candidate: Candidate, host: Host, history: History, commit: str) -> O
     """Bring one app to where it should be or, after a failure, to where it last worked."""
     app, known = candidate.app, _recall(candidate.app, host, history, commit)
     done = attempt(candidate, known, host, history, commit)
-    if failure := done.failure_of_new(history.last_good(app.name)):
+    good = history.last_good(app.name)
+    if failure := done.failure_of_new(good):
+        if rotated := rotation(good, app):
+            failure = replace(failure, why=f"{rotated}: {failure.why}")
         history.mark_failed(app, failure)
         done = attempt(Candidate(app, failure), known, host, history, commit)  # this is the rollback
     outcome = conclude(app.name, done.decision, done.error, host.health(app))
@@ -62,8 +65,27 @@ def settle(candidate: Candidate, host: Host, history: History, commit: str) -> O
         return replace(outcome, removed=True)
     if outcome.health is not Health.HEALTHY:
         return replace(outcome, why=host.health_reason(app))
-    reverted = history.reverted_to(app, commit)
-    return replace(outcome, why=f"same version as in {reverted[:7]} (reverted)" if reverted else "")
+    return replace(outcome, why=_remark(app, history, commit))
+
+
+def _remark(app: App, history: History, commit: str) -> str:
+    """What is not plain about a healthy version: that it came back, or came without a commit; "" for any other."""
+    if reverted := history.reverted_to(app, commit):
+        return f"same version as in {reverted[:7]} (reverted)"
+    return rotation(history.good_before(app), app) if any(service.secrets for service in app.services) else ""
+
+
+def rotation(before: App | None, app: App) -> str:
+    """Which secrets alone make one version another; "" if more does, or nothing."""
+    if before is None or before == app or _without_secrets(before) != _without_secrets(app):
+        return ""
+    had = {(service.name, *secret) for service in before.services for secret in service.secrets.items()}
+    names = {secret[0] for it in app.services for secret in it.secrets.items() if (it.name, *secret) not in had}
+    return f"secret {', '.join(sorted(names))} changed on this host"
+
+
+def _without_secrets(app: App) -> App:
+    return replace(app, services=tuple(replace(service, secrets={}) for service in app.services))
 
 
 def told(outcome: Outcome, overridden: str) -> Outcome:

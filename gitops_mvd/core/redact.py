@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 from urllib.parse import quote, quote_plus
 
 from gitops_mvd.core.model import Service
+from gitops_mvd.core.secrets import BEGINS
 
 SHORTEST_SECRET = 4  # characters; anything shorter would black out ordinary words
 SHORTEST_PART = 6  # characters of its beginning, as in a log line that was cut off
@@ -42,12 +43,19 @@ def secrets_of(service: Service) -> set[str]:
     """
     found = set()
     for name, value in service.environment.items():
-        found |= set(_values(name, value))
+        if BEGINS not in value:  # else it has the name of a secret, and not the secret
+            found |= set(_values(name, value))
     for file in service.files:
         is_secret = file.target.startswith(SECRETS_FOLDER)
         for content in file.files.values():
             found |= {content.strip()} | set(_lines(content, is_secret))
     return {secret for secret in found if SHORTEST_SECRET <= len(secret) <= 4096}
+
+
+def parts_of(contents: Iterable[str]) -> set[str]:
+    """The contents of secrets, each line of them, and the values on it."""
+    found = {part for content in contents for part in (content.strip(), *_lines(content, is_secret=True))}
+    return {part for part in found if SHORTEST_SECRET <= len(part) <= 4096}
 
 
 def _values(name: str, value: str) -> Iterator[str]:

@@ -10,6 +10,7 @@ from typing import NotRequired, TypedDict, cast
 
 from gitops_mvd.core.compose import Network
 from gitops_mvd.core.model import Resource, Service
+from gitops_mvd.core.secrets import names_in
 
 OVERRIDDEN = "overridden"  # key of a spec: what somebody has laid over a resource, which is not ours to undo
 
@@ -92,3 +93,12 @@ def service_of(wanted: Resource) -> Service:
     if not isinstance(payload, Service):
         raise TypeError(f"{wanted.kind} {wanted.name} has no service in its payload")
     return payload
+
+
+def secrets_of_environment(service: Service) -> list[str]:
+    """The names of the secrets that the environment of a service refers to, sorted.
+
+    In a version that older ones of gitops-mvd made, what looks like a reference is a text.
+    """
+    named = {name for value in service.environment.values() for name in names_in(value)}
+    return sorted(named & service.secrets.keys())

@@ -61,13 +61,14 @@ def docker_events(engine: Engine, post: Post) -> Iterator[None]:
 
 @contextmanager
 def file_changes(wired: Wired, post: Post) -> Iterator[None]:
-    """While open, changed settings and secrets post RELOAD, and changed managed units and files post `files`."""
+    """While open, changed settings post RELOAD; changed managed units and files, and secrets of apps, post `files`."""
     observer = Observer()
     for path in (wired.settings_path, *map(Path, named_files(wired.settings))):
         observer.schedule(_Changed(post, RELOAD, only=path), str(path.parent))
     suspended = suspension.path(wired.settings_path)
     observer.schedule(_Changed(post, "files", only=suspended), str(suspended.parent))
-    for folder, prefix in ((wired.tools.units, "mvd-"), (wired.tools.files, "")):
+    folders = ((wired.tools.units, "mvd-"), (wired.tools.files, ""), (Path(wired.settings.secrets), ""))
+    for folder, prefix in folders:
         if folder.is_dir():
             observer.schedule(_Changed(post, "files", prefix=prefix), str(folder), recursive=not prefix)
     observer.start()

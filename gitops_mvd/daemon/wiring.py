@@ -29,8 +29,8 @@ from gitops_mvd.host.monitor import Monitor
 from gitops_mvd.kinds import Tools
 from gitops_mvd.kong.shared.precedence import Precedence
 from gitops_mvd.manifest import Cache
+from gitops_mvd.secrets.store import Secrets
 from gitops_mvd.state.history import SqliteHistory
-from gitops_mvd.state.secret_files import SecretFiles
 from gitops_mvd.status.outbox import Outbox
 from gitops_mvd.status.pull_requests import PullRequests
 from gitops_mvd.status.statuses import Statuses, StatusOptions
@@ -94,11 +94,13 @@ def wire(settings: Settings, path: Path, units: Path | None = None) -> Wired:
         folders=Path(settings.folders),
         units=units or UNITS,
         address=settings.kong.address if settings.kong else "127.0.0.1",
-        secrets=SecretFiles(Path(settings.secrets)),
+        secrets=Secrets(Path(settings.secrets)),
     )
     disruptions = Disruptions(tools.engine, tools.systemd)
     known_probes = probes.discover(probes.ProbeTools(tools.engine, tools.systemd))
-    gates = Gates(known_probes, tools.engine, tools.systemd, disruptions, clock, tools.kong, history)
+    gates = Gates(
+        known_probes, tools.engine, tools.systemd, disruptions, clock, tools.kong, history, secrets=tools.secrets.values
+    )
     monitor = Monitor(gates.ask_once, tools.engine.instance, mailbox.post)
     host = Machine(
         name,

@@ -25,6 +25,7 @@ from gitops_mvd.core.compose import (
     log_config,
 )
 from gitops_mvd.core.model import LABEL, File, Service
+from gitops_mvd.core.secrets import filled, reference
 
 NANOSECONDS = 10**9
 Body: TypeAlias = dict[str, Any]
@@ -62,7 +63,8 @@ class Place:
     files, as `kinds/config.py` lays them out; `folders` the one of the app's folders.  `inherited` has the anonymous
     volumes that it takes over from the container before it, by their path in the container.  What is `staged` is on
     its networks, but has no other name there than its own.  `follows` is who follows the container, as a label.
-    `seccomp` has the content of the profiles that the service names by a path.
+    `seccomp` has the content of the profiles that the service names by a path, `secrets` what its environment refers
+    to.
     """
 
     files: str
@@ -73,6 +75,7 @@ class Place:
     follows: str = ""
     inherited: Mapping[str, str] = field(default_factory=dict)
     seccomp: Mapping[str, str] = field(default_factory=dict)
+    secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
 
 
 def request(app: str, service: Service, place: Place, api: tuple[int, int]) -> Request:
@@ -85,7 +88,7 @@ def request(app: str, service: Service, place: Place, api: tuple[int, int]) -> R
     host: Body = {"RestartPolicy": {"Name": "no"}, "LogConfig": log_config_of(app, service, place.follows)}
     body: Body = {
         "Image": service.image,
-        "Env": [f"{key}={value}" for key, value in sorted(service.environment.items())],
+        "Env": [f"{key}={_filled(value, place)}" for key, value in sorted(service.environment.items())],
         "StopTimeout": math.ceil(service.stop_grace),
         "HostConfig": host,
     }
@@ -107,6 +110,10 @@ def request(app: str, service: Service, place: Place, api: tuple[int, int]) -> R
         _mac_address(body, run["mac_address"], api)
     body["Labels"] = {**run.get("labels", {}), **{LABEL + key: it for key, it in owner(app, service, place).items()}}
     return Request(body, run.get("platform", ""), tuple(networks))
+
+
+def _filled(value: str, place: Place) -> str:
+    return filled(value, lambda name: place.secrets.get(name, reference(name)))
 
 
 def too_new(run: Run, api: tuple[int, int]) -> str:
@@ -280,7 +287,7 @@ def _binds(app: str, service: Service, place: Place) -> Iterator[str]:
 
 def source_of_file(file: File, number: int, place: Place) -> str:
     """The path of the host where a mounted file of the repository lies, or the folder of several."""
-    return f"{place.files}/files/{number}" + ("/file" if file.files.keys() == {""} else "")
+    return f"{place.files}/files/{number}" + ("/file" if file.is_single else "")
 
 
 def _mounts(app: str, service: Service, place: Place) -> Iterator[Body]:

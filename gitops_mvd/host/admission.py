@@ -3,25 +3,39 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Set
+from collections.abc import Iterator, Mapping, Set
 
 from gitops_mvd.core.compose import Network, Volume
+from gitops_mvd.core.errors import StepFailed, Unavailable
 from gitops_mvd.core.joins import resolve
-from gitops_mvd.core.model import App, Problem
+from gitops_mvd.core.model import App, Problem, Service
 from gitops_mvd.core.policy import Policy, enforce
+from gitops_mvd.core.ports import History
+from gitops_mvd.core.secrets import filled
 from gitops_mvd.docker.client import Engine
-from gitops_mvd.manifest.references import file_names
-from gitops_mvd.state.secret_files import SecretFiles
+from gitops_mvd.manifest.dotenv import check_variable
+from gitops_mvd.manifest.references import secret_names
+from gitops_mvd.secrets.store import Secrets, as_text
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Seen:
+    """What an app was pinned by: the images of the engine, what others have made, and the digests of its secrets."""
+
+    images: object = None
+    unlabelled: Set[str] = frozenset()
+    secrets: Mapping[str, Mapping[str, str]] = dataclasses.field(default_factory=dict)
 
 
 class Admission:
     """Pins the images of apps; what was the same at the last pass is the same object, so that nothing is made again."""
 
-    def __init__(self, engine: Engine, policy: Policy | None, secrets: SecretFiles | None) -> None:
+    def __init__(self, engine: Engine, policy: Policy | None, secrets: Secrets | None, history: History) -> None:
         self._engine = engine
         self._policy = policy
         self._secrets = secrets
-        self._pinned: dict[str, tuple[App, tuple[object, Set[str]], App]] = {}
+        self._history = history
+        self._pinned: dict[str, tuple[App, Seen, App]] = {}
         self._secret_names: dict[str, tuple[App, Set[str]]] = {}
         self._admitted: dict[str, App] = {}
 
@@ -35,14 +49,17 @@ class Admission:
         self._engine.require_externals(app)
         self._require_secrets(app)
         images, unlabelled = self._engine.images(), self._engine.unlabelled(app)
-        known, by, pinned = self._pinned.get(app.name, (None, (None, None), None))
-        is_seen = app is known and images is by[0] and unlabelled == by[1]
+        secrets = {service.name: self._digests(app, service) for service in app.services if service.secrets}
+        known, by, pinned = self._pinned.get(app.name, (None, Seen(), None))
+        seen = Seen(images, unlabelled, secrets)
+        is_seen = app is known and by.images is images and by == seen
         if not (pinned and is_seen and all(s.pull_policy != "always" for s in app.services)):
-            anew = resolve(dataclasses.replace(app, services=tuple(map(self._engine.pin, app.services))))
+            services = (dataclasses.replace(s, secrets=secrets.get(s.name, {}), sealed={}) for s in app.services)
+            anew = resolve(dataclasses.replace(app, services=tuple(map(self._engine.pin, services))))
             anew = _using(anew, unlabelled)
             anew = dataclasses.replace(anew, notes=(*app.notes, *_notes(app, unlabelled), *self._notes(anew)))
             pinned = pinned if pinned and (pinned, pinned.notes) == (anew, anew.notes) else anew
-            self._pinned[app.name] = app, (images, unlabelled), pinned
+            self._pinned[app.name] = app, seen, pinned
         self._admitted[app.name] = pinned
         return pinned
 
@@ -71,10 +88,47 @@ class Admission:
         """Raise StepFailed for the first secret file of `app` that this host does not have."""
         known, names = self._secret_names.get(app.name, (None, frozenset[str]()))
         if app is not known:
-            names = file_names([*(service.kong for service in app.services), app.kong_entities])
+            names = secret_names([*(service.kong for service in app.services), app.kong_entities])
             self._secret_names[app.name] = app, names
         if self._secrets:
             self._secrets.require(names)
+
+    def _digests(self, app: App, service: Service) -> dict[str, str]:
+        """The secrets of a service with the digests of today.  Raises StepFailed or Unavailable.
+
+        If one cannot be asked for now, it counts as what the service had when it last worked.
+        """
+        if not self._secrets:
+            raise StepFailed(f"{service.name} needs the secret {min(service.secrets)}, and this host has none")
+        found = {}
+        for name in service.secrets:
+            try:
+                found[name] = self._secrets.digest(name, service.sealed)
+            except Unavailable:
+                good = self._history.last_good(app.name)
+                before = {it.name: it.secrets for it in good.services} if good else {}
+                if not before.get(service.name, {}).get(name):
+                    raise
+                found[name] = before[service.name][name]
+        self._check(service, found)
+        return found
+
+    def _check(self, service: Service, digests: Mapping[str, str]) -> None:
+        """Raise StepFailed for a secret that no variable of the environment can have."""
+        assert self._secrets
+
+        def read(name: str) -> str:
+            assert self._secrets
+            return as_text(name, self._secrets.content(name, digests[name]))
+
+        for name, value in service.environment.items():
+            try:
+                if (text := filled(value, read)) != value:
+                    check_variable(name, text)
+            except Unavailable:  # its content is not here now, and was checked when it was
+                continue
+            except ValueError as error:
+                raise StepFailed(f"{service.name}: with its secret the variable {name} {error}") from error
 
 
 def _using(app: App, unlabelled: Set[str]) -> App:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from gitops_mvd.core.errors import Disrupted, Unavailable, Unhealthy
 from gitops_mvd.core.model import COMPLETED, Check, Gate, Health, Instance, Resource, Service, unix_time
 from gitops_mvd.core.ports import Clock, History, Probe, RouteProof
-from gitops_mvd.core.redact import redact, secrets_of
+from gitops_mvd.core.redact import parts_of, redact, secrets_of
 from gitops_mvd.core.rollout import ROUTE_PROOF
 from gitops_mvd.docker.client import Engine
 from gitops_mvd.host.disruption import Disruptions
@@ -62,7 +62,9 @@ class Gates:
         route_proof: RouteProof | None,
         history: History,
         received: Callable[[int], int | None] = traffic.received,
+        secrets: Callable[[], Iterable[str]] = tuple,
     ) -> None:
+        """`secrets` returns the secrets of this host that services refer to."""
         self._probes = probes
         self._engine = engine
         self._systemd = systemd
@@ -71,6 +73,7 @@ class Gates:
         self._route_proof = route_proof
         self._history = history
         self._count = received  # bytes, by process
+        self._secrets = secrets
 
     def ask(self, instance: Instance, check: Check) -> tuple[Health, str]:
         """One try of a probe."""
@@ -79,7 +82,7 @@ class Gates:
     def ask_once(self, instance: Instance, service: Service) -> tuple[Health, str]:
         """One try of a service's probe, with no secret of the service in the reason."""
         health, why = self.ask(instance, service.check)
-        return health, redact(why, secrets_of(service)) if why else ""
+        return health, self._redacted(why, service) if why else ""
 
     def wait(self, gates: Iterable[Gate]) -> list[str]:
         """Wait until every gate is passed, all at the same time; returns why those that are not required were not.
@@ -229,8 +232,12 @@ class Gates:
             return f"{_who(gate.on)}: {why}"
         said = self._systemd.journal(f"{gate.on.name}.service", lines=5)
         last = f"; it last said: {' | '.join(said)}" if said else ""
-        secrets = secrets_of(gate.on.payload) if isinstance(gate.on.payload, Service) else ()
-        return f"{_who(gate.on)}: {redact(why + last, secrets)}"
+        service = gate.on.payload if isinstance(gate.on.payload, Service) else None
+        return f"{_who(gate.on)}: {self._redacted(why + last, service)}"
+
+    def _redacted(self, text: str, service: Service | None) -> str:
+        """The text without what the service has as a secret, and without any of this host."""
+        return redact(text, parts_of(self._secrets()) | (secrets_of(service) if service else set()))
 
 
 def _who(resource: Resource) -> str:

@@ -18,7 +18,7 @@ from gitops_mvd.host.host_ports import HostPorts
 from gitops_mvd.host.monitor import Monitor
 from gitops_mvd.host.planner import Planner
 from gitops_mvd.host.snapshot import Snapshot
-from gitops_mvd.state.secret_files import SecretFiles
+from gitops_mvd.secrets.store import Secrets
 
 
 class Machine:
@@ -37,7 +37,7 @@ class Machine:
         history: History,
         policy: Policy | None = None,
         precedence: Precedence | None = None,
-        secrets: SecretFiles | None = None,
+        secrets: Secrets | None = None,
         monitor: Monitor | None = None,
         leaves_routes: bool = False,
     ) -> None:
@@ -46,7 +46,7 @@ class Machine:
         self.roles: Roles = in_order(kinds.values())
         self._secrets = secrets
         self._snapshot = Snapshot(kinds, self.roles, engine)
-        self._admission = Admission(engine, policy, secrets)
+        self._admission = Admission(engine, policy, secrets, history)
         self._ports = HostPorts(address)
 
         def planner(precedence: Precedence | None) -> Planner:

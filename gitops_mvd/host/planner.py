@@ -12,7 +12,7 @@ from gitops_mvd.core.specs import OVERRIDDEN, Joined, WithContainer
 from gitops_mvd.host.admission import Admission
 from gitops_mvd.host.host_ports import HostPorts
 from gitops_mvd.host.snapshot import Snapshot
-from gitops_mvd.state.secret_files import SecretFiles
+from gitops_mvd.secrets.store import Secrets
 
 
 class Planner:
@@ -31,7 +31,7 @@ class Planner:
         history: History,
         *,
         precedence: Precedence | None,
-        secrets: SecretFiles | None,
+        secrets: Secrets | None,
         leaves_routes: bool,
     ) -> None:
         self._kinds = kinds

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from gitops_mvd.core.features import incomplete, modules, require
 from gitops_mvd.core.ports import Clock, Kind
-from gitops_mvd.state.secret_files import SecretFiles
+from gitops_mvd.secrets.store import Secrets
 
 if TYPE_CHECKING:
     from gitops_mvd.docker.client import Engine
@@ -34,7 +34,7 @@ class Tools:
     folders: Path = Path("/srv/mvd")
     units: Path = Path("/etc/systemd/system")
     address: str = "127.0.0.1"
-    secrets: SecretFiles = field(default_factory=lambda: SecretFiles(Path("/etc/gitops-mvd/secrets")))
+    secrets: Secrets = field(default_factory=lambda: Secrets(Path("/etc/gitops-mvd/secrets")))
 
 
 PARTS = (*Kind.__annotations__, *(name for name in vars(Kind) if not name.startswith("_")))

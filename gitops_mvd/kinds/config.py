@@ -5,6 +5,7 @@ A folder for each service, `<files>/<instance>/`, which only root gets into:
     env             whose it is, and the environment in the verbatim format of `docker --env-file`, for people
     files/0/file    the service's first `File`, if it is a single one
     files/1/...     its second, if it is a folder
+    secrets/0       the first of the secrets that the environment refers to, in the order of their names
 """
 
 from __future__ import annotations
@@ -16,14 +17,18 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from operator import attrgetter
 from pathlib import Path
 from stat import S_IMODE, S_ISDIR, S_ISREG
+from types import MappingProxyType
+from typing import Any
 
 from gitops_mvd.core.errors import StepFailed, Unavailable
 from gitops_mvd.core.model import App, Change, Resource, Role, Service, digest
-from gitops_mvd.core.specs import DigestSpec
+from gitops_mvd.core.specs import DigestSpec, secrets_of_environment
 from gitops_mvd.kinds import Tools
+from gitops_mvd.secrets.store import Secrets
 from gitops_mvd.state.files import Entry, remove_tree, write_tree
 
-ENV = "env"
+ENV, SECRETS = "env", "secrets"
+NOTHING: Mapping[str, bytes] = MappingProxyType({})
 LONGEST_LINE_BYTES = 60_000  # the client reads lines of up to 64 KiB
 
 Stamp = tuple[int, ...]
@@ -37,13 +42,15 @@ class Configs:
     prunes = True
     keeps_previous = False
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, secrets: Secrets) -> None:
         self._folder = folder
+        self._secrets = secrets
         self._seen: dict[str, tuple[dict[str, Stamp], Resource]] = {}
 
     def wanted(self, app: App) -> Iterable[Resource]:
         for service in app.services:
-            spec = DigestSpec(digest=_digest(layout(app.name, service)))
+            digests = {path: service.secrets[name] for path, name in secret_paths(service).items()}
+            spec = DigestSpec(digest=_digest(layout(app.name, service), digests))
             yield Resource(self.name, service.instances(app.name)[0], app.name, service.name, spec, service)
 
     def observe(self) -> Iterable[Resource]:
@@ -68,7 +75,9 @@ class Configs:
         try:
             found = {path: _entry(self._folder / name / path, stamp) for path, stamp in stamps.items()}
             owner = json.loads(found[ENV].content.partition(b"\n")[0].removeprefix(b"# "))
-            return Resource(self.name, name, owner["app"], owner["service"], DigestSpec(digest=_digest(found)))
+            digests = {path: self._secrets.digest_of(found[path].content) for path in owner.get("secrets", ())}
+            spec = DigestSpec(digest=_digest(found, digests))
+            return Resource(self.name, name, owner["app"], owner["service"], spec)
         except (ValueError, TypeError, KeyError, FileNotFoundError):
             return None
 
@@ -78,20 +87,37 @@ class Configs:
             if not change.to:
                 remove_tree(folder, last=ENV)
             elif isinstance(change.to.payload, Service):  # else it is what was found, and nothing was removed from it
-                if why := refusal(change.to.payload):
+                service = change.to.payload
+                if why := refusal(service):
                     raise StepFailed(f"{change.to.app}/{change.to.service}: {why}")
-                write_tree(folder, layout(change.to.app, change.to.payload))
+                contents = {name: self._secrets.content(name, digest) for name, digest in service.secrets.items()}
+                write_tree(folder, layout(change.to.app, service, contents))
 
 
-def layout(app: str, service: Service) -> dict[str, Entry]:
-    """The files of a service's folder.  Pure."""
-    owner = json.dumps({"app": app, "service": service.name})
-    lines = [f"# {owner}", *(_line(key, value) for key, value in sorted(service.environment.items())), ""]
+def layout(app: str, service: Service, contents: Mapping[str, bytes] = NOTHING) -> dict[str, Entry]:
+    """The files of a service's folder; its secrets have the `contents` of their names, and are empty without.  Pure."""
+    owner: dict[str, Any] = {"app": app, "service": service.name}
+    if paths := secret_paths(service):
+        owner["secrets"] = list(paths)
+    lines = [f"# {json.dumps(owner)}", *(_line(key, value) for key, value in sorted(service.environment.items())), ""]
     entries = {ENV: Entry(_bytes("\n".join(lines)), 0o600)}
     for number, file in enumerate(service.files):
-        for path, content in file.files.items():
-            entries[f"files/{number}/{path or 'file'}"] = Entry(_bytes(content), file.mode, file.uid, file.gid)
+        secrets = {path: contents.get(name, b"") for path, name in file.secrets.items()}
+        for path, content in {**{path: _bytes(text) for path, text in file.files.items()}, **secrets}.items():
+            entries[f"files/{number}/{path or 'file'}"] = Entry(content, file.mode, file.uid, file.gid)
+    for path, name in secret_paths(service).items():
+        entries.setdefault(path, Entry(contents.get(name, b""), 0o600))
     return entries
+
+
+def secret_paths(service: Service) -> dict[str, str]:
+    """The files of a service's folder that are secrets, each with the name of that.  Pure."""
+    of_environment = enumerate(secrets_of_environment(service))
+    of_files = enumerate(service.files)
+    return {
+        **{f"{SECRETS}/{number}": name for number, name in of_environment},
+        **{f"files/{n}/{path or 'file'}": name for n, file in of_files for path, name in file.secrets.items()},
+    }
 
 
 def _line(key: str, value: str) -> str:
@@ -104,14 +130,16 @@ def _line(key: str, value: str) -> str:
 
 def refusal(service: Service) -> str:
     """Why the files of a service cannot be written as they are, or "".  Pure."""
-    for path in {path for file in service.files for path in file.files}:
+    for path in {path for file in service.files for path in (*file.files, *file.secrets)}:
         if path.startswith("/") or ".." in path.split("/"):
             return f"the file {path!r} leads out of its folder"
     return ""
 
 
-def _digest(entries: Mapping[str, Entry]) -> str:
-    return digest({path: [e.mode, e.uid, e.gid, hashlib.sha256(e.content).hexdigest()] for path, e in entries.items()})
+def _digest(entries: Mapping[str, Entry], digests: Mapping[str, str]) -> str:
+    """The digest of files; the contents of some have their own `digests`, by path."""
+    content = {path: digests.get(path) or hashlib.sha256(e.content).hexdigest() for path, e in entries.items()}
+    return digest({path: [e.mode, e.uid, e.gid, content[path]] for path, e in entries.items()})
 
 
 def _bytes(text: str) -> bytes:
@@ -148,4 +176,4 @@ def _entry(path: Path, stamp: Stamp) -> Entry:
 
 
 def connect(tools: Tools) -> Configs:
-    return Configs(tools.files)
+    return Configs(tools.files, tools.secrets)

@@ -12,15 +12,16 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from gitops_mvd.core.errors import StepFailed
+from gitops_mvd.core.errors import StepFailed, Unavailable
 from gitops_mvd.core.model import App, Change, Resource, Role, Service
-from gitops_mvd.core.specs import ContainerSpec, Joined, Unnamed, container_spec, service_of
+from gitops_mvd.core.specs import ContainerSpec, Joined, Unnamed, container_spec, secrets_of_environment, service_of
 from gitops_mvd.docker.aliases import NO_ALIASES
 from gitops_mvd.docker.answers import label, port_of
 from gitops_mvd.docker.create import Place, endpoint_body, request, seccomp_profiles, too_new
 from gitops_mvd.docker.ownership import managed, name_of, renamed
 from gitops_mvd.docker.types import ListedContainer
 from gitops_mvd.kinds import Tools
+from gitops_mvd.secrets.store import as_text
 from gitops_mvd.state.folders import check_folders
 from gitops_mvd.systemd.unit import SYSTEMD, follower_of
 from gitops_mvd.systemd.unit_files import UnitFiles
@@ -110,6 +111,7 @@ class Containers:
             follows=SYSTEMD if follower_of(service) == SYSTEMD and self._engine.writes_journal() else "",
             inherited=_inherited(wanted, service, containers),
             seccomp=_profiles(service),
+            secrets=_secrets(self._tools.files / service.instances(wanted.app)[0], service),
         )
         try:
             asked = request(wanted.app, service, place, api)
@@ -212,6 +214,17 @@ def _profiles(service: Service) -> Mapping[str, str]:
             found[path] = json.dumps(json.loads(Path(path).read_bytes()), separators=(",", ":"))
         except (OSError, ValueError) as error:
             raise StepFailed(f"{service.name}: cannot read the seccomp profile {path}: {error}") from error
+    return found
+
+
+def _secrets(folder: Path, service: Service) -> Mapping[str, str]:
+    """What the environment refers to, by name, as it lies beside the env file of this version."""
+    found = {}
+    for number, name in enumerate(secrets_of_environment(service)):
+        try:
+            found[name] = as_text(name, (folder / "secrets" / str(number)).read_bytes())
+        except OSError as error:
+            raise Unavailable(f"{service.name}: cannot read {error.filename}: {error.strerror}") from error
     return found
 
 

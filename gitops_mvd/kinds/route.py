@@ -16,7 +16,7 @@ from gitops_mvd.kong.declare import Declarations
 from gitops_mvd.kong.entities import DEFAULT_WEIGHT, Entity, Key, Owner, entities_of, is_instance_target, tag_value
 from gitops_mvd.kong.shared.entities import SharedDeclarations
 from gitops_mvd.manifest.references import filled_in
-from gitops_mvd.state.secret_files import SecretFiles
+from gitops_mvd.secrets.store import Secrets
 
 
 class Routes:
@@ -34,7 +34,7 @@ class Routes:
     keeps_previous = False
 
     def __init__(
-        self, kong: Kong | None, host: str, address: str = "127.0.0.1", *, secrets: SecretFiles | None = None
+        self, kong: Kong | None, host: str, address: str = "127.0.0.1", *, secrets: Secrets | None = None
     ) -> None:
         self._kong = kong
         self._host = host

@@ -21,6 +21,7 @@ from gitops_mvd.manifest.dotenv import line_of, parse_env
 from gitops_mvd.manifest.fleet import FILE as FLEET_FILE
 from gitops_mvd.manifest.interpolate import FOLDER, PROJECT_NAME, Variables, interpolate
 from gitops_mvd.manifest.merge import clean, merge
+from gitops_mvd.manifest.sealed import NOT_HERE, is_sealed
 from gitops_mvd.manifest.stand_ins import not_a_file, stand_in
 
 SECTIONS = ("services", "networks", "volumes", "configs", "secrets")
@@ -42,7 +43,7 @@ TOP: Table = {
     "networks": Key("The networks of the app.", ANYTHING),
     "volumes": Key("The volumes of the app.", ANYTHING),
     "configs": Key("Files for services, from the repository, a variable or a text.", ANYTHING),
-    "secrets": Key("Files for services, from the repository or a variable.", ANYTHING),
+    "secrets": Key("Files for services, from the host, the repository or a variable.", ANYTHING),
     "include": Key(
         "Other Compose files to include, each with its own `.env`: a path, or `path` and `env_file`.", ANYTHING
     ),
@@ -80,6 +81,14 @@ def inside(place: Place, path: str) -> str:
 
 def read_file(place: Place, tree: Tree, path: str) -> bytes:
     """The content of a file that `place` names."""
+    content = read_content(place, tree, path)
+    if is_sealed(content):
+        place.fail(f"{path} {NOT_HERE}")
+    return content
+
+
+def read_content(place: Place, tree: Tree, path: str) -> bytes:
+    """The content of a file that `place` names, which may be encrypted with SOPS."""
     try:
         content = tree.read(path)
     except FileNotFoundError:
@@ -103,6 +112,9 @@ def env_of(tree: Tree, path: str, over: Variables, sink: Sink) -> Variables:
     try:
         data = tree.read(path)
     except FileNotFoundError:
+        return over
+    if is_sealed(data):
+        report(sink, (), path, 1, NOT_HERE)
         return over
     found = parse_env(path, data, over, sink)
     for name, why in _of_compose(found, over):
@@ -182,7 +194,10 @@ class Composition:
             sink: Sink = []
             data = b""
             try:
-                node = parse(path, data := self.tree.read(path), sink, compose=True)
+                data = self.tree.read(path)
+                node = None if (sealed := is_sealed(data)) else parse(path, data, sink, compose=True)
+                if sealed:
+                    report(sink, (), path, 1, NOT_HERE)
             except FileNotFoundError:
                 node = None
                 report(sink, (), path, 1, "is not a regular file")

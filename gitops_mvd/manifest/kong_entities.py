@@ -39,6 +39,7 @@ from gitops_mvd.manifest.kong_fields import (
     uuid,
 )
 from gitops_mvd.manifest.references import referring
+from gitops_mvd.manifest.sealed import is_sealed
 
 GATEWAY_APP = "gateway"
 FOLDER = "kong"
@@ -399,7 +400,12 @@ def read_gateway(tree: Tree, sink: Sink) -> tuple[App, Declarations]:
             continue
         path = f"{FOLDER}/{name}"
         try:
-            node = parse(path, tree.read(path), sink)
+            data = tree.read(path)
+            node = None if (sealed := is_sealed(data)) else parse(path, data, sink)
+            if sealed:
+                report(
+                    sink, (), path, 1, "is encrypted with SOPS, which nothing decrypts for Kong: write {file://NAME}"
+                )
         except FileNotFoundError:
             node = None
             report(sink, (), path, 1, "is not a regular file")

@@ -12,8 +12,9 @@ from gitops_mvd.config.tables import Place, did_you_mean
 from gitops_mvd.core.compose import Mount, Run
 from gitops_mvd.core.model import File
 from gitops_mvd.core.ports import Tree
-from gitops_mvd.manifest.composition import inside, read_file
+from gitops_mvd.manifest.composition import inside, read_content
 from gitops_mvd.manifest.project import APPS, Project
+from gitops_mvd.manifest.sealed import is_sealed, sealed_name
 from gitops_mvd.manifest.stand_ins import in_the_way
 from gitops_mvd.manifest.values import ServiceKeys
 
@@ -22,8 +23,10 @@ MAX_FOLDERS = 16
 PLACEHOLDERS = frozenset({".gitkeep", ".keep", ".gitignore", ".gitattributes"})  # all that is in an empty folder of Git
 
 
-def read_mounts(entries: Mapping[str, Place], values: ServiceKeys, project: Project, run: Run) -> list[File]:
-    """The files of the repository that are mounted; real mounts go into `run`."""
+def read_mounts(
+    entries: Mapping[str, Place], values: ServiceKeys, project: Project, run: Run, sealed: dict[str, str]
+) -> list[File]:
+    """The files that are mounted; real mounts go into `run`, and encrypted files of the repository into `sealed`."""
     files: list[File] = []
     mounts: list[Mount] = []
     taken: dict[str, Place] = {}
@@ -40,7 +43,7 @@ def read_mounts(entries: Mapping[str, Place], values: ServiceKeys, project: Proj
         elif mount["type"] == "bind" and not mount["source"].startswith("/"):
             path = at.attempt(inside, mount["source"])
             if path is not None and _is_in(project.tree, path, mount):
-                files += filter(None, [at.attempt(_repository_file, mount, path, project.tree)])
+                files += filter(None, [at.attempt(_repository_file, mount, path, project.tree, sealed)])
             elif path is not None:
                 mounts += filter(None, [at.attempt(_folder, mount, path, project)])
         else:
@@ -58,7 +61,11 @@ def read_mounts(entries: Mapping[str, Place], values: ServiceKeys, project: Proj
             target = posixpath.join(folder, grant.get("target", source))
             _once(at, target, taken)
             mode, uid, gid = grant.get("mode", 0o444), grant.get("uid", 0), grant.get("gid", 0)
-            files.append(File(target, {"": known[source]}, mode, uid, gid))
+            if secret := known[source].secret:
+                sealed |= known[source].sealed
+                files.append(File(target, {}, mode, uid, gid, secrets={"": secret}))
+            else:
+                files.append(File(target, {"": known[source].text}, mode, uid, gid))
     for at, line in values.get("tmpfs", ()):
         _once(at, line.partition(":")[0], taken)
     if "tmpfs" in values:
@@ -82,8 +89,13 @@ def _is_in(tree: Tree, path: str, mount: Mount) -> bool:
     return bool(tree.oid(path)) and not is_placeholder
 
 
-def _repository_file(place: Place, mount: Mount, path: str, tree: Tree) -> File:
+def _repository_file(place: Place, mount: Mount, path: str, tree: Tree, sealed: dict[str, str]) -> File:
     files = _gather(place, tree, path)
+    encrypted = {name: text for name, text in files.items() if is_sealed(text.encode("utf-8", "surrogateescape"))}
+    paths = {name: posixpath.join(path, name) if name else path for name in encrypted}
+    sealed |= {paths[name]: text for name, text in encrypted.items()}
+    secrets = {name: sealed_name(place, paths[name]) for name in encrypted}
+    files = {name: text for name, text in files.items() if name not in encrypted}
     bind = mount.get("bind", {})
     if not mount["read_only"]:
         place.note(f"{mount['source']} is in the repository: it is mounted read-only, and cannot be written to")
@@ -92,7 +104,7 @@ def _repository_file(place: Place, mount: Mount, path: str, tree: Tree) -> File:
     # Git's executable bit is not in a Tree; a script that is mounted is there to be run.
     script = any(content.startswith("#!") for content in files.values())
     options = tuple(word for word in (bind.get("selinux"), bind.get("propagation")) if word)
-    return File(mount["target"], files, mode=0o555 if script else 0o444, options=options)
+    return File(mount["target"], files, mode=0o555 if script else 0o444, options=options, secrets=secrets)
 
 
 def _folder(place: Place, mount: Mount, path: str, project: Project) -> Mount:
@@ -131,7 +143,7 @@ def _gather(place: Place, tree: Tree, path: str) -> dict[str, str]:
     """A file, or a folder with all that is below it, as text."""
     found, size = {}, 0
     for name in _below(place, tree, path) if tree.names(path) else [""]:
-        found[name] = read_file(place, tree, posixpath.join(path, name) if name else path)
+        found[name] = read_content(place, tree, posixpath.join(path, name) if name else path)
         size += len(found[name])
         if size > MAX_MOUNTED:
             place.fail(f"is more than {MAX_MOUNTED >> 20} MiB: put it into the image or a volume")

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import TypeVar, cast
+from dataclasses import dataclass, field
+from typing import Any, TypeVar, cast
 
-from gitops_mvd.config.tables import Place, Reader, Table, fields
+from gitops_mvd.config.tables import Key, Place, Reader, Table, Unsupported, fields
 from gitops_mvd.core.compose import Network, Volume
 from gitops_mvd.core.model import default_network, digest
 from gitops_mvd.core.ports import Tree
-from gitops_mvd.manifest.composition import inside, read_file
+from gitops_mvd.core.secrets import BEGINS
+from gitops_mvd.core.secrets import misnamed as misnamed_secret
+from gitops_mvd.manifest.composition import inside, read_content
 from gitops_mvd.manifest.interpolate import Variables
 from gitops_mvd.manifest.names import misnamed
 from gitops_mvd.manifest.network import read_network
+from gitops_mvd.manifest.sealed import is_sealed, sealed_name
 from gitops_mvd.manifest.storage import CONFIG, SECRET, read_volume
 from gitops_mvd.manifest.values import NetworkKeys, VolumeKeys
 
@@ -23,7 +26,20 @@ Options = TypeVar("Options", NetworkKeys, VolumeKeys)
 APPS = "apps"  # the folder of the repository with a folder for each app
 RESOURCE_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]*")
 LONGEST_NAME = 128
+_SOURCES = ("file", "environment", "content", "external")  # of a config or secret
 _MADE_OF = "letters, digits, `_`, `.` and `-`"
+
+
+@dataclass(frozen=True)
+class Content:
+    """A config or secret: its `text` or, if it is a secret of the host or in an encrypted file, the name of that.
+
+    `sealed` has the encrypted file, by its path.
+    """
+
+    text: str = field(default="", repr=False)
+    secret: str = ""
+    sealed: Mapping[str, str] = field(default_factory=dict, repr=False)
 
 
 @dataclass(frozen=True)
@@ -39,8 +55,8 @@ class Project:
     variables: Variables
     networks: Mapping[str, tuple[str, Network]]
     volumes: Mapping[str, tuple[str, Volume]]
-    configs: Mapping[str, str]
-    secrets: Mapping[str, str]
+    configs: Mapping[str, Content]
+    secrets: Mapping[str, Content]
     default_network: bool
 
 
@@ -61,7 +77,10 @@ def read_project(app: str, tree: Tree, variables: Variables, sections: Mapping[s
         for name, options in _section(sections, "volumes", read_volume).items()
     }
     configs, secrets = (
-        {name: at.attempt(_content, table, tree, variables) or "" for name, at in _entries(sections, section)}
+        {
+            name: at.attempt(_content, name, table, tree, variables) or Content()
+            for name, at in _entries(sections, section)
+        }
         for section, table in (("configs", CONFIG), ("secrets", SECRET))
     )
     made = cast(Mapping[str, tuple[str, Network]], networks), cast(Mapping[str, tuple[str, Volume]], volumes)
@@ -103,20 +122,48 @@ def _named(app: str, name: str, options: Options, real: str) -> tuple[str, Optio
     return options.get("name", real), rest
 
 
-def _content(place: Place, table: Table, tree: Tree, variables: Mapping[str, str]) -> str:
-    values: Mapping[str, str] = fields(place, table)
-    sources = [name for name in ("file", "environment", "content") if name in values]
+def _content(place: Place, name: str, table: Table, tree: Tree, variables: Mapping[str, str]) -> Content:
+    values: Mapping[str, Any] = fields(place, table)
+    sources = [source for source in _SOURCES if values.get(source) not in (None, False)]
     if len(sources) != 1:
-        refused = {"external", "file", "environment", "content"} & place.entries().keys()
-        if not refused or sources:
-            place.report("must have one of `file`, `environment`" + (", `content`" if "content" in table else ""))
-        return ""
-    if sources == ["environment"]:
-        name = values["environment"]
-        if name not in variables:
-            place.fail(f"the variable {name} is not set: give it a value in fleet.yaml or .env", by_host=True)
-        return variables[name]
-    if sources == ["content"]:
-        return values["content"]
+        is_refused = any(isinstance(table.get(source), Unsupported) for source in place.entries())
+        if sources or not is_refused:
+            known = [f"`{source}`" for source in _SOURCES if isinstance(table.get(source), Key)]
+            place.report(f"must have one of {', '.join(known)}")
+        return Content()
+    [source] = sources
+    match source:
+        case "external":
+            return Content(secret=_name_of_external(place, name, values))
+        case "environment":
+            variable = values["environment"]
+            if variable not in variables:
+                place.fail(f"the variable {variable} is not set: give it a value in fleet.yaml or .env", by_host=True)
+            return _plain(place.entries()[source], variables[variable])
+        case "content":
+            return _plain(place.entries()[source], values["content"])
     at = place.entries()["file"]
-    return read_file(at, tree, inside(at, values["file"])).decode("utf-8", "surrogateescape")
+    path = inside(at, values["file"])
+    data = read_content(at, tree, path)
+    text = data.decode("utf-8", "surrogateescape")
+    return Content(secret=sealed_name(at, path), sealed={path: text}) if is_sealed(data) else Content(text)
+
+
+def _plain(place: Place, text: str) -> Content:
+    """A text that is mounted as it is."""
+    if BEGINS in text:
+        place.report(
+            "refers to a secret, which is not filled in here: mount it as a file of `secrets:` with `external: true`"
+        )
+    return Content(text)
+
+
+def _name_of_external(place: Place, name: str, values: Mapping[str, Any]) -> str:
+    """The name on the host of a secret that is not in the repository."""
+    known = values["external"]
+    if isinstance(known, str) and values.get("name", known) != known:
+        place.report(f"has two names, {values['name']} and {known}: keep `name`, and write `external: true`")
+    named = values.get("name") or (known if isinstance(known, str) else name)
+    if why := misnamed_secret(named):
+        place.report(f"is not a name of a secret: {why}")
+    return str(named)

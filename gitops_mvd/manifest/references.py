@@ -1,16 +1,18 @@
-"""Secrets by reference: `{file://NAME}` is a file of the host, `{vault://...}` one of Kong's own vaults.  Pure.
+"""References in a manifest: `{file://NAME}` is a secret of the host, `{vault://...}` one of Kong's own vaults.  Pure.
 
-Who merges writes only the reference.  A `{file://NAME}` is filled in on the host, right before Kong gets it, so that
-no repository, plan, status or history ever has more than the name.
+They are filled in where Kong gets a declaration, and where a container gets its environment; anywhere else a reference
+is a mistake, as somebody would get its text.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TypeVar, cast
 
 from gitops_mvd.config.tables import Place, Reader, accepts
+from gitops_mvd.core import secrets
+from gitops_mvd.core.model import File
 
 T = TypeVar("T")
 
@@ -30,8 +32,7 @@ SECRET_FIELDS = {
     "headers",
 }
 
-_FILE = re.compile(r"\{file://([^{}]*)\}")
-_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,199}")
+_FILLED_IN = {"environment", "env_file", "label_file", "x-kong"}
 _VAULT = re.compile(r"\{vault://[^{}]+\}")
 
 
@@ -40,8 +41,8 @@ def is_vault_reference(text: str) -> bool:
     return _VAULT.fullmatch(text) is not None
 
 
-def file_names(value: object) -> frozenset[str]:
-    """The files that are named in a declaration."""
+def secret_names(value: object) -> frozenset[str]:
+    """The secrets that are named in a declaration."""
     found: set[str] = set()
 
     def note(name: str) -> str:
@@ -63,9 +64,26 @@ def _filled_in(value: object, read: Callable[[str], str], inside: bool) -> objec
             return {name: _filled_in(below, read, inside or name in SECRET_FIELDS) for name, below in value.items()}
         case list() | tuple():
             return [_filled_in(item, read, inside) for item in value]
-        case str() if inside and "{file://" in value:
-            return _FILE.sub(lambda found: read(found[1]), value)
+        case str() if inside:
+            return secrets.filled(value, read)
     return value
+
+
+def secrets_in(environment: Mapping[str, str], files: Iterable[File]) -> set[str]:
+    """The names of the secrets that a service gets, in its environment and as files."""
+    found = {name for value in environment.values() for name in secrets.names_in(value)}
+    return found.union(*(file.secrets.values() for file in files))
+
+
+def refuse_references(entries: Mapping[str, Place], values: Mapping[str, object]) -> None:
+    """Report each key of a service with a reference where nobody fills it in."""
+    for key in values.keys() & entries.keys() - _FILLED_IN:
+        for at, text in _texts(entries[key]):
+            if secrets.BEGINS in text:
+                at.report(
+                    "refers to a secret, which is filled in only in `environment`, env files and x-kong: "
+                    "let the container read a variable, or a file of `secrets:`"
+                )
 
 
 def referring(read: Reader[T], vaults: bool = True) -> Reader[T]:
@@ -82,13 +100,10 @@ def referring(read: Reader[T], vaults: bool = True) -> Reader[T]:
 
 
 def _mistake(text: str, vaults: bool) -> str:
-    for name in _FILE.findall(text):
-        if not _NAME.fullmatch(name):
-            return (
-                f"refers to the file {name!r}: it must be the name of one in the host's folder for secrets, not a path"
-            )
-    if "{file:" in _FILE.sub("", text):
-        return "has an invalid reference: write {file://NAME}"
+    if why := secrets.mistake(text):
+        return why
+    if text.count("{file:") != text.count(secrets.BEGINS):
+        return secrets.MALFORMED
     if not vaults and is_vault_reference(text):
         return "is taken literally by Kong, not looked up in a vault: write {file://NAME}"
     return ""

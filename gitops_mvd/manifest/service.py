@@ -7,13 +7,14 @@ from dataclasses import replace
 from typing import cast
 
 from gitops_mvd.config.tables import Place
-from gitops_mvd.config.yamltree import Sink
+from gitops_mvd.config.yamltree import Sink, report
 from gitops_mvd.core.compose import Endpoint, Port, Run
 from gitops_mvd.core.model import Check, Service, Update
+from gitops_mvd.core.secrets import BEGINS, mistake
 from gitops_mvd.core.xkong import XKong
 from gitops_mvd.manifest.compose import RESERVED, RUN
-from gitops_mvd.manifest.composition import inside, read_file
-from gitops_mvd.manifest.dotenv import check_variable, parse_env
+from gitops_mvd.manifest.composition import inside, read_content
+from gitops_mvd.manifest.dotenv import check_variable, line_of, parse_env
 from gitops_mvd.manifest.health import asks_for_port, probe_and_spec, report_blindness
 from gitops_mvd.manifest.interpolate import Variables
 from gitops_mvd.manifest.joins import Beside, networks_of
@@ -21,6 +22,8 @@ from gitops_mvd.manifest.limits import check_limits
 from gitops_mvd.manifest.mounts import read_mounts
 from gitops_mvd.manifest.network import check_address, fixed
 from gitops_mvd.manifest.project import Project
+from gitops_mvd.manifest.references import refuse_references, secrets_in
+from gitops_mvd.manifest.sealed import is_sealed, sealed_environment
 from gitops_mvd.manifest.update_order import FIXED, default_order, is_anonymous
 from gitops_mvd.manifest.values import DeployKeys, EnvFileKeys, ServiceKeys, replicas, restart, schedule
 
@@ -45,7 +48,10 @@ def assemble(place: Place, values: ServiceKeys, project: Project, beside: Beside
     run = cast(Run, {name: value for name, value in values.items() if name in RUN})
     run.update(_resources(entries, values, deploy))
     check_limits(entries, run)
-    files = read_mounts(entries, values, project, run)
+    sealed: dict[str, str] = {}
+    files = read_mounts(entries, values, project, run, sealed)
+    environment = _environment(values, project, sealed)
+    refuse_references(entries, values)
     _networks(place, values, project, beside, run)
     if labels := _labels(values, project):
         run["labels"] = labels
@@ -57,7 +63,7 @@ def assemble(place: Place, values: ServiceKeys, project: Project, beside: Beside
         name=str(place.path[-1]),
         image=values.get("image", ""),
         run=run,
-        environment=_environment(values, project),
+        environment=environment,
         files=tuple(files),
         check=_check(entries, values, kong),
         kong=kong,
@@ -65,6 +71,8 @@ def assemble(place: Place, values: ServiceKeys, project: Project, beside: Beside
         replicas=replicas(values) or 1,
         depends_on={name: condition for name, (_, condition, _) in values.get("depends_on", {}).items()},
         pull_policy=values.get("pull_policy", "missing"),
+        secrets=dict.fromkeys(sorted(secrets_in(environment, files)), ""),
+        sealed=sealed,
     )
     order, _ = default_order(service, beside.joined_by)
     service = replace(service, update=_update(entries, values, order, beside))
@@ -173,20 +181,32 @@ def _note_container_name(entries: Mapping[str, Place], values: ServiceKeys, proj
 
 
 def _pairs_of_files(
-    files: Iterable[tuple[Place, EnvFileKeys]], project: Project, variables: Variables
+    files: Iterable[tuple[Place, EnvFileKeys]], project: Project, variables: Variables, sealed: dict[str, str]
 ) -> dict[str, str]:
-    """The variables of env files, a later file over an earlier one; their values may use `variables`."""
+    """The variables of env files, a later file over an earlier one; their values may use `variables`.
+
+    Those of an encrypted file, which goes into `sealed`, are references to what is in it.
+    """
     found: dict[str, str] = {}
     for at, options in files:
         path = at.attempt(inside, options["path"]) if "path" in options else None
         if path is None or not (options.get("required", True) or project.tree.oid(path)):
             continue
-        data = at.attempt(read_file, project.tree, path)
-        if data is not None:
-            raw = options.get("format") == "raw"
-            told: Sink = []
-            found |= parse_env(path, data, variables.over(found), told, raw)
-            at.sink.extend(it._replace(path=at.path) for it in told)
+        data = at.attempt(read_content, project.tree, path)
+        if data is None:
+            continue
+        raw = options.get("format") == "raw"
+        if is_sealed(data):
+            sealed[path] = data.decode("utf-8", "surrogateescape")
+            found |= at.attempt(sealed_environment, path, sealed[path], raw) or {}
+            continue
+        told: Sink = []
+        pairs = parse_env(path, data, variables.over(found), told, raw)
+        for name, value in pairs.items():
+            if why := mistake(value):
+                report(told, (), path, line_of(name, data), f"{name} {why}")
+        found |= pairs
+        at.sink.extend(it._replace(path=at.path) for it in told)
     return found
 
 
@@ -195,14 +215,16 @@ def _labels(values: ServiceKeys, project: Project) -> dict[str, str]:
     found: dict[str, str] = {}
     for at, options in values.get("label_file", ()):
         known = Variables(found, project.variables.unset_is_empty, _NO_LABEL, project.variables.tally)
-        more = _pairs_of_files([(at, options)], project, known)
+        more = _pairs_of_files([(at, options)], project, known, {})
+        if any(BEGINS in value for value in more.values()):
+            at.report("has secrets, and labels can be read by everybody on the host")
         if any(name.startswith(RESERVED) for name in more):
             at.report(f"labels that begin with {RESERVED} are reserved for gitops-mvd")
         found |= more
     return {**found, **values.get("labels", {})}
 
 
-def _environment(values: ServiceKeys, project: Project) -> dict[str, str]:
+def _environment(values: ServiceKeys, project: Project, sealed: dict[str, str]) -> dict[str, str]:
     """Those of files, and over them those of the service itself; a name alone is passed on if it is set.
 
     A name alone that is not set is left out, even if a file has it: so it is with Compose.
@@ -219,9 +241,11 @@ def _environment(values: ServiceKeys, project: Project) -> dict[str, str]:
             check_variable(name, text)
         except ValueError as error:
             at.report(str(error))
+        if why := mistake(text):
+            at.report(why)
         own[name] = text
     known = project.variables.over(own)
-    environment = {**_pairs_of_files(values.get("env_file", ()), project, known), **own}
+    environment = {**_pairs_of_files(values.get("env_file", ()), project, known, sealed), **own}
     return {name: value for name, value in environment.items() if name not in left_out}
 
 

@@ -1,4 +1,4 @@
-"""What stands in the repository for something else: pointers, links, submodules and encrypted files.  Pure.
+"""What stands in the repository for something else: pointers, links, submodules, what others have encrypted.  Pure.
 
 A container that got one would see the three lines of a pointer, or a ciphertext, in place of the file that is meant.
 """
@@ -9,7 +9,6 @@ import re
 
 from gitops_mvd.core.ports import Tree
 
-_NOT_DECRYPTED = "and nothing here decrypts it: mount the file of the host, by its absolute path"
 _POINTERS = (
     (
         re.compile(rb"version https://git-lfs\.github\.com/spec/v1\n"),
@@ -21,15 +20,13 @@ _POINTERS = (
     ),
     (
         re.compile(rb"\0GITCRYPT\0"),
-        "is encrypted with git-crypt, which no server unlocks: mount the file of the host, by its absolute path",
+        "is encrypted with git-crypt, which no server unlocks: use SOPS, or a secret with `external: true`",
     ),
     (
         re.compile(rb"\$ANSIBLE_VAULT;"),
-        f"is encrypted with Ansible Vault, {_NOT_DECRYPTED}",
+        "is encrypted with Ansible Vault, which no server decrypts: use SOPS, or a secret with `external: true`",
     ),
 )
-_SOPS = re.compile(rb"ENC\[AES256_GCM,data:")
-_SOPS_IS_ITS = re.compile(rb"\bsops(?:_|\"?:|\])")
 _KINDS = {
     "link": "is a symbolic link, which is not followed: name the file that it leads to, or put a copy in its place",
     "submodule": "is a submodule, whose files are not fetched: copy them into this repository, or into the image",
@@ -41,8 +38,6 @@ def stand_in(content: bytes) -> str:
     for pattern, what in _POINTERS:
         if pattern.match(content):
             return what
-    if _SOPS.search(content) and _SOPS_IS_ITS.search(content):
-        return f"is encrypted with SOPS, {_NOT_DECRYPTED}"
     return ""
 
 

@@ -200,7 +200,7 @@ VOLUME: Table = {
 read_volume = record(VolumeKeys, VOLUME)
 
 _NO_STORE = (
-    "there is no store of {} on a single host: name a `file` of the repository, or a variable with `environment`"
+    "there is no store of configs on a single host: name a `file` of the repository, or a variable with `environment`"
 )
 
 
@@ -209,18 +209,27 @@ def content(kind: str) -> Table:
     table: Table = {
         "file": Key("A file of the repository, relative to this one.", filled),
         "environment": Key("The name of a variable of the host (fleet.yaml, .env) that holds it.", filled),
-        "external": Unsupported(_NO_STORE.format(kind)),
-        "name": Ignored("it is for Swarm.", text),
         "labels": Ignored("they are for Swarm: a mounted file has none.", string_map),
         "driver": Unsupported("is not supported: it needs Swarm"),
         "driver_opts": Unsupported("is not supported: it needs Swarm"),
         "template_driver": Unsupported("is not supported: use variables in `content:`"),
     }
     if kind == "configs":
-        return {**table, "content": Key("The text itself; variables are filled in.", text)}
+        return {
+            **table,
+            "content": Key("The text itself; variables are filled in.", text),
+            "external": Unsupported(_NO_STORE),
+            "name": Ignored("it is for Swarm.", text),
+        }
     return {
         **table,
-        "content": Unsupported("is not supported: text in a manifest is not secret; use `file` or `environment`"),
+        "content": Unsupported("is not supported: text in a manifest is not secret; use `external: true`"),
+        "external": Key("`true`: it is not in the repository, but a secret of the host.", external),
+        "name": Key(
+            "With `external`, its name on the host, instead of the one here: a file of the folder for secrets, or "
+            "`PROVIDER:PATH`. Otherwise ignored.",
+            text,
+        ),
     }
 
 

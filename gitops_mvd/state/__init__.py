@@ -2,8 +2,7 @@
 
 history     versions that worked or failed, statuses      database      SQLite with migrations
 lock        one `mvd` at a time                           suspension    a server that is left alone
-files       written temp, fsync, rename               secret_files  what a manifest refers to
-folders     of apps, which hold data
+files       written temp, fsync, rename               folders       of apps, which hold data
 
 May import `core`.  Losing the folder of the state disrupts nothing: the next pass finds everything again.
 """

@@ -84,7 +84,7 @@ class Server:
     def _apply(self, service: Service, *, makes: bool) -> None:
         app = App("hostile", (service,))
         networks = Networks(self.tools.engine)
-        kinds = [Configs(self.tools.files), networks, Containers(self.tools), Units(self.tools)]
+        kinds = [Configs(self.tools.files, self.tools.secrets), networks, Containers(self.tools), Units(self.tools)]
         for kind in kinds if makes else reversed(kinds):
             kind.apply([Change(None, r) if makes else Change(r, None) for r in kind.wanted(app)])
 

@@ -17,7 +17,7 @@ from gitops_mvd.core.plan import make_plan
 from gitops_mvd.kinds.route import Routes
 from gitops_mvd.kong.client import Kong
 from gitops_mvd.manifest import load
-from gitops_mvd.state.secret_files import SecretFiles
+from gitops_mvd.secrets.store import Secrets
 from tests.contract.pems import CERTIFICATE, JWK, KEY, PUBLIC_KEY
 from tests.contract.test_kong_client import (  # noqa: F401
     HOST,
@@ -224,12 +224,12 @@ REFERRING = App(
 )
 
 
-def write(folder: Path, **secrets: str) -> SecretFiles:
+def write(folder: Path, **secrets: str) -> Secrets:
     for name, text in secrets.items():
         path = folder / name.replace("_", "-")
         path.write_text(text)
         path.chmod(0o600)
-    return SecretFiles(folder)
+    return Secrets(folder)
 
 
 def test_a_secret_file_is_filled_in_on_the_host_and_told_by_digest(gateway: Gateway, tmp_path: Path) -> None:
@@ -275,6 +275,6 @@ def test_two_consumers_with_one_key_are_told_before_anything_is_written(gateway:
 
 
 def test_what_has_no_reference_costs_no_file(tmp_path: Path) -> None:
-    routes = Routes(None, HOST, secrets=SecretFiles(tmp_path / "not-there"))
+    routes = Routes(None, HOST, secrets=Secrets(tmp_path / "not-there"))
     app = App("shop", (Service("web", "shop:1", kong=service().kong),))
     assert [route.name for route in routes.wanted(app)] == ["shop.web"]

@@ -23,7 +23,7 @@ from gitops_mvd.kong.migrate import export
 from gitops_mvd.kong.migrate.adopt import Adoptions, plan
 from gitops_mvd.kong.schema import Schemas
 from gitops_mvd.manifest import load, validate
-from gitops_mvd.state.secret_files import SecretFiles
+from gitops_mvd.secrets.store import Secrets
 from tests.contract.kong_documents import SECRETS, UPSTREAMS, a_kong, clear, entity, everything, id_of, ref, seed
 from tests.contract.test_kong_client import HOST, Gateway, apply, running, service  # noqa: F401
 
@@ -47,7 +47,7 @@ def apps(folder: Path) -> tuple[App, ...]:
     return found
 
 
-def compared(gateway: Gateway, folder: Path, secrets: SecretFiles | None = None) -> Adoptions:
+def compared(gateway: Gateway, folder: Path, secrets: Secrets | None = None) -> Adoptions:
     """What the files say beside what the gateway has."""
     kong = Kong(gateway.admin)
     routes = Routes(None, HOST, secrets=secrets)
@@ -119,7 +119,7 @@ def test_secrets_become_references_and_lie_elsewhere(gateway: Gateway, tmp_path:
     assert "Authorization:{file://kong-legacy-plain-request-transformer-Authorization}" in "".join(texts)
     assert {name for name in hidden if f"{{file://{name}}}" in "".join(texts)} == hidden.keys()
     assert all(any(secret in file.read_text() for file in hidden.values()) for secret in SECRETS)
-    secrets = SecretFiles(tmp_path / "secrets")
+    secrets = Secrets(tmp_path / "secrets")
     found = compared(gateway, tmp_path / "repository", secrets)
     assert {str(it.found): [*it.changes] for it in found.adopted if it.changes} == BY_NAME
 

@@ -26,6 +26,7 @@ from gitops_mvd.kinds.config import Configs
 from gitops_mvd.kinds.container import Containers
 from gitops_mvd.kinds.network import Networks
 from gitops_mvd.kinds.unit import Units
+from gitops_mvd.secrets.store import Secrets
 from gitops_mvd.systemd.client import Systemd
 
 pytestmark = pytest.mark.server
@@ -55,7 +56,7 @@ class Server:
         self.units = Units(tools)
         self.networks = Networks(tools.engine)
         self.containers = Containers(tools)
-        self.configs = Configs(tools.files)
+        self.configs = Configs(tools.files, tools.secrets)
 
     def service(self, *command: str, **run: object) -> Service:
         """A service of its own, so that its journal is empty."""
@@ -562,7 +563,7 @@ def test_a_full_disk_changes_nothing(server: Server, tmp_path: Path) -> None:
         [wanted] = units.wanted(App("units", (server.service("x" * 20_000),)))
         with pytest.raises(Unavailable, match=r"No space left on device \(the disk is full"):
             units.apply([Change(None, wanted)])
-        configs = Configs(tmp_path / "files")
+        configs = Configs(tmp_path / "files", Secrets(tmp_path / "secrets"))
         big = dataclasses.replace(server.service(), environment={"BIG": "x" * 30_000})
         with pytest.raises(Unavailable, match=r"No space left on device \(the disk is full"):
             configs.apply([Change(None, resource) for resource in configs.wanted(App("units", (big,)))])

@@ -38,8 +38,8 @@ from gitops_mvd.kinds.config import layout
 from gitops_mvd.kinds.image import local_tag as image_tag
 from gitops_mvd.kinds.timer import render as timer_text
 from gitops_mvd.manifest import load, read_fleet
+from gitops_mvd.secrets.store import Secrets
 from gitops_mvd.state.history import SqliteHistory
-from gitops_mvd.state.secret_files import SecretFiles
 from gitops_mvd.state.suspension import reason as why_suspended
 from tests.contract import recorded
 from tests.contract.kong_documents import PATHS
@@ -138,7 +138,7 @@ def resources(host: str, app: App, secrets: Path, shared: str | None) -> Iterato
         folders=Path("/srv/mvd"),
         units=Path("/etc/systemd/system"),
         address=ADDRESS,
-        secrets=SecretFiles(secrets),
+        secrets=Secrets(secrets),
     )
     for kind in discover(tools).values():
         yield from kind.wanted(app)

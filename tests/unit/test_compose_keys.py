@@ -158,7 +158,8 @@ CASES = {
         {
             "file": "text",
             "environment": "B",
-            "name": Beside("other", {"file": "text"}),
+            "external": True,
+            "name": Beside("other", {"external": True}),
             "labels": Beside({"a": "b"}, {"file": "text"}),
         },
     ),

@@ -8,6 +8,7 @@ import pytest
 
 from gitops_mvd.core.model import App, Change, File, Service
 from gitops_mvd.kinds.config import Configs, connect, layout, refusal
+from gitops_mvd.secrets.store import Secrets
 
 ENVIRONMENT = {"PLAIN": "x", "discovery.type": "single-node", "QUOTED": '"a" # b', "SPACED": "  y  ", "EMPTY": ""}
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="the files belong to root")
@@ -15,7 +16,7 @@ pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="the files belong to r
 
 @pytest.fixture
 def configs(tmp_path: Path) -> Configs:
-    return connect(SimpleNamespace(files=tmp_path / "files"))
+    return connect(SimpleNamespace(files=tmp_path / "files", secrets=Secrets(tmp_path / "secrets")))
 
 
 def app(**service: object) -> App:

@@ -18,7 +18,7 @@ from gitops_mvd.host.gates import Gates
 from gitops_mvd.host.machine import Machine
 from gitops_mvd.host.monitor import Monitor
 from gitops_mvd.probes import ProbeTools, discover
-from gitops_mvd.state.secret_files import SecretFiles
+from gitops_mvd.secrets.store import Secrets
 from gitops_mvd.systemd.client import Unit
 from tests.fakes import ROLES, FakeClock, FakeHistory, job, service, wanted
 
@@ -81,7 +81,7 @@ def machine(
     there: Iterable[Instance] = (),
     history: FakeHistory | None = None,
     precedence: Precedence | None = None,
-    secrets: SecretFiles | None = None,
+    secrets: Secrets | None = None,
     monitor: Monitor | None = None,
     leaves_routes: bool = False,
 ) -> Machine:
@@ -222,7 +222,7 @@ def test_a_job_that_was_done_is_not_planned_again_and_an_old_one_still_goes() ->
 
 
 def test_an_app_whose_secret_is_missing_goes_no_further_until_it_is_there(tmp_path: Path) -> None:
-    host = machine(Kind("image"), Kind("unit", "image"), Kind("route", "unit"), secrets=SecretFiles(tmp_path))
+    host = machine(Kind("image"), Kind("unit", "image"), Kind("route", "unit"), secrets=Secrets(tmp_path))
     plugin = {"name": "jwt", "config": {"key": "{file://token}"}}
     app = App("chat", (Service("web", "v1", kong={"port": 80, "routes": [{"paths": ["/"]}], "plugins": [plugin]}),))
     for _ in range(2):
@@ -237,7 +237,7 @@ def test_an_app_whose_secret_is_missing_goes_no_further_until_it_is_there(tmp_pa
 def test_a_changed_secret_is_planned_anew_at_the_next_look(tmp_path: Path) -> None:
     (tmp_path / "token").touch(mode=0o600)
     (tmp_path / "token").write_text("one")
-    secrets, asked = SecretFiles(tmp_path), []
+    secrets, asked = Secrets(tmp_path), []
 
     class Asking(Kind):
         def wanted(self, app: App) -> Iterable[Resource]:

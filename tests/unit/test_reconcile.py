@@ -679,3 +679,30 @@ def test_who_was_never_routed_goes_at_once_where_nobody_is_connected(world: Worl
     assert holds == [0.0]
     world.deploy(chat("v2"))
     assert [s.check.hold for s in world.host.log if isinstance(s, Gate) and s.check.probe == DRAINED][1:] == [1.0]
+
+
+def with_secret(digest: str, image: str = "v1") -> App:
+    return chat(image, secrets={"db": digest})
+
+
+def test_a_changed_secret_is_deployed_by_itself_and_said_to_be_the_reason(world: World) -> None:
+    assert world.deploy(with_secret("1"))["chat"].why == ""
+    rotated = world.deploy(with_secret("2"))["chat"]
+    assert rotated.did
+    assert rotated.why == "secret db changed on this host"
+    assert world.deploy(with_secret("2"))["chat"].why == rotated.why, "a pass without changes says the same"
+    assert world.deploy(with_secret("2", "v2"), at="b" * 40)["chat"].why == ""
+
+
+def test_a_changed_secret_with_which_a_service_fails_is_told_as_the_cause(world: World) -> None:
+    world.deploy(with_secret("1"))
+    refused = with_secret("2").services[0].digest
+
+    def fault(step: Step) -> None:
+        if isinstance(step, Change) and step.to and step.to.spec.get("digest") == refused:
+            raise StepFailed("it refuses the password")
+
+    world.host.fault = fault
+    outcome = world.deploy(with_secret("2"))["chat"]
+    assert outcome.operation is Operation.ROLLED_BACK
+    assert outcome.why.startswith("secret db changed on this host: ")

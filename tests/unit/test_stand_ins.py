@@ -9,14 +9,11 @@ from gitops_mvd.manifest import load, validate
 from tests.unit.memory_tree import MemoryTree
 
 LFS = f"version https://git-lfs.github.com/spec/v1\noid sha256:{'4d' * 32}\nsize 12345\n"
-SOPS_YAML = "password: ENC[AES256_GCM,data:fkj=,iv:aa=,tag:bb=,type:str]\nsops:\n    version: 3.9.0\n"
-SOPS_ENV = "PASSWORD=ENC[AES256_GCM,data:fkj=,iv:aa=,tag:bb=,type:str]\nsops_version=3.9.0\n"
 CIPHERS = {
     "Git LFS": LFS,
     "git-annex": "/annex/objects/SHA256E-s31390--f50d7.bin\n",
     "git-crypt": b"\0GITCRYPT\0\x01\x02",
     "Ansible Vault": "$ANSIBLE_VAULT;1.1;AES256\n3132\n",
-    "SOPS": SOPS_YAML,
 }
 USES = {
     "a mounted file": "volumes: ['./x:/x:ro']",
@@ -73,15 +70,6 @@ def test_a_folder_is_no_env_file() -> None:
     )
     [problem] = validate(tree)
     assert problem.message == "apps/shop/env is a folder, and not a file"
-
-
-def test_an_encrypted_env_file_is_refused_and_its_values_are_not_told() -> None:
-    tree = MemoryTree(
-        {"apps/shop/env": SOPS_ENV, "apps/shop/compose.yaml": "services: {web: {image: a, env_file: env}}"}
-    )
-    [problem] = validate(tree)
-    assert "SOPS" in problem.message
-    assert "fkj" not in str(problem)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,29 @@
+"""Who is asked for a secret: one module each.
+
+A name without a colon is a file of the host's own folder; `NAME:PATH` is asked of the provider that the settings call
+NAME.  The laws every implementation obeys are tested by tests/contract/test_secret_providers.py.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+LARGEST_BYTES = 1 << 20
+
+
+class Provider(Protocol):
+    """The laws:
+
+    1. read(path) is exactly what was put there                  - no byte is lost or changed
+    2. what is missing is StepFailed, and says what provides it  - the app waits for that
+    3. what does not answer, or not in time, is Unavailable      - what was known stays known
+    4. no error has any part of a secret in it
+    """
+
+    def stamp(self, path: str) -> object:
+        """Another one if the secret may have changed since; asks nobody for it."""
+        ...
+
+    def read(self, path: str) -> bytes:
+        """The secret, at most LARGEST_BYTES.  Raises StepFailed or Unavailable."""
+        ...

@@ -1,0 +1,158 @@
+"""Decrypts files of the repository with the `sops` program and a key of this host, in memory alone.
+
+Only keys of age and PGP are used: those of a service on a network would be asked for at whatever address the
+repository names.  https://getsops.io/docs/
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+import threading
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from gitops_mvd.config.yamltree import Sink, mistakes
+from gitops_mvd.core.errors import StepFailed, Unavailable
+from gitops_mvd.manifest.dotenv import parse_env
+from gitops_mvd.manifest.sealed import format_of, hosted_key
+
+WITHIN_SECONDS = 20.0
+LARGEST_BYTES = 4 << 20  # of what a file decrypts to
+MOST_FILES = 500  # that are remembered
+NO_KEY = 128  # what sops ends with where no key of a file is here
+CHANGED = (51, 52)  # and where what is signed is not what is there
+_DEAD_PROXY = "http://127.0.0.1:9"  # whatever else sops may think of asking is not reached
+
+_RECIPIENT = re.compile(r"\bage1[a-z0-9-]{20,2000}|(?:map_fp\s*=\s*|\bfp\"?: \"?)([0-9A-F]{40})")
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """What came of one encrypted file with the keys of then; a failure has a `why`."""
+
+    keys: object
+    content: bytes = b""
+    why: str = ""
+    hint: str = ""
+
+
+class Sops:
+    """Each file is decrypted once, and again only if it failed and the keys of this host are others by now."""
+
+    def __init__(self, folder: Path, age_key_file: Path | None = None, gnupg_home: Path | None = None) -> None:
+        """`folder` has, unless the settings say otherwise, `sops/age/keys.txt` and `sops/gnupg`."""
+        self._age = age_key_file or folder / "sops/age/keys.txt"
+        self._gnupg = gnupg_home or folder / "sops/gnupg"
+        self._opened: OrderedDict[tuple[str, str], Opened] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def content(self, path: str, sealed: Mapping[str, str], raw: bool = False) -> bytes:
+        """What is in an encrypted file or, for `path#NAME`, in a variable of it.  Raises StepFailed or Unavailable."""
+        if path in sealed:
+            return self._decrypted(path, sealed[path])
+        path, _, name = path.rpartition("#")
+        if path not in sealed:
+            raise StepFailed(f"{path} is encrypted, and not in the repository any more")
+        sink: Sink = []
+        variables = parse_env(path, self._decrypted(path, sealed[path]), {}, sink, raw)
+        if found := mistakes(sink):
+            raise StepFailed(f"{found[0].problem} (once it is decrypted)")
+        return variables.get(name, "").encode()
+
+    def _decrypted(self, path: str, text: str) -> bytes:
+        encrypted = text.encode("utf-8", "surrogateescape")
+        known_as = format_of(path, text), hashlib.sha256(encrypted).hexdigest()
+        keys = self._keys()
+        with self._lock:  # one at a time: a host has few cores, and many files
+            opened = self._opened.get(known_as)
+            if opened is None or (opened.why and opened.keys != keys):
+                opened = self._opened[known_as] = self._open(path, text, encrypted)
+            self._opened.move_to_end(known_as)
+            while len(self._opened) > MOST_FILES:
+                self._opened.popitem(last=False)
+        if opened.why:
+            raise StepFailed(f"{path} is encrypted with SOPS, and {opened.why}", opened.hint)
+        return opened.content
+
+    def _keys(self) -> object:
+        """What decides whether a file can be decrypted here; asks nobody."""
+        return shutil.which("sops"), _stamp(self._age), _stamp(self._gnupg), _stamp(self._gnupg / "private-keys-v1.d")
+
+    def _open(self, path: str, text: str, encrypted: bytes) -> Opened:
+        keys = self._keys()
+        if hosted := hosted_key(path, text):
+            why = f"has a key of {hosted}: only keys of age and PGP are used here"
+            return Opened(
+                keys, why=why, hint=f"sops rotate --in-place, with `age` or `pgp` alone in .sops.yaml, on {path}"
+            )
+        program = shutil.which("sops")
+        if not program:
+            return Opened(
+                keys, why="this host has no sops", hint="install it: https://github.com/getsops/sops/releases"
+            )
+        if not (self._age.exists() or self._gnupg.exists()):
+            return Opened(keys, why="this host has no key", hint=self._hint(text))
+        kind = format_of(path, text)
+        words = [program, "--decrypt", "--input-type", kind, "--output-type", kind, "/dev/stdin"]
+        status, content = _run(words, encrypted, self._environment())
+        if status == 0:
+            return Opened(keys, content)
+        if status == NO_KEY:
+            return Opened(keys, why="no key of this host decrypts it", hint=self._hint(text))
+        what = "was changed by hand since it was encrypted" if status in CHANGED else f"sops ended with {status}"
+        return Opened(keys, why=what, hint=f"see what it says: sops decrypt {path}")
+
+    def _hint(self, text: str) -> str:
+        found = [match[1] or match[0] for match in _RECIPIENT.finditer(text)]
+        theirs = f", that of {' or '.join(dict.fromkeys(found))}" if found else ""
+        return f"put one there{theirs}: install -D -m 600 /dev/stdin {self._age}"
+
+    def _environment(self) -> dict[str, str]:
+        proxies = {name: _DEAD_PROXY for name in ("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy")}
+        keys = {"SOPS_AGE_KEY_FILE": str(self._age)} if self._age.exists() else {}
+        path = os.environ.get("PATH", os.defpath)
+        return {
+            "PATH": path,
+            "HOME": "/nonexistent",
+            "GNUPGHOME": str(self._gnupg),
+            "LC_ALL": "C.UTF-8",
+            **keys,
+            **proxies,
+        }
+
+
+def _run(words: list[str], given: bytes, environment: Mapping[str, str]) -> tuple[int, bytes]:
+    """The exit status of a program that reads stdin, and what it printed.  Raises Unavailable if it does not end."""
+    try:
+        ran = subprocess.run(
+            words,
+            input=given,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env=environment,
+            cwd="/",
+            timeout=WITHIN_SECONDS,
+            start_new_session=True,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        raise Unavailable(f"sops did not end within {WITHIN_SECONDS:g} s") from None
+    except OSError as error:
+        raise Unavailable(f"cannot run {words[0]}: {error.strerror}") from error
+    if len(ran.stdout) > LARGEST_BYTES:
+        raise Unavailable(f"sops printed more than {LARGEST_BYTES >> 20} MiB")
+    return ran.returncode, ran.stdout
+
+
+def _stamp(path: Path) -> object:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_size, found.st_ino
