@@ -4,9 +4,9 @@ branch      which commit is followed or refused, and the commits since: `Source`
 guard       which commits need a signature, and the tags that may carry it      signatures  is a signature good?
 anchor      the commit followed last, in a file outside the mirror              merges      pull requests as if merged
 mirror      a bare repository on this disk: fetched, locked, checked, rebuilt   tree        the files at a commit
-command     git, apart from the machine's own settings                          address     URLs, and errors of git
+command     git, apart from the machine's own settings                          objects     one object after the other
+child       a program with limits of time, memory and output                    address     URLs, and errors of git
 
 May import `core`, `config` and `state`.  Must not know forges, or what a file means.  There is no work tree, so nothing
-of the repository is ever checked out, linked to or run.  Nothing is imported here: `tree` alone, which `mvd validate`
-needs, does without GitPython.
+of the repository is ever checked out, linked to or run.
 """

@@ -25,6 +25,11 @@ REFUSED = r"Permission denied \(|Authentication failed|could not read (Username|
 # Errors of git, curl and ssh -> what is wrong, and what to do.  The first that matches counts.
 COMPLAINTS = {
     r"did not complete in|timed out|Operation too slow": ("did not answer in time", ""),
+    r"printed more than": ("answers without an end", "check the URL"),
+    r"[Oo]ut of memory|memory exhausted|[Ff]ile too large|died of signal (9|24|25)\b": (
+        "sends more than this server can take",
+        "look for large files in the history of the repository",
+    ),
     r"No space left on device|Disk quota exceeded": (
         "could not be fetched: the disk is full",
         "make room for the mirror",

@@ -5,9 +5,10 @@ Secrets reach it through the environment, never the command line.
 
 from __future__ import annotations
 
-import hashlib
+import logging
 import os
 import re
+import shutil
 import urllib.parse
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,14 +18,27 @@ from types import MappingProxyType
 from gitops_mvd.core.errors import MvdError, Unavailable
 from gitops_mvd.core.redact import redact
 from gitops_mvd.git.address import COMPLAINTS, LOGIN, REFUSED, SSH
-from gitops_mvd.git.tree import refuse_large
+from gitops_mvd.git.child import Limits, run
+from gitops_mvd.git.objects import Objects
 
-os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")  # a missing git is an error of the first fetch, not of the import
-import git
+log = logging.getLogger(__name__)
 
 Load = Callable[[bytes, str, str], bytes]
 
 PATIENCE = 10  # one that is patient waits that many times longer
+MEMORY = {False: 256 << 20, True: 1 << 30}  # bytes for a question, and for a patient one, which handles packs
+
+# Large files are never held in memory, and packing goes by `Mirror.pack` alone.
+FRUGAL = {
+    "core.bigFileThreshold": "4m",
+    "core.packedGitWindowSize": "16m",
+    "core.packedGitLimit": "64m",
+    "core.deltaBaseCacheLimit": "16m",
+    "gc.auto": "0",
+    "maintenance.auto": "false",
+    "pack.threads": "1",
+    "pack.windowMemory": "64m",
+}
 
 NOTHING: Mapping[str, str] = MappingProxyType({})
 
@@ -78,63 +92,42 @@ class Command:
         patient: bool = False,
         settings: Mapping[str, str] = NOTHING,
         environment: Mapping[str, str] = NOTHING,
+        is_awaited: Callable[[], bool] = lambda: False,
     ) -> tuple[int, str, str]:
         """The exit status of a git command, what it printed, and what it complained about, without the token.
 
         Only one that asks the server gets the `login`: the mirror is read without anybody's leave.  A `patient` one may
-        take ten times as long.
+        take ten times as long, and is given up once `is_awaited`.
         """
-        timeout = self.timeout * (PATIENCE if patient else 1)
+        limits = Limits(self.timeout * (PATIENCE if patient else 1), MEMORY[patient])
         token = self.token() if login else ""
-        ran = self._run(token, words, timeout, settings, environment)
+        ran = self._run(token, words, limits, settings, environment, is_awaited)
         if token and ran[0] and re.search(REFUSED, ran[2]) and self.renew(token):
-            ran = self._run(self.token(), words, timeout, settings, environment)
+            ran = self._run(self.token(), words, limits, settings, environment, is_awaited)
         return ran
 
     def reader(self, place: Path) -> Load:
-        """Reads objects of a repository on this disk, by a `git cat-file` that ends when the reader is no longer held.
-
-        What it returns raises LookupError for an object that is not there, or not whole.
-        """
-        reader = git.Git()
-        reader.update_environment(**self._environment() | {"GIT_DIR": str(place)})
-
-        def load(oid: bytes, kind: str, path: str) -> bytes:
-            try:
-                if kind != "commit":
-                    refuse_large(path, reader.get_object_header(oid.hex())[2])
-                content: bytes = reader.get_object_data(oid.hex())[3]
-            except (git.exc.GitError, OSError, ValueError) as error:  # it has no such object, or has died over it
-                raise LookupError(path) from error
-            if hashlib.sha1(b"%s %d\0" % (kind.encode(), len(content)) + content).digest() != oid:
-                raise LookupError(path)
-            return content
-
-        return load
+        """Reads objects of a repository on this disk: see `Objects`."""
+        words = ["git", f"--git-dir={place}", "cat-file", "--batch"]
+        return Objects(words, self._environment(), Limits(self.timeout, MEMORY[False]))
 
     def _run(
         self,
         token: str,
         words: Sequence[str],
-        timeout: float,
+        limits: Limits,
         settings: Mapping[str, str],
         environment: Mapping[str, str],
+        is_awaited: Callable[[], bool],
     ) -> tuple[int, str, str]:
         if not _is_line(token):
             raise Unavailable("the token of the repository must be a single line", "check the file it is in")
-        try:
-            status, out, complaint = git.Git().execute(
-                ["git", *words],
-                with_extended_output=True,
-                with_exceptions=False,
-                kill_after_timeout=timeout,
-                env=self._environment(token, settings) | dict(environment),
-            )
-        except git.exc.GitCommandNotFound as error:
-            raise Unavailable("git is not installed", "apt-get install git") from error
-        except OSError as error:
-            raise Unavailable(f"cannot run git: {error.strerror}") from error
-        return status, str(out), redact(str(complaint), [token])
+        if not shutil.which("git"):
+            raise Unavailable("git is not installed", "apt-get install git")
+        log.debug("running git words=%s", words)
+        environment = self._environment(token, settings) | dict(environment)
+        status, output, complaint = run(["git", *words], environment, limits, is_awaited)
+        return status, os.fsdecode(output).removesuffix("\n"), redact(complaint, [token])
 
     def _environment(self, token: str = "", more: Mapping[str, str] = NOTHING) -> dict[str, str]:
         """What git is told behind its command line: nothing of the machine's or the user's own settings."""
@@ -143,7 +136,7 @@ class Command:
             "credential.helper": "",
             "core.hooksPath": os.devnull,
             "core.fsmonitor": "false",
-            "gc.autoDetach": "false",
+            **FRUGAL,
             "fetch.recurseSubmodules": "false",
             "http.lowSpeedLimit": "100",
             "http.lowSpeedTime": str(max(1, int(self.timeout))),
@@ -152,6 +145,9 @@ class Command:
         if token and self.protocol in ("https", "http"):
             settings[f"credential.{origin.scheme}://{origin.netloc}.helper"] = LOGIN
         environment = {
+            **os.environ,
+            "LANGUAGE": "C",
+            "LC_ALL": "C",
             "HOME": "/nonexistent",
             "GIT_DIR": "/nonexistent",  # not the repository that somebody happens to stand in
             "GIT_CONFIG_NOSYSTEM": "1",

@@ -19,11 +19,12 @@ from pathlib import Path
 from gitops_mvd.core.errors import ManifestError
 from gitops_mvd.core.model import Problem
 
-LARGEST_FILE = 16 * 1024 * 1024
+LARGEST = {"blob": 4 << 20, "tree": 1 << 20}  # bytes of a file, and of the list of a folder
 
 Entries = dict[str, tuple[bytes, int]]  # the id and the mode of every name in a folder
 SUBMODULE = re.compile(r"^\s*path\s*=\s*(.+?)\s*$", re.MULTILINE)  # in .gitmodules
 KINDS = {stat.S_IFREG: "file", stat.S_IFDIR: "folder", stat.S_IFLNK: "link", 0o160000: "submodule"}
+KIND_NAMES = {"blob": "file", "tree": "folder"}
 ENTRY = re.compile(rb"([0-7]+) ([^\0]+)\0(.{20})", re.DOTALL)  # of a tree object: mode, name, id
 
 
@@ -159,10 +160,8 @@ def _names(path: str) -> list[str]:
     return names
 
 
-def refuse_large(path: str, size: int) -> None:
-    """Raises ManifestError for a file that would not do a small server good to hold in memory."""
-    if size > LARGEST_FILE:
-        limit = LARGEST_FILE // 1024**2
-        raise ManifestError(
-            [Problem(path, 1, "", f"has {size} bytes; a file or folder of the repository may have {limit} MiB")]
-        )
+def refuse_large(path: str, size: int, kind: str = "blob") -> None:
+    """Raises ManifestError for a file or folder that would not do a small server good to hold in memory."""
+    if size > LARGEST[kind]:
+        limit = f"a {KIND_NAMES[kind]} of the repository may have {LARGEST[kind] >> 20} MiB"
+        raise ManifestError([Problem(path, 1, "", f"has {size:,} bytes; {limit}")])

@@ -1,4 +1,4 @@
-"""How much of the repository one app may read, counted while it is read.  Pure.
+"""How much of the repository may be read, by one app and by all, counted while it is read.  Pure.
 
 A few small Git objects can name billions of files, and one blob can be mounted a hundred times.
 """
@@ -6,42 +6,55 @@ A few small Git objects can name billions of files, and one blob can be mounted 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NoReturn
+from typing import NamedTuple, NoReturn
 
 from gitops_mvd.core.errors import ManifestError
 from gitops_mvd.core.model import Problem
 from gitops_mvd.core.ports import Tree
 
-MOST_NAMES = 10_000  # in all folders that an app reads, however often it looks into one
-MOST_BYTES = 64 << 20  # in all files that it reads, one that is read twice counted twice
-MOST_LOOKS = 100_000  # at files and folders, likewise
+MOST_DEEP = 64  # folders that a path leads through
+
+
+class Amount(NamedTuple):
+    """What was read, or may be: names in folders, the size of files in bytes, and looks at folders and files.
+
+    A folder counts once however often an app looks into it; a file that is read twice counts twice.
+    """
+
+    names: int = 0
+    size: int = 0
+    looks: int = 0
+
+
+NOTHING = Amount()
+OF_AN_APP = Amount(names=10_000, size=8 << 20, looks=100_000)
+OF_ALL = Amount(names=100_000, size=32 << 20, looks=1_000_000)  # the apps of one host, and what tells which they are
+MOST_APPS = 2_000
 
 
 class Budgeted:
-    """A Tree for one app, which reads each folder once.  Raises ManifestError once that app has read too much."""
+    """A Tree for one app, or for `all` of the repository, which reads each folder once.
 
-    def __init__(self, tree: Tree) -> None:
+    Raises ManifestError once too much was read.
+    """
+
+    def __init__(self, tree: Tree, *, all: bool = False) -> None:
         self._tree = tree
+        self._most, self._reader = (OF_ALL, "all apps together read") if all else (OF_AN_APP, "the app reads")
         self._folders: dict[str, Sequence[str]] = {}
-        self._names = 0
-        self._bytes = 0
-        self._looks = 0
+        self.read_so_far = NOTHING
 
     def read(self, path: str) -> bytes:
-        self._count_look(path)
+        self._look(path)
         content = self._tree.read(path)
-        self._bytes += len(content)
-        if self._bytes > MOST_BYTES:
-            _refuse(path, f"{MOST_BYTES >> 20} MiB of the repository")
+        self.count(path, Amount(size=len(content)))
         return content
 
     def names(self, folder: str) -> Sequence[str]:
-        self._count_look(folder)
+        self._look(folder)
         if folder not in self._folders:
             self._folders[folder] = self._tree.names(folder)
-            self._names += len(self._folders[folder])
-            if self._names > MOST_NAMES:
-                _refuse(folder, f"{MOST_NAMES:,} names of the repository")
+            self.count(folder, Amount(names=len(self._folders[folder])))
         return self._folders[folder]
 
     def oid(self, path: str) -> str:
@@ -50,12 +63,22 @@ class Budgeted:
     def kind(self, path: str) -> str:
         return self._tree.kind(path)
 
-    def _count_look(self, path: str) -> None:
-        self._looks += 1
-        if self._looks > MOST_LOOKS:
-            _refuse(path, f"{MOST_LOOKS:,} times in the repository")
+    def count(self, path: str, more: Amount) -> None:
+        """Count what was read at a path."""
+        names, size, looks = (a + b for a, b in zip(self.read_so_far, more, strict=True))
+        self.read_so_far = Amount(names, size, looks)
+        if names > self._most.names:
+            self._refuse(path, f"{self._most.names:,} names of the repository")
+        if size > self._most.size:
+            self._refuse(path, f"{self._most.size >> 20} MiB of the repository")
+        if looks > self._most.looks:
+            self._refuse(path, f"{self._most.looks:,} times in the repository")
 
+    def _look(self, path: str) -> None:
+        self.count(path, Amount(looks=1))
+        if path.count("/") > MOST_DEEP:
+            raise ManifestError([Problem(path, 1, "", f"lies more than {MOST_DEEP} folders deep")])
 
-def _refuse(path: str, limit: str) -> NoReturn:
-    why = f"with this the app reads more than {limit}: put what is large into the image or a volume"
-    raise ManifestError([Problem(path, 1, "", why)])
+    def _refuse(self, path: str, limit: str) -> NoReturn:
+        why = f"with this {self._reader} more than {limit}: put what is large into the image or a volume"
+        raise ManifestError([Problem(path, 1, "", why)])

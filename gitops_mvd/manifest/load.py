@@ -10,6 +10,7 @@ from gitops_mvd.core.model import App, HostFacts, Problem
 from gitops_mvd.core.ports import Tree
 from gitops_mvd.core.text import plain_line
 from gitops_mvd.manifest.app_files import compose_files
+from gitops_mvd.manifest.budget import MOST_APPS, Budgeted
 from gitops_mvd.manifest.claims import Register
 from gitops_mvd.manifest.kong_entities import FOLDER, GATEWAY_APP
 from gitops_mvd.manifest.namesakes import Names
@@ -61,7 +62,7 @@ def load(
     """The apps with services on that host, and the broken ones by name with every problem.
 
     With a `cache`, an app is read again only if one of its files or a fact has changed.  Mistakes in files do not
-    raise; exceptions of the Tree do.
+    raise; exceptions of the Tree do, and a ManifestError says that all apps together are too much to be read.
 
     Of two apps that want the same port or route of the host, the one that is later in the alphabet is broken, and never
     the app `gateway`; of two whose networks or instances would have one name, the later one gets other names.  The app
@@ -70,7 +71,11 @@ def load(
     """
     apps: list[App] = []
     broken: dict[str, tuple[Problem, ...]] = {}
-    readings = {plain_line(name): _cached(tree, name, facts, cache) for name in app_names(tree)}
+    everything = Budgeted(tree, all=True)
+    readings: dict[str, Reading] = {}
+    for name in app_names(everything):
+        reading = readings[plain_line(name)] = _cached(tree, name, facts, cache)
+        everything.count(f"{APPS}/{name}", reading.cost)
     apart = readings.pop(GATEWAY_APP, None)
     if apart and _has_gateway(readings.values()):
         readings = {GATEWAY_APP: apart, **readings}
@@ -96,6 +101,7 @@ def app_names(tree: Tree) -> list[str]:
     """The apps of the repository, the gateway among them.
 
     What stands in the place of a folder, such as a submodule, is one that cannot be read, and not one that is gone.
+    Raises ManifestError if there are too many.
     """
     entries = {name.rstrip("/"): name.endswith("/") for name in tree.names(APPS)}
     apps = [
@@ -103,6 +109,9 @@ def app_names(tree: Tree) -> list[str]:
         for name, is_folder in entries.items()
         if (_is_app(tree, name) if is_folder else is_app_name(name) and in_the_way(tree, f"{APPS}/{name}"))
     ]
+    if len(apps) > MOST_APPS:
+        why = f"has {len(apps):,} apps: a repository may have {MOST_APPS:,}, so put some of them into another one"
+        raise ManifestError([Problem(APPS, 1, "", why)])
     has_gateway = any(name.endswith((".yaml", ".yml")) for name in tree.names(FOLDER))
     return [GATEWAY_APP, *apps] if has_gateway and GATEWAY_APP not in apps else apps
 

@@ -16,7 +16,7 @@ from gitops_mvd.core.model import App, HostFacts, Problem, Service
 from gitops_mvd.core.ports import Tree
 from gitops_mvd.core.text import plain_line
 from gitops_mvd.manifest.app_files import COMPOSE, compose_files, main_file, override_names, remarks
-from gitops_mvd.manifest.budget import Budgeted
+from gitops_mvd.manifest.budget import NOTHING, Amount, Budgeted
 from gitops_mvd.manifest.claims import Claim, Register, of_ports, of_routes
 from gitops_mvd.manifest.compose import read_service
 from gitops_mvd.manifest.composition import SECTIONS, Composition, Parsed, variables_of
@@ -53,7 +53,7 @@ class Reading:
     what only they use, as paths of two parts.  `runs` is false if all of it is elsewhere.  `claims` is what its
     services here want for themselves; `constraints` has those of every service.  `routed` says whether the gateway
     leads to any of its services, `routed_here` to one of this host.  `aliases` are names on networks that other
-    apps may be on, too.
+    apps may be on, too.  `cost` is how much was read for it.
     """
 
     app: App
@@ -65,6 +65,7 @@ class Reading:
     routed: bool = False
     routed_here: bool = False
     aliases: tuple[Alias, ...] = ()
+    cost: Amount = NOTHING
 
     @property
     def problems(self) -> tuple[Problem, ...]:
@@ -83,12 +84,14 @@ class Reading:
 def read_app(tree: Tree, name: str, facts: HostFacts, parsed: Parsed) -> Reading:
     """One app for one host; `parsed` holds what was parsed of this tree already."""
     sink: Sink = []
+    budgeted = Budgeted(tree)
     try:
-        return _read_files(Budgeted(tree), name, facts, parsed, sink)
+        reading = _read_files(budgeted, name, facts, parsed, sink)
     except ManifestError as error:  # the Tree's own: there is too much to be read
         for problem in error.problems:
             report(sink, (), problem.file, problem.line, problem.message)
-        return Reading(App(plain_line(name)), tuple(sink))
+        reading = Reading(App(plain_line(name)), tuple(sink))
+    return replace(reading, cost=budgeted.read_so_far)
 
 
 def _read_files(tree: Tree, name: str, facts: HostFacts, parsed: Parsed, sink: Sink) -> Reading:

@@ -43,14 +43,18 @@ def validate(tree: Tree) -> list[Problem]:
 
 
 def review(tree: Tree) -> Review:
-    """The repository, checked for all hosts.  One with nothing to check is a mistake, too."""
+    """The repository, checked for all hosts.  One with nothing to check is a mistake, and so is one with too much."""
+    try:
+        apps = app_names(tree)
+    except ManifestError as error:
+        return Review(error.problems, (), 0, 0)
     notes: set[Problem] = set()
     problems = [*_reviewed(tree, notes), *_misplaced(tree, notes)]
     try:
         hosts = len(read_fleet(tree).hosts)
     except ManifestError:
         hosts = 0
-    return Review(problems, sorted(notes), len(app_names(tree)), hosts)
+    return Review(problems, sorted(notes), len(apps), hosts)
 
 
 def _reviewed(tree: Tree, notes: set[Problem]) -> Iterator[Problem]:

@@ -69,13 +69,13 @@ def wide_and_deep(objects: Objects) -> str:
 
 
 def one_blob_mounted_often(objects: Objects) -> str:
-    large = objects.blob(b"x" * (16 * MIB - 10))
+    large = objects.blob(b"x" * (MIB // 2 + 10))
     mount = b"services: {web: {image: n, volumes: ['./d:/x:ro']}}\n"
     return objects.app(mount, (FOLDER, b"d", objects.tree(*((FILE, b"%03d" % i, large) for i in range(100)))))
 
 
 def one_blob_as_many_secrets(objects: Objects) -> str:
-    large, names = objects.blob(b"x" * (16 * MIB - 10)), [f"s{i}" for i in range(60)]
+    large, names = objects.blob(b"x" * (2 * MIB)), [f"s{i}" for i in range(60)]
     granted, defined = ", ".join(names), ", ".join(f"{name}: {{file: {name}}}" for name in names)
     text = f"services: {{web: {{image: n, secrets: [{granted}]}}}}\nsecrets: {{{defined}}}\n"
     return objects.app(text.encode(), *((FILE, name.encode(), large) for name in names))
@@ -113,7 +113,7 @@ def read(source: Source) -> tuple[set[str], dict[str, tuple[Problem, ...]]]:
     [
         (wide_and_deep, "the app reads more than 10,000 names of the repository"),
         (one_blob_mounted_often, "is more than 1 MiB"),
-        (one_blob_as_many_secrets, "the app reads more than 64 MiB of the repository"),
+        (one_blob_as_many_secrets, "the app reads more than 8 MiB of the repository"),
         (one_folder_of_empty_files_mounted_often, "the app reads more than 100,000 times in the repository"),
         (many_files_at_its_top, "the app reads more than 10,000 names of the repository"),
     ],
@@ -131,17 +131,15 @@ def test_an_app_that_reads_too_much_is_refused(
         tracemalloc.stop()
     assert apps == {"good"}
     assert [str(problem).count(said) for problem in broken["bomb"]] == [1]
-    assert most < 200 * MIB
+    assert most < 30 * MIB
 
 
-def test_a_folder_that_is_too_large_to_be_read_is_the_mistake_of_its_app(
-    objects: Objects, source: Source, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("gitops_mvd.git.tree.LARGEST_FILE", MIB // 2)
-    objects.commit((FOLDER, b"bomb", many_files_at_its_top(objects)))
+def test_a_folder_that_is_too_large_to_be_read_is_the_mistake_of_its_app(objects: Objects, source: Source) -> None:
+    empty = objects.blob(b"")
+    objects.commit((FOLDER, b"bomb", objects.app(GOOD, *((FILE, b"%05d" % i, empty) for i in range(40_000)))))
     apps, broken = read(source)
     assert apps == {"good"}
-    assert "a file or folder of the repository may have" in str(broken["bomb"])
+    assert "a folder of the repository may have 1 MiB" in str(broken["bomb"])
 
 
 def test_an_app_whose_name_is_no_text_is_refused_and_recorded(objects: Objects, source: Source, tmp_path: Path) -> None:

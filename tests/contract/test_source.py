@@ -362,7 +362,7 @@ def test_the_token_is_nowhere_to_be_found(
         wrong.fetch()
     seen = [caplog.text, repr(source), repr(wrong), str(raised.value), repr(raised.value.__cause__)]
     seen += [path.read_text(errors="replace") for path in mirror.parent.rglob("*") if path.is_file()]
-    assert "Popen" in caplog.text  # GitPython logs the commands that it runs, so their words were seen
+    assert "ls-remote" in caplog.text  # the commands are logged, so their words were seen
     assert not [text for text in seen if TOKEN in text or "wr0ng-token" in text]
 
 
@@ -883,7 +883,7 @@ def test_a_huge_file_is_a_mistake_of_the_repository(work: Path, tmp_path: Path) 
     git("commit", "--quiet", "--message", "All", at=work)
     source = Source(str(work), "main", tmp_path / "mirror")
     for tree in (FolderTree(work), source.tree(source.fetch())):
-        with pytest.raises(ManifestError, match=r"huge:1: .*16 MiB"):
+        with pytest.raises(ManifestError, match=r"huge:1: .*4 MiB"):
             tree.read("huge")
         assert tree.read("fleet.yaml") == b"hosts: {}\n"
 

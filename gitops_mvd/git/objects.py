@@ -1,0 +1,124 @@
+"""The objects of a repository on this disk, by a `git cat-file` that ends when nobody holds the reader any longer."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import select
+import subprocess
+import time
+import weakref
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from gitops_mvd.core.errors import Unavailable
+from gitops_mvd.git.child import CHUNK, Limits, command
+from gitops_mvd.git.tree import LARGEST, refuse_large
+
+MOST_OF_A_COMMIT = 64 << 10  # bytes: its headers and its subject
+HEADER = 200  # bytes, at most, before the content of an object
+
+
+@dataclass
+class Objects:
+    """Returns an object by its id, kind and, for errors, path: of a commit or a tag at most the first 64 KiB.
+
+    Raises LookupError for an object that is not there, or not whole, ManifestError for a file or folder that is too
+    large, and Unavailable if git cannot be run.
+    """
+
+    words: Sequence[str]
+    environment: Mapping[str, str] = field(repr=False)
+    limits: Limits
+    _child: subprocess.Popen[bytes] | None = field(default=None, init=False, repr=False)
+    _read: bytes = field(default=b"", init=False, repr=False)  # of the output, and not used yet
+    _deadline: float = field(default=0.0, init=False, repr=False)
+    _end: Callable[[], object] = field(default=lambda: None, init=False, repr=False)
+
+    def __call__(self, oid: bytes, kind: str, path: str) -> bytes:
+        self._deadline = time.monotonic() + self.limits.seconds
+        try:
+            return self._load(oid, kind, path)
+        except (OSError, ValueError) as error:  # it died, or says something else
+            self._stop()
+            raise LookupError(path) from error
+        except BaseException:
+            self._stop()
+            raise
+
+    def _load(self, oid: bytes, kind: str, path: str) -> bytes:
+        child = self._child or self._start()
+        assert child.stdin
+        child.stdin.write(oid.hex().encode() + b"\n")
+        child.stdin.flush()
+        _, found, length = self._line(child).split()
+        size = int(length)
+        if found.decode() != kind:
+            raise ValueError(f"{path} is a {found.decode()}")
+        if kind in LARGEST:
+            refuse_large(path, size, kind)
+        digest = hashlib.sha1(b"%s %d\0" % (found, size))
+        kept = bytearray()
+        left = size
+        while left:
+            part = self._take(child, left)
+            digest.update(part)
+            left -= len(part)
+            kept += part if kind in LARGEST else part[: MOST_OF_A_COMMIT - len(kept)]
+        if self._take(child, 1) != b"\n" or digest.digest() != oid:
+            raise ValueError(f"{path} is damaged")
+        return bytes(kept)
+
+    def _line(self, child: subprocess.Popen[bytes]) -> bytes:
+        while b"\n" not in self._read:
+            if len(self._read) > HEADER:
+                raise ValueError("no header")
+            self._read += self._more(child, HEADER)
+        line, _, self._read = self._read.partition(b"\n")
+        return line
+
+    def _take(self, child: subprocess.Popen[bytes], most: int) -> bytes:
+        """The next bytes of the output, at least one and at most so many."""
+        found = self._read or self._more(child, min(most, CHUNK))
+        found, self._read = found[:most], found[most:]
+        return found
+
+    def _more(self, child: subprocess.Popen[bytes], most: int) -> bytes:
+        assert child.stdout
+        ready = select.poll()
+        ready.register(child.stdout, select.POLLIN)
+        if not ready.poll(max(0.0, self._deadline - time.monotonic()) * 1000):
+            raise Unavailable(f"git did not read an object in {self.limits.seconds:g} s", "is the disk very slow?")
+        found = os.read(child.stdout.fileno(), most)
+        if not found:
+            raise ValueError("git ended")
+        return found
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        try:
+            child = subprocess.Popen(
+                command(self.words, self.limits._replace(seconds=1e9)),  # it lives as long as the reader
+                env=self.environment,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                bufsize=0,
+            )
+        except OSError as error:
+            raise Unavailable(f"cannot run git: {error.strerror}") from error
+        self._child, self._read, self._end = child, b"", weakref.finalize(self, _end, child)
+        return child
+
+    def _stop(self) -> None:
+        self._end()
+        self._child = None
+
+
+def _end(child: subprocess.Popen[bytes]) -> None:
+    for end in (child.stdin, child.stdout):
+        with contextlib.suppress(OSError):
+            if end:
+                end.close()
+    child.kill()
+    child.wait()
