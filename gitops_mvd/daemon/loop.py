@@ -75,6 +75,8 @@ class Daemon:
             parts.enter_context(triggers.file_changes(self._wired, self._mail.post))
             parts.enter_context(self._wired.outbox)
             parts.enter_context(self._wired.monitor)
+            if self._wired.pull_requests:
+                parts.enter_context(self._wired.pull_requests.running())
             parts.enter_context(webhooks(self._wired, self._mail.post))
             self._mail.post(START)
             self._notify.notify("READY=1")
@@ -100,6 +102,7 @@ class Daemon:
             self.reconcile_pass(reasons)
             if reasons & FETCH_REASONS:
                 self.review_pull_requests()
+                self._pack()
 
     def once(self) -> Report | None:
         """The report of one pass, or of the last one if more were asked for meanwhile; None if it failed."""
@@ -278,16 +281,15 @@ class Daemon:
         return fetched if is_newer and fetched != self._revision else None
 
     def review_pull_requests(self) -> None:
-        """Report on open pull requests what they would do here, as long as nothing else is to be done."""
-        if not self._wired.pull_requests or not self._revision or self._queued or self._warnings.get("host"):
-            return
-        try:
-            self._with_watchdog(self._wired.pull_requests.look, self._revision, self._mail.has_mail)
-            self._clear_warning("pull_requests")
-        except MvdError as error:
-            self._warn_once("pull_requests", error)
-        except Exception as error:  # as in a pass: whatever a pull request has, the branch goes on
-            self._warn_once("pull_requests", _bug(error, "pull_requests"))
+        """Have it told on open pull requests what they would do here; nothing here waits for it."""
+        if self._wired.pull_requests and self._revision and not self._warnings.get("host"):
+            self._wired.pull_requests.ask(self._revision)
+
+    def _pack(self) -> None:
+        """Pack the mirror, as long as nothing else is to be done."""
+        if not self._queued:
+            with suppress(Unavailable):
+                self._with_watchdog(self._wired.source.pack, self._mail.has_mail)
 
     # ---- what is reported --------------------------------------------------------------------------------------------
 

@@ -20,6 +20,7 @@ from gitops_mvd.daemon.connections import (
     webhook_receiver,
 )
 from gitops_mvd.daemon.mailbox import Interruptible, Mailbox
+from gitops_mvd.daemon.planning import InChild
 from gitops_mvd.docker.client import Engine
 from gitops_mvd.git.branch import Source
 from gitops_mvd.host.disruption import Disruptions
@@ -125,12 +126,12 @@ def wire(settings: Settings, path: Path, units: Path | None = None) -> Wired:
         pull_requests = PullRequests(
             connect_forge(settings.forge, settings, login),  # a connection of its own: the outbox is another thread
             source,
-            host,
+            name,
             history,
             statuses,
+            InChild(path),
             comments=settings.forge.proposals.comment,
             forks=settings.forge.proposals.forks,
-            allow_empty=settings.allow_empty,
         )
     return Wired(
         settings=settings,

@@ -166,14 +166,26 @@ class Source:
         Where it left the branch too long ago to tell, or with a git older than 2.38, they are those of its own last
         commit.  Raises StepFailed if it cannot be merged, Unavailable if it has moved on meanwhile.
         """
-        with self._mirror.alone():
+        with self._merges.mirror.alone():
             return self._merges.tree(pull_request, onto.commit)
+
+    def proposed(self, root: bytes) -> GitTree:
+        """The files of the tree with that id, which `merged` has returned, maybe in another process."""
+        return GitTree(root, self._merges.mirror.reader())
 
     def keep_pull_requests(self, numbers: Collection[int]) -> None:
         """Forget the pull requests that are not among these."""
         if self._merges.mirror.place.exists():
-            with self._mirror.alone():
+            with self._merges.mirror.alone():
                 self._merges.keep(numbers)
+
+    def pack(self, is_awaited: Callable[[], bool]) -> None:
+        """Pack the mirror if there is much to pack, unless it is awaited for something else, or soon is."""
+        self._mirror.pack(is_awaited)
+
+    def pack_pull_requests(self, is_awaited: Callable[[], bool]) -> None:
+        """The same for what was fetched of pull requests."""
+        self._merges.mirror.pack(is_awaited)
 
     def ready(self) -> None:
         """Raises Unavailable if this server lacks what `verify` needs."""

@@ -16,6 +16,8 @@ from gitops_mvd.git.command import Command, Load
 
 DEPTHS = (32, 1024)  # commits of history, tried in turn until it shows how two of them lie to each other
 EVERYTHING = 2**31 - 1  # the depth that git takes for all of it
+GC = ("gc", "--quiet", "--prune=now")
+MOST_LOOSE = 256  # files with objects that are not packed yet: those of some 50 commits
 
 
 @dataclass
@@ -31,15 +33,18 @@ class Mirror:
     sound: bool = False  # is every object known to be whole?
 
     @contextlib.contextmanager
-    def alone(self) -> Iterator[None]:
-        """Lock it against other processes, so that any lock file of git inside is left over from one that died."""
+    def alone(self, wait: bool = True) -> Iterator[None]:
+        """Lock it against other processes, so that any lock file of git inside is left over from one that died.
+
+        Raises Unavailable if another one keeps it for too long, or at all if we do not `wait`.
+        """
         try:
             self.place.parent.mkdir(parents=True, exist_ok=True)
             lock = self._beside("lock").open("w")
         except OSError as error:
             raise self._unwritable(error) from error
         with lock:
-            deadline = time.monotonic() + self.git.timeout
+            deadline = time.monotonic() + (self.git.timeout if wait else 0)
             while True:
                 try:
                     fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -100,6 +105,21 @@ class Mirror:
             login=True,
             patient=True,
         )
+
+    def pack(self, is_awaited: Callable[[], bool]) -> None:
+        """Put all objects into one pack, and forget those that nothing needs, unless `is_awaited`.
+
+        Only if there are many files with objects, and as long as nobody else is busy with it: next time will do, too.
+        """
+        if is_awaited() or self._loose() <= MOST_LOOSE:
+            return
+        with contextlib.suppress(Unavailable), self.alone(wait=False):
+            self.sweep()
+            self.git(f"--git-dir={self.place}", *GC, patient=True, is_awaited=is_awaited)
+
+    def _loose(self) -> int:
+        """The number of files with objects."""
+        return sum(len(files) for _, _, files in os.walk(self.place / "objects"))
 
     def commit_at(self, ref: str) -> str:
         """The commit at a ref, "" if it is unknown."""

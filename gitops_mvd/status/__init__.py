@@ -2,7 +2,8 @@
 
 statuses       which commit has which status now              status_text   the words of a status, of a report
 changes        what each commit changes on this host          debounce      health counts once it has lasted
-outbox         sends statuses, and retries them               pull_requests what an open pull request would do here
+outbox         sends statuses, and retries them               verdict       what a pull request would do here
+pull_requests  shows that on each that is open
 
 May import `core`, `git`, `manifest`, `state` and the port of forges.  Must not know kinds, Docker, systemd or Kong, and
 of probes only how a plan shows them.

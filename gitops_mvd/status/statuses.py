@@ -41,7 +41,7 @@ class CommitChange:
 
 
 class Statuses:
-    """The statuses of one host, in the history's outbox.  One thread writes them."""
+    """The statuses of one host, in the history's outbox.  One thread writes them; any other may only `plan`."""
 
     def __init__(
         self,

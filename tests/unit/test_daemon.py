@@ -52,25 +52,6 @@ def test_a_pass_that_breaks_is_told_and_is_not_the_last(
     assert told == [sentence, sentence] * 3
 
 
-def test_pull_requests_that_break_a_look_do_not_break_the_next_pass(
-    tmp_path: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    monkeypatch.setattr("sdnotify.SystemdNotifier", lambda: SimpleNamespace(notify=lambda told: None))
-    looks: list[Revision] = []
-
-    def look(revision: Revision, is_over: object) -> None:
-        looks.append(revision)
-        raise KeyError("head")
-
-    daemon = a_daemon(KeyError(), [], tmp_path)
-    daemon._revision = Revision("0" * 40, "main")
-    daemon._wired.pull_requests = SimpleNamespace(look=look)  # type: ignore[assignment]
-    daemon.review_pull_requests()
-    daemon.review_pull_requests()
-    assert len(looks) == 2
-    assert "waiting for=pull_requests reason=internal error" in caplog.text
-
-
 def test_the_outbox_goes_on_after_what_nobody_thought_of(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

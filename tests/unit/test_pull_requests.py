@@ -14,6 +14,7 @@ from gitops_mvd.core.model import App, Failure, Operation, PullRequest, Revision
 from gitops_mvd.state.history import SqliteHistory
 from gitops_mvd.status.pull_requests import PullRequests
 from gitops_mvd.status.statuses import Statuses, StatusOptions
+from gitops_mvd.status.verdict import Judge
 from tests.fakes import FakeClock, FakeHost
 from tests.unit.memory_tree import MemoryTree
 
@@ -46,6 +47,9 @@ class Repository:
 
     def keep_pull_requests(self, numbers: Collection[int]) -> None:
         self.kept = numbers
+
+    def pack_pull_requests(self, is_awaited: object) -> None:
+        pass
 
 
 class Forge:
@@ -98,15 +102,16 @@ class World:
         self.forge.open.append(PullRequest(number, commit or f"{number}" * 40, f"refs/pull/{number}/head", is_fork))
 
     def pull_requests(self) -> PullRequests:
+        judge = Judge(cast(Any, self.host), self.history, self.repository.tree, allow_empty=False)
         return PullRequests(
             cast(Any, self.forge),
             cast(Any, self.repository),
-            cast(Any, self.host),
+            "h1",
             self.history,
             Statuses("h1", self.history, StatusOptions(), self.clock.now),
+            lambda tree, tip, is_awaited: judge(tree, tip),
             comments=self.comments,
             forks=self.forks,
-            allow_empty=False,
             now=self.clock.now,
         )
 
