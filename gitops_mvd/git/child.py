@@ -19,9 +19,14 @@ from typing import IO, NamedTuple
 
 from gitops_mvd.core.errors import Unavailable
 
+os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")  # a missing git is an error of the first fetch, not of the import
+from git import Git
+from git.exc import GitCommandNotFound
+
 MOST_COMPLAINT = 64 << 10  # bytes of stderr, the last ones
 CHUNK = 64 << 10  # bytes
 LOOK_SECONDS = 0.2  # between two looks at the deadline
+Started = Git.AutoInterrupt
 KILLED = -signal.SIGKILL
 
 
@@ -77,6 +82,25 @@ def run(
         )
     except OSError as error:
         raise Unavailable(f"cannot run {words[0]}: {error.strerror}") from error
+    return finish(child, limits, is_awaited)
+
+
+def start_git(
+    words: Sequence[str], environment: Mapping[str, str], limits: Limits, stdin: int = subprocess.DEVNULL
+) -> Started:
+    """Start git, which ends when nobody holds what is returned.  Raises Unavailable if it cannot be started."""
+    if not shutil.which("git"):
+        raise Unavailable("git is not installed", "apt-get install git")
+    try:
+        return Git().execute(
+            command(["git", *words], limits), stdin, as_process=True, env=dict(environment), start_new_session=True
+        )
+    except (GitCommandNotFound, OSError) as error:
+        raise Unavailable(f"cannot run git: {error}") from error
+
+
+def finish(child: subprocess.Popen[bytes], limits: Limits, is_awaited: Callable[[], bool] = lambda: False) -> Ended:
+    """Let a program that leads a session go on to its end, as `run` does."""
     with child:
         try:
             output, complaint, ended_because = _gathered(child, limits, is_awaited)

@@ -8,7 +8,6 @@ from __future__ import annotations
 import logging
 import os
 import re
-import shutil
 import urllib.parse
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,7 +17,7 @@ from types import MappingProxyType
 from gitops_mvd.core.errors import MvdError, Unavailable
 from gitops_mvd.core.redact import redact
 from gitops_mvd.git.address import COMPLAINTS, LOGIN, REFUSED, SSH
-from gitops_mvd.git.child import Limits, run
+from gitops_mvd.git.child import Limits, finish, start_git
 from gitops_mvd.git.objects import Objects
 
 log = logging.getLogger(__name__)
@@ -108,7 +107,7 @@ class Command:
 
     def reader(self, place: Path) -> Load:
         """Reads objects of a repository on this disk: see `Objects`."""
-        words = ["git", f"--git-dir={place}", "cat-file", "--batch"]
+        words = [f"--git-dir={place}", "cat-file", "--batch"]
         return Objects(words, self._environment(), Limits(self.timeout, MEMORY[False]))
 
     def _run(
@@ -122,11 +121,10 @@ class Command:
     ) -> tuple[int, str, str]:
         if not _is_line(token):
             raise Unavailable("the token of the repository must be a single line", "check the file it is in")
-        if not shutil.which("git"):
-            raise Unavailable("git is not installed", "apt-get install git")
         log.debug("running git words=%s", words)
-        environment = self._environment(token, settings) | dict(environment)
-        status, output, complaint = run(["git", *words], environment, limits, is_awaited)
+        started = start_git(words, self._environment(token, settings) | dict(environment), limits)
+        assert started.proc
+        status, output, complaint = finish(started.proc, limits, is_awaited)
         return status, os.fsdecode(output).removesuffix("\n"), redact(complaint, [token])
 
     def _environment(self, token: str = "", more: Mapping[str, str] = NOTHING) -> dict[str, str]:
@@ -145,9 +143,6 @@ class Command:
         if token and self.protocol in ("https", "http"):
             settings[f"credential.{origin.scheme}://{origin.netloc}.helper"] = LOGIN
         environment = {
-            **os.environ,
-            "LANGUAGE": "C",
-            "LC_ALL": "C",
             "HOME": "/nonexistent",
             "GIT_DIR": "/nonexistent",  # not the repository that somebody happens to stand in
             "GIT_CONFIG_NOSYSTEM": "1",

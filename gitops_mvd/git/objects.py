@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import os
 import select
 import subprocess
 import time
-import weakref
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from gitops_mvd.core.errors import Unavailable
-from gitops_mvd.git.child import CHUNK, Limits, command
+from gitops_mvd.git.child import CHUNK, Limits, Started, kill, start_git
 from gitops_mvd.git.tree import LARGEST, refuse_large
 
 MOST_OF_A_COMMIT = 64 << 10  # bytes: its headers and its subject
@@ -31,10 +29,9 @@ class Objects:
     words: Sequence[str]
     environment: Mapping[str, str] = field(repr=False)
     limits: Limits
-    _child: subprocess.Popen[bytes] | None = field(default=None, init=False, repr=False)
+    _git: Started | None = field(default=None, init=False, repr=False)
     _read: bytes = field(default=b"", init=False, repr=False)  # of the output, and not used yet
     _deadline: float = field(default=0.0, init=False, repr=False)
-    _end: Callable[[], object] = field(default=lambda: None, init=False, repr=False)
 
     def __call__(self, oid: bytes, kind: str, path: str) -> bytes:
         self._deadline = time.monotonic() + self.limits.seconds
@@ -48,7 +45,7 @@ class Objects:
             raise
 
     def _load(self, oid: bytes, kind: str, path: str) -> bytes:
-        child = self._child or self._start()
+        child = self._started()
         assert child.stdin
         child.stdin.write(oid.hex().encode() + b"\n")
         child.stdin.flush()
@@ -95,30 +92,15 @@ class Objects:
             raise ValueError("git ended")
         return found
 
-    def _start(self) -> subprocess.Popen[bytes]:
-        try:
-            child = subprocess.Popen(
-                command(self.words, self.limits._replace(seconds=1e9)),  # it lives as long as the reader
-                env=self.environment,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL,
-                bufsize=0,
-            )
-        except OSError as error:
-            raise Unavailable(f"cannot run git: {error.strerror}") from error
-        self._child, self._read, self._end = child, b"", weakref.finalize(self, _end, child)
-        return child
+    def _started(self) -> subprocess.Popen[bytes]:
+        if self._git is None:
+            limits = self.limits._replace(seconds=1e9)  # it lives as long as the reader
+            self._git, self._read = start_git(self.words, self.environment, limits, subprocess.PIPE), b""
+        assert self._git.proc
+        return self._git.proc
 
     def _stop(self) -> None:
-        self._end()
-        self._child = None
-
-
-def _end(child: subprocess.Popen[bytes]) -> None:
-    for end in (child.stdin, child.stdout):
-        with contextlib.suppress(OSError):
-            if end:
-                end.close()
-    child.kill()
-    child.wait()
+        """End git, whatever it does; the next object is read by another one."""
+        if self._git and self._git.proc:
+            kill(self._git.proc)
+        self._git = None
