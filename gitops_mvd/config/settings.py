@@ -14,11 +14,21 @@ from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from gitops_mvd import forges
-from gitops_mvd.config.readers import absolute, boolean, duration, filled, mapping_of, one_of, own_word, tuple_of
+from gitops_mvd.config.readers import (
+    absolute,
+    boolean,
+    duration,
+    either,
+    filled,
+    mapping_of,
+    one_of,
+    own_word,
+    tuple_of,
+)
 from gitops_mvd.config.tables import Invalid, Key, Place, Reader, accepts, fields, mapping_schema
 from gitops_mvd.config.yamltree import Node, Sink, mistakes, parse
 from gitops_mvd.core.errors import ManifestError
-from gitops_mvd.core.policy import Policy
+from gitops_mvd.core.policy import LEVELS, Policy
 
 PATH = "/etc/gitops-mvd/config.yaml"
 
@@ -222,6 +232,16 @@ def _ports(place: Place) -> tuple[int, int]:
     if not re.fullmatch(r"[0-9]{1,5}(-[0-9]{1,5})?", value) or not 1 <= int(first) <= int(last or first) <= 65535:
         place.fail(f"must be a port, or a first and a last one such as `8000-8999`, not {value!r}")
     return int(first), int(last or first)
+
+
+@accepts({"type": "string", "pattern": "^[0-9a-fA-F.:]+/[0-9]{1,3}$"})
+def _network(place: Place) -> str:
+    value = filled(place)
+    try:
+        ipaddress.ip_network(value)
+    except ValueError:
+        place.fail(f"must be a network such as 10.20.0.0/16, not {value!r}")
+    return value
 
 
 def _address(*schemes: str) -> Reader[str]:
@@ -479,6 +499,11 @@ WEBHOOK_SECTION = section(
 POLICY_SECTION = section(
     Policy,
     {
+        "level": Key(
+            "What containers may be, as in Kubernetes' Pod Security Standards: anything (`privileged`), what stays "
+            "inside of the container (`baseline`), or only what is hardened as well (`restricted`).",
+            one_of(*LEVELS),
+        ),
         "trusted": Key(
             "The apps that may do anything, such as a Kong on the host's own network.", tuple_of(filled), "none"
         ),
@@ -495,6 +520,19 @@ POLICY_SECTION = section(
             tuple_of(filled),
             "none",
         ),
+        "secrets": Key(
+            "The secrets of this host that other apps may use beside their own, which are named after the app: "
+            "`shop.db` or `shop_db` for the app `shop`. A secret of one of Kong's vaults is `vault://env/pg-password` "
+            "here, and all of that vault `vault://env`.",
+            tuple_of(filled),
+            "none",
+        ),
+        "plugins": Key(
+            "The plugins of Kong that other apps may use with any settings. Those that come with Kong and run no code, "
+            "write no file and connect to nothing on this host need not be named.",
+            tuple_of(filled),
+            "none",
+        ),
         "volume_drivers": Key(
             "The drivers that volumes of other apps may have, with any options. `local` need not be named, and has no "
             "options unless it is.",
@@ -507,8 +545,27 @@ POLICY_SECTION = section(
             tuple_of(_ports),
             "none",
         ),
+        "sysctls": Key(
+            "The kernel parameters that other apps may set in their containers beside the safe ones, such as "
+            "`net.core.somaxconn`.",
+            tuple_of(filled),
+            "none",
+        ),
+        "subnets": Key(
+            "The networks that the subnets of other apps may lie in beside `172.16.0.0/12` and `fd00::/8`.",
+            tuple_of(_network),
+            "none",
+        ),
     },
 )
+
+
+@accepts(either(one_of(*LEVELS).schema, POLICY_SECTION.schema))
+def _policy(place: Place) -> Policy:
+    """A level alone, or the section."""
+    if isinstance(place.value(), str):
+        return Policy(level=one_of(*LEVELS)(place))
+    return POLICY_SECTION(place)
 
 
 @accepts(CREDENTIALS_SECTION.schema)
@@ -602,7 +659,11 @@ SETTINGS_SECTION = section(
             "none",
         ),
         "webhook": Key("The address that listens for webhooks of the forge.", WEBHOOK_SECTION, "none"),
-        "policy": Key("What the repository may not do with this server.", POLICY_SECTION, "none, it may do anything"),
+        "policy": Key(
+            "What the repository may not do with this server: a level such as `restricted`, or the keys below.",
+            _policy,
+            "none, it may do anything",
+        ),
         "state": Key("The folder for history and mirror. If it is lost, the next pass makes it again.", absolute),
         "files": Key(
             "The folder for env files and mounted files. It must not be lost: containers start from it. Its file "
@@ -629,6 +690,9 @@ def read(file: str, data: bytes) -> Settings:
     values = place.attempt(lambda at: fields(at, SETTINGS_SECTION.keys, SETTINGS_SECTION.required)) or {}
     if not mistakes(sink) and "forge" in values:
         values["forge"] = _complete(values["forge"], values, place.entries()["forge"])
+    policy = place.entries().get("policy") if isinstance(root.value, dict) else None
+    if policy and policy.empty:
+        policy.report("is empty: write a level such as `baseline`, or leave it out for no policy")
     if "webhook" in values and not place.has("forge"):
         place.entries()["webhook"].report("needs `forge`: its kind says how webhooks are authenticated")
     if found := mistakes(sink):

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import os
+import socket
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from gitops_mvd import forges
-from gitops_mvd.config.settings import ForgeSettings, KongSettings, Settings
+from gitops_mvd.config.settings import ForgeSettings, KongSettings, Settings, named_files
 from gitops_mvd.config.settings import GitHubApp as AppLogin
+from gitops_mvd.core.addresses import address_of, plain_host, split_url
 from gitops_mvd.core.errors import Unavailable
+from gitops_mvd.core.policy import PRIVATE, Server
 from gitops_mvd.core.ports import Forge, Receiver
 from gitops_mvd.docker.client import Engine
 from gitops_mvd.forges.api import Account
 from gitops_mvd.git.branch import Source, no_token
 from gitops_mvd.kong.client import Certificates, Kong
 from gitops_mvd.kong.shared.precedence import Precedence
+from gitops_mvd.net.own_address import is_own_address
 
 SHORTEST_SECRET = 16  # characters
 
@@ -48,6 +53,22 @@ def connect_kong(kong: KongSettings, precedence: Precedence | None = None) -> Ko
         boot_file=Path(kong.boot_file) if kong.boot_file else None,
         precedence=precedence,
     )
+
+
+def known_server(settings: Settings, path: Path, name: str) -> Server:
+    """What the policy and the rules for Kong have to know of this server."""
+    kong = settings.kong
+    admin = split_url(kong.admin) if kong and not kong.admin.startswith("unix:") else ("", 0)
+    names = {plain_host(it) for it in (name, socket.gethostname(), kong.address if kong else "") if it}
+    boot_file = {kong.boot_file} if kong and kong.boot_file else set()
+    folders = {settings.state, settings.files, settings.secrets, settings.folders, str(path)}
+    engine = {settings.docker.url.removeprefix("unix://")} if settings.docker.url.startswith("unix://") else set()
+
+    def is_own(host: str) -> bool:
+        return plain_host(host) in names or is_own_address(str(address_of(host) or ""))
+
+    private = sorted({*PRIVATE, *folders, *boot_file, *engine, *named_files(settings)})
+    return Server(admin, is_own, tuple(private), os.path.realpath)
 
 
 def connect_source(settings: Settings, account: Account) -> Source:

@@ -16,6 +16,7 @@ from gitops_mvd.daemon.connections import (
     connect_forge,
     connect_kong,
     connect_source,
+    known_server,
     repository_account,
     webhook_receiver,
 )
@@ -113,6 +114,7 @@ def wire(settings: Settings, path: Path, units: Path | None = None) -> Wired:
         address=tools.address,
         history=history,
         policy=settings.policy,
+        server=known_server(settings, path, name),
         precedence=precedence,
         secrets=tools.secrets,
         monitor=monitor,

@@ -9,7 +9,7 @@ from gitops_mvd.core.compose import Network, Volume
 from gitops_mvd.core.errors import StepFailed, Unavailable
 from gitops_mvd.core.joins import resolve
 from gitops_mvd.core.model import App, Problem, Service
-from gitops_mvd.core.policy import Policy, enforce
+from gitops_mvd.core.policy import Policy, Server, enforce
 from gitops_mvd.core.ports import History
 from gitops_mvd.core.secrets import filled
 from gitops_mvd.docker.client import Engine
@@ -30,9 +30,12 @@ class Seen:
 class Admission:
     """Pins the images of apps; what was the same at the last pass is the same object, so that nothing is made again."""
 
-    def __init__(self, engine: Engine, policy: Policy | None, secrets: Secrets | None, history: History) -> None:
+    def __init__(
+        self, engine: Engine, policy: Policy | None, server: Server, secrets: Secrets | None, history: History
+    ) -> None:
         self._engine = engine
         self._policy = policy
+        self._server = server
         self._secrets = secrets
         self._history = history
         self._pinned: dict[str, tuple[App, Seen, App]] = {}
@@ -45,7 +48,7 @@ class Admission:
 
     def pin(self, app: App) -> App:
         """`app` with every image pinned to a digest.  Raises StepFailed if it may not be tried, or Unavailable."""
-        enforce(self._policy, app)
+        enforce(self._policy, app, self._server)
         self._engine.require_externals(app)
         self._require_secrets(app)
         images, unlabelled = self._engine.images(), self._engine.unlabelled(app)

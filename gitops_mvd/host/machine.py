@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from gitops_mvd.core.model import App, Health, Instance, Plan, Resource, Roles, Service, Step
 from gitops_mvd.core.plan import in_order
-from gitops_mvd.core.policy import Policy
+from gitops_mvd.core.policy import Policy, Server
 from gitops_mvd.core.ports import Clock, History, Kind, Precedence
 from gitops_mvd.docker.client import Engine
 from gitops_mvd.host.admission import Admission
@@ -36,6 +36,7 @@ class Machine:
         address: str,
         history: History,
         policy: Policy | None = None,
+        server: Server | None = None,
         precedence: Precedence | None = None,
         secrets: Secrets | None = None,
         monitor: Monitor | None = None,
@@ -46,7 +47,7 @@ class Machine:
         self.roles: Roles = in_order(kinds.values())
         self._secrets = secrets
         self._snapshot = Snapshot(kinds, self.roles, engine)
-        self._admission = Admission(engine, policy, secrets, history)
+        self._admission = Admission(engine, policy, server or Server(), secrets, history)
         self._ports = HostPorts(address)
 
         def planner(precedence: Precedence | None) -> Planner:

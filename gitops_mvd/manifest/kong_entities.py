@@ -11,6 +11,7 @@ from gitops_mvd.config.readers import FILLED, boolean, filled, formed, integer, 
 from gitops_mvd.config.tables import Key, Place, Reader, Table, Unsupported, accepts, fields, mapping_schema, record
 from gitops_mvd.config.yamltree import Sink, parse, report
 from gitops_mvd.core.model import App
+from gitops_mvd.core.policy.gateway import ADMIN, is_admin_api, routed
 from gitops_mvd.core.ports import Tree
 from gitops_mvd.core.xkong import Declaration
 from gitops_mvd.manifest.kong_fields import (
@@ -29,6 +30,7 @@ from gitops_mvd.manifest.kong_fields import (
     host,
     named,
     once,
+    one_plugin,
     plugins,
     protocol,
     read_route,
@@ -78,6 +80,8 @@ def _target(place: Place) -> str:
             known = str(ipaddress.IPv4Address(known))
     except ValueError:
         place.fail(f"must be a host or an address with its port, such as 10.0.0.9:9200, not {value!r}")
+    if is_admin_api(known, port):
+        place.fail(ADMIN)
     return f"{known}:{port}"
 
 
@@ -89,8 +93,8 @@ GATEWAY_PLUGIN: Table = {
 }
 
 
-def _entities(table: Table, *required: str, otherwise: str = "") -> Reader[list[tuple[Place, Declaration]]]:
-    return placed(record(Declaration, table, required, otherwise))
+def _entities(table: Table, *required: str) -> Reader[list[tuple[Place, Declaration]]]:
+    return placed(record(Declaration, table, required))
 
 
 # A secret of a caller, in which Kong does not look up a `{vault://...}`.
@@ -258,6 +262,8 @@ def _service(place: Place) -> Declaration:
             if name in entries:
                 entries[name].report("is set by `url` too: remove one of them")
         service = {**service, **_of_url(entries["url"], url)}
+    if any(is_admin_api(host, port) for _, host, port in routed({"services": [service]})):
+        place.entries()["url" if place.has("url") else "host"].report(ADMIN)
     check_service(place, service, service.get("protocol", "http"))
     return service
 
@@ -305,7 +311,7 @@ GATEWAY: Table = {
     "consumers": Key("The callers, with their credentials.", placed(_consumer)),
     "plugins": Key(
         "Plugins for everything, or for one `consumer`, `service` or `route`.",
-        _entities(GATEWAY_PLUGIN, "name", otherwise="the plugin's own settings go under `config`"),
+        placed(one_plugin(GATEWAY_PLUGIN)),
     ),
     "services": Key("Services that do not run here, with their `routes`.", placed(_service)),
     "routes": Key(

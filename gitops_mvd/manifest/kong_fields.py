@@ -28,6 +28,7 @@ from gitops_mvd.config.readers import (
     text,
 )
 from gitops_mvd.config.tables import Key, Place, Reader, Table, Unsupported, accepts, fields, mapping_schema, record
+from gitops_mvd.core.policy.gateway import ADMIN, asked_by, is_admin_api
 from gitops_mvd.core.xkong import Declaration
 from gitops_mvd.manifest.references import referring
 
@@ -256,9 +257,23 @@ KONG_PLUGIN: Table = {
 _SETTINGS = "the plugin's own settings go under `config`"
 
 
+def one_plugin(table: Table) -> Reader[Declaration]:
+    """A reader of one plugin, which does not connect to Kong's Admin API."""
+    keys = record(Declaration, table, ("name",), _SETTINGS)
+
+    @accepts(keys.schema)
+    def read(place: Place) -> Declaration:
+        found = keys(place)
+        if any(is_admin_api(host, port) for _, host, port in asked_by(found)):
+            place.entries()["config"].report(ADMIN)
+        return found
+
+    return read
+
+
 def plugins(table: Table = KONG_PLUGIN) -> Reader[list[Declaration]]:
     """A reader of plugins; the same one twice would be one of them."""
-    every = placed(formed(dict, "`{name: key-auth}`", record(Declaration, table, ("name",), _SETTINGS)))
+    every = placed(formed(dict, "`{name: key-auth}`", one_plugin(table)))
 
     @accepts(every.schema)
     def read(place: Place) -> list[Declaration]:

@@ -7,7 +7,8 @@ import pytest
 from gitops_mvd.core.compose import Run
 from gitops_mvd.core.errors import StepFailed
 from gitops_mvd.core.model import App, Service
-from gitops_mvd.core.policy import CHECKED, FORBIDDEN, HARMLESS, Policy, enforce
+from gitops_mvd.core.policy import CHECKED, FORBIDDEN, HARMLESS, PRIVATE, Policy, Server, enforce
+from gitops_mvd.core.policy.names import owner_of, registry_of
 
 STRICT = Policy(mounts=("/srv",), registries=("myrepo.io",), ports=((8000, 8999),))
 
@@ -193,3 +194,132 @@ def test_everything_that_is_forbidden_is_told_at_once() -> None:
     with pytest.raises(StepFailed) as caught:
         enforce(STRICT, app({"privileged": True, "pid": "host", **bind("/etc")}))
     assert str(caught.value).count("web:") == 3
+
+
+LINKS = {"/srv/etc": "/etc", "/srv/state": "/var/lib/gitops-mvd", "/data": "/mnt/disk", "/srv/own": "/mnt/disk/own"}
+
+
+def real(path: str) -> str:
+    """The path past the links of a host; each is one whole folder."""
+    for link, to in LINKS.items():
+        if f"{path}/".startswith(f"{link}/"):
+            return to + path.removeprefix(link)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("source", "told"),
+    [
+        ("/srv/etc", "web: mounting /srv/etc, which leads to /etc: /etc/gitops-mvd is for the daemon"),
+        ("/srv/etc/ssl", "web: mounting /srv/etc/ssl, which leads to /etc/ssl"),
+        ("/srv/state/history.db", "/var/lib/gitops-mvd is for the daemon and the engine alone"),
+        ("/srv/own", "web: mounting /srv/own, which leads to /mnt/disk/own"),
+        ("/srv", "web: mounting /srv: /srv/mvd is for the daemon and the engine alone"),
+        ("/srv/mvd/bank/data", "web: mounting /srv/mvd/bank/data: /srv/mvd is for"),
+    ],
+)
+def test_a_link_in_an_allowed_folder_is_what_it_leads_to(source: str, told: str) -> None:
+    with pytest.raises(StepFailed) as caught:
+        enforce(STRICT, app(bind(source)), Server(private=(*PRIVATE, "/srv/mvd"), real_path=real))
+    assert told in str(caught.value)
+
+
+def test_an_allowed_folder_may_be_a_link_itself() -> None:
+    enforce(Policy(mounts=("/data",)), app(bind("/data/x")), Server(real_path=real))
+    enforce(Policy(mounts=("/data", "/srv")), app(bind("/srv/own")), Server(real_path=real))
+
+
+def test_a_driver_that_is_named_may_have_any_option_but_a_path_of_the_daemon() -> None:
+    policy = Policy(volume_drivers=("local",))
+    enforce(policy, app({}, volumes={"chat_d": {"driver_opts": {"type": "nfs", "device": ":/", "o": "addr=10.0.0.9"}}}))
+    for options in ({"o": "lowerdir=/opt:/var/lib/docker"}, {"device": "/run/docker.sock"}):
+        with pytest.raises(StepFailed, match="for the daemon and the engine alone"):
+            enforce(policy, app({}, volumes={"chat_d": {"driver_opts": options}}))
+
+
+@pytest.mark.parametrize(
+    ("image", "registry"),
+    [
+        ("redis", "docker.io"),
+        ("library/redis:7", "docker.io"),
+        ("index.docker.io/library/redis", "docker.io"),
+        ("Docker.IO/library/redis", "docker.io"),
+        ("localhost/x", "localhost"),
+        ("LOCALHOST/x", "localhost"),
+        ("myrepo:5000/x@sha256:" + "0" * 64, "myrepo:5000"),
+        ("[::1]:5000/x", "[::1]:5000"),
+        ("cafe:1", "docker.io"),
+        ("cafe", "this host alone, by their ID"),
+    ],
+)
+def test_the_registry_of_an_image_is_dockers(image: str, registry: str) -> None:
+    assert registry_of(image) == registry
+
+
+@pytest.mark.parametrize(
+    ("secret", "owner"),
+    [
+        ("chat.db_password", "chat"),
+        ("chat_db", "chat"),
+        ("chat_eu_db", "chat_eu"),
+        ("chat_eu.db", "chat_eu"),
+        ("tls-key", ""),
+        ("vault://env/chat_db", "vault://env/chat"),
+    ],
+)
+def test_a_secret_belongs_to_the_one_app_that_it_is_named_after(secret: str, owner: str) -> None:
+    assert owner_of(secret) == owner
+
+
+def test_secrets_of_others_are_used_only_if_they_are_listed() -> None:
+    config = {"a": "{file://tls-key} {vault://env/one} {vault://env/two/x}"}
+    entities = {"plugins": [{"name": "session", "config": config}], "vaults": [{"name": "env", "prefix": "mine"}]}
+    with pytest.raises(StepFailed) as caught:
+        enforce(Policy(), kong(**entities))
+    assert [what in str(caught.value) for what in ("tls-key", "env/one", "env/two/x", "vault mine")] == [True] * 4
+    enforce(Policy(secrets=("tls-key", "vault://env", "vault://mine")), kong(**entities))
+    with pytest.raises(StepFailed, match=r"the vault mine; the secret vault://env/one, which"):
+        enforce(Policy(secrets=("tls-key", "vault://env/on", "vault://env/two")), kong(**entities))
+
+
+def test_a_plugin_that_is_listed_may_do_anything_but_ask_the_admin_api() -> None:
+    def log(url: str) -> App:
+        return kong(plugins=[{"name": "http-log", "config": {"http_endpoint": url}}, {"name": "pre-function"}])
+
+    policy = Policy(plugins=("http-log", "pre-function"))
+    enforce(policy, log("http://127.0.0.1:9200/"))
+    for allowed in (policy, None, Policy(trusted=("gateway",))):
+        with pytest.raises(StepFailed, match="the plugin http-log leads to Kong's Admin API"):
+            enforce(allowed, log("http://127.0.0.1:8001/"))
+
+
+def test_the_admin_api_of_the_settings_is_never_routed_to() -> None:
+    server = Server(admin=("kong.lan", 9001), is_own=lambda host: host in ("10.0.0.5", "web1"))
+    for host, port in (
+        ("kong.lan", 9001),
+        ("KONG.lan.", 9001),
+        ("10.0.0.5", 8001),
+        ("web1", 8444),
+        ("127.0.0.1", 8001),
+    ):
+        with pytest.raises(StepFailed, match="kong: the service s leads to Kong's Admin API"):
+            enforce(None, kong(services=[{"name": "s", "host": host, "port": port}]), server)
+    for host, port in (("kong.lan", 8000), ("10.0.0.5", 9001), ("10.0.0.6", 8001), ("127.0.0.1", 9001)):
+        enforce(None, kong(services=[{"name": "s", "host": host, "port": port}]), server)
+    at_home = Server(("127.0.0.1", 9001), server.is_own)
+    with pytest.raises(StepFailed, match="Admin API"):
+        enforce(None, kong(targets=[{"upstream": "u", "target": "10.0.0.5:9001"}]), at_home)
+
+
+def test_what_listens_on_an_address_of_the_host_is_not_led_to() -> None:
+    server = Server(is_own=lambda host: host == "10.0.0.5")
+    with pytest.raises(StepFailed, match=r"kong: the service s to 10\.0\.0\.5:9200"):
+        enforce(Policy(), kong(services=[{"name": "s", "host": "10.0.0.5", "port": 9200}]), server)
+
+
+def test_subnets_and_sysctls_that_are_named_may_be_used() -> None:
+    networks = {"mvd-chat-a-1": {"ipam": {"config": [{"subnet": "10.7.1.0/24"}]}}}
+    wanted = app({"sysctls": {"net.core.somaxconn": "1024"}}, networks=networks)
+    with pytest.raises(StepFailed, match=r"sysctls: net.core.somaxconn; .*subnet 10.7.1.0/24"):
+        enforce(Policy(), wanted)
+    enforce(Policy(subnets=("10.7.0.0/16",), sysctls=("net.core.somaxconn",)), wanted)

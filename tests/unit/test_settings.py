@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from gitops_mvd.config.settings import GitHubApp, Login, Verify, host_and_port, named_files, read
 from gitops_mvd.core.errors import ManifestError
+from gitops_mvd.core.policy import Policy
 
 
 def test_what_is_not_said_has_its_default() -> None:
@@ -263,3 +266,27 @@ def test_a_shared_kong_has_to_reach_this_server(kong: str, key: str, sentence: s
     with pytest.raises(ManifestError, match=sentence) as caught:
         read("config.yaml", f"repository: /srv/config\nkong: {kong}\n".encode())
     assert [(problem.line, problem.key) for problem in caught.value.problems] == [(2, key)]
+
+
+def test_a_policy_is_a_level_or_has_keys_of_its_own() -> None:
+    def policy(text: str) -> Policy | None:
+        return read("config.yaml", f"repository: /srv/git\npolicy: {text}\n".encode()).policy
+
+    assert policy("restricted") == policy("{level: restricted}") == Policy(level="restricted")
+    assert policy("{}") == policy("baseline") == Policy(level="baseline")
+    assert policy("{level: privileged, mounts: [/srv]}") == Policy(level="privileged", mounts=("/srv",))
+
+
+@pytest.mark.parametrize(
+    ("policy", "told"),
+    [
+        ("", "policy: is empty: write a level such as `baseline`, or leave it out"),
+        ("strict", "policy: must be one of privileged, baseline, restricted, not 'strict'"),
+        ("{level: strict}", "policy.level: must be one of privileged"),
+        ("[baseline]", "policy: must be a mapping, not a list"),
+        ("{subnets: [10.0.0.1/8]}", "policy.subnets[0]: must be a network"),
+    ],
+)
+def test_a_policy_is_read_strictly(policy: str, told: str) -> None:
+    with pytest.raises(ManifestError, match=re.escape(told)):
+        read("config.yaml", f"repository: /srv/git\npolicy: {policy}\n".encode())
