@@ -42,6 +42,8 @@ class Networks:
         for change in changes:
             network = change.resource
             found = next((other for other in self.observe() if other.key == network.key), None)
+            if found and found.app != network.app:
+                raise StepFailed(f"network {network.name} was made for the app {found.app}", "give it another name")
             if found and found != change.to:
                 self._engine.remove_network(network.name)  # refused while a container is on it
             if change.to and found != change.to:

@@ -29,7 +29,9 @@ _ROUTE_ADVICE = "give one of them another path, host or method"
 class Claim:
     """Something that a service or an app needs; equal keys clash.  `host_ip` of a port is its address, "" for all.
 
-    `pool` is a subnet and the part of it that addresses are given out from: two clash if those parts overlap.
+    `pool` is a subnet and the part of it that addresses are given out from: two clash if those parts overlap.  What is
+    `derived` follows from the names of an app and of an entry of its file: an app that has written such a name down
+    itself gives way to the app that it follows from.
     """
 
     what: str
@@ -39,6 +41,7 @@ class Claim:
     advice: str
     host_ip: str = ""
     pool: tuple[Subnet, Subnet] | None = None
+    derived: bool = False
 
     def against(self, other: Claim) -> str:
         """The message about a clash with another claim."""
@@ -76,7 +79,7 @@ class Register:
             elif there := self._taken.get(claim.key):
                 anybody = None if claim.host_ip else next(iter(there.values()))
                 rival = there.get(claim.host_ip) or there.get("") or anybody
-                if rival and rival.at is not claim.at:
+                if rival and rival.at is not claim.at and not _are_told_apart(claim, rival):
                     yield claim, rival
 
 
@@ -107,9 +110,14 @@ def of_subnets(app: str, real: str, network: Network, at: Place) -> Iterator[Cla
                 yield Claim(f"the subnet {subnet}", key, app, at, _SUBNET_ADVICE, pool=(subnet, part))
 
 
-def of_name(app: str, kind: str, real: str, at: Place) -> Claim:
+def of_name(app: str, kind: str, real: str, at: Place, *, derived: bool) -> Claim:
     """The name that a network or volume has on the host, for an app that makes it."""
-    return Claim(f"the {kind} {real}", (kind, real), app, at, _NAME_ADVICE)
+    return Claim(f"the {kind} {real}", (kind, real), app, at, _NAME_ADVICE, derived=derived)
+
+
+def _are_told_apart(claim: Claim, other: Claim) -> bool:
+    """Are both names of networks that follow from those of their apps?  Then one of them gets another name."""
+    return claim.derived and other.derived and claim.key[0] == "network"
 
 
 def of_entry(app: str, kind: str, name: str, real: str, at: Place) -> Claim:

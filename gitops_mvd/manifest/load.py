@@ -65,9 +65,10 @@ def load(
     raise; exceptions of the Tree do, and a ManifestError says that all apps together are too much to be read.
 
     Of two apps that want the same port or route of the host, the one that is later in the alphabet is broken, and never
-    the app `gateway`; of two whose networks or instances would have one name, the later one gets other names.  The app
-    `gateway` is on a host if a service there has a route, or may have one because its app is broken; and on every host
-    if no service of the repository has a route.
+    the app `gateway`; of two that make a network or a volume of one name, it is the one that has written that name
+    down; of two whose networks or instances would have one name, the later one gets other names.  The app `gateway` is
+    on a host if a service there has a route, or may have one because its app is broken; and on every host if no service
+    of the repository has a route.
     """
     apps: list[App] = []
     broken: dict[str, tuple[Problem, ...]] = {}
@@ -80,6 +81,9 @@ def load(
     if apart and _has_gateway(readings.values()):
         readings = {GATEWAY_APP: apart, **readings}
     register, names = Register(), Names()
+    for reading in readings.values():
+        if not reading.problems:
+            register.take(claim for claim in reading.claims if claim.derived)
     named = {name: names.apart(readings[name].app) for name in sorted(readings)}
     for name, reading in readings.items():
         app = named[name]

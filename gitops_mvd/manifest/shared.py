@@ -61,18 +61,20 @@ def in_app(app: App, here: Drafts, project: Project, used: Used, sections: Mappi
 def between_apps(app: App, here: Drafts, project: Project, sections: Mapping[str, Place]) -> Iterator[Claim]:
     """The names on the host that an app wants for itself."""
     reals = _shared_names(project, sections)
-    for real, at in _declared(project.networks, sections.get("networks")):
-        if real in app.networks and at.has("name") and not app.networks[real].get("external"):
-            yield of_name(app.name, "network", real, at)
+    networks = dict(_declared(project.networks, sections.get("networks")))
+    for real, network in app.all_networks.items():
+        if not network.get("external"):
+            at = networks.get(real) or next(iter(here.values())).place
+            yield of_name(app.name, "network", real, at, derived=real not in networks or not at.has("name"))
     for real, at in _declared(project.volumes, sections.get("volumes")):
         if real in app.volumes and not app.volumes[real].get("external"):
-            yield of_name(app.name, "volume", real, at)
+            yield of_name(app.name, "volume", real, at, derived=not at.has("name"))
     for service, draft in here.items():
         if name := draft.values.get("container_name"):
             at = draft.place.entries()["container_name"]
-            for network in networks_of(draft.place, draft.values, project):
-                if network in reals:
-                    yield of_container_name(f"{app.name}.{service}", reals[network], name, at)
+            for joined in networks_of(draft.place, draft.values, project):
+                if joined in reals:
+                    yield of_container_name(f"{app.name}.{service}", reals[joined], name, at)
 
 
 def aliases(app: App, here: Drafts, project: Project, sections: Mapping[str, Place]) -> Iterator[Alias]:

@@ -79,3 +79,30 @@ def test_the_names_are_the_same_at_every_pass_and_after_they_were_stored() -> No
     assert stored == first["a-b"]
     assert stored.services[0].digest == first["a-b"].services[0].digest
     assert "owner" not in first["a"].to_json()["services"][0]
+
+
+ON_A_VOLUME = "services: {web: {image: nginx, volumes: ['d:/d']}}\nvolumes: {d: %s}"
+
+
+def refused(files: dict[str, str]) -> list[str]:
+    _, broken = load(MemoryTree({f"apps/{name}/compose.yaml": text for name, text in files.items()}), HostFacts("h1"))
+    return list(broken)
+
+
+def test_an_app_that_writes_the_name_of_a_volume_gives_way_to_the_app_whose_volume_is_called_so() -> None:
+    assert refused({"a": ON_A_VOLUME % "{name: b_d}", "b": ON_A_VOLUME % ""}) == ["a"]
+    assert refused({"a": ON_A_VOLUME % "{name: a_b_d}", "a_b": ON_A_VOLUME % ""}) == ["a"]
+    assert refused({"a": ON_A_VOLUME % "", "b": ON_A_VOLUME % "{name: a_d}"}) == ["b"]
+
+
+def test_of_two_apps_whose_volumes_would_be_called_the_same_the_first_keeps_its_own() -> None:
+    longer = "services: {web: {image: nginx, volumes: ['b_d:/d']}}\nvolumes: {b_d: }"
+    assert refused({"a": longer, "a_b": ON_A_VOLUME % ""}) == ["a_b"]
+
+
+def test_an_app_that_writes_the_name_of_a_network_gives_way_to_the_app_whose_network_is_called_so() -> None:
+    named = ON_A_NETWORK % ("n", "n: {name: mvd-b-default-44136fa3}, m")
+    assert refused({"a": named, "b": REDIS % "web"}) == ["a"]
+    assert refused({"c": named, "b": REDIS % "web"}) == ["c"]
+    broken = "services: {web: {image: nginx, networks: [n]}}\nnetworks: {n: }\nwrong: key"
+    assert refused({"a": ON_A_NETWORK % ("n", "n: {name: mvd-b-n-44136fa3}, m"), "b": broken}) == ["b"]
