@@ -11,8 +11,11 @@ from typing import Any
 
 import pytest
 
+from gitops_mvd.config.settings import read
 from gitops_mvd.core.errors import StepFailed, Unavailable
 from gitops_mvd.core.model import App, Change, Check, Health, Instance, Resource, Service
+from gitops_mvd.core.policy import Policy, Server
+from gitops_mvd.daemon.connections import known_server
 from gitops_mvd.host.disruption import Disruptions
 from gitops_mvd.host.gates import Gates
 from gitops_mvd.host.machine import Machine
@@ -84,6 +87,8 @@ def machine(
     secrets: Secrets | None = None,
     monitor: Monitor | None = None,
     leaves_routes: bool = False,
+    policy: Policy | None = None,
+    server: Server | None = None,
 ) -> Machine:
     engine: Any = Engine(*there)
     systemd: Any = Systemd()
@@ -92,6 +97,7 @@ def machine(
     gates = Gates(discover(ProbeTools(engine, systemd)), engine, systemd, disruptions, clock, None, history)
     named = {kind.name: kind for kind in kinds}
     more: Any = {"history": history, "secrets": secrets, "monitor": monitor, "leaves_routes": leaves_routes}
+    more |= {"policy": policy, "server": server}
     host = Machine("h1", named, engine, gates, disruptions, clock, address="127.0.0.1", precedence=precedence, **more)
     host.refresh()
     return host
@@ -386,3 +392,33 @@ def test_what_starts_and_fails_is_progressing_and_says_why() -> None:
     monitor.follow([(there, app.services[0])])
     monitor.ask_all()
     assert (host.health(app), host.health_reason(app)) == (Health.PROGRESSING, f"web: {failing[1]}")
+
+
+def test_a_policy_follows_the_links_of_the_host(tmp_path: Path) -> None:
+    allowed, state = tmp_path / "allowed", tmp_path / "state"
+    for folder in (allowed / "inside", state):
+        folder.mkdir(parents=True)
+    (allowed / "out").symlink_to("/etc/ssl")
+    (allowed / "up").symlink_to(state)
+    settings = read("config.yaml", f"repository: /srv/git\nstate: {state}\n".encode())
+    server = known_server(settings, tmp_path / "config.yaml", "h1")
+    host = machine(policy=Policy(mounts=(str(allowed),)), server=server)
+
+    def mounting(name: str) -> App:
+        mount: Any = {"type": "bind", "source": f"{allowed}/{name}", "target": "/x", "read_only": True}
+        return App("chat", (Service("web", "nginx", run={"volumes": [mount]}),))
+
+    host.pin(mounting("inside"))
+    with pytest.raises(StepFailed, match="allowed/out, which leads to /etc/ssl"):
+        host.pin(mounting("out"))
+    with pytest.raises(StepFailed, match=f"allowed/up, which leads to {state}: {state} is for the daemon"):
+        host.pin(mounting("up"))
+
+
+def test_kongs_admin_api_is_not_routed_to_by_an_address_of_the_host(tmp_path: Path) -> None:
+    settings = read("config.yaml", b"repository: /srv/git\nhost: h1\nkong: {admin: 'http://127.0.0.1:9001'}\n")
+    host = machine(server=known_server(settings, tmp_path / "config.yaml", "h1"))
+    for name in ("127.0.0.1", "h1", "H1."):
+        with pytest.raises(StepFailed, match="leads to Kong's Admin API"):
+            host.pin(App("gateway", kong_entities={"services": [{"name": "s", "host": name, "port": 9001}]}))
+    host.pin(App("gateway", kong_entities={"services": [{"name": "s", "host": "h2", "port": 9001}]}))

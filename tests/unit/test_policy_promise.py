@@ -38,7 +38,10 @@ X_KONG: Values = {"port": 80, "paths": ["/chat"]}
 
 @dataclass(frozen=True)
 class Attack:
-    """Keys of a service that is hardened otherwise, sections beside it or a file of Kong, and what the refusal says."""
+    """What a repository has beside a hardened service, and what the refusal says.
+
+    `service` are keys of that service, `top` sections of its file, `beside` further files, and `kong` a file of Kong.
+    """
 
     told: str
     service: Values = field(default_factory=dict)
@@ -46,10 +49,12 @@ class Attack:
     kong: Values = field(default_factory=dict)
     levels: tuple[str, ...] = CONFINED
     policy: Values = field(default_factory=dict)
+    beside: Values = field(default_factory=dict)
 
-    def files(self) -> Mapping[str, str]:
+    def files(self) -> dict[str, str]:
         service = {key: value for key, value in {**HARDENED, **self.service}.items() if value is not None}
         files = {"apps/chat/compose.yaml": yaml.safe_dump({"services": {"web": service}, **self.top})}
+        files |= {f"apps/chat/{name}": yaml.safe_dump(content) for name, content in self.beside.items()}
         return {**files, "kong/a.yaml": yaml.safe_dump(self.kong)} if self.kong else files
 
 
@@ -104,6 +109,7 @@ CODE = [{"name": "pre-function", "config": {"access": ["os.exit()"]}}]
 ROUTE = [{"name": "r", "paths": ["/r"]}]
 STOLEN = "{file://bank.key}"
 SECRET = "the secret bank.key, which is not the app's own"
+HOSTILE = {"services": {"base": {"image": "myrepo.io/chat:1", "privileged": True}}}
 IMAGES = (
     *("chat:1", "docker.io/library/chat", "evil.io/chat:1", f"sha256:{'0' * 64}", "0" * 64, "deadbeef"),
     *("localhost/chat", "localhost:5000/chat", "MYREPO.IO.evil.io/chat", "myrepo.io:444/chat"),
@@ -191,9 +197,23 @@ ATTACKS: dict[str, list[Attack]] = {
         ),
         run("host's policy forbids web: mounting /root", volumes=["/root:/x:ro"]),
     ],
+    "compose.SERVICE.extends": [
+        Attack("privileged", {"extends": {"service": "base", "file": "base.yaml"}}, beside={"base.yaml": HOSTILE})
+    ],
+    "compose.SERVICE.env_file": [Attack(SECRET, {"env_file": ["env"]}, beside={"env": {"A": STOLEN}}, levels=LEVELS)],
+    "composition.TOP.include": [
+        Attack("base: privileged", top={"include": ["base.yaml"]}, beside={"base.yaml": HOSTILE})
+    ],
+    "deploy.RESERVATIONS.devices": [
+        run("gpus", deploy={"resources": {"reservations": {"devices": [{"capabilities": ["gpu"]}]}}})
+    ],
     "storage.MOUNT.source": [
         Attack("mounting ", mounted(it), levels=LEVELS, policy={"mounts": ("/", "/run", "/var", "/etc")})
         for it in KEPT_FOR_THE_DAEMON
+    ]
+    + [
+        Attack("process of the host", mounted(it), levels=LEVELS, policy={"mounts": ("/proc",)})
+        for it in ("/proc/1/root", "/proc/self/cwd", "/proc/thread-self/root/etc", "/proc//1/root/etc/")
     ]
     + [Attack("mounting ", mounted(it), policy={"mounts": ("/srv",)}) for it in ("/etc", "/srvother", "/sr")],
     "storage.BIND.propagation": [
@@ -377,12 +397,10 @@ NESTED = {
 # They become attacks only by what is made of them, which is judged there: devices, ports, what another file holds.
 ELSEWHERE = {
     "compose._DEVICE": "source target permissions",  # compose.RUN.devices
-    "compose.EXTENDS": "service file",  # what is extended is a service, and goes the same way
-    "compose.SERVICE": "env_file label_file extends",
-    "composition.TOP": "include",
-    "composition.INCLUDE": "path env_file",
+    "compose.EXTENDS": "service file",  # compose.SERVICE.extends
+    "compose.SERVICE": "label_file",  # compose.SERVICE.labels
+    "composition.INCLUDE": "path env_file",  # composition.TOP.include
     "deploy.DEVICE": "capabilities driver count device_ids options",  # compose.RUN.gpus
-    "deploy.RESERVATIONS": "devices",
     "network.PORT_KEYS": "target published host_ip protocol",  # compose.SERVICE.ports
     "storage.MOUNT": "type",
 }

@@ -9,11 +9,15 @@ from typing import Any
 
 from gitops_mvd.core.policy.rules import Policy, Server, plain_path
 
+_PROCESS = re.compile(r"/proc/([0-9]+|self|thread-self)(/|$)")  # its `root` and `cwd` lead anywhere
+
 
 def forbidden_path(policy: Policy, server: Server, path: str) -> str:
     """Why a path may not be mounted, as the end of a sentence; "" if it may."""
     written, real = plain_path(path), plain_path(server.real_path(plain_path(path)))
     led = "" if written == real else f", which leads to {real}"
+    if any(map(_PROCESS.match, (written, real))):
+        return f"mounting {path}{led}, which is of a process of the host"
     for private in server.private:
         if any(_overlap(it, other) for it in (written, real) for other in _both(server, private)):
             return f"mounting {path}{led}: {private} is for the daemon and the engine alone"
