@@ -31,6 +31,7 @@ _NUMBER_LIKE = re.compile(r"[-+.0-9]")
 _INTEGER = re.compile(r"([-+]?)(?:0o?([0-7]+)|0x([0-9a-fA-F]+)|0b([01]+)|(0|[1-9][0-9]*))")
 _FLOAT = re.compile(r"[-+]?(?:[0-9]*\.[0-9]+|[0-9]+\.|[0-9]+(?=[eE]))(?:[eE][-+]?[0-9]+)?")
 _UNPRINTABLE = re.compile("[\0\ud800-\udfff]")
+_BREAK = re.compile("\r\n|[\n\r\x85\u2028\u2029]")  # between two lines of YAML
 _CONFLICT = re.compile(r"^(?:<{7}|>{7}) ", re.MULTILINE)
 _CORE = "tag:yaml.org,2002:"
 _TYPES: dict[str, tuple[type, ...]] = {
@@ -126,6 +127,7 @@ def parse(file: str, data: bytes, sink: Sink, compose: bool = False) -> Node | N
 
     In a file of Compose, unquoted scalars that Compose does not read as strings are marked by their `text`.
     """
+    text = ""
     try:
         if len(data) > MAX_BYTES:
             raise ValueError(f"is larger than {MAX_BYTES >> 20} MiB")
@@ -144,7 +146,7 @@ def parse(file: str, data: bytes, sink: Sink, compose: bool = False) -> Node | N
         line = mark.line if mark else 0
         hint = ""
         if "mapping values" in str(error.problem):  # `key: a: b`, or `key` with `b: c` indented below
-            twice = data.split(b"\n")[line].count(b":") > 1
+            twice = _BREAK.split(text)[line].count(":") > 1
             hint = ": a value with `: ` in it needs quotes" if twice else ": is there a `:` missing in a line before?"
         report(sink, (), file, line + 1, f"is not valid YAML: {error.problem}{hint}")
     except yaml.YAMLError:

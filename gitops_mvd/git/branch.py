@@ -26,6 +26,7 @@ from gitops_mvd.git.mirror import DEPTHS, EVERYTHING, Mirror
 from gitops_mvd.git.tree import GitTree
 
 MOST_SINCE = 100  # commits
+COMMITTED = re.compile(rb"^committer .*> ([0-9]{1,18}) [+-][0-9]+$", re.MULTILINE)  # in a commit: who, and when
 
 
 class Refusal(NamedTuple):
@@ -152,8 +153,8 @@ class Source:
     def committed(self, revision: Revision) -> int:
         """When a revision was committed, in seconds since 1970, by the clock of whoever did; 0 if it does not say."""
         head = self._mirror.reader()(bytes.fromhex(revision.commit), "commit", revision.commit).partition(b"\n\n")[0]
-        told = [line.split()[-2] for line in head.split(b"\n") if line.startswith(b"committer ")]
-        return int(told[0]) if told and told[0].isdigit() else 0
+        told = COMMITTED.search(head)
+        return int(told[1]) if told else 0
 
     def builds_on(self, revision: Revision, commit: str) -> bool:
         """Is that commit an earlier one of the same branch, as far as the mirror can tell?"""

@@ -12,7 +12,7 @@ from urllib.parse import urlencode
 from gitops_mvd.core.errors import StepFailed, Unavailable
 from gitops_mvd.core.model import JsonValue
 from gitops_mvd.kong.compare import secrets
-from gitops_mvd.kong.entities import Entity, Fields
+from gitops_mvd.kong.entities import Entity, Fields, is_entity
 from gitops_mvd.kong.transport import HEADER_VALUE, Answer, Certificates, Transport
 
 MAX_PAGE_SIZE = 1000  # entities; Kong gives no more at once
@@ -92,7 +92,8 @@ class Admin:
 
     def _page(self, answer: Answer, request: str) -> Page:
         body = self._body(answer, request, ())
-        if not isinstance(entries := body.get("data"), list):
+        entries = body.get("data")
+        if not isinstance(entries, list) or not all(map(is_entity, entries)):
             raise self._not_kong(answer)
         return Page(answer.content, entries, str(body.get("next") or ""))
 

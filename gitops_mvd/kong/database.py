@@ -247,8 +247,8 @@ def _ids_by_type(rows: Iterable[Fields]) -> IdsByType:
     """The ids of each type in a list of what has a tag."""
     ids: defaultdict[str, set[str]] = defaultdict(set)
     for row in rows:
-        name = str(row["entity_name"])
-        ids[TYPE_OF_TABLE.get(name, name)].add(str(row["entity_id"]))
+        name = str(row.get("entity_name"))
+        ids[TYPE_OF_TABLE.get(name, name)].add(str(row.get("entity_id")))
     return ids
 
 

@@ -10,6 +10,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, ClassVar, TypeAlias
 
 import yaml
@@ -26,6 +27,7 @@ from gitops_mvd.kong.entities import (
     Fields,
     as_stored,
     holder_id,
+    is_entity,
     is_managed,
     tag_value,
     tags_of,
@@ -307,4 +309,7 @@ def _parsed(answer: Fields) -> Document:
         raise Unavailable("cannot read Kong's document: GET /config answers with text that is not YAML") from error
     if not isinstance(document, dict):
         raise Unavailable("cannot read Kong's document: GET /config answers without one")
-    return {key: value for key, value in document.items() if isinstance(value, list)}
+    found = {key: value for key, value in document.items() if isinstance(key, str) and isinstance(value, list)}
+    if not all(map(is_entity, chain(*found.values()))):
+        raise Unavailable("cannot read Kong's document: GET /config answers with entries that are no entities")
+    return found

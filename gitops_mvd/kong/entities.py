@@ -136,6 +136,14 @@ def tag_value(tags: Iterable[str], name: str) -> str:
     return ""
 
 
+def is_entity(fields: object) -> bool:
+    """Is that what the Admin API has in its lists: a mapping with an id, whose tags are texts?"""
+    if not isinstance(fields, Mapping) or not isinstance(fields.get("id", fields.get("entity_id")), str):
+        return False
+    tags = fields.get("tags")
+    return tags is None or (isinstance(tags, list) and all(isinstance(tag, str) for tag in tags))
+
+
 def is_managed(fields: Fields, host: str) -> bool:
     """Is an entity with these fields managed by the gitops-mvd of that host?"""
     tags = tags_of(fields)
