@@ -2,6 +2,8 @@
 # make test    everything that is checked                              make bench   everything that is measured
 # make lint    all that is checked without running anything           make map     rooms, their size, and what imports what
 # make oracle  compares what is read with compose-go, with Go on the machine; ACCEPT=1 records its answers   COUNT=2000 SEED=1
+# make chaos   random commits and faults on a lab server, each to its end      MINUTES=10 SEED=n ONLY="a fault"
+# make fuzz    whatever comes from outside, changed at random                  MINUTES=10 or COUNT=1000, SEED=n
 # make coverage the share of each room's statements that the unit and contract tests run
 # make pythons the unit tests on each Python from 3.11 to 3.14 that is here
 # make lock    renews the lock files, with the hashes of every file that PyPI has of a version
@@ -20,7 +22,7 @@ LOCK = UV_CUSTOM_COMPILE_COMMAND='make lock' $(BIN)/uv pip compile --quiet --uni
 
 unexport PYTHONDONTWRITEBYTECODE  # or every run compiles all tests anew
 
-.PHONY: demo test lint unit pythons oracle coverage map bench down lock clean
+.PHONY: demo test lint unit pythons oracle chaos fuzz coverage map bench down lock clean
 
 demo: $(VENV)/lab.ready
 	$(BIN)/python -m tests.lab demo $(if $(KEEP),--keep)
@@ -49,6 +51,12 @@ unit-%:
 
 oracle: $(VENV)/test.ready
 	$(BIN)/python -m tests.oracle $(VENV)/oracle --seed=$(or $(SEED),1) --count=$(or $(COUNT),2000) $(if $(ACCEPT),--accept)
+
+chaos: $(VENV)/lab.ready
+	$(BIN)/python -m tests.lab chaos --minutes=$(or $(MINUTES),10) $(if $(SEED),--seed=$(SEED)) $(if $(ONLY),--only="$(ONLY)")
+
+fuzz: $(VENV)/test.ready
+	$(BIN)/python -m tests.fuzz --seed=$(or $(SEED),1) $(if $(COUNT),--count=$(COUNT),--minutes=$(or $(MINUTES),10))
 
 coverage: $(VENV)/test.ready
 	$(BIN)/pytest -n 2 --dist loadfile --cov --cov-report=json:coverage.json --quiet tests/unit tests/contract

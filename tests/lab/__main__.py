@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import shutil
 import sys
 import time
@@ -10,6 +11,8 @@ from pathlib import Path
 import click
 
 from tests.lab.bench import PARTS
+from tests.lab.chaos.faults import FAULTS
+from tests.lab.chaos.report import chaos as run_chaos
 from tests.lab.claim import is_kept
 from tests.lab.command import CommandFailed
 from tests.lab.demo import demo as run_demo
@@ -39,6 +42,15 @@ def bench(file: Path, only: tuple[str, ...]) -> None:
     from tests.lab.bench.measure import bench as measure  # all of the daemon, which nothing else here needs
 
     measure(file, only)
+
+
+@main.command()
+@click.option("--minutes", default=10.0, show_default=True)
+@click.option("--seed", default=lambda: str(random.randrange(1 << 32)), help="Of an earlier run, to have it again.")
+@click.option("--only", type=click.Choice(sorted(FAULTS)), multiple=True, help="This fault alone.")
+def chaos(minutes: float, seed: str, only: tuple[str, ...]) -> None:
+    """Random commits and random faults on a server; exit code 0 only if it always became equal to Git again."""
+    sys.exit(run_chaos(seed, minutes, only))
 
 
 @main.command()

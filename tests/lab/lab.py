@@ -14,8 +14,9 @@ import socket
 import subprocess
 import sys
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from urllib.parse import urlsplit
 
 from tests.lab import engine as engines
@@ -72,10 +73,10 @@ class Lab:
     ) -> None:
         self.close()
 
-    def server(self, name: str) -> Server:
-        """A new server, booted."""
+    def server(self, name: str, disks: Mapping[str, str] = MappingProxyType({})) -> Server:
+        """A new server, booted.  `disks` are small ones at some of its folders, each with the options of a tmpfs."""
         server = Server(self.engine, self.name, name, self._say)
-        server.create(self._image, *self._label)
+        server.create(self._image, *self._label, disks=disks)
         server.wait_until_running()
         return server
 

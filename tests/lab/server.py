@@ -8,7 +8,9 @@ from __future__ import annotations
 import io
 import tarfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 from tests.lab import kong
 from tests.lab.claim import CHECKOUT
@@ -33,11 +35,9 @@ BOOT = {
     "1": ("/sbin/init",),
     "2": ("sh", "-c", "mount -o remount,rw /sys/fs/cgroup && exec /sbin/init"),
 }
+TMPFS = ("--tmpfs", "/run", "--tmpfs", "/run/lock", "--tmpfs", "/tmp:exec")
 # Docker's folders are volumes, because overlay2 does not stack on overlay2.
-DISKS = (
-    *("--tmpfs", "/run", "--tmpfs", "/run/lock", "--tmpfs", "/tmp:exec"),
-    *("--volume", "/var/lib/docker", "--volume", "/var/lib/containerd"),
-)
+DISKS = {"/var/lib/docker": "", "/var/lib/containerd": ""}
 
 
 class Server:
@@ -49,13 +49,22 @@ class Server:
         self._engine = engine
         self._network = lab
         self._say = say
+        self._holder = ""
 
-    def create(self, image: str, *options: str) -> None:
-        """Switch it on.  `options` go to `docker run`."""
+    def create(self, image: str, *options: str, disks: Mapping[str, str] = MappingProxyType({})) -> None:
+        """Switch it on.  `options` go to `docker run`; `disks` has small ones: folder and options of a tmpfs.
+
+        A container that does nothing holds them while the server is off.
+        """
         names = ("--name", self.container, "--hostname", self.name, *self._plug())
         cgroups = self._engine.info("CgroupVersion")
-        rest = (*CGROUPS[cgroups], *DISKS, *options, image, *BOOT[cgroups])
+        folders = [word for disk in {**DISKS, **disks}.items() for word in _mounted(*disk)]
+        rest = (*CGROUPS[cgroups], *TMPFS, *folders, *options, image, *BOOT[cgroups])
         self._engine.docker("run", "--detach", *names, *RIGHTS, *rest)
+        if disks:
+            holder = ("--name", f"{self.container}-disks", "--volumes-from", self.container, *options)
+            self._engine.docker("run", "--detach", *holder, image, "sleep", "infinity")
+            self._holder = f"{self.container}-disks"
 
     def wait_until_running(self, within: float = 60) -> None:
         """Wait until systemd has started everything.  Raises CommandFailed, which names the failed units."""
@@ -125,10 +134,23 @@ class Server:
 
     def destroy(self) -> None:
         """Throw the server away, with its disks."""
-        self._engine.docker("rm", "--force", "--volumes", self.container)
+        self._engine.docker("rm", "--force", "--volumes", self.container, *filter(None, [self._holder]))
+
+    def start(self, within: float = 60) -> None:
+        """Switch it on again, and wait until it runs."""
+        self._engine.docker("start", self.container, timeout=within)
+        self.wait_until_running(within)
 
     def _plug(self) -> tuple[str, ...]:
         return ("--network", self._network, "--network-alias", self.name)
+
+
+def _mounted(folder: str, tmpfs: str) -> tuple[str, str]:
+    """The option of `docker run` for a disk of its own; without options of a tmpfs it is as large as that of Docker."""
+    if not tmpfs:
+        return "--volume", folder
+    options = ("volume-opt=type=tmpfs", "volume-opt=device=tmpfs", f'"volume-opt=o={tmpfs}"')
+    return "--mount", ",".join(("type=volume", f"dst={folder}", *options))
 
 
 def _packed() -> bytes:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from tests.lab.bench import PARTS, kong, noop, server, statuses, traffic
+from tests.lab.bench import PARTS, chaos, kong, noop, server, statuses, traffic
 from tests.lab.bench.figure import Figure, save, show
 
 
@@ -41,4 +41,5 @@ def _parts(console: Console) -> dict[str, Callable[[], list[Figure]]]:
         "server": lambda: shown("A real server", lambda: server.figures(console.print)),
         "statuses": lambda: shown("A burst of commits", lambda: statuses.figures(console.print)),
         "traffic": lambda: list(traffic.figures(console)),
+        "chaos": lambda: shown("Random commits and faults", lambda: chaos.figures(console.print)),
     }

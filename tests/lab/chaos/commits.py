@@ -1,0 +1,172 @@
+"""What is committed, at random, and what has to come of it.  Pure: the same dice, the same commits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from random import Random
+from typing import Any
+
+import yaml
+
+STEADY = "steady"  # the app that no commit and hardly a fault touches
+MOST_APPS = 4  # beside the steady one
+PORTS = (7799, 8080)
+SERVICES = ("web", "api", "front")
+WITHIN = "25s"  # for what gets healthy; on a busy machine, too
+UNHEALTHY_WITHIN = "3s"
+# How an app is broken: by an image that nobody has, by a key that is unknown, or by how its container runs.
+BREAKS = ("missing", "misspelled", "sick", "crashing")
+
+Push = Callable[[str, int, str], str]  # a version, a port and how it runs ("" for well) -> the name of its image
+
+
+@dataclass(frozen=True)
+class App:
+    """An app of one service: it has a route, and a volume with a file that must never get lost."""
+
+    name: str
+    service: str = "web"
+    version: str = "1"
+    mark: int = 0
+    port: int = PORTS[0]
+    replicas: int = 1
+    broken: str = ""  # one of BREAKS
+
+    @property
+    def answer(self) -> str:
+        """What it answers through the gateway."""
+        return f"{self.name} {self.version}"
+
+    def manifest(self, push: Push) -> str:
+        kind = self.broken if self.broken in ("sick", "crashing") else ""
+        image = push(self.version, self.port, kind)
+        within = UNHEALTHY_WITHIN if kind else WITHIN
+        service: dict[str, Any] = {
+            "image": f"{image}-that-nobody-has" if self.broken == "missing" else image,
+            "environment": {"MARK": str(self.mark)},
+            "volumes": ["data:/data"],
+            "stop_grace_period": "1s",
+            "deploy": {"replicas": self.replicas},
+            "x-mvd": {"health": {"http": "/health", "port": self.port, "within": within}},
+            "x-kong": {"port": self.port, "routes": [{"paths": [f"/{self.name}"]}]},
+        }
+        if self.broken == "misspelled":
+            service["prots"] = ["80:80"]
+        return yaml.safe_dump({"services": {self.service: service}, "volumes": {"data": None}}, sort_keys=False)
+
+
+@dataclass(frozen=True)
+class State:
+    """What Git has, and of each app what last worked: that is what has to run."""
+
+    apps: Mapping[str, App] = field(default_factory=lambda: {STEADY: App(STEADY)})
+    good: Mapping[str, App] = field(default_factory=dict)
+
+    @property
+    def running(self) -> Mapping[str, App]:
+        """The apps that have to run, each as it has to run."""
+        return {
+            name: running for name, app in self.apps.items() if (running := self.good.get(name) if app.broken else app)
+        }
+
+    @property
+    def is_green(self) -> bool:
+        return not any(app.broken for app in self.apps.values())
+
+    def settled(self) -> State:
+        """Once it was reached: what runs is what worked last."""
+        return State(self.apps, self.running)
+
+
+@dataclass(frozen=True)
+class Commit:
+    """What it changes, in words; `apps` is what Git has then.  A `revert` undoes the commit before it."""
+
+    subject: str
+    apps: Mapping[str, App]
+    touched: frozenset[str] = frozenset()
+    revert: bool = False
+
+
+def commit(random: Random, state: State, before: Mapping[str, App] | None, hands_off: frozenset[str]) -> Commit:
+    """A commit onto that state that touches none of the apps `hands_off`; `before` is what Git had one commit ago."""
+    ways = [way for way in WAYS if random.random() < 0.7] or WAYS
+    random.shuffle(ways)
+    if before is not None and random.random() < 0.15:
+        touched = frozenset(name for name in {*before, *state.apps} if before.get(name) != state.apps.get(name))
+        has_good = all(not before[name].broken or name in state.good for name in touched & before.keys())
+        if touched and has_good and not touched & hands_off:
+            return Commit("Revert the commit before", before, touched, revert=True)
+    for way in ways:
+        if made := way(random, state, hands_off):
+            subject, name, app = made
+            apps = {other: kept for other, kept in state.apps.items() if other != name}
+            return Commit(subject, apps | ({name: app} if app else {}), frozenset({name}))
+    return Commit("Change nothing that runs", state.apps)
+
+
+Made = tuple[str, str, App | None] | None
+
+
+def _add(random: Random, state: State, hands_off: frozenset[str]) -> Made:
+    if len(state.apps) > MOST_APPS:
+        return None
+    name = f"app{random.randrange(10_000)}"
+    replicas = random.choice((1, 1, 2))
+    return f"Add {name}", name, App(name, random.choice(SERVICES), "1", 0, random.choice(PORTS), replicas)
+
+
+def _remove(random: Random, state: State, hands_off: frozenset[str]) -> Made:
+    names = sorted(state.apps.keys() - {STEADY} - hands_off)
+    if len(names) < 2 or random.random() < 0.5:
+        return None
+    name = random.choice(names)
+    return f"Remove {name}", name, None
+
+
+def _change(what: str, changed: Callable[[Random, App], App]) -> Callable[[Random, State, frozenset[str]], Made]:
+    """A change of an app that is not broken."""
+
+    def way(random: Random, state: State, hands_off: frozenset[str]) -> Made:
+        names = sorted(name for name, app in state.apps.items() if name not in {STEADY, *hands_off} and not app.broken)
+        if not names:
+            return None
+        app = changed(random, state.apps[random.choice(names)])
+        return f"{what} of {app.name}", app.name, app
+
+    return way
+
+
+def _break(random: Random, state: State, hands_off: frozenset[str]) -> Made:
+    names = sorted(name for name in state.good.keys() & state.apps.keys() if name not in {STEADY, *hands_off})
+    names = [name for name in names if not state.apps[name].broken]
+    if not names or not state.is_green:
+        return None
+    app, broken = state.apps[random.choice(names)], random.choice(BREAKS)
+    return f"Break {app.name}: {broken}", app.name, replace(app, broken=broken, mark=app.mark + 1)
+
+
+def _fix(random: Random, state: State, hands_off: frozenset[str]) -> Made:
+    names = sorted(name for name, app in state.apps.items() if app.broken and name not in hands_off)
+    if not names:
+        return None
+    app = state.apps[random.choice(names)]
+    return f"Fix {app.name}", app.name, replace(app, broken="", mark=app.mark + 1)
+
+
+WAYS = [
+    _add,
+    _remove,
+    _change("Change the environment", lambda random, app: replace(app, mark=app.mark + 1)),
+    _change("Change the image", lambda random, app: replace(app, version=str(1 + int(app.version) % 3))),
+    _change("Change the replicas", lambda random, app: replace(app, replicas=1 + app.replicas % 3)),
+    _change("Rename the service", lambda random, app: replace(app, service=_other(random, SERVICES, app.service))),
+    _change("Change the port", lambda random, app: replace(app, port=_other(random, PORTS, app.port))),
+    _break,
+    _fix,
+]
+
+
+def _other(random: Random, values: tuple[Any, ...], value: Any) -> Any:
+    return random.choice([one for one in values if one != value])
