@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence, Set
 from dataclasses import replace
 
 from gitops_mvd.core.model import LOST, App, Change, Plan, Resource, Role, Roles
-from gitops_mvd.core.plan import Key, make_plan, of_role, place
+from gitops_mvd.core.plan import PLACED, Key, make_plan, of_role, place
 from gitops_mvd.core.ports import History, Kind, Precedence
 from gitops_mvd.core.specs import OVERRIDDEN, Joined, WithContainer
 from gitops_mvd.host.admission import Admission
@@ -107,8 +107,9 @@ class Planner:
         return plan
 
     def _placed(self, wanted: Sequence[Resource], found: Sequence[Resource]) -> list[Resource]:
-        units = of_role(Role.INSTANCE, self._snapshot.everything(), self._roles)
-        free = self._ports.free({unit.spec["port"] for unit in units})
+        # A deploy that was interrupted has containers that were given a port and have no unit yet.
+        placed = (it for role in PLACED for it in of_role(role, self._snapshot.everything(), self._roles))
+        free = self._ports.free({it.spec["port"] for it in placed})
         return place(wanted, found, self._roles, self._ports.address, free)
 
     def _ignored(self, app: App, wanted: Sequence[Resource], found: Sequence[Resource]) -> set[Key]:

@@ -13,7 +13,7 @@ import pytest
 
 from gitops_mvd.config.settings import read
 from gitops_mvd.core.errors import StepFailed, Unavailable
-from gitops_mvd.core.model import App, Change, Check, Health, Instance, Resource, Service
+from gitops_mvd.core.model import App, Change, Check, Health, Instance, Resource, Role, Service
 from gitops_mvd.core.policy import Policy, Server
 from gitops_mvd.daemon.connections import known_server
 from gitops_mvd.host.disruption import Disruptions
@@ -158,9 +158,22 @@ def test_a_kind_that_others_need_is_needed_by_all() -> None:
 
 def test_two_apps_never_get_the_same_port() -> None:
     host = machine(Kind("image"), Kind("unit", "image"), Kind("route", "unit"))
-    plans = [host.plan(App(name, (service("web"),)), proven=True) for name in ("chat", "shop")]
-    ports = [step.to.spec["port"] for plan in plans for step in plan if isinstance(step, Change) and _is_unit(step.to)]
-    assert len(set(ports)) == 2
+    assert len({*_ports(host, "chat"), *_ports(host, "shop")}) == 2
+
+
+def test_a_container_without_a_unit_yet_keeps_its_port() -> None:
+    containers, others = Kind("image"), (Kind("image"), Kind("unit", "image"), Kind("route", "unit"))
+    containers.name, containers.role = "container", Role.CONTAINER
+    [port] = _ports(machine(containers, *others), "chat")
+    made = Resource("container", "mvd-shop-web-00000001", "shop", "web", {"digest": "", "port": port, "state": "made"})
+    containers.there[made.name] = made
+    assert port not in _ports(machine(containers, *others), "chat")
+
+
+def _ports(host: Machine, app: str) -> list[int]:
+    """The ports of an app that is deployed."""
+    plan = host.plan(App(app, (service("web"),)), proven=True)
+    return [step.to.spec["port"] for step in plan if isinstance(step, Change) and step.to and _is_unit(step.to)]
 
 
 def _is_unit(resource: Resource | None) -> bool:
