@@ -31,7 +31,7 @@ from gitops_mvd.kong.migrate.dump import dump_all
 from gitops_mvd.kong.schema import Schemas
 from gitops_mvd.manifest import load, review
 from gitops_mvd.manifest.explain import explain
-from gitops_mvd.state.secret_files import SecretFiles
+from gitops_mvd.secrets.store import Secrets
 from gitops_mvd.systemd.unit import render
 from tests.contract.kong_documents import a_kong
 from tests.contract.scripted import Answer, scripted
@@ -64,7 +64,7 @@ def read_apps(files: Mapping[str, bytes]) -> None:
         check("a broken app", *map(str, problems))
     reviewed = review(tree)
     check("a review", *map(str, reviewed.problems), *map(str, reviewed.notes))
-    routes = Routes(None, HOST.name, secrets=SecretFiles(Path("/nonexistent")))
+    routes = Routes(None, HOST.name, secrets=Secrets(Path("/nonexistent")))
     for app in apps:
         explain(app)
         for service in app.services:

@@ -361,6 +361,12 @@ ATTACKS: dict[str, list[Attack]] = {
     "kong_fields._ACTIVE.headers": [
         in_kong(SECRET, upstreams=[{"name": "u", "healthchecks": {"active": {"headers": {"a": [STOLEN]}}}}])
     ],
+    **{
+        f"project.SECRET.{key}": [
+            Attack(SECRET, {"secrets": [name]}, {"secrets": {name: {"external": True, **more}}}, levels=LEVELS)
+        ]
+        for key, name, more in (("external", "bank.key", {}), ("name", "key", {"name": "bank.key"}))
+    },
     "extensions.KONG_ROUTE.headers": [in_x_kong(SECRET, routes=[{"paths": ["/a"], "headers": {"a": [STOLEN]}}])],
     "extensions.X_KONG.headers": [in_x_kong(SECRET, headers={"a": [STOLEN]})],
 }

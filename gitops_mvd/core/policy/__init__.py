@@ -54,7 +54,8 @@ def _forbidden(policy: Policy, server: Server, app: App) -> Iterator[str]:
 def secrets_of(app: App) -> Iterator[str]:
     """The secrets that an app refers to: names of those of the host, and `vault://...` for those of Kong's vaults."""
     for service in app.services:
-        yield from _referred_to([service.environment, service.kong])
+        yield from service.secrets
+        yield from _referred_to(service.kong)
     yield from _referred_to(app.kong_entities)
 
 
