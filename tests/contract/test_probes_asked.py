@@ -443,7 +443,7 @@ def test_a_web_server_that_speaks_http_2_but_no_grpc_is_told_from_one_that_does(
     ("ran", "why"),
     [
         (Ran(1), "exec ends with code 1"),
-        (Ran(2, "one\nno connection\x1b[0m\n\n"), "exec ends with code 2: no connection [0m"),
+        (Ran(2, "one\nno connection\x1b[0m\n\n"), r"exec ends with code 2: no connection\x1b[0m"),
         (Ran(None, killed=True), "exec does not end within 5 s, and was killed"),
         (Ran(None), "exec does not end within 5 s, and goes on, for it cannot be killed"),
     ],
