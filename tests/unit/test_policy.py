@@ -107,6 +107,8 @@ def test_a_host_folder_behind_a_volume_is_a_host_folder() -> None:
         {"type": "overlay", "device": "/srv/x", "o": "bind,lowerdir=/etc"},
         {"type": "none", "device": "/srv/../etc", "o": "bind"},
         {"type": "none", "device": "/srv/x"},
+        {"type": "none", "device": "/srv/x", "o": "bind", "Device": "/opt"},
+        {"type": "none", "device": "/srv/x", "o": "bind,size=1"},
         {"o": "bind"},
     ],
 )
