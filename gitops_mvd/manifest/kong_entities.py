@@ -263,7 +263,7 @@ def _service(place: Place) -> Declaration:
                 entries[name].report("is set by `url` too: remove one of them")
         service = {**service, **_of_url(entries["url"], url)}
     if any(is_admin_api(host, port) for _, host, port in routed({"services": [service]})):
-        place.entries()["url" if place.has("url") else "host"].report(ADMIN)
+        place.report(ADMIN)
     check_service(place, service, service.get("protocol", "http"))
     return service
 

@@ -265,7 +265,7 @@ def one_plugin(table: Table) -> Reader[Declaration]:
     def read(place: Place) -> Declaration:
         found = keys(place)
         if any(is_admin_api(host, port) for _, host, port in asked_by(found)):
-            place.entries()["config"].report(ADMIN)
+            place.report(ADMIN)
         return found
 
     return read

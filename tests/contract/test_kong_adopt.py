@@ -527,6 +527,9 @@ class OnlyRoutes:
             self.routes.apply([step])
         return []
 
+    def overridden(self, app: App) -> str:
+        return ""
+
     def unrepaired(self, plan: Plan) -> str:
         return ""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import stat
+from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from gitops_mvd.git.tree import FolderTree
 from gitops_mvd.kinds.route import Routes
 from gitops_mvd.kong.client import Kong
 from gitops_mvd.kong.migrate import export
+from gitops_mvd.kong.migrate.accepted import Document, Item, prune_files
 from gitops_mvd.kong.migrate.adopt import Adoptions, plan
 from gitops_mvd.kong.schema import Schemas
 from gitops_mvd.manifest import load, validate
@@ -279,3 +281,17 @@ def test_whatever_is_there_the_files_say_it(
     assert not found.refused
     assert len(found.adopted) == len(everything(gateway))
     assert not [it for it in found.adopted if it.changes or it.undeclared]
+
+
+def test_a_way_to_the_admin_api_is_left_out_whole_and_the_rest_is_kept() -> None:
+    log: Item = {"name": "http-log", "config": {"http_endpoint": "http://localhost:8001/services"}}
+    far: Item = {"name": "far", "host": "api.example.org", "plugins": [log, {"name": "key-auth"}]}
+    document: Document = {"services": [{"name": "admin", "host": "127.0.0.1", "port": 8001}, far]}
+    notes: dict[str, list[str]] = defaultdict(list)
+    prune_files({"services.yaml": document}, notes)
+    kept = {"name": "far", "host": "api.example.org", "plugins": [{"name": "key-auth"}]}
+    assert document == {"services": [kept]}
+    assert [note.partition(": leads")[0] for note in notes["services"]] == [
+        "left out: services admin",
+        "left out: services far plugins http-log",
+    ]

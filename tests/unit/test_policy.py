@@ -8,7 +8,7 @@ from gitops_mvd.core.compose import Run
 from gitops_mvd.core.errors import StepFailed
 from gitops_mvd.core.model import App, Service
 from gitops_mvd.core.policy import CHECKED, FORBIDDEN, HARMLESS, PRIVATE, Policy, Server, enforce
-from gitops_mvd.core.policy.names import owner_of, registry_of
+from gitops_mvd.core.policy.names import forbidden_secrets, owner_of, registry_of
 
 STRICT = Policy(mounts=("/srv",), registries=("myrepo.io",), ports=((8000, 8999),))
 
@@ -198,6 +198,7 @@ def test_everything_that_is_forbidden_is_told_at_once() -> None:
     assert str(caught.value).count("web:") == 3
 
 
+ADVICE = ": call it shop.tls/x, or list it under `secrets`"
 LINKS = {"/srv/etc": "/etc", "/srv/state": "/var/lib/gitops-mvd", "/data": "/mnt/disk", "/srv/own": "/mnt/disk/own"}
 
 
@@ -282,6 +283,27 @@ def test_secrets_of_others_are_used_only_if_they_are_listed() -> None:
     enforce(Policy(secrets=("tls-key", "vault://env", "vault://mine")), kong(**entities))
     with pytest.raises(StepFailed, match=r"the vault mine; the secret vault://env/one, which"):
         enforce(Policy(secrets=("tls-key", "vault://env/on", "vault://env/two")), kong(**entities))
+
+
+@pytest.mark.parametrize(
+    ("name", "allowed"),
+    [
+        ("vault:kv/data/chat", True),
+        ("vault:kv/data/chat#key", True),
+        ("vault:kv/data/chat/db#key", True),
+        ("vault:kv/data/chatty#key", False),
+        ("vault:kv/data/chat/../bank#key", False),
+        ("vault:kv/data/chat/..", False),
+        ("other:kv/data/chat", False),
+        ("tls", True),
+        ("tls/x", False),
+    ],
+)
+def test_what_is_listed_of_a_provider_is_all_below_it(name: str, allowed: bool) -> None:
+    policy = Policy(secrets=("vault:kv/data/chat", "tls"))
+    assert [*forbidden_secrets(policy, "shop", [name])] == (
+        [] if allowed else [f"the secret {name}, which is not the app's own{'' if ':' in name else ADVICE}"]
+    )
 
 
 def test_a_plugin_that_is_listed_may_do_anything_but_ask_the_admin_api() -> None:

@@ -86,10 +86,16 @@ def _is_within(subnet: str, pools: Iterable[str]) -> bool:
 def forbidden_secrets(policy: Policy, app: str, names: Iterable[str]) -> Iterator[str]:
     """The secrets of the host, by their names, that an app may not use: `vault://...` is one of Kong's own vaults."""
     for name in sorted(set(names)):
-        is_listed = any(name == it or (name.startswith(f"{it}/") and "://" in it) for it in policy.secrets)
+        is_listed = any(_is_listed(name, it) for it in policy.secrets)
         if not (is_listed or owner_of(name) == app or name.startswith(OF_THE_REPOSITORY)):
-            own = "" if "://" in name else f": call it {app}.{name}, or list it under `secrets`"
+            own = "" if ":" in name else f": call it {app}.{name}, or list it under `secrets`"
             yield f"the secret {name}, which is not the app's own{own}"
+
+
+def _is_listed(name: str, listed: str) -> bool:
+    """Is it that secret, or one below it in a vault or at a provider?"""
+    is_below = ":" in listed and name.startswith((f"{listed}/", f"{listed}#")) and ".." not in name.split("/")
+    return name == listed or is_below
 
 
 def owner_of(secret: str) -> str:
