@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 from dataclasses import dataclass, field
@@ -21,6 +22,7 @@ from gitops_mvd.kong.client import Certificates, Kong
 from gitops_mvd.kong.shared.precedence import Precedence
 from gitops_mvd.net.own_address import is_own_address
 
+DAEMON_JSON = Path("/etc/docker/daemon.json")
 SHORTEST_SECRET = 16  # characters
 
 
@@ -67,8 +69,17 @@ def known_server(settings: Settings, path: Path, name: str) -> Server:
     def is_own(host: str) -> bool:
         return plain_host(host) in names or is_own_address(str(address_of(host) or ""))
 
-    private = sorted({*PRIVATE, *folders, *boot_file, *engine, *named_files(settings)})
+    private = sorted({*PRIVATE, *engine_data(DAEMON_JSON), *folders, *boot_file, *engine, *named_files(settings)})
     return Server(admin, is_own, tuple(private), os.path.realpath)
+
+
+def engine_data(file: Path) -> set[str]:
+    """Where an engine keeps its data, if its settings in that file name a place; else it is one of PRIVATE."""
+    try:
+        told = json.loads(file.read_text("utf-8"))
+        return {str(told[key]) for key in ("data-root", "exec-root") if told.get(key)}
+    except (OSError, ValueError, AttributeError):
+        return set()
 
 
 def connect_source(settings: Settings, account: Account) -> Source:

@@ -15,7 +15,7 @@ from gitops_mvd.config.settings import read
 from gitops_mvd.core.errors import StepFailed, Unavailable
 from gitops_mvd.core.model import App, Change, Check, Health, Instance, Resource, Role, Service
 from gitops_mvd.core.policy import Policy, Server
-from gitops_mvd.daemon.connections import known_server
+from gitops_mvd.daemon.connections import engine_data, known_server
 from gitops_mvd.host.disruption import Disruptions
 from gitops_mvd.host.gates import Gates
 from gitops_mvd.host.machine import Machine
@@ -435,3 +435,16 @@ def test_kongs_admin_api_is_not_routed_to_by_an_address_of_the_host(tmp_path: Pa
         with pytest.raises(StepFailed, match="leads to Kong's Admin API"):
             host.pin(App("gateway", kong_entities={"services": [{"name": "s", "host": name, "port": 9001}]}))
     host.pin(App("gateway", kong_entities={"services": [{"name": "s", "host": "h2", "port": 9001}]}))
+
+
+def test_where_an_engine_keeps_its_data_is_read_from_its_settings(tmp_path: Path) -> None:
+    settings = tmp_path / "daemon.json"
+    assert engine_data(settings) == set()
+    for text, found in (
+        ('{"data-root": "/data/docker"}', {"/data/docker"}),
+        ("{}", set()),
+        ("[]", set()),
+        ("{", set()),
+    ):
+        settings.write_text(text)
+        assert engine_data(settings) == found

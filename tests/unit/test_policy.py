@@ -347,3 +347,14 @@ def test_subnets_and_sysctls_that_are_named_may_be_used() -> None:
     with pytest.raises(StepFailed, match=r"sysctls: net.core.somaxconn; .*subnet 10.7.1.0/24"):
         enforce(Policy(), wanted)
     enforce(Policy(subnets=("10.7.0.0/16",), sysctls=("net.core.somaxconn",)), wanted)
+
+
+@pytest.mark.parametrize(
+    "huge",
+    ["9" * 5000, 10**5000, float("inf"), True, None, ["x"], {"a": "b"}],
+    ids=["text", "number", "inf", "bool", "none", "list", "mapping"],
+)
+def test_what_is_no_host_and_no_port_breaks_nothing(huge: Any) -> None:
+    config = {"host": huge, "port": huge, "endpoint": f"a:{'9' * 5000}", "url": f"http://a:{'9' * 5000}"}
+    plugins = [{"name": "http-log", "config": config}]
+    enforce(Policy(), kong(plugins=plugins, services=[{"name": "s", "host": f"a:{'9' * 5000}"}]))

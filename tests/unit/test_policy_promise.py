@@ -288,6 +288,9 @@ ATTACKS: dict[str, list[Attack]] = {
         in_kong("http-log to", plugins=[{"name": "http-log", "config": {"http_endpoint": "http://169.254.169.254/"}}]),
         in_kong("udp-log to", plugins=[{"name": "udp-log", "config": {"host": "localhost", "port": 53}}]),
         in_kong("Admin API", plugins=[{"name": "tcp-log", "config": {"host": "unix:/run/kong.sock", "port": 1}}]),
+        in_kong("Admin API", plugins=[{"name": "tcp-log", "config": {"host": 127.1, "port": "8001"}}]),
+        in_kong("Admin API", plugins=[{"name": "mine", "config": {"redis": {"nodes": ["[::1]:8001"]}}}]),
+        in_kong("Admin API", plugins=[{"name": "mine", "config": {"redis_host": "localhost", "redis_port": 8444}}]),
         in_kong(
             "the plugin tcp-log with the program",
             plugins=[{"name": "tcp-log", "config": {"host": "x.org", "custom_fields_by_lua": {"a": "return 1"}}}],

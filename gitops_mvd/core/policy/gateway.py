@@ -28,6 +28,7 @@ ASKING = frozenset(  # plugins that connect to the addresses in their `config`
 # ai-proxy), or is not known.
 _CODE = "_by_lua"  # the end of a key of `config` that is a program
 _HOST_KEYS = ("hostname", "host", "ip", "address")
+_DIGITS = re.compile(r"[0-9]{1,5}")
 _HOST_AND_PORT = re.compile(r"([^\s/:]+|\[[^\]\s]+\]):[0-9]{1,5}(/.*)?")
 _UNIX = ("unix:", "http+unix:")  # Kong's Admin API may listen on a socket, and so do parts of Kong
 DEFAULT_SERVICE_PORT = 80
@@ -107,28 +108,26 @@ def routed(entities: Mapping[str, Any]) -> Iterator[Destination]:
     for service in entities.get("services", ()):
         host, port = split_url(str(service["url"])) if "url" in service else (str(service.get("host", "")), 0)
         what = f"the service {service.get('name', host)}"
-        written, colon, behind = host.rpartition(":")
-        if colon and written.count(":") == 0 and behind.isdecimal():
-            host, port = written, int(behind)
+        host, port = _written(host) or (host, port)
         yield Destination(what, host, port or int(service.get("port", DEFAULT_SERVICE_PORT)))
     targets = [(str(entity.get("target", "")), entity.get("upstream")) for entity in entities.get("targets", ())]
     for upstream in entities.get("upstreams", ()):
         targets += [(str(target.get("target", "")), upstream.get("name")) for target in upstream.get("targets", ())]
     for target, of in targets:
-        name, _, behind = target.rpartition(":")
         what = f"the target {target} of {next(iter(of.values()), '') if isinstance(of, Mapping) else of}"
-        yield Destination(what, name or target, int(behind) if behind.isdecimal() else 0)
+        yield Destination(what, *(_written(target) or (target, 0)))
 
 
 def _asked(config: object) -> Iterator[tuple[str, int]]:
     """The hosts and ports in URLs, in `host:port`, and in keys such as `redis_host` with `redis_port` beside them."""
     if isinstance(config, Mapping):
-        ports = {key: int(it) for key, it in config.items() if str(key).endswith("port") and str(it).isdecimal()}
+        ports = {key: _port(value) for key, value in config.items() if str(key).endswith("port")}
         for key, value in config.items():
-            if isinstance(value, Mapping | list | tuple) or not str(key).endswith(_HOST_KEYS):
+            text = _text(value)
+            if not text or not str(key).endswith(_HOST_KEYS):
                 yield from _asked(value)
             else:
-                host, port = _written(str(value)) or (str(value), 0)
+                host, port = _written(text) or (text, 0)
                 beside = next(str(key).removesuffix(end) for end in _HOST_KEYS if str(key).endswith(end))
                 yield host, port or ports.get(f"{beside}port", ports.get("port", 0))
     elif isinstance(config, list | tuple):
@@ -136,6 +135,17 @@ def _asked(config: object) -> Iterator[tuple[str, int]]:
             yield from _asked(value)
     elif isinstance(config, str) and (found := _written(config)):
         yield found
+
+
+def _text(value: object) -> str:
+    """A text, or the number that Kong would take for one; "" for anything else."""
+    if isinstance(value, int | float):
+        return str(value) if abs(value) < 1 << 32 else ""
+    return value if isinstance(value, str) else ""
+
+
+def _port(value: object) -> int:
+    return int(text) if _DIGITS.fullmatch(text := _text(value)) else 0
 
 
 def _written(text: str) -> tuple[str, int] | None:
