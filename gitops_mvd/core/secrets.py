@@ -7,14 +7,16 @@ it, so that no repository, plan, status or history has more than the name, and a
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 
 BEGINS = "{file://"
 SOPS, SOPS_RAW = "sops", "sops-raw"  # what is in a file of the repository that is encrypted; nobody writes these
 MALFORMED = "has an invalid reference: write {file://NAME}"
 
 _REFERENCE = re.compile(r"\{file://([^{}]*)\}")
-_NAME = re.compile(r"(?:[a-z][a-z0-9-]{0,31}:[A-Za-z0-9_./#@=+-]{1,300}|[A-Za-z0-9_][A-Za-z0-9._-]{0,199})")
+_NAME = re.compile(
+    r"(?:[a-z][a-z0-9-]{0,31}:[A-Za-z0-9_/][A-Za-z0-9_./#@=+-]{0,299}|[A-Za-z0-9_][A-Za-z0-9._-]{0,199})"
+)
 
 
 def reference(name: str) -> str:
@@ -35,7 +37,8 @@ def names_in(text: str) -> Iterator[str]:
 def misnamed(name: str) -> str:
     """Why no secret can have that name, as the end of a sentence; "" if one can."""
     provider, colon, _ = name.partition(":")
-    if not _NAME.fullmatch(name) or (colon and provider in (SOPS, SOPS_RAW)):
+    is_above = ".." in re.split("[/#]", name)
+    if is_above or not _NAME.fullmatch(name) or (colon and provider in (SOPS, SOPS_RAW)):
         return (
             "it must be the name of a file in the host's folder for secrets, not a path, or PROVIDER:PATH with a "
             "provider of the host's settings"
@@ -43,9 +46,9 @@ def misnamed(name: str) -> str:
     return ""
 
 
-def mistake(text: str) -> str:
-    """What is wrong with a text that has references in it, "" if nothing is."""
-    for name in names_in(text):
+def mistake(text: str, known: Collection[str] = ()) -> str:
+    """What is wrong with a text that has references in it, other than to what is `known`; "" if nothing is."""
+    for name in {*names_in(text)}.difference(known):
         if why := misnamed(name):
             return f"refers to the secret {name!r}: {why}"
     return MALFORMED if BEGINS in _REFERENCE.sub("", text) else ""

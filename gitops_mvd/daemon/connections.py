@@ -21,6 +21,9 @@ from gitops_mvd.git.branch import Source, no_token
 from gitops_mvd.kong.client import Certificates, Kong
 from gitops_mvd.kong.shared.precedence import Precedence
 from gitops_mvd.net.own_address import is_own_address
+from gitops_mvd.secrets import providers
+from gitops_mvd.secrets.sops import Sops
+from gitops_mvd.secrets.store import Secrets
 
 DAEMON_JSON = Path("/etc/docker/daemon.json")
 SHORTEST_SECRET = 16  # characters
@@ -144,6 +147,13 @@ def webhook_receiver(settings: Settings) -> Hooks | None:
         fault = f"has {len(secret)} characters, and needs {SHORTEST_SECRET}" if secret else "is empty"
         raise Unavailable(f"{webhook.secret_file} (webhook.secret_file) {fault}", "Make one: openssl rand -hex 32")
     return Hooks(webhook.listen, forges.known()[forge.kind], secret)
+
+
+def connect_secrets(settings: Settings) -> Secrets:
+    """Where the secrets of apps come from; nobody is asked yet."""
+    found = {name: providers.connect(options) for name, options in settings.providers.items()}
+    sops = Sops(Path(settings.sops.age_key_file), Path(settings.sops.gnupg_home))
+    return Secrets(Path(settings.secrets), found, sops)
 
 
 def read_secret(path: str, key: str) -> str:

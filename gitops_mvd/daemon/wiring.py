@@ -15,6 +15,7 @@ from gitops_mvd.daemon.connections import (
     connect_docker,
     connect_forge,
     connect_kong,
+    connect_secrets,
     connect_source,
     known_server,
     repository_account,
@@ -31,7 +32,6 @@ from gitops_mvd.host.monitor import Monitor
 from gitops_mvd.kinds import Tools
 from gitops_mvd.kong.shared.precedence import Precedence
 from gitops_mvd.manifest import Cache
-from gitops_mvd.secrets.store import Secrets
 from gitops_mvd.state.history import SqliteHistory
 from gitops_mvd.status.outbox import Outbox
 from gitops_mvd.status.pull_requests import PullRequests
@@ -96,7 +96,7 @@ def wire(settings: Settings, path: Path, units: Path | None = None) -> Wired:
         folders=Path(settings.folders),
         units=units or UNITS,
         address=settings.kong.address if settings.kong else "127.0.0.1",
-        secrets=Secrets(Path(settings.secrets)),
+        secrets=connect_secrets(settings),
     )
     disruptions = Disruptions(tools.engine, tools.systemd)
     known_probes = probes.discover(probes.ProbeTools(tools.engine, tools.systemd))

@@ -21,6 +21,7 @@ _VALUE = re.compile(rb"ENC\[AES256_GCM,data:")
 _METADATA = re.compile(rb"\bsops(?:_|\"?:|\])")
 _STATEMENT = re.compile(r"^([^#=\n][^=\n]*)=", re.MULTILINE)
 _HOSTED = ("kms", "gcp_kms", "azure_kv", "hc_vault", "hckms")  # keys that some service on a network has
+_UNREADABLE = "?"
 _HOSTED_LINE = re.compile(rf"^\s*(?:sops_)?(?:key_groups__list_\d+__map_)?({'|'.join(_HOSTED)})__", re.MULTILINE)
 
 
@@ -48,23 +49,26 @@ def _is_binary(text: str) -> bool:
         return False
 
 
-def hosted_key(path: str, text: str) -> str:
-    """The first key of an encrypted file that a service on a network has, "" if there is none but of age and PGP.
+def foreign_key(path: str, text: str) -> str:
+    """Why an encrypted file has keys other than of age and PGP, as the end of a sentence; "" if it has none.
 
     The repository names the address of such a service: a host that asked there would tell it who it is.
     """
     match format_of(path, text):
         case "dotenv" | "ini":
-            return found[1] if (found := _HOSTED_LINE.search(text)) else ""
+            name = found[1] if (found := _HOSTED_LINE.search(text)) else ""
         case _:
-            return _hosted_in(text)
+            name = _hosted_in(text)
+    if name == _UNREADABLE:
+        return "has metadata that cannot be read"
+    return f"has a key of {name}, and only keys of age and PGP are used here" if name else ""
 
 
 def _hosted_in(text: str) -> str:
     root = parse("", text.encode("utf-8", "surrogateescape"), [])
     top = root.value.get("sops") if root and isinstance(root.value, dict) else None
     if top is None or not isinstance(top.value, dict):
-        return "unreadable metadata"
+        return _UNREADABLE
     groups = top.value.get("key_groups")
     every = [top, *(groups.value if groups and isinstance(groups.value, list) else ())]
     for at in every:

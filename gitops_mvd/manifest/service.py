@@ -10,7 +10,7 @@ from gitops_mvd.config.tables import Place
 from gitops_mvd.config.yamltree import Sink, report
 from gitops_mvd.core.compose import Endpoint, Port, Run
 from gitops_mvd.core.model import Check, Service, Update
-from gitops_mvd.core.secrets import BEGINS, mistake
+from gitops_mvd.core.secrets import BEGINS, mistake, names_in
 from gitops_mvd.core.xkong import XKong
 from gitops_mvd.manifest.compose import RESERVED, RUN
 from gitops_mvd.manifest.composition import inside, read_content
@@ -188,6 +188,7 @@ def _pairs_of_files(
     Those of an encrypted file, which goes into `sealed`, are references to what is in it.
     """
     found: dict[str, str] = {}
+    known: set[str] = set()  # the names of what is in encrypted files
     for at, options in files:
         path = at.attempt(inside, options["path"]) if "path" in options else None
         if path is None or not (options.get("required", True) or project.tree.oid(path)):
@@ -198,12 +199,14 @@ def _pairs_of_files(
         raw = options.get("format") == "raw"
         if is_sealed(data):
             sealed[path] = data.decode("utf-8", "surrogateescape")
-            found |= at.attempt(sealed_environment, path, sealed[path], raw) or {}
+            references = at.attempt(sealed_environment, path, sealed[path], raw) or {}
+            known.update(name for value in references.values() for name in names_in(value))
+            found |= references
             continue
         told: Sink = []
         pairs = parse_env(path, data, variables.over(found), told, raw)
         for name, value in pairs.items():
-            if why := mistake(value):
+            if why := mistake(value, known):
                 report(told, (), path, line_of(name, data), f"{name} {why}")
         found |= pairs
         at.sink.extend(it._replace(path=at.path) for it in told)

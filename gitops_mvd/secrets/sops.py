@@ -10,7 +10,6 @@ import hashlib
 import os
 import re
 import shutil
-import subprocess
 import threading
 from collections import OrderedDict
 from collections.abc import Mapping
@@ -18,15 +17,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gitops_mvd.config.yamltree import Sink, mistakes
-from gitops_mvd.core.errors import StepFailed, Unavailable
+from gitops_mvd.core.errors import StepFailed
 from gitops_mvd.manifest.dotenv import parse_env
-from gitops_mvd.manifest.sealed import format_of, hosted_key
+from gitops_mvd.manifest.sealed import foreign_key, format_of
+from gitops_mvd.secrets.program import run
 
 WITHIN_SECONDS = 20.0
 LARGEST_BYTES = 4 << 20  # of what a file decrypts to
 MOST_FILES = 500  # that are remembered
 NO_KEY = 128  # what sops ends with where no key of a file is here
-CHANGED = (51, 52)  # and where what is signed is not what is there
+CHANGED = (25, 51, 52)  # and where what is there is not what was signed
 _DEAD_PROXY = "http://127.0.0.1:9"  # whatever else sops may think of asking is not reached
 
 _RECIPIENT = re.compile(r"\bage1[a-z0-9-]{20,2000}|(?:map_fp\s*=\s*|\bfp\"?: \"?)([0-9A-F]{40})")
@@ -45,10 +45,9 @@ class Opened:
 class Sops:
     """Each file is decrypted once, and again only if it failed and the keys of this host are others by now."""
 
-    def __init__(self, folder: Path, age_key_file: Path | None = None, gnupg_home: Path | None = None) -> None:
-        """`folder` has, unless the settings say otherwise, `sops/age/keys.txt` and `sops/gnupg`."""
-        self._age = age_key_file or folder / "sops/age/keys.txt"
-        self._gnupg = gnupg_home or folder / "sops/gnupg"
+    def __init__(self, age_key_file: Path, gnupg_home: Path) -> None:
+        self._age = age_key_file
+        self._gnupg = gnupg_home
         self._opened: OrderedDict[tuple[str, str], Opened] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -86,11 +85,8 @@ class Sops:
 
     def _open(self, path: str, text: str, encrypted: bytes) -> Opened:
         keys = self._keys()
-        if hosted := hosted_key(path, text):
-            why = f"has a key of {hosted}: only keys of age and PGP are used here"
-            return Opened(
-                keys, why=why, hint=f"sops rotate --in-place, with `age` or `pgp` alone in .sops.yaml, on {path}"
-            )
+        if why := foreign_key(path, text):
+            return Opened(keys, why=why, hint="encrypt it anew, with `age` or `pgp` alone in .sops.yaml")
         program = shutil.which("sops")
         if not program:
             return Opened(
@@ -100,7 +96,7 @@ class Sops:
             return Opened(keys, why="this host has no key", hint=self._hint(text))
         kind = format_of(path, text)
         words = [program, "--decrypt", "--input-type", kind, "--output-type", kind, "/dev/stdin"]
-        status, content = _run(words, encrypted, self._environment())
+        status, content = run(words, self._environment(), WITHIN_SECONDS, LARGEST_BYTES, encrypted)
         if status == 0:
             return Opened(keys, content)
         if status == NO_KEY:
@@ -125,29 +121,6 @@ class Sops:
             **keys,
             **proxies,
         }
-
-
-def _run(words: list[str], given: bytes, environment: Mapping[str, str]) -> tuple[int, bytes]:
-    """The exit status of a program that reads stdin, and what it printed.  Raises Unavailable if it does not end."""
-    try:
-        ran = subprocess.run(
-            words,
-            input=given,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            env=environment,
-            cwd="/",
-            timeout=WITHIN_SECONDS,
-            start_new_session=True,
-            check=False,
-        )
-    except subprocess.TimeoutExpired:
-        raise Unavailable(f"sops did not end within {WITHIN_SECONDS:g} s") from None
-    except OSError as error:
-        raise Unavailable(f"cannot run {words[0]}: {error.strerror}") from error
-    if len(ran.stdout) > LARGEST_BYTES:
-        raise Unavailable(f"sops printed more than {LARGEST_BYTES >> 20} MiB")
-    return ran.returncode, ran.stdout
 
 
 def _stamp(path: Path) -> object:

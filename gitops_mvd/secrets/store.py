@@ -35,7 +35,7 @@ class Secrets:
 
     def __init__(self, folder: Path, providers: Mapping[str, Provider] | None = None, sops: Sops | None = None) -> None:
         self._providers: Mapping[str, Provider] = {"": Files(folder), **(providers or {})}
-        self._sops = sops or Sops(folder.parent)
+        self._sops = sops or Sops(folder.parent / "sops/age/keys.txt", folder.parent / "sops/gnupg")
         self._key = DigestKey(folder)
         self._known: dict[str, Known] = {}
         self._locks = {name: threading.Lock() for name in self._providers}

@@ -290,3 +290,49 @@ def test_a_policy_is_a_level_or_has_keys_of_its_own() -> None:
 def test_a_policy_is_read_strictly(policy: str, told: str) -> None:
     with pytest.raises(ManifestError, match=re.escape(told)):
         read("config.yaml", f"repository: /srv/git\npolicy: {policy}\n".encode())
+
+
+@pytest.mark.parametrize(
+    ("providers", "key", "sentence"),
+    [
+        ("{v: {}}", "v", "must have one of `command`, `vault`"),
+        (
+            "{v: {vault: {address: 'https://v', token_file: /t}, command: {run: [/p, '{path}']}}}",
+            "v",
+            "must have one of",
+        ),
+        ("{V: {command: {run: [/p, '{path}']}}}", "V", "is not a name of a provider"),
+        ("{sops: {command: {run: [/p, '{path}']}}}", "sops", "is not a name of a provider"),
+        ("{v: {command: {run: [p, '{path}']}}}", "v.command.run", "the absolute path of a program"),
+        ("{v: {command: {run: [/p, db]}}}", "v.command.run", "must have `{path}`"),
+        ("{v: {command: {run: []}}}", "v.command.run", "the absolute path of a program"),
+        ("{v: {vault: {token_file: /t}}}", "v.vault", "has no `address`"),
+        ("{v: {vault: {address: 'https://v'}}}", "v.vault", "must have one of `token_file`, `approle`"),
+        (
+            "{v: {vault: {address: 'https://v', token_file: /t, approle: {role_id_file: /r, secret_id_file: /s}}}}",
+            *("v.vault", "must have one of `token_file`, `approle`"),
+        ),
+        ("{v: {vault: {address: 'http://10.0.0.9:8200', token_file: /t}}}", "v.vault.address", "over plain http"),
+    ],
+)
+def test_half_a_provider_of_secrets_is_told(providers: str, key: str, sentence: str) -> None:
+    with pytest.raises(ManifestError) as caught:
+        read("config.yaml", f"repository: /srv/config.git\nproviders: {providers}\n".encode())
+    [problem] = caught.value.problems
+    assert problem.key == f"providers.{key}"
+    assert sentence in problem.message
+
+
+def test_providers_of_secrets_have_names() -> None:
+    text = b"""
+repository: /srv/config.git
+providers:
+  vault: {vault: {address: "http://127.0.0.1:8200", approle: {role_id_file: /r, secret_id_file: /s}}}
+  pass: {command: {run: [/usr/bin/pass, show, "{path}"], interval: 1h}}
+"""
+    settings = read("config.yaml", text)
+    assert settings.providers["vault"].vault
+    assert settings.providers["vault"].vault.approle
+    command = settings.providers["pass"].command
+    assert command
+    assert (command.run, command.interval) == (("/usr/bin/pass", "show", "{path}"), 3600.0)

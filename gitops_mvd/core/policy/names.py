@@ -84,7 +84,10 @@ def _is_within(subnet: str, pools: Iterable[str]) -> bool:
 
 
 def forbidden_secrets(policy: Policy, app: str, names: Iterable[str]) -> Iterator[str]:
-    """The secrets of the host, by their names, that an app may not use: `vault://...` is one of Kong's own vaults."""
+    """The secrets of the host, by their names, that an app may not use.
+
+    `vault://...` is one of Kong's own vaults, and `PROVIDER:PATH` that of a provider of this host.
+    """
     for name in sorted(set(names)):
         is_listed = any(_is_listed(name, it) for it in policy.secrets)
         if not (is_listed or owner_of(name) == app or name.startswith(OF_THE_REPOSITORY)):

@@ -6,7 +6,10 @@ NAME.  The laws every implementation obeys are tested by tests/contract/test_sec
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import Protocol
+
+from gitops_mvd.config.settings import ProviderSettings
 
 LARGEST_BYTES = 1 << 20
 
@@ -27,3 +30,10 @@ class Provider(Protocol):
     def read(self, path: str) -> bytes:
         """The secret, at most LARGEST_BYTES.  Raises StepFailed or Unavailable."""
         ...
+
+
+def connect(options: ProviderSettings) -> Provider:
+    """The provider that the settings describe: the module of the key that is given.  Nobody is asked yet."""
+    [(kind, given)] = ((kind, it) for kind in options.__slots__ if (it := getattr(options, kind)))
+    provider: Provider = import_module(f"{__name__}.{kind}").connect(given)
+    return provider
