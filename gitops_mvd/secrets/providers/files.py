@@ -24,7 +24,7 @@ class Files:
         if "/" in path or path.startswith("."):
             raise StepFailed(f"{path!r} is not a name of a secret: it must not have a `/` or begin with a dot")
         file = self._folder / path
-        hint = f"write it there, for root alone: install -m 600 /dev/stdin {file}"
+        hint = f"install -m 600 /dev/stdin {file}"  # short, as a status is cut
         try:
             known = file.stat()
             if not stat.S_ISREG(known.st_mode) or known.st_size > LARGEST_BYTES:
@@ -32,6 +32,8 @@ class Files:
             if known.st_mode & (stat.S_IRWXG | stat.S_IRWXO):
                 raise StepFailed(f"the secret {file} can be read by others than its owner", f"chmod 600 {file}")
             content = file.read_bytes()
+        except FileNotFoundError as error:
+            raise StepFailed(f"the secret {path} is missing on this host", hint) from error
         except OSError as error:
             raise StepFailed(f"cannot read the secret {file}: {error.strerror}", hint) from error
         if not content.strip():
