@@ -657,9 +657,9 @@ POLICY_SECTION = section(
         ),
         "secrets": Key(
             "The secrets of this host that other apps may use beside their own, which are named after the app: "
-            "`shop.db` or `shop_db` for the app `shop`. A secret of a provider is `vault:kv/data/shop#db` here, and all "
-            "below it `vault:kv/data/shop`; one of Kong's own vaults is `vault://env/pg-password`, and all of that "
-            "vault `vault://env`.",
+            "`shop.db` or `shop_db` for the app `shop`. A secret of a provider is `vault:kv/data/shop#db`, and all "
+            "of that path `vault:kv/data/shop`; one of Kong's own vaults is `vault://env/pg-password`, and all of it "
+            "`vault://env`.",
             tuple_of(filled),
             "none",
         ),
