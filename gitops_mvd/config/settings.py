@@ -862,6 +862,16 @@ def _complete(forge: dict[str, Any], values: Mapping[str, Any], place: Place) ->
     return None
 
 
+def logins_of_providers(settings: Settings) -> set[str]:
+    """The files with the logins at providers of secrets; they are read whenever one is asked."""
+    vaults = [provider.vault for provider in settings.providers.values() if provider.vault]
+    roles = [vault.approle for vault in vaults if vault.approle]
+    named = {vault.token_file for vault in vaults} | {
+        file for it in roles for file in (it.role_id_file, it.secret_id_file)
+    }
+    return named - {""}
+
+
 def named_files(settings: Settings) -> set[str]:
     """The files with secrets and keys that the settings name, and that are read together with them."""
     named = set(settings.verify.files if settings.verify else ())

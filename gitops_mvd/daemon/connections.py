@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from gitops_mvd import forges
-from gitops_mvd.config.settings import ForgeSettings, KongSettings, Settings, named_files
+from gitops_mvd.config.settings import ForgeSettings, KongSettings, Settings, logins_of_providers, named_files
 from gitops_mvd.config.settings import GitHubApp as AppLogin
 from gitops_mvd.core.addresses import address_of, plain_host, split_url
 from gitops_mvd.core.errors import Unavailable
@@ -67,6 +67,7 @@ def known_server(settings: Settings, path: Path, name: str) -> Server:
     names = {plain_host(it) for it in (name, socket.gethostname(), kong.address if kong else "") if it}
     boot_file = {kong.boot_file} if kong and kong.boot_file else set()
     folders = {settings.state, settings.files, settings.secrets, settings.folders, str(path)}
+    folders |= {settings.sops.age_key_file, settings.sops.gnupg_home, *logins_of_providers(settings)}
     engine = {settings.docker.url.removeprefix("unix://")} if settings.docker.url.startswith("unix://") else set()
 
     def is_own(host: str) -> bool:

@@ -12,6 +12,7 @@ from gitops_mvd.imports.plan import Imported
 from gitops_mvd.imports.source import FILE, FOLDER, MISSING
 
 MOST_FILES = 30  # of the list of files
+SECRETS_FOLDER = "/etc/gitops-mvd/secrets"
 _INDENT = "    "
 
 
@@ -209,13 +210,15 @@ def _secret_variables(found: Imported) -> list[str]:
         services = several(sorted({service for secret in secrets for service in secret.services}))
         origins = several(sorted({str(secret.origin) for secret in secrets}))
         rows.append(f"{name}, of {services or 'no service'}: its value is in {origins}")
+    name = min(names)
     folder = f"{HOST_FOLDERS}/{found.app}/secrets/SERVICE"
     return [
         *rows,
         "Until the host has a variable of that name, the service starts without it, or with an empty one.",
         f"- If the program can read a file, let it: mount ./secrets/SERVICE:/run/secrets:ro, and write {folder}/NAME.",
-        f"- Otherwise the value goes into apps/{found.app}/.env, or under `variables` in fleet.yaml. Both are in Git:",
-        "  do so only if all who can read this repository may know it.",
+        f'- Otherwise write `{name}: "{{file://{found.app}.{name}}}"` in `environment`, and the value on each server:',
+        f"  install -m 600 /dev/stdin {SECRETS_FOLDER}/{found.app}.{name}",
+        f"- A value in apps/{found.app}/.env, or under `variables` in fleet.yaml, is in Git, for all who can read it.",
     ]
 
 

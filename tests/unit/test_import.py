@@ -935,6 +935,12 @@ def test_variables_without_a_value_are_asked_for_all_at_once(importing: Importin
     assert "write $$F in the file if a shell in the container is to read it" in report(found)
 
 
+def test_the_report_shows_how_a_secret_of_a_variable_comes_from_the_host(importing: Importing) -> None:
+    found = importing.plan("services: {web: {image: me/own:1, environment: {DB_PASSWORD: s3cr3t-Pa55}}}")
+    assert 'write `DB_PASSWORD: "{file://shop.DB_PASSWORD}"` in `environment`' in report(found)
+    assert "install -m 600 /dev/stdin /etc/gitops-mvd/secrets/shop.DB_PASSWORD" in report(found)
+
+
 def test_answers_go_into_the_variables_of_the_app(importing: Importing) -> None:
     found = importing.written({"compose.yaml": UNSET, ".env": "X=1"}, values={"TAG": "1", "B": "it's a b", "F": ""})
     assert text(found) == UNSET
