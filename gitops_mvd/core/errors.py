@@ -18,14 +18,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from gitops_mvd.core.model import Problem, Resource
-from gitops_mvd.core.text import plain_text
+from gitops_mvd.core.redact import told_text
 
 
 class MvdError(Exception):
     """What went wrong, in one sentence that names the thing; `hint` says what to do."""
 
     def __init__(self, message: str, hint: str = "") -> None:
-        self.message, self.hint = plain_text(message), plain_text(hint)
+        self.message, self.hint = told_text(message), told_text(hint)
         super().__init__(self.message)
 
     def __str__(self) -> str:

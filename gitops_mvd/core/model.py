@@ -17,7 +17,8 @@ from functools import cached_property
 from typing import Any, TypeAlias
 
 from gitops_mvd.core.compose import Endpoint, Mount, Network, Run, Volume
-from gitops_mvd.core.text import plain_line, plain_text
+from gitops_mvd.core.redact import told_line, told_text
+from gitops_mvd.core.text import plain_line
 from gitops_mvd.core.xkong import Declaration, XKong
 
 Json = Mapping[str, Any]
@@ -90,7 +91,9 @@ class Revision:
     subject: str = ""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "subject", plain_line(self.subject))
+        object.__setattr__(self, "commit", plain_line(self.commit))
+        object.__setattr__(self, "ref", plain_line(self.ref))
+        object.__setattr__(self, "subject", told_line(self.subject))
 
     @property
     def short(self) -> str:
@@ -107,8 +110,9 @@ class Problem:
     message: str
 
     def __post_init__(self) -> None:
-        for name in ("file", "key", "message"):
-            object.__setattr__(self, name, plain_line(getattr(self, name)))
+        object.__setattr__(self, "file", plain_line(self.file))
+        object.__setattr__(self, "key", plain_line(self.key))
+        object.__setattr__(self, "message", told_line(self.message))
 
     def __str__(self) -> str:
         return f"{self.file}:{self.line}: {self.key + ': ' if self.key else ''}{self.message}"
@@ -415,6 +419,11 @@ class Resource:
     spec: Json = field(default_factory=dict)
     payload: object = field(default=None, compare=False, repr=False)
 
+    def __post_init__(self) -> None:
+        for name in ("app", "service"):  # a container may have any label
+            if (plain := plain_line(given := getattr(self, name))) is not given:
+                object.__setattr__(self, name, plain)
+
     @property
     def key(self) -> tuple[str, str]:
         return self.kind, self.name
@@ -482,6 +491,9 @@ class Failure:
     why: str
     action: str = "rollback"
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "why", told_text(self.why))
+
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
@@ -500,7 +512,7 @@ class Outcome:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "app", plain_line(self.app))
-        object.__setattr__(self, "why", plain_text(self.why))
+        object.__setattr__(self, "why", told_text(self.why))
 
     @property
     def is_green(self) -> bool:
@@ -540,6 +552,11 @@ class CommitStatus:
     description: str
     url: str = ""
     environment: str = ""
+
+    def __post_init__(self) -> None:
+        for name in ("context", "url", "environment"):
+            object.__setattr__(self, name, plain_line(getattr(self, name)))
+        object.__setattr__(self, "description", told_line(self.description))
 
 
 @dataclass(frozen=True, slots=True)

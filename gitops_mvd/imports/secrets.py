@@ -8,7 +8,15 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-SHORTEST = 6  # characters of a secret that is looked for elsewhere
+from gitops_mvd.core.secret_words import (
+    IN_A_TEXT,
+    PLACE,
+    PLAIN_ANSWER,
+    SHORTEST_TELLING,
+    URL_LOGIN,
+    is_placeholder,
+    is_telling,
+)
 
 _WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+")
 
@@ -84,24 +92,14 @@ _ABOUT = {
 _PUBLIC = {"PUBLIC", "PUB", "SITE"}
 _KEY_OF_NOTHING = {"KEYBOARD", "KEYMAP", "KEYSPACE", "KEYCLOAK", "HOTKEY", "FOREIGN", "PRIMARY", "SORT", "PARTITION"}
 
-_PLAIN_ANSWER = re.compile(
-    r"(?i)true|false|yes|no|on|off|none|null|nil|enabled?|disabled?|required|optional|auto|default|basic|plain|login|digest"
-    r"|ldap|oauth2?|oidc|saml|jwt|md5|trust|scram[\w-]*|bearer|local|internal|external|env|[0-9]+(?:\.[0-9]+)?[smhdw]?"
-)
 _NAMES = {
     *("USER", "USERNAME", "NAME", "LOGIN", "ID", "DB", "DATABASE", "SCHEMA", "HOST", "HOSTNAME", "EMAIL"),
     *("TENANT", "REALM", "ORG", "PREFIX", "BUCKET", "DOMAIN", "URL", "REGION", "NETWORK"),
 }
 _YES_OR_NO = re.compile(r"(?i)true|false|yes|no|on|off|[01]")
-_PLACE = re.compile(r"(?:/|\./|~/|file://)[\w./@-]+|https?://[^@\s?]*")
 _REFERENCE = re.compile(r"\{(?:file|vault)://[^{}]*\}")
 
 _LOGIN = re.compile(r"(?i)(https?://|://(?=[^\s/@]{0,500}:))[^\s/]{1,1000}@")  # of a user alone: `ssh://git@` is none
-_URL_LOGIN = re.compile(r"[A-Za-z][A-Za-z0-9+.-]{1,30}://[^\s/:@?#]{0,200}:([^\s/@?#]{1,500})@")
-_IN_A_TEXT = re.compile(
-    r"(?i)(?:^|[\s;,?&\"'])(?:--?)?(?:[a-z]{1,20}[-_]){0,5}(?:password|passwd|passphrase|requirepass|pwd|api[-_]?key|secret[-_]?key|"
-    r"client[-_]?secret|access[-_]?token|auth[-_]?token|secret)[\"']?(?!\s+:[\"'])(?:\s{0,20}[=:]\s{0,20}|\s{1,20})[\"']?([^\s;&,\"']+)"
-)
 _IN_ANY_FILE = re.compile(
     r"^[ \t]{0,80}[-\"']?[ \t]{0,20}([A-Za-z_][A-Za-z0-9_.-]{0,99})[\"']?(?:[ \t]{0,20}[=:][ \t]{0,20}|[ \t]{1,20})"
     r"[\"']?([^\s\"',;#][^\s\"',;]*)[\"']?[,;]?[ \t]{0,20}\r?$",
@@ -153,11 +151,11 @@ def why_secret(name: str, value: str) -> str:
         return ""
     if form := secret_form(value):
         return form
-    answer = _PLAIN_ANSWER if not _names_a_password(name) else _YES_OR_NO
+    answer = PLAIN_ANSWER if not _names_a_password(name) else _YES_OR_NO
     if answer.fullmatch(value.strip()):
         return ""
     if word := secret_name(name):
-        return "" if _PLACE.fullmatch(value.strip()) else f"its name has {word}"
+        return "" if PLACE.fullmatch(value.strip()) else f"its name has {word}"
     return _random(name, value)
 
 
@@ -190,8 +188,8 @@ def secret_form(text: str) -> str:
     """What kind of secret a text is or has in it, by its form; "" if none."""
     if form := _plain_form(text):
         return form
-    for found in _IN_A_TEXT.finditer(text):
-        if not (_is_placeholder(found[1]) or _PLAIN_ANSWER.fullmatch(found[1]) or _PLACE.match(found[1])):
+    for found in IN_A_TEXT.finditer(text):
+        if not (is_placeholder(found[1]) or PLAIN_ANSWER.fullmatch(found[1]) or PLACE.match(found[1])):
             return "it has a password in it"
     return ""
 
@@ -221,15 +219,9 @@ def _plain_form(text: str) -> str:
     for what, form in _FORMS:
         if form.search(text):
             return f"it has {what} in it"
-    if not all(_is_placeholder(found[1]) for found in _URL_LOGIN.finditer(text)):
+    if not all(is_placeholder(found[1]) for found in URL_LOGIN.finditer(text)):
         return "it is an address with a password in it"
     return ""
-
-
-def literals(text: str) -> list[tuple[int, int]]:
-    """Where passwords stand in a text that says that they are some: in an address, behind `--password`."""
-    found = [*_URL_LOGIN.finditer(text), *_IN_A_TEXT.finditer(text)]
-    return sorted({it.span(1) for it in found if not _is_placeholder(it[1]) and not _PLACE.match(it[1])})
 
 
 def is_a_name(name: str) -> bool:
@@ -241,16 +233,8 @@ def is_a_name(name: str) -> bool:
 def is_password(word: str) -> bool:
     """May the word behind `--password` be one, and not a reference, a path or a plain answer?"""
     return bool(word) and not (
-        _is_placeholder(word) or _PLACE.match(word) or _PLAIN_ANSWER.fullmatch(word) or word[0] == "-"
+        is_placeholder(word) or PLACE.match(word) or PLAIN_ANSWER.fullmatch(word) or word[0] == "-"
     )
-
-
-def is_telling(value: str) -> bool:
-    """Is a secret so unlike a word that it can be looked for in other texts?"""
-    value = value.strip("\"' ")
-    if len(value) < SHORTEST:
-        return False
-    return len(value) >= 12 or not value.isalpha() or not (value.islower() or value.istitle() or value.isupper())
 
 
 class Withheld:
@@ -269,7 +253,7 @@ class Withheld:
         """One more, with the name of its variable; a word of everyday language is not looked for."""
         if secret not in self._names and secret not in self._allowed and is_telling(secret):
             self._names[secret] = name
-            lengths = self._lengths.setdefault(secret[:SHORTEST], [])
+            lengths = self._lengths.setdefault(secret[:SHORTEST_TELLING], [])
             if len(secret) not in lengths:
                 lengths.append(len(secret))
                 lengths.sort(reverse=True)
@@ -277,8 +261,8 @@ class Withheld:
     def places(self, text: str) -> Iterator[tuple[int, int, str]]:
         """Where secrets stand in a text, the longest at each place, and the names of their variables."""
         at = 0
-        while self._names and at <= len(text) - SHORTEST:
-            lengths = self._lengths.get(text[at : at + SHORTEST], ())
+        while self._names and at <= len(text) - SHORTEST_TELLING:
+            lengths = self._lengths.get(text[at : at + SHORTEST_TELLING], ())
             found = next((length for length in lengths if text[at : at + length] in self._names), 0)
             if found:
                 yield at, at + found, self._names[text[at : at + found]]
@@ -296,10 +280,6 @@ class Withheld:
 
 def _names_a_password(name: str) -> bool:
     return secret_name(name) in ("PASSWORD", "PASSWD", "PASS", "PASSPHRASE", "PW", "PWD")
-
-
-def _is_placeholder(text: str) -> bool:
-    return text.startswith(("$", "<", "{", "%", "***"))
 
 
 def _random(name: str, value: str) -> str:

@@ -12,6 +12,7 @@ import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
+from gitops_mvd.core.secret_words import literals
 from gitops_mvd.imports.document import Pair, Spot
 from gitops_mvd.imports.draft import ComposeFile, Draft, Part, Place, Secret, several
 from gitops_mvd.imports.environment import Environment
@@ -20,7 +21,6 @@ from gitops_mvd.imports.images import entry_point
 from gitops_mvd.imports.secrets import (
     is_password,
     last_word,
-    literals,
     secret_form,
     secret_line,
     secret_name,

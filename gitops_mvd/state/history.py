@@ -1,19 +1,21 @@
 """What was done on this server, in SQLite: good and failed versions, events, and the outbox of commit statuses.
 
-All of it may be lost: it is then begun anew, and what runs is read from the host.  So a damaged file is put aside and
-never stops anything.
+All of it may be lost: it is then begun anew, and what runs is read from the host.  So a damaged file, table or row is
+begun anew by itself, and never stops anything.  No secret is in it: of versions it has the digests, and what they are
+made of lies in files beside it.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import functools
 import json
+import logging
+import sqlite3
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from gitops_mvd.core.model import (
     App,
@@ -28,8 +30,15 @@ from gitops_mvd.core.model import (
     Revision,
     Sync,
 )
-from gitops_mvd.state.database import Database
+from gitops_mvd.core.redact import told_text
+from gitops_mvd.core.text import plain_line
+from gitops_mvd.state.database import Database, Schema
 from gitops_mvd.state.reports import from_json, to_json, vocabularies
+from gitops_mvd.state.versions import Versions, app_of
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 MOST_EVENTS = 1000
 MOST_STATUSES = 1000
@@ -38,9 +47,12 @@ MOST_RAN = 50  # versions of one app
 MOST_JOBS = 1000
 UNDONE = {Operation.ROLLED_BACK, Operation.FAILED, Operation.ROLLBACK_FAILED, Operation.SUPERSEDED}
 
-VERSION = 1  # of the schema
-# Texts are JSON in ASCII throughout, so that any string of Python's can be stored.
-SCHEMA = """
+# Texts are JSON in ASCII throughout, so that any string of Python's can be stored.  `good` has the versions of apps, in
+# which version 1 had the apps themselves, with their secrets.
+SCHEMA = Schema(
+    version=2,
+    readable_by=1,
+    tables="""
 CREATE TABLE IF NOT EXISTS good (
     app TEXT PRIMARY KEY, version TEXT NOT NULL, json TEXT NOT NULL, previous TEXT
 ) STRICT;
@@ -71,7 +83,11 @@ CREATE TABLE IF NOT EXISTS proposal (
 CREATE TABLE IF NOT EXISTS delivery (
     forge TEXT, outcome TEXT, times INTEGER NOT NULL, PRIMARY KEY (forge, outcome)
 ) STRICT;
-"""
+""",
+)
+NOTHING = '""'  # the reference to an app without anything, of which no file is kept
+SCRUBBED = "scrubbed"  # the name of a value: no secret is left in what the file has deleted
+UNREADABLE = (ValueError, TypeError, KeyError, AttributeError, RecursionError)  # of a row that is garbage
 UNSENT = "wanted IS NOT posted AND wanted IS NOT refused"
 
 
@@ -87,6 +103,13 @@ class Event:
     operation: Operation
     why: str
     did: tuple[str, ...] = ()  # `create unit mvd-web-3f9c2a1b`
+
+    def __post_init__(self) -> None:
+        for name in ("commit", "app"):
+            object.__setattr__(self, name, plain_line(getattr(self, name)))
+        object.__setattr__(self, "at", float(self.at))
+        object.__setattr__(self, "why", told_text(self.why))
+        object.__setattr__(self, "did", tuple(map(plain_line, self.did)))
 
     def as_json(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
@@ -129,8 +152,10 @@ class SqliteHistory:
     """
 
     def __init__(self, path: Path) -> None:
-        self._file = Database("history", path, SCHEMA, VERSION)
+        self._path = path
+        self._file = Database("history", path, SCHEMA, self._upgrade)
         self._ask, self.transaction = self._file.ask, self._file.transaction
+        self._versions = Versions(path.with_name("versions"))
         self._recalled: dict[
             str, tuple[str, str, str]
         ] = {}  # app -> version, commit, and the commit that was reverted to
@@ -138,28 +163,85 @@ class SqliteHistory:
     def close(self) -> None:
         self._file.close()
 
+    def _upgrade(self, database: sqlite3.Connection) -> None:
+        """Take the apps that version 1 has written into it out of the file, with all that is left of old ones."""
+        rows = database.execute("SELECT app, json, previous FROM good WHERE json LIKE '{%' OR previous LIKE '{%'")
+        if found := rows.fetchall():
+            with database:
+                database.execute("BEGIN IMMEDIATE")
+                for name, good, previous in found:
+                    texts = [self._taken_out(good), self._taken_out(previous)]
+                    database.execute("UPDATE good SET json = ?, previous = ? WHERE app = ?", [*texts, name])
+                database.execute("DELETE FROM value WHERE name = ?", [SCRUBBED])
+            self._path.with_name(f"{self._path.name}.damaged").unlink(missing_ok=True)  # they may be in it, too
+        if not database.execute("SELECT 1 FROM value WHERE name = ?", [SCRUBBED]).fetchone():
+            database.execute("DELETE FROM value WHERE name = 'report'")  # with the headers of probes
+            database.execute("VACUUM")
+            database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            database.execute("INSERT OR REPLACE INTO value VALUES (?, '{}', ?)", [SCRUBBED, time.time()])
+
+    def _taken_out(self, text: str | None) -> str | None:
+        """The reference to an app instead of its JSON; what cannot be read refers to nothing."""
+        if not (text and text.startswith("{")):
+            return text
+        try:
+            version = app_of(text).version
+        except ValueError:
+            return "null"
+        self._versions.write(version, text)
+        return _reference(version)
+
+    def _read(self, table: str, what: str, parse: Callable[..., T], where: str, *values: str | float) -> list[T]:
+        """What is in the columns `what` of some rows.  A row of garbage is removed, which is logged."""
+        read = []
+        for row, *cells in self._ask(f"SELECT rowid, {what} FROM {table} {where}", *values):
+            try:
+                read.append(parse(*cells))
+            except UNREADABLE:
+                log.warning("a row of the history cannot be read, and is removed table=%s row=%s", table, row)
+                self._ask(f"DELETE FROM {table} WHERE rowid = ?", row)
+        return read
+
     # ---- what may run and what may not -------------------------------------------------------------------------------
 
     def last_good(self, app: str) -> App | None:
-        rows = self._ask("SELECT json FROM good WHERE app = ?", app)
-        return _app(rows[0][0]) if rows else None
+        return next(iter(self._read("good", "app, json", self._app, "WHERE app = ?", app)), None)
 
     def good_before(self, app: App) -> App | None:
         rows = self._ask("SELECT version, json, previous FROM good WHERE app = ?", app.name)
         texts = [previous if version == app.version else good for version, good, previous in rows]
-        return _app(texts[0]) if texts and texts[0] else None
+        try:
+            return self._app(app.name, texts[0]) if texts and texts[0] else None
+        except ValueError:
+            return None
+
+    def _app(self, name: str, reference: str) -> App:
+        """Raises ValueError for a reference that leads nowhere."""
+        if reference == NOTHING:
+            return App(name)
+        app = self._versions.read(str(json.loads(reference)))
+        if not app:
+            raise ValueError("no such version")
+        return app
 
     def approve(self, app: App, commit: str) -> None:
         if self.failure_of(app):
             self._ask("DELETE FROM condemned WHERE app = ? AND version = ?", app.name, app.version)
-        if self._ask("SELECT 1 FROM good WHERE app = ? AND version = ?", app.name, app.version):
+        if self._ask("SELECT 1 FROM good WHERE app = ? AND version = ?", app.name, app.version) and (
+            self.last_good(app.name) is not None
+        ):
             return  # as at nearly every pass
+        is_empty = app == App(app.name)
         with self.transaction():
+            if not is_empty:
+                self._versions.write(app.version, json.dumps(app.to_json()))
             self._ask(
                 """INSERT INTO good (app, version, json) VALUES (?, ?, ?)
                 ON CONFLICT (app) DO UPDATE SET previous = json, version = excluded.version, json = excluded.json""",
-                *(app.name, app.version, json.dumps(app.to_json())),
+                *(app.name, app.version, NOTHING if is_empty else _reference(app.version)),
             )
+            if is_empty:  # it was removed, and with it goes what it was made of
+                self._ask("UPDATE good SET previous = NULL WHERE app = ?", app.name)
             self._ask(
                 """INSERT INTO ran (app, version, commit_id, recalled, at) VALUES (?, ?, ?, '', ?)
                 ON CONFLICT (app, version) DO UPDATE SET recalled = commit_id, commit_id = excluded.commit_id,
@@ -171,7 +253,14 @@ class SqliteHistory:
                 (SELECT version FROM ran WHERE app = ? ORDER BY at DESC LIMIT ?)""",
                 *(app.name, app.name, MOST_RAN),
             )
+        self._forget_versions()
         self._recalled.pop(app.name, None)
+
+    def _forget_versions(self) -> None:
+        """Remove the contents of versions that nothing refers to any more; none may be written meanwhile."""
+        with self.transaction():
+            rows = self._ask("SELECT json, previous FROM good")
+            self._versions.keep_only({text.strip('"') for row in rows for text in row if text})
 
     def reverted_to(self, app: App, commit: str) -> str:
         version, at, reverted_to = self._recalled.get(app.name, ("", "", ""))
@@ -192,9 +281,8 @@ class SqliteHistory:
         return str(ran) if between and between.operation in UNDONE else ""
 
     def failure_of(self, app: App) -> Failure | None:
-        rows = self._ask("SELECT why FROM condemned WHERE app = ? AND version = ?", app.name, app.version)
-        stored = json.loads(rows[0][0]) if rows else None  # older versions of gitops-mvd stored the reason alone
-        return Failure(**stored) if isinstance(stored, dict) else Failure(stored) if stored else None
+        where = "WHERE app = ? AND version = ?"
+        return next(iter(self._read("condemned", "why", _failure, where, app.name, app.version)), None)
 
     def mark_failed(self, app: App, failure: Failure) -> None:
         text = json.dumps(dataclasses.asdict(failure))
@@ -207,6 +295,7 @@ class SqliteHistory:
 
     def forget(self, app: str) -> None:
         self._ask("DELETE FROM good WHERE app = ?", app)
+        self._forget_versions()
 
     def clear_failure(self, app: str) -> bool:
         """Let every failed version of an app be tried again; False if there was none."""
@@ -230,13 +319,13 @@ class SqliteHistory:
 
     def revisions(self) -> dict[str, Revision]:
         """The revisions last `attempted`, last `applied` to every app, and last seen `healthy` in every app."""
-        rows = self._ask("SELECT name, json FROM value WHERE name IN ('attempted', 'applied', 'healthy')")
-        return {name: Revision(**json.loads(text)) for name, text in rows}
+        where = "WHERE name IN ('attempted', 'applied', 'healthy')"
+        return dict(self._read("value", "name, json", lambda name, text: (name, _revision(json.loads(text))), where))
 
     def record_report(self, report: Report) -> None:
         """Keep an event for every app that was changed, or whose result differs from the last one."""
-        rows = self._ask("SELECT json, max(id) FROM event GROUP BY app")
-        last = {event.app: event.result() for event in (Event.from_json(json.loads(text)) for text, _ in rows)}
+        where = "WHERE id IN (SELECT max(id) FROM event GROUP BY app)"
+        last = {event.app: event.result() for event in self._read("event", "json", _event, where)}
         at = time.time()
         events = [Event.of(at, report.revision.commit, outcome) for outcome in report.outcomes]
         with self.transaction():
@@ -256,8 +345,7 @@ class SqliteHistory:
 
     def events(self, limit: int, app: str | None = None) -> list[Event]:
         """The last events, the newest first, of one app or of all."""
-        rows = self._ask("SELECT json FROM event WHERE ? IN (app, '') ORDER BY id DESC LIMIT ?", app or "", limit)
-        return [Event.from_json(json.loads(text)) for (text,) in rows]
+        return self._read("event", "json", _event, "WHERE ? IN (app, '') ORDER BY id DESC LIMIT ?", app or "", limit)
 
     def last_event(self, app: str) -> Event | None:
         """The last event of an app."""
@@ -269,8 +357,7 @@ class SqliteHistory:
 
     def last_report(self, since: float = 0.0) -> Report | None:
         """The report saved last, if Git was asked for it after `since` (seconds since 1970)."""
-        rows = self._ask("SELECT json FROM value WHERE name = 'report' AND at > ?", since)
-        return from_json(json.loads(rows[0][0])) if rows else None
+        return self._value("report", from_json, since)
 
     def save_last_error(self, why: str) -> None:
         """Keep why a pass ended without a report."""
@@ -278,8 +365,11 @@ class SqliteHistory:
 
     def last_error(self, since: float) -> str:
         """Why the last pass ended without a report, if that was after `since` (seconds since 1970); else ""."""
-        rows = self._ask("SELECT json FROM value WHERE name = 'excuse' AND at > ?", since)
-        return str(json.loads(rows[0][0])["why"]) if rows else ""
+        return self._value("excuse", lambda value: str(value["why"]), since) or ""
+
+    def _value(self, name: str, parse: Callable[[Any], T], since: float = 0.0) -> T | None:
+        where = "WHERE name = ? AND at > ?"
+        return next(iter(self._read("value", "json", lambda text: parse(json.loads(text)), where, name, since)), None)
 
     def _keep(self, name: str, value: Json, at: float | None = None) -> None:
         self._ask("INSERT OR REPLACE INTO value VALUES (?, ?, ?)", name, json.dumps(value), at or time.time())
@@ -303,15 +393,13 @@ class SqliteHistory:
 
     def last_status(self, commit: str, like: CommitStatus) -> CommitStatus | None:
         """The status that was queued last for that commit and the context of `like`."""
-        rows = self._ask("SELECT wanted FROM status WHERE commit_id = ? AND context = ?", commit, channel(like))
-        return _status_from_text(rows[0][0]) if rows else None
+        where = "WHERE commit_id = ? AND context = ?"
+        return next(iter(self._read("status", "wanted", _status_from_text, where, commit, channel(like))), None)
 
     def due(self, now: float) -> list[Entry]:
         """The statuses to send now (seconds since 1970): what never failed first, and of that the oldest."""
-        rows = self._ask(
-            f"SELECT commit_id, wanted, tries FROM status WHERE {UNSENT} AND retry_at <= ? ORDER BY tries, id", now
-        )
-        return [Entry(commit, _status_from_text(text), tries) for commit, text, tries in rows]
+        where = f"WHERE {UNSENT} AND retry_at <= ? ORDER BY tries, id"
+        return self._read("status", "commit_id, wanted, tries", _entry, where, now)
 
     def next_due(self, now: float) -> float | None:
         """Seconds until something is due, None where nothing waits."""
@@ -364,15 +452,15 @@ class SqliteHistory:
 
     def pending_commits(self, like: CommitStatus) -> list[str]:
         """The commits whose last status in the context of `like` is not an end, the oldest first."""
-        rows = self._ask("SELECT commit_id, wanted FROM status WHERE context = ? ORDER BY id", channel(like))
-        return [commit for commit, text in rows if _status_from_text(text).operation is Operation.RUNNING]
+        where = "WHERE context = ? ORDER BY id"
+        entries = self._read("status", "commit_id, wanted, tries", _entry, where, channel(like))
+        return [entry.commit for entry in entries if entry.status.operation is Operation.RUNNING]
 
     # ---- the commit that each context is about -----------------------------------------------------------------------
 
     def subjects(self) -> dict[str, Revision]:
         """The commit that each context is about now: the last one that changed what it stands for."""
-        rows = self._ask("SELECT json FROM value WHERE name = 'subjects'")
-        return {name: Revision(**value) for name, value in json.loads(rows[0][0]).items()} if rows else {}
+        return self._value("subjects", lambda value: {name: _revision(it) for name, it in value.items()}) or {}
 
     def save_subjects(self, subjects: Mapping[str, Revision]) -> None:
         self._keep("subjects", {name: dataclasses.asdict(revision) for name, revision in subjects.items()})
@@ -399,12 +487,25 @@ def channel(status: CommitStatus) -> str:
     return f"{status.context} in {status.environment}" if status.environment else status.context
 
 
-@functools.lru_cache(maxsize=2048)  # the same few are read in every pass
-def _app(text: str) -> App | None:
-    try:
-        return App.from_json(json.loads(text))
-    except (ValueError, TypeError, KeyError, AttributeError):
-        return None  # another version of gitops-mvd wrote it: then none is remembered
+def _reference(version: str) -> str:
+    return json.dumps(version)
+
+
+def _failure(text: str) -> Failure:
+    stored = json.loads(text)  # older versions of gitops-mvd stored the reason alone
+    return Failure(**stored) if isinstance(stored, dict) else Failure(stored)
+
+
+def _revision(value: Any) -> Revision:
+    return Revision(**value)
+
+
+def _event(text: str) -> Event:
+    return Event.from_json(json.loads(text))
+
+
+def _entry(commit: str, text: str, tries: int) -> Entry:
+    return Entry(commit, _status_from_text(text), tries)
 
 
 def _status_to_text(status: CommitStatus) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 import signal
 import time
 from collections.abc import Iterator
@@ -47,6 +48,11 @@ class Taken(MvdError):
         )
 
 
+def _pid(text: bytes) -> int:
+    """The process that a lock file names; 0 if it names none, as for a moment after its start, or is garbage."""
+    return int(text) if re.fullmatch(rb"[0-9]{1,9}\n?", text) and int(text) > 1 else 0
+
+
 def _runs(pid: int) -> bool:
     try:
         return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()
@@ -68,7 +74,7 @@ def alone(state: Path) -> Iterator[None]:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             file.seek(0)
-            raise Taken(int(file.read().strip() or 0)) from None
+            raise Taken(_pid(file.read(100))) from None
         try:
             file.truncate(0)
             file.write(b"%d\n" % os.getpid())

@@ -20,10 +20,11 @@ from gitops_mvd.core.model import (
     Step,
     Sync,
 )
+from gitops_mvd.core.redact import without_secrets
 
 
 def to_json(report: Report) -> Json:
-    """All of a report but the payloads of its resources, which are never shown and may hold secrets."""
+    """All of a report but the payloads of its resources, and the secrets in what probes are given."""
     outcomes = [
         {
             **{key: getattr(outcome, key) for key in ("app", "sync", "health", "operation", "why")},
@@ -55,7 +56,7 @@ def vocabularies(value: Json) -> dict[str, Any]:
 
 def _step_to_json(step: Step) -> Json:
     if isinstance(step, Gate):
-        return {"on": _resource_to_json(step.on), "check": dataclasses.asdict(step.check)}
+        return {"on": _resource_to_json(step.on), "check": {**dataclasses.asdict(step.check), "spec": without_secrets(step.check.spec)}}
     return {"was": _resource_to_json(step.was), "to": _resource_to_json(step.to)}
 
 

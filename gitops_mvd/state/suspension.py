@@ -9,6 +9,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from gitops_mvd.core.errors import Unavailable
+from gitops_mvd.core.redact import told_line
+from gitops_mvd.core.text import LONGEST_LINE
 from gitops_mvd.state.files import Entry, write
 
 SUSPENDED = "this server is suspended"  # how the daemon's report of it begins, by which others know it
@@ -23,7 +25,8 @@ def reason(settings: Path) -> str:
     """Why the server is suspended, "" if it is not."""
     file = path(settings)
     try:
-        return file.read_text(errors="replace").strip() or "no reason given"
+        with file.open(errors="replace") as reading:
+            return told_line(reading.read(LONGEST_LINE).strip()) or "no reason given"
     except FileNotFoundError:
         return ""
     except OSError as error:

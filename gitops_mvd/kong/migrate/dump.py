@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from gitops_mvd.config.tables import Key
 from gitops_mvd.core.errors import StepFailed
 from gitops_mvd.core.model import JsonValue
+from gitops_mvd.core.secret_words import URL_LOGIN
 from gitops_mvd.kong.entities import MANAGED_TAG, REFERENCES, TYPES, Entity
 from gitops_mvd.kong.migrate.accepted import Document, Item, prune_files, prune_x_kong
 from gitops_mvd.kong.migrate.yaml_text import as_yaml, comments, document_text
@@ -65,7 +66,6 @@ _SECRET_NAME = re.compile(
     re.IGNORECASE,
 )
 _SECRET_HEADER = re.compile(r"(?P<name>[A-Za-z0-9_-]+)\s*:\s*(?P<value>.+)", re.DOTALL)
-_LOGIN_IN_URL = re.compile(r"[a-z][a-z0-9+.-]*://[^/@\s]*:[^/@\s]+@", re.IGNORECASE)
 _REFERENCE = re.compile(r"\{(?:vault|file)://[^{}]*\}")
 _UNFIT = re.compile(r"[^A-Za-z0-9._-]+")
 
@@ -241,7 +241,7 @@ class _Items:
                 }
             case list():
                 return [self._config(item, specs, name, key, secret) for item in value]
-            case str() if secret or _LOGIN_IN_URL.match(value):
+            case str() if secret or URL_LOGIN.match(value):
                 return self._secret(value, f"{name}-{key}")
             case str() if (header := _SECRET_HEADER.fullmatch(value)) and _SECRET_NAME.search(header["name"]):
                 word = header["name"]
