@@ -6,7 +6,12 @@ than most says how many times `settings.default.max_examples`, so that it keeps 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
+import pytest
 from hypothesis import settings
+
+from gitops_mvd.core import redact
 
 # No deadline in either: how long one example takes is the machine's doing.
 settings.register_profile(
@@ -14,3 +19,10 @@ settings.register_profile(
 )
 settings.register_profile("thorough", max_examples=100, stateful_step_count=40, deadline=None, print_blob=True)
 settings.load_profile("quick")
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_secret() -> Iterator[None]:
+    """What one test makes known as a secret is none in the next one."""
+    yield
+    redact.known.forget()

@@ -7,13 +7,12 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from gitops_mvd.cli.output import as_json, print_json
 from gitops_mvd.core.errors import MvdError
-from gitops_mvd.core.text import plain_text
 
 if TYPE_CHECKING:
     from gitops_mvd.imports.draft import Request
@@ -93,13 +92,13 @@ def _finished(found: Imported, request: Request, folder: Path, machine: bool) ->
     if found.complete:
         write_app(folder, found.files)
     if machine:
-        print_json(_plain(report.as_json(found, request, str(folder), written=found.complete)))
+        print_json(report.as_json(found, request, str(folder), written=found.complete))
     elif found.complete:
         for line in report.lines(found):
-            click.echo(plain_text(line))
+            click.echo(line)
     else:
         for line in report.refusal(found, request):
-            click.echo(plain_text(line), err=True)
+            click.echo(line, err=True)
     return 0 if found.complete else 1
 
 
@@ -131,15 +130,6 @@ def _pairs(option: str, words: Sequence[str]) -> dict[str, str]:
     return pairs
 
 
-def _plain(value: Any) -> Any:
-    """JSON with plain text in it, as names of files may be none."""
-    if isinstance(value, dict):
-        return {plain_text(name): _plain(inner) for name, inner in value.items()}
-    if isinstance(value, list):
-        return [_plain(item) for item in value]
-    return plain_text(value) if isinstance(value, str) else value
-
-
 def _asked(found: Imported, request: Request) -> Request:
     """The request with the answers of the person at the terminal."""
     images, values = dict(request.images), dict(request.values)
@@ -148,8 +138,8 @@ def _asked(found: Imported, request: Request) -> Request:
         hint = f" ({question.hint})" if question.hint else ""
         if question.kind == "image":
             text = f"{at}: the image of {question.name}, which is built{hint}"
-            images[question.name] = click.prompt(plain_text(text), err=True).strip()
+            images[question.name] = click.prompt(text, err=True).strip()
         else:
             text = f"{at}: the value of {question.name}, which is not set{hint}"
-            values[question.name] = click.prompt(plain_text(text), default="", show_default=False, err=True)
+            values[question.name] = click.prompt(text, default="", show_default=False, err=True)
     return replace(request, images=images, values=values)

@@ -61,7 +61,7 @@ def dump(
     printed = str(folder) == "-" or bool(service)
     dumped = export.dump(source, service, clear=with_secrets, one_file=printed)
     if printed:
-        click.echo("".join(dumped.files.values()), nl=False)
+        click.echo("".join(dumped.files.values()).encode(), nl=False)  # as bytes, a secret that is wanted stays
     written = export.write(dumped, None if printed else folder, secrets, force=force)
     for line in (*dumped.notes, *written):
         click.echo(line, err=True)

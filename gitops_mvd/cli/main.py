@@ -16,6 +16,7 @@ import click
 
 from gitops_mvd import __version__
 from gitops_mvd.cli import docs, doctor, hold, imports, install, kong, plan, run, schema, status, validate
+from gitops_mvd.cli.output import telling
 from gitops_mvd.config import settings
 from gitops_mvd.core.errors import ManifestError, MvdError
 
@@ -42,6 +43,7 @@ COMMANDS = (
 @click.pass_context
 def mvd(context: click.Context, config: Path) -> None:
     """Keep this server equal to a Git repository: systemd units, Docker containers, Kong routes."""
+    context.with_resource(telling())
     context.obj = config
 
 

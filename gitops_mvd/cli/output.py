@@ -3,20 +3,74 @@
 from __future__ import annotations
 
 import json
+import logging
+import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TextIO, cast
 
 import click
 
+from gitops_mvd.core.redact import told_line, told_text
+from gitops_mvd.core.text import LONGEST_TEXT
+
+TRACEBACK = "\nTraceback (most recent call last):\n"
 RECENT_SECONDS = 100  # within which a time is shown as "12s ago"
 
 as_json = click.option("--json", "machine", is_flag=True, help="Print JSON, for programs.")
 
 
+class Told:
+    """A stream to a terminal, a file or the journal, by which nothing is printed but what may be told of."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        plain = "\n".join(told_text(line) for line in text.split("\n"))
+        encoding = self._stream.encoding or "utf-8"
+        self._stream.write(plain.encode(encoding, "backslashreplace").decode(encoding))
+        return len(text)
+
+
+@contextmanager
+def telling() -> Iterator[None]:
+    """Inside, all that is printed is plain text without secrets; bytes are printed as they are."""
+    out, err = sys.stdout, sys.stderr
+    sys.stdout, sys.stderr = cast(TextIO, Told(out)), cast(TextIO, Told(err))
+    try:
+        yield
+    finally:
+        sys.stdout, sys.stderr = out, err
+
+
+class OneLine(logging.Formatter):
+    """A line of the log for each message, however many it has; only a traceback has lines of its own."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        first, *rest = record.message.split(TRACEBACK, 1)
+        record.message = told_line(first, LONGEST_TEXT) + "".join(TRACEBACK + told_text(it) for it in rest)
+        return super().formatMessage(record)
+
+
 def print_json(value: Any) -> None:
-    click.echo(json.dumps(value, indent=2, ensure_ascii=False))
+    click.echo(json.dumps(_told(value), indent=2, ensure_ascii=False))
+
+
+def _told(value: Any) -> Any:
+    match value:
+        case str():
+            return told_text(value)
+        case dict():
+            return {told_text(name): _told(inner) for name, inner in value.items()}
+        case list() | tuple():
+            return [_told(item) for item in value]
+    return value
 
 
 def print_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

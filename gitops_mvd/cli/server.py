@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from gitops_mvd.cli.output import OneLine
 from gitops_mvd.config import settings
 from gitops_mvd.core.errors import Unavailable
 
@@ -34,4 +35,6 @@ def connect(config: Path) -> Wired:
 
 
 def log_to_stderr(form: str) -> None:
-    logging.basicConfig(level=logging.INFO, format=form, stream=sys.stderr)
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(OneLine(form))
+    logging.basicConfig(level=logging.INFO, handlers=[handler])

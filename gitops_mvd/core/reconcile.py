@@ -10,6 +10,7 @@ from gitops_mvd.core.decide import Candidate, Decision, Known, admit, candidates
 from gitops_mvd.core.errors import Interrupted, MvdError, StepFailed, Unavailable
 from gitops_mvd.core.model import App, Desired, Failure, Health, Operation, Outcome, Report, Sync
 from gitops_mvd.core.ports import History, Host
+from gitops_mvd.core.redact import redact, secrets_of_app
 
 In = TypeVar("In")
 Out = TypeVar("Out")
@@ -36,7 +37,8 @@ def reconcile(
             admitted = admit(candidate, host)
         except Unavailable as error:
             app = candidate.app
-            return Outcome(app.name, Sync.UNKNOWN, host.health(app), Operation.RUNNING, why=str(error))
+            why = _redacted(str(error), app)
+            return Outcome(app.name, Sync.UNKNOWN, host.health(app), Operation.RUNNING, why=why)
         return settle(admitted, host, history, desired.revision.commit)
 
     # Consumers and the like come first: a route of an app may name them.
@@ -54,9 +56,11 @@ def settle(candidate: Candidate, host: Host, history: History, commit: str) -> O
     if failure := done.failure_of_new(good):
         if rotated := rotation(good, app):
             failure = replace(failure, why=f"{rotated}: {failure.why}")
+        failure = replace(failure, why=_redacted(failure.why, app, known))
         history.mark_failed(app, failure)
         done = attempt(Candidate(app, failure), known, host, history, commit)  # this is the rollback
     outcome = conclude(app.name, done.decision, done.error, host.health(app))
+    outcome = replace(outcome, why=_redacted(outcome.why, app, known))
     if (goal := done.decision.goal if done.decision else None) and (overridden := host.overridden(goal)):
         return told(outcome, overridden)
     if outcome.operation is not Operation.SUCCEEDED:
@@ -141,7 +145,7 @@ def _remember(decision: Decision, remarks: list[str], known: Known, history: His
     if decision.failure:
         return decision
     if remarks:
-        failure = Failure("; ".join(remarks), "continue")
+        failure = Failure(_redacted("; ".join(remarks), app, known), "continue")
         history.mark_failed(app, failure)
         if known.good == App(app.name):  # something is here now, to which nothing at all is no way back
             history.forget(app.name)
@@ -149,6 +153,11 @@ def _remember(decision: Decision, remarks: list[str], known: Known, history: His
     if app != known.good:
         history.approve(app, commit)
     return decision
+
+
+def _redacted(why: str, app: App, known: Known | None = None) -> str:
+    """A reason without any secret of an app, nor of the version that last worked."""
+    return redact(why, secrets_of_app(app) | secrets_of_app(known.good if known and known.good else app)) if why else ""
 
 
 def _action(app: App, error: StepFailed) -> str:

@@ -1,11 +1,11 @@
-"""Text without the secrets in it: the one place that all that is told of anything passes.
+"""Text without the secrets in it: the one place that everything passes before somebody sees it.
 
-    told_line, told_text   plain text, bounded, without any secret that this process knows: what a status, a comment, a
-                           row of the history, a line of the log or of a terminal is made of
-    learn                  makes secrets known: whoever reads one, or reads the manifest of an app, says so here
-    redact                 a text without some secrets, and also without those that are too plain to be looked for
-                           in what is told of others
-    secrets_of             what may be secret of what an app is given
+told_line, told_text   plain text, bounded, without any secret that this process knows: what a status, a comment, a
+                       row of the history, a line of the log or of a terminal is made of
+learn                  makes secrets known: whoever reads one, or reads the manifest of an app, says so here
+redact                 a text without some secrets, and also without those that are too plain to be looked for
+                       in messages about others
+secrets_of             what may be secret of what an app is given
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
 from urllib.parse import quote, quote_plus
 
-from gitops_mvd.core.secret_words import NAME, PLACE, PLAIN_ANSWER, is_telling, passwords
+from gitops_mvd.core.secret_words import NAME, PLACE, PLAIN_ANSWER, is_about, is_telling, passwords, secret_name
+from gitops_mvd.core.secrets import BEGINS
 from gitops_mvd.core.text import LONGEST_LINE, LONGEST_TEXT, plain_line, plain_text
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
 SHORTEST_SECRET = 4  # characters; anything shorter would black out ordinary words
 SHORTEST_PART = 6  # characters of its beginning, as in a log line that was cut off
-LONGEST_WORD = 12  # letters that a beginning may have and still be a word, which counts only with what follows it
+LONGEST_WORDS = 12  # characters that a beginning may have and still be words, which count only with what follows
 LONGEST_SECRET = 4096
 MOST_LINES = 200  # of one file
 MOST_VERSIONS = 4  # of one source that are known: what an older one printed is still told
@@ -73,7 +74,8 @@ class Struck:
         if not self._heads:
             return text
         spans = sorted([*self._plain(text), *self._encoded(text)])
-        parts, at = [], 0
+        parts: list[str] = []
+        at = 0
         for start, end in spans:
             if start > at or not parts:
                 parts.append(text[at:start])
@@ -146,13 +148,9 @@ known = Known()
 
 
 def learn(source: str, *secrets: str) -> None:
-    """Make known what a source, such as a file of the settings, has by now: all of it, its lines and its passwords."""
-    found = {line.strip() for secret in secrets for line in (secret, *secret.splitlines()[:MOST_LINES])}
-    known.learn(source, _digest(*secrets), found | {it for secret in secrets for it in passwords(secret)})
-
-
-def _digest(*secrets: str) -> str:
-    return hashlib.sha256(json.dumps(secrets).encode()).hexdigest()
+    """Make known what a source, such as a file of the settings, has by now: all of it, its lines and its values."""
+    version = hashlib.sha256(json.dumps(secrets).encode()).hexdigest()
+    known.learn(source, version, parts_of(secrets))
 
 
 def learn_apps(apps: Iterable[App]) -> None:
@@ -192,13 +190,20 @@ def secrets_of(service: Service, *, sure: bool = False) -> set[str]:
     """
     found = set(_anywhere("", {"run": service.run, "check": service.check.spec, "kong": service.kong}))
     for name, value in service.environment.items():
-        found |= set(_values(name, value))
+        if BEGINS not in value:  # else it has the name of a secret, and not the secret
+            found |= set(_values(name, value))
     for file in service.files:
         is_secret = file.target.startswith(SECRETS_FOLDER)
         for content in file.files.values():
-            found |= {(content.strip(), True)} if is_secret else {(content.strip(), False)}
+            found.add((content.strip(), is_secret))
             found |= set(_lines(content, is_secret))
     return {text for text, is_sure in found if SHORTEST_SECRET <= len(text) <= LONGEST_SECRET and (is_sure or not sure)}
+
+
+def parts_of(contents: Iterable[str]) -> set[str]:
+    """The contents of secrets, each line of them, and the values on it."""
+    found = {part for content in contents for part in (content.strip(), *(it for it, _ in _lines(content, True)))}
+    return {part for part in found if SHORTEST_SECRET <= len(part) <= LONGEST_SECRET}
 
 
 def secrets_of_app(app: App, *, sure: bool = False) -> set[str]:
@@ -250,9 +255,16 @@ def _values(name: str, value: str) -> Iterator[Secret]:
     yield from ((it, True) for it in passwords(value))
     named = NAME.search(name) is not None
     if named or _RANDOM.fullmatch(value):
-        is_sure = named and not PLACE.fullmatch(value) and not PLAIN_ANSWER.fullmatch(value)
+        is_sure = _is_sure(name, value) and not PLACE.fullmatch(value) and not PLAIN_ANSWER.fullmatch(value)
         yield value, is_sure
         yield from ((line.strip(), is_sure) for line in value.splitlines()[:MOST_LINES])
+
+
+def _is_sure(name: str, value: str) -> bool:
+    """Is it called a secret, or at least so that it may be one, and looks like one?"""
+    if secret_name(name):
+        return True
+    return NAME.search(name) is not None and not is_about(name) and _RANDOM.fullmatch(value) is not None
 
 
 def _lines(content: str, is_secret: bool) -> Iterator[Secret]:
@@ -290,9 +302,11 @@ def _is_text(secret: str) -> bool:
 
 
 def _shortest(secret: str) -> int:
-    """How long a beginning of it counts: 6 characters or, if that is a word, that word with one more."""
+    """How long a beginning of it counts: 6 characters or, if these are words, those words with one more."""
     shortest = SHORTEST_PART
-    while shortest < min(len(secret), LONGEST_WORD) and secret[:shortest].isalpha() and secret[:shortest].islower():
+    while shortest < min(len(secret), LONGEST_WORDS) and secret[:shortest].replace(" ", "a").isalpha():
+        if not secret[:shortest].islower():
+            break
         shortest += 1
     return shortest
 

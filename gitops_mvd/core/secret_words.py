@@ -7,6 +7,80 @@ from collections.abc import Iterator
 
 SHORTEST_TELLING = 6  # characters of a secret that is looked for where others speak
 
+_WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+")
+
+# A name is secret if its last word is one of these, or ends in one (`DBPASS`), or is followed by one of _OF_A_SECRET.
+_SECRET_WORDS = (
+    "PASSWORD",
+    "PASSWD",
+    "PASSPHRASE",
+    "PASS",
+    "PW",
+    "PWD",
+    "SECRET",
+    "TOKEN",
+    "APIKEY",
+    "CREDENTIAL",
+    "DSN",
+)
+_GLUED = re.compile(r"[A-Z0-9]*(?:PASSWORD|PASSWD|PASSPHRASE|PASS|PASSWORT|SECRET|TOKEN|APIKEY|CREDENTIALS?)S?")
+_NO_SECRET_WORDS = {"BYPASS", "COMPASS", "OVERPASS", "UNDERPASS", "SURPASS"}
+_ANYWHERE = {"PASSWORD", "PASSWD", "PASSPHRASE", "SECRET", "SECRETS", "PRIVATE", "CREDENTIAL", "CREDENTIALS", "APIKEY"}
+
+# What a name is about if it ends in one of these: a secret's length, age or place, not the secret.
+_ABOUT = {
+    *(
+        "FILE",
+        "FILES",
+        "PATH",
+        "DIR",
+        "FOLDER",
+        "NAME",
+        "USER",
+        "USERNAME",
+        "LENGTH",
+        "LEN",
+        "SIZE",
+        "MIN",
+        "MAX",
+        "COUNT",
+    ),
+    *("ENABLED", "ENABLE", "DISABLED", "DISABLE", "REQUIRED", "ALLOWED", "TTL", "TIMEOUT", "EXPIRY", "EXPIRES"),
+    *("EXPIRATION", "EXPIRE", "LIFETIME", "DURATION", "INTERVAL", "AGE", "DAYS", "HOURS", "MINUTES", "SECONDS"),
+    *("HEADER", "URL", "URI", "ENDPOINT", "HOST", "PORT", "ISSUER", "AUDIENCE", "TYPE", "METHOD", "ALGORITHM", "ALG"),
+    *(
+        "POLICY",
+        "FORMAT",
+        "ENCODING",
+        "PREFIX",
+        "SUFFIX",
+        "STRENGTH",
+        "HINT",
+        "LABEL",
+        "FIELD",
+        "VERSION",
+        "MODE",
+        "LIMIT",
+    ),
+    *("IN", "MS", "BYTES", "RESET", "LOGIN", "ENCRYPTION", "ENGINE", "STORE", "STORAGE", "BACKEND", "PROVIDER", "RATE"),
+    *(
+        "NETWORK",
+        "NETWORKS",
+        "SUBNET",
+        "IP",
+        "DOMAIN",
+        "REGISTRY",
+        "IMAGE",
+        "TAG",
+        "REPOSITORY",
+        "ROOM",
+        "ROOMS",
+        "MESSAGES",
+    ),
+}
+_PUBLIC = {"PUBLIC", "PUB", "SITE"}
+_KEY_OF_NOTHING = {"KEYBOARD", "KEYMAP", "KEYSPACE", "KEYCLOAK", "HOTKEY", "FOREIGN", "PRIMARY", "SORT", "PARTITION"}
+
 NAME = re.compile(r"pass|pw|secret|token|key|credential|dsn|auth|licen[cs]e|salt|private|cert|cookie", re.IGNORECASE)
 PLAIN_ANSWER = re.compile(
     r"(?i)true|false|yes|no|on|off|none|null|nil|enabled?|disabled?|required|optional|auto|default|basic|plain|login|digest"
@@ -18,6 +92,37 @@ IN_A_TEXT = re.compile(
     r"(?i)(?:^|[\s;,?&\"'])(?:--?)?(?:[a-z]{1,20}[-_]){0,5}(?:password|passwd|passphrase|requirepass|pwd|api[-_]?key|secret[-_]?key|"
     r"client[-_]?secret|access[-_]?token|auth[-_]?token|secret)[\"']?(?!\s+:[\"'])(?:\s{0,20}[=:]\s{0,20}|\s{1,20})[\"']?([^\s;&,\"']+)"
 )
+
+
+def words_of(name: str) -> list[str]:
+    """The words of a name, as they are written: `smtp`, `Password` of `smtpPassword`."""
+    return _WORDS.findall(name)
+
+
+def secret_name(name: str) -> str:
+    """The word in the name of a variable that says that it holds a secret; "" if none does."""
+    words: list[str] = [word.upper() for word in words_of(name)]
+    while words and words[-1].isdigit():
+        words.pop()
+    if not words or words[-1] in _ABOUT or words == ["PWD"] or name.upper() in ("PWD", "OLDPWD"):
+        return ""
+    for word in words:
+        if word in _ANYWHERE and not (word == "PRIVATE" and "KEY" not in words):
+            return word
+    last = words[-1]
+    if last in _NO_SECRET_WORDS:
+        return ""
+    if last in _SECRET_WORDS or last.removesuffix("S") in _SECRET_WORDS or _GLUED.fullmatch(last):
+        return last
+    if last in ("KEY", "KEYS", "SALT", "PEPPER") or (last == "BASE" and "KEY" in words):
+        return "" if {*words} & (_PUBLIC | _KEY_OF_NOTHING) or words in (["KEY"], ["KEYS"]) else last
+    return "AUTH" if last in ("AUTH", "BASICAUTH") else ""
+
+
+def is_about(name: str) -> bool:
+    """Does a name say that it is about a secret, as `TOKEN_TTL` is, and not one?"""
+    words = words_of(name)
+    return bool(words) and words[-1].upper() in _ABOUT
 
 
 def is_placeholder(text: str) -> bool:

@@ -15,6 +15,8 @@ from gitops_mvd.core.addresses import address_of, plain_host, split_url
 from gitops_mvd.core.errors import Unavailable
 from gitops_mvd.core.policy import PRIVATE, Server
 from gitops_mvd.core.ports import Forge, Receiver
+from gitops_mvd.core.redact import learn
+from gitops_mvd.core.secret_words import passwords
 from gitops_mvd.docker.client import Engine
 from gitops_mvd.forges.api import Account
 from gitops_mvd.git.branch import Source, no_token
@@ -89,6 +91,7 @@ def engine_data(file: Path) -> set[str]:
 def connect_source(settings: Settings, account: Account) -> Source:
     """The config repository, with its credentials."""
     login = settings.credentials
+    learn("repository", *passwords(settings.repository))
     return Source(
         settings.repository,
         settings.branch,
@@ -160,10 +163,12 @@ def connect_secrets(settings: Settings) -> Secrets:
 def read_secret(path: str, key: str) -> str:
     """The content of a secret file without the line's end, "" for no path; `key` of the settings names that file."""
     try:
-        return Path(path).read_text().strip() if path else ""
+        secret = Path(path).read_text().strip() if path else ""
     except UnicodeDecodeError as error:
         raise Unavailable(f"cannot read {path} ({key}): not a text file") from error
     except PermissionError as error:
         raise Unavailable(f"cannot read {path} ({key}): permission denied", "Run as root") from error
     except OSError as error:
         raise Unavailable(f"cannot read {path} ({key}): {error.strerror}") from error
+    learn(key, secret)
+    return secret

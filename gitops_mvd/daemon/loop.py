@@ -10,6 +10,7 @@ import logging
 import os
 import threading
 import time
+import traceback
 from collections import deque
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
@@ -24,6 +25,7 @@ from gitops_mvd.core.decide import Candidate
 from gitops_mvd.core.errors import ManifestError, MvdError, RevisionRefused, StepFailed, Unavailable
 from gitops_mvd.core.model import Desired, Health, Operation, Outcome, Report, Revision, Sync
 from gitops_mvd.core.reconcile import reconcile
+from gitops_mvd.core.redact import learn_apps, redact, secrets_of_app
 from gitops_mvd.daemon import triggers
 from gitops_mvd.daemon.triggers import PULL_REQUEST, PUSH, RELOAD, STOP, SYNC
 from gitops_mvd.daemon.webhook import webhooks
@@ -210,6 +212,7 @@ class Daemon:
             facts = read_fleet(tree).host(host.name)
             self._wired.statuses.labels = facts.labels
             apps, broken = load(tree, facts, self._wired.cache)
+            learn_apps(apps)
         except ManifestError as error:
             self._wired.statuses.fail(revision, str(error))
             raise Unavailable(f"cannot read revision {revision.short}: {error}") from error
@@ -337,9 +340,9 @@ def _exit_after(seconds: float) -> None:
     timer.start()
 
 
-def _bug(error: Exception, where: str) -> MvdError:
+def _bug(error: Exception, where: str, secrets: Iterable[str] = ()) -> MvdError:
     """What to tell of an error that nobody thought of, which is logged with its traceback."""
-    log.error("internal error %s", where, exc_info=error)
+    log.error("internal error %s\n%s", where, redact("".join(traceback.format_exception(error)), secrets))
     return MvdError(f"internal error, see the log of gitops-mvd: {type(error).__name__}")
 
 
@@ -351,5 +354,5 @@ def _isolated(do: Callable[[Candidate], Outcome], candidate: Candidate) -> Outco
     except Unavailable as error:  # Docker or the history, before a step was taken
         return Outcome(app.name, Sync.UNKNOWN, Health.UNKNOWN, Operation.RUNNING, why=str(error))
     except Exception as error:
-        why = str(_bug(error, f"app={app.name}"))
+        why = str(_bug(error, f"app={app.name}", secrets_of_app(app)))
         return Outcome(app.name, Sync.UNKNOWN, Health.UNKNOWN, Operation.FAILED, why=why)

@@ -6,7 +6,8 @@ from dataclasses import dataclass, replace
 
 from gitops_mvd.core.decide import Candidate, Known, admit, candidates, decide
 from gitops_mvd.core.errors import Unavailable
-from gitops_mvd.core.model import Desired, Health, Operation, Plan, Problem, Revision, Sync
+from gitops_mvd.core.model import App, Desired, Health, Operation, Plan, Problem, Revision, Sync
+from gitops_mvd.core.redact import learn_apps, redact, secrets_of_app
 from gitops_mvd.daemon.wiring import Wired
 from gitops_mvd.manifest import load, read_fleet
 
@@ -50,6 +51,7 @@ def desired(wired: Wired, *, fetch: bool = False) -> Desired:
     wired.follow(revision, fetched=False)
     tree = wired.source.tree(revision)
     apps, broken = load(tree, read_fleet(tree).host(wired.host.name))
+    learn_apps(apps)
     return Desired(revision, apps, broken)
 
 
@@ -61,8 +63,17 @@ def preview(wired: Wired, *, fetch: bool = True, ask: bool = False) -> Preview:
         wired.monitor.follow(wired.host.to_watch())
         wired.monitor.ask_all()
     every = candidates(wanted, wired.host.apps(), allow_empty=wired.settings.allow_empty)
-    previews = (replace(_preview_of(it, wired), notes=it.app.notes) for it in every)
+    previews = (replace(_told(it.app, _preview_of(it, wired)), notes=it.app.notes) for it in every)
     return Preview(wired.host.name, wanted.revision, tuple(sorted(previews, key=lambda app: app.name)))
+
+
+def _told(app: App, previewed: AppPreview) -> AppPreview:
+    """The preview without any secret of its app."""
+    if not (previewed.why or previewed.health_reason):
+        return previewed
+    secrets = secrets_of_app(app)
+    why, reason = redact(previewed.why, secrets), redact(previewed.health_reason, secrets)
+    return replace(previewed, why=why, health_reason=reason)
 
 
 def _preview_of(candidate: Candidate, wired: Wired) -> AppPreview:

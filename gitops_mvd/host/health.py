@@ -99,7 +99,7 @@ class HealthJudge:
     def _reason_of_service(self, service: Service, instances: Sequence[Instance]) -> str:
         its = [instance for instance in instances if instance.service == service.name]
         if service.schedule:
-            return self._gates.ask(its[0], service.check)[1] if its else "its last run has failed"
+            return self._gates.ask_once(its[0], service)[1] if its else "its last run has failed"
         unhealthy = [instance for instance in its if self._of_instance(instance, service) in UNHEALTHY]
         if not unhealthy:
             return "its container is missing"

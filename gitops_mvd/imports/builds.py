@@ -7,10 +7,10 @@ import shlex
 from collections.abc import Mapping
 
 from gitops_mvd.config.yamltree import Node
+from gitops_mvd.core.secret_words import literals
 from gitops_mvd.imports.document import Pair, Spot
 from gitops_mvd.imports.draft import ComposeFile, Draft, Place, Question
 from gitops_mvd.imports.load import Loader
-from gitops_mvd.core.secret_words import literals
 from gitops_mvd.imports.secrets import without_login
 
 WHY = "build time is separate from deploy time: an image is built in CI, and named here"

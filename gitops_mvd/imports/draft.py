@@ -10,8 +10,9 @@ from functools import cached_property
 from typing import NamedTuple
 
 from gitops_mvd.core.model import Problem
+from gitops_mvd.core.secret_words import secret_name
 from gitops_mvd.imports.document import Document, Pair, Spot
-from gitops_mvd.imports.secrets import Withheld, secret_name, why_secret
+from gitops_mvd.imports.secrets import Withheld, why_secret
 from gitops_mvd.imports.source import Source
 from gitops_mvd.imports.variables import EnvFile
 from gitops_mvd.manifest.app_files import is_compose_file

@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from gitops_mvd.core.secret_words import is_telling, secret_name
 from gitops_mvd.imports.document import Pair, Spot
 from gitops_mvd.imports.draft import ComposeFile, Draft, Part, Place, Secret, several
 from gitops_mvd.imports.folders import IN_CONTAINER, Folders
 from gitops_mvd.imports.images import file_variable
 from gitops_mvd.imports.load import Loader
-from gitops_mvd.core.secret_words import is_telling
-from gitops_mvd.imports.secrets import is_a_name, last_word, secret_form, secret_name, why_secret
+from gitops_mvd.imports.secrets import is_a_name, last_word, secret_form, why_secret
 from gitops_mvd.imports.variables import EnvFile, EnvLine, evaluate, names_in, only_name, reference_spans
 
 NOT_IN_GIT = "a secret does not belong in Git"

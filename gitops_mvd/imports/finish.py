@@ -8,9 +8,10 @@ from dataclasses import dataclass
 
 import yaml
 
+from gitops_mvd.core.secret_words import secret_name
 from gitops_mvd.imports.document import Document, Spot, Text
 from gitops_mvd.imports.draft import ComposeFile, Draft, Place, Question
-from gitops_mvd.imports.secrets import secret_form, secret_name
+from gitops_mvd.imports.secrets import secret_form
 from gitops_mvd.imports.variables import EnvFile, evaluate, names_in, references
 from gitops_mvd.manifest.interpolate import FOLDER, PROJECT_NAME
 

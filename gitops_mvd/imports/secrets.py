@@ -16,81 +16,9 @@ from gitops_mvd.core.secret_words import (
     URL_LOGIN,
     is_placeholder,
     is_telling,
+    secret_name,
+    words_of,
 )
-
-_WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+")
-
-# A name is secret if its last word is one of these, or ends in one (`DBPASS`), or is followed by one of _OF_A_SECRET.
-_SECRET_WORDS = (
-    "PASSWORD",
-    "PASSWD",
-    "PASSPHRASE",
-    "PASS",
-    "PW",
-    "PWD",
-    "SECRET",
-    "TOKEN",
-    "APIKEY",
-    "CREDENTIAL",
-    "DSN",
-)
-_GLUED = re.compile(r"[A-Z0-9]*(?:PASSWORD|PASSWD|PASSPHRASE|PASS|PASSWORT|SECRET|TOKEN|APIKEY|CREDENTIALS?)S?")
-_NO_SECRET_WORDS = {"BYPASS", "COMPASS", "OVERPASS", "UNDERPASS", "SURPASS"}
-_ANYWHERE = {"PASSWORD", "PASSWD", "PASSPHRASE", "SECRET", "SECRETS", "PRIVATE", "CREDENTIAL", "CREDENTIALS", "APIKEY"}
-
-# What a name is about if it ends in one of these: a secret's length, age or place, not the secret.
-_ABOUT = {
-    *(
-        "FILE",
-        "FILES",
-        "PATH",
-        "DIR",
-        "FOLDER",
-        "NAME",
-        "USER",
-        "USERNAME",
-        "LENGTH",
-        "LEN",
-        "SIZE",
-        "MIN",
-        "MAX",
-        "COUNT",
-    ),
-    *("ENABLED", "ENABLE", "DISABLED", "DISABLE", "REQUIRED", "ALLOWED", "TTL", "TIMEOUT", "EXPIRY", "EXPIRES"),
-    *("EXPIRATION", "EXPIRE", "LIFETIME", "DURATION", "INTERVAL", "AGE", "DAYS", "HOURS", "MINUTES", "SECONDS"),
-    *("HEADER", "URL", "URI", "ENDPOINT", "HOST", "PORT", "ISSUER", "AUDIENCE", "TYPE", "METHOD", "ALGORITHM", "ALG"),
-    *(
-        "POLICY",
-        "FORMAT",
-        "ENCODING",
-        "PREFIX",
-        "SUFFIX",
-        "STRENGTH",
-        "HINT",
-        "LABEL",
-        "FIELD",
-        "VERSION",
-        "MODE",
-        "LIMIT",
-    ),
-    *("IN", "MS", "BYTES", "RESET", "LOGIN", "ENCRYPTION", "ENGINE", "STORE", "STORAGE", "BACKEND", "PROVIDER", "RATE"),
-    *(
-        "NETWORK",
-        "NETWORKS",
-        "SUBNET",
-        "IP",
-        "DOMAIN",
-        "REGISTRY",
-        "IMAGE",
-        "TAG",
-        "REPOSITORY",
-        "ROOM",
-        "ROOMS",
-        "MESSAGES",
-    ),
-}
-_PUBLIC = {"PUBLIC", "PUB", "SITE"}
-_KEY_OF_NOTHING = {"KEYBOARD", "KEYMAP", "KEYSPACE", "KEYCLOAK", "HOTKEY", "FOREIGN", "PRIMARY", "SORT", "PARTITION"}
 
 _NAMES = {
     *("USER", "USERNAME", "NAME", "LOGIN", "ID", "DB", "DATABASE", "SCHEMA", "HOST", "HOSTNAME", "EMAIL"),
@@ -159,26 +87,6 @@ def why_secret(name: str, value: str) -> str:
     return _random(name, value)
 
 
-def secret_name(name: str) -> str:
-    """The word in the name of a variable that says that it holds a secret; "" if none does."""
-    words: list[str] = [word.upper() for word in _WORDS.findall(name)]
-    while words and words[-1].isdigit():
-        words.pop()
-    if not words or words[-1] in _ABOUT or words == ["PWD"] or name.upper() in ("PWD", "OLDPWD"):
-        return ""
-    for word in words:
-        if word in _ANYWHERE and not (word == "PRIVATE" and "KEY" not in words):
-            return word
-    last = words[-1]
-    if last in _NO_SECRET_WORDS:
-        return ""
-    if last in _SECRET_WORDS or last.removesuffix("S") in _SECRET_WORDS or _GLUED.fullmatch(last):
-        return last
-    if last in ("KEY", "KEYS", "SALT", "PEPPER") or (last == "BASE" and "KEY" in words):
-        return "" if {*words} & (_PUBLIC | _KEY_OF_NOTHING) or words in (["KEY"], ["KEYS"]) else last
-    return "AUTH" if last in ("AUTH", "BASICAUTH") else ""
-
-
 def last_word(label: str) -> str:
     """What a label is about: `password` of `com.example.password`."""
     return label.rpartition(".")[2]
@@ -226,7 +134,7 @@ def _plain_form(text: str) -> str:
 
 def is_a_name(name: str) -> bool:
     """Does a variable have the name of something, as of a user or a database?"""
-    words = [word.upper() for word in _WORDS.findall(name)]
+    words = [word.upper() for word in words_of(name)]
     return bool(words) and words[-1] in _NAMES
 
 
@@ -283,7 +191,7 @@ def _names_a_password(name: str) -> bool:
 
 
 def _random(name: str, value: str) -> str:
-    words = {word.upper() for word in _WORDS.findall(name)} | {name.upper()}
+    words = {word.upper() for word in words_of(name)} | {name.upper()}
     if words & _CHECKSUMS:
         return ""
     text = value.strip()

@@ -12,7 +12,7 @@ import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from gitops_mvd.core.secret_words import literals
+from gitops_mvd.core.secret_words import literals, secret_name
 from gitops_mvd.imports.document import Pair, Spot
 from gitops_mvd.imports.draft import ComposeFile, Draft, Part, Place, Secret, several
 from gitops_mvd.imports.environment import Environment
@@ -23,7 +23,6 @@ from gitops_mvd.imports.secrets import (
     last_word,
     secret_form,
     secret_line,
-    secret_name,
     why_secret,
 )
 from gitops_mvd.imports.variables import evaluate, names_in, reference_spans

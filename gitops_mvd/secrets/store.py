@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gitops_mvd.core.errors import MvdError, StepFailed, Unavailable
+from gitops_mvd.core.redact import learn
 from gitops_mvd.core.secrets import SOPS, SOPS_RAW, provider_of
 from gitops_mvd.secrets.digest_key import DigestKey
 from gitops_mvd.secrets.providers import Provider
@@ -74,6 +75,7 @@ class Secrets:
             content = self._sops.content(path, sealed, raw=provider == SOPS_RAW)
         else:
             content = self._content(name)
+        learn(f"secret {name}", content.decode("utf-8", "replace"))
         digest = self._key.digest(content)
         self._asked[digest] = content
         return digest
@@ -122,6 +124,7 @@ class Secrets:
                 self._known[name] = Known(stamp, None)  # so that a change is found
                 raise
             self._known[name] = Known(stamp, content)
+            learn(f"secret {name}", content.decode("utf-8", "replace"))
             return content
 
     def _ask(self, provider: str, path: str) -> bytes:

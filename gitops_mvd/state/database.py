@@ -123,7 +123,7 @@ class Database:
                 "install that version again; or, to begin without what it remembers, move the file away",
             )
         for table in _misshapen(database, tables):
-            log.warning("%s lacks a part of a table, which is begun anew path=%s table=%s", self._what, self._path, table)
+            log.warning("%s: a table is another one, and begun anew path=%s table=%s", self._what, self._path, table)
             database.execute(f"DROP TABLE {table}")
         database.executescript(f"{tables}; PRAGMA user_version = {max(found, readable_by)}")
         self._upgrade(database)

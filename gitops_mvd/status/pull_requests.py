@@ -16,6 +16,7 @@ from typing import Protocol
 from gitops_mvd.core.errors import Interrupted, MvdError, RateLimited, StepFailed, Unavailable
 from gitops_mvd.core.model import PullRequest, Revision, digest
 from gitops_mvd.core.ports import Forge
+from gitops_mvd.core.redact import told_text
 from gitops_mvd.git.branch import Source
 from gitops_mvd.git.tree import GitTree
 from gitops_mvd.state.history import PullRequestPlan, SqliteHistory
@@ -193,7 +194,7 @@ def in_full(host: str, told: str, verdict: Verdict, pull_request: PullRequest, t
             text += ["The rest is too long for a comment: see `mvd plan` once it is merged.", ""]
             break
         text += part
-    return "\n".join([*text, end])
+    return told_text("\n".join([*text, end]), LONGEST_COMMENT)
 
 
 def _parts(verdict: Verdict) -> Iterator[list[str]]:

@@ -18,7 +18,7 @@ from gitops_mvd.core.decide import EMPTIED, Candidate, Known, admit, candidates,
 from gitops_mvd.core.errors import ManifestError, StepFailed
 from gitops_mvd.core.model import Desired, Plan, Revision
 from gitops_mvd.core.ports import Host, Tree
-from gitops_mvd.core.text import plain_line
+from gitops_mvd.core.redact import learn_apps, redact, secrets_of_app, told_line
 from gitops_mvd.manifest import Cache, load, read_fleet
 from gitops_mvd.state.history import SqliteHistory
 from gitops_mvd.status.changes import changed, contents
@@ -85,6 +85,7 @@ class Judge:
     def _plan(self, tree: Tree, differs: frozenset[str], tip: Revision, cache: Cache) -> Verdict:
         """Only what the pull request itself changes: what else the host is behind with is not its doing."""
         apps, broken = load(tree, read_fleet(tree).host(self.host.name), cache)
+        learn_apps(apps)
         wrong = [str(problem) for name in sorted(differs & broken.keys()) for problem in broken[name]]
         planned: list[tuple[str, Plan]] = []
         if concerned := differs - broken.keys():
@@ -105,6 +106,7 @@ class Judge:
 
     def _decide(self, candidate: Candidate) -> tuple[Plan, str]:
         """What would be done to an app, and why it would not become what the pull request wants, "" if it would."""
+        secrets = secrets_of_app(candidate.app)
         candidate, name = admit(candidate, self.host), candidate.app.name
         failed_before = self.history.failure_of(candidate.app)
         known = Known(self.history.last_good(name), failed_before, self.host.found(name))
@@ -112,7 +114,7 @@ class Judge:
         if not decision.failure:
             return decision.plan, ""
         tried = "this very version was tried here and failed: " if decision.failure == failed_before else ""
-        return decision.plan, f"{tried}{decision.failure.why}"
+        return decision.plan, f"{tried}{redact(decision.failure.why, secrets)}"
 
     def _summed(self, planned: Iterable[tuple[str, Plan]]) -> tuple[Counter[str], list[str]]:
         counts: Counter[str] = Counter()
@@ -126,5 +128,5 @@ class Judge:
 
 def _first(lines: Iterable[str]) -> list[str]:
     """The lines, as far as anybody would read them."""
-    found = [plain_line(line) for line in itertools.islice(lines, MOST_LINES + 1)]
+    found = [told_line(line) for line in itertools.islice(lines, MOST_LINES + 1)]
     return found if len(found) <= MOST_LINES else [*found[:MOST_LINES], "and more"]

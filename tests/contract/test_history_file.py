@@ -117,7 +117,9 @@ def test_nothing_is_in_clear_but_what_may_run_again(path: Path) -> None:
         for version in (1, 2, 3):
             history.approve(shop(version), COMMIT)
             history.mark_failed(shop(9), Failure("no"))
-        gate = Gate(Resource("unit", "u", "shop", "web"), Check("http", {"headers": {"Authorization": "clear-header1"}}))
+        gate = Gate(
+            Resource("unit", "u", "shop", "web"), Check("http", {"headers": {"Authorization": "clear-header1"}})
+        )
         outcome = dataclasses.replace(report(1).outcomes[0], did=Plan((gate,)))
         history.save_report(dataclasses.replace(report(1), outcomes=(outcome,)), 1.0)
         files = {it.name: it for it in (path.parent / "versions").iterdir()}
@@ -175,7 +177,9 @@ def test_what_the_version_before_writes_into_it_is_taken_out_again(recorded: Pat
     with opened(recorded) as history:
         assert history.last_good("shop") == shop(3)
     content = json.dumps(shop(6).to_json()).replace("'", "''")
-    sql(recorded, f"UPDATE good SET previous = json, json = '{content}', version = '{shop(6).version}' WHERE app='shop'")
+    sql(
+        recorded, f"UPDATE good SET previous = json, json = '{content}', version = '{shop(6).version}' WHERE app='shop'"
+    )
     assert in_clear(recorded.parent)
     with opened(recorded) as history:
         assert history.last_good("shop") == shop(6)
@@ -226,7 +230,12 @@ def use(history: SqliteHistory) -> dict[str, object]:
         "job": history.is_job_done("mvd-job"),
         "event": (history.events(9), history.last_event("shop")),
         "value": (history.revisions(), history.subjects(), history.last_report(), history.last_error(0.0)),
-        "status": (history.due(2e9), history.next_due(0), history.last_status("a", DONE), history.pending_commits(DONE)),
+        "status": (
+            history.due(2e9),
+            history.next_due(0),
+            history.last_status("a", DONE),
+            history.pending_commits(DONE),
+        ),
         "proposal": history.pull_request_plan(1),
         "delivery": history.deliveries(),
     }
@@ -260,7 +269,8 @@ GARBAGE = ["", "garbage", "{}", "[]", "5", "null", '"x"', '{"why": 5}', "[" * 10
 
 @pytest.mark.parametrize("text", GARBAGE, ids=range(len(GARBAGE)))
 @pytest.mark.parametrize(
-    ("table", "column"), [("good", "json"), ("condemned", "why"), ("event", "json"), ("value", "json"), ("status", "wanted")]
+    ("table", "column"),
+    [("good", "json"), ("condemned", "why"), ("event", "json"), ("value", "json"), ("status", "wanted")],
 )
 def test_a_row_of_garbage_is_removed_alone(
     table: str, column: str, text: str, path: Path, caplog: pytest.LogCaptureFixture

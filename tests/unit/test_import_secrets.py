@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from gitops_mvd.imports.images import entry_point, file_variable
 from gitops_mvd.core.secret_words import is_telling
+from gitops_mvd.imports.images import entry_point, file_variable
 from gitops_mvd.imports.secrets import why_secret
 
 PEM = (

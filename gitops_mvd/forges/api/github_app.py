@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from gitops_mvd.core.errors import Unavailable
+from gitops_mvd.core.redact import learn
 from gitops_mvd.forges.api import Api, Explanation, Refused
 
 PUBLIC = "https://api.github.com"
@@ -90,6 +91,7 @@ class GitHubApp:
                 return self._mint()
             raise Unavailable(error.message, error.hint) from None
         with self._api.reading():
+            learn(f"GitHub App {self._id} {self._repository}", str(made["token"]))
             return str(made["token"]), datetime.fromisoformat(made["expires_at"]).timestamp()
 
     def _find(self, to: str) -> int:
