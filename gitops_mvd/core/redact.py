@@ -13,10 +13,11 @@ from __future__ import annotations
 import base64
 import binascii
 import bisect
+import functools
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
 from urllib.parse import quote, quote_plus
 
@@ -120,15 +121,15 @@ class Known:
         self._struck = Struck()
         self._outdated = 0
 
-    def learn(self, source: str, version: str, secrets: Iterable[str]) -> None:
+    def learn(self, source: str, version: str, secrets: Callable[[], Iterable[str]]) -> None:
         """Strike out the secrets of a source from now on, in place of those of its older versions.
 
-        Nothing is done for a version that is known; `secrets` is then not looked at.
+        Nothing is done for a version that is known; `secrets` is then not called.
         """
         versions = self._of.setdefault(source, [])
         if any(it == version for it, _ in versions):
             return
-        telling = frozenset(filter(is_telling, secrets))
+        telling = frozenset(filter(is_telling, secrets()))
         versions.append((version, telling))
         self._outdated += len(versions) > MOST_VERSIONS
         del versions[:-MOST_VERSIONS]
@@ -150,17 +151,13 @@ known = Known()
 def learn(source: str, *secrets: str) -> None:
     """Make known what a source, such as a file of the settings, has by now: all of it, its lines and its values."""
     version = hashlib.sha256(json.dumps(secrets).encode()).hexdigest()
-    known.learn(source, version, parts_of(secrets))
+    known.learn(source, version, lambda: parts_of(secrets))
 
 
 def learn_apps(apps: Iterable[App]) -> None:
     """Make known what is surely secret of what apps are given."""
     for app in apps:
-        known.learn(f"app {app.name}", app.version, _of_app(app))
-
-
-def _of_app(app: App) -> Iterator[str]:
-    yield from secrets_of_app(app, sure=True)
+        known.learn(f"app {app.name}", app.version, functools.partial(secrets_of_app, app, sure=True))
 
 
 def told_line(text: str, most: int = LONGEST_LINE) -> str:

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator, Mapping, Set
+from contextlib import suppress
 
 from gitops_mvd.core.compose import Network, Volume
 from gitops_mvd.core.errors import StepFailed, Unavailable
+from gitops_mvd.core.exposed import INSTEAD, KEYS, exposed
 from gitops_mvd.core.joins import resolve
 from gitops_mvd.core.model import App, Problem, Service
 from gitops_mvd.core.policy import Policy, Server, enforce
 from gitops_mvd.core.ports import History
+from gitops_mvd.core.redact import parts_of
+from gitops_mvd.core.secret_words import is_telling
 from gitops_mvd.core.secrets import filled
 from gitops_mvd.docker.client import Engine
 from gitops_mvd.manifest.dotenv import check_variable
@@ -114,7 +118,19 @@ class Admission:
                     raise
                 found[name] = before[service.name][name]
         self._check(service, found)
+        self._refuse_exposed(service, found)
         return found
+
+    def _refuse_exposed(self, service: Service, digests: Mapping[str, str]) -> None:
+        """Raise StepFailed for a secret that is also where everybody on the host can read it."""
+        assert self._secrets
+        values: dict[str, list[str]] = {}
+        for name, digest in digests.items() if not service.run.keys().isdisjoint(KEYS) else ():
+            with suppress(Unavailable):  # its content is not here now, and was checked when it was
+                content = self._secrets.content(name, digest).decode("utf-8", "replace")
+                values[name] = [part for part in parts_of([content]) if is_telling(part)]
+        for key, name in exposed(service, values):
+            raise StepFailed(f"{service.name}: its {key} has the value of the secret {name} in it, {INSTEAD}")
 
     def _check(self, service: Service, digests: Mapping[str, str]) -> None:
         """Raise StepFailed for a secret that no variable of the environment can have."""

@@ -5,6 +5,7 @@ It is observed by the unit files, the links that start them at boot, one list of
 
 from __future__ import annotations
 
+import functools
 import shutil
 import tempfile
 import time
@@ -25,6 +26,7 @@ from gitops_mvd.core.model import (
     Service,
     unix_time,
 )
+from gitops_mvd.core.redact import redact, secrets_of
 from gitops_mvd.core.specs import UnitSpec, service_of, unit_spec
 from gitops_mvd.docker.aliases import Aliases
 from gitops_mvd.docker.answers import label, port_of
@@ -36,7 +38,7 @@ from gitops_mvd.kinds import Tools
 from gitops_mvd.systemd.client import Unit
 from gitops_mvd.systemd.overrides import STALE, Overrides
 from gitops_mvd.systemd.unit import CLIENT, EDITED, SYSTEMD, Header, parse, render
-from gitops_mvd.systemd.unit_files import UnitFile, UnitFiles, write_unit
+from gitops_mvd.systemd.unit_files import UnitFile, UnitFiles, has_secret, write_unit
 
 PATTERN = "mvd-*.service"
 UP = {"active", "activating", "reloading", "deactivating"}  # a restart passes through all of them
@@ -88,6 +90,8 @@ class Units:
                 state = STAGED
             elif state == RUNNING and override.is_stale:
                 state = STALE
+            elif state == RUNNING and file.has_secret:
+                state = OUTDATED
             spec = UnitSpec(digest=header.digest, port=port, state=state, grace=header.grace)
             if override.by:
                 spec["overridden"] = f"{override.by} {CHANGES_UNIT}"
@@ -185,17 +189,23 @@ class Units:
     def _text(self, wanted: Resource, found: UnitFile | None, container: ListedContainer | None) -> str:
         """The text to have.  One that was found and not tampered with stays, whichever version of mvd wrote it.
 
-        Unless that version had units make their containers, or somebody else is to follow the container by now.
+        Unless that version had units make their containers, or left a secret in its comment, or somebody else is to
+        follow the container by now.
         """
         if isinstance(wanted.payload, UnitFile):
             return wanted.payload.text
         service = service_of(wanted)
         spec = unit_spec(wanted)
         follows = _follows(container)
-        if found and (found.header.digest, found.header.port, found.header.follows) == (
-            spec["digest"],
-            spec["port"],
-            follows,
+        if (
+            found
+            and (found.header.digest, found.header.port, found.header.follows)
+            == (
+                spec["digest"],
+                spec["port"],
+                follows,
+            )
+            and not found.has_secret
         ):
             return found.text
         place = Place(
@@ -206,17 +216,20 @@ class Units:
             follows="" if follows == CLIENT else follows,
         )
         try:
-            like = equivalent(wanted.app, service, wanted.name, place)
-            return render(
+            rendered = functools.partial(
+                render,
                 wanted.app,
                 service,
                 wanted.name,
                 spec["port"],
                 follows=follows,
-                like=like,
                 rejoins=rejoins(wanted.app, service, wanted.name),
                 docker=self._docker,
             )
+            secrets = secrets_of(service, sure=True)
+            commands = equivalent(wanted.app, service, wanted.name, place)
+            text = rendered(like=[[redact(word, secrets) for word in words] for words in commands])
+            return rendered() if has_secret(text) else text
         except (KeyError, ValueError) as error:
             raise StepFailed(f"{wanted.app}/{wanted.service}: no unit can be made of it: {error}") from error
 

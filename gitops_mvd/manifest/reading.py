@@ -12,6 +12,7 @@ from typing import TypeVar
 from gitops_mvd.config.tables import Place, did_you_mean
 from gitops_mvd.config.yamltree import Found, Path, Sink, mistakes, report
 from gitops_mvd.core.errors import ManifestError
+from gitops_mvd.core.exposed import INSTEAD, exposed, secrets_by_name
 from gitops_mvd.core.model import App, HostFacts, Problem, Service
 from gitops_mvd.core.ports import Tree
 from gitops_mvd.core.text import plain_line
@@ -148,6 +149,7 @@ def _read(tree: Tree, name: str, facts: HostFacts, variables: Variables, top: Pl
     here = {service: draft for service, draft in drafts.items() if _active(draft.values, facts, variables)}
     beside = joined(drafts, here, project)
     services = [assemble(place, values, project, beside[service]) for service, (place, values) in drafts.items()]
+    _check_exposed(drafts, services)
     _check_dependencies(drafts, here)
     claims = [claim for service, draft in here.items() for claim in _claims(f"{name}.{service}", draft.values)]
     running = [_without_absent(service, here) for service in services if service.name in here]
@@ -212,6 +214,17 @@ def _without_absent(service: Service, here: Drafts) -> Service:
 
 def _by_real_name(declared: Mapping[str, tuple[str, T]], used: Collection[str]) -> dict[str, T]:
     return {real: options for name, (real, options) in declared.items() if name in used}
+
+
+def _check_exposed(drafts: Drafts, services: Iterable[Service]) -> None:
+    """No secret of the app may be where everybody on the host can read it."""
+    found = {service.name: service for service in services}
+    secrets = secrets_by_name(found.values())
+    for name, service in found.items():
+        for key, secret in exposed(service, secrets):
+            place = drafts[name].place
+            at = place.entries()[key] if place.has(key) else place
+            at.report(f"has the value of {secret} in it, {INSTEAD}")
 
 
 def _check_dependencies(drafts: Drafts, here: Drafts) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from stat import S_ISREG
 from typing import NamedTuple
 
+from gitops_mvd.core.redact import known
 from gitops_mvd.state.files import Entry, readable, remove, write
 from gitops_mvd.systemd.unit import ENDED_FOLDER, TARGET, Header, parse
 
@@ -21,6 +22,7 @@ class UnitFile(NamedTuple):
     stamp: tuple[int, ...]
     text: str
     header: Header
+    has_secret: bool = False  # in the command that its comment shows, as older versions wrote it
 
     @property
     def changed(self) -> int:
@@ -61,7 +63,7 @@ class UnitFiles:
         except FileNotFoundError:  # another app was changed meanwhile
             return None
         header = parse(text)
-        return UnitFile(stamp, text, header) if header else None
+        return UnitFile(stamp, text, header, has_secret(text)) if header else None
 
     def at_boot(self) -> set[str]:
         """The instances that start when the server does."""
@@ -83,6 +85,12 @@ class UnitFiles:
     def disable(self, instance: str) -> None:
         """Remove the link; systemd's own way to disable a unit refuses one whose file is gone."""
         remove(self._folder / f"{TARGET}.wants" / f"{instance}.service")
+
+
+def has_secret(text: str) -> bool:
+    """Has the command in the comment of a unit, which everybody may read, a secret in it that this process knows?"""
+    comment = "\n".join(line for line in text.splitlines() if line.startswith("# docker "))
+    return known.out_of(comment) != comment
 
 
 def write_unit(folder: Path, instance: str, text: str) -> Path:
