@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
@@ -43,7 +44,6 @@ COMMANDS = (
 @click.pass_context
 def mvd(context: click.Context, config: Path) -> None:
     """Keep this server equal to a Git repository: systemd units, Docker containers, Kong routes."""
-    context.with_resource(telling())
     context.obj = config
 
 
@@ -53,10 +53,16 @@ for command in COMMANDS:
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """The console script; `arguments` are those of the process by default."""
+    with telling():
+        sys.exit(_run(arguments))
+
+
+def _run(arguments: Sequence[str] | None) -> int:
+    """The exit code of a command, whose error is shown."""
     try:
-        sys.exit(mvd(arguments, prog_name="mvd", standalone_mode=False) or 0)
+        return mvd(arguments, prog_name="mvd", standalone_mode=False) or 0
     except click.exceptions.Abort:
-        sys.exit(130)
+        return 130
     except click.ClickException as error:
         error.show()
     except ManifestError as error:
@@ -68,4 +74,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
             click.echo(f"     {error.hint}", err=True)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    sys.exit(1)
+    except Exception as error:
+        traceback.print_exc()
+        click.echo(f"mvd: internal error: {type(error).__name__}. Please report it, with the lines above", err=True)
+    return 1

@@ -68,7 +68,7 @@ def settle(candidate: Candidate, host: Host, history: History, commit: str) -> O
     if app == App(app.name):
         return replace(outcome, removed=True)
     if outcome.health is not Health.HEALTHY:
-        return replace(outcome, why=host.health_reason(app))
+        return replace(outcome, why=_redacted(host.health_reason(app), app, known))
     return replace(outcome, why=_remark(app, history, commit))
 
 

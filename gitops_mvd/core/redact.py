@@ -259,7 +259,7 @@ def _values(name: str, value: str) -> Iterator[Secret]:
 
 def _is_sure(name: str, value: str) -> bool:
     """Is it called a secret, or at least so that it may be one, and looks like one?"""
-    if secret_name(name):
+    if secret_name(name) or name.lower() == "key":  # as a credential of Kong has it
         return True
     return NAME.search(name) is not None and not is_about(name) and _RANDOM.fullmatch(value) is not None
 

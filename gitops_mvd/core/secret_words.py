@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from urllib.parse import unquote
 
 SHORTEST_TELLING = 6  # characters of a secret that is looked for where others speak
 
@@ -137,8 +138,9 @@ def literals(text: str) -> list[tuple[int, int]]:
 
 
 def passwords(text: str) -> Iterator[str]:
-    """The passwords in a text that says that they are some."""
-    return (text[start:end] for start, end in literals(text))
+    """The passwords in a text that says that they are some, also as they are without the escapes of an address."""
+    for start, end in literals(text):
+        yield from {text[start:end], unquote(text[start:end])}
 
 
 def is_telling(value: str) -> bool:

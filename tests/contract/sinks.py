@@ -1,0 +1,231 @@
+"""A server whose every edge says what a test puts into its mouth, and all the places where somebody may read of it.
+
+`Sinks.read` has what is in each of them: statuses and comments at the forge, every file of the state but those that are
+there to hold contents, the log, what systemd is told, the answers of webhooks, and what each command prints.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import importlib
+import io
+import json
+import logging
+import pkgutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import yaml
+
+from gitops_mvd import cli
+from gitops_mvd.cli.main import main
+from gitops_mvd.cli.output import OneLine, telling
+from gitops_mvd.config.settings import read
+from gitops_mvd.core.errors import StepFailed, Unavailable, Unhealthy
+from gitops_mvd.core.model import App, CommitStatus, Gate, Health, Plan, PullRequest
+from gitops_mvd.core.ports import Forge
+from gitops_mvd.daemon.loop import Daemon
+from gitops_mvd.daemon.triggers import SYNC
+from gitops_mvd.daemon.webhook import LogThrottle, Webhooks
+from gitops_mvd.daemon.wiring import Wired, wire
+from gitops_mvd.status.outbox import Outbox
+from gitops_mvd.status.pull_requests import PullRequests
+from gitops_mvd.status.statuses import Statuses, StatusOptions
+from tests.contract.terminal import Repository
+from tests.fakes import FakeClock, FakeHost
+
+WHERE = ("pin", "plan", "step", "health", "observe")  # where this host says something
+KINDS: Mapping[str, Callable[[str], Exception]] = {
+    "refuses": StepFailed,
+    "does not answer": Unavailable,
+    "is unhealthy": Unhealthy,
+    "has a bug": RuntimeError,
+}
+
+
+class SayingForge:
+    """A forge that notes what it is told, and says `said` to whoever asks for more."""
+
+    def __init__(self) -> None:
+        self.told: list[str] = []
+        self.pulls: list[PullRequest] = []
+        self.said = ""
+
+    def publish(self, commit: str, status: CommitStatus) -> None:
+        self.told.append(json.dumps(dataclasses.asdict(status), ensure_ascii=False))
+        if self.said:
+            raise StepFailed(self.said)
+
+    def pull_requests(self, branch: str) -> Sequence[PullRequest]:
+        if self.said:
+            raise Unavailable(self.said)
+        return self.pulls
+
+    def comment(self, pull_request: PullRequest, text: str, known: str) -> str:
+        self.told.append(text)
+        return "1"
+
+
+class SayingHost(FakeHost):
+    """A host that says `said` at one place, in one way."""
+
+    def __init__(self, history: Any) -> None:
+        super().__init__(history)
+        self.where, self.kind, self.said, self.app = "", "refuses", "", ""
+        self.fault = lambda step: self._say("step", (step.on if isinstance(step, Gate) else step.resource).app)
+
+    def _say(self, where: str, app: str = "") -> None:
+        if where == self.where and app in ("", self.app):
+            raise KINDS[self.kind](self.said)
+
+    def refresh(self) -> None:
+        self._say("observe")
+
+    def pin(self, app: App) -> App:
+        self._say("pin", app.name)
+        return app
+
+    def plan(self, app: App, proven: bool) -> Plan:
+        self._say("plan", app.name)
+        return super().plan(app, proven)
+
+    def health(self, app: App) -> Health:
+        return Health.DEGRADED if self._is_ill(app) else super().health(app)
+
+    def health_reason(self, app: App) -> str:
+        return self.said if self._is_ill(app) else super().health_reason(app)
+
+    def _is_ill(self, app: App) -> bool:
+        return self.where == "health" and app.name == self.app
+
+    def to_watch(self) -> list[Any]:
+        return []
+
+
+class Stream(io.StringIO):
+    encoding = "utf-8"
+
+
+class Sinks:
+    """The server.  `commit` merges files, `pass_` lets the daemon run once, `read` is all that can be read of it."""
+
+    def __init__(self, folder: Path, settings: Mapping[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+        self.folder = folder
+        self.repository = Repository(folder / "config.git")
+        self.settings = folder / "config.yaml"
+        places = {"state": str(folder / "state"), "files": str(folder / "files"), "secrets": str(folder / "secrets")}
+        known = {"repository": str(self.repository.path), "host": "srv1", "kong": {"admin": "http://127.0.0.1:1"}}
+        self.settings.write_text(yaml.safe_dump({**known, **places, **settings}))
+        self.forge, self.notified = SayingForge(), list[str]()
+        self.log = Stream()
+        monkeypatch.setattr(
+            "sdnotify.SystemdNotifier", lambda: SimpleNamespace(notify=lambda state: self.notified.append(state))
+        )
+        monkeypatch.setattr("gitops_mvd.daemon.loop.WORKER_DELAY_SECONDS", 0.001)
+        self.wired = self._wired()
+        self.host: SayingHost = self.wired.host  # type: ignore[assignment]
+        self.answers: list[bytes] = []
+        for module in pkgutil.iter_modules(cli.__path__):
+            if hasattr(importlib.import_module(f"gitops_mvd.cli.{module.name}"), "connect"):
+                monkeypatch.setattr(f"gitops_mvd.cli.{module.name}.connect", lambda config: self.wired)
+
+    def _wired(self) -> Wired:
+        wired = wire(read(str(self.settings), self.settings.read_bytes()), self.settings, self.folder / "units")
+        forge: Forge = self.forge
+        host: Any = SayingHost(wired.history)
+        outbox = Outbox(wired.history, forge, "test")
+        statuses = Statuses("srv1", wired.history, StatusOptions(True), FakeClock().now, outbox.wake)
+        pulls = PullRequests(
+            forge, wired.source, host, wired.history, statuses, comments=True, forks=True, allow_empty=False
+        )
+        nothing: Any = SimpleNamespace(
+            follow=lambda *_: None, ask_all=lambda: None, pause_all=lambda: None, since_pass=lambda began: ""
+        )
+        more = {"host": host, "forge": forge, "outbox": outbox, "statuses": statuses, "pull_requests": pulls}
+        return dataclasses.replace(wired, **more, monitor=nothing, disruptions=nothing)
+
+    def commit(self, files: Mapping[str, str], subject: str = "a change") -> str:
+        return self.repository.commit(files, subject)
+
+    def say(self, where: str, kind: str, said: str, app: str) -> None:
+        """Let the host say that at that place, for that app; where it observes, it says so for all of them."""
+        self.host.where, self.host.kind, self.host.said, self.host.app = where, kind, said, app
+
+    @contextlib.contextmanager
+    def logging(self) -> Iterator[None]:
+        """As `mvd run` logs, by the stream and the format of the command."""
+        with ExitStack() as stack:
+            stack.enter_context(contextlib.redirect_stderr(self.log))
+            stack.enter_context(contextlib.redirect_stdout(self.log))
+            stack.enter_context(telling())
+            handler = logging.StreamHandler()
+            handler.setFormatter(OneLine("%(levelname)s %(message)s"))
+            root = logging.getLogger()
+            level = root.level
+            root.addHandler(handler)
+            root.setLevel(logging.INFO)
+            stack.callback(root.setLevel, level)
+            stack.callback(root.removeHandler, handler)
+            yield
+
+    def pass_(self) -> None:
+        """One pass of a daemon, with a look at pull requests and a delivery of statuses."""
+        daemon = Daemon(self.wired)
+        with self.logging():
+            daemon.reconcile_pass(frozenset({SYNC}))
+            daemon._retry.cancel()
+            daemon.review_pull_requests()
+            self.wired.outbox.deliver()
+
+    def webhook(self, headers: Mapping[str, str], body: bytes, path: str = "/webhook") -> None:
+        """Somebody sends that to the listener for webhooks."""
+        hooks = self.wired.webhook
+        assert hooks
+        application = Webhooks(hooks.receiver, hooks.secret, "main", lambda reason: None, LogThrottle())
+        environ: dict[str, Any] = {f"HTTP_{name.upper().replace('-', '_')}": value for name, value in headers.items()}
+        environ |= {
+            "REQUEST_METHOD": "POST",
+            "PATH_INFO": path,
+            "REMOTE_ADDR": "1.2.3.4",
+            "wsgi.input": io.BytesIO(body),
+        }
+        with self.logging():
+            self.answers += application(environ, lambda status, headers: None)  # type: ignore[arg-type]
+
+    COMMANDS = (
+        ["status"],
+        ["history"],
+        ["plan"],
+        ["explain"],
+        ["doctor"],
+        ["sync"],
+    )
+
+    def printed(self, capsys: pytest.CaptureFixture[str]) -> dict[str, str]:
+        """What each command prints, for people and for programs."""
+        found = {}
+        for command in (*self.COMMANDS, *([*words, "--json"] for words in self.COMMANDS)):
+            capsys.readouterr()
+            with pytest.raises(SystemExit):
+                main(["--config", str(self.settings), *command])
+            out, err = capsys.readouterr()
+            if command[-1] == "--json" and out:
+                json.loads(out)
+            found[f"mvd {' '.join(command)}"] = out + err
+        return found
+
+    def read(self, capsys: pytest.CaptureFixture[str]) -> dict[str, str]:
+        files = [it for it in (self.folder / "state").iterdir() if it.is_file()]
+        return {
+            "forge": "\n".join(self.forge.told),
+            "log": self.log.getvalue(),
+            "systemd": "\n".join(self.notified),
+            "webhook": b"".join(self.answers).decode(),
+            **self.printed(capsys),
+            **{f"state/{it.name}": it.read_bytes().decode("utf-8", "surrogateescape") for it in files},
+        }
