@@ -13,6 +13,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from importlib import resources
 from pathlib import Path
 from random import Random
 
@@ -111,32 +112,34 @@ def manifest(random: Random) -> Input:
 
 # ---- settings --------------------------------------------------------------------------------------------------------
 
-EVERY_SETTING = b"""\
+SETTINGS = b"""\
 repository: https://github.com/acme/config.git
 branch: main
 host: uk-web-1
 interval: 60s
-credentials: {username: x, token_file: /etc/gitops-mvd/token, github_app: {id: 4711, key_file: /a.pem}, insecure: true}
-verify: {gpg: /etc/keys, ssh: /etc/signers, tags: true}
-allow_rewind: false
-allow_empty: false
-docker:
-  socket: unix:///var/run/docker.sock
-  registries: {myrepo.io: {username: ci, password_file: /etc/gitops-mvd/registry}}
-kong: {admin: "http://127.0.0.1:8001", proxy: "http://127.0.0.1:8000", boot_file: /etc/kong/kong.yaml, shared: edge}
+credentials: {username: x, token_file: /etc/gitops-mvd/token, insecure: true}
+verify: {mode: tag, allowed_signers: /etc/signers, gpg_keys: [/etc/keys.asc]}
+docker: {registries: {myrepo.io: {username: ci, password_file: /etc/gitops-mvd/registry}}}
+kong: {admin: "http://127.0.0.1:8001", proxy: "http://127.0.0.1:8000", boot_file: /etc/kong/kong.yaml}
 forge: {kind: github, base_url: "https://github.example.org/api/v3", repository: acme/config, environment: production}
 webhook: {listen: "0.0.0.0:9000", secret_file: /etc/gitops-mvd/webhook}
-policy: {privileged: false, host_paths: [/srv], registries: [myrepo.io], networks: [inner], ports: [8000-9000]}
+policy: {}
 state: /var/lib/gitops-mvd
-files: /etc/gitops-mvd/files
-folders: /srv/mvd
-secrets: /etc/gitops-mvd/secrets
 """
+
+
+@functools.cache
+def examples() -> list[bytes]:
+    """The settings above, and all that the manual shows."""
+    manual = resources.files("gitops_mvd").joinpath("docs", "settings.md").read_text("utf-8")
+    shown = re.findall(r"^```yaml\n(.*?)^```", manual, re.DOTALL | re.MULTILINE)
+    begin = SETTINGS.partition(b"\n")[0] + b"\n"
+    return [SETTINGS, *((b"" if "repository:" in text else begin) + text.encode() for text in shown)]
 
 
 def configuration(random: Random) -> Input:
     """A settings file."""
-    return {"config.yaml": mutants.of_yaml(random, EVERY_SETTING, texts())}
+    return {"config.yaml": mutants.of_yaml(random, random.choice(examples()), examples())}
 
 
 def read_settings(given: Input) -> None:

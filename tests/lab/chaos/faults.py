@@ -4,7 +4,8 @@
         ...             it lasts
 
 A fault is a generator: what is before its `yield` begins it, what is behind ends it.  One that is done `by hand` to an
-app is over as soon as it was done; to put it right is the daemon's part.
+app is over as soon as it was done; to put it right is the daemon's part.  The clock is left alone: that of a container
+is the clock of the machine that the lab runs on.
 """
 
 from __future__ import annotations
@@ -261,9 +262,8 @@ BY_HAND = {
     "the folder of its files is deleted": f"rm -rf {FILES}/mvd-$A-*",
     "its env file is emptied": f"find {FILES}/ -path '*mvd-$A-*' -type f -exec truncate --size=0 {{}} +",
     "its routes are deleted from Kong": (
-        "curl -s localhost:8001/config | python3 -c 'import json,sys,re; "
-        'print(json.dumps({"config": json.dumps({"_format_version": "3.0"})}))\' | '
-        "curl -s -X POST -H 'Content-Type: application/json' -d @- localhost:8001/config >/dev/null"
+        "curl -s -X POST -H 'Content-Type: application/json' localhost:8001/config -d "
+        """'{"config": "{\\"_format_version\\": \\"3.0\\"}"}'"""
     ),
 }
 
