@@ -17,6 +17,8 @@ NEVER = "0001-01-01T00:00:00Z"
 
 # ---- what Docker's errors mean ---------------------------------------------------------------------------------------
 
+DISK_FULL = "no space left on device|disk quota exceeded"
+MAKE_ROOM = "the disk is full: make room, the next pass goes on"
 # The status alone says little: a registry that refuses a login comes as 401 or 500, and inside a pull without any.
 MEANINGS: Sequence[tuple[re.Pattern[str], type[MvdError], str]] = [
     (re.compile(pattern, re.IGNORECASE), meaning, hint)
@@ -38,7 +40,8 @@ MEANINGS: Sequence[tuple[re.Pattern[str], type[MvdError], str]] = [
         ),
         ("manifest unknown|name unknown|manifest for .* not found", StepFailed, "there is no such image"),
         ("no matching manifest", StepFailed, "the image is not made for this platform"),
-        ("toomanyrequests|no space left on device", Unavailable, ""),
+        ("toomanyrequests", Unavailable, ""),
+        (DISK_FULL, Unavailable, MAKE_ROOM),
     )
 ]
 
@@ -52,6 +55,11 @@ def verdict(status: int, text: str, what: str) -> MvdError:
             return meaning(f"could not {what}: {text}", hint)
     meaning = StepFailed if 400 <= status < 500 and status not in (401, 408, 429) else Unavailable
     return meaning(f"could not {what}: {text}")
+
+
+def is_disk_full(text: str) -> bool:
+    """Does the engine say that it could not do something for want of room?"""
+    return bool(re.search(DISK_FULL, text, re.IGNORECASE))
 
 
 def message(body: str) -> str:

@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from gitops_mvd.core.errors import StepFailed
+from gitops_mvd.core.errors import StepFailed, Unavailable
 from gitops_mvd.core.model import (
     LOST,
     OUTDATED,
@@ -29,7 +29,7 @@ from gitops_mvd.core.model import (
 from gitops_mvd.core.redact import redact, secrets_of
 from gitops_mvd.core.specs import UnitSpec, service_of, unit_spec
 from gitops_mvd.docker.aliases import Aliases
-from gitops_mvd.docker.answers import label, port_of
+from gitops_mvd.docker.answers import MAKE_ROOM, is_disk_full, label, port_of
 from gitops_mvd.docker.command_line import equivalent, rejoins
 from gitops_mvd.docker.create import Place
 from gitops_mvd.docker.ownership import managed, renamed
@@ -160,7 +160,10 @@ class Units:
         self._start(started, {resource.name: resource.service for resource in wanted})
 
     def _start(self, names: Sequence[str], services: Mapping[str, str]) -> None:
-        """Start the units; a failure has the last words of the first one that failed, and is that of its service."""
+        """Start the units; a failure has the last words of the first one that failed, and is that of its service.
+
+        A disk that is full says nothing about the service, and is waited for.
+        """
         try:
             self._systemd.start(_units(names))
         except StepFailed as error:
@@ -168,6 +171,8 @@ class Units:
             said = self._systemd.journal(f"{failed}.service", lines=1) if failed else []
             service = services.get(failed, "")
             why = f"{service}: did not start: {said[0]}" if said else error.message
+            if is_disk_full(why):
+                raise Unavailable(why, MAKE_ROOM) from error
             refused = StepFailed(why, error.hint)
             refused.service = service
             raise refused from error

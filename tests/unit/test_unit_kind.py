@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from gitops_mvd.core.errors import StepFailed
+from gitops_mvd.core.errors import StepFailed, Unavailable
 from gitops_mvd.core.model import LOST, RUNNING, STAGED, App, Change, Instance, Resource, Service
 from gitops_mvd.kinds import Tools
 from gitops_mvd.kinds.unit import Units
@@ -28,6 +28,7 @@ class Server:
         self.folder = folder
         self.done: list[str] = []
         self.complaint = ""
+        self.refusal = ""  # what the engine says as it refuses to start a container
         self.there: list[dict[str, Any]] = []
         self.drop_ins: tuple[str, ...] = ()
         self.is_stale = False
@@ -74,6 +75,8 @@ class Server:
 
     def start(self, names: list[str]) -> None:
         self.done.append(f"start {' '.join(names)}")
+        if self.refusal:
+            raise StepFailed(f"{names[0]}: failed")
         self.there = [{**found, "State": "running"} for found in self.there]
 
     def stop(self, names: list[str], within: float) -> None:
@@ -82,7 +85,7 @@ class Server:
         self.there = [{**found, "State": "exited"} for found in self.there]
 
     def journal(self, unit: str, lines: int) -> list[str]:
-        return []
+        return [self.refusal] if self.refusal else []
 
     def containers(self) -> list[dict[str, Any]]:
         return self.there
@@ -134,6 +137,22 @@ def test_nothing_is_written_that_systemd_complains_about(server: Server) -> None
     with pytest.raises(StepFailed, match="systemd does not accept the unit: Unknown key"):
         server.apply(None, server.wanted())
     assert server.observed() == []
+
+
+@pytest.mark.parametrize(
+    ("refusal", "error"),
+    [
+        ("Error response from daemon: write /var/lib/docker/x/hosts: no space left on device", Unavailable),
+        ("Error response from daemon: mkdir /var/lib/docker/x: disk quota exceeded", Unavailable),
+        ('exec: "no-such-program": executable file not found in $PATH', StepFailed),
+    ],
+)
+def test_a_start_that_finds_no_room_is_waited_for_and_any_other_refusal_is_that_of_its_service(
+    server: Server, refusal: str, error: type[Exception]
+) -> None:
+    server.refusal = refusal
+    with pytest.raises(error, match=r"^web: did not start: "):
+        server.apply(None, server.wanted())
 
 
 def test_what_was_found_is_put_back_as_it_was(server: Server) -> None:
