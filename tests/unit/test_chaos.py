@@ -52,10 +52,9 @@ def test_what_has_to_run_of_a_broken_app_is_what_worked_last_and_everything_else
 
 def test_the_manifests_are_without_a_mistake_but_for_the_one_that_is_meant() -> None:
     for _, made in commits("2", 60):
-        files = {
-            f"apps/{name}/compose.yaml": app.manifest(lambda version, port, kind: f"registry.lab:5000/x:{version}")
-            for name, app in made.apps.items()
-        }
+        files: dict[str, str] = {}
+        for app in made.apps.values():
+            files |= app.files(lambda version, port, kind: f"registry.lab:5000/x:{version}")
         apps, broken = load(MemoryTree(files), HostFacts("h"))
         assert set(broken) == {name for name, app in made.apps.items() if app.broken == "misspelled"}
         assert {app.name for app in apps} == made.apps.keys() - broken.keys()

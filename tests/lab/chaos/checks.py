@@ -33,6 +33,7 @@ def differences(ground: Ground, state: State) -> Iterator[str]:
     for app in wanted.values():
         if counted[app.name] != app.replicas:
             yield f"{app.name} has {counted[app.name]} containers, not {app.replicas}"
+    yield from _mounted(ground, instances)
     yield from _units(ground, set(instances))
     yield from _leftovers(ground, instances, wanted)
     yield from _routes(ground, wanted)
@@ -49,6 +50,15 @@ def _of_container(name: str, service: str, container: Mapping[str, object], app:
     for said in (f"VERSION={app.version}", f"MARK={app.mark}"):
         if said not in config["Env"]:
             yield f"container {name} runs without {said}"
+
+
+def _mounted(ground: Ground, instances: Mapping[str, App]) -> Iterator[str]:
+    """Where a container does not see the file of Git's that it has to see."""
+    look = f"for name in {' '.join(sorted(instances))}; do echo $name $(docker exec $name cat /mark 2>&1); done"
+    seen = dict(line.partition(" ")[::2] for line in ground.sh(look).out.splitlines())
+    for name, app in sorted(instances.items()):
+        if seen.get(name) != str(app.mark):
+            yield f"container {name} sees {seen.get(name)!r} in its file, not {app.mark}"
 
 
 def _units(ground: Ground, instances: set[str]) -> Iterator[str]:

@@ -23,7 +23,7 @@ Push = Callable[[str, int, str], str]  # a version, a port and how it runs ("" f
 
 @dataclass(frozen=True)
 class App:
-    """An app of one service: it has a route, and a volume with a file that must never get lost."""
+    """An app of one service, with a route, a mounted file of Git, and a volume that must never lose its content."""
 
     name: str
     service: str = "web"
@@ -38,14 +38,19 @@ class App:
         """What it answers through the gateway."""
         return f"{self.name} {self.version}"
 
-    def manifest(self, push: Push) -> str:
+    def files(self, push: Push) -> Mapping[str, str]:
+        """Its files in the repository."""
+        at = f"apps/{self.name}"
+        return {f"{at}/compose.yaml": self._manifest(push), f"{at}/mark": f"{self.mark}\n"}
+
+    def _manifest(self, push: Push) -> str:
         kind = self.broken if self.broken in ("sick", "crashing") else ""
         image = push(self.version, self.port, kind)
         within = UNHEALTHY_WITHIN if kind else WITHIN
         service: dict[str, Any] = {
             "image": f"{image}-that-nobody-has" if self.broken == "missing" else image,
             "environment": {"MARK": str(self.mark)},
-            "volumes": ["data:/data"],
+            "volumes": ["data:/data", "./mark:/mark:ro"],
             "stop_grace_period": "1s",
             "deploy": {"replicas": self.replicas},
             "x-mvd": {"health": {"http": "/health", "port": self.port, "within": within}},

@@ -260,7 +260,7 @@ BY_HAND = {
         "systemctl daemon-reload; systemctl restart $U"
     ),
     "the folder of its files is deleted": f"rm -rf {FILES}/mvd-$A-*",
-    "its env file is emptied": f"find {FILES}/ -path '*mvd-$A-*' -type f -exec truncate --size=0 {{}} +",
+    "its mounted file is emptied": f"find {FILES}/ -path '*mvd-$A-*' -type f -exec truncate --size=0 {{}} +",
     "its routes are deleted from Kong": (
         "curl -s -X POST -H 'Content-Type: application/json' localhost:8001/config -d "
         """'{"config": "{\\"_format_version\\": \\"3.0\\"}"}'"""

@@ -65,12 +65,12 @@ class Ground:
         """Have it on main; returns its id."""
         if commit.revert:
             return self.stage.revert("main")
-        files: dict[str, str | None] = {
-            f"apps/{name}/compose.yaml": app.manifest(lambda *image, name=name: self._image(name, *image))
-            for name, app in commit.apps.items()
-            if app != before.get(name)
-        }
-        files |= {f"apps/{name}/compose.yaml": None for name in before.keys() - commit.apps.keys()}
+        files: dict[str, str | None] = {}
+        for name in before.keys() - commit.apps.keys():
+            files |= {f"apps/{name}/compose.yaml": None, f"apps/{name}/mark": None}
+        for name, app in commit.apps.items():
+            if app != before.get(name):
+                files |= app.files(lambda *image, name=name: self._image(name, *image))
         return self.stage.merge(files or {"README.md": f"{time.time_ns()}\n"}, commit.subject)
 
     def _image(self, name: str, version: str, port: int, kind: str) -> str:
