@@ -14,7 +14,7 @@ import click
 from gitops_mvd.cli.output import as_json, counted, print_json
 from gitops_mvd.cli.server import connect
 from gitops_mvd.config.settings import host_and_port
-from gitops_mvd.core.errors import ManifestError, MvdError
+from gitops_mvd.core.errors import ManifestError, MvdError, Unavailable
 
 if TYPE_CHECKING:
     from gitops_mvd.daemon.wiring import Wired
@@ -97,6 +97,22 @@ def _systemd(wired: Wired) -> Iterator[Finding]:
     daemon = wired.tools.systemd.units("gitops-mvd.service").get("gitops-mvd.service")
     if not daemon or daemon[1] != "active":
         yield Finding("daemon", "warn", "not running", "Start it: mvd install. Why it ended: journalctl -u gitops-mvd")
+
+
+def _by_hand(wired: Wired) -> Iterator[Finding]:
+    from gitops_mvd.core.specs import OVERRIDDEN
+    from gitops_mvd.docker.ownership import name_of, strangers
+
+    try:
+        wired.host.refresh()
+    except Unavailable:  # the checks of Docker and systemd say why
+        return
+    for resource in wired.host.overrides():
+        message = f"{resource.kind} {resource.name}: {resource.spec[OVERRIDDEN]}"
+        yield Finding("by hand", "warn", message, "What is done about it: mvd docs operations")
+    for container in strangers(wired.engine.containers()):
+        message = f"container {name_of(container)} has labels of gitops-mvd, but not the name that goes with them"
+        yield Finding("by hand", "warn", message, "It is left alone: rename it back, or remove it")
 
 
 def _verify(wired: Wired) -> Iterator[Finding]:
@@ -192,6 +208,7 @@ def _disk(wired: Wired) -> Iterator[Finding]:
 CHECKS: dict[str, Callable[[Wired], Iterator[Finding]]] = {
     "docker": _docker,
     "systemd": _systemd,
+    "by hand": _by_hand,
     "verify": _verify,
     "repository": _repository,
     "kong": _kong,

@@ -62,6 +62,8 @@ def _remark(app: AppPreview, history: SqliteHistory) -> str:
     """Why an app is not simply what its commit says, and which commit failed."""
     if app.sync is Sync.UNKNOWN:
         return f"{app.name}: cannot be planned now: {app.why}"
+    if app.is_overridden:
+        return f"{app.name}: deployed, but {app.why}"
     events = history.events(LATEST_EVENTS, app.name)
     same = list(itertools.takewhile(lambda it: it.operation in FAILED and it.why == events[0].why, events))
     failed = f" (commit {same[-1].commit[:7]} failed)" if same else ""  # since then, it may have been repaired

@@ -16,8 +16,8 @@ from gitops_mvd.manifest import load, read_fleet
 class AppPreview:
     """One app as it stands: `plan` is what a pass would do, `why` why the app is not simply what the commit wants.
 
-    `health_reason` is what is wrong with what runs, `notes` what its files say that is done otherwise than one may
-    expect.
+    `is_overridden` says that `why` is what somebody has laid over it on this host.  `health_reason` is what is wrong
+    with what runs, `notes` what its files say that is done otherwise than one may expect.
     """
 
     name: str
@@ -27,6 +27,7 @@ class AppPreview:
     why: str = ""
     health_reason: str = ""
     notes: tuple[Problem, ...] = ()
+    is_overridden: bool = False
 
     @property
     def is_green(self) -> bool:
@@ -89,7 +90,8 @@ def _preview_of(candidate: Candidate, wired: Wired) -> AppPreview:
     sync, _, why = decision.verdict
     if decision.goal and (overridden := host.overridden(decision.goal)):
         why = "; ".join(filter(None, (decision.stuck or why, overridden)))
-        return AppPreview(name, decision.plan, Sync.OUT_OF_SYNC, health, why, reason)
+        is_overridden = not decision.failure
+        return AppPreview(name, decision.plan, Sync.OUT_OF_SYNC, health, why, reason, is_overridden=is_overridden)
     if decision.failure:
         return AppPreview(name, decision.plan, sync, health, decision.stuck or why, reason)
     last = history.last_event(name)

@@ -8,6 +8,7 @@ from gitops_mvd.core.model import App, Health, Instance, Plan, Resource, Roles, 
 from gitops_mvd.core.plan import in_order
 from gitops_mvd.core.policy import Policy, Server
 from gitops_mvd.core.ports import Clock, History, Kind, Precedence
+from gitops_mvd.core.specs import OVERRIDDEN
 from gitops_mvd.docker.client import Engine
 from gitops_mvd.host.admission import Admission
 from gitops_mvd.host.disruption import Disruptions
@@ -95,6 +96,10 @@ class Machine:
 
     def overridden(self, app: App) -> str:
         return self._planner.overridden(app)
+
+    def overrides(self) -> list[Resource]:
+        """Every resource over which somebody has laid something, as its spec says, of all apps."""
+        return [resource for resource in self._snapshot.everything() if resource.spec.get(OVERRIDDEN)]
 
     def carry_out(self, steps: Iterable[Step]) -> list[str]:
         return self._executor.carry_out(steps)

@@ -146,9 +146,15 @@ class Units:
         self._systemd.enable(_units(name for name, header in headers.items() if header and header.at_boot))
         loaded = self._systemd.units(PATTERN)
         units = {name: loaded[f"{name}.service"] for name in texts if f"{name}.service" in loaded}
+        stale = {name for name, it in self._overrides.of(_units(files)).items() if it.is_stale}
         if units:  # what is not loaded is read as it starts
             self._systemd.reload()
-        lost = {name for name, unit in units.items() if self._is_lost(name, unit, containers.get(name))}
+        lost = {
+            name
+            for name, unit in units.items()
+            if self._is_lost(name, unit, containers.get(name))
+            or (unit.active == "activating" and f"{name}.service" in stale)  # by commands that are no longer its own
+        }
         self._stop({name: _grace(headers[name]) for name in lost}, files)
         active = {name for name, unit in units.items() if unit.active == "active"} - lost
         started = [name for name, header in headers.items() if not (header and header.scheduled) and name not in active]

@@ -12,6 +12,7 @@ from gitops_mvd.config.yamltree import Sink, mistakes, parse
 from gitops_mvd.core.errors import ManifestError
 from gitops_mvd.core.model import HostFacts, Problem
 from gitops_mvd.core.ports import Tree
+from gitops_mvd.manifest.stand_ins import not_a_file
 
 FILE = "fleet.yaml"
 
@@ -97,8 +98,8 @@ def read_fleet(tree: Tree) -> Fleet:
     try:
         data = tree.read(FILE)
     except FileNotFoundError:
-        if FILE in tree.names(""):
-            raise ManifestError([Problem(FILE, 1, "", "is not a regular file")]) from None
+        if tree.oid(FILE):
+            raise ManifestError([Problem(FILE, 1, "", not_a_file(tree, FILE))]) from None
         return Fleet()
     node = parse(FILE, data, sink)
     values = Place(node, (), sink).attempt(fields, FLEET, ("hosts",)) if node else None

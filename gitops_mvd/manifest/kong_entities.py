@@ -42,9 +42,11 @@ from gitops_mvd.manifest.kong_fields import (
 )
 from gitops_mvd.manifest.references import referring
 from gitops_mvd.manifest.sealed import is_sealed
+from gitops_mvd.manifest.stand_ins import not_a_file, not_a_folder, pointer
 
 GATEWAY_APP = "gateway"
 FOLDER = "kong"
+_SEALED = "is encrypted with SOPS, which nothing decrypts for Kong: write {file://NAME}"
 DEFAULT_PORT = 8000  # of a target, in Kong
 
 _ID = Key("An id of your own, a UUID, for references to it.", uuid)
@@ -395,26 +397,29 @@ _NAMED_BY = {"consumer": "username", "service": "name", "upstream": "name", "set
 Declarations = list[tuple[Place, Declaration]]
 
 
+def gateway_files(tree: Tree) -> list[str]:
+    """What has the name of a file of the folder, whatever it is."""
+    names = (name.rstrip("/") for name in tree.names(FOLDER))
+    return [f"{FOLDER}/{name}" for name in names if name.endswith((".yaml", ".yml"))]
+
+
 def read_gateway(tree: Tree, sink: Sink) -> tuple[App, Declarations]:
     """All files of the folder as one app, and its routes by themselves; mistakes go to `sink`.
 
     The files are Kong's own and taken literally: `$` means nothing in them.
     """
     found: dict[str, Declarations] = {}
-    for name in tree.names(FOLDER):
-        if not name.endswith((".yaml", ".yml")):
-            continue
-        path = f"{FOLDER}/{name}"
+    if why := not_a_folder(tree, FOLDER):
+        report(sink, (), FOLDER, 1, why)
+    for path in gateway_files(tree):
         try:
             data = tree.read(path)
-            node = None if (sealed := is_sealed(data)) else parse(path, data, sink)
-            if sealed:
-                report(
-                    sink, (), path, 1, "is encrypted with SOPS, which nothing decrypts for Kong: write {file://NAME}"
-                )
+            why = _SEALED if is_sealed(data) else pointer(data)
+            node = None if why else parse(path, data, sink)
         except FileNotFoundError:
-            node = None
-            report(sink, (), path, 1, "is not a regular file")
+            node, why = None, not_a_file(tree, path)
+        if why:
+            report(sink, (), path, 1, why)
         values = Place(node, (), sink).attempt(fields, GATEWAY) if node else None
         for kind, some in (values or {}).items():
             if not kind.startswith("_"):

@@ -9,14 +9,14 @@ from gitops_mvd.core.errors import ManifestError
 from gitops_mvd.core.model import App, HostFacts, Problem
 from gitops_mvd.core.ports import Tree
 from gitops_mvd.core.text import plain_line
-from gitops_mvd.manifest.app_files import compose_files
+from gitops_mvd.manifest.app_files import MAIN, compose_files
 from gitops_mvd.manifest.budget import MOST_APPS, Budgeted
 from gitops_mvd.manifest.claims import Register
-from gitops_mvd.manifest.kong_entities import FOLDER, GATEWAY_APP
+from gitops_mvd.manifest.kong_entities import FOLDER, GATEWAY_APP, gateway_files
 from gitops_mvd.manifest.namesakes import Names
 from gitops_mvd.manifest.project import APPS
 from gitops_mvd.manifest.reading import Reading, is_app_name, read_app
-from gitops_mvd.manifest.stand_ins import in_the_way
+from gitops_mvd.manifest.stand_ins import in_the_way, not_a_folder
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,8 @@ def load(
     """The apps with services on that host, and the broken ones by name with every problem.
 
     With a `cache`, an app is read again only if one of its files or a fact has changed.  Mistakes in files do not
-    raise; exceptions of the Tree do, and a ManifestError says that all apps together are too much to be read.
+    raise, unless it is the folder of all apps that is none; exceptions of the Tree do, and a ManifestError says that
+    all apps together are too much to be read.
 
     Of two apps that want the same port or route of the host, the one that is later in the alphabet is broken, and never
     the app `gateway`; of two that make a network or a volume of one name, it is the one that has written that name
@@ -70,13 +71,17 @@ def load(
     on a host if a service there has a route, or may have one because its app is broken; and on every host if no service
     of the repository has a route.
     """
+    if why := not_a_folder(tree, APPS):
+        raise ManifestError([Problem(APPS, 1, "", why)])
     apps: list[App] = []
     broken: dict[str, tuple[Problem, ...]] = {}
     everything = Budgeted(tree, all=True)
-    readings: dict[str, Reading] = {}
+    remembered: dict[str, Remembered] = {}
     for name in app_names(everything):
-        reading = readings[plain_line(name)] = _cached(tree, name, facts, cache)
-        everything.count(f"{APPS}/{name}", reading.cost)
+        known = remembered[plain_line(name)] = _remembered(tree, name, facts, {} if cache is None else cache)
+        everything.count(f"{APPS}/{name}", known.reading.cost)
+    in_place = files_in_place(tree, {path for it in remembered.values() for path in it.seen})
+    readings = {name: it.reading for name, it in remembered.items()}
     apart = readings.pop(GATEWAY_APP, None)
     if apart and _has_gateway(readings.values()):
         readings = {GATEWAY_APP: apart, **readings}
@@ -93,7 +98,7 @@ def load(
         elif app.services or app.kong_entities:
             register.take(reading.claims)
             apps.append(app)
-    return tuple(apps), broken
+    return tuple(apps), {**broken, **{name: (problem,) for name, problem in in_place.items()}}
 
 
 def _has_gateway(readings: Collection[Reading]) -> bool:
@@ -105,7 +110,8 @@ def app_names(tree: Tree) -> list[str]:
     """The apps of the repository, the gateway among them.
 
     What stands in the place of a folder, such as a submodule, is one that cannot be read, and not one that is gone.
-    Raises ManifestError if there are too many.
+    A file may be for several apps, and counts as one only if none reads it: see `files_in_place`.  Raises ManifestError
+    if there are too many.
     """
     entries = {name.rstrip("/"): name.endswith("/") for name in tree.names(APPS)}
     apps = [
@@ -116,25 +122,33 @@ def app_names(tree: Tree) -> list[str]:
     if len(apps) > MOST_APPS:
         why = f"has {len(apps):,} apps: a repository may have {MOST_APPS:,}, so put some of them into another one"
         raise ManifestError([Problem(APPS, 1, "", why)])
-    has_gateway = any(name.endswith((".yaml", ".yml")) for name in tree.names(FOLDER))
+    has_gateway = gateway_files(tree) or not_a_folder(tree, FOLDER)
     return [GATEWAY_APP, *apps] if has_gateway and GATEWAY_APP not in apps else apps
+
+
+def files_in_place(tree: Tree, read: Collection[str]) -> dict[str, Problem]:
+    """The files that have the name of an app, and that no app has read, each with what is wrong with it."""
+    found = {}
+    for name in tree.names(APPS):
+        if is_app_name(name) and f"{APPS}/{name}" not in read and tree.kind(f"{APPS}/{name}") == "file":
+            why = "is a file, and an app is a folder: put the folder back, or give the file another name"
+            found[name] = Problem(f"{APPS}/{name}", 1, "", why)
+    return found
 
 
 def _is_app(tree: Tree, name: str) -> bool:
     try:
-        return bool(compose_files(tree, name))
+        return bool(compose_files(tree, name)) or any(tree.oid(f"{APPS}/{name}/{file}") for file in MAIN)
     except ManifestError:  # it has too many files to be read: `read_app` says so
         return True
 
 
-def _cached(tree: Tree, name: str, facts: HostFacts, cache: Cache | None) -> Reading:
-    if cache is None:
-        return read_app(tree, name, facts, {})
+def _remembered(tree: Tree, name: str, facts: HostFacts, cache: Cache) -> Remembered:
     known = cache.get((facts.name, name))
     if known and known.facts == facts and all(tree.oid(path) == oid for path, oid in known.seen.items()):
-        return known.reading
+        return known
     recording = Recording(tree)
     recording.oid(FOLDER if name == GATEWAY_APP else f"{APPS}/{name}")
     reading = read_app(recording, name, facts, {})
-    cache[facts.name, name] = Remembered(facts, recording.seen, reading)
-    return reading
+    cache[facts.name, name] = found = Remembered(facts, recording.seen, reading)
+    return found

@@ -16,7 +16,7 @@ from gitops_mvd.core.exposed import INSTEAD, exposed, secrets_by_name
 from gitops_mvd.core.model import App, HostFacts, Problem, Service
 from gitops_mvd.core.ports import Tree
 from gitops_mvd.core.text import plain_line
-from gitops_mvd.manifest.app_files import COMPOSE, compose_files, main_file, override_names, remarks
+from gitops_mvd.manifest.app_files import COMPOSE, MAIN, compose_files, main_file, override_names, remarks
 from gitops_mvd.manifest.budget import NOTHING, Amount, Budgeted
 from gitops_mvd.manifest.claims import Claim, Register, of_ports, of_routes
 from gitops_mvd.manifest.compose import read_service
@@ -29,7 +29,7 @@ from gitops_mvd.manifest.placement import Placed
 from gitops_mvd.manifest.project import APPS, read_project
 from gitops_mvd.manifest.service import COMPLETED_CHECK, assemble, published
 from gitops_mvd.manifest.shared import Alias, aliases, between_apps, in_app, used_by
-from gitops_mvd.manifest.stand_ins import in_the_way
+from gitops_mvd.manifest.stand_ins import not_a_file, not_a_folder
 from gitops_mvd.manifest.values import ServiceKeys, replicas, restart, schedule
 
 T = TypeVar("T")
@@ -109,7 +109,9 @@ def _read_files(tree: Tree, name: str, facts: HostFacts, parsed: Parsed, sink: S
         report(sink, (), f"{folder}/{files[0]}", 1, f"the folder '{plain_line(name)}' {why}: rename it")
         return Reading(App(plain_line(name)), tuple(sink))
     if not files:
-        report(sink, (), folder, 1, in_the_way(tree, folder) or f"{folder} is gone")
+        file = next((name for name in MAIN if tree.oid(f"{folder}/{name}")), "")
+        why = not_a_file(tree, f"{folder}/{file}") if file else not_a_folder(tree, folder)
+        report(sink, (), folder, 1, why or f"{folder} is gone")
         return Reading(App(name), tuple(sink))
     main = main_file(files)
     if not main:

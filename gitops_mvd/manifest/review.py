@@ -16,12 +16,13 @@ from gitops_mvd.manifest.composition import Parsed
 from gitops_mvd.manifest.fleet import FILE as FLEET_FILE
 from gitops_mvd.manifest.fleet import Fleet, read_fleet
 from gitops_mvd.manifest.kong_entities import GATEWAY_APP
-from gitops_mvd.manifest.load import Recording, app_names
+from gitops_mvd.manifest.load import Recording, app_names, files_in_place
 from gitops_mvd.manifest.pems import check_pems
 from gitops_mvd.manifest.placement import nowhere, without_fleet
 from gitops_mvd.manifest.project import APPS
 from gitops_mvd.manifest.reading import Reading, read_app
 from gitops_mvd.manifest.shared import Alias
+from gitops_mvd.manifest.stand_ins import not_a_folder
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,6 +183,9 @@ def _has_compose_file(tree: Tree, folder: str) -> bool:
 
 def _strays(recording: Recording) -> Iterator[Problem]:
     """Entries of `apps/` that are not an app and not used by one."""
+    if why := not_a_folder(recording.tree, APPS):
+        yield Problem(APPS, 1, "", why)
+    yield from files_in_place(recording.tree, recording.seen.keys()).values()
     used = {"/".join(path.split("/")[:2]) for path in recording.seen}
     for name in recording.tree.names(APPS):
         path = f"{APPS}/{name}".rstrip("/")

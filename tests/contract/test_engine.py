@@ -124,8 +124,11 @@ def notices(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> Iterator[Queue[t
 CONNECTED = ("engine", "connected", "")
 
 
+NAME = "mvd-shop-web-0123abcd"
+
+
 def container(name: str, status: str, **more: Any) -> dict[str, Any]:
-    labels = {"io.gitops-mvd.app": "shop", "io.gitops-mvd.service": "web"}
+    labels = {"io.gitops-mvd.app": "shop", "io.gitops-mvd.service": "web", "io.gitops-mvd.digest": "0123abcd" * 8}
     usual = {"Names": [f"/{name}"], "State": "running", "Status": status, "Created": 7, "Labels": labels}
     return {**usual, "HostConfig": {"NetworkMode": "bridge"}, "NetworkSettings": {"Networks": {}}, **more}
 
@@ -135,9 +138,17 @@ def image(*tags: str, digests: tuple[str, ...] = (), id: str = ID) -> dict[str, 
 
 
 def test_all_instances_are_one_call(docker: StandIn, engine: Engine) -> None:
-    docker.answers["/containers/json"] = (200, [container(f"mvd-{n}", "Up 2 minutes") for n in range(50)])
+    docker.answers["/containers/json"] = (200, [container(f"{NAME}-{n}", "Up 2 minutes") for n in range(50)])
     assert len(engine.instances()) == 50
     assert docker.asked == {"/version": 1, "/containers/json": 1}
+
+
+def test_labels_of_ours_alone_make_no_instance(docker: StandIn, engine: Engine) -> None:
+    docker.answers["/containers/json"] = (
+        200,
+        [container("by-hand", "Exited (1) 5 seconds ago"), container(NAME, "Up")],
+    )
+    assert engine.instances().keys() == {NAME}
 
 
 @pytest.mark.parametrize(
@@ -155,18 +166,18 @@ def test_all_instances_are_one_call(docker: StandIn, engine: Engine) -> None:
 def test_health_and_exit_code_are_read_from_the_listing(
     docker: StandIn, engine: Engine, status: str, health: str, exit_code: int
 ) -> None:
-    docker.answers["/containers/json"] = (200, [container("mvd-a", status)])
-    expected = Instance("mvd-a", "shop", "web", "", "running", health, "7", exit_code)
-    assert engine.instances() == {"mvd-a": expected}
+    docker.answers["/containers/json"] = (200, [container(NAME, status)])
+    expected = Instance(NAME, "shop", "web", "", "running", health, "7", exit_code)
+    assert engine.instances() == {NAME: expected}
 
 
 def test_an_instance_is_reached_at_its_bridge_or_at_the_host(docker: StandIn, engine: Engine) -> None:
     two = {"Networks": {"front": {"IPAddress": "172.20.0.2"}, "back": {"IPAddress": ""}}}
-    on_host = container("mvd-host", "Up", HostConfig={"NetworkMode": "host"})
-    docker.answers["/containers/json"] = (200, [container("mvd-two", "Up", NetworkSettings=two), on_host])
+    on_host = container(f"{NAME}-2", "Up", HostConfig={"NetworkMode": "host"})
+    docker.answers["/containers/json"] = (200, [container(NAME, "Up", NetworkSettings=two), on_host])
     assert {name: there.ip for name, there in engine.instances().items()} == {
-        "mvd-two": "172.20.0.2",
-        "mvd-host": "127.0.0.1",
+        NAME: "172.20.0.2",
+        f"{NAME}-2": "127.0.0.1",
     }
 
 

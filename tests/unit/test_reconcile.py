@@ -104,6 +104,23 @@ def test_what_was_changed_by_hand_is_told_and_left_alone_where_that_is_wanted_an
     assert world.host.resources["route", "chat.web"].spec["entities"] == ours.spec["entities"]
 
 
+def test_what_was_laid_over_an_app_is_told_for_as_long_as_it_is_there_and_deploys_go_on(world: World) -> None:
+    world.deploy(chat())
+    [unit] = [key for key in world.host.resources if key[0] == "unit"]
+    world.host.overrides[unit] = "web: /etc/systemd/system/mvd-x.service.d/x.conf changes its unit"
+    outcome = world.deploy(chat())["chat"]
+    assert (outcome.sync, outcome.operation) == (Sync.OUT_OF_SYNC, Operation.FAILED)
+    assert outcome.why == world.host.overrides[unit]
+    assert not outcome.did
+    outcome = world.deploy(chat("sick"))["chat"]
+    assert outcome.operation is Operation.ROLLED_BACK
+    assert outcome.why == f"web: http 503; {world.host.overrides[unit]}"
+    assert world.deploy(chat("v2"))["chat"].is_green, "the new version has another unit"
+    world.deploy(chat())
+    world.host.overrides.clear()
+    assert world.deploy(chat())["chat"].is_green
+
+
 def test_what_was_changed_by_hand_is_put_back_on_the_way_back_from_a_bad_version(world: World) -> None:
     world.deploy(chat("v1"))
     ours = world.host.resources["route", "chat.web"]
