@@ -121,6 +121,9 @@ TAMPERING: Mapping[str, Mapping[str, Tampering]] = {
     "container": {
         "it was removed": _by("docker rm -f {name}"),
         "its network was made anew": Tampering(_make_network_anew, but=SCHEDULED),
+        "it was taken off its network": _by(
+            "docker network disconnect --force mvd-contract-front-12345678 {name}", but=SCHEDULED
+        ),
     },
     "folder": {"it was removed": _by("rmdir {name}")},
     "unit": {
@@ -128,6 +131,11 @@ TAMPERING: Mapping[str, Mapping[str, Tampering]] = {
         "it was stopped": _by("systemctl stop {name}.service", but=SCHEDULED),
         "it was disabled": _by("systemctl disable {name}.service", but=SCHEDULED),
         "its file was removed": _by("systemctl stop {name}; rm {units}/{name}.service; systemctl daemon-reload"),
+        "it was masked": _by("ln -sf /dev/null {units}/{name}.service; systemctl daemon-reload"),
+        "systemd has read another text": _by(
+            "cp -p {units}/{name}.service /tmp/unit; sed -i s/RestartSec=2/RestartSec=9/ {units}/{name}.service;"
+            "systemctl daemon-reload; cp -p /tmp/unit {units}/{name}.service"
+        ),
     },
     "timer": {
         "a line was added": _by("echo '# by hand' >> {units}/{name}.timer; systemctl daemon-reload"),

@@ -13,7 +13,7 @@ import pytest
 
 from gitops_mvd.config.settings import read
 from gitops_mvd.core.errors import StepFailed, Unavailable
-from gitops_mvd.core.model import App, Change, Check, Health, Instance, Resource, Role, Service
+from gitops_mvd.core.model import LOST, App, Change, Check, Health, Instance, Resource, Role, Service
 from gitops_mvd.core.policy import Policy, Server
 from gitops_mvd.daemon.connections import engine_data, known_server
 from gitops_mvd.host.disruption import Disruptions
@@ -23,6 +23,8 @@ from gitops_mvd.host.monitor import Monitor
 from gitops_mvd.probes import ProbeTools, discover
 from gitops_mvd.secrets.store import Secrets
 from gitops_mvd.systemd.client import Unit
+from gitops_mvd.systemd.unit import Header
+from gitops_mvd.systemd.unit_files import UnitFile
 from tests.fakes import ROLES, FakeClock, FakeHistory, job, service, wanted
 
 
@@ -448,3 +450,61 @@ def test_where_an_engine_keeps_its_data_is_read_from_its_settings(tmp_path: Path
     ):
         settings.write_text(text)
         assert engine_data(settings) == found
+
+
+# ---- changed by hand -------------------------------------------------------------------------------------------------
+
+CHANGED = "/etc/systemd/system/mvd-x.service.d/x.conf changes its unit"
+
+
+def tampered(**spec: object) -> tuple[Machine, App, Resource]:
+    """A machine with an app whose unit is there, with another spec; its units are the last kind of it."""
+    units = Kind("unit", "image")
+    app = App("chat", (service("web", route=False),))
+    [unit] = units.wanted(app)
+    images = Kind("image")
+    images.there = {it.name: it for it in images.wanted(app)}
+    units.there = {unit.name: unit.with_spec(**spec)}
+    return machine(images, units), app, unit
+
+
+def test_what_was_laid_over_a_unit_is_told_and_not_planned_to_be_undone() -> None:
+    host, app, _ = tampered(overridden=CHANGED)
+    assert not host.plan(app, proven=True)
+    assert host.overridden(app) == f"web: {CHANGED}"
+    assert [it.name for it in host.overrides()] == app.services[0].instances("chat")
+    assert host.overridden(App("chat")) == "", "what goes is not told of"
+
+
+def test_a_unit_is_repaired_in_spite_of_what_was_laid_over_it_unless_that_is_what_it_runs() -> None:
+    host, app, unit = tampered(overridden=CHANGED, state="stopped")
+    assert [step.to for step in host.plan(app, proven=True) if isinstance(step, Change)] == [
+        unit.with_spec(overridden=CHANGED)
+    ]
+    host, app, _ = tampered(overridden=CHANGED, state=LOST)
+    assert not host.plan(app, proven=True)
+    host, app, unit = tampered(state=LOST)
+    assert [step.to for step in host.plan(app, proven=True) if isinstance(step, Change)] == [unit]
+
+
+def test_the_way_back_does_not_lead_to_what_somebody_had_laid_over() -> None:
+    host, app, unit = tampered()
+    assert not host.plan_back(app, [*host.found("chat")[:1], unit.with_spec(overridden=CHANGED)])
+
+
+@pytest.mark.parametrize(
+    ("unit_for", "container_for", "health"),
+    [(1000, 1000, Health.DEGRADED), (10, 1000, Health.PROGRESSING), (1000, 10, Health.PROGRESSING)],
+)
+def test_a_container_that_is_never_started_is_unhealthy(unit_for: int, container_for: int, health: Health) -> None:
+    units, app = Kind("unit", "image"), App("chat", (Service("web", "v1"),))
+    [unit] = units.wanted(app)
+    now = int(time.time())
+    header = Header("chat", "web", "", 0, "always", 10.0)
+    stamp = (0, 0, 0, 0, (now - unit_for) * 10**9)
+    there = [Instance(unit.name, "chat", "web", state="created", started=str(now - container_for))]
+    assert machine(Kind("image"), units, there=there).health(app) is Health.PROGRESSING, "its unit is yet to be made"
+    units.there = {unit.name: dataclasses.replace(unit, payload=UnitFile(stamp, "", header))}
+    host = machine(Kind("image"), units, there=there)
+    assert host.health(app) is health
+    assert host.health_reason(app) == ("web: its container was never started" if health is Health.DEGRADED else "")
