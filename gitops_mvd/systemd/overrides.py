@@ -7,7 +7,7 @@ Drop-ins for every service of a server (`service.d`) are no change of a managed 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
@@ -15,11 +15,13 @@ from typing import NamedTuple
 from gitops_mvd.systemd.client import Loaded, Systemd
 
 # Where systemd looks for units, beside the folder of managed ones: `systemd-analyze unit-paths`.
-SEARCHED = (
+BEFORE = (
     "/etc/systemd/system.control",
     "/run/systemd/system.control",
     "/run/systemd/transient",
     "/run/systemd/generator.early",
+)
+AFTER = (
     "/etc/systemd/system.attached",
     "/run/systemd/system",
     "/run/systemd/system.attached",
@@ -32,8 +34,6 @@ PREFIX = "mvd-"
 DROP_INS = ".d"
 STALE = "changed since systemd has read it"  # state of a unit
 
-_Stamp = tuple[object, ...]
-
 
 class Override(NamedTuple):
     """`by` is the file that changes a unit, "" for none; `is_stale` says that systemd has to read the unit again."""
@@ -43,55 +43,61 @@ class Override(NamedTuple):
 
 
 class Overrides:
-    """The overrides of the units in a folder.  systemd is asked about a unit only if a file of it has changed."""
+    """The overrides of the units in a folder.  systemd is asked about a unit only if it may have read another text."""
 
     def __init__(self, systemd: Systemd, folder: Path) -> None:
         self._systemd = systemd
         self._folder = folder
-        self._known: Mapping[str, tuple[_Stamp, Override]] = {}
+        self._clean: Mapping[str, object] = {}  # units without an override -> the stamp of their file
 
     def of(self, units: Iterable[str]) -> dict[str, Override]:
         """The override of each of these units, by name.  Raises Unavailable."""
         beside = list(self._beside())
-        stamps = {unit: (_stamp(os.path.join(self._folder, unit)), *_concerning(unit, beside)) for unit in units}
-        changed = [unit for unit, stamp in stamps.items() if unit not in self._known or self._known[unit][0] != stamp]
-        asked = self._systemd.loaded(changed) if changed else {}
-        known = {unit: self._known[unit] for unit in stamps.keys() - asked.keys()}
-        known |= {unit: (stamps[unit], self._override(unit, loaded)) for unit, loaded in asked.items()}
-        # What is to be read again changes without its files: it is asked about until it was.
-        self._known = {unit: it for unit, it in known.items() if not it[1].is_stale}
-        return {unit: override for unit, (_, override) in known.items()}
+        files = {unit: sorted(path for name, path in beside if _is_of(name, unit)) for unit in units}
+        stamps = {unit: _stamp(os.path.join(self._folder, unit)) for unit in files}
+        # What lies beside a unit may be read at any time, and what is stale is so until it was: these are always asked.
+        asked = [unit for unit in files if files[unit] or self._clean.get(unit) != stamps[unit]]
+        loaded = self._systemd.loaded(asked) if asked else {}
+        found = {unit: self._override(unit, loaded[unit], files[unit]) for unit in asked}
+        every = {unit: found.get(unit, Override()) for unit in files}
+        self._clean = {unit: stamps[unit] for unit, override in every.items() if override == Override()}
+        return every
 
-    def _override(self, unit: str, loaded: Loaded) -> Override:
-        own = str(self._folder / unit)
-        if loaded.fragment not in ("", own):
+    def _override(self, unit: str, loaded: Loaded, files: Sequence[str]) -> Override:
+        if loaded.fragment not in ("", str(self._folder / unit)):
             return Override(loaded.fragment, loaded.is_stale)
-        ours = [path for path in loaded.drop_ins if Path(path).parent.name.startswith(PREFIX)]
-        return Override(ours[0] if ours else "", loaded.is_stale)
+        read = [path for path in loaded.drop_ins if Path(path).parent.name.startswith(PREFIX)]
+        return Override(next(iter((*read, *files)), ""), loaded.is_stale)
 
-    def _beside(self) -> Iterator[tuple[str, _Stamp]]:
-        """The drop-in folders, and the files in other folders than that of managed units: name and stamp."""
-        for folder in (str(self._folder), *SEARCHED):
-            with suppress(OSError):
-                for name in os.listdir(folder):
-                    is_drop_in = name.endswith(DROP_INS)
-                    if name.startswith(PREFIX) and (is_drop_in or folder != str(self._folder)):
-                        path = os.path.join(folder, name)
-                        inside = sorted(os.listdir(path)) if is_drop_in else ()
-                        yield name, (path, *map(_stamp, (path, *(os.path.join(path, one) for one in inside))))
-
-
-def _concerning(unit: str, beside: Iterable[tuple[str, _Stamp]]) -> Iterator[_Stamp]:
-    """Those of a unit; `a-.service.d` is for every service whose name begins with `a-`."""
-    name, _, suffix = unit.rpartition(".")
-    for other, stamp in beside:
-        begins, _, kind = other.removesuffix(DROP_INS).rpartition(".")
-        if kind == suffix and (begins == name or (begins.endswith("-") and name.startswith(begins))):
-            yield stamp
+    def _beside(self) -> Iterator[tuple[str, str]]:
+        """The files that change managed units: the name of the units, and the path of the file."""
+        for folder in (*BEFORE, str(self._folder), *AFTER):
+            for name in filter(_is_managed, _names(folder)):
+                path, whose = os.path.join(folder, name), name.removesuffix(DROP_INS)
+                if name != whose:
+                    yield from ((whose, os.path.join(path, one)) for one in _names(path) if one.endswith(".conf"))
+                elif folder in BEFORE:
+                    yield name, path
 
 
-def _stamp(path: str) -> tuple[str, int, int]:
+def _is_of(name: str, unit: str) -> bool:
+    """Is a drop-in for that unit?  Those for `a-.service` are for every service whose name begins with `a-`."""
+    (begins, _, kind), (whole, _, suffix) = name.rpartition("."), unit.rpartition(".")
+    return kind == suffix and (begins == whole or (begins.endswith("-") and whole.startswith(begins)))
+
+
+def _is_managed(name: str) -> bool:
+    return name.startswith(PREFIX)
+
+
+def _names(folder: str) -> list[str]:
+    with suppress(OSError):
+        return os.listdir(folder)
+    return []
+
+
+def _stamp(path: str) -> object:
     with suppress(OSError):
         found = os.stat(path)
-        return path, found.st_mtime_ns, found.st_size
-    return path, 0, 0
+        return found.st_ino, found.st_mtime_ns, found.st_size
+    return None
