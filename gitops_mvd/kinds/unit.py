@@ -84,12 +84,12 @@ class Units:
             unit = units.get(f"{name}.service")
             override = overrides[f"{name}.service"]
             state = _state(header, unit, container, linked=name in at_boot, ended=name in ended)
-            if self._is_lost(name, unit, container):
+            if override.is_stale and state == RUNNING:
+                state = STALE
+            elif self._is_lost(name, unit, container):
                 state = LOST
             elif state == RUNNING and container and self._aliases.is_staged(container):
                 state = STAGED
-            elif state == RUNNING and override.is_stale:
-                state = STALE
             elif state == RUNNING and file.has_secret:
                 state = OUTDATED
             spec = UnitSpec(digest=header.digest, port=port, state=state, grace=header.grace)

@@ -66,7 +66,8 @@ class Overrides:
     def _override(self, unit: str, loaded: Loaded, files: Sequence[str]) -> Override:
         if loaded.fragment not in ("", str(self._folder / unit)):
             return Override(loaded.fragment, loaded.is_stale)
-        read = [path for path in loaded.drop_ins if Path(path).parent.name.startswith(PREFIX)]
+        ours = (path for path in map(Path, loaded.drop_ins) if path.parent.name.startswith(PREFIX))
+        read = [str(path) for path in ours if path.exists()]  # else it is to be read again
         return Override(next(iter((*read, *files)), ""), loaded.is_stale)
 
     def _beside(self) -> Iterator[tuple[str, str]]:

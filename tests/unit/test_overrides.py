@@ -85,12 +85,19 @@ def test_a_drop_in_is_told_for_as_long_as_it_is_there(world: World, drop_in: str
 
 def test_the_first_file_that_changes_a_unit_is_told(world: World) -> None:
     own, vendor = str(world.folder / WEB), "/usr/lib/systemd/system/service.d/10-timeout.conf"
-    by = f"/run/systemd/system/{WEB}.d/50-x.conf"
+    folder = world.folder / "run" / f"{WEB}.d"
+    folder.mkdir(parents=True)
+    by = str(folder / "50-x.conf")
+    Path(by).touch()
     world.systemd.answers = {
         WEB: Loaded(own, (vendor, by), False),
         DB: Loaded(f"/run/systemd/transient/{DB}", (), False),
     }
     assert world.look() == {WEB: Override(by), DB: Override(f"/run/systemd/transient/{DB}")}
+    Path(by).unlink()
+    world.systemd.answers[WEB] = Loaded(own, (vendor, by), True)
+    (world.folder / WEB).touch()
+    assert world.look()[WEB] == Override(is_stale=True), "it is gone, and systemd has yet to see that"
 
 
 def test_what_is_to_be_read_again_is_asked_about_until_it_was(world: World) -> None:
