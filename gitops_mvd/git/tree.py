@@ -19,6 +19,7 @@ from pathlib import Path
 from gitops_mvd.core.errors import ManifestError
 from gitops_mvd.core.model import Problem
 
+SMALL, MOST_SMALL = 1 << 10, 2_000  # bytes of a file that is read once for all paths to it, and the number of those
 LARGEST = {"blob": 4 << 20, "tree": 1 << 20}  # bytes of a file, and of the list of a folder
 
 Entries = dict[str, tuple[bytes, int]]  # the id and the mode of every name in a folder
@@ -35,12 +36,18 @@ class GitTree:
     root: bytes
     load: Callable[[bytes, str, str], bytes]
     _folders: dict[bytes, Entries] = field(default_factory=dict, init=False, repr=False)
+    _small: dict[bytes, bytes] = field(default_factory=dict, init=False, repr=False)  # files, by id
 
     def read(self, path: str) -> bytes:
         oid, mode = self._find(path)
         if not stat.S_ISREG(mode):
             raise FileNotFoundError(path)
-        return self.load(oid, "blob", path)
+        content = self._small.get(oid)
+        if content is None:
+            content = self.load(oid, "blob", path)
+            if len(content) <= SMALL and len(self._small) < MOST_SMALL:
+                self._small[oid] = content
+        return content
 
     def names(self, folder: str) -> Sequence[str]:
         try:

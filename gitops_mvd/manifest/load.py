@@ -80,6 +80,8 @@ def load(
     for name in app_names(everything):
         known = remembered[plain_line(name)] = _remembered(tree, name, facts, {} if cache is None else cache)
         everything.count(f"{APPS}/{name}", known.reading.cost)
+    if cache:
+        _forget_others(cache, facts.name, remembered)
     in_place = files_in_place(tree, {path for it in remembered.values() for path in it.seen})
     readings = {name: it.reading for name, it in remembered.items()}
     apart = readings.pop(GATEWAY_APP, None)
@@ -99,6 +101,12 @@ def load(
             register.take(reading.claims)
             apps.append(app)
     return tuple(apps), {**broken, **{name: (problem,) for name, problem in in_place.items()}}
+
+
+def _forget_others(cache: Cache, host: str, apps: Collection[str]) -> None:
+    """Of that host, keep only the readings of these apps."""
+    for key in [key for key in cache if key[0] == host and plain_line(key[1]) not in apps]:
+        del cache[key]
 
 
 def _has_gateway(readings: Collection[Reading]) -> bool:

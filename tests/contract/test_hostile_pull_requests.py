@@ -66,10 +66,9 @@ class World:
         self.found: list[PullRequest] = []
 
     def propose(self, number: int, app: str) -> None:
-        commit = self.objects.commit((FOLDER, b"bomb", app), parent=self.base)
-        self.objects.git("update-ref", f"refs/pull/{number}/head", commit)
-        self.objects.git("update-ref", "refs/heads/main", self.base)
-        self.found.append(PullRequest(number, commit, f"refs/pull/{number}/head"))
+        ref = f"refs/pull/{number}/head"
+        commit = self.objects.commit((FOLDER, b"bomb", app), parent=self.base, ref=ref)
+        self.found.append(PullRequest(number, commit, ref))
 
     def pull_requests(self, branch: str) -> Sequence[PullRequest]:
         """What a forge would list."""

@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 
 from gitops_mvd.cli.main import main
+from gitops_mvd.core.errors import ManifestError
 from gitops_mvd.core.model import Health, HostFacts, Operation, Outcome, Problem, Report, Revision, Sync
 from gitops_mvd.git.branch import Source
-from gitops_mvd.manifest import load
+from gitops_mvd.manifest import Cache, load
 from gitops_mvd.state.history import SqliteHistory
 from gitops_mvd.status.changes import commit_changes
 
@@ -52,10 +53,13 @@ class Objects:
     def app(self, text: bytes = GOOD, *more: Entry) -> str:
         return self.tree((FILE, b"compose.yaml", self.blob(text)), *more)
 
-    def commit(self, *apps: Entry, message: bytes = b"m", parent: str = "") -> str:
-        root = self.tree((FOLDER, b"apps", self.tree((FOLDER, b"good", self.app()), *apps)))
+    def commit(
+        self, *apps: Entry, message: bytes = b"m", parent: str = "", ref: str = "refs/heads/main", good: str = ""
+    ) -> str:
+        """Commit an app that is good, and these."""
+        root = self.tree((FOLDER, b"apps", self.tree((FOLDER, b"good", good or self.app()), *apps)))
         made = self.git("commit-tree", root, *(["-p", parent] if parent else []), data=message)
-        self.git("update-ref", "refs/heads/main", made)
+        self.git("update-ref", ref, made)
         return made
 
 
@@ -140,6 +144,61 @@ def test_a_folder_that_is_too_large_to_be_read_is_the_mistake_of_its_app(objects
     apps, broken = read(source)
     assert apps == {"good"}
     assert "a folder of the repository may have 1 MiB" in str(broken["bomb"])
+
+
+def test_a_link_is_not_taken_for_a_file_with_the_same_content(objects: Objects, source: Source) -> None:
+    target = objects.blob(b"compose.yaml")
+    text = b"services: {web: {image: n, secrets: [a, b]}}\nsecrets: {a: {file: a}, b: {file: b}}\n"
+    objects.commit((FOLDER, b"linked", objects.app(text, (FILE, b"a", target), (b"120000", b"b", target))))
+    _, broken = read(source)
+    assert [problem.key for problem in broken["linked"]] == ["secrets.b.file"]
+
+
+def test_folders_in_folders_without_an_end_are_refused(objects: Objects, source: Source) -> None:
+    folder = objects.tree((FILE, b"f", objects.blob(b"")))
+    for _ in range(200):
+        folder = objects.tree((FOLDER, b"d", folder))
+    mount = b"services: {web: {image: n, volumes: ['./%s:/x:ro']}}\n" % b"/".join([b"d"] * 200)
+    objects.commit((FOLDER, b"bomb", objects.app(mount, (FOLDER, b"d", folder))))
+    apps, broken = read(source)
+    assert apps == {"good"}
+    assert "lies more than 64 folders deep" in str(broken["bomb"])
+
+
+def test_all_apps_together_are_no_more_than_one_server_reads(objects: Objects, source: Source) -> None:
+    large = objects.blob(b"x" * MIB)
+    text = f"services: {{web: {{image: n, secrets: [{', '.join(f's{i}' for i in range(7))}]}}}}\nsecrets:\n"
+    text += "".join(f"  s{i}: {{file: s{i}}}\n" for i in range(7))
+    app = objects.app(text.encode(), *((FILE, b"s%d" % i, large) for i in range(7)))
+    objects.commit(*((FOLDER, b"a%d" % i, app) for i in range(4)))
+    cache: Cache = {}
+    tip = source.fetch()
+    apps, broken = load(source.tree(tip), HostFacts("h"), cache)
+    assert (len(apps), broken) == (5, {})
+    objects.commit(*((FOLDER, b"a%d" % i, app) for i in range(5)), parent=tip.commit)
+    tip = source.fetch()
+    for known in (cache, {}):  # whatever was read before, the answer is the same
+        with pytest.raises(ManifestError, match="all apps together read more than 32 MiB of the repository"):
+            load(source.tree(tip), HostFacts("h"), known)
+    revert = objects.commit(parent=tip.commit)
+    assert source.fetch().commit == revert
+    assert read(source) == ({"good"}, {})
+
+
+def test_a_repository_has_no_more_apps_than_one_server_reads(objects: Objects, source: Source) -> None:
+    app = objects.app()
+    objects.commit(*((FOLDER, b"a%d" % i, app) for i in range(2_001)))
+    with pytest.raises(ManifestError, match="has 2,002 apps: a repository may have 2,000"):
+        read(source)
+
+
+def test_mvd_validate_tells_of_too_many_apps_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for i in range(2_001):
+        (tmp_path / "apps" / f"a{i}").mkdir(parents=True)
+        (tmp_path / "apps" / f"a{i}" / "compose.yaml").write_bytes(GOOD)
+    with pytest.raises(SystemExit, match="1"):
+        main(["validate", str(tmp_path)])
+    assert capsys.readouterr().out.startswith("apps:1: has 2,001 apps")
 
 
 def test_an_app_whose_name_is_no_text_is_refused_and_recorded(objects: Objects, source: Source, tmp_path: Path) -> None:
