@@ -22,7 +22,7 @@ from gitops_mvd.status.verdict import Verdict
 log = logging.getLogger(__name__)
 
 CHILD = "gitops_mvd.daemon.planning_child"
-LIMITS = Limits(seconds=60.0, memory=512 << 20, file=64 << 20, output=8 << 20)
+LIMITS = Limits(seconds=60.0, file=64 << 20, output=8 << 20)
 SYSTEMDS = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "LISTEN_FDS", "LISTEN_PID")  # means the daemon itself
 
 
