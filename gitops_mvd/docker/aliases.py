@@ -14,6 +14,7 @@ from gitops_mvd.docker.client import Engine
 from gitops_mvd.docker.create import endpoint_body
 from gitops_mvd.docker.types import ListedContainer, NetworkEndpoint
 
+REMEMBERED = 5_000  # containers: those that are gone are forgotten
 NO_ALIASES = ("default", "bridge", "host", "none")  # networks on which no container has an alias
 
 
@@ -41,6 +42,8 @@ class Aliases:
             aliases = self._engine.aliases(container["Id"])
             expected = label(container, "staged").split(",") if label(container, "staged") else [first]
             self._known[key] = all(label(container, "service") in aliases.get(name, ()) for name in expected)
+            for oldest in list(self._known)[:-REMEMBERED]:
+                del self._known[oldest]
         return not self._known[key]
 
     def take(self, container: ListedContainer) -> None:

@@ -34,8 +34,8 @@ class Limits(NamedTuple):
     """What a program may use: seconds, and bytes of address space, of a file, and of stdout."""
 
     seconds: float
-    memory: int = 1 << 30
-    file: int = 4 << 30
+    memory: int = 512 << 20
+    file: int = 2 << 30
     output: int = 16 << 20
 
 

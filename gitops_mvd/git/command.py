@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 Load = Callable[[bytes, str, str], bytes]
 
 PATIENCE = 10  # one that is patient waits that many times longer
-MEMORY = {False: 256 << 20, True: 1 << 30}  # bytes for a question, and for a patient one, which handles packs
+MEMORY = {False: 256 << 20, True: 512 << 20}  # bytes for a question, and for a patient one, which handles packs
 
 # Large files are never held in memory, and packing goes by `Mirror.pack` alone.
 FRUGAL = {
