@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import graphlib
+import posixpath
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -106,7 +107,7 @@ def _read_files(tree: Tree, name: str, facts: HostFacts, parsed: Parsed, sink: S
     elif why := misnamed(name, _APP_NAME, "a-z, 0-9, `_` and `-`", LONGEST_NAME):
         why = f"is not a valid app name ({why})"
     if why:
-        report(sink, (), f"{folder}/{files[0]}", 1, f"the folder '{plain_line(name)}' {why}: rename it")
+        report(sink, (), posixpath.join(folder, *files[:1]), 1, f"the folder '{plain_line(name)}' {why}: rename it")
         return Reading(App(plain_line(name)), tuple(sink))
     if not files:
         file = next((name for name in MAIN if tree.oid(f"{folder}/{name}")), "")
