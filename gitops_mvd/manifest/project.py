@@ -17,6 +17,7 @@ from gitops_mvd.manifest.composition import inside, read_content
 from gitops_mvd.manifest.interpolate import Variables
 from gitops_mvd.manifest.names import misnamed
 from gitops_mvd.manifest.network import read_network
+from gitops_mvd.manifest.references import refuse_references
 from gitops_mvd.manifest.sealed import is_sealed, sealed_name
 from gitops_mvd.manifest.storage import CONFIG, SECRET, read_volume
 from gitops_mvd.manifest.values import NetworkKeys, VolumeKeys
@@ -62,6 +63,7 @@ class Project:
 
 def read_project(app: str, tree: Tree, variables: Variables, sections: Mapping[str, Place]) -> Project:
     """The top level in normal form; mistakes are reported, and a wrong entry stays as a name for services."""
+    refuse_references({section: sections[section] for section in ("networks", "volumes") if section in sections})
     networks = {
         name: _named(app, name, options, f"mvd-{app}-{name}-{digest(options)[:8]}")
         for name, options in _section(sections, "networks", read_network).items()

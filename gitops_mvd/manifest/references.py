@@ -75,15 +75,14 @@ def secrets_in(environment: Mapping[str, str], files: Iterable[File]) -> set[str
     return found.union(*(file.secrets.values() for file in files))
 
 
-def refuse_references(entries: Mapping[str, Place], values: Mapping[str, object]) -> None:
-    """Report each key of a service with a reference where nobody fills it in."""
-    for key in values.keys() & entries.keys() - _FILLED_IN:
-        for at, text in _texts(entries[key]):
-            if secrets.BEGINS in text:
-                at.report(
-                    "refers to a secret, which is filled in only in `environment`, env files and x-kong: "
-                    "let the container read a variable, or a file of `secrets:`"
-                )
+def refuse_references(entries: Mapping[str, Place]) -> None:
+    """Report each reference below the keys of a service, or of the top level, where nobody fills it in."""
+    for at, text in (found for key in entries.keys() - _FILLED_IN for found in _texts(entries[key])):
+        if secrets.BEGINS in text:
+            at.report(
+                "refers to a secret, which is filled in only in `environment`, env files and x-kong: "
+                "let the container read a variable, or a file of `secrets:`"
+            )
 
 
 def referring(read: Reader[T], vaults: bool = True) -> Reader[T]:
@@ -117,5 +116,6 @@ def _texts(place: Place) -> Iterator[tuple[Place, str]]:
         for item in place.items():
             yield from _texts(item)
     elif isinstance(value, dict) and place.node.tag != "!broken":
-        for at in place.entries().values():
+        for name, at in place.entries().items():
+            yield at, name
             yield from _texts(at)

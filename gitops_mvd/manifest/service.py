@@ -51,7 +51,7 @@ def assemble(place: Place, values: ServiceKeys, project: Project, beside: Beside
     sealed: dict[str, str] = {}
     files = read_mounts(entries, values, project, run, sealed)
     environment = _environment(values, project, sealed)
-    refuse_references(entries, values)
+    refuse_references(entries)
     _networks(place, values, project, beside, run)
     if labels := _labels(values, project):
         run["labels"] = labels
@@ -244,7 +244,7 @@ def _environment(values: ServiceKeys, project: Project, sealed: dict[str, str]) 
             check_variable(name, text)
         except ValueError as error:
             at.report(str(error))
-        if why := mistake(text):
+        if why := mistake(text) or (BEGINS in name and "has a name that refers to a secret"):
             at.report(why)
         own[name] = text
     known = project.variables.over(own)

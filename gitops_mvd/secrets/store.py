@@ -16,16 +16,22 @@ from gitops_mvd.secrets.providers import Provider
 from gitops_mvd.secrets.providers.files import Files
 from gitops_mvd.secrets.sops import Sops
 
+MOST_IDLE_PASSES = 10  # after which a secret is forgotten
+
 log = logging.getLogger(__name__)
 
 
 @dataclass
 class Known:
-    """A secret as it was read: with a `content` of None it could not be.  What is `stale` may have changed since."""
+    """A secret as it was read: with a `content` of None it could not be.  What is `stale` may have changed since.
+
+    `idle` counts the passes in which nobody has asked for it.
+    """
 
     stamp: object
     content: bytes | None
     stale: bool = False
+    idle: int = 0
 
 
 class Secrets:
@@ -48,6 +54,9 @@ class Secrets:
 
     def refresh(self) -> None:
         """A new pass: what may have changed is read again when somebody asks for it.  One stat for each file."""
+        for known in self._known.values():
+            known.idle += 1
+        self._known = {name: known for name, known in self._known.items() if known.idle <= MOST_IDLE_PASSES}
         fresh = {name: known for name, known in self._known.items() if not known.stale}
         stale = [name for name, known in fresh.items() if known.stamp != self._stamp(name)]
         for name in stale:
@@ -110,6 +119,8 @@ class Secrets:
             )
         with self._locks[provider]:
             known = self._known.get(name)
+            if known:
+                known.idle = 0
             if known and known.content is not None and not known.stale:
                 return known.content
             stamp = self._stamp(name)

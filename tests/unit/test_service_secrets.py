@@ -119,15 +119,54 @@ def test_a_service_has_the_names_of_its_secrets_and_nothing_of_them() -> None:
         "environment: {A: '{file://sops:apps/other/env#A}'}",
         "environment: {A: '{file://db'}",
         "env_file: open.env",
+        "environment: {'{file://db}': a}",
+        "environment: ['{file://db}=a']",
+        "tmpfs: ['/x:{file://db}']",
+        "volumes: ['{file://db}:/x']",
+        "networks: {n: {aliases: ['{file://db}']}}",
+        "image: '{file://db}'",
+        "command: '${SECRET}'",
     ],
 )
 def test_a_reference_is_never_passed_on_as_its_text(keys: str) -> None:
     compose = f"services: {{web: {{image: a, {keys}}}}}\nconfigs: {{c: {{content: '{{file://db}}'}}}}\n"
-    files = {"apps/shop/secret.env": "A={file://db}\n", "apps/shop/open.env": "B=1\nA={file://db\n"}
+    compose += "networks: {n: }\n"
+    files = {
+        "apps/shop/.env": "SECRET={file://db}\n",
+        "apps/shop/secret.env": "A={file://db}\n",
+        "apps/shop/open.env": "B=1\nA={file://db\n",
+    }
     tree = MemoryTree({"apps/shop/compose.yaml": compose, **files})
     uses_config = "configs: [c]" in keys
     problems = [it for it in validate(tree) if uses_config or not it.key.startswith("configs")]
     assert problems, "it would have been passed on"
+
+
+@pytest.mark.parametrize(
+    "top",
+    [
+        "volumes: {v: {driver_opts: {type: cifs, o: 'password={file://db}'}}}",
+        "volumes: {v: {labels: {a: '{file://db}'}}}",
+        "networks: {n: {driver_opts: {a: '{file://db}'}}}",
+        "networks: {n: {labels: {'{file://db}': a}}}",
+        "secrets: {s: {environment: SECRET}}",
+        "configs: {c: {environment: SECRET}}",
+    ],
+)
+def test_nor_at_the_top_level(top: str) -> None:
+    compose = f"services: {{web: {{image: a}}}}\n{top}\n"
+    assert [it for it in told(compose, **{"apps/shop/.env": "SECRET={file://db}\n"}) if "refers to a secret" in it]
+
+
+def test_a_secret_that_nobody_asks_for_is_forgotten(tmp_path: Path) -> None:
+    store = InMemory(a="1-secret", b="2-secret")
+    known = secrets(tmp_path / "s", {"mem": store})
+    known.require(["mem:a", "mem:b"])
+    for _ in range(20):
+        known.refresh()
+        known.require(["mem:a"])
+    assert [*known.values()] == ["1-secret"]
+    assert store.asked == ["a", "b"]
 
 
 def test_a_host_s_own_variable_may_be_a_reference_and_is_one_of_the_service() -> None:
