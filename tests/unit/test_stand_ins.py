@@ -92,6 +92,11 @@ def test_an_app_in_whose_place_is_something_else_is_broken_and_not_gone(what: st
     assert str(problem).startswith(why)
 
 
+def test_a_misnamed_app_with_a_folder_for_its_file_is_told_of_its_name() -> None:
+    [problem] = validate(MemoryTree({"apps/Blog/compose.yaml/x": ""}))
+    assert str(problem).startswith("apps/Blog:1: the folder 'Blog' is not a valid app name")
+
+
 @pytest.mark.parametrize("kind", ["links", "submodules"])
 def test_a_compose_file_that_became_one_is_told_as_what_it_is(kind: str) -> None:
     path = "apps/blog/docker-compose.yml"
