@@ -34,6 +34,7 @@ class Server:
         self.is_stale = False
         self.active_for = self.ended_for = 1000.0  # seconds
         self.active: set[str] = set()  # the units that are so whatever their containers do
+        self.activating: set[str] = set()
         folder.mkdir()
         edge: Any = self
         self.units_of = Units(Tools("h1", edge, edge, None, FakeClock(), files=Path("/files"), units=folder))
@@ -44,6 +45,7 @@ class Server:
             path.name: ("active", "running") if path.stem in running else ("inactive", "dead")
             for path in self.folder.glob("*.service")
         }
+        states |= {f"{name}.service": ("activating", "start") for name in self.activating}
         return {name: Unit("loaded", active, sub) for name, (active, sub) in states.items()}
 
     def loaded(self, names: list[str]) -> dict[str, Loaded]:
@@ -82,6 +84,7 @@ class Server:
     def stop(self, names: list[str], within: float) -> None:
         self.done.append(f"stop {' '.join(names)} within {within:g}")
         self.active.clear()
+        self.activating.clear()
         self.there = [{**found, "State": "exited"} for found in self.there]
 
     def journal(self, unit: str, lines: int) -> list[str]:
@@ -268,6 +271,21 @@ def test_a_unit_that_has_run_for_a_while_without_its_container_is_started_anew(s
     server.apply(found, unit)
     assert server.done == ["reload", f"stop {unit.name}.service within 70", f"start {unit.name}.service"]
     assert server.observed() == [unit]
+
+
+def test_a_unit_that_starts_what_it_no_longer_says_is_stopped_first(server: Server) -> None:
+    unit = server.wanted()
+    server.apply(None, unit)
+    server.activating = {unit.name}
+    server.apply(unit, unit)
+    assert server.done == ["reload", f"start {unit.name}.service"], "it goes on with its start"
+    server.activating, server.is_stale = {unit.name}, True
+    path = server.folder / f"{unit.name}.service"
+    path.write_text(path.read_text())  # its time is another one
+    [found] = server.observed()
+    assert found.spec["state"] == STALE
+    server.apply(found, unit)
+    assert server.done == ["reload", f"stop {unit.name}.service within 70", f"start {unit.name}.service"]
 
 
 def test_an_instance_whose_container_has_another_name_is_still_seen(server: Server) -> None:

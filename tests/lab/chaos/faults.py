@@ -257,7 +257,7 @@ BY_HAND = {
     "a unit file is edited": f"sed -i '/^ExecStart=/s/$/ --no-such-flag/' {UNITS}/$U; systemctl daemon-reload",
     "a unit has a drop-in that breaks it": (
         f"mkdir -p {UNITS}/$U.d; printf '[Service]\\nExecStart=\\nExecStart=/bin/sleep 9999\\n' > {UNITS}/$U.d/x.conf; "
-        "systemctl daemon-reload; systemctl restart $U"
+        "systemctl daemon-reload; systemctl restart --no-block $U"
     ),
     "the folder of its files is deleted": f"rm -rf {FILES}/mvd-$A-*",
     "its mounted file is emptied": f"find {FILES}/ -path '*mvd-$A-*' -type f -exec truncate --size=0 {{}} +",
@@ -268,15 +268,23 @@ BY_HAND = {
 }
 
 
+# What is told, and left to the colleague to undo.
+UNDONE = {"a unit has a drop-in that breaks it": f"rm -r {UNITS}/$U.d"}
+
+
 def _by_hand(name: str, script: str) -> None:
     @contextmanager
     def happens(ground: Ground, app: App, random: Random) -> Iterator[None]:
         names = sorted(ground.names(app))
-        if names:
-            chosen = random.choice(names)
-            said = f"A={app.name}; C={chosen}; U={chosen}.service; ALL='{' '.join(names)}'; {script}"
-            ground.stage.server.exec("bash", "-c", said, check=False)
+        if not names:
+            yield
+            return
+        chosen = random.choice(names)
+        words = f"A={app.name}; C={chosen}; U={chosen}.service; ALL='{' '.join(names)}'"
+        ground.stage.server.exec("bash", "-c", f"{words}; {script}", check=False)
         yield
+        if name in UNDONE:
+            ground.stage.server.exec("bash", "-c", f"{words}; {UNDONE[name]}", check=False)
 
     stops = "Kong" in name
     loses = "volume" in name
