@@ -133,8 +133,8 @@ TAMPERING: Mapping[str, Mapping[str, Tampering]] = {
         "its file was removed": _by("systemctl stop {name}; rm {units}/{name}.service; systemctl daemon-reload"),
         "it was masked": _by("ln -sf /dev/null {units}/{name}.service; systemctl daemon-reload"),
         "systemd has read another text": _by(
-            "cp -p {units}/{name}.service /tmp/unit; sed -i s/RestartSec=2/RestartSec=9/ {units}/{name}.service;"
-            "systemctl daemon-reload; cp -p /tmp/unit {units}/{name}.service"
+            "cp {units}/{name}.service /tmp/unit; sed -i s/RestartSec=2/RestartSec=9/ {units}/{name}.service;"
+            "systemctl daemon-reload; cp /tmp/unit {units}/{name}.service"
         ),
     },
     "timer": {

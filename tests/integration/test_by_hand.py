@@ -152,10 +152,10 @@ KEEPING_ITS_CONTAINER = {
     "a second network left": ("db", "docker network disconnect --force $(docker network ls -qf name=-outer-) {name}"),
     "another text read by systemd": (
         "keep",
-        "cp -p /etc/systemd/system/{name}.service /root/unit;"
+        "cp /etc/systemd/system/{name}.service /root/unit;"
         "systemctl kill --signal=STOP gitops-mvd;"
         "sed -i s/RestartSec=2/RestartSec=9/ /etc/systemd/system/{name}.service;"
-        "systemctl daemon-reload; cp -p /root/unit /etc/systemd/system/{name}.service;"
+        "systemctl daemon-reload; cp /root/unit /etc/systemd/system/{name}.service;"
         "systemctl kill --signal=CONT gitops-mvd",
     ),
 }
