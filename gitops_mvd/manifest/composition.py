@@ -22,7 +22,7 @@ from gitops_mvd.manifest.fleet import FILE as FLEET_FILE
 from gitops_mvd.manifest.interpolate import FOLDER, PROJECT_NAME, Variables, interpolate
 from gitops_mvd.manifest.merge import clean, merge
 from gitops_mvd.manifest.sealed import NOT_HERE, is_sealed
-from gitops_mvd.manifest.stand_ins import not_a_file, pointer, stand_in
+from gitops_mvd.manifest.stand_ins import not_a_file, stand_in
 
 SECTIONS = ("services", "networks", "volumes", "configs", "secrets")
 _REMOTE = re.compile(r"[a-z][a-z0-9+.-]*://|[\w.-]+@[\w.-]+:", re.IGNORECASE)
@@ -195,7 +195,7 @@ class Composition:
             data = b""
             try:
                 data = self.tree.read(path)
-                why = NOT_HERE if is_sealed(data) else pointer(data)
+                why = NOT_HERE if is_sealed(data) else stand_in(data)
                 node = None if why else parse(path, data, sink, compose=True)
             except FileNotFoundError:
                 node, why = None, not_a_file(self.tree, path)

@@ -42,7 +42,7 @@ from gitops_mvd.manifest.kong_fields import (
 )
 from gitops_mvd.manifest.references import referring
 from gitops_mvd.manifest.sealed import is_sealed
-from gitops_mvd.manifest.stand_ins import not_a_file, not_a_folder, pointer
+from gitops_mvd.manifest.stand_ins import not_a_file, not_a_folder, stand_in
 
 GATEWAY_APP = "gateway"
 FOLDER = "kong"
@@ -414,7 +414,7 @@ def read_gateway(tree: Tree, sink: Sink) -> tuple[App, Declarations]:
     for path in gateway_files(tree):
         try:
             data = tree.read(path)
-            why = _SEALED if is_sealed(data) else pointer(data)
+            why = _SEALED if is_sealed(data) else stand_in(data)
             node = None if why else parse(path, data, sink)
         except FileNotFoundError:
             node, why = None, not_a_file(tree, path)

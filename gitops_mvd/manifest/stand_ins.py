@@ -50,11 +50,6 @@ def in_the_way(tree: Tree, path: str) -> str:
     return ""
 
 
-def pointer(content: bytes) -> str:
-    """As `stand_in`, for what is read itself: its values may be encrypted, but a pointer is not the file."""
-    return next((what for pattern, what in _POINTERS if pattern.match(content)), "")
-
-
 def not_a_folder(tree: Tree, path: str) -> str:
     """What is in place of a folder of the repository, such as a file; "" for a folder, or for nothing at all."""
     if why := in_the_way(tree, path):
