@@ -1,6 +1,7 @@
-"""How much of the repository may be read, by one app and by all, counted while it is read.  Pure.
+"""How much of the repository may be read and made, by one app and by all, counted meanwhile.  Pure.
 
-A few small Git objects can name billions of files, and one blob can be mounted a hundred times.
+A few small Git objects can name billions of files, one blob can be mounted a hundred times, and one line can stand for
+sixty thousand ports.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple, NoReturn
 
+from gitops_mvd.config.tables import Place
 from gitops_mvd.core.errors import ManifestError
 from gitops_mvd.core.model import Problem
 from gitops_mvd.core.ports import Tree
@@ -30,6 +32,8 @@ NOTHING = Amount()
 OF_AN_APP = Amount(names=10_000, size=8 << 20, looks=100_000)
 OF_ALL = Amount(names=100_000, size=32 << 20, looks=1_000_000)  # the apps of one host, and what tells which they are
 MOST_APPS = 2_000
+MOST_INSTANCES = 1_000  # of an app, with those on other hosts
+MOST_PORTS = 20_000  # that an app publishes: a range counts as what it stands for
 
 
 class Budgeted:
@@ -82,3 +86,10 @@ class Budgeted:
     def _refuse(self, path: str, limit: str) -> NoReturn:
         why = f"with this {self._reader} more than {limit}: put what is large into the image or a volume"
         raise ManifestError([Problem(path, 1, "", why)])
+
+
+def refuse_many(place: Place, count: int, most: int, what: str) -> None:
+    """Raise ManifestError if an app has more than `most` of something: nothing more of it is read."""
+    if count > most:
+        why = f"with this the app has more than {most:,} {what}"
+        raise ManifestError([Problem(place.node.file, place.node.line, place.key, why)])

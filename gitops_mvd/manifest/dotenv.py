@@ -61,6 +61,7 @@ def parse_env(file: str, data: bytes, variables: Mapping[str, str], sink: Sink, 
     for line, name, written, literal, mistake in _raw(text) if raw else _statements(text):
         left_empty: list[str] = []
         try:
+            scope.take_line()
             if mistake:
                 raise ValueError(mistake)
             value = scope.get(name) if written is None else written

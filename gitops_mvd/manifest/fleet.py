@@ -15,6 +15,7 @@ from gitops_mvd.core.ports import Tree
 from gitops_mvd.manifest.stand_ins import not_a_file
 
 FILE = "fleet.yaml"
+MOST_FACTS = 100_000  # labels and variables of all hosts, the defaults counted for each
 
 
 class HostKeys(TypedDict, total=False):
@@ -107,6 +108,11 @@ def read_fleet(tree: Tree) -> Fleet:
         raise ManifestError(sorted(it.problem for it in found) or [Problem(FILE, 1, "", "is empty")])
     defaults = values.get("defaults", {})
     apps = values.get("apps", {})
+    listed = values.get("hosts", {})
+    each, own = _count(defaults), sum(map(_count, listed.values()))
+    if each * len(listed) + own > MOST_FACTS:
+        why = f"gives all hosts together more than {MOST_FACTS:,} labels and variables, the defaults counted for each"
+        raise ManifestError([Problem(FILE, 1, "hosts", f"{why}: have fewer")])
     empty = frozenset(name for name, (_, app) in apps.items() if app.get("unset") == "empty")
     hosts = {
         name: HostFacts(
@@ -115,6 +121,10 @@ def read_fleet(tree: Tree) -> Fleet:
             variables={**defaults.get("variables", {}), **host.get("variables", {})},
             unset_is_empty=empty,
         )
-        for name, host in values.get("hosts", {}).items()
+        for name, host in listed.items()
     }
     return Fleet(hosts, {name: at.node.line for name, (at, _) in apps.items()}, open=False)
+
+
+def _count(host: HostKeys) -> int:
+    return len(host.get("labels", ())) + len(host.get("variables", ()))

@@ -18,6 +18,7 @@ from gitops_mvd.core.model import Problem
 
 MAX_LENGTH = 1 << 20  # characters of one text with its variables
 MAX_PUT_IN = 1 << 24  # characters of variables that are put into all texts of one app
+MAX_LINES = 50_000  # variables of env files, counted for each service that has them
 MAX_NESTING = 16
 PROJECT_NAME = "COMPOSE_PROJECT_NAME"
 FOLDER = "PWD"
@@ -51,9 +52,10 @@ class TooMuch(Unresolved):
 
 @dataclass
 class Tally:
-    """What is counted over all texts of one app: the characters put in, and the empty variables that were noted."""
+    """What is counted over all of one app: characters put in, lines of env files, empty variables that were noted."""
 
     put_in: int = 0
+    lines: int = 0
     noted: set[str] = field(default_factory=set)
 
 
@@ -86,6 +88,12 @@ class Variables(dict[str, str]):
         if self.tally.put_in > MAX_PUT_IN:
             raise TooMuch(f"with this the app has more than {MAX_PUT_IN >> 20} MiB of variables filled in")
         return self[name]
+
+    def take_line(self) -> None:
+        """Count one variable of an env file.  Raises TooMuch."""
+        self.tally.lines += 1
+        if self.tally.lines > MAX_LINES:
+            raise TooMuch(f"with this the app has more than {MAX_LINES:,} variables in env files")
 
 
 def substitute(text: str, variables: Variables, left_empty: list[str] | None = None, nesting: int = 0) -> str:

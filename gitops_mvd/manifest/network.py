@@ -37,6 +37,7 @@ from gitops_mvd.config.tables import (
 )
 from gitops_mvd.config.yamltree import Node
 from gitops_mvd.core.compose import Ipam, Network, Pool, Port
+from gitops_mvd.manifest.budget import MOST_PORTS, refuse_many
 from gitops_mvd.manifest.subnets import is_within
 from gitops_mvd.manifest.values import AttachmentKeys, NetworkKeys, PortKeys
 
@@ -143,10 +144,22 @@ def _long_port(place: Place) -> list[Port]:
 
 @accepts({"type": "array", "items": either(WORD, _port_keys.schema)})
 def ports(place: Place) -> list[tuple[Place, Port]]:
-    """Every port by itself, with the place that asked for it; the same port of the host twice is once."""
+    """Every port by itself, with the place that asked for it; the same port of the host twice is once.
+
+    Raises ManifestError if there are too many.
+    """
+    count = 0
+
+    def read(item: Place) -> list[Port]:
+        nonlocal count
+        some = _port(item)
+        count += len(some)
+        refuse_many(item, count, MOST_PORTS, "ports")
+        return some
+
     found: list[tuple[Place, Port]] = []
     seen: set[tuple[object, ...]] = set()
-    for at, port in ((at, port) for at, some in each(place, _port) for port in some):
+    for at, port in ((at, port) for at, some in each(place, read) for port in some):
         values = (port["target"], port["published"], port["host_ip"], port["protocol"])
         if not fixed(port) or values not in seen:
             found.append((at, port))

@@ -14,7 +14,7 @@ from gitops_mvd.cli.main import main
 from gitops_mvd.core.errors import ManifestError
 from gitops_mvd.core.model import Health, HostFacts, Operation, Outcome, Problem, Report, Revision, Sync
 from gitops_mvd.git.branch import Source
-from gitops_mvd.manifest import Cache, load
+from gitops_mvd.manifest import Cache, load, read_fleet
 from gitops_mvd.state.history import SqliteHistory
 from gitops_mvd.status.changes import commit_changes
 
@@ -97,6 +97,21 @@ def one_folder_of_empty_files_mounted_often(objects: Objects) -> str:
     return objects.app(text.encode(), (FOLDER, b"d", objects.tree(*((FILE, b"%04d" % i, empty) for i in range(9000)))))
 
 
+def many_ports(objects: Objects) -> str:
+    services = b"".join(b"  s%d: {image: n, ports: ['1000-60000:1000-60000']}\n" % i for i in range(100))
+    return objects.app(b"services:\n" + services)
+
+
+def many_variables(objects: Objects) -> str:
+    services = b"".join(b"  s%d: {image: n, env_file: e}\n" % i for i in range(10))
+    variables = objects.blob(b"".join(b"A%d=\n" % i for i in range(80_000)))
+    return objects.app(b"services:\n" + services, (FILE, b"e", variables))
+
+
+def many_instances(objects: Objects) -> str:
+    return objects.app(b"services: {a: {image: n, scale: 900}, b: {image: n, scale: 900}}\n")
+
+
 @pytest.fixture
 def objects(tmp_path: Path) -> Objects:
     return Objects(tmp_path / "config.git")
@@ -120,6 +135,9 @@ def read(source: Source) -> tuple[set[str], dict[str, tuple[Problem, ...]]]:
         (one_blob_as_many_secrets, "the app reads more than 8 MiB of the repository"),
         (one_folder_of_empty_files_mounted_often, "the app reads more than 100,000 times in the repository"),
         (many_files_at_its_top, "the app reads more than 10,000 names of the repository"),
+        (many_ports, "the app has more than 20,000 ports"),
+        (many_variables, "the app has more than 50,000 variables in env files"),
+        (many_instances, "the app has more than 1,000 instances"),
     ],
 )
 def test_an_app_that_reads_too_much_is_refused(
@@ -199,6 +217,16 @@ def test_mvd_validate_tells_of_too_many_apps_in_one_line(tmp_path: Path, capsys:
     with pytest.raises(SystemExit, match="1"):
         main(["validate", str(tmp_path)])
     assert capsys.readouterr().out.startswith("apps:1: has 2,001 apps")
+
+
+def test_the_defaults_of_a_fleet_are_counted_for_each_host(objects: Objects, source: Source) -> None:
+    labels = b", ".join(b"l%d: x" % i for i in range(5_000))
+    hosts = b"".join(b"  h%d: {}\n" % i for i in range(100))
+    fleet = objects.blob(b"defaults: {labels: {%s}}\nhosts:\n%s" % (labels, hosts))
+    root = objects.tree((FILE, b"fleet.yaml", fleet), (FOLDER, b"apps", objects.tree((FOLDER, b"good", objects.app()))))
+    objects.git("update-ref", "refs/heads/main", objects.git("commit-tree", root, "-m", "Grow"))
+    with pytest.raises(ManifestError, match="more than 100,000 labels and variables"):
+        read_fleet(source.tree(source.fetch()))
 
 
 def test_an_app_whose_name_is_no_text_is_refused_and_recorded(objects: Objects, source: Source, tmp_path: Path) -> None:
