@@ -20,20 +20,24 @@ MOST_DEEP = 64  # folders that a path leads through
 class Amount(NamedTuple):
     """What was read, or may be: names in folders, the size of files in bytes, and looks at folders and files.
 
-    A folder counts once however often an app looks into it; a file that is read twice counts twice.
+    A folder counts once however often an app looks into it; a file that is read twice counts twice.  `instances` are
+    those on this host, and `values` the variables and published ports of their services.
     """
 
     names: int = 0
     size: int = 0
     looks: int = 0
+    instances: int = 0
+    values: int = 0
 
 
 NOTHING = Amount()
-OF_AN_APP = Amount(names=10_000, size=8 << 20, looks=100_000)
-OF_ALL = Amount(names=100_000, size=32 << 20, looks=1_000_000)  # the apps of one host, and what tells which they are
+OF_AN_APP = Amount(names=10_000, size=8 << 20, looks=100_000, instances=5_000, values=100_000)
+OF_ALL = Amount(names=100_000, size=32 << 20, looks=1_000_000, instances=10_000, values=100_000)  # apps of one host
 MOST_APPS = 2_000
-MOST_INSTANCES = 1_000  # of an app, with those on other hosts
-MOST_PORTS = 20_000  # that an app publishes: a range counts as what it stands for
+MOST_PORTS = 65_536  # that an app publishes on all hosts: a range counts as what it stands for
+
+_SMALLER = "put what is large into the image or a volume"
 
 
 class Budgeted:
@@ -44,7 +48,8 @@ class Budgeted:
 
     def __init__(self, tree: Tree, *, all: bool = False) -> None:
         self._tree = tree
-        self._most, self._reader = (OF_ALL, "all apps together read") if all else (OF_AN_APP, "the app reads")
+        self._all = all
+        self._most = OF_ALL if all else OF_AN_APP
         self._folders: dict[str, Sequence[str]] = {}
         self.read_so_far = NOTHING
 
@@ -69,22 +74,29 @@ class Budgeted:
 
     def count(self, path: str, more: Amount) -> None:
         """Count what was read at a path."""
-        names, size, looks = (a + b for a, b in zip(self.read_so_far, more, strict=True))
-        self.read_so_far = Amount(names, size, looks)
-        if names > self._most.names:
-            self._refuse(path, f"{self._most.names:,} names of the repository")
-        if size > self._most.size:
-            self._refuse(path, f"{self._most.size >> 20} MiB of the repository")
-        if looks > self._most.looks:
-            self._refuse(path, f"{self._most.looks:,} times in the repository")
+        self.read_so_far = so_far = Amount(*(a + b for a, b in zip(self.read_so_far, more, strict=True)))
+        most = self._most
+        if so_far.names > most.names:
+            self._refuse(path, f"read more than {most.names:,} names of the repository: {_SMALLER}")
+        if so_far.size > most.size:
+            self._refuse(path, f"read more than {most.size >> 20} MiB of the repository: {_SMALLER}")
+        if so_far.looks > most.looks:
+            self._refuse(path, f"read more than {most.looks:,} times in the repository: {_SMALLER}")
+        if so_far.instances > most.instances:
+            self._refuse(path, f"have more than {most.instances:,} instances on this host")
+        if so_far.values > most.values:
+            self._refuse(path, f"have more than {most.values:,} variables and ports on this host")
 
     def _look(self, path: str) -> None:
         self.count(path, Amount(looks=1))
         if path.count("/") > MOST_DEEP:
             raise ManifestError([Problem(path, 1, "", f"lies more than {MOST_DEEP} folders deep")])
 
-    def _refuse(self, path: str, limit: str) -> NoReturn:
-        why = f"with this {self._reader} more than {limit}: put what is large into the image or a volume"
+    def _refuse(self, path: str, what: str) -> NoReturn:
+        if self._all:
+            why = f"with this all apps together {what}"
+        else:
+            why = f"with this the app {what.replace('have', 'has', 1).replace('read', 'reads', 1)}"
         raise ManifestError([Problem(path, 1, "", why)])
 
 

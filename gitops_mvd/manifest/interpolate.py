@@ -18,7 +18,7 @@ from gitops_mvd.core.model import Problem
 
 MAX_LENGTH = 1 << 20  # characters of one text with its variables
 MAX_PUT_IN = 1 << 24  # characters of variables that are put into all texts of one app
-MAX_LINES = 50_000  # variables of env files, counted for each service that has them
+MAX_LINES = 100_000  # variables of env files, counted for each service that has them
 MAX_NESTING = 16
 PROJECT_NAME = "COMPOSE_PROJECT_NAME"
 FOLDER = "PWD"

@@ -18,7 +18,7 @@ from gitops_mvd.core.model import App, HostFacts, Problem, Service
 from gitops_mvd.core.ports import Tree
 from gitops_mvd.core.text import plain_line
 from gitops_mvd.manifest.app_files import COMPOSE, MAIN, compose_files, main_file, override_names, remarks
-from gitops_mvd.manifest.budget import MOST_INSTANCES, MOST_PORTS, NOTHING, Amount, Budgeted, refuse_many
+from gitops_mvd.manifest.budget import MOST_PORTS, NOTHING, Amount, Budgeted, refuse_many
 from gitops_mvd.manifest.claims import Claim, Register, of_ports, of_routes
 from gitops_mvd.manifest.compose import read_service
 from gitops_mvd.manifest.composition import SECTIONS, Composition, Parsed, variables_of
@@ -89,11 +89,18 @@ def read_app(tree: Tree, name: str, facts: HostFacts, parsed: Parsed) -> Reading
     budgeted = Budgeted(tree)
     try:
         reading = _read_files(budgeted, name, facts, parsed, sink)
+        budgeted.count(f"{APPS}/{name}", _made(reading.app))
     except ManifestError as error:  # the Tree's own: there is too much to be read
         for problem in error.problems:
             report(sink, (), problem.file, problem.line, problem.message)
         reading = Reading(App(plain_line(name)), tuple(sink))
     return replace(reading, cost=budgeted.read_so_far)
+
+
+def _made(app: App) -> Amount:
+    """What an app has on this host."""
+    values = sum(len(service.environment) + len(service.run.get("ports", ())) for service in app.services)
+    return Amount(instances=sum(service.replicas for service in app.services), values=values)
 
 
 def _read_files(tree: Tree, name: str, facts: HostFacts, parsed: Parsed, sink: Sink) -> Reading:
@@ -143,7 +150,7 @@ def _read(tree: Tree, name: str, facts: HostFacts, variables: Variables, top: Pl
     project = read_project(name, tree, variables, sections)
     places = (sections["services"].attempt(Place.entries) if "services" in sections else None) or {}
     drafts: dict[str, Draft] = {}
-    ports = instances = 0
+    ports = 0
     for service, place in places.items():
         if why := misnamed(service, _SERVICE_NAME, "letters, digits, `.`, `_` and `-`", LONGEST_NAME):
             place.report(f"is not a valid service name: {why}")
@@ -151,9 +158,7 @@ def _read(tree: Tree, name: str, facts: HostFacts, variables: Variables, top: Pl
         if values is not None:
             drafts[service] = Draft(place, values)
             ports += len(values.get("ports", ()))
-            instances += max(1, replicas(values))
             refuse_many(place, ports, MOST_PORTS, "ports")
-            refuse_many(place, instances, MOST_INSTANCES, "instances")
     here = {service: draft for service, draft in drafts.items() if _active(draft.values, facts, variables)}
     beside = joined(drafts, here, project)
     services = [assemble(place, values, project, beside[service]) for service, (place, values) in drafts.items()]
