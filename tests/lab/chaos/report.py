@@ -28,7 +28,8 @@ def chaos(seed: str, minutes: float, only: Sequence[str]) -> int:
 
 def tell(round: Round, seed: str) -> None:
     verdict = "VIOLATED" if round.violations else "held"
-    click.echo(f"{round.number:4} {verdict} {round.settled:5.1f} s  {round.fault}")
+    asked = f"{round.failed} of {round.asked} requests failed"
+    click.echo(f"{round.number:4} {verdict} {round.settled:5.1f} s  {round.fault}: {asked}")
     if round.violations:
         click.echo(f"     seed {seed}, round {round.number}:")
         for line in round.story:

@@ -33,11 +33,16 @@ class Story:
 
 @dataclass(frozen=True)
 class Round:
-    """How one round went: `settled` is the seconds from the fault's end until all was as it should be."""
+    """How one round went: `settled` is the seconds from the fault's end until all was as it should be.
+
+    `failed` of the `asked` requests to the steady app did.
+    """
 
     number: int
     fault: str
     settled: float
+    asked: int
+    failed: int
     violations: Sequence[str]
     story: Sequence[str]
 
@@ -91,7 +96,7 @@ class _Rounds:
     def round(self, number: int, fault: Fault, random: Random) -> Round:
         ground, story = self._ground, Story()
         ground.traffic.failures.clear()
-        cursor, since = checks.cursor(ground), time.monotonic()
+        cursor, since, asked_before = checks.cursor(ground), time.monotonic(), ground.traffic.asked
         victim = self._state.running[random.choice(sorted(self._state.running))]
         hands_off = frozenset({victim.name}) if fault.by_hand else frozenset()
         commits: dict[str, bool] = {}
@@ -110,14 +115,16 @@ class _Rounds:
         ended = time.monotonic()
         story.tell("fault: over")
         settled, violations = self._settle(commits, story)
-        violations += self._lost(fault, victim, since, identities, story)
+        violations += self._lost(fault, victim, since, identities)
         if stacks := checks.stacks(ground, cursor):
             violations += [f"the daemon's log has {len(stacks)} stacks, such as: {stacks[0]}"]
         if not violations:
             self._state = self._state.settled()
             self._planted |= checks.plant(ground, self._state)
         story.tell(f"disks: {checks.sizes(ground)}")
-        return Round(number, fault.name, settled - ended, violations, story.lines)
+        failed = len(ground.traffic.failed_between(since, time.monotonic()))
+        asked = ground.traffic.asked - asked_before
+        return Round(number, fault.name, settled - ended, asked, failed, violations, story.lines)
 
     def _commit(
         self, random: Random, hands_off: frozenset[str], commits: dict[str, bool], touched: set[str], story: Story
@@ -154,7 +161,7 @@ class _Rounds:
                 return time.monotonic(), wrong
             time.sleep(1)
 
-    def _lost(self, fault: Fault, victim: App, since: float, identities: dict[str, str], story: Story) -> list[str]:
+    def _lost(self, fault: Fault, victim: App, since: float, identities: dict[str, str]) -> list[str]:
         """What apps have lost that the fault did not touch."""
         ground = self._ground
         planted = self._planted - ({victim.name} if fault.loses_data else set())
@@ -164,8 +171,6 @@ class _Rounds:
         failed = ground.traffic.failed_between(since, time.monotonic())
         if failed and not fault.stops_traffic:
             lost.append(f"{len(failed)} requests to {STEADY} failed, such as: {failed[0]}")
-        elif failed:
-            story.tell(f"{len(failed)} requests to {STEADY} failed meanwhile")
         if self._identities() != identities and not fault.restarts:
             lost.append(f"containers of {STEADY} were started again")
         return lost
