@@ -25,6 +25,7 @@ from gitops_mvd.core.model import (
 from gitops_mvd.core.plan import make_plan, place
 from gitops_mvd.core.rollout import DRAINED
 from gitops_mvd.core.specs import service_of
+from gitops_mvd.host.turns import Turns
 
 ROLES = {"image": Role.SUPPORT, "unit": Role.INSTANCE, "route": Role.ROUTE, "timer": Role.TIMER}
 UNIT = {"port": 0, "state": "running", "grace": 10.0}
@@ -77,6 +78,7 @@ class FakeHost:
         self.starts: Counter[str] = Counter()
         self.overrides: dict[tuple[str, str], str] = {}  # what somebody has laid over a resource, by its key
         self.leaves: set[str] = set()  # the kinds of which a change by hand is left alone
+        self.turns = Turns(8)
         self._history = history
 
     def apps(self) -> set[str]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from gitops_mvd.cli.output import as_json, counted, print_json
-from gitops_mvd.cli.server import connect
+from gitops_mvd.cli.server import connect, restarted_threads, told
 from gitops_mvd.config.settings import host_and_port
 from gitops_mvd.core.errors import ManifestError, MvdError, Unavailable
 
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 DAEMON_JSON = Path("/etc/docker/daemon.json")
 ENOUGH_DISK_BYTES = 2 << 30
-OTHER_PORT = "Change `webhook.listen` in the settings"
 
 
 @click.command()
@@ -115,6 +114,12 @@ def _by_hand(wired: Wired) -> Iterator[Finding]:
         yield Finding("by hand", "warn", message, "It is left alone: rename it back, or remove it")
 
 
+def _threads(wired: Wired) -> Iterator[Finding]:
+    for state in restarted_threads(wired):
+        verdict, hint = "warn" if state.is_up else "fail", "The log has more: journalctl -u gitops-mvd"
+        yield Finding("threads", verdict, f"{state.name} {told(state)}", hint)
+
+
 def _verify(wired: Wired) -> Iterator[Finding]:
     if verify := wired.settings.verify:
         wired.source.ready()
@@ -166,7 +171,7 @@ def _forge(wired: Wired) -> Iterator[Finding]:
 
 
 def _webhook(wired: Wired) -> Iterator[Finding]:
-    from gitops_mvd.daemon.webhook import listen, listens
+    from gitops_mvd.daemon.webhook import OTHER_PORT, listen, listens
 
     if not wired.webhook:  # the poll does without
         return
@@ -209,6 +214,7 @@ CHECKS: dict[str, Callable[[Wired], Iterator[Finding]]] = {
     "docker": _docker,
     "systemd": _systemd,
     "by hand": _by_hand,
+    "threads": _threads,
     "verify": _verify,
     "repository": _repository,
     "kong": _kong,

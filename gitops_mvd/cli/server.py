@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gitops_mvd.cli.output import OneLine
+from gitops_mvd.cli.output import OneLine, when
 from gitops_mvd.config import settings
 from gitops_mvd.core.errors import Unavailable
+from gitops_mvd.core.model import ThreadState
 
 if TYPE_CHECKING:
     from gitops_mvd.daemon.wiring import Wired
@@ -32,6 +34,21 @@ def connect(config: Path) -> Wired:
     from gitops_mvd.daemon.wiring import wire
 
     return wire(read_settings(config), config)
+
+
+def restarted_threads(wired: Wired) -> list[ThreadState]:
+    """The threads of the running daemon that are down, or were started again in the last hour; empty without one."""
+    from gitops_mvd.state.lock import daemon_runs
+
+    if not daemon_runs(Path(wired.settings.state)):
+        return []
+    return [state for state in wired.history.threads() if state.is_news(time.time())]
+
+
+def told(state: ThreadState) -> str:
+    """How a thread of the daemon is: `not running since 10:42:13: ...`."""
+    how = "started again" if state.is_up else "not running since"
+    return f"{how} {when(state.since)}: {state.cause}"
 
 
 def log_to_stderr(form: str) -> None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import click
 
 from gitops_mvd.cli.output import as_json, print_json, print_table, when
-from gitops_mvd.cli.server import connect
+from gitops_mvd.cli.server import connect, restarted_threads, told
 
 
 @click.command()
@@ -23,14 +24,24 @@ def status(config: Path, machine: bool) -> int:
     from gitops_mvd.daemon.preview import preview
     from gitops_mvd.state.suspension import reason
 
-    previewed, suspended = preview(connect(config), fetch=False, ask=True), reason(config)
+    wired = connect(config)
+    previewed, suspended, threads = preview(wired, fetch=False, ask=True), reason(config), restarted_threads(wired)
     if machine:
         apps = [app.as_json() for app in previewed.apps]
-        print_json({"revision": previewed.revision.commit, "suspended": suspended, "apps": apps})
+        print_json(
+            {
+                "revision": previewed.revision.commit,
+                "suspended": suspended,
+                "apps": apps,
+                "threads": [asdict(state) for state in threads],
+            }
+        )
     else:
         click.echo(f"{previewed.host} at {previewed.revision.short} {previewed.revision.subject}")
         if suspended:
             click.echo(f"suspended: {suspended} (`mvd resume` ends it)")
+        for state in threads:
+            click.echo(f"thread {state.name} {told(state)}")
         rows = [(app.name, app.sync, app.health, app.why or app.health_reason) for app in previewed.apps]
         print_table(("APP", "SYNC", "HEALTH", ""), rows)
     return 0 if all(app.is_green for app in previewed.apps) else 1

@@ -15,7 +15,8 @@ Foreign exceptions (docker, requests, git, sockets) become one of these in the m
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 from gitops_mvd.core.model import Problem, Resource
 from gitops_mvd.core.redact import told_text
@@ -81,3 +82,16 @@ class StepFailed(MvdError):
 
 class Unhealthy(StepFailed):
     """A gate did not pass in its time, or failed for good before it."""
+
+
+@contextmanager
+def reading(where: str) -> Iterator[None]:
+    """Inside, an answer of another shape than `where` documents is one that says nothing.  Raises Unavailable."""
+    try:
+        yield
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError) as error:
+        raise unexpected(where) from error
+
+
+def unexpected(where: str) -> Unavailable:
+    return Unavailable(f"{where} answered with something unexpected")

@@ -607,3 +607,24 @@ class Instance:
 def unix_time(started: str) -> float:
     """The Unix time of `Instance.started`, which must not be "": a number from a listing, else an ISO time."""
     return float(started) if started.isdecimal() else datetime.fromisoformat(started).timestamp()
+
+
+THREAD_NEWS_SECONDS = 3600.0
+
+
+@dataclass(frozen=True, slots=True)
+class ThreadState:
+    """A thread of the daemon that has ended at least once: is it at work again, and `since` when is it as it is?
+
+    `since` is Unix time, `cause` why it ended last, and `restarts` how often it was started again.
+    """
+
+    name: str
+    is_up: bool
+    since: float
+    cause: str = ""
+    restarts: int = 0
+
+    def is_news(self, now: float) -> bool:
+        """Is it down, or was it started again in the last hour?"""
+        return not self.is_up or now - self.since < THREAD_NEWS_SECONDS

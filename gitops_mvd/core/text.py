@@ -6,6 +6,7 @@ sequences that steer a terminal, and characters that turn the direction of what 
 
 from __future__ import annotations
 
+import re
 import unicodedata
 
 LONGEST_LINE = 2_000  # characters
@@ -31,6 +32,11 @@ def plain_text(text: str, most: int = LONGEST_TEXT) -> str:
         return text
     kept = "".join(c if c in "\n\t" or _is_plain(c) else _shown(c) for c in text[: most + 1].replace("\r\n", "\n"))
     return kept if len(kept) <= most else kept[: most - 1] + "…"
+
+
+def first_words(text: str, most: int = 200) -> str:
+    """The beginning of an answer, which may as well be a page of HTML."""
+    return " ".join(re.sub(r"<[^<>]*>", " ", text[:LONGEST_TEXT]).split())[:most]
 
 
 def _is_plain(c: str) -> bool:

@@ -12,10 +12,10 @@ import threading
 import time
 import traceback
 from collections import deque
-from collections.abc import Callable, Iterable
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, suppress
-from typing import ParamSpec, TypeVar
+from typing import NamedTuple
 
 import schedule
 import sdnotify
@@ -27,8 +27,10 @@ from gitops_mvd.core.model import Desired, Health, Operation, Outcome, Report, R
 from gitops_mvd.core.reconcile import reconcile
 from gitops_mvd.core.redact import learn_apps, redact, secrets_of_app
 from gitops_mvd.daemon import triggers
+from gitops_mvd.daemon.pulse import Pulse
+from gitops_mvd.daemon.supervisor import Run, Supervisor
 from gitops_mvd.daemon.triggers import PULL_REQUEST, PUSH, RELOAD, STOP, SYNC
-from gitops_mvd.daemon.webhook import webhooks
+from gitops_mvd.daemon.webhook import WebhookThread
 from gitops_mvd.daemon.wiring import Wired
 from gitops_mvd.manifest import load, read_fleet
 from gitops_mvd.state import suspension
@@ -38,18 +40,24 @@ from gitops_mvd.status.statuses import CommitChange
 
 log = logging.getLogger(__name__)
 
-P = ParamSpec("P")
-T = TypeVar("T")
-
 START, POLL, RETRY, RECONCILED, RECHECK = "start", "poll", "retry", "reconciled", "recheck"
 FETCH_REASONS = frozenset({START, POLL, SYNC, PUSH, PULL_REQUEST, RETRY})  # those with which Git may have something new
-MAX_WORKERS = 8  # apps that are reconciled at once
+MAX_WORKERS = 64  # apps that are reconciled at once, most of them waiting at their gates
 WORKER_DELAY_SECONDS = 0.05  # until one more worker joins in
 EVENT_DEBOUNCE_SECONDS = 1.0  # that events are gathered before they cause a pass
 BACKOFF = Backoff(2.0, 300.0)  # after a failed pass
 LATE_SIGNAL_SECONDS = 0.05  # for a signal to stop that comes while the settings are read again
 STOP_GRACE_SECONDS = 30.0  # for the step in hand to end once we are told to stop
-WATCHDOG_SECONDS = 10.0  # between two pings of systemd's watchdog, at most
+MAIL_SECONDS = 10.0  # between two looks into the mailbox, at most
+FETCH_SECONDS = 900.0  # for a question to Git and a fetch, each of which may be sent again with a new token
+OBSERVE_SECONDS = 300.0  # for Docker, systemd and Kong, which have deadlines of their own
+
+
+class Retry(NamedTuple):
+    """The next pass, if nothing else asks for one before: when, by the monotonic clock, and why."""
+
+    at: float
+    reason: str
 
 
 class Daemon:
@@ -64,22 +72,21 @@ class Daemon:
         self._queued: frozenset[str] = frozenset()  # the reasons that came during a pass, for the next one
         self._failures = 0
         self._poll = schedule.Scheduler()
-        self._retry = threading.Timer(0, lambda: None)
+        self._retry: Retry | None = None
         self._warnings: dict[str, str] = {}  # what does not answer now -> the error
         self._last_summary = ""
         self._notify = sdnotify.SystemdNotifier()
+        self._pulse = Pulse(self._notify.notify)
+        self._supervisor = Supervisor(wired.history.save_threads)
 
     def run(self) -> bool:
         """Run until told to stop; True if the settings are to be read again."""
+        with suppress(Unavailable):
+            self._wired.history.save_threads([])  # those of the daemon before
         with ExitStack() as parts:
-            parts.enter_context(triggers.signals(self._mail.post))
-            parts.enter_context(triggers.docker_events(self._wired.engine, self._mail.post))
-            parts.enter_context(triggers.file_changes(self._wired, self._mail.post))
-            parts.enter_context(self._wired.outbox)
-            parts.enter_context(self._wired.monitor)
-            if self._wired.pull_requests:
-                parts.enter_context(self._wired.pull_requests.running())
-            parts.enter_context(webhooks(self._wired, self._mail.post))
+            parts.enter_context(triggers.signals(self._hear))
+            for name, run, wake in self.threads():
+                parts.enter_context(self._supervisor.keep(name, run, wake))
             self._mail.post(START)
             self._notify.notify("READY=1")
             log.info("daemon started host=%s repository=%s", self._wired.host.name, self._wired.settings.repository)
@@ -91,11 +98,31 @@ class Daemon:
         log.info("daemon ended reason=%s", self._ending)
         return self._ending == RELOAD
 
+    def threads(self) -> Iterator[tuple[str, Run, Callable[[], None]]]:
+        """The threads beside the loop: a name, what it does, and what ends its waits."""
+        wired, post = self._wired, self._mail.post
+        yield "watchdog", self._pulse.run, lambda: None
+        yield "outbox", wired.outbox.run, wired.outbox.wake
+        yield "monitor", wired.monitor.run, wired.monitor.wake
+        yield "docker events", triggers.docker_events(wired.engine, post), wired.engine.hang_up
+        yield "file changes", triggers.file_changes(wired, post), lambda: None
+        if wired.pull_requests:
+            yield "pull requests", wired.pull_requests.run, wired.pull_requests.wake
+        if wired.webhook:
+            webhooks = WebhookThread(wired.webhook, wired.settings.branch, post)
+            yield "webhooks", webhooks.run, webhooks.wake
+
+    def _hear(self, signal: str) -> None:
+        """A signal came.  What hangs does not hold up the end for long."""
+        if signal == STOP:
+            _exit_after(STOP_GRACE_SECONDS)
+        self._mail.post(signal)
+
     def _loop(self) -> None:
         interval = self._wired.settings.interval
         self._poll.every(max(1, round(interval * 0.8))).to(round(interval * 1.2)).seconds.do(self._mail.post, POLL)
         while not self._ending:
-            reasons = self._queued or self._take(WATCHDOG_SECONDS)
+            reasons = self._queued or self._take(MAIL_SECONDS)
             self._queued = frozenset()
             if self._ending or not reasons:
                 continue
@@ -109,35 +136,31 @@ class Daemon:
     def once(self) -> Report | None:
         """The report of one pass, or of the last one if more were asked for meanwhile; None if it failed."""
         report, reasons = None, frozenset({SYNC})
-        with triggers.signals(self._mail.post), self._wired.outbox:
+        outbox = self._wired.outbox
+        with triggers.signals(self._hear), self._supervisor.keep("outbox", outbox.run, outbox.wake):
             while reasons & FETCH_REASONS and not self._ending:
                 report = self.reconcile_pass(reasons)
-                self._retry.cancel()
+                self._retry = None
                 reasons = self._queued | self._take(0)
                 self._queued = frozenset()
-        self._wired.outbox.deliver()
+        outbox.deliver()
         return report
 
     def _take(self, timeout: float) -> frozenset[str]:
-        """The next reasons in the mailbox, without RECONCILED; runs the poll, which posts there, too."""
+        """The next reasons in the mailbox, without RECONCILED; the poll and a retry that are due post there, too."""
+        self._pulse.beat()
         self._poll.run_pending()
-        until_poll = self._poll.idle_seconds if self._poll.jobs else None
-        reasons = self._mail.take(timeout if until_poll is None else max(0.0, min(timeout, until_poll)))
-        self._notify.notify("WATCHDOG=1")
+        now = time.monotonic()
+        if self._retry and self._retry.at <= now:
+            self._mail.post(self._retry.reason)
+            self._retry = None
+        idle = self._poll.idle_seconds if self._poll.jobs else None
+        until = [timeout, *([idle] if idle is not None else []), *([self._retry.at - now] if self._retry else [])]
+        reasons = self._mail.take(max(0.0, min(until)))
         for ending in (RELOAD, STOP):
             if ending in reasons:
                 self._ending = ending
-        if STOP in reasons:
-            _exit_after(STOP_GRACE_SECONDS)
         return reasons - {RECONCILED}
-
-    def _with_watchdog(self, do: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """The result of `do`, which may take minutes and ends by itself; meanwhile systemd's watchdog is pinged."""
-        with ThreadPoolExecutor(1, "watched") as pool:
-            doing = pool.submit(do, *args, **kwargs)
-            while not wait([doing], WATCHDOG_SECONDS).done:
-                self._notify.notify("WATCHDOG=1")
-        return doing.result()
 
     def _debounce(self) -> frozenset[str]:
         """The reasons of the next second, as events come in bursts; less if Git may have something new."""
@@ -183,7 +206,8 @@ class Daemon:
         """Take the newest revision.  If Git does not answer, keep the one that is known."""
         self._asked_git = time.time()
         try:
-            fetched = self._with_watchdog(self._wired.source.fetch)
+            with self._pulse.step(FETCH_SECONDS):
+                fetched = self._wired.source.fetch()
         except Unavailable as error:
             self._warn_once("repository", error)
             if isinstance(error, RevisionRefused):
@@ -207,17 +231,19 @@ class Daemon:
     def _reconcile(self) -> Report:
         revision, host = self._revision, self._wired.host
         assert revision
-        tree = self._wired.source.tree(revision)
         try:
-            facts = read_fleet(tree).host(host.name)
-            self._wired.statuses.labels = facts.labels
-            apps, broken = load(tree, facts, self._wired.cache)
-            learn_apps(apps)
+            with self._pulse.step(OBSERVE_SECONDS):
+                tree = self._wired.source.tree(revision)
+                facts = read_fleet(tree).host(host.name)
+                self._wired.statuses.labels = facts.labels
+                apps, broken = load(tree, facts, self._wired.cache)
+                learn_apps(apps)
         except ManifestError as error:
             self._wired.statuses.fail(revision, str(error))
             raise Unavailable(f"cannot read revision {revision.short}: {error}") from error
         began = time.monotonic()
-        host.refresh()
+        with self._pulse.step(OBSERVE_SECONDS):
+            host.refresh()
         report = reconcile(
             Desired(revision, apps, broken),
             host,
@@ -225,12 +251,13 @@ class Daemon:
             self._in_workers,
             allow_empty=self._wired.settings.allow_empty,
         )
-        self._keep_boot_file()
-        if not report.is_green and (why := self._wired.disruptions.since_pass(began)):
-            raise Unavailable(f"{why}: waiting before judging anything")
-        self._publish(report)
-        with suppress(Unavailable):  # the next pass does it
-            self._wired.monitor.follow(host.to_watch())
+        with self._pulse.step(OBSERVE_SECONDS):
+            self._keep_boot_file()
+            if not report.is_green and (why := self._wired.disruptions.since_pass(began)):
+                raise Unavailable(f"{why}: waiting before judging anything")
+            self._publish(report)
+            with suppress(Unavailable):  # the next pass does it
+                self._wired.monitor.follow(host.to_watch())
         return report
 
     def _keep_boot_file(self) -> None:
@@ -245,25 +272,27 @@ class Daemon:
     def _in_workers(self, do: Callable[[Candidate], Outcome], candidates: Iterable[Candidate]) -> Iterable[Outcome]:
         """`map` in a few threads, while the mailbox is read.
 
-        One thread is enough if nothing is to be done; another one joins as long as apps are waiting.
+        One thread is enough if nothing is to be done; another one joins as long as apps are waiting and one of those
+        begun may be worked on beside it.
         """
-        waiting = deque(enumerate(candidates))
+        waiting, turns = deque(enumerate(candidates)), self._wired.host.turns
         outcomes: dict[int, Outcome] = {}
 
         def work() -> None:
             with suppress(IndexError):
                 while True:
                     place, candidate = waiting.popleft()
-                    outcomes[place] = _isolated(do, candidate)
+                    with turns.taken():
+                        outcomes[place] = _isolated(do, candidate)
 
         workers: list[Future[None]] = []
         with ThreadPoolExecutor(MAX_WORKERS, "reconcile") as pool:
             while waiting or not all(worker.done() for worker in workers):
-                if waiting and len(workers) < MAX_WORKERS:
+                if waiting and len(workers) < MAX_WORKERS and turns.any_free():
                     workers.append(pool.submit(work))
                     workers[-1].add_done_callback(lambda _: self._mail.post(RECONCILED))
                 more = waiting and len(workers) < MAX_WORKERS
-                self._read_mail_meanwhile(WORKER_DELAY_SECONDS if more else WATCHDOG_SECONDS)
+                self._read_mail_meanwhile(WORKER_DELAY_SECONDS if more else MAIL_SECONDS)
         return [outcomes[place] for place in sorted(outcomes)]
 
     def _read_mail_meanwhile(self, timeout: float) -> None:
@@ -276,7 +305,8 @@ class Daemon:
 
     def _newer_revision(self) -> Revision | None:
         try:
-            fetched = self._with_watchdog(self._wired.source.fetch)
+            with self._pulse.step(FETCH_SECONDS):
+                fetched = self._wired.source.fetch()
         except Unavailable as error:
             self._warn_once("repository", error)
             return None
@@ -291,8 +321,8 @@ class Daemon:
     def _pack(self) -> None:
         """Pack the mirror, as long as nothing else is to be done."""
         if not self._queued:
-            with suppress(Unavailable):
-                self._with_watchdog(self._wired.source.pack, self._mail.has_mail)
+            with suppress(Unavailable), self._pulse.step(FETCH_SECONDS):
+                self._wired.source.pack(self._mail.has_mail)
 
     # ---- what is reported --------------------------------------------------------------------------------------------
 
@@ -320,7 +350,7 @@ class Daemon:
 
     def _back_off(self, report: Report | None) -> None:
         """Schedule the next pass before the next poll if something did not answer, later and later, or may not last."""
-        self._retry.cancel()
+        self._retry = None
         if report and not any(outcome.operation is Operation.RUNNING for outcome in report.outcomes):
             self._failures = 0
             pause, reason = self._wired.statuses.next_check_in(), RECHECK
@@ -328,9 +358,7 @@ class Daemon:
             pause, reason = BACKOFF.pause(self._failures), RETRY
             self._failures += 1
         if pause is not None:
-            self._retry = threading.Timer(pause, self._mail.post, [reason])
-            self._retry.daemon = True
-            self._retry.start()
+            self._retry = Retry(time.monotonic() + pause, reason)
 
 
 def _exit_after(seconds: float) -> None:

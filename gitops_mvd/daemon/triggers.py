@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import threading
@@ -12,8 +13,11 @@ from types import FrameType
 
 from watchdog.events import FileSystemEvent, FileSystemEventHandler
 from watchdog.observers import Observer
+from watchdog.observers.api import BaseObserver
 
 from gitops_mvd.config.settings import named_files
+from gitops_mvd.core.errors import Unavailable
+from gitops_mvd.daemon.supervisor import Run
 from gitops_mvd.daemon.wiring import Wired
 from gitops_mvd.docker.client import Engine
 from gitops_mvd.state import suspension
@@ -21,6 +25,9 @@ from gitops_mvd.state import suspension
 STOP, RELOAD, SYNC = "stop", "reload", "sync"
 PUSH, PULL_REQUEST = "push", "pull_request"  # what webhooks say
 MEANING = {signal.SIGTERM: STOP, signal.SIGINT: STOP, signal.SIGHUP: RELOAD, signal.SIGUSR1: SYNC}
+
+CHECK_SECONDS = 10.0  # between two looks whether files are still watched
+INOTIFY = "Raise fs.inotify.max_user_watches and fs.inotify.max_user_instances (sysctl)"
 
 Post = Callable[[str], None]
 
@@ -41,28 +48,47 @@ def signals(post: Post) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-@contextmanager
-def docker_events(engine: Engine, post: Post) -> Iterator[None]:
-    """While open, an event of a managed container posts `docker`."""
-    stop = threading.Event()
+def docker_events(engine: Engine, post: Post) -> Run:
+    """A thread by which an event of a managed container posts `docker`; `Engine.hang_up` wakes it."""
 
-    def notice(kind: str, action: str, name: str) -> None:
-        if kind in {"container", "engine"}:
-            post("docker")
+    def run(stop: threading.Event, up: Callable[[], None]) -> None:
+        def notice(kind: str, action: str, name: str) -> None:
+            if kind == "engine":
+                up()
+            if kind in {"container", "engine"}:
+                post("docker")
 
-    thread = threading.Thread(target=engine.watch, args=(notice, stop), name="docker-events", daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        stop.set()
-        thread.join(5)
+        engine.follow(notice)
+
+    return run
 
 
-@contextmanager
-def file_changes(wired: Wired, post: Post) -> Iterator[None]:
-    """While open, changed settings post RELOAD; changed managed units and files, and secrets of apps, post `files`."""
-    observer = Observer()
+def file_changes(wired: Wired, post: Post) -> Run:
+    """A thread by which changed settings and secrets post RELOAD, and changed managed units and files post `files`."""
+
+    def run(stop: threading.Event, up: Callable[[], None]) -> None:
+        observer = Observer()
+        try:
+            _watch(observer, wired, post)
+            observer.start()
+            up()
+            while observer.is_alive() and all(emitter.is_alive() for emitter in observer.emitters):
+                if stop.wait(CHECK_SECONDS):
+                    return
+        except OSError as error:
+            why = f"cannot watch files for changes: {error.strerror}"
+            raise Unavailable(why, INOTIFY if error.errno in (errno.ENOSPC, errno.EMFILE) else "") from error
+        finally:
+            observer.unschedule_all()
+            if observer.is_alive():
+                observer.stop()
+                observer.join(5)
+        raise Unavailable("cannot watch files for changes: a watched folder was removed")
+
+    return run
+
+
+def _watch(observer: BaseObserver, wired: Wired, post: Post) -> None:
     for path in (wired.settings_path, *map(Path, named_files(wired.settings))):
         observer.schedule(_Changed(post, RELOAD, only=path), str(path.parent))
     suspended = suspension.path(wired.settings_path)
@@ -71,12 +97,6 @@ def file_changes(wired: Wired, post: Post) -> Iterator[None]:
     for folder, prefix in folders:
         if folder.is_dir():
             observer.schedule(_Changed(post, "files", prefix=prefix), str(folder), recursive=not prefix)
-    observer.start()
-    try:
-        yield
-    finally:
-        observer.stop()
-        observer.join(5)
 
 
 class _Changed(FileSystemEventHandler):

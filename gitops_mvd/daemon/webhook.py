@@ -9,13 +9,14 @@ from __future__ import annotations
 import hashlib
 import http.client
 import logging
+import os
 import socket
 import sys
 import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import suppress
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
@@ -27,8 +28,10 @@ from waitress.server import TcpWSGIServer
 from waitress.task import WSGITask
 
 from gitops_mvd.config.settings import host_and_port
+from gitops_mvd.core.errors import Unavailable
 from gitops_mvd.core.ports import Receiver
-from gitops_mvd.daemon.wiring import Wired
+from gitops_mvd.daemon.connections import Hooks
+from gitops_mvd.net.line import dial
 
 log = logging.getLogger(__name__)
 
@@ -37,6 +40,7 @@ Answer = tuple[HTTPStatus, str]
 
 PATH = "/webhook"
 WAKING_EVENTS = frozenset({"push", "pull_request"})  # the events that the loop knows by the same names
+OTHER_PORT = "Change `webhook.listen` in the settings"
 POST_ONLY = "webhooks of gitops-mvd are posted here"
 LARGEST_BODY = 3 << 20  # bytes
 LARGEST_HEADERS = 16 << 10  # bytes
@@ -50,27 +54,30 @@ LOG_INTERVAL_SECONDS = 60.0  # between two lines that say the same
 ANSWER_SECONDS = 3.0
 
 
-@contextmanager
-def webhooks(wired: Wired, post: Post) -> Iterator[None]:
-    """Inside, events of the forge are posted as `push` or `pull_request`.  Without `webhook` settings, nothing listens.
+class WebhookThread:
+    """Posts events of the forge as `push` or `pull_request`."""
 
-    A port that cannot be opened is one line in the log: polling goes on.
-    """
-    hooks = wired.webhook
-    if not hooks:
-        yield
-        return
-    throttle = LogThrottle()
-    application = Webhooks(hooks.receiver, hooks.secret, wired.settings.branch, post, throttle)
-    try:
-        listener = listen(*host_and_port(hooks.listen))
-    except OSError as error:
-        log.warning("cannot listen for webhooks at=%s: %s", hooks.listen, error.strerror or error)
-        yield
-        return
-    with serving(listener, application, throttle):
-        log.info("listening for webhooks at=%s", hooks.listen)
-        yield
+    def __init__(self, hooks: Hooks, branch: str, post: Post) -> None:
+        self._listen = hooks.listen
+        self._throttle = LogThrottle()
+        self._application = Webhooks(hooks.receiver, hooks.secret, branch, post, self._throttle)
+        self._server: Server | None = None
+
+    def run(self, stop: threading.Event, up: Callable[[], None]) -> None:
+        """Listen until `stop`.  Raises Unavailable for a port that cannot be opened: polling goes on."""
+        try:
+            listener = listen(*host_and_port(self._listen))
+        except OSError as error:
+            why = os.strerror(error.errno).lower() if error.errno else "unknown address"
+            raise Unavailable(f"cannot listen for webhooks at {self._listen}: {why}", OTHER_PORT) from error
+        self._server = Server(listener, self._application, self._throttle)
+        log.info("listening for webhooks at=%s", self._listen)
+        up()
+        self._server.run(stop)
+
+    def wake(self) -> None:
+        if self._server:
+            self._server.wake()
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -82,12 +89,13 @@ def listen(host: str, port: int) -> socket.socket:
 def listens(host: str, port: int) -> bool:
     """Does gitops-mvd listen there?  Raises OSError if nothing does."""
     everywhere = {"0.0.0.0": "127.0.0.1", "::": "::1"}
-    connection = http.client.HTTPConnection(everywhere.get(host, host), port, timeout=ANSWER_SECONDS)
+    connection = http.client.HTTPConnection(host, port)
     try:
-        connection.request("GET", PATH)
-        answer = connection.getresponse()
-        return answer.status == HTTPStatus.METHOD_NOT_ALLOWED and POST_ONLY.encode() in answer.read(1024)
-    except (http.client.HTTPException, ConnectionResetError, TimeoutError):  # another program does
+        with dial(everywhere.get(host, host), port, ANSWER_SECONDS) as connection.sock:
+            connection.request("GET", PATH)
+            answer = connection.getresponse()
+            return answer.status == HTTPStatus.METHOD_NOT_ALLOWED and POST_ONLY.encode() in answer.read(1024)
+    except (http.client.HTTPException, ConnectionResetError, BrokenPipeError, TimeoutError):  # another program does
         return False
     finally:
         connection.close()
@@ -310,38 +318,33 @@ class _Server(TcpWSGIServer):
         self.refuse(channel, "its connection was too slow")
 
 
-@contextmanager
-def serving(
-    listener: socket.socket, application: Webhooks, throttle: LogThrottle, within: float = CONNECTION_SECONDS
-) -> Iterator[None]:
-    """Inside, requests at the listener are answered; afterwards it is closed, with all its connections.
+class Server:
+    """Answers requests at the listener.
 
     `within` is the seconds that a connection may take, from its first byte to the last of the answer.
     """
-    logging.getLogger("waitress").setLevel(logging.ERROR)  # what is worth a line is logged here, and throttled
-    known: dict[int, Any] = {}
-    server = _Server(listener, application, throttle, within, known)
-    trigger: Any = server.trigger
-    ended = threading.Event()
 
-    def serve() -> None:
-        while not ended.is_set():
-            try:
-                pause = 1.0 if server.active_channels or throttle.has_more() else IDLE_SECONDS
-                wasyncore.loop(timeout=pause, use_poll=True, map=known, count=1)
-            except Exception:
-                log.exception("webhooks: internal error")
-                ended.wait(1)
-            throttle.sum_up()
-        server.task_dispatcher.shutdown()
-        throttle.sum_up(at_last=True)
+    def __init__(
+        self, listener: socket.socket, application: Webhooks, throttle: LogThrottle, within: float = CONNECTION_SECONDS
+    ) -> None:
+        logging.getLogger("waitress").setLevel(logging.ERROR)  # what is worth a line is logged here, and throttled
+        self._known: dict[int, Any] = {}
+        self._throttle = throttle
+        self._server = _Server(listener, application, throttle, within, self._known)
 
-    thread = threading.Thread(target=serve, name="webhook", daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        ended.set()
-        trigger.pull_trigger()
-        thread.join(10)
-        wasyncore.close_all(known, ignore_all=True)  # not before: it may be woken as long as it runs
+    def run(self, stop: threading.Event) -> None:
+        """Answer until `stop`; then the listener is closed, with all its connections."""
+        try:
+            while not stop.is_set():
+                pause = 1.0 if self._server.active_channels or self._throttle.has_more() else IDLE_SECONDS
+                wasyncore.loop(timeout=pause, use_poll=True, map=self._known, count=1)
+                self._throttle.sum_up()
+        finally:
+            self._server.task_dispatcher.shutdown()
+            self._throttle.sum_up(at_last=True)
+            wasyncore.close_all(self._known, ignore_all=True)
+
+    def wake(self) -> None:
+        trigger: Any = self._server.trigger
+        with suppress(OSError):  # it has ended
+            trigger.pull_trigger()

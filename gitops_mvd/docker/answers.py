@@ -10,10 +10,13 @@ from typing import Any
 from gitops_mvd.core import compose
 from gitops_mvd.core.errors import MvdError, StepFailed, Unavailable
 from gitops_mvd.core.model import LABEL, Instance
+from gitops_mvd.core.text import first_words
 from gitops_mvd.docker.types import InspectedContainer, ListedContainer, ListedImage, ListedNetwork
 
 APP, SERVICE, DIGEST = f"{LABEL}app", f"{LABEL}service", f"{LABEL}digest"
 NEVER = "0001-01-01T00:00:00Z"
+LONGEST_LINE = 1 << 20  # bytes of a JSON value in a stream of them
+LONGEST_MESSAGE = 10_000  # characters
 
 # ---- what Docker's errors mean ---------------------------------------------------------------------------------------
 
@@ -48,6 +51,7 @@ MEANINGS: Sequence[tuple[re.Pattern[str], type[MvdError], str]] = [
 
 def verdict(status: int, text: str, what: str) -> MvdError:
     """What an error of the engine means: by its text, else by its status."""
+    text = first_words(text) if re.match(r"\s*<", text) else text[:LONGEST_MESSAGE]  # a page is not the engine's
     text = re.sub(r"(https?://[^\s\"?]*)\?[^\s\"]*", r"\1", " ".join(text.split()))  # signed addresses are secrets
     text = re.sub(r"(?<=[\d\]]):\d+->", "->", text)  # the port that we asked from is another one each time
     for pattern, meaning, hint in MEANINGS:
@@ -65,7 +69,7 @@ def is_disk_full(text: str) -> bool:
 def message(body: str) -> str:
     try:
         return str(json.loads(body)["message"])
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return body
 
 
@@ -97,6 +101,20 @@ def payloads(chunks: Iterable[bytes]) -> Iterator[bytes]:
         while len(data) >= 8 and len(data) >= (end := 8 + int.from_bytes(data[4:8], "big")):
             yield data[8:end]
             data = data[end:]
+        if len(data) > LONGEST_LINE:
+            raise ValueError("a frame without end")
+
+
+def lines(chunks: Iterable[bytes]) -> Iterator[bytes]:
+    """The lines of a stream, without the empty ones.  Raises ValueError for one that has no end."""
+    rest = b""
+    for chunk in chunks:
+        *whole, rest = (rest + chunk).split(b"\n")
+        if len(rest) > LONGEST_LINE:
+            raise ValueError("a line without end")
+        yield from filter(None, map(bytes.strip, whole))
+    if rest.strip():
+        yield rest.strip()
 
 
 def listed(container: ListedContainer) -> Instance:
@@ -123,7 +141,8 @@ def label(container: ListedContainer, name: str) -> str:
 
 def port_of(container: ListedContainer) -> int:
     """The host port of a routed instance, or 0."""
-    return int(label(container, "port") or 0)
+    port = label(container, "port")
+    return int(port) if port.isdecimal() else 0
 
 
 def inspected(container: InspectedContainer) -> Instance:

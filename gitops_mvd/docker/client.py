@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import cast
-
 from gitops_mvd.core.errors import Unavailable
 from gitops_mvd.docker.connection import root
 from gitops_mvd.docker.containers import ContainerApi
 from gitops_mvd.docker.events import EventApi
 from gitops_mvd.docker.images import ImageApi
 from gitops_mvd.docker.networks import NetworkApi
+from gitops_mvd.docker.shape import checked
 from gitops_mvd.docker.types import EngineInfo
 
 PING_WITHIN_SECONDS = 5.0
@@ -33,7 +32,7 @@ class Engine(ContainerApi, ImageApi, NetworkApi, EventApi):
     def info(self) -> EngineInfo:
         """`GET /info`: `ServerVersion`, `LiveRestoreEnabled`, `Driver` (of storage) and much more."""
         with self.asking("read the state of Docker") as api:
-            return cast(EngineInfo, api.info())
+            return checked(api.info(), EngineInfo)
 
     def writes_journal(self) -> bool:
         """Can it write what containers print into the journal of this host?"""

@@ -2,24 +2,33 @@
 
 from __future__ import annotations
 
+import http.client
+import math
 import os
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
+import requests
 import urllib3
 from docker.api import APIClient
 from docker.errors import APIError, DockerException
+from docker.transport import UnixHTTPAdapter
 from docker.types import CancellableStream
 from docker.utils import kwargs_from_env
+from requests.adapters import BaseAdapter, HTTPAdapter
 
-from gitops_mvd.core.errors import Unavailable
-from gitops_mvd.docker.answers import verdict
+from gitops_mvd.core.errors import Unavailable, reading, unexpected
+from gitops_mvd.docker.answers import LONGEST_LINE, verdict
 from gitops_mvd.docker.cache import AnswerCache
+from gitops_mvd.net.adapter import Adapter
+from gitops_mvd.net.http import UnixPool
+from gitops_mvd.net.line import limit
 
 ANSWER_WITHIN_SECONDS = 60.0  # the engine itself gives a registry up to 30 s
 CACHED = ("image", "network", "volume")
+START_IT = "Start it: systemctl start docker"
 
 T = TypeVar("T")
 
@@ -72,7 +81,7 @@ class Connection:
             try:
                 api = self._idle.pop()
             except IndexError:
-                api = APIClient(**self._options)
+                api = Session(**self._options)
             try:
                 yield api
             except BaseException:
@@ -81,22 +90,72 @@ class Connection:
             self._idle.append(api)
 
 
+class Session(APIClient):
+    """A session of Docker's SDK in which each question has a limit in seconds and bytes.
+
+    A stream has the limit until it begins.  Redirects and encoded answers, which no engine sends, are refused.
+    """
+
+    def mount(self, prefix: str | bytes, adapter: BaseAdapter) -> None:
+        if isinstance(adapter, UnixHTTPAdapter):
+            adapter = _UnixAdapter(adapter.socket_path)
+        elif isinstance(adapter, HTTPAdapter):
+            adapter = Adapter()
+        super().mount(prefix, adapter)
+
+    def send(self, request: requests.PreparedRequest, **options: Any) -> requests.Response:
+        request.hooks["response"] = [_refuse_odd]
+        options["allow_redirects"] = False
+        timeout = options.get("timeout")
+        with limit(timeout if isinstance(timeout, int | float) else self.timeout):
+            return super().send(request, **options)
+
+
+class _UnixAdapter(UnixHTTPAdapter):
+    """Docker's own adapter, over a Line."""
+
+    def get_connection(self, url: bytes | str, proxies: Any = None) -> Any:
+        pool = self.pools.get(url)
+        if pool is None:
+            pool = self.pools[url] = UnixPool(self.socket_path)
+        return pool
+
+
+def _refuse_odd(answer: requests.Response, *_: Any, **__: Any) -> None:
+    if answer.is_redirect or "Content-Encoding" in answer.headers:
+        raise ValueError("a redirect, or encoded")
+
+
 def root(api: APIClient) -> str:
     """The address of the API in the version that is spoken."""
     return f"{api.base_url}/v{api.api_version}"
 
 
+def chunks(answer: requests.Response) -> Iterator[bytes]:
+    """The parts of a stream, which may be as far apart as the caller lets them, but none without end."""
+    parts = answer.iter_content(LONGEST_LINE)
+    while True:
+        with limit(math.inf, 2 * LONGEST_LINE):
+            part = next(parts, b"")
+        if not part:
+            return
+        yield part
+
+
 @contextmanager
 def asking_docker(what: str, url: str) -> Iterator[None]:
     """Turn what Docker at `url`, its SDK or its socket raise into Unavailable or StepFailed: could not `what`."""
+    where = f"Docker at {url}"
     try:
-        yield
+        with reading(where):
+            yield
     except APIError as error:
         raise verdict(error.status_code or 500, str(error.explanation or error), what) from error
     except (DockerException, urllib3.exceptions.HTTPError, OSError) as error:
-        reason = next((reason for cause in _causes(error) if (reason := _reason(cause))), "")
-        message = f"Docker does not answer at {url}: {reason}" if reason else f"could not {what}: {error}"
-        raise Unavailable(message, "Start it: systemctl start docker") from error
+        if any(isinstance(cause, ValueError | LookupError | TypeError) for cause in _causes(error)):
+            raise unexpected(where) from error
+        reason = next((reason for cause in _causes(error) if (reason := _reason(cause))), "the connection broke")
+        raise Unavailable(f"Docker does not answer at {url}: {reason}", START_IT) from error
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
@@ -114,4 +173,7 @@ def _reason(error: BaseException) -> str:
         return "timed out"
     if isinstance(error, OSError) and error.errno:
         return (error.strerror or os.strerror(error.errno)).lower()
+    if isinstance(error, http.client.HTTPException):
+        is_cut = isinstance(error, http.client.RemoteDisconnected | http.client.IncompleteRead)
+        return "it hung up" if is_cut else "that is not HTTP"
     return ""

@@ -14,6 +14,7 @@ import select
 import signal
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple
@@ -21,7 +22,8 @@ from typing import NamedTuple
 import requests
 import urllib3
 
-from gitops_mvd.docker.answers import message, payloads, verdict
+from gitops_mvd.docker.answers import LONGEST_LINE, message, payloads, verdict
+from gitops_mvd.net.line import limit
 
 PRINTED_BYTES = 4096  # the last ones that a command prints
 EVENTS_WITHIN_SECONDS = 10.0
@@ -96,7 +98,10 @@ def _until(deadline: float, stream: urllib3.HTTPResponse) -> Iterator[bytes]:
     poll = select.poll()
     poll.register(stream.fileno(), select.POLLIN)
     while (left := deadline - time.monotonic()) > 0 and poll.poll(left * 1000):
-        if not (received := stream.read1()):
+        received = b""
+        with suppress(urllib3.exceptions.TimeoutError), limit(left, 2 * LONGEST_LINE):
+            received = stream.read1()
+        if not received:
             return
         yield received
 

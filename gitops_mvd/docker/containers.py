@@ -11,6 +11,7 @@ from urllib.parse import quote
 
 from docker.errors import NotFound
 
+from gitops_mvd.core.errors import reading
 from gitops_mvd.core.model import Instance
 from gitops_mvd.docker import container as one
 from gitops_mvd.docker.answers import APP, inspected, listed, message, names, verdict
@@ -18,6 +19,7 @@ from gitops_mvd.docker.connection import Connection, root
 from gitops_mvd.docker.container import Ran
 from gitops_mvd.docker.create import ENDPOINTS_AT_CREATE, Body, Request
 from gitops_mvd.docker.ownership import UNFINISHED, managed
+from gitops_mvd.docker.shape import checked, each_checked
 from gitops_mvd.docker.types import InspectedContainer, ListedContainer
 
 log = logging.getLogger(__name__)
@@ -33,7 +35,7 @@ class ContainerApi(Connection):
         if seen := getattr(self.local, "containers", None):
             return cast(Sequence[ListedContainer], seen)
         with self.asking("list the containers") as api:
-            listing = cast(Sequence[ListedContainer], api.containers(all=True, filters={"label": [APP]}))
+            listing = each_checked(api.containers(all=True, filters={"label": [APP]}), ListedContainer)
         if hasattr(self.local, "containers"):
             self.local.containers = listing
         return listing
@@ -69,20 +71,20 @@ class ContainerApi(Connection):
     def aliases(self, container: str) -> dict[str, list[str]]:
         """The aliases of a container by network; empty if there is no such container."""
         with self.asking(f"inspect container {container}") as api, suppress(NotFound):
-            return names(cast(InspectedContainer, api.inspect_container(container)))
+            return names(checked(api.inspect_container(container), InspectedContainer))
         return {}
 
     def api_version(self) -> tuple[int, int]:
         """The version of the API that is spoken with this engine, such as (1, 41) for Docker 20.10."""
         with self.asking("read the version of Docker") as api:
             major, _, minor = str(api.api_version).partition(".")
-        return int(major), int(minor)
+            return int(major), int(minor)
 
     def inspect(self, container: str) -> InspectedContainer | None:
         """The answer about the container of exactly that name, None if there is none."""
         with self.asking(f"inspect container {container}") as api:
             try:
-                found = cast(InspectedContainer, api.inspect_container(container))
+                found = checked(api.inspect_container(container), InspectedContainer)
             except NotFound:
                 return None
         return found if found["Name"] == f"/{container}" else None
@@ -98,8 +100,10 @@ class ContainerApi(Connection):
         if not is_whole:
             self.remove(first, volumes=True)  # what a crash has left
         query = {"name": first, **({"platform": request.platform} if request.platform else {})}
-        made = json.loads(self._post(f"create container {name}", "/containers/create", request.body, query=query))
-        for warning in made.get("Warnings") or ():
+        made = self._post(f"create container {name}", "/containers/create", request.body, query=query)
+        with reading("Docker"):
+            warnings = json.loads(made).get("Warnings") or ()
+        for warning in map(str, warnings):
             log.warning("created container=%s warning=%s", name, warning)
         if not is_whole:
             for network, endpoint in request.networks[1:]:

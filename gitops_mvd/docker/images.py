@@ -5,10 +5,11 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
+import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
-from typing import TypedDict, cast
+from typing import TypedDict
 
 import docker.auth
 from docker.api import APIClient
@@ -16,9 +17,11 @@ from docker.errors import APIError, NotFound
 
 from gitops_mvd.core.errors import StepFailed, Unavailable
 from gitops_mvd.core.model import Service
-from gitops_mvd.docker.answers import message, parts, pinnable, verdict
-from gitops_mvd.docker.connection import Connection, root
+from gitops_mvd.docker.answers import lines, message, parts, pinnable, verdict
+from gitops_mvd.docker.connection import Connection, chunks, root
+from gitops_mvd.docker.shape import checked, each_checked
 from gitops_mvd.docker.types import InspectedImage, ListedImage
+from gitops_mvd.net.line import limit
 
 log = logging.getLogger(__name__)
 
@@ -30,6 +33,14 @@ class Progress(TypedDict, total=False):
     error: str
 
 
+class Descriptor(TypedDict):
+    digest: str
+
+
+class Distribution(TypedDict):
+    Descriptor: Descriptor
+
+
 class ImageApi(Connection):
     """`GET /images/json`, `/images/create` and `/distribution`."""
 
@@ -38,7 +49,7 @@ class ImageApi(Connection):
 
     def images(self) -> Sequence[ListedImage]:
         """All images of the engine, as `GET /images/json` has them."""
-        return self.cached("image", lambda api: cast(Sequence[ListedImage], api.images()))
+        return self.cached("image", lambda api: each_checked(api.images(), ListedImage))
 
     def pin(self, service: Service) -> Service:
         """`service` with its image pinned to `repository@sha256:...`, and `tag` as it was written.
@@ -65,7 +76,8 @@ class ImageApi(Connection):
         with self.asking(f"resolve image {reference}") as api:
             api.reload_config()  # logins change while we run
             answer = api.inspect_distribution(reference, self._login(reference))  # type: ignore[no-untyped-call]  # no stub
-        return f"{repository}@{answer['Descriptor']['digest']}"
+            digest = checked(answer, Distribution)["Descriptor"]["digest"]
+        return f"{repository}@{digest}"
 
     def pull(self, pinned: str, platform: str = "") -> None:
         """Have the image `repository@sha256:...` here, from its registry if need be, which may take minutes."""
@@ -73,12 +85,10 @@ class ImageApi(Connection):
             return
         log.info("pulling image %s", pinned)
         began = time.monotonic()
-        with self.asking(f"pull image {pinned}") as api:
+        with self.asking(f"pull image {pinned}") as api, limit(PULL_WITHIN_SECONDS, math.inf):
             for progress in self._pulling(api, pinned, platform):
                 if error := progress.get("error"):
                     raise verdict(500, error, f"pull image {pinned}")
-                if time.monotonic() > began + PULL_WITHIN_SECONDS:
-                    raise Unavailable(f"could not pull image {pinned} within {PULL_WITHIN_SECONDS:.0f} s")
         self.forget("image")
         if not self.has(pinned):
             raise Unavailable(f"image {pinned} was pulled, and is gone again")
@@ -100,7 +110,8 @@ class ImageApi(Connection):
         ) as response:
             if not response.ok:
                 raise verdict(response.status_code, message(response.text), f"pull image {pinned}")
-            yield from map(json.loads, filter(None, response.iter_lines()))
+            for line in lines(chunks(response)):
+                yield checked(json.loads(line), Progress)
 
     def has(self, pinned: str) -> bool:
         """Is the image `repository@sha256:...` or `sha256:...` here?"""
@@ -113,7 +124,7 @@ class ImageApi(Connection):
                 return ()
             with self.asking(f"inspect image {pinned}") as api:
                 try:
-                    found = cast(InspectedImage, api.inspect_image(pinned))  # type: ignore[no-untyped-call]  # no stub
+                    found = checked(api.inspect_image(pinned), InspectedImage)  # type: ignore[no-untyped-call]  # no stub
                 except NotFound:  # removed a moment ago
                     return ()
             volumes = tuple(sorted((found.get("Config") or {}).get("Volumes") or ()))

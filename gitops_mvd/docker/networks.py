@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from typing import cast
 
 from docker.errors import APIError, NotFound
 
@@ -13,6 +12,7 @@ from gitops_mvd.core.errors import StepFailed
 from gitops_mvd.core.model import App
 from gitops_mvd.docker.answers import APP, chosen, network, strings
 from gitops_mvd.docker.connection import Connection
+from gitops_mvd.docker.shape import checked, each_checked
 from gitops_mvd.docker.types import ListedNetwork, ListedVolume
 
 
@@ -21,11 +21,11 @@ class NetworkApi(Connection):
 
     def networks(self) -> Sequence[ListedNetwork]:
         """All networks of the engine, as `GET /networks` has them."""
-        return self.cached("network", lambda api: cast(Sequence[ListedNetwork], api.networks()))
+        return self.cached("network", lambda api: each_checked(api.networks(), ListedNetwork))
 
     def volumes(self) -> Sequence[ListedVolume]:
         """All volumes of the engine, as `GET /volumes` has them."""
-        return self.cached("volume", lambda api: cast(Sequence[ListedVolume], api.volumes()["Volumes"] or []))
+        return self.cached("volume", lambda api: each_checked(api.volumes()["Volumes"], ListedVolume))
 
     def create_network(self, name: str, options: compose.Network, labels: Mapping[str, str]) -> None:
         """Make a network by the options that Compose has for it.
@@ -37,7 +37,7 @@ class NetworkApi(Connection):
         how["check_duplicate"] = True  # engines before 25 make a second network of that name
         with self.asking(f"create network {name}") as api:
             made = api.create_network(name, **how)
-            if subnets := chosen(options, cast(ListedNetwork, api.inspect_network(made["Id"]))):
+            if subnets := chosen(options, checked(api.inspect_network(made["Id"]), ListedNetwork)):
                 api.remove_network(made["Id"])
                 try:
                     api.create_network(name, **{**how, "ipam": {"Driver": "default", "Config": subnets}})

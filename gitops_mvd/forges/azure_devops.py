@@ -71,6 +71,7 @@ class AzureDevOps:
             headers={"Accept": "application/json"},
             denied=DENIED,
             explain=self._explain,
+            within=account.within,
         )
 
     def publish(self, commit: str, status: CommitStatus) -> None:

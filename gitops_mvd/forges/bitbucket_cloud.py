@@ -77,6 +77,7 @@ class BitbucketCloud:
             lambda: [account.token(), login(account).partition(" ")[2]],
             headers={"Accept": "application/json"},
             explain=self._explain,
+            within=account.within,
         )
 
     def publish(self, commit: str, status: CommitStatus) -> None:
@@ -160,14 +161,15 @@ class BitbucketCloud:
 
     def _all(self, path: str, to: str, query: Query) -> Iterator[Mapping[str, Any]]:
         """Everything on all pages, the next of which each tells in full; one of another host gets no token."""
-        page = self._api.ask("GET", path, to, query=query)
-        while True:
+        link = f"{path}?{urllib.parse.urlencode(query)}"
+        for _ in self._api.pages(to):
+            page = self._api.ask("GET", link, to)
             yield from page["values"]
-            if not (link := page.get("next")):
+            if not (following := page.get("next")):
                 return
-            if not link.startswith(f"{self._base}/"):
+            if not following.startswith(f"{self._base}/"):
                 raise Unavailable(f"{self._api.where} has its next page elsewhere, where nothing is asked")
-            page = self._api.ask("GET", link.removeprefix(self._base), to)
+            link = following.removeprefix(self._base)
 
     def _explain(self, code: int, said: str) -> Explanation | None:
         if code == 404 and "commit not found" in said.lower():

@@ -75,6 +75,7 @@ class BitbucketDataCenter:
             lambda: [account.token(), login(account).partition(" ")[2]],
             headers={"Accept": "application/json"},
             explain=self._explain,
+            within=account.within,
         )
 
     def publish(self, commit: str, status: CommitStatus) -> None:
@@ -139,7 +140,7 @@ class BitbucketDataCenter:
     def _all(self, path: str, to: str, query: Query) -> Iterator[Any]:
         """Everything on all pages."""
         start = 0
-        while True:
+        for _ in self._api.pages(to):
             page = self._api.ask("GET", path, to, query={**query, "limit": MOST, "start": start})
             yield from page["values"]
             if page["isLastPage"]:

@@ -60,7 +60,9 @@ class Gitea:
             request.headers["Authorization"] = f"token {account.token()}"
             return request
 
-        self._api = Api("Gitea", account.base_url, sign, lambda: [account.token()], explain=self._explain)
+        self._api = Api(
+            "Gitea", account.base_url, sign, lambda: [account.token()], explain=self._explain, within=account.within
+        )
 
     def publish(self, commit: str, status: CommitStatus) -> None:
         body = {
@@ -131,8 +133,7 @@ class Gitea:
     def _each(self, path: str, to: str, query: Query) -> Iterator[Any]:
         """Everything of a list, page by page, until a page has nothing new: some lists come whole, on every page."""
         seen: set[int] = set()
-        page = 1
-        while True:
+        for page in self._api.pages(to):
             new = []
             with self._checking_the_token(to):
                 found = self._api.ask("GET", path, to, query={**query, "limit": MOST, "page": page})
@@ -144,7 +145,6 @@ class Gitea:
             if not new:
                 return
             yield from new
-            page += 1
 
     @contextlib.contextmanager
     def _checking_the_token(self, to: str) -> Iterator[None]:

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, TypedDict
 
 from gitops_mvd.core.errors import Unavailable
 from gitops_mvd.core.model import CommitStatus, Event, Health, Operation, PullRequest
+from gitops_mvd.core.text import first_words
 from gitops_mvd.forges import ForgeType, StateNames
-from gitops_mvd.forges.api import Account, Api, Explanation, Query, Refused, cut, cut_text, first_words
+from gitops_mvd.forges.api import Account, Api, Explanation, Query, Refused, cut, cut_text
 from gitops_mvd.forges.api.address import Address, Location, last_two_parts
 
 if TYPE_CHECKING:
@@ -77,6 +78,7 @@ class GitHub:
             headers=headers,
             explain=self._explain,
             renew=renew,
+            within=account.within,
         )
         self._deployments = Deployments(self._api, account.repository)
 
@@ -115,13 +117,14 @@ class GitHub:
 
     def _find_comment(self, pull_request: PullRequest, first_line: str, to: str) -> str:
         path = f"{self._repository}/issues/{pull_request.number}/comments"
-        page = 1
-        while found := self._api.ask("GET", path, to, query={"per_page": MOST, "page": page}):
+        for page in self._api.pages(to):
+            found = self._api.ask("GET", path, to, query={"per_page": MOST, "page": page})
             with self._api.reading():
                 for comment in found:
                     if first_line == (comment["body"] or "").partition("\n")[0].rstrip("\r"):
                         return str(comment["id"])
-            page += 1
+            if not found:
+                break
         return ""
 
     def _explain(self, code: int, said: str) -> Explanation | None:
@@ -280,13 +283,13 @@ class Deployments:
 
     def _list(self, query: dict[str, str | int]) -> Iterator[tuple[int, str]]:
         """The number and the commit of each, the newest first."""
-        page, size = 1, MOST
-        while size == MOST:
+        for page in self._api.pages(self._to):
             found = self._api.ask("GET", self._path, self._to, query={**query, "per_page": MOST, "page": page})
             with self._api.reading():
                 read = [(int(one["id"]), str(one["sha"])) for one in found if one["task"] == query["task"]]
             yield from read
-            page, size = page + 1, len(found)
+            if len(found) < MOST:
+                return
 
 
 def _shorten(name: str, most: int) -> str:

@@ -77,7 +77,9 @@ class GitLab:
             return request
 
         base_url = account.base_url or PUBLIC
-        self._api = Api("GitLab", base_url, sign, lambda: [account.token()], explain=self._explain)
+        self._api = Api(
+            "GitLab", base_url, sign, lambda: [account.token()], explain=self._explain, within=account.within
+        )
 
     def publish(self, commit: str, status: CommitStatus) -> None:
         body: dict[str, str | int] = {
@@ -142,13 +144,14 @@ class GitLab:
 
     def _find_comment(self, of: str, first_line: str, to: str) -> str:
         query: Query = {"order_by": "created_at", "sort": "asc", "per_page": MOST}
-        page = 1
-        while found := self._api.ask("GET", of, to, query={**query, "page": page}):
+        for page in self._api.pages(to):
+            found = self._api.ask("GET", of, to, query={**query, "page": page})
             with self._api.reading():
                 for note in found:
                     if not note["system"] and first_line == note["body"].partition("\n")[0].rstrip("\r"):
                         return str(note["id"])
-            page += 1
+            if not found:
+                break
         return ""
 
     def _explain(self, code: int, said: str) -> Explanation | None:

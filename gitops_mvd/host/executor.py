@@ -13,6 +13,7 @@ from gitops_mvd.host.disruption import Disruptions
 from gitops_mvd.host.gates import Gates
 from gitops_mvd.host.monitor import Monitor
 from gitops_mvd.host.snapshot import Snapshot
+from gitops_mvd.host.turns import Turns
 
 log = logging.getLogger(__name__)
 
@@ -26,6 +27,7 @@ class Executor:
         disruptions: Disruptions,
         clock: Clock,
         monitor: Monitor | None,
+        turns: Turns,
     ) -> None:
         self._kinds = kinds
         self._snapshot = snapshot
@@ -33,6 +35,7 @@ class Executor:
         self._disruptions = disruptions
         self._clock = clock
         self._monitor = monitor
+        self._turns = turns
 
     def carry_out(self, steps: Iterable[Step]) -> list[str]:
         """Raises Unavailable instead of StepFailed if the server or its Docker engine was disrupted meanwhile."""
@@ -61,7 +64,9 @@ class Executor:
             batch = list(group)
             self._clock.wait(0)  # raises Interrupted if something newer came up
             self._apply([step for step in batch if isinstance(step, Change)])
-            remarks += self._gates.wait([step for step in batch if isinstance(step, Gate)])
+            if gates := [step for step in batch if isinstance(step, Gate)]:
+                with self._turns.lent():
+                    remarks += self._gates.wait(gates)
         return remarks
 
     def _apply(self, changes: list[Change]) -> None:

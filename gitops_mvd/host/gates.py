@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
 
-from gitops_mvd.core.errors import Disrupted, Unavailable, Unhealthy
+from gitops_mvd.core.errors import Disrupted, MvdError, Unavailable, Unhealthy
 from gitops_mvd.core.model import COMPLETED, Check, Gate, Health, Instance, Resource, Service, unix_time
 from gitops_mvd.core.ports import Clock, History, Probe, RouteProof
 from gitops_mvd.core.redact import parts_of, redact, secrets_of
@@ -25,10 +26,11 @@ ONLY_WAIT = {name for name, probe in known().items() if probe.only_waits}
 PROOF_WAITS_SECONDS = 2.0  # after which Kong's answer alone proves that it uses no old instance any more
 STARTED_WITHIN_SECONDS = 5.0  # after which a disruption is looked for: the instance may never be started
 PAUSE_SECONDS = (0.02, 1.0)  # between two tries, at first and at last
+TRIES_AT_ONCE = 32  # of the gates of one app
 NO_KONG = "this host has no Kong: set `kong` in its settings"
 
 
-@dataclass
+@dataclass(eq=False)
 class Wait:
     """A gate that is being waited at.
 
@@ -93,15 +95,36 @@ class Gates:
         remarks: list[str] = []
         shortest, longest = PAUSE_SECONDS
         pause = shortest
-        while waits := [wait for wait in waits if not self._is_over(wait, remarks)]:
-            self._clock.wait(pause)
-            in_a_row = any(0 < wait.row < wait.gate.check.successes for wait in waits)
-            pause = shortest if in_a_row else min(pause * 1.3, longest)
+        with ThreadPoolExecutor(TRIES_AT_ONCE, "gate") as pool:  # which has no threads until it is given something
+            while waits := self._not_over(waits, remarks, pool):
+                self._clock.wait(pause)
+                in_a_row = any(0 < wait.row < wait.gate.check.successes for wait in waits)
+                pause = shortest if in_a_row else min(pause * 1.3, longest)
         return remarks
 
-    def _is_over(self, wait: Wait, remarks: list[str]) -> bool:
+    def _not_over(self, waits: Sequence[Wait], remarks: list[str], pool: Executor) -> list[Wait]:
+        """Try the gates that are due, all at the same time, and judge them in their order; those still waited at."""
+        now = self._clock.now()
+        due = [wait for wait in waits if now >= wait.next_try]
+        for wait in due:
+            wait.next_try = now + wait.gate.check.interval
+        answers = pool.map(self._try, due) if len(due) > 1 else map(self._try, due)
+        over = [
+            wait for wait, answer in zip(due, list(answers), strict=True) if self._is_over(wait, answer, now, remarks)
+        ]
+        return [wait for wait in waits if wait not in over]
+
+    def _try(self, wait: Wait) -> tuple[Health, str] | MvdError:
         try:
-            return self._is_passed(wait)
+            return self._ask(wait)
+        except MvdError as error:
+            return error
+
+    def _is_over(self, wait: Wait, answer: tuple[Health, str] | MvdError, now: float, remarks: list[str]) -> bool:
+        try:
+            if isinstance(answer, MvdError):
+                raise answer
+            return self._is_passed(wait, *answer, now)
         except Unhealthy as error:
             error.service = wait.gate.on.service
             if wait.gate.required:
@@ -110,13 +133,9 @@ class Gates:
             remarks.append(str(error))
             return True
 
-    def _is_passed(self, wait: Wait) -> bool:
-        """Try one gate.  A final no fails at once; what may still become healthy is given its time."""
-        gate, check, now = wait.gate, wait.gate.check, self._clock.now()
-        if now < wait.next_try:
-            return False
-        wait.next_try = now + check.interval
-        health, why = self._ask(wait)
+    def _is_passed(self, wait: Wait, health: Health, why: str, now: float) -> bool:
+        """Judge a try that began `now`.  A final no fails at once; what may still become healthy is given its time."""
+        gate, check = wait.gate, wait.gate.check
         wait.row = wait.row + 1 if health is Health.HEALTHY else 0
         if 0 < wait.row < check.successes:
             health, why = Health.PROGRESSING, f"was healthy {wait.row} times in a row, and not {check.successes} times"

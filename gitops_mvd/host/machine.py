@@ -19,7 +19,10 @@ from gitops_mvd.host.host_ports import HostPorts
 from gitops_mvd.host.monitor import Monitor
 from gitops_mvd.host.planner import Planner
 from gitops_mvd.host.snapshot import Snapshot
+from gitops_mvd.host.turns import Turns
 from gitops_mvd.secrets.store import Secrets
+
+APPS_AT_ONCE = 8  # that are worked on, besides those that wait at their gates
 
 
 class Machine:
@@ -44,6 +47,7 @@ class Machine:
         leaves_routes: bool = False,
     ) -> None:
         """`address` is where routed instances are published."""
+        self.turns = Turns(APPS_AT_ONCE)
         self.name = name
         self.roles: Roles = in_order(kinds.values())
         self._secrets = secrets
@@ -65,7 +69,7 @@ class Machine:
             )
 
         self._planner, self.proposing = planner(precedence), planner(None)
-        self._executor = Executor(kinds, self._snapshot, gates, disruptions, clock, monitor)
+        self._executor = Executor(kinds, self._snapshot, gates, disruptions, clock, monitor, self.turns)
         self._judge = HealthJudge(self._snapshot, self.roles, gates, history, monitor)
 
     def refresh(self) -> None:

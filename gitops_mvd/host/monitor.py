@@ -15,7 +15,6 @@ from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from types import TracebackType
 
 from gitops_mvd.core.errors import MvdError
 from gitops_mvd.core.model import Health, Instance, Service, unix_time
@@ -29,7 +28,7 @@ UNHEALTHY_EVERY_SECONDS = 10.0  # after a failure, too
 SHORTEST_INTERVAL_SECONDS = 2.0  # whatever a manifest's own `interval` says
 EARLY_SHARE = 0.2  # of its pause, by which a try may come early, beside another: half of its cost is to wake up
 FIRST_TRY_WITHIN_SECONDS = 5.0  # new instances are spread over this time
-WORKERS = 8  # threads of `ask_all`
+WORKERS = 32  # tries at once: 50 that hang for 2 s each are asked in 4 s, and told in 40 s
 
 Ask = Callable[[Instance, Service], tuple[Health, str]]
 Inspect = Callable[[str], Instance | None]
@@ -48,13 +47,14 @@ class Watched:
     failures: int = 0
     started: str = ""
     healthy_at: float = 0.0  # Unix time
+    is_asked: bool = False  # at this moment
 
     def stays(self, instance: Instance, service: Service) -> bool:
         return (self.instance.started, self.service.check) == (instance.started, service.check)
 
 
 class Monitor:
-    """Probes one instance after the other in a thread of its own, from `__enter__` to `__exit__`.
+    """Probes instances as they are due, side by side: one that hangs delays no other.
 
     `ask` is one try of a service's probe, `inspect` returns a container as it is now, and `post` takes the reason for a
     new pass.  `now` is a monotonic clock, `wall` Unix time, both in seconds.
@@ -77,20 +77,25 @@ class Monitor:
         self._asked: list[Watched] = []  # without the paused ones
         self._lock = threading.Lock()
         self._woken = threading.Event()
-        self._is_awake = False
-        self._ended = False
 
-    def __enter__(self) -> None:
-        self._ended = False
-        self._thread = threading.Thread(target=self._run, name="monitor", daemon=True)
-        self._thread.start()
+    def run(self, stop: threading.Event, up: Callable[[], None]) -> None:
+        """Ask until `stop`; `up` is called once it is at work."""
+        for watched in self._known.values():
+            watched.is_asked = False
+        pool = ThreadPoolExecutor(WORKERS, "ask")
+        try:
+            up()
+            while not stop.is_set():
+                self._woken.clear()
+                pause = self.ask_due(pool.submit)
+                if not stop.is_set():
+                    self._woken.wait(pause)
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._ended = True
+    def wake(self) -> None:
+        """Look again at who is due."""
         self._woken.set()
-        self._thread.join(5)
 
     # ---- whom --------------------------------------------------------------------------------------------------------
 
@@ -134,36 +139,40 @@ class Monitor:
         with ThreadPoolExecutor(WORKERS, "ask") as pool:
             list(pool.map(lambda watched: self._try(watched, enough=1), self._asked))
 
-    def _run(self) -> None:
-        while not self._ended:
-            self._woken.clear()
-            try:
-                pause = self.ask_next()
-            except Exception:
-                log.exception("could not ask for the health of an instance")
-                pause = UNHEALTHY_EVERY_SECONDS
-            if pause is None or pause > 0:
-                self._woken.wait(pause)
+    def ask_due(self, begin: Callable[[Callable[[Watched], None], Watched], object]) -> float | None:
+        """`begin` a try of each instance that is due, the longest due first.
 
-    def ask_next(self) -> float | None:
-        """Ask the instance that is due first, if it is due.  Returns the seconds until the next, None without any."""
+        Returns the seconds until the next one is, None without any.  Each whose pause is nearly over is asked beside
+        one that is due: half of what a try costs is to wake up.
+        """
         with self._lock:
-            watched = min(self._asked, key=_due, default=None)
-            if watched is None:
-                return None
-            pause = watched.due - self._now()
-            if pause > (EARLY_SHARE * _pause(watched) if self._is_awake else 0):
-                self._is_awake = False
-                return pause
-            self._is_awake = True
-            earliest, watched.due = watched.due, self._now() + UNHEALTHY_EVERY_SECONDS  # whatever comes of it
-        before = watched.verdict[0]
-        self._try(watched, FAILURES_UNTIL_UNHEALTHY)
-        watched.due = max(self._now(), earliest) + _pause(watched) * random.uniform(0.8, 1.2)
+            now, idle = self._now(), [watched for watched in self._asked if not watched.is_asked]
+            due = sorted((watched for watched in idle if watched.due <= now), key=_due)
+            if due:
+                due += sorted((each for each in idle if now < each.due <= now + EARLY_SHARE * _pause(each)), key=_due)
+            for watched in due:
+                watched.is_asked = True
+        for watched in due:
+            begin(self._ask_again, watched)
+        with self._lock:
+            waiting = [watched.due - self._now() for watched in self._asked if not watched.is_asked]
+        return max(0.0, min(waiting)) if waiting else None
+
+    def _ask_again(self, watched: Watched) -> None:
+        """One try.  One that breaks is logged, and says nothing."""
+        before, earliest = watched.verdict[0], watched.due
+        pause = UNHEALTHY_EVERY_SECONDS
+        try:
+            self._try(watched, FAILURES_UNTIL_UNHEALTHY)
+            pause = _pause(watched)
+        except Exception:
+            log.exception("could not ask for the health of instance=%s", watched.instance.name)
+        watched.due = max(self._now(), earliest) + pause * random.uniform(0.8, 1.2)
+        watched.is_asked = False
+        self._woken.set()
         if watched.verdict[0] is not before:
             log.info("health app=%s %s %s %s", watched.instance.app, watched.instance.name, *watched.verdict)
             self._post(HEALTH)
-        return 0
 
     def _try(self, watched: Watched, enough: int) -> None:
         instance = watched.instance

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from http import HTTPStatus
@@ -16,10 +17,12 @@ from gitops_mvd.kong.entities import Entity, Fields, is_entity
 from gitops_mvd.kong.transport import HEADER_VALUE, Answer, Certificates, Transport
 
 MAX_PAGE_SIZE = 1000  # entities; Kong gives no more at once
+MAX_PAGES = 1000  # of one collection
 MAX_CONNECTIONS = 8
 # Kong's own messages with a 404.  A proxy before it, which Kong itself may be, has other words.
 NOT_FOUND_MESSAGE = re.compile(r"(SNI )?not found|no \w+ named .*", re.IGNORECASE)
-LOAD_TIMEOUT_SECONDS = 60.0  # a document of 1,000 services takes Kong 0.4 s, and it may be busy with another one
+# For all pages of a collection, and for a document: one of 1,000 services takes Kong 0.4 s, if it is not busy.
+LOAD_TIMEOUT_SECONDS = 60.0
 PATHS = {
     "keyauth_credentials": "key-auths",
     "basicauth_credentials": "basic-auths",
@@ -80,7 +83,10 @@ class Admin:
         known = {page.text: page for page in before}
         pages: list[Page] = []
         next_page, query = path, dict[str, str | int](params)
+        ends = time.monotonic() + LOAD_TIMEOUT_SECONDS
         while next_page:
+            if len(pages) == MAX_PAGES or time.monotonic() > ends:
+                raise Unavailable(f"Kong at {self.url} lists {path} on {len(pages)} pages, which has no end")
             if "size=" not in next_page:  # the next page of a list by tag lacks it
                 query["size"] = self._page_size
             answer = self._call("GET", next_page, params=query)

@@ -5,10 +5,10 @@ A request ends in an answer or in Unavailable, whose one sentence says what fail
 
 from __future__ import annotations
 
+import errno
 import ipaddress
 import json
 import re
-import socket
 import ssl
 from collections.abc import Container, Mapping
 from dataclasses import dataclass, field
@@ -17,11 +17,12 @@ from typing import Any, NoReturn, cast
 from urllib.parse import unquote, urlsplit
 
 from urllib3 import BaseHTTPResponse, HTTPConnectionPool, HTTPSConnectionPool
-from urllib3.connection import HTTPConnection
-from urllib3.exceptions import ConnectTimeoutError, HTTPError, NewConnectionError, ProtocolError, SSLError, TimeoutError
+from urllib3.exceptions import HTTPError, NewConnectionError, ProtocolError, SSLError, TimeoutError
 
 from gitops_mvd.core.errors import Unavailable
 from gitops_mvd.core.model import JsonValue
+from gitops_mvd.net.http import HttpPool, HttpsPool, UnixPool
+from gitops_mvd.net.line import limit
 
 HEADER_VALUE = re.compile(r"[\x21-\x7e]([\x20-\x7e]*[\x21-\x7e])?")
 
@@ -97,7 +98,7 @@ class Answer:
         """The JSON object in the content; None where there is none."""
         try:
             body = json.loads(self.content)
-        except ValueError:
+        except (ValueError, RecursionError):
             return None
         return cast(Mapping[str, JsonValue], body) if isinstance(body, dict) else None
 
@@ -123,9 +124,9 @@ class Transport:
         self._has_client_certificate = bool(certificates and certificates.cert_file)
         self._pool: HTTPConnectionPool
         if parts.scheme == "unix":
-            self._pool = _UnixPool(unquote(parts.path), maxsize=connections)
+            self._pool = UnixPool(unquote(parts.path), maxsize=connections)
         elif parts.scheme == "https":
-            pool = HTTPSConnectionPool if certificates else _TrustingPool
+            pool = HttpsPool if certificates else _TrustingPool
             self._pool = pool(
                 parts.hostname or "",
                 parts.port,
@@ -135,7 +136,7 @@ class Transport:
                 assert_hostname=server or None if certificates else False,
             )
         else:
-            self._pool = HTTPConnectionPool(parts.hostname or "", parts.port, maxsize=connections)
+            self._pool = HttpPool(parts.hostname or "", parts.port, maxsize=connections)
 
     def close(self) -> None:
         self._pool.close()
@@ -154,23 +155,23 @@ class Transport:
     ) -> Answer:
         """The answer to one request.  Raises Unavailable.
 
-        `within` seconds are granted to connect, and between two parts of the answer.  Of the content, at most
-        `max_bytes` are read, and none where its status is not in `content_of`.  A request on a kept-alive connection
-        that the other side has just closed is sent once more (`retry`).
+        The whole answer must come `within` so many seconds.  Of the content, at most `max_bytes` are read, and none if
+        its status is not in `content_of`.  A request on a kept-alive connection that the other side has just closed is
+        sent once more (`retry`).
         """
         try:
-            response = self._pool.urlopen(
-                method,
-                self._prefix + path,
-                body,
-                headers,
-                retries=False,
-                redirect=False,
-                timeout=within,
-                preload_content=False,
-                decode_content=True,
-            )
-            return Answer(response.status, response.headers, _read(response, max_bytes, content_of))
+            with limit(within):
+                response = self._pool.urlopen(
+                    method,
+                    self._prefix + path,
+                    body,
+                    headers,
+                    retries=False,
+                    redirect=False,
+                    timeout=within,
+                    preload_content=False,
+                )
+                return Answer(response.status, response.headers, _read(response, max_bytes, content_of))
         except NewConnectionError as error:  # which is a timeout, too, in some versions of urllib3
             raise Unavailable(f"{self._where} cannot be reached{_system_reason(error.__cause__)}") from error
         except TimeoutError as error:
@@ -178,6 +179,8 @@ class Transport:
         except SSLError as error:
             self._refused(error.args[0] if error.args else error)
         except ProtocolError as error:
+            if any(getattr(cause, "errno", None) == errno.EMSGSIZE for cause in error.args):
+                raise Unavailable(f"{self._where} sends too large an answer") from error
             if retry:
                 return self.request(
                     method,
@@ -245,12 +248,16 @@ def _trusting() -> ssl.SSLContext:
 
 
 def _read(response: BaseHTTPResponse, max_bytes: int | None, content_of: Container[int] | None) -> bytes:
+    """The content.  An encoded one stays as it is: nobody asked for it, and a small one may unfold to a large one."""
+    is_whole = False
     try:
         if content_of is not None and response.status not in content_of:
             return b""
-        return response.read(max_bytes, decode_content=True)
+        content = response.read(max_bytes, decode_content=False)
+        is_whole = max_bytes is None
+        return content
     finally:
-        response.release_conn() if max_bytes is None else response.close()
+        response.release_conn() if is_whole else response.close()
 
 
 def _reason(error: BaseException) -> str:
@@ -264,39 +271,9 @@ def _system_reason(error: BaseException | None) -> str:
     return f": {reason}" if reason else ""
 
 
-class _TrustingPool(HTTPSConnectionPool):
+class _TrustingPool(HttpsPool):
     """Accepts any certificate, without urllib3's warning at each request."""
 
     def _validate_conn(self, conn: Any) -> None:
         if conn.is_closed:
             conn.connect()
-
-
-class _UnixConnection(HTTPConnection):
-    def __init__(self, path: str, timeout: float | None) -> None:
-        super().__init__("localhost", timeout=timeout)
-        self._path = path
-
-    def _new_conn(self) -> socket.socket:
-        connection = socket.socket(socket.AF_UNIX)
-        seconds = self.timeout if isinstance(self.timeout, (int, float)) else None
-        try:
-            connection.settimeout(seconds)
-            connection.connect(self._path)
-        except OSError as error:
-            connection.close()
-            if isinstance(error, socket.timeout):
-                raise ConnectTimeoutError(self, "timed out") from error
-            raise NewConnectionError(self, str(error)) from error
-        return connection
-
-
-class _UnixPool(HTTPConnectionPool):
-    def __init__(self, path: str, maxsize: int) -> None:
-        super().__init__("localhost", maxsize=maxsize)
-        self._path = path
-
-    def _new_conn(self) -> HTTPConnection:
-        self.num_connections += 1
-        seconds = self.timeout.connect_timeout
-        return _UnixConnection(self._path, seconds if isinstance(seconds, (int, float)) else None)

@@ -1,7 +1,7 @@
-"""The network as this machine sees it: connections with one deadline, and what the kernel counts.
+"""The network as this machine sees it: connections with a limit, and what the kernel counts.
 
-dial         a TCP connection on which everything is over by a deadline     traffic   bytes and connections, from /proc
-own_address  which addresses are this machine's own
+line         sockets on which a whole exchange has a limit   http, adapter   how urllib3 and requests use them
+own_address  which addresses are this machine's own          traffic         bytes and connections, from /proc
 
 Imports no other room.  Must not know what is asked over a connection, nor of whom.
 """

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NotRequired, TypedDict
 from gitops_mvd.config.readers import text
 from gitops_mvd.config.tables import Key
 from gitops_mvd.core.model import Health, Instance
-from gitops_mvd.net.dial import Line, dial
+from gitops_mvd.net.line import Line, dial
 from gitops_mvd.probes import PORT, TIMEOUT, TRY_SECONDS, Answer, ProbeTools, ProbeType, always
 
 if TYPE_CHECKING:

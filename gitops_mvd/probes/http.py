@@ -18,7 +18,7 @@ from urllib.parse import quote
 from gitops_mvd.config.readers import filled, integer, mapping_of, one_or_more
 from gitops_mvd.config.tables import Key, Place, accepts
 from gitops_mvd.core.model import Health, Instance
-from gitops_mvd.net.dial import dial
+from gitops_mvd.net.line import dial
 from gitops_mvd.probes import PORT, TIMEOUT, TRY_SECONDS, Answer, ProbeTools, ProbeType, always, regular_expression
 
 BODY_BYTES = 1 << 16  # that are searched

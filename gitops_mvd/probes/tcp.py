@@ -10,7 +10,7 @@ from typing import NotRequired, TypedDict
 from gitops_mvd.config.readers import port_number
 from gitops_mvd.config.tables import Key
 from gitops_mvd.core.model import Health, Instance
-from gitops_mvd.net.dial import dial
+from gitops_mvd.net.line import dial
 from gitops_mvd.probes import TIMEOUT, TRY_SECONDS, Answer, ProbeTools, ProbeType, always
 
 
@@ -22,7 +22,8 @@ class Spec(TypedDict):
 def check(at: Instance, spec: Spec, tools: ProbeTools) -> Answer:
     port, within = spec["port"], spec.get("timeout", TRY_SECONDS)
     try:
-        dial(at.ip, port, within).close()
+        with dial(at.ip, port, within):
+            pass
     except ConnectionRefusedError:
         return Health.PROGRESSING, f"nothing listens on port {port}"
     except TimeoutError:

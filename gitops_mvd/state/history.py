@@ -12,7 +12,7 @@ import json
 import logging
 import sqlite3
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -29,6 +29,7 @@ from gitops_mvd.core.model import (
     Report,
     Revision,
     Sync,
+    ThreadState,
 )
 from gitops_mvd.core.redact import told_text
 from gitops_mvd.core.text import plain_line
@@ -371,6 +372,14 @@ class SqliteHistory:
     def _value(self, name: str, parse: Callable[[Any], T], since: float = 0.0) -> T | None:
         where = "WHERE name = ? AND at > ?"
         return next(iter(self._read("value", "json", lambda text: parse(json.loads(text)), where, name, since)), None)
+
+    def save_threads(self, states: Iterable[ThreadState]) -> None:
+        """Keep the threads of the daemon that have ended since it was started."""
+        self._keep("threads", {state.name: dataclasses.asdict(state) for state in states})
+
+    def threads(self) -> list[ThreadState]:
+        """The threads that the last daemon had to start again, with what ended them."""
+        return self._value("threads", lambda value: [ThreadState(**state) for state in value.values()]) or []
 
     def _keep(self, name: str, value: Json, at: float | None = None) -> None:
         self._ask("INSERT OR REPLACE INTO value VALUES (?, ?, ?)", name, json.dumps(value), at or time.time())

@@ -53,6 +53,15 @@ def _pid(text: bytes) -> int:
     return int(text) if re.fullmatch(rb"[0-9]{1,9}\n?", text) and int(text) > 1 else 0
 
 
+def daemon_runs(state: Path) -> bool:
+    """Is the process that holds the lock, or held it last, still there?"""
+    try:
+        pid = _pid((state / "lock").read_bytes())
+    except OSError:
+        return False
+    return pid > 0 and _runs(pid)
+
+
 def _runs(pid: int) -> bool:
     try:
         return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()

@@ -1,4 +1,4 @@
-"""The thread that sends commit statuses to the forge, and retries until each is accepted or rejected."""
+"""Sends commit statuses to the forge, and retries until each is accepted or rejected."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from types import TracebackType
 
 from gitops_mvd.core.backoff import Backoff
 from gitops_mvd.core.errors import RateLimited, StepFailed, Unavailable
@@ -39,44 +38,30 @@ class Outbox:
         self._name = name
         self._now = now
         self._woken = threading.Event()
-        self._ended = False
+        self._has_begun = False
         self._last_warning = ""
         self._outages = 0  # rounds that found the forge down since it last accepted a status
         self._paused_until = 0.0  # seconds since 1970
-
-    def __enter__(self) -> None:
-        self._ended = False
-        self._thread = threading.Thread(target=self._run, name="outbox", daemon=True)
-        self._thread.start()
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._ended = True
-        self.wake()
-        self._thread.join(10)
 
     def wake(self) -> None:
         """Send what is new."""
         self._woken.set()
 
-    def _run(self) -> None:
-        begun = False
-        while not self._ended:
+    def run(self, stop: threading.Event, up: Callable[[], None]) -> None:
+        """Send what waits until `stop`; `up` is called once it is at work."""
+        while not stop.is_set():
             self._woken.clear()
             try:
-                if not begun:
+                if not self._has_begun:
                     self._history.requeue_rejected()
-                    begun = True
+                    self._has_begun = True
                 self.deliver()
                 pause = self._pause(self._now())
+                up()
             except Unavailable as error:
                 self._warn_once(f"statuses wait: {error}")
                 pause = HISTORY_RETRY_SECONDS
-            except Exception:  # the statuses of all other commits are not lost for it
-                log.exception("statuses wait: internal error")
-                pause = HISTORY_RETRY_SECONDS
-            if pause is None or pause > 0:
+            if (pause is None or pause > 0) and not stop.is_set():
                 self._woken.wait(pause)
 
     def _pause(self, now: float) -> float | None:

@@ -10,7 +10,6 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import Protocol
 
 from gitops_mvd.core.errors import Interrupted, MvdError, RateLimited, StepFailed, Unavailable
@@ -75,23 +74,24 @@ class PullRequests:
         self._limit = ""  # what the forge said when it wanted to be left alone
         self._paused_until = 0.0
         self._asked: Revision | None = None
-        self._ended = False
+        self._stop = threading.Event()
         self._changed = threading.Condition()
         self._last_warning = ""
 
-    @contextmanager
-    def running(self) -> Iterator[None]:
-        """While open, a thread looks at the pull requests each time that somebody asks."""
-        self._ended = False
-        thread = threading.Thread(target=self._run, name="pull-requests", daemon=True)
-        thread.start()
-        try:
-            yield
-        finally:
+    def run(self, stop: threading.Event, up: Callable[[], None]) -> None:
+        """Look at the pull requests each time that somebody asks, until `stop`."""
+        self._stop = stop
+        up()
+        while not stop.is_set():
             with self._changed:
-                self._ended = True
-                self._changed.notify_all()
-            thread.join(END_SECONDS)
+                self._changed.wait_for(lambda: self._asked or stop.is_set())
+                tip, self._asked = self._asked, None
+            if tip and not stop.is_set():
+                self._try_to_look(tip)
+
+    def wake(self) -> None:
+        with self._changed:
+            self._changed.notify_all()
 
     def ask(self, tip: Revision) -> None:
         """Look at them soon, as they are if they were merged into this tip; what is being looked at now is given up."""
@@ -99,24 +99,18 @@ class PullRequests:
             self._asked = tip
             self._changed.notify_all()
 
-    def _run(self) -> None:
-        while True:
-            with self._changed:
-                self._changed.wait_for(lambda: self._asked or self._ended)
-                tip, self._asked = self._asked, None
-            if self._ended or not tip:
-                return
-            try:
-                self.look(tip, self._is_awaited_elsewhere(tip))
-                self._warn_once("")
-            except MvdError as error:
-                self._warn_once(str(error))
-            except Exception as error:  # whatever a pull request has, the next look follows
-                log.exception("internal error pull requests")
-                self._warn_once(f"internal error, see the log of gitops-mvd: {type(error).__name__}")
+    def _try_to_look(self, tip: Revision) -> None:
+        try:
+            self.look(tip, self._is_awaited_elsewhere(tip))
+            self._warn_once("")
+        except MvdError as error:
+            self._warn_once(str(error))
+        except Exception as error:  # whatever a pull request has, the next look follows
+            log.exception("internal error pull requests")
+            self._warn_once(f"internal error, see the log of gitops-mvd: {type(error).__name__}")
 
     def _is_awaited_elsewhere(self, tip: Revision) -> IsAwaited:
-        return lambda: self._ended or (self._asked is not None and self._asked != tip)
+        return lambda: self._stop.is_set() or (self._asked is not None and self._asked != tip)
 
     def _warn_once(self, warning: str) -> None:
         """Log a warning, unless it is the same as the last one."""

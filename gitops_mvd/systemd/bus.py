@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -13,7 +14,8 @@ from jeepney.bus import get_bus
 from jeepney.io.blocking import DBusConnection, prep_socket
 from jeepney.wrappers import unwrap_msg
 
-from gitops_mvd.core.errors import StepFailed, Unavailable
+from gitops_mvd.core.errors import StepFailed, Unavailable, reading
+from gitops_mvd.net.line import Line, limit
 
 ANSWER_WITHIN_SECONDS = 30.0  # a reload with 500 units takes half of a second
 
@@ -43,12 +45,17 @@ class CallRefused(Exception):
 class _Bus(DBusConnection):  # type: ignore[misc]  # jeepney has no types
     """A connection on which no call waits for ever, not even the library's first one."""
 
-    def __init__(self, socket: object, within: float) -> None:
+    def __init__(self, plain: socket.socket, within: float) -> None:
         self._within = within
-        super().__init__(socket)
+        try:
+            super().__init__(Line.over(plain))
+        except BaseException:
+            self.close()
+            raise
 
     def send_and_get_reply(self, message: object, *, timeout: float | None = None) -> Any:
-        return super().send_and_get_reply(message, timeout=self._within if timeout is None else timeout)
+        with limit(self._within):
+            return super().send_and_get_reply(message, timeout=self._within if timeout is None else timeout)
 
 
 class Manager:
@@ -86,10 +93,10 @@ class Manager:
 
 
 @contextmanager
-def asking_systemd(doing: str, within: float = ANSWER_WITHIN_SECONDS) -> Iterator[Manager]:
+def asking_systemd(doing: str, within: float) -> Iterator[Manager]:
     """A connection for a few calls.  Raises StepFailed if systemd refuses, and Unavailable if it does not answer."""
     try:
-        with _Bus(prep_socket(get_bus("SYSTEM"), timeout=within), within) as bus:
+        with reading("what answers on D-Bus"), _Bus(prep_socket(get_bus("SYSTEM"), timeout=within), within) as bus:
             yield Manager(bus)
     except CallRefused as refused:
         raise StepFailed(f"systemd refused to {doing}: {refused}") from refused

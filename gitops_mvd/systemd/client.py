@@ -71,21 +71,23 @@ class Phase(NamedTuple):
 class Systemd:
     """The systemd of this host.  Every method raises Unavailable if it does not answer."""
 
-    def __init__(self) -> None:
+    def __init__(self, within: float = ANSWER_WITHIN_SECONDS) -> None:
+        """`within` is the seconds that an answer may take."""
+        self._within = within
         self._reloading = threading.Lock()
         self._begun = self._done = 0  # reloads, counted
 
     # ---- asking ------------------------------------------------------------------------------------------------------
 
-    def units(self, pattern: str, within: float = ANSWER_WITHIN_SECONDS) -> dict[str, Unit]:
+    def units(self, pattern: str, within: float = 0.0) -> dict[str, Unit]:
         """The loaded units whose names match a glob; an inactive unit may well not be loaded."""
-        with asking_systemd("list the units", within) as manager:
+        with asking_systemd("list the units", within or self._within) as manager:
             [found] = manager.call("ListUnitsByPatterns", "asas", ([], [pattern]))
         return {name: Unit(load, active, sub) for name, _, load, active, sub, *_ in found}
 
     def phase(self, name: str) -> Phase | None:
         """The state of a unit, and since when it has it; None if it is not loaded."""
-        with asking_systemd(f"read the state of {name}") as manager:
+        with asking_systemd(f"read the state of {name}", self._within) as manager:
             unit = manager.unit(name)
             if not unit:
                 return None
@@ -95,7 +97,7 @@ class Systemd:
     def loaded(self, names: Iterable[str]) -> dict[str, Loaded]:
         """What systemd has read of these units, by name; one that is not loaded is read for that."""
         found = {}
-        with asking_systemd("read the files of units") as manager:
+        with asking_systemd("read the files of units", self._within) as manager:
             for name in names:
                 path = path_of(name)
                 fragment, drop_ins, stale = (manager.property(path, "Unit", it) for it in READ)
@@ -104,7 +106,7 @@ class Systemd:
 
     def is_going_down(self) -> bool:
         """Is a shutdown under way, or asked for?  SystemState does not show one that is asked for during a boot."""
-        with asking_systemd("read its own state") as manager:
+        with asking_systemd("read its own state", self._within) as manager:
             unit = manager.unit(SHUTDOWN)
             return bool(unit) and (
                 manager.property(unit, "Unit", "Job")[0] != 0
@@ -157,13 +159,13 @@ class Systemd:
             if self._done > asked:
                 return
             self._begun = begun = self._begun + 1
-            with asking_systemd("reload the unit files") as manager:
+            with asking_systemd("reload the unit files", self._within) as manager:
                 manager.call("Reload")
             self._done = begun
 
     def enable(self, names: Iterable[str]) -> None:
         """Have these units started at boot, as their [Install] says."""
-        with asking_systemd("enable units") as manager:
+        with asking_systemd("enable units", self._within) as manager:
             manager.call("EnableUnitFiles", "asbb", (list(names), False, True))
 
     def start(self, names: Iterable[str]) -> None:
@@ -182,14 +184,14 @@ class Systemd:
 
     def reset_failed(self, names: Iterable[str]) -> None:
         """Have systemd forget that these units failed, and how often they were started."""
-        with asking_systemd("reset units") as manager:
+        with asking_systemd("reset units", self._within) as manager:
             for name in names:
                 with suppress(CallRefused):
                     manager.call("ResetFailedUnit", "s", (name,))
 
     def clean(self, names: Iterable[str]) -> None:
         """Have systemd remove what it keeps of stopped units in /var/lib: of a timer the stamp of its last run."""
-        with asking_systemd("clean units") as manager:
+        with asking_systemd("clean units", self._within) as manager:
             for name in names:
                 with suppress(CallRefused):  # there is no such unit, or none that keeps anything
                     manager.call("CleanUnit", "sas", (name, ["state"]))
@@ -198,7 +200,10 @@ class Systemd:
         results: dict[str, str] = {}
         waiting = deque(names)
         removed: deque[Any] = deque()  # the filter's own would hold one signal and lose the others
-        with asking_systemd("start or stop units") as manager, manager.bus.filter(JOB_REMOVED, queue=removed):
+        with (
+            asking_systemd("start or stop units", self._within) as manager,
+            manager.bus.filter(JOB_REMOVED, queue=removed),
+        ):
             manager.subscribe()
             while waiting:
                 jobs = {}

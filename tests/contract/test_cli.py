@@ -5,9 +5,11 @@ from __future__ import annotations
 import contextlib
 import copy
 import json
+import os
 import re
 import socket
 import sqlite3
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,13 +20,16 @@ import yaml
 
 from gitops_mvd.cli import install
 from gitops_mvd.config.settings import read
+from gitops_mvd.core.model import ThreadState
 from gitops_mvd.daemon.loop import Daemon
 from gitops_mvd.daemon.mailbox import Mailbox
-from gitops_mvd.daemon.webhook import webhooks
+from gitops_mvd.daemon.webhook import WebhookThread
 from gitops_mvd.daemon.wiring import wire
+from gitops_mvd.state.history import SqliteHistory
 from tests.contract import recorded
 from tests.contract.terminal import ENGINE, IMAGE, SYSTEMD, Repository, Said, Terminal, compose
 from tests.contract.test_upgrade import Server, needs_root
+from tests.threads import kept
 
 # sdnotify leaves its socket to the garbage collector
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
@@ -93,6 +98,37 @@ def test_the_status_has_a_line_for_each_app_and_is_not_good(operator: Terminal) 
     assert apps["images"] == ["Synced", "Healthy"]
     assert apps["paused"] == ["OutOfSync", "Healthy", "web: http 500 from /health for 3 s; paused"]
     assert apps["chatbot"][:2] == ["Synced", "Degraded"]  # nobody answers its probe here
+
+
+@needs_root
+def test_threads_that_are_down_or_were_started_again_are_lines_of_status_and_doctor(
+    operator: Terminal, recorded_server: Server
+) -> None:
+    down = ThreadState("webhooks", False, time.time() - 7, "cannot listen for webhooks at 0.0.0.0:9180: in use", 3)
+    again = ThreadState("outbox", True, time.time() - 60, "internal error, see the log of gitops-mvd: KeyError", 1)
+    long_ago = ThreadState("monitor", True, time.time() - 4000, "it ended by itself", 1)
+    history, lock = SqliteHistory(recorded_server.history), recorded_server.history.parent / "lock"
+    history.save_threads([down, again, long_ago])
+    try:
+        lock.write_text(f"{os.getpid()}\n")  # a daemon that runs
+        said, doctor = operator.mvd("status").out.splitlines(), operator.mvd("doctor")
+        told = json.loads(operator.mvd("status", "--json").out)["threads"]
+        lock.write_text("0\n")
+        assert "thread" not in operator.mvd("status").out
+        assert "threads" not in operator.mvd("doctor").out
+    finally:
+        lock.unlink()
+        history.save_threads([])
+        history.close()
+    in_use = r"webhooks not running since \d+s ago: cannot listen for webhooks at 0\.0\.0\.0:9180: in use"
+    broke = r"outbox started again \d+s ago: internal error, see the log of gitops-mvd: KeyError"
+    assert re.fullmatch(f"thread {in_use}", said[1])
+    assert re.fullmatch(f"thread {broke}", said[2])
+    assert not said[3].startswith("thread")
+    assert doctor.code == 1
+    assert re.search(f"fail  threads        {in_use}", doctor.out)
+    assert re.search(f"warn  threads        {broke}", doctor.out)
+    assert [(one["name"], one["is_up"]) for one in told] == [("webhooks", False), ("outbox", True)]
 
 
 @needs_root
@@ -393,7 +429,11 @@ def test_the_doctor_finds_nobody_who_listens_for_webhooks(hooked: Newcomer) -> N
 
 def test_the_doctor_finds_the_daemon_that_listens_for_webhooks(hooked: Newcomer) -> None:
     config = hooked.terminal.config
-    with webhooks(wire(read(str(config), config.read_bytes()), config), Mailbox().post):
+    wired = wire(read(str(config), config.read_bytes()), config)
+    assert wired.webhook
+    thread = WebhookThread(wired.webhook, "main", Mailbox().post)
+    with kept(thread.run, thread.wake) as is_open:
+        assert is_open.wait(10)
         said = hooked.terminal.mvd("doctor")
     assert f"ok    webhook        the daemon listens at {listen_at(hooked)}\n" in said.out
 

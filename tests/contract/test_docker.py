@@ -11,6 +11,7 @@ import os
 import subprocess
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from queue import Queue
 
@@ -163,7 +164,13 @@ def test_a_network_whose_options_changed_under_one_name_is_made_again(engine: En
 def test_events_and_listings_outlive_a_restart_of_docker(engine: Engine) -> None:
     notices: Queue[tuple[str, str, str]] = Queue()
     stop = threading.Event()
-    thread = threading.Thread(target=engine.watch, args=(lambda *notice: notices.put(notice), stop))
+
+    def follow() -> None:
+        while not stop.wait(0.1):
+            with suppress(Unavailable):
+                engine.follow(lambda *notice: notices.put(notice))
+
+    thread = threading.Thread(target=follow)
     thread.start()
     try:
         for name in ("before", "after"):
@@ -178,7 +185,9 @@ def test_events_and_listings_outlive_a_restart_of_docker(engine: Engine) -> None
                 subprocess.run(["systemctl", "restart", "docker"], check=True, timeout=60)
     finally:
         stop.set()
-        thread.join(10)
+        for _ in range(100):
+            engine.hang_up()
+            thread.join(0.1)
     assert not thread.is_alive()
 
 

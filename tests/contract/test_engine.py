@@ -16,7 +16,6 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from gitops_mvd.core.backoff import Backoff
 from gitops_mvd.core.errors import MvdError, StepFailed, Unavailable
 from gitops_mvd.core.model import App, Instance, Service
 from gitops_mvd.docker.client import Engine
@@ -46,7 +45,7 @@ class StandIn(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
     def tell(self, kind: str, action: str, **attributes: str) -> None:
         event = {"Type": kind, "Action": action, "Actor": {"ID": "0123", "Attributes": attributes}}
         for follower in self.followers:
-            follower.put(json.dumps(event).encode())
+            follower.put(json.dumps(event).encode() + b"\n")
 
     def hang_up(self) -> None:
         while self.followers:
@@ -108,17 +107,38 @@ def engine(docker: StandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 @pytest.fixture
-def notices(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> Iterator[Queue[tuple[str, str, str]]]:
-    """What `watch` notices."""
-    monkeypatch.setattr("gitops_mvd.docker.events.RECONNECT", Backoff(0.01, 0.02))
+def notices(engine: Engine) -> Iterator[Queue[tuple[str, str, str]]]:
+    """What `follow` notices, begun anew as often as it ends."""
     queue: Queue[tuple[str, str, str]] = Queue()
     stop = threading.Event()
-    thread = threading.Thread(target=engine.watch, args=(lambda *notice: queue.put(notice), stop))
+
+    def follow() -> None:
+        while not stop.is_set():
+            with suppress(Unavailable):
+                engine.follow(lambda *notice: queue.put(notice))
+
+    thread = threading.Thread(target=follow)
     thread.start()
     yield queue
     stop.set()
-    thread.join(5)
+    for _ in range(50):
+        engine.hang_up()  # again, as it may have begun anew a moment before
+        thread.join(0.1)
     assert not thread.is_alive()
+
+
+INSPECTED = {
+    "Id": "0123",
+    "State": {"Status": "created", "StartedAt": "0001-01-01T00:00:00Z", "ExitCode": 0, "Pid": 0},
+    "HostConfig": {},
+    "NetworkSettings": {"Networks": {}},
+    "Config": {"Labels": None},
+}
+
+
+def named(name: str) -> dict[str, Any]:
+    """A network, as the engine lists it."""
+    return {"Id": name, "Name": name, "Labels": {}, "IPAM": {"Config": None}}
 
 
 CONNECTED = ("engine", "connected", "")
@@ -129,7 +149,7 @@ NAME = "mvd-shop-web-0123abcd"
 
 def container(name: str, status: str, **more: Any) -> dict[str, Any]:
     labels = {"io.gitops-mvd.app": "shop", "io.gitops-mvd.service": "web", "io.gitops-mvd.digest": "0123abcd" * 8}
-    usual = {"Names": [f"/{name}"], "State": "running", "Status": status, "Created": 7, "Labels": labels}
+    usual = {"Id": name, "Names": [f"/{name}"], "State": "running", "Status": status, "Created": 7, "Labels": labels}
     return {**usual, "HostConfig": {"NetworkMode": "bridge"}, "NetworkSettings": {"Networks": {}}, **more}
 
 
@@ -172,7 +192,8 @@ def test_health_and_exit_code_are_read_from_the_listing(
 
 
 def test_an_instance_is_reached_at_its_bridge_or_at_the_host(docker: StandIn, engine: Engine) -> None:
-    two = {"Networks": {"front": {"IPAddress": "172.20.0.2"}, "back": {"IPAddress": ""}}}
+    endpoint = {"IPAMConfig": None, "EndpointID": "0123"}
+    two = {"Networks": {"front": {**endpoint, "IPAddress": "172.20.0.2"}, "back": {**endpoint, "IPAddress": ""}}}
     on_host = container(f"{NAME}-2", "Up", HostConfig={"NetworkMode": "host"})
     docker.answers["/containers/json"] = (200, [container(NAME, "Up", NetworkSettings=two), on_host])
     assert {name: there.ip for name, there in engine.instances().items()} == {
@@ -182,14 +203,12 @@ def test_an_instance_is_reached_at_its_bridge_or_at_the_host(docker: StandIn, en
 
 
 def test_a_name_that_docker_took_for_an_id_is_no_instance(docker: StandIn, engine: Engine) -> None:
-    docker.answers["/containers/b1/json"] = (200, {"Name": "/somebody-else"})
+    docker.answers["/containers/b1/json"] = (200, INSPECTED | {"Name": "/somebody-else"})
     assert engine.instance("b1") is None
 
 
 def test_an_instance_that_was_never_started_has_no_start(docker: StandIn, engine: Engine) -> None:
-    state = {"Status": "created", "StartedAt": "0001-01-01T00:00:00Z", "ExitCode": 0, "Pid": 0}
-    host = {"HostConfig": {}, "NetworkSettings": {"Networks": {}}, "Config": {"Labels": None}}
-    docker.answers["/containers/mvd-a/json"] = (200, {"Name": "/mvd-a", "State": state, **host})
+    docker.answers["/containers/mvd-a/json"] = (200, INSPECTED | {"Name": "/mvd-a"})
     assert engine.instance("mvd-a") == Instance("mvd-a", state="created")
 
 
@@ -206,11 +225,11 @@ def test_listings_are_remembered_until_an_event_of_their_kind(
     for _ in range(3):
         engine.images(), engine.networks(), engine.volumes()
     assert (docker.asked["/images/json"], docker.asked["/networks"], docker.asked["/volumes"]) == (1, 1, 1)
-    docker.answers["/networks"] = (200, [{"Name": "new"}])
+    docker.answers["/networks"] = (200, [named("new")])
     docker.tell("network", "create", name="new")
     assert notices.get(timeout=5) == ("network", "create", "new")
     engine.images(), engine.volumes()
-    assert engine.networks() == [{"Name": "new"}]
+    assert engine.networks() == [named("new")]
     assert (docker.asked["/images/json"], docker.asked["/networks"], docker.asked["/volumes"]) == (1, 2, 1)
 
 
@@ -340,7 +359,7 @@ def test_a_digest_is_kept_and_named_as_docker_names_it(engine: Engine, written: 
 
 
 def test_an_external_network_that_nobody_made_is_named(docker: StandIn, engine: Engine) -> None:
-    docker.answers["/networks"] = (200, [{"Name": "there"}])
+    docker.answers["/networks"] = (200, [named("there")])
     engine.require_externals(App("shop", networks={"there": {"external": True}, "ours": {}}))
     with pytest.raises(StepFailed, match="external network gone does not exist"):
         engine.require_externals(App("shop", networks={"there": {"external": True}, "gone": {"external": True}}))

@@ -31,6 +31,7 @@ from tests.contract.test_hostile_repositories import (
     one_folder_of_empty_files_mounted_often,
     wide_and_deep,
 )
+from tests.threads import kept
 
 WITHIN_SECONDS = 30.0
 
@@ -142,7 +143,7 @@ def test_the_branch_is_followed_while_a_pull_request_is_read(world: World) -> No
         return Verdict()
 
     pull_requests = world.looking(planned)
-    with pull_requests.running():
+    with kept(pull_requests.run, pull_requests.wake):
         pull_requests.ask(world.source.fetch())
         assert reads.wait(WITHIN_SECONDS)
         made = world.objects.commit((FOLDER, b"new", world.objects.app()), parent=world.base)
@@ -170,7 +171,7 @@ def test_a_look_that_breaks_is_told_and_is_not_the_last(world: World, caplog: py
         raise KeyError("head")
 
     pull_requests, tip = world.looking(planned), world.source.fetch()
-    with pull_requests.running():
+    with kept(pull_requests.run, pull_requests.wake):
         while not again.wait(0.05):
             pull_requests.ask(tip)
     assert caplog.text.count("waiting for=pull_requests reason=internal error") == 1

@@ -113,7 +113,7 @@ class Wire(http.server.ThreadingHTTPServer):
                 self.end_headers()
                 if trouble == "trickles":
                     self.wfile.flush()
-                    time.sleep(0.3)
+                    time.sleep(0.8)
                 self.wfile.write(content)
                 self.close_connection = self.close_connection or wire.hangs_up
 
@@ -761,7 +761,7 @@ def test_wherever_kong_breaks_off_the_route_serves_and_the_next_pass_does_the_re
     old, new = App("shop", (service(),)), App("shop", (service(upstream={"slots": 99}, plugins=[{"name": "cors"}]),))
     for calls in itertools.count():
         apply(Routes(Kong(gateway.admin), HOST), old, behind)
-        routes = Routes(Kong(wire.url, timeout=0.2), HOST)
+        routes = Routes(Kong(wire.url, timeout=0.5), HOST)
         left = iter(range(calls))
         broken: list[str] = []  # the first, and from then on all
 

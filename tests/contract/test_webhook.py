@@ -16,12 +16,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from http.client import HTTPConnection
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 
 from gitops_mvd import forges
 from gitops_mvd.config.settings import read
+from gitops_mvd.core.backoff import Backoff
 from gitops_mvd.core.errors import Unavailable
 from gitops_mvd.core.model import App, Event, Plan
 from gitops_mvd.core.ports import Receiver
@@ -35,15 +37,16 @@ from gitops_mvd.daemon.webhook import (
     MOST_CONNECTIONS,
     WAKING_EVENTS,
     LogThrottle,
+    Server,
     Webhooks,
+    WebhookThread,
     listen,
     listens,
-    serving,
-    webhooks,
 )
 from gitops_mvd.daemon.wiring import wire
 from tests.lab.bench.world import recorded
 from tests.lab.repository import Repository
+from tests.threads import kept
 
 SECRET = "of-sixteen-or-more"
 PUSHED = {"ref": "refs/heads/main", "after": "1" * 40}
@@ -102,8 +105,22 @@ def opened(receiver: Receiver | None = None, host: str = "127.0.0.1", **more: fl
     throttle, listener = LogThrottle(), listen(host, 0)
     door = Door(listener.getsockname()[1], host=host)
     application = Webhooks(receiver or forges.known()["github"], SECRET, "main", door.mailbox.post, throttle)
-    with serving(listener, application, throttle, **more):
+    with serving(Server(listener, application, throttle, **more)):
         yield door
+
+
+@contextmanager
+def serving(server: Server) -> Iterator[None]:
+    stop = threading.Event()
+    thread = threading.Thread(target=server.run, args=(stop,))
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        server.wake()
+        thread.join(10)
+    assert not thread.is_alive()
 
 
 @pytest.fixture
@@ -536,15 +553,31 @@ def wired_with(folder: Path, secret: str, listen: str = "127.0.0.1:9180") -> Any
 
 
 @pytest.mark.parametrize("listen_at", ["127.0.0.1:{taken}", "192.0.2.1:9180"], ids=["taken", "not ours"])
-def test_a_port_that_can_not_be_had_is_one_line_and_stops_nothing(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, listen_at: str
-) -> None:
+def test_a_port_that_can_not_be_had_is_told_with_what_to_do(tmp_path: Path, listen_at: str) -> None:
     with listen("127.0.0.1", 0) as taken:
         where = listen_at.format(taken=taken.getsockname()[1])
-        with webhooks(wired_with(tmp_path, SECRET, where), Mailbox().post):
-            pass
-    [line] = lines(caplog)
-    assert line.startswith(f"cannot listen for webhooks at={where}: ")
+        thread = webhooks(wired_with(tmp_path, SECRET, where), Mailbox())
+        with pytest.raises(Unavailable, match=f"cannot listen for webhooks at {where}: .*Change `webhook.listen`"):
+            thread.run(threading.Event(), lambda: None)
+
+
+def test_a_port_that_was_taken_is_opened_once_it_is_free(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gitops_mvd.daemon.supervisor.BACKOFF", Backoff(0.01, 0.02))
+    with listen(HOST, 0) as taken:
+        port = taken.getsockname()[1]
+        thread = webhooks(wired_with(tmp_path, SECRET, f"{HOST}:{port}"), Mailbox())
+        with kept(thread.run, thread.wake) as is_open:
+            assert not is_open.wait(0.3)
+            taken.close()
+            assert is_open.wait(10)
+            assert listens(HOST, port)
+    assert len([line for line in lines(caplog) if "cannot listen" in line]) == 1
+
+
+def webhooks(wired: Any, mailbox: Mailbox) -> WebhookThread:
+    return WebhookThread(wired.webhook, "main", mailbox.post)
 
 
 HOST = "127.83.7.1"  # where nobody but this test takes the port in between
@@ -556,7 +589,9 @@ def test_it_opens_again_where_it_was_closed(tmp_path: Path) -> None:
     wired = wired_with(tmp_path, SECRET, f"{HOST}:{port}")
     for _ in range(3):
         mailbox = Mailbox()
-        with webhooks(wired, mailbox.post):
+        thread = webhooks(wired, mailbox)
+        with kept(thread.run, thread.wake) as is_open:
+            assert is_open.wait(10)
             door = Door(port, mailbox, HOST)
             assert listens(door.host, door.port)
             assert door.push() == 202
@@ -580,11 +615,11 @@ def test_somebody_else_who_listens_there_is_not_taken_for_us() -> None:
         thread.join()
 
 
-def test_without_a_secret_in_the_settings_nobody_listens(tmp_path: Path) -> None:
+def test_without_webhooks_in_the_settings_nobody_listens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sdnotify.SystemdNotifier", lambda: SimpleNamespace(notify=None))
     wired = wired_with(tmp_path, SECRET)
-    before = set(threading.enumerate())
-    with webhooks(replace(wired, webhook=None), Mailbox().post):
-        assert set(threading.enumerate()) == before
+    assert "webhooks" in [name for name, _, _ in Daemon(wired).threads()]
+    assert "webhooks" not in [name for name, _, _ in Daemon(replace(wired, webhook=None)).threads()]
 
 
 @pytest.mark.parametrize(("secret", "why"), [("", "is empty"), (" \n", "is empty"), ("x" * 15, "needs 16")])

@@ -22,7 +22,7 @@ import yaml
 from gitops_mvd import forges
 from gitops_mvd.config import settings
 from gitops_mvd.core.model import HostFacts
-from gitops_mvd.daemon.webhook import LogThrottle, Webhooks, listen, serving
+from gitops_mvd.daemon.webhook import LogThrottle, Server, Webhooks, listen
 from gitops_mvd.docker.create import Place, request
 from gitops_mvd.git.branch import Source
 from gitops_mvd.kinds.route import Routes
@@ -41,6 +41,7 @@ from tests.fuzz.verdict import Input, Wrong, unclear
 from tests.lab import dialects
 from tests.lab.repository import Happened, PullRequest, Repository
 from tests.oracle.mutants import changed, fixtures, made, of_text
+from tests.threads import kept
 from tests.unit.memory_tree import MemoryTree
 from tests.unit.test_manifest import CASES, repository
 
@@ -251,7 +252,8 @@ def listening(kind: str) -> Iterator[tuple[int, list[str]]]:
     logging.getLogger("gitops_mvd").addHandler(heard)
     try:
         receiver = forges.known()[kind]
-        with serving(listener, Webhooks(receiver, SECRET, "main", posted.append, throttle), throttle, within=4):
+        server = Server(listener, Webhooks(receiver, SECRET, "main", posted.append, throttle), throttle, within=4)
+        with kept(lambda stop, up: server.run(stop), server.wake):
             yield listener.getsockname()[1], posted
     finally:
         logging.getLogger("gitops_mvd").removeHandler(heard)

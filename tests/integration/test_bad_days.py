@@ -713,3 +713,34 @@ def test_a_sync_beside_the_daemon_is_served_by_the_daemon(lab: Lab, story: Story
     assert (result.code, "served" in result.out, "step app=" in result.err) == (0, True, False)
     story.answers("/served", "served 1")
     story.ends(commit, "success")
+
+
+# ---- an engine that hangs --------------------------------------------------------------------------------------------
+
+WATCHDOG = "/run/systemd/system/gitops-mvd.service.d/watchdog.conf"
+
+
+@pytest.fixture
+def impatient(story: Story) -> Iterator[None]:
+    """systemd gives the daemon six seconds from one ping to the next."""
+    story.run("mkdir", "-p", str(Path(WATCHDOG).parent))
+    story.server.put(WATCHDOG, "[Service]\nWatchdogSec=6\n")
+    story.run("sh", "-c", f"systemctl daemon-reload && systemctl restart {DAEMON}")
+    yield
+    story.run("sh", "-c", f"rm {WATCHDOG} && systemctl daemon-reload && systemctl restart {DAEMON}")
+
+
+def test_a_docker_that_hangs_is_told_in_time_and_the_daemon_outlives_it(
+    story: Story, said: Said, impatient: None
+) -> None:
+    process = story.run("systemctl", "show", "--property=MainPID", DAEMON)
+    eventually("that it has begun", lambda: lines(said, "daemon started"))
+    story.run("systemctl", "kill", "--kill-whom=main", "--signal=SIGSTOP", "docker.service")
+    try:
+        eventually("that it is told", lambda: lines(said, "Docker does not answer"), within=100)
+        assert "timed out" in lines(said, "Docker does not answer")[0]
+        assert story.run("systemctl", "show", "--property=MainPID", DAEMON) == process
+    finally:
+        story.run("systemctl", "kill", "--kill-whom=main", "--signal=SIGCONT", "docker.service")
+    eventually("that it is over", lambda: lines(said, "resolved for=host"))
+    assert story.run("systemctl", "show", "--property=MainPID", DAEMON) == process

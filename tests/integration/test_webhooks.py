@@ -156,10 +156,15 @@ def test_a_port_that_another_program_has_stops_no_deploy(lab: Lab, story: Story)
         story.run("systemd-run", "--unit=holder", "python3", "-m", "http.server", "9180")
         eventually("who takes the port", lambda: ":9180 " in story.run("ss", "-ltn"))
     try:
-        eventually("that it is told", lambda: "cannot listen for webhooks at=0.0.0.0:9180" in story.log())
+        cause = "cannot listen for webhooks at 0.0.0.0:9180: address already in use"
+        eventually("that it is told", lambda: cause in story.log())
+        eventually("that it is in the status", lambda: "thread webhooks not running since" in story.mvd("status").out)
         assert "another program listens at" in story.mvd("doctor").out
+        assert cause in story.mvd("doctor").out
         commit = story.merge(manifest("deaf", {"services": {"web": routed(image, "/deaf")}}), "Deploy deaf")
         story.look_again()
         story.ends(commit, "success")
     finally:
         story.run("systemctl", "stop", "holder")
+    eventually("that it listens after all", lambda: "the daemon listens" in story.mvd("doctor").out, within=60)
+    assert "thread webhooks started again" in story.mvd("status").out

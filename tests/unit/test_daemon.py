@@ -7,12 +7,14 @@ from typing import Any
 
 import pytest
 
+from gitops_mvd.core.backoff import Backoff
 from gitops_mvd.core.errors import StepFailed
 from gitops_mvd.core.model import Revision
 from gitops_mvd.daemon.loop import Daemon
 from gitops_mvd.daemon.mailbox import Mailbox
 from gitops_mvd.daemon.triggers import SYNC
 from gitops_mvd.status.outbox import Outbox
+from tests.threads import kept
 
 
 def a_daemon(error: Exception, told: list[str], tmp_path: Any) -> Daemon:
@@ -26,7 +28,7 @@ def a_daemon(error: Exception, told: list[str], tmp_path: Any) -> Daemon:
         clock=SimpleNamespace(resume=lambda: None),
         source=SimpleNamespace(fetch=fetch),
         statuses=SimpleNamespace(wait=told.append),
-        history=SimpleNamespace(save_last_error=told.append),
+        history=SimpleNamespace(save_last_error=told.append, save_threads=lambda states: None),
         settings_path=tmp_path / "config.yaml",
     )
     return Daemon(wired)  # type: ignore[arg-type]
@@ -48,26 +50,24 @@ def test_a_pass_that_breaks_is_told_and_is_not_the_last(
     daemon = a_daemon(error, told, tmp_path)
     for _ in range(3):
         assert daemon.reconcile_pass(frozenset({SYNC})) is None
-    daemon._retry.cancel()
     assert told == [sentence, sentence] * 3
 
 
 def test_the_outbox_goes_on_after_what_nobody_thought_of(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("gitops_mvd.status.outbox.HISTORY_RETRY_SECONDS", 0.0)
-    tries: list[str] = []
+    monkeypatch.setattr("gitops_mvd.daemon.supervisor.BACKOFF", Backoff(0.01, 0.02))
+    asked: list[float] = []
 
-    def deliver(self: Outbox) -> None:
-        tries.append("")
-        if len(tries) == 1:
+    def due(now: float) -> list[Any]:
+        asked.append(now)
+        if len(asked) == 1:
             raise ValueError("garbage")
-        self._ended = True
-        self.wake()
+        return []
 
-    monkeypatch.setattr(Outbox, "deliver", deliver)
-    history = SimpleNamespace(requeue_rejected=lambda: None, next_due=lambda now: None)
-    outbox = Outbox(history, None)  # type: ignore[arg-type]
-    outbox._run()
-    assert len(tries) == 2
+    history = SimpleNamespace(requeue_rejected=lambda: None, next_due=lambda now: None, due=due)
+    outbox = Outbox(history, SimpleNamespace())  # type: ignore[arg-type]
+    with kept(outbox.run, outbox.wake) as at_work:
+        assert at_work.wait(10)
+    assert len(asked) >= 2
     assert "internal error" in caplog.text

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import threading
 from collections.abc import Callable
 from contextlib import nullcontext
 from typing import Any, ClassVar
@@ -15,6 +16,7 @@ from gitops_mvd.core.model import Check, Gate, Health, Instance, Resource, Servi
 from gitops_mvd.core.rollout import DRAINED
 from gitops_mvd.host.disruption import Disruptions
 from gitops_mvd.host.gates import Gates
+from gitops_mvd.host.turns import Turns
 from gitops_mvd.probes import ProbeTools, discover
 from gitops_mvd.systemd.client import Phase
 from tests.fakes import FakeClock, FakeHistory
@@ -309,3 +311,47 @@ def test_where_the_gateway_answers_by_itself_there_is_nothing_to_be_seen() -> No
 
 def test_all_nodes_are_given_the_time_to_take_it_up() -> None:
     assert 5 <= switch(lambda at: {"old"}, everywhere=True) < 7
+
+
+# ---- side by side ----------------------------------------------------------------------------------------------------
+
+
+def test_gates_are_tried_side_by_side_and_judged_in_their_order() -> None:
+    together = threading.Barrier(8, timeout=10)  # each try waits until all eight are being made
+
+    def hangs(at: float) -> tuple[Health, str]:
+        together.wait()
+        return Health.DEGRADED, "http hangs"
+
+    gates, gate, _ = at_a_gate(lambda at: up(), Check("http"), hangs)
+    many = [dataclasses.replace(gate, on=dataclasses.replace(gate.on, service=f"web-{n}")) for n in range(8)]
+    with pytest.raises(Unhealthy, match="web-0: http hangs"):
+        gates.wait(many)
+
+
+def test_one_that_waits_at_its_gates_lets_another_one_have_its_turn() -> None:
+    turns, at_gate, passed = Turns(1), threading.Event(), threading.Event()
+
+    def waits() -> None:
+        with turns.taken(), turns.lent():
+            at_gate.set()
+            assert passed.wait(10)
+
+    thread = threading.Thread(target=waits)
+    thread.start()
+    assert at_gate.wait(10)
+    assert turns.any_free()
+    with turns.taken():
+        assert not turns.any_free()
+        passed.set()
+        thread.join(0.1)
+        assert thread.is_alive()  # it goes on once it has a turn again
+    thread.join(10)
+    assert not thread.is_alive()
+    assert turns.any_free()
+
+
+def test_who_has_no_turn_has_none_to_lend() -> None:
+    turns = Turns(1)
+    with turns.lent(), turns.taken():
+        assert not turns.any_free()

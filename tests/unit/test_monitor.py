@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import heapq
 import itertools
 import threading
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -17,10 +19,13 @@ from gitops_mvd.host.monitor import (
     HEALTHY_EVERY_SECONDS,
     SHORTEST_INTERVAL_SECONDS,
     UNHEALTHY_EVERY_SECONDS,
+    WORKERS,
     Monitor,
+    Watched,
 )
 from gitops_mvd.probes import is_monitored
 from tests.fakes import FakeClock
+from tests.threads import kept
 
 WEB = Service("web", "image", check=Check("http", {"path": "/health", "port": 80}, within=60))
 NOW = 1_760_000_000.0  # in Unix time
@@ -61,10 +66,14 @@ class World:
         self.there[name] = replace(made, started=datetime.fromtimestamp(at, UTC).isoformat())
         return made
 
+    def ask_due(self) -> float | None:
+        """Each try ends before the next one begins."""
+        return self.watch.ask_due(lambda ask, watched: ask(watched))
+
     def run(self, seconds: float) -> None:
         """Let the watch go on for so long."""
         ends = self.clock.now() + seconds
-        while (pause := self.watch.ask_next()) is not None and self.clock.now() + pause <= ends:
+        while (pause := self.ask_due()) is not None and self.clock.now() + pause <= ends:
             self.clock.wait(pause)
         self.clock.time = ends
 
@@ -72,7 +81,7 @@ class World:
         """Go on until that one was asked so many times more."""
         wanted = self.asked[name] + times
         while self.asked[name] < wanted:
-            self.clock.wait(self.watch.ask_next() or 0)
+            self.clock.wait(self.ask_due() or 0)
 
 
 @pytest.fixture
@@ -243,7 +252,7 @@ def test_an_app_that_is_being_changed_is_left_alone_and_not_forgotten(world: Wor
 def test_at_rest_nobody_is_asked(world: World) -> None:
     web = watched(world)
     world.watch.pause_all()
-    assert world.watch.ask_next() is None
+    assert world.ask_due() is None
     world.watch.follow([(web, WEB)])
     world.until_asked(1)
 
@@ -251,7 +260,7 @@ def test_at_rest_nobody_is_asked(world: World) -> None:
 def test_what_is_gone_is_asked_no_more(world: World) -> None:
     watched(world)
     world.watch.follow([])
-    assert world.watch.ask_next() is None
+    assert world.ask_due() is None
 
 
 def test_all_are_asked_about_once_a_minute_one_after_the_other(world: World) -> None:
@@ -320,8 +329,84 @@ def test_the_thread_asks_by_itself_and_a_mistake_does_not_end_it() -> None:
 
     always_due = itertools.count(step=2 * HEALTHY_EVERY_SECONDS).__next__
     watch = Monitor(ask, lambda name: None, lambda reason: None, always_due)
-    with watch:
+    with kept(watch.run, watch.wake):
         for started in "12":
             asked.clear()
             watch.follow([(Instance("web", "shop", "web", "10.0.0.2", "running", started=started), WEB)])
             assert asked.wait(5)
+
+
+# ---- side by side ----------------------------------------------------------------------------------------------------
+
+
+class SideBySide:
+    """Threads of which so many work at once, each try of which takes its time, by the clock of the world."""
+
+    def __init__(self, world: World, workers: int, takes: Callable[[str], float]) -> None:
+        self.world, self.takes = world, takes
+        self.free = [world.clock.now()] * workers
+        self.number = itertools.count()
+        self.ends: list[tuple[float, int, Callable[[Watched], None], Watched]] = []
+
+    def begin(self, ask: Callable[[Watched], None], watched: Watched) -> None:
+        begins = max(heapq.heappop(self.free), self.world.clock.now())
+        ends = begins + self.takes(watched.instance.name)
+        heapq.heappush(self.free, ends)
+        heapq.heappush(self.ends, (ends, next(self.number), ask, watched))
+
+    def run(self, seconds: float) -> None:
+        over = self.world.clock.now() + seconds
+        while self.world.clock.now() < over:
+            pause = self.world.watch.ask_due(self.begin)
+            due = self.world.clock.now() + (pause if pause is not None else seconds)
+            if self.ends and self.ends[0][0] <= due:
+                ends, _, ask, watched = heapq.heappop(self.ends)
+                self.world.clock.time = max(self.world.clock.time, ends)
+                ask(watched)
+            else:
+                self.world.clock.time = min(due, over)
+
+
+def test_of_a_hundred_of_which_fifty_hang_all_are_told_within_a_minute(world: World) -> None:
+    instances = [world.start(f"web-{n}", app=f"app-{n}") for n in range(100)]
+    for n in range(0, 100, 2):
+        world.answers[f"web-{n}"] = (Health.PROGRESSING, "http /health does not answer within 2 s")
+    world.watch.follow([(instance, WEB) for instance in instances])
+    pool = SideBySide(world, WORKERS, lambda name: 2.0 if name in world.answers else 0.01)
+    pool.run(60)
+    unhealthy = [n for n, instance in enumerate(instances) if world.watch.verdict(instance)[0] is Health.DEGRADED]
+    assert unhealthy == list(range(0, 100, 2))
+
+
+def test_one_that_hangs_is_asked_once_and_holds_up_no_other(world: World) -> None:
+    world.watch.follow([(world.start("hangs"), WEB), (world.start("web"), WEB)])
+    begun: list[str] = []
+
+    def begin(ask: Callable[[Watched], None], watched: Watched) -> None:
+        begun.append(watched.instance.name)
+        if watched.instance.name != "hangs":
+            ask(watched)
+
+    for _ in range(200):
+        world.clock.wait(world.watch.ask_due(begin) or 1.0)
+    assert begun.count("hangs") == 1
+    assert begun.count("web") > 10
+
+
+def test_threads_are_not_left_behind() -> None:
+    before, hung, asked = threading.active_count(), threading.Event(), threading.Event()
+
+    def ask(instance: Instance, service: Service) -> tuple[Health, str]:
+        asked.set()
+        hung.wait(10)
+        return WELL
+
+    watch = Monitor(ask, lambda name: None, lambda reason: None, itertools.count(step=60).__next__)
+    with kept(watch.run, watch.wake):
+        watch.follow([(Instance(f"web-{n}", "shop", "web", "10.0.0.2", "running"), WEB) for n in range(100)])
+        assert asked.wait(5)
+    hung.set()
+    for thread in threading.enumerate():
+        if thread.name.startswith("ask"):
+            thread.join(10)
+    assert threading.active_count() == before

@@ -11,6 +11,7 @@ from gitops_mvd.core.errors import MvdError, RateLimited, StepFailed, Unavailabl
 from gitops_mvd.core.model import CommitStatus, Health, Operation
 from gitops_mvd.state.history import SqliteHistory
 from gitops_mvd.status.outbox import LONGEST_PAUSE_SECONDS, Outbox
+from tests.threads import kept
 
 
 class Forge:
@@ -77,7 +78,7 @@ def test_it_can_be_opened_again_after_it_was_closed(history: SqliteHistory) -> N
     outbox = Outbox(history, forge)
     for commit in ("a" * 40, "b" * 40):
         post(history, commit)
-        with outbox:
+        with kept(outbox.run, outbox.wake):
             outbox.wake()
         outbox.deliver()
     assert forge.taken == ["a" * 40, "b" * 40]
@@ -168,7 +169,7 @@ def test_what_was_refused_is_tried_again_after_a_start(history: SqliteHistory) -
     Outbox(history, forge).deliver()
     forge.errors.clear()
     outbox = Outbox(history, forge)
-    with outbox:
+    with kept(outbox.run, outbox.wake):
         outbox.wake()
     outbox.deliver()
     assert sorted(forge.taken) == ids(2)

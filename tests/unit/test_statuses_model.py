@@ -161,7 +161,7 @@ class Story(RuleBasedStateMachine):
             self.daemon.reconcile_pass(frozenset({"poll"}))
         except Killed:
             self.restart()
-        self.daemon._retry.cancel()
+        self.daemon._retry = None
         self.host.fault = lambda step: None
         with contextlib.suppress(BlockingIOError):
             while self.systemd.recv(4096):
@@ -209,7 +209,7 @@ class Story(RuleBasedStateMachine):
         self.start()
 
     def end(self) -> None:
-        self.daemon._retry.cancel()
+        self.daemon._retry = None
         self.daemon._notify.socket.close()
         self.history.close()
 

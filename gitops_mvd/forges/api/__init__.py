@@ -7,29 +7,31 @@ The certificates that are trusted are the machine's own, those of a private auth
 from __future__ import annotations
 
 import base64
+import errno
 import json
 import os
-import re
 import socket
 import ssl
 import time
 import unicodedata
 import urllib.parse
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from gitops_mvd.core.errors import RateLimited, StepFailed, Unavailable
+from gitops_mvd.core.errors import RateLimited, StepFailed, Unavailable, reading
 from gitops_mvd.core.redact import redact
-from gitops_mvd.core.text import plain_line
+from gitops_mvd.core.text import first_words, plain_line
+from gitops_mvd.net.line import limit
 
 if TYPE_CHECKING:
     import requests  # loaded by who asks something: the settings only need to know which forges there are
 
 TIMEOUT = (5.0, 20.0)  # seconds to connect, and between two bytes of the answer
-WITHIN = 60.0  # seconds for all of an answer
+WITHIN = 60.0  # seconds for all of an answer, and for all pages of a list
 LARGEST_ANSWER = 16 * 1024 * 1024
+MOST_PAGES = 100
 PAUSE = 60.0  # seconds, where a forge wants fewer requests and does not say from when on
 REMEMBERED = 64  # answers that need not be sent again while they are the same
 JOINER = "\u200d"  # makes one character of two
@@ -45,7 +47,8 @@ class Account:
 
     The token is asked for anew at each request, as that of a GitHub App changes; with a `username` it is its password.
     `renew` is called with a token that was refused, and returns whether there is another one now.
-    `branch` is the one that is followed, for a forge that shows the statuses of a branch.
+    `branch` is the one that is followed, for a forge that shows the statuses of a branch.  `within` is the seconds that
+    an answer may take, and all pages of a list.
     """
 
     repository: str
@@ -54,6 +57,7 @@ class Account:
     username: str = ""
     renew: Callable[[str], bool] = field(default=lambda refused: False, repr=False)
     branch: str = ""
+    within: float = WITHIN
 
 
 def basic(account: Account) -> str:
@@ -112,6 +116,7 @@ class Api:
         denied: Sequence[int] = (401,),
         explain: Callable[[int, str], Explanation | None] = lambda code, said: None,
         renew: Callable[[requests.PreparedRequest], bool] = lambda refused: False,
+        within: float = WITHIN,
     ) -> None:
         self.where = f"{name} at {urllib.parse.urlsplit(base_url).netloc}"
         self._url = base_url.rstrip("/")
@@ -119,9 +124,14 @@ class Api:
         self._denied = denied
         self._explain = explain
         self._renew = renew
+        self._within = within
         import requests
 
+        from gitops_mvd.net.adapter import Adapter
+
         self._session = requests.Session()
+        for scheme in ("http://", "https://"):
+            self._session.mount(scheme, Adapter())
         self._session.headers.update(headers or {})
         self._session.auth = sign  # and so no login of a ~/.netrc
         self._session.verify = _authorities()
@@ -156,20 +166,28 @@ class Api:
         import requests
 
         try:
-            with self._session.request(
-                method, url, json=body, headers=headers, timeout=TIMEOUT, allow_redirects=False, stream=True
-            ) as answer:
+            with (
+                limit(self._within, 2 * LARGEST_ANSWER),
+                self._session.request(
+                    method, url, json=body, headers=headers, timeout=TIMEOUT, allow_redirects=False, stream=True
+                ) as answer,
+            ):
                 return answer, _read(answer)
         except (requests.RequestException, OSError, ValueError) as error:  # whose text may hold the token
             raise Unavailable(f"{self.where} does not answer: {_reason(error)}") from None
 
-    @contextmanager
-    def reading(self) -> Iterator[None]:
+    def reading(self) -> AbstractContextManager[None]:
         """Inside, an answer of another shape than the forge documents is one that says nothing."""
-        try:
-            yield
-        except (LookupError, TypeError, ValueError, AttributeError) as error:
-            raise Unavailable(f"{self.where} answered with unexpected JSON") from error
+        return reading(self.where)
+
+    def pages(self, to: str) -> Iterator[int]:
+        """The numbers of the pages of a list, from 1.  Raises Unavailable where there is no end of them."""
+        ends = time.monotonic() + self._within
+        for page in range(1, MOST_PAGES + 1):
+            if time.monotonic() > ends:
+                raise Unavailable(f"{self.where} takes more than {self._within:g} s for all pages to {to}")
+            yield page
+        raise Unavailable(f"{self.where} lists more than {MOST_PAGES} pages to {to}")
 
     def _understand(self, said: bytes) -> Any:
         """A page of HTML in place of JSON is somebody else's: a login page, or that of a proxy in front."""
@@ -227,11 +245,6 @@ def cut_text(text: str, most: int) -> str:
     return text[: most - 2].rpartition("\n")[0] + "\n…"
 
 
-def first_words(said: str) -> str:
-    """The beginning of an answer, which may as well be a page of HTML."""
-    return " ".join(re.sub(r"<[^>]*>", " ", said).split())[:200]
-
-
 def _reason(error: BaseException) -> str:
     """Why a request failed, in the system's words and never in those of a library, which may show the token."""
     seen: list[BaseException] = []
@@ -252,13 +265,12 @@ def _reason(error: BaseException) -> str:
 
 
 def _read(answer: requests.Response) -> bytes:
-    """All of an answer, unless it is too long or takes too long."""
-    ends = time.monotonic() + WITHIN
+    """All of an answer, unless it is too large."""
     said = bytearray()
-    for piece in answer.iter_content(64 * 1024):
+    for piece in answer.iter_content(64 * 1024):  # as it unfolds, if it is packed
         said += piece
-        if len(said) > LARGEST_ANSWER or time.monotonic() > ends:
-            raise ValueError("the answer is too long")
+        if len(said) > LARGEST_ANSWER:
+            raise OSError(errno.EMSGSIZE, "the answer is too large")
     return bytes(said)
 
 

@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from gitops_mvd.core.errors import Unavailable
 from gitops_mvd.core.redact import learn
-from gitops_mvd.forges.api import Api, Explanation, Refused
+from gitops_mvd.forges.api import WITHIN, Api, Explanation, Refused
 
 PUBLIC = "https://api.github.com"
 SKEW = 60  # seconds that this server's clock may be ahead of GitHub's, or behind it
@@ -37,7 +37,13 @@ class GitHubApp:
     """
 
     def __init__(
-        self, id: str, key: str, repository: str, base_url: str = "", now: Callable[[], float] = time.time
+        self,
+        id: str,
+        key: str,
+        repository: str,
+        base_url: str = "",
+        now: Callable[[], float] = time.time,
+        within: float = WITHIN,
     ) -> None:
         self._id = id
         self._key = _private_key(id, key)
@@ -54,6 +60,7 @@ class GitHubApp:
             lambda: [self._proof],
             headers=HEADERS,
             explain=self._explain,
+            within=within,
         )
 
     def __call__(self) -> str:

@@ -15,7 +15,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ import requests
 
 from gitops_mvd import kinds
 from gitops_mvd.config.settings import Docker, KongSettings, Settings
+from gitops_mvd.core.errors import Unavailable
 from gitops_mvd.core.model import App, Change, Resource, Service
 from gitops_mvd.core.plan import in_order, place
 from gitops_mvd.core.specs import service_of
@@ -331,14 +332,18 @@ def _bus(path: Path) -> Iterator[None]:
 @contextmanager
 def _events(engine: Engine) -> Iterator[None]:
     """Docker's events are followed, as by the daemon: thanks to them it need not be asked for what did not change."""
-    stop, connected = threading.Event(), threading.Event()
-    notice = lambda kind, action, name: connected.set()  # noqa: E731
-    thread = threading.Thread(target=engine.watch, args=(notice, stop), name="docker-events", daemon=True)
+    connected = threading.Event()
+
+    def follow() -> None:
+        with suppress(Unavailable):  # by which it ends
+            engine.follow(lambda *notice: connected.set())
+
+    thread = threading.Thread(target=follow, name="docker-events", daemon=True)
     thread.start()
     try:
         if not connected.wait(10):
             raise RuntimeError("the recorded Docker does not stream its events")
         yield
     finally:
-        stop.set()
+        engine.hang_up()
         thread.join(5)
