@@ -134,7 +134,8 @@ TAMPERING: Mapping[str, Mapping[str, Tampering]] = {
         "it was masked": _by("ln -sf /dev/null {units}/{name}.service; systemctl daemon-reload"),
         "systemd has read another text": _by(
             "cp {units}/{name}.service /tmp/unit; sed -i s/RestartSec=2/RestartSec=9/ {units}/{name}.service;"
-            "systemctl daemon-reload; cp /tmp/unit {units}/{name}.service"
+            "systemctl daemon-reload; cp /tmp/unit {units}/{name}.service",
+            but=SCHEDULED,  # what is not loaded is read as it starts
         ),
     },
     "timer": {
