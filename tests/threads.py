@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from gitops_mvd.daemon.supervisor import Run, Supervisor
+from gitops_mvd.daemon.webhook import Server
 
 
 @contextmanager
@@ -23,3 +24,18 @@ def kept(run: Run, wake: Callable[[], None] = lambda: None) -> Iterator[threadin
 
     with Supervisor(lambda states: None).keep("test", run_and_tell, wake):
         yield at_work
+
+
+@contextmanager
+def serving(server: Server) -> Iterator[None]:
+    """Inside, the server of webhooks answers."""
+    stop = threading.Event()
+    thread = threading.Thread(target=server.run, args=(stop,))
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        server.wake()
+        thread.join(10)
+    assert not thread.is_alive()

@@ -178,7 +178,7 @@ class Sinks:
         daemon = Daemon(self.wired)
         with self.logging():
             daemon.reconcile_pass(frozenset({SYNC}))
-            daemon._retry.cancel()
+            daemon._retry = None
             daemon.review_pull_requests()
             self.wired.outbox.deliver()
 

@@ -46,7 +46,7 @@ from gitops_mvd.daemon.webhook import (
 from gitops_mvd.daemon.wiring import wire
 from tests.lab.bench.world import recorded
 from tests.lab.repository import Repository
-from tests.threads import kept
+from tests.threads import kept, serving
 
 SECRET = "of-sixteen-or-more"
 PUSHED = {"ref": "refs/heads/main", "after": "1" * 40}
@@ -107,20 +107,6 @@ def opened(receiver: Receiver | None = None, host: str = "127.0.0.1", **more: fl
     application = Webhooks(receiver or forges.known()["github"], SECRET, "main", door.mailbox.post, throttle)
     with serving(Server(listener, application, throttle, **more)):
         yield door
-
-
-@contextmanager
-def serving(server: Server) -> Iterator[None]:
-    stop = threading.Event()
-    thread = threading.Thread(target=server.run, args=(stop,))
-    thread.start()
-    try:
-        yield
-    finally:
-        stop.set()
-        server.wake()
-        thread.join(10)
-    assert not thread.is_alive()
 
 
 @pytest.fixture

@@ -41,7 +41,7 @@ from tests.fuzz.verdict import Input, Wrong, unclear
 from tests.lab import dialects
 from tests.lab.repository import Happened, PullRequest, Repository
 from tests.oracle.mutants import changed, fixtures, made, of_text
-from tests.threads import kept
+from tests.threads import serving
 from tests.unit.memory_tree import MemoryTree
 from tests.unit.test_manifest import CASES, repository
 
@@ -252,8 +252,8 @@ def listening(kind: str) -> Iterator[tuple[int, list[str]]]:
     logging.getLogger("gitops_mvd").addHandler(heard)
     try:
         receiver = forges.known()[kind]
-        server = Server(listener, Webhooks(receiver, SECRET, "main", posted.append, throttle), throttle, within=4)
-        with kept(lambda stop, up: server.run(stop), server.wake):
+        application = Webhooks(receiver, SECRET, "main", posted.append, throttle)
+        with serving(Server(listener, application, throttle, within=4)):
             yield listener.getsockname()[1], posted
     finally:
         logging.getLogger("gitops_mvd").removeHandler(heard)
