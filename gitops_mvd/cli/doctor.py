@@ -13,7 +13,7 @@ import click
 
 from gitops_mvd.cli.output import as_json, counted, print_json
 from gitops_mvd.cli.server import connect, restarted_threads, told
-from gitops_mvd.config.settings import host_and_port
+from gitops_mvd.config.settings.forge import host_and_port
 from gitops_mvd.core.errors import ManifestError, MvdError, Unavailable
 
 if TYPE_CHECKING:

@@ -9,8 +9,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from gitops_mvd import forges
-from gitops_mvd.config.settings import ForgeSettings, KongSettings, Settings, logins_of_providers, named_files
-from gitops_mvd.config.settings import GitHubApp as AppLogin
+from gitops_mvd.config.settings import Settings, logins_of_providers, named_files
+from gitops_mvd.config.settings.forge import ForgeSettings
+from gitops_mvd.config.settings.kong import KongSettings
+from gitops_mvd.config.settings.repository import GitHubApp as AppLogin
 from gitops_mvd.core.addresses import address_of, plain_host, split_url
 from gitops_mvd.core.errors import Unavailable
 from gitops_mvd.core.policy import PRIVATE, Server

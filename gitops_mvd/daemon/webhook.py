@@ -27,7 +27,7 @@ from waitress.channel import HTTPChannel
 from waitress.server import TcpWSGIServer
 from waitress.task import WSGITask
 
-from gitops_mvd.config.settings import host_and_port
+from gitops_mvd.config.settings.forge import host_and_port
 from gitops_mvd.core.errors import Unavailable
 from gitops_mvd.core.ports import Receiver
 from gitops_mvd.daemon.connections import Hooks

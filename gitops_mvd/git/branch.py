@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from gitops_mvd.config.settings import Verify
+from gitops_mvd.config.settings.repository import Verify
 from gitops_mvd.core.errors import MvdError, RevisionRefused, Unavailable
 from gitops_mvd.core.model import PullRequest, Revision
 from gitops_mvd.git.address import BRANCH, protocol

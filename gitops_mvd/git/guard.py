@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from gitops_mvd.config.settings import Verify
+from gitops_mvd.config.settings.repository import Verify
 from gitops_mvd.core.errors import RevisionRefused
 from gitops_mvd.git.address import BRANCH
 from gitops_mvd.git.command import Command

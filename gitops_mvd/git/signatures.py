@@ -16,7 +16,7 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from gitops_mvd.config.settings import Verify
+from gitops_mvd.config.settings.repository import Verify
 from gitops_mvd.core.errors import Unavailable
 from gitops_mvd.core.ports import Git
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from gitops_mvd.config.settings import AppRole, CommandProvider, ProviderSettings, VaultProvider
+from gitops_mvd.config.settings.secrets import AppRole, CommandProvider, ProviderSettings, VaultProvider
 from gitops_mvd.core.errors import MvdError, StepFailed, Unavailable
 from gitops_mvd.secrets import providers
 from gitops_mvd.secrets.providers import Provider, connect, vault

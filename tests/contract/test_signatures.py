@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from gitops_mvd.cli.doctor import CHECKS
-from gitops_mvd.config.settings import Verify, read
+from gitops_mvd.config.settings import read
+from gitops_mvd.config.settings.repository import Verify
 from gitops_mvd.core.errors import RevisionRefused, Unavailable
 from gitops_mvd.daemon.wiring import wire
 from gitops_mvd.git.branch import Source

@@ -4,7 +4,10 @@ import re
 
 import pytest
 
-from gitops_mvd.config.settings import GitHubApp, Login, Verify, host_and_port, named_files, read
+from gitops_mvd.config.settings import named_files, read
+from gitops_mvd.config.settings.engine import Login
+from gitops_mvd.config.settings.forge import host_and_port
+from gitops_mvd.config.settings.repository import GitHubApp, Verify
 from gitops_mvd.core.errors import ManifestError
 from gitops_mvd.core.policy import Policy
 

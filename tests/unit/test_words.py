@@ -28,7 +28,7 @@ GONE = {
 # Where a word stays: names in files, databases and settings that older versions wrote, and what they stand in.
 STAYS = {
     "gitops_mvd/state/history.py": r"condemned|proposals?",
-    "gitops_mvd/config/settings.py": r"proposals",
+    "gitops_mvd/config/settings/forge.py": r"proposals",
     "gitops_mvd/git/merges.py": r"refs/mvd/proposals/",
     "gitops_mvd/git/branch.py": r"\.proposals",
     "gitops_mvd/daemon/wiring.py": r"forge\.proposals",

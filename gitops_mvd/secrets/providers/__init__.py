@@ -9,7 +9,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Protocol
 
-from gitops_mvd.config.settings import ProviderSettings
+from gitops_mvd.config.settings.secrets import ProviderSettings
 
 LARGEST_BYTES = 1 << 20
 

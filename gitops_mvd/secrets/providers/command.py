@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 
-from gitops_mvd.config.settings import CommandProvider
+from gitops_mvd.config.settings.secrets import CommandProvider
 from gitops_mvd.core.errors import StepFailed, Unavailable
 from gitops_mvd.secrets.program import run
 from gitops_mvd.secrets.providers import LARGEST_BYTES

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
-from gitops_mvd.config.settings import AppRole, VaultProvider
+from gitops_mvd.config.settings.secrets import AppRole, VaultProvider
 from gitops_mvd.core.errors import StepFailed, Unavailable
 from gitops_mvd.secrets.providers import LARGEST_BYTES
 

@@ -23,7 +23,9 @@ from typing import Any
 import requests
 
 from gitops_mvd import kinds
-from gitops_mvd.config.settings import Docker, KongSettings, Settings
+from gitops_mvd.config.settings import Settings
+from gitops_mvd.config.settings.engine import Docker
+from gitops_mvd.config.settings.kong import KongSettings
 from gitops_mvd.core.errors import Unavailable
 from gitops_mvd.core.model import App, Change, Resource, Service
 from gitops_mvd.core.plan import in_order, place

@@ -1,0 +1,180 @@
+"""`forge` and `webhook`: where commit statuses go, and where a forge tells of a merge.  Pure."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from gitops_mvd import forges
+from gitops_mvd.config.readers import absolute, boolean, filled, one_of
+from gitops_mvd.config.settings.repository import Credentials
+from gitops_mvd.config.settings.section import section
+from gitops_mvd.config.tables import Key, Place, accepts
+
+
+@dataclass(frozen=True, slots=True)
+class PullRequestSettings:
+    """What is reported on open pull requests."""
+
+    plan: bool = True
+    comment: bool = False
+    forks: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ForgeSettings:
+    """Where commit statuses go, and what else is reported there; `base_url` "" is the forge's public API."""
+
+    kind: str
+    repository: str
+    base_url: str = ""
+    token_file: str = ""
+    username: str = ""
+    apps: bool = False
+    environment: str = ""
+    link: str = ""
+    proposals: PullRequestSettings = field(default_factory=PullRequestSettings)
+
+
+@dataclass(frozen=True, slots=True)
+class Webhook:
+    """The address that listens for webhooks of the forge; its kind says how they are authenticated."""
+
+    secret_file: str
+    listen: str = "127.0.0.1:9180"
+
+
+@accepts({"type": "string", "pattern": ":[0-9]{1,5}$"})
+def _listen(place: Place) -> str:
+    value = filled(place)
+    host, _, port = value.rpartition(":")
+    bare = host[1:-1] if host.startswith("[") and host.endswith("]") else host
+    try:
+        is_written_well = (ipaddress.ip_address(bare).version == 6) is (bare != host)
+    except ValueError:
+        is_written_well = False
+    if not is_written_well:
+        place.fail(f"must be an IP address of this server and a port, such as `127.0.0.1:9180`, not {value!r}")
+    if not (port.isascii() and port.isdecimal() and len(port) <= 5 and 1 <= int(port) <= 65535):
+        place.fail(f"must have a port from 1 to 65535, not {port!r}")
+    return value
+
+
+@accepts({"type": "string", "pattern": "^https?://"})
+def _link(place: Place) -> str:
+    link = filled(place)
+    if not link.startswith(("https://", "http://")):
+        place.fail("must be an address that begins with https://")
+    return link
+
+
+@accepts({"enum": forges.kinds()})
+def _forge_kind(place: Place) -> str:
+    return one_of(*forges.kinds())(place)
+
+
+PULL_REQUESTS_SECTION = section(
+    PullRequestSettings,
+    {
+        "plan": Key("`true` reports the plan of each pull request as the status `mvd/HOST/plan`.", boolean),
+        "comment": Key(
+            "`true` writes the whole plan into a comment on the pull request, one for each host, kept up to date.",
+            boolean,
+        ),
+        "forks": Key(
+            "`true` does this for pull requests from forks too. Whoever can open one then makes this host read files "
+            "and ask registries.",
+            boolean,
+        ),
+    },
+)
+FORGE_SECTION = section(
+    ForgeSettings,
+    {
+        "kind": Key(
+            f"The forge: {', '.join(f'`{kind}`' for kind in forges.kinds())}. "
+            "Required if the repository's address does not tell.",
+            _forge_kind,
+            "as the repository's address tells",
+        ),
+        "repository": Key(
+            "The name of the config repository there: `acme/config`; with all its groups at GitLab, `PROJECT/slug` or "
+            "`~user/slug` at Bitbucket Data Center, `organisation/project/repository` at Azure DevOps.",
+            filled,
+            "as the repository's address tells",
+        ),
+        "base_url": Key(
+            "The API. Required if Git goes by ssh and the web is at another port or path.",
+            filled,
+            "as the repository's address tells, `https://HOST/api/v3` for GitHub Enterprise Server, for the others "
+            "`https://HOST` with the path before the repository",
+        ),
+        "token_file": Key(
+            "The file with a token that may write commit statuses.",
+            absolute,
+            "the login of `credentials`, which for GitHub may be an App",
+        ),
+        "username": Key(
+            "For Bitbucket: the user of the password or API token. Without a user, the token is an access token.",
+            filled,
+        ),
+        "apps": Key(
+            "`true` gives every app a status of its own too, `mvd/HOST/APP`, at the last commit that changed the app.",
+            boolean,
+        ),
+        "environment": Key(
+            "GitHub only: what runs on this host is shown as a deployment to that environment. `{host}` and the name "
+            'of each label of the host are filled in: `"{host}"` is an environment for each host, '
+            '`"production {region}"` one for all hosts of a region.',
+            filled,
+        ),
+        "link": Key(
+            "The page that a status links to, with `{host}`, `{app}` and `{commit}` filled in: "
+            "`https://wiki.example.com/runbook?host={host}&app={app}&commit={commit}`.",
+            _link,
+            "none, or the page of the commit if the forge requires a link",
+        ),
+        "proposals": Key("What is reported on open pull requests.", PULL_REQUESTS_SECTION),
+    },
+    derived=("kind", "repository"),
+)
+WEBHOOK_SECTION = section(
+    Webhook,
+    {
+        "secret_file": Key(
+            "The file with the secret that the forge signs with, 16 characters or more: `openssl rand -hex 32`.",
+            absolute,
+        ),
+        "listen": Key(
+            'The address and port to listen at, plain HTTP; IPv6 as `"[::1]:9180"`. The daemon may not use a port '
+            "below 1024.",
+            _listen,
+        ),
+    },
+)
+
+
+def host_and_port(listen: str) -> tuple[str, int]:
+    """What `listen` says, without the brackets of an IPv6 address."""
+    host, _, port = listen.rpartition(":")
+    return host.strip("[]"), int(port)
+
+
+def complete(forge: dict[str, Any], values: Mapping[str, Any], place: Place) -> ForgeSettings | None:
+    """The forge's settings with what follows from the repository's address and credentials."""
+    told = forges.locate(values["repository"], forge.get("kind", ""))
+    if not told.kind:
+        place.report("has no `kind`, and the repository's address does not tell it")
+    elif "repository" not in forge and not told.repository:
+        place.report("has no `repository`, and the repository's address does not tell it")
+    elif forge.get("environment") and told.kind != "github":
+        place.report("has an `environment`, which only GitHub has")
+    else:
+        credentials = values.get("credentials", Credentials())
+        if credentials.github_app and told.kind != "github" and "token_file" not in forge:
+            place.report("has no `token_file`, and the login of a GitHub App is only for GitHub")
+        known = {"kind": told.kind, "repository": told.repository, "base_url": told.base_url}
+        return ForgeSettings(**{**known, "token_file": credentials.token_file, **forge})
+    return None
