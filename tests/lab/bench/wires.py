@@ -23,6 +23,7 @@ from typing import Any
 from jeepney import HeaderFields, Message, MessageType, Parser, new_error, new_method_return
 
 _UNITS = "a(ssssssouso)"
+_READ = {"FragmentPath": ("s", ""), "DropInPaths": ("as", []), "NeedDaemonReload": ("b", False)}
 _NO_SUCH_METHOD = "org.freedesktop.DBus.Error.UnknownMethod"
 
 
@@ -107,6 +108,8 @@ class _Bus(socketserver.StreamRequestHandler):
             case "ListUnitsByPatterns":
                 self.server.recorded.calls["systemd"] += 1
                 return new_method_return(call, _UNITS, (self.server.recorded.units,))
+            case "Get" if call.body[1] in _READ:  # which a daemon asks once of each unit
+                return new_method_return(call, "v", (_READ[call.body[1]],))
         return new_error(call, _NO_SUCH_METHOD)
 
 
