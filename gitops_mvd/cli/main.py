@@ -20,6 +20,7 @@ from gitops_mvd.cli import docs, doctor, hold, imports, install, kong, plan, run
 from gitops_mvd.cli.output import telling
 from gitops_mvd.config import settings
 from gitops_mvd.core.errors import ManifestError, MvdError
+from gitops_mvd.core.redact import told_text
 
 COMMANDS = (
     *(run.run, run.sync, plan.plan, plan.explain),
@@ -75,6 +76,6 @@ def _run(arguments: Sequence[str] | None) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except Exception as error:
-        traceback.print_exc()
+        click.echo(told_text(traceback.format_exc()), err=True)
         click.echo(f"mvd: internal error: {type(error).__name__}. Please report it, with the lines above", err=True)
     return 1

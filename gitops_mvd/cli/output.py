@@ -14,9 +14,10 @@ from typing import Any, TextIO, cast
 import click
 
 from gitops_mvd.core.redact import told_line, told_text
-from gitops_mvd.core.text import LONGEST_TEXT
+from gitops_mvd.core.text import LONGEST_TEXT, plain_line
 
-TRACEBACK = "\nTraceback (most recent call last):\n"
+LONGEST_PRINTED = 10 * LONGEST_TEXT  # characters of a line: what is in it was cut before, and may be escaped in JSON
+TRACEBACK = "\nTraceback (most recent call last):"
 RECENT_SECONDS = 100  # within which a time is shown as "12s ago"
 
 as_json = click.option("--json", "machine", is_flag=True, help="Print JSON, for programs.")
@@ -32,7 +33,7 @@ class Told:
         return getattr(self._stream, name)
 
     def write(self, text: str) -> int:
-        plain = "\n".join(told_text(line) for line in text.split("\n"))
+        plain = "\n".join(told_text(line, LONGEST_PRINTED) for line in text.split("\n"))
         encoding = self._stream.encoding or "utf-8"
         self._stream.write(plain.encode(encoding, "backslashreplace").decode(encoding))
         return len(text)
@@ -50,12 +51,19 @@ def telling() -> Iterator[None]:
 
 
 class OneLine(logging.Formatter):
-    """A line of the log for each message, however many it has; only a traceback has lines of its own."""
+    """A line of the log for each message, however many it has; the lines of a traceback are indented."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:
-        first, *rest = record.message.split(TRACEBACK, 1)
-        record.message = told_line(first, LONGEST_TEXT) + "".join(TRACEBACK + told_text(it) for it in rest)
+        first, begins, rest = record.message.partition(TRACEBACK)
+        record.message = told_line(first, LONGEST_TEXT) + (_indented(begins + rest) if begins else "")
         return super().formatMessage(record)
+
+    def formatException(self, ei: Any) -> str:
+        return _indented("\n" + super().formatException(ei)).removeprefix("\n")
+
+
+def _indented(text: str) -> str:
+    return told_text(text).replace("\n", "\n  ")
 
 
 def print_json(value: Any) -> None:
@@ -74,6 +82,7 @@ def _told(value: Any) -> Any:
 
 
 def print_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    rows = [[plain_line(cell, LONGEST_TEXT) for cell in row] for row in rows]
     widths = [max(len(row[column]) for row in (head, *rows)) for column in range(len(head))]
     for row in (head, *rows):
         click.echo("  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip())

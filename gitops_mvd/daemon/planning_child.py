@@ -6,11 +6,13 @@ import contextlib
 import json
 import os
 import sys
+import traceback
 from pathlib import Path
 
 from gitops_mvd.config import settings
 from gitops_mvd.core.errors import Unavailable
 from gitops_mvd.core.model import Revision
+from gitops_mvd.core.redact import told_text
 from gitops_mvd.daemon.wiring import wire
 from gitops_mvd.status.verdict import Judge
 
@@ -30,4 +32,7 @@ def main(path: str, tree: str, commit: str, ref: str) -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    try:
+        main(*sys.argv[1:])
+    except Exception:
+        sys.exit(told_text(traceback.format_exc()).strip())  # this process alone knows the secrets in what it has read

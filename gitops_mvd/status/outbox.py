@@ -67,7 +67,7 @@ class Outbox:
     def _pause(self, now: float) -> float | None:
         """Seconds until a status is due, None if none waits."""
         due = self._history.next_due(now)
-        return None if due is None else max(due, self._paused_until - now)
+        return None if due is None else min(max(due, self._paused_until - now), LONGEST_PAUSE_SECONDS)
 
     def deliver(self) -> None:
         """Send every status that is due, those that never failed first, unless the forge asked for a pause."""

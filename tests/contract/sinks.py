@@ -26,17 +26,19 @@ from gitops_mvd import cli
 from gitops_mvd.cli.main import main
 from gitops_mvd.cli.output import OneLine, telling
 from gitops_mvd.config.settings import read
-from gitops_mvd.core.errors import StepFailed, Unavailable, Unhealthy
-from gitops_mvd.core.model import App, CommitStatus, Gate, Health, Plan, PullRequest
+from gitops_mvd.core.errors import MvdError, StepFailed, Unavailable, Unhealthy
+from gitops_mvd.core.model import App, CommitStatus, Gate, Health, Plan, PullRequest, Revision
 from gitops_mvd.core.ports import Forge
 from gitops_mvd.daemon.loop import Daemon
 from gitops_mvd.daemon.triggers import SYNC
 from gitops_mvd.daemon.webhook import LogThrottle, Webhooks
 from gitops_mvd.daemon.wiring import Wired, wire
+from gitops_mvd.git.tree import GitTree
 from gitops_mvd.status.outbox import Outbox
-from gitops_mvd.status.pull_requests import PullRequests
+from gitops_mvd.status.pull_requests import IsAwaited, PullRequests
 from gitops_mvd.status.statuses import Statuses, StatusOptions
-from tests.contract.terminal import Repository
+from gitops_mvd.status.verdict import Judge, Verdict
+from tests.contract.terminal import Repository, git
 from tests.fakes import FakeClock, FakeHost
 
 WHERE = ("pin", "plan", "step", "health", "observe")  # where this host says something
@@ -140,9 +142,12 @@ class Sinks:
         host: Any = SayingHost(wired.history)
         outbox = Outbox(wired.history, forge, "test")
         statuses = Statuses("srv1", wired.history, StatusOptions(True), FakeClock().now, outbox.wake)
-        pulls = PullRequests(
-            forge, wired.source, host, wired.history, statuses, comments=True, forks=True, allow_empty=False
-        )
+        judge = Judge(host, wired.history, wired.source.tree, allow_empty=False)
+
+        def planned(tree: GitTree, tip: Revision, is_awaited: IsAwaited) -> Verdict:
+            return judge(tree, tip)
+
+        pulls = PullRequests(forge, wired.source, "srv1", wired.history, statuses, planned, comments=True, forks=True)
         nothing: Any = SimpleNamespace(
             follow=lambda *_: None, ask_all=lambda: None, pause_all=lambda: None, since_pass=lambda began: ""
         )
@@ -178,9 +183,30 @@ class Sinks:
         daemon = Daemon(self.wired)
         with self.logging():
             daemon.reconcile_pass(frozenset({SYNC}))
-            daemon._retry = None
-            daemon.review_pull_requests()
             self.wired.outbox.deliver()
+            self._look_at_pull_requests()
+
+    def _look_at_pull_requests(self) -> None:
+        pulls, tip = self.wired.pull_requests, self.wired.source.last()
+        assert pulls
+        if tip:
+            with contextlib.suppress(MvdError):
+                pulls.look(tip, lambda: False)
+
+    def open_pull_request(self, files: Mapping[str, str]) -> None:
+        """Somebody proposes these files."""
+        work = str(self.repository.work)
+        git("-C", work, "checkout", "--quiet", "-b", "proposed")
+        for name, text in files.items():
+            file = self.repository.work / name
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(text)
+        git("-C", work, "add", "--all")
+        git("-C", work, "-c", "user.name=t", "-c", "user.email=t@example.org", "commit", "--quiet", "-m", "proposed")
+        git("-C", work, "push", "--quiet", str(self.repository.path), "HEAD:refs/pull/1/head")
+        commit = git("-C", work, "rev-parse", "HEAD").strip()
+        git("-C", work, "checkout", "--quiet", "main")
+        self.forge.pulls = [PullRequest(1, commit, "refs/pull/1/head")]
 
     def webhook(self, headers: Mapping[str, str], body: bytes, path: str = "/webhook") -> None:
         """Somebody sends that to the listener for webhooks."""

@@ -143,6 +143,7 @@ def test_no_secret_is_read_anywhere_whatever_fails(
 ) -> None:
     sinks.commit({"apps/shop/compose.yaml": "services: {web: {image: nginx}}\n"}, "the first")
     sinks.pass_()
+    sinks.open_pull_request(FILES)
     sinks.commit(FILES, "with secrets")
     for name in ("db", "key"):  # as a pass asks for them, and the fake host does not
         sinks.wired.tools.secrets.read(name)

@@ -8,8 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gitops_mvd.core.model import File, Service
-from gitops_mvd.core.redact import redact, secrets_of
+from gitops_mvd.core import redact as redaction
+from gitops_mvd.core.errors import Unavailable
+from gitops_mvd.core.model import App, CommitStatus, Failure, File, Health, Operation, Outcome, Problem, Service, Sync
+from gitops_mvd.core.redact import MOST_VERSIONS, learn, learn_apps, redact, secrets_of, secrets_of_app, told_line
 
 SERVICE = Service(
     "web",
@@ -83,3 +85,62 @@ def test_whatever_a_file_has_it_is_read(content: bytes) -> None:
     text = content.decode("utf-8", "surrogateescape")
     secrets_of(Service("web", "i", environment={"A": text}, files=(File("/run/secrets/x", {"": text}),)))
     redact(text, [text])
+
+
+# ---- what is known by the whole process ------------------------------------------------------------------------------
+
+
+def test_what_is_known_is_in_nothing_that_is_made_to_be_told() -> None:
+    learn("forge.token_file", "t0k3n-of-the-forge")
+    said = "it was t0k3n-of-the-forge, or t0k3n-of"
+    outcome = Outcome("web", Sync.UNKNOWN, Health.UNKNOWN, why=said)
+    status = CommitStatus("c", Operation.FAILED, Health.UNKNOWN, said)
+    for told in (str(Unavailable(said, said)), outcome.why, status.description, Problem("f", 1, "k", said).message):
+        assert "t0k3n-" not in told
+        assert "it was ***, or ***" in told
+    assert Failure(said).why == told_line(said)
+
+
+def test_a_word_of_everyday_language_is_not_looked_for_in_what_is_told_of_others() -> None:
+    app = App(
+        "db", (Service("db", "i", environment={"POSTGRES_PASSWORD": "postgres", "SMTP_PASSWORD": "correct horse"}),)
+    )
+    learn_apps([app])
+    assert told_line("cannot pull postgres:16") == "cannot pull postgres:16"
+    assert redact("login postgres", secrets_of_app(app)) == "login ***"
+    assert told_line("this is correct") == "this is correct"
+    assert told_line("this is correct horse") == "this is ***"
+
+
+def test_old_versions_are_forgotten_one_by_one() -> None:
+    for version in range(500):
+        learn("app web", f"s3cret-{version:03d}")
+    assert told_line(f"s3cret-{499}") == "***"
+    assert told_line(f"s3cret-{500 - MOST_VERSIONS}") == "***"
+    assert len(redaction.known._all()) <= MOST_VERSIONS
+
+
+def test_what_only_a_part_of_two_secrets_overlaps_is_struck_out_whole() -> None:
+    assert redact("xxx4bcdefgh!", ["xxx4bcdzzz1", "4bcdefgh"]) == "***!"
+
+
+@pytest.mark.parametrize("before", ["", "a", "ab", "user:"])
+def test_a_secret_is_found_in_base64_wherever_it_begins(before: str) -> None:
+    said = base64.b64encode(f"{before}hunter2-x9{before}".encode()).decode()
+    assert redact(f"Basic {said}", ["hunter2-x9"]) == "Basic ***"
+
+
+@pytest.mark.parametrize(
+    "where",
+    [
+        {"command": ["serve", "--password", "hunter2-x9"]},
+        {"entrypoint": ["serve", "--api-key=hunter2-x9"]},
+        {"labels": {"com.example.token": "hunter2-x9"}},
+        {"healthcheck": {"test": ["CMD-SHELL", "ask --password hunter2-x9"]}},
+        {"logging": {"driver": "splunk", "options": {"splunk-token": "hunter2-x9"}}},
+        {"environment": {"A": "amqp://u:hunter2-x9@mq"}},
+    ],
+)
+def test_a_secret_is_known_wherever_it_stands(where: dict[str, object]) -> None:
+    service = Service("web", "i", **{} if "run" in where else {"run": where})  # type: ignore[arg-type]
+    assert "hunter2-x9" in secrets_of(service, sure=True)

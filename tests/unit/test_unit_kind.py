@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 
 from gitops_mvd.core.errors import StepFailed, Unavailable
 from gitops_mvd.core.model import LOST, RUNNING, STAGED, App, Change, Instance, Resource, Service
+from gitops_mvd.core.redact import learn
 from gitops_mvd.kinds import Tools
 from gitops_mvd.kinds.unit import Units
 from gitops_mvd.systemd.client import Loaded, Phase, Unit
@@ -293,4 +295,36 @@ def test_an_instance_whose_container_has_another_name_is_still_seen(server: Serv
     server.apply(None, unit)
     server.there = [{**server.there[0], "Names": ["/hidden"]}]
     server.active = {unit.name}
+    assert server.observed() == [unit]
+
+
+def test_no_secret_is_in_a_unit_that_everybody_may_read(server: Server) -> None:
+    run: Any = {**WEB.run, "labels": {"com.example.password": "hunter2-x9"}, "command": ["serve", "--port=8080"]}
+    service = replace(WEB, run=run)
+    unit = server.wanted()
+    name = service.instances("shop")[0]
+    spec = {**unit.spec, "digest": service.digest}
+    server.apply(None, replace(unit, name=name, spec=spec, payload=service))
+    text = (server.folder / f"{name}.service").read_text()
+    assert "hunter2" not in text
+    assert "--label=com.example.password=***" in text
+    assert "serve --port=8080" in text
+
+
+def test_a_unit_in_which_an_older_version_left_a_secret_is_written_anew_and_its_container_goes_on(
+    server: Server,
+) -> None:
+    unit = server.wanted()
+    server.apply(None, unit)
+    path = server.folder / f"{unit.name}.service"
+    clean = path.read_text()
+    lines = clean.partition("\n")[2].replace("# docker run", "# docker run --label=a=hunter2-x9")
+    path.write_text(sealed(lines))
+    server.done.clear()
+    learn("app shop", "hunter2-x9")
+    [found] = server.observed()
+    assert found.spec["state"] == "outdated"
+    server.apply(found, unit)
+    assert path.read_text() == clean
+    assert not [done for done in server.done if done.startswith(("stop", "start"))]
     assert server.observed() == [unit]
