@@ -24,7 +24,8 @@ import yaml
 
 from gitops_mvd import cli
 from gitops_mvd.cli.main import main
-from gitops_mvd.cli.output import OneLine, telling
+from gitops_mvd.cli.output import telling
+from gitops_mvd.cli.server import log_to_stderr
 from gitops_mvd.config.settings import read
 from gitops_mvd.core.errors import MvdError, StepFailed, Unavailable, Unhealthy
 from gitops_mvd.core.model import App, CommitStatus, Gate, Health, Plan, PullRequest, Revision
@@ -113,6 +114,18 @@ class Stream(io.StringIO):
     encoding = "utf-8"
 
 
+@contextlib.contextmanager
+def new_log() -> Iterator[None]:
+    """As in a new process: nobody takes what is logged, not even pytest, which would keep it as it came."""
+    root = logging.getLogger()
+    level, root.handlers[:], handlers = root.level, [], list(root.handlers)
+    try:
+        yield
+    finally:
+        root.setLevel(level)
+        root.handlers[:] = handlers
+
+
 class Sinks:
     """The server.  `commit` merges files, `pass_` lets the daemon run once, `read` is all that can be read of it."""
 
@@ -168,14 +181,8 @@ class Sinks:
             stack.enter_context(contextlib.redirect_stderr(self.log))
             stack.enter_context(contextlib.redirect_stdout(self.log))
             stack.enter_context(telling())
-            handler = logging.StreamHandler()
-            handler.setFormatter(OneLine("%(levelname)s %(message)s"))
-            root = logging.getLogger()
-            level = root.level
-            root.addHandler(handler)
-            root.setLevel(logging.INFO)
-            stack.callback(root.setLevel, level)
-            stack.callback(root.removeHandler, handler)
+            stack.enter_context(new_log())
+            log_to_stderr("%(levelname)s %(message)s")
             yield
 
     def pass_(self) -> None:
@@ -237,7 +244,7 @@ class Sinks:
         found = {}
         for command in (*self.COMMANDS, *([*words, "--json"] for words in self.COMMANDS)):
             capsys.readouterr()
-            with pytest.raises(SystemExit):
+            with pytest.raises(SystemExit), new_log():
                 main(["--config", str(self.settings), *command])
             out, err = capsys.readouterr()
             if command[-1] == "--json" and out:
