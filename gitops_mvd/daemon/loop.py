@@ -14,7 +14,7 @@ import traceback
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from typing import NamedTuple
 
 import schedule
@@ -84,7 +84,7 @@ class Daemon:
         with suppress(Unavailable):
             self._wired.history.save_threads([])  # those of the daemon before
         with ExitStack() as parts:
-            parts.enter_context(triggers.signals(self._hear))
+            parts.enter_context(self._signals())
             for name, run, wake in self.threads():
                 parts.enter_context(self._supervisor.keep(name, run, wake))
             self._mail.post(START)
@@ -112,11 +112,25 @@ class Daemon:
             webhooks = WebhookThread(wired.webhook, wired.settings.branch, post)
             yield "webhooks", webhooks.run, webhooks.wake
 
-    def _hear(self, signal: str) -> None:
-        """A signal came.  What hangs does not hold up the end for long."""
-        if signal == STOP:
-            _exit_after(STOP_GRACE_SECONDS)
-        self._mail.post(signal)
+    @contextmanager
+    def _signals(self) -> Iterator[None]:
+        """While open, signals are posted, and what hangs does not hold up the end for long.
+
+        A pull may take an hour, and nothing is lost, as the next start goes on with what was begun.
+        """
+        last_resort = threading.Timer(STOP_GRACE_SECONDS, os._exit, [0])
+        last_resort.daemon = True
+
+        def hear(signal: str) -> None:
+            if signal == STOP and not last_resort.is_alive():
+                last_resort.start()
+            self._mail.post(signal)
+
+        with triggers.signals(hear):
+            try:
+                yield
+            finally:
+                last_resort.cancel()
 
     def _loop(self) -> None:
         interval = self._wired.settings.interval
@@ -137,7 +151,7 @@ class Daemon:
         """The report of one pass, or of the last one if more were asked for meanwhile; None if it failed."""
         report, reasons = None, frozenset({SYNC})
         outbox = self._wired.outbox
-        with triggers.signals(self._hear), self._supervisor.keep("outbox", outbox.run, outbox.wake):
+        with self._signals(), self._supervisor.keep("outbox", outbox.run, outbox.wake):
             while reasons & FETCH_REASONS and not self._ending:
                 report = self.reconcile_pass(reasons)
                 self._retry = None
@@ -359,13 +373,6 @@ class Daemon:
             self._failures += 1
         if pause is not None:
             self._retry = Retry(time.monotonic() + pause, reason)
-
-
-def _exit_after(seconds: float) -> None:
-    """End the process: a pull may take an hour, and nothing is lost, as the next start goes on with what was begun."""
-    timer = threading.Timer(seconds, os._exit, [0])
-    timer.daemon = True
-    timer.start()
 
 
 def _bug(error: Exception, where: str, secrets: Iterable[str] = ()) -> MvdError:
