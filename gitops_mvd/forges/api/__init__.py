@@ -7,11 +7,7 @@ The certificates that are trusted are the machine's own, those of a private auth
 from __future__ import annotations
 
 import base64
-import errno
 import json
-import os
-import socket
-import ssl
 import time
 import unicodedata
 import urllib.parse
@@ -24,6 +20,7 @@ from gitops_mvd.core.errors import RateLimited, StepFailed, Unavailable, reading
 from gitops_mvd.core.redact import redact
 from gitops_mvd.core.text import first_words, plain_line
 from gitops_mvd.net.line import limit
+from gitops_mvd.net.reasons import reason
 
 if TYPE_CHECKING:
     import requests  # loaded by who asks something: the settings only need to know which forges there are
@@ -125,16 +122,11 @@ class Api:
         self._explain = explain
         self._renew = renew
         self._within = within
-        import requests
+        from gitops_mvd.net.adapter import session
 
-        from gitops_mvd.net.adapter import Adapter
-
-        self._session = requests.Session()
-        for scheme in ("http://", "https://"):
-            self._session.mount(scheme, Adapter())
+        self._session = session()
         self._session.headers.update(headers or {})
         self._session.auth = sign  # and so no login of a ~/.netrc
-        self._session.verify = _authorities()
         self._seen: dict[str, tuple[str, Any]] = {}  # URL -> ETag and answer
 
     def ask(
@@ -165,6 +157,8 @@ class Api:
         """One request, and all of its answer."""
         import requests
 
+        from gitops_mvd.net.adapter import content
+
         try:
             with (
                 limit(self._within, 2 * LARGEST_ANSWER),
@@ -172,9 +166,9 @@ class Api:
                     method, url, json=body, headers=headers, timeout=TIMEOUT, allow_redirects=False, stream=True
                 ) as answer,
             ):
-                return answer, _read(answer)
+                return answer, content(answer, LARGEST_ANSWER)
         except (requests.RequestException, OSError, ValueError) as error:  # whose text may hold the token
-            raise Unavailable(f"{self.where} does not answer: {_reason(error)}") from None
+            raise Unavailable(f"{self.where} does not answer: {reason(error)}") from None
 
     def reading(self) -> AbstractContextManager[None]:
         """Inside, an answer of another shape than the forge documents is one that says nothing."""
@@ -245,35 +239,6 @@ def cut_text(text: str, most: int) -> str:
     return text[: most - 2].rpartition("\n")[0] + "\n…"
 
 
-def _reason(error: BaseException) -> str:
-    """Why a request failed, in the system's words and never in those of a library, which may show the token."""
-    seen: list[BaseException] = []
-    unseen: list[object] = [error]
-    while unseen:
-        each = unseen.pop(0)
-        if isinstance(each, BaseException) and each not in seen:
-            seen.append(each)
-            unseen += [*each.args, getattr(each, "reason", None), each.__cause__, each.__context__]
-    if any(isinstance(each, ssl.SSLError) for each in seen):
-        return "its TLS certificate is not accepted"
-    if any(isinstance(each, TimeoutError) or "timeout" in type(each).__name__.lower() for each in seen):
-        return "timed out"
-    if any(isinstance(each, socket.gaierror) for each in seen):
-        return "unknown host name"
-    words = (each.strerror for each in seen if isinstance(each, OSError) and each.errno and each.strerror)
-    return next((text.lower() for text in words), "the connection broke")
-
-
-def _read(answer: requests.Response) -> bytes:
-    """All of an answer, unless it is too large."""
-    said = bytearray()
-    for piece in answer.iter_content(64 * 1024):  # as it unfolds, if it is packed
-        said += piece
-        if len(said) > LARGEST_ANSWER:
-            raise OSError(errno.EMSGSIZE, "the answer is too large")
-    return bytes(said)
-
-
 def _pause(answer: requests.Response) -> float:
     """For how many seconds a forge asks to be left alone, 0 where it does not.
 
@@ -288,11 +253,3 @@ def _pause(answer: requests.Response) -> float:
         if given.get(f"{kind}-Remaining") == "0" and given.get(f"{kind}-Reset", "").isdecimal():
             return max(1.0, float(given[f"{kind}-Reset"]) - time.time())
     return 0.0
-
-
-def _authorities() -> str | bool:
-    """Where this machine keeps the certificates that it trusts; those that requests brings along where it has none."""
-    paths = ssl.get_default_verify_paths()
-    if paths.cafile:
-        return paths.cafile
-    return paths.capath if paths.capath and os.listdir(paths.capath) else True

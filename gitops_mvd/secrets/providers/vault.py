@@ -5,20 +5,21 @@ https://developer.hashicorp.com/vault/api-docs/secret/kv/kv-v2
 
 from __future__ import annotations
 
-import http.client
 import json
-import socket
-import ssl
+import os
 import threading
 import time
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
-from urllib.parse import SplitResult, urlsplit
+
+import requests
 
 from gitops_mvd.config.settings.secrets import AppRole, VaultProvider
 from gitops_mvd.core.errors import StepFailed, Unavailable
+from gitops_mvd.net.adapter import content, session
+from gitops_mvd.net.line import limit
+from gitops_mvd.net.reasons import reason
 from gitops_mvd.secrets.providers import LARGEST_BYTES
 
 ANSWER_WITHIN_SECONDS = 5.0
@@ -31,6 +32,10 @@ class Vault:
 
     def __init__(self, options: VaultProvider) -> None:
         self._options = options
+        self._session = session()
+        self._session.trust_env = False  # no login of a ~/.netrc, and no proxy
+        if options.ca_file:
+            self._session.verify = options.ca_file
         self._login = ""
         self._lock = threading.Lock()
 
@@ -80,52 +85,29 @@ class Vault:
     ) -> tuple[int, Mapping[str, Any]]:
         """The status and the JSON object of an answer.  Raises Unavailable."""
         headers = {"X-Vault-Request": "true", "X-Vault-Token": token, "X-Vault-Namespace": self._options.namespace}
-        url = urlsplit(self._options.address)
         where = f"Vault at {self._options.address}"
-        connection = self._connection(url)
-        timer = threading.Timer(ANSWER_WITHIN_SECONDS, _hang_up, [connection])  # however slowly it talks
-        timer.start()
+        if self._options.ca_file and not os.access(self._options.ca_file, os.R_OK):
+            raise Unavailable(f"cannot read {self._options.ca_file} (ca_file of a provider of secrets)")
         try:
-            connection.request(
-                method,
-                f"{url.path.rstrip('/')}/v1/{path}",
-                json.dumps(body) if body else None,
-                {name: value for name, value in headers.items() if value},
-            )
-            response = connection.getresponse()
-            content = response.read(LARGEST_ANSWER_BYTES + 1)
-            if not timer.is_alive():  # and so a part of an answer
-                raise TimeoutError
-        except ssl.SSLCertVerificationError as error:
-            raise Unavailable(f"{where} has a certificate that is not trusted", "set its `ca_file`") from error
-        except (http.client.HTTPException, OSError, ValueError) as error:
-            if not timer.is_alive() or isinstance(error, TimeoutError):
-                raise Unavailable(f"{where} does not answer within {ANSWER_WITHIN_SECONDS:g} s") from error
-            raise Unavailable(f"{where} cannot be reached, or does not answer in HTTP") from error
-        finally:
-            timer.cancel()
-            connection.close()
-        if len(content) > LARGEST_ANSWER_BYTES:
-            raise Unavailable(f"{where} answers with more than {LARGEST_ANSWER_BYTES >> 20} MiB")
-        answer = _object(content)
+            with (
+                limit(ANSWER_WITHIN_SECONDS),
+                self._session.request(
+                    method,
+                    f"{self._options.address.rstrip('/')}/v1/{path}",
+                    json=body,
+                    headers={name: value for name, value in headers.items() if value},
+                    timeout=ANSWER_WITHIN_SECONDS,
+                    allow_redirects=False,
+                    stream=True,
+                ) as response,
+            ):
+                answer = _object(content(response, LARGEST_ANSWER_BYTES))
+        except (requests.RequestException, OSError, ValueError) as error:  # whose text may hold the token
+            hint = "see `ca_file` of the provider" if "TLS" in (why := reason(error)) else ""
+            raise Unavailable(f"{where} does not answer: {why}", hint) from None
         if answer is None:
-            raise Unavailable(f"{where} answers with something else than a JSON object ({response.status})")
-        return response.status, answer
-
-    def _connection(self, url: SplitResult) -> http.client.HTTPConnection:
-        host = url.hostname or ""
-        if url.scheme == "http":
-            return http.client.HTTPConnection(host, url.port, timeout=ANSWER_WITHIN_SECONDS)
-        try:
-            context = ssl.create_default_context(cafile=self._options.ca_file or None)
-        except (OSError, ValueError) as error:
-            raise Unavailable(f"cannot read {self._options.ca_file} (ca_file of a provider of secrets)") from error
-        return http.client.HTTPSConnection(host, url.port, timeout=ANSWER_WITHIN_SECONDS, context=context)
-
-
-def _hang_up(connection: http.client.HTTPConnection) -> None:
-    with suppress(OSError, AttributeError):  # it has none yet, or no longer
-        connection.sock.shutdown(socket.SHUT_RDWR)
+            raise Unavailable(f"{where} answers with something else than a JSON object ({response.status_code})")
+        return response.status_code, answer
 
 
 def _object(content: bytes) -> Mapping[str, Any] | None:
