@@ -49,6 +49,7 @@ from tests.contract.test_kong_client import (  # noqa: F401
     wire,
 )
 from tests.fakes import ROLES
+from tests.unit.memory_tree import MemoryTree
 
 LOGIN = {"username": "mobile-login", "password": "basic-of-mobile", "tags": ["deck", "team-a"]}
 
@@ -62,21 +63,7 @@ def gateway(running: Gateway) -> Gateway:  # noqa: F811
 def dumped(gateway: Gateway) -> App:
     """The app of a repository that a dump was written to."""
     made = export.dump(Kong(gateway.admin), clear=True)
-
-    class Tree:
-        def read(self, path: str) -> bytes:
-            return made.files[path].encode()
-
-        def names(self, folder: str) -> list[str]:
-            return [path.removeprefix("kong/") for path in made.files] if folder == "kong" else []
-
-        def oid(self, path: str) -> str:
-            return path
-
-        def kind(self, path: str) -> str:
-            return "file"
-
-    (app,), broken = load(Tree(), HostFacts(HOST))
+    (app,), broken = load(MemoryTree(made.files), HostFacts(HOST))
     assert not broken
     return app
 

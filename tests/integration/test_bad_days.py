@@ -392,7 +392,7 @@ def test_what_is_hostile_in_a_repository_is_told_and_the_other_apps_go_on(
         "reaching": "apps/reaching/compose.yaml:4: services.web.env_file",
         "Str\u00e4nge; $(reboot)": "Str\u00e4nge",
         "bomb": "apps/bomb/compose.yaml:",
-        "huge": "apps/huge/compose.yaml:1: has 17825792 bytes",
+        "huge": "apps/huge/compose.yaml:1: has 17,825,792 bytes",
         "linked": "apps/linked/compose.yaml:1: ",
     }.items():
         [line] = [line for line in shown.splitlines() if line.startswith(app)]

@@ -32,7 +32,7 @@ class _Files:
         return path
 
     def kind(self, path: str) -> str:
-        return "file"
+        return "folder" if path == FOLDER else "file"
 
 
 def prune_files(files: Mapping[str, Document], notes: MutableMapping[str, list[str]]) -> None:
