@@ -38,6 +38,7 @@ START_WITHIN_SECONDS = 330.0  # managed units have TimeoutStartSec=300
 BATCH_JOBS = 10  # at once: systemd does not throttle, and more of them make the engine slower
 
 SHUTDOWN = "shutdown.target"
+CHANGES = ("InactiveExit", "ActiveEnter", "ActiveExit", "InactiveEnter")  # StateChange is set by a reload, too
 READ = ("FragmentPath", "DropInPaths", "NeedDaemonReload")
 
 # Results of a start that say nothing about the unit: the server goes down, somebody stopped it, or Docker is missing.
@@ -91,7 +92,7 @@ class Systemd:
             unit = manager.unit(name)
             if not unit:
                 return None
-            changed = manager.property(unit, "Unit", "StateChangeTimestampMonotonic")
+            changed = max(manager.property(unit, "Unit", f"{it}TimestampMonotonic") for it in CHANGES)
             return Phase(manager.property(unit, "Unit", "ActiveState"), changed / 1e6)
 
     def loaded(self, names: Iterable[str]) -> dict[str, Loaded]:

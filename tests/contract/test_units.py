@@ -387,6 +387,8 @@ def test_the_phase_of_a_unit_is_told_by_the_monotonic_clock(server: Server) -> N
     assert phase
     assert phase.active == "active"
     assert 0 < phase.changed < time.monotonic()
+    server.systemd.reload()
+    assert server.systemd.phase("docker.service") == phase
     assert server.systemd.phase("no-such-unit.service") is None
 
 
