@@ -19,7 +19,7 @@ from gitops_mvd.config.yamltree import resolve
 
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _PROPERTIES = re.compile(r"(?:[&!]\S*[ \t]+)*")  # an anchor, a tag
-_PLAIN = re.compile(r"(?!.*(?::(?:\s|$)|\s#))[A-Za-z0-9_./~$][^\n\r\t{}\[\],\"'`]*(?<!\s)", re.ASCII)
+_PLAIN = re.compile(r"(?!.*(?::(?:\s|$)|\s#))[A-Za-z0-9_./~$][^\n\r\t{}\[\],?\"'`]*(?<!\s)", re.ASCII)
 
 
 class Edit(NamedTuple):

@@ -116,14 +116,14 @@ class Judge:
         tried = "this very version was tried here and failed: " if decision.failure == failed_before else ""
         return decision.plan, f"{tried}{redact(decision.failure.why, secrets)}"
 
-    def _summed(self, planned: Iterable[tuple[str, Plan]]) -> tuple[Counter[str], list[str]]:
+    def _summed(self, planned: Iterable[tuple[str, Plan]]) -> tuple[dict[str, int], list[str]]:
         counts: Counter[str] = Counter()
         names = []
         for app, plan in planned:
             for what, verb in sorted(plan_text.service_verbs(plan, self.host.roles).items()):
                 counts[verb] += 1
                 names.append(f"{app}/{what}")
-        return counts, _first(names)
+        return dict(counts), _first(names)
 
 
 def _first(lines: Iterable[str]) -> list[str]:

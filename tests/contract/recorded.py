@@ -22,6 +22,8 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 from jeepney import HeaderFields, Message, MessageType, Parser, new_error, new_method_return
 
+from gitops_mvd.systemd.client import CHANGES
+
 GIVEN = ("/version", "/info", "/containers/json", "/networks", "/volumes", "/images/json")
 NO_SUCH_UNIT = "org.freedesktop.systemd1.NoSuchUnit"
 
@@ -194,7 +196,10 @@ def _let_in(connection: socket.socket) -> bytes:
 
 
 # Nobody has changed a unit by hand.
-AS_WRITTEN = {"FragmentPath": ("s", ""), "DropInPaths": ("as", []), "NeedDaemonReload": ("b", False)}
+AS_WRITTEN = {
+    **{"FragmentPath": ("s", ""), "DropInPaths": ("as", []), "NeedDaemonReload": ("b", False)},
+    **{f"{it}TimestampMonotonic": ("t", 1) for it in CHANGES},
+}
 
 
 def _reply(call: Message, recorded: Mapping[str, Any], played: Played) -> Message:

@@ -37,7 +37,7 @@ class Terminal:
         with pytest.raises(SystemExit) as ended:
             main(["--config", str(self.config), *words])
         out, err = self.capsys.readouterr()
-        assert "Traceback" not in out + err
+        assert "Traceback" not in out + err, out + err
         return Said(int(ended.value.code or 0), out, err)
 
     def set(self, **settings: Any) -> None:
