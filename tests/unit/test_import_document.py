@@ -6,7 +6,7 @@ import itertools
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from gitops_mvd.imports.document import Document, Spot, Text, quoted
@@ -147,6 +147,7 @@ def test_a_line_of_the_result_is_known_where_it_came_from() -> None:
 
 
 @given(st.text(st.characters(exclude_categories=("Cs",)), max_size=30), st.sampled_from(["", "'", '"', "|"]))
+@example("0?", "")
 def test_any_text_can_be_written_in_the_place_of_any_other(value: str, style: str) -> None:
     if "\0" in value or not value.replace("\n", "").isprintable():
         value = "".join(character for character in value if character.isprintable())

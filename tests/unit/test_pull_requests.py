@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -14,7 +15,7 @@ from gitops_mvd.core.model import App, Failure, Operation, PullRequest, Revision
 from gitops_mvd.state.history import SqliteHistory
 from gitops_mvd.status.pull_requests import PullRequests
 from gitops_mvd.status.statuses import Statuses, StatusOptions
-from gitops_mvd.status.verdict import Judge
+from gitops_mvd.status.verdict import Judge, Verdict
 from tests.fakes import FakeClock, FakeHost
 from tests.unit.memory_tree import MemoryTree
 
@@ -72,6 +73,11 @@ class Forge:
         return known or f"c{pull_request.number}"
 
 
+def sent(verdict: Verdict) -> Verdict:
+    """As it comes from the process that reads pull requests."""
+    return Verdict.from_json(json.loads(json.dumps(verdict.as_json())))
+
+
 class World:
     def __init__(self, path: Path) -> None:
         self.history = SqliteHistory(path / "history.db")
@@ -109,7 +115,7 @@ class World:
             "h1",
             self.history,
             Statuses("h1", self.history, StatusOptions(), self.clock.now),
-            lambda tree, tip, is_awaited: judge(tree, tip),
+            lambda tree, tip, is_awaited: sent(judge(tree, tip)),
             comments=self.comments,
             forks=self.forks,
             now=self.clock.now,
