@@ -112,7 +112,7 @@ def test_the_version_before_is_kept_until_the_next_one(history: SqliteHistory) -
     )
 
 
-def test_a_version_is_condemned_by_itself_and_pardoned_by_its_app(history: SqliteHistory) -> None:
+def test_a_version_is_marked_failed_by_itself_and_cleared_by_its_app(history: SqliteHistory) -> None:
     history.mark_failed(app(1), Failure("exit code 1\nlast line \udcff"))
     history.mark_failed(app(2), Failure("exit code 2"))
     history.mark_failed(app(1, "api"), Failure("exit code 3"))
@@ -124,7 +124,7 @@ def test_a_version_is_condemned_by_itself_and_pardoned_by_its_app(history: Sqlit
     assert history.failure_of(app(1, "api")) == Failure("exit code 3")
 
 
-def test_what_is_approved_is_no_longer_condemned(history: SqliteHistory) -> None:
+def test_what_is_approved_is_no_longer_marked_failed(history: SqliteHistory) -> None:
     history.mark_failed(app(1), Failure("exit code 1"))
     history.mark_failed(app(2), Failure("exit code 2"))
     history.approve(app(1), COMMIT)
@@ -186,7 +186,7 @@ def test_content_that_outlives_a_bad_commit_is_recalled_too(history: SqliteHisto
     assert history.reverted_to(app(1), revision(4).commit) == ""
 
 
-def test_the_oldest_condemned_versions_are_dropped(history: SqliteHistory) -> None:
+def test_the_oldest_failed_versions_are_dropped(history: SqliteHistory) -> None:
     for version in range(MOST_FAILED_VERSIONS + 5):
         history.mark_failed(app(version), Failure("no"))
     assert [history.failure_of(app(n)) for n in (0, 4, 5, MOST_FAILED_VERSIONS + 4)] == [

@@ -481,7 +481,7 @@ def test_scripts_see_json_and_do_it_only_when_told(gateway: Gateway, server: Pat
 
 
 def test_the_way_back_from_a_clash_does_not_delete_what_was_adopted(gateway: Gateway, server: Path) -> None:
-    """The first look at a clashing version has condemned it, and calls nothing at all the last good one."""
+    """The first look at a clashing version has marked it failed, and calls nothing at all the last good one."""
     (app,), _ = load(FolderTree(server.parent.parent / "repository"), HostFacts(HOST))
     history = SqliteHistory(server.parent.parent / "state/history.db")
     history.approve(App("gateway"), "0" * 40)

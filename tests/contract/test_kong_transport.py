@@ -320,7 +320,7 @@ def page(title: str) -> bytes:
 def test_what_others_answer_in_its_place_is_no_refusal_and_nothing_is_not_there(
     status: int, content: bytes, sentence: str
 ) -> None:
-    """A version that is condemned for what a proxy said would be an innocent one."""
+    """A version that is marked failed for what a proxy said would be an innocent one."""
     entity = Entity("services", {"id": "1", "name": "web"})
     with before(status, content) as server:
         admin = Admin(server.url)

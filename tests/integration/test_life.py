@@ -545,7 +545,7 @@ def test_a_bad_version_is_told_by_the_command_and_tried_again_on_request(
     assert (app["sync"], app["health"]) == ("OutOfSync", "Healthy")
     assert "exited with code 1" in app["why"]
     plan = story.mvd("plan", "--json")
-    assert plan.code == 0, "what is condemned is not planned"
+    assert plan.code == 0, "what is marked failed is not planned"
     assert "exited with code 1" in json.loads(plan.out)["held"]["sickly"]
     assert story.mvd("sync").code == 1
 

@@ -52,7 +52,7 @@ def test_the_unit_has_limits_and_few_rights(story: Story) -> None:
 
 
 def test_no_repository_takes_more_than_the_daemon_may_have(lab: Lab, story: Story) -> None:
-    """Each as an open pull request, then merged, then reverted: one app is told of, and the good one stays healthy."""
+    """Each as an open pull request, then merged, then reverted: one app is refused, and the good one stays healthy."""
     image = lab.registry.push("limits", "1", service.web("limits", "1"))
     objects = Objects(story.repository.path)
     good = objects.app(f"services: {{web: {{image: '{image}'}}}}\n".encode())

@@ -175,7 +175,7 @@ def test_nothing_bad_ever_happens_and_what_is_good_happens_in_the_end(history: l
     host.begin(Act(None, None))
     [outcome] = settled(last, host, memory) or [None]
     if last.is_green:
-        memory.bad.clear()  # `mvd retry`: an innocent version may have been condemned by a refused step
+        memory.bad.clear()  # `mvd retry`: an innocent version may have been marked failed by a refused step
         [outcome] = settled(last, host, memory) or [None]
         assert outcome is None or outcome.operation is Operation.SUCCEEDED
         assert host.images("chat") == expected(last, host)
