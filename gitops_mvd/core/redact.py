@@ -51,18 +51,19 @@ class Struck:
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
         self._heads: set[str] = set()  # their first four characters
-        self._whole: set[str] = set()  # those of which no beginning counts
+        self._whole: set[str] = set()  # those of which no beginning counts, and those that are short
         self._lengths: set[int] = set()  # of those
         self._others: set[str] = set()
-        self._sorted: list[str] = []  # the others: those that a text begins like are neighbours of that text
+        self._sorted: list[str] = []  # those with beginnings: one that a text begins like is a neighbour of that text
         self.add(secrets)
 
     def add(self, secrets: Iterable[str]) -> None:
         for form in {form for secret in secrets if len(secret) >= SHORTEST_SECRET for form in _forms(secret)}:
-            if len(form) <= SHORTEST_PART or "://" in form:
+            is_whole_alone = len(form) <= SHORTEST_PART or "://" in form
+            if is_whole_alone or len(form) <= LONGEST_WORDS:  # else another one that begins so may hide it
                 self._whole.add(form)
                 self._lengths.add(len(form))
-            elif form not in self._others:
+            if not is_whole_alone and form not in self._others:
                 self._others.add(form)
                 bisect.insort(self._sorted, form)
             self._heads.add(form[:SHORTEST_SECRET])

@@ -144,3 +144,9 @@ def test_a_secret_is_found_in_base64_wherever_it_begins(before: str) -> None:
 def test_a_secret_is_known_wherever_it_stands(where: dict[str, object]) -> None:
     service = Service("web", "i", **{} if "run" in where else {"run": where})  # type: ignore[arg-type]
     assert "hunter2-x9" in secrets_of(service, sure=True)
+
+
+@pytest.mark.parametrize("shorter", ["changemenow", "supersecret", "aaaa-bbbb-cccc", "correct horse battery"])
+def test_a_secret_that_another_one_begins_with_is_struck_out(shorter: str) -> None:
+    said = f"auth failed for {shorter}: denied; and {shorter}-x"
+    assert redact(said, [shorter, f"{shorter}!", f"{shorter}1\n"]) == "auth failed for ***: denied; and ***-x"
