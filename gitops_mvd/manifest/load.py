@@ -77,7 +77,7 @@ def load(
     broken: dict[str, tuple[Problem, ...]] = {}
     everything = Budgeted(tree, all=True)
     remembered: dict[str, Remembered] = {}
-    for name in app_names(everything):
+    for name in app_names(Budgeted(tree, all=True)):  # the folders are counted with what is read in them
         known = remembered[plain_line(name)] = _remembered(tree, name, facts, {} if cache is None else cache)
         everything.count(f"{APPS}/{name}", known.reading.cost)
     if cache:

@@ -45,8 +45,8 @@ def in_the_way(tree: Tree, path: str) -> str:
     """What is in place of a path of the repository or of a folder above it, such as a link; "" if nothing is."""
     parts = path.split("/")
     for at in ("/".join(parts[:length]) for length in range(1, len(parts) + 1)):
-        if tree.oid(at) and not tree.names(at):
-            return f"{at} {what}" if (what := _KINDS.get(tree.kind(at))) else ""
+        if (kind := tree.kind(at)) and kind != "folder":
+            return f"{at} {what}" if (what := _KINDS.get(kind)) else ""
     return ""
 
 

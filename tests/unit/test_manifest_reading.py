@@ -384,3 +384,12 @@ def test_a_folder_is_no_stray_if_an_app_of_any_host_uses_it() -> None:
     assert validate(MemoryTree(files)) == []
     del files["apps/a/compose.region-uk.yaml"]
     assert [problem.file for problem in validate(MemoryTree(files))] == ["apps/shared"]
+
+
+def test_a_folder_counts_once_for_all_apps_together() -> None:
+    more = {f"apps/a{app}/{n:04}": "" for app in range(10) for n in range(6000)}
+    apps, broken = load(
+        MemoryTree({**more, **{f"apps/a{app}/compose.yaml": "services: {web: {image: nginx}}" for app in range(10)}}),
+        HOST,
+    )
+    assert (len(apps), broken) == (10, {})
