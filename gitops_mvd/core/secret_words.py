@@ -10,7 +10,7 @@ SHORTEST_TELLING = 6  # characters of a secret that is looked for where others s
 
 _WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+")
 
-# A name is secret if its last word is one of these, or ends in one (`DBPASS`), or is followed by one of _OF_A_SECRET.
+# A name is secret if its last word is one of these, or ends in one (`DBPASS`).
 _SECRET_WORDS = (
     "PASSWORD",
     "PASSWD",

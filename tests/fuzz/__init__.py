@@ -5,5 +5,5 @@
     verdict     one input, tried: what was wrong with it
 
 An input is a mapping of names to bytes, made from its number and the seed alone.  What was found is kept in
-tests/unit/fuzzed, and tried again by tests/unit/test_fuzz.py.
+tests/unit/fuzzed, and tried again by tests/unit/test_fuzzed.py.
 """

@@ -28,19 +28,19 @@ FOUND = Path(__file__).parents[1] / "unit" / "fuzzed"
 @click.option("--count", type=int, default=None, help="How many inputs of each surface.")
 @click.option("--seed", default="1", show_default=True)
 @click.option("--only", type=click.Choice(list(SURFACES)), multiple=True, help="This surface alone.")
-@click.option("--number", type=int, default=0, help="Begin with the input of this number; without a count, only that.")
-def main(minutes: float | None, count: int | None, seed: str, only: tuple[str, ...], number: int) -> None:
+@click.option("--number", type=int, default=None, help="Begin with that input; without a count, only that.")
+def main(minutes: float | None, count: int | None, seed: str, only: tuple[str, ...], number: int | None) -> None:
     """One line for each thing that is wrong, with the command that shows it again; exit code 1 if there is any."""
     logging.disable(logging.NOTSET)
     logging.getLogger().addHandler(logging.NullHandler())
-    count = 1 if number and not count else count
+    count = 1 if number is not None and not count else count
     print(f"seed {seed}", flush=True)
     wrong = 0
     names = only or tuple(SURFACES)
     with little_memory():
         for name in names:
             ends = time.monotonic() + (minutes or 10) * 60 / len(names) if count is None else float("inf")
-            wrong += surface(name, seed, number, count, ends)
+            wrong += surface(name, seed, number or 0, count, ends)
     sys.exit(1 if wrong else 0)
 
 
@@ -73,7 +73,7 @@ def keep(name: str, given: Input, what: str) -> Path:
     """Write the least of an input that goes wrong in that way."""
     least = smaller(given, lambda less: _kind(tried(SURFACES[name].read, less)) == _kind(what))
     FOUND.mkdir(exist_ok=True)
-    number = 1 + sum(1 for _ in FOUND.glob(f"{name}-*.json"))
+    number = 1 + max((int(it.stem.rpartition("-")[2]) for it in FOUND.glob(f"{name}-*.json")), default=0)
     path = FOUND / f"{name}-{number:02}.json"
     files = {key: data.decode("utf-8", "surrogateescape") for key, data in least.items()}
     path.write_text(json.dumps({"surface": name, "was": what, "input": files}, indent=1) + "\n")

@@ -239,14 +239,15 @@ _state("the whole state is deleted", f"find {STATE} -mindepth 1 -delete")
 # ---- by hand ---------------------------------------------------------------------------------------------------------
 
 # What a colleague types: $U, $C and $S are a unit, its container and a service's route in Kong, $A the app.
+NETWORK = "$(docker network ls -q --filter label=io.gitops-mvd.app=$A)"
 BY_HAND = {
     "a container is removed": "docker rm -f $C",
     "a container is stopped": "docker stop -t 1 $C",
     "a container is killed": "docker kill $C",
     "a container is restarted": "docker restart -t 1 $C",
     "a container is renamed": "docker rename $C renamed-$A-$RANDOM",
-    "the network is gone": "docker network disconnect -f ${A}_default $C",
-    "a network and its containers are removed": "docker rm -f $ALL; docker network rm ${A}_default",
+    "the network is gone": f"docker network disconnect -f {NETWORK} $C",
+    "a network and its containers are removed": f"docker rm -f $ALL; docker network rm {NETWORK}",
     "a volume and its containers are removed": "docker rm -f $ALL; docker volume rm ${A}_data",
     "the images are removed": "docker rmi -f $(docker images -q gitops-mvd.local/app | sort -u)",
     "a unit is stopped": "systemctl stop $U",
