@@ -214,7 +214,8 @@ class SqliteHistory:
         texts = [previous if version == app.version else good for version, good, previous in rows]
         try:
             return self._app(app.name, texts[0]) if texts and texts[0] else None
-        except ValueError:
+        except ValueError:  # `last_good` sees to the other one
+            self._ask("UPDATE good SET previous = NULL WHERE app = ? AND version = ?", app.name, app.version)
             return None
 
     def _app(self, name: str, reference: str) -> App:

@@ -25,7 +25,7 @@ NAME_ENDS = ".json"
 class Versions:
     """The files in a folder, `<version>.json`; each is read once.  Any thread may use it.
 
-    Writing and removing raise Unavailable.
+    Every method raises Unavailable where the folder cannot be used.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -39,6 +39,7 @@ class Versions:
             app = self._read.get(version) or self._load(version)
             if app:
                 self._read[version] = app
+                learn_apps([app])
             return app
 
     def write(self, version: str, content: str) -> None:
@@ -56,20 +57,23 @@ class Versions:
         with self._lock:
             for version in self._read.keys() - set(versions):
                 del self._read[version]
-        names = os.listdir(self._folder) if self._folder.is_dir() else []
+        try:
+            names = os.listdir(self._folder) if self._folder.is_dir() else []
+        except OSError as error:
+            raise Unavailable(f"cannot read {self._folder}: {error.strerror}") from error
         for name in {name for name in names if name.endswith(NAME_ENDS)} - {f"{it}{NAME_ENDS}" for it in versions}:
             remove(self._folder / name)
 
     def _load(self, version: str) -> App | None:
         path = self._path(version)
         try:
-            app = app_of(path.read_text())
-            learn_apps([app])
-            return app
-        except (OSError, ValueError) as error:
-            why = error.strerror if isinstance(error, OSError) else "it is not an app of gitops-mvd"
+            return app_of(path.read_text())
+        except (FileNotFoundError, ValueError) as error:
+            why = "it is gone" if isinstance(error, FileNotFoundError) else "it is not an app of gitops-mvd"
             log.warning("cannot read a version, which counts as forgotten path=%s: %s", path, why)
             return None
+        except OSError as error:  # of this moment, such as too many open files
+            raise Unavailable(f"cannot read {path}: {error.strerror}") from error
 
     def _path(self, version: str) -> Path:
         return self._folder / f"{version}{NAME_ENDS}"

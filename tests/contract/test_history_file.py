@@ -338,3 +338,30 @@ def test_garbage_beside_the_file_stops_nothing(companion: str, path: Path) -> No
     path.with_name(companion).write_bytes(b"garbage" * 5000)
     with opened(path) as history:
         assert use(history) == before
+
+
+def test_a_version_that_cannot_be_read_just_now_is_not_forgotten(tmp_path: Path) -> None:
+    history = SqliteHistory(tmp_path / "history.db")
+    history.approve(shop(1), "1" * 40)
+    history.close()
+    [version] = (tmp_path / "versions").iterdir()
+    version.rename(tmp_path / "away")
+    version.mkdir()  # as with too many open files: the file is there, and cannot be read
+    history = SqliteHistory(tmp_path / "history.db")
+    with pytest.raises(Unavailable, match="Is a directory"):
+        history.last_good("shop")
+    version.rmdir()
+    (tmp_path / "away").rename(version)
+    assert history.last_good("shop") == shop(1)
+
+
+def test_a_version_before_the_last_that_is_gone_is_told_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    history = SqliteHistory(tmp_path / "history.db")
+    for number in (1, 2):
+        history.approve(shop(number), str(number) * 40)
+    history.close()
+    (tmp_path / "versions" / f"{shop(1).version}.json").unlink()
+    history = SqliteHistory(tmp_path / "history.db")
+    assert [history.good_before(shop(2)) for _ in range(3)] == [None] * 3
+    assert len([it for it in caplog.records if "cannot read a version" in it.message]) == 1
+    assert history.last_good("shop") == shop(2)
