@@ -17,6 +17,7 @@ import functools
 import hashlib
 import json
 import re
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
 from urllib.parse import quote, quote_plus
@@ -33,7 +34,7 @@ SHORTEST_PART = 6  # characters of its beginning, as in a log line that was cut 
 LONGEST_WORDS = 12  # characters that a beginning may have and still be words, which count only with what follows
 LONGEST_SECRET = 4096
 MOST_LINES = 200  # of one file
-MOST_VERSIONS = 4  # of one source that are known: what an older one printed is still told
+MOST_VERSIONS = 8  # of one source that are known: what an older one printed is still told; with and without digests
 SECRETS_FOLDER = "/run/secrets/"
 STRUCK = "***"
 
@@ -115,6 +116,7 @@ class Known:
     """The secrets of this process, by who has them.  Any thread may use it."""
 
     def __init__(self) -> None:
+        self._lock = threading.Lock()
         self.forget()
 
     def forget(self) -> None:
@@ -127,17 +129,23 @@ class Known:
 
         Nothing is done for a version that is known; `secrets` is then not called.
         """
-        versions = self._of.setdefault(source, [])
-        if any(it == version for it, _ in versions):
-            return
+        with self._lock:
+            versions = self._of.setdefault(source, [])
+            if known := next((it for it in versions if it[0] == version), None):
+                versions.remove(known)
+                versions.append(known)  # the one that nobody has had for longest is the first to go
+                return
         telling = frozenset(filter(is_telling, secrets()))
+        with self._lock:
+            self._add(versions, version, telling)
+
+    def _add(self, versions: list[tuple[str, frozenset[str]]], version: str, telling: frozenset[str]) -> None:
         versions.append((version, telling))
         self._outdated += len(versions) > MOST_VERSIONS
         del versions[:-MOST_VERSIONS]
         self._struck.add(telling)
         if self._outdated > len(self._of):
             self._outdated, self._struck = 0, Struck(self._all())
-            self._struck.add(self._all())  # with what another thread has learned meanwhile
 
     def _all(self) -> set[str]:
         return {secret for versions in list(self._of.values()) for _, secrets in versions for secret in secrets}

@@ -22,6 +22,7 @@ from typing import Any
 
 from gitops_mvd.core.errors import StepFailed, Unavailable
 from gitops_mvd.core.model import App, Change, Resource, Role, Service, digest
+from gitops_mvd.core.redact import learn
 from gitops_mvd.core.specs import DigestSpec, secrets_of_environment
 from gitops_mvd.kinds import Tools
 from gitops_mvd.secrets.store import Secrets
@@ -75,7 +76,10 @@ class Configs:
         try:
             found = {path: _entry(self._folder / name / path, stamp) for path, stamp in stamps.items()}
             owner = json.loads(found[ENV].content.partition(b"\n")[0].removeprefix(b"# "))
-            digests = {path: self._secrets.digest_of(found[path].content) for path in owner.get("secrets", ())}
+            secrets = {path: found[path].content for path in owner.get("secrets", ())}
+            if texts := [content.decode("utf-8", "replace") for content in secrets.values()]:
+                learn(f"files {owner['app']}/{owner['service']}", *texts)
+            digests = {path: self._secrets.digest_of(content) for path, content in secrets.items()}
             spec = DigestSpec(digest=_digest(found, digests))
             return Resource(self.name, name, owner["app"], owner["service"], spec)
         except (ValueError, TypeError, KeyError, FileNotFoundError):

@@ -150,3 +150,11 @@ def test_a_secret_is_known_wherever_it_stands(where: dict[str, object]) -> None:
 def test_a_secret_that_another_one_begins_with_is_struck_out(shorter: str) -> None:
     said = f"auth failed for {shorter}: denied; and {shorter}-x"
     assert redact(said, [shorter, f"{shorter}!", f"{shorter}1\n"]) == "auth failed for ***: denied; and ***-x"
+
+
+def test_a_version_that_is_in_use_is_not_forgotten_for_newer_ones() -> None:
+    learn("app", "Zx0kLm-0-Qw7")
+    for number in range(1, 30):
+        learn("app", f"Zx0kLm-{number}-Qw7xx")
+        learn("app", "Zx0kLm-0-Qw7")
+    assert told_line("web said Zx0kLm-0-Qw7") == "web said ***"
