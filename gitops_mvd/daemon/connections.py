@@ -18,7 +18,6 @@ from gitops_mvd.core.errors import Unavailable
 from gitops_mvd.core.policy import PRIVATE, Server
 from gitops_mvd.core.ports import Forge, Receiver
 from gitops_mvd.core.redact import learn
-from gitops_mvd.core.secret_words import passwords
 from gitops_mvd.docker.client import Engine
 from gitops_mvd.forges.api import Account
 from gitops_mvd.git.branch import Source, no_token
@@ -93,7 +92,6 @@ def engine_data(file: Path) -> set[str]:
 def connect_source(settings: Settings, account: Account) -> Source:
     """The config repository, with its credentials."""
     login = settings.credentials
-    learn("repository", *passwords(settings.repository))
     return Source(
         settings.repository,
         settings.branch,

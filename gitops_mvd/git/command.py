@@ -65,8 +65,8 @@ class Command:
 
     @property
     def where(self) -> str:
-        """The URL as it may be shown."""
-        return redact(self.url, [])
+        """The URL as it may be shown: a login in it is refused."""
+        return self.url
 
     def refs(self, pattern: str) -> dict[str, str]:
         """What the server has at the refs of that name: ref -> id.  An annotated tag also has `^{}`, for its commit."""

@@ -61,6 +61,9 @@ class Admission:
         seen = Seen(images, unlabelled, secrets)
         is_seen = app is known and by.images is images and by == seen
         if not (pinned and is_seen and all(s.pull_policy != "always" for s in app.services)):
+            for service in app.services:
+                self._check(service, secrets.get(service.name, {}))
+                self._refuse_exposed(service, secrets.get(service.name, {}))
             services = (dataclasses.replace(s, secrets=secrets.get(s.name, {}), sealed={}) for s in app.services)
             anew = resolve(dataclasses.replace(app, services=tuple(map(self._engine.pin, services))))
             anew = _using(anew, unlabelled)
@@ -117,15 +120,13 @@ class Admission:
                 if not before.get(service.name, {}).get(name):
                     raise
                 found[name] = before[service.name][name]
-        self._check(service, found)
-        self._refuse_exposed(service, found)
         return found
 
     def _refuse_exposed(self, service: Service, digests: Mapping[str, str]) -> None:
         """Raise StepFailed for a secret that is also where everybody on the host can read it."""
-        assert self._secrets
         values: dict[str, list[str]] = {}
         for name, digest in digests.items() if not service.run.keys().isdisjoint(KEYS) else ():
+            assert self._secrets
             with suppress(Unavailable):  # its content is not here now, and was checked when it was
                 content = self._secrets.content(name, digest).decode("utf-8", "replace")
                 values[name] = [part for part in parts_of([content]) if is_telling(part)]
@@ -134,7 +135,6 @@ class Admission:
 
     def _check(self, service: Service, digests: Mapping[str, str]) -> None:
         """Raise StepFailed for a secret that no variable of the environment can have."""
-        assert self._secrets
 
         def read(name: str) -> str:
             assert self._secrets

@@ -64,9 +64,9 @@ class Gates:
         route_proof: RouteProof | None,
         history: History,
         received: Callable[[int], int | None] = traffic.received,
-        secrets: Callable[[], Iterable[str]] = tuple,
+        secrets: Callable[[Mapping[str, str]], Iterable[str]] = lambda digests: (),
     ) -> None:
-        """`secrets` returns the secrets of this host that services refer to."""
+        """`secrets` returns the contents of secrets of this host, given their digests by name."""
         self._probes = probes
         self._engine = engine
         self._systemd = systemd
@@ -256,7 +256,7 @@ class Gates:
 
     def _redacted(self, text: str, service: Service | None) -> str:
         """The text without what the service has as a secret, and without any of this host."""
-        return redact(text, parts_of(self._secrets()) | (secrets_of(service) if service else set()))
+        return redact(text, parts_of(self._secrets(service.secrets)) | secrets_of(service)) if service else text
 
 
 def _who(resource: Resource) -> str:

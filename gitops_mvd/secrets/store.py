@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -47,6 +48,7 @@ class Secrets:
         self._known: dict[str, Known] = {}
         self._locks = {name: threading.Lock() for name in self._providers}
         self._down: dict[str, Unavailable] = {}  # provider -> why it did not answer in this pass
+        self._missing: dict[str, MvdError] = {}  # name -> why there is no such secret in this pass
         self._told: dict[str, str] = {}  # provider -> what was logged about it
         self._asked: dict[str, bytes] = {}  # digest -> content, of what was asked for since the last refresh
         self._asked_before: dict[str, bytes] = {}
@@ -62,7 +64,7 @@ class Secrets:
         for name in stale:
             self._known[name].stale = True
         self.version += bool(stale)
-        self._down = {}
+        self._down, self._missing = {}, {}
         self._asked_before, self._asked = self._asked, {}
 
     def require(self, names: Iterable[str]) -> None:
@@ -82,9 +84,9 @@ class Secrets:
         provider, path = provider_of(name)
         if provider in (SOPS, SOPS_RAW):
             content = self._sops.content(path, sealed, raw=provider == SOPS_RAW)
+            learn(f"secret {name}", content.decode("utf-8", "replace"))
         else:
             content = self._content(name)
-        learn(f"secret {name}", content.decode("utf-8", "replace"))
         digest = self._key.digest(content)
         self._asked[digest] = content
         return digest
@@ -100,11 +102,11 @@ class Secrets:
                 return asked[digest]
         raise Unavailable(f"the secret {name} has changed since, and what it was is not on this host any more")
 
-    def values(self) -> Iterator[str]:
-        """The content of all secrets that somebody asked for, so that no message has any of it."""
-        known = {it.content for it in list(self._known.values()) if it.content}
-        for content in known.union(self._asked.values(), self._asked_before.values()):
-            yield content.decode("utf-8", "replace")
+    def values(self, secrets: Mapping[str, str]) -> Iterator[str]:
+        """What is known of the contents of secrets, each with its digest."""
+        for name, digest in secrets.items():
+            with suppress(Unavailable):
+                yield self.content(name, digest).decode("utf-8", "replace")
 
     def _stamp(self, name: str) -> object:
         provider, path = provider_of(name)
@@ -123,6 +125,8 @@ class Secrets:
                 known.idle = 0
             if known and known.content is not None and not known.stale:
                 return known.content
+            if name in self._missing:
+                raise self._missing[name]
             stamp = self._stamp(name)
             try:
                 content = self._ask(provider, path)
@@ -131,8 +135,9 @@ class Secrets:
                     known.stamp, known.stale = stamp, False
                     return known.content
                 raise
-            except MvdError:
+            except MvdError as error:
                 self._known[name] = Known(stamp, None)  # so that a change is found
+                self._missing[name] = error
                 raise
             self._known[name] = Known(stamp, content)
             learn(f"secret {name}", content.decode("utf-8", "replace"))

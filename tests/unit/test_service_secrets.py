@@ -161,12 +161,27 @@ def test_nor_at_the_top_level(top: str) -> None:
 def test_a_secret_that_nobody_asks_for_is_forgotten(tmp_path: Path) -> None:
     store = InMemory(a="1-secret", b="2-secret")
     known = secrets(tmp_path / "s", {"mem": store})
-    known.require(["mem:a", "mem:b"])
+    digests = {name: known.digest(name, {}) for name in ("mem:a", "mem:b")}
     for _ in range(20):
         known.refresh()
-        known.require(["mem:a"])
-    assert [*known.values()] == ["1-secret"]
+        known.digest("mem:a", {})
+    assert [*known.values(digests)] == ["1-secret"]
     assert store.asked == ["a", "b"]
+    known.require(["mem:b"])
+    assert store.asked == ["a", "b", "b"]
+
+
+def test_what_is_missing_is_asked_for_once_in_a_pass(tmp_path: Path) -> None:
+    store = InMemory()
+    known = secrets(tmp_path / "s", {"mem": store})
+    for _ in range(3):
+        with pytest.raises(StepFailed):
+            known.read("mem:a")
+    assert store.asked == ["a"]
+    known.refresh()
+    with pytest.raises(StepFailed):
+        known.read("mem:a")
+    assert store.asked == ["a", "a"]
 
 
 def test_a_host_s_own_variable_may_be_a_reference_and_is_one_of_the_service() -> None:
@@ -306,9 +321,9 @@ def test_an_unknown_provider_is_told_as_what_is_missing_in_the_settings(tmp_path
 
 def test_what_a_container_prints_of_it_is_struck_out(tmp_path: Path) -> None:
     store = secrets(tmp_path / "s", db=f"user: app\npassword: {PASSWORD}\n")
-    store.require(["db"])
+    digests = {"db": store.digest("db", {})}
     said = f"login with {PASSWORD} failed; {PASSWORD[:8]}"
-    assert "hunter" not in redact(said, parts_of(store.values()))
+    assert "hunter" not in redact(said, parts_of(store.values(digests)))
 
 
 # ---- on the disk -----------------------------------------------------------------------------------------------------
