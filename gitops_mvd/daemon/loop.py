@@ -84,7 +84,7 @@ class Daemon:
         with suppress(Unavailable):
             self._wired.history.save_threads([])  # those of the daemon before
         with ExitStack() as parts:
-            parts.enter_context(self._signals())
+            parts.enter_context(self._signals(0))
             for name, run, wake in self.threads():
                 parts.enter_context(self._supervisor.keep(name, run, wake))
             self._mail.post(START)
@@ -113,12 +113,12 @@ class Daemon:
             yield "webhooks", webhooks.run, webhooks.wake
 
     @contextmanager
-    def _signals(self) -> Iterator[None]:
-        """While open, signals are posted, and what hangs does not hold up the end for long.
+    def _signals(self, status: int) -> Iterator[None]:
+        """While open, signals are posted, and what hangs does not hold up the end for long: it is then by `status`.
 
         A pull may take an hour, and nothing is lost, as the next start goes on with what was begun.
         """
-        last_resort = threading.Timer(STOP_GRACE_SECONDS, os._exit, [0])
+        last_resort = threading.Timer(STOP_GRACE_SECONDS, os._exit, [status])
         last_resort.daemon = True
 
         def hear(signal: str) -> None:
@@ -130,7 +130,8 @@ class Daemon:
             try:
                 yield
             finally:
-                last_resort.cancel()
+                if self._ending != STOP:  # else threads that hang are waited for behind this, too
+                    last_resort.cancel()
 
     def _loop(self) -> None:
         interval = self._wired.settings.interval
@@ -151,7 +152,7 @@ class Daemon:
         """The report of one pass, or of the last one if more were asked for meanwhile; None if it failed."""
         report, reasons = None, frozenset({SYNC})
         outbox = self._wired.outbox
-        with self._signals(), self._supervisor.keep("outbox", outbox.run, outbox.wake):
+        with self._signals(1), self._supervisor.keep("outbox", outbox.run, outbox.wake):
             while reasons & FETCH_REASONS and not self._ending:
                 report = self.reconcile_pass(reasons)
                 self._retry = None
@@ -172,7 +173,7 @@ class Daemon:
         until = [timeout, *([idle] if idle is not None else []), *([self._retry.at - now] if self._retry else [])]
         reasons = self._mail.take(max(0.0, min(until)))
         for ending in (RELOAD, STOP):
-            if ending in reasons:
+            if ending in reasons and self._ending != STOP:
                 self._ending = ending
         return reasons - {RECONCILED}
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,18 +14,21 @@ from gitops_mvd.core.errors import StepFailed
 from gitops_mvd.core.model import Revision
 from gitops_mvd.daemon.loop import Daemon
 from gitops_mvd.daemon.mailbox import Mailbox
-from gitops_mvd.daemon.triggers import SYNC
+from gitops_mvd.daemon.supervisor import Run
+from gitops_mvd.daemon.triggers import RELOAD, STOP, SYNC
 from gitops_mvd.status.outbox import Outbox
 from tests.threads import kept
 
 
-def a_daemon(error: Exception, told: list[str], tmp_path: Any) -> Daemon:
-    """One whose repository raises that at every question."""
+def wired(error: Exception, told: list[str], tmp_path: Any) -> Any:
+    """A server whose repository raises that at every question."""
 
     def fetch() -> Revision:
         raise error
 
-    wired = SimpleNamespace(
+    return SimpleNamespace(
+        settings=SimpleNamespace(interval=60, repository="/srv/git"),
+        host=SimpleNamespace(name="h1"),
         mailbox=Mailbox(),
         clock=SimpleNamespace(resume=lambda: None),
         source=SimpleNamespace(fetch=fetch),
@@ -31,7 +36,6 @@ def a_daemon(error: Exception, told: list[str], tmp_path: Any) -> Daemon:
         history=SimpleNamespace(save_last_error=told.append, save_threads=lambda states: None),
         settings_path=tmp_path / "config.yaml",
     )
-    return Daemon(wired)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -47,7 +51,7 @@ def test_a_pass_that_breaks_is_told_and_is_not_the_last(
 ) -> None:
     monkeypatch.setattr("sdnotify.SystemdNotifier", lambda: SimpleNamespace(notify=lambda told: None))
     told: list[str] = []
-    daemon = a_daemon(error, told, tmp_path)
+    daemon = Daemon(wired(error, told, tmp_path))
     for _ in range(3):
         assert daemon.reconcile_pass(frozenset({SYNC})) is None
     assert told == [sentence, sentence] * 3
@@ -71,3 +75,25 @@ def test_the_outbox_goes_on_after_what_nobody_thought_of(
         assert at_work.wait(10)
     assert len(asked) >= 2
     assert "internal error" in caplog.text
+
+
+class Late(Daemon):
+    """One whose settings change while it ends."""
+
+    def threads(self) -> Iterator[tuple[str, Run, Callable[[], None]]]:
+        def run(stop: threading.Event, up: Callable[[], None]) -> None:
+            stop.wait(30)
+            self._mail.post(RELOAD)
+
+        yield "late", run, lambda: None
+
+
+@pytest.mark.parametrize(("told", "again"), [(STOP, False), (RELOAD, True)])
+def test_who_is_told_to_stop_stops_whatever_comes_after_it(
+    told: str, again: bool, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sdnotify.SystemdNotifier", lambda: SimpleNamespace(notify=lambda told: None))
+    monkeypatch.setattr("gitops_mvd.daemon.loop.EVENT_DEBOUNCE_SECONDS", 0.01)
+    server = wired(KeyError(), [], tmp_path)
+    server.mailbox.post(told)
+    assert Late(server).run() is again
