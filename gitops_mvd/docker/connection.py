@@ -154,6 +154,8 @@ def asking_docker(what: str, url: str) -> Iterator[None]:
     except (DockerException, urllib3.exceptions.HTTPError, OSError) as error:
         if any(isinstance(cause, ValueError | LookupError | TypeError) for cause in _causes(error)):
             raise unexpected(where) from error
+        if refused := next((cause for cause in _causes(error) if isinstance(cause, APIError)), None):  # its version
+            raise verdict(refused.status_code or 500, str(refused.explanation or refused), what) from error
         reason = next((reason for cause in _causes(error) if (reason := _reason(cause))), "the connection broke")
         raise Unavailable(f"Docker does not answer at {url}: {reason}", START_IT) from error
 

@@ -10,7 +10,7 @@ from contextlib import suppress
 from docker.types import CancellableStream
 
 from gitops_mvd.core.errors import Unavailable
-from gitops_mvd.docker.answers import APP, lines
+from gitops_mvd.docker.answers import APP, lines, message, verdict
 from gitops_mvd.docker.connection import CACHED, Connection, chunks, root
 from gitops_mvd.docker.shape import checked
 from gitops_mvd.docker.types import EngineEvent
@@ -37,7 +37,8 @@ class EventApi(Connection):
             what = {"type": ["container", *CACHED], "event": list(ACTIONS)}
             asked = {"since": str(int(time.time())), "filters": json.dumps(what)}
             answer = api.get(f"{root(api)}/events", params=asked, stream=True, timeout=(api.timeout, None))
-            answer.raise_for_status()
+            if not answer.ok:
+                raise verdict(answer.status_code, message(answer.text), "stream its events")
             self.stream = CancellableStream(iter(()), answer)
             try:
                 self.cache.begin()

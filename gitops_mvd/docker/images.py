@@ -85,10 +85,15 @@ class ImageApi(Connection):
             return
         log.info("pulling image %s", pinned)
         began = time.monotonic()
-        with self.asking(f"pull image {pinned}") as api, limit(PULL_WITHIN_SECONDS, math.inf):
-            for progress in self._pulling(api, pinned, platform):
-                if error := progress.get("error"):
-                    raise verdict(500, error, f"pull image {pinned}")
+        try:
+            with self.asking(f"pull image {pinned}") as api, limit(PULL_WITHIN_SECONDS, math.inf):
+                for progress in self._pulling(api, pinned, platform):
+                    if error := progress.get("error"):
+                        raise verdict(500, error, f"pull image {pinned}")
+        except Unavailable as error:
+            if time.monotonic() - began < PULL_WITHIN_SECONDS:
+                raise
+            raise Unavailable(f"could not pull image {pinned} within {PULL_WITHIN_SECONDS:g} s") from error
         self.forget("image")
         if not self.has(pinned):
             raise Unavailable(f"image {pinned} was pulled, and is gone again")

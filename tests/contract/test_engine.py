@@ -60,7 +60,7 @@ class Handler(BaseHTTPRequestHandler):
         self.rfile.read(int(self.headers.get("Content-Length", 0)))
         path = urlsplit(self.path).path.removeprefix("/v1.41")
         self.server.asked[path] += 1
-        if path == "/events":
+        if path == "/events" and path not in self.server.answers:
             return self._stream_events()
         status, value = self.server.answers.get(path, (404, {"message": "page not found"}))
         body = json.dumps(value).encode()
@@ -365,3 +365,12 @@ def test_an_external_network_that_nobody_made_is_named(docker: StandIn, engine: 
         engine.require_externals(App("shop", networks={"there": {"external": True}, "gone": {"external": True}}))
     with pytest.raises(StepFailed, match="docker volume create data"):
         engine.require_externals(App("shop", volumes={"data": {"external": True}}))
+
+
+@pytest.mark.parametrize("path", ["/events", "/version"])
+def test_what_the_engine_refuses_is_told_in_its_own_words(docker: StandIn, engine: Engine, path: str) -> None:
+    """As an authorization plugin does, or a proxy before its socket."""
+    docker.answers[path] = (403, {"message": "forbidden by the plugin"})
+    with pytest.raises((Unavailable, StepFailed), match="forbidden by the plugin") as told:
+        engine.follow(lambda *notice: None)
+    assert "systemctl start" not in str(told.value)
