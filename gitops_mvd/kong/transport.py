@@ -5,6 +5,7 @@ A request ends in an answer or in Unavailable, whose one sentence says what fail
 
 from __future__ import annotations
 
+import builtins
 import errno
 import ipaddress
 import json
@@ -179,6 +180,8 @@ class Transport:
         except SSLError as error:
             self._refused(error.args[0] if error.args else error)
         except ProtocolError as error:
+            if any(isinstance(cause, builtins.TimeoutError) for cause in error.args):  # while it was sent
+                raise TimedOut(f"{self._where} does not answer within {within:g} s") from error
             if any(getattr(cause, "errno", None) == errno.EMSGSIZE for cause in error.args):
                 raise Unavailable(f"{self._where} sends too large an answer") from error
             if retry:

@@ -15,11 +15,13 @@ def reason(error: BaseException) -> str:
         if isinstance(each, BaseException) and each not in seen:
             seen.append(each)
             unseen += [*each.args, getattr(each, "reason", None), each.__cause__, each.__context__]
-    if any(isinstance(each, ssl.SSLError) for each in seen):
+    if any(isinstance(each, ssl.SSLCertVerificationError) for each in seen):
         return "its TLS certificate is not accepted"
     if any(isinstance(each, TimeoutError) or "timeout" in type(each).__name__.lower() for each in seen):
         return "timed out"
     if any(isinstance(each, socket.gaierror) for each in seen):
         return "unknown host name"
+    if any(isinstance(each, ssl.SSLError) for each in seen):
+        return "the TLS handshake failed"
     words = (each.strerror for each in seen if isinstance(each, OSError) and each.errno and each.strerror)
     return next((text.lower() for text in words), "the connection broke")
