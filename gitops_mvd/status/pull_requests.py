@@ -26,7 +26,6 @@ from gitops_mvd.status.verdict import Verdict
 
 log = logging.getLogger(__name__)
 
-END_SECONDS = 10.0  # for what is being read once the daemon ends
 LONGEST_COMMENT = 60_000  # characters; GitHub takes 65,536
 
 IsAwaited = Callable[[], bool]
@@ -94,7 +93,7 @@ class PullRequests:
             self._changed.notify_all()
 
     def ask(self, tip: Revision) -> None:
-        """Look at them soon, as they are if they were merged into this tip; what is being looked at now is given up."""
+        """Look at them soon, as they are if they were merged into this tip; a look for another one is given up."""
         with self._changed:
             self._asked = tip
             self._changed.notify_all()

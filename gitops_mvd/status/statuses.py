@@ -60,7 +60,9 @@ class Statuses:
         self._wake = wake
         self._debounces: defaultdict[str, Debounce] = defaultdict(Debounce)
         self._apps: defaultdict[str, Debounce] = defaultdict(Debounce)
-        self._changed: frozenset[str] | None = frozenset()  # the apps that the host's subject changes; None: unknown
+        # The apps that the host's subject changes; None: unknown.  A daemon begins with none, as any app may be
+        # unhealthy for a moment after a boot: then a failure has to last.
+        self._changed: frozenset[str] | None = frozenset()
         self.labels: Mapping[str, str] = {}  # of this host; empty until the fleet file is read
 
     # ---- new commits -------------------------------------------------------------------------------------------------
