@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import resource
 import selectors
 import shutil
@@ -91,9 +92,13 @@ def start_git(
     """Start git, which ends when nobody holds what is returned.  Raises Unavailable if it cannot be started."""
     if not shutil.which("git"):
         raise Unavailable("git is not installed", "apt-get install git")
+    # GitPython hands on all variables of this process: those of git would be somebody's settings.
+    others = (name for name in os.environ if re.match("GIT_(?!PYTHON_)", name) and name not in environment)
+    foreign = [f"--unset={name}" for name in others]
+    started = ["env", *foreign, "git", *words] if foreign else ["git", *words]
     try:
         return Git().execute(
-            command(["git", *words], limits), stdin, as_process=True, env=dict(environment), start_new_session=True
+            command(started, limits), stdin, as_process=True, env=dict(environment), start_new_session=True
         )
     except (GitCommandNotFound, OSError) as error:
         raise Unavailable(f"cannot run git: {error}") from error

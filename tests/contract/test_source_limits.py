@@ -19,7 +19,7 @@ import pytest
 from gitops_mvd.core.errors import MvdError, Unavailable
 from gitops_mvd.git import command
 from gitops_mvd.git.branch import Source
-from gitops_mvd.git.child import Limits, run
+from gitops_mvd.git.child import Limits, finish, run, start_git
 from tests.contract.test_hostile_repositories import MIB, Objects
 
 Say = Callable[[bytes], None]
@@ -218,3 +218,13 @@ def test_a_file_that_unpacks_to_300_mib_is_no_more_than_one_app(objects: Objects
     with pytest.raises(MvdError, match="a file of the repository may have 4 MiB"):
         tree.read("apps/bomb/compose.yaml")
     assert tree.read("apps/good/compose.yaml")
+
+
+def test_git_has_no_settings_of_whoever_starts_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("GIT_SSL_NO_VERIFY", "GIT_OBJECT_DIRECTORY", "GIT_TRACE_CURL"):
+        monkeypatch.setenv(name, "/x")
+    started = start_git(["-c", "alias.e=!env", "e"], {"GIT_CONFIG_NOSYSTEM": "1"}, Limits(5))
+    assert started.proc
+    printed = finish(started.proc, Limits(5)).output.decode().splitlines()
+    assert "GIT_CONFIG_NOSYSTEM=1" in printed
+    assert [it for it in printed if it.endswith("=/x")] == []
