@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import logging
 import os
 import shutil
 import time
@@ -13,6 +14,8 @@ from pathlib import Path
 
 from gitops_mvd.core.errors import Unavailable
 from gitops_mvd.git.command import Command, Load
+
+log = logging.getLogger(__name__)
 
 DEPTHS = (32, 1024)  # commits of history, tried in turn until it shows how two of them lie to each other
 EVERYTHING = 2**31 - 1  # the depth that git takes for all of it
@@ -31,6 +34,7 @@ class Mirror:
     git: Command
     on_damage: Callable[[], None] = lambda: None
     sound: bool = False  # is every object known to be whole?
+    unpackable: int = 0  # files with objects, when they could not be packed last
 
     @contextlib.contextmanager
     def alone(self, wait: bool = True) -> Iterator[None]:
@@ -111,11 +115,15 @@ class Mirror:
 
         Only if there are many files with objects, and as long as nobody else is busy with it: next time will do, too.
         """
-        if is_awaited() or self._loose() <= MOST_LOOSE:
+        loose = self._loose()
+        if is_awaited() or loose <= max(MOST_LOOSE, 2 * self.unpackable):
             return
         with contextlib.suppress(Unavailable), self.alone(wait=False):
             self.sweep()
-            self.git(f"--git-dir={self.place}", *GC, patient=True, is_awaited=is_awaited)
+            status, _, why = self.git(f"--git-dir={self.place}", *GC, patient=True, is_awaited=is_awaited)
+            self.unpackable = loose if status and not is_awaited() else 0
+            if self.unpackable:  # it is tried again once there are twice as many
+                log.warning("cannot pack the mirror path=%s: %s", self.place, why.strip().rpartition("\n")[2])
 
     def _loose(self) -> int:
         """The number of files with objects."""

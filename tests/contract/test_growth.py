@@ -124,3 +124,15 @@ def test_it_is_not_packed_while_there_is_other_work(tmp_path: Path, monkeypatch:
     world.source.pack(lambda: False)
     assert not loose(world)
     assert Source(str(world.objects.place), "main", world.source.mirror).fetch() == tip
+
+
+def test_a_mirror_that_cannot_be_packed_is_told_once_and_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("sdnotify.SystemdNotifier", lambda: SimpleNamespace(notify=lambda told: None))
+    monkeypatch.setattr("gitops_mvd.git.mirror.MOST_LOOSE", 10)
+    monkeypatch.setattr("gitops_mvd.git.mirror.GC", ("gc", "--no-such-option"))
+    world = World(tmp_path)
+    for _ in range(8):
+        world.deploy()
+    assert 1 <= len([it for it in caplog.records if "cannot pack the mirror" in it.message]) <= 3
