@@ -15,9 +15,9 @@ import binascii
 import bisect
 import functools
 import hashlib
+import itertools
 import json
 import re
-import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
 from urllib.parse import quote, quote_plus
@@ -113,14 +113,14 @@ class Struck:
 
 
 class Known:
-    """The secrets of this process, by who has them.  Any thread may use it."""
+    """The secrets of this process, by who has them.  Any thread may use it, as each change is one atomic operation."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._ticks = itertools.count()
         self.forget()
 
     def forget(self) -> None:
-        self._of: dict[str, list[tuple[str, frozenset[str]]]] = {}
+        self._of: dict[str, dict[str, tuple[int, frozenset[str]]]] = {}  # by version: when it was last had, and its own
         self._struck = Struck()
         self._outdated = 0
 
@@ -129,26 +129,27 @@ class Known:
 
         Nothing is done for a version that is known; `secrets` is then not called.
         """
-        with self._lock:
-            versions = self._of.setdefault(source, [])
-            if known := next((it for it in versions if it[0] == version), None):
-                versions.remove(known)
-                versions.append(known)  # the one that nobody has had for longest is the first to go
-                return
+        versions = self._of.setdefault(source, {})
+        if known := versions.get(version):
+            versions[version] = (next(self._ticks), known[1])
+            return
         telling = frozenset(filter(is_telling, secrets()))
-        with self._lock:
-            self._add(versions, version, telling)
-
-    def _add(self, versions: list[tuple[str, frozenset[str]]], version: str, telling: frozenset[str]) -> None:
-        versions.append((version, telling))
-        self._outdated += len(versions) > MOST_VERSIONS
-        del versions[:-MOST_VERSIONS]
+        versions[version] = (next(self._ticks), telling)
         self._struck.add(telling)
+        self._forget_oldest(versions)
+
+    def _forget_oldest(self, versions: dict[str, tuple[int, frozenset[str]]]) -> None:
+        by_age = sorted((last, version) for version, (last, _) in list(versions.items()))
+        for _, version in by_age[:-MOST_VERSIONS]:
+            self._outdated += versions.pop(version, None) is not None
         if self._outdated > len(self._of):
-            self._outdated, self._struck = 0, Struck(self._all())
+            self._outdated = 0
+            self._struck = Struck(self._all())
+            self._struck.add(self._all())  # what another thread has added to the one before meanwhile
 
     def _all(self) -> set[str]:
-        return {secret for versions in list(self._of.values()) for _, secrets in versions for secret in secrets}
+        tables = [list(versions.values()) for versions in list(self._of.values())]
+        return {secret for versions in tables for _, secrets in versions for secret in secrets}
 
     def out_of(self, text: str) -> str:
         return self._struck.out_of(text)
