@@ -9,6 +9,7 @@
       x Interrupted        something newer to do         -> stop here, start the next pass at once
       x StepFailed         a change was refused          -> mark this version failed, roll back
         + Unhealthy        a gate did not pass           -> the same
+        + NotNow           the surroundings refused it   -> roll back, wait, and try the same version again
 
 Foreign exceptions (docker, requests, git, sockets) become one of these in the module at the edge that met them.
 """
@@ -82,6 +83,12 @@ class StepFailed(MvdError):
 
 class Unhealthy(StepFailed):
     """A gate did not pass in its time, or failed for good before it."""
+
+
+class NotNow(StepFailed):
+    """A change was refused for a reason that is not in the manifest, and may be gone later: a port that another process
+    has, a full disk, a quota, a registry that is busy.
+    """
 
 
 @contextmanager
