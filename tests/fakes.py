@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from itertools import count
 
+from gitops_mvd.core.claims import of_service
+from gitops_mvd.core.decide import PASSING
 from gitops_mvd.core.errors import StepFailed, Unhealthy
 from gitops_mvd.core.model import (
     RUNNING,
@@ -15,6 +18,7 @@ from gitops_mvd.core.model import (
     Check,
     Failure,
     Gate,
+    Goal,
     Health,
     Plan,
     Resource,
@@ -22,7 +26,7 @@ from gitops_mvd.core.model import (
     Service,
     Step,
 )
-from gitops_mvd.core.plan import make_plan, place
+from gitops_mvd.core.plan import Side, make_plan, place
 from gitops_mvd.core.rollout import DRAINED
 from gitops_mvd.core.specs import service_of
 from gitops_mvd.host.turns import Turns
@@ -54,7 +58,7 @@ def wanted(app: App) -> list[Resource]:
         ]
         if one.kong:
             targets = [{"instance": name, "address": ""} for name in instances]
-            spec = {"entities": one.kong["routes"], "targets": targets}
+            spec = {"entities": {"routes": dict(enumerate(one.kong["routes"]))}, "targets": targets}
             resources += [Resource("route", f"{app.name}.{one.name}", app.name, one.name, spec)]
         if one.schedule:
             resources += [Resource("timer", instances[0], app.name, one.name, {"schedule": one.schedule})]
@@ -94,23 +98,24 @@ class FakeHost:
     def proposing(self) -> FakeHost:
         return self
 
-    def plan(self, app: App, proven: bool) -> Plan:
-        return self._plan(app, wanted(app), proven)
+    def plan(self, goals: Sequence[Goal]) -> Plan:
+        return make_plan([self._side(goal) for goal in goals], ROLES)
 
     def unrepaired(self, plan: Plan) -> str:
         changed = [step.resource.kind for step in plan if isinstance(step, Change)]
         return "changed by hand" if self.leaves and changed and set(changed) <= self.leaves else ""
 
-    def plan_back(self, app: App, before: Sequence[Resource]) -> Plan:
-        return self._plan(App(app.name), before, proven=True)
-
-    def _plan(self, app: App, want: Sequence[Resource], proven: bool) -> Plan:
+    def _side(self, goal: Goal) -> Side:
+        app = goal.app if goal.before is None else App(goal.app.name)
+        want = wanted(app) if goal.before is None else goal.before
         taken = {resource.spec.get("port") for resource in self.resources.values()}
         free = (port for port in count(20000) if port not in taken)
         found = self.found(app.name)
         placed = place(want, found, ROLES, "127.0.0.1", free)
         done = {r.key for r in placed if r.kind == "unit" and r not in found and self._history.is_job_done(r.name)}
-        return make_plan(app, placed, found, ROLES, proven=proven, ignored=done)
+        units = (r for r in (*placed, *found) if r.kind == "unit" and isinstance(r.payload, Service))
+        claims = {unit.name: of_service(app.name, service_of(unit)) for unit in units}
+        return Side(app, placed, found, goal.proven, done, claims)
 
     def carry_out(self, steps: Iterable[Step]) -> list[str]:
         complaints = []
@@ -140,14 +145,15 @@ class FakeHost:
                 self._history.mark_job_done(gate.on.name)
             return ""
         error = Unhealthy(f"{gate.on.service}: http 503")
-        error.service = gate.on.service
+        error.app, error.service = gate.on.app, gate.on.service
         if gate.required:
             raise error
         return str(error)
 
     def _sick(self, resource: Resource) -> bool:
         if resource.kind == "route":
-            return all(self._sick(self.resources["unit", t["instance"]]) for t in resource.spec["targets"])
+            targets = [("unit", target["instance"]) for target in resource.spec["targets"]]
+            return all(self._sick(self.resources[key]) for key in targets if key in self.resources)
         return "sick" in service_of(resource).image
 
     def overridden(self, app: App) -> str:
@@ -177,6 +183,8 @@ class FakeHost:
 class FakeHistory:
     """A memory that forgets on demand: `lose()` is the state directory deleted."""
 
+    is_late = True  # is it time again for what waits?
+
     def __init__(self) -> None:
         self.lose()
 
@@ -193,7 +201,8 @@ class FakeHistory:
         return next((good for good in reversed(self.good.get(app.name, [])) if good != app), None)
 
     def failure_of(self, app: App) -> Failure | None:
-        return self.bad.get((app.name, app.version))
+        failure = self.bad.get((app.name, app.version))
+        return replace(failure, is_due=self.is_late) if failure and failure.action in PASSING else failure
 
     def approve(self, app: App, commit: str) -> None:
         if self.last_good(app.name) != app:

@@ -5,16 +5,32 @@ Reconcile carries a decision out, `mvd plan` prints it, and a pull request shows
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 
-from gitops_mvd.core.errors import Interrupted, MvdError, StepFailed, Unavailable
-from gitops_mvd.core.model import App, Desired, Failure, Health, Operation, Outcome, Plan, Resource, Sync
-from gitops_mvd.core.ports import Host, Planner
+from gitops_mvd.core.errors import Interrupted, MvdError, NotNow, StepFailed, Unavailable
+from gitops_mvd.core.model import (
+    WAIT,
+    App,
+    Desired,
+    Failure,
+    Gate,
+    Goal,
+    Health,
+    Operation,
+    Outcome,
+    Plan,
+    Resource,
+    Step,
+    Sync,
+)
+from gitops_mvd.core.ports import History, Host, Planner
 
 EMPTIED = (
     "the commit has no app for this host; removing all of them is refused unless the settings say allow_empty: true"
 )
+REST = "rest"  # the action of a failure to bring back what last worked: it is left alone until it is due
+PASSING = (WAIT, REST)
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,27 +46,37 @@ class Known:
     """What is known of an app before anything is done to it.
 
     `good` is the version that last worked here: the empty app if nothing ever ran, None if nobody remembers.  `failure`
-    is why this very version failed before.  `before` are the resources that were found.
+    is why this very version failed before, and `resting` why the good one could not be brought back.  `before` are the
+    resources that were found.
     """
 
     good: App | None
     failure: Failure | None
     before: tuple[Resource, ...]
+    resting: Failure | None = None
+
+
+def recall(app: App, host: Host, history: History) -> Known:
+    """What is known of an app now."""
+    good = history.last_good(app.name)
+    resting = history.failure_of(good) if good and good.services else None
+    return Known(good, history.failure_of(app), host.found(app.name), resting)
 
 
 @dataclass(frozen=True, slots=True)
 class Decision:
     """What to do about an app: `plan` leads to `goal`, which is the app itself unless a `failure` stands against it.
 
-    Without a goal (None) the way leads back to what was found, and never to the empty app.  `stuck` is why not even the
-    way back can be planned, "" if it can.
+    Without a goal (None) nothing is to be done, or the way leads back to what was found, and never to the empty app.
+    `way` is the same for a planner, None if nothing is to be done.  `stuck` is why the way cannot be gone now.
     """
 
     app: App
     goal: App | None
     plan: Plan
     failure: Failure | None = None
-    stuck: str = ""
+    stuck: StepFailed | None = None
+    way: Goal | None = None
 
     @property
     def verdict(self) -> tuple[Sync, Operation, str]:
@@ -65,6 +91,8 @@ class Decision:
                 return Sync.OUT_OF_SYNC, Operation.FAILED, f"{why}; paused"
             case "hold":
                 return Sync.OUT_OF_SYNC, Operation.FAILED, why
+            case "wait":
+                return Sync.OUT_OF_SYNC, Operation.RUNNING, why
         somewhere = self.goal is not None and self.goal != App(self.app.name)
         return Sync.OUT_OF_SYNC, Operation.ROLLED_BACK if somewhere else Operation.FAILED, why
 
@@ -92,37 +120,84 @@ def admit(candidate: Candidate, host: Host) -> Candidate:
     try:
         return Candidate(host.pin(candidate.app))
     except StepFailed as error:
-        return Candidate(candidate.app, Failure(str(error)))
+        return Candidate(candidate.app, failure_by(error))
 
 
-def decide(candidate: Candidate, known: Known, planner: Planner) -> Decision:
-    """The goal of an app, and the plan that leads there from what was found.  Raises Unavailable."""
+def failure_by(error: StepFailed, action: str = "rollback") -> Failure:
+    """The failure that an error is: that of a version, unless it is the surroundings that refused it."""
+    return Failure(str(error), WAIT if isinstance(error, NotNow) else action)
+
+
+def decide(candidates: Sequence[tuple[Candidate, Known]], planner: Planner) -> tuple[list[Decision], Plan]:
+    """What to do about apps that change together, each with its share of one plan.  Raises Unavailable.
+
+    Something passes between them, so if one may not be tried, none is: what it would have given or taken stays.
+    """
+    decisions = [_decide(candidate, known, planner) for candidate, known in candidates]
+    if len(decisions) == 1:
+        return decisions, decisions[0].plan
+    if hindered := next((it for it in decisions if it.failure and it.failure.action != "continue"), None):
+        assert hindered.failure
+        why = f"changes together with {hindered.app.name}: {hindered.failure.why}"
+        held = Failure(why, WAIT if hindered.failure.action == WAIT else "rollback")
+        decisions = [
+            it if it.failure else _decide(Candidate(it.app, held), known, planner)
+            for it, (_, known) in zip(decisions, candidates, strict=True)
+        ]
+    plan = planner.plan([it.way for it in decisions if it.way and not it.stuck])
+    return [replace(it, plan=share(plan, it.app.name)) for it in decisions], plan
+
+
+def share(plan: Plan, app: str) -> Plan:
+    """The steps of a plan that are about one app."""
+
+    def of_app(steps: Iterable[Step]) -> tuple[Step, ...]:
+        return tuple(it for it in steps if (it.on if isinstance(it, Gate) else it.resource).app == app)
+
+    return Plan(of_app(plan.change), of_app(plan.clean))
+
+
+def _decide(candidate: Candidate, known: Known, planner: Planner) -> Decision:
+    """The goal of one app, and the plan that leads there from what was found, if it is alone.  Raises Unavailable."""
     app, failure = candidate.app, candidate.refused or known.failure
+    is_good = app == known.good
+    if failure and (failure.is_due or (is_good and failure is known.failure and failure.action in PASSING)):
+        failure = None
     if not failure:
+        way = Goal(app, proven=is_good)
         try:
-            plan = planner.plan(app, proven=app == known.good)
+            plan = planner.plan([way])
         except StepFailed as error:
-            failure = Failure(str(error))
+            failure = failure_by(error)
         else:
-            if not (drift := planner.unrepaired(plan) if app == known.good else ""):
-                return Decision(app, app, plan)
+            if not (drift := planner.unrepaired(plan) if is_good else ""):
+                return Decision(app, app, plan, way=way, stuck=_rest(known, plan) if is_good else None)
             failure = Failure(drift, "hold")
     match failure.action:
         case "pause" | "hold":
             return Decision(app, app, Plan(), failure)
         case "continue":
-            return Decision(app, app, planner.plan(app, proven=True), failure)
+            way = Goal(app, proven=True)
+            return Decision(app, app, planner.plan([way]), failure, way=way)
     return _rollback(app, known, planner, failure)
 
 
 def _rollback(app: App, known: Known, planner: Planner, failure: Failure) -> Decision:
     """Rollback is reconciling to the last good version; where that is not known, to what was found."""
     good = App(app.name) if known.good is None and not known.before else known.good
+    way = Goal(good, proven=True) if good else Goal(app, proven=True, before=known.before)
     try:
-        plan = planner.plan(good, proven=True) if good else planner.plan_back(app, known.before)
+        plan = planner.plan([way])
     except StepFailed as error:
-        return Decision(app, good, Plan(), failure, stuck=str(error))
-    return Decision(app, good, plan, failure)
+        return Decision(app, good, Plan(), failure, stuck=error)
+    return Decision(app, good, plan, failure, _rest(known, plan), way)
+
+
+def _rest(known: Known, plan: Plan) -> StepFailed | None:
+    """Why the version that last worked is not brought back now; None if there is nothing to do, or it is time again."""
+    if not plan or not known.resting or known.resting.is_due:
+        return None
+    return (NotNow if known.resting.action == WAIT else StepFailed)(known.resting.why)
 
 
 def conclude(app: str, decision: Decision | None, error: MvdError | None, health: Health) -> Outcome:
@@ -133,8 +208,10 @@ def conclude(app: str, decision: Decision | None, error: MvdError | None, health
             verdict = Sync.OUT_OF_SYNC, Operation.SUPERSEDED, str(error)
         case Unavailable():  # could not ask, is not unhealthy
             verdict = Sync.OUT_OF_SYNC, Operation.RUNNING, str(error)
-        case MvdError() if failure and failure.action == "rollback":
+        case MvdError() if failure and failure.action in ("rollback", WAIT):
             verdict = Sync.UNKNOWN, Operation.ROLLBACK_FAILED, f"{failure.why}; the way back failed: {error}"
+        case NotNow():
+            verdict = Sync.OUT_OF_SYNC, Operation.RUNNING, str(error)
         case MvdError():
             verdict = Sync.UNKNOWN, Operation.FAILED, str(error)
         case None:

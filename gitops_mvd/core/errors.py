@@ -76,8 +76,12 @@ class Interrupted(MvdError):
 
 
 class StepFailed(MvdError):
-    """A change was refused, and would be refused again; `service` is the service it was made for, "" without one."""
+    """A change was refused, and would be refused again.
 
+    `app` and `service` are those that it was made for, "" without one.
+    """
+
+    app: str = ""
     service: str = ""
 
 

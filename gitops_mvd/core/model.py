@@ -485,14 +485,31 @@ class Failure:
     """Why a version is not to be used, and what is done about it: Compose's `failure_action`, or `hold`.
 
     `rollback`: the app goes back.  `pause`: nothing is done until `mvd retry`.  `continue`: the app stays, and its
-    commit is red.  `hold`: nothing is done for as long as the reason lasts.
+    commit is red.  `hold`: nothing is done for as long as the reason lasts.  `wait`: the app goes back, as the
+    surroundings did not allow it; once it `is_due`, the same version is tried again.
     """
 
     why: str
     action: str = "rollback"
+    is_due: bool = field(default=False, compare=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "why", told_text(self.why))
+
+
+WAIT = "wait"
+
+
+@dataclass(frozen=True, slots=True)
+class Goal:
+    """Where an app is to get: to a version or, if there is none, to exactly the resources that were found `before`.
+
+    A version that is not `proven` passes all of its gates.
+    """
+
+    app: App
+    proven: bool = False
+    before: tuple[Resource, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)

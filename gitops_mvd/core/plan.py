@@ -3,62 +3,201 @@
 A plan is plain diff order.  Because every instance is named after what it is, a new version is a new thing: it is
 created and proven, the route is switched and proven, and only then the old thing is drained and deleted.  Containers
 are created before anything stops, and deleted after all else: what is stopped can be started again until then.
+
+What only one can have changes hands in between: the unit that has it stops before the one that takes it starts, also
+if they are of two services, or of two apps that are planned together.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
-from dataclasses import replace
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from graphlib import CycleError, TopologicalSorter
+from itertools import chain
 
+from gitops_mvd.core.claims import Claim, of_service, passing
 from gitops_mvd.core.model import OUTDATED, App, Change, Json, Plan, Resource, Role, Roles, Service, Step
 from gitops_mvd.core.ports import Kind
 from gitops_mvd.core.rollout import Rollout, drained, prove
+from gitops_mvd.core.route import matched
 from gitops_mvd.core.specs import Unnamed, service_of
 
 Key = tuple[str, str]
 
 
-def make_plan(
-    app: App,
-    wanted: Iterable[Resource],
-    found: Iterable[Resource],
-    roles: Roles,
-    *,
-    proven: bool,
-    ignored: Iterable[Key] = (),
-) -> Plan:
-    """What it takes to bring one app from `found` to `wanted`.
+@dataclass(frozen=True, slots=True)
+class Side:
+    """One app of a plan: what is wanted of it, and what was found.
+
+    What is `ignored` is neither made nor deleted.  `claims` has those of its instances, by name, as far as they are
+    known.  An app that is not `proven` passes every one of its gates, even where nothing changes: the daemon may have
+    died between a switch and its gate.
+    """
+
+    app: App
+    wanted: Sequence[Resource]
+    found: Sequence[Resource]
+    proven: bool = False
+    ignored: Set[Key] = frozenset()
+    claims: Mapping[str, frozenset[Claim]] = field(default_factory=dict)
+
+
+def make_plan(sides: Sequence[Side], roles: Roles) -> Plan:
+    """What it takes to bring some apps, of which each may take what another one lets go of, from found to wanted.
 
     `roles` has the kinds in order, each after those that it needs.  Creations and updates follow it, and inside a kind
-    the app's `depends_on`; deletions come last and run against it.  A gate stands right behind what it guards.
-    Instances replace each other as `rollout.py` has it.  What is `ignored` is neither made nor deleted.
-
-    An app that is not `proven` passes every one of its gates, even where nothing changes: the daemon may have died
-    between a switch and its gate.
+    the `depends_on` of an app; deletions come last and run against it.  A gate stands right behind what it guards.
+    Instances replace each other as `rollout.py` has it.
     """
-    want, have = ({r.key: r for r in side if r.key not in ignored} for side in (wanted, found))
-    rank = {name: place for place, name in enumerate(startup_order(app.services))}
-    order, instances = list(roles), list(roles.values()).index(Role.INSTANCE)
+    parts = [_Part(side, roles) for side in sides]
+    hands = _Hands(parts)
+    order = list(roles)
+    first = sorted((change for part in parts for change in part.first), key=lambda it: order.index(it.resource.kind))
+    change = [*first, *_loose(parts, hands), *_start(parts, hands), *_finish(parts, roles)]
+    clean = chain.from_iterable(part.clean(hands.given) for part in parts)
+    return Plan(tuple(change), tuple(clean))
 
-    def place_of(resource: Resource) -> tuple[int, int, str]:
-        return order.index(resource.kind), rank.get(resource.service, len(rank)), resource.name
 
-    services = {service.name: service for service in app.services}
-    routed = {target["instance"] for r in of_role(Role.ROUTE, have.values(), roles) for target in r.spec["targets"]}
-    rollouts = {name: _rollout(services[name], want, have, roles, routed, proven) for name in rank}
-    by_rollout = {unit.key for rollout in rollouts.values() for unit in (*rollout.new, *rollout.outdated)}
-    others = sorted((r for key, r in want.items() if have.get(key) != r and key not in by_rollout), key=place_of)
-    after = sorted((r for r in want.values() if order.index(r.kind) > instances), key=place_of)
-    change = [
-        *(Change(have.get(r.key), _named(r, rollouts, roles)) for r in others if order.index(r.kind) <= instances),
-        *_start(rollouts.values()),
-        *_finish(after, rollouts, have, proven),
-    ]
-    removed = {key for rollout in rollouts.values() for key in rollout.removed}
-    deletions = sorted((r for key, r in have.items() if key not in want.keys() | removed), key=place_of, reverse=True)
-    named = {name for name, rollout in rollouts.items() if rollout.is_found_by_name}
-    return Plan(tuple(change), tuple(_clean(deletions, want.values(), roles, named, routed)))
+class _Part:
+    """What is to be done about one app of a plan.
+
+    `first` makes what its instances need, and `after` is what leads to them.  `loose` are instances of no service that
+    is known, as on the way back to what was found.  `moved` are the routes that give way to those of others.
+    """
+
+    def __init__(self, side: Side, roles: Roles) -> None:
+        want, have = ({r.key: r for r in some if r.key not in side.ignored} for some in (side.wanted, side.found))
+        rank = {name: place for place, name in enumerate(startup_order(side.app.services))}
+        order, instances = list(roles), list(roles.values()).index(Role.INSTANCE)
+
+        def place_of(resource: Resource) -> tuple[int, int, str]:
+            return order.index(resource.kind), rank.get(resource.service, len(rank)), resource.name
+
+        services = {service.name: service for service in side.app.services}
+        targets = (target for r in of_role(Role.ROUTE, have.values(), roles) for target in r.spec["targets"])
+        self.side, self.have, self.roles = side, have, roles
+        self.routed = {target["instance"] for target in targets}
+        self.rollouts = {name: _rollout(services[name], want, have, roles, self.routed, side.proven) for name in rank}
+        by_rollout = {unit.key for it in self.rollouts.values() for unit in (*it.new, *it.outdated)}
+        others = sorted((r for key, r in want.items() if have.get(key) != r and key not in by_rollout), key=place_of)
+        self.loose = [Change(have.get(unit.key), unit) for unit in of_role(Role.INSTANCE, others, roles)]
+        before = (r for r in others if order.index(r.kind) < instances)
+        self.first = [Change(have.get(r.key), _named(r, self.rollouts, roles)) for r in before]
+        self.after = sorted((r for r in want.values() if order.index(r.kind) > instances), key=place_of)
+        self.deletions = sorted((r for key, r in have.items() if key not in want), key=place_of, reverse=True)
+        self.moved: list[Resource] = []
+
+    def clean(self, given: Set[Key]) -> Iterator[Step]:
+        """Delete what is no longer wanted, in reverse order; instances after they were drained."""
+        gone = set(given).union(*(it.removed for it in self.rollouts.values()), (it.key for it in self.moved))
+        deletions = [resource for resource in self.deletions if resource.key not in gone]
+        named = {name for name, rollout in self.rollouts.items() if rollout.is_found_by_name}
+        leaving = of_role(Role.INSTANCE, deletions, self.roles)
+        emptied = {unit.service for unit in leaving}
+        all_routes = of_role(Role.ROUTE, (*self.after, *deletions, *self.moved), self.roles)
+        routes = [route for route in all_routes if route.service in emptied]
+        first = deletions.index(leaving[0]) if leaving else 0
+        yield from (Change(resource, None) for resource in deletions[:first])
+        yield from drained(routes, leaving, named, self.routed)
+        yield from (Change(resource, None) for resource in deletions[first:])
+
+
+@dataclass(frozen=True, slots=True)
+class _Leaving:
+    """An old instance, and what it lets go of: None if nothing is known of it, which may be anything."""
+
+    unit: Resource
+    part: _Part
+    rollout: Rollout | None  # of its service, if that stays
+    gives: frozenset[Claim] | None
+
+    @property
+    def is_there(self) -> bool:
+        return not (self.rollout and self.unit.key in self.rollout.removed)
+
+
+class _Hands:
+    """Who lets go of what, for whom.  `given` are the units that were deleted for others, with their timers."""
+
+    def __init__(self, parts: Iterable[_Part]) -> None:
+        self.given: set[Key] = set()
+        self._leaving = [
+            _Leaving(unit, part, part.rollouts.get(unit.service), _gives(unit, part))
+            for part in parts
+            for unit in of_role(Role.INSTANCE, part.deletions, part.roles)
+        ]
+
+    def givers(self, units: Iterable[Resource], part: _Part, taker: Rollout | None = None) -> list[_Leaving]:
+        """The old instances of other services that have what new `units` need."""
+        takes = [_claims(unit, part) for unit in units]
+        there = (it for it in self._leaving if it.is_there and it.unit.key not in self.given)
+        others = (it for it in there if taker is None or it.rollout is not taker)
+        return [it for it in others if any(_meet(it.gives, claims) for claims in takes)]
+
+    def let_go(self, givers: Iterable[_Leaving], started: Set[int]) -> Iterator[Step]:
+        """Delete instances before their time; their containers stay for the way back.
+
+        Those of a service of which the new version has `started` lose their route first, and are drained.
+        """
+        for giver in givers:
+            if giver.rollout and id(giver.rollout) in started and giver.is_there:
+                yield from giver.rollout.retire_rest()
+            elif giver.is_there:
+                timers = of_role(Role.TIMER, giver.part.deletions, giver.part.roles)
+                leaving = [*(it for it in timers if it.name == giver.unit.name), giver.unit]
+                yield from (Change(resource, None) for resource in leaving)
+                self.given |= {resource.key for resource in leaving}
+                if giver.rollout:
+                    giver.rollout.removed |= {resource.key for resource in leaving}
+
+
+def _claims(unit: Resource, part: _Part) -> frozenset[Claim] | None:
+    """The claims of an instance; None if they are not known."""
+    return (
+        of_service(part.side.app.name, unit.payload)
+        if isinstance(unit.payload, Service)
+        else part.side.claims.get(unit.name)
+    )
+
+
+def _gives(unit: Resource, part: _Part) -> frozenset[Claim] | None:
+    """What an old instance lets go of: what its service does not go on to claim."""
+    claims = part.side.claims.get(unit.name)
+    kept = [of_service(part.side.app.name, it) for it in part.side.app.services if it.name == unit.service]
+    return claims if claims is None or not kept else claims.difference(passing(kept[0], claims))
+
+
+def _meet(gives: frozenset[Claim] | None, takes: frozenset[Claim] | None) -> bool:
+    if gives is None or takes is None:
+        return (gives is None and takes is None) or bool(gives or takes)
+    return bool(passing(gives, takes))
+
+
+def _loose(parts: Iterable[_Part], hands: _Hands) -> Iterator[Step]:
+    """Instances of no service that is known, after all that may have what they need has let go of it."""
+    for part in parts:
+        yield from hands.let_go(hands.givers((it.to for it in part.loose if it.to and not it.was), part), frozenset())
+        yield from part.loose
+
+
+def _turns(parts: Iterable[_Part], hands: _Hands) -> list[tuple[_Part, Rollout]]:
+    """The services of all apps: who gives something up before who takes it, if they do not go round in a circle."""
+    turns = [(part, rollout) for part in parts for rollout in part.rollouts.values()]
+    places = {id(rollout): place for place, (_, rollout) in enumerate(turns)}
+    names = {(id(part), rollout.service.name): place for place, (part, rollout) in enumerate(turns)}
+    after: dict[int, set[int]] = {}
+    has_givers = False
+    for place, (part, rollout) in enumerate(turns):
+        needed = {names[id(part), name] for name in rollout.service.depends_on if (id(part), name) in names}
+        givers = {places[id(it.rollout)] for it in hands.givers(rollout.new, part, rollout) if it.rollout}
+        has_givers |= bool(givers)
+        after[place] = needed | givers
+    if not has_givers:
+        return turns
+    with suppress(CycleError):
+        return [turns[place] for place in TopologicalSorter(after).static_order()]
+    return turns
 
 
 def _named(resource: Resource, rollouts: Mapping[str, Rollout], roles: Roles) -> Resource:
@@ -103,43 +242,51 @@ def _rollout(
     )
 
 
-def _start(rollouts: Iterable[Rollout]) -> Iterator[Step]:
-    """The instances of all services.  What others depend on is proven before these are made, all else together."""
+def _start(parts: Sequence[_Part], hands: _Hands) -> Iterator[Step]:
+    """The instances of all services.
+
+    What others depend on, or wait for to let go of something, is proven before these are made, all else together.
+    """
     waiting: list[tuple[Rollout, Sequence[Resource]]] = []
-    for rollout in rollouts:
-        if any(_waits_for(rollout.service, earlier.service) for earlier, _ in waiting):
+    started: set[int] = set()
+    for part, rollout in _turns(parts, hands):
+        givers = hands.givers(rollout.new, part, rollout)
+        waits = any(_waits_for(rollout.service, earlier.service) for earlier, _ in waiting)
+        if waits or any(id(it.rollout) in started for it in givers):
             yield from prove(waiting)
             waiting = []
+        yield from hands.let_go(givers, started)
         yield from rollout.steps()
         waiting.append((rollout, rollout.unproven()))
+        started.add(id(rollout))
     yield from prove(waiting)
 
 
-def _finish(
-    after: Iterable[Resource], rollouts: Mapping[str, Rollout], have: Mapping[Key, Resource], proven: bool
-) -> Iterator[Step]:
-    """What comes after the instances: the routes, each proven to lead to them and to no others, and the rest."""
-    for resource in after:
-        rollout = rollouts.get(resource.service)
-        rollout = rollout if rollout and rollout.to is resource else None
-        was = rollout.route if rollout else have.get(resource.key)
-        if was != resource:
-            yield Change(was, resource)
-        if rollout and (was != resource or not proven):
-            yield rollout.switched(resource, rollout.remaining())
+def _finish(parts: Sequence[_Part], roles: Roles) -> Iterator[Step]:
+    """What comes after the instances: all routes in one switch, each proven to lead to its own and to no others."""
+    for kind in roles:
+        changes, gates = [], []
+        for part in parts:
+            for resource in (it for it in part.after if it.kind == kind):
+                rollout = part.rollouts.get(resource.service)
+                rollout = rollout if rollout and rollout.to is resource else None
+                was = rollout.route if rollout else part.have.get(resource.key)
+                if was != resource:
+                    changes.append(Change(was, resource))
+                if rollout and (was != resource or not part.side.proven):
+                    gates.append(rollout.switched(resource, rollout.remaining()))
+        yield from changes
+        if roles[kind] is Role.ROUTE:
+            yield from _moved(changes, parts)
+        yield from gates
 
 
-def _clean(
-    deletions: Sequence[Resource], wanted: Iterable[Resource], roles: Roles, named: Set[str], routed: Set[str]
-) -> Iterator[Step]:
-    """Delete what is no longer wanted, in reverse order; instances after they were drained."""
-    leaving = of_role(Role.INSTANCE, deletions, roles)
-    emptied = {unit.service for unit in leaving}
-    routes = [r for r in of_role(Role.ROUTE, (*wanted, *deletions), roles) if r.service in emptied]
-    first = deletions.index(leaving[0]) if leaving else 0
-    yield from (Change(resource, None) for resource in deletions[:first])
-    yield from drained(routes, leaving, named, routed)
-    yield from (Change(resource, None) for resource in deletions[first:])
+def _moved(changes: Iterable[Change], parts: Iterable[_Part]) -> Iterator[Step]:
+    """Delete the routes that match what new ones match now: Kong would go on to use the older of two."""
+    taken = {key for change in changes if change.to for key in matched(change.to)}
+    for part in parts if taken else ():
+        part.moved = [r for r in of_role(Role.ROUTE, part.deletions, part.roles) if not taken.isdisjoint(matched(r))]
+        yield from (Change(route, None) for route in part.moved)
 
 
 def _waits_for(service: Service, earlier: Service) -> bool:

@@ -11,6 +11,7 @@ from gitops_mvd.core.model import (
     CommitStatus,
     Event,
     Failure,
+    Goal,
     Health,
     Instance,
     Json,
@@ -128,12 +129,8 @@ class Receiver(Protocol):
 class Planner(Protocol):
     """What it takes to get from what was found on a host to what it should be.  Raises StepFailed or Unavailable."""
 
-    def plan(self, app: App, proven: bool) -> Plan:
-        """What it takes to get to `app`; one that is not `proven` passes all of its gates."""
-        ...
-
-    def plan_back(self, app: App, before: Sequence[Resource]) -> Plan:
-        """What it takes to get from a failed `app` to exactly the resources that were found before it."""
+    def plan(self, goals: Sequence[Goal]) -> Plan:
+        """What it takes to get some apps to their goals together: what one lets go of, another one may take."""
         ...
 
     def unrepaired(self, plan: Plan) -> str:
@@ -229,14 +226,16 @@ class History(Protocol):
         ...
 
     def failure_of(self, app: App) -> Failure | None:
-        """Why this very version failed here; None if it did not."""
+        """Why this very version failed here; None if it did not.  One that is to be tried again is due by then."""
         ...
 
     def approve(self, app: App, commit: str) -> None:
         """Remember that this version passed all of its gates, at that commit."""
         ...
 
-    def mark_failed(self, app: App, failure: Failure) -> None: ...
+    def mark_failed(self, app: App, failure: Failure) -> None:
+        """Remember it; one that waits is due after a while, which is longer each time in a row."""
+        ...
 
     def forget(self, app: str) -> None:
         """Forget every version of that app that worked."""

@@ -2,26 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import TypeVar
+from itertools import chain
+from typing import TypeAlias, TypeVar, cast
 
-from gitops_mvd.core.decide import Candidate, Decision, Known, admit, candidates, conclude, decide
+from gitops_mvd.core.decide import (
+    REST,
+    Candidate,
+    Decision,
+    Known,
+    admit,
+    candidates,
+    conclude,
+    decide,
+    failure_by,
+    recall,
+)
 from gitops_mvd.core.errors import Interrupted, MvdError, StepFailed, Unavailable
-from gitops_mvd.core.model import App, Desired, Failure, Health, Operation, Outcome, Report, Sync
+from gitops_mvd.core.handover import handovers, together
+from gitops_mvd.core.model import WAIT, App, Desired, Failure, Health, Operation, Outcome, Report, Sync
 from gitops_mvd.core.ports import History, Host
 from gitops_mvd.core.redact import redact, secrets_of_app
 
 In = TypeVar("In")
 Out = TypeVar("Out")
 Map = Callable[[Callable[[In], Out], Iterable[In]], Iterable[Out]]
+Group: TypeAlias = Sequence[Candidate]
+"""Apps that change together, as something passes between them; nearly always one alone."""
 
 
 def reconcile(
     desired: Desired,
     host: Host,
     history: History,
-    side_by_side: Map[Candidate, Outcome] = map,
+    side_by_side: Map[Group, Sequence[Outcome]] = map,
     *,
     allow_empty: bool = False,
 ) -> Report:
@@ -32,36 +47,55 @@ def reconcile(
     same way.  `side_by_side` is `map`, or that of a pool of threads.
     """
 
-    def one(candidate: Candidate) -> Outcome:
+    def one(group: Group) -> Sequence[Outcome]:
         try:
-            admitted = admit(candidate, host)
+            admitted = [admit(candidate, host) for candidate in group]
         except Unavailable as error:
-            app = candidate.app
-            why = _redacted(str(error), app)
-            return Outcome(app.name, Sync.UNKNOWN, host.health(app), Operation.RUNNING, why=why)
+            return [_unknown(candidate.app, host, error) for candidate in group]
         return settle(admitted, host, history, desired.revision.commit)
 
     # Consumers and the like come first: a route of an app may name them.
     every = candidates(desired, host.apps(), allow_empty=allow_empty)
-    first = [candidate for candidate in every if candidate.app.kong_entities]
+    first = [(candidate,) for candidate in every if candidate.app.kong_entities]
     rest = [candidate for candidate in every if not candidate.app.kong_entities]
-    return Report(host.name, desired.revision, (*side_by_side(one, first), *side_by_side(one, rest)))
+    groups = together(rest, handovers(rest, host, history))
+    outcomes = chain.from_iterable((*side_by_side(one, first), *side_by_side(one, groups)))
+    by_app = {outcome.app: outcome for outcome in outcomes}
+    names = (candidate.app.name for candidate in (*chain(*first), *rest))
+    return Report(host.name, desired.revision, tuple(by_app[name] for name in names))
 
 
-def settle(candidate: Candidate, host: Host, history: History, commit: str) -> Outcome:
-    """Bring one app to where it should be or, after a failure, to where it last worked."""
-    app, known = candidate.app, _recall(candidate.app, host, history, commit)
-    done = attempt(candidate, known, host, history, commit)
-    good = history.last_good(app.name)
-    if failure := done.failure_of_new(good):
-        if rotated := rotation(good, app):
-            failure = replace(failure, why=f"{rotated}: {failure.why}")
-        failure = replace(failure, why=_redacted(failure.why, app, known))
-        history.mark_failed(app, failure)
-        done = attempt(Candidate(app, failure), known, host, history, commit)  # this is the rollback
-    outcome = conclude(app.name, done.decision, done.error, host.health(app))
+def _unknown(app: App, host: Host, error: Unavailable) -> Outcome:
+    return Outcome(app.name, Sync.UNKNOWN, host.health(app), Operation.RUNNING, why=_redacted(str(error), app))
+
+
+def settle(group: Group, host: Host, history: History, commit: str) -> list[Outcome]:
+    """Bring apps that change together to where they should be or, after a failure, to where they last worked."""
+    known = [_recall(candidate.app, host, history, commit) for candidate in group]
+    done = attempt(group, known, host, history, commit)
+    if failed := _mark_failed(done, known, history):
+        back = [failed if candidate.app is failed.app else candidate for candidate in group]
+        done = attempt(back, known, host, history, commit)  # this is the rollback
+        _mark_failed(done, known, history)
+    decisions = {decision.app.name: decision for decision in done.decisions}
+    return [
+        _outcome(candidate.app, decisions.get(candidate.app.name), done.error, it, host, history, commit)
+        for candidate, it in zip(group, known, strict=True)
+    ]
+
+
+def _outcome(
+    app: App,
+    decision: Decision | None,
+    error: MvdError | None,
+    known: Known,
+    host: Host,
+    history: History,
+    commit: str,
+) -> Outcome:
+    outcome = conclude(app.name, decision, error, host.health(app))
     outcome = replace(outcome, why=_redacted(outcome.why, app, known))
-    if (goal := done.decision.goal if done.decision else None) and (overridden := host.overridden(goal)):
+    if (goal := decision.goal if decision else None) and (overridden := host.overridden(goal)):
         return told(outcome, overridden)
     if outcome.operation is not Operation.SUCCEEDED:
         return outcome
@@ -104,55 +138,93 @@ def told(outcome: Outcome, overridden: str) -> Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """What was decided (None if that could not be), and the error that ended it, None if nothing did."""
+    """What was decided (nothing if that could not be), and the error that ended it, None if nothing did.
 
-    decision: Decision | None
-    error: MvdError | None
+    If it `was_tried`, steps were carried out, and the error is about them.
+    """
 
-    def failure_of_new(self, good: App | None) -> Failure | None:
-        """Why a version that was new here failed, None if none did.  What worked before has nowhere to go back to."""
-        if not isinstance(self.error, StepFailed) or not self.decision or self.decision.failure:
+    decisions: Sequence[Decision]
+    error: MvdError | None = None
+    was_tried: bool = False
+
+    def at_fault(self) -> Decision | None:
+        """The decision about the app of which a step was refused or a gate was not passed."""
+        if not (self.was_tried and isinstance(self.error, StepFailed)):
             return None
-        return None if self.decision.goal == good else Failure(str(self.error), _action(self.decision.app, self.error))
+        named = (it for it in self.decisions if it.app.name == getattr(self.error, "app", ""))
+        new = (it for it in self.decisions if it.app.services and not it.failure)
+        return next(chain(named, new, self.decisions))
 
 
-def attempt(candidate: Candidate, known: Known, host: Host, history: History, commit: str) -> Attempt:
+def attempt(group: Group, known: Sequence[Known], host: Host, history: History, commit: str) -> Attempt:
     """Decide and carry it out.  What is remembered stands between change and clean-up: from there is no way back."""
-    decision = None
+    decisions: list[Decision] = []
+    was_tried = False
     try:
-        decision = decide(candidate, known, host)
-        if decision.stuck:
-            raise StepFailed(decision.stuck)
-        remarks = host.carry_out(decision.plan.change)
-        decision = _remember(decision, remarks, known, history, commit)
-        host.carry_out(decision.plan.clean)
+        decisions, plan = decide(list(zip(group, known, strict=True)), host)
+        if stuck := next((it.stuck for it in decisions if it.stuck), None):
+            raise stuck
+        was_tried = True
+        remarks = host.carry_out(plan.change)
+        decisions = [
+            _remember(decision, remarks, it, history, commit) for decision, it in zip(decisions, known, strict=True)
+        ]
+        host.carry_out(plan.clean)
     except (Interrupted, Unavailable, StepFailed) as error:
-        return Attempt(decision, error)
-    return Attempt(decision, None)
+        return Attempt(decisions, error, was_tried)
+    return Attempt(decisions)
+
+
+def _mark_failed(done: Attempt, known: Sequence[Known], history: History) -> Candidate | None:
+    """Remember what failed.  The candidate that is refused for it from now on; None if it has nowhere to go back to."""
+    if not (at_fault := done.at_fault()):
+        return None
+    error, app, good = cast(StepFailed, done.error), at_fault.app, history.last_good(at_fault.app.name)
+    it = known[list(done.decisions).index(at_fault)]
+    if at_fault.failure or at_fault.goal == good:
+        if good and good.services and at_fault.goal == good:
+            history.mark_failed(good, _failure(error, REST, app, good, it))
+        return None
+    failure = _failure(error, _action(app, error), app, good, it)
+    history.mark_failed(app, failure)
+    return Candidate(app, failure)
+
+
+def _failure(error: StepFailed, action: str, app: App, good: App | None, known: Known) -> Failure:
+    failure = failure_by(error, action)
+    rotated = rotation(good, app)
+    return replace(failure, why=_redacted(f"{rotated}: {failure.why}" if rotated else failure.why, app, known))
 
 
 def _recall(app: App, host: Host, history: History, commit: str) -> Known:
     """What is known of an app.  If nothing of it is here, that is remembered: it is what there is to go back to."""
-    good, before = history.last_good(app.name), host.found(app.name)
-    if good is None and not before:
+    known = recall(app, host, history)
+    if known.good is None and not known.before:
         history.approve(good := App(app.name), commit)
-    return Known(good, history.failure_of(app), before)
+        return replace(known, good=good)
+    return known
 
 
 def _remember(decision: Decision, remarks: list[str], known: Known, history: History, commit: str) -> Decision:
     """Every required gate has passed.  `remarks` are of those that were not required (`failure_action: continue`)."""
     app = decision.app
     if decision.failure:
+        if known.resting and decision.goal and decision.goal == known.good:
+            history.approve(decision.goal, commit)  # it is back
         return decision
-    if remarks:
+    if remarks and _may_continue(app):
         failure = Failure(_redacted("; ".join(remarks), app, known), "continue")
         history.mark_failed(app, failure)
         if known.good == App(app.name):  # something is here now, to which nothing at all is no way back
             history.forget(app.name)
         return replace(decision, failure=failure)
-    if app != known.good:
+    if app != known.good or known.failure:
         history.approve(app, commit)
     return decision
+
+
+def _may_continue(app: App) -> bool:
+    return any(service.update.failure_action == "continue" for service in app.services)
 
 
 def _redacted(why: str, app: App, known: Known | None = None) -> str:
@@ -162,5 +234,7 @@ def _redacted(why: str, app: App, known: Known | None = None) -> str:
 
 def _action(app: App, error: StepFailed) -> str:
     """The `failure_action` of the service at fault; `continue` is for gates only, so a refused step rolls back."""
+    if not app.services:
+        return WAIT  # a removal
     actions = {service.name: service.update.failure_action for service in app.services}
     return "pause" if actions.get(error.service) == "pause" else "rollback"

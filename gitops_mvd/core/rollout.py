@@ -77,6 +77,10 @@ class Rollout:
                 yield from self._retire(self.remaining())
             yield from self._make(batch)
 
+    def retire_rest(self) -> Iterator[Step]:
+        """Let all old instances go before the end, once the new ones were proven."""
+        yield from self._retire(self.remaining(), arriving=(self.batches() or [()])[-1])
+
     def _make(self, batch: Iterable[Resource]) -> Iterator[Step]:
         for unit in batch:
             found = self.have.get(unit.name)

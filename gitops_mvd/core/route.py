@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TypedDict
 
-from gitops_mvd.core.model import JsonValue
+from gitops_mvd.core.matches import MatchKey, combinations
+from gitops_mvd.core.model import JsonValue, Resource
 
 # Type of entity -> id -> dotted path of a declared field -> its value, secrets as digests.
 EntityFields = Mapping[str, Mapping[str, Mapping[str, JsonValue]]]
@@ -23,3 +24,9 @@ class RouteSpec(TypedDict):
 
     entities: EntityFields
     targets: Sequence[Target]
+
+
+def matched(route: Resource) -> set[MatchKey]:
+    """All that the routes of a service match."""
+    routes = route.spec["entities"].get("routes", {})
+    return {key for fields in routes.values() for _, key in combinations(fields)}

@@ -5,11 +5,13 @@ That of a route is in `route.py`.  The keys are stored in reports: none is ever 
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import NotRequired, TypedDict, cast
 
+from gitops_mvd.core.claims import Claim, of_service
 from gitops_mvd.core.compose import Network
-from gitops_mvd.core.model import Resource, Service
+from gitops_mvd.core.model import App, Resource, Service
 from gitops_mvd.core.secrets import names_in
 
 OVERRIDDEN = "overridden"  # key of a spec: what somebody has laid over a resource, which is not ours to undo
@@ -43,10 +45,14 @@ class Unnamed:
 
 @dataclass(frozen=True, slots=True)
 class Joined:
-    """The payload of a container that was found: the networks that it is on, also while it does not run, and its id."""
+    """The payload of a container that was found: the networks that it is on, also while it does not run, and its id.
+
+    `claims` has what it has of the host, as far as the engine shows it.
+    """
 
     networks: frozenset[str]
     id: str = ""
+    claims: frozenset[Claim] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +99,20 @@ def service_of(wanted: Resource) -> Service:
     if not isinstance(payload, Service):
         raise TypeError(f"{wanted.kind} {wanted.name} has no service in its payload")
     return payload
+
+
+def claims_by_instance(
+    app: str, names: Collection[str], versions: Iterable[App | None], found: Iterable[Resource]
+) -> dict[str, frozenset[Claim]]:
+    """The claims of some instances of an app: by the versions that may have them, else as far as they can be seen.
+
+    The result lacks an instance of which nothing is known.
+    """
+    services = [service for version in versions if version for service in version.services]
+    of = {name: service for service in services for name in service.instances(app)}
+    of |= {it.name: it.payload for it in found if isinstance(it.payload, Service)}
+    seen = {it.name: it.payload.claims for it in found if isinstance(it.payload, Joined) and it.name in names}
+    return {**seen, **{name: of_service(app, of[name]) for name in names if name in of}}
 
 
 def secrets_of_environment(service: Service) -> list[str]:

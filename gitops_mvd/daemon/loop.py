@@ -12,7 +12,7 @@ import threading
 import time
 import traceback
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from typing import NamedTuple
@@ -21,10 +21,9 @@ import schedule
 import sdnotify
 
 from gitops_mvd.core.backoff import Backoff
-from gitops_mvd.core.decide import Candidate
 from gitops_mvd.core.errors import ManifestError, MvdError, RevisionRefused, StepFailed, Unavailable
 from gitops_mvd.core.model import Desired, Health, Operation, Outcome, Report, Revision, Sync
-from gitops_mvd.core.reconcile import reconcile
+from gitops_mvd.core.reconcile import Group, reconcile
 from gitops_mvd.core.redact import learn_apps, redact, secrets_of_app
 from gitops_mvd.daemon import triggers
 from gitops_mvd.daemon.pulse import Pulse
@@ -284,21 +283,23 @@ class Daemon:
         except (Unavailable, StepFailed) as error:
             self._warn_once("boot_file", error)
 
-    def _in_workers(self, do: Callable[[Candidate], Outcome], candidates: Iterable[Candidate]) -> Iterable[Outcome]:
+    def _in_workers(
+        self, do: Callable[[Group], Sequence[Outcome]], groups: Iterable[Group]
+    ) -> Iterable[Sequence[Outcome]]:
         """`map` in a few threads, while the mailbox is read.
 
         One thread is enough if nothing is to be done; another one joins as long as apps are waiting and one of those
         begun may be worked on beside it.
         """
-        waiting, turns = deque(enumerate(candidates)), self._wired.host.turns
-        outcomes: dict[int, Outcome] = {}
+        waiting, turns = deque(enumerate(groups)), self._wired.host.turns
+        outcomes: dict[int, Sequence[Outcome]] = {}
 
         def work() -> None:
             with suppress(IndexError):
                 while True:
-                    place, candidate = waiting.popleft()
+                    place, group = waiting.popleft()
                     with turns.taken():
-                        outcomes[place] = _isolated(do, candidate)
+                        outcomes[place] = _isolated(do, group)
 
         workers: list[Future[None]] = []
         with ThreadPoolExecutor(MAX_WORKERS, "reconcile") as pool:
@@ -382,13 +383,14 @@ def _bug(error: Exception, where: str, secrets: Iterable[str] = ()) -> MvdError:
     return MvdError(f"internal error, see the log of gitops-mvd: {type(error).__name__}")
 
 
-def _isolated(do: Callable[[Candidate], Outcome], candidate: Candidate) -> Outcome:
-    """The outcome of one app.  A bug that shows in it is logged with its traceback, and holds up no other app."""
-    app = candidate.app
+def _isolated(do: Callable[[Group], Sequence[Outcome]], group: Group) -> Sequence[Outcome]:
+    """The outcomes of one group.  A bug that shows in it is logged with its traceback, and holds up no other app."""
+    names = [candidate.app.name for candidate in group]
     try:
-        return do(candidate)
+        return do(group)
     except Unavailable as error:  # Docker or the history, before a step was taken
-        return Outcome(app.name, Sync.UNKNOWN, Health.UNKNOWN, Operation.RUNNING, why=str(error))
+        operation, why = Operation.RUNNING, str(error)
     except Exception as error:
-        why = str(_bug(error, f"app={app.name}", secrets_of_app(app)))
-        return Outcome(app.name, Sync.UNKNOWN, Health.UNKNOWN, Operation.FAILED, why=why)
+        secrets = {secret for candidate in group for secret in secrets_of_app(candidate.app)}
+        operation, why = Operation.FAILED, str(_bug(error, f"app={','.join(names)}", secrets))
+    return [Outcome(name, Sync.UNKNOWN, Health.UNKNOWN, operation, why=why) for name in names]

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from gitops_mvd.core.decide import Candidate, Known, admit, candidates, decide
+from gitops_mvd.core.decide import Candidate, Decision, candidates
 from gitops_mvd.core.errors import Unavailable
+from gitops_mvd.core.handover import foreseen
 from gitops_mvd.core.model import App, Desired, Health, Operation, Plan, Problem, Revision, Sync
 from gitops_mvd.core.redact import learn_apps, redact, secrets_of_app
 from gitops_mvd.daemon.wiring import Wired
@@ -64,7 +65,10 @@ def preview(wired: Wired, *, fetch: bool = True, ask: bool = False) -> Preview:
         wired.monitor.follow(wired.host.to_watch())
         wired.monitor.ask_all()
     every = candidates(wanted, wired.host.apps(), allow_empty=wired.settings.allow_empty)
-    previews = (replace(_told(it.app, _preview_of(it, wired)), notes=it.app.notes) for it in every)
+    previews = (
+        replace(_told(candidate.app, _preview_of(candidate, decision, wired)), notes=candidate.app.notes)
+        for candidate, decision in foreseen(every, wired.host, wired.history, wired.host)
+    )
     return Preview(wired.host.name, wanted.revision, tuple(sorted(previews, key=lambda app: app.name)))
 
 
@@ -77,23 +81,22 @@ def _told(app: App, previewed: AppPreview) -> AppPreview:
     return replace(previewed, why=why, health_reason=reason)
 
 
-def _preview_of(candidate: Candidate, wired: Wired) -> AppPreview:
+def _preview_of(candidate: Candidate, decision: Decision | Unavailable, wired: Wired) -> AppPreview:
     host, history = wired.host, wired.history
     name = candidate.app.name
-    try:
-        candidate = admit(candidate, host)
-        known = Known(history.last_good(name), history.failure_of(candidate.app), host.found(name))
-        decision = decide(candidate, known, host)
-    except Unavailable as error:
-        return AppPreview(name, Plan(), Sync.UNKNOWN, host.health(candidate.app), str(error))
+    if isinstance(decision, Unavailable):
+        return AppPreview(name, Plan(), Sync.UNKNOWN, host.health(candidate.app), str(decision))
+    stuck = str(decision.stuck or "")
     health, reason = host.health(candidate.app), host.health_reason(candidate.app)
     sync, _, why = decision.verdict
     if decision.goal and (overridden := host.overridden(decision.goal)):
-        why = "; ".join(filter(None, (decision.stuck or why, overridden)))
+        why = "; ".join(filter(None, (stuck or why, overridden)))
         is_overridden = not decision.failure
         return AppPreview(name, decision.plan, Sync.OUT_OF_SYNC, health, why, reason, is_overridden=is_overridden)
     if decision.failure:
-        return AppPreview(name, decision.plan, sync, health, decision.stuck or why, reason)
+        return AppPreview(name, decision.plan, sync, health, stuck or why, reason)
+    if stuck:
+        return AppPreview(name, Plan(), Sync.OUT_OF_SYNC, health, stuck, reason)
     last = history.last_event(name)
     is_over = last and last.sync is Sync.OUT_OF_SYNC and not decision.plan  # nothing is left to be done about it
     why = last.why if last and last.operation is not Operation.SUCCEEDED and not is_over else ""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from gitops_mvd.core.model import App, Health, Instance, Plan, Resource, Roles, Service, Step
+from gitops_mvd.core.model import App, Goal, Health, Instance, Plan, Resource, Roles, Service, Step
 from gitops_mvd.core.plan import in_order
 from gitops_mvd.core.policy import Policy, Server
 from gitops_mvd.core.ports import Clock, History, Kind, Precedence
@@ -89,11 +89,8 @@ class Machine:
     def found(self, app: str) -> tuple[Resource, ...]:
         return self._snapshot.found(app)
 
-    def plan(self, app: App, proven: bool) -> Plan:
-        return self._planner.plan(app, proven)
-
-    def plan_back(self, app: App, before: Sequence[Resource]) -> Plan:
-        return self._planner.plan_back(app, before)
+    def plan(self, goals: Sequence[Goal]) -> Plan:
+        return self._planner.plan(goals)
 
     def unrepaired(self, plan: Plan) -> str:
         return self._planner.unrepaired(plan)

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import replace
 
-from gitops_mvd.core.model import LOST, App, Change, Plan, Resource, Role, Roles
-from gitops_mvd.core.plan import PLACED, Key, make_plan, of_role, place
+from gitops_mvd.core.claims import Claim
+from gitops_mvd.core.model import LOST, App, Change, Goal, Plan, Resource, Role, Roles, Service
+from gitops_mvd.core.plan import PLACED, Key, Side, make_plan, of_role, place
 from gitops_mvd.core.ports import History, Kind, Precedence
-from gitops_mvd.core.specs import OVERRIDDEN, Joined, WithContainer
+from gitops_mvd.core.specs import OVERRIDDEN, Joined, WithContainer, claims_by_instance
 from gitops_mvd.host.admission import Admission
 from gitops_mvd.host.host_ports import HostPorts
 from gitops_mvd.host.snapshot import Snapshot
@@ -45,13 +46,15 @@ class Planner:
         self._leaves_routes = leaves_routes
         # What was the same at the last pass is the same object, so that nothing that follows from it is computed again.
         self._wanted: dict[str, tuple[App, int, Sequence[Resource]]] = {}
+        self._inputs: dict[str, object] = {}  # of the last plan, by app
         self._in_sync: dict[str, object] = {}
 
-    def plan(self, app: App, proven: bool) -> Plan:
-        return self._plan(app, self._wanted_by(app), proven, is_older=not self._admission.is_asked_for(app))
-
-    def plan_back(self, app: App, before: Sequence[Resource]) -> Plan:
-        return self._plan(App(app.name), before, proven=True, is_older=True)
+    def plan(self, goals: Sequence[Goal]) -> Plan:
+        sides = {goal.app.name: side for goal in goals if (side := self._side(goal))}
+        plan = make_plan(list(sides.values()), self._roles)
+        if not plan:
+            self._in_sync |= {app: self._inputs[app] for app, side in sides.items() if side.proven}
+        return plan
 
     def unrepaired(self, plan: Plan) -> str:
         """A Kong that has nothing managed any more was not changed by hand but lost it all, and is filled again."""
@@ -85,15 +88,19 @@ class Planner:
             self._wanted[app.name] = app, version, wanted
         return wanted
 
-    def _plan(self, app: App, wanted: Sequence[Resource], proven: bool, *, is_older: bool) -> Plan:
-        """`is_older` is a version that the commit does not want, of which other hosts may have a newer one."""
-        found = self._snapshot.found(app.name)
+    def _side(self, goal: Goal) -> Side | None:
+        """What a plan has to know of one app; None if that is as at the last pass, when nothing was to be done."""
+        app, name = (goal.app, goal.app.name) if goal.before is None else (App(goal.app.name), goal.app.name)
+        wanted = self._wanted_by(app) if goal.before is None else goal.before
+        # An older version is one that the commit does not want, of which other hosts may have a newer one.
+        is_older = goal.before is not None or not self._admission.is_asked_for(app)
+        found = self._snapshot.found(name)
         self._require(wanted, found)
         ignored = self._ignored(app, wanted, found)
         precedence = self._precedence
-        inputs = wanted, found, ignored, (is_older, precedence.cache_key) if precedence else None
-        if proven and wanted and self._in_sync.get(app.name) == inputs:
-            return Plan()
+        self._inputs[name] = inputs = wanted, found, ignored, (is_older, precedence.cache_key) if precedence else None
+        if goal.proven and wanted and self._in_sync.get(name) == inputs:
+            return None
         have = {resource.key: resource for resource in found}
         placed = [_as_overridden(it, have.get(it.key)) for it in self._placed(wanted, found)]
         if precedence:
@@ -101,10 +108,22 @@ class Planner:
             placed = [
                 precedence.agree(it, have.get(it.key), held=is_older) if it.key in routes else it for it in placed
             ]
-        plan = make_plan(app, placed, found, self._roles, proven=proven, ignored=ignored)
-        if proven and not plan:
-            self._in_sync[app.name] = inputs
-        return plan
+        return Side(app, placed, found, goal.proven, ignored, self._claims(app, placed, found))
+
+    def _claims(
+        self, app: App, wanted: Sequence[Resource], found: Sequence[Resource]
+    ) -> Mapping[str, frozenset[Claim]]:
+        """The claims of the instances of older versions, and of those of which no service is at hand."""
+        current = {it.name for it in of_role(Role.INSTANCE, wanted, self._roles) if isinstance(it.payload, Service)}
+        others = {it.name for it in of_role(Role.INSTANCE, [*wanted, *found], self._roles)} - current
+        if not others:
+            return {}
+        versions = (
+            self._history.last_good(app.name),
+            self._admission.asked_for(app.name),
+            self._history.good_before(app),
+        )
+        return claims_by_instance(app.name, others, versions, found)
 
     def _placed(self, wanted: Sequence[Resource], found: Sequence[Resource]) -> list[Resource]:
         # A deploy that was interrupted has containers that were given a port and have no unit yet.

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from gitops_mvd.core.errors import StepFailed
+from gitops_mvd.core.matches import combinations
 from gitops_mvd.kong.entities import MANAGED_TAG, UNIQUE, Entity, as_json, clash, tag_value
-from gitops_mvd.manifest.matches import combinations
 
 _NAMES = {"name", "prefix"}
 _REPEATABLE = {"certificates"}  # Kong takes the same one twice

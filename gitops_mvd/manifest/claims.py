@@ -8,14 +8,13 @@ from dataclasses import dataclass, field
 from itertools import islice
 
 from gitops_mvd.config.tables import Place
+from gitops_mvd.core.claims import is_fixed, of_port
 from gitops_mvd.core.compose import Network, Port
+from gitops_mvd.core.matches import MatchKey, combinations
 from gitops_mvd.core.model import Problem
 from gitops_mvd.core.xkong import Declaration
-from gitops_mvd.manifest.matches import MatchKey, combinations
-from gitops_mvd.manifest.network import fixed
 from gitops_mvd.manifest.subnets import Subnet, Subnets, is_within
 
-EVERYWHERE = ("", "0.0.0.0", "::")  # addresses that stand for all of the host
 MOST_OTHERS = 10  # that are reported of one subnet
 
 _PORT_ADVICE = "choose another port, or use `x-kong`"
@@ -85,10 +84,10 @@ class Register:
 
 def of_ports(owner: str, ports: Iterable[tuple[Place, Port]]) -> Iterator[Claim]:
     for at, port in ports:
-        if fixed(port):
-            key = ("port", port["published"], port["protocol"])
-            host_ip = "" if port["host_ip"] in EVERYWHERE else port["host_ip"]
-            yield Claim(f"the port {port['published']} of the host", key, owner, at, _PORT_ADVICE, host_ip)
+        if is_fixed(port):
+            claim = of_port(port)
+            what = f"the port {port['published']} of the host"
+            yield Claim(what, (claim.kind, claim.name), owner, at, _PORT_ADVICE, claim.address)
 
 
 def of_routes(owner: str, routes: Iterable[tuple[Place, Declaration]]) -> Iterator[Claim]:

@@ -36,6 +36,7 @@ from gitops_mvd.config.tables import (
     record,
 )
 from gitops_mvd.config.yamltree import Node
+from gitops_mvd.core.claims import is_fixed
 from gitops_mvd.core.compose import Ipam, Network, Pool, Port
 from gitops_mvd.manifest.budget import MOST_PORTS, refuse_many
 from gitops_mvd.manifest.subnets import is_within
@@ -161,15 +162,10 @@ def ports(place: Place) -> list[tuple[Place, Port]]:
     seen: set[tuple[object, ...]] = set()
     for at, port in ((at, port) for at, some in each(place, read) for port in some):
         values = (port["target"], port["published"], port["host_ip"], port["protocol"])
-        if not fixed(port) or values not in seen:
+        if not is_fixed(port) or values not in seen:
             found.append((at, port))
         seen.add(values)
     return found
-
-
-def fixed(port: Port) -> bool:
-    """Does it take one certain port of the host?"""
-    return bool(port["published"]) and "-" not in port["published"]
 
 
 @accepts({"type": "array", "items": WORD})

@@ -8,6 +8,7 @@ from typing import cast
 
 from gitops_mvd.config.tables import Place
 from gitops_mvd.config.yamltree import Sink, report
+from gitops_mvd.core.claims import is_fixed
 from gitops_mvd.core.compose import Endpoint, Port, Run
 from gitops_mvd.core.model import Check, Service, Update
 from gitops_mvd.core.secrets import BEGINS, mistake, names_in
@@ -20,7 +21,7 @@ from gitops_mvd.manifest.interpolate import Variables
 from gitops_mvd.manifest.joins import Beside, networks_of
 from gitops_mvd.manifest.limits import check_limits
 from gitops_mvd.manifest.mounts import read_mounts
-from gitops_mvd.manifest.network import check_address, fixed
+from gitops_mvd.manifest.network import check_address
 from gitops_mvd.manifest.project import Project
 from gitops_mvd.manifest.references import refuse_references, secrets_in
 from gitops_mvd.manifest.sealed import is_sealed, sealed_environment
@@ -306,7 +307,7 @@ def _against_a_schedule(entries: Mapping[str, Place], values: ServiceKeys) -> It
     if "x-kong" in values:
         yield entries["x-kong"], "nothing answers between two runs"
     for at, port in values.get("ports", ()):
-        if fixed(port):
+        if is_fixed(port):
             yield at, "nothing listens on that port between two runs"
     if "health" in values["x-mvd"]:
         yield entries["x-mvd"].entries()["health"], "the result of its last run is its health"
@@ -359,7 +360,7 @@ def _update(entries: Mapping[str, Place], values: ServiceKeys, default: str, bes
     if beside.joined_by and config.get("order") == "start-first":
         at = entries["deploy"].entries()["update_config"].entries()["order"]
         at.report(f"is not possible, because {beside.joined_by} shares a namespace of it: use stop-first")
-    alone = [(at, f"the port {port['published']} of the host") for at, port in published(values) if fixed(port)]
+    alone = [(at, f"the port {port['published']} of the host") for at, port in published(values) if is_fixed(port)]
     for at, options in values.get("networks", {}).values():
         alone += [(at, f"a fixed {name}") for name in FIXED if name in options]
     if "mac_address" in values:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from gitops_mvd.core.claims import is_fixed
 from gitops_mvd.core.compose import Mount
 from gitops_mvd.core.model import Service
-from gitops_mvd.manifest.network import fixed
 
 FIXED = ("ipv4_address", "ipv6_address", "mac_address")
 START_FIRST = "it has a route, and nothing that two versions could not share"
@@ -28,7 +28,7 @@ def explained(service: Service, joined_by: str = "") -> str:
 def _hindrances(service: Service) -> Iterator[str]:
     run = service.run
     for port in run.get("ports", ()):
-        if fixed(port):
+        if is_fixed(port):
             yield f"two versions cannot share the port {port['published']} of the host"
     if run.get("network_mode") == "host":
         yield "two versions cannot share the ports of the host's own network"

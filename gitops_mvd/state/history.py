@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
+import math
 import sqlite3
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping
@@ -17,6 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from gitops_mvd.core.backoff import Backoff
+from gitops_mvd.core.decide import PASSING
 from gitops_mvd.core.model import (
     App,
     Change,
@@ -46,6 +49,7 @@ MOST_STATUSES = 1000
 MOST_FAILED_VERSIONS = 20  # versions of one app
 MOST_RAN = 50  # versions of one app
 MOST_JOBS = 1000
+RETRY = Backoff(10.0, 300.0)  # of what waits, in seconds
 UNDONE = {Operation.ROLLED_BACK, Operation.FAILED, Operation.ROLLBACK_FAILED, Operation.SUPERSEDED}
 
 # Texts are JSON in ASCII throughout, so that any string of Python's can be stored.  `good` has the versions of apps, in
@@ -228,7 +232,7 @@ class SqliteHistory:
         return app
 
     def approve(self, app: App, commit: str) -> None:
-        if self.failure_of(app):
+        if self.failure_of(app):  # also one that is due
             self._ask("DELETE FROM condemned WHERE app = ? AND version = ?", app.name, app.version)
         if self._ask("SELECT 1 FROM good WHERE app = ? AND version = ?", app.name, app.version) and (
             self.last_good(app.name) is not None
@@ -288,13 +292,23 @@ class SqliteHistory:
         return next(iter(self._read("condemned", "why", _failure, where, app.name, app.version)), None)
 
     def mark_failed(self, app: App, failure: Failure) -> None:
-        text = json.dumps(dataclasses.asdict(failure))
+        stored: dict[str, Any] = {"why": failure.why, "action": failure.action}
+        if failure.action in PASSING:
+            tries = self._tries(app) + 1
+            stored |= {"tries": tries, "due": time.time() + RETRY.pause(tries - 1)}
+        text = json.dumps(stored)
         self._ask("INSERT OR REPLACE INTO condemned VALUES (?, ?, ?, ?)", app.name, app.version, text, time.time())
         self._ask(
             """DELETE FROM condemned WHERE app = ? AND version NOT IN
             (SELECT version FROM condemned WHERE app = ? ORDER BY at DESC LIMIT ?)""",
             *(app.name, app.name, MOST_FAILED_VERSIONS),
         )
+
+    def _tries(self, app: App) -> int:
+        """How often in a row a version that waits was tried."""
+        where = "WHERE app = ? AND version = ?"
+        rows = self._read("condemned", "why", _waiting, where, app.name, app.version)
+        return int(rows[0].get("tries", 0)) if rows else 0
 
     def forget(self, app: str) -> None:
         self._ask("DELETE FROM good WHERE app = ?", app)
@@ -511,8 +525,14 @@ def _reference(version: str) -> str:
 
 
 def _failure(text: str) -> Failure:
+    stored = _waiting(text)
+    return Failure(stored["why"], stored["action"], is_due=stored.get("due", math.inf) <= time.time())
+
+
+def _waiting(text: str) -> Json:
+    """A failure as it is stored; one that waits is `due` at a Unix time, and had so many `tries`."""
     stored = json.loads(text)  # older versions of gitops-mvd stored the reason alone
-    return Failure(**stored) if isinstance(stored, dict) else Failure(stored)
+    return stored if isinstance(stored, dict) else {"why": stored, "action": "rollback"}
 
 
 def _revision(value: Any) -> Revision:

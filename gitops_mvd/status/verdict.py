@@ -14,9 +14,10 @@ from typing import Any
 
 from gitops_mvd import probes
 from gitops_mvd.core import plan_text
-from gitops_mvd.core.decide import EMPTIED, Candidate, Known, admit, candidates, decide
-from gitops_mvd.core.errors import ManifestError, StepFailed
-from gitops_mvd.core.model import Desired, Plan, Revision
+from gitops_mvd.core.decide import EMPTIED, Decision, candidates
+from gitops_mvd.core.errors import ManifestError, StepFailed, Unavailable
+from gitops_mvd.core.handover import foreseen
+from gitops_mvd.core.model import App, Desired, Plan, Revision
 from gitops_mvd.core.ports import Host, Tree
 from gitops_mvd.core.redact import learn_apps, redact, secrets_of_app, told_line
 from gitops_mvd.manifest import Cache, load, read_fleet
@@ -91,9 +92,10 @@ class Judge:
         if concerned := differs - broken.keys():
             self.refresh()
             every = candidates(Desired(tip, apps, broken), self.host.apps(), allow_empty=self.allow_empty)
-            for candidate in sorted(every, key=lambda candidate: candidate.app.name):
+            decided = foreseen(every, self.host, self.history, self.host.proposing, concerned)
+            for candidate, decision in sorted(decided, key=lambda it: it[0].app.name):
                 if (name := candidate.app.name) in concerned:
-                    plan, why = self._decide(candidate)
+                    plan, why = self._judged(candidate.app, decision)
                     if why:
                         wrong.append(why if why == EMPTIED else f"{name}: {why}")
                     else:
@@ -104,17 +106,15 @@ class Judge:
         ]
         return Verdict(_first(dict.fromkeys(wrong)), *self._summed(planned), plans[:MOST_APPS])
 
-    def _decide(self, candidate: Candidate) -> tuple[Plan, str]:
+    def _judged(self, app: App, decision: Decision | Unavailable) -> tuple[Plan, str]:
         """What would be done to an app, and why it would not become what the pull request wants, "" if it would."""
-        secrets = secrets_of_app(candidate.app)
-        candidate, name = admit(candidate, self.host), candidate.app.name
-        failed_before = self.history.failure_of(candidate.app)
-        known = Known(self.history.last_good(name), failed_before, self.host.found(name))
-        decision = decide(candidate, known, self.host.proposing)
+        if isinstance(decision, Unavailable):
+            raise decision
         if not decision.failure:
             return decision.plan, ""
-        tried = "this very version was tried here and failed: " if decision.failure == failed_before else ""
-        return decision.plan, f"{tried}{redact(decision.failure.why, secrets)}"
+        failed_before = decision.failure == self.history.failure_of(app)
+        tried = "this very version was tried here and failed: " if failed_before else ""
+        return decision.plan, f"{tried}{redact(decision.failure.why, secrets_of_app(app))}"
 
     def _summed(self, planned: Iterable[tuple[str, Plan]]) -> tuple[dict[str, int], list[str]]:
         counts: Counter[str] = Counter()

@@ -28,7 +28,7 @@ from gitops_mvd.cli.output import telling
 from gitops_mvd.cli.server import log_to_stderr
 from gitops_mvd.config.settings import read
 from gitops_mvd.core.errors import MvdError, StepFailed, Unavailable, Unhealthy
-from gitops_mvd.core.model import App, CommitStatus, Gate, Health, Plan, PullRequest, Revision
+from gitops_mvd.core.model import App, CommitStatus, Gate, Goal, Health, Plan, PullRequest, Revision
 from gitops_mvd.core.ports import Forge
 from gitops_mvd.daemon.loop import Daemon
 from gitops_mvd.daemon.triggers import SYNC
@@ -93,9 +93,10 @@ class SayingHost(FakeHost):
         self._say("pin", app.name)
         return app
 
-    def plan(self, app: App, proven: bool) -> Plan:
-        self._say("plan", app.name)
-        return super().plan(app, proven)
+    def plan(self, goals: Sequence[Goal]) -> Plan:
+        for goal in goals:
+            self._say("plan", goal.app.name)
+        return super().plan(goals)
 
     def health(self, app: App) -> Health:
         return Health.DEGRADED if self._is_ill(app) else super().health(app)

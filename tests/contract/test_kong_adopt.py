@@ -24,8 +24,8 @@ from gitops_mvd.cli.adoption import SUSPENDED_BY, Adopter
 from gitops_mvd.cli.main import mvd
 from gitops_mvd.core.decide import Candidate
 from gitops_mvd.core.errors import StepFailed, Unavailable
-from gitops_mvd.core.model import App, Failure, Health, HostFacts, Operation, Plan, Resource
-from gitops_mvd.core.plan import make_plan
+from gitops_mvd.core.model import App, Failure, Goal, Health, HostFacts, Operation, Plan, Resource
+from gitops_mvd.core.plan import Side, make_plan
 from gitops_mvd.core.reconcile import settle
 from gitops_mvd.git.tree import FolderTree
 from gitops_mvd.kinds.route import Routes
@@ -91,7 +91,9 @@ def adopt(gateway: Gateway, *apps: App, admin: str = "") -> Adoptions:
 def is_in_sync(gateway: Gateway, app: App) -> bool:
     routes = Routes(Kong(gateway.admin), HOST)
     wanted, found = list(routes.wanted(app)), list(routes.observe())
-    return by_name(found) == by_name(wanted) and not make_plan(app, wanted, found, ROLES, proven=True)
+    return by_name(found) == by_name(wanted) and not make_plan(
+        [Side(app, list(wanted), list(found), proven=True)], ROLES
+    )
 
 
 def without_tags(entities: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
@@ -503,11 +505,13 @@ class OnlyRoutes:
     def found(self, app: str) -> tuple[Resource, ...]:
         return tuple(resource for resource in self.routes.observe() if resource.app == app)
 
-    def plan(self, app: App, proven: bool) -> Plan:
-        return make_plan(app, self.routes.wanted(app), self.found(app.name), ROLES, proven=proven)
+    def plan(self, goals: Any) -> Plan:
+        return make_plan([self._side(goal) for goal in goals], ROLES)
 
-    def plan_back(self, app: App, before: Any) -> Plan:
-        return make_plan(App(app.name), before, self.found(app.name), ROLES, proven=True)
+    def _side(self, goal: Goal) -> Side:
+        app = goal.app if goal.before is None else App(goal.app.name)
+        wanted = list(self.routes.wanted(app)) if goal.before is None else goal.before
+        return Side(app, wanted, self.found(app.name), goal.proven)
 
     def carry_out(self, steps: Any) -> list[str]:
         for step in steps:
@@ -530,7 +534,7 @@ def test_the_passes_before_and_after_lose_nothing_even_if_it_was_half_done(gatew
     history: Any = SqliteHistory(server.parent.parent / "state/history.db")
 
     def settled() -> Operation:
-        return settle(Candidate(app), cast(Any, OnlyRoutes(gateway)), history, "1" * 40).operation
+        return settle([Candidate(app)], cast(Any, OnlyRoutes(gateway)), history, "1" * 40)[0].operation
 
     assert settled() is Operation.FAILED
     assert everything(gateway) == before, "a clash changes nothing"

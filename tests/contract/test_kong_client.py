@@ -27,7 +27,7 @@ from hypothesis import strategies as st
 
 from gitops_mvd.core.errors import StepFailed, Unavailable
 from gitops_mvd.core.model import App, Change, Health, Json, Resource, Service
-from gitops_mvd.core.plan import make_plan
+from gitops_mvd.core.plan import Side, make_plan
 from gitops_mvd.kinds.route import Routes
 from gitops_mvd.kong.admin import PATHS, Admin
 from gitops_mvd.kong.client import Entity, Kong
@@ -188,7 +188,11 @@ def apply(routes: Routes, app: App, port: int = 20000) -> list[Resource]:
     """Plan and apply; what was wanted."""
     wanted = placed(routes, app, port)
     found = [resource for resource in routes.observe() if resource.app == app.name]
-    changes = [step for step in make_plan(app, wanted, found, ROLES, proven=True) if isinstance(step, Change)]
+    changes = [
+        step
+        for step in make_plan([Side(app, list(wanted), list(found), proven=True)], ROLES)
+        if isinstance(step, Change)
+    ]
     routes.apply(changes)
     return wanted
 
@@ -287,7 +291,7 @@ def test_a_second_plan_is_empty_whatever_kong_fills_in(routes: Routes) -> None:
     wanted = apply(routes, app)
     found = list(routes.observe())
     assert found == wanted
-    assert not make_plan(app, wanted, found, ROLES, proven=True)
+    assert not make_plan([Side(app, list(wanted), list(found), proven=True)], ROLES)
 
 
 # ---- tampering -------------------------------------------------------------------------------------------------------
@@ -1084,7 +1088,7 @@ def test_any_state_is_brought_to_any_other(gateway: Gateway, history: list[App],
         for looking in (routes, Routes(Kong(gateway.admin), HOST)):
             found = list(looking.observe())
             assert by_name(found) == by_name(wanted)
-            assert not make_plan(app, wanted, found, ROLES, proven=True)
+            assert not make_plan([Side(app, list(wanted), list(found), proven=True)], ROLES)
         assert foreign(gateway) == before
 
 

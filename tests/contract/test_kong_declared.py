@@ -13,7 +13,7 @@ import yaml
 
 from gitops_mvd.core.errors import StepFailed
 from gitops_mvd.core.model import App, HostFacts, Json, Service
-from gitops_mvd.core.plan import make_plan
+from gitops_mvd.core.plan import Side, make_plan
 from gitops_mvd.kinds.route import Routes
 from gitops_mvd.kong.client import Kong
 from gitops_mvd.manifest import load
@@ -43,7 +43,7 @@ def is_in_sync(kong: str, routes: Routes, app: App) -> bool:
     wanted = placed(routes, app)
     for looking in (routes, Routes(Kong(kong), HOST)):
         found = [resource for resource in looking.observe() if resource.app == app.name]
-        if found != wanted or make_plan(app, wanted, found, ROLES, proven=True):
+        if found != wanted or make_plan([Side(app, list(wanted), list(found), proven=True)], ROLES):
             return False
     return True
 

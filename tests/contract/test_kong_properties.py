@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from gitops_mvd.core.model import App, Change, Resource, Service
-from gitops_mvd.core.plan import make_plan
+from gitops_mvd.core.plan import Side, make_plan
 from gitops_mvd.kinds.route import Routes
 from gitops_mvd.kong.admin import PATHS
 from gitops_mvd.kong.client import Kong
@@ -331,7 +331,7 @@ def placed(routes: Routes, app: App, port: int) -> list[Resource]:
 
 def plan(app: App, wanted: list[Resource], routes: Routes) -> list[Change]:
     found = [resource for resource in routes.observe() if resource.app == app.name]
-    steps = make_plan(app, wanted, found, ROLES, proven=True)
+    steps = make_plan([Side(app, list(wanted), list(found), proven=True)], ROLES)
     return [step for step in steps if isinstance(step, Change)]
 
 

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from gitops_mvd.core.errors import StepFailed, Unavailable
 from gitops_mvd.core.model import App, Change, Health, Json, Plan, Resource, Revision, Service
-from gitops_mvd.core.plan import make_plan
+from gitops_mvd.core.plan import Side, make_plan
 from gitops_mvd.kinds.route import Routes
 from gitops_mvd.kong.client import Kong
 from gitops_mvd.kong.database import RESCAN_EVERY
@@ -114,7 +114,7 @@ class Host:
             ]
             placed = resource.with_spec(targets=targets)
             wanted.append(self.precedence.agree(placed, have.get(placed.key), held=held))
-        return make_plan(app, wanted, found, ROLES, proven=True)
+        return make_plan([Side(app, list(wanted), list(found), proven=True)], ROLES)
 
     def apply(self, app: App, *, held: bool = False) -> None:
         for changes in self.changes(app, held=held):

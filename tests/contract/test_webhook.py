@@ -10,7 +10,7 @@ import resource
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -25,7 +25,7 @@ from gitops_mvd import forges
 from gitops_mvd.config.settings import read
 from gitops_mvd.core.backoff import Backoff
 from gitops_mvd.core.errors import Unavailable
-from gitops_mvd.core.model import App, Event, Plan
+from gitops_mvd.core.model import Event, Goal, Plan
 from gitops_mvd.core.ports import Receiver
 from gitops_mvd.daemon.connections import Hooks
 from gitops_mvd.daemon.loop import FETCH_REASONS, Daemon
@@ -203,11 +203,11 @@ def test_what_comes_in_the_middle_of_a_pass_is_not_lost(tmp_path: Path) -> None:
             def __getattr__(self, name: str) -> Any:
                 return getattr(world.wired.host, name)
 
-            def plan(self, app: App, proven: bool) -> Plan:
+            def plan(self, goals: Sequence[Goal]) -> Plan:
                 if first.acquire(blocking=False):
                     merged.append(repository.commit({"README.md": "Newer\n"}, "Newer"))
                     assert door.push() == 202
-                return world.wired.host.plan(app, proven)
+                return world.wired.host.plan(goals)
 
         wired = replace(world.wired, host=cast(Any, Slow()), mailbox=door.mailbox)
         report = Daemon(wired).once()

@@ -13,7 +13,7 @@ import pytest
 
 from gitops_mvd.config.settings import read
 from gitops_mvd.core.errors import StepFailed, Unavailable
-from gitops_mvd.core.model import LOST, App, Change, Check, Health, Instance, Resource, Role, Service
+from gitops_mvd.core.model import LOST, App, Change, Check, Goal, Health, Instance, Resource, Role, Service
 from gitops_mvd.core.policy import Policy, Server
 from gitops_mvd.daemon.connections import engine_data, known_server
 from gitops_mvd.host.disruption import Disruptions
@@ -107,20 +107,20 @@ def machine(
 
 def test_a_gateway_that_is_down_holds_up_only_the_apps_that_need_it() -> None:
     host = machine(Kind("image"), Kind("unit", "image"), Kind("route", "unit", down=True))
-    assert host.plan(App("kong", (service("kong", route=False),)), proven=False)
+    assert host.plan([Goal(App("kong", (service("kong", route=False),)))])
     with pytest.raises(Unavailable, match="the routes cannot be looked at"):
-        host.plan(App("chat", (service("web"),)), proven=False)
+        host.plan([Goal(App("chat", (service("web"),)))])
 
 
 def test_an_app_whose_instances_are_routed_is_not_removed_behind_the_back_of_its_gateway() -> None:
     routes, units = Kind("route", "unit"), Kind("unit", "image")
     host = machine(Kind("image"), units, routes)
-    plan = host.plan(App("chat", (service("web"),)), proven=True)
+    plan = host.plan([Goal(App("chat", (service("web"),)), proven=True)])
     host.carry_out(step for step in plan if isinstance(step, Change))
     routes.down = True
     host.refresh()
     with pytest.raises(Unavailable):
-        host.plan(App("chat"), proven=False)
+        host.plan([Goal(App("chat"))])
 
 
 @pytest.mark.parametrize("leaves", [False, True])
@@ -131,13 +131,13 @@ def test_only_what_was_changed_by_hand_at_the_gateway_is_left_alone_and_only_whe
 
     def left() -> bool:
         host.refresh()
-        plan = host.plan(app, proven=True)
+        plan = host.plan([Goal(app, proven=True)])
         told = host.unrepaired(plan)
         assert not told or "chat.web" in told
         return bool(told)
 
     assert not left(), "all is new"
-    host.carry_out(step for step in host.plan(app, proven=True) if isinstance(step, Change))
+    host.carry_out(step for step in host.plan([Goal(app, proven=True)]) if isinstance(step, Change))
     assert not left(), "all is as it should be"
     was = routes.there["chat.web"]
     routes.there["chat.web"] = was.with_spec(entities="changed")
@@ -149,7 +149,10 @@ def test_only_what_was_changed_by_hand_at_the_gateway_is_left_alone_and_only_whe
     units.there[unit[0]] = unit[1]
     routes.there.clear()
     assert not left(), "the gateway has lost all"
-    routes.there = {"chat.web": was, "chat.old": Resource("route", "chat.old", "chat", "old", {"targets": []})}
+    routes.there = {
+        "chat.web": was,
+        "chat.old": Resource("route", "chat.old", "chat", "old", {"targets": [], "entities": {}}),
+    }
     assert not left(), "what is no longer wanted is what a deploy has left behind"
 
 
@@ -174,7 +177,7 @@ def test_a_container_without_a_unit_yet_keeps_its_port() -> None:
 
 def _ports(host: Machine, app: str) -> list[int]:
     """The ports of an app that is deployed."""
-    plan = host.plan(App(app, (service("web"),)), proven=True)
+    plan = host.plan([Goal(App(app, (service("web"),)), proven=True)])
     return [step.to.spec["port"] for step in plan if isinstance(step, Change) and step.to and _is_unit(step.to)]
 
 
@@ -236,7 +239,7 @@ def test_a_job_that_was_done_is_not_planned_again_and_an_old_one_still_goes() ->
         "unit", "mvd-chat-migrate-old", "chat", "migrate", {"port": 0, "state": "running", "grace": 10.0}
     )
     host.refresh()
-    steps = [step for step in host.plan(app, proven=False) if isinstance(step, Change)]
+    steps = [step for step in host.plan([Goal(app)]) if isinstance(step, Change)]
     assert [(step.verb, step.resource.name) for step in steps if step.resource.kind == "unit"] == [
         ("delete", "mvd-chat-migrate-old")
     ]
@@ -271,7 +274,7 @@ def test_a_changed_secret_is_planned_anew_at_the_next_look(tmp_path: Path) -> No
         if text:
             (tmp_path / "token").write_text(text)
         host.refresh()
-        host.plan(app, proven=True)
+        host.plan([Goal(app, proven=True)])
     assert asked == ["one", "another"]
 
 
@@ -298,13 +301,13 @@ def sharing() -> tuple[Machine, Precedence]:
 def test_what_the_commit_does_not_want_is_held_where_a_gateway_is_shared() -> None:
     host, precedence = sharing()
     app, good = App("chat", (service("web"),)), App("chat", (service("web", "v0"),))
-    host.plan(host.pin(app), proven=False)
-    host.plan(good, proven=True)
+    host.plan([Goal(host.pin(app))])
+    host.plan([Goal(good, proven=True)])
     host.refresh()
-    host.plan(app, proven=True)
+    host.plan([Goal(app, proven=True)])
     assert precedence.asked == [("web", False), ("web", True), ("web", True)]
     precedence.asked.clear()
-    host.proposing.plan(host.pin(app), proven=False)
+    host.proposing.plan([Goal(host.pin(app))])
     assert precedence.asked == [], "a commit to come has the say"
 
 
@@ -316,7 +319,7 @@ def test_what_another_host_has_said_was_not_changed_by_hand() -> None:
     routes = Kind("route", "unit")
     host = machine(Kind("image"), Kind("unit", "image"), routes, precedence=Saying(), leaves_routes=True)
     app = App("chat", (service("web"),))
-    host.carry_out(step for step in host.plan(app, proven=True) if isinstance(step, Change))
+    host.carry_out(step for step in host.plan([Goal(app, proven=True)]) if isinstance(step, Change))
     was = routes.there["chat.web"]
     for changed, left in (
         ({"entities": "of nobody"}, True),
@@ -325,19 +328,19 @@ def test_what_another_host_has_said_was_not_changed_by_hand() -> None:
     ):
         routes.there["chat.web"] = was.with_spec(**changed)
         host.refresh()
-        assert bool(host.unrepaired(host.plan(app, proven=True))) is left, changed
+        assert bool(host.unrepaired(host.plan([Goal(app, proven=True)]))) is left, changed
 
 
 def test_who_has_the_say_is_asked_again_after_git_was() -> None:
     host, precedence = sharing()
     app = host.pin(App("chat", (service("web"),)))
-    host.carry_out(step for step in host.plan(app, proven=True) if isinstance(step, Change))
-    assert not host.plan(app, proven=True)
+    host.carry_out(step for step in host.plan([Goal(app, proven=True)]) if isinstance(step, Change))
+    assert not host.plan([Goal(app, proven=True)])
     precedence.asked.clear()
-    assert not host.plan(app, proven=True)
+    assert not host.plan([Goal(app, proven=True)])
     assert precedence.asked == [], "nothing is new"
     precedence.cache_key = 2
-    assert not host.plan(app, proven=True)
+    assert not host.plan([Goal(app, proven=True)])
     assert precedence.asked == [("web", False)]
 
 
@@ -351,7 +354,7 @@ def test_what_the_watch_sees_is_health_and_changes_no_plan() -> None:
     monitor = Monitor(lambda instance, service: said[0], lambda name: there, lambda reason: None)
     units = Kind("unit", "image")
     host = machine(Kind("image"), units, there=[there], history=history, monitor=monitor)
-    for step in host.plan(app, proven=True).change:
+    for step in host.plan([Goal(app, proven=True)]).change:
         host.carry_out([step] if isinstance(step, Change) else [])
     assert host.to_watch() == [], "nothing has worked here yet"
     history.approve(app, "a" * 40)
@@ -364,7 +367,11 @@ def test_what_the_watch_sees_is_health_and_changes_no_plan() -> None:
     ):
         monitor.follow(host.to_watch())
         monitor.ask_all()
-        assert (host.health(app), host.health_reason(app), bool(host.plan(app, proven=True))) == (health, why, False)
+        assert (host.health(app), host.health_reason(app), bool(host.plan([Goal(app, proven=True)]))) == (
+            health,
+            why,
+            False,
+        )
 
 
 def test_only_what_runs_as_the_last_good_version_has_it_is_watched() -> None:
@@ -391,7 +398,7 @@ def test_an_app_is_left_alone_from_its_first_change_on() -> None:
 
     monitor = Left(lambda instance, service: (Health.HEALTHY, ""), lambda name: None, lambda reason: None)
     host = machine(Kind("image"), Kind("unit", "image"), monitor=monitor)
-    plan = host.plan(App("chat", (service("web", route=False),)), proven=True)
+    plan = host.plan([Goal(App("chat", (service("web", route=False),)), proven=True)])
     assert left == []
     host.carry_out(step for step in plan if isinstance(step, Change))
     assert set(left) == {"chat"}
@@ -470,7 +477,7 @@ def tampered(**spec: object) -> tuple[Machine, App, Resource]:
 
 def test_what_was_laid_over_a_unit_is_told_and_not_planned_to_be_undone() -> None:
     host, app, _ = tampered(overridden=CHANGED)
-    assert not host.plan(app, proven=True)
+    assert not host.plan([Goal(app, proven=True)])
     assert host.overridden(app) == f"web: {CHANGED}"
     assert [it.name for it in host.overrides()] == app.services[0].instances("chat")
     assert host.overridden(App("chat")) == "", "what goes is not told of"
@@ -478,18 +485,18 @@ def test_what_was_laid_over_a_unit_is_told_and_not_planned_to_be_undone() -> Non
 
 def test_a_unit_is_repaired_in_spite_of_what_was_laid_over_it_unless_that_is_what_it_runs() -> None:
     host, app, unit = tampered(overridden=CHANGED, state="stopped")
-    assert [step.to for step in host.plan(app, proven=True) if isinstance(step, Change)] == [
+    assert [step.to for step in host.plan([Goal(app, proven=True)]) if isinstance(step, Change)] == [
         unit.with_spec(overridden=CHANGED)
     ]
     host, app, _ = tampered(overridden=CHANGED, state=LOST)
-    assert not host.plan(app, proven=True)
+    assert not host.plan([Goal(app, proven=True)])
     host, app, unit = tampered(state=LOST)
-    assert [step.to for step in host.plan(app, proven=True) if isinstance(step, Change)] == [unit]
+    assert [step.to for step in host.plan([Goal(app, proven=True)]) if isinstance(step, Change)] == [unit]
 
 
 def test_the_way_back_does_not_lead_to_what_somebody_had_laid_over() -> None:
     host, app, unit = tampered()
-    assert not host.plan_back(app, [*host.found("chat")[:1], unit.with_spec(overridden=CHANGED)])
+    assert not host.plan([Goal(app, True, (*host.found("chat")[:1], unit.with_spec(overridden=CHANGED)))])
 
 
 @pytest.mark.parametrize(

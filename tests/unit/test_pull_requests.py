@@ -11,7 +11,7 @@ import pytest
 
 from gitops_mvd.core.decide import EMPTIED
 from gitops_mvd.core.errors import MvdError, RateLimited, StepFailed, Unavailable
-from gitops_mvd.core.model import App, Failure, Operation, PullRequest, Revision
+from gitops_mvd.core.model import App, Failure, Goal, Operation, PullRequest, Revision
 from gitops_mvd.state.history import SqliteHistory
 from gitops_mvd.status.pull_requests import PullRequests
 from gitops_mvd.status.statuses import Statuses, StatusOptions
@@ -91,7 +91,7 @@ class World:
     def deploy(self, name: str, *services: str) -> None:
         """Have the host run what is on the branch."""
         wanted = self.loaded(name)
-        self.host.carry_out(self.host.plan(wanted, proven=True))
+        self.host.carry_out(self.host.plan([Goal(wanted, proven=True)]))
         self.history.approve(wanted, TIP.commit)
         assert [service.name for service in wanted.services] == sorted(services, key=services.index)
 

@@ -15,7 +15,7 @@ import pytest
 
 from gitops_mvd import kinds, probes
 from gitops_mvd.core.features import IncompleteFeature
-from gitops_mvd.core.model import App, Change
+from gitops_mvd.core.model import App, Change, Goal
 from gitops_mvd.docker.client import Engine
 from gitops_mvd.kinds import Tools
 from gitops_mvd.systemd.client import Systemd
@@ -129,7 +129,7 @@ def test_the_toy_kind_is_planned_made_and_removed(tmp_path: Path, monkeypatch: p
 
     def done(app: App) -> list[str]:
         host.refresh()
-        changes = [step for step in host.plan(app, proven=True) if isinstance(step, Change)]
+        changes = [step for step in host.plan([Goal(app, proven=True)]) if isinstance(step, Change)]
         host.carry_out(changes)
         return [f"{change.verb} {change.resource.name}" for change in changes if change.resource.kind == "note"]
 

@@ -18,7 +18,7 @@ from typing import Any
 import requests
 
 from gitops_mvd.core.model import App, Change, Json, Resource, Service
-from gitops_mvd.core.plan import make_plan
+from gitops_mvd.core.plan import Side, make_plan
 from gitops_mvd.core.xkong import Declaration, XKong
 from gitops_mvd.kinds.route import Routes
 from gitops_mvd.kong.admin import PATHS
@@ -176,7 +176,7 @@ def _placed(routes: Routes, app: App) -> list[Resource]:
 
 
 def _changes(app: App, wanted: Sequence[Resource], found: Sequence[Resource]) -> list[Change]:
-    plan = make_plan(app, wanted, found, ROLES, proven=True)
+    plan = make_plan([Side(app, list(wanted), list(found), proven=True)], ROLES)
     return [step for step in plan if isinstance(step, Change)]
 
 

@@ -1,0 +1,136 @@
+"""Claims: what a service has of the host, and no other service can have at the same time.  Pure.
+
+A port that passes from one service to another is let go of before it is taken, and so is a volume: two services write
+to one only if a commit wants both to.
+"""
+
+from __future__ import annotations
+
+import posixpath
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from weakref import WeakKeyDictionary
+
+from gitops_mvd.core.compose import Mount, Port
+from gitops_mvd.core.matches import combinations
+from gitops_mvd.core.model import App, Service
+
+EVERYWHERE = ("", "0.0.0.0", "::")  # addresses that stand for all of the host
+PORT, FOLDER, ROUTE = "port", "folder", "route"
+ADDRESSES = ("ipv4_address", "ipv6_address")
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Claim:
+    """Something of the host: of the same `kind` and `name` for two services that want the same.
+
+    `address` is where on the host a port is, "" for everywhere.  Several services may want what `is_shared`, as a
+    volume; but it never passes from one to another while both run.
+    """
+
+    kind: str
+    name: str
+    address: str = ""
+    is_shared: bool = False
+    text: str = field(default="", compare=False)
+
+    def __str__(self) -> str:
+        if self.text:
+            return self.text
+        name = self.name.removesuffix("/tcp") if self.kind == PORT else self.name
+        return f"{self.kind} {name}" + (f" at {self.address}" if self.address else "")
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """The same for all claims that may meet this one."""
+        return self.kind, "" if self.kind == FOLDER else self.name
+
+    def meets(self, other: Claim) -> bool:
+        """Can only one of them be had?"""
+        if self.kind != other.kind or (self.address and other.address and self.address != other.address):
+            return False
+        return self.name == other.name or (self.kind == FOLDER and _overlap(self.name, other.name))
+
+
+def is_fixed(port: Port) -> bool:
+    """Does it take one certain port of the host?"""
+    return bool(port["published"]) and "-" not in port["published"]
+
+
+def of_port(port: Port) -> Claim:
+    address = "" if port["host_ip"] in EVERYWHERE else port["host_ip"]
+    return Claim(PORT, f"{port['published']}/{port['protocol']}", address)
+
+
+def of_service(app: str, service: Service) -> frozenset[Claim]:
+    """All that a service of an app claims."""
+    return frozenset(_of_service(app, service))
+
+
+def _of_service(app: str, service: Service) -> Iterator[Claim]:
+    run = service.run
+    yield from (of_port(port) for port in run.get("ports", ()) if is_fixed(port))
+    if run.get("network_mode") == "host":
+        yield from (Claim(PORT, f"{port}/tcp") for port in sorted(_known_ports(service)))
+    yield from filter(None, (_of_mount(app, mount) for mount in run.get("volumes", ())))
+    for network, endpoint in run.get("networks", {}).items():
+        yield from (Claim("address", f"{endpoint[key]} on {network}") for key in ADDRESSES if key in endpoint)  # type: ignore[literal-required]
+        if mac := endpoint.get("mac_address"):
+            yield Claim("MAC address", mac.lower())
+    if "mac_address" in run:
+        yield Claim("MAC address", run["mac_address"].lower())
+    for device in run.get("devices", ()):
+        yield Claim("device", device.partition(":")[0], is_shared=True)
+    for request in run.get("gpus", ()):
+        yield from (Claim("GPU", id, is_shared=True) for id in request["device_ids"])
+
+
+def _known_ports(service: Service) -> set[int]:
+    """The ports on which a service on the host's own network is known to listen."""
+    spec = service.check.spec
+    found = {service.kong["port"]} if service.kong else set()
+    found |= {spec["port"]} if isinstance(spec.get("port"), int) else set()
+    exposed = (port.partition("/") for port in service.run.get("expose", ()))
+    return found | {int(port) for port, _, protocol in exposed if port.isdecimal() and protocol in ("", "tcp")}
+
+
+def _of_mount(app: str, mount: Mount) -> Claim | None:
+    """The volume or the folder of the host that a mount lets its service write to."""
+    if mount["read_only"] or not mount["source"] or mount["type"] == "tmpfs":
+        return None
+    if mount["type"] == "volume":
+        return Claim("volume", mount["source"], is_shared=True)
+    source = mount["source"]
+    return Claim(FOLDER, posixpath.normpath(source if source.startswith("/") else f"{app}/{source}"), is_shared=True)
+
+
+def _overlap(one: str, other: str) -> bool:
+    """Is one folder below the other?"""
+    return f"{one}/".startswith(f"{other}/") or f"{other}/".startswith(f"{one}/")
+
+
+def passing(given: Iterable[Claim], taken: Iterable[Claim]) -> list[Claim]:
+    """The claims among those `taken` that cannot be had beside those `given`."""
+    held: defaultdict[tuple[str, str], list[Claim]] = defaultdict(list)
+    for claim in given:
+        held[claim.key].append(claim)
+    return sorted(claim for claim in taken if any(claim.meets(other) for other in held.get(claim.key, ())))
+
+
+def of_app(app: App) -> frozenset[Claim]:
+    """All that the services of an app claim, and the requests that its routes match."""
+    if (known := _known.get(app)) is None:
+        services = (claim for service in app.services for claim in of_service(app.name, service))
+        known = _known[app] = routes_of(app).union(services)
+    return known
+
+
+_known: WeakKeyDictionary[App, frozenset[Claim]] = WeakKeyDictionary()
+
+
+def routes_of(app: App) -> frozenset[Claim]:
+    """The requests that the routes of an app match."""
+    routes = (route for service in app.services if service.kong for route in service.kong["routes"])
+    matched = (found for route in routes for found in combinations(route))
+    return frozenset(Claim(ROUTE, " ".join(map(str, key)), text=what.removeprefix("the ")) for what, key in matched)

@@ -1,0 +1,140 @@
+"""Hand-overs: what passes from one app to another with a commit.  Such apps change together or not at all.  Pure."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from gitops_mvd.core.claims import Claim, of_app, passing, routes_of
+from gitops_mvd.core.decide import Candidate, Decision, admit, decide, recall
+from gitops_mvd.core.errors import Unavailable
+from gitops_mvd.core.model import App, Role, Service
+from gitops_mvd.core.plan import of_role
+from gitops_mvd.core.ports import History, Host, Planner
+from gitops_mvd.core.specs import claims_by_instance
+
+
+@dataclass(frozen=True, slots=True)
+class Handover:
+    """What the app `taker` gets from `giver`: nothing but its place, if it is the giver under another name."""
+
+    giver: str
+    taker: str
+    claims: tuple[Claim, ...] = ()
+    is_rename: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Stake:
+    """The claims of an app: those that its version in the commit `wants`, its good one `had`, and it `holds` now."""
+
+    app: App
+    good: App
+    wants: frozenset[Claim]
+    had: frozenset[Claim]
+    holds: frozenset[Claim]
+
+
+def handovers(candidates: Sequence[Candidate], host: Host, history: History) -> list[Handover]:
+    """What passes between the apps of a commit, on the way to it or, after a failure, back."""
+    stakes = [_stake(candidate.app, host, history) for candidate in candidates]
+    there = _passing(
+        {it.app.name: _without(it.had | it.holds, it.wants) for it in stakes},
+        {it.app.name: _without(it.wants, it.holds) for it in stakes},
+    )
+    back = _passing(
+        {it.app.name: _without(it.wants | it.holds, it.had) for it in stakes},
+        {it.app.name: _without(it.had, it.holds) for it in stakes},
+    )
+    refused = {candidate.app.name for candidate in candidates if candidate.refused}
+    renames = {
+        Handover(*names, is_rename=True) for names in _renames(it for it in stakes if it.app.name not in refused)
+    }
+    return [*there, *back, *sorted(renames, key=lambda it: it.taker)]
+
+
+def _stake(app: App, host: Host, history: History) -> _Stake:
+    good, found = history.last_good(app.name) or App(app.name), host.found(app.name)
+    units = [unit.name for unit in of_role(Role.INSTANCE, found, host.roles)]
+    claims = claims_by_instance(app.name, units, (app, good), found).values()
+    return _Stake(app, good, of_app(app), of_app(good), routes_of(good).union(*claims))
+
+
+def _without(claims: frozenset[Claim], others: frozenset[Claim]) -> frozenset[Claim]:
+    return frozenset() if claims <= others else claims.difference(passing(others, claims))
+
+
+def _passing(given: Mapping[str, frozenset[Claim]], taken: Mapping[str, frozenset[Claim]]) -> list[Handover]:
+    """The hand-overs between apps that give some claims, and apps that take some."""
+    givers: defaultdict[tuple[str, str], list[str]] = defaultdict(list)
+    for app, claims in given.items():
+        for key in {claim.key for claim in claims}:
+            givers[key].append(app)
+    pairs = {
+        (giver, app)
+        for app, claims in taken.items()
+        for key in {claim.key for claim in claims}
+        for giver in givers.get(key, ())
+        if giver != app
+    }
+    passed = (Handover(giver, app, tuple(passing(given[giver], taken[app]))) for giver, app in sorted(pairs))
+    return [handover for handover in passed if handover.claims]
+
+
+def together(candidates: Iterable[Candidate], handed: Iterable[Handover]) -> list[list[Candidate]]:
+    """The candidates in groups, each of apps between which something passes; most are alone in theirs."""
+    by_app = {it.app.name: [it] for it in candidates}
+    for handover in handed:
+        one, other = by_app[handover.giver], by_app[handover.taker]
+        if one is not other:
+            one += other
+            by_app |= {it.app.name: one for it in other}
+    return list({id(group): group for group in by_app.values()}.values())
+
+
+def foreseen(
+    every: Sequence[Candidate], host: Host, history: History, planner: Planner, only: Collection[str] | None = None
+) -> Iterator[tuple[Candidate, Decision | Unavailable]]:
+    """What would be decided about the apps of a commit, or why that cannot be told now; nothing is done.
+
+    With `only`, about these apps and those that change together with them.
+    """
+    for group in together(every, handovers(every, host, history)):
+        if only is not None and not any(candidate.app.name in only for candidate in group):
+            continue
+        try:
+            admitted = [admit(candidate, host) for candidate in group]
+            decisions, _ = decide([(it, recall(it.app, host, history)) for it in admitted], planner)
+            yield from zip(admitted, decisions, strict=True)
+        except Unavailable as error:
+            yield from ((candidate, error) for candidate in group)
+
+
+# ---- renames ---------------------------------------------------------------------------------------------------------
+
+
+def _renames(stakes: Iterable[_Stake]) -> Iterator[tuple[str, str]]:
+    """The apps that are gone, each with the new one that is most like it."""
+    changed = [it for it in stakes if bool(it.app.services) != bool(it.good.services)]
+    gone = [it.good for it in changed if it.good.services]
+    new = [it.app for it in changed if it.app.services]
+    for good in gone:
+        likeness = {app.name: _likeness(good, app) for app in new}
+        best = max(likeness, key=lambda it: likeness[it], default="")
+        if best and likeness[best] > 0.5:
+            new = [app for app in new if app.name != best]
+            yield good.name, best
+
+
+def _likeness(one: App, other: App) -> float:
+    """The share of the services that both have, 0 to 1: of the same name, and from the same repository of images."""
+    theirs = {_alike(service) for service in one.services}
+    ours = {_alike(service) for service in other.services}
+    return len(theirs & ours) / max(1, len(theirs | ours))
+
+
+def _alike(service: Service) -> tuple[str, str]:
+    reference = (service.tag or service.image).partition("@")[0]
+    head, slash, name = reference.rpartition("/")
+    return service.name, f"{head}{slash}{name.partition(':')[0]}"
