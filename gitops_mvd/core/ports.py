@@ -56,6 +56,7 @@ class Kind(Protocol):
       3. after apply(delete r), observe() yields no r                - leaves nothing behind
       4. observe() never yields what gitops-mvd did not make         - never touches yours
       5. tamper with r by hand, and observe() no longer yields r     - sees drift
+      6. prepare() changes nothing, and refuses only what apply() would refuse - possible before destructive
     """
 
     name: str
@@ -70,6 +71,14 @@ class Kind(Protocol):
 
     def observe(self) -> Iterable[Resource]:
         """All managed resources of this kind on this host, in the vocabulary of `wanted`.  Raises Unavailable."""
+        ...
+
+    def prepare(self, changes: Sequence[Change]) -> None:
+        """Raise StepFailed, NotNow or Unavailable if it can be known already that `apply` would; change nothing.
+
+        Asked before the first step of a plan that stops or switches something, about all changes of this kind in it.
+        By then, images are pulled and containers created.
+        """
         ...
 
     def apply(self, changes: Sequence[Change]) -> None:

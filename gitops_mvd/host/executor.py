@@ -1,13 +1,16 @@
-"""Carries out the steps of a plan: neighbouring changes of one kind together, neighbouring gates together."""
+"""Carries out the steps of a plan: neighbouring changes of one kind together, neighbouring gates together.
+
+Before the first step that stops or switches something, every kind is asked whether all that is to come is possible.
+"""
 
 from __future__ import annotations
 
 import itertools
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from gitops_mvd.core.errors import Disrupted, StepFailed, Unavailable
-from gitops_mvd.core.model import Change, Gate, Resource, Service, Step
+from gitops_mvd.core.model import Change, Gate, Resource, Role, Service, Step
 from gitops_mvd.core.ports import Clock, Kind
 from gitops_mvd.host.disruption import Disruptions
 from gitops_mvd.host.gates import Gates
@@ -16,6 +19,8 @@ from gitops_mvd.host.snapshot import Snapshot
 from gitops_mvd.host.turns import Turns
 
 log = logging.getLogger(__name__)
+
+SERVING = (Role.INSTANCE, Role.TIMER, Role.ROUTE)  # a change of these may stop, start or switch what serves
 
 
 class Executor:
@@ -60,14 +65,26 @@ class Executor:
 
     def _carry_out(self, steps: Iterable[Step]) -> list[str]:
         remarks: list[str] = []
-        for _, group in itertools.groupby(steps, _batch):
+        every = list(steps)
+        is_prepared = False
+        for _, group in itertools.groupby(every, _batch):
             batch = list(group)
             self._clock.wait(0)  # raises Interrupted if something newer came up
-            self._apply([step for step in batch if isinstance(step, Change)])
+            changes = [step for step in batch if isinstance(step, Change)]
+            if changes and not is_prepared and self._kinds[changes[0].resource.kind].role in SERVING:
+                self._prepare([step for step in every if isinstance(step, Change)])
+                is_prepared = True
+            self._apply(changes)
             if gates := [step for step in batch if isinstance(step, Gate)]:
                 with self._turns.lent():
                     remarks += self._gates.wait(gates)
         return remarks
+
+    def _prepare(self, changes: Sequence[Change]) -> None:
+        """Raise what any of the changes, of all kinds, would fail of."""
+        for name, kind in self._kinds.items():
+            if any(change.to and change.to.kind == name for change in changes):
+                kind.prepare([change for change in changes if change.resource.kind == name])
 
     def _apply(self, changes: list[Change]) -> None:
         if not changes:

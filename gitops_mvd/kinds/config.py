@@ -85,6 +85,9 @@ class Configs:
         except (ValueError, TypeError, KeyError, FileNotFoundError):
             return None
 
+    def prepare(self, changes: Sequence[Change]) -> None:
+        """Nothing: what is refused, is refused by `apply`, before anything stops."""
+
     def apply(self, changes: Sequence[Change]) -> None:
         for change in changes:
             folder = self._folder / change.resource.name

@@ -66,6 +66,9 @@ class Containers:
         listing = self._engine.containers()
         return {**renamed(listing, self._units.names), **managed(listing)}
 
+    def prepare(self, changes: Sequence[Change]) -> None:
+        """Nothing: what is refused, is refused by `apply`, before anything stops."""
+
     def apply(self, changes: Sequence[Change]) -> None:
         containers = self._containers()
         leaving = {change.resource.name for change in changes if not change.to}

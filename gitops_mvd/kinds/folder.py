@@ -46,6 +46,9 @@ class Folders:
                 return []
             return sorted(entry.name for entry in os.scandir(path) if entry.is_dir(follow_symlinks=False))
 
+    def prepare(self, changes: Sequence[Change]) -> None:
+        """Nothing: what is refused, is refused by `apply`, before anything stops."""
+
     def apply(self, changes: Sequence[Change]) -> None:
         for change in changes:
             path = Path(change.resource.name)

@@ -59,6 +59,9 @@ class Images:
                     # if its own name was taken from it by hand, the tag alone is left, and is to be cleaned up
                     yield Resource(self.name, next((name for name in names if local_tag(app, name) == tag), tag), app)
 
+    def prepare(self, changes: Sequence[Change]) -> None:
+        """Nothing: what is refused, is refused by `apply`, before anything stops."""
+
     def apply(self, changes: Sequence[Change]) -> None:
         for change in changes:
             if change.to:

@@ -49,6 +49,7 @@ class Timers:
         self._folder = tools.units
         self._wants = tools.units / f"{TARGET}.wants"
         self._overrides = Overrides(tools.systemd, tools.units)
+        self._accepted: dict[str, str] = {}  # by name, the schedule that systemd has read as a time
 
     def wanted(self, app: App) -> Iterable[Resource]:
         for service in app.services:
@@ -94,6 +95,16 @@ class Timers:
 
     # ---- changing ----------------------------------------------------------------------------------------------------
 
+    def prepare(self, changes: Sequence[Change]) -> None:
+        for resource in _new([change.to for change in changes if change.to], self._files()):
+            self._check(resource)
+            self._accepted[resource.name] = timer_spec(resource)["schedule"]
+
+    def _check(self, timer: Resource) -> None:
+        """Raise StepFailed if systemd does not read the schedule as a time."""
+        if refusal := self._systemd.refusal(timer_spec(timer)["schedule"]):
+            raise StepFailed(f"{timer.app}/{timer.service}: systemd does not accept the schedule: {refusal}")
+
     def apply(self, changes: Sequence[Change]) -> None:
         self._delete([change.resource.name for change in changes if not change.to])
         if made := [change.to for change in changes if change.to]:
@@ -102,10 +113,10 @@ class Timers:
     def _make(self, wanted: Sequence[Resource]) -> None:
         files = self._files()
         texts = {resource.name: _text(resource, files.get(resource.name)) for resource in wanted}
-        new = [r for r in wanted if r.name not in files or files[r.name].text != texts[r.name]]
+        new = _new(wanted, files)
         for resource in new:
-            if refusal := self._systemd.refusal(timer_spec(resource)["schedule"]):
-                raise StepFailed(f"{resource.app}/{resource.service}: systemd does not accept the schedule: {refusal}")
+            if self._accepted.pop(resource.name, "") != timer_spec(resource)["schedule"]:
+                self._check(resource)
         # By its old stamp, a new time that is past today would count as missed, and be caught up at once.
         self._delete([r.name for r in new if r.name in files and files[r.name].schedule != timer_spec(r)["schedule"]])
         for resource in new:
@@ -165,6 +176,11 @@ def parse(text: str) -> TimerFile | None:
         return None
     header = parsed.header
     return TimerFile(text, header["app"], header["service"], header["schedule"], parsed.intact)
+
+
+def _new(wanted: Iterable[Resource], files: Mapping[str, TimerFile]) -> list[Resource]:
+    """The timers whose text is not on the disk."""
+    return [it for it in wanted if it.name not in files or files[it.name].text != _text(it, files[it.name])]
 
 
 def _text(wanted: Resource, found: TimerFile | None) -> str:

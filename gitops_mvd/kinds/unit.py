@@ -65,6 +65,7 @@ class Units:
         self._overrides = Overrides(tools.systemd, tools.units)
         self._docker = shutil.which("docker") or "/usr/bin/docker"
         self._aliases = Aliases(tools.engine)
+        self._verified: dict[str, str] = {}  # by name, the text that systemd has read without a complaint
 
     def wanted(self, app: App) -> Iterable[Resource]:
         for service in app.services:
@@ -122,6 +123,13 @@ class Units:
 
     # ---- changing ----------------------------------------------------------------------------------------------------
 
+    def prepare(self, changes: Sequence[Change]) -> None:
+        wanted = {it.name: it for it in _made(changes)}
+        files, containers = self._files.read(), managed(self._engine.containers())
+        new = _new(self._texts(wanted.values(), files, containers), files)
+        self._verify(new)
+        self._verified.update(new)
+
     def apply(self, changes: Sequence[Change]) -> None:
         if deleted := [change.resource.name for change in changes if not change.to]:
             self._delete(deleted)
@@ -129,17 +137,20 @@ class Units:
             containers = managed(self._engine.containers())
             for resource in renamed:
                 self._set_aliases(resource, containers.get(resource.name))
-        if made := [change.to for change in changes if change.to and change.to.payload and not _is_renamed(change)]:
+        if made := _made(changes):
             self._make(made)
+
+    def _texts(
+        self, wanted: Iterable[Resource], files: Mapping[str, UnitFile], containers: Mapping[str, ListedContainer]
+    ) -> dict[str, str]:
+        """The texts to have, by name."""
+        return {it.name: self._text(it, files.get(it.name), containers.get(it.name)) for it in wanted}
 
     def _make(self, wanted: Sequence[Resource]) -> None:
         files, containers = self._files.read(), managed(self._engine.containers())
-        texts = {
-            resource.name: self._text(resource, files.get(resource.name), containers.get(resource.name))
-            for resource in wanted
-        }
-        new = {name: text for name, text in texts.items() if name not in files or text != files[name].text}
-        self._verify(new)
+        texts = self._texts(wanted, files, containers)
+        new = _new(texts, files)
+        self._verify({name: text for name, text in new.items() if self._verified.pop(name, "") != text})
         for name, text in new.items():
             self._files.write(name, text)
         headers = {name: parse(text) for name, text in texts.items()}
@@ -295,6 +306,16 @@ def _state(header: Header, unit: Unit | None, container: ListedContainer | None,
 def _follows(container: ListedContainer | None) -> str:
     """Who is to follow a container, as it says itself: those of older versions say nothing, and have a client."""
     return (label(container, "follows") if container else "") or CLIENT
+
+
+def _made(changes: Iterable[Change]) -> list[Resource]:
+    """The instances that changes write a unit for, or start."""
+    return [change.to for change in changes if change.to and change.to.payload and not _is_renamed(change)]
+
+
+def _new(texts: Mapping[str, str], files: Mapping[str, UnitFile]) -> dict[str, str]:
+    """The texts that are not on the disk."""
+    return {name: text for name, text in texts.items() if name not in files or text != files[name].text}
 
 
 def _is_renamed(change: Change) -> bool:

@@ -37,6 +37,9 @@ class Volumes:
             if APP in labels:
                 yield Resource(self.name, volume["Name"], labels[APP], spec=DigestSpec(digest=labels.get(DIGEST, "")))
 
+    def prepare(self, changes: Sequence[Change]) -> None:
+        """Nothing: what is refused, is refused by `apply`, before anything stops."""
+
     def apply(self, changes: Sequence[Change]) -> None:
         for change in changes:
             volume = change.resource

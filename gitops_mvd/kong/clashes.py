@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from gitops_mvd.core.errors import StepFailed
+from gitops_mvd.core.errors import NotNow
 from gitops_mvd.core.matches import combinations
 from gitops_mvd.kong.entities import MANAGED_TAG, UNIQUE, Entity, as_json, clash, tag_value
 
@@ -13,7 +13,7 @@ _REPEATABLE = {"certificates"}  # Kong takes the same one twice
 
 
 def refuse_taken(managed: Iterable[Entity], others: Iterable[Entity]) -> None:
-    """Raises StepFailed if another entity already has what must be unique, and a managed one has too."""
+    """Raises NotNow if another entity already has what must be unique, and a managed one has too."""
     taken = {(other.type, what, value): other for other in others for what, value in _unique_values(other)}
     for entity in managed if taken else ():
         for what, value in _unique_values(entity):
@@ -38,7 +38,7 @@ def to_delete_first(added: Iterable[Entity], removed: Iterable[Entity]) -> list[
 
 
 def refuse_rivals(routes: Iterable[Entity], others: Iterable[Entity]) -> None:
-    """Raises StepFailed if a managed route matches the same requests as another: Kong would choose by age."""
+    """Raises NotNow if a managed route matches the same requests as another: Kong would choose by age."""
     matched = {key: other for other in others for _, key in combinations(other.fields)}
     for route in routes if matched else ():
         for what, key in combinations(route.fields):
@@ -58,19 +58,19 @@ def _unique_values(entity: Entity) -> Iterator[tuple[str, str]]:
             )
 
 
-def _taken(entity: Entity, what: str, other: Entity) -> StepFailed:
+def _taken(entity: Entity, what: str, other: Entity) -> NotNow:
     """Names the field that is taken and not its value, which may be a secret."""
     if what in _NAMES or (entity.type, what) == ("consumers", "username") or " and " in what:
         return clash(entity, other)
     hint = f"give it another {what}, or delete that one from Kong"
-    return StepFailed(f"{entity} has the {what} of {other}, which is in Kong and not managed by gitops-mvd", hint)
+    return NotNow(f"{entity} has the {what} of {other}, which is in Kong and not managed by gitops-mvd", hint)
 
 
-def _rival(route: Entity, what: str, other: Entity) -> StepFailed:
+def _rival(route: Entity, what: str, other: Entity) -> NotNow:
     owner = ".".join(filter(None, route.owner))
     if MANAGED_TAG in other.tags and (host := tag_value(other.tags, "host")):
         whose, hint = f"managed by the host {host}", "give one of them another path, host or method"
     else:
         whose = "not managed by gitops-mvd"
         hint = "`mvd adopt` it, delete it, or give your route another path or one more condition"
-    return StepFailed(f"{what} of {owner} is also matched by the {other} in Kong, which is {whose}", hint)
+    return NotNow(f"{what} of {owner} is also matched by the {other} in Kong, which is {whose}", hint)

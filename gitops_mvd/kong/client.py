@@ -105,15 +105,25 @@ class Kong:
         an entity that is not managed, and Unavailable if Kong does not answer.  Either may leave a part of it done; to
         apply the same again does the rest.
         """
+        entities = self._by_ids_in_kong(host, entities)
+        with self._store() as store:
+            store.apply(host, selects, entities)
+        self._try_to_write_start_file()
+
+    def prepare(self, host: str, selects: Callable[[Entity], bool], entities: Sequence[Entity]) -> None:
+        """Raise what `apply` would, as far as that can be known, and change nothing."""
+        entities = self._by_ids_in_kong(host, entities)
+        with self._store() as store:
+            store.prepare(host, selects, entities)
+
+    def _by_ids_in_kong(self, host: str, entities: Sequence[Entity]) -> list[Entity]:
         for key, number in Counter(entity.key for entity in entities).items():
             if number > 1:
                 twice = next(str(entity) for entity in entities if entity.key == key)
                 raise StepFailed(f"{twice} is declared {number} times", "Kong takes it only once")
         if self._ids is None:
             self.observe(host)
-        with self._store() as store:
-            store.apply(host, selects, [with_ids_in_kong(entity, self._ids or {}) for entity in entities])
-        self._try_to_write_start_file()
+        return [with_ids_in_kong(entity, self._ids or {}) for entity in entities]
 
     def remove_host(self, host: str) -> None:
         """Delete the targets of a host that will not come back, as it would itself, if this Kong is shared."""

@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TypeAlias, TypeVar, cast
 from urllib.parse import quote
 
-from gitops_mvd.core.errors import StepFailed, Unavailable
+from gitops_mvd.core.errors import NotNow, StepFailed, Unavailable
 from gitops_mvd.kong.admin import PATHS, Admin, Page
 from gitops_mvd.kong.clashes import refuse_rivals, refuse_taken, to_delete_first
 from gitops_mvd.kong.compare import is_same
@@ -121,11 +121,7 @@ class Store:
 
     def apply(self, host: str, selects: Callable[[Entity], bool], entities: Sequence[Entity]) -> None:
         """Make the managed entities that are selected exactly `entities`: additions first, deletions last."""
-        found = {entity.key: entity for entity in self.observe(host) if selects(entity)}
-        wanted = {entity.key for entity in entities}
-        put = [entity for entity in entities if not is_same(entity, found.get(entity.key))]
-        removed = [entity for key, entity in reversed(found.items()) if key not in wanted]
-        added = [entity for entity in put if entity.key not in found]
+        put, added, removed = self._difference(host, selects, entities)
         self._check(put)
         first = to_delete_first(added, removed)
         self._refuse_clashes(host, put, added, first)
@@ -137,6 +133,22 @@ class Store:
             with self._lock:
                 for target in (entity for entity in (*put, *removed) if entity.type == "targets"):
                     self._targets.pop(target.reference("upstream"), None)
+
+    def prepare(self, host: str, selects: Callable[[Entity], bool], entities: Sequence[Entity]) -> None:
+        """Raise what `apply` would, without a change.  The targets are not looked at: they are of our own making."""
+        put, added, removed = self._difference(host, selects, [it for it in entities if it.type != "targets"])
+        self._check(put)
+        self._refuse_clashes(host, put, added, to_delete_first(added, removed))
+
+    def _difference(
+        self, host: str, selects: Callable[[Entity], bool], entities: Sequence[Entity]
+    ) -> tuple[list[Entity], list[Entity], list[Entity]]:
+        """What has to be written, what of that is new, and what has to be deleted."""
+        found = {entity.key: entity for entity in self.observe(host) if selects(entity)}
+        wanted = {entity.key for entity in entities}
+        put = [entity for entity in entities if not is_same(entity, found.get(entity.key))]
+        removed = [entity for key, entity in reversed(found.items()) if key not in wanted]
+        return put, [entity for entity in put if entity.key not in found], removed
 
     def _check(self, put: Sequence[Entity]) -> None:
         """Raises StepFailed with Kong's reason for the first entity that it would reject."""
@@ -180,7 +192,7 @@ class Store:
     def _refuse_clashes(
         self, host: str, put: Sequence[Entity], added: Sequence[Entity], removed: Sequence[Entity]
     ) -> None:
-        """Raises StepFailed for what Kong would reject after others were written, or not at all: a rival route."""
+        """Raises NotNow for what Kong would reject after others were written, or not at all: a rival route."""
         replaced = {entity.id for entity in (*put, *removed)}
         routes = [entity for entity in put if entity.type == "routes"]
         other_routes = [one for one in self._all("routes") if one.id not in replaced] if routes else []
@@ -218,7 +230,7 @@ class Store:
         else:
             is_done = self._admin.write("PUT", _path_to(entity), entity, update)
         if not is_done:
-            raise StepFailed(f"{entity} clashes with an entity in Kong that is not managed by gitops-mvd", CLASH_HINT)
+            raise NotNow(f"{entity} clashes with an entity in Kong that is not managed by gitops-mvd", CLASH_HINT)
         self._written[holder_id(entity)] = time.monotonic()
 
     def _wait_until_balanced(self, added: Sequence[Entity], removed: Sequence[Entity]) -> None:

@@ -105,6 +105,21 @@ class Store:
         if task.failure:
             raise task.failure
 
+    def prepare(self, host: str, selects: Callable[[Entity], bool], entities: Sequence[Entity]) -> None:
+        """Raise what `apply` would, without a change.  The targets are not looked at: they are of our own making."""
+        task = _Task(host, selects, entities)
+        with self._lock:
+            found = self._read()
+            change = task.change(self._managed_in(found, host))
+            if not change:
+                return
+            replaced = {entity.key for entity in (*change.before, *change.after)}
+            others = {type: [row for row in rows if (type, row["id"]) not in replaced] for type, rows in found.items()}
+        for entity in change.put:
+            if entity.type != "targets":
+                self._admin.check(entity)
+        _refuse_clashes(change, others)
+
     def _post_batch(self, task: _Task, is_behind_another: bool) -> None:
         if task.is_done:
             return

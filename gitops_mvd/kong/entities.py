@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import cast
 
-from gitops_mvd.core.errors import StepFailed
+from gitops_mvd.core.errors import NotNow
 from gitops_mvd.core.model import JsonValue, Resource
 
 Fields = Mapping[str, JsonValue]  # an entity as the Admin API has it
@@ -201,9 +201,9 @@ def _der(certificate: str) -> bytes:
 CLASH_HINT = "`mvd adopt` takes it over; or rename one of them, or delete that one from Kong"
 
 
-def clash(entity: Entity, other: Entity) -> StepFailed:
+def clash(entity: Entity, other: Entity) -> NotNow:
     tags = f"tags {', '.join(other.tags)}" if other.tags else "no tags"
-    return StepFailed(f"{entity} is already in Kong and not managed by gitops-mvd: {other.id}, {tags}", CLASH_HINT)
+    return NotNow(f"{entity} is already in Kong and not managed by gitops-mvd: {other.id}, {tags}", CLASH_HINT)
 
 
 def as_json(value: object) -> str:

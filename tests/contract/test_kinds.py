@@ -275,6 +275,15 @@ def test_tampering_is_seen_and_mended(world: World) -> None:
         assert [r for r in world.observed() if r.key in {w.key for w in world.resources}] == world.resources, what
 
 
+def test_what_can_be_applied_is_not_refused_beforehand_and_asking_changes_nothing(world: World) -> None:
+    changes = [Change(None, resource) for resource in world.resources]
+    world.kind.prepare(changes)
+    assert world.observed() == []
+    world.make()
+    world.kind.prepare(changes)
+    assert world.observed() == world.resources
+
+
 def starts(world: World, within: float = 30) -> dict[str, str]:
     """When each of our containers was last started, once all of them are; without units, nobody starts them."""
     runs = world.kind.name not in ("container", "timer")

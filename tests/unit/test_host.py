@@ -13,7 +13,7 @@ import pytest
 
 from gitops_mvd.config.settings import read
 from gitops_mvd.core.errors import StepFailed, Unavailable
-from gitops_mvd.core.model import LOST, App, Change, Check, Goal, Health, Instance, Resource, Role, Service
+from gitops_mvd.core.model import LOST, App, Change, Check, Goal, Health, Instance, Resource, Role, Service, Update
 from gitops_mvd.core.policy import Policy, Server
 from gitops_mvd.daemon.connections import engine_data, known_server
 from gitops_mvd.host.disruption import Disruptions
@@ -35,6 +35,7 @@ class Kind:
         self.name, self.after, self.down = name, after, down
         self.role, self.keeps_previous = ROLES[name], name == "image"
         self.there: dict[str, Resource] = {}
+        self.refuses = ""  # the service whose resources it knows to be impossible
 
     def wanted(self, app: App) -> Iterable[Resource]:
         return [resource for resource in wanted(app) if resource.kind == self.name]
@@ -44,15 +45,30 @@ class Kind:
             raise Unavailable(f"the {self.name}s cannot be looked at")
         return list(self.there.values())
 
+    def prepare(self, changes: Sequence[Change]) -> None:
+        if self.refuses in {change.to.service for change in changes if change.to} - {""}:
+            raise StepFailed(f"{self.refuses}: no such user")
+
     def apply(self, changes: Sequence[Change]) -> None:
         for change in changes:
             if change.to:
                 self.there[change.to.name] = change.to
+            else:
+                self.there.pop(change.resource.name, None)
 
 
 class Engine:
     def __init__(self, *there: Instance) -> None:
         self.there = there
+
+    def ping(self) -> None:
+        pass
+
+    def api_version(self) -> tuple[int, int]:
+        return 1, 41
+
+    def info(self) -> dict[str, Any]:
+        return {"ServerVersion": "20.10.24"}
 
     def snapshot(self) -> nullcontext[None]:
         return nullcontext()
@@ -79,6 +95,12 @@ class Engine:
 class Systemd:
     def units(self, pattern: str, within: float) -> dict[str, Unit]:
         return {}
+
+    def is_going_down(self) -> bool:
+        return False
+
+    def phase(self, name: str) -> None:
+        return None
 
 
 def machine(
@@ -457,6 +479,27 @@ def test_where_an_engine_keeps_its_data_is_read_from_its_settings(tmp_path: Path
     ):
         settings.write_text(text)
         assert engine_data(settings) == found
+
+
+# ---- possible before destructive -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("refusing", ["unit", "route"])
+def test_nothing_of_an_app_is_stopped_or_switched_before_all_of_it_is_known_to_be_possible(refusing: str) -> None:
+    kinds = {"image": Kind("image"), "unit": Kind("unit", "image"), "route": Kind("route", "unit")}
+    host = machine(*kinds.values())
+    before, after = (
+        App("chat", tuple(service(name, image, update=Update(order="stop-first")) for name in ("web", "zoo")))
+        for image in ("v1", "v2")
+    )
+    host.carry_out(step for step in host.plan(before, proven=True) if isinstance(step, Change))
+    served = dict(kinds["unit"].there), dict(kinds["route"].there)
+    kinds[refusing].refuses = "zoo"  # the last one
+    host.refresh()
+    with pytest.raises(StepFailed, match="zoo: no such user"):
+        host.carry_out(host.plan(after, proven=True).change)
+    assert (kinds["unit"].there, kinds["route"].there) == served
+    assert "v2" in {image.name for image in kinds["image"].there.values()}, "the image was pulled for it"
 
 
 # ---- changed by hand -------------------------------------------------------------------------------------------------

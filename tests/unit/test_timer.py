@@ -82,6 +82,7 @@ def test_what_does_not_say_whose_it_is_is_none_of_ours(text: str) -> None:
 
 def test_what_systemd_does_not_read_as_a_time_is_told_in_its_words_and_nothing_is_written(tmp_path: Path) -> None:
     nonsense = wanted(App("shop", (dataclasses.replace(NIGHTLY, schedule="nonsense"),)))
-    with pytest.raises(StepFailed, match="shop/nightly: systemd does not accept the schedule: Failed to parse it"):
-        timers(tmp_path).apply([Change(None, nonsense)])
+    for step in (timers(tmp_path).prepare, timers(tmp_path).apply):
+        with pytest.raises(StepFailed, match="shop/nightly: systemd does not accept the schedule: Failed to parse it"):
+            step([Change(None, nonsense)])
     assert list(tmp_path.iterdir()) == []

@@ -152,7 +152,7 @@ KIND = (TOYS / "kinds" / "note.py").read_text().replace('name = "note"', 'name =
             (part, re.sub(rf"(?m)^    {part} = .*\n", "", KIND))
             for part in ("after", "role", "prunes", "keeps_previous")
         ),
-        *((part, KIND.replace(f"def {part}(", f"def _{part}(")) for part in ("wanted", "observe", "apply")),
+        *((part, KIND.replace(f"def {part}(", f"def _{part}(")) for part in ("wanted", "observe", "prepare", "apply")),
     ],
 )
 def test_a_kind_that_lacks_a_part_is_refused_by_file_and_part(half: Path, part: str, without: str) -> None:

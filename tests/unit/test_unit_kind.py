@@ -118,6 +118,10 @@ class Server:
     def observed(self) -> list[Resource]:
         return list(self.units_of.observe())
 
+    def prepare(self, was: Resource | None, to: Resource | None) -> None:
+        self.done.clear()
+        self.units_of.prepare([Change(was, to)])
+
     def apply(self, was: Resource | None, to: Resource | None) -> None:
         self.done.clear()
         self.units_of.apply([Change(was, to)])
@@ -139,9 +143,19 @@ def test_an_instance_is_verified_started_and_then_observed_as_it_was_wanted(serv
 
 def test_nothing_is_written_that_systemd_complains_about(server: Server) -> None:
     server.complaint = "Unknown key"
-    with pytest.raises(StepFailed, match="systemd does not accept the unit: Unknown key"):
-        server.apply(None, server.wanted())
+    for step in (server.prepare, server.apply):
+        with pytest.raises(StepFailed, match="systemd does not accept the unit: Unknown key"):
+            step(None, server.wanted())
+        assert server.observed() == []
+
+
+def test_what_was_verified_before_anything_stopped_is_not_verified_again(server: Server) -> None:
+    unit = server.wanted()
+    server.prepare(None, unit)
+    assert server.done == [f"verify {unit.name}.service"]
     assert server.observed() == []
+    server.apply(None, unit)
+    assert server.done == ["reload", f"start {unit.name}.service"]
 
 
 @pytest.mark.parametrize(

@@ -140,6 +140,7 @@ class Store(database.Store):
         """One round; was there anything to change?"""
         found = self._find(host)
         wanted = by_owner(entities)
+        changes_by_owner = self._changes(wanted, found)
         leaving = [
             owner
             for owner, it in found.items()
@@ -147,14 +148,7 @@ class Store(database.Store):
             and any(map(selects, (it.own or it.shared).values()))
             and (it.own or self._is_interrupted(host, owner, it))
         ]
-        of_all = (
-            Changes(owner, it, found.get(owner, OwnerEntities()), self._precedence) for owner, it in wanted.items()
-        )
-        changes_by_owner = [changes for changes in of_all if changes]
-        for changes in changes_by_owner:
-            self._check(changes.put)
-        for changes in changes_by_owner:
-            self._refuse_clashes(host, changes.put, changes.added, changes.removed)
+        self._refuse(host, changes_by_owner)
         try:
             for changes in changes_by_owner:
                 with contextlib.suppress(_ChangedByOtherHost):
@@ -167,6 +161,25 @@ class Store(database.Store):
                 self._written_to |= {changes.upstream for changes in changes_by_owner}
                 self._written_to |= {target.reference("upstream") for target in left}
         return bool(changes_by_owner or leaving)
+
+    def prepare(self, host: str, selects: Callable[[Entity], bool], entities: Sequence[Entity]) -> None:
+        """Raise what `apply` would, without a change."""
+        self._refuse(host, self._changes(by_owner(entities), self._find(host)))
+
+    def _changes(
+        self, wanted: Mapping[Owner, OwnerEntities], found: Mapping[Owner, OwnerEntities]
+    ) -> Sequence[Changes]:
+        every = (
+            Changes(owner, it, found.get(owner, OwnerEntities()), self._precedence) for owner, it in wanted.items()
+        )
+        return [changes for changes in every if changes]
+
+    def _refuse(self, host: str, changes_by_owner: Sequence[Changes]) -> None:
+        """Raise StepFailed for what Kong would reject, and for a clash."""
+        for changes in changes_by_owner:
+            self._check(changes.put)
+        for changes in changes_by_owner:
+            self._refuse_clashes(host, changes.put, changes.added, changes.removed)
 
     def _may_replace(self, fields: Fields, host: str) -> bool:
         return self._is_shared(fields)

@@ -28,6 +28,9 @@ class Notes:
             app, _, service = path.stem.partition(".")
             yield Resource(self.name, path.stem, app, service, {"text": path.read_text()})
 
+    def prepare(self, changes: Sequence[Change]) -> None:
+        """Nothing is known beforehand."""
+
     def apply(self, changes: Sequence[Change]) -> None:
         for change in changes:
             path = self._folder / f"{change.resource.name}.note"
