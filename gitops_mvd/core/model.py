@@ -606,6 +606,7 @@ class Instance:
     (`starting`, `healthy`, `unhealthy`, "" without one).  `started` changes with every start.  `pid` is that of its
     first process on this host, 0 if unknown.  `unpublished` names a port of the host that was asked for and that the
     engine has not published, "" without any.  `finished` is the ISO time of its last end, "" if it never ended.
+    `refused` is why the engine did not start it, "" for one that was started or not tried yet.
     """
 
     name: str
@@ -619,6 +620,7 @@ class Instance:
     pid: int = 0
     unpublished: str = ""
     finished: str = ""
+    refused: str = ""
 
 
 def unix_time(started: str) -> float:

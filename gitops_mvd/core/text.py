@@ -39,6 +39,25 @@ def first_words(text: str, most: int = 200) -> str:
     return " ".join(re.sub(r"<[^<>]*>", " ", text[:LONGEST_TEXT]).split())[:most]
 
 
+_WAY = re.compile(  # by which an engine, its shim and its runtime hand a failure on, each in front of the next
+    r"(?:Error response from daemon: |failed to create (?:shim )?task(?: for container)?: "
+    r"|failed to start container \S+: "
+    r"|(?:OCI runtime|runc|crun) create failed: |(?:container|process)_linux\.go:\d+: "
+    r"|starting container process caused: |unable to start container process: |error during container init: "
+    r"|failed to set up container networking: |failed to create endpoint \S+ on network \S+: "
+    r"|driver failed programming [^(]*\([0-9a-f]{64}\): )+"
+)
+_MOUNT = re.compile(r"mount \S+ \(via /proc/self/fd/\d+\), (?:flags|data): .*?: (?=[a-z])")
+_ID = re.compile(r"\b([0-9a-f]{12})[0-9a-f]{52}\b")
+
+
+def cause(text: str) -> str:
+    """What a container engine says, without the way to it, and with short ids: the cause is to be read at first."""
+    if way := _WAY.match(text):
+        text = _MOUNT.sub("", text[way.end() :])
+    return _ID.sub(r"\1", text)
+
+
 def _is_plain(c: str) -> bool:
     return c.isprintable() or c in _JOINERS or unicodedata.category(c) in ("Cn", "Co", "Zs")
 

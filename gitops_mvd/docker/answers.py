@@ -8,9 +8,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from gitops_mvd.core import compose
-from gitops_mvd.core.errors import MvdError, StepFailed, Unavailable
+from gitops_mvd.core.errors import MvdError, NotNow, StepFailed, Unavailable
 from gitops_mvd.core.model import LABEL, Instance
-from gitops_mvd.core.text import first_words
+from gitops_mvd.core.text import cause, first_words
 from gitops_mvd.docker.types import InspectedContainer, ListedContainer, ListedImage, ListedNetwork
 
 APP, SERVICE, DIGEST = f"{LABEL}app", f"{LABEL}service", f"{LABEL}digest"
@@ -20,50 +20,130 @@ LONGEST_MESSAGE = 10_000  # characters
 
 # ---- what Docker's errors mean ---------------------------------------------------------------------------------------
 
-DISK_FULL = "no space left on device|disk quota exceeded"
 MAKE_ROOM = "the disk is full: make room, the next pass goes on"
-# The status alone says little: a registry that refuses a login comes as 401 or 500, and inside a pull without any.
+REPORT = "this is a defect of gitops-mvd: please report it"
+# What the manifest has wrong, what only the surroundings have against it, and what is a defect of our own.  The status
+# says little: a registry that refuses a login comes as 401 or 500, and inside a pull without any.
 MEANINGS: Sequence[tuple[re.Pattern[str], type[MvdError], str]] = [
     (re.compile(pattern, re.IGNORECASE), meaning, hint)
     for pattern, meaning, hint in (
-        (
-            "could not find an available, non-overlapping|predefined address pools have been fully subnetted",
-            StepFailed,
-            "give the engine more `default-address-pools` in /etc/docker/daemon.json",
-        ),
         (
             "requested access to the resource is denied|pull access denied",
             StepFailed,
             "there is no such repository, or it needs a `docker login`",
         ),
         (
-            "unauthorized|authentication required|no basic auth credentials|incorrect username or password|denied:",
+            "unauthorized|authentication required|no basic auth credentials|incorrect username or password"
+            "|(?<!permission )denied:",
             Unavailable,
             "the registry refused the login: `docker login`, or `registries` in the settings",
         ),
-        ("manifest unknown|name unknown|manifest for .* not found", StepFailed, "there is no such image"),
-        ("no matching manifest", StepFailed, "the image is not made for this platform"),
-        ("toomanyrequests", Unavailable, ""),
-        (DISK_FULL, Unavailable, MAKE_ROOM),
+        (
+            "manifest unknown|name unknown|manifest for .* not found|failed to resolve reference .*: not found$",
+            StepFailed,
+            "there is no such image",
+        ),
+        ("no matching manifest|no match for platform", StepFailed, "the image is not made for this platform"),
+        (
+            "does not belong to any of this network|no configured subnet|networks with user configured subnets"
+            "|invalid subnet|invalid CIDR|allocate gateway|address is out of range"
+            "|is not a directory$|executable file not found|not in a separate kernel namespace",
+            StepFailed,
+            "",
+        ),
+        (
+            "could not find an available, non-overlapping|predefined address pools have been fully subnetted",
+            NotNow,
+            "give the engine more `default-address-pools` in /etc/docker/daemon.json",
+        ),
+        ("no available IP|address pools? .*exhausted", NotNow, "give the network a larger subnet"),
+        (
+            "pool overlaps with other one|networks have overlapping|conflicts with network|networks have same bridge",
+            NotNow,
+            "another network has it: see docker network ls",
+        ),
+        (
+            "port is already allocated|bind: address already in use|failed to bind (host )?port",
+            NotNow,
+            "free the port, or publish another one",
+        ),
+        ("cannot assign requested address", NotNow, "this host does not have that address: see ip address"),
+        ("address already in use", NotNow, "another container has it: see docker network inspect"),
+        ("no space left on device|disk quota exceeded|not enough free space", NotNow, MAKE_ROOM),
+        ("too many open files|too many levels of|exchange full", NotNow, "see the limits of docker.service"),
+        (
+            "cannot allocate memory|resource temporarily unavailable|cannot fork|no child processes",
+            NotNow,
+            "this host has no memory or no processes left",
+        ),
+        ("xtables lock|no chain/target/match by that name", NotNow, "systemctl restart docker makes its rules anew"),
+        ("toomanyrequests|too many requests|rate limit", NotNow, "the registry wants fewer requests: log in to it"),
+        (
+            r"\b(get|head|post) \"?https?://|unexpected (http )?status|failed to (do request|copy)|httpReadSeeker"
+            "|error pulling image configuration|lookup .*: (no such host|server misbehaving)|i/o timeout"
+            "|tls handshake timeout|no route to host|network is unreachable",
+            NotNow,
+            "",
+        ),
+        (
+            "could not select device driver",
+            NotNow,
+            "install what the devices need, such as the NVIDIA Container Toolkit",
+        ),
+        ("gathering device information", NotNow, "plug it in, or take it out of `devices`"),
+        ("bind source path does not exist", NotNow, "make it, or take it out of `volumes`"),
+        ("initialize logging driver: .*(dial|connect)", NotNow, "nothing takes the log there"),
+        (
+            "already in use by container|already exists$|has active endpoints|volume is in use|is being used by"
+            "|device or resource busy",
+            NotNow,
+            "",
+        ),
+        (r"no such (image|container|network)|network \S+ not found", NotNow, "somebody has removed it"),
+        ("client version .* is too (new|old)", Unavailable, ""),  # the engine was exchanged
+        (
+            "^(json: |invalid json|invalid character .* looking|unexpected EOF$|page not found|method not allowed"
+            "|unsupported content-type)",
+            StepFailed,
+            REPORT,
+        ),
     )
 ]
 
 
 def verdict(status: int, text: str, what: str) -> MvdError:
     """What an error of the engine means: by its text, else by its status."""
+    text = _shown(text)
+    if found := _meaning_of(text):
+        meaning, hint = found
+    else:
+        refused = 400 <= status < 500 and status not in (401, 408, 429)
+        meaning, hint = StepFailed if refused else Unavailable, ""
+    defect = "internal error: " if hint == REPORT else ""
+    return meaning(f"{defect}could not {what}: {text}", hint)
+
+
+def refused_start(service: str, text: str) -> StepFailed:
+    """Why a container of a service was not started, by what the engine or its client said."""
+    text = _shown(text)
+    meaning, hint = _meaning_of(text) or (StepFailed, "")
+    if not issubclass(meaning, StepFailed):
+        meaning, hint = StepFailed, ""
+    refused = meaning(f"{service}: did not start: {text}", hint)
+    refused.service = service
+    return refused
+
+
+def _meaning_of(text: str) -> tuple[type[MvdError], str] | None:
+    return next(((meaning, hint) for pattern, meaning, hint in MEANINGS if pattern.search(text)), None)
+
+
+def _shown(text: str) -> str:
+    """What an engine said, fit to be shown: in one line, the cause in front, and without a secret."""
     text = first_words(text) if re.match(r"\s*<", text) else text[:LONGEST_MESSAGE]  # a page is not the engine's
     text = re.sub(r"(https?://[^\s\"?]*)\?[^\s\"]*", r"\1", " ".join(text.split()))  # signed addresses are secrets
     text = re.sub(r"(?<=[\d\]]):\d+->", "->", text)  # the port that we asked from is another one each time
-    for pattern, meaning, hint in MEANINGS:
-        if pattern.search(text):
-            return meaning(f"could not {what}: {text}", hint)
-    meaning = StepFailed if 400 <= status < 500 and status not in (401, 408, 429) else Unavailable
-    return meaning(f"could not {what}: {text}")
-
-
-def is_disk_full(text: str) -> bool:
-    """Does the engine say that it could not do something for want of room?"""
-    return bool(re.search(DISK_FULL, text, re.IGNORECASE))
+    return cause(text).removesuffix(": unknown")
 
 
 def message(body: str) -> str:
@@ -160,6 +240,7 @@ def inspected(container: InspectedContainer) -> Instance:
         pid=state["Pid"],
         finished="" if state.get("FinishedAt", NEVER) == NEVER else state["FinishedAt"],
         unpublished=_unpublished(container) if state["Status"] == "running" else "",
+        refused=state.get("Error", "") if state["Status"] == "created" else "",
     )
 
 

@@ -67,7 +67,10 @@ class ContainerHealth(TypedDict):
 
 
 class ContainerState(TypedDict):
+    """`Error` is why the engine did not start it the last time."""
+
     Status: str
+    Error: NotRequired[str]
     StartedAt: str
     FinishedAt: NotRequired[str]
     ExitCode: int

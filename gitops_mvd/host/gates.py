@@ -8,11 +8,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
 
-from gitops_mvd.core.errors import Disrupted, MvdError, Unavailable, Unhealthy
+from gitops_mvd.core.errors import Disrupted, MvdError, StepFailed, Unavailable, Unhealthy
 from gitops_mvd.core.model import COMPLETED, Check, Gate, Health, Instance, Resource, Service, unix_time
 from gitops_mvd.core.ports import Clock, History, Probe, RouteProof
 from gitops_mvd.core.redact import parts_of, redact, secrets_of
 from gitops_mvd.core.rollout import ROUTE_PROOF
+from gitops_mvd.docker.answers import refused_start
 from gitops_mvd.docker.client import Engine
 from gitops_mvd.host.disruption import Disruptions
 from gitops_mvd.net import traffic
@@ -25,6 +26,7 @@ PASSED_BY_ENDED = {name for name, probe in known().items() if probe.passes_ended
 ONLY_WAIT = {name for name, probe in known().items() if probe.only_waits}
 PROOF_WAITS_SECONDS = 2.0  # after which Kong's answer alone proves that it uses no old instance any more
 STARTED_WITHIN_SECONDS = 5.0  # after which a disruption is looked for: the instance may never be started
+LOOKED_AT_AFTER_SECONDS = 1.0  # after which the unit of an instance that is not started is looked at
 PAUSE_SECONDS = (0.02, 1.0)  # between two tries, at first and at last
 TRIES_AT_ONCE = 32  # of the gates of one app
 NO_KONG = "this host has no Kong: set `kong` in its settings"
@@ -125,7 +127,7 @@ class Gates:
             if isinstance(answer, MvdError):
                 raise answer
             return self._is_passed(wait, *answer, now)
-        except Unhealthy as error:
+        except StepFailed as error:
             error.service = wait.gate.on.service
             if wait.gate.required:
                 raise
@@ -172,6 +174,7 @@ class Gates:
             waited = self._clock.now() - wait.began
             if waited > STARTED_WITHIN_SECONDS and (disruption := self._disruptions.since_pass(wait.began)):
                 raise Disrupted(f"{_who(wait.gate.on)}: {why}, and {disruption}", wait.gate.on)
+            self._raise_if_given_up(instance, wait)
             return Health.PROGRESSING, why
         has_ended = instance.state != "running"
         if (
@@ -197,6 +200,24 @@ class Gates:
             raise Disrupted(disruption, wait.gate.on)
         early = self._clock.now() - wait.began < check.start_period  # failures do not count yet
         return (Health.PROGRESSING if early and not has_ended and health is Health.DEGRADED else health), why
+
+    def _raise_if_given_up(self, instance: Instance | None, wait: Wait) -> None:
+        """Raise what a start failed of: the engine refused it, or the unit has given up.
+
+        Why the engine refused it may be of an earlier start, as long as the unit is at a new one.
+        """
+        unit = f"{wait.gate.on.name}.service"
+        if not (instance and instance.refused) and self._clock.now() - wait.began < LOOKED_AT_AFTER_SECONDS:
+            return
+        found = self._systemd.units(unit).get(unit)
+        if not found or found.sub not in ("failed", "auto-restart", "auto-restart-queued"):
+            return
+        if disruption := self._disruptions.since_pass(wait.began):
+            raise Disrupted(f"{_who(wait.gate.on)}: was not started, and {disruption}", wait.gate.on)
+        if instance and instance.refused:
+            raise refused_start(_who(wait.gate.on), instance.refused)
+        if found.sub == "failed":
+            raise Unhealthy(self._cause(wait.gate, "its unit gave up"))
 
     def _ended_before(self, instance: Instance, wait: Wait) -> bool:
         """Did it end before the gate was waited at?  Its unit starts it again, as after a reboot amid a deploy."""

@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from gitops_mvd.core.errors import StepFailed, Unavailable
+from gitops_mvd.core.errors import StepFailed
 from gitops_mvd.core.model import (
     LOST,
     OUTDATED,
@@ -29,7 +29,7 @@ from gitops_mvd.core.model import (
 from gitops_mvd.core.redact import redact, secrets_of
 from gitops_mvd.core.specs import UnitSpec, service_of, unit_spec
 from gitops_mvd.docker.aliases import Aliases
-from gitops_mvd.docker.answers import MAKE_ROOM, is_disk_full, label, port_of
+from gitops_mvd.docker.answers import label, port_of, refused_start
 from gitops_mvd.docker.command_line import equivalent, rejoins
 from gitops_mvd.docker.create import Place
 from gitops_mvd.docker.ownership import managed, renamed
@@ -177,22 +177,17 @@ class Units:
         self._start(started, {resource.name: resource.service for resource in wanted})
 
     def _start(self, names: Sequence[str], services: Mapping[str, str]) -> None:
-        """Start the units; a failure has the last words of the first one that failed, and is that of its service.
-
-        A disk that is full says nothing about the service, and is waited for.
-        """
+        """Start the units.  What the first one failed of at first is told, as its later tries may fail of that."""
+        began = time.time()
         try:
             self._systemd.start(_units(names))
         except StepFailed as error:
             failed = next((name for name in names if f"{name}.service: " in error.message), "")
-            said = self._systemd.journal(f"{failed}.service", lines=1) if failed else []
-            service = services.get(failed, "")
-            why = f"{service}: did not start: {said[0]}" if said else error.message
-            if is_disk_full(why):
-                raise Unavailable(why, MAKE_ROOM) from error
-            refused = StepFailed(why, error.hint)
-            refused.service = service
-            raise refused from error
+            said = self._systemd.journal(f"{failed}.service", lines=1, since=began) if failed else []
+            if said:
+                raise refused_start(services.get(failed, ""), said[0]) from error
+            error.service = services.get(failed, "")
+            raise
 
     def _set_aliases(self, wanted: Resource, container: ListedContainer | None) -> None:
         """Let a container have the aliases of its service, or take them while its instance is staged.

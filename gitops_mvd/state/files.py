@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from gitops_mvd.core.errors import StepFailed, Unavailable
+from gitops_mvd.core.errors import NotNow, StepFailed, Unavailable
 
 HINTS = {
     errno.ENOSPC: "the disk is full: make room, the next pass goes on",
@@ -177,4 +177,6 @@ def _writing(path: Path) -> Iterator[None]:
         message = f"cannot write {path}: {error.strerror or error}"
         if error.errno in (errno.EPERM, errno.ENAMETOOLONG):
             raise StepFailed(message) from error
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise NotNow(message, HINTS[error.errno]) from error
         raise Unavailable(message, HINTS.get(error.errno or 0, "")) from error

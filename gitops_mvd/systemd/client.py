@@ -128,12 +128,17 @@ class Systemd:
         asked = run_program(words, PROGRAM_WITHIN_SECONDS, stderr=subprocess.STDOUT)
         return decoded(asked.stdout).strip() if asked.returncode else ""
 
-    def journal(self, unit: str, lines: int = 10) -> list[str]:
-        """The last lines that a unit's container, or the commands that should start it, printed."""
-        last = f"--lines={lines * 3 + 10}"  # enough, with what the docker command prints itself
+    def journal(self, unit: str, lines: int = 10, since: float = 0.0) -> list[str]:
+        """The last lines that a unit's container, or the commands that should start it, printed.
+
+        With `since`, in Unix time, the first ones from then on.
+        """
+        # enough, with what the docker command prints itself
+        which = [f"--since=@{since:.6f}"] if since else [f"--lines={lines * 3 + 10}"]
         printed("journalctl", "--sync")  # what was printed a moment ago may still be on its way
-        output = printed("journalctl", "--quiet", "--no-pager", "--output=cat", last, *written_by(unit))
-        return plain(output.splitlines(), unit.removesuffix(".service"))[-lines:]
+        output = printed("journalctl", "--quiet", "--no-pager", "--output=cat", *which, *written_by(unit))
+        said = plain(output.splitlines(), unit.removesuffix(".service"))
+        return said[:lines] if since else said[-lines:]
 
     def grep(self, unit: str, pattern: str, since: float, within: float) -> bool:
         """Has a unit's container since that Unix time printed a line in which a regular expression (PCRE2) is found?"""

@@ -7,6 +7,7 @@ import subprocess
 from collections.abc import Iterable, Sequence
 
 from gitops_mvd.core.errors import MvdError, Unavailable
+from gitops_mvd.core.text import cause
 
 PROGRAM_WITHIN_SECONDS = 30.0
 MISSING = "container {} is missing: the next pass of gitops-mvd makes it"  # what a unit says of its own
@@ -20,12 +21,7 @@ def plain(printed_lines: Iterable[str], container: str) -> list[str]:
         r"|Error response from daemon: ([Yy]ou )?cannot remove .* force remove"
         r"|.* msg=\"error waiting for container: .*|Error: failed to start containers: .*"
     )
-    preamble = re.compile(
-        r"Error response from daemon: (driver failed programming [^(]*\([0-9a-f]{64}\): )?"
-        r"((failed to create (shim )?task( for container)?|(OCI runtime|runc) create failed|container_linux\.go:\d+"
-        r"|unable to start container process|starting container process caused): )*"
-    )
-    lines = [preamble.sub("", line) for line in printed_lines if not chatter.fullmatch(line)]
+    lines = [cause(line) for line in printed_lines if not chatter.fullmatch(line)]
     return [line for line, before in zip(lines, [None, *lines], strict=False) if line != before]
 
 

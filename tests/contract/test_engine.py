@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from gitops_mvd.core.errors import MvdError, StepFailed, Unavailable
+from gitops_mvd.core.errors import MvdError, NotNow, StepFailed, Unavailable
 from gitops_mvd.core.model import App, Instance, Service
 from gitops_mvd.docker.client import Engine
 
@@ -272,10 +272,10 @@ def test_only_containers_of_ours_are_noticed(docker: StandIn, notices: Queue[tup
         (400, "invalid reference format", StepFailed),
         (401, "unauthorized: authentication required", Unavailable),
         (500, 'Head "http://r/v2/shop/web/manifests/1": no basic auth credentials', Unavailable),
-        (500, 'Get "https://r/v2/": dial tcp: lookup r: no such host', Unavailable),
-        (500, 'Get "https://r/v2/": net/http: request canceled (Client.Timeout exceeded)', Unavailable),
-        (429, "toomanyrequests: You have reached your pull rate limit", Unavailable),
-        (500, "write /var/lib/docker/tmp/x: no space left on device", Unavailable),
+        (500, 'Get "https://r/v2/": dial tcp: lookup r: no such host', NotNow),
+        (500, 'Get "https://r/v2/": net/http: request canceled (Client.Timeout exceeded)', NotNow),
+        (429, "toomanyrequests: You have reached your pull rate limit", NotNow),
+        (500, "write /var/lib/docker/tmp/x: no space left on device", NotNow),
     ],
 )
 def test_what_a_registry_says_is_told_from_not_being_told_anything(
@@ -295,7 +295,7 @@ def test_an_engine_that_is_not_there_is_unavailable() -> None:
 def test_a_signed_address_does_not_get_into_a_message(docker: StandIn, engine: Engine) -> None:
     message = 'Get "https://blobs.example/layer?se=2026&sig=hush": EOF'
     docker.answers["/distribution/shop/web:1/json"] = (500, {"message": message})
-    with pytest.raises(Unavailable) as caught:
+    with pytest.raises(NotNow) as caught:
         engine.resolve("shop/web:1")
     assert "https://blobs.example/layer" in str(caught.value)
     assert "hush" not in str(caught.value)
@@ -306,7 +306,7 @@ def test_the_same_outage_is_told_in_the_same_words_each_time(docker: StandIn, en
     for port in (40001, 40002):
         message = f'Get "https://r/v2/": read tcp 10.0.0.2:{port}->10.0.0.9:443: i/o timeout'
         docker.answers["/distribution/shop/web:1/json"] = (500, {"message": message})
-        with pytest.raises(Unavailable) as caught:
+        with pytest.raises(NotNow) as caught:
             engine.resolve("shop/web:1")
         told.add(str(caught.value))
     assert told == {

@@ -11,14 +11,14 @@ from typing import Any, ClassVar
 
 import pytest
 
-from gitops_mvd.core.errors import Unavailable, Unhealthy
+from gitops_mvd.core.errors import NotNow, StepFailed, Unavailable, Unhealthy
 from gitops_mvd.core.model import Check, Gate, Health, Instance, Resource, Service
 from gitops_mvd.core.rollout import DRAINED
 from gitops_mvd.host.disruption import Disruptions
 from gitops_mvd.host.gates import Gates
 from gitops_mvd.host.turns import Turns
 from gitops_mvd.probes import ProbeTools, discover
-from gitops_mvd.systemd.client import Phase
+from gitops_mvd.systemd.client import Phase, Unit
 from tests.fakes import FakeClock, FakeHistory
 
 At = Callable[[float], Instance | None]
@@ -41,6 +41,14 @@ class Engine:
 
 
 class Systemd:
+    """The unit of the instance is in the state `sub`; it was `stopped` if the server goes down."""
+
+    def __init__(self, sub: str = "start") -> None:
+        self.sub = sub
+
+    def units(self, pattern: str) -> dict[str, Unit]:
+        return {pattern: Unit("loaded", "failed" if self.sub == "failed" else "activating", self.sub)}
+
     def is_going_down(self) -> bool:
         return False
 
@@ -56,12 +64,13 @@ def at_a_gate(
     check: Check,
     answer: Callable[[float], tuple[Health, str]] | None = None,
     history: FakeHistory | None = None,
+    sub: str = "start",
 ) -> tuple[Gates, Gate, FakeClock]:
     """A gate of an instance that develops like `at`, with a password in its environment."""
     clock = FakeClock()
     asked = {check.probe: lambda instance, spec: answer(clock.now() - 1000)} if answer else {}
     engine: Any = Engine(clock, at)
-    systemd: Any = Systemd()
+    systemd: Any = Systemd(sub)
     probes = {**discover(ProbeTools(engine, systemd)), **asked}
     disruptions = Disruptions(engine, systemd, clock.now)
     gates = Gates(probes, engine, systemd, disruptions, clock, None, history or FakeHistory())
@@ -121,6 +130,49 @@ def test_a_restart_on_the_way_fails_at_once() -> None:
 def test_a_container_that_ended_and_is_gone_fails_at_once_with_its_code() -> None:
     with pytest.raises(Unhealthy, match="exited with code 42; it last said"):
         wait(lambda at: up() if at < 2 else None, Check("running", hold=60))
+
+
+NOPE = 'OCI runtime create failed: runc create failed: exec: "/nope": stat /nope: no such file or directory: unknown'
+TAKEN = f"driver failed programming external connectivity on endpoint x ({'a' * 64}): Bind for 0.0.0.0:80 failed: "
+
+
+@pytest.mark.parametrize(
+    ("refused", "error", "told"),
+    [
+        (NOPE, StepFailed, 'web: did not start: exec: "/nope": stat /nope: no such file or directory'),
+        (
+            f"{TAKEN}port is already allocated",
+            NotNow,
+            "web: did not start: Bind for 0.0.0.0:80 failed: port is already allocated",
+        ),
+    ],
+)
+@pytest.mark.parametrize("sub", ["auto-restart", "failed"])
+def test_what_the_engine_refuses_to_start_is_not_waited_for(
+    sub: str, refused: str, error: type[StepFailed], told: str
+) -> None:
+    gates, gate, clock = at_a_gate(
+        lambda at: Instance("x", state="created", refused=refused), Check("http", within=60), sub=sub
+    )
+    with pytest.raises(StepFailed) as caught:
+        gates.wait([gate])
+    assert (type(caught.value), caught.value.message, caught.value.service) == (error, told, "web")
+    assert clock.now() - 1000 < 2
+
+
+def test_what_an_earlier_start_was_refused_for_is_not_held_against_one_that_goes_on() -> None:
+    def develops(at: float) -> Instance:
+        return Instance("x", state="created", refused=NOPE) if at < 3 else up()
+
+    assert 3 <= wait(develops, Check("running")) < 4.5
+
+
+@pytest.mark.parametrize("there", [None, Instance("x", state="created")])
+def test_a_unit_that_has_given_up_is_not_waited_for(there: Instance | None) -> None:
+    gates, gate, clock = at_a_gate(lambda at: there, Check("http", within=60), sub="failed")
+    with pytest.raises(Unhealthy, match="web: its unit gave up; it last said: mvd-chat-web-1"):
+        gates.wait([gate])
+    assert clock.now() - 1000 < 3
 
 
 @pytest.mark.parametrize("state", ["removing", "dead"])

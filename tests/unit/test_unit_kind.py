@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from gitops_mvd.core.errors import StepFailed, Unavailable
+from gitops_mvd.core.errors import NotNow, StepFailed
 from gitops_mvd.core.model import LOST, RUNNING, STAGED, App, Change, Instance, Resource, Service
 from gitops_mvd.core.redact import learn
 from gitops_mvd.kinds import Tools
@@ -89,8 +89,9 @@ class Server:
         self.activating.clear()
         self.there = [{**found, "State": "exited"} for found in self.there]
 
-    def journal(self, unit: str, lines: int) -> list[str]:
-        return [self.refusal] if self.refusal else []
+    def journal(self, unit: str, lines: int, since: float = 0.0) -> list[str]:
+        """Each later try fails of what the first one has left."""
+        return [self.refusal, "endpoint with that name exists already"][:lines] if self.refusal and since else []
 
     def containers(self) -> list[dict[str, Any]]:
         return self.there
@@ -161,17 +162,21 @@ def test_what_was_verified_before_anything_stopped_is_not_verified_again(server:
 @pytest.mark.parametrize(
     ("refusal", "error"),
     [
-        ("Error response from daemon: write /var/lib/docker/x/hosts: no space left on device", Unavailable),
-        ("Error response from daemon: mkdir /var/lib/docker/x: disk quota exceeded", Unavailable),
+        ("Error response from daemon: write /var/lib/docker/x/hosts: no space left on device", NotNow),
+        ("Error response from daemon: mkdir /var/lib/docker/x: disk quota exceeded", NotNow),
+        ("Bind for 0.0.0.0:9999 failed: port is already allocated", NotNow),
         ('exec: "no-such-program": executable file not found in $PATH', StepFailed),
     ],
 )
-def test_a_start_that_finds_no_room_is_waited_for_and_any_other_refusal_is_that_of_its_service(
-    server: Server, refusal: str, error: type[Exception]
+def test_a_start_is_refused_by_the_surroundings_or_for_good_and_its_first_cause_is_told(
+    server: Server, refusal: str, error: type[StepFailed]
 ) -> None:
     server.refusal = refusal
-    with pytest.raises(error, match=r"^web: did not start: "):
+    with pytest.raises(StepFailed) as caught:
         server.apply(None, server.wanted())
+    assert type(caught.value) is error
+    assert caught.value.service == "web"
+    assert caught.value.message == f"web: did not start: {refusal.removeprefix('Error response from daemon: ')}"
 
 
 def test_what_was_found_is_put_back_as_it_was(server: Server) -> None:

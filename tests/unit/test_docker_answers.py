@@ -1,0 +1,55 @@
+"""What an engine refuses, told by its kind: never, not now, a defect of ours, or no answer at all.
+
+Those of Docker 20.10 were recorded on a server, those of later versions are from their source and from public reports.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gitops_mvd.core.errors import MvdError, NotNow, StepFailed, Unavailable
+from gitops_mvd.core.text import cause
+from gitops_mvd.docker.answers import refused_start, verdict
+
+ANSWERS = json.loads((Path(__file__).parents[1] / "contract/fixtures/docker-answers.json").read_text())
+MEANS: dict[str, type[MvdError]] = {
+    "never": StepFailed,
+    "ours": StepFailed,
+    "not now": NotNow,
+    "unavailable": Unavailable,
+}
+
+
+@pytest.mark.parametrize("answer", ANSWERS, ids=lambda answer: f"{answer['docker']}: {answer['says'][-60:]}")
+def test_an_answer_is_told_by_its_kind(answer: Any) -> None:
+    if answer["step"] == "start":
+        error: MvdError = refused_start("web", answer["says"])
+    else:
+        error = verdict(answer["status"], answer["says"], f"{answer['step']} web")
+    assert type(error) is MEANS[answer["means"]], str(error)
+    assert (
+        error.message.startswith("internal error: ") == ("please report" in error.hint) == (answer["means"] == "ours")
+    )
+    assert "9" * 13 not in error.message
+    assert "hush" not in str(error)
+
+
+@pytest.mark.parametrize("docker", ["20.10.24", "26", "28", "29"])
+def test_the_cause_of_a_start_stands_in_a_status_of_140_characters(docker: str) -> None:
+    starts = [answer["says"] for answer in ANSWERS if answer["docker"] == docker and answer["step"] == "start"]
+    causes = ("no such file", "not a directory", "already", "no matching entries", "exchange full", "memory")
+    known = [(says, word) for says in starts for word in causes if word in says]
+    assert known
+    for says, word in known:
+        told = f"shop: rolled back: {refused_start('web', says).message}"[:140]
+        assert word in told, told
+
+
+def test_only_the_way_of_an_engine_is_left_out() -> None:
+    said = 'GET /: failed to create task for container: 7, exec: "x": no'
+    assert cause(said) == said
+    assert cause(f"container {'a' * 64} is gone") == f"container {'a' * 12} is gone"
