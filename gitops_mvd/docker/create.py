@@ -32,12 +32,15 @@ Body: TypeAlias = dict[str, Any]
 ENDPOINTS_AT_CREATE = (1, 44)  # API versions: from here on, a container joins all of its networks as it is made
 MAC_PER_ENDPOINT = (1, 44)
 
-# What an engine with an older API would ignore: the first version, in the API's numbers and in Docker's.
+# What an engine with an older API would ignore: the first version, in the API's numbers and in Docker's.  All else that
+# a request may have is known to API 1.41, that of Docker 20.10.
+# Source: https://docs.docker.com/reference/api/engine/version-history/
 NEEDS: Mapping[str, tuple[tuple[int, int], str]] = {
     "annotations": ((1, 43), "24.0"),
     "healthcheck.start_interval": ((1, 44), "25.0"),
     "volumes.bind.recursive": ((1, 44), "25.0"),
     "devices by their CDI name": ((1, 44), "25.0"),
+    "networks.mac_address on a second network": (MAC_PER_ENDPOINT, "25.0"),
     "volumes.volume.subpath": ((1, 45), "26.0"),
     "networks.gw_priority": ((1, 48), "28.0"),
 }
@@ -84,7 +87,7 @@ def request(app: str, service: Service, place: Place, api: tuple[int, int]) -> R
     Raises KeyError for a key of `service.run` that nothing here honours.
     """
     run = service.run
-    networks = endpoints(service.endpoints(app), run.get("mac_address", ""), api, staged=place.staged)
+    networks = endpoints(service.endpoints(app), run.get("mac_address", ""), staged=place.staged)
     host: Body = {"RestartPolicy": {"Name": "no"}, "LogConfig": log_config_of(app, service, place.follows)}
     body: Body = {
         "Image": service.image,
@@ -137,7 +140,10 @@ def _needs(run: Run) -> Iterator[str]:
             yield "volumes.volume.subpath"
     if not all(device.startswith("/") for device in run.get("devices", ())):
         yield "devices by their CDI name"
-    if any("gw_priority" in endpoint for endpoint in run.get("networks", {}).values()):
+    networks = sorted(run.get("networks", {}).items(), key=rank)
+    if any("mac_address" in endpoint for _, endpoint in networks[1:]):
+        yield "networks.mac_address on a second network"
+    if any("gw_priority" in endpoint for _, endpoint in networks):
         yield "networks.gw_priority"
 
 
@@ -171,16 +177,12 @@ ROTATION = {"max-size": "10m", "max-file": "2"}  # of the driver `local`
 # ---- networks --------------------------------------------------------------------------------------------------------
 
 
-def endpoints(
-    joined: Mapping[str, Endpoint], mac_address: str, api: tuple[int, int], *, staged: bool = False
-) -> list[tuple[str, Body]]:
+def endpoints(joined: Mapping[str, Endpoint], mac_address: str, *, staged: bool = False) -> list[tuple[str, Body]]:
     """The networks to join with how, that of the highest `priority` first; if `staged`, without any alias.
 
     Before API 1.44 only the first can have a MAC address, and so the one that has it comes first among equals.
     """
     networks = sorted(joined.items(), key=rank)
-    if api < MAC_PER_ENDPOINT and any("mac_address" in endpoint for _, endpoint in networks[1:]):
-        raise KeyError("mac_address on a second network, which needs Docker 25.0 or newer")
     made = [(name, endpoint_body({**endpoint, "aliases": []} if staged else endpoint)) for name, endpoint in networks]
     if made and mac_address:
         made[0][1].setdefault("MacAddress", mac_address)

@@ -17,6 +17,7 @@ from gitops_mvd.core.redact import parts_of
 from gitops_mvd.core.secret_words import is_telling
 from gitops_mvd.core.secrets import filled
 from gitops_mvd.docker.client import Engine
+from gitops_mvd.docker.create import too_new
 from gitops_mvd.manifest.dotenv import check_variable
 from gitops_mvd.manifest.references import secret_names
 from gitops_mvd.secrets.store import Secrets, as_text
@@ -24,9 +25,10 @@ from gitops_mvd.secrets.store import Secrets, as_text
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Seen:
-    """What an app was pinned by: the images of the engine, what others have made, and the digests of its secrets."""
+    """What an app was pinned by: the engine's images and API, what others have made, and the digests of its secrets."""
 
     images: object = None
+    api: tuple[int, int] = (0, 0)
     unlabelled: Set[str] = frozenset()
     secrets: Mapping[str, Mapping[str, str]] = dataclasses.field(default_factory=dict)
 
@@ -56,12 +58,14 @@ class Admission:
         self._engine.require_externals(app)
         self._require_secrets(app)
         images, unlabelled = self._engine.images(), self._engine.unlabelled(app)
+        api = self._engine.api_version()
         secrets = {service.name: self._digests(app, service) for service in app.services if service.secrets}
         known, by, pinned = self._pinned.get(app.name, (None, Seen(), None))
-        seen = Seen(images, unlabelled, secrets)
+        seen = Seen(images, api, unlabelled, secrets)
         is_seen = app is known and by.images is images and by == seen
         if not (pinned and is_seen and all(s.pull_policy != "always" for s in app.services)):
             for service in app.services:
+                self._refuse_too_new(service, api)
                 self._check(service, secrets.get(service.name, {}))
                 self._refuse_exposed(service, secrets.get(service.name, {}))
             services = (dataclasses.replace(s, secrets=secrets.get(s.name, {}), sealed={}) for s in app.services)
@@ -125,6 +129,14 @@ class Admission:
                     raise
                 found[name] = before[service.name][name]
         return found
+
+    def _refuse_too_new(self, service: Service, api: tuple[int, int]) -> None:
+        """Raise StepFailed for what the engine does not know yet, and would ignore."""
+        if why := too_new(service.run, api):
+            raise StepFailed(
+                f"{service.name}: {why}, and this is Docker {self._engine.info()['ServerVersion']}",
+                "upgrade it, or leave that out",
+            )
 
     def _refuse_exposed(self, service: Service, digests: Mapping[str, str]) -> None:
         """Raise StepFailed for a secret that is also where everybody on the host can read it."""

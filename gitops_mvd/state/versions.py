@@ -50,7 +50,7 @@ class Versions:
         except OSError as error:
             raise Unavailable(f"cannot write {self._folder}: {error.strerror}") from error
         except StepFailed as error:  # which says nothing of the version
-            raise Unavailable(error.message) from error
+            raise Unavailable(error.message, error.hint) from error
 
     def keep_only(self, versions: Collection[str]) -> None:
         """Remove the files of all versions but these."""
