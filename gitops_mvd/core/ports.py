@@ -82,7 +82,7 @@ class Kind(Protocol):
         ...
 
     def apply(self, changes: Sequence[Change]) -> None:
-        """Carry out changes, all of this kind and of one app.  Raises StepFailed or Unavailable, nothing else."""
+        """Carry out changes of this kind, maybe of several apps.  Raises StepFailed or Unavailable, nothing else."""
         ...
 
 

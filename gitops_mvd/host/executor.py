@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import itertools
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 from gitops_mvd.core.errors import Disrupted, StepFailed, Unavailable
 from gitops_mvd.core.model import Change, Gate, Resource, Role, Service, Step
@@ -67,7 +68,7 @@ class Executor:
         remarks: list[str] = []
         every = list(steps)
         is_prepared = False
-        for _, group in itertools.groupby(every, _batch):
+        for _, group in itertools.groupby(every, self._batch):
             batch = list(group)
             self._clock.wait(0)  # raises Interrupted if something newer came up
             changes = [step for step in batch if isinstance(step, Change)]
@@ -84,30 +85,46 @@ class Executor:
         """Raise what any of the changes, of all kinds, would fail of."""
         for name, kind in self._kinds.items():
             if any(change.to and change.to.kind == name for change in changes):
-                kind.prepare([change for change in changes if change.resource.kind == name])
+                of_kind = [change for change in changes if change.resource.kind == name]
+                with _blamed(of_kind):
+                    kind.prepare(of_kind)
 
     def _apply(self, changes: list[Change]) -> None:
         if not changes:
             return
-        kind, app = changes[0].resource.kind, changes[0].resource.app
+        kind = changes[0].resource.kind
         for change in changes:
-            log.info("step app=%s %s %s %s", app, change.verb, kind, change.resource.name)
-        self._snapshot.mark_changed(app)
-        if self._monitor:
-            self._monitor.pause(app)
-        try:
+            log.info("step app=%s %s %s %s", change.resource.app, change.verb, kind, change.resource.name)
+        for app in {change.resource.app for change in changes}:
+            self._snapshot.mark_changed(app)
+            if self._monitor:
+                self._monitor.pause(app)
+        with _blamed(changes):
             self._kinds[kind].apply(changes)
-        except StepFailed as error:
-            services = {change.resource.service for change in changes}
-            error.service = error.service or (services.pop() if len(services) == 1 else "")
-            raise
+
+    def _batch(self, step: Step) -> object:
+        """What tells steps that are carried out together: gates, or changes of one kind and direction.
+
+        Routes that come and go are one switch.
+        """
+        if isinstance(step, Gate):
+            return "gate"
+        return step.resource.kind, step.to is None and self._kinds[step.resource.kind].role is not Role.ROUTE
+
+
+@contextmanager
+def _blamed(changes: Iterable[Change]) -> Iterator[None]:
+    """Inside, a change that is refused is that of the one app and service for which all are."""
+    try:
+        yield
+    except StepFailed as error:
+        owners = {(change.resource.app, change.resource.service) for change in changes}
+        apps = {app for app, _ in owners if not error.service or (app, error.service) in owners}
+        error.app = error.app or (apps.pop() if len(apps) == 1 else "")
+        error.service = error.service or (owners.pop()[1] if len(owners) == 1 else "")
+        raise
 
 
 def _stays_ended(unit: Resource) -> bool:
     """May systemd leave the unit as it ended, as that of a job?  If it is removed, the next pass makes it anew."""
     return isinstance(unit.payload, Service) and unit.payload.restart.startswith(("no", "on-failure"))
-
-
-def _batch(step: Step) -> object:
-    """What tells steps that are carried out together: gates, or changes of one kind and direction."""
-    return "gate" if isinstance(step, Gate) else (step.resource.kind, step.to is None)

@@ -128,7 +128,7 @@ class Gates:
                 raise answer
             return self._is_passed(wait, *answer, now)
         except StepFailed as error:
-            error.service = wait.gate.on.service
+            error.app, error.service = wait.gate.on.app, wait.gate.on.service
             if wait.gate.required:
                 raise
             log.warning("gate not passed app=%s %s: %s", wait.gate.on.app, wait.gate.on.name, error)

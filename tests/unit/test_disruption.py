@@ -53,6 +53,11 @@ class World:
         self.ping()
         return self.develops(self.clock.time)
 
+    def units(self, pattern: str) -> dict[str, object]:
+        if self.bus <= self.clock.time:
+            raise Unavailable("systemd does not answer")
+        return {}
+
     def exit_code(self, container: str, ago: float) -> int | None:
         self.ping()
         return 137
@@ -79,6 +84,9 @@ class Units:
     def __init__(self, world: World, refuses: float = float("inf")) -> None:
         self.world, self.refuses = world, refuses
         self.applied: list[Change] = []
+
+    def prepare(self, changes: object) -> None:
+        """Nothing can be known before."""
 
     def apply(self, changes: Sequence[Change]) -> None:
         self.applied += changes

@@ -492,12 +492,12 @@ def test_nothing_of_an_app_is_stopped_or_switched_before_all_of_it_is_known_to_b
         App("chat", tuple(service(name, image, update=Update(order="stop-first")) for name in ("web", "zoo")))
         for image in ("v1", "v2")
     )
-    host.carry_out(step for step in host.plan(before, proven=True) if isinstance(step, Change))
+    host.carry_out(step for step in host.plan([Goal(before, proven=True)]) if isinstance(step, Change))
     served = dict(kinds["unit"].there), dict(kinds["route"].there)
     kinds[refusing].refuses = "zoo"  # the last one
     host.refresh()
     with pytest.raises(StepFailed, match="zoo: no such user"):
-        host.carry_out(host.plan(after, proven=True).change)
+        host.carry_out(host.plan([Goal(after, proven=True)]).change)
     assert (kinds["unit"].there, kinds["route"].there) == served
     assert "v2" in {image.name for image in kinds["image"].there.values()}, "the image was pulled for it"
 
