@@ -41,11 +41,22 @@ class NetworkSettings(TypedDict):
 
 
 class ContainerMount(TypedDict):
-    """A mount of a container; `Name` is that of a volume."""
+    """A mount of a container; `Name` is that of a volume, `Source` its place on the host, `RW` if it may be written."""
 
     Type: str
     Name: NotRequired[str]
+    Source: NotRequired[str]
     Destination: str
+    RW: NotRequired[bool]
+
+
+class PublishedPort(TypedDict):
+    """A port of a running container; without a `PublicPort` it is not published."""
+
+    IP: NotRequired[str]
+    PrivatePort: int
+    PublicPort: NotRequired[int]
+    Type: str
 
 
 class ListedContainer(TypedDict):
@@ -60,6 +71,7 @@ class ListedContainer(TypedDict):
     HostConfig: HostConfig
     NetworkSettings: NetworkSettings
     Mounts: NotRequired[list[ContainerMount]]
+    Ports: NotRequired[list[PublishedPort] | None]
 
 
 class ContainerHealth(TypedDict):

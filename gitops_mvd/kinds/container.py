@@ -17,6 +17,7 @@ from gitops_mvd.core.model import App, Change, Resource, Role, Service
 from gitops_mvd.core.specs import ContainerSpec, Joined, Unnamed, container_spec, secrets_of_environment, service_of
 from gitops_mvd.docker.aliases import NO_ALIASES
 from gitops_mvd.docker.answers import label, port_of
+from gitops_mvd.docker.claims import claims
 from gitops_mvd.docker.create import Place, endpoint_body, request, seccomp_profiles, too_new
 from gitops_mvd.docker.ownership import managed, name_of, renamed
 from gitops_mvd.docker.types import ListedContainer
@@ -58,7 +59,8 @@ class Containers:
             spec = self._made_of(name, container)
             if container["State"] == "paused":
                 spec["overridden"] = f"its container is paused: docker unpause {name_of(container)}"
-            joined = Joined(frozenset(container["NetworkSettings"]["Networks"] or ()), container["Id"])
+            networks = frozenset(container["NetworkSettings"]["Networks"] or ())
+            joined = Joined(networks, container["Id"], claims(container, self._tools.folders))
             yield Resource(self.name, name, label(container, "app"), label(container, "service"), spec, joined)
 
     def _containers(self) -> dict[str, ListedContainer]:

@@ -1,0 +1,36 @@
+"""What a container has of the host that no other one can have, as far as a listing shows it.  Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import PurePath
+
+from gitops_mvd.core.claims import EVERYWHERE, FOLDER, PORT, Claim
+from gitops_mvd.docker.types import ListedContainer
+
+_ADDRESSES = ("IPv4Address", "IPv6Address")
+
+
+def claims(container: ListedContainer, folders: PurePath) -> frozenset[Claim]:
+    """The ports that it publishes now, its fixed addresses, and what it may write to.
+
+    `folders` is where the folders of apps are.  A container that does not run publishes nothing.
+    """
+    return frozenset(_claims(container, folders))
+
+
+def _claims(container: ListedContainer, folders: PurePath) -> Iterator[Claim]:
+    for port in container.get("Ports") or ():
+        if "PublicPort" in port:
+            address = port.get("IP", "")
+            yield Claim(PORT, f"{port['PublicPort']}/{port['Type']}", "" if address in EVERYWHERE else address)
+    for network, endpoint in (container["NetworkSettings"]["Networks"] or {}).items():
+        asked = endpoint.get("IPAMConfig") or {}
+        yield from (Claim("address", f"{asked[key]} on {network}") for key in _ADDRESSES if asked.get(key))
+    for mount in container.get("Mounts") or ():
+        if mount.get("RW") and mount["Type"] == "volume" and mount.get("Name"):
+            yield Claim("volume", mount["Name"], is_shared=True)
+        elif mount.get("RW") and mount["Type"] == "bind":
+            source = PurePath(mount.get("Source", "/"))
+            inside = source.is_relative_to(folders)
+            yield Claim(FOLDER, str(source.relative_to(folders) if inside else source), is_shared=True)
