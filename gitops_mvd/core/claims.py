@@ -17,7 +17,8 @@ from gitops_mvd.core.matches import combinations
 from gitops_mvd.core.model import App, Service
 
 EVERYWHERE = ("", "0.0.0.0", "::")  # addresses that stand for all of the host
-PORT, FOLDER, ROUTE = "port", "folder", "route"
+PORT, FOLDER, VOLUME, ROUTE = "port", "folder", "volume", "route"
+DATA = (VOLUME, FOLDER)
 ADDRESSES = ("ipv4_address", "ipv6_address")
 
 
@@ -100,7 +101,7 @@ def _of_mount(app: str, mount: Mount) -> Claim | None:
     if mount["read_only"] or not mount["source"] or mount["type"] == "tmpfs":
         return None
     if mount["type"] == "volume":
-        return Claim("volume", mount["source"], is_shared=True)
+        return Claim(VOLUME, mount["source"], is_shared=True)
     source = mount["source"]
     return Claim(FOLDER, posixpath.normpath(source if source.startswith("/") else f"{app}/{source}"), is_shared=True)
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from gitops_mvd.core.claims import Claim, of_app, passing, routes_of
+from gitops_mvd.core.claims import DATA, Claim, of_app, of_service, passing, routes_of
+from gitops_mvd.core.compose import Mount
 from gitops_mvd.core.decide import Candidate, Decision, admit, decide, recall
 from gitops_mvd.core.errors import Unavailable
 from gitops_mvd.core.model import App, Role, Service
@@ -111,6 +112,63 @@ def foreseen(
             yield from ((candidate, error) for candidate in group)
 
 
+# ---- what is told of it ---------------------------------------------------------------------------------------------
+
+
+def remarks(candidates: Sequence[Candidate], host: Host, history: History) -> dict[str, list[str]]:
+    """What to know of a commit beside its changes, by app: what passes to it, and which data it leaves behind."""
+    stakes = {candidate.app.name: _stake(candidate.app, host, history) for candidate in candidates}
+    told: defaultdict[str, list[str]] = defaultdict(list)
+    for handover in handovers(candidates, host, history):
+        giver, taker = stakes[handover.giver], stakes[handover.taker]
+        if handover.is_rename:
+            told[taker.app.name].append(f"takes the place of {giver.app.name}")
+            told[taker.app.name] += _left_behind(giver.good, taker.app)
+        elif claims := passing(_without(giver.had, giver.wants), handover.claims):
+            told[taker.app.name].append(f"takes {', '.join(sorted(set(map(str, claims))))} from {giver.app.name}")
+    for stake in stakes.values():
+        told[stake.app.name] += _renamed_services(stake.good, stake.app)
+        if data := sorted(map(str, (it for it in stake.had if it.kind in DATA))) if not stake.app.services else []:
+            told[stake.app.name].append(f"its data stays on this host: {', '.join(data)}")
+    return dict(told)
+
+
+def _renamed_services(before: App, after: App) -> Iterator[str]:
+    """`frontend takes the place of web`, with what it begins without."""
+    theirs, ours = ({service.name: service for service in app.services} for app in (before, after))
+    gone = [theirs[name] for name in theirs if name not in ours]
+    for service in (ours[name] for name in ours if theirs and name not in theirs):
+        claims = of_service(after.name, service)
+        alike = (one for one in gone if _repository(one) == _repository(service))
+        if old := next((it for it in alike if passing(of_service(before.name, it), claims) or len(gone) == 1), None):
+            gone.remove(old)
+            yield f"{service.name} takes the place of {old.name}"
+            yield from _left_behind(App(before.name, (old,)), App(after.name, (replace(service, name=old.name),)))
+
+
+def _left_behind(before: App, after: App) -> Iterator[str]:
+    """The volumes that stay with the old name of something, where the new one begins with an empty one."""
+    had = {(service.name, mount["target"]): mount for service, mount in _named_volumes(before)}
+    for service, mount in _named_volumes(after):
+        old = had.get((service.name, mount["target"]))
+        if old and old["source"] != mount["source"] and (old["source"] not in _sources(after)):
+            yield (
+                f"volume {old['source']} stays, and {service.name} begins with an empty {mount['source']}: "
+                f"write `name: {old['source']}` to keep it"
+            )
+
+
+def _named_volumes(app: App) -> Iterator[tuple[Service, Mount]]:
+    for service in app.services:
+        for mount in service.run.get("volumes", ()):
+            if mount["type"] == "volume" and mount["source"]:
+                yield service, mount
+
+
+def _sources(app: App) -> set[str]:
+    return {mount["source"] for _, mount in _named_volumes(app)}
+
+
 # ---- renames ---------------------------------------------------------------------------------------------------------
 
 
@@ -135,6 +193,10 @@ def _likeness(one: App, other: App) -> float:
 
 
 def _alike(service: Service) -> tuple[str, str]:
-    reference = (service.tag or service.image).partition("@")[0]
-    head, slash, name = reference.rpartition("/")
-    return service.name, f"{head}{slash}{name.partition(':')[0]}"
+    return service.name, _repository(service)
+
+
+def _repository(service: Service) -> str:
+    """The image of a service without its tag or digest."""
+    head, slash, name = (service.tag or service.image).partition("@")[0].rpartition("/")
+    return f"{head}{slash}{name.partition(':')[0]}"

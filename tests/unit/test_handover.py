@@ -1,0 +1,243 @@
+"""What passes from one service or app to another: in which order, and how it is told."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from gitops_mvd.core.decide import Candidate
+from gitops_mvd.core.errors import NotNow, StepFailed
+from gitops_mvd.core.handover import remarks
+from gitops_mvd.core.model import App, Change, Desired, Gate, Health, Operation, Outcome, Revision, Step, Sync, Update
+from gitops_mvd.core.reconcile import reconcile
+from tests.fakes import FakeHistory, FakeHost, Killed, service
+
+
+class World:
+    def __init__(self) -> None:
+        self.history = FakeHistory()
+        self.host = FakeHost(self.history)
+
+    def deploy(self, *apps: App) -> dict[str, Outcome]:
+        desired = Desired(Revision("a" * 40, "main"), apps)
+        report = reconcile(desired, self.host, self.history, allow_empty=True)
+        return {outcome.app: outcome for outcome in report.outcomes}
+
+    def did(self) -> list[str]:
+        """What was done to units and routes, since the last time."""
+        told = []
+        for step in self.host.log:
+            resource = step.on if isinstance(step, Gate) else step.resource
+            if resource.kind in ("unit", "route"):
+                told.append(f"{'wait' if isinstance(step, Gate) else step.verb} {resource.app}.{resource.service}")
+        self.host.log.clear()
+        return told
+
+    def remarks(self, *apps: App) -> dict[str, list[str]]:
+        gone = sorted(self.host.apps() - {app.name for app in apps})
+        every = [Candidate(app) for app in (*apps, *map(App, gone))]
+        return {app: told for app, told in remarks(every, self.host, self.history).items() if told}
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+def web(name: str = "web", image: str = "acme/web:1", port: str = "", volume: str = "", **more: Any) -> Any:
+    ports = [{"target": 80, "published": port, "host_ip": "", "protocol": "tcp"}]
+    mounts = [{"type": "volume", "source": volume, "target": "/data", "read_only": False}]
+    run = {**({"ports": ports} if port else {}), **({"volumes": mounts} if volume else {})}
+    order = "stop-first" if run else "start-first"
+    return service(name, image, **{"route": False, "update": Update(order), "run": run, **more})
+
+
+def routed(name: str, path: str, image: str = "acme/web:1", **more: Any) -> Any:
+    one = web(name, image, route=True, **more)
+    one.kong["routes"][0]["paths"] = [path]
+    return one
+
+
+def test_a_service_that_is_renamed_takes_the_port_after_it_was_let_go_of(world: World) -> None:
+    world.deploy(App("ren", (web("web", port="18081"),)))
+    world.did()
+    outcome = world.deploy(App("ren", (web("frontend", port="18081"),)))["ren"]
+    assert outcome.is_green
+    assert world.did() == ["delete ren.web", "create ren.frontend", "wait ren.frontend"]
+
+
+def test_an_app_that_is_renamed_takes_port_and_route_in_one_go(world: World) -> None:
+    world.deploy(App("shop", (routed("web", "/shop", port="18111"),)))
+    world.did()
+    outcomes = world.deploy(App("store", (routed("web", "/shop", port="18111"),)))
+    assert outcomes["store"].is_green
+    assert (outcomes["shop"].removed, outcomes["shop"].operation) == (True, Operation.SUCCEEDED)
+    assert world.did() == [
+        "delete shop.web",
+        "create store.web",
+        "wait store.web",
+        "create store.web",  # the route, in one switch with
+        "delete shop.web",  # the other one
+        "wait store.web",
+    ]
+
+
+def test_without_anything_exclusive_the_old_app_serves_until_the_new_one_does(world: World) -> None:
+    world.deploy(App("shop", (routed("web", "/shop"),)))
+    world.did()
+    world.deploy(App("store", (routed("web", "/shop"),)))
+    did = world.did()
+    assert did[:5] == ["create store.web", "wait store.web", "create store.web", "delete shop.web", "wait store.web"]
+    assert did[-1] == "delete shop.web"
+
+
+def test_what_cannot_take_over_gives_back_what_it_has_taken(world: World) -> None:
+    shop = App("shop", (routed("web", "/shop", port="18111"),))
+    sick = App("store", (routed("web", "/shop", image="acme/sick", port="18111"),))
+    world.deploy(shop)
+    before = dict(world.host.resources)
+    outcomes = world.deploy(sick)
+    assert world.host.resources.keys() == before.keys()
+    assert outcomes["store"].operation is Operation.FAILED
+    assert outcomes["shop"].operation is Operation.ROLLED_BACK
+    assert outcomes["shop"].health is Health.HEALTHY
+    assert outcomes["shop"].why == "changes together with store: web: http 503"
+    world.did()
+    assert world.deploy(sick).keys() == {"store", "shop"}
+    assert world.did() == [], "it is not tried again, and nothing is taken from shop"
+    fixed = world.deploy(App("store", (routed("web", "/shop", port="18111"),)))
+    assert fixed["store"].is_green
+    assert fixed["shop"].removed
+
+
+def test_services_that_swap_their_ports_both_let_go_before_either_takes(world: World) -> None:
+    world.deploy(App("a", (web(port="1"),)), App("b", (web(port="2"),)))
+    world.did()
+    outcomes = world.deploy(App("a", (web(port="2"),)), App("b", (web(port="1"),)))
+    assert all(outcome.is_green for outcome in outcomes.values())
+    did = [word for word in world.did() if not word.startswith("wait")]
+    assert sorted(did[:2]) == ["delete a.web", "delete b.web"]
+    assert sorted(did[2:]) == ["create a.web", "create b.web"]
+
+
+def test_two_services_that_both_want_a_volume_share_it(world: World) -> None:
+    def app(image: str) -> App:
+        return App("chat", (web("web", image, volume="data"), web("worker", image, volume="data")))
+
+    world.deploy(app("acme/web:1"))
+    world.did()
+    world.deploy(app("acme/web:2"))
+    assert world.did()[:2] == ["delete chat.web", "create chat.web"], "each in its turn, beside the other"
+
+
+def test_a_volume_passes_only_once_its_writer_has_stopped(world: World) -> None:
+    world.deploy(App("chat", (web("web", volume="data"), web("worker"))))
+    world.did()
+    world.deploy(App("chat", (web("web"), web("worker", volume="data"))))
+    did = [word for word in world.did() if "web" in word or "worker" in word]
+    assert did.index("delete chat.web") < did.index("create chat.worker")
+
+
+def test_a_daemon_that_died_between_release_and_take_goes_on(world: World) -> None:
+    world.deploy(App("shop", (web(port="18111"),)))
+    store = App("store", (web(port="18111"),))
+
+    def dies(step: Step) -> None:
+        if isinstance(step, Change) and step.verb == "create" and step.resource.kind == "unit":
+            raise Killed
+
+    world.host.fault = dies
+    with pytest.raises(Killed):
+        world.deploy(store)
+    assert not [key for key in world.host.resources if key[0] == "unit"]
+    world.host.fault = lambda step: None
+    assert world.deploy(store)["store"].is_green
+    assert {key[1].split("-")[1] for key in world.host.resources if key[0] == "unit"} == {"store"}
+
+
+def test_a_giver_that_never_stops_keeps_what_it_has_and_is_asked_again(world: World) -> None:
+    world.deploy(App("shop", (web(port="18111"),)))
+
+    def refuses(step: Step) -> None:
+        if isinstance(step, Change) and step.verb == "delete" and step.resource.kind == "unit":
+            error = StepFailed("mvd-shop-web.service: does not stop")
+            error.app = "shop"
+            raise error
+
+    world.host.fault = refuses
+    outcomes = world.deploy(App("store", (web(port="18111"),)))
+    assert (outcomes["shop"].sync, outcomes["shop"].operation) == (Sync.OUT_OF_SYNC, Operation.RUNNING)
+    assert outcomes["store"].operation is Operation.RUNNING
+    assert {key[1].split("-")[1] for key in world.host.resources if key[0] == "unit"} == {"shop"}
+    world.host.fault = lambda step: None
+    assert world.deploy(App("store", (web(port="18111"),)))["store"].is_green
+
+
+def test_what_the_surroundings_refuse_waits_and_mends_itself(world: World) -> None:
+    world.deploy(App("chat", (web(image="acme/web:1", port="1"),)))
+
+    def refused(step: Step) -> None:
+        image = getattr(step.resource.payload, "image", "") if isinstance(step, Change) else ""
+        if image == "acme/web:2":
+            raise NotNow("the port 1 of this host is used by nginx")
+
+    world.host.fault = refused
+    new = App("chat", (web(image="acme/web:2", port="1"),))
+    outcome = world.deploy(new)["chat"]
+    assert (outcome.operation, outcome.sync) == (Operation.RUNNING, Sync.OUT_OF_SYNC)
+    assert outcome.why == "the port 1 of this host is used by nginx"
+    assert world.host.images("chat") == ["acme/web:1"]
+    world.host.fault = lambda step: None
+    world.history.is_late = False
+    world.host.log.clear()
+    assert world.deploy(new)["chat"].why == outcome.why
+    assert not world.host.log, "it is not carried out again at every pass"
+    world.history.is_late = True
+    assert world.deploy(new)["chat"].is_green
+
+
+def test_what_last_worked_and_cannot_be_brought_back_is_not_tried_at_every_pass(world: World) -> None:
+    app = App("chat", (web(port="1"),))
+    world.deploy(app)
+    world.host.resources.clear()
+
+    def refused(step: Step) -> None:
+        if isinstance(step, Change) and step.resource.kind == "unit":
+            raise StepFailed("no")
+
+    world.host.fault = refused
+    first = world.deploy(app)["chat"]
+    assert (first.operation, first.why) == (Operation.FAILED, "no")
+    world.history.is_late = False
+    world.host.log.clear()
+    assert world.deploy(app)["chat"].why == "no"
+    assert not world.host.log
+    world.host.fault = lambda step: None
+    world.history.is_late = True
+    assert world.deploy(app)["chat"].is_green
+
+
+# ---- what is told ----------------------------------------------------------------------------------------------------
+
+
+def test_a_renamed_app_is_told_with_the_data_that_it_leaves_behind(world: World) -> None:
+    world.deploy(App("shop", (web(port="1", volume="shop_data"),)))
+    assert world.remarks(App("store", (web(port="1", volume="store_data"),))) == {
+        "store": [
+            "takes port 1 from shop",
+            "takes the place of shop",
+            "volume shop_data stays, and web begins with an empty store_data: write `name: shop_data` to keep it",
+        ],
+        "shop": ["its data stays on this host: volume shop_data"],
+    }
+
+
+def test_a_renamed_service_is_told(world: World) -> None:
+    world.deploy(App("ren", (web("web", port="1"),)))
+    assert world.remarks(App("ren", (web("frontend", port="1"),))) == {"ren": ["frontend takes the place of web"]}
+
+
+def test_apps_that_have_nothing_to_do_with_each_other_are_told_nothing(world: World) -> None:
+    world.deploy(App("shop", (web(port="1"),)), App("blog", (web(image="acme/blog", port="2"),)))
+    assert world.remarks(App("shop", (web(port="3"),)), App("blog", (web(image="acme/blog", port="2"),))) == {}
