@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import posixpath
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from ipaddress import ip_network
 from weakref import WeakKeyDictionary
 
-from gitops_mvd.core.compose import Mount, Port
+from gitops_mvd.core.compose import Mount, Network, Port
 from gitops_mvd.core.matches import combinations
 from gitops_mvd.core.model import App, Service
 
 EVERYWHERE = ("", "0.0.0.0", "::")  # addresses that stand for all of the host
-PORT, FOLDER, VOLUME, ROUTE = "port", "folder", "volume", "route"
+PORT, FOLDER, VOLUME, ROUTE, SUBNET = "port", "folder", "volume", "route", "subnet"
 DATA = (VOLUME, FOLDER)
 ADDRESSES = ("ipv4_address", "ipv6_address")
 
@@ -45,13 +46,14 @@ class Claim:
     @property
     def key(self) -> tuple[str, str]:
         """The same for all claims that may meet this one."""
-        return self.kind, "" if self.kind == FOLDER else self.name
+        return self.kind, "" if self.kind in _OVERLAPS else self.name
 
     def meets(self, other: Claim) -> bool:
         """Can only one of them be had?"""
         if self.kind != other.kind or (self.address and other.address and self.address != other.address):
             return False
-        return self.name == other.name or (self.kind == FOLDER and _overlap(self.name, other.name))
+        overlaps = _OVERLAPS.get(self.kind)
+        return self.name == other.name or bool(overlaps and overlaps(self.name, other.name))
 
 
 def is_fixed(port: Port) -> bool:
@@ -106,9 +108,25 @@ def _of_mount(app: str, mount: Mount) -> Claim | None:
     return Claim(FOLDER, posixpath.normpath(source if source.startswith("/") else f"{app}/{source}"), is_shared=True)
 
 
-def _overlap(one: str, other: str) -> bool:
-    """Is one folder below the other?"""
+def _is_below(one: str, other: str) -> bool:
+    """Is one folder below the other, or the other way round?"""
     return f"{one}/".startswith(f"{other}/") or f"{other}/".startswith(f"{one}/")
+
+
+def _share_addresses(one: str, other: str) -> bool:
+    subnets = ip_network(one), ip_network(other)
+    return subnets[0].version == subnets[1].version and subnets[0].overlaps(subnets[1])
+
+
+_OVERLAPS: Mapping[str, Callable[[str, str], bool]] = {FOLDER: _is_below, SUBNET: _share_addresses}
+
+
+def of_network(network: Network) -> Iterator[Claim]:
+    """The parts of subnets that an engine gives out addresses from; other drivers of addresses have their own."""
+    ipam = network.get("ipam", {})
+    for pool in ipam.get("config", ()) if ipam.get("driver", "default") == "default" else ():
+        if "subnet" in pool:
+            yield Claim(SUBNET, str(ip_network(pool.get("ip_range", pool["subnet"]), strict=False)))
 
 
 def passing(given: Iterable[Claim], taken: Iterable[Claim]) -> list[Claim]:
@@ -120,10 +138,11 @@ def passing(given: Iterable[Claim], taken: Iterable[Claim]) -> list[Claim]:
 
 
 def of_app(app: App) -> frozenset[Claim]:
-    """All that the services of an app claim, and the requests that its routes match."""
+    """All that an app claims: that of its services, the requests that its routes match, its subnets."""
     if (known := _known.get(app)) is None:
         services = (claim for service in app.services for claim in of_service(app.name, service))
-        known = _known[app] = routes_of(app).union(services)
+        networks = (claim for options in app.networks.values() for claim in of_network(options))
+        known = _known[app] = routes_of(app).union(services, networks)
     return known
 
 

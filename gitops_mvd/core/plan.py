@@ -11,12 +11,12 @@ if they are of two services, or of two apps that are planned together.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from graphlib import CycleError, TopologicalSorter
 from itertools import chain
 
-from gitops_mvd.core.claims import Claim, of_service, passing
+from gitops_mvd.core.claims import Claim
+from gitops_mvd.core.hands import Hands
 from gitops_mvd.core.model import OUTDATED, App, Change, Json, Plan, Resource, Role, Roles, Service, Step
 from gitops_mvd.core.ports import Kind
 from gitops_mvd.core.rollout import Rollout, drained, prove
@@ -50,20 +50,22 @@ def make_plan(sides: Sequence[Side], roles: Roles) -> Plan:
     the `depends_on` of an app; deletions come last and run against it.  A gate stands right behind what it guards.
     Instances replace each other as `rollout.py` has it.
     """
-    parts = [_Part(side, roles) for side in sides]
-    hands = _Hands(parts)
+    parts = [Part(side, roles) for side in sides]
+    hands = Hands(parts)
     order = list(roles)
     first = sorted((change for part in parts for change in part.first), key=lambda it: order.index(it.resource.kind))
-    change = [*first, *_loose(parts, hands), *_start(parts, hands), *_finish(parts, roles)]
+    possible, late = hands.make_room(first)
+    change = [*possible, *late, *_loose(parts, hands), *_start(hands), *_finish(parts, roles)]
     clean = chain.from_iterable(part.clean(hands.given) for part in parts)
     return Plan(tuple(change), tuple(clean))
 
 
-class _Part:
+class Part:
     """What is to be done about one app of a plan.
 
     `first` makes what its instances need, and `after` is what leads to them.  `loose` are instances of no service that
-    is known, as on the way back to what was found.  `moved` are the routes that give way to those of others.
+    is known, as on the way back to what was found.  `leaving` are the old instances, with their `timers`, and `moved`
+    the routes that give way to those of others.
     """
 
     def __init__(self, side: Side, roles: Roles) -> None:
@@ -86,6 +88,8 @@ class _Part:
         self.first = [Change(have.get(r.key), _named(r, self.rollouts, roles)) for r in before]
         self.after = sorted((r for r in want.values() if order.index(r.kind) > instances), key=place_of)
         self.deletions = sorted((r for key, r in have.items() if key not in want), key=place_of, reverse=True)
+        self.leaving = of_role(Role.INSTANCE, self.deletions, roles)
+        self.timers = of_role(Role.TIMER, self.deletions, roles)
         self.moved: list[Resource] = []
 
     def clean(self, given: Set[Key]) -> Iterator[Step]:
@@ -103,101 +107,11 @@ class _Part:
         yield from (Change(resource, None) for resource in deletions[first:])
 
 
-@dataclass(frozen=True, slots=True)
-class _Leaving:
-    """An old instance, and what it lets go of: None if nothing is known of it, which may be anything."""
-
-    unit: Resource
-    part: _Part
-    rollout: Rollout | None  # of its service, if that stays
-    gives: frozenset[Claim] | None
-
-    @property
-    def is_there(self) -> bool:
-        return not (self.rollout and self.unit.key in self.rollout.removed)
-
-
-class _Hands:
-    """Who lets go of what, for whom.  `given` are the units that were deleted for others, with their timers."""
-
-    def __init__(self, parts: Iterable[_Part]) -> None:
-        self.given: set[Key] = set()
-        self._leaving = [
-            _Leaving(unit, part, part.rollouts.get(unit.service), _gives(unit, part))
-            for part in parts
-            for unit in of_role(Role.INSTANCE, part.deletions, part.roles)
-        ]
-
-    def givers(self, units: Iterable[Resource], part: _Part, taker: Rollout | None = None) -> list[_Leaving]:
-        """The old instances of other services that have what new `units` need."""
-        takes = [_claims(unit, part) for unit in units]
-        there = (it for it in self._leaving if it.is_there and it.unit.key not in self.given)
-        others = (it for it in there if taker is None or it.rollout is not taker)
-        return [it for it in others if any(_meet(it.gives, claims) for claims in takes)]
-
-    def let_go(self, givers: Iterable[_Leaving], started: Set[int]) -> Iterator[Step]:
-        """Delete instances before their time; their containers stay for the way back.
-
-        Those of a service of which the new version has `started` lose their route first, and are drained.
-        """
-        for giver in givers:
-            if giver.rollout and id(giver.rollout) in started and giver.is_there:
-                yield from giver.rollout.retire_rest()
-            elif giver.is_there:
-                timers = of_role(Role.TIMER, giver.part.deletions, giver.part.roles)
-                leaving = [*(it for it in timers if it.name == giver.unit.name), giver.unit]
-                yield from (Change(resource, None) for resource in leaving)
-                self.given |= {resource.key for resource in leaving}
-                if giver.rollout:
-                    giver.rollout.removed |= {resource.key for resource in leaving}
-
-
-def _claims(unit: Resource, part: _Part) -> frozenset[Claim] | None:
-    """The claims of an instance; None if they are not known."""
-    return (
-        of_service(part.side.app.name, unit.payload)
-        if isinstance(unit.payload, Service)
-        else part.side.claims.get(unit.name)
-    )
-
-
-def _gives(unit: Resource, part: _Part) -> frozenset[Claim] | None:
-    """What an old instance lets go of: what its service does not go on to claim."""
-    claims = part.side.claims.get(unit.name)
-    kept = [of_service(part.side.app.name, it) for it in part.side.app.services if it.name == unit.service]
-    return claims if claims is None or not kept else claims.difference(passing(kept[0], claims))
-
-
-def _meet(gives: frozenset[Claim] | None, takes: frozenset[Claim] | None) -> bool:
-    if gives is None or takes is None:
-        return (gives is None and takes is None) or bool(gives or takes)
-    return bool(passing(gives, takes))
-
-
-def _loose(parts: Iterable[_Part], hands: _Hands) -> Iterator[Step]:
+def _loose(parts: Iterable[Part], hands: Hands) -> Iterator[Step]:
     """Instances of no service that is known, after all that may have what they need has let go of it."""
     for part in parts:
-        yield from hands.let_go(hands.givers((it.to for it in part.loose if it.to and not it.was), part), frozenset())
+        yield from hands.let_go(hands.givers((it.to for it in part.loose if it.to and not it.was), part))
         yield from part.loose
-
-
-def _turns(parts: Iterable[_Part], hands: _Hands) -> list[tuple[_Part, Rollout]]:
-    """The services of all apps: who gives something up before who takes it, if they do not go round in a circle."""
-    turns = [(part, rollout) for part in parts for rollout in part.rollouts.values()]
-    places = {id(rollout): place for place, (_, rollout) in enumerate(turns)}
-    names = {(id(part), rollout.service.name): place for place, (part, rollout) in enumerate(turns)}
-    after: dict[int, set[int]] = {}
-    has_givers = False
-    for place, (part, rollout) in enumerate(turns):
-        needed = {names[id(part), name] for name in rollout.service.depends_on if (id(part), name) in names}
-        givers = {places[id(it.rollout)] for it in hands.givers(rollout.new, part, rollout) if it.rollout}
-        has_givers |= bool(givers)
-        after[place] = needed | givers
-    if not has_givers:
-        return turns
-    with suppress(CycleError):
-        return [turns[place] for place in TopologicalSorter(after).static_order()]
-    return turns
 
 
 def _named(resource: Resource, rollouts: Mapping[str, Rollout], roles: Roles) -> Resource:
@@ -242,14 +156,14 @@ def _rollout(
     )
 
 
-def _start(parts: Sequence[_Part], hands: _Hands) -> Iterator[Step]:
+def _start(hands: Hands) -> Iterator[Step]:
     """The instances of all services.
 
     What others depend on, or wait for to let go of something, is proven before these are made, all else together.
     """
     waiting: list[tuple[Rollout, Sequence[Resource]]] = []
     started: set[int] = set()
-    for part, rollout in _turns(parts, hands):
+    for part, rollout in hands.turns():
         givers = hands.givers(rollout.new, part, rollout)
         waits = any(_waits_for(rollout.service, earlier.service) for earlier, _ in waiting)
         if waits or any(id(it.rollout) in started for it in givers):
@@ -262,7 +176,7 @@ def _start(parts: Sequence[_Part], hands: _Hands) -> Iterator[Step]:
     yield from prove(waiting)
 
 
-def _finish(parts: Sequence[_Part], roles: Roles) -> Iterator[Step]:
+def _finish(parts: Sequence[Part], roles: Roles) -> Iterator[Step]:
     """What comes after the instances: all routes in one switch, each proven to lead to its own and to no others."""
     for kind in roles:
         changes, gates = [], []
@@ -281,7 +195,7 @@ def _finish(parts: Sequence[_Part], roles: Roles) -> Iterator[Step]:
         yield from gates
 
 
-def _moved(changes: Iterable[Change], parts: Iterable[_Part]) -> Iterator[Step]:
+def _moved(changes: Iterable[Change], parts: Iterable[Part]) -> Iterator[Step]:
     """Delete the routes that match what new ones match now: Kong would go on to use the older of two."""
     taken = {key for change in changes if change.to for key in matched(change.to)}
     for part in parts if taken else ():

@@ -56,13 +56,25 @@ class Joined:
 
 
 @dataclass(frozen=True, slots=True)
-class WithContainer:
+class Made:
+    """The payload of a wanted network: its options."""
+
+    options: Network
+
+
+@dataclass(frozen=True, slots=True)
+class WithContainer(Made):
     """The payload of a network that is made with the first container that joins it.
 
     Containers of older versions may be on none: a network for each of their apps would only use up addresses.
     """
 
-    options: Network
+
+@dataclass(frozen=True, slots=True)
+class Pools:
+    """The payload of a network that was found: the claims on its subnets."""
+
+    claims: frozenset[Claim]
 
 
 class TimerSpec(TypedDict):

@@ -1,12 +1,13 @@
-"""What a container has of the host that no other one can have, as far as a listing shows it.  Pure."""
+"""What a container or a network has of the host that no other one can have, as a listing shows it.  Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from ipaddress import ip_network
 from pathlib import PurePath
 
-from gitops_mvd.core.claims import EVERYWHERE, FOLDER, PORT, Claim
-from gitops_mvd.docker.types import ListedContainer
+from gitops_mvd.core.claims import EVERYWHERE, FOLDER, PORT, SUBNET, Claim
+from gitops_mvd.docker.types import ListedContainer, ListedNetwork
 
 _ADDRESSES = ("IPv4Address", "IPv6Address")
 
@@ -17,6 +18,13 @@ def claims(container: ListedContainer, folders: PurePath) -> frozenset[Claim]:
     `folders` is where the folders of apps are.  A container that does not run publishes nothing.
     """
     return frozenset(_claims(container, folders))
+
+
+def subnets(network: ListedNetwork) -> frozenset[Claim]:
+    """The subnets of a network, or the parts of them that addresses are given out from."""
+    pools = network["IPAM"]["Config"] or ()
+    parts = (pool.get("IPRange") or pool.get("Subnet") for pool in pools)
+    return frozenset(Claim(SUBNET, str(ip_network(part, strict=False))) for part in parts if part)
 
 
 def _claims(container: ListedContainer, folders: PurePath) -> Iterator[Claim]:

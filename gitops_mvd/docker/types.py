@@ -127,6 +127,7 @@ class ListedPool(TypedDict, total=False):
     """The addresses of a network."""
 
     Subnet: str
+    IPRange: str
     Gateway: str
 
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import cast
 
-from gitops_mvd.core.compose import Network
 from gitops_mvd.core.errors import StepFailed
 from gitops_mvd.core.model import App, Change, Resource, Role, digest
-from gitops_mvd.core.specs import DigestSpec, WithContainer, digest_spec
+from gitops_mvd.core.specs import DigestSpec, Made, Pools, WithContainer, digest_spec
 from gitops_mvd.docker.answers import APP, DIGEST
+from gitops_mvd.docker.claims import subnets
 from gitops_mvd.docker.client import Engine
 from gitops_mvd.kinds import Tools
 
@@ -29,14 +28,15 @@ class Networks:
     def wanted(self, app: App) -> Iterator[Resource]:
         for name, options in app.all_networks.items():
             if not options.get("external"):
-                payload = options if name in app.networks else WithContainer(options)
+                payload = (Made if name in app.networks else WithContainer)(options)
                 yield Resource(self.name, name, app.name, spec=DigestSpec(digest=digest(options)), payload=payload)
 
     def observe(self) -> Iterator[Resource]:
         for network in self._engine.networks():
             labels = network["Labels"] or {}
             if APP in labels:
-                yield Resource(self.name, network["Name"], labels[APP], spec=DigestSpec(digest=labels.get(DIGEST, "")))
+                spec = DigestSpec(digest=labels.get(DIGEST, ""))
+                yield Resource(self.name, network["Name"], labels[APP], spec=spec, payload=Pools(subnets(network)))
 
     def prepare(self, changes: Sequence[Change]) -> None:
         """Nothing: what is refused, is refused by `apply`, before anything stops."""
@@ -51,11 +51,10 @@ class Networks:
                 self._engine.remove_network(network.name)  # refused while a container is on it
             if change.to and found != change.to:
                 payload = change.to.payload
-                if payload is None:
+                if not isinstance(payload, Made):
                     raise StepFailed(f"network {network.name} is gone, and its options are not known")
-                options = payload.options if isinstance(payload, WithContainer) else cast(Network, payload)
                 labels = {APP: network.app, DIGEST: digest_spec(network)["digest"]}
-                self._engine.create_network(network.name, options, labels)
+                self._engine.create_network(network.name, payload.options, labels)
 
 
 def connect(tools: Tools) -> Networks:

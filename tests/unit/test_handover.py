@@ -2,15 +2,34 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from gitops_mvd.core.claims import Claim
 from gitops_mvd.core.decide import Candidate
 from gitops_mvd.core.errors import NotNow, StepFailed
 from gitops_mvd.core.handover import remarks
-from gitops_mvd.core.model import App, Change, Desired, Gate, Health, Operation, Outcome, Revision, Step, Sync, Update
+from gitops_mvd.core.model import (
+    App,
+    Change,
+    Desired,
+    Gate,
+    Health,
+    Operation,
+    Outcome,
+    Resource,
+    Revision,
+    Role,
+    Service,
+    Step,
+    Sync,
+    Update,
+)
+from gitops_mvd.core.plan import Side, make_plan
 from gitops_mvd.core.reconcile import reconcile
+from gitops_mvd.core.specs import Joined, Made, Pools
 from tests.fakes import FakeHistory, FakeHost, Killed, service
 
 
@@ -241,3 +260,59 @@ def test_a_renamed_service_is_told(world: World) -> None:
 def test_apps_that_have_nothing_to_do_with_each_other_are_told_nothing(world: World) -> None:
     world.deploy(App("shop", (web(port="1"),)), App("blog", (web(image="acme/blog", port="2"),)))
     assert world.remarks(App("shop", (web(port="3"),)), App("blog", (web(image="acme/blog", port="2"),))) == {}
+
+
+# ---- networks --------------------------------------------------------------------------------------------------------
+
+NETWORK_ROLES = {"network": Role.SUPPORT, "container": Role.CONTAINER, "unit": Role.INSTANCE}
+
+
+def on(network: str, subnet: str, name: str = "db") -> tuple[Service, list[Resource], list[Resource]]:
+    """A service on a network: what is wanted of it, and how that is found once it is there."""
+    run: Any = {"networks": {network: {}}}
+    one = Service(name, "v1", run=run, update=Update("stop-first"))
+    [instance] = one.instances("shop")
+    spec = {"digest": one.digest, "port": 0, "state": "running", "grace": 10.0}
+    options: Any = {"ipam": {"config": [{"subnet": subnet}]}}
+    claims = frozenset({Claim("subnet", subnet)})
+    of_network = Resource("network", network, "shop", spec={"digest": network})
+    of_container = Resource("container", instance, "shop", name, {"digest": one.digest, "state": "made", "port": 0})
+    unit = Resource("unit", instance, "shop", name, spec)
+    wanted = [
+        replace(of_network, payload=Made(options)),
+        replace(of_container, payload=one),
+        replace(unit, payload=one),
+    ]
+    found = [
+        replace(of_network, payload=Pools(claims)),
+        replace(of_container, payload=Joined(frozenset({network}))),
+        unit,
+    ]
+    return one, wanted, found
+
+
+def planned(before: tuple[Any, Any, Any], after: tuple[Any, Any, Any]) -> list[str]:
+    plan = make_plan([Side(App("shop", (after[0],)), after[1], before[2])], NETWORK_ROLES)
+    return [f"{it.verb} {it.resource.kind}" for it in plan if isinstance(it, Change)]
+
+
+def test_a_network_that_needs_the_subnet_of_an_old_one_is_made_once_that_is_empty_and_gone() -> None:
+    assert planned(on("mvd-shop-old", "10.1.0.0/24"), on("mvd-shop-new", "10.1.0.0/16")) == [
+        "delete unit",
+        "delete network",
+        "create network",
+        "create container",
+        "create unit",
+        "delete container",
+    ]
+
+
+def test_a_network_with_another_subnet_is_made_beside_the_old_one() -> None:
+    assert planned(on("mvd-shop-old", "10.1.0.0/24"), on("mvd-shop-new", "10.2.0.0/24")) == [
+        "create network",
+        "create container",
+        "delete unit",
+        "create unit",
+        "delete container",
+        "delete network",
+    ]
