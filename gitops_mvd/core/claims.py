@@ -18,7 +18,7 @@ from gitops_mvd.core.matches import combinations
 from gitops_mvd.core.model import App, Service
 
 EVERYWHERE = ("", "0.0.0.0", "::")  # addresses that stand for all of the host
-PORT, FOLDER, VOLUME, ROUTE, SUBNET = "port", "folder", "volume", "route", "subnet"
+PORT, FOLDER, VOLUME, ROUTE, SUBNET, MAC = "port", "folder", "volume", "route", "subnet", "MAC address"
 DATA = (VOLUME, FOLDER)
 ADDRESSES = ("ipv4_address", "ipv6_address")
 
@@ -80,9 +80,9 @@ def _of_service(app: str, service: Service) -> Iterator[Claim]:
     for network, endpoint in run.get("networks", {}).items():
         yield from (Claim("address", f"{endpoint[key]} on {network}") for key in ADDRESSES if key in endpoint)  # type: ignore[literal-required]
         if mac := endpoint.get("mac_address"):
-            yield Claim("MAC address", mac.lower())
+            yield Claim(MAC, mac.lower())
     if "mac_address" in run:
-        yield Claim("MAC address", run["mac_address"].lower())
+        yield Claim(MAC, run["mac_address"].lower())
     for device in run.get("devices", ()):
         yield Claim("device", device.partition(":")[0], is_shared=True)
     for request in run.get("gpus", ()):
@@ -90,12 +90,10 @@ def _of_service(app: str, service: Service) -> Iterator[Claim]:
 
 
 def _known_ports(service: Service) -> set[int]:
-    """The ports on which a service on the host's own network is known to listen."""
+    """The ports on which a service on the host's own network surely listens; what it exposes is a mere remark."""
     spec = service.check.spec
     found = {service.kong["port"]} if service.kong else set()
-    found |= {spec["port"]} if isinstance(spec.get("port"), int) else set()
-    exposed = (port.partition("/") for port in service.run.get("expose", ()))
-    return found | {int(port) for port, _, protocol in exposed if port.isdecimal() and protocol in ("", "tcp")}
+    return found | ({spec["port"]} if isinstance(spec.get("port"), int) else set())
 
 
 def _of_mount(app: str, mount: Mount) -> Claim | None:

@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from itertools import islice
 
 from gitops_mvd.config.tables import Place
-from gitops_mvd.core.claims import is_fixed, of_port
+from gitops_mvd.core import claims
 from gitops_mvd.core.compose import Network, Port
 from gitops_mvd.core.matches import MatchKey, combinations
-from gitops_mvd.core.model import Problem
+from gitops_mvd.core.model import Problem, Service
 from gitops_mvd.core.xkong import Declaration
 from gitops_mvd.manifest.subnets import Subnet, Subnets, is_within
 
@@ -84,10 +84,22 @@ class Register:
 
 def of_ports(owner: str, ports: Iterable[tuple[Place, Port]]) -> Iterator[Claim]:
     for at, port in ports:
-        if is_fixed(port):
-            claim = of_port(port)
+        if claims.is_fixed(port):
+            claim = claims.of_port(port)
             what = f"the port {port['published']} of the host"
             yield Claim(what, (claim.kind, claim.name), owner, at, _PORT_ADVICE, claim.address)
+
+
+def of_whole_service(app: str, service: Service, place: Place) -> Iterator[Claim]:
+    """What a service claims that is no entry of its `ports`: ports of the host's own network, and MAC addresses."""
+    entries, owner = place.entries(), f"{app}.{service.name}"
+    for claim in sorted(claims.of_service(app, service)):
+        if claim.kind == claims.PORT and service.run.get("network_mode") == "host":
+            what = f"the port {claim.name.partition('/')[0]} of the host"
+            yield Claim(what, (claim.kind, claim.name), owner, entries.get("network_mode", place), _PORT_ADVICE)
+        elif claim.kind == claims.MAC:
+            at = entries.get("mac_address") or entries.get("networks", place)
+            yield Claim(f"the MAC address {claim.name}", (claim.kind, claim.name), owner, at, "choose another")
 
 
 def of_routes(owner: str, routes: Iterable[tuple[Place, Declaration]]) -> Iterator[Claim]:

@@ -19,7 +19,7 @@ from gitops_mvd.core.ports import Tree
 from gitops_mvd.core.text import plain_line
 from gitops_mvd.manifest.app_files import COMPOSE, MAIN, compose_files, main_file, override_names, remarks
 from gitops_mvd.manifest.budget import MOST_PORTS, NOTHING, Amount, Budgeted, refuse_many
-from gitops_mvd.manifest.claims import Claim, Register, of_ports, of_routes
+from gitops_mvd.manifest.claims import Claim, Register, of_ports, of_routes, of_whole_service
 from gitops_mvd.manifest.compose import read_service
 from gitops_mvd.manifest.composition import SECTIONS, Composition, Parsed, variables_of
 from gitops_mvd.manifest.interpolate import Variables
@@ -164,7 +164,6 @@ def _read(tree: Tree, name: str, facts: HostFacts, variables: Variables, top: Pl
     services = [assemble(place, values, project, beside[service]) for service, (place, values) in drafts.items()]
     _check_exposed(drafts, services)
     _check_dependencies(drafts, here)
-    claims = [claim for service, draft in here.items() for claim in _claims(f"{name}.{service}", draft.values)]
     running = [_without_absent(service, here) for service in services if service.name in here]
     awaited = {name for service in running for name, condition in service.depends_on.items() if condition == COMPLETES}
     running = [
@@ -178,6 +177,7 @@ def _read(tree: Tree, name: str, facts: HostFacts, variables: Variables, top: Pl
         networks=_by_real_name(project.networks, used.networks),
         volumes=_by_real_name(project.volumes, used.volumes),
     )
+    claims = [claim for service in app.services for claim in _claims(name, service, here[service.name])]
     claims += in_app(app, here, project, used, sections)
     _check_claims(claims)
     elsewhere = {path for service in drafts.keys() - here.keys() for path in _uses(service, drafts[service].values)}
@@ -264,8 +264,10 @@ def _check_dependencies(drafts: Drafts, here: Drafts) -> None:
         drafts[circle[0]].place.report(f"depends on itself: {' → '.join(circle)}")
 
 
-def _claims(owner: str, values: ServiceKeys) -> Iterator[Claim]:
+def _claims(app: str, service: Service, draft: Draft) -> Iterator[Claim]:
+    owner, values = f"{app}.{service.name}", draft.values
     yield from of_ports(owner, published(values))
+    yield from of_whole_service(app, service, draft.place)
     yield from of_routes(owner, values["x-kong"]["routes"] if "x-kong" in values else ())
 
 
