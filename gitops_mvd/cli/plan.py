@@ -23,14 +23,15 @@ FAILED = {Operation.FAILED, Operation.ROLLED_BACK, Operation.ROLLBACK_FAILED}
 
 
 @click.command()
+@click.option("-v", "--verbose", is_flag=True, help="Also each step that would be taken.")
 @as_json
 @click.pass_obj
-def plan(config: Path, machine: bool) -> int:
-    """Show what a sync would change; change nothing.
+def plan(config: Path, machine: bool, verbose: bool) -> int:
+    """Show what a sync would change, and what that costs; change nothing.
 
     Lines that begin with `# note:` tell what the files of an app say that is done otherwise than one may expect.
 
-    Exit code 0: nothing to change, 2: something to change, 1: an error, or an app that cannot be planned now.
+    Exit code 0: nothing to change, 2: something to change, 1: an error, or an app that cannot be deployed as it is.
     """
     from gitops_mvd import probes
     from gitops_mvd.core import plan_text
@@ -41,21 +42,24 @@ def plan(config: Path, machine: bool) -> int:
     apps, revision = previewed.apps, previewed.revision
     if machine:
         steps = {app.name: plan_text.as_json(app.plan, probes.summary) for app in apps}
+        changes = {app.name: app.change.as_json() for app in apps if app.has_changes}
         held = {app.name: app.why for app in apps if app.why}
         notes = {app.name: [str(note) for note in app.notes] for app in apps if app.notes}
-        print_json({"revision": revision.commit, "apps": steps, "held": held, "notes": notes})
+        print_json({"revision": revision.commit, "changes": changes, "apps": steps, "held": held, "notes": notes})
     else:
         for app in apps:
             if app.why:
                 click.echo(f"# {_remark(app, wired.history)}")
             for note in app.notes if app.plan else ():
                 click.echo(f"# note: {note}")
-            for line in plan_text.lines(app.plan, probes.summary):
+            for line in app.change.lines() if app.has_changes else ():
                 click.echo(line)
+            for line in plan_text.lines(plan_text.effective(app.plan), probes.summary) if verbose else ():
+                click.echo(f"  {line}")
         click.echo(_summary(previewed), err=True)
-    if any(app.sync is Sync.UNKNOWN for app in apps):
+    if any(app.is_refused for app in apps):
         return 1
-    return 2 if any(app.plan for app in apps) else 0
+    return 2 if any(app.has_changes for app in apps) else 0
 
 
 def _remark(app: AppPreview, history: SqliteHistory) -> str:
@@ -72,7 +76,7 @@ def _remark(app: AppPreview, history: SqliteHistory) -> str:
 
 def _summary(previewed: Preview) -> str:
     apps, commit = previewed.apps, previewed.revision.short
-    changes = sum(1 for app in apps if app.plan)
+    changes = sum(1 for app in apps if app.has_changes)
     if changes:
         return f"{changes} of {counted(len(apps), 'app')} to change at {commit}."
     matching = sum(1 for app in apps if app.sync is Sync.SYNCED)

@@ -58,7 +58,10 @@ def history(config: Path, lines: int, app: str, machine: bool) -> int:
     if machine:
         print_json([event.as_json() for event in events])
     else:
-        rows = [(when(e.at), e.commit[:7], e.app, e.operation, e.health, e.why) for e in events]
+        rows = [
+            (when(e.at), e.commit[:7], e.app, e.operation, e.health, "; ".join(filter(None, (e.why, e.changed))))
+            for e in events
+        ]
         print_table(("WHEN", "COMMIT", "APP", "OPERATION", "HEALTH", ""), rows)
     return 0
 

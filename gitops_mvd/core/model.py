@@ -517,6 +517,7 @@ class Outcome:
     """How one app came out of a pass; `why` is the cause in one sentence, "" if it is simply healthy.
 
     `removed` says that nothing of the app is left to be counted: Git no longer has it, and this pass took it away.
+    `changed` tells what differs from the version that ran before, "" if nothing does.
     """
 
     app: str
@@ -526,10 +527,12 @@ class Outcome:
     did: Plan = field(default_factory=Plan)
     why: str = ""
     removed: bool = False
+    changed: str = ""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "app", plain_line(self.app))
         object.__setattr__(self, "why", told_text(self.why))
+        object.__setattr__(self, "changed", told_line(self.changed))
 
     @property
     def is_green(self) -> bool:

@@ -1,10 +1,19 @@
-"""A plan in words: for a terminal, a pull request and a status.  Never has a secret in it, as no `spec` has.  Pure."""
+"""A plan in words: for a terminal, a pull request and a status.  Never has a secret in it, as no `spec` has.  Pure.
+
+First what people ask: what has changed, and what does it cost (`AppChange`).  Behind it the steps, a line for each.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any
 
-from gitops_mvd.core.model import OUTDATED, RUNNING, Change, Check, Gate, Json, Plan, Resource, Role, Roles, Step
+from gitops_mvd.core.cost import NO_DOWNTIME, Cost, cost
+from gitops_mvd.core.decide import Decision, Known
+from gitops_mvd.core.difference import ADDED, REMOVED, Difference, what_changed
+from gitops_mvd.core.model import OUTDATED, RUNNING, App, Change, Check, Gate, Json, Plan, Resource, Roles, Step
 from gitops_mvd.core.rollout import DRAINED, ROUTE_PROOF
 
 Summary = Callable[[Check], str]  # what is shown of a check behind the name of its probe, and never a secret
@@ -14,8 +23,126 @@ EDITED = "edited"
 NOT_TOLD = {RUNNING, "active", "made"}  # what a state should be says nothing about a change
 
 
+SEPARATOR = " · "
+FREE = Cost()
+
+
+@dataclass(frozen=True, slots=True)
+class AppChange:
+    """What people read of the plan of an app, before any step.
+
+    `remarks` are further lines about it, such as what a plan repairs.  The text is the same wherever it is shown: in a
+    terminal, a pull request, a status and the history.
+    """
+
+    app: str
+    differences: tuple[Difference, ...] = ()
+    cost: Cost = FREE
+    remarks: tuple[str, ...] = ()
+
+    def __bool__(self) -> bool:
+        """Is there anything to tell?"""
+        return bool(self.differences or self.remarks)
+
+    def lines(self) -> Iterator[str]:
+        """`shop: up to 12 s down (fixed port 8080)`, then a line for each service, and the remarks."""
+        yield f"{self.app}: {self.cost.text}".removesuffix(": ")
+        for service, of in groupby(self.differences, lambda it: it.service):
+            yield f"  {f'{service}: ' if service else ''}{SEPARATOR.join(it.text for it in of)}"
+        yield from (f"  {remark}" for remark in self.remarks)
+
+    def diff(self) -> Iterator[str]:
+        """The lines of a diff, which forges show in red and green; what has no two values to show begins with `!`."""
+        for it in self.differences:
+            of = f"{it.service}: " if it.service else ""
+            if it.was and it.to:
+                yield from (f"- {of}{it.was}", f"+ {of}{it.to}")
+            else:
+                yield f"{it.sign if it.sign in (ADDED, REMOVED) else '!'} {of}{it.text}"
+        yield from (f"! {remark}" for remark in self.remarks)
+
+    def phrases(self) -> Iterator[tuple[str, str]]:
+        """Each phrase, behind what it is about: the app, and a service of another name."""
+        for it in self.differences:
+            yield f"{self.app}/{it.service}" if it.service not in ("", self.app) else self.app, it.text
+        yield from ((self.app, remark) for remark in self.remarks)
+
+    def as_json(self) -> dict[str, Any]:
+        """For programs: what has changed by service, the cost, and the lines as people read them."""
+        changed = [{"service": it.service, "sign": it.sign, "what": it.text} for it in self.differences]
+        price = {"text": self.cost.text, "seconds_down_at_most": self.cost.seconds}
+        return {"changed": changed, "cost": price, "remarks": list(self.remarks), "lines": list(self.lines())}
+
+
+def app_change(
+    decision: Decision, known: Known, roles: Roles, why: Mapping[str, str], beside: Iterable[str] = ()
+) -> AppChange:
+    """What people read of what was decided about an app; `why` tells why its services stop first.
+
+    `beside` are remarks of others about it, such as that it takes the place of another app.
+    """
+    goal = decision.goal or App(decision.app.name)
+    if decision.failure:
+        back = ("goes back to the version that last worked",) if decision.plan else ()
+        return AppChange(decision.app.name, (), cost(decision.plan, goal, roles, (), why), back)
+    found = what_changed(decision.app, known.good, known.before, roles)
+    remarks = () if found else _repairs(decision.plan)
+    price = cost(decision.plan, goal, roles, found, why)
+    return AppChange(decision.app.name, found, price, (*remarks, *beside))
+
+
+def in_short(changes: Iterable[AppChange], most: int) -> str:
+    """The phrases in one line of at most so many characters, with the number of those that do not fit."""
+    phrases = [phrase for change in changes for phrase in change.phrases()]
+    text = ""
+    for place, (about, phrase) in enumerate(phrases):
+        is_same = place > 0 and phrases[place - 1][0] == about
+        longer = f"{text}{SEPARATOR}{phrase}" if is_same else f"{text}{'; ' if text else ''}{about}: {phrase}"
+        left = len(phrases) - place - 1
+        if len(longer) + (len(_more(left)) if left else 0) > most:
+            rest = _more(left + 1) if text else ""
+            return f"{text}{rest}" if text else f"{longer[: most - 1]}…"
+        text = longer
+    return text
+
+
+def _more(number: int) -> str:
+    return f"{SEPARATOR}{number} more"
+
+
+def worst(changes: Iterable[AppChange]) -> str:
+    """What several apps cost: the price of the one that is down for longest, with its name."""
+    told = [change for change in changes if change.cost.text]
+    if dear := max(told, key=lambda change: change.cost.seconds, default=None):
+        if dear.cost.seconds:
+            return f"{dear.app} {dear.cost.text}" if len(told) > 1 else dear.cost.text
+        return dear.cost.text if len(told) == 1 else NO_DOWNTIME
+    return ""
+
+
+REPAIRED = {"create": "made again", "update": "put right", "delete": "left over, and removed"}
+
+
+def _repairs(plan: Plan) -> Iterator[str]:
+    """What a plan changes that nobody has changed in the repository."""
+    steps = [(it.resource.service or it.resource.name, it) for it in plan if isinstance(it, Change)]
+    for about, of in groupby(sorted(steps, key=lambda it: it[0]), lambda it: it[0]):
+        done = dict.fromkeys(f"{step.resource.kind} {REPAIRED[step.verb]}" for _, step in of)
+        yield f"{about}: {SEPARATOR.join(done)}"
+
+
+# ---- the steps -------------------------------------------------------------------------------------------------------
+
+
+def effective(plan: Plan) -> Plan:
+    """The steps that do something: a wait for what the plan does not change is none of them."""
+    changed = {step.resource.key for step in plan if isinstance(step, Change)}
+    halves = ((step for step in half if _resource(step).key in changed) for half in (plan.change, plan.clean))
+    return Plan(*map(tuple, halves))
+
+
 def lines(plan: Plan, summary: Summary) -> Iterator[str]:
-    """The plan for people, a step a line."""
+    """The steps of a plan, one a line."""
     for step in plan:
         resource = _resource(step)
         sign, kind = ("?", "wait") if isinstance(step, Gate) else (SIGNS[step.verb], resource.kind)
@@ -23,7 +150,7 @@ def lines(plan: Plan, summary: Summary) -> Iterator[str]:
 
 
 def as_json(plan: Plan, summary: Summary) -> list[dict[str, object]]:
-    """The plan for programs: a list of steps."""
+    """The plan for programs: a list of all its steps."""
     return [
         {
             "do": "wait" if isinstance(step, Gate) else step.verb,
@@ -33,19 +160,6 @@ def as_json(plan: Plan, summary: Summary) -> list[dict[str, object]]:
         }
         for step in plan
     ]
-
-
-def service_verbs(plan: Plan, roles: Roles) -> dict[str, str]:
-    """What happens to each service, and to each resource of no service: `create`, `change` or `remove`.
-
-    An instance is named after its content: a service that changes is one that gets new instances and loses old ones.
-    """
-    verbs: dict[str, set[str]] = {}
-    for step in plan:
-        if isinstance(step, Change) and (step.resource.service or roles[step.resource.kind] is not Role.SUPPORT):
-            verbs.setdefault(step.resource.service or step.resource.name, set()).add(step.verb)
-    only = {frozenset({"create"}): "create", frozenset({"delete"}): "remove"}
-    return {name: only.get(frozenset(done), "change") for name, done in verbs.items()}
 
 
 def gate_text(check: Check, summary: Summary) -> str:

@@ -19,11 +19,14 @@ from gitops_mvd.core.decide import (
     failure_by,
     recall,
 )
+from gitops_mvd.core.difference import what_changed
 from gitops_mvd.core.errors import Interrupted, MvdError, StepFailed, Unavailable
 from gitops_mvd.core.handover import handovers, together
 from gitops_mvd.core.model import WAIT, App, Desired, Failure, Health, Operation, Outcome, Report, Sync
+from gitops_mvd.core.plan_text import AppChange, in_short
 from gitops_mvd.core.ports import History, Host
 from gitops_mvd.core.redact import redact, secrets_of_app
+from gitops_mvd.core.text import LONGEST_LINE
 
 In = TypeVar("In")
 Out = TypeVar("Out")
@@ -79,13 +82,13 @@ def settle(group: Group, host: Host, history: History, commit: str) -> list[Outc
         _mark_failed(done, known, history)
     decisions = {decision.app.name: decision for decision in done.decisions}
     return [
-        _outcome(candidate.app, decisions.get(candidate.app.name), done.error, it, host, history, commit)
+        _outcome(candidate, decisions.get(candidate.app.name), done.error, it, host, history, commit)
         for candidate, it in zip(group, known, strict=True)
     ]
 
 
 def _outcome(
-    app: App,
+    candidate: Candidate,
     decision: Decision | None,
     error: MvdError | None,
     known: Known,
@@ -93,8 +96,9 @@ def _outcome(
     history: History,
     commit: str,
 ) -> Outcome:
+    app = candidate.app
     outcome = conclude(app.name, decision, error, host.health(app))
-    outcome = replace(outcome, why=_redacted(outcome.why, app, known))
+    outcome = replace(outcome, why=_redacted(outcome.why, app, known), changed=_changed(candidate, known, host))
     if (goal := decision.goal if decision else None) and (overridden := host.overridden(goal)):
         return told(outcome, overridden)
     if outcome.operation is not Operation.SUCCEEDED:
@@ -104,6 +108,14 @@ def _outcome(
     if outcome.health is not Health.HEALTHY:
         return replace(outcome, why=_redacted(host.health_reason(app), app, known))
     return replace(outcome, why=_remark(app, history, commit))
+
+
+def _changed(candidate: Candidate, known: Known, host: Host) -> str:
+    """What was tried, in one line: what differs from the version that last worked; "" for what is not tried here."""
+    if candidate.refused or (known.failure and not known.failure.is_due):
+        return ""
+    found = what_changed(candidate.app, known.good, known.before, host.roles)
+    return in_short([AppChange(candidate.app.name, found)], LONGEST_LINE)
 
 
 def _remark(app: App, history: History, commit: str) -> str:

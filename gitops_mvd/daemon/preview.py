@@ -2,33 +2,44 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from gitops_mvd.core.decide import Candidate, Decision, candidates
+from gitops_mvd.core.decide import Candidate, Decision, Known, candidates, recall
 from gitops_mvd.core.errors import Unavailable
-from gitops_mvd.core.handover import foreseen
+from gitops_mvd.core.handover import foreseen, remarks
 from gitops_mvd.core.model import App, Desired, Health, Operation, Plan, Problem, Revision, Sync
+from gitops_mvd.core.plan_text import AppChange, app_change
 from gitops_mvd.core.redact import learn_apps, redact, secrets_of_app
 from gitops_mvd.daemon.wiring import Wired
 from gitops_mvd.manifest import load, read_fleet
+from gitops_mvd.manifest.update_order import reasons
 
 
 @dataclass(frozen=True, slots=True)
 class AppPreview:
     """One app as it stands: `plan` is what a pass would do, `why` why the app is not simply what the commit wants.
 
-    `is_overridden` says that `why` is what somebody has laid over it on this host.  `health_reason` is what is wrong
-    with what runs, `notes` what its files say that is done otherwise than one may expect.
+    `change` is what people read of the plan.  `is_refused` says that this version cannot be deployed here as it is, and
+    `is_overridden` that `why` is what somebody has laid over it on this host.  `health_reason` is what is wrong with
+    what runs, `notes` what its files say that is done otherwise than one may expect.
     """
 
     name: str
     plan: Plan
+    change: AppChange
     sync: Sync
     health: Health
     why: str = ""
     health_reason: str = ""
     notes: tuple[Problem, ...] = ()
     is_overridden: bool = False
+    is_refused: bool = False
+
+    @property
+    def has_changes(self) -> bool:
+        """Would a pass change anything here, or has somebody changed what only the next pass takes over?"""
+        return bool(self.plan or self.change)
 
     @property
     def is_green(self) -> bool:
@@ -65,8 +76,12 @@ def preview(wired: Wired, *, fetch: bool = True, ask: bool = False) -> Preview:
         wired.monitor.follow(wired.host.to_watch())
         wired.monitor.ask_all()
     every = candidates(wanted, wired.host.apps(), allow_empty=wired.settings.allow_empty)
+    beside = remarks(every, wired.host, wired.history)
     previews = (
-        replace(_told(candidate.app, _preview_of(candidate, decision, wired)), notes=candidate.app.notes)
+        replace(
+            _told(candidate.app, _preview_of(candidate, decision, beside.get(candidate.app.name, ()), wired)),
+            notes=candidate.app.notes,
+        )
         for candidate, decision in foreseen(every, wired.host, wired.history, wired.host)
     )
     return Preview(wired.host.name, wanted.revision, tuple(sorted(previews, key=lambda app: app.name)))
@@ -81,23 +96,42 @@ def _told(app: App, previewed: AppPreview) -> AppPreview:
     return replace(previewed, why=why, health_reason=reason)
 
 
-def _preview_of(candidate: Candidate, decision: Decision | Unavailable, wired: Wired) -> AppPreview:
+def _preview_of(
+    candidate: Candidate, decision: Decision | Unavailable, beside: Sequence[str], wired: Wired
+) -> AppPreview:
+    """`beside` is what to know of the app besides what changes in it."""
     host, history = wired.host, wired.history
     name = candidate.app.name
+    health, health_reason = host.health(candidate.app), host.health_reason(candidate.app)
     if isinstance(decision, Unavailable):
-        return AppPreview(name, Plan(), Sync.UNKNOWN, host.health(candidate.app), str(decision))
-    stuck = str(decision.stuck or "")
-    health, reason = host.health(candidate.app), host.health_reason(candidate.app)
+        why = str(decision)
+        return AppPreview(name, Plan(), AppChange(name), Sync.UNKNOWN, health, why, is_refused=True)
+    known, order = recall(candidate.app, host, history), reasons(decision.goal) if decision.goal else {}
     sync, _, why = decision.verdict
+    previewed = AppPreview(
+        name,
+        Plan() if decision.stuck and not decision.failure else decision.plan,
+        app_change(decision, known, host.roles, order, beside),
+        sync,
+        health,
+        str(decision.stuck or why),
+        health_reason,
+        is_refused=_is_refused(decision, known),
+    )
     if decision.goal and (overridden := host.overridden(decision.goal)):
-        why = "; ".join(filter(None, (stuck or why, overridden)))
-        is_overridden = not decision.failure
-        return AppPreview(name, decision.plan, Sync.OUT_OF_SYNC, health, why, reason, is_overridden=is_overridden)
+        why = "; ".join(filter(None, (previewed.why, overridden)))
+        return replace(previewed, sync=Sync.OUT_OF_SYNC, why=why, is_overridden=not decision.failure)
     if decision.failure:
-        return AppPreview(name, decision.plan, sync, health, stuck or why, reason)
-    if stuck:
-        return AppPreview(name, Plan(), Sync.OUT_OF_SYNC, health, stuck, reason)
+        return previewed
+    if decision.stuck:
+        return replace(previewed, sync=Sync.OUT_OF_SYNC)
     last = history.last_event(name)
     is_over = last and last.sync is Sync.OUT_OF_SYNC and not decision.plan  # nothing is left to be done about it
     why = last.why if last and last.operation is not Operation.SUCCEEDED and not is_over else ""
-    return AppPreview(name, decision.plan, Sync.OUT_OF_SYNC if decision.plan else sync, health, why, reason)
+    return replace(previewed, sync=Sync.OUT_OF_SYNC if decision.plan else sync, why=why)
+
+
+def _is_refused(decision: Decision, known: Known) -> bool:
+    """Is this version one that cannot be deployed?  One that was tried and failed is a matter of `mvd status`."""
+    is_by_hand = decision.app == known.good  # what was changed by hand, and is left so
+    return bool(decision.stuck) or not (decision.failure in (None, known.failure) or is_by_hand)

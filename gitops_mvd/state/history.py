@@ -34,7 +34,7 @@ from gitops_mvd.core.model import (
     Sync,
     ThreadState,
 )
-from gitops_mvd.core.redact import told_text
+from gitops_mvd.core.redact import told_line, told_text
 from gitops_mvd.core.text import plain_line
 from gitops_mvd.state.database import Database, Schema
 from gitops_mvd.state.reports import from_json, to_json, vocabularies
@@ -98,7 +98,7 @@ UNSENT = "wanted IS NOT posted AND wanted IS NOT refused"
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """How one app came out of one pass, `at` in seconds since 1970."""
+    """How one app came out of one pass, `at` in seconds since 1970; `changed` is what a person had changed."""
 
     at: float
     commit: str
@@ -108,6 +108,7 @@ class Event:
     operation: Operation
     why: str
     did: tuple[str, ...] = ()  # `create unit mvd-web-3f9c2a1b`
+    changed: str = ""
 
     def __post_init__(self) -> None:
         for name in ("commit", "app"):
@@ -115,6 +116,7 @@ class Event:
         object.__setattr__(self, "at", float(self.at))
         object.__setattr__(self, "why", told_text(self.why))
         object.__setattr__(self, "did", tuple(map(plain_line, self.did)))
+        object.__setattr__(self, "changed", told_line(self.changed))
 
     def as_json(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
@@ -125,7 +127,7 @@ class Event:
     @classmethod
     def of(cls, at: float, commit: str, o: Outcome) -> Event:
         did = tuple(f"{c.verb} {c.resource.kind} {c.resource.name}" for c in o.did if isinstance(c, Change))
-        return cls(at, commit, o.app, o.sync, o.health, o.operation, o.why, did)
+        return cls(at, commit, o.app, o.sync, o.health, o.operation, o.why, did, o.changed)
 
     @classmethod
     def from_json(cls, value: Json) -> Event:

@@ -30,6 +30,7 @@ def to_json(report: Report) -> Json:
             **{key: getattr(outcome, key) for key in ("app", "sync", "health", "operation", "why")},
             "did": {half: [_step_to_json(s) for s in getattr(outcome.did, half)] for half in ("change", "clean")},
             **({"removed": True} if outcome.removed else {}),
+            **({"changed": outcome.changed} if outcome.changed else {}),
         }
         for outcome in report.outcomes
     ]

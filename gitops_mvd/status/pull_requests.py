@@ -10,8 +10,9 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
+from gitops_mvd.core.backoff import Backoff
 from gitops_mvd.core.errors import Interrupted, MvdError, RateLimited, StepFailed, Unavailable
 from gitops_mvd.core.model import PullRequest, Revision, digest
 from gitops_mvd.core.ports import Forge
@@ -27,6 +28,8 @@ from gitops_mvd.status.verdict import Verdict
 log = logging.getLogger(__name__)
 
 LONGEST_COMMENT = 60_000  # characters; GitHub takes 65,536
+BACKOFF = Backoff(60.0, 3600.0)  # until it is asked again whether a pull request can be deployed by now
+MAY_PASS = ", which may pass"  # ends what is stored of a pull request that cannot be deployed for now
 
 IsAwaited = Callable[[], bool]
 
@@ -40,10 +43,19 @@ class Planned(Protocol):
     def __call__(self, tree: GitTree, tip: Revision, is_awaited: IsAwaited) -> Verdict: ...
 
 
+class Retry(NamedTuple):
+    """When a pull request that cannot be deployed is looked at again, in seconds since 1970, and how often it was."""
+
+    at: str
+    due: float
+    failures: int
+
+
 class PullRequests:
     """The open pull requests of one forge, as the host of that name sees them.
 
-    A pull request is planned if it is new, if its head has moved, or if the branch it would be merged into has moved.
+    A pull request is planned if it is new, if its head has moved, or if the branch it would be merged into has moved;
+    and again, later and later, if it could not be deployed for a reason that is not in its files.
     Pull requests from a fork are ignored unless `forks`; only with `comments` is the whole plan written below them.
     """
 
@@ -70,6 +82,7 @@ class PullRequests:
         self._comments = comments
         self._forks = forks
         self._now = now
+        self._retries: dict[int, Retry] = {}
         self._limit = ""  # what the forge said when it wanted to be left alone
         self._paused_until = 0.0
         self._asked: Revision | None = None
@@ -136,10 +149,11 @@ class PullRequests:
         numbers = {pull_request.number for pull_request in found}
         self._history.forget_other_pull_requests(numbers)
         self._source.keep_pull_requests(numbers)
+        self._retries = {number: retry for number, retry in self._retries.items() if number in numbers}
         for pull_request in found:
             at = f"{pull_request.commit} onto {tip.commit}"
             known = self._history.pull_request_plan(pull_request.number)
-            if known.at != at and (self._forks or not pull_request.is_fork):
+            if self._is_due(pull_request.number, at, known) and (self._forks or not pull_request.is_fork):
                 if is_awaited():
                     return
                 try:
@@ -151,6 +165,12 @@ class PullRequests:
                 except Unavailable as error:
                     log.warning("pull request %d waits: %s", pull_request.number, error)
         self._source.pack_pull_requests(is_awaited)
+
+    def _is_due(self, number: int, at: str, known: PullRequestPlan) -> bool:
+        if known.at != f"{at}{MAY_PASS}":
+            return known.at != at
+        retry = self._retries.get(number)
+        return not retry or self._now() >= retry.due
 
     def _judge(self, pull_request: PullRequest, tip: Revision, is_awaited: IsAwaited) -> Verdict:
         try:
@@ -164,15 +184,20 @@ class PullRequests:
         if verdict.wrong:
             status = status_text.unplanned(self._host, verdict.wrong[0])
         else:
-            status = status_text.planned(self._host, verdict.counts, verdict.names)
+            status = status_text.planned(self._host, verdict.cost, verdict.short)
         self._statuses.plan(pull_request.commit, status)
         comment, said = known.comment, known.digest
         text = in_full(self._host, status.description, verdict, pull_request, tip)
-        if self._comments and (comment or verdict.wrong or verdict.counts) and digest(text) != said:
+        if self._comments and (comment or verdict.wrong or verdict.plans) and digest(text) != said:
             try:
                 comment, said = self._forge.comment(pull_request, text, comment), digest(text)
             except StepFailed as error:
                 log.warning("pull request %d has no comment: %s", pull_request.number, error)
+        if verdict.may_pass:
+            at = f"{at}{MAY_PASS}"
+            before = self._retries.get(pull_request.number)
+            failures = before.failures + 1 if before and before.at == at else 0
+            self._retries[pull_request.number] = Retry(at, self._now() + BACKOFF.pause(failures), failures)
         self._history.save_pull_request_plan(pull_request.number, PullRequestPlan(at, comment, said))
 
 
@@ -199,7 +224,8 @@ def _parts(verdict: Verdict) -> Iterator[list[str]]:
     for plan in verdict.plans:
         if plan.lines:
             notes = [f"- note: `{_plain(note)}`" for note in plan.notes]
-            yield [plan.app, "```diff", *map(_plain, plan.lines), "```", "", *([*notes, ""] if notes else [])]
+            head = f"{_plain(plan.app)}: {_plain(plan.cost)}".removesuffix(": ")
+            yield [head, "```diff", *map(_plain, plan.lines), "```", "", *([*notes, ""] if notes else [])]
 
 
 def _plain(line: str) -> str:

@@ -6,8 +6,6 @@ say the same again, or every pass would send a new status.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-
 from gitops_mvd.core.model import (
     CommitStatus,
     Health,
@@ -17,6 +15,8 @@ from gitops_mvd.core.model import (
     Revision,
     Sync,
 )
+
+LONGEST_DESCRIPTION = 140  # characters, as GitHub has it; others show more
 
 # From best to worst.  An app that is interrupted or waits is not final, and so less bad than one that failed.
 SEVERITY = (
@@ -97,14 +97,9 @@ def refused(host: str, why: str) -> CommitStatus:
 PLAN = "plan"  # the last part of the context in which plans are shown
 
 
-def planned(host: str, counts: Mapping[str, int], names: Iterable[str]) -> CommitStatus:
-    """What a pull request would do here: how many services it would `change`, `create` and `remove`, and which."""
-    words = [f"{counts[verb]} to {verb}" for verb in ("change", "create", "remove") if counts.get(verb)]
-    if not words:
-        return CommitStatus(f"{context(host)}/{PLAN}", Operation.SUCCEEDED, Health.HEALTHY, "nothing to do here")
-    if not counts.get("remove"):
-        words.append("nothing removed")
-    description = f"{', '.join(words)}: {', '.join(names)}"
+def planned(host: str, cost: str, short: str) -> CommitStatus:
+    """What a pull request would do here: what it costs, and what it changes."""
+    description = f"{f'{cost}; ' if cost else ''}{short}" if short else "nothing to do here"
     return CommitStatus(f"{context(host)}/{PLAN}", Operation.SUCCEEDED, Health.HEALTHY, description)
 
 

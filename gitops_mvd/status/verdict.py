@@ -7,32 +7,33 @@ would be done.
 from __future__ import annotations
 
 import itertools
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import Any
 
-from gitops_mvd import probes
-from gitops_mvd.core import plan_text
-from gitops_mvd.core.decide import EMPTIED, Decision, candidates
+from gitops_mvd.core.decide import EMPTIED, Decision, candidates, recall
 from gitops_mvd.core.errors import ManifestError, StepFailed, Unavailable
-from gitops_mvd.core.handover import foreseen
-from gitops_mvd.core.model import App, Desired, Plan, Revision
+from gitops_mvd.core.handover import foreseen, remarks
+from gitops_mvd.core.model import App, Desired, Revision
+from gitops_mvd.core.plan_text import AppChange, app_change, in_short, worst
 from gitops_mvd.core.ports import Host, Tree
 from gitops_mvd.core.redact import learn_apps, redact, secrets_of_app, told_line
 from gitops_mvd.manifest import Cache, load, read_fleet
+from gitops_mvd.manifest.update_order import reasons
 from gitops_mvd.state.history import SqliteHistory
 from gitops_mvd.status.changes import changed, contents
+from gitops_mvd.status.status_text import LONGEST_DESCRIPTION
 
-MOST_LINES = 1_000  # of mistakes, and of the plan of one app
-MOST_APPS = 100  # whose plans are told in full
+MOST_LINES = 1_000  # of mistakes, and of the changes of one app
+MOST_APPS = 100  # whose changes are told in full
 
 
 @dataclass(frozen=True)
 class AppPlan:
-    """One app that would be changed: the lines of its plan, and what its files say that is done otherwise."""
+    """One app that would be changed: its cost, the lines of a diff, and what its files say that is done otherwise."""
 
     app: str
+    cost: str
     lines: Sequence[str]
     notes: Sequence[str]
 
@@ -41,12 +42,14 @@ class AppPlan:
 class Verdict:
     """What a pull request would do, as text, or what is `wrong`, each problem in a line.
 
-    `counts` tells how many services and the like would be changed, created and removed, and `names` which.
+    `short` is the whole in one line, and `cost` the price of the app that is down for longest.  What is wrong
+    `may_pass` if it is not in the files: a secret or an image may arrive later.
     """
 
     wrong: Sequence[str] = ()
-    counts: Mapping[str, int] = field(default_factory=dict)
-    names: Sequence[str] = ()
+    may_pass: bool = False
+    short: str = ""
+    cost: str = ""
     plans: Sequence[AppPlan] = ()
 
     def as_json(self) -> dict[str, Any]:
@@ -54,8 +57,7 @@ class Verdict:
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Verdict:
-        plans = [AppPlan(**plan) for plan in value["plans"]]
-        return cls(value["wrong"], value["counts"], value["names"], plans)
+        return cls(**{**value, "plans": [AppPlan(**plan) for plan in value["plans"]]})
 
 
 @dataclass(frozen=True)
@@ -87,43 +89,36 @@ class Judge:
         """Only what the pull request itself changes: what else the host is behind with is not its doing."""
         apps, broken = load(tree, read_fleet(tree).host(self.host.name), cache)
         learn_apps(apps)
-        wrong = [str(problem) for name in sorted(differs & broken.keys()) for problem in broken[name]]
-        planned: list[tuple[str, Plan]] = []
+        mistakes = [str(problem) for name in sorted(differs & broken.keys()) for problem in broken[name]]
+        refused: list[str] = []
+        changes: list[AppChange] = []
         if concerned := differs - broken.keys():
             self.refresh()
             every = candidates(Desired(tip, apps, broken), self.host.apps(), allow_empty=self.allow_empty)
+            beside = remarks(every, self.host, self.history)
             decided = foreseen(every, self.host, self.history, self.host.proposing, concerned)
             for candidate, decision in sorted(decided, key=lambda it: it[0].app.name):
                 if (name := candidate.app.name) in concerned:
-                    plan, why = self._judged(candidate.app, decision)
+                    change, why = self._judged(candidate.app, decision, beside.get(name, ()))
                     if why:
-                        wrong.append(why if why == EMPTIED else f"{name}: {why}")
-                    else:
-                        planned.append((name, plan))
+                        refused.append(why if why == EMPTIED else f"{name}: {why}")
+                    elif change:
+                        changes.append(change)
         notes = {app.name: _first(map(str, app.notes)) for app in apps}
-        plans = [
-            AppPlan(name, _first(plan_text.lines(it, probes.summary)), notes.get(name, ())) for name, it in planned
-        ]
-        return Verdict(_first(dict.fromkeys(wrong)), *self._summed(planned), plans[:MOST_APPS])
+        plans = [AppPlan(it.app, it.cost.text, _first(it.diff()), notes.get(it.app, ())) for it in changes[:MOST_APPS]]
+        wrong, cost = _first(dict.fromkeys([*mistakes, *refused])), worst(changes)
+        return Verdict(wrong, bool(refused), in_short(changes, LONGEST_DESCRIPTION - len(f"{cost}; ")), cost, plans)
 
-    def _judged(self, app: App, decision: Decision | Unavailable) -> tuple[Plan, str]:
+    def _judged(self, app: App, decision: Decision | Unavailable, beside: Sequence[str]) -> tuple[AppChange, str]:
         """What would be done to an app, and why it would not become what the pull request wants, "" if it would."""
         if isinstance(decision, Unavailable):
             raise decision
+        known, order = recall(app, self.host, self.history), reasons(decision.goal) if decision.goal else {}
+        change = app_change(decision, known, self.host.roles, order, beside)
         if not decision.failure:
-            return decision.plan, ""
-        failed_before = decision.failure == self.history.failure_of(app)
-        tried = "this very version was tried here and failed: " if failed_before else ""
-        return decision.plan, f"{tried}{redact(decision.failure.why, secrets_of_app(app))}"
-
-    def _summed(self, planned: Iterable[tuple[str, Plan]]) -> tuple[dict[str, int], list[str]]:
-        counts: Counter[str] = Counter()
-        names = []
-        for app, plan in planned:
-            for what, verb in sorted(plan_text.service_verbs(plan, self.host.roles).items()):
-                counts[verb] += 1
-                names.append(f"{app}/{what}")
-        return dict(counts), _first(names)
+            return change, ""
+        tried = "this very version was tried here and failed: " if decision.failure == known.failure else ""
+        return change, f"{tried}{redact(decision.failure.why, secrets_of_app(app))}"
 
 
 def _first(lines: Iterable[str]) -> list[str]:

@@ -74,15 +74,16 @@ NOTES = """\
 
 @needs_root
 def test_a_plan_with_nothing_to_do_names_what_is_not_deployed(operator: Terminal) -> None:
-    assert operator.mvd("plan") == Said(0, NOTES, "No changes. 7 of 10 apps match 7385d30.\n")
+    assert operator.mvd("plan") == Said(1, NOTES, "No changes. 7 of 10 apps match 7385d30.\n")
 
 
 @needs_root
 def test_a_plan_for_programs(operator: Terminal) -> None:
     said = operator.mvd("plan", "--json")
     plan = json.loads(said.out)
-    assert said.code == 0
+    assert said.code == 1, "one app cannot be deployed as it is"
     assert plan["revision"].startswith("7385d30")
+    assert plan["changes"] == {}
     assert plan["apps"].keys() >= {"chatbot", "gateway", "broken"}
     assert not any(plan["apps"].values())
     assert plan["held"].keys() == {"broken", "paused", "undone", "went-on"}
@@ -217,9 +218,11 @@ def test_a_sync_without_a_daemon_says_how_each_app_came_out(operator: Terminal) 
 def test_a_failed_version_is_planned_anew_after_a_retry(operator: Terminal) -> None:
     said = operator.mvd("retry", "undone")
     assert said == Said(0, "undone: its failed version is tried again at the next sync. Now: mvd sync\n", "")
-    plan = operator.mvd("plan")
-    assert plan.code == 2
+    plan = operator.mvd("plan", "-v")
+    assert plan.code == 1, "another app cannot be deployed as it is"
     assert "+ unit     mvd-undone-web-" in plan.out
+    told = "undone: no downtime\n  web: image registry.lab:5000/web:1.0 → sick · health within 20 s → 3 s\n"
+    assert told in plan.out
     assert plan.err == "1 of 10 apps to change at 7385d30.\n"
     assert operator.mvd("retry", "undone").code == 1
 
@@ -279,9 +282,12 @@ def newcomer(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: py
 def test_the_first_plan_has_every_step_and_takes_none(newcomer: Newcomer) -> None:
     terminal, repository = newcomer.terminal, newcomer.repository
     commit = repository.commit({"apps/hello/compose.yaml": compose()})
-    said = terminal.mvd("plan")
+    told = ["hello: nothing of it runs yet", "  service web added (registry.local/hello:1)"]
+    assert terminal.mvd("plan").out.splitlines() == told
+    said = terminal.mvd("plan", "--verbose")
     assert said.code == 2
-    assert [line.split()[:2] for line in said.out.splitlines()] == [
+    assert said.out.splitlines()[:2] == told
+    assert [line.split()[:2] for line in said.out.splitlines()[2:]] == [
         ["+", "config"],
         ["+", "image"],
         ["+", "network"],

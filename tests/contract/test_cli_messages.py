@@ -317,7 +317,7 @@ def test_docker_is_down_and_the_doctor_says_all_the_rest(server: Terminal) -> No
 
 def test_kong_is_down_and_only_the_app_with_a_route_cannot_be_planned(server: Terminal) -> None:
     server.set(kong={"admin": f"http://{REFUSES}", "proxy": f"http://{REFUSES}"})
-    said = server.mvd("plan")
+    said = server.mvd("plan", "--verbose")
     assert said.code == 1
     assert "+ unit     mvd-hello-web-" in said.out
     assert f"# shop: cannot be planned now: Kong at http://{REFUSES} " in said.out

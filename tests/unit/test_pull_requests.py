@@ -146,13 +146,74 @@ def red(told: str) -> tuple[Operation, str]:
     return Operation.FAILED, told
 
 
-def test_a_pull_request_is_told_what_it_would_change_create_and_remove(world: World) -> None:
+DOWN = "up to 12 s down (front: no route)"
+
+
+def test_a_pull_request_is_told_what_it_would_change_and_what_that_costs(world: World) -> None:
     world.propose(1, app("web", front="v2", back="v1"))
     world.propose(2, {**app("web", front="v2", side="v1"), **app("new", main="v1")})
+    services = "new: service main added (v1); web/front: image v1 → v2; web: service side added (v1) · 2 more"
     assert world.look() == {
-        "1": green("1 to change, nothing removed: web/front"),
-        "2": green("1 to change, 2 to create, 1 to remove: new/main, web/back, web/front, web/side"),
+        "1": green(f"{DOWN}; web/front: image v1 → v2"),
+        "2": green(f"web {DOWN}; {services}"),
     }
+
+
+def test_all_that_changes_is_in_the_140_characters_of_a_status_or_counted(world: World) -> None:
+    environment = ", ".join(f"VARIABLE_{number}: x" for number in range(50))
+    text = f"services: {{front: {{image: v1, environment: {{{environment}}}}}, back: {{image: v1}}}}\n"
+    world.propose(1, {"apps/web/compose.yaml": text})
+    [(_, told)] = world.look().values()
+    assert len(told) <= 140
+    assert told.endswith(" · env VARIABLE_2 added · 47 more")
+    assert sum(line.startswith("+ front: env ") for line in world.forge.comments["c1"].splitlines()) == 50
+
+
+def test_what_alone_is_changed_by_a_person_is_a_diff_in_green_and_red(world: World) -> None:
+    text = "services: {front: {image: v2, environment: {A: x}}}\n"
+    world.propose(1, {"apps/web/compose.yaml": text})
+    world.look()
+    lines = world.forge.comments["c1"].splitlines()
+    at = lines.index("```diff")
+    assert lines[at - 1] == "web: up to 12 s down (no route)"
+    assert lines[at + 1 :][:6] == [
+        "- front: image v1",
+        "+ front: image v2",
+        "! front: network default for itself now",
+        "+ front: env A added",
+        "- service back removed",
+        "```",
+    ]
+
+
+def test_a_pull_request_that_cannot_be_deployed_is_asked_about_again_when_the_cause_may_be_gone(world: World) -> None:
+    bad = app("web", front="v3", back="v1")
+    version = world.loaded("web", bad)
+    world.history.mark_failed(version, Failure("front: http 503"))
+    world.propose(1, bad)
+    pull_requests = world.pull_requests()
+
+    def look() -> list[tuple[Operation, str]]:
+        pull_requests.look(TIP, lambda: False)
+        entries = world.history.due(0)
+        for entry in entries:
+            world.history.mark_sent(entry)
+        return [(entry.status.operation, entry.status.description) for entry in entries]
+
+    assert look() == [red("web: this very version was tried here and failed: front: http 503")]
+    world.history.clear_failure("web")
+    assert look() == [], "not yet"
+    world.clock.time += 100
+    assert look() == [green(f"{DOWN}; web/front: image v1 → v3")]
+    world.history.mark_failed(version, Failure("front: http 503"))
+    world.clock.time += 10_000
+    assert look() == [], "what can be deployed is not asked about again"
+
+
+def test_mistakes_in_the_files_are_not_looked_at_again(world: World) -> None:
+    world.propose(1, {"apps/web/compose.yaml": "services:\n  front: {image: v1, prt: 80}\n"})
+    assert [operation for operation, _ in world.look().values()] == [Operation.FAILED]
+    assert world.history.pull_request_plan(1).at == f"{'1' * 40} onto {TIP.commit}"
 
 
 def test_what_changes_nothing_here_is_told_so_and_has_no_comment(world: World) -> None:
@@ -164,7 +225,7 @@ def test_what_changes_nothing_here_is_told_so_and_has_no_comment(world: World) -
 def test_what_the_host_is_behind_with_is_not_the_pull_requests_doing(world: World) -> None:
     world.repository.files = {**world.repository.files, **app("api", main="v9")}  # merged, and not yet deployed
     world.propose(1, app("web", front="v2", back="v1"))
-    assert world.look() == {"1": green("1 to change, nothing removed: web/front")}
+    assert world.look() == {"1": green(f"{DOWN}; web/front: image v1 → v2")}
 
 
 def test_nothing_is_done_to_the_host(world: World) -> None:
@@ -192,7 +253,7 @@ def test_a_fleet_that_can_not_be_read_is_red(world: World) -> None:
 def test_what_was_broken_before_is_not_the_pull_requests_fault(world: World) -> None:
     world.repository.files = {**world.repository.files, "apps/bad/compose.yaml": "services: 1\n"}
     world.propose(1, app("web", front="v2", back="v1"))
-    assert world.look() == {"1": green("1 to change, nothing removed: web/front")}
+    assert world.look() == {"1": green(f"{DOWN}; web/front: image v1 → v2")}
 
 
 def test_a_conflict_an_empty_host_and_a_version_that_failed_before_are_red(world: World) -> None:
@@ -217,7 +278,7 @@ def test_what_can_not_be_asked_now_is_told_later_and_holds_up_no_other(
     assert world.look().keys() == {"2"}
     assert "pull request 1 waits: the registry does not answer" in caplog.text
     world.propose(1, app("api", main="v2"))
-    assert world.look() == {"1": green("1 to change, nothing removed: api/main")}
+    assert world.look() == {"1": green("up to 12 s down (no route); api/main: image v1 → v2")}
 
 
 def test_a_pull_request_is_looked_at_anew_when_it_or_the_branch_has_moved(world: World) -> None:
@@ -225,7 +286,8 @@ def test_a_pull_request_is_looked_at_anew_when_it_or_the_branch_has_moved(world:
     world.look()
     assert world.look() == {}
     world.propose(1, app("web", front="v2"), commit="1f" * 20)
-    assert world.look() == {"1": green("1 to change, 1 to remove: web/back, web/front")}
+    told = "web/front: image v1 → v2 · network default for itself now; web: service back removed"
+    assert world.look() == {"1": green(f"up to 12 s down (no route); {told}")}
     world.repository.proposed[1] = {**world.repository.files, "README.md": ""}
     assert world.look(tip=Revision("u" * 40, "main")) == {"1": green("nothing to do here")}
 
@@ -253,9 +315,9 @@ def test_the_whole_plan_is_one_comment_that_is_kept_up_to_date(world: World) -> 
     assert first.splitlines()[:3] == [
         "[//]: # (mvd/h1)",
         "",
-        "**h1**: 1 to change, nothing removed: web/front",
+        f"**h1**: {DOWN}; web/front: image v1 → v2",
     ]
-    assert "+ unit     mvd-web-front-" in first
+    assert "+ front: image v2" in first.splitlines()
     assert first.endswith("Planned for 1111111 merged into main; nothing was done.")
     world.propose(1, {"README.md": "Never mind"}, commit="1f" * 20)
     world.look()
