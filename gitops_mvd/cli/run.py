@@ -73,5 +73,7 @@ def _as_json(outcome: Outcome) -> dict[str, str]:
 
 
 def _print_outcomes(outcomes: Iterable[Outcome]) -> None:
-    rows = [(o.app, o.operation, o.sync, o.health, o.why) for o in outcomes]
+    from gitops_mvd.status.status_text import reason
+
+    rows = [(o.app, o.operation, o.sync, o.health, reason(o.operation, o.why) or o.changed) for o in outcomes]
     print_table(("APP", "OPERATION", "SYNC", "HEALTH", ""), rows)

@@ -6,11 +6,15 @@ import os
 import sys
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from gitops_mvd.cli.output import as_json, print_json, print_table, when
 from gitops_mvd.cli.server import connect, restarted_threads, told
+
+if TYPE_CHECKING:
+    from gitops_mvd.state.history import Event
 
 
 @click.command()
@@ -42,7 +46,7 @@ def status(config: Path, machine: bool) -> int:
             click.echo(f"suspended: {suspended} (`mvd resume` ends it)")
         for state in threads:
             click.echo(f"thread {state.name} {told(state)}")
-        rows = [(app.name, app.sync, app.health, app.why or app.health_reason) for app in previewed.apps]
+        rows = [(app.name, app.sync, app.health, app.reason) for app in previewed.apps]
         print_table(("APP", "SYNC", "HEALTH", ""), rows)
     return 0 if all(app.is_green for app in previewed.apps) else 1
 
@@ -58,12 +62,16 @@ def history(config: Path, lines: int, app: str, machine: bool) -> int:
     if machine:
         print_json([event.as_json() for event in events])
     else:
-        rows = [
-            (when(e.at), e.commit[:7], e.app, e.operation, e.health, "; ".join(filter(None, (e.why, e.changed))))
-            for e in events
-        ]
+        rows = [(when(e.at), e.commit[:7], e.app, e.operation, e.health, _words(e)) for e in events]
         print_table(("WHEN", "COMMIT", "APP", "OPERATION", "HEALTH", ""), rows)
     return 0
+
+
+def _words(event: Event) -> str:
+    """Why an app came out so, and what had been changed in it."""
+    from gitops_mvd.status.status_text import reason
+
+    return "; ".join(filter(None, (reason(event.operation, event.why), event.changed)))
 
 
 @click.command()

@@ -5,6 +5,7 @@ First what people ask: what has changed, and what does it cost (`AppChange`).  B
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import groupby
@@ -24,6 +25,8 @@ NOT_TOLD = {RUNNING, "active", "made"}  # what a state should be says nothing ab
 
 
 SEPARATOR = " · "
+_BETWEEN = re.compile(rf"{SEPARATOR}|; ")
+_CUT = re.compile(rf"{SEPARATOR}(\d+) more$")
 FREE = Cost()
 
 
@@ -92,22 +95,22 @@ def app_change(
 
 
 def in_short(changes: Iterable[AppChange], most: int) -> str:
-    """The phrases in one line of at most so many characters, with the number of those that do not fit."""
-    phrases = [phrase for change in changes for phrase in change.phrases()]
-    text = ""
-    for place, (about, phrase) in enumerate(phrases):
-        is_same = place > 0 and phrases[place - 1][0] == about
-        longer = f"{text}{SEPARATOR}{phrase}" if is_same else f"{text}{'; ' if text else ''}{about}: {phrase}"
-        left = len(phrases) - place - 1
-        if len(longer) + (len(_more(left)) if left else 0) > most:
-            rest = _more(left + 1) if text else ""
-            return f"{text}{rest}" if text else f"{longer[: most - 1]}…"
-        text = longer
-    return text
+    """The phrases in one line of at most so many characters: `web: image nginx:1.28 → 1.29 · env A changed`."""
+    phrases = (phrase for change in changes for phrase in change.phrases())
+    by_subject = groupby(phrases, lambda phrase: phrase[0])
+    return cut("; ".join(f"{about}: {SEPARATOR.join(text for _, text in of)}" for about, of in by_subject), most)
 
 
-def _more(number: int) -> str:
-    return f"{SEPARATOR}{number} more"
+def cut(line: str, most: int) -> str:
+    """A line of phrases, cut behind one of them, with the number of those that do not fit."""
+    if len(line) <= most:
+        return line
+    ends = [end.start() for end in _BETWEEN.finditer(line)]
+    first = int(was_cut[1]) if (was_cut := _CUT.search(line)) else 1
+    for left, end in enumerate(reversed(ends), first):
+        if len(short := f"{line[:end]}{SEPARATOR}{left} more") <= most:
+            return short
+    return f"{line[: most - 1]}…"
 
 
 def worst(changes: Iterable[AppChange]) -> str:

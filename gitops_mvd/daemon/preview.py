@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from gitops_mvd.core.decide import Candidate, Decision, Known, candidates, recall
-from gitops_mvd.core.errors import Unavailable
+from gitops_mvd.core.errors import NotNow, Unavailable
 from gitops_mvd.core.handover import foreseen, remarks
 from gitops_mvd.core.model import App, Desired, Health, Operation, Plan, Problem, Revision, Sync
 from gitops_mvd.core.plan_text import AppChange, app_change
@@ -14,11 +14,13 @@ from gitops_mvd.core.redact import learn_apps, redact, secrets_of_app
 from gitops_mvd.daemon.wiring import Wired
 from gitops_mvd.manifest import load, read_fleet
 from gitops_mvd.manifest.update_order import reasons
+from gitops_mvd.status.status_text import reason
 
 
 @dataclass(frozen=True, slots=True)
 class AppPreview:
-    """One app as it stands: `plan` is what a pass would do, `why` why the app is not simply what the commit wants.
+    """One app as it stands: `plan` is what a pass would do, `why` why the app is not simply what the commit wants,
+    in the words of a status.
 
     `change` is what people read of the plan.  `is_refused` says that this version cannot be deployed here as it is, and
     `is_overridden` that `why` is what somebody has laid over it on this host.  `health_reason` is what is wrong with
@@ -45,8 +47,13 @@ class AppPreview:
     def is_green(self) -> bool:
         return self.sync is Sync.SYNCED and self.health is Health.HEALTHY and not self.why
 
+    @property
+    def reason(self) -> str:
+        """Why it is not simply well: what is waited for, why it is at another version, or what is wrong with it."""
+        return reason(Operation.RUNNING, self.why) if self.sync is Sync.UNKNOWN else self.why or self.health_reason
+
     def as_json(self) -> dict[str, str]:
-        return {"app": self.name, "sync": self.sync, "health": self.health, "why": self.why or self.health_reason}
+        return {"app": self.name, "sync": self.sync, "health": self.health, "why": self.reason}
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,14 +114,16 @@ def _preview_of(
         why = str(decision)
         return AppPreview(name, Plan(), AppChange(name), Sync.UNKNOWN, health, why, is_refused=True)
     known, order = recall(candidate.app, host, history), reasons(decision.goal) if decision.goal else {}
-    sync, _, why = decision.verdict
+    sync, operation, why = decision.verdict
+    if decision.stuck:
+        operation, why = Operation.RUNNING if isinstance(decision.stuck, NotNow) else operation, str(decision.stuck)
     previewed = AppPreview(
         name,
         Plan() if decision.stuck and not decision.failure else decision.plan,
         app_change(decision, known, host.roles, order, beside),
         sync,
         health,
-        str(decision.stuck or why),
+        reason(operation, why),
         health_reason,
         is_refused=_is_refused(decision, known),
     )
@@ -127,7 +136,7 @@ def _preview_of(
         return replace(previewed, sync=Sync.OUT_OF_SYNC)
     last = history.last_event(name)
     is_over = last and last.sync is Sync.OUT_OF_SYNC and not decision.plan  # nothing is left to be done about it
-    why = last.why if last and last.operation is not Operation.SUCCEEDED and not is_over else ""
+    why = reason(last.operation, last.why) if last and last.operation is not Operation.SUCCEEDED and not is_over else ""
     return replace(previewed, sync=Sync.OUT_OF_SYNC if decision.plan else sync, why=why)
 
 

@@ -14,7 +14,7 @@ import math
 import sqlite3
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -119,7 +119,8 @@ class Event:
         object.__setattr__(self, "changed", told_line(self.changed))
 
     def as_json(self) -> dict[str, Any]:
-        return dataclasses.asdict(self)
+        """As JSON; `changed` only if anything was, as rows of older versions have none."""
+        return {name: value for name, value in dataclasses.asdict(self).items() if name != "changed" or value}
 
     def result(self) -> tuple[str, ...]:
         return self.sync, self.health, self.operation, self.why
@@ -132,6 +133,19 @@ class Event:
     @classmethod
     def from_json(cls, value: Json) -> Event:
         return cls(**{**value, **vocabularies(value), "did": tuple(value["did"])})
+
+
+@dataclass(frozen=True, slots=True)
+class CommitWork:
+    """What the commits that a host is about have to do with its apps.
+
+    `apps` are those that the last one changes, None if that is unknown.  `by` has the commit that changed each app
+    last, and `done` what that commit has changed in it, in words.
+    """
+
+    apps: frozenset[str] | None = None
+    done: dict[str, str] = field(default_factory=dict)
+    by: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -492,6 +506,14 @@ class SqliteHistory:
     def save_subjects(self, subjects: Mapping[str, Revision]) -> None:
         self._keep("subjects", {name: dataclasses.asdict(revision) for name, revision in subjects.items()})
 
+    def work(self) -> CommitWork:
+        """What the commit that the host is about changes here, and what of it is done."""
+        return self._value("work", _work) or CommitWork()
+
+    def save_work(self, work: CommitWork) -> None:
+        apps = None if work.apps is None else sorted(work.apps)
+        self._keep("work", {**dataclasses.asdict(work), "apps": apps})
+
     # ---- the open pull requests --------------------------------------------------------------------------------------
 
     def pull_request_plan(self, number: int) -> PullRequestPlan:
@@ -539,6 +561,11 @@ def _waiting(text: str) -> Json:
 
 def _revision(value: Any) -> Revision:
     return Revision(**value)
+
+
+def _work(value: Any) -> CommitWork:
+    apps = value["apps"]
+    return CommitWork(None if apps is None else frozenset(apps), dict(value["done"]), dict(value["by"]))
 
 
 def _event(text: str) -> Event:

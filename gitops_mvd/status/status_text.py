@@ -6,6 +6,8 @@ say the same again, or every pass would send a new status.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+
 from gitops_mvd.core.model import (
     CommitStatus,
     Health,
@@ -15,8 +17,12 @@ from gitops_mvd.core.model import (
     Revision,
     Sync,
 )
+from gitops_mvd.core.plan_text import cut
+from gitops_mvd.state.history import CommitWork
 
 LONGEST_DESCRIPTION = 140  # characters, as GitHub has it; others show more
+LONGEST_NAMES = 60  # characters of the names of healthy apps before the cause
+NO_WORK = CommitWork()
 
 # From best to worst.  An app that is interrupted or waits is not final, and so less bad than one that failed.
 SEVERITY = (
@@ -34,22 +40,27 @@ def context(host: str) -> str:
     return f"mvd/{host}"
 
 
-def status(report: Report) -> CommitStatus:
-    """The one status of a host: that of its worst app, and green only if every app is synced and healthy."""
+REMOVED = "removed"  # what has become of an app that Git no longer has
+
+
+def status(report: Report, work: CommitWork = NO_WORK) -> CommitStatus:
+    """The one status of a host: that of its worst app, and green only if every app is synced and healthy.
+
+    Of what the commit itself changes here, its `work`, is told first.
+    """
     bad = _bad(report)
     if not bad:
-        words = "; ".join([f"{_counted(report)} healthy", *_remarks(report)])
-        return _status(report.host, Operation.SUCCEEDED, words, Health.HEALTHY)
-    worst = bad[0]
-    names = ", ".join(outcome.app for outcome in bad[1:])
-    cause = _cause(worst) + (f"; also {names}" if names else "")
+        done = {app: what for app, what in work.done.items() if work.apps is None or app in work.apps}
+        words = "; ".join([f"{_counted(report, done)} healthy", *_done(report, done)])
+        return _status(report.host, Operation.SUCCEEDED, cut(words, LONGEST_DESCRIPTION), Health.HEALTHY)
+    worst, cause = bad[0], "; ".join(_causes(report, bad, work))
     return _status(report.host, Operation.RUNNING if _is_unfinished(worst) else worst.operation, cause, worst.health)
 
 
-def app_status(host: str, outcome: Outcome) -> CommitStatus:
-    """The status of one app."""
-    remark = "removed" if outcome.removed else _remark(outcome)
-    words = remark if outcome.is_green else _cause(outcome).removeprefix(f"{outcome.app}: ")
+def app_status(host: str, outcome: Outcome, done: str = "") -> CommitStatus:
+    """The status of one app; `done` is what its commit has changed."""
+    remark = REMOVED if outcome.removed else _remark(outcome) or (f"healthy; {done}" if done else "")
+    words = cut(remark, LONGEST_DESCRIPTION) if outcome.is_green else _words(outcome)
     operation = Operation.RUNNING if _is_unfinished(outcome) else outcome.operation
     return CommitStatus(f"{context(host)}/{outcome.app}", operation, outcome.health, words or "healthy")
 
@@ -111,8 +122,9 @@ def unplanned(host: str, why: str) -> CommitStatus:
 def summary(report: Report) -> str:
     """The whole pass in one line: `srv1 at 1a2b3c4: 2 of 3 apps healthy; web: http 503 from /health; rolled back`."""
     bad = _bad(report)
+    removed = dict.fromkeys((outcome.app for outcome in report.outcomes if outcome.removed), REMOVED)
     well = f"{len(_current(report)) - len(bad)} of " if bad else ""
-    words = [f"{well}{_counted(report)} healthy", *map(_cause, bad), *_remarks(report)]
+    words = [f"{_counted(report, removed, well)} healthy", *map(_cause, bad), *_done(report, {})]
     return f"{report.host} at {report.revision.short}: {'; '.join(words)}"
 
 
@@ -139,12 +151,36 @@ def _is_unfinished(outcome: Outcome) -> bool:
     )
 
 
+def _causes(report: Report, bad: list[Outcome], work: CommitWork) -> Iterator[str]:
+    """What the commit has to answer for, and then what others have left, with the commit since when it is so."""
+    own = [outcome for outcome in bad if work.apps is None or outcome.app in work.apps]
+    others = [outcome for outcome in bad if outcome not in own]
+    if own:
+        yield _cause(own[0])
+        if names := ", ".join(outcome.app for outcome in own[1:]):
+            yield f"also {names}"
+    elif names := ", ".join(outcome.app for outcome in _current(report) if outcome.app in (work.apps or ())):
+        yield f"{names} healthy" if len(names) <= LONGEST_NAMES else "what it changes is healthy"
+    for place, outcome in enumerate(others):
+        since = f"since {work.by[outcome.app][:7]} " if outcome.app in work.by else ""
+        yield f"{since}{outcome.app if own or place else _cause(outcome)}"
+
+
+def reason(operation: Operation, why: str) -> str:
+    """Why an app is as it is: what is waited for, and will be tried again, is told so."""
+    return f"waiting: {why}" if operation is Operation.RUNNING and why and not why.startswith("waiting") else why
+
+
 def _cause(outcome: Outcome) -> str:
     """`web: http 503 from /health for 60 s; rolled back`, in one line."""
+    return f"{outcome.app}: {_words(outcome)}"
+
+
+def _words(outcome: Outcome) -> str:
     why = _line(outcome.why)
     match outcome.operation:
         case Operation.RUNNING:
-            words = f"waiting: {why}" if why else "deploying"
+            words = reason(outcome.operation, why) or "deploying"
         case Operation.SUPERSEDED:
             words = f"interrupted: {why}"
         case Operation.ROLLED_BACK:
@@ -155,7 +191,7 @@ def _cause(outcome: Outcome) -> str:
             words = why or "failed"
         case Operation.SUCCEEDED:
             words = why or (outcome.sync if outcome.health is Health.HEALTHY else outcome.health).lower()
-    return f"{outcome.app}: {words}"
+    return words
 
 
 def _line(text: str) -> str:
@@ -163,19 +199,23 @@ def _line(text: str) -> str:
     return next((line.strip() for line in text.splitlines() if line.strip()), "")
 
 
-def _remarks(report: Report) -> list[str]:
-    """Remarks on green apps: `web: same version as in 1a2b3c4 (reverted)`."""
-    words = ((outcome.app, _remark(outcome)) for outcome in report.outcomes if outcome.is_green)
-    return [f"{app}: {remark}" for app, remark in words if remark]
+def _done(report: Report, done: Mapping[str, str]) -> Iterator[str]:
+    """What is to be told of green apps: `web: same version as in 1a2b3c4 (reverted)`, or what has changed in them."""
+    for outcome in _current(report):
+        if outcome.is_green and (remark := _remark(outcome)):
+            yield f"{outcome.app}: {remark}"
+        elif done.get(outcome.app, REMOVED) != REMOVED:
+            yield done[outcome.app]
 
 
 def _remark(outcome: Outcome) -> str:
     return _line(outcome.why)
 
 
-def _counted(report: Report) -> str:
-    number = len(_current(report))
-    return f"{number} app{'s' * (number != 1)}"
+def _counted(report: Report, done: Mapping[str, str], well: str = "") -> str:
+    """`5 removed, 1 app`, `2 of 3 apps`."""
+    number, removed = len(_current(report)), sum(1 for what in done.values() if what == REMOVED)
+    return f"{f'{removed} removed, ' if removed else ''}{well}{number} app{'s' * (number != 1)}"
 
 
 def _current(report: Report) -> list[Outcome]:

@@ -14,9 +14,12 @@ from dataclasses import dataclass, replace
 from urllib.parse import quote
 
 from gitops_mvd.core.model import CommitStatus, Health, Operation, Outcome, Report, Revision
-from gitops_mvd.state.history import SqliteHistory
+from gitops_mvd.core.plan_text import cut
+from gitops_mvd.state.history import CommitWork, SqliteHistory
 from gitops_mvd.status import status_text
 from gitops_mvd.status.debounce import Debounce
+
+LONGEST_KEPT = 300  # characters of what has changed in an app
 
 
 @dataclass(frozen=True)
@@ -63,6 +66,7 @@ class Statuses:
         # The apps that the host's subject changes; None: unknown.  A daemon begins with none, as any app may be
         # unhealthy for a moment after a boot: then a failure has to last.
         self._changed: frozenset[str] | None = frozenset()
+        self._work: CommitWork | None = None  # of the host's subject, as the history has it; None: not read yet
         self.labels: Mapping[str, str] = {}  # of this host; empty until the fleet file is read
 
     # ---- new commits -------------------------------------------------------------------------------------------------
@@ -73,6 +77,7 @@ class Statuses:
         with self._history.transaction():
             self._add_changed(changes)
             subjects = self._history.subjects()
+            self._add_work(changes)
             for context, concerned in self._by_context(self._accepted(changes), subjects).items():
                 subjects[context] = concerned[-1]
                 self._begin(context, concerned)
@@ -87,13 +92,50 @@ class Statuses:
         concerned = [change.changed for change in changes if change.changed != frozenset()]
         if not concerned:
             return
-        host = status_text.context(self._host)
-        subject = self._history.subjects().get(host)
-        last = self._history.last_status(subject.commit, status_text.pending(self._host, subject)) if subject else None
-        if last and last.operation is Operation.RUNNING:
+        if self._is_pending():
             concerned.append(self._changed)
         known = [changed for changed in concerned if changed is not None]
         self._changed = frozenset[str]().union(*known) if len(known) == len(concerned) else None
+
+    def _add_work(self, changes: Sequence[CommitChange]) -> None:
+        """Begin the work of a new subject; `_changed` has also what a pending one before it was about."""
+        concerned = [change for change in self._accepted(changes) if change.changed != frozenset()]
+        if not concerned:
+            return
+        by = {app: it.revision.commit for it in concerned for app in it.changed or ()}
+        before, apps = self._work_now(), by if self._changed is None else self._changed
+        gone = {app for app, what in before.done.items() if what == status_text.REMOVED and app not in apps}
+        done = {app: what for app, what in before.done.items() if app not in by.keys() | gone}
+        by = {app: commit for app, commit in (before.by | by).items() if app not in gone}
+        self._save_work(CommitWork(self._changed, done, by))
+
+    def _is_pending(self) -> bool:
+        """Is the subject of the host not at its end?"""
+        subject = self._history.subjects().get(status_text.context(self._host))
+        last = self._history.last_status(subject.commit, status_text.pending(self._host, subject)) if subject else None
+        return last is not None and last.operation is Operation.RUNNING
+
+    def _work_now(self) -> CommitWork:
+        if self._work is None:
+            self._work = self._history.work()
+        return self._work
+
+    def _save_work(self, work: CommitWork) -> None:
+        if work != self._work:
+            self._history.save_work(work)
+            self._work = work
+
+    def _add_done(self, report: Report) -> CommitWork:
+        """What the subject has done by now, which each report says again."""
+        work = self._work_now()
+        own = [it for it in report.outcomes if work.apps is None or it.app in work.apps]
+        removed = {it.app: status_text.REMOVED for it in own if it.removed}
+        done = {
+            it.app: cut(it.changed, LONGEST_KEPT) for it in own if it.changed and it.operation is Operation.SUCCEEDED
+        }
+        if done or removed:
+            self._save_work(replace(work, done=work.done | done | removed))
+        return self._work_now()
 
     def _accepted(self, changes: Sequence[CommitChange]) -> list[CommitChange]:
         """The commits without those that were refused; the next one that was not takes over what they change."""
@@ -156,10 +198,11 @@ class Statuses:
         interrupted = {o.app for o in report.outcomes if o.operation is Operation.SUPERSEDED}
         changed = {outcome.app for outcome in report.outcomes if outcome.did}
         subject = subjects.get(status_text.context(self._host), report.revision)
+        work = self._add_done(report)
         for outcome in report.outcomes:
             self._apps[outcome.app].update(is_green(status_text.app_status(self._host, outcome)), self._now())
         if not interrupted:
-            self._update(subject, status_text.status(report), bool(changed), self._may_pass(report))
+            self._update(subject, status_text.status(report, work), bool(changed), self._may_pass(report))
         if self._options.apps:
             ended = [outcome for outcome in report.outcomes if outcome.app not in interrupted]
             self._update_apps(ended, changed, subjects, subject)
@@ -170,7 +213,8 @@ class Statuses:
     ) -> None:
         for outcome in outcomes:
             if outcome.app != status_text.PLAN:  # whose name is taken
-                status = status_text.app_status(self._host, outcome)
+                done = self._work_now().done.get(outcome.app, "").removeprefix(f"{outcome.app}: ")
+                status = status_text.app_status(self._host, outcome, done)
                 self._update(subjects.get(status.context, subject), status, outcome.app in changed)
 
     def _may_pass(self, report: Report) -> bool:

@@ -230,7 +230,8 @@ def test_an_app_that_a_commit_did_not_touch_makes_it_red_only_once_that_lasts(wo
     world.clock.time += DEBOUNCE_SECONDS
     world.statuses.add_commits([step("b", "web")])
     world.waiting()
-    assert world.tell(well("web", CHANGE), sick("db"), at="b") == {("b", HOST): "waiting: db: exit 1"}
+    told = "web healthy; since a db: exit 1"
+    assert world.tell(well("web", CHANGE), sick("db"), at="b") == {("b", HOST): f"waiting: {told}"}
     assert world.statuses.next_check_in() == DEBOUNCE_SECONDS
     assert world.tell(well("web"), sick("db"), at="b") == {}
     assert world.tell(well("web"), well("db"), at="b") == {("b", HOST): "2 apps healthy"}
@@ -239,7 +240,7 @@ def test_an_app_that_a_commit_did_not_touch_makes_it_red_only_once_that_lasts(wo
     world.waiting()
     world.tell(well("web", CHANGE), sick("db"), at="c")
     world.clock.time += DEBOUNCE_SECONDS
-    assert world.tell(well("web"), sick("db"), at="c") == {("c", HOST): "db: exit 1"}
+    assert world.tell(well("web"), sick("db"), at="c") == {("c", HOST): told}
     world.tell(well("web"), well("db"), at="c")
     world.clock.time += DEBOUNCE_SECONDS
     assert world.tell(well("web"), well("db"), at="c") == {("c", HOST): "2 apps healthy"}
@@ -252,7 +253,8 @@ def test_an_app_that_has_long_been_unhealthy_is_not_waited_for(world: World) -> 
     world.tell(well("web"), failed("db"))
     world.statuses.add_commits([step("b", "web")])
     world.waiting()
-    assert world.tell(well("web", CHANGE), failed("db"), at="b") == {("b", HOST): "db: http 503; rolled back"}
+    told = "web healthy; since a db: http 503; rolled back"
+    assert world.tell(well("web", CHANGE), failed("db"), at="b") == {("b", HOST): told}
 
 
 def test_a_commit_answers_for_what_the_pending_one_before_it_touched(world: World) -> None:
@@ -311,11 +313,95 @@ def test_a_commit_that_removes_apps_counts_those_that_are_there(world: World) ->
     world.waiting()
     removed = [replace(well(app, CHANGE), removed=True) for app in ("api", "db")]
     assert world.tell(well("web"), *removed, at="b") == {
-        ("b", HOST): "1 app healthy",
+        ("b", HOST): "2 removed, 1 app healthy",
         ("b", f"{HOST}/api"): "removed",
         ("b", f"{HOST}/db"): "removed",
     }
     assert world.tell(well("web"), at="b") == {}
+    world.clock.time += DEBOUNCE_SECONDS
+    assert world.tell(well("web"), at="b") == {}, "every pass says the same"
+    world.statuses.add_commits([step("c", "web")])
+    world.waiting()
+    assert world.tell(well("web", CHANGE), at="c") == {("c", HOST): "1 app healthy", ("c", f"{HOST}/web"): "healthy"}
+
+
+# ---- what a commit has changed ---------------------------------------------------------------------------------------
+
+
+def deployed(app: str, changed: str) -> Outcome:
+    return replace(well(app, CHANGE), changed=changed)
+
+
+def test_what_a_commit_has_changed_is_told_by_every_pass_after_it(world: World) -> None:
+    world.statuses.add_commits([step("a", "web", "db")])
+    world.tell(deployed("web", "web: service web added (nginx:1.28)"), well("db"))
+    world.statuses.add_commits([step("b", "web")])
+    world.waiting()
+    told = {("b", HOST): "2 apps healthy; web: image nginx:1.28 → 1.29"}
+    assert world.tell(deployed("web", "web: image nginx:1.28 → 1.29"), well("db"), at="b") == told
+    world.clock.time += DEBOUNCE_SECONDS
+    assert world.tell(well("web"), well("db"), at="b") == {}
+    world.statuses = Statuses("h1", world.history, StatusOptions(), world.clock.now)
+    assert world.tell(well("web"), well("db"), at="b") == {}
+    world.clock.time += DEBOUNCE_SECONDS
+    assert world.tell(well("web"), well("db"), at="b") == {}, "a restart forgets nothing of it"
+
+
+def test_what_is_done_for_another_reason_than_a_commit_is_not_told_as_its_change(world: World) -> None:
+    world.statuses.add_commits([step("a", "web")])
+    told = {("a", HOST): "2 apps healthy"}
+    assert world.tell(well("web"), deployed("db", "db: secret key changed on this host")) == told
+
+
+def test_what_became_healthy_only_later_is_told_with_what_had_changed(world: World) -> None:
+    world.statuses.add_commits([step("a", "web")])
+    world.waiting()
+    starting = replace(deployed("web", "web: env A changed"), health=Health.PROGRESSING)
+    assert world.tell(starting) == {("a", HOST): "web: progressing"}
+    assert world.tell(well("web")) == {("a", HOST): "1 app healthy; web: env A changed"}
+
+
+def test_a_long_change_is_cut_behind_a_phrase(world: World) -> None:
+    world.statuses.add_commits([step("a", "web")])
+    changed = "web: " + " · ".join(f"env VARIABLE_{number} changed" for number in range(20))
+    [told] = world.tell(deployed("web", changed)).values()
+    assert told == (
+        "1 app healthy; web: env VARIABLE_0 changed · env VARIABLE_1 changed · env VARIABLE_2 changed"
+        " · env VARIABLE_3 changed · 16 more"
+    )
+
+
+def test_an_app_that_comes_back_to_an_earlier_version_says_only_that(world: World) -> None:
+    world.statuses.add_commits([step("a", "web")])
+    back = replace(deployed("web", "web: image nginx:1.29 → 1.28"), why="same version as in 9 (reverted)")
+    assert world.tell(back) == {("a", HOST): "1 app healthy; web: same version as in 9 (reverted)"}
+
+
+def test_the_app_that_a_commit_changes_comes_before_others_that_are_worse(world: World) -> None:
+    world.statuses.add_commits([step("a", "db")])
+    world.tell(failed("db"), well("web"))
+    world.clock.time += DEBOUNCE_SECONDS
+    world.statuses.add_commits([step("b", "web")])
+    world.waiting()
+    waits = Outcome("web", Sync.OUT_OF_SYNC, Health.HEALTHY, Operation.RUNNING, why="the registry is busy")
+    told = world.tell(failed("db"), waits, at="b")
+    assert told == {("b", HOST): "web: waiting: the registry is busy; since a db"}
+
+
+@pytest.mark.parametrize("options", [StatusOptions(apps=True)])
+def test_the_status_of_an_app_says_what_its_own_commit_has_changed(world: World) -> None:
+    world.statuses.add_commits([step("a", "web", "db")])
+    told = world.tell(deployed("web", "web: env A changed"), deployed("db", "db/main: env B changed"))
+    assert told[("a", f"{HOST}/web")] == "healthy; env A changed"
+    assert told[("a", f"{HOST}/db")] == "healthy; db/main: env B changed"
+    world.statuses.add_commits([step("b", "web")])
+    world.waiting()
+    assert world.tell(deployed("web", "web: env C changed"), well("db"), at="b") == {
+        ("b", HOST): "2 apps healthy; web: env C changed",
+        ("b", f"{HOST}/web"): "healthy; env C changed",
+    }
+    world.clock.time += DEBOUNCE_SECONDS
+    assert world.tell(well("web"), well("db"), at="b") == {}, "nor is anything taken back of the commit before"
 
 
 @pytest.mark.parametrize("options", [StatusOptions(apps=True)])
