@@ -79,7 +79,11 @@ class Admission:
 
     def is_asked_for(self, app: App) -> bool:
         """Is this the version that the commit wants, and not an older one?"""
-        return app == self._admitted.get(app.name)
+        return app == self.asked_for(app.name)
+
+    def asked_for(self, app: str) -> App | None:
+        """The version of an app that the commit wants; None if it cannot be tried here."""
+        return self._admitted.get(app)
 
     def asked_for(self, app: str) -> App | None:
         """The version that the commit wants; None if it wants none, or none that may be tried."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import replace
 
 from gitops_mvd.core.claims import Claim
@@ -151,12 +151,13 @@ class Planner:
         return {network.key for network in late if network.name not in joined} - {resource.key for resource in found}
 
     def _needed_before(self, app: App, keys: Set[Key], found: Sequence[Resource]) -> set[Key]:
-        """What a quick way back to the version before this one needs, of kinds that keep it."""
+        """What a quick way back to the version before this one needs, or the next try of one that failed."""
         kept = {name for name, kind in self._kinds.items() if kind.keeps_previous}
-        if not keys or not any(resource.kind in kept and resource.key not in keys for resource in found):
+        if not any(resource.kind in kept and resource.key not in keys for resource in found):
             return set()
-        before = self._history.good_before(app)
-        return {it.key for name in kept for it in self._kinds[name].wanted(before)} if before else set()
+        before = self._history.good_before(app) if keys else None
+        failed = self._admission.asked_for(app.name)  # if not this very version: tried again, it needs the same
+        return {it.key for name in kept for it in (*_of(self._kinds[name], before), *_of(self._kinds[name], failed))}
 
     def _done(self, app: App, wanted: Sequence[Resource], found: Sequence[Resource]) -> set[Key]:
         """The jobs that have done their work, whatever is left of them: a version is never run twice."""
@@ -172,6 +173,10 @@ class Planner:
         if any(unit.spec["port"] for unit in of_role(Role.INSTANCE, found, self._roles)):
             needed |= {name for name, role in self._roles.items() if role is Role.ROUTE}
         self._snapshot.require(needed)
+
+
+def _of(kind: Kind, app: App | None) -> Iterable[Resource]:
+    return kind.wanted(app) if app else ()
 
 
 def _as_overridden(wanted: Resource, found: Resource | None) -> Resource:

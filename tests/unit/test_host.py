@@ -558,3 +558,29 @@ def test_a_container_that_is_never_started_is_unhealthy(unit_for: int, container
     host = machine(Kind("image"), units, there=there)
     assert host.health(app) is health
     assert host.health_reason(app) == ("web: its container was never started" if health is Health.DEGRADED else "")
+
+
+@pytest.mark.parametrize("good", [App("chat", (service("web", "v1", route=False),)), App("chat")], ids=["v1", "none"])
+def test_the_image_of_a_failed_version_stays_until_the_commit_wants_another_one(good: App) -> None:
+    history, images = FakeHistory(), Kind("image")
+    host = machine(images, Kind("unit", "image"), history=history)
+    failed, next_one = (App("chat", (service("web", image, route=False),)) for image in ("v2", "v3"))
+
+    def carried_out(app: App) -> None:
+        host.carry_out(step for step in host.plan(app, proven=True) if isinstance(step, Change) and step.to)
+
+    def let_go() -> list[str]:
+        plan = host.plan(good, proven=True)
+        return [it.resource.name for it in plan if isinstance(it, Change) and not it.to and it.resource.kind == "image"]
+
+    carried_out(good)
+    history.approve(good, "a")
+    host.pin(failed)
+    carried_out(failed)
+    assert let_go() == [], "it may be tried again, and is not pulled twice"
+    host.refresh()
+    host.pin(next_one)
+    assert let_go() == ["v2"]
+    host.refresh()
+    host.pin(App("chat"))
+    assert "v2" in let_go()
