@@ -21,7 +21,8 @@ import yaml
 
 from gitops_mvd import forges
 from gitops_mvd.config import settings
-from gitops_mvd.core.model import HostFacts
+from gitops_mvd.core.difference import differences
+from gitops_mvd.core.model import App, HostFacts
 from gitops_mvd.daemon.webhook import LogThrottle, Server, Webhooks, listen
 from gitops_mvd.docker.create import Place, request
 from gitops_mvd.git.branch import Source
@@ -69,6 +70,8 @@ def read_apps(files: Mapping[str, bytes]) -> None:
     routes = Routes(None, HOST.name, secrets=Secrets(Path("/nonexistent")))
     for app in apps:
         explain(app)
+        for told in (*differences(App(app.name), app), *differences(app, App(app.name))):
+            check("a difference", told.text)
         for service in app.services:
             request(app.name, service, Place("/etc/gitops-mvd/files", "/srv/mvd", 20000), API)
             render(app.name, service, service.instances(app.name)[0], 20000, follows="client").encode()

@@ -108,10 +108,12 @@ def test_a_forge_is_told_in_its_own_words_and_wakes_the_daemon(lab: Lab, stage: 
 
     changed = manifest("told", {"services": {"web": routed(good, "/told", environment={"NEW": "1"})}})
     pull_request = story.repository.propose(changed, "Change it")
-    assert planned(story, pull_request, green) == "1 to change, nothing removed: told/web"
+    assert planned(story, pull_request, green) == "no downtime; told/web: env NEW added"
     eventually("the comment", lambda: pull_request.comments)
+    assert "```diff\n+ web: env NEW added\n```" in pull_request.comments[0].text
     story.repository.amend(pull_request, manifest("told", {"services": {"web": routed(good, "/elsewhere")}}))
-    assert planned(story, pull_request, green) == "1 to change, nothing removed: told/web"
+    told = "only route changes; nothing restarts; told/web: route /told removed · route /elsewhere added"
+    assert planned(story, pull_request, green) == told
     eventually("the comment as it is now", lambda: pull_request.commit[:7] in pull_request.comments[0].text)
     assert [comment.times for comment in pull_request.comments] == [2]
     story.repository.close(pull_request)

@@ -67,10 +67,12 @@ def test_a_plan_shows_what_a_merge_would_do_and_does_none_of_it(lab: Lab, story:
     with story.without_daemon():
         before = story.containers(), story.units(""), story.kong("/routes"), story.images("*")
         commit = story.merge(manifest("planned", {"services": {"web": routed(image, "/planned")}}), "Deploy planned")
-        plan = story.mvd("plan")
+        plan = story.mvd("plan", "--verbose")
         machine = story.mvd("plan", "--json")
         assert (story.containers(), story.units(""), story.kong("/routes"), story.images("*")) == before
-    shown = [line.split()[:3] for line in plan.out.splitlines()]
+    told = ["planned: nothing of it runs yet", f"  service web added ({image}, route /planned)"]
+    assert plan.out.splitlines()[:2] == told
+    shown = [line.split()[:3] for line in plan.out.splitlines()[2:]]
     [name] = {words[2] for words in shown if words[1] == "unit"}
     assert plan.code == 2
     assert machine.code == 2

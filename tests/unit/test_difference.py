@@ -270,3 +270,11 @@ def test_no_field_of_a_service_is_silent(field: str) -> None:
 def test_a_key_that_nobody_knows_yet_is_told_by_its_name() -> None:
     before, after = (App("demo", (Service("web", "nginx", {"later": value}),)) for value in ("a", "b"))  # type: ignore[arg-type]
     assert differences(before, after) == (Difference("web", "~", "later changed"),)
+
+
+def test_any_two_versions_differ_in_words_if_and_only_if_they_differ() -> None:
+    every = list({app.version: app for pair in PAIRS.values() for app in pair}.values())
+    for step in (1, 7, 31):
+        for before, after in zip(every, every[step:], strict=False):
+            assert differences(before, after)
+    assert not any(differences(app, App.from_json(json.loads(json.dumps(app.to_json())))) for app in every)
