@@ -80,8 +80,8 @@ PULL_REQUESTS_SECTION = section(
     {
         "plan": Key("`true` reports the plan of each pull request as the status `mvd/HOST/plan`.", boolean),
         "comment": Key(
-            "`true` writes all that would change, as a diff in red and green, into a comment on the pull request, one for "
-            "each host, kept up to date.",
+            "`true` writes all that would change, as a diff in red and green, into a comment on the pull request, one "
+            "for each host, kept up to date.",
             boolean,
         ),
         "forks": Key(
