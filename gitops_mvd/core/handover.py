@@ -112,7 +112,7 @@ def foreseen(
             yield from ((candidate, error) for candidate in group)
 
 
-# ---- what is told of it ---------------------------------------------------------------------------------------------
+# ---- remarks ---------------------------------------------------------------------------------------------------------
 
 
 def remarks(candidates: Sequence[Candidate], host: Host, history: History) -> dict[str, list[str]]:

@@ -85,10 +85,6 @@ class Admission:
         """The version of an app that the commit wants; None if it cannot be tried here."""
         return self._admitted.get(app)
 
-    def asked_for(self, app: str) -> App | None:
-        """The version that the commit wants; None if it wants none, or none that may be tried."""
-        return self._admitted.get(app)
-
     def _notes(self, app: App) -> Iterator[Problem]:
         """What a new version of a service begins without: data at a path that only its image declares as a volume."""
         for service in app.services:

@@ -567,10 +567,10 @@ def test_the_image_of_a_failed_version_stays_until_the_commit_wants_another_one(
     failed, next_one = (App("chat", (service("web", image, route=False),)) for image in ("v2", "v3"))
 
     def carried_out(app: App) -> None:
-        host.carry_out(step for step in host.plan(app, proven=True) if isinstance(step, Change) and step.to)
+        host.carry_out(step for step in host.plan([Goal(app, proven=True)]) if isinstance(step, Change) and step.to)
 
     def let_go() -> list[str]:
-        plan = host.plan(good, proven=True)
+        plan = host.plan([Goal(good, proven=True)])
         return [it.resource.name for it in plan if isinstance(it, Change) and not it.to and it.resource.kind == "image"]
 
     carried_out(good)
