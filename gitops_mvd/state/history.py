@@ -122,6 +122,12 @@ class Event:
         """As JSON; `changed` only if anything was, as rows of older versions have none."""
         return {name: value for name, value in dataclasses.asdict(self).items() if name != "changed" or value}
 
+    def is_news(self, last: Event | None) -> bool:
+        """Is there anything in it that the last event of the app has not told?"""
+        if not last or last.result() != self.result():
+            return True
+        return bool(self.did) and (self.operation is Operation.SUCCEEDED or self.commit != last.commit)
+
     def result(self) -> tuple[str, ...]:
         return self.sync, self.health, self.operation, self.why
 
@@ -356,14 +362,17 @@ class SqliteHistory:
         return dict(self._read("value", "name, json", lambda name, text: (name, _revision(json.loads(text))), where))
 
     def record_report(self, report: Report) -> None:
-        """Keep an event for every app that was changed, or whose result differs from the last one."""
+        """Keep an event for every app that was changed, or whose result differs from the last one.
+
+        What fails again at the same commit, for the same reason, is no news, however often it is tried.
+        """
         where = "WHERE id IN (SELECT max(id) FROM event GROUP BY app)"
-        last = {event.app: event.result() for event in self._read("event", "json", _event, where)}
+        last = {event.app: event for event in self._read("event", "json", _event, where)}
         at = time.time()
         events = [Event.of(at, report.revision.commit, outcome) for outcome in report.outcomes]
         with self.transaction():
             for event in events:
-                if event.did or last.get(event.app) != event.result():
+                if event.is_news(last.get(event.app)):
                     self._recalled.pop(event.app, None)
                     self._ask("INSERT INTO event (app, json) VALUES (?, ?)", event.app, json.dumps(event.as_json()))
             self._ask(

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -219,6 +220,13 @@ def test_an_event_is_kept_when_something_was_done_or_came_out_otherwise(history:
     assert len(history.events(10, "api")) == 1
     assert history.last_event("web") == events[0]
     assert history.last_event("nobody") is None
+
+
+def test_what_fails_again_and_again_for_one_reason_is_told_once_for_each_commit(history: SqliteHistory) -> None:
+    tried = replace(bad("web"), did=A_STEP)
+    for n in (1, 1, 1, 2, 2):
+        history.record_report(report(n, tried))
+    assert [event.commit for event in history.events(9)] == [revision(2).commit, revision(1).commit]
 
 
 def test_old_events_are_dropped_but_the_last_of_every_app(history: SqliteHistory) -> None:
@@ -479,3 +487,25 @@ def test_processes_may_use_itat_once(history: SqliteHistory, path: Path) -> None
         history.mark_failed(App("c"), Failure(str(n)))
     assert [other.wait(60) for other in others] == [0, 0]
     assert [history.failure_of(App(name)) for name in "abc"] == [Failure("19")] * 3
+
+
+def test_what_waits_is_due_after_a_while_that_gets_longer_and_is_over_once_it_worked(
+    path: Path, history: SqliteHistory
+) -> None:
+    def due() -> float:
+        with sqlite3.connect(path) as database:
+            [(text,)] = database.execute("SELECT why FROM condemned").fetchall()
+        return float(json.loads(text)["due"])
+
+    history.mark_failed(app(1), failure := Failure("the port is taken", "wait"))
+    first = due()
+    assert history.failure_of(app(1)) == failure
+    assert not any(it.is_due for it in [history.failure_of(app(1))] if it)
+    for _ in range(3):
+        history.mark_failed(app(1), failure)
+    assert due() > first + 10
+    with sqlite3.connect(path) as database:
+        database.execute("UPDATE condemned SET why = json_set(why, '$.due', 1)")
+    assert [it.is_due for it in [history.failure_of(app(1))] if it] == [True]
+    history.approve(app(1), "1" * 40)
+    assert history.failure_of(app(1)) is None
