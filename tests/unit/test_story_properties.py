@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from gitops_mvd.core.errors import Interrupted, StepFailed, Unavailable
+from gitops_mvd.core.errors import Interrupted, NotNow, StepFailed, Unavailable
 from gitops_mvd.core.model import (
     RUNNING,
     App,
@@ -36,6 +36,7 @@ IMAGES = ("v1", "v2", "v3", "sick", "gone")
 FAULTS = {
     "unreachable": Unavailable("no answer"),
     "refused": StepFailed("refused"),
+    "not now": NotNow("the disk is full"),
     "interrupted": Interrupted("something newer"),
     "killed": Killed(),
 }
