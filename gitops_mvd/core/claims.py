@@ -149,6 +149,8 @@ _known: WeakKeyDictionary[App, frozenset[Claim]] = WeakKeyDictionary()
 
 def routes_of(app: App) -> frozenset[Claim]:
     """The requests that the routes of an app match."""
-    routes = (route for service in app.services if service.kong for route in service.kong["routes"])
+    of_services = (route for service in app.services if service.kong for route in service.kong["routes"])
+    nested = (route for it in app.kong_entities.get("services", ()) for route in it.get("routes", ()))
+    routes = (*of_services, *nested, *app.kong_entities.get("routes", ()))
     matched = (found for route in routes for found in combinations(route))
     return frozenset(Claim(ROUTE, " ".join(map(str, key)), text=what.removeprefix("the ")) for what, key in matched)

@@ -59,13 +59,11 @@ def reconcile(
 
     # Consumers and the like come first: a route of an app may name them.
     every = candidates(desired, host.apps(), allow_empty=allow_empty)
-    first = [(candidate,) for candidate in every if candidate.app.kong_entities]
-    rest = [candidate for candidate in every if not candidate.app.kong_entities]
-    groups = together(rest, handovers(rest, host, history))
-    outcomes = chain.from_iterable((*side_by_side(one, first), *side_by_side(one, groups)))
-    by_app = {outcome.app: outcome for outcome in outcomes}
-    names = (candidate.app.name for candidate in (*chain(*first), *rest))
-    return Report(host.name, desired.revision, tuple(by_app[name] for name in names))
+    groups = together(every, handovers(every, host, history))
+    first = [group for group in groups if any(candidate.app.kong_entities for candidate in group)]
+    rest = [group for group in groups if group not in first]
+    outcomes = chain.from_iterable((*side_by_side(one, first), *side_by_side(one, rest)))
+    return Report(host.name, desired.revision, tuple(outcomes))
 
 
 def _unknown(app: App, host: Host, error: Unavailable) -> Outcome:
