@@ -28,7 +28,7 @@ from gitops_mvd.core.model import (
 )
 from gitops_mvd.core.plan import Side, make_plan, place
 from gitops_mvd.core.rollout import DRAINED
-from gitops_mvd.core.specs import service_of
+from gitops_mvd.core.specs import Joined, claims_by_instance, service_of
 from gitops_mvd.host.turns import Turns
 
 ROLES = {"image": Role.SUPPORT, "unit": Role.INSTANCE, "route": Role.ROUTE, "timer": Role.TIMER}
@@ -84,6 +84,7 @@ class FakeHost:
         self.leaves: set[str] = set()  # the kinds of which a change by hand is left alone
         self.turns = Turns(8)
         self._history = history
+        self._made: dict[str, Service] = {}  # what units were made of
 
     def apps(self) -> set[str]:
         return {resource.app for resource in self.resources.values()}
@@ -92,7 +93,12 @@ class FakeHost:
         return app
 
     def found(self, app: str) -> tuple[Resource, ...]:
-        return tuple(resource for resource in self.resources.values() if resource.app == app)
+        """What is here of an app; of an instance it can be seen what it has, and not what it was made of."""
+        return tuple(
+            replace(it, payload=Joined(frozenset(), "", of_service(app, service_of(it)))) if it.kind == "unit" else it
+            for it in self.resources.values()
+            if it.app == app
+        )
 
     @property
     def proposing(self) -> FakeHost:
@@ -113,8 +119,7 @@ class FakeHost:
         found = self.found(app.name)
         placed = place(want, found, ROLES, "127.0.0.1", free)
         done = {r.key for r in placed if r.kind == "unit" and r not in found and self._history.is_job_done(r.name)}
-        units = (r for r in (*placed, *found) if r.kind == "unit" and isinstance(r.payload, Service))
-        claims = {unit.name: of_service(app.name, service_of(unit)) for unit in units}
+        claims = claims_by_instance([r.name for r in (*placed, *found) if r.kind == "unit"], (), found)
         return Side(app, placed, found, goal.proven, done, claims)
 
     def carry_out(self, steps: Iterable[Step]) -> list[str]:
@@ -132,7 +137,12 @@ class FakeHost:
         if change.to and change.to.kind == "image" and "gone" in change.to.name:
             raise StepFailed(f"no such image: {change.to.name}")
         if change.to:
-            self.resources[change.to.key] = change.to
+            made = change.to
+            if isinstance(made.payload, Service):
+                self._made[made.name] = made.payload
+            elif made.kind == "unit":  # it goes back to what was found
+                made = replace(made, payload=self._made[made.name])
+            self.resources[made.key] = made
             runs = change.was is not None and change.was.spec.get("state") in {RUNNING, STAGED}
             self.starts[change.to.name] += change.to.kind == "unit" and not runs
         elif change.was:
@@ -154,14 +164,18 @@ class FakeHost:
         if resource.kind == "route":
             targets = [("unit", target["instance"]) for target in resource.spec["targets"]]
             return all(self._sick(self.resources[key]) for key in targets if key in self.resources)
-        return "sick" in service_of(resource).image
+        return "sick" in self.image(resource)
+
+    def image(self, unit: Resource) -> str:
+        """The image that an instance runs, as it was made here, or is to be."""
+        return (self._made.get(unit.name) or service_of(unit)).image
 
     def overridden(self, app: App) -> str:
         keys = {resource.key for resource in wanted(app)}
         return next((self.overrides[key] for key in self.overrides if key in keys), "")
 
     def health(self, app: App) -> Health:
-        units = [resource for resource in self.found(app.name) if resource.kind == "unit"]
+        units = [it for it in self.resources.values() if (it.kind, it.app) == ("unit", app.name)]
         if app.services and not units:
             return Health.MISSING
         return Health.DEGRADED if any(map(self._sick, units)) else Health.HEALTHY
@@ -171,7 +185,7 @@ class FakeHost:
 
     def images(self, app: str) -> list[str]:
         """The images of the units that run, for tests to look at."""
-        return sorted(service_of(r).image for r in self.found(app) if r.kind == "unit")
+        return sorted(service_of(r).image for r in self.resources.values() if (r.kind, r.app) == ("unit", app))
 
     def serving(self, app: str, service: str) -> list[str]:
         """The instances that the gateway leads to and that are there."""

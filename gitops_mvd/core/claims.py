@@ -135,20 +135,30 @@ def passing(given: Iterable[Claim], taken: Iterable[Claim]) -> list[Claim]:
     return sorted(claim for claim in taken if any(claim.meets(other) for other in held.get(claim.key, ())))
 
 
-def of_app(app: App) -> frozenset[Claim]:
-    """All that an app claims: that of its services, the requests that its routes match, its subnets."""
+@dataclass(frozen=True, slots=True)
+class Claims:
+    """The claims of an app: all of them, those of each instance by its name, and the requests that its routes match."""
+
+    all: frozenset[Claim]
+    by_instance: Mapping[str, frozenset[Claim]]
+    routes: frozenset[Claim]
+
+
+def of_app(app: App) -> Claims:
+    """All that a version of an app claims; worked out once."""
     if (known := _known.get(app)) is None:
-        services = (claim for service in app.services for claim in of_service(app.name, service))
+        services = {service.name: of_service(app.name, service) for service in app.services}
         networks = (claim for options in app.networks.values() for claim in of_network(options))
-        known = _known[app] = routes_of(app).union(services, networks)
+        routes = _routes_of(app)
+        by_instance = {name: services[it.name] for it in app.services for name in it.instances(app.name)}
+        known = _known[app] = Claims(routes.union(*services.values(), networks), by_instance, routes)
     return known
 
 
-_known: WeakKeyDictionary[App, frozenset[Claim]] = WeakKeyDictionary()
+_known: WeakKeyDictionary[App, Claims] = WeakKeyDictionary()
 
 
-def routes_of(app: App) -> frozenset[Claim]:
-    """The requests that the routes of an app match."""
+def _routes_of(app: App) -> frozenset[Claim]:
     of_services = (route for service in app.services if service.kong for route in service.kong["routes"])
     nested = (route for it in app.kong_entities.get("services", ()) for route in it.get("routes", ()))
     routes = (*of_services, *nested, *app.kong_entities.get("routes", ()))

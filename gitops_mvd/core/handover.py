@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from gitops_mvd.core.claims import DATA, Claim, of_app, of_service, passing, routes_of
+from gitops_mvd.core.claims import DATA, Claim, of_app, of_service, passing
 from gitops_mvd.core.compose import Mount
 from gitops_mvd.core.decide import Candidate, Decision, admit, decide, recall
 from gitops_mvd.core.errors import Unavailable
@@ -58,8 +58,8 @@ def handovers(candidates: Sequence[Candidate], host: Host, history: History) -> 
 def _stake(app: App, host: Host, history: History) -> _Stake:
     good, found = history.last_good(app.name) or App(app.name), host.found(app.name)
     units = [unit.name for unit in of_role(Role.INSTANCE, found, host.roles)]
-    claims = claims_by_instance(app.name, units, (app, good), found).values()
-    return _Stake(app, good, of_app(app), of_app(good), routes_of(good).union(*claims))
+    holds = of_app(good).routes.union(*claims_by_instance(units, (app, good), found).values())
+    return _Stake(app, good, of_app(app).all, of_app(good).all, holds)
 
 
 def _without(claims: frozenset[Claim], others: frozenset[Claim]) -> frozenset[Claim]:

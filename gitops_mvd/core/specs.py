@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import NotRequired, TypedDict, cast
 
-from gitops_mvd.core.claims import Claim, of_service
+from gitops_mvd.core.claims import Claim, of_app
 from gitops_mvd.core.compose import Network
 from gitops_mvd.core.model import App, Resource, Service
 from gitops_mvd.core.secrets import names_in
@@ -114,17 +114,19 @@ def service_of(wanted: Resource) -> Service:
 
 
 def claims_by_instance(
-    app: str, names: Collection[str], versions: Iterable[App | None], found: Iterable[Resource]
+    names: Collection[str], versions: Iterable[App | None], found: Iterable[Resource]
 ) -> dict[str, frozenset[Claim]]:
-    """The claims of some instances of an app: by the versions that may have them, else as far as they can be seen.
+    """The claims of some instances: by the versions that may have them, else as far as they can be seen.
 
     The result lacks an instance of which nothing is known.
     """
-    services = [service for version in versions if version for service in version.services]
-    of = {name: service for service in services for name in service.instances(app)}
-    of |= {it.name: it.payload for it in found if isinstance(it.payload, Service)}
-    seen = {it.name: it.payload.claims for it in found if isinstance(it.payload, Joined) and it.name in names}
-    return {**seen, **{name: of_service(app, of[name]) for name in names if name in of}}
+    claims: dict[str, frozenset[Claim]] = {}
+    for resource in found:
+        if isinstance(resource.payload, Joined) and resource.name in names:
+            claims[resource.name] = resource.payload.claims
+    for known in [of_app(version).by_instance for version in versions if version]:
+        claims |= {name: known[name] for name in names if name in known}
+    return claims
 
 
 def secrets_of_environment(service: Service) -> list[str]:

@@ -123,7 +123,7 @@ class Planner:
             self._admission.asked_for(app.name),
             self._history.good_before(app),
         )
-        return claims_by_instance(app.name, others, versions, found)
+        return claims_by_instance(others, versions, found)
 
     def _placed(self, wanted: Sequence[Resource], found: Sequence[Resource]) -> list[Resource]:
         # A deploy that was interrupted has containers that were given a port and have no unit yet.

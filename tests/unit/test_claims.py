@@ -56,7 +56,7 @@ def test_on_the_network_of_the_host_a_service_claims_the_port_that_it_is_asked_a
 
 
 def test_a_route_is_claimed_by_all_that_it_matches() -> None:
-    assert {str(claim) for claim in of_app(App("shop", (service("web"),)))} == {"route /web"}
+    assert {str(claim) for claim in of_app(App("shop", (service("web"),))).all} == {"route /web"}
 
 
 @pytest.mark.parametrize(

@@ -577,13 +577,13 @@ def test_a_rollback_gives_the_old_ones_their_names_again(world: World) -> None:
     world.host.fault = lambda step: None
     assert world.deploy(chat("v2", run=NETWORKS, replicas=2))["chat"].operation is Operation.ROLLED_BACK
     units = [resource for resource in world.host.found("chat") if resource.kind == "unit"]
-    assert [(unit.payload.image, unit.spec["state"]) for unit in units] == [("v1", "running")] * 2
+    assert [(world.host.image(unit), unit.spec["state"]) for unit in units] == [("v1", "running")] * 2
 
 
 def made(world: World) -> list[str]:
     changes = (step for step in world.host.log if isinstance(step, Change))
     units = [change.to for change in changes if change.to and change.to.kind == "unit"]
-    return [f"{unit.payload.image} {unit.spec['state']}" for unit in units]
+    return [f"{world.host.image(unit)} {unit.spec['state']}" for unit in units]
 
 
 # ---- what a failure leads to -----------------------------------------------------------------------------------------
