@@ -93,6 +93,14 @@ def counted(number: int, noun: str, plural: str = "") -> str:
     return f"{number} {noun if number == 1 else plural or f'{noun}s'}"
 
 
+def how_long(seconds: float) -> str:
+    """A time span in words, cut to its largest unit: `3 minutes`."""
+    for size, unit in ((86400, "day"), (3600, "hour"), (60, "minute")):
+        if seconds >= size:
+            return counted(int(seconds // size), unit)
+    return counted(max(0, int(seconds)), "second")
+
+
 def when(at: float) -> str:
     """A time in seconds since 1970 as a person reads it here."""
     ago = time.time() - at

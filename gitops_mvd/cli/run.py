@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from gitops_mvd.cli.output import as_json, print_json, print_table
-from gitops_mvd.cli.server import connect, log_to_stderr
+from gitops_mvd.cli.server import connect, log_to_stderr, told_git
 from gitops_mvd.core.errors import MvdError
 from gitops_mvd.core.model import Outcome
 
@@ -43,8 +43,8 @@ def run(config: Path) -> int:
 def sync(config: Path, machine: bool) -> int:
     """Fetch the repository and reconcile now.
 
-    If the daemon runs, it does so, and its result is shown.  Exit code 1: an app is not synced or not healthy, or a
-    deploy failed.
+    If the daemon runs, it does so, and its result is shown.  Exit code 1: an app is not synced or not healthy, a
+    deploy failed, or Git could not be asked for the newest commit.
     """
     from gitops_mvd.daemon.loop import Daemon
     from gitops_mvd.state.lock import Taken, alone
@@ -65,7 +65,9 @@ def sync(config: Path, machine: bool) -> int:
         print_json([_as_json(outcome) for outcome in report.outcomes])
     else:
         _print_outcomes(report.outcomes)
-    return 0 if report.is_green else 1
+    if git := wired.history.git_failure():
+        click.echo(f"mvd: {told_git(git)}", err=True)
+    return 0 if report.is_green and not git else 1
 
 
 def _as_json(outcome: Outcome) -> dict[str, str]:

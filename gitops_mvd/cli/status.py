@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from gitops_mvd.cli.output import as_json, print_json, print_table, when
-from gitops_mvd.cli.server import connect, restarted_threads, told
+from gitops_mvd.cli.server import connect, restarted_threads, told, told_git
 
 if TYPE_CHECKING:
     from gitops_mvd.state.history import Event
@@ -23,18 +23,21 @@ if TYPE_CHECKING:
 def status(config: Path, machine: bool) -> int:
     """Show each app: synced, healthy, and how its last deploy went.
 
-    Exit code 1: an app is not synced or not healthy, or its last deploy failed.
+    Exit code 1: an app is not synced or not healthy, its last deploy failed, or Git could not be asked for the newest
+    commit.
     """
     from gitops_mvd.daemon.preview import preview
     from gitops_mvd.state.suspension import reason
 
     wired = connect(config)
     previewed, suspended, threads = preview(wired, fetch=False, ask=True), reason(config), restarted_threads(wired)
+    git = wired.history.git_failure()
     if machine:
         apps = [app.as_json() for app in previewed.apps]
         print_json(
             {
                 "revision": previewed.revision.commit,
+                "git": git and git._asdict(),
                 "suspended": suspended,
                 "apps": apps,
                 "threads": [asdict(state) for state in threads],
@@ -42,13 +45,15 @@ def status(config: Path, machine: bool) -> int:
         )
     else:
         click.echo(f"{previewed.host} at {previewed.revision.short} {previewed.revision.subject}")
+        if git:
+            click.echo(told_git(git))
         if suspended:
             click.echo(f"suspended: {suspended} (`mvd resume` ends it)")
         for state in threads:
             click.echo(f"thread {state.name} {told(state)}")
         rows = [(app.name, app.sync, app.health, app.reason) for app in previewed.apps]
         print_table(("APP", "SYNC", "HEALTH", ""), rows)
-    return 0 if all(app.is_green for app in previewed.apps) else 1
+    return 0 if all(app.is_green for app in previewed.apps) and not git else 1
 
 
 @click.command()

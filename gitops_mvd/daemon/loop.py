@@ -224,6 +224,8 @@ class Daemon:
                 fetched = self._wired.source.fetch()
         except Unavailable as error:
             self._warn_once("repository", error)
+            with suppress(Unavailable):
+                self._wired.history.save_git_failure(str(error), is_refused=isinstance(error, RevisionRefused))
             if isinstance(error, RevisionRefused):
                 self._wired.statuses.refuse(error.commit, str(error))
             self._revision = self._revision or self._wired.source.last()
@@ -231,6 +233,8 @@ class Daemon:
                 self._wired.follow(self._revision, fetched=False)
             return
         self._clear_warning("repository")
+        with suppress(Unavailable):
+            self._wired.history.clear_git_failure()
         self._wired.follow(fetched, fetched=True)
         if fetched != self._revision:
             known = self._wired.history.revisions().get("attempted")

@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from gitops_mvd.core.backoff import Backoff
 from gitops_mvd.core.decide import PASSING
@@ -170,6 +170,14 @@ class PullRequestPlan:
     at: str = ""
     comment: str = ""
     digest: str = ""
+
+
+class GitFailure(NamedTuple):
+    """Why the newest commit is not known here or, if it `is_refused`, not followed; `since` when, in Unix time."""
+
+    since: float
+    why: str
+    is_refused: bool
 
 
 class SqliteHistory:
@@ -408,6 +416,24 @@ class SqliteHistory:
     def last_error(self, since: float) -> str:
         """Why the last pass ended without a report, if that was after `since` (seconds since 1970); else ""."""
         return self._value("excuse", lambda value: str(value["why"]), since) or ""
+
+    def save_git_failure(self, why: str, *, is_refused: bool) -> None:
+        """Keep why Git has not led to the newest commit; since when stays as it is until Git does so again."""
+        known = self.git_failure()
+        if not known or (known.why, known.is_refused) != (why, is_refused):
+            value = {"since": known.since if known else time.time(), "why": why, "is_refused": is_refused}
+            self._keep("git", value)
+
+    def clear_git_failure(self) -> None:
+        """Git has led to the newest commit."""
+        if self.git_failure():
+            self._ask("DELETE FROM value WHERE name = 'git'")
+
+    def git_failure(self) -> GitFailure | None:
+        """Why the newest commit is not known or not followed; None if Git answered when it was asked last."""
+        return self._value(
+            "git", lambda value: GitFailure(float(value["since"]), str(value["why"]), value["is_refused"])
+        )
 
     def _value(self, name: str, parse: Callable[[Any], T], since: float = 0.0) -> T | None:
         where = "WHERE name = ? AND at > ?"

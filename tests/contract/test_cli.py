@@ -27,7 +27,7 @@ from gitops_mvd.daemon.webhook import WebhookThread
 from gitops_mvd.daemon.wiring import wire
 from gitops_mvd.state.history import SqliteHistory
 from tests.contract import recorded
-from tests.contract.terminal import ENGINE, IMAGE, SYSTEMD, Repository, Said, Terminal, compose
+from tests.contract.terminal import ENGINE, IMAGE, SYSTEMD, Repository, Said, Terminal, compose, git
 from tests.contract.test_upgrade import Server, needs_root
 from tests.threads import kept
 
@@ -325,6 +325,38 @@ def test_a_repository_without_apps_matches(newcomer: Newcomer) -> None:
     assert terminal.mvd("plan") == Said(0, "", f"No changes. 0 apps match {commit[:7]}.\n")
     said = terminal.mvd("explain")
     assert said == Said(1, "", "mvd: no app on this host\n     Apps: none\n")
+
+
+def test_a_branch_that_is_gone_is_told_by_sync_and_status_until_it_is_there_again(newcomer: Newcomer) -> None:
+    terminal, repository = newcomer.terminal, newcomer.repository
+    repository.commit({"README.md": "nothing yet\n"})
+    assert terminal.mvd("sync").code == terminal.mvd("status").code == 0
+    assert json.loads(terminal.mvd("status", "--json").out)["git"] is None
+    git("-C", str(repository.path), "update-ref", "-d", "refs/heads/main")
+    synced, status = terminal.mvd("sync"), terminal.mvd("status")
+    assert (synced.code, status.code) == (1, 1)
+    told = re.compile(r"Git could not be asked since \d\d:\d\d \(\d+ seconds?\): .* has no branch main", re.DOTALL)
+    assert told.search(synced.err), synced
+    assert told.search(status.out), status
+    first = json.loads(terminal.mvd("status", "--json").out)["git"]
+    assert "has no branch main" in first["why"]
+    assert not first["is_refused"]
+    assert terminal.mvd("sync").code == 1
+    assert json.loads(terminal.mvd("status", "--json").out)["git"] == first, "since when stays as it was"
+    repository.commit({"README.md": "again\n"})
+    assert terminal.mvd("sync").code == terminal.mvd("status").code == 0
+
+
+def test_a_commit_that_is_refused_is_told_by_sync_and_status(newcomer: Newcomer) -> None:
+    terminal, repository = newcomer.terminal, newcomer.repository
+    repository.commit({"README.md": "nothing yet\n"})
+    repository.commit({"README.md": "more\n"})
+    assert terminal.mvd("sync").code == 0
+    git("-C", str(repository.path), "update-ref", "refs/heads/main", "refs/heads/main~1")
+    synced, status = terminal.mvd("sync"), terminal.mvd("status")
+    assert (synced.code, status.code) == (1, 1)
+    assert "the newest commit is refused since " in synced.err
+    assert "the newest commit is refused since " in status.out
 
 
 def test_a_repository_is_validated_where_it_lies(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
