@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from functools import cached_property
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 from gitops_mvd.core.compose import Endpoint, Mount, Network, Run, Volume
 from gitops_mvd.core.redact import told_line, told_text
@@ -600,6 +600,15 @@ class Event:
     ref: str = ""
 
 
+class Published(NamedTuple):
+    """A port of a container on the host: on an `address` of it, `0.0.0.0` or `::` for all of a family."""
+
+    target: int
+    port: int
+    address: str
+    protocol: str
+
+
 @dataclass(frozen=True, slots=True)
 class Instance:
     """One managed container as the engine sees it now, for probes and for health.
@@ -610,6 +619,7 @@ class Instance:
     first process on this host, 0 if unknown.  `unpublished` names a port of the host that was asked for and that the
     engine has not published, "" without any.  `finished` is the ISO time of its last end, "" if it never ended.
     `refused` is why the engine did not start it, "" for one that was started or not tried yet.
+    `published` are its ports on the host, as the listing has them.
     """
 
     name: str
@@ -624,6 +634,7 @@ class Instance:
     unpublished: str = ""
     finished: str = ""
     refused: str = ""
+    published: tuple[Published, ...] = ()
 
 
 def unix_time(started: str) -> float:

@@ -29,6 +29,7 @@ from gitops_mvd.host.disruption import Disruptions
 from gitops_mvd.host.gates import Gates
 from gitops_mvd.host.machine import Machine
 from gitops_mvd.host.monitor import Monitor
+from gitops_mvd.host.ways import Ways
 from gitops_mvd.kinds import Tools
 from gitops_mvd.kong.shared.precedence import Precedence
 from gitops_mvd.manifest import Cache
@@ -103,10 +104,12 @@ def wire(settings: Settings, path: Path, units: Path | None = None) -> Wired:
     gates = Gates(
         known_probes, tools.engine, tools.systemd, disruptions, clock, tools.kong, history, secrets=tools.secrets.values
     )
-    monitor = Monitor(gates.ask_once, tools.engine.instance, mailbox.post)
+    known_kinds = kinds.discover(tools)
+    ways = Ways(known_probes, known_kinds["route"], tools.kong, disruptions)
+    monitor = Monitor(gates.ask_once, tools.engine.instance, mailbox.post, ways=ways)
     host = Machine(
         name,
-        kinds.discover(tools),
+        known_kinds,
         tools.engine,
         gates,
         disruptions,

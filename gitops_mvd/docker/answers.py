@@ -9,7 +9,7 @@ from typing import Any
 
 from gitops_mvd.core import compose
 from gitops_mvd.core.errors import MvdError, NotNow, StepFailed, Unavailable
-from gitops_mvd.core.model import LABEL, Instance
+from gitops_mvd.core.model import LABEL, Instance, Published
 from gitops_mvd.core.text import cause, first_words
 from gitops_mvd.docker.types import InspectedContainer, ListedContainer, ListedImage, ListedNetwork
 
@@ -211,6 +211,11 @@ def listed(container: ListedContainer) -> Instance:
         health=health[1] if health else "",
         started=str(container["Created"]),
         exit_code=int(exited[1]) if exited else 0,
+        published=tuple(
+            Published(it["PrivatePort"], it["PublicPort"], it.get("IP", ""), it["Type"])
+            for it in container.get("Ports") or ()
+            if it.get("PublicPort")
+        ),
     )
 
 

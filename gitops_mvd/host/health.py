@@ -12,6 +12,7 @@ from gitops_mvd.core.ports import History
 from gitops_mvd.host.gates import PASSED_BY_ENDED, Gates
 from gitops_mvd.host.monitor import HEALTHY, Monitor
 from gitops_mvd.host.snapshot import Snapshot
+from gitops_mvd.host.ways import has_ways
 from gitops_mvd.probes import is_monitored
 from gitops_mvd.systemd.unit_files import UnitFile
 
@@ -36,6 +37,8 @@ class HealthJudge:
             instances = self._snapshot.instances(app.name)
         except Unavailable:
             return Health.UNKNOWN
+        if self._monitor and self._snapshot.was_changed(app.name):
+            self._monitor.ask_ports_of_new(self._watched_of(app.name, instances))
         return Health.worst(self._of_service(app.name, service, instances) for service in app.services)
 
     def reason(self, app: App) -> str:
@@ -52,14 +55,14 @@ class HealthJudge:
 
     def to_watch(self) -> list[tuple[Instance, Service]]:
         """The running instances of the last good versions whose health Docker and systemd do not show."""
-        watched: list[tuple[Instance, Service]] = []
-        for app, instances in self._snapshot.every_instance().items():
-            good = self._history.last_good(app)
-            asked = [service for service in good.services if is_monitored(service.check)] if good else ()
-            of = {name: service for service in asked for name in service.instances(app)}
-            running = [instance for instance in instances if instance.name in of and instance.state == "running"]
-            watched += [(instance, of[instance.name]) for instance in running]
-        return watched
+        every = self._snapshot.every_instance()
+        return [pair for app, instances in every.items() for pair in self._watched_of(app, instances)]
+
+    def _watched_of(self, app: str, instances: Sequence[Instance]) -> list[tuple[Instance, Service]]:
+        good = self._history.last_good(app)
+        asked = [it for it in good.services if is_monitored(it.check) or has_ways(it)] if good else ()
+        of = {name: service for service in asked for name in service.instances(app)}
+        return [(it, of[it.name]) for it in instances if it.name in of and it.state == "running"]
 
     def _of_service(self, app: str, service: Service, instances: Sequence[Instance]) -> Health:
         its = [instance for instance in instances if instance.service == service.name]

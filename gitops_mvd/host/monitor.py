@@ -15,9 +15,11 @@ from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 from gitops_mvd.core.errors import MvdError
 from gitops_mvd.core.model import Health, Instance, Service, unix_time
+from gitops_mvd.probes import is_monitored
 
 log = logging.getLogger(__name__)
 
@@ -28,12 +30,21 @@ UNHEALTHY_EVERY_SECONDS = 10.0  # after a failure, too
 SHORTEST_INTERVAL_SECONDS = 2.0  # whatever a manifest's own `interval` says
 EARLY_SHARE = 0.2  # of its pause, by which a try may come early, beside another: half of its cost is to wake up
 FIRST_TRY_WITHIN_SECONDS = 5.0  # new instances are spread over this time
+WAYS_EVERY_SECONDS = 50.0  # at least: with the first try of the probe after that
+WAYS_TRY_PAUSE_SECONDS = 0.5  # between the tries after a deploy
 WORKERS = 32  # tries at once: 50 that hang for 2 s each are asked in 4 s, and told in 40 s
 
-Ask = Callable[[Instance, Service], tuple[Health, str]]
-Inspect = Callable[[str], Instance | None]
 Verdict = tuple[Health, str]
+Ask = Callable[[Instance, Service], Verdict]
+Inspect = Callable[[str], Instance | None]
 HEALTHY: Verdict = (Health.HEALTHY, "")
+
+
+class AskWays(Protocol):
+    """Asks the ways to a healthy instance: all of them, or those that a gate has not just proven."""
+
+    def ask(self, instance: Instance, service: Service) -> Verdict: ...
+    def ask_ports(self, instance: Instance, service: Service) -> Verdict: ...
 
 
 @dataclass(eq=False)
@@ -47,6 +58,7 @@ class Watched:
     failures: int = 0
     started: str = ""
     healthy_at: float = 0.0  # Unix time
+    ways_due: float = 0.0
     is_asked: bool = False  # at this moment
 
     def stays(self, instance: Instance, service: Service) -> bool:
@@ -57,7 +69,8 @@ class Monitor:
     """Probes instances as they are due, side by side: one that hangs delays no other.
 
     `ask` is one try of a service's probe, `inspect` returns a container as it is now, and `post` takes the reason for a
-    new pass.  `now` is a monotonic clock, `wall` Unix time, both in seconds.
+    new pass.  `now` is a monotonic clock, `wall` Unix time, both in seconds.  `ways` are asked beside the probe, now
+    and then; None asks none.
     """
 
     def __init__(
@@ -67,8 +80,10 @@ class Monitor:
         post: Callable[[str], None],
         now: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
+        ways: AskWays | None = None,
     ) -> None:
         self._ask = ask
+        self._ways = ways
         self._inspect = inspect
         self._post = post
         self._now = now
@@ -134,6 +149,34 @@ class Monitor:
         watched = self._known.get(instance.name)
         return watched.verdict if watched and watched.instance.started == instance.started else HEALTHY
 
+    def ask_ports_of_new(self, there: Iterable[tuple[Instance, Service]]) -> None:
+        """Ask the published ports of instances that have just passed their gates, as nobody has asked them yet.
+
+        What does not answer three times in a row is unhealthy from the start.
+        """
+        for instance, service in there:
+            known = self._known.get(instance.name)
+            if (
+                self._ways
+                and not (known and known.stays(instance, service))
+                and (why := self._blocked(instance, service))
+            ):
+                watched = Watched(instance, service, self._now(), (Health.DEGRADED, why), FAILURES_UNTIL_UNHEALTHY)
+                watched.healthy_at = self._wall()
+                with self._lock:
+                    self._known = {**self._known, instance.name: watched}
+
+    def _blocked(self, instance: Instance, service: Service) -> str:
+        """Why its ports did not answer in any of the tries, "" if they did."""
+        assert self._ways
+        for number in range(FAILURES_UNTIL_UNHEALTHY):
+            if number:
+                time.sleep(WAYS_TRY_PAUSE_SECONDS)
+            health, why = self._ways.ask_ports(instance, service)
+            if health in (Health.HEALTHY, Health.UNKNOWN):
+                return ""
+        return why
+
     def ask_all(self) -> None:
         """Ask every instance once, now.  One failure makes it unhealthy: whoever asks wants to know this moment."""
         with ThreadPoolExecutor(WORKERS, "ask") as pool:
@@ -176,11 +219,25 @@ class Monitor:
 
     def _try(self, watched: Watched, enough: int) -> None:
         instance = watched.instance
-        health, why = self._ask(instance, watched.service)
+        health, why = self._ask_all_of(watched)
         if health is Health.HEALTHY:
             watched.verdict, watched.failures, watched.healthy_at = HEALTHY, 0, self._wall()
         elif health is not Health.UNKNOWN and (there := self._still_there(watched, instance)):
             self._count(watched, there, why, enough)
+
+    def _ask_all_of(self, watched: Watched) -> Verdict:
+        """One try of the probe and, if they are due, of the ways."""
+        instance, service = watched.instance, watched.service
+        if is_monitored(service.check):
+            health, why = self._ask(instance, service)
+            if health is not Health.HEALTHY:
+                return health, why
+        if self._ways and self._now() >= watched.ways_due:
+            health, why = self._ways.ask(instance, service)
+            if health is not Health.HEALTHY:
+                return health, why
+            watched.ways_due = self._now() + WAYS_EVERY_SECONDS
+        return HEALTHY
 
     def _still_there(self, watched: Watched, asked: Instance) -> Instance | None:
         """The instance as it is now; None if the failure says nothing about it."""

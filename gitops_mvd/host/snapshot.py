@@ -45,6 +45,11 @@ class Snapshot:
         with self._lock:
             self._changed.add(app)
 
+    def was_changed(self, app: str) -> bool:
+        """Was it changed since it was found?"""
+        with self._lock:
+            return app in self._changed
+
     def found(self, app: str) -> tuple[Resource, ...]:
         """The resources of an app as they are now.  Raises Unavailable."""
         with self._lock:

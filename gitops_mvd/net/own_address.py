@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import ipaddress
 import re
+import socket
 from pathlib import Path
 
 ROUTES, INTERFACES = Path("/proc/net/fib_trie"), Path("/proc/net/if_inet6")
+_ELSEWHERE = "192.0.2.1", 9  # of no machine (RFC 5737); nothing is sent there
 _LOCAL = r"\|-- {}\n\s+/32 host LOCAL"
 
 
@@ -22,3 +24,13 @@ def is_own_address(address: str, routes: Path = ROUTES, interfaces: Path = INTER
         return asked.packed.hex() in {line.partition(" ")[0] for line in interfaces.read_text().splitlines()}
     except (OSError, ValueError):
         return False
+
+
+def source_address() -> str:
+    """The IPv4 address by which this machine is known to others, that of its default route; "" without such a route."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asking:
+        try:
+            asking.connect(_ELSEWHERE)
+            return str(asking.getsockname()[0])
+        except OSError:
+            return ""

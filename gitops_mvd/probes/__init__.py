@@ -102,6 +102,8 @@ class ProbeType(Generic[Spec]):
     passes_ended: bool  # may a container pass it that has ended with code 0?
     only_waits: bool  # does it fail nothing: is its gate left behind when its time is over?
     check: Callable[[Instance, Spec, ProbeTools], Answer]  # one try; as `core.ports.Probe` has it
+    # The spec that asks whether anything answers at a port of the host that leads to the port that a spec asks.
+    at_port: Callable[[Spec, int], Mapping[str, object]] | None = None
 
     def spec(self, values: Values, name: str, port: int) -> dict[str, Any]:
         """The probe's argument, from the values of `x-mvd.health`; `port` is asked if the manifest names none."""
@@ -151,6 +153,12 @@ def is_monitored(check: Check) -> bool:
     """Is that check asked again after the deploy?"""
     probe = known().get(check.probe)
     return bool(probe and probe.is_monitored(check.spec))
+
+
+def at_port(check: Check, target: int) -> Callable[[int], Mapping[str, object]] | None:
+    """What makes a spec that asks a port of the host leading to `target` in the container; None if it asks others."""
+    to = probe.at_port if (probe := known().get(check.probe)) else None
+    return (lambda port: to(check.spec, port)) if to and check.spec.get("port") == target else None
 
 
 # ---- parts that several probes share ---------------------------------------------------------------------------------

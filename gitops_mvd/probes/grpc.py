@@ -151,4 +151,5 @@ PROBE = ProbeType(
     passes_ended=False,
     only_waits=False,
     check=check,
+    at_port=lambda spec, port: {**spec, "port": port},
 )

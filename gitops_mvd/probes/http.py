@@ -10,6 +10,7 @@ import re
 import string
 import subprocess
 import sys
+from collections.abc import Mapping
 from contextlib import suppress
 from http.client import HTTPConnection, HTTPException, HTTPResponse
 from typing import NotRequired, TypedDict
@@ -131,6 +132,12 @@ def _summary(spec: Spec) -> str:
     return f"{spec['path'].partition('?')[0]} {spec['port']} {statuses}".strip()
 
 
+def _at_port(spec: Spec, port: int) -> Mapping[str, object]:
+    """Any answer of HTTP will do, as one to another address may be another one."""
+    asked = {name: value for name, value in spec.items() if name not in ("body", "header")}
+    return {**asked, "port": port, "status": range(100, 600)}
+
+
 PROBE = ProbeType(
     key=Key("The path to ask for, such as `/health`; healthy is an answer of 200 to 399.", _path),
     argument="path",
@@ -147,4 +154,5 @@ PROBE = ProbeType(
     passes_ended=False,
     only_waits=False,
     check=check,
+    at_port=_at_port,
 )

@@ -36,6 +36,25 @@ WELL = (Health.HEALTHY, "")
 SICK = (Health.PROGRESSING, "http 503 from /health")
 
 
+BLOCKED = Health.PROGRESSING, "the container is healthy, the way to it is not: 127.0.0.1:80 refuses the connection"
+
+
+class Way:
+    """The way to every instance; `asked` is how often, and the ports alone."""
+
+    def __init__(self) -> None:
+        self.verdict = WELL
+        self.asked = self.ports_asked = 0
+
+    def ask(self, instance: Instance, service: Service) -> tuple[Health, str]:
+        self.asked += 1
+        return self.verdict
+
+    def ask_ports(self, instance: Instance, service: Service) -> tuple[Health, str]:
+        self.ports_asked += 1
+        return self.verdict
+
+
 class World:
     """One clock for all; every instance answers `WELL` until it is told to answer otherwise."""
 
@@ -47,7 +66,8 @@ class World:
         self.asked: Counter[str] = Counter()
         self.at: dict[str, list[float]] = {}
         self.posted: list[str] = []
-        self.watch = Monitor(self.ask, self.inspect, self.posted.append, self.clock.now, self.clock.now)
+        self.way = Way()
+        self.watch = Monitor(self.ask, self.inspect, self.posted.append, self.clock.now, self.clock.now, self.way)
 
     def ask(self, instance: Instance, service: Service) -> tuple[Health, str]:
         self.asked[instance.name] += 1
@@ -409,4 +429,74 @@ def test_threads_are_not_left_behind() -> None:
     for thread in threading.enumerate():
         if thread.name.startswith("ask"):
             thread.join(10)
-    assert threading.active_count() == before
+    assert threading.active_count() <= before
+
+
+# ---- the ways --------------------------------------------------------------------------------------------------------
+
+
+def test_a_way_that_is_blocked_three_times_in_a_row_is_unhealthy_and_one_that_leads_there_again_is_not(
+    world: World,
+) -> None:
+    web = watched(world)
+    world.run(120)
+    world.way.verdict = BLOCKED
+    world.run(60 + 3 * 15)
+    assert world.watch.verdict(web) == (Health.DEGRADED, BLOCKED[1])
+    world.way.verdict = WELL
+    world.run(15)
+    assert (world.watch.verdict(web), world.posted) == (WELL, ["health", "health"])
+
+
+def test_a_way_is_asked_about_once_a_minute_however_often_the_probe_is(world: World) -> None:
+    often = replace(WEB, check=replace(WEB.check, interval=2.0))
+    world.watch.follow([(world.start(), often)])
+    world.run(600)
+    assert world.asked["web"] > 200
+    assert 8 <= world.way.asked <= 12
+
+
+def test_no_way_to_what_is_unhealthy_itself_is_asked(world: World) -> None:
+    watched(world)
+    asked, world.answers["web"] = world.way.asked, SICK
+    world.run(600)
+    assert world.way.asked == asked
+
+
+def test_a_way_that_cannot_be_judged_changes_nothing(world: World) -> None:
+    web = watched(world)
+    world.way.verdict = Health.UNKNOWN, "docker.service is activating"
+    world.run(600)
+    assert (world.watch.verdict(web), world.posted) == (WELL, [])
+
+
+def test_the_way_to_what_has_no_probe_to_ask_is_asked_all_the_same(world: World) -> None:
+    plain = Service("web", "image", check=Check("running", hold=5.0, within=60))
+    web = world.start()
+    world.watch.follow([(web, plain)])
+    world.way.verdict = BLOCKED
+    world.run(120)
+    assert world.watch.verdict(web) == (Health.DEGRADED, BLOCKED[1])
+    assert world.asked["web"] == 0
+
+
+def test_a_port_that_never_answered_is_told_with_the_deploy_and_stays_told(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gitops_mvd.host.monitor.WAYS_TRY_PAUSE_SECONDS", 0)
+    web = world.start()
+    world.way.verdict = BLOCKED
+    world.watch.ask_ports_of_new([(web, WEB)])
+    assert world.watch.verdict(web) == (Health.DEGRADED, BLOCKED[1])
+    world.watch.follow([(web, WEB)])
+    world.until_asked(1)
+    assert world.watch.verdict(web) == (Health.DEGRADED, BLOCKED[1])
+    world.way.verdict = WELL
+    world.until_asked(1)
+    assert (world.watch.verdict(web), world.posted) == (WELL, ["health"])
+
+
+def test_ports_that_answer_are_asked_once_with_the_deploy(world: World) -> None:
+    web = world.start()
+    world.watch.ask_ports_of_new([(web, WEB)])
+    assert (world.watch.verdict(web), world.way.ports_asked) == (WELL, 1)
