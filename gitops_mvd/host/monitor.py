@@ -221,7 +221,7 @@ class Monitor:
         instance = watched.instance
         health, why = self._ask_all_of(watched)
         if health is Health.HEALTHY:
-            watched.verdict, watched.failures, watched.healthy_at = HEALTHY, 0, self._wall()
+            watched.verdict, watched.failures = HEALTHY, 0
         elif health is not Health.UNKNOWN and (there := self._still_there(watched, instance)):
             self._count(watched, there, why, enough)
 
@@ -232,6 +232,7 @@ class Monitor:
             health, why = self._ask(instance, service)
             if health is not Health.HEALTHY:
                 return health, why
+        watched.healthy_at = self._wall()
         if self._ways and self._now() >= watched.ways_due:
             health, why = self._ways.ask(instance, service)
             if health is not Health.HEALTHY:
