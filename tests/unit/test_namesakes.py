@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import json
 
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from gitops_mvd.core.model import App, HostFacts
+from gitops_mvd.kong.declare import service_name
 from gitops_mvd.manifest import Cache, load, validate
 from tests.unit.memory_tree import MemoryTree
 
@@ -106,3 +110,42 @@ def test_an_app_that_writes_the_name_of_a_network_gives_way_to_the_app_whose_net
     assert refused({"c": named, "b": REDIS % "web"}) == ["c"]
     broken = "services: {web: {image: nginx, networks: [n]}}\nnetworks: {n: }\nwrong: key"
     assert refused({"a": ON_A_NETWORK % ("n", "n: {name: mvd-b-n-44136fa3}, m"), "b": broken}) == ["b"]
+
+
+PARTS = st.lists(st.sampled_from(["a", "b", "default"]), min_size=1, max_size=3)
+JOINED = st.builds(lambda parts, by: by.join(parts), PARTS, st.sampled_from(["-", "_"]))
+SERVICES = st.lists(JOINED, min_size=1, max_size=3, unique=True)
+
+
+def crowded(app: str, services: list[str]) -> str:
+    """Services of one content, each with a network, a volume and a route of its own, and one on the default network."""
+    runs = "image: redis, networks: [%s], volumes: ['%s:/d'], deploy: {replicas: 2}"
+    kong = f"x-kong: {{port: 80, routes: [{{paths: [/{app}/%s]}}]}}"
+    lines = [f"  {name}: {{{runs % (name, name)}, {kong % name}}}" for name in services]
+    names = ", ".join(f"{name}: " for name in services)
+    return "\n".join(["services:", *lines, "  web: {image: redis}", f"networks: {{{names}}}", f"volumes: {{{names}}}"])
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.dictionaries(JOINED, SERVICES, min_size=2, max_size=4))
+def test_no_two_apps_of_a_host_have_a_name_in_common(named: dict[str, list[str]]) -> None:
+    """Those of units, timers, containers, files, networks, volumes and upstreams; of a clash, one is told."""
+    tree = MemoryTree({f"apps/{app}/compose.yaml": crowded(app, services) for app, services in named.items()})
+    found, broken = load(tree, HostFacts("h1"))
+    assert {app.name for app in found} | broken.keys() == named.keys()
+    told = [str(problem) for problems in broken.values() for problem in problems]
+    assert all("the volume " in problem for problem in told), told
+    owners: dict[tuple[str, str], str] = {}
+    for app in found:
+        names = [
+            *(("instance", name) for it in app.services for name in it.instances(app.name)),
+            *(("network", name) for name in app.all_networks),
+            *(("volume", name) for name in app.volumes),
+            *(("upstream", service_name((app.name, it.name))) for it in app.services),
+            *(("journal", f"{app.name}/{it.name}") for it in app.services),
+        ]
+        assert len(set(names)) == len(names)
+        for name in names:
+            assert owners.setdefault(name, app.name) == app.name, name
+        for it in app.services:
+            assert it.endpoints(app.name).keys() <= app.all_networks.keys()
