@@ -240,6 +240,9 @@ class FakeHistory:
     def mark_job_done(self, job: str) -> None:
         self.jobs.add(job)
 
+    def adopted(self, app: str) -> frozenset[tuple[str, str]]:
+        return frozenset()
+
 
 class FakeClock:
     """Time that passes only where somebody waits."""

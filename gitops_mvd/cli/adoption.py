@@ -1,8 +1,9 @@
-"""`mvd adopt`: what the repository declares becomes managed in this server's Kong, while the daemon changes nothing.
+"""`mvd adopt`: what the repository declares and this server has already becomes the app's.
 
-To the daemon, a half-done adoption would look like a version that clashes, and its way back from that would delete
-what was adopted.  So nothing else changes this server meanwhile, and the history forgets the last good versions of the
-apps concerned: from then on the way back is what is found there.
+In this server's Kong it becomes managed, while the daemon changes nothing.  To the daemon, a half-done adoption would
+look like a version that clashes, and its way back from that would delete what was adopted.  So nothing else changes
+this server meanwhile, and the history forgets the last good versions of the apps concerned: from then on the way back
+is what is found there.
 """
 
 from __future__ import annotations
@@ -11,10 +12,14 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 from gitops_mvd.core.errors import StepFailed, Unavailable
 from gitops_mvd.core.model import Desired
 from gitops_mvd.core.ports import Kind
+from gitops_mvd.daemon.preview import desired
+from gitops_mvd.daemon.wiring import Wired
+from gitops_mvd.kinds import discover
 from gitops_mvd.kong.client import Kong
 from gitops_mvd.kong.entities import entities_of
 from gitops_mvd.kong.migrate.adopt import Adoptions, plan
@@ -105,3 +110,39 @@ class Adopter:
                     return
                 raise
         raise Unavailable("the daemon goes on though it is suspended", "run `mvd suspend`, and try again")
+
+
+class Adopted(NamedTuple):
+    """A network or volume of this host and the app that uses it; `is_managed` if it was made for that app as it is."""
+
+    kind: str
+    name: str
+    app: str
+    is_managed: bool
+
+
+def adopt_existing(wired: Wired, kind: str, name: str, app: str) -> Adopted:
+    """Give a network or volume that this host has to the app that declares it, which must be `app` unless that is "".
+
+    Neither can be given a label, so the history has a record.  Without that, it is used all the same and noted again.
+    Raises StepFailed or Unavailable.
+    """
+    resources = discover(wired.tools)[kind]
+    wanted = next(
+        (it for app in desired(wired, fetch=True).apps for it in resources.wanted(app) if it.name == name), None
+    )
+    if not wanted:
+        raise StepFailed(f"no app of this host declares the {kind} {name}", f"its real name is meant: docker {kind} ls")
+    if app not in ("", wanted.app):
+        raise StepFailed(f"{app} does not declare the {kind} {name}", f"{wanted.app} does")
+    if name not in {it["Name"] for it in (wired.engine.volumes() if kind == "volume" else wired.engine.networks())}:
+        raise StepFailed(f"this host has no {kind} {name}", "the next sync makes it")
+    found = [it for it in resources.observe() if it.name == name]
+    is_managed = wanted in found
+    if kind == "network" and not is_managed and found:
+        raise StepFailed(
+            f"network {name} was made for the app {found[0].app}, and goes with it", "give it another name"
+        )
+    if not is_managed:
+        wired.history.adopt(kind, name, wanted.app)
+    return Adopted(kind, name, wanted.app, is_managed)

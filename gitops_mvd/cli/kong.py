@@ -68,16 +68,45 @@ def dump(
     return 0
 
 
-@click.command()
+@click.group(invoke_without_command=True, subcommand_metavar="[volume NAME | network NAME]")
 @click.option("-y", "--yes", is_flag=True, help="Adopt without asking, for scripts.")
 @as_json
-@click.pass_obj
-def adopt(config: Path, yes: bool, machine: bool) -> int:
+@click.pass_context
+def adopt(context: click.Context, yes: bool, machine: bool) -> int:
     """Adopt what this server's Kong has and the repository declares.
 
     From then on gitops-mvd manages it.  Shows first what would change; nothing else of that Kong is touched.  Exit
     code 1: something cannot be adopted; 2, with --json and without --yes: there is something to adopt.
     """
+    return 0 if context.invoked_subcommand else _adopt_entities(context.obj, yes, machine)
+
+
+def _existing(kind: str) -> click.Command:
+    @click.command(name=kind, help=f"Give a {kind} of this host to the app that declares it, as it is.")
+    @click.argument("name")
+    @click.option("--app", default="", metavar="APP", help="The app that declares it, to be sure.")
+    @as_json
+    @click.pass_obj
+    def command(config: Path, name: str, app: str, machine: bool) -> int:
+        from gitops_mvd.cli.adoption import adopt_existing
+
+        adopted = adopt_existing(connect(config), kind, name, app)
+        if machine:
+            print_json(adopted._asdict())
+        elif adopted.is_managed:
+            click.echo(f"{kind} {name} was made for {adopted.app}, and is managed: nothing to adopt")
+        else:
+            click.echo(f"{kind} {name} is used by {adopted.app} as it is, from the next sync on.")
+        return 0
+
+    return command
+
+
+adopt.add_command(_existing("volume"))
+adopt.add_command(_existing("network"))
+
+
+def _adopt_entities(config: Path, yes: bool, machine: bool) -> int:
     from gitops_mvd.cli.adoption import Adopter
     from gitops_mvd.daemon.preview import desired
     from gitops_mvd.kinds import route

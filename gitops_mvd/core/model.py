@@ -361,7 +361,7 @@ class App:
         """Its networks and, if a service is on it without naming it, its default network."""
         joined = {name for service in self.services for name in service.endpoints(self.name)}
         default = default_network(self.name)
-        return {**self.networks, default: {}} if default in joined else self.networks
+        return {**self.networks, default: {}} if default in joined - self.networks.keys() else self.networks
 
     def to_json(self) -> dict[str, Any]:
         """Its content.  Versions and stored apps are made of this: the keys are never renamed."""

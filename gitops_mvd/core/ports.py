@@ -260,6 +260,10 @@ class History(Protocol):
 
     def mark_job_done(self, job: str) -> None: ...
 
+    def adopted(self, app: str) -> frozenset[tuple[str, str]]:
+        """The networks and volumes, by kind and name, that an operator gave to that app as they are."""
+        ...
+
 
 class Clock(Protocol):
     """Time, so that tests need none."""

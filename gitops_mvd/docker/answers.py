@@ -39,6 +39,11 @@ MEANINGS: Sequence[tuple[re.Pattern[str], type[MvdError], str]] = [
             "the registry refused the login: `docker login`, or `registries` in the settings",
         ),
         (
+            "network .* is ambiguous",
+            StepFailed,
+            "it exists twice: see `docker network ls`, and remove the other one by its id",
+        ),
+        (
             "manifest unknown|name unknown|manifest for .* not found|failed to resolve reference .*: not found$",
             StepFailed,
             "there is no such image",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from contextlib import suppress
 
 from docker.errors import APIError, NotFound
@@ -14,6 +14,8 @@ from gitops_mvd.docker.answers import APP, chosen, network, strings
 from gitops_mvd.docker.connection import Connection
 from gitops_mvd.docker.shape import checked, each_checked
 from gitops_mvd.docker.types import ListedNetwork, ListedVolume
+
+Existing = tuple[str, str]  # the kind, `network` or `volume`, and the name
 
 
 class NetworkApi(Connection):
@@ -45,9 +47,9 @@ class NetworkApi(Connection):
                     api.create_network(name, **how)
         self.forget("network")
 
-    def remove_network(self, name: str) -> None:
+    def remove_network(self, id: str, name: str) -> None:
         with self.asking(f"remove network {name}") as api, suppress(NotFound):
-            api.remove_network(name)
+            api.remove_network(id)
         self.forget("network")
 
     def create_volume(self, name: str, options: compose.Volume, labels: Mapping[str, str]) -> None:
@@ -72,17 +74,28 @@ class NetworkApi(Connection):
         with suppress(StepFailed):
             self.remove_volume(name)
 
-    def unlabelled(self, app: App) -> frozenset[str]:
-        """The networks and volumes of `app` that are here under their names, and that gitops-mvd has not made."""
-        found: set[str] = set()
-        for wanted, existing in ((app.networks, self.networks), (app.volumes, self.volumes)):
-            own = {name for name, options in wanted.items() if not options.get("external")}
-            found |= {
-                it["Name"]
-                for it in (existing() if own else ())
-                if it["Name"] in own and APP not in (it["Labels"] or {})
-            }
-        return frozenset(found)
+    def existing(self, app: App) -> Set[Existing]:
+        """The networks and volumes of `app` that are here under their names."""
+        networks = {it["Name"] for it in self.networks()} & set(_own(app.all_networks))
+        volumes = {it["Name"] for it in self.volumes()} & set(_own(app.volumes))
+        return {("network", name) for name in networks} | {("volume", name) for name in volumes}
+
+    def made_elsewhere(self, app: App) -> Mapping[Existing, str]:
+        """The networks and volumes of `app` that are here under their names and were made by others, with these.
+
+        That is another app or, if gitops-mvd has not made them, "".  A network of another app is not among them, as it
+        goes with that app, nor a name that exists twice, if one of the two is the app's own.
+        """
+        found: dict[Existing, str] = {}
+        for name in _own(app.all_networks):
+            owners = {_owner(it) for it in self.networks() if it["Name"] == name}
+            if "" in owners and app.name not in owners:
+                found["network", name] = ""
+        for name in _own(app.volumes):
+            owners = {_owner(it) for it in self.volumes() if it["Name"] == name}
+            if owners and app.name not in owners:
+                found["volume", name] = max(owners)
+        return found
 
     def require_externals(self, app: App) -> None:
         """Raise StepFailed for the first `external: true` network or volume of `app` that nobody has made."""
@@ -94,3 +107,13 @@ class NetworkApi(Connection):
             if missing := sorted(external - {found["Name"] for found in existing()} if external else ()):
                 hint = f"docker {kind} create {missing[0]}"
                 raise StepFailed(f"external {kind} {missing[0]} does not exist", hint)
+
+
+def _own(declared: Mapping[str, compose.Network] | Mapping[str, compose.Volume]) -> list[str]:
+    """The names of those that are not `external`."""
+    return [name for name, options in declared.items() if not options.get("external")]
+
+
+def _owner(found: ListedNetwork | ListedVolume) -> str:
+    """The app for which gitops-mvd made it, "" if it did not."""
+    return (found["Labels"] or {}).get(APP, "")

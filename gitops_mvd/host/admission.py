@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 from collections.abc import Iterator, Mapping, Set
 from contextlib import suppress
 
@@ -18,18 +19,22 @@ from gitops_mvd.core.secret_words import is_telling
 from gitops_mvd.core.secrets import filled
 from gitops_mvd.docker.client import Engine
 from gitops_mvd.docker.create import too_new
+from gitops_mvd.docker.networks import Existing
+from gitops_mvd.docker.ownership import users
 from gitops_mvd.manifest.dotenv import check_variable
 from gitops_mvd.manifest.references import secret_names
 from gitops_mvd.secrets.store import Secrets, as_text
 
+log = logging.getLogger(__name__)
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Seen:
-    """What an app was pinned by: the engine's images and API, what others have made, and the digests of its secrets."""
+    """What an app was pinned by: the engine's images and API, what was made for others, the digests of its secrets."""
 
     images: object = None
     api: tuple[int, int] = (0, 0)
-    unlabelled: Set[str] = frozenset()
+    existing: Mapping[Existing, str] = dataclasses.field(default_factory=dict)
     secrets: Mapping[str, Mapping[str, str]] = dataclasses.field(default_factory=dict)
 
 
@@ -57,11 +62,11 @@ class Admission:
         enforce(self._policy, app, self._server)
         self._engine.require_externals(app)
         self._require_secrets(app)
-        images, unlabelled = self._engine.images(), self._engine.unlabelled(app)
+        images, existing = self._engine.images(), self._existing(app)
         api = self._engine.api_version()
         secrets = {service.name: self._digests(app, service) for service in app.services if service.secrets}
         known, by, pinned = self._pinned.get(app.name, (None, Seen(), None))
-        seen = Seen(images, api, unlabelled, secrets)
+        seen = Seen(images, api, existing, secrets)
         is_seen = app is known and by.images is images and by == seen
         if not (pinned and is_seen and all(s.pull_policy != "always" for s in app.services)):
             for service in app.services:
@@ -70,8 +75,11 @@ class Admission:
                 self._refuse_exposed(service, secrets.get(service.name, {}))
             services = (dataclasses.replace(s, secrets=secrets.get(s.name, {}), sealed={}) for s in app.services)
             anew = resolve(dataclasses.replace(app, services=tuple(map(self._engine.pin, services))))
-            anew = _using(anew, unlabelled)
-            anew = dataclasses.replace(anew, notes=(*app.notes, *_notes(app, unlabelled), *self._notes(anew)))
+            anew = _using(anew, existing.keys())
+            notes = tuple(_notes(app, existing, self._history.last_good(app.name)))
+            for note in notes:
+                log.info("noted app=%s %s", app.name, note.message)
+            anew = dataclasses.replace(anew, notes=(*app.notes, *notes, *self._notes(anew)))
             pinned = pinned if pinned and (pinned, pinned.notes) == (anew, anew.notes) else anew
             self._pinned[app.name] = app, seen, pinned
         self._admitted[app.name] = pinned
@@ -101,6 +109,16 @@ class Admission:
                         f"{service.name} keeps data in {path}, which no volume is mounted at: a new version begins "
                         "without it; mount a volume there, or update it with `order: stop-first`",
                     )
+
+    def _existing(self, app: App) -> Mapping[Existing, str]:
+        """What is used as it is, with who made it: what was made by others, and what was adopted for the app.
+
+        A volume that the app it was made for still uses is not: two would write to it.
+        """
+        adopted, elsewhere = self._history.adopted(app.name), self._engine.made_elsewhere(app)
+        used = {key for key, maker in elsewhere.items() if maker and maker in users(self._engine.containers(), key[1])}
+        elsewhere = {key: maker for key, maker in elsewhere.items() if key not in used}
+        return {**elsewhere, **dict.fromkeys(self._engine.existing(app) & adopted, app.name)} if adopted else elsewhere
 
     def _require_secrets(self, app: App) -> None:
         """Raise StepFailed for the first secret file of `app` that this host does not have."""
@@ -166,21 +184,27 @@ class Admission:
                 raise StepFailed(f"{service.name}: with its secret the variable {name} {error}") from error
 
 
-def _using(app: App, unlabelled: Set[str]) -> App:
-    """The app with networks and volumes as external ones that somebody else has made under their names.
+def _using(app: App, existing: Set[Existing]) -> App:
+    """The app with those networks and volumes as external ones.
 
-    A label cannot decide whose a volume is: it cannot be put on one that a backup was restored to.
+    A label cannot decide whose a volume is: it cannot be put on one that a backup was restored to, nor changed when an
+    app is renamed.  Who may use one is said by Git, where two apps that claim one volume are a mistake, and by policy.
     """
-    if not unlabelled:
+    networks: dict[str, Network] = {name: {"external": True} for kind, name in existing if kind == "network"}
+    volumes: dict[str, Volume] = {name: {"external": True} for kind, name in existing if kind == "volume"}
+    if not existing:
         return app
-    networks: dict[str, Network] = {name: {"external": True} for name in app.networks if name in unlabelled}
-    volumes: dict[str, Volume] = {name: {"external": True} for name in app.volumes if name in unlabelled}
     return dataclasses.replace(app, networks={**app.networks, **networks}, volumes={**app.volumes, **volumes})
 
 
-def _notes(app: App, unlabelled: Set[str]) -> Iterator[Problem]:
-    for kind, names in (("networks", app.networks), ("volumes", app.volumes)):
-        for name in names:
-            if name in unlabelled:
-                made = f"{name} is on this host already, and not made by gitops-mvd: it is used as it is"
-                yield Problem(f"apps/{app.name}", 1, kind, made)
+def _notes(app: App, existing: Mapping[Existing, str], good: App | None) -> Iterator[Problem]:
+    """What is used as it is, until a version that does so has worked or somebody has adopted it."""
+    known: dict[str, Mapping[str, Network] | Mapping[str, Volume]] = {
+        "network": good.networks if good else {},
+        "volume": good.volumes if good else {},
+    }
+    for (kind, name), maker in existing.items():
+        if maker != app.name and not known[kind].get(name, {}).get("external"):
+            made = f"made for the app {maker}" if maker else "not made by gitops-mvd"
+            told = f"{name} is on this host already, and {made}: it is used as it is (mvd adopt {kind} {name})"
+            yield Problem(f"apps/{app.name}", 1, f"{kind}s", told)

@@ -10,6 +10,7 @@ from gitops_mvd.core.specs import DigestSpec, Made, Pools, WithContainer, digest
 from gitops_mvd.docker.answers import APP, DIGEST
 from gitops_mvd.docker.claims import subnets
 from gitops_mvd.docker.client import Engine
+from gitops_mvd.docker.types import ListedNetwork
 from gitops_mvd.kinds import Tools
 
 
@@ -32,29 +33,36 @@ class Networks:
                 yield Resource(self.name, name, app.name, spec=DigestSpec(digest=digest(options)), payload=payload)
 
     def observe(self) -> Iterator[Resource]:
-        for network in self._engine.networks():
-            labels = network["Labels"] or {}
-            if APP in labels:
-                spec = DigestSpec(digest=labels.get(DIGEST, ""))
-                yield Resource(self.name, network["Name"], labels[APP], spec=spec, payload=Pools(subnets(network)))
+        return filter(None, map(self._resource, self._engine.networks()))
+
+    def _resource(self, network: ListedNetwork) -> Resource | None:
+        labels = network["Labels"] or {}
+        if APP not in labels:
+            return None
+        spec = DigestSpec(digest=labels.get(DIGEST, ""))
+        return Resource(self.name, network["Name"], labels[APP], spec=spec, payload=Pools(subnets(network)))
 
     def prepare(self, changes: Sequence[Change]) -> None:
         """Nothing: what is refused, is refused by `apply`, before anything stops."""
 
     def apply(self, changes: Sequence[Change]) -> None:
         for change in changes:
-            network = change.resource
-            found = next((other for other in self.observe() if other.key == network.key), None)
-            if found and found.app != network.app:
-                raise StepFailed(f"network {network.name} was made for the app {found.app}", "give it another name")
-            if found and found != change.to:
-                self._engine.remove_network(network.name)  # refused while a container is on it
-            if change.to and found != change.to:
-                payload = change.to.payload
-                if not isinstance(payload, Made):
-                    raise StepFailed(f"network {network.name} is gone, and its options are not known")
-                labels = {APP: network.app, DIGEST: digest_spec(network)["digest"]}
-                self._engine.create_network(network.name, payload.options, labels)
+            self._apply(change.resource, change.to)
+
+    def _apply(self, network: Resource, wanted: Resource | None) -> None:
+        """By their ids, as an engine may have several networks of one name: one of them may be of somebody else."""
+        there = [it for it in self._engine.networks() if it["Name"] == network.name]
+        found = {it["Id"]: resource for it in there if (resource := self._resource(it))}
+        if maker := next((it.app for it in found.values() if it.app != network.app), ""):
+            raise StepFailed(f"network {network.name} was made for the app {maker}", "give it another name")
+        for id, resource in found.items():
+            if resource != wanted:
+                self._engine.remove_network(id, network.name)  # refused while a container is on it
+        if wanted and wanted not in found.values():
+            if not isinstance(wanted.payload, Made):
+                raise StepFailed(f"network {network.name} is gone, and its options are not known")
+            labels = {APP: network.app, DIGEST: digest_spec(network)["digest"]}
+            self._engine.create_network(network.name, wanted.payload.options, labels)
 
 
 def connect(tools: Tools) -> Networks:

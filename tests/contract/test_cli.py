@@ -20,7 +20,7 @@ import yaml
 
 from gitops_mvd.cli import install
 from gitops_mvd.config.settings import read
-from gitops_mvd.core.model import ThreadState
+from gitops_mvd.core.model import ThreadState, digest
 from gitops_mvd.daemon.loop import Daemon
 from gitops_mvd.daemon.mailbox import Mailbox
 from gitops_mvd.daemon.webhook import WebhookThread
@@ -357,6 +357,78 @@ def test_a_commit_that_is_refused_is_told_by_sync_and_status(newcomer: Newcomer)
     assert (synced.code, status.code) == (1, 1)
     assert "the newest commit is refused since " in synced.err
     assert "the newest commit is refused since " in status.out
+
+
+STORING = compose(volumes=["data:/data"]) + "volumes: {data: }\n"
+SHARED = "shop_data is on this host already, and "
+
+
+def existing(name: str, app: str = "", digest: str = "") -> dict[str, Any]:
+    labels = {"io.gitops-mvd.app": app, "io.gitops-mvd.digest": digest} if app else None
+    return {"Id": name, "Name": name, "Labels": labels, "IPAM": {"Config": []}}
+
+
+def test_a_volume_that_was_there_before_is_used_and_noted_until_it_is_adopted(newcomer: Newcomer) -> None:
+    """As one that a backup was restored to, or that another app has left behind."""
+    terminal, _ = newcomer.terminal, newcomer.repository.commit({"apps/shop/compose.yaml": STORING})
+    for maker, told in (("", "not made by gitops-mvd"), ("store", "made for the app store")):
+        newcomer.engine["/volumes"] = {"Volumes": [existing("shop_data", maker, "0" * 64)]}
+        plan = terminal.mvd("plan")
+        assert plan.code == 2
+        assert "volume" not in [line.split()[1] for line in plan.out.splitlines()]
+        assert f"{SHARED}{told}: it is used as it is (mvd adopt volume shop_data)" in plan.out
+    said = terminal.mvd("adopt", "volume", "shop_data")
+    assert said == Said(0, "volume shop_data is used by shop as it is, from the next sync on.\n", "")
+    plan = terminal.mvd("plan")
+    assert "volume" not in [line.split()[1] for line in plan.out.splitlines()]
+    assert SHARED not in plan.out
+    newcomer.engine["/volumes"] = {"Volumes": []}
+    assert "+ volume" in terminal.mvd("plan").out, "it is gone, and made anew"
+
+
+def test_a_volume_that_was_made_with_other_options_can_be_adopted(newcomer: Newcomer) -> None:
+    terminal, _ = newcomer.terminal, newcomer.repository.commit({"apps/shop/compose.yaml": STORING})
+    newcomer.engine["/volumes"] = {"Volumes": [existing("shop_data", "shop", "0" * 64)]}
+    assert "~ volume" in terminal.mvd("plan").out
+    said = json.loads(terminal.mvd("adopt", "volume", "shop_data", "--app", "shop", "--json").out)
+    assert said == {"kind": "volume", "name": "shop_data", "app": "shop", "is_managed": False}
+    assert " volume " not in terminal.mvd("plan").out
+
+
+def test_a_network_that_was_made_by_hand_is_adopted(newcomer: Newcomer) -> None:
+    text = compose(networks=["back"]) + "networks: {back: {name: backbone}}\n"
+    terminal, _ = newcomer.terminal, newcomer.repository.commit({"apps/shop/compose.yaml": text})
+    newcomer.engine["/networks"] = [existing("backbone")]
+    told = "backbone is on this host already, and not made by gitops-mvd"
+    assert told in terminal.mvd("plan").out
+    assert terminal.mvd("adopt", "network", "backbone").code == 0
+    assert told not in terminal.mvd("plan").out
+    newcomer.engine["/networks"] = [existing("backbone", "store", "0" * 64)]
+    said = terminal.mvd("adopt", "network", "backbone")
+    assert (said.code, said.err.splitlines()[0]) == (
+        1,
+        "mvd: network backbone was made for the app store, and goes with it",
+    )
+
+
+def test_what_cannot_be_adopted_is_told_and_why(newcomer: Newcomer) -> None:
+    terminal, _ = newcomer.terminal, newcomer.repository.commit({"apps/shop/compose.yaml": STORING})
+
+    def why(*words: str) -> str:
+        said = terminal.mvd("adopt", "volume", *words)
+        assert said.code == 1
+        return said.err.splitlines()[0]
+
+    assert why("shop_data") == "mvd: this host has no volume shop_data"
+    assert why("data") == "mvd: no app of this host declares the volume data"
+    assert why("shop_data", "--app", "store") == "mvd: store does not declare the volume shop_data"
+
+
+def test_what_was_made_for_its_app_needs_no_adoption(newcomer: Newcomer) -> None:
+    terminal, _ = newcomer.terminal, newcomer.repository.commit({"apps/shop/compose.yaml": STORING})
+    newcomer.engine["/volumes"] = {"Volumes": [existing("shop_data", "shop", digest({}))]}
+    said = terminal.mvd("adopt", "volume", "shop_data")
+    assert said == Said(0, "volume shop_data was made for shop, and is managed: nothing to adopt\n", "")
 
 
 def test_a_repository_is_validated_where_it_lies(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

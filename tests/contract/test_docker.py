@@ -17,7 +17,7 @@ from queue import Queue
 
 import pytest
 
-from gitops_mvd.core.errors import StepFailed, Unavailable
+from gitops_mvd.core.errors import NotNow, StepFailed, Unavailable
 from gitops_mvd.core.model import App, Change, Service
 from gitops_mvd.daemon.mailbox import Interruptible
 from gitops_mvd.docker.client import Engine
@@ -159,6 +159,43 @@ def test_a_network_whose_options_changed_under_one_name_is_made_again(engine: En
     networks.apply([Change(before, after)])
     assert list(networks.observe()) == [after]
     networks.apply([Change(after, None)])
+
+
+@pytest.mark.parametrize("labels", [{}, {"io.gitops-mvd.app": "shop"}])
+def test_of_two_networks_of_one_name_the_managed_ones_are_removed(engine: Engine, labels: dict[str, str]) -> None:
+    """Docker allowed that until version 25, and has them from then."""
+    networks, app = Networks(engine), App("shop", networks={"twice": {}})
+    (wanted,) = networks.wanted(app)
+    networks.apply([Change(None, wanted)])
+    with engine.asking("make another one") as api:
+        other = api.create_network("twice", labels=labels)["Id"]
+    engine.forget("network")
+    try:
+        assert engine.made_elsewhere(app) == {}, "one of them is its own"
+        networks.apply([Change(wanted, None)])
+        left = [it["Id"] for it in engine.networks() if it["Name"] == "twice"]
+        assert left == ([] if labels else [other])
+    finally:
+        engine.remove_network(other, "twice")
+
+
+def test_a_volume_of_another_app_is_waited_for_while_that_app_uses_it(engine: Engine) -> None:
+    volumes, (theirs, ours) = Volumes(engine), (App(name, volumes={"shop_data": {}}) for name in ("shop", "store"))
+    (made,), (wanted,) = volumes.wanted(theirs), volumes.wanted(ours)
+    volumes.apply([Change(None, made)])
+    user, labels = "mvd-shop-db-00000000", {"app": "shop", "service": "db", "digest": "0" * 64}
+    options = [word for key, value in labels.items() for word in ("--label", f"io.gitops-mvd.{key}={value}")]
+    docker("create", "--name", user, "--volume", "shop_data:/data", *options, os.environ["MVD_IMAGE"])
+    try:
+        with pytest.raises(NotNow, match="shop_data was made for the app shop, which uses it"):
+            volumes.apply([Change(None, wanted)])
+        docker("rm", user)
+        volumes.apply([Change(None, wanted)])
+        assert list(volumes.observe()) == [made], "it is used as it is"
+        assert engine.made_elsewhere(ours) == {("volume", "shop_data"): "shop"}
+    finally:
+        docker("rm", "--force", user)
+        volumes.apply([Change(made, None)])
 
 
 def test_events_and_listings_outlive_a_restart_of_docker(engine: Engine) -> None:

@@ -82,8 +82,8 @@ class Engine:
     def images(self) -> dict[str, Any]:
         return {}
 
-    def unlabelled(self, app: App) -> frozenset[str]:
-        return frozenset()
+    def made_elsewhere(self, app: App) -> dict[tuple[str, str], str]:
+        return {}
 
     def volumes_of(self, pinned: str) -> list[str]:
         return []
