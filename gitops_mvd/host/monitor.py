@@ -30,7 +30,9 @@ UNHEALTHY_EVERY_SECONDS = 10.0  # after a failure, too
 SHORTEST_INTERVAL_SECONDS = 2.0  # whatever a manifest's own `interval` says
 EARLY_SHARE = 0.2  # of its pause, by which a try may come early, beside another: half of its cost is to wake up
 FIRST_TRY_WITHIN_SECONDS = 5.0  # new instances are spread over this time
-WAYS_EVERY_SECONDS = 50.0  # at least: with the first try of the probe after that
+# The ways are asked with the first try of the probe after that: half of what a try costs is to wake up.
+PORTS_EVERY_SECONDS = 50.0
+ROUTE_EVERY_SECONDS = 170.0  # a request through Kong costs three times as much
 WAYS_TRY_PAUSE_SECONDS = 0.5  # between the tries after a deploy
 WORKERS = 32  # tries at once: 50 that hang for 2 s each are asked in 4 s, and told in 40 s
 
@@ -41,10 +43,10 @@ HEALTHY: Verdict = (Health.HEALTHY, "")
 
 
 class AskWays(Protocol):
-    """Asks the ways to a healthy instance: all of them, or those that a gate has not just proven."""
+    """Asks the ways to a healthy instance, one try each."""
 
-    def ask(self, instance: Instance, service: Service) -> Verdict: ...
     def ask_ports(self, instance: Instance, service: Service) -> Verdict: ...
+    def ask_route(self, instance: Instance, service: Service) -> Verdict: ...
 
 
 @dataclass(eq=False)
@@ -58,7 +60,8 @@ class Watched:
     failures: int = 0
     started: str = ""
     healthy_at: float = 0.0  # Unix time
-    ways_due: float = 0.0
+    ports_due: float = 0.0
+    route_due: float = 0.0
     is_asked: bool = False  # at this moment
 
     def stays(self, instance: Instance, service: Service) -> bool:
@@ -226,18 +229,23 @@ class Monitor:
             self._count(watched, there, why, enough)
 
     def _ask_all_of(self, watched: Watched) -> Verdict:
-        """One try of the probe and, if they are due, of the ways."""
+        """One try of the probe and, of the ways, of those that are due."""
         instance, service = watched.instance, watched.service
         if is_monitored(service.check):
             health, why = self._ask(instance, service)
             if health is not Health.HEALTHY:
                 return health, why
-        watched.healthy_at = self._wall()
-        if self._ways and self._now() >= watched.ways_due:
-            health, why = self._ways.ask(instance, service)
+        now, watched.healthy_at = self._now(), self._wall()
+        if self._ways and now >= watched.ports_due:
+            health, why = self._ways.ask_ports(instance, service)
             if health is not Health.HEALTHY:
                 return health, why
-            watched.ways_due = self._now() + WAYS_EVERY_SECONDS
+            watched.ports_due = now + PORTS_EVERY_SECONDS
+        if self._ways and now >= watched.route_due:
+            health, why = self._ways.ask_route(instance, service)
+            if health is not Health.HEALTHY:
+                return health, why
+            watched.route_due = now + ROUTE_EVERY_SECONDS
         return HEALTHY
 
     def _still_there(self, watched: Watched, asked: Instance) -> Instance | None:

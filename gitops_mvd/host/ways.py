@@ -63,20 +63,20 @@ class Ways:
         self._seen: set[tuple[str, str]] = set()  # container and its address of the host that answered once
         self._unchecked: set[str] = set()  # addresses that cannot be asked from here, as was logged
 
-    def ask(self, instance: Instance, service: Service) -> Verdict:
-        """Is a healthy instance reached over its published ports and, for all instances of its service, its route?
+    def ask_ports(self, instance: Instance, service: Service) -> Verdict:
+        """Is a healthy instance reached over its published ports?
 
         PROGRESSING with the reason if it is not, and UNKNOWN while Docker or the server is disrupted.
         """
-        verdict = self.ask_ports(instance, service)
-        return self._judged(self._blocked_route(instance, service)) if verdict == HEALTHY else verdict
-
-    def ask_ports(self, instance: Instance, service: Service) -> Verdict:
-        """As `ask`, without the route."""
         if not has_ways(service) or "network_mode" in service.run:
             return HEALTHY
         blocked = (self._blocked_port(instance, service, it) for it in instance.published if it.protocol == "tcp")
         return self._judged(unpublished(instance, service) or next(filter(None, blocked), ""))
+
+    def ask_route(self, instance: Instance, service: Service) -> Verdict:
+        """Does the route lead to the service?  The first of its instances asks for all of them; else as `ask_ports`."""
+        is_first = instance.name == service.instances(instance.app)[0]
+        return self._judged(self._blocked_route(instance.app, service)) if is_first else HEALTHY
 
     def _judged(self, why: str) -> Verdict:
         if not why:
@@ -147,13 +147,12 @@ class Ways:
 
     # ---- the route ---------------------------------------------------------------------------------------------------
 
-    def _blocked_route(self, instance: Instance, service: Service) -> str:
-        """Why the route does not lead to the service, "" if it does, is not known, or is asked for another instance."""
-        is_first = instance.name == service.instances(instance.app)[0]
-        if not (self._route_proof and service.kong and is_first):
+    def _blocked_route(self, app: str, service: Service) -> str:
+        """Why the route does not lead to the service, "" if it does or nobody can tell."""
+        if not (self._route_proof and service.kong):
             return ""
         try:
-            for route in self._routes.wanted(App(instance.app, (service,))):
+            for route in self._routes.wanted(App(app, (service,))):
                 health, why, _ = self._route_proof.answers(route)
                 if health in (Health.PROGRESSING, Health.DEGRADED):
                     return why

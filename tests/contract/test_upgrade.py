@@ -535,7 +535,7 @@ DIFFERENCES: Mapping[str, Callable[[Server], None]] = {
     "a link for the boot": without_link,
     "a unit that does not run": stopped,
     "the label of a network": in_list("/networks", '"io.gitops-mvd.digest": "0', '"io.gitops-mvd.digest": "1'),
-    "the label of a volume": in_list("/volumes", '"io.gitops-mvd.app": "database"', '"io.gitops-mvd.app": "other"'),
+    "the label of a volume": in_list("/volumes", '"io.gitops-mvd.digest": "b2', '"io.gitops-mvd.digest": "b3'),
     "the tag of an image": in_list("/images/json", "gitops-mvd.local/app:chatbot.", "gitops-mvd.local/app:chatbot.0"),
     "a path of a route": in_kong("/chatbot", "/chatbox"),
     "a tag of an entity": in_kong("app:chatbot", "app:chatbox"),

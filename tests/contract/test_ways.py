@@ -115,7 +115,7 @@ def test_a_port_that_answers_at_every_address_is_a_way(ways: Ways, says: Says) -
     with ExitStack() as servers:
         for place in EVERYWHERE:
             servers.enter_context(listening(*place, says))
-        assert ways.ask(instance("0.0.0.0"), web()) == WELL
+        assert ways.ask_ports(instance("0.0.0.0"), web()) == WELL
 
 
 @pytest.mark.parametrize("check", [None, HTTP])
@@ -125,7 +125,7 @@ def test_a_port_that_is_closed_at_one_address_is_told_with_it(ways: Ways, check:
         for address, port in EVERYWHERE:
             if address != missing:
                 servers.enter_context(listening(address, port, http(200)))
-        health, why = ways.ask(instance("0.0.0.0"), web(check))
+        health, why = ways.ask_ports(instance("0.0.0.0"), web(check))
     assert health is Health.PROGRESSING
     assert why.startswith(f"{WAY}{missing}:{PORT} ")
     assert "refuses the connection" in why
@@ -134,7 +134,7 @@ def test_a_port_that_is_closed_at_one_address_is_told_with_it(ways: Ways, check:
 @pytest.mark.parametrize("check", [None, HTTP])
 def test_a_proxy_with_nothing_behind_it_is_no_way(ways: Ways, check: Check | None) -> None:
     with listening(CONTAINER, TARGET, http(200)), listening(LOOPBACK, PORT, hangs_up):
-        health, why = ways.ask(instance(LOOPBACK), web(check, LOOPBACK))
+        health, why = ways.ask_ports(instance(LOOPBACK), web(check, LOOPBACK))
     assert health is Health.PROGRESSING
     assert why.startswith(f"{WAY}{LOOPBACK}:{PORT} ")
     assert "hangs up" in why
@@ -143,7 +143,7 @@ def test_a_proxy_with_nothing_behind_it_is_no_way(ways: Ways, check: Check | Non
 def test_any_answer_of_the_probe_proves_the_way_to_what_it_says_of_itself_elsewhere(ways: Ways) -> None:
     """An app may answer other hosts and other clients otherwise."""
     with listening(CONTAINER, TARGET, http(200)), listening(LOOPBACK, PORT, http(403)):
-        assert ways.ask(instance(LOOPBACK), web(HTTP, LOOPBACK)) == WELL
+        assert ways.ask_ports(instance(LOOPBACK), web(HTTP, LOOPBACK)) == WELL
 
 
 @pytest.mark.parametrize("check", [None, HTTP])
@@ -151,33 +151,33 @@ def test_a_port_on_which_nothing_listens_in_the_container_says_nothing_of_the_wa
     ways: Ways, check: Check | None
 ) -> None:
     with listening(LOOPBACK, PORT, hangs_up):
-        assert ways.ask(instance(LOOPBACK), web(check, LOOPBACK)) == WELL
+        assert ways.ask_ports(instance(LOOPBACK), web(check, LOOPBACK)) == WELL
 
 
 def test_what_is_published_for_all_of_ipv6_counts_once_it_has_answered(ways: Ways) -> None:
     there = instance("::")
     with listening(CONTAINER, TARGET, waits):
-        assert ways.ask(there, web()) == WELL, "an engine without its proxy publishes nothing at ::1"
+        assert ways.ask_ports(there, web()) == WELL, "an engine without its proxy publishes nothing at ::1"
         with listening("::1", PORT, waits):
-            assert ways.ask(there, web()) == WELL
-        assert ways.ask(there, web()) == (Health.PROGRESSING, f"{WAY}[::1]:{PORT} refuses the connection")
+            assert ways.ask_ports(there, web()) == WELL
+        assert ways.ask_ports(there, web()) == (Health.PROGRESSING, f"{WAY}[::1]:{PORT} refuses the connection")
 
 
 def test_an_address_of_ipv6_that_is_named_counts_at_once(ways: Ways) -> None:
     with listening(CONTAINER, TARGET, waits):
-        told = ways.ask(instance("::1"), web(address="::1"))
+        told = ways.ask_ports(instance("::1"), web(address="::1"))
     assert told == (Health.PROGRESSING, f"{WAY}[::1]:{PORT} refuses the connection")
 
 
 def test_a_port_that_the_engine_has_left_out_is_told(ways: Ways) -> None:
-    told = ways.ask(instance(LOOPBACK), web(address="::1"))
+    told = ways.ask_ports(instance(LOOPBACK), web(address="::1"))
     assert told == (Health.PROGRESSING, f"{WAY}the port [::1]:{PORT} is not published")
 
 
 def test_an_address_that_cannot_be_asked_from_here_is_logged_once(ways: Ways, caplog: pytest.LogCaptureFixture) -> None:
     for _ in range(3):
         with caplog.at_level("INFO"):
-            assert ways.ask(instance("255.255.255.255"), web(address="255.255.255.255")) == WELL
+            assert ways.ask_ports(instance("255.255.255.255"), web(address="255.255.255.255")) == WELL
     assert [record.getMessage() for record in caplog.records] == [
         f"published port not checked address=255.255.255.255:{PORT} reason=Network is unreachable"
     ]
@@ -186,13 +186,13 @@ def test_an_address_that_cannot_be_asked_from_here_is_logged_once(ways: Ways, ca
 def test_udp_is_not_asked(ways: Ways) -> None:
     there = Instance("web", "shop", "web", CONTAINER, "running", published=(Published(53, 53, "0.0.0.0", "udp"),))
     ports = [{"target": 53, "published": "53", "host_ip": "", "protocol": "udp"}]
-    assert ways.ask(there, Service("web", "image", run={"ports": ports})) == WELL  # type: ignore[typeddict-item]
+    assert ways.ask_ports(there, Service("web", "image", run={"ports": ports})) == WELL  # type: ignore[typeddict-item]
 
 
 def test_nothing_is_told_while_docker_is_disrupted(ways: Ways, around: Surroundings) -> None:
     around.disruption = "docker.service is activating"
     with listening(CONTAINER, TARGET, waits):
-        assert ways.ask(instance(LOOPBACK), web(address=LOOPBACK)) == (Health.UNKNOWN, around.disruption)
+        assert ways.ask_ports(instance(LOOPBACK), web(address=LOOPBACK)) == (Health.UNKNOWN, around.disruption)
 
 
 @pytest.mark.parametrize(
@@ -211,22 +211,13 @@ def test_a_route_is_asked_through_kong(ways: Ways, around: Surroundings, answer:
     around.answer = answer
     routed = Service("web", "image", kong={"port": 80}, replicas=2)  # type: ignore[typeddict-item]
     first, second = routed.instances("shop")
-    assert ways.ask(Instance(first, "shop", "web", CONTAINER, "running"), routed) == told
-    assert ways.ask(Instance(second, "shop", "web", CONTAINER, "running"), routed) == WELL, "one asks for all of them"
+    assert ways.ask_route(Instance(first, "shop", "web", CONTAINER, "running"), routed) == told
+    assert ways.ask_route(Instance(second, "shop", "web", CONTAINER, "running"), routed) == WELL, (
+        "one asks for all of them"
+    )
     assert around.asked == (["shop.web"] if isinstance(answer, tuple) else [])
-
-
-def test_a_gate_has_proven_the_route_and_not_the_ports(ways: Ways, around: Surroundings) -> None:
-    around.answer = Health.PROGRESSING, "Kong answers GET / with 502", False
-    routed = web(address=LOOPBACK, kong={"port": TARGET})
-    there = instance(LOOPBACK, name=routed.instances("shop")[0])
-    with listening(CONTAINER, TARGET, waits):
-        assert ways.ask_ports(there, routed) == (Health.PROGRESSING, f"{WAY}{LOOPBACK}:{PORT} refuses the connection")
-        with listening(LOOPBACK, PORT, waits):
-            assert ways.ask_ports(there, routed) == WELL
-    assert around.asked == []
 
 
 def test_a_job_has_no_ways(ways: Ways) -> None:
     nightly = web(schedule="daily")
-    assert ways.ask(instance(), nightly) == WELL
+    assert ways.ask_ports(instance(), nightly) == WELL

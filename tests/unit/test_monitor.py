@@ -40,19 +40,19 @@ BLOCKED = Health.PROGRESSING, "the container is healthy, the way to it is not: 1
 
 
 class Way:
-    """The way to every instance; `asked` is how often, and the ports alone."""
+    """The port and the route of every instance, and how often they were asked."""
 
     def __init__(self) -> None:
-        self.verdict = WELL
-        self.asked = self.ports_asked = 0
-
-    def ask(self, instance: Instance, service: Service) -> tuple[Health, str]:
-        self.asked += 1
-        return self.verdict
+        self.port = self.route = WELL
+        self.ports_asked = self.routes_asked = 0
 
     def ask_ports(self, instance: Instance, service: Service) -> tuple[Health, str]:
         self.ports_asked += 1
-        return self.verdict
+        return self.port
+
+    def ask_route(self, instance: Instance, service: Service) -> tuple[Health, str]:
+        self.routes_asked += 1
+        return self.route
 
 
 class World:
@@ -435,37 +435,45 @@ def test_threads_are_not_left_behind() -> None:
 # ---- the ways --------------------------------------------------------------------------------------------------------
 
 
+def test_a_route_that_leads_nowhere_is_found_too(world: World) -> None:
+    web = watched(world)
+    world.way.route = Health.PROGRESSING, "the container is healthy, the way to it is not: Kong answers GET / with 502"
+    world.run(4 * 60)
+    assert world.watch.verdict(web) == (Health.DEGRADED, world.way.route[1])
+
+
 def test_a_way_that_is_blocked_three_times_in_a_row_is_unhealthy_and_one_that_leads_there_again_is_not(
     world: World,
 ) -> None:
     web = watched(world)
     world.run(120)
-    world.way.verdict = BLOCKED
+    world.way.port = BLOCKED
     world.run(60 + 3 * 15)
     assert world.watch.verdict(web) == (Health.DEGRADED, BLOCKED[1])
-    world.way.verdict = WELL
+    world.way.port = WELL
     world.run(15)
     assert (world.watch.verdict(web), world.posted) == (WELL, ["health", "health"])
 
 
-def test_a_way_is_asked_about_once_a_minute_however_often_the_probe_is(world: World) -> None:
+def test_a_port_is_asked_about_once_a_minute_and_a_route_every_three_however_often_the_probe_is(world: World) -> None:
     often = replace(WEB, check=replace(WEB.check, interval=2.0))
     world.watch.follow([(world.start(), often)])
     world.run(600)
     assert world.asked["web"] > 200
-    assert 8 <= world.way.asked <= 12
+    assert 8 <= world.way.ports_asked <= 12
+    assert 3 <= world.way.routes_asked <= 4
 
 
 def test_no_way_to_what_is_unhealthy_itself_is_asked(world: World) -> None:
     watched(world)
-    asked, world.answers["web"] = world.way.asked, SICK
+    asked, world.answers["web"] = world.way.ports_asked, SICK
     world.run(600)
-    assert world.way.asked == asked
+    assert world.way.ports_asked == asked
 
 
 def test_a_way_that_cannot_be_judged_changes_nothing(world: World) -> None:
     web = watched(world)
-    world.way.verdict = Health.UNKNOWN, "docker.service is activating"
+    world.way.port = Health.UNKNOWN, "docker.service is activating"
     world.run(600)
     assert (world.watch.verdict(web), world.posted) == (WELL, [])
 
@@ -474,7 +482,7 @@ def test_the_way_to_what_has_no_probe_to_ask_is_asked_all_the_same(world: World)
     plain = Service("web", "image", check=Check("running", hold=5.0, within=60))
     web = world.start()
     world.watch.follow([(web, plain)])
-    world.way.verdict = BLOCKED
+    world.way.port = BLOCKED
     world.run(120)
     assert world.watch.verdict(web) == (Health.DEGRADED, BLOCKED[1])
     assert world.asked["web"] == 0
@@ -485,13 +493,13 @@ def test_a_port_that_never_answered_is_told_with_the_deploy_and_stays_told(
 ) -> None:
     monkeypatch.setattr("gitops_mvd.host.monitor.WAYS_TRY_PAUSE_SECONDS", 0)
     web = world.start()
-    world.way.verdict = BLOCKED
+    world.way.port = BLOCKED
     world.watch.ask_ports_of_new([(web, WEB)])
     assert world.watch.verdict(web) == (Health.DEGRADED, BLOCKED[1])
     world.watch.follow([(web, WEB)])
     world.until_asked(1)
     assert world.watch.verdict(web) == (Health.DEGRADED, BLOCKED[1])
-    world.way.verdict = WELL
+    world.way.port = WELL
     world.until_asked(1)
     assert (world.watch.verdict(web), world.posted) == (WELL, ["health"])
 
