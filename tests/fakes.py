@@ -240,8 +240,8 @@ class FakeHistory:
     def mark_job_done(self, job: str) -> None:
         self.jobs.add(job)
 
-    def adopted(self, app: str) -> frozenset[tuple[str, str]]:
-        return frozenset()
+    def adopted(self) -> dict[tuple[str, str], str]:
+        return {}
 
 
 class FakeClock:

@@ -260,8 +260,8 @@ class History(Protocol):
 
     def mark_job_done(self, job: str) -> None: ...
 
-    def adopted(self, app: str) -> frozenset[tuple[str, str]]:
-        """The networks and volumes, by kind and name, that an operator gave to that app as they are."""
+    def adopted(self) -> Mapping[tuple[str, str], str]:
+        """The apps to which an operator gave networks and volumes as they are, by kind and name of these."""
         ...
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence, Set
 from contextlib import suppress
+from typing import Any
 
 from docker.errors import APIError, NotFound
 
@@ -20,6 +22,10 @@ Existing = tuple[str, str]  # the kind, `network` or `volume`, and the name
 
 class NetworkApi(Connection):
     """`/networks` and `/volumes`."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._known_makers: dict[str, tuple[object, Mapping[str, Set[str]]]] = {}
 
     def networks(self) -> Sequence[ListedNetwork]:
         """All networks of the engine, as `GET /networks` has them."""
@@ -74,28 +80,27 @@ class NetworkApi(Connection):
         with suppress(StepFailed):
             self.remove_volume(name)
 
-    def existing(self, app: App) -> Set[Existing]:
-        """The networks and volumes of `app` that are here under their names."""
-        networks = {it["Name"] for it in self.networks()} & set(_own(app.all_networks))
-        volumes = {it["Name"] for it in self.volumes()} & set(_own(app.volumes))
-        return {("network", name) for name in networks} | {("volume", name) for name in volumes}
+    def existing(self, app: App) -> Mapping[Existing, Set[str]]:
+        """The networks and volumes of `app` that are here under their names, with the apps they were made for.
 
-    def made_elsewhere(self, app: App) -> Mapping[Existing, str]:
-        """The networks and volumes of `app` that are here under their names and were made by others, with these.
-
-        That is another app or, if gitops-mvd has not made them, "".  A network of another app is not among them, as it
-        goes with that app, nor a name that exists twice, if one of the two is the app's own.
+        "" is among these for one that gitops-mvd did not make; a network may be there several times.
         """
-        found: dict[Existing, str] = {}
-        for name in _own(app.all_networks):
-            owners = {_owner(it) for it in self.networks() if it["Name"] == name}
-            if "" in owners and app.name not in owners:
-                found["network", name] = ""
-        for name in _own(app.volumes):
-            owners = {_owner(it) for it in self.volumes() if it["Name"] == name}
-            if owners and app.name not in owners:
-                found["volume", name] = max(owners)
-        return found
+        wanted = {"network": _own(app.all_networks), "volume": _own(app.volumes)}
+        makers = {kind: self._makers(kind) for kind, names in wanted.items() if names}
+        return {
+            (kind, name): makers[kind][name] for kind, names in wanted.items() for name in names if name in makers[kind]
+        }
+
+    def _makers(self, kind: str) -> Mapping[str, Set[str]]:
+        """The apps for which each network or volume was made, computed once for a listing."""
+        listing: Sequence[ListedNetwork | ListedVolume] = self.volumes() if kind == "volume" else self.networks()
+        known = self._known_makers.get(kind)
+        if not known or known[0] is not listing:
+            makers: defaultdict[str, set[str]] = defaultdict(set)
+            for it in listing:
+                makers[it["Name"]].add((it["Labels"] or {}).get(APP, ""))
+            known = self._known_makers[kind] = listing, makers
+        return known[1]
 
     def require_externals(self, app: App) -> None:
         """Raise StepFailed for the first `external: true` network or volume of `app` that nobody has made."""
@@ -112,8 +117,3 @@ class NetworkApi(Connection):
 def _own(declared: Mapping[str, compose.Network] | Mapping[str, compose.Volume]) -> list[str]:
     """The names of those that are not `external`."""
     return [name for name, options in declared.items() if not options.get("external")]
-
-
-def _owner(found: ListedNetwork | ListedVolume) -> str:
-    """The app for which gitops-mvd made it, "" if it did not."""
-    return (found["Labels"] or {}).get(APP, "")

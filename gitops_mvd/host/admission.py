@@ -52,10 +52,12 @@ class Admission:
         self._pinned: dict[str, tuple[App, Seen, App]] = {}
         self._secret_names: dict[str, tuple[App, Set[str]]] = {}
         self._admitted: dict[str, App] = {}
+        self._adopted: Mapping[Existing, str] = {}
 
     def begin(self) -> None:
-        """A new pass: nothing was asked for yet."""
+        """A new pass: nothing was asked for yet.  Raises Unavailable."""
         self._admitted = {}
+        self._adopted = self._history.adopted()
 
     def pin(self, app: App) -> App:
         """`app` with every image pinned to a digest.  Raises StepFailed if it may not be tried, or Unavailable."""
@@ -113,12 +115,19 @@ class Admission:
     def _existing(self, app: App) -> Mapping[Existing, str]:
         """What is used as it is, with who made it: what was made by others, and what was adopted for the app.
 
-        A volume that the app it was made for still uses is not: two would write to it.
+        A network of another app goes with that, and is not used.  A volume is, but not while that app has it: two would
+        write to it.
         """
-        adopted, elsewhere = self._history.adopted(app.name), self._engine.made_elsewhere(app)
-        used = {key for key, maker in elsewhere.items() if maker and maker in users(self._engine.containers(), key[1])}
-        elsewhere = {key: maker for key, maker in elsewhere.items() if key not in used}
-        return {**elsewhere, **dict.fromkeys(self._engine.existing(app) & adopted, app.name)} if adopted else elsewhere
+        found = {}
+        for key, makers in self._engine.existing(app).items():
+            kind, name = key
+            if self._adopted.get(key) == app.name:
+                found[key] = app.name
+            elif app.name not in makers and ("" in makers or kind == "volume"):
+                maker = max(makers)
+                if not maker or maker not in users(self._engine.containers(), name):
+                    found[key] = maker
+        return found
 
     def _require_secrets(self, app: App) -> None:
         """Raise StepFailed for the first secret file of `app` that this host does not have."""

@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from gitops_mvd.core.errors import StepFailed, Unavailable
+from gitops_mvd.core.errors import NotNow, StepFailed, Unavailable
 from gitops_mvd.core.model import App, Change, Resource, Role, Service
 from gitops_mvd.core.specs import ContainerSpec, Joined, Unnamed, container_spec, secrets_of_environment, service_of
 from gitops_mvd.docker.aliases import NO_ALIASES
@@ -127,7 +127,7 @@ class Containers:
         if wanted.name in containers:  # made of something else
             self._engine.remove(wanted.name, volumes=False)
         elif self._engine.inspect(wanted.name):
-            raise StepFailed(
+            raise NotNow(
                 f"{who}: a container that gitops-mvd did not make has the name {wanted.name}",
                 f"see what it is (docker inspect {wanted.name}), then rename or remove it",
             )

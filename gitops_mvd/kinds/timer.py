@@ -21,6 +21,7 @@ from gitops_mvd.state.files import Entry, readable, remove, write
 from gitops_mvd.systemd.client import Unit
 from gitops_mvd.systemd.overrides import STALE, Overrides
 from gitops_mvd.systemd.unit import EDITED, NOTICE, sealed, unsealed
+from gitops_mvd.systemd.unit_files import require_managed
 
 PATTERN = "mvd-*.timer"
 TARGET = "timers.target"
@@ -101,7 +102,8 @@ class Timers:
             self._accepted[resource.name] = timer_spec(resource)["schedule"]
 
     def _check(self, timer: Resource) -> None:
-        """Raise StepFailed if systemd does not read the schedule as a time."""
+        """Raise StepFailed if systemd does not read the schedule as a time, NotNow if somebody has its place."""
+        require_managed(self._path(timer.name))
         if refusal := self._systemd.refusal(timer_spec(timer)["schedule"]):
             raise StepFailed(f"{timer.app}/{timer.service}: systemd does not accept the schedule: {refusal}")
 

@@ -127,6 +127,7 @@ class Units:
         wanted = {it.name: it for it in _made(changes)}
         files, containers = self._files.read(), managed(self._engine.containers())
         new = _new(self._texts(wanted.values(), files, containers), files)
+        self._files.require_managed(new)
         self._verify(new)
         self._verified.update(new)
 
@@ -150,6 +151,7 @@ class Units:
         files, containers = self._files.read(), managed(self._engine.containers())
         texts = self._texts(wanted, files, containers)
         new = _new(texts, files)
+        self._files.require_managed(new)
         self._verify({name: text for name, text in new.items() if self._verified.pop(name, "") != text})
         for name, text in new.items():
             self._files.write(name, text)

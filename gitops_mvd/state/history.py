@@ -358,17 +358,13 @@ class SqliteHistory:
             MOST_JOBS,
         )
 
-    def adopted(self, app: str) -> frozenset[tuple[str, str]]:
-        return frozenset((kind, name) for kind, name, owner in self._adoptions() if owner == app)
+    def adopted(self) -> dict[tuple[str, str], str]:
+        return self._value("adopted", lambda value: {(kind, name): app for kind, name, app in value["existing"]}) or {}
 
     def adopt(self, kind: str, name: str, app: str) -> None:
         """Give a network or volume that is on this host to an app, as it is."""
-        others = [adoption for adoption in self._adoptions() if tuple(adoption[:2]) != (kind, name)]
-        self._keep("adopted", {"existing": [*others, [kind, name, app]]})
-
-    def _adoptions(self) -> list[list[str]]:
-        """Each with kind, name and app."""
-        return self._value("adopted", lambda value: [list(map(str, one)) for one in value["existing"]]) or []
+        adopted = self.adopted() | {(kind, name): app}
+        self._keep("adopted", {"existing": [[*key, app] for key, app in adopted.items()]})
 
     # ---- what was done -----------------------------------------------------------------------------------------------
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from operator import attrgetter
 from pathlib import Path
 from stat import S_ISREG
 from typing import NamedTuple
 
+from gitops_mvd.core.errors import NotNow
 from gitops_mvd.core.redact import known
 from gitops_mvd.state.files import Entry, readable, remove, write
 from gitops_mvd.systemd.unit import ENDED_FOLDER, TARGET, Header, parse
@@ -76,6 +77,11 @@ class UnitFiles:
         with readable(self._ended):
             return set(os.listdir(self._ended)) if self._ended.is_dir() else set()
 
+    def require_managed(self, instances: Iterable[str]) -> None:
+        """Raise NotNow for a file in the place of one of theirs that somebody else has written."""
+        for instance in instances:
+            require_managed(self._folder / f"{instance}.service")
+
     def write(self, instance: str, text: str) -> None:
         write_unit(self._folder, instance, text)
 
@@ -98,6 +104,18 @@ def write_unit(folder: Path, instance: str, text: str) -> Path:
     path = folder / f"{instance}.service"
     write(path, Entry(text.encode("utf-8", "surrogateescape"), 0o644))
     return path
+
+
+def require_managed(path: Path) -> None:
+    """Raise NotNow if somebody else has written the file in the place of a managed one.
+
+    One that was edited or emptied is managed still, and so is one that was replaced by a link.
+    """
+    with readable(path.parent):
+        text = path.read_bytes() if path.is_file() and not path.is_symlink() else b""
+    if text.strip() and b"gitops-mvd" not in text:
+        hint = f"see what it is (systemctl cat {path.name}), then rename or remove it"
+        raise NotNow(f"{path} is there, and gitops-mvd did not write it", hint)
 
 
 def _is_unit(name: str) -> bool:

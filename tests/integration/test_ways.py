@@ -1,4 +1,4 @@
-"""What lies between users and a healthy container is told, and is over by itself."""
+"""What lies between users and a healthy container, and between the server and Git, is told and is over by itself."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from gitops_mvd.host.disruption import DOCKER_START_GRACE
 from tests.integration.stories import HEALTH, Story, eventually, manifest, routed
 from tests.lab import service
 from tests.lab.lab import Lab
+from tests.lab.repository import git
 
 pytestmark = pytest.mark.lab
 
@@ -90,3 +91,19 @@ def test_a_service_whose_port_never_answers_is_not_green_for_a_moment(story: Sto
     assert "success" not in [state for state, _ in story.told(commit)]
     story.run("iptables", "--delete", *rule)
     turns(story, commit, "success")
+
+
+def test_a_branch_that_is_gone_is_told_and_changes_nothing(story: Story, image: str) -> None:
+    web = {"image": image, "x-mvd": {"health": HEALTH}}
+    commit = story.deploy("stays", {"services": {"web": web}})
+    git("update-ref", "-d", "refs/heads/main", at=story.repository.path)
+    synced = story.mvd("sync")
+    assert synced.code == 1
+    assert "Git could not be asked since " in synced.err
+    assert "has no branch main" in synced.err
+    status = story.mvd("status")
+    assert status.code == 1
+    assert "Git could not be asked since " in status.out
+    assert story.containers("stays")
+    git("update-ref", "refs/heads/main", commit, at=story.repository.path)
+    eventually("that all is well", lambda: story.mvd("status").code == 0)

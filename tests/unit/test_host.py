@@ -82,7 +82,7 @@ class Engine:
     def images(self) -> dict[str, Any]:
         return {}
 
-    def made_elsewhere(self, app: App) -> dict[tuple[str, str], str]:
+    def existing(self, app: App) -> dict[tuple[str, str], set[str]]:
         return {}
 
     def volumes_of(self, pinned: str) -> list[str]:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from gitops_mvd.core.errors import StepFailed
+from gitops_mvd.core.errors import NotNow, StepFailed
 from gitops_mvd.core.model import App, Change, Resource, Service
 from gitops_mvd.kinds.timer import Timers, connect, parse, render
 from gitops_mvd.systemd.unit import sealed
@@ -86,3 +86,11 @@ def test_what_systemd_does_not_read_as_a_time_is_told_in_its_words_and_nothing_i
         with pytest.raises(StepFailed, match="shop/nightly: systemd does not accept the schedule: Failed to parse it"):
             step([Change(None, nonsense)])
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_timer_of_somebody_else_is_named_and_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / f"{wanted().name}.timer"
+    path.write_text("[Timer]\nOnCalendar=daily\n")
+    with pytest.raises(NotNow, match=f"{path.name} is there, and gitops-mvd did not write it"):
+        timers(tmp_path).apply([Change(None, wanted())])
+    assert path.read_text() == "[Timer]\nOnCalendar=daily\n"

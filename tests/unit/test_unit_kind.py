@@ -205,6 +205,26 @@ def test_an_edited_unit_is_written_anew(server: Server) -> None:
     assert path.read_text() == text
 
 
+def test_a_unit_of_somebody_else_is_named_and_left_alone(server: Server) -> None:
+    unit, theirs = server.wanted(), "[Service]\nExecStart=/usr/bin/theirs\n"
+    path = server.folder / f"{unit.name}.service"
+    path.write_text(theirs)
+    with pytest.raises(NotNow, match=f"{unit.name}.service is there, and gitops-mvd did not write it"):
+        server.apply(None, unit)
+    assert (path.read_text(), server.done) == (theirs, [])
+    path.unlink()
+    server.apply(None, unit)
+    assert server.observed() == [unit]
+
+
+@pytest.mark.parametrize("left", ["", "\n"])
+def test_a_unit_file_that_was_emptied_is_written_anew(server: Server, left: str) -> None:
+    unit = server.wanted()
+    (server.folder / f"{unit.name}.service").write_text(left)
+    server.apply(None, unit)
+    assert server.observed() == [unit]
+
+
 def test_a_unit_without_its_container_is_stopped_and_one_for_another_follower_is_outdated(server: Server) -> None:
     unit = server.wanted()
     server.apply(None, unit)
