@@ -53,9 +53,10 @@ class NetworkApi(Connection):
                     api.create_network(name, **how)
         self.forget("network")
 
-    def remove_network(self, id: str, name: str) -> None:
-        with self.asking(f"remove network {name}") as api, suppress(NotFound):
-            api.remove_network(id)
+    def remove_network(self, network: str) -> None:
+        """Remove a network, by its id if there may be several of its name."""
+        with self.asking(f"remove network {network}") as api, suppress(NotFound):
+            api.remove_network(network)
         self.forget("network")
 
     def create_volume(self, name: str, options: compose.Volume, labels: Mapping[str, str]) -> None:

@@ -37,8 +37,8 @@ class HealthJudge:
             instances = self._snapshot.instances(app.name)
         except Unavailable:
             return Health.UNKNOWN
-        if self._monitor and self._snapshot.was_changed(app.name):
-            self._monitor.ask_ports_of_new(self._watched_of(app.name, instances))
+        if self._monitor and (new := [it for it in instances if int(it.started or 0) >= int(self._snapshot.taken)]):
+            self._monitor.ask_ports_of_new(self._watched_of(app.name, new))
         return Health.worst(self._of_service(app.name, service, instances) for service in app.services)
 
     def reason(self, app: App) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
@@ -26,6 +27,7 @@ class Snapshot:
         self._changed: set[str] = set()
         self._lock = threading.Lock()
         self.is_routed = False  # did Kong have anything managed?
+        self.taken = 0.0  # Unix time
 
     def refresh(self) -> None:
         """Observe everything.  Raises Unavailable if Docker or systemd does not answer.
@@ -33,6 +35,7 @@ class Snapshot:
         A kind that no other kind needs, as routes while Kong is down, holds up only the apps that need it: Kong itself
         may be one of the others.
         """
+        self.taken = time.time()
         with self._engine.snapshot():
             found, blind = self._observe()
             self._instances = self._look_at_instances()
@@ -44,11 +47,6 @@ class Snapshot:
         """From now on nothing that was found of that app counts."""
         with self._lock:
             self._changed.add(app)
-
-    def was_changed(self, app: str) -> bool:
-        """Was it changed since it was found?"""
-        with self._lock:
-            return app in self._changed
 
     def found(self, app: str) -> tuple[Resource, ...]:
         """The resources of an app as they are now.  Raises Unavailable."""

@@ -57,7 +57,7 @@ class Networks:
             raise StepFailed(f"network {network.name} was made for the app {maker}", "give it another name")
         for id, resource in found.items():
             if resource != wanted:
-                self._engine.remove_network(id, network.name)  # refused while a container is on it
+                self._engine.remove_network(id)  # refused while a container is on it
         if wanted and wanted not in found.values():
             if not isinstance(wanted.payload, Made):
                 raise StepFailed(f"network {network.name} is gone, and its options are not known")

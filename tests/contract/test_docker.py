@@ -176,7 +176,7 @@ def test_of_two_networks_of_one_name_the_managed_ones_are_removed(engine: Engine
         left = [it["Id"] for it in engine.networks() if it["Name"] == "twice"]
         assert left == ([] if labels else [other])
     finally:
-        engine.remove_network(other, "twice")
+        engine.remove_network(other)
 
 
 def test_a_volume_of_another_app_is_waited_for_while_that_app_uses_it(engine: Engine) -> None:

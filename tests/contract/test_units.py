@@ -331,7 +331,7 @@ def test_who_loses_its_names_keeps_its_address_and_its_connections(server: Serve
         assert server.observed() == [wanted]
     finally:
         server.unmake()
-        server.tools.engine.remove_network("mvd-units-kept", "mvd-units-kept")
+        server.tools.engine.remove_network("mvd-units-kept")
 
 
 def addresses(of: Resource) -> set[str]:

@@ -396,6 +396,32 @@ def test_what_the_watch_sees_is_health_and_changes_no_plan() -> None:
         )
 
 
+@pytest.mark.parametrize(("ago", "health"), [(0, Health.DEGRADED), (3600, Health.HEALTHY)])
+def test_the_ports_of_what_was_just_deployed_are_asked_before_its_health_is_told(
+    ago: float, health: Health, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gitops_mvd.host.monitor.WAYS_TRY_PAUSE_SECONDS", 0)
+    blocked = Health.PROGRESSING, "the container is healthy, the way to it is not: 127.0.0.1:80 refuses the connection"
+
+    class Blocked:
+        def ask_ports(self, instance: Instance, service: Service) -> tuple[Health, str]:
+            return blocked
+
+        def ask_route(self, instance: Instance, service: Service) -> tuple[Health, str]:
+            raise AssertionError("a gate has just proven it")
+
+    port = {"target": 80, "published": "80", "host_ip": "", "protocol": "tcp"}
+    app = App("chat", (Service("web", "v1", run={"ports": [port]}),))  # type: ignore[typeddict-item]
+    [name] = app.services[0].instances("chat")
+    there = Instance(name, "chat", "web", "10.0.0.2", "running", started=str(int(time.time() - ago) + 1))
+    monitor = Monitor(lambda *of: (Health.HEALTHY, ""), lambda name: there, lambda reason: None, ways=Blocked())
+    history = FakeHistory()
+    history.approve(app, "a" * 40)
+    host = machine(Kind("image"), Kind("unit", "image"), there=[there], history=history, monitor=monitor)
+    assert host.health(app) is health
+    assert host.health_reason(app) == (f"web: {blocked[1]}" if health is Health.DEGRADED else "")
+
+
 def test_only_what_runs_as_the_last_good_version_has_it_is_watched() -> None:
     check = Check("http", {"path": "/health", "port": 80})
     good, other = (App("chat", (Service("web", image, check=check),)) for image in ("v1", "v2"))
