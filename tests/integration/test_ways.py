@@ -34,10 +34,14 @@ def story(lab: Lab) -> Iterator[Story]:
     server.destroy()
 
 
-def standing(story: Story, app: str) -> tuple[str, str]:
-    """The health of an app, and why it is not healthy."""
-    [found] = [it for it in json.loads(story.mvd("status", "--json").out)["apps"] if it["app"] == app]
-    return found["health"], found["why"]
+def told_at_once(story: Story, app: str, why: str) -> None:
+    """See that who asks for the status is told, unless Docker has just been started."""
+
+    def told() -> bool:
+        [found] = [it for it in json.loads(story.mvd("status", "--json").out)["apps"] if it["app"] == app]
+        return found["health"] == "Degraded" and str(found["why"]).startswith(why)
+
+    eventually(f"that {app} is Degraded", told, DOCKER_START_GRACE + 20)
 
 
 def turns(story: Story, commit: str, state: str) -> None:
@@ -58,10 +62,8 @@ def test_flushed_rules_are_told_and_over_once_they_are_there_again(story: Story,
     commit = story.merge(apps, "Deploy what is reached over a port and a route")
     story.ends(commit, "success")
     story.run("iptables", "--table", "nat", "--flush", "DOCKER")
-    health, why = standing(story, "open")
-    assert health == "Degraded", "who asks is told at once"
-    assert why.startswith(f"{WAY}127.0.0.1:18081 ")
-    assert WAY in standing(story, "routed")[1]
+    told_at_once(story, "open", f"{WAY}127.0.0.1:18081 ")
+    told_at_once(story, "routed", WAY)
     turns(story, commit, "failure")
     restart_docker(story)
     turns(story, commit, "success")
@@ -74,8 +76,7 @@ def test_a_dead_proxy_of_docker_is_told(story: Story, image: str) -> None:
     web = {"image": image, "ports": ["18083:7799"], "x-mvd": {"health": HEALTH}}
     commit = story.deploy("proxied", {"services": {"web": web}})
     story.run("pkill", "-KILL", "docker-proxy")
-    told = f"{WAY}127.0.0.1:18083 "
-    eventually("that it is told", lambda: standing(story, "proxied")[1].startswith(told), DOCKER_START_GRACE + 20)
+    told_at_once(story, "proxied", f"{WAY}127.0.0.1:18083 ")
     turns(story, commit, "failure")
     story.server.put(DAEMON_JSON, json.dumps(engine))
     restart_docker(story)
