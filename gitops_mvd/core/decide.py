@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from gitops_mvd.core.errors import Interrupted, MvdError, NotNow, StepFailed, Unavailable
+from gitops_mvd.core.errors import Interrupted, Lacking, MvdError, NotNow, StepFailed, Unavailable
 from gitops_mvd.core.model import (
     WAIT,
     App,
@@ -29,8 +29,9 @@ from gitops_mvd.core.ports import History, Host, Planner
 EMPTIED = (
     "the commit has no app for this host; removing all of them is refused unless the settings say allow_empty: true"
 )
+LACKING = "lacking"  # the action of a failure for want of something on this host: red, and tried again once it is due
 REST = "rest"  # the action of a failure to bring back what last worked: it is left alone until it is due
-PASSING = (WAIT, REST)
+PASSING = (WAIT, LACKING, REST)
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +126,12 @@ def admit(candidate: Candidate, host: Host) -> Candidate:
 
 def failure_by(error: StepFailed, action: str = "rollback") -> Failure:
     """The failure that an error is: that of a version, unless it is the surroundings that refused it."""
-    return Failure(str(error), WAIT if isinstance(error, NotNow) else action)
+    match error:
+        case NotNow():
+            action = WAIT
+        case Lacking():
+            action = LACKING
+    return Failure(str(error), action)
 
 
 def decide(candidates: Sequence[tuple[Candidate, Known]], planner: Planner) -> tuple[list[Decision], Plan]:
@@ -208,7 +214,7 @@ def conclude(app: str, decision: Decision | None, error: MvdError | None, health
             verdict = Sync.OUT_OF_SYNC, Operation.SUPERSEDED, str(error)
         case Unavailable():  # could not ask, is not unhealthy
             verdict = Sync.OUT_OF_SYNC, Operation.RUNNING, str(error)
-        case MvdError() if failure and failure.action in ("rollback", WAIT):
+        case MvdError() if failure and failure.action in ("rollback", WAIT, LACKING):
             verdict = Sync.UNKNOWN, Operation.ROLLBACK_FAILED, f"{failure.why}; the way back failed: {error}"
         case NotNow():
             verdict = Sync.OUT_OF_SYNC, Operation.RUNNING, str(error)

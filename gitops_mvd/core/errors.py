@@ -10,6 +10,7 @@
       x StepFailed         a change was refused          -> mark this version failed, roll back
         + Unhealthy        a gate did not pass           -> the same
         + NotNow           the surroundings refused it   -> roll back, wait, and try the same version again
+        + Lacking          this host lacks what it needs -> mark failed, roll back, and try it again now and then
 
 Foreign exceptions (docker, requests, git, sockets) become one of these in the module at the edge that met them.
 """
@@ -93,6 +94,10 @@ class NotNow(StepFailed):
     """A change was refused for a reason that is not in the manifest, and may be gone later: a port that another process
     has, a full disk, a quota, a registry that is busy.
     """
+
+
+class Lacking(StepFailed):
+    """This host lacks something that the manifest needs and that nobody here makes: a device, a driver, a host path."""
 
 
 @contextmanager

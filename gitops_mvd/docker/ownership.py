@@ -44,12 +44,6 @@ def strangers(listing: Iterable[ListedContainer]) -> list[ListedContainer]:
     return [it for it in listing if it["Names"] and not _has_its_name(it)]
 
 
-def users(listing: Iterable[ListedContainer], volume: str) -> set[str]:
-    """The apps of which a container, running or not, mounts that volume."""
-    mounting = (it for it in managed(listing).values() if any(at.get("Name") == volume for at in it.get("Mounts", ())))
-    return {label(container, "app") for container in mounting}
-
-
 def name_of(container: ListedContainer) -> str:
     return container["Names"][0].lstrip("/")
 

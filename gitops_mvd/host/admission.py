@@ -20,7 +20,6 @@ from gitops_mvd.core.secrets import filled
 from gitops_mvd.docker.client import Engine
 from gitops_mvd.docker.create import too_new
 from gitops_mvd.docker.networks import Existing
-from gitops_mvd.docker.ownership import users
 from gitops_mvd.manifest.dotenv import check_variable
 from gitops_mvd.manifest.references import secret_names
 from gitops_mvd.secrets.store import Secrets, as_text
@@ -115,18 +114,15 @@ class Admission:
     def _existing(self, app: App) -> Mapping[Existing, str]:
         """What is used as it is, with who made it: what was made by others, and what was adopted for the app.
 
-        A network of another app goes with that, and is not used.  A volume is, but not while that app has it: two would
-        write to it.
+        A network of another app goes with that, and is not used.  A volume is: claims see to it that the one app stops
+        before the other starts.
         """
         found = {}
         for key, makers in self._engine.existing(app).items():
-            kind, name = key
             if self._adopted.get(key) == app.name:
                 found[key] = app.name
-            elif app.name not in makers and ("" in makers or kind == "volume"):
-                maker = max(makers)
-                if not maker or maker not in users(self._engine.containers(), name):
-                    found[key] = maker
+            elif app.name not in makers and ("" in makers or key[0] == "volume"):
+                found[key] = max(makers)
         return found
 
     def _require_secrets(self, app: App) -> None:

@@ -6,12 +6,11 @@ from collections.abc import Iterator, Sequence
 from typing import cast
 
 from gitops_mvd.core.compose import Volume
-from gitops_mvd.core.errors import NotNow, StepFailed
+from gitops_mvd.core.errors import StepFailed
 from gitops_mvd.core.model import App, Change, Resource, Role, digest
 from gitops_mvd.core.specs import DigestSpec, digest_spec
 from gitops_mvd.docker.answers import APP, DIGEST
 from gitops_mvd.docker.client import Engine
-from gitops_mvd.docker.ownership import users
 from gitops_mvd.kinds import Tools
 
 
@@ -48,26 +47,9 @@ class Volumes:
             if found and not change.to:
                 self._engine.remove_volume(volume.name)  # refused while a container has it
             elif found and change.to and found != change.to:
-                self._require_usable(found, change.to)
+                _require_usable(found, change.to)
             elif change.to and not found:
                 self._create(change.to)
-
-    def _require_usable(self, found: Resource, wanted: Resource) -> None:
-        """Raise StepFailed if a volume that is not as wanted cannot be used as it is.  It is never changed.
-
-        One that was made for another app can, as soon as that app does not use it any more.
-        """
-        name, maker = found.name, found.app
-        if maker == wanted.app:
-            raise StepFailed(
-                f"volume {name} was made with other options, which cannot be changed without its data",
-                f"`mvd adopt volume {name}` uses it as it is; or give it another name, or remove it yourself",
-            )
-        if maker in users(self._engine.containers(), name):
-            raise NotNow(
-                f"volume {name} was made for the app {maker}, which uses it",
-                f"{wanted.app} waits for it; `external: true` shares it, and another `name` makes a new one",
-            )
 
     def _create(self, volume: Resource) -> None:
         if any(it["Name"] == volume.name for it in self._engine.volumes()):  # Docker would take it as if just made
@@ -79,6 +61,15 @@ class Volumes:
             raise StepFailed(f"volume {volume.name} is gone, and its options are not known")
         labels = {APP: volume.app, DIGEST: digest_spec(volume)["digest"]}
         self._engine.create_volume(volume.name, cast(Volume, volume.payload), labels)
+
+
+def _require_usable(found: Resource, wanted: Resource) -> None:
+    """Raise StepFailed if a volume of the app was made with other options.  It is never changed."""
+    if found.app == wanted.app:
+        raise StepFailed(
+            f"volume {found.name} was made with other options, which cannot be changed without its data",
+            f"`mvd adopt volume {found.name}` uses it as it is; or give it another name, or remove it yourself",
+        )
 
 
 def connect(tools: Tools) -> Volumes:

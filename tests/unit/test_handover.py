@@ -9,7 +9,7 @@ import pytest
 
 from gitops_mvd.core.claims import Claim
 from gitops_mvd.core.decide import Candidate
-from gitops_mvd.core.errors import NotNow, StepFailed
+from gitops_mvd.core.errors import Lacking, NotNow, StepFailed
 from gitops_mvd.core.handover import remarks
 from gitops_mvd.core.model import (
     App,
@@ -214,6 +214,22 @@ def test_what_the_surroundings_refuse_waits_and_mends_itself(world: World) -> No
     assert not world.host.log, "it is not carried out again at every pass"
     world.history.is_late = True
     assert world.deploy(new)["chat"].is_green
+
+
+def test_what_a_host_lacks_is_red_and_mends_itself_once_it_is_there(world: World) -> None:
+    def refused(step: Step) -> None:
+        if isinstance(step, Change) and step.resource.kind == "unit":
+            raise Lacking("web: the device /dev/ttyUSB0 is not there")
+
+    world.host.fault = refused
+    app = App("chat", (web(port="1"),))
+    outcome = world.deploy(app)["chat"]
+    assert (outcome.operation, outcome.sync) == (Operation.FAILED, Sync.OUT_OF_SYNC)
+    world.host.fault = lambda step: None
+    world.history.is_late = False
+    assert world.deploy(app)["chat"].why == outcome.why
+    world.history.is_late = True
+    assert world.deploy(app)["chat"].is_green
 
 
 def test_what_last_worked_and_cannot_be_brought_back_is_not_tried_at_every_pass(world: World) -> None:
