@@ -8,8 +8,6 @@ from gitops_mvd.docker.containers import ContainerApi
 from gitops_mvd.docker.events import EventApi
 from gitops_mvd.docker.images import ImageApi
 from gitops_mvd.docker.networks import NetworkApi
-from gitops_mvd.docker.shape import checked
-from gitops_mvd.docker.types import EngineInfo
 
 PING_WITHIN_SECONDS = 5.0
 
@@ -28,11 +26,6 @@ class Engine(ContainerApi, ImageApi, NetworkApi, EventApi):
             answer = api.get(f"{root(api)}/_ping", timeout=PING_WITHIN_SECONDS)
         if not answer.ok:
             raise Unavailable(f"Docker answers a ping with HTTP {answer.status_code}", "see journalctl -u docker")
-
-    def info(self) -> EngineInfo:
-        """`GET /info`: `ServerVersion`, `LiveRestoreEnabled`, `Driver` (of storage) and much more."""
-        with self.asking("read the state of Docker") as api:
-            return checked(api.info(), EngineInfo)
 
     def writes_journal(self) -> bool:
         """Can it write what containers print into the journal of this host?"""

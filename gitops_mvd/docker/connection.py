@@ -22,6 +22,8 @@ from requests.adapters import BaseAdapter, HTTPAdapter
 from gitops_mvd.core.errors import Unavailable, reading, unexpected
 from gitops_mvd.docker.answers import LONGEST_LINE, verdict
 from gitops_mvd.docker.cache import AnswerCache
+from gitops_mvd.docker.shape import checked
+from gitops_mvd.docker.types import EngineInfo
 from gitops_mvd.net.adapter import Adapter
 from gitops_mvd.net.http import UnixPool
 from gitops_mvd.net.line import limit
@@ -70,6 +72,16 @@ class Connection:
                 return ask(api)
 
         return self.cache.recall(kind, listing)
+
+    @property
+    def is_local(self) -> bool:
+        """Is the engine one of this machine, whose disks can be seen?"""
+        return self._url.startswith(("unix:", "http+unix:", "/"))
+
+    def info(self) -> EngineInfo:
+        """`GET /info`: `ServerVersion`, `LiveRestoreEnabled`, `Driver` (of storage) and much more."""
+        with self.asking("read the state of Docker") as api:
+            return checked(api.info(), EngineInfo)
 
     @contextmanager
     def asking(self, what: str) -> Iterator[APIClient]:

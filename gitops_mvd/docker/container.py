@@ -6,16 +6,19 @@
 from __future__ import annotations
 
 import base64
+import io
 import json
 import math
 import os
 import re
 import select
 import signal
+import tarfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from datetime import datetime
+from http import HTTPStatus
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,10 +26,13 @@ import requests
 import urllib3
 
 from gitops_mvd.docker.answers import LONGEST_LINE, message, payloads, verdict
+from gitops_mvd.docker.shape import checked
+from gitops_mvd.docker.types import PathStat
 from gitops_mvd.net.line import limit
 
 PRINTED_BYTES = 4096  # the last ones that a command prints
 EVENTS_WITHIN_SECONDS = 10.0
+LARGEST_TEXT_BYTES = 1 << 20  # of a file that is read
 STAT = "X-Docker-Container-Path-Stat"
 
 
@@ -73,17 +79,31 @@ def execute(session: requests.Session, root: str, container: str, command: Seque
 
 def modified(session: requests.Session, root: str, container: str, path: str, within: float) -> float | None:
     for _ in range(2):  # a link is answered for itself, with its target
-        url = f"{root}/containers/{container}/archive"
-        answer = session.head(url, params={"path": path}, timeout=within)
-        if answer.status_code == 404:
+        found = stat(session, root, container, path, within)
+        if not found or not found["linkTarget"]:
+            return datetime.fromisoformat(found["mtime"]).timestamp() if found else None
+        path = found["linkTarget"]
+    return None
+
+
+def stat(session: requests.Session, root: str, container: str, path: str, within: float) -> PathStat | None:
+    answer = session.head(f"{root}/containers/{container}/archive", params={"path": path}, timeout=within)
+    if answer.status_code == HTTPStatus.NOT_FOUND:
+        return None
+    told = _successful(answer, f"look for {path} in container {container}").headers[STAT]
+    return checked(json.loads(base64.b64decode(told)), PathStat)
+
+
+def text(session: requests.Session, root: str, container: str, path: str, within: float) -> str | None:
+    answer = session.get(f"{root}/containers/{container}/archive", params={"path": path}, timeout=within, stream=True)
+    with answer, limit(within, LARGEST_TEXT_BYTES):
+        if answer.status_code == HTTPStatus.NOT_FOUND:
             return None
-        stat = json.loads(
-            base64.b64decode(_successful(answer, f"look for {path} in container {container}").headers[STAT])
-        )
-        if not stat["linkTarget"]:
-            break
-        path = stat["linkTarget"]
-    return datetime.fromisoformat(stat["mtime"]).timestamp()
+        archive = io.BytesIO(_successful(answer, f"read {path} in container {container}").content)
+    with tarfile.open(fileobj=archive) as tar:
+        member = tar.next()
+        content = tar.extractfile(member) if member and member.isfile() else None
+        return content.read().decode("utf-8", "replace") if content else None
 
 
 def _successful(answer: requests.Response, what: str) -> requests.Response:

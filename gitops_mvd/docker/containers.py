@@ -20,11 +20,12 @@ from gitops_mvd.docker.container import Ran
 from gitops_mvd.docker.create import ENDPOINTS_AT_CREATE, Body, Request
 from gitops_mvd.docker.ownership import UNFINISHED, managed
 from gitops_mvd.docker.shape import checked, each_checked
-from gitops_mvd.docker.types import InspectedContainer, ListedContainer
+from gitops_mvd.docker.types import InspectedContainer, ListedContainer, PathStat, RunningContainer
 
 log = logging.getLogger(__name__)
 
 STOP_SLACK_SECONDS = 60.0  # beyond the grace period
+LOOK_WITHIN_SECONDS = 10.0  # into a container
 
 
 class ContainerApi(Connection):
@@ -161,6 +162,21 @@ class ContainerApi(Connection):
         """Run a command in a container; one that does not end within so many seconds is killed where that can be."""
         with self.asking(f"run a command in container {container}") as api:
             return one.execute(api, root(api), container, command, within)
+
+    def running(self) -> Sequence[RunningContainer]:
+        """The containers that run, whoever has made them."""
+        with self.asking("list the containers that run") as api:
+            return each_checked(api.containers(), RunningContainer)
+
+    def stat(self, container: str, path: str) -> PathStat | None:
+        """A path in a container, which need not run; of a link itself.  None if there is nothing."""
+        with self.asking(f"look for {path} in container {container}") as api:
+            return one.stat(api, root(api), container, path, LOOK_WITHIN_SECONDS)
+
+    def text(self, container: str, path: str) -> str | None:
+        """The text of a file in a container, which need not run; None if there is no such file."""
+        with self.asking(f"read {path} in container {container}") as api:
+            return one.text(api, root(api), container, path, LOOK_WITHIN_SECONDS)
 
     def modified(self, container: str, path: str, within: float) -> float | None:
         """When a file in a container was last modified, in Unix time; None if there is no such file."""

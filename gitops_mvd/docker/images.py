@@ -6,8 +6,10 @@ import dataclasses
 import json
 import logging
 import math
+import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from types import MappingProxyType
 from typing import TypedDict
 
@@ -15,18 +17,28 @@ import docker.auth
 from docker.api import APIClient
 from docker.errors import APIError, NotFound
 
-from gitops_mvd.core.errors import StepFailed, Unavailable
+from gitops_mvd.core.errors import NotNow, StepFailed, Unavailable
 from gitops_mvd.core.model import Service
-from gitops_mvd.docker.answers import lines, message, parts, pinnable, verdict
+from gitops_mvd.docker.answers import MAKE_ROOM, lines, message, parts, pinnable, verdict
 from gitops_mvd.docker.connection import Connection, chunks, root
 from gitops_mvd.docker.shape import checked, each_checked
-from gitops_mvd.docker.types import InspectedImage, ListedImage
+from gitops_mvd.docker.types import EngineInfo, InspectedImage, ListedImage
 from gitops_mvd.net.line import limit
 
 log = logging.getLogger(__name__)
 
 PULL_SILENCE_SECONDS = 120.0  # without a word of progress
+PULL_NEEDS_BYTES = 256 << 20  # of free disk; what the layers take is not told before they are here
+CONTAINERD_ROOT = "/var/lib/containerd"  # where an engine that leaves its images to containerd has them
 PULL_WITHIN_SECONDS = 3600.0  # a broken off pull loses its layers, so a big image must be let through
+
+
+def shortage(folder: str, disk: tuple[int, int, int]) -> str:
+    """Why a disk, its size and used and free bytes, has no room for an image; "" if it may have, or tells nothing."""
+    total, _, free = disk
+    if not total or free >= PULL_NEEDS_BYTES:
+        return ""
+    return f"{folder} has {free >> 20} MB left, and a pull needs {PULL_NEEDS_BYTES >> 20} MB"
 
 
 class Progress(TypedDict, total=False):
@@ -83,6 +95,7 @@ class ImageApi(Connection):
         """Have the image `repository@sha256:...` here, from its registry if need be, which may take minutes."""
         if self.has(pinned):
             return
+        self._require_room(pinned)
         log.info("pulling image %s", pinned)
         began = time.monotonic()
         try:
@@ -98,6 +111,15 @@ class ImageApi(Connection):
         if not self.has(pinned):
             raise Unavailable(f"image {pinned} was pulled, and is gone again")
         log.info("pulled image %s in %.1f s", pinned, time.monotonic() - began)
+
+    def _require_room(self, pinned: str) -> None:
+        """Raise NotNow if the engine's disk, where it is one of this machine, has hardly any room."""
+        info = self.info() if self.is_local else EngineInfo()
+        by_containerd = any("io.containerd.snapshotter" in " ".join(row) for row in info.get("DriverStatus") or ())
+        for folder in filter(None, (info.get("DockerRootDir"), CONTAINERD_ROOT if by_containerd else "")):
+            with suppress(OSError):
+                if why := shortage(folder, shutil.disk_usage(folder)):
+                    raise NotNow(f"could not pull image {pinned}: {why}", MAKE_ROOM)
 
     def _pulling(self, api: APIClient, pinned: str, platform: str) -> Iterator[Progress]:
         """The progress of a pull.  The SDK's own pull() would wait for ever for an engine that fell silent."""

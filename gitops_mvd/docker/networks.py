@@ -31,6 +31,12 @@ class NetworkApi(Connection):
         """All networks of the engine, as `GET /networks` has them."""
         return self.cached("network", lambda api: each_checked(api.networks(), ListedNetwork))
 
+    def network(self, name: str) -> ListedNetwork | None:
+        """A network with the containers that run on it; None if there is none of that name."""
+        with self.asking(f"inspect network {name}") as api, suppress(NotFound):
+            return checked(api.inspect_network(name), ListedNetwork)
+        return None
+
     def volumes(self) -> Sequence[ListedVolume]:
         """All volumes of the engine, as `GET /volumes` has them."""
         return self.cached("volume", lambda api: each_checked(api.volumes()["Volumes"], ListedVolume))

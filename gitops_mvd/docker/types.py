@@ -30,9 +30,26 @@ class PortBinding(TypedDict):
 PortBindings = Mapping[str, Sequence[PortBinding] | None]  # by port and protocol in the container: `80/tcp`
 
 
+class Device(TypedDict):
+    PathOnHost: str
+
+
+class DeviceRequest(TypedDict):
+    Driver: NotRequired[str]
+    Capabilities: NotRequired[list[list[str]] | None]
+
+
 class HostConfig(TypedDict):
     NetworkMode: NotRequired[str]
     PortBindings: NotRequired[PortBindings | None]
+    Privileged: NotRequired[bool]
+    GroupAdd: NotRequired[list[str] | None]
+    Devices: NotRequired[list[Device] | None]
+    DeviceRequests: NotRequired[list[DeviceRequest] | None]
+    Sysctls: NotRequired[dict[str, str] | None]
+    SecurityOpt: NotRequired[list[str] | None]
+    Runtime: NotRequired[str]
+    Tmpfs: NotRequired[dict[str, str] | None]
 
 
 class NetworkSettings(TypedDict):
@@ -74,6 +91,24 @@ class ListedContainer(TypedDict):
     Ports: NotRequired[list[PublishedPort] | None]
 
 
+class PublishedPort(TypedDict):
+    """A port of a running container; without a `PublicPort` it is none of the host."""
+
+    Type: str
+    IP: NotRequired[str]
+    PublicPort: NotRequired[int]
+
+
+class RunningContainer(TypedDict):
+    """`GET /containers/json`, of those that run, whoever made them."""
+
+    Id: str
+    Names: list[str]
+    Labels: dict[str, str]
+    HostConfig: HostConfig
+    Ports: list[PublishedPort] | None
+
+
 class ContainerHealth(TypedDict):
     Status: NotRequired[str]
 
@@ -92,13 +127,27 @@ class ContainerState(TypedDict):
 
 class ContainerConfig(TypedDict):
     Labels: dict[str, str] | None
+    User: NotRequired[str]
+    WorkingDir: NotRequired[str]
+    Env: NotRequired[list[str] | None]
+    Entrypoint: NotRequired[list[str] | None]
+
+
+class PathStat(TypedDict):
+    """A path of a container: Go's bits of a file mode, and where a link leads to, "" for none."""
+
+    mode: int
+    mtime: str
+    linkTarget: str
 
 
 class InspectedContainer(TypedDict):
-    """`GET /containers/{name}/json`."""
+    """`GET /containers/{name}/json`; `Path` is the program that it starts."""
 
     Id: str
     Name: str
+    Path: NotRequired[str]
+    Mounts: NotRequired[list[ContainerMount]]
     State: ContainerState
     Config: ContainerConfig
     HostConfig: HostConfig
@@ -135,13 +184,20 @@ class ListedIpam(TypedDict):
     Config: list[ListedPool] | None
 
 
+class JoinedContainer(TypedDict):
+    Name: str
+    IPv4Address: str
+    IPv6Address: str
+
+
 class ListedNetwork(TypedDict):
-    """`GET /networks` and `GET /networks/{id}`."""
+    """`GET /networks`; `Containers`, those that run, only of one, `GET /networks/{id}`."""
 
     Id: str
     Name: str
     Labels: dict[str, str] | None
     IPAM: ListedIpam
+    Containers: NotRequired[dict[str, JoinedContainer] | None]
 
 
 class ListedVolume(TypedDict):
@@ -161,6 +217,9 @@ class EngineInfo(TypedDict, total=False):
     ServerVersion: str
     LiveRestoreEnabled: bool
     Driver: str
+    DriverStatus: list[list[str]] | None
+    DockerRootDir: str
+    CDISpecDirs: list[str] | None
     Plugins: EnginePlugins
     SecurityOptions: list[str] | None
 

@@ -33,6 +33,8 @@ from gitops_mvd.docker.answers import label, port_of, refused_start
 from gitops_mvd.docker.command_line import equivalent, rejoins
 from gitops_mvd.docker.create import Place
 from gitops_mvd.docker.ownership import managed, renamed
+from gitops_mvd.docker.possible import Possible
+from gitops_mvd.docker.taken import Taken, ports_of
 from gitops_mvd.docker.types import ListedContainer
 from gitops_mvd.kinds import Tools
 from gitops_mvd.systemd.client import Unit
@@ -124,12 +126,27 @@ class Units:
     # ---- changing ----------------------------------------------------------------------------------------------------
 
     def prepare(self, changes: Sequence[Change]) -> None:
+        """Beside the units, also their containers are looked at, if any instance stops for another one."""
         wanted = {it.name: it for it in _made(changes)}
         files, containers = self._files.read(), managed(self._engine.containers())
         new = _new(self._texts(wanted.values(), files, containers), files)
         self._files.require_managed(new)
         self._verify(new)
         self._verified.update(new)
+        idle = [it for name, it in wanted.items() if name in containers and containers[name]["State"] != "running"]
+        taken = Taken(self._engine, self._systemd.outside)
+        for instance in idle:
+            if isinstance(instance.payload, Service) and not instance.payload.schedule:
+                taken.refuse(ports_of(instance.payload))
+        if any(change.to is None for change in changes):
+            self._refuse_impossible([it.name for it in idle if containers[it.name]["State"] == "created"])
+
+    def _refuse_impossible(self, names: Iterable[str]) -> None:
+        """Raise StepFailed or NotNow for a container that could not start."""
+        possible = Possible(self._engine, self._systemd.outside)
+        for name in names:
+            if found := self._engine.inspect(name):
+                possible.refuse(found)
 
     def apply(self, changes: Sequence[Change]) -> None:
         if deleted := [change.resource.name for change in changes if not change.to]:

@@ -28,6 +28,7 @@ from gitops_mvd.systemd.programs import (
     MISSING,
     PROGRAM_WITHIN_SECONDS,
     decoded,
+    outside,
     plain,
     printed,
     run_program,
@@ -121,6 +122,10 @@ class Systemd:
         """
         output = printed("systemd-analyze", "verify", "--man=no", *map(str, paths))
         return "\n".join(line for line in output.splitlines() if any(path.stem in line for path in paths))
+
+    def outside(self, *argv: str) -> str:
+        """What a program prints that runs outside of the sandbox of this process; "" if it could not be run."""
+        return outside(*argv)
 
     def refusal(self, schedule: str) -> str:
         """Why this is not a time in the language of OnCalendar=, as `systemd-analyze calendar` says it; else ""."""

@@ -10,6 +10,7 @@ from gitops_mvd.core.errors import MvdError, Unavailable
 from gitops_mvd.core.text import cause
 
 PROGRAM_WITHIN_SECONDS = 30.0
+OUTSIDE_WITHIN_SECONDS = 5.0
 MISSING = "container {} is missing: the next pass of gitops-mvd makes it"  # what a unit says of its own
 
 
@@ -64,6 +65,20 @@ def run_program(argv: Sequence[str], within: float, stderr: int) -> subprocess.C
         raise Unavailable(f"{argv[0]} did not end within {within:g} s") from error
     except OSError as error:
         raise Unavailable(f"cannot run {argv[0]}: {error.strerror}") from error
+
+
+def outside(*argv: str) -> str:
+    """What a program prints that systemd runs on the host as it is, and not in the sandbox of this process.
+
+    The sandbox has a /dev and a /tmp of its own, and no right to see whose a socket is.  "" if it could not be run.
+    """
+    limit = f"--property=RuntimeMaxSec={OUTSIDE_WITHIN_SECONDS:g}"
+    words = ("systemd-run", "--wait", "--pipe", "--collect", "--quiet", limit, *argv)
+    try:
+        done = run_program(words, 2 * OUTSIDE_WITHIN_SECONDS, stderr=subprocess.DEVNULL)
+    except Unavailable:
+        return ""
+    return decoded(done.stdout) if done.returncode == 0 else ""
 
 
 def decoded(output: bytes) -> str:

@@ -10,6 +10,7 @@ import pytest
 from gitops_mvd.core.errors import Interrupted, StepFailed
 from gitops_mvd.core.model import Change, Resource
 from gitops_mvd.daemon.mailbox import Interruptible
+from gitops_mvd.docker.images import shortage
 from gitops_mvd.kinds.image import Images
 
 IMAGE = Resource("image", "web@sha256:1", "chat")
@@ -61,3 +62,18 @@ def test_what_a_pull_raises_is_raised() -> None:
     engine.answers.set()
     with pytest.raises(StepFailed, match="no such image"):
         hold(engine, Interruptible())
+
+
+MB = 1 << 20
+
+
+@pytest.mark.parametrize(
+    ("disk", "told"),
+    [
+        ((9000 * MB, 8900 * MB, 100 * MB), "/var/lib/docker has 100 MB left, and a pull needs 256 MB"),
+        ((9000 * MB, 0, 256 * MB), ""),
+        ((0, 0, 0), ""),  # a file system that says nothing of itself
+    ],
+)
+def test_a_disk_with_hardly_any_room_is_told_in_numbers(disk: tuple[int, int, int], told: str) -> None:
+    assert shortage("/var/lib/docker", disk) == told
