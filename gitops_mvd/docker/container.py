@@ -33,6 +33,7 @@ from gitops_mvd.net.line import limit
 PRINTED_BYTES = 4096  # the last ones that a command prints
 EVENTS_WITHIN_SECONDS = 10.0
 LARGEST_TEXT_BYTES = 1 << 20  # of a file that is read
+PLAIN = {"Accept-Encoding": "identity"}
 STAT = "X-Docker-Container-Path-Stat"
 
 
@@ -87,23 +88,31 @@ def modified(session: requests.Session, root: str, container: str, path: str, wi
 
 
 def stat(session: requests.Session, root: str, container: str, path: str, within: float) -> PathStat | None:
-    answer = session.head(f"{root}/containers/{container}/archive", params={"path": path}, timeout=within)
+    url, params = f"{root}/containers/{container}/archive", {"path": path}
+    answer = session.head(url, params=params, timeout=within)
     if answer.status_code == HTTPStatus.NOT_FOUND:
         return None
-    told = _successful(answer, f"look for {path} in container {container}").headers[STAT]
+    if not answer.ok:  # which does not say why: an answer to HEAD has no content
+        answer = session.get(url, params=params, headers=PLAIN, timeout=within, stream=True)
+    with answer:
+        told = _successful(answer, f"look for {path} in container {container}").headers[STAT]
     return checked(json.loads(base64.b64decode(told)), PathStat)
 
 
 def text(session: requests.Session, root: str, container: str, path: str, within: float) -> str | None:
-    answer = session.get(f"{root}/containers/{container}/archive", params={"path": path}, timeout=within, stream=True)
+    url, params = f"{root}/containers/{container}/archive", {"path": path}
+    answer = session.get(url, params=params, headers=PLAIN, timeout=within, stream=True)
     with answer, limit(within, LARGEST_TEXT_BYTES):
         if answer.status_code == HTTPStatus.NOT_FOUND:
             return None
         archive = io.BytesIO(_successful(answer, f"read {path} in container {container}").content)
-    with tarfile.open(fileobj=archive) as tar:
-        member = tar.next()
-        content = tar.extractfile(member) if member and member.isfile() else None
-        return content.read().decode("utf-8", "replace") if content else None
+    try:
+        with tarfile.open(fileobj=archive) as tar:
+            member = tar.next()
+            content = tar.extractfile(member) if member and member.isfile() else None
+            return content.read().decode("utf-8", "replace") if content else None
+    except tarfile.TarError as error:
+        raise ValueError("no archive") from error
 
 
 def _successful(answer: requests.Response, what: str) -> requests.Response:

@@ -171,12 +171,12 @@ class ContainerApi(Connection):
     def stat(self, container: str, path: str) -> PathStat | None:
         """A path in a container, which need not run; of a link itself.  None if there is nothing."""
         with self.asking(f"look for {path} in container {container}") as api:
-            return one.stat(api, root(api), container, path, LOOK_WITHIN_SECONDS)
+            return one.stat(api, root(api), container, path, min(LOOK_WITHIN_SECONDS, api.timeout))
 
     def text(self, container: str, path: str) -> str | None:
         """The text of a file in a container, which need not run; None if there is no such file."""
         with self.asking(f"read {path} in container {container}") as api:
-            return one.text(api, root(api), container, path, LOOK_WITHIN_SECONDS)
+            return one.text(api, root(api), container, path, min(LOOK_WITHIN_SECONDS, api.timeout))
 
     def modified(self, container: str, path: str, within: float) -> float | None:
         """When a file in a container was last modified, in Unix time; None if there is no such file."""

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 
-from gitops_mvd.core.errors import StepFailed
+from gitops_mvd.core.errors import NotNow
 from gitops_mvd.core.model import App, Change, Resource, Role, digest
 from gitops_mvd.core.ports import Clock
 from gitops_mvd.docker.client import Engine
@@ -75,7 +75,7 @@ class Images:
         if not image.name.startswith("sha256:"):
             self._pull(image.name, source.platform)
         elif not self._engine.has(image.name):
-            raise StepFailed(
+            raise NotNow(
                 f"image {image.name} is not on this host any more, and no registry has it: build or load it again"
             )
         for tag in (local_tag(image.app, image.name), *source.tags):

@@ -74,7 +74,7 @@ def serving_all_the_while(story: Story) -> Iterator[None]:
 
 
 IMPOSSIBLE: dict[str, tuple[dict[str, Any], str]] = {
-    "a limit below the engine's": ({"mem_limit": "2m"}, "Minimum memory limit allowed is 6MB"),
+    "a processor that is missing": ({"cpuset": "900"}, "Requested CPUs are not available"),
     "a start_interval on an old engine": (
         {"healthcheck": {"test": ["CMD", "true"], "interval": "5s", "start_period": "10s", "start_interval": "1s"}},
         "web: `healthcheck.start_interval` needs Docker 25.0 or newer, and this is Docker 20.10",
@@ -157,7 +157,7 @@ def test_a_port_that_a_container_of_somebody_else_has_is_told_with_its_name(
 
 
 def test_a_job_whose_program_is_missing_is_not_waited_for(story: Story, image: str) -> None:
-    job = {"image": image, "command": ["/nope"], "restart": "no", "x-mvd": {"job": True}}
+    job = {"image": image, "command": ["/nope"], "restart": "no"}
     began = time.monotonic()
     commit = story.merge(manifest("job", {"services": {"migrate": job}}), "Migrate with nothing")
     assert 'migrate: did not start: exec: "/nope"' in story.ends(commit, "failure")

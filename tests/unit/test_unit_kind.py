@@ -96,6 +96,29 @@ class Server:
     def containers(self) -> list[dict[str, Any]]:
         return self.there
 
+    def inspect(self, name: str) -> dict[str, Any]:
+        """One with a program that the image does not have."""
+        config = {"Labels": {"io.gitops-mvd.service": "web"}}
+        networks = {"Networks": {}}
+        return {
+            "Id": "c1",
+            "Name": f"/{name}",
+            "Path": "/nope",
+            "Config": config,
+            "HostConfig": {},
+            "NetworkSettings": networks,
+        }
+
+    def stat(self, container: str, path: str) -> None:
+        return None
+
+    def running(self) -> list[dict[str, Any]]:
+        ports = [{"PublicPort": 8080, "Type": "tcp", "IP": "0.0.0.0"}]
+        return [{"Id": "c9", "Names": ["/theirs"], "Labels": {}, "HostConfig": {}, "Ports": ports}]
+
+    def outside(self, *words: str) -> str:
+        return ""
+
     def container(self, name: str, staged: str = "") -> dict[str, Any]:
         own = {"app": "shop", "service": "web", "digest": WEB.digest, "port": "0", "staged": staged}
         own["follows"] = "systemd"
@@ -148,6 +171,30 @@ def test_nothing_is_written_that_systemd_complains_about(server: Server) -> None
         with pytest.raises(StepFailed, match="systemd does not accept the unit: Unknown key"):
             step(None, server.wanted())
         assert server.observed() == []
+
+
+def test_what_cannot_start_is_refused_only_where_another_instance_stops_for_it(server: Server) -> None:
+    """Beside the old one it costs nothing to let the engine say so."""
+    unit = server.wanted()
+    server.prepare(None, unit)
+    old = replace(unit, name="mvd-shop-web-89abcdef")
+    for refused in ([Change(old, None), Change(None, unit)], [Change(None, unit), Change(old, None)]):
+        with pytest.raises(StepFailed, match="web: command: the image has no program /nope"):
+            server.units_of.prepare(refused)
+    server.there = [{**server.there[0], "State": "exited"}]
+    server.units_of.prepare([Change(old, None), Change(None, unit)]), "it has started once"
+
+
+def test_a_port_that_somebody_else_publishes_is_told_before_anything_is_done(server: Server) -> None:
+    ports: Any = [{"target": 80, "published": "8080", "host_ip": "", "protocol": "tcp"}]
+    service = replace(WEB, run={**WEB.run, "ports": ports})
+    [unit] = server.units_of.wanted(App("shop", (service,)))
+    container = server.container(unit.name)
+    server.there = [{**container, "Labels": {**container["Labels"], "io.gitops-mvd.digest": service.digest}}]
+    with pytest.raises(NotNow, match="web: the port 8080 of this host is used by the container theirs"):
+        server.prepare(None, unit)
+    server.there = [{**server.there[0], "State": "running"}]
+    server.prepare(None, unit)
 
 
 def test_what_was_verified_before_anything_stopped_is_not_verified_again(server: Server) -> None:
