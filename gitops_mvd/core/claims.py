@@ -75,7 +75,7 @@ def _of_service(app: str, service: Service) -> Iterator[Claim]:
     run = service.run
     yield from (of_port(port) for port in run.get("ports", ()) if is_fixed(port))
     if run.get("network_mode") == "host":
-        yield from (Claim(PORT, f"{port}/tcp") for port in sorted(_known_ports(service)))
+        yield from (Claim(PORT, f"{port}/tcp") for port in sorted(known_ports(service)))
     yield from filter(None, (_of_mount(app, mount) for mount in run.get("volumes", ())))
     for network, endpoint in run.get("networks", {}).items():
         yield from (Claim("address", f"{endpoint[key]} on {network}") for key in ADDRESSES if key in endpoint)  # type: ignore[literal-required]
@@ -89,7 +89,7 @@ def _of_service(app: str, service: Service) -> Iterator[Claim]:
         yield from (Claim("GPU", id, is_shared=True) for id in request["device_ids"])
 
 
-def _known_ports(service: Service) -> set[int]:
+def known_ports(service: Service) -> set[int]:
     """The ports on which a service on the host's own network surely listens; what it exposes is a mere remark."""
     spec = service.check.spec
     found = {service.kong["port"]} if service.kong else set()

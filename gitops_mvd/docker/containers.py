@@ -20,7 +20,7 @@ from gitops_mvd.docker.container import Ran
 from gitops_mvd.docker.create import ENDPOINTS_AT_CREATE, Body, Request
 from gitops_mvd.docker.ownership import UNFINISHED, managed
 from gitops_mvd.docker.shape import checked, each_checked
-from gitops_mvd.docker.types import InspectedContainer, ListedContainer, PathStat, RunningContainer
+from gitops_mvd.docker.types import InspectedContainer, ListedContainer, PathStat
 
 log = logging.getLogger(__name__)
 
@@ -163,10 +163,10 @@ class ContainerApi(Connection):
         with self.asking(f"run a command in container {container}") as api:
             return one.execute(api, root(api), container, command, within)
 
-    def running(self) -> Sequence[RunningContainer]:
+    def running(self) -> Sequence[ListedContainer]:
         """The containers that run, whoever has made them."""
         with self.asking("list the containers that run") as api:
-            return each_checked(api.containers(), RunningContainer)
+            return each_checked(api.containers(), ListedContainer)
 
     def stat(self, container: str, path: str) -> PathStat | None:
         """A path in a container, which need not run; of a link itself.  None if there is nothing."""

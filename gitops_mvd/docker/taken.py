@@ -8,11 +8,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
+from gitops_mvd.core.claims import known_ports
 from gitops_mvd.core.errors import NotNow
 from gitops_mvd.core.model import Service
 from gitops_mvd.docker.answers import APP
 from gitops_mvd.docker.client import Engine
-from gitops_mvd.docker.types import RunningContainer
+from gitops_mvd.docker.types import ListedContainer
 from gitops_mvd.net import listeners
 from gitops_mvd.net.listeners import Listener
 
@@ -47,7 +48,7 @@ class Taken:
         self._listening = listening
 
     @cached_property
-    def _running(self) -> Sequence[RunningContainer]:
+    def _running(self) -> Sequence[ListedContainer]:
         return self._engine.running()
 
     def refuse(self, ports: Iterable[Port]) -> None:
@@ -83,7 +84,7 @@ class Taken:
             return "" if APP in container["Labels"] else _named(container)
         return f"{known.program} (pid {known.pid})"
 
-    def _container_of(self, pid: int) -> RunningContainer | None:
+    def _container_of(self, pid: int) -> ListedContainer | None:
         try:
             ids = _ID.findall(Path(f"/proc/{pid}/cgroup").read_text())
         except OSError:
@@ -100,20 +101,18 @@ def ports_of(service: Service) -> Iterator[Port]:
         if port["published"].isdecimal() and port["published"] != "0":
             yield Port(service.name, port["host_ip"], int(port["published"]), port["protocol"])
     if service.run.get("network_mode") == "host":
-        asked = service.check.spec.get("port")
-        numbers = {service.kong["port"]} if service.kong else set()
-        for number in sorted(numbers | ({asked} if isinstance(asked, int) else set())):
+        for number in sorted(known_ports(service)):
             yield Port(service.name, "", number, "tcp", may_be_shared=True)
 
 
-def _publishes(container: RunningContainer, port: Port) -> bool:
+def _publishes(container: ListedContainer, port: Port) -> bool:
     return any(
         it.get("PublicPort") == port.number
         and it["Type"] == port.protocol
         and Listener(it.get("IP", "0.0.0.0")).is_in_the_way(port.address)
-        for it in container["Ports"] or ()
+        for it in container.get("Ports") or ()
     )
 
 
-def _named(container: RunningContainer) -> str:
+def _named(container: ListedContainer) -> str:
     return f"the container {container['Names'][0].lstrip('/')}"

@@ -91,24 +91,6 @@ class ListedContainer(TypedDict):
     Ports: NotRequired[list[PublishedPort] | None]
 
 
-class PublishedPort(TypedDict):
-    """A port of a running container; without a `PublicPort` it is none of the host."""
-
-    Type: str
-    IP: NotRequired[str]
-    PublicPort: NotRequired[int]
-
-
-class RunningContainer(TypedDict):
-    """`GET /containers/json`, of those that run, whoever made them."""
-
-    Id: str
-    Names: list[str]
-    Labels: dict[str, str]
-    HostConfig: HostConfig
-    Ports: list[PublishedPort] | None
-
-
 class ContainerHealth(TypedDict):
     Status: NotRequired[str]
 

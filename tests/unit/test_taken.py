@@ -79,8 +79,8 @@ def test_a_port_that_is_free_or_of_our_own_or_may_be_so_is_let_through(server: S
 
 def test_a_port_of_the_network_of_the_host_is_refused_only_if_its_user_is_known() -> None:
     check = Check("http", {"path": "/", "port": 8080})
-    agent = Service("agent", "image", {"network_mode": "host"}, check=check, kong={"port": 9090})  # type: ignore[typeddict-item]
-    assert [it.number for it in ports_of(agent)] == [8080, 9090]
+    agent = Service("agent", "image", {"network_mode": "host"}, check=check)
+    assert [it.number for it in ports_of(agent)] == [8080]
     Server(sockets=ANY).refuse(agent)
     with pytest.raises(NotNow, match=r"agent: the port 8080 of this host is used by nginx"):
         Server(sockets=ANY, shown=ss("0.0.0.0", NGINX)).refuse(agent)
