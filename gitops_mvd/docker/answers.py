@@ -92,11 +92,11 @@ MEANINGS: Sequence[tuple[re.Pattern[str], type[MvdError], str]] = [
         ),
         (
             "could not select device driver",
-            NotNow,
-            "install what the devices need, such as the NVIDIA Container Toolkit",
+            StepFailed,
+            "install what the devices need, such as the NVIDIA Container Toolkit, and `mvd retry`",
         ),
-        ("gathering device information", NotNow, "plug it in, or take it out of `devices`"),
-        ("bind source path does not exist", NotNow, "make it, or take it out of `volumes`"),
+        ("gathering device information", StepFailed, "plug it in, and `mvd retry`; or take it out of `devices`"),
+        ("bind source path does not exist", StepFailed, "make it, and `mvd retry`; or take it out of `volumes`"),
         ("initialize logging driver: .*(dial|connect)", NotNow, "nothing takes the log there"),
         (
             "already in use by container|already exists$|has active endpoints|volume is in use|is being used by"

@@ -217,10 +217,8 @@ def _profiles(service: Service) -> Mapping[str, str]:
     for path in seccomp_profiles(service.run):
         try:
             found[path] = json.dumps(json.loads(Path(path).read_bytes()), separators=(",", ":"))
-        except OSError as error:
-            raise NotNow(f"{service.name}: cannot read the seccomp profile {path}: {error.strerror}") from error
-        except ValueError as error:
-            raise StepFailed(f"{service.name}: the seccomp profile {path} is no JSON: {error}") from error
+        except (OSError, ValueError) as error:
+            raise StepFailed(f"{service.name}: cannot read the seccomp profile {path}: {error}") from error
     return found
 
 
