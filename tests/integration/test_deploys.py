@@ -220,7 +220,6 @@ def fragile(push: Push) -> str:
     [
         ("a probe that never passes", {"x-mvd": {"health": {"http": "/no", "port": 7799, "within": "2s"}}}, "http 404"),
         ("an image without the binary", {"command": ["no-such-program"]}, "no-such-program"),
-        ("a port that is taken", {"ports": ["9998:7799"]}, "9998 failed: port is already allocated"),
         ("a container that ends", {"command": ["sh", "-c", "echo out of memory; exit 3"]}, "exited with code 3"),
     ],
 )
@@ -228,20 +227,12 @@ def test_a_bad_version_is_red_with_its_cause_and_nothing_of_it_stays(
     story: Story, fragile: str, what: str, more: dict[str, Any], cause: str
 ) -> None:
     before = story.containers("fragile"), story.units("fragile"), story.images("fragile")
-    story.run("docker", "run", "--detach", "--name=squatter", "--publish=9998:80", fragile)
-    try:
-        bad = story.merge(manifest("fragile", {"services": {"web": routed(fragile, "/fragile") | more}}), what)
-        told = story.ends(bad, "failure")
-    finally:
-        story.run("docker", "rm", "--force", "squatter")
+    bad = story.merge(manifest("fragile", {"services": {"web": routed(fragile, "/fragile") | more}}), what)
+    told = story.ends(bad, "failure")
     assert told.startswith("fragile: web: ")
     assert cause in told
     eventually("the version before", lambda: story.ask("/fragile").text == "fragile 1\n")
-    after = story.containers("fragile"), story.units("fragile"), story.images("fragile")
-    if "ports" in more:  # it took its place before it failed, as a port has one owner
-        assert after[1:] == before[1:]
-    else:
-        assert after == before
+    assert (story.containers("fragile"), story.units("fragile"), story.images("fragile")) == before
     story.ends(story.revert(bad), "success")
 
 

@@ -148,19 +148,25 @@ def test_a_port_that_a_process_of_the_host_has_is_told_with_its_name(
         story.ends(story.revert(commit), "success")
 
 
-def test_a_port_that_a_container_of_somebody_else_has_is_told_with_its_name(
+def test_a_port_that_a_container_of_somebody_else_has_is_waited_for(
     story: Story, serving: dict[str, Any], image: str
 ) -> None:
     story.run("docker", "run", "--detach", "--name=squatter", "--publish=18490:80", image)
-    before = story.containers("web")
+    before, by = story.containers("web"), "web: the port 18490 of this host is used by the container squatter"
+    wanting = {"ports": [*serving["ports"], "18490:7799"]}
     with serving_all_the_while(story):
-        more = {"ports": [*serving["ports"], "18490:7799"]}
-        commit = story.merge(manifest("web", {"services": {"web": serving | more}}), "Have a port of somebody else")
-        waits(story, commit, "web: waiting: web: the port 18490 of this host is used by the container squatter")
+        commit = story.merge(manifest("web", {"services": {"web": serving | wanting}}), "Have a port of somebody else")
+        waits(story, commit, f"web: waiting: {by}")
     assert story.containers("web") == before
+    story.ends(story.revert(commit), "success")
+    first = {"image": image, "x-mvd": {"health": HEALTH}, "ports": ["18490:7799"]}
+    commit = story.merge(manifest("first", {"services": {"web": first}}), "Have it with a first version")
+    waits(story, commit, f"first: waiting: {by}")
+    assert (story.containers("first"), story.units("first")) == ({}, [])
     story.run("docker", "rm", "--force", "squatter")
     story.ends(commit, "success")
-    story.ends(story.revert(commit), "success")
+    assert story.containers("first")
+    story.remove("first")
 
 
 def test_a_job_whose_program_is_missing_is_not_waited_for(story: Story, image: str) -> None:
