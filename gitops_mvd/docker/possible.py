@@ -232,9 +232,12 @@ def _of_sysctls(container: InspectedContainer) -> Iterator[Refusal]:
 
 
 def _of_address(key: str, address: str, network: ListedNetwork, own: InspectedContainer) -> Iterator[Refusal]:
-    wanted = ipaddress.ip_address(address)
     pools = [pool for pool in network["IPAM"]["Config"] or () if pool.get("Subnet")]
-    subnets = [ipaddress.ip_network(pool["Subnet"], strict=False) for pool in pools]
+    try:
+        wanted = ipaddress.ip_address(address)
+        subnets = [ipaddress.ip_network(pool["Subnet"], strict=False) for pool in pools]
+    except ValueError:  # a driver of somebody else may have addresses of its own
+        return
     same = [subnet for subnet in subnets if subnet.version == wanted.version]
     if same and not any(wanted in subnet for subnet in same):
         yield key, StepFailed, f"{address} is not in {', '.join(map(str, same))}", "take an address of the network"

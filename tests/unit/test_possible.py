@@ -224,6 +224,12 @@ def test_an_address_is_a_free_one_of_its_network(address: str, error: type[StepF
     return None
 
 
-def test_gpus_need_a_driver_that_docker_knows() -> None:
+def test_addresses_of_another_driver_are_not_judged() -> None:
+    engine = Engine(bin_web=PROGRAM)
+    engine.networks = {"front": {"IPAM": {"Config": [{"Subnet": "the moon"}]}}}
+    refuse(container(networks={"front": {"IPAMConfig": {"IPv4Address": "10.7.0.9"}}}), engine)
+
+
+def test_devices_of_a_driver_that_is_not_known_are_let_through() -> None:
     refuse(container(host={"DeviceRequests": [{"Driver": "other", "Capabilities": [["gpu"]]}]}))
     refuse(container(host={"DeviceRequests": []}))
