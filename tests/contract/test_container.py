@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import base64
+import io
 import json
 import subprocess
+import tarfile
 import threading
 import time
 from collections.abc import Iterator
@@ -16,7 +18,7 @@ import pytest
 import requests
 
 from gitops_mvd.core.errors import StepFailed, Unavailable
-from gitops_mvd.docker.container import STAT, Ran, execute, modified
+from gitops_mvd.docker.container import STAT, Ran, execute, modified, stat, text
 
 
 def frame(text: str, stream: int = 1) -> bytes:
@@ -63,6 +65,8 @@ class Handler(BaseHTTPRequestHandler):
         self.server.hangs_up.wait(10)
 
     def do_GET(self) -> None:
+        if urlsplit(self.path).path.endswith("/archive"):
+            return self._archive(*parse_qs(urlsplit(self.path).query)["path"])
         states = self.server.states
         self._answer(200, states.pop(0) if len(states) > 1 else states[0])
 
@@ -71,8 +75,27 @@ class Handler(BaseHTTPRequestHandler):
         stat = self.server.files.get(path)
         self.send_response(200 if stat else 500 if path == "/broken" else 404)
         if stat:
-            self.send_header(STAT, base64.b64encode(json.dumps({"linkTarget": "", **stat}).encode()).decode())
+            self.send_header(
+                STAT, base64.b64encode(json.dumps({"linkTarget": "", "mode": 0o644, **stat}).encode()).decode()
+            )
         self.end_headers()
+
+    def _archive(self, path: str) -> None:
+        """The file in an archive, encoded for whoever does not say that it wants it plain."""
+        found = self.server.files.get(path)
+        if found is None:
+            return self._answer(500 if path == "/broken" else 404, {"message": "mount /x: not a directory"})
+        buffer = io.BytesIO()
+        with tarfile.open(fileobj=buffer, mode="w") as tar:
+            entry, content = tarfile.TarInfo(path.rpartition("/")[2]), found["text"].encode()
+            entry.size = len(content)
+            tar.addfile(entry, io.BytesIO(content))
+        self.send_response(200)
+        if self.headers.get("Accept-Encoding") != "identity":
+            self.send_header("Content-Encoding", "gzip")
+        self.end_headers()
+        self.wfile.write(buffer.getvalue())
+        return None
 
     def _answer(self, status: int, value: object) -> None:
         self.send_response(status)
@@ -171,3 +194,21 @@ def test_a_file_that_can_not_be_looked_at_is_not_a_missing_one(engine: StandIn) 
     with pytest.raises(Unavailable, match="could not look for /broken in container web"):
         engine.modified("/broken")
     assert engine.modified("/missing") is None
+
+
+def test_a_file_of_a_container_is_read_and_a_missing_one_is_none(engine: StandIn) -> None:
+    engine.files["/etc/passwd"] = {"mtime": "2026-01-01T10:00:00Z", "text": "root:x:0:0\n"}
+    with requests.Session() as session:
+        root = f"http://127.0.0.1:{engine.server_port}"
+        assert text(session, root, "web", "/etc/passwd", 5) == "root:x:0:0\n"
+        assert text(session, root, "web", "/etc/group", 5) is None
+        assert stat(session, root, "web", "/etc/group", 5) is None
+
+
+def test_why_a_container_cannot_be_looked_into_is_told(engine: StandIn) -> None:
+    """An answer to HEAD has no content, so it is asked again."""
+    with (
+        requests.Session() as session,
+        pytest.raises(Unavailable, match=r"look for /broken .*: mount /x: not a directory"),
+    ):
+        stat(session, f"http://127.0.0.1:{engine.server_port}", "web", "/broken", 5)
