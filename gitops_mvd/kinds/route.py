@@ -90,10 +90,14 @@ class Routes:
         return self._resource(owner, others, sorted(targets, key=lambda target: target["instance"]))
 
     def prepare(self, changes: Sequence[Change]) -> None:
-        """Of a route that is switched more than once on the way, its last state is looked at."""
+        """Of a route that is switched more than once on the way, its last state is looked at.
+
+        One that only gets other targets is not: Kong has all else of it, and the targets are of our own making.
+        """
         last = {change.resource.key: change for change in changes}
-        kong, selects, entities = self._to_apply(last.values())
-        kong.prepare(self._host, selects, entities)
+        if changed := [change for change in last.values() if not _is_switched(change)]:
+            kong, selects, entities = self._to_apply(changed)
+            kong.prepare(self._host, selects, entities)
 
     def apply(self, changes: Sequence[Change]) -> None:
         kong, selects, entities = self._to_apply(changes)
@@ -119,6 +123,11 @@ class Routes:
             self._fields[owner] = fields
         spec = RouteSpec(entities=self._fields[owner], targets=targets)
         return Resource(self.name, f"{app}.{service}" if service else app, app, service, spec, tuple(entities))
+
+
+def _is_switched(change: Change) -> bool:
+    """Does the route only get other targets?"""
+    return bool(change.was and change.to and change.was.spec["entities"] == change.to.spec["entities"])
 
 
 def _refuse_equal_credentials(entities: Iterable[Entity]) -> None:
