@@ -36,6 +36,8 @@ OWN_SYSCTLS = re.compile(
     r"net\..*|fs\.mqueue\..*|kernel\.(msgmax|msgmnb|msgmni|sem|shmall|shmmax|shmmni|shm_rmid_forced|domainname)"
 )
 
+FILES_OF_A_PROCESS = Path("/proc/sys/fs/nr_open")  # the most that any process of the host can open
+
 Outside = Callable[..., str]
 """Runs a program on the host, outside of any sandbox, and returns what it prints; "" if that cannot be."""
 
@@ -58,6 +60,7 @@ class Possible:
     def _refusals(self, container: InspectedContainer) -> Iterator[Refusal]:
         if container["HostConfig"].get("Runtime", "") in PLAIN_RUNTIMES:
             yield from _of_sysctls(container)
+        yield from _of_ulimits(container)
         yield from self._of_host(container)
         yield from self._of_addresses(container)
         try:
@@ -229,6 +232,17 @@ def _of_sysctls(container: InspectedContainer) -> Iterator[Refusal]:
             yield "sysctls", StepFailed, f"{name} is of the whole host", "set it on the host, in /etc/sysctl.d"
         elif dotted.startswith("net.") and host.get("NetworkMode") == "host":
             yield "sysctls", StepFailed, f"{name} cannot be set with network_mode: host", "set it on the host"
+
+
+def _of_ulimits(container: InspectedContainer) -> Iterator[Refusal]:
+    try:
+        most = int(FILES_OF_A_PROCESS.read_text())
+    except (OSError, ValueError):
+        return
+    for limit in container["HostConfig"].get("Ulimits") or ():
+        if limit["Name"] == "nofile" and limit["Hard"] > most:
+            message = f"nofile {limit['Hard']} is above {most}, the most that this host allows"
+            yield "ulimits", StepFailed, message, "lower it, or raise fs.nr_open on the host"
 
 
 def _of_address(key: str, address: str, network: ListedNetwork, own: InspectedContainer) -> Iterator[Refusal]:

@@ -54,6 +54,13 @@ class Taken:
     def refuse(self, ports: Iterable[Port]) -> None:
         """Raise NotNow for the first port that somebody else uses."""
         for port in ports:
+            if not listeners.is_here(port.address):
+                refused = NotNow(
+                    f"{port.service}: this host does not have the address {port.address} of the port {port.number}",
+                    "see: ip address",
+                )
+                refused.service = port.service
+                raise refused
             if by := self._user_of(port):
                 hint = "stop that, or publish another port"
                 if by == UNKNOWN:

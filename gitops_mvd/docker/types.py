@@ -39,6 +39,11 @@ class DeviceRequest(TypedDict):
     Capabilities: NotRequired[list[list[str]] | None]
 
 
+class Ulimit(TypedDict):
+    Name: str
+    Hard: int
+
+
 class HostConfig(TypedDict):
     NetworkMode: NotRequired[str]
     PortBindings: NotRequired[PortBindings | None]
@@ -50,6 +55,7 @@ class HostConfig(TypedDict):
     SecurityOpt: NotRequired[list[str] | None]
     Runtime: NotRequired[str]
     Tmpfs: NotRequired[dict[str, str] | None]
+    Ulimits: NotRequired[list[Ulimit] | None]
 
 
 class NetworkSettings(TypedDict):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import ipaddress
 import re
+import socket
 import struct
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
@@ -47,6 +49,16 @@ def in_table(lines: Iterable[str], port: int, state: str) -> Iterator[Listener]:
         address, _, number = local.partition(":")
         if its_state == state and int(number, 16) == port:
             yield Listener(_address(address))
+
+
+def is_here(address: str) -> bool:
+    """Has this host that address, "" for any?  True in doubt."""
+    with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET) as probe:
+        try:
+            probe.bind((address, 0))
+        except OSError as error:
+            return error.errno != errno.EADDRNOTAVAIL
+    return True
 
 
 def command(port: int, protocol: str) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from gitops_mvd.net.listeners import LISTENING, Listener, in_table, listening, shown
+from gitops_mvd.net.listeners import LISTENING, Listener, in_table, is_here, listening, shown
 
 
 @pytest.mark.parametrize(
@@ -81,3 +81,10 @@ def test_what_ss_shows_is_read_with_its_programs() -> None:
         Listener("::"),
         Listener("127.0.0.53", "systemd-resolve", 14),
     ]
+
+
+@pytest.mark.parametrize(
+    ("address", "is_one"), [("", True), ("0.0.0.0", True), ("127.0.0.1", True), ("192.0.2.1", False)]
+)
+def test_an_address_is_one_of_this_host(address: str, is_one: bool) -> None:
+    assert is_here(address) is is_one

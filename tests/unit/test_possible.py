@@ -163,6 +163,12 @@ def test_a_device_is_one_that_the_host_has() -> None:
     refuse(container(host={"Devices": devices}), outside=lambda *words: ""), "nobody could look"
 
 
+def test_more_files_than_a_process_of_the_host_may_open_are_refused() -> None:
+    refuse(container(host={"Ulimits": [{"Name": "nofile", "Hard": 1024}, {"Name": "memlock", "Hard": -1}]}))
+    with pytest.raises(StepFailed, match="web: ulimits: nofile 10000000000 is above "):
+        refuse(container(host={"Ulimits": [{"Name": "nofile", "Hard": 10**10}]}))
+
+
 def test_an_apparmor_profile_is_one_that_is_loaded() -> None:
     def loaded(*words: str) -> str:
         return "docker-default (enforce)\nmine (complain)\n"

@@ -86,6 +86,12 @@ def test_a_port_of_the_network_of_the_host_is_refused_only_if_its_user_is_known(
         Server(sockets=ANY, shown=ss("0.0.0.0", NGINX)).refuse(agent)
 
 
+def test_an_address_that_the_host_does_not_have_is_waited_for() -> None:
+    port: Any = {"target": 80, "published": "8080", "host_ip": "192.0.2.1", "protocol": "tcp"}
+    with pytest.raises(NotNow, match=r"web: this host does not have the address 192.0.2.1 of the port 8080"):
+        Server().refuse(Service("web", "image", {"ports": [port]}))
+
+
 def test_ports_that_the_engine_chooses_are_not_looked_at() -> None:
     chosen: Any = [{"target": 80, "published": it, "host_ip": "", "protocol": "tcp"} for it in ("", "0", "8000-8010")]
     assert not list(ports_of(Service("web", "image", {"ports": chosen})))
