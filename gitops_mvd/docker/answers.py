@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from gitops_mvd.core import compose
-from gitops_mvd.core.errors import MvdError, NotNow, StepFailed, Unavailable
+from gitops_mvd.core.errors import Lacking, MvdError, NotNow, StepFailed, Unavailable
 from gitops_mvd.core.model import LABEL, Instance, Published
 from gitops_mvd.core.text import cause, first_words
 from gitops_mvd.docker.types import InspectedContainer, ListedContainer, ListedImage, ListedNetwork
@@ -92,11 +92,11 @@ MEANINGS: Sequence[tuple[re.Pattern[str], type[MvdError], str]] = [
         ),
         (
             "could not select device driver",
-            StepFailed,
-            "install what the devices need, such as the NVIDIA Container Toolkit, and `mvd retry`",
+            Lacking,
+            "install what the devices need, such as the NVIDIA Container Toolkit",
         ),
-        ("gathering device information", StepFailed, "plug it in, and `mvd retry`; or take it out of `devices`"),
-        ("bind source path does not exist", StepFailed, "make it, and `mvd retry`; or take it out of `volumes`"),
+        ("gathering device information", Lacking, "plug it in, or take it out of `devices`"),
+        ("bind source path does not exist", Lacking, "make it, or take it out of `volumes`"),
         ("initialize logging driver: .*(dial|connect)", NotNow, "nothing takes the log there"),
         (
             "already in use by container|already exists$|has active endpoints|volume is in use|is being used by"

@@ -13,7 +13,7 @@ import shutil
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from gitops_mvd.core.errors import MvdError, NotNow, StepFailed
+from gitops_mvd.core.errors import Lacking, MvdError, NotNow, StepFailed
 from gitops_mvd.docker.answers import SERVICE
 from gitops_mvd.docker.client import Engine
 from gitops_mvd.docker.types import DeviceRequest, InspectedContainer, ListedNetwork, PathStat
@@ -81,15 +81,15 @@ class Possible:
         devices = [it["PathOnHost"] for it in host.get("Devices") or () if not host.get("Privileged")]
         if devices:
             for path in self._missing(devices):
-                yield "devices", StepFailed, f"this host has no {path}", "plug it in, and `mvd retry`; or leave it out"
+                yield "devices", Lacking, f"this host has no {path}", "plug it in, or leave it out"
         if (requests := host.get("DeviceRequests") or ()) and not self._has_driver(requests):
-            hint = "install the driver's container toolkit, restart Docker, and `mvd retry`"
-            yield "gpus", StepFailed, "Docker has no driver for GPUs on this host", hint
+            hint = "install the container toolkit of its driver, and restart Docker"
+            yield "gpus", Lacking, "Docker has no driver for GPUs on this host", hint
         for profile in _apparmor_profiles(container):
             loaded = self._outside("cat", APPARMOR).splitlines()
             if loaded and not any(line.startswith(f"{profile} (") for line in loaded):
-                hint = f"load it: apparmor_parser --replace /etc/apparmor.d/{profile}, and `mvd retry`"
-                yield "security_opt", StepFailed, f"the AppArmor profile {profile} is not loaded on this host", hint
+                hint = f"load it: apparmor_parser --replace /etc/apparmor.d/{profile}"
+                yield "security_opt", Lacking, f"the AppArmor profile {profile} is not loaded on this host", hint
 
     def _missing(self, paths: Sequence[str]) -> list[str]:
         """The paths that the host does not have, as far as that can be seen."""

@@ -1,4 +1,4 @@
-"""What an engine refuses, told by its kind: never, not now, a defect of ours, or no answer at all.
+"""What an engine refuses, told by its kind: never, lacking, not now, a defect of ours, or no answer at all.
 
 Those of Docker 20.10 were recorded on a server, those of later versions are from their source and from public reports.
 """
@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from gitops_mvd.core.errors import MvdError, NotNow, StepFailed, Unavailable
+from gitops_mvd.core.errors import Lacking, MvdError, NotNow, StepFailed, Unavailable
 from gitops_mvd.core.text import cause
 from gitops_mvd.docker.answers import refused_start, verdict
 
@@ -19,6 +19,7 @@ ANSWERS = json.loads((Path(__file__).parents[1] / "contract/fixtures/docker-answ
 MEANS: dict[str, type[MvdError]] = {
     "never": StepFailed,
     "ours": StepFailed,
+    "lacking": Lacking,
     "not now": NotNow,
     "unavailable": Unavailable,
 }
