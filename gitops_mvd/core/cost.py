@@ -12,7 +12,7 @@ from gitops_mvd.core.model import OUTDATED, RUNNING, STAGED, App, Change, Check,
 from gitops_mvd.core.rollout import DRAINED, ROUTE_PROOF
 
 NO_DOWNTIME = "no downtime"
-START_SECONDS = 2.0  # until a container runs of which nothing is asked
+START_SECONDS = 5.0  # until a container runs of which nothing is asked
 UNASKED = ("running", "not_failed")  # the probes that ask nothing
 SERVING = (RUNNING, OUTDATED, STAGED)  # states of a unit whose container runs
 HANDED_OVER = "what only one can have changes hands"
@@ -28,15 +28,20 @@ class Cost:
     seconds: float = 0.0
 
 
-def cost(plan: Plan, app: App, roles: Roles, differences: Iterable[Difference], why: Mapping[str, str]) -> Cost:
-    """What it costs to carry a plan out that leads to `app`; `why` tells why services stop first, by their name."""
-    down = dict(_outages(plan, app, roles))
+def cost(
+    plan: Plan, app: App, roles: Roles, differences: Iterable[Difference], why: Mapping[str, str], together: Plan
+) -> Cost:
+    """What it costs to carry a plan out that leads to `app`; `why` tells why services stop first, by their name.
+
+    `together` is the plan of all apps that change with it, of which `plan` is the share of this one.
+    """
+    down = dict(_outages(together, app, roles))
     first = _outage_text(down, app, why) if down else _without_outage(plan, app, roles, differences)
     return Cost("; ".join([first, *_jobs(plan, app, roles)]), max(down.values(), default=0.0))
 
 
 def _outage_text(down: Mapping[str, float], app: App, why: Mapping[str, str]) -> str:
-    """`up to 12 s down (fixed port 8080)`, with the names of the services if there are several."""
+    """`up to 15 s down (fixed port 8080)`, with the names of the services if there are several."""
     told = [
         f"{f'{name}: ' if len(app.services) > 1 else ''}{why.get(name, HANDED_OVER)}"
         for name, _ in sorted(down.items(), key=lambda it: -it[1])
@@ -80,36 +85,52 @@ def _jobs(plan: Plan, app: App, roles: Roles) -> Iterator[str]:
 def _outages(plan: Plan, app: App, roles: Roles) -> Iterator[tuple[str, float]]:
     """The services that are down for a while, with the seconds that this lasts at most."""
     for service in app.services:
-        seconds = _outage(service, _serving(service, plan, app, roles), plan.change, roles)
+        serving = _serving(service, plan, app, roles) or _givers(plan, roles)
+        seconds = _outage(service, serving, plan.change, app, roles)
         if seconds and not (service.is_job or service.schedule):
             yield service.name, seconds
 
 
 def _serving(service: Service, plan: Plan, app: App, roles: Roles) -> set[str]:
     """The instances of a service that run before the plan, as far as it tells."""
-    changes = [it for it in plan if isinstance(it, Change) and _is_of(service, it, roles)]
+    changes = [it for it in plan if isinstance(it, Change) and _is_of(service, it, app, roles)]
     ran = {it.resource.name for it in changes if it.was and it.was.spec["state"] in SERVING}
     return (set(service.instances(app.name)) - {it.resource.name for it in changes}) | ran
 
 
-def _is_of(service: Service, step: Step, roles: Roles) -> bool:
+def _givers(plan: Plan, roles: Roles) -> set[str]:
+    """The instances that go before others start, and have no successor of their own: these take what they had."""
+    changes = [it for it in plan.change if isinstance(it, Change) and _restarts(it, roles)]
+    made = {_of(it) for it in changes if it.to}
+    gone = [it.resource for it in changes if not it.to and _of(it) not in made]
+    return {unit.name for unit in gone if unit.spec["state"] in SERVING}
+
+
+def _of(step: Step) -> tuple[str, str]:
+    """The app and the service that a step is about."""
     on = step.on if isinstance(step, Gate) else step.resource
-    return on.service == service.name and roles[on.kind] is Role.INSTANCE
+    return on.app, on.service
 
 
-def _outage(service: Service, serving: set[str], steps: Iterable[Step], roles: Roles) -> float:
-    """The seconds from the stop of its last instance until a new one serves."""
+def _is_of(service: Service, step: Step, app: App, roles: Roles) -> bool:
+    on = step.on if isinstance(step, Gate) else step.resource
+    return _of(step) == (app.name, service.name) and roles[on.kind] is Role.INSTANCE
+
+
+def _outage(service: Service, serving: set[str], steps: Iterable[Step], app: App, roles: Roles) -> float:
+    """The seconds from the stop of the last of these instances until a new one of the service serves."""
     seconds, is_down = 0.0, False
     for _, batch in itertools.groupby(steps, lambda step: _batch(step, roles)):
         together = list(batch)
         if not is_down:
-            of = [it for it in together if _is_of(service, it, roles)]
-            serving |= {it.on.name for it in of if isinstance(it, Gate) and it.check.probe != DRAINED}
-            gone = {it.resource.name for it in of if isinstance(it, Change) and not it.to}
+            gates = (it for it in together if isinstance(it, Gate) and it.check.probe != DRAINED)
+            serving |= {it.on.name for it in gates if _is_of(service, it, app, roles)}
+            changes = [it for it in together if isinstance(it, Change) and not it.to]
+            gone = {it.resource.name for it in changes if roles[it.resource.kind] is Role.INSTANCE}
             is_down = bool(serving) and serving <= gone
             serving -= gone
             seconds = _lasts(together) if is_down else 0.0
-        elif any(_is_back(service, step, roles) for step in together):
+        elif any(_is_back(service, step, app, roles) for step in together):
             return seconds + (0.0 if service.kong else _wait(service.check))
         else:
             seconds += _lasts(together)
@@ -136,9 +157,9 @@ def _wait(check: Check) -> float:
     return START_SECONDS if check.probe in UNASKED else check.start_period + check.within
 
 
-def _is_back(service: Service, step: Step, roles: Roles) -> bool:
+def _is_back(service: Service, step: Step, app: App, roles: Roles) -> bool:
     """A service with a route is back once that leads to its new instances, any other one once it is there."""
     if service.kong:
         on = step.on if isinstance(step, Gate) else step.resource
-        return on.service == service.name and roles[on.kind] is Role.ROUTE
-    return isinstance(step, Gate) and _is_of(service, step, roles) and step.check.probe != DRAINED
+        return _of(step) == (app.name, service.name) and roles[on.kind] is Role.ROUTE
+    return isinstance(step, Gate) and _is_of(service, step, app, roles) and step.check.probe != DRAINED

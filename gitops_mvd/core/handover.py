@@ -10,7 +10,7 @@ from gitops_mvd.core.claims import DATA, Claim, of_app, of_service, passing
 from gitops_mvd.core.compose import Mount
 from gitops_mvd.core.decide import Candidate, Decision, admit, decide, recall
 from gitops_mvd.core.errors import Unavailable
-from gitops_mvd.core.model import App, Role, Service
+from gitops_mvd.core.model import App, Plan, Role, Service
 from gitops_mvd.core.plan import of_role
 from gitops_mvd.core.ports import History, Host, Planner
 from gitops_mvd.core.specs import claims_by_instance
@@ -96,20 +96,21 @@ def together(candidates: Iterable[Candidate], handed: Iterable[Handover]) -> lis
 
 def foreseen(
     every: Sequence[Candidate], host: Host, history: History, planner: Planner, only: Collection[str] | None = None
-) -> Iterator[tuple[Candidate, Decision | Unavailable]]:
+) -> Iterator[tuple[Candidate, Decision | Unavailable, Plan]]:
     """What would be decided about the apps of a commit, or why that cannot be told now; nothing is done.
 
-    With `only`, about these apps and those that change together with them.
+    Each comes with the plan of all apps that change together with it.  With `only`, about these apps and those that
+    change together with them.
     """
     for group in together(every, handovers(every, host, history)):
         if only is not None and not any(candidate.app.name in only for candidate in group):
             continue
         try:
             admitted = [admit(candidate, host) for candidate in group]
-            decisions, _ = decide([(it, recall(it.app, host, history)) for it in admitted], planner)
-            yield from zip(admitted, decisions, strict=True)
+            decisions, plan = decide([(it, recall(it.app, host, history)) for it in admitted], planner)
+            yield from ((it, decision, plan) for it, decision in zip(admitted, decisions, strict=True))
         except Unavailable as error:
-            yield from ((candidate, error) for candidate in group)
+            yield from ((candidate, error, Plan()) for candidate in group)
 
 
 # ---- remarks ---------------------------------------------------------------------------------------------------------

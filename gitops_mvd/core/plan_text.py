@@ -48,7 +48,7 @@ class AppChange:
         return bool(self.differences or self.remarks)
 
     def lines(self) -> Iterator[str]:
-        """`shop: up to 12 s down (fixed port 8080)`, then a line for each service, and the remarks."""
+        """`shop: up to 15 s down (fixed port 8080)`, then a line for each service, and the remarks."""
         yield f"{self.app}: {self.cost.text}".removesuffix(": ")
         for service, of in groupby(self.differences, lambda it: it.service):
             yield f"  {f'{service}: ' if service else ''}{SEPARATOR.join(it.text for it in of)}"
@@ -78,19 +78,20 @@ class AppChange:
 
 
 def app_change(
-    decision: Decision, known: Known, roles: Roles, why: Mapping[str, str], beside: Iterable[str] = ()
+    decision: Decision, known: Known, roles: Roles, why: Mapping[str, str], together: Plan, beside: Iterable[str] = ()
 ) -> AppChange:
     """What people read of what was decided about an app; `why` tells why its services stop first.
 
-    `beside` are remarks of others about it, such as that it takes the place of another app.
+    `together` is the plan of all apps that change with it, and `beside` are remarks of others about it, such as that it
+    takes the place of another app.
     """
     goal = decision.goal or App(decision.app.name)
     if decision.failure:
         back = ("goes back to the version that last worked",) if decision.plan else ()
-        return AppChange(decision.app.name, (), cost(decision.plan, goal, roles, (), why), back)
+        return AppChange(decision.app.name, (), cost(decision.plan, goal, roles, (), why, together), back)
     found = what_changed(decision.app, known.good, known.before, roles)
     remarks = () if found else _repairs(decision.plan)
-    price = cost(decision.plan, goal, roles, found, why)
+    price = cost(decision.plan, goal, roles, found, why, together)
     return AppChange(decision.app.name, found, price, (*remarks, *beside))
 
 

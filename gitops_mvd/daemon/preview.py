@@ -86,10 +86,10 @@ def preview(wired: Wired, *, fetch: bool = True, ask: bool = False) -> Preview:
     beside = remarks(every, wired.host, wired.history)
     previews = (
         replace(
-            _told(candidate.app, _preview_of(candidate, decision, beside.get(candidate.app.name, ()), wired)),
+            _told(candidate.app, _preview_of(candidate, decision, plan, beside.get(candidate.app.name, ()), wired)),
             notes=candidate.app.notes,
         )
-        for candidate, decision in foreseen(every, wired.host, wired.history, wired.host)
+        for candidate, decision, plan in foreseen(every, wired.host, wired.history, wired.host)
     )
     return Preview(wired.host.name, wanted.revision, tuple(sorted(previews, key=lambda app: app.name)))
 
@@ -104,9 +104,9 @@ def _told(app: App, previewed: AppPreview) -> AppPreview:
 
 
 def _preview_of(
-    candidate: Candidate, decision: Decision | Unavailable, beside: Sequence[str], wired: Wired
+    candidate: Candidate, decision: Decision | Unavailable, together: Plan, beside: Sequence[str], wired: Wired
 ) -> AppPreview:
-    """`beside` is what to know of the app besides what changes in it."""
+    """`together` is the plan of all that changes with the app, `beside` what to know of it besides what changes."""
     host, history = wired.host, wired.history
     name = candidate.app.name
     health, health_reason = host.health(candidate.app), host.health_reason(candidate.app)
@@ -120,7 +120,7 @@ def _preview_of(
     previewed = AppPreview(
         name,
         Plan() if decision.stuck and not decision.failure else decision.plan,
-        app_change(decision, known, host.roles, order, beside),
+        app_change(decision, known, host.roles, order, together, beside),
         sync,
         health,
         reason(operation, why),

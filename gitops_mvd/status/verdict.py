@@ -14,7 +14,7 @@ from typing import Any
 from gitops_mvd.core.decide import EMPTIED, Decision, candidates, recall
 from gitops_mvd.core.errors import ManifestError, StepFailed, Unavailable
 from gitops_mvd.core.handover import foreseen, remarks
-from gitops_mvd.core.model import App, Desired, Revision
+from gitops_mvd.core.model import App, Desired, Plan, Revision
 from gitops_mvd.core.plan_text import AppChange, app_change, in_short, worst
 from gitops_mvd.core.ports import Host, Tree
 from gitops_mvd.core.redact import learn_apps, redact, secrets_of_app, told_line
@@ -97,9 +97,9 @@ class Judge:
             every = candidates(Desired(tip, apps, broken), self.host.apps(), allow_empty=self.allow_empty)
             beside = remarks(every, self.host, self.history)
             decided = foreseen(every, self.host, self.history, self.host.proposing, concerned)
-            for candidate, decision in sorted(decided, key=lambda it: it[0].app.name):
+            for candidate, decision, together in sorted(decided, key=lambda it: it[0].app.name):
                 if (name := candidate.app.name) in concerned:
-                    change, why = self._judged(candidate.app, decision, beside.get(name, ()))
+                    change, why = self._judged(candidate.app, decision, together, beside.get(name, ()))
                     if why:
                         refused.append(why if why == EMPTIED else f"{name}: {why}")
                     elif change:
@@ -109,12 +109,14 @@ class Judge:
         wrong, cost = _first(dict.fromkeys([*mistakes, *refused])), worst(changes)
         return Verdict(wrong, bool(refused), in_short(changes, LONGEST_DESCRIPTION - len(f"{cost}; ")), cost, plans)
 
-    def _judged(self, app: App, decision: Decision | Unavailable, beside: Sequence[str]) -> tuple[AppChange, str]:
+    def _judged(
+        self, app: App, decision: Decision | Unavailable, together: Plan, beside: Sequence[str]
+    ) -> tuple[AppChange, str]:
         """What would be done to an app, and why it would not become what the pull request wants, "" if it would."""
         if isinstance(decision, Unavailable):
             raise decision
         known, order = recall(app, self.host, self.history), reasons(decision.goal) if decision.goal else {}
-        change = app_change(decision, known, self.host.roles, order, beside)
+        change = app_change(decision, known, self.host.roles, order, together, beside)
         if not decision.failure:
             return change, ""
         tried = "this very version was tried here and failed: " if decision.failure == known.failure else ""

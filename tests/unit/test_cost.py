@@ -10,6 +10,7 @@ import pytest
 
 from gitops_mvd.core.claims import of_service
 from gitops_mvd.core.cost import Cost, cost
+from gitops_mvd.core.decide import share
 from gitops_mvd.core.difference import differences
 from gitops_mvd.core.model import App, Check, Resource, Service, Update
 from gitops_mvd.core.plan import Side, make_plan
@@ -32,7 +33,7 @@ def price(before: Sequence[Service], after: Sequence[Service], found: Sequence[R
     there = wanted(old) if found is None else found
     claims = {it.name: of_service("shop", service_of(it)) for it in (*wanted(new), *there) if it.kind == "unit"}
     plan = make_plan([Side(new, wanted(new), there, claims=claims)], ROLES)
-    return cost(plan, new, ROLES, differences(old, new), reasons(new))
+    return cost(plan, new, ROLES, differences(old, new), reasons(new), plan)
 
 
 def test_what_moves_behind_kong_costs_nothing() -> None:
@@ -48,7 +49,7 @@ def test_what_is_asked_nothing_is_back_once_it_runs() -> None:
     def one(image: str) -> Service:
         return service("web", image, route=False, update=STOP_FIRST)
 
-    assert price([one("v1")], [one("v2")]) == Cost("up to 12 s down (no route)", 12.0)
+    assert price([one("v1")], [one("v2")]) == Cost("up to 15 s down (no route)", 15.0)
 
 
 def test_the_worst_of_its_services_is_the_price_of_an_app() -> None:
@@ -58,7 +59,7 @@ def test_the_worst_of_its_services_is_the_price_of_an_app() -> None:
 
     told = price([db("v1"), fixed("web", "v1")], [db("v2"), fixed("web", "v2")])
     assert told.text == "up to 35 s down (web: fixed port 8080; db: data in shop_data)"
-    assert price([db("v1"), fixed("web")], [db("v2"), fixed("web")]).text == "up to 12 s down (db: data in shop_data)"
+    assert price([db("v1"), fixed("web")], [db("v2"), fixed("web")]).text == "up to 15 s down (db: data in shop_data)"
 
 
 def test_replicas_that_take_turns_are_never_all_down() -> None:
@@ -99,3 +100,27 @@ def test_what_does_not_run_is_not_stopped(state: str) -> None:
     found = [it.with_spec(state=state) if it.kind == "unit" else it for it in wanted(App("shop", (fixed("web"),)))]
     assert price([fixed("web")], [fixed("web", "v2")], found).seconds == 0
     assert price([fixed("web")], [fixed("web")], found).text == "nothing of it runs yet"
+
+
+# ---- what changes hands ----------------------------------------------------------------------------------------------
+
+
+def side(old: App, new: App) -> Side:
+    claims = {it.name: of_service(it.app, service_of(it)) for it in (*wanted(old), *wanted(new)) if it.kind == "unit"}
+    return Side(new, wanted(new), wanted(old), claims=claims)
+
+
+def test_a_renamed_service_is_down_while_its_port_changes_hands() -> None:
+    told = price([fixed("web")], [fixed("frontend")])
+    assert told == Cost("up to 35 s down (fixed port 8080)", 35.0)
+    assert price([service("web")], [service("frontend")]).seconds == 0, "nothing changes hands"
+
+
+def test_a_renamed_app_is_down_while_its_port_changes_hands() -> None:
+    shop, store = App("shop", (fixed("web"),)), App("store", (fixed("web"),))
+    together = make_plan([side(shop, App("shop")), side(App("store"), store)], ROLES)
+    prices = [
+        cost(share(together, app.name), app, ROLES, differences(App(app.name), app), reasons(app), together)
+        for app in (store, App("shop"))
+    ]
+    assert [it.text for it in prices] == ["up to 35 s down (fixed port 8080)", "everything stops for good"]

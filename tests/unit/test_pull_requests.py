@@ -146,7 +146,7 @@ def red(told: str) -> tuple[Operation, str]:
     return Operation.FAILED, told
 
 
-DOWN = "up to 12 s down (front: no route)"
+DOWN = "up to 15 s down (front: no route)"
 
 
 def test_a_pull_request_is_told_what_it_would_change_and_what_that_costs(world: World) -> None:
@@ -175,7 +175,7 @@ def test_what_alone_is_changed_by_a_person_is_a_diff_in_green_and_red(world: Wor
     world.look()
     lines = world.forge.comments["c1"].splitlines()
     at = lines.index("```diff")
-    assert lines[at - 1] == "web: up to 12 s down (no route)"
+    assert lines[at - 1] == "web: up to 15 s down (no route)"
     assert lines[at + 1 :][:6] == [
         "- front: image v1",
         "+ front: image v2",
@@ -278,7 +278,7 @@ def test_what_can_not_be_asked_now_is_told_later_and_holds_up_no_other(
     assert world.look().keys() == {"2"}
     assert "pull request 1 waits: the registry does not answer" in caplog.text
     world.propose(1, app("api", main="v2"))
-    assert world.look() == {"1": green("up to 12 s down (no route); api/main: image v1 → v2")}
+    assert world.look() == {"1": green("up to 15 s down (no route); api/main: image v1 → v2")}
 
 
 def test_a_pull_request_is_looked_at_anew_when_it_or_the_branch_has_moved(world: World) -> None:
@@ -287,7 +287,7 @@ def test_a_pull_request_is_looked_at_anew_when_it_or_the_branch_has_moved(world:
     assert world.look() == {}
     world.propose(1, app("web", front="v2"), commit="1f" * 20)
     told = "web/front: image v1 → v2 · network default for itself now; web: service back removed"
-    assert world.look() == {"1": green(f"up to 12 s down (no route); {told}")}
+    assert world.look() == {"1": green(f"up to 15 s down (no route); {told}")}
     world.repository.proposed[1] = {**world.repository.files, "README.md": ""}
     assert world.look(tip=Revision("u" * 40, "main")) == {"1": green("nothing to do here")}
 
