@@ -78,9 +78,10 @@ def fixed(image: str, **more: Any) -> dict[str, Any]:
     return {"services": {"web": {"image": image, "ports": [f"{PORT}:7799"], "x-mvd": {"health": HEALTH}, **more}}}
 
 
-def promised(story: Story, app: str, compose: dict[str, Any], text: str) -> float:
+def promised(story: Story, app: str, compose: dict[str, Any], text: str, **gone: None) -> float:
     """Merge it while nobody deploys it: the seconds that the plan says an app is down at most."""
-    story.merge(manifest(app, compose), "Change it")
+    removed = {f"apps/{name}/compose.yaml": None for name in gone}
+    story.merge({**manifest(app, compose), **removed}, "Change it")
     said = story.mvd("plan", "--json")
     change = json.loads(said.out)["changes"][app]
     assert text in change["lines"], change
@@ -92,6 +93,16 @@ def test_a_fixed_port_is_down_for_no_longer_than_promised(story: Story, push: Pu
     with story.without_daemon():
         changed = f"  web: image {push('fixed', '1')} → 2"
         most = promised(story, "fixed", fixed(push("fixed", "2")), changed)
+        with asked(f"http://{story.server.ip}:{PORT}/") as seen:
+            assert story.mvd("sync").code == 0
+    assert 0 < longest_outage(seen) <= most
+
+
+def test_a_port_that_passes_to_a_renamed_app_is_down_for_no_longer_than_promised(story: Story, push: Push) -> None:
+    image = push("fixed", "2")
+    story.deploy("fixed", fixed(image))
+    with story.without_daemon():
+        most = promised(story, "renamed", fixed(image), "  takes the place of fixed", fixed=None)
         with asked(f"http://{story.server.ip}:{PORT}/") as seen:
             assert story.mvd("sync").code == 0
     assert 0 < longest_outage(seen) <= most
