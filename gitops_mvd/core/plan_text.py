@@ -131,8 +131,13 @@ def _repairs(plan: Plan) -> Iterator[str]:
     """What a plan changes that nobody has changed in the repository."""
     steps = [(it.resource.service or it.resource.name, it) for it in plan if isinstance(it, Change)]
     for about, of in groupby(sorted(steps, key=lambda it: it[0]), lambda it: it[0]):
-        done = dict.fromkeys(f"{step.resource.kind} {REPAIRED[step.verb]}" for _, step in of)
+        done = dict.fromkeys(f"{step.resource.kind} {_repaired(step)}" for _, step in of)
         yield f"{about}: {SEPARATOR.join(done)}"
+
+
+def _repaired(change: Change) -> str:
+    is_outdated = change.was is not None and change.was.spec.get("state") == OUTDATED
+    return "written anew, without a restart" if is_outdated else REPAIRED[change.verb]
 
 
 # ---- the steps -------------------------------------------------------------------------------------------------------

@@ -301,6 +301,22 @@ def test_the_first_plan_has_every_step_and_takes_none(newcomer: Newcomer) -> Non
     assert terminal.mvd("history").out.splitlines() == ["WHEN  COMMIT  APP  OPERATION  HEALTH"]
 
 
+@pytest.mark.parametrize(
+    ("service", "why"),
+    [
+        ("{image: registry.local/gone:1}", "registry.local/gone:1"),
+        ("{image: registry.local/hello:1, environment: {A: '{file://nowhere}'}}", "nowhere"),
+        ("{image: registry.local/hello:1, prots: [80]}", "services.web.prots"),
+    ],
+)
+def test_the_plan_of_what_cannot_work_says_why_and_ends_with_1(newcomer: Newcomer, service: str, why: str) -> None:
+    newcomer.repository.commit({"apps/hello/compose.yaml": f"services:\n  web: {service}\n"})
+    said = newcomer.terminal.mvd("plan")
+    assert said.code == 1, said
+    assert said.out.startswith("# hello: not deployed: ")
+    assert why in said.out
+
+
 def test_what_is_done_otherwise_is_noted_in_plan_and_explanation(newcomer: Newcomer) -> None:
     service = "{image: registry.local/hello:1, container_name: xx}"
     files = {"apps/hello/compose.yaml": f"services:\n  web: {service}\n", "apps/hello/compose.override.yaml": "{}"}
