@@ -96,15 +96,17 @@ class FolderTree:
         if not stat.S_ISREG(status.st_mode):
             raise FileNotFoundError(path)
         refuse_large(path, status.st_size)
-        return place.read_bytes()
+        return _content(place)
 
     def names(self, folder: str) -> Sequence[str]:
         try:
-            place, _ = self._find(folder)
+            place, status = self._find(folder)
         except FileNotFoundError:
             return ()
-        entries = os.scandir(place) if self._is_folder(place) else ()
-        return sorted(entry.name + "/" * self._is_folder(Path(entry.path)) for entry in entries if entry.name != ".git")
+        if not stat.S_ISDIR(status.st_mode) or self._is_submodule(place):
+            return ()
+        with os.scandir(place) as entries:
+            return sorted(entry.name + "/" * self._is_folder(entry) for entry in entries if entry.name != ".git")
 
     def oid(self, path: str) -> str:
         try:
@@ -112,13 +114,13 @@ class FolderTree:
         except FileNotFoundError:
             return ""
         content = hashlib.sha256(b"%o\0" % (status.st_mode & ~0o066))  # as Git does: of the mode, the x alone counts
-        if self._is_folder(place):
+        if stat.S_ISDIR(status.st_mode):
             for name in self.names(path):
                 content.update(os.fsencode(f"{name}\0{self.oid(posixpath.join(path, name))}\0"))
         elif stat.S_ISLNK(status.st_mode):
             content.update(os.fsencode(os.readlink(place)))
         elif stat.S_ISREG(status.st_mode):
-            content.update(place.read_bytes())
+            content.update(_content(place))
         return content.hexdigest()
 
     def kind(self, path: str) -> str:
@@ -128,35 +130,44 @@ class FolderTree:
             return ""
         return "submodule" if self._is_submodule(place) else KINDS.get(stat.S_IFMT(status.st_mode), "")
 
-    def _is_folder(self, place: Path) -> bool:
-        return not place.is_symlink() and place.is_dir() and not self._is_submodule(place)
+    def _is_folder(self, entry: os.DirEntry[str]) -> bool:
+        return entry.is_dir(follow_symlinks=False) and not self._is_submodule(entry.path)
 
-    def _is_submodule(self, place: Path) -> bool:
+    def _is_submodule(self, place: str) -> bool:
         """Would a commit have that folder as a submodule?  It is listed as one, or is a repository of its own."""
-        return place in self._listed or (place != self.root and (place / ".git").exists())
+        return place in self._listed or (place != self._root and os.path.exists(f"{place}/.git"))
 
     @cached_property
-    def _listed(self) -> Set[Path]:
+    def _root(self) -> str:
+        return os.fspath(self.root)
+
+    @cached_property
+    def _listed(self) -> Set[str]:
         """The submodules that `.gitmodules` has, fetched or not."""
         listed = self.root / ".gitmodules"
         if not listed.is_file():
             return frozenset()
         paths = SUBMODULE.findall(listed.read_text("utf-8", "replace"))
-        return frozenset(self.root / path for path in paths)
+        return frozenset(os.fspath(self.root / path) for path in paths)
 
-    def _find(self, path: str) -> tuple[Path, os.stat_result]:
-        place, status = self.root, self.root.stat()
+    def _find(self, path: str) -> tuple[str, os.stat_result]:
+        place, status = self._root, os.stat(self._root)
         for name in _names(path):
             if not stat.S_ISDIR(status.st_mode) or self._is_submodule(place):
                 raise FileNotFoundError(path)
-            place = place / name
+            place = os.path.join(place, name)
             try:
-                status = place.lstat()
+                status = os.lstat(place)
             except OSError as error:
                 if error.errno == errno.ENAMETOOLONG:  # so nothing can have that name
                     raise FileNotFoundError(path) from None
                 raise
         return place, status
+
+
+def _content(place: str) -> bytes:
+    with open(place, "rb") as file:
+        return file.read()
 
 
 def _names(path: str) -> list[str]:

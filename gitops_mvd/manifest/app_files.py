@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterable, Iterator
 from gitops_mvd.config.tables import did_you_mean
 from gitops_mvd.core.model import HostFacts
 from gitops_mvd.core.ports import Tree
+from gitops_mvd.manifest.asked import override_names
 from gitops_mvd.manifest.project import APPS
 
 COMPOSE = "compose.yaml"
@@ -29,12 +30,6 @@ def compose_files(tree: Tree, app: str) -> list[str]:
 def main_file(files: Collection[str]) -> str:
     """The file of an app that is read first, "" if there is none."""
     return next((name for name in MAIN if name in files), "")
-
-
-def override_names(facts: HostFacts) -> set[str]:
-    """The names of the files that a host reads over the main one, with either suffix."""
-    stems = {f"compose.{label}-{value}" for label, value in facts.labels.items()}
-    return {f"{stem}.{suffix}" for stem in stems for suffix in ("yaml", "yml")}
 
 
 def remarks(tree: Tree, app: str, files: Collection[str]) -> Iterator[tuple[str, str]]:

@@ -14,12 +14,12 @@ from typing import NamedTuple
 from gitops_mvd.config.readers import filled, string_or_strings, text
 from gitops_mvd.config.tables import Ignored, Key, Place, Reader, Table, Unsupported, fields
 from gitops_mvd.config.yamltree import Node, Sink, mistakes, parse, report
-from gitops_mvd.core.model import HostFacts
 from gitops_mvd.core.ports import Tree
+from gitops_mvd.manifest.asked import YES, Asked
 from gitops_mvd.manifest.blank import without_blanks
 from gitops_mvd.manifest.dotenv import line_of, parse_env
 from gitops_mvd.manifest.fleet import FILE as FLEET_FILE
-from gitops_mvd.manifest.interpolate import FOLDER, PROJECT_NAME, Variables, interpolate
+from gitops_mvd.manifest.interpolate import FOLDER, PROJECT_NAME, Tally, Variables, interpolate
 from gitops_mvd.manifest.merge import clean, merge
 from gitops_mvd.manifest.sealed import NOT_HERE, is_sealed
 from gitops_mvd.manifest.stand_ins import not_a_file, stand_in
@@ -98,11 +98,13 @@ def read_content(place: Place, tree: Tree, path: str) -> bytes:
     return content
 
 
-def variables_of(tree: Tree, app: str, folder: str, facts: HostFacts, sink: Sink) -> Variables:
+def variables_of(tree: Tree, app: str, folder: str, asked: Asked, sink: Sink) -> Variables:
     """The variables of an app on a host: those of Compose itself, over the host's, over those of its `.env`."""
     fixed = {PROJECT_NAME: app, FOLDER: "."}
-    known = Variables({**facts.variables, **fixed}, app in facts.unset_is_empty)
-    for name, why in _of_compose(facts.variables, known):
+    unset_is_empty = asked(("unset is empty", app)) == YES
+    known = Variables({**asked.facts.variables, **fixed}, unset_is_empty, tally=Tally(looked_up=asked.variable))
+    read_here = {name: asked.variable(name) for name in (PROJECT_NAME, *_NOT_READ)}
+    for name, why in _of_compose({name: value for name, value in read_here.items() if value is not None}, known):
         report(sink, (), FLEET_FILE, 1, f"the variable {name} {why}", note=True)
     return env_of(tree, f"{folder}/.env", known, sink)
 

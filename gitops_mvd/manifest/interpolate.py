@@ -8,13 +8,15 @@ note in place of the warning.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import NoReturn
+from typing import NoReturn, TypeVar, overload
 
 from gitops_mvd.config.yamltree import Node, Path, Sink, report, resolve
 from gitops_mvd.core.errors import ManifestError
 from gitops_mvd.core.model import Problem
+
+T = TypeVar("T")
 
 MAX_LENGTH = 1 << 20  # characters of one text with its variables
 MAX_PUT_IN = 1 << 24  # characters of variables that are put into all texts of one app
@@ -52,15 +54,19 @@ class TooMuch(Unresolved):
 
 @dataclass
 class Tally:
-    """What is counted over all of one app: characters put in, lines of env files, empty variables that were noted."""
+    """What is counted over all of one app: characters put in, lines of env files, empty variables that were noted.
 
+    `looked_up` is called with the name of each variable that is asked for, whether it is set or not.
+    """
+
+    looked_up: Callable[[str], object] = lambda name: None
     put_in: int = 0
     lines: int = 0
     noted: set[str] = field(default_factory=set)
 
 
 class Variables(dict[str, str]):
-    """The variables of an app on one host, by name.
+    """The variables of an app on one host, by name; they are looked up one by one, and not listed.
 
     `unset_is_empty`: one that is not set is an empty string, as with Compose.  `advice` is the message about one that
     is not set, with `{0}` for its name.  All variables of one app have one `tally`.
@@ -78,16 +84,35 @@ class Variables(dict[str, str]):
         self.advice = advice
         self.tally = tally or Tally()
 
+    def __getitem__(self, name: str) -> str:
+        self.tally.looked_up(name)
+        return super().__getitem__(name)
+
+    def __contains__(self, name: object) -> bool:
+        self.tally.looked_up(str(name))
+        return super().__contains__(name)
+
+    @overload
+    def get(self, name: str, default: None = None, /) -> str | None: ...
+    @overload
+    def get(self, name: str, default: str, /) -> str: ...
+    @overload
+    def get(self, name: str, default: T, /) -> str | T: ...
+    def get(self, name: str, default: object = None, /) -> object:
+        self.tally.looked_up(name)
+        return super().get(name, default)
+
     def over(self, others: Mapping[str, str]) -> Variables:
         """These, and those of `others` that are not among them."""
         return Variables({**others, **self}, self.unset_is_empty, self.advice, self.tally)
 
     def put_in(self, name: str) -> str:
         """The value of one that is set, for a text.  Raises TooMuch."""
-        self.tally.put_in += len(self[name])
+        value = self[name]
+        self.tally.put_in += len(value)
         if self.tally.put_in > MAX_PUT_IN:
             raise TooMuch(f"with this the app has more than {MAX_PUT_IN >> 20} MiB of variables filled in")
-        return self[name]
+        return value
 
     def take_line(self) -> None:
         """Count one variable of an env file.  Raises TooMuch."""

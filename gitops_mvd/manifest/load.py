@@ -10,6 +10,7 @@ from gitops_mvd.core.model import App, HostFacts, Problem
 from gitops_mvd.core.ports import Tree
 from gitops_mvd.core.text import plain_line
 from gitops_mvd.manifest.app_files import MAIN, compose_files
+from gitops_mvd.manifest.asked import Answer, Asked, Question, same_answers
 from gitops_mvd.manifest.budget import MOST_APPS, Budgeted
 from gitops_mvd.manifest.claims import Register
 from gitops_mvd.manifest.kong_entities import FOLDER, GATEWAY_APP, gateway_files
@@ -21,9 +22,9 @@ from gitops_mvd.manifest.stand_ins import in_the_way, not_a_folder
 
 @dataclass(frozen=True)
 class Remembered:
-    """A reading, and what it was made from."""
+    """A reading, and what it was made from: what was asked of the facts of the host, and of the files."""
 
-    facts: HostFacts
+    answers: Mapping[Question, Answer]
     seen: Mapping[str, str]  # path -> oid
     reading: Reading
 
@@ -61,9 +62,9 @@ def load(
 ) -> tuple[tuple[App, ...], Mapping[str, tuple[Problem, ...]]]:
     """The apps with services on that host, and the broken ones by name with every problem.
 
-    With a `cache`, an app is read again only if one of its files or a fact has changed.  Mistakes in files do not
-    raise, unless it is the folder of all apps that is none; exceptions of the Tree do, and a ManifestError says that
-    all apps together are too much to be read.
+    With a `cache`, an app is read again only if one of its files or a fact that it asks for has changed.  Mistakes in
+    files do not raise, unless it is the folder of all apps that is none; exceptions of the Tree do, and a ManifestError
+    says that all apps together are too much to be read.
 
     Of two apps that want the same port or route of the host, the one that is later in the alphabet is broken, and never
     the app `gateway`; of two that make a network or a volume of one name, it is the one that has written that name
@@ -153,10 +154,11 @@ def _is_app(tree: Tree, name: str) -> bool:
 
 def _remembered(tree: Tree, name: str, facts: HostFacts, cache: Cache) -> Remembered:
     known = cache.get((facts.name, name))
-    if known and known.facts == facts and all(tree.oid(path) == oid for path, oid in known.seen.items()):
+    if known and same_answers(facts, known.answers) and all(tree.oid(path) == oid for path, oid in known.seen.items()):
         return known
     recording = Recording(tree)
     recording.oid(FOLDER if name == GATEWAY_APP else f"{APPS}/{name}")
-    reading = read_app(recording, name, facts, {})
-    cache[facts.name, name] = found = Remembered(facts, recording.seen, reading)
+    asked = Asked(facts)
+    reading = read_app(recording, name, asked, {})
+    cache[facts.name, name] = found = Remembered(asked.answers, recording.seen, reading)
     return found

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from gitops_mvd.config.readers import text
 from gitops_mvd.config.tables import Place, accepts, did_you_mean
 from gitops_mvd.core.model import HostFacts, Problem
+from gitops_mvd.manifest.asked import YES, Answer, Question, answer
 
 _CONSTRAINT = re.compile(r"\s*([\w.-]+)\s*(==|!=)\s*(.*?)\s*")
 _LABELS = "node.labels."
@@ -22,10 +24,14 @@ class Constraint:
     equal: bool
     value: str
 
-    def holds(self, facts: HostFacts) -> bool:
-        name = self.subject.removeprefix(_LABELS)
-        actual = facts.labels.get(name) if self.subject.startswith(_LABELS) else facts.name
-        return (actual == self.value) == self.equal
+    def holds(self, ask: Callable[[Question], Answer]) -> bool:
+        """Does the host of which that is asked fulfil it?"""
+        is_label = self.subject.startswith(_LABELS)
+        question = ("label", self.subject.removeprefix(_LABELS), self.value) if is_label else ("hostname", self.value)
+        return (ask(question) == YES) == self.equal
+
+    def holds_on(self, facts: HostFacts) -> bool:
+        return self.holds(partial(answer, facts))
 
     def why_not(self, hosts: Sequence[HostFacts]) -> str:
         """Why it holds on none of these hosts."""
@@ -57,11 +63,11 @@ def constraint(place: Place) -> Constraint:
 
 def nowhere(wanted: Sequence[tuple[HostFacts, Placed]]) -> Iterator[Problem]:
     """What is wrong with the constraints of one service, read for each host, if all together keep it from every one."""
-    if any(all(it.holds(facts) for _, it in constraints) for facts, constraints in wanted):
+    if any(all(it.holds_on(facts) for _, it in constraints) for facts, constraints in wanted):
         return
     hosts = [facts for facts, _ in wanted]
     every = {it: at for _, constraints in wanted for at, it in constraints}
-    hopeless = [it for it in every if not any(it.holds(facts) for facts in hosts)]
+    hopeless = [it for it in every if not any(it.holds_on(facts) for facts in hosts)]
     for it in hopeless:
         yield _problem(every[it], it.why_not(hosts))
     if not hopeless:

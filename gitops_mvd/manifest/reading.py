@@ -17,7 +17,8 @@ from gitops_mvd.core.exposed import INSTEAD, exposed, secrets_by_name
 from gitops_mvd.core.model import App, HostFacts, Problem, Service
 from gitops_mvd.core.ports import Tree
 from gitops_mvd.core.text import plain_line
-from gitops_mvd.manifest.app_files import COMPOSE, MAIN, compose_files, main_file, override_names, remarks
+from gitops_mvd.manifest.app_files import COMPOSE, MAIN, compose_files, main_file, remarks
+from gitops_mvd.manifest.asked import YES, Asked, ByAnswers
 from gitops_mvd.manifest.budget import MOST_PORTS, NOTHING, Amount, Budgeted, refuse_many
 from gitops_mvd.manifest.claims import Claim, Register, of_ports, of_routes, of_whole_service
 from gitops_mvd.manifest.compose import read_service
@@ -83,12 +84,15 @@ class Reading:
         return self.runs and found.path[:2] not in self.elsewhere
 
 
-def read_app(tree: Tree, name: str, facts: HostFacts, parsed: Parsed) -> Reading:
-    """One app for one host; `parsed` holds what was parsed of this tree already."""
+def read_app(tree: Tree, name: str, asked: Asked, parsed: Parsed) -> Reading:
+    """One app for one host; `parsed` holds what was parsed of this tree already.
+
+    What it is follows from the files and from what was `asked` of the host's facts, and from nothing else.
+    """
     sink: Sink = []
     budgeted = Budgeted(tree)
     try:
-        reading = _read_files(budgeted, name, facts, parsed, sink)
+        reading = _read_files(budgeted, name, asked, parsed, sink)
         budgeted.count(f"{APPS}/{name}", _made(reading.app))
     except ManifestError as error:  # the Tree's own: there is too much to be read
         for problem in error.problems:
@@ -97,13 +101,27 @@ def read_app(tree: Tree, name: str, facts: HostFacts, parsed: Parsed) -> Reading
     return replace(reading, cost=budgeted.read_so_far)
 
 
+def read_for_all(tree: Tree, name: str, hosts: Iterable[HostFacts], parsed: Parsed) -> list[Reading]:
+    """The app as each host reads it: one and the same reading for hosts that differ in nothing that it asks for."""
+    known: ByAnswers[Reading] = ByAnswers()
+    readings = []
+    for facts in hosts:
+        reading = known.find(facts)
+        if reading is None:
+            asked = Asked(facts)
+            reading = read_app(tree, name, asked, parsed)
+            known.add(asked.answers, reading)
+        readings.append(reading)
+    return readings
+
+
 def _made(app: App) -> Amount:
     """What an app has on this host."""
     values = sum(len(service.environment) + len(service.run.get("ports", ())) for service in app.services)
     return Amount(instances=sum(service.replicas for service in app.services), values=values)
 
 
-def _read_files(tree: Tree, name: str, facts: HostFacts, parsed: Parsed, sink: Sink) -> Reading:
+def _read_files(tree: Tree, name: str, asked: Asked, parsed: Parsed, sink: Sink) -> Reading:
     folder = f"{APPS}/{name}"
     files = compose_files(tree, name)
     if name == GATEWAY_APP and not files:
@@ -128,19 +146,19 @@ def _read_files(tree: Tree, name: str, facts: HostFacts, parsed: Parsed, sink: S
         return Reading(App(name), tuple(sink))
     for file, why in remarks(tree, name, files):
         report(sink, (), f"{folder}/{file}", 1, why, note=True)
-    overrides = sorted(override_names(facts) & set(files))
+    overrides = sorted(file for file in files if file not in MAIN and asked(("override", file)) == YES)
     for one, other in pairwise(overrides):
         if one.rpartition(".")[0] == other.rpartition(".")[0]:
             report(sink, (), f"{folder}/{other}", 1, f"is an override by the same name as {one}: remove one")
-    variables = variables_of(tree, name, folder, facts, sink)
+    variables = variables_of(tree, name, folder, asked, sink)
     paths = [f"{folder}/{file}" for file in (main, *overrides)]
     node = Composition(tree, sink, parsed).load(paths, variables)
     if node is None:
         return Reading(App(name), tuple(sink))
-    return _read(tree, name, facts, variables, Place(node, (), sink))
+    return _read(tree, name, asked, variables, Place(node, (), sink))
 
 
-def _read(tree: Tree, name: str, facts: HostFacts, variables: Variables, top: Place) -> Reading:
+def _read(tree: Tree, name: str, asked: Asked, variables: Variables, top: Place) -> Reading:
     entries = {key: at for key, at in top.entries().items() if not at.empty}
     if "name" in entries and entries["name"].node.value != name:
         entries["name"].report(f"must be {name}, as the folder is; it may be left out")
@@ -159,7 +177,7 @@ def _read(tree: Tree, name: str, facts: HostFacts, variables: Variables, top: Pl
             drafts[service] = Draft(place, values)
             ports += len(values.get("ports", ()))
             refuse_many(place, ports, MOST_PORTS, "ports")
-    here = {service: draft for service, draft in drafts.items() if _active(draft.values, facts, variables)}
+    here = {service: draft for service, draft in drafts.items() if _active(draft.values, asked, variables)}
     beside = joined(drafts, here, project)
     services = [assemble(place, values, project, beside[service]) for service, (place, values) in drafts.items()]
     _check_exposed(drafts, services)
@@ -202,12 +220,12 @@ def _constraints(values: ServiceKeys) -> Placed:
     return values.get("deploy", {}).get("placement", {}).get("constraints", [])
 
 
-def _active(values: ServiceKeys, facts: HostFacts, variables: Mapping[str, str]) -> bool:
+def _active(values: ServiceKeys, asked: Asked, variables: Mapping[str, str]) -> bool:
     """Does this host run it: is it placed here, switched on, and more than none?"""
     profiles = set(values.get("profiles", ()))
     chosen = {word.strip() for word in variables.get("COMPOSE_PROFILES", "").split(",")}
     switched_on = not profiles or "*" in chosen or bool(profiles & chosen)
-    return switched_on and replicas(values) > 0 and all(it.holds(facts) for _, it in _constraints(values))
+    return switched_on and replicas(values) > 0 and all(it.holds(asked) for _, it in _constraints(values))
 
 
 def _uses(service: str, values: ServiceKeys) -> set[Path]:

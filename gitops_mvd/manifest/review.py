@@ -20,7 +20,7 @@ from gitops_mvd.manifest.load import Recording, app_names, files_in_place
 from gitops_mvd.manifest.pems import check_pems
 from gitops_mvd.manifest.placement import nowhere, without_fleet
 from gitops_mvd.manifest.project import APPS
-from gitops_mvd.manifest.reading import Reading, read_app
+from gitops_mvd.manifest.reading import Reading, read_for_all
 from gitops_mvd.manifest.shared import Alias
 from gitops_mvd.manifest.stand_ins import not_a_folder
 
@@ -81,15 +81,17 @@ def _problems(tree: Tree, fleet: Fleet | None, notes: set[Problem]) -> set[Probl
     problems: set[Problem] = set()
     apps = app_names(tree)
     for name in apps:
-        readings = [read_app(recording, name, facts, parsed) for facts in hosts]
+        readings = read_for_all(recording, name, hosts, parsed)
+        different = {id(reading): reading for reading in readings}.values()
         # A mistake in a service that runs on no host is a mistake too.
-        elsewhere = frozenset.intersection(*(reading.elsewhere for reading in readings))
-        idle = not any(reading.runs for reading in readings)
-        for reading, register, names in zip(readings, registers, known, strict=True):
+        elsewhere = frozenset.intersection(*(reading.elsewhere for reading in different))
+        idle = not any(reading.runs for reading in different)
+        for reading in different:
             told = [it for it in reading.found if reading.concerns(it) or idle or it.path[:2] in elsewhere]
             problems.update(it.problem for it in mistakes(told) if fleet or not it.by_host)
             notes.update(it.problem for it in told if it.note)
-            if fleet:
+        if fleet:
+            for reading, register, names in zip(readings, registers, known, strict=True):
                 problems.update(_clashes(register, reading))
                 notes.update(_namesakes(names, reading))
         if fleet:
@@ -97,7 +99,7 @@ def _problems(tree: Tree, fleet: Fleet | None, notes: set[Problem]) -> set[Probl
         if fleet and fleet.hosts:
             problems.update(_unplaced(hosts, readings))
         elif fleet and fleet.open:
-            problems.update(problem for reading in readings for problem in _unlabelled(reading))
+            problems.update(problem for reading in different for problem in _unlabelled(reading))
     return problems | set(_strays(recording)) | set(_unknown_apps(fleet, apps)) | set(check_pems(tree))
 
 

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from gitops_mvd.config.yamltree import mistakes
 from gitops_mvd.core.model import HostFacts, Problem
+from gitops_mvd.manifest.asked import Asked as AskedFacts
 from gitops_mvd.manifest.reading import read_app
 from tests.oracle.client import Asked
 from tests.oracle.normal import Form, of_app
@@ -27,7 +28,7 @@ def ours(asked: Asked, strict: bool = False) -> Ours:
     labels = {label: value for label, value in (name[0].split("-", 1) for name in names)}
     variables = {"COMPOSE_PROFILES": "*", **asked.variables}
     facts = HostFacts("here", labels, variables, frozenset() if strict else frozenset({asked.name}))
-    reading = read_app(MemoryTree(asked.files), asked.name, facts, {})
+    reading = read_app(MemoryTree(asked.files), asked.name, AskedFacts(facts), {})
     problems = tuple(sorted({it.problem for it in mistakes(reading.found)}))
     notes = tuple(it.problem for it in reading.found if it.note)
     return Ours(of_app(reading.app, asked) if not problems else {}, problems, notes)

@@ -10,7 +10,7 @@ from random import Random
 
 from gitops_mvd.core.model import HostFacts
 from gitops_mvd.manifest import read_fleet
-from gitops_mvd.manifest.app_files import override_names
+from gitops_mvd.manifest.asked import override_names
 from tests.oracle.client import Asked
 from tests.unit.memory_tree import MemoryTree
 from tests.unit.test_manifest import CASES, repository

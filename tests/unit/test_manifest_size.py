@@ -2,6 +2,7 @@
 
 from gitops_mvd.core.model import App, HostFacts, Problem
 from gitops_mvd.manifest import load
+from gitops_mvd.manifest.asked import Asked
 from gitops_mvd.manifest.reading import read_app
 from tests.unit.memory_tree import MemoryTree
 
@@ -36,7 +37,7 @@ def test_many_variables_that_are_not_set_are_each_noted_once() -> None:
     names = [f"N{n}" for n in range(50_000)]
     env = "".join(f"A=${name}\nA=${name}\n" for name in names)
     tree = MemoryTree({"apps/a/compose.yaml": "services: {web: {image: nginx}}", "apps/a/.env": env})
-    reading = read_app(tree, "a", HostFacts("web1", unset_is_empty=frozenset({"a"})), {})
+    reading = read_app(tree, "a", Asked(HostFacts("web1", unset_is_empty=frozenset({"a"}))), {})
     assert [problem.message.split()[2] for problem in reading.notes] == sorted(names, key=lambda name: int(name[1:]))
 
 

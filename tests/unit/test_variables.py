@@ -5,6 +5,7 @@ import pytest
 from gitops_mvd.config.yamltree import Sink
 from gitops_mvd.core.model import App, Problem
 from gitops_mvd.manifest import load, read_fleet, validate
+from gitops_mvd.manifest.asked import Asked
 from gitops_mvd.manifest.dotenv import check_variable, parse_env
 from gitops_mvd.manifest.interpolate import Unset, Variables, substitute
 from gitops_mvd.manifest.reading import read_app
@@ -27,7 +28,7 @@ def environment(files: dict[str, str]) -> dict[str, str]:
 
 def notes(files: dict[str, str]) -> list[Problem]:
     tree = MemoryTree(files)
-    reading = read_app(tree, "shop", read_fleet(tree).host("web1"), {})
+    reading = read_app(tree, "shop", Asked(read_fleet(tree).host("web1")), {})
     assert reading.problems == ()
     return [it.problem for it in reading.found if it.note]
 
