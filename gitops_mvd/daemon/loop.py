@@ -41,6 +41,7 @@ log = logging.getLogger(__name__)
 
 START, POLL, RETRY, RECONCILED, RECHECK = "start", "poll", "retry", "reconciled", "recheck"
 FETCH_REASONS = frozenset({START, POLL, SYNC, PUSH, PULL_REQUEST, RETRY})  # those with which Git may have something new
+NEWS_REASONS = frozenset({SYNC, PUSH})  # those with which it likely has
 MAX_WORKERS = 64  # apps that are reconciled at once, most of them waiting at their gates
 WORKER_DELAY_SECONDS = 0.05  # until one more worker joins in
 EVENT_DEBOUNCE_SECONDS = 1.0  # that events are gathered before they cause a pass
@@ -192,7 +193,7 @@ class Daemon:
         report = None
         try:
             if reasons & FETCH_REASONS or not self._revision:
-                self._fetch()
+                self._fetch(reasons)
             if why := suspension.reason(self._wired.settings_path):
                 self._wired.monitor.pause_all()
                 self._wired.statuses.suspend(why)
@@ -216,12 +217,12 @@ class Daemon:
         with suppress(Unavailable):  # it may be the history that does not answer
             self._wired.statuses.wait(str(error))
 
-    def _fetch(self) -> None:
+    def _fetch(self, reasons: frozenset[str]) -> None:
         """Take the newest revision.  If Git does not answer, keep the one that is known."""
         self._asked_git = time.time()
         try:
             with self._pulse.step(FETCH_SECONDS):
-                fetched = self._wired.source.fetch()
+                fetched = self._wired.source.fetch(expected=bool(reasons & NEWS_REASONS))
         except Unavailable as error:
             self._warn_once("repository", error)
             with suppress(Unavailable):
@@ -320,13 +321,13 @@ class Daemon:
         self._queued |= reasons
         if self._ending:
             self._wired.clock.interrupt(f"the daemon is asked to {self._ending}")
-        elif reasons & FETCH_REASONS and (newer := self._newer_revision()):
+        elif reasons & FETCH_REASONS and (newer := self._newer_revision(reasons)):
             self._wired.clock.interrupt(f"superseded by {newer.short}")
 
-    def _newer_revision(self) -> Revision | None:
+    def _newer_revision(self, reasons: frozenset[str]) -> Revision | None:
         try:
             with self._pulse.step(FETCH_SECONDS):
-                fetched = self._wired.source.fetch()
+                fetched = self._wired.source.fetch(expected=bool(reasons & NEWS_REASONS))
         except Unavailable as error:
             self._warn_once("repository", error)
             return None

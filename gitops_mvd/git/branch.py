@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import re
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -26,6 +26,7 @@ from gitops_mvd.git.mirror import DEPTHS, EVERYTHING, Mirror
 from gitops_mvd.git.tree import GitTree
 
 MOST_SINCE = 100  # commits
+FETCHED = "refs/mvd/fetched"  # the tip that is not checked yet
 COMMITTED = re.compile(rb"^committer .*> ([0-9]{1,18}) [+-][0-9]+$", re.MULTILINE)  # in a commit: who, and when
 
 
@@ -97,13 +98,16 @@ class Source:
         self._latest: Revision | None = None
         self._refusal: Refusal | None = None
 
-    def fetch(self) -> Revision:
+    def fetch(self, *, expected: bool = False) -> Revision:
         """The tip of the branch, in the mirror and ready to be read.  Raises Unavailable and keeps what there was.
 
-        The server is asked for the tip first, and for objects only where that is new.  A tip that does not descend from
+        The server is asked for the tip first, and for objects only where that is new; if a new one is `expected`, for
+        its objects at once.  A tip that does not descend from
         the last one is refused unless `allow_rewind`, and so is one if that is unknown within 1,024 commits,
         or one without the signature that `verify` wants: that raises RevisionRefused.  A damaged mirror is made anew.
         """
+        if expected and (found := self._fetch_at_once()):
+            return found
         tip = self._ask()
         if self._mirror.sound and self._latest and tip == self._latest.commit and not self._anchor.adrift:
             return self._latest
@@ -111,18 +115,42 @@ class Source:
             here = self._known()
             known = here or self._anchor.read()
             self._refuse_again(tip, known)
-            self._guard.seen = None
-            try:
+            with self._refusing(known):
                 if tip != here or not self._whole():
                     tip = self._take(tip, known)
                 elif not self._latest or tip != self._latest.commit:  # another process took it, by settings of its own
                     self._guard.admit(self._mirror, tip, tip)
-            except RevisionRefused as error:
-                self._refusal = Refusal(error.commit, known, self._guard.seen, error)
-                raise
-            self._mirror.sound, self._refusal = True, None
-            self._latest = self._revision(tip)
-            self._anchor.drop(tip)
+            return self._follow(tip)
+
+    def _fetch_at_once(self) -> Revision | None:
+        """The tip, fetched without asking for it first; None if that failed, whatever the reason."""
+        if not self._mirror.sound or not self._latest:
+            return None
+        with self._mirror.alone():
+            if not (known := self._known()):
+                return None
+            with self._refusing(known):
+                try:
+                    return self._follow(self._advance(self._mirror, known, patient=False))
+                except RevisionRefused:
+                    raise
+                except Unavailable:
+                    return None
+
+    @contextlib.contextmanager
+    def _refusing(self, known: str) -> Iterator[None]:
+        """A tip that is refused inside is remembered, with what it was to build on."""
+        self._guard.seen = None
+        try:
+            yield
+        except RevisionRefused as error:
+            self._refusal = Refusal(error.commit, known, self._guard.seen, error)
+            raise
+
+    def _follow(self, tip: str) -> Revision:
+        self._mirror.sound, self._refusal = True, None
+        self._latest = self._revision(tip)
+        self._anchor.drop(tip)
         return self._latest
 
     def last(self) -> Revision | None:
@@ -186,6 +214,7 @@ class Source:
 
     def pack_pull_requests(self, is_awaited: Callable[[], bool]) -> None:
         """The same for what was fetched of pull requests."""
+        self._merges.mirror.close()
         self._merges.mirror.pack(is_awaited)
 
     def ready(self) -> None:
@@ -239,12 +268,12 @@ class Source:
         with self._mirror.anew() as mirror:
             return self._advance(mirror, known)
 
-    def _advance(self, mirror: Mirror, known: str) -> str:
+    def _advance(self, mirror: Mirror, known: str, patient: bool = True) -> str:
         """Fetch the tip and let it be the known one, once it is seen to follow from the one before and to be signed."""
         mirror.sweep()
         for depth in (*DEPTHS, EVERYTHING) if known else (1,):
-            mirror.fetch(depth, [f"refs/heads/{self.branch}:refs/mvd/fetched"])
-            tip = mirror.say("rev-parse", "--verify", "refs/mvd/fetched^{commit}")
+            mirror.fetch(depth, [f"refs/heads/{self.branch}:{FETCHED}"], patient)
+            tip = mirror.fetched(FETCHED)
             if known and not self.allow_rewind and not mirror.descends(tip, known):
                 if depth < DEPTHS[-1]:
                     continue
@@ -252,7 +281,8 @@ class Source:
             tag = self._guard.admit(mirror, known, tip)
             if tag is None:
                 continue
-            mirror.say("update-ref", self._ref, tip)
+            if tip != known or mirror.commit_at(self._ref) != tip:
+                mirror.say("update-ref", self._ref, tip)
             if tag:
                 self._guard.keep(mirror, tag)
             return tip
@@ -267,6 +297,9 @@ class Source:
 
     def _first_parents(self, known: str, tip: str) -> list[str]:
         """Oldest first; empty if it is unknown."""
+        line = [*self._mirror.line(tip, MOST_SINCE + 1)]
+        if known in line:
+            return line[: line.index(known)][::-1]
         if not self._mirror.descends(tip, known):
             return []
         words = ("rev-list", "--first-parent", "--reverse", f"--max-count={MOST_SINCE}", f"{known}..{tip}")

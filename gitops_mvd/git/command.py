@@ -105,7 +105,7 @@ class Command:
             ran = self._run(self.token(), words, limits, settings, environment, is_awaited)
         return ran
 
-    def reader(self, place: Path) -> Load:
+    def reader(self, place: Path) -> Objects:
         """Reads objects of a repository on this disk: see `Objects`."""
         words = [f"--git-dir={place}", "cat-file", "--batch"]
         return Objects(words, self._environment(), Limits(self.timeout, MEMORY[False]))

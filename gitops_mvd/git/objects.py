@@ -1,13 +1,16 @@
-"""The objects of a repository on this disk, by a `git cat-file` that ends when nobody holds the reader any longer."""
+"""The objects of a repository on this disk, by one `git cat-file` that stays as long as its reader."""
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import select
 import subprocess
+import threading
 import time
-from collections.abc import Mapping, Sequence
+import weakref
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from gitops_mvd.core.errors import Unavailable
@@ -22,18 +25,33 @@ HEADER = 200  # bytes, at most, before the content of an object
 class Objects:
     """Returns an object by its id, kind and, for errors, path: of a commit or a tag at most the first 64 KiB.
 
-    Raises LookupError for an object that is not there, or not whole, ManifestError for a file or folder that is too
-    large, and Unavailable if git cannot be run.
+    Any thread may call it.  One git reads many objects; if it has died or hangs, or does not find one, another git is
+    asked before anything is said of the repository.  Raises LookupError for an object that is not there, or not whole,
+    ManifestError for a file or folder that is too large, and Unavailable if git cannot be run or does not answer.
     """
 
     words: Sequence[str]
     environment: Mapping[str, str] = field(repr=False)
     limits: Limits
+    _lock: threading.Lock = field(default_factory=threading.Lock, init=False, repr=False)
+    _end: Callable[[], object] = field(default=lambda: None, init=False, repr=False)  # called if this is forgotten, too
     _git: Started | None = field(default=None, init=False, repr=False)
     _read: bytes = field(default=b"", init=False, repr=False)  # of the output, and not used yet
     _deadline: float = field(default=0.0, init=False, repr=False)
 
     def __call__(self, oid: bytes, kind: str, path: str) -> bytes:
+        with self._lock:
+            if self._git:
+                with contextlib.suppress(LookupError, Unavailable):
+                    return self._within_time(oid, kind, path)
+            return self._within_time(oid, kind, path)
+
+    def close(self) -> None:
+        """End git; the next object starts it again."""
+        with self._lock:
+            self._stop()
+
+    def _within_time(self, oid: bytes, kind: str, path: str) -> bytes:
         self._deadline = time.monotonic() + self.limits.seconds
         try:
             return self._load(oid, kind, path)
@@ -94,13 +112,22 @@ class Objects:
 
     def _started(self) -> subprocess.Popen[bytes]:
         if self._git is None:
-            limits = self.limits._replace(seconds=1e9)  # it lives as long as the reader
+            limits = self.limits._replace(seconds=1e9)  # each object has a deadline
             self._git, self._read = start_git(self.words, self.environment, limits, subprocess.PIPE), b""
+            self._end = weakref.finalize(self, _end, self._git)
         assert self._git.proc
         return self._git.proc
 
     def _stop(self) -> None:
         """End git, whatever it does; the next object is read by another one."""
-        if self._git and self._git.proc:
-            kill(self._git.proc)
+        self._end()
         self._git = None
+
+
+def _end(git: Started) -> None:
+    if git.proc:
+        kill(git.proc)
+        for end in (git.proc.stdin, git.proc.stdout, git.proc.stderr):
+            with contextlib.suppress(OSError):  # what was not sent yet is sent to nobody
+                if end:
+                    end.close()

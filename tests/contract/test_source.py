@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import getpass
 import logging
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import threading
@@ -46,10 +48,18 @@ def mirror(tmp_path: Path) -> Path:
     return tmp_path / "state" / "mirror"
 
 
-@pytest.fixture
-def local(config: Repository, mirror: Path) -> Source:
+class Eager(Source):
+    """A Source that always expects something new, as after a webhook."""
+
+    def fetch(self, *, expected: bool = True) -> Revision:
+        return super().fetch(expected=expected)
+
+
+@pytest.fixture(params=[Source, Eager])
+def local(request: pytest.FixtureRequest, config: Repository, mirror: Path) -> Source:
     """The repository as a path on this machine, which is the fastest way."""
-    return Source(str(config.path), "main", mirror, timeout=20)
+    made: Source = request.param(str(config.path), "main", mirror, timeout=20)
+    return made
 
 
 def over_http(config: Repository, mirror: Path, token: str = TOKEN, timeout: float = 20) -> Source:
@@ -81,6 +91,17 @@ def answering(reply: bytes) -> Iterator[tuple[str, list[bytes]]]:
 
 def rewind(config: Repository, to: str) -> None:
     git("update-ref", "refs/heads/main", to, at=config.path)
+
+
+def readers(mirror: Path) -> list[int]:
+    """The processes of git that read objects of the mirror."""
+    found = []
+    for place in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            words = place.read_bytes().split(b"\0")
+            if b"cat-file" in words and f"--git-dir={mirror}".encode() in words:
+                found.append(int(place.parent.name))
+    return found
 
 
 # ---- the ways to reach it --------------------------------------------------------------------------------------------
@@ -123,6 +144,54 @@ def test_an_unchanged_branch_is_asked_for_but_not_fetched(config: Repository, mi
     assert source.fetch() == revision
     assert over_http(config, mirror).fetch() == revision
     assert {path: path.stat().st_mtime_ns for path in mirror.rglob("*")} == before
+
+
+def test_a_commit_that_is_expected_is_fetched_without_asking_for_it_first(config: Repository, mirror: Path) -> None:
+    source = over_http(config, mirror)
+    source.fetch()
+    commit = config.commit({"fleet.yaml": "# new\n"}, "New")
+    config.asked.clear()
+    assert source.fetch(expected=True).commit == commit
+    assert len(config.asked) == 1
+
+
+def test_one_git_reads_all_commits(config: Repository, local: Source, mirror: Path) -> None:
+    for n in range(3):
+        config.commit({"fleet.yaml": f"# {n}\n"}, f"Commit {n}")
+        assert local.tree(local.fetch()).read("fleet.yaml") == f"# {n}\n".encode()
+    assert len(readers(mirror)) == 1
+
+
+@pytest.mark.parametrize("ending", [signal.SIGKILL, signal.SIGSTOP])
+def test_a_git_that_died_or_hangs_is_started_anew(
+    config: Repository, mirror: Path, ending: signal.Signals, caplog: pytest.LogCaptureFixture
+) -> None:
+    source = Source(str(config.path), "main", mirror, timeout=2)
+    tree = source.tree(source.fetch())
+    [reader] = readers(mirror)
+    os.kill(reader, ending)
+    assert tree.read("apps/web/environment") == b"A=1\n"
+    commit = config.commit({"fleet.yaml": "# new\n"}, "New")
+    assert source.fetch().commit == commit
+    assert len(readers(mirror)) == 1
+    assert not caplog.records
+
+
+def test_a_mirror_that_another_process_made_anew_is_read(config: Repository, local: Source, mirror: Path) -> None:
+    local.tree(local.fetch())
+    commit = config.commit({"fleet.yaml": "# new\n"}, "New")
+    shutil.rmtree(mirror)
+    assert Source(str(config.path), "main", mirror).fetch().commit == commit
+    assert local.tree(local.fetch()).read("fleet.yaml") == b"# new\n"
+
+
+def test_git_ends_with_the_source(config: Repository, mirror: Path) -> None:
+    source = Source(str(config.path), "main", mirror)
+    source.tree(source.fetch())
+    assert readers(mirror)
+    del source
+    gc.collect()
+    assert not readers(mirror)
 
 
 def test_what_was_fetched_last_is_known_without_asking(config: Repository, forge: Forge, mirror: Path) -> None:

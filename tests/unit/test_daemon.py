@@ -23,7 +23,7 @@ from tests.threads import kept
 def wired(error: Exception, told: list[str], tmp_path: Any) -> Any:
     """A server whose repository raises that at every question."""
 
-    def fetch() -> Revision:
+    def fetch(*, expected: bool = False) -> Revision:
         raise error
 
     return SimpleNamespace(

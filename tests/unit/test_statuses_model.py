@@ -53,7 +53,7 @@ class Repository:
         self.commits.append((revision, after))
         return revision
 
-    def fetch(self) -> Revision:
+    def fetch(self, *, expected: bool = False) -> Revision:
         if self.error:
             raise self.error
         return self.commits[-1][0]
