@@ -96,6 +96,7 @@ class Source:
         self._anchor = Anchor(self.anchor, name)
         self._guard = Guard(self.verify, self._git)
         self._latest: Revision | None = None
+        self._tree: GitTree | None = None  # the one that was asked for last
         self._refusal: Refusal | None = None
 
     def fetch(self, *, expected: bool = False) -> Revision:
@@ -225,7 +226,8 @@ class Source:
         """The files at a revision that `fetch` returned.  Reading a damaged one raises Unavailable."""
         load = self._mirror.reader()
         headers = load(bytes.fromhex(revision.commit), "commit", revision.commit).split(b"\n", 1)
-        return GitTree(bytes.fromhex(headers[0].removeprefix(b"tree ").decode()), load)
+        self._tree = GitTree(bytes.fromhex(headers[0].removeprefix(b"tree ").decode()), load, self._tree)
+        return self._tree
 
     def _ask(self) -> str:
         """The id of the branch's tip on the server."""

@@ -12,8 +12,8 @@ import posixpath
 import re
 import stat
 from collections.abc import Callable, Sequence, Set
-from dataclasses import dataclass, field
-from functools import cached_property
+from dataclasses import InitVar, dataclass, field
+from functools import cached_property, lru_cache
 from pathlib import Path
 
 from gitops_mvd.core.errors import ManifestError
@@ -31,12 +31,21 @@ ENTRY = re.compile(rb"([0-7]+) ([^\0]+)\0(.{20})", re.DOTALL)  # of a tree objec
 
 @dataclass(frozen=True)
 class GitTree:
-    """The files at one commit.  `load` returns a Git object by its id, kind and, for its errors, path."""
+    """The files at one commit.  `load` returns a Git object by its id, kind and, for its errors, path.
+
+    `before` is the tree of another commit, from which folders are taken that are the same.
+    """
 
     root: bytes
     load: Callable[[bytes, str, str], bytes]
+    before: InitVar[GitTree | None] = None
+    _known: dict[bytes, Entries] = field(default_factory=dict, init=False, repr=False)  # folders of `before`
     _folders: dict[bytes, Entries] = field(default_factory=dict, init=False, repr=False)
     _small: dict[bytes, bytes] = field(default_factory=dict, init=False, repr=False)  # files, by id
+
+    def __post_init__(self, before: GitTree | None) -> None:
+        if before:
+            self._known.update(before._folders)
 
     def read(self, path: str) -> bytes:
         oid, mode = self._find(path)
@@ -55,7 +64,7 @@ class GitTree:
         except FileNotFoundError:
             return ()
         entries = self._folder(oid, folder) if stat.S_ISDIR(mode) else {}
-        return sorted(name + "/" * stat.S_ISDIR(mode) for name, (_, mode) in entries.items())
+        return sorted(name + "/" if stat.S_ISDIR(mode) else name for name, (_, mode) in entries.items())
 
     def oid(self, path: str) -> str:
         try:
@@ -79,6 +88,8 @@ class GitTree:
         return oid, mode
 
     def _folder(self, oid: bytes, path: str) -> Entries:
+        if oid in self._known:
+            self._folders[oid] = self._known.pop(oid)
         if oid not in self._folders:
             entries = ENTRY.findall(self.load(oid, "tree", path))
             self._folders[oid] = {os.fsdecode(name): (entry, int(mode, 8)) for mode, name, entry in entries}
@@ -170,7 +181,8 @@ def _content(place: str) -> bytes:
         return file.read()
 
 
-def _names(path: str) -> list[str]:
+@lru_cache(maxsize=1 << 14)
+def _names(path: str) -> Sequence[str]:
     """The names on the way to a path.  Raises FileNotFoundError for what leads out of the repository."""
     names = [name for name in posixpath.normpath(path).split("/") if name != "."]
     if path.startswith("/") or ".." in names or "\0" in path:

@@ -7,6 +7,7 @@ sixty thousand ports.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from operator import add
 from typing import NamedTuple, NoReturn
 
 from gitops_mvd.config.tables import Place
@@ -74,7 +75,7 @@ class Budgeted:
 
     def count(self, path: str, more: Amount) -> None:
         """Count what was read at a path."""
-        self.read_so_far = so_far = Amount(*(a + b for a, b in zip(self.read_so_far, more, strict=True)))
+        self.read_so_far = so_far = Amount(*map(add, self.read_so_far, more))
         most = self._most
         if so_far.names > most.names:
             self._refuse(path, f"read more than {most.names:,} names of the repository: {_SMALLER}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import cast
 
 from gitops_mvd.config.readers import (
     FILLED,
@@ -461,3 +462,11 @@ SERVICE: Table = {
 }
 
 read_service = record(ServiceKeys, SERVICE)
+_PLACING = {name: key.read for name in ("deploy", "scale", "profiles") if isinstance(key := SERVICE[name], Key)}
+
+
+def read_placement(place: Place) -> ServiceKeys:
+    """Of a service only the keys that say whether a host runs it."""
+    entries = place.entries()
+    found = {name: entries[name].attempt(read) for name, read in _PLACING.items() if place.has(name)}
+    return cast(ServiceKeys, {name: value for name, value in found.items() if value is not None})

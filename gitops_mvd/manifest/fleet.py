@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import TypedDict
 
 from gitops_mvd.config.readers import mapping_of, one_of, own_word
@@ -95,13 +96,18 @@ class Fleet:
 
 def read_fleet(tree: Tree) -> Fleet:
     """The fleet.  Raises ManifestError with every mistake in `fleet.yaml`."""
-    sink: Sink = []
     try:
         data = tree.read(FILE)
     except FileNotFoundError:
         if tree.oid(FILE):
             raise ManifestError([Problem(FILE, 1, "", not_a_file(tree, FILE))]) from None
         return Fleet()
+    return _fleet(data)
+
+
+@lru_cache(maxsize=2)  # it is asked for at every commit, and seldom another one
+def _fleet(data: bytes) -> Fleet:
+    sink: Sink = []
     node = parse(FILE, data, sink)
     values = Place(node, (), sink).attempt(fields, FLEET, ("hosts",)) if node else None
     if (found := mistakes(sink)) or values is None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Collection, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
 
 from gitops_mvd.core.errors import ManifestError
@@ -11,7 +11,7 @@ from gitops_mvd.core.ports import Tree
 from gitops_mvd.core.text import plain_line
 from gitops_mvd.manifest.app_files import MAIN, compose_files
 from gitops_mvd.manifest.asked import Answer, Asked, Question, same_answers
-from gitops_mvd.manifest.budget import MOST_APPS, Budgeted
+from gitops_mvd.manifest.budget import MOST_APPS, Amount, Budgeted
 from gitops_mvd.manifest.claims import Register
 from gitops_mvd.manifest.kong_entities import FOLDER, GATEWAY_APP, gateway_files
 from gitops_mvd.manifest.namesakes import Names
@@ -24,9 +24,16 @@ from gitops_mvd.manifest.stand_ins import in_the_way, not_a_folder
 class Remembered:
     """A reading, and what it was made from: what was asked of the facts of the host, and of the files."""
 
+    facts: HostFacts
     answers: Mapping[Question, Answer]
-    seen: Mapping[str, str]  # path -> oid
+    seen: Mapping[str, str]  # path -> oid; what lies in the app's own folder is seen by the id of that
+    listed: Amount  # by a look into the app's folder
     reading: Reading
+
+    def still_holds(self, tree: Tree, facts: HostFacts) -> bool:
+        if facts is not self.facts and not same_answers(facts, self.answers):
+            return False
+        return all(tree.oid(path) == oid for path, oid in self.seen.items())
 
 
 Cache = MutableMapping[tuple[str, str], Remembered]
@@ -39,6 +46,7 @@ class Recording:
     def __init__(self, tree: Tree) -> None:
         self.tree = tree
         self.seen: dict[str, str] = {}
+        self.listed: dict[str, int] = {}  # folder -> the number of its names
 
     def read(self, path: str) -> bytes:
         self.oid(path)
@@ -46,7 +54,9 @@ class Recording:
 
     def names(self, folder: str) -> Sequence[str]:
         self.oid(folder)
-        return self.tree.names(folder)
+        names = self.tree.names(folder)
+        self.listed[folder] = len(names)
+        return names
 
     def oid(self, path: str) -> str:
         self.seen[path] = self.tree.oid(path)
@@ -77,12 +87,14 @@ def load(
     apps: list[App] = []
     broken: dict[str, tuple[Problem, ...]] = {}
     everything = Budgeted(tree, all=True)
+    cache = {} if cache is None else cache
+    known = {app: it for (host, app), it in cache.items() if host == facts.name and it.still_holds(tree, facts)}
     remembered: dict[str, Remembered] = {}
-    for name in app_names(Budgeted(tree, all=True)):  # the folders are counted with what is read in them
-        known = remembered[plain_line(name)] = _remembered(tree, name, facts, {} if cache is None else cache)
-        everything.count(f"{APPS}/{name}", known.reading.cost)
-    if cache:
-        _forget_others(cache, facts.name, remembered)
+    for name in _app_names(tree, known):
+        read = remembered[plain_line(name)] = known.get(name) or _read(tree, name, facts)
+        cache[facts.name, name] = read
+        everything.count(f"{APPS}/{name}", read.reading.cost)
+    _forget_others(cache, facts.name, remembered)
     in_place = files_in_place(tree, {path for it in remembered.values() for path in it.seen})
     readings = {name: it.reading for name, it in remembered.items()}
     apart = readings.pop(GATEWAY_APP, None)
@@ -104,6 +116,18 @@ def load(
     return tuple(apps), {**broken, **{name: (problem,) for name, problem in in_place.items()}}
 
 
+def _app_names(tree: Tree, known: Mapping[str, Remembered]) -> list[str]:
+    """As `app_names`; the folders of those that are known are counted as if they were looked into."""
+    folders = Budgeted(tree, all=True)
+
+    def is_known(name: str) -> bool:
+        if name in known:
+            folders.count(f"{APPS}/{name}", known[name].listed)
+        return name in known
+
+    return app_names(folders, is_known)
+
+
 def _forget_others(cache: Cache, host: str, apps: Collection[str]) -> None:
     """Of that host, keep only the readings of these apps."""
     for key in [key for key in cache if key[0] == host and plain_line(key[1]) not in apps]:
@@ -115,8 +139,8 @@ def _has_gateway(readings: Collection[Reading]) -> bool:
     return here or not any(reading.routed for reading in readings)
 
 
-def app_names(tree: Tree) -> list[str]:
-    """The apps of the repository, the gateway among them.
+def app_names(tree: Tree, known: Callable[[str], bool] = lambda name: False) -> list[str]:
+    """The apps of the repository, the gateway among them; those that are `known` are not looked into.
 
     What stands in the place of a folder, such as a submodule, is one that cannot be read, and not one that is gone.
     A file may be for several apps, and counts as one only if none reads it: see `files_in_place`.  Raises ManifestError
@@ -126,7 +150,11 @@ def app_names(tree: Tree) -> list[str]:
     apps = [
         name
         for name, is_folder in entries.items()
-        if (_is_app(tree, name) if is_folder else is_app_name(name) and in_the_way(tree, f"{APPS}/{name}"))
+        if (
+            known(name) or _is_app(tree, name)
+            if is_folder
+            else is_app_name(name) and in_the_way(tree, f"{APPS}/{name}")
+        )
     ]
     if len(apps) > MOST_APPS:
         why = f"has {len(apps):,} apps: a repository may have {MOST_APPS:,}, so put some of them into another one"
@@ -152,13 +180,12 @@ def _is_app(tree: Tree, name: str) -> bool:
         return True
 
 
-def _remembered(tree: Tree, name: str, facts: HostFacts, cache: Cache) -> Remembered:
-    known = cache.get((facts.name, name))
-    if known and same_answers(facts, known.answers) and all(tree.oid(path) == oid for path, oid in known.seen.items()):
-        return known
-    recording = Recording(tree)
-    recording.oid(FOLDER if name == GATEWAY_APP else f"{APPS}/{name}")
-    asked = Asked(facts)
-    reading = read_app(recording, name, asked, {})
-    cache[facts.name, name] = found = Remembered(asked.answers, recording.seen, reading)
-    return found
+def _read(tree: Tree, name: str, facts: HostFacts) -> Remembered:
+    folder = f"{APPS}/{name}"
+    recording, asked = Recording(tree), Asked(facts)
+    recording.oid(folder)
+    if name == GATEWAY_APP:
+        recording.oid(FOLDER)
+    reading = read_app(recording, name, asked, {}, elsewhere_too=False)
+    seen = {path: oid for path, oid in recording.seen.items() if not path.startswith(f"{folder}/") or ".." in path}
+    return Remembered(facts, asked.answers, seen, Amount(names=recording.listed.get(folder, 0), looks=1), reading)

@@ -7,6 +7,7 @@ import posixpath
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from itertools import pairwise
 from typing import TypeVar
 
@@ -21,7 +22,7 @@ from gitops_mvd.manifest.app_files import COMPOSE, MAIN, compose_files, main_fil
 from gitops_mvd.manifest.asked import YES, Asked, ByAnswers
 from gitops_mvd.manifest.budget import MOST_PORTS, NOTHING, Amount, Budgeted, refuse_many
 from gitops_mvd.manifest.claims import Claim, Register, of_ports, of_routes, of_whole_service
-from gitops_mvd.manifest.compose import read_service
+from gitops_mvd.manifest.compose import read_placement, read_service
 from gitops_mvd.manifest.composition import SECTIONS, Composition, Parsed, variables_of
 from gitops_mvd.manifest.interpolate import Variables
 from gitops_mvd.manifest.joins import Draft, Drafts, joined
@@ -70,7 +71,7 @@ class Reading:
     aliases: tuple[Alias, ...] = ()
     cost: Amount = NOTHING
 
-    @property
+    @cached_property
     def problems(self) -> tuple[Problem, ...]:
         """The mistakes that matter on this host."""
         return tuple(sorted({it.problem for it in mistakes(self.found) if self.concerns(it)}))
@@ -84,15 +85,16 @@ class Reading:
         return self.runs and found.path[:2] not in self.elsewhere
 
 
-def read_app(tree: Tree, name: str, asked: Asked, parsed: Parsed) -> Reading:
+def read_app(tree: Tree, name: str, asked: Asked, parsed: Parsed, elsewhere_too: bool = True) -> Reading:
     """One app for one host; `parsed` holds what was parsed of this tree already.
 
+    Without `elsewhere_too`, an app that does not run on this host is not read to its end, nor are its mistakes found.
     What it is follows from the files and from what was `asked` of the host's facts, and from nothing else.
     """
     sink: Sink = []
     budgeted = Budgeted(tree)
     try:
-        reading = _read_files(budgeted, name, asked, parsed, sink)
+        reading = _read_files(budgeted, name, asked, parsed, sink, elsewhere_too)
         budgeted.count(f"{APPS}/{name}", _made(reading.app))
     except ManifestError as error:  # the Tree's own: there is too much to be read
         for problem in error.problems:
@@ -121,7 +123,7 @@ def _made(app: App) -> Amount:
     return Amount(instances=sum(service.replicas for service in app.services), values=values)
 
 
-def _read_files(tree: Tree, name: str, asked: Asked, parsed: Parsed, sink: Sink) -> Reading:
+def _read_files(tree: Tree, name: str, asked: Asked, parsed: Parsed, sink: Sink, elsewhere_too: bool) -> Reading:
     folder = f"{APPS}/{name}"
     files = compose_files(tree, name)
     if name == GATEWAY_APP and not files:
@@ -155,7 +157,19 @@ def _read_files(tree: Tree, name: str, asked: Asked, parsed: Parsed, sink: Sink)
     node = Composition(tree, sink, parsed).load(paths, variables)
     if node is None:
         return Reading(App(name), tuple(sink))
-    return _read(tree, name, asked, variables, Place(node, (), sink))
+    top = Place(node, (), sink)
+    return (not elsewhere_too and _elsewhere(name, asked, variables, top)) or _read(tree, name, asked, variables, top)
+
+
+def _elsewhere(name: str, asked: Asked, variables: Variables, top: Place) -> Reading | None:
+    """The reading of an app if all of its services run elsewhere, without their mistakes."""
+    top = Place(top.node, (), [])
+    section = top.entries().get("services")
+    places = (section.attempt(Place.entries) if section else None) or {}
+    services = [place.attempt(read_placement) for place in places.values()]
+    if not services or any(values is None or _active(values, asked, variables) for values in services):
+        return None
+    return Reading(App(name), runs=False, routed=any(place.has("x-kong") for place in places.values()))
 
 
 def _read(tree: Tree, name: str, asked: Asked, variables: Variables, top: Place) -> Reading:

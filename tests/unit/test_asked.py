@@ -112,6 +112,19 @@ def test_each_host_gets_the_reading_that_it_would_make_for_itself(
     assert [*map(of, shared)] == [*map(of, alone)]
 
 
+@given(files, facts)
+@often
+def test_of_an_app_that_runs_elsewhere_nothing_is_missed(files: Mapping[str, str], facts: HostFacts) -> None:
+    tree = MemoryTree(files)
+    whole = read_app(tree, "a", Asked(facts), {})
+    brief = read_app(tree, "a", Asked(facts), {}, elsewhere_too=False)
+    if whole.runs:
+        assert of(brief) == of(whole)
+    else:
+        parts = [(it.app, it.problems, it.notes, it.claims, it.aliases, it.routed, it.runs) for it in (brief, whole)]
+        assert parts[0] == parts[1]
+
+
 @given(files, files, hosts, st.data())
 @often
 def test_what_was_read_before_is_what_would_be_read_now(
