@@ -68,6 +68,7 @@ class Daemon:
         self._mail = wired.mailbox
         self._revision: Revision | None = None
         self._asked_git = 0.0
+        self._awaited = False  # does somebody wait for the result of this pass?
         self._ending = ""
         self._queued: frozenset[str] = frozenset()  # the reasons that came during a pass, for the next one
         self._failures = 0
@@ -190,6 +191,7 @@ class Daemon:
     def reconcile_pass(self, reasons: frozenset[str]) -> Report | None:
         """The report of one pass: fetch, if Git may have something new, and reconcile.  None if that failed."""
         self._wired.clock.resume()
+        self._awaited = SYNC in reasons
         report = None
         try:
             if reasons & FETCH_REASONS or not self._revision:
@@ -207,7 +209,7 @@ class Daemon:
             self._wait_because(_bug(error, "pass"))
         if not report:
             with suppress(Unavailable):
-                self._wired.history.save_last_error("; ".join(self._warnings.values()))
+                self._wired.history.save_last_error("; ".join(self._warnings.values()), awaited=self._awaited)
         self._back_off(report)
         return report
 
@@ -354,7 +356,7 @@ class Daemon:
         log.log(level, "reconciled result=%s", summary)
         self._last_summary = summary
         history.record_report(report)
-        history.save_report(report, self._asked_git)
+        history.save_report(report, self._asked_git, awaited=self._awaited)
         self._wired.statuses.report(report)
         self._notify.notify(f"STATUS={summary}")
 

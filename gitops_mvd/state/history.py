@@ -409,17 +409,20 @@ class SqliteHistory:
         """The last event of an app."""
         return next(iter(self.events(1, app)), None)
 
-    def save_report(self, report: Report, asked_git: float) -> None:
-        """Keep the report for who asks while no daemon runs; its revision was fetched at that time."""
-        self._keep("report", to_json(report), asked_git)
+    def save_report(self, report: Report, asked_git: float, *, awaited: bool = True) -> None:
+        """Keep the report for who asks while no daemon runs; its revision was fetched at that time.
+
+        If nobody has `awaited` it, it keeps the time at which it was first the same, and nothing is written.
+        """
+        self._keep("report", to_json(report), asked_git, renew=awaited)
 
     def last_report(self, since: float = 0.0) -> Report | None:
-        """The report saved last, if Git was asked for it after `since` (seconds since 1970)."""
+        """The report saved last, if it was awaited or is new, and Git was asked after `since` (seconds since 1970)."""
         return self._value("report", from_json, since)
 
-    def save_last_error(self, why: str) -> None:
-        """Keep why a pass ended without a report."""
-        self._keep("excuse", {"why": why})
+    def save_last_error(self, why: str, *, awaited: bool = True) -> None:
+        """Keep why a pass ended without a report; what is known already is written again only if it is `awaited`."""
+        self._keep("excuse", {"why": why}, renew=awaited)
 
     def last_error(self, since: float) -> str:
         """Why the last pass ended without a report, if that was after `since` (seconds since 1970); else ""."""
@@ -455,8 +458,14 @@ class SqliteHistory:
         """The threads that the last daemon had to start again, with what ended them."""
         return self._value("threads", lambda value: [ThreadState(**state) for state in value.values()]) or []
 
-    def _keep(self, name: str, value: Json, at: float | None = None) -> None:
-        self._ask("INSERT OR REPLACE INTO value VALUES (?, ?, ?)", name, json.dumps(value), at or time.time())
+    def _keep(self, name: str, value: Json, at: float | None = None, *, renew: bool = False) -> None:
+        """Keep a value; the same one is not written again, unless to `renew` its time."""
+        self._ask(
+            """INSERT INTO value VALUES (?, ?, ?)
+            ON CONFLICT (name) DO UPDATE SET json = excluded.json, at = excluded.at
+            WHERE json IS NOT excluded.json OR ?""",
+            *(name, json.dumps(value), at or time.time(), renew),
+        )
 
     # ---- the outbox --------------------------------------------------------------------------------------------------
 
@@ -467,7 +476,8 @@ class SqliteHistory:
         """
         self._ask(
             """INSERT INTO status (commit_id, context, wanted) VALUES (?, ?, ?)
-            ON CONFLICT (commit_id, context) DO UPDATE SET wanted = excluded.wanted""",
+            ON CONFLICT (commit_id, context) DO UPDATE SET wanted = excluded.wanted
+            WHERE wanted IS NOT excluded.wanted""",
             *(commit, channel(status), _status_to_text(status)),
         )
         self._ask(

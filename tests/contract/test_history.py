@@ -247,6 +247,27 @@ def test_why_there_was_no_report_is_told_to_those_who_ask(history: SqliteHistory
     assert history.last_error(since=4e9) == ""
 
 
+def test_what_is_the_same_at_each_pass_is_not_written_again(history: SqliteHistory, path: Path) -> None:
+    status = CommitStatus("mvd/web1", Operation.SUCCEEDED, Health.HEALTHY, "1 app")
+
+    def one_pass(at: float) -> dict[str, bytes]:
+        history.record_report(report(1, well()))
+        history.save_report(report(1, well()), asked_git=at, awaited=False)
+        history.save_last_error("Docker does not answer", awaited=False)
+        history.save_threads([])
+        history.post("1" * 40, status)
+        return {file.name: file.read_bytes() for file in path.parent.iterdir() if not file.name.endswith("-shm")}
+
+    assert one_pass(1000.0) == one_pass(2000.0)
+    assert history.last_report(since=1500.0) is None
+
+
+def test_a_report_that_is_awaited_is_kept_with_its_time_though_it_is_the_same(history: SqliteHistory) -> None:
+    history.save_report(report(1, well()), asked_git=1000.0)
+    history.save_report(report(1, well()), asked_git=2000.0, awaited=True)
+    assert history.last_report(since=1500.0) == report(1, well())
+
+
 def test_the_last_report_is_there_for_those_who_ask(history: SqliteHistory, path: Path) -> None:
     assert history.last_report() is None
     told = report(1, well(did=A_STEP), bad("api"))

@@ -33,7 +33,9 @@ def wired(error: Exception, told: list[str], tmp_path: Any) -> Any:
         clock=SimpleNamespace(resume=lambda: None),
         source=SimpleNamespace(fetch=fetch),
         statuses=SimpleNamespace(wait=told.append),
-        history=SimpleNamespace(save_last_error=told.append, save_threads=lambda states: None),
+        history=SimpleNamespace(
+            save_last_error=lambda why, *, awaited: told.append(why), save_threads=lambda states: None
+        ),
         settings_path=tmp_path / "config.yaml",
     )
 
