@@ -7,9 +7,12 @@ from pathlib import Path
 import pytest
 
 from gitops_mvd.daemon.loop import Daemon
+from gitops_mvd.manifest import load, read_fleet, validate
+from tests.lab.bench import fleet
 from tests.lab.bench.kong import figures
 from tests.lab.bench.noop import look
 from tests.lab.bench.world import recorded
+from tests.unit.memory_tree import MemoryTree
 
 SERVICES = 7
 
@@ -32,3 +35,11 @@ def test_routes_are_measured_in_both_modes_and_few_calls() -> None:
     assert found["10 routes, Kong without a database, made at once: calls"] == 2
     assert found["10 routes, Kong without a database, looked at: calls"] == 1
     assert found["10 routes, Kong with a database, looked at: calls"] == 4
+
+
+def test_the_fleet_that_is_measured_is_a_good_one_with_an_app_for_each_role() -> None:
+    tree = MemoryTree(fleet.fleet(4, 2, 4, 4))
+    assert validate(tree) == []
+    for n in range(4):
+        [app], broken = load(tree, read_fleet(tree).host(f"host-{n}"))
+        assert (app.name, len(app.services), broken) == (f"app-000{n}", 2, {})

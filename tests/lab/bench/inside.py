@@ -12,6 +12,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -28,6 +29,7 @@ STATE = Path("/var/lib/gitops-mvd")
 AT_A_TIME = 8
 PATIENCE_SECONDS = 120.0
 POLL_SECONDS = 0.005
+HOUR_SECONDS = 3600
 CLIENTS = 5  # attached to have their memory measured
 CLIENT_SETTLE_SECONDS = 2.0
 
@@ -62,14 +64,36 @@ def bare(count: str, image: str, port: str) -> float:
         wish = {"Image": image, "HostConfig": {"Init": True, "LogConfig": {"Type": "local"}}}
         docker.ask("POST", f"/containers/create?name=bare-{number}", wish)
         docker.ask("POST", f"/containers/bare-{number}/start")
-        ip = docker.ask("GET", f"/containers/bare-{number}/json")["NetworkSettings"]["IPAddress"]
-        _until(lambda: _get(f"http://{ip}:{port}/health") is not None)
+        _until_answered(docker, f"bare-{number}", port)
 
     with ThreadPoolExecutor(AT_A_TIME) as pool:
         began = time.monotonic()
         list(pool.map(start, range(int(count))))
         took = time.monotonic() - began
         list(pool.map(lambda n: _Docker().ask("DELETE", f"/containers/bare-{n}?force=1&v=1"), range(int(count))))
+    return took
+
+
+def _until_answered(docker: _Docker, container: str, port: str) -> None:
+    ip = docker.ask("GET", f"/containers/{container}/json")["NetworkSettings"]["IPAddress"]
+    _until(lambda: _get(f"http://{ip}:{port}/health") is not None)
+
+
+def composed(count: str, image: str, port: str) -> float | None:
+    """The same with `docker compose up`, of as many services in one file; None if this server does not have it."""
+    if subprocess.run(["docker", "compose", "version"], capture_output=True, check=False).returncode:
+        return None
+    services = {f"s{number}": {"image": image, "init": True, "network_mode": "bridge"} for number in range(int(count))}
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "compose.json"
+        file.write_text(json.dumps({"name": "bare", "services": services}))
+        command = ["docker", "compose", "--file", str(file)]
+        began = time.monotonic()
+        subprocess.run([*command, "up", "--detach"], check=True, capture_output=True)
+        for service in services:
+            _until_answered(_Docker(), f"bare-{service}-1", port)
+        took = time.monotonic() - began
+        subprocess.run([*command, "down", "--timeout", "0"], check=True, capture_output=True)
     return took
 
 
@@ -102,12 +126,16 @@ def looks(times: str) -> dict[str, float]:
 
 
 def idles(seconds: str) -> dict[str, float]:
-    """The share of a core that the daemon takes, and its resident memory in bytes."""
+    """The share of a core that the daemon takes, its resident memory, and what an hour writes, in bytes."""
     pid = _daemon()
-    cpu, began = _cpu(pid), time.monotonic()
+    cpu, written, began = _cpu(pid), _written(pid), time.monotonic()
     time.sleep(float(seconds))
-    share = (_cpu(pid) - cpu) / (time.monotonic() - began)
-    return {"share": share, "resident": _field(pid, "status", "VmRSS:")}
+    took = time.monotonic() - began
+    return {
+        "share": (_cpu(pid) - cpu) / took,
+        "resident": _field(pid, "status", "VmRSS:"),
+        "written": (_written(pid) - written) / took * HOUR_SECONDS,
+    }
 
 
 def memory() -> dict[str, float]:
@@ -171,6 +199,12 @@ def _cpu(pid: int) -> float:
     return sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
 
 
+def _written(pid: int) -> int:
+    """The bytes that a process and its ended children had to write to the disk."""
+    lines = Path(f"/proc/{pid}/io").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("write_bytes:"))
+
+
 def _field(pid: int, file: str, name: str) -> float:
     """A size in bytes; 0 for a process that has ended."""
     try:
@@ -225,7 +259,7 @@ def _until(seen: Callable[[], bool]) -> None:
 
 
 COMMANDS: dict[str, Callable[..., object]] = {
-    command.__name__: command for command in (bare, settles, rolls_back, answers, looks, idles, memory)
+    command.__name__: command for command in (bare, composed, settles, rolls_back, answers, looks, idles, memory)
 }
 
 if __name__ == "__main__":

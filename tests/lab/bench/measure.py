@@ -10,7 +10,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from tests.lab.bench import PARTS, chaos, hang, kong, noop, server, statuses, traffic
+from tests.lab.bench import PARTS, chaos, fleet, hang, kong, noop, server, statuses, traffic
 from tests.lab.bench.figure import Figure, save, show
 
 
@@ -37,6 +37,7 @@ def _parts(console: Console) -> dict[str, Callable[[], list[Figure]]]:
 
     return {
         "noop": lambda: shown("Looking, at a server that was recorded", noop.figures),
+        "fleet": lambda: shown("A large fleet", fleet.figures),
         "hang": lambda: shown("Services that hang", hang.figures),
         "kong": lambda: shown("Routes, in a stand-in for Kong", kong.figures),
         "server": lambda: shown("A real server", lambda: server.figures(console.print)),
