@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from itertools import islice
 from typing import Any
 
-from jeepney import DBusAddress, DBusErrorResponse, MatchRule, message_bus, new_method_call
+from jeepney import DBusAddress, DBusErrorResponse, HeaderFields, MatchRule, message_bus, new_method_call
 from jeepney.auth import AuthenticationError
 from jeepney.bus import get_bus
 from jeepney.io.blocking import DBusConnection, prep_socket
@@ -26,6 +27,7 @@ MANAGER = DBusAddress(
 JOB_REMOVED = MatchRule(
     type="signal", interface="org.freedesktop.systemd1.Manager", member="JobRemoved", path="/org/freedesktop/systemd1"
 )
+CALLS_AT_ONCE = 50  # small enough that neither end waits for the other to read
 NO_SUCH_UNIT = {"org.freedesktop.systemd1.NoSuchUnit", "org.freedesktop.DBus.Error.FileNotFound"}
 
 
@@ -57,6 +59,23 @@ class _Bus(DBusConnection):  # type: ignore[misc]  # jeepney has no types
         with limit(self._within):
             return super().send_and_get_reply(message, timeout=self._within if timeout is None else timeout)
 
+    def replies(self, messages: Iterable[object]) -> list[Any]:
+        """The replies to several messages, in their order; all are sent before the first reply is waited for."""
+        found: dict[int, Any] = {}
+        with limit(self._within):
+            for message in messages:
+                serial = next(self.outgoing_serial)
+                found[serial] = None
+                self.send(message, serial=serial)
+            missing = set(found)
+            while missing:
+                reply = self.receive(timeout=self._within)
+                serial = reply.header.fields.get(HeaderFields.reply_serial, -1)
+                if serial in missing:
+                    missing.remove(serial)
+                    found[serial] = reply
+        return list(found.values())
+
 
 class Manager:
     """systemd's manager object, on one connection."""
@@ -74,10 +93,20 @@ class Manager:
 
     def property(self, path: str, interface: str, name: str) -> Any:
         """One property of an object of systemd's."""
-        where = DBusAddress(path, bus_name=MANAGER.bus_name, interface="org.freedesktop.DBus.Properties")
-        ask = new_method_call(where, "Get", "ss", (f"org.freedesktop.systemd1.{interface}", name))
-        [(_, value)] = unwrap_msg(self.bus.send_and_get_reply(ask))
+        [value] = self.properties([path], interface, [name])
         return value
+
+    def properties(self, paths: Iterable[str], interface: str, names: Iterable[str]) -> list[Any]:
+        """These properties of each of these objects, in their order, asked for many at once."""
+        full = f"org.freedesktop.systemd1.{interface}"
+        wheres = [
+            DBusAddress(path, bus_name=MANAGER.bus_name, interface="org.freedesktop.DBus.Properties") for path in paths
+        ]
+        asks = (new_method_call(where, "Get", "ss", (full, name)) for where in wheres for name in names)
+        values = []
+        while together := list(islice(asks, CALLS_AT_ONCE)):
+            values += [unwrap_msg(reply)[0][1] for reply in self.bus.replies(together)]
+        return values
 
     def unit(self, name: str) -> str:
         """The object of a loaded unit; "" if it is not loaded."""

@@ -93,18 +93,16 @@ class Systemd:
             unit = manager.unit(name)
             if not unit:
                 return None
-            changed = max(manager.property(unit, "Unit", f"{it}TimestampMonotonic") for it in CHANGES)
-            return Phase(manager.property(unit, "Unit", "ActiveState"), changed / 1e6)
+            times = [f"{it}TimestampMonotonic" for it in CHANGES]
+            *changed, active = manager.properties([unit], "Unit", [*times, "ActiveState"])
+            return Phase(active, max(changed) / 1e6)
 
     def loaded(self, names: Iterable[str]) -> dict[str, Loaded]:
         """What systemd has read of these units, by name; one that is not loaded is read for that."""
-        found = {}
+        names = list(names)
         with asking_systemd("read the files of units", self._within) as manager:
-            for name in names:
-                path = path_of(name)
-                fragment, drop_ins, stale = (manager.property(path, "Unit", it) for it in READ)
-                found[name] = Loaded(fragment, tuple(drop_ins), stale)
-        return found
+            values = iter(manager.properties(map(path_of, names), "Unit", READ))
+        return {name: Loaded(next(values), tuple(next(values)), next(values)) for name in names}
 
     def is_going_down(self) -> bool:
         """Is a shutdown under way, or asked for?  SystemState does not show one that is asked for during a boot."""
