@@ -24,6 +24,7 @@ from gitops_mvd.manifest.budget import MOST_PORTS, NOTHING, Amount, Budgeted, re
 from gitops_mvd.manifest.claims import Claim, Register, of_ports, of_routes, of_whole_service
 from gitops_mvd.manifest.compose import read_placement, read_service
 from gitops_mvd.manifest.composition import SECTIONS, Composition, Parsed, variables_of
+from gitops_mvd.manifest.elsewhere import is_small
 from gitops_mvd.manifest.interpolate import Variables
 from gitops_mvd.manifest.joins import Draft, Drafts, joined
 from gitops_mvd.manifest.kong_entities import GATEWAY_APP, read_gateway
@@ -123,7 +124,7 @@ def _made(app: App) -> Amount:
     return Amount(instances=sum(service.replicas for service in app.services), values=values)
 
 
-def _read_files(tree: Tree, name: str, asked: Asked, parsed: Parsed, sink: Sink, elsewhere_too: bool) -> Reading:
+def _read_files(tree: Budgeted, name: str, asked: Asked, parsed: Parsed, sink: Sink, elsewhere_too: bool) -> Reading:
     folder = f"{APPS}/{name}"
     files = compose_files(tree, name)
     if name == GATEWAY_APP and not files:
@@ -158,17 +159,24 @@ def _read_files(tree: Tree, name: str, asked: Asked, parsed: Parsed, sink: Sink,
     if node is None:
         return Reading(App(name), tuple(sink))
     top = Place(node, (), sink)
-    return (not elsewhere_too and _elsewhere(name, asked, variables, top)) or _read(tree, name, asked, variables, top)
+    return (not elsewhere_too and _elsewhere(tree, name, asked, variables, top)) or _read(
+        tree, name, asked, variables, top
+    )
 
 
-def _elsewhere(name: str, asked: Asked, variables: Variables, top: Place) -> Reading | None:
-    """The reading of an app if all of its services run elsewhere, without their mistakes."""
+def _elsewhere(tree: Budgeted, name: str, asked: Asked, variables: Variables, top: Place) -> Reading | None:
+    """The reading of an app if all of its services run elsewhere, and it is small: without their mistakes."""
     top = Place(top.node, (), [])
-    section = top.entries().get("services")
-    places = (section.attempt(Place.entries) if section else None) or {}
+    sections = {key: at for key, at in top.entries().items() if key in SECTIONS and not at.empty}
+    places = (sections["services"].attempt(Place.entries) if "services" in sections else None) or {}
     services = [place.attempt(read_placement) for place in places.values()]
     if not services or any(values is None or _active(values, asked, variables) for values in services):
         return None
+    before = tree.read_so_far
+    if not is_small(places.values(), tree, variables):
+        tree.read_so_far = before
+        return None
+    read_project(name, tree, variables, sections)  # whose files count, too
     return Reading(App(name), runs=False, routed=any(place.has("x-kong") for place in places.values()))
 
 
