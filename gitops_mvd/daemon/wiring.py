@@ -71,8 +71,9 @@ class Wired:
             self.precedence.follow(revision, fetched=fetched)
 
     def close(self) -> None:
-        """Close the connections to Docker, and the history."""
+        """Close the connections to Docker, the readers of the repository, and the history."""
         self.engine.close()
+        self.source.close()
         self.history.close()
 
 

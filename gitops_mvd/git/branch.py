@@ -218,6 +218,11 @@ class Source:
         self._merges.mirror.close()
         self._merges.mirror.pack(is_awaited)
 
+    def close(self) -> None:
+        """End what reads the mirrors; whoever reads on starts it again."""
+        self._mirror.close()
+        self._merges.mirror.close()
+
     def ready(self) -> None:
         """Raises Unavailable if this server lacks what `verify` needs."""
         self._guard.ready()

@@ -187,7 +187,12 @@ def test_a_mirror_that_another_process_made_anew_is_read(config: Repository, loc
 
 def test_git_ends_with_the_source(config: Repository, mirror: Path) -> None:
     source = Source(str(config.path), "main", mirror)
-    source.tree(source.fetch())
+    revision = source.fetch()
+    source.tree(revision)
+    assert readers(mirror)
+    source.close()
+    assert not readers(mirror)
+    source.tree(revision)
     assert readers(mirror)
     del source
     gc.collect()
