@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
+import pytest
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -146,3 +147,32 @@ def test_an_app_is_read_once_for_hosts_that_differ_in_what_it_does_not_ask_for()
     readings = read_for_all(MemoryTree({"apps/a/compose.yaml": text}), "a", hosts, {})
     assert [bool(reading.app.services) for reading in readings] == [True, False, False, True, True]
     assert len({id(reading) for reading in readings}) == 2
+
+
+PORTS = "ports: ['1-40000:1-40000', '1-40000:1-40000/udp']"
+MANY = {f"apps/a/data/{n}": "" for n in range(11_000)}
+LARGE = {f"apps/a/{n}.txt": "x" * (3 << 20) for n in range(3)}
+CONFIGS = "configs: {" + ", ".join(f"c{n}: {{file: {n}.txt}}" for n in range(3)) + "}\n"
+LINES = {"apps/a/env": "A=1\n" * 60_000}
+
+
+@pytest.mark.parametrize(
+    ("keys", "more", "files", "why"),
+    [
+        (PORTS, "", {}, "ports"),
+        ("volumes: ['./data:/data']", "", MANY, "10,000 names"),
+        ("configs: [c0]", CONFIGS, LARGE, "8 MiB"),
+        ("env_file: [env, env]", "", LINES, "100,000 variables"),
+        ("label_file: [env, env]", "", LINES, "100,000 variables"),
+    ],
+)
+def test_an_app_of_another_host_that_is_too_large_is_broken_on_this_one_too(
+    keys: str, more: str, files: Mapping[str, str], why: str
+) -> None:
+    there = "deploy: {placement: {constraints: [node.hostname == web2]}}"
+    text = f"services:\n  web:\n    image: a\n    {there}\n    {keys}\n{more}"
+    tree = MemoryTree({"apps/a/compose.yaml": text, **files})
+    apps, broken = load(tree, HostFacts("web1"))
+    assert not apps
+    [problem] = broken["a"]
+    assert why in problem.message
