@@ -9,8 +9,10 @@ import hashlib
 import json
 import re
 import socket
+import socketserver
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -158,8 +160,11 @@ class Backend:
         return web.json_response(body, headers={"Server": "backend"})
 
 
+TARGETS_USED_WITHIN_SECONDS = 0.1  # by a worker that balances over them
+
+
 class Kong:
-    """The Admin API in the words of these tests, and the proxy beside it."""
+    """The Admin API in the words of these tests, and the proxy beside it.  Changed targets are given time."""
 
     def __init__(self, gateway: StandIn, session: aiohttp.ClientSession) -> None:
         self._gateway, self._session = gateway, session
@@ -173,17 +178,24 @@ class Kong:
         async with self._session.put(self._gateway.admin_url + path, json=fields) as answer:
             body: dict[str, Any] = await answer.json()
             assert answer.status == 200, body
-            return body
+        await self._given_time(path)
+        return body
 
     async def post(self, path: str, /, **fields: Any) -> dict[str, Any]:
         async with self._session.post(self._gateway.admin_url + path, json=fields) as answer:
             body: dict[str, Any] = await answer.json()
             assert answer.status == 201, body
-            return body
+        await self._given_time(path)
+        return body
 
     async def delete(self, path: str) -> None:
         async with self._session.delete(self._gateway.admin_url + path) as answer:
             assert answer.status == 204
+        await self._given_time(path)
+
+    async def _given_time(self, path: str) -> None:
+        if "/targets" in path:
+            await asyncio.sleep(TARGETS_USED_WITHIN_SECONDS)
 
     async def publish(self, name: str, *targets: str, route: dict[str, Any], **service: Any) -> None:
         """A service with an upstream of its own name, its targets, and a route."""
@@ -211,10 +223,10 @@ Story = Callable[[Kong], Any]
 
 @pytest.fixture
 def tell(tmp_path: Path) -> Callable[[Story], None]:
-    """Run a story against a gateway with a database."""
+    """Run a story against a gateway with a database and one worker, which is never behind."""
 
     def told(story: Story) -> None:
-        with StandIn(tmp_path, database="postgres") as gateway:
+        with StandIn(tmp_path, database="postgres", workers=1) as gateway:
 
             async def run() -> None:
                 async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=10)) as session:
@@ -912,3 +924,102 @@ def test_the_command_says_aloud_that_it_is_not_kong(tmp_path: Path) -> None:
         assert process.wait(10) == 0
     assert said[0].startswith("THIS IS NOT KONG")
     assert any("zipkin" in line for line in said)
+
+
+# ---- several workers -------------------------------------------------------------------------------------------------
+
+
+class Behind(socketserver.StreamRequestHandler):
+    """An app that answers whatever it is asked, and leaves it to the other side to close the connection."""
+
+    def handle(self) -> None:
+        while self.rfile.readline():
+            while self.rfile.readline().strip():
+                pass
+            self.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+
+
+class App(socketserver.ThreadingTCPServer):
+    daemon_threads = True
+
+
+@pytest.fixture
+def app() -> Iterator[str]:
+    """The address of such an app."""
+    with App(("127.0.0.1", 0), Behind) as server:
+        threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+        yield "127.0.0.1:{1}".format(*server.server_address)
+        server.shutdown()
+
+
+def publish(gateway: StandIn, address: str) -> None:
+    for path, fields in {
+        "/upstreams": {"name": "shop"},
+        "/upstreams/shop/targets": {"target": address},
+        "/services": {"name": "shop", "host": "shop"},
+        "/services/shop/routes": {"name": "shop", "paths": ["/shop"]},
+    }.items():
+        assert requests.post(gateway.admin_url + path, json=fields, timeout=10).status_code == 201
+
+
+def health(gateway: StandIn) -> list[str | None]:
+    """The health of the one target, as two workers see it: each new connection belongs to the next."""
+    told = [requests.get(f"{gateway.admin_url}/upstreams/shop/health", timeout=10).json()["data"] for _ in range(2)]
+    return sorted((row.get("health") for (row,) in told), key=str)
+
+
+def test_a_route_holds_for_each_worker_once_that_has_looked(tmp_path: Path, app: str) -> None:
+    with StandIn(tmp_path, "postgres", frequency=1.0) as gateway:
+        url = f"{gateway.proxy_url}/shop"
+        publish(gateway, app)
+        told = [requests.get(url, timeout=10).status_code]
+        while told[-2:] != [200, 200]:
+            told.append(requests.get(url, timeout=10).status_code)
+            assert len(told) < 2000
+        assert told[0] == 404
+        known = [turn for turn in range(len(told)) if told[turn] == 200]
+        assert any(told[turn + 1 : turn + 2] == [404] for turn in known), "one worker was behind the other"
+
+
+def test_a_worker_has_a_balancer_from_its_first_request_on(tmp_path: Path, app: str) -> None:
+    with StandIn(tmp_path, "postgres") as gateway, requests.Session() as one_connection:
+        publish(gateway, app)
+        assert health(gateway) == [None, None]
+        plugin = {"name": "key-auth", "route": {"name": "shop"}}
+        id = requests.post(f"{gateway.admin_url}/plugins", json=plugin, timeout=10).json()["id"]
+        assert [requests.get(f"{gateway.proxy_url}/shop", timeout=10).status_code for _ in range(2)] == [401, 401]
+        assert health(gateway) == [None, None], "nothing was balanced"
+        requests.delete(f"{gateway.admin_url}/plugins/{id}", timeout=10)
+        for _ in range(3):
+            assert one_connection.get(f"{gateway.proxy_url}/shop", timeout=10).status_code == 200
+        assert health(gateway) == ["HEALTHCHECKS_OFF", None]
+        assert requests.get(f"{gateway.proxy_url}/shop", timeout=10).status_code == 200
+        assert health(gateway) == ["HEALTHCHECKS_OFF", "HEALTHCHECKS_OFF"]
+        requests.delete(f"{gateway.admin_url}/upstreams/shop/targets/{app}", timeout=10)
+        added = {"target": "127.0.0.1:1"}
+        requests.post(f"{gateway.admin_url}/upstreams/shop/targets", json=added, timeout=10)
+        assert "DNS_ERROR" in health(gateway), "a balancer is behind for a moment"
+        time.sleep(TARGETS_USED_WITHIN_SECONDS)
+        assert health(gateway) == ["HEALTHCHECKS_OFF", "HEALTHCHECKS_OFF"]
+
+
+def test_an_open_request_is_counted_beside_the_workers_own(tmp_path: Path) -> None:
+    def writing(gateway: StandIn) -> int:
+        return int(requests.get(f"{gateway.admin_url}/status", timeout=10).json()["server"]["connections_writing"])
+
+    with StandIn(tmp_path, "postgres") as gateway, socket.create_server(("127.0.0.1", 0)) as silent:
+        publish(gateway, "127.0.0.1:{1}".format(*silent.getsockname()))
+        workers = requests.get(gateway.admin_url, timeout=10).json()["pids"]["workers"]
+        idle = writing(gateway)
+        assert idle == 1 + len(workers), "as recorded of a real one with two workers"
+        with socket.create_connection(gateway.proxy_url.removeprefix("http://").split(":")) as client:
+            client.sendall(b"GET /shop HTTP/1.1\r\nHost: x\r\n\r\n")
+            connection, _ = silent.accept()
+            assert connection.recv(4096).startswith(b"GET /")
+            assert writing(gateway) == idle + 1
+            connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+            assert client.recv(100).startswith(b"HTTP/1.1 200")
+            assert writing(gateway) == idle
+            connection.settimeout(0.3)
+            with connection, pytest.raises(TimeoutError):  # it is kept for the next request
+                connection.recv(1)

@@ -10,6 +10,7 @@ means is decided by two tables, `entities.yaml` and `plugins.yaml`; the modules,
     declarative  the one document of DB-less mode
     admin        the Admin API
     routing      which route a request takes, which target it goes to
+    workers      what each worker knows, and its connections to targets
     policies     the plugins that are enforced
     proxy        the data path
     server       both listeners

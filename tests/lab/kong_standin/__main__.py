@@ -7,7 +7,7 @@ import asyncio
 import signal
 from pathlib import Path
 
-from tests.lab.kong_standin.server import Address, Listeners, Where
+from tests.lab.kong_standin.server import STATED_FREQUENCY, WORKERS, Address, Listeners, Where
 
 
 def address(text: str) -> Address:
@@ -26,6 +26,8 @@ async def run(options: argparse.Namespace) -> None:
         options.admin,
         options.proxy,
         declarative=options.declarative_config,
+        workers=options.workers,
+        frequency=options.worker_state_update_frequency,
     )
     ended = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -45,6 +47,14 @@ def main() -> None:
     )
     parser.add_argument(
         "--declarative-config", type=Path, metavar="FILE", help="what it starts from, whatever it had before"
+    )
+    parser.add_argument("--workers", type=int, default=WORKERS, metavar="NUMBER")
+    parser.add_argument(
+        "--worker-state-update-frequency",
+        type=float,
+        default=STATED_FREQUENCY,
+        metavar="SECONDS",
+        help="how often each worker looks what was changed in the database; 0 is before every request",
     )
     asyncio.run(run(parser.parse_args()))
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import ipaddress
 import json
+import os
 import socket
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import md5
 from typing import Any
@@ -19,6 +20,7 @@ from tests.lab.kong_standin.health import DEFAULT_PORT, Health
 from tests.lab.kong_standin.rules import Record, is_uuid
 from tests.lab.kong_standin.schema import KINDS, PLUGINS, Kind, complete, shown
 from tests.lab.kong_standin.store import Store
+from tests.lab.kong_standin.workers import Worker
 
 VERSION = "3.9.1"
 TAGLINE = "gitops-mvd lab stand-in, not Kong"
@@ -35,8 +37,9 @@ TABLES = {"vaults": "sm_vaults"}  # a list of tags calls these by the name of th
 
 @dataclass(frozen=True)
 class Call:
-    """One request to the Admin API; `path` is in decoded segments."""
+    """One request to the Admin API, which `worker` answers; `path` is in decoded segments."""
 
+    worker: Worker
     method: str
     path: tuple[str, ...]
     query: Mapping[str, str] = field(default_factory=dict)
@@ -55,12 +58,13 @@ class Call:
 
 
 class Admin:
-    """Answers calls from the store. `listens` is what `GET /` says of the two listeners."""
+    """Answers calls from the store. `settings` are those that `GET /` tells."""
 
-    def __init__(self, store: Store, health: Health, listens: Mapping[str, list[str]]) -> None:
+    def __init__(self, store: Store, health: Health, workers: Sequence[Worker], settings: Mapping[str, object]) -> None:
         self.store = store
         self.health = health
-        self.listens = listens
+        self.workers = workers
+        self.settings = settings
         self.node_id = str(uuid.uuid4())
         self.requests = 0
 
@@ -111,16 +115,22 @@ class Admin:
                 "router_flavor": "traditional_compatible",
                 "role": "traditional",
                 "worker_consistency": "eventual",
-                "worker_state_update_frequency": 5,
-                "db_update_frequency": 5,
-                **self.listens,
+                **self.settings,
             },
             "plugins": {"available_on_server": sorted(PLUGINS)},
+            "pids": {"master": os.getpid(), "workers": [worker.pid for worker in self.workers]},
         }
 
     def _status(self) -> Record:
-        counters = ("active", "reading", "writing", "waiting", "accepted", "handled")
-        server = {f"connections_{name}": 1 for name in counters} | {"total_requests": self.requests}
+        """With the connections by which the workers hear of each other: a request each that never ends."""
+        writing = 1 + len(self.workers) + sum(worker.open_requests for worker in self.workers)
+        server = {f"connections_{name}": self.requests for name in ("accepted", "handled")} | {
+            "connections_active": writing,
+            "connections_reading": 0,
+            "connections_writing": writing,
+            "connections_waiting": 0,
+            "total_requests": self.requests,
+        }
         if self.store.database:
             return {"database": {"reachable": True}, "server": server}
         return {"configuration_hash": self.store.configuration_hash, "server": server}
@@ -256,7 +266,8 @@ class Admin:
         match rest:
             case ["health"]:
                 page = self._page(call, kind, owned)
-                rows = [self.health.shown(upstream, target) for target in page["data"]]
+                balanced = call.worker.targets(upstream)
+                rows = [self.health.shown(upstream, target, balanced) for target in page["data"]]
                 return 200, {**page, "data": rows, "node_id": self.node_id}
             case ["targets"] | ["targets", "all"]:
                 return self._collection(call, kind, owned)
@@ -281,7 +292,7 @@ class Admin:
 
     def _one_target(self, call: Call, kind: Kind, target: Record) -> Answer:
         if call.method == "PUT":  # of a target that is there, Kong changes only what was given
-            call = Call("PATCH", call.path, call.query, call.body)
+            call = Call(call.worker, "PATCH", call.path, call.query, call.body)
         return self._entity(call, kind, target["id"], {})
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 
 from tests.lab.kong_standin import faults
 from tests.lab.kong_standin.checks import split_address
@@ -50,8 +51,15 @@ class Health:
             return "HEALTHCHECKS_OFF"
         return "UNHEALTHY" if target["id"] in self._unhealthy else "HEALTHY"
 
-    def shown(self, upstream: Record, target: Record) -> Record:
-        """A target with its health, as GET /upstreams/NAME/health lists it."""
+    def shown(self, upstream: Record, target: Record, balanced: Sequence[Record] | None) -> Record:
+        """A target with its health, as GET /upstreams/NAME/health lists it.
+
+        A worker without a balancer tells no health, and one whose balancer lacks the target takes it for unresolved.
+        """
+        if balanced is None:
+            return dict(target)
+        if not any(other["target"] == target["target"] for other in balanced):
+            return {**target, "health": "DNS_ERROR"}
         host, port = address_of(target)
         health, weight = self.of(upstream, target), target["weight"]
         available = 0 if health == "UNHEALTHY" else weight

@@ -17,9 +17,10 @@ from yarl import URL
 from tests.lab.kong_standin.checks import escaped_path, is_ip, normal_path
 from tests.lab.kong_standin.health import Health, address_of
 from tests.lab.kong_standin.policies import POLICIES, Exchange, Reply, config_of
-from tests.lab.kong_standin.routing import Balancer, View, upstream_path
+from tests.lab.kong_standin.routing import upstream_path
 from tests.lab.kong_standin.rules import Record
 from tests.lab.kong_standin.store import Store
+from tests.lab.kong_standin.workers import Worker
 
 SERVER = "gitops-mvd-lab-gateway (stand-in, not Kong)"
 # Meant for one connection only (RFC 9110, section 7.6.1).
@@ -40,41 +41,33 @@ NOT_ANSWERED = (aiohttp.ClientConnectionError, TimeoutError)
 
 
 class Proxy:
-    """Carries requests. A change of the store holds from the next request on."""
+    """Carries requests, each by one of the workers.  If `is_current`, a change holds from the next request on."""
 
-    def __init__(self, store: Store, health: Health) -> None:
+    def __init__(self, store: Store, health: Health, *, is_current: bool) -> None:
         self._store = store
-        self._view = View(store)
-        self._balancer = Balancer(health)
         self._health = health
+        self._is_current = is_current
         self._usage: dict[tuple[str, ...], int] = {}
-        self._session: aiohttp.ClientSession | None = None
 
-    async def start(self) -> None:
-        self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=60, ssl=False),
-            cookie_jar=aiohttp.DummyCookieJar(),
-            auto_decompress=False,
-            skip_auto_headers=["User-Agent", "Accept", "Accept-Encoding", "Content-Type"],
-        )
-
-    async def stop(self) -> None:
-        if self._session:
-            await self._session.close()
-
-    async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
+    async def handle(self, request: web.BaseRequest, worker: Worker) -> web.StreamResponse:
         """One request of a client."""
-        if self._view.version != self._store.version:
-            self._view = View(self._store)
+        worker.open_requests += 1
+        try:
+            return await self._handle(request, worker)
+        finally:
+            worker.open_requests -= 1
+
+    async def _handle(self, request: web.BaseRequest, worker: Worker) -> web.StreamResponse:
+        view = worker.view(is_current=self._is_current)
         id = uuid.uuid4().hex
         raw, _, query = request.raw_path.partition("?")
         path = normal_path(raw)
-        match = self._view.match(request.method, request.host, path, request.headers) if _is_text(path) else None
+        match = view.match(request.method, request.host, path, request.headers) if _is_text(path) else None
         if match is None:
             return _answer(request, Reply(404, NO_ROUTE), id)
         headers = _forwarded_headers(request, match.matched if match.route["strip_path"] else "")
         headers["X-Kong-Request-Id"] = id
-        exchange = Exchange(request, self._view, match, self._usage, headers, query, id)
+        exchange = Exchange(request, view, match, self._usage, headers, query, id)
         try:
             _check_protocol(match.route)
             for policy in POLICIES:
@@ -83,11 +76,11 @@ class Proxy:
                     policy.access(exchange, config)
             if match.service is None:
                 raise Reply(503, "no Service found with those values")
-            return await self._forward(exchange, match.service, path)
+            return await self._forward(exchange, worker, match.service, path)
         except Reply as reply:
             return _answer(request, reply, id, exchange)
 
-    async def _forward(self, exchange: Exchange, service: Record, path: str) -> web.StreamResponse:
+    async def _forward(self, exchange: Exchange, worker: Worker, service: Record, path: str) -> web.StreamResponse:
         """Ask targets until one answers, as often as the service says, and only where nginx would ask another one.
 
         Who was not reached never saw the request.  Who hung up or fell silent before an answer may have acted on it,
@@ -97,17 +90,16 @@ class Proxy:
         buffered = exchange.match.route["request_buffering"]
         body = (await request.read() if buffered else request.content) if request.body_exists else None
         repeatable = request.method not in ASKED_ONCE and (buffered or body is None)
-        upstream = exchange.view.upstream(service["host"])
-        targets = exchange.view.targets(upstream) if upstream else []
+        upstream = self._store.by("upstreams", name=service["host"])
         path = escaped_path(upstream_path(service["path"], exchange.match.route, path, exchange.match.matched))
         failure = Reply(503, NO_PEER)
         for _ in range(service["retries"] + 1):
-            target = self._balancer.pick(targets) if upstream else None
+            target = worker.pick(upstream) if upstream else None
             if upstream and not target:
                 break
             address = address_of(target) if target else (service["host"], service["port"])
             try:
-                answer = await self._carry(exchange, service, address, path, body)
+                answer = await self._carry(exchange, worker.session, service, address, path, body)
                 if target:
                     self._health.answered(target)
                 return answer
@@ -122,6 +114,7 @@ class Proxy:
     async def _carry(
         self,
         exchange: Exchange,
+        session: aiohttp.ClientSession,
         service: Record,
         address: tuple[str, int],
         path: str,
@@ -134,10 +127,9 @@ class Proxy:
             sock_read=service["read_timeout"] / 1000,
         )
         if exchange.request.headers.get("Upgrade", "").lower() == "websocket":
-            return await self._carry_websocket(exchange, url, timeout)
-        assert self._session is not None
+            return await self._carry_websocket(exchange, session, url, timeout)
         began = time.monotonic()
-        async with self._session.request(
+        async with session.request(
             exchange.request.method,
             url,
             headers=exchange.headers,
@@ -149,16 +141,15 @@ class Proxy:
             return await _pass_on(exchange, answer, latency)
 
     async def _carry_websocket(
-        self, exchange: Exchange, url: URL, timeout: aiohttp.ClientTimeout
+        self, exchange: Exchange, session: aiohttp.ClientSession, url: URL, timeout: aiohttp.ClientTimeout
     ) -> web.StreamResponse:
-        assert self._session is not None
         request = exchange.request
         asked = request.headers.get("Sec-WebSocket-Protocol", "")
         protocols = [word.strip() for word in asked.split(",") if word.strip()]
         headers = CIMultiDict(
             (name, value) for name, value in exchange.headers.items() if not name.lower().startswith("sec-websocket-")
         )
-        async with self._session.ws_connect(
+        async with session.ws_connect(
             url, headers=headers, protocols=protocols, autoping=False, max_msg_size=0
         ) as there:
             here = web.WebSocketResponse(

@@ -1,9 +1,9 @@
-"""Which route a request takes and which target it goes to: a view of the store, made anew after every change."""
+"""Which route a request takes, by a view of the store, and which target it goes to."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -73,10 +73,6 @@ class View:
             key=lambda rule: rule.rank,
             reverse=True,
         )
-        self._upstreams = {upstream["name"]: upstream for upstream in store.all("upstreams")}
-        self._targets: dict[str, list[Record]] = {}
-        for target in store.all("targets"):
-            self._targets.setdefault(target["upstream"]["id"], []).append(target)
         self._plugins: dict[str, list[Record]] = {}
         for plugin in store.all("plugins"):
             if plugin["enabled"]:
@@ -88,12 +84,6 @@ class View:
             if found := rule.match(method, host, path, headers):
                 return found
         return None
-
-    def upstream(self, name: str) -> Record | None:
-        return self._upstreams.get(name)
-
-    def targets(self, upstream: Record) -> list[Record]:
-        return self._targets.get(upstream["id"], [])
 
     def plugin(self, name: str, **bound: Record | None) -> Record | None:
         """The most specific plugin of that name for this `route`, `service` and `consumer`."""
@@ -108,14 +98,14 @@ class View:
         return min(fitting, key=_precedence, default=None)
 
 
-class Balancer:
+class RoundRobin:
     """Smooth weighted round robin: over any stretch of requests each target gets its share, well mixed."""
 
     def __init__(self, health: Health) -> None:
         self._health = health
         self._credit: dict[str, float] = {}
 
-    def pick(self, targets: list[Record]) -> Record | None:
+    def pick(self, targets: Iterable[Record]) -> Record | None:
         """The target to try next, which may be one that has just failed: so does Kong's round robin.
 
         None when no target serves.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import itertools
 import json
 import ssl
 import threading
@@ -11,6 +12,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from types import TracebackType
 from urllib.parse import unquote
+from weakref import WeakKeyDictionary
 
 from aiohttp import web
 
@@ -20,14 +22,18 @@ from tests.lab.kong_standin.health import Health
 from tests.lab.kong_standin.policies import INERT
 from tests.lab.kong_standin.proxy import SERVER, Proxy
 from tests.lab.kong_standin.store import Store
+from tests.lab.kong_standin.workers import Worker
 
 LARGEST_BODY = 10 * 1024**2  # bytes; Kong's default of nginx_admin_client_max_body_size
 UNLIMITED = 0  # bytes; Kong's default of nginx_http_client_max_body_size
 STARTS_WITHIN = 10.0
 STOPS_WITHIN = 5.0
+WORKERS = 2
+FIRST_PID = 100_000  # as which the first worker is told of
+STATED_FREQUENCY = 5  # seconds, Kong's default: told to clients, whose patience is tested, even if changes hold at once
 Address = tuple[str, int]
 Where = Address | Path  # a path is that of a unix socket
-Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
+Handler = Callable[[web.BaseRequest, Worker], Awaitable[web.StreamResponse]]
 
 
 BANNER = """\
@@ -53,6 +59,9 @@ class Listeners:
     A `declarative` file is what is there in the beginning, as Kong's `declarative_config`; raises Fault where it is
     none.  With a context for TLS, the Admin API, or the proxy, speaks that alone.
 
+    Each connection belongs to one of `workers`, by turns.  With a database, each of them looks every `frequency`
+    seconds what was changed, as Kong does each 5 (worker_state_update_frequency); with 0, before every request.
+
     What it is goes to `say` at every start, and each plugin that is inert once it is configured.
     """
 
@@ -66,6 +75,8 @@ class Listeners:
         declarative: Path | None = None,
         admin_tls: ssl.SSLContext | None = None,
         proxy_tls: ssl.SSLContext | None = None,
+        workers: int = WORKERS,
+        frequency: float = 0.0,
         say: Say = aloud,
     ) -> None:
         self.admin = admin
@@ -75,7 +86,12 @@ class Listeners:
         if declarative:
             load(self._store, declarative.read_text(encoding="utf-8"), yaml_only=declarative.suffix != ".json")
         self._health = Health()
-        self._proxy = Proxy(self._store, self._health)
+        self._workers = [Worker(self._store, self._health, FIRST_PID + number) for number in range(workers)]
+        self._next_worker = itertools.cycle(self._workers)
+        self._worker_of: WeakKeyDictionary[object, Worker] = WeakKeyDictionary()  # by the connection of a client
+        self._frequency = frequency if database else 0.0
+        self._looks: list[asyncio.Task[None]] = []
+        self._proxy = Proxy(self._store, self._health, is_current=not self._frequency)
         self._api: Admin | None = None
         self._runners: list[web.ServerRunner] = []
         self._say = say
@@ -86,11 +102,20 @@ class Listeners:
         return self._store.version
 
     async def start(self) -> None:
-        await self._proxy.start()
+        for number, worker in enumerate(self._workers):
+            await worker.start()
+            if self._frequency:  # not all at the same time
+                first = self._frequency * (number + 1) / len(self._workers)
+                self._looks.append(asyncio.ensure_future(worker.look_every(self._frequency, first)))
         self.proxy = await self._listen(self._proxy.handle, self.proxy, UNLIMITED, self._tls["proxy"])
         self.admin = await self._listen(self._handle_admin, self.admin, LARGEST_BODY, self._tls["admin"])
-        listens = {"proxy_listen": [_shown(self.proxy)], "admin_listen": [_shown(self.admin)]}
-        self._api = Admin(self._store, self._health, listens)
+        settings = {
+            "worker_state_update_frequency": self._frequency or STATED_FREQUENCY,
+            "db_update_frequency": STATED_FREQUENCY,
+            "proxy_listen": [_shown(self.proxy)],
+            "admin_listen": [_shown(self.admin)],
+        }
+        self._api = Admin(self._store, self._health, self._workers, settings)
         where = {
             name: url(at, tls=self._tls[name] is not None)
             for name, at in (("admin", self.admin), ("proxy", self.proxy))
@@ -110,13 +135,20 @@ class Listeners:
     async def stop(self) -> None:
         for runner in self._runners:
             await runner.cleanup()
-        await self._proxy.stop()
+        for look in self._looks:
+            look.cancel()
+        for worker in self._workers:
+            await worker.stop()
         self._store.close()
 
     async def _listen(self, handler: Handler, at: Where, largest_body: int, tls: ssl.SSLContext | None) -> Where:
         loop = asyncio.get_running_loop()
         with_limit = functools.partial(_Request, loop=loop, client_max_size=largest_body)
-        server = web.Server(handler, request_factory=with_limit, access_log=None, auto_decompress=False)
+
+        async def handle(request: web.BaseRequest) -> web.StreamResponse:
+            return await handler(request, self._worker(request))
+
+        server = web.Server(handle, request_factory=with_limit, access_log=None, auto_decompress=False)
         runner = web.ServerRunner(server, shutdown_timeout=1.0)
         await runner.setup()
         self._runners.append(runner)
@@ -127,13 +159,22 @@ class Listeners:
         host, port = runner.addresses[0][:2]
         return str(host), int(port)
 
-    async def _handle_admin(self, request: web.BaseRequest) -> web.StreamResponse:
+    def _worker(self, request: web.BaseRequest) -> Worker:
+        """The one that took the connection, by turns; it has all requests on it."""
+        connection = request.transport
+        if connection is None:  # hung up
+            return next(self._next_worker)
+        if connection not in self._worker_of:
+            self._worker_of[connection] = next(self._next_worker)
+        return self._worker_of[connection]
+
+    async def _handle_admin(self, request: web.BaseRequest, worker: Worker) -> web.StreamResponse:
         assert self._api is not None
         path = request.raw_path.partition("?")[0]
         segments = tuple(unquote(segment) for segment in path.split("/") if segment)
         query = dict(request.rel_url.query)
         method = "GET" if request.method == "HEAD" else request.method
-        status, body = self._api.answer(Call(method, segments, query, await request.read()))
+        status, body = self._api.answer(Call(worker, method, segments, query, await request.read()))
         self._tell_of_inert_plugins()
         headers = {
             "Access-Control-Allow-Origin": "*",
@@ -158,6 +199,8 @@ class StandIn:
         declarative: Path | None = None,
         admin_tls: ssl.SSLContext | None = None,
         proxy_tls: ssl.SSLContext | None = None,
+        workers: int = WORKERS,
+        frequency: float = 0.0,
         say: Say = aloud,
     ) -> None:
         self._listeners = Listeners(
@@ -168,6 +211,8 @@ class StandIn:
             declarative=declarative,
             admin_tls=admin_tls,
             proxy_tls=proxy_tls,
+            workers=workers,
+            frequency=frequency,
             say=say,
         )
         self._is_tls = admin_tls is not None, proxy_tls is not None

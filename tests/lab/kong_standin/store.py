@@ -11,7 +11,7 @@ import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from sqlite3 import Connection, connect
-from typing import Any
+from typing import Any, NamedTuple
 
 from tests.lab.kong_standin import faults
 from tests.lab.kong_standin.checks import CERTIFICATE
@@ -19,6 +19,13 @@ from tests.lab.kong_standin.rules import Record, is_uuid
 from tests.lab.kong_standin.schema import KINDS, Kind, complete
 
 EMPTY_HASH = "0" * 32
+
+
+class TargetChanges(NamedTuple):
+    """How often the targets of an upstream were changed, and when last, by the monotonic clock."""
+
+    number: int
+    at: float
 
 
 class Store:
@@ -30,6 +37,8 @@ class Store:
     def __init__(self, prefix: Path, database: bool) -> None:
         self.database = database
         self.version = 0
+        self.updated_upstreams: set[str] = set()  # their ids: written again, after they were made
+        self._target_changes: dict[str, TargetChanges] = {}
         self._tables: dict[str, dict[str, Record]] = {kind: {} for kind in KINDS}
         self._unique: dict[tuple[str, tuple[str, ...]], dict[str, str]] = {
             (kind.name, fields): {} for kind in KINDS.values() for fields in _unique_fields(kind)
@@ -47,6 +56,12 @@ class Store:
         """The MD5 of the last declarative document, as `/status` tells it in DB-less mode."""
         row = self._file.execute("SELECT value FROM facts WHERE name = 'hash'").fetchone()
         return str(row[0]) if row else EMPTY_HASH
+
+    def target_changes(self, upstream: str) -> TargetChanges:
+        """The changes of an upstream's targets; a whole new configuration counts as one."""
+        if not self.database:
+            return TargetChanges(self.version, 0.0)
+        return self._target_changes.get(upstream, TargetChanges(0, 0.0))
 
     def all(self, kind: str) -> Iterator[Record]:
         """Every entity of a kind, by id, which is the order of Kong's pages."""
@@ -110,7 +125,7 @@ class Store:
             self.delete(other, record["id"])
         self._forget(KINDS[kind], entity)
         self._file.execute("DELETE FROM entities WHERE id = ? AND kind = ?", (entity["id"], kind))
-        self.version += 1
+        self._note(kind, entity, None)
 
     def replace(self, entities: Mapping[str, Iterable[Record]], hash: str) -> None:
         """Everything at once: the whole configuration of DB-less mode."""
@@ -173,8 +188,17 @@ class Store:
             self._forget(KINDS[kind], old)
         self._keep(KINDS[kind], record)
         self._file.execute("REPLACE INTO entities VALUES (?, ?, ?)", (kind, record["id"], json.dumps(record)))
-        self.version += 1
+        self._note(kind, record, old)
         return record
+
+    def _note(self, kind: str, record: Record, old: Record | None) -> None:
+        """Count the change."""
+        self.version += 1
+        if kind == "targets":
+            upstream = record["upstream"]["id"]
+            self._target_changes[upstream] = TargetChanges(self.target_changes(upstream).number + 1, time.monotonic())
+        elif kind == "upstreams" and old:
+            self.updated_upstreams.add(record["id"])
 
     def _keep(self, kind: Kind, record: Record) -> None:
         self._tables[kind.name][record["id"]] = record
