@@ -19,6 +19,8 @@ from gitops_mvd.kong.transport import HEADER_VALUE, Answer, Certificates, Transp
 MAX_PAGE_SIZE = 1000  # entities; Kong gives no more at once
 MAX_PAGES = 1000  # of one collection
 MAX_CONNECTIONS = 8
+QUESTIONS_PER_WORKER = 4
+MAX_QUESTIONS = 32  # a Kong has a worker for each processor
 # Kong's own messages with a 404.  A proxy before it, which Kong itself may be, has other words.
 NOT_FOUND_MESSAGE = re.compile(r"(SNI )?not found|no \w+ named .*", re.IGNORECASE)
 # For all pages of a collection, and for a document: one of 1,000 services takes Kong 0.4 s, if it is not busy.
@@ -64,7 +66,9 @@ class Admin:
         self.url = url.rstrip("/")
         self._timeout = timeout
         self._page_size = page_size
-        self._transport = Transport(self.url, "Kong", certificates or Certificates(), connections=MAX_CONNECTIONS)
+        certificates = certificates or Certificates()
+        self._transport = Transport(self.url, "Kong", certificates, connections=MAX_CONNECTIONS)
+        self._new_connections = Transport(self.url, "Kong", certificates)
         if token and not HEADER_VALUE.fullmatch(token):
             raise Unavailable("the token for Kong is not one line of plain characters", "see `kong.token_file`")
         self._headers = {"Accept": "application/json", **({token_header: token} if token else {})}
@@ -74,22 +78,33 @@ class Admin:
         answer = self._call("GET", path)
         return None if answer.status == HTTPStatus.NOT_FOUND else self._body(answer, f"GET {path}", ())
 
+    def entries_of_a_worker(self, path: str) -> list[Fields]:
+        """All entries of a collection, as whichever worker of Kong sees them that takes a new connection."""
+        return [entry for page in self.pages(path, by_new_connection=True) for entry in page.entries]
+
     def entries(self, path: str) -> Iterator[Fields]:
         """All entries of a collection; none if Kong has no such collection."""
         return (entry for page in self.pages(path) for entry in page.entries)
 
-    def pages(self, path: str, before: Iterable[Page] = (), **params: str) -> list[Page]:
+    def pages(
+        self,
+        path: str,
+        before: Iterable[Page] = (),
+        *,
+        params: Mapping[str, str] | None = None,
+        by_new_connection: bool = False,
+    ) -> list[Page]:
         """A collection.  An answer that is the same to the byte as a page of `before` is not parsed again."""
         known = {page.text: page for page in before}
         pages: list[Page] = []
-        next_page, query = path, dict[str, str | int](params)
+        next_page, query = path, dict[str, str | int](params or {})
         ends = time.monotonic() + LOAD_TIMEOUT_SECONDS
         while next_page:
             if len(pages) == MAX_PAGES or time.monotonic() > ends:
                 raise Unavailable(f"Kong at {self.url} lists {path} on {len(pages)} pages, which has no end")
             if "size=" not in next_page:  # the next page of a list by tag lacks it
                 query["size"] = self._page_size
-            answer = self._call("GET", next_page, params=query)
+            answer = self._call("GET", next_page, params=query, by_new_connection=by_new_connection)
             if answer.status == HTTPStatus.NOT_FOUND:
                 break
             pages.append(known.get(answer.content) or self._page(answer, f"GET {path}"))
@@ -144,13 +159,17 @@ class Admin:
         *,
         params: Mapping[str, str | int] | None = None,
         body: JsonValue = None,
+        by_new_connection: bool = False,
     ) -> Answer:
         """The answer to one call, which is such that it may be sent twice."""
         headers, content = self._headers, None
+        transport = self._new_connections if by_new_connection else self._transport
+        if by_new_connection:
+            headers = {**headers, "Connection": "close"}
         if body is not None:
             headers, content = {**headers, "Content-Type": "application/json"}, json.dumps(body).encode()
         target = f"{path}{'&' if '?' in path else '?'}{urlencode(params)}" if params else path
-        answer = self._transport.request(method, target, headers, content, within=timeout or self._timeout)
+        answer = transport.request(method, target, headers, content, within=timeout or self._timeout)
         if answer.status == HTTPStatus.NOT_FOUND and not NOT_FOUND_MESSAGE.fullmatch(answer.message):
             raise self._not_kong(answer)  # so Kong itself may well have it
         return answer
@@ -184,6 +203,16 @@ class Admin:
         return Unavailable(
             f"what answers at {self.url} is not Kong's Admin API: HTTP {answer.status}{reason}", HINTS.get(words, "")
         )
+
+
+def worker_questions(node: Fields) -> int:
+    """How many new connections reach each of Kong's workers, as good as surely; 0 if it does not tell its workers.
+
+    `node` is what `GET /` answers.  The kernel gives a new connection to any worker.
+    """
+    pids = node.get("pids")
+    workers = pids.get("workers") if isinstance(pids, Mapping) else None
+    return min(MAX_QUESTIONS, QUESTIONS_PER_WORKER * len(workers)) if isinstance(workers, list) else 0
 
 
 HINTS = {

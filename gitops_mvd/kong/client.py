@@ -13,7 +13,7 @@ from pathlib import Path
 from gitops_mvd.core.errors import MvdError, StepFailed, Unavailable
 from gitops_mvd.core.model import Health, Resource
 from gitops_mvd.kong import database, document, route_proof
-from gitops_mvd.kong.admin import MAX_PAGE_SIZE, Admin
+from gitops_mvd.kong.admin import MAX_PAGE_SIZE, Admin, worker_questions
 from gitops_mvd.kong.adopted_ids import ids_in_kong, with_ids_in_kong, with_managed_ids
 from gitops_mvd.kong.declare import service_name
 from gitops_mvd.kong.entities import Entity, Fields, entities_of
@@ -64,6 +64,7 @@ class Kong:
         self._database = self._shared or database.Store(self._admin, self._written)
         self.shared = precedence.shared if precedence else ""  # the name under which hosts share it
         self._start_file = StartFile(boot_file, self._document) if boot_file else None
+        self._questions = 0  # that reach each of its workers, if they may differ; 0 if that is unknown
         self._mode = ""  # Kong's word: `off` or the name of a database; "" until it is asked
         self._routes_delay = self._nodes_delay = PROPAGATION_DELAY_SECONDS
         self._found: tuple[Sequence[Entity], Sequence[Entity]] = (
@@ -159,7 +160,8 @@ class Kong:
         means that Kong's Admin API has the routes.
 
         After a change, Kong is given the time that its workers take to use it: until then another route could have
-        answered, or an old target.  A Kong with a database needs seconds for routes, unless it names the service.
+        answered, or an old target.  A Kong with a database needs seconds for routes, unless each of its workers names
+        the service.
         """
         if self._shared:  # then another host may have applied what there is
             payload = self._shared.shared_entities((route.app, route.service)) or route.payload
@@ -167,12 +169,8 @@ class Kong:
         routes = [entity for entity in entities_of(route) if entity.type == "routes"]
         request = route_proof.request_for(entity.fields for entity in routes)
         try:
-            if not request or not self._proxy_url:
-                answer = self._has(routes)
-            else:
-                service = service_name((route.app, route.service))
-                answer = route_proof.send(self._proxy_url, request, service, self._proxy_certificates)
-            routes_delay = PROPAGATION_DELAY_SECONDS if answer.is_named else self._routes_delay
+            answer = self._send(route, request) if request and self._proxy_url else self._has(routes)
+            routes_delay = PROPAGATION_DELAY_SECONDS if answer.is_named and self._questions else self._routes_delay
             wait = self._seconds_until_used(route, routes_delay, PROPAGATION_DELAY_SECONDS)
             if answer.health is Health.HEALTHY and wait > 0:
                 return Health.PROGRESSING, f"Kong uses the change within {wait:.1f} s", answer.is_from_instance
@@ -181,6 +179,16 @@ class Kong:
         except MvdError as error:
             return Health.UNKNOWN, str(error), False
         return answer.health, answer.why, answer.is_from_instance
+
+    def _send(self, route: Resource, request: route_proof.Request) -> RouteAnswer:
+        """Kong's answer to a request, or the first bad one of so many as reach each worker, while they may differ."""
+        service = service_name((route.app, route.service))
+        for _ in range(self._questions or 1):
+            answer = route_proof.send(self._proxy_url, request, service, self._proxy_certificates)
+            is_settled = self._seconds_until_used(route, self._routes_delay, PROPAGATION_DELAY_SECONDS) <= 0
+            if is_settled or answer.health is not Health.HEALTHY or not answer.is_named:
+                break
+        return answer
 
     def everywhere(self, route: Resource) -> tuple[Health, str]:
         """Have all nodes of a Kong with a database had the time to poll the last change?  No API lists the nodes."""
@@ -223,7 +231,8 @@ class Kong:
 
     def _read_mode(self) -> None:
         try:
-            configuration = (self._admin.get("/") or {})["configuration"]
+            node = self._admin.get("/") or {}
+            configuration = node["configuration"]
             if not isinstance(configuration, dict):
                 raise TypeError
             self._mode = str(configuration["database"])
@@ -235,3 +244,4 @@ class Kong:
         if self._mode == "off":
             workers = nodes = PROPAGATION_DELAY_SECONDS
         self._routes_delay, self._nodes_delay = workers, nodes
+        self._questions = 1 if self._mode == "off" else worker_questions(node)

@@ -12,7 +12,7 @@ from typing import TypeAlias, TypeVar, cast
 from urllib.parse import quote
 
 from gitops_mvd.core.errors import NotNow, StepFailed, Unavailable
-from gitops_mvd.kong.admin import PATHS, Admin, Page
+from gitops_mvd.kong.admin import PATHS, Admin, Page, worker_questions
 from gitops_mvd.kong.clashes import refuse_rivals, refuse_taken, to_delete_first
 from gitops_mvd.kong.compare import is_same
 from gitops_mvd.kong.entities import (
@@ -98,7 +98,7 @@ class Store:
         """What `make` makes of the entries of a collection: the same object while Kong's answer is the same."""
         key = " ".join((path, *params.values()))
         before, made = self._read.get(key, ([], None))
-        pages = self._admin.pages(path, before, **params)
+        pages = self._admin.pages(path, before, params=params)
         if made is None or pages != before:
             made = make(entry for page in pages for entry in page.entries)
             self._read[key] = pages, made
@@ -239,16 +239,26 @@ class Store:
         losing = {entity.reference("upstream") for entity in removed if entity.type == "targets"}
         end = time.monotonic() + BALANCED_WITHIN_SECONDS
         for upstream in {entity.reference("upstream") for entity in new} & losing:
-            missing = {str(entity.fields["target"]) for entity in new if entity.reference("upstream") == upstream}
-            while True:
-                health = self._admin.entries(f"/upstreams/{upstream}/health")
-                missing -= {str(target["target"]) for target in health if target.get("health") in SERVING}
-                if not missing:
-                    break
-                if time.monotonic() > end:
-                    targets = ", ".join(sorted(missing))
-                    raise Unavailable(f"Kong does not use the target {targets} within {BALANCED_WITHIN_SECONDS:g} s")
-                time.sleep(0.02)
+            targets = {str(entity.fields["target"]) for entity in new if entity.reference("upstream") == upstream}
+            questions, asked = worker_questions(self._admin.get("/") or {}) or 1, 0
+            while asked < questions:
+                asked += 1
+                if missing := self._unused(upstream, targets):
+                    if time.monotonic() > end:
+                        shown = ", ".join(sorted(missing))
+                        raise Unavailable(f"Kong does not use the target {shown} within {BALANCED_WITHIN_SECONDS:g} s")
+                    asked = 0
+                    time.sleep(0.02)
+
+    def _unused(self, upstream: str, targets: Iterable[str]) -> set[str]:
+        """Those of the targets over which some worker of Kong does not balance yet.
+
+        A worker makes its balancer for an upstream at the first request that gets as far as balancing, with all targets
+        that there are then.  Until then it tells no health of any target, and there is nothing to wait for.
+        """
+        rows = self._admin.entries_of_a_worker(f"/upstreams/{upstream}/health")
+        health = {str(row["target"]): row["health"] for row in rows if "health" in row}
+        return {target for target in targets if health.get(target) not in SERVING} if health else set()
 
     def _delete(self, entity: Entity) -> None:
         self._admin.delete(_path_to(entity))

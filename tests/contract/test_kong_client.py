@@ -1,4 +1,4 @@
-"""Routes in a Kong, in both of its modes: the laws of a Kind, over HTTP, against the stand-in gateway of the lab."""
+"""Routes in a Kong, in both of its modes: the laws of a Kind, over HTTP, against a stand-in or a real one."""
 
 from __future__ import annotations
 
@@ -9,13 +9,10 @@ import itertools
 import json
 import re
 import socket
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -32,41 +29,10 @@ from gitops_mvd.kinds.route import Routes
 from gitops_mvd.kong.admin import PATHS, Admin
 from gitops_mvd.kong.client import Entity, Kong
 from gitops_mvd.kong.database import RESCAN_EVERY
+from tests.contract.gateway import Gateway, running_gateway
 from tests.fakes import ROLES
 
 HOST = "web-1"
-
-
-@dataclass
-class Gateway:
-    """A stand-in that runs, spoken to as an operator would."""
-
-    admin: str
-    proxy: str
-    mode: str
-    session: requests.Session = field(default_factory=requests.Session)
-
-    def ask(self, method: str, path: str, **more: Any) -> Any:
-        answer = self.session.request(method, self.admin + path, timeout=10, **more)
-        assert answer.status_code < 400 or method == "GET", answer.text
-        return answer.json() if answer.content else None
-
-    def config(self) -> dict[str, Any]:
-        return yaml.safe_load(self.ask("GET", "/config")["config"])
-
-    def load(self, document: Json) -> None:
-        self.ask("POST", "/config", json={"config": json.dumps({"_format_version": "3.0", **document})})
-
-    def clear(self) -> None:
-        if self.mode == "off":
-            return self.load({})
-        for path in ("plugins", "routes", "services", "upstreams", "consumers", "certificates"):
-            for entity in self.ask("GET", f"/{path}?size=1000")["data"]:
-                self.ask("DELETE", f"/{path}/{entity['id']}")
-        return None
-
-    def all(self, path: str) -> list[dict[str, Any]]:
-        return sorted(self.ask("GET", f"/{path}?size=1000")["data"], key=lambda entity: entity["id"])
 
 
 class Wire(http.server.ThreadingHTTPServer):
@@ -139,25 +105,8 @@ def wire(gateway: Gateway) -> Iterator[Wire]:
 
 @pytest.fixture(scope="module", params=["off", "postgres"])
 def running(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
-    prefix = tmp_path_factory.mktemp("gateway")
-    options = ["--database", request.param, "--admin", "127.0.0.1:0", "--proxy", "127.0.0.1:0", "--prefix", str(prefix)]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "tests.lab.kong_standin", *options], stdout=subprocess.PIPE, text=True
-    )
-    assert process.stdout
-    said = ""
-    for line in process.stdout:
-        said += line
-        if line.startswith("proxy"):
-            break
-    admin, proxy = re.findall(r"^(?:admin|proxy) (http://\S+)$", said, re.MULTILINE)
-    gateway = Gateway(admin, proxy, request.param)
-    gateway.session.trust_env = False
-    yield gateway
-    gateway.session.close()
-    process.terminate()
-    process.wait(10)
-    process.stdout.close()
+    with running_gateway(request.param, tmp_path_factory.mktemp("gateway")) as gateway:
+        yield gateway
 
 
 @pytest.fixture
@@ -750,6 +699,7 @@ def test_wherever_kong_fails_the_route_serves_and_the_next_pass_does_the_rest(
     new = App("shop", (Service("web", "shop:2", kong=changed),))
     for calls in itertools.count():
         apply(Routes(Kong(gateway.admin), HOST), old, behind)
+        gateway.await_route("/web")
         routes = Routes(Kong(wire.url), HOST)
         left = iter(range(calls))
         wire.fails = lambda call, left=left: not call.startswith("GET") and next(left, None) is None
@@ -757,7 +707,7 @@ def test_wherever_kong_fails_the_route_serves_and_the_next_pass_does_the_rest(
             apply(routes, new, behind)
             break
         except Unavailable:
-            assert requests.get(f"{gateway.proxy}/web", timeout=5).status_code == 200
+            assert gateway.statuses("/web") == {200}
         wire.fails = lambda call: False
         wanted = apply(routes, new, behind)
         assert list(routes.observe()) == wanted
@@ -772,6 +722,7 @@ def test_wherever_kong_breaks_off_the_route_serves_and_the_next_pass_does_the_re
     old, new = App("shop", (service(),)), App("shop", (service(upstream={"slots": 99}, plugins=[{"name": "cors"}]),))
     for calls in itertools.count():
         apply(Routes(Kong(gateway.admin), HOST), old, behind)
+        gateway.await_route("/web")
         routes = Routes(Kong(wire.url, timeout=0.5), HOST)
         left = iter(range(calls))
         broken: list[str] = []  # the first, and from then on all
@@ -793,7 +744,7 @@ def test_wherever_kong_breaks_off_the_route_serves_and_the_next_pass_does_the_re
         assert re.search(r"does not answer within 0\.5 s|closes the connection", told), (
             told
         )  # a document is waited for much longer
-        assert requests.get(f"{gateway.proxy}/web", timeout=5).status_code == 200
+        assert gateway.statuses("/web") == {200}
         wanted = apply(routes, new, behind)
         assert list(routes.observe()) == wanted
     assert calls > 4
@@ -803,13 +754,14 @@ def test_a_database_that_is_read_only_is_waited_for(gateway: Gateway, wire: Wire
     """Kong answers so whatever its database complains about, and tells the cause to its log alone."""
     old, new = App("shop", (service(plugins=[{"name": "cors"}]),)), App("shop", (service(upstream={"slots": 99}),))
     apply(Routes(Kong(gateway.admin), HOST), old, behind)
+    gateway.await_route("/web")
     routes = Routes(Kong(wire.url), HOST)
     wire.failure = b'{"message":"An unexpected error occurred"}'
     wire.fails = lambda call: not call.startswith("GET") and "/schemas/" not in call
     for _ in range(2):
         with pytest.raises(Unavailable, match=r"HTTP 500 to .*: An unexpected error occurred .Kong's own log says why"):
             apply(routes, new, behind)
-        assert requests.get(f"{gateway.proxy}/web", timeout=5).status_code == 200
+        assert gateway.statuses("/web") == {200}
     wire.fails = lambda call: False
     wanted = apply(routes, new, behind)
     assert list(routes.observe()) == wanted
@@ -837,7 +789,7 @@ def test_a_kong_that_comes_back_empty_half_way_is_filled_by_the_next_pass(
         wire.fails = lambda call: False
         wanted = apply(routes, app, behind)
         assert by_name(routes.observe()) == by_name(wanted)
-    assert requests.get(f"{gateway.proxy}/web", timeout=5).status_code == 200
+    gateway.await_route("/web")
 
 
 BAD = {
@@ -854,6 +806,7 @@ def test_what_kong_refuses_leaves_the_old_route_serving_and_its_cause_is_one_sen
     gateway: Gateway, routes: Routes, behind: int, kong: Json
 ) -> None:
     wanted = apply(routes, App("shop", (service(),)), behind)
+    gateway.await_route("/web")
     with pytest.raises(StepFailed) as refused:
         apply(routes, App("shop", (service(**kong),)), behind)
     told = str(refused.value)
@@ -861,7 +814,7 @@ def test_what_kong_refuses_leaves_the_old_route_serving_and_its_cause_is_one_sen
     assert "\n" not in told
     assert len(told) < 300
     assert list(routes.observe()) == wanted
-    assert requests.get(f"{gateway.proxy}/web", timeout=5).status_code == 200
+    assert gateway.statuses("/web") == {200}
 
 
 def test_a_name_that_does_not_resolve_is_a_fault_of_its_own_route_alone(
@@ -872,8 +825,8 @@ def test_a_name_that_does_not_resolve_is_a_fault_of_its_own_route_alone(
     app = App("gateway", kong_entities={"services": [{**nowhere, "retries": 0, "connect_timeout": 500}]})
     wanted = apply(routes, app)
     assert by_name(routes.observe())["gateway"] == wanted[0]
-    assert requests.get(f"{gateway.proxy}/nowhere", timeout=10).status_code in {502, 503}
-    assert requests.get(f"{gateway.proxy}/web", timeout=5).status_code == 200
+    gateway.await_route("/nowhere", {502, 503})
+    assert gateway.statuses("/web") == {200}
 
 
 def test_a_kept_connection_that_kong_closed_is_made_anew(gateway: Gateway, wire: Wire) -> None:
@@ -923,9 +876,6 @@ def test_a_kong_that_came_back_in_the_other_mode_is_asked_again(gateway: Gateway
 # ---- switching and asking --------------------------------------------------------------------------------------------
 
 
-KNOWN_WITHIN = b'"worker_state_update_frequency": 1'
-
-
 class App200(http.server.BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         self.send_response(200)
@@ -954,19 +904,26 @@ def eventually(ask: Callable[[], tuple[Health, str]], health: Health, within: fl
     return answer[1]
 
 
-def test_a_route_is_proven_by_a_request_through_kong(gateway: Gateway, wire: Wire, behind: int) -> None:
-    wire.retells = lambda content: content.replace(b'"worker_state_update_frequency": 5', KNOWN_WITHIN)
-    kong = Kong(wire.url, gateway.proxy)
+def test_a_route_is_proven_by_a_request_through_each_worker(gateway: Gateway, behind: int) -> None:
+    gateway.await_route("/web", {404})
+    kong = Kong(gateway.admin, gateway.proxy)
     (route,) = placed(Routes(kong, HOST), App("shop", (service(),)), behind)
     health, why, _ = kong.answers(route)
     assert (health, why) == (Health.PROGRESSING, "Kong has no route for GET /web yet")
     Routes(kong, HOST).apply([Change(None, route)])
-    written = time.monotonic()
-    health, why, _ = kong.answers(route)
-    assert health is Health.PROGRESSING, "the stand-in answers at once, but the workers of a Kong take a while"
-    assert "Kong uses the change within" in why
-    eventually(lambda: kong.answers(route), Health.HEALTHY)
-    assert time.monotonic() - written > {"off": 0.05, "postgres": 0.9}[gateway.mode]
+    assert kong.answers(route)[0] is Health.PROGRESSING, "its workers take a while"
+    eventually(lambda: kong.answers(route)[:2], Health.HEALTHY)
+    assert gateway.statuses("/web") == {200}, "each worker was asked"
+
+
+def test_a_kong_that_does_not_tell_its_workers_is_given_the_time_that_they_take(
+    gateway: Gateway, wire: Wire, behind: int
+) -> None:
+    wire.retells = lambda content: content.replace(b'"workers"', b'"others"')
+    kong = Kong(wire.url, gateway.proxy)
+    (route,) = apply(Routes(kong, HOST), App("shop", (service(),)), behind)
+    eventually(lambda: kong.answers(route)[:2], Health.HEALTHY)
+    assert gateway.statuses("/web") == {200}
 
 
 def test_a_switch_counts_once_kong_uses_it(gateway: Gateway, behind: int) -> None:
@@ -975,7 +932,7 @@ def test_a_switch_counts_once_kong_uses_it(gateway: Gateway, behind: int) -> Non
     apply(Routes(Kong(gateway.admin), HOST), App("shop", (service(),)), 1)
     (route,) = apply(routes, App("shop", (service(),)), behind)
     assert kong.answers(route)[0] is Health.PROGRESSING
-    eventually(lambda: kong.answers(route), Health.HEALTHY, within=2)
+    eventually(lambda: kong.answers(route)[:2], Health.HEALTHY)
     assert kong.answers(route)[2], "an instance was asked"
 
 
@@ -990,16 +947,18 @@ def test_other_nodes_are_given_the_time_to_poll_a_database(gateway: Gateway, wir
 
 
 def test_an_auth_plugin_proves_the_route(gateway: Gateway, routes: Routes, behind: int) -> None:
+    gateway.await_route("/web", {404})
     kong = Kong(gateway.admin, gateway.proxy)
     app = App("shop", (service(plugins=[{"name": "key-auth"}]),))
     (route,) = apply(routes, app, behind)
-    eventually(lambda: kong.answers(route), Health.HEALTHY)
+    eventually(lambda: kong.answers(route)[:2], Health.HEALTHY)
     assert not kong.answers(route)[2], "no instance was asked"
 
 
 def test_a_route_to_nothing_is_not_healthy(gateway: Gateway, routes: Routes) -> None:
     kong = Kong(gateway.admin, gateway.proxy)
     (route,) = apply(routes, App("shop", (service(),)), port=1)
+    gateway.await_route("/web", {502})
     health, why, _ = kong.answers(route)
     assert health is Health.PROGRESSING
     assert "502" in why
@@ -1014,11 +973,36 @@ def test_a_route_that_no_request_can_prove_is_looked_up(gateway: Gateway, routes
     assert kong.answers(route)[0] is Health.HEALTHY
 
 
+def test_a_route_that_no_request_gets_through_is_switched_without_waiting_for_a_balancer(
+    gateway: Gateway, behind: int
+) -> None:
+    """Behind an auth plugin, nothing is balanced before the first request of a client who may ask."""
+    kong = Kong(gateway.admin, gateway.proxy)
+    routes, app = Routes(kong, HOST), App("shop", (service(plugins=[{"name": "key-auth"}]),))
+    for port in (behind, behind + 1, behind + 2):  # of each replica in turn
+        (route,) = apply(routes, app, port)  # raises Unavailable, if it waited in vain
+        eventually(lambda route=route: kong.answers(route)[:2], Health.HEALTHY)
+
+
+def test_a_target_that_a_worker_does_not_balance_over_yet_is_waited_for(
+    gateway: Gateway, wire: Wire, routes: Routes, behind: int
+) -> None:
+    if gateway.mode == "off":
+        pytest.skip("a Kong without a database takes all targets with one document")
+    apply(routes, App("shop", (service(),)), behind)
+    gateway.await_route("/web")  # so each worker has a balancer
+    wire.retells = lambda content: content.replace(b'"HEALTHCHECKS_OFF"', b'"DNS_ERROR"')
+    with pytest.raises(Unavailable, match=rf"does not use the target 127\.0\.0\.1:{behind + 1} within 5 s"):
+        apply(Routes(Kong(wire.url), HOST), App("shop", (service(),)), behind + 1)
+    assert gateway.statuses("/web") <= {200, 502}, "the old target is still there"
+
+
 def test_switching_targets_loses_no_request(gateway: Gateway, routes: Routes, behind: int) -> None:
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), App200) as second:
         threading.Thread(target=second.serve_forever, args=(0.05,), daemon=True).start()
         first, other = service(), Service("web", "shop:2", kong=service().kong)
         apply(routes, App("shop", (first,)), behind)
+        gateway.await_route("/web")
         statuses: list[int] = []
         done = threading.Event()
 
@@ -1233,7 +1217,7 @@ def understood(admin: Admin, request: Json) -> object:
         case "GET", _ if path in {"/", "/status"} or re.fullmatch(r"/(services|schemas/plugins)/\S+", path):
             return admin.get(path)
         case "GET", _:
-            return admin.pages(path, **request.get("params") or {})
+            return admin.pages(path, params=request.get("params"))
         case "POST", "/config":
             return admin.load(body.get("config", ""), [])
         case "POST", _ if path.endswith("/validate"):

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import re
-import subprocess
-import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -22,7 +19,8 @@ from gitops_mvd.kong.client import Kong
 from gitops_mvd.kong.database import RESCAN_EVERY
 from gitops_mvd.kong.shared.precedence import LastApplied, Precedence
 from gitops_mvd.kong.shared.store import LEAVING
-from tests.contract.test_kong_client import FOREIGN, Gateway, Wire, foreign, make_foreign
+from tests.contract.gateway import Gateway, running_gateway
+from tests.contract.test_kong_client import FOREIGN, Wire, foreign, make_foreign
 from tests.fakes import ROLES
 
 SHARED = "edge"
@@ -31,25 +29,8 @@ ADDRESSES = {"web-1": "10.0.0.1", "web-2": "10.0.0.2", "web-3": "10.0.0.3"}
 
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
-    prefix = tmp_path_factory.mktemp("gateway")
-    options = ["--database", "postgres", "--admin", "127.0.0.1:0", "--proxy", "127.0.0.1:0", "--prefix", str(prefix)]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "tests.lab.kong_standin", *options], stdout=subprocess.PIPE, text=True
-    )
-    assert process.stdout
-    said = ""
-    for line in process.stdout:
-        said += line
-        if line.startswith("proxy"):
-            break
-    admin, proxy = re.findall(r"^(?:admin|proxy) (http://\S+)$", said, re.MULTILINE)
-    gateway = Gateway(admin, proxy, "postgres")
-    gateway.session.trust_env = False
-    yield gateway
-    gateway.session.close()
-    process.terminate()
-    process.wait(10)
-    process.stdout.close()
+    with running_gateway("postgres", tmp_path_factory.mktemp("gateway")) as gateway:
+        yield gateway
 
 
 @pytest.fixture
@@ -520,6 +501,7 @@ def test_a_route_that_another_host_took_away_is_no_fault_of_a_new_version(gatewa
     (route,) = one.found("shop")
     (there,) = gateway.all("routes")
     gateway.ask("DELETE", f"/routes/{there['id']}")
+    gateway.await_route("/shop", {404})
     assert one.kong.answers(route)[0] is Health.UNKNOWN
 
 
