@@ -205,6 +205,10 @@ class RouteProof(Protocol):
         """Had every node of Kong the time to apply the last change of this route?"""
         ...
 
+    def was_idle(self) -> bool:
+        """Was there a moment, since this was asked, without an open request in Kong?  False if that is unknown."""
+        ...
+
 
 class Precedence(Protocol):
     """Decides which host's version of a shared route counts, if several hosts share one Kong."""

@@ -168,7 +168,7 @@ def drained(
 
     No node of Kong knows them any more.  If their service is `named`, they lose its alias, which others have by now.  A
     request may still be on its way to one that was `routed` or had the alias until now: it must have had no connection
-    for a moment.
+    for a moment.  That is left out if Kong is seen to have no open request, unless others may come by the name.
     """
     yield from (Gate(route, ON_EVERY_NODE) for route in routes)
     found = [unit for unit in leaving if unit.service in named and unit.spec["state"] == RUNNING]
@@ -177,4 +177,4 @@ def drained(
         if unit.spec["port"] or unit.service in named:
             grace = float(unit.spec["grace"])
             hold = min(QUIET_SECONDS, grace) if unit in found or unit.name in routed else 0.0
-            yield Gate(unit, Check(DRAINED, within=grace, hold=hold))
+            yield Gate(unit, Check(DRAINED, {"by_name": True} if unit in found else {}, within=grace, hold=hold))

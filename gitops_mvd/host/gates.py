@@ -6,7 +6,7 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from gitops_mvd.core.errors import Disrupted, MvdError, StepFailed, Unavailable, Unhealthy
 from gitops_mvd.core.model import COMPLETED, Check, Gate, Health, Instance, Resource, Service, unix_time
@@ -36,7 +36,8 @@ NO_KONG = "this host has no Kong: set `kong` in its settings"
 class Wait:
     """A gate that is being waited at.
 
-    `row` counts the successes in a row.  `witnessed` says whether Kong was seen to use one of the instances of a route.
+    `row` counts the successes in a row.  `witnessed` says whether Kong was seen to use one of the instances of a route,
+    `is_answered` whether it was seen without an open request since it uses an old instance no more.
     """
 
     gate: Gate
@@ -46,6 +47,7 @@ class Wait:
     healthy_since: float = 0.0
     first_start: str = ""
     witnessed: bool = False
+    is_answered: bool = False
 
     @property
     def lasts(self) -> float:
@@ -91,8 +93,14 @@ class Gates:
     def wait(self, gates: Iterable[Gate]) -> list[str]:
         """Wait until every gate is passed, all at the same time; returns why those that are not required were not.
 
-        Raises Unhealthy for a required gate that was not passed, and Unavailable if it could not be asked.
+        Old instances are drained once the other gates are passed: until then, new requests may come to them.  Raises
+        Unhealthy for a required gate that was not passed, and Unavailable if it could not be asked.
         """
+        gates = list(gates)
+        first = [gate for gate in gates if gate.check.probe not in ONLY_WAIT]
+        return self._wait(first) + self._wait(gate for gate in gates if gate.check.probe in ONLY_WAIT)
+
+    def _wait(self, gates: Iterable[Gate]) -> list[str]:
         waits = [Wait(gate, self._clock.now()) for gate in gates]
         remarks: list[str] = []
         shortest, longest = PAUSE_SECONDS
@@ -142,7 +150,8 @@ class Gates:
         if 0 < wait.row < check.successes:
             health, why = Health.PROGRESSING, f"was healthy {wait.row} times in a row, and not {check.successes} times"
         wait.healthy_since = (wait.healthy_since or now) if wait.row >= check.successes else 0.0
-        if wait.healthy_since and now - wait.healthy_since >= check.hold:
+        hold = 0.0 if wait.is_answered and not check.spec.get("by_name") else check.hold
+        if wait.healthy_since and now - wait.healthy_since >= hold:
             log.info("gate passed app=%s %s %s after=%.2fs", gate.on.app, gate.on.name, check.probe, now - wait.began)
             if check.probe == COMPLETED:
                 self._history.mark_job_done(gate.on.name)
@@ -166,7 +175,7 @@ class Gates:
         check, name = wait.gate.check, wait.gate.on.name
         instance = self._engine.instance(name)
         if check.probe in ONLY_WAIT:  # it is about to be deleted: how it ended or came back does not matter
-            return self.ask(instance, check) if instance else (Health.HEALTHY, "")
+            return self._ask_old(wait, instance) if instance else (Health.HEALTHY, "")
         if instance is None or not instance.started:  # Docker removes a container that it failed to start
             if wait.first_start:  # its unit removes an ended container and makes a new one
                 return Health.DEGRADED, self._ended(wait)
@@ -218,6 +227,16 @@ class Gates:
             raise refused_start(_who(wait.gate.on), instance.refused)
         if found.sub == "failed":
             raise Unhealthy(self._cause(wait.gate, "its unit gave up"))
+
+    def _ask_old(self, wait: Wait, instance: Instance) -> tuple[Health, str]:
+        """Does anybody wait for an old instance?  Not on the connections that Kong keeps, once it had no open request.
+
+        No request is then on its way from Kong either, so that nothing has to be quiet for a while.
+        """
+        check, port = wait.gate.check, wait.gate.on.spec.get("port")
+        if port and self._route_proof:
+            wait.is_answered = wait.is_answered or self._route_proof.was_idle()
+        return self.ask(instance, replace(check, spec={"idle_port": port}) if wait.is_answered else check)
 
     def _ended_before(self, instance: Instance, wait: Wait) -> bool:
         """Did it end before the gate was waited at?  Its unit starts it again, as after a reboot amid a deploy."""

@@ -19,7 +19,7 @@ from gitops_mvd.kong.transport import HEADER_VALUE, Answer, Certificates, Transp
 MAX_PAGE_SIZE = 1000  # entities; Kong gives no more at once
 MAX_PAGES = 1000  # of one collection
 MAX_CONNECTIONS = 8
-QUESTIONS_PER_WORKER = 4
+QUESTIONS_PER_WORKER = 4  # the kernel gives a new connection to any worker
 MAX_QUESTIONS = 32  # a Kong has a worker for each processor
 # Kong's own messages with a 404.  A proxy before it, which Kong itself may be, has other words.
 NOT_FOUND_MESSAGE = re.compile(r"(SNI )?not found|no \w+ named .*", re.IGNORECASE)
@@ -205,14 +205,31 @@ class Admin:
         )
 
 
-def worker_questions(node: Fields) -> int:
-    """How many new connections reach each of Kong's workers, as good as surely; 0 if it does not tell its workers.
-
-    `node` is what `GET /` answers.  The kernel gives a new connection to any worker.
-    """
+def workers_of(node: Fields) -> int:
+    """How many workers Kong has, by its answer to `GET /`; 0 if it does not tell."""
     pids = node.get("pids")
     workers = pids.get("workers") if isinstance(pids, Mapping) else None
-    return min(MAX_QUESTIONS, QUESTIONS_PER_WORKER * len(workers)) if isinstance(workers, list) else 0
+    return len(workers) if isinstance(workers, list) else 0
+
+
+def worker_questions(node: Fields) -> int:
+    """By how many new connections each worker is reached, as good as surely; 0 if Kong does not tell its workers."""
+    return min(MAX_QUESTIONS, QUESTIONS_PER_WORKER * workers_of(node))
+
+
+def idle_connections(node: Fields) -> int:
+    """The `connections_writing` of a Kong without an open request, as `GET /status` counts them; 0 if that is unknown.
+
+    Since Kong 3, each worker holds one, by which it hears of changes, unless `legacy_worker_events` is on; the question
+    itself is one more.  Connections through a `stream_listen` are not counted there.
+    """
+    configuration, version = node.get("configuration"), str(node.get("version"))
+    if not isinstance(configuration, Mapping) or not re.match(r"[3-9]\.|\d\d", version):
+        return 0
+    only_http = configuration.get("stream_listen") in ("off", ["off"])
+    if not only_http or configuration.get("legacy_worker_events") or not workers_of(node):
+        return 0
+    return workers_of(node) + 1
 
 
 HINTS = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +13,7 @@ from pathlib import Path
 from gitops_mvd.core.errors import MvdError, StepFailed, Unavailable
 from gitops_mvd.core.model import Health, Resource
 from gitops_mvd.kong import database, document, route_proof
-from gitops_mvd.kong.admin import MAX_PAGE_SIZE, Admin, worker_questions
+from gitops_mvd.kong.admin import MAX_PAGE_SIZE, Admin, idle_connections, worker_questions
 from gitops_mvd.kong.adopted_ids import ids_in_kong, with_ids_in_kong, with_managed_ids
 from gitops_mvd.kong.declare import service_name
 from gitops_mvd.kong.entities import Entity, Fields, entities_of
@@ -21,13 +21,14 @@ from gitops_mvd.kong.route_proof import RouteAnswer
 from gitops_mvd.kong.shared.precedence import Precedence
 from gitops_mvd.kong.shared.store import Store as SharedStore
 from gitops_mvd.kong.start_file import StartFile
-from gitops_mvd.kong.transport import Certificates
+from gitops_mvd.kong.transport import Certificates, is_loopback
 
 __all__ = ["Certificates", "Entity", "Kong"]
 
 # Until a node uses a new document, or other targets: a real Kong was seen to take 0.02 s and 0.04 s.
 PROPAGATION_DELAY_SECONDS = 0.1
 NODE_POLL_MARGIN_SECONDS = 0.5  # that another node may be late in polling the database
+IDLE_SAMPLES, IDLE_PAUSE_SECONDS = 10, 0.01  # of one question whether Kong has no request open
 HAS_DATABASE = "this Kong has a database, and starts from no file"
 
 
@@ -64,6 +65,7 @@ class Kong:
         self._database = self._shared or database.Store(self._admin, self._written)
         self.shared = precedence.shared if precedence else ""  # the name under which hosts share it
         self._start_file = StartFile(boot_file, self._document) if boot_file else None
+        self._idle_connections = 0  # that it writes to if no request is open, and it is asked; 0 if that is unknown
         self._questions = 0  # that reach each of its workers, if they may differ; 0 if that is unknown
         self._mode = ""  # Kong's word: `off` or the name of a database; "" until it is asked
         self._routes_delay = self._nodes_delay = PROPAGATION_DELAY_SECONDS
@@ -196,6 +198,24 @@ class Kong:
             return Health.PROGRESSING, f"other nodes of Kong use the change within {wait:.1f} s"
         return Health.HEALTHY, ""
 
+    def was_idle(self) -> bool:
+        """Was there a moment, since this was asked, without an open request in Kong?  False if that is unknown.
+
+        It is known of a Kong on this host only, as other nodes are not counted, and only if that carries nothing but
+        HTTP.  Kong counts the request that asks, and one for each of its workers, by which these hear of changes.
+        """
+        if not self._idle_connections:
+            return False
+        for pause in (*[IDLE_PAUSE_SECONDS] * (IDLE_SAMPLES - 1), 0.0):
+            try:
+                server = (self._admin.get("/status") or {}).get("server")
+            except MvdError:
+                return False
+            if isinstance(server, Mapping) and server.get("connections_writing") == self._idle_connections:
+                return True
+            time.sleep(pause)
+        return False
+
     def _has(self, routes: Sequence[Entity]) -> RouteAnswer:
         missing = [str(route) for route in routes if not self._admin.get(f"/routes/{self._id_in_kong(route.id)}")]
         return RouteAnswer(Health.PROGRESSING, f"Kong has no {missing[0]}") if missing else RouteAnswer(Health.HEALTHY)
@@ -245,3 +265,5 @@ class Kong:
             workers = nodes = PROPAGATION_DELAY_SECONDS
         self._routes_delay, self._nodes_delay = workers, nodes
         self._questions = 1 if self._mode == "off" else worker_questions(node)
+        is_alone = is_loopback(self._admin.url) and not self._shared
+        self._idle_connections = idle_connections(node) if is_alone else 0

@@ -23,13 +23,21 @@ def inbound(pid: int) -> int | None:
 
     A connection that Kong keeps for later, and one that it waits for an answer on, look alike.
     """
-    sockets = [line.split()[1:4] for table in ("tcp", "tcp6") for line in list(_lines(pid, table))[1:]]
+    sockets = list(_sockets(pid))
     if not sockets:
         return 0 if any(_lines(pid, "tcp")) else None
-    ports = {local.rpartition(":")[2] for local, _, state in sockets if state == LISTENING}
+    ports = {_port(local) for local, _, state in sockets if state == LISTENING}
     return sum(
-        state in {ESTABLISHED, SYN_RECEIVED} and local.rpartition(":")[2] in ports and not is_loopback(remote)
+        state in {ESTABLISHED, SYN_RECEIVED} and _port(local) in ports and not is_loopback(remote)
         for local, remote, state in sockets
+    )
+
+
+def to_loopback(port: int) -> int:
+    """Connections that programs of this host, Kong among them, hold to a port of its loopback address."""
+    return sum(
+        state == ESTABLISHED and _port(remote) == f"{port:04X}" and is_loopback(remote)
+        for _, remote, state in _sockets("self")
     )
 
 
@@ -39,9 +47,18 @@ def is_loopback(address: str) -> bool:
     return host == V6_LOOPBACK or (len(host) == 8 and host.endswith("7F"))
 
 
-def _lines(pid: int, table: str) -> Iterator[str]:
+def _sockets(process: int | str) -> Iterator[list[str]]:
+    """Local address, remote address and state of each TCP socket in the network of a process."""
+    return (line.split()[1:4] for table in ("tcp", "tcp6") for line in list(_lines(process, table))[1:])
+
+
+def _port(address: str) -> str:
+    return address.rpartition(":")[2]
+
+
+def _lines(process: int | str, table: str) -> Iterator[str]:
     try:
-        with open(f"/proc/{pid}/net/{table}") as file:
+        with open(f"/proc/{process}/net/{table}") as file:
             yield from file
     except OSError:
         return

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from typing import Any, ClassVar
 
@@ -304,10 +304,16 @@ class TwoInstances:
 
 
 class Gateway:
-    """Leads to us; `reached` says whether by asking an instance."""
+    """Leads to us; `reached` says whether by asking an instance, and `idle` whether no request is open by then."""
 
-    def __init__(self, clock: FakeClock, asked: Callable[[], None], reached: bool = True) -> None:
-        self.clock, self.asked, self.reached = clock, asked, reached
+    def __init__(
+        self,
+        clock: FakeClock,
+        asked: Callable[[], None] = lambda: None,
+        reached: bool = True,
+        idle: Callable[[float], bool] = lambda at: False,
+    ) -> None:
+        self.clock, self.asked, self.reached, self.idle = clock, asked, reached, idle
 
     def answers(self, route: Resource) -> tuple[Health, str, bool]:
         self.asked()
@@ -315,6 +321,9 @@ class Gateway:
 
     def everywhere(self, route: Resource) -> tuple[Health, str]:
         return (Health.HEALTHY, "") if self.clock.now() > 1005 else (Health.PROGRESSING, "other nodes")
+
+    def was_idle(self) -> bool:
+        return self.idle(self.clock.now() - 1000)
 
 
 def switch(uses: Callable[[float], set[str]], reached: bool = True, **spec: object) -> float:
@@ -363,6 +372,59 @@ def test_where_the_gateway_answers_by_itself_there_is_nothing_to_be_seen() -> No
 
 def test_all_nodes_are_given_the_time_to_take_it_up() -> None:
     assert 5 <= switch(lambda at: {"old"}, everywhere=True) < 7
+
+
+# ---- an old instance behind the gateway ------------------------------------------------------------------------------
+
+
+def drained_after(
+    idle: Callable[[float], bool],
+    open_for: float = 0.0,
+    kept: bool = True,
+    *,
+    grace: float = 60,
+    port: int = 20001,
+    also: Sequence[Gate] = (),
+    **spec: object,
+) -> float:
+    """The seconds after which an old instance counts as drained.
+
+    Somebody else holds a connection for so long, and the gateway `kept` some through its port.
+    """
+    clock = FakeClock()
+
+    def drained(instance: Instance, spec: Mapping[str, object]) -> tuple[Health, str]:
+        others = clock.now() - 1000 < open_for
+        count = others + (kept and spec.get("idle_port") != port)
+        return (Health.PROGRESSING, f"{count} connections are open") if count else (Health.HEALTHY, "")
+
+    edge: Any = TwoInstances()
+    gates = Gates({DRAINED: drained}, edge, edge, edge, clock, Gateway(clock, idle=idle), FakeHistory(), {}.get)
+    old = Resource("unit", "old", "chat", "web", {"port": port})
+    gates.wait([Gate(old, Check(DRAINED, spec, within=grace, hold=1)), *also])
+    return clock.now() - 1000
+
+
+def test_what_kong_keeps_does_not_hold_up_an_old_instance_once_kong_had_no_open_request() -> None:
+    assert drained_after(lambda at: True) < 0.1
+    assert 3 <= drained_after(lambda at: 3 <= at < 4.5) < 5, "one such moment is enough"
+    assert 3 <= drained_after(lambda at: at < 1, open_for=3) < 5, "somebody else still waits"
+
+
+def test_while_kong_may_wait_for_an_answer_its_connections_are_waited_for() -> None:
+    assert 60 <= drained_after(lambda at: False) < 62
+    assert 1 <= drained_after(lambda at: False, kept=False) < 2.5, "nobody is connected for a while"
+    assert 60 <= drained_after(lambda at: True, port=0) < 62, "it is not behind Kong"
+
+
+def test_who_may_still_come_by_the_name_is_waited_for_a_moment() -> None:
+    assert 1 <= drained_after(lambda at: True, by_name=True) < 2.5
+
+
+def test_old_instances_are_drained_once_no_node_of_kong_uses_them() -> None:
+    route = Resource("route", "chat.web", "chat", "web", {"targets": []})
+    everywhere = Gate(route, Check("route", {"everywhere": True}, within=30))
+    assert 8 <= drained_after(lambda at: 8 <= at < 9.5 or at < 5, also=[everywhere]) < 10
 
 
 # ---- side by side ----------------------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ import socket
 
 import pytest
 
-from gitops_mvd.net.traffic import inbound, is_loopback, received
+from gitops_mvd.net.traffic import inbound, is_loopback, received, to_loopback
 
 
 @pytest.mark.parametrize(
@@ -41,3 +41,11 @@ def test_of_a_process_that_ended_nothing_can_be_told() -> None:
     nobody = 2**22 + 1  # beyond the most that a kernel gives
     assert (inbound(nobody), received(nobody)) == (None, None)
     assert received(os.getpid()) is not None
+
+
+def test_what_this_host_holds_to_a_port_of_its_loopback_is_counted() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        port = listening.getsockname()[1]
+        assert to_loopback(port) == 0
+        with socket.create_connection(("127.0.0.1", port)), socket.create_connection(("127.0.0.1", port)):
+            assert to_loopback(port) == 2

@@ -114,6 +114,7 @@ class Listeners:
             "db_update_frequency": STATED_FREQUENCY,
             "proxy_listen": [_shown(self.proxy)],
             "admin_listen": [_shown(self.admin)],
+            "stream_listen": ["off"],
         }
         self._api = Admin(self._store, self._health, self._workers, settings)
         where = {
