@@ -8,7 +8,7 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Set
+from collections.abc import Iterator, Mapping, Set
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -58,14 +58,17 @@ class Gateway:
     def all(self, path: str) -> list[dict[str, Any]]:
         return sorted(self.ask("GET", f"/{path}?size=1000")["data"], key=lambda entity: entity["id"])
 
-    def statuses(self, path: str) -> set[int]:
+    def statuses(self, path: str, headers: Mapping[str, str] | None = None) -> set[int]:
         """What a path is answered with, by new connections: as many as reach each worker."""
-        return {requests.get(self.proxy + path, timeout=10).status_code for _ in range(CONNECTIONS)}
+        asked = (requests.get(self.proxy + path, headers=headers, timeout=10) for _ in range(CONNECTIONS))
+        return {answer.status_code for answer in asked}
 
-    def await_route(self, path: str, statuses: Set[int] = frozenset({200})) -> None:
+    def await_route(
+        self, path: str, statuses: Set[int] = frozenset({200}), headers: Mapping[str, str] | None = None
+    ) -> None:
         """Wait until each worker answers a path with one of these."""
         end = time.monotonic() + 20
-        while not self.statuses(path) <= statuses:
+        while not self.statuses(path, headers) <= statuses:
             assert time.monotonic() < end, f"{path} is not answered with {statuses} by each worker"
             time.sleep(0.05)
 

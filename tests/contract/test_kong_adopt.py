@@ -221,6 +221,7 @@ def test_no_request_fails_meanwhile(gateway: Gateway, behind: int) -> None:  # n
     document["plugins"].append(entity("p-auth", name="key-auth", route=ref("legacy-route")))
     seed(gateway, document)
     app = with_login(dumped(gateway))
+    gateway.await_route("/legacy", {200}, WITH_KEY)
     with asked(gateway) as statuses:
         adopt(gateway, app)
         apply(Routes(Kong(gateway.admin), HOST), app)
@@ -228,6 +229,9 @@ def test_no_request_fails_meanwhile(gateway: Gateway, behind: int) -> None:  # n
     assert len(statuses) > 5
     assert set(statuses) == {200}
     assert is_in_sync(gateway, app)
+
+
+WITH_KEY = {"apikey": "key-of-mobile-1", "x-version": "2"}
 
 
 @contextmanager
@@ -239,8 +243,7 @@ def asked(gateway: Gateway) -> Iterator[list[int]]:
     def ask() -> None:
         with requests.Session() as session:
             while not done.is_set():
-                headers = {"apikey": "key-of-mobile-1", "x-version": "2"}
-                statuses.append(session.get(f"{gateway.proxy}/legacy", headers=headers, timeout=5).status_code)
+                statuses.append(session.get(f"{gateway.proxy}/legacy", headers=WITH_KEY, timeout=5).status_code)
 
     thread = threading.Thread(target=ask)
     thread.start()
@@ -261,6 +264,7 @@ def test_a_failure_in_the_middle_leaves_all_serving_and_again_does_the_rest(
     for calls in itertools.count(step=4):
         clear(gateway)
         seed(gateway, a_kong(behind))
+        gateway.await_route("/legacy", {200}, {"x-version": "2"})
         app = with_login(dumped(gateway))
         left = iter(range(calls))
         wire.fails = lambda call, left=left: not call.startswith("GET") and next(left, None) is None
@@ -268,8 +272,7 @@ def test_a_failure_in_the_middle_leaves_all_serving_and_again_does_the_rest(
             adopt(gateway, app, admin=wire.url)
             break
         except Unavailable:
-            headers = {"x-version": "2"}
-            assert requests.get(f"{gateway.proxy}/legacy", headers=headers, timeout=5).status_code == 200
+            assert gateway.statuses("/legacy", {"x-version": "2"}) == {200}
         adopt(gateway, app)
         assert is_in_sync(gateway, app)
     assert calls > 3
@@ -353,14 +356,12 @@ def test_a_route_with_one_condition_more_takes_over_from_a_hand_made_one(gateway
         },
     )
     app = App("chat", (service("web", routes=[{"paths": ["/chat"], "methods": ["GET", "POST"]}]),))
-    statuses = []
-    for step in range(3):
-        if step == 1:
-            apply(Routes(Kong(gateway.admin), HOST), app, behind)
-        if step == 2 and gateway.mode == "postgres":
-            gateway.ask("DELETE", "/routes/old")
-        statuses.append(requests.get(f"{gateway.proxy}/chat", timeout=5).status_code)
-    assert statuses == [502, 200, 200]
+    gateway.await_route("/chat", {502})
+    apply(Routes(Kong(gateway.admin), HOST), app, behind)
+    gateway.await_route("/chat", {200})
+    if gateway.mode == "postgres":
+        gateway.ask("DELETE", "/routes/old")
+        assert gateway.statuses("/chat") == {200}
 
 
 def test_a_declared_upstream_with_targets_of_others_is_not_adopted(gateway: Gateway) -> None:
