@@ -28,7 +28,7 @@ __all__ = ["Certificates", "Entity", "Kong"]
 # Until a node uses a new document, or other targets: a real Kong was seen to take 0.02 s and 0.04 s.
 PROPAGATION_DELAY_SECONDS = 0.1
 NODE_POLL_MARGIN_SECONDS = 0.5  # that another node may be late in polling the database
-IDLE_SAMPLES, IDLE_PAUSE_SECONDS = 10, 0.01  # of one question whether Kong has no request open
+IDLE_SAMPLES, IDLE_PAUSE_SECONDS = 50, 0.01  # of one question whether Kong has no request open
 HAS_DATABASE = "this Kong has a database, and starts from no file"
 
 

@@ -997,6 +997,62 @@ def test_a_target_that_a_worker_does_not_balance_over_yet_is_waited_for(
     assert gateway.statuses("/web") <= {200, 502}, "the old target is still there"
 
 
+class Silent(http.server.BaseHTTPRequestHandler):
+    """An app that answers once it is told to, and keeps its connections."""
+
+    protocol_version = "HTTP/1.1"
+    asked, may_answer = threading.Event(), threading.Event()
+
+    def do_GET(self) -> None:
+        self.asked.set()
+        self.may_answer.wait(20)
+        self.send_response(200)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+def test_kong_tells_whether_a_request_is_open(gateway: Gateway, routes: Routes) -> None:
+    kong = Kong(gateway.admin, gateway.proxy)
+    kong.observe(HOST)
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Silent) as app, ThreadPoolExecutor() as pool:
+        threading.Thread(target=app.serve_forever, args=(0.05,), daemon=True).start()
+        apply(routes, App("shop", (service(),)), app.server_port)
+        Silent.may_answer.set()
+        gateway.await_route("/web")
+        assert kong.was_idle(), "although it keeps connections to the app"
+        Silent.may_answer.clear()
+        Silent.asked.clear()
+        answer = pool.submit(requests.get, f"{gateway.proxy}/web", timeout=20)
+        assert Silent.asked.wait(10)
+        assert not kong.was_idle(), "the app was asked, and has sent nothing yet"
+        Silent.may_answer.set()
+        assert answer.result().status_code == 200
+        assert kong.was_idle()
+        app.shutdown()
+
+
+@pytest.mark.parametrize(
+    ("told", "instead"),
+    [
+        (b'"workers"', b'"others"'),
+        (b'"stream_listen": ["off"]', b'"stream_listen": ["0.0.0.0:9000"]'),
+        (b'"version": "3', b'"version": "2'),
+        (b'"database": ', b'"legacy_worker_events": true, "database": '),
+        (b'"connections_writing": ', b'"connections_written": '),
+    ],
+)
+def test_a_kong_that_does_not_count_all_of_its_requests_is_never_taken_for_idle(
+    gateway: Gateway, wire: Wire, told: bytes, instead: bytes
+) -> None:
+    wire.retells = lambda content: content.replace(told, instead).replace(told.replace(b": ", b":"), instead)
+    kong = Kong(wire.url, gateway.proxy)
+    kong.observe(HOST)
+    assert not kong.was_idle()
+
+
 def test_switching_targets_loses_no_request(gateway: Gateway, routes: Routes, behind: int) -> None:
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), App200) as second:
         threading.Thread(target=second.serve_forever, args=(0.05,), daemon=True).start()

@@ -505,6 +505,15 @@ def test_a_route_that_another_host_took_away_is_no_fault_of_a_new_version(gatewa
     assert one.kong.answers(route)[0] is Health.UNKNOWN
 
 
+def test_a_kong_that_may_have_other_nodes_is_never_taken_for_idle(gateway: Gateway, host: Hosts) -> None:
+    one = host("web-1")
+    one.apply(shop())
+    alone = Kong(gateway.admin)
+    alone.observe("web-1")
+    assert alone.was_idle()
+    assert not one.kong.was_idle()
+
+
 class Turns:
     """Lets the calls of several hosts through one at a time, in an order that is given."""
 
