@@ -129,6 +129,21 @@ def test_a_removed_app_ends_what_it_was_asked(story: Story, deploy: Callable[[st
     assert not story.containers("talk")
 
 
+def test_what_kong_keeps_for_later_holds_up_no_deploy(story: Story, deploy: Callable[[str, str], str]) -> None:
+    story.ends(deploy("6", "60s"), "success")
+    began = story.run("date", "+%s.%N").strip()
+    with ThreadPoolExecutor() as pool, story.never_failing("/talk", "talk 6", "talk 7"):
+        silent = pool.submit(wait_for_it, story, "/slow?seconds=8")
+        time.sleep(1)
+        commit = deploy("7", "60s")
+        eventually("answers of the new one", lambda: story.ask("/talk").text == "talk 7\n")
+        assert silent.result() == "200 talk 6\n", "what is silent is not idle"
+        story.ends(commit, "success")
+        said = story.run("journalctl", "--quiet", "-o", "cat", "-u", "gitops-mvd", f"--since=@{began}")
+    assert " drained after=" in said
+    assert "not drained" not in said, "its grace was waited for"
+
+
 def other(story: Story) -> dict[str, str | None]:
     return manifest(
         "other", {"services": {"idle": {"image": "registry.lab:5000/talk:1", "command": ["sleep", "1000"]}}}
