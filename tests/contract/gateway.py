@@ -24,7 +24,10 @@ from gitops_mvd.core.model import Json
 REAL = {"off": "MVD_KONG_OFF", "postgres": "MVD_KONG_POSTGRES"}  # the URL of an Admin API, by mode
 ROUTES_WITHIN_SECONDS = 1.0  # in which each worker of the stand-in uses a changed route; 5 s in a real Kong
 CONNECTIONS = 8
-KINDS = ("plugins", "routes", "services", "upstreams", "consumers", "certificates")
+KINDS = (  # each before those that it refers to
+    *("plugins", "routes", "services", "upstreams", "consumers", "snis", "certificates", "ca_certificates", "vaults"),
+    *("keys", "key-sets"),
+)
 
 
 @dataclass

@@ -14,8 +14,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from tests.contract.gateway import Gateway
 from tests.contract.pems import JWK
-from tests.contract.test_kong_client import Gateway
 
 PATHS = {
     "ca_certificates": "ca_certificates",
@@ -202,27 +202,6 @@ def _flat(fields: Mapping[str, Any]) -> dict[str, Any]:
         key: value["id"] if isinstance(value, dict) and value.keys() == {"id"} else value
         for key, value in fields.items()
     }
-
-
-def clear(gateway: Gateway) -> None:
-    if gateway.mode == "off":
-        gateway.load({})
-        return
-    for path in (
-        "plugins",
-        "routes",
-        "services",
-        "upstreams",
-        "consumers",
-        "snis",
-        "certificates",
-        "ca_certificates",
-        "vaults",
-        "keys",
-        "key-sets",
-    ):
-        for fields in gateway.ask("GET", f"/{path}?size=1000")["data"]:
-            gateway.ask("DELETE", f"/{path}/{fields['id']}")
 
 
 def everything(gateway: Gateway) -> dict[str, dict[str, Any]]:

@@ -36,7 +36,7 @@ from gitops_mvd.kong.schema import Schemas
 from gitops_mvd.manifest import load
 from gitops_mvd.state import suspension
 from gitops_mvd.state.history import SqliteHistory
-from tests.contract.kong_documents import UPSTREAMS, Document, a_kong, clear, entity, everything, id_of, ref, seed
+from tests.contract.kong_documents import UPSTREAMS, Document, a_kong, entity, everything, id_of, ref, seed
 from tests.contract.test_kong_client import (  # noqa: F401
     HOST,
     Gateway,
@@ -56,7 +56,7 @@ LOGIN = {"username": "mobile-login", "password": "basic-of-mobile", "tags": ["de
 
 @pytest.fixture
 def gateway(running: Gateway) -> Gateway:  # noqa: F811
-    clear(running)
+    running.clear()
     return running
 
 
@@ -262,7 +262,7 @@ def test_a_failure_in_the_middle_leaves_all_serving_and_again_does_the_rest(
     behind: int,  # noqa: F811
 ) -> None:
     for calls in itertools.count(step=4):
-        clear(gateway)
+        gateway.clear()
         seed(gateway, a_kong(behind))
         gateway.await_route("/legacy", {200}, {"x-version": "2"})
         app = with_login(dumped(gateway))
@@ -397,7 +397,7 @@ def test_what_is_managed_by_its_tags_under_another_id_is_adopted(gateway: Gatewa
         if "consumer" in kept:
             renamed["consumer"] = ref(kept["consumer"]["id"])
         restored.setdefault(type, []).append(renamed)
-    clear(gateway)
+    gateway.clear()
     seed(gateway, restored)
     if gateway.mode == "postgres":  # a document is replaced as a whole
         with pytest.raises(StepFailed):
@@ -601,7 +601,7 @@ def test_a_daemon_that_runs_stands_still_meanwhile(gateway: Gateway, server: Pat
 @given(data=st.data())
 @settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_part_of_it_is_adopted_and_the_rest_stays(gateway: Gateway, data: st.DataObject) -> None:
-    clear(gateway)
+    gateway.clear()
     seed(gateway, a_kong())
     before = everything(gateway)
     whole = dumped(gateway)

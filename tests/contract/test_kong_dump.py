@@ -26,7 +26,7 @@ from gitops_mvd.kong.migrate.adopt import Adoptions, plan
 from gitops_mvd.kong.schema import Schemas
 from gitops_mvd.manifest import load, validate
 from gitops_mvd.secrets.store import Secrets
-from tests.contract.kong_documents import SECRETS, UPSTREAMS, a_kong, clear, entity, everything, id_of, ref, seed
+from tests.contract.kong_documents import SECRETS, UPSTREAMS, a_kong, entity, everything, id_of, ref, seed
 from tests.contract.test_kong_client import HOST, Gateway, apply, running, service  # noqa: F401
 
 BY_NAME = {"plugin key-auth": ["config.anonymous"]}  # the consumer that was named by its id
@@ -34,7 +34,7 @@ BY_NAME = {"plugin key-auth": ["config.anonymous"]}  # the consumer that was nam
 
 @pytest.fixture
 def gateway(running: Gateway) -> Gateway:  # noqa: F811
-    clear(running)
+    running.clear()
     return running
 
 
@@ -271,7 +271,7 @@ kongs = st.builds(
 def test_whatever_is_there_the_files_say_it(
     gateway: Gateway, tmp_path_factory: pytest.TempPathFactory, document: Any
 ) -> None:
-    clear(gateway)
+    gateway.clear()
     seed(gateway, document)
     folder = tmp_path_factory.mktemp("repository")
     dumped = export.dump(Kong(gateway.admin), clear=True)

@@ -501,7 +501,7 @@ def test_a_route_that_another_host_took_away_is_no_fault_of_a_new_version(gatewa
     (route,) = one.found("shop")
     (there,) = gateway.all("routes")
     gateway.ask("DELETE", f"/routes/{there['id']}")
-    gateway.await_route("/shop", {404})
+    gateway.await_route("/web/v1", {404})
     assert one.kong.answers(route)[0] is Health.UNKNOWN
 
 
