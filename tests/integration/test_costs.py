@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import itertools
 import json
-import threading
-import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import pytest
-import requests
 
 from tests.integration.stories import HEALTH, Story, manifest, routed
 from tests.lab import service
 from tests.lab.lab import Lab
+from tests.lab.outage import asked, longest_outage
 
 pytestmark = pytest.mark.lab
 
@@ -38,40 +34,6 @@ def story(lab: Lab) -> Iterator[Story]:
 @pytest.fixture
 def push(lab: Lab) -> Push:
     return lambda name, version: lab.registry.push(name, version, service.web(name, version))
-
-
-@contextmanager
-def asked(url: str) -> Iterator[list[tuple[float, bool]]]:
-    """Ask an address all the while: when, in seconds of `time.monotonic()`, and whether it answered."""
-    ended, seen = threading.Event(), list[tuple[float, bool]]()
-
-    def ask() -> None:
-        with requests.Session() as session:
-            session.trust_env = False
-            while not ended.wait(0.02):
-                try:
-                    answered = session.get(url, timeout=2).ok
-                except requests.RequestException:
-                    answered = False
-                seen.append((time.monotonic(), answered))
-
-    asking = threading.Thread(target=ask)
-    asking.start()
-    try:
-        yield seen
-    finally:
-        ended.set()
-        asking.join()
-
-
-def longest_outage(seen: list[tuple[float, bool]]) -> float:
-    """The seconds from the last answer before it was down to the first one after, at most."""
-    assert seen[0][1]
-    assert seen[-1][1]
-    answers = [at for at, answered in seen if answered]
-    failed = [at for at, answered in seen if not answered]
-    gaps = itertools.pairwise(answers)
-    return max((end - begin for begin, end in gaps if any(begin < at < end for at in failed)), default=0.0)
 
 
 def fixed(image: str, **more: Any) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from tests.lab.bench import PARTS, chaos, fleet, hang, kong, noop, server, statuses, traffic
+from tests.lab.bench import PARTS, chaos, fleet, hang, kong, noop, outage, server, statuses, traffic
 from tests.lab.bench.figure import Figure, save, show
 
 
@@ -43,5 +43,6 @@ def _parts(console: Console) -> dict[str, Callable[[], list[Figure]]]:
         "server": lambda: shown("A real server", lambda: server.figures(console.print)),
         "statuses": lambda: shown("A burst of commits", lambda: statuses.figures(console.print)),
         "traffic": lambda: list(traffic.figures(console)),
+        "outage": lambda: shown("Outages, promised and measured", lambda: outage.figures(console.print)),
         "chaos": lambda: shown("Random commits and faults", lambda: chaos.figures(console.print)),
     }
