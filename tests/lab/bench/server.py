@@ -27,6 +27,7 @@ RUNS = 5
 PUSHES = 20
 SETTLE_SECONDS = 1.0  # for a pass that finds nothing to come to its end
 WEBHOOK = "/etc/gitops-mvd/webhook"
+AFTERWARDS_SECONDS = 20.0  # for what follows a deploy: statuses that are sent, the mirror that is packed
 IDLE_SECONDS = 60  # in which the repository is fetched once
 MIB = 1024 * 1024
 BARE = "bare engine: create, start, first 200"
@@ -158,6 +159,7 @@ def _of_idling(bench: Bench) -> Iterator[Figure]:
     """Nothing happens, but for one look at the repository."""
     gone = _many(bench.one, MANY).keys() - _many(bench.one, FEW).keys()
     bench.settle({"apps/web/compose.yaml": None, **dict.fromkeys(gone)}, f"{FEW} services stay")
+    time.sleep(AFTERWARDS_SECONDS)
     idle = bench.measure("idles", str(IDLE_SECONDS))
     yield Figure(f"idle daemon, {FEW} services: share of a core", idle["share"] * 100, "%", target="< 0.1 %")
     yield Figure(f"idle daemon, {FEW} services: resident memory", idle["resident"] / MIB, "MiB", target="< 60 MB")
