@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from gitops_mvd.core.errors import StepFailed, Unavailable
+from gitops_mvd.core.errors import NotNow, StepFailed, Unavailable
 from gitops_mvd.core.model import STAGED, App, Change, Instance, Resource, Service, Update
 from gitops_mvd.core.specs import Unnamed, service_of
 from gitops_mvd.daemon.mailbox import Interruptible
@@ -563,11 +563,11 @@ def test_a_full_disk_changes_nothing(server: Server, tmp_path: Path) -> None:
     try:
         units = Units(dataclasses.replace(server.tools, units=tmp_path))
         [wanted] = units.wanted(App("units", (server.service("x" * 20_000),)))
-        with pytest.raises(Unavailable, match=r"No space left on device \(the disk is full"):
+        with pytest.raises(NotNow, match=r"No space left on device \(the disk is full"):
             units.apply([Change(None, wanted)])
         configs = Configs(tmp_path / "files", Secrets(tmp_path / "secrets"))
         big = dataclasses.replace(server.service(), environment={"BIG": "x" * 30_000})
-        with pytest.raises(Unavailable, match=r"No space left on device \(the disk is full"):
+        with pytest.raises(NotNow, match=r"No space left on device \(the disk is full"):
             configs.apply([Change(None, resource) for resource in configs.wanted(App("units", (big,)))])
         assert list(tmp_path.rglob("*")) == [tmp_path / "files"]
     finally:
