@@ -389,26 +389,26 @@ def test_a_volume_that_was_there_before_is_used_and_noted_until_it_is_adopted(ne
     terminal, _ = newcomer.terminal, newcomer.repository.commit({"apps/shop/compose.yaml": STORING})
     for maker, told in (("", "not made by gitops-mvd"), ("store", "made for the app store")):
         newcomer.engine["/volumes"] = {"Volumes": [existing("shop_data", maker, "0" * 64)]}
-        plan = terminal.mvd("plan")
+        plan = terminal.mvd("plan", "-v")
         assert plan.code == 2
         assert "volume" not in [line.split()[1] for line in plan.out.splitlines()]
         assert f"{SHARED}{told}: it is used as it is (mvd adopt volume shop_data)" in plan.out
     said = terminal.mvd("adopt", "volume", "shop_data")
     assert said == Said(0, "volume shop_data is used by shop as it is, from the next sync on.\n", "")
-    plan = terminal.mvd("plan")
+    plan = terminal.mvd("plan", "-v")
     assert "volume" not in [line.split()[1] for line in plan.out.splitlines()]
     assert SHARED not in plan.out
     newcomer.engine["/volumes"] = {"Volumes": []}
-    assert "+ volume" in terminal.mvd("plan").out, "it is gone, and made anew"
+    assert "+ volume" in terminal.mvd("plan", "-v").out, "it is gone, and made anew"
 
 
 def test_a_volume_that_was_made_with_other_options_can_be_adopted(newcomer: Newcomer) -> None:
     terminal, _ = newcomer.terminal, newcomer.repository.commit({"apps/shop/compose.yaml": STORING})
     newcomer.engine["/volumes"] = {"Volumes": [existing("shop_data", "shop", "0" * 64)]}
-    assert "~ volume" in terminal.mvd("plan").out
+    assert "~ volume" in terminal.mvd("plan", "-v").out
     said = json.loads(terminal.mvd("adopt", "volume", "shop_data", "--app", "shop", "--json").out)
     assert said == {"kind": "volume", "name": "shop_data", "app": "shop", "is_managed": False}
-    assert " volume " not in terminal.mvd("plan").out
+    assert "~ volume" not in terminal.mvd("plan", "-v").out
 
 
 def test_a_network_that_was_made_by_hand_is_adopted(newcomer: Newcomer) -> None:
@@ -416,9 +416,9 @@ def test_a_network_that_was_made_by_hand_is_adopted(newcomer: Newcomer) -> None:
     terminal, _ = newcomer.terminal, newcomer.repository.commit({"apps/shop/compose.yaml": text})
     newcomer.engine["/networks"] = [existing("backbone")]
     told = "backbone is on this host already, and not made by gitops-mvd"
-    assert told in terminal.mvd("plan").out
+    assert told in terminal.mvd("plan", "-v").out
     assert terminal.mvd("adopt", "network", "backbone").code == 0
-    assert told not in terminal.mvd("plan").out
+    assert told not in terminal.mvd("plan", "-v").out
     newcomer.engine["/networks"] = [existing("backbone", "store", "0" * 64)]
     said = terminal.mvd("adopt", "network", "backbone")
     assert (said.code, said.err.splitlines()[0]) == (
