@@ -40,7 +40,7 @@ MEANINGS: Sequence[tuple[re.Pattern[str], type[MvdError], str]] = [
         ),
         (
             "network .* is ambiguous",
-            StepFailed,
+            NotNow,
             "it exists twice: see `docker network ls`, and remove the other one by its id",
         ),
         (

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import cast
 
 from gitops_mvd.core.compose import Volume
-from gitops_mvd.core.errors import StepFailed
+from gitops_mvd.core.errors import NotNow, StepFailed
 from gitops_mvd.core.model import App, Change, Resource, Role, digest
 from gitops_mvd.core.specs import DigestSpec, digest_spec
 from gitops_mvd.docker.answers import APP, DIGEST
@@ -53,7 +53,7 @@ class Volumes:
 
     def _create(self, volume: Resource) -> None:
         if any(it["Name"] == volume.name for it in self._engine.volumes()):  # Docker would take it as if just made
-            raise StepFailed(
+            raise NotNow(
                 f"volume {volume.name} came up a moment ago, and was not made by gitops-mvd",
                 "the next sync uses it as it is",
             )
