@@ -166,6 +166,10 @@ class FakeHost:
             return all(self._sick(self.resources[key]) for key in targets if key in self.resources)
         return "sick" in self.image(resource)
 
+    def forget_gone(self) -> None:
+        """Forget what units were made of that are gone."""
+        self._made = {name: made for name, made in self._made.items() if ("unit", name) in self.resources}
+
     def image(self, unit: Resource) -> str:
         """The image that an instance runs, as it was made here, or is to be."""
         return (self._made.get(unit.name) or service_of(unit)).image

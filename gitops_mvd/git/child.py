@@ -48,12 +48,17 @@ class Ended(NamedTuple):
     complaint: str
 
 
+def _found(program: str) -> str | None:
+    """The path of a program of the system, whatever PATH this process was given."""
+    return shutil.which(program, path=f"{os.environ.get('PATH', '')}:{os.defpath}:/usr/bin")
+
+
 def command(words: Sequence[str], limits: Limits) -> list[str]:
     """The command that runs `words` within the limits of memory, processor time and disk.
 
     Raises Unavailable if this server lacks the program that sets them.
     """
-    prlimit = shutil.which("prlimit", path=f"{os.environ.get('PATH', '')}:{os.defpath}:/usr/bin")
+    prlimit = _found("prlimit")
     if not prlimit:
         raise Unavailable("prlimit is not installed, which limits what git may use", "apt-get install util-linux")
     wanted = {
@@ -95,7 +100,7 @@ def start_git(
     # GitPython hands on all variables of this process: those of git would be somebody's settings.
     others = (name for name in os.environ if re.match("GIT_(?!PYTHON_)", name) and name not in environment)
     foreign = [f"--unset={name}" for name in others]
-    started = ["env", *foreign, "git", *words] if foreign else ["git", *words]
+    started = [_found("env") or "env", *foreign, "git", *words] if foreign else ["git", *words]
     try:
         return Git().execute(
             command(started, limits), stdin, as_process=True, env=dict(environment), start_new_session=True

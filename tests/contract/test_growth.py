@@ -72,6 +72,7 @@ class World:
             self.history.mark_sent(entry)
         self.host.log.clear()
         self.host.starts.clear()
+        self.host.forget_gone()
 
 
 def size(folder: Path) -> int:
