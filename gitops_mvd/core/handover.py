@@ -28,10 +28,14 @@ class Handover:
 
 @dataclass(frozen=True, slots=True)
 class _Stake:
-    """The claims of an app: those that its version in the commit `wants`, its good one `had`, and it `holds` now."""
+    """The claims of an app: those that its version in the commit `wants`, its good one `had`, and it `holds` now.
+
+    One that is refused, as its manifest is broken, stays as it is, and goes on to share what it shares.
+    """
 
     app: App
     good: App
+    is_refused: bool
     wants: frozenset[Claim]
     had: frozenset[Claim]
     holds: frozenset[Claim]
@@ -39,7 +43,7 @@ class _Stake:
 
 def handovers(candidates: Sequence[Candidate], host: Host, history: History) -> list[Handover]:
     """What passes between the apps of a commit, on the way to it or, after a failure, back."""
-    stakes = [_stake(candidate.app, host, history) for candidate in candidates]
+    stakes = [_stake(candidate, host, history) for candidate in candidates]
     there = _passing(
         {it.app.name: _without(it.had | it.holds, it.wants) for it in stakes},
         {it.app.name: _without(it.wants, it.holds) for it in stakes},
@@ -48,18 +52,19 @@ def handovers(candidates: Sequence[Candidate], host: Host, history: History) -> 
         {it.app.name: _without(it.wants | it.holds, it.had) for it in stakes},
         {it.app.name: _without(it.had, it.holds) for it in stakes},
     )
-    refused = {candidate.app.name for candidate in candidates if candidate.refused}
-    renames = {
-        Handover(*names, is_rename=True) for names in _renames(it for it in stakes if it.app.name not in refused)
-    }
+    renames = {Handover(*names, is_rename=True) for names in _renames(it for it in stakes if not it.is_refused)}
     return [*there, *back, *sorted(renames, key=lambda it: it.taker)]
 
 
-def _stake(app: App, host: Host, history: History) -> _Stake:
+def _stake(candidate: Candidate, host: Host, history: History) -> _Stake:
+    app = candidate.app
     good, found = history.last_good(app.name) or App(app.name), host.found(app.name)
     units = [unit.name for unit in of_role(Role.INSTANCE, found, host.roles)]
     holds = of_app(good).routes.union(*claims_by_instance(units, (app, good), found).values())
-    return _Stake(app, good, of_app(app).all, of_app(good).all, holds)
+    had, wants = of_app(good).all, of_app(app).all
+    if candidate.refused:
+        wants = frozenset(claim for claim in had if claim.is_shared)
+    return _Stake(app, good, bool(candidate.refused), wants, had, holds)
 
 
 def _without(claims: frozenset[Claim], others: frozenset[Claim]) -> frozenset[Claim]:
@@ -118,7 +123,7 @@ def foreseen(
 
 def remarks(candidates: Sequence[Candidate], host: Host, history: History) -> dict[str, list[str]]:
     """What to know of a commit beside its changes, by app: what passes to it, and which data it leaves behind."""
-    stakes = {candidate.app.name: _stake(candidate.app, host, history) for candidate in candidates}
+    stakes = {candidate.app.name: _stake(candidate, host, history) for candidate in candidates}
     told: defaultdict[str, list[str]] = defaultdict(list)
     for handover in handovers(candidates, host, history):
         giver, taker = stakes[handover.giver], stakes[handover.taker]
@@ -127,9 +132,11 @@ def remarks(candidates: Sequence[Candidate], host: Host, history: History) -> di
             told[taker.app.name] += _left_behind(giver.good, taker.app)
         elif claims := passing(_without(giver.had, giver.wants), handover.claims):
             told[taker.app.name].append(f"takes {', '.join(sorted(set(map(str, claims))))} from {giver.app.name}")
-    for stake in stakes.values():
+    used: frozenset[Claim] = frozenset().union(*(stake.wants for stake in stakes.values()))
+    for stake in (it for it in stakes.values() if not it.is_refused):
         told[stake.app.name] += _renamed_services(stake.good, stake.app)
-        if data := sorted(map(str, (it for it in stake.had if it.kind in DATA))) if not stake.app.services else []:
+        data = sorted(str(claim) for claim in stake.had - used if claim.kind in DATA)
+        if data and not stake.app.services:
             told[stake.app.name].append(f"its data stays on this host: {', '.join(data)}")
     return dict(told)
 

@@ -19,6 +19,7 @@ from gitops_mvd.core.model import (
     Health,
     Operation,
     Outcome,
+    Problem,
     Resource,
     Revision,
     Role,
@@ -266,6 +267,27 @@ def test_a_renamed_app_is_told_with_the_data_that_it_leaves_behind(world: World)
         ],
         "shop": ["its data stays on this host: volume shop_data"],
     }
+
+
+def test_data_that_a_renamed_app_keeps_by_its_name_is_not_told_to_stay(world: World) -> None:
+    world.deploy(App("shop", (web(port="1", volume="shop_data"),)))
+    assert world.remarks(App("store", (web(port="1", volume="shop_data"),))) == {
+        "store": ["takes port 1, volume shop_data from shop", "takes the place of shop"]
+    }
+
+
+def test_an_app_whose_manifest_is_broken_goes_on_to_share_a_volume_and_keeps_its_port(world: World) -> None:
+    world.deploy(App("shop", (web(port="1", volume="photos"),)))
+    problems = {"shop": (Problem("apps/shop/compose.yaml", 1, "", "is broken"),)}
+
+    def deploy(app: App) -> dict[str, Outcome]:
+        desired = Desired(Revision("b" * 40, "main"), (app,), problems)
+        return {it.app: it for it in reconcile(desired, world.host, world.history).outcomes}
+
+    assert deploy(App("viewer", (web(volume="photos"),)))["viewer"].is_green
+    taken = deploy(App("viewer", (web(volume="photos", port="1"),)))["viewer"]
+    assert taken.why.startswith("changes together with shop: apps/shop/compose.yaml:1: is broken")
+    assert {key[1].split("-")[1] for key in world.host.resources if key[0] == "unit"} == {"shop", "viewer"}
 
 
 def test_a_renamed_service_is_told(world: World) -> None:
