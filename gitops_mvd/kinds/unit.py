@@ -6,6 +6,7 @@ It is observed by the unit files, the links that start them at boot, one list of
 from __future__ import annotations
 
 import functools
+import re
 import shutil
 import tempfile
 import time
@@ -47,7 +48,9 @@ UP = {"active", "activating", "reloading", "deactivating"}  # a restart passes t
 ENDED = ("created", "exited", "dead")
 CHANGES_UNIT = "changes its unit: put the change into Git and remove the file"
 LOST_AFTER_SECONDS = 10.0  # that a unit is active and its container is not
+MOST_SHAPES = 2000  # of texts that systemd need not read again
 STOP_SLACK_SECONDS = 60.0  # beyond the grace period: the unit's own TimeoutStopSec has 25
+_DIGEST = re.compile(r"\b[0-9a-f]{8,64}\b")
 
 
 class Units:
@@ -67,7 +70,7 @@ class Units:
         self._overrides = Overrides(tools.systemd, tools.units)
         self._docker = shutil.which("docker") or "/usr/bin/docker"
         self._aliases = Aliases(tools.engine)
-        self._verified: dict[str, str] = {}  # by name, the text that systemd has read without a complaint
+        self._accepted: set[str] = set()  # the shapes of texts that systemd has read without a complaint
 
     def wanted(self, app: App) -> Iterable[Resource]:
         for service in app.services:
@@ -132,7 +135,6 @@ class Units:
         new = _new(self._texts(wanted.values(), files, containers), files)
         self._files.require_managed(new)
         self._verify(new)
-        self._verified.update(new)
         idle = [it for name, it in wanted.items() if name in containers and containers[name]["State"] != "running"]
         taken = Taken(self._engine, self._systemd.outside)
         for instance in idle:
@@ -169,7 +171,7 @@ class Units:
         texts = self._texts(wanted, files, containers)
         new = _new(texts, files)
         self._files.require_managed(new)
-        self._verify({name: text for name, text in new.items() if self._verified.pop(name, "") != text})
+        self._verify(new)
         for name, text in new.items():
             self._files.write(name, text)
         headers = {name: parse(text) for name, text in texts.items()}
@@ -270,12 +272,18 @@ class Units:
             raise StepFailed(f"{wanted.app}/{wanted.service}: no unit can be made of it: {error}") from error
 
     def _verify(self, texts: Mapping[str, str]) -> None:
-        """Nothing is written before systemd has read it without a complaint."""
-        if texts:
-            with tempfile.TemporaryDirectory(prefix="mvd-verify-") as folder:
-                paths = [write_unit(Path(folder), name, text) for name, text in texts.items()]
-                if complaints := self._systemd.verify(paths):
-                    raise StepFailed(f"systemd does not accept the unit: {complaints}")
+        """Nothing is written before systemd has read it, or one of its shape, without a complaint."""
+        shapes = {name: _shape(text) for name, text in texts.items()}
+        new = {name: text for name, text in texts.items() if shapes[name] not in self._accepted}
+        if not new:
+            return
+        with tempfile.TemporaryDirectory(prefix="mvd-verify-") as folder:
+            paths = [write_unit(Path(folder), name, text) for name, text in new.items()]
+            if complaints := self._systemd.verify(paths):
+                raise StepFailed(f"systemd does not accept the unit: {complaints}")
+        if len(self._accepted) > MOST_SHAPES:
+            self._accepted.clear()
+        self._accepted.update(shapes.values())
 
     def _delete(self, names: Sequence[str]) -> None:
         files = self._files.read()
@@ -315,6 +323,11 @@ def _state(header: Header, unit: Unit | None, container: ListedContainer | None,
     if header.at_boot and not linked:
         return "disabled"
     return RUNNING if is_current else OUTDATED if container else "stopped"
+
+
+def _shape(text: str) -> str:
+    """What systemd reads of a text, without digests: the same for the next version of a service."""
+    return _DIGEST.sub("", "\n".join(line for line in text.splitlines() if not line.startswith("#")))
 
 
 def _follows(container: ListedContainer | None) -> str:

@@ -207,6 +207,21 @@ def test_what_was_verified_before_anything_stopped_is_not_verified_again(server:
 
 
 @pytest.mark.parametrize(
+    ("change", "is_read"), [({"image": "other"}, False), ({"run": {"restart": "on-failure:3"}}, True)]
+)
+def test_a_version_that_differs_only_in_its_digest_is_not_verified(
+    server: Server, change: dict[str, Any], is_read: bool
+) -> None:
+    server.prepare(None, server.wanted())
+    [unit] = server.units_of.wanted(App("shop", (replace(WEB, **change),)))
+    container = server.container(unit.name)
+    container["Labels"]["io.gitops-mvd.digest"] = unit.spec["digest"]
+    server.there = [container]
+    server.prepare(None, unit)
+    assert server.done == ([f"verify {unit.name}.service"] if is_read else [])
+
+
+@pytest.mark.parametrize(
     ("refusal", "error"),
     [
         ("Error response from daemon: write /var/lib/docker/x/hosts: no space left on device", NotNow),
