@@ -129,6 +129,7 @@ def remarks(candidates: Sequence[Candidate], host: Host, history: History) -> di
         giver, taker = stakes[handover.giver], stakes[handover.taker]
         if handover.is_rename:
             told[taker.app.name].append(f"takes the place of {giver.app.name}")
+            told[giver.app.name].append(f"{taker.app.name} takes its place")
             told[taker.app.name] += _left_behind(giver.good, taker.app)
         elif claims := passing(_without(giver.had, giver.wants), handover.claims):
             told[taker.app.name].append(f"takes {', '.join(sorted(set(map(str, claims))))} from {giver.app.name}")

@@ -265,14 +265,15 @@ def test_a_renamed_app_is_told_with_the_data_that_it_leaves_behind(world: World)
             "takes the place of shop",
             "volume shop_data stays, and web begins with an empty store_data: write `name: shop_data` to keep it",
         ],
-        "shop": ["its data stays on this host: volume shop_data"],
+        "shop": ["store takes its place", "its data stays on this host: volume shop_data"],
     }
 
 
 def test_data_that_a_renamed_app_keeps_by_its_name_is_not_told_to_stay(world: World) -> None:
     world.deploy(App("shop", (web(port="1", volume="shop_data"),)))
     assert world.remarks(App("store", (web(port="1", volume="shop_data"),))) == {
-        "store": ["takes port 1, volume shop_data from shop", "takes the place of shop"]
+        "store": ["takes port 1, volume shop_data from shop", "takes the place of shop"],
+        "shop": ["store takes its place"],
     }
 
 
