@@ -17,7 +17,7 @@ from queue import Queue
 
 import pytest
 
-from gitops_mvd.core.errors import StepFailed, Unavailable
+from gitops_mvd.core.errors import NotNow, StepFailed, Unavailable
 from gitops_mvd.core.model import App, Change, Service
 from gitops_mvd.daemon.mailbox import Interruptible
 from gitops_mvd.docker.client import Engine
@@ -79,10 +79,10 @@ def test_an_image_that_is_not_in_its_registry_is_refused(engine: Engine) -> None
         engine.pull(f"{repository}@sha256:{'0' * 64}")
 
 
-def test_a_registry_that_is_not_there_is_unavailable(engine: Engine) -> None:
-    with pytest.raises(Unavailable, match="could not resolve"):
+def test_a_registry_that_is_not_there_is_waited_for(engine: Engine) -> None:
+    with pytest.raises(NotNow, match="could not resolve"):
         engine.resolve("127.0.0.1:1/shop/web:1")
-    with pytest.raises(Unavailable, match="could not pull"):
+    with pytest.raises(NotNow, match="could not pull"):
         engine.pull(f"127.0.0.1:1/shop/web@sha256:{'0' * 64}")
 
 

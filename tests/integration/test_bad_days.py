@@ -446,7 +446,7 @@ def test_a_sick_version_is_rolled_back_in_its_time_and_tried_again_only_when_tol
         (["no-such-program"], 'exec: "no-such-program": executable file not found'),
     ],
 )
-def test_a_first_version_that_fails_leaves_nothing_behind(
+def test_a_first_version_that_fails_leaves_nothing_but_its_image_until_the_commit_wants_another_one(
     lab: Lab, story: Story, command: list[str], cause: str
 ) -> None:
     image = lab.registry.push("stillborn", "1", service.web("stillborn", "1"))
@@ -455,10 +455,12 @@ def test_a_first_version_that_fails_leaves_nothing_behind(
     told = story.ends(commit, "failure")
     assert told.startswith("stillborn: web: ")
     assert cause in told
-    left = story.containers("stillborn"), story.units("stillborn"), story.images("stillborn"), story.routes("stillborn")
-    assert left == ({}, [], [], {})
+    left = story.containers("stillborn"), story.units("stillborn"), story.routes("stillborn")
+    assert left == ({}, [], {})
     assert story.run("find", FILES, "-name", "mvd-stillborn-*") == ""
+    assert len(story.images("stillborn")) == 1
     story.ends(story.revert(commit), "success")
+    assert story.images("stillborn") == []
 
 
 def test_a_container_that_will_not_end_is_replaced_within_its_grace(lab: Lab, story: Story) -> None:
