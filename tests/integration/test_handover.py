@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import requests
 
-from tests.integration.stories import HEALTH, Story, eventually, manifest, routed
+from tests.integration.stories import DAEMON, HEALTH, Story, eventually, manifest, routed
 from tests.lab import service
 from tests.lab.lab import Lab
 
@@ -183,3 +183,17 @@ def test_a_network_is_changed_that_has_a_subnet_of_its_own(story: Story, push: P
     story.ends(story.revert(changed), "success")
     eventually("the answer", lambda: requests.get(f"http://{story.server.ip}:18115/", timeout=5).text == "lan 1\n")
     story.remove("lan")
+
+
+def test_a_daemon_that_is_killed_between_release_and_take_goes_on(story: Story, push: Push) -> None:
+    image = push("cut", "1")
+    slow = {"command": ["sh", "-c", "sleep 1; exec httpd -f -p 7799 -h /www"]}
+    compose = {"services": {"web": fixed(image, 18116, **slow)}}
+    story.deploy("cut", compose)
+    commit = story.merge(moved("cut", "carried", compose), "Rename, and be killed")
+    eventually("the release of the port", lambda: not story.units("cut"))
+    story.run("systemctl", "kill", "--signal=KILL", DAEMON)
+    story.ends(commit, "success")
+    assert requests.get(f"http://{story.server.ip}:18116/", timeout=5).text == "cut 1\n"
+    assert (story.units("cut"), len(story.units("carried"))) == ([], 1)
+    story.remove("carried")
