@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -14,6 +12,7 @@ import requests
 from tests.integration.stories import DAEMON, HEALTH, Story, eventually, manifest, routed
 from tests.lab import service
 from tests.lab.lab import Lab
+from tests.lab.outage import asked, longest_outage
 
 pytestmark = pytest.mark.lab
 
@@ -39,29 +38,6 @@ def push(lab: Lab) -> Push:
     return lambda name, version: lab.registry.push(name, version, service.web(name, version))
 
 
-@contextmanager
-def always(story: Story, expected: str, port: int) -> Iterator[list[float]]:
-    """Ask a published port all the while; when it did not answer as expected, in seconds of `time.monotonic()`."""
-    ended, failed = threading.Event(), list[float]()
-
-    def ask() -> None:
-        while not ended.wait(0.05):
-            try:
-                said = requests.get(f"http://{story.server.ip}:{port}/", timeout=2).text.strip()
-            except requests.RequestException as error:
-                said = str(error)
-            if said != expected:
-                failed.append(time.monotonic())
-
-    asking = threading.Thread(target=ask)
-    asking.start()
-    try:
-        yield failed
-    finally:
-        ended.set()
-        asking.join()
-
-
 def fixed(image: str, port: int, within: str = "60s", **more: Any) -> dict[str, Any]:
     return {"image": image, "x-mvd": {"health": {**HEALTH, "within": within}}, "ports": [f"{port}:7799"], **more}
 
@@ -74,10 +50,10 @@ def moved(before: str, after: str, compose: dict[str, Any]) -> dict[str, str | N
 def test_a_renamed_service_keeps_its_port(story: Story, push: Push) -> None:
     image = push("ren", "1")
     story.deploy("ren", {"services": {"web": fixed(image, 18081)}})
-    with always(story, "ren 1", 18081) as failed:
+    with asked(f"http://{story.server.ip}:18081/") as seen:
         story.deploy("ren", {"services": {"frontend": fixed(image, 18081)}})
         time.sleep(1)
-    assert not failed or failed[-1] - failed[0] < MOST_DOWN_SECONDS
+    assert longest_outage(seen) < MOST_DOWN_SECONDS
     assert [it.rpartition("-")[0] for it in story.units("ren")] == ["/etc/systemd/system/mvd-ren-frontend"]
     story.remove("ren")
 
@@ -88,10 +64,10 @@ def test_a_renamed_app_takes_port_and_route_and_the_old_one_is_gone(story: Story
     compose["services"]["web"]["volumes"] = ["data:/data"]
     compose["volumes"] = {"data": {}}
     story.deploy("shop", compose)
-    with always(story, "shop 1", 18111) as failed:
+    with asked(f"http://{story.server.ip}:18111/") as seen:
         story.ends(story.merge(moved("shop", "store", compose), "Rename the shop"), "success")
         time.sleep(1)
-    assert not failed or failed[-1] - failed[0] < MOST_DOWN_SECONDS
+    assert longest_outage(seen) < MOST_DOWN_SECONDS
     assert story.ask("/shop").text == "shop 1\n"
     assert (story.units("shop"), len(story.units("store"))) == ([], 1)
     assert list(story.routes("shop")) == []
@@ -176,10 +152,10 @@ def test_a_network_is_changed_that_has_a_subnet_of_its_own(story: Story, push: P
         return {"services": {"web": web}, "networks": {"lan": lan}}
 
     story.deploy("lan", compose())
-    with always(story, "lan 1", 18115) as failed:
+    with asked(f"http://{story.server.ip}:18115/") as seen:
         changed = story.deploy("lan", compose(internal=False, driver_opts={"com.docker.network.driver.mtu": "1400"}))
         time.sleep(1)
-    assert not failed or failed[-1] - failed[0] < MOST_DOWN_SECONDS
+    assert longest_outage(seen) < MOST_DOWN_SECONDS
     story.ends(story.revert(changed), "success")
     eventually("the answer", lambda: requests.get(f"http://{story.server.ip}:18115/", timeout=5).text == "lan 1\n")
     story.remove("lan")
