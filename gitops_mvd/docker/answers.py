@@ -98,6 +98,12 @@ MEANINGS: Sequence[tuple[re.Pattern[str], type[MvdError], str]] = [
         ("gathering device information", Lacking, "plug it in, or take it out of `devices`"),
         ("bind source path does not exist", Lacking, "make it, or take it out of `volumes`"),
         ("initialize logging driver: .*(dial|connect)", NotNow, "nothing takes the log there"),
+        (  # what an engine or its containerd has of an earlier start, or says as it goes down and comes back
+            r"\bid already in use|ttrpc: closed|transport is closing|shim .*(exited|closed)|grpc: "
+            "|containerd.*(connection refused|not running)|failed to (start|create) shim: (context|id)",
+            NotNow,
+            "the engine is not itself: systemctl status docker containerd",
+        ),
         (
             "already in use by container|already exists$|has active endpoints|volume is in use|is being used by"
             "|device or resource busy",

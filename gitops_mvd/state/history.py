@@ -49,7 +49,7 @@ MOST_STATUSES = 1000
 MOST_FAILED_VERSIONS = 20  # versions of one app
 MOST_RAN = 50  # versions of one app
 MOST_JOBS = 1000
-RETRY = Backoff(10.0, 300.0)  # of what waits, in seconds
+RETRY = Backoff(5.0, 300.0)  # of what waits, in seconds
 UNDONE = {Operation.ROLLED_BACK, Operation.FAILED, Operation.ROLLBACK_FAILED, Operation.SUPERSEDED}
 
 # Texts are JSON in ASCII throughout, so that any string of Python's can be stored.  `good` has the versions of apps, in
