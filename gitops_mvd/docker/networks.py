@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence, Set
 from contextlib import suppress
 from typing import Any
 
+from docker import APIClient
 from docker.errors import APIError, NotFound
 
 from gitops_mvd.core import compose
@@ -17,6 +18,7 @@ from gitops_mvd.docker.connection import Connection
 from gitops_mvd.docker.shape import checked, each_checked
 from gitops_mvd.docker.types import ListedNetwork, ListedVolume
 
+ACTIVE_ENDPOINTS = "has active endpoints"  # the engine's words
 Existing = tuple[str, str]  # the kind, `network` or `volume`, and the name
 
 
@@ -62,7 +64,13 @@ class NetworkApi(Connection):
     def remove_network(self, network: str) -> None:
         """Remove a network, by its id if there may be several of its name."""
         with self.asking(f"remove network {network}") as api, suppress(NotFound):
-            api.remove_network(network)
+            try:
+                api.remove_network(network)
+            except APIError as error:
+                if ACTIVE_ENDPOINTS not in str(error.explanation):
+                    raise
+                _drop_stale_endpoints(api, network)
+                api.remove_network(network)
         self.forget("network")
 
     def create_volume(self, name: str, options: compose.Volume, labels: Mapping[str, str]) -> None:
@@ -119,6 +127,14 @@ class NetworkApi(Connection):
             if missing := sorted(external - {found["Name"] for found in existing()} if external else ()):
                 hint = f"docker {kind} create {missing[0]}"
                 raise StepFailed(f"external {kind} {missing[0]} does not exist", hint)
+
+
+def _drop_stale_endpoints(api: APIClient, network: str) -> None:
+    """Take containers off a network that are gone: an engine whose containerd was killed may go on to count them."""
+    there = {container["Id"] for container in api.containers(all=True)}
+    for id, endpoint in (api.inspect_network(network)["Containers"] or {}).items():
+        if id not in there:
+            api.disconnect_container_from_network(endpoint["Name"], network, force=True)
 
 
 def _own(declared: Mapping[str, compose.Network] | Mapping[str, compose.Volume]) -> list[str]:
