@@ -199,7 +199,10 @@ class FakeHost:
 
 
 class FakeHistory:
-    """A memory that forgets on demand: `lose()` is the state directory deleted."""
+    """A memory that forgets on demand: `lose()` is the state directory deleted.
+
+    `tries` counts how often in a row a version failed.
+    """
 
     is_late = True  # is it time again for what waits?
 
@@ -211,6 +214,7 @@ class FakeHistory:
         self.bad: dict[tuple[str, str], Failure] = {}
         self.ran: dict[tuple[str, str], list[str]] = {}
         self.jobs: set[str] = set()
+        self.tries: Counter[tuple[str, str]] = Counter()
 
     def last_good(self, app: str) -> App | None:
         return self.good[app][-1] if app in self.good else None
@@ -227,9 +231,11 @@ class FakeHistory:
             self.good.setdefault(app.name, []).append(app)
             self.ran.setdefault((app.name, app.version), []).append(commit)
         self.bad.pop((app.name, app.version), None)
+        self.tries.pop((app.name, app.version), None)
 
     def mark_failed(self, app: App, failure: Failure) -> None:
         self.bad[app.name, app.version] = failure
+        self.tries[app.name, app.version] += 1
 
     def forget(self, app: str) -> None:
         self.good.pop(app, None)

@@ -59,9 +59,9 @@ class Known:
 
 def recall(app: App, host: Host, history: History) -> Known:
     """What is known of an app now."""
-    good = history.last_good(app.name)
-    resting = history.failure_of(good) if good and good.services else None
-    return Known(good, history.failure_of(app), host.found(app.name), resting)
+    good, failure = history.last_good(app.name), history.failure_of(app)
+    resting = failure if app == good else history.failure_of(good) if good else None
+    return Known(good, failure, host.found(app.name), resting)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +78,11 @@ class Decision:
     failure: Failure | None = None
     stuck: StepFailed | None = None
     way: Goal | None = None
+
+    @property
+    def continues(self) -> bool:
+        """Is it kept although it failed (`failure_action: continue`)?"""
+        return self.failure is not None and self.failure.action == "continue"
 
     @property
     def verdict(self) -> tuple[Sync, Operation, str]:
@@ -142,7 +147,7 @@ def decide(candidates: Sequence[tuple[Candidate, Known]], planner: Planner) -> t
     decisions = [_decide(candidate, known, planner) for candidate, known in candidates]
     if len(decisions) == 1:
         return decisions, decisions[0].plan
-    if hindered := next((it for it in decisions if it.failure and it.failure.action != "continue"), None):
+    if hindered := next((it for it in decisions if it.failure and not it.continues), None):
         assert hindered.failure
         why = f"changes together with {hindered.app.name}: {hindered.failure.why}"
         held = Failure(why, WAIT if hindered.failure.action == WAIT else "rollback")
@@ -167,7 +172,8 @@ def _decide(candidate: Candidate, known: Known, planner: Planner) -> Decision:
     """The goal of one app, and the plan that leads there from what was found, if it is alone.  Raises Unavailable."""
     app, failure = candidate.app, candidate.refused or known.failure
     is_good = app == known.good
-    if failure and (failure.is_due or (is_good and failure is known.failure and failure.action in PASSING)):
+    is_resting = failure is known.failure and failure is not None and failure.action in PASSING and is_good
+    if failure and (failure.is_due or failure.action == REST or is_resting):
         failure = None
     if not failure:
         way = Goal(app, proven=is_good)

@@ -159,9 +159,10 @@ class Attempt:
 
     def at_fault(self) -> Decision | None:
         """The decision about the app of which a step was refused or a gate was not passed."""
-        if not (self.was_tried and isinstance(self.error, StepFailed)):
+        error = self.error
+        if not (self.was_tried and isinstance(error, StepFailed)):
             return None
-        named = (it for it in self.decisions if it.app.name == getattr(self.error, "app", ""))
+        named = (it for it in self.decisions if it.app.name == error.app)
         new = (it for it in self.decisions if it.app.services and not it.failure)
         return next(chain(named, new, self.decisions))
 
@@ -180,6 +181,9 @@ def attempt(group: Group, known: Sequence[Known], host: Host, history: History, 
             _remember(decision, remarks, it, history, commit) for decision, it in zip(decisions, known, strict=True)
         ]
         host.carry_out(plan.clean)
+        for decision, it in zip(decisions, known, strict=True):
+            if it.good and it.resting and decision.goal == it.good and not decision.continues:
+                history.approve(it.good, commit)  # it is back, and nothing is left to clean up
     except (Interrupted, Unavailable, StepFailed) as error:
         return Attempt(decisions, error, was_tried)
     return Attempt(decisions)
@@ -192,7 +196,7 @@ def _mark_failed(done: Attempt, known: Sequence[Known], history: History) -> Can
     error, app, good = cast(StepFailed, done.error), at_fault.app, history.last_good(at_fault.app.name)
     it = known[list(done.decisions).index(at_fault)]
     if at_fault.failure or at_fault.goal == good:
-        if good and good.services and at_fault.goal == good:
+        if good and at_fault.goal == good:
             history.mark_failed(good, _failure(error, REST, app, good, it))
         return None
     failure = _failure(error, _action(app, error), app, good, it)
@@ -219,8 +223,6 @@ def _remember(decision: Decision, remarks: list[str], known: Known, history: His
     """Every required gate has passed.  `remarks` are of those that were not required (`failure_action: continue`)."""
     app = decision.app
     if decision.failure:
-        if known.resting and decision.goal and decision.goal == known.good:
-            history.approve(decision.goal, commit)  # it is back
         return decision
     if remarks and _may_continue(app):
         failure = Failure(_redacted("; ".join(remarks), app, known), "continue")
@@ -228,7 +230,7 @@ def _remember(decision: Decision, remarks: list[str], known: Known, history: His
         if known.good == App(app.name):  # something is here now, to which nothing at all is no way back
             history.forget(app.name)
         return replace(decision, failure=failure)
-    if app != known.good or known.failure:
+    if app != known.good:
         history.approve(app, commit)
     return decision
 

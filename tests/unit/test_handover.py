@@ -254,6 +254,45 @@ def test_what_last_worked_and_cannot_be_brought_back_is_not_tried_at_every_pass(
     assert world.deploy(app)["chat"].is_green
 
 
+@pytest.mark.parametrize("wanted", [(), (App("chat", (web(image="acme/web:2"),)),)], ids=["removal", "new version"])
+def test_a_clean_up_that_fails_waits_longer_each_time_and_is_told(world: World, wanted: tuple[App, ...]) -> None:
+    world.deploy(App("chat", (web(image="acme/web:1"),)))
+
+    def refuses(step: Step) -> None:
+        if isinstance(step, Change) and step.verb == "delete" and step.resource.name == "acme/web:1":
+            raise StepFailed("the image is in use")
+
+    world.host.fault = refuses
+    for _ in range(3):
+        outcome = world.deploy(*wanted)["chat"]
+        assert (outcome.operation, outcome.why) == (Operation.FAILED, "the image is in use")
+    assert max(world.history.tries.values()) == 3, "each try is one more in a row"
+    world.history.is_late = False
+    world.host.fault = lambda step: pytest.fail(f"it is carried out although it is not time: {step}")
+    assert world.deploy(*wanted)["chat"].why == "the image is in use"
+    world.host.fault = lambda step: None
+    world.history.is_late = True
+    assert world.deploy(*wanted)["chat"].is_green
+    assert not world.history.tries
+
+
+def test_a_version_that_could_not_be_brought_back_is_tried_at_once_when_a_commit_returns_to_it(world: World) -> None:
+    old, new = (App("chat", (web(image=image),)) for image in ("acme/web:1", "acme/web:2"))
+    world.deploy(old)
+    world.host.resources.clear()
+
+    def refused(step: Step) -> None:
+        raise StepFailed("no")
+
+    world.host.fault = refused
+    assert world.deploy(old)["chat"].why == "no"
+    world.history.is_late = False
+    world.host.fault = lambda step: None
+    assert world.deploy(new)["chat"].is_green
+    assert world.deploy(old)["chat"].is_green
+    assert world.host.images("chat") == ["acme/web:1"]
+
+
 # ---- what is told ----------------------------------------------------------------------------------------------------
 
 
