@@ -150,12 +150,12 @@ class FakeHost:
 
     def _wait(self, gate: Gate) -> str:
         passes = gate.check.probe == DRAINED or gate.check.spec.get("everywhere")
-        if passes or not self._sick(gate.on):
+        if passes or not self._sick(gate.resource):
             if gate.check.probe == "completed":
-                self._history.mark_job_done(gate.on.name)
+                self._history.mark_job_done(gate.resource.name)
             return ""
-        error = Unhealthy(f"{gate.on.service}: http 503")
-        error.app, error.service = gate.on.app, gate.on.service
+        error = Unhealthy(f"{gate.resource.service}: http 503")
+        error.app, error.service = gate.resource.app, gate.resource.service
         if gate.required:
             raise error
         return str(error)

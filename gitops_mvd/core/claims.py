@@ -18,7 +18,8 @@ from gitops_mvd.core.matches import combinations
 from gitops_mvd.core.model import App, Service
 
 EVERYWHERE = ("", "0.0.0.0", "::")  # addresses that stand for all of the host
-PORT, FOLDER, VOLUME, ROUTE, SUBNET, MAC = "port", "folder", "volume", "route", "subnet", "MAC address"
+PORT, FOLDER, VOLUME, ROUTE, SUBNET = "port", "folder", "volume", "route", "subnet"
+ADDRESS, MAC = "address", "MAC address"  # on a network
 DATA = (VOLUME, FOLDER)
 ADDRESSES = ("ipv4_address", "ipv6_address")
 
@@ -61,9 +62,12 @@ def is_fixed(port: Port) -> bool:
     return bool(port["published"]) and "-" not in port["published"]
 
 
+def port_claim(published: int | str, protocol: str, address: str) -> Claim:
+    return Claim(PORT, f"{published}/{protocol}", "" if address in EVERYWHERE else address)
+
+
 def of_port(port: Port) -> Claim:
-    address = "" if port["host_ip"] in EVERYWHERE else port["host_ip"]
-    return Claim(PORT, f"{port['published']}/{port['protocol']}", address)
+    return port_claim(port["published"], port["protocol"], port["host_ip"])
 
 
 def of_service(app: str, service: Service) -> frozenset[Claim]:
@@ -78,7 +82,7 @@ def _of_service(app: str, service: Service) -> Iterator[Claim]:
         yield from (Claim(PORT, f"{port}/tcp") for port in sorted(known_ports(service)))
     yield from filter(None, (_of_mount(app, mount) for mount in run.get("volumes", ())))
     for network, endpoint in run.get("networks", {}).items():
-        yield from (Claim("address", f"{endpoint[key]} on {network}") for key in ADDRESSES if key in endpoint)  # type: ignore[literal-required]
+        yield from (Claim(ADDRESS, f"{endpoint[key]} on {network}") for key in ADDRESSES if key in endpoint)  # type: ignore[literal-required]
         if mac := endpoint.get("mac_address"):
             yield Claim(MAC, mac.lower())
     if "mac_address" in run:

@@ -108,13 +108,11 @@ def _givers(plan: Plan, roles: Roles) -> set[str]:
 
 def _of(step: Step) -> tuple[str, str]:
     """The app and the service that a step is about."""
-    on = step.on if isinstance(step, Gate) else step.resource
-    return on.app, on.service
+    return step.resource.app, step.resource.service
 
 
 def _is_of(service: Service, step: Step, app: App, roles: Roles) -> bool:
-    on = step.on if isinstance(step, Gate) else step.resource
-    return _of(step) == (app.name, service.name) and roles[on.kind] is Role.INSTANCE
+    return _of(step) == (app.name, service.name) and roles[step.resource.kind] is Role.INSTANCE
 
 
 def _outage(service: Service, serving: set[str], steps: Iterable[Step], app: App, roles: Roles) -> float:
@@ -124,7 +122,7 @@ def _outage(service: Service, serving: set[str], steps: Iterable[Step], app: App
         together = list(batch)
         if not is_down:
             gates = (it for it in together if isinstance(it, Gate) and it.check.probe != DRAINED)
-            serving |= {it.on.name for it in gates if _is_of(service, it, app, roles)}
+            serving |= {it.resource.name for it in gates if _is_of(service, it, app, roles)}
             changes = [it for it in together if isinstance(it, Change) and not it.to]
             gone = {it.resource.name for it in changes if roles[it.resource.kind] is Role.INSTANCE}
             is_down = bool(serving) and serving <= gone
@@ -160,6 +158,5 @@ def _wait(check: Check) -> float:
 def _is_back(service: Service, step: Step, app: App, roles: Roles) -> bool:
     """A service with a route is back once that leads to its new instances, any other one once it is there."""
     if service.kong:
-        on = step.on if isinstance(step, Gate) else step.resource
-        return _of(step) == (app.name, service.name) and roles[on.kind] is Role.ROUTE
+        return _of(step) == (app.name, service.name) and roles[step.resource.kind] is Role.ROUTE
     return isinstance(step, Gate) and _is_of(service, step, app, roles) and step.check.probe != DRAINED

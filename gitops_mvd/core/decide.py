@@ -14,7 +14,6 @@ from gitops_mvd.core.model import (
     App,
     Desired,
     Failure,
-    Gate,
     Goal,
     Health,
     Operation,
@@ -163,7 +162,7 @@ def share(plan: Plan, app: str) -> Plan:
     """The steps of a plan that are about one app."""
 
     def of_app(steps: Iterable[Step]) -> tuple[Step, ...]:
-        return tuple(it for it in steps if (it.on if isinstance(it, Gate) else it.resource).app == app)
+        return tuple(it for it in steps if it.resource.app == app)
 
     return Plan(of_app(plan.change), of_app(plan.clean))
 

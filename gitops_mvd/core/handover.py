@@ -43,7 +43,10 @@ class _Stake:
 
 def handovers(candidates: Sequence[Candidate], host: Host, history: History) -> list[Handover]:
     """What passes between the apps of a commit, on the way to it or, after a failure, back."""
-    stakes = [_stake(candidate, host, history) for candidate in candidates]
+    return _between([_stake(candidate, host, history) for candidate in candidates])
+
+
+def _between(stakes: Sequence[_Stake]) -> list[Handover]:
     there = _passing(
         {it.app.name: _without(it.had | it.holds, it.wants) for it in stakes},
         {it.app.name: _without(it.wants, it.holds) for it in stakes},
@@ -125,7 +128,7 @@ def remarks(candidates: Sequence[Candidate], host: Host, history: History) -> di
     """What to know of a commit beside its changes, by app: what passes to it, and which data it leaves behind."""
     stakes = {candidate.app.name: _stake(candidate, host, history) for candidate in candidates}
     told: defaultdict[str, list[str]] = defaultdict(list)
-    for handover in handovers(candidates, host, history):
+    for handover in _between([*stakes.values()]):
         giver, taker = stakes[handover.giver], stakes[handover.taker]
         if handover.is_rename:
             told[taker.app.name].append(f"takes the place of {giver.app.name}")

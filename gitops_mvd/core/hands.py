@@ -45,8 +45,8 @@ class Hands:
 
     def givers(self, units: Iterable[Resource], part: Part, taker: Rollout | None = None) -> list[Leaving]:
         """The old instances of other services that have what new `units` need."""
-        takes = [_claims(unit, part) for unit in units]
-        others = (it for it in self._left() if taker is None or it.rollout is not taker)
+        others = [it for it in self._left() if taker is None or it.rollout is not taker]
+        takes = [_claims(unit, part) for unit in units] if others else ()
         return [it for it in others if any(_meet(it.gives, claims) for claims in takes)]
 
     def let_go(self, givers: Iterable[Leaving], started: Set[int] = frozenset()) -> Iterator[Step]:

@@ -452,12 +452,12 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Gate:
-    """One step: wait until the resource `on`, an instance or a route, passes `check`.
+    """One step: wait until a resource, an instance or a route, passes `check`.
 
     A gate that is not `required` only reports that it was not passed (`failure_action: continue`).
     """
 
-    on: Resource
+    resource: Resource
     check: Check
     required: bool = True
 

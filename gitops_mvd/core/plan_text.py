@@ -14,7 +14,7 @@ from typing import Any
 from gitops_mvd.core.cost import NO_DOWNTIME, Cost, cost
 from gitops_mvd.core.decide import Decision, Known
 from gitops_mvd.core.difference import ADDED, REMOVED, Difference, what_changed
-from gitops_mvd.core.model import OUTDATED, RUNNING, App, Change, Check, Gate, Json, Plan, Resource, Roles, Step
+from gitops_mvd.core.model import OUTDATED, RUNNING, App, Change, Check, Gate, Json, Plan, Roles, Step
 from gitops_mvd.core.rollout import DRAINED, ROUTE_PROOF
 
 Summary = Callable[[Check], str]  # what is shown of a check behind the name of its probe, and never a secret
@@ -146,14 +146,14 @@ def _repaired(change: Change) -> str:
 def effective(plan: Plan) -> Plan:
     """The steps that do something: a wait for what the plan does not change is none of them."""
     changed = {step.resource.key for step in plan if isinstance(step, Change)}
-    halves = ((step for step in half if _resource(step).key in changed) for half in (plan.change, plan.clean))
+    halves = ((step for step in half if step.resource.key in changed) for half in (plan.change, plan.clean))
     return Plan(*map(tuple, halves))
 
 
 def lines(plan: Plan, summary: Summary) -> Iterator[str]:
     """The steps of a plan, one a line."""
     for step in plan:
-        resource = _resource(step)
+        resource = step.resource
         sign, kind = ("?", "wait") if isinstance(step, Gate) else (SIGNS[step.verb], resource.kind)
         yield f"{sign} {kind:<8} {resource.name:<40} {_step_text(step, summary)}".rstrip()
 
@@ -163,8 +163,8 @@ def as_json(plan: Plan, summary: Summary) -> list[dict[str, object]]:
     return [
         {
             "do": "wait" if isinstance(step, Gate) else step.verb,
-            "kind": _resource(step).kind,
-            "name": _resource(step).name,
+            "kind": step.resource.kind,
+            "name": step.resource.name,
             "what": _step_text(step, summary),
         }
         for step in plan
@@ -191,10 +191,6 @@ def _route_condition(spec: Json) -> str:
     if spec.get("everywhere"):
         return "until every node of Kong knows the route"
     return f"until Kong stops using {', '.join(spec['left'])}" if spec.get("left") else "until Kong uses it"
-
-
-def _resource(step: Step) -> Resource:
-    return step.on if isinstance(step, Gate) else step.resource
 
 
 def _step_text(step: Step, summary: Summary) -> str:

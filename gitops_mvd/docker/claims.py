@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from ipaddress import ip_network
 from pathlib import PurePath
 
-from gitops_mvd.core.claims import EVERYWHERE, FOLDER, PORT, SUBNET, Claim
+from gitops_mvd.core.claims import ADDRESS, FOLDER, SUBNET, VOLUME, Claim, port_claim
 from gitops_mvd.docker.types import ListedContainer, ListedNetwork
 
 _ADDRESSES = ("IPv4Address", "IPv6Address")
@@ -30,14 +30,13 @@ def subnets(network: ListedNetwork) -> frozenset[Claim]:
 def _claims(container: ListedContainer, folders: PurePath) -> Iterator[Claim]:
     for port in container.get("Ports") or ():
         if "PublicPort" in port:
-            address = port.get("IP", "")
-            yield Claim(PORT, f"{port['PublicPort']}/{port['Type']}", "" if address in EVERYWHERE else address)
+            yield port_claim(port["PublicPort"], port["Type"], port.get("IP", ""))
     for network, endpoint in (container["NetworkSettings"]["Networks"] or {}).items():
         asked = endpoint.get("IPAMConfig") or {}
-        yield from (Claim("address", f"{asked[key]} on {network}") for key in _ADDRESSES if asked.get(key))
+        yield from (Claim(ADDRESS, f"{asked[key]} on {network}") for key in _ADDRESSES if asked.get(key))
     for mount in container.get("Mounts") or ():
         if mount.get("RW") and mount["Type"] == "volume" and mount.get("Name"):
-            yield Claim("volume", mount["Name"], is_shared=True)
+            yield Claim(VOLUME, mount["Name"], is_shared=True)
         elif mount.get("RW") and mount["Type"] == "bind":
             source = PurePath(mount.get("Source", "/"))
             inside = source.is_relative_to(folders)

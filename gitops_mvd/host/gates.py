@@ -136,35 +136,35 @@ class Gates:
                 raise answer
             return self._is_passed(wait, *answer, now)
         except StepFailed as error:
-            error.app, error.service = wait.gate.on.app, wait.gate.on.service
+            error.app, error.service = wait.gate.resource.app, wait.gate.resource.service
             if wait.gate.required:
                 raise
-            log.warning("gate not passed app=%s %s: %s", wait.gate.on.app, wait.gate.on.name, error)
+            log.warning("gate not passed app=%s %s: %s", wait.gate.resource.app, wait.gate.resource.name, error)
             remarks.append(str(error))
             return True
 
     def _is_passed(self, wait: Wait, health: Health, why: str, now: float) -> bool:
         """Judge a try that began `now`.  A final no fails at once; what may still become healthy is given its time."""
-        gate, check = wait.gate, wait.gate.check
+        gate, check, about = wait.gate, wait.gate.check, wait.gate.resource
         wait.row = wait.row + 1 if health is Health.HEALTHY else 0
         if 0 < wait.row < check.successes:
             health, why = Health.PROGRESSING, f"was healthy {wait.row} times in a row, and not {check.successes} times"
         wait.healthy_since = (wait.healthy_since or now) if wait.row >= check.successes else 0.0
         hold = 0.0 if wait.is_answered and not check.spec.get("by_name") else check.hold
         if wait.healthy_since and now - wait.healthy_since >= hold:
-            log.info("gate passed app=%s %s %s after=%.2fs", gate.on.app, gate.on.name, check.probe, now - wait.began)
+            log.info("gate passed app=%s %s %s after=%.2fs", about.app, about.name, check.probe, now - wait.began)
             if check.probe == COMPLETED:
-                self._history.mark_job_done(gate.on.name)
+                self._history.mark_job_done(about.name)
             return True
         if health is Health.DEGRADED:
             raise Unhealthy(self._cause(gate, why))
         late = now - wait.began > wait.lasts
         if late and check.probe in ONLY_WAIT:
-            log.info("not drained app=%s %s after=%.2fs: %s", gate.on.app, gate.on.name, now - wait.began, why)
+            log.info("not drained app=%s %s after=%.2fs: %s", about.app, about.name, now - wait.began, why)
             return True
         if late and not wait.healthy_since:
             if health is Health.UNKNOWN:
-                raise Unavailable(f"{_who(gate.on)}: {why}")
+                raise Unavailable(f"{_who(about)}: {why}")
             raise Unhealthy(self._cause(gate, f"{why} for {wait.lasts:g} s"))
         return False
 
@@ -172,7 +172,7 @@ class Gates:
         return self._ask_route_proof(wait) if wait.gate.check.probe == ROUTE_PROOF else self._ask_instance(wait)
 
     def _ask_instance(self, wait: Wait) -> tuple[Health, str]:
-        check, name = wait.gate.check, wait.gate.on.name
+        check, name = wait.gate.check, wait.gate.resource.name
         instance = self._engine.instance(name)
         if check.probe in ONLY_WAIT:  # it is about to be deleted: how it ended or came back does not matter
             return self._ask_old(wait, instance) if instance else (Health.HEALTHY, "")
@@ -182,7 +182,7 @@ class Gates:
             why = f"its container was not {'started' if instance else 'created'}"
             waited = self._clock.now() - wait.began
             if waited > STARTED_WITHIN_SECONDS and (disruption := self._disruptions.since_pass(wait.began)):
-                raise Disrupted(f"{_who(wait.gate.on)}: {why}, and {disruption}", wait.gate.on)
+                raise Disrupted(f"{_who(wait.gate.resource)}: {why}, and {disruption}", wait.gate.resource)
             self._raise_if_given_up(instance, wait)
             return Health.PROGRESSING, why
         has_ended = instance.state != "running"
@@ -206,7 +206,7 @@ class Gates:
         else:
             health, why = self.ask(instance, check)
         if health is Health.DEGRADED and has_ended and (disruption := self._disruption(wait)):
-            raise Disrupted(disruption, wait.gate.on)
+            raise Disrupted(disruption, wait.gate.resource)
         early = self._clock.now() - wait.began < check.start_period  # failures do not count yet
         return (Health.PROGRESSING if early and not has_ended and health is Health.DEGRADED else health), why
 
@@ -215,16 +215,16 @@ class Gates:
 
         Why the engine refused it may be of an earlier start, as long as the unit is at a new one.
         """
-        unit = f"{wait.gate.on.name}.service"
+        unit = f"{wait.gate.resource.name}.service"
         if not (instance and instance.refused) and self._clock.now() - wait.began < LOOKED_AT_AFTER_SECONDS:
             return
         found = self._systemd.units(unit).get(unit)
         if not found or found.sub not in ("failed", "auto-restart", "auto-restart-queued"):
             return
         if disruption := self._disruptions.since_pass(wait.began):
-            raise Disrupted(f"{_who(wait.gate.on)}: was not started, and {disruption}", wait.gate.on)
+            raise Disrupted(f"{_who(wait.gate.resource)}: was not started, and {disruption}", wait.gate.resource)
         if instance and instance.refused:
-            raise refused_start(_who(wait.gate.on), instance.refused)
+            raise refused_start(_who(wait.gate.resource), instance.refused)
         if found.sub == "failed":
             raise Unhealthy(self._cause(wait.gate, "its unit gave up"))
 
@@ -233,7 +233,7 @@ class Gates:
 
         No request is then on its way from Kong either, so that nothing has to be quiet for a while.
         """
-        check, port = wait.gate.check, wait.gate.on.spec.get("port")
+        check, port = wait.gate.check, wait.gate.resource.spec.get("port")
         if port and self._route_proof:
             wait.is_answered = wait.is_answered or self._route_proof.was_idle()
         return self.ask(instance, replace(check, spec={"idle_port": port}) if wait.is_answered else check)
@@ -246,13 +246,13 @@ class Gates:
     def _ended(self, wait: Wait) -> str:
         if disruption := self._disruption(wait):
             raise Unavailable(disruption)
-        code = self._engine.exit_code(wait.gate.on.name, self._clock.now() - wait.began + 1)
+        code = self._engine.exit_code(wait.gate.resource.name, self._clock.now() - wait.began + 1)
         return "ended" if code is None else f"exited with code {code}"
 
     def _disruption(self, wait: Wait) -> str:
         """Why the end of the instance says nothing about it; "" if it ended by itself."""
         disruption = self._disruptions.since_unix(unix_time(wait.first_start))
-        return f"{_who(wait.gate.on)} ended, and {disruption}" if disruption else ""
+        return f"{_who(wait.gate.resource)} ended, and {disruption}" if disruption else ""
 
     def _ask_route_proof(self, wait: Wait) -> tuple[Health, str]:
         """The route proof: does Kong lead to this service, and was it seen to use the new instances and no old ones?
@@ -261,7 +261,7 @@ class Gates:
         nothing, Kong's answer alone is enough after PROOF_WAITS_SECONDS.  In a shared Kong an answer may come from an
         instance of another host; that is enough once Kong was seen to use one of this host's.
         """
-        route, spec = wait.gate.on, wait.gate.check.spec
+        route, spec = wait.gate.resource, wait.gate.check.spec
         if not self._route_proof:
             return Health.UNKNOWN, NO_KONG
         if spec.get("everywhere"):
@@ -288,11 +288,11 @@ class Gates:
     def _cause(self, gate: Gate, why: str) -> str:
         """Why a gate was not passed, with the last lines that the instance printed, and without any of its secrets."""
         if gate.check.probe == ROUTE_PROOF:
-            return f"{_who(gate.on)}: {why}"
-        said = self._systemd.journal(f"{gate.on.name}.service", lines=5)
+            return f"{_who(gate.resource)}: {why}"
+        said = self._systemd.journal(f"{gate.resource.name}.service", lines=5)
         last = f"; it last said: {' | '.join(said)}" if said else ""
-        service = gate.on.payload if isinstance(gate.on.payload, Service) else None
-        return f"{_who(gate.on)}: {self._redacted(why + last, service)}"
+        service = gate.resource.payload if isinstance(gate.resource.payload, Service) else None
+        return f"{_who(gate.resource)}: {self._redacted(why + last, service)}"
 
     def _redacted(self, text: str, service: Service | None) -> str:
         """The text without what the service has as a secret, and without any of this host."""

@@ -58,7 +58,7 @@ def vocabularies(value: Json) -> dict[str, Any]:
 def _step_to_json(step: Step) -> Json:
     if isinstance(step, Gate):
         return {
-            "on": _resource_to_json(step.on),
+            "on": _resource_to_json(step.resource),
             "check": {**dataclasses.asdict(step.check), "spec": without_secrets(step.check.spec)},
         }
     return {"was": _resource_to_json(step.was), "to": _resource_to_json(step.to)}

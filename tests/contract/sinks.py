@@ -28,7 +28,7 @@ from gitops_mvd.cli.output import telling
 from gitops_mvd.cli.server import log_to_stderr
 from gitops_mvd.config.settings import read
 from gitops_mvd.core.errors import MvdError, StepFailed, Unavailable, Unhealthy
-from gitops_mvd.core.model import App, CommitStatus, Gate, Goal, Health, Plan, PullRequest, Revision
+from gitops_mvd.core.model import App, CommitStatus, Goal, Health, Plan, PullRequest, Revision
 from gitops_mvd.core.ports import Forge
 from gitops_mvd.daemon.loop import Daemon
 from gitops_mvd.daemon.triggers import SYNC
@@ -80,7 +80,7 @@ class SayingHost(FakeHost):
     def __init__(self, history: Any) -> None:
         super().__init__(history)
         self.where, self.kind, self.said, self.app = "", "refuses", "", ""
-        self.fault = lambda step: self._say("step", (step.on if isinstance(step, Gate) else step.resource).app)
+        self.fault = lambda step: self._say("step", step.resource.app)
 
     def _say(self, where: str, app: str = "") -> None:
         if where == self.where and app in ("", self.app):

@@ -29,7 +29,7 @@ def texts(before: App, after: App, **more: Any) -> list[str]:
 
 
 def changed(was: dict[str, Any], now: dict[str, Any]) -> list[str]:
-    """What is told of a service with these keys."""
+    """The phrases about a service with these keys."""
     return [
         it.removeprefix("web: ")
         for it in texts(app(web={"image": "nginx:1.28", **was}), app(web={"image": "nginx:1.28", **now}))

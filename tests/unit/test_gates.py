@@ -115,7 +115,7 @@ def test_no_secret_is_in_the_last_words() -> None:
 def test_no_secret_is_in_what_a_single_try_says() -> None:
     said = Health.PROGRESSING, "exec ends with code 1: hunter2-long is wrong"
     gates, gate, _ = at_a_gate(lambda at: up(), Check("exec"), lambda at: said)
-    asked = dataclasses.replace(gate.on.payload, check=gate.check)
+    asked = dataclasses.replace(gate.resource.payload, check=gate.check)
     assert gates.ask_once(up(), asked) == (Health.PROGRESSING, "exec ends with code 1: *** is wrong")
 
 
@@ -438,7 +438,9 @@ def test_gates_are_tried_side_by_side_and_judged_in_their_order() -> None:
         return Health.DEGRADED, "http hangs"
 
     gates, gate, _ = at_a_gate(lambda at: up(), Check("http"), hangs)
-    many = [dataclasses.replace(gate, on=dataclasses.replace(gate.on, service=f"web-{n}")) for n in range(8)]
+    many = [
+        dataclasses.replace(gate, resource=dataclasses.replace(gate.resource, service=f"web-{n}")) for n in range(8)
+    ]
     with pytest.raises(Unhealthy, match="web-0: http hangs"):
         gates.wait(many)
 

@@ -48,7 +48,7 @@ class World:
         """What was done to units and routes, since the last time."""
         told = []
         for step in self.host.log:
-            resource = step.on if isinstance(step, Gate) else step.resource
+            resource = step.resource
             if resource.kind in ("unit", "route"):
                 told.append(f"{'wait' if isinstance(step, Gate) else step.verb} {resource.app}.{resource.service}")
         self.host.log.clear()

@@ -68,10 +68,7 @@ def test_the_old_version_goes_only_after_the_new_one_is_proven_and_routed(world:
     world.deploy(chat("v1"))
     world.host.log.clear()
     world.deploy(chat("v2"))
-    told = [
-        ("gate" if isinstance(s, Gate) else s.verb, (s.on if isinstance(s, Gate) else s.resource).kind)
-        for s in world.host.log
-    ]
+    told = [("gate" if isinstance(s, Gate) else s.verb, s.resource.kind) for s in world.host.log]
     assert told == [
         ("create", "image"),
         ("create", "unit"),
@@ -146,7 +143,7 @@ def test_a_stop_first_service_never_runs_twice(world: World) -> None:
 
 
 def did(world: World) -> list[tuple[str, str]]:
-    steps = [("gate", s.on) if isinstance(s, Gate) else (s.verb, s.resource) for s in world.host.log]
+    steps = [("gate" if isinstance(s, Gate) else s.verb, s.resource) for s in world.host.log]
     return [(what, resource.kind) for what, resource in steps]
 
 
@@ -379,9 +376,9 @@ def test_a_dependent_starts_only_after_the_gate_of_what_it_waits_for(world: Worl
     app = App("chat", (service("api", depends_on={"db": "service_healthy"}), service("db", route=False)))
     world.deploy(app)
     told = [
-        f"{'gate' if isinstance(s, Gate) else 'create'} {(s.on if isinstance(s, Gate) else s.resource).service}"
+        f"{'gate' if isinstance(s, Gate) else 'create'} {s.resource.service}"
         for s in world.host.log
-        if (s.on if isinstance(s, Gate) else s.resource).kind == "unit"
+        if s.resource.kind == "unit"
     ]
     assert told == ["create db", "gate db", "create api", "gate api"]
 
@@ -403,11 +400,9 @@ def told(world: World) -> list[str]:
         if isinstance(step, Change):
             return f"{signs[step.verb]} {short(step.resource)}"
         how = step.check.probe if step.check.probe == DRAINED else "".join(sorted(step.check.spec))
-        return f"? {short(step.on)} {how}".rstrip()
+        return f"? {short(step.resource)} {how}".rstrip()
 
-    return [
-        line(step) for step in world.host.log if (step.on if isinstance(step, Gate) else step.resource).kind != "image"
-    ]
+    return [line(step) for step in world.host.log if step.resource.kind != "image"]
 
 
 VERSIONS = [service("web", image, replicas=4) for image in ("v1", "v2", "sick")]
@@ -646,8 +641,8 @@ def shop(migrate: str, web: str = "v1") -> App:
 
 def test_a_job_is_done_before_what_waits_for_it_starts(world: World) -> None:
     world.deploy(shop("m1"))
-    units = [step for step in world.host.log if (step.on if isinstance(step, Gate) else step.resource).kind == "unit"]
-    told = [f"{type(s).__name__} {(s.on if isinstance(s, Gate) else s.resource).service}" for s in units]
+    units = [step for step in world.host.log if step.resource.kind == "unit"]
+    told = [f"{type(s).__name__} {s.resource.service}" for s in units]
     assert told == ["Change migrate", "Gate migrate", "Change web", "Gate web"]
 
 
@@ -685,7 +680,9 @@ def test_only_what_others_may_be_connected_to_is_drained(world: World) -> None:
     world.deploy(app)
     world.host.log.clear()
     world.deploy(App("shop", (service("web"),)))
-    drained = [step.on.service for step in world.host.log if isinstance(step, Gate) and step.check.probe == DRAINED]
+    drained = [
+        step.resource.service for step in world.host.log if isinstance(step, Gate) and step.check.probe == DRAINED
+    ]
     assert drained == ["web"]
 
 
