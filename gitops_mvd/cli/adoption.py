@@ -129,7 +129,7 @@ def adopt_existing(wired: Wired, kind: str, name: str, app: str) -> Adopted:
     """
     resources = discover(wired.tools)[kind]
     wanted = next(
-        (it for app in desired(wired, fetch=True).apps for it in resources.wanted(app) if it.name == name), None
+        (it for one in desired(wired, fetch=True).apps for it in resources.wanted(one) if it.name == name), None
     )
     if not wanted:
         raise StepFailed(f"no app of this host declares the {kind} {name}", f"its real name is meant: docker {kind} ls")

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-import requests
 import yaml
 
 from tests.lab.command import Result
 from tests.lab.lab import Lab
+from tests.lab.outage import asked
 from tests.lab.repository import git
 from tests.lab.service import TALKER_VOLUMES
 from tests.lab.stage import SETTINGS, Stage, until
@@ -105,33 +104,11 @@ class Story(Stage):
     @contextmanager
     def never_failing(self, path: str, *expected: str) -> Iterator[None]:
         """Ask through the gateway all the while, and see that every answer is one of those expected."""
-        ended = threading.Event()
-        wrong: list[str] = []
-        asked = 0
-
-        def ask() -> None:
-            nonlocal asked
-            url = f"http://{self.server.ip}:8000{path}"
-            with requests.Session() as session:
-                session.trust_env = False
-                while not ended.wait(0.02):
-                    asked += 1
-                    try:
-                        said = session.get(url, timeout=5).text
-                    except requests.RequestException as error:
-                        said = str(error)
-                    if said.strip() not in expected:
-                        wrong.append(said)
-
-        asking = threading.Thread(target=ask)
-        asking.start()
-        try:
+        with asked(f"http://{self.server.ip}:8000{path}", within=5) as seen:
             yield
-        finally:
-            ended.set()
-            asking.join()
-        assert not wrong, f"{len(wrong)} of {asked} answers were wrong, such as {wrong[0]!r}"
-        assert asked > 10
+        wrong = [it.said for it in seen if it.said.strip() not in expected]
+        assert not wrong, f"{len(wrong)} of {len(seen)} answers were wrong, such as {wrong[0]!r}"
+        assert len(seen) > 10
 
 
 def manifest(app: str, compose: Mapping[str, Any], **files: str) -> dict[str, str | None]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -13,6 +12,7 @@ import pytest
 from tests.integration.stories import DAEMON, HEALTH, Story, eventually, manifest, routed
 from tests.lab import service
 from tests.lab.lab import Lab
+from tests.lab.outage import all_the_while
 
 pytestmark = pytest.mark.lab
 
@@ -53,19 +53,8 @@ def updated(**config: Any) -> dict[str, Any]:
 def counting(story: Story, app: str) -> Iterator[list[int]]:
     """How many containers of an app were seen to run, again and again while the block lasts."""
     seen: list[int] = []
-    ended = threading.Event()
-
-    def look() -> None:
-        while not ended.wait(0.1):
-            seen.append(len(story.containers(app)))
-
-    looking = threading.Thread(target=look)
-    looking.start()
-    try:
+    with all_the_while(lambda: seen.append(len(story.containers(app))), pause=0.1):
         yield seen
-    finally:
-        ended.set()
-        looking.join()
 
 
 def test_replicas_are_replaced_by_turns_and_scaled_and_no_request_is_lost(story: Story, push: Push) -> None:

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import pytest
-import requests
 
 from tests.integration.stories import HEALTH, Story, eventually, manifest
 from tests.lab import service
 from tests.lab.lab import Lab
+from tests.lab.outage import asked
 
 pytestmark = pytest.mark.lab
 
@@ -48,29 +47,11 @@ def serving(story: Story, image: str) -> dict[str, Any]:
 @contextmanager
 def serving_all_the_while(story: Story) -> Iterator[None]:
     """Ask the published port all the while, and see that no request is lost."""
-    ended, lost = threading.Event(), list[str]()
-    asked = 0
-
-    def ask() -> None:
-        nonlocal asked
-        with requests.Session() as session:
-            session.trust_env = False
-            while not ended.wait(0.02):
-                asked += 1
-                try:
-                    session.get(f"http://{story.server.ip}:{PORT}/", timeout=2).raise_for_status()
-                except requests.RequestException as error:
-                    lost.append(str(error))
-
-    asking = threading.Thread(target=ask)
-    asking.start()
-    try:
+    with asked(f"http://{story.server.ip}:{PORT}/") as seen:
         yield
-    finally:
-        ended.set()
-        asking.join()
-    assert not lost, f"{len(lost)} of {asked} requests were lost, such as {lost[0]}"
-    assert asked > 10
+    lost = [it.said for it in seen if not it.answered]
+    assert not lost, f"{len(lost)} of {len(seen)} requests were lost, such as {lost[0]}"
+    assert len(seen) > 10
 
 
 def waits(story: Story, commit: str, why: str) -> None:

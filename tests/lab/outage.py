@@ -5,51 +5,70 @@ from __future__ import annotations
 import itertools
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import NamedTuple
 
 import requests
 
 PAUSE_SECONDS = 0.02
-DEADLINE_SECONDS = 2.0
 
-Seen = Sequence[tuple[float, bool]]
+
+class Seen(NamedTuple):
+    """One try: when it ended, in seconds of `time.monotonic()`, if it was answered well, and what was said."""
+
+    at: float
+    answered: bool
+    said: str
 
 
 @contextmanager
-def asked(url: str) -> Iterator[list[tuple[float, bool]]]:
-    """Ask an address all the while: when, in seconds of `time.monotonic()`, and whether it answered."""
-    ended, seen = threading.Event(), list[tuple[float, bool]]()
+def all_the_while(do: Callable[[], object], pause: float) -> Iterator[None]:
+    """Do something again and again in a thread of its own, with a pause of so many seconds before each time."""
+    ended = threading.Event()
 
-    def ask() -> None:
-        with requests.Session() as session:
-            session.trust_env = False
-            while not ended.wait(PAUSE_SECONDS):
-                try:
-                    answered = session.get(url, timeout=DEADLINE_SECONDS).ok
-                except requests.RequestException:
-                    answered = False
-                seen.append((time.monotonic(), answered))
+    def again() -> None:
+        while not ended.wait(pause):
+            do()
 
-    asking = threading.Thread(target=ask)
-    asking.start()
+    thread = threading.Thread(target=again)
+    thread.start()
     try:
-        yield seen
+        yield
     finally:
         ended.set()
-        asking.join()
+        thread.join()
 
 
-def longest_outage(seen: Seen) -> float:
+@contextmanager
+def asked(url: str, within: float = 2.0) -> Iterator[list[Seen]]:
+    """Ask an address all the while; each answer has to come within so many seconds."""
+    seen: list[Seen] = []
+    with requests.Session() as session:
+        session.trust_env = False
+
+        def ask() -> None:
+            try:
+                answer = session.get(url, timeout=within)
+                answered, said = answer.ok, answer.text
+            except requests.RequestException as error:
+                answered, said = False, str(error)
+            seen.append(Seen(time.monotonic(), answered, said))
+
+        with all_the_while(ask, PAUSE_SECONDS):
+            yield seen
+
+
+def longest_outage(seen: Sequence[Seen]) -> float:
     """The seconds from the last answer before it was down to the first one after, at most; it must end as it began."""
-    assert seen[0][1]
-    assert seen[-1][1]
-    answers = [at for at, answered in seen if answered]
-    failed = [at for at, answered in seen if not answered]
+    assert seen[0].answered
+    assert seen[-1].answered
+    answers = [it.at for it in seen if it.answered]
+    failed = [it.at for it in seen if not it.answered]
     gaps = itertools.pairwise(answers)
     return max((end - begin for begin, end in gaps if any(begin < at < end for at in failed)), default=0.0)
 
 
-def failures(seen: Seen) -> int:
+def failures(seen: Sequence[Seen]) -> int:
     """How often it did not answer."""
-    return sum(not answered for _, answered in seen)
+    return sum(not it.answered for it in seen)
