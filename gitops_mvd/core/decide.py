@@ -68,12 +68,14 @@ class Decision:
     """What to do about an app: `plan` leads to `goal`, which is the app itself unless a `failure` stands against it.
 
     Without a goal (None) nothing is to be done, or the way leads back to what was found, and never to the empty app.
-    `way` is the same for a planner, None if nothing is to be done.  `stuck` is why the way cannot be gone now.
+    `way` is the same for a planner, None if nothing is to be done.  `stuck` is why the way cannot be gone now.  `known`
+    is what it was decided by.
     """
 
     app: App
     goal: App | None
     plan: Plan
+    known: Known
     failure: Failure | None = None
     stuck: StepFailed | None = None
     way: Goal | None = None
@@ -150,10 +152,7 @@ def decide(candidates: Sequence[tuple[Candidate, Known]], planner: Planner) -> t
         assert hindered.failure
         why = f"changes together with {hindered.app.name}: {hindered.failure.why}"
         held = Failure(why, WAIT if hindered.failure.action == WAIT else "rollback")
-        decisions = [
-            it if it.failure else _decide(Candidate(it.app, held), known, planner)
-            for it, (_, known) in zip(decisions, candidates, strict=True)
-        ]
+        decisions = [it if it.failure else _decide(Candidate(it.app, held), it.known, planner) for it in decisions]
     plan = planner.plan([it.way for it in decisions if it.way and not it.stuck])
     return [replace(it, plan=share(plan, it.app.name)) for it in decisions], plan
 
@@ -182,14 +181,14 @@ def _decide(candidate: Candidate, known: Known, planner: Planner) -> Decision:
             failure = failure_by(error)
         else:
             if not (drift := planner.unrepaired(plan) if is_good else ""):
-                return Decision(app, app, plan, way=way, stuck=_rest(known, plan) if is_good else None)
+                return Decision(app, app, plan, known, way=way, stuck=_rest(known, plan) if is_good else None)
             failure = Failure(drift, "hold")
     match failure.action:
         case "pause" | "hold":
-            return Decision(app, app, Plan(), failure)
+            return Decision(app, app, Plan(), known, failure)
         case "continue":
             way = Goal(app, proven=True)
-            return Decision(app, app, planner.plan([way]), failure, way=way)
+            return Decision(app, app, planner.plan([way]), known, failure, way=way)
     return _rollback(app, known, planner, failure)
 
 
@@ -200,8 +199,8 @@ def _rollback(app: App, known: Known, planner: Planner, failure: Failure) -> Dec
     try:
         plan = planner.plan([way])
     except StepFailed as error:
-        return Decision(app, good, Plan(), failure, stuck=error)
-    return Decision(app, good, plan, failure, _rest(known, plan), way)
+        return Decision(app, good, Plan(), known, failure, stuck=error)
+    return Decision(app, good, plan, known, failure, _rest(known, plan), way)
 
 
 def _rest(known: Known, plan: Plan) -> StepFailed | None:

@@ -12,7 +12,7 @@ from itertools import groupby
 from typing import Any
 
 from gitops_mvd.core.cost import NO_DOWNTIME, Cost, cost
-from gitops_mvd.core.decide import Decision, Known
+from gitops_mvd.core.decide import Decision
 from gitops_mvd.core.difference import ADDED, REMOVED, Difference, what_changed
 from gitops_mvd.core.model import OUTDATED, RUNNING, App, Change, Check, Gate, Json, Plan, Roles, Step
 from gitops_mvd.core.rollout import DRAINED, ROUTE_PROOF
@@ -78,7 +78,7 @@ class AppChange:
 
 
 def app_change(
-    decision: Decision, known: Known, roles: Roles, why: Mapping[str, str], together: Plan, beside: Iterable[str] = ()
+    decision: Decision, roles: Roles, why: Mapping[str, str], together: Plan, beside: Iterable[str] = ()
 ) -> AppChange:
     """What people read of what was decided about an app; `why` tells why its services stop first.
 
@@ -89,7 +89,7 @@ def app_change(
     if decision.failure:
         back = ("goes back to the version that last worked",) if decision.plan else ()
         return AppChange(decision.app.name, (), cost(decision.plan, goal, roles, (), why, together), back)
-    found = what_changed(decision.app, known.good, known.before, roles)
+    found = what_changed(decision.app, decision.known.good, decision.known.before, roles)
     remarks = () if found else _repairs(decision.plan)
     price = cost(decision.plan, goal, roles, found, why, together)
     return AppChange(decision.app.name, found, price, (*remarks, *beside))

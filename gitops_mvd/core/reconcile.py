@@ -74,10 +74,10 @@ def settle(group: Group, host: Host, history: History, commit: str) -> list[Outc
     """Bring apps that change together to where they should be or, after a failure, to where they last worked."""
     known = [_recall(candidate.app, host, history, commit) for candidate in group]
     done = attempt(group, known, host, history, commit)
-    if failed := _mark_failed(done, known, history):
+    if failed := _mark_failed(done, history):
         back = [failed if candidate.app is failed.app else candidate for candidate in group]
         done = attempt(back, known, host, history, commit)  # this is the rollback
-        _mark_failed(done, known, history)
+        _mark_failed(done, history)
     decisions = {decision.app.name: decision for decision in done.decisions}
     return [
         _outcome(candidate, decisions.get(candidate.app.name), done.error, it, host, history, commit)
@@ -177,29 +177,26 @@ def attempt(group: Group, known: Sequence[Known], host: Host, history: History, 
             raise stuck
         was_tried = True
         remarks = host.carry_out(plan.change)
-        decisions = [
-            _remember(decision, remarks, it, history, commit) for decision, it in zip(decisions, known, strict=True)
-        ]
+        decisions = [_remember(decision, remarks, history, commit) for decision in decisions]
         host.carry_out(plan.clean)
-        for decision, it in zip(decisions, known, strict=True):
-            if it.good and it.resting and decision.goal == it.good and not decision.continues:
-                history.approve(it.good, commit)  # it is back, and nothing is left to clean up
+        for it in decisions:
+            if it.goal and it.goal == it.known.good and it.known.resting and not it.continues:
+                history.approve(it.goal, commit)  # it is back, and nothing is left to clean up
     except (Interrupted, Unavailable, StepFailed) as error:
         return Attempt(decisions, error, was_tried)
     return Attempt(decisions)
 
 
-def _mark_failed(done: Attempt, known: Sequence[Known], history: History) -> Candidate | None:
+def _mark_failed(done: Attempt, history: History) -> Candidate | None:
     """Remember what failed.  The candidate that is refused for it from now on; None if it has nowhere to go back to."""
     if not (at_fault := done.at_fault()):
         return None
     error, app, good = cast(StepFailed, done.error), at_fault.app, history.last_good(at_fault.app.name)
-    it = known[list(done.decisions).index(at_fault)]
     if at_fault.failure or at_fault.goal == good:
         if good and at_fault.goal == good:
-            history.mark_failed(good, _failure(error, REST, app, good, it))
+            history.mark_failed(good, _failure(error, REST, app, good, at_fault.known))
         return None
-    failure = _failure(error, _action(app, error), app, good, it)
+    failure = _failure(error, _action(app, error), app, good, at_fault.known)
     history.mark_failed(app, failure)
     return Candidate(app, failure)
 
@@ -219,9 +216,9 @@ def _recall(app: App, host: Host, history: History, commit: str) -> Known:
     return known
 
 
-def _remember(decision: Decision, remarks: list[str], known: Known, history: History, commit: str) -> Decision:
+def _remember(decision: Decision, remarks: list[str], history: History, commit: str) -> Decision:
     """Every required gate has passed.  `remarks` are of those that were not required (`failure_action: continue`)."""
-    app = decision.app
+    app, known = decision.app, decision.known
     if decision.failure:
         return decision
     if remarks and _may_continue(app):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from gitops_mvd.core.decide import Candidate, Decision, Known, candidates, recall
+from gitops_mvd.core.decide import Candidate, Decision, candidates
 from gitops_mvd.core.errors import NotNow, Unavailable
 from gitops_mvd.core.handover import foreseen, remarks
 from gitops_mvd.core.model import App, Desired, Health, Operation, Plan, Problem, Revision, Sync
@@ -113,19 +113,19 @@ def _preview_of(
     if isinstance(decision, Unavailable):
         why = str(decision)
         return AppPreview(name, Plan(), AppChange(name), Sync.UNKNOWN, health, why, is_refused=True)
-    known, order = recall(candidate.app, host, history), reasons(decision.goal) if decision.goal else {}
+    order = reasons(decision.goal) if decision.goal else {}
     sync, operation, why = decision.verdict
     if decision.stuck:
         operation, why = Operation.RUNNING if isinstance(decision.stuck, NotNow) else operation, str(decision.stuck)
     previewed = AppPreview(
         name,
         Plan() if decision.stuck and not decision.failure else decision.plan,
-        app_change(decision, known, host.roles, order, together, beside),
+        app_change(decision, host.roles, order, together, beside),
         sync,
         health,
         reason(operation, why),
         health_reason,
-        is_refused=_is_refused(decision, known),
+        is_refused=_is_refused(decision),
     )
     if decision.goal and (overridden := host.overridden(decision.goal)):
         why = "; ".join(filter(None, (previewed.why, overridden)))
@@ -140,7 +140,7 @@ def _preview_of(
     return replace(previewed, sync=Sync.OUT_OF_SYNC if decision.plan else sync, why=why)
 
 
-def _is_refused(decision: Decision, known: Known) -> bool:
+def _is_refused(decision: Decision) -> bool:
     """Is this version one that cannot be deployed?  One that was tried and failed is a matter of `mvd status`."""
-    is_by_hand = decision.app == known.good  # what was changed by hand, and is left so
-    return bool(decision.stuck) or not (decision.failure in (None, known.failure) or is_by_hand)
+    is_by_hand = decision.app == decision.known.good  # what was changed by hand, and is left so
+    return bool(decision.stuck) or not (decision.failure in (None, decision.known.failure) or is_by_hand)

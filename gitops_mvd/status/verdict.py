@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from gitops_mvd.core.decide import EMPTIED, Decision, candidates, recall
+from gitops_mvd.core.decide import EMPTIED, Decision, candidates
 from gitops_mvd.core.errors import ManifestError, StepFailed, Unavailable
 from gitops_mvd.core.handover import foreseen, remarks
 from gitops_mvd.core.model import App, Desired, Plan, Revision
@@ -115,11 +115,11 @@ class Judge:
         """What would be done to an app, and why it would not become what the pull request wants, "" if it would."""
         if isinstance(decision, Unavailable):
             raise decision
-        known, order = recall(app, self.host, self.history), reasons(decision.goal) if decision.goal else {}
-        change = app_change(decision, known, self.host.roles, order, together, beside)
+        order = reasons(decision.goal) if decision.goal else {}
+        change = app_change(decision, self.host.roles, order, together, beside)
         if not decision.failure:
             return change, ""
-        tried = "this very version was tried here and failed: " if decision.failure == known.failure else ""
+        tried = "this very version was tried here and failed: " if decision.failure == decision.known.failure else ""
         return change, f"{tried}{redact(decision.failure.why, secrets_of_app(app))}"
 
 
