@@ -81,11 +81,6 @@ class Decision:
     way: Goal | None = None
 
     @property
-    def continues(self) -> bool:
-        """Is it kept although it failed (`failure_action: continue`)?"""
-        return self.failure is not None and self.failure.action == "continue"
-
-    @property
     def verdict(self) -> tuple[Sync, Operation, str]:
         """How the app stands once the plan was carried out."""
         if not self.failure:
@@ -148,7 +143,7 @@ def decide(candidates: Sequence[tuple[Candidate, Known]], planner: Planner) -> t
     decisions = [_decide(candidate, known, planner) for candidate, known in candidates]
     if len(decisions) == 1:
         return decisions, decisions[0].plan
-    if hindered := next((it for it in decisions if it.failure and not it.continues), None):
+    if hindered := next((it for it in decisions if it.failure and it.failure.action != "continue"), None):
         assert hindered.failure
         why = f"changes together with {hindered.app.name}: {hindered.failure.why}"
         held = Failure(why, WAIT if hindered.failure.action == WAIT else "rollback")

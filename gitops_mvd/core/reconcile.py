@@ -180,7 +180,7 @@ def attempt(group: Group, known: Sequence[Known], host: Host, history: History, 
         decisions = [_remember(decision, remarks, history, commit) for decision in decisions]
         host.carry_out(plan.clean)
         for it in decisions:
-            if it.goal and it.goal == it.known.good and it.known.resting and not it.continues:
+            if it.goal and it.goal == it.known.good and it.known.resting:
                 history.approve(it.goal, commit)  # it is back, and nothing is left to clean up
     except (Interrupted, Unavailable, StepFailed) as error:
         return Attempt(decisions, error, was_tried)

@@ -293,6 +293,16 @@ def test_a_version_that_could_not_be_brought_back_is_tried_at_once_when_a_commit
     assert world.host.images("chat") == ["acme/web:1"]
 
 
+def test_a_good_version_that_is_repaired_and_sick_is_green_again_once_it_is_healthy(world: World) -> None:
+    app = App("chat", (web(image="acme/web:sick", update=Update("start-first", failure_action="continue")),))
+    world.history.approve(app, "a" * 40)
+    assert world.deploy(app)["chat"].operation is Operation.FAILED
+    world.deploy(app)
+    told = world.deploy(app)["chat"]
+    assert (told.operation, told.health, told.why) == (Operation.SUCCEEDED, Health.DEGRADED, "web: http 503")
+    assert not told.is_green
+
+
 # ---- what is told ----------------------------------------------------------------------------------------------------
 
 
