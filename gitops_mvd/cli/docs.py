@@ -11,7 +11,7 @@ import click
 from gitops_mvd.core.errors import MvdError
 
 
-@click.command()
+@click.command(epilog="Example: mvd docs manifest")
 @click.argument("page", default="")
 def docs(page: str) -> int:
     """Read a PAGE of the manual, or list its pages."""

@@ -23,7 +23,7 @@ DAEMON_JSON = Path("/etc/docker/daemon.json")
 ENOUGH_DISK_BYTES = 2 << 30
 
 
-@click.command()
+@click.command(epilog="Example: mvd doctor")
 @as_json
 @click.pass_obj
 def doctor(config: Path, machine: bool) -> int:

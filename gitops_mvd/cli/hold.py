@@ -10,7 +10,7 @@ import click
 from gitops_mvd.cli.server import connect, read_settings
 
 
-@click.command()
+@click.command(epilog="Example: mvd retry chatbot")
 @click.argument("app")
 @click.pass_obj
 def retry(config: Path, app: str) -> int:
@@ -25,7 +25,7 @@ def retry(config: Path, app: str) -> int:
     return 0
 
 
-@click.command()
+@click.command(epilog="Example: mvd suspend the disk is being changed")
 @click.argument("why", nargs=-1)
 @click.pass_obj
 def suspend(config: Path, why: Sequence[str]) -> int:
@@ -41,7 +41,7 @@ def suspend(config: Path, why: Sequence[str]) -> int:
     return 0
 
 
-@click.command()
+@click.command(epilog="Example: mvd resume")
 @click.pass_obj
 def resume(config: Path) -> int:
     """Allow changes on this server again.

@@ -38,7 +38,7 @@ STOP_SECONDS = 90.0  # longer than TimeoutStopSec= of the unit
 COMPLETE = 'eval "$(_MVD_COMPLETE=bash_source mvd)"\n'
 
 
-@click.command(name="install")
+@click.command(epilog="Example: mvd install --repository https://github.com/acme/config")
 @click.option("--repository", default="", metavar="URL", help="The config repository, if there are no settings yet.")
 @click.option("--no-start", is_flag=True, help="Only write the files.")
 @click.pass_obj

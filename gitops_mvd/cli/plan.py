@@ -22,7 +22,7 @@ LATEST_EVENTS = 50
 FAILED = {Operation.FAILED, Operation.ROLLED_BACK, Operation.ROLLBACK_FAILED}
 
 
-@click.command()
+@click.command(epilog="Example: mvd plan --verbose")
 @click.option("-v", "--verbose", is_flag=True, help="Also each step that would be taken.")
 @as_json
 @click.pass_obj
@@ -84,7 +84,7 @@ def _summary(previewed: Preview) -> str:
     return f"No changes. {of}{counted(len(apps), 'app')} {'matches' if matching == 1 else 'match'} {commit}."
 
 
-@click.command()
+@click.command(epilog="Example: mvd explain chatbot/web")
 @click.argument("name", metavar="APP[/SERVICE]", default="")
 @as_json
 @click.pass_obj

@@ -16,7 +16,7 @@ from gitops_mvd.core.model import Outcome
 log = logging.getLogger(__name__)
 
 
-@click.command()
+@click.command(epilog="Example: mvd run")
 @click.pass_obj
 def run(config: Path) -> int:
     """Run the reconcile loop (what the systemd unit starts)."""
@@ -37,7 +37,7 @@ def run(config: Path) -> int:
     return 0
 
 
-@click.command()
+@click.command(epilog="Example: mvd sync")
 @as_json
 @click.pass_obj
 def sync(config: Path, machine: bool) -> int:

@@ -9,10 +9,13 @@ from importlib.resources.abc import Traversable
 import click
 
 
-@click.command()
+@click.command(epilog="Example: mvd schema x-mvd")
 @click.argument("name", default="")
 def schema(name: str) -> int:
-    """Print the JSON Schema NAME, or list the schemas.  How an editor uses them: mvd docs manifest."""
+    """Print the JSON Schema NAME, or list the schemas.
+
+    How an editor uses them: mvd docs manifest.
+    """
     known = _schemas()
     if not name:
         for known_name, file in sorted(known.items()):

@@ -17,11 +17,11 @@ if TYPE_CHECKING:
     from gitops_mvd.state.history import Event
 
 
-@click.command()
+@click.command(epilog="Example: mvd status")
 @as_json
 @click.pass_obj
 def status(config: Path, machine: bool) -> int:
-    """Show each app: synced, healthy, and how its last deploy went.
+    """Show each app: synced, healthy, and which commit runs.
 
     Exit code 1: an app is not synced or not healthy, its last deploy failed, or Git could not be asked for the newest
     commit.
@@ -56,7 +56,7 @@ def status(config: Path, machine: bool) -> int:
     return 0 if all(app.is_green for app in previewed.apps) and not git else 1
 
 
-@click.command()
+@click.command(epilog="Example: mvd history --app chatbot -n 5")
 @click.option("-n", "--lines", default=20, show_default=True, metavar="NUMBER", help="At most so many lines.")
 @click.option("--app", default="", metavar="NAME", help="This app only.")
 @as_json
@@ -79,7 +79,7 @@ def _words(event: Event) -> str:
     return "; ".join(filter(None, (reason(event.operation, event.why), event.changed)))
 
 
-@click.command()
+@click.command(epilog="Example: mvd logs chatbot/web -f")
 @click.argument("name", metavar="APP[/SERVICE]")
 @click.option("-f", "--follow", is_flag=True, help="Go on printing what comes.")
 @click.option("-n", "--lines", default=50, show_default=True, metavar="NUMBER", help="Begin with so many lines.")
