@@ -1,6 +1,7 @@
 """The questions of the local API, one a row.  Pure.
 
-The server answers them, the client asks them, OpenAPI describes them.  What acts is a POST with a JSON body and is answered on the socket for that alone; all else only reads.
+The server answers them, the client asks them, OpenAPI describes them.  What acts is a POST with a JSON body and is
+answered on the socket for that alone; all else only reads.
 """
 
 from __future__ import annotations

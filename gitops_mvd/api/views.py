@@ -146,14 +146,14 @@ class PhaseView:
     seconds: float = 0.0
 
 
-RUNNING, DONE, FAILED = "running", "done", "failed"
+RUNNING, DONE, FAILED, STOPPED = "running", "done", "failed", "stopped"
 
 
 @dataclass(frozen=True, slots=True)
 class StepView:
-    """One step: `verb` is create, update, delete or wait; `state` is running, done or failed.
+    """One step: `verb` is create, update, delete or wait; `state` is running, done, failed or stopped.
 
-    `why` is the reason of a failure.
+    `why` is the reason of a failure; what is stopped was given up because of another one.
     """
 
     app: str

@@ -196,10 +196,11 @@ class Daemon:
         try:
             if reasons & FETCH_REASONS or not self._revision:
                 self._fetch(reasons)
-            if why := suspension.reason(self._wired.settings_path):
+            suspended = suspension.suspended(self._wired.settings_path)
+            if suspended.host:
                 self._wired.monitor.pause_all()
-                self._wired.statuses.suspend(why)
-                self._warn_once("host", Unavailable(f"{suspension.SUSPENDED}: {why}", "`mvd resume`"))
+                self._wired.statuses.suspend(suspended.host)
+                self._warn_once("host", Unavailable(f"this server is {suspended.host.text}", "`mvd resume`"))
             else:
                 report = self._reconcile() if self._revision else None
                 self._clear_warning("host")

@@ -133,18 +133,22 @@ def test_threads_that_are_down_or_were_started_again_are_lines_of_status_and_doc
 
 
 @needs_root
-def test_a_status_for_programs_with_the_reason_of_a_suspension(operator: Terminal) -> None:
-    assert operator.mvd("suspend", "the disk", "is changed").code == 0
+def test_a_status_for_programs_with_the_reason_of_a_suspension(
+    operator: Terminal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SUDO_USER", "anna")
+    assert operator.mvd("suspend", "--why", "the disk is changed").code == 0
     try:
         status = json.loads(operator.mvd("status", "--json").out)
-        assert "suspended: the disk is changed (`mvd resume` ends it)" in operator.mvd("status").out.splitlines()
+        line = "suspended by anna: the disk is changed (`mvd resume` ends it)"
+        assert line in operator.mvd("status").out.splitlines()
         doctor = operator.mvd("doctor").out
         assert operator.mvd("sync").code == 1
     finally:
         assert operator.mvd("resume").out.startswith("resumed: ")
-    assert status["suspended"] == "the disk is changed"
+    assert (status["suspended"]["by"], status["suspended"]["why"]) == ("anna", "the disk is changed")
     assert {"app": "images", "sync": "Synced", "health": "Healthy", "why": ""} in status["apps"]
-    assert "warn  suspended      nothing is changed here: the disk is changed\n" in doctor
+    assert "warn  suspended      nothing is changed here: suspended by anna: the disk is changed\n" in doctor
 
 
 @needs_root

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+
 import click
 import pytest
 
@@ -27,14 +29,14 @@ def test_a_command_says_of_itself_what_the_list_says(name: str) -> None:
 def test_the_example_of_a_command_can_be_typed(name: str) -> None:
     epilog = command(name).epilog or ""
     assert epilog.startswith(f"Example: mvd {name}")
-    _, *words = epilog.removeprefix("Example: ").split()
+    _, *words = shlex.split(epilog.removeprefix("Example: "))
     with CONTEXT.scope():
         group: click.Command = mvd
         while isinstance(group, click.Group) and words:
             _, found, words = group.resolve_command(CONTEXT, words)
             assert found
             group = found
-        group.make_context(name, [word.strip("'") for word in words], CONTEXT)
+        group.make_context(name, words, CONTEXT)
 
 
 def test_the_list_has_each_task_once_with_its_commands() -> None:
