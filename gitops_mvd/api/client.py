@@ -8,7 +8,7 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
-from urllib.parse import quote, urlencode
+from urllib.parse import quote, unquote, urlencode
 
 import msgspec
 
@@ -46,25 +46,25 @@ class Api:
         self._acts = acts
         self.settings = ""  # the path of the daemon's own settings, once it has answered
 
-    def ask(self, name: str, of: type[T], *, within: float = ANSWERS_WITHIN_SECONDS, **parameters: Any) -> T:
-        """The answer to the endpoint of that name, as a value of the type `of`."""
-        body = b"".join(self._ask(BY_NAME[name], within, parameters))
+    def ask(self, name: str, of: type[T], *, timeout: float = ANSWERS_WITHIN_SECONDS, **parameters: Any) -> T:
+        """The answer to the endpoint of that name, as a value of the type `of`; `timeout` is in seconds."""
+        body = b"".join(self._ask(BY_NAME[name], timeout, parameters))
         try:
             return msgspec.json.decode(body, type=of)
         except msgspec.MsgspecError as error:
             raise Unavailable(f"the daemon's answer cannot be read: {error}", "is it of another version?") from None
 
-    def stream(self, name: str, of: type[T], *, within: float, **parameters: Any) -> Iterator[T]:
-        """The values of an endless answer as they come; `within` is the pause that is too long.
+    def stream(self, name: str, of: type[T], *, timeout: float, **parameters: Any) -> Iterator[T]:
+        """The values of an endless answer as they come; `timeout` is the pause that is too long.
 
         The daemon sends an empty line now and then, so that a pause says that it is gone.
         """
         rest = b""
-        for part in self._ask(BY_NAME[name], within, parameters):
+        for part in self._ask(BY_NAME[name], timeout, parameters):
             *lines, rest = (rest + part).split(b"\n")
             yield from (msgspec.json.decode(line, type=of) for line in lines if line)
 
-    def _ask(self, endpoint: Endpoint, within: float, parameters: dict[str, Any]) -> Iterator[bytes]:
+    def _ask(self, endpoint: Endpoint, timeout: float, parameters: dict[str, Any]) -> Iterator[bytes]:
         """The parts of the body of the answer."""
         is_read = endpoint.method == "GET"
         path = endpoint.path
@@ -73,11 +73,11 @@ class Api:
         query = urlencode({name: _text(value) for name, value in parameters.items()}) if is_read else ""
         body = None if is_read else json.dumps(parameters)
         where = self._reads if is_read else self._acts
-        with _connected(where, within) as connection:
+        with _connected(where, timeout) as connection:
             headers = {"Content-Type": "application/json"} if body else {}
             connection.request(endpoint.method, f"{path}?{query}" if query else path, body, headers)
             answer = connection.getresponse()
-            self.settings = answer.getheader(SETTINGS_HEADER, "")
+            self.settings = unquote(answer.getheader(SETTINGS_HEADER, ""))
             if answer.status >= 400:
                 raise _refused(answer.status, answer.read(LARGEST_ANSWER))
             total = 0

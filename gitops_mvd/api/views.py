@@ -7,6 +7,7 @@ words of `core.model`.  No text has a secret, a control character or more than o
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,10 +258,10 @@ class ChangesView:
 
 
 @dataclass(frozen=True, slots=True)
-class TextView:
-    """What a command of `mvd` says with `--json`, as one value: `answer`; `exit_code` is its own."""
+class CommandView:
+    """What a command of `mvd` says with `--json`: its `answer`, and the `exit_code` with which it ended."""
 
-    answer: object
+    answer: Any
     exit_code: int
 
 

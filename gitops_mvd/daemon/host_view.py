@@ -22,6 +22,7 @@ from gitops_mvd.api.views import (
 from gitops_mvd.core.errors import Unavailable
 from gitops_mvd.core.model import Health, Instance, Operation, Revision, Service, Sync, unix_time
 from gitops_mvd.core.redact import told_line
+from gitops_mvd.core.suspension import Suspension, Suspensions
 from gitops_mvd.daemon.operations import commit_view
 from gitops_mvd.host.health import ServiceHealth
 from gitops_mvd.host.machine import Machine
@@ -30,6 +31,7 @@ from gitops_mvd.state.operations import OperationsFile
 
 Page = Callable[[str], str]  # commit -> its address at the forge
 VERSION = version("gitops-mvd")
+NOTHING = Suspensions()
 WORST_SYNC = (Sync.UNKNOWN, Sync.OUT_OF_SYNC, Sync.SYNCED)
 
 
@@ -63,11 +65,11 @@ class HostViews:
         at: float,
         revision: Revision | None,
         error: str = "",
-        suspended: SuspensionView | None = None,
+        suspended: Suspensions = NOTHING,
         deploying: int = 0,
     ) -> HostView:
         """The server with these apps, looked at `at`.  Raises Unavailable where the history does not answer."""
-        shown = tuple(self._app(state) for state in sorted(apps, key=lambda state: state.name))
+        shown = tuple(self._app(state, suspended.apps.get(state.name)) for state in sorted(apps, key=_name))
         git = self._history.git_failure()
         return HostView(
             host=self._host.name,
@@ -78,7 +80,7 @@ class HostViews:
             commit=self.commit(revision.commit, revision) if revision else None,
             git=GitView(git.since, told_line(git.why), git.is_refused) if git else None,
             error=told_line(error),
-            suspended=suspended,
+            suspended=suspension_view(suspended.host),
             deploying=deploying,
             apps=shown,
             threads=tuple(
@@ -92,7 +94,7 @@ class HostViews:
         revision = known if known and known.author else self._file.revision(commit)
         return commit_view(revision if revision.subject or not known else known, self._page)
 
-    def _app(self, state: AppState) -> AppView:
+    def _app(self, state: AppState, suspended: Suspension | None) -> AppView:
         good, since = self._history.last_good(state.name), self._history.runs_since(state.name)
         try:
             found = self._host.services(good) if good else []
@@ -110,8 +112,21 @@ class HostViews:
             changed=told_line(state.changed),
             running=self.commit(since[0]) if since and has_own else None,
             since=since[1] if since and has_own else 0.0,
+            suspended=suspension_view(suspended),
             services=services,
         )
+
+
+def _name(state: AppState) -> str:
+    return state.name
+
+
+def suspension_view(of: Suspension | None) -> SuspensionView | None:
+    """A suspension as it is shown."""
+    if not of:
+        return None
+    since, until = (at.timestamp() if at else 0.0 for at in (of.since, of.until))
+    return SuspensionView(of.by, of.why, since, until, of.stop)
 
 
 def _service(found: ServiceHealth) -> ServiceView:

@@ -61,7 +61,17 @@ class Operations:
         self._steps: dict[int, StepView] = {}
         self._next = 0  # the number of the next step
         self._id = 0
-        self.told: list[Told] = []  # who is told of each pass that is over, whether it changed something or not
+        self.told: list[Told] = []  # each gets every pass that is over, whether it changed something or not
+
+    def close(self) -> None:
+        self._file.close()
+
+    def save_revision(self, revision: Revision) -> None:
+        """Keep who wrote a commit, and what it says, to be shown with what runs."""
+        try:
+            self._file.save_revision(revision)
+        except Unavailable as error:
+            log.warning("a commit is not kept: %s", error)
 
     # ---- one pass ----------------------------------------------------------------------------------------------------
 

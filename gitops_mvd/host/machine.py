@@ -47,7 +47,7 @@ class Machine:
         leaves_routes: bool = False,
         watch: Watch = unwatched,
     ) -> None:
-        """`address` is where routed instances are published; `watch` is told of steps as they begin and end."""
+        """`address` is where routed instances are published; `watch` is open while steps are carried out."""
         self.turns = Turns(APPS_AT_ONCE)
         self.name = name
         self.roles: Roles = in_order(kinds.values())
