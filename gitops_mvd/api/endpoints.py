@@ -123,6 +123,7 @@ ENDPOINTS = (
             Parameter("lines", int, "Begin with so many.", 50, MOST_LINES),
             Parameter("follow", bool, "Go on with what comes.", False),
             Parameter("after", str, "Only what is behind this cursor.", ""),
+            Parameter("since", float, "Only what was printed since then, in seconds since 1970.", 0.0),
         ),
         is_stream=True,
     ),

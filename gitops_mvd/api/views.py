@@ -119,9 +119,9 @@ class GitView:
 class HostView:
     """This server as the last pass left it.
 
-    `commit` is the newest one that is known, None before the first fetch; `at` is when all was looked at last, and
-    `error` why the last pass came to nothing, "" if it did not.  `deploying` is the id of the running operation, 0
-    without one; `link` is where its page is, "" if nobody has said so.
+    `commit` is the newest one that is known, None before the first fetch; `at` is when all was looked at last, after
+    Git was asked at `asked_git`, and `error` why the last pass came to nothing, "" if it did not.  `deploying` is the id of
+    the running operation, 0 without one; `threads` are those that are down, or were started again in the last hour.
     """
 
     host: str
@@ -134,6 +134,7 @@ class HostView:
     error: str = ""
     suspended: SuspensionView | None = None
     deploying: int = 0
+    asked_git: float = 0.0
     apps: tuple[AppView, ...] = ()
     threads: tuple[ThreadView, ...] = ()
 

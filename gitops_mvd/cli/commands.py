@@ -6,9 +6,12 @@ So `mvd status` loads nothing that only `mvd plan` needs, and `mvd --help` no co
 from __future__ import annotations
 
 import importlib
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import click
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
 
 
 class Listed(NamedTuple):
@@ -23,11 +26,12 @@ LOOK, DEPLOY, HOLD, WRITE = "Look", "Deploy", "Hold back", "Write the config rep
 SET_UP, GATEWAY, LEARN = "Set up a server", "Gateway", "Learn"
 COMMANDS = {
     "status": Listed(LOOK, "status:status", "Show each app: synced, healthy, and which commit runs."),
-    "logs": Listed(LOOK, "status:logs", "Show what an app or one of its services printed."),
-    "history": Listed(LOOK, "status:history", "Show what was done on this server, newest first."),
-    "explain": Listed(LOOK, "plan:explain", "Show how an app or one of its services is deployed."),
+    "logs": Listed(LOOK, "logs:logs", "Show what an app or one of its services printed."),
+    "history": Listed(LOOK, "history:history", "Show what was done on this server, newest first."),
+    "events": Listed(LOOK, "history:events", "Show the latest lines of the daemon's own log."),
+    "explain": Listed(LOOK, "explain:explain", "Show how an app or one of its services is deployed."),
     "plan": Listed(DEPLOY, "plan:plan", "Show what a sync would change, and what that costs; change nothing."),
-    "sync": Listed(DEPLOY, "run:sync", "Fetch the repository and reconcile now."),
+    "sync": Listed(DEPLOY, "sync:sync", "Fetch the repository and reconcile now."),
     "retry": Listed(DEPLOY, "hold:retry", "Try the failed version of APP again."),
     "suspend": Listed(HOLD, "hold:suspend", "Pause all changes on this server, or those of APP."),
     "resume": Listed(HOLD, "hold:resume", "Allow changes on this server again, or those of APP."),
@@ -56,6 +60,13 @@ class Commands(click.Group):
         module, _, name = COMMANDS[cmd_name].place.partition(":")
         command: click.Command = getattr(importlib.import_module(f"gitops_mvd.cli.{module}"), name)
         return command
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """The commands and options that begin so, without a load of the commands."""
+        from click.shell_completion import CompletionItem
+
+        commands = [CompletionItem(name, help=it.help) for name, it in COMMANDS.items() if name.startswith(incomplete)]
+        return commands + click.Command.shell_complete(self, ctx, incomplete)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         width = max(map(len, COMMANDS))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
-import os
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -11,6 +9,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from gitops_mvd.cli.completion import apps
+from gitops_mvd.cli.daemon_api import person
 from gitops_mvd.cli.server import connect, read_settings
 from gitops_mvd.core.errors import ManifestError, MvdError, Unavailable
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 @click.command(epilog="Example: mvd retry chatbot")
-@click.argument("app")
+@click.argument("app", shell_complete=apps)
 @click.pass_obj
 def retry(config: Path, app: str) -> int:
     """Try the failed version of APP again.
@@ -34,7 +34,7 @@ def retry(config: Path, app: str) -> int:
 
 
 @click.command(epilog="Example: mvd suspend chatbot --why 'the disk is changed' --until 2h")
-@click.argument("words", nargs=-1, metavar="[APP]")
+@click.argument("words", nargs=-1, metavar="[APP]", shell_complete=apps)
 @click.option("--why", default="", metavar="TEXT", help="The reason, which statuses show.")
 @click.option("--until", default="", metavar="TIME", help="When it ends by itself: 30m, 2h, 1d, 2026-12-24T18:00.")
 @click.option("--stop", is_flag=True, help="Stop the instances of APP meanwhile; its data stays.")
@@ -52,7 +52,7 @@ def suspend(config: Path, words: Sequence[str], why: str, until: str, stop: bool
         raise MvdError("--stop is for one app: mvd suspend APP --stop", "To stop the daemon: systemctl stop gitops-mvd")
     since = suspension.now()
     end = suspension.until(until, since) if until else None
-    suspension.suspend(config, suspension.Suspension(_person(), why, since, end, stop), app)
+    suspension.suspend(config, suspension.Suspension(person(), why, since, end, stop), app)
     command = f"mvd resume {app}".strip()
     ends = f"{end:%Y-%m-%d %H:%M} or `{command}`" if end else f"`{command}`"
     what = f"{app} {'is stopped, and nothing of it is changed,' if stop else 'is left as it is'}"
@@ -61,7 +61,7 @@ def suspend(config: Path, words: Sequence[str], why: str, until: str, stop: bool
 
 
 @click.command(epilog="Example: mvd resume chatbot")
-@click.argument("app", default="")
+@click.argument("app", default="", shell_complete=apps)
 @click.pass_obj
 def resume(config: Path, app: str) -> int:
     """Allow changes on this server again, or those of APP.
@@ -117,10 +117,3 @@ def _apps(wired: Wired) -> set[str]:
         wired.host.refresh()
         known |= set(wired.host.apps())
     return known
-
-
-def _person() -> str:
-    """Who runs this command: behind `sudo`, who called it."""
-    with suppress(OSError, KeyError):  # a user without a name
-        return os.environ.get("SUDO_USER") or getpass.getuser()
-    return str(os.getuid())

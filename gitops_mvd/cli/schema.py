@@ -8,9 +8,11 @@ from importlib.resources.abc import Traversable
 
 import click
 
+from gitops_mvd.cli import completion
+
 
 @click.command(epilog="Example: mvd schema x-mvd")
-@click.argument("name", default="")
+@click.argument("name", default="", shell_complete=completion.schemas)
 def schema(name: str) -> int:
     """Print the JSON Schema NAME, or list the schemas.
 

@@ -38,6 +38,7 @@ from gitops_mvd.daemon.triggers import SYNC
 from gitops_mvd.daemon.wiring import Wired
 from gitops_mvd.git.child import Limits, run
 from gitops_mvd.state import suspension
+from gitops_mvd.state.history import Event
 from gitops_mvd.systemd.journal_lines import journal_lines
 
 log = logging.getLogger(__name__)
@@ -58,12 +59,16 @@ class Busy(MvdError):
 
 @dataclass
 class Last:
-    """How the last pass ended: its report, None before the first, when that was, and why it came to nothing."""
+    """How the last pass ended: its report, None before the first, when that was, and why it came to nothing.
+
+    `asked_git` is when Git was asked for what it is about.
+    """
 
     report: Report | None = None
     revision: Revision | None = None
     at: float = 0.0
     error: str = ""
+    asked_git: float = 0.0
 
 
 class Answers:
@@ -85,9 +90,9 @@ class Answers:
 
     # ---- told by the loop --------------------------------------------------------------------------------------------
 
-    def passed(self, report: Report | None, revision: Revision | None, error: str) -> None:
+    def passed(self, report: Report | None, revision: Revision | None, error: str, asked_git: float) -> None:
         """A pass is over; the report before it stays the last one if there is none."""
-        self.last = Last(report or self.last.report, revision, time.time(), "" if report else error)
+        self.last = Last(report or self.last.report, revision, time.time(), "" if report else error, asked_git)
         self._changes.note()
 
     # ---- what is read ------------------------------------------------------------------------------------------------
@@ -112,6 +117,7 @@ class Answers:
             error=last.error,
             suspended=suspension.suspended(self._wired.settings_path),
             deploying=running.id if running else 0,
+            asked_git=last.asked_git,
         )
 
     def changes(self, after: int, within: float) -> ChangesView:
@@ -126,19 +132,17 @@ class Answers:
         raise NotFound(f"there is no operation {id}", "only the newest are kept")
 
     def history(self, limit: int, app: str) -> tuple[HistoryView, ...]:
-        events = self._wired.history.events(limit, app or None)
-        return tuple(
-            HistoryView(e.at, e.commit, e.app, e.sync, e.health, e.operation, told_line(e.why), e.changed, e.did)
-            for e in events
-        )
+        return tuple(map(history_view, self._wired.history.events(limit, app or None)))
 
     def events(self, after: int, limit: int) -> EventsView:
         return self._events.behind(after, limit)
 
-    def logs(self, name: str, lines: int, follow: bool, after: str, is_over: IsOver) -> Iterator[LogLine | None]:
+    def logs(
+        self, name: str, lines: int, follow: bool, after: str, since: float, is_over: IsOver
+    ) -> Iterator[LogLine | None]:
         if not name or name.startswith("-") or not all(part for part in name.split("/")):
             raise NotFound(f"no such app or service: {name}")
-        return journal_lines(name, lines, follow=follow, after=after, is_over=is_over)
+        return journal_lines(name, lines, follow=follow, after=after, since=since, is_over=is_over)
 
     def plan(self) -> CommandView:
         return self._command("plan", "--json")
@@ -225,6 +229,11 @@ class Answers:
         names = sorted(outcome.app for outcome in self.last.report.outcomes) if self.last.report else []
         if app not in names:
             raise NotFound(f"no such app on this host: {told_line(app)}", f"Apps: {', '.join(names) or 'none'}")
+
+
+def history_view(e: Event) -> HistoryView:
+    """An event as it is shown."""
+    return HistoryView(e.at, e.commit, e.app, e.sync, e.health, e.operation, told_line(e.why), e.changed, e.did)
 
 
 def _who(by: str) -> str:

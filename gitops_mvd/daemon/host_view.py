@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -67,6 +68,7 @@ class HostViews:
         error: str = "",
         suspended: Suspensions = NOTHING,
         deploying: int = 0,
+        asked_git: float = 0.0,
     ) -> HostView:
         """The server with these apps, looked at `at`.  Raises Unavailable where the history does not answer."""
         shown = tuple(self._app(state, suspended.apps.get(state.name)) for state in sorted(apps, key=_name))
@@ -82,10 +84,12 @@ class HostViews:
             error=told_line(error),
             suspended=suspension_view(suspended.host),
             deploying=deploying,
+            asked_git=asked_git,
             apps=shown,
             threads=tuple(
                 ThreadView(it.name, it.is_up, it.since, told_line(it.cause), it.restarts)
                 for it in self._history.threads()
+                if it.is_news(time.time())
             ),
         )
 

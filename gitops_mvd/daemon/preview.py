@@ -11,10 +11,10 @@ from gitops_mvd.core.handover import foreseen, remarks
 from gitops_mvd.core.model import App, Desired, Health, Operation, Plan, Problem, Revision, Sync
 from gitops_mvd.core.plan_text import AppChange, app_change
 from gitops_mvd.core.redact import learn_apps, redact, secrets_of_app
+from gitops_mvd.core.text import reason
 from gitops_mvd.daemon.wiring import Wired
 from gitops_mvd.manifest import load, read_fleet
 from gitops_mvd.manifest.update_order import reasons
-from gitops_mvd.status.status_text import reason
 
 
 @dataclass(frozen=True, slots=True)
