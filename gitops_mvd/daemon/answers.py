@@ -38,6 +38,7 @@ from gitops_mvd.daemon.planning import SYSTEMDS
 from gitops_mvd.daemon.triggers import SYNC
 from gitops_mvd.daemon.wiring import Wired
 from gitops_mvd.git.child import Limits, run
+from gitops_mvd.host.monitor import Verdict
 from gitops_mvd.state import suspension
 from gitops_mvd.systemd.journal_lines import journal_lines
 
@@ -93,7 +94,9 @@ class Answers:
 
     # ---- what is read ------------------------------------------------------------------------------------------------
 
-    def status(self) -> HostView:
+    def status(self, ask: bool) -> HostView:
+        if ask:
+            return self._status(self._wired.monitor.ask_now())
         with self._guard:
             number, now = self._changes.number, time.monotonic()
             if self._shown and (self._shown[0] == number and now - self._shown[1] < NEW_FOR_SECONDS):
@@ -102,7 +105,7 @@ class Answers:
             self._shown = number, now, shown
             return shown
 
-    def _status(self) -> HostView:
+    def _status(self, asked: Mapping[str, Verdict] | None = None) -> HostView:
         last, running = self.last, self._operations.running()
         outcomes = last.report.outcomes if last.report else ()
         states = (AppState(o.app, o.sync, o.health, o.operation, o.why, o.changed) for o in outcomes if not o.removed)
@@ -113,6 +116,7 @@ class Answers:
             error=last.error,
             suspended=suspension.suspended(self._wired.settings_path),
             deploying=running.id if running else 0,
+            asked=asked,
         )
 
     def changes(self, after: int, within: float) -> ChangesView:

@@ -25,7 +25,7 @@ SERVING = (Role.INSTANCE, Role.TIMER, Role.ROUTE)  # a change of these may stop,
 
 Ended = Callable[[Step], None]
 Watch = Callable[[Sequence[Step]], AbstractContextManager[Ended]]
-"""Is given steps that begin now, and open while they last; what it yields is called with one that ends before others."""
+"""Is given steps that begin now, and open while they last; what it yields is called with one that ends early."""
 
 
 @contextmanager
