@@ -120,8 +120,8 @@ class HostView:
     """This server as the last pass left it.
 
     `commit` is the newest one that is known, None before the first fetch; `at` is when all was looked at last, after
-    Git was asked at `asked_git`, and `error` why the last pass came to nothing, "" if it did not.  `deploying` is the id of
-    the running operation, 0 without one; `threads` are those that are down, or were started again in the last hour.
+    Git was asked at `asked_git`, and `error` why the last pass came to nothing, "" if it did not.  `deploying` is the
+    id of the running operation, 0 without one; `threads` are those that are down or were started again lately.
     """
 
     host: str

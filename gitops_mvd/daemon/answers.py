@@ -37,6 +37,7 @@ from gitops_mvd.daemon.planning import SYSTEMDS
 from gitops_mvd.daemon.triggers import SYNC
 from gitops_mvd.daemon.wiring import Wired
 from gitops_mvd.git.child import Limits, run
+from gitops_mvd.host.monitor import Verdict
 from gitops_mvd.state import suspension
 from gitops_mvd.state.history import Event
 from gitops_mvd.systemd.journal_lines import journal_lines
@@ -97,7 +98,9 @@ class Answers:
 
     # ---- what is read ------------------------------------------------------------------------------------------------
 
-    def status(self) -> HostView:
+    def status(self, ask: bool) -> HostView:
+        if ask:
+            return self._status(self._wired.monitor.ask_now())
         with self._guard:
             number, now = self._changes.number, time.monotonic()
             if self._shown and (self._shown[0] == number and now - self._shown[1] < NEW_FOR_SECONDS):
@@ -106,7 +109,7 @@ class Answers:
             self._shown = number, now, shown
             return shown
 
-    def _status(self) -> HostView:
+    def _status(self, asked: Mapping[str, Verdict] | None = None) -> HostView:
         last, running = self.last, self._operations.running()
         outcomes = last.report.outcomes if last.report else ()
         states = (AppState(o.app, o.sync, o.health, o.operation, o.why, o.changed) for o in outcomes if not o.removed)
@@ -118,6 +121,7 @@ class Answers:
             suspended=suspension.suspended(self._wired.settings_path),
             deploying=running.id if running else 0,
             asked_git=last.asked_git,
+            asked=asked,
         )
 
     def changes(self, after: int, within: float) -> ChangesView:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from typing import Any
 
@@ -27,6 +27,7 @@ from gitops_mvd.core.suspension import Suspension, Suspensions
 from gitops_mvd.daemon.operations import commit_view
 from gitops_mvd.host.health import ServiceHealth
 from gitops_mvd.host.machine import Machine
+from gitops_mvd.host.monitor import Verdict
 from gitops_mvd.state.history import SqliteHistory
 from gitops_mvd.state.operations import OperationsFile
 
@@ -69,9 +70,13 @@ class HostViews:
         suspended: Suspensions = NOTHING,
         deploying: int = 0,
         asked_git: float = 0.0,
+        asked: Mapping[str, Verdict] | None = None,
     ) -> HostView:
-        """The server with these apps, looked at `at`.  Raises Unavailable where the history does not answer."""
-        shown = tuple(self._app(state, suspended.apps.get(state.name)) for state in sorted(apps, key=_name))
+        """The server with these apps, looked at `at`; `asked` is what probes have just said, by instance.
+
+        Raises Unavailable where the history does not answer.
+        """
+        shown = tuple(self._app(state, suspended.apps.get(state.name), asked) for state in sorted(apps, key=_name))
         git = self._history.git_failure()
         return HostView(
             host=self._host.name,
@@ -98,14 +103,16 @@ class HostViews:
         revision = known if known and known.author else self._file.revision(commit)
         return commit_view(revision if revision.subject or not known else known, self._page)
 
-    def _app(self, state: AppState, suspended: Suspension | None) -> AppView:
+    def _app(self, state: AppState, suspended: Suspension | None, asked: Mapping[str, Verdict] | None) -> AppView:
         good, since = self._history.last_good(state.name), self._history.runs_since(state.name)
         try:
-            found = self._host.services(good) if good else []
+            found = self._host.services(good, asked) if good else []
         except Unavailable as error:  # as the pass will say, too
             found = []
-            state = AppState(state.name, Sync.UNKNOWN, Health.UNKNOWN, state.operation, state.why or str(error))
+            state = replace(state, sync=Sync.UNKNOWN, health=Health.UNKNOWN, why=state.why or str(error))
         services = tuple(_service(it) for it in found)
+        if asked is not None and found and state.health is not Health.UNKNOWN:
+            state = _seen(state, found)
         has_own = good and good.services
         return AppView(
             name=state.name,
@@ -119,6 +126,16 @@ class HostViews:
             suspended=suspension_view(suspended),
             services=services,
         )
+
+
+def _seen(state: AppState, services: Iterable[ServiceHealth]) -> AppState:
+    """An app by how its services are now; what a deploy has failed of stays the reason."""
+    sick = [it for it in services if it.health is not Health.HEALTHY]
+    health = Health.worst(it.health for it in sick)
+    if state.operation is not Operation.SUCCEEDED or (health, state.health) == (Health.HEALTHY, Health.HEALTHY):
+        return replace(state, health=health)
+    why = next((f"{it.service.name}: {it.why}" for it in sick if it.health is health and it.why), "")
+    return replace(state, health=health, why=why)
 
 
 def _name(state: AppState) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from gitops_mvd.core.errors import Unavailable
@@ -11,7 +11,7 @@ from gitops_mvd.core.model import App, Health, Instance, Role, Roles, Service
 from gitops_mvd.core.plan import of_role
 from gitops_mvd.core.ports import History
 from gitops_mvd.host.gates import PASSED_BY_ENDED, Gates
-from gitops_mvd.host.monitor import HEALTHY, Monitor
+from gitops_mvd.host.monitor import HEALTHY, Monitor, Verdict
 from gitops_mvd.host.snapshot import Snapshot
 from gitops_mvd.host.ways import has_ways
 from gitops_mvd.probes import is_monitored
@@ -29,6 +29,17 @@ class ServiceHealth:
     health: Health
     why: str
     instances: tuple[tuple[Instance, Health, str], ...]
+
+    def seen(self, verdicts: Mapping[str, Verdict]) -> ServiceHealth:
+        """The same, as somebody has just found those of its instances that run well by themselves."""
+        each = tuple(
+            (it, *verdicts[it.name]) if it.name in verdicts and it.health in ("", "healthy") else (it, health, why)
+            for it, health, why in self.instances
+        )
+        if each == self.instances:
+            return self
+        worst = Health.worst(health for _, health, _ in each)
+        return ServiceHealth(self.service, worst, next((why for _, health, why in each if health is worst), ""), each)
 
 
 class HealthJudge:

@@ -16,7 +16,7 @@ from gitops_mvd.host.executor import Executor, Watch, unwatched
 from gitops_mvd.host.gates import Gates
 from gitops_mvd.host.health import HealthJudge, ServiceHealth
 from gitops_mvd.host.host_ports import HostPorts
-from gitops_mvd.host.monitor import Monitor
+from gitops_mvd.host.monitor import Monitor, Verdict
 from gitops_mvd.host.planner import Planner
 from gitops_mvd.host.snapshot import Snapshot
 from gitops_mvd.host.turns import Turns
@@ -112,9 +112,9 @@ class Machine:
     def health_reason(self, app: App) -> str:
         return self._judge.reason(app)
 
-    def services(self, app: App) -> list[ServiceHealth]:
-        """How each service of an app is, with its instances.  Raises Unavailable."""
-        return list(self._judge.services(app))
+    def services(self, app: App, asked: Mapping[str, Verdict] | None = None) -> list[ServiceHealth]:
+        """How each service of an app is, with its instances, as they were `asked` just now.  Raises Unavailable."""
+        return [service.seen(asked or {}) for service in self._judge.services(app)]
 
     def to_watch(self) -> list[tuple[Instance, Service]]:
         """The running instances whose probes are asked again, each with its service."""
