@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from importlib import resources
 from pathlib import Path
 
 import click
@@ -38,6 +37,8 @@ def schemas(context: click.Context, parameter: click.Parameter, incomplete: str)
 
 
 def _files(package: str, ending: str, incomplete: str) -> list[str]:
+    from importlib import resources
+
     names = (Path(file.name) for file in resources.files(package).iterdir())
     return sorted(it.stem for it in names if it.suffix == ending and it.stem.startswith(incomplete))
 

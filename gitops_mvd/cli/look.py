@@ -5,8 +5,9 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
+
+from msgspec.structs import replace
 
 from gitops_mvd import probes
 from gitops_mvd.api.views import CommandView, HistoryView, HostView, LogLine

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import os
 import shutil
 import sys
@@ -17,11 +16,10 @@ from typing import Any, TextIO, cast
 import click
 
 from gitops_mvd.cli.table import Paint, plainly, table
-from gitops_mvd.core.redact import told_line, told_text
+from gitops_mvd.core.redact import told_text
 from gitops_mvd.core.text import LONGEST_TEXT
 
 LONGEST_PRINTED = 10 * LONGEST_TEXT  # characters of a line: what is in it was cut before, and may be escaped in JSON
-TRACEBACK = "\nTraceback (most recent call last):"
 RECENT_SECONDS = 100  # within which a time is shown as "12s ago"
 COLOURS = {
     **dict.fromkeys(("Synced", "Healthy", "Succeeded", "ok"), "green"),
@@ -58,22 +56,6 @@ def telling() -> Iterator[None]:
         yield
     finally:
         sys.stdout, sys.stderr = out, err
-
-
-class OneLine(logging.Formatter):
-    """A line of the log for each message, however many it has; the lines of a traceback are indented."""
-
-    def formatMessage(self, record: logging.LogRecord) -> str:
-        first, begins, rest = record.message.partition(TRACEBACK)
-        record.message = told_line(first, LONGEST_TEXT) + (_indented(begins + rest) if begins else "")
-        return super().formatMessage(record)
-
-    def formatException(self, ei: Any) -> str:
-        return _indented("\n" + super().formatException(ei)).removeprefix("\n")
-
-
-def _indented(text: str) -> str:
-    return told_text(text).replace("\n", "\n  ")
 
 
 def print_json(value: Any) -> None:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import click
 import msgspec
+from msgspec.structs import replace
 
 from gitops_mvd.api.client import Api
 from gitops_mvd.api.views import ChangesView, HostView, OperationView
@@ -20,6 +20,7 @@ from gitops_mvd.cli.host_text import chosen, host_lines, is_green
 from gitops_mvd.cli.output import as_json, has_colours, is_terminal, print_json, print_lines, screen
 from gitops_mvd.core.errors import Unavailable
 
+PROBES_SECONDS = 60.0  # for an answer for which every probe is asked
 REDRAW_SECONDS = 5.0  # after which ages are shown anew, though nothing has changed
 POLL_SECONDS = 2.0  # between two looks where there is no daemon that tells of changes
 
@@ -42,7 +43,7 @@ def status(config: Path, name: str, watch: bool, machine: bool) -> int:
     With APP also its services, with APP/SERVICE also its instances.  Exit code 1: an app that is shown is not synced or
     not healthy, its last deploy failed, or Git could not be asked for the newest commit.
     """
-    look, wait = _eyes(config)
+    look, wait = _eyes(config, ask=not watch)
     seen = look()
     apps, _ = chosen(seen.view, name)
     if watch:
@@ -55,19 +56,19 @@ def status(config: Path, name: str, watch: bool, machine: bool) -> int:
     return 0 if is_well else 1
 
 
-def _eyes(config: Path) -> tuple[Callable[[], Seen], Callable[[], None]]:
-    """What looks at the server, and what waits until there may be something else to see."""
+def _eyes(config: Path, ask: bool) -> tuple[Callable[[], Seen], Callable[[], None]]:
+    """What looks at the server, and what waits until there may be something else to see; to `ask` probes is slow."""
     if api := daemon_of(config):
-        return lambda: seen_by(api), _Waiting(api)
+        return lambda: seen_by(api, ask), _Waiting(api)
     from gitops_mvd.cli.look import Server
 
     server = Server(config)
     return lambda: Seen(server.status()), lambda: time.sleep(POLL_SECONDS)
 
 
-def seen_by(api: Api) -> Seen:
-    """The server as its daemon sees it."""
-    view = api.ask("status", HostView)
+def seen_by(api: Api, ask: bool = False) -> Seen:
+    """The server as its daemon sees it, which may `ask` every probe for it."""
+    view = api.ask("status", HostView, timeout=PROBES_SECONDS, ask=ask)
     return Seen(view, api.ask("operation", OperationView, id=view.deploying) if view.deploying else None)
 
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from gitops_mvd.api.views import (
     AppView,
@@ -80,7 +80,7 @@ shop     Synced     Healthy    3/3    7385d30  12s"""
 def test_every_app_on_a_terminal_of_140_columns() -> None:
     assert (
         shown(HOST, width=140)
-        == """\
+        == f"""\
 web-1: OutOfSync with 7385d30 Greet in Dutch (1 of 3 apps)
 APP      SYNC       HEALTH     READY  COMMIT   SINCE  WHY
 chatbot  OutOfSync  Degraded   2/3    eb33aaf  9d     {WHY[:85]}
