@@ -140,9 +140,7 @@ def alone(server: Running, monkeypatch: pytest.MonkeyPatch, *words: str) -> Said
         return server.terminal.mvd(*words)
 
 
-@pytest.mark.parametrize(
-    "words", [["status"], ["status", "app0/s0"], ["history"], ["history", "--json"]], ids=" ".join
-)
+@pytest.mark.parametrize("words", [["status"], ["status", "app0/s0"], ["history"], ["history", "--json"]], ids=" ".join)
 def test_the_daemon_says_what_a_command_finds_out_for_itself(
     server: Running, monkeypatch: pytest.MonkeyPatch, words: list[str]
 ) -> None:
