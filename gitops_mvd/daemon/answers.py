@@ -170,8 +170,9 @@ class Answers:
         try:
             return CommandView(json.loads(ended.output), ended.status)
         except ValueError:
-            lines = ended.complaint.strip().splitlines() or [f"ended with status {ended.status}"]
-            raise Unavailable(told_line(lines[0].removeprefix("mvd: "))) from None
+            first, *others = ended.complaint.strip().splitlines() or [f"ended with status {ended.status}"]
+            hint = others[0].strip() if others else ""
+            raise Unavailable(told_line(first.removeprefix("mvd: ")), told_line(hint)) from None
 
     def openapi(self) -> dict[str, Any]:
         return openapi(VERSION)

@@ -124,6 +124,10 @@ def test_members_of_the_groups_use_the_command_without_root(story: Story) -> Non
     assert re.search(r"^shop +\w+ +Healthy +2/2 +[0-9a-f]{7} ", status.out, re.MULTILINE), status
     assert len(re.findall(r"^mvd-shop-web-\S+ +running +Healthy ", status.out, re.MULTILINE)) == 2
     assert typed("anna", "explain", "shop").out.startswith("shop/web\n")
+    assert typed("anna", "explain", "shoe").err.splitlines() == [
+        "mvd: no such app or service on this host: shoe",
+        "     Apps: shop",
+    ]
     assert re.search(r"^\d{4}-\S+ \S+ web-[0-9a-f]{8}\S* \| ", typed("anna", "logs", "shop").out)
     assert typed("anna", "sync").err.splitlines() == [
         "mvd: cannot ask the daemon at /run/gitops-mvd/act.sock: permission denied",
