@@ -16,9 +16,19 @@ from gitops_mvd.cli.daemon_api import daemon_of
 from gitops_mvd.cli.output import as_json, print_json, print_table, when
 from gitops_mvd.core.text import reason
 
+MOST_LINES = 1000
+
 
 @click.command(epilog="Example: mvd history --app chatbot -n 5")
-@click.option("-n", "--lines", default=20, show_default=True, metavar="NUMBER", help="At most so many lines.")
+@click.option(
+    "-n",
+    "--lines",
+    type=click.IntRange(1, MOST_LINES),
+    default=20,
+    show_default=True,
+    metavar="NUMBER",
+    help="At most so many lines.",
+)
 @click.option("--app", default="", metavar="NAME", shell_complete=apps, help="This app only.")
 @as_json
 @click.pass_obj
@@ -46,7 +56,15 @@ def _words(event: HistoryView) -> str:
 
 @click.command(epilog="Example: mvd events -f")
 @click.option("-f", "--follow", is_flag=True, help="Go on printing what comes.")
-@click.option("-n", "--lines", default=50, show_default=True, metavar="NUMBER", help="Begin with so many lines.")
+@click.option(
+    "-n",
+    "--lines",
+    type=click.IntRange(1, MOST_LINES),
+    default=50,
+    show_default=True,
+    metavar="NUMBER",
+    help="Begin with so many lines.",
+)
 @as_json
 @click.pass_obj
 def events(config: Path, follow: bool, lines: int, machine: bool) -> int:
