@@ -22,6 +22,7 @@ from gitops_mvd.core.errors import Unavailable
 
 PROBES_SECONDS = 60.0  # for an answer for which every probe is asked
 REDRAW_SECONDS = 5.0  # after which ages are shown anew, though nothing has changed
+PAUSE_SECONDS = 0.1  # between two looks: changes come faster than anybody reads
 POLL_SECONDS = 2.0  # between two looks where there is no daemon that tells of changes
 
 
@@ -48,12 +49,10 @@ def status(config: Path, name: str, watch: bool, machine: bool) -> int:
     apps, _ = chosen(seen.view, name)
     if watch:
         _watch(seen, name, machine, look, wait)
-    elif machine:
-        print_json(as_builtins(seen.view, name))
     else:
-        print_lines(host_lines(seen.view, name, seen.operation, screen()))
-    is_well = all(map(is_green, apps)) and not seen.view.git and not seen.view.error
-    return 0 if is_well else 1
+        _print(seen, name, machine)
+    view = seen.view
+    return 0 if view.commit and all(map(is_green, apps)) and not view.git and not view.error else 1
 
 
 def _eyes(config: Path, ask: bool) -> tuple[Callable[[], Seen], Callable[[], None]]:
@@ -83,6 +82,7 @@ class _Waiting:
         timeout = 2 * REDRAW_SECONDS
         told = self._api.ask("changes", ChangesView, timeout=timeout, after=self._number, within=REDRAW_SECONDS)
         self._number = told.number
+        time.sleep(PAUSE_SECONDS)
 
 
 def as_builtins(view: HostView, name: str) -> Any:
@@ -93,6 +93,13 @@ def as_builtins(view: HostView, name: str) -> Any:
     return msgspec.to_builtins(replace(view, apps=apps))
 
 
+def _print(seen: Seen, name: str, machine: bool) -> None:
+    if machine:
+        print_json(as_builtins(seen.view, name))
+    else:
+        print_lines(host_lines(seen.view, name, seen.operation, screen()))
+
+
 def _watch(seen: Seen, name: str, machine: bool, look: Callable[[], Seen], wait: Callable[[], None]) -> None:
     """Show the server now and after each change, for ever."""
     states = _states(seen, look, wait)
@@ -101,10 +108,7 @@ def _watch(seen: Seen, name: str, machine: bool, look: Callable[[], Seen], wait:
         for now, _ in states:
             shown = as_builtins(now.view, name)
             if shown != last:
-                print_json(shown) if machine else print_lines(
-                    [*host_lines(now.view, name, now.operation, screen()), ""]
-                )
-                sys.stdout.flush()
+                _print(now, name, machine)
             last = shown
         return
     from rich.console import Console

@@ -111,12 +111,13 @@ class Answers:
 
     def _status(self, asked: Mapping[str, Verdict] | None = None) -> HostView:
         last, running = self.last, self._operations.running()
-        outcomes = last.report.outcomes if last.report else ()
+        report = last.report or self._wired.history.last_report()  # of the daemon before
+        outcomes = report.outcomes if report else ()
         states = (AppState(o.app, o.sync, o.health, o.operation, o.why, o.changed) for o in outcomes if not o.removed)
         return self._views.view(
             states,
             at=last.at,
-            revision=last.revision,
+            revision=last.revision or (report.revision if report else None),
             error=last.error,
             suspended=suspension.suspended(self._wired.settings_path),
             deploying=running.id if running else 0,

@@ -106,7 +106,7 @@ class HostViews:
     def _app(self, state: AppState, suspended: Suspension | None, asked: Mapping[str, Verdict] | None) -> AppView:
         good, since = self._history.last_good(state.name), self._history.runs_since(state.name)
         try:
-            found = self._host.services(good, asked) if good else []
+            found = self._host.services(good, asked) if good and self._host.is_observed else []
         except Unavailable as error:  # as the pass will say, too
             found = []
             state = replace(state, sync=Sync.UNKNOWN, health=Health.UNKNOWN, why=state.why or str(error))

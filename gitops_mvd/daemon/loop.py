@@ -211,6 +211,7 @@ class Daemon:
             suspended = suspension.suspended(self._wired.settings_path)
             if suspended.host:
                 self._wired.monitor.pause_all()
+                self._observe_only()
                 self._wired.statuses.suspend(suspended.host)
                 self._warn_once("host", Unavailable(f"this server is {suspended.host.text}", "`mvd resume`"))
             else:
@@ -299,6 +300,11 @@ class Daemon:
             with suppress(Unavailable):  # the next pass does it
                 self._wired.monitor.follow(host.to_watch())
         return report
+
+    def _observe_only(self) -> None:
+        """Look at this host for those who look on, where nothing is changed."""
+        with suppress(Unavailable), self._pulse.step(OBSERVE_SECONDS):
+            self._wired.host.refresh()
 
     def _keep_boot_file(self) -> None:
         """Write Kong's start file, if it has one; a failure holds up nothing else."""

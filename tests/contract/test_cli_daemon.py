@@ -173,6 +173,24 @@ def test_settings_that_are_not_those_of_the_daemon_are_looked_at_without_it(serv
     assert said == Said(0, "WHEN  COMMIT  APP  OPERATION  HEALTH\n", "")
 
 
+def test_a_daemon_that_has_just_started_shows_what_the_one_before_has_seen(server: Running) -> None:
+    before, shown = server.daemon.answers.status(ask=False), Daemon(server.wired).answers.status(ask=False)
+    assert (shown.commit, shown.apps, shown.at) == (before.commit, before.apps, 0.0)
+
+
+def test_a_server_that_is_suspended_shows_its_apps_and_by_whom(server: Running) -> None:
+    daemon = Daemon(server.wired)
+    server.terminal.mvd("suspend", "--why", "the disk is changed")
+    try:
+        daemon.reconcile_pass(frozenset({SYNC}))
+        shown = daemon.answers.status(ask=True)
+    finally:
+        server.terminal.mvd("resume")
+    assert shown.suspended
+    assert [(app.sync, app.health) for app in shown.apps] == [("Synced", "Healthy")]
+    assert all(service.instances for app in shown.apps for service in app.services)
+
+
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can be somebody else for a while")
 
 
