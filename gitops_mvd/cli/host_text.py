@@ -1,4 +1,4 @@
-"""This server as the lines of `mvd status`.  Pure."""
+"""This server as the lines of `mvd status`."""
 
 from __future__ import annotations
 

@@ -83,7 +83,7 @@ def test_every_app_on_a_terminal_of_140_columns() -> None:
         == f"""\
 web-1: OutOfSync with 7385d30 Greet in Dutch (1 of 3 apps)
 APP      SYNC       HEALTH     READY  COMMIT   SINCE  WHY
-chatbot  OutOfSync  Degraded   2/3    eb33aaf  9d     {WHY[:85]}
+chatbot  OutOfSync  Degraded   2/3    eb33aaf  9d     {WHY[:83]}
                                                       line: out of memory
 nightly  Synced     Suspended  -      7385d30  1h     suspended by anna: the disk is changed
 shop     Synced     Healthy    3/3    7385d30  12s"""
