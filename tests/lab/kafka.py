@@ -10,7 +10,9 @@ container that only the containers of its network find.
 
 from __future__ import annotations
 
+import logging
 import shutil
+import socket
 import tempfile
 import uuid
 from collections.abc import Iterator
@@ -31,8 +33,9 @@ MEGABYTES = 256  # of heap; with the rest it takes about 380 MB
 INSIDE_NAME = "kafka:9092"
 LOGIN = ("lab", "open-sesame")
 ANSWER_MS = 5_000
-START_MS = 500
 JAAS = "org.apache.kafka.common.security.plain.PlainLoginModule required"
+
+logging.getLogger("kafka").setLevel(logging.CRITICAL)  # it has much to say about a broker that is not up yet
 
 
 class Kafka:
@@ -123,9 +126,9 @@ class Kafka:
         return taken
 
     @contextmanager
-    def _admin(self, within_ms: int = ANSWER_MS) -> Iterator[KafkaAdminClient]:
+    def _admin(self) -> Iterator[KafkaAdminClient]:
         admin = KafkaAdminClient(
-            bootstrap_servers=self.servers, bootstrap_timeout_ms=within_ms, request_timeout_ms=ANSWER_MS
+            bootstrap_servers=self.servers, bootstrap_timeout_ms=ANSWER_MS, request_timeout_ms=ANSWER_MS
         )
         try:
             yield admin
@@ -134,9 +137,12 @@ class Kafka:
 
     def _answers(self) -> bool:
         try:
-            with self._admin(START_MS) as admin:
+            # its client leaves a socket behind for each refused connection
+            with socket.create_connection((self._address, self._ports["OPEN"]), ANSWER_MS / 1000):
+                pass
+            with self._admin() as admin:
                 admin.list_topics()
-        except KafkaError:
+        except (OSError, KafkaError):
             return False
         return True
 
