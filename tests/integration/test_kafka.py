@@ -48,6 +48,12 @@ def health(story: Story) -> tuple[str, str]:
     return str(app["health"]), str(app["why"])
 
 
+def told(story: Story, commit: str) -> tuple[str, str]:
+    """The last status of a commit, and what it says of the worker."""
+    state, text = (story.told(commit) or [("", "")])[-1]
+    return state, text.rpartition("worker: ")[2]
+
+
 def test_a_worker_that_runs_and_does_nothing_is_red_and_green_again_when_it_works(lab: Lab, story: Story) -> None:
     commit = story.deploy("queue", queue(lab, "1"))
     lab.kafka.produce(TOPIC, 500)
@@ -58,7 +64,7 @@ def test_a_worker_that_runs_and_does_nothing_is_red_and_green_again_when_it_work
     story.run("docker", "exec", worker, "touch", "/tmp/idle")
     eventually("that it has caught up and stopped", lambda: health(story)[0] == "Healthy")
     lab.kafka.produce(TOPIC, 1204)
-    assert SENTENCE in story.ends(commit, "failure")
+    eventually("that the commit is red", lambda: told(story, commit) == ("failure", SENTENCE), 90)
     assert health(story) == ("Degraded", f"worker: {SENTENCE}")
     assert story.run("docker", "ps", "--quiet", "--filter", f"name={worker}"), "nothing was stopped for it"
 
@@ -71,8 +77,8 @@ def test_a_broker_that_is_away_is_held_against_no_version(lab: Lab, story: Story
     lab.kafka.stop()
     try:
         commit = story.merge(manifest("queue", queue(lab, "3")), "Deploy a version while the broker is away")
-        eventually("that the gate could not ask", lambda: "kafka: " in story.told(commit)[-1][1], 60)
-        assert story.told(commit)[-1][0] == "pending"
+        eventually("that the gate could not ask", lambda: "kafka: " in told(story, commit)[1])
+        assert told(story, commit)[0] == "pending"
     finally:
         lab.kafka.start()
     story.ends(commit, "success")
