@@ -6,6 +6,7 @@ with broker({"orders": [Partition(first=0, end=10, committed=4)]}) as port: ...
 from __future__ import annotations
 
 import socket
+import ssl
 import struct
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -48,11 +49,11 @@ Topics = Mapping[str, Sequence[Partition] | None]  # None is a topic that nobody
 
 
 @contextmanager
-def broker(topics: Topics, advertised: str = "127.0.0.1") -> Iterator[int]:
-    """The port of a broker that tells its clients to go on at that address."""
+def broker(topics: Topics, advertised: str = "127.0.0.1", tls: ssl.SSLContext | None = None) -> Iterator[int]:
+    """The port of a broker that tells its clients to go on at that address; with `tls` it speaks nothing else."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
-        answers = Answers(topics, advertised, port)
+        answers = Answers(topics, advertised, port, tls)
 
         def serve() -> None:
             with suppress(OSError):
@@ -71,12 +72,13 @@ def broker(topics: Topics, advertised: str = "127.0.0.1") -> Iterator[int]:
 class Answers:
     """What the broker answers."""
 
-    def __init__(self, topics: Topics, host: str, port: int) -> None:
+    def __init__(self, topics: Topics, host: str, port: int, tls: ssl.SSLContext | None) -> None:
         self.topics = topics
+        self.tls = tls
         self.at = {"node_id": 1, "host": host, "port": port}
 
-    def serve(self, connection: socket.socket) -> None:
-        with connection, suppress(OSError), connection.makefile("rb") as stream:
+    def serve(self, plain: socket.socket) -> None:
+        with plain, suppress(OSError), self.secured(plain) as connection, connection.makefile("rb") as stream:
             while size := stream.read(4):
                 frame = stream.read(struct.unpack(">i", size)[0])
                 key, version, number = struct.unpack_from(">hhi", frame)
@@ -89,6 +91,9 @@ class Answers:
                 answer.API_VERSION = version
                 answer.with_header(correlation_id=number)
                 connection.sendall(answer.encode(header=True, framed=True))
+
+    def secured(self, plain: socket.socket) -> socket.socket:
+        return self.tls.wrap_socket(plain, server_side=True) if self.tls else plain
 
     def answer(self, asked: Any) -> Any:
         match asked:

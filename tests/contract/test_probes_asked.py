@@ -6,6 +6,7 @@ What a container, an engine and a systemd of their own are needed for is in test
 from __future__ import annotations
 
 import socket
+import ssl
 import struct
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -29,6 +31,7 @@ from gitops_mvd.docker.container import Ran
 from gitops_mvd.probes import ProbeTools
 from gitops_mvd.systemd.client import Unit
 from tests.contract.kafka_standin import GROUP, Partition, broker
+from tests.contract.pems import CERTIFICATE, HOST, KEY
 
 UP = Instance("mvd-shop-web-1", "shop", "web", "127.0.0.1", "running", "healthy", "2026-11-22T10:00:00.123456789Z")
 SHORT, DEADLINE = 0.3, 2.0  # seconds that probes are given, and that they take for themselves if they are given none
@@ -531,6 +534,23 @@ def test_kafka_takes_a_login_from_the_environment_of_the_container_and_tells_non
         health, why = ask("kafka", {**with_login, "timeout": 4.0}, engine=Engine(variables=variables))
     assert health is Health.UNKNOWN, "this broker takes no login"
     assert "hunter2" not in why
+
+
+def test_kafka_asks_over_tls_who_has_a_certificate_that_the_host_trusts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    certificate = tmp_path / "certificate.pem"
+    certificate.write_text(f"{CERTIFICATE}\n{KEY}\n")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate)
+    known = Engine(known={"localhost": "127.0.0.1", HOST: "127.0.0.1", "other": "127.0.0.1"})
+    with broker({"orders": [Partition()]}, HOST, context) as port:
+        spec = {**consuming(port, HOST, tls=True), "timeout": 4.0}
+        assert ask("kafka", spec, engine=known)[0] is Health.UNKNOWN
+        monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+        assert ask("kafka", spec, engine=known) == (Health.HEALTHY, "")
+        health, why = ask("kafka", {**consuming(port, "other", tls=True), "timeout": 4.0}, engine=known)
+    assert (health, why.partition(" accepts")[0]) == (Health.UNKNOWN, f"kafka: other:{port}")
 
 
 def test_a_reason_of_kafka_fits_into_a_commit_status() -> None:
