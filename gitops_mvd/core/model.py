@@ -24,7 +24,7 @@ from gitops_mvd.core.xkong import Declaration, XKong
 Json = Mapping[str, Any]
 JsonValue: TypeAlias = "bool | int | float | str | Sequence[JsonValue] | Mapping[str, JsonValue] | None"
 
-LABEL = "io.gitops-mvd."  # prefix of the Docker labels: + app, service, digest, port, staged
+LABEL = "io.gitops-mvd."  # prefix of the Docker labels: + app, service, digest, port, staged, revision
 COMPLETED = "completed"  # the probe of a job
 NOT_FAILED = "not_failed"  # the probe of a service that may end with exit code 0
 _ENDLESS = "running"  # the probe of a service that may not end

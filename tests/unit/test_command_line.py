@@ -167,6 +167,7 @@ def test_the_whole_command_of_a_routed_service():
             "--name=mvd-shop-web-01234567",
             "--env-file=/f/env",
             "--log-driver=journald",
+            "--log-opt=labels=io.gitops-mvd.app,io.gitops-mvd.service,io.gitops-mvd.revision",
             "--log-opt=tag=shop/web",
             "--stop-timeout=10",
             "--publish=127.0.0.1:20000:7799/tcp",
@@ -205,6 +206,15 @@ def test_logs_are_rotated_unless_a_driver_says_otherwise():
         "--log-driver=syslog",
         "--log-opt=tag=x",
     ]
+
+
+def test_whatever_the_driver_a_line_can_be_told_by_its_instance():
+    labels = "--log-opt=labels=io.gitops-mvd.app,io.gitops-mvd.service,io.gitops-mvd.revision"
+    for driver in ("gelf", "json-file", "fluentd"):
+        assert labels in options_of({"logging": {"driver": driver, "options": {}}})
+    mine = {"logging": {"driver": "gelf", "options": {"labels": "team"}}}
+    assert labels.replace("labels=", "labels=team,") in options_of(mine)
+    assert "--log-opt=tag=shop/web/{{.Name}}" in options_of({"logging": {"driver": "syslog", "options": {}}})
 
 
 def test_the_first_network_is_created_with_and_the_others_connected_to():
