@@ -208,15 +208,6 @@ def test_logs_are_rotated_unless_a_driver_says_otherwise():
     ]
 
 
-def test_whatever_the_driver_a_line_can_be_told_by_its_instance():
-    labels = "--log-opt=labels=io.gitops-mvd.app,io.gitops-mvd.service,io.gitops-mvd.revision"
-    for driver in ("gelf", "json-file", "fluentd"):
-        assert labels in options_of({"logging": {"driver": driver, "options": {}}})
-    mine = {"logging": {"driver": "gelf", "options": {"labels": "team"}}}
-    assert labels.replace("labels=", "labels=team,") in options_of(mine)
-    assert "--log-opt=tag=shop/web/{{.Name}}" in options_of({"logging": {"driver": "syslog", "options": {}}})
-
-
 def test_the_first_network_is_created_with_and_the_others_connected_to():
     run = {
         "networks": {
