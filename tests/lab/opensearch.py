@@ -1,6 +1,6 @@
 """OpenSearch, for what speaks the API of Elasticsearch: one real node, from its jars and a page of Java.
 
-    requests.get(f"{lab.opensearch.url}/logs-*/_search", timeout=5)
+requests.get(f"{lab.opensearch.url}/logs-*/_search", timeout=5)
 """
 
 from __future__ import annotations
