@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
-import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 import requests
 
-from tests.integration.stories import Story, eventually, manifest, settings
+from tests.integration.stories import Story, eventually, settings
 from tests.lab import service
 from tests.lab.lab import Lab
 from tests.lab.stage import until
@@ -189,43 +190,62 @@ def test_a_journal_is_uploaded_and_goes_on_where_a_receiver_that_was_down_left_o
         story.run("systemctl", "stop", "systemd-journal-upload", "receiver")
 
 
-@pytest.fixture
-def gelf(lab: Lab) -> Iterator[socket.socket]:
-    """What takes GELF, as Logstash would."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as listening:
-        listening.bind((lab.address, 0))
-        listening.settimeout(30)
-        yield listening
+@contextmanager
+def listening(lab: Lab) -> Iterator[socket.socket]:
+    """What takes datagrams of the servers, as Logstash would."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as receiver:
+        receiver.bind((lab.address, 0))
+        receiver.settimeout(60)
+        yield receiver
+
+
+def url(receiver: socket.socket) -> str:
+    host, port = receiver.getsockname()
+    return f"udp://{host}:{port}"
 
 
 def test_all_services_of_a_host_log_to_what_fleet_yaml_names_unless_they_say_otherwise(
-    story: Story, image: str, gelf: socket.socket
+    lab: Lab, story: Story, image: str
 ) -> None:
+    both = {**printing(image, "there"), "command": ["sh", "-c", "echo there; echo broken >&2; exec sleep 86400"]}
     own = printing(image, "apart", logging={"driver": "journald"})
-    files = manifest("fleet", {"services": {"web": printing(image, "there"), "apart": own}})
-    story.ends(story.merge(files, "Deploy fleet"), "success")
+    story.deploy("fleet", {"services": {"web": both, "apart": own}})
     before = story.containers("fleet-")
-    host, port = gelf.getsockname()
-    options = {"gelf-address": f"udp://{host}:{port}", "gelf-compression-type": "none"}
-    fleet = {"defaults": {"logging": {"driver": "gelf", "options": options}}, "hosts": {"printer": None}}
-    commit = story.merge({"fleet.yaml": json.dumps(fleet)}, "Log to Logstash")
-    try:
-        story.ends(commit, "success")
-        after = story.containers("fleet-")
-        assert {name for name in before if name in after} == {name for name in before if "-apart-" in name}
-        line = next(line for line in _received(gelf) if line.get("_io.gitops-mvd.app") == "fleet")
-        assert line["_io.gitops-mvd.service"] == "web"
-        assert line["_io.gitops-mvd.revision"] == commit
+    with listening(lab) as gelf:
+        options = {"gelf-address": url(gelf), "gelf-compression-type": "none"}
+        fleet = {"defaults": {"logging": {"driver": "gelf", "options": options}}, "hosts": {"printer": None}}
+        commit = story.merge({"fleet.yaml": json.dumps(fleet)}, "Log to Logstash")
+        try:
+            story.ends(commit, "success")
+            after = story.containers("fleet-")
+            assert before.keys() & after.keys() == {name for name in before if "-apart-" in name}
+            lines = {line["short_message"]: line for line in _of_app(gelf, "fleet", 2)}
+        finally:
+            story.ends(story.merge({"fleet.yaml": None}, "Log to the journal again"), "success")
+    if os.environ.get("ACCEPT"):
+        (RECORDED / "gelf.jsonl").write_text("".join(f"{json.dumps(lines[it])}\n" for it in ("there", "broken")))
+    for name, recorded in zip(("there", "broken"), (RECORDED / "gelf.jsonl").read_text().splitlines(), strict=True):
+        line = lines[name]
         assert line["_container_name"] in after
-        assert line["host"] == "printer"
-        assert line["short_message"].startswith("there ")
-        recorded = json.loads((RECORDED / "gelf.jsonl").read_text().splitlines()[0])
-        assert line.keys() == recorded.keys(), "a real line has the fields of the recorded one"
-    finally:
-        story.ends(story.merge({"fleet.yaml": None}, "Log to the journal again"), "success")
+        assert (line["host"], line["_io.gitops-mvd.service"]) == ("printer", "web")
+        assert line["_io.gitops-mvd.revision"] == commit
+        assert line.keys() == json.loads(recorded).keys(), "a real line has the fields of the recorded one"
+        assert line["level"] == json.loads(recorded)["level"]
 
 
-def _received(gelf: socket.socket) -> Iterator[Mapping[str, Any]]:
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:
-        yield json.loads(gelf.recv(65536))
+def _of_app(gelf: socket.socket, app: str, number: int) -> list[dict[str, Any]]:
+    lines: list[dict[str, Any]] = []
+    while len(lines) < number:
+        line = json.loads(gelf.recv(65536))
+        lines += [line] if line.get("_io.gitops-mvd.app") == app else []
+    return lines
+
+
+def test_a_line_of_syslog_has_all_of_it_in_its_tag(lab: Lab, story: Story, image: str) -> None:
+    with listening(lab) as syslog:
+        logging = {"driver": "syslog", "options": {"syslog-address": url(syslog)}}
+        commit = story.deploy("tagged", {"services": {"web": printing(image, "tagged", logging=logging)}})
+        line = syslog.recv(65536).decode()
+    instance = story.unit("tagged").removesuffix(".service")
+    assert f" tagged/web/{instance}/{commit}[" in line
+    assert line.endswith("tagged 1")
