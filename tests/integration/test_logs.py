@@ -129,6 +129,20 @@ def test_nothing_waits_for_elasticsearch_and_no_line_is_lost_while_it_is_down(
     eventually("the lines of the outage", arrived, 90)
 
 
+def test_a_line_of_a_megabyte_and_one_of_ansi_and_html_hold_up_no_other(
+    story: Story, elasticsearch: str, image: str
+) -> None:
+    script = (
+        r"printf '%01000000d\n' 0; printf '\033[31m<script>alert(1)</script>\377\n'; echo afterwards; exec sleep 86400"
+    )
+    service = {**printing(image, ""), "command": ["sh", "-c", script]}
+    commit = story.deploy("awkward", {"services": {"web": service}})
+    eventually("the line after them", lambda: found(elasticsearch, labels_revision=commit, message="afterwards"))
+    lines = {line["message"] for line in found(elasticsearch, labels_revision=commit)}
+    assert "#033[31m<script>alert(1)</script> " in lines
+    assert max(map(len, lines)) == 16384, "the engine cuts a line into pieces"
+
+
 def test_a_request_that_kong_tells_of_is_of_its_app(story: Story, elasticsearch: str) -> None:
     recorded = (RECORDED / "kong-tcp-log.json").read_text()
     story.run("bash", "-c", "cat >/dev/tcp/127.0.0.1/5170", input=recorded)
@@ -248,4 +262,4 @@ def test_a_line_of_syslog_has_all_of_it_in_its_tag(lab: Lab, story: Story, image
         line = syslog.recv(65536).decode()
     instance = story.unit("tagged").removesuffix(".service")
     assert f" tagged/web/{instance}/{commit}[" in line
-    assert line.endswith("tagged 1")
+    assert line.endswith(": tagged 1\n")
