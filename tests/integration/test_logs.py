@@ -83,25 +83,26 @@ def found(url: str, **fields: str) -> list[dict[str, Any]]:
 
 
 def test_a_line_is_found_in_elasticsearch_by_where_it_comes_from(story: Story, elasticsearch: str, image: str) -> None:
-    services = {"web": printing(image, "hello"), "once": job(image, "migrated")}
+    engine = {**job(image, "written"), "logging": {"driver": "journald"}}
+    services = {"web": printing(image, "hello"), "once": job(image, "migrated"), "engine": engine}
     commit = story.deploy("shop", {"services": services})
-    [web, once] = sorted(story.units("shop"), key=lambda path: "-once-" in path)
-    for unit, name, word, number in ((web, "web", "hello", LINES), (once, "once", "migrated", 1)):
+    printed = {
+        "web": [f"hello {n}" for n in range(1, LINES + 1)],
+        "once": ["migrated once"],
+        "engine": ["written once"],
+    }
+    for name, messages in printed.items():
+        [unit] = [path for path in story.units("shop") if f"-{name}-" in path]
         instance = unit.rpartition("/")[2].removesuffix(".service")
         where = {"labels_app": "shop", "service_name": name, "container_name": instance, "labels_revision": commit}
-        lines = until(
-            lambda where=where, word=word, number=number: (  # type: ignore[misc]
-                lines
-                if len(lines := found(elasticsearch, **where, host_name="printer", message=word)) >= number
-                else None
-            ),
-            f"the lines of {name}",
-            60,
-        )
-        assert len({line["message"] for line in lines}) == len(lines) == number
+
+        def arrived(messages: list[str] = messages, where: dict[str, str] = where) -> list[dict[str, Any]] | None:
+            lines = found(elasticsearch, **where, host_name="printer")
+            return lines if {*messages} <= {line["message"] for line in lines} else None
+
+        lines = until(arrived, f"the lines of {name}", 60)
+        assert sorted(line["message"] for line in lines) == sorted(messages), "each of them once"
         assert {line["log.level"] for line in lines} == {"info"}
-    for end in ("hello 1", f"hello {LINES}", "migrated once"):
-        assert found(elasticsearch, labels_app="shop", message=end)
     ended = {"event_action": "outcome", "labels_app": "shop", "labels_revision": commit}
     eventually(
         "the end of the deploy",
