@@ -16,7 +16,7 @@ from enum import StrEnum
 from functools import cached_property
 from typing import Any, NamedTuple, TypeAlias
 
-from gitops_mvd.core.compose import Endpoint, Mount, Network, Run, Volume
+from gitops_mvd.core.compose import Endpoint, Logging, Mount, Network, Run, Volume
 from gitops_mvd.core.redact import told_line, told_text
 from gitops_mvd.core.text import plain_line
 from gitops_mvd.core.xkong import Declaration, XKong
@@ -24,7 +24,7 @@ from gitops_mvd.core.xkong import Declaration, XKong
 Json = Mapping[str, Any]
 JsonValue: TypeAlias = "bool | int | float | str | Sequence[JsonValue] | Mapping[str, JsonValue] | None"
 
-LABEL = "io.gitops-mvd."  # prefix of the Docker labels: + app, service, digest, port, staged
+LABEL = "io.gitops-mvd."  # prefix of the Docker labels: + app, service, digest, port, staged, revision
 COMPLETED = "completed"  # the probe of a job
 NOT_FAILED = "not_failed"  # the probe of a service that may end with exit code 0
 _ENDLESS = "running"  # the probe of a service that may not end
@@ -84,16 +84,26 @@ class Operation(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Revision:
-    """A commit of the config repository: `commit` is its full id, `ref` the branch, `subject` its first line."""
+    """A commit of the config repository: `commit` is its full id, `ref` the branch, `subject` its first line.
+
+    `author` is the name of who wrote it, `at` the Unix time at which it was made, 0 if that is unknown.
+    """
 
     commit: str
     ref: str
     subject: str = ""
+    author: str = field(default="", compare=False)
+    at: float = field(default=0.0, compare=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "commit", plain_line(self.commit))
         object.__setattr__(self, "ref", plain_line(self.ref))
         object.__setattr__(self, "subject", told_line(self.subject))
+        object.__setattr__(self, "author", told_line(self.author))
+
+    def to_json(self) -> dict[str, str]:
+        """What is stored of it where versions without author and time may read it."""
+        return {"commit": self.commit, "ref": self.ref, "subject": self.subject}
 
     @property
     def short(self) -> str:
@@ -122,13 +132,15 @@ class Problem:
 class HostFacts:
     """What `fleet.yaml` says of one host; `variables` feed the interpolation, `labels` the placement.
 
-    `unset_is_empty` has the apps whose variables are empty if they are not set.
+    `unset_is_empty` has the apps whose variables are empty if they are not set, `logging` what holds for services that
+    name no other driver; None for the journal.
     """
 
     name: str
     labels: Mapping[str, str] = field(default_factory=dict)
     variables: Mapping[str, str] = field(default_factory=dict)
     unset_is_empty: frozenset[str] = frozenset()
+    logging: Logging | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -299,6 +299,11 @@ class SqliteHistory:
             rows = self._ask("SELECT json, previous FROM good")
             self._versions.keep_only({text.strip('"') for row in rows for text in row if text})
 
+    def runs_since(self, app: str) -> tuple[str, float] | None:
+        """The commit with which the good version of an app came, and when; None if that is not known."""
+        rows = self._ask("SELECT commit_id, ran.at FROM ran JOIN good USING (app, version) WHERE app = ?", app)
+        return (str(rows[0][0]), float(rows[0][1])) if rows else None
+
     def reverted_to(self, app: App, commit: str) -> str:
         version, at, reverted_to = self._recalled.get(app.name, ("", "", ""))
         if (version, at) != (app.version, commit):
@@ -316,6 +321,11 @@ class SqliteHistory:
             return str(recalled) if recalled != commit else ""
         between = next((event for event in self.events(50, app.name) if event.commit != commit), None)
         return str(ran) if between and between.operation in UNDONE else ""
+
+    def approved_at(self, app: App) -> str:
+        """The commit with which this version last came and worked, "" if nobody remembers it."""
+        rows = self._ask("SELECT commit_id FROM ran WHERE app = ? AND version = ?", app.name, app.version)
+        return str(rows[0][0]) if rows else ""
 
     def failure_of(self, app: App) -> Failure | None:
         where = "WHERE app = ? AND version = ?"
@@ -370,15 +380,15 @@ class SqliteHistory:
 
     def save_attempt(self, revision: Revision) -> None:
         """This revision is about to be applied."""
-        self._keep("attempted", dataclasses.asdict(revision))
+        self._keep("attempted", revision.to_json())
 
     def revisions(self) -> dict[str, Revision]:
         """The revisions last `attempted`, last `applied` to every app, and last seen `healthy` in every app."""
         where = "WHERE name IN ('attempted', 'applied', 'healthy')"
         return dict(self._read("value", "name, json", lambda name, text: (name, _revision(json.loads(text))), where))
 
-    def record_report(self, report: Report) -> None:
-        """Keep an event for every app that was changed, or whose result differs from the last one.
+    def record_report(self, report: Report) -> list[Event]:
+        """Keep and return an event for every app that was changed, or whose result differs from the last one.
 
         What fails again at the same commit, for the same reason, is no news, however often it is tried.
         """
@@ -386,20 +396,21 @@ class SqliteHistory:
         last = {event.app: event for event in self._read("event", "json", _event, where)}
         at = time.time()
         events = [Event.of(at, report.revision.commit, outcome) for outcome in report.outcomes]
+        news = [event for event in events if event.is_news(last.get(event.app))]
         with self.transaction():
-            for event in events:
-                if event.is_news(last.get(event.app)):
-                    self._recalled.pop(event.app, None)
-                    self._ask("INSERT INTO event (app, json) VALUES (?, ?)", event.app, json.dumps(event.as_json()))
+            for event in news:
+                self._recalled.pop(event.app, None)
+                self._ask("INSERT INTO event (app, json) VALUES (?, ?)", event.app, json.dumps(event.as_json()))
             self._ask(
                 """DELETE FROM event WHERE id <= (SELECT max(id) FROM event) - ?
                 AND id NOT IN (SELECT max(id) FROM event GROUP BY app)""",
                 MOST_EVENTS,
             )
             if all((o.sync, o.operation) == (Sync.SYNCED, Operation.SUCCEEDED) for o in report.outcomes):
-                self._keep("applied", dataclasses.asdict(report.revision))
+                self._keep("applied", report.revision.to_json())
             if report.is_green:
-                self._keep("healthy", dataclasses.asdict(report.revision))
+                self._keep("healthy", report.revision.to_json())
+        return news
 
     def events(self, limit: int, app: str | None = None) -> list[Event]:
         """The last events, the newest first, of one app or of all."""
@@ -557,7 +568,7 @@ class SqliteHistory:
         return self._value("subjects", lambda value: {name: _revision(it) for name, it in value.items()}) or {}
 
     def save_subjects(self, subjects: Mapping[str, Revision]) -> None:
-        self._keep("subjects", {name: dataclasses.asdict(revision) for name, revision in subjects.items()})
+        self._keep("subjects", {name: revision.to_json() for name, revision in subjects.items()})
 
     def work(self) -> CommitWork:
         """What the commit that the host is about changes here, and what of it is done."""

@@ -12,6 +12,7 @@ from gitops_mvd.config.readers import absolute, boolean, filled
 from gitops_mvd.config.settings.engine import DOCKER_SECTION, Docker
 from gitops_mvd.config.settings.forge import FORGE_SECTION, WEBHOOK_SECTION, ForgeSettings, Webhook, complete
 from gitops_mvd.config.settings.kong import KongSettings, read_kong
+from gitops_mvd.config.settings.log import LOG_SECTION, LogSettings
 from gitops_mvd.config.settings.policy import read_policy
 from gitops_mvd.config.settings.repository import Credentials, Verify, read_credentials, read_verify
 from gitops_mvd.config.settings.secrets import SOPS_SECTION, ProviderSettings, SopsSettings, read_providers
@@ -41,10 +42,12 @@ class Settings:
     forge: ForgeSettings | None = None
     webhook: Webhook | None = None
     policy: Policy | None = None
+    log: LogSettings = field(default_factory=lambda: LogSettings())
     state: str = "/var/lib/gitops-mvd"
     files: str = "/etc/gitops-mvd/files"
     folders: str = "/srv/mvd"
     secrets: str = "/etc/gitops-mvd/secrets"
+    run: str = "/run/gitops-mvd"
     sops: SopsSettings = field(default_factory=lambda: SopsSettings())
     providers: Mapping[str, ProviderSettings] = field(default_factory=dict)
 
@@ -84,6 +87,7 @@ SETTINGS_SECTION = section(
             read_policy,
             "none, it may do anything",
         ),
+        "log": Key("How the daemon writes its own log.", LOG_SECTION),
         "state": Key("The folder for history and mirror. If it is lost, the next pass makes it again.", absolute),
         "files": Key(
             "The folder for env files and mounted files. It must not be lost: containers start from it. Its file "
@@ -98,6 +102,11 @@ SETTINGS_SECTION = section(
         "secrets": Key(
             "The folder with the secrets of this server, a file each, readable by root only: what a manifest names as "
             "`{file://NAME}`, or as a secret that is `external`.",
+            absolute,
+        ),
+        "run": Key(
+            "The folder for the sockets of the local API: `api.sock`, which only reads, for root and the group `mvd`, "
+            "and `act.sock` for root and the group `mvd-act`.",
             absolute,
         ),
         "sops": Key("The keys for files of the repository that are encrypted with SOPS.", SOPS_SECTION),
