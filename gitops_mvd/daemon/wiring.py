@@ -22,6 +22,7 @@ from gitops_mvd.daemon.connections import (
     webhook_receiver,
 )
 from gitops_mvd.daemon.mailbox import Interruptible, Mailbox
+from gitops_mvd.daemon.notifying import ByApprise
 from gitops_mvd.daemon.planning import InChild
 from gitops_mvd.docker.client import Engine
 from gitops_mvd.git.branch import Source
@@ -34,6 +35,9 @@ from gitops_mvd.kinds import Tools
 from gitops_mvd.kong.shared.precedence import Precedence
 from gitops_mvd.manifest import Cache
 from gitops_mvd.state.history import SqliteHistory
+from gitops_mvd.state.notices import Notices
+from gitops_mvd.status.deliveries import Deliveries
+from gitops_mvd.status.notifier import Notifier
 from gitops_mvd.status.outbox import Outbox
 from gitops_mvd.status.pull_requests import PullRequests
 from gitops_mvd.status.statuses import Statuses, StatusOptions
@@ -57,6 +61,7 @@ class Wired:
     pull_requests: PullRequests | None
     outbox: Outbox
     statuses: Statuses
+    notifier: Notifier
     mailbox: Mailbox
     monitor: Monitor
     disruptions: Disruptions
@@ -71,9 +76,10 @@ class Wired:
             self.precedence.follow(revision, fetched=fetched)
 
     def close(self) -> None:
-        """Close the connections to Docker, the readers of the repository, and the history."""
+        """Close the connections to Docker, the readers of the repository, the history and the notices."""
         self.engine.close()
         self.source.close()
+        self.notifier.close()
         self.history.close()
 
 
@@ -151,6 +157,7 @@ def wire(settings: Settings, path: Path, units: Path | None = None) -> Wired:
         pull_requests=pull_requests,
         outbox=outbox,
         statuses=statuses,
+        notifier=_notifier(settings, name),
         mailbox=mailbox,
         monitor=monitor,
         disruptions=disruptions,
@@ -159,6 +166,12 @@ def wire(settings: Settings, path: Path, units: Path | None = None) -> Wired:
         webhook=webhook_receiver(settings),
         precedence=precedence,
     )
+
+
+def _notifier(settings: Settings, host: str) -> Notifier:
+    notices = Notices(Path(settings.state) / "notices.db")
+    send, link = ByApprise(), settings.forge.link if settings.forge else ""
+    return Notifier(notices, [Deliveries(it, host, notices, send, link) for it in settings.notify])
 
 
 def _telling(settings: Settings) -> StatusOptions | None:
