@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import sys
 import traceback
 
@@ -12,6 +13,7 @@ from gitops_mvd.core.redact import redact
 from gitops_mvd.core.text import plain_line
 
 LONGEST_WHY = 500  # characters
+_CAUSE = re.compile(r"\[Errno -?\d+\] ([^\"')]+)|CERTIFICATE_VERIFY_FAILED\] ([^(]+)|(timed out)")
 
 
 class Complaints(logging.Handler):
@@ -31,7 +33,9 @@ class Complaints(logging.Handler):
 
     def why(self) -> str:
         """The reason in one line, "" if there was no complaint."""
-        return "; ".join(dict.fromkeys((*self.warnings[-2:], *self.causes[-1:])))
+        found = (_CAUSE.search(cause) for cause in self.causes[-1:])
+        causes = [(it[1] or it[2] or it[3]).strip().lower() for it in found if it]
+        return ": ".join((*dict.fromkeys(it.rstrip(". ") for it in self.warnings[-2:]), *causes))
 
 
 def send(address: str, title: str, body: str, kind: str) -> str:
@@ -39,9 +43,9 @@ def send(address: str, title: str, body: str, kind: str) -> str:
     import apprise
 
     complaints = Complaints()
-    for name in ("apprise",):
-        logging.getLogger(name).addHandler(complaints)
-        logging.getLogger(name).setLevel(logging.DEBUG)
+    log = logging.getLogger("apprise")
+    log.addHandler(complaints)
+    log.setLevel(logging.DEBUG)
     asset = apprise.AppriseAsset(
         app_id="gitops-mvd", app_desc="gitops-mvd", app_url="", image_url_mask="", image_url_logo="", async_mode=False
     )

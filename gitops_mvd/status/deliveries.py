@@ -21,6 +21,7 @@ log = logging.getLogger(__name__)
 
 BACKOFF = Backoff(5.0, 1800.0)
 GATHER_SECONDS = 1.0  # from a notice until it is sent, as several come at once
+LAST_SECONDS = 1.0  # for what is being sent when the daemon ends
 HISTORY_RETRY_SECONDS = 60.0  # until a queue that cannot be used, as on a full disk, is tried again
 
 
@@ -54,6 +55,7 @@ class Deliveries:
         self._now = now
         self._woken = threading.Event()
         self._stop = threading.Event()
+        self._ends_at = 0.0  # by the monotonic clock, once it is told to stop
         self._retry_at = 0.0  # Unix time
         self._last_warning = ""
 
@@ -97,7 +99,7 @@ class Deliveries:
             zone = quiet.zone if quiet else None
             told = message(self._host, notices, now, link=self._link, dropped=state.dropped, zone=zone)
             try:
-                self._send(self.settings, told, self._stop.is_set)
+                self._send(self.settings, told, self._is_ended)
             except Unavailable as error:
                 pause = BACKOFF.pause(state.failures)
                 self._retry_at = self._now() + pause
@@ -108,6 +110,13 @@ class Deliveries:
         self._retry_at, self._last_warning = 0.0, ""
         self._notices.mark_sent(self.name, last)
         return 0.0
+
+    def _is_ended(self) -> bool:
+        """Has the daemon ended, and what was being sent had time to get there?  Else it may be sent twice."""
+        if not self._stop.is_set():
+            return False
+        self._ends_at = self._ends_at or time.monotonic() + LAST_SECONDS
+        return time.monotonic() > self._ends_at
 
     def _warn_once(self, warning: str) -> None:
         """Log a warning, unless it is the same as the last one."""

@@ -63,19 +63,23 @@ def folded(notices: Iterable[Notice]) -> list[Told]:
     """
     begun: dict[tuple[str, str, What], Notice] = {}
     mended: dict[tuple[str, str, What], Told] = {}
-    good: dict[tuple[str, str, What], Notice] = {}
+    recovered: dict[tuple[str, str, What], Notice] = {}  # from what was told in an earlier message
+    deployed: dict[str, Notice] = {}
     for notice in notices:
         key = notice.app, notice.about, notice.over or notice.what
-        if notice.over and (first := begun.pop(key, None)):
-            mended[key] = Told(notice, mended[key].begun if key in mended else first)
-        elif notice.over or notice.what is What.DEPLOYED:
-            good[notice.app, notice.about, notice.what] = notice
-        else:
+        if notice.what is What.DEPLOYED:
+            deployed[notice.app] = notice
+        elif not notice.over:
             begun[key] = notice
-    for app, about, what in [*begun, *mended, *good]:  # what is said of it is more than that it was deployed
-        if what is not What.DEPLOYED:
-            good.pop((app, about, What.DEPLOYED), None)
-    told = [*map(Told, begun.values()), *mended.values(), *map(Told, good.values())]
+        elif (first := begun.pop(key, None)) and key not in recovered:
+            mended[key] = Told(notice, mended[key].begun if key in mended else first)
+        else:
+            recovered[key] = notice
+    good = {key[:2]: notice for key, notice in recovered.items() if key not in begun}
+    others = {app for app, *_ in (*begun, *mended, *good)}  # of which more is to be said than that it was deployed
+    fresh = [notice for app, notice in deployed.items() if app not in others]
+    again = [it for key, it in mended.items() if key not in recovered]
+    told = [*map(Told, begun.values()), *again, *map(Told, good.values()), *map(Told, fresh)]
     order = list(What)
     return sorted(told, key=lambda it: (bool(it.begun), -order.index(it.notice.what), it.notice.app, it.notice.at))
 
