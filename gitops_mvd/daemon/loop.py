@@ -254,8 +254,8 @@ class Daemon:
             known = self._wired.history.revisions().get("attempted")
             if fetched != known:  # as it is after a mere restart of the daemon
                 changes = self._commits(known, fetched)
+                self._wired.notifier.add_commits(changes)  # first: after the other they are known
                 self._wired.statuses.add_commits(changes)
-                self._wired.notifier.add_commits(changes)
             self._revision = fetched
             log.info("revision fetched commit=%s subject=%s", fetched.short, fetched.subject)
 

@@ -43,7 +43,7 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """What is told of one app, or of the server: its notice, or what has `begun` before it and is over by now."""
+    """One thing that a message tells: a notice, or what has `begun` before it and is over by now."""
 
     notice: Notice
     begun: Notice | None = None
