@@ -30,19 +30,19 @@ class Webhook(BaseHTTPRequestHandler):
 class Receiver(ThreadingHTTPServer):
     """A web server that notes what is posted to it, and answers with the code `answer`."""
 
-    def __init__(self, port: int = 0) -> None:
-        super().__init__(("127.0.0.1", port), Webhook)
+    def __init__(self, port: int = 0, host: str = "127.0.0.1") -> None:
+        super().__init__((host, port), Webhook)
         self.seen: list[tuple[str, dict[str, Any]]] = []
         self.answer = 200
 
     @property
     def at(self) -> str:
-        return f"127.0.0.1:{self.server_address[1]}"
+        return f"{self.server_address[0]!s}:{self.server_address[1]}"
 
 
 @contextmanager
-def webhook(port: int = 0) -> Iterator[Receiver]:
-    with Receiver(port) as server:
+def webhook(port: int = 0, host: str = "127.0.0.1") -> Iterator[Receiver]:
+    with Receiver(port, host) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
         try:
