@@ -171,8 +171,15 @@ def _forge(wired: Wired) -> Iterator[Finding]:
 
 
 def _notify(wired: Wired) -> Iterator[Finding]:
+    from gitops_mvd.daemon.connections import read_secret
+
     for receiver in wired.notifier.receivers:
         state = receiver.state()
+        try:
+            read_secret(receiver.settings.url_file, f"notify.{state.name}.url_file")
+        except MvdError as error:
+            yield Finding("notify", "fail", f"{state.name}: {error.message}", error.hint)
+            continue
         if state.failing_since is None:
             waiting = f", {counted(state.waiting, 'notice')} waiting" if state.waiting else ""
             yield Finding("notify", "ok", f"{state.name}: {counted(state.sent, 'message')} sent{waiting}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -30,8 +31,7 @@ def notify(config: Path, is_test: bool, name: str, machine: bool) -> int:
         why = f"no receiver is called {name!r}: there is {known}" if known else "nobody is notified: set `notify`"
         raise click.ClickException(f"{why}, in {config}. See `mvd docs settings`.")
     if is_test:
-        with ThreadPoolExecutor(len(chosen)) as pool:
-            told = list(pool.map(lambda it: _tried(settings.host or socket.gethostname(), it), chosen))
+        told = _tried(settings.host or socket.gethostname(), chosen)
     else:
         told = [_state(Path(settings.state), it) for it in chosen]
     rows = [(it.name, *how) for it, how in zip(chosen, told, strict=True)]
@@ -42,17 +42,23 @@ def notify(config: Path, is_test: bool, name: str, machine: bool) -> int:
     return 1 if any(result == "failed" for _, result, _ in rows) else 0
 
 
-def _tried(host: str, receiver: NotifySettings) -> tuple[str, str]:
-    """How a test message went: `sent` or `failed`, and why."""
+def _tried(host: str, receivers: Sequence[NotifySettings]) -> list[tuple[str, str]]:
+    """How a test message went to each of them: `sent` or `failed`, and why."""
     from gitops_mvd.core.errors import MvdError
     from gitops_mvd.daemon.notifying import ByApprise
     from gitops_mvd.status.notice_text import trial
 
-    try:
-        ByApprise()(receiver, trial(host, receiver.name))
-    except MvdError as error:
-        return "failed", str(error)
-    return "sent", ""
+    send = ByApprise()
+
+    def tried(receiver: NotifySettings) -> tuple[str, str]:
+        try:
+            send(receiver, trial(host, receiver.name))
+        except MvdError as error:
+            return "failed", str(error)
+        return "sent", ""
+
+    with ThreadPoolExecutor(len(receivers)) as pool:
+        return list(pool.map(tried, receivers))
 
 
 def _state(folder: Path, receiver: NotifySettings) -> tuple[str, str]:

@@ -16,7 +16,7 @@ MINUTES_A_DAY = 24 * 60
 
 
 class What(StrEnum):
-    """What has happened, in the words of the settings.  From best to worst, but for the first two."""
+    """What has happened, in the words of the settings.  From best to worst."""
 
     DEPLOYED = "deployed"
     RECOVERED = "recovered"

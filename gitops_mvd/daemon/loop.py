@@ -214,8 +214,7 @@ class Daemon:
         if not report:
             with suppress(Unavailable):
                 self._wired.history.save_last_error("; ".join(self._warnings.values()), awaited=self._awaited)
-        with suppress(Unavailable):
-            self._wired.notifier.threads(self._wired.history.threads())
+        self._wired.notifier.threads(self._wired.history.threads)
         self._back_off(report)
         return report
 

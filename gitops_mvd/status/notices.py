@@ -149,6 +149,9 @@ class News:
         left = [seconds for matter in self.matters.values() if (seconds := matter.due_in(now)) is not None]
         return max(0.0, min(left)) if left else None
 
+    def copy(self) -> News:
+        return News(dict(self.matters), dict(self.proven), dict(self.by), self.base)
+
     def to_json(self) -> Json:
         return {
             "matters": [[*key, dataclasses.asdict(matter)] for key, matter in sorted(self.matters.items())],

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from itertools import chain
 
 from gitops_mvd.core.errors import MvdError
-from gitops_mvd.core.model import Json, Report, Revision, ThreadState
+from gitops_mvd.core.model import Report, Revision, ThreadState
 from gitops_mvd.core.notice import Notice, What
 from gitops_mvd.state.notices import Notices
 from gitops_mvd.status.deliveries import Deliveries
@@ -90,11 +90,11 @@ class Notifier:
         """The server is suspended, for that reason."""
         self._tell(lambda news: self._see(news, SUSPENDED, Seen(True, why, patience=0), What.SUSPENDED))
 
-    def threads(self, states: Iterable[ThreadState]) -> None:
+    def threads(self, states: Callable[[], Iterable[ThreadState]]) -> None:
         """How the threads of the daemon are that have ended once."""
-        down = {f"{THREAD}{it.name}": it.cause for it in states if not it.is_up}
 
         def look(news: News) -> list[Notice]:
+            down = {f"{THREAD}{it.name}": it.cause for it in states() if not it.is_up}
             known = {name for app, name in news.matters if app == SERVER and name.startswith(THREAD)}
             found = []
             for name in sorted(down.keys() | known):
@@ -129,14 +129,14 @@ class Notifier:
             return
         with self._apart():
             news = self._remembered()
-            before = news.to_json()
+            before = news.copy()
             found = look(news)
-            if (memory := news.to_json()) != before:
-                self._queue(memory, found)
+            if news != before:
+                self._queue(news, found)
 
-    def _queue(self, memory: Json, found: Sequence[Notice]) -> None:
+    def _queue(self, news: News, found: Sequence[Notice]) -> None:
         queued = [(it, notice) for notice in found for it in self._receivers_of(notice)]
-        self._notices.keep(memory, [(receiver.name, notice) for receiver, notice in queued])
+        self._notices.keep(news.to_json(), [(receiver.name, notice) for receiver, notice in queued])
         for receiver in {receiver for receiver, _ in queued}:
             receiver.wake()
 

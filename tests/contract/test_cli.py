@@ -206,7 +206,8 @@ def test_the_doctor_says_since_when_a_receiver_of_notifications_fails(
 ) -> None:
     notices = Notices(recorded_server.history.parent / "notices.db")
     notice = Notice(0.0, "web", What.FAILED, "http 503")
-    operator.set(notify=[{"name": "team", "url": "json://127.0.0.1:1"}, {"name": "pager", "url": "ntfy://a/b"}])
+    team, pager = {"name": "team", "url": "json://127.0.0.1:1"}, {"name": "pager", "url": "ntfy://a/b"}
+    operator.set(notify=[team, {"url_file": "/nowhere/mail"}, pager])
     try:
         notices.keep({}, [("team", notice), ("pager", notice)])
         notices.mark_failed("team", "connection refused", time.time() - 7)
@@ -219,6 +220,8 @@ def test_the_doctor_says_since_when_a_receiver_of_notifications_fails(
         notices.close()
     failing = r"team: failing since \d+s ago \(2 attempts\): connection refused; 1 notice waiting, 0 dropped"
     assert re.search(rf"^warn  notify         {failing}\n {{21}}Try it: mvd notify --test team$", said, re.M)
+    missing = "mail: cannot read /nowhere/mail (notify.mail.url_file): No such file or directory"
+    assert f"fail  notify         {missing}\n" in said
     assert "ok    notify         pager: 1 message sent\n" in said
     assert "notify" not in operator.mvd("doctor").out
 

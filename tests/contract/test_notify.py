@@ -279,7 +279,7 @@ def test_what_concerns_the_server_is_told_when_it_lasts_and_when_it_is_over(noti
     for _ in range(2):
         notifier.miss_git("cannot fetch: timed out")
         notifier.wait("Docker does not answer")
-        notifier.threads([down])
+        notifier.threads(lambda: [down])
         notifier.deliver()
         now[0] += LONG_SECONDS
     [told] = asked.taken
@@ -287,7 +287,7 @@ def test_what_concerns_the_server_is_told_when_it_lasts_and_when_it_is_over(noti
     assert "the thread monitor of the daemon is down: internal error" in told.body
     notifier.fetched()
     notifier.report(report(), dict)
-    notifier.threads([replace(down, is_up=True)])
+    notifier.threads(lambda: [replace(down, is_up=True)])
     notifier.deliver()
     assert [it.title for it in asked.taken[1:]] == ["h1: 3 recovered"]
 
