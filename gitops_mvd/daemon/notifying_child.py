@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import re
@@ -61,6 +62,8 @@ if __name__ == "__main__":
     given = json.loads(sys.stdin.buffer.read())
     secrets = pieces(given["address"])
     try:
-        print(json.dumps({"why": plain_line(redact(send(**given), secrets), LONGEST_WHY)}))
+        with contextlib.redirect_stdout(sys.stderr):  # whatever a plugin prints
+            why = send(**given)
+        print(json.dumps({"why": plain_line(redact(why, secrets), LONGEST_WHY)}))
     except Exception as error:
         sys.exit(redact("".join(traceback.format_exception_only(error)), secrets).strip())

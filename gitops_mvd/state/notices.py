@@ -116,12 +116,16 @@ class Notices:
     def mark_sent(self, receiver: str, last: int) -> None:
         """It has taken the notices up to the one of that id."""
         with self._file.transaction():
-            self._ask("DELETE FROM waiting WHERE receiver = ? AND id <= ?", receiver, last)
+            self.discard(receiver, last)
             self._ask(
                 """INSERT INTO receiver (name, sent) VALUES (?, 1) ON CONFLICT (name) DO UPDATE SET
                 sent = sent + 1, failures = 0, failing_since = NULL, why = '', dropped = 0""",
                 receiver,
             )
+
+    def discard(self, receiver: str, last: int) -> None:
+        """Nothing is left to tell of the notices up to the one of that id."""
+        self._ask("DELETE FROM waiting WHERE receiver = ? AND id <= ?", receiver, last)
 
     def mark_failed(self, receiver: str, why: str, now: float) -> None:
         """It has not taken them, for that reason."""

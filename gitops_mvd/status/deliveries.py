@@ -95,9 +95,9 @@ class Deliveries:
         if (left := max(self._retry_at - now, quiet.left(now) if quiet else 0.0)) > 0:
             return left
         state = self.state()
-        if folded(notices):
+        if found := folded(notices, self.settings.on):
             zone = quiet.zone if quiet else None
-            told = message(self._host, notices, now, link=self._link, dropped=state.dropped, zone=zone)
+            told = message(self._host, found, now, link=self._link, dropped=state.dropped, zone=zone)
             try:
                 self._send(self.settings, told, self._is_ended)
             except Unavailable as error:
@@ -107,8 +107,10 @@ class Deliveries:
                 self._warn_once(f"cannot notify receiver={self.name}, and try again: {error}")
                 return pause
             log.info("notified receiver=%s: %s", self.name, told.title)
-        self._retry_at, self._last_warning = 0.0, ""
-        self._notices.mark_sent(self.name, last)
+            self._retry_at, self._last_warning = 0.0, ""
+            self._notices.mark_sent(self.name, last)
+        else:
+            self._notices.discard(self.name, last)
         return 0.0
 
     def _is_ended(self) -> bool:

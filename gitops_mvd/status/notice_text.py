@@ -50,16 +50,20 @@ class Told:
 
 
 def concerns(notice: Notice, apps: Sequence[str], on: Sequence[str]) -> bool:
-    """Is it for somebody who asked for these apps, all if there are none, and for these words?"""
-    if notice.what not in on or (notice.over and notice.over not in on):
+    """Does it change what somebody is to be told who asked for these apps, all if there are none, and these words?
+
+    So does the end of a trouble that is still to be told, also for who does not ask for recoveries.
+    """
+    if (notice.over or notice.what) not in on:
         return False
     return not apps or (notice.app != SERVER and any(fnmatchcase(notice.app, pattern) for pattern in apps))
 
 
-def folded(notices: Iterable[Notice]) -> list[Told]:
+def folded(notices: Iterable[Notice], on: Sequence[str] = tuple(What)) -> list[Told]:
     """What is still worth telling of notices that have waited, the oldest first: the worst first, each app by itself.
 
-    What began and ended among them is one line, and so is what was deployed several times, or is over in two ways.
+    What began and ended among them is one line, for who asked for recoveries in `on`, and so is what was deployed
+    several times, or is over in two ways.
     """
     begun: dict[tuple[str, str, What], Notice] = {}
     mended: dict[tuple[str, str, What], Told] = {}
@@ -75,23 +79,22 @@ def folded(notices: Iterable[Notice]) -> list[Told]:
             mended[key] = Told(notice, mended[key].begun if key in mended else first)
         else:
             recovered[key] = notice
-    good = {key[:2]: notice for key, notice in recovered.items() if key not in begun}
-    others = {app for app, *_ in (*begun, *mended, *good)}  # of which more is to be said than that it was deployed
-    fresh = [notice for app, notice in deployed.items() if app not in others]
+    good = {key[:2]: Told(notice) for key, notice in recovered.items() if key not in begun}
     again = [it for key, it in mended.items() if key not in recovered]
-    told = [*map(Told, begun.values()), *again, *map(Told, good.values()), *map(Told, fresh)]
+    told = [it for it in (*map(Told, begun.values()), *again, *good.values()) if it.notice.what in on]
+    others = {it.notice.app for it in told}  # of which more is to be said than that it was deployed
+    told += [Told(notice) for app, notice in deployed.items() if app not in others]
     order = list(What)
     return sorted(told, key=lambda it: (bool(it.begun), -order.index(it.notice.what), it.notice.app, it.notice.at))
 
 
 def message(
-    host: str, notices: Sequence[Notice], now: float, *, link: str = "", dropped: int = 0, zone: tzinfo | None = None
+    host: str, told: Sequence[Told], now: float, *, link: str = "", dropped: int = 0, zone: tzinfo | None = None
 ) -> Message:
-    """The one message about notices.
+    """The one message about what is `folded`.
 
     `link` is the template of an address, `dropped` how many were too many to wait, and `zone` that of the times.
     """
-    told = folded(notices)
     blocks = [_block(host, it, now, link, zone) for it in told[:MOST_TOLD]]
     if len(told) > MOST_TOLD:
         blocks.append(f"and {len(told) - MOST_TOLD} more: mvd status")

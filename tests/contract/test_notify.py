@@ -216,6 +216,16 @@ def test_quiet_hours_hold_back_what_is_told_as_one_at_their_end(notices: Notices
     assert "db on h1 failed and recovered (02:00 to 02:01)" in told.body
 
 
+def test_who_asks_for_no_recoveries_is_not_woken_by_what_is_over(notices: Notices) -> None:
+    asked = Asked()
+    deliveries = Deliveries(NotifySettings("x", on=("failed",)), "h1", notices, asked, now=lambda: 60.0)
+    queue(notices, notice("web"), notice("web", What.RECOVERED, 1.0, over=What.FAILED))
+    assert deliveries.deliver() == 0.0
+    assert deliveries.deliver() is None
+    assert asked.taken == []
+    assert deliveries.state().sent == 0
+
+
 def test_a_dead_receiver_holds_up_no_other(notices: Notices) -> None:
     with hanging() as dead, webhook() as alive:
         send_ = ByApprise(Limits(20.0, file=1 << 20, output=1 << 20))

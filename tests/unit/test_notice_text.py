@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from itertools import pairwise
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -13,7 +15,8 @@ from hypothesis import strategies as st
 from gitops_mvd.core.model import Revision
 from gitops_mvd.core.notice import Notice, Quiet, What
 from gitops_mvd.core.notice_address import pieces, secrets_of_address
-from gitops_mvd.status.notice_text import MOST_TOLD, concerns, folded, message
+from gitops_mvd.status import notice_text
+from gitops_mvd.status.notice_text import MOST_TOLD, Message, concerns, folded
 
 LONDON = ZoneInfo("Europe/London")
 NIGHT = Quiet(22 * 60, 7 * 60, LONDON)
@@ -30,6 +33,10 @@ def bad(app: str, what: What = What.FAILED, when: float = 0.0, why: str = "http 
 
 def over(app: str, what: What = What.FAILED, when: float = 60.0, why: str = "") -> Notice:
     return Notice(when, app, What.RECOVERED, why, COMMIT, over=what)
+
+
+def message(host: str, notices: Sequence[Notice], now: float, **more: Any) -> Message:
+    return notice_text.message(host, folded(notices), now, **more)
 
 
 # ---- the message -----------------------------------------------------------------------------------------------------
@@ -94,6 +101,15 @@ def test_a_revert_is_a_recovery_and_not_a_deploy_too() -> None:
     assert [it.notice.what for it in folded([deployed, deployed])] == [What.DEPLOYED]
 
 
+def test_who_asks_for_no_recoveries_is_not_told_what_is_over_by_now() -> None:
+    deployed = Notice(60.0, "web", What.DEPLOYED, "image 1 → 2", COMMIT)
+    assert folded([bad("web"), over("web")], [What.FAILED]) == []
+    assert folded([over("web")], [What.FAILED]) == []
+    again = folded([bad("web"), over("web"), bad("web", when=90.0)], [What.FAILED])
+    assert [(it.notice.at, it.begun) for it in again] == [(90.0, None)]
+    assert [it.notice.what for it in folded([over("web"), deployed], [What.FAILED, What.DEPLOYED])] == [What.DEPLOYED]
+
+
 def test_two_troubles_of_the_server_do_not_hide_each_other() -> None:
     git = Notice(0.0, "", What.WAITING, "git", about="git")
     docker = Notice(1.0, "", What.WAITING, "docker", about="pass")
@@ -130,7 +146,8 @@ def test_nothing_in_a_message_steers_a_terminal_or_makes_a_line_of_its_own() -> 
         (bad(""), ("*",), (What.FAILED,), False),
         (over("web"), (), (What.FAILED, What.RECOVERED), True),
         (over("web"), (), (What.DEGRADED, What.RECOVERED), False),
-        (over("web"), (), (What.FAILED,), False),
+        (over("web"), (), (What.FAILED,), True),  # if the failure still waits, it is not told
+        (Notice(0.0, "", What.SUSPENDED, over=What.SUSPENDED), (), (What.SUSPENDED,), True),
     ],
 )
 def test_a_receiver_is_told_what_it_asked_for(
