@@ -40,6 +40,7 @@ COMMANDS = {
     "schema": Listed(WRITE, "schema:schema", "Print the JSON Schema NAME, or list the schemas."),
     "install": Listed(SET_UP, "install:install", "Install the daemon as a systemd service."),
     "doctor": Listed(SET_UP, "doctor:doctor", "Check everything that this server needs, with what to do."),
+    "notify": Listed(SET_UP, "notify:notify", "Show who is notified, or send a test message."),
     "run": Listed(SET_UP, "run:run", "Run the reconcile loop (what the systemd unit starts)."),
     "kong": Listed(GATEWAY, "kong:kong", "Write what a Kong has into a config repository."),
     "adopt": Listed(GATEWAY, "kong:adopt", "Adopt what this server's Kong has and the repository declares."),

@@ -10,7 +10,8 @@ import click
 
 from gitops_mvd.api.views import GitView, ResultView
 from gitops_mvd.cli.host_text import git_text
-from gitops_mvd.cli.server import connect, log_to_stderr
+from gitops_mvd.cli.log_lines import OneLine
+from gitops_mvd.cli.server import connect, daemon_format, log_to_stderr
 from gitops_mvd.core.errors import MvdError
 
 log = logging.getLogger(__name__)
@@ -23,8 +24,9 @@ def run(config: Path) -> int:
     from gitops_mvd.daemon.loop import Daemon
     from gitops_mvd.state.lock import alone
 
-    log_to_stderr("%(levelname)s %(message)s")
+    handler = log_to_stderr(daemon_format())
     wired = connect(config)
+    handler.setFormatter(daemon_format(wired.settings))
     with alone(Path(wired.settings.state)):
         while Daemon(wired).run():
             try:
@@ -34,6 +36,7 @@ def run(config: Path) -> int:
             else:
                 wired.close()
                 wired = changed
+                handler.setFormatter(daemon_format(wired.settings))
     return 0
 
 
@@ -46,7 +49,7 @@ def reconcile_here(config: Path) -> tuple[list[ResultView] | None, str]:
     from gitops_mvd.daemon.loop import Daemon
     from gitops_mvd.state.lock import alone
 
-    log_to_stderr("%(message)s")
+    log_to_stderr(OneLine("%(message)s"))
     wired = connect(config)
     with alone(Path(wired.settings.state)):
         report = Daemon(wired).once()  # logs its summary

@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import logging
+import socket
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from gitops_mvd.cli.log_lines import OneLine
 from gitops_mvd.config import settings
+from gitops_mvd.config.settings import Settings
+from gitops_mvd.config.settings.log import ECS
 from gitops_mvd.core.errors import Unavailable
-from gitops_mvd.core.redact import told_line, told_text
-from gitops_mvd.core.text import LONGEST_TEXT
 
 if TYPE_CHECKING:
     from gitops_mvd.daemon.wiring import Wired
 
-TRACEBACK = "\nTraceback (most recent call last):"
 
-
-def read_settings(config: Path) -> settings.Settings:
+def read_settings(config: Path) -> Settings:
     """Raises Unavailable for a file that cannot be read, ManifestError for mistakes in it."""
     try:
         return settings.read(str(config), config.read_bytes())
@@ -37,23 +37,18 @@ def connect(config: Path) -> Wired:
     return wire(read_settings(config), config)
 
 
-def log_to_stderr(form: str) -> None:
+def log_to_stderr(formatter: logging.Formatter) -> logging.Handler:
+    """Log in that form from now on; the handler takes another one later."""
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(OneLine(form))
+    handler.setFormatter(formatter)
     logging.basicConfig(level=logging.INFO, handlers=[handler])
+    return handler
 
 
-class OneLine(logging.Formatter):
-    """A line of the log for each message, however many it has; the lines of a traceback are indented."""
+def daemon_format(settings: Settings | None = None) -> logging.Formatter:
+    """The form of the daemon's own log, as its settings have it; until they are read it is text."""
+    if settings and settings.log.format == ECS:
+        from gitops_mvd.cli.ecs import Ecs
 
-    def formatMessage(self, record: logging.LogRecord) -> str:
-        first, begins, rest = record.message.partition(TRACEBACK)
-        record.message = told_line(first, LONGEST_TEXT) + (_indented(begins + rest) if begins else "")
-        return super().formatMessage(record)
-
-    def formatException(self, ei: Any) -> str:
-        return _indented("\n" + super().formatException(ei)).removeprefix("\n")
-
-
-def _indented(text: str) -> str:
-    return told_text(text).replace("\n", "\n  ")
+        return Ecs(settings.host or socket.gethostname())
+    return OneLine("%(levelname)s %(message)s")
