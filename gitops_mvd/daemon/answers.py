@@ -26,7 +26,7 @@ from gitops_mvd.api.views import (
     OperationView,
 )
 from gitops_mvd.core.errors import MvdError, Unavailable
-from gitops_mvd.core.model import Report, Revision
+from gitops_mvd.core.model import Outcome, Report, Revision
 from gitops_mvd.core.redact import told_line
 from gitops_mvd.core.suspension import Suspension
 from gitops_mvd.daemon.changes import Changes
@@ -113,7 +113,7 @@ class Answers:
         last, running = self.last, self._operations.running()
         report = last.report or self._wired.history.last_report()  # of the daemon before
         outcomes = report.outcomes if report else ()
-        states = (AppState(o.app, o.sync, o.health, o.operation, o.why, o.changed) for o in outcomes if not o.removed)
+        states = map(_state, (outcome for outcome in outcomes if not outcome.removed))
         return self._views.view(
             states,
             at=last.at,
@@ -235,6 +235,12 @@ class Answers:
         names = sorted(outcome.app for outcome in self.last.report.outcomes) if self.last.report else []
         if app not in names:
             raise NotFound(f"no such app on this host: {told_line(app)}", f"Apps: {', '.join(names) or 'none'}")
+
+
+def _state(o: Outcome) -> AppState:
+    """How an app came out of a pass; the remark on one that is well is no reason of anything."""
+    why, changed = ("", o.changed or o.why) if o.is_green else (o.why, o.changed)
+    return AppState(o.app, o.sync, o.health, o.operation, why, changed)
 
 
 def history_view(e: Event) -> HistoryView:
