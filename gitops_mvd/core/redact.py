@@ -14,7 +14,6 @@ import base64
 import binascii
 import bisect
 import functools
-import hashlib
 import itertools
 import json
 import re
@@ -160,6 +159,8 @@ known = Known()
 
 def learn(source: str, *secrets: str) -> None:
     """Make known what a source, such as a file of the settings, has by now: all of it, its lines and its values."""
+    import hashlib  # a command that learns none starts without OpenSSL
+
     version = hashlib.sha256(json.dumps(secrets).encode()).hexdigest()
     known.learn(source, version, lambda: parts_of(secrets))
 

@@ -14,9 +14,7 @@ SOPS, SOPS_RAW = "sops", "sops-raw"  # what is in a file of the repository that 
 MALFORMED = "has an invalid reference: write {file://NAME}"
 
 _REFERENCE = re.compile(r"\{file://([^{}]*)\}")
-_NAME = re.compile(
-    r"(?:[a-z][a-z0-9-]{0,31}:[A-Za-z0-9_/][A-Za-z0-9_./#@=+-]{0,299}|[A-Za-z0-9_][A-Za-z0-9._-]{0,199})"
-)
+_NAME = r"(?:[a-z][a-z0-9-]{0,31}:[A-Za-z0-9_/][A-Za-z0-9_./#@=+-]{0,299}|[A-Za-z0-9_][A-Za-z0-9._-]{0,199})"
 
 
 def reference(name: str) -> str:
@@ -38,7 +36,7 @@ def misnamed(name: str) -> str:
     """Why no secret can have that name, as the end of a sentence; "" if one can."""
     provider, colon, _ = name.partition(":")
     is_above = ".." in re.split("[/#]", name)
-    if is_above or not _NAME.fullmatch(name) or (colon and provider in (SOPS, SOPS_RAW)):
+    if is_above or not re.fullmatch(_NAME, name) or (colon and provider in (SOPS, SOPS_RAW)):
         return (
             "it must be the name of a file in the host's folder for secrets, not a path, or PROVIDER:PATH with a "
             "provider of the host's settings"
