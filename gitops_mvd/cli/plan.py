@@ -66,6 +66,8 @@ def _remark(app: AppPreview, history: SqliteHistory) -> str:
     """Why an app is not simply what its commit says, and which commit failed."""
     if app.sync is Sync.UNKNOWN:
         return f"{app.name}: cannot be planned now: {app.why}"
+    if app.suspended:
+        return f"{app.name}: {'nothing else is changed' if app.plan else 'left as it is'}: {app.why}"
     if app.is_overridden:
         return f"{app.name}: deployed, but {app.why}"
     events = history.events(LATEST_EVENTS, app.name)
