@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from gitops_mvd.core.decide import EMPTIED, NONE, Decision, candidates
+from gitops_mvd.core.decide import EMPTIED, Decision, candidates
 from gitops_mvd.core.errors import ManifestError, StepFailed, Unavailable
 from gitops_mvd.core.handover import foreseen, remarks
 from gitops_mvd.core.model import App, Desired, Plan, Revision
@@ -74,7 +74,7 @@ class Judge:
     tree_at: Callable[[Revision], Tree]
     allow_empty: bool
     refresh: Callable[[], None] = lambda: None
-    suspended: Mapping[str, Suspension] = NONE
+    suspended: Mapping[str, Suspension] = field(default_factory=dict)
 
     def __call__(self, tree: Tree, tip: Revision) -> Verdict:
         """Raises Unavailable if Docker, a registry or the history does not answer."""
