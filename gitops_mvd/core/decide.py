@@ -6,10 +6,10 @@ Reconcile carries a decision out, `mvd plan` prints it, and a pull request shows
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
-from gitops_mvd.core.claims import of_app, passing
+from gitops_mvd.core.claims import Claim, of_app, passing
 from gitops_mvd.core.errors import Interrupted, Lacking, MvdError, NotNow, StepFailed, Unavailable
 from gitops_mvd.core.model import (
     WAIT,
@@ -28,6 +28,7 @@ from gitops_mvd.core.model import (
     Sync,
 )
 from gitops_mvd.core.ports import History, Host, Planner
+from gitops_mvd.core.specs import claims_by_instance
 from gitops_mvd.core.suspension import Suspension, stricter
 
 EMPTIED = (
@@ -57,29 +58,37 @@ class Known:
 
     `good` is the version that last worked here: the empty app if nothing ever ran, None if nobody remembers.  `failure`
     is why this very version failed before, and `resting` why the good one could not be brought back.  `before` are the
-    resources that were found, of which those in `stays` are left of an app that is to stop.
+    resources that were found, of kinds with these `roles`.
     """
 
     good: App | None
     failure: Failure | None
     before: tuple[Resource, ...]
     resting: Failure | None = None
-    stays: tuple[Resource, ...] = ()
+    roles: Roles = field(default_factory=dict)
+
+    def without_instances(self) -> tuple[Resource, ...]:
+        """What is left once nothing of the app runs: all but its units, their timers, and the routes to them."""
+        units = (Role.INSTANCE, Role.TIMER)
+        return tuple(
+            it for it in self.before if self.roles[it.kind] not in ((*units, Role.ROUTE) if it.service else units)
+        )
+
+    def instances(self) -> frozenset[str]:
+        """The names of the instances that were found."""
+        return frozenset(it.name for it in self.before if self.roles[it.kind] is Role.INSTANCE)
+
+    def holds(self, app: App) -> frozenset[Claim]:
+        """What the app has of the host now, be it by its good version or by the one that the commit wants."""
+        routes = of_app(self.good).routes if self.good else frozenset[Claim]()
+        return routes.union(*claims_by_instance(self.instances(), (app, self.good), self.before).values())
 
 
-def recall(candidate: Candidate, host: Host, history: History) -> Known:
+def recall(app: App, host: Host, history: History) -> Known:
     """What is known of an app now."""
-    app, found = candidate.app, host.found(candidate.app.name)
     good, failure = history.last_good(app.name), history.failure_of(app)
     resting = failure if app == good else history.failure_of(good) if good else None
-    stops = candidate.suspended is not None and candidate.suspended.stop
-    return Known(good, failure, found, resting, _without_instances(found, host.roles) if stops else ())
-
-
-def _without_instances(found: Iterable[Resource], roles: Roles) -> tuple[Resource, ...]:
-    """What is left of an app once nothing of it runs: all but its units, their timers, and the routes to them."""
-    units = (Role.INSTANCE, Role.TIMER)
-    return tuple(it for it in found if roles[it.kind] not in ((*units, Role.ROUTE) if it.service else units))
+    return Known(good, failure, host.found(app.name), resting, host.roles)
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,12 +192,20 @@ def decide(candidates: Sequence[tuple[Candidate, Known]], planner: Planner) -> t
 
 
 def _await(left: Decision, other: Decision, planner: Planner) -> Decision:
-    """What is done about an `other` app for as long as one is `left` as it is: it waits, at its last good version."""
-    kept = passing(of_app(left.known.good).all, of_app(other.app).all) if left.known.good else []
-    name = left.app.name
-    why = f"{name} is suspended and keeps {', '.join(dict.fromkeys(map(str, kept)))}" if kept else ""
-    held = Failure(why or f"changes together with {name}, which is suspended", WAIT)
-    return _decide(Candidate(other.app, held), other.known, planner)
+    """What is done about an `other` app for as long as one is `left` as it is: it waits, at its last good version.
+
+    Where a hand-over is half done, it is left as it is, too: its good version would take back what was given already,
+    or no longer serve what nobody else does.
+    """
+    name, holds = left.app.name, left.known.holds(left.app)
+    has = holds.union(of_app(left.known.good).all if left.known.good else ())
+    kept = ", ".join(dict.fromkeys(map(str, passing(has, of_app(other.app).all))))
+    why = f"{name} is suspended and keeps {kept}" if kept else f"changes together with {name}, which is suspended"
+    good = of_app(other.known.good or App(other.app.name))
+    is_begun = not other.known.instances() <= good.by_instance.keys()
+    if is_begun or passing(holds, good.all - other.known.holds(other.app)):
+        return Decision(other.app, other.app, Plan(), other.known, Failure(why, WAIT))
+    return _decide(Candidate(other.app, Failure(why, WAIT)), other.known, planner)
 
 
 def share(plan: Plan, app: str) -> Plan:
@@ -239,7 +256,7 @@ def _leave(candidate: Candidate, suspended: Suspension, known: Known, planner: P
     decision = Decision(app, None, Plan(), known, failure, suspended=suspended, sync=sync)
     if not suspended.stop:
         return decision
-    way = Goal(app, proven=True, before=known.stays)
+    way = Goal(app, proven=True, before=known.without_instances())
     try:
         return replace(decision, plan=planner.plan([way]), way=way)
     except StepFailed as error:

@@ -115,7 +115,7 @@ def foreseen(
             continue
         try:
             admitted = [admit(candidate, host) for candidate in group]
-            decisions, plan = decide([(it, recall(it, host, history)) for it in admitted], planner)
+            decisions, plan = decide([(it, recall(it.app, host, history)) for it in admitted], planner)
             yield from ((it, decision, plan) for it, decision in zip(admitted, decisions, strict=True))
         except Unavailable as error:
             yield from ((candidate, error, Plan()) for candidate in group)

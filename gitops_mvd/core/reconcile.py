@@ -79,7 +79,7 @@ def _unknown(candidate: Candidate, host: Host, error: Unavailable) -> Outcome:
 
 def settle(group: Group, host: Host, history: History, commit: str) -> list[Outcome]:
     """Bring apps that change together to where they should be or, after a failure, to where they last worked."""
-    known = [_recall(candidate, host, history, commit) for candidate in group]
+    known = [_recall(candidate.app, host, history, commit) for candidate in group]
     done = attempt(group, known, host, history, commit)
     if failed := _mark_failed(done, history):
         back = [failed if candidate.app is failed.app else candidate for candidate in group]
@@ -218,11 +218,11 @@ def _failure(error: StepFailed, action: str, app: App, good: App | None, known: 
     return replace(failure, why=_redacted(f"{rotated}: {failure.why}" if rotated else failure.why, app, known))
 
 
-def _recall(candidate: Candidate, host: Host, history: History, commit: str) -> Known:
+def _recall(app: App, host: Host, history: History, commit: str) -> Known:
     """What is known of an app.  If nothing of it is here, that is remembered: it is what there is to go back to."""
-    known = recall(candidate, host, history)
+    known = recall(app, host, history)
     if known.good is None and not known.before:
-        history.approve(good := App(candidate.app.name), commit)
+        history.approve(good := App(app.name), commit)
         return replace(known, good=good)
     return known
 
