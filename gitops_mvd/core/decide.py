@@ -180,8 +180,8 @@ def decide(candidates: Sequence[tuple[Candidate, Known]], planner: Planner) -> t
     decisions = [_decide(candidate, known, planner) for candidate, known in candidates]
     if len(decisions) == 1:
         return decisions, decisions[0].plan
-    if left := next((it for it in decisions if it.suspended), None):
-        decisions = [it if it.failure or it.suspended else _await(left, it, planner) for it in decisions]
+    if suspended := [it for it in decisions if it.suspended]:
+        decisions = [it if it.suspended else _await(suspended, it, planner) for it in decisions]
     elif hindered := next((it for it in decisions if it.failure and it.failure.action != "continue"), None):
         assert hindered.failure
         why = f"changes together with {hindered.app.name}: {hindered.failure.why}"
@@ -191,21 +191,28 @@ def decide(candidates: Sequence[tuple[Candidate, Known]], planner: Planner) -> t
     return [replace(it, plan=share(plan, it.app.name)) for it in decisions], plan
 
 
-def _await(left: Decision, other: Decision, planner: Planner) -> Decision:
-    """What is done about an `other` app for as long as one is `left` as it is: it waits, at its last good version.
+def _await(suspended: Sequence[Decision], other: Decision, planner: Planner) -> Decision:
+    """What is done about an `other` app while some are suspended: it waits, at its last good version.
 
     Where a hand-over is half done, it is left as it is, too: its good version would take back what was given already,
     or no longer serve what nobody else does.
     """
-    name, holds = left.app.name, left.known.holds(left.app)
-    has = holds.union(of_app(left.known.good).all if left.known.good else ())
-    kept = ", ".join(dict.fromkeys(map(str, passing(has, of_app(other.app).all))))
-    why = f"{name} is suspended and keeps {kept}" if kept else f"changes together with {name}, which is suspended"
-    good = of_app(other.known.good or App(other.app.name))
-    is_begun = not other.known.instances() <= good.by_instance.keys()
-    if is_begun or passing(holds, good.all - other.known.holds(other.app)):
-        return Decision(other.app, other.app, Plan(), other.known, Failure(why, WAIT))
-    return _decide(Candidate(other.app, Failure(why, WAIT)), other.known, planner)
+    good, known = of_app(other.known.good or App(other.app.name)), other.known
+    failure = other.failure or Failure(_awaited(suspended, other.app), WAIT)
+    held = frozenset[Claim]().union(*(it.known.holds(it.app) for it in suspended))
+    is_begun = not other.failure and not known.instances() <= good.by_instance.keys()
+    if is_begun or passing(held, good.all - known.holds(other.app)):
+        return Decision(other.app, other.app, Plan(), known, failure)
+    return other if other.failure else _decide(Candidate(other.app, failure), known, planner)
+
+
+def _awaited(suspended: Sequence[Decision], app: App) -> str:
+    """`shop is suspended and keeps port 8080`."""
+    for it in suspended:
+        has = it.known.holds(it.app).union(of_app(it.known.good).all if it.known.good else ())
+        if kept := dict.fromkeys(map(str, passing(has, of_app(app).all))):
+            return f"{it.app.name} is suspended and keeps {', '.join(kept)}"
+    return f"changes together with {suspended[0].app.name}, which is suspended"
 
 
 def share(plan: Plan, app: str) -> Plan:
