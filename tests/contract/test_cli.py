@@ -606,11 +606,13 @@ def test_an_installation_writes_the_unit_and_settings_that_can_be_read(
     monkeypatch.setattr(install, "UNIT", tmp_path / "gitops-mvd.service")
     monkeypatch.setattr(install, "COMPLETION", tmp_path / "completions/mvd")
     monkeypatch.setattr(install, "JOURNAL", tmp_path / "journald.conf.d/50-gitops-mvd.conf")
+    monkeypatch.setattr(install, "GROUPS", tmp_path / "sysusers.d/gitops-mvd.conf")
     (tmp_path / "completions").mkdir()
     said = terminal.mvd("install", "--no-start", "--repository", "https://git.example/acme/config.git")
     assert said.out.splitlines() == [
         f"wrote {terminal.config}",
         f"wrote {tmp_path}/gitops-mvd.service",
+        f"wrote {tmp_path}/sysusers.d/gitops-mvd.conf: members of mvd may look, those of mvd-act may act",
         f"wrote {tmp_path}/completions/mvd",
         f"wrote {tmp_path}/journald.conf.d/50-gitops-mvd.conf: no line of a container is dropped",
     ]

@@ -243,6 +243,7 @@ def test_every_key_that_makes_another_app_is_tried() -> None:
     every = {f"{where}-{key}" for where, case in CASES.items() for key in case.values}
     ignored = {f"{w}-{k}" for w, case in CASES.items() for k in case.values if isinstance(case.table[k], Ignored)}
     others = {"compose.yaml-name", "depends_on-required", "depends_on-restart", "networks-enable_ipv4"}
+    others |= {"compose.yaml-x-mvd", "x-mvd of an app-suspend", "suspend-why", "suspend-stop"}
     assert every - ignored - PAIRS.keys() <= SOURCES | others
 
 

@@ -1,0 +1,131 @@
+"""Asks the daemon of this server over its unix socket."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
+from urllib.parse import quote, unquote, urlencode
+
+import msgspec
+
+from gitops_mvd.api.endpoints import ACTING_SOCKET, BY_NAME, SETTINGS_HEADER, SOCKET, Endpoint
+from gitops_mvd.core.errors import MvdError, Unavailable
+
+T = TypeVar("T")
+
+ANSWERS_WITHIN_SECONDS = 10.0
+LONG_ANSWER_SECONDS = 120.0  # of what a process of its own finds out, such as a plan
+LARGEST_ANSWER = 64 << 20  # bytes
+
+
+class NotServed(Unavailable):
+    """No daemon answers here: none runs, or it is one of older times."""
+
+
+class Refused(MvdError):
+    """The daemon has answered that it will not; `status` is that of HTTP."""
+
+    def __init__(self, status: int, error: str, hint: str = "") -> None:
+        super().__init__(error, hint)
+        self.status = status
+
+
+class Api:
+    """The daemon behind two sockets, one of which is for what acts.  Every question is one connection.
+
+    Every method raises NotServed if nobody answers, Unavailable for an answer that does not come in time or cannot be
+    read, and Refused for a no.
+    """
+
+    def __init__(self, reads: str = SOCKET, acts: str = ACTING_SOCKET) -> None:
+        self._reads = reads
+        self._acts = acts
+        self.settings = ""  # the path of the daemon's own settings, once it has answered
+
+    def ask(self, name: str, of: type[T], *, timeout: float = ANSWERS_WITHIN_SECONDS, **parameters: Any) -> T:
+        """The answer to the endpoint of that name, as a value of the type `of`; `timeout` is in seconds."""
+        body = b"".join(self._ask(BY_NAME[name], timeout, parameters))
+        try:
+            return msgspec.json.decode(body, type=of)
+        except msgspec.MsgspecError as error:
+            raise Unavailable(f"the daemon's answer cannot be read: {error}", "is it of another version?") from None
+
+    def stream(self, name: str, of: type[T], *, timeout: float, **parameters: Any) -> Iterator[T]:
+        """The values of an endless answer as they come; `timeout` is the pause that is too long.
+
+        The daemon sends an empty line now and then, so that a pause says that it is gone.
+        """
+        rest = b""
+        for part in self._ask(BY_NAME[name], timeout, parameters):
+            *lines, rest = (rest + part).split(b"\n")
+            yield from (msgspec.json.decode(line, type=of) for line in lines if line)
+
+    def _ask(self, endpoint: Endpoint, timeout: float, parameters: dict[str, Any]) -> Iterator[bytes]:
+        """The parts of the body of the answer."""
+        is_read = endpoint.method == "GET"
+        path = endpoint.path
+        for name in [name for name in parameters if f"{{{name}}}" in path]:
+            path = path.replace(f"{{{name}}}", quote(str(parameters.pop(name)), safe=""))
+        query = urlencode({name: _text(value) for name, value in parameters.items()}) if is_read else ""
+        body = None if is_read else json.dumps(parameters)
+        where = self._reads if is_read else self._acts
+        with _connected(where, timeout) as connection:
+            headers = {"Content-Type": "application/json"} if body else {}
+            connection.request(endpoint.method, f"{path}?{query}" if query else path, body, headers)
+            answer = connection.getresponse()
+            self.settings = unquote(answer.getheader(SETTINGS_HEADER, ""))
+            if answer.status >= 400:
+                raise _refused(answer.status, answer.read(LARGEST_ANSWER))
+            total = 0
+            while part := answer.read1(1 << 16):
+                total += len(part)
+                if total > LARGEST_ANSWER and not endpoint.is_stream:
+                    raise Unavailable("the daemon's answer is too large")
+                yield part
+
+
+def _text(value: Any) -> str:
+    return ("true" if value else "false") if isinstance(value, bool) else str(value)
+
+
+def _refused(status: int, body: bytes) -> Refused:
+    try:
+        said = json.loads(body)
+        return Refused(status, str(said["error"]), str(said.get("hint", "")))
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return Refused(status, f"the daemon answered {status}")
+
+
+class _Connection(http.client.HTTPConnection):
+    """HTTP over a unix socket."""
+
+    def __init__(self, path: str, within: float) -> None:
+        super().__init__("localhost", timeout=within)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(self._path)
+
+
+@contextmanager
+def _connected(path: str, within: float) -> Iterator[http.client.HTTPConnection]:
+    """A connection, whose errors are told in our words."""
+    connection = _Connection(path, within)
+    try:
+        yield connection
+    except (FileNotFoundError, ConnectionRefusedError) as error:
+        raise NotServed("the daemon does not run here", "systemctl status gitops-mvd") from error
+    except PermissionError as error:
+        raise NotServed(f"cannot use {path}: permission denied", "run as root, or join its group") from error
+    except TimeoutError as error:
+        raise Unavailable(f"the daemon did not answer within {within:g} s", "systemctl status gitops-mvd") from error
+    except (OSError, http.client.HTTPException) as error:
+        raise Unavailable(f"the daemon broke off: {error}", "systemctl status gitops-mvd") from error
+    finally:
+        connection.close()

@@ -1,0 +1,174 @@
+"""The questions of the local API, one a row.  Pure.
+
+The server answers them, the client asks them, OpenAPI describes them.  What acts is a POST with a JSON body and is
+answered on the socket for that alone; all else only reads.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from gitops_mvd.api.views import (
+    ChangesView,
+    CommandView,
+    DoneView,
+    EventsView,
+    HistoryView,
+    HostView,
+    LogLine,
+    OperationView,
+)
+
+SOCKET = "/run/gitops-mvd/api.sock"  # for whoever may read: root, and the group READERS
+ACTING_SOCKET = "/run/gitops-mvd/act.sock"  # for whoever may act, too: root, and the group ACTORS
+READERS, ACTORS = "mvd", "mvd-act"
+SETTINGS_HEADER = "Mvd-Settings"  # of every answer: the path of the settings that the daemon was started with
+ALONE = "MVD_ALONE"  # in the environment of a command of `mvd`: it looks for itself, and asks no daemon
+MOST_LINES = 10_000
+LONGEST_WAIT_SECONDS = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """A part of the query or of the body; `default` None says that it is required, `most` is for numbers."""
+
+    name: str
+    kind: type[str] | type[int] | type[float] | type[bool]
+    what: str
+    default: str | int | float | bool | None = None
+    most: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """A question: `answer` is the type of its answer; an `is_stream` answers with a line of JSON for each."""
+
+    name: str
+    method: str
+    path: str
+    what: str
+    answer: Any
+    parameters: tuple[Parameter, ...] = ()
+    is_stream: bool = False
+
+
+def _name(what: str) -> Parameter:
+    return Parameter("name", str, what, "")
+
+
+_BY = Parameter("by", str, "Who asks, a name for people.", "")
+_APP = Parameter("app", str, "The app; all of the server without it.", "")
+
+ENDPOINTS = (
+    Endpoint(
+        "status",
+        "GET",
+        "/v1/status",
+        "This server with its apps, services and instances.",
+        HostView,
+        (Parameter("ask", bool, "Ask every probe now, instead of what the daemon has seen last.", False),),
+    ),
+    Endpoint(
+        "changes",
+        "GET",
+        "/v1/changes",
+        "Wait until something else is to be seen: a new status, a step, an event.",
+        ChangesView,
+        (
+            Parameter("after", int, "The number that is known.", 0),
+            Parameter("within", float, "Seconds to wait at most.", 0.0, LONGEST_WAIT_SECONDS),
+        ),
+    ),
+    Endpoint(
+        "operations",
+        "GET",
+        "/v1/operations",
+        "The operations that changed something, the newest first, the running one included, without their steps.",
+        tuple[OperationView, ...],
+        (
+            Parameter("limit", int, "At most so many.", 20, 200),
+            Parameter("commit", str, "Only those of this commit, or of those that begin so.", ""),
+            Parameter("app", str, "Only those that changed this app.", ""),
+        ),
+    ),
+    Endpoint(
+        "operation",
+        "GET",
+        "/v1/operations/{id}",
+        "One operation with its steps and their times.",
+        OperationView,
+        (Parameter("id", int, "Its id."),),
+    ),
+    Endpoint(
+        "history",
+        "GET",
+        "/v1/history",
+        "How apps came out of passes, the newest first.",
+        tuple[HistoryView, ...],
+        (Parameter("limit", int, "At most so many.", 20, 1000), Parameter("app", str, "Only this app.", "")),
+    ),
+    Endpoint(
+        "events",
+        "GET",
+        "/v1/events",
+        "The latest lines of the daemon's own log.",
+        EventsView,
+        (
+            Parameter("after", int, "Only those behind this id.", 0),
+            Parameter("limit", int, "At most so many.", 100, 1000),
+        ),
+    ),
+    Endpoint(
+        "logs",
+        "GET",
+        "/v1/logs",
+        "What an app or a service printed, across versions and replicas.",
+        LogLine,
+        (
+            Parameter("name", str, "APP or APP/SERVICE."),
+            Parameter("lines", int, "Begin with so many.", 50, MOST_LINES),
+            Parameter("follow", bool, "Go on with what comes.", False),
+            Parameter("after", str, "Only what is behind this cursor.", ""),
+        ),
+        is_stream=True,
+    ),
+    Endpoint("plan", "GET", "/v1/plan", "What a sync would change, as `mvd plan --json` says it.", CommandView),
+    Endpoint(
+        "explain",
+        "GET",
+        "/v1/explain",
+        "How apps are deployed, as `mvd explain --json` says it.",
+        CommandView,
+        (_name("APP or APP/SERVICE, or nothing for all."),),
+    ),
+    Endpoint("doctor", "GET", "/v1/doctor", "What `mvd doctor --json` finds.", CommandView),
+    Endpoint("openapi", "GET", "/v1/openapi.json", "This description.", dict[str, Any]),
+    Endpoint("health", "GET", "/healthz", "Is the loop at work?  503 if it hangs.", DoneView),
+    Endpoint("ready", "GET", "/readyz", "Has there been a pass, and does Git answer?  503 if not.", DoneView),
+    Endpoint("sync", "POST", "/v1/sync", "Fetch and reconcile now.", DoneView, (_BY,)),
+    Endpoint(
+        "retry",
+        "POST",
+        "/v1/retry",
+        "Try the failed version of an app again.",
+        DoneView,
+        (Parameter("app", str, "The app."), _BY),
+    ),
+    Endpoint(
+        "suspend",
+        "POST",
+        "/v1/suspend",
+        "Leave an app, or the whole server, as it is.",
+        DoneView,
+        (
+            _APP,
+            _BY,
+            Parameter("why", str, "The reason.", ""),
+            Parameter("until", float, "When it ends by itself, in seconds since 1970.", 0.0),
+            Parameter("stop", bool, "Stop the app as well.", False),
+        ),
+    ),
+    Endpoint("resume", "POST", "/v1/resume", "End a suspension.", DoneView, (_APP, _BY)),
+)
+BY_NAME = {endpoint.name: endpoint for endpoint in ENDPOINTS}

@@ -1,0 +1,280 @@
+"""What the daemon answers: frozen values that are JSON outside.  Pure.
+
+Times are seconds since 1970, spans seconds, and 0 is "never" or "not yet".  `sync`, `health` and `operation` are the
+words of `core.model`.  No text has a secret, a control character or more than one line, unless it says so.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class CommitView:
+    """A commit of the config repository: `subject` is its first line, `url` its page at the forge, "" without one."""
+
+    commit: str
+    subject: str = ""
+    author: str = ""
+    at: float = 0.0
+    url: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class SuspensionView:
+    """Who has suspended an app or the server, why, since when and until when; `stop` says that it was stopped, too."""
+
+    by: str
+    why: str
+    since: float = 0.0
+    until: float = 0.0
+    stop: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class RouteView:
+    """A route of the gateway: what it matches, as `example.org/shop`, and the plugins on it."""
+
+    name: str
+    matches: tuple[str, ...] = ()
+    plugins: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class InstanceView:
+    """One container: `state` is Docker's word, `since` its last start, `ports` as `127.0.0.1:20001->8080`."""
+
+    name: str
+    state: str
+    health: str
+    why: str = ""
+    since: float = 0.0
+    ports: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceView:
+    """One service as it runs: `ready` of `wanted` instances are healthy.
+
+    `image` is what the manifest says, `digest` what runs.  `since` is the last
+    start of its newest instance, `probe` what its health is told by, and `schedule` when it runs, "" for one that
+    always does.
+    """
+
+    name: str
+    image: str
+    health: str
+    ready: int = 0
+    wanted: int = 0
+    digest: str = ""
+    why: str = ""
+    since: float = 0.0
+    probe: str = ""
+    schedule: str = ""
+    routes: tuple[RouteView, ...] = ()
+    instances: tuple[InstanceView, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class AppView:
+    """One app: `why` is what is wrong or waited for, `changed` what its last deploy changed.
+
+    `running` is the commit whose version runs, None if nothing of ours does; `since` is when that version was deployed.
+    """
+
+    name: str
+    sync: str
+    health: str
+    operation: str
+    why: str = ""
+    changed: str = ""
+    running: CommitView | None = None
+    since: float = 0.0
+    suspended: SuspensionView | None = None
+    services: tuple[ServiceView, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ThreadView:
+    """A thread of the daemon that had to be started again: is it up, since when, and why it ended."""
+
+    name: str
+    is_up: bool
+    since: float
+    cause: str = ""
+    restarts: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class GitView:
+    """Why the newest commit is not known or, if it `is_refused`, not followed, and since when."""
+
+    since: float
+    why: str
+    is_refused: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class HostView:
+    """This server as the last pass left it.
+
+    `commit` is the newest one that is known, None before the first fetch; `at` is when all was looked at last, and
+    `error` why the last pass came to nothing, "" if it did not.  `deploying` is the id of the running operation, 0
+    without one; `link` is where its page is, "" if nobody has said so.
+    """
+
+    host: str
+    version: str
+    at: float
+    sync: str
+    health: str
+    commit: CommitView | None = None
+    git: GitView | None = None
+    error: str = ""
+    suspended: SuspensionView | None = None
+    deploying: int = 0
+    apps: tuple[AppView, ...] = ()
+    threads: tuple[ThreadView, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class PhaseView:
+    """A part of an operation: `fetch`, `read`, `look` or `apply`."""
+
+    name: str
+    began: float
+    seconds: float = 0.0
+
+
+RUNNING, DONE, FAILED, STOPPED = "running", "done", "failed", "stopped"
+
+
+@dataclass(frozen=True, slots=True)
+class StepView:
+    """One step: `verb` is create, update, delete or wait; `state` is running, done, failed or stopped.
+
+    `why` is the reason of a failure; what is stopped was given up because of another one.
+    """
+
+    app: str
+    service: str
+    verb: str
+    kind: str
+    name: str
+    what: str = ""
+    began: float = 0.0
+    seconds: float = 0.0
+    state: str = RUNNING
+    why: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ResultView:
+    """How one app came out of an operation."""
+
+    app: str
+    sync: str
+    health: str
+    operation: str
+    why: str = ""
+    changed: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class OperationView:
+    """One pass in which something was changed, or is being changed while `ended` is 0.
+
+    `causes` are what woke the daemon: `push`, `sync`, `poll`, ...  `more_steps` counts steps that were not kept.
+    """
+
+    id: int
+    commit: CommitView
+    causes: tuple[str, ...]
+    began: float
+    ended: float = 0.0
+    phases: tuple[PhaseView, ...] = ()
+    steps: tuple[StepView, ...] = ()
+    results: tuple[ResultView, ...] = ()
+    more_steps: int = 0
+
+    @property
+    def is_green(self) -> bool:
+        """Has every app of it succeeded?"""
+        return all((it.health, it.operation) == ("Healthy", "Succeeded") for it in self.results)
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryView:
+    """How one app came out of one pass, and what was done: `did` has lines such as `create unit mvd-web-3f9c2a1b`."""
+
+    at: float
+    commit: str
+    app: str
+    sync: str
+    health: str
+    operation: str
+    why: str = ""
+    changed: str = ""
+    did: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class EventView:
+    """A line of the daemon's own log; `id` grows by one with each line since its start."""
+
+    id: int
+    at: float
+    level: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class EventsView:
+    """Events, the oldest first; `last` is the id to ask `after` next, `missed` counts those that were not kept."""
+
+    events: tuple[EventView, ...]
+    last: int
+    missed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class LogLine:
+    """A line that a container printed.  `cursor` is where to go on behind it."""
+
+    at: float
+    app: str
+    service: str
+    instance: str
+    text: str
+    cursor: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ChangesView:
+    """`number` grows whenever something else is to be seen; it begins anew with each start of the daemon."""
+
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class CommandView:
+    """What a command of `mvd` says with `--json`: its `answer`, and the `exit_code` with which it ended."""
+
+    answer: Any
+    exit_code: int
+
+
+@dataclass(frozen=True, slots=True)
+class DoneView:
+    """What was asked is done, or begun; `what` says so in a sentence."""
+
+    what: str
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorView:
+    """Why there is no answer, and what to do about it."""
+
+    error: str
+    hint: str = ""
