@@ -108,7 +108,11 @@ class Answers:
     def _status(self, asked: Mapping[str, Verdict] | None = None) -> HostView:
         last, running = self.last, self._operations.running()
         outcomes = last.report.outcomes if last.report else ()
-        states = (AppState(o.app, o.sync, o.health, o.operation, o.why, o.changed) for o in outcomes if not o.removed)
+        states = (
+            AppState(o.app, o.sync, o.health, o.operation, o.why, o.changed, o.suspended)
+            for o in outcomes
+            if not o.removed
+        )
         return self._views.view(
             states,
             at=last.at,

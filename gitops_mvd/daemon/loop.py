@@ -297,7 +297,8 @@ class Daemon:
             )
         with self._pulse.step(OBSERVE_SECONDS):
             self._keep_boot_file()
-            if not report.is_green and (why := self._wired.disruptions.since_pass(began)):
+            is_well = all(outcome.is_green or outcome.suspended for outcome in report.outcomes)
+            if not is_well and (why := self._wired.disruptions.since_pass(began)):
                 raise Unavailable(f"{why}: waiting before judging anything")
             self._publish(report)
             with suppress(Unavailable):  # the next pass does it
