@@ -149,7 +149,8 @@ def candidates(
         *(Candidate(App(name), Failure(str(desired.broken[name][0]))) for name in sorted(desired.broken)),
         *(Candidate(App(name), refused) for name in sorted(set(present) - known)),
     ]
-    return [replace(it, suspended=stricter(suspended.get(it.app.name), it.app.suspend)) for it in every]
+    counts = {it.app.name: stricter(suspended.get(it.app.name), it.app.suspend) for it in every}
+    return [replace(it, suspended=by) if (by := counts[it.app.name]) else it for it in every]
 
 
 def admit(candidate: Candidate, host: Host) -> Candidate:
