@@ -26,6 +26,7 @@ from gitops_mvd.daemon.connections import (
 )
 from gitops_mvd.daemon.host_view import HostViews
 from gitops_mvd.daemon.mailbox import Interruptible, Mailbox
+from gitops_mvd.daemon.notifying import ByApprise
 from gitops_mvd.daemon.operations import Operations
 from gitops_mvd.daemon.planning import InChild
 from gitops_mvd.docker.client import Engine
@@ -38,8 +39,12 @@ from gitops_mvd.host.ways import Ways
 from gitops_mvd.kinds import Tools
 from gitops_mvd.kong.shared.precedence import Precedence
 from gitops_mvd.manifest import Cache
+from gitops_mvd.state.commits import Commits
 from gitops_mvd.state.history import SqliteHistory
+from gitops_mvd.state.notices import Notices
 from gitops_mvd.state.operations import OperationsFile
+from gitops_mvd.status.deliveries import Deliveries
+from gitops_mvd.status.notifier import Notifier
 from gitops_mvd.status.outbox import Outbox
 from gitops_mvd.status.pull_requests import PullRequests
 from gitops_mvd.status.statuses import Statuses, StatusOptions
@@ -59,10 +64,12 @@ class Wired:
     source: Source
     host: Machine
     history: SqliteHistory
+    commits: Commits
     forge: Forge | None
     pull_requests: PullRequests | None
     outbox: Outbox
     statuses: Statuses
+    notifier: Notifier
     mailbox: Mailbox
     monitor: Monitor
     disruptions: Disruptions
@@ -75,14 +82,16 @@ class Wired:
     views: HostViews
 
     def follow(self, revision: Revision, *, fetched: bool) -> None:
-        """Write the routes of a shared Kong as of this commit from now on."""
+        """From now on, write the routes of a shared Kong as of this commit, and make instances of it."""
+        self.commits.followed = revision.commit
         if self.precedence:
             self.precedence.follow(revision, fetched=fetched)
 
     def close(self) -> None:
-        """Close the connections to Docker, the readers of the repository, and the history."""
+        """Close the connections to Docker, the readers of the repository, the history and the notices."""
         self.engine.close()
         self.source.close()
+        self.notifier.close()
         self.history.close()
         self.operations.close()
 
@@ -98,6 +107,7 @@ def wire(settings: Settings, path: Path, units: Path | None = None) -> Wired:
     precedence = Precedence(settings.kong.shared, name, source) if settings.kong and settings.kong.shared else None
     clock, mailbox = Interruptible(), Mailbox()
     history = SqliteHistory(Path(settings.state) / "history.db")
+    commits = Commits(history)
     changes, file = Changes(), OperationsFile(Path(settings.state) / "operations.db")
     page = _page(settings)
     operations = Operations(file, changes, probes.summary, page)
@@ -112,6 +122,7 @@ def wire(settings: Settings, path: Path, units: Path | None = None) -> Wired:
         units=units or UNITS,
         address=settings.kong.address if settings.kong else "127.0.0.1",
         secrets=connect_secrets(settings),
+        commit_of=commits.of,
     )
     disruptions = Disruptions(tools.engine, tools.systemd)
     known_probes = probes.discover(probes.ProbeTools(tools.engine, tools.systemd))
@@ -161,10 +172,12 @@ def wire(settings: Settings, path: Path, units: Path | None = None) -> Wired:
         source=source,
         host=host,
         history=history,
+        commits=commits,
         forge=forge,
         pull_requests=pull_requests,
         outbox=outbox,
         statuses=statuses,
+        notifier=_notifier(settings, name),
         mailbox=mailbox,
         monitor=monitor,
         disruptions=disruptions,
@@ -183,6 +196,12 @@ def _page(settings: Settings) -> Callable[[str], str]:
     if not (forge := settings.forge):
         return lambda commit: ""
     return functools.partial(forges.known()[forge.kind].page, forge.base_url.rstrip("/"), forge.repository)
+
+
+def _notifier(settings: Settings, host: str) -> Notifier:
+    notices = Notices(Path(settings.state) / "notices.db")
+    send, link = ByApprise(), settings.forge.link if settings.forge else ""
+    return Notifier(notices, [Deliveries(it, host, notices, send, link) for it in settings.notify])
 
 
 def _telling(settings: Settings) -> StatusOptions | None:

@@ -12,6 +12,8 @@ from gitops_mvd.config.readers import absolute, boolean, filled
 from gitops_mvd.config.settings.engine import DOCKER_SECTION, Docker
 from gitops_mvd.config.settings.forge import FORGE_SECTION, WEBHOOK_SECTION, ForgeSettings, Webhook, complete
 from gitops_mvd.config.settings.kong import KongSettings, read_kong
+from gitops_mvd.config.settings.log import LOG_SECTION, LogSettings
+from gitops_mvd.config.settings.notify import NotifySettings, read_notify
 from gitops_mvd.config.settings.policy import read_policy
 from gitops_mvd.config.settings.repository import Credentials, Verify, read_credentials, read_verify
 from gitops_mvd.config.settings.secrets import SOPS_SECTION, ProviderSettings, SopsSettings, read_providers
@@ -40,7 +42,9 @@ class Settings:
     kong: KongSettings | None = None
     forge: ForgeSettings | None = None
     webhook: Webhook | None = None
+    notify: tuple[NotifySettings, ...] = ()
     policy: Policy | None = None
+    log: LogSettings = field(default_factory=lambda: LogSettings())
     state: str = "/var/lib/gitops-mvd"
     files: str = "/etc/gitops-mvd/files"
     folders: str = "/srv/mvd"
@@ -80,11 +84,13 @@ SETTINGS_SECTION = section(
             "none",
         ),
         "webhook": Key("The address that listens for webhooks of the forge.", WEBHOOK_SECTION, "none"),
+        "notify": Key("Who is notified of failures and recoveries, a list.", read_notify, "none"),
         "policy": Key(
             "What the repository may not do with this server: a level such as `restricted`, or the keys below.",
             read_policy,
             "none, it may do anything",
         ),
+        "log": Key("How the daemon writes its own log.", LOG_SECTION),
         "state": Key("The folder for history and mirror. If it is lost, the next pass makes it again.", absolute),
         "files": Key(
             "The folder for env files and mounted files. It must not be lost: containers start from it. Its file "
@@ -142,6 +148,11 @@ def logins_of_providers(settings: Settings) -> set[str]:
         file for it in roles for file in (it.role_id_file, it.secret_id_file)
     }
     return named - {""}
+
+
+def addresses_of_receivers(settings: Settings) -> set[str]:
+    """The files with the addresses of receivers of notifications; each is read whenever something is sent there."""
+    return {target.url_file for target in settings.notify} - {""}
 
 
 def named_files(settings: Settings) -> set[str]:
