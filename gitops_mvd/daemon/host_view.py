@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from importlib.metadata import version
 from typing import Any
 
-from gitops_mvd import __version__, probes
+from gitops_mvd import probes
 from gitops_mvd.api.views import (
     AppView,
     CommitView,
@@ -30,6 +32,7 @@ from gitops_mvd.state.history import SqliteHistory
 from gitops_mvd.state.operations import OperationsFile
 
 Page = Callable[[str], str]  # commit -> its address at the forge
+VERSION = version("gitops-mvd")
 NOTHING = Suspensions()
 WORST_SYNC = (Sync.UNKNOWN, Sync.OUT_OF_SYNC, Sync.SYNCED)
 
@@ -70,6 +73,7 @@ class HostViews:
         error: str = "",
         suspended: Suspensions = NOTHING,
         deploying: int = 0,
+        asked_git: float = 0.0,
         asked: Mapping[str, Verdict] | None = None,
     ) -> HostView:
         """The server with these apps, looked at `at`; `asked` is what probes have just said, by instance.
@@ -80,7 +84,7 @@ class HostViews:
         git = self._history.git_failure()
         return HostView(
             host=self._host.name,
-            version=__version__,
+            version=VERSION,
             at=at,
             sync=min((Sync(app.sync) for app in shown), key=WORST_SYNC.index, default=Sync.SYNCED),
             health=Health.worst(Health(app.health) for app in shown),
@@ -89,10 +93,12 @@ class HostViews:
             error=told_line(error),
             suspended=suspension_view(suspended.host),
             deploying=deploying,
+            asked_git=asked_git,
             apps=shown,
             threads=tuple(
                 ThreadView(it.name, it.is_up, it.since, told_line(it.cause), it.restarts)
                 for it in self._history.threads()
+                if it.is_news(time.time())
             ),
         )
 
@@ -104,7 +110,7 @@ class HostViews:
     def _app(self, state: AppState, suspended: Suspension | None, asked: Mapping[str, Verdict] | None) -> AppView:
         good, since = self._history.last_good(state.name), self._history.runs_since(state.name)
         try:
-            found = self._host.services(good, asked) if good else []
+            found = self._host.services(good, asked) if good and self._host.is_observed else []
         except Unavailable as error:  # as the pass will say, too
             found = []
             state = replace(state, sync=Sync.UNKNOWN, health=Health.UNKNOWN, why=state.why or str(error))

@@ -217,6 +217,7 @@ class Daemon:
             self._suspended = suspension.suspended(self._wired.settings_path)
             if host := self._suspended.host:
                 self._wired.monitor.pause_all()
+                self._observe_only()
                 self._wired.statuses.suspend(host)
                 self._wired.notifier.suspend(host.text)
                 self._warn_once("host", Unavailable(f"this server is {host.text}", "`mvd resume`"))
@@ -228,7 +229,7 @@ class Daemon:
         except Exception as error:  # a bug ends this pass, and not the daemon: the next one may get by
             failure = self._wait_because(_bug(error, "pass"))
         operations.end(report)
-        self.answers.passed(report, self._revision, failure)
+        self.answers.passed(report, self._revision, failure, self._asked_git)
         if not report:
             with suppress(Unavailable):
                 self._wired.history.save_last_error("; ".join(self._warnings.values()), awaited=self._awaited)
@@ -317,6 +318,11 @@ class Daemon:
             with suppress(Unavailable):  # the next pass does it
                 self._wired.monitor.follow(host.to_watch())
         return report
+
+    def _observe_only(self) -> None:
+        """Look at this host for those who look on, where nothing is changed."""
+        with suppress(Unavailable), self._pulse.step(OBSERVE_SECONDS):
+            self._wired.host.refresh()
 
     def _keep_boot_file(self) -> None:
         """Write Kong's start file, if it has one; a failure holds up nothing else."""

@@ -12,11 +12,11 @@ from gitops_mvd.core.model import App, Desired, Health, Operation, Plan, Problem
 from gitops_mvd.core.plan_text import AppChange, app_change
 from gitops_mvd.core.redact import learn_apps, redact, secrets_of_app
 from gitops_mvd.core.suspension import Suspension
+from gitops_mvd.core.text import reason
 from gitops_mvd.daemon.wiring import Wired
 from gitops_mvd.manifest import load, read_fleet
 from gitops_mvd.manifest.update_order import reasons
 from gitops_mvd.state import suspension
-from gitops_mvd.status.status_text import reason
 
 
 @dataclass(frozen=True, slots=True)

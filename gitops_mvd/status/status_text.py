@@ -20,6 +20,7 @@ from gitops_mvd.core.model import (
 )
 from gitops_mvd.core.plan_text import cut
 from gitops_mvd.core.suspension import Suspension
+from gitops_mvd.core.text import reason
 from gitops_mvd.state.history import CommitWork
 
 LONGEST_DESCRIPTION = 140  # characters, as GitHub has it; others show more
@@ -197,11 +198,6 @@ def _causes(report: Report, bad: list[Outcome], work: CommitWork) -> Iterator[st
     for place, outcome in enumerate(others):
         since = f"since {work.by[outcome.app][:7]} " if outcome.app in work.by else ""
         yield f"{since}{outcome.app if own or place else _cause(outcome)}"
-
-
-def reason(operation: Operation, why: str) -> str:
-    """Why an app is as it is: what is waited for, and will be tried again, is told so."""
-    return f"waiting: {why}" if operation is Operation.RUNNING and why and not why.startswith("waiting") else why
 
 
 def link(template: str, host: str, app: str, commit: str) -> str:
