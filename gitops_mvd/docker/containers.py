@@ -127,6 +127,10 @@ class ContainerApi(Connection):
         body = {"Container": container, "Force": True}
         self._post(what, f"/networks/{network}/disconnect", body, fine="is not connected to")
 
+    def start(self, container: str) -> None:
+        """Start a container; one that runs is fine."""
+        self._post(f"start container {container}", f"/containers/{container}/start")
+
     def stop(self, container: str, grace: float) -> None:
         """Stop a container, which has so many seconds for it; one that does not run, or exist, is fine."""
         path = f"/containers/{container}/stop"

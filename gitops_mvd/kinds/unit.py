@@ -9,11 +9,14 @@ import functools
 import re
 import shutil
 import tempfile
+import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
-from gitops_mvd.core.errors import StepFailed
+from gitops_mvd.core.errors import MvdError, StepFailed
 from gitops_mvd.core.model import (
     LOST,
     OUTDATED,
@@ -40,7 +43,7 @@ from gitops_mvd.docker.types import ListedContainer
 from gitops_mvd.kinds import Tools
 from gitops_mvd.systemd.client import Unit
 from gitops_mvd.systemd.overrides import STALE, Overrides
-from gitops_mvd.systemd.unit import CLIENT, EDITED, SYSTEMD, Header, parse, render
+from gitops_mvd.systemd.unit import CLIENT, EDITED, SYSTEMD, Header, container_in, joined, parse, render
 from gitops_mvd.systemd.unit_files import UnitFile, UnitFiles, has_secret, write_unit
 
 PATTERN = "mvd-*.service"
@@ -50,6 +53,7 @@ CHANGES_UNIT = "changes its unit: put the change into Git and remove the file"
 LOST_AFTER_SECONDS = 10.0  # that a unit is active and its container is not
 MOST_SHAPES = 2000  # of texts that systemd need not read again
 STOP_SLACK_SECONDS = 60.0  # beyond the grace period: the unit's own TimeoutStopSec has 25
+STARTS_AT_ONCE = 8  # of containers: more of them make the engine slower
 _DIGEST = re.compile(r"\b[0-9a-f]{8,64}\b")
 
 
@@ -70,6 +74,7 @@ class Units:
         self._overrides = Overrides(tools.systemd, tools.units)
         self._docker = shutil.which("docker") or "/usr/bin/docker"
         self._aliases = Aliases(tools.engine)
+        self._starting = threading.Semaphore(STARTS_AT_ONCE)
         self._accepted: set[str] = set()  # the shapes of texts that systemd has read without a complaint
 
     def wanted(self, app: App) -> Iterable[Resource]:
@@ -195,7 +200,32 @@ class Units:
         if not started:
             return
         self._systemd.reset_failed(_units(started))
+        self._start_new([it for it in wanted if it.name in started], containers)
         self._start(started, {resource.name: resource.service for resource in wanted})
+
+    def _start_new(self, wanted: Iterable[Resource], containers: Mapping[str, ListedContainer]) -> None:
+        """Start containers that never ran, whose units then find them running: without the docker command.
+
+        Only if it does no harm that one ends before its unit looks and is started once more.  What is refused here is
+        refused to the unit, too, which is how it is told.
+        """
+        new = [
+            container["Id"]
+            for it in wanted
+            if (container := containers.get(it.name))
+            and container["State"] == "created"
+            and _follows(container) == SYSTEMD
+            and isinstance(it.payload, Service)
+            and it.payload.restart in ("always", "unless-stopped")
+            and not joined(it.payload)
+        ]
+
+        def start(container: str) -> None:
+            with self._starting, suppress(MvdError):
+                self._engine.start(container)
+
+        with ThreadPoolExecutor(STARTS_AT_ONCE, "start") as pool:  # which has no threads until it is given something
+            list(pool.map(start, new))
 
     def _start(self, names: Sequence[str], services: Mapping[str, str]) -> None:
         """Start the units.  What the first one failed of at first is told, as its later tries may fail of that."""
@@ -227,14 +257,14 @@ class Units:
     def _text(self, wanted: Resource, found: UnitFile | None, container: ListedContainer | None) -> str:
         """The text to have.  One that was found and not tampered with stays, whichever version of mvd wrote it.
 
-        Unless that version had units make their containers, or left a secret in its comment, or somebody else is to
-        follow the container by now.
+        Unless that version had units make their containers, or left a secret in its comment, or the container is
+        another one by now, or somebody else is to follow it.
         """
         if isinstance(wanted.payload, UnitFile):
             return wanted.payload.text
         service = service_of(wanted)
         spec = unit_spec(wanted)
-        follows = _follows(container)
+        follows, its_id = _follows(container), container["Id"] if container else ""
         if (
             found
             and (found.header.digest, found.header.port, found.header.follows)
@@ -244,6 +274,7 @@ class Units:
                 follows,
             )
             and not found.has_secret
+            and container_in(found.text) in ("", its_id)
         ):
             return found.text
         place = Place(
@@ -261,6 +292,7 @@ class Units:
                 wanted.name,
                 spec["port"],
                 follows=follows,
+                container=its_id,
                 rejoins=rejoins(wanted.app, service, wanted.name),
                 docker=self._docker,
             )
