@@ -9,14 +9,11 @@ import functools
 import re
 import shutil
 import tempfile
-import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from pathlib import Path
 
-from gitops_mvd.core.errors import MvdError, StepFailed
+from gitops_mvd.core.errors import StepFailed
 from gitops_mvd.core.model import (
     LOST,
     OUTDATED,
@@ -38,6 +35,7 @@ from gitops_mvd.docker.command_line import equivalent, rejoins
 from gitops_mvd.docker.create import Place
 from gitops_mvd.docker.ownership import managed, renamed
 from gitops_mvd.docker.possible import Possible
+from gitops_mvd.docker.starts import Starts
 from gitops_mvd.docker.taken import Taken, ports_of
 from gitops_mvd.docker.types import ListedContainer
 from gitops_mvd.kinds import Tools
@@ -53,7 +51,6 @@ CHANGES_UNIT = "changes its unit: put the change into Git and remove the file"
 LOST_AFTER_SECONDS = 10.0  # that a unit is active and its container is not
 MOST_SHAPES = 2000  # of texts that systemd need not read again
 STOP_SLACK_SECONDS = 60.0  # beyond the grace period: the unit's own TimeoutStopSec has 25
-STARTS_AT_ONCE = 8  # of containers: more of them make the engine slower
 _DIGEST = re.compile(r"\b[0-9a-f]{8,64}\b")
 
 
@@ -74,7 +71,7 @@ class Units:
         self._overrides = Overrides(tools.systemd, tools.units)
         self._docker = shutil.which("docker") or "/usr/bin/docker"
         self._aliases = Aliases(tools.engine)
-        self._starting = threading.Semaphore(STARTS_AT_ONCE)
+        self._starts = Starts(tools.engine)
         self._accepted: set[str] = set()  # the shapes of texts that systemd has read without a complaint
 
     def wanted(self, app: App) -> Iterable[Resource]:
@@ -179,6 +176,21 @@ class Units:
         self._verify(new)
         for name, text in new.items():
             self._files.write(name, text)
+        new_here = [it for it in wanted if it.name not in files and it.name in containers]
+        early = [containers[it.name]["Id"] for it in new_here if _may_start_early(it, containers[it.name])]
+        with self._starts.begun(early):
+            started = self._to_be_started(wanted, texts, files, containers)
+        if started:
+            self._start(started, {resource.name: resource.service for resource in wanted})
+
+    def _to_be_started(
+        self,
+        wanted: Sequence[Resource],
+        texts: Mapping[str, str],
+        files: Mapping[str, UnitFile],
+        containers: Mapping[str, ListedContainer],
+    ) -> list[str]:
+        """Have systemd know the units that are written; those that are to be started."""
         headers = {name: parse(text) for name, text in texts.items()}
         self._systemd.enable(_units(name for name, header in headers.items() if header and header.at_boot))
         loaded = self._systemd.units(PATTERN)
@@ -197,35 +209,9 @@ class Units:
         started = [name for name, header in headers.items() if not (header and header.scheduled) and name not in active]
         for resource in wanted:
             self._set_aliases(resource, containers.get(resource.name))
-        if not started:
-            return
-        self._systemd.reset_failed(_units(started))
-        self._start_new([it for it in wanted if it.name in started], containers)
-        self._start(started, {resource.name: resource.service for resource in wanted})
-
-    def _start_new(self, wanted: Iterable[Resource], containers: Mapping[str, ListedContainer]) -> None:
-        """Start containers that never ran, whose units then find them running: without the docker command.
-
-        Only if it does no harm that one ends before its unit looks and is started once more.  What is refused here is
-        refused to the unit, too, which is how it is told.
-        """
-        new = [
-            container["Id"]
-            for it in wanted
-            if (container := containers.get(it.name))
-            and container["State"] == "created"
-            and _follows(container) == SYSTEMD
-            and isinstance(it.payload, Service)
-            and it.payload.restart in ("always", "unless-stopped")
-            and not joined(it.payload)
-        ]
-
-        def start(container: str) -> None:
-            with self._starting, suppress(MvdError):
-                self._engine.start(container)
-
-        with ThreadPoolExecutor(STARTS_AT_ONCE, "start") as pool:  # which has no threads until it is given something
-            list(pool.map(start, new))
+        if started:
+            self._systemd.reset_failed(_units(started))
+        return started
 
     def _start(self, names: Sequence[str], services: Mapping[str, str]) -> None:
         """Start the units.  What the first one failed of at first is told, as its later tries may fail of that."""
@@ -268,11 +254,7 @@ class Units:
         if (
             found
             and (found.header.digest, found.header.port, found.header.follows)
-            == (
-                spec["digest"],
-                spec["port"],
-                follows,
-            )
+            == (spec["digest"], spec["port"], follows)
             and not found.has_secret
             and container_in(found.text) in ("", its_id)
         ):
@@ -375,6 +357,20 @@ def _made(changes: Iterable[Change]) -> list[Resource]:
 def _new(texts: Mapping[str, str], files: Mapping[str, UnitFile]) -> dict[str, str]:
     """The texts that are not on the disk."""
     return {name: text for name, text in texts.items() if name not in files or text != files[name].text}
+
+
+def _may_start_early(wanted: Resource, container: ListedContainer) -> bool:
+    """May a new container run before its unit looks, which then only follows it: the docker command is not run?
+
+    It does no harm there if one ends before that, and is started once more.
+    """
+    service = wanted.payload
+    return (
+        (container["State"], _follows(container)) == ("created", SYSTEMD)
+        and isinstance(service, Service)
+        and service.restart in ("always", "unless-stopped")
+        and not joined(service)
+    )
 
 
 def _is_renamed(change: Change) -> bool:
