@@ -11,6 +11,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 
 from gitops_mvd.core.errors import StepFailed
@@ -110,6 +111,11 @@ class Units:
         listing = self._engine.containers()
         return {**renamed(listing, files.keys), **managed(listing)}
 
+    def _containers_of(self, wanted: Iterable[Resource]) -> dict[str, ListedContainer]:
+        """The containers of the apps of some instances, by name, without those that somebody gave another name."""
+        listings = (self._engine.containers_of(app) for app in {it.app for it in wanted})
+        return managed(chain.from_iterable(listings))
+
     def _is_lost(self, name: str, unit: Unit | None, container: ListedContainer | None) -> bool:
         """Does a unit run without its container?  It may follow one that an engine lost, or run another command.
 
@@ -133,7 +139,7 @@ class Units:
     def prepare(self, changes: Sequence[Change]) -> None:
         """Beside the units, also their containers are looked at, if any instance stops for another one."""
         wanted = {it.name: it for it in _made(changes)}
-        files, containers = self._files.read(), managed(self._engine.containers())
+        files, containers = self._files.read(), self._containers_of(wanted.values())
         new = _new(self._texts(wanted.values(), files, containers), files)
         self._files.require_managed(new)
         self._verify(new)
@@ -156,7 +162,7 @@ class Units:
         if deleted := [change.resource.name for change in changes if not change.to]:
             self._delete(deleted)
         if renamed := [change.to for change in changes if change.to and _is_renamed(change)]:
-            containers = managed(self._engine.containers())
+            containers = self._containers_of(renamed)
             for resource in renamed:
                 self._set_aliases(resource, containers.get(resource.name))
         if made := _made(changes):
@@ -169,7 +175,7 @@ class Units:
         return {it.name: self._text(it, files.get(it.name), containers.get(it.name)) for it in wanted}
 
     def _make(self, wanted: Sequence[Resource]) -> None:
-        files, containers = self._files.read(), managed(self._engine.containers())
+        files, containers = self._files.read(), self._containers_of(wanted)
         texts = self._texts(wanted, files, containers)
         new = _new(texts, files)
         self._files.require_managed(new)

@@ -97,6 +97,9 @@ class Server:
     def containers(self) -> list[dict[str, Any]]:
         return self.there
 
+    def containers_of(self, app: str) -> list[dict[str, Any]]:
+        return [found for found in self.there if found["Labels"]["io.gitops-mvd.app"] == app]
+
     def inspect(self, name: str) -> dict[str, Any]:
         """One with a program that the image does not have."""
         config = {"Labels": {"io.gitops-mvd.service": "web"}}
