@@ -65,6 +65,13 @@ class Retry(NamedTuple):
     reason: str
 
 
+class Fetched(NamedTuple):
+    """A revision, and when Git was asked for it, in Unix time."""
+
+    revision: Revision
+    asked: float
+
+
 class Daemon:
     """The loop over one server's wiring."""
 
@@ -73,6 +80,7 @@ class Daemon:
         self._mail = wired.mailbox
         self._revision: Revision | None = None
         self._asked_git = 0.0
+        self._fetched: Fetched | None = None  # during a pass, for the next one
         self._awaited = False  # does somebody wait for the result of this pass?
         self._ending = ""
         self._queued: frozenset[str] = frozenset()  # the reasons that came during a pass, for the next one
@@ -249,8 +257,8 @@ class Daemon:
         """Take the newest revision.  If Git does not answer, keep the one that is known."""
         self._asked_git = time.time()
         try:
-            with self._pulse.step(FETCH_SECONDS):
-                fetched = self._wired.source.fetch(expected=bool(reasons & NEWS_REASONS))
+            early, self._fetched = self._fetched, None
+            fetched, self._asked_git = early or self._ask_git(reasons)
         except Unavailable as error:
             self._warn_once("repository", error)
             with suppress(Unavailable):
@@ -369,13 +377,20 @@ class Daemon:
         elif reasons & FETCH_REASONS and (newer := self._newer_revision(reasons)):
             self._wired.clock.interrupt(f"superseded by {newer.short}")
 
+    def _ask_git(self, reasons: frozenset[str]) -> Fetched:
+        asked = time.time()
+        with self._pulse.step(FETCH_SECONDS):
+            return Fetched(self._wired.source.fetch(expected=bool(reasons & NEWS_REASONS)), asked)
+
     def _newer_revision(self, reasons: frozenset[str]) -> Revision | None:
+        """A newer revision, if it is another one for this host.  The next pass asks no more for what was fetched."""
+        self._fetched = None
         try:
-            with self._pulse.step(FETCH_SECONDS):
-                fetched = self._wired.source.fetch(expected=bool(reasons & NEWS_REASONS))
+            self._fetched = self._ask_git(reasons)
         except Unavailable as error:
             self._warn_once("repository", error)
             return None
+        fetched = self._fetched.revision
         is_newer = any(step.changed != frozenset() for step in self._commits(self._revision, fetched))
         return fetched if is_newer and fetched != self._revision else None
 

@@ -18,7 +18,7 @@ from gitops_mvd.core.model import Revision
 from gitops_mvd.daemon.loop import Daemon
 from gitops_mvd.daemon.mailbox import Mailbox
 from gitops_mvd.daemon.supervisor import Run
-from gitops_mvd.daemon.triggers import RELOAD, STOP, SYNC
+from gitops_mvd.daemon.triggers import PUSH, RELOAD, STOP, SYNC
 from gitops_mvd.state import suspension
 from gitops_mvd.state.notices import Notices
 from gitops_mvd.state.suspension import Suspension
@@ -88,6 +88,39 @@ def test_the_next_pass_is_no_later_than_the_end_of_a_suspension(
         pauses.append(daemon._retry.at - time.monotonic())
     assert max(pauses) <= 30
     suspension.resume(server.settings_path)
+
+
+class Busy(Daemon):
+    """One that is asked for something newer in the middle of each pass; all commits change something here."""
+
+    def _commits(self, known: Revision | None, tip: Revision) -> Any:
+        return [SimpleNamespace(changed=frozenset({"web"}))]
+
+    def _reconcile(self) -> Any:
+        self._read_mail_meanwhile(0.0)
+
+
+def test_what_was_fetched_during_a_pass_is_not_fetched_again_by_the_next_one(
+    tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sdnotify.SystemdNotifier", lambda: SimpleNamespace(notify=lambda told: None))
+    followed: list[str] = []
+    interrupted: list[str] = []
+    commits = iter("abcdef")
+    server = wired(KeyError(), [], tmp_path)
+    server.source.fetch = lambda *, expected=False: Revision(next(commits) * 40, "main")
+    server.follow = lambda revision, *, fetched: followed.append(revision.commit[0])
+    server.clock.interrupt = interrupted.append
+    server.history.clear_git_failure = lambda: None
+    server.history.revisions = dict
+    server.statuses.add_commits = lambda commits: None
+    daemon = Busy(server)
+    server.mailbox.post(PUSH)
+    daemon.reconcile_pass(frozenset({SYNC}))
+    assert interrupted == [f"superseded by {'b' * 7}"]
+    daemon.reconcile_pass(frozenset({PUSH}))
+    daemon.reconcile_pass(frozenset({SYNC}))
+    assert followed == ["a", "b", "c"], "each commit was taken, and the third question is the third"
 
 
 def test_the_outbox_goes_on_after_what_nobody_thought_of(
