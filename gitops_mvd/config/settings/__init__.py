@@ -16,6 +16,7 @@ from gitops_mvd.config.settings.policy import read_policy
 from gitops_mvd.config.settings.repository import Credentials, Verify, read_credentials, read_verify
 from gitops_mvd.config.settings.secrets import SOPS_SECTION, ProviderSettings, SopsSettings, read_providers
 from gitops_mvd.config.settings.section import interval, section
+from gitops_mvd.config.settings.web import WebSettings, read_web
 from gitops_mvd.config.tables import Key, Place, Reader, fields
 from gitops_mvd.config.yamltree import Node, Sink, mistakes, parse
 from gitops_mvd.core.errors import ManifestError
@@ -40,6 +41,7 @@ class Settings:
     kong: KongSettings | None = None
     forge: ForgeSettings | None = None
     webhook: Webhook | None = None
+    web: WebSettings = field(default_factory=lambda: WebSettings())
     policy: Policy | None = None
     state: str = "/var/lib/gitops-mvd"
     files: str = "/etc/gitops-mvd/files"
@@ -79,6 +81,7 @@ SETTINGS_SECTION = section(
             "none",
         ),
         "webhook": Key("The address that listens for webhooks of the forge.", WEBHOOK_SECTION, "none"),
+        "web": Key("The page that `mvd web` serves.", read_web),
         "policy": Key(
             "What the repository may not do with this server: a level such as `restricted`, or the keys below.",
             read_policy,
