@@ -48,8 +48,15 @@ class Api:
         self.settings = ""  # the path of the daemon's own settings, once it has answered
 
     def ask(self, name: str, of: type[T], *, within: float = ANSWERS_WITHIN_SECONDS, **parameters: Any) -> T:
-        """The answer to the endpoint of that name, as a value of the type `of`."""
-        body = b"".join(self._ask(BY_NAME[name], within, parameters))
+        """The answer to the endpoint of that name, as a value of the type `of`.
+
+        `within` is how long it may take; of an endpoint that waits, how long it may do so.
+        """
+        endpoint = BY_NAME[name]
+        if any(parameter.name == "within" for parameter in endpoint.parameters):
+            parameters["within"] = within
+            within += ANSWERS_WITHIN_SECONDS
+        body = b"".join(self._ask(endpoint, within, parameters))
         try:
             return msgspec.json.decode(body, type=of)
         except msgspec.MsgspecError as error:
