@@ -47,7 +47,7 @@ class Api:
         self._acts = acts
         self.settings = ""  # the path of the daemon's own settings, once it has answered
 
-    def ask(self, name: str, of: type[T], *, within: float = ANSWERS_WITHIN_SECONDS, **parameters: Any) -> T:
+    def ask(self, name: str, of: type[T], /, *, within: float = ANSWERS_WITHIN_SECONDS, **parameters: Any) -> T:
         """The answer to the endpoint of that name, as a value of the type `of`.
 
         `within` is how long it may take; of an endpoint that waits, how long it may do so.
@@ -63,7 +63,7 @@ class Api:
             raise _unreadable(error) from None
 
     def stream(
-        self, name: str, of: type[T], *, within: float, until: Callable[[], bool] = lambda: False, **parameters: Any
+        self, name: str, of: type[T], /, *, within: float, until: Callable[[], bool] = lambda: False, **parameters: Any
     ) -> Iterator[T]:
         """The values of an endless answer as they come; `within` is the pause that is too long.
 

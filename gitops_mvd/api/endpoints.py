@@ -1,6 +1,7 @@
 """The questions of the local API, one a row.  Pure.
 
-The server answers them, the client asks them, OpenAPI describes them.  What acts is a POST with a JSON body and is answered on the socket for that alone; all else only reads.
+The server answers them, the client asks them, OpenAPI describes them.  What acts is a POST with a JSON body and is
+answered on the socket for that alone; all else only reads.
 """
 
 from __future__ import annotations
@@ -10,19 +11,20 @@ from typing import Any
 
 from gitops_mvd.api.views import (
     ChangesView,
+    CommandView,
     DoneView,
     EventsView,
     HistoryView,
     HostView,
     LogLine,
     OperationView,
-    TextView,
 )
 
 SOCKET = "/run/gitops-mvd/api.sock"  # for whoever may read: root, and the group READERS
 ACTING_SOCKET = "/run/gitops-mvd/act.sock"  # for whoever may act, too: root, and the group ACTORS
 READERS, ACTORS = "mvd", "mvd-act"
 SETTINGS_HEADER = "Mvd-Settings"  # of every answer: the path of the settings that the daemon was started with
+ALONE = "MVD_ALONE"  # in the environment of a command of `mvd`: it looks for itself, and asks no daemon
 MOST_LINES = 10_000
 LONGEST_WAIT_SECONDS = 30.0
 
@@ -124,16 +126,16 @@ ENDPOINTS = (
         ),
         is_stream=True,
     ),
-    Endpoint("plan", "GET", "/v1/plan", "What a sync would change, as `mvd plan --json` says it.", TextView),
+    Endpoint("plan", "GET", "/v1/plan", "What a sync would change, as `mvd plan --json` says it.", CommandView),
     Endpoint(
         "explain",
         "GET",
         "/v1/explain",
         "How apps are deployed, as `mvd explain --json` says it.",
-        TextView,
+        CommandView,
         (_name("APP or APP/SERVICE, or nothing for all."),),
     ),
-    Endpoint("doctor", "GET", "/v1/doctor", "What `mvd doctor --json` finds.", TextView),
+    Endpoint("doctor", "GET", "/v1/doctor", "What `mvd doctor --json` finds.", CommandView),
     Endpoint("openapi", "GET", "/v1/openapi.json", "This description.", dict[str, Any]),
     Endpoint("health", "GET", "/healthz", "Is the loop at work?  503 if it hangs.", DoneView),
     Endpoint("ready", "GET", "/readyz", "Has there been a pass, and does Git answer?  503 if not.", DoneView),

@@ -7,6 +7,7 @@ words of `core.model`.  No text has a secret, a control character or more than o
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,14 +147,14 @@ class PhaseView:
     seconds: float = 0.0
 
 
-RUNNING, DONE, FAILED = "running", "done", "failed"
+RUNNING, DONE, FAILED, STOPPED = "running", "done", "failed", "stopped"
 
 
 @dataclass(frozen=True, slots=True)
 class StepView:
-    """One step: `verb` is create, update, delete or wait; `state` is running, done or failed.
+    """One step: `verb` is create, update, delete or wait; `state` is running, done, failed or stopped.
 
-    `why` is the reason of a failure.
+    `why` is the reason of a failure; what is stopped was given up because of another one.
     """
 
     app: str
@@ -257,10 +258,10 @@ class ChangesView:
 
 
 @dataclass(frozen=True, slots=True)
-class TextView:
-    """What a command of `mvd` says with `--json`, as one value: `answer`; `exit_code` is its own."""
+class CommandView:
+    """What a command of `mvd` says with `--json`: its `answer`, and the `exit_code` with which it ended."""
 
-    answer: object
+    answer: Any
     exit_code: int
 
 

@@ -16,14 +16,14 @@ from typing import NoReturn
 import click
 
 from gitops_mvd import __version__
-from gitops_mvd.cli import docs, doctor, hold, imports, install, kong, plan, run, schema, status, validate
+from gitops_mvd.cli import docs, doctor, hold, imports, install, kong, plan, run, schema, status, validate, web
 from gitops_mvd.cli.output import telling
 from gitops_mvd.config import settings
 from gitops_mvd.core.errors import ManifestError, MvdError
 from gitops_mvd.core.redact import told_text
 
 COMMANDS = (
-    *(run.run, run.sync, plan.plan, plan.explain),
+    *(run.run, run.sync, plan.plan, plan.explain, web.web),
     *(status.status, status.history, status.logs),
     *(hold.suspend, hold.resume, hold.retry),
     *(validate.validate, imports.import_, doctor.doctor, install.install, docs.docs, schema.schema),
