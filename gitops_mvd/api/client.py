@@ -8,7 +8,7 @@ import socket
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, TypeVar
-from urllib.parse import quote, urlencode
+from urllib.parse import quote, unquote, urlencode
 
 import msgspec
 
@@ -47,31 +47,24 @@ class Api:
         self._acts = acts
         self.settings = ""  # the path of the daemon's own settings, once it has answered
 
-    def ask(self, name: str, of: type[T], /, *, within: float = ANSWERS_WITHIN_SECONDS, **parameters: Any) -> T:
-        """The answer to the endpoint of that name, as a value of the type `of`.
-
-        `within` is how long it may take; of an endpoint that waits, how long it may do so.
-        """
-        endpoint = BY_NAME[name]
-        if any(parameter.name == "within" for parameter in endpoint.parameters):
-            parameters["within"] = within
-            within += ANSWERS_WITHIN_SECONDS
-        body = b"".join(self._ask(endpoint, within, parameters))
+    def ask(self, name: str, of: type[T], /, *, timeout: float = ANSWERS_WITHIN_SECONDS, **parameters: Any) -> T:
+        """The answer to the endpoint of that name, as a value of the type `of`; `timeout` is in seconds."""
+        body = b"".join(self._ask(BY_NAME[name], timeout, parameters))
         try:
             return msgspec.json.decode(body, type=of)
         except msgspec.MsgspecError as error:
             raise _unreadable(error) from None
 
     def stream(
-        self, name: str, of: type[T], /, *, within: float, until: Callable[[], bool] = lambda: False, **parameters: Any
+        self, name: str, of: type[T], /, *, timeout: float, until: Callable[[], bool] = lambda: False, **parameters: Any
     ) -> Iterator[T]:
-        """The values of an endless answer as they come; `within` is the pause that is too long.
+        """The values of an endless answer as they come; `timeout` is the pause that is too long.
 
         The daemon sends an empty line now and then, so that a pause says that it is gone.  At each sign of life,
         `until` is asked whether that is enough.
         """
         rest = b""
-        for part in self._ask(BY_NAME[name], within, parameters):
+        for part in self._ask(BY_NAME[name], timeout, parameters):
             if until():
                 return
             *lines, rest = (rest + part).split(b"\n") if b"\n" in part else (rest + part,)
@@ -82,7 +75,7 @@ class Api:
             except msgspec.MsgspecError as error:
                 raise _unreadable(error) from None
 
-    def _ask(self, endpoint: Endpoint, within: float, parameters: dict[str, Any]) -> Iterator[bytes]:
+    def _ask(self, endpoint: Endpoint, timeout: float, parameters: dict[str, Any]) -> Iterator[bytes]:
         """The parts of the body of the answer."""
         is_read = endpoint.method == "GET"
         path = endpoint.path
@@ -90,11 +83,11 @@ class Api:
             path = path.replace(f"{{{name}}}", quote(str(parameters.pop(name)), safe=""))
         query = urlencode({name: _text(value) for name, value in parameters.items()}) if is_read else ""
         body = None if is_read else json.dumps(parameters)
-        with self._connected(endpoint, within) as connection:
+        with self._connected(endpoint, timeout) as connection:
             headers = {"Content-Type": "application/json"} if body else {}
             connection.request(endpoint.method, f"{path}?{query}" if query else path, body, headers)
             answer = connection.getresponse()
-            self.settings = answer.getheader(SETTINGS_HEADER, "")
+            self.settings = unquote(answer.getheader(SETTINGS_HEADER, ""))
             if answer.status >= 400:
                 raise _refused(answer.status, answer.read(LARGEST_ANSWER))
             total = 0
@@ -104,9 +97,9 @@ class Api:
                     raise Unavailable("the daemon's answer is too large")
                 yield part
 
-    def _connected(self, endpoint: Endpoint, within: float) -> AbstractContextManager[http.client.HTTPConnection]:
+    def _connected(self, endpoint: Endpoint, timeout: float) -> AbstractContextManager[http.client.HTTPConnection]:
         """A connection to whoever answers that endpoint."""
-        return _connected(self._reads if endpoint.method == "GET" else self._acts, within)
+        return _connected(self._reads if endpoint.method == "GET" else self._acts, timeout)
 
 
 def _unreadable(error: Exception) -> Unavailable:

@@ -61,7 +61,14 @@ _BY = Parameter("by", str, "Who asks, a name for people.", "")
 _APP = Parameter("app", str, "The app; all of the server without it.", "")
 
 ENDPOINTS = (
-    Endpoint("status", "GET", "/v1/status", "This server with its apps, services and instances.", HostView),
+    Endpoint(
+        "status",
+        "GET",
+        "/v1/status",
+        "This server with its apps, services and instances.",
+        HostView,
+        (Parameter("ask", bool, "Ask every probe now, instead of what the daemon has seen last.", False),),
+    ),
     Endpoint(
         "changes",
         "GET",

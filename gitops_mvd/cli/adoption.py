@@ -28,7 +28,7 @@ from gitops_mvd.state import suspension
 from gitops_mvd.state.history import SqliteHistory
 from gitops_mvd.state.lock import Taken, alone
 
-SUSPENDED_BY = "mvd adopt is at work"  # the reason of the suspension
+SUSPENDED_BY = "mvd adopt"
 MAX_PASSES = 5  # of the daemon, that may end before it has seen that it is suspended
 
 
@@ -90,9 +90,11 @@ class Adopter:
 
     @contextmanager
     def _suspended(self, daemon: Taken) -> Iterator[None]:
-        is_by_others = suspension.reason(self.settings) not in ("", SUSPENDED_BY)
+        found = suspension.suspended(self.settings).host
+        is_by_others = found is not None and found.by != SUSPENDED_BY
         if not is_by_others:
-            suspension.suspend(self.settings, SUSPENDED_BY)
+            ours = suspension.Suspension(SUSPENDED_BY, "it is at work", suspension.now())
+            suspension.suspend(self.settings, ours)
         try:
             self._wait_until_idle(daemon)
             yield

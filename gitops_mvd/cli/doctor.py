@@ -200,8 +200,12 @@ def _webhook(wired: Wired) -> Iterator[Finding]:
 def _suspension(wired: Wired) -> Iterator[Finding]:
     from gitops_mvd.state import suspension
 
-    if why := suspension.reason(wired.settings_path):
-        yield Finding("suspended", "warn", f"nothing is changed here: {why}", "Allow changes again: mvd resume")
+    found = suspension.suspended(wired.settings_path)
+    if found.host:
+        told = f"nothing is changed here: {found.host.text}"
+        yield Finding("suspended", "warn", told, "Allow changes again: mvd resume")
+    for app, one in found.apps.items():
+        yield Finding("suspended", "warn", f"{app}: {one.text}", f"Allow changes again: mvd resume {app}")
 
 
 def _disk(wired: Wired) -> Iterator[Finding]:

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import getpass
+import os
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from gitops_mvd.cli.server import connect, read_settings
+from gitops_mvd.core.errors import ManifestError, MvdError, Unavailable
+
+if TYPE_CHECKING:
+    from gitops_mvd.daemon.wiring import Wired
 
 
 @click.command()
@@ -26,33 +34,93 @@ def retry(config: Path, app: str) -> int:
 
 
 @click.command()
-@click.argument("why", nargs=-1)
+@click.argument("words", nargs=-1, metavar="[APP]")
+@click.option("--why", default="", metavar="TEXT", help="The reason, which statuses show.")
+@click.option("--until", default="", metavar="TIME", help="When it ends by itself: 30m, 2h, 1d, 2026-12-24T18:00.")
+@click.option("--stop", is_flag=True, help="Stop the instances of APP meanwhile; its data stays.")
 @click.pass_obj
-def suspend(config: Path, why: Sequence[str]) -> int:
-    """Pause all changes on this server.
+def suspend(config: Path, words: Sequence[str], why: str, until: str, stop: bool) -> int:
+    """Pause all changes on this server, or those of APP.
 
-    Nothing is deployed, repaired or removed until `mvd resume`; statuses show the reason, WHY.
+    Nothing of it is deployed, repaired or removed until `mvd resume`; statuses show by whom, why and until when.
     """
-    from gitops_mvd.state.suspension import suspend as begin
+    from gitops_mvd.state import suspension
 
     read_settings(config)
-    begin(config, " ".join(why))
-    click.echo("suspended: nothing is changed on this server until `mvd resume`")
+    app = _app(config, words)
+    if stop and not app:
+        raise MvdError("--stop is for one app: mvd suspend APP --stop", "To stop the daemon: systemctl stop gitops-mvd")
+    since = suspension.now()
+    end = suspension.until(until, since) if until else None
+    suspension.suspend(config, suspension.Suspension(_person(), why, since, end, stop), app)
+    command = f"mvd resume {app}".strip()
+    ends = f"{end:%Y-%m-%d %H:%M} or `{command}`" if end else f"`{command}`"
+    what = f"{app} {'is stopped, and nothing of it is changed,' if stop else 'is left as it is'}"
+    click.echo(f"suspended: {what if app else 'nothing is changed on this server'} until {ends}")
     return 0
 
 
 @click.command()
+@click.argument("app", default="")
 @click.pass_obj
-def resume(config: Path) -> int:
-    """Allow changes on this server again.
+def resume(config: Path, app: str) -> int:
+    """Allow changes on this server again, or those of APP.
 
-    Exit code 1: the server was not suspended.
+    Exit code 1: it was not suspended.
     """
     from gitops_mvd.state.suspension import resume as end
+    from gitops_mvd.state.suspension import suspended
 
     read_settings(config)
-    if not end(config):
-        click.echo("this server is not suspended", err=True)
+    if not end(config, app):
+        click.echo(f"{app or 'this server'} is not suspended{_others(config, app)}", err=True)
         return 1
     click.echo("resumed: the daemon syncs now; without it, run `mvd sync`")
+    if suspended(config).host:
+        click.echo("the server itself is still suspended: mvd resume")
     return 0
+
+
+def _others(config: Path, app: str) -> str:
+    """What is suspended instead, as the end of a sentence."""
+    from gitops_mvd.state.suspension import suspended
+
+    found = suspended(config)
+    if app and found.host:
+        return "; the server is: mvd resume"
+    names = ", ".join(found.apps)
+    return f"; apps that are: {names} (mvd resume APP)" if names else ""
+
+
+def _app(config: Path, words: Sequence[str]) -> str:
+    """The app that is meant, "" for the whole server.  Raises MvdError for anything else, such as a reason."""
+    if not words:
+        return ""
+    reason = f"give a reason by --why: mvd suspend --why '{' '.join(words)}'"
+    if len(words) > 1:
+        raise MvdError("mvd suspend takes one app, or none for the whole server", reason)
+    known = _apps(connect(config))
+    if known and words[0] not in known:
+        raise MvdError(f"no app {words[0]} on this host; {reason}", f"Apps: {', '.join(sorted(known))}")
+    return words[0]
+
+
+def _apps(wired: Wired) -> set[str]:
+    """The apps that Git has for this host or that run here, as far as that can be told now."""
+    from gitops_mvd.daemon.preview import desired
+
+    known: set[str] = set()
+    with suppress(Unavailable, ManifestError):
+        wanted = desired(wired)
+        known |= {app.name for app in wanted.apps} | wanted.broken.keys()
+    with suppress(Unavailable):
+        wired.host.refresh()
+        known |= set(wired.host.apps())
+    return known
+
+
+def _person() -> str:
+    """Who runs this command: behind `sudo`, who called it."""
+    with suppress(OSError, KeyError):  # a user without a name
+        return os.environ.get("SUDO_USER") or getpass.getuser()
+    return str(os.getuid())

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import click
 
+from gitops_mvd.api.endpoints import ACTORS, READERS
 from gitops_mvd.config import settings
 from gitops_mvd.core.errors import ManifestError, Unavailable
 
@@ -22,6 +23,12 @@ JOURNAL_TEXT = """\
 # 10,000 lines in 30 seconds from one service, and drops the rest: one container would cost the others their lines.
 [Journal]
 RateLimitBurst=0
+"""
+GROUPS = Path("/etc/sysusers.d/gitops-mvd.conf")
+GROUPS_TEXT = f"""\
+# Who may use the sockets of gitops-mvd without being root: its members may look, or may also sync, retry and suspend.
+g {READERS} -
+g {ACTORS} -
 """
 SETTINGS = """\
 # The settings of this server.  Every key: mvd docs settings
@@ -71,6 +78,8 @@ def set_up(config: Path, repository: str, *, start: bool) -> Iterator[str]:
             yield f"wrote {config}"
         write(UNIT, Entry(unit_text(config).encode(), 0o644))
         yield f"wrote {UNIT}"
+        write(GROUPS, Entry(GROUPS_TEXT.encode(), 0o644))
+        yield f"wrote {GROUPS}: members of {READERS} may look, those of {ACTORS} may act"
         if COMPLETION.parent.is_dir():
             write(COMPLETION, Entry(COMPLETE.encode(), 0o644))
             yield f"wrote {COMPLETION}"
@@ -85,6 +94,7 @@ def set_up(config: Path, repository: str, *, start: bool) -> Iterator[str]:
     if start and is_new:
         printed("systemctl", "restart", "systemd-journald.service")
     if start:
+        printed("systemd-sysusers", str(GROUPS))
         systemd.enable([UNIT.name])
         systemd.stop([UNIT.name], within=STOP_SECONDS)
         systemd.start([UNIT.name])

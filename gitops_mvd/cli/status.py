@@ -27,10 +27,10 @@ def status(config: Path, machine: bool) -> int:
     commit.
     """
     from gitops_mvd.daemon.preview import preview
-    from gitops_mvd.state.suspension import reason
+    from gitops_mvd.state.suspension import suspended
 
     wired = connect(config)
-    previewed, suspended, threads = preview(wired, fetch=False, ask=True), reason(config), restarted_threads(wired)
+    previewed, host, threads = preview(wired, fetch=False, ask=True), suspended(config).host, restarted_threads(wired)
     git = wired.history.git_failure()
     if machine:
         apps = [app.as_json() for app in previewed.apps]
@@ -38,7 +38,7 @@ def status(config: Path, machine: bool) -> int:
             {
                 "revision": previewed.revision.commit,
                 "git": git and git._asdict(),
-                "suspended": suspended,
+                "suspended": host and host.as_json(),
                 "apps": apps,
                 "threads": [asdict(state) for state in threads],
             }
@@ -47,8 +47,8 @@ def status(config: Path, machine: bool) -> int:
         click.echo(f"{previewed.host} at {previewed.revision.short} {previewed.revision.subject}")
         if git:
             click.echo(told_git(git))
-        if suspended:
-            click.echo(f"suspended: {suspended} (`mvd resume` ends it)")
+        if host:
+            click.echo(f"{host.text} (`mvd resume` ends it)")
         for state in threads:
             click.echo(f"thread {state.name} {told(state)}")
         rows = [(app.name, app.sync, app.health, app.reason) for app in previewed.apps]

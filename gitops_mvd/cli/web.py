@@ -28,6 +28,7 @@ def web(config: Path, hosts: Path | None) -> int:
     needs no settings and no daemon here: the other servers are asked by ssh, or at their own pages.
     """
     from gitops_mvd.api.client import Api
+    from gitops_mvd.api.endpoints import ACTING_SOCKET, SOCKET
     from gitops_mvd.config.settings.web import read_hosts
     from gitops_mvd.web.server import serve
 
@@ -39,5 +40,7 @@ def web(config: Path, hosts: Path | None) -> int:
             page = replace(page, hosts=read_hosts(str(hosts), hosts.read_bytes()))
         except OSError as error:
             raise Unavailable(f"cannot read {hosts}: {error.strerror}") from error
-    serve(page, settings.host or socket.gethostname(), Api())
+    run = Path(settings.run)
+    api = Api(str(run / Path(SOCKET).name), str(run / Path(ACTING_SOCKET).name))
+    serve(page, settings.host or socket.gethostname(), api)
     return 0

@@ -136,10 +136,17 @@ def duration(place: Place) -> float:
     value = place.scalar("a duration such as 10s")
     if value in (0, "0") and not isinstance(value, bool):
         return 0.0
-    if not isinstance(value, str) or not _DURATION.fullmatch(value):
+    seconds = seconds_of(value) if isinstance(value, str) else None
+    if seconds is None:
         place.fail(f"must be a duration such as 10s or 1m30s, not {value!r}")
-    seconds = sum(float(amount) * _SECONDS[unit] for amount, unit in _PART.findall(value))
     return round(seconds, 9) if seconds < _MOST_SECONDS else place.fail(f"must be less than 292 years, not {value}")
+
+
+def seconds_of(written: str) -> float | None:
+    """The seconds of a duration such as `1m30s`; None for what is none."""
+    if not _DURATION.fullmatch(written):
+        return None
+    return sum(float(amount) * _SECONDS[unit] for amount, unit in _PART.findall(written))
 
 
 @accepts({"type": ["string", "integer"], "minimum": 0, "pattern": f"^{_INTEGER.pattern}$|^{_DURATION.pattern}$"})

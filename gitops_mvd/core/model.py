@@ -84,16 +84,26 @@ class Operation(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Revision:
-    """A commit of the config repository: `commit` is its full id, `ref` the branch, `subject` its first line."""
+    """A commit of the config repository: `commit` is its full id, `ref` the branch, `subject` its first line.
+
+    `author` is the name of who wrote it, `at` the Unix time at which it was made, 0 if that is unknown.
+    """
 
     commit: str
     ref: str
     subject: str = ""
+    author: str = field(default="", compare=False)
+    at: float = field(default=0.0, compare=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "commit", plain_line(self.commit))
         object.__setattr__(self, "ref", plain_line(self.ref))
         object.__setattr__(self, "subject", told_line(self.subject))
+        object.__setattr__(self, "author", told_line(self.author))
+
+    def to_json(self) -> dict[str, str]:
+        """What is stored of it where versions without author and time may read it."""
+        return {"commit": self.commit, "ref": self.ref, "subject": self.subject}
 
     @property
     def short(self) -> str:

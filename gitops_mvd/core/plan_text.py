@@ -155,7 +155,7 @@ def lines(plan: Plan, summary: Summary) -> Iterator[str]:
     for step in plan:
         resource = step.resource
         sign, kind = ("?", "wait") if isinstance(step, Gate) else (SIGNS[step.verb], resource.kind)
-        yield f"{sign} {kind:<8} {resource.name:<40} {_step_text(step, summary)}".rstrip()
+        yield f"{sign} {kind:<8} {resource.name:<40} {step_text(step, summary)}".rstrip()
 
 
 def as_json(plan: Plan, summary: Summary) -> list[dict[str, object]]:
@@ -165,7 +165,7 @@ def as_json(plan: Plan, summary: Summary) -> list[dict[str, object]]:
             "do": "wait" if isinstance(step, Gate) else step.verb,
             "kind": step.resource.kind,
             "name": step.resource.name,
-            "what": _step_text(step, summary),
+            "what": step_text(step, summary),
         }
         for step in plan
     ]
@@ -193,7 +193,8 @@ def _route_condition(spec: Json) -> str:
     return f"until Kong stops using {', '.join(spec['left'])}" if spec.get("left") else "until Kong uses it"
 
 
-def _step_text(step: Step, summary: Summary) -> str:
+def step_text(step: Step, summary: Summary) -> str:
+    """What a change changes, or what a gate waits for."""
     if isinstance(step, Change):
         return _difference(step)
     return gate_text(step.check, summary) + ("" if step.required else "; continue in any case")

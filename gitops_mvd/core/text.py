@@ -34,6 +34,14 @@ def plain_text(text: str, most: int = LONGEST_TEXT) -> str:
     return kept if len(kept) <= most else kept[: most - 1] + "…"
 
 
+_STEERING = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-Z\\-_])")
+
+
+def without_colours(text: str) -> str:
+    """`text` without the sequences that colour a terminal or steer it (ECMA-48)."""
+    return _STEERING.sub("", text) if "\x1b" in text else text
+
+
 def first_words(text: str, most: int = 200) -> str:
     """The beginning of an answer, which may as well be a page of HTML."""
     return " ".join(re.sub(r"<[^<>]*>", " ", text[:LONGEST_TEXT]).split())[:most]

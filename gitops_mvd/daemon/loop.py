@@ -15,6 +15,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
 from typing import NamedTuple
 
 import schedule
@@ -26,6 +27,9 @@ from gitops_mvd.core.model import Desired, Health, Operation, Outcome, Report, R
 from gitops_mvd.core.reconcile import Group, reconcile
 from gitops_mvd.core.redact import learn_apps, redact, secrets_of_app
 from gitops_mvd.daemon import triggers
+from gitops_mvd.daemon.answers import Answers
+from gitops_mvd.daemon.api_server import ApiThread
+from gitops_mvd.daemon.events import Events
 from gitops_mvd.daemon.pulse import Pulse
 from gitops_mvd.daemon.supervisor import Run, Supervisor
 from gitops_mvd.daemon.triggers import PULL_REQUEST, PUSH, RELOAD, STOP, SYNC
@@ -79,6 +83,9 @@ class Daemon:
         self._notify = sdnotify.SystemdNotifier()
         self._pulse = Pulse(self._notify.notify)
         self._supervisor = Supervisor(wired.history.save_threads)
+        self.events = Events(wired.changes)
+        self.answers = Answers(wired, wired.operations, wired.views, self.events, wired.changes)
+        self.answers.is_alive = self._pulse.is_alive
 
     def run(self) -> bool:
         """Run until told to stop; True if the settings are to be read again."""
@@ -86,6 +93,7 @@ class Daemon:
             self._wired.history.save_threads([])  # those of the daemon before
         with ExitStack() as parts:
             parts.enter_context(self._signals(0))
+            parts.enter_context(self.events)
             for name, run, wake in self.threads():
                 parts.enter_context(self._supervisor.keep(name, run, wake))
             self._mail.post(START)
@@ -107,6 +115,8 @@ class Daemon:
         yield "monitor", wired.monitor.run, wired.monitor.wake
         yield "docker events", triggers.docker_events(wired.engine, post), wired.engine.hang_up
         yield "file changes", triggers.file_changes(wired, post), lambda: None
+        api = ApiThread(self.answers, wired.settings_path, Path(wired.settings.run))
+        yield "api", api.run, api.wake
         if wired.pull_requests:
             yield "pull requests", wired.pull_requests.run, wired.pull_requests.wake
         if wired.webhook:
@@ -192,32 +202,38 @@ class Daemon:
         """The report of one pass: fetch, if Git may have something new, and reconcile.  None if that failed."""
         self._wired.clock.resume()
         self._awaited = SYNC in reasons
-        report = None
+        operations, report, failure = self._wired.operations, None, ""
+        operations.begin(reasons)
         try:
             if reasons & FETCH_REASONS or not self._revision:
-                self._fetch(reasons)
-            if why := suspension.reason(self._wired.settings_path):
+                with operations.phase("fetch"):
+                    self._fetch(reasons)
+            suspended = suspension.suspended(self._wired.settings_path)
+            if suspended.host:
                 self._wired.monitor.pause_all()
-                self._wired.statuses.suspend(why)
-                self._warn_once("host", Unavailable(f"{suspension.SUSPENDED}: {why}", "`mvd resume`"))
+                self._wired.statuses.suspend(suspended.host)
+                self._warn_once("host", Unavailable(f"this server is {suspended.host.text}", "`mvd resume`"))
             else:
                 report = self._reconcile() if self._revision else None
                 self._clear_warning("host")
         except MvdError as error:
-            self._wait_because(error)
+            failure = self._wait_because(error)
         except Exception as error:  # a bug ends this pass, and not the daemon: the next one may get by
-            self._wait_because(_bug(error, "pass"))
+            failure = self._wait_because(_bug(error, "pass"))
+        operations.end(report)
+        self.answers.passed(report, self._revision, failure)
         if not report:
             with suppress(Unavailable):
                 self._wired.history.save_last_error("; ".join(self._warnings.values()), awaited=self._awaited)
         self._back_off(report)
         return report
 
-    def _wait_because(self, error: MvdError) -> None:
+    def _wait_because(self, error: MvdError) -> str:
         """Log why a pass came to nothing, and tell the commit."""
         self._warn_once("host", error)
         with suppress(Unavailable):  # it may be the history that does not answer
             self._wired.statuses.wait(str(error))
+        return str(error)
 
     def _fetch(self, reasons: frozenset[str]) -> None:
         """Take the newest revision.  If Git does not answer, keep the one that is known."""
@@ -243,6 +259,7 @@ class Daemon:
             known = self._wired.history.revisions().get("attempted")
             if fetched != known:  # as it is after a mere restart of the daemon
                 self._wired.statuses.add_commits(self._commits(known, fetched))
+            self._wired.operations.save_revision(fetched)
             self._revision = fetched
             log.info("revision fetched commit=%s subject=%s", fetched.short, fetched.subject)
 
@@ -250,10 +267,11 @@ class Daemon:
         return commit_changes(self._wired.source, self._wired.host.name, self._wired.cache, known, tip)
 
     def _reconcile(self) -> Report:
-        revision, host = self._revision, self._wired.host
+        revision, host, operations = self._revision, self._wired.host, self._wired.operations
         assert revision
+        operations.about(revision)
         try:
-            with self._pulse.step(OBSERVE_SECONDS):
+            with self._pulse.step(OBSERVE_SECONDS), operations.phase("read"):
                 tree = self._wired.source.tree(revision)
                 facts = read_fleet(tree).host(host.name)
                 self._wired.statuses.labels = facts.labels
@@ -263,15 +281,16 @@ class Daemon:
             self._wired.statuses.fail(revision, str(error))
             raise Unavailable(f"cannot read revision {revision.short}: {error}") from error
         began = time.monotonic()
-        with self._pulse.step(OBSERVE_SECONDS):
+        with self._pulse.step(OBSERVE_SECONDS), operations.phase("look"):
             host.refresh()
-        report = reconcile(
-            Desired(revision, apps, broken),
-            host,
-            self._wired.history,
-            self._in_workers,
-            allow_empty=self._wired.settings.allow_empty,
-        )
+        with operations.phase("apply"):
+            report = reconcile(
+                Desired(revision, apps, broken),
+                host,
+                self._wired.history,
+                self._in_workers,
+                allow_empty=self._wired.settings.allow_empty,
+            )
         with self._pulse.step(OBSERVE_SECONDS):
             self._keep_boot_file()
             if not report.is_green and (why := self._wired.disruptions.since_pass(began)):

@@ -42,9 +42,13 @@ class Pulse:
         finally:
             self.beat()
 
+    def is_alive(self) -> bool:
+        """Is the loop not overdue?"""
+        return self._now() < self._good_until
+
     def ping(self) -> None:
         """Tell systemd, unless the loop is overdue."""
-        if self._now() < self._good_until:
+        if self.is_alive():
             self._tell("WATCHDOG=1")
 
     def run(self, stop: threading.Event, up: Callable[[], None]) -> None:

@@ -10,6 +10,7 @@ from gitops_mvd import kinds, probes
 from gitops_mvd.config.settings import Settings
 from gitops_mvd.core.model import Revision
 from gitops_mvd.core.ports import Forge
+from gitops_mvd.daemon.changes import Changes
 from gitops_mvd.daemon.connections import (
     Hooks,
     connect_docker,
@@ -21,7 +22,9 @@ from gitops_mvd.daemon.connections import (
     repository_account,
     webhook_receiver,
 )
+from gitops_mvd.daemon.host_view import HostViews
 from gitops_mvd.daemon.mailbox import Interruptible, Mailbox
+from gitops_mvd.daemon.operations import Operations
 from gitops_mvd.daemon.planning import InChild
 from gitops_mvd.docker.client import Engine
 from gitops_mvd.git.branch import Source
@@ -34,6 +37,7 @@ from gitops_mvd.kinds import Tools
 from gitops_mvd.kong.shared.precedence import Precedence
 from gitops_mvd.manifest import Cache
 from gitops_mvd.state.history import SqliteHistory
+from gitops_mvd.state.operations import OperationsFile
 from gitops_mvd.status.outbox import Outbox
 from gitops_mvd.status.pull_requests import PullRequests
 from gitops_mvd.status.statuses import Statuses, StatusOptions
@@ -64,6 +68,9 @@ class Wired:
     cache: Cache
     webhook: Hooks | None
     precedence: Precedence | None
+    changes: Changes
+    operations: Operations
+    views: HostViews
 
     def follow(self, revision: Revision, *, fetched: bool) -> None:
         """Write the routes of a shared Kong as of this commit from now on."""
@@ -75,6 +82,7 @@ class Wired:
         self.engine.close()
         self.source.close()
         self.history.close()
+        self.operations.close()
 
 
 def wire(settings: Settings, path: Path, units: Path | None = None) -> Wired:
@@ -88,6 +96,8 @@ def wire(settings: Settings, path: Path, units: Path | None = None) -> Wired:
     precedence = Precedence(settings.kong.shared, name, source) if settings.kong and settings.kong.shared else None
     clock, mailbox = Interruptible(), Mailbox()
     history = SqliteHistory(Path(settings.state) / "history.db")
+    changes, file = Changes(), OperationsFile(Path(settings.state) / "operations.db")
+    operations = Operations(file, changes, probes.summary)
     tools = Tools(
         host=name,
         engine=connect_docker(settings),
@@ -123,6 +133,7 @@ def wire(settings: Settings, path: Path, units: Path | None = None) -> Wired:
         secrets=tools.secrets,
         monitor=monitor,
         leaves_routes=bool(settings.kong and settings.kong.drift == "report"),
+        watch=operations.watch,
     )
     forge = connect_forge(settings.forge, settings, login) if settings.forge else None
     outbox = Outbox(history, forge, settings.forge.kind if settings.forge else "")
@@ -158,6 +169,9 @@ def wire(settings: Settings, path: Path, units: Path | None = None) -> Wired:
         cache={},
         webhook=webhook_receiver(settings),
         precedence=precedence,
+        changes=changes,
+        operations=operations,
+        views=HostViews(host, history, file),
     )
 
 

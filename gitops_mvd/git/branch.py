@@ -39,6 +39,16 @@ class Refusal(NamedTuple):
     error: RevisionRefused
 
 
+_AUTHOR = re.compile(r"^author (.*?) <.*> -?\d+ [+-]\d+$", re.MULTILINE)
+_COMMITTED = re.compile(r"^committer .*> (\d+) [+-]\d+$", re.MULTILINE)
+
+
+def _author(head: str) -> tuple[str, float]:
+    """Who wrote a commit, and when it was made, of the lines before its message; "" and 0 for what is not there."""
+    author, committed = _AUTHOR.search(head), _COMMITTED.search(head)
+    return author[1] if author else "", float(committed[1]) if committed else 0.0
+
+
 def no_token() -> str:
     """The token of a repository that needs none."""
     return ""
@@ -316,8 +326,9 @@ class Source:
 
     def _revision(self, commit: str, load: Load | None = None) -> Revision:
         load = load or self._mirror.reader()
-        _, _, message = load(bytes.fromhex(commit), "commit", commit).partition(b"\n\n")
-        return Revision(commit, self.branch, message.decode(errors="replace").partition("\n")[0])
+        head, _, message = load(bytes.fromhex(commit), "commit", commit).partition(b"\n\n")
+        author, at = _author(head.decode(errors="replace"))
+        return Revision(commit, self.branch, message.decode(errors="replace").partition("\n")[0], author, at)
 
     def _forget(self) -> None:
         """Forget what was fetched: the mirror is damaged."""

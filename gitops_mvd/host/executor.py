@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import itertools
 import logging
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 
 from gitops_mvd.core.errors import Disrupted, StepFailed, Unavailable
 from gitops_mvd.core.model import Change, Gate, Resource, Role, Service, Step
@@ -23,6 +23,15 @@ log = logging.getLogger(__name__)
 
 SERVING = (Role.INSTANCE, Role.TIMER, Role.ROUTE)  # a change of these may stop, start or switch what serves
 
+Ended = Callable[[Step], None]
+Watch = Callable[[Sequence[Step]], AbstractContextManager[Ended]]
+"""Is given steps that begin now, and open while they last; what it yields is called with one that ends early."""
+
+
+@contextmanager
+def unwatched(steps: Sequence[Step]) -> Iterator[Ended]:
+    yield lambda step: None
+
 
 class Executor:
     def __init__(
@@ -34,6 +43,7 @@ class Executor:
         clock: Clock,
         monitor: Monitor | None,
         turns: Turns,
+        watch: Watch = unwatched,
     ) -> None:
         self._kinds = kinds
         self._snapshot = snapshot
@@ -42,6 +52,7 @@ class Executor:
         self._clock = clock
         self._monitor = monitor
         self._turns = turns
+        self._watch = watch
 
     def carry_out(self, steps: Iterable[Step]) -> list[str]:
         """Raises Unavailable instead of StepFailed if the server or its Docker engine was disrupted meanwhile."""
@@ -77,8 +88,8 @@ class Executor:
                 is_prepared = True
             self._apply(changes)
             if gates := [step for step in batch if isinstance(step, Gate)]:
-                with self._turns.lent():
-                    remarks += self._gates.wait(gates)
+                with self._turns.lent(), self._watch(gates) as passed:
+                    remarks += self._gates.wait(gates, passed)
         return remarks
 
     def _prepare(self, changes: Sequence[Change]) -> None:
@@ -99,7 +110,7 @@ class Executor:
             self._snapshot.mark_changed(app)
             if self._monitor:
                 self._monitor.pause(app)
-        with _blamed(changes):
+        with _blamed(changes), self._watch(changes):
             self._kinds[kind].apply(changes)
 
     def _batch(self, step: Step) -> object:

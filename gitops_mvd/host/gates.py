@@ -90,29 +90,33 @@ class Gates:
         health, why = self.ask(instance, service.check)
         return health, self._redacted(why, service) if why else ""
 
-    def wait(self, gates: Iterable[Gate]) -> list[str]:
+    def wait(self, gates: Iterable[Gate], passed: Callable[[Gate], None] = lambda gate: None) -> list[str]:
         """Wait until every gate is passed, all at the same time; returns why those that are not required were not.
 
-        Old instances are drained once the other gates are passed: until then, new requests may come to them.  Raises
-        Unhealthy for a required gate that was not passed, and Unavailable if it could not be asked.
+        `passed` is called with each gate as soon as it is over.  Old instances are drained once the other gates are
+        passed: until then, new requests may come to them.  Raises Unhealthy for a required gate that was not passed,
+        and Unavailable if it could not be asked.
         """
         gates = list(gates)
         first = [gate for gate in gates if gate.check.probe not in ONLY_WAIT]
-        return self._wait(first) + self._wait(gate for gate in gates if gate.check.probe in ONLY_WAIT)
+        last = [gate for gate in gates if gate.check.probe in ONLY_WAIT]
+        return self._wait(first, passed) + self._wait(last, passed)
 
-    def _wait(self, gates: Iterable[Gate]) -> list[str]:
+    def _wait(self, gates: Iterable[Gate], passed: Callable[[Gate], None]) -> list[str]:
         waits = [Wait(gate, self._clock.now()) for gate in gates]
         remarks: list[str] = []
         shortest, longest = PAUSE_SECONDS
         pause = shortest
         with ThreadPoolExecutor(TRIES_AT_ONCE, "gate") as pool:  # which has no threads until it is given something
-            while waits := self._not_over(waits, remarks, pool):
+            while waits := self._not_over(waits, remarks, pool, passed):
                 self._clock.wait(pause)
                 in_a_row = any(0 < wait.row < wait.gate.check.successes for wait in waits)
                 pause = shortest if in_a_row else min(pause * 1.3, longest)
         return remarks
 
-    def _not_over(self, waits: Sequence[Wait], remarks: list[str], pool: Executor) -> list[Wait]:
+    def _not_over(
+        self, waits: Sequence[Wait], remarks: list[str], pool: Executor, passed: Callable[[Gate], None]
+    ) -> list[Wait]:
         """Try the gates that are due, all at the same time, and judge them in their order; those still waited at."""
         now = self._clock.now()
         due = [wait for wait in waits if now >= wait.next_try]
@@ -122,6 +126,8 @@ class Gates:
         over = [
             wait for wait, answer in zip(due, list(answers), strict=True) if self._is_over(wait, answer, now, remarks)
         ]
+        for wait in over:
+            passed(wait.gate)
         return [wait for wait in waits if wait not in over]
 
     def _try(self, wait: Wait) -> tuple[Health, str] | MvdError:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 from gitops_mvd.core.errors import Unavailable
 from gitops_mvd.core.model import App, Health, Instance, Role, Roles, Service
 from gitops_mvd.core.plan import of_role
 from gitops_mvd.core.ports import History
 from gitops_mvd.host.gates import PASSED_BY_ENDED, Gates
-from gitops_mvd.host.monitor import HEALTHY, Monitor
+from gitops_mvd.host.monitor import HEALTHY, Monitor, Verdict
 from gitops_mvd.host.snapshot import Snapshot
 from gitops_mvd.host.ways import has_ways
 from gitops_mvd.probes import is_monitored
@@ -18,6 +19,27 @@ from gitops_mvd.systemd.unit_files import UnitFile
 
 UNHEALTHY = {Health.DEGRADED, Health.MISSING, Health.SUSPENDED}
 STARTED_WITHIN_SECONDS = 60.0  # after which a container that has a unit should have been started
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceHealth:
+    """How a service is, and why it is not healthy; `instances` has each with its own health and why."""
+
+    service: Service
+    health: Health
+    why: str
+    instances: tuple[tuple[Instance, Health, str], ...]
+
+    def seen(self, verdicts: Mapping[str, Verdict]) -> ServiceHealth:
+        """The same, as somebody has just found those of its instances that run well by themselves."""
+        each = tuple(
+            (it, *verdicts[it.name]) if it.name in verdicts and it.health in ("", "healthy") else (it, health, why)
+            for it, health, why in self.instances
+        )
+        if each == self.instances:
+            return self
+        worst = Health.worst(health for _, health, _ in each)
+        return ServiceHealth(self.service, worst, next((why for _, health, why in each if health is worst), ""), each)
 
 
 class HealthJudge:
@@ -52,6 +74,23 @@ class HealthJudge:
                 return f"{service.name}: {self._reason_of_service(service, instances)}"
         starting = ((instance.service, self._verdict(instance)[1]) for instance in instances)
         return next((f"{service}: {why}" for service, why in starting if why), "")
+
+    def services(self, app: App) -> Iterator[ServiceHealth]:
+        """Each service with its instances.  Raises Unavailable."""
+        instances = self._snapshot.instances(app.name)
+        for service in app.services:
+            its = [instance for instance in instances if instance.service == service.name]
+            health = self._of_service(app.name, service, instances)
+            why = self._reason_of_service(service, instances) if health in UNHEALTHY else ""
+            each = tuple((it, self._of_instance(it, service), self._why_of(it, service)) for it in its)
+            yield ServiceHealth(service, health, why or next((reason for *_, reason in each if reason), ""), each)
+
+    def _why_of(self, instance: Instance, service: Service) -> str:
+        """Why an instance is not healthy, "" if it is."""
+        if instance.state == "running" and _by_its_container(instance, service.check.probe) is Health.HEALTHY:
+            return self._verdict(instance)[1]
+        is_well = self._of_instance(instance, service) is Health.HEALTHY
+        return "" if is_well else _reason_of_container(instance)
 
     def to_watch(self) -> list[tuple[Instance, Service]]:
         """The running instances of the last good versions whose health Docker and systemd do not show."""

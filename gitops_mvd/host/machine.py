@@ -12,11 +12,11 @@ from gitops_mvd.core.specs import OVERRIDDEN
 from gitops_mvd.docker.client import Engine
 from gitops_mvd.host.admission import Admission
 from gitops_mvd.host.disruption import Disruptions
-from gitops_mvd.host.executor import Executor
+from gitops_mvd.host.executor import Executor, Watch, unwatched
 from gitops_mvd.host.gates import Gates
-from gitops_mvd.host.health import HealthJudge
+from gitops_mvd.host.health import HealthJudge, ServiceHealth
 from gitops_mvd.host.host_ports import HostPorts
-from gitops_mvd.host.monitor import Monitor
+from gitops_mvd.host.monitor import Monitor, Verdict
 from gitops_mvd.host.planner import Planner
 from gitops_mvd.host.snapshot import Snapshot
 from gitops_mvd.host.turns import Turns
@@ -45,8 +45,9 @@ class Machine:
         secrets: Secrets | None = None,
         monitor: Monitor | None = None,
         leaves_routes: bool = False,
+        watch: Watch = unwatched,
     ) -> None:
-        """`address` is where routed instances are published."""
+        """`address` is where routed instances are published; `watch` is open while steps are carried out."""
         self.turns = Turns(APPS_AT_ONCE)
         self.name = name
         self.roles: Roles = in_order(kinds.values())
@@ -69,7 +70,7 @@ class Machine:
             )
 
         self._planner, self.proposing = planner(precedence), planner(None)
-        self._executor = Executor(kinds, self._snapshot, gates, disruptions, clock, monitor, self.turns)
+        self._executor = Executor(kinds, self._snapshot, gates, disruptions, clock, monitor, self.turns, watch)
         self._judge = HealthJudge(self._snapshot, self.roles, gates, history, monitor)
 
     def refresh(self) -> None:
@@ -110,6 +111,10 @@ class Machine:
 
     def health_reason(self, app: App) -> str:
         return self._judge.reason(app)
+
+    def services(self, app: App, asked: Mapping[str, Verdict] | None = None) -> list[ServiceHealth]:
+        """How each service of an app is, with its instances, as they were `asked` just now.  Raises Unavailable."""
+        return [service.seen(asked or {}) for service in self._judge.services(app)]
 
     def to_watch(self) -> list[tuple[Instance, Service]]:
         """The running instances whose probes are asked again, each with its service."""

@@ -185,6 +185,16 @@ class Monitor:
         with ThreadPoolExecutor(WORKERS, "ask") as pool:
             list(pool.map(lambda watched: self._try(watched, enough=1), self._asked))
 
+    def ask_now(self) -> Mapping[str, Verdict]:
+        """Ask every instance once, now; what is found, by instance.  Nothing is remembered of it.
+
+        One failure makes it unhealthy: whoever asks wants to know this moment.
+        """
+        asked = [Watched(it.instance, it.service, 0.0, healthy_at=it.healthy_at) for it in self._known.values()]
+        with ThreadPoolExecutor(WORKERS, "ask") as pool:
+            list(pool.map(lambda watched: self._try(watched, enough=1), asked))
+        return {watched.instance.name: watched.verdict for watched in asked}
+
     def ask_due(self, begin: Callable[[Callable[[Watched], None], Watched], object]) -> float | None:
         """`begin` a try of each instance that is due, the longest due first.
 

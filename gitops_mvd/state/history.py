@@ -299,6 +299,11 @@ class SqliteHistory:
             rows = self._ask("SELECT json, previous FROM good")
             self._versions.keep_only({text.strip('"') for row in rows for text in row if text})
 
+    def runs_since(self, app: str) -> tuple[str, float] | None:
+        """The commit with which the good version of an app came, and when; None if that is not known."""
+        rows = self._ask("SELECT commit_id, ran.at FROM ran JOIN good USING (app, version) WHERE app = ?", app)
+        return (str(rows[0][0]), float(rows[0][1])) if rows else None
+
     def reverted_to(self, app: App, commit: str) -> str:
         version, at, reverted_to = self._recalled.get(app.name, ("", "", ""))
         if (version, at) != (app.version, commit):
@@ -370,7 +375,7 @@ class SqliteHistory:
 
     def save_attempt(self, revision: Revision) -> None:
         """This revision is about to be applied."""
-        self._keep("attempted", dataclasses.asdict(revision))
+        self._keep("attempted", revision.to_json())
 
     def revisions(self) -> dict[str, Revision]:
         """The revisions last `attempted`, last `applied` to every app, and last seen `healthy` in every app."""
@@ -397,9 +402,9 @@ class SqliteHistory:
                 MOST_EVENTS,
             )
             if all((o.sync, o.operation) == (Sync.SYNCED, Operation.SUCCEEDED) for o in report.outcomes):
-                self._keep("applied", dataclasses.asdict(report.revision))
+                self._keep("applied", report.revision.to_json())
             if report.is_green:
-                self._keep("healthy", dataclasses.asdict(report.revision))
+                self._keep("healthy", report.revision.to_json())
 
     def events(self, limit: int, app: str | None = None) -> list[Event]:
         """The last events, the newest first, of one app or of all."""
@@ -557,7 +562,7 @@ class SqliteHistory:
         return self._value("subjects", lambda value: {name: _revision(it) for name, it in value.items()}) or {}
 
     def save_subjects(self, subjects: Mapping[str, Revision]) -> None:
-        self._keep("subjects", {name: dataclasses.asdict(revision) for name, revision in subjects.items()})
+        self._keep("subjects", {name: revision.to_json() for name, revision in subjects.items()})
 
     def work(self) -> CommitWork:
         """What the commit that the host is about changes here, and what of it is done."""

@@ -34,7 +34,7 @@ def to_json(report: Report) -> Json:
         }
         for outcome in report.outcomes
     ]
-    return {"host": report.host, "revision": dataclasses.asdict(report.revision), "outcomes": outcomes}
+    return {"host": report.host, "revision": report.revision.to_json(), "outcomes": outcomes}
 
 
 def from_json(value: Json) -> Report:

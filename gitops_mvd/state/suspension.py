@@ -1,49 +1,104 @@
-"""A suspended server: a file beside the settings, with the reason, tells the daemon to change nothing.
+"""What is suspended on this server: a file beside the settings for the server, and one for each app.
 
-A file, because an operator sees it, and because it outlives the state directory: a suspended
-server must not change because a history was lost.
+`suspended` tells the daemon to change nothing at all, `suspended.shop` to leave the app shop alone.  Files, because an
+operator sees them, and because they outlive the state directory: nothing must change because a history was lost.
+Each is a small JSON object; any other text, such as the one that older versions wrote, is the reason alone.
 """
 
 from __future__ import annotations
 
+import json
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from gitops_mvd.core.errors import Unavailable
-from gitops_mvd.core.redact import told_line
+from gitops_mvd.config.readers import seconds_of
+from gitops_mvd.core.errors import MvdError, StepFailed, Unavailable
+from gitops_mvd.core.suspension import Suspension, Suspensions
 from gitops_mvd.core.text import LONGEST_LINE
-from gitops_mvd.state.files import Entry, write
+from gitops_mvd.state.files import Entry, readable, remove, write
+
+__all__ = ["Suspension", "Suspensions", "now", "resume", "suspend", "suspended", "until"]
 
 SUSPENDED = "this server is suspended"  # how the daemon's report of it begins, by which others know it
+NAME = "suspended"  # how the name of each file begins
+LONGEST_FILE = 4 * LONGEST_LINE  # characters that are read of one
+ENDS = "an end is a duration such as 30m, 2h or 1d, or a time such as 2026-12-24T18:00"
 
 
-def path(settings: Path) -> Path:
-    """The file, for the settings at that path."""
-    return settings.with_name("suspended")
+def now() -> datetime:
+    """The time, in the zone of this server, without parts of seconds."""
+    return datetime.now(UTC).astimezone().replace(microsecond=0)
 
 
-def reason(settings: Path) -> str:
-    """Why the server is suspended, "" if it is not."""
-    file = path(settings)
+def until(written: str, since: datetime) -> datetime:
+    """When something ends that began then, from a duration or a time.  Raises MvdError for what is no time to come."""
+    seconds = seconds_of(written)
     try:
-        with file.open(errors="replace") as reading:
-            return told_line(reading.read(LONGEST_LINE).strip()) or "no reason given"
-    except FileNotFoundError:
-        return ""
-    except OSError as error:
-        raise Unavailable(f"cannot read {file}: {error.strerror}") from error
+        end = datetime.fromisoformat(written) if seconds is None else since + timedelta(seconds=round(seconds))
+        end = end.astimezone(since.tzinfo)  # a time without a zone is that of this server
+    except (ValueError, OverflowError) as error:
+        raise MvdError(f"not a time: {written}", ENDS) from error
+    if end <= since:
+        raise MvdError(f"{written} is over already", ENDS)
+    return end
 
 
-def suspend(settings: Path, why: str) -> None:
-    """Raises Unavailable or StepFailed if the file cannot be written."""
-    write(path(settings), Entry(f"{why}\n".encode(), 0o644))
+def path(settings: Path, app: str = "") -> Path:
+    """The file that suspends an app, or the server, for the settings at that path."""
+    return settings.with_name(f"{NAME}.{app}" if app else NAME)
 
 
-def resume(settings: Path) -> bool:
-    """False if it was not suspended."""
+def suspended(settings: Path) -> Suspensions:
+    """What is suspended now.  Raises Unavailable if that cannot be read, as then nothing may be changed."""
+    found = {app: it for app, it in _every(settings).items() if not it.is_over(datetime.now(UTC))}
+    return Suspensions(found.pop("", None), found)
+
+
+def suspend(settings: Path, suspension: Suspension, app: str = "") -> None:
+    """Suspend an app, or the server.  Raises StepFailed for what is no name, Unavailable if it cannot be written."""
+    if "/" in app or app.startswith("."):
+        raise StepFailed(f"not the name of an app: {app}")
+    text = json.dumps(suspension.as_json(), indent=2, ensure_ascii=False)
+    write(path(settings, app), Entry(f"{text}\n".encode(), 0o644))
+
+
+def resume(settings: Path, app: str = "") -> bool:
+    """End the suspension of an app, or of the server; False if it was not suspended.  Raises Unavailable."""
+    file = path(settings, app)
+    found = _read(file)
+    if found:
+        remove(file)
+    return bool(found and not found.is_over(datetime.now(UTC)))
+
+
+def remove_ended(settings: Path) -> None:
+    """Remove the files of what has ended by itself, as far as this process may."""
+    with suppress(Unavailable):
+        for app in [app for app, it in _every(settings).items() if it.is_over(datetime.now(UTC))]:
+            remove(path(settings, app))
+
+
+def _every(settings: Path) -> dict[str, Suspension]:
+    """What all files say, also of what is over, by app; that of the server is ""."""
+    folder = settings.parent
+    with readable(folder):
+        names = sorted(it.name for it in folder.iterdir()) if folder.exists() else []
+    apps = [name.removeprefix(f"{NAME}.") for name in names if name.startswith(f"{NAME}.")]
+    return {app: found for app in ("", *apps) if (found := _read(path(settings, app)))}
+
+
+def _read(file: Path) -> Suspension | None:
+    """What a file says; None if there is none.  Whatever it says, it suspends."""
     try:
-        path(settings).unlink()
-    except FileNotFoundError:
-        return False
-    except OSError as error:
-        raise Unavailable(f"cannot remove {path(settings)}: {error.strerror}") from error
-    return True
+        with readable(file), file.open(errors="replace") as reading:
+            text = reading.read(LONGEST_FILE).strip()
+    except Unavailable as error:
+        if isinstance(error.__cause__, FileNotFoundError):
+            return None
+        raise
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        value = None
+    return Suspension.from_json(value) if isinstance(value, dict) else Suspension(why=text)

@@ -18,6 +18,7 @@ from gitops_mvd.core.model import (
     Sync,
 )
 from gitops_mvd.core.plan_text import cut
+from gitops_mvd.core.suspension import Suspension
 from gitops_mvd.state.history import CommitWork
 
 LONGEST_DESCRIPTION = 140  # characters, as GitHub has it; others show more
@@ -85,9 +86,9 @@ def superseded(host: str, by: Revision) -> CommitStatus:
     return _status(host, Operation.SUPERSEDED, f"superseded by {by.short}")
 
 
-def suspended(host: str, why: str) -> CommitStatus:
+def suspended(host: str, suspension: Suspension) -> CommitStatus:
     """All changes are paused on this server."""
-    return _status(host, Operation.SUPERSEDED, f"{host} is suspended: {_line(why)}", Health.SUSPENDED)
+    return _status(host, Operation.SUPERSEDED, f"{host} is {suspension.text}", Health.SUSPENDED)
 
 
 def nothing_to_do(host: str, but: str = "") -> CommitStatus:

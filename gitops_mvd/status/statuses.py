@@ -15,6 +15,7 @@ from urllib.parse import quote
 
 from gitops_mvd.core.model import CommitStatus, Health, Operation, Outcome, Report, Revision
 from gitops_mvd.core.plan_text import cut
+from gitops_mvd.core.suspension import Suspension
 from gitops_mvd.state.history import CommitWork, SqliteHistory
 from gitops_mvd.status import status_text
 from gitops_mvd.status.debounce import Debounce
@@ -241,11 +242,11 @@ class Statuses:
         if subject:
             self._update(subject, status_text.waiting(self._host, why), False)
 
-    def suspend(self, why: str) -> None:
+    def suspend(self, suspension: Suspension) -> None:
         """Close what is pending, as the server is suspended."""
         host = status_text.context(self._host)
         for context, subject in self._history.subjects().items():
-            status = replace(status_text.suspended(self._host, why), context=context)
+            status = replace(status_text.suspended(self._host, suspension), context=context)
             last = self._history.last_status(subject.commit, status)
             if (context == host or self._options.apps) and last and last.operation is Operation.RUNNING:
                 self._post(subject, status)

@@ -36,18 +36,26 @@ def journal_command(name: str, lines: int, follow: bool) -> list[str]:
 
     Raises MvdError if there is none, unless it is to `follow` what may come.
     """
-    known = printed("journalctl", "--quiet", "--field=SYSLOG_IDENTIFIER").splitlines()
-    theirs = [identifier for identifier in known if f"{identifier}/".startswith(f"{name}/")]
-    if not theirs and not follow:
-        raise MvdError(f"no output of {name} in the journal", "Apps of this server: mvd status")
     options = [f"--lines={lines}", *(["--follow"] if follow else [])]
     return [
         "journalctl",
         "--quiet",
         "--output=short-iso",
         *options,
-        *(f"--identifier={one}" for one in theirs or [name]),
+        *(f"--identifier={one}" for one in identifiers_of(name, or_to_come=follow)),
     ]
+
+
+def identifiers_of(name: str, *, or_to_come: bool = False) -> list[str]:
+    """What the output of `app` or `app/service` is found by in the journal.
+
+    Raises MvdError if there is none, unless it may be `or_to_come`.
+    """
+    known = printed("journalctl", "--quiet", "--field=SYSLOG_IDENTIFIER").splitlines()
+    theirs = [identifier for identifier in known if f"{identifier}/".startswith(f"{name}/")]
+    if not theirs and not or_to_come:
+        raise MvdError(f"no output of {name} in the journal", "Apps of this server: mvd status")
+    return theirs or [name]
 
 
 def printed(*argv: str) -> str:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar, cast
 
-from gitops_mvd.api.client import ANSWERS_WITHIN_SECONDS, LONG_ANSWER_SECONDS, Api
+from gitops_mvd.api.client import ANSWERS_WITHIN_SECONDS, LONG_ANSWER_SECONDS, Api, Refused
 from gitops_mvd.api.views import ChangesView
 from gitops_mvd.core.backoff import Backoff
 from gitops_mvd.core.errors import Unavailable
@@ -93,7 +93,7 @@ class Host:
     async def act(self, name: str, of: type[T], /, **parameters: Any) -> T:
         """Have the daemon do something.  Raises Unavailable and Refused."""
         async with self._turns:
-            return await apart(partial(self.api.ask, name, of, within=ANSWERS_WITHIN_SECONDS, **parameters))
+            return await apart(partial(self.api.ask, name, of, **parameters))
 
     def _is_new(self, name: str, answer: _Answer) -> bool:
         age = time.monotonic() - answer.at
@@ -104,11 +104,11 @@ class Host:
         return age < NEW_SECONDS
 
     async def _ask(self, key: object, name: str, of: type[T], parameters: dict[str, Any]) -> T:
-        within = LONG_ANSWER_SECONDS if name in LONG else ANSWERS_WITHIN_SECONDS
+        timeout = LONG_ANSWER_SECONDS if name in LONG else ANSWERS_WITHIN_SECONDS
         number = self._number
         async with self._turns:
             try:
-                value = await apart(partial(self.api.ask, name, of, within=within, **parameters))
+                value = await apart(partial(self.api.ask, name, of, timeout=timeout, **parameters))
             except Unavailable as error:
                 if name not in LONG:
                     self._fell_silent(error)
@@ -142,7 +142,9 @@ class Host:
         self._number = 0  # what was known before has become old
         while time.monotonic() - self._seen < LINGER_SECONDS:
             after = 0 if self.silence else self._number
-            question = partial(self.api.ask, "changes", ChangesView, within=CHANGES_WITHIN_SECONDS, after=after)
+            timeout = CHANGES_WITHIN_SECONDS + ANSWERS_WITHIN_SECONDS
+            asked = {"after": after, "within": CHANGES_WITHIN_SECONDS}
+            question = partial(self.api.ask, "changes", ChangesView, timeout=timeout, **asked)
             try:
                 number = (await apart(question)).number
             except Unavailable as error:
@@ -150,9 +152,11 @@ class Host:
                 await asyncio.sleep(PAUSE.pause(failures))
                 failures += 1
                 continue
-            except Exception:
-                log.exception("cannot watch %s", self.name)
-                await asyncio.sleep(PAUSE.longest)
+            except Refused as error:  # it has too many who wait
+                log.warning("cannot watch %s: %s", self.name, error)
+                self._ring()
+                await asyncio.sleep(PAUSE.pause(failures))
+                failures += 1
                 continue
             failures = 0
             if number != self._number:

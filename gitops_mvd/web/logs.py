@@ -184,7 +184,7 @@ class Follower:
         return self._host.api.stream(
             "logs",
             LogLine,
-            within=SILENT_SECONDS,
+            timeout=SILENT_SECONDS,
             until=self._is_enough,
             name=self._name,
             follow=True,

@@ -70,7 +70,7 @@ async def lines(host: Host, asked: Endpoint, given: dict[str, str]) -> AsyncIter
         return is_over.is_set()
 
     def run() -> None:
-        ask = partial(host.api.stream, asked.name, asked.answer, within=SILENT_SECONDS, until=alive)
+        ask = partial(host.api.stream, asked.name, asked.answer, timeout=SILENT_SECONDS, until=alive)
         try:
             for value in ask(**given):
                 put(msgspec.json.encode(value) + b"\n")

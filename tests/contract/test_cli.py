@@ -133,18 +133,22 @@ def test_threads_that_are_down_or_were_started_again_are_lines_of_status_and_doc
 
 
 @needs_root
-def test_a_status_for_programs_with_the_reason_of_a_suspension(operator: Terminal) -> None:
-    assert operator.mvd("suspend", "the disk", "is changed").code == 0
+def test_a_status_for_programs_with_the_reason_of_a_suspension(
+    operator: Terminal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SUDO_USER", "anna")
+    assert operator.mvd("suspend", "--why", "the disk is changed").code == 0
     try:
         status = json.loads(operator.mvd("status", "--json").out)
-        assert "suspended: the disk is changed (`mvd resume` ends it)" in operator.mvd("status").out.splitlines()
+        line = "suspended by anna: the disk is changed (`mvd resume` ends it)"
+        assert line in operator.mvd("status").out.splitlines()
         doctor = operator.mvd("doctor").out
         assert operator.mvd("sync").code == 1
     finally:
         assert operator.mvd("resume").out.startswith("resumed: ")
-    assert status["suspended"] == "the disk is changed"
+    assert (status["suspended"]["by"], status["suspended"]["why"]) == ("anna", "the disk is changed")
     assert {"app": "images", "sync": "Synced", "health": "Healthy", "why": ""} in status["apps"]
-    assert "warn  suspended      nothing is changed here: the disk is changed\n" in doctor
+    assert "warn  suspended      nothing is changed here: suspended by anna: the disk is changed\n" in doctor
 
 
 @needs_root
@@ -602,11 +606,13 @@ def test_an_installation_writes_the_unit_and_settings_that_can_be_read(
     monkeypatch.setattr(install, "UNIT", tmp_path / "gitops-mvd.service")
     monkeypatch.setattr(install, "COMPLETION", tmp_path / "completions/mvd")
     monkeypatch.setattr(install, "JOURNAL", tmp_path / "journald.conf.d/50-gitops-mvd.conf")
+    monkeypatch.setattr(install, "GROUPS", tmp_path / "sysusers.d/gitops-mvd.conf")
     (tmp_path / "completions").mkdir()
     said = terminal.mvd("install", "--no-start", "--repository", "https://git.example/acme/config.git")
     assert said.out.splitlines() == [
         f"wrote {terminal.config}",
         f"wrote {tmp_path}/gitops-mvd.service",
+        f"wrote {tmp_path}/sysusers.d/gitops-mvd.conf: members of mvd may look, those of mvd-act may act",
         f"wrote {tmp_path}/completions/mvd",
         f"wrote {tmp_path}/journald.conf.d/50-gitops-mvd.conf: no line of a container is dropped",
     ]

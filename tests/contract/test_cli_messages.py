@@ -233,7 +233,7 @@ def test_not_root_and_the_token_is_for_root_alone(server: Terminal, tmp_path: Pa
 
 
 @needs_root
-@pytest.mark.parametrize("words", [["sync"], ["suspend", "now"]], ids=" ".join)
+@pytest.mark.parametrize("words", [["sync"], ["suspend", "--why", "now"]], ids=" ".join)
 def test_not_root_and_something_is_to_be_written(server: Terminal, tmp_path: Path, words: list[str]) -> None:
     open_to_all(tmp_path)
     said = as_somebody_else(server, *words)
@@ -378,9 +378,12 @@ def test_resume_on_a_server_that_is_not_suspended(server: Terminal) -> None:
     assert server.mvd("resume") == Said(1, "", "this server is not suspended\n")
 
 
-def test_a_sync_on_a_suspended_server_says_why_it_does_nothing(server: Terminal, caplog: Any) -> None:
-    server.mvd("suspend", "the disk", "is being changed")
+def test_a_sync_on_a_suspended_server_says_why_it_does_nothing(
+    server: Terminal, caplog: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SUDO_USER", "anna")
+    server.mvd("suspend", "--why", "the disk is being changed")
     said = server.mvd("sync")
     assert said.code == 1
     assert said.err == "mvd: nothing was changed\n"
-    assert "this server is suspended: the disk is being changed (`mvd resume`)" in caplog.text
+    assert "this server is suspended by anna: the disk is being changed (`mvd resume`)" in caplog.text

@@ -20,6 +20,7 @@ from gitops_mvd.state.history import SqliteHistory
 from gitops_mvd.status.statuses import Statuses, StatusOptions
 from tests.contract.test_hostile_repositories import Objects
 from tests.fakes import FakeHost
+from tests.onlookers import onlookers
 
 KIB = 1 << 10
 
@@ -51,6 +52,7 @@ class World:
             cache={},
             pull_requests=None,
             follow=lambda revision, fetched: None,
+            **onlookers(path),
         )
         self.daemon = Daemon(cast(Any, wired))
 
@@ -96,7 +98,7 @@ def test_nothing_grows_with_the_number_of_deploys(tmp_path: Path, monkeypatch: p
     world = World(tmp_path)
     tracemalloc.start()
     try:
-        for _ in range(20):
+        for _ in range(100):  # a connection to SQLite keeps the last 200 cursors in mind
             world.deploy()
         before, sizes = memory(), []
         for _ in range(40):

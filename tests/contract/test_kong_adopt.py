@@ -564,7 +564,7 @@ state, settings = map(Path, sys.argv[1:])
 history = SqliteHistory(state / "history.db")
 history.last_error(0)  # two that make the file at once would be in each other's way
 def look(*_):
-    history.save_last_error(f"this server is suspended: {suspension.reason(settings)} (`mvd resume`)")
+    history.save_last_error(f"this server is {suspension.suspended(settings).host.text} (`mvd resume`)")
 with alone(state):
     signal.signal(signal.SIGUSR1, look)
     print("runs", flush=True)
@@ -587,11 +587,12 @@ def test_a_daemon_that_runs_stands_still_meanwhile(gateway: Gateway, server: Pat
             host=HOST, kong=kong, routes=Routes(kong, HOST), history=history, settings=server, state=state
         )
         with adopter.alone():
-            assert suspension.reason(server) == SUSPENDED_BY
-        assert suspension.reason(server) == ""
-        suspension.suspend(server, "by hand")
+            assert (found := suspension.suspended(server).host)
+            assert found.by == SUSPENDED_BY
+        assert suspension.suspended(server).host is None
+        suspension.suspend(server, by_hand := suspension.Suspension("anna", "by hand"))
         assert mvd_adopt(server, "--yes").return_value == 0
-        assert suspension.reason(server) == "by hand"
+        assert suspension.suspended(server).host == by_hand
         history.close()
         daemon.terminate()
 

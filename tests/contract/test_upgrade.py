@@ -40,7 +40,7 @@ from gitops_mvd.kinds.timer import render as timer_text
 from gitops_mvd.manifest import load, read_fleet
 from gitops_mvd.secrets.store import Secrets
 from gitops_mvd.state.history import SqliteHistory
-from gitops_mvd.state.suspension import reason as why_suspended
+from gitops_mvd.state.suspension import Suspension, Suspensions, suspended
 from tests.contract import recorded
 from tests.contract.kong_documents import PATHS
 from tests.lab.kong_standin import StandIn
@@ -424,7 +424,7 @@ def test_a_server_that_was_suspended_stays_so(tmp_path: Path, monkeypatch: pytes
     server.files.pop(ENV)  # there would be something to do
     with server.running(monkeypatch) as wired:
         before = server.look()
-        assert why_suspended(server.settings) == "for the weekend"
+        assert suspended(server.settings) == Suspensions(Suspension(why="for the weekend"))
         assert Daemon(wired).once() is None
         assert server.look() == before
     assert server.played.refused == []

@@ -17,6 +17,7 @@ from gitops_mvd.daemon.mailbox import Mailbox
 from gitops_mvd.daemon.supervisor import Run
 from gitops_mvd.daemon.triggers import RELOAD, STOP, SYNC
 from gitops_mvd.status.outbox import Outbox
+from tests.onlookers import onlookers
 from tests.threads import kept
 
 
@@ -37,6 +38,7 @@ def wired(error: Exception, told: list[str], tmp_path: Any) -> Any:
             save_last_error=lambda why, *, awaited: told.append(why), save_threads=lambda states: None
         ),
         settings_path=tmp_path / "config.yaml",
+        **onlookers(tmp_path),
     )
 
 

@@ -68,6 +68,7 @@ def test_nobody_is_signalled_by_a_lock_of_garbage(text: bytes, tmp_path: Path) -
 def test_the_reason_of_a_suspension_is_one_plain_line(text: bytes, tmp_path: Path) -> None:
     settings = tmp_path / "config.yaml"
     suspension.path(settings).write_bytes(text)
-    reason = suspension.reason(settings)
-    assert reason.isprintable()
-    assert 0 < len(reason) <= 2000
+    found = suspension.suspended(settings).host
+    assert found is not None
+    assert found.text.isprintable()
+    assert 0 < len(found.text) <= 2100

@@ -20,6 +20,7 @@ from gitops_mvd.core.model import (
     Revision,
     Sync,
 )
+from gitops_mvd.core.suspension import Suspension
 from gitops_mvd.state.history import SqliteHistory, channel
 from gitops_mvd.status.debounce import DEBOUNCE_SECONDS
 from gitops_mvd.status.statuses import CommitChange, Statuses, StatusOptions, is_green
@@ -176,11 +177,11 @@ def test_a_commit_that_is_not_followed_is_red_by_itself(world: World) -> None:
 
 def test_what_is_pending_on_a_suspended_server_is_over_until_it_goes_on(world: World) -> None:
     world.statuses.add_commits([step("a", "web")])
-    world.statuses.suspend("the disk is being changed")
-    world.statuses.suspend("the disk is being changed")
+    world.statuses.suspend(Suspension(why="the disk is being changed"))
+    world.statuses.suspend(Suspension(why="the disk is being changed"))
     assert world.waiting() == {("a", HOST): "h1 is suspended: the disk is being changed"}
     assert world.tell(well("web")) == {("a", HOST): "1 app healthy"}
-    world.statuses.suspend("again")
+    world.statuses.suspend(Suspension(why="again"))
     assert world.waiting() == {}
 
 

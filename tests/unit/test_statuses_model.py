@@ -32,6 +32,7 @@ from gitops_mvd.status.debounce import DEBOUNCE_SECONDS
 from gitops_mvd.status.outbox import LONGEST_PAUSE_SECONDS, Outbox
 from gitops_mvd.status.statuses import Statuses, StatusOptions, is_green
 from tests.fakes import FakeClock, FakeHost, Killed
+from tests.onlookers import onlookers
 from tests.unit.memory_tree import MemoryTree
 
 HOST = "mvd/h1"
@@ -150,6 +151,7 @@ class Story(RuleBasedStateMachine):
             monitor=SimpleNamespace(pause_all=lambda: None, follow=lambda there: None),
             clock=self.clock,
             cache={},
+            **onlookers(self.folder),
         )
         os.environ["NOTIFY_SOCKET"] = str(self.folder / "notify")
         self.daemon = Daemon(cast(Wired, wired))

@@ -47,6 +47,7 @@ class Settings:
     files: str = "/etc/gitops-mvd/files"
     folders: str = "/srv/mvd"
     secrets: str = "/etc/gitops-mvd/secrets"
+    run: str = "/run/gitops-mvd"
     sops: SopsSettings = field(default_factory=lambda: SopsSettings())
     providers: Mapping[str, ProviderSettings] = field(default_factory=dict)
 
@@ -101,6 +102,11 @@ SETTINGS_SECTION = section(
         "secrets": Key(
             "The folder with the secrets of this server, a file each, readable by root only: what a manifest names as "
             "`{file://NAME}`, or as a secret that is `external`.",
+            absolute,
+        ),
+        "run": Key(
+            "The folder for the sockets of the local API: `api.sock`, which only reads, for root and the group `mvd`, "
+            "and `act.sock` for root and the group `mvd-act`.",
             absolute,
         ),
         "sops": Key("The keys for files of the repository that are encrypted with SOPS.", SOPS_SECTION),

@@ -1,0 +1,322 @@
+"""The local API over two unix sockets: one that only reads, and one that may act.
+
+Who may do what is in the rights of the sockets alone, as `ls -l /run/gitops-mvd` shows it.  One thread moves all bytes,
+a few answer; so many may wait or listen at once that others still get an answer.  Whoever does not read what was asked
+for is cut off.
+"""
+
+from __future__ import annotations
+
+import grp
+import json
+import logging
+import os
+import socket
+import threading
+import urllib.parse
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from waitress import wasyncore
+from waitress.channel import HTTPChannel
+from waitress.server import UnixWSGIServer
+from waitress.task import ThreadedTaskDispatcher
+
+from gitops_mvd.api.description import JSON, LINES
+from gitops_mvd.api.endpoints import (
+    ACTING_SOCKET,
+    ACTORS,
+    ENDPOINTS,
+    READERS,
+    SETTINGS_HEADER,
+    SOCKET,
+    Endpoint,
+    Parameter,
+)
+from gitops_mvd.api.views import ErrorView
+from gitops_mvd.core.errors import MvdError, Unavailable
+from gitops_mvd.core.redact import told_line
+from gitops_mvd.daemon.answers import Answers, Busy, NotFound, questions
+
+log = logging.getLogger(__name__)
+
+THREADS = 24
+MOST_WAITING = 20  # of the threads: those that wait for a change, or follow a log
+MOST_CONNECTIONS = 100
+LARGEST_BODY = 64 << 10  # bytes
+UNREAD = 1 << 20  # bytes of an answer that wait for whoever asked
+UNREAD_SECONDS = 60.0  # after which somebody who reads nothing is cut off
+LOOK_SECONDS = 5.0
+
+Start = Callable[..., Any]
+Environ = dict[str, Any]
+REASONS = {200: "OK", 400: "Bad Request", 403: "Forbidden", 404: "Not Found", 405: "Method Not Allowed"}
+REASONS |= {413: "Content Too Large", 500: "Internal Server Error", 503: "Service Unavailable"}
+
+
+class Wrong(MvdError):
+    """A question that cannot be answered as it was asked."""
+
+    def __init__(self, status: int, message: str, hint: str = "") -> None:
+        super().__init__(message, hint)
+        self.status = status
+
+
+class Application:
+    """Answers requests, as WSGI has it.  `acts` says whether this one may do more than read."""
+
+    def __init__(self, answers: Answers, settings: Path, *, acts: bool, waiting: threading.Semaphore) -> None:
+        self._questions = questions(answers)
+        self._headers = [(SETTINGS_HEADER, urllib.parse.quote(str(settings))), ("Cache-Control", "no-store")]
+        self._acts = acts
+        self._waiting = waiting
+
+    def __call__(self, environ: Environ, start: Start) -> Iterable[bytes]:
+        try:
+            endpoint, given = self._endpoint(environ)
+            parameters = read_parameters(endpoint, given)
+            answer = self._questions[endpoint.name]
+            if endpoint.is_stream:
+                lines = self._lines(answer, parameters, environ.get("waitress.client_disconnected", lambda: False))
+                first = next(lines, b"")
+                start("200 OK", [*self._headers, ("Content-Type", LINES)])
+                return _with_first(first, lines)
+            if parameters.get("within"):
+                with self._turn():
+                    body = msgspec.json.encode(answer(**parameters))
+            else:
+                body = msgspec.json.encode(answer(**parameters))
+            return self._whole(start, 200, body)
+        except Exception as error:
+            status, told = _told(error, environ)
+            return self._whole(start, status, msgspec.json.encode(told))
+
+    def _whole(self, start: Start, status: int, body: bytes) -> list[bytes]:
+        length = ("Content-Length", str(len(body)))
+        start(f"{status} {REASONS[status]}", [*self._headers, ("Content-Type", JSON), length])
+        return [body]
+
+    def _endpoint(self, environ: Environ) -> tuple[Endpoint, Mapping[str, Any]]:
+        """What is asked, and what was given to it."""
+        path, method = environ["PATH_INFO"], environ["REQUEST_METHOD"]
+        found = [(it, named) for it in ENDPOINTS if (named := _named(it.path, path)) is not None]
+        if not found:
+            raise Wrong(404, f"there is no {told_line(path, 100)}", "GET /v1/openapi.json tells what there is")
+        endpoint, named = found[0]
+        if method not in (endpoint.method, "HEAD" if endpoint.method == "GET" else ""):
+            raise Wrong(405, f"{endpoint.path} takes {endpoint.method}")
+        if endpoint.method == "GET":
+            query = urllib.parse.parse_qs(environ.get("QUERY_STRING", ""), keep_blank_values=True)
+            return endpoint, {**{name: values[-1] for name, values in query.items()}, **named}
+        if not self._acts:
+            raise Wrong(403, "this socket only reads", f"what acts goes to {ACTING_SOCKET}")
+        return endpoint, _body(environ)
+
+    @contextmanager
+    def _turn(self) -> Iterator[None]:
+        """Inside, one of the threads that may wait does so.  Raises Busy if all do."""
+        if not self._waiting.acquire(blocking=False):
+            raise Busy("too many follow the daemon at once", "end some of them, or go through `mvd web`")
+        try:
+            yield
+        finally:
+            self._waiting.release()
+
+    def _lines(
+        self, ask: Callable[..., Iterator[Any]], given: dict[str, Any], is_over: Callable[[], bool]
+    ) -> Iterator[bytes]:
+        with self._turn():
+            for value in ask(**given, is_over=is_over):
+                yield (msgspec.json.encode(value) if value is not None else b"") + b"\n"
+
+
+def _with_first(first: bytes, rest: Iterator[bytes]) -> Iterator[bytes]:
+    """What was asked for already, and the rest, which ends when this does."""
+    try:
+        yield first
+        yield from rest
+    finally:
+        close = getattr(rest, "close", lambda: None)
+        close()
+
+
+def _named(pattern: str, path: str) -> dict[str, str] | None:
+    """The named parts of a path by a pattern such as `/v1/operations/{id}`; None if it is another path."""
+    wanted, given = pattern.split("/"), path.split("/")
+    if len(wanted) != len(given):
+        return None
+    named = {}
+    for part, value in zip(wanted, given, strict=True):
+        if part.startswith("{"):
+            named[part.strip("{}")] = value
+        elif part != value:
+            return None
+    return named
+
+
+def _body(environ: Environ) -> Mapping[str, Any]:
+    length = int(environ.get("CONTENT_LENGTH") or 0)
+    if length > LARGEST_BODY:
+        raise Wrong(413, f"the body has more than {LARGEST_BODY} bytes")
+    try:
+        value = json.loads(environ["wsgi.input"].read(length) or b"{}")
+    except (ValueError, RecursionError):
+        raise Wrong(400, "the body is not JSON") from None
+    if not isinstance(value, dict):
+        raise Wrong(400, "the body is not a JSON object")
+    return value
+
+
+# ---- what is given to a question -------------------------------------------------------------------------------------
+
+
+def read_parameters(endpoint: Endpoint, given: Mapping[str, Any]) -> dict[str, Any]:
+    """What was given, in the types of the endpoint, with its defaults.  Raises Wrong."""
+    known = {parameter.name: parameter for parameter in endpoint.parameters}
+    if unknown := sorted(given.keys() - known.keys()):
+        raise Wrong(
+            400, f"{endpoint.path} has no {told_line(unknown[0], 100)}", f"It has: {', '.join(known) or 'nothing'}"
+        )
+    return {
+        name: _value(parameter, given[name]) if name in given else _default(parameter)
+        for name, parameter in known.items()
+    }
+
+
+def _default(parameter: Parameter) -> str | int | float | bool:
+    if parameter.default is None:
+        raise Wrong(400, f"{parameter.name} is missing")
+    return parameter.default
+
+
+def _value(parameter: Parameter, given: object) -> str | int | float | bool:
+    kind = parameter.kind
+    wrong = Wrong(400, f"{parameter.name}: not what it should be ({kind.__name__}): {told_line(str(given), 100)}")
+    if kind is str:
+        if not isinstance(given, str):
+            raise wrong
+        return given
+    if kind is bool:
+        if str(given).lower() not in ("true", "false", "1", "0"):
+            raise wrong
+        return str(given).lower() in ("true", "1")
+    try:
+        number = int(str(given)) if kind is int else float(str(given))
+    except ValueError:
+        raise wrong from None
+    if not 0 <= number < 2**53 or (parameter.most and number > parameter.most):
+        limit = f" and at most {parameter.most:g}" if parameter.most else ""
+        raise Wrong(400, f"{parameter.name}: must be at least 0{limit}")
+    return number
+
+
+def _told(error: Exception, environ: Environ) -> tuple[int, ErrorView]:
+    """The status of HTTP and the words for an error."""
+    if not isinstance(error, MvdError):
+        log.error("internal error api=%s", told_line(environ.get("PATH_INFO", ""), 100), exc_info=error)
+        return 500, ErrorView("internal error, see the log of gitops-mvd", "journalctl -u gitops-mvd")
+    match error:
+        case Wrong():
+            status = error.status
+        case NotFound():
+            status = 404
+        case Busy() | Unavailable():
+            status = 503
+        case _:
+            status = 400
+    return status, ErrorView(told_line(error.message), told_line(error.hint))
+
+
+# ---- the server ------------------------------------------------------------------------------------------------------
+
+
+class _Server(UnixWSGIServer):
+    """Cuts off whoever does not read."""
+
+    active_channels: dict[int, HTTPChannel]  # type: ignore[assignment]  # the stubs are wrong about it
+
+    def maintenance(self, now: float) -> None:
+        super().maintenance(int(now))
+        for channel in list(self.active_channels.values()):
+            if channel.total_outbufs_len and now - channel.last_activity > UNREAD_SECONDS:
+                channel.handle_close()
+
+
+class ApiThread:
+    """The thread that serves the API; `folder` is where its sockets are made."""
+
+    def __init__(self, answers: Answers, settings: Path, folder: Path) -> None:
+        self._answers = answers
+        self._settings = settings
+        self._folder = folder
+        self._wake: Callable[[], None] = lambda: None
+
+    def run(self, stop: threading.Event, up: Callable[[], None]) -> None:
+        """Answer until `stop`.  Raises Unavailable if the sockets cannot be made."""
+        logging.getLogger("waitress").setLevel(logging.ERROR)
+        known: dict[int, Any] = {}
+        dispatcher = ThreadedTaskDispatcher()
+        dispatcher.set_thread_count(THREADS)
+        waiting = threading.Semaphore(MOST_WAITING)
+        try:
+            for where, group, acts in ((SOCKET, READERS, False), (ACTING_SOCKET, ACTORS, True)):
+                listener = listen(self._folder / Path(where).name, group)
+                application = Application(self._answers, self._settings, acts=acts, waiting=waiting)
+                server = _served(listener, application, dispatcher, known)
+            self._wake = server.pull_trigger
+            up()
+            while not stop.is_set():
+                wasyncore.loop(timeout=LOOK_SECONDS, use_poll=True, map=known, count=1)
+        finally:
+            self._wake = lambda: None
+            dispatcher.shutdown(timeout=1)
+            wasyncore.close_all(known, ignore_all=True)
+
+    def wake(self) -> None:
+        with suppress(OSError):  # it has ended
+            self._wake()
+
+
+def _served(
+    listener: socket.socket, application: Application, dispatcher: ThreadedTaskDispatcher, known: dict[int, Any]
+) -> _Server:
+    return _Server(
+        application,
+        known,
+        _sock=listener,
+        bind_socket=False,
+        dispatcher=dispatcher,
+        ident=None,
+        connection_limit=2 * MOST_CONNECTIONS,
+        max_request_body_size=LARGEST_BODY + 1,
+        max_request_header_size=LARGEST_BODY,
+        outbuf_overflow=UNREAD,
+        outbuf_high_watermark=UNREAD,
+        channel_request_lookahead=1,  # it goes on reading, and so sees that somebody has gone
+        cleanup_interval=5,
+        log_socket_errors=False,
+        sockinfo=(listener.family, listener.type, listener.proto, listener.getsockname()),
+    )
+
+
+def listen(path: Path, group: str) -> socket.socket:
+    """A socket at that path for root and a group, if this server has it.  Raises Unavailable."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o755)
+        path.unlink(missing_ok=True)
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        before = os.umask(0o177)
+        try:
+            listener.bind(str(path))
+        finally:
+            os.umask(before)
+        with suppress(KeyError, PermissionError):  # then it is ours alone
+            os.chown(path, -1, grp.getgrnam(group).gr_gid)
+            path.chmod(0o660)
+    except OSError as error:
+        raise Unavailable(f"cannot listen at {path}: {error.strerror}", "set `run` in the settings") from error
+    listener.setblocking(False)
+    return listener
