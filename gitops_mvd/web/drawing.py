@@ -65,7 +65,8 @@ def draw(app: AppView) -> Markup:
         first += height
     parts += [_drawn(it) for it in routes]
     if routes:
-        gateway = _Node("gateway", _middle(0, first), "Kong", "gateway")
+        middle = sum(it.middle for it in routes) / len(routes)
+        gateway = _Node("gateway", middle, "Kong", "gateway")
         parts += [_edge(gateway, it, state) for it, state in zip(routes, states, strict=True)]
         parts.append(_drawn(gateway))
     left = 0 if routes else COLUMNS["service"][0] - 4

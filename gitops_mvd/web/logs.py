@@ -12,6 +12,7 @@ import logging
 import re
 import threading
 import time
+import zlib
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
@@ -63,7 +64,7 @@ def shown(line: LogLine) -> str:
         body = (
             f"<details><summary>{html.escape(first)}<i>… {more}</i></summary><span>{html.escape(rest)}</span></details>"
         )
-    return f'<li class="c{sum(replica.encode()) % COLOURS}">{head}{body}</li>'
+    return f'<li class="c{zlib.crc32(replica.encode()) % COLOURS}">{head}{body}</li>'
 
 
 def _short(instance: str, app: str) -> str:

@@ -13,7 +13,7 @@ from gitops_mvd.core.model import Health, Operation
 _SIZES = ((86400, "d"), (3600, "h"), (60, "min"))
 _FAILURES = (Operation.ROLLBACK_FAILED, Operation.FAILED, Operation.ROLLED_BACK)  # the worst first
 SHORTEST_PREFIX = 4  # characters of a commit
-SIGNS = {"create": "+", "update": "~", "delete": "−", "wait": "⏱"}
+SIGNS = {"create": "+", "update": "~", "delete": "−", "wait": "?"}
 CAUSES = {
     "push": "a push",
     "sync": "somebody asked for it",
@@ -72,9 +72,9 @@ def kind(word: str) -> str:
             return "good"
         case "Progressing" | "Running" | "created" | "restarting":
             return "busy"
-        case "Degraded" | "Failed" | "RollbackFailed" | "fail" | "failed" | "dead" | "exited":
+        case "Degraded" | "Failed" | "RolledBack" | "RollbackFailed" | "fail" | "failed" | "dead" | "exited":
             return "bad"
-        case "OutOfSync" | "Missing" | "RolledBack" | "warn" | "WARNING":
+        case "OutOfSync" | "Missing" | "warn" | "WARNING":
             return "warn"
         case "ERROR" | "CRITICAL" | "silent":
             return "bad"

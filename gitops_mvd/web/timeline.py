@@ -1,6 +1,6 @@
 """An operation as bars on a line of time.  Pure.
 
-Places and lengths are in thousandths of the whole operation: that is what the drawings of the bars are in.
+Places and lengths are in percent of the whole operation: that is what the drawings of the bars are in.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from itertools import groupby
 
 from gitops_mvd.api.views import RUNNING, OperationView, PhaseView, StepView
 
-WHOLE = 1000
-LEAST = 4  # of a bar, so that it can be seen
+WHOLE = 100.0
+LEAST = 0.4  # of a bar, so that it can be seen
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,8 +19,8 @@ class Bar:
     """A step with its place on the line; `seconds` goes on for one that runs."""
 
     step: StepView
-    left: int
-    width: int
+    left: float
+    width: float
     seconds: float
 
 
@@ -38,8 +38,8 @@ class Phase:
     """A part of the operation with its place."""
 
     phase: PhaseView
-    left: int
-    width: int
+    left: float
+    width: float
 
 
 def groups(operation: OperationView, now: float) -> list[Group]:
@@ -51,7 +51,7 @@ def groups(operation: OperationView, now: float) -> list[Group]:
         is_on = step.state == RUNNING and not operation.ended
         seconds = max(0.0, now - step.began) if is_on else step.seconds
         left = _part(step.began - operation.began, whole)
-        return Bar(step, min(left, WHOLE - LEAST), max(LEAST, min(_part(seconds, whole), WHOLE - left)), seconds)
+        return Bar(step, min(left, WHOLE - LEAST), round(max(LEAST, min(_part(seconds, whole), WHOLE - left)), 2), seconds)
 
     order: dict[tuple[str, str], int] = {}
     for step in operation.steps:
@@ -72,7 +72,7 @@ def phases(operation: OperationView, now: float) -> list[Phase]:
     ]
 
 
-def marks(operation: OperationView, now: float) -> list[tuple[int, float]]:
+def marks(operation: OperationView, now: float) -> list[tuple[float, float]]:
     """Where the line has a mark, and of how many seconds: about five, at round numbers."""
     whole = max((operation.ended or now) - operation.began, 0.001)
     steps = (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1800, 3600, 7200, 21600, 86400)
@@ -80,5 +80,5 @@ def marks(operation: OperationView, now: float) -> list[tuple[int, float]]:
     return [(_part(step * it, whole), step * it) for it in range(1, int(whole / step) + 1)]
 
 
-def _part(seconds: float, whole: float) -> int:
-    return max(0, min(WHOLE, round(WHOLE * seconds / whole)))
+def _part(seconds: float, whole: float) -> float:
+    return round(max(0.0, min(WHOLE, WHOLE * seconds / whole)), 2)
