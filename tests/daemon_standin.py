@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
@@ -180,7 +180,8 @@ class _Handler(BaseHTTPRequestHandler):
             self._stream(given)
         else:
             found = self.server.world.answer(endpoint.name, given)
-            self._send(404 if isinstance(found, ErrorView) else 200, found)
+            with suppress(OSError):  # whoever asked has gone
+                self._send(404 if isinstance(found, ErrorView) else 200, found)
 
     def _send(self, status: int, value: Any) -> None:
         body = msgspec.json.encode(value)
@@ -195,12 +196,10 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Connection", "close")
         self.end_headers()
         self.close_connection = True
-        try:
+        with suppress(OSError):
             for line in self.server.world.follow(given):
                 self.wfile.write((msgspec.json.encode(line) if line else b"") + b"\n")
                 self.wfile.flush()
-        except OSError:
-            pass  # whoever followed has gone
 
 
 def _endpoint(method: str, path: str, given: dict[str, Any]) -> Endpoint | None:

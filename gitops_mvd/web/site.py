@@ -49,7 +49,9 @@ LONGEST_QUERY = 200  # characters of what is searched for
 MOST_NOTICES = 100  # that wait to be shown
 REST_SECONDS = 30.0
 EVENTS = "text/event-stream"
+STATUS = {"nothing.html": 404, "silent.html": 503}
 SPANS = {"": 0, "1 hour": 3600, "4 hours": 14400, "1 day": 86400, "1 week": 604800}
+LEFT = "mvd.left"  # where a request has the stream that is its answer
 Answer = Callable[[Request], Awaitable[Response]]
 
 
@@ -157,7 +159,7 @@ class Site:
                 return _Endless(Stream(events, self._crowd))
             page = await self._shown(show, asked)
             html = self._drawn(page, request, visitor, host).replace(self._mark, visitor.seal)
-            return _html(html, 404 if page.template == "nothing.html" else 200)
+            return _html(html, STATUS.get(page.template, 200))
 
         return answer
 
@@ -430,14 +432,17 @@ _TYPES = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 
 
 class _Endless(Response):
-    """A stream in the place of an answer."""
+    """A stream in the place of an answer.  It is left for `_Around`, as there may be a thousand:
+
+    what has found it, and all that this has in hand, is not kept for as long as it goes on.
+    """
 
     def __init__(self, stream: Stream) -> None:
         super().__init__()
         self._stream = stream
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await self._stream(scope, receive, send)
+        scope[LEFT].append(self._stream)
 
 
 class _Around:
@@ -464,7 +469,10 @@ class _Around:
                 message["headers"] = [*given, *self._headers]
             await send(message)
 
-        await self._inner(scope, receive, sent)
+        left: list[Stream] = []
+        await self._inner({**scope, LEFT: left}, receive, sent)
+        if left:
+            await left.pop()(scope, receive, sent)
 
 
 def _wants_html(request: Request) -> bool:
