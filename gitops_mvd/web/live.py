@@ -66,6 +66,7 @@ class Stream:
                 await _sent(send, RETRY)
             async for event in self._events:
                 await _sent(send, event)
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
         except (TimeoutError, OSError):
             pass  # it reads nothing, or has gone: the connection is closed by whoever called
         except asyncio.CancelledError:

@@ -17,6 +17,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 
 from gitops_mvd.api.client import Refused
 from gitops_mvd.api.views import LogLine
@@ -176,7 +177,7 @@ class Follower:
                 log.exception("cannot follow %s", self._name)
                 trouble = f"internal error: {type(error).__name__}"
             if not self._ended:
-                self._call(lambda trouble=trouble: self._tell(trouble))
+                self._call(partial(self._tell, trouble))
                 time.sleep(PAUSE.pause(failures))
                 failures += 1
 

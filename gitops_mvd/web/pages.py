@@ -10,7 +10,7 @@ import re
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from gitops_mvd.api.client import Refused
 from gitops_mvd.api.views import AppView, CommandView, EventsView, HostView, OperationView
@@ -63,6 +63,7 @@ class Page:
     ticks: bool = False
 
 
+T = TypeVar("T")
 Show = Callable[[Asked], Awaitable[Page]]
 
 
@@ -105,9 +106,7 @@ async def app(asked: Asked) -> Page:
     """One app: how it is reached, its instances, its last deploys."""
     status = await asked.host.ask("status", HostView)
     one = _app(status, asked.named["app"])
-    operations = await _or_none(
-        asked.host.ask("operations", tuple[OperationView, ...], app=one.name, limit=OF_ONE_APP)
-    )
+    operations = await _or_none(asked.host.ask("operations", tuple[OperationView, ...], app=one.name, limit=OF_ONE_APP))
     is_on = any(not it.ended for it in operations or ())
     return Page(
         "app.html",
@@ -205,7 +204,9 @@ async def events(asked: Asked) -> Page:
     """The latest lines of the daemon's own log."""
     status = await _or_none(asked.host.ask("status", HostView))
     found = await asked.host.ask("events", EventsView, limit=MOST_EVENTS)
-    return Page("events.html", "Events", found, {"status": status, "events": found.events[::-1], "missed": found.missed})
+    return Page(
+        "events.html", "Events", found, {"status": status, "events": found.events[::-1], "missed": found.missed}
+    )
 
 
 async def doctor(asked: Asked) -> Page:
@@ -251,7 +252,7 @@ async def _one(host: Host, id: int) -> OperationView | None:
     return await _or_none(host.ask("operation", OperationView, id=id))
 
 
-async def _or_none(answer: Awaitable[Any]) -> Any:
+async def _or_none(answer: Awaitable[T]) -> T | None:
     """An answer that a page can do without."""
     try:
         return await answer

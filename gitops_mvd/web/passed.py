@@ -54,7 +54,7 @@ async def _changes(host: Host, given: dict[str, str]) -> ChangesView:
     return ChangesView(host.number)
 
 
-async def lines(host: Host, asked: Endpoint, given: dict[str, str]) -> AsyncIterator[bytes]:
+async def lines(host: Host, asked: Endpoint, given: dict[str, Any]) -> AsyncIterator[bytes]:
     """An endless answer, line by line; an empty line is a sign of life."""
     loop = asyncio.get_running_loop()
     queue: asyncio.Queue[bytes | None] = asyncio.Queue(WAITING)

@@ -28,7 +28,7 @@ def local_user(client: Address, server: Address) -> LocalUser | None:
     for table in TABLES:
         try:
             with open(table) as file:
-                number = owner(list(file)[1:], client, server)
+                number = owner(file, client, server)
         except OSError:
             continue
         if number is not None:
@@ -39,7 +39,10 @@ def local_user(client: Address, server: Address) -> LocalUser | None:
 def owner(lines: Iterable[str], client: Address, server: Address) -> int | None:
     """The number of the user to whom the client's end belongs, in the lines of a table of the kernel's."""
     wanted = (_written(client), _written(server))
+    port = f":{client[1]:04X} "
     for line in lines:
+        if port not in line:  # there may be thousands
+            continue
         words = line.split()
         if len(words) > 7 and words[3] == ESTABLISHED and (_end(words[1]), _end(words[2])) == wanted:
             return int(words[7])

@@ -197,7 +197,9 @@ class Site:
         except Unavailable as error:
             return Page("silent.html", asked.host.name, None, {"status": None, "error": error}, mood="silent")
 
-    def _drawn(self, page: Page, request: Request, visitor: Visitor, host: Host | None, layout: str = "base.html") -> str:
+    def _drawn(
+        self, page: Page, request: Request, visitor: Visitor, host: Host | None, layout: str = "base.html"
+    ) -> str:
         """The HTML of a page, or of the part that changes."""
         base = host.base if host else ""
         section = request.url.path.removeprefix(base).strip("/").partition("/")[0]
@@ -497,5 +499,3 @@ def _html(text: str, status: int = 200, headers: Mapping[str, str] | None = None
 
 def _json(value: object, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
     return Response(msgspec.json.encode(value), status, dict(headers or {}), media_type="application/json")
-
-

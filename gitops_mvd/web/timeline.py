@@ -51,7 +51,9 @@ def groups(operation: OperationView, now: float) -> list[Group]:
         is_on = step.state == RUNNING and not operation.ended
         seconds = max(0.0, now - step.began) if is_on else step.seconds
         left = _part(step.began - operation.began, whole)
-        return Bar(step, min(left, WHOLE - LEAST), round(max(LEAST, min(_part(seconds, whole), WHOLE - left)), 2), seconds)
+        return Bar(
+            step, min(left, WHOLE - LEAST), round(max(LEAST, min(_part(seconds, whole), WHOLE - left)), 2), seconds
+        )
 
     order: dict[tuple[str, str], int] = {}
     for step in operation.steps:

@@ -304,11 +304,15 @@ def test_programs_are_told_of_an_error_in_json(page: Page) -> None:
 
 def test_whatever_a_text_has_in_it_is_only_text(page: Page, world: World) -> None:
     app = replace(
-        plain("evil", HOSTILE, 1, HOSTILE), why=HOSTILE, changed=HOSTILE,
+        plain("evil", HOSTILE, 1, HOSTILE),
+        why=HOSTILE,
+        changed=HOSTILE,
         running=CommitView("a" * 40, HOSTILE, HOSTILE, 1.0, "javascript:alert(1)"),
-    )  # fmt: skip
+    )
     world.show_app(app)
-    world.operations.insert(0, replace(red(60), commit=CommitView("a" * 40, HOSTILE, HOSTILE, 1.0, "javascript:alert(1)")))
+    world.operations.insert(
+        0, replace(red(60), commit=CommitView("a" * 40, HOSTILE, HOSTILE, 1.0, "javascript:alert(1)"))
+    )
     world.doctor = [{"what": HOSTILE, "verdict": HOSTILE, "told": HOSTILE, "hint": HOSTILE}]
     world.plan = {"revision": HOSTILE, "changes": {HOSTILE: {"changed": [], "cost": {}, "remarks": [HOSTILE]}}}
     world.print(LogLine(time.time(), "evil", "evil", HOSTILE, HOSTILE))
@@ -364,7 +368,9 @@ def test_a_log_goes_on_where_it_was_when_the_daemon_comes_back(page: Page, world
 
 def test_a_thousand_followers_cost_the_daemon_one_and_little_memory(page: Page, world: World) -> None:
     page.text("/logs/chatbot")
-    request = f"GET /logs/chatbot HTTP/1.1\r\nHost: 127.0.0.1\r\nAccept: text/event-stream\r\nUser-Agent: {'x' * 100}\r\n\r\n"
+    request = (
+        f"GET /logs/chatbot HTTP/1.1\r\nHost: 127.0.0.1\r\nAccept: text/event-stream\r\nUser-Agent: {'x' * 100}\r\n\r\n"
+    )
     port = int(page.url.rpartition(":")[2])
     followers = []
     try:
@@ -639,7 +645,9 @@ def failing(folder: Path, web: str) -> str:
 
 
 def test_a_token_that_is_missing_or_short_is_told(tmp_path: Path) -> None:
-    assert "cannot read /nowhere/token (web.token_file): No such file" in failing(tmp_path, ", token_file: /nowhere/token")
+    assert "cannot read /nowhere/token (web.token_file): No such file" in failing(
+        tmp_path, ", token_file: /nowhere/token"
+    )
     (tmp_path / "token").write_text("short")
     assert "is too short: it must have 16 characters or more" in failing(tmp_path, f", token_file: {tmp_path}/token")
 
