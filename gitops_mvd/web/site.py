@@ -6,7 +6,6 @@ Which of the three it is, is told by the end of the path and by the Accept heade
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import logging
 import secrets
 import time
@@ -15,26 +14,25 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qsl, quote, urlsplit
+from urllib.parse import quote, urlsplit
 
 import msgspec
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from starlette.applications import Starlette
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import PlainTextResponse, RedirectResponse, Response
+from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp
 
-from gitops_mvd import __version__
 from gitops_mvd.api.client import Refused
 from gitops_mvd.api.views import DoneView, ErrorView
 from gitops_mvd.config.settings.web import WebSettings
 from gitops_mvd.core.errors import MvdError, Unavailable
-from gitops_mvd.web import passed, shown
+from gitops_mvd.web import passed
+from gitops_mvd.web.drawn import PART, SPANS, WHOLE, Templates
 from gitops_mvd.web.fleet import Fleet
-from gitops_mvd.web.guard import HEADERS, Denied, Guard, Visitor
+from gitops_mvd.web.frame import Endless, Frame, body_of, form_of, html_answer, json_answer
+from gitops_mvd.web.guard import Denied, Guard, Visitor
 from gitops_mvd.web.host import Host
 from gitops_mvd.web.live import Crowd, Screens, Stream
 from gitops_mvd.web.logs import Followers, TooMany
@@ -42,16 +40,11 @@ from gitops_mvd.web.pages import PAGES, STILL, Asked, NotThere, Page, Show, json
 
 log = logging.getLogger(__name__)
 
-HERE = Path(__file__).parent
-LARGEST_FORM = 16 << 10  # bytes
-FORM_WITHIN_SECONDS = 15.0
 LONGEST_QUERY = 200  # characters of what is searched for
 MOST_NOTICES = 100  # that wait to be shown
 REST_SECONDS = 30.0
 EVENTS = "text/event-stream"
 STATUS = {"nothing.html": 404, "silent.html": 503}
-SPANS = {"": 0, "1 hour": 3600, "4 hours": 14400, "1 day": 86400, "1 week": 604800}
-LEFT = "mvd.left"  # where a request has the stream that is its answer
 Answer = Callable[[Request], Awaitable[Response]]
 
 
@@ -72,28 +65,18 @@ class Site:
         self._guard = guard
         self._fleet = fleet
         self._prefix = urlsplit(settings.url).path.rstrip("/")
+        self._templates = Templates(self._prefix)
         self._screens = Screens()
         self._crowd = Crowd()
         self._followers = {host.name: Followers(host) for host in fleet.hosts}
         self._notices: OrderedDict[str, Notice] = OrderedDict()
         self._mark = f"seal-{secrets.token_hex(16)}"  # stands for the seal of the visitor in what many are shown
-        self._static = {file.name: file.read_bytes() for file in (HERE / "static").iterdir()}
-        self._templates = Environment(
-            loader=FileSystemLoader(HERE / "templates"),
-            autoescape=True,
-            undefined=StrictUndefined,
-            trim_blocks=True,
-            lstrip_blocks=True,
-            auto_reload=False,
-        )
-        self._templates.globals.update({name: getattr(shown, name) for name in TEMPLATE_WORDS})
-        self._templates.globals.update(static=self._static_path, at=self._at, version=__version__, spans=SPANS)
 
     @cached_property
     def application(self) -> ASGIApp:
         """All of it, as ASGI has it."""
         routes = [
-            Route("/static/{name}", self._static_file),
+            Route("/static/{name}", self._templates.file),
             Route("/login", self._safely(self._log_in), methods=["GET", "POST"]),
             Route("/logout", self._safely(self._log_out), methods=["POST"]),
         ]
@@ -115,7 +98,7 @@ class Site:
                 yield
             rest.cancel()
 
-        return _Around(Starlette(routes=routes, lifespan=life), self._prefix)
+        return Frame(Starlette(routes=routes, lifespan=life), self._prefix)
 
     def _routes(self, base: str, host: Callable[[Request], Host]) -> list[Route]:
         """The pages of a server."""
@@ -156,10 +139,10 @@ class Site:
                     events = asked.logs.follower(whole).events(int(seen) if seen.isdecimal() else 0)
                 else:
                     events = self._changes(request, asked, show, visitor)
-                return _Endless(Stream(events, self._crowd))
+                return Endless(Stream(events, self._crowd))
             page = await self._shown(show, asked)
             html = self._drawn(page, request, visitor, host).replace(self._mark, visitor.seal)
-            return _html(html, STATUS.get(page.template, 200))
+            return html_answer(html, STATUS.get(page.template, 200))
 
         return answer
 
@@ -169,7 +152,7 @@ class Site:
 
         async def draw() -> tuple[str, bool]:
             page = await self._shown(show, asked)
-            return self._drawn(page, request, visitor, host, "fragment.html"), page.ticks and not host.silence
+            return self._drawn(page, request, visitor, host, PART), page.ticks and not host.silence
 
         key = f"{request.url.path}?{sorted(asked.query.items())} {visitor.why_not}"
         mark, seal = self._mark.encode(), visitor.seal.encode()
@@ -183,8 +166,8 @@ class Site:
             page = await show(self._asked(request, host))
             if page.template == "logs.html":
                 whole = page.values["name"]
-                return RedirectResponse(self._at(f"/v1/logs?name={quote(whole, safe='/')}", host.base))
-            return _json(page.json)
+                return RedirectResponse(self._templates.at(f"/v1/logs?name={quote(whole, safe='/')}", host.base))
+            return json_answer(page.json)
 
         return answer
 
@@ -197,15 +180,13 @@ class Site:
         except Unavailable as error:
             return Page("silent.html", asked.host.name, None, {"status": None, "error": error}, mood="silent")
 
-    def _drawn(
-        self, page: Page, request: Request, visitor: Visitor, host: Host | None, layout: str = "base.html"
-    ) -> str:
+    def _drawn(self, page: Page, request: Request, visitor: Visitor, host: Host | None, layout: str = WHOLE) -> str:
         """The HTML of a page, or of the part that changes."""
         base = host.base if host else ""
         section = request.url.path.removeprefix(base).strip("/").partition("/")[0]
-        return self._templates.get_template(page.template).render(
-            layout=layout,
-            page=page,
+        return self._templates.draw(
+            page,
+            layout,
             host=host,
             base=base,
             hosts=[] if self._fleet.is_one else self._fleet.hosts,
@@ -213,10 +194,9 @@ class Site:
             silence=host.silence if host else None,
             visitor=visitor,
             seal=self._mark,
-            notice=self._notices.pop(request.query_params.get("notice", ""), None) if layout == "base.html" else None,
+            notice=self._notices.pop(request.query_params.get("notice", ""), None) if layout == WHOLE else None,
             json_path=json_path(request.url.path.removeprefix(base) or "/") if host else "/index.json",
             is_live=section not in ("plan", "doctor") and page.template != "nothing.html",
-            **page.values,
         )
 
     def _asked(self, request: Request, host: Host) -> Asked:
@@ -237,21 +217,23 @@ class Site:
             self._make_room()
 
             async def draw() -> tuple[str, bool]:
-                return self._drawn(await self._fleet.page(), request, visitor, None, "fragment.html"), False
+                return self._drawn(await self._fleet.page(), request, visitor, None, PART), False
 
             screen = self._screens.screen("all hosts", draw, self._fleet.changed, self._fleet.look)
-            return _Endless(Stream(screen.events(), self._crowd))
-        return _html(self._drawn(await self._fleet.page(), request, visitor, None).replace(self._mark, visitor.seal))
+            return Endless(Stream(screen.events(), self._crowd))
+        return html_answer(
+            self._drawn(await self._fleet.page(), request, visitor, None).replace(self._mark, visitor.seal)
+        )
 
     async def _all_hosts_json(self, request: Request) -> Response:
         self._visitor(request)
         self._fleet.look()
-        return _json((await self._fleet.page()).json)
+        return json_answer((await self._fleet.page()).json)
 
     async def _on_all_hosts(self, request: Request) -> Response:
         visitor = self._visitor(request)
         page = await self._fleet.commit_page(request.path_params["commit"])
-        return _html(self._drawn(page, request, visitor, None).replace(self._mark, visitor.seal))
+        return html_answer(self._drawn(page, request, visitor, None).replace(self._mark, visitor.seal))
 
     # ---- what acts ---------------------------------------------------------------------------------------------------
 
@@ -272,7 +254,7 @@ class Site:
             except (Refused, Unavailable) as error:
                 notice = Notice(error.message, error.hint, is_bad=True)
             host.changed.fire()
-            path = self._at(back.format(app=app), host.base)
+            path = self._templates.at(back.format(app=app), host.base)
             return RedirectResponse(f"{path}?notice={self._keep(notice)}", 303)
 
         return answer
@@ -297,13 +279,15 @@ class Site:
                 given |= dict(request.query_params)
                 if endpoint.is_stream:
                     self._make_room()
-                    return _Endless(Stream(passed.lines(host, endpoint, given), self._crowd, passed.LINES))
-                return _json(await passed.answer(host, endpoint, given))
+                    return Endless(Stream(passed.lines(host, endpoint, given), self._crowd, passed.LINES))
+                return json_answer(await passed.answer(host, endpoint, given))
             self._guard.check_origin(request.headers)
             if not visitor.may_act or "json" not in request.headers.get("content-type", ""):
                 raise Denied(403, visitor.why_not or "the body must be JSON")
-            body = msgspec.json.decode(await self._body(request) or b"{}", type=dict[str, Any])
-            return _json(await host.act(endpoint.name, endpoint.answer, **{**body, **given, "by": _who(body, visitor)}))
+            body = msgspec.json.decode(await body_of(request) or b"{}", type=dict[str, Any])
+            return json_answer(
+                await host.act(endpoint.name, endpoint.answer, **{**body, **given, "by": _who(body, visitor)})
+            )
 
         return answer
 
@@ -321,37 +305,27 @@ class Site:
             self._guard.check(form.get("token", "").strip(), request.client.host if request.client else "")
         except Denied as error:
             return self._login_page(request, then, error)
-        answer = RedirectResponse(self._at(then), 303)
+        answer = RedirectResponse(self._templates.at(then), 303)
         answer.headers["set-cookie"] = self._guard.cookie(self._guard.new_session(), self._prefix)
         return answer
 
     async def _log_out(self, request: Request) -> Response:
         visitor = self._visitor(request)
         self._guard.check_form(Visitor(visitor.name, seal=visitor.seal), (await self._form(request)).get("seal", ""))
-        answer = RedirectResponse(self._at("/login"), 303)
+        answer = RedirectResponse(self._templates.at("/login"), 303)
         answer.headers["set-cookie"] = self._guard.cookie("", self._prefix)
         return answer
+
+    async def _form(self, request: Request) -> dict[str, str]:
+        self._guard.check_origin(request.headers)
+        return await form_of(request)
 
     def _login_page(self, request: Request, then: str, error: Denied | None = None) -> Response:
         values = {"then": then, "error": error, "has_token": self._guard.has_token}
         page = Page("login.html", "Log in", None, values)
-        return _html(self._drawn(page, request, Visitor("", "a login is needed"), None), error.status if error else 200)
-
-    async def _form(self, request: Request) -> dict[str, str]:
-        self._guard.check_origin(request.headers)
-        if not request.headers.get("content-type", "").startswith("application/x-www-form-urlencoded"):
-            raise Denied(415, "this is not a form")
-        text = (await self._body(request)).decode("utf-8", "replace")
-        return dict(parse_qsl(text, keep_blank_values=True, max_num_fields=20))
-
-    async def _body(self, request: Request) -> bytes:
-        body = b""
-        async with asyncio.timeout(FORM_WITHIN_SECONDS):
-            async for part in request.stream():
-                body += part
-                if len(body) > LARGEST_FORM:
-                    raise Denied(413, f"this has more than {LARGEST_FORM} bytes")
-        return body
+        return html_answer(
+            self._drawn(page, request, Visitor("", "a login is needed"), None), error.status if error else 200
+        )
 
     # ---- what goes wrong ---------------------------------------------------------------------------------------------
 
@@ -364,7 +338,7 @@ class Site:
             except Denied as error:
                 if error.status == 401 and self._guard.has_token and _wants_html(request):
                     then = quote(request.url.path.removeprefix(self._prefix) or "/", safe="/")
-                    return RedirectResponse(self._at(f"/login?then={then}"), 303)
+                    return RedirectResponse(self._templates.at(f"/login?then={then}"), 303)
                 headers = {"retry-after": f"{error.after:.0f}"} if error.after else {}
                 headers |= {"www-authenticate": "Bearer"} if error.status == 401 else {}
                 return self._wrong(request, error.status, error.message, error.hint, headers)
@@ -396,10 +370,10 @@ class Site:
         names: Mapping[str, str] | None = None,
     ) -> Response:
         if not _wants_html(request):
-            return _json(ErrorView(message, hint), status, headers)
+            return json_answer(ErrorView(message, hint), status, headers)
         error = Unavailable(message, hint)
         page = Page("nothing.html", message, None, {"status": None, "error": error, "names": names or {}})
-        return _html(self._drawn(page, request, Visitor("", "x"), None), status, headers)
+        return html_answer(self._drawn(page, request, Visitor("", "x"), None), status, headers)
 
     async def _nothing(self, request: Request) -> Response:
         self._visitor(request)
@@ -408,73 +382,6 @@ class Site:
     def _make_room(self) -> None:
         if self._crowd.is_full:
             raise TooMany("too many browsers look at this page at once", "close some, and load it again")
-
-    # ---- files and addresses -----------------------------------------------------------------------------------------
-
-    def _at(self, path: str, base: str = "") -> str:
-        """The address of a page, as a browser needs it."""
-        return f"{self._prefix}{base}{path}"
-
-    def _static_path(self, name: str) -> str:
-        return self._at(f"/static/{name}?{hashlib.sha256(self._static[name]).hexdigest()[:12]}")
-
-    async def _static_file(self, request: Request) -> Response:
-        name = request.path_params["name"]
-        if name not in self._static:
-            return PlainTextResponse("there is no such file", 404)
-        headers = {"cache-control": "public, max-age=31536000, immutable"}
-        return Response(self._static[name], media_type=_TYPES[Path(name).suffix], headers=headers)
-
-
-TEMPLATE_WORDS = (
-    *("ago", "cause", "clock", "image_parts", "kind", "lasted", "outcome", "seconds", "short", "since", "span"),
-    *("step_class", "SIGNS"),
-)
-_TYPES = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
-
-
-class _Endless(Response):
-    """A stream in the place of an answer.  It is left for `_Around`, as there may be a thousand:
-
-    what has found it, and all that this has in hand, is not kept for as long as it goes on.
-    """
-
-    def __init__(self, stream: Stream) -> None:
-        super().__init__()
-        self._stream = stream
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        scope[LEFT].append(self._stream)
-
-
-class _Around:
-    """Adds what every answer has, and takes the path away that a proxy has in front."""
-
-    def __init__(self, inner: ASGIApp, prefix: str) -> None:
-        self._inner = inner
-        self._prefix = prefix
-        self._headers = [(name.encode(), value.encode()) for name, value in HEADERS.items()]
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self._inner(scope, receive, send)
-            return
-        path = scope["path"]
-        if self._prefix and (path == self._prefix or path.startswith(f"{self._prefix}/")):
-            scope = {**scope, "path": path[len(self._prefix) :] or "/"}
-
-        async def sent(message: Any) -> None:
-            if message["type"] == "http.response.start":
-                given = list(message.get("headers", ()))
-                if not any(name == b"cache-control" for name, _ in given):
-                    given.append((b"cache-control", b"no-store"))
-                message["headers"] = [*given, *self._headers]
-            await send(message)
-
-        left: list[Stream] = []
-        await self._inner({**scope, LEFT: left}, receive, sent)
-        if left:
-            await left.pop()(scope, receive, sent)
 
 
 def _wants_html(request: Request) -> bool:
@@ -491,11 +398,3 @@ def _who(body: Mapping[str, Any], visitor: Visitor) -> str:
     """Who acts; what comes by the page of another server says who pressed the button there."""
     by = body.get("by")
     return f"{by} (by {visitor.name})" if by and by != visitor.name else visitor.name
-
-
-def _html(text: str, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
-    return Response(text, status, dict(headers or {}) | {"vary": "accept"}, media_type="text/html")
-
-
-def _json(value: object, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
-    return Response(msgspec.json.encode(value), status, dict(headers or {}), media_type="application/json")

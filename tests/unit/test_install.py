@@ -29,6 +29,7 @@ def test_the_unit_may_write_where_the_settings_have_it_write(tmp_path: Path, set
 
 
 def test_the_unit_of_the_page_runs_it_without_root_and_without_docker(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text("repository: /srv/config\n")
     text = unit_text(tmp_path / "config.yaml", "gitops-mvd-web.service", "web")
     assert f"--config {tmp_path}/config.yaml web\n" in text
     assert "DynamicUser=yes\n" in text
