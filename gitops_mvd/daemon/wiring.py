@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import socket
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from gitops_mvd import kinds, probes
+from gitops_mvd import forges, kinds, probes
 from gitops_mvd.config.settings import Settings
 from gitops_mvd.core.model import Revision
 from gitops_mvd.core.ports import Forge
@@ -97,7 +99,8 @@ def wire(settings: Settings, path: Path, units: Path | None = None) -> Wired:
     clock, mailbox = Interruptible(), Mailbox()
     history = SqliteHistory(Path(settings.state) / "history.db")
     changes, file = Changes(), OperationsFile(Path(settings.state) / "operations.db")
-    operations = Operations(file, changes, probes.summary)
+    page = _page(settings)
+    operations = Operations(file, changes, probes.summary, page)
     tools = Tools(
         host=name,
         engine=connect_docker(settings),
@@ -171,8 +174,15 @@ def wire(settings: Settings, path: Path, units: Path | None = None) -> Wired:
         precedence=precedence,
         changes=changes,
         operations=operations,
-        views=HostViews(host, history, file),
+        views=HostViews(host, history, file, page),
     )
+
+
+def _page(settings: Settings) -> Callable[[str], str]:
+    """Where people read a commit at the forge, by its id; "" without a forge that has such pages."""
+    if not (forge := settings.forge):
+        return lambda commit: ""
+    return functools.partial(forges.known()[forge.kind].page, forge.base_url.rstrip("/"), forge.repository)
 
 
 def _telling(settings: Settings) -> StatusOptions | None:
