@@ -1,6 +1,6 @@
 """A real browser for the tests of the page: Debian's Chromium, axe in it, and screenshots that are kept.
 
-Chromium is asked for by playwright (`apt-get install chromium`).  axe-core comes from npm's registry, in the version and
+Chromium is driven by playwright (`apt-get install chromium`).  axe-core comes from npm's registry, in the version and
 with the digest below, and is kept in pytest's cache.
 """
 
@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 import requests
-from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, expect, sync_playwright
 
 AXE = "https://registry.npmjs.org/axe-core/-/axe-core-4.10.2.tgz"
 AXE_SHA256 = "9ea2d2d6917da998122bdacfd3b473e31ead53f4b87146c716a12edf89158100"
@@ -30,6 +30,7 @@ OPTIONS = (
     *("--disable-sync", "--no-proxy-server"),
 )
 PATIENCE_MS = 20_000
+expect.set_options(timeout=PATIENCE_MS)
 
 
 @dataclass

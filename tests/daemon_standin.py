@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -155,6 +156,29 @@ class _Server(ThreadingMixIn, UnixStreamServer):
     request_queue_size = 100
     world: World
 
+    def __init__(self, path: str) -> None:
+        super().__init__(path, _Handler)
+        self._open: set[socket.socket] = set()
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        self._open.add(request)
+        super().process_request(request, client_address)
+
+    def shutdown_request(self, request: Any) -> None:
+        self._open.discard(request)
+        super().shutdown_request(request)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Whoever asked has gone."""
+
+    def end(self) -> None:
+        """Be gone at once, as a process is that ends."""
+        self.shutdown()
+        self.server_close()
+        for connection in list(self._open):
+            with suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
+
 
 class _Handler(BaseHTTPRequestHandler):
     server: _Server
@@ -219,7 +243,7 @@ def daemon(world: World, folder: Path) -> Iterator[None]:
     servers = []
     for name in ("api.sock", "act.sock"):
         (folder / name).unlink(missing_ok=True)
-        server = _Server(str(folder / name), _Handler)
+        server = _Server(str(folder / name))
         server.world = world
         threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
         servers.append(server)
@@ -227,8 +251,7 @@ def daemon(world: World, folder: Path) -> Iterator[None]:
         yield
     finally:
         for server in servers:
-            server.shutdown()
-            server.server_close()
+            server.end()
         for name in ("api.sock", "act.sock"):
             (folder / name).unlink(missing_ok=True)
 

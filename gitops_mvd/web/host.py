@@ -20,7 +20,7 @@ from gitops_mvd.web.signal import Signal, apart
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
-CHANGES_WITHIN_SECONDS = 25.0  # of one question for changes
+CHANGES_WITHIN_SECONDS = 15.0  # of one question for changes
 NEW_SECONDS = 1.0  # for which an answer is used again while nobody watches for changes
 LONG_NEW_SECONDS = 10.0  # the same of an answer that costs the server a process
 LINGER_SECONDS = 60.0  # for which changes are still watched after the last browser has gone

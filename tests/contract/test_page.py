@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from playwright.sync_api import Page as Window
 from playwright.sync_api import expect
 
 from tests.browser import SIZES, THEMES, Eyes, opened
@@ -151,10 +152,14 @@ def test_suspend_resume_and_retry_are_pressed_by_keyboard_alone(eyes: Eyes, page
         assert "notice=" not in window.url
 
 
-def tab_to(window, name: str, text: str) -> None:  # type: ignore[no-untyped-def]
+def tab_to(window: Window, name: str, text: str) -> None:
+    """Press Tab until the element of that name with that text has the focus."""
     for _ in range(40):
         window.keyboard.press("Tab")
-        if window.evaluate("[document.activeElement.localName, document.activeElement.textContent.trim()]") == [name, text]:
+        if window.evaluate("[document.activeElement.localName, document.activeElement.textContent.trim()]") == [
+            name,
+            text,
+        ]:
             return
     raise AssertionError(f"Tab does not come to {text}")
 
