@@ -102,7 +102,8 @@ def _middle(first: int, height: int) -> float:
 
 def _service_node(service: ServiceView, middle: float) -> _Node:
     health = service.health if not _is_left(service.instances) else str(Health.PROGRESSING)
-    return _Node("service", middle, service.name, f"{service.ready} of {service.wanted} ready", health)
+    below = f"{service.ready} of {service.wanted} ready" if service.wanted else service.schedule
+    return _Node("service", middle, service.name, below, health)
 
 
 def _is_left(instances: Sequence[InstanceView]) -> bool:

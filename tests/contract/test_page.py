@@ -81,6 +81,7 @@ def test_axe_has_nothing_against_a_server_in_trouble_and_an_open_menu(eyes: Eyes
             expect(window.get_by_role("alert")).not_to_have_count(0)
             window.get_by_text("Suspend…").click()
             assert eyes.violations(window) == []
+            assert not window.evaluate("document.documentElement.scrollWidth > innerWidth")
             eyes.keep(window, f"trouble-phone-{theme}")
         expect(window.get_by_text("does not answer since")).to_be_visible()
         assert eyes.violations(window) == []

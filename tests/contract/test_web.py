@@ -136,16 +136,19 @@ def settings_text(folder: Path, port: int, web: str = "") -> str:
 
 
 @contextmanager
-def serving(folder: Path, web: str = "", *words: str, path: str = "") -> Iterator[Page]:
-    """Inside, `mvd web` runs with these settings; `web` is what is in its section, behind `listen`."""
+def serving(folder: Path, web: str = "", *words: str, run: Path | None = None) -> Iterator[Page]:
+    """Inside, `mvd web` runs with these settings; `web` is what is in its section, behind `listen`.
+
+    `run` is the folder of the daemon's sockets, `folder` itself by default.
+    """
     port = free_port()
     config, log = folder / "config.yaml", folder / "web.log"
-    config.write_text(settings_text(folder, port, web))
+    config.write_text(settings_text(run or folder, port, web))
     command = [sys.executable, "-m", "gitops_mvd", "--config", str(config), "web", *words]
     with log.open("w") as output:
         process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, text=True)
     try:
-        page = Page(f"http://127.0.0.1:{port}{path}", process, log)
+        page = Page(f"http://127.0.0.1:{port}", process, log)
         eventually(lambda: process.poll() is not None or listens(port), "it listens")
         assert process.poll() is None, log.read_text()
         yield page
