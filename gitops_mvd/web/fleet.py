@@ -44,9 +44,17 @@ class Tunnel:
 
     def __init__(self, name: str, settings: HostSettings, folder: Path) -> None:
         self.reads, self.acts = folder / f"{name}.api", folder / f"{name}.act"
-        self.why = "not connected yet"
         self._name = name
         self._settings = settings
+        self._child: asyncio.subprocess.Process | None = None
+        self._said = ""  # by the `ssh` of now
+        self._last = "ssh is not connected yet"  # why the one before it ended
+
+    @property
+    def trouble(self) -> str:
+        """Why nothing gets through, as far as `ssh` knows; "" if it is connected and has said nothing."""
+        is_up = self._child is not None and self._child.returncode is None and self.reads.exists()
+        return self._said if is_up else self._said or self._last
 
     @property
     def command(self) -> tuple[str, ...]:
@@ -79,17 +87,17 @@ class Tunnel:
                 stderr=asyncio.subprocess.PIPE,
             )
         except OSError as error:
-            self.why = f"cannot run ssh: {error.strerror}"
+            self._last = f"cannot run ssh: {error.strerror}"
             return
+        self._child, self._said = child, ""
         try:
             assert child.stderr
             with suppress(ValueError):  # a line that is too long
                 while line := await child.stderr.readline():
-                    self.why = f"ssh: {plain_line(line.decode('utf-8', 'replace').strip(), 200)}"
+                    self._said = f"ssh: {plain_line(line.decode('utf-8', 'replace').strip(), 200)}"
             code = await child.wait()
-            if self.why == "":
-                self.why = f"ssh ended with {code}"
-            log.warning("%s: %s", self._name, self.why)
+            self._last = self._said or f"ssh ended with {code}"
+            log.warning("%s: %s", self._name, self._last)
         finally:
             if child.returncode is None:
                 child.kill()
@@ -174,7 +182,7 @@ class Fleet:
             tunnel = Tunnel(name, settings, Path(self._folder.name))
             self._tunnels.append(tunnel)
             host = Host(name, Api(str(tunnel.reads), str(tunnel.acts)), base, self.changed)
-            host.why_silent = lambda: tunnel.why
+            host.why_silent = lambda: tunnel.trouble
             return host
         return Host(name, Remote(name, settings.address, settings.token_file), base, self.changed)
 

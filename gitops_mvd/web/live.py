@@ -34,14 +34,15 @@ Draw = Callable[[], Awaitable[tuple[str, bool]]]
 
 
 class Crowd:
-    """The browsers that are connected, no more than MOST_BROWSERS."""
+    """Those who are connected, no more than `most`."""
 
-    def __init__(self) -> None:
+    def __init__(self, most: int = MOST_BROWSERS) -> None:
         self.size = 0
+        self._most = most
 
     @property
     def is_full(self) -> bool:
-        return self.size >= MOST_BROWSERS
+        return self.size >= self._most
 
 
 class Stream:

@@ -18,6 +18,7 @@ from gitops_mvd.core.errors import Unavailable
 from gitops_mvd.web.host import Host
 
 LINES = b"application/x-ndjson"
+MOST_STREAMS = 4  # at once: each is one more question to the daemon
 WAITING = 200  # lines that wait for somebody who reads slowly
 SILENT_SECONDS = 30.0
 

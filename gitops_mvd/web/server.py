@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import resource
 import socket
 from pathlib import Path
 
@@ -24,6 +25,7 @@ LARGEST_TOKEN_FILE = 4096
 BACKLOG = 1024
 END_SECONDS = 2  # for which answers may go on when the process is told to end
 LARGEST_HEADERS = 32 << 10
+MOST_FILES = 4096
 
 
 def serve(settings: WebSettings, here: str, api: Api) -> None:
@@ -33,6 +35,7 @@ def serve(settings: WebSettings, here: str, api: Api) -> None:
     """
     site = Site(settings, Guard(settings, _token(settings)), Fleet(settings.hosts, here, api))
     listener = _listen(settings.listen)
+    _open_as_many_as_allowed()
     config = uvicorn.Config(
         site.application,
         http="h11",
@@ -57,6 +60,14 @@ def serve(settings: WebSettings, here: str, api: Api) -> None:
 def _is_worth_telling(record: logging.LogRecord) -> bool:
     """Pages that stay open are cut off at the end of the process: that is no error."""
     return "graceful shutdown" not in record.getMessage()
+
+
+def _open_as_many_as_allowed() -> None:
+    """Each browser is a file; what a shell allows is often less than the system does."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft < MOST_FILES:
+        most = MOST_FILES if hard == resource.RLIM_INFINITY else min(MOST_FILES, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
 def _token(settings: WebSettings) -> str:

@@ -68,6 +68,7 @@ class Site:
         self._templates = Templates(self._prefix)
         self._screens = Screens()
         self._crowd = Crowd()
+        self._programs = Crowd(passed.MOST_STREAMS)
         self._followers = {host.name: Followers(host) for host in fleet.hosts}
         self._notices: OrderedDict[str, Notice] = OrderedDict()
         self._mark = f"seal-{secrets.token_hex(16)}"  # stands for the seal of the visitor in what many are shown
@@ -278,8 +279,8 @@ class Site:
             if endpoint.method == "GET":
                 given |= dict(request.query_params)
                 if endpoint.is_stream:
-                    self._make_room()
-                    return Endless(Stream(passed.lines(host, endpoint, given), self._crowd, passed.LINES))
+                    self._make_room(self._programs)
+                    return Endless(Stream(passed.lines(host, endpoint, given), self._programs, passed.LINES))
                 return json_answer(await passed.answer(host, endpoint, given))
             self._guard.check_origin(request.headers)
             if not visitor.may_act or "json" not in request.headers.get("content-type", ""):
@@ -379,9 +380,9 @@ class Site:
         self._visitor(request)
         raise NotThere(f"there is no page {request.url.path[:200]}", {"The front page": "/"})
 
-    def _make_room(self) -> None:
-        if self._crowd.is_full:
-            raise TooMany("too many browsers look at this page at once", "close some, and load it again")
+    def _make_room(self, among: Crowd | None = None) -> None:
+        if (among or self._crowd).is_full:
+            raise TooMany("too many follow this page at once", "close some, and load it again")
 
 
 def _wants_html(request: Request) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import socket
 import subprocess
@@ -632,6 +633,62 @@ def test_several_servers_are_shown_side_by_side_and_a_silent_one_as_silent(world
             page.post("/hosts/web-2/sync", {"seal": seal})
             assert far.asked[-1] == ("sync", {"by": "root (by web)"})
             assert "by the page of" not in page.text("/hosts/web-2/")
+
+
+FAKE_SSH = """\
+#!{python}
+import os, socket, sys, threading
+
+words = sys.argv[1:]
+assert words[-2] == "--" and "BatchMode=yes" in words, words
+if os.path.exists("{folder}/broken"):
+    sys.exit("{folder}: Permission denied (publickey).")
+ways = [word.split(":") for at, word in enumerate(words) if words[at - 1] == "-L"]
+
+
+def pass_on(start, end):
+    while data := start.recv(65536):
+        end.sendall(data)
+    end.shutdown(socket.SHUT_WR)
+
+
+def serve(listener, far):
+    while True:
+        near = listener.accept()[0]
+        there = socket.socket(socket.AF_UNIX)
+        there.connect("{folder}/" + os.path.basename(far))
+        for pair in ((near, there), (there, near)):
+            threading.Thread(target=pass_on, args=pair, daemon=True).start()
+
+
+for near, far in ways:
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(near)
+    listener.listen(50)
+    threading.Thread(target=serve, args=(listener, far), daemon=True).start()
+threading.Event().wait()
+"""
+
+
+def test_a_server_is_reached_by_ssh_and_again_when_that_has_ended(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The `ssh` is a stand-in, which is asked as the real one is."""
+    far, programs = tmp_path / "far", tmp_path / "bin"
+    far.mkdir()
+    programs.mkdir()
+    (programs / "ssh").write_text(FAKE_SSH.format(python=sys.executable, folder=far))
+    (programs / "ssh").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
+    (far / "broken").touch()
+    with daemon(world, far), serving(tmp_path, ", hosts: {web-7: 'ssh://mvd@web-7.example'}") as page:
+        with page.events("/") as events:
+            until(events, "silent", "Permission denied (publickey)")
+            (far / "broken").unlink()
+            until(events, "Degraded", "/hosts/web-7/")
+        seal = page.seal("/hosts/web-7/apps/chatbot")
+        assert "tried again" in page.post("/hosts/web-7/apps/chatbot/retry", {"seal": seal}).text
+        assert world.asked[-1] == ("retry", {"app": "chatbot", "by": "root"})
 
 
 # ---- settings that do not work ---------------------------------------------------------------------------------------

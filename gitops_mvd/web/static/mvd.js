@@ -87,7 +87,7 @@ function follow() {
   source.addEventListener("open", () => { lost.hidden = true; });
   source.addEventListener("error", () => {
     lost.hidden = false;
-    if (source.readyState === EventSource.CLOSED) setTimeout(follow, 3000);
+    if (source.readyState === EventSource.CLOSED) setTimeout(again, 3000);
   });
   source.addEventListener("page", (event) => showPage(event.data));
   if (!lines) return;
@@ -99,6 +99,14 @@ function follow() {
     trouble.textContent = event.data;
   });
   source.addEventListener("open", () => { fresh = true; });
+}
+
+async function again() {
+  try {
+    const answer = await fetch(location.href, { redirect: "manual" });
+    if (answer.type === "opaqueredirect" || answer.status === 401) location.reload();  // the login is over
+  } catch { /* still away */ }
+  follow();
 }
 
 // ---- a log ----------------------------------------------------------------------------------------------------------
