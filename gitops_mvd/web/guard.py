@@ -230,3 +230,8 @@ def host_of(header: str) -> str:
         return urlsplit(f"//{header}").hostname or ""
     except ValueError:
         return ""
+
+
+def own_path(path: str) -> str:
+    """A path of this page; the front page in the place of an address of somewhere else."""
+    return path if path.startswith("/") and not path.startswith(("//", "/\\")) and path.isprintable() else "/"

@@ -16,10 +16,15 @@ SHORTEST_PREFIX = 4  # characters of a commit
 SIGNS = {"create": "+", "update": "~", "delete": "−", "wait": "?"}
 CAUSES = {
     "push": "a push",
-    "sync": "somebody asked for it",
+    "pull_request": "a pull request",
+    "sync": "a request",
     "poll": "a look at Git",
-    "started": "a start of the daemon",
-    "settings": "new settings",
+    "start": "a start of the daemon",
+    "reload": "new settings",
+    "retry": "another try",
+    "reconciled": "a pass before it",
+    "recheck": "another check",
+    "health": "a change of health",
 }
 NOTHING = "Stopped"  # an operation that came to no result
 

@@ -32,7 +32,7 @@ from gitops_mvd.web import passed
 from gitops_mvd.web.drawn import PART, SPANS, WHOLE, Templates
 from gitops_mvd.web.fleet import Fleet
 from gitops_mvd.web.frame import Endless, Frame, body_of, form_of, html_answer, json_answer
-from gitops_mvd.web.guard import Denied, Guard, Visitor
+from gitops_mvd.web.guard import Denied, Guard, Visitor, own_path
 from gitops_mvd.web.host import Host
 from gitops_mvd.web.live import Crowd, Screens, Stream
 from gitops_mvd.web.logs import Followers, TooMany
@@ -298,7 +298,7 @@ class Site:
         return self._guard.visitor(request.scope, request.headers)
 
     async def _log_in(self, request: Request) -> Response:
-        then = _own_path(request.query_params.get("then", "/"))
+        then = own_path(request.query_params.get("then", "/"))
         if request.method == "GET":
             return self._login_page(request, then)
         form = await self._form(request)
@@ -388,11 +388,6 @@ class Site:
 def _wants_html(request: Request) -> bool:
     path = request.url.path
     return not path.endswith(".json") and "/v1/" not in path and EVENTS not in request.headers.get("accept", "")
-
-
-def _own_path(path: str) -> str:
-    """A path of this page; the front page in the place of an address of somewhere else."""
-    return path if path.startswith("/") and not path.startswith(("//", "/\\")) and path.isprintable() else "/"
 
 
 def _who(body: Mapping[str, Any], visitor: Visitor) -> str:

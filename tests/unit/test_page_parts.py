@@ -286,3 +286,13 @@ def test_every_word_of_the_model_has_a_sign_that_is_drawn() -> None:
     words = [*Health, *Sync, *Operation]
     assert {shown.kind(word) for word in words} <= drawn
     assert [word for word in words if shown.kind(word) == "unknown"] == [Health.UNKNOWN, Sync.UNKNOWN]
+
+
+def test_every_reason_of_a_pass_is_said_in_words() -> None:
+    from gitops_mvd.daemon import loop, triggers
+    from gitops_mvd.host import monitor
+
+    reasons = {loop.START, loop.POLL, loop.RETRY, loop.RECONCILED, loop.RECHECK, monitor.HEALTH}
+    reasons |= {triggers.RELOAD, triggers.SYNC, triggers.PUSH, triggers.PULL_REQUEST}
+    assert reasons == shown.CAUSES.keys()
+    assert shown.cause("docker") == "docker"
