@@ -94,7 +94,8 @@ class Tunnel:
             assert child.stderr
             with suppress(ValueError):  # a line that is too long
                 while line := await child.stderr.readline():
-                    self._said = f"ssh: {plain_line(line.decode('utf-8', 'replace').strip(), 200)}"
+                    said = plain_line(line.decode("utf-8", "replace").strip(), 200)
+                    self._said = f"ssh: {said.removeprefix('ssh: ')}"
             code = await child.wait()
             self._last = self._said or f"ssh ended with {code}"
             log.warning("%s: %s", self._name, self._last)
@@ -223,7 +224,7 @@ class Fleet:
         found = await asyncio.gather(*(_operations(host, commit) for host in self.hosts))
         rows = [{"host": host, "operations": of} for host, of in zip(self.hosts, found, strict=True)]
         values = {"status": None, "rows": rows, "commit": commit}
-        return Page("everywhere.html", f"Deploy {commit[:7]}", None, values)
+        return Page("everywhere.html", f"Deploy {commit[:7]}", None, values, is_live=False)
 
 
 async def _status(host: Host) -> HostView | None:

@@ -51,7 +51,8 @@ class Asked:
 class Page:
     """What is drawn by `template`: `json` is the answer of the API, `mood` the word for how all is.
 
-    `tells` is what a screen reader says if it has changed; `ticks` if something on it goes on by the second.
+    `tells` is what a screen reader says if it has changed; `ticks` if something on it goes on by the second.  One that
+    is not `is_live` is not drawn again by itself.
     """
 
     template: str
@@ -61,6 +62,7 @@ class Page:
     mood: str = ""
     tells: str = ""
     ticks: bool = False
+    is_live: bool = True
 
 
 T = TypeVar("T")
@@ -124,7 +126,8 @@ async def plan(asked: Asked) -> Page:
     status = await _or_none(asked.host.ask("status", HostView))
     answer = await asked.host.ask("plan", CommandView)
     said = answer.answer if isinstance(answer.answer, dict) else {}
-    return Page("plan.html", "Plan", answer.answer, {"status": status, "plan": said, "exit_code": answer.exit_code})
+    values = {"status": status, "plan": said, "exit_code": answer.exit_code}
+    return Page("plan.html", "Plan", answer.answer, values, is_live=False)
 
 
 async def deploys(asked: Asked) -> Page:
@@ -216,7 +219,7 @@ async def doctor(asked: Asked) -> Page:
     found = answer.answer if isinstance(answer.answer, list) else []
     order = {"fail": 0, "warn": 1}
     findings = sorted(found, key=lambda it: order.get(it.get("verdict", ""), 2))
-    return Page("doctor.html", "Doctor", answer.answer, {"status": status, "findings": findings})
+    return Page("doctor.html", "Doctor", answer.answer, {"status": status, "findings": findings}, is_live=False)
 
 
 PAGES: Mapping[str, Show] = {

@@ -177,7 +177,7 @@ class Site:
         try:
             return await show(asked)
         except NotThere as error:
-            return Page("nothing.html", "Not found", None, {"status": None, "error": error, "names": error.names})
+            return Page("nothing.html", "Not found", None, {"error": error, "names": error.names}, is_live=False)
         except Unavailable as error:
             return Page("silent.html", asked.host.name, None, {"status": None, "error": error}, mood="silent")
 
@@ -197,7 +197,6 @@ class Site:
             seal=self._mark,
             notice=self._notices.pop(request.query_params.get("notice", ""), None) if layout == WHOLE else None,
             json_path=json_path(request.url.path.removeprefix(base) or "/") if host else "/index.json",
-            is_live=section not in ("plan", "doctor") and page.template != "nothing.html",
         )
 
     def _asked(self, request: Request, host: Host) -> Asked:
@@ -323,7 +322,7 @@ class Site:
 
     def _login_page(self, request: Request, then: str, error: Denied | None = None) -> Response:
         values = {"then": then, "error": error, "has_token": self._guard.has_token}
-        page = Page("login.html", "Log in", None, values)
+        page = Page("login.html", "Log in", None, values, is_live=False)
         return html_answer(
             self._drawn(page, request, Visitor("", "a login is needed"), None), error.status if error else 200
         )
@@ -373,7 +372,7 @@ class Site:
         if not _wants_html(request):
             return json_answer(ErrorView(message, hint), status, headers)
         error = Unavailable(message, hint)
-        page = Page("nothing.html", message, None, {"status": None, "error": error, "names": names or {}})
+        page = Page("nothing.html", message, None, {"error": error, "names": names or {}}, is_live=False)
         return html_answer(self._drawn(page, request, Visitor("", "x"), None), status, headers)
 
     async def _nothing(self, request: Request) -> Response:
