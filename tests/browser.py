@@ -59,7 +59,7 @@ class Eyes:
             page.on("console", lambda message: _noted(message, complaints))
             _only_here(context, complaints)
             yield page
-            assert complaints == []
+            assert complaints == [], complaints
         finally:
             context.close()
 

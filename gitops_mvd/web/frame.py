@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from gitops_mvd.web.guard import HEADERS, Denied
+from gitops_mvd.web.guard import HEADERS, OVER_TLS, Denied
 from gitops_mvd.web.live import Stream
 
 LARGEST_FORM = 16 << 10  # bytes
@@ -37,10 +37,11 @@ class Endless(Response):
 class Frame:
     """Adds what every answer has, and takes the path away that a proxy has in front."""
 
-    def __init__(self, inner: ASGIApp, prefix: str) -> None:
+    def __init__(self, inner: ASGIApp, prefix: str, *, is_over_tls: bool) -> None:
         self._inner = inner
         self._prefix = prefix
-        self._headers = [(name.encode(), value.encode()) for name, value in HEADERS.items()]
+        headers = HEADERS | OVER_TLS if is_over_tls else HEADERS
+        self._headers = [(name.encode(), value.encode()) for name, value in headers.items()]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":

@@ -99,7 +99,11 @@ class Site:
                 yield
             rest.cancel()
 
-        return Frame(Starlette(routes=routes, lifespan=life), self._prefix)
+        return Frame(
+            Starlette(routes=routes, lifespan=life),
+            self._prefix,
+            is_over_tls=self._settings.url.startswith("https://"),
+        )
 
     def _routes(self, base: str, host: Callable[[Request], Host]) -> list[Route]:
         """The pages of a server."""
