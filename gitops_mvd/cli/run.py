@@ -8,8 +8,8 @@ from pathlib import Path
 
 import click
 
-from gitops_mvd.cli.output import as_json, print_json, print_table
-from gitops_mvd.cli.server import connect, log_to_stderr, told_git
+from gitops_mvd.cli.output import OneLine, as_json, print_json, print_table
+from gitops_mvd.cli.server import connect, daemon_format, log_to_stderr, told_git
 from gitops_mvd.core.errors import MvdError
 from gitops_mvd.core.model import Outcome
 
@@ -23,8 +23,9 @@ def run(config: Path) -> int:
     from gitops_mvd.daemon.loop import Daemon
     from gitops_mvd.state.lock import alone
 
-    log_to_stderr("%(levelname)s %(message)s")
+    handler = log_to_stderr(daemon_format())
     wired = connect(config)
+    handler.setFormatter(daemon_format(wired.settings))
     with alone(Path(wired.settings.state)):
         while Daemon(wired).run():
             try:
@@ -34,6 +35,7 @@ def run(config: Path) -> int:
             else:
                 wired.close()
                 wired = changed
+                handler.setFormatter(daemon_format(wired.settings))
     return 0
 
 
@@ -50,7 +52,7 @@ def sync(config: Path, machine: bool) -> int:
     from gitops_mvd.state.lock import Taken, alone
     from gitops_mvd.status import status_text
 
-    log_to_stderr("%(message)s")
+    log_to_stderr(OneLine("%(message)s"))
     wired = connect(config)
     try:
         with alone(Path(wired.settings.state)):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import socket
 import sys
 import time
 from datetime import datetime
@@ -11,6 +12,8 @@ from typing import TYPE_CHECKING
 
 from gitops_mvd.cli.output import OneLine, how_long, when
 from gitops_mvd.config import settings
+from gitops_mvd.config.settings import Settings
+from gitops_mvd.config.settings.log import ECS
 from gitops_mvd.core.errors import Unavailable
 from gitops_mvd.core.model import ThreadState
 
@@ -19,7 +22,7 @@ if TYPE_CHECKING:
     from gitops_mvd.state.history import GitFailure
 
 
-def read_settings(config: Path) -> settings.Settings:
+def read_settings(config: Path) -> Settings:
     """Raises Unavailable for a file that cannot be read, ManifestError for mistakes in it."""
     try:
         return settings.read(str(config), config.read_bytes())
@@ -61,7 +64,18 @@ def told_git(failure: GitFailure) -> str:
     return f"{what} since {at} ({how_long((now - since).total_seconds())}): {failure.why}"
 
 
-def log_to_stderr(form: str) -> None:
+def log_to_stderr(formatter: logging.Formatter) -> logging.Handler:
+    """Log in that form from now on; the handler takes another one later."""
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(OneLine(form))
+    handler.setFormatter(formatter)
     logging.basicConfig(level=logging.INFO, handlers=[handler])
+    return handler
+
+
+def daemon_format(settings: Settings | None = None) -> logging.Formatter:
+    """The form of the daemon's own log, as its settings have it; until they are read it is text."""
+    if settings and settings.log.format == ECS:
+        from gitops_mvd.cli.ecs import Ecs
+
+        return Ecs(settings.host or socket.gethostname())
+    return OneLine("%(levelname)s %(message)s")

@@ -16,7 +16,7 @@ from enum import StrEnum
 from functools import cached_property
 from typing import Any, NamedTuple, TypeAlias
 
-from gitops_mvd.core.compose import Endpoint, Mount, Network, Run, Volume
+from gitops_mvd.core.compose import Endpoint, Logging, Mount, Network, Run, Volume
 from gitops_mvd.core.redact import told_line, told_text
 from gitops_mvd.core.text import plain_line
 from gitops_mvd.core.xkong import Declaration, XKong
@@ -24,7 +24,7 @@ from gitops_mvd.core.xkong import Declaration, XKong
 Json = Mapping[str, Any]
 JsonValue: TypeAlias = "bool | int | float | str | Sequence[JsonValue] | Mapping[str, JsonValue] | None"
 
-LABEL = "io.gitops-mvd."  # prefix of the Docker labels: + app, service, digest, port, staged
+LABEL = "io.gitops-mvd."  # prefix of the Docker labels: + app, service, digest, port, staged, revision
 COMPLETED = "completed"  # the probe of a job
 NOT_FAILED = "not_failed"  # the probe of a service that may end with exit code 0
 _ENDLESS = "running"  # the probe of a service that may not end
@@ -132,13 +132,15 @@ class Problem:
 class HostFacts:
     """What `fleet.yaml` says of one host; `variables` feed the interpolation, `labels` the placement.
 
-    `unset_is_empty` has the apps whose variables are empty if they are not set.
+    `unset_is_empty` has the apps whose variables are empty if they are not set, `logging` what holds for services that
+    name no other driver; None for the journal.
     """
 
     name: str
     labels: Mapping[str, str] = field(default_factory=dict)
     variables: Mapping[str, str] = field(default_factory=dict)
     unset_is_empty: frozenset[str] = frozenset()
+    logging: Logging | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -374,7 +374,9 @@ class Daemon:
         level = logging.DEBUG if summary == self._last_summary else logging.INFO
         log.log(level, "reconciled result=%s", summary)
         self._last_summary = summary
-        history.record_report(report)
+        for event in history.record_report(report):
+            told = (event.app, event.commit, event.operation, event.sync, event.health, event.changed, event.why)
+            log.info("outcome app=%s commit=%s operation=%s sync=%s health=%s changed=%s why=%s", *told)
         history.save_report(report, self._asked_git, awaited=self._awaited)
         self._wired.statuses.report(report)
         self._notify.notify(f"STATUS={summary}")

@@ -38,6 +38,7 @@ from gitops_mvd.host.ways import Ways
 from gitops_mvd.kinds import Tools
 from gitops_mvd.kong.shared.precedence import Precedence
 from gitops_mvd.manifest import Cache
+from gitops_mvd.state.commits import Commits
 from gitops_mvd.state.history import SqliteHistory
 from gitops_mvd.state.operations import OperationsFile
 from gitops_mvd.status.outbox import Outbox
@@ -59,6 +60,7 @@ class Wired:
     source: Source
     host: Machine
     history: SqliteHistory
+    commits: Commits
     forge: Forge | None
     pull_requests: PullRequests | None
     outbox: Outbox
@@ -75,7 +77,8 @@ class Wired:
     views: HostViews
 
     def follow(self, revision: Revision, *, fetched: bool) -> None:
-        """Write the routes of a shared Kong as of this commit from now on."""
+        """From now on, write the routes of a shared Kong as of this commit, and make instances of it."""
+        self.commits.followed = revision.commit
         if self.precedence:
             self.precedence.follow(revision, fetched=fetched)
 
@@ -98,6 +101,7 @@ def wire(settings: Settings, path: Path, units: Path | None = None) -> Wired:
     precedence = Precedence(settings.kong.shared, name, source) if settings.kong and settings.kong.shared else None
     clock, mailbox = Interruptible(), Mailbox()
     history = SqliteHistory(Path(settings.state) / "history.db")
+    commits = Commits(history)
     changes, file = Changes(), OperationsFile(Path(settings.state) / "operations.db")
     page = _page(settings)
     operations = Operations(file, changes, probes.summary, page)
@@ -112,6 +116,7 @@ def wire(settings: Settings, path: Path, units: Path | None = None) -> Wired:
         units=units or UNITS,
         address=settings.kong.address if settings.kong else "127.0.0.1",
         secrets=connect_secrets(settings),
+        commit_of=commits.of,
     )
     disruptions = Disruptions(tools.engine, tools.systemd)
     known_probes = probes.discover(probes.ProbeTools(tools.engine, tools.systemd))
@@ -161,6 +166,7 @@ def wire(settings: Settings, path: Path, units: Path | None = None) -> Wired:
         source=source,
         host=host,
         history=history,
+        commits=commits,
         forge=forge,
         pull_requests=pull_requests,
         outbox=outbox,

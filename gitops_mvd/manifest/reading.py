@@ -13,6 +13,7 @@ from typing import TypeVar
 
 from gitops_mvd.config.tables import Place, did_you_mean
 from gitops_mvd.config.yamltree import Found, Path, Sink, mistakes, report
+from gitops_mvd.core.compose import Logging
 from gitops_mvd.core.errors import ManifestError
 from gitops_mvd.core.exposed import INSTEAD, exposed, secrets_by_name
 from gitops_mvd.core.model import App, HostFacts, Problem, Service
@@ -28,6 +29,7 @@ from gitops_mvd.manifest.elsewhere import is_small
 from gitops_mvd.manifest.interpolate import Variables
 from gitops_mvd.manifest.joins import Draft, Drafts, joined
 from gitops_mvd.manifest.kong_entities import GATEWAY_APP, read_gateway
+from gitops_mvd.manifest.logs import with_default
 from gitops_mvd.manifest.names import misnamed
 from gitops_mvd.manifest.placement import Placed
 from gitops_mvd.manifest.project import APPS, read_project
@@ -202,6 +204,8 @@ def _read(tree: Tree, name: str, asked: Asked, variables: Variables, top: Place)
     here = {service: draft for service, draft in drafts.items() if _active(draft.values, asked, variables)}
     beside = joined(drafts, here, project)
     services = [assemble(place, values, project, beside[service]) for service, (place, values) in drafts.items()]
+    if default := asked.logging():
+        services = [_logged(service, default) for service in services]
     _check_exposed(drafts, services)
     _check_dependencies(drafts, here)
     running = [_without_absent(service, here) for service in services if service.name in here]
@@ -257,6 +261,15 @@ def _uses(service: str, values: ServiceKeys) -> set[Path]:
     paths |= {("secrets", it.get("source", "")) for _, it in values.get("secrets", ())}
     paths |= {("volumes", it["source"]) for _, it in values.get("volumes", ())}
     return paths | {("networks", network) for network in values.get("networks", ("default",))}
+
+
+def _logged(service: Service, default: Logging) -> Service:
+    """The service with what its host has for those that name no other logging driver."""
+    run = service.run.copy()
+    own = run.pop("logging", None)
+    if logging := with_default(own, default):
+        run["logging"] = logging
+    return replace(service, run=run)
 
 
 def _without_absent(service: Service, here: Drafts) -> Service:

@@ -322,6 +322,11 @@ class SqliteHistory:
         between = next((event for event in self.events(50, app.name) if event.commit != commit), None)
         return str(ran) if between and between.operation in UNDONE else ""
 
+    def approved_at(self, app: App) -> str:
+        """The commit with which this version last came and worked, "" if nobody remembers it."""
+        rows = self._ask("SELECT commit_id FROM ran WHERE app = ? AND version = ?", app.name, app.version)
+        return str(rows[0][0]) if rows else ""
+
     def failure_of(self, app: App) -> Failure | None:
         where = "WHERE app = ? AND version = ?"
         return next(iter(self._read("condemned", "why", _failure, where, app.name, app.version)), None)
@@ -382,8 +387,8 @@ class SqliteHistory:
         where = "WHERE name IN ('attempted', 'applied', 'healthy')"
         return dict(self._read("value", "name, json", lambda name, text: (name, _revision(json.loads(text))), where))
 
-    def record_report(self, report: Report) -> None:
-        """Keep an event for every app that was changed, or whose result differs from the last one.
+    def record_report(self, report: Report) -> list[Event]:
+        """Keep and return an event for every app that was changed, or whose result differs from the last one.
 
         What fails again at the same commit, for the same reason, is no news, however often it is tried.
         """
@@ -391,11 +396,11 @@ class SqliteHistory:
         last = {event.app: event for event in self._read("event", "json", _event, where)}
         at = time.time()
         events = [Event.of(at, report.revision.commit, outcome) for outcome in report.outcomes]
+        news = [event for event in events if event.is_news(last.get(event.app))]
         with self.transaction():
-            for event in events:
-                if event.is_news(last.get(event.app)):
-                    self._recalled.pop(event.app, None)
-                    self._ask("INSERT INTO event (app, json) VALUES (?, ?)", event.app, json.dumps(event.as_json()))
+            for event in news:
+                self._recalled.pop(event.app, None)
+                self._ask("INSERT INTO event (app, json) VALUES (?, ?)", event.app, json.dumps(event.as_json()))
             self._ask(
                 """DELETE FROM event WHERE id <= (SELECT max(id) FROM event) - ?
                 AND id NOT IN (SELECT max(id) FROM event GROUP BY app)""",
@@ -405,6 +410,7 @@ class SqliteHistory:
                 self._keep("applied", report.revision.to_json())
             if report.is_green:
                 self._keep("healthy", report.revision.to_json())
+        return news
 
     def events(self, limit: int, app: str | None = None) -> list[Event]:
         """The last events, the newest first, of one app or of all."""

@@ -25,7 +25,7 @@ import yaml
 from gitops_mvd import cli
 from gitops_mvd.cli.main import main
 from gitops_mvd.cli.output import telling
-from gitops_mvd.cli.server import log_to_stderr
+from gitops_mvd.cli.server import daemon_format, log_to_stderr
 from gitops_mvd.config.settings import read
 from gitops_mvd.core.errors import MvdError, StepFailed, Unavailable, Unhealthy
 from gitops_mvd.core.model import App, CommitStatus, Goal, Health, Plan, PullRequest, Revision
@@ -183,7 +183,7 @@ class Sinks:
             stack.enter_context(contextlib.redirect_stdout(self.log))
             stack.enter_context(telling())
             stack.enter_context(new_log())
-            log_to_stderr("%(levelname)s %(message)s")
+            log_to_stderr(daemon_format())
             yield
 
     def pass_(self) -> None:

@@ -24,6 +24,7 @@ from tests.lab import images, wheels
 from tests.lab.claim import Claim, abandoned, claim, nobody_left, turn
 from tests.lab.engine import PRIVATE, Engine, LabUnavailable, Say
 from tests.lab.forge import Forge
+from tests.lab.opensearch import OpenSearch
 from tests.lab.registry import Registry
 from tests.lab.server import Server
 
@@ -105,6 +106,15 @@ class Lab:
         folder = Path(tempfile.mkdtemp(prefix=f"{self.name}-forge-"))
         self._open.callback(self._leave_forge, folder)
         return self._open.enter_context(Forge(folder, self.address))
+
+    @functools.cached_property
+    def opensearch(self) -> OpenSearch:
+        """OpenSearch, with the API of Elasticsearch, where the servers and this machine reach it.  It is not kept.
+
+        Raises LabUnavailable if Maven Central cannot be reached, or if there is no Java.
+        """
+        self._let_in()
+        return self._open.enter_context(OpenSearch(self.address, self._say))
 
     @functools.cached_property
     def address(self) -> str:

@@ -20,7 +20,7 @@ from gitops_mvd.core.model import App, HostFacts, Service
 from gitops_mvd.docker import answers
 from gitops_mvd.docker.command_line import FLAGS, equivalent
 from gitops_mvd.docker.create import KEYS, Place, request
-from gitops_mvd.manifest import compose, composition, deploy, extensions, load, network, storage, validate
+from gitops_mvd.manifest import compose, composition, deploy, extensions, load, logs, network, storage, validate
 from gitops_mvd.manifest.health import HEALTH_KEYS
 from gitops_mvd.manifest.values import ServiceKeys
 from gitops_mvd.systemd import unit
@@ -322,7 +322,7 @@ CASES = {
         },
     ),
     "logging": Case(
-        compose.LOGGING,
+        logs.LOGGING,
         lambda mapping: service(logging=mapping),
         {},
         {"driver": "json-file", "options": {"tag": "b"}},

@@ -15,6 +15,7 @@ from gitops_mvd.manifest import (
     health,
     kong_entities,
     kong_fields,
+    logs,
     network,
     storage,
 )
@@ -55,7 +56,7 @@ TABLES: dict[str, Table] = {
     "services: networks": network.ATTACHMENT,
     "services: depends_on": compose.DEPENDENCY,
     "services: healthcheck": compose.HEALTHCHECK,
-    "services: logging": compose.LOGGING,
+    "services: logging": logs.LOGGING,
     "services: blkio_config": compose.BLKIO,
     "services: deploy": deploy.DEPLOY,
     "services: deploy: update_config": deploy.UPDATE,

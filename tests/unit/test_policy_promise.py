@@ -162,8 +162,8 @@ ATTACKS: dict[str, list[Attack]] = {
     "compose.RUN.storage_opt": [run("storage_opt: ", storage_opt={"dm.mountopt": "suid"})],
     "compose.RUN.ulimits": [run("ulimits: ", ulimits={it: 99}) for it in ("rtprio", "nice")],
     "compose.RUN.gpus": [run("gpus", gpus="all")],
-    "compose.LOGGING.driver": [run("logging: driver ", logging={"driver": it}) for it in ("awslogs", "my/plugin")],
-    "compose.LOGGING.options": [
+    "logs.LOGGING.driver": [run("logging: driver ", logging={"driver": it}) for it in ("awslogs", "my/plugin")],
+    "logs.LOGGING.options": [
         run("logging: syslog-address", logging={"driver": "syslog", "options": {"syslog-address": it}})
         for it in (
             "unix:///run/x",
@@ -410,6 +410,7 @@ ELSEWHERE = {
     "compose.SERVICE": "label_file",  # compose.SERVICE.labels
     "composition.INCLUDE": "path env_file",  # composition.TOP.include
     "deploy.DEVICE": "capabilities driver count device_ids options",  # compose.RUN.gpus
+    "fleet.HOST_KEYS": "logging",  # logs.LOGGING
     "network.PORT_KEYS": "target published host_ip protocol",  # compose.SERVICE.ports
     "storage.MOUNT": "type",
 }

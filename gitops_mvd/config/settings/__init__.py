@@ -12,6 +12,7 @@ from gitops_mvd.config.readers import absolute, boolean, filled
 from gitops_mvd.config.settings.engine import DOCKER_SECTION, Docker
 from gitops_mvd.config.settings.forge import FORGE_SECTION, WEBHOOK_SECTION, ForgeSettings, Webhook, complete
 from gitops_mvd.config.settings.kong import KongSettings, read_kong
+from gitops_mvd.config.settings.log import LOG_SECTION, LogSettings
 from gitops_mvd.config.settings.policy import read_policy
 from gitops_mvd.config.settings.repository import Credentials, Verify, read_credentials, read_verify
 from gitops_mvd.config.settings.secrets import SOPS_SECTION, ProviderSettings, SopsSettings, read_providers
@@ -43,6 +44,7 @@ class Settings:
     webhook: Webhook | None = None
     web: WebSettings = field(default_factory=lambda: WebSettings())
     policy: Policy | None = None
+    log: LogSettings = field(default_factory=lambda: LogSettings())
     state: str = "/var/lib/gitops-mvd"
     files: str = "/etc/gitops-mvd/files"
     folders: str = "/srv/mvd"
@@ -88,6 +90,7 @@ SETTINGS_SECTION = section(
             read_policy,
             "none, it may do anything",
         ),
+        "log": Key("How the daemon writes its own log.", LOG_SECTION),
         "state": Key("The folder for history and mirror. If it is lost, the next pass makes it again.", absolute),
         "files": Key(
             "The folder for env files and mounted files. It must not be lost: containers start from it. Its file "
