@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from gitops_mvd.cli.output import OneLine
 from gitops_mvd.cli.server import log_to_stderr, read_settings
 from gitops_mvd.config.settings import Settings
 from gitops_mvd.core.errors import Unavailable
@@ -32,7 +33,7 @@ def web(config: Path, hosts: Path | None) -> int:
     from gitops_mvd.config.settings.web import read_hosts
     from gitops_mvd.web.server import serve
 
-    log_to_stderr("%(levelname)s %(message)s")
+    log_to_stderr(OneLine("%(levelname)s %(message)s"))
     settings = Settings("") if hosts and not config.exists() else read_settings(config)
     page = settings.web
     if hosts:
