@@ -108,9 +108,8 @@ class Tunnel:
 class Remote(Api):
     """The API of another server, handed on by the page there."""
 
-    def __init__(self, name: str, address: str, token_file: str) -> None:
+    def __init__(self, address: str, token_file: str) -> None:
         super().__init__()
-        self._name = name
         self._url = urlsplit(address)
         self._token_file = token_file
 
@@ -185,7 +184,7 @@ class Fleet:
             host = Host(name, Api(str(tunnel.reads), str(tunnel.acts)), base, self.changed)
             host.why_silent = lambda: tunnel.trouble
             return host
-        return Host(name, Remote(name, settings.address, settings.token_file), base, self.changed)
+        return Host(name, Remote(settings.address, settings.token_file), base, self.changed)
 
     async def __aenter__(self) -> Self:
         self._tasks = [asyncio.create_task(tunnel.keep()) for tunnel in self._tunnels]
