@@ -6,7 +6,7 @@ plan       plan, explain                    validate  validate
 status     status, history, logs            docs      docs
 hold       suspend, resume, retry           doctor    doctor
 install    install                          schema    schema
-imports    import
+imports    import                           notify    notify
 output     tables and JSON                  server    settings, and what they connect to
 
 Each module imports Docker, Git and HTTP inside its commands, so that `--help`, `validate` and `docs` need none of them.

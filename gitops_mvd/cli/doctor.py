@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from gitops_mvd.cli.output import as_json, counted, print_json
+from gitops_mvd.cli.output import as_json, counted, print_json, when
 from gitops_mvd.cli.server import connect, restarted_threads, told
 from gitops_mvd.config.settings.forge import host_and_port
 from gitops_mvd.core.errors import ManifestError, MvdError, Unavailable
@@ -170,6 +170,26 @@ def _forge(wired: Wired) -> Iterator[Finding]:
         yield Finding("proposals", "ok", "can list open pull requests")
 
 
+def _notify(wired: Wired) -> Iterator[Finding]:
+    from gitops_mvd.daemon.connections import read_secret
+
+    for receiver in wired.notifier.receivers:
+        state = receiver.state()
+        try:
+            read_secret(receiver.settings.url_file, f"notify.{state.name}.url_file")
+        except MvdError as error:
+            yield Finding("notify", "fail", f"{state.name}: {error.message}", error.hint)
+            continue
+        if state.failing_since is None:
+            waiting = f", {counted(state.waiting, 'notice')} waiting" if state.waiting else ""
+            yield Finding("notify", "ok", f"{state.name}: {counted(state.sent, 'message')} sent{waiting}")
+            continue
+        since = f"failing since {when(state.failing_since)} ({counted(state.failures, 'attempt')})"
+        waiting = f"{counted(state.waiting, 'notice')} waiting, {state.dropped} dropped"
+        hint = f"Try it: mvd notify --test {state.name}"
+        yield Finding("notify", "warn", f"{state.name}: {since}: {state.why}; {waiting}", hint)
+
+
 def _webhook(wired: Wired) -> Iterator[Finding]:
     from gitops_mvd.daemon.webhook import OTHER_PORT, listen, listens
 
@@ -223,6 +243,7 @@ CHECKS: dict[str, Callable[[Wired], Iterator[Finding]]] = {
     "repository": _repository,
     "kong": _kong,
     "forge": _forge,
+    "notify": _notify,
     "webhook": _webhook,
     "suspended": _suspension,
     "disk": _disk,

@@ -16,7 +16,7 @@ from typing import NoReturn
 import click
 
 from gitops_mvd import __version__
-from gitops_mvd.cli import docs, doctor, hold, imports, install, kong, plan, run, schema, status, validate, web
+from gitops_mvd.cli import docs, doctor, hold, imports, install, kong, notify, plan, run, schema, status, validate, web
 from gitops_mvd.cli.output import telling
 from gitops_mvd.config import settings
 from gitops_mvd.core.errors import ManifestError, MvdError
@@ -26,7 +26,7 @@ COMMANDS = (
     *(run.run, run.sync, plan.plan, plan.explain, web.web),
     *(status.status, status.history, status.logs),
     *(hold.suspend, hold.resume, hold.retry),
-    *(validate.validate, imports.import_, doctor.doctor, install.install, docs.docs, schema.schema),
+    *(validate.validate, imports.import_, doctor.doctor, notify.notify, install.install, docs.docs, schema.schema),
     *(kong.kong, kong.adopt, kong.forget),
 )
 

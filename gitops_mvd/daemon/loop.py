@@ -112,6 +112,8 @@ class Daemon:
         wired, post = self._wired, self._mail.post
         yield "watchdog", self._pulse.run, lambda: None
         yield "outbox", wired.outbox.run, wired.outbox.wake
+        for receiver in wired.notifier.receivers:
+            yield f"notify {receiver.name}", receiver.run, receiver.wake
         yield "monitor", wired.monitor.run, wired.monitor.wake
         yield "docker events", triggers.docker_events(wired.engine, post), wired.engine.hang_up
         yield "file changes", triggers.file_changes(wired, post), lambda: None
@@ -170,6 +172,7 @@ class Daemon:
                 reasons = self._queued | self._take(0)
                 self._queued = frozenset()
         outbox.deliver()
+        self._wired.notifier.deliver()
         return report
 
     def _take(self, timeout: float) -> frozenset[str]:
@@ -212,6 +215,7 @@ class Daemon:
             if suspended.host:
                 self._wired.monitor.pause_all()
                 self._wired.statuses.suspend(suspended.host)
+                self._wired.notifier.suspend(suspended.host.text)
                 self._warn_once("host", Unavailable(f"this server is {suspended.host.text}", "`mvd resume`"))
             else:
                 report = self._reconcile() if self._revision else None
@@ -225,6 +229,7 @@ class Daemon:
         if not report:
             with suppress(Unavailable):
                 self._wired.history.save_last_error("; ".join(self._warnings.values()), awaited=self._awaited)
+        self._wired.notifier.threads(self._wired.history.threads)
         self._back_off(report)
         return report
 
@@ -233,6 +238,7 @@ class Daemon:
         self._warn_once("host", error)
         with suppress(Unavailable):  # it may be the history that does not answer
             self._wired.statuses.wait(str(error))
+        self._wired.notifier.wait(str(error))
         return str(error)
 
     def _fetch(self, reasons: frozenset[str]) -> None:
@@ -247,6 +253,9 @@ class Daemon:
                 self._wired.history.save_git_failure(str(error), is_refused=isinstance(error, RevisionRefused))
             if isinstance(error, RevisionRefused):
                 self._wired.statuses.refuse(error.commit, str(error))
+                self._wired.notifier.refuse(error.commit, str(error))
+            else:
+                self._wired.notifier.miss_git(str(error))
             self._revision = self._revision or self._wired.source.last()
             if self._revision:
                 self._wired.follow(self._revision, fetched=False)
@@ -254,11 +263,14 @@ class Daemon:
         self._clear_warning("repository")
         with suppress(Unavailable):
             self._wired.history.clear_git_failure()
+        self._wired.notifier.fetched()
         self._wired.follow(fetched, fetched=True)
         if fetched != self._revision:
             known = self._wired.history.revisions().get("attempted")
             if fetched != known:  # as it is after a mere restart of the daemon
-                self._wired.statuses.add_commits(self._commits(known, fetched))
+                changes = self._commits(known, fetched)
+                self._wired.notifier.add_commits(changes)  # first: after the other they are known
+                self._wired.statuses.add_commits(changes)
             self._wired.operations.save_revision(fetched)
             self._revision = fetched
             log.info("revision fetched commit=%s subject=%s", fetched.short, fetched.subject)
@@ -279,6 +291,7 @@ class Daemon:
                 learn_apps(apps)
         except ManifestError as error:
             self._wired.statuses.fail(revision, str(error))
+            self._wired.notifier.fail(revision, str(error))
             raise Unavailable(f"cannot read revision {revision.short}: {error}") from error
         began = time.monotonic()
         with self._pulse.step(OBSERVE_SECONDS), operations.phase("look"):
@@ -379,6 +392,7 @@ class Daemon:
             log.info("outcome app=%s commit=%s operation=%s sync=%s health=%s changed=%s why=%s", *told)
         history.save_report(report, self._asked_git, awaited=self._awaited)
         self._wired.statuses.report(report)
+        self._wired.notifier.report(report, lambda: history.work().done)
         self._notify.notify(f"STATUS={summary}")
 
     def _warn_once(self, about: str, error: MvdError) -> None:
@@ -397,7 +411,8 @@ class Daemon:
         self._retry = None
         if report and not any(outcome.operation is Operation.RUNNING for outcome in report.outcomes):
             self._failures = 0
-            pause, reason = self._wired.statuses.next_check_in(), RECHECK
+            checks = self._wired.statuses.next_check_in(), self._wired.notifier.next_check_in()
+            pause, reason = min((it for it in checks if it is not None), default=None), RECHECK
         else:
             pause, reason = BACKOFF.pause(self._failures), RETRY
             self._failures += 1

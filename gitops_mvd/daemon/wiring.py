@@ -26,6 +26,7 @@ from gitops_mvd.daemon.connections import (
 )
 from gitops_mvd.daemon.host_view import HostViews
 from gitops_mvd.daemon.mailbox import Interruptible, Mailbox
+from gitops_mvd.daemon.notifying import ByApprise
 from gitops_mvd.daemon.operations import Operations
 from gitops_mvd.daemon.planning import InChild
 from gitops_mvd.docker.client import Engine
@@ -40,7 +41,10 @@ from gitops_mvd.kong.shared.precedence import Precedence
 from gitops_mvd.manifest import Cache
 from gitops_mvd.state.commits import Commits
 from gitops_mvd.state.history import SqliteHistory
+from gitops_mvd.state.notices import Notices
 from gitops_mvd.state.operations import OperationsFile
+from gitops_mvd.status.deliveries import Deliveries
+from gitops_mvd.status.notifier import Notifier
 from gitops_mvd.status.outbox import Outbox
 from gitops_mvd.status.pull_requests import PullRequests
 from gitops_mvd.status.statuses import Statuses, StatusOptions
@@ -65,6 +69,7 @@ class Wired:
     pull_requests: PullRequests | None
     outbox: Outbox
     statuses: Statuses
+    notifier: Notifier
     mailbox: Mailbox
     monitor: Monitor
     disruptions: Disruptions
@@ -83,9 +88,10 @@ class Wired:
             self.precedence.follow(revision, fetched=fetched)
 
     def close(self) -> None:
-        """Close the connections to Docker, the readers of the repository, and the history."""
+        """Close the connections to Docker, the readers of the repository, the history and the notices."""
         self.engine.close()
         self.source.close()
+        self.notifier.close()
         self.history.close()
         self.operations.close()
 
@@ -171,6 +177,7 @@ def wire(settings: Settings, path: Path, units: Path | None = None) -> Wired:
         pull_requests=pull_requests,
         outbox=outbox,
         statuses=statuses,
+        notifier=_notifier(settings, name),
         mailbox=mailbox,
         monitor=monitor,
         disruptions=disruptions,
@@ -189,6 +196,12 @@ def _page(settings: Settings) -> Callable[[str], str]:
     if not (forge := settings.forge):
         return lambda commit: ""
     return functools.partial(forges.known()[forge.kind].page, forge.base_url.rstrip("/"), forge.repository)
+
+
+def _notifier(settings: Settings, host: str) -> Notifier:
+    notices = Notices(Path(settings.state) / "notices.db")
+    send, link = ByApprise(), settings.forge.link if settings.forge else ""
+    return Notifier(notices, [Deliveries(it, host, notices, send, link) for it in settings.notify])
 
 
 def _telling(settings: Settings) -> StatusOptions | None:

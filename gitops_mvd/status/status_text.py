@@ -7,6 +7,7 @@ say the same again, or every pass would send a new status.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from urllib.parse import quote
 
 from gitops_mvd.core.model import (
     CommitStatus,
@@ -61,7 +62,7 @@ def status(report: Report, work: CommitWork = NO_WORK) -> CommitStatus:
 def app_status(host: str, outcome: Outcome, done: str = "") -> CommitStatus:
     """The status of one app; `done` is what its commit has changed."""
     remark = REMOVED if outcome.removed else _remark(outcome) or (f"healthy; {done}" if done else "")
-    words = cut(remark, LONGEST_DESCRIPTION) if outcome.is_green else _words(outcome)
+    words = cut(remark, LONGEST_DESCRIPTION) if outcome.is_green else in_words(outcome)
     operation = Operation.RUNNING if _is_unfinished(outcome) else outcome.operation
     return CommitStatus(f"{context(host)}/{outcome.app}", operation, outcome.health, words or "healthy")
 
@@ -73,7 +74,7 @@ def pending(host: str, revision: Revision) -> CommitStatus:
 
 def waiting(host: str, why: str) -> CommitStatus:
     """Something does not answer; the host tries again."""
-    return _status(host, Operation.RUNNING, f"waiting: {_line(why)}")
+    return _status(host, Operation.RUNNING, f"waiting: {first_line(why)}")
 
 
 def failing(report: Report) -> frozenset[str]:
@@ -98,12 +99,12 @@ def nothing_to_do(host: str, but: str = "") -> CommitStatus:
 
 def failed(host: str, revision: Revision, why: str) -> CommitStatus:
     """The commit as a whole cannot be read, so the host stays as it is."""
-    return _status(host, Operation.FAILED, f"{_line(why)}; {host} stays as it was before {revision.short}")
+    return _status(host, Operation.FAILED, f"{first_line(why)}; {host} stays as it was before {revision.short}")
 
 
 def refused(host: str, why: str) -> CommitStatus:
     """This host refuses that commit."""
-    return _status(host, Operation.FAILED, _line(why))
+    return _status(host, Operation.FAILED, first_line(why))
 
 
 PLAN = "plan"  # the last part of the context in which plans are shown
@@ -117,7 +118,7 @@ def planned(host: str, cost: str, short: str) -> CommitStatus:
 
 def unplanned(host: str, why: str) -> CommitStatus:
     """A pull request that cannot be deployed here as it is."""
-    return CommitStatus(f"{context(host)}/{PLAN}", Operation.FAILED, Health.UNKNOWN, _line(why))
+    return CommitStatus(f"{context(host)}/{PLAN}", Operation.FAILED, Health.UNKNOWN, first_line(why))
 
 
 def summary(report: Report) -> str:
@@ -172,13 +173,26 @@ def reason(operation: Operation, why: str) -> str:
     return f"waiting: {why}" if operation is Operation.RUNNING and why and not why.startswith("waiting") else why
 
 
+def link(template: str, host: str, app: str, commit: str) -> str:
+    """The address of more about an app at a commit; "" without a template."""
+    return filled(template, {name: quote(word) for name, word in (("host", host), ("app", app), ("commit", commit))})
+
+
+def filled(template: str, words: Mapping[str, str]) -> str:
+    """The template with each `{name}` in it replaced by its word."""
+    for name, word in words.items():
+        template = template.replace(f"{{{name}}}", word)
+    return template
+
+
 def _cause(outcome: Outcome) -> str:
     """`web: http 503 from /health for 60 s; rolled back`, in one line."""
-    return f"{outcome.app}: {_words(outcome)}"
+    return f"{outcome.app}: {in_words(outcome)}"
 
 
-def _words(outcome: Outcome) -> str:
-    why = _line(outcome.why)
+def in_words(outcome: Outcome) -> str:
+    """Why an app is not as it should be, in one line: `http 503 from /health for 60 s; rolled back`."""
+    why = first_line(outcome.why)
     match outcome.operation:
         case Operation.RUNNING:
             words = reason(outcome.operation, why) or "deploying"
@@ -195,7 +209,7 @@ def _words(outcome: Outcome) -> str:
     return words
 
 
-def _line(text: str) -> str:
+def first_line(text: str) -> str:
     """The first line of a text; the others are details, such as the last lines of a log."""
     return next((line.strip() for line in text.splitlines() if line.strip()), "")
 
@@ -210,7 +224,7 @@ def _done(report: Report, done: Mapping[str, str]) -> Iterator[str]:
 
 
 def _remark(outcome: Outcome) -> str:
-    return _line(outcome.why)
+    return first_line(outcome.why)
 
 
 def _counted(report: Report, done: Mapping[str, str], well: str = "") -> str:

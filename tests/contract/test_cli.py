@@ -21,11 +21,13 @@ import yaml
 from gitops_mvd.cli import install
 from gitops_mvd.config.settings import read
 from gitops_mvd.core.model import ThreadState, digest
+from gitops_mvd.core.notice import Notice, What
 from gitops_mvd.daemon.loop import Daemon
 from gitops_mvd.daemon.mailbox import Mailbox
 from gitops_mvd.daemon.webhook import WebhookThread
 from gitops_mvd.daemon.wiring import wire
 from gitops_mvd.state.history import SqliteHistory
+from gitops_mvd.state.notices import Notices
 from tests.contract import recorded
 from tests.contract.terminal import ENGINE, IMAGE, SYSTEMD, Repository, Said, Terminal, compose, git
 from tests.contract.test_upgrade import Server, needs_root
@@ -200,6 +202,32 @@ def test_the_doctor_finds_that_the_forge_is_down(operator: Terminal) -> None:
         assert f"{line}\n" in said.out
     assert re.search(r"^warn  forge          statuses: \d+ sent, 3 waiting, 0 rejected by github$", said.out, re.M)
     assert re.search(r"^fail  forge          GitHub at \S+ answered 503$", said.out, re.M)
+
+
+@needs_root
+def test_the_doctor_says_since_when_a_receiver_of_notifications_fails(
+    operator: Terminal, recorded_server: Server
+) -> None:
+    notices = Notices(recorded_server.history.parent / "notices.db")
+    notice = Notice(0.0, "web", What.FAILED, "http 503")
+    team, pager = {"name": "team", "url": "json://127.0.0.1:1"}, {"name": "pager", "url": "ntfy://a/b"}
+    operator.set(notify=[team, {"url_file": "/nowhere/mail"}, pager])
+    try:
+        notices.keep({}, [("team", notice), ("pager", notice)])
+        notices.mark_failed("team", "connection refused", time.time() - 7)
+        notices.mark_failed("team", "connection refused", time.time() - 2)
+        _, last = notices.waiting("pager")
+        notices.mark_sent("pager", last)
+        said = operator.mvd("doctor").out
+    finally:
+        operator.set(notify=None)
+        notices.close()
+    failing = r"team: failing since \d+s ago \(2 attempts\): connection refused; 1 notice waiting, 0 dropped"
+    assert re.search(rf"^warn  notify         {failing}\n {{21}}Try it: mvd notify --test team$", said, re.M)
+    missing = "mail: cannot read /nowhere/mail (notify.mail.url_file): No such file or directory"
+    assert f"fail  notify         {missing}\n" in said
+    assert "ok    notify         pager: 1 message sent\n" in said
+    assert "notify" not in operator.mvd("doctor").out
 
 
 @needs_root

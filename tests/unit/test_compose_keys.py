@@ -23,6 +23,7 @@ from gitops_mvd.docker.create import KEYS, Place, request
 from gitops_mvd.manifest import compose, composition, deploy, extensions, load, logs, network, storage, validate
 from gitops_mvd.manifest.health import HEALTH_KEYS
 from gitops_mvd.manifest.values import ServiceKeys
+from gitops_mvd.probes import kafka
 from gitops_mvd.systemd import unit
 from tests.unit.memory_tree import MemoryTree
 
@@ -52,6 +53,9 @@ FLEET = {
     "web1": {"labels": HOST.labels, "variables": HOST.variables},
     "db1": {"labels": {"role": "db"}, "variables": HOST.variables},
 }
+
+
+KAFKA: Mapping = {"topic": "t", "group": "g", "lag": 1, "bootstrap_servers": "a:1"}
 
 
 class Case(NamedTuple):
@@ -436,6 +440,7 @@ CASES = {
             "exec": Beside("true", {"tcp": None}),
             "log": Beside("x", {"tcp": None}),
             "heartbeat": Beside("/x", {"tcp": None, "every": "7s"}),
+            "kafka": Beside(KAFKA, {"tcp": None}),
             "docker": Beside(True, {"tcp": None}),
             "systemd": Beside(True, {"tcp": None}),
             "completed": Beside(True, {"tcp": None}),
@@ -445,6 +450,25 @@ CASES = {
             "header": Beside({"a": "b"}, {**HTTP, "port": 80}),
             "every": Beside("7s", {"tcp": None, "log": "x"}),
         },
+    ),
+    "kafka": Case(
+        kafka.CONSUMER,
+        lambda mapping: probe({"kafka": mapping}),
+        KAFKA,
+        {
+            "topic": "other",
+            "group": "other",
+            "lag": 7,
+            "bootstrap_servers": "a:1,b:2",
+            "tls": True,
+            "sasl": {"username": "U", "password": "P"},
+        },
+    ),
+    "kafka: sasl": Case(
+        kafka.SASL,
+        lambda mapping: probe({"kafka": {**KAFKA, "sasl": mapping}}),
+        {"username": "U", "password": "P"},
+        {"mechanism": "PLAIN", "username": "V", "password": "Q"},
     ),
     "x-kong": Case(
         extensions.X_KONG,

@@ -16,6 +16,8 @@ from gitops_mvd.daemon.loop import Daemon
 from gitops_mvd.daemon.mailbox import Mailbox
 from gitops_mvd.daemon.supervisor import Run
 from gitops_mvd.daemon.triggers import RELOAD, STOP, SYNC
+from gitops_mvd.state.notices import Notices
+from gitops_mvd.status.notifier import Notifier
 from gitops_mvd.status.outbox import Outbox
 from tests.onlookers import onlookers
 from tests.threads import kept
@@ -34,8 +36,9 @@ def wired(error: Exception, told: list[str], tmp_path: Any) -> Any:
         clock=SimpleNamespace(resume=lambda: None),
         source=SimpleNamespace(fetch=fetch),
         statuses=SimpleNamespace(wait=told.append),
+        notifier=Notifier(Notices(tmp_path / "notices.db"), []),
         history=SimpleNamespace(
-            save_last_error=lambda why, *, awaited: told.append(why), save_threads=lambda states: None
+            save_last_error=lambda why, *, awaited: told.append(why), save_threads=lambda states: None, threads=list
         ),
         settings_path=tmp_path / "config.yaml",
         **onlookers(tmp_path),

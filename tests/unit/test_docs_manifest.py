@@ -19,6 +19,7 @@ from gitops_mvd.manifest import (
     network,
     storage,
 )
+from gitops_mvd.probes import kafka
 from tests.unit.reference_page import DOCS, has_rows, rows
 
 MODULES = (
@@ -68,6 +69,8 @@ TABLES: dict[str, Table] = {
     "services: gpus, devices of reservations": deploy.DEVICE,
     "x-mvd": extensions.X_MVD,
     "x-mvd: health": health.HEALTH_KEYS,
+    "x-mvd: health: kafka": kafka.CONSUMER,
+    "x-mvd: health: kafka: sasl": kafka.SASL,
     "x-kong": extensions.X_KONG,
     "x-kong: routes": kong_fields.KONG_ROUTE,
     "x-kong: plugins": kong_fields.KONG_PLUGIN,

@@ -445,8 +445,8 @@ HARMLESS = {
     "fleet.HOST_KEYS": "labels variables",
     "fleet.APP_KEYS": "unset",
     "health._COMMON": "within start_period interval successes",
-    "health.HEALTH_KEYS": "completed docker exec grpc heartbeat http log systemd tcp timeout port every status body "
-    "header",
+    "health.HEALTH_KEYS": "completed docker exec grpc heartbeat http kafka log systemd tcp timeout port every status "
+    "body header",
     "kong_entities.KONG_PLUGIN": "instance_name enabled protocols consumer",
     "kong_entities.KONG_UPSTREAM": "algorithm hash_on hash_on_header hash_on_cookie hash_on_cookie_path "
     "hash_on_query_arg hash_on_uri_capture hash_fallback hash_fallback_header hash_fallback_query_arg "

@@ -13,6 +13,7 @@ from gitops_mvd.config.settings.engine import DOCKER_SECTION, Docker
 from gitops_mvd.config.settings.forge import FORGE_SECTION, WEBHOOK_SECTION, ForgeSettings, Webhook, complete
 from gitops_mvd.config.settings.kong import KongSettings, read_kong
 from gitops_mvd.config.settings.log import LOG_SECTION, LogSettings
+from gitops_mvd.config.settings.notify import NotifySettings, read_notify
 from gitops_mvd.config.settings.policy import read_policy
 from gitops_mvd.config.settings.repository import Credentials, Verify, read_credentials, read_verify
 from gitops_mvd.config.settings.secrets import SOPS_SECTION, ProviderSettings, SopsSettings, read_providers
@@ -43,6 +44,7 @@ class Settings:
     forge: ForgeSettings | None = None
     webhook: Webhook | None = None
     web: WebSettings = field(default_factory=lambda: WebSettings())
+    notify: tuple[NotifySettings, ...] = ()
     policy: Policy | None = None
     log: LogSettings = field(default_factory=lambda: LogSettings())
     state: str = "/var/lib/gitops-mvd"
@@ -85,6 +87,7 @@ SETTINGS_SECTION = section(
         ),
         "webhook": Key("The address that listens for webhooks of the forge.", WEBHOOK_SECTION, "none"),
         "web": Key("The page that `mvd web` serves.", read_web),
+        "notify": Key("Who is notified of failures and recoveries, a list.", read_notify, "none"),
         "policy": Key(
             "What the repository may not do with this server: a level such as `restricted`, or the keys below.",
             read_policy,
@@ -148,6 +151,11 @@ def logins_of_providers(settings: Settings) -> set[str]:
         file for it in roles for file in (it.role_id_file, it.secret_id_file)
     }
     return named - {""}
+
+
+def addresses_of_receivers(settings: Settings) -> set[str]:
+    """The files with the addresses of receivers of notifications; each is read whenever something is sent there."""
+    return {target.url_file for target in settings.notify} - {""}
 
 
 def named_files(settings: Settings) -> set[str]:
