@@ -143,11 +143,11 @@ def test_an_app_is_suspended_and_resumed_by_its_buttons(story: Story, window: Pa
     window.get_by_label("Why").fill("tried in a browser")
     window.get_by_role("button", name="Suspend steady").click()
     expect(window.get_by_text("steady is suspended")).to_be_visible()
-    assert "tried in a browser" in story.mvd("status").out
+    assert "tried in a browser" in story.mvd("doctor").out
     eyes.keep(window, "lab-suspended-app")
     window.get_by_role("button", name="Resume").click()
     expect(window.get_by_text("steady is suspended")).to_be_hidden()
-    assert "tried in a browser" not in story.mvd("status").out
+    assert "tried in a browser" not in story.mvd("doctor").out
 
 
 def test_a_log_is_followed_across_replicas_and_says_nothing_to_the_browser(
