@@ -369,14 +369,14 @@ def server() -> World:
         EventView(n + 1, now - 300 + n * 9, level, text)
         for n, (level, text) in enumerate(
             [
-                ("INFO", "daemon started version=0.1.0 host=web-1"),
-                ("INFO", "webhook push from=127.0.0.1"),
-                ("INFO", "fetched commit=c0ffee1 subject=Move search to OpenSearch 2.19"),
-                ("INFO", "create image opensearch:2.19.0 app=search"),
-                ("WARNING", "forge answers slowly: 4.1 s for a status of c0ffee1"),
-                ("INFO", "create unit mvd-search-node-5511aacc app=search"),
-                ("ERROR", "billing/api: http /health answers 503 Service Unavailable"),
-                ("INFO", "waiting until http :9200/_cluster/health succeeds app=search"),
+                ("info", "daemon started version=0.1.0 host=web-1"),
+                ("info", "webhook push from=127.0.0.1"),
+                ("info", "fetched commit=c0ffee1 subject=Move search to OpenSearch 2.19"),
+                ("info", "create image opensearch:2.19.0 app=search"),
+                ("warning", "forge answers slowly: 4.1 s for a status of c0ffee1"),
+                ("info", "create unit mvd-search-node-5511aacc app=search"),
+                ("error", "billing/api: http /health answers 503 Service Unavailable"),
+                ("info", "waiting until http :9200/_cluster/health succeeds app=search"),
             ]
         )
     ]

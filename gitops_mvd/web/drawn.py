@@ -19,7 +19,7 @@ WHOLE, PART = "base.html", "fragment.html"  # a page, and what of it changes
 SPANS = {"": 0, "1 hour": 3600, "4 hours": 14400, "1 day": 86400, "1 week": 604800}
 WORDS = (
     *("ago", "cause", "clock", "image_parts", "kind", "lasted", "outcome", "seconds", "short", "since", "span"),
-    *("step_class", "SIGNS"),
+    *("step_class", "without_digest", "SIGNS"),
 )
 TYPES = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 

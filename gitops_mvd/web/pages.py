@@ -160,6 +160,7 @@ async def deploy(asked: Asked) -> Page:
             "groups": timeline.groups(it, now),
             "phases": timeline.phases(it, now),
             "marks": timeline.marks(it, now),
+            "touched": {step.app for step in it.steps},
         }
         for it in operations
     ]

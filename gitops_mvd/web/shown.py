@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from datetime import UTC, datetime
 
@@ -12,6 +13,7 @@ from gitops_mvd.core.model import Health, Operation
 
 _SIZES = ((86400, "d"), (3600, "h"), (60, "min"))
 _FAILURES = (Operation.ROLLBACK_FAILED, Operation.FAILED, Operation.ROLLED_BACK)  # the worst first
+_DIGEST = re.compile(r"(sha256:[0-9a-f]{12})[0-9a-f]{52}")
 SHORTEST_PREFIX = 4  # characters of a commit
 SIGNS = {"create": "+", "update": "~", "delete": "−", "wait": "?"}
 CAUSES = {
@@ -48,10 +50,12 @@ def since(at: float) -> str:
 
 
 def span(seconds: float) -> str:
-    """`0.4 s`, `12 s`, `3 min`, `5 h`, `2 d`, cut to its largest unit."""
+    """`40 ms`, `0.4 s`, `12 s`, `3 min`, `5 h`, `2 d`, cut to its largest unit."""
     for size, unit in _SIZES:
         if seconds >= size:
             return f"{int(seconds // size)} {unit}"
+    if 0 < seconds < 0.095:
+        return f"{max(1, round(seconds * 1000))} ms"
     return f"{seconds:.1f} s" if 0 < seconds < 9.95 else f"{seconds:.0f} s"
 
 
@@ -123,6 +127,11 @@ def image_parts(image: str) -> tuple[str, str, str]:
     path, slash, last = name.rpartition("/")
     last, colon, tag = last.partition(":")
     return f"{path}{slash}", last, f"{colon}{tag}" or (f"{at}{digest[:19]}" if at else "")
+
+
+def without_digest(name: str) -> str:
+    """The name of an image with the first digits of its digest."""
+    return _DIGEST.sub(r"\1…", name)
 
 
 def rank(health: str) -> int:

@@ -43,7 +43,7 @@ class Phase:
 
 
 def groups(operation: OperationView, now: float) -> list[Group]:
-    """The steps by service, in the order in which each was begun."""
+    """The steps by service; the one that was begun first comes first."""
     end = operation.ended or now
     whole = max(end - operation.began, 0.001)
 
@@ -55,10 +55,11 @@ def groups(operation: OperationView, now: float) -> list[Group]:
             step, min(left, WHOLE - LEAST), round(max(LEAST, min(_part(seconds, whole), WHOLE - left)), 2), seconds
         )
 
-    order: dict[tuple[str, str], int] = {}
+    order: dict[tuple[str, str], float] = {}
     for step in operation.steps:
-        order.setdefault((step.app, step.service), len(order))
-    steps = sorted(operation.steps, key=lambda it: (order[it.app, it.service], it.began))
+        about = step.app, step.service
+        order[about] = min(step.began, order.get(about, step.began))
+    steps = sorted(operation.steps, key=lambda it: (order[it.app, it.service], it.app, it.service, it.began))
     return [
         Group(app, service, tuple(map(bar, of)))
         for (app, service), of in groupby(steps, lambda it: (it.app, it.service))

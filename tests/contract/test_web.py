@@ -257,6 +257,13 @@ def test_an_app_is_drawn_from_the_gateway_to_its_instances(page: Page) -> None:
     assert "Kong leads /chatbot" in drawing
 
 
+def test_events_have_the_colour_of_their_level(page: Page) -> None:
+    text = page.text("/events")
+    assert '<span class="level bad">error</span>' in text
+    assert '<span class="level warn">warning</span>' in text
+    assert '<span class="level rest">info</span>' in text
+
+
 def test_a_red_deploy_shows_its_steps_with_the_cause(page: Page) -> None:
     text = page.text("/deploys/b4d15c0")
     for words in ("RolledBack", "answers 503 Service Unavailable (for 30 s)", "mvd-billing-api-0de1f2aa-1", "30 s"):

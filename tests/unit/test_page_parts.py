@@ -263,7 +263,16 @@ def test_the_parts_of_an_image(image: str, parts: tuple[str, str, str]) -> None:
 
 @pytest.mark.parametrize(
     ("seconds", "text"),
-    [(0, "0 s"), (0.44, "0.4 s"), (59, "59 s"), (80, "1 min 20 s"), (120, "2 min"), (3720, "1 h 2 min")],
+    [
+        (0, "0 s"),
+        (0.0004, "1 ms"),
+        (0.03, "30 ms"),
+        (0.44, "0.4 s"),
+        (59, "59 s"),
+        (80, "1 min 20 s"),
+        (120, "2 min"),
+        (3720, "1 h 2 min"),
+    ],
 )
 def test_how_long_something_took(seconds: float, text: str) -> None:
     assert shown.lasted(seconds) == text
