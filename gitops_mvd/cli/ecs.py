@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from gitops_mvd.cli.output import TRACEBACK
+from gitops_mvd.cli.log_lines import TRACEBACK
 from gitops_mvd.core.model import Operation
 from gitops_mvd.core.redact import told_line, told_text
 from gitops_mvd.core.text import LONGEST_TEXT

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -14,7 +15,7 @@ from gitops_mvd.cli.server import read_settings
 from gitops_mvd.config.settings.notify import NotifySettings
 
 
-@click.command()
+@click.command(epilog="Example: mvd notify --test")
 @click.option("--test", "is_test", is_flag=True, help="Send a test message.")
 @click.argument("name", default="")
 @as_json
@@ -68,5 +69,5 @@ def _state(folder: Path, receiver: NotifySettings) -> tuple[str, str]:
     state = Notices(folder / "notices.db").receiver(receiver.name)
     waiting = [f"{counted(state.waiting, 'notice')} waiting"] if state.waiting else []
     if state.failing_since is not None:
-        return "failed", "; ".join([f"since {when(state.failing_since)}: {state.why}", *waiting])
+        return "failed", "; ".join([f"since {when(state.failing_since, time.time())}: {state.why}", *waiting])
     return ("sent" if state.sent else "none yet"), "; ".join([counted(state.sent, "message"), *waiting])

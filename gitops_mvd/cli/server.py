@@ -5,21 +5,17 @@ from __future__ import annotations
 import logging
 import socket
 import sys
-import time
-from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gitops_mvd.cli.output import OneLine, how_long, when
+from gitops_mvd.cli.log_lines import OneLine
 from gitops_mvd.config import settings
 from gitops_mvd.config.settings import Settings
 from gitops_mvd.config.settings.log import ECS
 from gitops_mvd.core.errors import Unavailable
-from gitops_mvd.core.model import ThreadState
 
 if TYPE_CHECKING:
     from gitops_mvd.daemon.wiring import Wired
-    from gitops_mvd.state.history import GitFailure
 
 
 def read_settings(config: Path) -> Settings:
@@ -39,29 +35,6 @@ def connect(config: Path) -> Wired:
     from gitops_mvd.daemon.wiring import wire
 
     return wire(read_settings(config), config)
-
-
-def restarted_threads(wired: Wired) -> list[ThreadState]:
-    """The threads of the running daemon that are down, or were started again in the last hour; empty without one."""
-    from gitops_mvd.state.lock import daemon_runs
-
-    if not daemon_runs(Path(wired.settings.state)):
-        return []
-    return [state for state in wired.history.threads() if state.is_news(time.time())]
-
-
-def told(state: ThreadState) -> str:
-    """How a thread of the daemon is: `not running since 10:42:13: ...`."""
-    how = "started again" if state.is_up else "not running since"
-    return f"{how} {when(state.since)}: {state.cause}"
-
-
-def told_git(failure: GitFailure) -> str:
-    """Since when the newest commit is unknown or refused: `Git could not be asked since 12:31 (3 minutes): ...`."""
-    since, now = datetime.fromtimestamp(failure.since).astimezone(), datetime.now().astimezone()
-    at = since.strftime("%H:%M" if since.date() == now.date() else "%Y-%m-%d %H:%M")
-    what = "the newest commit is refused" if failure.is_refused else "Git could not be asked"
-    return f"{what} since {at} ({how_long((now - since).total_seconds())}): {failure.why}"
 
 
 def log_to_stderr(formatter: logging.Formatter) -> logging.Handler:

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import click
 
-from gitops_mvd.cli.output import OneLine
+from gitops_mvd.cli.log_lines import OneLine
 from gitops_mvd.cli.server import log_to_stderr, read_settings
 from gitops_mvd.config.settings import Settings
 from gitops_mvd.core.errors import Unavailable
 
 
-@click.command()
+@click.command(epilog="Example: mvd web --hosts hosts.yaml")
 @click.option(
     "--hosts",
     type=click.Path(path_type=Path),

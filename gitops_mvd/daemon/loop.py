@@ -26,6 +26,7 @@ from gitops_mvd.core.errors import ManifestError, MvdError, RevisionRefused, Ste
 from gitops_mvd.core.model import Desired, Health, Operation, Outcome, Report, Revision, Sync
 from gitops_mvd.core.reconcile import Group, reconcile
 from gitops_mvd.core.redact import learn_apps, redact, secrets_of_app
+from gitops_mvd.core.suspension import Suspensions
 from gitops_mvd.daemon import triggers
 from gitops_mvd.daemon.answers import Answers
 from gitops_mvd.daemon.api_server import ApiThread
@@ -79,6 +80,7 @@ class Daemon:
         self._poll = schedule.Scheduler()
         self._retry: Retry | None = None
         self._warnings: dict[str, str] = {}  # what does not answer now -> the error
+        self._suspended = Suspensions()  # as the last pass has found it
         self._last_summary = ""
         self._notify = sdnotify.SystemdNotifier()
         self._pulse = Pulse(self._notify.notify)
@@ -211,12 +213,14 @@ class Daemon:
             if reasons & FETCH_REASONS or not self._revision:
                 with operations.phase("fetch"):
                     self._fetch(reasons)
-            suspended = suspension.suspended(self._wired.settings_path)
-            if suspended.host:
+            suspension.remove_ended(self._wired.settings_path)
+            self._suspended = suspension.suspended(self._wired.settings_path)
+            if host := self._suspended.host:
                 self._wired.monitor.pause_all()
-                self._wired.statuses.suspend(suspended.host)
-                self._wired.notifier.suspend(suspended.host.text)
-                self._warn_once("host", Unavailable(f"this server is {suspended.host.text}", "`mvd resume`"))
+                self._observe_only()
+                self._wired.statuses.suspend(host)
+                self._wired.notifier.suspend(host.text)
+                self._warn_once("host", Unavailable(f"this server is {host.text}", "`mvd resume`"))
             else:
                 report = self._reconcile() if self._revision else None
                 self._clear_warning("host")
@@ -225,7 +229,7 @@ class Daemon:
         except Exception as error:  # a bug ends this pass, and not the daemon: the next one may get by
             failure = self._wait_because(_bug(error, "pass"))
         operations.end(report)
-        self.answers.passed(report, self._revision, failure)
+        self.answers.passed(report, self._revision, failure, self._asked_git)
         if not report:
             with suppress(Unavailable):
                 self._wired.history.save_last_error("; ".join(self._warnings.values()), awaited=self._awaited)
@@ -303,15 +307,22 @@ class Daemon:
                 self._wired.history,
                 self._in_workers,
                 allow_empty=self._wired.settings.allow_empty,
+                suspended=self._suspended.apps,
             )
         with self._pulse.step(OBSERVE_SECONDS):
             self._keep_boot_file()
-            if not report.is_green and (why := self._wired.disruptions.since_pass(began)):
+            is_well = all(outcome.is_green or outcome.suspended for outcome in report.outcomes)
+            if not is_well and (why := self._wired.disruptions.since_pass(began)):
                 raise Unavailable(f"{why}: waiting before judging anything")
             self._publish(report)
             with suppress(Unavailable):  # the next pass does it
                 self._wired.monitor.follow(host.to_watch())
         return report
+
+    def _observe_only(self) -> None:
+        """Look at this host for those who look on, where nothing is changed."""
+        with suppress(Unavailable), self._pulse.step(OBSERVE_SECONDS):
+            self._wired.host.refresh()
 
     def _keep_boot_file(self) -> None:
         """Write Kong's start file, if it has one; a failure holds up nothing else."""
@@ -407,7 +418,10 @@ class Daemon:
             log.info("resolved for=%s reason=%s", about, warning)
 
     def _back_off(self, report: Report | None) -> None:
-        """Schedule the next pass before the next poll if something did not answer, later and later, or may not last."""
+        """Schedule the next pass before the next poll if something did not answer, later and later, or may not last.
+
+        Or if a suspension is over before that.
+        """
         self._retry = None
         if report and not any(outcome.operation is Operation.RUNNING for outcome in report.outcomes):
             self._failures = 0
@@ -416,6 +430,10 @@ class Daemon:
         else:
             pause, reason = BACKOFF.pause(self._failures), RETRY
             self._failures += 1
+        if end := self._suspended.next_end:
+            left = max(0.0, end.timestamp() - time.time())
+            if pause is None or left < pause:
+                pause, reason = left, RECHECK
         if pause is not None:
             self._retry = Retry(time.monotonic() + pause, reason)
 

@@ -92,8 +92,8 @@ def _watch(observer: BaseObserver, wired: Wired, post: Post) -> None:
     addresses = [path for path in map(Path, addresses_of_receivers(wired.settings)) if path.parent.is_dir()]
     for path in (wired.settings_path, *map(Path, named_files(wired.settings)), *addresses):
         observer.schedule(_Changed(post, RELOAD, only=path), str(path.parent))
-    suspended = suspension.path(wired.settings_path)
-    observer.schedule(_Changed(post, "files", only=suspended), str(suspended.parent))
+    beside = wired.settings_path.parent
+    observer.schedule(_Changed(post, "files", prefix=suspension.NAME), str(beside))
     folders = ((wired.tools.units, "mvd-"), (wired.tools.files, ""), (Path(wired.settings.secrets), ""))
     for folder, prefix in folders:
         if folder.is_dir():

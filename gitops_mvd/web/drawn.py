@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,6 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
-from gitops_mvd import __version__
 from gitops_mvd.web import shown
 from gitops_mvd.web.pages import Page
 
@@ -39,7 +39,7 @@ class Templates:
             auto_reload=False,
         )
         self._templates.globals.update({name: getattr(shown, name) for name in WORDS})
-        self._templates.globals.update(static=self._static_path, at=self.at, version=__version__, spans=SPANS)
+        self._templates.globals.update(static=self._static_path, at=self.at, version=version("gitops-mvd"), spans=SPANS)
 
     def draw(self, page: Page, layout: str, **values: Any) -> str:
         """The HTML of a page; `layout` is WHOLE or PART."""

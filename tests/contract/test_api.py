@@ -165,6 +165,19 @@ def test_an_app_is_suspended_with_who_and_why_and_resumed(passed: Served) -> Non
         passed.api.ask("resume", DoneView, app=app)
 
 
+def test_a_suspended_app_is_shown_so_by_the_next_pass_and_when_probes_are_asked(passed: Served) -> None:
+    app = passed.api.ask("status", HostView).apps[0].name
+    passed.api.ask("suspend", DoneView, app=app, by="anna")
+    passed.daemon.reconcile_pass(frozenset({SYNC}))
+    for more in ({}, {"ask": True}):
+        shown = passed.api.ask("status", HostView, **more)
+        assert (shown.apps[0].sync, shown.apps[0].health) == ("Synced", "Suspended")
+        assert shown.apps[0].why == "suspended by anna"
+    passed.api.ask("resume", DoneView, app=app, by="anna")
+    passed.daemon.reconcile_pass(frozenset({SYNC}))
+    assert passed.api.ask("status", HostView).health == "Healthy"
+
+
 @pytest.mark.parametrize(
     ("name", "given", "says", "status"),
     [

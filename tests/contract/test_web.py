@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import re
@@ -12,13 +13,14 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 import requests
+from msgspec.structs import replace
 
 from gitops_mvd.api.views import CommitView, LogLine
 from gitops_mvd.web.live import MOST_BROWSERS
@@ -451,7 +453,9 @@ def test_while_the_daemon_is_away_the_last_state_is_shown_and_then_the_new_one(w
             assert "systemctl status gitops-mvd" in text
             again = page.get("/deploys")
             assert again.status_code == 503
-            with daemon(replace(world, status=replace(world.status, host="web-1", apps=(chatbot(),))), tmp_path):
+            with daemon(
+                dataclasses.replace(world, status=replace(world.status, host="web-1", apps=(chatbot(),))), tmp_path
+            ):
                 text = until(events, "chatbot")
                 while "does not answer since" in text:
                     text = until(events, "chatbot")
@@ -609,7 +613,7 @@ def test_several_servers_are_shown_side_by_side_and_a_silent_one_as_silent(world
     for folder in (here, there):
         folder.mkdir()
     (there / "token").write_text(TOKEN)
-    far = replace(server(), status=replace(world.status, host="web-2", apps=(chatbot(),), health="Healthy"))
+    far = dataclasses.replace(server(), status=replace(world.status, host="web-2", apps=(chatbot(),), health="Healthy"))
     with daemon(world, here), daemon(far, there), serving(there, f", token_file: {there}/token") as other:
         hosts = tmp_path / "hosts.yaml"
         hosts.write_text(

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from gitops_mvd.cli.ecs import Ecs
-from gitops_mvd.cli.output import OneLine
+from gitops_mvd.cli.log_lines import OneLine
 from gitops_mvd.cli.server import daemon_format
 from gitops_mvd.config import settings
 from gitops_mvd.core import redact

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 import time
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
+from msgspec.structs import replace
 from starlette.datastructures import Headers
 
 from gitops_mvd.api.views import LogLine, OperationView, StepView

@@ -24,8 +24,6 @@ from gitops_mvd.config.yamltree import Node, Sink, mistakes, parse
 from gitops_mvd.core.errors import ManifestError
 from gitops_mvd.core.policy import Policy
 
-PATH = "/etc/gitops-mvd/config.yaml"
-
 
 @dataclass(frozen=True, slots=True)
 class Settings:
