@@ -206,4 +206,5 @@ def _notifier(settings: Settings, host: str) -> Notifier:
 
 def _telling(settings: Settings) -> StatusOptions | None:
     forge = settings.forge
-    return StatusOptions(forge.apps, forge.environment, forge.link) if forge else None
+    page = f"{settings.web.url}/deploys/{{commit}}" if settings.web.url else ""
+    return StatusOptions(forge.apps, forge.environment, forge.link or page) if forge else None

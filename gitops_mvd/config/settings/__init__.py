@@ -18,6 +18,7 @@ from gitops_mvd.config.settings.policy import read_policy
 from gitops_mvd.config.settings.repository import Credentials, Verify, read_credentials, read_verify
 from gitops_mvd.config.settings.secrets import SOPS_SECTION, ProviderSettings, SopsSettings, read_providers
 from gitops_mvd.config.settings.section import interval, section
+from gitops_mvd.config.settings.web import WebSettings, read_web
 from gitops_mvd.config.tables import Key, Place, Reader, fields
 from gitops_mvd.config.yamltree import Node, Sink, mistakes, parse
 from gitops_mvd.core.errors import ManifestError
@@ -40,6 +41,7 @@ class Settings:
     kong: KongSettings | None = None
     forge: ForgeSettings | None = None
     webhook: Webhook | None = None
+    web: WebSettings = field(default_factory=lambda: WebSettings())
     notify: tuple[NotifySettings, ...] = ()
     policy: Policy | None = None
     log: LogSettings = field(default_factory=lambda: LogSettings())
@@ -82,6 +84,7 @@ SETTINGS_SECTION = section(
             "none",
         ),
         "webhook": Key("The address that listens for webhooks of the forge.", WEBHOOK_SECTION, "none"),
+        "web": Key("The page that `mvd web` serves.", read_web),
         "notify": Key("Who is notified of failures and recoveries, a list.", read_notify, "none"),
         "policy": Key(
             "What the repository may not do with this server: a level such as `restricted`, or the keys below.",

@@ -47,7 +47,8 @@ class Webhook:
 
 
 @accepts({"type": "string", "pattern": ":[0-9]{1,5}$"})
-def _listen(place: Place) -> str:
+def listen_address(place: Place) -> str:
+    """An IP address of this server with a port; an address of IPv6 is in brackets."""
     value = filled(place)
     host, _, port = value.rpartition(":")
     bare = host[1:-1] if host.startswith("[") and host.endswith("]") else host
@@ -151,7 +152,7 @@ WEBHOOK_SECTION = section(
         "listen": Key(
             'The address and port to listen at, plain HTTP; IPv6 as `"[::1]:9180"`. The daemon may not use a port '
             "below 1024.",
-            _listen,
+            listen_address,
         ),
     },
 )
