@@ -43,7 +43,10 @@ class RouteView:
 
 @dataclass(frozen=True, slots=True)
 class InstanceView:
-    """One container: `state` is Docker's word, `since` its last start, `ports` as `127.0.0.1:20001->8080`."""
+    """One container: `state` is Docker's word, `since` its last start, `ports` as `127.0.0.1:20001->8080`.
+
+    `id` is the one that Docker gave it.
+    """
 
     name: str
     state: str
@@ -51,6 +54,7 @@ class InstanceView:
     why: str = ""
     since: float = 0.0
     ports: tuple[str, ...] = ()
+    id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,7 +175,10 @@ class StepView:
 
 @dataclass(frozen=True, slots=True)
 class ResultView:
-    """How one app came out of an operation."""
+    """How one app came out of an operation.
+
+    `fault` says whose fault a failure is: `version`, `not_now`, `lacking`, `unanswered` or `defect`.
+    """
 
     app: str
     sync: str
@@ -179,6 +186,7 @@ class ResultView:
     operation: str
     why: str = ""
     changed: str = ""
+    fault: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,6 +194,7 @@ class OperationView:
     """One pass in which something was changed, or is being changed while `ended` is 0.
 
     `causes` are what woke the daemon: `push`, `sync`, `poll`, ...  `more_steps` counts steps that were not kept.
+    `error` is why the pass was given up, as if Docker did not answer.
     """
 
     id: int
@@ -197,11 +206,12 @@ class OperationView:
     steps: tuple[StepView, ...] = ()
     results: tuple[ResultView, ...] = ()
     more_steps: int = 0
+    error: str = ""
 
     @property
     def is_green(self) -> bool:
         """Has every app of it succeeded?"""
-        return all((it.health, it.operation) == ("Healthy", "Succeeded") for it in self.results)
+        return not self.error and all((it.health, it.operation) == ("Healthy", "Succeeded") for it in self.results)
 
 
 @dataclass(frozen=True, slots=True)

@@ -171,7 +171,8 @@ def _forge(wired: Wired) -> Iterator[Finding]:
 
 
 def _webhook(wired: Wired) -> Iterator[Finding]:
-    from gitops_mvd.daemon.webhook import OTHER_PORT, listen, listens
+    from gitops_mvd.daemon.small_server import (listen)
+from gitops_mvd.daemon.webhook import (OTHER_PORT, listens)
 
     if not wired.webhook:  # the poll does without
         return

@@ -8,7 +8,20 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from gitops_mvd.core.errors import Interrupted, Lacking, MvdError, NotNow, StepFailed, Unavailable
+from gitops_mvd.core.errors import (
+    DEFECT,
+    INTERNAL,
+    LACKS,
+    NOT_NOW,
+    VERSION,
+    Interrupted,
+    Lacking,
+    MvdError,
+    NotNow,
+    StepFailed,
+    Unavailable,
+    fault_of,
+)
 from gitops_mvd.core.model import (
     WAIT,
     App,
@@ -223,4 +236,12 @@ def conclude(app: str, decision: Decision | None, error: MvdError | None, health
             assert decision is not None, "nothing was decided, and nothing went wrong"
             verdict = decision.verdict
     sync, operation, why = verdict
-    return Outcome(app, sync, health, operation, plan, why)
+    fault = _fault(failure) if failure else fault_of(error) if error else ""
+    return Outcome(app, sync, health, operation, plan, why, fault=fault)
+
+
+def _fault(failure: Failure) -> str:
+    """Whose fault a failure is that stands against a version."""
+    if INTERNAL in failure.why:
+        return DEFECT
+    return {WAIT: NOT_NOW, LACKING: LACKS}.get(failure.action, VERSION)

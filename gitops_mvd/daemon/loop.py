@@ -22,7 +22,16 @@ import schedule
 import sdnotify
 
 from gitops_mvd.core.backoff import Backoff
-from gitops_mvd.core.errors import ManifestError, MvdError, RevisionRefused, StepFailed, Unavailable
+from gitops_mvd.core.errors import (
+    DEFECT,
+    INTERNAL,
+    UNANSWERED,
+    ManifestError,
+    MvdError,
+    RevisionRefused,
+    StepFailed,
+    Unavailable,
+)
 from gitops_mvd.core.model import Desired, Health, Operation, Outcome, Report, Revision, Sync
 from gitops_mvd.core.reconcile import Group, reconcile
 from gitops_mvd.core.redact import learn_apps, redact, secrets_of_app
@@ -220,7 +229,7 @@ class Daemon:
             failure = self._wait_because(error)
         except Exception as error:  # a bug ends this pass, and not the daemon: the next one may get by
             failure = self._wait_because(_bug(error, "pass"))
-        operations.end(report)
+        operations.end(report, "" if report else failure or "; ".join(self._warnings.values()))
         self.answers.passed(report, self._revision, failure)
         if not report:
             with suppress(Unavailable):
@@ -406,7 +415,7 @@ class Daemon:
 def _bug(error: Exception, where: str, secrets: Iterable[str] = ()) -> MvdError:
     """What to tell of an error that nobody thought of, which is logged with its traceback."""
     log.error("internal error %s\n%s", where, redact("".join(traceback.format_exception(error)), secrets))
-    return MvdError(f"internal error, see the log of gitops-mvd: {type(error).__name__}")
+    return MvdError(f"{INTERNAL}, see the log of gitops-mvd: {type(error).__name__}")
 
 
 def _isolated(do: Callable[[Group], Sequence[Outcome]], group: Group) -> Sequence[Outcome]:
@@ -415,8 +424,8 @@ def _isolated(do: Callable[[Group], Sequence[Outcome]], group: Group) -> Sequenc
     try:
         return do(group)
     except Unavailable as error:  # Docker or the history, before a step was taken
-        operation, why = Operation.RUNNING, str(error)
+        operation, why, fault = Operation.RUNNING, str(error), UNANSWERED
     except Exception as error:
         secrets = {secret for candidate in group for secret in secrets_of_app(candidate.app)}
-        operation, why = Operation.FAILED, str(_bug(error, f"app={','.join(names)}", secrets))
-    return [Outcome(name, Sync.UNKNOWN, Health.UNKNOWN, operation, why=why) for name in names]
+        operation, why, fault = Operation.FAILED, str(_bug(error, f"app={','.join(names)}", secrets)), DEFECT
+    return [Outcome(name, Sync.UNKNOWN, Health.UNKNOWN, operation, why=why, fault=fault) for name in names]
