@@ -13,7 +13,7 @@ import click
 
 from gitops_mvd.cli.output import as_json, counted, print_json
 from gitops_mvd.cli.server import connect, restarted_threads, told
-from gitops_mvd.config.settings.forge import host_and_port
+from gitops_mvd.config.settings.section import host_and_port
 from gitops_mvd.core.errors import ManifestError, MvdError, Unavailable
 
 if TYPE_CHECKING:
@@ -171,8 +171,8 @@ def _forge(wired: Wired) -> Iterator[Finding]:
 
 
 def _webhook(wired: Wired) -> Iterator[Finding]:
-    from gitops_mvd.daemon.small_server import (listen)
-from gitops_mvd.daemon.webhook import (OTHER_PORT, listens)
+    from gitops_mvd.daemon.small_server import listen
+    from gitops_mvd.daemon.webhook import OTHER_PORT, listens
 
     if not wired.webhook:  # the poll does without
         return

@@ -25,8 +25,8 @@ from gitops_mvd.core.redact import told_text
 
 VERSION, NOT_NOW, LACKS, UNANSWERED, DEFECT = "version", "not_now", "lacking", "unanswered", "defect"
 FAULTS = (VERSION, NOT_NOW, LACKS, UNANSWERED, DEFECT)
-"""Whose fault it is: the version's, which is not tried again; the surroundings', a host's that lacks something, or that of
-whoever does not answer, which all go on by themselves; or our own."""
+"""Whose fault it is: the version's, which is not tried again; the surroundings', a host's that lacks something, or that
+of whoever does not answer, which all go on by themselves; or our own."""
 INTERNAL = "internal error"  # begins a message of our own defects
 
 

@@ -39,6 +39,7 @@ from gitops_mvd.daemon import triggers
 from gitops_mvd.daemon.answers import Answers
 from gitops_mvd.daemon.api_server import ApiThread
 from gitops_mvd.daemon.events import Events
+from gitops_mvd.daemon.metrics import MetricsApplication, MetricsThread
 from gitops_mvd.daemon.pulse import Pulse
 from gitops_mvd.daemon.supervisor import Run, Supervisor
 from gitops_mvd.daemon.triggers import PULL_REQUEST, PUSH, RELOAD, STOP, SYNC
@@ -122,15 +123,24 @@ class Daemon:
         yield "watchdog", self._pulse.run, lambda: None
         yield "outbox", wired.outbox.run, wired.outbox.wake
         yield "monitor", wired.monitor.run, wired.monitor.wake
-        yield "docker events", triggers.docker_events(wired.engine, post), wired.engine.hang_up
+        yield "docker events", triggers.docker_events(wired.engine, post, wired.counts.container), wired.engine.hang_up
         yield "file changes", triggers.file_changes(wired, post), lambda: None
         api = ApiThread(self.answers, wired.settings_path, Path(wired.settings.run))
         yield "api", api.run, api.wake
+        if metrics := wired.settings.metrics:
+            port = MetricsThread(metrics.listen, self._metrics)
+            yield "metrics", port.run, port.wake
+        if wired.traces:
+            yield "traces", wired.traces.run, wired.traces.wake
         if wired.pull_requests:
             yield "pull requests", wired.pull_requests.run, wired.pull_requests.wake
         if wired.webhook:
             webhooks = WebhookThread(wired.webhook, wired.settings.branch, post)
             yield "webhooks", webhooks.run, webhooks.wake
+
+    def _metrics(self) -> MetricsApplication:
+        checks = {"/healthz": self.answers.health, "/readyz": self.answers.ready}
+        return MetricsApplication(self.answers.registry, checks)
 
     @contextmanager
     def _signals(self, status: int) -> Iterator[None]:

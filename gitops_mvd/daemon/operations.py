@@ -108,7 +108,10 @@ class Operations:
         results = _results(report.outcomes if report else ())
         ended = replace(ended, ended=self._now(), results=results, error=told_line(error))
         for tell in self.told:
-            tell(ended)
+            try:
+                tell(ended)
+            except Exception:  # who looks on holds up nothing
+                log.exception("internal error operation=%s", ended.id)
         if ended.steps:
             try:
                 self._file.save(replace(ended, steps=ended.steps[:MOST_STEPS]))

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from http import HTTPStatus
 from wsgiref.types import StartResponse, WSGIEnvironment
 
-from gitops_mvd.config.settings.forge import host_and_port
+from gitops_mvd.config.settings.section import host_and_port
 from gitops_mvd.core.errors import Unavailable
 from gitops_mvd.core.ports import Receiver
 from gitops_mvd.daemon.connections import Hooks

@@ -36,6 +36,8 @@ from gitops_mvd.host.ways import Ways
 from gitops_mvd.kinds import Tools
 from gitops_mvd.kong.shared.precedence import Precedence
 from gitops_mvd.manifest import Cache
+from gitops_mvd.metrics.counts import Counts
+from gitops_mvd.metrics.traces import Traces
 from gitops_mvd.state.history import SqliteHistory
 from gitops_mvd.state.operations import OperationsFile
 from gitops_mvd.status.outbox import Outbox
@@ -71,6 +73,8 @@ class Wired:
     changes: Changes
     operations: Operations
     views: HostViews
+    counts: Counts
+    traces: Traces | None
 
     def follow(self, revision: Revision, *, fetched: bool) -> None:
         """Write the routes of a shared Kong as of this commit from now on."""
@@ -86,7 +90,9 @@ class Wired:
 
 
 def wire(settings: Settings, path: Path, units: Path | None = None) -> Wired:
-    """Make everything; nothing is asked or started yet.  Raises Unavailable for a secret file that cannot be read.
+    """Make everything; nothing is asked or started yet.
+
+    Raises Unavailable for a secret file that cannot be read, and for `traces` without what sends them.
 
     `path` is the settings' file, `units` the folder of the unit files, UNITS by default.
     """
@@ -98,6 +104,8 @@ def wire(settings: Settings, path: Path, units: Path | None = None) -> Wired:
     history = SqliteHistory(Path(settings.state) / "history.db")
     changes, file = Changes(), OperationsFile(Path(settings.state) / "operations.db")
     operations = Operations(file, changes, probes.summary)
+    counts, traces = Counts(), Traces(name, settings.traces.endpoint) if settings.traces else None
+    operations.told += [counts.passed, *([traces.passed] if traces else [])]
     tools = Tools(
         host=name,
         engine=connect_docker(settings),
@@ -172,6 +180,8 @@ def wire(settings: Settings, path: Path, units: Path | None = None) -> Wired:
         changes=changes,
         operations=operations,
         views=HostViews(host, history, file),
+        counts=counts,
+        traces=traces,
     )
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import TypeVar
 
 from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
@@ -26,6 +27,7 @@ UNREACHABLE, REFUSED = "unreachable", "refused"
 OUTCOMES = ("posted", "failed", "limited", "refused")  # of a delivery, as the outbox counts them
 
 Labels = tuple[str, ...]
+L = TypeVar("L", bound=Labels)
 Family = GaugeMetricFamily | CounterMetricFamily | HistogramMetricFamily
 
 
@@ -164,7 +166,7 @@ def _family(metric: Metric) -> Family:
     return GaugeMetricFamily(metric.name, metric.what, labels=metric.labels)
 
 
-def _samples(metric: Metric, values: Mapping[Labels, float]) -> Family:
+def _samples(metric: Metric, values: Mapping[L, float]) -> Family:
     """A metric with a value for each of its labels' values."""
     family = _family(metric)
     for labels, value in values.items():

@@ -29,7 +29,7 @@ _MERGES = (1.0, 2.0, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 3
 
 _APP = ("app",)
 _SERVICE = ("app", "service")
-_INSTANCE = ("app", "service", "instance")
+_CONTAINER = ("app", "service", "container")
 
 # ---- this server -----------------------------------------------------------------------------------------------------
 
@@ -93,7 +93,7 @@ APP_SUSPENDED = Metric("mvd_app_suspended", GAUGE, "1 if somebody has suspended 
 APP_DEPLOYED = Metric("mvd_app_deployed_timestamp_seconds", GAUGE, "When the version that runs was deployed.", _APP)
 OPERATIONS = Metric("mvd_operations_total", COUNTER, "How operations on an app ended.", ("app", "operation"))
 
-# ---- a service and its instances -------------------------------------------------------------------------------------
+# ---- a service and its containers -------------------------------------------------------------------------------------
 
 SERVICE = Metric(
     "mvd_service_info",
@@ -107,20 +107,23 @@ SERVICE_HEALTH = Metric(
 DESIRED = Metric("mvd_service_desired", GAUGE, "Instances that a service should have.", _SERVICE)
 READY = Metric("mvd_service_ready", GAUGE, "Instances that run and are healthy.", _SERVICE)
 RESTARTS = Metric(
-    "mvd_instance_restarts_total",
+    "mvd_container_restarts_total",
     COUNTER,
     "Starts of a container after it had ended, as Docker told them since the daemon's start.",
-    _INSTANCE,
+    _CONTAINER,
 )
-CPU = Metric("mvd_instance_cpu_seconds_total", COUNTER, "CPU time that a container has used.", _INSTANCE)
+CPU = Metric("mvd_container_cpu_seconds_total", COUNTER, "CPU time that a container has used.", _CONTAINER)
 MEMORY = Metric(
-    "mvd_instance_memory_bytes", GAUGE, "Memory of a container, without the file cache that can be dropped.", _INSTANCE
+    "mvd_container_memory_bytes",
+    GAUGE,
+    "Memory of a container, without the file cache that can be dropped.",
+    _CONTAINER,
 )
 MEMORY_LIMIT = Metric(
-    "mvd_instance_memory_limit_bytes",
+    "mvd_container_memory_limit_bytes",
     GAUGE,
     "Memory that a container may have at most; none without a limit.",
-    _INSTANCE,
+    _CONTAINER,
 )
 
 METRICS = tuple(it for it in list(globals().values()) if isinstance(it, Metric))

@@ -6,8 +6,8 @@ import pytest
 
 from gitops_mvd.config.settings import named_files, read
 from gitops_mvd.config.settings.engine import Login
-from gitops_mvd.config.settings.forge import host_and_port
 from gitops_mvd.config.settings.repository import GitHubApp, Verify
+from gitops_mvd.config.settings.section import host_and_port
 from gitops_mvd.core.errors import ManifestError
 from gitops_mvd.core.policy import Policy
 

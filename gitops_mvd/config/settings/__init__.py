@@ -12,6 +12,7 @@ from gitops_mvd.config.readers import absolute, boolean, filled
 from gitops_mvd.config.settings.engine import DOCKER_SECTION, Docker
 from gitops_mvd.config.settings.forge import FORGE_SECTION, WEBHOOK_SECTION, ForgeSettings, Webhook, complete
 from gitops_mvd.config.settings.kong import KongSettings, read_kong
+from gitops_mvd.config.settings.metrics import METRICS_SECTION, TRACES_SECTION, Metrics, Traces
 from gitops_mvd.config.settings.policy import read_policy
 from gitops_mvd.config.settings.repository import Credentials, Verify, read_credentials, read_verify
 from gitops_mvd.config.settings.secrets import SOPS_SECTION, ProviderSettings, SopsSettings, read_providers
@@ -40,6 +41,8 @@ class Settings:
     kong: KongSettings | None = None
     forge: ForgeSettings | None = None
     webhook: Webhook | None = None
+    metrics: Metrics | None = None
+    traces: Traces | None = None
     policy: Policy | None = None
     state: str = "/var/lib/gitops-mvd"
     files: str = "/etc/gitops-mvd/files"
@@ -80,6 +83,8 @@ SETTINGS_SECTION = section(
             "none",
         ),
         "webhook": Key("The address that listens for webhooks of the forge.", WEBHOOK_SECTION, "none"),
+        "metrics": Key("The address that Prometheus scrapes.", METRICS_SECTION, "none, only the local API has them"),
+        "traces": Key("Where each deploy is sent as a trace of OpenTelemetry.", TRACES_SECTION, "none"),
         "policy": Key(
             "What the repository may not do with this server: a level such as `restricted`, or the keys below.",
             read_policy,
