@@ -16,7 +16,7 @@ from typing import NoReturn
 import click
 
 from gitops_mvd import __version__
-from gitops_mvd.cli import docs, doctor, hold, imports, install, kong, plan, run, schema, status, validate
+from gitops_mvd.cli import docs, doctor, hold, imports, install, kong, metrics, plan, run, schema, status, validate
 from gitops_mvd.cli.output import telling
 from gitops_mvd.config import settings
 from gitops_mvd.core.errors import ManifestError, MvdError
@@ -27,6 +27,7 @@ COMMANDS = (
     *(status.status, status.history, status.logs),
     *(hold.suspend, hold.resume, hold.retry),
     *(validate.validate, imports.import_, doctor.doctor, install.install, docs.docs, schema.schema),
+    metrics.metrics,
     *(kong.kong, kong.adopt, kong.forget),
 )
 
