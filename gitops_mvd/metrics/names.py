@@ -93,7 +93,7 @@ APP_SUSPENDED = Metric("mvd_app_suspended", GAUGE, "1 if somebody has suspended 
 APP_DEPLOYED = Metric("mvd_app_deployed_timestamp_seconds", GAUGE, "When the version that runs was deployed.", _APP)
 OPERATIONS = Metric("mvd_operations_total", COUNTER, "How operations on an app ended.", ("app", "operation"))
 
-# ---- a service and its containers -------------------------------------------------------------------------------------
+# ---- a service and its containers ------------------------------------------------------------------------------------
 
 SERVICE = Metric(
     "mvd_service_info",

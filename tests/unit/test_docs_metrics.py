@@ -24,9 +24,7 @@ OF_PROMETHEUS = {"up"}
 
 
 def test_every_metric_is_in_the_manual() -> None:
-    rows = "\n".join(
-        f"| `{it.name}` | {', '.join(f'`{name}`' for name in it.labels)} | {it.what} |" for it in METRICS
-    )
+    rows = "\n".join(f"| `{it.name}` | {', '.join(f'`{name}`' for name in it.labels)} | {it.what} |" for it in METRICS)
     if os.environ.get("ACCEPT"):
         PAGE.write_text(TABLE.sub(lambda _: f"{HEAD}{rows}\n\n", PAGE.read_text()))
     assert f"{HEAD}{rows}\n\n" in PAGE.read_text()

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+A_TIME = 1_000_000_000  # what is less is no time, but seconds until then
 PREFIXES = ("X-RateLimit", "RateLimit")  # GitHub's and Azure's, GitLab's
 
 
@@ -30,14 +31,20 @@ def note(forge: str, headers: Mapping[str, str]) -> None:
     """Keep what an answer of that forge says, if it says something."""
     for prefix in PREFIXES:
         remaining, limit, resets = (headers.get(f"{prefix}-{name}", "") for name in ("Remaining", "Limit", "Reset"))
-        if remaining.isdecimal():
-            _last[forge] = RateLimit(int(remaining), _number(limit), float(_number(resets)))
+        if remaining.isascii() and remaining.isdecimal():
+            at = _number(resets)
+            _last[forge] = RateLimit(int(remaining), _number(limit), float(at) if at > A_TIME else 0.0)
             return
 
 
 def rate_limits() -> Mapping[str, RateLimit]:
     """What each forge said last, by its name and place; none of those that say nothing."""
     return dict(_last)
+
+
+def forget() -> None:
+    """Forget all of it."""
+    _last.clear()
 
 
 def _number(text: str) -> int:
