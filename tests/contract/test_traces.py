@@ -166,6 +166,7 @@ def test_a_pass_without_a_step_is_not_sent(receiver: Receiver) -> None:
 def test_a_collector_that_refuses_is_counted_and_told_once(
     receiver: Receiver, status: int, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    caplog.set_level("INFO", "gitops_mvd")
     monkeypatch.setattr(traces, "WITHIN_SECONDS", 0.5)
     receiver.status = status
     sender = Traces("srv1", receiver.url)
