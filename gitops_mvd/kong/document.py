@@ -357,7 +357,7 @@ def _lists(loader: _Loader) -> Document:
 
 
 def _next(loader: _Loader) -> Any:
-    return loader.construct_document(loader.compose_node(None, None))
+    return loader.construct_document(loader.compose_node(None, 0))
 
 
 def _with_shared_names(value: Any) -> Any:
