@@ -173,7 +173,9 @@ def test_every_query_of_the_dashboard_and_of_the_rules_is_answered(prometheus: P
     assert [it for it in empty if "rate_limit" not in it] == []
 
 
-def test_the_series_of_an_app_go_with_it(story: Story, prometheus: Prometheus) -> None:
+def test_the_series_of_an_app_go_with_it(story: Story, prometheus: Prometheus, image: str) -> None:
+    story.deploy("other", {"services": {"web": {"image": image}}})
+    prometheus.sees('mvd_app_health{app="other", health="Healthy"} == 1')
     assert prometheus.ask('{app="shop"}')
     story.remove("shop")
     prometheus.sees_no_more('{__name__=~"mvd_.*", app="shop"}')

@@ -1,7 +1,4 @@
-"""The local API of a daemon in a process of its own, at a server that was recorded: answers, a scrape, and memory.
-
-python -m tests.lab.bench.api SETTINGS UNITS   is that daemon
-"""
+"""The local API of a daemon in a process of its own, at a server that was recorded: answers, a scrape, and memory."""
 
 from __future__ import annotations
 
@@ -9,7 +6,6 @@ import contextlib
 import http.client
 import os
 import socket
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -19,9 +15,6 @@ from pathlib import Path
 import yaml
 
 from gitops_mvd.api.views import DONE, CommitView, OperationView, StepView
-from gitops_mvd.config import settings
-from gitops_mvd.daemon.loop import Daemon
-from gitops_mvd.daemon.wiring import wire
 from gitops_mvd.state.operations import OperationsFile
 from tests.lab.bench.figure import Figure
 from tests.lab.bench.world import ADDRESS, HOST, World, process, recorded
@@ -53,7 +46,7 @@ def figures() -> Iterator[Figure]:
         tempfile.TemporaryDirectory(prefix="mvd-bench-") as folder,
         recorded(Path(folder), SERVICES, "off") as world,
         _two_heaps(),
-        process("tests.lab.bench.api", str(_settings(world)), f"{folder}/units") as daemon,
+        process("tests.lab.bench.daemon", str(_settings(world)), f"{folder}/units") as daemon,
     ):
         api = Path(folder) / "run" / "api.sock"
         _wait_for_a_pass(api)
@@ -145,8 +138,3 @@ def _resident(pid: int) -> float:
     """Resident memory, in MiB."""
     [line] = [line for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith("VmRSS:")]
     return int(line.split()[1]) / MIB
-
-
-if __name__ == "__main__":
-    file = Path(sys.argv[1])
-    Daemon(wire(settings.read(str(file), file.read_bytes()), file, Path(sys.argv[2]))).run()
