@@ -1,5 +1,1 @@
 """Minimum Viable Docker, driven by Git."""
-
-from importlib.metadata import version
-
-__version__ = version("gitops-mvd")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,7 +13,7 @@ from urllib.parse import quote, unquote, urlencode
 
 import msgspec
 
-from gitops_mvd.api.endpoints import ACTING_SOCKET, BY_NAME, SETTINGS_HEADER, SOCKET, Endpoint
+from gitops_mvd.api.endpoints import ACTING_SOCKET, ACTORS, BY_NAME, READERS, SETTINGS_HEADER, SOCKET, Endpoint
 from gitops_mvd.core.errors import MvdError, Unavailable
 
 T = TypeVar("T")
@@ -46,7 +47,7 @@ class Api:
         self._acts = acts
         self.settings = ""  # the path of the daemon's own settings, once it has answered
 
-    def ask(self, name: str, of: type[T], *, timeout: float = ANSWERS_WITHIN_SECONDS, **parameters: Any) -> T:
+    def ask(self, name: str, of: type[T], /, *, timeout: float = ANSWERS_WITHIN_SECONDS, **parameters: Any) -> T:
         """The answer to the endpoint of that name, as a value of the type `of`; `timeout` is in seconds."""
         body = b"".join(self._ask(BY_NAME[name], timeout, parameters))
         try:
@@ -54,7 +55,7 @@ class Api:
         except msgspec.MsgspecError as error:
             raise Unavailable(f"the daemon's answer cannot be read: {error}", "is it of another version?") from None
 
-    def stream(self, name: str, of: type[T], *, timeout: float, **parameters: Any) -> Iterator[T]:
+    def stream(self, name: str, of: type[T], /, *, timeout: float, **parameters: Any) -> Iterator[T]:
         """The values of an endless answer as they come; `timeout` is the pause that is too long.
 
         The daemon sends an empty line now and then, so that a pause says that it is gone.
@@ -122,7 +123,9 @@ def _connected(path: str, within: float) -> Iterator[http.client.HTTPConnection]
     except (FileNotFoundError, ConnectionRefusedError) as error:
         raise NotServed("the daemon does not run here", "systemctl status gitops-mvd") from error
     except PermissionError as error:
-        raise NotServed(f"cannot use {path}: permission denied", "run as root, or join its group") from error
+        group = READERS if os.path.basename(path) == os.path.basename(SOCKET) else ACTORS
+        hint = f"run as root, or join the group {group}: usermod -aG {group} YOUR_NAME"
+        raise Refused(403, f"cannot ask the daemon at {path}: permission denied", hint) from error
     except TimeoutError as error:
         raise Unavailable(f"the daemon did not answer within {within:g} s", "systemctl status gitops-mvd") from error
     except (OSError, http.client.HTTPException) as error:

@@ -6,8 +6,9 @@ answered on the socket for that alone; all else only reads.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from gitops_mvd.api.views import (
     ChangesView,
@@ -30,8 +31,7 @@ PROMETHEUS = "text/plain; version=0.0.4; charset=utf-8"
 LONGEST_WAIT_SECONDS = 30.0
 
 
-@dataclass(frozen=True, slots=True)
-class Parameter:
+class Parameter(Struct, frozen=True):
     """A part of the query or of the body; `default` None says that it is required, `most` is for numbers."""
 
     name: str
@@ -41,8 +41,7 @@ class Parameter:
     most: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
-class Endpoint:
+class Endpoint(Struct, frozen=True):
     """A question: `answer` is the type of its answer; an `is_stream` answers with a line of JSON for each.
 
     A `form` is the media type of an answer that is a text instead.
@@ -135,6 +134,7 @@ ENDPOINTS = (
             Parameter("lines", int, "Begin with so many.", 50, MOST_LINES),
             Parameter("follow", bool, "Go on with what comes.", False),
             Parameter("after", str, "Only what is behind this cursor.", ""),
+            Parameter("since", float, "Only what was printed since then, in seconds since 1970.", 0.0),
         ),
         is_stream=True,
     ),

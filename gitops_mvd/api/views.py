@@ -6,12 +6,12 @@ words of `core.model`.  No text has a secret, a control character or more than o
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
+from msgspec import Struct
 
-@dataclass(frozen=True, slots=True)
-class CommitView:
+
+class CommitView(Struct, frozen=True):
     """A commit of the config repository: `subject` is its first line, `url` its page at the forge, "" without one."""
 
     commit: str
@@ -21,8 +21,7 @@ class CommitView:
     url: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class SuspensionView:
+class SuspensionView(Struct, frozen=True):
     """Who has suspended an app or the server, why, since when and until when; `stop` says that it was stopped, too."""
 
     by: str
@@ -32,8 +31,7 @@ class SuspensionView:
     stop: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class RouteView:
+class RouteView(Struct, frozen=True):
     """A route of the gateway: what it matches, as `example.org/shop`, and the plugins on it."""
 
     name: str
@@ -41,8 +39,7 @@ class RouteView:
     plugins: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class InstanceView:
+class InstanceView(Struct, frozen=True):
     """One container: `state` is Docker's word, `since` its last start, `ports` as `127.0.0.1:20001->8080`.
 
     `id` is the one that Docker gave it.
@@ -57,8 +54,7 @@ class InstanceView:
     id: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class ServiceView:
+class ServiceView(Struct, frozen=True):
     """One service as it runs: `ready` of `wanted` instances are healthy.
 
     `image` is what the manifest says, `digest` what runs.  `since` is the last
@@ -80,8 +76,7 @@ class ServiceView:
     instances: tuple[InstanceView, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class AppView:
+class AppView(Struct, frozen=True):
     """One app: `why` is what is wrong or waited for, `changed` what its last deploy changed.
 
     `running` is the commit whose version runs, None if nothing of ours does; `since` is when that version was deployed.
@@ -99,8 +94,7 @@ class AppView:
     services: tuple[ServiceView, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class ThreadView:
+class ThreadView(Struct, frozen=True):
     """A thread of the daemon that had to be started again: is it up, since when, and why it ended."""
 
     name: str
@@ -110,8 +104,7 @@ class ThreadView:
     restarts: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class GitView:
+class GitView(Struct, frozen=True):
     """Why the newest commit is not known or, if it `is_refused`, not followed, and since when."""
 
     since: float
@@ -119,13 +112,12 @@ class GitView:
     is_refused: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class HostView:
+class HostView(Struct, frozen=True):
     """This server as the last pass left it.
 
-    `commit` is the newest one that is known, None before the first fetch; `at` is when all was looked at last, and
-    `error` why the last pass came to nothing, "" if it did not.  `deploying` is the id of the running operation, 0
-    without one; `link` is where its page is, "" if nobody has said so.
+    `commit` is the newest one that is known, None before the first fetch; `at` is when all was looked at last, after
+    Git was asked at `asked_git`, and `error` why the last pass came to nothing, "" if it did not.  `deploying` is the
+    id of the running operation, 0 without one; `threads` are those that are down or were started again lately.
     """
 
     host: str
@@ -138,12 +130,12 @@ class HostView:
     error: str = ""
     suspended: SuspensionView | None = None
     deploying: int = 0
+    asked_git: float = 0.0
     apps: tuple[AppView, ...] = ()
     threads: tuple[ThreadView, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class PhaseView:
+class PhaseView(Struct, frozen=True):
     """A part of an operation: `fetch`, `read`, `look` or `apply`."""
 
     name: str
@@ -154,8 +146,7 @@ class PhaseView:
 RUNNING, DONE, FAILED, STOPPED = "running", "done", "failed", "stopped"
 
 
-@dataclass(frozen=True, slots=True)
-class StepView:
+class StepView(Struct, frozen=True):
     """One step: `verb` is create, update, delete or wait; `state` is running, done, failed or stopped.
 
     `why` is the reason of a failure; what is stopped was given up because of another one.
@@ -173,8 +164,7 @@ class StepView:
     why: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class ResultView:
+class ResultView(Struct, frozen=True):
     """How one app came out of an operation.
 
     `fault` says whose fault a failure is: `version`, `not_now`, `lacking`, `unanswered` or `defect`.
@@ -189,8 +179,7 @@ class ResultView:
     fault: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class OperationView:
+class OperationView(Struct, frozen=True):
     """One pass in which something was changed, or is being changed while `ended` is 0.
 
     `causes` are what woke the daemon: `push`, `sync`, `poll`, ...  `more_steps` counts steps that were not kept.
@@ -214,8 +203,7 @@ class OperationView:
         return not self.error and all((it.health, it.operation) == ("Healthy", "Succeeded") for it in self.results)
 
 
-@dataclass(frozen=True, slots=True)
-class HistoryView:
+class HistoryView(Struct, frozen=True):
     """How one app came out of one pass, and what was done: `did` has lines such as `create unit mvd-web-3f9c2a1b`."""
 
     at: float
@@ -229,8 +217,7 @@ class HistoryView:
     did: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class EventView:
+class EventView(Struct, frozen=True):
     """A line of the daemon's own log; `id` grows by one with each line since its start."""
 
     id: int
@@ -239,8 +226,7 @@ class EventView:
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class EventsView:
+class EventsView(Struct, frozen=True):
     """Events, the oldest first; `last` is the id to ask `after` next, `missed` counts those that were not kept."""
 
     events: tuple[EventView, ...]
@@ -248,8 +234,7 @@ class EventsView:
     missed: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class LogLine:
+class LogLine(Struct, frozen=True):
     """A line that a container printed.  `cursor` is where to go on behind it."""
 
     at: float
@@ -260,30 +245,26 @@ class LogLine:
     cursor: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class ChangesView:
+class ChangesView(Struct, frozen=True):
     """`number` grows whenever something else is to be seen; it begins anew with each start of the daemon."""
 
     number: int
 
 
-@dataclass(frozen=True, slots=True)
-class CommandView:
+class CommandView(Struct, frozen=True):
     """What a command of `mvd` says with `--json`: its `answer`, and the `exit_code` with which it ended."""
 
     answer: Any
     exit_code: int
 
 
-@dataclass(frozen=True, slots=True)
-class DoneView:
+class DoneView(Struct, frozen=True):
     """What was asked is done, or begun; `what` says so in a sentence."""
 
     what: str
 
 
-@dataclass(frozen=True, slots=True)
-class ErrorView:
+class ErrorView(Struct, frozen=True):
     """Why there is no answer, and what to do about it."""
 
     error: str

@@ -1,14 +1,13 @@
 """The command `mvd`: the daemon run once, and views of what it does.
 
 main       the command itself, its exit codes, and how an error is shown
-run        run, sync                        kong      kong dump, adopt, forget (adoption: what adopt does)
-plan       plan, explain                    validate  validate
-status     status, history, logs            docs      docs
-hold       suspend, resume, retry           doctor    doctor
-install    install                          schema    schema
-imports    import
-output     tables and JSON                  server    settings, and what they connect to
+commands   the list of the commands by task, each with its module: status, logs, history, plan, sync, ...
+daemon_api the daemon, if it runs with the same settings     look        what commands find out without it
+host_text  the server as lines         table     tables that fit a terminal         progress  steps as they go
+output     colours, JSON, times        server    settings, and what they connect to
+completion what shells complete        checks    those of `mvd doctor`              adoption  what `mvd adopt` does
 
-Each module imports Docker, Git and HTTP inside its commands, so that `--help`, `validate` and `docs` need none of them.
+Each module is imported when its command is called.  Those that ask the daemon import `api` and `core` alone: what looks
+without it (Docker, Git, HTTP, settings) is imported inside the command.
 May import every room.  Nothing imports it.
 """

@@ -8,11 +8,12 @@ from pathlib import Path
 
 import click
 
+from gitops_mvd.cli import completion
 from gitops_mvd.core.errors import MvdError
 
 
-@click.command()
-@click.argument("page", default="")
+@click.command(epilog="Example: mvd docs manifest")
+@click.argument("page", default="", shell_complete=completion.pages)
 def docs(page: str) -> int:
     """Read a PAGE of the manual, or list its pages."""
     known = pages()

@@ -1,29 +1,20 @@
-"""`mvd doctor`: everything that a server needs, checked in turn, with what to do about it."""
+"""`mvd doctor`: everything that a server needs, checked, with what to do about it."""
 
 from __future__ import annotations
 
-import json
-import shutil
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
-from gitops_mvd.cli.output import as_json, counted, print_json
-from gitops_mvd.cli.server import connect, restarted_threads, told
-from gitops_mvd.config.settings.section import host_and_port
-from gitops_mvd.core.errors import ManifestError, MvdError, Unavailable
-
-if TYPE_CHECKING:
-    from gitops_mvd.daemon.wiring import Wired
-
-DAEMON_JSON = Path("/etc/docker/daemon.json")
-ENOUGH_DISK_BYTES = 2 << 30
+from gitops_mvd.api.client import LONG_ANSWER_SECONDS
+from gitops_mvd.api.views import CommandView
+from gitops_mvd.cli.daemon_api import daemon_of
+from gitops_mvd.cli.output import as_json, print_json, print_lines, screen
+from gitops_mvd.core.errors import Unavailable
+from gitops_mvd.core.text import plain_line
 
 
-@click.command()
+@click.command(epilog="Example: mvd doctor")
 @as_json
 @click.pass_obj
 def doctor(config: Path, machine: bool) -> int:
@@ -31,200 +22,26 @@ def doctor(config: Path, machine: bool) -> int:
 
     Exit code 1: a check failed.
     """
-    findings = list(examine(config))
+    found = _asked(config)
     if machine:
-        print_json([finding.as_json() for finding in findings])
-    else:
-        for finding in findings:
-            click.echo(f"{finding.verdict:<5} {finding.what:<14} {finding.message}")
-            if finding.hint:
-                click.echo(f"{'':<20} {finding.hint}")
-    return 1 if any(finding.verdict == "fail" for finding in findings) else 0
+        print_json(found.answer)
+        return found.exit_code
+    paint = screen().paint
+    for finding in found.answer:
+        verdict, what, message, hint = (plain_line(finding[key]) for key in ("verdict", "what", "told", "hint"))
+        print_lines(
+            [f"{paint(verdict)}{' ' * (6 - len(verdict))}{what:<14} {message}", *([f"{'':<20} {hint}"] if hint else [])]
+        )
+    return found.exit_code
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """What one check found; `verdict` is `ok`, `warn` or `fail`, `hint` says what to do."""
-
-    what: str
-    verdict: str
-    message: str
-    hint: str = ""
-
-    def as_json(self) -> dict[str, str]:
-        return {"what": self.what, "verdict": self.verdict, "told": self.message, "hint": self.hint}
-
-
-def examine(config: Path) -> Iterator[Finding]:
-    """The findings of every check.  A check that fails holds up no other; without settings there is only one."""
-    try:
-        wired = connect(config)
-    except ManifestError as error:
-        for problem in error.problems:
-            yield Finding("settings", "fail", str(problem), "Every key: mvd docs settings")
-        return
-    except MvdError as error:
-        yield Finding("settings", "fail", error.message, error.hint)
-        return
-    yield Finding("settings", "ok", str(config))
-    for what, check in CHECKS.items():
-        try:
-            yield from check(wired)
-        except MvdError as error:
-            yield Finding(what, "fail", error.message, error.hint)
-    wired.close()
-
-
-def _docker(wired: Wired) -> Iterator[Finding]:
-    info = wired.engine.info()
-    yield Finding("docker", "ok", f"{info['ServerVersion']}, {info['Driver']}")
-    if not info.get("LiveRestoreEnabled"):
-        hint = f'Set "live-restore": true in {DAEMON_JSON}'
-        yield Finding("live-restore", "warn", "off: every container stops while Docker restarts", hint)
-    try:
-        proxy = json.loads(DAEMON_JSON.read_text()).get("userland-proxy", True)
-    except (OSError, ValueError):
-        proxy = True
-    if proxy:
-        hint = f'Set "userland-proxy": false in {DAEMON_JSON}'
-        yield Finding("userland-proxy", "warn", "on: with many services a restart of Docker takes seconds longer", hint)
-
-
-def _systemd(wired: Wired) -> Iterator[Finding]:
-    units = wired.tools.systemd.units("mvd-*.service")
-    yield Finding("systemd", "ok", counted(len(units), "managed unit"))
-    daemon = wired.tools.systemd.units("gitops-mvd.service").get("gitops-mvd.service")
-    if not daemon or daemon[1] != "active":
-        yield Finding("daemon", "warn", "not running", "Start it: mvd install. Why it ended: journalctl -u gitops-mvd")
-
-
-def _by_hand(wired: Wired) -> Iterator[Finding]:
-    from gitops_mvd.core.specs import OVERRIDDEN
-    from gitops_mvd.docker.ownership import name_of, strangers
+def _asked(config: Path) -> CommandView:
+    """What the daemon finds; a daemon that cannot be asked is no reason to look at nothing."""
+    from gitops_mvd.cli import look
 
     try:
-        wired.host.refresh()
-    except Unavailable:  # the checks of Docker and systemd say why
-        return
-    for resource in wired.host.overrides():
-        message = f"{resource.kind} {resource.name}: {resource.spec[OVERRIDDEN]}"
-        yield Finding("by hand", "warn", message, "What is done about it: mvd docs operations")
-    for container in strangers(wired.engine.containers()):
-        message = f"container {name_of(container)} has labels of gitops-mvd, but not the name that goes with them"
-        yield Finding("by hand", "warn", message, "It is left alone: rename it back, or remove it")
-
-
-def _threads(wired: Wired) -> Iterator[Finding]:
-    for state in restarted_threads(wired):
-        verdict, hint = "warn" if state.is_up else "fail", "The log has more: journalctl -u gitops-mvd"
-        yield Finding("threads", verdict, f"{state.name} {told(state)}", hint)
-
-
-def _verify(wired: Wired) -> Iterator[Finding]:
-    if verify := wired.settings.verify:
-        wired.source.ready()
-        yield Finding("verify", "ok", f"{verify.mode}, by {', '.join(verify.files)}")
-
-
-def _repository(wired: Wired) -> Iterator[Finding]:
-    from gitops_mvd.manifest import read_fleet
-
-    revision = wired.source.fetch()
-    yield Finding("repository", "ok", f"{revision.short} {revision.subject}")
-    try:
-        facts = read_fleet(wired.source.tree(revision)).host(wired.host.name)
-    except ManifestError as error:
-        yield Finding("fleet.yaml", "fail", str(error), "Compare `host` in the settings with `hosts` in fleet.yaml")
-    else:
-        labels = ", ".join(f"{key}={value}" for key, value in sorted(facts.labels.items()))
-        yield Finding("fleet.yaml", "ok", f"{facts.name}: {labels or 'no labels'}")
-
-
-def _kong(wired: Wired) -> Iterator[Finding]:
-    kong = wired.tools.kong
-    if not kong:
-        yield Finding("kong", "warn", "not set up: services with x-kong wait", "Set `kong` in the settings")
-        return
-    managed = counted(len(kong.observe(wired.host.name)), "managed entity", "managed entities")
-    yield Finding("kong", "ok", f"answers; {managed}")
-    if wired.settings.kong and (path := wired.settings.kong.boot_file):
-        fault = kong.start_file_fault()
-        hint = "Why: journalctl -u gitops-mvd. `mvd install` lets the daemon write to the folder"
-        yield Finding("boot file", "warn" if fault else "ok", fault or f"{path} is up to date", fault and hint)
-
-
-def _forge(wired: Wired) -> Iterator[Finding]:
-    if not wired.forge or not wired.settings.forge:
-        yield Finding("forge", "warn", "not set up: no commit statuses are sent", "Set `forge` in the settings")
-        return
-    waiting = wired.history.count_waiting()
-    times: dict[str, int] = {}
-    for (_, outcome), number in wired.history.deliveries().items():
-        times[outcome] = times.get(outcome, 0) + number
-    sent, rejected = times.get("posted", 0), times.get("refused", 0)
-    message = f"statuses: {sent} sent, {waiting} waiting, {rejected} rejected by {wired.settings.forge.kind}"
-    hint = "Why: journalctl -u gitops-mvd" if waiting or rejected else ""
-    yield Finding("forge", "warn" if waiting else "ok", message, hint)
-    if wired.pull_requests:
-        wired.forge.pull_requests(wired.settings.branch)
-        yield Finding("proposals", "ok", "can list open pull requests")
-
-
-def _webhook(wired: Wired) -> Iterator[Finding]:
-    from gitops_mvd.daemon.small_server import listen
-    from gitops_mvd.daemon.webhook import OTHER_PORT, listens
-
-    if not wired.webhook:  # the poll does without
-        return
-    where, at = wired.webhook.listen, host_and_port(wired.webhook.listen)
-    try:
-        is_daemon = listens(*at)
-    except OSError:
-        try:
-            listen(*at).close()
-        except OSError as error:
-            yield Finding(
-                "webhook",
-                "fail",
-                f"cannot listen at {where}: {error.strerror}",
-                OTHER_PORT,
-            )
-        else:
-            yield Finding("webhook", "warn", f"nothing listens at {where}", "Why: journalctl -u gitops-mvd")
-        return
-    if is_daemon:
-        yield Finding("webhook", "ok", f"the daemon listens at {where}")
-    else:
-        yield Finding("webhook", "fail", f"another program listens at {where}", OTHER_PORT)
-
-
-def _suspension(wired: Wired) -> Iterator[Finding]:
-    from gitops_mvd.state import suspension
-
-    found = suspension.suspended(wired.settings_path)
-    if found.host:
-        told = f"nothing is changed here: {found.host.text}"
-        yield Finding("suspended", "warn", told, "Allow changes again: mvd resume")
-    for app, one in found.apps.items():
-        yield Finding("suspended", "warn", f"{app}: {one.text}", f"Allow changes again: mvd resume {app}")
-
-
-def _disk(wired: Wired) -> Iterator[Finding]:
-    free = shutil.disk_usage(wired.settings.state).free if Path(wired.settings.state).exists() else ENOUGH_DISK_BYTES
-    verdict = "ok" if free >= ENOUGH_DISK_BYTES else "warn"
-    yield Finding("disk", verdict, f"{free / (1 << 30):.1f} GiB free at {wired.settings.state}")
-
-
-CHECKS: dict[str, Callable[[Wired], Iterator[Finding]]] = {
-    "docker": _docker,
-    "systemd": _systemd,
-    "by hand": _by_hand,
-    "threads": _threads,
-    "verify": _verify,
-    "repository": _repository,
-    "kong": _kong,
-    "forge": _forge,
-    "webhook": _webhook,
-    "suspended": _suspension,
-    "disk": _disk,
-}
+        if api := daemon_of(config):
+            return api.ask("doctor", CommandView, timeout=LONG_ANSWER_SECONDS)
+    except Unavailable:
+        pass
+    return look.doctor(config)

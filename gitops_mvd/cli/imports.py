@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 _OF_A_NEW_REPOSITORY = {"README", "README.md", "LICENSE", "renovate.json", "CODEOWNERS"}
 
 
-@click.command("import")
+@click.command("import", epilog="Example: mvd import . --app shop")
 @click.argument("project", type=click.Path())
 @click.option("--app", default="", metavar="NAME", help="The app's name; that of the project if left out.")
 @click.option("--image", "images", multiple=True, metavar="SERVICE=IMAGE", help="The image of a service that is built.")

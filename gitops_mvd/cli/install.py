@@ -16,7 +16,11 @@ from gitops_mvd.config import settings
 from gitops_mvd.core.errors import ManifestError, Unavailable
 
 UNIT = Path("/etc/systemd/system/gitops-mvd.service")
-COMPLETION = Path("/usr/share/bash-completion/completions/mvd")
+COMPLETIONS = {  # where each shell looks for them, on the distributions that have it
+    "bash": Path("/usr/share/bash-completion/completions/mvd"),
+    "zsh": Path("/usr/share/zsh/vendor-completions/_mvd"),
+    "fish": Path("/usr/share/fish/vendor_completions.d/mvd.fish"),
+}
 JOURNAL = Path("/etc/systemd/journald.conf.d/50-gitops-mvd.conf")
 JOURNAL_TEXT = """\
 # Written once by `mvd install`; change it as you like.  The engine writes what all containers print, and journald takes
@@ -42,10 +46,10 @@ repository: {repository}
 """
 FOLDERS_OF_APPS = "/srv"  # which the unit allows anyway
 STOP_SECONDS = 90.0  # longer than TimeoutStopSec= of the unit
-COMPLETE = 'eval "$(_MVD_COMPLETE=bash_source mvd)"\n'
+COMPLETE = "_MVD_COMPLETE"  # the variable by which a shell asks what there is
 
 
-@click.command(name="install")
+@click.command(epilog="Example: mvd install --repository https://github.com/acme/config")
 @click.option("--repository", default="", metavar="URL", help="The config repository, if there are no settings yet.")
 @click.option("--no-start", is_flag=True, help="Only write the files.")
 @click.pass_obj
@@ -80,9 +84,10 @@ def set_up(config: Path, repository: str, *, start: bool) -> Iterator[str]:
         yield f"wrote {UNIT}"
         write(GROUPS, Entry(GROUPS_TEXT.encode(), 0o644))
         yield f"wrote {GROUPS}: members of {READERS} may look, those of {ACTORS} may act"
-        if COMPLETION.parent.is_dir():
-            write(COMPLETION, Entry(COMPLETE.encode(), 0o644))
-            yield f"wrote {COMPLETION}"
+        for shell, file in COMPLETIONS.items():
+            if file.parent.is_dir():
+                write(file, Entry(completion_text(shell).encode(), 0o644))
+                yield f"wrote {file}"
         is_new = not JOURNAL.exists()
         if is_new:
             write(JOURNAL, Entry(JOURNAL_TEXT.encode(), 0o644))
@@ -108,6 +113,17 @@ def unit_text(config: Path) -> str:
     text = text.replace("ExecStart=/usr/local/bin/mvd run", f"ExecStart={mvd} --config {config} run")
     writable = "ReadWritePaths=/etc/systemd/system"
     return text.replace(writable, " ".join([writable, *_writable_folders(config)]))
+
+
+def completion_text(shell: str) -> str:
+    """The script by which `bash`, `zsh` or `fish` completes `mvd`."""
+    from click.shell_completion import get_completion_class
+
+    from gitops_mvd.cli.main import mvd
+
+    complete = get_completion_class(shell)
+    assert complete
+    return complete(mvd, {}, "mvd", COMPLETE).source()
 
 
 def _writable_folders(config: Path) -> Iterator[str]:

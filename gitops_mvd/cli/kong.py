@@ -11,12 +11,12 @@ from gitops_mvd.cli.server import connect
 from gitops_mvd.core.errors import MvdError
 
 
-@click.group(name="kong")
+@click.group(epilog="Example: mvd kong dump . --admin http://127.0.0.1:8001")
 def kong() -> None:
     """Write what a Kong has into a config repository."""
 
 
-@kong.command()
+@kong.command(epilog="Example: mvd kong dump . --admin http://127.0.0.1:8001")
 @click.argument("folder", default=".", type=click.Path(path_type=Path, allow_dash=True))
 @click.option("--admin", default="", metavar="URL", help="The Admin API. Default: that of this server's settings.")
 @click.option(
@@ -68,7 +68,11 @@ def dump(
     return 0
 
 
-@click.group(invoke_without_command=True, subcommand_metavar="[volume NAME | network NAME]")
+@click.group(
+    invoke_without_command=True,
+    subcommand_metavar="[volume NAME | network NAME]",
+    epilog="Example: mvd adopt volume shop_data",
+)
 @click.option("-y", "--yes", is_flag=True, help="Adopt without asking, for scripts.")
 @as_json
 @click.pass_context
@@ -148,7 +152,7 @@ def _adopt_entities(config: Path, yes: bool, machine: bool) -> int:
     return failed
 
 
-@click.command()
+@click.command(epilog="Example: mvd forget web-2")
 @click.argument("host")
 @click.pass_obj
 def forget(config: Path, host: str) -> int:

@@ -15,29 +15,24 @@ from typing import NoReturn
 
 import click
 
-from gitops_mvd import __version__
-from gitops_mvd.cli import docs, doctor, hold, imports, install, kong, metrics, plan, run, schema, status, validate
+from gitops_mvd.cli.commands import Commands
 from gitops_mvd.cli.output import telling
-from gitops_mvd.config import settings
 from gitops_mvd.core.errors import ManifestError, MvdError
 from gitops_mvd.core.redact import told_text
 
-COMMANDS = (
-    *(run.run, run.sync, plan.plan, plan.explain),
-    *(status.status, status.history, status.logs),
-    *(hold.suspend, hold.resume, hold.retry),
-    *(validate.validate, imports.import_, doctor.doctor, install.install, docs.docs, schema.schema),
-    metrics.metrics,
-    *(kong.kong, kong.adopt, kong.forget),
+SETTINGS = "/etc/gitops-mvd/config.yaml"
+
+
+@click.group(
+    cls=Commands,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="An example of each: mvd COMMAND --help.  The manual: mvd docs",
 )
-
-
-@click.group(context_settings={"help_option_names": ["-h", "--help"]}, epilog="The manual: mvd docs")
-@click.version_option(__version__, prog_name="mvd")
+@click.version_option(package_name="gitops-mvd", prog_name="mvd")
 @click.option(
     "-c",
     "--config",
-    default=settings.PATH,
+    default=SETTINGS,
     envvar="MVD_CONFIG",
     show_default=True,
     type=click.Path(path_type=Path),
@@ -47,10 +42,6 @@ COMMANDS = (
 def mvd(context: click.Context, config: Path) -> None:
     """Keep this server equal to a Git repository: systemd units, Docker containers, Kong routes."""
     context.obj = config
-
-
-for command in COMMANDS:
-    mvd.add_command(command)
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:

@@ -12,10 +12,13 @@ FILES = {
 }
 
 
-@click.command()
+@click.command(epilog="Example: mvd metrics rules")
 @click.argument("name", default="")
 def metrics(name: str) -> int:
-    """Print the `dashboard` for Grafana or the `rules` for Prometheus, or list them.  More: mvd docs operations."""
+    """Print a dashboard for Grafana, or alert rules for Prometheus.
+
+    NAME is `dashboard` or `rules`; without it, both are listed.  How metrics are read: mvd docs operations.
+    """
     if not name:
         for known, (_, what) in FILES.items():
             click.echo(f"{known:<10} {what}")

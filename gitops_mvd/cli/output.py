@@ -1,24 +1,32 @@
-"""How commands print: tables for people, JSON for programs."""
+"""How commands print: tables for people, in colour on a terminal, and JSON for programs."""
 
 from __future__ import annotations
 
 import json
-import logging
+import os
+import shutil
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, TextIO, cast
 
 import click
 
-from gitops_mvd.core.redact import told_line, told_text
-from gitops_mvd.core.text import LONGEST_TEXT, plain_line
+from gitops_mvd.cli.table import Paint, plainly, table
+from gitops_mvd.core.redact import told_text
+from gitops_mvd.core.text import LONGEST_TEXT
 
 LONGEST_PRINTED = 10 * LONGEST_TEXT  # characters of a line: what is in it was cut before, and may be escaped in JSON
-TRACEBACK = "\nTraceback (most recent call last):"
 RECENT_SECONDS = 100  # within which a time is shown as "12s ago"
+COLOURS = {
+    **dict.fromkeys(("Synced", "Healthy", "Succeeded", "ok"), "green"),
+    **dict.fromkeys(("OutOfSync", "Progressing", "Suspended", "Running", "Superseded", "RolledBack", "warn"), "yellow"),
+    **dict.fromkeys(("Degraded", "Missing", "Failed", "RollbackFailed", "fail"), "red"),
+    "Unknown": "magenta",
+}
 
 as_json = click.option("--json", "machine", is_flag=True, help="Print JSON, for programs.")
 
@@ -27,15 +35,15 @@ class Told:
     """A stream to a terminal, a file or the journal, by which nothing is printed but what may be told of."""
 
     def __init__(self, stream: TextIO) -> None:
-        self._stream = stream
+        self.stream = stream
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._stream, name)
+        return getattr(self.stream, name)
 
     def write(self, text: str) -> int:
         plain = "\n".join(told_text(line, LONGEST_PRINTED) for line in text.split("\n"))
-        encoding = self._stream.encoding or "utf-8"
-        self._stream.write(plain.encode(encoding, "backslashreplace").decode(encoding))
+        encoding = self.stream.encoding or "utf-8"
+        self.stream.write(plain.encode(encoding, "backslashreplace").decode(encoding))
         return len(text)
 
 
@@ -48,22 +56,6 @@ def telling() -> Iterator[None]:
         yield
     finally:
         sys.stdout, sys.stderr = out, err
-
-
-class OneLine(logging.Formatter):
-    """A line of the log for each message, however many it has; the lines of a traceback are indented."""
-
-    def formatMessage(self, record: logging.LogRecord) -> str:
-        first, begins, rest = record.message.partition(TRACEBACK)
-        record.message = told_line(first, LONGEST_TEXT) + (_indented(begins + rest) if begins else "")
-        return super().formatMessage(record)
-
-    def formatException(self, ei: Any) -> str:
-        return _indented("\n" + super().formatException(ei)).removeprefix("\n")
-
-
-def _indented(text: str) -> str:
-    return told_text(text).replace("\n", "\n  ")
 
 
 def print_json(value: Any) -> None:
@@ -81,11 +73,48 @@ def _told(value: Any) -> Any:
     return value
 
 
+@dataclass(frozen=True, slots=True)
+class Screen:
+    """Where lines go: `width` characters, 0 for any number; `now` is when, in seconds since 1970."""
+
+    width: int
+    paint: Paint
+    now: float
+
+
+def screen() -> Screen:
+    """The terminal that is printed to; nothing is cut or coloured for a file or a pipe."""
+    if not is_terminal():
+        return Screen(0, plainly, time.time())
+    return Screen(shutil.get_terminal_size().columns, coloured if has_colours() else plainly, time.time())
+
+
+def is_terminal() -> bool:
+    return sys.stdout.isatty()
+
+
+def has_colours() -> bool:
+    """Does the terminal have colours, and does nobody mind (https://no-color.org)?"""
+    return is_terminal() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+
+def coloured(word: str) -> str:
+    """A word in the colour of what it means, if it has one."""
+    colour = COLOURS.get(word)
+    return click.style(word, fg=colour) if colour else word
+
+
+def print_lines(lines: Iterable[str]) -> None:
+    """Print lines whose parts are plain text already, and in colour maybe."""
+    encoding = sys.stdout.encoding or "utf-8"
+    for line in lines:  # as bytes, its colours stay
+        click.echo(line.encode(encoding, "backslashreplace") if "\x1b" in line else line)
+
+
 def print_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    rows = [[plain_line(cell, LONGEST_TEXT) for cell in row] for row in rows]
-    widths = [max(len(row[column]) for row in (head, *rows)) for column in range(len(head))]
-    for row in (head, *rows):
-        click.echo("  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip())
+    """Print a table whose last column has words."""
+    where = screen()
+    print_lines(table(head, rows, where.width, where.paint))
 
 
 def counted(number: int, noun: str, plural: str = "") -> str:
@@ -101,9 +130,16 @@ def how_long(seconds: float) -> str:
     return counted(max(0, int(seconds)), "second")
 
 
-def when(at: float) -> str:
-    """A time in seconds since 1970 as a person reads it here."""
-    ago = time.time() - at
-    if ago < RECENT_SECONDS:
-        return f"{ago:.0f}s ago"
-    return datetime.fromtimestamp(at, UTC).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+def short_time(seconds: float) -> str:
+    """A time span in as few characters as possible: `12s`, `5m`, `3h`, `4d`."""
+    for size, unit in ((86400, "d"), (3600, "h"), (60, "m")):
+        if seconds >= size:
+            return f"{int(seconds // size)}{unit}"
+    return f"{max(0, int(seconds))}s"
+
+
+def when(at: float, now: float) -> str:
+    """A time as a person reads it here; both in seconds since 1970."""
+    if now - at < RECENT_SECONDS:
+        return f"{now - at:.0f}s ago"
+    return datetime.fromtimestamp(at).astimezone().strftime("%Y-%m-%d %H:%M:%S")

@@ -8,11 +8,16 @@ from importlib.resources.abc import Traversable
 
 import click
 
+from gitops_mvd.cli import completion
 
-@click.command()
-@click.argument("name", default="")
+
+@click.command(epilog="Example: mvd schema x-mvd")
+@click.argument("name", default="", shell_complete=completion.schemas)
 def schema(name: str) -> int:
-    """Print the JSON Schema NAME, or list the schemas.  How an editor uses them: mvd docs manifest."""
+    """Print the JSON Schema NAME, or list the schemas.
+
+    How an editor uses them: mvd docs manifest.
+    """
     known = _schemas()
     if not name:
         for known_name, file in sorted(known.items()):

@@ -1,98 +1,137 @@
-"""`mvd status`, `mvd history` and `mvd logs`: how it is, how it came to that, what the apps printed."""
+"""`mvd status`: how this server is, once or as it changes."""
 
 from __future__ import annotations
 
-import os
 import sys
-from dataclasses import asdict
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any, NamedTuple
 
 import click
+import msgspec
+from msgspec.structs import replace
 
-from gitops_mvd.cli.output import as_json, print_json, print_table, when
-from gitops_mvd.cli.server import connect, restarted_threads, told, told_git
+from gitops_mvd.api.client import Api
+from gitops_mvd.api.views import ChangesView, HostView, OperationView
+from gitops_mvd.cli.completion import apps_and_services
+from gitops_mvd.cli.daemon_api import daemon_of
+from gitops_mvd.cli.host_text import chosen, host_lines, is_green
+from gitops_mvd.cli.output import as_json, has_colours, is_terminal, print_json, print_lines, screen
+from gitops_mvd.core.errors import Unavailable
 
-if TYPE_CHECKING:
-    from gitops_mvd.state.history import Event
+PROBES_SECONDS = 60.0  # for an answer for which every probe is asked
+REDRAW_SECONDS = 5.0  # after which ages are shown anew, though nothing has changed
+PAUSE_SECONDS = 0.1  # between two looks: changes come faster than anybody reads
+POLL_SECONDS = 2.0  # between two looks where there is no daemon that tells of changes
 
 
-@click.command()
+class Seen(NamedTuple):
+    """The server, and the operation that runs on it, if one does."""
+
+    view: HostView
+    operation: OperationView | None = None
+
+
+@click.command(epilog="Example: mvd status chatbot/web --watch")
+@click.argument("name", metavar="[APP[/SERVICE]]", default="", shell_complete=apps_and_services)
+@click.option("-w", "--watch", is_flag=True, help="Show it again whenever something changes, until Ctrl-C.")
 @as_json
 @click.pass_obj
-def status(config: Path, machine: bool) -> int:
-    """Show each app: synced, healthy, and how its last deploy went.
+def status(config: Path, name: str, watch: bool, machine: bool) -> int:
+    """Show each app: synced, healthy, and which commit runs.
 
-    Exit code 1: an app is not synced or not healthy, its last deploy failed, or Git could not be asked for the newest
-    commit.
+    With APP also its services, with APP/SERVICE also its instances.  Exit code 1: an app that is shown is not synced or
+    not healthy, its last deploy failed, or Git could not be asked for the newest commit.
     """
-    from gitops_mvd.daemon.preview import preview
-    from gitops_mvd.state.suspension import suspended
-
-    wired = connect(config)
-    previewed, host, threads = preview(wired, fetch=False, ask=True), suspended(config).host, restarted_threads(wired)
-    git = wired.history.git_failure()
-    if machine:
-        apps = [app.as_json() for app in previewed.apps]
-        print_json(
-            {
-                "revision": previewed.revision.commit,
-                "git": git and git._asdict(),
-                "suspended": host and host.as_json(),
-                "apps": apps,
-                "threads": [asdict(state) for state in threads],
-            }
-        )
+    look, wait = _eyes(config, ask=not watch)
+    seen = look()
+    apps, _ = chosen(seen.view, name)
+    if watch:
+        _watch(seen, name, machine, look, wait)
     else:
-        click.echo(f"{previewed.host} at {previewed.revision.short} {previewed.revision.subject}")
-        if git:
-            click.echo(told_git(git))
-        if host:
-            click.echo(f"{host.text} (`mvd resume` ends it)")
-        for state in threads:
-            click.echo(f"thread {state.name} {told(state)}")
-        rows = [(app.name, app.sync, app.health, app.reason) for app in previewed.apps]
-        print_table(("APP", "SYNC", "HEALTH", ""), rows)
-    return 0 if all(app.is_green for app in previewed.apps) and not git else 1
+        _print(seen, name, machine)
+    view = seen.view
+    return 0 if view.commit and all(map(is_green, apps)) and not view.git and not view.error else 1
 
 
-@click.command()
-@click.option("-n", "--lines", default=20, show_default=True, metavar="NUMBER", help="At most so many lines.")
-@click.option("--app", default="", metavar="NAME", help="This app only.")
-@as_json
-@click.pass_obj
-def history(config: Path, lines: int, app: str, machine: bool) -> int:
-    """Show what was done on this server, newest first."""
-    events = connect(config).history.events(lines, app or None)
+def _eyes(config: Path, ask: bool) -> tuple[Callable[[], Seen], Callable[[], None]]:
+    """What looks at the server, and what waits until there may be something else to see; to `ask` probes is slow."""
+    if api := daemon_of(config):
+        return lambda: seen_by(api, ask), _Waiting(api)
+    from gitops_mvd.cli.look import Server
+
+    server = Server(config)
+    return lambda: Seen(server.status()), lambda: time.sleep(POLL_SECONDS)
+
+
+def seen_by(api: Api, ask: bool = False) -> Seen:
+    """The server as its daemon sees it, which may `ask` every probe for it."""
+    view = api.ask("status", HostView, timeout=PROBES_SECONDS, ask=ask)
+    return Seen(view, api.ask("operation", OperationView, id=view.deploying) if view.deploying else None)
+
+
+class _Waiting:
+    """Waits for a change that the daemon tells of, and no longer than until ages are to be shown anew."""
+
+    def __init__(self, api: Api) -> None:
+        self._api = api
+        self._number = 0
+
+    def __call__(self) -> None:
+        timeout = 2 * REDRAW_SECONDS
+        told = self._api.ask("changes", ChangesView, timeout=timeout, after=self._number, within=REDRAW_SECONDS)
+        self._number = told.number
+        time.sleep(PAUSE_SECONDS)
+
+
+def as_builtins(view: HostView, name: str) -> Any:
+    """The view as JSON, with what is chosen of it."""
+    apps, services = chosen(view, name)
+    if "/" in name:
+        apps = tuple(replace(app, services=services) for app in apps)
+    return msgspec.to_builtins(replace(view, apps=apps))
+
+
+def _print(seen: Seen, name: str, machine: bool) -> None:
     if machine:
-        print_json([event.as_json() for event in events])
+        print_json(as_builtins(seen.view, name))
     else:
-        rows = [(when(e.at), e.commit[:7], e.app, e.operation, e.health, _words(e)) for e in events]
-        print_table(("WHEN", "COMMIT", "APP", "OPERATION", "HEALTH", ""), rows)
-    return 0
+        print_lines(host_lines(seen.view, name, seen.operation, screen()))
 
 
-def _words(event: Event) -> str:
-    """Why an app came out so, and what had been changed in it."""
-    from gitops_mvd.status.status_text import reason
+def _watch(seen: Seen, name: str, machine: bool, look: Callable[[], Seen], wait: Callable[[], None]) -> None:
+    """Show the server now and after each change, for ever."""
+    states = _states(seen, look, wait)
+    if machine or not is_terminal():
+        last: object = None
+        for now, _ in states:
+            shown = as_builtins(now.view, name)
+            if shown != last:
+                _print(now, name, machine)
+            last = shown
+        return
+    from rich.console import Console
+    from rich.live import Live
+    from rich.text import Text
 
-    return "; ".join(filter(None, (reason(event.operation, event.why), event.changed)))
+    stream = getattr(sys.stdout, "stream", sys.stdout)
+    console = Console(file=stream, color_system="standard" if has_colours() else None)
+    with Live(console=console, screen=True, auto_refresh=False) as live:
+        for now, fault in states:
+            lines = host_lines(now.view, name, now.operation, screen())
+            live.update(Text.from_ansi("\n".join([*lines, *(["", fault] if fault else [])])), refresh=True)
 
 
-@click.command()
-@click.argument("name", metavar="APP[/SERVICE]")
-@click.option("-f", "--follow", is_flag=True, help="Go on printing what comes.")
-@click.option("-n", "--lines", default=50, show_default=True, metavar="NUMBER", help="Begin with so many lines.")
-def logs(name: str, follow: bool, lines: int) -> int:
-    """Show what an app or one of its services printed.
-
-    The output of all its versions that the journal has.
-    """
-    from gitops_mvd.systemd.programs import journal_command
-
-    command = journal_command(name, lines, follow)
-    sys.stdout.flush()
-    try:
-        os.execvp(command[0], command)
-    except OSError as error:
-        raise click.ClickException(f"cannot run {command[0]}: {error.strerror}") from None
+def _states(seen: Seen, look: Callable[[], Seen], wait: Callable[[], None]) -> Iterator[tuple[Seen, str]]:
+    """What is seen, time after time; while nothing can be, the last of it, and why."""
+    fault = ""
+    while True:
+        yield seen, fault
+        try:
+            wait()
+            seen, fault = look(), ""
+        except Unavailable as error:
+            if fault:
+                time.sleep(POLL_SECONDS)
+            fault = f"cannot be asked now: {error.message}"

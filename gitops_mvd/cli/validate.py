@@ -10,7 +10,7 @@ from gitops_mvd.cli.output import as_json, counted, print_json
 from gitops_mvd.core.model import Problem
 
 
-@click.command()
+@click.command(epilog="Example: mvd validate .")
 @click.argument("folder", default=".", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @as_json
 def validate(folder: Path, machine: bool) -> int:

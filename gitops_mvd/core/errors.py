@@ -19,9 +19,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
-from gitops_mvd.core.model import Problem, Resource
 from gitops_mvd.core.redact import told_text
+
+if TYPE_CHECKING:
+    from gitops_mvd.core.model import Problem, Resource
 
 VERSION, NOT_NOW, LACKS, UNANSWERED, DEFECT = "version", "not_now", "lacking", "unanswered", "defect"
 FAULTS = (VERSION, NOT_NOW, LACKS, UNANSWERED, DEFECT)

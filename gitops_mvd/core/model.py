@@ -16,15 +16,16 @@ from enum import StrEnum
 from functools import cached_property
 from typing import Any, NamedTuple, TypeAlias
 
-from gitops_mvd.core.compose import Endpoint, Mount, Network, Run, Volume
+from gitops_mvd.core.compose import Endpoint, Logging, Mount, Network, Run, Volume
 from gitops_mvd.core.redact import told_line, told_text
+from gitops_mvd.core.suspension import Suspension
 from gitops_mvd.core.text import plain_line
 from gitops_mvd.core.xkong import Declaration, XKong
 
 Json = Mapping[str, Any]
 JsonValue: TypeAlias = "bool | int | float | str | Sequence[JsonValue] | Mapping[str, JsonValue] | None"
 
-LABEL = "io.gitops-mvd."  # prefix of the Docker labels: + app, service, digest, port, staged
+LABEL = "io.gitops-mvd."  # prefix of the Docker labels: + app, service, digest, port, staged, revision
 COMPLETED = "completed"  # the probe of a job
 NOT_FAILED = "not_failed"  # the probe of a service that may end with exit code 0
 _ENDLESS = "running"  # the probe of a service that may not end
@@ -132,13 +133,15 @@ class Problem:
 class HostFacts:
     """What `fleet.yaml` says of one host; `variables` feed the interpolation, `labels` the placement.
 
-    `unset_is_empty` has the apps whose variables are empty if they are not set.
+    `unset_is_empty` has the apps whose variables are empty if they are not set, `logging` what holds for services that
+    name no other driver; None for the journal.
     """
 
     name: str
     labels: Mapping[str, str] = field(default_factory=dict)
     variables: Mapping[str, str] = field(default_factory=dict)
     unset_is_empty: frozenset[str] = frozenset()
+    logging: Logging | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -340,7 +343,7 @@ class App:
     `networks` and `volumes` map the real name on the host to its options in Compose's long form (`external: true` if
     somebody else makes it).  `kong_entities` has Kong-wide entities in its declarative format, for the one app
     made of the folder `kong/`; it is empty for all others.  `notes` is what its files say that is done otherwise than
-    somebody might expect; it is not part of the version.
+    somebody might expect, and `suspend` that its commit suspends it; neither is part of the version.
     """
 
     name: str
@@ -349,6 +352,7 @@ class App:
     volumes: Mapping[str, Volume] = field(default_factory=dict)
     kong_entities: Mapping[str, list[Declaration]] = field(default_factory=dict, repr=False)
     notes: tuple[Problem, ...] = field(default=(), compare=False)
+    suspend: Suspension | None = field(default=None, compare=False)
 
     @cached_property
     def version(self) -> str:
@@ -528,8 +532,9 @@ class Outcome:
     """How one app came out of a pass; `why` is the cause in one sentence, "" if it is simply healthy.
 
     `removed` says that nothing of the app is left to be counted: Git no longer has it, and this pass took it away.
-    `changed` tells what differs from the version that ran before, "" if nothing does, and `fault` whose fault a failure
-    is, one of `errors.FAULTS`.
+    `changed` tells what differs from the version that ran before, "" if nothing does.  An app that is `suspended` was
+    left as it is, or stopped, and `why` tells so.  `fault` says whose
+    fault a failure is, one of `errors.FAULTS`.
     """
 
     app: str
@@ -540,6 +545,7 @@ class Outcome:
     why: str = ""
     removed: bool = False
     changed: str = ""
+    suspended: Suspension | None = None
     fault: str = ""
 
     def __post_init__(self) -> None:

@@ -47,6 +47,11 @@ def first_words(text: str, most: int = 200) -> str:
     return " ".join(re.sub(r"<[^<>]*>", " ", text[:LONGEST_TEXT]).split())[:most]
 
 
+def reason(operation: str, why: str) -> str:
+    """Why an app is as it is: what is waited for, and will be tried again, is told so."""
+    return f"waiting: {why}" if operation == "Running" and why and not why.startswith("waiting") else why
+
+
 _WAY = re.compile(  # by which an engine, its shim and its runtime hand a failure on, each in front of the next
     r"(?:Error response from daemon: |failed to create (?:shim )?task(?: for container)?: "
     r"|failed to start container \S+: "

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from gitops_mvd import __version__
 from gitops_mvd.api import endpoints
 from gitops_mvd.api.description import openapi
 from gitops_mvd.api.views import (
@@ -28,12 +27,12 @@ from gitops_mvd.api.views import (
     OperationView,
 )
 from gitops_mvd.core.errors import MvdError, Unavailable
-from gitops_mvd.core.model import Report, Revision
+from gitops_mvd.core.model import Outcome, Report, Revision
 from gitops_mvd.core.redact import told_line
 from gitops_mvd.core.suspension import Suspension
 from gitops_mvd.daemon.changes import Changes
 from gitops_mvd.daemon.events import Events
-from gitops_mvd.daemon.host_view import AppState, HostViews
+from gitops_mvd.daemon.host_view import VERSION, AppState, HostViews
 from gitops_mvd.daemon.metrics import registry_of
 from gitops_mvd.daemon.operations import Operations
 from gitops_mvd.daemon.planning import SYSTEMDS
@@ -42,6 +41,7 @@ from gitops_mvd.daemon.wiring import Wired
 from gitops_mvd.git.child import Limits, run
 from gitops_mvd.host.monitor import Verdict
 from gitops_mvd.state import suspension
+from gitops_mvd.state.history import Event
 from gitops_mvd.systemd.journal_lines import journal_lines
 
 if TYPE_CHECKING:
@@ -65,12 +65,16 @@ class Busy(MvdError):
 
 @dataclass
 class Last:
-    """How the last pass ended: its report, None before the first, when that was, and why it came to nothing."""
+    """How the last pass ended: its report, None before the first, when that was, and why it came to nothing.
+
+    `asked_git` is when Git was asked for what it is about.
+    """
 
     report: Report | None = None
     revision: Revision | None = None
     at: float = 0.0
     error: str = ""
+    asked_git: float = 0.0
 
 
 class Answers:
@@ -92,9 +96,9 @@ class Answers:
 
     # ---- told by the loop --------------------------------------------------------------------------------------------
 
-    def passed(self, report: Report | None, revision: Revision | None, error: str) -> None:
+    def passed(self, report: Report | None, revision: Revision | None, error: str, asked_git: float) -> None:
         """A pass is over; the report before it stays the last one if there is none."""
-        self.last = Last(report or self.last.report, revision, time.time(), "" if report else error)
+        self.last = Last(report or self.last.report, revision, time.time(), "" if report else error, asked_git)
         self._changes.note()
 
     # ---- what is read ------------------------------------------------------------------------------------------------
@@ -112,15 +116,17 @@ class Answers:
 
     def _status(self, asked: Mapping[str, Verdict] | None = None) -> HostView:
         last, running = self.last, self._operations.running()
-        outcomes = last.report.outcomes if last.report else ()
-        states = (AppState(o.app, o.sync, o.health, o.operation, o.why, o.changed) for o in outcomes if not o.removed)
+        report = last.report or self._wired.history.last_report()  # of the daemon before
+        outcomes = report.outcomes if report else ()
+        states = map(_state, (outcome for outcome in outcomes if not outcome.removed))
         return self._views.view(
             states,
             at=last.at,
-            revision=last.revision,
+            revision=last.revision or (report.revision if report else None),
             error=last.error,
             suspended=suspension.suspended(self._wired.settings_path),
             deploying=running.id if running else 0,
+            asked_git=last.asked_git,
             asked=asked,
         )
 
@@ -136,19 +142,17 @@ class Answers:
         raise NotFound(f"there is no operation {id}", "only the newest are kept")
 
     def history(self, limit: int, app: str) -> tuple[HistoryView, ...]:
-        events = self._wired.history.events(limit, app or None)
-        return tuple(
-            HistoryView(e.at, e.commit, e.app, e.sync, e.health, e.operation, told_line(e.why), e.changed, e.did)
-            for e in events
-        )
+        return tuple(map(history_view, self._wired.history.events(limit, app or None)))
 
     def events(self, after: int, limit: int) -> EventsView:
         return self._events.behind(after, limit)
 
-    def logs(self, name: str, lines: int, follow: bool, after: str, is_over: IsOver) -> Iterator[LogLine | None]:
+    def logs(
+        self, name: str, lines: int, follow: bool, after: str, since: float, is_over: IsOver
+    ) -> Iterator[LogLine | None]:
         if not name or name.startswith("-") or not all(part for part in name.split("/")):
             raise NotFound(f"no such app or service: {name}")
-        return journal_lines(name, lines, follow=follow, after=after, is_over=is_over)
+        return journal_lines(name, lines, follow=follow, after=after, since=since, is_over=is_over)
 
     def plan(self) -> CommandView:
         return self._command("plan", "--json")
@@ -172,8 +176,9 @@ class Answers:
         try:
             return CommandView(json.loads(ended.output), ended.status)
         except ValueError:
-            lines = ended.complaint.strip().splitlines() or [f"ended with status {ended.status}"]
-            raise Unavailable(told_line(lines[0].removeprefix("mvd: "))) from None
+            first, *others = ended.complaint.strip().splitlines() or [f"ended with status {ended.status}"]
+            hint = others[0].strip() if others else ""
+            raise Unavailable(told_line(first.removeprefix("mvd: ")), told_line(hint)) from None
 
     def metrics(self) -> str:
         from prometheus_client import generate_latest
@@ -186,7 +191,7 @@ class Answers:
         return registry_of(self._wired, lambda: self.status(ask=False))
 
     def openapi(self) -> dict[str, Any]:
-        return openapi(__version__)
+        return openapi(VERSION)
 
     def health(self) -> DoneView:
         if not self.is_alive():
@@ -245,6 +250,17 @@ class Answers:
         names = sorted(outcome.app for outcome in self.last.report.outcomes) if self.last.report else []
         if app not in names:
             raise NotFound(f"no such app on this host: {told_line(app)}", f"Apps: {', '.join(names) or 'none'}")
+
+
+def _state(o: Outcome) -> AppState:
+    """How an app came out of a pass; the remark on one that is well is no reason of anything."""
+    why, changed = ("", o.changed or o.why) if o.is_green else (o.why, o.changed)
+    return AppState(o.app, o.sync, o.health, o.operation, why, changed, o.suspended)
+
+
+def history_view(e: Event) -> HistoryView:
+    """An event as it is shown."""
+    return HistoryView(e.at, e.commit, e.app, e.sync, e.health, e.operation, told_line(e.why), e.changed, e.did)
 
 
 def _who(by: str) -> str:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from gitops_mvd import forges
-from gitops_mvd.config.settings import Settings, logins_of_providers, named_files
+from gitops_mvd.config.settings import Settings, addresses_of_receivers, logins_of_providers, named_files
 from gitops_mvd.config.settings.forge import ForgeSettings
 from gitops_mvd.config.settings.kong import KongSettings
 from gitops_mvd.config.settings.repository import GitHubApp as AppLogin
@@ -71,6 +71,7 @@ def known_server(settings: Settings, path: Path, name: str) -> Server:
     boot_file = {kong.boot_file} if kong and kong.boot_file else set()
     folders = {settings.state, settings.files, settings.secrets, settings.folders, str(path)}
     folders |= {settings.sops.age_key_file, settings.sops.gnupg_home, *logins_of_providers(settings)}
+    folders |= addresses_of_receivers(settings)
     engine = {settings.docker.url.removeprefix("unix://")} if settings.docker.url.startswith("unix://") else set()
 
     def is_own(host: str) -> bool:

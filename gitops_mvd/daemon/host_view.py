@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from importlib.metadata import version
 from typing import Any
 
-from gitops_mvd import __version__, probes
+from gitops_mvd import probes
 from gitops_mvd.api.views import (
     AppView,
     CommitView,
@@ -21,7 +23,7 @@ from gitops_mvd.api.views import (
 from gitops_mvd.core.errors import Unavailable
 from gitops_mvd.core.model import Health, Instance, Operation, Revision, Service, Sync, unix_time
 from gitops_mvd.core.redact import told_line
-from gitops_mvd.core.suspension import Suspension, Suspensions
+from gitops_mvd.core.suspension import Suspension, Suspensions, stricter
 from gitops_mvd.daemon.operations import commit_view
 from gitops_mvd.host.health import ServiceHealth
 from gitops_mvd.host.machine import Machine
@@ -30,13 +32,17 @@ from gitops_mvd.state.history import SqliteHistory
 from gitops_mvd.state.operations import OperationsFile
 
 Page = Callable[[str], str]  # commit -> its address at the forge
+VERSION = version("gitops-mvd")
 NOTHING = Suspensions()
 WORST_SYNC = (Sync.UNKNOWN, Sync.OUT_OF_SYNC, Sync.SYNCED)
 
 
 @dataclass(frozen=True, slots=True)
 class AppState:
-    """What is known of one app besides its services, by the last pass or by a look without one."""
+    """What is known of one app besides its services, by the last pass or by a look without one.
+
+    It was left as it is, or stopped, if it was `suspended` then.
+    """
 
     name: str
     sync: Sync
@@ -44,6 +50,7 @@ class AppState:
     operation: Operation
     why: str = ""
     changed: str = ""
+    suspended: Suspension | None = None
 
 
 class HostViews:
@@ -66,6 +73,7 @@ class HostViews:
         error: str = "",
         suspended: Suspensions = NOTHING,
         deploying: int = 0,
+        asked_git: float = 0.0,
         asked: Mapping[str, Verdict] | None = None,
     ) -> HostView:
         """The server with these apps, looked at `at`; `asked` is what probes have just said, by instance.
@@ -76,7 +84,7 @@ class HostViews:
         git = self._history.git_failure()
         return HostView(
             host=self._host.name,
-            version=__version__,
+            version=VERSION,
             at=at,
             sync=min((Sync(app.sync) for app in shown), key=WORST_SYNC.index, default=Sync.SYNCED),
             health=Health.worst(Health(app.health) for app in shown),
@@ -85,10 +93,12 @@ class HostViews:
             error=told_line(error),
             suspended=suspension_view(suspended.host),
             deploying=deploying,
+            asked_git=asked_git,
             apps=shown,
             threads=tuple(
                 ThreadView(it.name, it.is_up, it.since, told_line(it.cause), it.restarts)
                 for it in self._history.threads()
+                if it.is_news(time.time())
             ),
         )
 
@@ -100,7 +110,7 @@ class HostViews:
     def _app(self, state: AppState, suspended: Suspension | None, asked: Mapping[str, Verdict] | None) -> AppView:
         good, since = self._history.last_good(state.name), self._history.runs_since(state.name)
         try:
-            found = self._host.services(good, asked) if good else []
+            found = self._host.services(good, asked) if good and self._host.is_observed else []
         except Unavailable as error:  # as the pass will say, too
             found = []
             state = replace(state, sync=Sync.UNKNOWN, health=Health.UNKNOWN, why=state.why or str(error))
@@ -117,7 +127,7 @@ class HostViews:
             changed=told_line(state.changed),
             running=self.commit(since[0]) if since and has_own else None,
             since=since[1] if since and has_own else 0.0,
-            suspended=suspension_view(suspended),
+            suspended=suspension_view(stricter(suspended, _in_git(state))),
             services=services,
         )
 
@@ -126,10 +136,18 @@ def _seen(state: AppState, services: Iterable[ServiceHealth]) -> AppState:
     """An app by how its services are now; what a deploy has failed of stays the reason."""
     sick = [it for it in services if it.health is not Health.HEALTHY]
     health = Health.worst(it.health for it in sick)
+    if state.suspended:
+        told = "" if state.suspended.stop else next((f"{it.service.name}: {it.why}" for it in sick if it.why), "")
+        return replace(state, why="; ".join(filter(None, (state.why, told))))
     if state.operation is not Operation.SUCCEEDED or (health, state.health) == (Health.HEALTHY, Health.HEALTHY):
         return replace(state, health=health)
     why = next((f"{it.service.name}: {it.why}" for it in sick if it.health is health and it.why), "")
     return replace(state, health=health, why=why)
+
+
+def _in_git(state: AppState) -> Suspension | None:
+    """The suspension of its commit; that of an operator may have begun or ended since."""
+    return state.suspended if state.suspended and state.suspended.is_in_git else None
 
 
 def _name(state: AppState) -> str:

@@ -35,6 +35,7 @@ from gitops_mvd.core.errors import (
 from gitops_mvd.core.model import Desired, Health, Operation, Outcome, Report, Revision, Sync
 from gitops_mvd.core.reconcile import Group, reconcile
 from gitops_mvd.core.redact import learn_apps, redact, secrets_of_app
+from gitops_mvd.core.suspension import Suspensions
 from gitops_mvd.daemon import triggers
 from gitops_mvd.daemon.answers import Answers
 from gitops_mvd.daemon.api_server import ApiThread
@@ -89,6 +90,7 @@ class Daemon:
         self._poll = schedule.Scheduler()
         self._retry: Retry | None = None
         self._warnings: dict[str, str] = {}  # what does not answer now -> the error
+        self._suspended = Suspensions()  # as the last pass has found it
         self._last_summary = ""
         self._notify = sdnotify.SystemdNotifier()
         self._pulse = Pulse(self._notify.notify)
@@ -122,6 +124,8 @@ class Daemon:
         wired, post = self._wired, self._mail.post
         yield "watchdog", self._pulse.run, lambda: None
         yield "outbox", wired.outbox.run, wired.outbox.wake
+        for receiver in wired.notifier.receivers:
+            yield f"notify {receiver.name}", receiver.run, receiver.wake
         yield "monitor", wired.monitor.run, wired.monitor.wake
         yield "docker events", triggers.docker_events(wired.engine, post, wired.counts.container), wired.engine.hang_up
         yield "file changes", triggers.file_changes(wired, post), lambda: None
@@ -189,6 +193,7 @@ class Daemon:
                 reasons = self._queued | self._take(0)
                 self._queued = frozenset()
         outbox.deliver()
+        self._wired.notifier.deliver()
         return report
 
     def _take(self, timeout: float) -> frozenset[str]:
@@ -227,11 +232,14 @@ class Daemon:
             if reasons & FETCH_REASONS or not self._revision:
                 with operations.phase("fetch"):
                     self._fetch(reasons)
-            suspended = suspension.suspended(self._wired.settings_path)
-            if suspended.host:
+            suspension.remove_ended(self._wired.settings_path)
+            self._suspended = suspension.suspended(self._wired.settings_path)
+            if host := self._suspended.host:
                 self._wired.monitor.pause_all()
-                self._wired.statuses.suspend(suspended.host)
-                self._warn_once("host", Unavailable(f"this server is {suspended.host.text}", "`mvd resume`"))
+                self._observe_only()
+                self._wired.statuses.suspend(host)
+                self._wired.notifier.suspend(host.text)
+                self._warn_once("host", Unavailable(f"this server is {host.text}", "`mvd resume`"))
             else:
                 report = self._reconcile() if self._revision else None
                 self._clear_warning("host")
@@ -240,10 +248,11 @@ class Daemon:
         except Exception as error:  # a bug ends this pass, and not the daemon: the next one may get by
             failure = self._wait_because(_bug(error, "pass"))
         operations.end(report, "" if report else failure or "; ".join(self._warnings.values()))
-        self.answers.passed(report, self._revision, failure)
+        self.answers.passed(report, self._revision, failure, self._asked_git)
         if not report:
             with suppress(Unavailable):
                 self._wired.history.save_last_error("; ".join(self._warnings.values()), awaited=self._awaited)
+        self._wired.notifier.threads(self._wired.history.threads)
         self._back_off(report)
         return report
 
@@ -252,6 +261,7 @@ class Daemon:
         self._warn_once("host", error)
         with suppress(Unavailable):  # it may be the history that does not answer
             self._wired.statuses.wait(str(error))
+        self._wired.notifier.wait(str(error))
         return str(error)
 
     def _fetch(self, reasons: frozenset[str]) -> None:
@@ -266,6 +276,9 @@ class Daemon:
                 self._wired.history.save_git_failure(str(error), is_refused=isinstance(error, RevisionRefused))
             if isinstance(error, RevisionRefused):
                 self._wired.statuses.refuse(error.commit, str(error))
+                self._wired.notifier.refuse(error.commit, str(error))
+            else:
+                self._wired.notifier.miss_git(str(error))
             self._revision = self._revision or self._wired.source.last()
             if self._revision:
                 self._wired.follow(self._revision, fetched=False)
@@ -273,11 +286,14 @@ class Daemon:
         self._clear_warning("repository")
         with suppress(Unavailable):
             self._wired.history.clear_git_failure()
+        self._wired.notifier.fetched()
         self._wired.follow(fetched, fetched=True)
         if fetched != self._revision:
             known = self._wired.history.revisions().get("attempted")
             if fetched != known:  # as it is after a mere restart of the daemon
-                self._wired.statuses.add_commits(self._commits(known, fetched))
+                changes = self._commits(known, fetched)
+                self._wired.notifier.add_commits(changes)  # first: after the other they are known
+                self._wired.statuses.add_commits(changes)
             self._wired.operations.save_revision(fetched)
             self._revision = fetched
             log.info("revision fetched commit=%s subject=%s", fetched.short, fetched.subject)
@@ -298,6 +314,7 @@ class Daemon:
                 learn_apps(apps)
         except ManifestError as error:
             self._wired.statuses.fail(revision, str(error))
+            self._wired.notifier.fail(revision, str(error))
             raise Unavailable(f"cannot read revision {revision.short}: {error}") from error
         began = time.monotonic()
         with self._pulse.step(OBSERVE_SECONDS), operations.phase("look"):
@@ -309,15 +326,22 @@ class Daemon:
                 self._wired.history,
                 self._in_workers,
                 allow_empty=self._wired.settings.allow_empty,
+                suspended=self._suspended.apps,
             )
         with self._pulse.step(OBSERVE_SECONDS):
             self._keep_boot_file()
-            if not report.is_green and (why := self._wired.disruptions.since_pass(began)):
+            is_well = all(outcome.is_green or outcome.suspended for outcome in report.outcomes)
+            if not is_well and (why := self._wired.disruptions.since_pass(began)):
                 raise Unavailable(f"{why}: waiting before judging anything")
             self._publish(report)
             with suppress(Unavailable):  # the next pass does it
                 self._wired.monitor.follow(host.to_watch())
         return report
+
+    def _observe_only(self) -> None:
+        """Look at this host for those who look on, where nothing is changed."""
+        with suppress(Unavailable), self._pulse.step(OBSERVE_SECONDS):
+            self._wired.host.refresh()
 
     def _keep_boot_file(self) -> None:
         """Write Kong's start file, if it has one; a failure holds up nothing else."""
@@ -393,9 +417,12 @@ class Daemon:
         level = logging.DEBUG if summary == self._last_summary else logging.INFO
         log.log(level, "reconciled result=%s", summary)
         self._last_summary = summary
-        history.record_report(report)
+        for event in history.record_report(report):
+            told = (event.app, event.commit, event.operation, event.sync, event.health, event.changed, event.why)
+            log.info("outcome app=%s commit=%s operation=%s sync=%s health=%s changed=%s why=%s", *told)
         history.save_report(report, self._asked_git, awaited=self._awaited)
         self._wired.statuses.report(report)
+        self._wired.notifier.report(report, lambda: history.work().done)
         self._notify.notify(f"STATUS={summary}")
 
     def _warn_once(self, about: str, error: MvdError) -> None:
@@ -410,14 +437,22 @@ class Daemon:
             log.info("resolved for=%s reason=%s", about, warning)
 
     def _back_off(self, report: Report | None) -> None:
-        """Schedule the next pass before the next poll if something did not answer, later and later, or may not last."""
+        """Schedule the next pass before the next poll if something did not answer, later and later, or may not last.
+
+        Or if a suspension is over before that.
+        """
         self._retry = None
         if report and not any(outcome.operation is Operation.RUNNING for outcome in report.outcomes):
             self._failures = 0
-            pause, reason = self._wired.statuses.next_check_in(), RECHECK
+            checks = self._wired.statuses.next_check_in(), self._wired.notifier.next_check_in()
+            pause, reason = min((it for it in checks if it is not None), default=None), RECHECK
         else:
             pause, reason = BACKOFF.pause(self._failures), RETRY
             self._failures += 1
+        if end := self._suspended.next_end:
+            left = max(0.0, end.timestamp() - time.time())
+            if pause is None or left < pause:
+                pause, reason = left, RECHECK
         if pause is not None:
             self._retry = Retry(time.monotonic() + pause, reason)
 

@@ -26,6 +26,11 @@ LIMITS = Limits(seconds=60.0, file=64 << 20, output=8 << 20)
 SYSTEMDS = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "LISTEN_FDS", "LISTEN_PID")  # means the daemon itself
 
 
+def environment() -> dict[str, str]:
+    """The variables of a process of its own."""
+    return {name: value for name, value in os.environ.items() if name not in SYSTEMDS}
+
+
 @dataclass(frozen=True)
 class InChild:
     """Plans pull requests for the server with the settings at a path; implements `pull_requests.Planned`."""
@@ -35,8 +40,7 @@ class InChild:
 
     def __call__(self, tree: GitTree, tip: Revision, is_awaited: IsAwaited) -> Verdict:
         words = [sys.executable, "-m", CHILD, str(self.settings), tree.root.hex(), tip.commit, tip.ref]
-        environment = {name: value for name, value in os.environ.items() if name not in SYSTEMDS}
-        ended = run(words, environment, self.limits, is_awaited)
+        ended = run(words, environment(), self.limits, is_awaited)
         if ended.status and is_awaited():
             raise Interrupted("there is other work")
         if ended.status:

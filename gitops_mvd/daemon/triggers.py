@@ -15,7 +15,7 @@ from watchdog.events import FileSystemEvent, FileSystemEventHandler
 from watchdog.observers import Observer
 from watchdog.observers.api import BaseObserver
 
-from gitops_mvd.config.settings import named_files
+from gitops_mvd.config.settings import addresses_of_receivers, named_files
 from gitops_mvd.core.errors import Unavailable
 from gitops_mvd.daemon.supervisor import Run
 from gitops_mvd.daemon.wiring import Wired
@@ -94,10 +94,11 @@ def file_changes(wired: Wired, post: Post) -> Run:
 
 
 def _watch(observer: BaseObserver, wired: Wired, post: Post) -> None:
-    for path in (wired.settings_path, *map(Path, named_files(wired.settings))):
+    addresses = [path for path in map(Path, addresses_of_receivers(wired.settings)) if path.parent.is_dir()]
+    for path in (wired.settings_path, *map(Path, named_files(wired.settings)), *addresses):
         observer.schedule(_Changed(post, RELOAD, only=path), str(path.parent))
-    suspended = suspension.path(wired.settings_path)
-    observer.schedule(_Changed(post, "files", only=suspended), str(suspended.parent))
+    beside = wired.settings_path.parent
+    observer.schedule(_Changed(post, "files", prefix=suspension.NAME), str(beside))
     folders = ((wired.tools.units, "mvd-"), (wired.tools.files, ""), (Path(wired.settings.secrets), ""))
     for folder, prefix in folders:
         if folder.is_dir():

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import socket
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from gitops_mvd import kinds, probes
+from gitops_mvd import forges, kinds, probes
 from gitops_mvd.config.settings import Settings
 from gitops_mvd.core.model import Revision
 from gitops_mvd.core.ports import Forge
@@ -22,8 +24,9 @@ from gitops_mvd.daemon.connections import (
     repository_account,
     webhook_receiver,
 )
-from gitops_mvd.daemon.host_view import HostViews
+from gitops_mvd.daemon.host_view import VERSION, HostViews
 from gitops_mvd.daemon.mailbox import Interruptible, Mailbox
+from gitops_mvd.daemon.notifying import ByApprise
 from gitops_mvd.daemon.operations import Operations
 from gitops_mvd.daemon.planning import InChild
 from gitops_mvd.docker.client import Engine
@@ -38,8 +41,12 @@ from gitops_mvd.kong.shared.precedence import Precedence
 from gitops_mvd.manifest import Cache
 from gitops_mvd.metrics.counts import Counts
 from gitops_mvd.metrics.traces import Traces
+from gitops_mvd.state.commits import Commits
 from gitops_mvd.state.history import SqliteHistory
+from gitops_mvd.state.notices import Notices
 from gitops_mvd.state.operations import OperationsFile
+from gitops_mvd.status.deliveries import Deliveries
+from gitops_mvd.status.notifier import Notifier
 from gitops_mvd.status.outbox import Outbox
 from gitops_mvd.status.pull_requests import PullRequests
 from gitops_mvd.status.statuses import Statuses, StatusOptions
@@ -59,10 +66,12 @@ class Wired:
     source: Source
     host: Machine
     history: SqliteHistory
+    commits: Commits
     forge: Forge | None
     pull_requests: PullRequests | None
     outbox: Outbox
     statuses: Statuses
+    notifier: Notifier
     mailbox: Mailbox
     monitor: Monitor
     disruptions: Disruptions
@@ -77,14 +86,16 @@ class Wired:
     traces: Traces | None
 
     def follow(self, revision: Revision, *, fetched: bool) -> None:
-        """Write the routes of a shared Kong as of this commit from now on."""
+        """From now on, write the routes of a shared Kong as of this commit, and make instances of it."""
+        self.commits.followed = revision.commit
         if self.precedence:
             self.precedence.follow(revision, fetched=fetched)
 
     def close(self) -> None:
-        """Close the connections to Docker, the readers of the repository, and the history."""
+        """Close the connections to Docker, the readers of the repository, the history and the notices."""
         self.engine.close()
         self.source.close()
+        self.notifier.close()
         self.history.close()
         self.operations.close()
 
@@ -102,9 +113,11 @@ def wire(settings: Settings, path: Path, units: Path | None = None) -> Wired:
     precedence = Precedence(settings.kong.shared, name, source) if settings.kong and settings.kong.shared else None
     clock, mailbox = Interruptible(), Mailbox()
     history = SqliteHistory(Path(settings.state) / "history.db")
+    commits = Commits(history)
     changes, file = Changes(), OperationsFile(Path(settings.state) / "operations.db")
-    operations = Operations(file, changes, probes.summary)
-    counts, traces = Counts(), Traces(name, settings.traces.endpoint) if settings.traces else None
+    page = _page(settings)
+    operations = Operations(file, changes, probes.summary, page)
+    counts, traces = Counts(), Traces(name, VERSION, settings.traces.endpoint) if settings.traces else None
     operations.told += [counts.passed, *([traces.passed] if traces else [])]
     tools = Tools(
         host=name,
@@ -117,6 +130,7 @@ def wire(settings: Settings, path: Path, units: Path | None = None) -> Wired:
         units=units or UNITS,
         address=settings.kong.address if settings.kong else "127.0.0.1",
         secrets=connect_secrets(settings),
+        commit_of=commits.of,
     )
     disruptions = Disruptions(tools.engine, tools.systemd)
     known_probes = probes.discover(probes.ProbeTools(tools.engine, tools.systemd))
@@ -166,10 +180,12 @@ def wire(settings: Settings, path: Path, units: Path | None = None) -> Wired:
         source=source,
         host=host,
         history=history,
+        commits=commits,
         forge=forge,
         pull_requests=pull_requests,
         outbox=outbox,
         statuses=statuses,
+        notifier=_notifier(settings, name),
         mailbox=mailbox,
         monitor=monitor,
         disruptions=disruptions,
@@ -179,10 +195,23 @@ def wire(settings: Settings, path: Path, units: Path | None = None) -> Wired:
         precedence=precedence,
         changes=changes,
         operations=operations,
-        views=HostViews(host, history, file),
+        views=HostViews(host, history, file, page),
         counts=counts,
         traces=traces,
     )
+
+
+def _page(settings: Settings) -> Callable[[str], str]:
+    """Where people read a commit at the forge, by its id; "" without a forge that has such pages."""
+    if not (forge := settings.forge):
+        return lambda commit: ""
+    return functools.partial(forges.known()[forge.kind].page, forge.base_url.rstrip("/"), forge.repository)
+
+
+def _notifier(settings: Settings, host: str) -> Notifier:
+    notices = Notices(Path(settings.state) / "notices.db")
+    send, link = ByApprise(), settings.forge.link if settings.forge else ""
+    return Notifier(notices, [Deliveries(it, host, notices, send, link) for it in settings.notify])
 
 
 def _telling(settings: Settings) -> StatusOptions | None:

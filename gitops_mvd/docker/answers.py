@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from gitops_mvd.core import compose
@@ -283,6 +283,19 @@ def names(container: InspectedContainer) -> dict[str, list[str]]:
     """The names of an inspected container on each of its networks, beside its own."""
     networks = container["NetworkSettings"]["Networks"] or {}
     return {name: endpoint.get("Aliases") or [] for name, endpoint in networks.items()}
+
+
+def reached(container: InspectedContainer, networks: Collection[str | None]) -> dict[str, str]:
+    """The address of an inspected container by each of its names, on the networks with these ids."""
+    own = container["Name"].lstrip("/")
+    endpoints = (container["NetworkSettings"]["Networks"] or {}).values()
+    return {
+        name.lower(): address
+        for endpoint in endpoints
+        if endpoint.get("NetworkID") in networks
+        and (address := endpoint.get("IPAddress") or endpoint.get("GlobalIPv6Address"))
+        for name in (own, *(endpoint.get("Aliases") or ()))
+    }
 
 
 def network(options: compose.Network) -> dict[str, Any]:

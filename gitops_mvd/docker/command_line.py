@@ -48,7 +48,7 @@ def equivalent(app: str, service: Service, name: str, place: Place) -> list[list
     options = ["--detach", f"--name={name}", f"--env-file={place.files}/env"]
     for key, value in sorted(run.items()):
         options += FLAGS[key](value)
-    logging = log_config_of(app, service, place.follows)
+    logging = log_config_of(app, service, place)
     options += [f"--log-driver={logging['Type']}", *_pairs("log-opt")(logging["Config"])]
     options += _grace(service.stop_grace)
     options += _ports(routed_port(service, place))

@@ -14,18 +14,21 @@ from docker.errors import NotFound
 from gitops_mvd.core.errors import reading
 from gitops_mvd.core.model import Instance
 from gitops_mvd.docker import container as one
-from gitops_mvd.docker.answers import APP, inspected, listed, message, names, verdict
+from gitops_mvd.docker.answers import APP, inspected, listed, message, names, reached, verdict
 from gitops_mvd.docker.connection import Connection, root
 from gitops_mvd.docker.container import Ran
 from gitops_mvd.docker.create import ENDPOINTS_AT_CREATE, Body, Request
 from gitops_mvd.docker.ownership import UNFINISHED, managed
 from gitops_mvd.docker.shape import checked, each_checked
 from gitops_mvd.docker.types import InspectedContainer, ListedContainer, PathStat
+from gitops_mvd.net.line import limit
 
 log = logging.getLogger(__name__)
 
 STOP_SLACK_SECONDS = 60.0  # beyond the grace period
 LOOK_WITHIN_SECONDS = 10.0  # into a container
+HOST_NETWORK, LOOPBACK = "host", "127.0.0.1"
+MOST_NEIGHBOURS = 100  # containers on the networks of another one, each of which is inspected
 
 
 class ContainerApi(Connection):
@@ -83,12 +86,8 @@ class ContainerApi(Connection):
 
     def inspect(self, container: str) -> InspectedContainer | None:
         """The answer about the container of exactly that name, None if there is none."""
-        with self.asking(f"inspect container {container}") as api:
-            try:
-                found = checked(api.inspect_container(container), InspectedContainer)
-            except NotFound:
-                return None
-        return found if found["Name"] == f"/{container}" else None
+        found = self._inspected(container)
+        return found if found and found["Name"] == f"/{container}" else None
 
     def create(self, name: str, request: Request) -> None:
         """Create a container, on all of its networks or not at all.
@@ -182,3 +181,37 @@ class ContainerApi(Connection):
         """When a file in a container was last modified, in Unix time; None if there is no such file."""
         with self.asking(f"look for {path} in container {container}") as api:
             return one.modified(api, root(api), container, path, within)
+
+    def addresses(self, container: str, within: float) -> dict[str, str]:
+        """The address behind each name that a container itself knows: `localhost`, and who is on its networks."""
+        with limit(within):
+            found = self._with_network(container)
+            if not found or not (networks := found["NetworkSettings"]["Networks"]):
+                return {}
+            if HOST_NETWORK in networks:
+                return {"localhost": LOOPBACK}
+            own = {endpoint.get("NetworkID") for endpoint in networks.values()}
+            with self.asking("list the containers on its networks") as api:
+                beside = each_checked(api.containers(filters={"network": [*filter(None, own)]}), ListedContainer)
+            near = [self._inspected(each["Id"]) for each in beside[:MOST_NEIGHBOURS]]
+            known = {name: at for each in (*near, found) if each for name, at in reached(each, own).items()}
+            itself = next(iter(reached(found, own).values()), "")
+            return {**known, "localhost": itself} if itself else known
+
+    def environment(self, container: str, within: float) -> dict[str, str]:
+        """The environment of a container; empty if there is no such container."""
+        with limit(within):
+            found = self.inspect(container)
+        variables = (found["Config"].get("Env") or []) if found else []
+        return dict(variable.split("=", 1) for variable in variables if "=" in variable)
+
+    def _with_network(self, container: str) -> InspectedContainer | None:
+        """The container, or the one whose network it shares."""
+        found = self._inspected(container)
+        kind, _, other = found["HostConfig"].get("NetworkMode", "").partition(":") if found else ("", "", "")
+        return self._inspected(other) if kind == "container" and other else found
+
+    def _inspected(self, container: str) -> InspectedContainer | None:
+        with self.asking(f"inspect container {container}") as api, suppress(NotFound):
+            return checked(api.inspect_container(container), InspectedContainer)
+        return None

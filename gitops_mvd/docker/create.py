@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 from gitops_mvd.core.compose import (
+    LABELLED,
     LOG_DRIVER,
     Blkio,
     DeviceRequest,
@@ -67,7 +68,7 @@ class Place:
     volumes that it takes over from the container before it, by their path in the container.  What is `staged` is on
     its networks, but has no other name there than its own.  `follows` is who follows the container, as a label.
     `seccomp` has the content of the profiles that the service names by a path, `secrets` what its environment refers
-    to.
+    to.  `revision` is the commit that the instance is of, a label that no digest is made of; "" if it is not known.
     """
 
     files: str
@@ -79,6 +80,7 @@ class Place:
     inherited: Mapping[str, str] = field(default_factory=dict)
     seccomp: Mapping[str, str] = field(default_factory=dict)
     secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
+    revision: str = ""
 
 
 def request(app: str, service: Service, place: Place, api: tuple[int, int]) -> Request:
@@ -88,7 +90,7 @@ def request(app: str, service: Service, place: Place, api: tuple[int, int]) -> R
     """
     run = service.run
     networks = endpoints(service.endpoints(app), run.get("mac_address", ""), staged=place.staged)
-    host: Body = {"RestartPolicy": {"Name": "no"}, "LogConfig": log_config_of(app, service, place.follows)}
+    host: Body = {"RestartPolicy": {"Name": "no"}, "LogConfig": log_config_of(app, service, place)}
     body: Body = {
         "Image": service.image,
         "Env": [f"{key}={_filled(value, place)}" for key, value in sorted(service.environment.items())],
@@ -152,6 +154,8 @@ def owner(app: str, service: Service, place: Place) -> dict[str, str]:
     labels = {"app": app, "service": service.name, "digest": service.digest, "port": str(place.port)}
     if place.follows:
         labels["follows"] = place.follows
+    if place.revision:
+        labels["revision"] = place.revision
     networks = [name for name, _ in sorted(service.endpoints(app).items(), key=rank)]
     if place.staged:
         labels["staged"] = ",".join(networks)
@@ -160,17 +164,26 @@ def owner(app: str, service: Service, place: Place) -> dict[str, str]:
     return labels
 
 
-def log_config_of(app: str, service: Service, follows: str) -> Body:
-    """The logging driver and its options.  Where no client follows the container, the engine writes to the journal."""
+def log_config_of(app: str, service: Service, place: Place) -> Body:
+    """The logging driver and its options.  Where no client follows the container, the engine writes to the journal.
+
+    Whatever the driver, a line can be told by its app, service, instance and revision: by the labels beside it, or by
+    the tag, which is all that syslog has.  None of it is part of a digest.
+    """
     driver, options = log_config(service.run)
     is_named = bool(service.run.get("logging", {}).get("driver"))
-    if driver == LOG_DRIVER and (follows or is_named):
+    if driver == LOG_DRIVER and (place.follows or is_named):
         options = {"tag": f"{app}/{service.name}", **options}
     elif not is_named:
         driver, options = "local", {}
+    elif driver == "syslog":
+        options = {"tag": "/".join(filter(None, (app, service.name, "{{.Name}}", place.revision))), **options}
+    if driver in LABELLED:
+        options = {**options, "labels": ",".join(filter(None, (options.get("labels"), *LOG_LABELS)))}
     return {"Type": driver, "Config": {**ROTATION, **options} if driver == "local" else options}
 
 
+LOG_LABELS = tuple(LABEL + key for key in ("app", "service", "revision"))
 ROTATION = {"max-size": "10m", "max-file": "2"}  # of the driver `local`
 
 

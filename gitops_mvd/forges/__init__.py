@@ -45,7 +45,8 @@ class ForgeType:
     `names` are the kinds by which the settings call it, each with the hosts that are this forge for certain: a name,
     or `.example.com` for all below it.  `locate` reads a repository's address.  `connect` makes a client, which asks
     nothing yet; `states` are what its statuses may be.  Of a webhook, `authentic` says if the sender knows the secret,
-    in constant time and whatever is sent, and `event` what an authentic one says.
+    in constant time and whatever is sent, and `event` what an authentic one says.  `page` is where people read a
+    commit, by the forge's base URL ("" for the public one), the repository and the commit; "" if it has none.
     """
 
     names: Mapping[str, Sequence[str]]
@@ -54,6 +55,7 @@ class ForgeType:
     authentic: Callable[[Headers, bytes, str], bool]
     event: Callable[[Headers, bytes], Event]
     locate: Callable[[Address], Location] = last_two_parts
+    page: Callable[[str, str, str], str] = lambda base_url, repository, commit: ""
 
 
 @dataclass(frozen=True, slots=True)

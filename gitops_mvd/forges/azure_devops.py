@@ -230,11 +230,18 @@ def locate(address: Address) -> Location:
     return "/".join(parts[-3:]), "" if is_public else address.base_url(parts[:-3])
 
 
+def page(base_url: str, repository: str, commit: str) -> str:
+    *projects, name = repository.split("/")
+    place = urllib.parse.quote("/".join(projects))
+    return f"{base_url or PUBLIC}/{place}/_git/{urllib.parse.quote(name, safe='')}/commit/{commit}"
+
+
 FORGE = ForgeType(
     names={"azure-devops": HOSTS},
     connect=AzureDevOps,
     states=STATES,
     authentic=authentic,
     event=event,
+    page=page,
     locate=locate,
 )

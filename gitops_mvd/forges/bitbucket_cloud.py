@@ -234,11 +234,16 @@ def locate(address: Address) -> Location:
     return repository, "" if address.host == "bitbucket.org" else base_url
 
 
+def page(base_url: str, repository: str, commit: str) -> str:
+    return f"{WEB}/{urllib.parse.quote(repository)}/commits/{commit}"
+
+
 FORGE = ForgeType(
     names={"bitbucket-cloud": ["bitbucket.org"]},
     connect=BitbucketCloud,
     states=STATES,
     authentic=authentic,
     event=event,
+    page=page,
     locate=locate,
 )

@@ -231,11 +231,18 @@ def locate(address: Address) -> Location:
     return "/".join(parts[place + 1 :]), address.base_url(parts[:place])
 
 
+def page(base_url: str, repository: str, commit: str) -> str:
+    project, _, slug = repository.partition("/")
+    path = f"projects/{urllib.parse.quote(project, safe='~')}/repos/{urllib.parse.quote(slug, safe='')}"
+    return f"{base_url.rstrip('/')}/{path}/commits/{commit}"
+
+
 FORGE = ForgeType(
     names={"bitbucket-dc": []},
     connect=BitbucketDataCenter,
     states=STATES,
     authentic=authentic,
     event=event,
+    page=page,
     locate=locate,
 )

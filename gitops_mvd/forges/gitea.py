@@ -226,10 +226,16 @@ def _ref(payload: bytes) -> str:
 
 # ---- the forge -------------------------------------------------------------------------------------------------------
 
+
+def page(base_url: str, repository: str, commit: str) -> str:
+    return f"{base_url}/{urllib.parse.quote(repository)}/commit/{commit}"
+
+
 FORGE = ForgeType(
     names={"gitea": [], "forgejo": ["codeberg.org"]},
     connect=Gitea,
     states=STATES,
     authentic=authentic,
     event=event,
+    page=page,
 )

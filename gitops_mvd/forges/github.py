@@ -346,11 +346,18 @@ def locate(address: Address) -> Location:
     )
 
 
+def page(base_url: str, repository: str, commit: str) -> str:
+    """Each edition has its pages where its API is not."""
+    site = base_url.removesuffix("/api/v3").replace("://api.", "://") or "https://github.com"
+    return f"{site}/{urllib.parse.quote(repository)}/commit/{commit}"
+
+
 FORGE = ForgeType(
     names={"github": ["github.com"]},
     connect=GitHub,
     states=STATES,
     authentic=authentic,
     event=event,
+    page=page,
     locate=locate,
 )

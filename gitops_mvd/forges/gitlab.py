@@ -271,11 +271,16 @@ def locate(address: Address) -> Location:
     return "/".join(address.parts), address.base_url()
 
 
+def page(base_url: str, repository: str, commit: str) -> str:
+    return f"{base_url or PUBLIC}/{urllib.parse.quote(repository)}/-/commit/{commit}"
+
+
 FORGE = ForgeType(
     names={"gitlab": ["gitlab.com"]},
     connect=GitLab,
     states=STATES,
     authentic=authentic,
     event=event,
+    page=page,
     locate=locate,
 )

@@ -71,24 +71,37 @@ def command(words: Sequence[str], limits: Limits) -> list[str]:
 
 
 def run(
-    words: Sequence[str], environment: Mapping[str, str], limits: Limits, is_awaited: Callable[[], bool] = lambda: False
+    words: Sequence[str],
+    environment: Mapping[str, str],
+    limits: Limits,
+    is_awaited: Callable[[], bool] = lambda: False,
+    given: bytes = b"",
 ) -> Ended:
     """Run a program to its end.  It is killed once it passes a limit, or `is_awaited` says that we have other work.
 
-    Raises Unavailable if it cannot be started.
+    It is `given` its stdin.  Raises Unavailable if it cannot be started.
     """
     try:
-        child = subprocess.Popen(
+        child = _started(words, environment, limits, given)
+    except OSError as error:
+        raise Unavailable(f"cannot run {words[0]}: {error.strerror}") from error
+    return finish(child, limits, is_awaited)
+
+
+def _started(
+    words: Sequence[str], environment: Mapping[str, str], limits: Limits, given: bytes
+) -> subprocess.Popen[bytes]:
+    with open(os.memfd_create("given"), "w+b") as stdin:  # of any length, and never on a disk
+        stdin.write(given)
+        stdin.seek(0)
+        return subprocess.Popen(
             command(words, limits),
             env=environment,
-            stdin=subprocess.DEVNULL,
+            stdin=stdin,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             start_new_session=True,
         )
-    except OSError as error:
-        raise Unavailable(f"cannot run {words[0]}: {error.strerror}") from error
-    return finish(child, limits, is_awaited)
 
 
 def start_git(

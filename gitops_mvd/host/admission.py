@@ -22,6 +22,7 @@ from gitops_mvd.docker.create import too_new
 from gitops_mvd.docker.networks import Existing
 from gitops_mvd.manifest.dotenv import check_variable
 from gitops_mvd.manifest.references import secret_names
+from gitops_mvd.probes import lacking
 from gitops_mvd.secrets.store import Secrets, as_text
 
 log = logging.getLogger(__name__)
@@ -72,6 +73,7 @@ class Admission:
         if not (pinned and is_seen and all(s.pull_policy != "always" for s in app.services)):
             for service in app.services:
                 self._refuse_too_new(service, api)
+                _refuse_unasked(service)
                 self._check(service, secrets.get(service.name, {}))
                 self._refuse_exposed(service, secrets.get(service.name, {}))
             services = (dataclasses.replace(s, secrets=secrets.get(s.name, {}), sealed={}) for s in app.services)
@@ -81,7 +83,8 @@ class Admission:
             for note in notes:
                 log.info("noted app=%s %s", app.name, note.message)
             anew = dataclasses.replace(anew, notes=(*app.notes, *notes, *self._notes(anew)))
-            pinned = pinned if pinned and (pinned, pinned.notes) == (anew, anew.notes) else anew
+            is_same = pinned and (pinned, pinned.notes, pinned.suspend) == (anew, anew.notes, anew.suspend)
+            pinned = pinned if pinned and is_same else anew
             self._pinned[app.name] = app, seen, pinned
         self._admitted[app.name] = pinned
         return pinned
@@ -187,6 +190,12 @@ class Admission:
                 continue
             except ValueError as error:
                 raise StepFailed(f"{service.name}: with its secret the variable {name} {error}") from error
+
+
+def _refuse_unasked(service: Service) -> None:
+    """Raise StepFailed for a probe that cannot be asked on this host: no version would ever be healthy."""
+    if why := lacking(service.check):
+        raise StepFailed(f"{service.name}: {why}")
 
 
 def _using(app: App, existing: Set[Existing]) -> App:

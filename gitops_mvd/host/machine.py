@@ -81,6 +81,11 @@ class Machine:
         self._admission.begin()
         self._ports.begin()
 
+    @property
+    def is_observed(self) -> bool:
+        """Has this process looked at everything once?"""
+        return self._snapshot.is_there
+
     def apps(self) -> Iterable[str]:
         return self._snapshot.apps()
 

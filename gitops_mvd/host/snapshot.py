@@ -28,6 +28,7 @@ class Snapshot:
         self._lock = threading.Lock()
         self.is_routed = False  # did Kong have anything managed?
         self.taken = 0.0  # Unix time
+        self.is_there = False  # was everything observed once, at least?
 
     def refresh(self) -> None:
         """Observe everything.  Raises Unavailable if Docker or systemd does not answer.
@@ -41,6 +42,7 @@ class Snapshot:
             self._instances = self._look_at_instances()
         with self._lock:
             self._found, self._blind, self._changed = found, blind, set()
+        self.is_there = True
         self.is_routed = bool(of_role(Role.ROUTE, self.everything(), self._roles))
 
     def mark_changed(self, app: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,6 +24,7 @@ class Tools:
     `files` is the folder for env files and mounted files, `folders` that for the folders of apps, `units` that for unit
     files.  `address` is where routed services are published and where Kong finds them.  `kong` is None on a host
     without Kong.  What takes long is given up when `clock` interrupts.  `secrets` has what a manifest only refers to.
+    `commit_of` is the commit that an instance is of, by the names of its app and its own; "" if it is not known.
     """
 
     host: str
@@ -35,6 +37,7 @@ class Tools:
     units: Path = Path("/etc/systemd/system")
     address: str = "127.0.0.1"
     secrets: Secrets = field(default_factory=lambda: Secrets(Path("/etc/gitops-mvd/secrets")))
+    commit_of: Callable[[str, str], str] = lambda app, instance: ""
 
 
 PARTS = (*Kind.__annotations__, *(name for name in vars(Kind) if not name.startswith("_")))

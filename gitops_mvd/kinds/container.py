@@ -117,6 +117,7 @@ class Containers:
             inherited=_inherited(wanted, service, containers),
             seccomp=_profiles(service),
             secrets=_secrets(self._tools.files / service.instances(wanted.app)[0], service),
+            revision=self._tools.commit_of(wanted.app, wanted.name),
         )
         try:
             asked = request(wanted.app, service, place, api)

@@ -252,6 +252,7 @@ class Units:
             port=spec["port"],
             address=self._tools.address,
             follows="" if follows == CLIENT else follows,
+            revision=label(container, "revision") if container else "",
         )
         try:
             rendered = functools.partial(
@@ -261,6 +262,7 @@ class Units:
                 wanted.name,
                 spec["port"],
                 follows=follows,
+                revision=place.revision,
                 rejoins=rejoins(wanted.app, service, wanted.name),
                 docker=self._docker,
             )

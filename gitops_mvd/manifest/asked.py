@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Generic, TypeVar, cast
 
+from gitops_mvd.core.compose import Logging
 from gitops_mvd.core.model import HostFacts
 
 T = TypeVar("T")
@@ -17,10 +19,12 @@ YES = "yes"
 
 
 def answer(facts: HostFacts, question: Question) -> Answer:
-    """What a host answers: the value of a variable, and `YES` to what is so; None otherwise."""
+    """What a host answers: the value of a variable, its logging as JSON, and `YES` to what is so; None otherwise."""
     match question:
         case "variable", name:
             return facts.variables.get(name)
+        case ("logging",):
+            return json.dumps(facts.logging, sort_keys=True) if facts.logging else None
         case "label", name, value:
             is_so = facts.labels.get(name) == value
         case "hostname", value:
@@ -51,6 +55,10 @@ class Asked:
         if question not in self.answers:
             self.answers[question] = answer(self.facts, question)
         return self.answers[question]
+
+    def logging(self) -> Logging | None:
+        text = self(("logging",))
+        return cast(Logging, json.loads(text)) if text else None
 
     def variable(self, name: str) -> Answer:
         return self(("variable", name))

@@ -41,20 +41,14 @@ from gitops_mvd.config.tables import (
     Table,
     Unsupported,
     accepts,
-    did_you_mean,
     fields,
     mapping_schema,
     or_empty,
     record,
 )
 from gitops_mvd.core.compose import (
-    ANY_LOG_OPTIONS,
-    FILE_LOG_OPTIONS,
-    LOG_DRIVER,
-    LOG_OPTIONS,
     Blkio,
     Healthcheck,
-    Logging,
     Rate,
     Ulimit,
     Weight,
@@ -62,6 +56,7 @@ from gitops_mvd.core.compose import (
 from gitops_mvd.manifest import deploy, extensions, network, storage
 from gitops_mvd.manifest.composition import ANYTHING, EXTENDS
 from gitops_mvd.manifest.images import image
+from gitops_mvd.manifest.logs import read_logging
 from gitops_mvd.manifest.names import named
 from gitops_mvd.manifest.values import DependencyKeys, EnvFileKeys, ServiceKeys
 
@@ -223,37 +218,6 @@ def _healthcheck(place: Place) -> Healthcheck:
     return check
 
 
-LOGGING: Table = {
-    "driver": Key("The logging driver; left out, the log goes to the journal (`journald`).", filled),
-    "options": Key("Its options. Without `driver`, those that limit a log file have no effect.", mapping_of(word)),
-}
-
-
-_logging_keys = record(Logging, LOGGING)
-
-
-def _check_log_option(at: Place, name: str, logging: Logging) -> None:
-    """Report an option that the engine would refuse, and note one that has no effect."""
-    driver, options = logging["driver"] or LOG_DRIVER, logging["options"]
-    if name in FILE_LOG_OPTIONS and not logging["driver"]:
-        at.note("has no effect on the journal, which has its own limits: for files of its own name `driver: local`")
-    elif name == "mode" and options.get(name) not in ("blocking", "non-blocking"):
-        at.report("must be blocking or non-blocking")
-    elif name == "max-buffer-size" and options.get("mode") != "non-blocking":
-        at.report("needs `mode: non-blocking` beside it")
-    elif name not in {*LOG_OPTIONS.get(driver, options), *ANY_LOG_OPTIONS}:
-        hint = did_you_mean(name, LOG_OPTIONS[driver])
-        at.report(f"is not an option of the logging driver {driver}{hint}")
-
-
-@accepts(_logging_keys.schema)
-def _logging(place: Place) -> Logging:
-    logging: Logging = {"driver": "", "options": {}, **_logging_keys(place)}
-    for name, at in place.entries()["options"].entries().items() if logging["options"] else ():
-        _check_log_option(at, name, logging)
-    return logging
-
-
 _BYTE_RATE: Table = {"path": Key("A block device.", filled), "rate": Key("Bytes a second.", size)}
 _IO_RATE: Table = {"path": Key("A block device.", filled), "rate": Key("Operations a second.", integer(0))}
 _WEIGHT: Table = {"path": Key("A block device.", filled), "weight": Key("10 to 1000.", integer(10, 1000))}
@@ -389,7 +353,7 @@ RUN: Table = {
     "sysctls": Key("Kernel parameters of the container.", string_map),
     "storage_opt": Key("Options of the storage driver.", mapping_of(word)),
     "ulimits": Key("Limits: `name: 1024` or `name: {soft: , hard: }`.", mapping_of(_ulimit)),
-    "logging": Key("`driver` and `options`.", _logging),
+    "logging": Key("`driver` and `options`.", read_logging),
     "healthcheck": Key("A health check inside the container.", _healthcheck),
     "blkio_config": Key("Block device weights and rates.", record(Blkio, BLKIO)),
     "gpus": Key("`all`, or a list of requests as under `deploy.resources.reservations.devices`.", deploy.gpus),

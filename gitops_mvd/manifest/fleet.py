@@ -1,4 +1,4 @@
-"""`fleet.yaml`: the hosts, with their labels and variables.  Pure."""
+"""`fleet.yaml`: the hosts, with their labels, variables and logging.  Pure."""
 
 from __future__ import annotations
 
@@ -10,24 +10,33 @@ from typing import TypedDict
 from gitops_mvd.config.readers import mapping_of, one_of, own_word
 from gitops_mvd.config.tables import Key, Place, Table, Unsupported, accepts, fields, or_empty, record
 from gitops_mvd.config.yamltree import Sink, mistakes, parse
+from gitops_mvd.core.compose import Logging
 from gitops_mvd.core.errors import ManifestError
 from gitops_mvd.core.model import HostFacts, Problem
 from gitops_mvd.core.ports import Tree
+from gitops_mvd.manifest.logs import read_default_logging
 from gitops_mvd.manifest.stand_ins import not_a_file
 
 FILE = "fleet.yaml"
-MOST_FACTS = 100_000  # labels and variables of all hosts, the defaults counted for each
+MOST_FACTS = 100_000  # labels, variables and options of logging of all hosts, the defaults counted for each
 
 
 class HostKeys(TypedDict, total=False):
     labels: dict[str, str]
     variables: dict[str, str]
+    logging: Logging
 
 
 HOST_KEYS: Table = {
     "labels": Key("Labels for `node.labels.<name>` in constraints, and for override files.", mapping_of(own_word)),
     "variables": Key(
         "Variables for `${NAME}` in manifests. They override those of an app's `.env`.", mapping_of(own_word)
+    ),
+    "logging": Key(
+        "`driver` and `options` of the services that do not name another driver, as if a file below theirs had them. A "
+        "change of it is one of these services.",
+        read_default_logging,
+        "the journal",
     ),
 }
 
@@ -69,11 +78,16 @@ def _apps(place: Place) -> dict[str, tuple[Place, AppKeys]]:
 
 
 FLEET: Table = {
-    "hosts": Key("The hosts by name: `labels` and `variables` of each.", _hosts),
-    "defaults": Key("`labels` and `variables` of all hosts; those of a host override them.", _host),
+    "hosts": Key("The hosts by name: `labels`, `variables` and `logging` of each.", _hosts),
+    "defaults": Key(
+        "`labels`, `variables` and `logging` of all hosts. The labels and variables of a host are over them, one by "
+        "one; its `logging` is instead of this one.",
+        _host,
+    ),
     "apps": Key("What holds for an app on all hosts, by the app's name: `unset`.", _apps),
     "labels": Unsupported("goes under `defaults`, or under a host in `hosts`"),
     "variables": Unsupported("goes under `defaults`, or under a host in `hosts`"),
+    "logging": Unsupported("goes under `defaults`, or under a host in `hosts`"),
 }
 
 
@@ -117,7 +131,8 @@ def _fleet(data: bytes) -> Fleet:
     listed = values.get("hosts", {})
     each, own = _count(defaults), sum(map(_count, listed.values()))
     if each * len(listed) + own > MOST_FACTS:
-        why = f"gives all hosts together more than {MOST_FACTS:,} labels and variables, the defaults counted for each"
+        what = f"{MOST_FACTS:,} labels, variables and options"
+        why = f"gives all hosts together more than {what}, the defaults counted for each"
         raise ManifestError([Problem(FILE, 1, "hosts", f"{why}: have fewer")])
     empty = frozenset(name for name, (_, app) in apps.items() if app.get("unset") == "empty")
     hosts = {
@@ -126,6 +141,7 @@ def _fleet(data: bytes) -> Fleet:
             labels={**defaults.get("labels", {}), **host.get("labels", {})},
             variables={**defaults.get("variables", {}), **host.get("variables", {})},
             unset_is_empty=empty,
+            logging=host.get("logging", defaults.get("logging")),
         )
         for name, host in listed.items()
     }
@@ -133,4 +149,5 @@ def _fleet(data: bytes) -> Fleet:
 
 
 def _count(host: HostKeys) -> int:
-    return len(host.get("labels", ())) + len(host.get("variables", ()))
+    logging = host.get("logging", {"driver": "", "options": {}})
+    return len(host.get("labels", ())) + len(host.get("variables", ())) + len(logging["options"])

@@ -13,6 +13,7 @@ from typing import TypeVar
 
 from gitops_mvd.config.tables import Place, did_you_mean
 from gitops_mvd.config.yamltree import Found, Path, Sink, mistakes, report
+from gitops_mvd.core.compose import Logging
 from gitops_mvd.core.errors import ManifestError
 from gitops_mvd.core.exposed import INSTEAD, exposed, secrets_by_name
 from gitops_mvd.core.model import App, HostFacts, Problem, Service
@@ -25,9 +26,11 @@ from gitops_mvd.manifest.claims import Claim, Register, of_ports, of_routes, of_
 from gitops_mvd.manifest.compose import read_placement, read_service
 from gitops_mvd.manifest.composition import SECTIONS, Composition, Parsed, variables_of
 from gitops_mvd.manifest.elsewhere import is_small
+from gitops_mvd.manifest.extensions import read_x_mvd_of_app
 from gitops_mvd.manifest.interpolate import Variables
 from gitops_mvd.manifest.joins import Draft, Drafts, joined
 from gitops_mvd.manifest.kong_entities import GATEWAY_APP, read_gateway
+from gitops_mvd.manifest.logs import with_default
 from gitops_mvd.manifest.names import misnamed
 from gitops_mvd.manifest.placement import Placed
 from gitops_mvd.manifest.project import APPS, read_project
@@ -187,6 +190,7 @@ def _read(tree: Tree, name: str, asked: Asked, variables: Variables, top: Place)
     if "services" not in entries:
         top.report("has no `services`")
     sections = {section: entries[section] for section in SECTIONS if section in entries}
+    of_app = (entries["x-mvd"].attempt(read_x_mvd_of_app) if "x-mvd" in entries else None) or {}
     project = read_project(name, tree, variables, sections)
     places = (sections["services"].attempt(Place.entries) if "services" in sections else None) or {}
     drafts: dict[str, Draft] = {}
@@ -202,6 +206,8 @@ def _read(tree: Tree, name: str, asked: Asked, variables: Variables, top: Place)
     here = {service: draft for service, draft in drafts.items() if _active(draft.values, asked, variables)}
     beside = joined(drafts, here, project)
     services = [assemble(place, values, project, beside[service]) for service, (place, values) in drafts.items()]
+    if default := asked.logging():
+        services = [_logged(service, default) for service in services]
     _check_exposed(drafts, services)
     _check_dependencies(drafts, here)
     running = [_without_absent(service, here) for service in services if service.name in here]
@@ -216,6 +222,7 @@ def _read(tree: Tree, name: str, asked: Asked, variables: Variables, top: Place)
         tuple(running),
         networks=_by_real_name(project.networks, used.networks),
         volumes=_by_real_name(project.volumes, used.volumes),
+        suspend=of_app.get("suspend"),
     )
     claims = [claim for service in app.services for claim in _claims(name, service, here[service.name])]
     claims += in_app(app, here, project, used, sections)
@@ -257,6 +264,15 @@ def _uses(service: str, values: ServiceKeys) -> set[Path]:
     paths |= {("secrets", it.get("source", "")) for _, it in values.get("secrets", ())}
     paths |= {("volumes", it["source"]) for _, it in values.get("volumes", ())}
     return paths | {("networks", network) for network in values.get("networks", ("default",))}
+
+
+def _logged(service: Service, default: Logging) -> Service:
+    """The service with what its host has for those that name no other logging driver."""
+    run = service.run.copy()
+    own = run.pop("logging", None)
+    if logging := with_default(own, default):
+        run["logging"] = logging
+    return replace(service, run=run)
 
 
 def _without_absent(service: Service, here: Drafts) -> Service:

@@ -18,7 +18,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from queue import Full, Queue
 from typing import TYPE_CHECKING
 
-from gitops_mvd import __version__
 from gitops_mvd.api.views import FAILED, OperationView, PhaseView, StepView
 from gitops_mvd.core.errors import Unavailable
 
@@ -39,13 +38,13 @@ Export = Callable[[Sequence["ReadableSpan"]], bool]
 class Traces:
     """Sends operations, in a thread of its own.  `export` sends spans, and says if they were taken."""
 
-    def __init__(self, host: str, endpoint: str, export: Callable[[str], Export] | None = None) -> None:
-        """Raises Unavailable if what it needs is not installed."""
-        if export is None and not _is_installed():
+    def __init__(self, host: str, version: str, endpoint: str) -> None:
+        """`version` is that of the daemon.  Raises Unavailable if what it needs is not installed."""
+        if not _is_installed():
             raise Unavailable("`traces` in the settings needs OpenTelemetry", "pip install 'gitops-mvd[traces]'")
         self._host = host
+        self._version = version
         self._endpoint = endpoint
-        self._connect = export or over_http
         self._waiting: Queue[OperationView | None] = Queue(MOST_WAITING)
         self._outcomes: Counter[str] = Counter({SENT: 0, REFUSED: 0, DROPPED: 0})
         self._is_warned = False
@@ -64,7 +63,7 @@ class Traces:
 
     def run(self, stop: threading.Event, up: Callable[[], None]) -> None:
         """Send what is over until `stop`."""
-        export = self._connect(self._endpoint)
+        export = over_http(self._endpoint)
         up()
         while not stop.is_set():
             if operation := self._waiting.get():
@@ -77,7 +76,7 @@ class Traces:
             return
 
     def _send(self, export: Export, operation: OperationView) -> None:
-        is_taken = export(list(spans(operation, self._host)))
+        is_taken = export(list(spans(operation, self._host, self._version)))
         self._outcomes[SENT if is_taken else REFUSED] += 1
         if not is_taken and not self._is_warned:
             log.warning("traces are not taken at=%s", self._endpoint)
@@ -94,14 +93,14 @@ def trace_id(commit: str) -> int:
     return int(commit[:32], 16)
 
 
-def spans(operation: OperationView, host: str) -> Iterator[ReadableSpan]:
+def spans(operation: OperationView, host: str, version: str) -> Iterator[ReadableSpan]:
     """The spans of one operation: itself, its phases and its steps."""
     from opentelemetry.sdk.resources import Resource
     from opentelemetry.sdk.trace import ReadableSpan
     from opentelemetry.trace import SpanContext, Status, StatusCode, TraceFlags
 
     trace = trace_id(operation.commit.commit)
-    resource = Resource({"service.name": "gitops-mvd", "service.version": __version__, "host.name": host})
+    resource = Resource({"service.name": "gitops-mvd", "service.version": version, "host.name": host})
 
     def context() -> SpanContext:
         return SpanContext(trace, secrets.randbits(64) or 1, is_remote=False, trace_flags=TraceFlags(1))

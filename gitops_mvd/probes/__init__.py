@@ -1,6 +1,7 @@
 """Probes: one module each, found by name, whose `PROBE` says all there is to know about it.
 
 http tcp grpc   at the container's own address           exec heartbeat log   in the container, or what it wrote
+kafka           the brokers that it reads from
 docker systemd  how these two see it                     running not_failed completed scheduled   how the container is
 drained         nobody is connected any more: for an old instance, before it is stopped
 
@@ -51,6 +52,8 @@ class ContainerAccess(Protocol):
 
     def execute(self, container: str, command: Sequence[str], within: float) -> RanCommand: ...
     def modified(self, container: str, path: str, within: float) -> float | None: ...
+    def addresses(self, container: str, within: float) -> Mapping[str, str]: ...
+    def environment(self, container: str, within: float) -> Mapping[str, str]: ...
 
 
 class UnitState(Protocol):
@@ -104,6 +107,8 @@ class ProbeType(Generic[Spec]):
     check: Callable[[Instance, Spec, ProbeTools], Answer]  # one try; as `core.ports.Probe` has it
     # The spec that asks whether anything answers at a port of the host that leads to the port that a spec asks.
     at_port: Callable[[Spec, int], Mapping[str, object]] | None = None
+    # What it needs that is not installed on this host, and how that is done; "" if it can be asked.
+    lacking: Callable[[], str] = lambda: ""
 
     def spec(self, values: Values, name: str, port: int) -> dict[str, Any]:
         """The probe's argument, from the values of `x-mvd.health`; `port` is asked if the manifest names none."""
@@ -153,6 +158,12 @@ def is_monitored(check: Check) -> bool:
     """Is that check asked again after the deploy?"""
     probe = known().get(check.probe)
     return bool(probe and probe.is_monitored(check.spec))
+
+
+def lacking(check: Check) -> str:
+    """What its probe needs that is not installed on this host, and how that is done; "" if it can be asked."""
+    probe = known().get(check.probe)
+    return probe.lacking() if probe else ""
 
 
 def at_port(check: Check, target: int) -> Callable[[int], Mapping[str, object]] | None:

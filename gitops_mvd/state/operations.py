@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import json
 import time
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 
 import msgspec
+from msgspec.structs import replace
 
 from gitops_mvd.api.views import OperationView, StepView
 from gitops_mvd.core.model import Revision

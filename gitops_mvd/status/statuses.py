@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
-from urllib.parse import quote
 
 from gitops_mvd.core.model import CommitStatus, Health, Operation, Outcome, Report, Revision
 from gitops_mvd.core.plan_text import cut
@@ -276,6 +275,10 @@ class Statuses:
         A failure that `may_pass` is no final state until it lasts.
         """
         last = self._history.last_status(subject.commit, status)
+        if status.operation is Operation.SUPERSEDED:  # it is suspended: what was deployed before stays so
+            if not last or last.operation in {Operation.RUNNING, Operation.SUPERSEDED}:
+                self._post(subject, status)
+            return
         green = is_green(status)
         lasting = self._debounces[status.context].update(green, self._now())
         if green is None:
@@ -299,21 +302,14 @@ class Statuses:
 
     def _shown(self, status: CommitStatus) -> list[CommitStatus]:
         """The status itself and, for that of the host, the deployment that shows the same."""
-        environment = _filled(self._options.environment, {"host": self._host, **self.labels})
+        environment = status_text.filled(self._options.environment, {"host": self._host, **self.labels})
         if not environment or "{" in environment or status.context != status_text.context(self._host):
             return [status]
         return [status, replace(status, environment=environment)]
 
     def _linked(self, status: CommitStatus, commit: str) -> CommitStatus:
         app = status.context.removeprefix(status_text.context(self._host)).strip("/")
-        words = {"host": self._host, "app": app, "commit": commit}
-        return replace(status, url=_filled(self._options.link, {name: quote(word) for name, word in words.items()}))
-
-
-def _filled(template: str, words: Mapping[str, str]) -> str:
-    for name, word in words.items():
-        template = template.replace(f"{{{name}}}", word)
-    return template
+        return replace(status, url=status_text.link(self._options.link, self._host, app, commit))
 
 
 def is_green(status: CommitStatus) -> bool | None:

@@ -24,14 +24,23 @@ CHUNK = 1 << 16
 
 
 def journal_lines(
-    name: str, lines: int, *, follow: bool, after: str = "", is_over: Callable[[], bool] = lambda: False
+    name: str,
+    lines: int,
+    *,
+    follow: bool,
+    after: str = "",
+    since: float = 0.0,
+    is_over: Callable[[], bool] = lambda: False,
 ) -> Iterator[LogLine | None]:
     """What `app` or `app/service` printed, the oldest line first; None now and then, while nothing comes.
 
-    `after` is the cursor of a line, behind which it begins; else it begins with the last `lines`.  To `follow` goes on
+    `after` is the cursor of a line, behind which it begins; else it begins with the last `lines`, of those that were
+    printed `since` then, in seconds since 1970.  To `follow` goes on
     until `is_over`.  Raises Unavailable where journalctl cannot be run, MvdError where there is no such output.
     """
-    begin = [f"--after-cursor={after}"] if after else [f"--lines={lines}"]
+    begin = (
+        [f"--after-cursor={after}"] if after else [f"--lines={lines}", *([f"--since=@{since:.0f}"] if since else [])]
+    )
     options = [*begin, *(["--follow"] if follow else [])]
     command = ["journalctl", "--quiet", "--all", "--output=json", f"--output-fields={FIELDS}", *options]
     command += [f"--identifier={one}" for one in identifiers_of(name, or_to_come=follow)]

@@ -35,6 +35,7 @@ SLICE = "mvd.slice"
 EDITED = "edited"
 NOTICE = "# Written by gitops-mvd and kept as it is: change the service in Git instead."
 SYSTEMD, CLIENT = "systemd", "client"  # who follows a container
+JOURNAL_FIELD = "IO_GITOPS_MVD_"  # begins the fields that the engine makes of the labels of a container
 ENDED_FOLDER = "/run/mvd"  # a file for each container that may end and has ended by itself, since the boot
 MISSING_EXIT_CODE = 78  # of `_FIND`: systemd does not try again, as only the daemon can make the container
 
@@ -90,6 +91,7 @@ def render(
     port: int,
     *,
     follows: str,
+    revision: str = "",
     like: Iterable[Sequence[str]] = (),
     rejoins: Iterable[Sequence[str]] = (),
     docker: str = "/usr/bin/docker",
@@ -98,7 +100,8 @@ def render(
 
     `port` is the host port of a routed service, or 0; `follows` is SYSTEMD or CLIENT; `docker` the absolute path of the
     client.  `like` are the commands of the client that would make the container, for whoever reads the unit; `rejoins`
-    those that attach it to networks on which it may have kept an address.  Raises ValueError for what no unit can hold.
+    those that attach it to networks on which it may have kept an address.  `revision` is the commit that the instance
+    is of, for the lines that the client prints.  Raises ValueError for what no unit can hold.
     """
     header = Header(
         app, service.name, service.digest, port, service.restart, service.stop_grace, bool(service.schedule), follows
@@ -112,7 +115,9 @@ def render(
         if tries
         else ["StartLimitIntervalSec=0"]
     )
-    by_follower = _by_systemd if follows == SYSTEMD else _by_client
+    follower = (
+        _by_systemd(service, name, docker) if follows == SYSTEMD else _by_client(app, service, name, docker, revision)
+    )
     lines = [
         f"# {json.dumps(header.to_json(), sort_keys=True)}",
         NOTICE,
@@ -126,7 +131,7 @@ def render(
         "",
         "[Service]",
         *(f"ExecStartPre=-:/bin/sh -c '{_REJOIN}' {quoted([name, words[-2], *words])}" for words in rejoins),
-        *by_follower(app, service, name, docker),
+        *follower,
         f"Slice={SLICE}",
         "UMask=0077",
         f"ExecStop=-:/bin/sh -c '{_STOPPED_BY_HAND if tries else ''}{_ENDED_BY_ITSELF if marks else ''}"
@@ -148,7 +153,7 @@ def follower_of(service: Service) -> str:
     return SYSTEMD if driver == LOG_DRIVER and service.restart != "no" else CLIENT
 
 
-def _by_systemd(app: str, service: Service, name: str, docker: str) -> list[str]:
+def _by_systemd(service: Service, name: str, docker: str) -> list[str]:
     may_end = service.restart.startswith("on-failure")
     forgive = _FORGIVE if ":" in service.restart else ""
     return [
@@ -171,13 +176,18 @@ def _by_systemd(app: str, service: Service, name: str, docker: str) -> list[str]
     ]
 
 
-def _by_client(app: str, service: Service, name: str, docker: str) -> list[str]:
+def _by_client(app: str, service: Service, name: str, docker: str, revision: str) -> list[str]:
     remains = service.restart.partition(":")[0] in {"no", "on-failure"} and not service.schedule
+    driver, _ = log_config(service.run)
+    is_written_by_engine = driver == LOG_DRIVER and bool(service.run.get("logging", {}).get("driver"))
+    fields = {"APP": app, "SERVICE": service.name, **({"REVISION": revision} if revision else {})}
     return [
         "Type=exec",
         f"SyslogIdentifier={app}/{service.name}",
+        f"LogExtraFields={' '.join(f'{JOURNAL_FIELD}{key}={value}' for key, value in fields.items())}",
+        f"LogExtraFields=CONTAINER_NAME={name}",
         f"ExecStart=:/bin/sh -c '{_FIND} \\",
-        f'    exec docker start --attach "$id"\' {name} {service.digest}',
+        f"    {_WAIT if is_written_by_engine else _ATTACH}' {name} {service.digest}",
         *([f"ExecStopPost=-:/bin/sh -c '{_FORGIVE}' {name}"] if ":" in service.restart else []),
         *(["RemainAfterExit=yes"] if remains else []),  # a timer starts only what is inactive
         *_path(docker),
@@ -196,6 +206,9 @@ SYSTEMD_PATH = ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/
 _FIND = """\\
     id=$(docker ps --all --quiet --no-trunc --filter "name=^/$0$" --filter "label=io.gitops-mvd.digest=$1") || exit; \\
     [ "$id" ] || { echo "MISSING" >&2; exit 78; };""".replace("MISSING", MISSING.format("$0"))
+
+_ATTACH = 'exec docker start --attach "$id"'
+_WAIT = 'docker start "$id" >/dev/null || exit; code=$(docker wait "$id") || code=1; exit "$code"'
 
 # $0 is the name, $1 a network, and what follows the command that attaches the container to it anew.
 _REJOIN = """\\

@@ -11,7 +11,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-_NAME = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "shop.example.org")])
+HOST = "shop.example.org"
+_NAME = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, HOST)])
 _BEGAN = datetime(2026, 1, 1, tzinfo=UTC)
 _KEY = ec.generate_private_key(ec.SECP256R1())
 
@@ -24,6 +25,7 @@ def _certificate() -> str:
     builder = x509.CertificateBuilder().subject_name(_NAME).issuer_name(_NAME).public_key(_KEY.public_key())
     builder = builder.serial_number(1).not_valid_before(_BEGAN).not_valid_after(_BEGAN + timedelta(days=36500))
     builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+    builder = builder.add_extension(x509.SubjectAlternativeName([x509.DNSName(HOST)]), critical=False)
     return builder.sign(_KEY, hashes.SHA256()).public_bytes(serialization.Encoding.PEM).decode().strip()
 
 

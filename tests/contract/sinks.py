@@ -1,15 +1,18 @@
 """A server whose every edge says what a test puts into its mouth, and all the places where somebody may read of it.
 
-`Sinks.read` has what is in each of them: statuses and comments at the forge, every file of the state but those that are
-there to hold contents, the log, what systemd is told, the answers of webhooks, and what each command prints.
+`Sinks.read` has what is in each of them: statuses and comments at the forge, notifications, every file of the state but
+those that are there to hold contents, the log, what systemd is told, the answers of webhooks, and what each command
+prints.
 """
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import importlib
 import io
+import itertools
 import json
 import logging
 import pkgutil
@@ -25,10 +28,12 @@ import yaml
 from gitops_mvd import cli
 from gitops_mvd.cli.main import main
 from gitops_mvd.cli.output import telling
-from gitops_mvd.cli.server import log_to_stderr
+from gitops_mvd.cli.server import daemon_format, log_to_stderr
 from gitops_mvd.config.settings import read
+from gitops_mvd.config.settings.notify import NotifySettings
 from gitops_mvd.core.errors import MvdError, StepFailed, Unavailable, Unhealthy
 from gitops_mvd.core.model import App, CommitStatus, Goal, Health, Plan, PullRequest, Revision
+from gitops_mvd.core.notice import What
 from gitops_mvd.core.ports import Forge
 from gitops_mvd.daemon.loop import Daemon
 from gitops_mvd.daemon.small_server import LogThrottle
@@ -36,6 +41,10 @@ from gitops_mvd.daemon.triggers import SYNC
 from gitops_mvd.daemon.webhook import Webhooks
 from gitops_mvd.daemon.wiring import Wired, wire
 from gitops_mvd.git.tree import GitTree
+from gitops_mvd.state.notices import Notices
+from gitops_mvd.status.deliveries import Deliveries
+from gitops_mvd.status.notice_text import Message
+from gitops_mvd.status.notifier import Notifier
 from gitops_mvd.status.outbox import Outbox
 from gitops_mvd.status.pull_requests import IsAwaited, PullRequests
 from gitops_mvd.status.statuses import Statuses, StatusOptions
@@ -138,6 +147,7 @@ class Sinks:
         places = {"state": str(folder / "state"), "files": str(folder / "files"), "secrets": str(folder / "secrets")}
         known = {"repository": str(self.repository.path), "host": "srv1", "kong": {"admin": "http://127.0.0.1:1"}}
         self.settings.write_text(yaml.safe_dump({**known, **places, **settings}))
+        self.messages: list[str] = []
         self.forge, self.notified = SayingForge(), list[str]()
         self.log = Stream()
         monkeypatch.setattr(
@@ -166,8 +176,23 @@ class Sinks:
         nothing: Any = SimpleNamespace(
             follow=lambda *_: None, ask_all=lambda: None, pause_all=lambda: None, since_pass=lambda began: ""
         )
-        more = {"host": host, "forge": forge, "outbox": outbox, "statuses": statuses, "pull_requests": pulls}
+        notices = Notices(self.folder / "state" / "notices.db")
+        now = functools.partial(next, itertools.count(1_000_000.0, 1_000.0))  # so that whatever is wrong lasts
+        receiver = Deliveries(NotifySettings("team", on=tuple(What)), "srv1", notices, self.take, now=now)
+        notifier = Notifier(notices, [receiver], now)
+        more = {
+            "host": host,
+            "notifier": notifier,
+            "forge": forge,
+            "outbox": outbox,
+            "statuses": statuses,
+            "pull_requests": pulls,
+        }
         return dataclasses.replace(wired, **more, monitor=nothing, disruptions=nothing)
+
+    def take(self, receiver: NotifySettings, message: Message, is_ended: Callable[[], bool]) -> None:
+        """Take a notification."""
+        self.messages.append(f"{message.title}\n{message.body}")
 
     def commit(self, files: Mapping[str, str], subject: str = "a change") -> str:
         return self.repository.commit(files, subject)
@@ -184,7 +209,7 @@ class Sinks:
             stack.enter_context(contextlib.redirect_stdout(self.log))
             stack.enter_context(telling())
             stack.enter_context(new_log())
-            log_to_stderr("%(levelname)s %(message)s")
+            log_to_stderr(daemon_format())
             yield
 
     def pass_(self) -> None:
@@ -193,6 +218,7 @@ class Sinks:
         with self.logging():
             daemon.reconcile_pass(frozenset({SYNC}))
             self.wired.outbox.deliver()
+            self.wired.notifier.deliver()
             self._look_at_pull_requests()
 
     def _look_at_pull_requests(self) -> None:
@@ -258,6 +284,7 @@ class Sinks:
         files = [it for it in (self.folder / "state").iterdir() if it.is_file()]
         return {
             "forge": "\n".join(self.forge.told),
+            "notifications": "\n".join(self.messages),
             "log": self.log.getvalue(),
             "systemd": "\n".join(self.notified),
             "webhook": b"".join(self.answers).decode(),

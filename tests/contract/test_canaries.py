@@ -161,4 +161,5 @@ def test_no_secret_is_read_anywhere_whatever_fails(
     assert any("***" in text for text in told.values())
     if kind != "has a bug":
         assert "***" in told["log"] + told["forge"] + told["state/history.db-wal"] + told["mvd status"]
+        assert "***" in told["notifications"]
     assert found(told, planted) == []

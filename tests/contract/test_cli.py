@@ -21,11 +21,13 @@ import yaml
 from gitops_mvd.cli import install
 from gitops_mvd.config.settings import read
 from gitops_mvd.core.model import ThreadState, digest
+from gitops_mvd.core.notice import Notice, What
 from gitops_mvd.daemon.loop import Daemon
 from gitops_mvd.daemon.mailbox import Mailbox
 from gitops_mvd.daemon.webhook import WebhookThread
 from gitops_mvd.daemon.wiring import wire
 from gitops_mvd.state.history import SqliteHistory
+from gitops_mvd.state.notices import Notices
 from tests.contract import recorded
 from tests.contract.terminal import ENGINE, IMAGE, SYSTEMD, Repository, Said, Terminal, compose, git
 from tests.contract.test_upgrade import Server, needs_root
@@ -41,7 +43,7 @@ def recorded_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server
     server.docker["/info"] = ENGINE["/info"]  # which no pass asks for, so that it was not recorded
     with pytest.MonkeyPatch.context() as monkeypatch, server.running(monkeypatch) as wired:
         monkeypatch.setattr("gitops_mvd.daemon.wiring.UNITS", server.root / "etc/systemd/system")
-        monkeypatch.setattr("gitops_mvd.cli.doctor.DAEMON_JSON", server.root / "etc/docker/daemon.json")
+        monkeypatch.setattr("gitops_mvd.cli.checks.DAEMON_JSON", server.root / "etc/docker/daemon.json")
         with contextlib.closing(sqlite3.connect(server.history)) as history:
             [last] = history.execute("SELECT max(id) FROM event").fetchone()
             Daemon(
@@ -94,10 +96,11 @@ def test_the_status_has_a_line_for_each_app_and_is_not_good(operator: Terminal) 
     said = operator.mvd("status")
     assert said.code == 1
     head, *rows = said.out.splitlines()
-    assert head == "web-1 at 7385d30 Jobs 1.1, while the forge is down"
+    assert head == "web-1: OutOfSync with 7385d30 Jobs 1.1, while the forge is down (3 of 10 apps)"
     apps = {row[0]: row[1:] for row in table("\n".join(rows))}
-    assert apps["images"] == ["Synced", "Healthy"]
-    assert apps["paused"] == ["OutOfSync", "Healthy", "web: http 500 from /health for 3 s; paused"]
+    assert apps["images"][:2] == ["Synced", "Healthy"]
+    assert apps["paused"][:2] == ["OutOfSync", "Healthy"]
+    assert apps["paused"][-1] == "web: http 500 from /health for 3 s; paused"
     assert apps["chatbot"][:2] == ["Synced", "Degraded"]  # nobody answers its probe here
 
 
@@ -147,7 +150,8 @@ def test_a_status_for_programs_with_the_reason_of_a_suspension(
     finally:
         assert operator.mvd("resume").out.startswith("resumed: ")
     assert (status["suspended"]["by"], status["suspended"]["why"]) == ("anna", "the disk is changed")
-    assert {"app": "images", "sync": "Synced", "health": "Healthy", "why": ""} in status["apps"]
+    [images] = [app for app in status["apps"] if app["name"] == "images"]
+    assert (images["sync"], images["health"], images["why"]) == ("Synced", "Healthy", "")
     assert "warn  suspended      nothing is changed here: suspended by anna: the disk is changed\n" in doctor
 
 
@@ -200,6 +204,32 @@ def test_the_doctor_finds_that_the_forge_is_down(operator: Terminal) -> None:
         assert f"{line}\n" in said.out
     assert re.search(r"^warn  forge          statuses: \d+ sent, 3 waiting, 0 rejected by github$", said.out, re.M)
     assert re.search(r"^fail  forge          GitHub at \S+ answered 503$", said.out, re.M)
+
+
+@needs_root
+def test_the_doctor_says_since_when_a_receiver_of_notifications_fails(
+    operator: Terminal, recorded_server: Server
+) -> None:
+    notices = Notices(recorded_server.history.parent / "notices.db")
+    notice = Notice(0.0, "web", What.FAILED, "http 503")
+    team, pager = {"name": "team", "url": "json://127.0.0.1:1"}, {"name": "pager", "url": "ntfy://a/b"}
+    operator.set(notify=[team, {"url_file": "/nowhere/mail"}, pager])
+    try:
+        notices.keep({}, [("team", notice), ("pager", notice)])
+        notices.mark_failed("team", "connection refused", time.time() - 7)
+        notices.mark_failed("team", "connection refused", time.time() - 2)
+        _, last = notices.waiting("pager")
+        notices.mark_sent("pager", last)
+        said = operator.mvd("doctor").out
+    finally:
+        operator.set(notify=None)
+        notices.close()
+    failing = r"team: failing since \d+s ago \(2 attempts\): connection refused; 1 notice waiting, 0 dropped"
+    assert re.search(rf"^warn  notify         {failing}\n {{21}}Try it: mvd notify --test team$", said, re.M)
+    missing = "mail: cannot read /nowhere/mail (notify.mail.url_file): No such file or directory"
+    assert f"fail  notify         {missing}\n" in said
+    assert "ok    notify         pager: 1 message sent\n" in said
+    assert "notify" not in operator.mvd("doctor").out
 
 
 @needs_root
@@ -275,7 +305,7 @@ def newcomer(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: py
         monkeypatch.setenv("NO_PROXY", "*")
         (tmp_path / "units").mkdir()
         monkeypatch.setattr("gitops_mvd.daemon.wiring.UNITS", tmp_path / "units")
-        monkeypatch.setattr("gitops_mvd.cli.doctor.DAEMON_JSON", tmp_path / "daemon.json")
+        monkeypatch.setattr("gitops_mvd.cli.checks.DAEMON_JSON", tmp_path / "daemon.json")
         config = tmp_path / "config.yaml"
         config.write_text(f"repository: file://{tmp_path}/config.git\nhost: srv1\ndocker: {{url: '{url}'}}\n")
         terminal = Terminal(capsys, config)
@@ -301,7 +331,8 @@ def test_the_first_plan_has_every_step_and_takes_none(newcomer: Newcomer) -> Non
     ]
     assert f" {IMAGE.rpartition(':')[0]}@sha256:" in said.out
     assert said.err == f"1 of 1 app to change at {commit[:7]}.\n"
-    assert "hello  OutOfSync  Missing  web: its container is missing\n" in terminal.mvd("status").out
+    shown = "hello  OutOfSync  Missing  -      -       -      web: its container is missing\n"
+    assert shown in terminal.mvd("status").out
     assert terminal.mvd("history").out.splitlines() == ["WHEN  COMMIT  APP  OPERATION  HEALTH"]
 
 
@@ -334,7 +365,7 @@ def test_what_is_done_otherwise_is_noted_in_plan_and_explanation(newcomer: Newco
     assert json.loads(terminal.mvd("plan", "--json").out)["notes"]["hello"] == [note[8:] for note in notes], commit
     explained = terminal.mvd("explain").out.splitlines()
     assert f"  note        {notes[1][8:]}" in explained
-    assert f"hello: note: {notes[0][8:]}" in explained
+    assert f"  note        {notes[0][8:]}" in explained
     web = json.loads(terminal.mvd("explain", "hello/web", "--json").out)["hello"]["web"]
     assert web["notes"] == [notes[1][8:], notes[0][8:]]
 
@@ -604,7 +635,8 @@ def test_an_installation_writes_the_unit_and_settings_that_can_be_read(
     terminal = newcomer.terminal
     terminal.config.unlink()
     monkeypatch.setattr(install, "UNIT", tmp_path / "gitops-mvd.service")
-    monkeypatch.setattr(install, "COMPLETION", tmp_path / "completions/mvd")
+    completions = {"bash": tmp_path / "completions/mvd", "fish": tmp_path / "no-fish-here/mvd.fish"}
+    monkeypatch.setattr(install, "COMPLETIONS", completions)
     monkeypatch.setattr(install, "JOURNAL", tmp_path / "journald.conf.d/50-gitops-mvd.conf")
     monkeypatch.setattr(install, "GROUPS", tmp_path / "sysusers.d/gitops-mvd.conf")
     (tmp_path / "completions").mkdir()
@@ -621,5 +653,5 @@ def test_an_installation_writes_the_unit_and_settings_that_can_be_read(
     assert "journald" not in again.out
     assert (tmp_path / "journald.conf.d/50-gitops-mvd.conf").read_text() == "[Journal]\n", "it is the server's own"
     assert f"--config {terminal.config} run\n" in (tmp_path / "gitops-mvd.service").read_text()
-    assert "_MVD_COMPLETE=bash_source" in (tmp_path / "completions/mvd").read_text()
+    assert "complete -o nosort -F _mvd_completion mvd" in (tmp_path / "completions/mvd").read_text()
     assert "repository: https://git.example/acme/config.git\n" in terminal.config.read_text()

@@ -187,6 +187,15 @@ def test_content_that_outlives_a_bad_commit_is_recalled_too(history: SqliteHisto
     assert history.reverted_to(app(1), revision(4).commit) == ""
 
 
+def test_only_what_is_new_about_an_app_is_told(history: SqliteHistory) -> None:
+    told = [history.record_report(report(n, outcome, well("api"))) for n, outcome in enumerate((well(), well(), bad()))]
+    assert [[(event.app, event.operation) for event in events] for events in told] == [
+        [(outcome.app, outcome.operation) for outcome in (well(), well("api"))],
+        [],
+        [(bad().app, bad().operation)],
+    ]
+
+
 def test_the_oldest_failed_versions_are_dropped(history: SqliteHistory) -> None:
     for version in range(MOST_FAILED_VERSIONS + 5):
         history.mark_failed(app(version), Failure("no"))

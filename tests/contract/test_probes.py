@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from importlib import resources
 from typing import Any
 
@@ -236,6 +237,41 @@ def test_a_port_is_asked_in_the_container_itself(prober: Prober) -> None:
     assert prober.ask("grpc", at, port=7799, service="")[1].startswith("grpc gets an answer on port 7799 that is not")
 
 
+# ---- kafka -----------------------------------------------------------------------------------------------------------
+
+
+def test_brokers_are_found_by_the_names_that_a_container_knows(prober: Prober) -> None:
+    engine = prober.server.tools.engine
+    at, on_host = prober.run(), prober.run(network_mode="host")
+    shell("docker network create mvd-beside")
+    alias = "--network mvd-beside --network-alias Kafka --name beside"
+    shell(f"docker run --detach {alias} {os.environ['MVD_IMAGE']} sleep 1000")
+    try:
+        assert "kafka" not in engine.addresses(at.name, 5.0)
+        shell(f"docker network connect mvd-beside {at.name}")
+        field = '{{(index .NetworkSettings.Networks "mvd-beside").IPAddress}}'
+        address = shell(f"docker inspect --format '{field}' beside").strip()
+        known = engine.addresses(at.name, 5.0)
+        assert known["kafka"] == known["beside"] == address != ""
+        assert known["localhost"] in shell(f"docker exec {at.name} hostname -i").split()
+        shares = prober.run(network_mode=f"container:{at.name}")
+        assert engine.addresses(shares.name, 5.0) == known
+    finally:
+        shell("docker rm --force beside")
+        shell(f"docker network disconnect mvd-beside {at.name} || true")
+        shell("docker network rm mvd-beside")
+    assert engine.addresses(on_host.name, 5.0) == {"localhost": "127.0.0.1"}
+    assert engine.addresses(prober.run(network_mode="none").name, 5.0) == {}
+    assert engine.addresses("no-such-container", 5.0) == {}
+
+
+def test_a_login_is_read_from_the_environment_of_a_container(prober: Prober) -> None:
+    service = replace(prober.server.service("sleep", "1000"), environment={"KAFKA_PASSWORD": "a=b\nc", "EMPTY": ""})
+    at = prober.server.started(service)
+    found = prober.server.tools.engine.environment(at.name, 5.0)
+    assert (found["KAFKA_PASSWORD"], found["EMPTY"]) == ("a=b\nc", "")
+
+
 # ---- as the daemon ---------------------------------------------------------------------------------------------------
 
 
@@ -248,6 +284,10 @@ def test_the_daemon_has_the_rights_that_its_probes_need(prober: Prober, user: st
         "heartbeat": {"path": "/tmp/alive", "every": 60.0},
         "log": {"pattern": "ready"},
         "systemd": {},
+        "kafka": {
+            "consumer": {"topic": "orders", "group": "workers", "lag": 1, "bootstrap_servers": ["localhost:1"]},
+            "timeout": 10.0,
+        },
     }
     program = (
         "import json, sys; from gitops_mvd import probes; from gitops_mvd.docker.client import Engine; "
@@ -265,5 +305,6 @@ def test_the_daemon_has_the_rights_that_its_probes_need(prober: Prober, user: st
     assert done.stdout.splitlines() == [
         "Progressing exec does not end within 0.5 s, and was killed",
         *["Healthy "] * 3,
+        "Unknown kafka: no broker answers at localhost:1",
     ], done.stderr
     assert len(rights) > 20

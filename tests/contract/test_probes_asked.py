@@ -6,6 +6,7 @@ What a container, an engine and a systemd of their own are needed for is in test
 from __future__ import annotations
 
 import socket
+import ssl
 import struct
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -28,6 +30,8 @@ from gitops_mvd.core.model import Health, Instance, Json
 from gitops_mvd.docker.container import Ran
 from gitops_mvd.probes import ProbeTools
 from gitops_mvd.systemd.client import Unit
+from tests.contract.kafka_standin import GROUP, Partition, broker
+from tests.contract.pems import CERTIFICATE, HOST, KEY
 
 UP = Instance("mvd-shop-web-1", "shop", "web", "127.0.0.1", "running", "healthy", "2026-11-22T10:00:00.123456789Z")
 SHORT, DEADLINE = 0.3, 2.0  # seconds that probes are given, and that they take for themselves if they are given none
@@ -41,6 +45,16 @@ class Engine:
 
     ran: Ran | Exception = field(default_factory=lambda: Ran(0))
     file: float | Exception | None = None
+    known: Mapping[str, str] = field(default_factory=lambda: {"localhost": "127.0.0.1"})
+    variables: Mapping[str, str] = field(default_factory=dict)
+
+    def addresses(self, container: str, within: float) -> Mapping[str, str]:
+        if isinstance(self.ran, Exception):
+            raise self.ran
+        return self.known
+
+    def environment(self, container: str, within: float) -> Mapping[str, str]:
+        return self.variables
 
     def execute(self, container: str, command: list[str], within: float) -> Ran:
         if isinstance(self.ran, Exception):
@@ -189,6 +203,9 @@ def well(name: str) -> Iterator[tuple[Health, str]]:
                 yield ask(name, {"port": port, "service": ""})
         case "exec":
             yield ask(name, {"command": ["true"]}, engine=Engine(Ran(0)))
+        case "kafka":
+            with broker({"orders": [Partition(end=10, committed=8), Partition()]}) as port:
+                yield ask(name, consuming(port, lag=2))
         case "heartbeat":
             yield ask(name, {"path": "/alive", "every": 30.0}, engine=Engine(file=now - 5))
         case "log":
@@ -221,7 +238,7 @@ def test_a_probe_never_raises_waits_or_rambles(name: str, at: Instance, world: A
     at = replace(at, health="", state="exited", exit_code=1)
     began = time.monotonic()
     with world() as port:
-        spec = {**SPEC, "port": port, "timeout": SHORT}
+        spec = {**SPEC, **consuming(port), "port": port, "timeout": SHORT}
         health, why = ask(name, spec, at, engine=Engine(error, error), systemd=Systemd(error, error))
     assert time.monotonic() - began < DEADLINE, "it heeds the timeout that it is given"
     healthy = {"drained"} | ({"tcp"} if world is silent and at.ip else set())  # nobody is connected to what has ended
@@ -239,8 +256,11 @@ def test_a_container_without_an_address_is_not_taken_for_this_host(name: str) ->
     assert why.endswith("the container has no address of its own")
 
 
-def test_nothing_that_only_a_grpc_probe_needs_is_loaded_without_one() -> None:
-    program = "import sys, gitops_mvd.daemon.wiring as w; w.probes.discover(None); sys.exit('h2' in sys.modules)"
+@pytest.mark.parametrize("library", ["h2", "kafka"])
+def test_nothing_that_only_one_probe_needs_is_loaded_without_it(library: str) -> None:
+    program = (
+        f"import sys, gitops_mvd.daemon.wiring as w; w.probes.discover(None); sys.exit({library!r} in sys.modules)"
+    )
     subprocess.run([sys.executable, "-c", program], check=True, timeout=30)
 
 
@@ -434,6 +454,110 @@ def test_a_web_server_that_speaks_http_2_but_no_grpc_is_told_from_one_that_does(
 
     with listening(says) as port:
         assert call(port) == (Health.PROGRESSING, "grpc gets http 404, and no answer of gRPC")
+
+
+# ---- kafka -----------------------------------------------------------------------------------------------------------
+
+
+def consuming(port: int, at: str = "127.0.0.1", **consumer: Any) -> dict[str, Any]:
+    of: dict[str, Any] = {"topic": "orders", "group": GROUP, "lag": 100, "bootstrap_servers": [f"{at}:{port}"]}
+    return {"consumer": {**of, **consumer}}
+
+
+@pytest.mark.parametrize(
+    ("partitions", "why"),
+    [
+        ([Partition()], ""),
+        ([Partition(end=1204, committed=1104)], ""),
+        ([Partition(end=1204, committed=1204), Partition(end=50, committed=0), Partition(end=50)], ""),
+        ([Partition(end=1304, committed=100)], "group workers is 1,204 behind on topic orders (at most 100)"),
+        ([Partition(end=51, committed=0)] * 2, "group workers is 102 behind on topic orders (at most 100)"),
+        (
+            [Partition(end=1, committed=1), Partition(end=101)],
+            "group workers is 101 behind on topic orders (at most 100)",
+        ),
+        ([Partition(end=1)], "group workers has committed nothing on topic orders, which has 1 message"),
+        ([Partition(end=1204)], "group workers has committed nothing on topic orders, which has 1,204 messages"),
+        ([], "topic orders does not exist"),
+    ],
+)
+def test_kafka_judges_by_how_far_the_group_is_behind(partitions: list[Partition], why: str) -> None:
+    with broker({"orders": partitions}) as port:
+        assert ask("kafka", consuming(port)) == (Health.PROGRESSING if why else Health.HEALTHY, why)
+
+
+def test_kafka_counts_no_message_that_was_deleted_unread_or_of_an_older_topic() -> None:
+    deleted, all_deleted, made_anew = Partition(1000, 1010, 20), Partition(1000, 1000), Partition(0, 5, 900)
+    with broker({"orders": [deleted, all_deleted, made_anew]}) as port:
+        assert ask("kafka", consuming(port, lag=10)) == (Health.HEALTHY, "")
+        assert ask("kafka", consuming(port, lag=9))[1] == "group workers is 10 behind on topic orders (at most 9)"
+
+
+def test_kafka_asks_brokers_by_the_names_that_the_container_knows() -> None:
+    with broker({"orders": [Partition()]}, advertised="kafka") as port:
+        known = Engine(known={"localhost": "127.0.0.1", "kafka": "127.0.0.1"})
+        for name in ("kafka", "KAFKA", "localhost", "127.0.0.1"):
+            assert ask("kafka", consuming(port, name), engine=known) == (Health.HEALTHY, "")
+        said = ask("kafka", consuming(port, "localhost"))
+    assert said == (Health.UNKNOWN, "kafka: the broker kafka has no address here")
+
+
+@pytest.mark.parametrize("name", ["127.0.0.1", "localhost", "127.0.0.2", "0.0.0.0"])
+def test_kafka_does_not_ask_the_host_itself_for_a_container_with_a_network_of_its_own(name: str) -> None:
+    with broker({"orders": [Partition()]}) as port:
+        said = ask("kafka", {**consuming(port, name), "timeout": 4.0}, engine=Engine(known={}))
+    assert said == (Health.UNKNOWN, f"kafka: the broker {name} has no address here")
+
+
+def test_kafka_says_of_brokers_that_cannot_be_asked_why() -> None:
+    with broker({"orders": None}) as port:
+        said = ask("kafka", consuming(port))
+        assert said == (Health.UNKNOWN, "kafka: topic orders cannot be looked at: topic authorization failed")
+    with silent() as port:
+        why = f"kafka: 127.0.0.1:{port} accepts the connection and answers nothing: are `tls` and `sasl` right?"
+        assert ask("kafka", {**consuming(port), "timeout": 4.0}) == (Health.UNKNOWN, why)
+    with nobody() as port:
+        said = ask("kafka", {**consuming(port), "timeout": 4.0})
+        assert said == (Health.UNKNOWN, f"kafka: no broker answers at 127.0.0.1:{port}")
+    said = ask("kafka", {**consuming(port), "timeout": 0.01})  # in which no program starts
+    assert said == (Health.UNKNOWN, f"kafka: 127.0.0.1:{port} does not answer within 0.01 s")
+
+
+def test_kafka_takes_a_login_from_the_environment_of_the_container_and_tells_none() -> None:
+    login = {"mechanism": "PLAIN", "username": "KAFKA_USER", "password": "KAFKA_PASSWORD"}
+    with broker({"orders": [Partition()]}) as port:
+        with_login = consuming(port, sasl=login)
+        said = ask("kafka", with_login, engine=Engine(variables={"KAFKA_USER": "joe"}))
+        assert said == (Health.PROGRESSING, "kafka: the container has no variable KAFKA_PASSWORD for the login")
+        variables = {"KAFKA_USER": "joe", "KAFKA_PASSWORD": "hunter2"}
+        health, why = ask("kafka", {**with_login, "timeout": 4.0}, engine=Engine(variables=variables))
+    assert health is Health.UNKNOWN, "this broker takes no login"
+    assert "hunter2" not in why
+
+
+def test_kafka_asks_over_tls_who_has_a_certificate_that_the_host_trusts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    certificate = tmp_path / "certificate.pem"
+    certificate.write_text(f"{CERTIFICATE}\n{KEY}\n")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate)
+    known = Engine(known={"localhost": "127.0.0.1", HOST: "127.0.0.1", "other": "127.0.0.1"})
+    with broker({"orders": [Partition()]}, HOST, context) as port:
+        spec = {**consuming(port, HOST, tls=True), "timeout": 4.0}
+        assert ask("kafka", spec, engine=known)[0] is Health.UNKNOWN
+        monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+        assert ask("kafka", spec, engine=known) == (Health.HEALTHY, "")
+        health, why = ask("kafka", {**consuming(port, "other", tls=True), "timeout": 4.0}, engine=known)
+    assert (health, why.partition(" accepts")[0]) == (Health.UNKNOWN, f"kafka: other:{port}")
+
+
+def test_a_reason_of_kafka_fits_into_a_commit_status() -> None:
+    long = "x" * 249
+    with broker({long: [Partition(end=1)]}) as port:
+        health, why = ask("kafka", consuming(port, topic=long, lag=0))
+    assert health is Health.PROGRESSING
+    assert len(why) == 140
 
 
 # ---- what the engine and systemd are asked ---------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from gitops_mvd.cli.doctor import CHECKS
+from gitops_mvd.cli.checks import CHECKS
 from gitops_mvd.config.settings import read
 from gitops_mvd.config.settings.repository import Verify
 from gitops_mvd.core.errors import RevisionRefused, Unavailable

@@ -8,11 +8,12 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
@@ -111,7 +112,7 @@ def attributes(span: Span) -> dict[str, str]:
 
 
 def test_an_operation_is_a_span_with_its_phases_and_steps_below_it(receiver: Receiver) -> None:
-    sender = Traces("srv1", receiver.url)
+    sender = Traces("srv1", "1.0", receiver.url)
     with kept(sender.run, sender.wake):
         sender.passed(OPERATION)
         until(receiver.spans)
@@ -142,7 +143,7 @@ def test_an_operation_is_a_span_with_its_phases_and_steps_below_it(receiver: Rec
 
 def test_two_hosts_and_passes_of_a_commit_meet_in_one_trace(receiver: Receiver) -> None:
     for host in ("srv1", "srv2"):
-        sender = Traces(host, receiver.url)
+        sender = Traces(host, "1.0", receiver.url)
         with kept(sender.run, sender.wake):
             sender.passed(GREEN)
             sender.passed(GREEN)
@@ -154,7 +155,7 @@ def test_two_hosts_and_passes_of_a_commit_meet_in_one_trace(receiver: Receiver) 
 
 
 def test_a_pass_without_a_step_is_not_sent(receiver: Receiver) -> None:
-    sender = Traces("srv1", receiver.url)
+    sender = Traces("srv1", "1.0", receiver.url)
     with kept(sender.run, sender.wake):
         sender.passed(replace(OPERATION, steps=()))
         sender.passed(GREEN)
@@ -169,7 +170,7 @@ def test_a_collector_that_refuses_is_counted_and_told_once(
     caplog.set_level("INFO", "gitops_mvd")
     monkeypatch.setattr(traces, "WITHIN_SECONDS", 0.5)
     receiver.status = status
-    sender = Traces("srv1", receiver.url)
+    sender = Traces("srv1", "1.0", receiver.url)
     with kept(sender.run, sender.wake):
         sender.passed(GREEN)
         sender.passed(GREEN)
@@ -188,7 +189,7 @@ def test_a_collector_that_is_silent_or_away_costs_a_few_kept_operations_and_a_co
     monkeypatch.setattr(traces, "WITHIN_SECONDS", 0.5)
     receiver.silent.set()
     for url in (receiver.url, "http://127.0.0.1:1"):
-        sender = Traces("srv1", url)
+        sender = Traces("srv1", "1.0", url)
         with kept(sender.run, sender.wake):
             began = time.thread_time()
             for _ in range(MOST_WAITING * 5):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 
 from tests.integration.stories import Story, eventually, manifest, routed
 from tests.lab import service
+from tests.lab.command import Result
 from tests.lab.lab import Lab
 
 pytestmark = pytest.mark.lab
@@ -111,6 +113,41 @@ def test_who_is_not_root_looks_as_a_member_of_one_group_and_acts_as_one_of_anoth
     assert ask(story, "/v1/sync", method="POST", body='{"by": "bert"}', name="act", user="bert")[0] == 200
     _, [events] = ask(story, "/v1/events?limit=1000")
     assert any(event["text"] == "sync asked by=bert" for event in events["events"])
+
+
+def test_members_of_the_groups_use_the_command_without_root(story: Story) -> None:
+    def typed(user: str, *words: str) -> Result:
+        as_user = ("setpriv", "--reuid", user, "--regid", user, "--init-groups")
+        return story.server.exec(*as_user, "mvd", *words, check=False, timeout=150)
+
+    status = typed("anna", "status", "shop/web")
+    assert re.search(r"^shop +\w+ +Healthy +2/2 +[0-9a-f]{7} ", status.out, re.MULTILINE), status
+    assert len(re.findall(r"^mvd-shop-web-\S+ +running +Healthy ", status.out, re.MULTILINE)) == 2
+    assert typed("anna", "explain", "shop").out.startswith("shop/web\n")
+    assert typed("anna", "explain", "shoe").err.splitlines() == [
+        "mvd: no such app or service on this host: shoe",
+        "     Apps: shop",
+    ]
+    assert re.search(r"^\d{4}-\S+ \S+ web-[0-9a-f]{8}\S* \| ", typed("anna", "logs", "shop").out)
+    assert typed("anna", "sync").err.splitlines() == [
+        "mvd: cannot ask the daemon at /run/gitops-mvd/act.sock: permission denied",
+        "     run as root, or join the group mvd-act: usermod -aG mvd-act YOUR_NAME",
+    ]
+    assert "permission denied" in typed("carl", "status").err
+    assert typed("bert", "suspend", "shop", "--why", "a try").out.startswith("suspended: shop is left as it is")
+    shown = re.search(r"^shop .* suspended by bert: a try", typed("anna", "status").out, re.MULTILINE)
+    assert shown
+    assert typed("bert", "resume", "shop").out == "shop: resumed\n"
+    assert typed("bert", "sync").out.splitlines()[0].split() == ["APP", "OPERATION", "SYNC", "HEALTH"]
+
+
+def test_a_sync_shows_the_steps_of_the_daemon(lab: Lab, story: Story, image: str) -> None:
+    second = lab.registry.push("api", "2", service.web("api", "2"))
+    story.repository.commit(manifest("shop", {"services": {"web": routed(second, "/shop")}}), "Shop 2")
+    said = story.mvd("sync")
+    assert said.code == 0, said
+    assert re.search(r"^shop/web: create container .*\(\d+\.\d s\)$", said.err, re.MULTILINE), said
+    assert re.search(r"^shop +Succeeded +Synced +Healthy", said.out, re.MULTILINE), said
 
 
 def test_plan_explain_and_doctor_are_answered(story: Story) -> None:

@@ -64,7 +64,7 @@ def story(lab: Lab, image: str) -> Iterator[Story]:
 def standing(story: Story, app: str) -> tuple[str, str, str]:
     """How the app stands: its sync, its health, and why."""
     said = story.mvd("status", "--json").out
-    [found] = [it for it in json.loads(said)["apps"] if it["app"] == app]
+    [found] = [it for it in json.loads(said)["apps"] if it["name"] == app]
     return found["sync"], found["health"], found["why"]
 
 

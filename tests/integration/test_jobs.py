@@ -42,7 +42,7 @@ def jobs(image: str, schedule: str) -> dict[str, Any]:
 
 def health(story: Story) -> str:
     status = story.mvd("status", "--json")
-    [app] = [app for app in json.loads(status.out)["apps"] if app["app"] == "jobs"]
+    [app] = [app for app in json.loads(status.out)["apps"] if app["name"] == "jobs"]
     assert (status.code == 0) == (app["health"] == "Healthy")
     return str(app["health"])
 

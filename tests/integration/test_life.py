@@ -507,9 +507,9 @@ def test_the_command_tells_what_is_well_and_what_was_done(story: Story, steady: 
     story.look_again()
     status = story.mvd("status", "--json")
     assert status.code == 0
-    apps = {app.pop("app"): app for app in json.loads(status.out)["apps"]}
-    assert apps[steady] == {"sync": "Synced", "health": "Healthy", "why": ""}
-    assert re.search(r"^steady +Synced +Healthy$", story.mvd("status").out, re.MULTILINE)
+    apps = {app["name"]: app for app in json.loads(status.out)["apps"]}
+    assert [apps[steady][name] for name in ("sync", "health", "why")] == ["Synced", "Healthy", ""]
+    assert re.search(r"^steady +Synced +Healthy +1/1 +[0-9a-f]{7} +[0-9]+[smh]$", story.mvd("status").out, re.MULTILINE)
 
     history = story.mvd("history", "--json", "--app", steady, "-n", "1")
     [event] = json.loads(history.out)
@@ -542,7 +542,7 @@ def test_a_bad_version_is_told_by_the_command_and_tried_again_on_request(
     story.answers("/sickly", "sickly 1")
 
     status = story.mvd("status", "--json")
-    [app] = [app for app in json.loads(status.out)["apps"] if app["app"] == "sickly"]
+    [app] = [app for app in json.loads(status.out)["apps"] if app["name"] == "sickly"]
     assert status.code == 1
     assert (app["sync"], app["health"]) == ("OutOfSync", "Healthy")
     assert "exited with code 1" in app["why"]

@@ -38,7 +38,7 @@ def told_at_once(story: Story, app: str, why: str) -> None:
     """See that who asks for the status is told, unless Docker has just been started."""
 
     def told() -> bool:
-        [found] = [it for it in json.loads(story.mvd("status", "--json").out)["apps"] if it["app"] == app]
+        [found] = [it for it in json.loads(story.mvd("status", "--json").out)["apps"] if it["name"] == app]
         return found["health"] == "Degraded" and str(found["why"]).startswith(why)
 
     eventually(f"that {app} is Degraded", told, DOCKER_START_GRACE + 20)

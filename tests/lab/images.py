@@ -25,6 +25,7 @@ PACKAGES = (
     *("systemd", "systemd-sysv", "dbus", "init", "docker.io", "iptables"),
     *("python3", "python3-venv", "git", "openssh-client", "gnupg", "ca-certificates"),
     *("curl", "iproute2", "procps", "openssh-server", "docker-registry", "apache2-utils", "busybox-static"),
+    *("rsyslog", "rsyslog-elasticsearch", "systemd-journal-remote"),
 )
 REGISTRIES = ("registry.lab:5000", "private.lab:5000")
 DAEMON = {

@@ -17,6 +17,7 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType, TracebackType
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from tests.lab import engine as engines
@@ -24,8 +25,12 @@ from tests.lab import images, wheels
 from tests.lab.claim import Claim, abandoned, claim, nobody_left, turn
 from tests.lab.engine import PRIVATE, Engine, LabUnavailable, Say
 from tests.lab.forge import Forge
+from tests.lab.opensearch import OpenSearch
 from tests.lab.registry import Registry
 from tests.lab.server import Server
+
+if TYPE_CHECKING:
+    from tests.lab.kafka import Kafka
 
 LABEL = "io.gitops-mvd.lab"
 LOGIN = ("lab", "open-sesame")
@@ -105,6 +110,26 @@ class Lab:
         folder = Path(tempfile.mkdtemp(prefix=f"{self.name}-forge-"))
         self._open.callback(self._leave_forge, folder)
         return self._open.enter_context(Forge(folder, self.address))
+
+    @functools.cached_property
+    def kafka(self) -> Kafka:
+        """Kafka, where the servers and this machine reach it.  It is not kept.
+
+        Raises LabUnavailable if Maven Central cannot be reached, or if there is no Java.
+        """
+        from tests.lab.kafka import Kafka  # and its client: half of what the lab takes to be imported
+
+        self._let_in()
+        return self._open.enter_context(Kafka(self.address, self._say))
+
+    @functools.cached_property
+    def opensearch(self) -> OpenSearch:
+        """OpenSearch, with the API of Elasticsearch, where the servers and this machine reach it.  It is not kept.
+
+        Raises LabUnavailable if Maven Central cannot be reached, or if there is no Java.
+        """
+        self._let_in()
+        return self._open.enter_context(OpenSearch(self.address, self._say))
 
     @functools.cached_property
     def address(self) -> str:

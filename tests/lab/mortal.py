@@ -14,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from gitops_mvd.cli.main import SETTINGS
 from gitops_mvd.config import settings
 from gitops_mvd.core.model import Step
 from gitops_mvd.daemon.loop import Daemon
@@ -50,7 +51,7 @@ def _die() -> None:
 
 
 def main(dies_at: str, after: str = "0") -> None:
-    path = Path(settings.PATH)
+    path = Path(SETTINGS)
     wired = wire(settings.read(str(path), path.read_bytes()), path)
     mortal: Any = Mortal(wired.host, int(dies_at), float(after))
     with alone(Path(wired.settings.state)):

@@ -4,6 +4,7 @@ web("chatbot", "1.4.2")       GET /health -> "ok 1.4.2", GET / -> "chatbot 1.4.2
 sick("chatbot", "1.4.3")      runs, and answers 500 to everything
 crashing("chatbot", "1.4.4")  says why, and exits at once
 talker("chatbot", "1.4.5")    waits, streams and talks; it needs TALKER_VOLUMES
+reader("kafka:9092", "a", "b") reads a topic of Kafka as a consumer group; it needs TALKER_VOLUMES, too
 """
 
 from __future__ import annotations
@@ -121,6 +122,17 @@ def talker(name: str, version: str, port: int = PORT) -> Service:
     """
     command = (f"{VENV}/bin/python", "-m", "tests.lab.talker", name, str(port))
     return Service(command, {}, {"VERSION": version}, MERGED_USR)
+
+
+def reader(servers: str, topic: str, group: str) -> Service:
+    """The queue worker of `tests.lab.reader`, with the Python of a talker."""
+    command = (f"{VENV}/bin/python", "-m", "tests.lab.reader", servers, topic, group)
+    return Service(command, links=MERGED_USR)
+
+
+def forwarder(port: int, address: str, to: int) -> Service:
+    """It leads all that connects to its port on to another address."""
+    return Service(("sh", "-c", _until_told(f"nc -ll -p {port} -e nc {address} {to}")))
 
 
 def bare_layer(busybox: bytes) -> bytes:

@@ -44,7 +44,7 @@ def needed(architecture: str) -> Path:
             *(f"--python-version={PYTHON}", "--implementation=cp", *platforms, *requirements),
         )
 
-    return _cached("needed", [PYTHON, machine, *sorted(requirements)], fetch)
+    return cached("needed", [PYTHON, machine, *sorted(requirements)], fetch)
 
 
 def project() -> Path:
@@ -63,7 +63,7 @@ def project() -> Path:
                 shutil.copyfile(file, target)
             _pip("wheel", "--no-deps", f"--wheel-dir={folder}", copy)
 
-    (wheel,) = _cached("project", content, build).glob("*.whl")
+    (wheel,) = cached("project", content, build).glob("*.whl")
     return wheel
 
 
@@ -82,7 +82,7 @@ def _pip(*argv: str) -> None:
     run(sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check", *argv, timeout=300)
 
 
-def _cached(name: str, made_from: Iterable[str], make: Callable[[Path], None]) -> Path:
+def cached(name: str, made_from: Iterable[str], make: Callable[[Path], None]) -> Path:
     """The folder that `make` fills, made once for each content of `made_from`."""
     digest = hashlib.sha256("\n".join(made_from).encode()).hexdigest()[:12]
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "gitops-mvd"

@@ -167,6 +167,7 @@ def test_the_whole_command_of_a_routed_service():
             "--name=mvd-shop-web-01234567",
             "--env-file=/f/env",
             "--log-driver=journald",
+            "--log-opt=labels=io.gitops-mvd.app,io.gitops-mvd.service,io.gitops-mvd.revision",
             "--log-opt=tag=shop/web",
             "--stop-timeout=10",
             "--publish=127.0.0.1:20000:7799/tcp",

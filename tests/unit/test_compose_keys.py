@@ -20,9 +20,10 @@ from gitops_mvd.core.model import App, HostFacts, Service
 from gitops_mvd.docker import answers
 from gitops_mvd.docker.command_line import FLAGS, equivalent
 from gitops_mvd.docker.create import KEYS, Place, request
-from gitops_mvd.manifest import compose, composition, deploy, extensions, load, network, storage, validate
+from gitops_mvd.manifest import compose, composition, deploy, extensions, load, logs, network, storage, validate
 from gitops_mvd.manifest.health import HEALTH_KEYS
 from gitops_mvd.manifest.values import ServiceKeys
+from gitops_mvd.probes import kafka
 from gitops_mvd.systemd import unit
 from tests.unit.memory_tree import MemoryTree
 
@@ -52,6 +53,9 @@ FLEET = {
     "web1": {"labels": HOST.labels, "variables": HOST.variables},
     "db1": {"labels": {"role": "db"}, "variables": HOST.variables},
 }
+
+
+KAFKA: Mapping = {"topic": "t", "group": "g", "lag": 1, "bootstrap_servers": "a:1"}
 
 
 class Case(NamedTuple):
@@ -108,6 +112,7 @@ CASES = {
             "include": ["other.yaml"],
             "name": "other",
             "version": "3",
+            "x-mvd": {"suspend": True},
         },
     ),
     "include": Case(
@@ -322,7 +327,7 @@ CASES = {
         },
     ),
     "logging": Case(
-        compose.LOGGING,
+        logs.LOGGING,
         lambda mapping: service(logging=mapping),
         {},
         {"driver": "json-file", "options": {"tag": "b"}},
@@ -417,6 +422,13 @@ CASES = {
         {},
         {"capabilities": ["tpu"], "driver": "nvidia", "count": 7, "device_ids": ["7"], "options": {"a": "b"}},
     ),
+    "x-mvd of an app": Case(extensions.OF_APP, lambda mapping: {**TOP, "x-mvd": mapping}, {}, {"suspend": True}),
+    "suspend": Case(
+        extensions.SUSPEND,
+        lambda mapping: {**TOP, "x-mvd": {"suspend": mapping}},
+        {},
+        {"why": "the disk is changed", "stop": True},
+    ),
     "x-mvd": Case(
         extensions.X_MVD,
         lambda mapping: service(**{"x-mvd": mapping}),
@@ -436,6 +448,7 @@ CASES = {
             "exec": Beside("true", {"tcp": None}),
             "log": Beside("x", {"tcp": None}),
             "heartbeat": Beside("/x", {"tcp": None, "every": "7s"}),
+            "kafka": Beside(KAFKA, {"tcp": None}),
             "docker": Beside(True, {"tcp": None}),
             "systemd": Beside(True, {"tcp": None}),
             "completed": Beside(True, {"tcp": None}),
@@ -445,6 +458,25 @@ CASES = {
             "header": Beside({"a": "b"}, {**HTTP, "port": 80}),
             "every": Beside("7s", {"tcp": None, "log": "x"}),
         },
+    ),
+    "kafka": Case(
+        kafka.CONSUMER,
+        lambda mapping: probe({"kafka": mapping}),
+        KAFKA,
+        {
+            "topic": "other",
+            "group": "other",
+            "lag": 7,
+            "bootstrap_servers": "a:1,b:2",
+            "tls": True,
+            "sasl": {"username": "U", "password": "P"},
+        },
+    ),
+    "kafka: sasl": Case(
+        kafka.SASL,
+        lambda mapping: probe({"kafka": {**KAFKA, "sasl": mapping}}),
+        {"username": "U", "password": "P"},
+        {"mechanism": "PLAIN", "username": "V", "password": "Q"},
     ),
     "x-kong": Case(
         extensions.X_KONG,
@@ -495,7 +527,8 @@ def of_app(app: App) -> object:
         name: {**answers.network(options), "labels": options.get("labels"), "external": options.get("external")}
         for name, options in app.networks.items()
     }
-    return [app.name, [of_service(app, one) for one in app.services], networks, dict(app.volumes)]
+    suspended = app.suspend.as_json() if app.suspend else None
+    return [app.name, [of_service(app, one) for one in app.services], networks, dict(app.volumes), suspended]
 
 
 def of_service(app: App, one: Service) -> object:

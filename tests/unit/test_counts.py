@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
+from msgspec.structs import replace
 
 from gitops_mvd.api.views import DONE, FAILED, CommitView, OperationView, PhaseView, ResultView, StepView
 from gitops_mvd.core.errors import INTERNAL, Interrupted, Lacking, MvdError, NotNow, StepFailed, Unavailable, fault_of

@@ -15,9 +15,11 @@ from gitops_mvd.manifest import (
     health,
     kong_entities,
     kong_fields,
+    logs,
     network,
     storage,
 )
+from gitops_mvd.probes import kafka
 from tests.unit.reference_page import DOCS, has_rows, rows
 
 MODULES = (
@@ -55,7 +57,7 @@ TABLES: dict[str, Table] = {
     "services: networks": network.ATTACHMENT,
     "services: depends_on": compose.DEPENDENCY,
     "services: healthcheck": compose.HEALTHCHECK,
-    "services: logging": compose.LOGGING,
+    "services: logging": logs.LOGGING,
     "services: blkio_config": compose.BLKIO,
     "services: deploy": deploy.DEPLOY,
     "services: deploy: update_config": deploy.UPDATE,
@@ -66,7 +68,11 @@ TABLES: dict[str, Table] = {
     "services: deploy: resources: reservations": deploy.RESERVATIONS,
     "services: gpus, devices of reservations": deploy.DEVICE,
     "x-mvd": extensions.X_MVD,
+    "x-mvd of an app": extensions.OF_APP,
+    "x-mvd of an app: suspend": extensions.SUSPEND,
     "x-mvd: health": health.HEALTH_KEYS,
+    "x-mvd: health: kafka": kafka.CONSUMER,
+    "x-mvd: health: kafka: sasl": kafka.SASL,
     "x-kong": extensions.X_KONG,
     "x-kong: routes": kong_fields.KONG_ROUTE,
     "x-kong: plugins": kong_fields.KONG_PLUGIN,

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from gitops_mvd.config import settings
-from gitops_mvd.config.settings import engine, forge, kong, metrics, policy, repository, secrets
+from gitops_mvd.config.settings import engine, forge, kong, log, metrics, notify, policy, repository, secrets
 from gitops_mvd.config.settings.section import Section, section
 from gitops_mvd.core.features import modules
 from tests.unit.reference_page import DOCS, has_rows, rows
@@ -27,7 +27,9 @@ SECTIONS: dict[str, Section[Any]] = {
     "`command`: a program that prints secrets": secrets.COMMAND_SECTION,
     "`vault`: a Vault or an OpenBao": secrets.VAULT_SECTION,
     "`approle`: the login of a machine at Vault": secrets.APPROLE_SECTION,
+    "`notify`: who is notified": notify.NOTIFY_SECTION,
     "`policy`: what the repository may not do with this server": policy.POLICY_SECTION,
+    "`log`: the daemon's own log": log.LOG_SECTION,
     "`forge`: where commit statuses go": forge.FORGE_SECTION,
     "`proposals`: what a pull request would do": forge.PULL_REQUESTS_SECTION,
     "`metrics`: a port for Prometheus": metrics.METRICS_SECTION,

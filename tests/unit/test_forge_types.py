@@ -46,6 +46,18 @@ FORGE = ForgeType(
     event=lambda headers, body: Event("push", body.decode()),
 )
 """
+PAGES = {
+    ("github", "", "acme/config"): "https://github.com/acme/config/commit/1a2b",
+    ("github", "https://git.acme.example/api/v3", "acme/config"): "https://git.acme.example/acme/config/commit/1a2b",
+    ("github", "https://api.acme.ghe.com", "acme/config"): "https://acme.ghe.com/acme/config/commit/1a2b",
+    ("gitlab", "", "acme/infra/config"): "https://gitlab.com/acme/infra/config/-/commit/1a2b",
+    ("gitea", "https://git.acme.example", "acme/config"): "https://git.acme.example/acme/config/commit/1a2b",
+    ("bitbucket-cloud", "", "acme/config"): "https://bitbucket.org/acme/config/commits/1a2b",
+    ("bitbucket-dc", "https://git.acme.example", "ACME/config"): (
+        "https://git.acme.example/projects/ACME/repos/config/commits/1a2b"
+    ),
+    ("azure-devops", "", "acme/web shop/config"): "https://dev.azure.com/acme/web%20shop/_git/config/commit/1a2b",
+}
 SETTINGS = "repository: https://toys.example/acme/config\nforge: {token_file: /token}\n"
 STATUS = CommitStatus("mvd/h1", Operation.RUNNING, Health.UNKNOWN, "deploying")
 
@@ -122,3 +134,8 @@ def test_half_a_forge_is_an_error_that_names_its_file_and_what_is_missing(
     add(name, TOY.replace(part, instead))
     with pytest.raises(IncompleteFeature, match=rf"forges/{name}\.py .*{message}"):
         read("config.yaml", SETTINGS.encode())
+
+
+@pytest.mark.parametrize(("kind", "base_url", "repository"), PAGES)
+def test_people_read_a_commit_on_the_page_that_the_forge_has_for_it(kind: str, base_url: str, repository: str) -> None:
+    assert forges.known()[kind].page(base_url, repository, "1a2b") == PAGES[kind, base_url, repository]

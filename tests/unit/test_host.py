@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 import time
 from collections.abc import Iterable, Sequence
 from contextlib import nullcontext
@@ -277,6 +278,19 @@ def test_an_app_whose_secret_is_missing_goes_no_further_until_it_is_there(tmp_pa
     (tmp_path / "token").touch(mode=0o600)
     (tmp_path / "token").write_text("s3cret")
     host.refresh()
+    assert host.pin(app) == app
+
+
+def test_an_app_whose_probe_needs_what_is_not_installed_goes_no_further_until_it_is(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    host = machine(Kind("image"), Kind("unit", "image"))
+    consumer = {"topic": "orders", "group": "workers", "lag": 100, "bootstrap_servers": ["kafka:9092"]}
+    app = App("chat", (service("web", check=Check("kafka", {"consumer": consumer})),))
+    with monkeypatch.context() as without:
+        without.setitem(sys.modules, "kafka", None)  # as if it were not installed
+        with pytest.raises(StepFailed, match=r"web: the probe kafka needs .*pip install 'gitops-mvd\[kafka\]'"):
+            host.pin(app)
     assert host.pin(app) == app
 
 

@@ -162,8 +162,8 @@ ATTACKS: dict[str, list[Attack]] = {
     "compose.RUN.storage_opt": [run("storage_opt: ", storage_opt={"dm.mountopt": "suid"})],
     "compose.RUN.ulimits": [run("ulimits: ", ulimits={it: 99}) for it in ("rtprio", "nice")],
     "compose.RUN.gpus": [run("gpus", gpus="all")],
-    "compose.LOGGING.driver": [run("logging: driver ", logging={"driver": it}) for it in ("awslogs", "my/plugin")],
-    "compose.LOGGING.options": [
+    "logs.LOGGING.driver": [run("logging: driver ", logging={"driver": it}) for it in ("awslogs", "my/plugin")],
+    "logs.LOGGING.options": [
         run("logging: syslog-address", logging={"driver": "syslog", "options": {"syslog-address": it}})
         for it in (
             "unix:///run/x",
@@ -379,7 +379,7 @@ NESTED = {
     "compose.RUN": "logging healthcheck blkio_config",
     "compose.SERVICE": "configs secrets networks depends_on deploy x-mvd x-kong",
     "compose.BLKIO": "weight_device device_read_bps device_write_bps device_read_iops device_write_iops",
-    "composition.TOP": "services networks volumes configs secrets",
+    "composition.TOP": "services networks volumes configs secrets x-mvd",
     "deploy.DEPLOY": "update_config placement resources restart_policy",
     "deploy.RESOURCES": "limits reservations",
     "extensions.X_MVD": "health",
@@ -410,6 +410,7 @@ ELSEWHERE = {
     "compose.SERVICE": "label_file",  # compose.SERVICE.labels
     "composition.INCLUDE": "path env_file",  # composition.TOP.include
     "deploy.DEVICE": "capabilities driver count device_ids options",  # compose.RUN.gpus
+    "fleet.HOST_KEYS": "logging",  # logs.LOGGING
     "network.PORT_KEYS": "target published host_ip protocol",  # compose.SERVICE.ports
     "storage.MOUNT": "type",
 }
@@ -440,12 +441,14 @@ HARMLESS = {
     "extensions.KONG_SERVICE": "path retries connect_timeout write_timeout read_timeout client_certificate tls_verify "
     "tls_verify_depth ca_certificates enabled",
     "extensions.X_MVD": "schedule",
+    "extensions.OF_APP": "suspend",
+    "extensions.SUSPEND": "why stop",
     "extensions.X_KONG": "port protocol paths hosts methods strip_path preserve_host auth",
     "fleet.HOST_KEYS": "labels variables",
     "fleet.APP_KEYS": "unset",
     "health._COMMON": "within start_period interval successes",
-    "health.HEALTH_KEYS": "completed docker exec grpc heartbeat http log systemd tcp timeout port every status body "
-    "header",
+    "health.HEALTH_KEYS": "completed docker exec grpc heartbeat http kafka log systemd tcp timeout port every status "
+    "body header",
     "kong_entities.KONG_PLUGIN": "instance_name enabled protocols consumer",
     "kong_entities.KONG_UPSTREAM": "algorithm hash_on hash_on_header hash_on_cookie hash_on_cookie_path "
     "hash_on_query_arg hash_on_uri_capture hash_fallback hash_fallback_header hash_fallback_query_arg "

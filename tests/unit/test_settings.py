@@ -1,14 +1,17 @@
 from __future__ import annotations
 
 import re
+from zoneinfo import ZoneInfo
 
 import pytest
 
-from gitops_mvd.config.settings import named_files, read
+from gitops_mvd.config.settings import addresses_of_receivers, named_files, read
 from gitops_mvd.config.settings.engine import Login
+from gitops_mvd.config.settings.notify import NotifySettings
 from gitops_mvd.config.settings.repository import GitHubApp, Verify
 from gitops_mvd.config.settings.section import host_and_port
 from gitops_mvd.core.errors import ManifestError
+from gitops_mvd.core.notice import USUAL, Quiet
 from gitops_mvd.core.policy import Policy
 
 
@@ -339,3 +342,80 @@ providers:
     command = settings.providers["pass"].command
     assert command
     assert (command.run, command.interval) == (("/usr/bin/pass", "show", "{path}"), 3600.0)
+
+
+# ---- who is notified -------------------------------------------------------------------------------------------------
+
+
+def test_receivers_of_notifications_have_a_name_and_are_told_failures_and_recoveries() -> None:
+    text = b"""
+repository: /srv/config
+notify:
+  - {url_file: /etc/gitops-mvd/slack-url, apps: [chatbot, "billing-*"], quiet: "22:00-07:00 Europe/London"}
+  - {url: "ntfy://ntfy.example.com/deploys", on: [deployed]}
+"""
+    settings = read("config.yaml", text)
+    quiet = Quiet(22 * 60, 7 * 60, ZoneInfo("Europe/London"))
+    slack = NotifySettings("slack-url", "", "/etc/gitops-mvd/slack-url", ("chatbot", "billing-*"), USUAL, quiet)
+    ntfy = NotifySettings("ntfy", "ntfy://ntfy.example.com/deploys", on=("deployed",))
+    assert settings.notify == (slack, ntfy)
+    assert addresses_of_receivers(settings) == {"/etc/gitops-mvd/slack-url"}
+    assert named_files(settings) == set(), "a file with an address that is missing keeps no daemon from its start"
+
+
+@pytest.mark.parametrize(
+    ("receivers", "key", "sentence"),
+    [
+        ("{url: 'ntfy://a/b'}", "notify", "must be a list, not a mapping"),
+        ("[{}]", "notify[0]", "must have one of `url`, `url_file`"),
+        ("[{url: 'ntfy://a/b', url_file: /a}]", "notify[0]", "must have one of `url`, `url_file`"),
+        ("[{url_file: a}]", "notify[0].url_file", "must be an absolute path without `..`, not 'a'"),
+        ("[{url: slack}]", "notify[0].url", "must be an address of apprise, such as `ntfy://ntfy.example.com/deploys`"),
+        (
+            "[{url: 'mailto://me:hunter22@example.com'}]",
+            "notify[0].url",
+            "contains a password: put the address into a file, and name that file in `url_file`",
+        ),
+        (
+            "[{url: 'ntfy://a/b'}, {url: 'ntfy://a/c'}]",
+            "notify[1]",
+            "is called 'ntfy' as another one is: give it a `name`",
+        ),
+        (
+            "[{url_file: /a, on: []}]",
+            "notify[0].on",
+            "is empty: name at least one, or leave it out for the default",
+        ),
+        (
+            "[{url_file: /a, on: [broken]}]",
+            "notify[0].on[0]",
+            "must be one of deployed, recovered, suspended, waiting, degraded, failed, not 'broken'",
+        ),
+        (
+            "[{url_file: /a, quiet: night}]",
+            "notify[0].quiet",
+            "must be hours and a time zone, such as `22:00-07:00 Europe/London`, not 'night'",
+        ),
+        ("[{url_file: /a, quiet: '22:00-24:00'}]", "notify[0].quiet", "has an hour that no clock shows: '22:00-24:00'"),
+        (
+            "[{url_file: /a, quiet: '22:00-22:00'}]",
+            "notify[0].quiet",
+            "begins when it ends: to be notified of nothing, leave the receiver out",
+        ),
+        (
+            "[{url_file: /a, quiet: '22:00-07:00 ../../etc/passwd'}]",
+            "notify[0].quiet",
+            "has an unknown time zone, '../../etc/passwd': `timedatectl list-timezones` lists those of this server",
+        ),
+    ],
+)
+def test_a_receiver_of_notifications_is_read_strictly(receivers: str, key: str, sentence: str) -> None:
+    with pytest.raises(ManifestError) as caught:
+        read("config.yaml", f"repository: /srv/config\nnotify: {receivers}\n".encode())
+    assert [(problem.line, problem.key, problem.message) for problem in caught.value.problems] == [(2, key, sentence)]
+
+
+def test_receivers_are_bounded() -> None:
+    many = "".join(f"- {{name: r{n}, url_file: /a}}\n" for n in range(21))
+    with pytest.raises(ManifestError, match="has 21 receivers, and 20 is the most"):
+        read("config.yaml", f"repository: /srv/config\nnotify:\n{many}".encode())

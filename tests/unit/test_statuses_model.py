@@ -1,6 +1,8 @@
-"""Random events and outages, and one promise: pending, then exactly one true end for every commit that counts here.
+"""Random events and outages, and two promises: pending, then exactly one true end for every commit that counts here;
+and each trouble is told to people once, and once that it is over.
 
-The daemon, its history, outbox and statuses are the real ones; the host, the repository and the forge are in memory.
+The daemon, its history, outbox, statuses and notices are the real ones; the host, the repository and the forge are in
+memory.
 """
 
 from __future__ import annotations
@@ -21,14 +23,20 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
+from gitops_mvd.config.settings.notify import NotifySettings
 from gitops_mvd.core.errors import Interrupted, MvdError, RateLimited, StepFailed, Unavailable
 from gitops_mvd.core.model import App, CommitStatus, Health, Operation, Revision, Step
+from gitops_mvd.core.notice import What
 from gitops_mvd.daemon.loop import Daemon
 from gitops_mvd.daemon.mailbox import Mailbox
 from gitops_mvd.daemon.wiring import Wired
+from gitops_mvd.state import suspension
 from gitops_mvd.state.history import SqliteHistory
+from gitops_mvd.state.notices import Notices
 from gitops_mvd.status.changes import Contents, contents
 from gitops_mvd.status.debounce import DEBOUNCE_SECONDS
+from gitops_mvd.status.deliveries import Deliveries
+from gitops_mvd.status.notifier import Notifier
 from gitops_mvd.status.outbox import LONGEST_PAUSE_SECONDS, Outbox
 from gitops_mvd.status.statuses import Statuses, StatusOptions, is_green
 from tests.fakes import FakeClock, FakeHost, Killed
@@ -121,6 +129,7 @@ class Story(RuleBasedStateMachine):
         self.clock.resume = lambda: None  # type: ignore[attr-defined]  # nobody interrupts it
         self.host = Host(SqliteHistory(self.folder / "history.db"))
         self.first = 0
+        self.open: dict[tuple[str, str, str], str] = {}  # what people were told, and not yet that it is over
         self.start()
 
     def teardown(self) -> None:
@@ -136,6 +145,8 @@ class Story(RuleBasedStateMachine):
         self.host._history = cast(Any, self.history)
         self.outbox = Outbox(self.history, cast(Any, self.forge), now=self.clock.now)
         self.history.requeue_rejected()
+        self.notices = Notices(self.folder / "notices.db")
+        receiver = Deliveries(NotifySettings("x", on=tuple(What)), "h1", self.notices, cast(Any, None))
         wired = SimpleNamespace(
             settings=SimpleNamespace(allow_empty=True, interval=60.0),
             follow=lambda revision, fetched: None,
@@ -147,6 +158,7 @@ class Story(RuleBasedStateMachine):
             history=self.history,
             outbox=self.outbox,
             statuses=Statuses("h1", self.history, StatusOptions(apps=True), self.clock.now, self.outbox.wake),
+            notifier=Notifier(self.notices, [receiver], self.clock.now),
             mailbox=Mailbox(),
             monitor=SimpleNamespace(pause_all=lambda: None, follow=lambda there: None),
             clock=self.clock,
@@ -168,6 +180,20 @@ class Story(RuleBasedStateMachine):
         with contextlib.suppress(BlockingIOError):
             while self.systemd.recv(4096):
                 pass
+        self.read_notices()
+
+    def read_notices(self) -> None:
+        """Each is a trouble that is not open, or one of another commit, or the end of one that is."""
+        found, last = self.notices.waiting("x")
+        for it in found:
+            key, commit = (it.app, it.about, it.over or it.what), it.revision.commit if it.revision else ""
+            if it.over:
+                assert key in self.open, f"{it} was never told"
+                del self.open[key]
+            elif it.what is not What.DEPLOYED:
+                assert self.open.get(key, "none") != f"{commit} {it.why}", f"{it} is told again"
+                self.open[key] = f"{commit} {it.why}"
+        self.notices.mark_sent("x", last)
 
     # ---- what happens ------------------------------------------------------------------------------------------------
 
@@ -213,12 +239,21 @@ class Story(RuleBasedStateMachine):
     def end(self) -> None:
         self.daemon._retry = None
         self.daemon._notify.socket.close()
+        self.notices.close()
         self.history.close()
 
     @rule(is_suspended=st.booleans())
     def suspend(self, is_suspended: bool) -> None:
         path = self.folder / "suspended"
         path.write_text("I am at it") if is_suspended else path.unlink(missing_ok=True)
+
+    @rule(app=st.sampled_from(APPS), how=st.sampled_from(["", "left", "stopped"]))
+    def suspend_app(self, app: str, how: str) -> None:
+        settings = self.folder / "config.yaml"
+        if how:
+            suspension.suspend(settings, suspension.Suspension("anna", stop=how == "stopped"), app)
+        else:
+            suspension.resume(settings, app)
 
     @rule(app=st.sampled_from(APPS))
     def fall_ill(self, app: str) -> None:
@@ -257,6 +292,8 @@ class Story(RuleBasedStateMachine):
         """All that was wrong is mended, and everything has come to its end."""
         self.forge.error, self.host.ill, self.host.dies = None, set(), False
         self.suspend(False)
+        for app in APPS:
+            self.suspend_app(app, "")
         self.restart()  # after which what was refused is tried again
         for _ in range(4):
             self.look()
@@ -268,7 +305,18 @@ class Story(RuleBasedStateMachine):
         self.look()
         self.outbox.deliver()
         assert self.forge.calls == calls, "something is told again and again"
+        assert self.notices.receiver("x").waiting == 0
+        self.what_is_open_is_what_is_wrong()
         self.everything_has_come_to_its_end()
+
+    def what_is_open_is_what_is_wrong(self) -> None:
+        files = self.repository.commits[-1][1]
+        if "hosts: [" in files.get("fleet.yaml", ""):
+            assert ("", "revision", What.FAILED) in self.open
+            return
+        bad = ("sick", "gone", "broken")
+        wrong = {app for app in APPS if any(word in files.get(f"apps/{app}/compose.yaml", "") for word in bad)}
+        assert set(self.open) == {(app, "", What.FAILED) for app in wrong}
 
     def everything_has_come_to_its_end(self) -> None:
         seen = [read(tuple(files.items())) for _, files in self.repository.commits]

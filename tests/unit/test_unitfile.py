@@ -41,7 +41,8 @@ def test_the_whole_unit_of_a_routed_service():
         '"restart": "always", "service": "web"}\n'
         "# Written by gitops-mvd and kept as it is: change the service in Git instead.\n"
         "# docker run --detach --name=mvd-shop-web-01234567"
-        " --env-file=/etc/gitops-mvd/files/mvd-shop-web/env --log-driver=journald --log-opt=tag=shop/web"
+        " --env-file=/etc/gitops-mvd/files/mvd-shop-web/env --log-driver=journald"
+        " --log-opt=labels=io.gitops-mvd.app,io.gitops-mvd.service,io.gitops-mvd.revision --log-opt=tag=shop/web"
         " --stop-timeout=10 --publish=127.0.0.1:20000:80/tcp"
         " --network=mvd-shop-default-44136fa3 --network-alias=web --label=io.gitops-mvd.app=shop"
         f" --label=io.gitops-mvd.service=web --label=io.gitops-mvd.digest={service.digest}"
@@ -137,6 +138,22 @@ def test_a_container_with_another_logging_driver_has_a_client_too():
     assert [follower_of(logged_by(driver)) for driver in ("", "journald", "json-file")] == [SYSTEMD, SYSTEMD, CLIENT]
     assert follower_of(Service("web", IMAGE)) == SYSTEMD
     assert follower_of(Service("web", IMAGE, {"restart": "no"})) == CLIENT
+
+
+def test_lines_that_a_client_prints_have_the_fields_that_the_engine_would_give_them():
+    text = render("shop", Service("web", IMAGE), NAME, 0, follows=CLIENT, revision="1a2b3c4")
+    assert (
+        "LogExtraFields=IO_GITOPS_MVD_APP=shop IO_GITOPS_MVD_SERVICE=web IO_GITOPS_MVD_REVISION=1a2b3c4\n"
+        f"LogExtraFields=CONTAINER_NAME={NAME}\n"
+    ) in text
+    assert "REVISION" not in render("shop", Service("web", IMAGE), NAME, 0, follows=CLIENT)
+
+
+def test_a_client_prints_nothing_that_the_engine_writes_into_the_journal_itself():
+    job = Service("web", IMAGE, {"restart": "no", "logging": {"driver": "journald", "options": {}}})
+    text = render("shop", job, NAME, 0, follows=follower_of(job))
+    assert "--attach" not in text
+    assert """docker start "$id" >/dev/null || exit; code=$(docker wait "$id")""" in text
 
 
 def test_the_unit_of_a_scheduled_service_waits_for_its_timer():

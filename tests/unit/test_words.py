@@ -32,7 +32,7 @@ STAYS = {
     "gitops_mvd/git/merges.py": r"refs/mvd/proposals/",
     "gitops_mvd/git/branch.py": r"\.proposals",
     "gitops_mvd/daemon/wiring.py": r"forge\.proposals",
-    "gitops_mvd/cli/doctor.py": r"\"proposals\"",  # the name of a check in `mvd doctor --json`
+    "gitops_mvd/cli/checks.py": r"\"proposals\"",  # the name of a check in `mvd doctor --json`
     "gitops_mvd/docs/decisions/0018-pull-requests-in-a-separate-repository.md": r"mirror\.proposals",
     "gitops_mvd/docs/settings.md": r"proposals",
 }

@@ -12,7 +12,9 @@ from gitops_mvd.config.readers import absolute, boolean, filled
 from gitops_mvd.config.settings.engine import DOCKER_SECTION, Docker
 from gitops_mvd.config.settings.forge import FORGE_SECTION, WEBHOOK_SECTION, ForgeSettings, Webhook, complete
 from gitops_mvd.config.settings.kong import KongSettings, read_kong
+from gitops_mvd.config.settings.log import LOG_SECTION, LogSettings
 from gitops_mvd.config.settings.metrics import METRICS_SECTION, TRACES_SECTION, Metrics, Traces
+from gitops_mvd.config.settings.notify import NotifySettings, read_notify
 from gitops_mvd.config.settings.policy import read_policy
 from gitops_mvd.config.settings.repository import Credentials, Verify, read_credentials, read_verify
 from gitops_mvd.config.settings.secrets import SOPS_SECTION, ProviderSettings, SopsSettings, read_providers
@@ -21,8 +23,6 @@ from gitops_mvd.config.tables import Key, Place, Reader, fields
 from gitops_mvd.config.yamltree import Node, Sink, mistakes, parse
 from gitops_mvd.core.errors import ManifestError
 from gitops_mvd.core.policy import Policy
-
-PATH = "/etc/gitops-mvd/config.yaml"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,9 @@ class Settings:
     webhook: Webhook | None = None
     metrics: Metrics | None = None
     traces: Traces | None = None
+    notify: tuple[NotifySettings, ...] = ()
     policy: Policy | None = None
+    log: LogSettings = field(default_factory=lambda: LogSettings())
     state: str = "/var/lib/gitops-mvd"
     files: str = "/etc/gitops-mvd/files"
     folders: str = "/srv/mvd"
@@ -85,11 +87,13 @@ SETTINGS_SECTION = section(
         "webhook": Key("The address that listens for webhooks of the forge.", WEBHOOK_SECTION, "none"),
         "metrics": Key("The address that Prometheus scrapes.", METRICS_SECTION, "none, only the local API has them"),
         "traces": Key("Where each deploy is sent as a trace of OpenTelemetry.", TRACES_SECTION, "none"),
+        "notify": Key("Who is notified of failures and recoveries, a list.", read_notify, "none"),
         "policy": Key(
             "What the repository may not do with this server: a level such as `restricted`, or the keys below.",
             read_policy,
             "none, it may do anything",
         ),
+        "log": Key("How the daemon writes its own log.", LOG_SECTION),
         "state": Key("The folder for history and mirror. If it is lost, the next pass makes it again.", absolute),
         "files": Key(
             "The folder for env files and mounted files. It must not be lost: containers start from it. Its file "
@@ -147,6 +151,11 @@ def logins_of_providers(settings: Settings) -> set[str]:
         file for it in roles for file in (it.role_id_file, it.secret_id_file)
     }
     return named - {""}
+
+
+def addresses_of_receivers(settings: Settings) -> set[str]:
+    """The files with the addresses of receivers of notifications; each is read whenever something is sent there."""
+    return {target.url_file for target in settings.notify} - {""}
 
 
 def named_files(settings: Settings) -> set[str]:

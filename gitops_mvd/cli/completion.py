@@ -1,0 +1,63 @@
+"""What a shell completes: apps and services of this server, and pages of the manual."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+
+from gitops_mvd.api.views import AppView, HostView
+from gitops_mvd.cli.daemon_api import daemon_of
+from gitops_mvd.core.errors import MvdError
+
+WITHIN_SECONDS = 1.0  # that a person waits for a completion
+
+
+def apps(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
+    """The apps that begin so."""
+    return [name for name in _names(context) if "/" not in name and name.startswith(incomplete)]
+
+
+def apps_and_services(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
+    """The apps that begin so or, behind an app and a slash, its services."""
+    if "/" in incomplete:
+        return [name for name in _names(context) if name.startswith(incomplete)]
+    return apps(context, parameter, incomplete)
+
+
+def pages(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
+    """The pages of the manual that begin so."""
+    return _files("gitops_mvd.docs", ".md", incomplete)
+
+
+def schemas(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
+    """The JSON Schemas that begin so."""
+    return _files("gitops_mvd.schemas", ".json", incomplete)
+
+
+def _files(package: str, ending: str, incomplete: str) -> list[str]:
+    from importlib import resources
+
+    names = (Path(file.name) for file in resources.files(package).iterdir())
+    return sorted(it.stem for it in names if it.suffix == ending and it.stem.startswith(incomplete))
+
+
+def _names(context: click.Context) -> Iterator[str]:
+    """Every app, and every service as `app/service`; of a server without a daemon the apps that it has had."""
+    config = Path(context.find_root().params["config"])
+    try:
+        if api := daemon_of(config, timeout=WITHIN_SECONDS):
+            for app in api.ask("status", HostView, timeout=WITHIN_SECONDS).apps:
+                yield from _of(app)
+            return
+        from gitops_mvd.cli.look import names_in_history
+
+        yield from names_in_history(config)
+    except MvdError:  # a shell is to show no errors
+        return
+
+
+def _of(app: AppView) -> Iterator[str]:
+    yield app.name
+    yield from (f"{app.name}/{service.name}" for service in app.services)

@@ -1,0 +1,40 @@
+"""`mvd explain`: how an app is deployed, and why so."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from gitops_mvd.api.client import LONG_ANSWER_SECONDS
+from gitops_mvd.api.views import CommandView
+from gitops_mvd.cli.completion import apps_and_services
+from gitops_mvd.cli.daemon_api import daemon_of
+from gitops_mvd.cli.output import as_json, print_json
+
+
+@click.command(epilog="Example: mvd explain chatbot/web")
+@click.argument("name", metavar="APP[/SERVICE]", default="", shell_complete=apps_and_services)
+@as_json
+@click.pass_obj
+def explain(config: Path, name: str, machine: bool) -> int:
+    """Show how an app or one of its services is deployed.
+
+    In what order, past which gates, what a failure leads to, and why.
+    """
+    if api := daemon_of(config):
+        found = api.ask("explain", CommandView, timeout=LONG_ANSWER_SECONDS, name=name)
+    else:
+        from gitops_mvd.cli.look import Server
+
+        found = Server(config).explain(name)
+    if machine:
+        print_json(found.answer)
+        return found.exit_code
+    for app, services in found.answer.items():
+        for service, about in services.items():
+            click.echo(f"{app}/{service}")
+            for what, why in about.items():
+                for text in why if isinstance(why, list) else [why]:
+                    click.echo(f"  {what.removesuffix('s') if what == 'notes' else what:<10}  {text}")
+    return found.exit_code

@@ -1,0 +1,92 @@
+"""`mvd history` and `mvd events`: what was done on this server, and what its daemon says of itself."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import click
+import msgspec
+
+from gitops_mvd.api.client import NotServed
+from gitops_mvd.api.endpoints import LONGEST_WAIT_SECONDS
+from gitops_mvd.api.views import ChangesView, EventsView, EventView, HistoryView
+from gitops_mvd.cli.completion import apps
+from gitops_mvd.cli.daemon_api import daemon_of
+from gitops_mvd.cli.output import as_json, print_json, print_table, when
+from gitops_mvd.core.text import reason
+
+MOST_LINES = 1000
+
+
+@click.command(epilog="Example: mvd history --app chatbot -n 5")
+@click.option(
+    "-n",
+    "--lines",
+    type=click.IntRange(1, MOST_LINES),
+    default=20,
+    show_default=True,
+    metavar="NUMBER",
+    help="At most so many lines.",
+)
+@click.option("--app", default="", metavar="NAME", shell_complete=apps, help="This app only.")
+@as_json
+@click.pass_obj
+def history(config: Path, lines: int, app: str, machine: bool) -> int:
+    """Show what was done on this server, newest first."""
+    if api := daemon_of(config):
+        events = api.ask("history", tuple[HistoryView, ...], limit=lines, app=app)
+    else:
+        from gitops_mvd.cli.look import Server
+
+        events = Server(config).history(lines, app)
+    if machine:
+        print_json(msgspec.to_builtins(events))
+        return 0
+    now = time.time()
+    rows = [(when(e.at, now), e.commit[:7], e.app, e.operation, e.health, _words(e)) for e in events]
+    print_table(("WHEN", "COMMIT", "APP", "OPERATION", "HEALTH", ""), rows)
+    return 0
+
+
+def _words(event: HistoryView) -> str:
+    """Why an app came out so, and what had been changed in it."""
+    return "; ".join(filter(None, (reason(event.operation, event.why), event.changed)))
+
+
+@click.command(epilog="Example: mvd events -f")
+@click.option("-f", "--follow", is_flag=True, help="Go on printing what comes.")
+@click.option(
+    "-n",
+    "--lines",
+    type=click.IntRange(1, MOST_LINES),
+    default=50,
+    show_default=True,
+    metavar="NUMBER",
+    help="Begin with so many lines.",
+)
+@as_json
+@click.pass_obj
+def events(config: Path, follow: bool, lines: int, machine: bool) -> int:
+    """Show the latest lines of the daemon's own log.
+
+    The journal has all of them: journalctl -u gitops-mvd.
+    """
+    api = daemon_of(config)
+    if not api:
+        raise NotServed("the daemon does not run here", "What it said before: journalctl -u gitops-mvd")
+    after, number, found = 0, 0, api.ask("events", EventsView, limit=lines)
+    while True:
+        for event in found.events:
+            print_json(msgspec.to_builtins(event)) if machine else click.echo(_line(event))
+        if not follow:
+            return 0
+        after = found.last
+        timeout = 2 * LONGEST_WAIT_SECONDS
+        number = api.ask("changes", ChangesView, timeout=timeout, after=number, within=LONGEST_WAIT_SECONDS).number
+        found = api.ask("events", EventsView, after=after)
+
+
+def _line(event: EventView) -> str:
+    at = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(event.at))
+    return f"{at} {event.level:<7} {event.text}"
