@@ -197,6 +197,34 @@ def test_a_suspended_app_is_shown_as_suspended(served: Served) -> None:
     assert served.samples()["mvd_app_suspended"] == [({"app": "app-000"}, 0.0)]
 
 
+def test_a_pass_of_a_suspended_server_is_one_that_was_given_up(served: Served) -> None:
+    before = dict(served.daemon._wired.counts.counted().passes)
+    served.api.ask("suspend", DoneView, by="anna", why="the rack is moved")
+    try:
+        assert served.daemon.reconcile_pass(frozenset({SYNC})) is None
+        found = served.samples()
+    finally:
+        served.api.ask("resume", DoneView, by="anna")
+    assert found["mvd_host_suspended"] == [({}, 1.0)]
+    assert ({"result": "given_up"}, before["given_up"] + 1.0) in found["mvd_passes_total"]
+    assert ({"result": "complete"}, float(before["complete"])) in found["mvd_passes_total"]
+
+
+def test_who_looks_on_and_breaks_ends_no_pass(served: Served, caplog: pytest.LogCaptureFixture) -> None:
+    def broken(operation: object) -> None:
+        raise KeyError("broken")
+
+    told = served.daemon._wired.operations.told
+    told.insert(0, broken)
+    before = served.daemon._wired.counts.counted().passes["complete"]
+    try:
+        assert served.daemon.reconcile_pass(frozenset({SYNC}))
+    finally:
+        told.remove(broken)
+    assert served.daemon._wired.counts.counted().passes["complete"] == before + 1
+    assert "internal error operation=" in caplog.text
+
+
 def test_promtool_finds_nothing_to_lint(served: Served, promtool: str) -> None:
     limits.note("a forge", {"X-RateLimit-Remaining": "1", "X-RateLimit-Limit": "2", "X-RateLimit-Reset": "1796037356"})
     try:
