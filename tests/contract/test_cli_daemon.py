@@ -24,7 +24,7 @@ import yaml
 
 from gitops_mvd.cli.install import completion_text
 from gitops_mvd.daemon.loop import Daemon
-from gitops_mvd.daemon.triggers import SYNC
+from gitops_mvd.daemon.triggers import STOP, SYNC
 from gitops_mvd.daemon.wiring import Wired
 from tests.contract.terminal import Said, Terminal
 from tests.lab.bench.world import recorded
@@ -89,22 +89,16 @@ def server(world: tuple[Daemon, Wired, Path], capsys: pytest.CaptureFixture[str]
 
 
 @contextmanager
-def passes(server: Running) -> Iterator[None]:
-    """Inside, the daemon makes a pass whenever it is asked to."""
-    ends = threading.Event()
-
-    def loop() -> None:
-        while not ends.is_set():
-            if reasons := server.daemon._take(0.05):
-                server.daemon.reconcile_pass(reasons)
-
-    thread = threading.Thread(target=loop)
+def at_work(server: Running) -> Iterator[None]:
+    """Inside, the loop of the daemon runs."""
+    thread = threading.Thread(target=server.daemon._loop)
     thread.start()
     try:
         yield
     finally:
-        ends.set()
+        server.wired.mailbox.post(STOP)
         thread.join()
+        server.daemon._ending = ""
 
 
 # ---- what starts fast ------------------------------------------------------------------------------------------------
@@ -216,7 +210,7 @@ def test_who_may_not_ask_is_told_which_group_to_join(server: Running) -> None:
 
 
 def test_a_sync_is_made_by_the_daemon_and_its_result_shown(server: Running) -> None:
-    with passes(server):
+    with at_work(server):
         said = server.terminal.mvd("sync")
         told = json.loads(server.terminal.mvd("sync", "--json").out)
     assert said.code == 0
@@ -227,7 +221,7 @@ def test_a_sync_is_made_by_the_daemon_and_its_result_shown(server: Running) -> N
 def test_a_sync_of_a_suspended_server_says_why_nothing_was_changed(server: Running) -> None:
     server.terminal.mvd("suspend", "--why", "the disk is changed")
     try:
-        with passes(server):
+        with at_work(server):
             said = server.terminal.mvd("sync")
     finally:
         server.terminal.mvd("resume")
