@@ -42,6 +42,7 @@ COMMANDS = {
     "install": Listed(SET_UP, "install:install", "Install the daemon as a systemd service."),
     "doctor": Listed(SET_UP, "doctor:doctor", "Check everything that this server needs, with what to do."),
     "notify": Listed(SET_UP, "notify:notify", "Show who is notified, or send a test message."),
+    "metrics": Listed(SET_UP, "metrics:metrics", "Print a dashboard for Grafana, or alert rules for Prometheus."),
     "run": Listed(SET_UP, "run:run", "Run the reconcile loop (what the systemd unit starts)."),
     "kong": Listed(GATEWAY, "kong:kong", "Write what a Kong has into a config repository."),
     "adopt": Listed(GATEWAY, "kong:adopt", "Adopt what this server's Kong has and the repository declares."),

@@ -10,7 +10,20 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
 from gitops_mvd.core.claims import Claim, of_app, passing
-from gitops_mvd.core.errors import Interrupted, Lacking, MvdError, NotNow, StepFailed, Unavailable
+from gitops_mvd.core.errors import (
+    DEFECT,
+    INTERNAL,
+    LACKS,
+    NOT_NOW,
+    VERSION,
+    Interrupted,
+    Lacking,
+    MvdError,
+    NotNow,
+    StepFailed,
+    Unavailable,
+    fault_of,
+)
 from gitops_mvd.core.model import (
     WAIT,
     App,
@@ -323,4 +336,12 @@ def conclude(app: str, decision: Decision | None, error: MvdError | None, health
             assert decision is not None, "nothing was decided, and nothing went wrong"
             verdict = decision.verdict
     sync, operation, why = verdict
-    return Outcome(app, sync, health, operation, plan, why)
+    fault = _fault(failure) if failure else fault_of(error) if error else ""
+    return Outcome(app, sync, health, operation, plan, why, fault=fault)
+
+
+def _fault(failure: Failure) -> str:
+    """Whose fault a failure is that stands against a version."""
+    if INTERNAL in failure.why:
+        return DEFECT
+    return {WAIT: NOT_NOW, LACKING: LACKS}.get(failure.action, VERSION)

@@ -533,7 +533,8 @@ class Outcome:
 
     `removed` says that nothing of the app is left to be counted: Git no longer has it, and this pass took it away.
     `changed` tells what differs from the version that ran before, "" if nothing does.  An app that is `suspended` was
-    left as it is, or stopped, and `why` tells so.
+    left as it is, or stopped, and `why` tells so.  `fault` says whose
+    fault a failure is, one of `errors.FAULTS`.
     """
 
     app: str
@@ -545,6 +546,7 @@ class Outcome:
     removed: bool = False
     changed: str = ""
     suspended: Suspension | None = None
+    fault: str = ""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "app", plain_line(self.app))
@@ -636,7 +638,7 @@ class Instance:
     first process on this host, 0 if unknown.  `unpublished` names a port of the host that was asked for and that the
     engine has not published, "" without any.  `finished` is the ISO time of its last end, "" if it never ended.
     `refused` is why the engine did not start it, "" for one that was started or not tried yet.
-    `published` are its ports on the host, as the listing has them.
+    `published` are its ports on the host, as the listing has them; `id` is Docker's own, of 64 hex digits.
     """
 
     name: str
@@ -652,6 +654,7 @@ class Instance:
     finished: str = ""
     refused: str = ""
     published: tuple[Published, ...] = ()
+    id: str = ""
 
 
 def unix_time(started: str) -> float:

@@ -21,7 +21,7 @@ from gitops_mvd.core.decide import (
     recall,
 )
 from gitops_mvd.core.difference import what_changed
-from gitops_mvd.core.errors import Interrupted, MvdError, StepFailed, Unavailable
+from gitops_mvd.core.errors import UNANSWERED, Interrupted, MvdError, StepFailed, Unavailable
 from gitops_mvd.core.handover import handovers, together
 from gitops_mvd.core.model import WAIT, App, Desired, Failure, Health, Operation, Outcome, Report, Sync
 from gitops_mvd.core.plan_text import AppChange, in_short
@@ -74,7 +74,8 @@ def _unknown(candidate: Candidate, host: Host, error: Unavailable) -> Outcome:
     app, suspended = candidate.app, candidate.suspended
     if suspended:
         return Outcome(app.name, Sync.UNKNOWN, Health.SUSPENDED, why=suspended.text, suspended=suspended)
-    return Outcome(app.name, Sync.UNKNOWN, host.health(app), Operation.RUNNING, why=_redacted(str(error), app))
+    why = _redacted(str(error), app)
+    return Outcome(app.name, Sync.UNKNOWN, host.health(app), Operation.RUNNING, why=why, fault=UNANSWERED)
 
 
 def settle(group: Group, host: Host, history: History, commit: str) -> list[Outcome]:

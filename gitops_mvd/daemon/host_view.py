@@ -184,7 +184,8 @@ def _service(found: ServiceHealth) -> ServiceView:
 def _instance(instance: Instance, health: Health, why: str) -> InstanceView:
     ports = (f"{it.address}:{it.port}->{it.target}/{it.protocol}".removesuffix("/tcp") for it in instance.published)
     since = unix_time(instance.started) if instance.started else 0.0
-    return InstanceView(instance.name, instance.state, health, told_line(why), since, tuple(sorted(ports)))
+    shown = tuple(sorted(ports))
+    return InstanceView(instance.name, instance.state, health, told_line(why), since, shown, instance.id)
 
 
 def _routes(service: Service) -> Iterator[RouteView]:

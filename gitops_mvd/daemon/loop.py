@@ -22,7 +22,16 @@ import schedule
 import sdnotify
 
 from gitops_mvd.core.backoff import Backoff
-from gitops_mvd.core.errors import ManifestError, MvdError, RevisionRefused, StepFailed, Unavailable
+from gitops_mvd.core.errors import (
+    DEFECT,
+    INTERNAL,
+    UNANSWERED,
+    ManifestError,
+    MvdError,
+    RevisionRefused,
+    StepFailed,
+    Unavailable,
+)
 from gitops_mvd.core.model import Desired, Health, Operation, Outcome, Report, Revision, Sync
 from gitops_mvd.core.reconcile import Group, reconcile
 from gitops_mvd.core.redact import learn_apps, redact, secrets_of_app
@@ -31,6 +40,7 @@ from gitops_mvd.daemon import triggers
 from gitops_mvd.daemon.answers import Answers
 from gitops_mvd.daemon.api_server import ApiThread
 from gitops_mvd.daemon.events import Events
+from gitops_mvd.daemon.metrics import MetricsApplication, MetricsThread
 from gitops_mvd.daemon.pulse import Pulse
 from gitops_mvd.daemon.supervisor import Run, Supervisor
 from gitops_mvd.daemon.triggers import PULL_REQUEST, PUSH, RELOAD, STOP, SYNC
@@ -125,15 +135,24 @@ class Daemon:
         for receiver in wired.notifier.receivers:
             yield f"notify {receiver.name}", receiver.run, receiver.wake
         yield "monitor", wired.monitor.run, wired.monitor.wake
-        yield "docker events", triggers.docker_events(wired.engine, post), wired.engine.hang_up
+        yield "docker events", triggers.docker_events(wired.engine, post, wired.counts.container), wired.engine.hang_up
         yield "file changes", triggers.file_changes(wired, post), lambda: None
         api = ApiThread(self.answers, wired.settings_path, Path(wired.settings.run))
         yield "api", api.run, api.wake
+        if metrics := wired.settings.metrics:
+            port = MetricsThread(metrics.listen, self._metrics)
+            yield "metrics", port.run, port.wake
+        if wired.traces:
+            yield "traces", wired.traces.run, wired.traces.wake
         if wired.pull_requests:
             yield "pull requests", wired.pull_requests.run, wired.pull_requests.wake
         if wired.webhook:
             webhooks = WebhookThread(wired.webhook, wired.settings.branch, post)
             yield "webhooks", webhooks.run, webhooks.wake
+
+    def _metrics(self) -> MetricsApplication:
+        checks = {"/healthz": self.answers.health, "/readyz": self.answers.ready}
+        return MetricsApplication(self.answers.registry, checks)
 
     @contextmanager
     def _signals(self, status: int) -> Iterator[None]:
@@ -236,7 +255,7 @@ class Daemon:
             failure = self._wait_because(error)
         except Exception as error:  # a bug ends this pass, and not the daemon: the next one may get by
             failure = self._wait_because(_bug(error, "pass"))
-        operations.end(report)
+        operations.end(report, "" if report else failure or "; ".join(self._warnings.values()))
         self.answers.passed(report, self._revision, failure, self._asked_git)
         if not report:
             with suppress(Unavailable):
@@ -456,7 +475,7 @@ class Daemon:
 def _bug(error: Exception, where: str, secrets: Iterable[str] = ()) -> MvdError:
     """What to tell of an error that nobody thought of, which is logged with its traceback."""
     log.error("internal error %s\n%s", where, redact("".join(traceback.format_exception(error)), secrets))
-    return MvdError(f"internal error, see the log of gitops-mvd: {type(error).__name__}")
+    return MvdError(f"{INTERNAL}, see the log of gitops-mvd: {type(error).__name__}")
 
 
 def _isolated(do: Callable[[Group], Sequence[Outcome]], group: Group) -> Sequence[Outcome]:
@@ -465,8 +484,8 @@ def _isolated(do: Callable[[Group], Sequence[Outcome]], group: Group) -> Sequenc
     try:
         return do(group)
     except Unavailable as error:  # Docker or the history, before a step was taken
-        operation, why = Operation.RUNNING, str(error)
+        operation, why, fault = Operation.RUNNING, str(error), UNANSWERED
     except Exception as error:
         secrets = {secret for candidate in group for secret in secrets_of_app(candidate.app)}
-        operation, why = Operation.FAILED, str(_bug(error, f"app={','.join(names)}", secrets))
-    return [Outcome(name, Sync.UNKNOWN, Health.UNKNOWN, operation, why=why) for name in names]
+        operation, why, fault = Operation.FAILED, str(_bug(error, f"app={','.join(names)}", secrets)), DEFECT
+    return [Outcome(name, Sync.UNKNOWN, Health.UNKNOWN, operation, why=why, fault=fault) for name in names]

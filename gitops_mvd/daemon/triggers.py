@@ -48,13 +48,18 @@ def signals(post: Post) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def docker_events(engine: Engine, post: Post) -> Run:
-    """A thread by which an event of a managed container posts `docker`; `Engine.hang_up` wakes it."""
+def docker_events(engine: Engine, post: Post, count: Callable[[str, str], None]) -> Run:
+    """A thread by which an event of a managed container posts `docker`; `Engine.hang_up` wakes it.
+
+    `count` gets action and name of each such event.
+    """
 
     def run(stop: threading.Event, up: Callable[[], None]) -> None:
         def notice(kind: str, action: str, name: str) -> None:
             if kind == "engine":
                 up()
+            if kind == "container":
+                count(action, name)
             if kind in {"container", "engine"}:
                 post("docker")
 

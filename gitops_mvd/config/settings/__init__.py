@@ -13,6 +13,7 @@ from gitops_mvd.config.settings.engine import DOCKER_SECTION, Docker
 from gitops_mvd.config.settings.forge import FORGE_SECTION, WEBHOOK_SECTION, ForgeSettings, Webhook, complete
 from gitops_mvd.config.settings.kong import KongSettings, read_kong
 from gitops_mvd.config.settings.log import LOG_SECTION, LogSettings
+from gitops_mvd.config.settings.metrics import METRICS_SECTION, TRACES_SECTION, Metrics, Traces
 from gitops_mvd.config.settings.notify import NotifySettings, read_notify
 from gitops_mvd.config.settings.policy import read_policy
 from gitops_mvd.config.settings.repository import Credentials, Verify, read_credentials, read_verify
@@ -42,6 +43,8 @@ class Settings:
     forge: ForgeSettings | None = None
     webhook: Webhook | None = None
     web: WebSettings = field(default_factory=lambda: WebSettings())
+    metrics: Metrics | None = None
+    traces: Traces | None = None
     notify: tuple[NotifySettings, ...] = ()
     policy: Policy | None = None
     log: LogSettings = field(default_factory=lambda: LogSettings())
@@ -85,6 +88,8 @@ SETTINGS_SECTION = section(
         ),
         "webhook": Key("The address that listens for webhooks of the forge.", WEBHOOK_SECTION, "none"),
         "web": Key("The page that `mvd web` serves.", read_web),
+        "metrics": Key("The address that Prometheus scrapes.", METRICS_SECTION, "none, only the local API has them"),
+        "traces": Key("Where each deploy is sent as a trace of OpenTelemetry.", TRACES_SECTION, "none"),
         "notify": Key("Who is notified of failures and recoveries, a list.", read_notify, "none"),
         "policy": Key(
             "What the repository may not do with this server: a level such as `restricted`, or the keys below.",

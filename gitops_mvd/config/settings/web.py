@@ -9,8 +9,7 @@ from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 from gitops_mvd.config.readers import absolute, either, filled, mapping_of, tuple_of
-from gitops_mvd.config.settings.forge import host_and_port, listen_address
-from gitops_mvd.config.settings.section import address, is_this_machine, section
+from gitops_mvd.config.settings.section import address, host_and_port, is_this_machine, listening, section
 from gitops_mvd.config.tables import Key, Place, accepts
 from gitops_mvd.config.yamltree import Node, Sink, mistakes, parse
 from gitops_mvd.core.errors import ManifestError
@@ -151,7 +150,7 @@ WEB_SECTION = section(
         "listen": Key(
             "The address and port to listen at, plain HTTP. Whatever is not of this machine alone needs a login: "
             "`token_file` or `proxy`.",
-            listen_address,
+            listening,
         ),
         "url": Key(
             "Where people reach the page: `https://mvd.example.com`, or with a path. If it is set, commit statuses "
