@@ -10,7 +10,7 @@ from pathlib import Path
 import uvicorn
 
 from gitops_mvd.api.client import Api
-from gitops_mvd.config.settings.forge import host_and_port
+from gitops_mvd.config.settings.section import host_and_port
 from gitops_mvd.config.settings.web import WebSettings
 from gitops_mvd.core.errors import MvdError, Unavailable
 from gitops_mvd.web.fleet import Fleet
