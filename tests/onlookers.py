@@ -8,6 +8,7 @@ from typing import Any
 from gitops_mvd import probes
 from gitops_mvd.daemon.changes import Changes
 from gitops_mvd.daemon.operations import Operations
+from gitops_mvd.metrics.counts import Counts
 from gitops_mvd.state.operations import OperationsFile
 
 
@@ -15,4 +16,6 @@ def onlookers(folder: Path) -> dict[str, Any]:
     """The parts of a wired server by which others look on, kept in a folder."""
     changes = Changes()
     operations = Operations(OperationsFile(folder / "operations.db"), changes, probes.summary)
-    return {"changes": changes, "operations": operations, "views": None}
+    counts = Counts()
+    operations.told.append(counts.passed)
+    return {"changes": changes, "operations": operations, "views": None, "counts": counts, "traces": None}

@@ -6,8 +6,8 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from gitops_mvd.daemon.small_server import Server
 from gitops_mvd.daemon.supervisor import Run, Supervisor
-from gitops_mvd.daemon.webhook import Server
 
 
 @contextmanager

@@ -6,8 +6,8 @@ import http.client
 import json
 import os
 import socket
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, TypeVar
 from urllib.parse import quote, unquote, urlencode
 
@@ -21,6 +21,7 @@ T = TypeVar("T")
 ANSWERS_WITHIN_SECONDS = 10.0
 LONG_ANSWER_SECONDS = 120.0  # of what a process of its own finds out, such as a plan
 LARGEST_ANSWER = 64 << 20  # bytes
+LARGEST_STREAMED = 4 << 20  # bytes of one value of an endless answer
 
 
 class NotServed(Unavailable):
@@ -53,17 +54,27 @@ class Api:
         try:
             return msgspec.json.decode(body, type=of)
         except msgspec.MsgspecError as error:
-            raise Unavailable(f"the daemon's answer cannot be read: {error}", "is it of another version?") from None
+            raise _unreadable(error) from None
 
-    def stream(self, name: str, of: type[T], /, *, timeout: float, **parameters: Any) -> Iterator[T]:
+    def stream(
+        self, name: str, of: type[T], /, *, timeout: float, until: Callable[[], bool] = lambda: False, **parameters: Any
+    ) -> Iterator[T]:
         """The values of an endless answer as they come; `timeout` is the pause that is too long.
 
-        The daemon sends an empty line now and then, so that a pause says that it is gone.
+        The daemon sends an empty line now and then, so that a pause says that it is gone.  At each sign of life,
+        `until` is asked whether that is enough.
         """
         rest = b""
         for part in self._ask(BY_NAME[name], timeout, parameters):
-            *lines, rest = (rest + part).split(b"\n")
-            yield from (msgspec.json.decode(line, type=of) for line in lines if line)
+            if until():
+                return
+            *lines, rest = (rest + part).split(b"\n") if b"\n" in part else (rest + part,)
+            if len(rest) > LARGEST_STREAMED:
+                raise Unavailable("a line of the daemon's answer is too long")
+            try:
+                yield from (msgspec.json.decode(line, type=of) for line in lines if line)
+            except msgspec.MsgspecError as error:
+                raise _unreadable(error) from None
 
     def _ask(self, endpoint: Endpoint, timeout: float, parameters: dict[str, Any]) -> Iterator[bytes]:
         """The parts of the body of the answer."""
@@ -73,8 +84,7 @@ class Api:
             path = path.replace(f"{{{name}}}", quote(str(parameters.pop(name)), safe=""))
         query = urlencode({name: _text(value) for name, value in parameters.items()}) if is_read else ""
         body = None if is_read else json.dumps(parameters)
-        where = self._reads if is_read else self._acts
-        with _connected(where, timeout) as connection:
+        with self._connected(endpoint, timeout) as connection:
             headers = {"Content-Type": "application/json"} if body else {}
             connection.request(endpoint.method, f"{path}?{query}" if query else path, body, headers)
             answer = connection.getresponse()
@@ -87,6 +97,14 @@ class Api:
                 if total > LARGEST_ANSWER and not endpoint.is_stream:
                     raise Unavailable("the daemon's answer is too large")
                 yield part
+
+    def _connected(self, endpoint: Endpoint, timeout: float) -> AbstractContextManager[http.client.HTTPConnection]:
+        """A connection to whoever answers that endpoint."""
+        return _connected(self._reads if endpoint.method == "GET" else self._acts, timeout)
+
+
+def _unreadable(error: Exception) -> Unavailable:
+    return Unavailable(f"the daemon's answer cannot be read: {error}", "is it of another version?")
 
 
 def _text(value: Any) -> str:

@@ -33,7 +33,7 @@ def openapi(version: str) -> dict[str, Any]:
 
 
 def _operation(endpoint: Endpoint, answer: Any, error: Any) -> dict[str, Any]:
-    form = LINES if endpoint.is_stream else JSON
+    form = endpoint.form or (LINES if endpoint.is_stream else JSON)
     described: dict[str, Any] = {
         "operationId": endpoint.name,
         "summary": endpoint.what,

@@ -27,6 +27,7 @@ READERS, ACTORS = "mvd", "mvd-act"
 SETTINGS_HEADER = "Mvd-Settings"  # of every answer: the path of the settings that the daemon was started with
 ALONE = "MVD_ALONE"  # in the environment of a command of `mvd`: it looks for itself, and asks no daemon
 MOST_LINES = 10_000
+PROMETHEUS = "text/plain; version=0.0.4; charset=utf-8"
 LONGEST_WAIT_SECONDS = 30.0
 
 
@@ -41,7 +42,10 @@ class Parameter(Struct, frozen=True):
 
 
 class Endpoint(Struct, frozen=True):
-    """A question: `answer` is the type of its answer; an `is_stream` answers with a line of JSON for each."""
+    """A question: `answer` is the type of its answer; an `is_stream` answers with a line of JSON for each.
+
+    A `form` is the media type of an answer that is a text instead.
+    """
 
     name: str
     method: str
@@ -50,6 +54,7 @@ class Endpoint(Struct, frozen=True):
     answer: Any
     parameters: tuple[Parameter, ...] = ()
     is_stream: bool = False
+    form: str = ""
 
 
 def _name(what: str) -> Parameter:
@@ -143,6 +148,7 @@ ENDPOINTS = (
         (_name("APP or APP/SERVICE, or nothing for all."),),
     ),
     Endpoint("doctor", "GET", "/v1/doctor", "What `mvd doctor --json` finds.", CommandView),
+    Endpoint("metrics", "GET", "/metrics", "All metrics, as Prometheus reads them.", str, form=PROMETHEUS),
     Endpoint("openapi", "GET", "/v1/openapi.json", "This description.", dict[str, Any]),
     Endpoint("health", "GET", "/healthz", "Is the loop at work?  503 if it hangs.", DoneView),
     Endpoint("ready", "GET", "/readyz", "Has there been a pass, and does Git answer?  503 if not.", DoneView),

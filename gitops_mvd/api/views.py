@@ -40,7 +40,10 @@ class RouteView(Struct, frozen=True):
 
 
 class InstanceView(Struct, frozen=True):
-    """One container: `state` is Docker's word, `since` its last start, `ports` as `127.0.0.1:20001->8080`."""
+    """One container: `state` is Docker's word, `since` its last start, `ports` as `127.0.0.1:20001->8080`.
+
+    `id` is the one that Docker gave it.
+    """
 
     name: str
     state: str
@@ -48,6 +51,7 @@ class InstanceView(Struct, frozen=True):
     why: str = ""
     since: float = 0.0
     ports: tuple[str, ...] = ()
+    id: str = ""
 
 
 class ServiceView(Struct, frozen=True):
@@ -161,7 +165,10 @@ class StepView(Struct, frozen=True):
 
 
 class ResultView(Struct, frozen=True):
-    """How one app came out of an operation."""
+    """How one app came out of an operation.
+
+    `fault` says whose fault a failure is: `version`, `not_now`, `lacking`, `unanswered` or `defect`.
+    """
 
     app: str
     sync: str
@@ -169,12 +176,14 @@ class ResultView(Struct, frozen=True):
     operation: str
     why: str = ""
     changed: str = ""
+    fault: str = ""
 
 
 class OperationView(Struct, frozen=True):
     """One pass in which something was changed, or is being changed while `ended` is 0.
 
     `causes` are what woke the daemon: `push`, `sync`, `poll`, ...  `more_steps` counts steps that were not kept.
+    `error` is why the pass was given up, as if Docker did not answer.
     """
 
     id: int
@@ -186,11 +195,12 @@ class OperationView(Struct, frozen=True):
     steps: tuple[StepView, ...] = ()
     results: tuple[ResultView, ...] = ()
     more_steps: int = 0
+    error: str = ""
 
     @property
     def is_green(self) -> bool:
         """Has every app of it succeeded?"""
-        return all((it.health, it.operation) == ("Healthy", "Succeeded") for it in self.results)
+        return not self.error and all((it.health, it.operation) == ("Healthy", "Succeeded") for it in self.results)
 
 
 class HistoryView(Struct, frozen=True):

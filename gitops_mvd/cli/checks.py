@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from gitops_mvd.cli.host_text import thread_text
 from gitops_mvd.cli.output import counted, when
 from gitops_mvd.cli.server import connect
-from gitops_mvd.config.settings.forge import host_and_port
+from gitops_mvd.config.settings.section import host_and_port
 from gitops_mvd.core.errors import ManifestError, MvdError, Unavailable
 
 if TYPE_CHECKING:
@@ -177,7 +177,8 @@ def _notify(wired: Wired) -> Iterator[Finding]:
 
 
 def _webhook(wired: Wired) -> Iterator[Finding]:
-    from gitops_mvd.daemon.webhook import OTHER_PORT, listen, listens
+    from gitops_mvd.daemon.small_server import listen
+    from gitops_mvd.daemon.webhook import OTHER_PORT, listens
 
     if not wired.webhook:  # the poll does without
         return

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from typing import Any
 
 import click
 import msgspec
@@ -41,12 +42,18 @@ def history(config: Path, lines: int, app: str, machine: bool) -> int:
 
         events = Server(config).history(lines, app)
     if machine:
-        print_json(msgspec.to_builtins(events))
+        print_json([_as_builtins(event) for event in events])
         return 0
     now = time.time()
     rows = [(when(e.at, now), e.commit[:7], e.app, e.operation, e.health, _words(e)) for e in events]
     print_table(("WHEN", "COMMIT", "APP", "OPERATION", "HEALTH", ""), rows)
     return 0
+
+
+def _as_builtins(event: HistoryView) -> dict[str, Any]:
+    """An event for programs; `changed` only if anything was, as it always was."""
+    value: dict[str, Any] = msgspec.to_builtins(event)
+    return {name: it for name, it in value.items() if name != "changed" or it}
 
 
 def _words(event: HistoryView) -> str:

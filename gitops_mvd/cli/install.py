@@ -16,6 +16,7 @@ from gitops_mvd.config import settings
 from gitops_mvd.core.errors import ManifestError, Unavailable
 
 UNIT = Path("/etc/systemd/system/gitops-mvd.service")
+WEB_UNIT = UNIT.with_name("gitops-mvd-web.service")
 COMPLETIONS = {  # where each shell looks for them, on the distributions that have it
     "bash": Path("/usr/share/bash-completion/completions/mvd"),
     "zsh": Path("/usr/share/zsh/vendor-completions/_mvd"),
@@ -51,9 +52,10 @@ COMPLETE = "_MVD_COMPLETE"  # the variable by which a shell asks what there is
 
 @click.command(epilog="Example: mvd install --repository https://github.com/acme/config")
 @click.option("--repository", default="", metavar="URL", help="The config repository, if there are no settings yet.")
+@click.option("--web", is_flag=True, help="Also the page, a service of its own (`mvd web`).")
 @click.option("--no-start", is_flag=True, help="Only write the files.")
 @click.pass_obj
-def install(config: Path, repository: str, no_start: bool) -> int:
+def install(config: Path, repository: str, web: bool, no_start: bool) -> int:
     """Install the daemon as a systemd service.
 
     Writes its unit and, with --repository, its settings; starts it now and at every boot.  Lets the journal take all
@@ -61,7 +63,31 @@ def install(config: Path, repository: str, no_start: bool) -> int:
     """
     for line in set_up(config, repository, start=not no_start):
         click.echo(line)
+    if web:
+        for line in set_up_page(config, start=not no_start):
+            click.echo(line)
     return 0
+
+
+def set_up_page(config: Path, *, start: bool) -> Iterator[str]:
+    """Write the unit of the page, and start it; yields what was done, one line each.  Raises Unavailable."""
+    from gitops_mvd.state.files import Entry, write
+    from gitops_mvd.systemd.client import Systemd
+
+    try:
+        write(WEB_UNIT, Entry(unit_text(config, WEB_UNIT.name, "web").encode(), 0o644))
+        yield f"wrote {WEB_UNIT}"
+    except OSError as error:
+        raise Unavailable(f"cannot write {error.filename}: {error.strerror}", "Run as root") from error
+    systemd = Systemd()
+    systemd.reload()
+    if start:
+        systemd.enable([WEB_UNIT.name])
+        systemd.stop([WEB_UNIT.name], within=STOP_SECONDS)
+        systemd.start([WEB_UNIT.name])
+        where = settings.read(str(config), config.read_bytes()).web
+        at = where.url or f"http://{where.listen}"
+        yield f"started {WEB_UNIT.name}, now and at every boot: {at}. Its log: journalctl -u {WEB_UNIT.stem}"
 
 
 def set_up(config: Path, repository: str, *, start: bool) -> Iterator[str]:
@@ -80,7 +106,7 @@ def set_up(config: Path, repository: str, *, start: bool) -> Iterator[str]:
             config.parent.mkdir(parents=True, exist_ok=True)
             write(config, Entry(SETTINGS.format(repository=repository).encode(), 0o644))
             yield f"wrote {config}"
-        write(UNIT, Entry(unit_text(config).encode(), 0o644))
+        write(UNIT, Entry(unit_text(config, UNIT.name, "run").encode(), 0o644))
         yield f"wrote {UNIT}"
         write(GROUPS, Entry(GROUPS_TEXT.encode(), 0o644))
         yield f"wrote {GROUPS}: members of {READERS} may look, those of {ACTORS} may act"
@@ -106,11 +132,11 @@ def set_up(config: Path, repository: str, *, start: bool) -> Iterator[str]:
         yield "started gitops-mvd.service, now and at every boot. Watch it: journalctl -fu gitops-mvd"
 
 
-def unit_text(config: Path) -> str:
-    """The unit of the daemon, with the path of this installation and of these settings in it."""
-    text = (resources.files("gitops_mvd") / "gitops-mvd.service").read_text()
+def unit_text(config: Path, unit: str, command: str) -> str:
+    """A unit that runs a command of `mvd`, with the path of this installation and of these settings in it."""
+    text = (resources.files("gitops_mvd") / unit).read_text()
     mvd = shutil.which("mvd", path=str(Path(sys.executable).parent)) or f"{sys.executable} -m gitops_mvd"
-    text = text.replace("ExecStart=/usr/local/bin/mvd run", f"ExecStart={mvd} --config {config} run")
+    text = text.replace(f"ExecStart=/usr/local/bin/mvd {command}", f"ExecStart={mvd} --config {config} {command}")
     writable = "ReadWritePaths=/etc/systemd/system"
     return text.replace(writable, " ".join([writable, *_writable_folders(config)]))
 

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import click
 import msgspec
@@ -87,7 +88,7 @@ def _asked(api: Api, name: str, lines: int, follow: bool, since: float) -> Itera
     while True:
         why = "the daemon has ended"
         try:
-            asked = {"name": name, "lines": lines, "follow": follow, "after": after, "since": since}
+            asked: dict[str, Any] = {"name": name, "lines": lines, "follow": follow, "after": after, "since": since}
             for line in api.stream("logs", LogLine, timeout=SILENT_SECONDS, **asked):
                 after, told = line.cursor, ""
                 yield line

@@ -112,13 +112,15 @@ def names_in_history(config: Path) -> list[str]:
 def _state(app: AppPreview, history: SqliteHistory) -> AppState:
     last = history.last_event(app.name)
     operation = Operation.SUCCEEDED if app.is_green or not last else last.operation
-    return AppState(app.name, app.sync, app.health, operation, app.reason)
+    return AppState(app.name, app.sync, app.health, operation, app.reason, suspended=app.suspended)
 
 
 def _remark(app: AppPreview, history: SqliteHistory) -> str:
     """Why an app is not simply what its commit says, and which commit failed."""
     if app.sync is Sync.UNKNOWN:
         return f"{app.name}: cannot be planned now: {app.why}"
+    if app.suspended:
+        return f"{app.name}: {'nothing else is changed' if app.plan else 'left as it is'}: {app.why}"
     if app.is_overridden:
         return f"{app.name}: deployed, but {app.why}"
     events = history.events(LATEST_EVENTS, app.name)

@@ -86,11 +86,14 @@ class _Waiting:
 
 
 def as_builtins(view: HostView, name: str) -> Any:
-    """The view as JSON, with what is chosen of it."""
+    """The view as JSON, with what is chosen of it; `revision` and `app` are as programs have always found them."""
     apps, services = chosen(view, name)
     if "/" in name:
         apps = tuple(replace(app, services=services) for app in apps)
-    return msgspec.to_builtins(replace(view, apps=apps))
+    value = msgspec.to_builtins(replace(view, apps=apps))
+    value["revision"] = view.commit.commit if view.commit else ""
+    value["apps"] = [{"app": app["name"], **app} for app in value["apps"]]
+    return value
 
 
 def _print(seen: Seen, name: str, machine: bool) -> None:

@@ -26,6 +26,12 @@ from gitops_mvd.core.redact import told_text
 if TYPE_CHECKING:
     from gitops_mvd.core.model import Problem, Resource
 
+VERSION, NOT_NOW, LACKS, UNANSWERED, DEFECT = "version", "not_now", "lacking", "unanswered", "defect"
+FAULTS = (VERSION, NOT_NOW, LACKS, UNANSWERED, DEFECT)
+"""Whose fault it is: the version's, which is not tried again; the surroundings', a host's that lacks something, or that
+of whoever does not answer, which all go on by themselves; or our own."""
+INTERNAL = "internal error"  # begins a message of our own defects
+
 
 class MvdError(Exception):
     """What went wrong, in one sentence that names the thing; `hint` says what to do."""
@@ -101,6 +107,22 @@ class NotNow(StepFailed):
 
 class Lacking(StepFailed):
     """This host lacks something that the manifest needs and that nobody here makes: a device, a driver, a host path."""
+
+
+def fault_of(error: MvdError) -> str:
+    """Whose fault an error is, one of FAULTS; "" if something newer only came between."""
+    match error:
+        case Interrupted():
+            return ""
+        case Unavailable():
+            return UNANSWERED
+        case _ if INTERNAL in error.message:
+            return DEFECT
+        case NotNow():
+            return NOT_NOW
+        case Lacking():
+            return LACKS
+    return VERSION
 
 
 @contextmanager

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 from gitops_mvd.core.compose import Endpoint, Logging, Mount, Network, Run, Volume
 from gitops_mvd.core.redact import told_line, told_text
+from gitops_mvd.core.suspension import Suspension
 from gitops_mvd.core.text import plain_line
 from gitops_mvd.core.xkong import Declaration, XKong
 
@@ -342,7 +343,7 @@ class App:
     `networks` and `volumes` map the real name on the host to its options in Compose's long form (`external: true` if
     somebody else makes it).  `kong_entities` has Kong-wide entities in its declarative format, for the one app
     made of the folder `kong/`; it is empty for all others.  `notes` is what its files say that is done otherwise than
-    somebody might expect; it is not part of the version.
+    somebody might expect, and `suspend` that its commit suspends it; neither is part of the version.
     """
 
     name: str
@@ -351,6 +352,7 @@ class App:
     volumes: Mapping[str, Volume] = field(default_factory=dict)
     kong_entities: Mapping[str, list[Declaration]] = field(default_factory=dict, repr=False)
     notes: tuple[Problem, ...] = field(default=(), compare=False)
+    suspend: Suspension | None = field(default=None, compare=False)
 
     @cached_property
     def version(self) -> str:
@@ -530,7 +532,9 @@ class Outcome:
     """How one app came out of a pass; `why` is the cause in one sentence, "" if it is simply healthy.
 
     `removed` says that nothing of the app is left to be counted: Git no longer has it, and this pass took it away.
-    `changed` tells what differs from the version that ran before, "" if nothing does.
+    `changed` tells what differs from the version that ran before, "" if nothing does.  An app that is `suspended` was
+    left as it is, or stopped, and `why` tells so.  `fault` says whose
+    fault a failure is, one of `errors.FAULTS`.
     """
 
     app: str
@@ -541,6 +545,8 @@ class Outcome:
     why: str = ""
     removed: bool = False
     changed: str = ""
+    suspended: Suspension | None = None
+    fault: str = ""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "app", plain_line(self.app))
@@ -632,7 +638,7 @@ class Instance:
     first process on this host, 0 if unknown.  `unpublished` names a port of the host that was asked for and that the
     engine has not published, "" without any.  `finished` is the ISO time of its last end, "" if it never ended.
     `refused` is why the engine did not start it, "" for one that was started or not tried yet.
-    `published` are its ports on the host, as the listing has them.
+    `published` are its ports on the host, as the listing has them; `id` is Docker's own, of 64 hex digits.
     """
 
     name: str
@@ -648,6 +654,7 @@ class Instance:
     finished: str = ""
     refused: str = ""
     published: tuple[Published, ...] = ()
+    id: str = ""
 
 
 def unix_time(started: str) -> float:

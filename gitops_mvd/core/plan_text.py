@@ -86,6 +86,9 @@ def app_change(
     takes the place of another app.
     """
     goal = decision.goal or App(decision.app.name)
+    if decision.suspended:
+        found = what_changed(decision.app, decision.known.good, decision.known.before, roles)
+        return AppChange(decision.app.name, found, FREE, (decision.suspended.text, *beside))
     if decision.failure:
         back = ("goes back to the version that last worked",) if decision.plan else ()
         return AppChange(decision.app.name, (), cost(decision.plan, goal, roles, (), why, together), back)

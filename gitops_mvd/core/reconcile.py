@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from typing import TypeAlias, TypeVar, cast
 
 from gitops_mvd.core.decide import (
+    NONE,
     REST,
     Candidate,
     Decision,
@@ -20,12 +21,13 @@ from gitops_mvd.core.decide import (
     recall,
 )
 from gitops_mvd.core.difference import what_changed
-from gitops_mvd.core.errors import Interrupted, MvdError, StepFailed, Unavailable
+from gitops_mvd.core.errors import UNANSWERED, Interrupted, MvdError, StepFailed, Unavailable
 from gitops_mvd.core.handover import handovers, together
 from gitops_mvd.core.model import WAIT, App, Desired, Failure, Health, Operation, Outcome, Report, Sync
 from gitops_mvd.core.plan_text import AppChange, in_short
 from gitops_mvd.core.ports import History, Host
 from gitops_mvd.core.redact import redact, secrets_of_app
+from gitops_mvd.core.suspension import Suspension
 from gitops_mvd.core.text import LONGEST_LINE
 
 In = TypeVar("In")
@@ -42,23 +44,25 @@ def reconcile(
     side_by_side: Map[Group, Sequence[Outcome]] = map,
     *,
     allow_empty: bool = False,
+    suspended: Mapping[str, Suspension] = NONE,
 ) -> Report:
     """Make this host match `desired`; one bad app never holds up another.
 
     Deploying, healing drift, rolling back and removing are all this one function.  It trusts no event and no memory of
     its own: it reads the whole truth each time, so a lost webhook, a crash half-way and a hand-edited unit all end the
-    same way.  `side_by_side` is `map`, or that of a pool of threads.
+    same way.  `side_by_side` is `map`, or that of a pool of threads.  `suspended` are the apps that an operator has
+    suspended, by name.
     """
 
     def one(group: Group) -> Sequence[Outcome]:
         try:
             admitted = [admit(candidate, host) for candidate in group]
         except Unavailable as error:
-            return [_unknown(candidate.app, host, error) for candidate in group]
+            return [_unknown(candidate, host, error) for candidate in group]
         return settle(admitted, host, history, desired.revision.commit)
 
     # Consumers and the like come first: a route of an app may name them.
-    every = candidates(desired, host.apps(), allow_empty=allow_empty)
+    every = candidates(desired, host.apps(), allow_empty=allow_empty, suspended=suspended)
     groups = together(every, handovers(every, host, history))
     first = [group for group in groups if any(candidate.app.kong_entities for candidate in group)]
     rest = [group for group in groups if group not in first]
@@ -66,8 +70,12 @@ def reconcile(
     return Report(host.name, desired.revision, tuple(outcomes))
 
 
-def _unknown(app: App, host: Host, error: Unavailable) -> Outcome:
-    return Outcome(app.name, Sync.UNKNOWN, host.health(app), Operation.RUNNING, why=_redacted(str(error), app))
+def _unknown(candidate: Candidate, host: Host, error: Unavailable) -> Outcome:
+    app, suspended = candidate.app, candidate.suspended
+    if suspended:
+        return Outcome(app.name, Sync.UNKNOWN, Health.SUSPENDED, why=suspended.text, suspended=suspended)
+    why = _redacted(str(error), app)
+    return Outcome(app.name, Sync.UNKNOWN, host.health(app), Operation.RUNNING, why=why, fault=UNANSWERED)
 
 
 def settle(group: Group, host: Host, history: History, commit: str) -> list[Outcome]:
@@ -97,6 +105,8 @@ def _outcome(
     app = candidate.app
     outcome = conclude(app.name, decision, error, host.health(app))
     outcome = replace(outcome, why=_redacted(outcome.why, app, known), changed=_changed(candidate, known, host))
+    if outcome.suspended:
+        return outcome
     if (goal := decision.goal if decision else None) and (overridden := host.overridden(goal)):
         return told(outcome, overridden)
     if outcome.operation is not Operation.SUCCEEDED:
@@ -110,7 +120,7 @@ def _outcome(
 
 def _changed(candidate: Candidate, known: Known, host: Host) -> str:
     """What was tried, in one line: what differs from the version that last worked; "" for what is not tried here."""
-    if candidate.refused or (known.failure and not known.failure.is_due):
+    if candidate.refused or candidate.suspended or (known.failure and not known.failure.is_due):
         return ""
     found = what_changed(candidate.app, known.good, known.before, host.roles)
     return in_short([AppChange(candidate.app.name, found)], LONGEST_LINE)
@@ -163,7 +173,7 @@ class Attempt:
         if not (self.was_tried and isinstance(error, StepFailed)):
             return None
         named = (it for it in self.decisions if it.app.name == error.app)
-        new = (it for it in self.decisions if it.app.services and not it.failure)
+        new = (it for it in self.decisions if it.app.services and not (it.failure or it.suspended))
         return next(chain(named, new, self.decisions))
 
 
@@ -192,6 +202,8 @@ def _mark_failed(done: Attempt, history: History) -> Candidate | None:
     if not (at_fault := done.at_fault()):
         return None
     error, app, good = cast(StepFailed, done.error), at_fault.app, history.last_good(at_fault.app.name)
+    if at_fault.suspended:  # that it could not be stopped says nothing about a version
+        return None
     if at_fault.failure or at_fault.goal == good:
         if good and at_fault.goal == good:
             history.mark_failed(good, _failure(error, REST, app, good, at_fault.known))
@@ -219,7 +231,7 @@ def _recall(app: App, host: Host, history: History, commit: str) -> Known:
 def _remember(decision: Decision, remarks: list[str], history: History, commit: str) -> Decision:
     """Every required gate has passed.  `remarks` are of those that were not required (`failure_action: continue`)."""
     app, known = decision.app, decision.known
-    if decision.failure:
+    if decision.failure or decision.suspended:
         return decision
     if remarks and _may_continue(app):
         failure = Failure(_redacted("; ".join(remarks), app, known), "continue")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import logging
 import os
@@ -11,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gitops_mvd.api import endpoints
 from gitops_mvd.api.description import openapi
@@ -32,6 +33,7 @@ from gitops_mvd.core.suspension import Suspension
 from gitops_mvd.daemon.changes import Changes
 from gitops_mvd.daemon.events import Events
 from gitops_mvd.daemon.host_view import VERSION, AppState, HostViews
+from gitops_mvd.daemon.metrics import registry_of
 from gitops_mvd.daemon.operations import Operations
 from gitops_mvd.daemon.planning import SYSTEMDS
 from gitops_mvd.daemon.triggers import SYNC
@@ -41,6 +43,9 @@ from gitops_mvd.host.monitor import Verdict
 from gitops_mvd.state import suspension
 from gitops_mvd.state.history import Event
 from gitops_mvd.systemd.journal_lines import journal_lines
+
+if TYPE_CHECKING:
+    from prometheus_client import CollectorRegistry
 
 log = logging.getLogger(__name__)
 
@@ -175,6 +180,16 @@ class Answers:
             hint = others[0].strip() if others else ""
             raise Unavailable(told_line(first.removeprefix("mvd: ")), told_line(hint)) from None
 
+    def metrics(self) -> str:
+        from prometheus_client import generate_latest
+
+        return generate_latest(self.registry).decode()
+
+    @functools.cached_property
+    def registry(self) -> CollectorRegistry:
+        """All metrics, which are collected whenever somebody asks for them."""
+        return registry_of(self._wired, lambda: self.status(ask=False))
+
     def openapi(self) -> dict[str, Any]:
         return openapi(VERSION)
 
@@ -240,7 +255,7 @@ class Answers:
 def _state(o: Outcome) -> AppState:
     """How an app came out of a pass; the remark on one that is well is no reason of anything."""
     why, changed = ("", o.changed or o.why) if o.is_green else (o.why, o.changed)
-    return AppState(o.app, o.sync, o.health, o.operation, why, changed)
+    return AppState(o.app, o.sync, o.health, o.operation, why, changed, o.suspended)
 
 
 def history_view(e: Event) -> HistoryView:

@@ -87,16 +87,18 @@ class Application:
             if parameters.get("within"):
                 with self._turn():
                     body = msgspec.json.encode(answer(**parameters))
+            elif endpoint.form:
+                body = answer(**parameters).encode()
             else:
                 body = msgspec.json.encode(answer(**parameters))
-            return self._whole(start, 200, body)
+            return self._whole(start, 200, body, endpoint.form or JSON)
         except Exception as error:
             status, told = _told(error, environ)
             return self._whole(start, status, msgspec.json.encode(told))
 
-    def _whole(self, start: Start, status: int, body: bytes) -> list[bytes]:
+    def _whole(self, start: Start, status: int, body: bytes, form: str = JSON) -> list[bytes]:
         length = ("Content-Length", str(len(body)))
-        start(f"{status} {REASONS[status]}", [*self._headers, ("Content-Type", JSON), length])
+        start(f"{status} {REASONS[status]}", [*self._headers, ("Content-Type", form), length])
         return [body]
 
     def _endpoint(self, environ: Environ) -> tuple[Endpoint, Mapping[str, Any]]:

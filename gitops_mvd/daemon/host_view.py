@@ -23,7 +23,7 @@ from gitops_mvd.api.views import (
 from gitops_mvd.core.errors import Unavailable
 from gitops_mvd.core.model import Health, Instance, Operation, Revision, Service, Sync, unix_time
 from gitops_mvd.core.redact import told_line
-from gitops_mvd.core.suspension import Suspension, Suspensions
+from gitops_mvd.core.suspension import Suspension, Suspensions, stricter
 from gitops_mvd.daemon.operations import commit_view
 from gitops_mvd.host.health import ServiceHealth
 from gitops_mvd.host.machine import Machine
@@ -39,7 +39,10 @@ WORST_SYNC = (Sync.UNKNOWN, Sync.OUT_OF_SYNC, Sync.SYNCED)
 
 @dataclass(frozen=True, slots=True)
 class AppState:
-    """What is known of one app besides its services, by the last pass or by a look without one."""
+    """What is known of one app besides its services, by the last pass or by a look without one.
+
+    It was left as it is, or stopped, if it was `suspended` then.
+    """
 
     name: str
     sync: Sync
@@ -47,6 +50,7 @@ class AppState:
     operation: Operation
     why: str = ""
     changed: str = ""
+    suspended: Suspension | None = None
 
 
 class HostViews:
@@ -123,7 +127,7 @@ class HostViews:
             changed=told_line(state.changed),
             running=self.commit(since[0]) if since and has_own else None,
             since=since[1] if since and has_own else 0.0,
-            suspended=suspension_view(suspended),
+            suspended=suspension_view(stricter(suspended, _in_git(state))),
             services=services,
         )
 
@@ -132,10 +136,18 @@ def _seen(state: AppState, services: Iterable[ServiceHealth]) -> AppState:
     """An app by how its services are now; what a deploy has failed of stays the reason."""
     sick = [it for it in services if it.health is not Health.HEALTHY]
     health = Health.worst(it.health for it in sick)
+    if state.suspended:
+        told = "" if state.suspended.stop else next((f"{it.service.name}: {it.why}" for it in sick if it.why), "")
+        return replace(state, why="; ".join(filter(None, (state.why, told))))
     if state.operation is not Operation.SUCCEEDED or (health, state.health) == (Health.HEALTHY, Health.HEALTHY):
         return replace(state, health=health)
     why = next((f"{it.service.name}: {it.why}" for it in sick if it.health is health and it.why), "")
     return replace(state, health=health, why=why)
+
+
+def _in_git(state: AppState) -> Suspension | None:
+    """The suspension of its commit; that of an operator may have begun or ended since."""
+    return state.suspended if state.suspended and state.suspended.is_in_git else None
 
 
 def _name(state: AppState) -> str:
@@ -172,7 +184,8 @@ def _service(found: ServiceHealth) -> ServiceView:
 def _instance(instance: Instance, health: Health, why: str) -> InstanceView:
     ports = (f"{it.address}:{it.port}->{it.target}/{it.protocol}".removesuffix("/tcp") for it in instance.published)
     since = unix_time(instance.started) if instance.started else 0.0
-    return InstanceView(instance.name, instance.state, health, told_line(why), since, tuple(sorted(ports)))
+    shown = tuple(sorted(ports))
+    return InstanceView(instance.name, instance.state, health, told_line(why), since, shown, instance.id)
 
 
 def _routes(service: Service) -> Iterator[RouteView]:

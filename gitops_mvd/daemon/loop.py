@@ -22,14 +22,25 @@ import schedule
 import sdnotify
 
 from gitops_mvd.core.backoff import Backoff
-from gitops_mvd.core.errors import ManifestError, MvdError, RevisionRefused, StepFailed, Unavailable
+from gitops_mvd.core.errors import (
+    DEFECT,
+    INTERNAL,
+    UNANSWERED,
+    ManifestError,
+    MvdError,
+    RevisionRefused,
+    StepFailed,
+    Unavailable,
+)
 from gitops_mvd.core.model import Desired, Health, Operation, Outcome, Report, Revision, Sync
 from gitops_mvd.core.reconcile import Group, reconcile
 from gitops_mvd.core.redact import learn_apps, redact, secrets_of_app
+from gitops_mvd.core.suspension import Suspensions
 from gitops_mvd.daemon import triggers
 from gitops_mvd.daemon.answers import Answers
 from gitops_mvd.daemon.api_server import ApiThread
 from gitops_mvd.daemon.events import Events
+from gitops_mvd.daemon.metrics import MetricsApplication, MetricsThread
 from gitops_mvd.daemon.pulse import Pulse
 from gitops_mvd.daemon.supervisor import Run, Supervisor
 from gitops_mvd.daemon.triggers import PULL_REQUEST, PUSH, RELOAD, STOP, SYNC
@@ -64,6 +75,13 @@ class Retry(NamedTuple):
     reason: str
 
 
+class Fetched(NamedTuple):
+    """A revision, and when Git was asked for it, in Unix time."""
+
+    revision: Revision
+    asked: float
+
+
 class Daemon:
     """The loop over one server's wiring."""
 
@@ -72,6 +90,7 @@ class Daemon:
         self._mail = wired.mailbox
         self._revision: Revision | None = None
         self._asked_git = 0.0
+        self._fetched: Fetched | None = None  # during a pass, for the next one
         self._awaited = False  # does somebody wait for the result of this pass?
         self._ending = ""
         self._queued: frozenset[str] = frozenset()  # the reasons that came during a pass, for the next one
@@ -79,6 +98,7 @@ class Daemon:
         self._poll = schedule.Scheduler()
         self._retry: Retry | None = None
         self._warnings: dict[str, str] = {}  # what does not answer now -> the error
+        self._suspended = Suspensions()  # as the last pass has found it
         self._last_summary = ""
         self._notify = sdnotify.SystemdNotifier()
         self._pulse = Pulse(self._notify.notify)
@@ -115,15 +135,24 @@ class Daemon:
         for receiver in wired.notifier.receivers:
             yield f"notify {receiver.name}", receiver.run, receiver.wake
         yield "monitor", wired.monitor.run, wired.monitor.wake
-        yield "docker events", triggers.docker_events(wired.engine, post), wired.engine.hang_up
+        yield "docker events", triggers.docker_events(wired.engine, post, wired.counts.container), wired.engine.hang_up
         yield "file changes", triggers.file_changes(wired, post), lambda: None
         api = ApiThread(self.answers, wired.settings_path, Path(wired.settings.run))
         yield "api", api.run, api.wake
+        if metrics := wired.settings.metrics:
+            port = MetricsThread(metrics.listen, self._metrics)
+            yield "metrics", port.run, port.wake
+        if wired.traces:
+            yield "traces", wired.traces.run, wired.traces.wake
         if wired.pull_requests:
             yield "pull requests", wired.pull_requests.run, wired.pull_requests.wake
         if wired.webhook:
             webhooks = WebhookThread(wired.webhook, wired.settings.branch, post)
             yield "webhooks", webhooks.run, webhooks.wake
+
+    def _metrics(self) -> MetricsApplication:
+        checks = {"/healthz": self.answers.health, "/readyz": self.answers.ready}
+        return MetricsApplication(self.answers.registry, checks)
 
     @contextmanager
     def _signals(self, status: int) -> Iterator[None]:
@@ -211,13 +240,14 @@ class Daemon:
             if reasons & FETCH_REASONS or not self._revision:
                 with operations.phase("fetch"):
                     self._fetch(reasons)
-            suspended = suspension.suspended(self._wired.settings_path)
-            if suspended.host:
+            suspension.remove_ended(self._wired.settings_path)
+            self._suspended = suspension.suspended(self._wired.settings_path)
+            if host := self._suspended.host:
                 self._wired.monitor.pause_all()
                 self._observe_only()
-                self._wired.statuses.suspend(suspended.host)
-                self._wired.notifier.suspend(suspended.host.text)
-                self._warn_once("host", Unavailable(f"this server is {suspended.host.text}", "`mvd resume`"))
+                self._wired.statuses.suspend(host)
+                self._wired.notifier.suspend(host.text)
+                self._warn_once("host", Unavailable(f"this server is {host.text}", "`mvd resume`"))
             else:
                 report = self._reconcile() if self._revision else None
                 self._clear_warning("host")
@@ -225,7 +255,7 @@ class Daemon:
             failure = self._wait_because(error)
         except Exception as error:  # a bug ends this pass, and not the daemon: the next one may get by
             failure = self._wait_because(_bug(error, "pass"))
-        operations.end(report)
+        operations.end(report, "" if report else failure or "; ".join(self._warnings.values()))
         self.answers.passed(report, self._revision, failure, self._asked_git)
         if not report:
             with suppress(Unavailable):
@@ -246,8 +276,8 @@ class Daemon:
         """Take the newest revision.  If Git does not answer, keep the one that is known."""
         self._asked_git = time.time()
         try:
-            with self._pulse.step(FETCH_SECONDS):
-                fetched = self._wired.source.fetch(expected=bool(reasons & NEWS_REASONS))
+            early, self._fetched = self._fetched, None
+            fetched, self._asked_git = early or self._ask_git(reasons)
         except Unavailable as error:
             self._warn_once("repository", error)
             with suppress(Unavailable):
@@ -304,10 +334,12 @@ class Daemon:
                 self._wired.history,
                 self._in_workers,
                 allow_empty=self._wired.settings.allow_empty,
+                suspended=self._suspended.apps,
             )
         with self._pulse.step(OBSERVE_SECONDS):
             self._keep_boot_file()
-            if not report.is_green and (why := self._wired.disruptions.since_pass(began)):
+            is_well = all(outcome.is_green or outcome.suspended for outcome in report.outcomes)
+            if not is_well and (why := self._wired.disruptions.since_pass(began)):
                 raise Unavailable(f"{why}: waiting before judging anything")
             self._publish(report)
             with suppress(Unavailable):  # the next pass does it
@@ -364,13 +396,20 @@ class Daemon:
         elif reasons & FETCH_REASONS and (newer := self._newer_revision(reasons)):
             self._wired.clock.interrupt(f"superseded by {newer.short}")
 
+    def _ask_git(self, reasons: frozenset[str]) -> Fetched:
+        asked = time.time()
+        with self._pulse.step(FETCH_SECONDS):
+            return Fetched(self._wired.source.fetch(expected=bool(reasons & NEWS_REASONS)), asked)
+
     def _newer_revision(self, reasons: frozenset[str]) -> Revision | None:
+        """A newer revision, if it is another one for this host.  The next pass asks no more for what was fetched."""
+        self._fetched = None
         try:
-            with self._pulse.step(FETCH_SECONDS):
-                fetched = self._wired.source.fetch(expected=bool(reasons & NEWS_REASONS))
+            self._fetched = self._ask_git(reasons)
         except Unavailable as error:
             self._warn_once("repository", error)
             return None
+        fetched = self._fetched.revision
         is_newer = any(step.changed != frozenset() for step in self._commits(self._revision, fetched))
         return fetched if is_newer and fetched != self._revision else None
 
@@ -413,7 +452,10 @@ class Daemon:
             log.info("resolved for=%s reason=%s", about, warning)
 
     def _back_off(self, report: Report | None) -> None:
-        """Schedule the next pass before the next poll if something did not answer, later and later, or may not last."""
+        """Schedule the next pass before the next poll if something did not answer, later and later, or may not last.
+
+        Or if a suspension is over before that.
+        """
         self._retry = None
         if report and not any(outcome.operation is Operation.RUNNING for outcome in report.outcomes):
             self._failures = 0
@@ -422,6 +464,10 @@ class Daemon:
         else:
             pause, reason = BACKOFF.pause(self._failures), RETRY
             self._failures += 1
+        if end := self._suspended.next_end:
+            left = max(0.0, end.timestamp() - time.time())
+            if pause is None or left < pause:
+                pause, reason = left, RECHECK
         if pause is not None:
             self._retry = Retry(time.monotonic() + pause, reason)
 
@@ -429,7 +475,7 @@ class Daemon:
 def _bug(error: Exception, where: str, secrets: Iterable[str] = ()) -> MvdError:
     """What to tell of an error that nobody thought of, which is logged with its traceback."""
     log.error("internal error %s\n%s", where, redact("".join(traceback.format_exception(error)), secrets))
-    return MvdError(f"internal error, see the log of gitops-mvd: {type(error).__name__}")
+    return MvdError(f"{INTERNAL}, see the log of gitops-mvd: {type(error).__name__}")
 
 
 def _isolated(do: Callable[[Group], Sequence[Outcome]], group: Group) -> Sequence[Outcome]:
@@ -438,8 +484,8 @@ def _isolated(do: Callable[[Group], Sequence[Outcome]], group: Group) -> Sequenc
     try:
         return do(group)
     except Unavailable as error:  # Docker or the history, before a step was taken
-        operation, why = Operation.RUNNING, str(error)
+        operation, why, fault = Operation.RUNNING, str(error), UNANSWERED
     except Exception as error:
         secrets = {secret for candidate in group for secret in secrets_of_app(candidate.app)}
-        operation, why = Operation.FAILED, str(_bug(error, f"app={','.join(names)}", secrets))
-    return [Outcome(name, Sync.UNKNOWN, Health.UNKNOWN, operation, why=why) for name in names]
+        operation, why, fault = Operation.FAILED, str(_bug(error, f"app={','.join(names)}", secrets)), DEFECT
+    return [Outcome(name, Sync.UNKNOWN, Health.UNKNOWN, operation, why=why, fault=fault) for name in names]

@@ -100,15 +100,19 @@ class Operations:
                     lasted = PhaseView(name, began, self._now() - began)
                     self._pass = replace(self._pass, phases=(*self._pass.phases, lasted))
 
-    def end(self, report: Report | None) -> None:
-        """The pass is over, without a report if it came to nothing.  It is kept if it took a step."""
+    def end(self, report: Report | None, error: str = "") -> None:
+        """The pass is over, without a report if it came to nothing, for that error.  It is kept if it took a step."""
         with self._lock:
             ended, self._pass = self._shown(), None
         if not ended:
             return
-        ended = replace(ended, ended=self._now(), results=_results(report.outcomes if report else ()))
+        results = _results(report.outcomes if report else ())
+        ended = replace(ended, ended=self._now(), results=results, error=told_line(error))
         for tell in self.told:
-            tell(ended)
+            try:
+                tell(ended)
+            except Exception:  # who looks on holds up nothing
+                log.exception("internal error operation=%s", ended.id)
         if ended.steps:
             try:
                 self._file.save(replace(ended, steps=ended.steps[:MOST_STEPS]))
@@ -213,7 +217,9 @@ def _has(operation: OperationView, app: str) -> bool:
 
 
 def _results(outcomes: Iterable[Outcome]) -> tuple[ResultView, ...]:
-    return tuple(ResultView(o.app, o.sync, o.health, o.operation, told_line(o.why), o.changed) for o in outcomes)
+    return tuple(
+        ResultView(o.app, o.sync, o.health, o.operation, told_line(o.why), o.changed, o.fault) for o in outcomes
+    )
 
 
 def seconds_of(operation: OperationView) -> Mapping[str, float]:

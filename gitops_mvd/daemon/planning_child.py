@@ -14,6 +14,7 @@ from gitops_mvd.core.errors import Unavailable
 from gitops_mvd.core.model import Revision
 from gitops_mvd.core.redact import told_text
 from gitops_mvd.daemon.wiring import wire
+from gitops_mvd.state import suspension
 from gitops_mvd.status.verdict import Judge
 
 
@@ -23,8 +24,9 @@ def main(path: str, tree: str, commit: str, ref: str) -> None:
         os.nice(10)
     wired = wire(settings.read(path, Path(path).read_bytes()), Path(path))
     host, source = wired.host, wired.source
-    judge = Judge(host, wired.history, source.tree, wired.settings.allow_empty, host.refresh)
     try:
+        suspended = suspension.suspended(wired.settings_path).apps
+        judge = Judge(host, wired.history, source.tree, wired.settings.allow_empty, host.refresh, suspended)
         answer = judge(source.proposed(bytes.fromhex(tree)), Revision(commit, ref)).as_json()
     except Unavailable as error:
         answer = {"unavailable": str(error)}

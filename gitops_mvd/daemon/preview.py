@@ -11,10 +11,12 @@ from gitops_mvd.core.handover import foreseen, remarks
 from gitops_mvd.core.model import App, Desired, Health, Operation, Plan, Problem, Revision, Sync
 from gitops_mvd.core.plan_text import AppChange, app_change
 from gitops_mvd.core.redact import learn_apps, redact, secrets_of_app
+from gitops_mvd.core.suspension import Suspension
 from gitops_mvd.core.text import reason
 from gitops_mvd.daemon.wiring import Wired
 from gitops_mvd.manifest import load, read_fleet
 from gitops_mvd.manifest.update_order import reasons
+from gitops_mvd.state import suspension
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +26,8 @@ class AppPreview:
 
     `change` is what people read of the plan.  `is_refused` says that this version cannot be deployed here as it is, and
     `is_overridden` that `why` is what somebody has laid over it on this host.  `health_reason` is what is wrong with
-    what runs, `notes` what its files say that is done otherwise than one may expect.
+    what runs, `notes` what its files say that is done otherwise than one may expect.  If the app is
+    `suspended`, `change` is what would be done if it were not.
     """
 
     name: str
@@ -37,11 +40,12 @@ class AppPreview:
     notes: tuple[Problem, ...] = ()
     is_overridden: bool = False
     is_refused: bool = False
+    suspended: Suspension | None = None
 
     @property
     def has_changes(self) -> bool:
         """Would a pass change anything here, or has somebody changed what only the next pass takes over?"""
-        return bool(self.plan or self.change)
+        return bool(self.plan) if self.suspended else bool(self.plan or self.change)
 
     @property
     def is_green(self) -> bool:
@@ -50,6 +54,8 @@ class AppPreview:
     @property
     def reason(self) -> str:
         """Why it is not simply well: what is waited for, why it is at another version, or what is wrong with it."""
+        if self.suspended:
+            return "; ".join(filter(None, (self.why, self.health_reason)))
         return reason(Operation.RUNNING, self.why) if self.sync is Sync.UNKNOWN else self.why or self.health_reason
 
     def as_json(self) -> dict[str, str]:
@@ -82,7 +88,8 @@ def preview(wired: Wired, *, fetch: bool = True, ask: bool = False) -> Preview:
     if ask:  # the daemon that knows more is another process, or none
         wired.monitor.follow(wired.host.to_watch())
         wired.monitor.ask_all()
-    every = candidates(wanted, wired.host.apps(), allow_empty=wired.settings.allow_empty)
+    suspended = suspension.suspended(wired.settings_path).apps
+    every = candidates(wanted, wired.host.apps(), allow_empty=wired.settings.allow_empty, suspended=suspended)
     beside = remarks(every, wired.host, wired.history)
     previews = (
         replace(
@@ -127,6 +134,10 @@ def _preview_of(
         health_reason,
         is_refused=_is_refused(decision),
     )
+    if decision.suspended:
+        is_seen = not decision.suspended.stop  # of what is stopped, nothing is wrong
+        health_reason = previewed.health_reason if is_seen else ""
+        return replace(previewed, health=Health.SUSPENDED, health_reason=health_reason, suspended=decision.suspended)
     if decision.goal and (overridden := host.overridden(decision.goal)):
         why = "; ".join(filter(None, (previewed.why, overridden)))
         return replace(previewed, sync=Sync.OUT_OF_SYNC, why=why, is_overridden=not decision.failure)

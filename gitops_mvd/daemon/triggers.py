@@ -48,13 +48,18 @@ def signals(post: Post) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def docker_events(engine: Engine, post: Post) -> Run:
-    """A thread by which an event of a managed container posts `docker`; `Engine.hang_up` wakes it."""
+def docker_events(engine: Engine, post: Post, count: Callable[[str, str], None]) -> Run:
+    """A thread by which an event of a managed container posts `docker`; `Engine.hang_up` wakes it.
+
+    `count` gets action and name of each such event.
+    """
 
     def run(stop: threading.Event, up: Callable[[], None]) -> None:
         def notice(kind: str, action: str, name: str) -> None:
             if kind == "engine":
                 up()
+            if kind == "container":
+                count(action, name)
             if kind in {"container", "engine"}:
                 post("docker")
 
@@ -92,8 +97,8 @@ def _watch(observer: BaseObserver, wired: Wired, post: Post) -> None:
     addresses = [path for path in map(Path, addresses_of_receivers(wired.settings)) if path.parent.is_dir()]
     for path in (wired.settings_path, *map(Path, named_files(wired.settings)), *addresses):
         observer.schedule(_Changed(post, RELOAD, only=path), str(path.parent))
-    suspended = suspension.path(wired.settings_path)
-    observer.schedule(_Changed(post, "files", only=suspended), str(suspended.parent))
+    beside = wired.settings_path.parent
+    observer.schedule(_Changed(post, "files", prefix=suspension.NAME), str(beside))
     folders = ((wired.tools.units, "mvd-"), (wired.tools.files, ""), (Path(wired.settings.secrets), ""))
     for folder, prefix in folders:
         if folder.is_dir():

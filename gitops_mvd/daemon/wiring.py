@@ -24,7 +24,7 @@ from gitops_mvd.daemon.connections import (
     repository_account,
     webhook_receiver,
 )
-from gitops_mvd.daemon.host_view import HostViews
+from gitops_mvd.daemon.host_view import VERSION, HostViews
 from gitops_mvd.daemon.mailbox import Interruptible, Mailbox
 from gitops_mvd.daemon.notifying import ByApprise
 from gitops_mvd.daemon.operations import Operations
@@ -39,6 +39,8 @@ from gitops_mvd.host.ways import Ways
 from gitops_mvd.kinds import Tools
 from gitops_mvd.kong.shared.precedence import Precedence
 from gitops_mvd.manifest import Cache
+from gitops_mvd.metrics.counts import Counts
+from gitops_mvd.metrics.traces import Traces
 from gitops_mvd.state.commits import Commits
 from gitops_mvd.state.history import SqliteHistory
 from gitops_mvd.state.notices import Notices
@@ -80,6 +82,8 @@ class Wired:
     changes: Changes
     operations: Operations
     views: HostViews
+    counts: Counts
+    traces: Traces | None
 
     def follow(self, revision: Revision, *, fetched: bool) -> None:
         """From now on, write the routes of a shared Kong as of this commit, and make instances of it."""
@@ -97,7 +101,9 @@ class Wired:
 
 
 def wire(settings: Settings, path: Path, units: Path | None = None) -> Wired:
-    """Make everything; nothing is asked or started yet.  Raises Unavailable for a secret file that cannot be read.
+    """Make everything; nothing is asked or started yet.
+
+    Raises Unavailable for a secret file that cannot be read, and for `traces` without what sends them.
 
     `path` is the settings' file, `units` the folder of the unit files, UNITS by default.
     """
@@ -111,6 +117,8 @@ def wire(settings: Settings, path: Path, units: Path | None = None) -> Wired:
     changes, file = Changes(), OperationsFile(Path(settings.state) / "operations.db")
     page = _page(settings)
     operations = Operations(file, changes, probes.summary, page)
+    counts, traces = Counts(), Traces(name, VERSION, settings.traces.endpoint) if settings.traces else None
+    operations.told += [counts.passed, *([traces.passed] if traces else [])]
     tools = Tools(
         host=name,
         engine=connect_docker(settings),
@@ -188,6 +196,8 @@ def wire(settings: Settings, path: Path, units: Path | None = None) -> Wired:
         changes=changes,
         operations=operations,
         views=HostViews(host, history, file, page),
+        counts=counts,
+        traces=traces,
     )
 
 
@@ -206,4 +216,5 @@ def _notifier(settings: Settings, host: str) -> Notifier:
 
 def _telling(settings: Settings) -> StatusOptions | None:
     forge = settings.forge
-    return StatusOptions(forge.apps, forge.environment, forge.link) if forge else None
+    page = f"{settings.web.url}/deploys/{{commit}}" if settings.web.url else ""
+    return StatusOptions(forge.apps, forge.environment, forge.link or page) if forge else None

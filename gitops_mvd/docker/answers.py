@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from gitops_mvd.core import compose
-from gitops_mvd.core.errors import Lacking, MvdError, NotNow, StepFailed, Unavailable
+from gitops_mvd.core.errors import INTERNAL, Lacking, MvdError, NotNow, StepFailed, Unavailable
 from gitops_mvd.core.model import LABEL, Instance, Published
 from gitops_mvd.core.text import cause, first_words
 from gitops_mvd.docker.types import InspectedContainer, ListedContainer, ListedImage, ListedNetwork
@@ -130,7 +130,7 @@ def verdict(status: int, text: str, what: str) -> MvdError:
     else:
         refused = 400 <= status < 500 and status not in (401, 408, 429)
         meaning, hint = StepFailed if refused else Unavailable, ""
-    defect = "internal error: " if hint == REPORT else ""
+    defect = f"{INTERNAL}: " if hint == REPORT else ""
     return meaning(f"{defect}could not {what}: {text}", hint)
 
 
@@ -227,6 +227,7 @@ def listed(container: ListedContainer) -> Instance:
             for it in container.get("Ports") or ()
             if it.get("PublicPort")
         ),
+        id=container["Id"],
     )
 
 
@@ -257,6 +258,7 @@ def inspected(container: InspectedContainer) -> Instance:
         finished="" if state.get("FinishedAt", NEVER) == NEVER else state["FinishedAt"],
         unpublished=_unpublished(container) if state["Status"] == "running" else "",
         refused=state.get("Error", "") if state["Status"] == "created" else "",
+        id=container["Id"],
     )
 
 

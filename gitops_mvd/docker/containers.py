@@ -38,11 +38,18 @@ class ContainerApi(Connection):
         """The containers with labels of gitops-mvd, in any state, in one call; `ownership` tells which are managed."""
         if seen := getattr(self.local, "containers", None):
             return cast(Sequence[ListedContainer], seen)
-        with self.asking("list the containers") as api:
-            listing = each_checked(api.containers(all=True, filters={"label": [APP]}), ListedContainer)
+        listing = self._labelled(APP)
         if hasattr(self.local, "containers"):
             self.local.containers = listing
         return listing
+
+    def containers_of(self, app: str) -> Sequence[ListedContainer]:
+        """The same of one app, as they are now: the engine looks no closer at the others."""
+        return self._labelled(f"{APP}={app}")
+
+    def _labelled(self, label: str) -> Sequence[ListedContainer]:
+        with self.asking("list the containers") as api:
+            return each_checked(api.containers(all=True, filters={"label": [label]}), ListedContainer)
 
     @contextmanager
     def snapshot(self) -> Iterator[None]:
@@ -58,9 +65,13 @@ class ContainerApi(Connection):
         finally:
             del self.local.containers
 
-    def instances(self) -> dict[str, Instance]:
-        """The managed containers by name.  The listing knows no start: `started` is the time they were created."""
-        return {name: listed(container) for name, container in managed(self.containers()).items()}
+    def instances(self, app: str = "") -> dict[str, Instance]:
+        """The managed containers by name, of one app or of all.
+
+        The listing knows no start: `started` is the time they were created.
+        """
+        listing = self.containers_of(app) if app else self.containers()
+        return {name: listed(container) for name, container in managed(listing).items()}
 
     def instance(self, name: str) -> Instance | None:
         """One container exactly as it is now, None if there is none of exactly that name."""
@@ -125,6 +136,10 @@ class ContainerApi(Connection):
         what = f"disconnect container {container} from network {network}"
         body = {"Container": container, "Force": True}
         self._post(what, f"/networks/{network}/disconnect", body, fine="is not connected to")
+
+    def start(self, container: str) -> None:
+        """Start a container; one that runs is fine."""
+        self._post(f"start container {container}", f"/containers/{container}/start")
 
     def stop(self, container: str, grace: float) -> None:
         """Stop a container, which has so many seconds for it; one that does not run, or exist, is fine."""

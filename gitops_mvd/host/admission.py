@@ -83,7 +83,8 @@ class Admission:
             for note in notes:
                 log.info("noted app=%s %s", app.name, note.message)
             anew = dataclasses.replace(anew, notes=(*app.notes, *notes, *self._notes(anew)))
-            pinned = pinned if pinned and (pinned, pinned.notes) == (anew, anew.notes) else anew
+            is_same = pinned and (pinned, pinned.notes, pinned.suspend) == (anew, anew.notes, anew.suspend)
+            pinned = pinned if pinned and is_same else anew
             self._pinned[app.name] = app, seen, pinned
         self._admitted[app.name] = pinned
         return pinned

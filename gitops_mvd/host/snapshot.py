@@ -69,11 +69,13 @@ class Snapshot:
 
     def instances(self, app: str) -> Sequence[Instance]:
         """The containers of an app as they are now.  Raises Unavailable."""
-        return self._current_instances(app in self._changed).get(app, ())
+        if app not in self._changed:
+            return self._instances.get(app, ())
+        return list(self._engine.instances(app).values())
 
     def every_instance(self) -> Mapping[str, Sequence[Instance]]:
         """The containers of every app as they are now, by app.  Raises Unavailable."""
-        return self._current_instances(bool(self._changed))
+        return self._look_at_instances() if self._changed else self._instances
 
     def everything(self) -> list[Resource]:
         """All that was found of every app."""
@@ -102,9 +104,6 @@ class Snapshot:
                     raise
                 blind[kind.name] = error
         return {app: tuple(resources) for app, resources in by_app.items()}, blind
-
-    def _current_instances(self, again: bool) -> Mapping[str, list[Instance]]:
-        return self._look_at_instances() if again else self._instances
 
     def _look_at_instances(self) -> Mapping[str, list[Instance]]:
         by_app: dict[str, list[Instance]] = defaultdict(list)

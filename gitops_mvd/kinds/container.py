@@ -68,11 +68,19 @@ class Containers:
         listing = self._engine.containers()
         return {**renamed(listing, self._units.names), **managed(listing)}
 
+    def _containers_for(self, changes: Sequence[Change]) -> dict[str, ListedContainer]:
+        """The same, as far as they matter to some changes: to make one, those of other apps are not looked at."""
+        apps = {change.resource.app for change in changes}
+        if len(apps) > 1 or any(change.to is None for change in changes):
+            return self._containers()
+        listing = self._engine.containers_of(apps.pop())
+        return {**renamed(listing, self._units.names), **managed(listing)}
+
     def prepare(self, changes: Sequence[Change]) -> None:
         """Nothing: what is refused, is refused by `apply`, before anything stops."""
 
     def apply(self, changes: Sequence[Change]) -> None:
-        containers = self._containers()
+        containers = self._containers_for(changes)
         leaving = {change.resource.name for change in changes if not change.to}
         stay = [container for name, container in containers.items() if name not in leaving]
         for change in changes:

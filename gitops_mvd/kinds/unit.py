@@ -11,6 +11,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 
 from gitops_mvd.core.errors import StepFailed
@@ -35,12 +36,13 @@ from gitops_mvd.docker.command_line import equivalent, rejoins
 from gitops_mvd.docker.create import Place
 from gitops_mvd.docker.ownership import managed, renamed
 from gitops_mvd.docker.possible import Possible
+from gitops_mvd.docker.starts import Starts
 from gitops_mvd.docker.taken import Taken, ports_of
 from gitops_mvd.docker.types import ListedContainer
 from gitops_mvd.kinds import Tools
 from gitops_mvd.systemd.client import Unit
 from gitops_mvd.systemd.overrides import STALE, Overrides
-from gitops_mvd.systemd.unit import CLIENT, EDITED, SYSTEMD, Header, parse, render
+from gitops_mvd.systemd.unit import CLIENT, EDITED, SYSTEMD, Header, container_in, joined, parse, render
 from gitops_mvd.systemd.unit_files import UnitFile, UnitFiles, has_secret, write_unit
 
 PATTERN = "mvd-*.service"
@@ -70,6 +72,7 @@ class Units:
         self._overrides = Overrides(tools.systemd, tools.units)
         self._docker = shutil.which("docker") or "/usr/bin/docker"
         self._aliases = Aliases(tools.engine)
+        self._starts = Starts(tools.engine)
         self._accepted: set[str] = set()  # the shapes of texts that systemd has read without a complaint
 
     def wanted(self, app: App) -> Iterable[Resource]:
@@ -108,6 +111,11 @@ class Units:
         listing = self._engine.containers()
         return {**renamed(listing, files.keys), **managed(listing)}
 
+    def _containers_of(self, wanted: Iterable[Resource]) -> dict[str, ListedContainer]:
+        """The containers of the apps of some instances, by name, without those that somebody gave another name."""
+        listings = (self._engine.containers_of(app) for app in {it.app for it in wanted})
+        return managed(chain.from_iterable(listings))
+
     def _is_lost(self, name: str, unit: Unit | None, container: ListedContainer | None) -> bool:
         """Does a unit run without its container?  It may follow one that an engine lost, or run another command.
 
@@ -131,7 +139,7 @@ class Units:
     def prepare(self, changes: Sequence[Change]) -> None:
         """Beside the units, also their containers are looked at, if any instance stops for another one."""
         wanted = {it.name: it for it in _made(changes)}
-        files, containers = self._files.read(), managed(self._engine.containers())
+        files, containers = self._files.read(), self._containers_of(wanted.values())
         new = _new(self._texts(wanted.values(), files, containers), files)
         self._files.require_managed(new)
         self._verify(new)
@@ -154,7 +162,7 @@ class Units:
         if deleted := [change.resource.name for change in changes if not change.to]:
             self._delete(deleted)
         if renamed := [change.to for change in changes if change.to and _is_renamed(change)]:
-            containers = managed(self._engine.containers())
+            containers = self._containers_of(renamed)
             for resource in renamed:
                 self._set_aliases(resource, containers.get(resource.name))
         if made := _made(changes):
@@ -167,13 +175,28 @@ class Units:
         return {it.name: self._text(it, files.get(it.name), containers.get(it.name)) for it in wanted}
 
     def _make(self, wanted: Sequence[Resource]) -> None:
-        files, containers = self._files.read(), managed(self._engine.containers())
+        files, containers = self._files.read(), self._containers_of(wanted)
         texts = self._texts(wanted, files, containers)
         new = _new(texts, files)
         self._files.require_managed(new)
         self._verify(new)
         for name, text in new.items():
             self._files.write(name, text)
+        new_here = [it for it in wanted if it.name not in files and it.name in containers]
+        early = [containers[it.name]["Id"] for it in new_here if _may_start_early(it, containers[it.name])]
+        with self._starts.begun(early):
+            started = self._to_be_started(wanted, texts, files, containers)
+        if started:
+            self._start(started, {resource.name: resource.service for resource in wanted})
+
+    def _to_be_started(
+        self,
+        wanted: Sequence[Resource],
+        texts: Mapping[str, str],
+        files: Mapping[str, UnitFile],
+        containers: Mapping[str, ListedContainer],
+    ) -> list[str]:
+        """Have systemd know the units that are written; those that are to be started."""
         headers = {name: parse(text) for name, text in texts.items()}
         self._systemd.enable(_units(name for name, header in headers.items() if header and header.at_boot))
         loaded = self._systemd.units(PATTERN)
@@ -192,10 +215,9 @@ class Units:
         started = [name for name, header in headers.items() if not (header and header.scheduled) and name not in active]
         for resource in wanted:
             self._set_aliases(resource, containers.get(resource.name))
-        if not started:
-            return
-        self._systemd.reset_failed(_units(started))
-        self._start(started, {resource.name: resource.service for resource in wanted})
+        if started:
+            self._systemd.reset_failed(_units(started))
+        return started
 
     def _start(self, names: Sequence[str], services: Mapping[str, str]) -> None:
         """Start the units.  What the first one failed of at first is told, as its later tries may fail of that."""
@@ -227,23 +249,20 @@ class Units:
     def _text(self, wanted: Resource, found: UnitFile | None, container: ListedContainer | None) -> str:
         """The text to have.  One that was found and not tampered with stays, whichever version of mvd wrote it.
 
-        Unless that version had units make their containers, or left a secret in its comment, or somebody else is to
-        follow the container by now.
+        Unless that version had units make their containers, or left a secret in its comment, or the container is
+        another one by now, or somebody else is to follow it.
         """
         if isinstance(wanted.payload, UnitFile):
             return wanted.payload.text
         service = service_of(wanted)
         spec = unit_spec(wanted)
-        follows = _follows(container)
+        follows, its_id = _follows(container), container["Id"] if container else ""
         if (
             found
             and (found.header.digest, found.header.port, found.header.follows)
-            == (
-                spec["digest"],
-                spec["port"],
-                follows,
-            )
+            == (spec["digest"], spec["port"], follows)
             and not found.has_secret
+            and container_in(found.text) in ("", its_id)
         ):
             return found.text
         place = Place(
@@ -262,6 +281,7 @@ class Units:
                 wanted.name,
                 spec["port"],
                 follows=follows,
+                container=its_id,
                 revision=place.revision,
                 rejoins=rejoins(wanted.app, service, wanted.name),
                 docker=self._docker,
@@ -345,6 +365,20 @@ def _made(changes: Iterable[Change]) -> list[Resource]:
 def _new(texts: Mapping[str, str], files: Mapping[str, UnitFile]) -> dict[str, str]:
     """The texts that are not on the disk."""
     return {name: text for name, text in texts.items() if name not in files or text != files[name].text}
+
+
+def _may_start_early(wanted: Resource, container: ListedContainer) -> bool:
+    """May a new container run before its unit looks, which then only follows it: the docker command is not run?
+
+    It does no harm there if one ends before that, and is started once more.
+    """
+    service = wanted.payload
+    return (
+        (container["State"], _follows(container)) == ("created", SYSTEMD)
+        and isinstance(service, Service)
+        and service.restart in ("always", "unless-stopped")
+        and not joined(service)
+    )
 
 
 def _is_renamed(change: Change) -> bool:

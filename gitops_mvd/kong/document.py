@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import sys
 import threading
 import time
 from collections import deque
@@ -14,6 +15,7 @@ from itertools import chain
 from typing import Any, ClassVar, TypeAlias
 
 import yaml
+from yaml.composer import Composer
 
 from gitops_mvd.core.errors import StepFailed, Unavailable
 from gitops_mvd.core.model import JsonValue
@@ -303,8 +305,15 @@ def _flat(fields: Fields) -> Fields:
 # ---- Kong's YAML -----------------------------------------------------------------------------------------------------
 
 
-class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
-    """YAML as Kong's emitter (lyaml) writes it: a plain `on`, `12:30` or `2001-01-01` is a text."""
+class _Loader(Composer, getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
+    """YAML as Kong's emitter (lyaml) writes it: a plain `on`, `12:30` or `2001-01-01` is a text.
+
+    It is read entry by entry: as a whole, the nodes of 800 entities would be 20 MB that stay with the process.
+    """
+
+    def __init__(self, text: str) -> None:
+        super(Composer, self).__init__(text)
+        Composer.__init__(self)
 
     yaml_implicit_resolvers: ClassVar[dict[str, Any]] = {}
 
@@ -319,12 +328,40 @@ _Loader.add_implicit_resolver(
 
 def _parsed(answer: Fields) -> Document:
     try:
-        document = yaml.load(str(answer.get("config") or ""), _Loader)
+        found = _lists(_Loader(str(answer.get("config") or "")))
     except yaml.YAMLError as error:
         raise Unavailable("cannot read Kong's document: GET /config answers with text that is not YAML") from error
-    if not isinstance(document, dict):
-        raise Unavailable("cannot read Kong's document: GET /config answers without one")
-    found = {key: value for key, value in document.items() if isinstance(key, str) and isinstance(value, list)}
     if not all(map(is_entity, chain(*found.values()))):
         raise Unavailable("cannot read Kong's document: GET /config answers with entries that are no entities")
     return found
+
+
+def _lists(loader: _Loader) -> Document:
+    """The lists of a document, by name.  Raises YAMLError, and Unavailable for one that has no names."""
+    for began in (yaml.StreamStartEvent, yaml.DocumentStartEvent, yaml.MappingStartEvent):
+        if not loader.check_event(began):
+            raise Unavailable("cannot read Kong's document: GET /config answers without one")
+        loader.get_event()
+    found: dict[str, list[Any]] = {}
+    while not loader.check_event(yaml.MappingEndEvent):
+        key = _next(loader)
+        if not (isinstance(key, str) and loader.check_event(yaml.SequenceStartEvent)):
+            _next(loader)
+            continue
+        loader.get_event()
+        entries = found[key] = []
+        while not loader.check_event(yaml.SequenceEndEvent):
+            entries.append(_with_shared_names(_next(loader)))
+        loader.get_event()
+    return found
+
+
+def _next(loader: _Loader) -> Any:
+    return loader.construct_document(loader.compose_node(None, 0))
+
+
+def _with_shared_names(value: Any) -> Any:
+    """The same with each name of a field only once in memory, of however many entities."""
+    if isinstance(value, dict):
+        return {sys.intern(k) if type(k) is str else k: _with_shared_names(it) for k, it in value.items()}
+    return value

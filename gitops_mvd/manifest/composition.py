@@ -51,8 +51,8 @@ TOP: Table = {
     "version": Ignored("the Compose Specification has no versions any more.", ANYTHING),
     "models": Unsupported("is not supported: run the model as a service with an image of its own"),
     "jobs": Unsupported("is not supported: a service that ends is one with `restart: on-failure`"),
+    "x-mvd": Key("An extension of gitops-mvd: `suspend`, for the app as a whole.", ANYTHING),
     "x-kong": Unsupported(_BELOW),
-    "x-mvd": Unsupported(_BELOW),
 }
 
 INCLUDE: Table = {
@@ -271,6 +271,8 @@ class Composition:
         place = Place(wanted, ("include",), self.sink)
         for at in place.attempt(Place.items) or ():
             taken = at.attempt(self.included, variables, chain)
+            if taken is not None and isinstance(taken.value, dict) and "x-mvd" in taken.value:
+                at.report("has an `x-mvd` beside `services`, which would suspend this app: write that into this file")
             for section in SECTIONS:
                 more = taken.value.get(section) if taken is not None and isinstance(taken.value, dict) else None
                 if more is not None and isinstance(more.value, dict):

@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 
-from gitops_mvd.config.readers import FILLED, filled, formed, one_of, one_or_more, port_number
+from gitops_mvd.config.readers import FILLED, boolean, either, filled, formed, one_of, one_or_more, port_number
 from gitops_mvd.config.tables import Key, Place, Table, Unsupported, accepts, fields, mapping_schema, record
 from gitops_mvd.config.yamltree import Sink
+from gitops_mvd.core.suspension import IN_GIT, Suspension
 from gitops_mvd.core.xkong import Declaration
 from gitops_mvd.manifest.health import health
 from gitops_mvd.manifest.kong_fields import (
@@ -20,10 +21,16 @@ from gitops_mvd.manifest.kong_fields import (
     routes,
     upstream,
 )
-from gitops_mvd.manifest.values import KongKeys, MvdKeys
+from gitops_mvd.manifest.values import AppMvdKeys, KongKeys, MvdKeys
 
 _TIME = re.compile(r"[A-Za-z0-9*]([A-Za-z0-9*:/,.~_+ -]{0,198}[A-Za-z0-9*])?")
 _CRON = re.compile(r"@[a-z]+|[0-9*/,-]+( +[A-Za-z0-9*/,-]+){4}")  # OnCalendar has at most four words
+
+
+SUSPEND: Table = {
+    "why": Key("The reason, which statuses show.", filled),
+    "stop": Key("`true`: its instances are stopped, and nothing leads to them; its data stays.", boolean, "`false`"),
+}
 
 
 @accepts(FILLED)
@@ -37,12 +44,36 @@ def schedule_time(place: Place) -> str:
     return written
 
 
+@accepts(either(boolean.schema, mapping_schema(SUSPEND)))
+def suspension(place: Place) -> Suspension | None:
+    """A suspension by the commit; None for `false`."""
+    if not isinstance(place.value(), dict):
+        return Suspension(IN_GIT) if boolean(place) else None
+    values = fields(place, SUSPEND)
+    return Suspension(IN_GIT, values.get("why", ""), stop=values.get("stop", False))
+
+
+OF_APP: Table = {
+    "suspend": Key(
+        "`true`: the app is left as it is: nothing of it is deployed, repaired or removed. Or `why` and `stop`.",
+        suspension,
+        "`false`",
+    ),
+    "health": Unsupported("belongs in a service, not beside `services`"),
+    "schedule": Unsupported("belongs in a service, not beside `services`"),
+}
+
+
+read_x_mvd_of_app = record(AppMvdKeys, OF_APP)
+
+
 X_MVD: Table = {
     "health": Key("The probe that decides when the service is healthy.", formed(dict, "`{http: /health}`", health)),
     "schedule": Key(
         'When it runs, as systemd\'s OnCalendar has it, such as `"*-*-* 03:00:00"`; left out, it runs all the time.',
         schedule_time,
     ),
+    "suspend": Unsupported("belongs beside `services`: an app is suspended as a whole"),
 }
 
 

@@ -26,6 +26,7 @@ from gitops_mvd.manifest.claims import Claim, Register, of_ports, of_routes, of_
 from gitops_mvd.manifest.compose import read_placement, read_service
 from gitops_mvd.manifest.composition import SECTIONS, Composition, Parsed, variables_of
 from gitops_mvd.manifest.elsewhere import is_small
+from gitops_mvd.manifest.extensions import read_x_mvd_of_app
 from gitops_mvd.manifest.interpolate import Variables
 from gitops_mvd.manifest.joins import Draft, Drafts, joined
 from gitops_mvd.manifest.kong_entities import GATEWAY_APP, read_gateway
@@ -189,6 +190,7 @@ def _read(tree: Tree, name: str, asked: Asked, variables: Variables, top: Place)
     if "services" not in entries:
         top.report("has no `services`")
     sections = {section: entries[section] for section in SECTIONS if section in entries}
+    of_app = (entries["x-mvd"].attempt(read_x_mvd_of_app) if "x-mvd" in entries else None) or {}
     project = read_project(name, tree, variables, sections)
     places = (sections["services"].attempt(Place.entries) if "services" in sections else None) or {}
     drafts: dict[str, Draft] = {}
@@ -220,6 +222,7 @@ def _read(tree: Tree, name: str, asked: Asked, variables: Variables, top: Place)
         tuple(running),
         networks=_by_real_name(project.networks, used.networks),
         volumes=_by_real_name(project.volumes, used.volumes),
+        suspend=of_app.get("suspend"),
     )
     claims = [claim for service in app.services for claim in _claims(name, service, here[service.name])]
     claims += in_app(app, here, project, used, sections)

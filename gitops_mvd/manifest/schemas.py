@@ -57,6 +57,7 @@ def _compose() -> Schema:
     }
     shapes = {name: {"type": ["object", "null"], "additionalProperties": each} for name, each in sections.items()}
     shapes["include"] = {"type": ["array", "null"], "items": either(FILLED, mapping_schema(INCLUDE, ("path",)))}
+    shapes["x-mvd"] = or_empty(extensions.read_x_mvd_of_app.schema)
     for name, shape in shapes.items():
         top["properties"][name] = {**top["properties"][name], **shape}
     found: Schema = _with_variables(with_blanks(top))

@@ -20,6 +20,7 @@ from gitops_mvd.core.compose import (
     TmpfsOptions,
     VolumeMountOptions,
 )
+from gitops_mvd.core.suspension import Suspension
 from gitops_mvd.core.xkong import Declaration
 from gitops_mvd.manifest.placement import Constraint
 from gitops_mvd.probes import Values
@@ -148,6 +149,12 @@ class MvdKeys(TypedDict, total=False):
 
     health: Values
     schedule: str
+
+
+class AppMvdKeys(TypedDict, total=False):
+    """`x-mvd` beside `services`."""
+
+    suspend: Suspension
 
 
 class KongKeys(TypedDict):

@@ -98,7 +98,10 @@ UNSENT = "wanted IS NOT posted AND wanted IS NOT refused"
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """How one app came out of one pass, `at` in seconds since 1970; `changed` is what a person had changed."""
+    """How one app came out of one pass, `at` in seconds since 1970; `changed` is what a person had changed.
+
+    `suspended` says that it was left as it is, or stopped, by whom and why.
+    """
 
     at: float
     commit: str
@@ -109,6 +112,7 @@ class Event:
     why: str
     did: tuple[str, ...] = ()  # `create unit mvd-web-3f9c2a1b`
     changed: str = ""
+    suspended: str = ""
 
     def __post_init__(self) -> None:
         for name in ("commit", "app"):
@@ -117,10 +121,18 @@ class Event:
         object.__setattr__(self, "why", told_text(self.why))
         object.__setattr__(self, "did", tuple(map(plain_line, self.did)))
         object.__setattr__(self, "changed", told_line(self.changed))
+        object.__setattr__(self, "suspended", told_line(self.suspended))
 
     def as_json(self) -> dict[str, Any]:
-        """As JSON; `changed` only if anything was, as rows of older versions have none."""
-        return {name: value for name, value in dataclasses.asdict(self).items() if name != "changed" or value}
+        """As JSON; `changed` and `suspended` only if there is any, as rows of older versions have none."""
+        later = ("changed", "suspended")
+        return {name: value for name, value in dataclasses.asdict(self).items() if name not in later or value}
+
+    def after(self, last: Event | None) -> Event:
+        """The event with what has ended since the last one of the app."""
+        if not (last and last.suspended) or self.suspended:
+            return self
+        return dataclasses.replace(self, changed="; ".join(filter(None, (f"no longer {last.suspended}", self.changed))))
 
     def is_news(self, last: Event | None) -> bool:
         """Is there anything in it that the last event of the app has not told?"""
@@ -134,7 +146,8 @@ class Event:
     @classmethod
     def of(cls, at: float, commit: str, o: Outcome) -> Event:
         did = tuple(f"{c.verb} {c.resource.kind} {c.resource.name}" for c in o.did if isinstance(c, Change))
-        return cls(at, commit, o.app, o.sync, o.health, o.operation, o.why, did, o.changed)
+        suspended = o.suspended.text if o.suspended else ""
+        return cls(at, commit, o.app, o.sync, o.health, o.operation, o.why, did, o.changed, suspended)
 
     @classmethod
     def from_json(cls, value: Json) -> Event:
@@ -396,7 +409,7 @@ class SqliteHistory:
         last = {event.app: event for event in self._read("event", "json", _event, where)}
         at = time.time()
         events = [Event.of(at, report.revision.commit, outcome) for outcome in report.outcomes]
-        news = [event for event in events if event.is_news(last.get(event.app))]
+        news = [event.after(last.get(event.app)) for event in events if event.is_news(last.get(event.app))]
         with self.transaction():
             for event in news:
                 self._recalled.pop(event.app, None)

@@ -21,6 +21,7 @@ from gitops_mvd.core.model import (
     Sync,
 )
 from gitops_mvd.core.redact import without_secrets
+from gitops_mvd.core.suspension import Suspension
 
 
 def to_json(report: Report) -> Json:
@@ -31,6 +32,7 @@ def to_json(report: Report) -> Json:
             "did": {half: [_step_to_json(s) for s in getattr(outcome.did, half)] for half in ("change", "clean")},
             **({"removed": True} if outcome.removed else {}),
             **({"changed": outcome.changed} if outcome.changed else {}),
+            **({"suspended": outcome.suspended.as_json()} if outcome.suspended else {}),
         }
         for outcome in report.outcomes
     ]
@@ -42,7 +44,8 @@ def from_json(value: Json) -> Report:
     outcomes = []
     for outcome in value["outcomes"]:
         did = Plan(**{half: tuple(map(_step_from_json, steps)) for half, steps in outcome["did"].items()})
-        outcomes.append(Outcome(**{**outcome, **vocabularies(outcome), "did": did}))
+        suspended = Suspension.from_json(found) if (found := outcome.get("suspended")) else None
+        outcomes.append(Outcome(**{**outcome, **vocabularies(outcome), "did": did, "suspended": suspended}))
     return Report(value["host"], Revision(**value["revision"]), tuple(outcomes))
 
 

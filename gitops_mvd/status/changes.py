@@ -18,7 +18,8 @@ log = logging.getLogger(__name__)
 DEADLINE_SECONDS = 10.0  # for all commits between two fetches
 
 Contents = Mapping[str, str]
-"""App -> the digest of its version, or what is wrong with its manifest; "" -> what is wrong with the fleet file."""
+"""App -> the digest of its version and whether it is suspended, or what is wrong with its manifest; "" -> what is wrong
+with the fleet file."""
 
 
 def contents(tree: Tree, host: str, cache: Cache | None = None) -> Contents:
@@ -27,7 +28,8 @@ def contents(tree: Tree, host: str, cache: Cache | None = None) -> Contents:
         apps, broken = load(tree, read_fleet(tree).host(host), cache)
     except ManifestError as error:
         return {"": str(error)}
-    return {app.name: app.version for app in apps} | {name: str(problems) for name, problems in broken.items()}
+    versions = {app.name: f"{app.version} {app.suspend.text}" if app.suspend else app.version for app in apps}
+    return versions | {name: str(problems) for name, problems in broken.items()}
 
 
 def changed(before: Contents, after: Contents) -> frozenset[str]:

@@ -100,6 +100,9 @@ class News:
             return
         for what, seen in zip(ONE_APP, _seen(outcome, commit, is_new), strict=True):
             yield from self.see(app, what, seen, now, revision)
+        left = outcome.suspended
+        seen = Seen(left is not None, left.text if left else "", patience=0)
+        yield from self.see(app, What.SUSPENDED, seen, now, revision)
         if outcome.is_green and is_new:
             self.proven[app] = commit
             if app in self.by or outcome.did:
@@ -201,7 +204,12 @@ def _seen(outcome: Outcome, commit: str, is_new: bool) -> tuple[Seen, Seen, Seen
 
 
 def _seen_health(outcome: Outcome, why: str, remark: str) -> Seen:
-    """Is it unhealthy, and not just for the reason for which its deploy failed?"""
+    """Is it unhealthy, and not just for the reason for which its deploy failed?
+
+    Of a suspended app that is not told: somebody is at work on it.
+    """
+    if outcome.suspended:
+        return UNCLEAR
     match outcome.operation, outcome.health:
         case Operation.SUCCEEDED, Health.HEALTHY:
             return Seen(False, remark, patience=0.0 if outcome.did else DEBOUNCE_SECONDS)

@@ -49,14 +49,20 @@ REMOVED = "removed"  # what has become of an app that Git no longer has
 def status(report: Report, work: CommitWork = NO_WORK) -> CommitStatus:
     """The one status of a host: that of its worst app, and green only if every app is synced and healthy.
 
-    Of what the commit itself changes here, its `work`, is told first.
+    Of what the commit itself changes here, its `work`, is told first.  A commit that changes an app that an operator
+    has suspended is not deployed there, and ends as suspended.  Of other suspended apps it is only told that they are.
     """
-    bad = _bad(report)
+    left = [it for it in report.outcomes if _is_left(it) and (work.apps is None or it.app in work.apps)]
+    bad = [*_bad(report), *left]
     if not bad:
         done = {app: what for app, what in work.done.items() if work.apps is None or app in work.apps}
-        words = "; ".join([f"{_counted(report, done)} healthy", *_done(report, done)])
+        words = "; ".join(
+            [f"{_counted(report, done, _well(report))} healthy", *_suspended(report), *_done(report, done)]
+        )
         return _status(report.host, Operation.SUCCEEDED, cut(words, LONGEST_DESCRIPTION), Health.HEALTHY)
     worst, cause = bad[0], "; ".join(_causes(report, bad, work))
+    if worst in left:
+        return _status(report.host, Operation.SUPERSEDED, cause, Health.SUSPENDED)
     return _status(report.host, Operation.RUNNING if _is_unfinished(worst) else worst.operation, cause, worst.health)
 
 
@@ -64,6 +70,9 @@ def app_status(host: str, outcome: Outcome, done: str = "") -> CommitStatus:
     """The status of one app; `done` is what its commit has changed."""
     remark = REMOVED if outcome.removed else _remark(outcome) or (f"healthy; {done}" if done else "")
     words = cut(remark, LONGEST_DESCRIPTION) if outcome.is_green else in_words(outcome)
+    if _is_suspended(outcome):
+        end = (Operation.SUPERSEDED, Health.SUSPENDED) if _is_left(outcome) else (Operation.SUCCEEDED, Health.HEALTHY)
+        return CommitStatus(f"{context(host)}/{outcome.app}", *end, words)
     operation = Operation.RUNNING if _is_unfinished(outcome) else outcome.operation
     return CommitStatus(f"{context(host)}/{outcome.app}", operation, outcome.health, words or "healthy")
 
@@ -126,8 +135,8 @@ def summary(report: Report) -> str:
     """The whole pass in one line: `srv1 at 1a2b3c4: 2 of 3 apps healthy; web: http 503 from /health; rolled back`."""
     bad = _bad(report)
     removed = dict.fromkeys((outcome.app for outcome in report.outcomes if outcome.removed), REMOVED)
-    well = f"{len(_current(report)) - len(bad)} of " if bad else ""
-    words = [f"{_counted(report, removed, well)} healthy", *map(_cause, bad), *_done(report, {})]
+    counted = _counted(report, removed, _well(report, len(bad)))
+    words = [f"{counted} healthy", *map(_cause, bad), *_suspended(report), *_done(report, {})]
     return f"{report.host} at {report.revision.short}: {'; '.join(words)}"
 
 
@@ -136,10 +145,32 @@ def _status(host: str, operation: Operation, description: str, health: Health = 
 
 
 def _bad(report: Report) -> list[Outcome]:
-    """The apps that are not green, the worst first."""
-    bad = [outcome for outcome in report.outcomes if not outcome.is_green]
+    """The apps that are not green, the worst first; without those that are suspended."""
+    bad = [outcome for outcome in report.outcomes if not (outcome.is_green or _is_suspended(outcome))]
     order = list(Health)
     return sorted(bad, key=lambda o: (_is_unfinished(o), -SEVERITY.index(o.operation), -order.index(o.health), o.app))
+
+
+def _is_suspended(outcome: Outcome) -> bool:
+    """Is it suspended, and has nothing about it failed?"""
+    return outcome.suspended is not None and outcome.operation is Operation.SUCCEEDED
+
+
+def _is_left(outcome: Outcome) -> bool:
+    """Is it not what its commit wants, because an operator has suspended it?"""
+    by = outcome.suspended
+    return by is not None and _is_suspended(outcome) and not by.is_in_git and outcome.sync is Sync.OUT_OF_SYNC
+
+
+def _suspended(report: Report) -> Iterator[str]:
+    """`shop: suspended by anna until 14:00: the disk is changed`."""
+    return (_cause(outcome) for outcome in report.outcomes if _is_suspended(outcome))
+
+
+def _well(report: Report, bad: int = 0) -> str:
+    """`2 of `, "" if all apps are healthy."""
+    bad += sum(map(_is_suspended, report.outcomes))
+    return f"{len(_current(report)) - bad} of " if bad else ""
 
 
 def _is_unfinished(outcome: Outcome) -> bool:
@@ -162,7 +193,7 @@ def _causes(report: Report, bad: list[Outcome], work: CommitWork) -> Iterator[st
         yield _cause(own[0])
         if names := ", ".join(outcome.app for outcome in own[1:]):
             yield f"also {names}"
-    elif names := ", ".join(outcome.app for outcome in _current(report) if outcome.app in (work.apps or ())):
+    elif names := ", ".join(it.app for it in _current(report) if it.app in (work.apps or ()) and it.is_green):
         yield f"{names} healthy" if len(names) <= LONGEST_NAMES else "what it changes is healthy"
     for place, outcome in enumerate(others):
         since = f"since {work.by[outcome.app][:7]} " if outcome.app in work.by else ""

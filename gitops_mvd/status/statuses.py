@@ -275,6 +275,10 @@ class Statuses:
         A failure that `may_pass` is no final state until it lasts.
         """
         last = self._history.last_status(subject.commit, status)
+        if status.operation is Operation.SUPERSEDED:  # it is suspended: what was deployed before stays so
+            if not last or last.operation in {Operation.RUNNING, Operation.SUPERSEDED}:
+                self._post(subject, status)
+            return
         green = is_green(status)
         lasting = self._debounces[status.context].update(green, self._now())
         if green is None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from gitops_mvd.core.decide import EMPTIED, Decision, candidates
@@ -18,6 +18,7 @@ from gitops_mvd.core.model import App, Desired, Plan, Revision
 from gitops_mvd.core.plan_text import AppChange, app_change, in_short, worst
 from gitops_mvd.core.ports import Host, Tree
 from gitops_mvd.core.redact import learn_apps, redact, secrets_of_app, told_line
+from gitops_mvd.core.suspension import Suspension
 from gitops_mvd.manifest import Cache, load, read_fleet
 from gitops_mvd.manifest.update_order import reasons
 from gitops_mvd.state.history import SqliteHistory
@@ -65,6 +66,7 @@ class Judge:
     """Says what the files of a pull request would do here.
 
     `tree_at` has the files of the branch at a revision; `refresh` is called before the host is asked for anything.
+    `suspended` are the apps that an operator has suspended.
     """
 
     host: Host
@@ -72,6 +74,7 @@ class Judge:
     tree_at: Callable[[Revision], Tree]
     allow_empty: bool
     refresh: Callable[[], None] = lambda: None
+    suspended: Mapping[str, Suspension] = field(default_factory=dict)
 
     def __call__(self, tree: Tree, tip: Revision) -> Verdict:
         """Raises Unavailable if Docker, a registry or the history does not answer."""
@@ -94,7 +97,8 @@ class Judge:
         changes: list[AppChange] = []
         if concerned := differs - broken.keys():
             self.refresh()
-            every = candidates(Desired(tip, apps, broken), self.host.apps(), allow_empty=self.allow_empty)
+            wanted, present = Desired(tip, apps, broken), self.host.apps()
+            every = candidates(wanted, present, allow_empty=self.allow_empty, suspended=self.suspended)
             beside = remarks(every, self.host, self.history)
             decided = foreseen(every, self.host, self.history, self.host.proposing, concerned)
             for candidate, decision, together in sorted(decided, key=lambda it: it[0].app.name):

@@ -18,7 +18,8 @@ def plain(printed_lines: Iterable[str], container: str) -> list[str]:
     """The lines that a container printed: without those of the docker command, and without repetitions."""
     name = re.escape(container)
     chatter = re.compile(
-        rf"[0-9a-f]{{64}}|{name}|Error: No such container: {name}|.*: Conflict\. The container name .*"
+        rf"[0-9a-f]{{64}}|{name}|Error( response from daemon)?: No such container: ({name}|[0-9a-f]{{64}})"
+        r"|.*: Conflict\. The container name .*"
         r"|Error response from daemon: ([Yy]ou )?cannot remove .* force remove"
         r"|.* msg=\"error waiting for container: .*|Error: failed to start containers: .*"
     )

@@ -3,6 +3,7 @@
 A unit starts, follows and stops the container of its name; it neither makes nor removes it.  Who follows it:
 
     systemd   the start hands the container's shim to systemd as the main process, and no process of ours is left.
+              The docker command is run only if the container does not run already: the daemon starts a new one itself.
               The shim, a child of PID 1, ends with the container; ExecStopPost then asks the engine for the exit code.
               The engine writes the output into the journal.
     client    `docker start --attach` runs as long as the container and ends with its exit code.  For jobs, and for
@@ -46,6 +47,7 @@ _UNCLEAN = re.compile(
     + "".join(chr(plane + last) for plane in range(0, 0x110000, 0x10000) for last in (0xFFFE, 0xFFFF))
     + "]"
 )
+_CONTAINER = re.compile(r"^[^#].*' \S+ [0-9a-f]+ ([0-9a-f]{64})$", re.MULTILINE)  # the id, after name and digest
 _BARE = re.compile(r"[A-Za-z0-9_@+=:,./-]+")
 
 
@@ -91,6 +93,7 @@ def render(
     port: int,
     *,
     follows: str,
+    container: str = "",
     revision: str = "",
     like: Iterable[Sequence[str]] = (),
     rejoins: Iterable[Sequence[str]] = (),
@@ -98,10 +101,11 @@ def render(
 ) -> str:
     """The unit of one instance, named `name`, whose container is there.
 
-    `port` is the host port of a routed service, or 0; `follows` is SYSTEMD or CLIENT; `docker` the absolute path of the
-    client.  `like` are the commands of the client that would make the container, for whoever reads the unit; `rejoins`
-    those that attach it to networks on which it may have kept an address.  `revision` is the commit that the instance
-    is of, for the lines that the client prints.  Raises ValueError for what no unit can hold.
+    `port` is the host port of a routed service, or 0; `follows` is SYSTEMD or CLIENT; `container` the id of the
+    container, "" if it is looked for at each start; `docker` the absolute path of the client.  `like` are the commands
+    of the client that would make the container, for whoever reads the unit; `rejoins` those that attach it to networks
+    on which it may have kept an address.  `revision` is the commit that the instance is of, for the lines that the
+    client prints.  Raises ValueError for what no unit can hold.
     """
     header = Header(
         app, service.name, service.digest, port, service.restart, service.stop_grace, bool(service.schedule), follows
@@ -109,14 +113,16 @@ def render(
     policy, _, tries = service.restart.partition(":")
     may_end = policy in {"no", "on-failure"}
     marks = may_end and follows == SYSTEMD
-    joined = " ".join(f"{one}.service" for one in _joined(service))
+    others = " ".join(f"{one}.service" for one in joined(service))
     limit = (
         ["StartLimitIntervalSec=infinity", f"StartLimitBurst={int(tries) + 1}"]
         if tries
         else ["StartLimitIntervalSec=0"]
     )
     follower = (
-        _by_systemd(service, name, docker) if follows == SYSTEMD else _by_client(app, service, name, docker, revision)
+        _by_systemd(service, name, container, docker)
+        if follows == SYSTEMD
+        else _by_client(app, service, name, docker, revision)
     )
     lines = [
         f"# {json.dumps(header.to_json(), sort_keys=True)}",
@@ -125,8 +131,8 @@ def render(
         "[Unit]",
         f"Description={app}/{service.name} {service.digest[:8]} (gitops-mvd)",
         "Wants=docker.service",
-        f"After=docker.service {joined}".strip(),
-        *([f"PartOf={joined}"] if joined else []),
+        f"After=docker.service {others}".strip(),
+        *([f"PartOf={others}"] if others else []),
         *limit,
         "",
         "[Service]",
@@ -135,7 +141,7 @@ def render(
         f"Slice={SLICE}",
         "UMask=0077",
         f"ExecStop=-:/bin/sh -c '{_STOPPED_BY_HAND if tries else ''}{_ENDED_BY_ITSELF if marks else ''}"
-        f"{_STOP}{_END_ORPHANS if follows == SYSTEMD else ''}' {name}",
+        f"{_STOP_SHIM if follows == SYSTEMD else _STOP}' {name}",
         "TimeoutStartSec=300",
         f"TimeoutStopSec={math.ceil(service.stop_grace) + 25}",
         "SuccessExitStatus=143",
@@ -153,20 +159,16 @@ def follower_of(service: Service) -> str:
     return SYSTEMD if driver == LOG_DRIVER and service.restart != "no" else CLIENT
 
 
-def _by_systemd(service: Service, name: str, docker: str) -> list[str]:
+def _by_systemd(service: Service, name: str, container: str, docker: str) -> list[str]:
     may_end = service.restart.startswith("on-failure")
     forgive = _FORGIVE if ":" in service.restart else ""
     return [
         "Type=notify",
         "NotifyAccess=main",
         f"SyslogIdentifier={name}",
-        f"ExecStart=:/bin/sh -c '{_FIND} \\",
-        '    docker start "$id" >/dev/null || exit 1; \\',
-        '    pid=$(docker inspect --format "{{.State.Pid}}" "$id"); \\',
-        '    shim=$(sed -n "s/^PPid:[[:space:]]*//p" "/proc/$pid/status" 2>/dev/null); \\',
-        '    grep -qs "^PPid:[[:space:]]*1$" "/proc/$shim/status" && exec systemd-notify --ready "MAINPID=$shim"; \\',
-        f'    systemd-notify --ready; exec docker wait "$id" >/dev/null\' {name} {service.digest}',
-        f"ExecStopPost=:/bin/sh -c '{_EXIT_CODE} {_ENGINE_STOPS if may_end else ''}{forgive}exit $code' {name}",
+        f"ExecStart=:/bin/sh -c '{_START}' {quoted([name, service.digest, container])}",
+        f"ExecStopPost=:/bin/sh -c '\\\n{'' if may_end else _UNLESS_STOPPED}{_EXIT_CODE}"
+        f" {_ENGINE_STOPS if may_end else ''}{forgive}exit $code' {name}",
         *([f"ExecStartPre=/bin/rm --force {ENDED_FOLDER}/{name}"] if may_end else []),
         *(["RuntimeDirectory=mvd", "RuntimeDirectoryPreserve=yes"] if may_end else []),
         "KillMode=process",
@@ -209,6 +211,21 @@ _FIND = """\\
 
 _ATTACH = 'exec docker start --attach "$id"'
 _WAIT = 'docker start "$id" >/dev/null || exit; code=$(docker wait "$id") || code=1; exit "$code"'
+# Where containerd has the process of a running container; if its root is another one, the engine is asked.
+_PROCESS = "/run/containerd/io.containerd.runtime.v2.task/moby/$id/init.pid"
+
+# $0 is the name, $1 the digest, $2 the id, or "".  A container that runs is followed at once; one that is gone may have
+# left its name and digest to another one.  A shim that is followed is a child of PID 1, and says itself whose it is.
+_START = f"""\\
+    parent() {{ while read -r key of; do [ "$key" != PPid: ] || return 0; done; return 1; }} \\
+        2>/dev/null <"/proc/$1/status"; \\
+    follow() {{ parent "$1" && shim=$of && parent "$shim" && [ "$of" = 1 ] && grep -qs "$id" "/proc/$shim/cmdline" \\
+        && exec systemd-notify --ready "MAINPID=$shim"; }}; \\
+    running() {{ pid=; read -r pid 2>/dev/null <"{_PROCESS}"; [ "$pid" ] && follow "$pid"; }}; \\
+    id=$2; [ "$id" ] && {{ running || docker start "$id" >/dev/null; }} || {{ {_FIND} \\
+    [ "$id" != "$2" ] && docker start "$id" >/dev/null || exit 1; }}; \\
+    running; follow "$(docker inspect --format "{{{{.State.Pid}}}}" "$id")"; \\
+    systemd-notify --ready; exec docker wait "$id" >/dev/null"""
 
 # $0 is the name, $1 a network, and what follows the command that attaches the container to it anew.
 _REJOIN = """\\
@@ -217,8 +234,11 @@ _REJOIN = """\\
     docker network disconnect --force "$1" "$0" >/dev/null; shift; exec docker "$@" """
 
 # Its state may lag behind the end of its shim, so the end is waited for.
-_EXIT_CODE = """\\
-    code=$(timeout 10 docker wait "$0" 2>/dev/null || echo 1);"""
+_EXIT_CODE = """    code=$(timeout 10 docker wait "$0" 2>/dev/null || echo 1);"""
+
+# One that is stopped, and not by itself, has ended once `docker stop` has: with what is no matter if it is `always` on.
+_UNLESS_STOPPED = """    [ -z "$(systemctl show --property=Job --value "$0.service")" ] || exit 0; \\
+"""
 
 # After 10 seconds of running, the tries of `on-failure:n` count anew, as Docker has it.  `%%` is a unit's `%`.
 _FORGIVE = """\\
@@ -232,13 +252,13 @@ _ENDED_BY_ITSELF = f'[ "$MAINPID" ] || touch "{ENDED_FOLDER}/$0"; '
 
 # An engine that has lost its containers knows nothing of those that still run: the children of their shims end here.
 _STOP = 'docker stop "$0" >/dev/null'
-_END_ORPHANS = ' && [ "$MAINPID" ] && kill -KILL $(cat "/proc/$MAINPID"/task/*/children 2>/dev/null) 2>/dev/null'
+_STOP_SHIM = f'[ "$MAINPID" ] && {_STOP} && kill -KILL $(cat "/proc/$MAINPID"/task/*/children 2>/dev/null) 2>/dev/null'
 
 # An engine that stops takes its containers along, whatever they end with.
 _ENGINE_STOPS = '[ "$(systemctl is-active docker.service)" != deactivating ] || code=1; '
 
 
-def _joined(service: Service) -> list[str]:
+def joined(service: Service) -> list[str]:
     """The managed containers whose namespaces a container of the service shares."""
     shared = [service.run.get("network_mode", ""), service.run.get("ipc", ""), service.run.get("pid", "")]
     named = (one.removeprefix("container:") for one in shared if one.startswith("container:mvd-"))
@@ -263,6 +283,12 @@ def parse(text: str) -> Header | None:
     except TypeError:
         return None
     return header if parsed.intact else replace(header, digest=EDITED)
+
+
+def container_in(text: str) -> str:
+    """The id of the container that a unit starts; "" if it looks for it by its name and digest alone."""
+    found = _CONTAINER.search(text)
+    return found[1] if found else ""
 
 
 def sealed(rest: str) -> str:

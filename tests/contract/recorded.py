@@ -76,13 +76,18 @@ def docker(recorded: Mapping[str, Any], played: Played) -> Iterator[str]:
 
 
 def listed(containers: Sequence[Mapping[str, Any]], query: Mapping[str, Sequence[str]]) -> list[Mapping[str, Any]]:
-    """As the engine filters its list: by labels that are there, and whether it runs."""
+    """As the engine filters its list: by labels, which have some value or a certain one, and whether it runs."""
     filters = json.loads(query.get("filters", ["{}"])[0])
     labels = filters.pop("label", [])
     assert not filters, "only labels are filtered by"
     every = query.get("all", ["0"])[0] in ("1", "true", "True")
     there = [found for found in containers if every or found["State"] == "running"]
-    return [found for found in there if all(label in found["Labels"] for label in labels)]
+
+    def has(labelled: Mapping[str, str], label: str) -> bool:
+        name, has_value, value = label.partition("=")
+        return name in labelled and (not has_value or labelled[name] == value)
+
+    return [found for found in there if all(has(found["Labels"], label) for label in labels)]
 
 
 def created(name: str, request: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -36,8 +36,9 @@ from gitops_mvd.core.model import App, CommitStatus, Goal, Health, Plan, PullReq
 from gitops_mvd.core.notice import What
 from gitops_mvd.core.ports import Forge
 from gitops_mvd.daemon.loop import Daemon
+from gitops_mvd.daemon.small_server import LogThrottle
 from gitops_mvd.daemon.triggers import SYNC
-from gitops_mvd.daemon.webhook import LogThrottle, Webhooks
+from gitops_mvd.daemon.webhook import Webhooks
 from gitops_mvd.daemon.wiring import Wired, wire
 from gitops_mvd.git.tree import GitTree
 from gitops_mvd.state.notices import Notices

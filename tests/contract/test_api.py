@@ -119,7 +119,7 @@ def test_every_question_that_reads_is_answered_in_its_type(passed: Served) -> No
     assert passed.api.ask("changes", ChangesView).number > 0
     assert isinstance(passed.api.ask("operations", list[OperationView]), list)
     assert isinstance(passed.api.ask("history", list[HistoryView], limit=3), list)
-    assert passed.api.ask("events", EventsView).events[-1].text.startswith(("reconciled", "revision"))
+    assert passed.api.ask("events", EventsView).events[0].text.startswith("revision fetched")
     assert passed.api.ask("openapi", dict[str, Any])["openapi"] == "3.1.0"
 
 
@@ -163,6 +163,19 @@ def test_an_app_is_suspended_with_who_and_why_and_resumed(passed: Served) -> Non
     assert passed.api.ask("status", HostView).apps[0].suspended is None
     with pytest.raises(Refused, match="is not suspended here"):
         passed.api.ask("resume", DoneView, app=app)
+
+
+def test_a_suspended_app_is_shown_so_by_the_next_pass_and_when_probes_are_asked(passed: Served) -> None:
+    app = passed.api.ask("status", HostView).apps[0].name
+    passed.api.ask("suspend", DoneView, app=app, by="anna")
+    passed.daemon.reconcile_pass(frozenset({SYNC}))
+    for more in ({}, {"ask": True}):
+        shown = passed.api.ask("status", HostView, **more)
+        assert (shown.apps[0].sync, shown.apps[0].health) == ("Synced", "Suspended")
+        assert shown.apps[0].why == "suspended by anna"
+    passed.api.ask("resume", DoneView, app=app, by="anna")
+    passed.daemon.reconcile_pass(frozenset({SYNC}))
+    assert passed.api.ask("status", HostView).health == "Healthy"
 
 
 @pytest.mark.parametrize(

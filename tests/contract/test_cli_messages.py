@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 import os
 import re
 import subprocess
@@ -376,6 +377,79 @@ def test_the_state_cannot_be_written(server: Terminal) -> None:
 
 def test_resume_on_a_server_that_is_not_suspended(server: Terminal) -> None:
     assert server.mvd("resume") == Said(1, "", "this server is not suspended\n")
+
+
+@pytest.fixture
+def anna(server: Terminal, monkeypatch: pytest.MonkeyPatch) -> Terminal:
+    """A server that knows its apps, at which anna types behind `sudo`."""
+    monkeypatch.setenv("SUDO_USER", "anna")
+    server.mvd("plan")
+    return server
+
+
+def test_one_app_is_suspended_and_shown_so(anna: Terminal) -> None:
+    assert anna.mvd("suspend", "hello", "--why", "the disk is changed") == Said(
+        0, "suspended: hello is left as it is until `mvd resume hello`\n", ""
+    )
+    told = "suspended by anna: the disk is changed"
+    status = anna.mvd("status")
+    assert re.search(rf"hello +OutOfSync +Suspended .* {told}; web: its container is missing", status.out)
+    assert status.code == 1
+    plan = anna.mvd("plan")
+    assert f"# hello: left as it is: {told}\n" in plan.out
+    assert "hello: nothing of it runs yet" not in plan.out
+    assert "hello" not in json.loads(anna.mvd("plan", "--json").out)["changes"]
+    assert f"warn  suspended      hello: {told}\n" in anna.mvd("doctor").out
+    assert anna.mvd("resume") == Said(1, "", "this server is not suspended; apps that are: hello (mvd resume APP)\n")
+    assert anna.mvd("resume", "hello").out == "resumed: the daemon syncs now; without it, run `mvd sync`\n"
+    assert "Suspended" not in anna.mvd("status").out
+
+
+def test_an_app_is_stopped_until_a_time(anna: Terminal) -> None:
+    said = anna.mvd("suspend", "hello", "--stop", "--until", "2999-12-24T18:00")
+    end = "2999-12-24 18:00 or `mvd resume hello`"
+    assert said == Said(0, f"suspended: hello is stopped, and nothing of it is changed, until {end}\n", "")
+    assert re.search(r"hello +OutOfSync +Suspended .* stopped by anna until 2999-12-24 18:00\n", anna.mvd("status").out)
+
+
+def test_a_reason_in_the_place_of_an_app_is_answered_by_the_option_for_it(anna: Terminal) -> None:
+    assert anna.mvd("suspend", "the", "disk", "is", "changed") == Said(
+        1,
+        "",
+        "mvd: mvd suspend takes one app, or none for the whole server\n"
+        "     give a reason by --why: mvd suspend --why 'the disk is changed'\n",
+    )
+    assert anna.mvd("suspend", "maintenance") == Said(
+        1,
+        "",
+        "mvd: no app maintenance on this host; give a reason by --why: mvd suspend --why 'maintenance'\n"
+        "     Apps: hello, shop\n",
+    )
+    assert list(anna.config.parent.glob("suspended*")) == []
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["--stop"], "mvd: --stop is for one app: mvd suspend APP --stop\n"),
+        (["hello", "--until", "tomorrow"], "mvd: not a time: tomorrow\n     an end is a duration such as 30m"),
+        (["hello", "--until", "2020-01-01"], "mvd: 2020-01-01 is over already\n"),
+    ],
+    ids=lambda it: " ".join(it) if isinstance(it, list) else "",
+)
+def test_a_suspension_that_cannot_be(anna: Terminal, words: list[str], says: str) -> None:
+    said = anna.mvd("suspend", *words)
+    assert said.code == 1
+    assert said.err.startswith(says)
+    assert list(anna.config.parent.glob("suspended*")) == []
+
+
+def test_resume_of_an_app_while_the_server_is_suspended(anna: Terminal) -> None:
+    anna.mvd("suspend", "--until", "2h")
+    assert anna.mvd("resume", "hello") == Said(1, "", "hello is not suspended; the server is: mvd resume\n")
+    anna.mvd("suspend", "hello")
+    assert "the server itself is still suspended: mvd resume\n" in anna.mvd("resume", "hello").out
+    assert anna.mvd("status").out.splitlines()[1].startswith("suspended by anna until ")
 
 
 def test_a_sync_on_a_suspended_server_says_why_it_does_nothing(

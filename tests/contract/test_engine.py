@@ -187,7 +187,7 @@ def test_health_and_exit_code_are_read_from_the_listing(
     docker: StandIn, engine: Engine, status: str, health: str, exit_code: int
 ) -> None:
     docker.answers["/containers/json"] = (200, [container(NAME, status)])
-    expected = Instance(NAME, "shop", "web", "", "running", health, "7", exit_code)
+    expected = Instance(NAME, "shop", "web", "", "running", health, "7", exit_code, id=NAME)
     assert engine.instances() == {NAME: expected}
 
 
@@ -209,7 +209,7 @@ def test_a_name_that_docker_took_for_an_id_is_no_instance(docker: StandIn, engin
 
 def test_an_instance_that_was_never_started_has_no_start(docker: StandIn, engine: Engine) -> None:
     docker.answers["/containers/mvd-a/json"] = (200, INSPECTED | {"Name": "/mvd-a"})
-    assert engine.instance("mvd-a") == Instance("mvd-a", state="created")
+    assert engine.instance("mvd-a") == Instance("mvd-a", state="created", id="0123")
 
 
 def test_without_an_event_stream_every_listing_is_asked_for(docker: StandIn, engine: Engine) -> None:

@@ -145,6 +145,41 @@ def test_a_restart_of_what_carries_it_touches_neither_container_nor_unit(server:
     assert "ActiveState=active" in before
 
 
+def test_where_containerd_keeps_its_tasks_elsewhere_a_container_is_followed_all_the_same(server: Server) -> None:
+    there = server.started(server.service())
+    text = Path(f"/etc/systemd/system/{there.name}.service")
+    text.write_text(text.read_text().replace("/run/containerd/", "/run/elsewhere/"))
+    shell(f"systemctl daemon-reload; systemctl restart {there.name}")
+    assert Path(f"/proc/{pid(there.name)}/comm").read_text().strip() == "containerd-shim"
+    assert sub_state(server, there) == "running"
+
+
+def test_a_container_that_was_restarted_by_hand_is_followed_and_not_stopped_again(server: Server) -> None:
+    there = server.started(server.service(restart="always"))
+    old = pid(there.name)
+    shell(f"docker restart --time 1 {there.name}")
+    again = server.instance(there)
+    wait_for(lambda: sub_state(server, there) == "running" and pid(there.name) not in (0, old))
+    assert server.instance(there) == again
+
+
+def test_a_container_that_took_the_place_of_the_one_that_its_unit_names_is_started(server: Server) -> None:
+    service = server.service(restart="always")
+    there = server.started(service)
+    shell(f"systemctl stop {there.name}; docker rm {there.name}")
+    server.wanted(service)
+    shell(f"systemctl start {there.name}")
+    assert server.instance(there).state == "running"
+    assert Path(f"/proc/{pid(there.name)}/comm").read_text().strip() == "containerd-shim"
+
+
+def test_what_was_stopped_by_hand_has_not_failed_with_whatever_it_ended(server: Server) -> None:
+    there = server.started(server.service("sh", "-c", "trap 'exit 3' TERM; sleep 1000 & wait", restart="always"))
+    shell(f"systemctl stop {there.name}")
+    assert server.instance(there).exit_code == 3
+    assert sub_state(server, there) == "dead"
+
+
 def test_a_container_with_another_logging_driver_outlives_its_client(server: Server) -> None:
     before = server.started(server.service(logging={"driver": "json-file", "options": {}}))
     old = pid(before.name)

@@ -30,19 +30,9 @@ from gitops_mvd.core.ports import Receiver
 from gitops_mvd.daemon.connections import Hooks
 from gitops_mvd.daemon.loop import FETCH_REASONS, Daemon
 from gitops_mvd.daemon.mailbox import Mailbox
+from gitops_mvd.daemon.small_server import LARGEST_BODY, LARGEST_HEADERS, MOST_CONNECTIONS, LogThrottle, Server, listen
 from gitops_mvd.daemon.triggers import PULL_REQUEST, PUSH
-from gitops_mvd.daemon.webhook import (
-    LARGEST_BODY,
-    LARGEST_HEADERS,
-    MOST_CONNECTIONS,
-    WAKING_EVENTS,
-    LogThrottle,
-    Server,
-    Webhooks,
-    WebhookThread,
-    listen,
-    listens,
-)
+from gitops_mvd.daemon.webhook import WAKING_EVENTS, Webhooks, WebhookThread, listens
 from gitops_mvd.daemon.wiring import wire
 from tests.lab.bench.world import recorded
 from tests.lab.repository import Repository

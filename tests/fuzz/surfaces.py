@@ -23,7 +23,8 @@ from gitops_mvd import forges
 from gitops_mvd.config import settings
 from gitops_mvd.core.difference import differences
 from gitops_mvd.core.model import App, HostFacts
-from gitops_mvd.daemon.webhook import LogThrottle, Server, Webhooks, listen
+from gitops_mvd.daemon.small_server import LogThrottle, Server, listen
+from gitops_mvd.daemon.webhook import Webhooks
 from gitops_mvd.docker.create import Place, request
 from gitops_mvd.git.branch import Source
 from gitops_mvd.kinds.route import Routes

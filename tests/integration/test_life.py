@@ -107,7 +107,7 @@ def drifting(lab: Lab, story: Story) -> str:
 
 
 WHOLE = """
-cat /etc/systemd/system/{unit}
+sed '1d; s/ [0-9a-f]\\{{64\\}}$//' /etc/systemd/system/{unit}  # without its seal and the id of the container
 systemctl show --property=ActiveState,SubState,UnitFileState,NeedDaemonReload {unit}
 cat /etc/gitops-mvd/files/{instance}/env
 find /etc/gitops-mvd/files/{instance} -printf '%P %m %U\\n'

@@ -112,6 +112,7 @@ CASES = {
             "include": ["other.yaml"],
             "name": "other",
             "version": "3",
+            "x-mvd": {"suspend": True},
         },
     ),
     "include": Case(
@@ -421,6 +422,13 @@ CASES = {
         {},
         {"capabilities": ["tpu"], "driver": "nvidia", "count": 7, "device_ids": ["7"], "options": {"a": "b"}},
     ),
+    "x-mvd of an app": Case(extensions.OF_APP, lambda mapping: {**TOP, "x-mvd": mapping}, {}, {"suspend": True}),
+    "suspend": Case(
+        extensions.SUSPEND,
+        lambda mapping: {**TOP, "x-mvd": {"suspend": mapping}},
+        {},
+        {"why": "the disk is changed", "stop": True},
+    ),
     "x-mvd": Case(
         extensions.X_MVD,
         lambda mapping: service(**{"x-mvd": mapping}),
@@ -519,7 +527,8 @@ def of_app(app: App) -> object:
         name: {**answers.network(options), "labels": options.get("labels"), "external": options.get("external")}
         for name, options in app.networks.items()
     }
-    return [app.name, [of_service(app, one) for one in app.services], networks, dict(app.volumes)]
+    suspended = app.suspend.as_json() if app.suspend else None
+    return [app.name, [of_service(app, one) for one in app.services], networks, dict(app.volumes), suspended]
 
 
 def of_service(app: App, one: Service) -> object:

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator
+from datetime import timedelta
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from gitops_mvd.core.backoff import Backoff
-from gitops_mvd.core.errors import StepFailed
+from gitops_mvd.core.errors import StepFailed, Unavailable
 from gitops_mvd.core.model import Revision
 from gitops_mvd.daemon.loop import Daemon
 from gitops_mvd.daemon.mailbox import Mailbox
 from gitops_mvd.daemon.supervisor import Run
-from gitops_mvd.daemon.triggers import RELOAD, STOP, SYNC
+from gitops_mvd.daemon.triggers import PUSH, RELOAD, STOP, SYNC
+from gitops_mvd.state import suspension
 from gitops_mvd.state.notices import Notices
+from gitops_mvd.state.suspension import Suspension
 from gitops_mvd.status.notifier import Notifier
 from gitops_mvd.status.outbox import Outbox
 from tests.onlookers import onlookers
@@ -62,6 +67,60 @@ def test_a_pass_that_breaks_is_told_and_is_not_the_last(
     for _ in range(3):
         assert daemon.reconcile_pass(frozenset({SYNC})) is None
     assert told == [sentence, sentence] * 3
+
+
+def test_the_next_pass_is_no_later_than_the_end_of_a_suspension(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sdnotify.SystemdNotifier", lambda: SimpleNamespace(notify=lambda told: None))
+    server = wired(Unavailable("Git does not answer"), [], tmp_path)
+    server.statuses.suspend = lambda suspension: None
+    server.monitor = SimpleNamespace(pause_all=lambda: None)
+    server.source.last = lambda: None
+    server.history.save_git_failure = lambda why, *, is_refused: None
+    daemon, now = Daemon(server), suspension.now()
+    suspension.suspend(server.settings_path, Suspension("anna", until=now + timedelta(seconds=30)))
+    suspension.suspend(server.settings_path, Suspension("anna", until=now + timedelta(days=1)), "shop")
+    pauses = []
+    for _ in range(20):  # each of which comes to nothing, and the next would be later and later
+        daemon.reconcile_pass(frozenset({SYNC}))
+        assert daemon._retry is not None
+        pauses.append(daemon._retry.at - time.monotonic())
+    assert max(pauses) <= 30
+    suspension.resume(server.settings_path)
+
+
+class Busy(Daemon):
+    """One that is asked for something newer in the middle of each pass; all commits change something here."""
+
+    def _commits(self, known: Revision | None, tip: Revision) -> Any:
+        return [SimpleNamespace(changed=frozenset({"web"}))]
+
+    def _reconcile(self) -> Any:
+        self._read_mail_meanwhile(0.0)
+
+
+def test_what_was_fetched_during_a_pass_is_not_fetched_again_by_the_next_one(
+    tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sdnotify.SystemdNotifier", lambda: SimpleNamespace(notify=lambda told: None))
+    followed: list[str] = []
+    interrupted: list[str] = []
+    commits = iter("abcdef")
+    server = wired(KeyError(), [], tmp_path)
+    server.source.fetch = lambda *, expected=False: Revision(next(commits) * 40, "main")
+    server.follow = lambda revision, *, fetched: followed.append(revision.commit[0])
+    server.clock.interrupt = interrupted.append
+    server.history.clear_git_failure = lambda: None
+    server.history.revisions = dict
+    server.statuses.add_commits = lambda commits: None
+    daemon = Busy(server)
+    server.mailbox.post(PUSH)
+    daemon.reconcile_pass(frozenset({SYNC}))
+    assert interrupted == [f"superseded by {'b' * 7}"]
+    daemon.reconcile_pass(frozenset({PUSH}))
+    daemon.reconcile_pass(frozenset({SYNC}))
+    assert followed == ["a", "b", "c"], "each commit was taken, and the third question is the third"
 
 
 def test_the_outbox_goes_on_after_what_nobody_thought_of(

@@ -202,7 +202,10 @@ def one_service() -> App:
 
 
 def apps(where: str, key: str) -> tuple[App, App] | None:
-    """Two apps that differ in this key of that table; None if it makes no other app, or none that can be read."""
+    """Two apps that differ in this key of that table; None if it makes no other app, or none that can be read.
+
+    A suspension makes none: that is told as long as it lasts, and not as a difference to the version that ran before.
+    """
     case = CASES[where]
     value, others = case.values[key] if isinstance(case.values[key], Beside) else (case.values[key], {})
     given = {name: beside for name, beside in {**case.valid, **others}.items() if beside is not None}
@@ -212,7 +215,7 @@ def apps(where: str, key: str) -> tuple[App, App] | None:
     if made(without) == made(having) or not (isinstance(made(without), str) and isinstance(made(having), str)):
         return None
     [before], [after] = load(tree(without), HOST)[0], load(tree(having), HOST)[0]
-    return before, after
+    return (before, after) if before.suspend == after.suspend else None
 
 
 PAIRS = {
@@ -240,6 +243,7 @@ def test_every_key_that_makes_another_app_is_tried() -> None:
     every = {f"{where}-{key}" for where, case in CASES.items() for key in case.values}
     ignored = {f"{w}-{k}" for w, case in CASES.items() for k in case.values if isinstance(case.table[k], Ignored)}
     others = {"compose.yaml-name", "depends_on-required", "depends_on-restart", "networks-enable_ipv4"}
+    others |= {"compose.yaml-x-mvd", "x-mvd of an app-suspend", "suspend-why", "suspend-stop"}
     assert every - ignored - PAIRS.keys() <= SOURCES | others
 
 

@@ -68,6 +68,8 @@ TABLES: dict[str, Table] = {
     "services: deploy: resources: reservations": deploy.RESERVATIONS,
     "services: gpus, devices of reservations": deploy.DEVICE,
     "x-mvd": extensions.X_MVD,
+    "x-mvd of an app": extensions.OF_APP,
+    "x-mvd of an app: suspend": extensions.SUSPEND,
     "x-mvd: health": health.HEALTH_KEYS,
     "x-mvd: health: kafka": kafka.CONSUMER,
     "x-mvd: health: kafka: sasl": kafka.SASL,

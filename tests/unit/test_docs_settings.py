@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from gitops_mvd.config import settings
-from gitops_mvd.config.settings import engine, forge, kong, log, notify, policy, repository, secrets
+from gitops_mvd.config.settings import engine, forge, kong, log, metrics, notify, policy, repository, secrets, web
 from gitops_mvd.config.settings.section import Section, section
 from gitops_mvd.core.features import modules
 from tests.unit.reference_page import DOCS, has_rows, rows
@@ -32,7 +32,12 @@ SECTIONS: dict[str, Section[Any]] = {
     "`log`: the daemon's own log": log.LOG_SECTION,
     "`forge`: where commit statuses go": forge.FORGE_SECTION,
     "`proposals`: what a pull request would do": forge.PULL_REQUESTS_SECTION,
+    "`metrics`: a port for Prometheus": metrics.METRICS_SECTION,
+    "`traces`: each deploy as a trace": metrics.TRACES_SECTION,
     "`webhook`: hear of a merge at once": forge.WEBHOOK_SECTION,
+    "`web`: the page": web.WEB_SECTION,
+    "`proxy`: a login in front of the page": web.PROXY_SECTION,
+    "`hosts`: several servers in one page": web.HOST_SECTION,
 }
 
 

@@ -13,7 +13,8 @@ from gitops_mvd.config.settings import read
 from gitops_mvd.core.errors import ManifestError
 from gitops_mvd.core.features import IncompleteFeature
 from gitops_mvd.core.model import CommitStatus, Health, Operation
-from gitops_mvd.daemon.webhook import LogThrottle, Webhooks
+from gitops_mvd.daemon.small_server import LogThrottle
+from gitops_mvd.daemon.webhook import Webhooks
 from gitops_mvd.forges.api import Account
 from gitops_mvd.state.history import SqliteHistory
 from gitops_mvd.status.outbox import Outbox

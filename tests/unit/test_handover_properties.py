@@ -2,14 +2,15 @@
 
 Safety: two services never have one port, and never write to one volume unless the commit wants both to; what was served
 and is still wanted by the commit, or by the versions that it could not replace, is served when a pass is over.
-Liveness: once the faults stop, two passes settle and the next is a no-op.
+Nothing of an app that is suspended is changed, but for what runs of it if it is to stop.
+Liveness: once the faults and suspensions stop, two passes settle and the next is a no-op.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field
 
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -31,6 +32,7 @@ from gitops_mvd.core.model import (
 )
 from gitops_mvd.core.reconcile import reconcile
 from gitops_mvd.core.specs import service_of
+from gitops_mvd.core.suspension import Suspension
 from tests.fakes import FakeHistory, FakeHost, Killed, service
 
 FAULTS = {
@@ -56,11 +58,15 @@ class Has:
 
 @dataclass(frozen=True)
 class Commit:
-    """The services by app and name, and a fault after so many steps of the pass over it."""
+    """The services by app and name, and a fault after so many steps of the pass over it.
+
+    Of the apps that are `suspended` then, it says which are to stop.
+    """
 
     services: tuple[tuple[str, str, Has], ...]
     fault: str = ""
     at: int = 0
+    suspended: Mapping[str, bool] = field(default_factory=dict)
 
     @property
     def is_sick(self) -> bool:
@@ -89,7 +95,8 @@ def commits(draw: st.DrawFn) -> Commit:
         )
         for place in places
     )
-    return Commit(services, draw(st.sampled_from(["", "", *FAULTS])), draw(st.integers(0, 14)))
+    suspended = draw(st.just({}) | st.dictionaries(st.sampled_from(APPS), st.booleans(), max_size=2))
+    return Commit(services, draw(st.sampled_from(["", "", *FAULTS])), draw(st.integers(0, 14)), suspended)
 
 
 def orders(is_free: bool) -> list[str]:
@@ -131,6 +138,10 @@ class Engine(FakeHost):
 
     def check(self, step: Step) -> None:
         self.steps += 1
+        if isinstance(step, Change) and (app := step.resource.app) in self.commit.suspended:
+            assert self.commit.suspended[app], f"{app} is suspended, and {step} was to be done"
+            assert not step.to
+            assert step.resource.kind in ("unit", "route")
         if self.commit.fault and self.steps > self.commit.at:
             raise FAULTS[self.commit.fault]
         if isinstance(step, Change) and step.to and step.to.kind == "unit" and not step.was:
@@ -144,21 +155,26 @@ class Engine(FakeHost):
     def units(self) -> list[Resource]:
         return [resource for resource in self.resources.values() if resource.kind == "unit"]
 
-    def served(self) -> set[Claim]:
-        """The ports and paths at which a healthy instance is."""
+    def served(self, stopping: Collection[str] = ()) -> set[Claim]:
+        """The ports and paths at which a healthy instance is, of apps that are not `stopping`."""
         ports = {
             claim
             for unit in self.units()
-            if not self._sick(unit)
+            if not self._sick(unit) and unit.app not in stopping
             for claim in of_service(unit.app, service_of(unit))
             if claim.kind == "port"
         }
         paths = {
             Claim("path", route.spec["entities"]["routes"][0]["paths"][0])
             for route in self.resources.values()
-            if route.kind == "route" and self.serving(route.app, route.service) and not self._sick(route)
+            if route.kind == "route" and route.app not in stopping
+            if self.serving(route.app, route.service) and not self._sick(route)
         }
         return ports | paths
+
+
+def suspensions(commit: Commit) -> dict[str, Suspension]:
+    return {app: Suspension("anna", stop=stop) for app, stop in commit.suspended.items()}
 
 
 def wanted_claims(apps: Iterable[App]) -> set[Claim]:
@@ -180,13 +196,17 @@ def test_what_is_exclusive_changes_hands_in_order(history: list[Commit]) -> None
     memory = FakeHistory()
     host = Engine(memory)
     for number, commit in enumerate(history):
-        before, goods = host.served(), [good[-1] for good in memory.good.values()]
+        stopping = [app for app, stops in commit.suspended.items() if stops]
+        before, goods = host.served(stopping), [good[-1] for good in memory.good.values()]
         host.begin(commit)
         with contextlib.suppress(Killed):
-            reconcile(desired(commit, number), host, memory, allow_empty=True)
+            report = reconcile(desired(commit, number), host, memory, allow_empty=True, suspended=suspensions(commit))
+            left = {outcome.app for outcome in report.outcomes if outcome.suspended}
+            assert left <= commit.suspended.keys()
         if not commit.fault:
             kept = before & wanted_claims(desired(commit, number).apps) & wanted_claims(goods)
             assert kept <= host.served()
+            assert not [unit for unit in host.units() if unit.app in stopping]
 
     last = Commit(history[-1].services)
     before = host.served()

@@ -74,7 +74,7 @@ class Engine:
     def snapshot(self) -> nullcontext[None]:
         return nullcontext()
 
-    def instances(self) -> dict[str, Instance]:
+    def instances(self, app: str = "") -> dict[str, Instance]:
         return {instance.name: instance for instance in self.there}
 
     def require_externals(self, app: App) -> None:

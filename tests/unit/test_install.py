@@ -1,4 +1,4 @@
-"""The daemon's own unit, as it is made for one server."""
+"""The units of the daemon and of the page, as they are made for one server."""
 
 from __future__ import annotations
 
@@ -23,6 +23,17 @@ from gitops_mvd.cli.install import unit_text
 def test_the_unit_may_write_where_the_settings_have_it_write(tmp_path: Path, settings: str, paths: str) -> None:
     config = tmp_path / "config.yaml"
     config.write_text(settings)
-    text = unit_text(config)
+    text = unit_text(config, "gitops-mvd.service", "run")
     assert f"ReadWritePaths={paths}\n" in text
     assert f"--config {config} run\n" in text
+
+
+def test_the_unit_of_the_page_runs_it_without_root_and_without_docker(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text("repository: /srv/config\n")
+    text = unit_text(tmp_path / "config.yaml", "gitops-mvd-web.service", "web")
+    assert f"--config {tmp_path}/config.yaml web\n" in text
+    assert "DynamicUser=yes\n" in text
+    assert "SupplementaryGroups=mvd mvd-act\n" in text
+    assert "CapabilityBoundingSet=\n" in text
+    assert "ReadWritePaths" not in text
+    assert "docker" not in text.lower()

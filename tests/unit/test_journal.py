@@ -15,6 +15,7 @@ def test_a_start_that_failed_again_and_again_is_told_once_by_its_cause() -> None
         f"Error response from daemon: {DRIVER}: Bind for 0.0.0.0:9999 failed: port is already allocated",
         NAME,
         f"Error: No such container: {NAME}",
+        f"Error response from daemon: No such container: {'a' * 64}",
     ]
     assert plain(attempt * 3, NAME) == ["Bind for 0.0.0.0:9999 failed: port is already allocated"]
 

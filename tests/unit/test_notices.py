@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from gitops_mvd.core.model import Change, Health, Operation, Outcome, Plan, Report, Resource, Revision, Sync
 from gitops_mvd.core.notice import Notice, What
+from gitops_mvd.core.suspension import Suspension
 from gitops_mvd.status.debounce import DEBOUNCE_SECONDS
 from gitops_mvd.status.notices import LONG_SECONDS, SERVER, News, Seen
 from gitops_mvd.status.statuses import CommitChange
@@ -202,6 +203,16 @@ def test_waiting_is_told_once_it_is_long(world: World) -> None:
     assert world.pass_(waiting("web"), after=LONG_SECONDS - 1) == []
     assert world.pass_(waiting("web"), after=1) == [("web", "waiting", "a")]
     assert world.pass_(healthy("web", CHANGE)) == [("web", "recovered", "a")]
+
+
+def test_that_an_app_is_suspended_is_told_once_and_so_is_its_end(world: World) -> None:
+    by = Suspension("anna", "the disk", stop=True)
+    left = Outcome("web", Sync.OUT_OF_SYNC, Health.SUSPENDED, why=by.text, suspended=by)
+    assert world.pass_(left, healthy("db"), after=0) == [("web", "suspended", "a")]
+    for _ in range(5):
+        assert world.pass_(left, healthy("db")) == [], "that it is stopped is no sickness"
+    assert world.pass_(healthy("web"), healthy("db"), after=0) == [("web", "suspended", "a")]
+    assert world.pass_(healthy("web"), healthy("db")) == []
 
 
 def test_a_suspension_and_its_end_are_both_suspended() -> None:

@@ -379,7 +379,7 @@ NESTED = {
     "compose.RUN": "logging healthcheck blkio_config",
     "compose.SERVICE": "configs secrets networks depends_on deploy x-mvd x-kong",
     "compose.BLKIO": "weight_device device_read_bps device_write_bps device_read_iops device_write_iops",
-    "composition.TOP": "services networks volumes configs secrets",
+    "composition.TOP": "services networks volumes configs secrets x-mvd",
     "deploy.DEPLOY": "update_config placement resources restart_policy",
     "deploy.RESOURCES": "limits reservations",
     "extensions.X_MVD": "health",
@@ -441,6 +441,8 @@ HARMLESS = {
     "extensions.KONG_SERVICE": "path retries connect_timeout write_timeout read_timeout client_certificate tls_verify "
     "tls_verify_depth ca_certificates enabled",
     "extensions.X_MVD": "schedule",
+    "extensions.OF_APP": "suspend",
+    "extensions.SUSPEND": "why stop",
     "extensions.X_KONG": "port protocol paths hosts methods strip_path preserve_host auth",
     "fleet.HOST_KEYS": "labels variables",
     "fleet.APP_KEYS": "unset",

@@ -12,6 +12,7 @@ import pytest
 from gitops_mvd.core.decide import EMPTIED
 from gitops_mvd.core.errors import MvdError, RateLimited, StepFailed, Unavailable
 from gitops_mvd.core.model import App, Failure, Goal, Operation, PullRequest, Revision
+from gitops_mvd.core.suspension import Suspension
 from gitops_mvd.state.history import SqliteHistory
 from gitops_mvd.status.pull_requests import PullRequests
 from gitops_mvd.status.statuses import Statuses, StatusOptions
@@ -85,6 +86,7 @@ class World:
         self.host = FakeHost(cast(Any, self.history))
         self.repository = Repository({**app("web", front="v1", back="v1"), **app("api", main="v1")})
         self.comments, self.forks = True, False
+        self.suspended: dict[str, Suspension] = {}
         for name, services in (("web", ("front", "back")), ("api", ("main",))):
             self.deploy(name, *services)
 
@@ -108,7 +110,8 @@ class World:
         self.forge.open.append(PullRequest(number, commit or f"{number}" * 40, f"refs/pull/{number}/head", is_fork))
 
     def pull_requests(self) -> PullRequests:
-        judge = Judge(cast(Any, self.host), self.history, self.repository.tree, allow_empty=False)
+        host = cast(Any, self.host)
+        judge = Judge(host, self.history, self.repository.tree, allow_empty=False, suspended=self.suspended)
         return PullRequests(
             cast(Any, self.forge),
             cast(Any, self.repository),
@@ -157,6 +160,17 @@ def test_a_pull_request_is_told_what_it_would_change_and_what_that_costs(world: 
         "1": green(f"{DOWN}; web/front: image v1 → v2"),
         "2": green(f"web {DOWN}; {services}"),
     }
+
+
+def test_a_pull_request_for_a_suspended_app_is_told_that_it_waits(world: World) -> None:
+    world.suspended["web"] = Suspension("anna", "the disk")
+    world.propose(1, app("web", front="v2", back="v1"))
+    world.propose(2, {"apps/api/compose.yaml": "x-mvd: {suspend: true}\nservices: {main: {image: v1}}\n"})
+    assert world.look() == {
+        "1": green("web/front: image v1 → v2; web: suspended by anna: the disk"),
+        "2": green("api: suspended in Git"),
+    }
+    assert "! suspended by anna: the disk" in world.forge.comments["c1"].splitlines()
 
 
 def test_all_that_changes_is_in_the_140_characters_of_a_status_or_counted(world: World) -> None:

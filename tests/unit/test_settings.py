@@ -7,9 +7,9 @@ import pytest
 
 from gitops_mvd.config.settings import addresses_of_receivers, named_files, read
 from gitops_mvd.config.settings.engine import Login
-from gitops_mvd.config.settings.forge import host_and_port
 from gitops_mvd.config.settings.notify import NotifySettings
 from gitops_mvd.config.settings.repository import GitHubApp, Verify
+from gitops_mvd.config.settings.section import host_and_port
 from gitops_mvd.core.errors import ManifestError
 from gitops_mvd.core.notice import USUAL, Quiet
 from gitops_mvd.core.policy import Policy

@@ -185,6 +185,36 @@ def test_what_is_pending_on_a_suspended_server_is_over_until_it_goes_on(world: W
     assert world.waiting() == {}
 
 
+def suspended(app: str, sync: Sync = Sync.OUT_OF_SYNC) -> Outcome:
+    by = Suspension("anna", "the disk")
+    return Outcome(app, sync, Health.SUSPENDED, why=by.text, suspended=by)
+
+
+def test_a_commit_to_a_suspended_app_is_over_until_that_goes_on(world: World) -> None:
+    world.statuses.add_commits([step("a", "web", "api")])
+    assert world.tell(well("api"), suspended("web")) == {("a", HOST): "web: suspended by anna: the disk"}
+    world.statuses.wait("Docker does not answer")
+    assert world.tell(well("api"), suspended("web")) == {}
+    assert world.tell(well("api"), well("web")) == {("a", HOST): "2 apps healthy"}
+
+
+def test_what_was_deployed_before_an_app_is_suspended_keeps_its_status(world: World) -> None:
+    world.statuses.add_commits([step("a", "web")])
+    world.tell(well("web"))
+    for _ in range(3):
+        world.clock.time += DEBOUNCE_SECONDS
+        assert world.tell(suspended("web")) == {}
+
+
+def test_commits_to_other_apps_go_on_beside_a_suspended_one(world: World) -> None:
+    world.statuses.add_commits([step("a", "web")])
+    world.tell(suspended("web"))
+    world.statuses.add_commits([step("b", "api")])
+    world.waiting()
+    told = "1 of 2 apps healthy; web: suspended by anna: the disk"
+    assert world.tell(well("api"), suspended("web"), at="b") == {("b", HOST): told}
+
+
 # ---- afterwards ------------------------------------------------------------------------------------------------------
 
 

@@ -30,6 +30,7 @@ from gitops_mvd.core.notice import What
 from gitops_mvd.daemon.loop import Daemon
 from gitops_mvd.daemon.mailbox import Mailbox
 from gitops_mvd.daemon.wiring import Wired
+from gitops_mvd.state import suspension
 from gitops_mvd.state.history import SqliteHistory
 from gitops_mvd.state.notices import Notices
 from gitops_mvd.status.changes import Contents, contents
@@ -246,6 +247,14 @@ class Story(RuleBasedStateMachine):
         path = self.folder / "suspended"
         path.write_text("I am at it") if is_suspended else path.unlink(missing_ok=True)
 
+    @rule(app=st.sampled_from(APPS), how=st.sampled_from(["", "left", "stopped"]))
+    def suspend_app(self, app: str, how: str) -> None:
+        settings = self.folder / "config.yaml"
+        if how:
+            suspension.suspend(settings, suspension.Suspension("anna", stop=how == "stopped"), app)
+        else:
+            suspension.resume(settings, app)
+
     @rule(app=st.sampled_from(APPS))
     def fall_ill(self, app: str) -> None:
         self.host.ill ^= {app}
@@ -283,6 +292,8 @@ class Story(RuleBasedStateMachine):
         """All that was wrong is mended, and everything has come to its end."""
         self.forge.error, self.host.ill, self.host.dies = None, set(), False
         self.suspend(False)
+        for app in APPS:
+            self.suspend_app(app, "")
         self.restart()  # after which what was refused is tried again
         for _ in range(4):
             self.look()

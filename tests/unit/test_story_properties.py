@@ -2,14 +2,14 @@
 
 Safety: a route never points at an instance that is not there; a start-first service never has fewer instances in
 service than before, nor none that is found by its name; only what passed its gates is ever approved; a job is done once
-for each content.
+for each content; of a suspended app nothing is made, and nothing deleted but what runs of it if it is to stop.
 Liveness: once the faults stop, one pass settles and the next is a no-op.
 """
 
 from __future__ import annotations
 
 import contextlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -30,6 +30,7 @@ from gitops_mvd.core.model import (
     Update,
 )
 from gitops_mvd.core.reconcile import reconcile
+from gitops_mvd.core.suspension import IN_GIT, Suspension
 from tests.fakes import FakeHistory, FakeHost, Killed, job, service
 
 IMAGES = ("v1", "v2", "v3", "sick", "gone")
@@ -45,7 +46,10 @@ NETWORKS = {"networks": {"mvd-chat-default": {}}}
 
 @dataclass(frozen=True)
 class Act:
-    """One pass: the images of three services (None: it is not there), and a fault after so many steps."""
+    """One pass: the images of three services (None: it is not there), and a fault after so many steps.
+
+    An app that is `suspended` is "left" as it is, or is to "stop": so says an operator or, with `in_git`, the commit.
+    """
 
     web: str | None
     worker: str | None
@@ -59,6 +63,8 @@ class Act:
     tamper: bool = False
     fault: str = ""
     at: int = 0
+    suspended: str = ""
+    in_git: bool = False
 
     @property
     def images(self) -> set[str | None]:
@@ -83,6 +89,8 @@ acts = st.builds(
     tamper=st.sampled_from([False, False, True]),
     fault=st.sampled_from(["", *FAULTS]),
     at=st.integers(0, 7) | st.integers(8, 24),
+    suspended=st.sampled_from(["", "", "", "left", "stop"]),
+    in_git=st.booleans(),
 )
 
 
@@ -97,9 +105,17 @@ def desired(act: Act, number: int = 0) -> Desired:
         "migrate": lambda image: job("migrate", image, update=update),
     }
     services = [make(image) for name, make in made.items() if (image := getattr(act, name))]
-    apps = (App("chat", tuple(services)),) if services and not act.broken else ()
+    suspend = Suspension(IN_GIT, stop=act.suspended == "stop") if act.suspended and act.in_git else None
+    apps = (App("chat", tuple(services), suspend=suspend),) if services and not act.broken else ()
     broken = {"chat": (Problem("apps/chat/compose.yaml", 1, "", "broken"),)} if act.broken else {}
     return Desired(Revision(f"{number:040}", "main"), apps, broken)
+
+
+def suspensions(act: Act, apps: tuple[App, ...]) -> dict[str, Suspension]:
+    """What an operator has suspended; what a commit is to suspend and does not have is nobody's."""
+    if not act.suspended or (act.in_git and apps):
+        return {}
+    return {"chat": Suspension("anna", stop=act.suspended == "stop")}
 
 
 class Watched(FakeHost):
@@ -118,8 +134,15 @@ class Watched(FakeHost):
         kept = [one.replicas for one in good.services if one.name == "web"]  # what never was good is not kept up
         asked = [act.replicas] if act.web and not act.broken else []
         self.serves = min([len(self.serving("chat", "web")), *kept, *asked]) if kept else 0
+        if act.suspended == "left":
+            self.serves = len(self.serving("chat", "web"))
+        self.excused |= act.suspended == "stop"
 
     def check(self, step: Step) -> None:
+        if isinstance(step, Change) and self.act.suspended:
+            assert self.act.suspended == "stop"
+            assert not step.to
+            assert step.resource.kind in ("unit", "route")
         targets = [t["instance"] for r in self.resources.values() if r.kind == "route" for t in r.spec["targets"]]
         assert self.excused or all(("unit", instance) in self.resources for instance in targets)
         if self.keeps_serving:
@@ -170,9 +193,14 @@ def test_nothing_bad_ever_happens_and_what_is_good_happens_in_the_end(history: l
         host.excused |= act.order == "stop-first"
         host.begin(act)
         with contextlib.suppress(Killed):
-            reconcile(desired(act, number), host, memory, allow_empty=True)
+            wanted = desired(act, number)
+            suspended = suspensions(act, wanted.apps)
+            report = reconcile(wanted, host, memory, allow_empty=True, suspended=suspended)
+            if act.suspended == "stop" and not act.fault:
+                assert host.images("chat") == []
+            assert all(outcome.suspended for outcome in report.outcomes) or not act.suspended or act.fault
 
-    last = history[-1]
+    last = replace(history[-1], suspended="")
     host.begin(Act(None, None))
     [outcome] = settled(last, host, memory) or [None]
     if last.is_green:
@@ -208,8 +236,9 @@ def test_a_job_is_done_once_for_each_content(history: list[Act]) -> None:
     finished: dict[str, int] = {}
     for number, act in enumerate(history):
         host.begin(act)
+        wanted = desired(act, number)
         with contextlib.suppress(Killed):
-            reconcile(desired(act, number), host, memory, allow_empty=True)
+            reconcile(wanted, host, memory, allow_empty=True, suspended=suspensions(act, wanted.apps))
         for name in memory.jobs - finished.keys():
             finished[name] = host.starts[name]
     assert {name: host.starts[name] for name in finished} == finished

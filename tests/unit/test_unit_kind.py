@@ -17,7 +17,7 @@ from gitops_mvd.kinds import Tools
 from gitops_mvd.kinds.unit import Units
 from gitops_mvd.systemd.client import Loaded, Phase, Unit
 from gitops_mvd.systemd.overrides import STALE
-from gitops_mvd.systemd.unit import sealed
+from gitops_mvd.systemd.unit import container_in, sealed
 from tests.fakes import FakeClock
 
 WEB = Service("web", "web@sha256:1", {"networks": {"front": {"aliases": ["web"]}}})
@@ -77,8 +77,9 @@ class Server:
     def reset_failed(self, names: list[str]) -> None:
         pass
 
-    def start(self, names: list[str]) -> None:
-        self.done.append(f"start {' '.join(names)}")
+    def start(self, names: list[str] | str) -> None:
+        """Units, by systemd, or a container, by the engine."""
+        self.done.append(f"start {names if isinstance(names, str) else ' '.join(names)}")
         if self.refusal:
             raise StepFailed(f"{names[0]}: failed")
         self.there = [{**found, "State": "running"} for found in self.there]
@@ -95,6 +96,9 @@ class Server:
 
     def containers(self) -> list[dict[str, Any]]:
         return self.there
+
+    def containers_of(self, app: str) -> list[dict[str, Any]]:
+        return [found for found in self.there if found["Labels"]["io.gitops-mvd.app"] == app]
 
     def inspect(self, name: str) -> dict[str, Any]:
         """One with a program that the image does not have."""
@@ -119,8 +123,8 @@ class Server:
     def outside(self, *words: str) -> str:
         return ""
 
-    def container(self, name: str, staged: str = "") -> dict[str, Any]:
-        own = {"app": "shop", "service": "web", "digest": WEB.digest, "port": "0", "staged": staged}
+    def container(self, name: str, staged: str = "", digest: str = WEB.digest) -> dict[str, Any]:
+        own = {"app": "shop", "service": "web", "digest": digest, "port": "0", "staged": staged}
         own["follows"] = "systemd"
         endpoint = {"IPAMConfig": None, "EndpointID": "e1", "IPAddress": "10.0.0.9"}
         return {
@@ -163,6 +167,34 @@ def test_an_instance_is_verified_started_and_then_observed_as_it_was_wanted(serv
     assert server.observed() == [unit]
     server.apply(unit, unit)
     assert server.done == ["reload"], "it runs already"
+
+
+def test_a_new_container_that_serves_is_started_beforehand_so_that_its_unit_has_only_to_follow_it(
+    server: Server,
+) -> None:
+    for restart, begins in (("always", ["start c1"]), ("on-failure", []), ("no", [])):
+        service = replace(WEB, run={**WEB.run, "restart": restart})
+        [unit] = server.units_of.wanted(App("shop", (service,)))
+        server.there = [server.container(unit.name, digest=service.digest)]
+        server.apply(None, unit)
+        started = [done for done in server.done if done.startswith("start ")]
+        assert started == [*begins, f"start {unit.name}.service"], restart
+
+
+def test_a_container_that_has_run_before_is_started_by_its_unit_alone(server: Server) -> None:
+    service = replace(WEB, run={**WEB.run, "restart": "always"})
+    [unit] = server.units_of.wanted(App("shop", (service,)))
+    server.there = [{**server.container(unit.name, digest=service.digest), "State": "exited"}]
+    server.apply(None, unit)
+    assert server.done == [f"verify {unit.name}.service", "reload", f"start {unit.name}.service"]
+
+
+def test_a_unit_names_the_container_that_it_starts_and_is_written_anew_for_another_one(server: Server) -> None:
+    unit, path = server.wanted(), server.folder / f"{server.wanted().name}.service"
+    for number in "12":
+        server.there = [{**server.container(unit.name), "Id": number * 64}]
+        server.apply(None, unit)
+        assert container_in(path.read_text()) == number * 64
 
 
 def test_nothing_is_written_that_systemd_complains_about(server: Server) -> None:

@@ -16,8 +16,8 @@ from gitops_mvd.systemd.unit import CLIENT, EDITED, SYSTEMD, Header, follower_of
 IMAGE = "registry.example/demo/web@sha256:" + "0" * 64
 WHERE = Place("/etc/gitops-mvd/files/mvd-shop-web", "/srv/mvd", port=20000, address="127.0.0.1", follows=SYSTEMD)
 NAME = "mvd-shop-web-01234567"
+ID = "0123456789abcdef" * 4
 FIND = (
-    "ExecStart=:/bin/sh -c '\\\n"
     '    id=$(docker ps --all --quiet --no-trunc --filter "name=^/$0$" --filter "label=io.gitops-mvd.digest=$1")'
     " || exit; \\\n"
     '    [ "$id" ] || { echo "container $0 is missing: the next pass of gitops-mvd makes it" >&2; exit 78; }; \\\n'
@@ -26,7 +26,8 @@ FIND = (
 
 def text_of(service, where=WHERE):
     follows = follower_of(service)
-    return render("shop", service, NAME, where.port, follows=follows, like=equivalent("shop", service, NAME, where))
+    like = equivalent("shop", service, NAME, where)
+    return render("shop", service, NAME, where.port, follows=follows, container=ID, like=like)
 
 
 def unit(run=None, **where):
@@ -57,13 +58,22 @@ def test_the_whole_unit_of_a_routed_service():
         "Type=notify\n"
         "NotifyAccess=main\n"
         "SyslogIdentifier=mvd-shop-web-01234567\n"
+        "ExecStart=:/bin/sh -c '\\\n"
+        '    parent() { while read -r key of; do [ "$key" != PPid: ] || return 0; done; return 1; } \\\n'
+        '        2>/dev/null <"/proc/$1/status"; \\\n'
+        '    follow() { parent "$1" && shim=$of && parent "$shim" && [ "$of" = 1 ]'
+        ' && grep -qs "$id" "/proc/$shim/cmdline" \\\n'
+        '        && exec systemd-notify --ready "MAINPID=$shim"; }; \\\n'
+        "    running() { pid=; read -r pid 2>/dev/null"
+        ' <"/run/containerd/io.containerd.runtime.v2.task/moby/$id/init.pid"; [ "$pid" ] && follow "$pid"; }; \\\n'
+        '    id=$2; [ "$id" ] && { running || docker start "$id" >/dev/null; } || { \\\n'
         f"{FIND}"
-        '    docker start "$id" >/dev/null || exit 1; \\\n'
-        '    pid=$(docker inspect --format "{{.State.Pid}}" "$id"); \\\n'
-        '    shim=$(sed -n "s/^PPid:[[:space:]]*//p" "/proc/$pid/status" 2>/dev/null); \\\n'
-        '    grep -qs "^PPid:[[:space:]]*1$" "/proc/$shim/status" && exec systemd-notify --ready "MAINPID=$shim"; \\\n'
-        f'    systemd-notify --ready; exec docker wait "$id" >/dev/null\' mvd-shop-web-01234567 {service.digest}\n'
+        '    [ "$id" != "$2" ] && docker start "$id" >/dev/null || exit 1; }; \\\n'
+        '    running; follow "$(docker inspect --format "{{.State.Pid}}" "$id")"; \\\n'
+        '    systemd-notify --ready; exec docker wait "$id" >/dev/null\''
+        f" mvd-shop-web-01234567 {service.digest} {ID}\n"
         "ExecStopPost=:/bin/sh -c '\\\n"
+        '    [ -z "$(systemctl show --property=Job --value "$0.service")" ] || exit 0; \\\n'
         '    code=$(timeout 10 docker wait "$0" 2>/dev/null || echo 1); exit $code\''
         " mvd-shop-web-01234567\n"
         "KillMode=process\n"
@@ -71,7 +81,7 @@ def test_the_whole_unit_of_a_routed_service():
         "RestartPreventExitStatus=78\n"
         "Slice=mvd.slice\n"
         "UMask=0077\n"
-        'ExecStop=-:/bin/sh -c \'docker stop "$0" >/dev/null && [ "$MAINPID" ] &&'
+        'ExecStop=-:/bin/sh -c \'[ "$MAINPID" ] && docker stop "$0" >/dev/null &&'
         ' kill -KILL $(cat "/proc/$MAINPID"/task/*/children 2>/dev/null) 2>/dev/null\' mvd-shop-web-01234567\n'
         "TimeoutStartSec=300\n"
         "TimeoutStopSec=35\n"

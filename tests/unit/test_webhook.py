@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gitops_mvd import forges
-from gitops_mvd.daemon.webhook import LOG_INTERVAL_SECONDS, MOST_REPEATS, REPEAT_SECONDS, LogThrottle, Repeats
+from gitops_mvd.daemon.small_server import LOG_INTERVAL_SECONDS, LogThrottle
+from gitops_mvd.daemon.webhook import MOST_REPEATS, REPEAT_SECONDS, Repeats
 
 
 @given(

@@ -13,11 +13,13 @@ from gitops_mvd.config.settings.engine import DOCKER_SECTION, Docker
 from gitops_mvd.config.settings.forge import FORGE_SECTION, WEBHOOK_SECTION, ForgeSettings, Webhook, complete
 from gitops_mvd.config.settings.kong import KongSettings, read_kong
 from gitops_mvd.config.settings.log import LOG_SECTION, LogSettings
+from gitops_mvd.config.settings.metrics import METRICS_SECTION, TRACES_SECTION, Metrics, Traces
 from gitops_mvd.config.settings.notify import NotifySettings, read_notify
 from gitops_mvd.config.settings.policy import read_policy
 from gitops_mvd.config.settings.repository import Credentials, Verify, read_credentials, read_verify
 from gitops_mvd.config.settings.secrets import SOPS_SECTION, ProviderSettings, SopsSettings, read_providers
 from gitops_mvd.config.settings.section import interval, section
+from gitops_mvd.config.settings.web import WebSettings, read_web
 from gitops_mvd.config.tables import Key, Place, Reader, fields
 from gitops_mvd.config.yamltree import Node, Sink, mistakes, parse
 from gitops_mvd.core.errors import ManifestError
@@ -40,6 +42,9 @@ class Settings:
     kong: KongSettings | None = None
     forge: ForgeSettings | None = None
     webhook: Webhook | None = None
+    web: WebSettings = field(default_factory=lambda: WebSettings())
+    metrics: Metrics | None = None
+    traces: Traces | None = None
     notify: tuple[NotifySettings, ...] = ()
     policy: Policy | None = None
     log: LogSettings = field(default_factory=lambda: LogSettings())
@@ -82,6 +87,9 @@ SETTINGS_SECTION = section(
             "none",
         ),
         "webhook": Key("The address that listens for webhooks of the forge.", WEBHOOK_SECTION, "none"),
+        "web": Key("The page that `mvd web` serves.", read_web),
+        "metrics": Key("The address that Prometheus scrapes.", METRICS_SECTION, "none, only the local API has them"),
+        "traces": Key("Where each deploy is sent as a trace of OpenTelemetry.", TRACES_SECTION, "none"),
         "notify": Key("Who is notified of failures and recoveries, a list.", read_notify, "none"),
         "policy": Key(
             "What the repository may not do with this server: a level such as `restricted`, or the keys below.",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 from gitops_mvd import forges
 from gitops_mvd.config.readers import absolute, boolean, filled, one_of
 from gitops_mvd.config.settings.repository import Credentials
-from gitops_mvd.config.settings.section import section
+from gitops_mvd.config.settings.section import listening, section
 from gitops_mvd.config.tables import Key, Place, accepts
 
 
@@ -44,22 +43,6 @@ class Webhook:
 
     secret_file: str
     listen: str = "127.0.0.1:9180"
-
-
-@accepts({"type": "string", "pattern": ":[0-9]{1,5}$"})
-def _listen(place: Place) -> str:
-    value = filled(place)
-    host, _, port = value.rpartition(":")
-    bare = host[1:-1] if host.startswith("[") and host.endswith("]") else host
-    try:
-        is_written_well = (ipaddress.ip_address(bare).version == 6) is (bare != host)
-    except ValueError:
-        is_written_well = False
-    if not is_written_well:
-        place.fail(f"must be an IP address of this server and a port, such as `127.0.0.1:9180`, not {value!r}")
-    if not (port.isascii() and port.isdecimal() and len(port) <= 5 and 1 <= int(port) <= 65535):
-        place.fail(f"must have a port from 1 to 65535, not {port!r}")
-    return value
 
 
 @accepts({"type": "string", "pattern": "^https?://"})
@@ -151,16 +134,10 @@ WEBHOOK_SECTION = section(
         "listen": Key(
             'The address and port to listen at, plain HTTP; IPv6 as `"[::1]:9180"`. The daemon may not use a port '
             "below 1024.",
-            _listen,
+            listening,
         ),
     },
 )
-
-
-def host_and_port(listen: str) -> tuple[str, int]:
-    """What `listen` says, without the brackets of an IPv6 address."""
-    host, _, port = listen.rpartition(":")
-    return host.strip("[]"), int(port)
 
 
 def complete(forge: dict[str, Any], values: Mapping[str, Any], place: Place) -> ForgeSettings | None:

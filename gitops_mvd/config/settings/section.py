@@ -86,6 +86,29 @@ def interval(place: Place) -> float:
     return seconds if seconds >= 1 else place.fail("must be at least 1s")
 
 
+@accepts({"type": "string", "pattern": ":[0-9]{1,5}$"})
+def listening(place: Place) -> str:
+    """An IP address of this server with a port; an address of IPv6 is in brackets."""
+    value = filled(place)
+    host, _, port = value.rpartition(":")
+    bare = host[1:-1] if host.startswith("[") and host.endswith("]") else host
+    try:
+        is_written_well = (ipaddress.ip_address(bare).version == 6) is (bare != host)
+    except ValueError:
+        is_written_well = False
+    if not is_written_well:
+        place.fail(f"must be an IP address of this server and a port, such as `127.0.0.1:9180`, not {value!r}")
+    if not (port.isascii() and port.isdecimal() and len(port) <= 5 and 1 <= int(port) <= 65535):
+        place.fail(f"must have a port from 1 to 65535, not {port!r}")
+    return value
+
+
+def host_and_port(listen: str) -> tuple[str, int]:
+    """What `listen` says, without the brackets of an IPv6 address."""
+    host, _, port = listen.rpartition(":")
+    return host.strip("[]"), int(port)
+
+
 def is_this_machine(host: str) -> bool:
     try:
         return ipaddress.ip_address(host).is_loopback

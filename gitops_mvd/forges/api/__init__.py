@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from gitops_mvd.core.errors import RateLimited, StepFailed, Unavailable, reading
 from gitops_mvd.core.redact import redact
 from gitops_mvd.core.text import first_words, plain_line
+from gitops_mvd.forges.api.limits import note
 from gitops_mvd.net.line import limit
 from gitops_mvd.net.reasons import reason
 
@@ -166,6 +167,7 @@ class Api:
                     method, url, json=body, headers=headers, timeout=TIMEOUT, allow_redirects=False, stream=True
                 ) as answer,
             ):
+                note(self.where, answer.headers)
                 return answer, content(answer, LARGEST_ANSWER)
         except (requests.RequestException, OSError, ValueError) as error:  # whose text may hold the token
             raise Unavailable(f"{self.where} does not answer: {reason(error)}") from None

@@ -1,0 +1,34 @@
+"""Containers that are started side by side, while whoever wants them goes on with something else."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+
+from gitops_mvd.core.errors import MvdError
+from gitops_mvd.docker.client import Engine
+
+AT_ONCE = 8  # of all apps together: more of them make the engine slower
+
+
+class Starts:
+    """Starts containers of one engine; any thread may."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._free = threading.Semaphore(AT_ONCE)
+
+    @contextmanager
+    def begun(self, containers: Iterable[str]) -> Iterator[None]:
+        """Start the containers of these ids while the context is open; it closes once all are started or refused."""
+        with ThreadPoolExecutor(AT_ONCE, "start") as pool:  # which has no threads until it is given something
+            for container in containers:
+                pool.submit(self._start, container)
+            yield
+
+    def _start(self, container: str) -> None:
+        """What is refused is not told: it is refused again to the unit of the container, which tells it."""
+        with self._free, suppress(MvdError):
+            self._engine.start(container)

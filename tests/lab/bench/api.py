@@ -1,0 +1,140 @@
+"""The local API of a daemon in a process of its own, at a server that was recorded: answers, a scrape, and memory."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import os
+import socket
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import yaml
+
+from gitops_mvd.api.views import DONE, CommitView, OperationView, StepView
+from gitops_mvd.state.operations import OperationsFile
+from tests.lab.bench.figure import Figure
+from tests.lab.bench.world import ADDRESS, HOST, World, process, recorded
+
+SERVICES = 200
+STEPS = 1000  # of the operation that is asked for
+TIMES = 20
+ROUNDS = 3
+PATIENCE_SECONDS = 120.0
+SETTLE_SECONDS = 3.0  # for what follows the first pass
+HEAPS = "MALLOC_ARENA_MAX"  # as the unit of the daemon has it
+MIB = 1024
+
+
+class _Connection(http.client.HTTPConnection):
+    def __init__(self, path: Path) -> None:
+        super().__init__("localhost", timeout=30)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(30)
+        self.sock.connect(str(self._path))
+
+
+def figures() -> Iterator[Figure]:
+    """Nothing but a few processes on this machine: no lab."""
+    with (
+        tempfile.TemporaryDirectory(prefix="mvd-bench-") as folder,
+        recorded(Path(folder), SERVICES, "off") as world,
+        _two_heaps(),
+        process("tests.lab.bench.daemon", str(_settings(world)), f"{folder}/units") as daemon,
+    ):
+        api = Path(folder) / "run" / "api.sock"
+        _wait_for_a_pass(api)
+        what = f"{SERVICES} services"
+        yield Figure(f"{what}: memory after a pass", _resident(daemon.pid), "MiB", target="< 60 MB")
+        for name, path in (
+            ("status", "/v1/status"),
+            (f"an operation of {STEPS:,} steps", "/v1/operations/1"),
+            ("a scrape", "/metrics"),
+        ):
+            wall, cpu, size = min(_asked(daemon.pid, api, path) for _ in range(ROUNDS))
+            yield Figure(f"{what}: {name}: by the clock", wall * 1000, "ms", target="< 100 ms")
+            yield Figure(f"{what}: {name}: CPU", cpu * 1000, "ms")
+            yield Figure(f"{what}: {name}: answer", size / 1000, "kB")
+        yield Figure(f"{what}: memory with the API in use", _resident(daemon.pid), "MiB", target="< 60 MB")
+
+
+def _settings(world: World) -> Path:
+    """The settings of a daemon of its own, with an operation that was kept."""
+    asked, path = world.wired.settings, world.folder / "config.yaml"
+    assert asked.kong
+    text = {
+        "repository": asked.repository,
+        "host": HOST,
+        "docker": {"url": asked.docker.url},
+        "kong": {"admin": asked.kong.admin, "proxy": asked.kong.proxy, "address": ADDRESS},
+        **{name: getattr(asked, name) for name in ("state", "files")},
+        "run": str(world.folder / "run"),
+    }
+    path.write_text(yaml.safe_dump(text))
+    step = StepView("app-000", "s0", "create", "unit", "mvd-app-000-s0-12345678", "unit mvd-app-000-s0", state=DONE)
+    steps = tuple(replace(step, began=float(number)) for number in range(STEPS))
+    file = OperationsFile(Path(asked.state) / "operations.db")
+    file.save(OperationView(1, CommitView("1" * 40, "Deploy"), ("push",), 1.0, 2.0, steps=steps))
+    file.close()
+    return path
+
+
+@contextlib.contextmanager
+def _two_heaps() -> Iterator[None]:
+    """Inside, what is started has as few heaps as the daemon's unit says."""
+    before = os.environ.get(HEAPS)
+    os.environ[HEAPS] = "2"
+    try:
+        yield
+    finally:
+        os.environ.pop(HEAPS)
+        if before is not None:
+            os.environ[HEAPS] = before
+
+
+def _wait_for_a_pass(api: Path) -> None:
+    ends = time.monotonic() + PATIENCE_SECONDS
+    while time.monotonic() < ends:
+        with contextlib.suppress(OSError):
+            if _ask(api, "/readyz")[0] == 200:
+                time.sleep(SETTLE_SECONDS)
+                return
+        time.sleep(0.1)
+    raise RuntimeError("the daemon has not come to the end of a pass")
+
+
+def _ask(api: Path, path: str) -> tuple[int, int]:
+    """The status of an answer, and its size in bytes."""
+    connection = _Connection(api)
+    try:
+        connection.request("GET", path)
+        answer = connection.getresponse()
+        return answer.status, len(answer.read())
+    finally:
+        connection.close()
+
+
+def _asked(pid: int, api: Path, path: str) -> tuple[float, float, int]:
+    """Seconds by the clock and of the daemon's CPU for one answer, and its size, over many."""
+    began, cpu, size = time.monotonic(), _cpu(pid), 0
+    for _ in range(TIMES):
+        status, size = _ask(api, path)
+        assert status == 200, path
+    return (time.monotonic() - began) / TIMES, (_cpu(pid) - cpu) / TIMES, size
+
+
+def _cpu(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def _resident(pid: int) -> float:
+    """Resident memory, in MiB."""
+    [line] = [line for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith("VmRSS:")]
+    return int(line.split()[1]) / MIB
