@@ -71,7 +71,7 @@ class Containers:
     def _containers_for(self, changes: Sequence[Change]) -> dict[str, ListedContainer]:
         """The same, as far as they matter to some changes: to make one, those of other apps are not looked at."""
         apps = {change.resource.app for change in changes}
-        if len(apps) > 1 or any(change.to is None for change in changes):
+        if len(apps) != 1 or any(change.to is None for change in changes):
             return self._containers()
         listing = self._engine.containers_of(apps.pop())
         return {**renamed(listing, self._units.names), **managed(listing)}
