@@ -24,6 +24,7 @@ from gitops_mvd.metrics.counts import ENDS, Counts
 from gitops_mvd.metrics.names import Metric
 
 UNREACHABLE, REFUSED = "unreachable", "refused"
+RUNNING = "running"  # of a container, in Docker's words
 OUTCOMES = ("posted", "failed", "limited", "refused")  # of a delivery, as the outbox counts them
 
 Labels = tuple[str, ...]
@@ -96,7 +97,7 @@ class ServerCollector(Collector):
         there = [((*labels, it.name), it, service) for _, service, labels in every for it in service.instances]
         lasting = [labels for labels, _, service in there if not service.schedule]
         yield _samples(names.RESTARTS, {labels: restarts.get(labels[-1], 0) for labels in lasting})
-        usage = self._sources.usage({it.name: it.id for _, it, _ in there if it.id})
+        usage = self._sources.usage({it.name: it.id for _, it, _ in there if it.id and it.state == RUNNING})
         used = {labels: usage[it.name] for labels, it, _ in there if it.name in usage}
         yield _samples(names.CPU, {labels: it.cpu for labels, it in used.items()})
         yield _samples(names.MEMORY, {labels: it.memory for labels, it in used.items()})
