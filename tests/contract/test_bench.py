@@ -8,7 +8,7 @@ import pytest
 
 from gitops_mvd.daemon.loop import Daemon
 from gitops_mvd.manifest import load, read_fleet, validate
-from tests.lab.bench import fleet
+from tests.lab.bench import api, fleet
 from tests.lab.bench.kong import figures
 from tests.lab.bench.noop import look
 from tests.lab.bench.world import recorded
@@ -35,6 +35,13 @@ def test_routes_are_measured_in_both_modes_and_few_calls() -> None:
     assert found["10 routes, Kong without a database, made at once: calls"] == 2
     assert found["10 routes, Kong without a database, looked at: calls"] == 1
     assert found["10 routes, Kong with a database, looked at: calls"] == 4
+
+
+def test_the_api_of_a_daemon_of_its_own_is_measured() -> None:
+    found = {figure.what.removeprefix("7 services: "): figure.value for figure in api.figures(SERVICES)}
+    assert found["an operation of 1,000 steps: answer"] > 100
+    assert found["a scrape: answer"] > 10
+    assert 20 < found["memory after a pass"] <= found["memory with the API in use"]
 
 
 def test_the_fleet_that_is_measured_is_a_good_one_with_an_app_for_each_role() -> None:

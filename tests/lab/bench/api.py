@@ -9,10 +9,10 @@ import socket
 import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import yaml
+from msgspec.structs import replace
 
 from gitops_mvd.api.views import DONE, CommitView, OperationView, StepView
 from gitops_mvd.state.operations import OperationsFile
@@ -40,17 +40,17 @@ class _Connection(http.client.HTTPConnection):
         self.sock.connect(str(self._path))
 
 
-def figures() -> Iterator[Figure]:
+def figures(services: int = SERVICES) -> Iterator[Figure]:
     """Nothing but a few processes on this machine: no lab."""
     with (
         tempfile.TemporaryDirectory(prefix="mvd-bench-") as folder,
-        recorded(Path(folder), SERVICES, "off") as world,
+        recorded(Path(folder), services, "off") as world,
         _two_heaps(),
         process("tests.lab.bench.daemon", str(_settings(world)), f"{folder}/units") as daemon,
     ):
         api = Path(folder) / "run" / "api.sock"
         _wait_for_a_pass(api)
-        what = f"{SERVICES} services"
+        what = f"{services} services"
         yield Figure(f"{what}: memory after a pass", _resident(daemon.pid), "MiB", target="< 60 MB")
         for name, path in (
             ("status", "/v1/status"),
