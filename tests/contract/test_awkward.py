@@ -134,6 +134,7 @@ PROBE_SPECS: Mapping[str, Mapping[str, Any]] = {
     "exec": {"command": ["true"]},
     "grpc": {"service": ""},
     "heartbeat": {"path": "/beat", "every": 30.0},
+    "kafka": {"consumer": {"topic": "t", "group": "g", "lag": 1, "bootstrap_servers": ["127.0.0.1:9"]}},
     "http": {"path": "/health", "body": "well", "header": {"X-Well": "yes"}},
     "log": {"pattern": "ready"},
 }

@@ -226,7 +226,7 @@ def test_the_defaults_of_a_fleet_are_counted_for_each_host(objects: Objects, sou
     fleet = objects.blob(b"defaults: {labels: {%s}}\nhosts:\n%s" % (labels, hosts))
     root = objects.tree((FILE, b"fleet.yaml", fleet), (FOLDER, b"apps", objects.tree((FOLDER, b"good", objects.app()))))
     objects.git("update-ref", "refs/heads/main", objects.git("commit-tree", root, "-m", "Grow"))
-    with pytest.raises(ManifestError, match="more than 100,000 labels and variables"):
+    with pytest.raises(ManifestError, match="more than 100,000 labels, variables and options"):
         read_fleet(source.tree(source.fetch()))
 
 
