@@ -1,6 +1,6 @@
 """A real browser for the tests of the page: Debian's Chromium, axe in it, and screenshots that are kept.
 
-Chromium is driven by playwright (`apt-get install chromium`).  axe-core comes from npm's registry, in the version and
+Chromium is driven by playwright.  axe-core comes from npm's registry, in the version and
 with the digest below, and is kept in pytest's cache.
 """
 
@@ -19,6 +19,8 @@ from typing import Any
 import pytest
 import requests
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, expect, sync_playwright
+
+from tests.lab.engine import LabUnavailable, install_packages
 
 AXE = "https://registry.npmjs.org/axe-core/-/axe-core-4.10.2.tgz"
 AXE_SHA256 = "9ea2d2d6917da998122bdacfd3b473e31ead53f4b87146c716a12edf89158100"
@@ -88,12 +90,23 @@ def _only_here(context: BrowserContext, complaints: list[str]) -> None:
     )
 
 
+def chromium() -> str:
+    """The path of Debian's Chromium, which is installed if need be.  Raises LabUnavailable."""
+    if not (path := shutil.which("chromium")):
+        install_packages(lambda line: None, "chromium")
+        path = shutil.which("chromium")
+    if not path:
+        raise LabUnavailable("the package `chromium` has no command of that name here")
+    return path
+
+
 @contextmanager
 def opened(config: pytest.Config) -> Iterator[Eyes]:
-    """Inside, there is a browser.  Skips the test, with what to do, where there is none."""
-    path = shutil.which("chromium")
-    if not path:
-        pytest.skip("no chromium: apt-get install chromium")
+    """Inside, there is a browser, installed if need be.  Skips the test, with what to do, where there can be none."""
+    try:
+        path = chromium()
+    except LabUnavailable as why:
+        pytest.skip(f"no chromium: {why}")
     with sync_playwright() as play:
         browser = play.chromium.launch(executable_path=path, args=list(OPTIONS))
         try:

@@ -53,6 +53,10 @@ class Database:
                 self._database.close()
             self._database = None
 
+    def __del__(self) -> None:
+        if database := getattr(self, "_database", None):  # nobody has this file any more
+            database.close()
+
     @contextmanager
     def transaction(self) -> Iterator[None]:
         """A transaction: all that is written inside is written, or nothing; the disk is waited for once."""

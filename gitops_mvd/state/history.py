@@ -8,6 +8,7 @@ made of lies in files beside it.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import logging
 import math
@@ -200,45 +201,15 @@ class SqliteHistory:
     """
 
     def __init__(self, path: Path) -> None:
-        self._path = path
-        self._file = Database("history", path, SCHEMA, self._upgrade)
-        self._ask, self.transaction = self._file.ask, self._file.transaction
         self._versions = Versions(path.with_name("versions"))
+        self._file = Database("history", path, SCHEMA, functools.partial(_upgrade, path, self._versions))
+        self._ask, self.transaction = self._file.ask, self._file.transaction
         self._recalled: dict[
             str, tuple[str, str, str]
         ] = {}  # app -> version, commit, and the commit that was reverted to
 
     def close(self) -> None:
         self._file.close()
-
-    def _upgrade(self, database: sqlite3.Connection) -> None:
-        """Take the apps that version 1 has written into it out of the file, with all that is left of old ones."""
-        rows = database.execute("SELECT app, json, previous FROM good WHERE json LIKE '{%' OR previous LIKE '{%'")
-        if found := rows.fetchall():
-            with database:
-                database.execute("BEGIN IMMEDIATE")
-                for name, good, previous in found:
-                    texts = [self._taken_out(good), self._taken_out(previous)]
-                    database.execute("UPDATE good SET json = ?, previous = ? WHERE app = ?", [*texts, name])
-                database.execute("DELETE FROM value WHERE name = ?", [SCRUBBED])
-            self._path.with_name(f"{self._path.name}.damaged").unlink(missing_ok=True)  # they may be in it, too
-        if not database.execute("SELECT 1 FROM value WHERE name = ?", [SCRUBBED]).fetchone():
-            for (text,) in database.execute("SELECT json FROM value WHERE name = 'report'").fetchall():
-                database.execute("UPDATE value SET json = ? WHERE name = 'report'", [_without_headers(text)])
-            database.execute("VACUUM")
-            database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-            database.execute("INSERT OR REPLACE INTO value VALUES (?, '{}', ?)", [SCRUBBED, time.time()])
-
-    def _taken_out(self, text: str | None) -> str | None:
-        """The reference to an app instead of its JSON; what cannot be read refers to nothing."""
-        if not (text and text.startswith("{")):
-            return text
-        try:
-            version = app_of(text).version
-        except ValueError:
-            return "null"
-        self._versions.write(version, text)
-        return _reference(version)
 
     def _read(self, table: str, what: str, parse: Callable[..., T], where: str, *values: str | float) -> list[T]:
         """What is in the columns `what` of some rows.  A row of garbage is removed, which is logged."""
@@ -606,6 +577,37 @@ class SqliteHistory:
         for (number,) in self._ask("SELECT number FROM proposal"):
             if number not in numbers:
                 self._ask("DELETE FROM proposal WHERE number = ?", number)
+
+
+def _upgrade(path: Path, versions: Versions, database: sqlite3.Connection) -> None:
+    """Take the apps that version 1 has written into it out of the file, with all that is left of old ones."""
+    rows = database.execute("SELECT app, json, previous FROM good WHERE json LIKE '{%' OR previous LIKE '{%'")
+    if found := rows.fetchall():
+        with database:
+            database.execute("BEGIN IMMEDIATE")
+            for name, good, previous in found:
+                texts = [_taken_out(versions, good), _taken_out(versions, previous)]
+                database.execute("UPDATE good SET json = ?, previous = ? WHERE app = ?", [*texts, name])
+            database.execute("DELETE FROM value WHERE name = ?", [SCRUBBED])
+        path.with_name(f"{path.name}.damaged").unlink(missing_ok=True)  # they may be in it, too
+    if not database.execute("SELECT 1 FROM value WHERE name = ?", [SCRUBBED]).fetchone():
+        for (text,) in database.execute("SELECT json FROM value WHERE name = 'report'").fetchall():
+            database.execute("UPDATE value SET json = ? WHERE name = 'report'", [_without_headers(text)])
+        database.execute("VACUUM")
+        database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        database.execute("INSERT OR REPLACE INTO value VALUES (?, '{}', ?)", [SCRUBBED, time.time()])
+
+
+def _taken_out(versions: Versions, text: str | None) -> str | None:
+    """The reference to an app instead of its JSON; what cannot be read refers to nothing."""
+    if not (text and text.startswith("{")):
+        return text
+    try:
+        version = app_of(text).version
+    except ValueError:
+        return "null"
+    versions.write(version, text)
+    return _reference(version)
 
 
 def channel(status: CommitStatus) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -184,7 +185,7 @@ def test_ids_go_on_after_a_restart_and_the_oldest_operations_go(world: World, tm
 
 def test_a_row_that_somebody_has_changed_by_hand_is_passed_over(world: World, tmp_path: Path) -> None:
     deployed(world, 2)
-    with sqlite3.connect(tmp_path / "operations.db") as file:
+    with closing(sqlite3.connect(tmp_path / "operations.db")) as file, file:
         file.execute("UPDATE operation SET head = 'garbage' WHERE id = 1")
     assert [it.id for it in world.operations.newest(10)] == [2]
     assert world.operations.one(1) is None

@@ -170,7 +170,7 @@ def test_guesses_wait_longer_each_time_and_are_remembered_within_limits() -> Non
         guesses.wrong("a")
     pauses = []
     for _ in range(9):
-        pauses.append(guesses.pause("a"))
+        pauses.append(round(guesses.pause("a"), 2))
         guesses.wrong("a")
     assert pauses == sorted(pauses)
     assert 0.5 < pauses[0] <= 1

@@ -1,16 +1,23 @@
-"""The local API of a daemon in a process of its own, at a server that was recorded: answers, a scrape, and memory."""
+"""The local API of a daemon in a process of its own, at a server that was recorded.
+
+Answers, a scrape, the page in front of it, and the memory of both.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import http.client
+import importlib.util
 import os
+import shutil
 import socket
+import statistics
 import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import requests
 import yaml
 from msgspec.structs import replace
 
@@ -18,6 +25,7 @@ from gitops_mvd.api.views import DONE, CommitView, OperationView, StepView
 from gitops_mvd.state.operations import OperationsFile
 from tests.lab.bench.figure import Figure
 from tests.lab.bench.world import ADDRESS, HOST, World, process, recorded
+from tests.lab.java import free_port
 
 SERVICES = 200
 STEPS = 1000  # of the operation that is asked for
@@ -27,6 +35,7 @@ PATIENCE_SECONDS = 120.0
 SETTLE_SECONDS = 3.0  # for what follows the first pass
 HEAPS = "MALLOC_ARENA_MAX"  # as the unit of the daemon has it
 MIB = 1024
+FIRST_PAINT = "performance.getEntriesByName('first-contentful-paint')"
 
 
 class _Connection(http.client.HTTPConnection):
@@ -61,7 +70,64 @@ def figures(services: int = SERVICES) -> Iterator[Figure]:
             yield Figure(f"{what}: {name}: by the clock", wall * 1000, "ms", target="< 100 ms")
             yield Figure(f"{what}: {name}: CPU", cpu * 1000, "ms")
             yield Figure(f"{what}: {name}: answer", size / 1000, "kB")
-        yield Figure(f"{what}: memory with the API in use", _resident(daemon.pid), "MiB", target="< 60 MB")
+        yield from _of_the_page(what, Path(folder) / "config.yaml")
+        yield Figure(f"{what}: memory with API and page in use", _resident(daemon.pid), "MiB", target="< 60 MB")
+
+
+def _of_the_page(what: str, settings: Path) -> Iterator[Figure]:
+    """What `mvd web` takes for the front page of that daemon, and how soon a browser paints it."""
+    port = free_port(ADDRESS)
+    settings.write_text(f"{settings.read_text()}web: {{listen: '{ADDRESS}:{port}'}}\n")
+    url = f"http://{ADDRESS}:{port}/"
+    with process("gitops_mvd", "--config", str(settings), "web") as web:
+        requests.get(url, timeout=_until_it_listens(port))
+        wall, size = min(_fetched(url) for _ in range(ROUNDS))
+        yield Figure(f"{what}: the page: by the clock", wall * 1000, "ms", target="< 100 ms")
+        yield Figure(f"{what}: the page: HTML", size / 1000, "kB")
+        if paints := list(_paints(url)):
+            yield Figure(
+                f"{what}: the page: first paint in Chromium", statistics.median(paints), "ms", target="< 100 ms"
+            )
+        yield Figure(f"{what}: memory of mvd web", _resident(web.pid), "MiB", target="< 60 MB")
+
+
+def _until_it_listens(port: int) -> float:
+    """Waits for a listener, and returns the seconds that are left for an answer."""
+    ends = time.monotonic() + PATIENCE_SECONDS
+    while time.monotonic() < ends:
+        with contextlib.suppress(OSError), socket.create_connection((ADDRESS, port), 1):
+            return ends - time.monotonic()
+        time.sleep(0.1)
+    raise RuntimeError("mvd web does not listen")
+
+
+def _fetched(url: str) -> tuple[float, int]:
+    """Seconds for the page, and its size in bytes, over many."""
+    began, size = time.monotonic(), 0
+    with requests.Session() as session:
+        for _ in range(TIMES):
+            answer = session.get(url, timeout=30)
+            answer.raise_for_status()
+            size = len(answer.content)
+    return (time.monotonic() - began) / TIMES, size
+
+
+def _paints(url: str) -> Iterator[float]:
+    """Milliseconds from the start of each of some navigations to the first content; none without a browser."""
+    chromium = shutil.which("chromium")
+    if not (chromium and importlib.util.find_spec("playwright")):
+        print("no first paint: needs chromium and playwright")
+        return
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as play:
+        browser = play.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
+        page = browser.new_page()
+        for _ in range(TIMES // 2):
+            page.goto(url)
+            page.wait_for_function(f"{FIRST_PAINT}.length > 0")
+            yield float(page.evaluate(f"{FIRST_PAINT}[0].startTime"))
+        browser.close()
 
 
 def _settings(world: World) -> Path:
