@@ -176,6 +176,7 @@ def test_a_pass_is_counted_and_timed(served: Served) -> None:
 def test_restarts_and_rate_limits_are_shown(served: Served) -> None:
     [(labels, before), *_] = served.samples()["mvd_container_restarts_total"]
     assert before == 0
+    limits.forget()  # what forges of other tests have said in this process
     for action in ("die", "start"):
         served.daemon._wired.counts.container(action, labels["container"])
     limits.note("GitHub at api.github.com", {"X-RateLimit-Remaining": "17", "X-RateLimit-Limit": "5000"})
