@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from gitops_mvd.cli.log_lines import OneLine
 from gitops_mvd.config import settings
 from gitops_mvd.config.settings import Settings
-from gitops_mvd.config.settings.log import ECS
+from gitops_mvd.config.settings.log import ECS, OUTCOME
 from gitops_mvd.core.errors import Unavailable
 
 if TYPE_CHECKING:
@@ -37,9 +37,17 @@ def connect(config: Path) -> Wired:
     return wire(read_settings(config), config)
 
 
+class _Stderr(logging.StreamHandler):  # type: ignore[type-arg]  # it takes none when it runs
+    """In text, what an app came to is in the summary of its pass already: one line says so, and not two."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.name != OUTCOME or not isinstance(self.formatter, OneLine):
+            super().emit(record)
+
+
 def log_to_stderr(formatter: logging.Formatter) -> logging.Handler:
     """Log in that form from now on; the handler takes another one later."""
-    handler = logging.StreamHandler(sys.stderr)
+    handler = _Stderr(sys.stderr)
     handler.setFormatter(formatter)
     logging.basicConfig(level=logging.INFO, handlers=[handler])
     return handler

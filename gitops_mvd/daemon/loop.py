@@ -21,6 +21,7 @@ from typing import NamedTuple
 import schedule
 import sdnotify
 
+from gitops_mvd.config.settings.log import OUTCOME
 from gitops_mvd.core.backoff import Backoff
 from gitops_mvd.core.errors import (
     DEFECT,
@@ -53,6 +54,7 @@ from gitops_mvd.status.changes import commit_changes
 from gitops_mvd.status.statuses import CommitChange
 
 log = logging.getLogger(__name__)
+outcomes = logging.getLogger(OUTCOME)
 
 START, POLL, RETRY, RECONCILED, RECHECK = "start", "poll", "retry", "reconciled", "recheck"
 FETCH_REASONS = frozenset({START, POLL, SYNC, PUSH, PULL_REQUEST, RETRY})  # those with which Git may have something new
@@ -434,7 +436,7 @@ class Daemon:
         self._last_summary = summary
         for event in history.record_report(report):
             told = (event.app, event.commit, event.operation, event.sync, event.health, event.changed, event.why)
-            log.info("outcome app=%s commit=%s operation=%s sync=%s health=%s changed=%s why=%s", *told)
+            outcomes.info("outcome app=%s commit=%s operation=%s sync=%s health=%s changed=%s why=%s", *told)
         history.save_report(report, self._asked_git, awaited=self._awaited)
         self._wired.statuses.report(report)
         self._wired.notifier.report(report, lambda: history.work().done)

@@ -9,6 +9,7 @@ from gitops_mvd.config.settings.section import section
 from gitops_mvd.config.tables import Key
 
 TEXT, ECS = "text", "ecs"
+OUTCOME = "gitops_mvd.outcome"  # the logger of what each app came to: an event for programs
 
 
 @dataclass(frozen=True, slots=True)

@@ -125,8 +125,9 @@ def _paints(url: str) -> Iterator[float]:
         page = browser.new_page()
         for _ in range(TIMES // 2):
             page.goto(url)
-            page.wait_for_function(f"{FIRST_PAINT}.length > 0")
-            yield float(page.evaluate(f"{FIRST_PAINT}[0].startTime"))
+            while not (found := page.evaluate(f"{FIRST_PAINT}.map(it => it.startTime)")):
+                page.wait_for_timeout(10)
+            yield float(found[0])
         browser.close()
 
 
