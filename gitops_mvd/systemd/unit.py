@@ -3,7 +3,7 @@
 A unit starts, follows and stops the container of its name; it neither makes nor removes it.  Who follows it:
 
     systemd   the start hands the container's shim to systemd as the main process, and no process of ours is left.
-              The docker command is run only if the container does not run already: the daemon starts a new one itself.
+              A new container runs already by then, as the daemon starts it by the engine's API.
               The shim, a child of PID 1, ends with the container; ExecStopPost then asks the engine for the exit code.
               The engine writes the output into the journal.
     client    `docker start --attach` runs as long as the container and ends with its exit code.  For jobs, and for
@@ -214,15 +214,16 @@ _WAIT = 'docker start "$id" >/dev/null || exit; code=$(docker wait "$id") || cod
 # Where containerd has the process of a running container; if its root is another one, the engine is asked.
 _PROCESS = "/run/containerd/io.containerd.runtime.v2.task/moby/$id/init.pid"
 
-# $0 is the name, $1 the digest, $2 the id, or "".  A container that runs is followed at once; one that is gone may have
-# left its name and digest to another one.  A shim that is followed is a child of PID 1, and says itself whose it is.
+# $0 is the name, $1 the digest, $2 the id, or "".  The engine is always asked to start it: one that lost its containerd
+# may take a container for ended that still runs.  One that is gone may have left its name and digest to another one.
+# A shim that is followed is a child of PID 1, and says itself whose it is.
 _START = f"""\\
     parent() {{ while read -r key of; do [ "$key" != PPid: ] || return 0; done; return 1; }} \\
         2>/dev/null <"/proc/$1/status"; \\
     follow() {{ parent "$1" && shim=$of && parent "$shim" && [ "$of" = 1 ] && grep -qs "$id" "/proc/$shim/cmdline" \\
         && exec systemd-notify --ready "MAINPID=$shim"; }}; \\
     running() {{ pid=; read -r pid 2>/dev/null <"{_PROCESS}"; [ "$pid" ] && follow "$pid"; }}; \\
-    id=$2; [ "$id" ] && {{ running || docker start "$id" >/dev/null; }} || {{ {_FIND} \\
+    id=$2; [ "$id" ] && docker start "$id" >/dev/null || {{ {_FIND} \\
     [ "$id" != "$2" ] && docker start "$id" >/dev/null || exit 1; }}; \\
     running; follow "$(docker inspect --format "{{{{.State.Pid}}}}" "$id")"; \\
     systemd-notify --ready; exec docker wait "$id" >/dev/null"""
