@@ -368,7 +368,7 @@ def _new(texts: Mapping[str, str], files: Mapping[str, UnitFile]) -> dict[str, s
 
 
 def _may_start_early(wanted: Resource, container: ListedContainer) -> bool:
-    """May a new container run before its unit looks, which then only follows it: the docker command is not run?
+    """May a new container run before its unit asks for its start, and then only follows it?
 
     It does no harm there if one ends before that, and is started once more.
     """
