@@ -11,7 +11,6 @@ class Changes:
     def __init__(self) -> None:
         self._number = 1
         self._noted = threading.Condition()
-        self._ends = False
 
     @property
     def number(self) -> int:
@@ -26,11 +25,5 @@ class Changes:
     def wait(self, after: int, within: float) -> int:
         """The number as soon as it is another one than `after`, or after that many seconds."""
         with self._noted:
-            self._noted.wait_for(lambda: self._number != after or self._ends, within)
+            self._noted.wait_for(lambda: self._number != after, within)
             return self._number
-
-    def end(self) -> None:
-        """End all waits, those to come as well."""
-        with self._noted:
-            self._ends = True
-            self._noted.notify_all()

@@ -242,8 +242,7 @@ class Daemon:
             if reasons & FETCH_REASONS or not self._revision:
                 with operations.phase("fetch"):
                     self._fetch(reasons)
-            suspension.remove_ended(self._wired.settings_path)
-            self._suspended = suspension.suspended(self._wired.settings_path)
+            self._suspended = suspension.without_ended(self._wired.settings_path)
             if host := self._suspended.host:
                 self._wired.monitor.pause_all()
                 self._observe_only()

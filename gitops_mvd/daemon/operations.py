@@ -220,11 +220,3 @@ def _results(outcomes: Iterable[Outcome]) -> tuple[ResultView, ...]:
     return tuple(
         ResultView(o.app, o.sync, o.health, o.operation, told_line(o.why), o.changed, o.fault) for o in outcomes
     )
-
-
-def seconds_of(operation: OperationView) -> Mapping[str, float]:
-    """How long each phase took; one that came twice counts twice."""
-    total: dict[str, float] = {}
-    for phase in operation.phases:
-        total[phase.name] = total.get(phase.name, 0.0) + phase.seconds
-    return total

@@ -30,7 +30,7 @@ UNHEALTHY_EVERY_SECONDS = 10.0  # after a failure, too
 SHORTEST_INTERVAL_SECONDS = 2.0  # whatever a manifest's own `interval` says
 EARLY_SHARE = 0.2  # of its pause, by which a try may come early, beside another: half of its cost is to wake up
 FIRST_TRY_WITHIN_SECONDS = 5.0  # new instances are spread over this time
-# The ways are asked with the first try of the probe after that: half of what a try costs is to wake up.
+# The ways are asked with the try of the probe that is nearest to that: half of what a try costs is to wake up.
 PORTS_EVERY_SECONDS = 50.0
 ROUTE_EVERY_SECONDS = 170.0  # a request through Kong costs three times as much
 WAYS_TRY_PAUSE_SECONDS = 0.5  # between the tries after a deploy
@@ -246,12 +246,13 @@ class Monitor:
             if health is not Health.HEALTHY:
                 return health, why
         now, watched.healthy_at = self._now(), self._wall()
-        if self._ways and now >= watched.ports_due:
+        nearest = now + _pause(watched) / 2
+        if self._ways and nearest >= watched.ports_due:
             health, why = self._ways.ask_ports(instance, service)
             if health is not Health.HEALTHY:
                 return health, why
             watched.ports_due = now + PORTS_EVERY_SECONDS
-        if self._ways and now >= watched.route_due:
+        if self._ways and nearest >= watched.route_due:
             health, why = self._ways.ask_route(instance, service)
             if health is not Health.HEALTHY:
                 return health, why

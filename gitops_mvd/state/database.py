@@ -9,7 +9,7 @@ import logging
 import os
 import sqlite3
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -46,12 +46,13 @@ class Database:
         self._upgrade = upgrade
         self._lock = threading.RLock()
         self._database: sqlite3.Connection | None = None
+        self._cursor: sqlite3.Cursor | None = None  # of the database
 
     def close(self) -> None:
         with self._lock:
             if self._database:
                 self._database.close()
-            self._database = None
+            self._database = self._cursor = None
 
     def __del__(self) -> None:
         if database := getattr(self, "_database", None):  # nobody has this file any more
@@ -77,7 +78,7 @@ class Database:
         """The rows of one statement.  If it meets damage, that is mended, and the statement carried out again."""
         with self._lock, self._telling():
             try:
-                return self._open().execute(statement, [_storable(value) for value in values]).fetchall()
+                return self._rows(statement, values)
             except sqlite3.DatabaseError as error:
                 if _is_damage(error):
                     self._put_aside(error)
@@ -85,7 +86,13 @@ class Database:
                     self.close()  # a table is gone or another one: opening the file mends it
                 else:
                     raise
-            return self._open().execute(statement, [_storable(value) for value in values]).fetchall()
+            return self._rows(statement, values)
+
+    def _rows(self, statement: str, values: Sequence[str | float | None]) -> list[Any]:
+        """All rows at once, by the one cursor: a connection keeps up to 200 of them in mind that were dropped."""
+        self._open()
+        assert self._cursor
+        return self._cursor.execute(statement, [_storable(value) for value in values]).fetchall()
 
     @contextmanager
     def _telling(self) -> Iterator[None]:
@@ -109,7 +116,7 @@ class Database:
             except BaseException:
                 database.close()
                 raise
-            self._database = database
+            self._database, self._cursor = database, database.cursor()
         return self._database
 
     def _prepare(self, database: sqlite3.Connection) -> None:

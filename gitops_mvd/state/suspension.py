@@ -8,6 +8,7 @@ Each is a small JSON object; any other text, such as the one that older versions
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -51,8 +52,7 @@ def path(settings: Path, app: str = "") -> Path:
 
 def suspended(settings: Path) -> Suspensions:
     """What is suspended now.  Raises Unavailable if that cannot be read, as then nothing may be changed."""
-    found = {app: it for app, it in _every(settings).items() if not it.is_over(datetime.now(UTC))}
-    return Suspensions(found.pop("", None), found)
+    return _lasting(_every(settings))
 
 
 def suspend(settings: Path, suspension: Suspension, app: str = "") -> None:
@@ -72,11 +72,19 @@ def resume(settings: Path, app: str = "") -> bool:
     return bool(found and not found.is_over(datetime.now(UTC)))
 
 
-def remove_ended(settings: Path) -> None:
-    """Remove the files of what has ended by itself, as far as this process may."""
+def without_ended(settings: Path) -> Suspensions:
+    """The same; the files of what has ended by itself are removed, as far as this process may."""
+    found = _every(settings)
     with suppress(Unavailable):
-        for app in [app for app, it in _every(settings).items() if it.is_over(datetime.now(UTC))]:
+        for app in [app for app, it in found.items() if it.is_over(datetime.now(UTC))]:
             remove(path(settings, app))
+    return _lasting(found)
+
+
+def _lasting(found: Mapping[str, Suspension]) -> Suspensions:
+    """What of it is not over, by app; that of the server is ""."""
+    apps = {app: it for app, it in found.items() if not it.is_over(datetime.now(UTC))}
+    return Suspensions(apps.pop("", None), apps)
 
 
 def _every(settings: Path) -> dict[str, Suspension]:

@@ -448,7 +448,7 @@ def test_a_way_that_is_blocked_three_times_in_a_row_is_unhealthy_and_one_that_le
     web = watched(world)
     world.run(120)
     world.way.port = BLOCKED
-    world.run(2 * 72 + 2 * 12)  # a probe just before the port is due, the one after that, and two more after a failure
+    world.run(60 + 3 * 15)
     assert world.watch.verdict(web) == (Health.DEGRADED, BLOCKED[1])
     world.way.port = WELL
     world.run(15)

@@ -33,7 +33,7 @@ class World:
         self.news.add_commits([CommitChange(self.tip, frozenset(apps))])
 
     def pass_(self, *outcomes: Outcome, after: float = 60.0) -> list[tuple[str, str, str]]:
-        """What is told of a pass, so many seconds after the last one: app, what, and the commit."""
+        """The notices of a pass, so many seconds after the last one: app, what, and the commit."""
         self.now += after
         self.news = News.from_json(json.loads(json.dumps(self.news.to_json())))
         found = self.news.report(Report("h1", self.tip, outcomes), {}, self.now)

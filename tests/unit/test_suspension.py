@@ -101,7 +101,7 @@ def test_a_suspension_that_is_over_is_none_and_its_file_goes(tmp_path: Path) -> 
     suspension.suspend(settings, Suspension("anna", until=now + timedelta(hours=1)), "web")
     assert suspension.suspended(settings).host is None
     assert suspension.suspended(settings).apps.keys() == {"web"}
-    suspension.remove_ended(settings)
+    suspension.without_ended(settings)
     assert [path.name for path in tmp_path.iterdir()] == ["suspended.web"]
 
 
