@@ -36,6 +36,10 @@ class Refused(MvdError):
         self.status = status
 
 
+class NotNow(Refused):
+    """The daemon has answered that it cannot now, as if too many ask, or something does not answer to it either."""
+
+
 class Api:
     """The daemon behind two sockets, one of which is for what acts.  Every question is one connection.
 
@@ -112,11 +116,12 @@ def _text(value: Any) -> str:
 
 
 def _refused(status: int, body: bytes) -> Refused:
+    of = NotNow if status == 503 else Refused
     try:
         said = json.loads(body)
-        return Refused(status, str(said["error"]), str(said.get("hint", "")))
+        return of(status, str(said["error"]), str(said.get("hint", "")))
     except (ValueError, KeyError, TypeError, AttributeError):
-        return Refused(status, f"the daemon answered {status}")
+        return of(status, f"the daemon answered {status}")
 
 
 class _Connection(http.client.HTTPConnection):

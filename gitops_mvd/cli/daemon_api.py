@@ -31,23 +31,24 @@ def daemon_of(config: Path, timeout: float = ANSWERS_WITHIN_SECONDS) -> Api | No
             api.ask("changes", ChangesView, timeout=timeout)
         except NotServed:
             continue
-        if os.path.abspath(config) == api.settings:
+        if str(config) == api.settings:
             return api
     return None
 
 
 def _candidates(config: Path) -> Iterator[Api]:
     """The daemon where it usually is, and where the settings say that it is."""
-    yield _at(RUN)
+    yield at(RUN)
     with suppress(MvdError):  # a command that looks for itself says so
         from gitops_mvd.cli.server import read_settings
 
         folder = Path(read_settings(config).run)
         if folder != RUN:
-            yield _at(folder)
+            yield at(folder)
 
 
-def _at(folder: Path) -> Api:
+def at(folder: Path) -> Api:
+    """The daemon with its sockets in that folder."""
     return Api(str(folder / Path(SOCKET).name), str(folder / Path(ACTING_SOCKET).name))
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
 import click
 
-from gitops_mvd.api.client import LONG_ANSWER_SECONDS
+from gitops_mvd.api.client import LONG_ANSWER_SECONDS, NotNow
 from gitops_mvd.api.views import CommandView
 from gitops_mvd.cli.daemon_api import daemon_of
 from gitops_mvd.cli.output import as_json, print_json, print_lines, screen
@@ -37,11 +38,9 @@ def doctor(config: Path, machine: bool) -> int:
 
 def _asked(config: Path) -> CommandView:
     """What the daemon finds; a daemon that cannot be asked is no reason to look at nothing."""
-    from gitops_mvd.cli import look
-
-    try:
+    with suppress(Unavailable, NotNow):
         if api := daemon_of(config):
             return api.ask("doctor", CommandView, timeout=LONG_ANSWER_SECONDS)
-    except Unavailable:
-        pass
+    from gitops_mvd.cli import look
+
     return look.doctor(config)

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import click
 import msgspec
 
-from gitops_mvd.api.client import NotServed
+from gitops_mvd.api.client import Api, NotNow, NotServed
 from gitops_mvd.api.endpoints import LONGEST_WAIT_SECONDS
 from gitops_mvd.api.views import ChangesView, EventsView, EventView, HistoryView
 from gitops_mvd.cli.completion import apps
 from gitops_mvd.cli.daemon_api import daemon_of
-from gitops_mvd.cli.output import as_json, print_json, print_table, when
+from gitops_mvd.cli.output import as_json, counted, print_json, print_table, when
+from gitops_mvd.core.errors import Unavailable
 from gitops_mvd.core.text import reason
 
 MOST_LINES = 1000
+PAUSE_SECONDS = 0.1  # between two looks: lines come faster than anybody reads
+AGAIN_SECONDS = 1.0  # between two tries to reach a daemon that is gone
 
 
 @click.command(epilog="Example: mvd history --app chatbot -n 5")
@@ -82,16 +86,27 @@ def events(config: Path, follow: bool, lines: int, machine: bool) -> int:
     api = daemon_of(config)
     if not api:
         raise NotServed("the daemon does not run here", "What it said before: journalctl -u gitops-mvd")
-    after, number, found = 0, 0, api.ask("events", EventsView, limit=lines)
-    while True:
-        for event in found.events:
-            print_json(msgspec.to_builtins(event)) if machine else click.echo(_line(event))
-        if not follow:
-            return 0
-        after = found.last
-        timeout = 2 * LONGEST_WAIT_SECONDS
-        number = api.ask("changes", ChangesView, timeout=timeout, after=number, within=LONGEST_WAIT_SECONDS).number
-        found = api.ask("events", EventsView, after=after)
+    for event in _events(api, lines, follow):
+        click.echo(msgspec.json.encode(event).decode() if machine else _line(event))
+    return 0
+
+
+def _events(api: Api, lines: int, follow: bool) -> Iterator[EventView]:
+    """The last lines and, to `follow`, what comes, also of the next daemon; how many came too fast is said."""
+    number, found = 0, api.ask("events", EventsView, limit=lines)
+    yield from found.events
+    while follow:
+        try:
+            timeout = 2 * LONGEST_WAIT_SECONDS
+            number = api.ask("changes", ChangesView, timeout=timeout, after=number, within=LONGEST_WAIT_SECONDS).number
+            time.sleep(PAUSE_SECONDS)
+            found = api.ask("events", EventsView, after=found.last, limit=MOST_LINES)
+        except (Unavailable, NotNow):
+            time.sleep(AGAIN_SECONDS)
+            continue
+        if found.missed:
+            click.echo(f"mvd: {counted(found.missed, 'line')} more, see journalctl -u gitops-mvd", err=True)
+        yield from found.events
 
 
 def _line(event: EventView) -> str:

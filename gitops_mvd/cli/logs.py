@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import re
 import time
 from collections.abc import Iterator
 from datetime import datetime
@@ -13,7 +12,7 @@ from typing import Any
 import click
 import msgspec
 
-from gitops_mvd.api.client import Api
+from gitops_mvd.api.client import Api, NotNow
 from gitops_mvd.api.endpoints import MOST_LINES
 from gitops_mvd.api.views import LogLine
 from gitops_mvd.cli.completion import apps_and_services
@@ -26,15 +25,16 @@ LINES = 50
 SILENT_SECONDS = 30.0  # after which the daemon is gone: it sends something every few seconds
 AGAIN_SECONDS = 1.0  # between two tries to reach a daemon that is gone
 COLOURS = ("cyan", "yellow", "green", "magenta", "blue", "bright_cyan", "bright_yellow", "bright_green")
-UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
 def _time(context: click.Context, parameter: click.Parameter, value: str) -> float:
     """A time in seconds since 1970, 0 for none, from a duration until now, or a date with or without a time."""
     if not value:
         return 0.0
-    if found := re.fullmatch(r"([0-9]{1,9})([smhd])", value):
-        return time.time() - int(found[1]) * UNITS[found[2]]
+    from gitops_mvd.config.readers import seconds_of  # not loaded unless it is needed
+
+    if (seconds := seconds_of(value)) is not None:
+        return time.time() - seconds
     try:
         return datetime.fromisoformat(value).timestamp()
     except (ValueError, OverflowError):
@@ -92,7 +92,7 @@ def _asked(api: Api, name: str, lines: int, follow: bool, since: float) -> Itera
             for line in api.stream("logs", LogLine, timeout=SILENT_SECONDS, **asked):
                 after, told = line.cursor, ""
                 yield line
-        except Unavailable as error:
+        except (Unavailable, NotNow) as error:
             if not follow:
                 raise
             why = error.message

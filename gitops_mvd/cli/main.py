@@ -41,7 +41,7 @@ SETTINGS = "/etc/gitops-mvd/config.yaml"
 @click.pass_context
 def mvd(context: click.Context, config: Path) -> None:
     """Keep this server equal to a Git repository: systemd units, Docker containers, Kong routes."""
-    context.obj = config
+    context.obj = Path(os.path.abspath(config))  # as the daemon names its own
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:

@@ -16,7 +16,7 @@ from typing import Any, TextIO, cast
 import click
 
 from gitops_mvd.cli.table import Paint, plainly, table
-from gitops_mvd.core.redact import told_text
+from gitops_mvd.core.redact import known, told_text
 from gitops_mvd.core.text import LONGEST_TEXT
 
 LONGEST_PRINTED = 10 * LONGEST_TEXT  # characters of a line: what is in it was cut before, and may be escaped in JSON
@@ -107,8 +107,8 @@ def coloured(word: str) -> str:
 def print_lines(lines: Iterable[str]) -> None:
     """Print lines whose parts are plain text already, and in colour maybe."""
     encoding = sys.stdout.encoding or "utf-8"
-    for line in lines:  # as bytes, its colours stay
-        click.echo(line.encode(encoding, "backslashreplace") if "\x1b" in line else line)
+    for line in lines:  # as bytes, its colours stay, and no secret does either
+        click.echo(known.out_of(line).encode(encoding, "backslashreplace") if "\x1b" in line else line)
 
 
 def print_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,7 +13,7 @@ import click
 import msgspec
 from msgspec.structs import replace
 
-from gitops_mvd.api.client import Api
+from gitops_mvd.api.client import Api, NotNow, Refused
 from gitops_mvd.api.views import ChangesView, HostView, OperationView
 from gitops_mvd.cli.completion import apps_and_services
 from gitops_mvd.cli.daemon_api import daemon_of
@@ -68,7 +69,10 @@ def _eyes(config: Path, ask: bool) -> tuple[Callable[[], Seen], Callable[[], Non
 def seen_by(api: Api, ask: bool = False) -> Seen:
     """The server as its daemon sees it, which may `ask` every probe for it."""
     view = api.ask("status", HostView, timeout=PROBES_SECONDS, ask=ask)
-    return Seen(view, api.ask("operation", OperationView, id=view.deploying) if view.deploying else None)
+    if view.deploying:
+        with suppress(Refused):  # it is not kept
+            return Seen(view, api.ask("operation", OperationView, id=view.deploying))
+    return Seen(view)
 
 
 class _Waiting:
@@ -134,7 +138,7 @@ def _states(seen: Seen, look: Callable[[], Seen], wait: Callable[[], None]) -> I
         try:
             wait()
             seen, fault = look(), ""
-        except Unavailable as error:
+        except (Unavailable, NotNow) as error:
             if fault:
                 time.sleep(POLL_SECONDS)
             fault = f"cannot be asked now: {error.message}"

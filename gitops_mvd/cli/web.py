@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from gitops_mvd.cli.daemon_api import at
 from gitops_mvd.cli.log_lines import OneLine
 from gitops_mvd.cli.server import log_to_stderr, read_settings
 from gitops_mvd.config.settings import Settings
@@ -28,8 +29,6 @@ def web(config: Path, hosts: Path | None) -> int:
     It asks the daemon over its sockets, and needs no root; `mvd install --web` makes a service of it.  With --hosts, it
     needs no settings and no daemon here: the other servers are asked by ssh, or at their own pages.
     """
-    from gitops_mvd.api.client import Api
-    from gitops_mvd.api.endpoints import ACTING_SOCKET, SOCKET
     from gitops_mvd.config.settings.web import read_hosts
     from gitops_mvd.web.server import serve
 
@@ -41,7 +40,5 @@ def web(config: Path, hosts: Path | None) -> int:
             page = replace(page, hosts=read_hosts(str(hosts), hosts.read_bytes()))
         except OSError as error:
             raise Unavailable(f"cannot read {hosts}: {error.strerror}") from error
-    run = Path(settings.run)
-    api = Api(str(run / Path(SOCKET).name), str(run / Path(ACTING_SOCKET).name))
-    serve(page, settings.host or socket.gethostname(), api)
+    serve(page, settings.host or socket.gethostname(), at(Path(settings.run)))
     return 0

@@ -6,7 +6,7 @@ Reconcile carries a decision out, `mvd plan` prints it, and a pull request shows
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 from gitops_mvd.core.claims import Claim, of_app, passing
@@ -40,6 +40,7 @@ from gitops_mvd.core.model import (
     Step,
     Sync,
 )
+from gitops_mvd.core.plan import of_role
 from gitops_mvd.core.ports import History, Host, Planner
 from gitops_mvd.core.specs import claims_by_instance
 from gitops_mvd.core.suspension import Suspension, stricter
@@ -77,8 +78,8 @@ class Known:
     good: App | None
     failure: Failure | None
     before: tuple[Resource, ...]
-    resting: Failure | None = None
-    roles: Roles = field(default_factory=dict)
+    resting: Failure | None
+    roles: Roles
 
     def without_instances(self) -> tuple[Resource, ...]:
         """What is left once nothing of the app runs: all but its units, their timers, and the routes to them."""
@@ -89,12 +90,18 @@ class Known:
 
     def instances(self) -> frozenset[str]:
         """The names of the instances that were found."""
-        return frozenset(it.name for it in self.before if self.roles[it.kind] is Role.INSTANCE)
+        return frozenset(it.name for it in of_role(Role.INSTANCE, self.before, self.roles))
 
     def holds(self, app: App) -> frozenset[Claim]:
-        """What the app has of the host now, be it by its good version or by the one that the commit wants."""
-        routes = of_app(self.good).routes if self.good else frozenset[Claim]()
-        return routes.union(*claims_by_instance(self.instances(), (app, self.good), self.before).values())
+        """What the app has of the host now."""
+        return held(app, self.good, self.before, self.roles)
+
+
+def held(app: App, good: App | None, found: tuple[Resource, ...], roles: Roles) -> frozenset[Claim]:
+    """What an app has of the host now, be it by its good version or by the one that the commit wants."""
+    units = [unit.name for unit in of_role(Role.INSTANCE, found, roles)]
+    routes = of_app(good).routes if good else frozenset[Claim]()
+    return routes.union(*claims_by_instance(units, (app, good), found).values())
 
 
 def recall(app: App, host: Host, history: History) -> Known:
@@ -162,8 +169,7 @@ def candidates(
         *(Candidate(App(name), Failure(str(desired.broken[name][0]))) for name in sorted(desired.broken)),
         *(Candidate(App(name), refused) for name in sorted(set(present) - known)),
     ]
-    counts = {it.app.name: stricter(suspended.get(it.app.name), it.app.suspend) for it in every}
-    return [replace(it, suspended=by) if (by := counts[it.app.name]) else it for it in every]
+    return [replace(it, suspended=stricter(suspended.get(it.app.name), it.app.suspend)) for it in every]
 
 
 def admit(candidate: Candidate, host: Host) -> Candidate:

@@ -8,12 +8,10 @@ from dataclasses import dataclass, replace
 
 from gitops_mvd.core.claims import DATA, Claim, of_app, of_service, passing
 from gitops_mvd.core.compose import Mount
-from gitops_mvd.core.decide import Candidate, Decision, admit, decide, recall
+from gitops_mvd.core.decide import Candidate, Decision, admit, decide, held, recall
 from gitops_mvd.core.errors import Unavailable
-from gitops_mvd.core.model import App, Plan, Role, Service
-from gitops_mvd.core.plan import of_role
+from gitops_mvd.core.model import App, Plan, Service
 from gitops_mvd.core.ports import History, Host, Planner
-from gitops_mvd.core.specs import claims_by_instance
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,12 +60,10 @@ def _between(stakes: Sequence[_Stake]) -> list[Handover]:
 def _stake(candidate: Candidate, host: Host, history: History) -> _Stake:
     app = candidate.app
     good, found = history.last_good(app.name) or App(app.name), host.found(app.name)
-    units = [unit.name for unit in of_role(Role.INSTANCE, found, host.roles)]
-    holds = of_app(good).routes.union(*claims_by_instance(units, (app, good), found).values())
     had, wants = of_app(good).all, of_app(app).all
     if candidate.refused:
         wants = frozenset(claim for claim in had if claim.is_shared)
-    return _Stake(app, good, bool(candidate.refused), wants, had, holds)
+    return _Stake(app, good, bool(candidate.refused), wants, had, held(app, good, found, host.roles))
 
 
 def _without(claims: frozenset[Claim], others: frozenset[Claim]) -> frozenset[Claim]:

@@ -116,11 +116,9 @@ class Answers:
 
     def _status(self, asked: Mapping[str, Verdict] | None = None) -> HostView:
         last, running = self.last, self._operations.running()
-        report = last.report or self._wired.history.last_report()  # of the daemon before
-        outcomes = report.outcomes if report else ()
-        states = map(_state, (outcome for outcome in outcomes if not outcome.removed))
+        report = self._last_report()
         return self._views.view(
-            states,
+            map(_state, _still_here(report)),
             at=last.at,
             revision=last.revision or (report.revision if report else None),
             error=last.error,
@@ -247,9 +245,17 @@ class Answers:
         return DoneView(f"{app or 'this server'}: resumed")
 
     def _known(self, app: str) -> None:
-        names = sorted(outcome.app for outcome in self.last.report.outcomes) if self.last.report else []
-        if app not in names:
-            raise NotFound(f"no such app on this host: {told_line(app)}", f"Apps: {', '.join(names) or 'none'}")
+        names = sorted(outcome.app for outcome in _still_here(self._last_report()))
+        if names and app not in names:
+            raise NotFound(f"no such app on this host: {told_line(app)}", f"Apps: {', '.join(names)}")
+
+    def _last_report(self) -> Report | None:
+        """That of the last pass, be it of the daemon before."""
+        return self.last.report or self._wired.history.last_report()
+
+
+def _still_here(report: Report | None) -> list[Outcome]:
+    return [outcome for outcome in report.outcomes if not outcome.removed] if report else []
 
 
 def _state(o: Outcome) -> AppState:

@@ -103,7 +103,7 @@ class Operations:
     def end(self, report: Report | None, error: str = "") -> None:
         """The pass is over, without a report if it came to nothing, for that error.  It is kept if it took a step."""
         with self._lock:
-            ended, self._pass = self._shown(), None
+            ended = self._shown()
         if not ended:
             return
         results = _results(report.outcomes if report else ())
@@ -114,11 +114,17 @@ class Operations:
             except Exception:  # who looks on holds up nothing
                 log.exception("internal error operation=%s", ended.id)
         if ended.steps:
-            try:
-                self._file.save(replace(ended, steps=ended.steps[:MOST_STEPS]))
-            except Unavailable as error:
-                log.warning("an operation is not kept: %s", error)
+            self._keep(replace(ended, steps=ended.steps[:MOST_STEPS]))
+        with self._lock:
+            self._pass = None  # only now: whoever asks for it meanwhile has it from here, and later from the file
+        if ended.steps:
             self._changes.note()
+
+    def _keep(self, operation: OperationView) -> None:
+        try:
+            self._file.save(operation)
+        except Unavailable as error:
+            log.warning("an operation is not kept: %s", error)
 
     # ---- its steps ---------------------------------------------------------------------------------------------------
 

@@ -210,11 +210,16 @@ def _page(settings: Settings) -> Callable[[str], str]:
 
 def _notifier(settings: Settings, host: str) -> Notifier:
     notices = Notices(Path(settings.state) / "notices.db")
-    send, link = ByApprise(), settings.forge.link if settings.forge else ""
+    send, link = ByApprise(), _link(settings)
     return Notifier(notices, [Deliveries(it, host, notices, send, link) for it in settings.notify])
 
 
 def _telling(settings: Settings) -> StatusOptions | None:
     forge = settings.forge
+    return StatusOptions(forge.apps, forge.environment, _link(settings)) if forge else None
+
+
+def _link(settings: Settings) -> str:
+    """The template of the address that statuses and notifications lead to, "" for none."""
     page = f"{settings.web.url}/deploys/{{commit}}" if settings.web.url else ""
-    return StatusOptions(forge.apps, forge.environment, forge.link or page) if forge else None
+    return (settings.forge.link if settings.forge else "") or page

@@ -58,6 +58,7 @@ class Deliveries:
         self._ends_at = 0.0  # by the monotonic clock, once it is told to stop
         self._retry_at = 0.0  # Unix time
         self._last_warning = ""
+        self._taken = 0  # the last notice that the receiver has, while the queue cannot be told so
 
     def wake(self) -> None:
         """Send what is new."""
@@ -88,6 +89,9 @@ class Deliveries:
 
         Raises Unavailable if the queue cannot be used.
         """
+        if self._taken:
+            self._notices.mark_sent(self.name, self._taken)
+            self._taken = 0
         notices, last = self._notices.waiting(self.name)
         if not last:
             return None
@@ -108,7 +112,9 @@ class Deliveries:
                 return pause
             log.info("notified receiver=%s: %s", self.name, told.title)
             self._retry_at, self._last_warning = 0.0, ""
+            self._taken = last
             self._notices.mark_sent(self.name, last)
+            self._taken = 0
         else:
             self._notices.discard(self.name, last)
         return 0.0

@@ -145,7 +145,7 @@ def _block(host: str, told: Told, now: float, link: str, zone: tzinfo | None) ->
         lines.append(f"commit {revision.short} {revision.subject}".rstrip())
     if begun:
         return "\n".join(lines)
-    if link:
+    if link and (revision or "{commit}" not in link):
         lines.append(status_text.link(link, host, notice.app, revision.commit if revision else ""))
     if notice.what not in (What.DEPLOYED, What.RECOVERED):
         lines.append(f"look: mvd status {notice.app}".rstrip())

@@ -166,3 +166,6 @@ class Notifier:
             self._news = None  # what was not kept is found again
         except Exception:
             log.exception("internal error while notifying")
+            self._news = None
+        else:
+            self._last_warning = ""

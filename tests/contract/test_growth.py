@@ -97,7 +97,7 @@ def loose(world: World) -> list[Path]:
 
 
 def memory() -> int:
-    """What is kept, but for what Python itself bounds: its last addresses, and the one table of names, which doubles."""
+    """What is kept, without what Python bounds: its last addresses, and the one table of names, which doubles."""
     urllib.parse.clear_cache()
     gc.collect()
     return sum(trace.size for trace in tracemalloc.take_snapshot().traces if trace.size < KIB * KIB)

@@ -93,9 +93,9 @@ PROXY_SECTION = section(
 def _place_of_host(place: Place) -> str:
     value = filled(place)
     if not value.startswith("ssh://"):
-        return address("ssh", "https", "http", "unix")(place).rstrip("/")
-    parts = urlsplit(value)
+        return address("https", "http", "unix")(place).rstrip("/")
     try:
+        parts = urlsplit(value)
         _ = parts.port
     except ValueError as error:
         place.fail(f"is not an address: {error}")
