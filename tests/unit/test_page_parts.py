@@ -45,7 +45,7 @@ def read(web: str) -> WebSettings:
         ("{proxy: {user_header: X-User}}", "has no `addresses`"),
         ("{proxy: {user_header: 'X User', addresses: [10.0.0.1]}}", "must be the name of a header"),
         ("{proxy: {user_header: X-User, addresses: [proxy.example.com]}}", "must be an IP address or a network"),
-        ("{hosts: {a: 'ftp://x'}}", "must be an address that begins with ssh://"),
+        ("{hosts: {a: 'ftp://x'}}", "must be an address that begins with ssh://, https://, http:// or unix:///path"),
         ("{hosts: {a: 'ssh://u:secret@x'}}", "must be `ssh://user@host`, without a password"),
         ("{hosts: {a: 'ssh://-oProxyCommand=x@h'}}", "must be `ssh://user@host`, without a password"),
         ("{hosts: {a: 'ssh://-oProxyCommand=x'}}", "must be `ssh://user@host`"),

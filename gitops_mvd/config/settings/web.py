@@ -92,6 +92,8 @@ PROXY_SECTION = section(
 @accepts({"type": "string", "pattern": "^(ssh|https|http|unix)://"})
 def _place_of_host(place: Place) -> str:
     value = filled(place)
+    if not value.startswith(("ssh://", "https://", "http://", "unix://")):
+        place.fail("must be an address that begins with ssh://, https://, http:// or unix:///path")
     if not value.startswith("ssh://"):
         return address("https", "http", "unix")(place).rstrip("/")
     try:
