@@ -167,7 +167,7 @@ def _by_systemd(service: Service, name: str, container: str, docker: str) -> lis
         "NotifyAccess=main",
         f"SyslogIdentifier={name}",
         f"ExecStart=:/bin/sh -c '{_START}' {quoted([name, service.digest, container])}",
-        f"ExecStopPost=:/bin/sh -c '\\\n{'' if may_end else _UNLESS_STOPPED}{_EXIT_CODE}"
+        f"ExecStopPost=:/bin/sh -c '\\\n{_UNLESS_STOPPED}{_EXIT_CODE}"
         f" {_ENGINE_STOPS if may_end else ''}{forgive}exit $code' {name}",
         *([f"ExecStartPre=/bin/rm --force {ENDED_FOLDER}/{name}"] if may_end else []),
         *(["RuntimeDirectory=mvd", "RuntimeDirectoryPreserve=yes"] if may_end else []),
@@ -214,17 +214,26 @@ _WAIT = 'docker start "$id" >/dev/null || exit; code=$(docker wait "$id") || cod
 # Where containerd has the process of a running container; if its root is another one, the engine is asked.
 _PROCESS = "/run/containerd/io.containerd.runtime.v2.task/moby/$id/init.pid"
 
-# $0 is the name, $1 the digest, $2 the id, or "".  The engine is always asked to start it: one that lost its containerd
-# may take a container for ended that still runs.  One that is gone may have left its name and digest to another one.
-# A shim that is followed is a child of PID 1, and says itself whose it is.
-_START = f"""\\
+# What an engine that takes the container for ended knows nothing of: its shim, and what still runs below it, as after a
+# containerd that was killed amid a start.  As long as it is there, the engine cannot start the container again.
+_END_LEFT = """\\
+    left() { [ "$(docker inspect --format "{{.State.Running}}" "$id")" = false ] || return; \\
+        for at in /proc/[0-9]*; do read -r is <"$at/comm" && case $is in containerd-shim*) \\
+        grep -qs "$id" "$at/cmdline" && kill -KILL $(cat "$at"/task/*/children) "${at#/proc/}";; esac; \\
+        done; } 2>/dev/null; \\
+"""
+
+# $0 is the name, $1 the digest, $2 the id, or "".  The engine is always asked to start it.  If it refuses that, what is
+# left of an earlier start ends, and systemd tries again.  One that is gone may have left its name and digest to
+# another one.  A shim that is followed is a child of PID 1, and says itself whose it is.
+_START = f"""{_END_LEFT}\
     parent() {{ while read -r key of; do [ "$key" != PPid: ] || return 0; done; return 1; }} \\
         2>/dev/null <"/proc/$1/status"; \\
     follow() {{ parent "$1" && shim=$of && parent "$shim" && [ "$of" = 1 ] && grep -qs "$id" "/proc/$shim/cmdline" \\
         && exec systemd-notify --ready "MAINPID=$shim"; }}; \\
     running() {{ pid=; read -r pid 2>/dev/null <"{_PROCESS}"; [ "$pid" ] && follow "$pid"; }}; \\
     id=$2; [ "$id" ] && docker start "$id" >/dev/null || {{ {_FIND} \\
-    [ "$id" != "$2" ] && docker start "$id" >/dev/null || exit 1; }}; \\
+    [ "$id" != "$2" ] && docker start "$id" >/dev/null || {{ left; exit 1; }}; }}; \\
     running; follow "$(docker inspect --format "{{{{.State.Pid}}}}" "$id")"; \\
     systemd-notify --ready; exec docker wait "$id" >/dev/null"""
 
@@ -237,7 +246,7 @@ _REJOIN = """\\
 # Its state may lag behind the end of its shim, so the end is waited for.
 _EXIT_CODE = """    code=$(timeout 10 docker wait "$0" 2>/dev/null || echo 1);"""
 
-# One that is stopped, and not by itself, has ended once `docker stop` has: with what is no matter if it is `always` on.
+# One that is stopped, and not by itself, has ended once `docker stop` has, with whatever that is.
 _UNLESS_STOPPED = """    [ -z "$(systemctl show --property=Job --value "$0.service")" ] || exit 0; \\
 """
 

@@ -173,8 +173,26 @@ def test_a_container_that_took_the_place_of_the_one_that_its_unit_names_is_start
     assert Path(f"/proc/{pid(there.name)}/comm").read_text().strip() == "containerd-shim"
 
 
-def test_what_was_stopped_by_hand_has_not_failed_with_whatever_it_ended(server: Server) -> None:
-    there = server.started(server.service("sh", "-c", "trap 'exit 3' TERM; sleep 1000 & wait", restart="always"))
+def test_what_an_earlier_start_has_left_does_not_keep_a_container_from_its_start(server: Server) -> None:
+    """As a containerd that is killed amid a start leaves it: a shim and a process that the engine knows nothing of."""
+    there = server.started(server.service(restart="always"))
+    id = shell(f"docker inspect --format '{{{{.Id}}}}' {there.name}")
+    shell(f"systemctl stop {there.name}; mkdir /tmp/left; docker export {there.name} | tar -x -C /tmp/left")
+    try:
+        shell(f"ctr --namespace moby run --detach --rootfs /tmp/left {id} sleep 1000")
+        left = shell(f"pgrep --full 'containerd-shim.*{id}'").split()
+        assert left
+        shell(f"systemctl start --no-block {there.name}")
+        wait_for(lambda: sub_state(server, there) == "running" and server.instance(there).state == "running")
+        assert pid(there.name) == int(shell(f"ps -o ppid= -p {server.instance(there).pid}"))
+        assert str(pid(there.name)) not in left
+    finally:
+        shell("rm -rf /tmp/left")
+
+
+@pytest.mark.parametrize("restart", ["always", "on-failure", "on-failure:3"])
+def test_what_was_stopped_by_hand_has_not_failed_with_whatever_it_ended(server: Server, restart: str) -> None:
+    there = server.started(server.service("sh", "-c", "trap 'exit 3' TERM; sleep 1000 & wait", restart=restart))
     shell(f"systemctl stop {there.name}")
     assert server.instance(there).exit_code == 3
     assert sub_state(server, there) == "dead"

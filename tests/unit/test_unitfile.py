@@ -59,6 +59,10 @@ def test_the_whole_unit_of_a_routed_service():
         "NotifyAccess=main\n"
         "SyslogIdentifier=mvd-shop-web-01234567\n"
         "ExecStart=:/bin/sh -c '\\\n"
+        '    left() { [ "$(docker inspect --format "{{.State.Running}}" "$id")" = false ] || return; \\\n'
+        '        for at in /proc/[0-9]*; do read -r is <"$at/comm" && case $is in containerd-shim*) \\\n'
+        '        grep -qs "$id" "$at/cmdline" && kill -KILL $(cat "$at"/task/*/children) "${at#/proc/}";; esac; \\\n'
+        "        done; } 2>/dev/null; \\\n"
         '    parent() { while read -r key of; do [ "$key" != PPid: ] || return 0; done; return 1; } \\\n'
         '        2>/dev/null <"/proc/$1/status"; \\\n'
         '    follow() { parent "$1" && shim=$of && parent "$shim" && [ "$of" = 1 ]'
@@ -68,7 +72,7 @@ def test_the_whole_unit_of_a_routed_service():
         ' <"/run/containerd/io.containerd.runtime.v2.task/moby/$id/init.pid"; [ "$pid" ] && follow "$pid"; }; \\\n'
         '    id=$2; [ "$id" ] && docker start "$id" >/dev/null || { \\\n'
         f"{FIND}"
-        '    [ "$id" != "$2" ] && docker start "$id" >/dev/null || exit 1; }; \\\n'
+        '    [ "$id" != "$2" ] && docker start "$id" >/dev/null || { left; exit 1; }; }; \\\n'
         '    running; follow "$(docker inspect --format "{{.State.Pid}}" "$id")"; \\\n'
         '    systemd-notify --ready; exec docker wait "$id" >/dev/null\''
         f" mvd-shop-web-01234567 {service.digest} {ID}\n"
