@@ -17,6 +17,7 @@ from pathlib import Path
 
 ROOT = Path("/sys/fs/cgroup")
 LONGEST_SECONDS = 0.5  # for all containers; those that were not reached have no usage this time
+SEARCH_SECONDS = 0.25  # of it, at most
 SEARCH_EVERY_SECONDS = 5.0  # while there is a container whose group is not known
 UNLIMITED = 1 << 60  # bytes; without a limit, version 1 says a number close to 2^63
 _GROUP = re.compile(r"(?:docker-)?([0-9a-f]{64})(?:\.scope)?")  # of the drivers systemd and cgroupfs
@@ -43,9 +44,10 @@ class ContainerUsage:
 
     def __call__(self, ids: Mapping[str, str]) -> Mapping[str, Usage]:
         """The usage of these containers, whose ids are given by name; without those that do not run."""
-        ends = self._now() + LONGEST_SECONDS
-        if set(ids.values()) - self._groups.keys() and self._now() - self._searched >= SEARCH_EVERY_SECONDS:
-            self._search(set(ids.values()), ends)
+        began, wanted = self._now(), set(ids.values())
+        ends = began + LONGEST_SECONDS
+        if wanted - self._groups.keys() and began - self._searched >= SEARCH_EVERY_SECONDS:
+            self._search(wanted, began + SEARCH_SECONDS)
         found = {}
         for name, id in ids.items():
             if (group := self._groups.get(id)) and self._now() < ends:
@@ -55,7 +57,8 @@ class ContainerUsage:
 
     def _search(self, ids: set[str], ends: float) -> None:
         root = str(self._root if self._is_v2 else self._root / "memory")
-        self._groups = dict(_groups(root, ids, lambda: self._now() > ends))
+        known = {id: group for id, group in self._groups.items() if id in ids}
+        self._groups = known | dict(_groups(root, ids - known.keys(), lambda: self._now() > ends))
         self._searched = self._now()
 
 

@@ -20,7 +20,7 @@ from gitops_mvd.core.model import Health, Operation, Sync
 from gitops_mvd.forges.api.limits import RateLimit
 from gitops_mvd.metrics import names
 from gitops_mvd.metrics.containers import Usage
-from gitops_mvd.metrics.counts import ENDS, Counts
+from gitops_mvd.metrics.counts import ENDS, Counted, Counts
 from gitops_mvd.metrics.names import Metric
 
 UNREACHABLE, REFUSED = "unreachable", "refused"
@@ -68,12 +68,12 @@ class ServerCollector(Collector):
         return map(_family, names.METRICS)
 
     def collect(self) -> Iterator[Family]:
-        host = self._sources.status()
+        host, counted = self._sources.status(), self._sources.counts.counted()
         yield from _of_host(host)
-        yield from _of_passes(self._sources.counts, host)
+        yield from _of_passes(counted, host)
         yield from self._of_forge()
         yield from _of_apps(host.apps)
-        yield from self._of_services(host.apps)
+        yield from self._of_services(host.apps, counted.restarts)
 
     def _of_forge(self) -> Iterator[Family]:
         of = self._sources
@@ -87,13 +87,12 @@ class ServerCollector(Collector):
         if of.traces:
             yield _samples(names.TRACES, {(outcome,): times for outcome, times in of.traces().items()})
 
-    def _of_services(self, apps: Iterable[AppView]) -> Iterator[Family]:
+    def _of_services(self, apps: Iterable[AppView], restarts: Mapping[str, int]) -> Iterator[Family]:
         every = [(app, service, (app.name, service.name)) for app in apps for service in app.services]
         yield _samples(names.SERVICE, {_info(app, service): 1 for app, service, _ in every})
         yield _states(names.SERVICE_HEALTH, ((labels, service.health) for _, service, labels in every), Health)
         yield _samples(names.DESIRED, {labels: service.wanted for _, service, labels in every})
         yield _samples(names.READY, {labels: service.ready for _, service, labels in every})
-        restarts = self._sources.counts.counted().restarts
         there = [((*labels, it.name), it, service) for _, service, labels in every for it in service.instances]
         lasting = [labels for labels, _, service in there if not service.schedule]
         yield _samples(names.RESTARTS, {labels: restarts.get(labels[-1], 0) for labels in lasting})
@@ -121,8 +120,7 @@ def _of_host(host: HostView) -> Iterator[Family]:
     yield _samples(names.THREAD_RESTARTS, {(thread.name,): thread.restarts for thread in host.threads})
 
 
-def _of_passes(counts: Counts, host: HostView) -> Iterator[Family]:
-    of = counts.counted()
+def _of_passes(of: Counted, host: HostView) -> Iterator[Family]:
     yield _one(names.PASS_TIME, of.pass_at)
     yield _one(names.SUCCESS_TIME, of.success_at)
     yield _samples(names.PASSES, {(result,): times for result, times in of.passes.items()})

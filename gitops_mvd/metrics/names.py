@@ -127,11 +127,3 @@ MEMORY_LIMIT = Metric(
 )
 
 METRICS = tuple(it for it in list(globals().values()) if isinstance(it, Metric))
-BY_NAME = {metric.name: metric for metric in METRICS}
-
-
-def samples_of(metric: Metric) -> tuple[str, ...]:
-    """The names of its series."""
-    if metric.kind == HISTOGRAM:
-        return tuple(f"{metric.name}{end}" for end in ("_bucket", "_sum", "_count"))
-    return (metric.name,)

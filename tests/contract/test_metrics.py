@@ -33,7 +33,7 @@ from gitops_mvd.daemon.metrics import MetricsThread
 from gitops_mvd.daemon.small_server import LogThrottle, Server, listen
 from gitops_mvd.daemon.triggers import SYNC
 from gitops_mvd.forges.api import limits
-from gitops_mvd.metrics.names import BY_NAME, METRICS, TRACES
+from gitops_mvd.metrics.names import METRICS, TRACES
 from tests.lab.bench.world import World, recorded
 from tests.lab.engine import LabUnavailable
 from tests.lab.prometheus import programs
@@ -131,7 +131,8 @@ def test_every_metric_of_the_list_is_exported_and_no_other(served: Served) -> No
     told = re.findall(r"^# TYPE (mvd_\w+) (\w+)$", body.decode(), re.MULTILINE)
     assert dict(told) == {it.name: it.kind for it in METRICS if it is not TRACES}
     for name, samples in served.samples().items():
-        metric = BY_NAME.get(name) or BY_NAME.get(re.sub("_(bucket|sum|count)$", "", name))
+        by_name = {it.name: it for it in METRICS}
+        metric = by_name.get(name) or by_name.get(re.sub("_(bucket|sum|count)$", "", name))
         if metric:
             assert all(labels.keys() - {"le"} == set(metric.labels) for labels, _ in samples), name
         else:

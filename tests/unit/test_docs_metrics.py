@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
-from gitops_mvd.metrics.names import METRICS, samples_of
+from gitops_mvd.metrics.names import HISTOGRAM, METRICS, Metric
 from tests.unit.reference_page import DOCS
 
 PAGE = DOCS / "operations.md"
@@ -21,6 +21,12 @@ HEAD = "| metric | labels | what it is |\n|---|---|---|\n"
 TABLE = re.compile(f"(?s){re.escape(HEAD)}(.*?)\n\n?(?=\n|Beside)")
 PROCESS = {"process_resident_memory_bytes", "process_cpu_seconds_total"}
 OF_PROMETHEUS = {"up"}
+
+
+def samples_of(metric: Metric) -> tuple[str, ...]:
+    """The names of its series."""
+    ends = ("_bucket", "_sum", "_count") if metric.kind == HISTOGRAM else ("",)
+    return tuple(f"{metric.name}{end}" for end in ends)
 
 
 def test_every_metric_is_in_the_manual() -> None:
