@@ -85,9 +85,8 @@ class ContainerApi(Connection):
 
     def aliases(self, container: str) -> dict[str, list[str]]:
         """The aliases of a container by network; empty if there is no such container."""
-        with self.asking(f"inspect container {container}") as api, suppress(NotFound):
-            return names(checked(api.inspect_container(container), InspectedContainer))
-        return {}
+        found = self._inspected(container)
+        return names(found) if found else {}
 
     def api_version(self) -> tuple[int, int]:
         """The version of the API that is spoken with this engine, such as (1, 41) for Docker 20.10."""

@@ -26,7 +26,11 @@ class Starts:
         with ThreadPoolExecutor(AT_ONCE, "start") as pool:  # which has no threads until it is given something
             for container in containers:
                 pool.submit(self._start, container)
-            yield
+            try:
+                yield
+            except BaseException:  # then their units may not be started, and nobody would follow them
+                pool.shutdown(cancel_futures=True)
+                raise
 
     def _start(self, container: str) -> None:
         """What is refused is not told: it is refused again to the unit of the container, which tells it."""

@@ -305,15 +305,16 @@ def _flat(fields: Fields) -> Fields:
 # ---- Kong's YAML -----------------------------------------------------------------------------------------------------
 
 
-class _Loader(Composer, getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
-    """YAML as Kong's emitter (lyaml) writes it: a plain `on`, `12:30` or `2001-01-01` is a text.
-
-    It is read entry by entry: as a whole, the nodes of 800 entities would be 20 MB that stay with the process.
-    """
+class _ByEntry(Composer, getattr(yaml, "CSafeLoader", object)):  # type: ignore[misc]
+    """The parser of libyaml, read entry by entry: as a whole, the nodes of 800 entities would be 20 MB that stay."""
 
     def __init__(self, text: str) -> None:
         super(Composer, self).__init__(text)
         Composer.__init__(self)
+
+
+class _Loader(_ByEntry if hasattr(yaml, "CSafeLoader") else yaml.SafeLoader):  # type: ignore[misc]
+    """YAML as Kong's emitter (lyaml) writes it: a plain `on`, `12:30` or `2001-01-01` is a text."""
 
     yaml_implicit_resolvers: ClassVar[dict[str, Any]] = {}
 

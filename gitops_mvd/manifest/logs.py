@@ -50,6 +50,8 @@ def with_default(own: Logging | None, default: Logging) -> Logging | None:
     None if the service says nothing, and the default is what is done anyway.
     """
     driver, options = default["driver"], default["options"]
+    if driver == LOG_DRIVER and not options and not (own and own["driver"]):
+        return own  # as without a default
     if own and own["driver"] not in ("", driver):
         return own
     if own and own["driver"]:

@@ -66,8 +66,9 @@ class NoVariable(Exception):
 
 def check(at: Instance, spec: Spec, tools: ProbeTools) -> Answer:
     consumer, within = spec["consumer"], spec.get("timeout", TRY_SECONDS)
+    ends = time.monotonic() + within
     try:
-        answer = _ask(_asked(at, consumer, tools, within), within)
+        answer = _ask(_asked(at, consumer, tools, ends, within), ends, within)
     except NoVariable as error:
         return Health.PROGRESSING, f"kafka: the container has no variable {error} for the login"
     except (StepFailed, Unavailable) as error:
@@ -92,17 +93,17 @@ def _counted(messages: int) -> str:
     return "1 message" if messages == 1 else f"{messages:,} messages"
 
 
-def _asked(at: Instance, consumer: Consumer, tools: ProbeTools, within: float) -> kafka_lag.Asked:
+def _asked(at: Instance, consumer: Consumer, tools: ProbeTools, ends: float, within: float) -> kafka_lag.Asked:
     asked: kafka_lag.Asked = {
         "bootstrap_servers": consumer["bootstrap_servers"],
         "topic": consumer["topic"],
         "group": consumer["group"],
         "addresses": dict(tools.engine.addresses(at.name, within)),
-        "ends": time.monotonic() + within * BROKERS_SHARE,
+        "ends": ends - within * (1 - BROKERS_SHARE),
         "tls": consumer.get("tls", False),
     }
     if login := consumer.get("sasl"):
-        environment = tools.engine.environment(at.name, within)
+        environment = tools.engine.environment(at.name, _left(ends))
         if missing := [name for name in (login["username"], login["password"]) if name not in environment]:
             raise NoVariable(missing[0])
         asked["sasl"] = (
@@ -113,17 +114,25 @@ def _asked(at: Instance, consumer: Consumer, tools: ProbeTools, within: float) -
     return asked
 
 
-def _ask(asked: kafka_lag.Asked, within: float) -> kafka_lag.Answer:
+def _left(ends: float) -> float:
+    """The seconds until then, and a moment if it is over."""
+    return max(0.01, ends - time.monotonic())
+
+
+def _ask(asked: kafka_lag.Asked, ends: float, within: float) -> kafka_lag.Answer:
     """Run PROGRAM, which is isolated from this folder: for it, `kafka` is the library."""
     words = (sys.executable, "-I", str(PROGRAM))
     try:
         ended = subprocess.run(
-            words, input=json.dumps(asked), capture_output=True, text=True, timeout=within, check=True
+            words, input=json.dumps(asked), capture_output=True, text=True, timeout=_left(ends), check=True
         )
         answer: kafka_lag.Answer = json.loads(ended.stdout)
     except subprocess.TimeoutExpired:
         return {"error": f"{', '.join(asked['bootstrap_servers'])} does not answer within {within:g} s"}
-    except (OSError, ValueError, subprocess.CalledProcessError) as error:
+    except subprocess.CalledProcessError as error:  # of its last line, only the class can hold no secret
+        what = error.stderr.strip().rpartition("\n")[2].partition(":")[0]
+        return {"error": lacking() or f"its program fails: {what or f'status {error.returncode}'}"}
+    except (OSError, ValueError) as error:
         return {"error": lacking() or f"its program fails: {type(error).__name__}"}
     return answer
 

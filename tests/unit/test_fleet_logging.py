@@ -84,3 +84,9 @@ def test_the_policy_of_the_host_outranks_the_default() -> None:
     loopback = {"driver": "gelf", "options": {"gelf-address": "udp://127.0.0.1:12201"}}
     with pytest.raises(StepFailed, match="logging: gelf-address"):
         enforce(Policy(level="baseline"), app_of({"hosts": {"web1": {"logging": loopback}}}), Server())
+
+
+@pytest.mark.parametrize("own", [None, {"options": {"max-size": "10m"}}, {"driver": "journald"}, {"driver": "local"}])
+def test_the_journal_without_options_as_the_default_makes_no_container_anew(own: Any) -> None:
+    journal = {"defaults": {"logging": {"driver": "journald"}}, "hosts": {"web1": None}}
+    assert app_of(journal, own).services[0].digest == app_of({"hosts": {"web1": None}}, own).services[0].digest
