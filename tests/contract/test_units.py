@@ -173,19 +173,30 @@ def test_a_container_that_took_the_place_of_the_one_that_its_unit_names_is_start
     assert Path(f"/proc/{pid(there.name)}/comm").read_text().strip() == "containerd-shim"
 
 
+LEAVE = """
+systemctl stop docker.socket docker
+ctr --namespace moby run --detach --runc-root /run/docker/runtime-runc --rootfs /tmp/left ID /bin/sleep 1000 </dev/null
+systemctl stop containerd
+rm -r /run/containerd/io.containerd.runtime.v2.task/moby/ID
+systemctl start containerd
+ctr --namespace moby containers rm ID
+systemctl start docker
+"""
+
+
 def test_what_an_earlier_start_has_left_does_not_keep_a_container_from_its_start(server: Server) -> None:
     """As a containerd that is killed amid a start leaves it: a shim and a process that the engine knows nothing of."""
     there = server.started(server.service(restart="always"))
     id = shell(f"docker inspect --format '{{{{.Id}}}}' {there.name}")
     shell(f"systemctl stop {there.name}; mkdir /tmp/left; docker export {there.name} | tar -x -C /tmp/left")
     try:
-        shell(f"ctr --namespace moby run --detach --rootfs /tmp/left {id} sleep 1000")
-        left = shell(f"pgrep --full 'containerd-shim.*{id}'").split()
-        assert left
+        shell(LEAVE.replace("ID", id))
+        left = int(shell(f"pgrep --full '^\\S*containerd-shim.*{id}'"))
         shell(f"systemctl start --no-block {there.name}")
         wait_for(lambda: sub_state(server, there) == "running" and server.instance(there).state == "running")
         assert pid(there.name) == int(shell(f"ps -o ppid= -p {server.instance(there).pid}"))
-        assert str(pid(there.name)) not in left
+        assert shell(f"pgrep --full --count '^\\S*containerd-shim.*{id}'") == "1"
+        assert shell(f"readlink /proc/{left}/exe || echo gone") == "gone"
     finally:
         shell("rm -rf /tmp/left")
 
