@@ -6,6 +6,7 @@ import threading
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from pathlib import Path
 
 from gitops_mvd.core.errors import MvdError
 from gitops_mvd.docker.client import Engine
@@ -14,10 +15,14 @@ AT_ONCE = 8  # of all apps together: more of them make the engine slower
 
 
 class Starts:
-    """Starts containers of one engine; any thread may."""
+    """Starts containers of one engine; any thread may.
 
-    def __init__(self, engine: Engine) -> None:
+    One that was started has a file with its id in `marks`, which its unit takes away: it need not ask the engine again.
+    """
+
+    def __init__(self, engine: Engine, marks: Path) -> None:
         self._engine = engine
+        self._marks = marks
         self._free = threading.Semaphore(AT_ONCE)
 
     @contextmanager
@@ -36,3 +41,9 @@ class Starts:
         """What is refused is not told: it is refused again to the unit of the container, which tells it."""
         with self._free, suppress(MvdError):
             self._engine.start(container)
+            self._mark(container)
+
+    def _mark(self, container: str) -> None:
+        with suppress(OSError):  # then its unit asks the engine
+            self._marks.mkdir(exist_ok=True)
+            (self._marks / container).touch()

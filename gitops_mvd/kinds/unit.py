@@ -42,7 +42,17 @@ from gitops_mvd.docker.types import ListedContainer
 from gitops_mvd.kinds import Tools
 from gitops_mvd.systemd.client import Unit
 from gitops_mvd.systemd.overrides import STALE, Overrides
-from gitops_mvd.systemd.unit import CLIENT, EDITED, SYSTEMD, Header, container_in, joined, parse, render
+from gitops_mvd.systemd.unit import (
+    CLIENT,
+    EDITED,
+    STARTED_FOLDER,
+    SYSTEMD,
+    Header,
+    container_in,
+    joined,
+    parse,
+    render,
+)
 from gitops_mvd.systemd.unit_files import UnitFile, UnitFiles, has_secret, write_unit
 
 PATTERN = "mvd-*.service"
@@ -72,7 +82,7 @@ class Units:
         self._overrides = Overrides(tools.systemd, tools.units)
         self._docker = shutil.which("docker") or "/usr/bin/docker"
         self._aliases = Aliases(tools.engine)
-        self._starts = Starts(tools.engine)
+        self._starts = Starts(tools.engine, Path(STARTED_FOLDER))
         self._accepted: set[str] = set()  # the shapes of texts that systemd has read without a complaint
 
     def wanted(self, app: App) -> Iterable[Resource]:

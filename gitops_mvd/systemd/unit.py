@@ -38,6 +38,7 @@ NOTICE = "# Written by gitops-mvd and kept as it is: change the service in Git i
 SYSTEMD, CLIENT = "systemd", "client"  # who follows a container
 JOURNAL_FIELD = "IO_GITOPS_MVD_"  # begins the fields that the engine makes of the labels of a container
 ENDED_FOLDER = "/run/mvd"  # a file for each container that may end and has ended by itself, since the boot
+STARTED_FOLDER = "/run/mvd-started"  # a file for each container that was started ahead of its unit, by its id
 MISSING_EXIT_CODE = 78  # of `_FIND`: systemd does not try again, as only the daemon can make the container
 
 _SEAL = "# gitops-mvd sha256:"
@@ -223,16 +224,17 @@ _END_LEFT = """\\
         done; } 2>/dev/null; \\
 """
 
-# $0 is the name, $1 the digest, $2 the id, or "".  The engine is always asked to start it.  If it refuses that, what is
-# left of an earlier start ends, and systemd tries again.  One that is gone may have left its name and digest to
-# another one.  A shim that is followed is a child of PID 1, and says itself whose it is.
+# $0 is the name, $1 the digest, $2 the id, or "".  The engine is asked to start it, if that was not just done.  If it
+# refuses that, what is left of an earlier start ends, and systemd tries again.  One that is gone may have left its name
+# and digest to another one.  A shim that is followed is a child of PID 1, and says itself whose it is.
 _START = f"""{_END_LEFT}\
     parent() {{ while read -r key of; do [ "$key" != PPid: ] || return 0; done; return 1; }} \\
         2>/dev/null <"/proc/$1/status"; \\
     follow() {{ parent "$1" && shim=$of && parent "$shim" && [ "$of" = 1 ] && grep -qs "$id" "/proc/$shim/cmdline" \\
         && exec systemd-notify --ready "MAINPID=$shim"; }}; \\
     running() {{ pid=; read -r pid 2>/dev/null <"{_PROCESS}"; [ "$pid" ] && follow "$pid"; }}; \\
-    id=$2; [ "$id" ] && docker start "$id" >/dev/null || {{ {_FIND} \\
+    id=$2; [ "$id" ] && rm "{STARTED_FOLDER}/$id" 2>/dev/null && running; \\
+    [ "$id" ] && docker start "$id" >/dev/null || {{ {_FIND} \\
     [ "$id" != "$2" ] && docker start "$id" >/dev/null || {{ left; exit 1; }}; }}; \\
     running; follow "$(docker inspect --format "{{{{.State.Pid}}}}" "$id")"; \\
     systemd-notify --ready; exec docker wait "$id" >/dev/null"""

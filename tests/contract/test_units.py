@@ -28,6 +28,7 @@ from gitops_mvd.kinds.network import Networks
 from gitops_mvd.kinds.unit import Units
 from gitops_mvd.secrets.store import Secrets
 from gitops_mvd.systemd.client import Systemd
+from gitops_mvd.systemd.unit import STARTED_FOLDER
 
 pytestmark = pytest.mark.server
 
@@ -171,6 +172,23 @@ def test_a_container_that_took_the_place_of_the_one_that_its_unit_names_is_start
     shell(f"systemctl start {there.name}")
     assert server.instance(there).state == "running"
     assert Path(f"/proc/{pid(there.name)}/comm").read_text().strip() == "containerd-shim"
+
+
+def test_what_was_just_started_is_followed_without_asking_the_engine_once_more(server: Server) -> None:
+    spy, asked = Path("/usr/local/sbin/docker"), Path("/tmp/asked-of-docker")
+    spy.write_text(f'#!/bin/sh\necho "$*" >>{asked}\nexec /usr/bin/docker "$@"\n')
+    spy.chmod(0o755)
+    asked.touch()
+    try:
+        there = server.started(server.service(restart="always"))
+        assert Path(f"/proc/{pid(there.name)}/comm").read_text().strip() == "containerd-shim"
+        assert asked.read_text() == ""
+        shell(f"systemctl restart {there.name}")
+        assert f"start {there.id}" in asked.read_text().splitlines()
+        assert list(Path(STARTED_FOLDER).iterdir()) == []
+    finally:
+        spy.unlink()
+        asked.unlink()
 
 
 LEAVE = """
