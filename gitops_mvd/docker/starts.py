@@ -45,5 +45,5 @@ class Starts:
 
     def _mark(self, container: str) -> None:
         with suppress(OSError):  # then its unit asks the engine
-            self._marks.mkdir(exist_ok=True)
+            self._marks.mkdir(parents=True, exist_ok=True)
             (self._marks / container).touch()

@@ -38,7 +38,7 @@ NOTICE = "# Written by gitops-mvd and kept as it is: change the service in Git i
 SYSTEMD, CLIENT = "systemd", "client"  # who follows a container
 JOURNAL_FIELD = "IO_GITOPS_MVD_"  # begins the fields that the engine makes of the labels of a container
 ENDED_FOLDER = "/run/mvd"  # a file for each container that may end and has ended by itself, since the boot
-STARTED_FOLDER = "/run/mvd-started"  # a file for each container that was started ahead of its unit, by its id
+STARTED_FOLDER = "/run/gitops-mvd/started"  # a file for each container that was started ahead of its unit, by its id
 MISSING_EXIT_CODE = 78  # of `_FIND`: systemd does not try again, as only the daemon can make the container
 
 _SEAL = "# gitops-mvd sha256:"

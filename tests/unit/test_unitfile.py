@@ -70,7 +70,7 @@ def test_the_whole_unit_of_a_routed_service():
         '        && exec systemd-notify --ready "MAINPID=$shim"; }; \\\n'
         "    running() { pid=; read -r pid 2>/dev/null"
         ' <"/run/containerd/io.containerd.runtime.v2.task/moby/$id/init.pid"; [ "$pid" ] && follow "$pid"; }; \\\n'
-        '    id=$2; [ "$id" ] && rm "/run/mvd-started/$id" 2>/dev/null && running; \\\n'
+        '    id=$2; [ "$id" ] && rm "/run/gitops-mvd/started/$id" 2>/dev/null && running; \\\n'
         '    [ "$id" ] && docker start "$id" >/dev/null || { \\\n'
         f"{FIND}"
         '    [ "$id" != "$2" ] && docker start "$id" >/dev/null || { left; exit 1; }; }; \\\n'
