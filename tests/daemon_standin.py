@@ -51,11 +51,9 @@ class World:
     number: int = 1
     following: int = 0
     changed: threading.Condition = field(default_factory=threading.Condition)
-    answers: threading.Event = field(default_factory=threading.Event)
-    """Cleared, the daemon accepts connections and answers nothing."""
-
-    def __post_init__(self) -> None:
-        self.answers.set()
+    held: frozenset[str] = frozenset()
+    """The endpoints that accept a question and do not answer it; `waiting` are those who asked."""
+    waiting: int = 0
 
     def note(self) -> None:
         with self.changed:
@@ -72,6 +70,12 @@ class World:
     def show_app(self, app: AppView) -> None:
         others = [it for it in self.status.apps if it.name != app.name]
         self.show(replace(self.status, apps=tuple(sorted((*others, app), key=lambda it: it.name))))
+
+    def hold(self, *endpoints: str) -> None:
+        """From now on, only these are held."""
+        with self.changed:
+            self.held = frozenset(endpoints)
+            self.changed.notify_all()
 
     def print(self, *lines: LogLine) -> None:
         with self.changed:
@@ -199,7 +203,6 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _answer(self, method: str, given: dict[str, Any]) -> None:
         world = self.server.world
-        world.answers.wait()
         with suppress(OSError):  # whoever asked has gone
             try:
                 endpoint, named = find_endpoint(method, unquote(urlsplit(self.path).path))
@@ -207,6 +210,10 @@ class _Handler(BaseHTTPRequestHandler):
             except Wrong as error:
                 self._send(error.status, ErrorView(error.message, error.hint))
                 return
+            with world.changed:
+                world.waiting += 1
+                world.changed.wait_for(lambda: endpoint.name not in world.held)
+                world.waiting -= 1
             if endpoint.is_stream:
                 self._stream(parameters)
                 return
