@@ -164,10 +164,6 @@ class Follower:
             self._began = True
             threading.Thread(target=self._run, daemon=True, name=f"logs of {self._name}").start()
 
-    @property
-    def is_over(self) -> bool:
-        return self._ended
-
     def end(self) -> None:
         """Nobody is to look any more."""
         self._ended = True

@@ -757,6 +757,8 @@ def test_the_api_is_handed_on_as_the_daemon_answers_it(page: Page, world: World)
     answer = page.get("/v1/logs?name=chatbot/web&lines=3")
     assert [it["service"] for it in map(json.loads, filter(None, answer.text.splitlines()))] == ["web"] * 3
     assert page.get("/v1/operations/999").status_code == 404
+    assert page.get("/v1/changes").json() == {"number": world.number}
+    page.text("/")
     world.status = replace(world.status, error="a moment later")
     assert page.get("/v1/status").json()["error"] == "a moment later", "nothing is remembered for a program"
 
