@@ -12,12 +12,12 @@ from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from socketserver import ThreadingMixIn, UnixStreamServer
 from typing import Any
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 import msgspec
 from msgspec.structs import replace
 
-from gitops_mvd.api.endpoints import ENDPOINTS, Endpoint
+from gitops_mvd.api.questions import Wrong, find_endpoint, read_parameters
 from gitops_mvd.api.views import (
     AppView,
     ChangesView,
@@ -51,6 +51,9 @@ class World:
     number: int = 1
     following: int = 0
     changed: threading.Condition = field(default_factory=threading.Condition)
+    held: frozenset[str] = frozenset()
+    """The endpoints that accept a question and do not answer it; `waiting` are those who asked."""
+    waiting: int = 0
 
     def note(self) -> None:
         with self.changed:
@@ -68,6 +71,12 @@ class World:
         others = [it for it in self.status.apps if it.name != app.name]
         self.show(replace(self.status, apps=tuple(sorted((*others, app), key=lambda it: it.name))))
 
+    def hold(self, *endpoints: str) -> None:
+        """From now on, only these are held."""
+        with self.changed:
+            self.held = frozenset(endpoints)
+            self.changed.notify_all()
+
     def print(self, *lines: LogLine) -> None:
         with self.changed:
             self.lines += lines
@@ -82,17 +91,17 @@ class World:
             case "status":
                 return self.status
             case "changes":
-                after, within = int(given.get("after", 0)), float(given.get("within", 0))
                 with self.changed:
-                    self.changed.wait_for(lambda: self.number != after, within)
+                    self.changed.wait_for(lambda: self.number != given["after"], given["within"])
                 return ChangesView(self.number)
             case "operations":
-                commit, app = given.get("commit", ""), given.get("app", "")
-                found = [it for it in self.operations if it.commit.commit.startswith(commit)]
+                app = given["app"]
+                found = [it for it in self.operations if it.commit.commit.startswith(given["commit"])]
                 found = [it for it in found if not app or any(step.app == app for step in it.steps)]
-                return [replace(it, steps=()) for it in found[: int(given.get("limit", 20))]]
+                return [replace(it, steps=()) for it in found[: given["limit"]]]
             case "operation":
-                return next((it for it in self.operations if it.id == int(given["id"])), _no("there is no operation"))
+                known = (it for it in self.operations if it.id == given["id"])
+                return next(known, ErrorView("there is no operation"))
             case "events":
                 return EventsView(tuple(self.events), len(self.events))
             case "history":
@@ -109,18 +118,18 @@ class World:
                 return DoneView(f"{given['app']}: its failed version is tried again now")
             case "suspend":
                 held = SuspensionView(given["by"], given["why"], time.time(), given["until"], given["stop"])
-                if given.get("app"):
+                if given["app"]:
                     self.show_app(replace(self.app(given["app"]), suspended=held))
                 else:
                     self.show(replace(self.status, suspended=held))
-                return DoneView(f"{given.get('app') or 'this server'}: suspended")
+                return DoneView(f"{given['app'] or 'this server'}: suspended")
             case "resume":
-                if given.get("app"):
+                if given["app"]:
                     self.show_app(replace(self.app(given["app"]), suspended=None))
                 else:
                     self.show(replace(self.status, suspended=None))
-                return DoneView(f"{given.get('app') or 'this server'}: resumed")
-        return _no(f"the stand-in has no {name}")
+                return DoneView(f"{given['app'] or 'this server'}: resumed")
+        return ErrorView(f"the stand-in has no {name}")
 
     def follow(self, given: dict[str, Any]) -> Iterator[LogLine | None]:
         """The lines of an app or a service; None as a sign of life."""
@@ -130,14 +139,13 @@ class World:
         try:
             place = 0
             known = [it for it in self.lines if it.app == app and service in ("", it.service)]
-            after = given.get("after", "")
-            first = known[-int(given.get("lines", 50)) :]
-            if after:
+            first = known[max(0, len(known) - given["lines"]) :]
+            if after := given["after"]:
                 cursors = [it.cursor for it in known]
                 first = known[cursors.index(after) + 1 :] if after in cursors else known
             place = len(self.lines)
             yield from first
-            while given.get("follow") == "true":
+            while given["follow"]:
                 with self.changed:
                     self.changed.wait_for(lambda place=place: len(self.lines) > place, BEAT_SECONDS)
                     new, place = self.lines[place:], len(self.lines)
@@ -146,10 +154,6 @@ class World:
         finally:
             with self.changed:
                 self.following -= 1
-
-
-def _no(error: str) -> ErrorView:
-    return ErrorView(error)
 
 
 class _Server(ThreadingMixIn, UnixStreamServer):
@@ -198,15 +202,23 @@ class _Handler(BaseHTTPRequestHandler):
         self._answer("POST", msgspec.json.decode(self.rfile.read(int(self.headers["Content-Length"]))))
 
     def _answer(self, method: str, given: dict[str, Any]) -> None:
-        endpoint = _endpoint(method, urlsplit(self.path).path, given)
-        if not endpoint:
-            self._send(404, ErrorView(f"there is no {self.path}"))
-        elif endpoint.is_stream:
-            self._stream(given)
-        else:
-            found = self.server.world.answer(endpoint.name, given)
-            with suppress(OSError):  # whoever asked has gone
-                self._send(404 if isinstance(found, ErrorView) else 200, found)
+        world = self.server.world
+        with suppress(OSError):  # whoever asked has gone
+            try:
+                endpoint, named = find_endpoint(method, unquote(urlsplit(self.path).path))
+                parameters = read_parameters(endpoint, {**given, **named})
+            except Wrong as error:
+                self._send(error.status, ErrorView(error.message, error.hint))
+                return
+            with world.changed:
+                world.waiting += 1
+                world.changed.wait_for(lambda: endpoint.name not in world.held)
+                world.waiting -= 1
+            if endpoint.is_stream:
+                self._stream(parameters)
+                return
+            found = world.answer(endpoint.name, parameters)
+            self._send(404 if isinstance(found, ErrorView) else 200, found)
 
     def _send(self, status: int, value: Any) -> None:
         body = msgspec.json.encode(value)
@@ -221,21 +233,9 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Connection", "close")
         self.end_headers()
         self.close_connection = True
-        with suppress(OSError):
-            for line in self.server.world.follow(given):
-                self.wfile.write((msgspec.json.encode(line) if line else b"") + b"\n")
-                self.wfile.flush()
-
-
-def _endpoint(method: str, path: str, given: dict[str, Any]) -> Endpoint | None:
-    for endpoint in ENDPOINTS:
-        wanted, words = endpoint.path.split("/"), path.split("/")
-        if endpoint.method == method and len(wanted) == len(words):
-            pairs = list(zip(wanted, words, strict=True))
-            if all(one == other or one.startswith("{") for one, other in pairs):
-                given.update({one.strip("{}"): other for one, other in pairs if one.startswith("{")})
-                return endpoint
-    return None
+        for line in self.server.world.follow(given):
+            self.wfile.write((msgspec.json.encode(line) if line else b"") + b"\n")
+            self.wfile.flush()
 
 
 @contextmanager

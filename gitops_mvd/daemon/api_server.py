@@ -26,16 +26,8 @@ from waitress.server import UnixWSGIServer
 from waitress.task import ThreadedTaskDispatcher
 
 from gitops_mvd.api.description import JSON, LINES
-from gitops_mvd.api.endpoints import (
-    ACTING_SOCKET,
-    ACTORS,
-    ENDPOINTS,
-    READERS,
-    SETTINGS_HEADER,
-    SOCKET,
-    Endpoint,
-    Parameter,
-)
+from gitops_mvd.api.endpoints import ACTING_SOCKET, ACTORS, READERS, SETTINGS_HEADER, SOCKET, Endpoint
+from gitops_mvd.api.questions import Wrong, find_endpoint, read_parameters
 from gitops_mvd.api.views import ErrorView
 from gitops_mvd.core.errors import MvdError, Unavailable
 from gitops_mvd.core.redact import told_line
@@ -55,14 +47,6 @@ Start = Callable[..., Any]
 Environ = dict[str, Any]
 REASONS = {200: "OK", 400: "Bad Request", 403: "Forbidden", 404: "Not Found", 405: "Method Not Allowed"}
 REASONS |= {413: "Content Too Large", 500: "Internal Server Error", 503: "Service Unavailable"}
-
-
-class Wrong(MvdError):
-    """A question that cannot be answered as it was asked."""
-
-    def __init__(self, status: int, message: str, hint: str = "") -> None:
-        super().__init__(message, hint)
-        self.status = status
 
 
 class Application:
@@ -103,13 +87,7 @@ class Application:
 
     def _endpoint(self, environ: Environ) -> tuple[Endpoint, Mapping[str, Any]]:
         """What is asked, and what was given to it."""
-        path, method = environ["PATH_INFO"], environ["REQUEST_METHOD"]
-        found = [(it, named) for it in ENDPOINTS if (named := _named(it.path, path)) is not None]
-        if not found:
-            raise Wrong(404, f"there is no {told_line(path, 100)}", "GET /v1/openapi.json tells what there is")
-        endpoint, named = found[0]
-        if method not in (endpoint.method, "HEAD" if endpoint.method == "GET" else ""):
-            raise Wrong(405, f"{endpoint.path} takes {endpoint.method}")
+        endpoint, named = find_endpoint(environ["REQUEST_METHOD"], environ["PATH_INFO"])
         if endpoint.method == "GET":
             query = urllib.parse.parse_qs(environ.get("QUERY_STRING", ""), keep_blank_values=True)
             return endpoint, {**{name: values[-1] for name, values in query.items()}, **named}
@@ -145,20 +123,6 @@ def _with_first(first: bytes, rest: Iterator[bytes]) -> Iterator[bytes]:
         close()
 
 
-def _named(pattern: str, path: str) -> dict[str, str] | None:
-    """The named parts of a path by a pattern such as `/v1/operations/{id}`; None if it is another path."""
-    wanted, given = pattern.split("/"), path.split("/")
-    if len(wanted) != len(given):
-        return None
-    named = {}
-    for part, value in zip(wanted, given, strict=True):
-        if part.startswith("{"):
-            named[part.strip("{}")] = value
-        elif part != value:
-            return None
-    return named
-
-
 def _body(environ: Environ) -> Mapping[str, Any]:
     length = int(environ.get("CONTENT_LENGTH") or 0)
     if length > LARGEST_BODY:
@@ -170,49 +134,6 @@ def _body(environ: Environ) -> Mapping[str, Any]:
     if not isinstance(value, dict):
         raise Wrong(400, "the body is not a JSON object")
     return value
-
-
-# ---- what is given to a question -------------------------------------------------------------------------------------
-
-
-def read_parameters(endpoint: Endpoint, given: Mapping[str, Any]) -> dict[str, Any]:
-    """What was given, in the types of the endpoint, with its defaults.  Raises Wrong."""
-    known = {parameter.name: parameter for parameter in endpoint.parameters}
-    if unknown := sorted(given.keys() - known.keys()):
-        raise Wrong(
-            400, f"{endpoint.path} has no {told_line(unknown[0], 100)}", f"It has: {', '.join(known) or 'nothing'}"
-        )
-    return {
-        name: _value(parameter, given[name]) if name in given else _default(parameter)
-        for name, parameter in known.items()
-    }
-
-
-def _default(parameter: Parameter) -> str | int | float | bool:
-    if parameter.default is None:
-        raise Wrong(400, f"{parameter.name} is missing")
-    return parameter.default
-
-
-def _value(parameter: Parameter, given: object) -> str | int | float | bool:
-    kind = parameter.kind
-    wrong = Wrong(400, f"{parameter.name}: not what it should be ({kind.__name__}): {told_line(str(given), 100)}")
-    if kind is str:
-        if not isinstance(given, str):
-            raise wrong
-        return given
-    if kind is bool:
-        if str(given).lower() not in ("true", "false", "1", "0"):
-            raise wrong
-        return str(given).lower() in ("true", "1")
-    try:
-        number = int(str(given)) if kind is int else float(str(given))
-    except ValueError:
-        raise wrong from None
-    if not 0 <= number < 2**53 or (parameter.most and number > parameter.most):
-        limit = f" and at most {parameter.most:g}" if parameter.most else ""
-        raise Wrong(400, f"{parameter.name}: must be at least 0{limit}")
-    return number
 
 
 def _told(error: Exception, environ: Environ) -> tuple[int, ErrorView]:

@@ -10,5 +10,6 @@ logs       what containers print, followed once and shown to many
 pages      what each page shows
 site       the addresses, and how an error looks
 guard      who is let in, and who may act
+connection what a browser may take of the process
 fleet      several servers, by ssh or https
 """

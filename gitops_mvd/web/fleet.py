@@ -12,10 +12,10 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 from urllib.parse import urlsplit
 
-from gitops_mvd.api.client import Api
+from gitops_mvd.api.client import Api, Refused
 from gitops_mvd.api.endpoints import ACTING_SOCKET, SOCKET, Endpoint
 from gitops_mvd.api.views import HostView, OperationView
 from gitops_mvd.config.settings.web import HostSettings
@@ -24,14 +24,16 @@ from gitops_mvd.core.errors import Unavailable
 from gitops_mvd.core.text import plain_line
 from gitops_mvd.web import shown
 from gitops_mvd.web.host import Host
-from gitops_mvd.web.pages import Page
+from gitops_mvd.web.pages import Page, commit_of
 from gitops_mvd.web.signal import Signal
 
 log = logging.getLogger(__name__)
+T = TypeVar("T")
 
 PAUSE = Backoff(1.0, 60.0)
 STEADY_SECONDS = 30.0  # after which a connection counts as one that worked
 FIRST_ANSWER_SECONDS = 2.0  # that the front page waits for a server
+OF_ONE_COMMIT = 5
 SSH = (
     *("ssh", "-N", "-T", "-o", "BatchMode=yes", "-o", "ExitOnForwardFailure=yes", "-o", "ConnectTimeout=10"),
     *("-o", "ServerAliveInterval=10", "-o", "ServerAliveCountMax=3", "-o", "StreamLocalBindUnlink=yes"),
@@ -202,42 +204,45 @@ class Fleet:
             host.look()
 
     async def page(self) -> Page:
-        """All servers side by side."""
-        found = await asyncio.gather(*map(_status, self.hosts))
+        """All servers side by side; of one that does not answer, what is known."""
+        found = await asyncio.gather(*(_soon(host, "status", HostView) for host in self.hosts))
         rows = [
-            {"host": host, "status": status, "silence": host.silence}
-            for host, status in zip(self.hosts, found, strict=True)
+            {"host": host, "status": status, "silence": host.silence, "why": why}
+            for host, (status, why) in zip(self.hosts, found, strict=True)
         ]
         silent = sum(1 for host in self.hosts if host.silence)
-        worst = max((status.health for status in found if status), key=shown.rank, default="Unknown")
+        worst = max((status.health for status, _ in found if status), key=shown.rank, default="Unknown")
         told = {
-            host.name: {"status": status, "silent_since": host.silence.since if host.silence else 0.0}
-            for host, status in zip(self.hosts, found, strict=True)
+            host.name: {"status": status, "silent_since": host.silence.since if host.silence else 0.0, "why": why}
+            for host, (status, why) in zip(self.hosts, found, strict=True)
         }
         tells = f"{len(self.hosts)} servers, the worst is {worst}, {silent} silent"
         mood = "silent" if silent else worst
         return Page("hosts.html", "Servers", told, {"status": None, "rows": rows}, mood=mood, tells=tells)
 
-    async def commit_page(self, commit: str) -> Page:
-        """How one commit came out on each server."""
-        found = await asyncio.gather(*(_operations(host, commit) for host in self.hosts))
-        rows = [{"host": host, "operations": of} for host, of in zip(self.hosts, found, strict=True)]
+    async def commit_page(self, named: str) -> Page:
+        """How one commit came out on each server.  Raises NotThere."""
+        commit = commit_of(named, {"All servers": "/"})
+        asked = {"commit": commit, "limit": OF_ONE_COMMIT}
+        found = await asyncio.gather(
+            *(_soon(host, "operations", tuple[OperationView, ...], **asked) for host in self.hosts)
+        )
+        rows = [
+            {"host": host, "operations": operations, "why": why}
+            for host, (operations, why) in zip(self.hosts, found, strict=True)
+        ]
         values = {"status": None, "rows": rows, "commit": commit}
         return Page("everywhere.html", f"Deploy {commit[:7]}", None, values, is_live=False)
 
 
-async def _status(host: Host) -> HostView | None:
-    """The status of a server, the last one that is known if it is silent or slow."""
+async def _soon(host: Host, name: str, of: type[T], **asked: Any) -> tuple[T | None, str]:
+    """The answer of a server, and why it is none of now, if so: then it is the last one, None if there was none."""
+    why = ""
     try:
         async with asyncio.timeout(FIRST_ANSWER_SECONDS):
-            return await host.ask("status", HostView)
-    except (Unavailable, TimeoutError):
-        return None
-
-
-async def _operations(host: Host, commit: str) -> tuple[OperationView, ...] | None:
-    try:
-        async with asyncio.timeout(FIRST_ANSWER_SECONDS):
-            return await host.ask("operations", tuple[OperationView, ...], commit=commit, limit=5)
-    except (Unavailable, TimeoutError):
-        return None
+            await host.ask(name, of, **asked)
+    except TimeoutError:
+        why = f"no answer within {FIRST_ANSWER_SECONDS:g} s"
+    except (Unavailable, Refused) as error:
+        why = error.message
+    return host.last(name, of, **asked), host.silence.why if host.silence else why

@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from gitops_mvd.web.guard import HEADERS, OVER_TLS, Denied
+from gitops_mvd.web.guard import HEADERS, OVER_TLS, Denied, Guard
 from gitops_mvd.web.live import Stream
 
 LARGEST_FORM = 16 << 10  # bytes
@@ -35,10 +35,11 @@ class Endless(Response):
 
 
 class Frame:
-    """Adds what every answer has, and takes the path away that a proxy has in front."""
+    """Finds out who asks, adds what every answer has, and takes the path away that a proxy has in front."""
 
-    def __init__(self, inner: ASGIApp, prefix: str, *, is_over_tls: bool) -> None:
+    def __init__(self, inner: ASGIApp, guard: Guard, prefix: str, *, is_over_tls: bool) -> None:
         self._inner = inner
+        self._guard = guard
         self._prefix = prefix
         headers = HEADERS | OVER_TLS if is_over_tls else HEADERS
         self._headers = [(name.encode(), value.encode()) for name, value in headers.items()]
@@ -47,6 +48,7 @@ class Frame:
         if scope["type"] != "http":
             await self._inner(scope, receive, send)
             return
+        await self._guard.meet(scope)
         path = scope["path"]
         if self._prefix and (path == self._prefix or path.startswith(f"{self._prefix}/")):
             scope = {**scope, "path": path[len(self._prefix) :] or "/"}

@@ -1,7 +1,7 @@
 """Pages that stay open: each is drawn once for a change, however many browsers show it.
 
 A browser never has more waiting for it than the newest picture of its page, so one that reads slowly misses pictures
-in between, and one that reads nothing is dropped.
+in between; one that reads nothing is cut off with its connection.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from gitops_mvd.web.signal import Signal
 log = logging.getLogger(__name__)
 
 MOST_BROWSERS = 1500  # that are connected at once
+MOST_SCREENS = 64  # different pages that are followed at once
 BEAT_SECONDS = 15.0  # between two signs of life
-UNREAD_SECONDS = 20.0  # after which a browser that reads nothing is dropped
 CALM_SECONDS = 0.25  # between two pictures of a page
 TICK_SECONDS = 1.0  # between two pictures of what is going on
 EVENTS = b"text/event-stream"
@@ -31,6 +31,10 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 Draw = Callable[[], Awaitable[tuple[str, bool]]]
 """Draws a page: its HTML, and whether something on it goes on by the second."""
+
+
+class TooMany(MvdError):
+    """No more can be followed now."""
 
 
 class Crowd:
@@ -46,7 +50,7 @@ class Crowd:
 
 
 class Stream:
-    """An answer without an end, as ASGI has it: `events` until the browser goes, or reads nothing any more.
+    """An answer without an end, as ASGI has it: `events` until the browser goes.
 
     It is one task and half a task for each browser, as there may be a thousand.
     """
@@ -63,13 +67,12 @@ class Stream:
         gone = asyncio.create_task(_gone(receive, me))
         try:
             await send({"type": "http.response.start", "status": 200, "headers": headers})
-            if self._kind == EVENTS:
-                await _sent(send, RETRY)
-            async for event in self._events:
-                await _sent(send, event)
+            if scope["method"] != "HEAD":
+                if self._kind == EVENTS:
+                    await send(_part(RETRY))
+                async for event in self._events:
+                    await send(_part(event))
             await send({"type": "http.response.body", "body": b"", "more_body": False})
-        except (TimeoutError, OSError):
-            pass  # it reads nothing, or has gone: the connection is closed by whoever called
         except asyncio.CancelledError:
             if not gone.done():
                 raise
@@ -80,9 +83,8 @@ class Stream:
                 await self._events.aclose()  # type: ignore[attr-defined]
 
 
-async def _sent(send: Send, body: bytes) -> None:
-    async with asyncio.timeout(UNREAD_SECONDS):
-        await send({"type": "http.response.body", "body": body, "more_body": True})
+def _part(body: bytes) -> Message:
+    return {"type": "http.response.body", "body": body, "more_body": True}
 
 
 async def _gone(receive: Receive, task: asyncio.Task[Any] | None) -> None:
@@ -107,7 +109,6 @@ class Screen:
         self._changed = changed
         self._look = look
         self._drawn = Signal()
-        self._html = ""
         self._picture = b""
         self._version = 0
         self._watching = 0
@@ -142,8 +143,9 @@ class Screen:
             waits = asyncio.ensure_future(self._changed.wait(BEAT_SECONDS))  # what changes while it is drawn counts
             try:
                 html, ticks = await self._draw()
-                if html != self._html:
-                    self._html, self._picture = html, event("page", html)
+                picture = event("page", html)
+                if picture != self._picture:
+                    self._picture = picture
                     self._version += 1
                     self._drawn.fire()
             except MvdError as error:
@@ -162,13 +164,19 @@ class Screen:
 
 
 class Screens:
-    """The pages that are open, by their address."""
+    """The pages that are open, at most MOST_SCREENS: each is drawn anew with each change."""
 
     def __init__(self) -> None:
-        self._open: dict[str, Screen] = {}
+        self._open: dict[object, Screen] = {}
 
-    def screen(self, key: str, draw: Draw, changed: Signal, look: Callable[[], None]) -> Screen:
-        """The one for that address; those that nobody watches any more are forgotten."""
+    def make_room(self, key: object) -> None:
+        """Raises TooMany if there is none for that page."""
         for old in [old for old, screen in self._open.items() if not screen.is_watched]:
             del self._open[old]
-        return self._open.setdefault(key, Screen(draw, changed, look))
+        if key not in self._open and len(self._open) >= MOST_SCREENS:
+            raise TooMany(f"{MOST_SCREENS} different pages are followed already", "close some, and load it again")
+
+    def screen(self, key: object, draw: Draw, changed: Signal, look: Callable[[], None]) -> Screen:
+        if key not in self._open:
+            self._open[key] = Screen(draw, changed, look)
+        return self._open[key]

@@ -1,7 +1,8 @@
 """What containers print, followed once for each app or service, and shown to any number of browsers.
 
 A follower keeps the newest lines, ready to be shown, within a limit of bytes.  A browser has a place among them; if it
-is so slow that its place is gone, it is told how many lines it missed.
+is so slow that its place is gone, it is told how many lines it missed.  A place is among the lines of one follower: to
+another one, as after a start of the page, a browser comes anew.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import asyncio
 import html
 import logging
 import re
+import secrets
 import threading
 import time
 import zlib
@@ -22,10 +24,10 @@ from functools import partial
 from gitops_mvd.api.client import Refused
 from gitops_mvd.api.views import LogLine
 from gitops_mvd.core.backoff import Backoff
-from gitops_mvd.core.errors import MvdError, Unavailable
+from gitops_mvd.core.errors import Unavailable
 from gitops_mvd.core.text import plain_line
 from gitops_mvd.web.host import Host
-from gitops_mvd.web.live import BEAT, BEAT_SECONDS, event
+from gitops_mvd.web.live import BEAT, BEAT_SECONDS, TooMany, event
 from gitops_mvd.web.signal import Signal
 
 log = logging.getLogger(__name__)
@@ -41,10 +43,6 @@ SILENT_SECONDS = 30.0  # without a sign of life of the daemon
 COLOURS = 6
 PAUSE = Backoff(1.0, 10.0)
 _ANSI = re.compile(r"(?:\x1b|\\x1b)(?:\[[0-9;:?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\-_])")
-
-
-class TooMany(MvdError):
-    """No more logs can be followed now."""
 
 
 def shown(line: LogLine) -> str:
@@ -81,7 +79,10 @@ class _Kept:
 
 
 class Follower:
-    """Follows one app or service as long as somebody looks.  All but `_run` is for the event loop's thread."""
+    """Follows one app or service as long as somebody looks.  All but `_run` is for the event loop's thread.
+
+    Lines are numbered as they come, so that those which the event loop is too slow for are missed by number.
+    """
 
     def __init__(self, host: Host, name: str) -> None:
         self._host = host
@@ -89,10 +90,12 @@ class Follower:
         self._loop = asyncio.get_running_loop()
         self._lines: deque[_Kept] = deque()
         self._size = 0
-        self._next = 1
+        self._last = 0  # the number of the newest of them
+        self._epoch = secrets.token_hex(4)
         self._more = Signal()
         self._watching = 0
-        self._pending: deque[LogLine] = deque(maxlen=MOST_LINES)
+        self._pending: deque[tuple[int, LogLine]] = deque(maxlen=MOST_LINES)
+        self._taken = 0  # lines so far
         self._is_due = False
         self._guard = threading.Lock()
         self._cursor = ""
@@ -117,33 +120,41 @@ class Follower:
         finally:
             self._watching -= 1
 
-    async def events(self, seen: int = 0) -> AsyncIterator[bytes]:
-        """The lines behind number `seen`, as they come."""
+    async def events(self, last_id: str = "") -> AsyncIterator[bytes]:
+        """The lines behind the event of that id, as they come; all that are kept if it is of another follower."""
         self._watching += 1
-        told = ""
+        seen, told = self._place(last_id), ""
         try:
             self._begin()
             while True:
                 if self._trouble != told:
                     told = self._trouble
                     yield event("trouble", told)
-                if self._next - 1 > seen:
-                    oldest = self._lines[0].number if self._lines else self._next
-                    if seen and oldest > seen + 1:
-                        yield event("missed", str(oldest - seen - 1))
+                if self._last > seen:
+                    missed = self._lines[0].number - seen - 1
+                    if not seen:
+                        yield event("anew", "")
+                    elif missed > 0:
+                        yield event("missed", str(missed))
                     yield self._lines_after(seen)
-                    seen = self._next - 1
+                    seen = self._last
                 elif not await self._more.wait(BEAT_SECONDS):
                     yield BEAT
         finally:
             self._watching -= 1
 
+    def _place(self, id: str) -> int:
+        """The number of the line that an id of an event names, 0 if it is of another follower."""
+        epoch, _, number = id.partition("-")
+        if epoch != self._epoch or not re.fullmatch("[0-9]{1,15}", number):
+            return 0
+        return min(int(number), self._last)
+
     def _lines_after(self, seen: int) -> bytes:
         """An event with all lines behind that number; most browsers ask for the same ones."""
-        last = self._next - 1
-        if self._chunk[:2] != (seen, last):
+        if self._chunk[:2] != (seen, self._last):
             text = "\n".join(it.html for it in self._lines if it.number > seen)
-            self._chunk = (seen, last, f"id: {last}\n".encode() + event("lines", text))
+            self._chunk = (seen, self._last, f"id: {self._epoch}-{self._last}\n".encode() + event("lines", text))
         return self._chunk[2]
 
     # ---- the thread that asks ----------------------------------------------------------------------------------------
@@ -152,10 +163,6 @@ class Follower:
         if not self._began:
             self._began = True
             threading.Thread(target=self._run, daemon=True, name=f"logs of {self._name}").start()
-
-    @property
-    def is_over(self) -> bool:
-        return self._ended
 
     def end(self) -> None:
         """Nobody is to look any more."""
@@ -202,7 +209,8 @@ class Follower:
         """Hand a line on to the event loop; if it does not keep up, the oldest go."""
         self._cursor = line.cursor or self._cursor
         with self._guard:
-            self._pending.append(line)
+            self._taken += 1
+            self._pending.append((self._taken, line))
             is_first, self._is_due = not self._is_due, True
         if is_first:
             self._call(lambda: self._loop.call_later(CALM_SECONDS, self._add))
@@ -224,9 +232,9 @@ class Follower:
         with self._guard:
             taken, self._is_due = list(self._pending), False
             self._pending.clear()
-        for line in taken:
-            kept = _Kept(self._next, shown(line))
-            self._next += 1
+        for number, line in taken:
+            kept = _Kept(number, shown(line))
+            self._last = number
             self._lines.append(kept)
             self._size += len(kept.html)
         while len(self._lines) > MOST_LINES or (self._size > MOST_BYTES and len(self._lines) > 1):

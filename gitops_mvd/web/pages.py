@@ -146,9 +146,7 @@ async def deploys(asked: Asked) -> Page:
 
 async def deploy(asked: Asked) -> Page:
     """All that was done for one commit, step by step."""
-    commit = asked.named["commit"].lower()
-    if not _COMMIT.fullmatch(commit):
-        raise NotThere(f"{commit} is not a commit: 4 to 64 of the characters 0-9 and a-f", {"All deploys": "/deploys"})
+    commit = commit_of(asked.named["commit"], {"All deploys": "/deploys"})
     status = await _or_none(asked.host.ask("status", HostView))
     found = await asked.host.ask("operations", tuple[OperationView, ...], commit=commit, limit=OF_ONE_COMMIT)
     whole = await asyncio.gather(*(_one(asked.host, it.id) for it in found[:WITH_STEPS]))
@@ -184,24 +182,40 @@ async def deploy(asked: Asked) -> Page:
     )
 
 
+def commit_of(named: str, others: Mapping[str, str]) -> str:
+    """A commit, or its beginning, as it is in a path.  Raises NotThere, with the pages that there are."""
+    commit = named.lower()
+    if not _COMMIT.fullmatch(commit):
+        raise NotThere(f"{commit} is not a commit: 4 to 64 of the characters 0-9 and a-f", others)
+    return commit
+
+
 def _is(status: HostView, commit: str) -> bool:
     return status.commit is not None and status.commit.commit.startswith(commit)
 
 
 async def logs(asked: Asked) -> Page:
     """What an app or a service prints."""
-    status = await _or_none(asked.host.ask("status", HostView))
-    name, service = asked.named["app"], asked.named.get("service", "")
-    one = _app(status, name) if status else None
-    if one and service and service not in {it.name for it in one.services}:
-        services = {f"{name}/{it.name}": f"/logs/{name}/{it.name}" for it in one.services}
-        raise NotThere(f"the app {name} has no service {service}", services)
-    whole = f"{name}/{service}" if service else name
-    lines = await asked.logs.follower(whole).first(FIRST_LINES_WITHIN_SECONDS)
+    name, status = await name_of_log(asked)
+    app, _, service = name.partition("/")
+    lines = await asked.logs.follower(name).first(FIRST_LINES_WITHIN_SECONDS)
     words = asked.query.get("q", "")
     found = [line for line in lines if words.lower() in line.lower()] if words else lines
-    values = {"status": status, "app": one, "name": whole, "service": service, "lines": found, "q": words}
-    return Page("logs.html", f"Logs of {whole}", None, values)
+    one = _app(status, app) if status else None
+    values = {"status": status, "app": one, "name": name, "service": service, "lines": found, "q": words}
+    return Page("logs.html", f"Logs of {name}", None, values)
+
+
+async def name_of_log(asked: Asked) -> tuple[str, HostView | None]:
+    """APP or APP/SERVICE, and the status that has it, None if there is no status.  Raises NotThere."""
+    status = await _or_none(asked.host.ask("status", HostView))
+    name, service = asked.named["app"], asked.named.get("service", "")
+    if status:
+        one = _app(status, name)
+        if service and service not in {it.name for it in one.services}:
+            services = {f"{name}/{it.name}": f"/logs/{name}/{it.name}" for it in one.services}
+            raise NotThere(f"the app {name} has no service {service}", services)
+    return (f"{name}/{service}" if service else name), status
 
 
 async def events(asked: Asked) -> Page:
@@ -234,7 +248,8 @@ PAGES: Mapping[str, Show] = {
     "/events": events,
     "/doctor": doctor,
 }
-STILL = frozenset({"/plan", "/doctor"})  # these cost the server a process, so they do not follow it
+STILL = frozenset({plan, doctor})  # these cost the server a process, so they do not follow it
+COSTLY = STILL | {logs}  # no other site may have a browser ask for these
 
 
 def json_path(path: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import suppress
 from functools import partial
 from typing import Any
@@ -12,10 +12,12 @@ from typing import Any
 import msgspec
 
 from gitops_mvd.api.client import Refused
-from gitops_mvd.api.endpoints import ENDPOINTS, LONGEST_WAIT_SECONDS, Endpoint
+from gitops_mvd.api.endpoints import Endpoint
+from gitops_mvd.api.questions import read_parameters
 from gitops_mvd.api.views import ChangesView
-from gitops_mvd.core.errors import Unavailable
+from gitops_mvd.core.errors import MvdError, Unavailable
 from gitops_mvd.web.host import Host
+from gitops_mvd.web.live import Crowd, TooMany
 
 LINES = b"application/x-ndjson"
 MOST_STREAMS = 4  # at once: each is one more question to the daemon
@@ -23,45 +25,46 @@ WAITING = 200  # lines that wait for somebody who reads slowly
 SILENT_SECONDS = 30.0
 
 
-def endpoint(method: str, path: str) -> tuple[Endpoint, dict[str, str]] | None:
-    """The question that is asked with a path, and what the path gives it."""
-    for it in ENDPOINTS:
-        wanted, given = it.path.split("/"), path.split("/")
-        if it.method == method and len(wanted) == len(given):
-            pairs = list(zip(wanted, given, strict=True))
-            if all(one == other or one.startswith("{") for one, other in pairs):
-                return it, {one.strip("{}"): other for one, other in pairs if one.startswith("{")}
-    return None
+def parameters(endpoint: Endpoint, given: Mapping[str, Any]) -> dict[str, Any]:
+    """What was given, in the types of the endpoint; what was not is left to the daemon.  Raises Wrong."""
+    return {name: value for name, value in read_parameters(endpoint, given).items() if name in given}
 
 
-async def answer(host: Host, asked: Endpoint, given: dict[str, str]) -> object:
+async def answer(host: Host, asked: Endpoint, given: Mapping[str, Any]) -> object:
     """The daemon's answer.  Raises Unavailable and Refused."""
-    host.look()
-    if asked.name == "changes":
-        return await _changes(host, given)
-    found = await host.ask(asked.name, asked.answer, **given)
-    if host.silence:
-        raise Unavailable(host.silence.why, host.silence.hint)
-    return found
+    if asked.name == "changes":  # waits here, as one question is asked for all
+        return ChangesView(await host.next_change(given.get("after", 0), given.get("within", 0.0)))
+    return await host.ask_now(asked.name, asked.answer, **given)
 
 
-async def _changes(host: Host, given: dict[str, str]) -> ChangesView:
-    """Waits here, as one question is asked for all."""
-    after, within = int(given.get("after", "0")), min(float(given.get("within", "0")), LONGEST_WAIT_SECONDS)
-    if host.number == after and not host.silence:
-        await host.changed.wait(within)
-    if host.silence:
-        raise Unavailable(host.silence.why, host.silence.hint)
-    return ChangesView(host.number)
+async def lines(host: Host, asked: Endpoint, given: Mapping[str, Any], crowd: Crowd) -> AsyncIterator[bytes]:
+    """An endless answer, line by line; an empty line is a sign of life.
+
+    Raises TooMany, Unavailable and Refused, here alone: whoever reads the lines sees that they have ended.
+    """
+    rest = _lines(host, asked, given, crowd)
+    first = await anext(rest, b"")
+
+    async def all_of_them() -> AsyncIterator[bytes]:
+        try:
+            yield first
+            with suppress(Unavailable, Refused):
+                async for line in rest:
+                    yield line
+        finally:
+            await rest.aclose()  # type: ignore[attr-defined]
+
+    return all_of_them()
 
 
-async def lines(host: Host, asked: Endpoint, given: dict[str, Any]) -> AsyncIterator[bytes]:
-    """An endless answer, line by line; an empty line is a sign of life."""
+async def _lines(host: Host, asked: Endpoint, given: Mapping[str, Any], crowd: Crowd) -> AsyncIterator[bytes]:
+    if crowd.is_full:
+        raise TooMany("too many programs follow a log at once", "end some of them")
     loop = asyncio.get_running_loop()
-    queue: asyncio.Queue[bytes | None] = asyncio.Queue(WAITING)
+    queue: asyncio.Queue[bytes | MvdError | None] = asyncio.Queue(WAITING)
     is_over = threading.Event()
 
-    def put(line: bytes | None) -> None:
+    def put(line: bytes | MvdError | None) -> None:
         with suppress(RuntimeError, TimeoutError):
             asyncio.run_coroutine_threadsafe(queue.put(line), loop).result(SILENT_SECONDS)
 
@@ -77,15 +80,20 @@ async def lines(host: Host, asked: Endpoint, given: dict[str, Any]) -> AsyncIter
                 put(msgspec.json.encode(value) + b"\n")
                 if is_over.is_set():
                     break
-        except (Unavailable, Refused):
-            pass  # whoever asked sees that it has ended
-        put(None)
+        except (Unavailable, Refused) as error:
+            put(error)
+        finally:
+            put(None)
 
     threading.Thread(target=run, daemon=True).start()
+    crowd.size += 1
     try:
         while (line := await queue.get()) is not None:
+            if isinstance(line, MvdError):
+                raise line
             yield line
     finally:
+        crowd.size -= 1
         is_over.set()
         while not queue.empty():  # lets the thread go on to its end
             queue.get_nowait()

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import grp
 import ipaddress
 import os
 import pwd
 import struct
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import partial
 from typing import NamedTuple
+
+from gitops_mvd.web.signal import apart
 
 ESTABLISHED = "01"  # as the kernel's net/tcp_states.h numbers it
 TABLES = ("/proc/net/tcp", "/proc/net/tcp6")
+WITHIN_SECONDS = 3.0
+MOST_LOOKUPS = 4  # at once
 Address = tuple[str, int]
 
 
@@ -21,6 +27,20 @@ class LocalUser(NamedTuple):
     name: str
     groups: frozenset[str]
     is_root: bool
+
+
+class Peers:
+    """Who has opened connections.  It is looked up aside, as the names of users may be in a directory that hangs."""
+
+    def __init__(self, look: Callable[[Address, Address], LocalUser | None] | None = None) -> None:
+        self._look = look or local_user
+        self._turns = asyncio.Semaphore(MOST_LOOKUPS)
+
+    async def user(self, client: Address, server: Address) -> LocalUser | None:
+        """Whose the client's end of a connection is; None if the kernel does not say.  Raises TimeoutError."""
+        async with asyncio.timeout(WITHIN_SECONDS):
+            await self._turns.acquire()
+            return await apart(partial(self._look, client, server), self._turns.release)
 
 
 def local_user(client: Address, server: Address) -> LocalUser | None:
@@ -50,11 +70,15 @@ def owner(lines: Iterable[str], client: Address, server: Address) -> int | None:
 
 
 def _written(address: Address) -> Address:
-    return _plain(address[0]), address[1]
+    return plain_address(address[0]), address[1]
 
 
-def _plain(written: str) -> str:
-    ip = ipaddress.ip_address(written)
+def plain_address(written: str) -> str:
+    """An address of IPv4 in its own form, though it is written in that of IPv6; whatever else is left as it is."""
+    try:
+        ip = ipaddress.ip_address(written)
+    except ValueError:
+        return written
     mapped = ip.ipv4_mapped if isinstance(ip, ipaddress.IPv6Address) else None
     return str(mapped or ip)
 
@@ -63,7 +87,7 @@ def _end(words: str) -> Address:
     """An end of a connection: the kernel shows its address in words of four bytes, in the byte order of the machine."""
     address, _, port = words.partition(":")
     packed = b"".join(struct.pack("=I", int(address[at : at + 8], 16)) for at in range(0, len(address), 8))
-    return _plain(str(ipaddress.ip_address(packed))), int(port, 16)
+    return plain_address(str(ipaddress.ip_address(packed))), int(port, 16)
 
 
 def _named(number: int) -> LocalUser | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import resource
 import socket
+from functools import partial
 from pathlib import Path
 
 import uvicorn
@@ -13,6 +14,7 @@ from gitops_mvd.api.client import Api
 from gitops_mvd.config.settings.section import host_and_port
 from gitops_mvd.config.settings.web import WebSettings
 from gitops_mvd.core.errors import MvdError, Unavailable
+from gitops_mvd.web.connection import Connection, Limits
 from gitops_mvd.web.fleet import Fleet
 from gitops_mvd.web.guard import Guard
 from gitops_mvd.web.live import MOST_BROWSERS
@@ -26,6 +28,7 @@ BACKLOG = 1024
 END_SECONDS = 2  # for which answers may go on when the process is told to end
 LARGEST_HEADERS = 32 << 10
 MOST_FILES = 4096
+OTHER_FILES = 500  # that are no connections of browsers
 
 
 def serve(settings: WebSettings, here: str, api: Api) -> None:
@@ -35,10 +38,10 @@ def serve(settings: WebSettings, here: str, api: Api) -> None:
     """
     site = Site(settings, Guard(settings, _token(settings)), Fleet(settings.hosts, here, api))
     listener = _listen(settings.listen)
-    _open_as_many_as_allowed()
+    limits = Limits(min(MOST_BROWSERS + 500, _open_as_many_as_allowed() - OTHER_FILES))
     config = uvicorn.Config(
         site.application,
-        http="h11",
+        http=partial(Connection, limits=limits),  # type: ignore[arg-type]  # it is called as the class is
         ws="none",
         loop="asyncio",
         lifespan="on",
@@ -48,10 +51,9 @@ def serve(settings: WebSettings, here: str, api: Api) -> None:
         proxy_headers=False,
         timeout_keep_alive=20,
         timeout_graceful_shutdown=END_SECONDS,
-        limit_concurrency=MOST_BROWSERS * 2,
         h11_max_incomplete_event_size=LARGEST_HEADERS,
     )
-    logging.getLogger("uvicorn").setLevel(logging.WARNING)
+    logging.getLogger("uvicorn").setLevel(logging.ERROR)  # what a browser does wrong is no news
     logging.getLogger("uvicorn.error").addFilter(_is_worth_telling)
     log.info("the page is at http://%s", settings.listen)
     uvicorn.Server(config).run(sockets=[listener])
@@ -62,12 +64,13 @@ def _is_worth_telling(record: logging.LogRecord) -> bool:
     return "graceful shutdown" not in record.getMessage()
 
 
-def _open_as_many_as_allowed() -> None:
-    """Each browser is a file; what a shell allows is often less than the system does."""
+def _open_as_many_as_allowed() -> int:
+    """Each browser is a file; what a shell allows is often less than the system does.  Returns how many."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft < MOST_FILES:
-        most = MOST_FILES if hard == resource.RLIM_INFINITY else min(MOST_FILES, hard)
+    most = MOST_FILES if hard == resource.RLIM_INFINITY else min(MOST_FILES, hard)
+    if soft != resource.RLIM_INFINITY and soft < most:
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+    return most
 
 
 def _token(settings: WebSettings) -> str:

@@ -30,12 +30,16 @@ class Signal:
         return False
 
 
-async def apart(work: Callable[[], T]) -> T:
-    """What `work` returns or raises, done in a thread that does not hold up the end of the process."""
+async def apart(work: Callable[[], T], then: Callable[[], object] = lambda: None) -> T:
+    """What `work` returns or raises, done in a thread that does not hold up the end of the process.
+
+    `then` is called when it is done, also if nobody waits for it any more.
+    """
     loop = asyncio.get_running_loop()
     done: asyncio.Future[T] = loop.create_future()
 
     def settle(value: T | None, error: BaseException | None) -> None:
+        then()
         if done.cancelled():
             return
         if error:

@@ -11,8 +11,8 @@ import secrets
 import time
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 from urllib.parse import quote, urlsplit
@@ -25,6 +25,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from gitops_mvd.api.client import Refused
+from gitops_mvd.api.questions import Wrong, find_endpoint
 from gitops_mvd.api.views import DoneView, ErrorView
 from gitops_mvd.config.settings.web import WebSettings
 from gitops_mvd.core.errors import MvdError, Unavailable
@@ -34,9 +35,10 @@ from gitops_mvd.web.fleet import Fleet
 from gitops_mvd.web.frame import Endless, Frame, body_of, form_of, html_answer, json_answer
 from gitops_mvd.web.guard import Denied, Guard, Visitor, own_path
 from gitops_mvd.web.host import Host
-from gitops_mvd.web.live import Crowd, Screens, Stream
-from gitops_mvd.web.logs import Followers, TooMany
-from gitops_mvd.web.pages import PAGES, STILL, Asked, NotThere, Page, Show, json_path
+from gitops_mvd.web.live import Crowd, Draw, Screens, Stream, TooMany
+from gitops_mvd.web.logs import Followers
+from gitops_mvd.web.pages import COSTLY, PAGES, STILL, Asked, NotThere, Page, Show, json_path, logs, name_of_log
+from gitops_mvd.web.signal import Signal
 
 log = logging.getLogger(__name__)
 
@@ -101,6 +103,7 @@ class Site:
 
         return Frame(
             Starlette(routes=routes, lifespan=life),
+            self._guard,
             self._prefix,
             is_over_tls=self._settings.url.startswith("https://"),
         )
@@ -118,7 +121,7 @@ class Site:
             routes.append(Route(f"{base}/apps/{{app}}/{verb}", act, methods=["POST"]))
         for path, show in PAGES.items():
             routes.append(Route(f"{base}{json_path(path)}", self._safely(self._json(show, host))))
-            routes.append(Route(f"{base}{path}", self._safely(self._page(path, show, host))))
+            routes.append(Route(f"{base}{path}", self._safely(self._page(show, host))))
         return routes
 
     async def _rest(self) -> None:
@@ -130,21 +133,19 @@ class Site:
 
     # ---- the pages of a server ---------------------------------------------------------------------------------------
 
-    def _page(self, path: str, show: Show, of: Callable[[Request], Host]) -> Answer:
+    def _page(self, show: Show, of: Callable[[Request], Host]) -> Answer:
         async def answer(request: Request) -> Response:
             visitor, host = self._visitor(request), of(request)
+            is_stream = _is_stream(request) and show not in STILL
+            if is_stream or show in COSTLY:
+                self._guard.check_site(request.headers)
             host.look()
             asked = self._asked(request, host)
-            is_stream = EVENTS in request.headers.get("accept", "")
-            if is_stream and path not in STILL:
-                self._make_room()
-                if path.startswith("/logs/"):
-                    whole = "/".join(filter(None, (asked.named["app"], asked.named.get("service", ""))))
-                    seen = request.headers.get("last-event-id", "")
-                    events = asked.logs.follower(whole).events(int(seen) if seen.isdecimal() else 0)
-                else:
-                    events = self._changes(request, asked, show, visitor)
-                return Endless(Stream(events, self._crowd))
+            if is_stream:
+                if show is logs:
+                    name, _ = await name_of_log(asked)
+                    return self._stream(asked.logs.follower(name).events(request.headers.get("last-event-id", "")))
+                return self._stream(await self._changes(request, asked, show, visitor))
             page = await self._shown(show, asked)
             html = self._drawn(page, request, visitor, host).replace(self._mark, visitor.seal)
             return html_answer(html, STATUS.get(page.template, 200))
@@ -152,26 +153,49 @@ class Site:
         return answer
 
     async def _changes(self, request: Request, asked: Asked, show: Show, visitor: Visitor) -> AsyncIterator[bytes]:
-        """The page as it is drawn anew, with the seal of this visitor."""
-        host = asked.host
+        """The page as it is drawn anew, with the seal of this visitor.  Raises NotThere and TooMany.
+
+        What is searched for makes no page of its own: the script of the page searches.
+        """
+        host, whole = asked.host, replace(asked, query={})
+        named = {name: it.lower() if name == "commit" else it for name, it in asked.named.items() if name != "host"}
+        key = host.name, show, tuple(sorted(named.items())), visitor.why_not
+        with suppress(Unavailable, Refused):  # then the page says so, until it is there
+            await show(whole)
 
         async def draw() -> tuple[str, bool]:
-            page = await self._shown(show, asked)
+            page = await self._shown(show, whole)
             return self._drawn(page, request, visitor, host, PART), page.ticks and not host.silence
 
-        key = f"{request.url.path}?{sorted(asked.query.items())} {visitor.why_not}"
+        return self._followed(key, draw, host.changed, host.look, visitor)
+
+    def _followed(
+        self, key: object, draw: Draw, changed: Signal, look: Callable[[], None], visitor: Visitor
+    ) -> AsyncIterator[bytes]:
+        """Raises TooMany."""
+        self._screens.make_room(key)
         mark, seal = self._mark.encode(), visitor.seal.encode()
-        async for picture in self._screens.screen(key, draw, host.changed, host.look).events():
-            yield picture.replace(mark, seal)
+
+        async def events() -> AsyncIterator[bytes]:
+            async for picture in self._screens.screen(key, draw, changed, look).events():
+                yield picture.replace(mark, seal)
+
+        return events()
 
     def _json(self, show: Show, of: Callable[[Request], Host]) -> Answer:
         async def answer(request: Request) -> Response:
             self._visitor(request)
+            if show in COSTLY:
+                self._guard.check_site(request.headers)
             host = of(request)
-            page = await show(self._asked(request, host))
-            if page.template == "logs.html":
-                whole = page.values["name"]
-                return RedirectResponse(self._templates.at(f"/v1/logs?name={quote(whole, safe='/')}", host.base))
+            host.look()
+            asked = self._asked(request, host)
+            if show is logs:
+                name, _ = await name_of_log(asked)
+                return RedirectResponse(self._templates.at(f"/v1/logs?name={quote(name, safe='/')}", host.base))
+            page = await show(asked)
+            if host.silence:
+                raise Unavailable(host.silence.why, host.silence.hint)
             return json_answer(page.json)
 
         return answer
@@ -217,14 +241,13 @@ class Site:
     async def _all_hosts(self, request: Request) -> Response:
         visitor = self._visitor(request)
         self._fleet.look()
-        if EVENTS in request.headers.get("accept", ""):
-            self._make_room()
+        if _is_stream(request):
+            self._guard.check_site(request.headers)
 
             async def draw() -> tuple[str, bool]:
                 return self._drawn(await self._fleet.page(), request, visitor, None, PART), False
 
-            screen = self._screens.screen("all hosts", draw, self._fleet.changed, self._fleet.look)
-            return Endless(Stream(screen.events(), self._crowd))
+            return self._stream(self._followed("all hosts", draw, self._fleet.changed, self._fleet.look, visitor))
         return html_answer(
             self._drawn(await self._fleet.page(), request, visitor, None).replace(self._mark, visitor.seal)
         )
@@ -257,7 +280,6 @@ class Site:
                 log.info("%s asked by=%s app=%s host=%s", verb, visitor.name, app or "all", host.name)
             except (Refused, Unavailable) as error:
                 notice = Notice(error.message, error.hint, is_bad=True)
-            host.changed.fire()
             path = self._templates.at(back.format(app=app), host.base)
             return RedirectResponse(f"{path}?notice={self._keep(notice)}", 303)
 
@@ -275,23 +297,20 @@ class Site:
 
         async def answer(request: Request) -> Response:
             visitor, host = self._visitor(request), of(request)
-            found = passed.endpoint(request.method, f"/v1/{request.path_params['path']}")
-            if not found:
-                raise NotThere("there is no such question", {"/v1/openapi.json": "/v1/openapi.json"})
-            endpoint, given = found
+            endpoint, named = find_endpoint(request.method, f"/v1/{request.path_params['path']}")
             if endpoint.method == "GET":
-                given |= dict(request.query_params)
+                self._guard.check_site(request.headers)
+                host.look()
+                given = passed.parameters(endpoint, {**request.query_params, **named})
                 if endpoint.is_stream:
-                    self._make_room(self._programs)
-                    return Endless(Stream(passed.lines(host, endpoint, given), self._programs, passed.LINES))
+                    return self._stream(await passed.lines(host, endpoint, given, self._programs), passed.LINES)
                 return json_answer(await passed.answer(host, endpoint, given))
             self._guard.check_origin(request.headers)
             if not visitor.may_act or "json" not in request.headers.get("content-type", ""):
                 raise Denied(403, visitor.why_not or "the body must be JSON")
             body = msgspec.json.decode(await body_of(request) or b"{}", type=dict[str, Any])
-            return json_answer(
-                await host.act(endpoint.name, endpoint.answer, **{**body, **given, "by": _who(body, visitor)})
-            )
+            given = passed.parameters(endpoint, body | {"by": _who(body, visitor)})
+            return json_answer(await host.act(endpoint.name, endpoint.answer, **given))
 
         return answer
 
@@ -350,7 +369,7 @@ class Site:
                 return self._wrong(request, 404, error.message, names=error.names)
             except TooMany as error:
                 return self._wrong(request, 503, error.message, error.hint)
-            except Refused as error:
+            except (Refused, Wrong) as error:
                 return self._wrong(request, error.status, error.message, error.hint)
             except Unavailable as error:
                 return self._wrong(request, 503, error.message, error.hint)
@@ -383,14 +402,20 @@ class Site:
         self._visitor(request)
         raise NotThere(f"there is no page {request.url.path[:200]}", {"The front page": "/"})
 
-    def _make_room(self, among: Crowd | None = None) -> None:
-        if (among or self._crowd).is_full:
+    def _stream(self, events: AsyncIterator[bytes], kind: bytes = EVENTS.encode()) -> Response:
+        """Raises TooMany."""
+        if self._crowd.is_full:
             raise TooMany("too many follow this page at once", "close some, and load it again")
+        return Endless(Stream(events, self._crowd, kind))
 
 
 def _wants_html(request: Request) -> bool:
     path = request.url.path
-    return not path.endswith(".json") and "/v1/" not in path and EVENTS not in request.headers.get("accept", "")
+    return not path.endswith(".json") and "/v1/" not in path and not _is_stream(request)
+
+
+def _is_stream(request: Request) -> bool:
+    return EVENTS in request.headers.get("accept", "")
 
 
 def _who(body: Mapping[str, Any], visitor: Visitor) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
+import threading
 import time
 from pathlib import Path
 from typing import Any, cast
@@ -22,7 +24,7 @@ from gitops_mvd.web.fleet import Tunnel
 from gitops_mvd.web.guard import FREE_GUESSES, MOST_ADDRESSES, Denied, Guard, Guesses, host_of
 from gitops_mvd.web.logs import LONGEST_SHOWN
 from gitops_mvd.web.logs import shown as shown_line
-from gitops_mvd.web.peer import owner
+from gitops_mvd.web.peer import MOST_LOOKUPS, Address, LocalUser, Peers, owner
 from tests.daemon_standin import commit
 from tests.page_world import billing, chatbot, going, green, red
 
@@ -132,8 +134,16 @@ def test_the_kernel_says_whose_a_connection_is(table: str, client: tuple[str, in
 
 
 def visit(guard: Guard, address: str = "127.0.0.1", **headers: str) -> Any:
-    scope = {"client": (address, 0), "server": ("127.0.0.1", 8650)}
-    return guard.visitor(scope, Headers({name.replace("_", "-"): value for name, value in headers.items()}))
+    """Who comes from that address; a header that is given twice has its values on two lines."""
+    return asyncio.run(visited(guard, address, 0, **headers))
+
+
+async def visited(guard: Guard, address: str, port: int, **headers: str) -> Any:
+    scope: dict[str, Any] = {"client": (address, port), "server": ("10.0.0.9", 8650)}
+    given = {"host": "localhost:8650", **{name.replace("_", "-"): value for name, value in headers.items()}}
+    lines = [(name.encode(), it.encode()) for name, values in given.items() for it in values.split("\n")]
+    await guard.meet(scope)
+    return guard.visitor(scope, Headers(raw=lines))
 
 
 def test_a_session_ends_with_its_time_and_with_its_token(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -161,6 +171,76 @@ def test_a_proxy_is_believed_from_its_networks_only() -> None:
     for address, user in (("10.2.0.1", "jane"), ("127.0.0.1", "jane"), ("nonsense", "jane"), ("10.1.2.3", "")):
         with pytest.raises(Denied):
             visit(guard, address, x_user=user)
+    with pytest.raises(Denied, match="more than one x-user"):
+        visit(guard, "10.1.2.3", x_user="eve\njane")
+
+
+@pytest.mark.parametrize(
+    ("web", "host", "forwarded", "is_served"),
+    [
+        ("listen: '0.0.0.0:8650'", "10.0.0.9:8650", "", True),  # where the connection has come to
+        ("listen: '10.0.0.7:8650'", "10.0.0.7:8650", "", True),
+        ("listen: '0.0.0.0:8650'", "localhost", "", True),
+        ("listen: '0.0.0.0:8650'", "[::1]:8650", "", True),
+        ("url: 'https://mvd.example.com/x'", "MVD.example.com", "", True),
+        ("url: 'https://mvd.example.com'", "127.0.0.1:8650", "mvd.example.com", True),
+        ("url: 'https://mvd.example.com'", "127.0.0.1:8650", "evil.example, mvd.example.com", False),
+        ("url: 'https://mvd.example.com'", "evil.example", "", False),
+        ("url: 'https://mvd.example.com'", "evil.example", "mvd.example.com", False),
+        ("url: 'https://mvd.example.com'", "", "", False),
+        ("listen: '0.0.0.0:8650'", "", "", False),
+        ("listen: '0.0.0.0:8650'", "0.0.0.0:8650", "", False),
+        ("listen: '0.0.0.0:8650'", "10.0.0.8:8650", "", False),
+        ("listen: '0.0.0.0:8650'", "[::1", "", False),
+    ],
+)
+def test_through_a_proxy_only_the_names_of_the_page_are_served(
+    web: str, host: str, forwarded: str, is_served: bool
+) -> None:
+    guard = Guard(read(f"{{{web}, proxy: {{user_header: X-User, addresses: [10.1.0.0/16]}}}}"), "")
+    more = {"x_forwarded_host": forwarded} if forwarded else {}
+    if is_served:
+        assert visit(guard, "10.1.2.3", x_user="jane", host=host, **more).name == "jane"
+    else:
+        with pytest.raises(Denied, match="this page is not served as"):
+            visit(guard, "10.1.2.3", x_user="jane", host=host, **more)
+
+
+def test_the_token_opens_the_page_though_somebody_guesses_at_its_address() -> None:
+    guard = Guard(WebSettings(token_file="/t"), TOKEN)
+    for number in range(FREE_GUESSES + 3):
+        with pytest.raises(Denied) as raised:
+            guard.check("wrong", "10.0.0.1")
+        assert raised.value.status == (401 if number < FREE_GUESSES else 429)
+        guard.check(TOKEN, "10.0.0.2")
+    assert visit(guard, "10.0.0.1", authorization=f"Bearer {TOKEN}").name == "web"
+
+
+def test_whoever_cannot_be_found_out_in_time_may_look_and_holds_up_nobody() -> None:
+    answers = threading.Event()
+
+    def look(client: Address, server: Address) -> LocalUser:
+        if client[1] < 1000:
+            answers.wait()
+        return LocalUser(f"user{client[1]}", frozenset(), is_root=True)
+
+    async def come() -> None:
+        guard = Guard(WebSettings(), "", Peers(look))
+        ports = (*range(1, MOST_LOOKUPS), 1000)
+        *hung, jane = await asyncio.gather(*(visited(guard, "127.0.0.1", port) for port in ports))
+        assert (jane.name, jane.may_act) == ("user1000", True)
+        assert {(it.name, it.may_act) for it in hung} == {("", False)}
+        assert "could not be found out in time" in hung[0].why_not
+        answers.set()
+        for port in range(1000, 1000 + MOST_LOOKUPS * 3):
+            assert (await visited(guard, "127.0.0.1", port)).name == f"user{port}", "each turn comes back"
+
+    asyncio.run(come())
+
+
+def test_a_login_is_sent_over_https_alone_where_the_page_has_it() -> None:
+    cookie = Guard(read("{url: 'https://mvd.example.com/x', token_file: /t}"), TOKEN).cookie("v", "/x")
+    assert set(cookie.split("; ")) == {"mvd=v", "Path=/x", "Max-Age=43200", "HttpOnly", "SameSite=Lax", "Secure"}
 
 
 def test_guesses_wait_longer_each_time_and_are_remembered_within_limits() -> None:
@@ -183,9 +263,13 @@ def test_guesses_wait_longer_each_time_and_are_remembered_within_limits() -> Non
 def test_without_a_login_nobody_of_another_machine_is_served() -> None:
     guard = Guard(WebSettings(url="http://localhost:8650"), "")
     assert not visit(guard, host="localhost:8650").may_act, "the kernel does not know this connection"
-    for host in ("evil.example", "", "127.0.0.1.evil.example", "[::1"):
-        with pytest.raises(Denied):
-            visit(guard, host=host)
+    for of in (guard, Guard(WebSettings(), "")):
+        for host in ("evil.example", "", "127.0.0.1.evil.example", "[::1"):
+            with pytest.raises(Denied):
+                visit(of, host=host)
+        for header in ("forwarded", "x_forwarded_for", "x_forwarded_user"):
+            with pytest.raises(Denied, match="a proxy that the settings do not name"):
+                visit(of, **{header: "127.0.0.1"})
 
 
 @pytest.mark.parametrize(

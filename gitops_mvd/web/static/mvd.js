@@ -91,6 +91,7 @@ function follow() {
   });
   source.addEventListener("page", (event) => showPage(event.data));
   if (!lines) return;
+  source.addEventListener("anew", () => { anew = true; held = []; });
   source.addEventListener("lines", (event) => addLines(event.data));
   source.addEventListener("missed", (event) => addLines(`<li class="gap">… ${Number(event.data)} lines were too fast for this browser …</li>`));
   source.addEventListener("trouble", (event) => {
@@ -98,7 +99,6 @@ function follow() {
     trouble.hidden = !event.data;
     trouble.textContent = event.data;
   });
-  source.addEventListener("open", () => { fresh = true; });
 }
 
 async function again() {
@@ -113,7 +113,7 @@ async function again() {
 
 const log = document.getElementById("log");
 const pause = document.getElementById("pause");
-let fresh = false;  // what comes first after a connection is all that there is
+let anew = false;  // what comes next is all that there is
 let held = [];
 
 function addLines(html) {
@@ -125,8 +125,8 @@ function addLines(html) {
   const atEnd = log.scrollTop + log.clientHeight > log.scrollHeight - 60;
   const template = document.createElement("template");
   template.innerHTML = html;
-  if (fresh && template.content.childElementCount >= lines.childElementCount) lines.textContent = "";
-  fresh = false;
+  if (anew) lines.textContent = "";
+  anew = false;
   filter(template.content.children, words("#lines"));
   lines.append(template.content);
   while (lines.childElementCount > MOST_LINES) lines.firstElementChild.remove();
