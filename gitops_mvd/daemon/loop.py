@@ -100,7 +100,7 @@ class Daemon:
         self._poll = schedule.Scheduler()
         self._retry: Retry | None = None
         self._warnings: dict[str, str] = {}  # what does not answer now -> the error
-        self._suspended = Suspensions()  # as the last pass has found it
+        self._suspended = Suspensions()  # as this pass has found it
         self._last_summary = ""
         self._notify = sdnotify.SystemdNotifier()
         self._pulse = Pulse(self._notify.notify)
@@ -236,6 +236,7 @@ class Daemon:
         """The report of one pass: fetch, if Git may have something new, and reconcile.  None if that failed."""
         self._wired.clock.resume()
         self._awaited = SYNC in reasons
+        self._suspended = Suspensions()  # what was found by another pass may have ended since
         operations, report, failure = self._wired.operations, None, ""
         operations.begin(reasons)
         try:
