@@ -445,6 +445,38 @@ def test_gates_are_tried_side_by_side_and_judged_in_their_order() -> None:
         gates.wait(many)
 
 
+def named(name: str) -> Gate:
+    """A gate of a service of that name, whose probe is asked about it."""
+    return Gate(Resource("unit", f"mvd-chat-{name}-1", "chat", name), Check("http", {"is": name}))
+
+
+def test_a_gate_is_over_when_it_is_passed_and_not_when_the_slowest_beside_it_has_answered() -> None:
+    one_is_over, order = threading.Event(), []
+
+    def answer(instance: Instance, spec: Mapping[str, Any]) -> tuple[Health, str]:
+        assert spec["is"] == "quick" or one_is_over.wait(10)
+        return Health.HEALTHY, ""
+
+    def over(gate: Gate) -> None:
+        order.append(gate.resource.service)
+        one_is_over.set()
+
+    gates, _, _ = at_a_gate(lambda at: up(), Check("running"))
+    gates._probes = {"http": answer}
+    gates.wait([named("slow"), named("quick")], over)
+    assert order == ["quick", "slow"]
+
+
+def test_what_is_passed_beside_a_gate_that_fails_is_over() -> None:
+    answers = {"well": (Health.HEALTHY, ""), "sick": (Health.DEGRADED, "http 500")}
+    order: list[str] = []
+    gates, _, _ = at_a_gate(lambda at: up(), Check("running"))
+    gates._probes = {"http": lambda instance, spec: answers[spec["is"]]}
+    with pytest.raises(Unhealthy, match="sick: http 500"):
+        gates.wait([named("sick"), named("well")], lambda gate: order.append(gate.resource.service))
+    assert order == ["well"]
+
+
 def test_one_that_waits_at_its_gates_lets_another_one_have_its_turn() -> None:
     turns, at_gate, passed = Turns(1), threading.Event(), threading.Event()
 
