@@ -194,11 +194,6 @@ class Server:
         self._throttle = throttle
         self._server = _Server(listener, application, throttle, within, self._known, refused)
 
-    @property
-    def connections(self) -> int:
-        """How many are open."""
-        return len(self._server.active_channels)
-
     def run(self, stop: threading.Event) -> None:
         """Answer until `stop`; then the listener is closed, with all its connections."""
         try:
