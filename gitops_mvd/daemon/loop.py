@@ -41,11 +41,11 @@ from gitops_mvd.daemon import triggers
 from gitops_mvd.daemon.answers import Answers
 from gitops_mvd.daemon.api_server import ApiThread
 from gitops_mvd.daemon.events import Events
-from gitops_mvd.daemon.metrics import MetricsApplication, MetricsThread
+from gitops_mvd.daemon.metrics import MetricsApplication, metrics_thread
 from gitops_mvd.daemon.pulse import Pulse
 from gitops_mvd.daemon.supervisor import Run, Supervisor
 from gitops_mvd.daemon.triggers import PULL_REQUEST, PUSH, RELOAD, STOP, SYNC
-from gitops_mvd.daemon.webhook import WebhookThread
+from gitops_mvd.daemon.webhook import webhook_thread
 from gitops_mvd.daemon.wiring import Wired
 from gitops_mvd.manifest import load, read_fleet
 from gitops_mvd.state import suspension
@@ -142,14 +142,14 @@ class Daemon:
         api = ApiThread(self.answers, wired.settings_path, Path(wired.settings.run))
         yield "api", api.run, api.wake
         if metrics := wired.settings.metrics:
-            port = MetricsThread(metrics.listen, self._metrics)
+            port = metrics_thread(metrics.listen, self._metrics)
             yield "metrics", port.run, port.wake
         if wired.traces:
             yield "traces", wired.traces.run, wired.traces.wake
         if wired.pull_requests:
             yield "pull requests", wired.pull_requests.run, wired.pull_requests.wake
         if wired.webhook:
-            webhooks = WebhookThread(wired.webhook, wired.settings.branch, post)
+            webhooks = webhook_thread(wired.webhook, wired.settings.branch, post)
             yield "webhooks", webhooks.run, webhooks.wake
 
     def _metrics(self) -> MetricsApplication:

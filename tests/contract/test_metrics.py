@@ -29,7 +29,7 @@ from gitops_mvd.config.settings.metrics import Metrics
 from gitops_mvd.core.errors import Unavailable
 from gitops_mvd.daemon import small_server
 from gitops_mvd.daemon.loop import Daemon
-from gitops_mvd.daemon.metrics import MetricsThread
+from gitops_mvd.daemon.metrics import metrics_thread
 from gitops_mvd.daemon.small_server import LogThrottle, Server, listen
 from gitops_mvd.daemon.triggers import SYNC
 from gitops_mvd.forges.api import limits
@@ -310,7 +310,7 @@ def test_whoever_does_not_read_is_cut_off_in_the_middle() -> None:
 def test_a_port_that_is_taken_is_an_error_that_says_what_to_change() -> None:
     with listen("127.0.0.1", 0) as taken:
         at = f"127.0.0.1:{taken.getsockname()[1]}"
-        thread = MetricsThread(at, lambda: pytest.fail("nobody is served"))
+        thread = metrics_thread(at, lambda: pytest.fail("nobody is served"))
         with pytest.raises(Unavailable, match=f"cannot listen for Prometheus at {at}: .*Change `metrics.listen`"):
             thread.run(None, lambda: None)  # type: ignore[arg-type]  # it ends before
 
