@@ -222,6 +222,8 @@ class Gates:
             and not wait.first_start
             and self._ended_before(instance, wait)
         ):
+            if instance.refused:
+                self._raise_if_given_up(instance, wait)
             return Health.PROGRESSING, f"has not started again since it exited with code {instance.exit_code}"
         if wait.first_start and instance.started != wait.first_start:
             return Health.DEGRADED, f"{self._ended(wait)}, and was started again"

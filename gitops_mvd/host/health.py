@@ -10,6 +10,7 @@ from gitops_mvd.core.errors import Unavailable
 from gitops_mvd.core.model import App, Health, Instance, Role, Roles, Service
 from gitops_mvd.core.plan import of_role
 from gitops_mvd.core.ports import History
+from gitops_mvd.docker.answers import did_not_start
 from gitops_mvd.host.gates import PASSED_BY_ENDED, Gates
 from gitops_mvd.host.monitor import HEALTHY, Monitor, Verdict
 from gitops_mvd.host.snapshot import Snapshot
@@ -18,6 +19,7 @@ from gitops_mvd.probes import is_monitored
 from gitops_mvd.systemd.unit_files import UnitFile
 
 UNHEALTHY = {Health.DEGRADED, Health.MISSING, Health.SUSPENDED}
+START_FAILED = (126, 127, 128)  # the exit codes that an engine gives a container that it could not start
 STARTED_WITHIN_SECONDS = 60.0  # after which a container that has a unit should have been started
 
 
@@ -93,7 +95,7 @@ class HealthJudge:
         if instance.state == "running" and _by_its_container(instance, service.check.probe) is Health.HEALTHY:
             return self._verdict(instance)[1]
         is_well = self._of_instance(instance, service) is Health.HEALTHY
-        return "" if is_well else _reason_of_container(instance)
+        return "" if is_well else self._reason_of_container(instance)
 
     def to_watch(self) -> list[tuple[Instance, Service]]:
         """The running instances of the last good versions whose health Docker and systemd do not show."""
@@ -154,7 +156,21 @@ class HealthJudge:
             return "its container is missing"
         first = unhealthy[0]
         is_plain = first.state != "running" or _by_its_container(first, service.check.probe) in UNHEALTHY
-        return _reason_of_container(first) if is_plain else self._verdict(first)[1]
+        return self._reason_of_container(first) if is_plain else self._verdict(first)[1]
+
+    def _reason_of_container(self, instance: Instance) -> str:
+        match instance.state, instance.health:
+            case "running", "unhealthy":
+                return "its healthcheck says unhealthy"
+            case "created", _:
+                refused = self._snapshot.refused(instance)
+                return did_not_start(refused) if refused else "its container was never started"
+            case (("exited" | "dead" | "restarting"), _):
+                is_of_a_start = instance.exit_code in START_FAILED and instance.state == "exited"
+                refused = self._snapshot.refused(instance) if is_of_a_start else ""
+                return did_not_start(refused) if refused else f"exited with code {instance.exit_code}"
+            case state, _:
+                return f"its container is {state}"
 
 
 def _by_its_container(instance: Instance, probe: str) -> Health:
@@ -169,15 +185,3 @@ def _by_its_container(instance: Instance, probe: str) -> Health:
             return Health.SUSPENDED
         case _:
             return Health.DEGRADED
-
-
-def _reason_of_container(instance: Instance) -> str:
-    match instance.state, instance.health:
-        case "running", "unhealthy":
-            return "its healthcheck says unhealthy"
-        case (("exited" | "dead" | "restarting"), _):
-            return f"exited with code {instance.exit_code}"
-        case "created", _:
-            return "its container was never started"
-        case state, _:
-            return f"its container is {state}"

@@ -136,6 +136,11 @@ NOPE = 'OCI runtime create failed: runc create failed: exec: "/nope": stat /nope
 TAKEN = f"driver failed programming external connectivity on endpoint x ({'a' * 64}): Bind for 0.0.0.0:80 failed: "
 
 
+RAN_BEFORE = Instance(
+    "x", state="exited", exit_code=128, started="2026-01-01T10:00:00Z", finished="2026-01-01T11:00:00Z"
+)
+
+
 @pytest.mark.parametrize(
     ("refused", "error", "told"),
     [
@@ -148,12 +153,12 @@ TAKEN = f"driver failed programming external connectivity on endpoint x ({'a' * 
     ],
 )
 @pytest.mark.parametrize("sub", ["auto-restart", "failed"])
+@pytest.mark.parametrize("before", [Instance("x", state="created"), RAN_BEFORE], ids=["new", "again"])
 def test_what_the_engine_refuses_to_start_is_not_waited_for(
-    sub: str, refused: str, error: type[StepFailed], told: str
+    before: Instance, sub: str, refused: str, error: type[StepFailed], told: str
 ) -> None:
-    gates, gate, clock = at_a_gate(
-        lambda at: Instance("x", state="created", refused=refused), Check("http", within=60), sub=sub
-    )
+    there = dataclasses.replace(before, refused=refused)
+    gates, gate, clock = at_a_gate(lambda at: there, Check("http", within=60), sub=sub)
     with pytest.raises(StepFailed) as caught:
         gates.wait([gate])
     assert (type(caught.value), caught.value.message, caught.value.service) == (error, told, "web")

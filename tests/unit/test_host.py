@@ -74,6 +74,9 @@ class Engine:
     def snapshot(self) -> nullcontext[None]:
         return nullcontext()
 
+    def instance(self, name: str) -> Instance | None:
+        return self.instances().get(name)
+
     def instances(self, app: str = "") -> dict[str, Instance]:
         return {instance.name: instance for instance in self.there}
 
@@ -274,6 +277,11 @@ def test_a_schedule_that_has_never_run_is_no_container_that_was_never_started() 
         ([{"state": "running", "health": "unhealthy"}], "web: its healthcheck says unhealthy"),
         ([{"state": "running"}, {"state": "restarting", "exit_code": 3}], "web: exited with code 3"),
         ([{"state": "paused"}], "web: its container is paused"),
+        ([{"state": "exited", "exit_code": 128}], "web: exited with code 128"),
+        (
+            [{"state": "exited", "exit_code": 128, "refused": "Bind for 0.0.0.0:80 failed: port is already allocated"}],
+            "web: did not start: Bind for 0.0.0.0:80 failed: port is already allocated",
+        ),
         ([{"state": "running"}], ""),
         ([{"state": "running", "health": "starting"}], ""),
     ],
