@@ -34,7 +34,7 @@ from gitops_mvd.docker.aliases import Aliases
 from gitops_mvd.docker.answers import label, port_of, refused_start
 from gitops_mvd.docker.command_line import equivalent, rejoins
 from gitops_mvd.docker.create import Place
-from gitops_mvd.docker.ownership import managed, renamed
+from gitops_mvd.docker.ownership import by_own_name, managed
 from gitops_mvd.docker.possible import Possible
 from gitops_mvd.docker.starts import Starts
 from gitops_mvd.docker.taken import Taken, ports_of
@@ -108,8 +108,7 @@ class Units:
 
     def _containers(self, files: Mapping[str, UnitFile]) -> dict[str, ListedContainer]:
         """The containers of the instances, also of those that somebody gave another name."""
-        listing = self._engine.containers()
-        return {**renamed(listing, files.keys), **managed(listing)}
+        return by_own_name(self._engine.containers(), files.keys)
 
     def _containers_of(self, wanted: Iterable[Resource]) -> dict[str, ListedContainer]:
         """The containers of the apps of some instances, by name, without those that somebody gave another name."""
