@@ -39,9 +39,7 @@ def renamed(listing: Iterable[ListedContainer], units: Callable[[], Collection[s
     return found
 
 
-def by_own_name(
-    listing: Sequence[ListedContainer], units: Callable[[], Collection[str]]
-) -> dict[str, ListedContainer]:
+def by_own_name(listing: Sequence[ListedContainer], units: Callable[[], Collection[str]]) -> dict[str, ListedContainer]:
     """The managed containers by the name that they should have, also those that somebody gave another one."""
     return {**renamed(listing, units), **managed(listing)}
 
