@@ -42,7 +42,7 @@ from gitops_mvd.docker.types import ListedContainer
 from gitops_mvd.kinds import Tools
 from gitops_mvd.systemd.client import Unit
 from gitops_mvd.systemd.overrides import STALE, Overrides
-from gitops_mvd.systemd.unit import CLIENT, EDITED, SYSTEMD, Header, container_in, joined, parse, render
+from gitops_mvd.systemd.unit import CLIENT, EDITED, SYSTEMD, Header, container_in, ends_left, joined, parse, render
 from gitops_mvd.systemd.unit_files import UnitFile, UnitFiles, has_secret, write_unit
 
 PATTERN = "mvd-*.service"
@@ -99,7 +99,7 @@ class Units:
                 state = LOST
             elif state == RUNNING and container and self._aliases.is_staged(container):
                 state = STAGED
-            elif state == RUNNING and file.has_secret:
+            elif state == RUNNING and (file.has_secret or _starts_in_vain(file, unit, container)):
                 state = OUTDATED
             spec = UnitSpec(digest=header.digest, port=port, state=state, grace=header.grace)
             if override.by:
@@ -248,8 +248,8 @@ class Units:
     def _text(self, wanted: Resource, found: UnitFile | None, container: ListedContainer | None) -> str:
         """The text to have.  One that was found and not tampered with stays, whichever version of mvd wrote it.
 
-        Unless that version had units make their containers, or left a secret in its comment, or the container is
-        another one by now, or somebody else is to follow it.
+        Unless that version had units make their containers, or not end what an earlier start has left, or left a secret
+        in its comment, or the container is another one by now, or somebody else is to follow it.
         """
         if isinstance(wanted.payload, UnitFile):
             return wanted.payload.text
@@ -261,6 +261,7 @@ class Units:
             and (found.header.digest, found.header.port, found.header.follows)
             == (spec["digest"], spec["port"], follows)
             and not found.has_secret
+            and not _ends_nothing(found)
             and container_in(found.text) in ("", its_id)
         ):
             return found.text
@@ -344,6 +345,17 @@ def _state(header: Header, unit: Unit | None, container: ListedContainer | None,
     if header.at_boot and not linked:
         return "disabled"
     return RUNNING if is_current else OUTDATED if container else "stopped"
+
+
+def _ends_nothing(file: UnitFile) -> bool:
+    """Is it the unit of an older version, which does not end what an earlier start of its container has left?"""
+    return file.header.follows == SYSTEMD and not ends_left(file.text)
+
+
+def _starts_in_vain(file: UnitFile, unit: Unit | None, container: ListedContainer | None) -> bool:
+    """May such a unit ask for a start again and again, which the engine refuses because of what was left?"""
+    is_starting = unit is not None and unit.active == "activating"
+    return is_starting and container is not None and container["State"] in ENDED and _ends_nothing(file)
 
 
 def _shape(text: str) -> str:
