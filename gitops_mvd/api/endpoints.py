@@ -44,7 +44,8 @@ class Parameter(Struct, frozen=True):
 class Endpoint(Struct, frozen=True):
     """A question: `answer` is the type of its answer; an `is_stream` answers with a line of JSON for each.
 
-    A `form` is the media type of an answer that is a text instead.
+    A `form` is the media type of an answer that is a text instead.  One that `is_slow` takes seconds of work, so only
+    so many are answered at once.
     """
 
     name: str
@@ -55,6 +56,7 @@ class Endpoint(Struct, frozen=True):
     parameters: tuple[Parameter, ...] = ()
     is_stream: bool = False
     form: str = ""
+    is_slow: bool = False
 
 
 def _name(what: str) -> Parameter:
@@ -138,7 +140,14 @@ ENDPOINTS = (
         ),
         is_stream=True,
     ),
-    Endpoint("plan", "GET", "/v1/plan", "What a sync would change, as `mvd plan --json` says it.", CommandView),
+    Endpoint(
+        "plan",
+        "GET",
+        "/v1/plan",
+        "What a sync would change, as `mvd plan --json` says it.",
+        CommandView,
+        is_slow=True,
+    ),
     Endpoint(
         "explain",
         "GET",
@@ -146,8 +155,9 @@ ENDPOINTS = (
         "How apps are deployed, as `mvd explain --json` says it.",
         CommandView,
         (_name("APP or APP/SERVICE, or nothing for all."),),
+        is_slow=True,
     ),
-    Endpoint("doctor", "GET", "/v1/doctor", "What `mvd doctor --json` finds.", CommandView),
+    Endpoint("doctor", "GET", "/v1/doctor", "What `mvd doctor --json` finds.", CommandView, is_slow=True),
     Endpoint("metrics", "GET", "/metrics", "All metrics, as Prometheus reads them.", str, form=PROMETHEUS),
     Endpoint("openapi", "GET", "/v1/openapi.json", "This description.", dict[str, Any]),
     Endpoint("health", "GET", "/healthz", "Is the loop at work?  503 if it hangs.", DoneView),

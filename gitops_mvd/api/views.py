@@ -40,7 +40,7 @@ class RouteView(Struct, frozen=True):
 
 
 class InstanceView(Struct, frozen=True):
-    """One container: `state` is Docker's word, `since` its last start, `ports` as `127.0.0.1:20001->8080`.
+    """One container: `state` is Docker's word, `since` when it was created, `ports` as `127.0.0.1:20001->8080`.
 
     `id` is the one that Docker gave it.
     """
@@ -55,11 +55,12 @@ class InstanceView(Struct, frozen=True):
 
 
 class ServiceView(Struct, frozen=True):
-    """One service as it runs: `ready` of `wanted` instances are healthy.
+    """One service as it runs: `ready` of `wanted` instances run and are healthy.
 
-    `image` is what the manifest says, `digest` what runs.  `since` is the last
-    start of its newest instance, `probe` what its health is told by, and `schedule` when it runs, "" for one that
-    always does.
+    Of a job, and of what runs on a schedule, no instance is `wanted` at any time.
+
+    `image` is what the manifest says, `digest` what runs.  `since` is when its newest instance was created, `probe`
+    what its health is told by, and `schedule` when it runs, "" for one that always does.
     """
 
     name: str
@@ -115,9 +116,10 @@ class GitView(Struct, frozen=True):
 class HostView(Struct, frozen=True):
     """This server as the last pass left it.
 
-    `commit` is the newest one that is known, None before the first fetch; `at` is when all was looked at last, after
-    Git was asked at `asked_git`, and `error` why the last pass came to nothing, "" if it did not.  `deploying` is the
-    id of the running operation, 0 without one; `threads` are those that are down or were started again lately.
+    `commit` is the newest one that is known, None before the first fetch; `at` is when a pass has looked at the server
+    last, `asked_git` when Git was asked for the last pass, and `error` why that came to nothing, "" if it did not.
+    `deploying` is the id of the running operation, 0 without one; `threads` are those that are down or were started
+    again lately.
     """
 
     host: str

@@ -1,4 +1,4 @@
-"""The command `mvd`: the daemon run once, and views of what it does.
+"""The command `mvd`: it asks the daemon or, without one, looks for itself.
 
 main       the command itself, its exit codes, and how an error is shown
 commands   the list of the commands by task, each with its module: status, logs, history, plan, sync, ...
@@ -6,6 +6,7 @@ daemon_api the daemon, if it runs with the same settings     look        what co
 host_text  the server as lines         table     tables that fit a terminal         progress  steps as they go
 output     colours, JSON, times        server    settings, and what they connect to
 completion what shells complete        checks    those of `mvd doctor`              adoption  what `mvd adopt` does
+log_lines  the daemon's log as text    ecs       ... as JSON of the Elastic Common Schema
 
 Each module is imported when its command is called.  Those that ask the daemon import `api` and `core` alone: what looks
 without it (Docker, Git, HTTP, settings) is imported inside the command.

@@ -177,8 +177,8 @@ def _notify(wired: Wired) -> Iterator[Finding]:
 
 
 def _webhook(wired: Wired) -> Iterator[Finding]:
-    from gitops_mvd.daemon.small_server import listen
-    from gitops_mvd.daemon.webhook import OTHER_PORT, listens
+    from gitops_mvd.daemon.small_server import listen, other_port
+    from gitops_mvd.daemon.webhook import SETTING, listens
 
     if not wired.webhook:  # the poll does without
         return
@@ -189,19 +189,14 @@ def _webhook(wired: Wired) -> Iterator[Finding]:
         try:
             listen(*at).close()
         except OSError as error:
-            yield Finding(
-                "webhook",
-                "fail",
-                f"cannot listen at {where}: {error.strerror}",
-                OTHER_PORT,
-            )
+            yield Finding("webhook", "fail", f"cannot listen at {where}: {error.strerror}", other_port(SETTING))
         else:
             yield Finding("webhook", "warn", f"nothing listens at {where}", "Why: journalctl -u gitops-mvd")
         return
     if is_daemon:
         yield Finding("webhook", "ok", f"the daemon listens at {where}")
     else:
-        yield Finding("webhook", "fail", f"another program listens at {where}", OTHER_PORT)
+        yield Finding("webhook", "fail", f"another program listens at {where}", other_port(SETTING))
 
 
 def _suspension(wired: Wired) -> Iterator[Finding]:

@@ -12,6 +12,8 @@ from gitops_mvd.cli.completion import apps_and_services
 from gitops_mvd.cli.daemon_api import daemon_of
 from gitops_mvd.cli.output import as_json, print_json
 
+NOTES = "notes"
+
 
 @click.command(epilog="Example: mvd explain chatbot/web")
 @click.argument("name", metavar="APP[/SERVICE]", default="", shell_complete=apps_and_services)
@@ -35,6 +37,8 @@ def explain(config: Path, name: str, machine: bool) -> int:
         for service, about in services.items():
             click.echo(f"{app}/{service}")
             for what, why in about.items():
-                for text in why if isinstance(why, list) else [why]:
-                    click.echo(f"  {what.removesuffix('s') if what == 'notes' else what:<10}  {text}")
+                if what != NOTES:
+                    click.echo(f"  {what:<10}  {why}")
+        for note in dict.fromkeys(note for about in services.values() for note in about.get(NOTES, ())):
+            click.echo(f"{app}: note: {note}")  # those of the app are at each of its services
     return found.exit_code

@@ -168,8 +168,9 @@ def _short(commit: CommitView | None) -> str:
 
 
 def _ready(services: Sequence[ServiceView]) -> str:
-    wanted = sum(service.wanted for service in services)
-    return f"{sum(service.ready for service in services)}/{wanted}" if wanted else NOTHING
+    """`2/3` of those that are to run all the time; a job is none of them."""
+    serving = [service for service in services if service.wanted]
+    return f"{sum(it.ready for it in serving)}/{sum(it.wanted for it in serving)}" if serving else NOTHING
 
 
 def _services(app: AppView, services: Sequence[ServiceView], screen: Screen) -> list[str]:

@@ -52,10 +52,10 @@ def _lines(answer: Mapping[str, Any], verbose: bool) -> Iterator[str]:
             yield from (f"# note: {note}" for note in answer["notes"].get(app, ()))
         yield from answer["changes"].get(app, {}).get("lines", ())
         if verbose:
-            yield from (f"  {line}" for line in _steps(steps))
+            yield from (f"  {line}" for line in step_lines(steps))
 
 
-def _steps(steps: Sequence[Step]) -> Iterator[str]:
+def step_lines(steps: Sequence[Step]) -> Iterator[str]:
     """A line for each step that does something: a wait for what is not changed is none of them."""
     changed = {(step["kind"], step["name"]) for step in steps if step["do"] != WAIT}
     for step in steps:

@@ -228,7 +228,10 @@ class Volume(TypedDict, total=False):
 
 
 LOG_DRIVER = "journald"  # the driver of a container whose service names none
-LABELLED = frozenset({"journald", "json-file", "gelf", "fluentd"})  # drivers that put labels beside each line
+LABELLED = frozenset(  # drivers that put labels beside each line
+    {"journald", "json-file", "gelf", "fluentd", "splunk", "gcplogs"}
+)
+TAGGED = frozenset({"syslog", "splunk"})  # drivers that have the name of the container in the tag alone
 _FILTERS = frozenset({"labels", "labels-regex", "env", "env-regex", "tag"})
 FILE_LOG_OPTIONS = frozenset({"max-size", "max-file", "compress"})  # how large the files of a log may grow
 ANY_LOG_OPTIONS = frozenset(  # the engine's own, whatever the driver

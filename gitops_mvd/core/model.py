@@ -637,7 +637,7 @@ class Instance:
     (`starting`, `healthy`, `unhealthy`, "" without one).  `started` changes with every start.  `pid` is that of its
     first process on this host, 0 if unknown.  `unpublished` names a port of the host that was asked for and that the
     engine has not published, "" without any.  `finished` is the ISO time of its last end, "" if it never ended.
-    `refused` is why the engine did not start it, "" for one that was started or not tried yet.
+    `refused` is why the engine did not start it, for the first time or again, "" if it did or was not asked to.
     `published` are its ports on the host, as the listing has them; `id` is Docker's own, of 64 hex digits.
     """
 

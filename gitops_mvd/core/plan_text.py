@@ -19,7 +19,6 @@ from gitops_mvd.core.rollout import DRAINED, ROUTE_PROOF
 
 Summary = Callable[[Check], str]  # what is shown of a check behind the name of its probe, and never a secret
 
-SIGNS = {"create": "+", "update": "~", "delete": "-"}
 EDITED = "edited"
 NOT_TOLD = {RUNNING, "active", "made"}  # what a state should be says nothing about a change
 
@@ -146,22 +145,7 @@ def _repaired(change: Change) -> str:
 # ---- the steps -------------------------------------------------------------------------------------------------------
 
 
-def effective(plan: Plan) -> Plan:
-    """The steps that do something: a wait for what the plan does not change is none of them."""
-    changed = {step.resource.key for step in plan if isinstance(step, Change)}
-    halves = ((step for step in half if step.resource.key in changed) for half in (plan.change, plan.clean))
-    return Plan(*map(tuple, halves))
-
-
-def lines(plan: Plan, summary: Summary) -> Iterator[str]:
-    """The steps of a plan, one a line."""
-    for step in plan:
-        resource = step.resource
-        sign, kind = ("?", "wait") if isinstance(step, Gate) else (SIGNS[step.verb], resource.kind)
-        yield f"{sign} {kind:<8} {resource.name:<40} {step_text(step, summary)}".rstrip()
-
-
-def as_json(plan: Plan, summary: Summary) -> list[dict[str, object]]:
+def as_json(plan: Plan, summary: Summary) -> list[dict[str, str]]:
     """The plan for programs: a list of all its steps."""
     return [
         {

@@ -65,9 +65,10 @@ class Busy(MvdError):
 
 @dataclass
 class Last:
-    """How the last pass ended: its report, None before the first, when that was, and why it came to nothing.
+    """How the last pass ended: the last report, None before the first, and why the pass came to nothing.
 
-    `asked_git` is when Git was asked for what it is about.
+    `at` is when a pass has looked at this server last, 0 before the first, and `asked_git` when Git was asked for what
+    it is about.
     """
 
     report: Report | None = None
@@ -91,6 +92,7 @@ class Answers:
         self.last = Last()
         self._shown: tuple[int, float, HostView] | None = None  # at which number of changes, and when
         self._guard = threading.Lock()
+        self._asking = threading.Lock()
         self._commands = threading.Semaphore(COMMANDS_AT_ONCE)
         self.is_alive: Callable[[], bool] = lambda: True  # does the loop go on?
 
@@ -98,14 +100,21 @@ class Answers:
 
     def passed(self, report: Report | None, revision: Revision | None, error: str, asked_git: float) -> None:
         """A pass is over; the report before it stays the last one if there is none."""
-        self.last = Last(report or self.last.report, revision, time.time(), "" if report else error, asked_git)
+        failed = "" if report else error
+        at = self.last.at if failed else time.time()
+        self.last = Last(report or self.last.report, revision, at, failed, asked_git)
         self._changes.note()
 
     # ---- what is read ------------------------------------------------------------------------------------------------
 
     def status(self, ask: bool) -> HostView:
-        if ask:
-            return self._status(self._wired.monitor.ask_now())
+        if ask:  # one after the other: every probe of the server is asked
+            if not self._asking.acquire(timeout=endpoints.LONGEST_WAIT_SECONDS):
+                raise Busy("the probes are being asked already", "try again")
+            try:
+                return self._status(self._wired.monitor.ask_now())
+            finally:
+                self._asking.release()
         with self._guard:
             number, now = self._changes.number, time.monotonic()
             if self._shown and (self._shown[0] == number and now - self._shown[1] < NEW_FOR_SECONDS):
@@ -148,7 +157,8 @@ class Answers:
     def logs(
         self, name: str, lines: int, follow: bool, after: str, since: float, is_over: IsOver
     ) -> Iterator[LogLine | None]:
-        if not name or name.startswith("-") or not all(part for part in name.split("/")):
+        app, slash, service = name.partition("/")
+        if not app or app.startswith("-") or "/" in service or (slash and not service):
             raise NotFound(f"no such app or service: {name}")
         return journal_lines(name, lines, follow=follow, after=after, since=since, is_over=is_over)
 
@@ -197,7 +207,7 @@ class Answers:
         return DoneView("the loop is at work")
 
     def ready(self) -> DoneView:
-        if not self.last.report:
+        if not self.last.at:
             raise Unavailable(self.last.error or "there was no pass yet")
         if git := self._wired.history.git_failure():
             raise Unavailable(told_line(git.why))

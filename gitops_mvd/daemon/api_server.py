@@ -15,7 +15,8 @@ import socket
 import threading
 import urllib.parse
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
@@ -36,17 +37,17 @@ from gitops_mvd.daemon.answers import Answers, Busy, NotFound, questions
 log = logging.getLogger(__name__)
 
 THREADS = 24
-MOST_WAITING = 20  # of the threads: those that wait for a change, or follow a log
-MOST_CONNECTIONS = 100
+MOST_WAITING = 20  # of the threads: those that wait for a change, follow a log, or have a slow question
+MOST_CONNECTIONS = 100  # of one socket
 LARGEST_BODY = 64 << 10  # bytes
 UNREAD = 1 << 20  # bytes of an answer that wait for whoever asked
 UNREAD_SECONDS = 60.0  # after which somebody who reads nothing is cut off
 LOOK_SECONDS = 5.0
 
+SLOW = ("ask", "within")  # the parameters with which a question takes its time
+
 Start = Callable[..., Any]
 Environ = dict[str, Any]
-REASONS = {200: "OK", 400: "Bad Request", 403: "Forbidden", 404: "Not Found", 405: "Method Not Allowed"}
-REASONS |= {413: "Content Too Large", 500: "Internal Server Error", 503: "Service Unavailable"}
 
 
 class Application:
@@ -62,19 +63,18 @@ class Application:
         try:
             endpoint, given = self._endpoint(environ)
             parameters = read_parameters(endpoint, given)
+            if zero := next((name for name, value in parameters.items() if "\0" in str(value)), ""):
+                raise Wrong(400, f"{zero}: must not have a NUL")
             answer = self._questions[endpoint.name]
             if endpoint.is_stream:
                 lines = self._lines(answer, parameters, environ.get("waitress.client_disconnected", lambda: False))
                 first = next(lines, b"")
                 start("200 OK", [*self._headers, ("Content-Type", LINES)])
                 return _with_first(first, lines)
-            if parameters.get("within"):
-                with self._turn():
-                    body = msgspec.json.encode(answer(**parameters))
-            elif endpoint.form:
-                body = answer(**parameters).encode()
-            else:
-                body = msgspec.json.encode(answer(**parameters))
+            is_slow = endpoint.is_slow or any(parameters.get(name) for name in SLOW)
+            with self._turn() if is_slow else nullcontext():
+                found = answer(**parameters)
+                body = found.encode() if endpoint.form else msgspec.json.encode(found)
             return self._whole(start, 200, body, endpoint.form or JSON)
         except Exception as error:
             status, told = _told(error, environ)
@@ -82,7 +82,7 @@ class Application:
 
     def _whole(self, start: Start, status: int, body: bytes, form: str = JSON) -> list[bytes]:
         length = ("Content-Length", str(len(body)))
-        start(f"{status} {REASONS[status]}", [*self._headers, ("Content-Type", form), length])
+        start(f"{status} {HTTPStatus(status).phrase}", [*self._headers, ("Content-Type", form), length])
         return [body]
 
     def _endpoint(self, environ: Environ) -> tuple[Endpoint, Mapping[str, Any]]:
@@ -99,7 +99,7 @@ class Application:
     def _turn(self) -> Iterator[None]:
         """Inside, one of the threads that may wait does so.  Raises Busy if all do."""
         if not self._waiting.acquire(blocking=False):
-            raise Busy("too many follow the daemon at once", "end some of them, or go through `mvd web`")
+            raise Busy("too many wait for the daemon at once", "end some of them, or go through `mvd web`")
         try:
             yield
         finally:
@@ -157,9 +157,12 @@ def _told(error: Exception, environ: Environ) -> tuple[int, ErrorView]:
 
 
 class _Server(UnixWSGIServer):
-    """Cuts off whoever does not read."""
+    """Cuts off whoever does not read.  Its connections are counted apart: waitress counts those of both sockets."""
 
     active_channels: dict[int, HTTPChannel]  # type: ignore[assignment]  # the stubs are wrong about it
+
+    def readable(self) -> bool:
+        return super().readable() and len(self.active_channels) < MOST_CONNECTIONS
 
     def maintenance(self, now: float) -> None:
         super().maintenance(int(now))
@@ -213,7 +216,7 @@ def _served(
         bind_socket=False,
         dispatcher=dispatcher,
         ident=None,
-        connection_limit=2 * MOST_CONNECTIONS,
+        connection_limit=3 * MOST_CONNECTIONS,  # which both sockets together never have
         max_request_body_size=LARGEST_BODY + 1,
         max_request_header_size=LARGEST_BODY,
         outbuf_overflow=UNREAD,
@@ -231,11 +234,8 @@ def listen(path: Path, group: str) -> socket.socket:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o755)
         path.unlink(missing_ok=True)
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        before = os.umask(0o177)
-        try:
-            listener.bind(str(path))
-        finally:
-            os.umask(before)
+        os.fchmod(listener.fileno(), 0o600)  # what it is bound as: a umask would be that of all threads
+        listener.bind(str(path))
         with suppress(KeyError, PermissionError):  # then it is ours alone
             os.chown(path, -1, grp.getgrnam(group).gr_gid)
             path.chmod(0o660)

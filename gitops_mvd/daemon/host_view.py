@@ -170,7 +170,7 @@ def _service(found: ServiceHealth) -> ServiceView:
         image=service.tag or service.image,
         health=found.health,
         ready=sum(it.health == Health.HEALTHY and it.state == "running" for it in instances),
-        wanted=service.replicas if not (service.is_job or service.schedule) else len(instances),
+        wanted=0 if service.is_job or service.schedule else service.replicas,
         digest=digest if digest.startswith("sha256:") else "",
         why=told_line(found.why),
         since=max((it.since for it in instances), default=0.0),

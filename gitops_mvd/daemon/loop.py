@@ -41,11 +41,11 @@ from gitops_mvd.daemon import triggers
 from gitops_mvd.daemon.answers import Answers
 from gitops_mvd.daemon.api_server import ApiThread
 from gitops_mvd.daemon.events import Events
-from gitops_mvd.daemon.metrics import MetricsApplication, MetricsThread
+from gitops_mvd.daemon.metrics import MetricsApplication, metrics_thread
 from gitops_mvd.daemon.pulse import Pulse
 from gitops_mvd.daemon.supervisor import Run, Supervisor
 from gitops_mvd.daemon.triggers import PULL_REQUEST, PUSH, RELOAD, STOP, SYNC
-from gitops_mvd.daemon.webhook import WebhookThread
+from gitops_mvd.daemon.webhook import webhook_thread
 from gitops_mvd.daemon.wiring import Wired
 from gitops_mvd.manifest import load, read_fleet
 from gitops_mvd.state import suspension
@@ -100,7 +100,7 @@ class Daemon:
         self._poll = schedule.Scheduler()
         self._retry: Retry | None = None
         self._warnings: dict[str, str] = {}  # what does not answer now -> the error
-        self._suspended = Suspensions()  # as the last pass has found it
+        self._suspended = Suspensions()  # as this pass has found it
         self._last_summary = ""
         self._notify = sdnotify.SystemdNotifier()
         self._pulse = Pulse(self._notify.notify)
@@ -142,14 +142,14 @@ class Daemon:
         api = ApiThread(self.answers, wired.settings_path, Path(wired.settings.run))
         yield "api", api.run, api.wake
         if metrics := wired.settings.metrics:
-            port = MetricsThread(metrics.listen, self._metrics)
+            port = metrics_thread(metrics.listen, self._metrics)
             yield "metrics", port.run, port.wake
         if wired.traces:
             yield "traces", wired.traces.run, wired.traces.wake
         if wired.pull_requests:
             yield "pull requests", wired.pull_requests.run, wired.pull_requests.wake
         if wired.webhook:
-            webhooks = WebhookThread(wired.webhook, wired.settings.branch, post)
+            webhooks = webhook_thread(wired.webhook, wired.settings.branch, post)
             yield "webhooks", webhooks.run, webhooks.wake
 
     def _metrics(self) -> MetricsApplication:
@@ -236,6 +236,7 @@ class Daemon:
         """The report of one pass: fetch, if Git may have something new, and reconcile.  None if that failed."""
         self._wired.clock.resume()
         self._awaited = SYNC in reasons
+        self._suspended = Suspensions()  # what was found by another pass may have ended since
         operations, report, failure = self._wired.operations, None, ""
         operations.begin(reasons)
         try:

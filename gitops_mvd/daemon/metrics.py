@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import logging
-import os
-import threading
 from collections.abc import Callable, Iterable, Mapping
 from http import HTTPStatus
 from typing import TYPE_CHECKING, TypeVar
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 from gitops_mvd.api.views import DoneView, HostView
-from gitops_mvd.config.settings.section import host_and_port
 from gitops_mvd.core.errors import MvdError, Unavailable
 from gitops_mvd.core.redact import told_line
-from gitops_mvd.daemon.small_server import LogThrottle, Server, listen
+from gitops_mvd.daemon.small_server import ServerThread, answer
 from gitops_mvd.daemon.wiring import Wired
 from gitops_mvd.forges.api.limits import rate_limits
 
@@ -24,7 +21,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
-OTHER_PORT = "Change `metrics.listen` in the settings"
 
 
 def registry_of(wired: Wired, status: Callable[[], HostView]) -> CollectorRegistry:
@@ -68,48 +64,22 @@ class MetricsApplication:
     def __call__(self, environ: WSGIEnvironment, start: StartResponse) -> Iterable[bytes]:
         path = environ.get("PATH_INFO", "")
         if environ.get("REQUEST_METHOD") not in ("GET", "HEAD"):
-            return _told(start, HTTPStatus.METHOD_NOT_ALLOWED, "metrics of gitops-mvd are only read", ("Allow", "GET"))
+            return answer(start, HTTPStatus.METHOD_NOT_ALLOWED, "metrics of gitops-mvd are only read", ("Allow", "GET"))
         try:
             if path == "/metrics":
                 return self._metrics(environ, start)
             if check := self._checks.get(path):
-                return _told(start, HTTPStatus.OK, check().what)
+                return answer(start, HTTPStatus.OK, check().what)
         except MvdError as error:
-            return _told(start, HTTPStatus.SERVICE_UNAVAILABLE, told_line(str(error)))
+            return answer(start, HTTPStatus.SERVICE_UNAVAILABLE, told_line(str(error)))
         except Exception as error:
             log.error("internal error port=metrics path=%s", told_line(path, 100), exc_info=error)
-            return _told(start, HTTPStatus.INTERNAL_SERVER_ERROR, "internal error, see the log of gitops-mvd")
-        return _told(start, HTTPStatus.NOT_FOUND, f"there are /metrics, {', '.join(self._checks)}")
+            return answer(start, HTTPStatus.INTERNAL_SERVER_ERROR, "internal error, see the log of gitops-mvd")
+        return answer(start, HTTPStatus.NOT_FOUND, f"there are /metrics, {', '.join(self._checks)}")
 
 
-def _told(start: StartResponse, status: HTTPStatus, text: str, *more: tuple[str, str]) -> list[bytes]:
-    body = f"{text}\n".encode()
-    headers = [("Content-Type", "text/plain; charset=utf-8"), ("Content-Length", str(len(body))), *more]
-    start(f"{status.value} {status.phrase}", headers)
-    return [body]
-
-
-class MetricsThread:
-    """The thread that answers at the port.  It is one of its own: a port that is taken holds up no other part."""
-
-    def __init__(self, at: str, application: Callable[[], MetricsApplication]) -> None:
-        self._at = at
-        self._application = application
-        self._throttle = LogThrottle()
-        self._server: Server | None = None
-
-    def run(self, stop: threading.Event, up: Callable[[], None]) -> None:
-        """Answer until `stop`.  Raises Unavailable for a port that cannot be opened."""
-        try:
-            listener = listen(*host_and_port(self._at))
-        except OSError as error:
-            why = os.strerror(error.errno).lower() if error.errno else "unknown address"
-            raise Unavailable(f"cannot listen for Prometheus at {self._at}: {why}", OTHER_PORT) from error
-        self._server = Server(listener, self._application(), self._throttle, refused="scrape refused")
-        log.info("listening for Prometheus at=%s", self._at)
-        up()
-        self._server.run(stop)
-
-    def wake(self) -> None:
-        if self._server:
-            self._server.wake()
+def metrics_thread(at: str, application: Callable[[], MetricsApplication]) -> ServerThread:
+    """The thread that answers at the port; what makes the metrics is loaded by it."""
+    return ServerThread(
+        at, lambda throttle: application(), setting="metrics.listen", what="Prometheus", refused="scrape refused"
+    )

@@ -48,5 +48,9 @@ class ByApprise:
         if ended.status:
             last = ended.complaint.strip().rpartition("\n")[2]
             raise Unavailable(last if last.startswith("did not complete") else f"cannot send: {last or ended.status}")
-        if why := json.loads(ended.output)["why"]:
+        try:
+            why = str(json.loads(ended.output)["why"])
+        except (ValueError, KeyError, TypeError):
+            raise Unavailable("cannot send: the process that sends has ended without an answer") from None
+        if why:
             raise Unavailable(why)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import logging
+import os
 import re
 import sys
 import traceback
@@ -59,11 +59,12 @@ def send(address: str, title: str, body: str, kind: str) -> str:
 
 
 if __name__ == "__main__":
+    answer = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # whatever a plugin prints, or a program that it runs, is no part of the answer
     given = json.loads(sys.stdin.buffer.read())
     secrets = pieces(given["address"])
     try:
-        with contextlib.redirect_stdout(sys.stderr):  # whatever a plugin prints
-            why = send(**given)
-        print(json.dumps({"why": plain_line(redact(why, secrets), LONGEST_WHY)}))
+        why = send(**given)
+        print(json.dumps({"why": plain_line(redact(why, secrets), LONGEST_WHY)}), file=answer, flush=True)
     except Exception as error:
         sys.exit(redact("".join(traceback.format_exception_only(error)), secrets).strip())

@@ -6,7 +6,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from msgspec.structs import replace
 
@@ -178,11 +178,9 @@ class Operations:
         return StepView(about.app, about.service, verb, about.kind, about.name, what, began)
 
     def _new_id(self) -> int:
-        if not self._id:
-            try:
-                self._id = self._file.last_id()
-            except Unavailable:  # then nothing is kept either
-                self._id = int(self._now())
+        """One more than any of this process or of the file, which may have been removed, or written by `mvd sync`."""
+        with suppress(Unavailable):
+            self._id = max(self._id, self._file.last_id())
         self._id += 1
         return self._id
 

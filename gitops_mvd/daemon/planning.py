@@ -46,10 +46,14 @@ class InChild:
         if ended.status:
             log.warning("cannot read a pull request status=%d: %s", ended.status, ended.complaint)
             return Verdict(wrong=[f"cannot be planned: reading it {self._why(ended.status, ended.complaint)}"])
-        answer = json.loads(ended.output)
-        if "unavailable" in answer:
-            raise Unavailable(answer["unavailable"])
-        return Verdict.from_json(answer)
+        try:
+            answer = json.loads(ended.output)
+            if "unavailable" not in answer:
+                return Verdict.from_json(answer)
+        except (ValueError, KeyError, TypeError):
+            log.warning("cannot read the answer about a pull request: %s", ended.complaint)
+            return Verdict(wrong=["cannot be planned: reading it ended without an answer"])
+        raise Unavailable(answer["unavailable"])
 
     def _why(self, status: int, complaint: str) -> str:
         last = complaint.strip().rpartition("\n")[2]

@@ -58,13 +58,11 @@ class AppPreview:
             return "; ".join(filter(None, (self.why, self.health_reason)))
         return reason(Operation.RUNNING, self.why) if self.sync is Sync.UNKNOWN else self.why or self.health_reason
 
-    def as_json(self) -> dict[str, str]:
-        return {"app": self.name, "sync": self.sync, "health": self.health, "why": self.reason}
-
 
 @dataclass(frozen=True, slots=True)
 class Preview:
-    host: str
+    """The apps of this host, by their names, and the revision that they stand beside."""
+
     revision: Revision
     apps: tuple[AppPreview, ...]
 
@@ -98,7 +96,7 @@ def preview(wired: Wired, *, fetch: bool = True, ask: bool = False) -> Preview:
         )
         for candidate, decision, plan in foreseen(every, wired.host, wired.history, wired.host)
     )
-    return Preview(wired.host.name, wanted.revision, tuple(sorted(previews, key=lambda app: app.name)))
+    return Preview(wanted.revision, tuple(sorted(previews, key=lambda app: app.name)))
 
 
 def _told(app: App, previewed: AppPreview) -> AppPreview:

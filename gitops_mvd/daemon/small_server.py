@@ -7,6 +7,7 @@ yet goes if there are too many.  What is refused is one line in the log, and the
 from __future__ import annotations
 
 import logging
+import os
 import socket
 import sys
 import threading
@@ -14,13 +15,17 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import Any
-from wsgiref.types import WSGIApplication
+from wsgiref.types import StartResponse, WSGIApplication
 
 from waitress import wasyncore
 from waitress.channel import HTTPChannel
 from waitress.server import TcpWSGIServer
 from waitress.task import WSGITask
+
+from gitops_mvd.config.settings.section import host_and_port
+from gitops_mvd.core.errors import Unavailable
 
 log = logging.getLogger(__name__)
 
@@ -178,7 +183,7 @@ class Server:
     """Answers requests at the listener.
 
     `within` is the seconds that a connection may take, from its first byte to the last of the answer, and `refused`
-    what the log says of one that takes longer, or that is no request.
+    what the log says of one that takes longer, or that is no request, such as `webhook refused`.
     """
 
     def __init__(
@@ -186,18 +191,13 @@ class Server:
         listener: socket.socket,
         application: WSGIApplication,
         throttle: LogThrottle,
+        refused: str,
         within: float = CONNECTION_SECONDS,
-        refused: str = "webhook refused",
     ) -> None:
         logging.getLogger("waitress").setLevel(logging.ERROR)  # what is worth a line is logged here, and throttled
         self._known: dict[int, Any] = {}
         self._throttle = throttle
         self._server = _Server(listener, application, throttle, within, self._known, refused)
-
-    @property
-    def connections(self) -> int:
-        """How many are open."""
-        return len(self._server.active_channels)
 
     def run(self, stop: threading.Event) -> None:
         """Answer until `stop`; then the listener is closed, with all its connections."""
@@ -215,3 +215,53 @@ class Server:
         trigger: Any = self._server.trigger
         with suppress(OSError):  # it has ended
             trigger.pull_trigger()
+
+
+class ServerThread:
+    """Answers at an address in a thread of its own: a port that is taken holds up no other part.
+
+    `setting` is the key of the settings that names the address, and `what` is listened for there.  The log calls a bad
+    connection what is `refused`.
+    """
+
+    def __init__(
+        self, at: str, application: Callable[[LogThrottle], WSGIApplication], *, setting: str, what: str, refused: str
+    ) -> None:
+        self._at = at
+        self._application = application
+        self._setting = setting
+        self._what = what
+        self._refused = refused
+        self._throttle = LogThrottle()
+        self._server: Server | None = None
+
+    def run(self, stop: threading.Event, up: Callable[[], None]) -> None:
+        """Answer until `stop`.  Raises Unavailable for a port that cannot be opened."""
+        try:
+            listener = listen(*host_and_port(self._at))
+        except OSError as error:
+            why = os.strerror(error.errno).lower() if error.errno else "unknown address"
+            raise Unavailable(
+                f"cannot listen for {self._what} at {self._at}: {why}", other_port(self._setting)
+            ) from error
+        self._server = Server(listener, self._application(self._throttle), self._throttle, self._refused)
+        log.info("listening for %s at=%s", self._what, self._at)
+        up()
+        self._server.run(stop)
+
+    def wake(self) -> None:
+        if self._server:
+            self._server.wake()
+
+
+def other_port(setting: str) -> str:
+    """What to do about a port that another program has."""
+    return f"Change `{setting}` in the settings"
+
+
+def answer(start: StartResponse, status: HTTPStatus, text: str, *more: tuple[str, str]) -> list[bytes]:
+    """An answer of one line of text, as WSGI has it, with `more` headers."""
+    body = f"{text}\n".encode()
+    headers = [("Content-Type", "text/plain; charset=utf-8"), ("Content-Length", str(len(body))), *more]
+    start(f"{status.value} {status.phrase}", headers)
+    return [body]

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import http.client
 import logging
-import os
 import threading
 import time
 from collections import OrderedDict
@@ -17,11 +16,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from http import HTTPStatus
 from wsgiref.types import StartResponse, WSGIEnvironment
 
-from gitops_mvd.config.settings.section import host_and_port
-from gitops_mvd.core.errors import Unavailable
 from gitops_mvd.core.ports import Receiver
 from gitops_mvd.daemon.connections import Hooks
-from gitops_mvd.daemon.small_server import LogThrottle, Server, listen
+from gitops_mvd.daemon.small_server import LogThrottle, ServerThread, answer
 from gitops_mvd.net.line import dial
 
 log = logging.getLogger(__name__)
@@ -31,37 +28,22 @@ Answer = tuple[HTTPStatus, str]
 
 PATH = "/webhook"
 WAKING_EVENTS = frozenset({"push", "pull_request"})  # the events that the loop knows by the same names
-OTHER_PORT = "Change `webhook.listen` in the settings"
+SETTING = "webhook.listen"
 POST_ONLY = "webhooks of gitops-mvd are posted here"
 REPEAT_SECONDS = 600.0  # in which the same body is a repeated one
 MOST_REPEATS = 4096
 ANSWER_SECONDS = 3.0
 
 
-class WebhookThread:
-    """Posts events of the forge as `push` or `pull_request`."""
-
-    def __init__(self, hooks: Hooks, branch: str, post: Post) -> None:
-        self._listen = hooks.listen
-        self._throttle = LogThrottle()
-        self._application = Webhooks(hooks.receiver, hooks.secret, branch, post, self._throttle)
-        self._server: Server | None = None
-
-    def run(self, stop: threading.Event, up: Callable[[], None]) -> None:
-        """Listen until `stop`.  Raises Unavailable for a port that cannot be opened: polling goes on."""
-        try:
-            listener = listen(*host_and_port(self._listen))
-        except OSError as error:
-            why = os.strerror(error.errno).lower() if error.errno else "unknown address"
-            raise Unavailable(f"cannot listen for webhooks at {self._listen}: {why}", OTHER_PORT) from error
-        self._server = Server(listener, self._application, self._throttle)
-        log.info("listening for webhooks at=%s", self._listen)
-        up()
-        self._server.run(stop)
-
-    def wake(self) -> None:
-        if self._server:
-            self._server.wake()
+def webhook_thread(hooks: Hooks, branch: str, post: Post) -> ServerThread:
+    """The thread that posts events of the forge as `push` or `pull_request`; without its port, polling goes on."""
+    return ServerThread(
+        hooks.listen,
+        lambda throttle: Webhooks(hooks.receiver, hooks.secret, branch, post, throttle),
+        setting=SETTING,
+        what="webhooks",
+        refused="webhook refused",
+    )
 
 
 def listens(host: str, port: int) -> bool:
@@ -95,12 +77,8 @@ class Webhooks:
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         status, text = self._answer(environ)
-        body = f"{text}\n".encode()
-        headers = [("Content-Type", "text/plain; charset=utf-8"), ("Content-Length", str(len(body)))]
-        if status is HTTPStatus.METHOD_NOT_ALLOWED:
-            headers.append(("Allow", "POST"))
-        start_response(f"{status.value} {status.phrase}", headers)
-        return [body]
+        more = [("Allow", "POST")] if status is HTTPStatus.METHOD_NOT_ALLOWED else []
+        return answer(start_response, status, text, *more)
 
     def _answer(self, environ: WSGIEnvironment) -> Answer:
         came_from = str(environ.get("REMOTE_ADDR", ""))

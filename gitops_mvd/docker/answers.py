@@ -136,13 +136,17 @@ def verdict(status: int, text: str, what: str) -> MvdError:
 
 def refused_start(service: str, text: str) -> StepFailed:
     """Why a container of a service was not started, by what the engine or its client said."""
-    text = _shown(text)
-    meaning, hint = _meaning_of(text) or (StepFailed, "")
+    meaning, hint = _meaning_of(_shown(text)) or (StepFailed, "")
     if not issubclass(meaning, StepFailed):
         meaning, hint = StepFailed, ""
-    refused = meaning(f"{service}: did not start: {text}", hint)
+    refused = meaning(f"{service}: {did_not_start(text)}", hint)
     refused.service = service
     return refused
+
+
+def did_not_start(text: str) -> str:
+    """`did not start: Bind for 0.0.0.0:80 failed: ...`, of what the engine said."""
+    return f"did not start: {_shown(text)}"
 
 
 def _meaning_of(text: str) -> tuple[type[MvdError], str] | None:
@@ -257,7 +261,7 @@ def inspected(container: InspectedContainer) -> Instance:
         pid=state["Pid"],
         finished="" if state.get("FinishedAt", NEVER) == NEVER else state["FinishedAt"],
         unpublished=_unpublished(container) if state["Status"] == "running" else "",
-        refused=state.get("Error", "") if state["Status"] == "created" else "",
+        refused=state.get("Error", "") if state["Status"] in ("created", "exited") else "",  # a start takes it away
         id=container["Id"],
     )
 

@@ -15,6 +15,7 @@ from typing import Any, TypeAlias
 from gitops_mvd.core.compose import (
     LABELLED,
     LOG_DRIVER,
+    TAGGED,
     Blkio,
     DeviceRequest,
     Endpoint,
@@ -167,8 +168,8 @@ def owner(app: str, service: Service, place: Place) -> dict[str, str]:
 def log_config_of(app: str, service: Service, place: Place) -> Body:
     """The logging driver and its options.  Where no client follows the container, the engine writes to the journal.
 
-    Whatever the driver, a line can be told by its app, service, instance and revision: by the labels beside it, or by
-    the tag, which is all that syslog has.  None of it is part of a digest.
+    A line can be told by its app, service, instance and revision: by the labels beside it, or by the tag, which is all
+    that syslog has.  `awslogs` and the drivers of plugins have what they have.  None of it is part of a digest.
     """
     driver, options = log_config(service.run)
     is_named = bool(service.run.get("logging", {}).get("driver"))
@@ -176,7 +177,7 @@ def log_config_of(app: str, service: Service, place: Place) -> Body:
         options = {"tag": f"{app}/{service.name}", **options}
     elif not is_named:
         driver, options = "local", {}
-    elif driver == "syslog":
+    elif driver in TAGGED:
         options = {"tag": "/".join(filter(None, (app, service.name, "{{.Name}}", place.revision))), **options}
     if driver in LABELLED:
         options = {**options, "labels": ",".join(filter(None, (options.get("labels"), *LOG_LABELS)))}

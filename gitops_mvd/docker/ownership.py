@@ -7,7 +7,7 @@ on to whatever is run from it.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 
 from gitops_mvd.docker.answers import label
 from gitops_mvd.docker.types import ListedContainer
@@ -37,6 +37,11 @@ def renamed(listing: Iterable[ListedContainer], units: Callable[[], Collection[s
         if name := next(fitting, ""):
             found[name] = container
     return found
+
+
+def by_own_name(listing: Sequence[ListedContainer], units: Callable[[], Collection[str]]) -> dict[str, ListedContainer]:
+    """The managed containers by the name that they should have, also those that somebody gave another one."""
+    return {**renamed(listing, units), **managed(listing)}
 
 
 def strangers(listing: Iterable[ListedContainer]) -> list[ListedContainer]:

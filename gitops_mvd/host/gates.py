@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import Executor, ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, replace
 
 from gitops_mvd.core.errors import Disrupted, MvdError, StepFailed, Unavailable, Unhealthy
@@ -29,6 +29,7 @@ STARTED_WITHIN_SECONDS = 5.0  # after which a disruption is looked for: the inst
 LOOKED_AT_AFTER_SECONDS = 1.0  # after which the unit of an instance that is not started is looked at
 PAUSE_SECONDS = (0.02, 1.0)  # between two tries, at first and at last
 TRIES_AT_ONCE = 32  # of the gates of one app
+Answer = tuple[Health, str] | MvdError  # to one try
 NO_KONG = "this host has no Kong: set `kong` in its settings"
 
 
@@ -117,30 +118,61 @@ class Gates:
     def _not_over(
         self, waits: Sequence[Wait], remarks: list[str], pool: Executor, passed: Callable[[Gate], None]
     ) -> list[Wait]:
-        """Try the gates that are due, all at the same time, and judge them in their order; those still waited at."""
+        """Try the gates that are due, all at the same time; those still waited at.
+
+        Each is passed as soon as it answers so, and the others are judged in their order once all have answered.
+        """
         now = self._clock.now()
         due = [wait for wait in waits if now >= wait.next_try]
         for wait in due:
             wait.next_try = now + wait.gate.check.interval
-        answers = pool.map(self._try, due) if len(due) > 1 else map(self._try, due)
-        over = [
-            wait for wait, answer in zip(due, list(answers), strict=True) if self._is_over(wait, answer, now, remarks)
-        ]
-        for wait in over:
-            passed(wait.gate)
+        over, others = set[Wait](), dict[Wait, Answer]()
+        for wait, answer in self._answers(due, pool):
+            if not isinstance(answer, MvdError) and self._is_passed(wait, answer[0], now):
+                over.add(wait)
+                passed(wait.gate)
+            else:
+                others[wait] = answer
+        for wait in due:
+            if wait in others and self._is_given_up(wait, others[wait], now, remarks):
+                over.add(wait)
+                passed(wait.gate)
         return [wait for wait in waits if wait not in over]
 
-    def _try(self, wait: Wait) -> tuple[Health, str] | MvdError:
+    def _answers(self, waits: Sequence[Wait], pool: Executor) -> Iterator[tuple[Wait, Answer]]:
+        """The answer to one try of each, as they come; a single one needs no other thread."""
+        if len(waits) == 1:
+            yield waits[0], self._try(waits[0])
+            return
+        asked = {pool.submit(self._try, wait): wait for wait in waits}
+        for one in as_completed(asked):
+            yield asked[one], one.result()
+
+    def _try(self, wait: Wait) -> Answer:
         try:
             return self._ask(wait)
         except MvdError as error:
             return error
 
-    def _is_over(self, wait: Wait, answer: tuple[Health, str] | MvdError, now: float, remarks: list[str]) -> bool:
+    def _is_passed(self, wait: Wait, health: Health, now: float) -> bool:
+        """Has it been healthy often and long enough, with a try that began `now`?"""
+        check, about = wait.gate.check, wait.gate.resource
+        wait.row = wait.row + 1 if health is Health.HEALTHY else 0
+        wait.healthy_since = (wait.healthy_since or now) if wait.row >= check.successes else 0.0
+        hold = 0.0 if wait.is_answered and not check.spec.get("by_name") else check.hold
+        if not wait.healthy_since or now - wait.healthy_since < hold:
+            return False
+        log.info("gate passed app=%s %s %s after=%.2fs", about.app, about.name, check.probe, now - wait.began)
+        if check.probe == COMPLETED:
+            self._history.mark_job_done(about.name)
+        return True
+
+    def _is_given_up(self, wait: Wait, answer: Answer, now: float, remarks: list[str]) -> bool:
+        """Is a gate that was not passed one that need not be?  Raises why it failed if it must be."""
         try:
             if isinstance(answer, MvdError):
                 raise answer
-            return self._is_passed(wait, *answer, now)
+            return self._is_let_go(wait, *answer, now)
         except StepFailed as error:
             error.app, error.service = wait.gate.resource.app, wait.gate.resource.service
             if wait.gate.required:
@@ -149,19 +181,11 @@ class Gates:
             remarks.append(str(error))
             return True
 
-    def _is_passed(self, wait: Wait, health: Health, why: str, now: float) -> bool:
+    def _is_let_go(self, wait: Wait, health: Health, why: str, now: float) -> bool:
         """Judge a try that began `now`.  A final no fails at once; what may still become healthy is given its time."""
         gate, check, about = wait.gate, wait.gate.check, wait.gate.resource
-        wait.row = wait.row + 1 if health is Health.HEALTHY else 0
         if 0 < wait.row < check.successes:
             health, why = Health.PROGRESSING, f"was healthy {wait.row} times in a row, and not {check.successes} times"
-        wait.healthy_since = (wait.healthy_since or now) if wait.row >= check.successes else 0.0
-        hold = 0.0 if wait.is_answered and not check.spec.get("by_name") else check.hold
-        if wait.healthy_since and now - wait.healthy_since >= hold:
-            log.info("gate passed app=%s %s %s after=%.2fs", about.app, about.name, check.probe, now - wait.began)
-            if check.probe == COMPLETED:
-                self._history.mark_job_done(about.name)
-            return True
         if health is Health.DEGRADED:
             raise Unhealthy(self._cause(gate, why))
         late = now - wait.began > wait.lasts
@@ -198,6 +222,8 @@ class Gates:
             and not wait.first_start
             and self._ended_before(instance, wait)
         ):
+            if instance.refused:
+                self._raise_if_given_up(instance, wait)
             return Health.PROGRESSING, f"has not started again since it exited with code {instance.exit_code}"
         if wait.first_start and instance.started != wait.first_start:
             return Health.DEGRADED, f"{self._ended(wait)}, and was started again"

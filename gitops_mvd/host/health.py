@@ -10,6 +10,7 @@ from gitops_mvd.core.errors import Unavailable
 from gitops_mvd.core.model import App, Health, Instance, Role, Roles, Service
 from gitops_mvd.core.plan import of_role
 from gitops_mvd.core.ports import History
+from gitops_mvd.docker.answers import did_not_start
 from gitops_mvd.host.gates import PASSED_BY_ENDED, Gates
 from gitops_mvd.host.monitor import HEALTHY, Monitor, Verdict
 from gitops_mvd.host.snapshot import Snapshot
@@ -18,6 +19,7 @@ from gitops_mvd.probes import is_monitored
 from gitops_mvd.systemd.unit_files import UnitFile
 
 UNHEALTHY = {Health.DEGRADED, Health.MISSING, Health.SUSPENDED}
+START_FAILED = (126, 127, 128)  # the exit codes that an engine gives a container that it could not start
 STARTED_WITHIN_SECONDS = 60.0  # after which a container that has a unit should have been started
 
 
@@ -51,7 +53,7 @@ class HealthJudge:
         self._gates = gates
         self._history = history
         self._monitor = monitor
-        self._last_runs: dict[str, Health] = {}  # how the last run of a scheduled job ended
+        self._last_runs: dict[str, Verdict] = {}  # how the last run of each scheduled job ended
 
     def health(self, app: App) -> Health:
         """The worst of its services; UNKNOWN if Docker does not answer."""
@@ -71,7 +73,7 @@ class HealthJudge:
             return ""
         for service in app.services:
             if self._of_service(app.name, service, instances) in UNHEALTHY:
-                return f"{service.name}: {self._reason_of_service(service, instances)}"
+                return f"{service.name}: {self._reason_of_service(app.name, service, instances)}"
         starting = ((instance.service, self._verdict(instance)[1]) for instance in instances)
         return next((f"{service}: {why}" for service, why in starting if why), "")
 
@@ -81,16 +83,19 @@ class HealthJudge:
         for service in app.services:
             its = [instance for instance in instances if instance.service == service.name]
             health = self._of_service(app.name, service, instances)
-            why = self._reason_of_service(service, instances) if health in UNHEALTHY else ""
+            is_told = health in UNHEALTHY or service.schedule
+            why = self._reason_of_service(app.name, service, instances) if is_told else ""
             each = tuple((it, self._of_instance(it, service), self._why_of(it, service)) for it in its)
             yield ServiceHealth(service, health, why or next((reason for *_, reason in each if reason), ""), each)
 
     def _why_of(self, instance: Instance, service: Service) -> str:
         """Why an instance is not healthy, "" if it is."""
+        if service.schedule:
+            return self._last_run(service, instance)[1]
         if instance.state == "running" and _by_its_container(instance, service.check.probe) is Health.HEALTHY:
             return self._verdict(instance)[1]
         is_well = self._of_instance(instance, service) is Health.HEALTHY
-        return "" if is_well else _reason_of_container(instance)
+        return "" if is_well else self._reason_of_container(instance)
 
     def to_watch(self) -> list[tuple[Instance, Service]]:
         """The running instances of the last good versions whose health Docker and systemd do not show."""
@@ -106,21 +111,25 @@ class HealthJudge:
     def _of_service(self, app: str, service: Service, instances: Sequence[Instance]) -> Health:
         its = [instance for instance in instances if instance.service == service.name]
         if service.schedule:
-            return self._last_run(service, its or [Instance(service.instances(app)[0])])  # which it never was
+            return self._last_run_of(app, service, its)[0]
         if its:
             return Health.worst(self._of_instance(instance, service) for instance in its)
         is_done = service.is_job and all(map(self._history.is_job_done, service.instances(app)))
         return Health.HEALTHY if is_done else Health.MISSING
 
-    def _last_run(self, service: Service, instances: Sequence[Instance]) -> Health:
+    def _last_run_of(self, app: str, service: Service, instances: Sequence[Instance]) -> Verdict:
+        return self._last_run(service, instances[0] if instances else Instance(service.instances(app)[0]))
+
+    def _last_run(self, service: Service, instance: Instance) -> Verdict:
         """How the last run ended.  That counts until the next one has: else a failing job would turn green at each."""
-        name = instances[0].name
-        if instances[0].state == "running":
-            return self._last_runs.get(name, Health.HEALTHY)
-        self._last_runs[name] = self._gates.ask(instances[0], service.check)[0]
-        return self._last_runs[name]
+        if instance.state == "running":
+            return self._last_runs.get(instance.name, HEALTHY)
+        self._last_runs[instance.name] = self._gates.ask_once(instance, service)
+        return self._last_runs[instance.name]
 
     def _of_instance(self, instance: Instance, service: Service) -> Health:
+        if service.schedule:
+            return self._last_run(service, instance)[0]
         by_itself = _by_its_container(instance, service.check.probe)
         if instance.state == "created" and self._was_to_be_started(instance):
             return Health.DEGRADED
@@ -138,16 +147,30 @@ class HealthJudge:
     def _verdict(self, instance: Instance) -> tuple[Health, str]:
         return self._monitor.verdict(instance) if self._monitor else HEALTHY
 
-    def _reason_of_service(self, service: Service, instances: Sequence[Instance]) -> str:
+    def _reason_of_service(self, app: str, service: Service, instances: Sequence[Instance]) -> str:
         its = [instance for instance in instances if instance.service == service.name]
         if service.schedule:
-            return self._gates.ask_once(its[0], service)[1] if its else "its last run has failed"
+            return self._last_run_of(app, service, its)[1]
         unhealthy = [instance for instance in its if self._of_instance(instance, service) in UNHEALTHY]
         if not unhealthy:
             return "its container is missing"
         first = unhealthy[0]
         is_plain = first.state != "running" or _by_its_container(first, service.check.probe) in UNHEALTHY
-        return _reason_of_container(first) if is_plain else self._verdict(first)[1]
+        return self._reason_of_container(first) if is_plain else self._verdict(first)[1]
+
+    def _reason_of_container(self, instance: Instance) -> str:
+        match instance.state, instance.health:
+            case "running", "unhealthy":
+                return "its healthcheck says unhealthy"
+            case "created", _:
+                refused = self._snapshot.refused(instance)
+                return did_not_start(refused) if refused else "its container was never started"
+            case (("exited" | "dead" | "restarting"), _):
+                is_of_a_start = instance.exit_code in START_FAILED and instance.state == "exited"
+                refused = self._snapshot.refused(instance) if is_of_a_start else ""
+                return did_not_start(refused) if refused else f"exited with code {instance.exit_code}"
+            case state, _:
+                return f"its container is {state}"
 
 
 def _by_its_container(instance: Instance, probe: str) -> Health:
@@ -162,15 +185,3 @@ def _by_its_container(instance: Instance, probe: str) -> Health:
             return Health.SUSPENDED
         case _:
             return Health.DEGRADED
-
-
-def _reason_of_container(instance: Instance) -> str:
-    match instance.state, instance.health:
-        case "running", "unhealthy":
-            return "its healthcheck says unhealthy"
-        case (("exited" | "dead" | "restarting"), _):
-            return f"exited with code {instance.exit_code}"
-        case "created", _:
-            return "its container was never started"
-        case state, _:
-            return f"its container is {state}"

@@ -31,7 +31,7 @@ SHORTEST_INTERVAL_SECONDS = 2.0  # whatever a manifest's own `interval` says
 EARLY_SHARE = 0.2  # of its pause, by which a try may come early, beside another: half of its cost is to wake up
 FIRST_TRY_WITHIN_SECONDS = 5.0  # new instances are spread over this time
 # The ways are asked with the try of the probe that is nearest to that: half of what a try costs is to wake up.
-PORTS_EVERY_SECONDS = 50.0
+PORTS_EVERY_SECONDS = 60.0
 ROUTE_EVERY_SECONDS = 170.0  # a request through Kong costs three times as much
 WAYS_TRY_PAUSE_SECONDS = 0.5  # between the tries after a deploy
 WORKERS = 32  # tries at once: 50 that hang for 2 s each are asked in 4 s, and told in 40 s

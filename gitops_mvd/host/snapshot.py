@@ -6,6 +6,7 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 
 from gitops_mvd.core.errors import Unavailable
 from gitops_mvd.core.model import Instance, Resource, Role, Roles
@@ -76,6 +77,13 @@ class Snapshot:
     def every_instance(self) -> Mapping[str, Sequence[Instance]]:
         """The containers of every app as they are now, by app.  Raises Unavailable."""
         return self._look_at_instances() if self._changed else self._instances
+
+    def refused(self, instance: Instance) -> str:
+        """Why the engine has not started a container, which no listing says; "" if it has, or does not answer."""
+        with suppress(Unavailable):
+            found = self._engine.instance(instance.name)
+            return found.refused if found else ""
+        return ""
 
     def everything(self) -> list[Resource]:
         """All that was found of every app."""

@@ -19,7 +19,7 @@ from gitops_mvd.docker.aliases import NO_ALIASES
 from gitops_mvd.docker.answers import label, port_of
 from gitops_mvd.docker.claims import claims
 from gitops_mvd.docker.create import Place, endpoint_body, request, seccomp_profiles, too_new
-from gitops_mvd.docker.ownership import managed, name_of, renamed
+from gitops_mvd.docker.ownership import by_own_name, name_of
 from gitops_mvd.docker.types import ListedContainer
 from gitops_mvd.kinds import Tools
 from gitops_mvd.secrets.store import as_text
@@ -65,16 +65,14 @@ class Containers:
 
     def _containers(self) -> dict[str, ListedContainer]:
         """The managed containers by the name that they should have."""
-        listing = self._engine.containers()
-        return {**renamed(listing, self._units.names), **managed(listing)}
+        return by_own_name(self._engine.containers(), self._units.names)
 
     def _containers_for(self, changes: Sequence[Change]) -> dict[str, ListedContainer]:
         """The same, as far as they matter to some changes: to make one, those of other apps are not looked at."""
         apps = {change.resource.app for change in changes}
         if len(apps) != 1 or any(change.to is None for change in changes):
             return self._containers()
-        listing = self._engine.containers_of(apps.pop())
-        return {**renamed(listing, self._units.names), **managed(listing)}
+        return by_own_name(self._engine.containers_of(apps.pop()), self._units.names)
 
     def prepare(self, changes: Sequence[Change]) -> None:
         """Nothing: what is refused, is refused by `apply`, before anything stops."""

@@ -34,7 +34,7 @@ from gitops_mvd.docker.aliases import Aliases
 from gitops_mvd.docker.answers import label, port_of, refused_start
 from gitops_mvd.docker.command_line import equivalent, rejoins
 from gitops_mvd.docker.create import Place
-from gitops_mvd.docker.ownership import managed, renamed
+from gitops_mvd.docker.ownership import by_own_name, managed
 from gitops_mvd.docker.possible import Possible
 from gitops_mvd.docker.starts import Starts
 from gitops_mvd.docker.taken import Taken, ports_of
@@ -49,6 +49,7 @@ from gitops_mvd.systemd.unit import (
     SYSTEMD,
     Header,
     container_in,
+    ends_left,
     joined,
     parse,
     render,
@@ -109,7 +110,7 @@ class Units:
                 state = LOST
             elif state == RUNNING and container and self._aliases.is_staged(container):
                 state = STAGED
-            elif state == RUNNING and file.has_secret:
+            elif state == RUNNING and (file.has_secret or _starts_in_vain(file, unit, container)):
                 state = OUTDATED
             spec = UnitSpec(digest=header.digest, port=port, state=state, grace=header.grace)
             if override.by:
@@ -118,8 +119,7 @@ class Units:
 
     def _containers(self, files: Mapping[str, UnitFile]) -> dict[str, ListedContainer]:
         """The containers of the instances, also of those that somebody gave another name."""
-        listing = self._engine.containers()
-        return {**renamed(listing, files.keys), **managed(listing)}
+        return by_own_name(self._engine.containers(), files.keys)
 
     def _containers_of(self, wanted: Iterable[Resource]) -> dict[str, ListedContainer]:
         """The containers of the apps of some instances, by name, without those that somebody gave another name."""
@@ -259,8 +259,8 @@ class Units:
     def _text(self, wanted: Resource, found: UnitFile | None, container: ListedContainer | None) -> str:
         """The text to have.  One that was found and not tampered with stays, whichever version of mvd wrote it.
 
-        Unless that version had units make their containers, or left a secret in its comment, or the container is
-        another one by now, or somebody else is to follow it.
+        Unless that version had units make their containers, or not end what an earlier start has left, or left a secret
+        in its comment, or the container is another one by now, or somebody else is to follow it.
         """
         if isinstance(wanted.payload, UnitFile):
             return wanted.payload.text
@@ -272,6 +272,7 @@ class Units:
             and (found.header.digest, found.header.port, found.header.follows)
             == (spec["digest"], spec["port"], follows)
             and not found.has_secret
+            and not _ends_nothing(found)
             and container_in(found.text) in ("", its_id)
         ):
             return found.text
@@ -355,6 +356,17 @@ def _state(header: Header, unit: Unit | None, container: ListedContainer | None,
     if header.at_boot and not linked:
         return "disabled"
     return RUNNING if is_current else OUTDATED if container else "stopped"
+
+
+def _ends_nothing(file: UnitFile) -> bool:
+    """Is it the unit of an older version, which does not end what an earlier start of its container has left?"""
+    return file.header.follows == SYSTEMD and not ends_left(file.text)
+
+
+def _starts_in_vain(file: UnitFile, unit: Unit | None, container: ListedContainer | None) -> bool:
+    """May such a unit ask for a start again and again, which the engine refuses because of what was left?"""
+    is_starting = unit is not None and unit.active == "activating"
+    return is_starting and container is not None and container["State"] in ENDED and _ends_nothing(file)
 
 
 def _shape(text: str) -> str:

@@ -20,4 +20,5 @@ class Commits:
         """
         good = self._history.last_good(app)
         is_good = good and any(instance in service.instances(app) for service in good.services)
-        return (self._history.approved_at(good) if good and is_good else "") or self.followed
+        came = self._history.runs_since(app) if is_good else None
+        return came[0] if came else self.followed

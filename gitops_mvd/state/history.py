@@ -306,11 +306,6 @@ class SqliteHistory:
         between = next((event for event in self.events(50, app.name) if event.commit != commit), None)
         return str(ran) if between and between.operation in UNDONE else ""
 
-    def approved_at(self, app: App) -> str:
-        """The commit with which this version last came and worked, "" if nobody remembers it."""
-        rows = self._ask("SELECT commit_id FROM ran WHERE app = ? AND version = ?", app.name, app.version)
-        return str(rows[0][0]) if rows else ""
-
     def failure_of(self, app: App) -> Failure | None:
         where = "WHERE app = ? AND version = ?"
         return next(iter(self._read("condemned", "why", _failure, where, app.name, app.version)), None)

@@ -27,7 +27,6 @@ SCHEMA = Schema(
 CREATE TABLE IF NOT EXISTS operation (
     id INTEGER PRIMARY KEY, commit_id TEXT NOT NULL, apps TEXT NOT NULL, head TEXT NOT NULL, steps TEXT NOT NULL
 ) STRICT;
-CREATE INDEX IF NOT EXISTS operation_by_commit ON operation (commit_id, id);
 CREATE TABLE IF NOT EXISTS revision (
     commit_id TEXT PRIMARY KEY, json TEXT NOT NULL, at REAL NOT NULL
 ) STRICT;
@@ -63,7 +62,10 @@ class OperationsFile:
                 "INSERT OR REPLACE INTO operation VALUES (?, ?, ?, ?, ?)",
                 *(operation.id, operation.commit.commit, apps, head, steps),
             )
-            self._ask("DELETE FROM operation WHERE id <= ?", operation.id - MOST_OPERATIONS)
+            self._ask(
+                "DELETE FROM operation WHERE id NOT IN (SELECT id FROM operation ORDER BY id DESC LIMIT ?)",
+                MOST_OPERATIONS,
+            )
 
     def operation(self, id: int) -> OperationView | None:
         """One operation with its steps."""
@@ -91,7 +93,9 @@ class OperationsFile:
         return found
 
     def save_revision(self, revision: Revision) -> None:
-        """Keep who wrote a commit, and what it says."""
+        """Keep who wrote a commit, and what it says; nothing is written if that is kept already."""
+        if self.revision(revision.commit) == revision:
+            return
         self._ask(
             "INSERT OR REPLACE INTO revision VALUES (?, ?, ?)",
             revision.commit,

@@ -46,7 +46,16 @@ def until(written: str, since: datetime) -> datetime:
 
 
 def path(settings: Path, app: str = "") -> Path:
-    """The file that suspends an app, or the server, for the settings at that path."""
+    """The file that suspends an app, or the server, for the settings at that path.
+
+    Raises StepFailed for what is no name of a file there.
+    """
+    if "/" in app or "\0" in app or app.startswith("."):
+        raise StepFailed(f"not the name of an app: {app}")
+    return _file(settings, app)
+
+
+def _file(settings: Path, app: str) -> Path:
     return settings.with_name(f"{NAME}.{app}" if app else NAME)
 
 
@@ -57,14 +66,15 @@ def suspended(settings: Path) -> Suspensions:
 
 def suspend(settings: Path, suspension: Suspension, app: str = "") -> None:
     """Suspend an app, or the server.  Raises StepFailed for what is no name, Unavailable if it cannot be written."""
-    if "/" in app or app.startswith("."):
-        raise StepFailed(f"not the name of an app: {app}")
     text = json.dumps(suspension.as_json(), indent=2, ensure_ascii=False)
     write(path(settings, app), Entry(f"{text}\n".encode(), 0o644))
 
 
 def resume(settings: Path, app: str = "") -> bool:
-    """End the suspension of an app, or of the server; False if it was not suspended.  Raises Unavailable."""
+    """End the suspension of an app, or of the server; False if it was not suspended.
+
+    Raises StepFailed for what is no name, Unavailable if it cannot be read or removed.
+    """
     file = path(settings, app)
     found = _read(file)
     if found:
@@ -75,9 +85,9 @@ def resume(settings: Path, app: str = "") -> bool:
 def without_ended(settings: Path) -> Suspensions:
     """The same; the files of what has ended by itself are removed, as far as this process may."""
     found = _every(settings)
-    with suppress(Unavailable):
-        for app in [app for app, it in found.items() if it.is_over(datetime.now(UTC))]:
-            remove(path(settings, app))
+    for app in [app for app, it in found.items() if it.is_over(datetime.now(UTC))]:
+        with suppress(MvdError):
+            remove(_file(settings, app))
     return _lasting(found)
 
 
@@ -93,7 +103,7 @@ def _every(settings: Path) -> dict[str, Suspension]:
     with readable(folder):
         names = sorted(it.name for it in folder.iterdir()) if folder.exists() else []
     apps = [name.removeprefix(f"{NAME}.") for name in names if name.startswith(f"{NAME}.")]
-    return {app: found for app in ("", *apps) if (found := _read(path(settings, app)))}
+    return {app: found for app in ("", *apps) if (found := _read(_file(settings, app)))}
 
 
 def _read(file: Path) -> Suspension | None:

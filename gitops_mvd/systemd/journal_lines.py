@@ -34,6 +34,8 @@ def journal_lines(
 ) -> Iterator[LogLine | None]:
     """What `app` or `app/service` printed, the oldest line first; None now and then, while nothing comes.
 
+    It is the output of containers that gitops-mvd manages, and of nothing else on this server.
+
     `after` is the cursor of a line, behind which it begins; else it begins with the last `lines`, of those that were
     printed `since` then, in seconds since 1970.  To `follow` goes on
     until `is_over`.  Raises Unavailable where journalctl cannot be run, MvdError where there is no such output.
@@ -84,7 +86,7 @@ def _entries(output: int, is_over: Callable[[], bool]) -> Iterator[bytes]:
 
 
 def _line(entry: bytes) -> LogLine | None:
-    """A line of an entry; None for one that is none."""
+    """A line of an entry; None for one that is none, or that no container of ours printed."""
     try:
         fields: dict[str, Any] = json.loads(entry)
         at = int(fields["__REALTIME_TIMESTAMP"]) / 1e6
@@ -92,6 +94,8 @@ def _line(entry: bytes) -> LogLine | None:
         return None
     app, _, service = _text(fields.get("SYSLOG_IDENTIFIER")).partition("/")
     instance = _text(fields.get("CONTAINER_NAME")) or _text(fields.get("_SYSTEMD_UNIT")).removesuffix(".service")
+    if not instance.startswith(f"mvd-{app}-{service}-"):  # somebody else's tag is like that of ours
+        return None
     text = told_line(without_colours(_text(fields.get("MESSAGE")).rstrip("\r\n")), LONGEST_LINE)
     return LogLine(at, told_line(app), told_line(service), told_line(instance), text, _text(fields.get("__CURSOR")))
 

@@ -32,31 +32,16 @@ def written_by(unit: str) -> tuple[str, ...]:
     return f"CONTAINER_NAME={unit.removesuffix('.service')}", "+", f"_SYSTEMD_UNIT={unit}"
 
 
-def journal_command(name: str, lines: int, follow: bool) -> list[str]:
-    """The command that shows the output of `app` or `app/service`, of all its versions.
-
-    Raises MvdError if there is none, unless it is to `follow` what may come.
-    """
-    options = [f"--lines={lines}", *(["--follow"] if follow else [])]
-    return [
-        "journalctl",
-        "--quiet",
-        "--output=short-iso",
-        *options,
-        *(f"--identifier={one}" for one in identifiers_of(name, or_to_come=follow)),
-    ]
-
-
 def identifiers_of(name: str, *, or_to_come: bool = False) -> list[str]:
-    """What the output of `app` or `app/service` is found by in the journal.
+    """What the output of `app` or `app/service` is found by in the journal: `app/service`, and no other program's name.
 
     Raises MvdError if there is none, unless it may be `or_to_come`.
     """
     known = printed("journalctl", "--quiet", "--field=SYSLOG_IDENTIFIER").splitlines()
-    theirs = [identifier for identifier in known if f"{identifier}/".startswith(f"{name}/")]
-    if not theirs and not or_to_come:
+    theirs = [it for it in known if it.count("/") == 1 and f"{it}/".startswith(f"{name}/")]
+    if not theirs and (not or_to_come or name.count("/") > 1):
         raise MvdError(f"no output of {name} in the journal", "Apps of this server: mvd status")
-    return theirs or [name]
+    return theirs or [name if "/" in name else f"{name}/"]
 
 
 def printed(*argv: str) -> str:

@@ -224,6 +224,12 @@ _END_LEFT = """\\
         done; } 2>/dev/null; \\
 """
 
+
+def ends_left(text: str) -> bool:
+    """Does a unit end what an earlier start of its container has left?  Those of older versions do not."""
+    return _END_LEFT in text
+
+
 # $0 is the name, $1 the digest, $2 the id, or "".  The engine is asked to start it, if that was not just done.  If it
 # refuses that, what is left of an earlier start ends, and systemd tries again.  One that is gone may have left its name
 # and digest to another one.  A shim that is followed is a child of PID 1, and says itself whose it is.

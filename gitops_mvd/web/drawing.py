@@ -88,7 +88,7 @@ def _told(service: ServiceView) -> str:
     ways = ", ".join(match for route in service.routes for match in route.matches)
     by = f"Kong leads {ways} to {service.name}. " if ways else ""
     of = ", ".join(f"{it.name} is {it.health}" for it in service.instances) or "no instance"
-    return f"{by}{service.name}: {service.ready} of {service.wanted} ready; {of}."
+    return f"{by}{service.name}: {_ready(service)}; {of}."
 
 
 def _spread(first: int, height: int, number: int) -> Iterable[float]:
@@ -102,8 +102,12 @@ def _middle(first: int, height: int) -> float:
 
 def _service_node(service: ServiceView, middle: float) -> _Node:
     health = service.health if not _is_left(service.instances) else str(Health.PROGRESSING)
-    below = f"{service.ready} of {service.wanted} ready" if service.wanted else service.schedule
-    return _Node("service", middle, service.name, below, health)
+    return _Node("service", middle, service.name, _ready(service), health)
+
+
+def _ready(service: ServiceView) -> str:
+    """`1 of 2 ready`, or when it runs if it does not all the time."""
+    return f"{service.ready} of {service.wanted} ready" if service.wanted else service.schedule or "a job"
 
 
 def _is_left(instances: Sequence[InstanceView]) -> bool:

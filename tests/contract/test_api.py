@@ -10,9 +10,11 @@ import stat
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -30,6 +32,7 @@ from gitops_mvd.api.views import (
 from gitops_mvd.core.errors import Unavailable
 from gitops_mvd.core.redact import learn
 from gitops_mvd.daemon import api_server
+from gitops_mvd.daemon.answers import Answers
 from gitops_mvd.daemon.loop import Daemon
 from gitops_mvd.daemon.triggers import SYNC
 from gitops_mvd.daemon.wiring import Wired
@@ -214,6 +217,22 @@ def test_what_is_no_question_ends_in_an_answer(passed: Served, request_line: byt
     assert said.split(b" ", 2)[1] == answer
 
 
+@pytest.mark.parametrize(
+    "target",
+    ["/v1/explain?name=a%00b", "/v1/logs?name=a%00b", "/v1/logs?name=app&after=%00", "/v1/history?app=%00"],
+)
+def test_a_word_with_a_nul_in_it_is_refused(passed: Served, target: str) -> None:
+    said = passed.raw(f"GET {target} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
+    assert said.split(b" ", 2)[1] == b"400"
+
+
+@pytest.mark.parametrize("app", ["../config.yaml", "a/b", ".shop", "sh\0p"])
+def test_what_is_no_name_of_an_app_is_not_resumed(passed: Served, app: str) -> None:
+    with pytest.raises(Refused) as refused:
+        passed.api.ask("resume", DoneView, app=app)
+    assert refused.value.status == 400
+
+
 @pytest.mark.parametrize("body", [b"[]", b"{", b'{"by": 1}', b'{"app": null}', b"[" * 60_000])
 def test_a_body_that_is_wrong_is_refused(passed: Served, body: bytes) -> None:
     head = b"POST /v1/suspend HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: %d\r\n\r\n" % len(body)
@@ -259,12 +278,43 @@ def test_more_than_the_most_that_may_wait_are_told_so_and_all_others_are_answere
     while len(answers) < 5:
         time.sleep(0.01)
     assert passed.api.ask("status", HostView).apps
+    for name, given in (("plan", {}), ("explain", {"name": "app"}), ("doctor", {}), ("status", {"ask": True})):
+        with pytest.raises(Refused, match="too many wait for the daemon"):
+            passed.api.ask(name, object, **given)
     passed.wired.changes.note()
     for thread in threads:
         thread.join(30)
     refused = [answer for answer in answers if isinstance(answer, Refused)]
     assert len(refused) == 5
     assert {error.status for error in refused} == {503}
+
+
+def test_all_probes_are_asked_for_one_after_the_other(passed: Served) -> None:
+    asking, most = 0, 0
+
+    def ask_now() -> dict[str, Any]:
+        nonlocal asking, most
+        asking += 1
+        most = max(most, asking)
+        time.sleep(0.05)
+        asking -= 1
+        return {}
+
+    monitor: Any = SimpleNamespace(ask_now=ask_now)
+    wired = replace(passed.wired, monitor=monitor)
+    answers = Answers(wired, wired.operations, wired.views, passed.daemon.events, wired.changes)
+    with ThreadPoolExecutor(5) as pool:
+        assert all(view.apps for view in pool.map(answers.status, [True] * 5))
+    assert most == 1
+
+
+def test_whoever_fills_the_socket_that_reads_keeps_nobody_from_the_one_that_acts(passed: Served) -> None:
+    with ExitStack() as parts:
+        for _ in range(3 * api_server.MOST_CONNECTIONS):
+            idle = parts.enter_context(socket.socket(socket.AF_UNIX))
+            idle.connect(str(passed.folder / "api.sock"))
+            idle.sendall(b"GET /v1/st")
+        assert "reconciles now" in passed.api.ask("sync", DoneView, by="anna", timeout=10).what
 
 
 def test_a_connection_that_says_nothing_holds_up_nobody(passed: Served) -> None:

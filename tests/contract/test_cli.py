@@ -24,7 +24,7 @@ from gitops_mvd.core.model import ThreadState, digest
 from gitops_mvd.core.notice import Notice, What
 from gitops_mvd.daemon.loop import Daemon
 from gitops_mvd.daemon.mailbox import Mailbox
-from gitops_mvd.daemon.webhook import WebhookThread
+from gitops_mvd.daemon.webhook import webhook_thread
 from gitops_mvd.daemon.wiring import wire
 from gitops_mvd.state.history import SqliteHistory
 from gitops_mvd.state.notices import Notices
@@ -353,8 +353,8 @@ def test_the_plan_of_what_cannot_work_says_why_and_ends_with_1(newcomer: Newcome
 
 
 def test_what_is_done_otherwise_is_noted_in_plan_and_explanation(newcomer: Newcomer) -> None:
-    service = "{image: registry.local/hello:1, container_name: xx}"
-    files = {"apps/hello/compose.yaml": f"services:\n  web: {service}\n", "apps/hello/compose.override.yaml": "{}"}
+    services = "  web: {image: registry.local/hello:1, container_name: xx}\n  worker: {image: registry.local/hello:1}\n"
+    files = {"apps/hello/compose.yaml": f"services:\n{services}", "apps/hello/compose.override.yaml": "{}"}
     terminal, commit = newcomer.terminal, newcomer.repository.commit(files)
     plan = terminal.mvd("plan")
     notes = [line for line in plan.out.splitlines() if line.startswith("# note: ")]
@@ -364,8 +364,8 @@ def test_what_is_done_otherwise_is_noted_in_plan_and_explanation(newcomer: Newco
     ], plan
     assert json.loads(terminal.mvd("plan", "--json").out)["notes"]["hello"] == [note[8:] for note in notes], commit
     explained = terminal.mvd("explain").out.splitlines()
-    assert f"  note        {notes[1][8:]}" in explained
-    assert f"  note        {notes[0][8:]}" in explained
+    told = [line for line in explained if "note" in line]
+    assert told == [f"hello: note: {notes[1][8:]}", f"hello: note: {notes[0][8:]}"], "each once, however many services"
     web = json.loads(terminal.mvd("explain", "hello/web", "--json").out)["hello"]["web"]
     assert web["notes"] == [notes[1][8:], notes[0][8:]]
 
@@ -592,7 +592,7 @@ def test_the_doctor_finds_the_daemon_that_listens_for_webhooks(hooked: Newcomer)
     config = hooked.terminal.config
     wired = wire(read(str(config), config.read_bytes()), config)
     assert wired.webhook
-    thread = WebhookThread(wired.webhook, "main", Mailbox().post)
+    thread = webhook_thread(wired.webhook, "main", Mailbox().post)
     with kept(thread.run, thread.wake) as is_open:
         assert is_open.wait(10)
         said = hooked.terminal.mvd("doctor")

@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import socket
 import subprocess
 import threading
 from collections.abc import Iterator
@@ -21,6 +22,7 @@ from gitops_mvd.core.errors import NotNow, StepFailed, Unavailable
 from gitops_mvd.core.model import App, Change, Service
 from gitops_mvd.daemon.mailbox import Interruptible
 from gitops_mvd.docker.client import Engine
+from gitops_mvd.host.health import START_FAILED
 from gitops_mvd.kinds.image import Images
 from gitops_mvd.kinds.network import Networks
 from gitops_mvd.kinds.volume import Volumes
@@ -122,6 +124,37 @@ def test_an_image_with_a_container_of_somebody_else_is_left_in_peace(engine: Eng
     finally:
         docker("rm", "by-hand")
         docker("rmi", os.environ["MVD_IMAGE"])
+
+
+def test_why_a_container_did_not_start_is_known_whether_it_ran_before_or_not(engine: Engine) -> None:
+    name, port = "mvd-shop-web-00000001", 18_099
+    image = engine.resolve(os.environ["MVD_IMAGE"])
+    engine.pull(image)
+    owner = {"app": "shop", "service": "web", "digest": "00000001".ljust(64, "0")}
+    labels = [f"--label=io.gitops-mvd.{key}={value}" for key, value in owner.items()]
+    docker("create", "--name", name, *labels, "--publish", f"127.0.0.1:{port}:80", image)
+    told = []
+    try:
+        for state in ("created", "exited"):
+            with socket.create_server(("127.0.0.1", port)), pytest.raises(subprocess.CalledProcessError):
+                docker("start", name)
+            there = engine.instance(name)
+            assert there
+            assert there.state == state
+            told.append(there.refused)
+            assert state == "created" or engine.instances()[name].exit_code in START_FAILED
+            docker("start", name)
+            there = engine.instance(name)
+            assert there
+            assert (there.state, there.refused) == ("running", "")
+            docker("kill", name)
+            there = engine.instance(name)
+            assert there
+            assert (there.state, there.refused) == ("exited", "")
+    finally:
+        docker("rm", "--force", name)
+        docker("rmi", image)
+    assert all("address already in use" in why for why in told), told
 
 
 def test_a_network_or_volume_of_somebody_else_is_not_taken_over(engine: Engine) -> None:

@@ -405,6 +405,9 @@ def failure(url: str, token: str = TOKEN) -> MvdError:
         (403, {"X-RateLimit-Remaining": "0", "X-RateLimit-Reset": "in 690 s"}, b"API rate limit exceeded", 100),
         (403, {}, b'{"message": "You have exceeded a secondary rate limit."}', 60),
         (429, {"Retry-After": "soon"}, b"", 60),
+        (429, {"Retry-After": "-5"}, b"", 60),
+        (429, {"Retry-After": "9" * 5000}, b"", 60),
+        (429, {"X-RateLimit-Remaining": "9" * 5000, "RateLimit-Limit": "-1"}, b"", 60),
     ],
 )
 def test_a_rate_limit_says_when_to_come_again(code: int, headers: dict[str, str], content: bytes, least: int) -> None:
@@ -413,6 +416,14 @@ def test_a_rate_limit_says_when_to_come_again(code: int, headers: dict[str, str]
         error = failure(url)
     assert isinstance(error, RateLimited)
     assert least <= error.retry_after <= 700
+
+
+def test_a_forge_that_wants_to_be_left_alone_for_years_is_asked_again_after_an_hour() -> None:
+    for headers in ({"Retry-After": "9" * 12}, {"X-RateLimit-Remaining": "0", "X-RateLimit-Reset": "9" * 12}):
+        with answering(429, headers, b"") as (url, _):
+            error = failure(url)
+        assert isinstance(error, RateLimited)
+        assert error.retry_after == 3600
 
 
 def test_a_page_of_html_is_one_line_without_its_tags() -> None:

@@ -130,6 +130,16 @@ def test_one_that_takes_too_much_is_told_and_the_others_are_planned(limits: Limi
     assert "services.web.nonsense" in two
 
 
+def test_one_whose_reader_ends_without_an_answer_is_told(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "sitecustomize.py").write_text("import os\nos._exit(0)\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    world.propose(1, world.objects.app())
+    world.looking(InChild(world.settings)).look(world.source.fetch(), lambda: False)
+    assert world.told() == [(Operation.FAILED, "cannot be planned: reading it ended without an answer")]
+
+
 def test_the_branch_is_followed_while_a_pull_request_is_read(world: World) -> None:
     world.propose(1, world.objects.app())
     reads, ends, given_up = threading.Event(), threading.Event(), threading.Event()

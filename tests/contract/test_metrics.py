@@ -29,7 +29,7 @@ from gitops_mvd.config.settings.metrics import Metrics
 from gitops_mvd.core.errors import Unavailable
 from gitops_mvd.daemon import small_server
 from gitops_mvd.daemon.loop import Daemon
-from gitops_mvd.daemon.metrics import MetricsThread
+from gitops_mvd.daemon.metrics import metrics_thread
 from gitops_mvd.daemon.small_server import LogThrottle, Server, listen
 from gitops_mvd.daemon.triggers import SYNC
 from gitops_mvd.forges.api import limits
@@ -177,14 +177,14 @@ def test_a_pass_is_counted_and_timed(served: Served) -> None:
 def test_restarts_and_rate_limits_are_shown(served: Served) -> None:
     [(labels, before), *_] = served.samples()["mvd_container_restarts_total"]
     assert before == 0
-    limits.forget()  # what forges of other tests have said in this process
+    limits._last.clear()  # what forges of other tests have said in this process
     for action in ("die", "start"):
         served.daemon._wired.counts.container(action, labels["container"])
     limits.note("GitHub at api.github.com", {"X-RateLimit-Remaining": "17", "X-RateLimit-Limit": "5000"})
     try:
         found = served.samples()
     finally:
-        limits.forget()
+        limits._last.clear()
     assert (labels, 1.0) in found["mvd_container_restarts_total"]
     assert found["mvd_forge_rate_limit_remaining_requests"] == [({"forge": "GitHub at api.github.com"}, 17.0)]
     assert "mvd_forge_rate_limit_remaining_requests" not in served.samples()
@@ -232,7 +232,7 @@ def test_promtool_finds_nothing_to_lint(served: Served, promtool: str) -> None:
     try:
         _, _, body = served.get("/metrics")
     finally:
-        limits.forget()
+        limits._last.clear()
     checked = subprocess.run([promtool, "check", "metrics"], input=body, capture_output=True)
     assert (checked.returncode, checked.stdout, checked.stderr) == (0, b"", b"")
 
@@ -296,9 +296,9 @@ def test_whoever_does_not_read_is_cut_off_in_the_middle() -> None:
     server = Server(listener, much, LogThrottle(), within=0.5, refused="scrape refused")
     with serving(server), socket.create_connection(listener.getsockname(), timeout=30) as client:
         client.sendall(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n")
-        while not server.connections:
+        while not server._server.active_channels:
             time.sleep(0.01)
-        while server.connections:
+        while server._server.active_channels:
             time.sleep(0.01)
         got = 0
         with suppress(ConnectionResetError):
@@ -310,7 +310,7 @@ def test_whoever_does_not_read_is_cut_off_in_the_middle() -> None:
 def test_a_port_that_is_taken_is_an_error_that_says_what_to_change() -> None:
     with listen("127.0.0.1", 0) as taken:
         at = f"127.0.0.1:{taken.getsockname()[1]}"
-        thread = MetricsThread(at, lambda: pytest.fail("nobody is served"))
+        thread = metrics_thread(at, lambda: pytest.fail("nobody is served"))
         with pytest.raises(Unavailable, match=f"cannot listen for Prometheus at {at}: .*Change `metrics.listen`"):
             thread.run(None, lambda: None)  # type: ignore[arg-type]  # it ends before
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import replace
 from datetime import UTC
@@ -96,6 +96,53 @@ def test_a_dead_receiver_is_told_without_its_token_and_without_names_of_a_librar
 def test_a_receiver_that_hangs_is_ended() -> None:
     with hanging() as at, pytest.raises(Unavailable, match=r"did not complete in 3 s"):
         send(f"json://{at}/?rto=60", seconds=3.0)
+
+
+STAND_IN = """
+import os
+
+class AppriseAsset:
+    def __init__(self, **options): pass
+
+class Apprise:
+    def __init__(self, asset): pass
+    def add(self, address): return True
+    def notify(self, **message):
+        {}
+        return True
+
+NotifyType = str
+"""
+
+
+@pytest.fixture
+def plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Puts a library in apprise's place that does this when it sends."""
+
+    def put(does: str) -> None:
+        (tmp_path / "apprise.py").write_text(STAND_IN.format(does))
+
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    return put
+
+
+@pytest.mark.parametrize("does", ["print('sent')", "os.system('echo sent')", "os.write(1, b'{')"])
+def test_whatever_a_plugin_prints_is_no_part_of_the_answer(plugin: Callable[[str], None], does: str) -> None:
+    plugin(does)
+    send(f"json://example.com/{SECRET}")
+
+
+def test_a_process_that_ends_without_an_answer_is_told_in_one_sentence(plugin: Callable[[str], None]) -> None:
+    plugin("os._exit(0)")
+    with pytest.raises(Unavailable, match=r"^cannot send: the process that sends has ended without an answer$"):
+        send(f"json://example.com/{SECRET}")
+
+
+def test_a_plugin_that_breaks_is_told_without_the_address(plugin: Callable[[str], None]) -> None:
+    plugin(f"raise OSError('cannot reach example.com/{SECRET}')")
+    with pytest.raises(Unavailable) as caught:
+        send(f"json://example.com/{SECRET}")
+    assert str(caught.value) == "cannot send: OSError: cannot reach example.com/***"
 
 
 def test_an_address_that_apprise_does_not_know_is_told_without_it() -> None:

@@ -30,9 +30,17 @@ from gitops_mvd.core.ports import Receiver
 from gitops_mvd.daemon.connections import Hooks
 from gitops_mvd.daemon.loop import FETCH_REASONS, Daemon
 from gitops_mvd.daemon.mailbox import Mailbox
-from gitops_mvd.daemon.small_server import LARGEST_BODY, LARGEST_HEADERS, MOST_CONNECTIONS, LogThrottle, Server, listen
+from gitops_mvd.daemon.small_server import (
+    LARGEST_BODY,
+    LARGEST_HEADERS,
+    MOST_CONNECTIONS,
+    LogThrottle,
+    Server,
+    ServerThread,
+    listen,
+)
 from gitops_mvd.daemon.triggers import PULL_REQUEST, PUSH
-from gitops_mvd.daemon.webhook import WAKING_EVENTS, Webhooks, WebhookThread, listens
+from gitops_mvd.daemon.webhook import WAKING_EVENTS, Webhooks, listens, webhook_thread
 from gitops_mvd.daemon.wiring import wire
 from tests.lab.bench.world import recorded
 from tests.lab.repository import Repository
@@ -95,7 +103,7 @@ def opened(receiver: Receiver | None = None, host: str = "127.0.0.1", **more: fl
     throttle, listener = LogThrottle(), listen(host, 0)
     door = Door(listener.getsockname()[1], host=host)
     application = Webhooks(receiver or forges.known()["github"], SECRET, "main", door.mailbox.post, throttle)
-    with serving(Server(listener, application, throttle, **more)):
+    with serving(Server(listener, application, throttle, "webhook refused", **more)):
         yield door
 
 
@@ -552,8 +560,8 @@ def test_a_port_that_was_taken_is_opened_once_it_is_free(
     assert len([line for line in lines(caplog) if "cannot listen" in line]) == 1
 
 
-def webhooks(wired: Any, mailbox: Mailbox) -> WebhookThread:
-    return WebhookThread(wired.webhook, "main", mailbox.post)
+def webhooks(wired: Any, mailbox: Mailbox) -> ServerThread:
+    return webhook_thread(wired.webhook, "main", mailbox.post)
 
 
 HOST = "127.83.7.1"  # where nobody but this test takes the port in between

@@ -96,18 +96,24 @@ def test_the_command_runs_from_it(mvd: Path) -> None:
     assert said(mvd, "validate", str(ROOT / "example-repo")) == ""
 
 
-OF_EXTRAS = ("gitops_mvd.probes.programs.kafka_lag",)  # programs that are run only where their extra is installed
+IMPORT_ALL = """
+import importlib, pkgutil, sys, gitops_mvd
+for module in pkgutil.walk_packages(gitops_mvd.__path__, "gitops_mvd."):
+    if not module.name.endswith("__main__") and not module.name.startswith(tuple(sys.argv[1:])):
+        importlib.import_module(module.name)
+"""
+PROGRAMS = "gitops_mvd.probes.programs."  # each is run by itself, and only where its extra is installed
 
 
 def test_every_module_of_it_can_be_imported(mvd: Path) -> None:
     """Each kind, probe and forge is found by name, so a dependency that is not declared would show on a server only."""
-    program = """
-import importlib, pkgutil, sys, gitops_mvd
-for module in pkgutil.walk_packages(gitops_mvd.__path__, "gitops_mvd."):
-    if not module.name.endswith("__main__") and module.name not in sys.argv:
-        importlib.import_module(module.name)
-"""
-    assert said(mvd.with_name("python"), "-c", program, *OF_EXTRAS) == ""
+    assert said(mvd.with_name("python"), "-c", IMPORT_ALL, PROGRAMS) == ""
+
+
+def test_with_its_extras_its_programs_can_be_imported_too(mvd: Path, tmp_path: Path) -> None:
+    for name in needed("gitops-mvd", {"kafka", "traces"}):
+        link(name, tmp_path)
+    assert said("env", f"PYTHONPATH={tmp_path}", mvd.with_name("python"), "-c", IMPORT_ALL) == ""
 
 
 STARTS_WITHOUT = ("docker", "git", "requests", "jeepney", "cryptography", "h2", "waitress", "watchdog")

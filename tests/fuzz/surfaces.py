@@ -257,7 +257,7 @@ def listening(kind: str) -> Iterator[tuple[int, list[str]]]:
     try:
         receiver = forges.known()[kind]
         application = Webhooks(receiver, SECRET, "main", posted.append, throttle)
-        with serving(Server(listener, application, throttle, within=4)):
+        with serving(Server(listener, application, throttle, "webhook refused", within=4)):
             yield listener.getsockname()[1], posted
     finally:
         logging.getLogger("gitops_mvd").removeHandler(heard)

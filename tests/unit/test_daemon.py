@@ -36,7 +36,7 @@ def wired(error: Exception, told: list[str], tmp_path: Any) -> Any:
 
     return SimpleNamespace(
         settings=SimpleNamespace(interval=60, repository="/srv/git"),
-        host=SimpleNamespace(name="h1"),
+        host=SimpleNamespace(name="h1", refresh=lambda: None),
         mailbox=Mailbox(),
         clock=SimpleNamespace(resume=lambda: None),
         source=SimpleNamespace(fetch=fetch),
@@ -87,6 +87,51 @@ def test_the_next_pass_is_no_later_than_the_end_of_a_suspension(
         assert daemon._retry is not None
         pauses.append(daemon._retry.at - time.monotonic())
     assert max(pauses) <= 30
+    suspension.resume(server.settings_path)
+
+
+def test_the_end_of_a_suspension_that_an_earlier_pass_has_found_causes_no_pass_after_pass(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sdnotify.SystemdNotifier", lambda: SimpleNamespace(notify=lambda told: None))
+    server = wired(StepFailed("Docker refused"), [], tmp_path)
+    server.statuses.suspend = lambda suspension: None
+    server.monitor = SimpleNamespace(pause_all=lambda: None)
+    daemon, now = Daemon(server), suspension.now()
+    fetch, server.source.fetch = server.source.fetch, lambda *, expected=False: Revision("a" * 40, "main")
+    server.follow = lambda revision, *, fetched: None
+    server.history.clear_git_failure = lambda: None
+    daemon._revision = Revision("a" * 40, "main")
+    suspension.suspend(server.settings_path, Suspension("anna", until=now + timedelta(seconds=1)))
+    daemon.reconcile_pass(frozenset({SYNC}))
+    server.source.fetch = fetch
+    daemon.reconcile_pass(frozenset({SYNC}))
+    assert daemon._retry is not None
+    assert daemon._retry.at - time.monotonic() > 1
+    suspension.resume(server.settings_path)
+
+
+def test_a_server_that_is_suspended_is_ready_and_one_whose_first_pass_has_failed_is_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sdnotify.SystemdNotifier", lambda: SimpleNamespace(notify=lambda told: None))
+    server = wired(StepFailed("Docker refused"), [], tmp_path)
+    server.statuses.suspend = lambda suspension: None
+    server.monitor = SimpleNamespace(pause_all=lambda: None)
+    server.history.git_failure = lambda: None
+    daemon = Daemon(server)
+    with pytest.raises(Unavailable, match="there was no pass yet"):
+        daemon.answers.ready()
+    daemon.reconcile_pass(frozenset({SYNC}))
+    with pytest.raises(Unavailable, match="Docker refused"):
+        daemon.answers.ready()
+    daemon._revision = Revision("a" * 40, "main")
+    suspension.suspend(server.settings_path, Suspension("anna"))
+    daemon.reconcile_pass(frozenset())
+    assert daemon.answers.ready().what == "Git answers, and there was a pass"
+    looked = daemon.answers.last.at
+    daemon.reconcile_pass(frozenset({SYNC}))
+    assert (daemon.answers.last.at, daemon.answers.last.error) == (looked, "Docker refused")
     suspension.resume(server.settings_path)
 
 

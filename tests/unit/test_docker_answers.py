@@ -13,7 +13,7 @@ import pytest
 
 from gitops_mvd.core.errors import Lacking, MvdError, NotNow, StepFailed, Unavailable
 from gitops_mvd.core.text import cause
-from gitops_mvd.docker.answers import refused_start, verdict
+from gitops_mvd.docker.answers import inspected, refused_start, verdict
 
 ANSWERS = json.loads((Path(__file__).parents[1] / "contract/fixtures/docker-answers.json").read_text())
 MEANS: dict[str, type[MvdError]] = {
@@ -48,6 +48,30 @@ def test_the_cause_of_a_start_stands_in_a_status_of_140_characters(docker: str) 
     for says, word in known:
         told = f"shop: rolled back: {refused_start('web', says).message}"[:140]
         assert word in told, told
+
+
+@pytest.mark.parametrize(
+    ("state", "refused"), [("created", "no such port"), ("exited", "no such port"), ("running", "")]
+)
+def test_why_an_engine_did_not_start_a_container_is_read_whether_it_ran_before_or_not(state: str, refused: str) -> None:
+    there = inspected(
+        {
+            "Id": "1" * 64,
+            "Name": "/mvd-shop-web-1",
+            "State": {
+                "Status": state,
+                "Error": "no such port",
+                "StartedAt": "2026-01-01T10:00:00Z",
+                "FinishedAt": "2026-01-01T11:00:00Z",
+                "ExitCode": 128,
+                "Pid": 0,
+            },
+            "Config": {"Labels": {}},
+            "HostConfig": {},
+            "NetworkSettings": {"Networks": {}},
+        }  # type: ignore[typeddict-item]
+    )
+    assert there.refused == refused
 
 
 def test_only_the_way_of_an_engine_is_left_out() -> None:

@@ -6,9 +6,16 @@ import re
 from importlib import resources
 from pathlib import Path
 
+import pytest
+
 from gitops_mvd.cli.commands import COMMANDS
 from gitops_mvd.git.tree import FolderTree
 from gitops_mvd.manifest import validate
+
+CHECKOUT = Path(__file__).parents[2]
+PAGES = sorted(
+    [*CHECKOUT.glob("*.md"), *CHECKOUT.glob("gitops_mvd/docs/**/*.md"), *CHECKOUT.glob("example-repo/**/*.md")]
+)
 
 
 def page(name: str) -> str:
@@ -29,6 +36,24 @@ def test_every_page_named_in_the_manual_is_there() -> None:
     pages = [Path(file.name).stem for file in resources.files("gitops_mvd.docs").iterdir() if file.name.endswith(".md")]
     named = {name for known in pages for name in re.findall(r"`mvd docs (\w+)`", page(known))}
     assert named <= set(pages)
+
+
+def headings(text: str) -> set[str]:
+    """The anchors of the headings of a page, as forges make them."""
+    titles = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+@pytest.mark.parametrize("file", PAGES, ids=lambda file: str(file.relative_to(CHECKOUT)))
+def test_every_link_of_a_page_leads_somewhere_and_every_heading_stands_alone(file: Path) -> None:
+    text = file.read_text()
+    for target in re.findall(r"\]\((?!https?:)([^)\s]+)\)", text):
+        path, _, anchor = target.partition("#")
+        there = file.parent / path if path else file
+        assert there.exists(), target
+        assert not anchor or anchor in headings(there.read_text()), target
+    prose = re.sub(r"^```.*?^```$", "```", text, flags=re.MULTILINE | re.DOTALL)
+    assert re.findall(r"[^\n]\n(#+ .+)\n", prose) == [], "a blank line comes before it"
 
 
 def test_the_manifests_among_the_settings_are_good_ones(tmp_path: Path) -> None:

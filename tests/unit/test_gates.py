@@ -136,6 +136,11 @@ NOPE = 'OCI runtime create failed: runc create failed: exec: "/nope": stat /nope
 TAKEN = f"driver failed programming external connectivity on endpoint x ({'a' * 64}): Bind for 0.0.0.0:80 failed: "
 
 
+RAN_BEFORE = Instance(
+    "x", state="exited", exit_code=128, started="2026-01-01T10:00:00Z", finished="2026-01-01T11:00:00Z"
+)
+
+
 @pytest.mark.parametrize(
     ("refused", "error", "told"),
     [
@@ -148,12 +153,12 @@ TAKEN = f"driver failed programming external connectivity on endpoint x ({'a' * 
     ],
 )
 @pytest.mark.parametrize("sub", ["auto-restart", "failed"])
+@pytest.mark.parametrize("before", [Instance("x", state="created"), RAN_BEFORE], ids=["new", "again"])
 def test_what_the_engine_refuses_to_start_is_not_waited_for(
-    sub: str, refused: str, error: type[StepFailed], told: str
+    before: Instance, sub: str, refused: str, error: type[StepFailed], told: str
 ) -> None:
-    gates, gate, clock = at_a_gate(
-        lambda at: Instance("x", state="created", refused=refused), Check("http", within=60), sub=sub
-    )
+    there = dataclasses.replace(before, refused=refused)
+    gates, gate, clock = at_a_gate(lambda at: there, Check("http", within=60), sub=sub)
     with pytest.raises(StepFailed) as caught:
         gates.wait([gate])
     assert (type(caught.value), caught.value.message, caught.value.service) == (error, told, "web")
@@ -443,6 +448,38 @@ def test_gates_are_tried_side_by_side_and_judged_in_their_order() -> None:
     ]
     with pytest.raises(Unhealthy, match="web-0: http hangs"):
         gates.wait(many)
+
+
+def named(name: str) -> Gate:
+    """A gate of a service of that name, whose probe is asked about it."""
+    return Gate(Resource("unit", f"mvd-chat-{name}-1", "chat", name), Check("http", {"is": name}))
+
+
+def test_a_gate_is_over_when_it_is_passed_and_not_when_the_slowest_beside_it_has_answered() -> None:
+    one_is_over, order = threading.Event(), []
+
+    def answer(instance: Instance, spec: Mapping[str, Any]) -> tuple[Health, str]:
+        assert spec["is"] == "quick" or one_is_over.wait(10)
+        return Health.HEALTHY, ""
+
+    def over(gate: Gate) -> None:
+        order.append(gate.resource.service)
+        one_is_over.set()
+
+    gates, _, _ = at_a_gate(lambda at: up(), Check("running"))
+    gates._probes = {"http": answer}
+    gates.wait([named("slow"), named("quick")], over)
+    assert order == ["quick", "slow"]
+
+
+def test_what_is_passed_beside_a_gate_that_fails_is_over() -> None:
+    answers = {"well": (Health.HEALTHY, ""), "sick": (Health.DEGRADED, "http 500")}
+    order: list[str] = []
+    gates, _, _ = at_a_gate(lambda at: up(), Check("running"))
+    gates._probes = {"http": lambda instance, spec: answers[spec["is"]]}
+    with pytest.raises(Unhealthy, match="sick: http 500"):
+        gates.wait([named("sick"), named("well")], lambda gate: order.append(gate.resource.service))
+    assert order == ["well"]
 
 
 def test_one_that_waits_at_its_gates_lets_another_one_have_its_turn() -> None:

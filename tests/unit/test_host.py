@@ -74,6 +74,9 @@ class Engine:
     def snapshot(self) -> nullcontext[None]:
         return nullcontext()
 
+    def instance(self, name: str) -> Instance | None:
+        return self.instances().get(name)
+
     def instances(self, app: str = "") -> dict[str, Instance]:
         return {instance.name: instance for instance in self.there}
 
@@ -233,7 +236,38 @@ def test_what_runs_on_a_schedule_is_as_healthy_as_its_last_run() -> None:
         ("exited", 3, Health.DEGRADED),
     ):
         there = Instance(name, "chat", "nightly", state=state, exit_code=code)
-        assert machine(*kinds, there=[there]).health(app) is expected
+        host = machine(*kinds, there=[there])
+        assert host.health(app) is expected
+        [shown] = host.services(app)
+        why = "its last run ended with exit code 3" if code else ""
+        assert (shown.health, shown.why) == (expected, why)
+        assert shown.instances == ((there, expected, why),)
+
+
+def test_why_the_last_run_has_failed_is_told_until_the_next_one_has_ended() -> None:
+    app = App("chat", (Service("nightly", "v1", check=Check("scheduled"), schedule="daily"),))
+    [name] = app.services[0].instances("chat")
+    host = machine(Kind("image"), Kind("unit", "image"), Kind("timer", "unit"))
+    engine: Any = host._snapshot._engine
+    told = []
+    for state, code in (("exited", 3), ("running", 0), ("exited", 0)):
+        engine.there = (Instance(name, "chat", "nightly", state=state, exit_code=code),)
+        host.refresh()
+        told.append((host.health(app), host.health_reason(app)))
+    failed = Health.DEGRADED, "nightly: its last run ended with exit code 3"
+    assert told == [failed, failed, (Health.HEALTHY, "")]
+
+
+def test_a_schedule_that_has_never_run_is_no_container_that_was_never_started() -> None:
+    app = App("chat", (Service("nightly", "v1", check=Check("scheduled"), schedule="daily"),))
+    [name] = app.services[0].instances("chat")
+    units = Kind("unit", "image")
+    [unit] = units.wanted(app)
+    header = Header("chat", "nightly", "", 0, "no", 10.0)
+    units.there = {unit.name: dataclasses.replace(unit, payload=UnitFile((0, 0, 0, 0, 0), "", header))}
+    there = [Instance(name, "chat", "nightly", state="created", started="1")]
+    [shown] = machine(Kind("image"), units, Kind("timer", "unit"), there=there).services(app)
+    assert (shown.health, shown.why, shown.instances) == (Health.HEALTHY, "", ((there[0], Health.HEALTHY, ""),))
 
 
 @pytest.mark.parametrize(
@@ -243,6 +277,11 @@ def test_what_runs_on_a_schedule_is_as_healthy_as_its_last_run() -> None:
         ([{"state": "running", "health": "unhealthy"}], "web: its healthcheck says unhealthy"),
         ([{"state": "running"}, {"state": "restarting", "exit_code": 3}], "web: exited with code 3"),
         ([{"state": "paused"}], "web: its container is paused"),
+        ([{"state": "exited", "exit_code": 128}], "web: exited with code 128"),
+        (
+            [{"state": "exited", "exit_code": 128, "refused": "Bind for 0.0.0.0:80 failed: port is already allocated"}],
+            "web: did not start: Bind for 0.0.0.0:80 failed: port is already allocated",
+        ),
         ([{"state": "running"}], ""),
         ([{"state": "running", "health": "starting"}], ""),
     ],

@@ -90,6 +90,13 @@ shop     Synced     Healthy    3/3    7385d30  12s"""
     )
 
 
+def test_what_does_not_run_all_the_time_is_not_counted_as_ready() -> None:
+    nightly = ServiceView("nightly", "shop:2", "Healthy", 1, 0, schedule="daily")
+    view = replace(HOST, apps=(replace(SHOP, services=(SHOP_WEB, nightly)),))
+    assert "shop  Synced  Healthy  3/3 " in shown(view)
+    assert "nightly  Healthy  -  " in shown(view, "shop")
+
+
 def test_in_a_pipe_nothing_is_cut_and_every_app_is_one_line() -> None:
     _, _, chatbot, *_ = shown(HOST).splitlines()
     assert chatbot.endswith(WHY)

@@ -3,14 +3,40 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from gitops_mvd.core.model import COMPLETED, App, Check, Health, Instance, Operation, Service, Sync
 from gitops_mvd.core.redact import learn
 from gitops_mvd.daemon.changes import Changes
 from gitops_mvd.daemon.events import MOST_EVENTS, Events
-from gitops_mvd.daemon.host_view import matches
+from gitops_mvd.daemon.host_view import AppState, HostViews, matches
+from gitops_mvd.host.health import ServiceHealth
+from gitops_mvd.state.history import SqliteHistory
+from gitops_mvd.state.operations import OperationsFile
+
+
+def test_of_what_does_not_run_all_the_time_no_instance_is_wanted(tmp_path: Path) -> None:
+    web = Service("web", "v1", replicas=2)
+    services = (web, Service("migrate", "v1", check=Check(COMPLETED)), replace(web, name="nightly", schedule="daily"))
+    states = {"web": "running", "migrate": "exited", "nightly": "running"}
+    found = [
+        ServiceHealth(it, Health.HEALTHY, "", ((Instance(it.name, state=states[it.name]), Health.HEALTHY, ""),))
+        for it in services
+    ]
+    history = SqliteHistory(tmp_path / "history.db")
+    history.approve(App("shop", services), "a" * 40)
+    host: Any = SimpleNamespace(name="h1", is_observed=True, services=lambda app, asked: found)
+    views = HostViews(host, history, OperationsFile(tmp_path / "operations.db"))
+    [shop] = views.view(
+        [AppState("shop", Sync.SYNCED, Health.HEALTHY, Operation.SUCCEEDED)], at=1.0, revision=None
+    ).apps
+    counts = {it.name: (it.ready, it.wanted) for it in shop.services}
+    assert counts == {"web": (1, 2), "migrate": (0, 0), "nightly": (1, 0)}
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,7 @@ def journal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Journal:
         (tmp_path / "entries").write_bytes(b"".join(entry + b"\n" for entry in entries))
         script = tmp_path / "journalctl"
         script.write_text(
-            f'#!/bin/sh\ncase "$*" in *--field=*) echo shop/web; echo shop/worker; exit;; esac\n'
+            f'#!/bin/sh\ncase "$*" in *--field=*) printf "%s\\\\n" shop/web shop/worker sshd sshd/a/b; exit;; esac\n'
             f'echo "$@" > {tmp_path}/asked\ncat {tmp_path}/entries\ncase "$*" in *--follow*) exec sleep 60;; esac\n'
         )
         script.chmod(script.stat().st_mode | stat.S_IXUSR)
@@ -95,6 +95,48 @@ def test_of_an_app_all_its_services_are_asked_for_and_of_a_service_only_that(jou
     assert "--identifier=shop/web --identifier=shop/worker" in (tmp_path / "asked").read_text()
     read("shop/web")
     assert "worker" not in (tmp_path / "asked").read_text()
+
+
+@pytest.mark.parametrize("name", ["sshd", "sshd/a", "sshd/a/b", "shop/web/more"])
+def test_there_is_no_output_of_another_program(journal: Journal, name: str) -> None:
+    journal([])
+    with pytest.raises(MvdError, match=f"no output of {name}"):
+        read(name)
+
+
+def test_an_app_that_is_named_like_another_program_is_not_followed_by_that_name(
+    journal: Journal, tmp_path: Path
+) -> None:
+    journal([])
+    ends = iter([False, True])
+    assert list(journal_lines("sshd", 5, follow=True, is_over=lambda: next(ends))) == [None]
+    assert (tmp_path / "asked").read_text().rstrip("\n").endswith(" --identifier=sshd/")
+    with pytest.raises(MvdError, match="no output of sshd/a/b"):
+        list(journal_lines("sshd/a/b", 5, follow=True))
+
+
+@pytest.mark.parametrize(
+    "printed_by",
+    [
+        {"CONTAINER_NAME": "somebody-elses"},
+        {"CONTAINER_NAME": "mvd-store-web-1a2b3c4d"},
+        {"CONTAINER_NAME": None, "_SYSTEMD_UNIT": "ssh.service"},
+        {"CONTAINER_NAME": None, "_SYSTEMD_UNIT": None},
+        {"SYSLOG_IDENTIFIER": "shop/worker"},
+        {"SYSLOG_IDENTIFIER": "shop/web/more"},
+        {"SYSLOG_IDENTIFIER": "shop"},
+    ],
+)
+def test_a_line_of_whatever_is_no_container_of_that_service_is_left_out(
+    journal: Journal, printed_by: dict[str, str | None]
+) -> None:
+    journal([entry("a password", **printed_by), entry("well")])
+    assert [line.text for line in read()] == ["well"]
+
+
+def test_a_line_that_the_unit_of_an_instance_printed_is_that_of_the_instance(journal: Journal) -> None:
+    journal([entry("started", CONTAINER_NAME=None, _SYSTEMD_UNIT="mvd-shop-web-1a2b3c4d.service")])
+    assert [line.instance for line in read()] == ["mvd-shop-web-1a2b3c4d"]
 
 
 def test_an_app_that_printed_nothing_is_an_error_unless_it_is_followed(journal: Journal) -> None:

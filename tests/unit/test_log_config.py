@@ -27,6 +27,12 @@ def test_syslog_has_a_tag_alone_and_so_all_of_it_is_in_the_tag() -> None:
     assert made("syslog", tag="web") == {"tag": "web"}
 
 
+def test_splunk_has_the_instance_in_the_tag_and_gcplogs_beside_the_labels() -> None:
+    assert made("splunk") == {"tag": "shop/web/{{.Name}}/1a2b3c4", "labels": OURS}
+    assert made("splunk", tag="") == {"tag": "", "labels": OURS}
+    assert made("gcplogs") == {"labels": OURS}
+
+
 def test_a_driver_that_knows_no_labels_gets_none() -> None:
     assert made("awslogs") == {}
     assert "labels" not in made("local")

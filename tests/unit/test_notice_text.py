@@ -203,6 +203,8 @@ def test_the_hours_follow_each_other() -> None:
 
 
 TOKEN = "TIiajkdnlazkcOXrIdevi7FQ"
+DOTTED = "SG.k5Jv0bQ7w.x8Zr2mT4-pA"
+JWT = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJtdmQifQ.c2lnbmF0dXJl"
 
 
 @pytest.mark.parametrize(
@@ -212,6 +214,10 @@ TOKEN = "TIiajkdnlazkcOXrIdevi7FQ"
         ("mailto://alerts:Pass%20word1@example.com?to=ops@example.org", "Pass word1", "example.com"),
         ("mailtos://smtp.example.com:587?user=me&pass=hunter2hunter2", "hunter2hunter2", "smtp.example.com"),
         ("tgram://123456789:abcdefg_hijklmnop/12315544/", "abcdefg_hijklmnop", "tgram"),
+        (f"sendgrid://{DOTTED}:mvd@example.com/ops@example.com", DOTTED, "example.com"),
+        (f"hassio://ec2-203-0-113-25.compute-1.amazonaws.com/{JWT}", JWT, "ec2-203-0-113-25.compute-1.amazonaws.com"),
+        (f"jsons://prod-12.westeurope.logic.azure.com:443/?sig={DOTTED}", DOTTED, "prod-12.westeurope.logic.azure.com"),
+        (f"ntfy://tk_{TOKEN}@10.20.30.40/deploys", f"tk_{TOKEN}", "10.20.30.40"),
         (f"ntfy://tk_{TOKEN}@ntfy.example.com/deploys", f"tk_{TOKEN}", "ntfy.example.com"),
     ],
 )

@@ -16,7 +16,8 @@ from gitops_mvd.core.redact import learn
 from gitops_mvd.daemon import operations as module
 from gitops_mvd.daemon.changes import Changes
 from gitops_mvd.daemon.operations import Operations
-from gitops_mvd.state.operations import MOST_OPERATIONS, OperationsFile
+from gitops_mvd.state import operations as file_module
+from gitops_mvd.state.operations import OperationsFile
 
 TIP = Revision("1" * 40, "main", "Deploy shop", "Anna", 1000.0)
 
@@ -174,13 +175,44 @@ def test_operations_are_found_by_the_beginning_of_their_commit_and_by_app(world:
     assert world.operations.newest(1)[0].id == 2
 
 
-def test_ids_go_on_after_a_restart_and_the_oldest_operations_go(world: World, tmp_path: Path) -> None:
+def test_ids_go_on_after_a_restart_and_the_oldest_operations_go(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(file_module, "MOST_OPERATIONS", 3)
     deployed(world, 3)
     again = World(tmp_path / "operations.db")
     deployed(again)
-    assert again.operations.newest(1)[0].id == 4
-    again.file.save(OperationView(MOST_OPERATIONS + 2, CommitView(TIP.commit), (), 0.0))
-    assert [it.id for it in again.file.operations(1000)] == [MOST_OPERATIONS + 2, 4, 3]
+    assert [it.id for it in again.operations.newest(10)] == [4, 3, 2]
+
+
+def test_an_id_far_above_the_others_costs_no_operation_but_the_oldest(world: World) -> None:
+    deployed(world, 2)
+    world.file.save(OperationView(1_764_000_000, CommitView(TIP.commit), (), 0.0))
+    deployed(world)
+    assert [it.id for it in world.operations.newest(10)] == [1_764_000_001, 1_764_000_000, 2, 1]
+
+
+def test_no_id_comes_twice_whoever_removes_the_file_or_writes_to_it(world: World, tmp_path: Path) -> None:
+    deployed(world, 2)
+    deployed(World(tmp_path / "operations.db"))
+    deployed(world)
+    assert [it.id for it in world.operations.newest(10)] == [4, 3, 2, 1]
+    for file in tmp_path.iterdir():
+        file.unlink()
+    deployed(world)
+    assert [it.id for it in world.operations.newest(10)] == [5]
+
+
+def test_an_id_is_given_without_the_file_too(world: World, tmp_path: Path) -> None:
+    deployed(world)
+    world.file.close()
+    (tmp_path / "operations.db").rename(tmp_path / "kept.db")
+    (tmp_path / "operations.db").mkdir()
+    deployed(world)
+    (tmp_path / "operations.db").rmdir()
+    (tmp_path / "kept.db").rename(tmp_path / "operations.db")
+    deployed(world)
+    assert [it.id for it in world.operations.newest(10)] == [3, 1]
 
 
 def test_a_row_that_somebody_has_changed_by_hand_is_passed_over(world: World, tmp_path: Path) -> None:
@@ -196,3 +228,18 @@ def test_a_commit_is_known_with_its_author_and_one_that_is_not_by_its_id_alone(w
     found = world.file.revision(TIP.commit)
     assert (found.subject, found.author, found.at) == ("Deploy shop", "Anna", 1000.0)
     assert world.file.revision("2" * 40) == Revision("2" * 40, "")
+
+
+def test_a_commit_is_written_only_if_it_is_not_kept_as_it_is(world: World, tmp_path: Path) -> None:
+    def rows() -> list[tuple[str, float]]:
+        with closing(sqlite3.connect(tmp_path / "operations.db")) as file:
+            return file.execute("SELECT json, at FROM revision").fetchall()
+
+    world.operations.save_revision(TIP)
+    kept = rows()
+    world.operations.save_revision(TIP)
+    assert rows() == kept
+    with closing(sqlite3.connect(tmp_path / "operations.db")) as file, file:
+        file.execute("UPDATE revision SET json = 'garbage'")
+    world.operations.save_revision(TIP)
+    assert [text for text, _ in rows()] == [text for text, _ in kept]

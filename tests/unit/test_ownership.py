@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from gitops_mvd.docker.ownership import managed, renamed, strangers
+from gitops_mvd.docker.ownership import by_own_name, managed, renamed, strangers
 
 WEB = "mvd-shop-web-0123abcd"
 
@@ -54,6 +54,8 @@ def test_a_container_that_an_instance_lacks_was_renamed() -> None:
     second = container("hidden2", created=2)
     assert renamed([second, hidden], lambda: [f"{WEB}-2", WEB]) == {WEB: hidden, f"{WEB}-2": second}
     assert renamed([container(WEB), second], lambda: [WEB, f"{WEB}-2"]) == {f"{WEB}-2": second}
+    first = container(WEB)
+    assert by_own_name([first, second], lambda: [WEB, f"{WEB}-2"]) == {WEB: first, f"{WEB}-2": second}
 
 
 def test_a_copy_of_a_container_is_somebody_elses() -> None:

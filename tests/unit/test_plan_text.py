@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from gitops_mvd.cli.plan import step_lines
 from gitops_mvd.core.model import Change, Check, Gate, Plan, Resource
-from gitops_mvd.core.plan_text import gate_text, lines
+from gitops_mvd.core.plan_text import as_json, gate_text
 from gitops_mvd.core.rollout import DRAINED, ON_EVERY_NODE
 from gitops_mvd.probes import summary
 
@@ -52,7 +53,7 @@ def test_a_plan_has_a_line_for_each_step() -> None:
     check = Check("tcp", {"port": 80})
     steps = (Change(None, staged), Gate(new, check), Change(staged, new), Gate(new, check, required=False))
     plan = Plan(steps, (Gate(old, Check(DRAINED, within=5)), Change(old, None)))
-    assert [" ".join(line.split()) for line in lines(plan, summary)] == [
+    assert [" ".join(line.split()) for line in step_lines(as_json(plan, summary))] == [
         "+ unit mvd-a-web-2",
         "? wait mvd-a-web-2 until tcp 80 succeeds (at most 60 s)",
         "~ unit mvd-a-web-2 staged",
@@ -72,7 +73,7 @@ def test_a_changed_route_names_its_entities() -> None:
         "plugins": {"3": {"name": "jwt", "enabled": False}, "4": {"name": "key-auth"}},
     }
     was, to = (Resource("route", "shop.web", "shop", "web", {"entities": it, "targets": []}) for it in (before, after))
-    [line] = lines(Plan((Change(was, to),)), summary)
+    [line] = step_lines(as_json(Plan((Change(was, to),)), summary))
     assert " ".join(line.split()) == (
         "~ route shop.web plugin cors removed, plugin jwt changed: enabled, plugin key-auth added, "
         "route mvd.shop.web changed: paths"

@@ -10,12 +10,14 @@ from requests.structures import CaseInsensitiveDict
 from gitops_mvd.forges.api import limits
 from gitops_mvd.forges.api.limits import RateLimit, note, rate_limits
 
+HUGE = "9" * 5000  # which Python makes no number of
+
 
 @pytest.fixture(autouse=True)
 def nothing_noted() -> Iterator[None]:
-    limits.forget()
+    limits._last.clear()
     yield
-    limits.forget()
+    limits._last.clear()
 
 
 @pytest.mark.parametrize(
@@ -28,6 +30,8 @@ def nothing_noted() -> Iterator[None]:
         ({"RateLimit-Limit": "600", "RateLimit-Remaining": "0", "RateLimit-Reset": "17"}, RateLimit(0, 600)),
         ({"RateLimit-Limit": "60, 60;window=60", "RateLimit-Remaining": "59"}, RateLimit(59, 60)),
         ({"X-RateLimit-Remaining": "3", "X-RateLimit-Limit": "²"}, RateLimit(3)),
+        ({"X-RateLimit-Remaining": " 3 , 3;window=60", "X-RateLimit-Limit": "-1"}, RateLimit(3)),
+        ({"X-RateLimit-Remaining": "3", "X-RateLimit-Limit": HUGE, "X-RateLimit-Reset": HUGE}, RateLimit(3)),
     ],
 )
 def test_the_headers_of_each_forge_are_read(headers: dict[str, str], limit: RateLimit) -> None:
@@ -35,7 +39,18 @@ def test_the_headers_of_each_forge_are_read(headers: dict[str, str], limit: Rate
     assert rate_limits() == {"a forge": limit}
 
 
-@pytest.mark.parametrize("headers", [{}, {"X-RateLimit-Remaining": "many"}, {"X-RateLimit-Limit": "5000"}])
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {},
+        {"X-RateLimit-Remaining": "many"},
+        {"X-RateLimit-Remaining": "-1"},
+        {"X-RateLimit-Remaining": "1e3"},
+        {"X-RateLimit-Remaining": "٣"},
+        {"X-RateLimit-Remaining": HUGE},
+        {"X-RateLimit-Limit": "5000"},
+    ],
+)
 def test_who_says_nothing_is_not_known(headers: dict[str, str]) -> None:
     note("a forge", CaseInsensitiveDict(headers))
     assert rate_limits() == {}

@@ -249,7 +249,7 @@ def test_nothing_that_is_stored_or_shown_has_any_of_it(tmp_path: Path) -> None:
         json.dumps(app.to_json()),
         repr(resources),
         json.dumps(explain(app)),
-        *plan_text.lines(Plan(tuple(Change(None, it) for it in resources)), lambda check: ""),
+        json.dumps(plan_text.as_json(Plan(tuple(Change(None, it) for it in resources)), lambda check: "")),
         *(path.read_text("latin-1") for path in tmp_path.glob("history.db*")),
     ]
     for secret in (PASSWORD, "t0ken-of-mine"):

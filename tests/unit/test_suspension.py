@@ -105,6 +105,13 @@ def test_a_suspension_that_is_over_is_none_and_its_file_goes(tmp_path: Path) -> 
     assert [path.name for path in tmp_path.iterdir()] == ["suspended.web"]
 
 
+def test_a_file_that_is_named_like_no_app_holds_up_nothing(tmp_path: Path) -> None:
+    settings = tmp_path / "config.yaml"
+    (tmp_path / "suspended..shop").write_text("left by an editor")
+    suspension.suspend(settings, ANNA, "shop")
+    assert suspension.without_ended(settings).apps["shop"] == ANNA
+
+
 def test_to_resume_what_has_ended_by_itself_is_told_as_not_suspended(tmp_path: Path) -> None:
     settings = tmp_path / "config.yaml"
     suspension.suspend(settings, Suspension("anna", until=suspension.now() - timedelta(seconds=1)), "shop")
@@ -144,10 +151,12 @@ def test_a_file_that_cannot_be_read_is_no_leave_to_change_anything(tmp_path: Pat
         suspension.suspended(settings)
 
 
-@pytest.mark.parametrize("name", ["../shop", "a/b", ".shop"])
-def test_what_is_no_name_of_an_app_cannot_be_suspended(name: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["../shop", "a/b", ".shop", "sh\0p"])
+def test_what_is_no_name_of_an_app_can_neither_be_suspended_nor_resumed(name: str, tmp_path: Path) -> None:
     with pytest.raises(StepFailed, match="not the name of an app"):
         suspension.suspend(tmp_path / "config.yaml", ANNA, name)
+    with pytest.raises(StepFailed, match="not the name of an app"):
+        suspension.resume(tmp_path / "config.yaml", name)
     assert list(tmp_path.iterdir()) == []
 
 

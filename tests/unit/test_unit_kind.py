@@ -461,3 +461,25 @@ def test_a_unit_in_which_an_older_version_left_a_secret_is_written_anew_and_its_
     assert path.read_text() == clean
     assert not [done for done in server.done if done.startswith(("stop", "start"))]
     assert server.observed() == [unit]
+
+
+def test_a_unit_of_an_older_version_that_starts_its_container_in_vain_is_written_anew_and_started(
+    server: Server,
+) -> None:
+    unit = server.wanted()
+    server.apply(None, unit)
+    path = server.folder / f"{unit.name}.service"
+    clean = path.read_text()
+    helper = clean[clean.index("    left() {") : clean.index("    parent() {")]
+    path.write_text(sealed(clean.partition("\n")[2].replace(helper, "")))
+    assert server.observed() == [unit], "while its container runs, it is left as it is"
+    server.there = [{**server.there[0], "State": "exited"}]
+    server.activating = {unit.name}
+    [found] = server.observed()
+    assert found.spec["state"] == "outdated"
+    server.apply(found, unit)
+    assert path.read_text() == clean
+    assert server.done == ["reload", f"start {unit.name}.service"]
+    assert server.observed() == [unit]
+    server.there = [{**server.there[0], "State": "exited"}]
+    assert server.observed() == [unit], "with the commands of today it goes on by itself"

@@ -115,10 +115,10 @@ FORGE_SECTION = section(
             filled,
         ),
         "link": Key(
-            "The page that a status links to, with `{host}`, `{app}` and `{commit}` filled in: "
+            "The page that a status or a notification links to, with `{host}`, `{app}` and `{commit}` filled in: "
             "`https://wiki.example.com/runbook?host={host}&app={app}&commit={commit}`.",
             _link,
-            "none, or the page of the commit if the forge requires a link",
+            "the page of the deploy if `web.url` is set, or that of the commit if the forge requires a link; else none",
         ),
         "proposals": Key("What is reported on open pull requests.", PULL_REQUESTS_SECTION),
     },

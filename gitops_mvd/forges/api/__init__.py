@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from gitops_mvd.core.errors import RateLimited, StepFailed, Unavailable, reading
 from gitops_mvd.core.redact import redact
 from gitops_mvd.core.text import first_words, plain_line
-from gitops_mvd.forges.api.limits import note
+from gitops_mvd.forges.api.limits import PREFIXES, note, number
 from gitops_mvd.net.line import limit
 from gitops_mvd.net.reasons import reason
 
@@ -31,6 +31,7 @@ WITHIN = 60.0  # seconds for all of an answer, and for all pages of a list
 LARGEST_ANSWER = 16 * 1024 * 1024
 MOST_PAGES = 100
 PAUSE = 60.0  # seconds, where a forge wants fewer requests and does not say from when on
+LONGEST_PAUSE = 3600.0  # seconds, whatever a forge asks for
 REMEMBERED = 64  # answers that need not be sent again while they are the same
 JOINER = "\u200d"  # makes one character of two
 
@@ -249,9 +250,10 @@ def _pause(answer: requests.Response) -> float:
     https://docs.gitlab.com/administration/settings/user_and_ip_rate_limits/
     """
     given = answer.headers
-    if given.get("Retry-After", "").isdecimal():
-        return float(given["Retry-After"])
-    for kind in ("X-RateLimit", "RateLimit"):
-        if given.get(f"{kind}-Remaining") == "0" and given.get(f"{kind}-Reset", "").isdecimal():
-            return max(1.0, float(given[f"{kind}-Reset"]) - time.time())
+    if seconds := number(given.get("Retry-After", "")):
+        return min(LONGEST_PAUSE, float(seconds))
+    for kind in PREFIXES:
+        resets = number(given.get(f"{kind}-Reset", ""))
+        if number(given.get(f"{kind}-Remaining", "")) == 0 and resets:
+            return min(LONGEST_PAUSE, max(1.0, resets - time.time()))
     return 0.0

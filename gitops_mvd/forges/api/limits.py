@@ -8,10 +8,12 @@ Bitbucket Cloud and Gitea tell nothing but that there were too many.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 A_TIME = 1_000_000_000  # what is less is no time, but seconds until then
+_NUMBER = re.compile(r"\s*([0-9]{1,15})\s*(?:,|$)")
 PREFIXES = ("X-RateLimit", "RateLimit")  # GitHub's and Azure's, GitLab's
 
 
@@ -30,10 +32,9 @@ _last: dict[str, RateLimit] = {}
 def note(forge: str, headers: Mapping[str, str]) -> None:
     """Keep what an answer of that forge says, if it says something."""
     for prefix in PREFIXES:
-        remaining, limit, resets = (headers.get(f"{prefix}-{name}", "") for name in ("Remaining", "Limit", "Reset"))
-        if remaining.isascii() and remaining.isdecimal():
-            at = _number(resets)
-            _last[forge] = RateLimit(int(remaining), _number(limit), float(at) if at > A_TIME else 0.0)
+        remaining, limit, at = (number(headers.get(f"{prefix}-{name}", "")) for name in ("Remaining", "Limit", "Reset"))
+        if remaining is not None:
+            _last[forge] = RateLimit(remaining, limit or 0, float(at) if at and at > A_TIME else 0.0)
             return
 
 
@@ -42,12 +43,10 @@ def rate_limits() -> Mapping[str, RateLimit]:
     return dict(_last)
 
 
-def forget() -> None:
-    """Forget all of it."""
-    _last.clear()
+def number(text: str) -> int | None:
+    """A header as a number, of which GitLab and others may say more behind a comma: `60, 60;window=60`.
 
-
-def _number(text: str) -> int:
-    """A header as a number, of which GitLab and others may say more behind a comma: `60, 60;window=60`."""
-    first = text.partition(",")[0].strip()
-    return int(first) if first.isascii() and first.isdecimal() else 0
+    None for what is none, or has more digits than a number of requests or a time can have.
+    """
+    found = _NUMBER.match(text)
+    return int(found[1]) if found else None

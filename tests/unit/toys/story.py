@@ -17,7 +17,7 @@ probes.__path__.append(str(Path(__file__).with_name("probes")))
 
 from gitops_mvd.core.errors import Unhealthy  # noqa: E402
 from gitops_mvd.core.model import Check, HostFacts, Plan  # noqa: E402
-from gitops_mvd.core.plan_text import lines  # noqa: E402
+from gitops_mvd.core.plan_text import as_json  # noqa: E402
 from gitops_mvd.host.monitor import Monitor  # noqa: E402
 from gitops_mvd.manifest import load, validate  # noqa: E402
 from gitops_mvd.manifest.explain import explain  # noqa: E402
@@ -62,7 +62,7 @@ def story() -> Mapping[str, object]:
             "objection": mistakes("{unlucky: 13}", ", user: '13'"),
         },
         "explained": explain(app)["web"]["gate"],
-        "plan": [" ".join(line.split()) for line in lines(Plan((gate,)), probes.summary)],
+        "plan": as_json(Plan((gate,)), probes.summary),
         "gate": [at_gate(service.check, 12), at_gate(service.check, 13)],
         "monitored": probes.is_monitored(service.check),
         "monitor": watch.verdict(instance),
