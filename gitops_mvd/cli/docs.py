@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+from itertools import groupby
 
 import click
 
@@ -40,10 +41,9 @@ def _show_found(words: str) -> int:
     if not found:
         raise MvdError(f"the manual has no passage with all of: {words}", "Try fewer words, or `mvd docs`")
     lines = []
-    for passage in found:
-        lines.append(_bold(f"mvd docs {passage.page.name}: {passage.heading}"))
-        if passage.text:
-            lines.append(f"    {_shown(passage)}")
+    for (page, heading), under in groupby(found, key=lambda it: (it.page, it.heading)):
+        lines.append(_bold(f"mvd docs {page.name}: {heading}"))
+        lines += [f"    {_shown(passage)}" for passage in under if passage.text]
     _show("\n".join(lines))
     return 0
 

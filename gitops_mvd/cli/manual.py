@@ -41,15 +41,19 @@ def pages() -> dict[str, Page]:
 
 
 def search(words: str) -> list[Passage]:
-    """The passages that have all of these words, in any case; those under a heading that has one of them come first."""
+    """The passages in which all of these words are, in any case, or that have one of them and their heading the others.
+
+    Those under a heading with such a word come first.
+    """
     wanted = words.lower().split()
-    found = [
-        passage
-        for page in pages().values()
-        for passage in _passages(page)
-        if all(word in f"{passage.heading}\n{passage.text}".lower() for word in wanted)
-    ]
+    found = [passage for page in pages().values() for passage in _passages(page) if wanted and _has(passage, wanted)]
     return sorted(found, key=lambda it: -sum(word in it.heading.lower() for word in wanted))
+
+
+def _has(passage: Passage, wanted: list[str]) -> bool:
+    heading, text = passage.heading.lower(), passage.text.lower()
+    missed = [word for word in wanted if word not in (text or heading)]
+    return not missed or (len(missed) < len(wanted) and all(word in heading for word in missed))
 
 
 def _passages(page: Page) -> Iterator[Passage]:
