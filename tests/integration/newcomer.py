@@ -68,7 +68,8 @@ class Newcomer:
         if block.is_commands:
             if block.place == SERVER:
                 self._type(MERGE, is_root=False)
-            self.said = self._type(block.text, is_root=block.place == SERVER).out
+            typed = self._type(block.text, is_root=block.place == SERVER)
+            self.said = typed.out + typed.err
         elif block.place.startswith("/"):
             self.server.put(block.place, block.text)
         else:
