@@ -5,6 +5,7 @@
 # make chaos   random commits and faults on a lab server, each to its end      MINUTES=10 SEED=n ONLY="a fault"
 # make fuzz    whatever comes from outside, changed at random                  MINUTES=10 or COUNT=1000, SEED=n
 # make coverage the share of each room's statements that the unit and contract tests run
+# make site    the manual as a web site, in site/
 # make pythons the unit tests on each Python from 3.11 to 3.14 that is here
 # make lock    renews the lock files, with the hashes of every file that PyPI has of a version
 
@@ -22,7 +23,7 @@ LOCK = UV_CUSTOM_COMPILE_COMMAND='make lock' $(BIN)/uv pip compile --quiet --uni
 
 unexport PYTHONDONTWRITEBYTECODE  # or every run compiles all tests anew
 
-.PHONY: demo test lint unit pythons oracle chaos fuzz coverage map bench down lock clean
+.PHONY: demo test lint unit pythons oracle chaos fuzz coverage map bench site down lock clean
 
 demo: $(VENV)/lab.ready
 	$(BIN)/python -m tests.lab demo $(if $(KEEP),--keep)
@@ -68,6 +69,10 @@ map: $(VENV)/test.ready
 bench: $(VENV)/lab.ready
 	$(BIN)/python -m tests.lab bench
 
+site: $(VENV)/site.ready
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+	@echo "site/index.html"
+
 down: $(VENV)/lab.ready
 	$(BIN)/python -m tests.lab down
 
@@ -77,9 +82,10 @@ lock: $(BIN)/pip
 		| $(LOCK) - --output-file build.lock
 	$(LOCK) pyproject.toml --extra test --constraint build.lock --output-file test.lock
 	$(LOCK) pyproject.toml --extra lab --constraint test.lock --output-file lab.lock
+	$(LOCK) pyproject.toml --extra site --constraint test.lock --output-file site.lock
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) build dist site *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 
 # What builds a package is locked as well, so it comes first and nothing is built with anything else.
 $(VENV)/%.ready: pyproject.toml build.lock %.lock | $(BIN)/pip

@@ -28,19 +28,17 @@ def apps_and_services(context: click.Context, parameter: click.Parameter, incomp
 
 def pages(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
     """The pages of the manual that begin so."""
-    return _files("gitops_mvd.docs", ".md", incomplete)
+    from gitops_mvd.cli import manual
+
+    return [name for name in manual.pages() if name.startswith(incomplete)]
 
 
 def schemas(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
     """The JSON Schemas that begin so."""
-    return _files("gitops_mvd.schemas", ".json", incomplete)
-
-
-def _files(package: str, ending: str, incomplete: str) -> list[str]:
     from importlib import resources
 
-    names = (Path(file.name) for file in resources.files(package).iterdir())
-    return sorted(it.stem for it in names if it.suffix == ending and it.stem.startswith(incomplete))
+    names = (Path(file.name) for file in resources.files("gitops_mvd.schemas").iterdir())
+    return sorted(it.stem for it in names if it.suffix == ".json" and it.stem.startswith(incomplete))
 
 
 def _names(context: click.Context) -> Iterator[str]:

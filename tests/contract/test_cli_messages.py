@@ -98,9 +98,9 @@ def test_nothing_to_retry(server: Terminal) -> None:
 
 
 def test_no_such_page_of_the_manual(server: Terminal) -> None:
-    said = server.mvd("docs", "kong")
+    said = server.mvd("docs", "postgres")
     assert said.code == 1
-    assert said.err.startswith("mvd: no such page: kong\n     Pages: commands, ")
+    assert said.err.startswith("mvd: no such page: postgres\n     Pages: how-it-works, ")
 
 
 def test_no_such_folder_to_validate(server: Terminal) -> None:

@@ -38,8 +38,8 @@ def needed(architecture: str) -> Path:
     platforms = [f"--platform={tag}_{machine}" for tag in ("manylinux2014", "manylinux_2_28")]
 
     def fetch(folder: Path) -> None:
-        _pip("wheel", "--no-deps", f"--wheel-dir={folder}", *SOURCE_ONLY)
-        _pip(
+        pip("wheel", "--no-deps", f"--wheel-dir={folder}", *SOURCE_ONLY)
+        pip(
             *("download", f"--dest={folder}", f"--find-links={folder}", "--only-binary=:all:"),
             *(f"--python-version={PYTHON}", "--implementation=cp", *platforms, *requirements),
         )
@@ -61,7 +61,7 @@ def project() -> Path:
                 target = Path(copy) / file.relative_to(root)
                 target.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(file, target)
-            _pip("wheel", "--no-deps", f"--wheel-dir={folder}", copy)
+            pip("wheel", "--no-deps", f"--wheel-dir={folder}", copy)
 
     (wheel,) = cached("project", content, build).glob("*.whl")
     return wheel
@@ -78,7 +78,8 @@ def _pyproject() -> Path:
     return file
 
 
-def _pip(*argv: str) -> None:
+def pip(*argv: str) -> None:
+    """`pip ARGV`, of this Python.  Raises CommandFailed."""
     run(sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check", *argv, timeout=300)
 
 

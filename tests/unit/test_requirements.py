@@ -17,7 +17,8 @@ EXTRAS = PROJECT["optional-dependencies"]
 ASKED = {
     "build.lock": PYPROJECT["build-system"]["requires"],
     "lab.lock": [*PROJECT["dependencies"], *EXTRAS["lab"]],
-    "test.lock": [*PROJECT["dependencies"], *EXTRAS["lab"], *EXTRAS["test"]],
+    "site.lock": [*PROJECT["dependencies"], *EXTRAS["site"]],
+    "test.lock": [*PROJECT["dependencies"], *EXTRAS["lab"], *EXTRAS["site"], *EXTRAS["test"]],
 }
 PYTHONS = re.findall(r"Programming Language :: Python :: (3\.\d+)", "\n".join(PROJECT["classifiers"]))
 
@@ -50,9 +51,10 @@ def test_every_locked_package_has_a_hash_and_no_address(file: str) -> None:
     assert "://" not in (CHECKOUT / file).read_text()
 
 
-def test_the_lab_runs_with_the_versions_that_are_tested() -> None:
-    lab, test = locked("lab.lock"), locked("test.lock")
-    assert {name: lab[name][0].specifier for name in lab} == {name: test[name][0].specifier for name in lab}
+@pytest.mark.parametrize("file", ["lab.lock", "site.lock"])
+def test_what_is_used_has_the_versions_that_are_tested(file: str) -> None:
+    used, test = locked(file), locked("test.lock")
+    assert {name: used[name][0].specifier for name in used} == {name: test[name][0].specifier for name in used}
 
 
 def test_the_makefile_tries_every_python_that_is_named() -> None:
