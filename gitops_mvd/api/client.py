@@ -28,6 +28,10 @@ class NotServed(Unavailable):
     """No daemon answers here: none runs, or it is one of older times."""
 
 
+class BrokenOff(Unavailable):
+    """The daemon has ended before its answer had, as one does that takes up new settings."""
+
+
 class Refused(MvdError):
     """The daemon has answered that it will not; `status` is that of HTTP."""
 
@@ -152,6 +156,6 @@ def _connected(path: str, within: float) -> Iterator[http.client.HTTPConnection]
     except TimeoutError as error:
         raise Unavailable(f"the daemon did not answer within {within:g} s", "systemctl status gitops-mvd") from error
     except (OSError, http.client.HTTPException) as error:
-        raise Unavailable(f"the daemon broke off: {error}", "systemctl status gitops-mvd") from error
+        raise BrokenOff(f"the daemon broke off: {error}", "systemctl status gitops-mvd") from error
     finally:
         connection.close()

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from gitops_mvd.api.client import Api
+from gitops_mvd.api.client import Api, BrokenOff, NotServed
 from gitops_mvd.api.views import ChangesView, DoneView, HostView, OperationView, ResultView
 from gitops_mvd.cli.daemon_api import daemon_of, person
 from gitops_mvd.cli.host_text import git_text, suspension_text
@@ -51,19 +51,28 @@ def sync(config: Path, machine: bool) -> int:
 
 
 def _reconciled(config: Path) -> tuple[list[ResultView] | None, str]:
-    """The results of a pass, by the daemon or by this process; a daemon that is just starting is waited for."""
-    gives_up = time.monotonic() + START_SECONDS
-    while not (api := daemon_of(config)):
-        from gitops_mvd.cli.run import reconcile_here
-        from gitops_mvd.state.lock import Taken
-
+    """The results of a pass, by the daemon or by this process; a daemon that starts, or starts anew, is waited for."""
+    gives_up = 0.0
+    while True:
         try:
-            return reconcile_here(config)
-        except Taken:
+            api = daemon_of(config)
+            return _by_daemon(api) if api else _here(config)
+        except (NotServed, BrokenOff):
+            gives_up = gives_up or time.monotonic() + START_SECONDS
             if time.monotonic() > gives_up:
                 raise
             time.sleep(PAUSE_SECONDS)
-    return _by_daemon(api)
+
+
+def _here(config: Path) -> tuple[list[ResultView] | None, str]:
+    """By this process.  Raises NotServed while a daemon that does not answer yet has the server's lock."""
+    from gitops_mvd.cli.run import reconcile_here
+    from gitops_mvd.state.lock import Taken
+
+    try:
+        return reconcile_here(config)
+    except Taken as error:
+        raise NotServed(error.message, error.hint) from error
 
 
 def _by_daemon(api: Api) -> tuple[list[ResultView] | None, str]:

@@ -9,6 +9,7 @@ import pty
 import re
 import select
 import signal
+import socket
 import subprocess
 import sys
 import termios
@@ -228,6 +229,27 @@ def test_a_sync_of_a_suspended_server_says_why_nothing_was_changed(server: Runni
         server.daemon.reconcile_pass(frozenset({SYNC}))
     assert said.code == 1
     assert re.search("mvd: .*: suspended by .*: the disk is changed\nmvd: nothing was changed\n", said.err)
+
+
+def test_a_sync_that_a_daemon_broke_off_as_it_starts_anew_is_asked_for_again(server: Running) -> None:
+    place, aside = server.run / "act.sock", server.run / "aside"
+    place.rename(aside)
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(place))
+        listener.listen(1)
+
+        def break_off() -> None:
+            asks, _ = listener.accept()
+            asks.recv(1 << 16)
+            aside.replace(place)
+            asks.close()
+
+        with at_work(server):
+            thread = threading.Thread(target=break_off)
+            thread.start()
+            said = server.terminal.mvd("sync")
+            thread.join()
+    assert (said.code, said.err) == (0, "")
 
 
 # ---- mvd logs --------------------------------------------------------------------------------------------------------
