@@ -66,7 +66,7 @@ def suspend(config: Path, words: Sequence[str], why: str, until: str, stop: bool
         suspension.suspend(config, suspension.Suspension(person(), why, since, end, stop), app)
     command = f"mvd resume {app}".strip()
     ends = f"{end:%Y-%m-%d %H:%M} or `{command}`" if end else f"`{command}`"
-    what = f"{app} {'is stopped, and nothing of it is changed,' if stop else 'is left as it is'}"
+    what = f"{app} {'stops, and nothing of it is changed,' if stop else 'is left as it is'}"
     click.echo(f"suspended: {what if app else 'nothing is changed on this server'} until {ends}")
     return 0
 

@@ -408,7 +408,7 @@ def test_one_app_is_suspended_and_shown_so(anna: Terminal) -> None:
 def test_an_app_is_stopped_until_a_time(anna: Terminal) -> None:
     said = anna.mvd("suspend", "hello", "--stop", "--until", "2999-12-24T18:00")
     end = "2999-12-24 18:00 or `mvd resume hello`"
-    assert said == Said(0, f"suspended: hello is stopped, and nothing of it is changed, until {end}\n", "")
+    assert said == Said(0, f"suspended: hello stops, and nothing of it is changed, until {end}\n", "")
     assert re.search(r"hello +OutOfSync +Suspended .* stopped by anna until 2999-12-24 18:00\n", anna.mvd("status").out)
 
 
