@@ -19,7 +19,6 @@ from gitops_mvd.probes import is_monitored
 from gitops_mvd.systemd.unit_files import UnitFile
 
 UNHEALTHY = {Health.DEGRADED, Health.MISSING, Health.SUSPENDED}
-START_FAILED = (126, 127, 128)  # the exit codes that an engine gives a container that it could not start
 STARTED_WITHIN_SECONDS = 60.0  # after which a container that has a unit should have been started
 
 
@@ -166,8 +165,7 @@ class HealthJudge:
                 refused = self._snapshot.refused(instance)
                 return did_not_start(refused) if refused else "its container was never started"
             case (("exited" | "dead" | "restarting"), _):
-                is_of_a_start = instance.exit_code in START_FAILED and instance.state == "exited"
-                refused = self._snapshot.refused(instance) if is_of_a_start else ""
+                refused = self._snapshot.refused(instance)  # its code may be that of the time before
                 return did_not_start(refused) if refused else f"exited with code {instance.exit_code}"
             case state, _:
                 return f"its container is {state}"
