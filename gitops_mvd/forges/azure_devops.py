@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NotRequired, TypedDict
 
 from gitops_mvd.core.model import CommitStatus, Event, Health, Operation, PullRequest
-from gitops_mvd.forges import ForgeType, StateNames
+from gitops_mvd.forges import ForgeType, Pipeline, StateNames
 from gitops_mvd.forges.api import Account, Api, Explanation, Query, Refused, basic, cut, cut_text, signing
 from gitops_mvd.forges.api.address import Address, Location
 
@@ -209,6 +209,25 @@ def _pushed(resource: Any) -> str:
     return ref if isinstance(ref, str) else ""
 
 
+# ---- CI --------------------------------------------------------------------------------------------------------------
+
+PIPELINE = Pipeline(
+    "azure-pipelines.yml",
+    """\
+# For pull requests, name this pipeline in the policies of the branch: Build validation.
+trigger: none
+pool:
+  vmImage: ubuntu-latest
+steps:
+  - task: UsePythonVersion@0
+    inputs:
+      versionSpec: "3.12"
+  - script: pip install -r requirements.txt
+  - script: mvd validate
+""",
+)
+
+
 # ---- the forge -------------------------------------------------------------------------------------------------------
 
 
@@ -244,4 +263,5 @@ FORGE = ForgeType(
     event=event,
     page=page,
     locate=locate,
+    pipelines={"azure-devops": PIPELINE},
 )

@@ -15,7 +15,7 @@ from typing import Any
 
 from gitops_mvd.core.errors import Unavailable
 from gitops_mvd.core.model import CommitStatus, Event, Health, Operation, PullRequest
-from gitops_mvd.forges import ForgeType, StateNames
+from gitops_mvd.forges import ForgeType, Pipeline, StateNames
 from gitops_mvd.forges.api import Account, Api, Explanation, Query, Refused, cut, cut_text, login, signing
 from gitops_mvd.forges.api.address import Address, Location, last_two_parts
 
@@ -226,6 +226,24 @@ def _ref(pushed: Mapping[str, str]) -> str:
     return f"refs/{folder}/{pushed['name']}"
 
 
+# ---- CI --------------------------------------------------------------------------------------------------------------
+
+PIPELINE = Pipeline(
+    "bitbucket-pipelines.yml",
+    """\
+image: python:3.12
+pipelines:
+  pull-requests:
+    "**":
+      - step:
+          name: validate
+          script:
+            - pip install -r requirements.txt
+            - mvd validate
+""",
+)
+
+
 # ---- the forge -------------------------------------------------------------------------------------------------------
 
 
@@ -246,4 +264,5 @@ FORGE = ForgeType(
     event=event,
     page=page,
     locate=locate,
+    pipelines={"bitbucket-cloud": PIPELINE},
 )

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 
 from gitops_mvd.core.errors import Unavailable
 from gitops_mvd.core.model import CommitStatus, Event, Health, Operation, PullRequest
-from gitops_mvd.forges import ForgeType, StateNames
+from gitops_mvd.forges import ForgeType, Pipeline, StateNames
 from gitops_mvd.forges.api import Account, Api, Broken, Explanation, Query, Refused, cut, cut_text
 
 if TYPE_CHECKING:
@@ -224,6 +224,31 @@ def _ref(payload: bytes) -> str:
     return ref if isinstance(ref, str) else ""
 
 
+# ---- CI --------------------------------------------------------------------------------------------------------------
+
+WORKFLOW = """\
+name: validate
+on: pull_request
+
+jobs:
+  validate:
+    runs-on: {label} # a label of your runner
+    container:
+      image: node:22-bookworm # Node.js for the checkout, and Python 3.11
+    steps:
+      - uses: actions/checkout@v4
+      - run: apt-get update && apt-get install --yes python3-venv
+      - run: python3 -m venv /opt/mvd && /opt/mvd/bin/pip install -r requirements.txt
+      - run: /opt/mvd/bin/mvd validate
+"""
+# The labels that their runners have by default: https://docs.gitea.com/usage/actions/act-runner and
+# https://forgejo.org/docs/latest/admin/actions/
+PIPELINES = {
+    "gitea": Pipeline(".gitea/workflows/validate.yaml", WORKFLOW.format(label="ubuntu-latest")),
+    "forgejo": Pipeline(".forgejo/workflows/validate.yaml", WORKFLOW.format(label="docker")),
+}
+
+
 # ---- the forge -------------------------------------------------------------------------------------------------------
 
 
@@ -238,4 +263,5 @@ FORGE = ForgeType(
     authentic=authentic,
     event=event,
     page=page,
+    pipelines=PIPELINES,
 )

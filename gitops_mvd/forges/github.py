@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, TypedDict
 from gitops_mvd.core.errors import Unavailable
 from gitops_mvd.core.model import CommitStatus, Event, Health, Operation, PullRequest
 from gitops_mvd.core.text import first_words
-from gitops_mvd.forges import ForgeType, StateNames
+from gitops_mvd.forges import ForgeType, Pipeline, StateNames
 from gitops_mvd.forges.api import Account, Api, Explanation, Query, Refused, cut, cut_text
 from gitops_mvd.forges.api.address import Address, Location, last_two_parts
 
@@ -333,6 +333,30 @@ def _pushed(headers: Mapping[str, str], body: bytes) -> str:
     return ref if isinstance(ref, str) else ""
 
 
+# ---- CI --------------------------------------------------------------------------------------------------------------
+
+PIPELINE = Pipeline(
+    ".github/workflows/validate.yaml",
+    """\
+name: validate
+on: pull_request
+permissions:
+  contents: read
+
+jobs:
+  validate:
+    runs-on: ubuntu-latest
+    steps:
+      - uses: actions/checkout@v5
+      - uses: actions/setup-python@v6
+        with:
+          python-version: "3.12"
+      - run: pip install -r requirements.txt
+      - run: mvd validate
+""",
+)
+
+
 # ---- the forge -------------------------------------------------------------------------------------------------------
 
 
@@ -360,4 +384,5 @@ FORGE = ForgeType(
     event=event,
     page=page,
     locate=locate,
+    pipelines={"github": PIPELINE},
 )

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 
 from gitops_mvd.core.errors import Unavailable
 from gitops_mvd.core.model import CommitStatus, Event, Health, Operation, PullRequest
-from gitops_mvd.forges import ForgeType, StateNames
+from gitops_mvd.forges import ForgeType, Pipeline, StateNames
 from gitops_mvd.forges.api import Account, Api, Explanation, Query, Refused, cut, cut_text
 from gitops_mvd.forges.api.address import Address, Location
 
@@ -263,6 +263,22 @@ def _read(body: bytes) -> Mapping[str, Any]:
     return told if isinstance(told, dict) else {}
 
 
+# ---- CI --------------------------------------------------------------------------------------------------------------
+
+PIPELINE = Pipeline(
+    ".gitlab-ci.yml",
+    """\
+validate:
+  image: python:3.12
+  script:
+    - pip install -r requirements.txt
+    - mvd validate
+  rules:
+    - if: $CI_PIPELINE_SOURCE == "merge_request_event"
+""",
+)
+
+
 # ---- the forge -------------------------------------------------------------------------------------------------------
 
 
@@ -283,4 +299,5 @@ FORGE = ForgeType(
     event=event,
     page=page,
     locate=locate,
+    pipelines={"gitlab": PIPELINE},
 )
