@@ -117,8 +117,9 @@ def next_steps(answers: Answers, folder: str, repository: str) -> Iterator[str]:
     words = ["mvd", "install", "--repository", repository or "URL", "--host", host]
     if answers.forge != NO_FORGE:
         words += ["--token-file", "/etc/gitops-mvd/token"]
-        told = forges.locate(repository)
-        if told.kind != answers.forge:
+        if repository.startswith("http://"):
+            words += ["--insecure"]
+        if (forges.locate(repository).kind or forges.likely(repository)) != answers.forge:
             words += ["--forge", answers.forge]
     if answers.kong != NONE:
         words += ["--kong"]

@@ -118,5 +118,12 @@ def locate(url: str, kind: str = "") -> Origin:
     return Origin(kind, *read(address))
 
 
+def likely(url: str) -> str:
+    """The kind that a server of one's own has in its name, as `gitea.example.com` does; "" if it has none."""
+    address = Address.of(url)
+    labels = set(address.name.split(".")) if address else set()
+    return next((kind for kind in known() if {kind, kind.removesuffix("-dc")} & labels), "")
+
+
 def _is_at(host: str, hosts: Sequence[str]) -> bool:
     return any(host == each or (each.startswith(".") and host.endswith(each)) for each in hosts)

@@ -11,6 +11,7 @@ from gitops_mvd.config.readers import absolute, boolean, filled, one_of
 from gitops_mvd.config.settings.repository import Credentials
 from gitops_mvd.config.settings.section import listening, section
 from gitops_mvd.config.tables import Key, Place, accepts
+from gitops_mvd.forges.api.address import Address
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,11 +143,18 @@ WEBHOOK_SECTION = section(
 
 def complete(forge: dict[str, Any], values: Mapping[str, Any], place: Place) -> ForgeSettings | None:
     """The forge's settings with what follows from the repository's address and credentials."""
-    told = forges.locate(values["repository"], forge.get("kind", ""))
+    url = values["repository"]
+    told = forges.locate(url, forge.get("kind", ""))
     if not told.kind:
-        place.report("has no `kind`, and the repository's address does not tell it")
+        address = Address.of(url)
+        where = address.host if address else "the repository's address"  # and no login that may be in it
+        likely = forges.likely(url) or "gitea"
+        others = ", ".join(kind for kind in forges.kinds() if kind != likely)
+        place.report(f"needs a `kind`, which {where} does not tell: write `forge: {{kind: {likely}}}`, or {others}")
     elif "repository" not in forge and not told.repository:
-        place.report("has no `repository`, and the repository's address does not tell it")
+        place.report(
+            "needs a `repository`, which the repository's address does not tell: its name there, such as `acme/config`"
+        )
     elif forge.get("environment") and told.kind != "github":
         place.report("has an `environment`, which only GitHub has")
     else:
