@@ -173,8 +173,7 @@ class BitbucketCloud:
 
     def _explain(self, code: int, said: str) -> Explanation | None:
         if code == 404 and "commit not found" in said.lower():
-            hint = "is the mirrored repository the one that gets the statuses?"
-            return f"{self._api.where} does not know the commit", hint
+            return self._api.unknown_commit
         return None
 
 

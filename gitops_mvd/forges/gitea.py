@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 from gitops_mvd.core.errors import Unavailable
 from gitops_mvd.core.model import CommitStatus, Event, Health, Operation, PullRequest
 from gitops_mvd.forges import ForgeType, Pipeline, StateNames
-from gitops_mvd.forges.api import Account, Api, Broken, Explanation, Query, Refused, cut, cut_text
+from gitops_mvd.forges.api import Account, Api, Broken, Explanation, Query, Refused, UnknownCommit, cut, cut_text
 
 if TYPE_CHECKING:
     import requests
@@ -78,8 +78,7 @@ class Gitea:
                 self._api.ask("POST", path, to, body)
         except Broken as error:
             if error.code == 500 and self._is_unknown(commit, to):
-                hint = "is the mirrored repository the one that gets the statuses?"
-                raise Refused(f"{self._api.where} does not know the commit", hint, error.code, "") from None
+                raise UnknownCommit(*self._api.unknown_commit, error.code, "") from None
             raise
         except Refused as error:
             if "user does not exist" in error.said:  # said of a token that is good, now and then, by Forgejo

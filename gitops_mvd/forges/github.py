@@ -133,8 +133,7 @@ class GitHub:
         if code == 422 and "maximum number of statuses" in said:
             return f"{self._api.where} takes no more than 1000 statuses of one context for a commit", ""
         if code == 422 and ("No commit found" in said or "No ref found" in said):
-            hint = "is the mirrored repository the one that gets the statuses?"
-            return f"{self._api.where} does not know the commit", hint
+            return self._api.unknown_commit
         if code == 409:
             hint = "it waits for a merge or for checks, which it was asked not to"
             return f"{self._api.where} makes no deployment of the commit: {first_words(said)}", hint

@@ -155,6 +155,8 @@ class GitLab:
         return ""
 
     def _explain(self, code: int, said: str) -> Explanation | None:
+        if code == 404 and "Commit" in said:
+            return self._api.unknown_commit
         for known, word, message, hint in EXPLANATIONS:
             if code == known and word in said:
                 return message.format(where=self._api.where, name=self._name), hint
@@ -174,12 +176,6 @@ EXPLANATIONS = (  # status code, what is said with it, what that means, and what
         "",
         "{where} does not let this token post to {name}",
         "it needs the role Developer, and on a protected branch one that may push or merge",
-    ),
-    (
-        404,
-        "Commit",
-        "{where} does not know the commit",
-        "is the mirrored repository the one that gets the statuses?",
     ),
     (404, "References for commit", "{where} has the commit on no branch", "was the branch rewound, or deleted?"),
     (405, "moved", "{where} says that {name} has moved", "put its new name into the settings"),

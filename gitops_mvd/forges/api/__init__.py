@@ -87,6 +87,10 @@ class Refused(StepFailed):
         self.said = said
 
 
+class UnknownCommit(Refused):
+    """The login may post statuses; this is none of the repository's commits."""
+
+
 class Broken(Unavailable):
     """The forge answered with an error of its own, of the HTTP status `code`."""
 
@@ -117,6 +121,10 @@ class Api:
         within: float = WITHIN,
     ) -> None:
         self.where = f"{name} at {urllib.parse.urlsplit(base_url).netloc}"
+        self.unknown_commit: Explanation = (
+            f"{self.where} does not know the commit",
+            "is the mirrored repository the one that gets the statuses?",
+        )
         self._url = base_url.rstrip("/")
         self._secrets = secrets
         self._denied = denied
@@ -211,7 +219,8 @@ class Api:
             if pause:
                 raise RateLimited(f"{self.where} answered {code}", pause)
             raise Broken(f"{self.where} answered {code}", code)
-        raise Refused(*(self._explain(code, said) or self._refusal(code, said, to)), code, said)
+        explained = self._explain(code, said) or self._refusal(code, said, to)
+        raise (UnknownCommit if explained is self.unknown_commit else Refused)(*explained, code, said)
 
     def _refusal(self, code: int, said: str, to: str) -> Explanation:
         """What went wrong for good, and what to do about it."""
