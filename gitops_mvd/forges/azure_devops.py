@@ -72,6 +72,7 @@ class AzureDevOps:
             denied=DENIED,
             explain=self._explain,
             within=account.within,
+            ca_file=account.ca_file,
         )
 
     def publish(self, commit: str, status: CommitStatus) -> None:

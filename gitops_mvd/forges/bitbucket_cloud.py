@@ -78,6 +78,7 @@ class BitbucketCloud:
             headers={"Accept": "application/json"},
             explain=self._explain,
             within=account.within,
+            ca_file=account.ca_file,
         )
 
     def publish(self, commit: str, status: CommitStatus) -> None:

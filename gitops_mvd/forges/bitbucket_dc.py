@@ -76,6 +76,7 @@ class BitbucketDataCenter:
             headers={"Accept": "application/json"},
             explain=self._explain,
             within=account.within,
+            ca_file=account.ca_file,
         )
 
     def publish(self, commit: str, status: CommitStatus) -> None:

@@ -61,7 +61,13 @@ class Gitea:
             return request
 
         self._api = Api(
-            "Gitea", account.base_url, sign, lambda: [account.token()], explain=self._explain, within=account.within
+            "Gitea",
+            account.base_url,
+            sign,
+            lambda: [account.token()],
+            explain=self._explain,
+            within=account.within,
+            ca_file=account.ca_file,
         )
 
     def publish(self, commit: str, status: CommitStatus) -> None:

@@ -79,6 +79,7 @@ class GitHub:
             explain=self._explain,
             renew=renew,
             within=account.within,
+            ca_file=account.ca_file,
         )
         self._deployments = Deployments(self._api, account.repository)
 

@@ -78,7 +78,13 @@ class GitLab:
 
         base_url = account.base_url or PUBLIC
         self._api = Api(
-            "GitLab", base_url, sign, lambda: [account.token()], explain=self._explain, within=account.within
+            "GitLab",
+            base_url,
+            sign,
+            lambda: [account.token()],
+            explain=self._explain,
+            within=account.within,
+            ca_file=account.ca_file,
         )
 
     def publish(self, commit: str, status: CommitStatus) -> None:

@@ -31,6 +31,7 @@ from gitops_mvd.state.notices import Notices
 from tests.contract import recorded
 from tests.contract.terminal import ENGINE, IMAGE, SYSTEMD, Repository, Said, Terminal, compose, git
 from tests.contract.test_upgrade import Server, needs_root
+from tests.lab.forge import Forge
 from tests.threads import kept
 
 # sdnotify leaves its socket to the garbage collector
@@ -43,7 +44,7 @@ def recorded_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server
     server.docker["/info"] = ENGINE["/info"]  # which no pass asks for, so that it was not recorded
     with pytest.MonkeyPatch.context() as monkeypatch, server.running(monkeypatch) as wired:
         monkeypatch.setattr("gitops_mvd.daemon.wiring.UNITS", server.root / "etc/systemd/system")
-        monkeypatch.setattr("gitops_mvd.cli.checks.DAEMON_JSON", server.root / "etc/docker/daemon.json")
+        monkeypatch.setattr("gitops_mvd.cli.machine.DAEMON_JSON", server.root / "etc/docker/daemon.json")
         with contextlib.closing(sqlite3.connect(server.history)) as history:
             [last] = history.execute("SELECT max(id) FROM event").fetchone()
             Daemon(
@@ -303,9 +304,13 @@ def newcomer(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: py
         monkeypatch.setenv("DBUS_SYSTEM_BUS_ADDRESS", bus)
         monkeypatch.setenv("DOCKER_CONFIG", "/nonexistent")
         monkeypatch.setenv("NO_PROXY", "*")
+        for program in ("docker", "iptables"):  # on a machine that has none
+            (tmp_path / "programs").mkdir(exist_ok=True)
+            (tmp_path / "programs" / program).touch(0o755)
+        monkeypatch.setenv("PATH", f"{os.environ['PATH']}:{tmp_path}/programs")
         (tmp_path / "units").mkdir()
         monkeypatch.setattr("gitops_mvd.daemon.wiring.UNITS", tmp_path / "units")
-        monkeypatch.setattr("gitops_mvd.cli.checks.DAEMON_JSON", tmp_path / "daemon.json")
+        monkeypatch.setattr("gitops_mvd.cli.machine.DAEMON_JSON", tmp_path / "daemon.json")
         config = tmp_path / "config.yaml"
         config.write_text(f"repository: file://{tmp_path}/config.git\nhost: srv1\ndocker: {{url: '{url}'}}\n")
         terminal = Terminal(capsys, config)
@@ -561,17 +566,20 @@ def test_the_doctor_finds_a_host_that_is_not_in_the_fleet(newcomer: Newcomer) ->
 
 
 @pytest.fixture
-def hooked(newcomer: Newcomer, tmp_path: Path) -> Newcomer:
+def hooked(newcomer: Newcomer, tmp_path: Path) -> Iterator[Newcomer]:
     """One with webhooks, at a port that nobody has."""
     newcomer.repository.commit({"README.md": "nothing yet\n"})
     (tmp_path / "secret").write_text("a secret of many characters\n")
     with socket.create_server(("127.0.0.1", 0)) as free:
         where = f"127.0.0.1:{free.getsockname()[1]}"
-    newcomer.terminal.set(
-        forge={"kind": "github", "repository": "a/b", "proposals": {"plan": False}},
-        webhook={"secret_file": f"{tmp_path}/secret", "listen": where},
-    )
-    return newcomer
+    with Forge(tmp_path / "forge", token=None) as forge:
+        forge.create("a/b")
+        at = {"repository": "a/b", "base_url": f"{forge.url}/api/v3"}
+        newcomer.terminal.set(
+            forge={"kind": "github", **at, "proposals": {"plan": False}},
+            webhook={"secret_file": f"{tmp_path}/secret", "listen": where},
+        )
+        yield newcomer
 
 
 def listen_at(newcomer: Newcomer) -> str:

@@ -32,6 +32,7 @@ class ForgeSettings:
     base_url: str = ""
     token_file: str = ""
     username: str = ""
+    ca_file: str = ""
     apps: bool = False
     environment: str = ""
     link: str = ""
@@ -105,6 +106,12 @@ FORGE_SECTION = section(
             "For Bitbucket: the user of the password or API token. Without a user, the token is an access token.",
             filled,
         ),
+        "ca_file": Key(
+            "The file with the certificate of the authority that signed the certificate of the API, or that of a proxy "
+            "on the way.",
+            absolute,
+            "`ca_file` of `credentials`",
+        ),
         "apps": Key(
             "`true` gives every app a status of its own too, `mvd/HOST/APP`, at the last commit that changed the app.",
             boolean,
@@ -162,5 +169,6 @@ def complete(forge: dict[str, Any], values: Mapping[str, Any], place: Place) -> 
         if credentials.github_app and told.kind != "github" and "token_file" not in forge:
             place.report("has no `token_file`, and the login of a GitHub App is only for GitHub")
         known = {"kind": told.kind, "repository": told.repository, "base_url": told.base_url}
-        return ForgeSettings(**{**known, "token_file": credentials.token_file, **forge})
+        login = {"token_file": credentials.token_file, "ca_file": credentials.ca_file}
+        return ForgeSettings(**{**known, **login, **forge})
     return None

@@ -46,7 +46,8 @@ class Account:
     The token is asked for anew at each request, as that of a GitHub App changes; with a `username` it is its password.
     `renew` is called with a token that was refused, and returns whether there is another one now.
     `branch` is the one that is followed, for a forge that shows the statuses of a branch.  `within` is the seconds that
-    an answer may take, and all pages of a list.
+    an answer may take, and all pages of a list.  `ca_file` has the authority that is trusted, "" for
+    those of this machine.
     """
 
     repository: str
@@ -56,6 +57,7 @@ class Account:
     renew: Callable[[str], bool] = field(default=lambda refused: False, repr=False)
     branch: str = ""
     within: float = WITHIN
+    ca_file: str = ""
 
 
 def basic(account: Account) -> str:
@@ -119,6 +121,7 @@ class Api:
         explain: Callable[[int, str], Explanation | None] = lambda code, said: None,
         renew: Callable[[requests.PreparedRequest], bool] = lambda refused: False,
         within: float = WITHIN,
+        ca_file: str = "",
     ) -> None:
         self.where = f"{name} at {urllib.parse.urlsplit(base_url).netloc}"
         self.unknown_commit: Explanation = (
@@ -134,6 +137,7 @@ class Api:
         from gitops_mvd.net.adapter import session
 
         self._session = session()
+        self._trusted = ca_file or self._session.verify
         self._session.headers.update(headers or {})
         self._session.auth = sign  # and so no login of a ~/.netrc
         self._seen: dict[str, tuple[str, Any]] = {}  # URL -> ETag and answer
@@ -172,7 +176,14 @@ class Api:
             with (
                 limit(self._within, 2 * LARGEST_ANSWER),
                 self._session.request(
-                    method, url, json=body, headers=headers, timeout=TIMEOUT, allow_redirects=False, stream=True
+                    method,
+                    url,
+                    json=body,
+                    headers=headers,
+                    timeout=TIMEOUT,
+                    allow_redirects=False,
+                    stream=True,
+                    verify=self._trusted,  # said here, as requests takes $REQUESTS_CA_BUNDLE before what a session says
                 ) as answer,
             ):
                 note(self.where, answer.headers)
