@@ -58,7 +58,10 @@ COMPLAINTS = {
         "could not be trusted: its TLS certificate has expired, or is not valid yet",
         "check the clock of this server: timedatectl",
     ),
-    r"certificate|SSL|TLS": ("could not be trusted: its TLS certificate was not accepted", "check the CA certificates"),
+    r"certificate|SSL|TLS": (
+        "could not be trusted: its TLS certificate was not accepted",
+        "set `ca_file` to the authority that signed it",
+    ),
     r"returned error: \d+": ("answered with an error", "try again later"),
     r"is this a git repository": ("answered, but is no Git server", "check the URL"),
     r"onnect to|refused|unreachable|No route|Empty reply|hung up|reset by": ("does not answer", "check that it runs"),

@@ -13,6 +13,7 @@ import json
 import logging
 import re
 import socket
+import ssl
 import subprocess
 import threading
 import time
@@ -59,11 +60,19 @@ class Forge:
     allow()   so many more requests to an API, and then none until some seconds have passed
 
     `token` guards everything, as `x-access-token:TOKEN` for Git and for an API as that one has it; None lets all in.
+    With `tls`, the files of a certificate and its key, it speaks https.
     `app` is a GitHub App, whose tokens are as good.  `asked` has every request to an API that was let in, and
     `turned_away` counts those that came in spite of a limit.
     """
 
-    def __init__(self, root: Path, host: str = "127.0.0.1", port: int = 0, token: str | None = "lab-token") -> None:
+    def __init__(
+        self,
+        root: Path,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        token: str | None = "lab-token",
+        tls: tuple[str, str] | None = None,
+    ) -> None:
         self.root = root
         self.token = token
         self.down = self.api_down = self.html = False
@@ -77,7 +86,11 @@ class Forge:
         self._failures: list[tuple[int, bool]] = []
         self._left, self._until = 0, 0.0
         self._server = _Server((host, port), self)
-        self.url = f"http://{host}:{self._server.server_port}"
+        if tls:
+            context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+            context.load_cert_chain(*tls)
+            self._server.socket = context.wrap_socket(self._server.socket, server_side=True)
+        self.url = f"http{'s' if tls else ''}://{host}:{self._server.server_port}"
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)
 
     def __enter__(self) -> Forge:

@@ -21,7 +21,7 @@ from gitops_mvd.core.redact import redact
 from gitops_mvd.core.text import first_words, plain_line
 from gitops_mvd.forges.api.limits import note
 from gitops_mvd.net.line import limit
-from gitops_mvd.net.reasons import reason
+from gitops_mvd.net.reasons import NOT_TRUSTED, reason
 
 if TYPE_CHECKING:
     import requests  # loaded by who asks something: the settings only need to know which forges there are
@@ -189,7 +189,9 @@ class Api:
                 note(self.where, answer.headers)
                 return answer, content(answer, LARGEST_ANSWER)
         except (requests.RequestException, OSError, ValueError) as error:  # whose text may hold the token
-            raise Unavailable(f"{self.where} does not answer: {reason(error)}") from None
+            why = reason(error)
+            hint = "set `forge.ca_file` to the authority that signed it" if why == NOT_TRUSTED else ""
+            raise Unavailable(f"{self.where} does not answer: {why}", hint) from None
 
     def reading(self) -> AbstractContextManager[None]:
         """Inside, an answer of another shape than the forge documents is one that says nothing."""
