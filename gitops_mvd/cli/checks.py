@@ -111,7 +111,7 @@ def _repository(wired: Wired) -> Iterator[Finding]:
 def _kong(wired: Wired) -> Iterator[Finding]:
     kong = wired.tools.kong
     if not kong:
-        yield Finding("kong", "warn", "not set up: services with x-kong wait", "Set `kong` in the settings")
+        yield Finding("kong", "warn", "not set up: services with x-kong wait", f"Set `kong` in the settings. {AS_APP}")
         return
     try:
         managed = counted(len(kong.observe(wired.host.name)), "managed entity", "managed entities")
@@ -215,9 +215,8 @@ def _suspension(wired: Wired) -> Iterator[Finding]:
 
 
 NO_COMMIT = "0" * 40
-NO_KONG = (
-    "Is it an app of the repository, it starts with the first deploy. Is there none: mvd init --kong app writes one"
-)
+AS_APP = "To have one as an app: mvd init NEW --kong app, and copy its apps/kong"
+NO_KONG = f"If it is an app of the repository, the first deploy starts it. {AS_APP}"
 CHECKS: dict[str, Callable[[Wired], Iterator[Finding]]] = {
     "programs": machine.programs,
     "docker": _docker,

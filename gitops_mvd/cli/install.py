@@ -208,12 +208,8 @@ def _forge(said: Said, repository: str) -> dict[str, str] | None:
     known = forges.locate(repository).kind
     kind = said.forge or known or forges.likely(repository)
     if not kind:
-        if not sys.stdin.isatty():
-            hint = f"--forge {'|'.join(forges.kinds())}, or --forge {NO_FORGE} for no commit statuses"
-            raise MvdError(f"{repository} does not tell which forge it is", hint)
-        kind = click.prompt("Forge", type=click.Choice([*forges.kinds(), NO_FORGE]), err=True)
-        if kind == NO_FORGE:
-            return None
+        hint = f"--forge {'|'.join(forges.kinds())}, or --forge {NO_FORGE} for no commit statuses"
+        raise MvdError(f"{repository} does not tell which forge it is", hint)
     section = {} if kind == known else {"kind": kind}
     return {**section, "base_url": said.forge_url} if said.forge_url else section
 

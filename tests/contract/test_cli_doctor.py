@@ -235,11 +235,23 @@ def test_the_token_is_tried_without_a_trace(newcomer: Newcomer, tmp_path: Path, 
         assert "refused the token" in revoked
 
 
+def test_deployments_are_tried_without_a_trace_too(newcomer: Newcomer, tmp_path: Path) -> None:
+    (tmp_path / "token").write_text(f"{TOKEN}\n")
+    with Forge(tmp_path / "forge", token=TOKEN) as forge:
+        repository = forge.create("acme/config")
+        at = {"base_url": f"{forge.url}/api/v3", "repository": "acme/config", "token_file": f"{tmp_path}/token"}
+        newcomer.terminal.set(forge={"kind": "github", "environment": "{host}", **at})
+        [token] = lines(newcomer, "token")
+        assert token.startswith("ok token: may post statuses to acme/config")
+        assert "POST" in {asked.method for asked in forge.asked if asked.path.endswith("/deployments")}
+        assert repository.deployments == []
+
+
 def test_a_kong_that_is_not_there_is_offered_as_an_app(newcomer: Newcomer) -> None:
     newcomer.terminal.set(kong={"admin": f"http://{REFUSES}", "proxy": f"http://{REFUSES}"})
     admin, proxy = lines(newcomer, "kong", "kong proxy")
     assert admin.startswith("fail kong: ")
-    assert "mvd init --kong app writes one" in admin
+    assert "To have one as an app: mvd init NEW --kong app, and copy its apps/kong" in admin
     assert proxy.startswith(f"fail kong proxy: nothing answers at http://{REFUSES}: connection refused [Compare")
 
 
