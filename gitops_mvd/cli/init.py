@@ -60,7 +60,7 @@ def init(
     if asks and None in (forge, image, port, kong, *([] if hosts else [None])) and not sys.stdin.isatty():
         raise MvdError("there is no terminal to ask at", "--yes takes the defaults of what no option says")
     origin = _origin(folder)
-    known = forges.locate(origin).kind
+    known = forges.locate(origin).kind or forges.likely(origin)
     forge = _asked(asks, forge, "Forge", known or NO_FORGE, click.Choice([*forges.kinds(), NO_FORGE]))
     if package is not None and not has_ci(forge):
         raise MvdError(f"--package is for the CI of a forge, and --forge {forge} has none")
@@ -111,7 +111,10 @@ def _package(asks: bool, given: str | None) -> str:
 
 def _came_from() -> str:
     """Where pip got this installation, if others can get it there too; "" if not."""
-    told = json.loads(metadata.distribution("gitops-mvd").read_text("direct_url.json") or "{}")
+    try:
+        told = json.loads(metadata.distribution("gitops-mvd").read_text("direct_url.json") or "{}")
+    except metadata.PackageNotFoundError:  # run from a folder
+        return ""
     url = _without_login(str(told.get("url", "")))
     if commit := told.get("vcs_info", {}).get("commit_id"):
         return f"git+{url}@{commit}"

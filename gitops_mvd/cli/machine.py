@@ -21,6 +21,7 @@ from gitops_mvd.cli.output import counted, how_long
 from gitops_mvd.config.settings import Settings, secret_files
 from gitops_mvd.core.addresses import split_url
 from gitops_mvd.core.errors import Unavailable
+from gitops_mvd.forges.api.address import Address
 
 if TYPE_CHECKING:
     from gitops_mvd.daemon.wiring import Wired
@@ -165,10 +166,11 @@ def engine_settings() -> dict[str, Any]:
 
 
 def _web_servers(settings: Settings) -> Iterator[str]:
-    for url in (settings.repository, settings.forge.base_url if settings.forge else ""):
-        split = urlsplit(url)
-        if split.scheme in ("http", "https") and split.hostname:
-            yield f"{split.scheme}://{split.netloc.rpartition('@')[2]}/"
+    if settings.forge and settings.forge.base_url:
+        yield settings.forge.base_url
+    address = Address.of(settings.repository)
+    if address and address.scheme in ("http", "https"):
+        yield address.base_url()
 
 
 def _is_here(program: str) -> bool:

@@ -54,13 +54,9 @@ COMPLAINTS = {
         "has no such repository",
         "check the URL, and that the credentials may read it",
     ),
-    r"[Cc]ertificate (has expired|is not yet valid)|not activated": (
-        "could not be trusted: its TLS certificate has expired, or is not valid yet",
-        "check the clock of this server: timedatectl",
-    ),
     r"certificate|SSL|TLS": (
         "could not be trusted: its TLS certificate was not accepted",
-        "set `ca_file` to the authority that signed it",
+        "if the clock of this server is right (timedatectl), set `ca_file` to the authority that signed it",
     ),
     r"returned error: \d+": ("answered with an error", "try again later"),
     r"is this a git repository": ("answered, but is no Git server", "check the URL"),

@@ -64,7 +64,9 @@ def test_without_it_the_repository_is_not_trusted_and_the_setting_is_named(
         said = newcomer.terminal.mvd("doctor")
     assert said.code == 1
     assert "could not be trusted: its TLS certificate was not accepted\n" in said.out
-    assert "set `ca_file` to the authority that signed it" in said.out
+    assert (
+        "if the clock of this server is right (timedatectl), set `ca_file` to the authority that signed it" in said.out
+    )
 
 
 def test_a_certificate_that_has_expired_may_be_the_fault_of_the_clock(
