@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 import click
 
 from gitops_mvd import forges
-from gitops_mvd.cli.starter import AS_APP, KONG, NO_FORGE, NONE, Answers, files, has_ci, next_steps
+from gitops_mvd.cli.starter import AS_APP, KONG, NO_FORGE, NONE, Answers, files, next_steps, pipeline_of
 from gitops_mvd.core.errors import ManifestError, MvdError
 
 IMAGE, PORT = "nginx:1.28-alpine", 80
@@ -62,9 +62,9 @@ def init(
     origin = _origin(folder)
     known = forges.locate(origin).kind or forges.likely(origin)
     forge = _asked(asks, forge, "Forge", known or NO_FORGE, click.Choice([*forges.kinds(), NO_FORGE]))
-    if package is not None and not has_ci(forge):
+    if package is not None and not pipeline_of(forge):
         raise MvdError(f"--package is for the CI of a forge, and --forge {forge} has none")
-    if has_ci(forge):
+    if pipeline_of(forge):
         package = _package(asks, package)
     hosts = hosts or (_asked(asks, None, "Name of the server", socket.gethostname()),)
     image = _asked(asks, image, "Image of the first app", IMAGE)

@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import click
-import yaml
 
 from gitops_mvd import forges
 from gitops_mvd.api.endpoints import ACTORS, READERS
 from gitops_mvd.cli.doctor import findings, show
+from gitops_mvd.cli.output import in_a_line
 from gitops_mvd.config import settings
 from gitops_mvd.core.errors import ManifestError, MvdError, Unavailable
 
@@ -190,9 +190,9 @@ def settings_text(config: Path, said: Said) -> str:
         "kong": said.kong and {"admin": said.kong},
         "forge": _forge(said, said.repository),
     }
-    text = SETTINGS.format(repository=_yaml(said.repository))
+    text = SETTINGS.format(repository=in_a_line(said.repository))
     for key, value in sections.items():
-        text += f"{OPTIONAL[key]}\n" if value is None else f"{key}: {_yaml(value)}\n"
+        text += f"{OPTIONAL[key]}\n" if value is None else f"{key}: {in_a_line(value)}\n"
     settings.read(str(config), text.encode())
     return text
 
@@ -238,12 +238,6 @@ def _compare(config: Path, said: Said) -> None:
             f"{config} is there already, and {', '.join(others)} {verb} otherwise: nothing was changed",
             "change it in the file, which the daemon reads again by itself; or remove the file first",
         )
-
-
-def _yaml(value: object) -> str:
-    """A value in one line of YAML."""
-    text = yaml.safe_dump(value, default_flow_style=True, sort_keys=False, width=1 << 16, allow_unicode=True)
-    return text.removesuffix("\n").removesuffix("\n...")
 
 
 def unit_text(config: Path, unit: str, command: str) -> str:

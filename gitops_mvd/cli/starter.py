@@ -8,9 +8,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib import resources
 
-import yaml
-
 from gitops_mvd import forges
+from gitops_mvd.cli.output import in_a_line
 
 NONE, PRESENT, AS_APP = "none", "present", "app"
 KONG = (NONE, PRESENT, AS_APP)
@@ -29,7 +28,7 @@ services:
   web:
     image: {image}
 {way}    x-mvd:
-      health: {{http: {health}, port: {port}}} # healthy once this answers
+      health: {health} # healthy once this answers
 """
 BY_PORT = '    ports: ["{published}:{port}"]\n'
 BY_KONG = """\
@@ -86,12 +85,12 @@ class Answers:
 def files(answers: Answers) -> Mapping[str, str]:
     """Each file of the repository."""
     way = "" if answers.kong != NONE else BY_PORT.format(published=PUBLISHED, port=answers.port)
-    scalars = {name: _scalar(text) for name, text in (("image", answers.image), ("health", answers.health))}
-    app = APP.format(way=way, port=answers.port, **scalars)
+    health = in_a_line({"http": answers.health, "port": answers.port})
+    app = APP.format(image=in_a_line(answers.image), way=way, health=health)
     if answers.kong != NONE:
         app += BY_KONG.format(port=answers.port, app=answers.app)
     made = {
-        "fleet.yaml": FLEET + "".join(f"  {_scalar(host)}: {{}}\n" for host in answers.hosts),
+        "fleet.yaml": FLEET + "".join(f"  {in_a_line(host)}: {{}}\n" for host in answers.hosts),
         f"apps/{answers.app}/compose.yaml": app,
         "renovate.json": json.dumps(RENOVATE, indent=2) + "\n",
     }
@@ -99,14 +98,14 @@ def files(answers: Answers) -> Mapping[str, str]:
         made["apps/kong/compose.yaml"] = KONG_APP
     for name in SCHEMAS:
         made[f".schemas/{name}.json"] = (resources.files("gitops_mvd.schemas") / f"{name}.json").read_text("utf-8")
-    if pipeline := has_ci(answers.forge):
+    if pipeline := pipeline_of(answers.forge):
         made[pipeline.path] = pipeline.text
     if answers.package:
         made["requirements.txt"] = REQUIREMENTS.format(package=answers.package)
     return made
 
 
-def has_ci(forge: str) -> forges.Pipeline | None:
+def pipeline_of(forge: str) -> forges.Pipeline | None:
     """The CI of a forge, None if it has none of its own."""
     return forges.known()[forge].pipelines.get(forge) if forge != NO_FORGE else None
 
@@ -126,7 +125,7 @@ def next_steps(answers: Answers, folder: str, repository: str) -> Iterator[str]:
     at = f":8000/{answers.app}" if answers.kong != NONE else f":{PUBLISHED}{answers.health}"
     push = f"git -C {shlex.quote(folder)} push" if repository else "push it to your forge"
     yield f"Commit it and {push}."
-    yield f"On {host}: apt-get install --yes docker.io git"
+    yield f"On {host}: apt-get install --yes docker.io git, and gitops-mvd as its README says."
     if answers.forge != NO_FORGE:
         yield "  a token that may read the repository and write commit statuses, in a file that root alone may read:"
         yield "  install -D -m 600 /dev/stdin /etc/gitops-mvd/token"
@@ -134,10 +133,5 @@ def next_steps(answers: Answers, folder: str, repository: str) -> Iterator[str]:
     yield f"Then: mvd status, and curl http://{host}{at}"
     if answers.forge == NO_FORGE:
         yield "No CI was written: with --forge, each pull request is checked by `mvd validate`."
-    elif not has_ci(answers.forge):
+    elif not pipeline_of(answers.forge):
         yield f"{answers.forge} has no CI of its own: let yours run `mvd validate` for each pull request."
-
-
-def _scalar(text: str) -> str:
-    """A text as a value of YAML, in quotes only where it needs them."""
-    return yaml.safe_dump(text, width=1 << 16, allow_unicode=True).removesuffix("\n").removesuffix("\n...")

@@ -118,6 +118,13 @@ def test_kong_as_an_app_is_that_of_the_example_and_keeps_its_admin_api_to_itself
     assert written["environment"]["KONG_DATABASE"] == "off"
 
 
+def test_what_is_said_of_the_app_is_in_its_file_whatever_it_has_in_it(terminal: Terminal, tmp_path: Path) -> None:
+    begun(terminal, tmp_path / "config", "--health", "/up?a={1},2", "--port", "3000", "--host", "on", "--host", "b")
+    web = yaml.safe_load((tmp_path / "config/apps/hello/compose.yaml").read_text())["services"]["web"]
+    assert web["x-mvd"]["health"] == {"http": "/up?a={1},2", "port": 3000}
+    assert read_fleet(FolderTree(tmp_path / "config")).hosts.keys() == {"on", "b"}
+
+
 @pytest.mark.parametrize("name", ["fleet.yaml", "apps/hello/compose.yaml", ".schemas/kong.json"])
 def test_no_file_is_overwritten(terminal: Terminal, tmp_path: Path, name: str) -> None:
     file = tmp_path / "config" / name
