@@ -105,6 +105,7 @@ def test_kong_as_an_app_is_deployed_with_the_first_route(lab: Lab, bare: Server,
     assert kong["services"]["kong"]["image"] == "kong:3.9"
     kong["services"]["kong"]["image"] = lab.registry.push("kong", "3.9", stand_in)
     kong["services"]["kong"]["volumes"] += TALKER_VOLUMES
+    bare.exec("mkdir", "-p", "/usr/local/kong/dbless.lmdb")  # where its volume is mounted, in the /usr of the server
     kong["services"]["kong"]["stop_signal"] = "SIGTERM"
     file.write_text(yaml.safe_dump(kong))
     commit = pushed(clone)
