@@ -2,38 +2,23 @@
 
 from __future__ import annotations
 
-import json
-import shutil
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from gitops_mvd.cli import machine
+from gitops_mvd.cli.finding import Finding
 from gitops_mvd.cli.host_text import thread_text
 from gitops_mvd.cli.output import counted, when
 from gitops_mvd.cli.server import connect
 from gitops_mvd.config.settings.section import host_and_port
 from gitops_mvd.core.errors import ManifestError, MvdError, Unavailable
+from gitops_mvd.core.model import CommitStatus, Health, Operation
 
 if TYPE_CHECKING:
     from gitops_mvd.daemon.wiring import Wired
-
-DAEMON_JSON = Path("/etc/docker/daemon.json")
-ENOUGH_DISK_BYTES = 2 << 30
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """What one check found; `verdict` is `ok`, `warn` or `fail`, `hint` says what to do."""
-
-    what: str
-    verdict: str
-    message: str
-    hint: str = ""
-
-    def as_json(self) -> dict[str, str]:
-        return {"what": self.what, "verdict": self.verdict, "told": self.message, "hint": self.hint}
 
 
 def examine(config: Path) -> Iterator[Finding]:
@@ -60,14 +45,11 @@ def _docker(wired: Wired) -> Iterator[Finding]:
     info = wired.engine.info()
     yield Finding("docker", "ok", f"{info['ServerVersion']}, {info['Driver']}")
     if not info.get("LiveRestoreEnabled"):
-        hint = f'Set "live-restore": true in {DAEMON_JSON}'
+        hint = f'Set "live-restore": true in {machine.DAEMON_JSON}'
         yield Finding("live-restore", "warn", "off: every container stops while Docker restarts", hint)
-    try:
-        proxy = json.loads(DAEMON_JSON.read_text()).get("userland-proxy", True)
-    except (OSError, ValueError):
-        proxy = True
-    if proxy:
-        hint = f'Set "userland-proxy": false in {DAEMON_JSON}'
+    told = machine.engine_settings()
+    if told.get("userland-proxy", True) and told.get("iptables", True):  # without rules, nothing else publishes ports
+        hint = f'Set "userland-proxy": false in {machine.DAEMON_JSON}'
         yield Finding("userland-proxy", "warn", "on: with many services a restart of Docker takes seconds longer", hint)
 
 
@@ -129,9 +111,13 @@ def _repository(wired: Wired) -> Iterator[Finding]:
 def _kong(wired: Wired) -> Iterator[Finding]:
     kong = wired.tools.kong
     if not kong:
-        yield Finding("kong", "warn", "not set up: services with x-kong wait", "Set `kong` in the settings")
+        yield Finding("kong", "warn", "not set up: services with x-kong wait", f"Set `kong` in the settings. {AS_APP}")
         return
-    managed = counted(len(kong.observe(wired.host.name)), "managed entity", "managed entities")
+    try:
+        managed = counted(len(kong.observe(wired.host.name)), "managed entity", "managed entities")
+    except Unavailable as error:
+        yield Finding("kong", "fail", error.message, error.hint or NO_KONG)
+        return
     yield Finding("kong", "ok", f"answers; {managed}")
     if wired.settings.kong and (path := wired.settings.kong.boot_file):
         fault = kong.start_file_fault()
@@ -154,6 +140,19 @@ def _forge(wired: Wired) -> Iterator[Finding]:
     if wired.pull_requests:
         wired.forge.pull_requests(wired.settings.branch)
         yield Finding("proposals", "ok", "can list open pull requests")
+
+
+def _token(wired: Wired) -> Iterator[Finding]:
+    """A status for a commit that does not exist: refused before or after the token is, and nothing is left of it."""
+    from gitops_mvd.forges.api import UnknownCommit
+
+    if not (wired.forge and (forge := wired.settings.forge)):
+        return
+    environment = wired.host.name if forge.environment else ""
+    status = CommitStatus(f"mvd/{wired.host.name}", Operation.RUNNING, Health.UNKNOWN, "a trial", "", environment)
+    with suppress(UnknownCommit):
+        wired.forge.publish(NO_COMMIT, status)
+    yield Finding("token", "ok", f"may post statuses to {forge.repository}, tried with a commit that does not exist")
 
 
 def _notify(wired: Wired) -> Iterator[Finding]:
@@ -210,23 +209,26 @@ def _suspension(wired: Wired) -> Iterator[Finding]:
         yield Finding("suspended", "warn", f"{app}: {one.text}", f"Allow changes again: mvd resume {app}")
 
 
-def _disk(wired: Wired) -> Iterator[Finding]:
-    free = shutil.disk_usage(wired.settings.state).free if Path(wired.settings.state).exists() else ENOUGH_DISK_BYTES
-    verdict = "ok" if free >= ENOUGH_DISK_BYTES else "warn"
-    yield Finding("disk", verdict, f"{free / (1 << 30):.1f} GiB free at {wired.settings.state}")
-
-
+NO_COMMIT = "0" * 40
+AS_APP = "To have one as an app: mvd init NEW --kong app, and copy its apps/kong"
+NO_KONG = f"If it is an app of the repository, the first deploy starts it. {AS_APP}"
 CHECKS: dict[str, Callable[[Wired], Iterator[Finding]]] = {
+    "programs": machine.programs,
     "docker": _docker,
     "systemd": _systemd,
     "by hand": _by_hand,
     "threads": _threads,
     "verify": _verify,
+    "secrets": machine.secrets,
+    "clock": machine.clock,
+    "network": machine.network,
     "repository": _repository,
     "kong": _kong,
+    "kong proxy": machine.gateway_port,
     "forge": _forge,
+    "token": _token,
     "notify": _notify,
     "webhook": _webhook,
     "suspended": _suspension,
-    "disk": _disk,
+    "disk": machine.disks,
 }

@@ -36,6 +36,7 @@ COMMANDS = {
     "retry": Listed(DEPLOY, "hold:retry", "Try the failed version of APP again."),
     "suspend": Listed(HOLD, "hold:suspend", "Pause all changes on this server, or those of APP."),
     "resume": Listed(HOLD, "hold:resume", "Allow changes on this server again, or those of APP."),
+    "init": Listed(WRITE, "init:init", "Write a config repository that works into FOLDER."),
     "validate": Listed(WRITE, "validate:validate", "Check the config repository in FOLDER."),
     "import": Listed(WRITE, "imports:import_", "Write apps/NAME of this config repository from a Compose project."),
     "schema": Listed(WRITE, "schema:schema", "Print the JSON Schema NAME, or list the schemas."),

@@ -23,20 +23,25 @@ def doctor(config: Path, machine: bool) -> int:
 
     Exit code 1: a check failed.
     """
-    found = _asked(config)
+    found = findings(config)
     if machine:
         print_json(found.answer)
-        return found.exit_code
+    else:
+        show(found)
+    return found.exit_code
+
+
+def show(found: CommandView) -> None:
+    """Print what was found, a line each, and below it what to do."""
     paint = screen().paint
     for finding in found.answer:
         verdict, what, message, hint = (plain_line(finding[key]) for key in ("verdict", "what", "told", "hint"))
         print_lines(
             [f"{paint(verdict)}{' ' * (6 - len(verdict))}{what:<14} {message}", *([f"{'':<20} {hint}"] if hint else [])]
         )
-    return found.exit_code
 
 
-def _asked(config: Path) -> CommandView:
+def findings(config: Path) -> CommandView:
     """What the daemon finds; a daemon that cannot be asked is no reason to look at nothing."""
     with suppress(Unavailable, NotNow):
         if api := daemon_of(config):

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import os
+import shlex
 import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import asdict, dataclass
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 import click
 
+from gitops_mvd import forges
 from gitops_mvd.api.endpoints import ACTORS, READERS
+from gitops_mvd.cli.doctor import findings, show
+from gitops_mvd.cli.output import in_a_line
 from gitops_mvd.config import settings
-from gitops_mvd.core.errors import ManifestError, Unavailable
+from gitops_mvd.core.errors import ManifestError, MvdError, Unavailable
 
 UNIT = Path("/etc/systemd/system/gitops-mvd.service")
 WEB_UNIT = UNIT.with_name("gitops-mvd-web.service")
@@ -35,37 +42,67 @@ GROUPS_TEXT = f"""\
 g {READERS} -
 g {ACTORS} -
 """
+ADMIN = "http://127.0.0.1:8001"
 SETTINGS = """\
 # The settings of this server.  Every key: mvd docs settings
 repository: {repository}
-#branch: main
-#host: the name of this server in fleet.yaml, if it is not its host name
-#credentials:
-#  token_file: /etc/gitops-mvd/token
-#kong: {{admin: "http://127.0.0.1:8001", proxy: "http://127.0.0.1:8000"}}
-#forge: {{kind: github}}
 """
+OPTIONAL = {  # the keys that are written if they are said, and what stands in their place if not
+    "branch": "#branch: main",
+    "host": "#host: the name of this server in fleet.yaml, if it is not its host name",
+    "credentials": "#credentials: {token_file: /etc/gitops-mvd/token}",
+    "kong": '#kong: {admin: "http://127.0.0.1:8001", proxy: "http://127.0.0.1:8000"}',
+    "forge": "#forge: {kind: gitea}",
+}
+NO_FORGE = "none"
 FOLDERS_OF_APPS = "/srv"  # which the unit allows anyway
 STOP_SECONDS = 90.0  # longer than TimeoutStopSec= of the unit
 COMPLETE = "_MVD_COMPLETE"  # the variable by which a shell asks what there is
 
 
-@click.command(epilog="Example: mvd install --repository https://github.com/acme/config")
-@click.option("--repository", default="", metavar="URL", help="The config repository, if there are no settings yet.")
+@dataclass(frozen=True, slots=True)
+class Said:
+    """What the options say of the settings, None for what they leave open."""
+
+    repository: str | None
+    branch: str | None
+    host: str | None
+    token_file: str | None
+    insecure: bool | None
+    forge: str | None
+    forge_url: str | None
+    kong: str | None
+
+
+@click.command(
+    epilog="Example: mvd install --repository https://github.com/acme/config --token-file /etc/gitops-mvd/token"
+)
+@click.option("--repository", metavar="URL", help="The config repository.")
+@click.option("--branch", metavar="NAME", help="The branch to follow; main if left out.")
+@click.option("--host", metavar="NAME", help="The name of this server in fleet.yaml; its host name if left out.")
+@click.option("--token-file", metavar="FILE", help="The file with a token for the repository and its statuses.")
+@click.option("--insecure", is_flag=True, default=None, help="Send the token over plain http, on a private network.")
+@click.option("--forge", type=click.Choice([*forges.kinds(), NO_FORGE]), help="Where commit statuses go.")
+@click.option("--forge-url", metavar="URL", help="Its API, if the repository's address does not tell.")
+@click.option("--kong", is_flag=False, flag_value=ADMIN, metavar="URL", help=f"Kong's Admin API; {ADMIN} without URL.")
 @click.option("--web", is_flag=True, help="Also the page, a service of its own (`mvd web`).")
 @click.option("--no-start", is_flag=True, help="Only write the files.")
 @click.pass_obj
-def install(config: Path, repository: str, web: bool, no_start: bool) -> int:
+def install(config: Path, /, web: bool, no_start: bool, **options: Any) -> int:
     """Install the daemon as a systemd service.
 
-    Writes its unit and, with --repository, its settings; starts it now and at every boot.  Lets the journal take all
-    lines of containers.
+    Writes its unit and, with --repository, its settings; starts it now and at every boot, and checks the server as `mvd
+    doctor` does.  Lets the journal take all lines of containers.
     """
-    for line in set_up(config, repository, start=not no_start):
+    for line in set_up(config, Said(**options), start=not no_start):
         click.echo(line)
     if web:
         for line in set_up_page(config, start=not no_start):
             click.echo(line)
+    if no_start:
+        click.echo("Nothing was started. What this server lacks: mvd doctor")
+    else:
+        show(findings(config))
     return 0
 
 
@@ -90,21 +127,22 @@ def set_up_page(config: Path, *, start: bool) -> Iterator[str]:
         yield f"started {WEB_UNIT.name}, now and at every boot: {at}. Its log: journalctl -u {WEB_UNIT.stem}"
 
 
-def set_up(config: Path, repository: str, *, start: bool) -> Iterator[str]:
+def set_up(config: Path, said: Said, *, start: bool) -> Iterator[str]:
     """Write unit, settings and completion, and start the daemon; yields what was done, one line each.
 
-    Settings that are there stay as they are, those of the journal, too.  Raises Unavailable.
+    Settings that are there stay as they are, those of the journal, too.  Raises MvdError, also if they say otherwise.
     """
     from gitops_mvd.state.files import Entry, write
     from gitops_mvd.systemd.client import Systemd
     from gitops_mvd.systemd.programs import printed
 
     try:
-        if not config.exists():
-            if not repository:
-                raise Unavailable(f"cannot read {config}: no such file", "`mvd install --repository URL` writes it")
+        if config.exists():
+            _compare(config, said)
+        else:
+            text = settings_text(config, said)
             config.parent.mkdir(parents=True, exist_ok=True)
-            write(config, Entry(SETTINGS.format(repository=repository).encode(), 0o644))
+            write(config, Entry(text.encode(), 0o644))
             yield f"wrote {config}"
         write(UNIT, Entry(unit_text(config, UNIT.name, "run").encode(), 0o644))
         yield f"wrote {UNIT}"
@@ -130,6 +168,76 @@ def set_up(config: Path, repository: str, *, start: bool) -> Iterator[str]:
         systemd.stop([UNIT.name], within=STOP_SECONDS)
         systemd.start([UNIT.name])
         yield "started gitops-mvd.service, now and at every boot. Watch it: journalctl -fu gitops-mvd"
+
+
+def settings_text(config: Path, said: Said) -> str:
+    """The settings that the options say.  Raises MvdError for options that do not make settings."""
+    if not said.repository:
+        raise Unavailable(f"cannot read {config}: no such file", "`mvd install --repository URL` writes it")
+    token_file = os.path.abspath(said.token_file) if said.token_file else None
+    if token_file and not os.path.exists(token_file):
+        hint = f"write the token into it: install -D -m 600 /dev/stdin {shlex.quote(token_file)}"
+        raise MvdError(f"cannot read {token_file} (--token-file): no such file", hint)
+    if token_file and said.repository.startswith("http://") and not said.insecure:
+        hint = "use https, or --insecure on a private network"
+        raise MvdError(f"{said.repository}: a token over http can be read on the way", hint)
+    if said.insecure and not token_file:
+        raise MvdError("--insecure is about a token, and there is none", "name its file: --token-file FILE")
+    sections = {
+        "branch": said.branch,
+        "host": said.host,
+        "credentials": token_file and {"token_file": token_file, **({"insecure": True} if said.insecure else {})},
+        "kong": said.kong and {"admin": said.kong},
+        "forge": _forge(said, said.repository),
+    }
+    text = SETTINGS.format(repository=in_a_line(said.repository))
+    for key, value in sections.items():
+        text += f"{OPTIONAL[key]}\n" if value is None else f"{key}: {in_a_line(value)}\n"
+    settings.read(str(config), text.encode())
+    return text
+
+
+def _forge(said: Said, repository: str) -> dict[str, str] | None:
+    """The section `forge`, None for none.  Raises MvdError if nobody says which forge it is."""
+    if said.forge == NO_FORGE or not (said.forge or said.forge_url or said.token_file):
+        if said.forge_url:
+            raise MvdError(f"--forge-url {said.forge_url} is the API of a forge, and --forge {NO_FORGE} is none")
+        return None
+    if not said.token_file:
+        raise MvdError("a forge takes statuses only with a token", "name its file: --token-file FILE")
+    known = forges.locate(repository).kind
+    kind = said.forge or known or forges.likely(repository)
+    if not kind:
+        hint = f"--forge {'|'.join(forges.kinds())}, or --forge {NO_FORGE} for no commit statuses"
+        raise MvdError(f"{repository} does not tell which forge it is", hint)
+    section = {} if kind == known else {"kind": kind}
+    return {**section, "base_url": said.forge_url} if said.forge_url else section
+
+
+def _compare(config: Path, said: Said) -> None:
+    """Raise MvdError if the options say otherwise than the settings that are there, which stay as they are."""
+    options = {name: value for name, value in asdict(said).items() if value is not None}
+    if not options:
+        return
+    there = settings.read(str(config), config.read_bytes())
+    has = {
+        "repository": there.repository,
+        "branch": there.branch,
+        "host": there.host,
+        "token_file": there.credentials.token_file,
+        "insecure": there.credentials.insecure,
+        "forge": there.forge.kind if there.forge else NO_FORGE,
+        "forge_url": there.forge.base_url if there.forge else "",
+        "kong": there.kong.admin if there.kong else "",
+    }
+    if "token_file" in options:
+        options["token_file"] = os.path.abspath(options["token_file"])
+    if others := [f"--{name.replace('_', '-')}" for name, value in options.items() if value != has[name]]:
+        verb = "says" if len(others) == 1 else "say"
+        raise MvdError(
+            f"{config} is there already, and {', '.join(others)} {verb} otherwise: nothing was changed",
+            "change it in the file, which the daemon reads again by itself; or remove the file first",
+        )
 
 
 def unit_text(config: Path, unit: str, command: str) -> str:

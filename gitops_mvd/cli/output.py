@@ -117,6 +117,14 @@ def print_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     print_lines(table(head, rows, where.width, where.paint))
 
 
+def in_a_line(value: object) -> str:
+    """A value in one line of YAML, in quotes only where it needs them."""
+    import yaml
+
+    text = yaml.safe_dump(value, default_flow_style=True, sort_keys=False, width=1 << 16, allow_unicode=True)
+    return text.removesuffix("\n").removesuffix("\n...")
+
+
 def counted(number: int, noun: str, plural: str = "") -> str:
     """`1 problem`, `2 problems`; `plural` is for a noun that does not only take an -s."""
     return f"{number} {noun if number == 1 else plural or f'{noun}s'}"

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import os
 import socket
-from dataclasses import dataclass, field
+import ssl
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from gitops_mvd import forges
@@ -102,6 +103,7 @@ def connect_source(settings: Settings, account: Account) -> Source:
         username=login.username,
         ssh_key=Path(login.ssh_key) if login.ssh_key else None,
         known_hosts=Path(login.known_hosts) if login.known_hosts else None,
+        ca_file=_authority(login.ca_file, "credentials.ca_file"),
         insecure=login.insecure,
         allow_rewind=settings.allow_rewind,
         verify=settings.verify,
@@ -114,10 +116,17 @@ def connect_forge(forge: ForgeSettings, settings: Settings, login: Account) -> F
     app = settings.credentials.github_app
     if app and not forge.token_file:
         if (forge.repository, forge.base_url) != (login.repository, login.base_url):
-            login = app_account(app, forge.repository, forge.base_url)
-        return forges.connect(forge.kind, login)
+            login = app_account(app, forge.repository, forge.base_url, forge.ca_file)
+        return forges.connect(forge.kind, replace(login, ca_file=forge.ca_file))
     token = read_secret(forge.token_file, "forge.token_file")
-    account = Account(forge.repository, lambda: token, forge.base_url, forge.username, branch=settings.branch)
+    account = Account(
+        forge.repository,
+        lambda: token,
+        forge.base_url,
+        forge.username,
+        branch=settings.branch,
+        ca_file=_authority(forge.ca_file, "forge.ca_file"),
+    )
     return forges.connect(forge.kind, account)
 
 
@@ -129,17 +138,18 @@ def repository_account(settings: Settings) -> Account:
         token = read_secret(login.token_file, "credentials.token_file")
         return Account(origin.repository, lambda: token, origin.base_url, login.username)
     if forge and forge.kind == "github":
-        return app_account(login.github_app, origin.repository, forge.base_url)
-    return app_account(login.github_app, origin.repository, origin.base_url)
+        return app_account(login.github_app, origin.repository, forge.base_url, forge.ca_file)
+    return app_account(login.github_app, origin.repository, origin.base_url, login.ca_file)
 
 
-def app_account(app: AppLogin, repository: str, base_url: str) -> Account:
+def app_account(app: AppLogin, repository: str, base_url: str, ca_file: str = "") -> Account:
     """Raises Unavailable for a file that is no private key."""
     # imported here, as it loads cryptography, which most servers do not need in memory
     from gitops_mvd.forges.api.github_app import GitHubApp
 
-    token = GitHubApp(app.id, read_secret(app.key_file, "credentials.github_app.key_file"), repository, base_url)
-    return Account(repository, token, base_url, renew=token.renew)
+    key = read_secret(app.key_file, "credentials.github_app.key_file")
+    token = GitHubApp(app.id, key, repository, base_url, ca_file=_authority(ca_file, "ca_file"))
+    return Account(repository, token, base_url, renew=token.renew, ca_file=ca_file)
 
 
 def webhook_receiver(settings: Settings) -> Hooks | None:
@@ -159,6 +169,18 @@ def connect_secrets(settings: Settings) -> Secrets:
     found = {name: providers.connect(options) for name, options in settings.providers.items()}
     sops = Sops(Path(settings.sops.age_key_file), Path(settings.sops.gnupg_home))
     return Secrets(Path(settings.secrets), found, sops)
+
+
+def _authority(path: str, key: str) -> str:
+    """The file of an authority's certificate.  Raises Unavailable if it is none: every question would fail."""
+    if path:
+        try:
+            ssl.create_default_context(cafile=path)
+        except (ssl.SSLError, ValueError) as error:
+            raise Unavailable(f"{path} (`{key}`) has no certificate in it", "it must be PEM") from error
+        except OSError as error:
+            raise Unavailable(f"cannot read {path} (`{key}`): {error.strerror}") from error
+    return path
 
 
 def read_secret(path: str, key: str) -> str:

@@ -199,6 +199,10 @@ class EnginePlugins(TypedDict, total=False):
     Log: list[str]
 
 
+class EngineFirewall(TypedDict):
+    Driver: str
+
+
 class EngineInfo(TypedDict, total=False):
     """`GET /info`."""
 
@@ -210,6 +214,9 @@ class EngineInfo(TypedDict, total=False):
     CDISpecDirs: list[str] | None
     Plugins: EnginePlugins
     SecurityOptions: list[str] | None
+    FirewallBackend: EngineFirewall | None  # since 28.0
+    HttpProxy: str
+    HttpsProxy: str
 
 
 class EngineEventActor(TypedDict):

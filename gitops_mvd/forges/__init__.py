@@ -10,7 +10,7 @@ and no other module lists them.  `requests` is loaded only once a forge is asked
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 
 from gitops_mvd.core.features import incomplete, modules, require
@@ -38,6 +38,17 @@ class StateNames:
         return [str(each) for each in (*operations, *(each for each in Health if each not in self.healths))]
 
 
+@dataclass(frozen=True, slots=True)
+class Pipeline:
+    """The file by which a forge's CI runs `mvd validate` for each pull request: its path, and its text.
+
+    It installs gitops-mvd from `requirements.txt` of the repository.
+    """
+
+    path: str
+    text: str
+
+
 @dataclass(frozen=True, kw_only=True)
 class ForgeType:
     """All there is to know about a forge; every part without a default is required.
@@ -47,6 +58,7 @@ class ForgeType:
     nothing yet; `states` are what its statuses may be.  Of a webhook, `authentic` says if the sender knows the secret,
     in constant time and whatever is sent, and `event` what an authentic one says.  `page` is where people read a
     commit, by the forge's base URL ("" for the public one), the repository and the commit; "" if it has none.
+    `pipelines` has the CI of each of its `names`, if the forge has one.
     """
 
     names: Mapping[str, Sequence[str]]
@@ -56,6 +68,7 @@ class ForgeType:
     event: Callable[[Headers, bytes], Event]
     locate: Callable[[Address], Location] = last_two_parts
     page: Callable[[str, str, str], str] = lambda base_url, repository, commit: ""
+    pipelines: Mapping[str, Pipeline] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +116,13 @@ def locate(url: str, kind: str = "") -> Origin:
     kind = kind or next((name for name, forge in known().items() if _is_at(address.name, forge.names[name])), "")
     read = known()[kind].locate if kind else last_two_parts
     return Origin(kind, *read(address))
+
+
+def likely(url: str) -> str:
+    """The kind that a server of one's own has in its name, as `gitea.example.com` does; "" if it has none."""
+    address = Address.of(url)
+    labels = set(address.name.split(".")) if address else set()
+    return next((kind for kind in known() if {kind, kind.removesuffix("-dc")} & labels), "")
 
 
 def _is_at(host: str, hosts: Sequence[str]) -> bool:

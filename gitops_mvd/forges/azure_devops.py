@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NotRequired, TypedDict
 
 from gitops_mvd.core.model import CommitStatus, Event, Health, Operation, PullRequest
-from gitops_mvd.forges import ForgeType, StateNames
+from gitops_mvd.forges import ForgeType, Pipeline, StateNames
 from gitops_mvd.forges.api import Account, Api, Explanation, Query, Refused, basic, cut, cut_text, signing
 from gitops_mvd.forges.api.address import Address, Location
 
@@ -72,6 +72,7 @@ class AzureDevOps:
             denied=DENIED,
             explain=self._explain,
             within=account.within,
+            ca_file=account.ca_file,
         )
 
     def publish(self, commit: str, status: CommitStatus) -> None:
@@ -142,8 +143,7 @@ class AzureDevOps:
 
     def _explain(self, code: int, said: str) -> Explanation | None:
         if code == 404 and "GitCommitDoesNotExistException" in said:
-            hint = "is the mirrored repository the one that gets the statuses?"
-            return f"{self._api.where} does not know the commit", hint
+            return self._api.unknown_commit
         return None
 
 
@@ -209,6 +209,25 @@ def _pushed(resource: Any) -> str:
     return ref if isinstance(ref, str) else ""
 
 
+# ---- CI --------------------------------------------------------------------------------------------------------------
+
+PIPELINE = Pipeline(
+    "azure-pipelines.yml",
+    """\
+# For pull requests, name this pipeline in the policies of the branch: Build validation.
+trigger: none
+pool:
+  vmImage: ubuntu-latest
+steps:
+  - task: UsePythonVersion@0
+    inputs:
+      versionSpec: "3.12"
+  - script: pip install -r requirements.txt
+  - script: mvd validate
+""",
+)
+
+
 # ---- the forge -------------------------------------------------------------------------------------------------------
 
 
@@ -244,4 +263,5 @@ FORGE = ForgeType(
     event=event,
     page=page,
     locate=locate,
+    pipelines={"azure-devops": PIPELINE},
 )

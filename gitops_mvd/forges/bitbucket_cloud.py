@@ -15,7 +15,7 @@ from typing import Any
 
 from gitops_mvd.core.errors import Unavailable
 from gitops_mvd.core.model import CommitStatus, Event, Health, Operation, PullRequest
-from gitops_mvd.forges import ForgeType, StateNames
+from gitops_mvd.forges import ForgeType, Pipeline, StateNames
 from gitops_mvd.forges.api import Account, Api, Explanation, Query, Refused, cut, cut_text, login, signing
 from gitops_mvd.forges.api.address import Address, Location, last_two_parts
 
@@ -78,6 +78,7 @@ class BitbucketCloud:
             headers={"Accept": "application/json"},
             explain=self._explain,
             within=account.within,
+            ca_file=account.ca_file,
         )
 
     def publish(self, commit: str, status: CommitStatus) -> None:
@@ -173,8 +174,7 @@ class BitbucketCloud:
 
     def _explain(self, code: int, said: str) -> Explanation | None:
         if code == 404 and "commit not found" in said.lower():
-            hint = "is the mirrored repository the one that gets the statuses?"
-            return f"{self._api.where} does not know the commit", hint
+            return self._api.unknown_commit
         return None
 
 
@@ -226,6 +226,24 @@ def _ref(pushed: Mapping[str, str]) -> str:
     return f"refs/{folder}/{pushed['name']}"
 
 
+# ---- CI --------------------------------------------------------------------------------------------------------------
+
+PIPELINE = Pipeline(
+    "bitbucket-pipelines.yml",
+    """\
+image: python:3.12
+pipelines:
+  pull-requests:
+    "**":
+      - step:
+          name: validate
+          script:
+            - pip install -r requirements.txt
+            - mvd validate
+""",
+)
+
+
 # ---- the forge -------------------------------------------------------------------------------------------------------
 
 
@@ -246,4 +264,5 @@ FORGE = ForgeType(
     event=event,
     page=page,
     locate=locate,
+    pipelines={"bitbucket-cloud": PIPELINE},
 )

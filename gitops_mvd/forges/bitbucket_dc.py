@@ -76,6 +76,7 @@ class BitbucketDataCenter:
             headers={"Accept": "application/json"},
             explain=self._explain,
             within=account.within,
+            ca_file=account.ca_file,
         )
 
     def publish(self, commit: str, status: CommitStatus) -> None:
@@ -149,8 +150,7 @@ class BitbucketDataCenter:
 
     def _explain(self, code: int, said: str) -> Explanation | None:
         if code == 404 and "NoSuchCommitException" in said:
-            hint = "is the mirrored repository the one that gets the statuses?"
-            return f"{self._api.where} does not know the commit", hint
+            return self._api.unknown_commit
         return None
 
 

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any, TypedDict
 
 from gitops_mvd.core.errors import Unavailable
 from gitops_mvd.core.model import CommitStatus, Event, Health, Operation, PullRequest
-from gitops_mvd.forges import ForgeType, StateNames
-from gitops_mvd.forges.api import Account, Api, Broken, Explanation, Query, Refused, cut, cut_text
+from gitops_mvd.forges import ForgeType, Pipeline, StateNames
+from gitops_mvd.forges.api import Account, Api, Broken, Explanation, Query, Refused, UnknownCommit, cut, cut_text
 
 if TYPE_CHECKING:
     import requests
@@ -61,7 +61,13 @@ class Gitea:
             return request
 
         self._api = Api(
-            "Gitea", account.base_url, sign, lambda: [account.token()], explain=self._explain, within=account.within
+            "Gitea",
+            account.base_url,
+            sign,
+            lambda: [account.token()],
+            explain=self._explain,
+            within=account.within,
+            ca_file=account.ca_file,
         )
 
     def publish(self, commit: str, status: CommitStatus) -> None:
@@ -78,8 +84,7 @@ class Gitea:
                 self._api.ask("POST", path, to, body)
         except Broken as error:
             if error.code == 500 and self._is_unknown(commit, to):
-                hint = "is the mirrored repository the one that gets the statuses?"
-                raise Refused(f"{self._api.where} does not know the commit", hint, error.code, "") from None
+                raise UnknownCommit(*self._api.unknown_commit, error.code, "") from None
             raise
         except Refused as error:
             if "user does not exist" in error.said:  # said of a token that is good, now and then, by Forgejo
@@ -224,6 +229,31 @@ def _ref(payload: bytes) -> str:
     return ref if isinstance(ref, str) else ""
 
 
+# ---- CI --------------------------------------------------------------------------------------------------------------
+
+WORKFLOW = """\
+name: validate
+on: pull_request
+
+jobs:
+  validate:
+    runs-on: {label} # a label of your runner
+    container:
+      image: node:22-bookworm # Node.js for the checkout, and Python 3.11
+    steps:
+      - uses: actions/checkout@v4
+      - run: apt-get update && apt-get install --yes python3-venv
+      - run: python3 -m venv /opt/mvd && /opt/mvd/bin/pip install -r requirements.txt
+      - run: /opt/mvd/bin/mvd validate
+"""
+# The labels that their runners have by default: https://docs.gitea.com/usage/actions/act-runner and
+# https://forgejo.org/docs/latest/admin/actions/
+PIPELINES = {
+    "gitea": Pipeline(".gitea/workflows/validate.yaml", WORKFLOW.format(label="ubuntu-latest")),
+    "forgejo": Pipeline(".forgejo/workflows/validate.yaml", WORKFLOW.format(label="docker")),
+}
+
+
 # ---- the forge -------------------------------------------------------------------------------------------------------
 
 
@@ -238,4 +268,5 @@ FORGE = ForgeType(
     authentic=authentic,
     event=event,
     page=page,
+    pipelines=PIPELINES,
 )

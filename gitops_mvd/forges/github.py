@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, TypedDict
 from gitops_mvd.core.errors import Unavailable
 from gitops_mvd.core.model import CommitStatus, Event, Health, Operation, PullRequest
 from gitops_mvd.core.text import first_words
-from gitops_mvd.forges import ForgeType, StateNames
+from gitops_mvd.forges import ForgeType, Pipeline, StateNames
 from gitops_mvd.forges.api import Account, Api, Explanation, Query, Refused, cut, cut_text
 from gitops_mvd.forges.api.address import Address, Location, last_two_parts
 
@@ -79,6 +79,7 @@ class GitHub:
             explain=self._explain,
             renew=renew,
             within=account.within,
+            ca_file=account.ca_file,
         )
         self._deployments = Deployments(self._api, account.repository)
 
@@ -133,8 +134,7 @@ class GitHub:
         if code == 422 and "maximum number of statuses" in said:
             return f"{self._api.where} takes no more than 1000 statuses of one context for a commit", ""
         if code == 422 and ("No commit found" in said or "No ref found" in said):
-            hint = "is the mirrored repository the one that gets the statuses?"
-            return f"{self._api.where} does not know the commit", hint
+            return self._api.unknown_commit
         if code == 409:
             hint = "it waits for a merge or for checks, which it was asked not to"
             return f"{self._api.where} makes no deployment of the commit: {first_words(said)}", hint
@@ -333,6 +333,30 @@ def _pushed(headers: Mapping[str, str], body: bytes) -> str:
     return ref if isinstance(ref, str) else ""
 
 
+# ---- CI --------------------------------------------------------------------------------------------------------------
+
+PIPELINE = Pipeline(
+    ".github/workflows/validate.yaml",
+    """\
+name: validate
+on: pull_request
+permissions:
+  contents: read
+
+jobs:
+  validate:
+    runs-on: ubuntu-latest
+    steps:
+      - uses: actions/checkout@v5
+      - uses: actions/setup-python@v6
+        with:
+          python-version: "3.12"
+      - run: pip install -r requirements.txt
+      - run: mvd validate
+""",
+)
+
+
 # ---- the forge -------------------------------------------------------------------------------------------------------
 
 
@@ -360,4 +384,5 @@ FORGE = ForgeType(
     event=event,
     page=page,
     locate=locate,
+    pipelines={"github": PIPELINE},
 )

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 
 from gitops_mvd.core.errors import Unavailable
 from gitops_mvd.core.model import CommitStatus, Event, Health, Operation, PullRequest
-from gitops_mvd.forges import ForgeType, StateNames
+from gitops_mvd.forges import ForgeType, Pipeline, StateNames
 from gitops_mvd.forges.api import Account, Api, Explanation, Query, Refused, cut, cut_text
 from gitops_mvd.forges.api.address import Address, Location
 
@@ -78,7 +78,13 @@ class GitLab:
 
         base_url = account.base_url or PUBLIC
         self._api = Api(
-            "GitLab", base_url, sign, lambda: [account.token()], explain=self._explain, within=account.within
+            "GitLab",
+            base_url,
+            sign,
+            lambda: [account.token()],
+            explain=self._explain,
+            within=account.within,
+            ca_file=account.ca_file,
         )
 
     def publish(self, commit: str, status: CommitStatus) -> None:
@@ -155,6 +161,8 @@ class GitLab:
         return ""
 
     def _explain(self, code: int, said: str) -> Explanation | None:
+        if code == 404 and "Commit" in said:
+            return self._api.unknown_commit
         for known, word, message, hint in EXPLANATIONS:
             if code == known and word in said:
                 return message.format(where=self._api.where, name=self._name), hint
@@ -174,12 +182,6 @@ EXPLANATIONS = (  # status code, what is said with it, what that means, and what
         "",
         "{where} does not let this token post to {name}",
         "it needs the role Developer, and on a protected branch one that may push or merge",
-    ),
-    (
-        404,
-        "Commit",
-        "{where} does not know the commit",
-        "is the mirrored repository the one that gets the statuses?",
     ),
     (404, "References for commit", "{where} has the commit on no branch", "was the branch rewound, or deleted?"),
     (405, "moved", "{where} says that {name} has moved", "put its new name into the settings"),
@@ -263,6 +265,22 @@ def _read(body: bytes) -> Mapping[str, Any]:
     return told if isinstance(told, dict) else {}
 
 
+# ---- CI --------------------------------------------------------------------------------------------------------------
+
+PIPELINE = Pipeline(
+    ".gitlab-ci.yml",
+    """\
+validate:
+  image: python:3.12
+  script:
+    - pip install -r requirements.txt
+    - mvd validate
+  rules:
+    - if: $CI_PIPELINE_SOURCE == "merge_request_event"
+""",
+)
+
+
 # ---- the forge -------------------------------------------------------------------------------------------------------
 
 
@@ -283,4 +301,5 @@ FORGE = ForgeType(
     event=event,
     page=page,
     locate=locate,
+    pipelines={"gitlab": PIPELINE},
 )

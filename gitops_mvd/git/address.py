@@ -54,7 +54,10 @@ COMPLAINTS = {
         "has no such repository",
         "check the URL, and that the credentials may read it",
     ),
-    r"certificate|SSL|TLS": ("could not be trusted: its TLS certificate was not accepted", "check the CA certificates"),
+    r"certificate|SSL|TLS": (
+        "could not be trusted: its TLS certificate was not accepted",
+        "if the clock of this server is right (timedatectl), set `ca_file` to the authority that signed it",
+    ),
     r"returned error: \d+": ("answered with an error", "try again later"),
     r"is this a git repository": ("answered, but is no Git server", "check the URL"),
     r"onnect to|refused|unreachable|No route|Empty reply|hung up|reset by": ("does not answer", "check that it runs"),

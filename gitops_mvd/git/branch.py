@@ -59,7 +59,8 @@ class Source:
     """One branch of the config repository, mirrored in the folder `mirror`, which nobody else may write to.
 
     `url` is https, ssh (also `git@host:path`), a `file://` URL or an absolute path; http too, with a token only where
-    `insecure` says so.  ssh takes the deploy key `ssh_key` and the file `known_hosts`, both needed.  `token` is
+    `insecure` says so.  ssh takes the deploy key `ssh_key` and the file `known_hosts`, both needed.  `ca_file` has
+    the authority that is trusted for https, "" for those of this machine.  `token` is
     called for every request, as some last only an hour, and `renew` with a token that was refused: it returns whether
     there is another one now.  `timeout` is the seconds that a question may take; a fetch may take ten times as long.
     `verify` says whose signature a commit needs.  The file `anchor` has the commit that was taken last, for when the
@@ -74,6 +75,7 @@ class Source:
     username: str = "x-access-token"
     ssh_key: Path | None = None
     known_hosts: Path | None = None
+    ca_file: str = ""
     insecure: bool = False
     allow_rewind: bool = False
     verify: Verify | None = None
@@ -99,6 +101,7 @@ class Source:
             username=self.username,
             ssh_key=self.ssh_key,
             known_hosts=self.known_hosts,
+            ca_file=self.ca_file,
             timeout=self.timeout,
         )
         self._mirror = Mirror(self.mirror, self._git, on_damage=self._forget)

@@ -57,6 +57,7 @@ class Command:
     username: str
     ssh_key: Path | None
     known_hosts: Path | None
+    ca_file: str
     timeout: float
 
     def __post_init__(self) -> None:
@@ -140,6 +141,8 @@ class Command:
             "http.lowSpeedTime": str(max(1, int(self.timeout))),
             **more,
         }
+        if self.ca_file:
+            settings["http.sslCAInfo"] = self.ca_file
         if token and self.protocol in ("https", "http"):
             settings[f"credential.{origin.scheme}://{origin.netloc}.helper"] = LOGIN
         environment = {

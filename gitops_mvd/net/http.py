@@ -8,7 +8,7 @@ from typing import Any
 from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.exceptions import ConnectTimeoutError, NameResolutionError, NewConnectionError
-from urllib3.util.ssl_ import create_urllib3_context
+from urllib3.util.ssl_ import create_urllib3_context, resolve_cert_reqs
 
 from gitops_mvd.net.line import Line, TlsLine
 
@@ -59,7 +59,7 @@ class _TlsConnection(HTTPSConnection):
 
     def connect(self) -> None:
         if self.ssl_context is None:
-            self.ssl_context = create_urllib3_context()
+            self.ssl_context = create_urllib3_context(cert_reqs=resolve_cert_reqs(self.cert_reqs))
         self.ssl_context.sslsocket_class = TlsLine
         super().connect()
 

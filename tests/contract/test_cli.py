@@ -19,7 +19,7 @@ import pytest
 import yaml
 
 from gitops_mvd.cli import install
-from gitops_mvd.config.settings import read
+from gitops_mvd.config.settings import Settings, read
 from gitops_mvd.core.model import ThreadState, digest
 from gitops_mvd.core.notice import Notice, What
 from gitops_mvd.daemon.loop import Daemon
@@ -31,6 +31,7 @@ from gitops_mvd.state.notices import Notices
 from tests.contract import recorded
 from tests.contract.terminal import ENGINE, IMAGE, SYSTEMD, Repository, Said, Terminal, compose, git
 from tests.contract.test_upgrade import Server, needs_root
+from tests.lab.forge import Forge
 from tests.threads import kept
 
 # sdnotify leaves its socket to the garbage collector
@@ -43,7 +44,7 @@ def recorded_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server
     server.docker["/info"] = ENGINE["/info"]  # which no pass asks for, so that it was not recorded
     with pytest.MonkeyPatch.context() as monkeypatch, server.running(monkeypatch) as wired:
         monkeypatch.setattr("gitops_mvd.daemon.wiring.UNITS", server.root / "etc/systemd/system")
-        monkeypatch.setattr("gitops_mvd.cli.checks.DAEMON_JSON", server.root / "etc/docker/daemon.json")
+        monkeypatch.setattr("gitops_mvd.cli.machine.DAEMON_JSON", server.root / "etc/docker/daemon.json")
         with contextlib.closing(sqlite3.connect(server.history)) as history:
             [last] = history.execute("SELECT max(id) FROM event").fetchone()
             Daemon(
@@ -303,9 +304,13 @@ def newcomer(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: py
         monkeypatch.setenv("DBUS_SYSTEM_BUS_ADDRESS", bus)
         monkeypatch.setenv("DOCKER_CONFIG", "/nonexistent")
         monkeypatch.setenv("NO_PROXY", "*")
+        for program in ("docker", "iptables"):  # on a machine that has none
+            (tmp_path / "programs").mkdir(exist_ok=True)
+            (tmp_path / "programs" / program).touch(0o755)
+        monkeypatch.setenv("PATH", f"{os.environ['PATH']}:{tmp_path}/programs")
         (tmp_path / "units").mkdir()
         monkeypatch.setattr("gitops_mvd.daemon.wiring.UNITS", tmp_path / "units")
-        monkeypatch.setattr("gitops_mvd.cli.checks.DAEMON_JSON", tmp_path / "daemon.json")
+        monkeypatch.setattr("gitops_mvd.cli.machine.DAEMON_JSON", tmp_path / "daemon.json")
         config = tmp_path / "config.yaml"
         config.write_text(f"repository: file://{tmp_path}/config.git\nhost: srv1\ndocker: {{url: '{url}'}}\n")
         terminal = Terminal(capsys, config)
@@ -561,17 +566,20 @@ def test_the_doctor_finds_a_host_that_is_not_in_the_fleet(newcomer: Newcomer) ->
 
 
 @pytest.fixture
-def hooked(newcomer: Newcomer, tmp_path: Path) -> Newcomer:
+def hooked(newcomer: Newcomer, tmp_path: Path) -> Iterator[Newcomer]:
     """One with webhooks, at a port that nobody has."""
     newcomer.repository.commit({"README.md": "nothing yet\n"})
     (tmp_path / "secret").write_text("a secret of many characters\n")
     with socket.create_server(("127.0.0.1", 0)) as free:
         where = f"127.0.0.1:{free.getsockname()[1]}"
-    newcomer.terminal.set(
-        forge={"kind": "github", "repository": "a/b", "proposals": {"plan": False}},
-        webhook={"secret_file": f"{tmp_path}/secret", "listen": where},
-    )
-    return newcomer
+    with Forge(tmp_path / "forge", token=None) as forge:
+        forge.create("a/b")
+        at = {"repository": "a/b", "base_url": f"{forge.url}/api/v3"}
+        newcomer.terminal.set(
+            forge={"kind": "github", **at, "proposals": {"plan": False}},
+            webhook={"secret_file": f"{tmp_path}/secret", "listen": where},
+        )
+        yield newcomer
 
 
 def listen_at(newcomer: Newcomer) -> str:
@@ -629,29 +637,154 @@ def test_the_doctor_finds_a_start_file_of_kong_that_is_not_kept(operator: Termin
 # ---- mvd install -----------------------------------------------------------------------------------------------------
 
 
-def test_an_installation_writes_the_unit_and_settings_that_can_be_read(
-    newcomer: Newcomer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    terminal = newcomer.terminal
-    terminal.config.unlink()
+@pytest.fixture
+def bare(newcomer: Newcomer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Terminal:
+    """The terminal of a server without settings, whose /etc is a folder of the test."""
+    newcomer.terminal.config.unlink()
     monkeypatch.setattr(install, "UNIT", tmp_path / "gitops-mvd.service")
     completions = {"bash": tmp_path / "completions/mvd", "fish": tmp_path / "no-fish-here/mvd.fish"}
     monkeypatch.setattr(install, "COMPLETIONS", completions)
     monkeypatch.setattr(install, "JOURNAL", tmp_path / "journald.conf.d/50-gitops-mvd.conf")
     monkeypatch.setattr(install, "GROUPS", tmp_path / "sysusers.d/gitops-mvd.conf")
     (tmp_path / "completions").mkdir()
-    said = terminal.mvd("install", "--no-start", "--repository", "https://git.example/acme/config.git")
+    (tmp_path / "token").write_text("a token\n")
+    return newcomer.terminal
+
+
+OWN_FORGE = "https://git.example/acme/config.git"
+
+
+def test_an_installation_writes_the_unit_and_settings_that_can_be_read(bare: Terminal, tmp_path: Path) -> None:
+    said = bare.mvd("install", "--no-start", "--repository", OWN_FORGE)
     assert said.out.splitlines() == [
-        f"wrote {terminal.config}",
+        f"wrote {bare.config}",
         f"wrote {tmp_path}/gitops-mvd.service",
         f"wrote {tmp_path}/sysusers.d/gitops-mvd.conf: members of mvd may look, those of mvd-act may act",
         f"wrote {tmp_path}/completions/mvd",
         f"wrote {tmp_path}/journald.conf.d/50-gitops-mvd.conf: no line of a container is dropped",
+        "Nothing was started. What this server lacks: mvd doctor",
     ]
     (tmp_path / "journald.conf.d/50-gitops-mvd.conf").write_text("[Journal]\n")
-    again = terminal.mvd("install", "--no-start")
+    again = bare.mvd("install", "--no-start")
     assert "journald" not in again.out
     assert (tmp_path / "journald.conf.d/50-gitops-mvd.conf").read_text() == "[Journal]\n", "it is the server's own"
-    assert f"--config {terminal.config} run\n" in (tmp_path / "gitops-mvd.service").read_text()
+    assert f"--config {bare.config} run\n" in (tmp_path / "gitops-mvd.service").read_text()
     assert "complete -o nosort -F _mvd_completion mvd" in (tmp_path / "completions/mvd").read_text()
-    assert "repository: https://git.example/acme/config.git\n" in terminal.config.read_text()
+    assert f"repository: {OWN_FORGE}\n" in bare.config.read_text()
+
+
+def settings_of(terminal: Terminal) -> Settings:
+    return read("config.yaml", terminal.config.read_bytes())
+
+
+def test_an_installation_with_all_that_can_be_said(bare: Terminal, tmp_path: Path) -> None:
+    words = [
+        "--repository",
+        "http://10.0.0.5:3000/acme/config.git",
+        "--branch",
+        "live",
+        "--host",
+        "web-1",
+        "--insecure",
+    ]
+    words += ["--token-file", f"{tmp_path}/token", "--forge", "gitea", "--forge-url", "http://10.0.0.5:3001", "--kong"]
+    assert bare.mvd("install", "--no-start", *words).code == 0
+    settings = settings_of(bare)
+    assert (settings.branch, settings.host) == ("live", "web-1")
+    assert (settings.credentials.token_file, settings.credentials.insecure) == (f"{tmp_path}/token", True)
+    assert settings.kong
+    assert settings.kong.admin == "http://127.0.0.1:8001"
+    assert settings.forge
+    assert (settings.forge.kind, settings.forge.repository) == ("gitea", "acme/config")
+    assert settings.forge.base_url == "http://10.0.0.5:3001"
+    assert bare.mvd("install", "--no-start", *words).code == 0, "the same once more changes nothing"
+    assert settings_of(bare) == settings
+
+
+@pytest.mark.parametrize(
+    ("url", "kind"),
+    [
+        ("https://github.com/acme/config", "github"),
+        ("https://codeberg.org/acme/config", "forgejo"),
+        ("https://gitlab.acme.example/platform/config", "gitlab"),
+        ("git@gitea.acme.example:acme/config.git", "gitea"),
+        ("https://bitbucket.acme.example/scm/ACME/config.git", "bitbucket-dc"),
+    ],
+)
+def test_the_address_of_the_repository_tells_the_forge(bare: Terminal, tmp_path: Path, url: str, kind: str) -> None:
+    assert bare.mvd("install", "--no-start", "--repository", url, "--token-file", f"{tmp_path}/token").code == 0
+    forge = settings_of(bare).forge
+    assert forge
+    assert (forge.kind, forge.token_file) == (kind, f"{tmp_path}/token")
+
+
+FLAGS = "azure-devops|bitbucket-cloud|bitbucket-dc|forgejo|gitea|github|gitlab"
+
+
+@pytest.mark.parametrize(
+    ("words", "message", "hint"),
+    [
+        ((), "cannot read {config}: no such file", "`mvd install --repository URL` writes it"),
+        (
+            ("--repository", OWN_FORGE, "--token-file", "{tmp}/token"),
+            f"{OWN_FORGE} does not tell which forge it is",
+            f"--forge {FLAGS}, or --forge none for no commit statuses",
+        ),
+        (
+            ("--repository", OWN_FORGE, "--forge", "gitea"),
+            "a forge takes statuses only with a token",
+            "name its file: --token-file FILE",
+        ),
+        (
+            ("--repository", OWN_FORGE, "--forge", "none", "--forge-url", "https://git.example"),
+            "--forge-url https://git.example is the API of a forge, and --forge none is none",
+            "",
+        ),
+        (
+            ("--repository", OWN_FORGE, "--token-file", "{tmp}/none", "--forge", "gitea"),
+            "cannot read {tmp}/none (--token-file): no such file",
+            "write the token into it: install -D -m 600 /dev/stdin {tmp}/none",
+        ),
+        (
+            ("--repository", "http://git.example/a/b", "--token-file", "{tmp}/token", "--forge", "gitea"),
+            "http://git.example/a/b: a token over http can be read on the way",
+            "use https, or --insecure on a private network",
+        ),
+        (
+            ("--repository", OWN_FORGE, "--insecure"),
+            "--insecure is about a token, and there is none",
+            "name its file: --token-file FILE",
+        ),
+    ],
+    ids=lambda it: it[:40] if isinstance(it, str) else "",
+)
+def test_an_installation_that_cannot_work_writes_nothing(
+    bare: Terminal, tmp_path: Path, words: tuple[str, ...], message: str, hint: str
+) -> None:
+    said = bare.mvd("install", "--no-start", *(word.format(tmp=tmp_path) for word in words))
+    lines = [f"mvd: {message}", *([f"     {hint}"] if hint else [])]
+    assert said == Said(1, "", "".join(f"{line.format(config=bare.config, tmp=tmp_path)}\n" for line in lines))
+    assert not bare.config.exists()
+    assert not (tmp_path / "gitops-mvd.service").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "which"),
+    [
+        (("--repository", "https://git.example/other/config"), "--repository says"),
+        (("--host", "web-2", "--branch", "live"), "--branch, --host say"),
+        (("--forge", "github"), "--forge says"),
+        (("--forge-url", "https://git.example/api"), "--forge-url says"),
+        (("--insecure",), "--insecure says"),
+        (("--kong",), "--kong says"),
+    ],
+)
+def test_settings_that_are_there_are_not_contradicted_in_silence(
+    bare: Terminal, tmp_path: Path, words: tuple[str, ...], which: str
+) -> None:
+    bare.config.write_text(f"repository: {OWN_FORGE}\n")
+    said = bare.mvd("install", "--no-start", *words)
+    assert (said.code, said.out) == (1, "")
+    assert said.err.startswith(f"mvd: {bare.config} is there already, and {which} otherwise: nothing was changed\n")
+    assert bare.config.read_text() == f"repository: {OWN_FORGE}\n"
+    assert not (tmp_path / "gitops-mvd.service").exists()

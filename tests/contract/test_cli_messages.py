@@ -329,7 +329,7 @@ def test_no_kong_is_a_warning_of_the_doctor(server: Terminal) -> None:
     said = server.mvd("doctor")
     assert said.code == 0
     assert "warn  kong           not set up: services with x-kong wait\n" in said.out
-    assert "Set `kong` in the settings\n" in said.out
+    assert "Set `kong` in the settings. To have one as an app: mvd init NEW --kong app" in said.out
 
 
 @pytest.mark.parametrize("words", [["adopt"], ["kong", "dump", "-"], ["forget", "srv2"]], ids=" ".join)

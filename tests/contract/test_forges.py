@@ -22,7 +22,7 @@ from gitops_mvd import forges
 from gitops_mvd.core import ports
 from gitops_mvd.core.errors import MvdError, RateLimited, StepFailed, Unavailable
 from gitops_mvd.core.model import CommitStatus, Event, Health, Operation
-from gitops_mvd.forges.api import Account, cut
+from gitops_mvd.forges.api import Account, UnknownCommit, cut
 from tests.contract.github_description import complaints
 from tests.lab.forge import Forge, Repository
 from tests.lab.repository import Happened, PullRequest
@@ -147,6 +147,16 @@ def test_what_will_never_be_taken_is_told_in_one_clear_line(world: World) -> Non
     world.forge.fail_next(1, 418)
     with pytest.raises(StepFailed, match="418"):
         world.client().publish(world.commit, status())
+
+
+def test_a_post_to_a_commit_that_does_not_exist_tells_what_the_token_may_do_and_leaves_nothing(world: World) -> None:
+    with pytest.raises(UnknownCommit, match="does not know the commit"):
+        world.client().publish("0" * 40, status())
+    with pytest.raises(StepFailed) as refused:
+        world.client(name=absent(world)).publish("0" * 40, status())
+    assert not isinstance(refused.value, UnknownCommit)
+    assert world.said() == []
+    assert world.repository.statuses("0" * 40) == []
 
 
 def absent(world: World) -> str:

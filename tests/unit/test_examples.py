@@ -11,6 +11,7 @@ import pytest
 import yaml
 from jsonschema import Draft202012Validator
 
+from gitops_mvd import forges
 from gitops_mvd.core.model import App, Service
 from gitops_mvd.git.tree import FolderTree
 from gitops_mvd.manifest import load, read_fleet, validate
@@ -88,3 +89,12 @@ def test_whoever_calls_with_a_key_is_a_consumer_of_the_gateway(placed: Placed) -
     }
     assert used != set()
     assert used <= known
+
+
+def test_its_ci_is_the_one_that_a_new_repository_gets_and_says_once_where_mvd_comes_from() -> None:
+    pipeline = forges.known()["github"].pipelines["github"]
+    assert (EXAMPLE / pipeline.path).read_text() == pipeline.text
+    [package] = [line for line in (EXAMPLE / "requirements.txt").read_text().splitlines() if not line.startswith("#")]
+    assert package.startswith("gitops-mvd @ git+https://")
+    texts = [path.read_text() for path in EXAMPLE.rglob("*") if path.suffix in (".md", ".yaml")]
+    assert not any("pip install gitops-mvd" in text for text in texts), "it is not on PyPI"

@@ -95,6 +95,24 @@ def test_a_well_known_forge_needs_no_word() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("repository", "told"),
+    [
+        (
+            "https://me:geheim@gitlab.acme.example/a/b",
+            "gitlab.acme.example does not tell: write `forge: {kind: gitlab}`",
+        ),
+        ("git@bitbucket.acme.example:a/b.git", "write `forge: {kind: bitbucket-dc}`, or azure-devops"),
+        ("/srv/config.git", "which the repository's address does not tell: write `forge: {kind: gitea}`"),
+    ],
+)
+def test_a_forge_of_ones_own_is_told_what_to_write(repository: str, told: str) -> None:
+    with pytest.raises(ManifestError) as caught:
+        read("config.yaml", f"repository: {repository}\nforge: {{}}\n".encode())
+    assert told in str(caught.value)
+    assert "geheim" not in str(caught.value)
+
+
 def test_whose_signatures_are_good_is_said_by_files_of_the_server() -> None:
     text = b"""
 repository: /srv/config.git
@@ -238,7 +256,11 @@ def test_verify_is_read_strictly(verify: str, told: str) -> None:
 @pytest.mark.parametrize(
     ("forge", "complaint"),
     [
-        ("forge: {}", "has no `kind`"),
+        (
+            "forge: {}",
+            "needs a `kind`, which git.acme.example does not tell: write `forge: {kind: gitea}`, or azure-devops, "
+            "bitbucket-cloud, bitbucket-dc, forgejo, github, gitlab",
+        ),
         ("forge: {kind: gitea, environment: live}", "which only GitHub has"),
         ("forge: {kind: gitea, link: javascript:alert(1)}", "begins with https://"),
         ("forge: {kind: gitea, proposals: {fork: true}}", "did you mean `forks`?"),

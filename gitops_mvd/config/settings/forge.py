@@ -11,6 +11,7 @@ from gitops_mvd.config.readers import absolute, boolean, filled, one_of
 from gitops_mvd.config.settings.repository import Credentials
 from gitops_mvd.config.settings.section import listening, section
 from gitops_mvd.config.tables import Key, Place, accepts
+from gitops_mvd.forges.api.address import Address
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +32,7 @@ class ForgeSettings:
     base_url: str = ""
     token_file: str = ""
     username: str = ""
+    ca_file: str = ""
     apps: bool = False
     environment: str = ""
     link: str = ""
@@ -104,6 +106,12 @@ FORGE_SECTION = section(
             "For Bitbucket: the user of the password or API token. Without a user, the token is an access token.",
             filled,
         ),
+        "ca_file": Key(
+            "The file with the certificate of the authority that signed the certificate of the API, or that of a proxy "
+            "on the way.",
+            absolute,
+            "`ca_file` of `credentials`",
+        ),
         "apps": Key(
             "`true` gives every app a status of its own too, `mvd/HOST/APP`, at the last commit that changed the app.",
             boolean,
@@ -142,11 +150,18 @@ WEBHOOK_SECTION = section(
 
 def complete(forge: dict[str, Any], values: Mapping[str, Any], place: Place) -> ForgeSettings | None:
     """The forge's settings with what follows from the repository's address and credentials."""
-    told = forges.locate(values["repository"], forge.get("kind", ""))
+    url = values["repository"]
+    told = forges.locate(url, forge.get("kind", ""))
     if not told.kind:
-        place.report("has no `kind`, and the repository's address does not tell it")
+        address = Address.of(url)
+        where = address.host if address else "the repository's address"  # and no login that may be in it
+        likely = forges.likely(url) or "gitea"
+        others = ", ".join(kind for kind in forges.kinds() if kind != likely)
+        place.report(f"needs a `kind`, which {where} does not tell: write `forge: {{kind: {likely}}}`, or {others}")
     elif "repository" not in forge and not told.repository:
-        place.report("has no `repository`, and the repository's address does not tell it")
+        place.report(
+            "needs a `repository`, which the repository's address does not tell: its name there, such as `acme/config`"
+        )
     elif forge.get("environment") and told.kind != "github":
         place.report("has an `environment`, which only GitHub has")
     else:
@@ -154,5 +169,6 @@ def complete(forge: dict[str, Any], values: Mapping[str, Any], place: Place) -> 
         if credentials.github_app and told.kind != "github" and "token_file" not in forge:
             place.report("has no `token_file`, and the login of a GitHub App is only for GitHub")
         known = {"kind": told.kind, "repository": told.repository, "base_url": told.base_url}
-        return ForgeSettings(**{**known, "token_file": credentials.token_file, **forge})
+        login = {"token_file": credentials.token_file, "ca_file": credentials.ca_file}
+        return ForgeSettings(**{**known, **login, **forge})
     return None

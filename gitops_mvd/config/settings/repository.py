@@ -26,6 +26,7 @@ class Credentials:
     github_app: GitHubApp | None = None
     ssh_key: str = ""
     known_hosts: str = ""
+    ca_file: str = ""
     insecure: bool = False
 
 
@@ -59,6 +60,12 @@ CREDENTIALS_SECTION = section(
         ),
         "ssh_key": Key("The file with the private key, for a repository over ssh.", absolute),
         "known_hosts": Key("The known_hosts file with the host keys of the forge. Required for ssh.", absolute),
+        "ca_file": Key(
+            "The file with the certificate of the authority that signed the repository's certificate, or that of a "
+            "proxy on the way.",
+            absolute,
+            "the authorities that this server trusts",
+        ),
         "insecure": Key("`true` sends the token over plain http too. For a forge on a private network only.", boolean),
     },
 )

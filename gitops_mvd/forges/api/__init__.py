@@ -21,7 +21,7 @@ from gitops_mvd.core.redact import redact
 from gitops_mvd.core.text import first_words, plain_line
 from gitops_mvd.forges.api.limits import PREFIXES, note, number
 from gitops_mvd.net.line import limit
-from gitops_mvd.net.reasons import reason
+from gitops_mvd.net.reasons import NOT_TRUSTED, reason
 
 if TYPE_CHECKING:
     import requests  # loaded by who asks something: the settings only need to know which forges there are
@@ -47,7 +47,8 @@ class Account:
     The token is asked for anew at each request, as that of a GitHub App changes; with a `username` it is its password.
     `renew` is called with a token that was refused, and returns whether there is another one now.
     `branch` is the one that is followed, for a forge that shows the statuses of a branch.  `within` is the seconds that
-    an answer may take, and all pages of a list.
+    an answer may take, and all pages of a list.  `ca_file` has the authority that is trusted, "" for
+    those of this machine.
     """
 
     repository: str
@@ -57,6 +58,7 @@ class Account:
     renew: Callable[[str], bool] = field(default=lambda refused: False, repr=False)
     branch: str = ""
     within: float = WITHIN
+    ca_file: str = ""
 
 
 def basic(account: Account) -> str:
@@ -88,6 +90,10 @@ class Refused(StepFailed):
         self.said = said
 
 
+class UnknownCommit(Refused):
+    """The login may post statuses; this is none of the repository's commits."""
+
+
 class Broken(Unavailable):
     """The forge answered with an error of its own, of the HTTP status `code`."""
 
@@ -116,8 +122,13 @@ class Api:
         explain: Callable[[int, str], Explanation | None] = lambda code, said: None,
         renew: Callable[[requests.PreparedRequest], bool] = lambda refused: False,
         within: float = WITHIN,
+        ca_file: str = "",
     ) -> None:
         self.where = f"{name} at {urllib.parse.urlsplit(base_url).netloc}"
+        self.unknown_commit: Explanation = (
+            f"{self.where} does not know the commit",
+            "is the mirrored repository the one that gets the statuses?",
+        )
         self._url = base_url.rstrip("/")
         self._secrets = secrets
         self._denied = denied
@@ -127,6 +138,7 @@ class Api:
         from gitops_mvd.net.adapter import session
 
         self._session = session()
+        self._trusted = ca_file or self._session.verify
         self._session.headers.update(headers or {})
         self._session.auth = sign  # and so no login of a ~/.netrc
         self._seen: dict[str, tuple[str, Any]] = {}  # URL -> ETag and answer
@@ -165,13 +177,22 @@ class Api:
             with (
                 limit(self._within, 2 * LARGEST_ANSWER),
                 self._session.request(
-                    method, url, json=body, headers=headers, timeout=TIMEOUT, allow_redirects=False, stream=True
+                    method,
+                    url,
+                    json=body,
+                    headers=headers,
+                    timeout=TIMEOUT,
+                    allow_redirects=False,
+                    stream=True,
+                    verify=self._trusted,  # said here, as requests takes $REQUESTS_CA_BUNDLE before what a session says
                 ) as answer,
             ):
                 note(self.where, answer.headers)
                 return answer, content(answer, LARGEST_ANSWER)
         except (requests.RequestException, OSError, ValueError) as error:  # whose text may hold the token
-            raise Unavailable(f"{self.where} does not answer: {reason(error)}") from None
+            why = reason(error)
+            hint = "set `forge.ca_file` to the authority that signed it" if why == NOT_TRUSTED else ""
+            raise Unavailable(f"{self.where} does not answer: {why}", hint) from None
 
     def reading(self) -> AbstractContextManager[None]:
         """Inside, an answer of another shape than the forge documents is one that says nothing."""
@@ -212,7 +233,8 @@ class Api:
             if pause:
                 raise RateLimited(f"{self.where} answered {code}", pause)
             raise Broken(f"{self.where} answered {code}", code)
-        raise Refused(*(self._explain(code, said) or self._refusal(code, said, to)), code, said)
+        explained = self._explain(code, said) or self._refusal(code, said, to)
+        raise (UnknownCommit if explained is self.unknown_commit else Refused)(*explained, code, said)
 
     def _refusal(self, code: int, said: str, to: str) -> Explanation:
         """What went wrong for good, and what to do about it."""

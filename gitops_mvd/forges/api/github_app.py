@@ -44,6 +44,7 @@ class GitHubApp:
         base_url: str = "",
         now: Callable[[], float] = time.time,
         within: float = WITHIN,
+        ca_file: str = "",
     ) -> None:
         self._id = id
         self._key = _private_key(id, key)
@@ -61,6 +62,7 @@ class GitHubApp:
             headers=HEADERS,
             explain=self._explain,
             within=within,
+            ca_file=ca_file,
         )
 
     def __call__(self) -> str:
