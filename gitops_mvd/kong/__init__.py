@@ -3,6 +3,7 @@
 client                 one Kong: what it holds that is managed, and how that is changed
 route_proof            a request through Kong that proves where a route leads
 transport, admin       HTTP; the Admin API's pages and errors
+together               what several apps want of it at the same time, done once
 document, start_file   without a database: one document, and the declarative file that Kong starts from
 database               with one: entity by entity, in order
 entities, declare, compare, clashes, schema, adopted_ids

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -45,7 +46,7 @@ class Page:
 
 
 class Admin:
-    """The Admin API at `url`, by kept-alive connections; `token` goes into the header `token_header`.
+    """The Admin API at `url`, by a few kept-alive connections; `token` goes into the header `token_header`.
 
     Every method raises Unavailable if Kong does not answer, answers 5xx or denies access, or if something else answers
     in its place, and StepFailed if Kong rejects a request.  Messages never have a secret in them: Kong's echo of one is
@@ -68,6 +69,7 @@ class Admin:
         self._page_size = page_size
         certificates = certificates or Certificates()
         self._transport = Transport(self.url, "Kong", certificates, connections=MAX_CONNECTIONS)
+        self._free = threading.Semaphore(MAX_CONNECTIONS)
         self._new_connections = Transport(self.url, "Kong", certificates)
         if token and not HEADER_VALUE.fullmatch(token):
             raise Unavailable("the token for Kong is not one line of plain characters", "see `kong.token_file`")
@@ -169,7 +171,8 @@ class Admin:
         if body is not None:
             headers, content = {**headers, "Content-Type": "application/json"}, json.dumps(body).encode()
         target = f"{path}{'&' if '?' in path else '?'}{urlencode(params)}" if params else path
-        answer = transport.request(method, target, headers, content, within=timeout or self._timeout)
+        with self._free:
+            answer = transport.request(method, target, headers, content, within=timeout or self._timeout)
         if answer.status == HTTPStatus.NOT_FOUND and not NOT_FOUND_MESSAGE.fullmatch(answer.message):
             raise self._not_kong(answer)  # so Kong itself may well have it
         return answer

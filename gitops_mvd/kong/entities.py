@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import ssl
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import cast
+from typing import TypeAlias, cast
 
 from gitops_mvd.core.errors import NotNow
 from gitops_mvd.core.model import JsonValue, Resource
@@ -15,6 +15,7 @@ from gitops_mvd.core.model import JsonValue, Resource
 Fields = Mapping[str, JsonValue]  # an entity as the Admin API has it
 Key = tuple[str, str]  # type and id
 Owner = tuple[str, str]  # app and service; the service is "" for the entities of the folder `kong/`
+Owners: TypeAlias = Collection[Owner] | None  # None is all of them
 
 MANAGED_TAG = "managed-by:gitops-mvd"
 ADOPTED = "adopted"  # the tag with the id that an adopted entity would have if it had been created by gitops-mvd
