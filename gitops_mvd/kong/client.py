@@ -17,6 +17,7 @@ from gitops_mvd.kong.admin import MAX_PAGE_SIZE, Admin, idle_connections, worker
 from gitops_mvd.kong.adopted_ids import ids_in_kong, with_ids_in_kong, with_managed_ids
 from gitops_mvd.kong.declare import service_name
 from gitops_mvd.kong.entities import Entity, Fields, Owners, entities_of
+from gitops_mvd.kong.pace import costs
 from gitops_mvd.kong.route_proof import RouteAnswer
 from gitops_mvd.kong.shared.precedence import Precedence
 from gitops_mvd.kong.shared.store import Store as SharedStore
@@ -127,6 +128,15 @@ class Kong:
         if self._ids is None:
             self.observe(host)
         return [with_ids_in_kong(entity, self._ids or {}) for entity in entities]
+
+    def costs(self) -> list[str]:
+        """What Kong's own settings cost a deploy, a sentence each.  Raises Unavailable."""
+        self._read_mode()
+        return list(costs(self._admin.get("/") or {}, counts_requests=bool(self._idle_connections)))
+
+    def require_writable(self) -> None:
+        """Raise Unavailable if Kong would deny a change; it is asked whether one is possible, and changes nothing."""
+        self._admin.check(Entity("services", {"name": "mvd.doctor", "host": "mvd.doctor"}))
 
     def remove_host(self, host: str) -> None:
         """Delete the targets of a host that will not come back, as it would itself, if this Kong is shared."""

@@ -40,8 +40,8 @@ from gitops_mvd.kong.entities import (
     Owners,
     as_json,
     holder_id,
-    is_instance_target,
     is_managed,
+    is_of_our_making,
 )
 from gitops_mvd.kong.together import Together
 
@@ -73,7 +73,7 @@ class _OfType:
 
 
 class _Reading(NamedTuple):
-    """What is read for a change: the managed entities and, of the types that every route has, all others too."""
+    """What is read for a change: the managed entities and, if it is more than one of targets, all of `LISTED` types."""
 
     managed: Sequence[Entity]
     listed: Mapping[str, _OfType]
@@ -95,9 +95,11 @@ class Store:
         self._read: dict[str, tuple[list[Page], object]] = {}  # path and tags -> pages, and what was made of them
         self._targets: OrderedDict[str, list[Entity]] = OrderedDict()  # upstream -> targets, last read last
         self._found: tuple[list[Entity], list[Entity]] = ([], [])  # in the order of the lists, and in that of creation
+        self._put_since: dict[Key, Entity] = {}  # since that was found
         self._observations = itertools.count(1)
         self._calls = ThreadPoolExecutor(MAX_CONNECTIONS, "kong")
-        self._read_together: Together[str, _Reading] = Together(lambda hosts: self._read_for_change(hosts[0]))
+        self._observe_together = Together[str, _Reading]()
+        self._read_together = Together[str, _Reading]()
         self._accepted: set[str] = set()  # what Kong has checked for `prepare`, and `apply` has not written yet
         self._lock = threading.Lock()
 
@@ -108,12 +110,22 @@ class Store:
         """
         return self._with_others([entity for type in LISTED for entity in self._list(type, host)], host)
 
-    def _read_for_change(self, host: str) -> _Reading:
-        """As `observe`, by as many calls, if no entities are there that are not managed."""
+    def _read_for(self, host: str, entities: Iterable[Entity]) -> _Reading:
+        """What is there before these are applied.
+
+        All routes, services and upstreams are read if one of these is not as it was when Kong was looked at last.
+        """
+        before = {entity.key: entity for entity in self._found[1]} | self._put_since
+        if all(entity.type not in LISTED or is_same(entity, before.get(entity.key)) for entity in entities):
+            return self._observe_together(host, lambda hosts: _Reading(self.observe(hosts[0]), {}))
+        return self._read_together(host, self._read_all)
+
+    def _read_all(self, hosts: Sequence[str]) -> _Reading:
+        """For the one host that all of them are."""
         listed = {type: self._all(type) for type in LISTED}
         every = itertools.chain(*(of_type.entities for of_type in listed.values()))
-        found = [entity for entity in every if is_managed(entity.fields, host)]
-        return _Reading(self._with_others(found, host), listed)
+        found = [entity for entity in every if is_managed(entity.fields, hosts[0])]
+        return _Reading(self._with_others(found, hosts[0]), listed)
 
     def _with_others(self, found: list[Entity], host: str) -> list[Entity]:
         """With the managed entities of all other types, in the order of creation."""
@@ -126,6 +138,7 @@ class Store:
 
     def _in_order(self, found: list[Entity]) -> list[Entity]:
         """The entities in the order of creation: the very same list while they stay the same."""
+        self._put_since = {}
         if found != self._found[0]:
             self._found = found, sorted(found, key=lambda entity: entity.rank)
         return self._found[1]
@@ -188,7 +201,7 @@ class Store:
 
     def apply(self, host: str, owners: Owners, entities: Sequence[Entity]) -> None:
         """Make the managed entities of these owners exactly `entities`: additions first, deletions last."""
-        reading = self._read_together(host)
+        reading = self._read_for(host, entities)
         put, added, removed = _difference(reading.managed, owners, entities)
         refuse_changed_ids(added, removed)
         self._check(put)
@@ -208,7 +221,7 @@ class Store:
 
     def prepare(self, host: str, owners: Owners, entities: Sequence[Entity]) -> None:
         """Raise what `apply` would, without a change.  The targets are not looked at: they are of our own making."""
-        reading = self._read_together(host)
+        reading = self._read_for(host, entities)
         declared = [entity for entity in entities if entity.type != "targets"]
         put, added, removed = _difference(reading.managed, owners, declared)
         refuse_changed_ids(added, removed)
@@ -217,11 +230,8 @@ class Store:
         self._refuse_clashes(host, put, added, to_delete_first(added, removed), reading.listed)
 
     def _check(self, put: Sequence[Entity]) -> None:
-        """Raises StepFailed with Kong's reason for the first entity that it would reject.
-
-        The targets of instances are of our own making.
-        """
-        unknown = [it for it in put if not is_instance_target(it) and _digest(it) not in self._accepted]
+        """Raises StepFailed with Kong's reason for the first entity that it would reject."""
+        unknown = [it for it in put if not is_of_our_making(it) and _digest(it) not in self._accepted]
         self._each(self._admin.check, unknown)
 
     def all(self) -> list[Entity]:
@@ -325,6 +335,7 @@ class Store:
             is_done = self._admin.write("PUT", _path_to(entity), entity, update)
         if is_done:
             self._written[holder_id(entity)] = time.monotonic()
+            self._put_since[entity.key] = entity
         return is_done
 
     def _wait_until_balanced(self, added: Sequence[Entity], removed: Sequence[Entity]) -> None:

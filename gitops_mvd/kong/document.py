@@ -35,6 +35,7 @@ from gitops_mvd.kong.entities import (
     holder_id,
     is_entity,
     is_managed,
+    is_of_our_making,
     tag_value,
     tags_of,
 )
@@ -124,7 +125,7 @@ class Store:
         self._lock = threading.Lock()
         self._found: tuple[str, Document] = ("", {})  # Kong's hash, and its document
         self._made: dict[tuple[object, str], tuple[Document, object]] = {}  # of a document, for a host
-        self._post_together = Together(self._post, BATCH_WINDOW_SECONDS)
+        self._post_together = Together[_Task, None](BATCH_WINDOW_SECONDS)
         self._posted = ""  # the text of the last post
 
     def observe(self, host: str) -> list[Entity]:
@@ -141,7 +142,7 @@ class Store:
         A thread that comes while another posts waits for that, and then one post is for all that waited.
         """
         task = _Task(host, owners, entities)
-        self._post_together(task)
+        self._post_together(task, self._post)
         if task.failure:
             raise task.failure
 
@@ -154,7 +155,7 @@ class Store:
                 return
             clashes = self._of(_Clashes, found, host)
         for entity in change.put:
-            if entity.type != "targets":
+            if entity.type != "targets" and not is_of_our_making(entity):
                 self._admin.check(entity)
         clashes.refuse(change, {entity.key for entity in (*change.before, *change.after)})
 

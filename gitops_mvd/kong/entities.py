@@ -72,6 +72,8 @@ UNIQUE: Mapping[str, tuple[str | tuple[str, ...], ...]] = {
     "plugins": (("name", "service", "route", "consumer", "consumer_group"),),
 }
 WITHOUT_SECRETS = {"services", "routes", "upstreams", "targets", "consumers", "consumer_groups", "snis", "key_sets"}
+# The fields that gitops-mvd itself gives to the entities of a service.
+OF_OUR_MAKING = {"upstreams": {"id", "tags", "name"}, "services": {"id", "tags", "name", "host", "protocol"}}
 NOT_COMPARED = {"id", "tags", "created_at", "updated_at", "ws_id"}
 
 
@@ -154,6 +156,12 @@ def is_managed(fields: Fields, host: str) -> bool:
 def is_instance_target(entity: Entity) -> bool:
     """Is it the target of an instance, and not one that was declared?"""
     return entity.type == "targets" and bool(tag_value(entity.tags, "instance"))
+
+
+def is_of_our_making(entity: Entity) -> bool:
+    """Has it nothing that a manifest says, so that Kong need not check it?"""
+    own = OF_OUR_MAKING.get(entity.type, set()) if tag_value(entity.tags, "service") else set()
+    return is_instance_target(entity) or (bool(own) and entity.fields.keys() <= own)
 
 
 def holder_id(entity: Entity) -> str:

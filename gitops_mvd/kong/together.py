@@ -19,29 +19,28 @@ class _Batch(Generic[Wish, Done]):
 
 
 class Together(Generic[Wish, Done]):
-    """`do` is called with the wish of a thread; those that come meanwhile are done after that, all at once.
+    """The wish of one thread is done; those that come meanwhile are done after that, all at once.
 
-    It waits for `window` seconds for the threads that the call before has let go on.
+    It is waited for `window` seconds for the threads that the ones before have let go on.
     """
 
-    def __init__(self, do: Callable[[Sequence[Wish]], Done], window: float = 0.0) -> None:
-        self._do = do
+    def __init__(self, window: float = 0.0) -> None:
         self._window = window
         self._turn = threading.Lock()
         self._lock = threading.Lock()
         self._next: _Batch[Wish, Done] = _Batch()
 
-    def __call__(self, wish: Wish) -> Done:
-        """What `do` returns or raises for the batch with this wish, none of which was begun before this call."""
+    def __call__(self, wish: Wish, do: Callable[[Sequence[Wish]], Done]) -> Done:
+        """What `do` returns or raises for the wishes with this one; it is begun after this call."""
         with self._lock:
             batch = self._next
             leads = not batch.wishes
             batch.wishes.append(wish)
         if leads:
-            self._lead(batch)
+            self._lead(batch, do)
         return batch.done.result()
 
-    def _lead(self, batch: _Batch[Wish, Done]) -> None:
+    def _lead(self, batch: _Batch[Wish, Done], do: Callable[[Sequence[Wish]], Done]) -> None:
         is_behind_another = self._turn.locked()
         with self._turn:
             if is_behind_another:
@@ -49,6 +48,6 @@ class Together(Generic[Wish, Done]):
             with self._lock:
                 self._next = _Batch()
             try:
-                batch.done.set_result(self._do(batch.wishes))
+                batch.done.set_result(do(batch.wishes))
             except BaseException as error:
                 batch.done.set_exception(error)

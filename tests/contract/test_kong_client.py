@@ -688,9 +688,10 @@ def test_a_value_that_passes_from_one_to_another_needs_no_order(
 def test_what_was_found_possible_is_not_checked_again(gateway: Gateway, wire: Wire) -> None:
     routes, app = Routes(Kong(wire.url), HOST), App("shop", (service(plugins=[{"name": "cors"}]),))
     prepare(routes, app)
-    assert sum("validate" in call for call in wire.calls) == 4
+    checked = [call for call in wire.calls if "validate" in call]
+    assert sorted(checked) == ["POST /schemas/plugins/validate", "POST /schemas/routes/validate"]
     apply(routes, app)
-    assert sum("validate" in call for call in wire.calls) == 4
+    assert [call for call in wire.calls if "validate" in call] == checked
     assert len(gateway.all("routes")) == 1
 
 
@@ -1008,7 +1009,7 @@ def test_a_switch_counts_once_kong_uses_it(gateway: Gateway, behind: int) -> Non
 
 
 def test_other_nodes_are_given_the_time_to_poll_a_database(gateway: Gateway, wire: Wire, behind: int) -> None:
-    wire.retells = lambda content: content.replace(b'"db_update_frequency": 5', b'"db_update_frequency": 1')
+    wire.retells = lambda content: content.replace(b'"db_update_frequency":5', b'"db_update_frequency":1')
     kong = Kong(wire.url, gateway.proxy)
     (route,) = apply(Routes(kong, HOST), App("shop", (service(),)), behind)
     written = time.monotonic()
@@ -1109,16 +1110,16 @@ def test_kong_tells_whether_a_request_is_open(gateway: Gateway, routes: Routes) 
     ("told", "instead"),
     [
         (b'"workers"', b'"others"'),
-        (b'"stream_listen": ["off"]', b'"stream_listen": ["0.0.0.0:9000"]'),
-        (b'"version": "3', b'"version": "2'),
-        (b'"database": ', b'"legacy_worker_events": true, "database": '),
-        (b'"connections_writing": ', b'"connections_written": '),
+        (b'"stream_listen":["off"]', b'"stream_listen":["0.0.0.0:9000"]'),
+        (b'"version":"3', b'"version":"2'),
+        (b'"database":', b'"legacy_worker_events":true, "database":'),
+        (b'"connections_writing":', b'"connections_written":'),
     ],
 )
 def test_a_kong_that_does_not_count_all_of_its_requests_is_never_taken_for_idle(
     gateway: Gateway, wire: Wire, told: bytes, instead: bytes
 ) -> None:
-    wire.retells = lambda content: content.replace(told, instead).replace(told.replace(b": ", b":"), instead)
+    wire.retells = lambda content: content.replace(told, instead)
     kong = Kong(wire.url, gateway.proxy)
     kong.observe(HOST)
     assert not kong.was_idle()

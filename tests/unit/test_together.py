@@ -37,15 +37,15 @@ def desk() -> Desk:
 
 
 @pytest.fixture
-def wish(desk: Desk) -> Together[str, str]:
-    return Together(desk.serve)
+def wish() -> Together[str, str]:
+    return Together()
 
 
 def test_those_that_come_meanwhile_are_served_together(desk: Desk, wish: Together[str, str]) -> None:
     with ThreadPoolExecutor() as pool:
-        first = pool.submit(wish, "a")
+        first = pool.submit(wish, "a", desk.serve)
         assert desk.is_busy.wait(20)
-        others = [pool.submit(wish, text) for text in "bcd"]
+        others = [pool.submit(wish, text, desk.serve) for text in "bcd"]
         wait_until(wish, 3)
         desk.open.set()
         assert first.result(20) == "batch 1"
@@ -55,13 +55,13 @@ def test_those_that_come_meanwhile_are_served_together(desk: Desk, wish: Togethe
 
 def test_a_failure_is_that_of_its_own_batch(desk: Desk, wish: Together[str, str]) -> None:
     with ThreadPoolExecutor() as pool:
-        first = pool.submit(wish, "a")
+        first = pool.submit(wish, "a", desk.serve)
         assert desk.is_busy.wait(20)
-        others = [pool.submit(wish, text) for text in ("b", "impossible")]
+        others = [pool.submit(wish, text, desk.serve) for text in ("b", "impossible")]
         wait_until(wish, 2)
         desk.open.set()
         assert first.result(20) == "batch 1"
         for other in others:
             with pytest.raises(ValueError, match="cannot be done"):
                 other.result(20)
-    assert wish("c") == "batch 3"
+    assert wish("c", desk.serve) == "batch 3"

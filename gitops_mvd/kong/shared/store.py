@@ -41,7 +41,7 @@ class Store(database.Store):
 
     def __init__(self, admin: Admin, written: MutableMapping[str, float], precedence: Precedence) -> None:
         super().__init__(admin, written)
-        self._find_together: Together[str, Mapping[Owner, OwnerEntities]] = Together(lambda hosts: self._find(hosts[0]))
+        self._find_together = Together[str, Mapping[Owner, OwnerEntities]]()
         self._precedence = precedence
         self._shared = precedence.shared
         # Ids of this host's targets that are at none of these upstreams: they were searched for already.
@@ -57,7 +57,7 @@ class Store(database.Store):
         The very same list while they stay the same.  A call each for services, routes, upstreams, the two indexes, and
         every type in the index of what is shared.
         """
-        found = self._find_together(host)
+        found = self._find_together(host, lambda hosts: self._find(hosts[0]))
         of_host = (it for owner, it in found.items() if it.own or self._is_interrupted(host, owner, it))
         entities = [entity for it in of_host for entity in (*it.shared.values(), *it.own.values())]
         with self._lock:
@@ -142,7 +142,7 @@ class Store(database.Store):
 
     def _apply(self, host: str, owners: Owners, entities: Sequence[Entity]) -> bool:
         """One round; was there anything to change?"""
-        found = self._find_together(host)
+        found = self._find_together(host, lambda hosts: self._find(hosts[0]))
         wanted = by_owner(entities)
         changes_by_owner = self._changes(wanted, found)
         leaving = [
@@ -168,7 +168,9 @@ class Store(database.Store):
 
     def prepare(self, host: str, owners: Owners, entities: Sequence[Entity]) -> None:
         """Raise what `apply` would, without a change."""
-        self._refuse(host, self._changes(by_owner(entities), self._find_together(host)))
+        self._refuse(
+            host, self._changes(by_owner(entities), self._find_together(host, lambda hosts: self._find(hosts[0])))
+        )
 
     def _changes(
         self, wanted: Mapping[Owner, OwnerEntities], found: Mapping[Owner, OwnerEntities]
