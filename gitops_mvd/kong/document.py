@@ -41,7 +41,7 @@ from gitops_mvd.kong.entities import (
 )
 from gitops_mvd.kong.together import Together
 
-BATCH_WINDOW_SECONDS = 0.02  # that a post waits for the threads that the one before has let go on
+BATCH_WINDOW_SECONDS = 0.02  # in which another thread may come that the post before has let go on
 Made = TypeVar("Made")
 # Type -> entities, flat and with references by id, as GET /config has them.
 Document: TypeAlias = Mapping[str, Sequence[Fields]]

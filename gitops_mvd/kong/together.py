@@ -21,11 +21,13 @@ class _Batch(Generic[Wish, Done]):
 class Together(Generic[Wish, Done]):
     """The wish of one thread is done; those that come meanwhile are done after that, all at once.
 
-    It is waited for `window` seconds for the threads that the ones before have let go on.
+    While more come within `window` seconds, as those may that the ones before have let go on, they are waited for: at
+    most half as long as the ones before took.
     """
 
     def __init__(self, window: float = 0.0) -> None:
         self._window = window
+        self._took = 0.0  # seconds
         self._turn = threading.Lock()
         self._lock = threading.Lock()
         self._next: _Batch[Wish, Done] = _Batch()
@@ -43,11 +45,22 @@ class Together(Generic[Wish, Done]):
     def _lead(self, batch: _Batch[Wish, Done], do: Callable[[Sequence[Wish]], Done]) -> None:
         is_behind_another = self._turn.locked()
         with self._turn:
-            if is_behind_another:
-                time.sleep(self._window)
+            if is_behind_another and self._window:
+                self._wait_for_more(batch)
             with self._lock:
                 self._next = _Batch()
+            began = time.monotonic()
             try:
                 batch.done.set_result(do(batch.wishes))
             except BaseException as error:
                 batch.done.set_exception(error)
+            self._took = time.monotonic() - began
+
+    def _wait_for_more(self, batch: _Batch[Wish, Done]) -> None:
+        ends = time.monotonic() + self._took / 2
+        number = 0
+        while number != len(batch.wishes):
+            number = len(batch.wishes)
+            time.sleep(self._window)
+            if time.monotonic() > ends:
+                break
