@@ -119,6 +119,9 @@ def _kong(wired: Wired) -> Iterator[Finding]:
         yield Finding("kong", "fail", error.message, error.hint or NO_KONG)
         return
     yield Finding("kong", "ok", f"answers; {managed}")
+    for cost in kong.costs():
+        yield Finding("kong pace", "ok", cost)
+    kong.require_writable()
     if wired.settings.kong and (path := wired.settings.kong.boot_file):
         fault = kong.start_file_fault()
         hint = "Why: journalctl -u gitops-mvd. `mvd install` lets the daemon write to the folder"

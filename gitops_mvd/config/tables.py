@@ -159,9 +159,11 @@ def fields(place: Place, table: Table, required: Iterable[str] = (), otherwise: 
         match table.get(name):
             case Unsupported(why):
                 at.report(why)
-            case Key(read=read) | Ignored(read=read) if not at.empty:
+            case Key(read=read) if not at.empty:
                 if (value := at.attempt(read)) is not None:
                     values[name] = value
+            case Ignored(read=read) if not at.empty:
+                at.attempt(read)
             case None if not name.startswith("x-") or difflib.get_close_matches(name, _extensions(table), 1, 0.8):
                 at.report(unknown(name, table, otherwise))
     for name in required:

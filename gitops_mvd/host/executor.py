@@ -8,7 +8,7 @@ from __future__ import annotations
 import itertools
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 from gitops_mvd.core.errors import Disrupted, StepFailed, Unavailable
 from gitops_mvd.core.model import Change, Gate, Resource, Role, Service, Step
@@ -103,15 +103,17 @@ class Executor:
     def _apply(self, changes: list[Change]) -> None:
         if not changes:
             return
-        kind = changes[0].resource.kind
+        kind = self._kinds[changes[0].resource.kind]
         for change in changes:
-            log.info("step app=%s %s %s %s", change.resource.app, change.verb, kind, change.resource.name)
+            log.info("step app=%s %s %s %s", change.resource.app, change.verb, kind.name, change.resource.name)
         for app in {change.resource.app for change in changes}:
             self._snapshot.mark_changed(app)
             if self._monitor:
                 self._monitor.pause(app)
-        with _blamed(changes), self._watch(changes):
-            self._kinds[kind].apply(changes)
+        # Kong takes together what is ready together: while it does, another app may get as far.
+        turn = self._turns.lent() if kind.role is Role.ROUTE else nullcontext()
+        with turn, _blamed(changes), self._watch(changes):
+            kind.apply(changes)
 
     def _batch(self, step: Step) -> object:
         """What tells steps that are carried out together: gates, or changes of one kind and direction.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from gitops_mvd.core.errors import StepFailed, Unavailable
 from gitops_mvd.core.model import App, Change, Resource, Role, Service
@@ -96,21 +96,21 @@ class Routes:
         """
         last = {change.resource.key: change for change in changes}
         if changed := [change for change in last.values() if not _is_switched(change)]:
-            kong, selects, entities = self._to_apply(changed)
-            kong.prepare(self._host, selects, entities)
+            kong, owners, entities = self._to_apply(changed)
+            kong.prepare(self._host, owners, entities)
 
     def apply(self, changes: Sequence[Change]) -> None:
-        kong, selects, entities = self._to_apply(changes)
-        kong.apply(self._host, selects, entities)
+        kong, owners, entities = self._to_apply(changes)
+        kong.apply(self._host, owners, entities)
 
-    def _to_apply(self, changes: Iterable[Change]) -> tuple[Kong, Callable[[Entity], bool], list[Entity]]:
-        """Kong, which of its entities changes replace, and by what.  Raises Unavailable on a host without one."""
+    def _to_apply(self, changes: Iterable[Change]) -> tuple[Kong, set[Owner], list[Entity]]:
+        """Kong, whose of its entities changes replace, and by what.  Raises Unavailable on a host without one."""
         if not self._kong:
             raise Unavailable("this host has no Kong", "set `kong` in its settings")
         changes = list(changes)
         owners = {(change.resource.app, change.resource.service) for change in changes}
         entities = [entity for change in changes if change.to for entity in self._entities(change.to)]
-        return self._kong, lambda entity: entity.owner in owners, sorted(entities, key=lambda entity: entity.rank)
+        return self._kong, owners, sorted(entities, key=lambda entity: entity.rank)
 
     def _entities(self, route: Resource) -> list[Entity]:
         targets = self._declarations.targets((route.app, route.service), route.spec["targets"])

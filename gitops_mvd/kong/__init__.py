@@ -1,8 +1,10 @@
 """The one client of Kong's Admin API, for both of its modes, and Kong's entities as values.
 
 client                 one Kong: what it holds that is managed, and how that is changed
+pace                   what Kong's own settings cost a deploy
 route_proof            a request through Kong that proves where a route leads
 transport, admin       HTTP; the Admin API's pages and errors
+together               what several apps want of it at the same time, done once
 document, start_file   without a database: one document, and the declarative file that Kong starts from
 database               with one: entity by entity, in order
 entities, declare, compare, clashes, schema, adopted_ids

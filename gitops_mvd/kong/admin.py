@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -23,6 +24,7 @@ QUESTIONS_PER_WORKER = 4  # the kernel gives a new connection to any worker
 MAX_QUESTIONS = 32  # a Kong has a worker for each processor
 # Kong's own messages with a 404.  A proxy before it, which Kong itself may be, has other words.
 NOT_FOUND_MESSAGE = re.compile(r"(SNI )?not found|no \w+ named .*", re.IGNORECASE)
+NO_LICENSE = re.compile("enterprise license", re.IGNORECASE)  # of Kong Enterprise, which then answers no write
 # For all pages of a collection, and for a document: one of 1,000 services takes Kong 0.4 s, if it is not busy.
 LOAD_TIMEOUT_SECONDS = 60.0
 PATHS = {
@@ -45,7 +47,7 @@ class Page:
 
 
 class Admin:
-    """The Admin API at `url`, by kept-alive connections; `token` goes into the header `token_header`.
+    """The Admin API at `url`, by a few kept-alive connections; `token` goes into the header `token_header`.
 
     Every method raises Unavailable if Kong does not answer, answers 5xx or denies access, or if something else answers
     in its place, and StepFailed if Kong rejects a request.  Messages never have a secret in them: Kong's echo of one is
@@ -68,6 +70,7 @@ class Admin:
         self._page_size = page_size
         certificates = certificates or Certificates()
         self._transport = Transport(self.url, "Kong", certificates, connections=MAX_CONNECTIONS)
+        self._free = threading.Semaphore(MAX_CONNECTIONS)
         self._new_connections = Transport(self.url, "Kong", certificates)
         if token and not HEADER_VALUE.fullmatch(token):
             raise Unavailable("the token for Kong is not one line of plain characters", "see `kong.token_file`")
@@ -127,9 +130,9 @@ class Admin:
         self._body(answer, str(entity), [entity])
 
     def write(self, method: str, path: str, entity: Entity, body: Fields) -> bool:
-        """Write one entity; False if it clashes with another (409) or is not found (404)."""
+        """Write one entity; False if it clashes with another (409), is there already (400) or is not found (404)."""
         answer = self._call(method, path, body=body)
-        if answer.status in {HTTPStatus.CONFLICT, HTTPStatus.NOT_FOUND}:
+        if answer.status in {HTTPStatus.CONFLICT, HTTPStatus.NOT_FOUND} or _is_there(answer):
             return False
         self._body(answer, str(entity), [entity])
         return True
@@ -169,7 +172,8 @@ class Admin:
         if body is not None:
             headers, content = {**headers, "Content-Type": "application/json"}, json.dumps(body).encode()
         target = f"{path}{'&' if '?' in path else '?'}{urlencode(params)}" if params else path
-        answer = transport.request(method, target, headers, content, within=timeout or self._timeout)
+        with self._free:
+            answer = transport.request(method, target, headers, content, within=timeout or self._timeout)
         if answer.status == HTTPStatus.NOT_FOUND and not NOT_FOUND_MESSAGE.fullmatch(answer.message):
             raise self._not_kong(answer)  # so Kong itself may well have it
         return answer
@@ -177,8 +181,14 @@ class Admin:
     def _body(self, answer: Answer, request: str, sent: Iterable[Entity]) -> Fields:
         """The body of an answer, empty for 204.  Errors name the request, without the secrets in `sent`."""
         code = answer.status
+        if code == HTTPStatus.FORBIDDEN and NO_LICENSE.search(answer.message):
+            hint = "renew the license, or use Kong 3.9, which needs none; what serves goes on serving"
+            raise Unavailable(f"Kong at {self.url} only reads: {answer.message}", hint)
         if code in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:
             raise Unavailable(f"Kong at {self.url} denies access: HTTP {code}", "check `kong.token_file`")
+        if code == HTTPStatus.INTERNAL_SERVER_ERROR and not self._reaches_database():
+            message = f"Kong's database does not answer: Kong at {self.url} answers HTTP {code} to {request}"
+            raise Unavailable(message, "start the database; what serves goes on serving")
         if code >= HTTPStatus.INTERNAL_SERVER_ERROR or code == HTTPStatus.TOO_MANY_REQUESTS:
             reason = f": {answer.message}" if answer.message else ""
             hint = "Kong's own log says why" if code == HTTPStatus.INTERNAL_SERVER_ERROR else ""
@@ -195,6 +205,14 @@ class Admin:
         if (body := answer.body) is None:
             raise self._not_kong(answer)
         return body
+
+    def _reaches_database(self) -> bool:
+        """Does Kong reach its database?  True if it does not say, or has none."""
+        try:
+            database = (self._call("GET", "/status").body or {}).get("database")
+        except Unavailable:
+            return True
+        return not isinstance(database, Mapping) or database.get("reachable") is not False
 
     def _not_kong(self, answer: Answer) -> Unavailable:
         """What answers in Kong's place, such as its nginx, a proxy or another program, says nothing of Kong."""
@@ -243,6 +261,11 @@ def _html_title(page: bytes) -> str:
     """The title of an HTML page, "" without one."""
     found = re.search(rb"<title>([^<]{1,200})</title>", page, re.IGNORECASE)
     return " ".join(found[1].decode(errors="replace").split()) if found else ""
+
+
+def _is_there(answer: Answer) -> bool:
+    """Has another entity, perhaps that very one, the id of the one that was to be created?"""
+    return answer.status == HTTPStatus.BAD_REQUEST and (answer.body or {}).get("name") == "primary key violation"
 
 
 def _invalid_fields(answer: Answer) -> JsonValue:

@@ -2,23 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import itertools
+from collections.abc import Container, Iterable, Iterator, Mapping
+from typing import TypeAlias
 
-from gitops_mvd.core.errors import NotNow
-from gitops_mvd.core.matches import combinations
-from gitops_mvd.kong.entities import MANAGED_TAG, UNIQUE, Entity, as_json, clash, tag_value
+from gitops_mvd.core.errors import NotNow, StepFailed
+from gitops_mvd.core.matches import MatchKey, combinations
+from gitops_mvd.kong.declare import has_given_id
+from gitops_mvd.kong.entities import MANAGED_TAG, UNIQUE, Entity, Key, as_json, clash, tag_value
 
+Taken: TypeAlias = Mapping[tuple[str, str, str], Entity]  # type, name of a field and its value -> which has it
+Matched: TypeAlias = Mapping[MatchKey, Entity]
 _NAMES = {"name", "prefix"}
 _REPEATABLE = {"certificates"}  # Kong takes the same one twice
 
 
-def refuse_taken(managed: Iterable[Entity], others: Iterable[Entity]) -> None:
-    """Raises NotNow if another entity already has what must be unique, and a managed one has too."""
-    taken = {(other.type, what, value): other for other in others for what, value in _unique_values(other)}
+def taken_by(entities: Iterable[Entity]) -> Taken:
+    """What these entities have that no other may have."""
+    return {(entity.type, what, value): entity for entity in entities for what, value in _unique_values(entity)}
+
+
+def refuse_taken(managed: Iterable[Entity], taken: Taken, replaced: Container[Key]) -> None:
+    """Raises NotNow if a managed entity has what another one has already, which is not to be `replaced`."""
     for entity in managed if taken else ():
         for what, value in _unique_values(entity):
             other = taken.get((entity.type, what, value))
-            if other and other.id != entity.id:
+            if other and other.id != entity.id and other.key not in replaced:
                 raise _taken(entity, what, other)
 
 
@@ -37,12 +46,39 @@ def to_delete_first(added: Iterable[Entity], removed: Iterable[Entity]) -> list[
     return [entity for entity, values in by_entity if values & others and not values & names]
 
 
-def refuse_rivals(routes: Iterable[Entity], others: Iterable[Entity]) -> None:
-    """Raises NotNow if a managed route matches the same requests as another: Kong would choose by age."""
-    matched = {key: other for other in others for _, key in combinations(other.fields)}
+def refuse_ids_of_others(added: Iterable[Entity], others: Mapping[Key, Entity]) -> None:
+    """Raises NotNow for an entity that was given the id of another one, which it would replace."""
+    for entity in added:
+        if (other := others.get(entity.key)) and has_given_id(entity):
+            hint = "`mvd adopt` takes it over; or give yours another id"
+            raise NotNow(f"{entity} has the id {entity.id}, which the {other} in Kong has already", hint)
+
+
+def refuse_changed_ids(added: Iterable[Entity], removed: Iterable[Entity]) -> None:
+    """Raises StepFailed for an entity that would only get another id: Kong keeps that of an entity for ever."""
+    there = {(one.type, name): one for one in removed for name in itertools.islice(_unique_values(one), 1)}
+    for entity in added:
+        for name in itertools.islice(_unique_values(entity), 1):
+            if other := there.get((entity.type, name)):
+                hint = f"write `id: {other.id}`, or remove it with one commit and add it with another"
+                raise StepFailed(
+                    f"{entity} has the id {other.id} in Kong, which cannot be changed to {entity.id}", hint
+                )
+
+
+def matched_by(routes: Iterable[Entity]) -> Matched:
+    """What these routes match."""
+    return {key: route for route in routes for _, key in combinations(route.fields)}
+
+
+def refuse_rivals(routes: Iterable[Entity], matched: Matched, replaced: Container[Key]) -> None:
+    """Raises NotNow if a managed route matches the same requests as another, which is not to be `replaced`.
+
+    Kong would choose by age.
+    """
     for route in routes if matched else ():
         for what, key in combinations(route.fields):
-            if other := matched.get(key):
+            if (other := matched.get(key)) and other.key not in replaced:
                 raise _rival(route, what, other)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +16,8 @@ from gitops_mvd.kong import database, document, route_proof
 from gitops_mvd.kong.admin import MAX_PAGE_SIZE, Admin, idle_connections, worker_questions
 from gitops_mvd.kong.adopted_ids import ids_in_kong, with_ids_in_kong, with_managed_ids
 from gitops_mvd.kong.declare import service_name
-from gitops_mvd.kong.entities import Entity, Fields, entities_of
+from gitops_mvd.kong.entities import Entity, Fields, Owners, entities_of
+from gitops_mvd.kong.pace import costs
 from gitops_mvd.kong.route_proof import RouteAnswer
 from gitops_mvd.kong.shared.precedence import Precedence
 from gitops_mvd.kong.shared.store import Store as SharedStore
@@ -101,8 +102,8 @@ class Kong:
             store.adopt(host, entities)
         self._try_to_write_start_file()
 
-    def apply(self, host: str, selects: Callable[[Entity], bool], entities: Sequence[Entity]) -> None:
-        """Make the managed entities that are selected exactly `entities`, and touch nothing else.
+    def apply(self, host: str, owners: Owners, entities: Sequence[Entity]) -> None:
+        """Make the managed entities of these owners exactly `entities`, and touch nothing else.
 
         Kong checks all of them before the first write.  Raises StepFailed if Kong rejects one, or if one clashes with
         an entity that is not managed, and Unavailable if Kong does not answer.  Either may leave a part of it done; to
@@ -110,14 +111,14 @@ class Kong:
         """
         entities = self._by_ids_in_kong(host, entities)
         with self._store() as store:
-            store.apply(host, selects, entities)
+            store.apply(host, owners, entities)
         self._try_to_write_start_file()
 
-    def prepare(self, host: str, selects: Callable[[Entity], bool], entities: Sequence[Entity]) -> None:
+    def prepare(self, host: str, owners: Owners, entities: Sequence[Entity]) -> None:
         """Raise what `apply` would, as far as that can be known, and change nothing."""
         entities = self._by_ids_in_kong(host, entities)
         with self._store() as store:
-            store.prepare(host, selects, entities)
+            store.prepare(host, owners, entities)
 
     def _by_ids_in_kong(self, host: str, entities: Sequence[Entity]) -> list[Entity]:
         for key, number in Counter(entity.key for entity in entities).items():
@@ -128,9 +129,18 @@ class Kong:
             self.observe(host)
         return [with_ids_in_kong(entity, self._ids or {}) for entity in entities]
 
+    def costs(self) -> list[str]:
+        """What Kong's own settings cost a deploy, a sentence each.  Raises Unavailable."""
+        self._read_mode()
+        return list(costs(self._admin.get("/") or {}, counts_requests=bool(self._idle_connections)))
+
+    def require_writable(self) -> None:
+        """Raise Unavailable if Kong would deny a change; it is asked whether one is possible, and changes nothing."""
+        self._admin.check(Entity("services", {"name": "mvd.doctor", "host": "mvd.doctor"}))
+
     def remove_host(self, host: str) -> None:
         """Delete the targets of a host that will not come back, as it would itself, if this Kong is shared."""
-        self.apply(host, lambda entity: True, [])
+        self.apply(host, None, [])
 
     # ---- its declarative start file ----------------------------------------------------------------------------------
 

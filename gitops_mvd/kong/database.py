@@ -2,19 +2,31 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import threading
 import time
 from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Iterable, Mapping, MutableMapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from typing import TypeAlias, TypeVar, cast
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from functools import cached_property
+from typing import NamedTuple, TypeAlias, TypeVar, cast
 from urllib.parse import quote
 
 from gitops_mvd.core.errors import NotNow, StepFailed, Unavailable
-from gitops_mvd.kong.admin import PATHS, Admin, Page, worker_questions
-from gitops_mvd.kong.clashes import refuse_rivals, refuse_taken, to_delete_first
+from gitops_mvd.kong.admin import MAX_CONNECTIONS, PATHS, Admin, Page, worker_questions
+from gitops_mvd.kong.clashes import (
+    Taken,
+    matched_by,
+    refuse_changed_ids,
+    refuse_ids_of_others,
+    refuse_rivals,
+    refuse_taken,
+    taken_by,
+    to_delete_first,
+)
 from gitops_mvd.kong.compare import is_same
+from gitops_mvd.kong.declare import has_given_id
 from gitops_mvd.kong.entities import (
     CLASH_HINT,
     DEFAULT_WEIGHT,
@@ -24,11 +36,15 @@ from gitops_mvd.kong.entities import (
     UNIQUE,
     Entity,
     Fields,
+    Key,
+    Owners,
+    as_json,
     holder_id,
     is_managed,
+    is_of_our_making,
 )
+from gitops_mvd.kong.together import Together
 
-CHECKS_AT_ONCE = 4
 MAX_LOOKUPS_BY_NAME = 5  # added entities of a type, beyond which all of that type are read
 RESCAN_EVERY = 5  # observations, of which one reads the targets of an upstream that seem unchanged
 BALANCED_WITHIN_SECONDS = 5.0  # the node that took a change uses a new target within 40 ms
@@ -37,7 +53,30 @@ TYPE_OF_TABLE = {"sm_vaults": "vaults"}  # for the types that a list of tags has
 SET_BY_KONG = {"created_at", "updated_at", "ws_id"}
 
 IdsByType: TypeAlias = Mapping[str, set[str]]
+Given = TypeVar("Given")
 Made = TypeVar("Made")
+
+
+class _OfType:
+    """Entities of one type."""
+
+    def __init__(self, entities: Sequence[Entity]) -> None:
+        self.entities = entities
+
+    @cached_property
+    def taken(self) -> Taken:
+        return taken_by(self.entities)
+
+    @cached_property
+    def by_key(self) -> Mapping[Key, Entity]:
+        return {entity.key: entity for entity in self.entities}
+
+
+class _Reading(NamedTuple):
+    """What is read for a change: the managed entities and, if it is more than one of targets, all of `LISTED` types."""
+
+    managed: Sequence[Entity]
+    listed: Mapping[str, _OfType]
 
 
 class Store:
@@ -56,8 +95,12 @@ class Store:
         self._read: dict[str, tuple[list[Page], object]] = {}  # path and tags -> pages, and what was made of them
         self._targets: OrderedDict[str, list[Entity]] = OrderedDict()  # upstream -> targets, last read last
         self._found: tuple[list[Entity], list[Entity]] = ([], [])  # in the order of the lists, and in that of creation
+        self._put_since: dict[Key, Entity] = {}  # since that was found
         self._observations = itertools.count(1)
-        self._checks = ThreadPoolExecutor(CHECKS_AT_ONCE, "kong-check")
+        self._calls = ThreadPoolExecutor(MAX_CONNECTIONS, "kong")
+        self._observe_together = Together[str, _Reading]()
+        self._read_together = Together[str, _Reading]()
+        self._accepted: set[str] = set()  # what Kong has checked for `prepare`, and `apply` has not written yet
         self._lock = threading.Lock()
 
     def observe(self, host: str) -> list[Entity]:
@@ -65,7 +108,27 @@ class Store:
 
         A call each for services, routes, upstreams, the index of all other types, and every type in that index.
         """
-        found = [entity for type in LISTED for entity in self._list(type, host)]
+        return self._with_others([entity for type in LISTED for entity in self._list(type, host)], host)
+
+    def _read_for(self, host: str, entities: Iterable[Entity]) -> _Reading:
+        """What is there before these are applied.
+
+        All routes, services and upstreams are read if one of these is not as it was when Kong was looked at last.
+        """
+        before = {entity.key: entity for entity in self._found[1]} | self._put_since
+        if all(entity.type not in LISTED or is_same(entity, before.get(entity.key)) for entity in entities):
+            return self._observe_together(host, lambda hosts: _Reading(self.observe(hosts[0]), {}))
+        return self._read_together(host, self._read_all)
+
+    def _read_all(self, hosts: Sequence[str]) -> _Reading:
+        """For the one host that all of them are."""
+        listed = {type: self._all(type) for type in LISTED}
+        every = itertools.chain(*(of_type.entities for of_type in listed.values()))
+        found = [entity for entity in every if is_managed(entity.fields, hosts[0])]
+        return _Reading(self._with_others(found, hosts[0]), listed)
+
+    def _with_others(self, found: list[Entity], host: str) -> list[Entity]:
+        """With the managed entities of all other types, in the order of creation."""
         index = self._index(f"index:{host}")
         found += [entity for type in sorted(index.keys() - {"targets"}) for entity in self._list(type, host)]
         upstreams = [entity.id for entity in found if entity.type == "upstreams"]
@@ -75,6 +138,7 @@ class Store:
 
     def _in_order(self, found: list[Entity]) -> list[Entity]:
         """The entities in the order of creation: the very same list while they stay the same."""
+        self._put_since = {}
         if found != self._found[0]:
             self._found = found, sorted(found, key=lambda entity: entity.rank)
         return self._found[1]
@@ -111,49 +175,64 @@ class Store:
         stale = [upstream for upstream in upstreams if upstream not in known or not known[upstream] <= ids]
         if not stale and not ids <= set().union(*known.values()):
             stale = list(upstreams)  # somebody else added one, and Kong does not say to which upstream
-        rescanned = [] if stale or next(self._observations) % RESCAN_EVERY else list(self._targets)[:1]
-        for upstream in (*stale, *rescanned):
-            entries = self._admin.entries(f"/upstreams/{upstream}/targets")
+        read = stale or ([] if next(self._observations) % RESCAN_EVERY else list(self._targets)[:1])
+        for upstream, entries in zip(read, self._each(self._targets_of, read), strict=True):
             managed = [fields for fields in entries if is_managed(fields, host)]
             self._targets[upstream] = [Entity("targets", fields, from_admin_api=True) for fields in managed]
             self._targets.move_to_end(upstream)
         return [target for upstream in upstreams for target in self._targets[upstream]]
 
-    def apply(self, host: str, selects: Callable[[Entity], bool], entities: Sequence[Entity]) -> None:
-        """Make the managed entities that are selected exactly `entities`: additions first, deletions last."""
-        put, added, removed = self._difference(host, selects, entities)
+    def _targets_of(self, upstream: str) -> list[Fields]:
+        return list(self._admin.entries(f"/upstreams/{upstream}/targets"))
+
+    def _each(self, call: Callable[[Given], Made], given: Sequence[Given]) -> list[Made]:
+        """What comes of a call with each, several at a time.
+
+        After an error none is begun any more; it is raised when those that were begun have ended.
+        """
+        if len(given) == 1:
+            return [call(given[0])]
+        calls = [self._calls.submit(call, one) for one in given]
+        wait(calls, return_when=FIRST_EXCEPTION)
+        for one in calls:
+            one.cancel()
+        wait(calls)
+        return [one.result() for one in calls]  # they were begun in this order, so an error stands before what it ended
+
+    def apply(self, host: str, owners: Owners, entities: Sequence[Entity]) -> None:
+        """Make the managed entities of these owners exactly `entities`: additions first, deletions last."""
+        reading = self._read_for(host, entities)
+        put, added, removed = _difference(reading.managed, owners, entities)
+        refuse_changed_ids(added, removed)
         self._check(put)
         first = to_delete_first(added, removed)
-        self._refuse_clashes(host, put, added, first)
+        self._refuse_clashes(host, put, added, first, reading.listed)
+        self._accepted.difference_update(map(_digest, put))
         try:
-            for entity in first:
-                self._delete(entity)
-            self._replace(put, added, removed)
+            self._delete_all(first)
+            for _, of_a_rank in itertools.groupby(put, lambda entity: entity.rank):
+                self._put_together(list(of_a_rank), added)
+            self._wait_until_balanced(added, removed)
+            self._delete_all([entity for entity in removed if entity not in first])
         finally:
             with self._lock:
                 for target in (entity for entity in (*put, *removed) if entity.type == "targets"):
                     self._targets.pop(target.reference("upstream"), None)
 
-    def prepare(self, host: str, selects: Callable[[Entity], bool], entities: Sequence[Entity]) -> None:
+    def prepare(self, host: str, owners: Owners, entities: Sequence[Entity]) -> None:
         """Raise what `apply` would, without a change.  The targets are not looked at: they are of our own making."""
-        put, added, removed = self._difference(host, selects, [it for it in entities if it.type != "targets"])
+        reading = self._read_for(host, entities)
+        declared = [entity for entity in entities if entity.type != "targets"]
+        put, added, removed = _difference(reading.managed, owners, declared)
+        refuse_changed_ids(added, removed)
         self._check(put)
-        self._refuse_clashes(host, put, added, to_delete_first(added, removed))
-
-    def _difference(
-        self, host: str, selects: Callable[[Entity], bool], entities: Sequence[Entity]
-    ) -> tuple[list[Entity], list[Entity], list[Entity]]:
-        """What has to be written, what of that is new, and what has to be deleted."""
-        found = {entity.key: entity for entity in self.observe(host) if selects(entity)}
-        wanted = {entity.key for entity in entities}
-        put = [entity for entity in entities if not is_same(entity, found.get(entity.key))]
-        removed = [entity for key, entity in reversed(found.items()) if key not in wanted]
-        return put, [entity for entity in put if entity.key not in found], removed
+        self._accepted.update(map(_digest, put))
+        self._refuse_clashes(host, put, added, to_delete_first(added, removed), reading.listed)
 
     def _check(self, put: Sequence[Entity]) -> None:
         """Raises StepFailed with Kong's reason for the first entity that it would reject."""
-        for _ in self._checks.map(self._admin.check, put):
-            pass
+        unknown = [it for it in put if not is_of_our_making(it) and _digest(it) not in self._accepted]
+        self._each(self._admin.check, unknown)
 
     def all(self) -> list[Entity]:
         """All entities in this Kong, managed or not."""
@@ -164,7 +243,7 @@ class Store:
             for fields in self._admin.entries(_path(type))
         ]
         upstreams = [entity.id for entity in found if entity.type == "upstreams"]
-        targets = (fields for id in upstreams for fields in self._admin.entries(f"/upstreams/{id}/targets"))
+        targets = itertools.chain(*self._each(self._targets_of, upstreams))
         return sorted(
             [*found, *(Entity("targets", fields, from_admin_api=True) for fields in targets)], key=lambda it: it.rank
         )
@@ -182,65 +261,95 @@ class Store:
                 with self._lock:
                     self._targets.pop(entity.reference("upstream"), None)
 
-    def _replace(self, put: Sequence[Entity], added: Sequence[Entity], removed: Sequence[Entity]) -> None:
-        for entity in put:
-            self._put(entity)
-        self._wait_until_balanced(added, removed)
-        for entity in removed:
-            self._delete(entity)
+    def _put_together(self, entities: Sequence[Entity], added: Sequence[Entity]) -> None:
+        """Write entities that do not refer to each other.
+
+        One that clashes is tried again after the others: one of them may have let go of what it takes.
+        """
+        new = {entity.key for entity in added}
+        while entities:
+            done = self._each(lambda entity: self._put(entity, is_new=entity.key in new), entities)
+            if not any(done):
+                message = f"{entities[0]} clashes with an entity in Kong that is not managed by gitops-mvd"
+                raise NotNow(message, CLASH_HINT)
+            entities = [entity for entity, is_done in zip(entities, done, strict=True) if not is_done]
+
+    def _delete_all(self, entities: Sequence[Entity]) -> None:
+        """Delete them in the order of their ranks from the last, those of one rank side by side."""
+        for _, of_a_rank in itertools.groupby(entities, lambda entity: entity.rank):
+            self._each(self._delete, list(of_a_rank))
 
     def _refuse_clashes(
-        self, host: str, put: Sequence[Entity], added: Sequence[Entity], removed: Sequence[Entity]
+        self,
+        host: str,
+        put: Sequence[Entity],
+        added: Sequence[Entity],
+        removed: Sequence[Entity],
+        listed: Mapping[str, _OfType],
     ) -> None:
         """Raises NotNow for what Kong would reject after others were written, or not at all: a rival route."""
-        replaced = {entity.id for entity in (*put, *removed)}
+        replaced = {entity.key for entity in (*put, *removed)}
         routes = [entity for entity in put if entity.type == "routes"]
-        other_routes = [one for one in self._all("routes") if one.id not in replaced] if routes else []
+        other_routes = (listed.get("routes") or self._all("routes")) if routes else _OfType([])
         for type in dict.fromkeys(entity.type for entity in added if entity.type != "targets"):
             of_type = [entity for entity in added if entity.type == type]
-            others = other_routes if type == "routes" else self._others(type, of_type)
-            refuse_taken(of_type, (one for one in others if one.id not in replaced))
-        refuse_rivals(routes, (one for one in other_routes if not self._may_replace(one.fields, host)))
+            others = other_routes if type == "routes" else listed.get(type) or self._others(type, of_type)
+            refuse_ids_of_others(of_type, others.by_key)
+            refuse_taken(of_type, others.taken, replaced)
+        foreign = (route for route in other_routes.entities if not self._may_replace(route.fields, host))
+        refuse_rivals(routes, matched_by(foreign), replaced)
 
     def _may_replace(self, fields: Fields, host: str) -> bool:
         """Is that an entity that this host may change or delete?"""
         return is_managed(fields, host)
 
-    def _others(self, type: str, added: Sequence[Entity]) -> Iterable[Entity]:
+    def _others(self, type: str, added: Sequence[Entity]) -> _OfType:
         """The entities in Kong that may clash: looked up by name if that is enough, else all of the type."""
         unique = UNIQUE.get(type, ("name",))
         keys = [key for key in unique if isinstance(key, tuple) or any(key in entity.fields for entity in added)]
         if keys not in (["name"], ["username"], ["prefix"]) or len(added) > MAX_LOOKUPS_BY_NAME:
             return self._all(type)
-        named = (self._admin.get(f"{_path(type)}/{_quoted(str(entity.fields[str(keys[0])]))}") for entity in added)
-        return [Entity(type, fields, from_admin_api=True) for fields in named if fields]
+        names = [_quoted(str(entity.fields[str(keys[0])])) for entity in added]
+        ids = [entity.id for entity in added if has_given_id(entity)]
+        paths = [f"{_path(type)}/{it}" for it in (*names, *ids)]
+        return _OfType([Entity(type, it, from_admin_api=True) for it in self._each(self._admin.get, paths) if it])
 
-    def _all(self, type: str) -> Iterable[Entity]:
-        return (Entity(type, fields, from_admin_api=True) for fields in self._admin.entries(_path(type)))
+    def _all(self, type: str) -> _OfType:
+        entries = self._admin.entries(_path(type))
+        return _OfType([Entity(type, fields, from_admin_api=True) for fields in entries])
 
-    def _put(self, entity: Entity) -> None:
+    def _put(self, entity: Entity, *, is_new: bool) -> bool:
+        """Write one entity; False if it clashes with another."""
         if entity.from_admin_api and entity.type == "basicauth_credentials":
             raise StepFailed(f"{entity} cannot be restored: Kong shows only the hash of its password")
         body = {key: value for key, value in entity.fields.items() if key not in SET_BY_KONG}
         update = {key: value for key, value in body.items() if key != "id"}
         if entity.type == "targets":
             collection, _, _ = _path_to(entity).rpartition("/")
-            is_done = self._admin.write("PATCH", _path_to(entity), entity, update)  # PUT creates no targets
-            is_done = is_done or self._admin.write("POST", collection, entity, body)
+            ways = [("PATCH", _path_to(entity), update), ("POST", collection, body)]  # PUT creates no targets
+            is_done = any(
+                self._admin.write(method, path, entity, fields)
+                for method, path, fields in (reversed(ways) if is_new else ways)
+            )
         else:
             is_done = self._admin.write("PUT", _path_to(entity), entity, update)
-        if not is_done:
-            raise NotNow(f"{entity} clashes with an entity in Kong that is not managed by gitops-mvd", CLASH_HINT)
-        self._written[holder_id(entity)] = time.monotonic()
+        if is_done:
+            self._written[holder_id(entity)] = time.monotonic()
+            self._put_since[entity.key] = entity
+        return is_done
 
     def _wait_until_balanced(self, added: Sequence[Entity], removed: Sequence[Entity]) -> None:
         """Wait until Kong balances over the added targets, before others are removed.  Raises Unavailable."""
         new = [it for it in added if it.type == "targets" and it.fields.get("weight", DEFAULT_WEIGHT)]
         losing = {entity.reference("upstream") for entity in removed if entity.type == "targets"}
+        if not (upstreams := sorted({entity.reference("upstream") for entity in new} & losing)):
+            return
+        questions = worker_questions(self._admin.get("/") or {}) or 1
         end = time.monotonic() + BALANCED_WITHIN_SECONDS
-        for upstream in {entity.reference("upstream") for entity in new} & losing:
+
+        def wait_for(upstream: str) -> None:
             targets = {str(entity.fields["target"]) for entity in new if entity.reference("upstream") == upstream}
-            questions, asked = worker_questions(self._admin.get("/") or {}) or 1, 0
+            asked = 0
             while asked < questions:
                 asked += 1
                 if missing := self._unused(upstream, targets):
@@ -249,6 +358,8 @@ class Store:
                         raise Unavailable(f"Kong does not use the target {shown} within {BALANCED_WITHIN_SECONDS:g} s")
                     asked = 0
                     time.sleep(0.02)
+
+        self._each(wait_for, upstreams)
 
     def _unused(self, upstream: str, targets: Iterable[str]) -> set[str]:
         """Those of the targets over which some worker of Kong does not balance yet.
@@ -263,6 +374,22 @@ class Store:
     def _delete(self, entity: Entity) -> None:
         self._admin.delete(_path_to(entity))
         self._written[holder_id(entity)] = time.monotonic()
+
+
+def _difference(
+    found: Iterable[Entity], owners: Owners, entities: Sequence[Entity]
+) -> tuple[list[Entity], list[Entity], list[Entity]]:
+    """What has to be written, what of that is new, and what has to be deleted, of what these owners have."""
+    there = {entity.key: entity for entity in found if owners is None or entity.owner in owners}
+    wanted = {entity.key for entity in entities}
+    put = [entity for entity in entities if not is_same(entity, there.get(entity.key))]
+    removed = [entity for key, entity in reversed(there.items()) if key not in wanted]
+    return put, [entity for entity in put if entity.key not in there], removed
+
+
+def _digest(entity: Entity) -> str:
+    """What tells entities that Kong checks alike."""
+    return hashlib.sha256(as_json([entity.type, entity.fields]).encode()).hexdigest()
 
 
 def _ids_by_type(rows: Iterable[Fields]) -> IdsByType:

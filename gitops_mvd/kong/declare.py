@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from uuid import UUID, uuid5
 
 from gitops_mvd.core.model import JsonValue
@@ -17,7 +18,9 @@ from gitops_mvd.kong.entities import (
     TYPES,
     Entity,
     Fields,
+    Key,
     Owner,
+    tag_value,
     tags_of,
     unique_key,
 )
@@ -83,30 +86,61 @@ def target_entity(host: str, upstream: str, target: Target, weight: int, tags: S
 
 def declared(host: str, document: Mapping[str, Iterable[Fields]], tags: Sequence[str]) -> list[Entity]:
     """The entities of a document in Kong's declarative format, with nested ones taken out and references resolved."""
+    given = {
+        (type, name): id
+        for type, items in document.items()
+        for item in items
+        for type, name, id in _given_ids(type, item)
+    }
     entities = [
         entity
         for type, items in document.items()
         for item in items
-        for entity in _declare(host, type, item, tags, inside={})
+        for entity in _declare(_Ids(host, given), type, item, tags, inside={})
     ]
     return sorted(entities, key=lambda entity: entity.rank)
 
 
-def _declare(host: str, type: str, item: Fields, tags: Sequence[str], inside: Fields) -> Iterator[Entity]:
-    nested = {key: items for key, value in item.items() if key in TYPES and (items := _mappings(value)) is not None}
+def _given_ids(type: str, item: Fields) -> Iterator[tuple[str, str, str]]:
+    """The entities that were given an id of their own: type, each name by which others refer to it, and the id."""
+    if id := item.get("id"):
+        names = (item.get(key) for key in ("name", "username", "custom_id"))
+        yield from ((type, name, str(id)) for name in names if isinstance(name, str))
+    for child, items in _nested(item).items():
+        for one in items:
+            yield from _given_ids(child, one)
+
+
+@dataclass(frozen=True)
+class _Ids:
+    """The ids of the entities of a host; those that were `given` one have that."""
+
+    host: str
+    given: Mapping[Key, str]
+
+    def of(self, type: str, name: str) -> str:
+        return self.given.get((type, name)) or entity_id(self.host, type, name)
+
+
+def _nested(item: Fields) -> dict[str, list[Fields]]:
+    return {key: items for key, value in item.items() if key in TYPES and (items := _mappings(value)) is not None}
+
+
+def _declare(ids: _Ids, type: str, item: Fields, tags: Sequence[str], inside: Fields) -> Iterator[Entity]:
+    nested = _nested(item)
     own = {key: value for key, value in item.items() if key not in nested and not key.startswith("_")}
     fields: dict[str, JsonValue] = {**own, **inside}
     for key in REFERENCES.keys() & fields.keys():
-        fields[key] = _reference(host, key, fields[key])
-    fields.setdefault("id", entity_id(host, type, unique_key(type, fields)))
-    index = [] if type in LISTED else [f"index:{host}"]
+        fields[key] = _reference(ids, key, fields[key])
+    fields.setdefault("id", entity_id(ids.host, type, unique_key(type, fields)))
+    index = [] if type in LISTED else [f"index:{ids.host}"]
     user_tags = sorted(tags_of(own))
-    fields["tags"] = [MANAGED_TAG, f"host:{host}", *tags, *index, *field_tags(fields), *user_tags]
+    fields["tags"] = [MANAGED_TAG, f"host:{ids.host}", *tags, *index, *field_tags(fields), *user_tags]
     yield Entity(type, fields)
     parent = next((key for key, plural in REFERENCES.items() if plural == type), "")
     for child, items in nested.items():
         for one in items:
-            yield from _declare(host, child, one, tags, {parent: {"id": fields["id"]}})
+            yield from _declare(ids, child, one, tags, {parent: {"id": fields["id"]}})
 
 
 def _mappings(value: JsonValue) -> list[Fields] | None:
@@ -117,10 +151,16 @@ def _mappings(value: JsonValue) -> list[Fields] | None:
     return items if len(items) == len(value) else None
 
 
-def _reference(host: str, key: str, value: JsonValue) -> JsonValue:
+def _reference(ids: _Ids, key: str, value: JsonValue) -> JsonValue:
     """The reference by id for one by name, as declarative files have it."""
     name = value.get("name") or value.get("username") if isinstance(value, Mapping) else value
-    return {"id": entity_id(host, REFERENCES[key], name)} if isinstance(name, str) else value
+    return {"id": ids.of(REFERENCES[key], name)} if isinstance(name, str) else value
+
+
+def has_given_id(entity: Entity) -> bool:
+    """Was a declared entity given an id of its own?"""
+    host = tag_value(entity.tags, "host") or tag_value(entity.tags, "shared")
+    return entity.id != entity_id(host, entity.type, unique_key(entity.type, entity.fields))
 
 
 def entity_id(host: str, type: str, name: str) -> str:

@@ -8,11 +8,12 @@ import re
 import sys
 import threading
 import time
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Container, Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import chain
-from typing import Any, ClassVar, TypeAlias
+from typing import Any, ClassVar, TypeAlias, TypeVar, cast
 
 import yaml
 from yaml.composer import Composer
@@ -20,22 +21,28 @@ from yaml.composer import Composer
 from gitops_mvd.core.errors import StepFailed, Unavailable
 from gitops_mvd.core.model import JsonValue
 from gitops_mvd.kong.admin import Admin
-from gitops_mvd.kong.clashes import refuse_rivals, refuse_taken
+from gitops_mvd.kong.clashes import matched_by, refuse_ids_of_others, refuse_rivals, refuse_taken, taken_by
 from gitops_mvd.kong.compare import MAPS, declared_names, is_same
 from gitops_mvd.kong.entities import (
     REFERENCES,
     TYPES,
     Entity,
     Fields,
+    Key,
+    Owner,
+    Owners,
     as_stored,
     holder_id,
     is_entity,
     is_managed,
+    is_of_our_making,
     tag_value,
     tags_of,
 )
+from gitops_mvd.kong.together import Together
 
-BATCH_WINDOW_SECONDS = 0.02  # that a post waits for the threads that the one before has let go on
+BATCH_WINDOW_SECONDS = 0.02  # in which another thread may come that the post before has let go on
+Made = TypeVar("Made")
 # Type -> entities, flat and with references by id, as GET /config has them.
 Document: TypeAlias = Mapping[str, Sequence[Fields]]
 
@@ -52,20 +59,58 @@ class _Change:
 
 @dataclass
 class _Task:
-    """What one thread wants applied and waits for, and how it ended."""
+    """What one thread wants applied, and why it could not be."""
 
     host: str
-    selects: Callable[[Entity], bool]
+    owners: Owners
     entities: Sequence[Entity]
-    is_done: bool = False
     failure: Exception | None = None
 
-    def change(self, managed: Iterable[Entity]) -> _Change | None:
+    def change(self, managed: _Managed) -> _Change | None:
         """None if everything is as wanted."""
-        before = [entity for entity in managed if self.selects(entity)]
+        before = managed.of(self.owners)
         found = {entity.key: entity for entity in before}
         put = [entity for entity in self.entities if not is_same(entity, found.get(entity.key))]
         return _Change(self.host, before, self.entities, put) if put or len(before) != len(self.entities) else None
+
+
+class _Managed:
+    """The managed entities of a host in a document."""
+
+    def __init__(self, document: Document, host: str) -> None:
+        self.entities = list(_managed(document, host))
+
+    @cached_property
+    def _by_owner(self) -> Mapping[Owner, Sequence[Entity]]:
+        found: defaultdict[Owner, list[Entity]] = defaultdict(list)
+        for entity in self.entities:
+            found[entity.owner].append(entity)
+        return found
+
+    def of(self, owners: Owners) -> Sequence[Entity]:
+        if owners is None:
+            return self.entities
+        return [entity for owner in owners for entity in self._by_owner.get(owner, ())]
+
+
+class _Clashes:
+    """What entities in a document have that no other may have."""
+
+    def __init__(self, document: Document, host: str) -> None:
+        there = list(_entities(document))
+        self._by_key = {entity.key: entity for entity in there}
+        self._taken = taken_by(there)
+        self._matched = matched_by(it for it in there if it.type == "routes" and not is_managed(it.fields, host))
+
+    def refuse(self, change: _Change, replaced: Container[Key]) -> None:
+        """Raise NotNow for an id and a name that are taken, and for a route that matches the requests of another.
+
+        Kong would refuse only the name.
+        """
+        before = {entity.key for entity in change.before}
+        refuse_ids_of_others((one for one in change.put if one.key not in before), self._by_key)
+        refuse_taken(change.put, self._taken, replaced)
+        refuse_rivals((one for one in change.put if one.type == "routes"), self._matched, replaced)
 
 
 class Store:
@@ -78,78 +123,65 @@ class Store:
         self._admin = admin
         self._written = written  # `holder_id` of an entity -> when, by the monotonic clock
         self._lock = threading.Lock()
-        self._post_lock = threading.Lock()
         self._found: tuple[str, Document] = ("", {})  # Kong's hash, and its document
-        self._managed: tuple[Document, str, list[Entity]] = ({}, "", [])  # the entities of a document, by host
-        self._tasks: deque[_Task] = deque()
+        self._made: dict[tuple[object, str], tuple[Document, object]] = {}  # of a document, for a host
+        self._post_together = Together[_Task, None](BATCH_WINDOW_SECONDS)
         self._posted = ""  # the text of the last post
 
     def observe(self, host: str) -> list[Entity]:
         """All managed entities: the very same list, by one call, while the document stays the same."""
         with self._lock:
-            return self._managed_in(self._read(), host)
+            found = self._read()
+            self._made.pop((_Clashes, host), None)  # as large as the document, and only needed for changes
+            return self._of(_Managed, found, host).entities
 
-    def apply(self, host: str, selects: Callable[[Entity], bool], entities: Sequence[Entity]) -> None:
-        """Make the managed entities that are selected exactly `entities`, by one post, or none if they are.
+    def apply(self, host: str, owners: Owners, entities: Sequence[Entity]) -> None:
+        """Make the managed entities of these owners exactly `entities`, by one post, or none if they are.
 
         Kong checks the whole document before it takes any of it, so no entity is validated beforehand.
-        A thread that comes while another posts waits for that, and then posts together with all that waited.
+        A thread that comes while another posts waits for that, and then one post is for all that waited.
         """
-        task = _Task(host, selects, entities)
-        self._tasks.append(task)
-        is_behind_another = self._post_lock.locked()
-        while not task.is_done:
-            if self._post_lock.acquire(timeout=BATCH_WINDOW_SECONDS / 2):
-                try:
-                    self._post_batch(task, is_behind_another)
-                finally:
-                    self._post_lock.release()
+        task = _Task(host, owners, entities)
+        self._post_together(task, self._post)
         if task.failure:
             raise task.failure
 
-    def prepare(self, host: str, selects: Callable[[Entity], bool], entities: Sequence[Entity]) -> None:
+    def prepare(self, host: str, owners: Owners, entities: Sequence[Entity]) -> None:
         """Raise what `apply` would, without a change.  The targets are not looked at: they are of our own making."""
-        task = _Task(host, selects, entities)
         with self._lock:
             found = self._read()
-            change = task.change(self._managed_in(found, host))
+            change = _Task(host, owners, entities).change(self._of(_Managed, found, host))
             if not change:
                 return
-            replaced = {entity.key for entity in (*change.before, *change.after)}
-            others = {type: [row for row in rows if (type, row["id"]) not in replaced] for type, rows in found.items()}
+            clashes = self._of(_Clashes, found, host)
         for entity in change.put:
-            if entity.type != "targets":
+            if entity.type != "targets" and not is_of_our_making(entity):
                 self._admin.check(entity)
-        _refuse_clashes(change, others)
+        clashes.refuse(change, {entity.key for entity in (*change.before, *change.after)})
 
-    def _post_batch(self, task: _Task, is_behind_another: bool) -> None:
-        if task.is_done:
-            return
-        if is_behind_another:
-            time.sleep(BATCH_WINDOW_SECONDS)
-        waiting = [self._tasks.popleft() for _ in range(len(self._tasks))]
+    def _post(self, tasks: Sequence[_Task]) -> None:
         with self._lock:
-            self._carry_out([task, *(other for other in waiting if other is not task)])
+            self._carry_out(tasks)
 
     def _carry_out(self, tasks: Sequence[_Task]) -> None:
-        """All tasks by one post; if it is rejected, each by its own, so that it holds up no other."""
+        """All tasks by one post; if it is rejected, each half by its own, until the one that Kong rejects is alone."""
         try:
             self._apply(tasks)
         except StepFailed as failure:
-            if len(tasks) == 1:
+            half = len(tasks) // 2
+            if not half:
                 tasks[0].failure = failure
-            else:
-                for task in tasks:
-                    self._carry_out([task])
+                return
+            self._carry_out(tasks[:half])
+            self._carry_out(tasks[half:])
         except Exception as failure:
             for task in tasks:
                 task.failure = failure
-        for task in tasks:
-            task.is_done = True
 
     def _apply(self, tasks: Sequence[_Task]) -> None:
         found = self._read()
-        changes = [change for task in tasks if (change := task.change(self._managed_in(found, task.host)))]
+        by_task = [(task, task.change(self._of(_Managed, found, task.host))) for task in tasks]
+        changes = self._without_clashes(found, [(task, change) for task, change in by_task if change])
         if not changes:
             return
         replaced = {entity.key for change in changes for entity in (*change.before, *change.after)}
@@ -157,8 +189,6 @@ class Store:
             type: [_slim(fields) for fields in items if (type, fields["id"]) not in replaced]
             for type, items in found.items()
         }
-        for change in changes:
-            _refuse_clashes(change, document)
         for entity in (entity for change in changes for entity in change.after):
             document.setdefault(entity.type, []).append(_flat(as_stored(entity).fields))
         try:
@@ -170,20 +200,30 @@ class Store:
         touched = (holder_id(entity) for change in changes for entity in (*change.before, *change.after))
         self._written.update(dict.fromkeys(touched, time.monotonic()))
 
-    def _managed_in(self, document: Document, host: str) -> list[Entity]:
-        if document is not self._managed[0] or host != self._managed[1]:
-            self._managed = document, host, list(_managed(document, host))
-        return self._managed[2]
+    def _without_clashes(self, found: Document, changes: Sequence[tuple[_Task, _Change]]) -> list[_Change]:
+        """Those that clash with nothing that stays; the tasks of the others have failed."""
+        replaced = {entity.key for _, change in changes for entity in (*change.before, *change.after)}
+        good = []
+        for task, change in changes:
+            try:
+                self._of(_Clashes, found, change.host).refuse(change, replaced)
+                good.append(change)
+            except StepFailed as failure:
+                task.failure = failure
+        return good
+
+    def _of(self, make: Callable[[Document, str], Made], document: Document, host: str) -> Made:
+        """What is made of a document for a host, once while that stays the same."""
+        known, made = self._made.get((make, host), (None, None))
+        if known is not document:
+            made = make(document, host)
+            self._made[make, host] = document, made
+        return cast(Made, made)
 
     def all(self) -> list[Entity]:
         """All entities in this Kong, managed or not."""
         with self._lock:
-            found = [
-                Entity(type, _with_references(row), from_admin_api=True)
-                for type, rows in self._read().items()
-                for row in rows
-            ]
-            return sorted(found, key=lambda entity: entity.rank)
+            return sorted(_entities(self._read()), key=lambda entity: entity.rank)
 
     def adopt(self, host: str, entities: Sequence[Entity]) -> None:
         """Change these fields of entities that are in Kong, by one post, and nothing else of them."""
@@ -248,6 +288,12 @@ def _hash(text: str) -> str:
     return hashlib.md5(text.encode(), usedforsecurity=False).hexdigest()
 
 
+def _entities(document: Document) -> Iterator[Entity]:
+    for type, rows in document.items():
+        for fields in rows:
+            yield Entity(type, _with_references(fields), from_admin_api=True)
+
+
 def _managed(document: Document, host: str) -> Iterator[Entity]:
     for type in sorted(document, key=lambda type: TYPES.index(type) if type in TYPES else -1):
         for fields in document[type]:
@@ -274,20 +320,6 @@ def merged(fields: Fields, changed: Fields) -> dict[str, JsonValue]:
         is_record = isinstance(value, Mapping) and isinstance(before, Mapping) and key not in MAPS
         result[key] = merged(before, value) if is_record else value  # type: ignore[arg-type]
     return result
-
-
-def _refuse_clashes(change: _Change, others: Document) -> None:
-    """Kong would refuse a name that is taken, but not a route that matches the requests of another."""
-    types = {entity.type for entity in change.put}
-    there = [
-        Entity(type, _with_references(fields), from_admin_api=True)
-        for type, items in others.items()
-        if type in types
-        for fields in items
-    ]
-    refuse_taken(change.put, there)
-    routes = [entity for entity in change.put if entity.type == "routes"]
-    refuse_rivals(routes, (one for one in there if one.type == "routes" and not is_managed(one.fields, change.host)))
 
 
 def _with_references(fields: Fields) -> Fields:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import ssl
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import cast
+from typing import TypeAlias, cast
 
 from gitops_mvd.core.errors import NotNow
 from gitops_mvd.core.model import JsonValue, Resource
@@ -15,6 +15,7 @@ from gitops_mvd.core.model import JsonValue, Resource
 Fields = Mapping[str, JsonValue]  # an entity as the Admin API has it
 Key = tuple[str, str]  # type and id
 Owner = tuple[str, str]  # app and service; the service is "" for the entities of the folder `kong/`
+Owners: TypeAlias = Collection[Owner] | None  # None is all of them
 
 MANAGED_TAG = "managed-by:gitops-mvd"
 ADOPTED = "adopted"  # the tag with the id that an adopted entity would have if it had been created by gitops-mvd
@@ -71,6 +72,8 @@ UNIQUE: Mapping[str, tuple[str | tuple[str, ...], ...]] = {
     "plugins": (("name", "service", "route", "consumer", "consumer_group"),),
 }
 WITHOUT_SECRETS = {"services", "routes", "upstreams", "targets", "consumers", "consumer_groups", "snis", "key_sets"}
+# The fields that gitops-mvd itself gives to the entities of a service.
+OF_OUR_MAKING = {"upstreams": {"id", "tags", "name"}, "services": {"id", "tags", "name", "host", "protocol"}}
 NOT_COMPARED = {"id", "tags", "created_at", "updated_at", "ws_id"}
 
 
@@ -153,6 +156,12 @@ def is_managed(fields: Fields, host: str) -> bool:
 def is_instance_target(entity: Entity) -> bool:
     """Is it the target of an instance, and not one that was declared?"""
     return entity.type == "targets" and bool(tag_value(entity.tags, "instance"))
+
+
+def is_of_our_making(entity: Entity) -> bool:
+    """Has it nothing that a manifest says, so that Kong need not check it?"""
+    own = OF_OUR_MAKING.get(entity.type, set()) if tag_value(entity.tags, "service") else set()
+    return is_instance_target(entity) or (bool(own) and entity.fields.keys() <= own)
 
 
 def holder_id(entity: Entity) -> str:

@@ -99,7 +99,7 @@ X_KONG: Table = {
     "protocol": Key("How Kong speaks to the service: `http` if left out.", protocol),
     "routes": Key(
         "Kong's route objects; `plugins` may stand inside.",
-        formed(list, "`[{paths: [/chatbot]}]`", routes),
+        formed(list, "`[{paths: [/chatbot]}]`", routes()),
     ),
     **{name: _short(name) for name in SHORT},
     "auth": Key(

@@ -7,8 +7,32 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from urllib.parse import urlsplit
 
-from gitops_mvd.config.readers import FILLED, boolean, filled, formed, integer, one_of, placed, strings, text
-from gitops_mvd.config.tables import Key, Place, Reader, Table, Unsupported, accepts, fields, mapping_schema, record
+from gitops_mvd.config.readers import (
+    FILLED,
+    boolean,
+    filled,
+    formed,
+    integer,
+    json,
+    list_of,
+    number,
+    one_of,
+    placed,
+    strings,
+    text,
+)
+from gitops_mvd.config.tables import (
+    Ignored,
+    Key,
+    Place,
+    Reader,
+    Table,
+    Unsupported,
+    accepts,
+    fields,
+    mapping_schema,
+    record,
+)
 from gitops_mvd.config.yamltree import Sink, parse, report
 from gitops_mvd.core.model import App
 from gitops_mvd.core.policy.gateway import ADMIN, is_admin_api, routed
@@ -49,8 +73,16 @@ FOLDER = "kong"
 _SEALED = "is encrypted with SOPS, which nothing decrypts for Kong: write {file://NAME}"
 DEFAULT_PORT = 8000  # of a target, in Kong
 
-_ID = Key("An id of your own, a UUID, for references to it.", uuid)
-_NO_ID = Unsupported("is not supported: it follows from the name, by which others refer to it; remove it")
+_READERS_ONLY = "for readers only."
+_TIME = Ignored("Kong sets it.", number)
+# What Kong's format has in every entity.
+_OF_EVERY: Table = {
+    "id": Key("Its id in Kong, a UUID; left out, it follows from the name. It cannot be changed.", uuid),
+    "_comment": Ignored(_READERS_ONLY, text),
+    "_ignore": Ignored(_READERS_ONLY, list_of(json)),
+    "created_at": _TIME,
+    "updated_at": _TIME,
+}
 _TTL = Unsupported("is not supported: what expires would be added again at once; remove it")
 
 _UPSTREAM_NAME = re.compile(r"(?![0-9.]*$)[A-Za-z0-9._-]+")
@@ -91,8 +123,10 @@ GATEWAY_PLUGIN: Table = {
     **KONG_PLUGIN,
     "service": Key("Only for that service of `kong/*.yaml`: its `name`.", named("name")),
     "route": Key("Only for that route of `kong/*.yaml`: its `name`.", named("name")),
-    "id": _NO_ID,
+    **_OF_EVERY,
 }
+_NESTED_PLUGINS = plugins({**KONG_PLUGIN, **_OF_EVERY})
+_NESTED_ROUTE: Table = {**KONG_ROUTE, "plugins": Key("Plugins for this route.", _NESTED_PLUGINS), **_OF_EVERY}
 
 
 def _entities(table: Table, *required: str) -> Reader[list[tuple[Place, Declaration]]]:
@@ -155,7 +189,7 @@ def _credential(kind: str, consumer: Key | Unsupported) -> Reader[list[tuple[Pla
     _, required, keys = _SECRETS[kind]
     table = {name: Key(f"The `{name}` of the credential.", read) for name, read in keys.items()}
     whose = ("consumer",) if isinstance(consumer, Key) else ()
-    return _entities({**table, "tags": TAGS_KEY, "id": _NO_ID, "ttl": _TTL, "consumer": consumer}, *required, *whose)
+    return _entities({**table, "tags": TAGS_KEY, **_OF_EVERY, "ttl": _TTL, "consumer": consumer}, *required, *whose)
 
 
 CONSUMER_CREDENTIALS: Table = {
@@ -168,7 +202,7 @@ CONSUMER: Table = {
     **CONSUMER_CREDENTIALS,
     "plugins": Key("Plugins for this consumer.", plugins({**GATEWAY_PLUGIN, "consumer": Unsupported(PARENT)})),
     "tags": TAGS_KEY,
-    "id": _NO_ID,
+    **_OF_EVERY,
     "groups": Unsupported(NO_GROUPS),
     "mtls_auth_credentials": Unsupported(f"{ENTERPRISE}: use another way to let callers in"),
 }
@@ -179,9 +213,9 @@ GATEWAY_SERVICE: Table = {
     "port": Key("Its port; 80 if left out.", integer(0, 65535)),
     "protocol": Key("How Kong speaks to it; `http` if left out.", protocol),
     "url": Key("Short for `protocol`, `host`, `port` and `path`: `https://example.org:8443/v1`.", filled),
-    "routes": Key("Its routes, as in `x-kong`.", routes),
-    "plugins": Key("Its plugins, as in `x-kong`.", plugins()),
-    "id": _NO_ID,
+    "routes": Key("Its routes, as in `x-kong`.", routes(_NESTED_ROUTE)),
+    "plugins": Key("Its plugins, as in `x-kong`.", _NESTED_PLUGINS),
+    **_OF_EVERY,
 }
 GATEWAY_ROUTE: Table = {
     **KONG_ROUTE,
@@ -189,20 +223,20 @@ GATEWAY_ROUTE: Table = {
     "service": Key(
         "Where it leads: the `name` of a service of `kong/*.yaml`; left out, plugins answer requests.", named("name")
     ),
-    "id": _NO_ID,
+    **_OF_EVERY,
 }
 KONG_TARGET: Table = {
     "target": Key(f"A host or an address, and its port; {DEFAULT_PORT} if left out.", _target),
     "weight": Key("Its share, 0 to 65535; 100 if left out.", integer(0, 65535)),
     "tags": TAGS_KEY,
     "upstream": Unsupported(PARENT),
-    "id": _NO_ID,
+    **_OF_EVERY,
 }
 GATEWAY_UPSTREAM: Table = {
     **KONG_UPSTREAM,
     "name": Key("Its name, which is the `host` of services.", _upstream_name),
     "targets": Key("The targets, each with `target` and `weight`.", _entities(KONG_TARGET, "target")),
-    "id": _NO_ID,
+    **_OF_EVERY,
 }
 _PEM = "`{public_key: ...}`"
 KEY: Table = {
@@ -212,18 +246,18 @@ KEY: Table = {
     "pem": Key("The key as PEM: `private_key`, `public_key`.", referring(formed(dict, _PEM, settings))),
     "set": Unsupported(PARENT),
     "tags": TAGS_KEY,
-    "id": _NO_ID,
+    **_OF_EVERY,
 }
 KEY_SET: Table = {
     "name": Key("Its name.", filled),
     "keys": Key("The keys in it.", _entities(KEY, "kid")),
     "tags": TAGS_KEY,
-    "id": _NO_ID,
+    **_OF_EVERY,
 }
 SNI: Table = {
     "name": Key("A host, also as `*.example.org`.", host),
     "tags": TAGS_KEY,
-    "id": _NO_ID,
+    **_OF_EVERY,
     "certificate": Unsupported(PARENT),
 }
 _SNIS = placed(formed(dict, "`{name: example.org}`", record(Declaration, SNI, ("name",))))
@@ -234,16 +268,32 @@ CERTIFICATE: Table = {
     "key_alt": Key("Its private key.", referring(filled)),
     "snis": Key("The server names of the certificate.", formed(list, "`[{name: example.org}]`", _SNIS)),
     "tags": TAGS_KEY,
-    "id": _ID,
+    **_OF_EVERY,
 }
-CA_CERTIFICATE: Table = {"cert": Key("The certificate, in PEM.", _filled_literal), "tags": TAGS_KEY, "id": _ID}
+CA_CERTIFICATE: Table = {
+    "cert": Key("The certificate, in PEM.", _filled_literal),
+    "cert_digest": Ignored("Kong makes it of the certificate.", text),
+    "tags": TAGS_KEY,
+    **_OF_EVERY,
+}
+_ENTERPRISE_VAULTS = ("aws", "azure", "conjur", "gcp", "hcv")
+
+
+@accepts(FILLED)
+def _vault(place: Place) -> str:
+    name = filled(place)
+    if name in _ENTERPRISE_VAULTS:
+        place.fail(f"{name} {ENTERPRISE}: use `env`, or a {{file://NAME}} that this server has")
+    return name
+
+
 VAULT: Table = {
-    "name": Key("The type of the vault, such as `env`.", filled),
+    "name": Key("The type of the vault: `env`, or one that you have installed.", _vault),
     "prefix": Key("The prefix of references to the vault.", filled),
     "description": Key("For readers only.", text),
     "config": Key("Its own settings, which Kong checks.", referring(settings)),
     "tags": TAGS_KEY,
-    "id": _NO_ID,
+    **_OF_EVERY,
 }
 
 
@@ -260,10 +310,13 @@ def _service(place: Place) -> Declaration:
     service = fields(place, GATEWAY_SERVICE, () if place.has("url") else ("host",))
     if url := service.pop("url", ""):
         entries = place.entries()
+        found = _of_url(entries["url"], url)
         for name in ("protocol", "host", "port", "path"):
-            if name in entries:
-                entries[name].report("is set by `url` too: remove one of them")
-        service = {**service, **_of_url(entries["url"], url)}
+            if name in service and service[name] != found.get(name):
+                entries[name].report(
+                    f"is {found.get(name) or 'nothing'} by `url`, which Kong takes: remove one of them"
+                )
+        service = {**service, **found}
     if any(is_admin_api(host, port) for _, host, port in routed({"services": [service]})):
         place.report(ADMIN)
     check_service(place, service, service.get("protocol", "http"))
@@ -305,11 +358,26 @@ def _route(place: Place) -> Declaration:
     return read_route(place, GATEWAY_ROUTE)
 
 
+_VERSIONS = ("1.1", "2.1", "3.0")
+
+
+@accepts({"enum": [True, "true"]})
+def _transform(place: Place) -> bool:
+    if not boolean(place):
+        place.fail(
+            "is not supported: passwords would count as hashed already, and lock their callers out; "
+            "write them as callers send them, and remove it"
+        )
+    return True
+
+
 _UNMADE = "is not supported: Kong makes these by itself while it runs"
 
 GATEWAY: Table = {
-    "_format_version": Key('Kong\'s, such as `"3.0"`.', text),
-    "_comment": Key("For readers only.", text),
+    "_format_version": Key('Kong\'s: `"3.0"`; with an older one, too, paths are read as in 3.0.', one_of(*_VERSIONS)),
+    "_comment": Ignored(_READERS_ONLY, text),
+    "_ignore": Ignored(_READERS_ONLY, list_of(json)),
+    "_transform": Key("`true`, as in Kong if left out: passwords are as callers send them.", _transform),
     "consumers": Key("The callers, with their credentials.", placed(_consumer)),
     "plugins": Key(
         "Plugins for everything, or for one `consumer`, `service` or `route`.",
@@ -341,7 +409,6 @@ GATEWAY: Table = {
         kind: Key(f"Credentials, each with its `consumer`. {doc}", _credential(kind, _OF_A_CONSUMER))
         for kind, (doc, *_) in _SECRETS.items()
     },
-    "_transform": Unsupported("is not supported: write credentials as Kong stores them"),
     "_info": Unsupported("is not supported: it is decK's"),
     "_workspace": Unsupported(f"{ENTERPRISE}: remove it"),
     **{
@@ -442,7 +509,8 @@ def _every(kind: str, found: Mapping[str, Declarations]) -> Iterator[tuple[Place
     for outer, parent in _NESTED.items():
         for _, holder in found.get(outer, ()) if kind != "plugins" else ():
             name = {parent: holder.get(_NAMED_BY[parent]) or holder.get("custom_id")} if parent else {}
-            yield from ((at, {**entity, **name}) for at, entity in holder.get(kind, ()))
+            nested = (item for item in holder.get(kind, ()) if isinstance(item, tuple))  # others are ids
+            yield from ((at, {**entity, **name}) for at, entity in nested)
 
 
 def _check_references(found: Mapping[str, Declarations], every: Mapping[str, Declarations]) -> None:
@@ -452,11 +520,11 @@ def _check_references(found: Mapping[str, Declarations], every: Mapping[str, Dec
         return {entity.get(key) for _, entity in every.get(kind, ()) for key in keys}
 
     known = {
-        "consumer": names("consumers", "username", "custom_id"),
-        "service": names("services", "name"),
-        "route": names("routes", "name"),
-        "upstream": names("upstreams", "name"),
-        "set": names("key_sets", "name"),
+        "consumer": names("consumers", "username", "custom_id", "id"),
+        "service": names("services", "name", "id"),
+        "route": names("routes", "name", "id"),
+        "upstream": names("upstreams", "name", "id"),
+        "set": names("key_sets", "name", "id"),
         "certificate": names("certificates", "id"),
     }
     holders = [*found.get("consumers", ()), *found.get("services", ()), *every["routes"]]

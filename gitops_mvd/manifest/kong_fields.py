@@ -385,16 +385,19 @@ def _check_protocols(place: Place, values: Declaration, given: list[str], spoken
     return None
 
 
-_each_route = placed(formed(dict, "`{paths: [/chatbot]}`", route))
+def routes(table: Table = KONG_ROUTE) -> Reader[list[tuple[Place, Declaration]]]:
+    """A reader of routes and where they stand; two of one name would be one route."""
+    route = Reader(lambda place: read_route(place, table), mapping_schema(table))
+    every = placed(formed(dict, "`{paths: [/chatbot]}`", route))
 
+    @accepts(every.schema)
+    def read(place: Place) -> list[tuple[Place, Declaration]]:
+        found = every(place)
+        numbers = {id(entity): str(number) for number, (_, entity) in enumerate(found, 1)}
+        once(found, "route", lambda entity: entity.get("name", numbers[id(entity)]))
+        return found
 
-@accepts(_each_route.schema)
-def routes(place: Place) -> list[tuple[Place, Declaration]]:
-    """The routes and where they stand; two of one name would be one route."""
-    found = _each_route(place)
-    numbers = {id(entity): str(number) for number, (_, entity) in enumerate(found, 1)}
-    once(found, "route", lambda entity: entity.get("name", numbers[id(entity)]))
-    return found
+    return read
 
 
 _SAID_BY_KONG = "is set by gitops-mvd, to an upstream with the instances: remove it"

@@ -101,8 +101,8 @@ def of_kong(kong: Kong) -> Iterator[tuple[str, Question]]:
     yield "kong observe", question(kong.observe, "srv1")
     yield "kong all", question(kong.all)
     yield "kong schema", question(kong.schema, "routes")
-    yield "kong apply", question(kong.apply, "srv1", lambda entity: True, entities)
-    yield "kong prepare", question(kong.prepare, "srv1", lambda entity: True, entities)
+    yield "kong apply", question(kong.apply, "srv1", None, entities)
+    yield "kong prepare", question(kong.prepare, "srv1", None, entities)
     yield "kong adopt", question(kong.adopt, "srv1", entities)
     yield "kong remove_host", question(kong.remove_host, "srv1")
     yield "kong start_file_fault", kong.start_file_fault

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
-from gitops_mvd.core.errors import StepFailed
+from gitops_mvd.core.errors import NotNow, StepFailed
 from gitops_mvd.core.model import App, HostFacts, Json, Service
 from gitops_mvd.core.plan import Side, make_plan
 from gitops_mvd.kinds.route import Routes
@@ -211,6 +211,57 @@ def test_what_the_stand_in_knows_of_an_entity_a_real_kong_has_in_its_schema() ->
     table = yaml.safe_load(files("tests.lab.kong_standin").joinpath("entities.yaml").read_text("utf-8"))
     assert "consumer_groups" not in table, "Kong 3.9.1's community edition has none"
     assert not {"ordering", "consumer_group"} & table["plugins"]["fields"].keys()
+
+
+# ---- ids of one's own ------------------------------------------------------------------------------------------------
+
+OTHER_ID = "6f1f3b44-54ab-5c0c-8f6c-0d1f5b7a7f3f"
+
+
+def test_an_entity_has_the_id_that_it_was_given_and_others_refer_to_it_by_name(
+    gateway: Gateway, routes: Routes
+) -> None:
+    app = declared_app(f"""
+services: [{{id: {ID}, name: legacy, url: "http://127.0.0.1:9"}}]
+routes: [{{name: r, service: legacy, paths: [/r]}}, {{name: s, service: {ID}, paths: [/s]}}]
+consumers: [{{id: {OTHER_ID}, username: bob}}]
+acls: [{{consumer: bob, group: staff}}]
+plugins: [{{name: cors, service: {{name: legacy}}}}]
+""")
+    apply(routes, app)
+    assert is_in_sync(gateway.admin, routes, app)
+    assert [one["id"] for one in gateway.all("services")] == [ID]
+    assert [one["service"]["id"] for one in gateway.all("routes")] == [ID, ID]
+    assert [one["id"] for one in gateway.all("consumers")] == [OTHER_ID]
+    assert [one["consumer"]["id"] for one in gateway.all("acls")] == [OTHER_ID]
+    assert [one["service"]["id"] for one in gateway.all("plugins")] == [ID]
+
+
+def test_an_id_that_somebody_else_has_in_kong_is_never_taken(gateway: Gateway, routes: Routes) -> None:
+    theirs = {"consumers": [{"id": ID, "username": "theirs"}], "services": [{"id": ID, "name": "theirs", "host": "h"}]}
+    if gateway.mode == "off":
+        gateway.load(theirs)
+    else:
+        for type, (entity,) in theirs.items():
+            gateway.ask("POST", f"/{type}", json=entity)
+    for ours in (f"consumers: [{{id: {ID}, username: ours}}]", f"services: [{{id: {ID}, name: ours, host: h}}]"):
+        with pytest.raises(NotNow, match=f"has the id {ID}, which the .* theirs in Kong has already"):
+            apply(routes, declared_app(ours))
+    assert [one["username"] for one in gateway.all("consumers")] == ["theirs"]
+    assert [one["name"] for one in gateway.all("services")] == ["theirs"]
+
+
+def test_the_id_of_an_entity_is_never_changed_in_a_database(gateway: Gateway, routes: Routes) -> None:
+    apply(routes, declared_app(f"consumers: [{{id: {ID}, username: bob}}]"))
+    changed = declared_app(f"consumers: [{{id: {OTHER_ID}, username: bob}}]")
+    if gateway.mode == "off":
+        apply(routes, changed)
+        assert is_in_sync(gateway.admin, routes, changed)
+        return
+    with pytest.raises(StepFailed, match=f"consumer bob has the id {ID} in Kong, which cannot be changed") as refused:
+        apply(routes, changed)
+    assert refused.value.hint == f"write `id: {ID}`, or remove it with one commit and add it with another"
+    assert [one["id"] for one in gateway.all("consumers")] == [ID]
 
 
 # ---- secret files ----------------------------------------------------------------------------------------------------

@@ -262,7 +262,7 @@ def test_tampering_is_mended_whoever_said_it(gateway: Gateway, host: Hosts) -> N
 
 def test_a_kong_without_a_database_has_one_host_only(host: Hosts) -> None:
     one = host("web-1")
-    one.wire.retells = lambda content: content.replace(b'"database": "postgres"', b'"database": "off"')
+    one.wire.retells = lambda content: content.replace(b'"database":"postgres"', b'"database":"off"')
     with pytest.raises(Unavailable, match="a Kong without a database can have only one host"):
         list(one.routes.observe())
 

@@ -423,3 +423,66 @@ def test_on_another_machine_the_proxy_s_certificate_has_to_be_good(
         with StandIn(tmp_path, proxy_tls=shows(signed.sign("proxy", "127.0.0.1"))) as gateway:
             assert send(gateway.proxy_url, Request("GET", "/web", {}), "mvd.shop.web", ours).health is health
             assert certificates_for(gateway.proxy_url, ours) is None
+
+
+# ---- what Kong itself cannot do --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("database", ["off", "postgres"])
+def test_a_kong_enterprise_without_a_license_is_named_and_changed_in_nothing(tmp_path: Path, database: str) -> None:
+    with StandIn(tmp_path, database=database, licensed=False, say=lambda _: None) as gateway:
+        kong = Kong(gateway.admin_url)
+        routes = Routes(kong, HOST)
+        assert list(routes.observe()) == []
+        web = Service("web", "shop:1", kong={"port": 80, "protocol": "http", "routes": [{"paths": ["/web"]}]})
+        (route,) = routes.wanted(App("shop", (web,)))
+        change = Change(None, route.with_spec(targets=[]))
+        for attempt in (routes.prepare, routes.apply):
+            with pytest.raises(Unavailable) as refused:
+                attempt([change])
+            told = f"Kong at {gateway.admin_url} only reads: Enterprise license missing or expired"
+            assert refused.value.message == told
+            assert refused.value.hint == (
+                "renew the license, or use Kong 3.9, which needs none; what serves goes on serving"
+            )
+        with pytest.raises(Unavailable, match="only reads"):
+            kong.require_writable()
+        assert gateway.changes == 0
+
+
+def test_a_kong_whose_database_is_gone_is_said_to_be_so(tmp_path: Path) -> None:
+    with StandIn(tmp_path, database="postgres", say=lambda _: None) as gateway:
+        routes = Routes(Kong(gateway.admin_url), HOST)
+        assert list(routes.observe()) == []
+        gateway.cut_off_database()
+        with pytest.raises(Unavailable) as gone:
+            list(routes.observe())
+        with pytest.raises(Unavailable, match="Kong's database does not answer"):
+            Kong(gateway.admin_url).observe(HOST)
+    assert gone.value.message == (
+        f"Kong's database does not answer: Kong at {gateway.admin_url} answers HTTP 500 to GET /services"
+    )
+    assert gone.value.hint == "start the database; what serves goes on serving"
+
+
+@pytest.mark.parametrize("database", ["off", "postgres"])
+def test_what_kong_s_own_settings_cost_a_deploy_is_told(tmp_path: Path, database: str) -> None:
+    with StandIn(tmp_path, database=database, say=lambda _: None) as gateway:
+        kong = Kong(gateway.admin_url)
+        kong.require_writable()
+        idle, *others = kong.costs()
+    assert idle == (
+        "upstream_keepalive_idle_timeout 60 s: Kong keeps idle connections to instances for so long, which costs "
+        "nothing: Kong counts its open requests, and an old instance stops at the last"
+    )
+    assert (
+        others
+        == {
+            "off": ["no database: a change is used at once"],
+            "postgres": [
+                "worker_consistency eventual, worker_state_update_frequency 5 s: a new or changed route takes up to "
+                "that long; other targets of a route, as in most deploys, take none of it",
+                "db_update_frequency 5 s: other nodes of this Kong have a change after up to that long",
+            ],
+        }[database]
+    )

@@ -348,7 +348,7 @@ ATTACKS: dict[str, list[Attack]] = {
             ("CA_CERTIFICATE.cert", "ca_certificates", {"cert": STOLEN}),
             ("KEY.jwk", "keys", {"kid": "k", "jwk": STOLEN}),
             ("KEY.pem", "keys", {"kid": "k", "pem": {"private_key": STOLEN}}),
-            ("VAULT.config", "vaults", {"name": "hcv", "prefix": "v", "config": {"token": STOLEN}}),
+            ("VAULT.config", "vaults", {"name": "own", "prefix": "v", "config": {"token": STOLEN}}),
             *(
                 (f"CONSUMER_CREDENTIALS.{kind}", "consumers", {"username": "joe", kind: [credential]})
                 for kind, credential in (
@@ -388,6 +388,7 @@ NESTED = {
     "fleet.FLEET": "hosts defaults apps",
     "kong_entities.CONSUMER": "plugins",
     "kong_entities.GATEWAY_SERVICE": "routes plugins",
+    "kong_entities._NESTED_ROUTE": "plugins",
     "kong_entities.GATEWAY_UPSTREAM": "targets",
     "kong_entities.KONG_UPSTREAM": "healthchecks",
     "kong_entities.KEY_SET": "keys",
@@ -463,10 +464,10 @@ HARMLESS = {
     "kong_entities.KEY": "name kid",
     "kong_entities.KEY_SET": "name",
     "kong_entities.SNI": "name",
-    "kong_entities.CERTIFICATE": "id",
+    "kong_entities._OF_EVERY": "id",
     "kong_entities.VAULT": "name description",
     "kong_entities._KEY_BY_ITSELF": "set",
-    "kong_entities.GATEWAY": "_format_version _comment",
+    "kong_entities.GATEWAY": "_format_version _transform",
     "kong_fields._BY_ID": "id",
     "kong_fields._ADDRESS": "ip port",
     "kong_fields._HEALTHY": "http_statuses successes",

@@ -77,7 +77,7 @@ def plan(host: str, declared: Sequence[Entity], there: Sequence[Entity], schemas
         taken.add(found.id)
         ids |= {entity.id: found.id} if found.id != entity.id else {}
         after = with_ids_in_kong(entity, ids)
-        undeclared = _undeclared(after, found, schemas)
+        undeclared = sorted(_undeclared(after, found, schemas))
         adopted.append(Adoption(after, found, in_kong.parent(found), changes(after, found), undeclared))
     adopted_ids = {adoption.found.id for adoption in adopted}
     return Adoptions(adopted, refused, list(in_kong.shadows(declared, adopted_ids)))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import itertools
+from collections.abc import Iterator, Mapping
 
+from gitops_mvd.kong.admin import MAX_CONNECTIONS
 from gitops_mvd.kong.compare import declared_fields, is_same
 from gitops_mvd.kong.declare import service_name
 from gitops_mvd.kong.entities import Entity, Key, Owner, is_instance_target, tag_value
@@ -36,7 +38,7 @@ class Changes:
         )
         put, removed = self._of_shared(name, wanted.shared, found.shared, precedence)
         own = [entity for key, entity in wanted.own.items() if not is_same(entity, found.own.get(key))]
-        self.put = sorted([*put, *own], key=lambda it: (it.id != self.upstream, not is_instance_target(it), it.rank))
+        self.put = sorted([*put, *own], key=self._place)
         removed = [*(entity for key, entity in found.own.items() if key not in wanted.own), *removed]
         self.removed = sorted(removed, key=lambda entity: entity.rank, reverse=True)
         before = found.shared.keys() | found.own.keys()
@@ -44,6 +46,18 @@ class Changes:
 
     def __bool__(self) -> bool:
         return bool(self.put or self.removed)
+
+    def _place(self, entity: Entity) -> tuple[bool, bool, int]:
+        return entity.id != self.upstream, not is_instance_target(entity), entity.rank
+
+    def put_together(self) -> Iterator[list[Entity]]:
+        """What is put, in parts that are written side by side: no more than Kong is asked for at a time.
+
+        So another host that changes the same meanwhile is seen after a few writes.
+        """
+        for _, of_a_place in itertools.groupby(self.put, self._place):
+            while together := list(itertools.islice(of_a_place, MAX_CONNECTIONS)):
+                yield together
 
     def _of_shared(
         self, name: str, wanted: Mapping[Key, Entity], found: Mapping[Key, Entity], precedence: Precedence

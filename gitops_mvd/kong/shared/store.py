@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Mapping, MutableMapping, Sequence, Set
+from collections.abc import Mapping, MutableMapping, Sequence, Set
 
 from gitops_mvd.core.errors import StepFailed, Unavailable
 from gitops_mvd.kong import database
 from gitops_mvd.kong.admin import Admin
+from gitops_mvd.kong.clashes import refuse_changed_ids
 from gitops_mvd.kong.database import RESCAN_EVERY
 from gitops_mvd.kong.declare import service_name
 from gitops_mvd.kong.entities import (
@@ -16,6 +17,7 @@ from gitops_mvd.kong.entities import (
     Entity,
     Fields,
     Owner,
+    Owners,
     is_instance_target,
     is_managed,
     tag_value,
@@ -24,6 +26,7 @@ from gitops_mvd.kong.entities import (
 from gitops_mvd.kong.shared.changes import Changes
 from gitops_mvd.kong.shared.entities import OwnerEntities, by_owner, index_tag, is_shared
 from gitops_mvd.kong.shared.precedence import LAST_APPLIED_TAG, LastApplied, Precedence, last_applied_in
+from gitops_mvd.kong.together import Together
 
 LEAVING = "leaving"  # the tag of a host's last target, which is about to be deleted
 MAX_ROUNDS = 5
@@ -38,6 +41,7 @@ class Store(database.Store):
 
     def __init__(self, admin: Admin, written: MutableMapping[str, float], precedence: Precedence) -> None:
         super().__init__(admin, written)
+        self._find_together = Together[str, Mapping[Owner, OwnerEntities]]()
         self._precedence = precedence
         self._shared = precedence.shared
         # Ids of this host's targets that are at none of these upstreams: they were searched for already.
@@ -53,7 +57,7 @@ class Store(database.Store):
         The very same list while they stay the same.  A call each for services, routes, upstreams, the two indexes, and
         every type in the index of what is shared.
         """
-        found = self._find(host)
+        found = self._find_together(host, lambda hosts: self._find(hosts[0]))
         of_host = (it for owner, it in found.items() if it.own or self._is_interrupted(host, owner, it))
         entities = [entity for it in of_host for entity in (*it.shared.values(), *it.own.values())]
         with self._lock:
@@ -126,26 +130,26 @@ class Store(database.Store):
 
     # ---- changing it -------------------------------------------------------------------------------------------------
 
-    def apply(self, host: str, selects: Callable[[Entity], bool], entities: Sequence[Entity]) -> None:
-        """Make this host's selected targets exactly those in `entities`, and what is shared as precedence has it.
+    def apply(self, host: str, owners: Owners, entities: Sequence[Entity]) -> None:
+        """Make this host's targets of these owners those in `entities`, and what is shared as precedence has it.
 
         Observes again until it finds it so.  Raises Unavailable if other hosts never let it.
         """
         for _ in range(MAX_ROUNDS):
-            if not self._apply(host, selects, entities):
+            if not self._apply(host, owners, entities):
                 return
         raise Unavailable("other hosts change the same entities in Kong all the time", "try again later")
 
-    def _apply(self, host: str, selects: Callable[[Entity], bool], entities: Sequence[Entity]) -> bool:
+    def _apply(self, host: str, owners: Owners, entities: Sequence[Entity]) -> bool:
         """One round; was there anything to change?"""
-        found = self._find(host)
+        found = self._find_together(host, lambda hosts: self._find(hosts[0]))
         wanted = by_owner(entities)
         changes_by_owner = self._changes(wanted, found)
         leaving = [
             owner
             for owner, it in found.items()
             if owner not in wanted
-            and any(map(selects, (it.own or it.shared).values()))
+            and (owners is None or owner in owners)
             and (it.own or self._is_interrupted(host, owner, it))
         ]
         self._refuse(host, changes_by_owner)
@@ -162,9 +166,11 @@ class Store(database.Store):
                 self._written_to |= {target.reference("upstream") for target in left}
         return bool(changes_by_owner or leaving)
 
-    def prepare(self, host: str, selects: Callable[[Entity], bool], entities: Sequence[Entity]) -> None:
+    def prepare(self, host: str, owners: Owners, entities: Sequence[Entity]) -> None:
         """Raise what `apply` would, without a change."""
-        self._refuse(host, self._changes(by_owner(entities), self._find(host)))
+        self._refuse(
+            host, self._changes(by_owner(entities), self._find_together(host, lambda hosts: self._find(hosts[0])))
+        )
 
     def _changes(
         self, wanted: Mapping[Owner, OwnerEntities], found: Mapping[Owner, OwnerEntities]
@@ -177,20 +183,21 @@ class Store(database.Store):
     def _refuse(self, host: str, changes_by_owner: Sequence[Changes]) -> None:
         """Raise StepFailed for what Kong would reject, and for a clash."""
         for changes in changes_by_owner:
+            refuse_changed_ids(changes.added, changes.removed)
             self._check(changes.put)
         for changes in changes_by_owner:
-            self._refuse_clashes(host, changes.put, changes.added, changes.removed)
+            self._refuse_clashes(host, changes.put, changes.added, changes.removed, {})
 
     def _may_replace(self, fields: Fields, host: str) -> bool:
         return self._is_shared(fields)
 
     def _carry_out(self, changes: Changes) -> None:
-        for number, entity in enumerate(changes.put):
-            if number and not is_instance_target(entity):
+        for number, together in enumerate(changes.put_together()):
+            if number and not is_instance_target(together[0]):
                 self._require_unchanged(changes)
             try:
-                self._put(entity)
-            except StepFailed:  # perhaps because another host deleted what it refers to
+                self._put_together(together, changes.added)
+            except StepFailed:  # perhaps because another host deleted what they refer to
                 self._require_unchanged(changes)
                 raise
         self._wait_until_balanced(changes.added, changes.removed)
@@ -218,7 +225,7 @@ class Store(database.Store):
         own = sorted(found.own.values(), key=lambda target: (LEAVING not in target.tags, target.id))
         last, others = own[0], own[1:]
         if LEAVING not in last.tags:
-            self._put(last.with_fields({**last.fields, "weight": 0, "tags": [*last.tags, LEAVING]}))
+            self._put(last.with_fields({**last.fields, "weight": 0, "tags": [*last.tags, LEAVING]}), is_new=False)
         for target in others:
             self._delete(target)
         upstream = last.reference("upstream")

@@ -20,6 +20,7 @@ import requests
 from gitops_mvd.core.model import App, Change, Json, Resource, Service
 from gitops_mvd.core.plan import Side, make_plan
 from gitops_mvd.core.xkong import Declaration, XKong
+from gitops_mvd.daemon.loop import MAX_WORKERS
 from gitops_mvd.kinds.route import Routes
 from gitops_mvd.kong.admin import PATHS
 from gitops_mvd.kong.client import Entity, Kong
@@ -33,7 +34,6 @@ HOST = "bench"
 ADDRESS = "127.0.0.1"
 ROUTES = 1000
 OF_AN_APP = 5
-AT_A_TIME = 8  # apps that settle side by side
 RUNS = 5
 MODES = {"off": "without a database", "postgres": "with a database"}
 LISTS = ("/services?size=1000", "/routes?size=1000", "/upstreams?size=1000", f"/tags/index:{HOST}?size=1000")
@@ -101,10 +101,12 @@ def _of_a_mode(mode: str, count: int) -> Iterator[Figure]:
         assert not list(routes.observe())
 
         def settle(number: int) -> None:
-            routes.apply(_changes(apps[number], wanted[number], ()))
+            changes = _changes(apps[number], wanted[number], ())
+            routes.prepare(changes)
+            routes.apply(changes)
 
         def settle_all() -> None:
-            with ThreadPoolExecutor(AT_A_TIME) as pool:
+            with ThreadPoolExecutor(MAX_WORKERS) as pool:
                 list(pool.map(settle, range(len(apps))))
 
         before, took = bare.calls(), _took(settle_all)

@@ -28,6 +28,7 @@ async def run(options: argparse.Namespace) -> None:
         declarative=options.declarative_config,
         workers=options.workers,
         frequency=options.worker_state_update_frequency,
+        licensed=not options.without_license,
     )
     ended = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -55,6 +56,9 @@ def main() -> None:
         default=STATED_FREQUENCY,
         metavar="SECONDS",
         help="how often each worker looks what was changed in the database; 0 is before every request",
+    )
+    parser.add_argument(
+        "--without-license", action="store_true", help="act a Kong Enterprise without a license, which only reads"
     )
     asyncio.run(run(parser.parse_args()))
 

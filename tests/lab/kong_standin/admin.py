@@ -23,6 +23,7 @@ from tests.lab.kong_standin.store import Store
 from tests.lab.kong_standin.workers import Worker
 
 VERSION = "3.9.1"
+ENTERPRISE_VERSION = "3.12.0.0"
 TAGLINE = "gitops-mvd lab stand-in, not Kong"
 PAGE_SIZE = 100
 LARGEST_PAGE = 1000
@@ -58,9 +59,23 @@ class Call:
 
 
 class Admin:
-    """Answers calls from the store. `settings` are those that `GET /` tells."""
+    """Answers calls from the store. `settings` are those that `GET /` tells.
 
-    def __init__(self, store: Store, health: Health, workers: Sequence[Worker], settings: Mapping[str, object]) -> None:
+    Without a license it is a Kong Enterprise that only reads, and that does not check anything either.  While it does
+    not reach its database, it has its status and its schemas alone.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        health: Health,
+        workers: Sequence[Worker],
+        settings: Mapping[str, object],
+        *,
+        licensed: bool = True,
+    ) -> None:
+        self.licensed = licensed
+        self.reaches_database = True
         self.store = store
         self.health = health
         self.workers = workers
@@ -76,11 +91,16 @@ class Admin:
             return fault.status, fault.body
 
     def _answer(self, call: Call) -> Answer:
+        if not self.reaches_database and call.path[:1] not in (("status",), ("schemas",)):
+            raise Fault(500, {"message": f"An unexpected error {'occurred' if call.path else 'happened'}"})
         match call.path:
             case ():
                 return 200, self._node()
             case ("status",):
                 return 200, self._status()
+        if not self.licensed and call.method != "GET":
+            raise Fault(403, {"message": "Enterprise license missing or expired"})
+        match call.path:
             case ("config",):
                 return self._config(call)
             case ("tags", *tag):
@@ -105,8 +125,8 @@ class Admin:
 
     def _node(self) -> Record:
         return {
-            "version": VERSION,
-            "edition": "community",
+            "version": VERSION if self.licensed else ENTERPRISE_VERSION,
+            "edition": "community" if self.licensed else "enterprise",
             "hostname": socket.gethostname(),
             "node_id": self.node_id,
             "tagline": TAGLINE,
@@ -132,7 +152,7 @@ class Admin:
             "total_requests": self.requests,
         }
         if self.store.database:
-            return {"database": {"reachable": True}, "server": server}
+            return {"database": {"reachable": self.reaches_database}, "server": server}
         return {"configuration_hash": self.store.configuration_hash, "server": server}
 
     def _config(self, call: Call) -> Answer:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import copy
+import functools
 import secrets
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from hashlib import md5
 from importlib.resources import files
 from typing import Any
 from urllib.parse import urlsplit
@@ -70,7 +72,13 @@ def complete(kind: Kind, given: Mapping[str, Any]) -> Record:
         raise schema_violation(errors)
     if kind.name == "plugins":
         _mirror_flat_names(whole)
-    return whole
+    return {name: whole[name] for name in sorted(whole, key=_place)}
+
+
+@functools.cache
+def _place(name: str) -> str:
+    """Kong's fields come in the order of a Lua table, which is none."""
+    return md5(name.encode()).hexdigest()
 
 
 def shown(kind: Kind, plugin: str = "") -> Record:

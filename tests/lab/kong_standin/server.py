@@ -22,7 +22,7 @@ from tests.lab.kong_standin.health import Health
 from tests.lab.kong_standin.policies import INERT
 from tests.lab.kong_standin.proxy import SERVER, Proxy
 from tests.lab.kong_standin.store import Store
-from tests.lab.kong_standin.workers import Worker
+from tests.lab.kong_standin.workers import IDLE_CONNECTION_SECONDS, Worker
 
 LARGEST_BODY = 10 * 1024**2  # bytes; Kong's default of nginx_admin_client_max_body_size
 UNLIMITED = 0  # bytes; Kong's default of nginx_http_client_max_body_size
@@ -77,6 +77,7 @@ class Listeners:
         proxy_tls: ssl.SSLContext | None = None,
         workers: int = WORKERS,
         frequency: float = 0.0,
+        licensed: bool = True,
         say: Say = aloud,
     ) -> None:
         self.admin = admin
@@ -90,6 +91,7 @@ class Listeners:
         self._next_worker = itertools.cycle(self._workers)
         self._worker_of: WeakKeyDictionary[object, Worker] = WeakKeyDictionary()  # by the connection of a client
         self._frequency = frequency if database else 0.0
+        self._licensed = licensed
         self._looks: list[asyncio.Task[None]] = []
         self._proxy = Proxy(self._store, self._health, is_current=not self._frequency)
         self._api: Admin | None = None
@@ -101,6 +103,11 @@ class Listeners:
     def changes(self) -> int:
         return self._store.version
 
+    def cut_off_database(self) -> None:
+        """From now on, it does not reach its database."""
+        assert self._api is not None
+        self._api.reaches_database = False
+
     async def start(self) -> None:
         for number, worker in enumerate(self._workers):
             await worker.start()
@@ -109,14 +116,16 @@ class Listeners:
                 self._looks.append(asyncio.ensure_future(worker.look_every(self._frequency, first)))
         self.proxy = await self._listen(self._proxy.handle, self.proxy, UNLIMITED, self._tls["proxy"])
         self.admin = await self._listen(self._handle_admin, self.admin, LARGEST_BODY, self._tls["admin"])
-        settings = {
+        settings: dict[str, object] = {
+            "upstream_keepalive_idle_timeout": int(IDLE_CONNECTION_SECONDS),
+            "upstream_keepalive_pool_size": 512,
             "worker_state_update_frequency": self._frequency or STATED_FREQUENCY,
             "db_update_frequency": STATED_FREQUENCY,
             "proxy_listen": [_shown(self.proxy)],
             "admin_listen": [_shown(self.admin)],
             "stream_listen": ["off"],
         }
-        self._api = Admin(self._store, self._health, self._workers, settings)
+        self._api = Admin(self._store, self._health, self._workers, settings, licensed=self._licensed)
         where = {
             name: url(at, tls=self._tls[name] is not None)
             for name, at in (("admin", self.admin), ("proxy", self.proxy))
@@ -184,7 +193,7 @@ class Listeners:
         if body is None:
             return web.Response(status=status, headers=headers)
         headers["Content-Type"] = "application/json; charset=utf-8"
-        return web.Response(status=status, headers=headers, body=json.dumps(body).encode())
+        return web.Response(status=status, headers=headers, body=json.dumps(body, separators=(",", ":")).encode())
 
 
 class StandIn:
@@ -202,6 +211,7 @@ class StandIn:
         proxy_tls: ssl.SSLContext | None = None,
         workers: int = WORKERS,
         frequency: float = 0.0,
+        licensed: bool = True,
         say: Say = aloud,
     ) -> None:
         self._listeners = Listeners(
@@ -214,6 +224,7 @@ class StandIn:
             proxy_tls=proxy_tls,
             workers=workers,
             frequency=frequency,
+            licensed=licensed,
             say=say,
         )
         self._is_tls = admin_tls is not None, proxy_tls is not None
@@ -232,6 +243,10 @@ class StandIn:
     def changes(self) -> int:
         """How often what it holds was changed."""
         return self._listeners.changes
+
+    def cut_off_database(self) -> None:
+        """From now on, it does not reach its database."""
+        self._loop.call_soon_threadsafe(self._listeners.cut_off_database)
 
     def __enter__(self) -> StandIn:
         self._thread.start()

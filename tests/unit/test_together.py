@@ -1,0 +1,67 @@
+"""What several threads want at the same time is done once for all of them."""
+
+import threading
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from gitops_mvd.kong.together import Together
+
+
+class Desk:
+    """Serves one batch after the other; the first one only when it is `open`."""
+
+    def __init__(self) -> None:
+        self.open = threading.Event()
+        self.is_busy = threading.Event()
+        self.batches: list[list[str]] = []
+
+    def serve(self, wishes: Sequence[str]) -> str:
+        self.batches.append(list(wishes))
+        self.is_busy.set()
+        assert self.open.wait(20)
+        if "impossible" in wishes:
+            raise ValueError("one of them cannot be done")
+        return f"batch {len(self.batches)}"
+
+
+def wait_until(wished: Together[str, str], number: int) -> None:
+    while len(wished._next.wishes) < number:
+        pass
+
+
+@pytest.fixture
+def desk() -> Desk:
+    return Desk()
+
+
+@pytest.fixture
+def wish() -> Together[str, str]:
+    return Together()
+
+
+def test_those_that_come_meanwhile_are_served_together(desk: Desk, wish: Together[str, str]) -> None:
+    with ThreadPoolExecutor() as pool:
+        first = pool.submit(wish, "a", desk.serve)
+        assert desk.is_busy.wait(20)
+        others = [pool.submit(wish, text, desk.serve) for text in "bcd"]
+        wait_until(wish, 3)
+        desk.open.set()
+        assert first.result(20) == "batch 1"
+        assert {other.result(20) for other in others} == {"batch 2"}
+    assert [sorted(batch) for batch in desk.batches] == [["a"], ["b", "c", "d"]]
+
+
+def test_a_failure_is_that_of_its_own_batch(desk: Desk, wish: Together[str, str]) -> None:
+    with ThreadPoolExecutor() as pool:
+        first = pool.submit(wish, "a", desk.serve)
+        assert desk.is_busy.wait(20)
+        others = [pool.submit(wish, text, desk.serve) for text in ("b", "impossible")]
+        wait_until(wish, 2)
+        desk.open.set()
+        assert first.result(20) == "batch 1"
+        for other in others:
+            with pytest.raises(ValueError, match="cannot be done"):
+                other.result(20)
+    assert wish("c", desk.serve) == "batch 3"
