@@ -28,7 +28,11 @@ def page(command: click.Command, context: click.Context, name: str) -> Iterator[
     summary, _, more = cleandoc(command.help or "").partition("\n")
     yield f'.TH {name.upper()} 1 "" "gitops-mvd {version("gitops-mvd")}"'
     yield from (".SH NAME", text(f"{name} - {summary.rstrip('.')}"))
-    yield from (".SH SYNOPSIS", f".B {text(context.command_path)}", text(" ".join(command.collect_usage_pieces(context))))
+    yield from (
+        ".SH SYNOPSIS",
+        f".B {text(context.command_path)}",
+        text(" ".join(command.collect_usage_pieces(context))),
+    )
     yield from (".SH DESCRIPTION", *paragraphs(more.strip() or summary))
     yield ".SH OPTIONS"
     for parameter in command.get_params(context):
@@ -54,7 +58,7 @@ def entry(term: str, about: str) -> Iterator[str]:
 
 
 def text(line: str) -> str:
-    r"""A line as it is: `\` is an escape, `-` a hyphen that cannot be searched for, and a first `.` or `'` a request."""
+    r"""A line as it is: `\` would be an escape, `-` a hyphen of print, and `.` or `'` at the start a request."""
     return "\\&" * line.startswith((".", "'")) + line.replace("\\", "\\e").replace("-", "\\-")
 
 

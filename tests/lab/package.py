@@ -1,64 +1,78 @@
-"""The Debian package of this checkout, built where nothing but Debian is: in the lab server's own Debian, and offline."""
+"""The Debian package and the image of the command, built of this checkout in the Debian of a lab server, offline."""
 
 from __future__ import annotations
 
-import json
+import hashlib
 import os
 import shutil
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 
-from tests.lab import images, wheels
+from tests.lab import wheels
 from tests.lab.engine import Engine, Say
 
 TOOLS = ("debhelper", "dpkg-dev", "lintian")
-PARTS = (*wheels.PARTS, *wheels.LOCKS, "CHANGELOG.md", "debian")
+PARTS = (*wheels.PARTS, *wheels.LOCKS, "CHANGELOG.md", "debian", ".ci")
+INSTALL = f"""\
+RUN export DEBIAN_FRONTEND=noninteractive && apt-get -qq update \
+    && apt-get -qq install -y --no-install-recommends {" ".join(TOOLS)} && rm -rf /var/lib/apt/lists/*
+"""
+PYTHON = "import sys; print('%d.%d' % sys.version_info[:2])"
 WORK = "/work"
-BUILD_SECONDS = 600.0
+WITHIN_SECONDS = 600.0
 
 
-def build(engine: Engine, say: Say, folder: Path, inside: str = "gitops-mvd") -> Path:
-    """The package, as a file in that folder; `inside` is the name of the folder that it is built in.
+@dataclass(frozen=True)
+class Builder:
+    """What builds and checks packages, for servers of that `image`."""
 
-    Raises LabUnavailable, CommandFailed.
-    """
-    image = _builder(engine, say)
-    python = _in(engine, image, "python3", "-c", "import sys; print('%d.%d' % sys.version_info[:2])").strip()
-    with tempfile.TemporaryDirectory() as work:
-        tree = Path(work) / inside
+    engine: Engine
+    image: str
+    say: Say
+
+    def build(self, folder: Path, inside: str = "gitops-mvd") -> Path:
+        """The package, in that folder; `inside` is the name of that in which it is built.  Raises CommandFailed."""
+        with tempfile.TemporaryDirectory() as work:
+            self._lay_out(Path(work) / inside)
+            self.say("building the Debian package")
+            # Of what a package may always need to be built, such as compilers, it needs nothing: hence -d.
+            build = "PIP_NO_INDEX=1 PIP_FIND_LINKS=wheels dpkg-buildpackage -us -uc -b -d"
+            script = f"cd {WORK}/{inside} && {build}; ended=$?; chown -R {os.geteuid()} {WORK}; exit $ended"
+            self._run("sh", "-c", script, at=work)
+            [package] = Path(work).glob("*.deb")
+            return Path(shutil.copy(package, folder))
+
+    def errors(self, package: Path) -> list[str]:
+        """What lintian calls an error in that package."""
+        words = ("lintian", "--allow-root", "--fail-on=none", "--tag-display-limit=0", f"{WORK}/{package.name}")
+        found = self._run(*words, at=str(package.parent)).splitlines()
+        return [line for line in found if line.startswith("E: ")]
+
+    def command(self) -> str:
+        """The image of the command `mvd`, by its tag."""
+        tag = "gitops-mvd-lab/command"
+        with tempfile.TemporaryDirectory() as work:
+            self._lay_out(Path(work))
+            self.say("building the image of the command")
+            offline = ("BASE=" + self.image, "PIP_NO_INDEX=1", "PIP_FIND_LINKS=wheels")
+            arguments = [word for argument in offline for word in ("--build-arg", argument)]
+            words = ("--quiet", "--network", "none", *arguments, "--file", f"{work}/.ci/Dockerfile", "--tag", tag)
+            self.engine.docker("build", *words, work, timeout=WITHIN_SECONDS)
+        return tag
+
+    def _lay_out(self, tree: Path) -> None:
+        """What is built, and all that it is built of."""
+        python = self._run("python3", "-c", PYTHON).strip()
         wheels.copy(wheels.source(*PARTS), tree)
-        shutil.copytree(wheels.locked(engine.architecture(), python), tree / "wheels")
-        say("building the Debian package")
-        build = f"cd {WORK}/{inside} && PIP_NO_INDEX=1 PIP_FIND_LINKS=wheels dpkg-buildpackage -us -uc -b"
-        _in(engine, image, "sh", "-c", f"{build}; ended=$?; chown -R {os.geteuid()} {WORK}; exit $ended", at=work)
-        [package] = Path(work).glob("*.deb")
-        return Path(shutil.copy(package, folder))
+        shutil.copytree(wheels.locked(self.engine.architecture(), python), tree / "wheels")
 
-
-def complaints(engine: Engine, say: Say, package: Path) -> list[str]:
-    """What lintian calls an error in that package."""
-    image = _builder(engine, say)
-    words = ("lintian", "--fail-on=none", "--tag-display-limit=0", f"{WORK}/{package.name}")
-    found = _in(engine, image, *words, at=str(package.parent)).splitlines()
-    return [line for line in found if line.startswith("E: ")]
-
-
-def _builder(engine: Engine, say: Say) -> str:
-    """The image of a lab server, and what builds packages."""
-    server = images.server(engine, say)
-    tag = images._tag("builder", server, json.dumps(TOOLS))
-    if not engine.has_image(tag):
-        say("installing what builds Debian packages")
-        install = f"apt-get -qq update && apt-get -qq install -y --no-install-recommends {' '.join(TOOLS)}"
-        engine.docker(
-            *("build", "--quiet", "--network", "host", "--tag", tag, "-"),
-            input=f"FROM {server}\nRUN export DEBIAN_FRONTEND=noninteractive && {install} && rm -rf /var/lib/apt/lists/*\n",
-            timeout=BUILD_SECONDS,
-        )
-    return tag
-
-
-def _in(engine: Engine, image: str, *argv: str, at: str = "") -> str:
-    """What a program prints in a container of its own, without a network; `at` is what it sees as WORK."""
-    mounted = ("--volume", f"{at}:{WORK}") if at else ()
-    return engine.docker("run", "--rm", "--network", "none", *mounted, image, *argv, timeout=BUILD_SECONDS).out
+    def _run(self, *argv: str, at: str = "") -> str:
+        """What a program prints in a container of its own, without a network; `at` is what it sees as WORK."""
+        tag = f"gitops-mvd-lab/builder:{hashlib.sha256(f'{self.image}{INSTALL}'.encode()).hexdigest()[:12]}"
+        if not self.engine.has_image(tag):
+            self.say("installing what builds Debian packages")
+            build = ("build", "--quiet", "--network", "host", "--tag", tag, "-")
+            self.engine.docker(*build, input=f"FROM {self.image}\n{INSTALL}", timeout=WITHIN_SECONDS)
+        mounted = ("--volume", f"{at}:{WORK}") if at else ()
+        return self.engine.docker("run", "--rm", "--network", "none", *mounted, tag, *argv, timeout=WITHIN_SECONDS).out
