@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 PREFIX = Path("/opt/gitops-mvd")
@@ -22,11 +22,7 @@ def drop_in(unit: Path) -> Path:
 
 def drop_in_text(start: str, writable: Sequence[str]) -> str:
     """What the unit of the package lacks: `start` as its command, and folders as ReadWritePaths= has them; or ""."""
-
-    def lines() -> Iterator[str]:
-        if start:
-            yield from ("ExecStart=", f"ExecStart={start}")
-        if writable:
-            yield f"ReadWritePaths={' '.join(writable)}"
-
-    return "".join(f"{line}\n" for line in ("# Written by `mvd install`.", "[Service]", *lines())) if [*lines()] else ""
+    command = ["ExecStart=", f"ExecStart={start}"] if start else []
+    paths = [f"ReadWritePaths={' '.join(writable)}"] if writable else []
+    lines = ["# Written by `mvd install`.", "[Service]", *command, *paths] if command or paths else []
+    return "".join(f"{line}\n" for line in lines)
