@@ -94,9 +94,11 @@ def test_it_is_the_same_bytes_wherever_it_is_built(lab: Lab, package: Path, tmp_
 
 
 def test_the_image_of_the_command_checks_a_repository(lab: Lab, tmp_path: Path) -> None:
+    image = lab.builder.command()
+
     def validate(folder: Path) -> Result:
         mount = ("--volume", f"{folder}:/repository:ro")
-        return lab.engine.docker("run", "--rm", "--network", "none", *mount, lab.builder.command(), check=False)
+        return lab.engine.docker("run", "--rm", "--network", "none", *mount, image, check=False)
 
     assert validate(CHECKOUT / "example-repo").code == 0
     app = tmp_path / "apps/web/compose.yaml"

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.lab import wheels
+from tests.lab.claim import CHECKOUT
 from tests.lab.engine import Engine, Say
 
 TOOLS = ("debhelper", "dpkg-dev", "lintian")
@@ -51,7 +52,7 @@ class Builder:
 
     def command(self) -> str:
         """The image of the command `mvd`, by its tag."""
-        tag = "gitops-mvd-lab/command"
+        tag = f"gitops-mvd-lab/command:{hashlib.sha256(str(CHECKOUT).encode()).hexdigest()[:12]}"
         with tempfile.TemporaryDirectory() as work:
             self._lay_out(Path(work))
             self.say("building the image of the command")
