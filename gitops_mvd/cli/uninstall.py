@@ -54,11 +54,13 @@ def uninstall(config: Path, keep_apps: bool, yes: bool) -> int:
 
 
 def _announced(config: Path, wired: Wired | None) -> Iterator[str]:
-    """What is removed and what stays, one line each.  Raises Unavailable if the apps cannot be looked at."""
+    """What is removed and what stays, one line each.  Raises Unavailable if Docker or Kong does not answer."""
     yield f"removes  the daemon: {', '.join(unit.name for unit in UNITS)}"
     if wired:
         host = wired.host
         host.refresh()
+        if wired.tools.kong:
+            wired.tools.kong.observe(host.name)
         apps = sorted(host.apps())
         names = f": {', '.join(apps)}" if apps else ""
         yield f"removes  {counted(len(apps), 'app')}{names}, with units, containers, networks, images and routes"
