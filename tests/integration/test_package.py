@@ -105,7 +105,7 @@ def test_the_image_of_the_command_checks_a_repository(lab: Lab, tmp_path: Path) 
     app.parent.mkdir(parents=True)
     app.write_text("services:\n  web:\n    image: a:1\n    prots: [80]\n")
     tmp_path.chmod(0o755)
-    assert "apps/web/compose.yaml:4: " in validate(tmp_path).err
+    assert "apps/web/compose.yaml:4: " in validate(tmp_path).out
 
 
 def test_it_brings_the_command_its_pages_its_completion_and_the_units(story: Story) -> None:
