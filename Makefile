@@ -7,6 +7,8 @@
 # make coverage the share of each room's statements that the unit and contract tests run
 # make site    the manual as a web site, in site/
 # make pythons the unit tests on each Python from 3.11 to 3.14 that is here
+# make package the Debian package, below dist, for the Debian of the lab's servers
+# make release VERSION=x.y.z   wheel, sdist, Debian package, SBOM and checksums of the tagged commit, below dist; publishes nothing
 # make lock    renews the lock files, with the hashes of every file that PyPI has of a version
 
 VENV ?= .venv
@@ -23,7 +25,7 @@ LOCK = UV_CUSTOM_COMPILE_COMMAND='make lock' $(BIN)/uv pip compile --quiet --uni
 
 unexport PYTHONDONTWRITEBYTECODE  # or every run compiles all tests anew
 
-.PHONY: demo test lint unit pythons oracle chaos fuzz coverage map bench site down lock clean
+.PHONY: demo test lint unit pythons oracle chaos fuzz coverage map bench site package release down lock clean
 
 demo: $(VENV)/lab.ready
 	$(BIN)/python -m tests.lab demo $(if $(KEEP),--keep)
@@ -73,6 +75,14 @@ site: $(VENV)/site.ready
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 	@echo "site/index.html"
 
+package: $(VENV)/lab.ready
+	mkdir -p dist
+	$(BIN)/python -m tests.lab package dist
+
+release: $(VENV)/test.ready
+	$(BIN)/python -m tests.lab release "$(VERSION)"
+	$(BIN)/twine check --strict dist/*.whl dist/*.tar.gz
+
 down: $(VENV)/lab.ready
 	$(BIN)/python -m tests.lab down
 
@@ -83,6 +93,7 @@ lock: $(BIN)/pip
 	$(LOCK) pyproject.toml --extra test --constraint build.lock --output-file test.lock
 	$(LOCK) pyproject.toml --extra lab --constraint test.lock --output-file lab.lock
 	$(LOCK) pyproject.toml --extra site --constraint test.lock --output-file site.lock
+	$(LOCK) pyproject.toml --extra kafka --extra traces --constraint test.lock --output-file server.lock
 
 clean:
 	rm -rf $(VENV) build dist site *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -41,6 +41,7 @@ COMMANDS = {
     "import": Listed(WRITE, "imports:import_", "Write apps/NAME of this config repository from a Compose project."),
     "schema": Listed(WRITE, "schema:schema", "Print the JSON Schema NAME, or list the schemas."),
     "install": Listed(SET_UP, "install:install", "Install the daemon as a systemd service."),
+    "uninstall": Listed(SET_UP, "uninstall:uninstall", "Remove the daemon from this server, and its apps."),
     "doctor": Listed(SET_UP, "doctor:doctor", "Check everything that this server needs, with what to do."),
     "notify": Listed(SET_UP, "notify:notify", "Show who is notified, or send a test message."),
     "metrics": Listed(SET_UP, "metrics:metrics", "Print a dashboard for Grafana, or alert rules for Prometheus."),

@@ -19,6 +19,7 @@ from gitops_mvd import forges
 from gitops_mvd.api.endpoints import ACTORS, READERS
 from gitops_mvd.cli.doctor import findings, show
 from gitops_mvd.cli.output import in_a_line
+from gitops_mvd.cli.packaged import drop_in, drop_in_text, is_packaged
 from gitops_mvd.config import settings
 from gitops_mvd.core.errors import ManifestError, MvdError, Unavailable
 
@@ -55,6 +56,7 @@ OPTIONAL = {  # the keys that are written if they are said, and what stands in t
     "forge": "#forge: {kind: gitea}",
 }
 NO_FORGE = "none"
+SETTINGS_FILE = Path("/etc/gitops-mvd/config.yaml")  # which the unit of the package reads
 FOLDERS_OF_APPS = "/srv"  # which the unit allows anyway
 STOP_SECONDS = 90.0  # longer than TimeoutStopSec= of the unit
 COMPLETE = "_MVD_COMPLETE"  # the variable by which a shell asks what there is
@@ -108,12 +110,10 @@ def install(config: Path, /, web: bool, no_start: bool, **options: Any) -> int:
 
 def set_up_page(config: Path, *, start: bool) -> Iterator[str]:
     """Write the unit of the page, and start it; yields what was done, one line each.  Raises Unavailable."""
-    from gitops_mvd.state.files import Entry, write
     from gitops_mvd.systemd.client import Systemd
 
     try:
-        write(WEB_UNIT, Entry(unit_text(config, WEB_UNIT.name, "web").encode(), 0o644))
-        yield f"wrote {WEB_UNIT}"
+        yield from _write_unit(config, WEB_UNIT, "web")
     except OSError as error:
         raise Unavailable(f"cannot write {error.filename}: {error.strerror}", "Run as root") from error
     systemd = Systemd()
@@ -144,14 +144,14 @@ def set_up(config: Path, said: Said, *, start: bool) -> Iterator[str]:
             config.parent.mkdir(parents=True, exist_ok=True)
             write(config, Entry(text.encode(), 0o644))
             yield f"wrote {config}"
-        write(UNIT, Entry(unit_text(config, UNIT.name, "run").encode(), 0o644))
-        yield f"wrote {UNIT}"
-        write(GROUPS, Entry(GROUPS_TEXT.encode(), 0o644))
-        yield f"wrote {GROUPS}: members of {READERS} may look, those of {ACTORS} may act"
-        for shell, file in COMPLETIONS.items():
-            if file.parent.is_dir():
-                write(file, Entry(completion_text(shell).encode(), 0o644))
-                yield f"wrote {file}"
+        yield from _write_unit(config, UNIT, "run")
+        if not is_packaged():
+            write(GROUPS, Entry(GROUPS_TEXT.encode(), 0o644))
+            yield f"wrote {GROUPS}: members of {READERS} may look, those of {ACTORS} may act"
+            for shell, file in COMPLETIONS.items():
+                if file.parent.is_dir():
+                    write(file, Entry(completion_text(shell).encode(), 0o644))
+                    yield f"wrote {file}"
         is_new = not JOURNAL.exists()
         if is_new:
             write(JOURNAL, Entry(JOURNAL_TEXT.encode(), 0o644))
@@ -163,7 +163,7 @@ def set_up(config: Path, said: Said, *, start: bool) -> Iterator[str]:
     if start and is_new:
         printed("systemctl", "restart", "systemd-journald.service")
     if start:
-        printed("systemd-sysusers", str(GROUPS))
+        printed("systemd-sysusers", GROUPS.name)
         systemd.enable([UNIT.name])
         systemd.stop([UNIT.name], within=STOP_SECONDS)
         systemd.start([UNIT.name])
@@ -240,13 +240,37 @@ def _compare(config: Path, said: Said) -> None:
         )
 
 
+def _write_unit(config: Path, unit: Path, command: str) -> Iterator[str]:
+    """Write a unit or, if the package brings it, what it lacks for these settings; yields what was written."""
+    from gitops_mvd.state.files import Entry, write
+
+    if not is_packaged():
+        write(unit, Entry(unit_text(config, unit.name, command).encode(), 0o644))
+        yield f"wrote {unit}"
+        return
+    unit.unlink(missing_ok=True)  # of an installation before, which would hide that of the package
+    start = "" if config == SETTINGS_FILE else f"{_mvd()} --config {config} {command}"
+    writable = [*_writable_folders(config)] if command == "run" else []
+    file = drop_in(unit)
+    if text := drop_in_text(start, writable):
+        file.parent.mkdir(exist_ok=True)
+        write(file, Entry(text.encode(), 0o644))
+        yield f"wrote {file}"
+    else:
+        file.unlink(missing_ok=True)
+
+
 def unit_text(config: Path, unit: str, command: str) -> str:
     """A unit that runs a command of `mvd`, with the path of this installation and of these settings in it."""
     text = (resources.files("gitops_mvd") / unit).read_text()
-    mvd = shutil.which("mvd", path=str(Path(sys.executable).parent)) or f"{sys.executable} -m gitops_mvd"
-    text = text.replace(f"ExecStart=/usr/local/bin/mvd {command}", f"ExecStart={mvd} --config {config} {command}")
+    text = text.replace(f"ExecStart=/usr/local/bin/mvd {command}", f"ExecStart={_mvd()} --config {config} {command}")
     writable = "ReadWritePaths=/etc/systemd/system"
     return text.replace(writable, " ".join([writable, *_writable_folders(config)]))
+
+
+def _mvd() -> str:
+    """The command of this installation, as a unit has it."""
+    return shutil.which("mvd", path=str(Path(sys.executable).parent)) or f"{sys.executable} -m gitops_mvd"
 
 
 def completion_text(shell: str) -> str:

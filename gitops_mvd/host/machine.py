@@ -104,9 +104,13 @@ class Machine:
     def overridden(self, app: App) -> str:
         return self._planner.overridden(app)
 
+    def everything(self) -> Iterable[Resource]:
+        """Every managed resource that was found, of all apps."""
+        return self._snapshot.everything()
+
     def overrides(self) -> list[Resource]:
         """Every resource over which somebody has laid something, as its spec says, of all apps."""
-        return [resource for resource in self._snapshot.everything() if resource.spec.get(OVERRIDDEN)]
+        return [resource for resource in self.everything() if resource.spec.get(OVERRIDDEN)]
 
     def carry_out(self, steps: Iterable[Step]) -> list[str]:
         return self._executor.carry_out(steps)

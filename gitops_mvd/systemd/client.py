@@ -177,6 +177,11 @@ class Systemd:
         with asking_systemd("enable units", self._within) as manager:
             manager.call("EnableUnitFiles", "asbb", (list(names), False, True))
 
+    def disable(self, names: Iterable[str]) -> None:
+        """Have these units no longer started at boot; one that does not exist is not."""
+        with asking_systemd("disable units", self._within) as manager:
+            manager.call("DisableUnitFiles", "asb", (list(names), False))
+
     def start(self, names: Iterable[str]) -> None:
         """Start units and wait.  Raises StepFailed for units that cannot be started, Unavailable amid a disruption.
 

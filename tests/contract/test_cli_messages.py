@@ -119,7 +119,7 @@ def test_two_options_that_exclude_each_other(server: Terminal, tmp_path: Path) -
 
 COMMANDS = [
     *(["sync"], ["plan"], ["status"], ["history"], ["explain"], ["retry", "hello"], ["suspend"], ["resume"]),
-    *(["adopt"], ["forget", "srv2"], ["kong", "dump", "-"], ["run"], ["install"]),
+    *(["adopt"], ["forget", "srv2"], ["kong", "dump", "-"], ["run"], ["install"], ["uninstall"]),
 ]
 
 

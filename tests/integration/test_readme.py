@@ -56,7 +56,7 @@ def test_the_readme_leads_to_a_green_commit_and_back(newcomer: Newcomer, capsys:
     newcomer.server.exec("mvd", "sync")
     assert container(newcomer) == before
 
-    follow_to("systemctl disable --now gitops-mvd")
+    follow_to("mvd uninstall --keep-apps")
     assert container(newcomer) == before
     assert WELCOME in newcomer.server.exec("curl", "-sS", "http://127.0.0.1:8080").out
 

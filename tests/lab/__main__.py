@@ -13,12 +13,13 @@ import click
 from tests.lab.bench import PARTS
 from tests.lab.chaos.faults import FAULTS
 from tests.lab.chaos.report import chaos as run_chaos
-from tests.lab.claim import is_kept
+from tests.lab.claim import CHECKOUT, is_kept
 from tests.lab.command import CommandFailed
 from tests.lab.demo import demo as run_demo
 from tests.lab.engine import LabUnavailable
 from tests.lab.forge import Forge
 from tests.lab.lab import Lab, down
+from tests.lab.release import add_sums, build, problems
 from tests.lab.stage import NotTrue
 
 
@@ -63,6 +64,34 @@ def up() -> None:
         prefix = f"DOCKER_HOST={lab.engine.host} " if lab.engine.host else ""
         click.echo(f"server:   {prefix}docker exec -it {server.container} bash")
         lab.keep()
+
+
+@main.command()
+@click.argument("folder", type=click.Path(path_type=Path, exists=True, file_okay=False))
+def package(folder: Path) -> None:
+    """Build the Debian package for the lab's Debian into FOLDER; exit code 0 only if lintian finds no error."""
+    with Lab.open(say=click.echo) as lab:
+        built = lab.builder.build(folder)
+        errors = lab.builder.errors(built)
+    click.echo("\n".join([*errors, str(built)]))
+    sys.exit(1 if errors else 0)
+
+
+@main.command()
+@click.argument("version")
+def release(version: str) -> None:
+    """Make all that release VERSION consists of, below dist; publish nothing."""
+    dist = CHECKOUT / "dist"
+    if found := list(problems(CHECKOUT, version)):
+        sys.exit("\n".join(found))
+    shutil.rmtree(dist, ignore_errors=True)
+    dist.mkdir()
+    build(CHECKOUT, dist)
+    with Lab.open(say=click.echo) as lab:
+        errors = lab.builder.errors(lab.builder.build(dist))
+    add_sums(dist)
+    click.echo("\n".join([*errors, (dist / "SHA256SUMS").read_text()]), nl=False)
+    sys.exit(1 if errors else 0)
 
 
 @main.command(hidden=True)

@@ -26,6 +26,7 @@ from tests.lab.claim import Claim, abandoned, claim, nobody_left, turn
 from tests.lab.engine import PRIVATE, Engine, LabUnavailable, Say
 from tests.lab.forge import Forge
 from tests.lab.opensearch import OpenSearch
+from tests.lab.package import Builder
 from tests.lab.registry import Registry
 from tests.lab.server import Server
 
@@ -89,6 +90,11 @@ class Lab:
     def wheel(self) -> Path:
         """The project as it is in this checkout, for `Server.install`."""
         return wheels.project()
+
+    @property
+    def builder(self) -> Builder:
+        """What builds the Debian package for servers of this lab."""
+        return Builder(self.engine, self._image, self._say)
 
     @functools.cached_property
     def registry(self) -> Registry:

@@ -12,7 +12,7 @@ import shutil
 import sys
 import tempfile
 import tomllib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from tests.lab.claim import CHECKOUT
@@ -25,6 +25,7 @@ SOURCE_ONLY = ("sdnotify",)  # pure Python, but PyPI has no wheel of it
 # pip reads `; python_version < "3.13"` with the version that runs it: what only older ones need has to be named.
 ALSO_NEEDED = ("typing-extensions",)
 PARTS = ("pyproject.toml", "README.md", "LICENSE", "gitops_mvd", "systemd")
+LOCKS = ("build.lock", "server.lock")  # what the Debian package is built with, and what it contains
 
 
 def needed(architecture: str) -> Path:
@@ -34,41 +35,68 @@ def needed(architecture: str) -> Path:
     """
     project = tomllib.loads(_pyproject().read_text())["project"]
     requirements = [*project["dependencies"], *project["optional-dependencies"]["lab"], *ALSO_NEEDED]
-    machine = MACHINES[architecture]
-    platforms = [f"--platform={tag}_{machine}" for tag in ("manylinux2014", "manylinux_2_28")]
 
     def fetch(folder: Path) -> None:
         pip("wheel", "--no-deps", f"--wheel-dir={folder}", *SOURCE_ONLY)
         pip(
             *("download", f"--dest={folder}", f"--find-links={folder}", "--only-binary=:all:"),
-            *(f"--python-version={PYTHON}", "--implementation=cp", *platforms, *requirements),
+            *(f"--python-version={PYTHON}", "--implementation=cp", *_platforms(architecture), *requirements),
         )
 
-    return cached("needed", [PYTHON, machine, *sorted(requirements)], fetch)
+    return cached("needed", [PYTHON, MACHINES[architecture], *sorted(requirements)], fetch)
+
+
+def locked(architecture: str, python: str) -> Path:
+    """The folder with each package that the locks name, for that Python (`3.11`).  Raises CommandFailed."""
+    locks = [_pyproject().with_name(name) for name in LOCKS]
+
+    def fetch(folder: Path) -> None:
+        for lock in locks:
+            pip(
+                *("download", "--no-deps", "--require-hashes", f"--dest={folder}", f"--requirement={lock}"),
+                *(f"--python-version={python}", "--implementation=cp", *_platforms(architecture)),
+            )
+
+    return cached("locked", [python, architecture, *(lock.read_text() for lock in locks)], fetch)
 
 
 def project() -> Path:
     """The wheel of this checkout as it is now.  Raises CommandFailed, LabUnavailable."""
-    root = _pyproject().parent
-    parts = [root / part for part in PARTS if (root / part).exists()]
-    files = sorted(file for part in parts for file in [part, *part.rglob("*")] if _is_source(file))
-    content = (f"{file.relative_to(root)} {hashlib.sha256(file.read_bytes()).hexdigest()}" for file in files)
+    files = source(*PARTS)
+    content = (f"{name} {hashlib.sha256(file.read_bytes()).hexdigest()}" for name, file in files.items())
 
     def build(folder: Path) -> None:
         # A copy, because setuptools builds inside the tree, and packs what an older build left there.
-        with tempfile.TemporaryDirectory() as copy:
-            for file in files:
-                target = Path(copy) / file.relative_to(root)
-                target.parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(file, target)
-            pip("wheel", "--no-deps", f"--wheel-dir={folder}", copy)
+        with tempfile.TemporaryDirectory() as copied:
+            copy(files, Path(copied))
+            pip("wheel", "--no-deps", f"--wheel-dir={folder}", copied)
 
     (wheel,) = cached("project", content, build).glob("*.whl")
     return wheel
 
 
+def source(*parts: str) -> dict[Path, Path]:
+    """The files at and below some paths of this checkout, by their names in it."""
+    root = _pyproject().parent
+    found = [root / part for part in parts if (root / part).exists()]
+    files = sorted(file for part in found for file in [part, *part.rglob("*")] if _is_source(file))
+    return {file.relative_to(root): file for file in files}
+
+
+def copy(files: Mapping[Path, Path], folder: Path) -> None:
+    """Copy files to their names below another folder; of a link, what it leads to."""
+    for name, file in files.items():
+        target = folder / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(file, target)
+
+
 def _is_source(file: Path) -> bool:
     return file.is_file() and "__pycache__" not in file.parts
+
+
+def _platforms(architecture: str) -> list[str]:
+    return [f"--platform={tag}_{MACHINES[architecture]}" for tag in ("manylinux2014", "manylinux_2_28")]
 
 
 def _pyproject() -> Path:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from gitops_mvd.cli.install import unit_text
+from gitops_mvd.cli.packaged import drop_in_text
 
 
 @pytest.mark.parametrize(
@@ -37,3 +38,16 @@ def test_the_unit_of_the_page_runs_it_without_root_and_without_docker(tmp_path: 
     assert "CapabilityBoundingSet=\n" in text
     assert "ReadWritePaths" not in text
     assert "docker" not in text.lower()
+
+
+def test_the_unit_of_the_package_stays_as_it_is_but_for_what_the_settings_need() -> None:
+    assert drop_in_text("", []) == ""
+    assert drop_in_text(
+        "/opt/gitops-mvd/bin/mvd --config /a.yaml run", ['"-/data/apps"', '"-/etc/kong"']
+    ).splitlines() == [
+        "# Written by `mvd install`.",
+        "[Service]",
+        "ExecStart=",
+        "ExecStart=/opt/gitops-mvd/bin/mvd --config /a.yaml run",
+        'ReadWritePaths="-/data/apps" "-/etc/kong"',
+    ]
