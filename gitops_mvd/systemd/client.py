@@ -20,6 +20,7 @@ from gitops_mvd.systemd.bus import (
     ANSWER_WITHIN_SECONDS,
     JOB_REMOVED,
     NO_SUCH_UNIT,
+    SHUTTING_DOWN,
     CallRefused,
     asking_systemd,
     path_of,
@@ -44,7 +45,6 @@ READ = ("FragmentPath", "DropInPaths", "NeedDaemonReload")
 
 # Results of a start that say nothing about the unit: the server goes down, somebody stopped it, or Docker is missing.
 DISRUPTED = {"canceled", "dependency"}
-SHUTTING_DOWN = {"org.freedesktop.systemd1.TransactionIsDestructive", "org.freedesktop.systemd1.ShuttingDown"}
 
 
 class Unit(NamedTuple):
