@@ -95,6 +95,14 @@ class Lab:
         return server
 
     @property
+    def limiting(self) -> Release:
+        """What a server runs whose containers have limits, and are measured: the lab's own release, if that can be.
+
+        Of version 2 of cgroups, an engine that uses version 1 has left no controllers.
+        """
+        return images.release("debian12") if self.engine.info("CgroupVersion") == "1" else self.release
+
+    @property
     def wheel(self) -> Path:
         """The project as it is in this checkout, for `Server.install`."""
         return wheels.project()
