@@ -238,6 +238,8 @@ def _reply(call: Message, recorded: Mapping[str, Any], played: Played) -> Messag
             return new_method_return(call, "s", (":1.1",))
         case "AddMatch" | "RemoveMatch" | "Subscribe", _:
             return new_method_return(call)
+        case refused, _ if refused in recorded.get("refuses", {}):
+            return new_error(call, *recorded["refuses"][refused])
         case "Reload", _:
             played.ordered.append(str(member))
             return new_method_return(call)
