@@ -179,7 +179,7 @@ def test_what_an_earlier_start_has_left_does_not_keep_a_container_from_its_start
     id = shell(f"docker inspect --format '{{{{.Id}}}}' {there.name}")
     shell(f"systemctl stop {there.name}; mkdir /tmp/left; docker export {there.name} | tar -x -C /tmp/left")
     try:
-        shell(f"ctr --namespace moby run --cpu-shares=0 --detach --rootfs /tmp/left {id} /bin/sleep 1000")
+        shell(f"ctr --namespace moby run --detach --rootfs /tmp/left {id} sleep 1000")
         left = shell(f"pgrep --full 'containerd-shim.*{id}'").split()
         assert left
         shell(f"systemctl start --no-block {there.name}")
