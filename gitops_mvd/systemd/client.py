@@ -173,9 +173,13 @@ class Systemd:
             self._done = begun
 
     def enable(self, names: Iterable[str]) -> None:
-        """Have these units started at boot, as their [Install] says."""
+        """Have these units started at boot, as their [Install] says.
+
+        After that, systemd takes all units for changed until they are read again, since version 254.
+        """
         with asking_systemd("enable units", self._within) as manager:
             manager.call("EnableUnitFiles", "asbb", (list(names), False, True))
+        self.reload()
 
     def start(self, names: Iterable[str]) -> None:
         """Start units and wait.  Raises StepFailed for units that cannot be started, Unavailable amid a disruption.
