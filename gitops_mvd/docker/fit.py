@@ -6,19 +6,15 @@ later: at a probe, a host port, a reboot.
 
 from __future__ import annotations
 
-import os
 import shutil
-import subprocess
 from collections.abc import Callable, Iterator
 
 from gitops_mvd.core.errors import Unavailable
-from gitops_mvd.core.text import plain_line
 from gitops_mvd.docker.client import Engine
 from gitops_mvd.docker.types import EngineInfo, EngineVersion
 
 SOCKET = "unix:///var/run/docker.sock"
 OLDEST_API, OLDEST = (1, 41), "20.10"
-CLIENT_WITHIN_SECONDS = 20.0
 INSTALL_DOCKER = (
     "Install Docker Engine from Docker's or the distribution's packages, and start it: systemctl start docker"
 )
@@ -31,10 +27,14 @@ def client() -> str:
 
 
 class Fit:
-    """Finds out once whether an engine fits; one that does is not asked again."""
+    """Finds out once whether an engine fits; one that does is not asked again.
 
-    def __init__(self, engine: Engine, client: Callable[[], str] = client) -> None:
+    `outside` runs a program on the host as a unit would, outside of any sandbox, and returns what it prints.
+    """
+
+    def __init__(self, engine: Engine, outside: Callable[..., str], client: Callable[[], str] = client) -> None:
         self._engine = engine
+        self._outside = outside
         self._client = client
         self._fits = False
 
@@ -61,8 +61,11 @@ class Fit:
         path = self._client()
         if not path:
             yield "there is no docker command, by which the units start their containers", INSTALL_CLIENT
-        elif said := _silence(path, url, info["ServerVersion"]):
-            yield f"{path} cannot ask the engine at {url}: {said}", "Have client and engine of about the same version"
+            return
+        words = ("env", f"DOCKER_HOST={url}", path, "version", "--format", "{{.Server.Version}}")
+        if (told := self._outside(*words).strip()) != info["ServerVersion"]:
+            instead = f": it tells of {told}" if told else ""
+            yield f"{path} does not reach the engine at {url}{instead}", f"See why: DOCKER_HOST={url} {path} version"
 
 
 def _another(version: EngineVersion, info: EngineInfo) -> str:
@@ -77,19 +80,3 @@ def _another(version: EngineVersion, info: EngineInfo) -> str:
     if info.get("OperatingSystem", "").startswith("Docker Desktop"):
         return "Docker Desktop"
     return ""
-
-
-def _silence(path: str, url: str, expected: str) -> str:
-    """Why the docker command does not tell the version of the engine; "" if it does."""
-    words = (path, "version", "--format", "{{.Server.Version}}")
-    environment = {**os.environ, "DOCKER_HOST": url}
-    try:
-        asked = subprocess.run(
-            words, stdin=subprocess.DEVNULL, capture_output=True, timeout=CLIENT_WITHIN_SECONDS, env=environment
-        )
-    except (OSError, subprocess.TimeoutExpired) as error:
-        return getattr(error, "strerror", "") or f"no answer within {CLIENT_WITHIN_SECONDS:g} s"
-    told, complaint = (output.decode(errors="replace").strip() for output in (asked.stdout, asked.stderr))
-    if told == expected:
-        return ""
-    return plain_line((complaint or f"it is no client of Docker {expected}").splitlines()[-1])

@@ -74,12 +74,20 @@ def docker(recorded: Mapping[str, Any], played: Played) -> Iterator[str]:
         return 404, {"message": "this was not recorded"}
 
     with tempfile.TemporaryDirectory() as folder:
-        command = Path(folder, "docker")
-        command.write_text(f"#!/bin/sh\necho {recorded['/info']['ServerVersion']}\n")
-        command.chmod(0o755)
+        write_commands(Path(folder), recorded["/info"]["ServerVersion"])
         path = Path(folder, "socket")
         with mock.patch.dict(os.environ, PATH=f"{folder}:{os.environ['PATH']}"), serving(UnixServer(path, answer)):
             yield f"unix://{path}"
+
+
+def write_commands(folder: Path, version: str) -> None:
+    """A docker command that tells the version of an engine, and a systemd-run that runs a program where it is."""
+    for name, script in {"docker": f"echo {version}", "systemd-run": SYSTEMD_RUN}.items():
+        (folder / name).write_text(f"#!/bin/sh\n{script}\n")
+        (folder / name).chmod(0o755)
+
+
+SYSTEMD_RUN = 'while [ "${1#--}" != "$1" ]; do shift; done; exec "$@"'
 
 
 def listed(containers: Sequence[Mapping[str, Any]], query: Mapping[str, Sequence[str]]) -> list[Mapping[str, Any]]:

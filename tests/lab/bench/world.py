@@ -139,11 +139,12 @@ def recorded(folder: Path, services: int, mode: str) -> Iterator[World]:
 
 @contextmanager
 def _docker_command(folder: Path) -> Iterator[None]:
-    """While the block lasts, the docker command is one that tells the version of the recorded engine."""
+    """While the block lasts, the docker command tells the version of the recorded engine, and systemd-run is here."""
     folder.mkdir()
-    command = folder / "docker"
-    command.write_text(f"#!/bin/sh\necho {ENGINE}\n")
-    command.chmod(0o755)
+    here = 'while [ "${1#--}" != "$1" ]; do shift; done; exec "$@"'
+    for name, script in {"docker": f"echo {ENGINE}", "systemd-run": here}.items():
+        (folder / name).write_text(f"#!/bin/sh\n{script}\n")
+        (folder / name).chmod(0o755)
     with mock.patch.dict(os.environ, PATH=f"{folder}:{os.environ['PATH']}"):
         yield
 
