@@ -53,6 +53,17 @@ def _docker(wired: Wired) -> Iterator[Finding]:
         yield Finding("userland-proxy", "warn", "on: with many services a restart of Docker takes seconds longer", hint)
 
 
+def _engine(wired: Wired) -> Iterator[Finding]:
+    from gitops_mvd.docker.fit import client
+
+    wired.fit.require()
+    yield Finding("engine", "ok", f"Docker Engine, reached by {client()}")
+    found = wired.tools.systemd.units("docker.service").get("docker.service")
+    if not found or found.active != "active":
+        message = f"what answers at {wired.engine.url} is not docker.service: its restarts are not told from failures"
+        yield Finding("engine", "warn", message, "Have docker.service run it: systemctl status docker")
+
+
 def _systemd(wired: Wired) -> Iterator[Finding]:
     units = wired.tools.systemd.units("mvd-*.service")
     yield Finding("systemd", "ok", counted(len(units), "managed unit"))
@@ -218,6 +229,7 @@ NO_KONG = f"If it is an app of the repository, the first deploy starts it. {AS_A
 CHECKS: dict[str, Callable[[Wired], Iterator[Finding]]] = {
     "programs": machine.programs,
     "docker": _docker,
+    "engine": _engine,
     "systemd": _systemd,
     "by hand": _by_hand,
     "threads": _threads,

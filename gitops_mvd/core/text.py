@@ -60,7 +60,10 @@ _WAY = re.compile(  # by which an engine, its shim and its runtime hand a failur
     r"|failed to set up container networking: |failed to create endpoint \S+ on network \S+: "
     r"|driver failed programming [^(]*\([0-9a-f]{64}\): )+"
 )
-_MOUNT = re.compile(r"mount \S+ \(via /proc/self/fd/\d+\), (?:flags|data): .*?: (?=[a-z])")
+_MOUNT = re.compile(
+    r"mount (?:\S+ \(via /proc/self/fd/\d+\), (?:flags|data): .*?|src=\S+ dst=.*?): (?=[a-z])"
+    r"|unsafe procfs detected: openat2 \S+: "
+)
 _ID = re.compile(r"\b([0-9a-f]{12})[0-9a-f]{52}\b")
 
 

@@ -328,6 +328,7 @@ class Daemon:
             raise Unavailable(f"cannot read revision {revision.short}: {error}") from error
         began = time.monotonic()
         with self._pulse.step(OBSERVE_SECONDS), operations.phase("look"):
+            self._wired.fit.require()
             host.refresh()
         with operations.phase("apply"):
             report = reconcile(

@@ -30,6 +30,7 @@ from gitops_mvd.daemon.notifying import ByApprise
 from gitops_mvd.daemon.operations import Operations
 from gitops_mvd.daemon.planning import InChild
 from gitops_mvd.docker.client import Engine
+from gitops_mvd.docker.fit import Fit
 from gitops_mvd.git.branch import Source
 from gitops_mvd.host.disruption import Disruptions
 from gitops_mvd.host.gates import Gates
@@ -63,6 +64,7 @@ class Wired:
     settings_path: Path
     tools: Tools
     engine: Engine
+    fit: Fit
     source: Source
     host: Machine
     history: SqliteHistory
@@ -177,6 +179,7 @@ def wire(settings: Settings, path: Path, units: Path | None = None) -> Wired:
         settings_path=path,
         tools=tools,
         engine=tools.engine,
+        fit=Fit(tools.engine, tools.systemd.outside),
         source=source,
         host=host,
         history=history,

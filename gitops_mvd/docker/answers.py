@@ -21,22 +21,23 @@ LONGEST_MESSAGE = 10_000  # characters
 # ---- what Docker's errors mean ---------------------------------------------------------------------------------------
 
 MAKE_ROOM = "the disk is full: make room, the next pass goes on"
+LOG_IN = "the registry refused the login: `docker login`, or `registries` in the settings"
 REPORT = "this is a defect of gitops-mvd: please report it"
 # What the manifest has wrong, what only the surroundings have against it, and what is a defect of our own.  The status
 # says little: a registry that refuses a login comes as 401 or 500, and inside a pull without any.
 MEANINGS: Sequence[tuple[re.Pattern[str], type[MvdError], str]] = [
     (re.compile(pattern, re.IGNORECASE), meaning, hint)
     for pattern, meaning, hint in (
+        ("no basic auth credentials", Unavailable, LOG_IN),  # said of a repository that may as well not exist, too
         (
-            "requested access to the resource is denied|pull access denied",
+            "requested access to the resource is denied|pull access denied|^(error from registry: )?denied( denied)?$",
             StepFailed,
             "there is no such repository, or it needs a `docker login`",
         ),
         (
-            "unauthorized|authentication required|no basic auth credentials|incorrect username or password"
-            "|(?<!permission )denied:",
+            "unauthorized|authentication required|incorrect username or password|(?<!permission )denied:",
             Unavailable,
-            "the registry refused the login: `docker login`, or `registries` in the settings",
+            LOG_IN,
         ),
         (
             "network .* is ambiguous",
@@ -48,10 +49,15 @@ MEANINGS: Sequence[tuple[re.Pattern[str], type[MvdError], str]] = [
             StepFailed,
             "there is no such image",
         ),
-        ("no matching manifest|no match for platform", StepFailed, "the image is not made for this platform"),
         (
-            "does not belong to any of this network|no configured subnet|networks with user configured subnets"
-            "|invalid subnet|invalid CIDR|allocate gateway|address is out of range"
+            "no matching manifest|no match for platform|does not match the specified platform",
+            StepFailed,
+            "the image is not made for this platform",
+        ),
+        (
+            r"netip\.Parse|does not belong to any of this network|no configured subnet"
+            "|networks with user configured subnets|invalid subnet|invalid CIDR|allocate gateway"
+            "|address is out of range"
             "|is not a directory$|executable file not found|not in a separate kernel namespace",
             StepFailed,
             "",
@@ -91,16 +97,18 @@ MEANINGS: Sequence[tuple[re.Pattern[str], type[MvdError], str]] = [
             "",
         ),
         (
-            "could not select device driver",
+            "could not select device driver|CDI device injection failed|failed to discover GPU vendor",
             Lacking,
             "install what the devices need, such as the NVIDIA Container Toolkit",
         ),
+        ("can ?not be set, as your kernel does not support", Lacking, "see what it lacks: docker info"),
         ("gathering device information", Lacking, "plug it in, or take it out of `devices`"),
         ("bind source path does not exist", Lacking, "make it, or take it out of `volumes`"),
         ("initialize logging driver: .*(dial|connect)", NotNow, "nothing takes the log there"),
         (  # what an engine or its containerd has of an earlier start, or says as it goes down and comes back
-            r"\bid already in use|ttrpc: closed|transport is closing|shim .*(exited|closed)|grpc: "
-            "|containerd.*(connection refused|not running)|failed to (start|create) shim: (context|id)",
+            r"transaction .*is destructive|\bid already in use|ttrpc: closed|transport is closing"
+            "|shim .*(exited|closed)|grpc: |containerd.*(connection refused|not running)"
+            "|failed to (start|create) shim: (context|id)",
             NotNow,
             "the engine is not itself: systemctl status docker containerd",
         ),
@@ -158,7 +166,7 @@ def _shown(text: str) -> str:
     text = first_words(text) if re.match(r"\s*<", text) else text[:LONGEST_MESSAGE]  # a page is not the engine's
     text = re.sub(r"(https?://[^\s\"?]*)\?[^\s\"]*", r"\1", " ".join(text.split()))  # signed addresses are secrets
     text = re.sub(r"(?<=[\d\]]):\d+->", "->", text)  # the port that we asked from is another one each time
-    return cause(text).removesuffix(": unknown")
+    return cause(text).removeprefix("unknown: ").removesuffix(": unknown")
 
 
 def message(body: str) -> str:

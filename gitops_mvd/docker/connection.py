@@ -23,7 +23,7 @@ from gitops_mvd.core.errors import Unavailable, reading, unexpected
 from gitops_mvd.docker.answers import LONGEST_LINE, verdict
 from gitops_mvd.docker.cache import AnswerCache
 from gitops_mvd.docker.shape import checked
-from gitops_mvd.docker.types import EngineInfo
+from gitops_mvd.docker.types import EngineInfo, EngineVersion
 from gitops_mvd.net.adapter import Adapter
 from gitops_mvd.net.http import UnixPool
 from gitops_mvd.net.line import limit
@@ -49,7 +49,7 @@ class Connection:
     ) -> None:
         where: Mapping[str, Any] = {"base_url": url} if url else kwargs_from_env()
         self._options = {**where, "timeout": timeout}
-        self._url = str(where.get("base_url", "unix:///var/run/docker.sock"))
+        self.url = str(where.get("base_url", "unix:///var/run/docker.sock"))
         self._idle: list[APIClient] = []
         self.logins = logins or {}
         self.local = threading.local()
@@ -76,12 +76,17 @@ class Connection:
     @property
     def is_local(self) -> bool:
         """Is the engine one of this machine, whose disks can be seen?"""
-        return self._url.startswith(("unix:", "http+unix:", "/"))
+        return self.url.startswith(("unix:", "http+unix:", "/"))
 
     def info(self) -> EngineInfo:
         """`GET /info`: `ServerVersion`, `LiveRestoreEnabled`, `Driver` (of storage) and much more."""
         with self.asking("read the state of Docker") as api:
             return checked(api.info(), EngineInfo)
+
+    def version(self) -> EngineVersion:
+        """`GET /version`: what answers, and what it is made of."""
+        with self.asking("read the version of Docker") as api:
+            return checked(api.version(api_version=False), EngineVersion)
 
     @contextmanager
     def asking(self, what: str) -> Iterator[APIClient]:
@@ -89,7 +94,7 @@ class Connection:
 
         After a failure it is not used again.
         """
-        with asking_docker(what, self._url):
+        with asking_docker(what, self.url):
             try:
                 api = self._idle.pop()
             except IndexError:

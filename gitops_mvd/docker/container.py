@@ -32,6 +32,7 @@ from gitops_mvd.net.line import limit
 
 PRINTED_BYTES = 4096  # the last ones that a command prints
 EVENTS_WITHIN_SECONDS = 10.0
+STATE_SECONDS = 5.0  # an engine waits 2 s for the output of a command that has ended, and tells nothing meanwhile
 LARGEST_TEXT_BYTES = 1 << 20  # of a file that is read
 PLAIN = {"Accept-Encoding": "identity"}
 STAT = "X-Docker-Container-Path-Stat"
@@ -70,7 +71,7 @@ def execute(session: requests.Session, root: str, container: str, command: Seque
         for payload in payloads(_until(deadline, _successful(stream, what).raw)):
             printed = (printed + payload)[-PRINTED_BYTES:]
         while True:  # the end of its output is not always its own end
-            state = _successful(session.get(f"{of}/json", timeout=within), what).json()
+            state = _successful(session.get(f"{of}/json", timeout=within + STATE_SECONDS), what).json()
             if not state["Running"]:
                 return Ran(state["ExitCode"], printed.decode("utf-8", "replace"))
             if time.monotonic() >= deadline:

@@ -212,11 +212,22 @@ class EngineInfo(TypedDict, total=False):
     DriverStatus: list[list[str]] | None
     DockerRootDir: str
     CDISpecDirs: list[str] | None
+    OperatingSystem: str
     Plugins: EnginePlugins
     SecurityOptions: list[str] | None
     FirewallBackend: EngineFirewall | None  # since 28.0
     HttpProxy: str
     HttpsProxy: str
+
+
+class EngineComponent(TypedDict):
+    Name: str
+
+
+class EngineVersion(TypedDict, total=False):
+    """`GET /version`."""
+
+    Components: list[EngineComponent] | None
 
 
 class EngineEventActor(TypedDict):

@@ -21,7 +21,7 @@ from gitops_mvd.state.files import Entry, readable, remove, write
 from gitops_mvd.systemd.client import Unit
 from gitops_mvd.systemd.overrides import STALE, Overrides
 from gitops_mvd.systemd.unit import EDITED, NOTICE, sealed, unsealed
-from gitops_mvd.systemd.unit_files import require_managed
+from gitops_mvd.systemd.unit_files import link, require_managed
 
 PATTERN = "mvd-*.timer"
 TARGET = "timers.target"
@@ -124,7 +124,8 @@ class Timers:
         for resource in new:
             write(self._path(resource.name), Entry(texts[resource.name].encode("utf-8", "surrogateescape"), 0o644))
         timers = _timers(texts)
-        self._systemd.enable(timers)
+        for timer in timers:
+            link(self._folder, timer, TARGET)
         self._reload_if_loaded(timers)
         self._systemd.start(timers)
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import functools
 import re
-import shutil
 import tempfile
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -34,6 +33,7 @@ from gitops_mvd.docker.aliases import Aliases
 from gitops_mvd.docker.answers import label, port_of, refused_start
 from gitops_mvd.docker.command_line import equivalent, rejoins
 from gitops_mvd.docker.create import Place
+from gitops_mvd.docker.fit import client
 from gitops_mvd.docker.ownership import by_own_name, managed
 from gitops_mvd.docker.possible import Possible
 from gitops_mvd.docker.starts import Starts
@@ -50,6 +50,7 @@ from gitops_mvd.systemd.unit import (
     Header,
     container_in,
     ends_left,
+    engine_in,
     joined,
     parse,
     render,
@@ -81,7 +82,7 @@ class Units:
         self._systemd = tools.systemd
         self._files = UnitFiles(tools.units)
         self._overrides = Overrides(tools.systemd, tools.units)
-        self._docker = shutil.which("docker") or "/usr/bin/docker"
+        self._docker = client() or "/usr/bin/docker"
         self._aliases = Aliases(tools.engine)
         self._starts = Starts(tools.engine, Path(STARTED_FOLDER))
         self._accepted: set[str] = set()  # the shapes of texts that systemd has read without a complaint
@@ -110,7 +111,11 @@ class Units:
                 state = LOST
             elif state == RUNNING and container and self._aliases.is_staged(container):
                 state = STAGED
-            elif state == RUNNING and (file.has_secret or _starts_in_vain(file, unit, container)):
+            elif state == RUNNING and (
+                file.has_secret
+                or engine_in(file.text) not in ("", self._engine.url)
+                or _starts_in_vain(file, unit, container)
+            ):
                 state = OUTDATED
             spec = UnitSpec(digest=header.digest, port=port, state=state, grace=header.grace)
             if override.by:
@@ -208,7 +213,9 @@ class Units:
     ) -> list[str]:
         """Have systemd know the units that are written; those that are to be started."""
         headers = {name: parse(text) for name, text in texts.items()}
-        self._systemd.enable(_units(name for name, header in headers.items() if header and header.at_boot))
+        for name, header in headers.items():
+            if header and header.at_boot:
+                self._files.enable(name)
         loaded = self._systemd.units(PATTERN)
         units = {name: loaded[f"{name}.service"] for name in texts if f"{name}.service" in loaded}
         stale = {name for name, it in self._overrides.of(_units(files)).items() if it.is_stale}
@@ -260,7 +267,8 @@ class Units:
         """The text to have.  One that was found and not tampered with stays, whichever version of mvd wrote it.
 
         Unless that version had units make their containers, or not end what an earlier start has left, or left a secret
-        in its comment, or the container is another one by now, or somebody else is to follow it.
+        in its comment, or the container is another one by now, or somebody else is to follow it, or the engine's socket
+        is another one.
         """
         if isinstance(wanted.payload, UnitFile):
             return wanted.payload.text
@@ -274,6 +282,7 @@ class Units:
             and not found.has_secret
             and not _ends_nothing(found)
             and container_in(found.text) in ("", its_id)
+            and engine_in(found.text) in ("", self._engine.url)
         ):
             return found.text
         place = Place(
@@ -296,6 +305,7 @@ class Units:
                 revision=place.revision,
                 rejoins=rejoins(wanted.app, service, wanted.name),
                 docker=self._docker,
+                engine=self._engine.url,
             )
             secrets = secrets_of(service, sure=True)
             commands = equivalent(wanted.app, service, wanted.name, place)

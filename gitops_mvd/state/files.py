@@ -43,6 +43,16 @@ def write(path: Path, entry: Entry) -> None:
         _sync(path.parent)
 
 
+def write_link(path: Path, target: Path) -> None:
+    """Have a link to a target; what is in its place already stays.  Raises Unavailable or StepFailed."""
+    with _writing(path):
+        if os.path.lexists(path):
+            return
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.symlink_to(target)
+        _sync(path.parent)
+
+
 def write_tree(folder: Path, entries: Mapping[str, Entry]) -> None:
     """Make a folder of exactly these files, by relative path, in one stroke; only root gets into it.
 

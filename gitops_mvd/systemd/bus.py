@@ -28,6 +28,7 @@ JOB_REMOVED = MatchRule(
     type="signal", interface="org.freedesktop.systemd1.Manager", member="JobRemoved", path="/org/freedesktop/systemd1"
 )
 CALLS_AT_ONCE = 50  # small enough that neither end waits for the other to read
+SHUTTING_DOWN = {"org.freedesktop.systemd1.TransactionIsDestructive", "org.freedesktop.systemd1.ShuttingDown"}
 NO_SUCH_UNIT = {"org.freedesktop.systemd1.NoSuchUnit", "org.freedesktop.DBus.Error.FileNotFound"}
 
 
@@ -128,6 +129,8 @@ def asking_systemd(doing: str, within: float) -> Iterator[Manager]:
         with reading("what answers on D-Bus"), _Bus(prep_socket(get_bus("SYSTEM"), timeout=within), within) as bus:
             yield Manager(bus)
     except CallRefused as refused:
+        if refused.name in SHUTTING_DOWN:
+            raise Unavailable(f"systemd does not {doing} any more, as the server goes down: {refused}") from refused
         raise StepFailed(f"systemd refused to {doing}: {refused}") from refused
     except TimeoutError as error:
         raise Unavailable(f"systemd did not {doing} within {within:g} s") from error

@@ -20,6 +20,7 @@ from gitops_mvd.systemd.bus import (
     ANSWER_WITHIN_SECONDS,
     JOB_REMOVED,
     NO_SUCH_UNIT,
+    SHUTTING_DOWN,
     CallRefused,
     asking_systemd,
     path_of,
@@ -44,7 +45,6 @@ READ = ("FragmentPath", "DropInPaths", "NeedDaemonReload")
 
 # Results of a start that say nothing about the unit: the server goes down, somebody stopped it, or Docker is missing.
 DISRUPTED = {"canceled", "dependency"}
-SHUTTING_DOWN = {"org.freedesktop.systemd1.TransactionIsDestructive", "org.freedesktop.systemd1.ShuttingDown"}
 
 
 class Unit(NamedTuple):
@@ -173,9 +173,13 @@ class Systemd:
             self._done = begun
 
     def enable(self, names: Iterable[str]) -> None:
-        """Have these units started at boot, as their [Install] says."""
+        """Have these units started at boot, as their [Install] says.
+
+        After that, systemd takes all units for changed until they are read again, since version 254.
+        """
         with asking_systemd("enable units", self._within) as manager:
             manager.call("EnableUnitFiles", "asbb", (list(names), False, True))
+        self.reload()
 
     def disable(self, names: Iterable[str]) -> None:
         """Have these units no longer started at boot; one that does not exist is not."""

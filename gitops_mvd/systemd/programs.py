@@ -11,6 +11,7 @@ from gitops_mvd.core.text import cause
 
 PROGRAM_WITHIN_SECONDS = 30.0
 OUTSIDE_WITHIN_SECONDS = 5.0
+ENGINE = "dockerd"  # the program that writes what containers print
 MISSING = "container {} is missing: the next pass of gitops-mvd makes it"  # what a unit says of its own
 
 
@@ -22,14 +23,18 @@ def plain(printed_lines: Iterable[str], container: str) -> list[str]:
         r"|.*: Conflict\. The container name .*"
         r"|Error response from daemon: ([Yy]ou )?cannot remove .* force remove"
         r"|.* msg=\"error waiting for container: .*|Error: failed to start containers: .*"
+        r"|WARNING: (Error (loading|parsing) config file: |The requested image's platform |Your kernel does not ).*"
     )
     lines = [cause(line) for line in printed_lines if not chatter.fullmatch(line)]
     return [line for line, before in zip(lines, [None, *lines], strict=False) if line != before]
 
 
 def written_by(unit: str) -> tuple[str, ...]:
-    """What journalctl finds the output of a unit's container by: written by the engine, or by what the unit runs."""
-    return f"CONTAINER_NAME={unit.removesuffix('.service')}", "+", f"_SYSTEMD_UNIT={unit}"
+    """What journalctl finds the output of a unit's container by: written by the engine, or by what the unit runs.
+
+    systemd puts the name of the container into what it says itself of such a unit, since version 254.
+    """
+    return f"CONTAINER_NAME={unit.removesuffix('.service')}", f"_COMM={ENGINE}", "+", f"_SYSTEMD_UNIT={unit}"
 
 
 def identifiers_of(name: str, *, or_to_come: bool = False) -> list[str]:

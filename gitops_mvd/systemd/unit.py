@@ -35,6 +35,7 @@ TARGET = "multi-user.target"
 SLICE = "mvd.slice"
 EDITED = "edited"
 NOTICE = "# Written by gitops-mvd and kept as it is: change the service in Git instead."
+DEFAULT_ENGINE = "unix:///var/run/docker.sock"
 SYSTEMD, CLIENT = "systemd", "client"  # who follows a container
 JOURNAL_FIELD = "IO_GITOPS_MVD_"  # begins the fields that the engine makes of the labels of a container
 ENDED_FOLDER = "/run/mvd"  # a file for each container that may end and has ended by itself, since the boot
@@ -49,6 +50,7 @@ _UNCLEAN = re.compile(
     + "]"
 )
 _CONTAINER = re.compile(r"^[^#].*' \S+ [0-9a-f]+ ([0-9a-f]{64})$", re.MULTILINE)  # the id, after name and digest
+_ENGINE = re.compile(r'^Environment="?DOCKER_HOST=([^"\n]+)', re.MULTILINE)
 _BARE = re.compile(r"[A-Za-z0-9_@+=:,./-]+")
 
 
@@ -99,14 +101,15 @@ def render(
     like: Iterable[Sequence[str]] = (),
     rejoins: Iterable[Sequence[str]] = (),
     docker: str = "/usr/bin/docker",
+    engine: str = DEFAULT_ENGINE,
 ) -> str:
     """The unit of one instance, named `name`, whose container is there.
 
     `port` is the host port of a routed service, or 0; `follows` is SYSTEMD or CLIENT; `container` the id of the
-    container, "" if it is looked for at each start; `docker` the absolute path of the client.  `like` are the commands
-    of the client that would make the container, for whoever reads the unit; `rejoins` those that attach it to networks
-    on which it may have kept an address.  `revision` is the commit that the instance is of, for the lines that the
-    client prints.  Raises ValueError for what no unit can hold.
+    container, "" if it is looked for at each start; `docker` the absolute path of the client, `engine` the socket that
+    it speaks to.  `like` are the commands of the client that would make the container, for whoever reads the unit;
+    `rejoins` those that attach it to networks on which it may have kept an address.  `revision` is the commit that the
+    instance is of, for the lines that the client prints.  Raises ValueError for what no unit can hold.
     """
     header = Header(
         app, service.name, service.digest, port, service.restart, service.stop_grace, bool(service.schedule), follows
@@ -120,11 +123,7 @@ def render(
         if tries
         else ["StartLimitIntervalSec=0"]
     )
-    follower = (
-        _by_systemd(service, name, container, docker)
-        if follows == SYSTEMD
-        else _by_client(app, service, name, docker, revision)
-    )
+    follower = _by_systemd(service, name, container) if follows == SYSTEMD else _by_client(app, service, name, revision)
     lines = [
         f"# {json.dumps(header.to_json(), sort_keys=True)}",
         NOTICE,
@@ -139,6 +138,7 @@ def render(
         "[Service]",
         *(f"ExecStartPre=-:/bin/sh -c '{_REJOIN}' {quoted([name, words[-2], *words])}" for words in rejoins),
         *follower,
+        *_environment(docker, engine),
         f"Slice={SLICE}",
         "UMask=0077",
         f"ExecStop=-:/bin/sh -c '{_STOPPED_BY_HAND if tries else ''}{_ENDED_BY_ITSELF if marks else ''}"
@@ -160,7 +160,7 @@ def follower_of(service: Service) -> str:
     return SYSTEMD if driver == LOG_DRIVER and service.restart != "no" else CLIENT
 
 
-def _by_systemd(service: Service, name: str, container: str, docker: str) -> list[str]:
+def _by_systemd(service: Service, name: str, container: str) -> list[str]:
     may_end = service.restart.startswith("on-failure")
     forgive = _FORGIVE if ":" in service.restart else ""
     return [
@@ -175,11 +175,10 @@ def _by_systemd(service: Service, name: str, container: str, docker: str) -> lis
         "KillMode=process",
         "SendSIGKILL=no",
         f"RestartPreventExitStatus={MISSING_EXIT_CODE}",
-        *_path(docker),
     ]
 
 
-def _by_client(app: str, service: Service, name: str, docker: str, revision: str) -> list[str]:
+def _by_client(app: str, service: Service, name: str, revision: str) -> list[str]:
     remains = service.restart.partition(":")[0] in {"no", "on-failure"} and not service.schedule
     driver, _ = log_config(service.run)
     is_written_by_engine = driver == LOG_DRIVER and bool(service.run.get("logging", {}).get("driver"))
@@ -193,14 +192,17 @@ def _by_client(app: str, service: Service, name: str, docker: str, revision: str
         f"    {_WAIT if is_written_by_engine else _ATTACH}' {name} {service.digest}",
         *([f"ExecStopPost=-:/bin/sh -c '{_FORGIVE}' {name}"] if ":" in service.restart else []),
         *(["RemainAfterExit=yes"] if remains else []),  # a timer starts only what is inactive
-        *_path(docker),
     ]
 
 
-def _path(docker: str) -> list[str]:
-    """Where the commands of the unit are looked for, if that of Docker is not where systemd looks."""
+def _environment(docker: str, engine: str) -> list[str]:
+    """Where the commands of the unit find Docker's, if systemd does not look there, and that one its engine.
+
+    That is always said, as a context that root has chosen may be another one.
+    """
     folder = docker.rpartition("/")[0]
-    return [] if folder in SYSTEMD_PATH else [f"Environment=PATH={folder}:{':'.join(SYSTEMD_PATH)}"]
+    path = [] if folder in SYSTEMD_PATH else [f"Environment=PATH={folder}:{':'.join(SYSTEMD_PATH)}"]
+    return [*path, f"Environment={quoted([f'DOCKER_HOST={engine}'])}"]
 
 
 SYSTEMD_PATH = ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin")
@@ -306,6 +308,12 @@ def parse(text: str) -> Header | None:
 def container_in(text: str) -> str:
     """The id of the container that a unit starts; "" if it looks for it by its name and digest alone."""
     found = _CONTAINER.search(text)
+    return found[1] if found else ""
+
+
+def engine_in(text: str) -> str:
+    """The socket that the commands of a unit speak to; "" if an older version wrote it, which left that open."""
+    found = _ENGINE.search(text)
     return found[1] if found else ""
 
 

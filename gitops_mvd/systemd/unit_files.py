@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from gitops_mvd.core.errors import NotNow
 from gitops_mvd.core.redact import known
-from gitops_mvd.state.files import Entry, readable, remove, write
+from gitops_mvd.state.files import Entry, readable, remove, write, write_link
 from gitops_mvd.systemd.unit import ENDED_FOLDER, TARGET, Header, parse
 
 _stamp = attrgetter("st_mode", "st_ino", "st_size", "st_mtime_ns", "st_ctime_ns")
@@ -88,9 +88,20 @@ class UnitFiles:
     def remove(self, instance: str) -> None:
         remove(self._folder / f"{instance}.service")
 
+    def enable(self, instance: str) -> None:
+        link(self._folder, f"{instance}.service", TARGET)
+
     def disable(self, instance: str) -> None:
         """Remove the link; systemd's own way to disable a unit refuses one whose file is gone."""
         remove(self._folder / f"{TARGET}.wants" / f"{instance}.service")
+
+
+def link(folder: Path, unit: str, target: str) -> None:
+    """Have a unit started at boot, as its [Install] says; of a link there, systemd reads the name alone.
+
+    By systemd's own way, all units count as changed until they are read again, since version 254.
+    """
+    write_link(folder / f"{target}.wants" / unit, folder / unit)
 
 
 def has_secret(text: str) -> bool:

@@ -12,12 +12,14 @@ import json
 import os
 import re
 import socket
+import socketserver
 import tempfile
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+from unittest import mock
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from jeepney import HeaderFields, Message, MessageType, Parser, new_error, new_method_return
@@ -71,8 +73,21 @@ def docker(recorded: Mapping[str, Any], played: Played) -> Iterator[str]:
         played.unknown.append(f"docker {method} {target}")
         return 404, {"message": "this was not recorded"}
 
-    with http(answer) as where:
-        yield where.replace("http://", "tcp://")
+    with tempfile.TemporaryDirectory() as folder:
+        write_commands(Path(folder), recorded["/info"]["ServerVersion"])
+        path = Path(folder, "socket")
+        with mock.patch.dict(os.environ, PATH=f"{folder}:{os.environ['PATH']}"), serving(UnixServer(path, answer)):
+            yield f"unix://{path}"
+
+
+def write_commands(folder: Path, version: str) -> None:
+    """A docker command that tells the version of an engine, and a systemd-run that runs a program where it is."""
+    for name, script in {"docker": f"echo {version}", "systemd-run": SYSTEMD_RUN}.items():
+        (folder / name).write_text(f"#!/bin/sh\n{script}\n")
+        (folder / name).chmod(0o755)
+
+
+SYSTEMD_RUN = 'while [ "${1#--}" != "$1" ]; do shift; done; exec "$@"'
 
 
 def listed(containers: Sequence[Mapping[str, Any]], query: Mapping[str, Sequence[str]]) -> list[Mapping[str, Any]]:
@@ -109,10 +124,23 @@ def by_name(recorded: Mapping[str, Any]) -> dict[str, Any]:
     return {key: found for found in inspected for key in (found["Id"], found["Name"].lstrip("/"))}
 
 
+class UnixServer(socketserver.ThreadingUnixStreamServer):
+    """A server at a socket that answers by `answer(method, target, body) -> (status, JSON)`."""
+
+    daemon_threads = True
+
+    def __init__(self, path: Path, answer: Any) -> None:
+        super().__init__(str(path), handler(answer))
+
+
 @contextlib.contextmanager
 def http(answer: Any) -> Iterator[str]:
-    """A server on loopback that answers by `answer(method, target, body) -> (status, JSON)`; gives its URL."""
+    """A server on loopback that answers the same way; gives its URL."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler(answer)) as server, serving(server):
+        yield f"http://127.0.0.1:{server.server_port}"
 
+
+def handler(answer: Any) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
         wbufsize = -1  # head and body in one packet
@@ -132,15 +160,19 @@ def http(answer: Any) -> Iterator[str]:
         def log_message(self, format: str, *args: Any) -> None:
             pass
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        server.daemon_threads = True
-        thread = threading.Thread(target=server.serve_forever, args=(0.02,))
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_port}"
-        finally:
-            server.shutdown()
-            thread.join(10)
+    return Handler
+
+
+@contextlib.contextmanager
+def serving(server: socketserver.BaseServer) -> Iterator[None]:
+    thread = threading.Thread(target=server.serve_forever, args=(0.02,))
+    thread.start()
+    try:
+        yield
+    finally:
+        server.shutdown()
+        thread.join(10)
+        server.server_close()
 
 
 # ---- systemd ---------------------------------------------------------------------------------------------------------
@@ -214,9 +246,11 @@ def _reply(call: Message, recorded: Mapping[str, Any], played: Played) -> Messag
             return new_method_return(call, "s", (":1.1",))
         case "AddMatch" | "RemoveMatch" | "Subscribe", _:
             return new_method_return(call)
-        case "Reload" | "EnableUnitFiles", _:
+        case refused, _ if refused in recorded.get("refuses", {}):
+            return new_error(call, *recorded["refuses"][refused])
+        case "Reload", _:
             played.ordered.append(str(member))
-            return new_method_return(call, *([] if member == "Reload" else ["ba(sss)", (True, [])]))
+            return new_method_return(call)
         case "ListUnitsByPatterns", (_, patterns):
             units = [tuple(unit) for unit in recorded["units"]]
             found = [unit for unit in units if any(fnmatch.fnmatchcase(unit[0], pattern) for pattern in patterns)]

@@ -174,7 +174,11 @@ class Sinks:
 
         pulls = PullRequests(forge, wired.source, "srv1", wired.history, statuses, planned, comments=True, forks=True)
         nothing: Any = SimpleNamespace(
-            follow=lambda *_: None, ask_all=lambda: None, pause_all=lambda: None, since_pass=lambda began: ""
+            follow=lambda *_: None,
+            ask_all=lambda: None,
+            pause_all=lambda: None,
+            since_pass=lambda began: "",
+            require=lambda: None,
         )
         notices = Notices(self.folder / "state" / "notices.db")
         now = functools.partial(next, itertools.count(1_000_000.0, 1_000.0))  # so that whatever is wrong lasts
@@ -188,7 +192,7 @@ class Sinks:
             "statuses": statuses,
             "pull_requests": pulls,
         }
-        return dataclasses.replace(wired, **more, monitor=nothing, disruptions=nothing)
+        return dataclasses.replace(wired, **more, monitor=nothing, disruptions=nothing, fit=nothing)
 
     def take(self, receiver: NotifySettings, message: Message, is_ended: Callable[[], bool]) -> None:
         """Take a notification."""

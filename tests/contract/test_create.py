@@ -29,6 +29,8 @@ UNSET = (None, "", 0, False, [], {}, -1)
 OF_THE_COMMAND = {"AttachStdin", "AttachStdout", "AttachStderr", "StdinOnce", "ConsoleSize", "MaximumRetryCount"}
 OF_THE_REQUEST = {"CreateMountpoint"}  # the command has no word for it
 DEFAULTS = {"NetworkMode": "default"}
+FORGOTTEN = {"BlkioDeviceReadBps", "BlkioDeviceReadIOps", "BlkioDeviceWriteBps", "BlkioDeviceWriteIOps"}
+FORGETFUL = (1, 45)  # the command of Docker 26 takes these and leaves them out of its request
 
 
 def asked_by_command(service: Service, place: Place, folder: Path) -> tuple[Any, tuple[int, int]]:
@@ -129,5 +131,7 @@ def test_the_command_would_ask_for_the_same_container(run: Any, more: Any, tmp_p
             asked_by_command(service, place, tmp_path)
         return
     theirs, api = asked_by_command(service, place, tmp_path)
-    ours = request("shop", service, place, api)
-    assert plain(json.loads(json.dumps(ours.body))) == plain(theirs)
+    ours = plain(json.loads(json.dumps(request("shop", service, place, api).body)))
+    if api == FORGETFUL:
+        ours["HostConfig"] = {key: value for key, value in ours["HostConfig"].items() if key not in FORGOTTEN}
+    assert ours == plain(theirs)

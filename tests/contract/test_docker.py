@@ -111,6 +111,24 @@ def test_an_image_that_two_apps_need_stays_until_the_second_lets_go(engine: Engi
     assert not engine.has(service.image)
 
 
+@pytest.mark.parametrize("by_digest", [False, True], ids=["by tag", "by digest"])
+def test_an_image_that_was_pulled_by_hand_is_never_removed(engine: Engine, by_digest: bool) -> None:
+    images, name = Images(engine, Interruptible()), os.environ["MVD_IMAGE"]
+    by_hand = engine.resolve(name) if by_digest else name
+    docker("pull", "--quiet", by_hand)
+    service = engine.pin(Service("web", by_hand))
+    try:
+        one, two = (next(iter(images.wanted(App(app, (service,))))) for app in ("one", "two"))
+        images.apply([Change(None, one), Change(None, two)])
+        docker("image", "prune", "--force")
+        assert list(images.observe()) == [one, two]
+        images.apply([Change(one, None), Change(two, None)])
+        assert list(images.observe()) == []
+        assert by_hand in docker("image", "inspect", "--format", "{{.RepoTags}} {{.RepoDigests}}", by_hand)
+    finally:
+        docker("rmi", by_hand)
+
+
 def test_an_image_with_a_container_of_somebody_else_is_left_in_peace(engine: Engine) -> None:
     images = Images(engine, Interruptible())
     (image,) = images.wanted(App("shop", (engine.pin(Service("web", os.environ["MVD_IMAGE"])),)))
@@ -195,6 +213,8 @@ def test_a_network_whose_options_changed_under_one_name_is_made_again(engine: En
 @pytest.mark.parametrize("labels", [{}, {"io.gitops-mvd.app": "shop"}])
 def test_of_two_networks_of_one_name_the_managed_ones_are_removed(engine: Engine, labels: dict[str, str]) -> None:
     """Docker allowed that until version 25, and has them from then."""
+    if engine.api_version() >= (1, 44):
+        pytest.skip("Docker 25 and newer makes no two networks of one name")
     networks, app = Networks(engine), App("shop", networks={"twice": {}})
     (wanted,) = networks.wanted(app)
     networks.apply([Change(None, wanted)])
@@ -252,8 +272,8 @@ def test_events_and_listings_outlive_a_restart_of_docker(engine: Engine) -> None
     assert not thread.is_alive()
 
 
-def docker(*argv: str) -> None:
-    subprocess.run(["docker", *argv], check=True, capture_output=True, timeout=60)
+def docker(*argv: str) -> str:
+    return subprocess.run(["docker", *argv], check=True, capture_output=True, timeout=60, text=True).stdout
 
 
 def wait_for(notice: tuple[str, str, str], notices: Queue[tuple[str, str, str]]) -> None:

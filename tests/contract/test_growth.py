@@ -57,6 +57,7 @@ class World:
             statuses=Statuses("h1", self.history, StatusOptions(apps=True), lambda: 0.0),
             notifier=Notifier(self.notices, [receiver]),
             monitor=monitor,
+            fit=SimpleNamespace(require=lambda: None),
             disruptions=SimpleNamespace(since_pass=lambda began: ""),
             tools=SimpleNamespace(kong=None),
             cache={},

@@ -148,10 +148,9 @@ def test_a_line_of_the_log_is_found_by_a_regular_expression(prober: Prober) -> N
         prober.becomes(WELL, "log", at, pattern=pattern)
     for pattern in ("worker", "nothing", "--output=json", "*"):
         assert prober.ask("log", at, pattern=pattern)[0] is not Health.HEALTHY
-    assert prober.ask("log", at, pattern="(?<=i*)s") == (
-        Health.UNKNOWN,
-        "journalctl cannot search the journal for the pattern: lookbehind assertion is not fixed length",
-    )
+    health, why = prober.ask("log", at, pattern="(?<=i*)s")
+    assert health is Health.UNKNOWN
+    assert re.fullmatch("journalctl cannot search the journal for the pattern: .*lookbehind assertion is not .*", why)
 
 
 def test_what_an_instance_prints_first_counts(prober: Prober) -> None:

@@ -193,7 +193,8 @@ def test_what_was_just_started_is_followed_without_asking_the_engine_once_more(s
 
 LEAVE = """
 systemctl stop docker.socket docker
-ctr --namespace moby run --detach --runc-root /run/docker/runtime-runc --rootfs /tmp/left ID /bin/sleep 1000 </dev/null
+as_docker="--cpu-shares=0 --runc-root /run/docker/runtime-runc"
+ctr --namespace moby run --detach $as_docker --rootfs /tmp/left ID /bin/sleep 1000 </dev/null
 systemctl stop containerd
 rm -r /run/containerd/io.containerd.runtime.v2.task/moby/ID
 systemctl start containerd

@@ -35,7 +35,7 @@ from gitops_mvd.daemon.preview import preview
 from gitops_mvd.daemon.wiring import Wired, wire
 from gitops_mvd.kinds import discover
 from gitops_mvd.kinds.config import layout
-from gitops_mvd.kinds.image import local_tag as image_tag
+from gitops_mvd.kinds.image import PULLED, keeper
 from gitops_mvd.kinds.timer import render as timer_text
 from gitops_mvd.manifest import load, read_fleet
 from gitops_mvd.secrets.store import Secrets
@@ -101,7 +101,7 @@ def told_of(host: str, app: App, secrets: Path) -> dict[str, Any]:
     return {
         "version": app.version,
         "services": {service.name: told_of_service(app, service) for service in app.services},
-        "images": {service.image: image_tag(app.name, service.image) for service in app.services},
+        "images": {service.image: f"{PULLED}{keeper(app.name, service.image)}" for service in app.services},
         "networks": {
             it.name: it.spec["digest"] for it in of_kind["network"] if not isinstance(it.payload, WithContainer)
         },
@@ -341,7 +341,7 @@ def test_a_pass_over_a_server_of_an_older_version_only_writes_its_units_anew(
             assert "docker rm" not in text
             assert 'exec docker start --attach "$id"' in text, "the container that it has is the one to follow"
     waits = "create mvd-jobs-nightly-5cd78d30"  # for its next run: until now, each run made a container of its own
-    assert set(server.played.ordered) == {"EnableUnitFiles", "Reload", waits}, "nothing is started"
+    assert set(server.played.ordered) == {"Reload", waits}, "nothing is started"
     assert server.played.refused == []
     assert server.played.unknown == []
     assert {call.split()[0] for call in server.calls()} <= {"systemd-analyze"}

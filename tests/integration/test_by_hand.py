@@ -10,7 +10,7 @@ import pytest
 
 from gitops_mvd.kinds.unit import LOST_AFTER_SECONDS
 from gitops_mvd.status.debounce import DEBOUNCE_SECONDS
-from tests.integration.stories import HEALTH, Story, eventually, manifest, routed
+from tests.integration.stories import HEALTH, Story, eventually, manifest, routed, settings
 from tests.lab import service
 from tests.lab.lab import Lab
 
@@ -199,6 +199,27 @@ def test_a_container_that_was_renamed_goes_with_its_version(story: Story, image:
     story.ends(commit, "success")
     assert container not in story.run("docker", "ps", "--all", "--quiet", "--no-trunc")
     assert is_well(story, "db")
+
+
+# ---- another socket --------------------------------------------------------------------------------------------------
+
+OTHER = "unix:///run/other.sock"
+
+
+def test_another_socket_of_the_engine_reaches_the_commands_of_the_units(story: Story, image: str) -> None:
+    story.server.put("/run/systemd/system/docker.socket.d/other.conf", "[Socket]\nListenStream=/run/other.sock\n")
+    story.run("systemctl", "daemon-reload")
+    story.run("systemctl", "stop", "docker.socket", "docker")
+    story.run("systemctl", "start", "docker.socket", "docker")
+    _, before = instance(story, "shop")
+    with settings(story, f"docker: {{url: '{OTHER}'}}"):
+        story.look_again()
+        assert f"Environment=DOCKER_HOST={OTHER}\n" in story.run("systemctl", "cat", story.unit("shop"))
+        assert instance(story, "shop")[1] == before, "no container is made or started anew for it"
+        story.run("systemctl", "restart", story.unit("shop"))
+        eventually("that it runs again", lambda: is_well(story, "shop"))
+    story.look_again()
+    assert OTHER not in story.run("systemctl", "cat", story.unit("shop"))
 
 
 # ---- the end of a commit ---------------------------------------------------------------------------------------------

@@ -218,6 +218,39 @@ def test_a_deploy_in_the_middle_of_which_the_ground_shakes_comes_to_its_end(
     story.remove(name)
 
 
+LINGERS = """\
+[Unit]
+After=docker.service
+[Service]
+Type=oneshot
+RemainAfterExit=yes
+ExecStart=/bin/true
+ExecStop=/bin/sleep 12
+"""
+
+
+def test_a_deploy_that_meets_a_shutdown_is_not_held_against_its_version(lab: Lab, story: Story) -> None:
+    """systemd starts nothing more, while what is slow to stop keeps Docker up."""
+    app = Mortal(lab, "late")
+    story.deploy("late", app.compose(app.push("1")))
+    story.server.put("/run/systemd/system/lingers.service", LINGERS)
+    story.run("systemctl", "daemon-reload")
+    story.run("systemctl", "start", "lingers")
+    story.run("systemctl", "stop", DAEMON)
+    commit = story.merge(manifest("late", app.compose(app.push("2"))), "Version 2, and the server goes down")
+    with ThreadPoolExecutor() as pool:
+        rebooting = pool.submit(story.server.reboot)
+        is_stopping = ("systemctl", "is-system-running")
+        eventually("the shutdown", lambda: "stopping" in story.server.exec(*is_stopping, check=False).out)
+        print(story.server.exec("timeout", "8", "mvd", "sync", check=False))
+        rebooting.result()
+    story.ends(commit, "success")
+    assert "failure" not in {state for state, _ in story.told(commit)}
+    story.answers("/late", "late 2")
+    app.is_whole(story, 1, 1)
+    story.remove("late")
+
+
 def is_over(story: Story, commit: str) -> bool:
     """Is the status of a commit final?  The daemon is not left to wait longer and longer for an engine.
 

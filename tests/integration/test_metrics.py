@@ -68,7 +68,7 @@ def image(lab: Lab) -> str:
 def story(lab: Lab) -> Iterator[Story]:
     repository = lab.forge.create("acme/measured")
     repository.commit({"README.md": "Measured\n"}, "Begin")
-    server = lab.server("measured")
+    server = lab.server("measured", release=lab.limiting)
     story = Story.set_up(lab, server, repository)
     write_settings(story, f"{story.run('cat', SETTINGS)}metrics: {{listen: '0.0.0.0:{PORT}'}}\n", "listening for Prom")
     yield story

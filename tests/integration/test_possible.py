@@ -60,11 +60,6 @@ def waits(story: Story, commit: str, why: str) -> None:
 
 
 IMPOSSIBLE: dict[str, tuple[dict[str, Any], str]] = {
-    "a processor that is missing": ({"cpuset": "900"}, "Requested CPUs are not available"),
-    "a start_interval on an old engine": (
-        {"healthcheck": {"test": ["CMD", "true"], "interval": "5s", "start_period": "10s", "start_interval": "1s"}},
-        "web: `healthcheck.start_interval` needs Docker 25.0 or newer, and this is Docker 20.10",
-    ),
     "a program that is missing": ({"command": ["/nope"]}, "web: command: the image has no program /nope"),
     "a program that is not in the path": (
         {"command": ["nope"]},

@@ -1,7 +1,7 @@
 """The image that a lab server boots, made once and kept in the engine.
 
-Its base is `debian:bookworm`, pulled if a registry answers, else made from Debian's own packages by
-`mmdebstrap`.
+Its base is `debian:trixie` or what MVD_LAB_SERVER names, pulled if a registry answers, else made from Debian's own
+packages by `mmdebstrap`.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import select
 import shutil
 import subprocess
 import tempfile
+from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 
@@ -20,7 +21,23 @@ from tests.lab import wheels
 from tests.lab.command import CommandFailed, run
 from tests.lab.engine import Engine, LabUnavailable, Say, install_packages
 
-RELEASE = "bookworm"
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """A release of Debian that a server may be: its name there, its Python, and whether its systemd takes cgroup v1."""
+
+    suite: str
+    python: str
+    takes_v1: bool
+    packages: tuple[str, ...] = ("docker-cli",)
+
+
+RELEASES = {
+    "debian12": Release("bookworm", "3.11", takes_v1=True, packages=()),
+    "debian13": Release("trixie", "3.13", takes_v1=False),
+    "debian14": Release("forky", "3.14", takes_v1=False),
+}
+NEWEST_STABLE = "debian13"
 PACKAGES = (
     *("systemd", "systemd-sysv", "dbus", "init", "docker.io", "iptables"),
     *("python3", "python3-venv", "git", "openssh-client", "gnupg", "ca-certificates"),
@@ -38,24 +55,33 @@ PULL_ANSWER_SECONDS = 10.0  # within which a registry must answer
 PULL_SECONDS = 600.0
 
 
-def server(engine: Engine, say: Say) -> str:
+def release(name: str = "") -> Release:
+    """The release of that name; by default the one that MVD_LAB_SERVER names, else NEWEST_STABLE."""
+    name = name or os.environ.get("MVD_LAB_SERVER") or NEWEST_STABLE
+    if name not in RELEASES:
+        raise LabUnavailable(f"MVD_LAB_SERVER is {name!r}: it must be one of {', '.join(RELEASES)}")
+    return RELEASES[name]
+
+
+def server(engine: Engine, release: Release, say: Say) -> str:
     """The tag of the server image, made if it is missing.  Raises LabUnavailable, CommandFailed."""
-    architecture = engine.architecture()
-    needed = wheels.needed(architecture)
-    dockerfile = files("tests.lab").joinpath("server.Dockerfile").read_text()
+    needed = wheels.needed(engine.architecture(), release.python)
+    dockerfile, boot = (files("tests.lab").joinpath(name).read_text() for name in ("server.Dockerfile", "boot.sh"))
     daemon = json.dumps(DAEMON, indent=2)
-    tag = _tag("server", dockerfile, daemon, needed.name, *PACKAGES)
+    tag = _tag("server", dockerfile, boot, daemon, needed.name, release.suite, *_packages(release))
     if engine.has_image(tag):
         return tag
-    base = _base(engine, say)
-    say("building the image of a lab server")
+    base = _base(engine, release, say)
+    say(f"building the image of a lab server, Debian {release.suite}")
     with tempfile.TemporaryDirectory() as folder:
         context = Path(folder)
         shutil.copytree(needed, context / "wheels")
         (context / "daemon.json").write_text(daemon)
         (context / "Dockerfile").write_text(dockerfile)
-        build = ("build", "--quiet", "--network", "none", "--build-arg", f"BASE={base}", "--tag", tag)
-        engine.docker(*build, folder, timeout=300)
+        (context / "boot.sh").write_text(boot)
+        (context / "boot.sh").chmod(0o755)
+        arguments = ("--build-arg", f"BASE={base}", "--build-arg", f"TAKES_V1={'yes' if release.takes_v1 else 'no'}")
+        engine.docker("build", "--quiet", "--network", "none", *arguments, "--tag", tag, folder, timeout=300)
     return tag
 
 
@@ -79,27 +105,32 @@ def pull(engine: Engine, image: str, say: Say) -> bool:
     return engine.has_image(image)
 
 
-def _base(engine: Engine, say: Say) -> str:
-    tag = _tag("base", RELEASE, *PACKAGES)
+def _packages(release: Release) -> tuple[str, ...]:
+    return (*PACKAGES, *release.packages)
+
+
+def _base(engine: Engine, release: Release, say: Say) -> str:
+    packages = _packages(release)
+    tag = _tag("base", release.suite, *packages)
     if engine.has_image(tag):
         return tag
-    official = f"debian:{RELEASE}"
+    official = f"debian:{release.suite}"
     if pull(engine, official, say):
         say(f"installing Debian's packages onto {official}")
-        install = f"apt-get -qq update && apt-get -qq install -y --no-install-recommends {' '.join(PACKAGES)}"
+        install = f"apt-get -qq update && apt-get -qq install -y --no-install-recommends {' '.join(packages)}"
         dockerfile = (
             f"FROM {official}\nRUN export DEBIAN_FRONTEND=noninteractive && {install} && rm -rf /var/lib/apt/lists/*\n"
         )
         engine.docker("build", "--quiet", "--network", "host", "--tag", tag, "-", input=dockerfile, timeout=600)
     else:
         say(f"cannot pull {official}: making it from Debian's packages, which takes a minute")
-        _bootstrap(engine, tag, say)
+        _bootstrap(engine, release, tag, say)
     return tag
 
 
-def _bootstrap(engine: Engine, tag: str, say: Say) -> None:
+def _bootstrap(engine: Engine, release: Release, tag: str, say: Say) -> None:
     if os.geteuid() != 0:
-        raise LabUnavailable(f"cannot pull debian:{RELEASE}, and only root can make it instead")
+        raise LabUnavailable(f"cannot pull debian:{release.suite}, and only root can make it instead")
     if not shutil.which("mmdebstrap"):
         install_packages(say, "mmdebstrap", "debian-archive-keyring")
     without = (
@@ -107,11 +138,13 @@ def _bootstrap(engine: Engine, tag: str, say: Say) -> None:
         "path-exclude=/usr/share/man/*",
         "path-exclude=/usr/share/locale/*",
     )
-    options = ("--quiet", "--variant=minbase", f"--include={','.join(PACKAGES)}")
+    # A mirror of testing may lag behind for longer than its list of packages is valid.
+    options = ("--quiet", "--variant=minbase", '--aptopt=Acquire::Check-Valid-Until "false"')
     with tempfile.TemporaryDirectory() as folder:
         root = f"{folder}/root.tar"
         try:
-            run("mmdebstrap", *options, *(f"--dpkgopt={option}" for option in without), RELEASE, root, timeout=600)
+            packages = (f"--include={','.join(_packages(release))}", *(f"--dpkgopt={option}" for option in without))
+            run("mmdebstrap", *options, *packages, release.suite, root, timeout=600)
         except CommandFailed as error:
             raise LabUnavailable(f"could not make a Debian: {error}") from error
         engine.docker("import", root, tag, timeout=120)

@@ -25,6 +25,7 @@ from tests.lab import images, wheels
 from tests.lab.claim import Claim, abandoned, claim, nobody_left, turn
 from tests.lab.engine import PRIVATE, Engine, LabUnavailable, Say
 from tests.lab.forge import Forge
+from tests.lab.images import Release
 from tests.lab.opensearch import OpenSearch
 from tests.lab.package import Builder
 from tests.lab.registry import Registry
@@ -40,9 +41,10 @@ LOGIN = ("lab", "open-sesame")
 class Lab:
     """An open lab.  Close it, or nothing of it is removed before the next lab of this checkout opens."""
 
-    def __init__(self, engine: Engine, claimed: Claim, image: str, say: Say) -> None:
+    def __init__(self, engine: Engine, claimed: Claim, release: Release, image: str, say: Say) -> None:
         self.engine = engine
         self.name = claimed.name
+        self.release = release
         self._image = image
         self._claim = claimed
         self._say = say
@@ -58,9 +60,10 @@ class Lab:
         with turn():
             claimed = claim()
             try:
+                release = images.release()
                 engine = engines.find(say)
                 _remove(engine, claimed.name)
-                lab = cls(engine, claimed, images.server(engine, say), say)
+                lab = cls(engine, claimed, release, images.server(engine, release, say), say)
             except BaseException:
                 claimed.release()
                 raise
@@ -79,12 +82,26 @@ class Lab:
     ) -> None:
         self.close()
 
-    def server(self, name: str, disks: Mapping[str, str] = MappingProxyType({})) -> Server:
-        """A new server, booted.  `disks` are small ones at some of its folders, each with the options of a tmpfs."""
+    def server(
+        self, name: str, disks: Mapping[str, str] = MappingProxyType({}), release: Release | None = None
+    ) -> Server:
+        """A new server, booted, of the lab's release or another one.
+
+        `disks` are small ones at some of its folders, each with the options of a tmpfs.
+        """
+        image = images.server(self.engine, release, self._say) if release else self._image
         server = Server(self.engine, self.name, name, self._say)
-        server.create(self._image, *self._label, disks=disks)
+        server.create(image, *self._label, disks=disks)
         server.wait_until_running()
         return server
+
+    @property
+    def limiting(self) -> Release:
+        """What a server runs whose containers have limits, and are measured: the lab's own release, if that can be.
+
+        Of version 2 of cgroups, an engine that uses version 1 has left no controllers.
+        """
+        return images.release("debian12") if self.engine.info("CgroupVersion") == "1" else self.release
 
     @property
     def wheel(self) -> Path:

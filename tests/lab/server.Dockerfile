@@ -17,7 +17,9 @@ COPY wheels /opt/wheels
 RUN python3 -m venv /opt/gitops-mvd \
     && /opt/gitops-mvd/bin/pip install --quiet --no-index --no-deps /opt/wheels/*.whl
 COPY daemon.json /etc/docker/daemon.json
+COPY boot.sh /opt/boot.sh
 
+ARG TAKES_V1
 STOPSIGNAL SIGRTMIN+3
-ENV container=docker
-CMD ["/sbin/init"]
+ENV container=docker TAKES_V1=${TAKES_V1}
+CMD ["/opt/boot.sh"]

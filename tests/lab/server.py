@@ -25,15 +25,10 @@ RIGHTS = (
     *("--security-opt", "seccomp=unconfined", "--security-opt", "apparmor=unconfined"),
     *("--security-opt", "systempaths=unconfined"),
 )
-# systemd needs its cgroups writable: of version 1 it sees the host's, version 2 has a namespace for each container,
-# which Docker mounts read-only.
+# What boot.sh makes the cgroups of: of version 1 it sees the host's, version 2 has a namespace for each container.
 CGROUPS = {
     "1": ("--cgroupns=host", "--volume", "/sys/fs/cgroup:/sys/fs/cgroup:rw"),
     "2": ("--cgroupns=private",),
-}
-BOOT = {
-    "1": ("/sbin/init",),
-    "2": ("sh", "-c", "mount -o remount,rw /sys/fs/cgroup && exec /sbin/init"),
 }
 TMPFS = ("--tmpfs", "/run", "--tmpfs", "/run/lock", "--tmpfs", "/tmp:exec")
 # Docker's folders are volumes, because overlay2 does not stack on overlay2.
@@ -57,10 +52,9 @@ class Server:
         A container that does nothing holds them while the server is off.
         """
         names = ("--name", self.container, "--hostname", self.name, *self._plug())
-        cgroups = self._engine.info("CgroupVersion")
+        cgroups = (*CGROUPS[self._engine.info("CgroupVersion")], "--env", f"OWN_CGROUP=gitops-mvd-lab/{self.container}")
         folders = [word for disk in {**DISKS, **disks}.items() for word in _mounted(*disk)]
-        rest = (*CGROUPS[cgroups], *TMPFS, *folders, *options, image, *BOOT[cgroups])
-        self._engine.docker("run", "--detach", *names, *RIGHTS, *rest)
+        self._engine.docker("run", "--detach", *names, *RIGHTS, *cgroups, *TMPFS, *folders, *options, image)
         if disks:
             holder = ("--name", f"{self.container}-disks", "--volumes-from", self.container, *options)
             self._engine.docker("run", "--detach", *holder, image, "sleep", "infinity")

@@ -19,7 +19,6 @@ from tests.lab.claim import CHECKOUT
 from tests.lab.command import run
 from tests.lab.engine import LabUnavailable
 
-PYTHON = "3.11"  # Debian 12's
 MACHINES = {"amd64": "x86_64", "arm64": "aarch64"}
 SOURCE_ONLY = ("sdnotify",)  # pure Python, but PyPI has no wheel of it
 # pip reads `; python_version < "3.13"` with the version that runs it: what only older ones need has to be named.
@@ -28,10 +27,11 @@ PARTS = ("pyproject.toml", "README.md", "LICENSE", "gitops_mvd", "systemd")
 LOCKS = ("build.lock", "server.lock")  # what the Debian package is built with, and what it contains
 
 
-def needed(architecture: str) -> Path:
+def needed(architecture: str, python: str) -> Path:
     """The folder with a wheel of everything that the project and its lab need.
 
-    `architecture` is the engine's, as Docker names it.  Raises CommandFailed, LabUnavailable.
+    `architecture` is the engine's, as Docker names it, `python` the version of the server's, such as 3.13.
+    Raises CommandFailed, LabUnavailable.
     """
     project = tomllib.loads(_pyproject().read_text())["project"]
     requirements = [*project["dependencies"], *project["optional-dependencies"]["lab"], *ALSO_NEEDED]
@@ -40,10 +40,10 @@ def needed(architecture: str) -> Path:
         pip("wheel", "--no-deps", f"--wheel-dir={folder}", *SOURCE_ONLY)
         pip(
             *("download", f"--dest={folder}", f"--find-links={folder}", "--only-binary=:all:"),
-            *(f"--python-version={PYTHON}", "--implementation=cp", *_platforms(architecture), *requirements),
+            *(f"--python-version={python}", "--implementation=cp", *_platforms(architecture), *requirements),
         )
 
-    return cached("needed", [PYTHON, MACHINES[architecture], *sorted(requirements)], fetch)
+    return cached("needed", [python, MACHINES[architecture], *sorted(requirements)], fetch)
 
 
 def locked(architecture: str, python: str) -> Path:

@@ -1,6 +1,7 @@
 """What an engine refuses, told by its kind: never, lacking, not now, a defect of ours, or no answer at all.
 
-Those of Docker 20.10 were recorded on a server, those of later versions are from their source and from public reports.
+Those of 20.10.24, 26.1.5, 28.5.2 and of a 29 with the image store of containerd were recorded on servers, those of 26,
+28 and a few of 29 are from the source and from public reports.  What is said amid a shutdown is systemd's, by runc.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ def test_an_answer_is_told_by_its_kind(answer: Any) -> None:
     assert "hush" not in str(error)
 
 
-@pytest.mark.parametrize("docker", ["20.10.24", "26", "28", "29"])
+@pytest.mark.parametrize("docker", ["20.10.24", "26", "26.1.5", "28", "28.5.2", "29"])
 def test_the_cause_of_a_start_stands_in_a_status_of_140_characters(docker: str) -> None:
     starts = [answer["says"] for answer in ANSWERS if answer["docker"] == docker and answer["step"] == "start"]
     causes = ("no such file", "not a directory", "already", "no matching entries", "exchange full", "memory")

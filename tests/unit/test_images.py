@@ -24,6 +24,12 @@ class Engine:
         self.refuses = refuses
         self.names: list[str] = []
 
+    def images(self) -> list[Any]:
+        return [{"Id": "sha256:2", "RepoDigests": self.names[:1], "RepoTags": self.names[1:]}]
+
+    def remove_image(self, name: str) -> None:
+        self.names = [it for it in self.names if name not in (it, "sha256:2")]
+
     def has(self, pinned: str) -> bool:
         return pinned in self.names
 
@@ -43,6 +49,11 @@ def hold(engine: Engine, clock: Interruptible) -> None:
     Images(edge, clock).apply([Change(None, IMAGE)])
 
 
+def let_go(engine: Engine) -> None:
+    edge: Any = engine
+    Images(edge, Interruptible()).apply([Change(IMAGE, None)])
+
+
 def test_something_newer_does_not_wait_for_a_pull_which_goes_on() -> None:
     engine, clock = Engine(), Interruptible()
     newer = threading.Thread(target=lambda: (engine.asked.wait(10), clock.interrupt("superseded by 1a2b3c4")))
@@ -52,9 +63,23 @@ def test_something_newer_does_not_wait_for_a_pull_which_goes_on() -> None:
     newer.join()
     assert engine.names == []
     engine.answers.set()
+    for thread in threading.enumerate():
+        if thread.name == "pull":
+            thread.join()
     clock.resume()
     hold(engine, clock)
     assert engine.has(IMAGE.name)
+    let_go(engine)
+    assert engine.names == [], "it was pulled here, and nobody needs it any more"
+
+
+def test_what_somebody_has_pulled_by_hand_stays() -> None:
+    engine = Engine()
+    engine.names = [IMAGE.name, "web:1"]
+    hold(engine, Interruptible())
+    assert len(engine.names) == 3
+    let_go(engine)
+    assert engine.names == [IMAGE.name, "web:1"]
 
 
 def test_what_a_pull_raises_is_raised() -> None:

@@ -152,6 +152,7 @@ class Story(RuleBasedStateMachine):
             follow=lambda revision, fetched: None,
             settings_path=self.folder / "config.yaml",
             tools=SimpleNamespace(kong=None),
+            fit=SimpleNamespace(require=lambda: None),
             disruptions=SimpleNamespace(since_pass=lambda began: ""),
             source=self.repository,
             host=self.host,

@@ -13,11 +13,13 @@ import pytest
 from gitops_mvd.core.errors import NotNow, StepFailed
 from gitops_mvd.core.model import LOST, RUNNING, STAGED, App, Change, Instance, Resource, Service
 from gitops_mvd.core.redact import learn
+from gitops_mvd.docker.fit import SOCKET
 from gitops_mvd.kinds import Tools
 from gitops_mvd.kinds.unit import Units
 from gitops_mvd.systemd.client import Loaded, Phase, Unit
 from gitops_mvd.systemd.overrides import STALE
 from gitops_mvd.systemd.unit import container_in, sealed
+from gitops_mvd.systemd.unit_files import link
 from tests.fakes import FakeClock
 
 WEB = Service("web", "web@sha256:1", {"networks": {"front": {"aliases": ["web"]}}})
@@ -28,6 +30,7 @@ class Server:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.url = SOCKET
         self.done: list[str] = []
         self.complaint = ""
         self.refusal = ""  # what the engine says as it refuses to start a container
@@ -63,12 +66,6 @@ class Server:
     def verify(self, paths: list[Path]) -> str:
         self.done.append(f"verify {' '.join(path.name for path in paths)}")
         return self.complaint
-
-    def enable(self, names: list[str]) -> None:
-        wants = self.folder / "multi-user.target.wants"
-        wants.mkdir(exist_ok=True)
-        for name in names:
-            (wants / name).touch()
 
     def reload(self) -> None:
         self.done.append("reload")
@@ -337,7 +334,7 @@ def test_a_unit_of_an_older_version_is_written_anew_and_its_container_goes_on(se
         f'{{"app": "shop", "digest": "{WEB.digest}", "grace": 10.0, "port": 0, "restart": "always", "service": "web"}}'
     )
     server.folder.joinpath(f"{unit.name}.service").write_text(sealed(f"# {header}\n[Unit]\n"))
-    server.enable([f"{unit.name}.service"])
+    link(server.folder, f"{unit.name}.service", "multi-user.target")
     old = server.container(unit.name)
     server.there = [{**old, "State": "running", "Labels": {**old["Labels"], "io.gitops-mvd.follows": ""}}]
     [found] = server.observed()

@@ -84,6 +84,7 @@ def test_the_whole_unit_of_a_routed_service():
         "KillMode=process\n"
         "SendSIGKILL=no\n"
         "RestartPreventExitStatus=78\n"
+        "Environment=DOCKER_HOST=unix:///var/run/docker.sock\n"
         "Slice=mvd.slice\n"
         "UMask=0077\n"
         'ExecStop=-:/bin/sh -c \'[ "$MAINPID" ] && docker stop "$0" >/dev/null &&'

@@ -34,7 +34,9 @@ LOGIN_SECTION = section(
 DOCKER_SECTION = section(
     Docker,
     {
-        "url": Key("The engine's socket.", filled),
+        "url": Key(
+            "The socket of this server's Docker Engine, which its units speak to, too: `unix://` and a path.", filled
+        ),
         "registries": Key(
             "Logins, by the host name of the registry. The logins in root's `~/.docker/config.json`, also those of "
             "credential helpers, are used too.",

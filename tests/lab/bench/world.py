@@ -19,6 +19,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import requests
 
@@ -47,6 +48,7 @@ from tests.lab.kong_standin.store import Store
 from tests.lab.repository import Repository, git
 
 HOST = "bench"
+ENGINE = "20.10.24"
 ADDRESS = "127.0.0.1"
 SERVICES_OF_AN_APP = 5
 BEGAN = 1_760_000_000  # when all of it was started, in seconds since 1970
@@ -125,6 +127,7 @@ def recorded(folder: Path, services: int, mode: str) -> Iterator[World]:
         )
         kong = told(gateway, "admin ")
         told(wires, "{")
+        parts.enter_context(_docker_command(folder / "bin"))
         parts.enter_context(_bus(folder / "bus.sock"))
         wired = wire(_settings(folder, repository.clone_url, kong), folder, folder / "units")
         parts.callback(wired.close)
@@ -132,6 +135,18 @@ def recorded(folder: Path, services: int, mode: str) -> Iterator[World]:
         for app in apps:
             wired.history.approve(wired.host.pin(app), "recorded")
         yield World(wired, folder, wires, kong)
+
+
+@contextmanager
+def _docker_command(folder: Path) -> Iterator[None]:
+    """While the block lasts, the docker command tells the version of the recorded engine, and systemd-run is here."""
+    folder.mkdir()
+    here = 'while [ "${1#--}" != "$1" ]; do shift; done; exec "$@"'
+    for name, script in {"docker": f"echo {ENGINE}", "systemd-run": here}.items():
+        (folder / name).write_text(f"#!/bin/sh\n{script}\n")
+        (folder / name).chmod(0o755)
+    with mock.patch.dict(os.environ, PATH=f"{folder}:{os.environ['PATH']}"):
+        yield
 
 
 def _settings(folder: Path, repository: str, kong: str) -> Settings:
@@ -171,7 +186,9 @@ def _write(folder: Path, mode: str, apps: Sequence[App], tools: Tools) -> None:
         service, port, files = service_of(unit), unit.spec["port"], str(tools.files / unit.name)
         where = Place(files=files, folders="/srv/mvd", port=port, address=ADDRESS, follows=unitfile.SYSTEMD)
         like = equivalent(unit.app, service, unit.name, where)
-        text = unitfile.render(unit.app, service, unit.name, port, follows=unitfile.SYSTEMD, like=like)
+        text = unitfile.render(
+            unit.app, service, unit.name, port, follows=unitfile.SYSTEMD, like=like, engine=tools.engine.url
+        )
         (tools.units / f"{unit.name}.service").write_text(text)
         (wants / f"{unit.name}.service").symlink_to(tools.units / f"{unit.name}.service")
         containers.append(_container(number, unit, request(unit.app, service, where, (1, 41))))
@@ -180,7 +197,8 @@ def _write(folder: Path, mode: str, apps: Sequence[App], tools: Tools) -> None:
         "/images/json": _images(of_kind["image"]),
         "/networks": [_network(network) for network in of_kind["network"]],
         "/volumes": {"Volumes": []},
-        "/version": {"ApiVersion": "1.41", "MinAPIVersion": "1.12", "Version": "20.10.24"},
+        "/version": {"ApiVersion": "1.41", "MinAPIVersion": "1.12", "Version": ENGINE},
+        "/info": {"ServerVersion": ENGINE},
     }
     (folder / "docker.json").write_text(json.dumps(docker))
     (folder / "containers.json").write_text(json.dumps(containers))
@@ -259,6 +277,9 @@ class _Held:
 
     def has(self, pinned: str) -> bool:
         return pinned in self.tags
+
+    def images(self) -> list[Mapping[str, Any]]:
+        return [{"Id": "", "RepoDigests": [name], "RepoTags": tags} for name, tags in self.tags.items()]
 
     def pull(self, pinned: str, platform: str) -> None:
         self.tags[pinned] = []
