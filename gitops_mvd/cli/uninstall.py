@@ -40,8 +40,7 @@ def uninstall(config: Path, keep_apps: bool, yes: bool) -> int:
     if os.geteuid() != 0:
         raise Unavailable("only root can uninstall the daemon", "Run as root: sudo mvd uninstall")
     wired = None if keep_apps else connect(config)
-    for line in _announced(config, wired):
-        click.echo(line)
+    click.echo("\n".join(_announced(config, wired)))
     if not (yes or click.confirm("Uninstall?", err=True)):
         click.echo("nothing was changed", err=True)
         return 1

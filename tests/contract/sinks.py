@@ -157,9 +157,11 @@ class Sinks:
         self.wired = self._wired()
         self.host: SayingHost = self.wired.host  # type: ignore[assignment]
         self.answers: list[bytes] = []
-        for module in pkgutil.iter_modules(cli.__path__):
-            if hasattr(importlib.import_module(f"gitops_mvd.cli.{module.name}"), "connect"):
-                monkeypatch.setattr(f"gitops_mvd.cli.{module.name}.connect", lambda config: self.wired)
+        # All are imported first: one that is not would take the stand-in of another for its own, and keep it.
+        modules = [importlib.import_module(f"gitops_mvd.cli.{it.name}") for it in pkgutil.iter_modules(cli.__path__)]
+        for module in modules:
+            if hasattr(module, "connect"):
+                monkeypatch.setattr(module, "connect", lambda config: self.wired)
 
     def _wired(self) -> Wired:
         wired = wire(read(str(self.settings), self.settings.read_bytes()), self.settings, self.folder / "units")

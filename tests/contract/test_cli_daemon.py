@@ -370,7 +370,17 @@ class Screen:
 def screen(server: Running, *words: str, **environment: str) -> Iterator[Screen]:
     master, slave = pty.openpty()
     termios.tcsetwinsize(slave, (40, 80))
-    command = [sys.executable, "-c", LOADED, str(server.run), "--config", str(server.wired.settings_path), *words]
+    command = [
+        "env",
+        "--default-signal=INT",
+        sys.executable,
+        "-c",
+        LOADED,
+        str(server.run),
+        "--config",
+        str(server.wired.settings_path),
+        *words,
+    ]
     known = {name: value for name, value in os.environ.items() if name not in ("NO_COLOR", "COLUMNS", "LINES")}
     process = subprocess.Popen(
         command, stdin=slave, stdout=slave, stderr=subprocess.DEVNULL, env={**known, "TERM": "xterm", **environment}
