@@ -30,9 +30,10 @@ unexport PYTHONDONTWRITEBYTECODE  # or every run compiles all tests anew
 demo: $(VENV)/lab.ready
 	$(BIN)/python -m tests.lab demo $(if $(KEEP),--keep)
 
+# Files are given out as they stand: by their number of tests, the slowest would come last, and alone.
 test: lint
 	@$(MAKE) --no-print-directory pythons PYTHONS="$$($(BIN)/python -c '$(OTHERS)' $(PYTHONS))"
-	$(BIN)/pytest -n 2 --dist loadfile --hypothesis-profile=thorough
+	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder --hypothesis-profile=thorough
 
 lint: $(VENV)/test.ready
 	$(BIN)/ruff check

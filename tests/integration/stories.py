@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,10 +41,12 @@ class Story(Stage):
     def put_back(self, commit: str) -> None:
         """Merge what main had at that commit, and have the server follow it, whatever a test has left behind."""
         tree, at = f"{commit}^{{tree}}", self.repository.path
-        merged = git("commit-tree", tree, "-p", "main", "-m", f"Put back what {commit[:7]} had", at=at)
-        git("update-ref", "refs/heads/main", merged, at=at)
         self.run("systemctl", "start", "docker", DAEMON)
-        self.ends(merged, "success")
+        has_apps = git("ls-tree", "--name-only", commit, "apps/", at=at)
+        with nullcontext() if has_apps else settings(self, "allow_empty: true"):
+            merged = git("commit-tree", tree, "-p", "main", "-m", f"Put back what {commit[:7]} had", at=at)
+            git("update-ref", "refs/heads/main", merged, at=at)
+            self.ends(merged, "success")
 
     # ---- the server --------------------------------------------------------------------------------------------------
 
@@ -82,9 +84,9 @@ class Story(Stage):
         return path.rpartition("/")[2]
 
     def images(self, app: str) -> list[str]:
-        """The names that hold the images of an app."""
+        """The names that hold the images of an app, also those that were here before it."""
         return self.run(
-            "docker", "images", "--format", "{{.Repository}}:{{.Tag}}", f"gitops-mvd.local/app:{app}.*"
+            "docker", "images", "--format", "{{.Repository}}:{{.Tag}}", f"gitops-mvd.local/*:{app}.*"
         ).split()
 
     # ---- the gateway -------------------------------------------------------------------------------------------------

@@ -113,7 +113,7 @@ cat /etc/gitops-mvd/files/{instance}/env
 find /etc/gitops-mvd/files/{instance} -printf '%P %m %U\\n'
 docker ps --filter name={instance} --format '{{{{.Names}}}} {{{{.Image}}}} {{{{.Networks}}}}'
 docker network ls --filter label=io.gitops-mvd.app={app} --format '{{{{.Name}}}}'
-docker images --format '{{{{.Tag}}}}' gitops-mvd.local/app
+docker images --format '{{{{.Tag}}}}' 'gitops-mvd.local/*'
 curl -fsS http://127.0.0.1:8001/routes/{app}.web
 """
 

@@ -80,7 +80,7 @@ def demo(keep: bool) -> None:
 
 def _set_up(console: Console, lab: Lab) -> Story:
     console.rule("Set up: a server, a Git server and a registry, in a lab of their own")
-    server = lab.server(HOST)
+    server = lab.server(HOST, release=lab.limiting)  # an app of the example has a limit
     with step(console, "push the images of three apps to the registry"):
         for name, (port, version) in APPS.items():
             lab.registry.push(name, version, service.web(name, version, port))
