@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 
 import pytest
 import requests
-from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, expect, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Request, expect, sync_playwright
 
 from tests.lab.engine import LabUnavailable, install_packages
 
@@ -84,12 +84,19 @@ def _noted(message: ConsoleMessage, complaints: list[str]) -> None:
 
 
 def _only_here(context: BrowserContext, complaints: list[str]) -> None:
-    """Count a request that leaves this machine as an error."""
-    context.on("request", lambda it: None if _is_here(it.url) else complaints.append(f"asked {it.url}"))
+    """Count a request as an error that goes to another scheme, host or port than what the test has opened first."""
+    here: list[tuple[str, str]] = []
+
+    def look(request: Request) -> None:
+        here.append(_origin(request.url))
+        if here[-1] != here[0]:
+            complaints.append(f"asked {request.url}")
+
+    context.on("request", look)
 
 
-def _is_here(url: str) -> bool:
-    return (urlsplit(url).scheme, urlsplit(url).hostname) == ("http", "127.0.0.1")
+def _origin(url: str) -> tuple[str, str]:
+    return urlsplit(url).scheme, urlsplit(url).netloc
 
 
 def chromium() -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import socket
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -222,7 +223,8 @@ def url(receiver: socket.socket) -> str:
 def test_all_services_of_a_host_log_to_what_fleet_yaml_names_unless_they_say_otherwise(
     lab: Lab, story: Story, image: str
 ) -> None:
-    both = {**printing(image, "there"), "command": ["sh", "-c", "echo there; echo broken >&2; exec sleep 86400"]}
+    says = "while :; do echo there; echo broken >&2; sleep 1; done"  # again and again: datagrams may get lost
+    both = {**printing(image, "there"), "command": ["sh", "-c", says]}
     own = printing(image, "apart", logging={"driver": "journald"})
     story.deploy("fleet", {"services": {"web": both, "apart": own}})
     before = story.containers("fleet-")
@@ -234,7 +236,7 @@ def test_all_services_of_a_host_log_to_what_fleet_yaml_names_unless_they_say_oth
             story.ends(commit, "success")
             after = story.containers("fleet-")
             assert before.keys() & after.keys() == {name for name in before if "-apart-" in name}
-            lines = {line["short_message"]: line for line in _of_app(gelf, "fleet", 2)}
+            lines = _of_app(gelf, "fleet", {"there", "broken"})
         finally:
             story.ends(story.merge({"fleet.yaml": None}, "Log to the journal again"), "success")
     if os.environ.get("ACCEPT"):
@@ -251,13 +253,20 @@ def test_all_services_of_a_host_log_to_what_fleet_yaml_names_unless_they_say_oth
 CHUNK = b"\x1e\x0f"  # how a part of a line begins, as GELF has it
 
 
-def _of_app(gelf: socket.socket, app: str, number: int) -> list[dict[str, Any]]:
-    lines: list[dict[str, Any]] = []
-    while len(lines) < number:
-        if (sent := gelf.recv(65536)).startswith(CHUNK):  # a long line of another service
-            continue
-        line = json.loads(sent)
-        lines += [line] if line.get("_io.gitops-mvd.app") == app else []
+def _of_app(gelf: socket.socket, app: str, messages: set[str]) -> dict[str, dict[str, Any]]:
+    """A line of the app with each of these messages."""
+    lines: dict[str, dict[str, Any]] = {}
+
+    def take() -> bool:
+        if not (sent := gelf.recv(65536)).startswith(CHUNK):  # which is of a long line of another service
+            line = json.loads(sent)
+            if line.get("_io.gitops-mvd.app") == app:
+                lines[line["short_message"]] = line
+        return lines.keys() >= messages
+
+    deadline = time.monotonic() + 60
+    while not take():
+        assert time.monotonic() < deadline, f"{sorted(lines)} came, not {sorted(messages)}"
     return lines
 
 
