@@ -10,13 +10,14 @@ import ipaddress
 import posixpath
 import re
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
+from gitops_mvd.core.compose import Endpoint
 from gitops_mvd.core.errors import Lacking, MvdError, NotNow, StepFailed
 from gitops_mvd.docker.answers import SERVICE
 from gitops_mvd.docker.client import Engine
-from gitops_mvd.docker.types import DeviceRequest, InspectedContainer, ListedNetwork, PathStat
+from gitops_mvd.docker.types import DeviceRequest, InspectedContainer, ListedNetwork, ListedPool, PathStat
 
 DIRECTORY, LINK = 1 << 31, 1 << 27  # Go's bits of a file mode
 EXECUTABLE = 0o111
@@ -42,6 +43,18 @@ Outside = Callable[..., str]
 """Runs a program on the host, outside of any sandbox, and returns what it prints; "" if that cannot be."""
 
 
+def refuse_addresses(engine: Engine, service: str, joined: Mapping[str, Endpoint]) -> None:
+    """Raise StepFailed for an address that is of no subnet of its network, before a container is made.
+
+    Docker 25 and newer make none with it, and say so without the key.
+    """
+    for name, endpoint in joined.items():
+        asked = {key: address for key in ADDRESS_KEYS.values() if (address := endpoint.get(key))}
+        if asked and (network := engine.network(name)):
+            for key, address in asked.items():
+                _raise_first(service, _of_subnets(f"networks.{name}.{key}", str(address), network))
+
+
 class Possible:
     """Refuses containers that were created and cannot start."""
 
@@ -52,10 +65,7 @@ class Possible:
     def refuse(self, container: InspectedContainer) -> None:
         """Raise StepFailed or NotNow for the first thing that its start would fail of, and Unavailable."""
         service = (container["Config"]["Labels"] or {}).get(SERVICE) or container["Name"].lstrip("/")
-        for key, error, message, hint in self._refusals(container):
-            refused = error(f"{service}: {key}: {message}", hint)
-            refused.service = service
-            raise refused
+        _raise_first(service, self._refusals(container))
 
     def _refusals(self, container: InspectedContainer) -> Iterator[Refusal]:
         if container["HostConfig"].get("Runtime", "") in PLAIN_RUNTIMES:
@@ -194,6 +204,13 @@ class _Files:
         return any(path == mount or path.startswith(f"{mount.rstrip('/')}/") for mount in self._mounts)
 
 
+def _raise_first(service: str, refusals: Iterable[Refusal]) -> None:
+    for key, error, message, hint in refusals:
+        refused = error(f"{service}: {key}: {message}", hint)
+        refused.service = service
+        raise refused
+
+
 def _of_program(key: str, program: str, files: _Files, container: InspectedContainer) -> Iterator[Refusal]:
     """Is the program there, as the kernel or the search of $PATH would find it?"""
     config = container["Config"]
@@ -245,17 +262,24 @@ def _of_ulimits(container: InspectedContainer) -> Iterator[Refusal]:
             yield "ulimits", StepFailed, message, "lower it, or raise fs.nr_open on the host"
 
 
-def _of_address(key: str, address: str, network: ListedNetwork, own: InspectedContainer) -> Iterator[Refusal]:
-    pools = [pool for pool in network["IPAM"]["Config"] or () if pool.get("Subnet")]
+def _pools(network: ListedNetwork) -> list[ListedPool]:
+    return [pool for pool in network["IPAM"]["Config"] or () if pool.get("Subnet")]
+
+
+def _of_subnets(key: str, address: str, network: ListedNetwork) -> Iterator[Refusal]:
     try:
         wanted = ipaddress.ip_address(address)
-        subnets = [ipaddress.ip_network(pool["Subnet"], strict=False) for pool in pools]
+        subnets = [ipaddress.ip_network(pool["Subnet"], strict=False) for pool in _pools(network)]
     except ValueError:  # a driver of somebody else may have addresses of its own
         return
     same = [subnet for subnet in subnets if subnet.version == wanted.version]
     if same and not any(wanted in subnet for subnet in same):
         yield key, StepFailed, f"{address} is not in {', '.join(map(str, same))}", "take an address of the network"
-    if any(pool.get("Gateway", "").partition("/")[0] == address for pool in pools):
+
+
+def _of_address(key: str, address: str, network: ListedNetwork, own: InspectedContainer) -> Iterator[Refusal]:
+    yield from _of_subnets(key, address, network)
+    if any(pool.get("Gateway", "").partition("/")[0] == address for pool in _pools(network)):
         yield key, StepFailed, f"{address} is the gateway of the network", "take another address of it"
     for id, other in (network.get("Containers") or {}).items():
         held = {other["IPv4Address"].partition("/")[0], other["IPv6Address"].partition("/")[0]}

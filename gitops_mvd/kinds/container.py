@@ -20,6 +20,7 @@ from gitops_mvd.docker.answers import label, port_of
 from gitops_mvd.docker.claims import claims
 from gitops_mvd.docker.create import Place, endpoint_body, request, seccomp_profiles, too_new
 from gitops_mvd.docker.ownership import by_own_name, name_of
+from gitops_mvd.docker.possible import refuse_addresses
 from gitops_mvd.docker.types import ListedContainer
 from gitops_mvd.kinds import Tools
 from gitops_mvd.secrets.store import as_text
@@ -113,6 +114,7 @@ class Containers:
         if why := too_new(service.run, api):
             raise StepFailed(f"{who}: {why}, and this is Docker {self._engine.info()['ServerVersion']}")
         check_folders(self._tools.folders, wanted.app, service)
+        refuse_addresses(self._engine, service.name, service.endpoints(wanted.app))
         place = Place(
             files=str(self._tools.files / service.instances(wanted.app)[0]),
             folders=str(self._tools.folders),

@@ -182,9 +182,14 @@ class Systemd:
         self.reload()
 
     def disable(self, names: Iterable[str]) -> None:
-        """Have these units no longer started at boot; one that does not exist is not."""
+        """Have these units no longer started at boot; systemd 257 refuses one that does not exist, and so is not."""
         with asking_systemd("disable units", self._within) as manager:
-            manager.call("DisableUnitFiles", "asb", (list(names), False))
+            for name in names:
+                try:
+                    manager.call("DisableUnitFiles", "asb", ([name], False))
+                except CallRefused as refused:
+                    if refused.name not in NO_SUCH_UNIT:
+                        raise
 
     def start(self, names: Iterable[str]) -> None:
         """Start units and wait.  Raises StepFailed for units that cannot be started, Unavailable amid a disruption.

@@ -218,11 +218,13 @@ _WAIT = 'docker start "$id" >/dev/null || exit; code=$(docker wait "$id") || cod
 _PROCESS = "/run/containerd/io.containerd.runtime.v2.task/moby/$id/init.pid"
 
 # What an engine that takes the container for ended knows nothing of: its shim, and what still runs below it, as after a
-# containerd that was killed amid a start.  As long as it is there, the engine cannot start the container again.
+# containerd that was killed amid a start.  As long as it is there, the engine cannot start the container again.  What
+# containerd itself has begun to clean up with, by the same program, comes to its own end.
 _END_LEFT = """\\
     left() { [ "$(docker inspect --format "{{.State.Running}}" "$id")" = false ] || return; \\
         for at in /proc/[0-9]*; do read -r is <"$at/comm" && case $is in containerd-shim*) \\
-        grep -qs "$id" "$at/cmdline" && kill -KILL $(cat "$at"/task/*/children) "${at#/proc/}";; esac; \\
+        grep -qs "$id" "$at/cmdline" && ! grep -qsz "^delete$" "$at/cmdline" \\
+        && kill -KILL $(cat "$at"/task/*/children) "${at#/proc/}";; esac; \\
         done; } 2>/dev/null; \\
 """
 

@@ -664,7 +664,8 @@ def test_without_a_bus_systemd_is_unavailable(server: Server, monkeypatch: pytes
             ask()
 
 
-def test_a_unit_that_is_not_there_is_stopped_but_can_not_be_started(server: Server) -> None:
+def test_a_unit_that_is_not_there_is_stopped_and_disabled_but_can_not_be_started(server: Server) -> None:
+    server.systemd.disable(["mvd-no-such.service"])
     assert server.systemd.stop(["mvd-no-such.service"], within=5) == {"mvd-no-such.service": "done"}
     with pytest.raises(StepFailed, match=r"could not start mvd-no-such\.service: .* not found"):
         server.systemd.start(["mvd-no-such.service"])

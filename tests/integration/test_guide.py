@@ -108,8 +108,8 @@ def test_a_page_can_be_followed(newcomer: Newcomer, page: str) -> None:
     assert [words for words in PRINTED.get(page, ()) if words not in printed] == []
     if page == LAST:
         assert newcomer.server.exec("systemctl", "is-active", "gitops-mvd", check=False).out.strip() == "inactive"
-        running = newcomer.server.exec("docker", "ps", "--format", "{{.Names}}").out
-        assert "mvd-shop-db" in running
-        assert "mvd-hello-web" not in running
+        containers = newcomer.server.exec("docker", "ps", "--all", "--format", "{{.Names}}").out.split()
+        assert [name for name in containers if name.startswith("mvd-")] == []
+        assert "shop_data" in newcomer.server.exec("docker", "volume", "ls", "--quiet").out.split()
     else:
         newcomer.server.exec("mvd", "sync", timeout=120)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from gitops_mvd.core.errors import NotNow, StepFailed, Unavailable
-from gitops_mvd.docker.possible import DIRECTORY, LINK, Possible
+from gitops_mvd.docker.possible import DIRECTORY, LINK, Possible, refuse_addresses
 
 FILE, PROGRAM = 0o644, 0o755
 NOT_A_DIRECTORY = "mount /srv:/etc/passwd, flags: 0x5000: not a directory"
@@ -228,6 +228,16 @@ def test_an_address_is_a_free_one_of_its_network(address: str, error: type[StepF
         refuse(one, engine)
     assert type(caught.value) is error
     return None
+
+
+def test_an_address_of_no_subnet_is_refused_before_a_container_is_made() -> None:
+    engine: Any = Engine()
+    engine.networks = {"front": {"IPAM": {"Config": [{"Subnet": "10.7.0.0/24"}]}}}
+    refuse_addresses(engine, "web", {"back": {"ipv4_address": "10.9.0.9"}, "front": {"ipv4_address": "10.7.0.9"}})
+    told = "web: networks.front.ipv4_address: 10.9.0.9 is not in 10.7.0.0/24"
+    with pytest.raises(StepFailed, match=told) as caught:
+        refuse_addresses(engine, "web", {"front": {"ipv4_address": "10.9.0.9"}})
+    assert caught.value.service == "web"
 
 
 def test_addresses_of_another_driver_are_not_judged() -> None:

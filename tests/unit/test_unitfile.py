@@ -61,7 +61,8 @@ def test_the_whole_unit_of_a_routed_service():
         "ExecStart=:/bin/sh -c '\\\n"
         '    left() { [ "$(docker inspect --format "{{.State.Running}}" "$id")" = false ] || return; \\\n'
         '        for at in /proc/[0-9]*; do read -r is <"$at/comm" && case $is in containerd-shim*) \\\n'
-        '        grep -qs "$id" "$at/cmdline" && kill -KILL $(cat "$at"/task/*/children) "${at#/proc/}";; esac; \\\n'
+        '        grep -qs "$id" "$at/cmdline" && ! grep -qsz "^delete$" "$at/cmdline" \\\n'
+        '        && kill -KILL $(cat "$at"/task/*/children) "${at#/proc/}";; esac; \\\n'
         "        done; } 2>/dev/null; \\\n"
         '    parent() { while read -r key of; do [ "$key" != PPid: ] || return 0; done; return 1; } \\\n'
         '        2>/dev/null <"/proc/$1/status"; \\\n'
