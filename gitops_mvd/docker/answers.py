@@ -108,7 +108,7 @@ MEANINGS: Sequence[tuple[re.Pattern[str], type[MvdError], str]] = [
         (  # what an engine or its containerd has of an earlier start, or says as it goes down and comes back
             r"transaction .*is destructive|\bid already in use|ttrpc: closed|transport is closing"
             "|shim .*(exited|closed)|grpc: |containerd.*(connection refused|not running)"
-            "|failed to (start|create) shim: (context|id)",
+            "|failed to (start|create) shim: (context|id|mkdir .*file exists)",
             NotNow,
             "the engine is not itself: systemctl status docker containerd",
         ),
