@@ -248,6 +248,15 @@ def label(container: ListedContainer, name: str) -> str:
     return container["Labels"].get(LABEL + name, "")
 
 
+def has_lost_networks(container: ListedContainer) -> bool:
+    """Does it run on none of the networks that it belongs to?
+
+    So Docker 26 leaves one if it goes down amid its start, containerd goes on with that, and it is started again.
+    """
+    networks = (container["NetworkSettings"]["Networks"] or {}).values()
+    return container["State"] == "running" and bool(networks) and not any(it["EndpointID"] for it in networks)
+
+
 def port_of(container: ListedContainer) -> int:
     """The host port of a routed instance, or 0."""
     port = label(container, "port")

@@ -30,7 +30,7 @@ from gitops_mvd.core.model import (
 from gitops_mvd.core.redact import redact, secrets_of
 from gitops_mvd.core.specs import UnitSpec, service_of, unit_spec
 from gitops_mvd.docker.aliases import Aliases
-from gitops_mvd.docker.answers import label, port_of, refused_start
+from gitops_mvd.docker.answers import has_lost_networks, label, port_of, refused_start
 from gitops_mvd.docker.command_line import equivalent, rejoins
 from gitops_mvd.docker.create import Place
 from gitops_mvd.docker.fit import client
@@ -132,22 +132,25 @@ class Units:
         return managed(chain.from_iterable(listings))
 
     def _is_lost(self, name: str, unit: Unit | None, container: ListedContainer | None) -> bool:
-        """Does a unit run without its container?  It may follow one that an engine lost, or run another command.
+        """Does a unit run without its container, or that without its networks?
 
-        Both must have been so for a while, as one of them is a moment ahead of the other.
+        It may follow one that an engine lost, or run another command.  Both must have been so for a while, as one of
+        them is a moment ahead of the other.  What has not ended is left alone if it may be something that is run once.
         """
         if container is None or unit is None or (unit.active, unit.sub) != ("active", "running"):
             return False
-        never_started = container["State"] == "created"
-        if container["State"] not in ENDED or (never_started and _follows(container) != SYSTEMD):
+        if container["State"] not in ENDED and not has_lost_networks(container):
+            return False
+        has_ended = container["State"] in ("exited", "dead")
+        if not has_ended and _follows(container) != SYSTEMD:
             return False
         phase = self._systemd.phase(f"{name}.service")
         if not phase or phase.active != "active" or time.monotonic() - phase.changed < LOST_AFTER_SECONDS:
             return False
+        if not has_ended:
+            return True
         ended = self._engine.instance(name)
-        return never_started or bool(
-            ended and ended.finished and time.time() - unix_time(ended.finished) >= LOST_AFTER_SECONDS
-        )
+        return bool(ended and ended.finished and time.time() - unix_time(ended.finished) >= LOST_AFTER_SECONDS)
 
     # ---- changing ----------------------------------------------------------------------------------------------------
 

@@ -11,12 +11,13 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from gitops_mvd.core.errors import NotNow, StepFailed, Unavailable
-from gitops_mvd.core.model import STAGED, App, Change, Instance, Resource, Service, Update
+from gitops_mvd.core.model import LOST, RUNNING, STAGED, App, Change, Instance, Resource, Service, Update
 from gitops_mvd.core.specs import Unnamed, service_of
 from gitops_mvd.daemon.mailbox import Interruptible
 from gitops_mvd.docker.client import Engine
@@ -25,7 +26,7 @@ from gitops_mvd.kinds import Tools
 from gitops_mvd.kinds.config import Configs
 from gitops_mvd.kinds.container import Containers
 from gitops_mvd.kinds.network import Networks
-from gitops_mvd.kinds.unit import Units
+from gitops_mvd.kinds.unit import LOST_AFTER_SECONDS, Units
 from gitops_mvd.secrets.store import Secrets
 from gitops_mvd.systemd.client import Systemd
 from gitops_mvd.systemd.unit import STARTED_FOLDER
@@ -191,33 +192,81 @@ def test_what_was_just_started_is_followed_without_asking_the_engine_once_more(s
         asked.unlink()
 
 
-LEAVE = """
+STARTED_BY_NOBODY = """
+mkdir /tmp/left
+docker export NAME | tar -x -C /tmp/left
 systemctl stop docker.socket docker
 as_docker="--cpu-shares=0 --runc-root /run/docker/runtime-runc"
 ctr --namespace moby run --detach $as_docker --rootfs /tmp/left ID /bin/sleep 1000 </dev/null
+"""
+FORGOTTEN_BY_CONTAINERD = """
 systemctl stop containerd
 rm -r /run/containerd/io.containerd.runtime.v2.task/moby/ID
 systemctl start containerd
 ctr --namespace moby containers rm ID
-systemctl start docker
 """
+
+
+@contextmanager
+def left(server: Server, *then: str) -> Iterator[Instance]:
+    """An instance that is stopped, and what a start that its engine knows nothing of has left, with what came then."""
+    there = server.started(server.service(restart="always"))
+    script = "".join([STARTED_BY_NOBODY, *then, "systemctl start docker"])
+    try:
+        shell(f"systemctl stop {there.name}")
+        shell(script.replace("ID", there.id).replace("NAME", there.name))
+        yield there
+    finally:
+        shell("rm -rf /tmp/left; systemctl start docker")
+
+
+@contextmanager
+def without_live_restore() -> Iterator[None]:
+    """While the block lasts, Docker takes all containers along, and looks for none when it comes back."""
+    file = Path("/etc/docker/daemon.json")
+    before = file.read_text()
+    file.write_text(json.dumps({**json.loads(before), "live-restore": False}))
+    shell("systemctl reload docker")
+    try:
+        yield
+    finally:
+        file.write_text(before)
+        shell("systemctl start docker; systemctl reload docker")
 
 
 def test_what_an_earlier_start_has_left_does_not_keep_a_container_from_its_start(server: Server) -> None:
     """As a containerd that is killed amid a start leaves it: a shim and a process that the engine knows nothing of."""
-    there = server.started(server.service(restart="always"))
-    id = shell(f"docker inspect --format '{{{{.Id}}}}' {there.name}")
-    shell(f"systemctl stop {there.name}; mkdir /tmp/left; docker export {there.name} | tar -x -C /tmp/left")
-    try:
-        shell(LEAVE.replace("ID", id))
-        left = int(shell(f"pgrep --full '^\\S*containerd-shim.*{id}'"))
+    with left(server, FORGOTTEN_BY_CONTAINERD) as there:
+        pattern = f"'^\\S*containerd-shim.*{there.id}'"
+        shim = int(shell(f"pgrep --full {pattern}"))
         shell(f"systemctl start --no-block {there.name}")
         wait_for(lambda: sub_state(server, there) == "running" and server.instance(there).state == "running")
         assert pid(there.name) == int(shell(f"ps -o ppid= -p {server.instance(there).pid}"))
-        assert shell(f"pgrep --full --count '^\\S*containerd-shim.*{id}'") == "1"
-        assert shell(f"readlink /proc/{left}/exe || echo gone") == "gone"
-    finally:
-        shell("rm -rf /tmp/left")
+        assert shell(f"pgrep --full --count {pattern}") == "1"
+        assert shell(f"readlink /proc/{shim}/exe || echo gone") == "gone"
+
+
+def test_a_container_that_runs_on_none_of_its_networks_is_started_anew(server: Server) -> None:
+    """As Docker 26 leaves it that goes down amid a start, if the container is started again while containerd has it."""
+    with without_live_restore(), left(server) as there:
+        shell(f"systemctl start --no-block {there.name}")
+
+        well_since = 0.0
+
+        def stays_well() -> bool:
+            """For longer than it takes to see that it is not: as it comes and goes, it looks well for a moment."""
+            nonlocal well_since
+            [unit] = server.observed()
+            if unit.spec["state"] == LOST:
+                [wanted] = server.units.wanted(App("units", (server.made[-1],)))
+                server.units.apply([Change(unit, wanted)])
+            now = server.instance(there)
+            is_well = unit.spec["state"] == RUNNING and now.state == "running" and now.ip
+            well_since = (well_since or time.monotonic()) if is_well else 0.0
+            return bool(is_well) and time.monotonic() - well_since > LOST_AFTER_SECONDS + 2
+
+        wait_for(stays_well, within=90)
+        assert pid(there.name) == int(shell(f"ps -o ppid= -p {server.instance(there).pid}"))
 
 
 @pytest.mark.parametrize("restart", ["always", "on-failure", "on-failure:3"])

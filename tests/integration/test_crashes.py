@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from tests.integration.stories import DAEMON, HEALTH, Story, eventually, manifest, routed
-from tests.lab import images, service
+from tests.lab import service
 from tests.lab.lab import Lab
 from tests.lab.server import VENV
 
@@ -31,14 +31,10 @@ SEED = "MVD_TEST_SEED"  # set this in the environment to have an engine go as it
 
 @pytest.fixture(scope="module")
 def story(lab: Lab) -> Iterator[Story]:
-    """A server of our own; every test has an app of its own beside one that stays, as the last one is not removed.
-
-    It is Debian 12: with Docker 26.1, an engine that goes amid a start was seen to come back with a container that runs
-    and has no address.  A deploy then waits, and nothing puts that right yet.
-    """
+    """A server of our own; every test has an app of its own beside one that stays, as the last one is not removed."""
     repository = lab.forge.create("acme/crashes")
     repository.commit({"README.md": "Crashes\n"}, "Begin")
-    server = lab.server("crashes", release=images.release("debian12"))
+    server = lab.server("crashes")
     story = Story.set_up(lab, server, repository)
     image = lab.registry.push("steady", "1", service.web("steady", "1"))
     story.deploy("steady", {"services": {"web": routed(image, "/steady")}})

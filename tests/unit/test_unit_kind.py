@@ -405,6 +405,24 @@ def test_a_unit_that_has_run_for_a_while_without_its_container_is_started_anew(s
     assert server.observed() == [unit]
 
 
+def test_a_container_that_runs_on_none_of_its_networks_is_lost_unless_it_is_run_once(server: Server) -> None:
+    unit = server.wanted()
+    server.apply(None, unit)
+    networks = {"front": {"IPAMConfig": None, "EndpointID": "", "IPAddress": ""}}
+    there = {**server.there[0], "State": "running", "NetworkSettings": {"Networks": networks}}
+    server.active, server.there = {unit.name}, [there]
+    server.active_for = 1.0
+    assert server.observed() == [unit], "it has only just started"
+    server.active_for = 1000.0
+    assert [it.spec["state"] for it in server.observed()] == [LOST]
+    server.there = [{**there, "NetworkSettings": {"Networks": {**networks, "back": {"EndpointID": "e2"}}}}]
+    assert server.observed() == [unit], "it is on one of them"
+    server.there = [{**there, "NetworkSettings": {"Networks": {}}}]
+    assert server.observed() == [unit], "it has those of another container"
+    server.there = [{**there, "Labels": {**there["Labels"], "io.gitops-mvd.follows": "client"}}]
+    assert LOST not in [it.spec["state"] for it in server.observed()]
+
+
 def test_a_unit_that_starts_what_it_no_longer_says_is_stopped_first(server: Server) -> None:
     unit = server.wanted()
     server.apply(None, unit)
