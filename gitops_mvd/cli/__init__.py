@@ -8,6 +8,7 @@ output     colours, JSON, times        server    settings, and what they connect
 completion what shells complete        checks    those of `mvd doctor`              adoption  what `mvd adopt` does
 log_lines  the daemon's log as text    ecs       ... as JSON of the Elastic Common Schema
 starter    what `mvd init` writes      machine   those about this machine           finding   what one found
+packaged   the Debian package          manual    the pages of `mvd docs`
 
 Each module is imported when its command is called.  Those that ask the daemon import `api` and `core` alone: what looks
 without it (Docker, Git, HTTP, settings) is imported inside the command.

@@ -35,10 +35,9 @@ def pages(context: click.Context, parameter: click.Parameter, incomplete: str) -
 
 def schemas(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
     """The JSON Schemas that begin so."""
-    from importlib import resources
+    from gitops_mvd.cli.schema import known
 
-    names = (Path(file.name) for file in resources.files("gitops_mvd.schemas").iterdir())
-    return sorted(it.stem for it in names if it.suffix == ".json" and it.stem.startswith(incomplete))
+    return sorted(name for name in known() if name.startswith(incomplete))
 
 
 def _names(context: click.Context) -> Iterator[str]:

@@ -18,8 +18,9 @@ from typing import Any, TypeVar
 import click
 
 from gitops_mvd import forges
-from gitops_mvd.cli.starter import AS_APP, KONG, NO_FORGE, NONE, Answers, files, next_steps, pipeline_of
+from gitops_mvd.cli.starter import AS_APP, FORGES, KONG, NO_FORGE, NONE, Answers, files, next_steps, pipeline_of
 from gitops_mvd.core.errors import ManifestError, MvdError
+from gitops_mvd.core.text import without_login
 
 IMAGE, PORT = "nginx:1.28-alpine", 80
 GIT_SECONDS = 10.0
@@ -30,7 +31,7 @@ Answer = TypeVar("Answer")
 
 @click.command(epilog="Example: mvd init config --forge github --host web-1")
 @click.argument("folder", default=".", type=click.Path(file_okay=False, path_type=Path))
-@click.option("--forge", type=click.Choice([*forges.kinds(), NO_FORGE]), help="Where it is pushed to; decides the CI.")
+@click.option("--forge", type=click.Choice(FORGES), help="Where it is pushed to; decides the CI.")
 @click.option("--package", metavar="ADDRESS", help="Where that CI gets gitops-mvd: git+https://..., or a wheel.")
 @click.option("--host", "hosts", multiple=True, metavar="NAME", help="The name of a server, once for each.")
 @click.option("--app", default="hello", show_default=True, metavar="NAME", help="The name of the first app.")
@@ -60,8 +61,7 @@ def init(
     if asks and None in (forge, image, port, kong, *([] if hosts else [None])) and not sys.stdin.isatty():
         raise MvdError("there is no terminal to ask at", "--yes takes the defaults of what no option says")
     origin = _origin(folder)
-    known = forges.locate(origin).kind or forges.likely(origin)
-    forge = _asked(asks, forge, "Forge", known or NO_FORGE, click.Choice([*forges.kinds(), NO_FORGE]))
+    forge = _asked(asks, forge, "Forge", forges.likely(origin) or NO_FORGE, click.Choice(FORGES))
     if package is not None and not pipeline_of(forge):
         raise MvdError(f"--package is for the CI of a forge, and --forge {forge} has none")
     if pipeline_of(forge):
@@ -115,7 +115,7 @@ def _came_from() -> str:
         told = json.loads(metadata.distribution("gitops-mvd").read_text("direct_url.json") or "{}")
     except metadata.PackageNotFoundError:  # run from a folder
         return ""
-    url = _without_login(str(told.get("url", "")))
+    url = without_login(str(told.get("url", "")))
     if commit := told.get("vcs_info", {}).get("commit_id"):
         return f"git+{url}@{commit}"
     if url.startswith("file://") and "dir_info" in told:
@@ -128,7 +128,7 @@ def _came_from() -> str:
 def _origin(folder: Path) -> str:
     """The address that a clone is pushed to, without a login; "" for what is no clone."""
     is_clone = (folder / ".git").exists()  # and no folder of somebody else's
-    return _without_login(_git(folder, "config", "--get", "remote.origin.url")) if is_clone else ""
+    return without_login(_git(folder, "config", "--get", "remote.origin.url")) if is_clone else ""
 
 
 def _git(folder: Path, *words: str) -> str:
@@ -139,10 +139,6 @@ def _git(folder: Path, *words: str) -> str:
         ended = run(["git", "-C", str(folder), *words], os.environ, Limits(GIT_SECONDS))
         return ended.output.decode(errors="replace").strip() if ended.status == 0 else ""
     return ""
-
-
-def _without_login(url: str) -> str:
-    return re.sub(r"^(https?://)[^/@]*@", r"\1", url)
 
 
 def _check(made: Mapping[str, str]) -> None:

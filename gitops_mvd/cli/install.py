@@ -20,6 +20,7 @@ from gitops_mvd.api.endpoints import ACTORS, READERS
 from gitops_mvd.cli.doctor import findings, show
 from gitops_mvd.cli.output import in_a_line
 from gitops_mvd.cli.packaged import drop_in, drop_in_text, is_packaged
+from gitops_mvd.cli.starter import FORGES, NO_FORGE
 from gitops_mvd.config import settings
 from gitops_mvd.core.errors import ManifestError, MvdError, Unavailable
 
@@ -55,7 +56,6 @@ OPTIONAL = {  # the keys that are written if they are said, and what stands in t
     "kong": '#kong: {admin: "http://127.0.0.1:8001", proxy: "http://127.0.0.1:8000"}',
     "forge": "#forge: {kind: gitea}",
 }
-NO_FORGE = "none"
 SETTINGS_FILE = Path("/etc/gitops-mvd/config.yaml")  # which the unit of the package reads
 FOLDERS_OF_APPS = "/srv"  # which the unit allows anyway
 STOP_SECONDS = 90.0  # longer than TimeoutStopSec= of the unit
@@ -84,7 +84,7 @@ class Said:
 @click.option("--host", metavar="NAME", help="The name of this server in fleet.yaml; its host name if left out.")
 @click.option("--token-file", metavar="FILE", help="The file with a token for the repository and its statuses.")
 @click.option("--insecure", is_flag=True, default=None, help="Send the token over plain http, on a private network.")
-@click.option("--forge", type=click.Choice([*forges.kinds(), NO_FORGE]), help="Where commit statuses go.")
+@click.option("--forge", type=click.Choice(FORGES), help="Where commit statuses go.")
 @click.option("--forge-url", metavar="URL", help="Its API, if the repository's address does not tell.")
 @click.option("--kong", is_flag=False, flag_value=ADMIN, metavar="URL", help=f"Kong's Admin API; {ADMIN} without URL.")
 @click.option("--web", is_flag=True, help="Also the page, a service of its own (`mvd web`).")
@@ -206,7 +206,7 @@ def _forge(said: Said, repository: str) -> dict[str, str] | None:
     if not said.token_file:
         raise MvdError("a forge takes statuses only with a token", "name its file: --token-file FILE")
     known = forges.locate(repository).kind
-    kind = said.forge or known or forges.likely(repository)
+    kind = said.forge or forges.likely(repository)
     if not kind:
         hint = f"--forge {'|'.join(forges.kinds())}, or --forge {NO_FORGE} for no commit statuses"
         raise MvdError(f"{repository} does not tell which forge it is", hint)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import json
 import os
-import re
 import shutil
 import socket
 import sys
@@ -21,6 +20,7 @@ from gitops_mvd.cli.output import counted, how_long
 from gitops_mvd.config.settings import Settings, secret_files
 from gitops_mvd.core.addresses import split_url
 from gitops_mvd.core.errors import Unavailable
+from gitops_mvd.core.text import without_login
 from gitops_mvd.forges.api.address import Address
 
 if TYPE_CHECKING:
@@ -76,8 +76,9 @@ def _web_proxy(info: EngineInfo) -> Iterator[Finding]:
     own = urllib.request.getproxies()
     if not (proxy := own.get("https") or own.get("http")):
         return
+    shown = without_login(proxy if "://" in proxy else f"http://{proxy}")
     but = f", but not {own['no']}" if own.get("no") else ""
-    yield Finding("web proxy", "ok", f"Git and the forge are asked through {_without_login(proxy)}{but}")
+    yield Finding("web proxy", "ok", f"Git and the forge are asked through {shown}{but}")
     if not (info.get("HttpsProxy") or info.get("HttpProxy")):
         hint = f'Set "proxies" in {DAEMON_JSON}, and restart Docker'
         yield Finding("web proxy", "warn", "Docker has none, so it asks registries directly", hint)
@@ -181,7 +182,3 @@ def _is_open(file: str) -> bool:
     """May any user of this machine read that file?"""
     path = Path(file).resolve()
     return bool(path.stat().st_mode & 0o004) and all(folder.stat().st_mode & 0o001 for folder in path.parents)
-
-
-def _without_login(url: str) -> str:
-    return re.sub(r"//[^/@]*@", "//", url)

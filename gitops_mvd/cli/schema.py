@@ -18,18 +18,18 @@ def schema(name: str) -> int:
 
     How an editor uses them: mvd docs manifest.
     """
-    known = _schemas()
+    schemas = known()
     if not name:
-        for known_name, file in sorted(known.items()):
+        for known_name, file in sorted(schemas.items()):
             click.echo(f"{known_name:<8} {json.loads(file.read_text(encoding='utf-8'))['title']}")
         return 0
-    if name not in known:
-        raise click.UsageError(f"no such schema: {name}. Schemas: {', '.join(sorted(known))}")
-    click.echo(known[name].read_text(encoding="utf-8"), nl=False)
+    if name not in schemas:
+        raise click.UsageError(f"no such schema: {name}. Schemas: {', '.join(sorted(schemas))}")
+    click.echo(schemas[name].read_text(encoding="utf-8"), nl=False)
     return 0
 
 
-def _schemas() -> dict[str, Traversable]:
+def known() -> dict[str, Traversable]:
     """The schemas in the package, by name."""
     folder = resources.files("gitops_mvd.schemas")
     return {file.name.removesuffix(".json"): file for file in folder.iterdir() if file.name.endswith(".json")}

@@ -14,6 +14,7 @@ from gitops_mvd.cli.output import in_a_line
 NONE, PRESENT, AS_APP = "none", "present", "app"
 KONG = (NONE, PRESENT, AS_APP)
 NO_FORGE = "none"
+FORGES = (*forges.kinds(), NO_FORGE)
 PUBLISHED = 8080  # the port of the server by which the first app is reached without Kong
 SCHEMAS = ("compose", "fleet", "kong")
 RENOVATE = {"$schema": "https://docs.renovatebot.com/renovate-schema.json", "extends": ["config:recommended"]}
@@ -118,7 +119,7 @@ def next_steps(answers: Answers, folder: str, repository: str) -> Iterator[str]:
         words += ["--token-file", "/etc/gitops-mvd/token"]
         if repository.startswith("http://"):
             words += ["--insecure"]
-        if (forges.locate(repository).kind or forges.likely(repository)) != answers.forge:
+        if forges.likely(repository) != answers.forge:
             words += ["--forge", answers.forge]
     if answers.kong != NONE:
         words += ["--kong"]

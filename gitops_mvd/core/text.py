@@ -42,6 +42,14 @@ def without_colours(text: str) -> str:
     return _STEERING.sub("", text) if "\x1b" in text else text
 
 
+_LOGIN = re.compile(r"^((?!ssh:)[\w+.-]+://)[^/]*@")
+
+
+def without_login(url: str) -> str:
+    """`url` without the user and password, or the token, in front of its host; one of ssh keeps its user."""
+    return _LOGIN.sub(r"\1", url)
+
+
 def first_words(text: str, most: int = 200) -> str:
     """The beginning of an answer, which may as well be a page of HTML."""
     return " ".join(re.sub(r"<[^<>]*>", " ", text[:LONGEST_TEXT]).split())[:most]

@@ -119,7 +119,9 @@ def locate(url: str, kind: str = "") -> Origin:
 
 
 def likely(url: str) -> str:
-    """The kind that a server of one's own has in its name, as `gitea.example.com` does; "" if it has none."""
+    """The kind that the address tells, or that a server of one's own has in its name, as `gitea.example.com`; or ""."""
+    if kind := locate(url).kind:
+        return kind
     address = Address.of(url)
     labels = set(address.name.split(".")) if address else set()
     return next((kind for kind in known() if {kind, kind.removesuffix("-dc")} & labels), "")

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import pty
 import subprocess
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -44,6 +47,24 @@ class Terminal:
         """Change settings; None removes one."""
         changed = {**yaml.safe_load(self.config.read_text()), **settings}
         self.config.write_text(yaml.safe_dump({key: value for key, value in changed.items() if value is not None}))
+
+
+def on_a_terminal(*words: str, at: Path | None = None, typed: str = "", env: Mapping[str, str] = os.environ) -> str:
+    """What `mvd` shows to a person at a terminal, who types that; it ends with 0."""
+    ours, theirs = pty.openpty()
+    mvd = [sys.executable, "-m", "gitops_mvd", *words]
+    with subprocess.Popen(mvd, stdin=theirs, stdout=theirs, stderr=theirs, cwd=at, env=env) as process:
+        os.close(theirs)
+        os.write(ours, typed.encode())
+        shown = b""
+        try:
+            while more := os.read(ours, 65536):
+                shown += more
+        except OSError:  # so a terminal of Linux says that nobody holds it any more
+            pass
+        os.close(ours)
+    assert process.returncode == 0, shown
+    return shown.decode()
 
 
 @dataclass

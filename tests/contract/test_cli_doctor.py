@@ -94,9 +94,10 @@ def test_a_web_proxy_is_shown_without_its_login_and_compared_with_that_of_docker
     newcomer: Newcomer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert lines(newcomer, "web proxy") == []
-    monkeypatch.setenv("https_proxy", "http://me:geheim@proxy.acme.example:3128")
-    own, of_docker = lines(newcomer, "web proxy")
-    assert own == "ok web proxy: Git and the forge are asked through http://proxy.acme.example:3128, but not *"
+    for login in ("http://me:geheim", "http://me:ge@heim", "me:geheim"):
+        monkeypatch.setenv("https_proxy", f"{login}@proxy.acme.example:3128")
+        own, of_docker = lines(newcomer, "web proxy")
+        assert own == "ok web proxy: Git and the forge are asked through http://proxy.acme.example:3128, but not *"
     assert of_docker.startswith("warn web proxy: Docker has none, so it asks registries directly")
     newcomer.engine["/info"] = {**newcomer.engine["/info"], "HttpsProxy": "http://proxy.acme.example:3128"}
     assert lines(newcomer, "web proxy") == [own]

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-import pty
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from gitops_mvd.cli.validate import validate
-from tests.contract.terminal import Terminal
+from tests.contract.terminal import Terminal, on_a_terminal
 
 COMPOSE = """\
 # the shop
@@ -158,21 +155,9 @@ def test_names_from_outside_cannot_write_to_the_terminal(terminal: Terminal, tmp
 
 
 def test_a_person_at_a_terminal_is_asked(terminal: Terminal, tmp_path: Path) -> None:
-    ours, theirs = pty.openpty()
-    mvd = [sys.executable, "-m", "gitops_mvd", "import", "../shop"]
-    with subprocess.Popen(mvd, stdin=theirs, stdout=theirs, stderr=theirs, cwd=tmp_path / "config") as process:
-        os.close(theirs)
-        os.write(ours, b"ghcr.io/acme/shop:1\neu\n")
-        said = b""
-        try:
-            while more := os.read(ours, 65536):
-                said += more
-        except OSError:  # the other side is closed
-            pass
-        os.close(ours)
-    assert process.returncode == 0
-    assert b"the image of web" in said
-    assert b"the value of REGION" in said
+    shown = on_a_terminal("import", "../shop", at=tmp_path / "config", typed="ghcr.io/acme/shop:1\neu\n")
+    assert "the image of web" in shown
+    assert "the value of REGION" in shown
     assert (tmp_path / "config/apps/shop/compose.yaml").read_text() == IMPORTED
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import pty
 import re
 import subprocess
 import sys
@@ -16,7 +15,7 @@ import yaml
 from gitops_mvd import forges
 from gitops_mvd.git.tree import FolderTree
 from gitops_mvd.manifest import load, read_fleet
-from tests.contract.terminal import Said, Terminal, git
+from tests.contract.terminal import Said, Terminal, git, on_a_terminal
 
 EXAMPLE = Path(__file__).parents[2] / "example-repo"
 PACKAGE = "git+https://git.acme.example/platform/gitops-mvd@v0.1.0"
@@ -197,21 +196,10 @@ def test_without_a_terminal_the_flag_that_asks_nothing_is_named(terminal: Termin
 
 
 def test_a_person_at_a_terminal_is_asked(tmp_path: Path) -> None:
-    ours, theirs = pty.openpty()
-    mvd = [sys.executable, "-m", "gitops_mvd", "init", "config"]
-    with subprocess.Popen(mvd, stdin=theirs, stdout=theirs, stderr=theirs, cwd=tmp_path) as process:
-        os.close(theirs)
-        os.write(ours, f"gitea\n{PACKAGE}\nweb-1\nghcr.io/acme/shop:1\n3000\npresent\n".encode())
-        said = b""
-        try:
-            while more := os.read(ours, 65536):
-                said += more
-        except OSError:  # the other side is closed
-            pass
-        os.close(ours)
-    assert process.returncode == 0, said
-    for question in (b"Forge (", b"CI installs gitops-mvd from", b"Name of the server", b"Image of", b"Port", b"Kong"):
-        assert question in said
+    answers = f"gitea\n{PACKAGE}\nweb-1\nghcr.io/acme/shop:1\n3000\npresent\n"
+    shown = on_a_terminal("init", "config", at=tmp_path, typed=answers)
+    for question in ("Forge (", "CI installs gitops-mvd from", "Name of the server", "Image of", "Port", "Kong"):
+        assert question in shown
     web = yaml.safe_load((tmp_path / "config/apps/hello/compose.yaml").read_text())["services"]["web"]
     assert (web["image"], web["x-kong"]["port"]) == ("ghcr.io/acme/shop:1", 3000)
     assert (tmp_path / "config/.gitea/workflows/validate.yaml").exists()

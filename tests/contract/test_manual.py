@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import pty
 import subprocess
 import sys
 from pathlib import Path
@@ -11,10 +10,8 @@ from pathlib import Path
 import pytest
 
 from gitops_mvd.core.text import without_colours
-from tests.contract.terminal import Terminal
+from tests.contract.terminal import Terminal, on_a_terminal
 from tests.pages import COMPUTER, GUIDE, blocks
-
-MVD = (sys.executable, "-m", "gitops_mvd")
 
 
 @pytest.fixture
@@ -22,28 +19,9 @@ def terminal(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Terminal:
     return Terminal(capsys, tmp_path / "no-settings.yaml")
 
 
-def on_a_terminal(*words: str) -> str:
-    """What a command shows on a terminal of 80 columns, by way of its pager."""
-    ours, theirs = pty.openpty()
-    named = {**os.environ, "PAGER": "cat", "COLUMNS": "80", "LINES": "24", "TERM": "xterm"}
-    with subprocess.Popen([*MVD, *words], stdin=theirs, stdout=theirs, stderr=theirs, env=named) as process:
-        os.close(theirs)
-        shown = b""
-        while True:
-            try:
-                more = os.read(ours, 65536)
-            except OSError:  # so a terminal of Linux says that nobody holds it any more
-                break
-            if not more:
-                break
-            shown += more
-    os.close(ours)
-    assert process.returncode == 0
-    return shown.decode()
-
-
 def test_on_a_terminal_a_page_is_set_as_text_within_its_width() -> None:
-    lines = without_colours(on_a_terminal("docs", "kong")).splitlines()
+    narrow = {**os.environ, "PAGER": "cat", "COLUMNS": "80", "LINES": "24", "TERM": "xterm"}
+    lines = without_colours(on_a_terminal("docs", "kong", env=narrow)).splitlines()
     assert not [line for line in lines if line.startswith(("```", "# ", "## ", "|"))]
     assert max(map(len, lines)) <= 80
     assert any(line.strip() == "From zero" for line in lines)

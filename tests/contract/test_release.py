@@ -21,9 +21,9 @@ VERSION = "1.2.3"
 def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """This checkout, as a repository of its own with one commit."""
     folder = tmp_path_factory.mktemp("release") / "checkout"
-    shutil.copytree(
-        ROOT, folder, symlinks=True, ignore=shutil.ignore_patterns(".git", ".venv", "build", "dist", ".*_cache")
-    )
+    others = ("__pycache__", ".hypothesis", "screenshots", "site")  # where other tests write meanwhile
+    ignored = shutil.ignore_patterns(".git", ".venv", "build", "dist", ".*_cache", *others)
+    shutil.copytree(ROOT, folder, symlinks=True, ignore=ignored)
     git(folder, "init", "--quiet")
     commit(folder)
     return folder

@@ -17,8 +17,9 @@ EXTRAS = PROJECT["optional-dependencies"]
 ASKED = {
     "build.lock": PYPROJECT["build-system"]["requires"],
     "lab.lock": [*PROJECT["dependencies"], *EXTRAS["lab"]],
+    "server.lock": [*PROJECT["dependencies"], *EXTRAS["kafka"], *EXTRAS["traces"]],
     "site.lock": [*PROJECT["dependencies"], *EXTRAS["site"]],
-    "test.lock": [*PROJECT["dependencies"], *EXTRAS["lab"], *EXTRAS["site"], *EXTRAS["test"]],
+    "test.lock": [*PROJECT["dependencies"], *(it for extra in EXTRAS.values() for it in extra)],
 }
 PYTHONS = re.findall(r"Programming Language :: Python :: (3\.\d+)", "\n".join(PROJECT["classifiers"]))
 
@@ -51,7 +52,7 @@ def test_every_locked_package_has_a_hash_and_no_address(file: str) -> None:
     assert "://" not in (CHECKOUT / file).read_text()
 
 
-@pytest.mark.parametrize("file", ["lab.lock", "site.lock"])
+@pytest.mark.parametrize("file", ["lab.lock", "server.lock", "site.lock"])
 def test_what_is_used_has_the_versions_that_are_tested(file: str) -> None:
     used, test = locked(file), locked("test.lock")
     assert {name: used[name][0].specifier for name in used} == {name: test[name][0].specifier for name in used}

@@ -163,23 +163,24 @@ def addresses_of_receivers(settings: Settings) -> set[str]:
 
 def secret_files(settings: Settings) -> set[str]:
     """The files with tokens, passwords and private keys that the settings name."""
-    login, kong, forge = settings.credentials, settings.kong, settings.forge
-    named = {login.token_file, login.ssh_key, settings.web.token_file, settings.sops.age_key_file}
-    named |= {login.github_app.key_file} if login.github_app else set()
-    named |= {registry.password_file for registry in settings.docker.registries.values()}
-    named |= {kong.token_file, kong.key_file} if kong else set()
-    named |= {forge.token_file} if forge else set()
-    named |= {settings.webhook.secret_file} if settings.webhook else set()
-    return (named | logins_of_providers(settings) | addresses_of_receivers(settings)) - {""}
+    named = {settings.credentials.ssh_key, settings.web.token_file, settings.sops.age_key_file}
+    named |= {settings.kong.token_file, settings.kong.key_file} if settings.kong else set()
+    found = named | _logins(settings) | logins_of_providers(settings) | addresses_of_receivers(settings)
+    return found - {""}
 
 
 def named_files(settings: Settings) -> set[str]:
     """The files with secrets and keys that the settings name, and that are read together with them."""
-    named = set(settings.verify.files if settings.verify else ())
-    named |= {settings.credentials.token_file, settings.credentials.ca_file}
-    named |= {login.password_file for login in settings.docker.registries.values()}
-    named |= {settings.forge.token_file, settings.forge.ca_file} if settings.forge else set()
+    named = {settings.credentials.ca_file, *(settings.verify.files if settings.verify else ())}
+    named |= {settings.forge.ca_file} if settings.forge else set()
     named |= set(settings.kong.files) if settings.kong else set()
+    return (named | _logins(settings)) - {""}
+
+
+def _logins(settings: Settings) -> set[str]:
+    """The files with the logins at forge and registries and with the secret of webhooks; "" for one without a name."""
+    named = {settings.credentials.token_file, *(login.password_file for login in settings.docker.registries.values())}
+    named |= {settings.forge.token_file} if settings.forge else set()
     named |= {app.key_file for app in (settings.credentials.github_app,) if app}
     named |= {settings.webhook.secret_file} if settings.webhook else set()
-    return named - {""}
+    return named
