@@ -150,7 +150,7 @@ Table = Mapping[str, Key | Ignored | Unsupported]
 
 
 def fields(place: Place, table: Table, required: Iterable[str] = (), otherwise: str = "") -> dict[str, Any]:
-    """The entries of a mapping, each read as `table` says; a key without a value is absent, `x-` keys are ignored.
+    """The entries of a mapping, each read as `table` says; without ignored keys, `x-` keys and keys without a value.
 
     `otherwise` is the hint for an unknown key that resembles none of the table.
     """
@@ -178,7 +178,7 @@ def record(shape: type[T], table: Table, required: Iterable[str] = (), otherwise
     Raises TypeError if a TypedDict does not have the keys that `table` supports.
     """
     if annotated := getattr(shape, "__annotations__", {}):
-        supported = {name for name, key in table.items() if not isinstance(key, Unsupported)}
+        supported = {name for name, key in table.items() if isinstance(key, Key)}
         if different := annotated.keys() ^ supported:
             raise TypeError(f"{shape.__name__} and its table do not match: {', '.join(sorted(different))}")
 

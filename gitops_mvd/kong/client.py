@@ -131,8 +131,8 @@ class Kong:
 
     def costs(self) -> list[str]:
         """What Kong's own settings cost a deploy, a sentence each.  Raises Unavailable."""
-        self._read_mode()
-        return list(costs(self._admin.get("/") or {}, counts_requests=bool(self._idle_connections)))
+        node = self._read_mode()
+        return list(costs(node, counts_requests=bool(self._idle_connections)))
 
     def require_writable(self) -> None:
         """Raise Unavailable if Kong would deny a change; it is asked whether one is possible, and changes nothing."""
@@ -259,7 +259,8 @@ class Kong:
             self._mode = ""
             raise
 
-    def _read_mode(self) -> None:
+    def _read_mode(self) -> Fields:
+        """Learn of Kong's own settings from its answer to `GET /`, and return that.  Raises Unavailable."""
         try:
             node = self._admin.get("/") or {}
             configuration = node["configuration"]
@@ -277,3 +278,4 @@ class Kong:
         self._questions = 1 if self._mode == "off" else worker_questions(node)
         is_alone = is_loopback(self._admin.url) and not self._shared
         self._idle_connections = idle_connections(node) if is_alone else 0
+        return node

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import threading
 import time
@@ -14,6 +13,7 @@ from typing import NamedTuple, TypeAlias, TypeVar, cast
 from urllib.parse import quote
 
 from gitops_mvd.core.errors import NotNow, StepFailed, Unavailable
+from gitops_mvd.core.model import digest
 from gitops_mvd.kong.admin import MAX_CONNECTIONS, PATHS, Admin, Page, worker_questions
 from gitops_mvd.kong.clashes import (
     Taken,
@@ -38,7 +38,6 @@ from gitops_mvd.kong.entities import (
     Fields,
     Key,
     Owners,
-    as_json,
     holder_id,
     is_managed,
     is_of_our_making,
@@ -389,7 +388,7 @@ def _difference(
 
 def _digest(entity: Entity) -> str:
     """What tells entities that Kong checks alike."""
-    return hashlib.sha256(as_json([entity.type, entity.fields]).encode()).hexdigest()
+    return digest([entity.type, entity.fields])
 
 
 def _ids_by_type(rows: Iterable[Fields]) -> IdsByType:

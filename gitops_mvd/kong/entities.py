@@ -159,7 +159,7 @@ def is_instance_target(entity: Entity) -> bool:
 
 
 def is_of_our_making(entity: Entity) -> bool:
-    """Has it nothing that a manifest says, so that Kong need not check it?"""
+    """Are all its fields made or checked by gitops-mvd, so that Kong need not check it?"""
     own = OF_OUR_MAKING.get(entity.type, set()) if tag_value(entity.tags, "service") else set()
     return is_instance_target(entity) or (bool(own) and entity.fields.keys() <= own)
 

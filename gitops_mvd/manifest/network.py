@@ -40,7 +40,7 @@ from gitops_mvd.core.claims import is_fixed
 from gitops_mvd.core.compose import Ipam, Network, Pool, Port
 from gitops_mvd.manifest.budget import MOST_PORTS, refuse_many
 from gitops_mvd.manifest.subnets import is_within
-from gitops_mvd.manifest.values import AttachmentKeys, NetworkKeys, PortKeys
+from gitops_mvd.manifest.values import AttachmentKeys, NetworkKeys
 
 PORT_PROTOCOLS = ("tcp", "udp", "sctp")
 _PORTS = re.compile(r"([0-9]{1,5})(?:-([0-9]{1,5}))?")
@@ -131,7 +131,7 @@ PORT_KEYS: Table = {
 }
 
 
-_port_keys = record(PortKeys, PORT_KEYS, ("target",))
+_port_keys = record(Port, PORT_KEYS, ("target",))
 
 
 def _long_port(place: Place) -> list[Port]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 from typing import Literal, TypedDict
 
 from gitops_mvd.config.tables import Place
-from gitops_mvd.config.yamltree import Value
 from gitops_mvd.core.compose import (
     BindOptions,
     DeviceRequest,
@@ -38,18 +37,11 @@ class EnvFileKeys(TypedDict, total=False):
     format: str
 
 
-class PortKeys(Port, total=False):
-    mode: str
-    name: str
-    app_protocol: str
-
-
 class MountKeys(TypedDict, total=False):
     type: Literal["volume", "bind", "tmpfs"]
     source: str
     target: str
     read_only: bool
-    consistency: str
     bind: BindOptions
     volume: VolumeMountOptions
     tmpfs: TmpfsOptions
@@ -98,7 +90,6 @@ class UpdateKeys(TypedDict, total=False):
     parallelism: int
     delay: float
     monitor: float
-    max_failure_ratio: float
 
 
 class LimitKeys(TypedDict, total=False):
@@ -110,8 +101,6 @@ class LimitKeys(TypedDict, total=False):
 class ReservationKeys(TypedDict, total=False):
     memory: int
     devices: list[DeviceRequest]
-    cpus: float
-    generic_resources: Value
 
 
 class ResourceKeys(TypedDict, total=False):
@@ -121,15 +110,11 @@ class ResourceKeys(TypedDict, total=False):
 
 class PlacementKeys(TypedDict, total=False):
     constraints: list[tuple[Place, Constraint]]
-    preferences: Value
-    max_replicas_per_node: int
 
 
 class RestartPolicyKeys(TypedDict, total=False):
     condition: str
     max_attempts: int
-    delay: float
-    window: float
 
 
 class DeployKeys(TypedDict, total=False):
@@ -139,9 +124,6 @@ class DeployKeys(TypedDict, total=False):
     placement: PlacementKeys
     resources: ResourceKeys
     restart_policy: str
-    rollback_config: Value
-    endpoint_mode: str
-    labels: dict[str, str]
 
 
 class MvdKeys(TypedDict, total=False):
@@ -193,13 +175,6 @@ class ServiceKeys(RunKeys, _Extensions, total=False):
     profiles: list[str]
     pull_policy: str
     extends: str
-    build: Value
-    develop: Value
-    attach: bool
-    credential_spec: Value
-    isolation: str
-    cpu_count: float
-    cpu_percent: float
 
 
 def replicas(values: ServiceKeys) -> int:

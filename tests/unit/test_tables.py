@@ -5,7 +5,7 @@ from typing import TypedDict
 import pytest
 
 from gitops_mvd.config.readers import integer, word
-from gitops_mvd.config.tables import Key, Place, Unsupported, record
+from gitops_mvd.config.tables import Ignored, Key, Place, Unsupported, record
 from gitops_mvd.config.yamltree import Found, Node, Sink, mistakes
 from gitops_mvd.core.model import App, Problem
 from gitops_mvd.manifest.reading import Reading
@@ -18,6 +18,12 @@ class Point(TypedDict, total=False):
 def test_a_table_whose_keys_are_not_those_of_its_type_is_refused() -> None:
     with pytest.raises(TypeError, match="Point and its table do not match: x, y"):
         record(Point, {"y": Key("The other one.", integer()), "z": Unsupported("is not supported")})
+
+
+def test_the_type_of_a_table_has_no_key_that_changes_nothing() -> None:
+    table = {"x": Key("How far.", integer()), "z": Ignored("for readers only.", word)}
+    node = Node({"x": Node(1, "a.yaml", 1), "z": Node("here", "a.yaml", 2)}, "a.yaml", 1)
+    assert record(Point, table)(Place(node, (), Sink())) == {"x": 1}
 
 
 def test_the_schema_of_a_table_tells_what_each_key_does() -> None:

@@ -57,7 +57,7 @@ class Store(database.Store):
         The very same list while they stay the same.  A call each for services, routes, upstreams, the two indexes, and
         every type in the index of what is shared.
         """
-        found = self._find_together(host, lambda hosts: self._find(hosts[0]))
+        found = self._find(host)
         of_host = (it for owner, it in found.items() if it.own or self._is_interrupted(host, owner, it))
         entities = [entity for it in of_host for entity in (*it.shared.values(), *it.own.values())]
         with self._lock:
@@ -68,7 +68,10 @@ class Store(database.Store):
         return self._shared_of.get(owner, ())
 
     def _find(self, host: str) -> Mapping[Owner, OwnerEntities]:
-        """What is shared, and the host's targets."""
+        """What is shared, and the host's targets: read once for all threads that ask before it begins."""
+        return self._find_together(host, lambda hosts: self._read_shared(hosts[0]))
+
+    def _read_shared(self, host: str) -> Mapping[Owner, OwnerEntities]:
         index = self._index(index_tag(self._shared))
         types = [*LISTED, *sorted(index.keys() - {"targets"})]
         shared = [
@@ -142,7 +145,7 @@ class Store(database.Store):
 
     def _apply(self, host: str, owners: Owners, entities: Sequence[Entity]) -> bool:
         """One round; was there anything to change?"""
-        found = self._find_together(host, lambda hosts: self._find(hosts[0]))
+        found = self._find(host)
         wanted = by_owner(entities)
         changes_by_owner = self._changes(wanted, found)
         leaving = [
@@ -168,9 +171,7 @@ class Store(database.Store):
 
     def prepare(self, host: str, owners: Owners, entities: Sequence[Entity]) -> None:
         """Raise what `apply` would, without a change."""
-        self._refuse(
-            host, self._changes(by_owner(entities), self._find_together(host, lambda hosts: self._find(hosts[0])))
-        )
+        self._refuse(host, self._changes(by_owner(entities), self._find(host)))
 
     def _changes(
         self, wanted: Mapping[Owner, OwnerEntities], found: Mapping[Owner, OwnerEntities]
