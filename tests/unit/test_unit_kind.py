@@ -13,7 +13,7 @@ import pytest
 from gitops_mvd.core.errors import NotNow, StepFailed
 from gitops_mvd.core.model import LOST, RUNNING, STAGED, App, Change, Instance, Resource, Service
 from gitops_mvd.core.redact import learn
-from gitops_mvd.docker.fit import SOCKET
+from gitops_mvd.docker.connection import SOCKET
 from gitops_mvd.kinds import Tools
 from gitops_mvd.kinds.unit import Units
 from gitops_mvd.systemd.client import Loaded, Phase, Unit
