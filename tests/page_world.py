@@ -435,5 +435,6 @@ def troubled() -> World:
     threads = (
         ThreadView("docker events", False, now - 40, "Docker does not answer at unix:///var/run/docker.sock", 3),
     )
-    world.status = replace(world.status, git=git, threads=threads, error="Docker does not answer")
+    settings = "config.yaml:3: branhc: unknown key"
+    world.status = replace(world.status, git=git, threads=threads, error="Docker does not answer", settings=settings)
     return world

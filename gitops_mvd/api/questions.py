@@ -27,7 +27,7 @@ def find_endpoint(method: str, path: str) -> tuple[Endpoint, dict[str, str]]:
     if not found:
         raise Wrong(404, f"there is no {told_line(path, 100)}", "GET /v1/openapi.json tells what there is")
     endpoint, named = found[0]
-    if method not in (endpoint.method, "HEAD" if endpoint.method == "GET" else ""):
+    if method != endpoint.method and (method != "HEAD" or endpoint.method != "GET" or endpoint.is_stream):
         raise Wrong(405, f"{endpoint.path} takes {endpoint.method}")
     return endpoint, named
 

@@ -119,7 +119,7 @@ class HostView(Struct, frozen=True):
     `commit` is the newest one that is known, None before the first fetch; `at` is when a pass has looked at the server
     last, `asked_git` when Git was asked for the last pass, and `error` why that came to nothing, "" if it did not.
     `deploying` is the id of the running operation, 0 without one; `threads` are those that are down or were started
-    again lately.
+    again lately.  `settings` is why the settings of now are rejected, "" if they are in force.
     """
 
     host: str
@@ -135,6 +135,7 @@ class HostView(Struct, frozen=True):
     asked_git: float = 0.0
     apps: tuple[AppView, ...] = ()
     threads: tuple[ThreadView, ...] = ()
+    settings: str = ""
 
 
 class PhaseView(Struct, frozen=True):

@@ -96,6 +96,8 @@ def _remarks(view: HostView, operation: OperationView | None, screen: Screen) ->
         yield git_text(view.git, screen.now)
     if view.error:
         yield f"the last pass came to nothing: {view.error}"
+    if view.settings:
+        yield f"the settings are rejected, the old ones stay in force: {view.settings}"
     if view.suspended:
         yield f"{suspension_text(view.suspended)} (`mvd resume` ends it)"
     for thread in view.threads:

@@ -27,13 +27,16 @@ def run(config: Path) -> int:
     handler = log_to_stderr(daemon_format())
     wired = connect(config)
     handler.setFormatter(daemon_format(wired.settings))
+    rejected = ""
     with alone(Path(wired.settings.state)):
-        while Daemon(wired).run():
+        while Daemon(wired, rejected).run():
             try:
                 changed = connect(config)
             except MvdError as error:
+                rejected = str(error)
                 log.error("settings rejected, the old ones stay in force error=%s", error)
             else:
+                rejected = ""
                 wired.close()
                 wired = changed
                 handler.setFormatter(daemon_format(wired.settings))

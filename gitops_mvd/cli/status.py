@@ -43,7 +43,7 @@ def status(config: Path, name: str, watch: bool, machine: bool) -> int:
     """Show each app: synced, healthy, and which commit runs.
 
     With APP also its services, with APP/SERVICE also its instances.  Exit code 1: an app that is shown is not synced or
-    not healthy, its last deploy failed, or Git could not be asked for the newest commit.
+    not healthy, its last deploy failed, Git could not be asked for the newest commit, or the settings are rejected.
     """
     look, wait = _eyes(config, ask=not watch)
     seen = look()
@@ -53,7 +53,8 @@ def status(config: Path, name: str, watch: bool, machine: bool) -> int:
     else:
         _print(seen, name, machine)
     view = seen.view
-    return 0 if view.commit and all(map(is_green, apps)) and not view.git and not view.error else 1
+    is_whole = view.commit and not (view.git or view.error or view.settings)
+    return 0 if is_whole and all(map(is_green, apps)) else 1
 
 
 def _eyes(config: Path, ask: bool) -> tuple[Callable[[], Seen], Callable[[], None]]:

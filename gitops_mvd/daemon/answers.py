@@ -95,6 +95,7 @@ class Answers:
         self._asking = threading.Lock()
         self._commands = threading.Semaphore(COMMANDS_AT_ONCE)
         self.is_alive: Callable[[], bool] = lambda: True  # does the loop go on?
+        self.rejected = ""  # why newer settings are not in force
 
     # ---- told by the loop --------------------------------------------------------------------------------------------
 
@@ -131,6 +132,7 @@ class Answers:
             at=last.at,
             revision=last.revision or (report.revision if report else None),
             error=last.error,
+            rejected=self.rejected,
             suspended=suspension.suspended(self._wired.settings_path),
             deploying=running.id if running else 0,
             asked_git=last.asked_git,

@@ -33,6 +33,7 @@ from gitops_mvd.api.views import ErrorView
 from gitops_mvd.core.errors import MvdError, Unavailable
 from gitops_mvd.core.redact import told_line
 from gitops_mvd.daemon.answers import Answers, Busy, NotFound, questions
+from gitops_mvd.daemon.small_server import Task
 
 log = logging.getLogger(__name__)
 
@@ -156,9 +157,14 @@ def _told(error: Exception, environ: Environ) -> tuple[int, ErrorView]:
 # ---- the server ------------------------------------------------------------------------------------------------------
 
 
+class _Channel(HTTPChannel):
+    task_class = Task
+
+
 class _Server(UnixWSGIServer):
     """Cuts off whoever does not read.  Its connections are counted apart: waitress counts those of both sockets."""
 
+    channel_class = _Channel
     active_channels: dict[int, HTTPChannel]  # type: ignore[assignment]  # the stubs are wrong about it
 
     def readable(self) -> bool:

@@ -71,12 +71,14 @@ class HostViews:
         at: float,
         revision: Revision | None,
         error: str = "",
+        rejected: str = "",
         suspended: Suspensions = NOTHING,
         deploying: int = 0,
         asked_git: float = 0.0,
         asked: Mapping[str, Verdict] | None = None,
     ) -> HostView:
-        """The server with these apps, looked at `at`; `asked` is what probes have just said, by instance.
+        """The server with these apps, looked at `at`; `asked` is what probes have just said, by instance, and
+        `rejected` why newer settings are not in force.
 
         Raises Unavailable where the history does not answer.
         """
@@ -100,6 +102,7 @@ class HostViews:
                 for it in self._history.threads()
                 if it.is_news(time.time())
             ),
+            settings=told_line(rejected),
         )
 
     def commit(self, commit: str, known: Revision | None = None) -> CommitView:

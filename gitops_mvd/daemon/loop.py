@@ -85,9 +85,9 @@ class Fetched(NamedTuple):
 
 
 class Daemon:
-    """The loop over one server's wiring."""
+    """The loop over one server's wiring; `rejected` is why newer settings are not in force."""
 
-    def __init__(self, wired: Wired) -> None:
+    def __init__(self, wired: Wired, rejected: str = "") -> None:
         self._wired = wired
         self._mail = wired.mailbox
         self._revision: Revision | None = None
@@ -108,6 +108,7 @@ class Daemon:
         self.events = Events(wired.changes)
         self.answers = Answers(wired, wired.operations, wired.views, self.events, wired.changes)
         self.answers.is_alive = self._pulse.is_alive
+        self.answers.rejected = rejected
 
     def run(self) -> bool:
         """Run until told to stop; True if the settings are to be read again."""

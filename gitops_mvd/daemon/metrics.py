@@ -67,7 +67,7 @@ class MetricsApplication:
             return answer(start, HTTPStatus.METHOD_NOT_ALLOWED, "metrics of gitops-mvd are only read", ("Allow", "GET"))
         try:
             if path == "/metrics":
-                return self._metrics(environ, start)
+                return self._metrics({**environ, "REQUEST_METHOD": "GET"}, start)  # it refuses HEAD
             if check := self._checks.get(path):
                 return answer(start, HTTPStatus.OK, check().what)
         except MvdError as error:

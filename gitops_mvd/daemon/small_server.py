@@ -95,7 +95,15 @@ class LogThrottle:
 # ---- the server ------------------------------------------------------------------------------------------------------
 
 
-class _Task(WSGITask):
+class Task(WSGITask):
+    """Sends no body to HEAD; waitress by itself sends whatever the application has."""
+
+    @property
+    def has_body(self) -> bool:
+        return super().has_body and self.get_environment()["REQUEST_METHOD"] != "HEAD"
+
+
+class _Task(Task):
     """One request for each connection; what is pipelined behind it is ignored."""
 
     def start(self) -> None:

@@ -30,6 +30,7 @@ from gitops_mvd.net.line import limit
 
 ANSWER_WITHIN_SECONDS = 60.0  # the engine itself gives a registry up to 30 s
 CACHED = ("image", "network", "volume")
+SOCKET = "unix:///var/run/docker.sock"
 START_IT = "Start it: systemctl start docker"
 
 T = TypeVar("T")
@@ -49,7 +50,7 @@ class Connection:
     ) -> None:
         where: Mapping[str, Any] = {"base_url": url} if url else kwargs_from_env()
         self._options = {**where, "timeout": timeout}
-        self.url = str(where.get("base_url", "unix:///var/run/docker.sock"))
+        self.url = str(where.get("base_url", SOCKET))
         self._idle: list[APIClient] = []
         self.logins = logins or {}
         self.local = threading.local()

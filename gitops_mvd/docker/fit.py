@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterator
 
 from gitops_mvd.core.errors import Unavailable
 from gitops_mvd.docker.client import Engine
+from gitops_mvd.docker.connection import SOCKET
 from gitops_mvd.docker.types import EngineInfo, EngineVersion
 
-SOCKET = "unix:///var/run/docker.sock"
 OLDEST_API, OLDEST = (1, 41), "20.10"
 INSTALL_DOCKER = (
     "Install Docker Engine from Docker's or the distribution's packages, and start it: systemctl start docker"

@@ -81,16 +81,17 @@ class HealthJudge:
         instances = self._snapshot.instances(app.name)
         for service in app.services:
             its = [instance for instance in instances if instance.service == service.name]
-            health = self._of_service(app.name, service, instances)
-            is_told = health in UNHEALTHY or service.schedule
-            why = self._reason_of_service(app.name, service, instances) if is_told else ""
-            each = tuple((it, self._of_instance(it, service), self._why_of(it, service)) for it in its)
+            if service.schedule:
+                each = tuple((it, *self._last_run(service, it)) for it in its)
+                health, why = each[0][1:] if each else self._last_run_of(app.name, service, its)
+            else:
+                health = self._of_service(app.name, service, instances)
+                why = self._reason_of_service(app.name, service, instances) if health in UNHEALTHY else ""
+                each = tuple((it, self._of_instance(it, service), self._why_of(it, service)) for it in its)
             yield ServiceHealth(service, health, why or next((reason for *_, reason in each if reason), ""), each)
 
     def _why_of(self, instance: Instance, service: Service) -> str:
         """Why an instance is not healthy, "" if it is."""
-        if service.schedule:
-            return self._last_run(service, instance)[1]
         if instance.state == "running" and _by_its_container(instance, service.check.probe) is Health.HEALTHY:
             return self._verdict(instance)[1]
         is_well = self._of_instance(instance, service) is Health.HEALTHY
@@ -127,8 +128,6 @@ class HealthJudge:
         return self._last_runs[instance.name]
 
     def _of_instance(self, instance: Instance, service: Service) -> Health:
-        if service.schedule:
-            return self._last_run(service, instance)[0]
         by_itself = _by_its_container(instance, service.check.probe)
         if instance.state == "created" and self._was_to_be_started(instance):
             return Health.DEGRADED

@@ -25,6 +25,7 @@ class Snapshot:
         self._found: dict[str, tuple[Resource, ...]] = {}
         self._instances: Mapping[str, list[Instance]] = {}
         self._blind: Mapping[str, Unavailable] = {}
+        self._refused: dict[Instance, str] = {}  # why each was not started, as far as somebody asked for it
         self._changed: set[str] = set()
         self._lock = threading.Lock()
         self.is_routed = False  # did Kong have anything managed?
@@ -42,7 +43,7 @@ class Snapshot:
             found, blind = self._observe()
             self._instances = self._look_at_instances()
         with self._lock:
-            self._found, self._blind, self._changed = found, blind, set()
+            self._found, self._blind, self._changed, self._refused = found, blind, set(), {}
         self.is_there = True
         self.is_routed = bool(of_role(Role.ROUTE, self.everything(), self._roles))
 
@@ -50,6 +51,7 @@ class Snapshot:
         """From now on nothing that was found of that app counts."""
         with self._lock:
             self._changed.add(app)
+            self._refused = {}
 
     def found(self, app: str) -> tuple[Resource, ...]:
         """The resources of an app as they are now.  Raises Unavailable."""
@@ -79,11 +81,16 @@ class Snapshot:
         return self._look_at_instances() if self._changed else self._instances
 
     def refused(self, instance: Instance) -> str:
-        """Why the engine has not started a container, which no listing says; "" if it has, or does not answer."""
-        with suppress(Unavailable):
-            found = self._engine.instance(instance.name)
-            return found.refused if found else ""
-        return ""
+        """Why the engine has not started a container, which no listing says; "" if it has, or does not answer.
+
+        The engine is asked once for each container until the next look, however many want to know.
+        """
+        known = self._refused  # another one as soon as what is asked here may be old
+        if instance not in known:
+            with suppress(Unavailable):
+                found = self._engine.instance(instance.name)
+                known[instance] = found.refused if found else ""
+        return known.get(instance, "")
 
     def everything(self) -> list[Resource]:
         """All that was found of every app."""

@@ -207,6 +207,7 @@ def test_a_question_that_is_wrong_gets_one_clear_error(
     [
         (b"GET /v1/nothing HTTP/1.1", b"404"),
         (b"DELETE /v1/status HTTP/1.1", b"405"),
+        (b"HEAD /v1/logs?name=app HTTP/1.1", b"405"),
         (b"GET /v1/logs HTTP/1.1", b"400"),
         (b"GET /v1/logs?name=--flush HTTP/1.1", b"404"),
         (b"nonsense", b"400"),
@@ -215,6 +216,13 @@ def test_a_question_that_is_wrong_gets_one_clear_error(
 def test_what_is_no_question_ends_in_an_answer(passed: Served, request_line: bytes, answer: bytes) -> None:
     said = passed.raw(request_line + b"\r\nHost: x\r\nConnection: close\r\n\r\n")
     assert said.split(b" ", 2)[1] == answer
+
+
+@pytest.mark.parametrize(("path", "status"), [("/v1/status", b"200"), ("/v1/nothing", b"404")])
+def test_the_answer_to_head_has_no_body(passed: Served, path: str, status: bytes) -> None:
+    said = passed.raw(f"HEAD {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+    head, body = said.split(b"\r\n\r\n", 1)
+    assert (head.split(b" ", 2)[1], body) == (status, b"")
 
 
 @pytest.mark.parametrize(

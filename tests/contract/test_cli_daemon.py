@@ -173,6 +173,18 @@ def test_a_daemon_that_has_just_started_shows_what_the_one_before_has_seen(serve
     assert (shown.commit, shown.apps, shown.at) == (before.commit, before.apps, 0.0)
 
 
+def test_new_settings_that_were_rejected_are_told_by_the_daemon_that_goes_on_with_the_old_ones(server: Running) -> None:
+    before = server.terminal.mvd("status")
+    server.daemon.answers.rejected = "config.yaml:3: branhc: unknown key"
+    try:
+        said = server.terminal.mvd("status")
+    finally:
+        server.daemon.answers.rejected = ""
+    told = "the settings are rejected, the old ones stay in force: config.yaml:3: branhc: unknown key"
+    assert (before.code, said.code) == (0, 1)
+    assert told in said.out.splitlines()
+
+
 def test_a_server_that_is_suspended_shows_its_apps_and_by_whom(server: Running) -> None:
     daemon = Daemon(server.wired)
     server.terminal.mvd("suspend", "--why", "the disk is changed")

@@ -267,6 +267,15 @@ def test_the_checks_answer_at_the_port(served: Served) -> None:
     assert (status, body.startswith(b"the loop does not go on")) == (503, True)
 
 
+def test_the_port_answers_head_without_a_body(served: Served) -> None:
+    for path in ("/metrics", "/healthz"):
+        with socket.create_connection(("127.0.0.1", served.port), timeout=30) as connection:
+            connection.sendall(f"HEAD {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+            said = connection.makefile("rb").read()
+        assert said.startswith(b"HTTP/1.1 200 "), path
+        assert said.endswith(b"\r\n\r\n"), path
+
+
 def test_all_else_is_not_at_the_port(served: Served) -> None:
     for path in ("/", "/v1/status", "/metrics/", "/favicon.ico"):
         assert served.get(path)[0] == 404, path

@@ -249,10 +249,10 @@ def test_the_front_page_has_each_app_with_what_runs_and_what_is_wrong(page: Page
     assert ">chatbot<" not in page.text("/?q=degraded")
 
 
-def test_the_front_page_tells_of_trouble_with_git_and_threads(world: World, page: Page) -> None:
+def test_the_front_page_tells_of_trouble_with_git_settings_and_threads(world: World, page: Page) -> None:
     world.show(troubled().status)
     text = page.text("/")
-    for words in ("could not resolve host forge.example.com", "docker events", "came to nothing"):
+    for words in ("could not resolve host forge.example.com", "docker events", "came to nothing", "branhc"):
         assert words in text
 
 

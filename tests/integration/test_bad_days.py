@@ -669,6 +669,8 @@ def test_a_mistake_in_the_settings_is_told_and_those_before_stay(lab: Lab, story
         [told] = lines(said, "settings rejected")
         assert f"{SETTINGS}:{len(before.splitlines()) + 1}: branhc: " in told
         story.ends(story.merge({"README.md": "settings\n"}, "Go on"), "success")
+        shown = story.mvd("status")
+        assert (shown.code, "the settings are rejected" in shown.out, "branhc: " in shown.out) == (1, True, True)
     with settings(
         story, "docker: {registries: {r: {username: u, password_file: /etc/none}}}", "cannot read /etc/none "
     ):

@@ -28,6 +28,11 @@ from tests.onlookers import onlookers
 from tests.threads import kept
 
 
+@pytest.fixture(autouse=True)
+def _no_systemd(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sdnotify.SystemdNotifier", lambda: SimpleNamespace(notify=lambda told: None))
+
+
 def wired(error: Exception, told: list[str], tmp_path: Any) -> Any:
     """A server whose repository raises that at every question."""
 
@@ -40,7 +45,8 @@ def wired(error: Exception, told: list[str], tmp_path: Any) -> Any:
         mailbox=Mailbox(),
         clock=SimpleNamespace(resume=lambda: None),
         source=SimpleNamespace(fetch=fetch),
-        statuses=SimpleNamespace(wait=told.append),
+        statuses=SimpleNamespace(wait=told.append, suspend=lambda suspension: None),
+        monitor=SimpleNamespace(pause_all=lambda: None),
         notifier=Notifier(Notices(tmp_path / "notices.db"), []),
         history=SimpleNamespace(
             save_last_error=lambda why, *, awaited: told.append(why), save_threads=lambda states: None, threads=list
@@ -58,10 +64,7 @@ def wired(error: Exception, told: list[str], tmp_path: Any) -> Any:
         (RecursionError(), "internal error, see the log of gitops-mvd: RecursionError"),
     ],
 )
-def test_a_pass_that_breaks_is_told_and_is_not_the_last(
-    error: Exception, sentence: str, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("sdnotify.SystemdNotifier", lambda: SimpleNamespace(notify=lambda told: None))
+def test_a_pass_that_breaks_is_told_and_is_not_the_last(error: Exception, sentence: str, tmp_path: Any) -> None:
     told: list[str] = []
     daemon = Daemon(wired(error, told, tmp_path))
     for _ in range(3):
@@ -69,13 +72,8 @@ def test_a_pass_that_breaks_is_told_and_is_not_the_last(
     assert told == [sentence, sentence] * 3
 
 
-def test_the_next_pass_is_no_later_than_the_end_of_a_suspension(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("sdnotify.SystemdNotifier", lambda: SimpleNamespace(notify=lambda told: None))
+def test_the_next_pass_is_no_later_than_the_end_of_a_suspension(tmp_path: Path) -> None:
     server = wired(Unavailable("Git does not answer"), [], tmp_path)
-    server.statuses.suspend = lambda suspension: None
-    server.monitor = SimpleNamespace(pause_all=lambda: None)
     server.source.last = lambda: None
     server.history.save_git_failure = lambda why, *, is_refused: None
     daemon, now = Daemon(server), suspension.now()
@@ -90,13 +88,8 @@ def test_the_next_pass_is_no_later_than_the_end_of_a_suspension(
     suspension.resume(server.settings_path)
 
 
-def test_the_end_of_a_suspension_that_an_earlier_pass_has_found_causes_no_pass_after_pass(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("sdnotify.SystemdNotifier", lambda: SimpleNamespace(notify=lambda told: None))
+def test_the_end_of_a_suspension_that_an_earlier_pass_has_found_causes_no_pass_after_pass(tmp_path: Path) -> None:
     server = wired(StepFailed("Docker refused"), [], tmp_path)
-    server.statuses.suspend = lambda suspension: None
-    server.monitor = SimpleNamespace(pause_all=lambda: None)
     daemon, now = Daemon(server), suspension.now()
     fetch, server.source.fetch = server.source.fetch, lambda *, expected=False: Revision("a" * 40, "main")
     server.follow = lambda revision, *, fetched: None
@@ -111,13 +104,8 @@ def test_the_end_of_a_suspension_that_an_earlier_pass_has_found_causes_no_pass_a
     suspension.resume(server.settings_path)
 
 
-def test_a_server_that_is_suspended_is_ready_and_one_whose_first_pass_has_failed_is_not(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("sdnotify.SystemdNotifier", lambda: SimpleNamespace(notify=lambda told: None))
+def test_a_server_that_is_suspended_is_ready_and_one_whose_first_pass_has_failed_is_not(tmp_path: Path) -> None:
     server = wired(StepFailed("Docker refused"), [], tmp_path)
-    server.statuses.suspend = lambda suspension: None
-    server.monitor = SimpleNamespace(pause_all=lambda: None)
     server.history.git_failure = lambda: None
     daemon = Daemon(server)
     with pytest.raises(Unavailable, match="there was no pass yet"):
@@ -145,10 +133,7 @@ class Busy(Daemon):
         self._read_mail_meanwhile(0.0)
 
 
-def test_what_was_fetched_during_a_pass_is_not_fetched_again_by_the_next_one(
-    tmp_path: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("sdnotify.SystemdNotifier", lambda: SimpleNamespace(notify=lambda told: None))
+def test_what_was_fetched_during_a_pass_is_not_fetched_again_by_the_next_one(tmp_path: Any) -> None:
     followed: list[str] = []
     interrupted: list[str] = []
     commits = iter("abcdef")
@@ -203,7 +188,6 @@ class Late(Daemon):
 def test_who_is_told_to_stop_stops_whatever_comes_after_it(
     told: str, again: bool, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sdnotify.SystemdNotifier", lambda: SimpleNamespace(notify=lambda told: None))
     monkeypatch.setattr("gitops_mvd.daemon.loop.EVENT_DEBOUNCE_SECONDS", 0.01)
     server = wired(KeyError(), [], tmp_path)
     server.mailbox.post(told)

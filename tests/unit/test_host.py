@@ -61,6 +61,7 @@ class Kind:
 class Engine:
     def __init__(self, *there: Instance) -> None:
         self.there = there
+        self.inspected: list[str] = []
 
     def ping(self) -> None:
         pass
@@ -75,6 +76,7 @@ class Engine:
         return nullcontext()
 
     def instance(self, name: str) -> Instance | None:
+        self.inspected.append(name)
         return self.instances().get(name)
 
     def instances(self, app: str = "") -> dict[str, Instance]:
@@ -290,6 +292,19 @@ def test_what_is_wrong_with_an_app_is_told_in_a_few_words(there: list[dict[str, 
     instances = [Instance(f"mvd-chat-web-{n}", "chat", "web", **one) for n, one in enumerate(there)]
     host = machine(Kind("image"), Kind("unit", "image"), there=instances)
     assert host.health_reason(App("chat", (Service("web", "v1"),))) == why
+
+
+def test_why_containers_were_not_started_is_asked_once_between_two_looks() -> None:
+    there = [Instance(f"mvd-chat-web-{n}", "chat", "web", state="exited", refused="no device") for n in range(2)]
+    host = machine(Kind("image"), Kind("unit", "image"), there=there)
+    app = App("chat", (Service("web", "v1"),))
+    engine: Any = host._snapshot._engine
+    for looks in (1, 2):
+        host.refresh()
+        for _ in range(3):
+            [shown] = host.services(app)
+            assert [why for *_, why in shown.instances] == ["did not start: no device"] * 2
+        assert sorted(engine.inspected) == sorted([it.name for it in there] * looks)
 
 
 def test_a_job_that_was_done_is_not_planned_again_and_an_old_one_still_goes() -> None:

@@ -155,6 +155,7 @@ def test_what_is_true_of_the_whole_server_stands_above_its_apps() -> None:
         HOST,
         git=GitView(NOW - 180, "https://git.example/config does not answer"),
         error="Docker does not answer",
+        settings="config.yaml:3: branhc: unknown key",
         suspended=SuspensionView("anna", "the disk is changed"),
         threads=(
             ThreadView("webhooks", False, NOW - 7, "in use"),
@@ -166,13 +167,14 @@ def test_what_is_true_of_the_whole_server_stands_above_its_apps() -> None:
     assert re.fullmatch(
         r"Git could not be asked since \d\d:\d\d \(3 minutes\): https://git.example/config does not answer", git
     )
-    assert others[:4] == [
+    assert others[:5] == [
         "the last pass came to nothing: Docker does not answer",
+        "the settings are rejected, the old ones stay in force: config.yaml:3: branhc: unknown key",
         "suspended by anna: the disk is changed (`mvd resume` ends it)",
         "thread webhooks not running since 7s ago: in use",
         "thread outbox started again 60s ago: KeyError",
     ]
-    assert others[4].startswith("APP ")
+    assert others[5].startswith("APP ")
 
 
 def test_a_server_that_runs_what_git_has_says_so() -> None:

@@ -13,7 +13,7 @@ import pytest
 from gitops_mvd.core.errors import NotNow, StepFailed
 from gitops_mvd.core.model import LOST, RUNNING, STAGED, App, Change, Instance, Resource, Service
 from gitops_mvd.core.redact import learn
-from gitops_mvd.docker.fit import SOCKET
+from gitops_mvd.docker.connection import SOCKET
 from gitops_mvd.kinds import Tools
 from gitops_mvd.kinds.unit import Units
 from gitops_mvd.systemd.client import Loaded, Phase, Unit
@@ -151,6 +151,12 @@ class Server:
         self.done.clear()
         self.units_of.apply([Change(was, to)])
 
+    def applied(self) -> tuple[Resource, Path]:
+        """The unit that is wanted, once it is applied, and its file."""
+        unit = self.wanted()
+        self.apply(None, unit)
+        return unit, self.folder / f"{unit.name}.service"
+
 
 @pytest.fixture
 def server(tmp_path: Path) -> Server:
@@ -285,9 +291,7 @@ def test_what_was_found_is_put_back_as_it_was(server: Server) -> None:
 
 
 def test_an_edited_unit_is_written_anew(server: Server) -> None:
-    unit = server.wanted()
-    server.apply(None, unit)
-    path = server.folder / f"{unit.name}.service"
+    unit, path = server.applied()
     text = path.read_text()
     path.write_text(f"{text}# by hand\n")
     [found] = server.observed()
@@ -359,9 +363,7 @@ def test_a_staged_container_is_observed_as_such(server: Server) -> None:
 
 
 def test_what_systemd_has_not_read_again_is_seen_and_read(server: Server) -> None:
-    unit = server.wanted()
-    server.apply(None, unit)
-    path = server.folder / f"{unit.name}.service"
+    unit, path = server.applied()
     server.is_stale = True
     path.write_text(path.read_text())  # its time is another one
     [found] = server.observed()
@@ -460,9 +462,7 @@ def test_no_secret_is_in_a_unit_that_everybody_may_read(server: Server) -> None:
 def test_a_unit_in_which_an_older_version_left_a_secret_is_written_anew_and_its_container_goes_on(
     server: Server,
 ) -> None:
-    unit = server.wanted()
-    server.apply(None, unit)
-    path = server.folder / f"{unit.name}.service"
+    unit, path = server.applied()
     clean = path.read_text()
     lines = clean.partition("\n")[2].replace("# docker run", "# docker run --label=a=hunter2-x9")
     path.write_text(sealed(lines))
@@ -479,9 +479,7 @@ def test_a_unit_in_which_an_older_version_left_a_secret_is_written_anew_and_its_
 def test_a_unit_of_an_older_version_that_starts_its_container_in_vain_is_written_anew_and_started(
     server: Server,
 ) -> None:
-    unit = server.wanted()
-    server.apply(None, unit)
-    path = server.folder / f"{unit.name}.service"
+    unit, path = server.applied()
     clean = path.read_text()
     helper = clean[clean.index("    left() {") : clean.index("    parent() {")]
     path.write_text(sealed(clean.partition("\n")[2].replace(helper, "")))
