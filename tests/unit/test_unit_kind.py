@@ -417,7 +417,7 @@ def test_a_container_that_runs_on_none_of_its_networks_is_lost_unless_it_is_run_
     assert server.observed() == [unit], "it has only just started"
     server.active_for = 1000.0
     assert [it.spec["state"] for it in server.observed()] == [LOST]
-    server.there = [{**there, "NetworkSettings": {"Networks": {**networks, "back": {"IPAMConfig": None, "EndpointID": "e2"}}}}]
+    networks["back"] = {"IPAMConfig": None, "EndpointID": "e2", "IPAddress": ""}
     assert server.observed() == [unit], "it is on one of them"
     server.there = [{**there, "Labels": {**there["Labels"], "io.gitops-mvd.follows": "client"}}]
     assert LOST not in [it.spec["state"] for it in server.observed()]
