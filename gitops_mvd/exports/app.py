@@ -13,7 +13,7 @@ from gitops_mvd.core.exposed import secrets_by_name
 from gitops_mvd.core.xkong import XKong
 from gitops_mvd.exports import plugins
 from gitops_mvd.exports.gateway import gateway_documents
-from gitops_mvd.exports.names import PART_OF, label, namespace, service_label, workload_label
+from gitops_mvd.exports.names import PART_OF, label, namespace, network_name, service_label, workload_label
 from gitops_mvd.exports.pod import joined_to
 from gitops_mvd.exports.remarks import Body, Needs, found, lost
 from gitops_mvd.exports.routes import KONG_GATEWAY, Backend, Gateway, names_of, route
@@ -43,7 +43,7 @@ def documents(source: Source, choices: Choices) -> list[Body]:
         if one.name not in joined:
             beside = [it for it in source.services if joined.get(it.name) == one.name]
             made += _of_service(source, one, beside, secrets, choices)
-    remarks: Body = {}
+    remarks = _networks(source)
     for body in gateway_documents(source, choices.gateway):
         if "kind" in body:
             made.append(body)
@@ -56,6 +56,22 @@ def documents(source: Source, choices: Choices) -> list[Body]:
         head | remarks | {"metadata": {"name": namespace(source.name), "labels": {PART_OF: label(source.name)}}},
         *made,
     ]
+
+
+def _networks(source: Source) -> Body:
+    """What networks keep apart or fix: on a cluster every pod reaches every other one, at an address of no choice."""
+    found: Body = {}
+    joined = {frozenset(it.service.endpoints(source.name)) for it in source.services} - {frozenset()}
+    if len(joined) > 1:
+        names = ", ".join(sorted(network_name(source.name, real) for real in frozenset().union(*joined)))
+        found |= lost(f"networks {names}", "they keep services apart, and here every pod is reached: NetworkPolicy")
+    for real, options in source.networks.items():
+        if options.get("internal"):
+            found |= lost(f"networks.{network_name(source.name, real)}.internal", "forbid what leaves the namespace with a NetworkPolicy")
+        for key in ("driver", "driver_opts", "ipam", "enable_ipv6"):
+            if options.get(key) and options.get(key) != "bridge":
+                found |= lost(f"networks.{network_name(source.name, real)}.{key}", "a pod is on the network of the cluster")
+    return found
 
 
 def wanted_secrets(source: Source, made: Sequence[Body]) -> dict[tuple[str, str], list[Needs]]:

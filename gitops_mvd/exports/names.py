@@ -40,6 +40,11 @@ def namespace(app: str) -> str:
     return label(app)
 
 
+def network_name(app: str, real: str) -> str:
+    """The name of a network in its Compose file, for one that has no name of its own."""
+    return re.sub(r"-[0-9a-f]{8}\Z", "", real.removeprefix(f"mvd-{app}-")) if real.startswith(f"mvd-{app}-") else real
+
+
 def digest(text: str) -> str:
     return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:_DIGEST]
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from gitops_mvd.core.joins import shared
 from gitops_mvd.core.model import Service
 from gitops_mvd.exports.container import container, grace
-from gitops_mvd.exports.names import is_label_value, is_qualified, labels
+from gitops_mvd.exports.names import is_label_value, is_qualified, labels, network_name
 from gitops_mvd.exports.remarks import Body, Remark, lost, without_empty
 from gitops_mvd.exports.service import container_ports
 from gitops_mvd.exports.source import Exported, Source
@@ -21,6 +21,7 @@ _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armhf": "arm", "armel"
 _SYSCTL = re.compile(r"([a-z0-9]([-_a-z0-9]*[a-z0-9])?[./])*[a-z0-9]([-_a-z0-9]*[a-z0-9])?")
 _HOST_ALIAS = re.compile(r"(?=.{1,253}\Z)[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
 _DNS_OPTION = re.compile(r"[a-z0-9-]+(:[a-z0-9]+)?")
+_FIXED = {"ipv4_address", "ipv6_address", "link_local_ips", "mac_address", "driver_opts", "priority", "gw_priority"}
 MOST_SEARCHES = 32
 MOST_ID = 2**31 - 1
 
@@ -61,7 +62,7 @@ def _spec(source: Source, members: Sequence[Exported], secrets: Mapping[str, set
     spec |= _shared(one.service, joined=bool(others))
     for member in others:
         spec |= _of_member(member.service)
-    spec |= _names(one.service)
+    spec |= _names(source, one.service)
     spec |= _waits(source, members)
     spec["securityContext"] = _security(one.service)
     spec |= {key: spec["securityContext"].pop(key) for key in [*spec["securityContext"]] if isinstance(key, Remark)}
@@ -119,7 +120,7 @@ def _of_member(service: Service) -> Body:
     return spec
 
 
-def _names(service: Service) -> Body:
+def _names(source: Source, service: Service) -> Body:
     run, spec = service.run, Body()
     if hostname := run.get("hostname"):
         name = hostname.lower()
@@ -127,6 +128,9 @@ def _names(service: Service) -> Body:
             spec |= lost(f"hostname: {hostname}", "a pod's name is one word of letters, digits and dashes")
         else:
             spec["hostname"] = name
+    for network, endpoint in service.endpoints(source.name).items():
+        if fixed := sorted(endpoint.keys() & _FIXED):
+            spec |= lost(f"networks.{network_name(source.name, network)}: {', '.join(fixed)}", "the network of the cluster gives addresses")
     aliases: dict[str, list[str]] = {}
     for line in run.get("extra_hosts", ()):
         name, address = _host_and_address(line)

@@ -94,13 +94,13 @@ def _one(item: str, least: int, most: int) -> str:
     found = _NUMBERS.fullmatch(item)
     if not found:
         raise _NotInCronError(f"{item!r}")
-    first, last, step = int(found[1]), int(found[2] or found[1]), int(found[3] or 0)
+    first, last = int(found[1]), int(found[2] or found[1])
     if not (least <= first <= most and first <= last <= most):
         raise _NotInCronError(f"{item!r}")
-    if not step:
+    if found[3] is None:
         return f"{first}-{last}" if last > first else str(first)
     until = last if found[2] else most
-    return _stepped("*" if (first, until) == (least, most) else f"{first}-{until}", step)
+    return _stepped("*" if (first, until) == (least, most) else f"{first}-{until}", int(found[3]))
 
 
 def _stepped(span: str, step: int) -> str:

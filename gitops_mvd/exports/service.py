@@ -65,8 +65,9 @@ def services(source: Source, one: Exported, annotations: Body, joined: Sequence[
     members = [one, *joined]
     ports = _unique([port for member in members for port in opened(member.service)])
     published, remarks = _published([member.service for member in members])
-    if own or ports or _is_asked(source, one):
-        for number, name in enumerate(found_as(source, one)):
+    names = found_as(source, members)
+    if own or ports or len(names) > 1 or _outside(source, one) or _is_asked(source, one):
+        for number, name in enumerate(names):
             said = {} if number else _foreign(source, one) | ({} if published else remarks)
             yield _service(source, one, name, ports, {} if number else annotations, said)
     if published:
@@ -81,28 +82,38 @@ def _metadata(source: Source, one: Exported, name: str) -> Body:
     return {"name": name, "namespace": namespace(source.name), "labels": labels(source.name, one.name)}
 
 
-def found_as(source: Source, one: Exported) -> list[str]:
-    """Its own name first, as Kubernetes takes it, and those of its aliases that are names."""
-    aliases = {it for endpoint in one.service.endpoints(source.name).values() for it in endpoint.get("aliases", ())}
-    others = sorted(alias for alias in aliases - {one.name} if service_label(alias) == alias)
+def found_as(source: Source, members: Sequence[Exported]) -> list[str]:
+    """The name of the first one, as Kubernetes takes it, and all others by which a pod with these services is found."""
+    own = [it.name for it in members if it.service.endpoints(source.name)]
+    others = {alias for member in members for alias in _aliases(source, member)} - {*own}
+    usable = sorted(alias for alias in others if service_label(alias) == alias)
     taken = {service_label(it.name) for it in source.services}
-    return [service_label(one.name), *(alias for alias in others if alias not in taken)]
+    names = [members[0].name, *own]
+    return list(dict.fromkeys([*map(service_label, names), *(alias for alias in usable if alias not in taken)]))
+
+
+def _aliases(source: Source, one: Exported) -> set[str]:
+    return {it for endpoint in one.service.endpoints(source.name).values() for it in endpoint.get("aliases", ())}
 
 
 def _foreign(source: Source, one: Exported) -> Body:
     """What of its names is not carried over."""
-    joined = one.service.endpoints(source.name)
-    aliases = {it for endpoint in joined.values() for it in endpoint.get("aliases", ())} | {one.name}
     found: Body = {}
     if service_label(one.name) != one.name:
         found |= lost(f"the name {one.name}", f"it is {service_label(one.name)} here: change who asks for it")
-    for alias in sorted(aliases - {one.name}):
+    for alias in sorted(_aliases(source, one) - {one.name}):
         if service_label(alias) != alias:
             found |= lost(f"the alias {alias}", "a Service cannot have that name")
-    for network in sorted(source.external_networks & joined.keys()):
+    for network in _outside(source, one):
         name = f"{service_label(one.name)}.{namespace(source.name)}"
         found |= lost(f"the network {network}", f"other apps find it as {name}")
     return found
+
+
+def _outside(source: Source, one: Exported) -> list[str]:
+    """The networks that it shares with other apps."""
+    joined = one.service.endpoints(source.name)
+    return sorted(real for real, options in source.networks.items() if options.get("external") and real in joined)
 
 
 def _service(source: Source, one: Exported, name: str, ports: list[Opened], annotations: Body, remarks: Body) -> Body:

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from gitops_mvd.config.tables import did_you_mean
-from gitops_mvd.core.compose import Volume
+from gitops_mvd.core.compose import Network, Volume
 from gitops_mvd.core.errors import ManifestError, MvdError
 from gitops_mvd.core.model import App, HostFacts, Problem, Service
 from gitops_mvd.core.ports import Tree
@@ -43,7 +43,7 @@ class Source:
     name: str
     services: tuple[Exported, ...] = ()
     volumes: Mapping[str, Volume] = field(default_factory=dict)
-    external_networks: frozenset[str] = frozenset()
+    networks: Mapping[str, Network] = field(default_factory=dict)
     kong_entities: Mapping[str, Sequence[Declaration]] = field(default_factory=dict, repr=False)
     suspend: Suspension | None = None
 
@@ -93,7 +93,7 @@ def put_together(name: str, readings: Sequence[tuple[str, Reading]]) -> Source:
         name,
         tuple(services.values()),
         {real: options for app in apps for real, options in app.volumes.items()},
-        frozenset(real for app in apps for real, options in app.networks.items() if options.get("external")),
+        {real: options for app in apps for real, options in app.networks.items()},
         _entities(apps),
         next((app.suspend for app in apps if app.suspend), None),
     )
