@@ -69,7 +69,7 @@ def kubernetes(
 
     For the Gateway API, with Kong as its controller.  Nothing is applied, and no value of a secret is written.  What
     has no counterpart is a comment where it would stand, and is listed on the standard error.  Exit code 0: all was
-    carried over; 1: something was not; 2: the repository cannot be read.
+    carried over; 1: something was not; 2: nothing was written, as something cannot be read.
     """
     from gitops_mvd.exports import report
 
@@ -103,9 +103,9 @@ def _exports(app: str, host: str, folder: Path, gateway: str, time_zone: str, si
 
     named = _GATEWAY.fullmatch(gateway)
     if not named:
-        raise click.UsageError(f"--gateway {gateway}: write --gateway NAMESPACE/NAME, such as kong/kong")
+        raise MvdError(f"--gateway {gateway}: write --gateway NAMESPACE/NAME, such as kong/kong")
     if not _SIZE.fullmatch(size):
-        raise click.UsageError(f"--size {size}: write --size 10Gi")
+        raise MvdError(f"--size {size}: write a size of Kubernetes, such as --size 10Gi")
     choices = Choices(Gateway(named[1] or "", named[3]), time_zone, size)
     return [export(source, choices) for source in read(FolderTree(folder), app, host)]
 

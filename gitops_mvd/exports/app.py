@@ -66,11 +66,12 @@ def _networks(source: Source) -> Body:
         names = ", ".join(sorted(network_name(source.name, real) for real in frozenset().union(*joined)))
         found |= lost(f"networks {names}", "they keep services apart, and here every pod is reached: NetworkPolicy")
     for real, options in source.networks.items():
+        name = network_name(source.name, real)
         if options.get("internal"):
-            found |= lost(f"networks.{network_name(source.name, real)}.internal", "forbid what leaves the namespace with a NetworkPolicy")
+            found |= lost(f"networks.{name}.internal", "forbid what leaves the namespace with a NetworkPolicy")
         for key in ("driver", "driver_opts", "ipam", "enable_ipv6"):
             if options.get(key) and options.get(key) != "bridge":
-                found |= lost(f"networks.{network_name(source.name, real)}.{key}", "a pod is on the network of the cluster")
+                found |= lost(f"networks.{name}.{key}", "a pod is on the network of the cluster")
     return found
 
 

@@ -20,16 +20,21 @@ PART_OF, NAME = "app.kubernetes.io/part-of", "app.kubernetes.io/name"
 
 def label(text: str, longest: int = LONGEST_LABEL) -> str:
     """The text as an RFC 1123 label; one that is none already gets a digest of the text."""
-    made = re.sub("[^a-z0-9]+", "-", text.lower()).strip("-")
-    if made == text and len(text) <= longest:
+    made = word(text)
+    if made and made == text and len(text) <= longest:
         return text
     kept = made[: longest - _DIGEST - 1].strip("-")
     return f"{kept}-{digest(text)}" if kept else f"x{digest(text)}"
 
 
+def word(text: str) -> str:
+    """The text in letters, digits and dashes; others may become the same."""
+    return re.sub("[^a-z0-9]+", "-", text.lower()).strip("-")
+
+
 def service_label(text: str) -> str:
     """The text as the name of a Service, which begins with a letter."""
-    return label(text if text[:1].isalpha() else f"s-{text}")
+    return label(text if text[:1].isalpha() and text[:1].isascii() else f"s-{text}")
 
 
 def workload_label(text: str) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 from gitops_mvd.core.secret_words import PLAIN_ANSWER, secret_name
 from gitops_mvd.core.secrets import BEGINS
 from gitops_mvd.core.xkong import Declaration
-from gitops_mvd.exports.environment import VALUE, secret_object, where
+from gitops_mvd.exports.environment import secret_object, where
 from gitops_mvd.exports.names import label, namespace
 from gitops_mvd.exports.remarks import Body, Remark, lost, needs, without_empty
 from gitops_mvd.exports.source import Source
@@ -19,6 +19,7 @@ from gitops_mvd.exports.source import Source
 CONFIGURATION = "configuration.konghq.com/v1"
 KONG = "konghq.com/"
 CLASS = {"kubernetes.io/ingress.class": "kong"}
+JSON = "json"  # the key in a Secret with its value as JSON, which is what the controller reads
 PROTOCOLS = ("http", "https", "grpc", "grpcs", "tcp", "tls", "udp")
 Attached = Sequence[str]
 """The names of the plugins of a service or a route."""
@@ -89,7 +90,7 @@ def without_secrets(config: Declaration, values: set[str], secret: str, beside: 
         if inside_list or (BEGINS in value and not whole):
             remarks |= lost(f"config{path.replace('/', '.')}", "a secret in a list, or in a text, cannot be filled in")
             return None
-        object_name, key = (secret_object(reference), VALUE) if whole else (label(secret), label(path.strip("/")))
+        object_name, key = (secret_object(reference), JSON) if whole else (label(secret), label(path.strip("/")))
         told = where(reference) if whole else f"the value of config{path.replace('/', '.')} in the repository"
         remarks |= needs(object_name, key, told, quoted=True)
         pointer = {"secretKeyRef": {"name": object_name, "key": key, **beside}}

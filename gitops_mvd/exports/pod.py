@@ -130,7 +130,8 @@ def _names(source: Source, service: Service) -> Body:
             spec["hostname"] = name
     for network, endpoint in service.endpoints(source.name).items():
         if fixed := sorted(endpoint.keys() & _FIXED):
-            spec |= lost(f"networks.{network_name(source.name, network)}: {', '.join(fixed)}", "the network of the cluster gives addresses")
+            what = f"networks.{network_name(source.name, network)}: {', '.join(fixed)}"
+            spec |= lost(what, "the network of the cluster gives addresses")
     aliases: dict[str, list[str]] = {}
     for line in run.get("extra_hosts", ()):
         name, address = _host_and_address(line)

@@ -194,6 +194,8 @@ def _grpc_method(path: str) -> Body | None:
     """The service and the method of a path, `{}` for all of them; None if it is not one of gRPC."""
     if path == "/":
         return {}
+    if len(path) > LONGEST_PATH:
+        return None
     if path.startswith("~/"):
         service, slash, method = path[2:].partition("/")
         whole = not slash or "/" in method or not service

@@ -137,6 +137,8 @@ def _port(number: int, target: int, protocol: str) -> Body:
 def _is_asked(source: Source, one: Exported) -> bool:
     """Does another service of the app wait for it, or have its name in what it is given?"""
     name = re.compile(rf"(?<![\w.-]){re.escape(one.name)}(?![\w-])")
+    if one.service.is_job or one.service.schedule:
+        return False
     for other in source.services:
         if other.name == one.name:
             continue

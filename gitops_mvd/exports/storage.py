@@ -13,7 +13,7 @@ from gitops_mvd.core.model import File, Service
 from gitops_mvd.core.model import digest as digest_of
 from gitops_mvd.core.redact import SECRETS_FOLDER
 from gitops_mvd.exports.environment import VALUE, secret_object, where
-from gitops_mvd.exports.names import digest, label, labels, namespace, unique
+from gitops_mvd.exports.names import digest, label, labels, namespace, unique, word
 from gitops_mvd.exports.remarks import Body, lost, needs, remark, without_empty
 from gitops_mvd.exports.source import Exported, Source
 
@@ -117,8 +117,9 @@ def config_maps(source: Source, secrets: Mapping[str, set[str]]) -> Iterator[Bod
 
 def config_name(service: Service, file: File) -> str:
     """The name of the ConfigMap: another one for another content, so that pods are replaced for it."""
-    base = label(posixpath.basename(file.target.rstrip("/")) or "files", 30)
-    return label(f"{label(service.name, 20)}-{base}-{digest_of(dict(file.files))[:8]}")
+    words = [word(service.name)[:20], word(posixpath.basename(file.target.rstrip("/")))[:30]]
+    content = digest_of([service.name, file.target, dict(file.files)])[:8]
+    return "-".join(filter(None, [*words, content]))
 
 
 def is_secret(file: File, secrets: Mapping[str, set[str]]) -> bool:
@@ -259,14 +260,7 @@ def _mount(mount: Mount, names: Mapping[str, str], own: str) -> Mounted:
         body = lost(f"volumes {target}: recursive {recursive}", "mounts below it are seen here") | body
     why = "this is that path of whichever node the pod runs on: bring what is there, or use a volume"
     wrong = lost(f"{source} of the server", why)
-    kind = "" if options_of_bind.get("create_host_path") is False else "DirectoryOrCreate"
-    made: Body = {"path": source} | ({"type": kind} if kind and not _may_be_file(source) else {})
-    return Mounted({own: {"hostPath": made}}, (wrong | body,))
-
-
-def _may_be_file(path: str) -> bool:
-    """May that path of a host be something else than a folder, such as a socket?"""
-    return "." in posixpath.basename(path) or path.startswith(("/dev/", "/proc/", "/sys/", "/run/", "/var/run/"))
+    return Mounted({own: {"hostPath": {"path": source}}}, (wrong | body,))
 
 
 def _tmpfs(line: str, own: str) -> Mounted:

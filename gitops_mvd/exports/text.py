@@ -66,6 +66,11 @@ def _entry(head: str, value: object, depth: int) -> Iterator[str]:
 def _item(item: object, depth: int) -> Iterator[str]:
     """An item of a list; what is said of it first stands in front of its dash."""
     indent = "  " * depth
+    if isinstance(item, list) and item:
+        yield f"{indent}-"
+        for inner in item:
+            yield from _item(inner, depth + 1)
+        return
     if not isinstance(item, Mapping):
         yield from _entry(f"{indent}-", item, depth)
         return

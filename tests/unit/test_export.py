@@ -1,7 +1,7 @@
 """What an app becomes on Kubernetes: valid whatever it is, with a comment for all that has no counterpart.
 
-A file of `exports/` is a repository, and beside it is what is exported of it.  `ACCEPT=1 pytest tests/unit/test_export.py`
-rewrites that.
+A file of `exports/` is a repository, and beside it is what is exported of it.
+`ACCEPT=1 pytest tests/unit/test_export.py` rewrites that.
 """
 
 from __future__ import annotations

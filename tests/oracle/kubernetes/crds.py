@@ -1,4 +1,4 @@
-"""The custom resources of the Gateway API and of Kong's controller: their definitions, from the Go modules that have them.
+"""The custom resources of the Gateway API and of Kong's controller, as the Go modules have them that define them.
 
 `published/crds.json` of the unit tests has their schemas as they are there, without descriptions and rules in CEL.
 """
