@@ -22,12 +22,12 @@ _SIZE = re.compile(r"[1-9][0-9]*(?:[kMGTP]|[KMGTP]i)?")
 UNREADABLE = 2  # exit code
 
 
-@click.group(epilog="Example: mvd export kubernetes chatbot > chatbot.yaml")
+@click.group(epilog="Example: mvd export kubernetes chatbot --output cluster")
 def export() -> None:
     """Write the apps of a config repository for another engine."""
 
 
-@export.command(epilog="Example: mvd export kubernetes chatbot --host uk-web-1 > chatbot.yaml")
+@export.command(epilog="Example: mvd export kubernetes chatbot --host uk-web-1 --output cluster")
 @click.argument("app", default="", shell_complete=apps_of_folder)
 @click.option(
     "--host",
@@ -75,15 +75,11 @@ def kubernetes(
 
     try:
         exports = _exports(app, host, folder, gateway, time_zone, size)
+        if output:
+            _write(output, exports)
     except MvdError as error:
         print_error(error)
         return UNREADABLE
-    if output:
-        try:
-            _write(output, exports)
-        except MvdError as error:
-            print_error(error)
-            return UNREADABLE
     if machine:
         apps = {one.app: report.as_json(one) for one in exports}
         click.echo(json.dumps({"apps": apps}, indent=2, ensure_ascii=False).encode())  # as bytes: nothing is cut

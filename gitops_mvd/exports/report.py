@@ -1,4 +1,4 @@
-"""What a person is told of an export: what was not carried over, and which Secrets must be made first.  Pure."""
+"""The report of an export: what was not carried over, and which Secrets must be made first.  Pure."""
 
 from __future__ import annotations
 

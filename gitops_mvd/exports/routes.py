@@ -97,7 +97,8 @@ def route(
     references = [
         without_empty({"name": backend.name, "port": backend.port, "weight": backend.weight}) for backend in backends
     ]
-    spec: Body = {"parentRefs": [{"name": gateway.name, "namespace": gateway.namespace}], "hostnames": hosts}
+    parent = without_empty({"name": gateway.name, "namespace": gateway.namespace})
+    spec: Body = {"parentRefs": [parent], "hostnames": hosts}
     spec["rules"] = [without_empty({"matches": matches, "backendRefs": references}) for matches in rules or [[]]]
     kind = "GRPCRoute" if is_grpc else "HTTPRoute"
     return {"apiVersion": GATEWAY_API, "kind": kind, "metadata": metadata} | remarks | {"spec": without_empty(spec)}

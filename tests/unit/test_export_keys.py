@@ -23,6 +23,8 @@ SAME_HERE = {  # keys that make another app on a host, and the same on a cluster
     "services-init": "it is off anyway",
     "volumes of a service-volume": "a claim is never filled from an image",
     "volume-nocopy": "a claim is never filled from an image",
+    "services-depends_on": "which pod starts first makes no difference, if it is not waited for",
+    "bind-create_host_path": "a path of a node is taken as it is",
     "bind-selinux": "the kubelet relabels what it mounts",
     "logging-options": "they are those of the journal",
     **{f"blkio_config-{key}": "that all of it is lost is said already" for key in BLKIO},
