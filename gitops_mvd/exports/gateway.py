@@ -138,7 +138,7 @@ def _consumer(
 
 
 def _services(source: Source, apart: Sequence[Declaration], gateway: Gateway) -> Iterator[Body]:
-    upstreams = {one["name"]: one for one in source.kong_entities.get("upstreams", [])}
+    upstreams = {one["name"].lower(): one for one in source.kong_entities.get("upstreams", [])}
     loose = source.kong_entities.get("routes", [])
     known: set[str] = set()
     for number, service in enumerate(source.kong_entities.get("services", []), 1):
@@ -230,7 +230,7 @@ def _address(service: Declaration) -> tuple[str, str, int, str]:
         protocol = parts.scheme
         return protocol, parts.hostname or "", parts.port or (443 if protocol in _TLS else 80), parts.path
     protocol = service.get("protocol", "http")
-    return protocol, service.get("host", ""), service.get("port", 80), service.get("path", "")
+    return protocol, service.get("host", "").lower(), service.get("port", 80), service.get("path", "")
 
 
 def _targets(service: Declaration, upstreams: Mapping[str, Declaration]) -> list[_Target]:

@@ -6,6 +6,7 @@ import ipaddress
 import re
 from collections.abc import Mapping, Sequence
 
+from gitops_mvd.core.compose import Run
 from gitops_mvd.core.joins import shared
 from gitops_mvd.core.model import Service
 from gitops_mvd.exports.container import container, grace
@@ -22,6 +23,7 @@ _SYSCTL = re.compile(r"([a-z0-9]([-_a-z0-9]*[a-z0-9])?[./])*[a-z0-9]([-_a-z0-9]*
 _HOST_ALIAS = re.compile(r"(?=.{1,253}\Z)[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
 _DNS_OPTION = re.compile(r"[a-z0-9-]+(:[a-z0-9]+)?")
 _FIXED = {"ipv4_address", "ipv6_address", "link_local_ips", "mac_address", "driver_opts", "priority", "gw_priority"}
+_OF_IPC = ("kernel.msg", "kernel.sem", "kernel.shm", "fs.mqueue.")
 MOST_SEARCHES = 32
 MOST_ID = 2**31 - 1
 
@@ -62,6 +64,8 @@ def _spec(source: Source, members: Sequence[Exported], secrets: Mapping[str, set
     spec |= _shared(one.service, joined=bool(others))
     for member in others:
         spec |= _of_member(member.service)
+    if spec.get("hostPID"):
+        spec.pop("shareProcessNamespace", None)
     spec |= _names(source, one.service)
     spec |= _waits(source, members)
     spec["securityContext"] = _security(one.service)
@@ -144,7 +148,7 @@ def _names(source: Source, service: Service) -> Body:
         aliases = {}
         spec |= lost("extra_hosts", "with the network of the node its names are known, and no others")
     spec["hostAliases"] = [{"ip": address, "hostnames": names} for address, names in aliases.items()]
-    searches = [it for it in run.get("dns_search", ()) if _HOST_ALIAS.fullmatch(it.rstrip(".").lower())][:MOST_SEARCHES]
+    searches = [it for it in run.get("dns_search", ()) if _HOST_ALIAS.fullmatch(it.rstrip("."))][:MOST_SEARCHES]
     options = [it for it in run.get("dns_opt", ()) if _DNS_OPTION.fullmatch(it)]
     for key, kept in (("dns_search", searches), ("dns_opt", options)):
         if missed := [it for it in run.get(key, ()) if it not in kept]:  # type: ignore[attr-defined]
@@ -199,12 +203,24 @@ def _security(service: Service) -> Body:
     if missed := [it for it in run.get("group_add", ()) if not (it.isascii() and it.isdecimal())]:
         context |= lost(f"group_add: {' '.join(missed)}", "only numbers are taken here: see /etc/group of the image")
     context["supplementalGroups"] = groups
-    known = {name: value for name, value in sorted(run.get("sysctls", {}).items()) if _SYSCTL.fullmatch(name)}
-    if run.get("network_mode") == "host" and known:
-        context |= lost("sysctls", "with the network of the node they would be the node's own")
-        known = {}
+    said, known = _sysctls(run)
+    context |= said
     context["sysctls"] = [{"name": name, "value": value} for name, value in known.items()]
     return without_empty(context)
+
+
+def _sysctls(run: Run) -> tuple[Body, dict[str, str]]:
+    """The kernel parameters of the pod, and remarks on those that would be its node's."""
+    known: dict[str, str] = {}
+    remarks: Body = {}
+    for name, value in sorted(run.get("sysctls", {}).items()):
+        if run.get("network_mode") == "host" or (run.get("ipc") == "host" and name.startswith(_OF_IPC)):
+            remarks |= lost(f"sysctls: {name}", "it would be the node's own, which the pod shares")
+        elif _SYSCTL.fullmatch(name):
+            known[name] = value
+        else:
+            remarks |= lost(f"sysctls: {name}", "a kernel parameter cannot have that name here")
+    return remarks, known
 
 
 def placement(constraints: Sequence[Constraint], service: Service) -> Body:

@@ -29,7 +29,8 @@ _ALIAS = re.compile(r"(\*\.)?([a-zA-Z0-9]+(-[a-zA-Z0-9]+)*)(\.[a-zA-Z0-9]+(-[a-z
 _SNI = re.compile(r"[a-zA-Z0-9]+(-[a-zA-Z0-9]+)*(\.[a-zA-Z0-9]+(-[a-zA-Z0-9]+)*)*")
 _PATH = re.compile(r"(?:[-A-Za-z0-9/._~!$&'()*+,;=:@]|%[0-9a-fA-F]{2})+")
 _NO_PATH = re.compile(r"//|/\.(/|\Z)|/\.\.(/|\Z)|%2[fF]|#")
-_GRPC_PATH = re.compile(r"/([A-Za-z_][A-Za-z0-9_.]*)(?:/([A-Za-z_][A-Za-z0-9_]*)?)?")
+_WORD = "[A-Za-z_][A-Za-z0-9_]*"
+_GRPC_PATH = re.compile(rf"/({_WORD}(?:\.{_WORD})*)(?:/({_WORD})?)?")
 _GRPC = {"grpc", "grpcs"}
 _STREAMS = {"tcp", "tls", "udp", "tls_passthrough"}
 # Fields of Kong's route, and the annotation by which the controller sets them.

@@ -161,6 +161,9 @@ def _files(source: Source, service: Service, secrets: Mapping[str, set[str]]) ->
     for number, file in enumerate(service.files):
         if not file.files and not file.secrets:
             continue
+        if hidden := [path for path in (*file.files, *file.secrets) if path.startswith("..")]:
+            yield Mounted(remarks=lost(f"{file.target}/{hidden[0]}", "a name cannot begin with two dots here"))
+            continue
         keys = _keys(file)
         if is_secret(file, secrets):
             name, volume, wanted = f"secret-{number}", *_secret_volume(source, service, file, keys)
@@ -177,7 +180,7 @@ def _files(source: Source, service: Service, secrets: Mapping[str, set[str]]) ->
         if file.uid or file.gid:
             why = "a mounted file is root's here; `securityContext.fsGroup` gives all of a pod's to a group"
             wanted |= lost(f"{file.target}: owner {file.uid}:{file.gid}", why)
-        name = f"{label(service.name, 40)}-{name}"
+        name = f"{name}-{label(service.name, 40)}"
         mount: Body = {"name": name, "mountPath": file.target, "readOnly": True}
         if file.is_single:
             mount["subPath"] = keys[""]
@@ -218,19 +221,23 @@ def mounted(source: Source, service: Service, secrets: Mapping[str, set[str]]) -
     names = claim_names(source)
     parts = [*_files(source, service, secrets)]
     for number, mount in enumerate(service.run.get("volumes", ())):
-        parts.append(_mount(mount, names, f"{label(service.name, 40)}-{number}"))
+        parts.append(_mount(mount, names, f"mount-{number}-{label(service.name, 40)}"))
     for number, line in enumerate(service.run.get("tmpfs", ())):
-        parts.append(_tmpfs(line, f"{label(service.name, 40)}-tmpfs-{number}"))
+        parts.append(_tmpfs(line, f"tmpfs-{number}-{label(service.name, 40)}"))
     if "shm_size" in service.run:
-        parts.append(_memory("/dev/shm", service.run["shm_size"], f"{label(service.name, 40)}-shm"))
+        parts.append(_memory("/dev/shm", service.run["shm_size"], f"shm-{label(service.name, 40)}"))
     merged: Body = {}
+    taken: dict[str, Body] = {}
     for part in parts:
         merged |= part.remarks
-    return Mounted(
-        {name: volume for part in parts for name, volume in part.volumes.items()},
-        tuple(mount for part in parts for mount in part.mounts),
-        merged,
-    )
+        for seen in part.mounts:
+            if ":" in seen["mountPath"]:
+                merged |= lost(f"volumes {seen['mountPath']}", "a path of a mount has no colon here")
+            else:
+                taken.setdefault(posixpath.normpath(seen["mountPath"]), seen)
+    used = {seen["name"] for seen in taken.values()}
+    volumes = {name: volume for part in parts for name, volume in part.volumes.items() if name in used}
+    return Mounted(volumes, tuple(taken.values()), merged)
 
 
 def _mount(mount: Mount, names: Mapping[str, str], own: str) -> Mounted:
@@ -244,10 +251,10 @@ def _mount(mount: Mount, names: Mapping[str, str], own: str) -> Mounted:
         wrong = lost(f"tmpfs {target}: mode {options['mode']:04o}", "it is 0777 here") if "mode" in options else {}
         return Mounted({own: volume}, (wrong | body,))
     if source in names:
-        body["name"] = names[source]
+        body["name"] = own = label(f"claim-{names[source]}")
         if "subpath" in mount.get("volume", {}):
             body["subPath"] = mount.get("volume", {})["subpath"]
-        return Mounted({names[source]: {"persistentVolumeClaim": {"claimName": names[source]}}}, (body,))
+        return Mounted({own: {"persistentVolumeClaim": {"claimName": names[source]}}}, (body,))
     if mount["type"] == "volume":
         why = "it ends with its pod here; give it a name in the manifest to have it kept"
         return Mounted({own: {"emptyDir": {}}}, (lost(f"the volume without a name at {target}", why) | body,))
