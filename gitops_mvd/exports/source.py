@@ -59,6 +59,8 @@ def read(tree: Tree, wanted: str = "", host: str = "") -> list[Source]:
         raise MvdError(f"{FILE} has no host {host}{did_you_mean(host, fleet.hosts)}", f"Hosts: {known or 'none'}")
     hosts = [fleet.host(host)] if host else [*fleet.hosts.values()] or [HostFacts("localhost")]
     names = app_names(tree)
+    if not names:
+        raise MvdError("there is no app here", "Run this in a config repository, or name it: --from FOLDER")
     if wanted and wanted not in names:
         raise MvdError(
             f"the repository has no app {wanted}{did_you_mean(wanted, names)}", f"Apps: {', '.join(names) or 'none'}"
@@ -72,7 +74,13 @@ def read(tree: Tree, wanted: str = "", host: str = "") -> list[Source]:
         sources.append(put_together(name, [(facts.name, it) for facts, it in zip(hosts, readings, strict=True)]))
     if problems:
         raise ManifestError(sorted(problems))
-    return [source for source in sources if source.services or source.kong_entities]
+    found = [source for source in sources if source.services or source.kong_entities]
+    if wanted and not found:
+        raise MvdError(
+            f"{host or 'no host'} runs {'no' if host else 'a'} service of {wanted}",
+            "Constraints and profiles say where it runs",
+        )
+    return found
 
 
 def put_together(name: str, readings: Sequence[tuple[str, Reading]]) -> Source:

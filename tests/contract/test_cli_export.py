@@ -16,6 +16,7 @@ LACKING = (
 )
 FLEET = "hosts:\n  uk-1: {variables: {REGION: uk}}\n  rw-1: {variables: {REGION: rw}}\n"
 BY_REGION = "services: {web: {image: 'web:1', environment: {REGION: '${REGION}'}}}\n"
+PLACED = "services: {web: {image: 'web:1', deploy: {placement: {constraints: ['node.hostname == uk-1']}}}}\n"
 
 
 @pytest.fixture
@@ -100,6 +101,17 @@ def test_an_app_or_host_that_there_is_not_is_named(repository: Path, arguments: 
     (repository / "fleet.yaml").write_text(FLEET)
     done = export(repository, *arguments)
     assert (done.returncode, done.stdout, done.stderr) == (2, "", told)
+
+
+def test_what_runs_nowhere_is_no_empty_stream(repository: Path, tmp_path: Path) -> None:
+    (repository / "fleet.yaml").write_text(FLEET)
+    (repository / "apps" / "plain" / "compose.yaml").write_text(PLACED)
+    done = export(repository, "plain", "--host", "rw-1")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("mvd: rw-1 runs no service of plain\n")
+    nowhere = export(tmp_path / "config" / "apps")
+    assert (nowhere.returncode, nowhere.stdout) == (2, "")
+    assert nowhere.stderr.startswith("mvd: there is no app here\n")
 
 
 def test_a_mistake_in_the_repository_is_told_with_its_line(repository: Path) -> None:
