@@ -58,8 +58,10 @@ HERE = frozenset(
 _SELINUX = ("user", "role", "type", "level")
 
 
-def container(service: Service, mounts: Mounted, secrets: Mapping[str, set[str]], ports: list[Body]) -> Body:
-    """The container of a service, named after it."""
+def container(
+    service: Service, mounts: Mounted, secrets: Mapping[str, set[str]], ports: list[Body], is_first: bool
+) -> Body:
+    """The container of a service, named after it; `is_first`: its program is process 1."""
     run = service.run
     variables, remarks = environment(service, secrets)
     body: Body = dict(remarks)
@@ -75,7 +77,7 @@ def container(service: Service, mounts: Mounted, secrets: Mapping[str, set[str]]
     body |= mounts.remarks
     body["volumeMounts"] = list(mounts.mounts)
     body |= probes(service)
-    body |= _stop(service)
+    body |= _stop(service, is_first)
     body |= security_context(run)
     return without_empty(body)
 
@@ -114,12 +116,12 @@ def grace(service: Service) -> int:
     return math.ceil(service.stop_grace) + (DRAIN_SECONDS if drains(service) else 0)
 
 
-def _stop(service: Service) -> Body:
+def _stop(service: Service, is_first: bool) -> Body:
     """What is done before Kubernetes sends SIGTERM."""
     signal = service.run.get("stop_signal", "").upper().removeprefix("SIG")
     if signal in ("", "TERM", "15"):
         return {"lifecycle": {"preStop": {"sleep": {"seconds": DRAIN_SECONDS}}}} if drains(service) else {}
-    if service.run.get("init") or service.run.get("pid") or not re.fullmatch("[A-Z0-9]+", signal):
+    if not is_first or not re.fullmatch("[A-Z0-9]+", signal):
         return lost(f"stop_signal: {signal}", "SIGTERM is sent, as the program is not process 1 here")
     first = f"sleep {DRAIN_SECONDS}; " if drains(service) else ""
     script = f"{first}kill -{signal} 1; while kill -0 1 2>/dev/null; do sleep 1; done"

@@ -36,7 +36,8 @@ def joined_to(source: Source) -> dict[str, str]:
         seen = [name]
         while (others := parents.get(seen[-1])) and others[0] in parents and others[0] not in seen:
             seen.append(others[0])
-        if seen[-1] != name:
+        ends = [it.name for it in source.services if it.service.is_job or it.service.schedule]
+        if seen[-1] != name and name not in ends and seen[-1] not in ends:
             found[name] = seen[-1]
     return found
 
@@ -57,15 +58,16 @@ def _spec(source: Source, members: Sequence[Exported], secrets: Mapping[str, set
     spec: Body = {}
     volumes: dict[str, Body] = {}
     containers: list[Body] = []
-    for member in members:
-        mounts = mounted(source, member.service, secrets)
-        volumes |= mounts.volumes
-        containers.append(container(member.service, mounts, secrets, container_ports(member.service)))
-    spec |= _shared(one.service, joined=bool(others))
+    spec |= _shared(one.service)
     for member in others:
         spec |= _of_member(member.service)
     if spec.get("hostPID"):
         spec.pop("shareProcessNamespace", None)
+    is_first = not spec.get("hostPID") and not spec.get("shareProcessNamespace")
+    for member in members:
+        mounts = mounted(source, member.service, secrets)
+        volumes |= mounts.volumes
+        containers.append(container(member.service, mounts, secrets, container_ports(member.service), is_first))
     spec |= _names(source, one.service)
     spec |= _waits(source, members)
     spec["securityContext"] = _security(one.service)
@@ -92,7 +94,7 @@ def _annotations(services: Sequence[Service]) -> tuple[Body, Body]:
     return found, remarks
 
 
-def _shared(service: Service, joined: bool) -> Body:
+def _shared(service: Service) -> Body:
     run, spec = service.run, Body()
     mode = run.get("network_mode", "")
     if mode == "host":
@@ -102,13 +104,15 @@ def _shared(service: Service, joined: bool) -> Body:
         spec |= lost("network_mode: none", "forbid its traffic with a NetworkPolicy")
     elif mode.startswith("container:"):
         spec |= lost(f"network_mode: {mode}", "put both into one pod")
+    for key, other in shared(run):
+        spec |= lost(f"{key}: service:{other}", "it has a pod of its own here, and shares none")
     for key, field in (("ipc", "hostIPC"), ("pid", "hostPID")):
         value = str(run.get(key, ""))
         if value == "host":
             spec[field] = True
         elif value.startswith("container:"):
             spec |= lost(f"{key}: {value}", "put both into one pod")
-    if (joined or run.get("init")) and not spec.get("hostPID") and run.get("init"):
+    if run.get("init"):
         spec["shareProcessNamespace"] = True  # the pause process reaps what others leave behind
     return spec
 
