@@ -1,7 +1,8 @@
 # make demo    the whole story on this machine, in a lab of its own     KEEP=1 leaves the lab up
 # make test    everything that is checked                              make bench   everything that is measured
 # make lint    all that is checked without running anything           make map     rooms, their size, and what imports what
-# make oracle  compares what is read with compose-go, with Go on the machine; ACCEPT=1 records its answers   COUNT=2000 SEED=1
+# make oracle  compares what is read with compose-go, and has a kube-apiserver look at what is exported, with Go on the machine;
+#              ACCEPT=1 records their answers   COUNT=2000 SEED=1
 # make chaos   random commits and faults on a lab server, each to its end      MINUTES=10 SEED=n ONLY="a fault"
 # make fuzz    whatever comes from outside, changed at random                  MINUTES=10 or COUNT=1000, SEED=n
 # make coverage the share of each room's statements that the unit and contract tests run
@@ -55,6 +56,7 @@ unit-%:
 
 oracle: $(VENV)/test.ready
 	$(BIN)/python -m tests.oracle $(VENV)/oracle --seed=$(or $(SEED),1) --count=$(or $(COUNT),2000) $(if $(ACCEPT),--accept)
+	$(BIN)/python -m tests.oracle.kubernetes $(VENV)/kubernetes --seed=$(or $(SEED),1) $(if $(ACCEPT),--accept)
 
 chaos: $(VENV)/lab.ready
 	$(BIN)/python -m tests.lab chaos --minutes=$(or $(MINUTES),10) $(if $(SEED),--seed=$(SEED)) $(if $(ONLY),--only="$(ONLY)")

@@ -39,6 +39,7 @@ COMMANDS = {
     "init": Listed(WRITE, "init:init", "Write a config repository that works into FOLDER."),
     "validate": Listed(WRITE, "validate:validate", "Check the config repository in FOLDER."),
     "import": Listed(WRITE, "imports:import_", "Write apps/NAME of this config repository from a Compose project."),
+    "export": Listed(WRITE, "export:export", "Write the apps of a config repository for another engine."),
     "schema": Listed(WRITE, "schema:schema", "Print the JSON Schema NAME, or list the schemas."),
     "install": Listed(SET_UP, "install:install", "Install the daemon as a systemd service."),
     "uninstall": Listed(SET_UP, "uninstall:uninstall", "Remove the daemon from this server, and its apps."),

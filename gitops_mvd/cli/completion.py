@@ -40,6 +40,32 @@ def schemas(context: click.Context, parameter: click.Parameter, incomplete: str)
     return sorted(name for name in known() if name.startswith(incomplete))
 
 
+def apps_of_folder(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
+    """The apps of the config repository that begin so."""
+    from gitops_mvd.git.tree import FolderTree
+    from gitops_mvd.manifest.load import app_names
+
+    try:
+        return sorted(name for name in app_names(FolderTree(_folder(context))) if name.startswith(incomplete))
+    except (MvdError, OSError):
+        return []
+
+
+def hosts_of_folder(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
+    """The hosts of the config repository that begin so."""
+    from gitops_mvd.git.tree import FolderTree
+    from gitops_mvd.manifest import read_fleet
+
+    try:
+        return sorted(name for name in read_fleet(FolderTree(_folder(context))).hosts if name.startswith(incomplete))
+    except (MvdError, OSError):
+        return []
+
+
+def _folder(context: click.Context) -> Path:
+    return Path(context.params.get("folder") or ".")
+
+
 def _names(context: click.Context) -> Iterator[str]:
     """Every app, and every service as `app/service`; of a server without a daemon the apps that it has had."""
     config = Path(context.find_root().params["config"])

@@ -1,7 +1,7 @@
 """The command `mvd`: its commands put together, its exit codes, and how an error is shown.
 
 Exit codes: 0 success, 1 an error or something unhealthy, 130 interrupted, and for `mvd plan` and `mvd adopt --json`
-2 if there is something to change.
+2 if there is something to change; for `mvd export` 2 if the repository cannot be read.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from typing import NoReturn
 import click
 
 from gitops_mvd.cli.commands import Commands
-from gitops_mvd.cli.output import telling
-from gitops_mvd.core.errors import ManifestError, MvdError
+from gitops_mvd.cli.output import print_error, telling
+from gitops_mvd.core.errors import MvdError
 from gitops_mvd.core.redact import told_text
 
 SETTINGS = "/etc/gitops-mvd/config.yaml"
@@ -58,13 +58,8 @@ def _run(arguments: Sequence[str] | None) -> int:
         return 130
     except click.ClickException as error:
         error.show()
-    except ManifestError as error:
-        for problem in error.problems:
-            click.echo(str(problem), err=True)
     except MvdError as error:
-        click.echo(f"mvd: {error.message}", err=True)
-        if error.hint:
-            click.echo(f"     {error.hint}", err=True)
+        print_error(error)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except Exception as error:

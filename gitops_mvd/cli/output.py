@@ -16,6 +16,7 @@ from typing import Any, TextIO, cast
 import click
 
 from gitops_mvd.cli.table import Paint, plainly, table
+from gitops_mvd.core.errors import ManifestError, MvdError
 from gitops_mvd.core.redact import known, told_text
 from gitops_mvd.core.text import LONGEST_TEXT
 
@@ -45,6 +46,17 @@ class Told:
         encoding = self.stream.encoding or "utf-8"
         self.stream.write(plain.encode(encoding, "backslashreplace").decode(encoding))
         return len(text)
+
+
+def print_error(error: MvdError) -> None:
+    """Print an error and its hint, or every mistake in the manifests, to the standard error."""
+    if isinstance(error, ManifestError):
+        for problem in error.problems:
+            click.echo(str(problem), err=True)
+        return
+    click.echo(f"mvd: {error.message}", err=True)
+    if error.hint:
+        click.echo(f"     {error.hint}", err=True)
 
 
 @contextmanager
