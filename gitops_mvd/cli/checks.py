@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gitops_mvd.cli import machine
+from gitops_mvd.cli.devices import devices
 from gitops_mvd.cli.finding import Finding
 from gitops_mvd.cli.host_text import thread_text
 from gitops_mvd.cli.output import counted, when
@@ -238,6 +239,7 @@ CHECKS: dict[str, Callable[[Wired], Iterator[Finding]]] = {
     "clock": machine.clock,
     "network": machine.network,
     "repository": _repository,
+    "devices": devices,
     "kong": _kong,
     "kong proxy": machine.gateway_port,
     "forge": _forge,

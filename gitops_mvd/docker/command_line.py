@@ -235,6 +235,9 @@ def _blkio(config: Blkio) -> Iterator[str]:
 def _gpus(requests: list[DeviceRequest]) -> Iterator[str]:
     for request in requests:
         devices = request.get("device_ids")
+        if request.get("driver") == "cdi":
+            yield from (f"--device={name}" for name in devices or ())
+            continue
         fields = [f"device={','.join(devices)}" if devices else f"count={request.get('count', 'all')}"]
         if request.get("driver"):
             fields.append(f"driver={request['driver']}")

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 from gitops_mvd.core.compose import (
     LABELLED,
@@ -28,6 +28,7 @@ from gitops_mvd.core.compose import (
 )
 from gitops_mvd.core.model import LABEL, File, Service
 from gitops_mvd.core.secrets import filled, reference
+from gitops_mvd.docker.types import DeviceRequest as EngineRequest
 
 NANOSECONDS = 10**9
 Body: TypeAlias = dict[str, Any]
@@ -141,7 +142,8 @@ def _needs(run: Run) -> Iterator[str]:
             yield "volumes.bind.recursive"
         if "subpath" in mount.get("volume", {}):
             yield "volumes.volume.subpath"
-    if not all(device.startswith("/") for device in run.get("devices", ())):
+    of_cdi = [it for it in run.get("gpus", ()) if it.get("driver") == "cdi"]
+    if of_cdi or not all(device.startswith("/") for device in run.get("devices", ())):
         yield "devices by their CDI name"
     networks = sorted(run.get("networks", {}).items(), key=rank)
     if any("mac_address" in endpoint for _, endpoint in networks[1:]):
@@ -451,6 +453,14 @@ def _gpus(body: Body, requests: Iterable[DeviceRequest]) -> None:
         if options := wanted.get("options"):
             made["Options"] = dict(options)
         _requests(body).append(made)
+
+
+def device_requests(run: Run) -> list[EngineRequest]:
+    """The devices that a service asks an engine's drivers for."""
+    body: Body = {"HostConfig": {}}
+    _gpus(body, run.get("gpus", ()))
+    _devices(body, run.get("devices", ()))
+    return cast("list[EngineRequest]", _requests(body))
 
 
 def _requests(body: Body) -> list[Body]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import ipaddress
 import posixpath
 import re
-import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -17,7 +16,8 @@ from gitops_mvd.core.compose import Endpoint
 from gitops_mvd.core.errors import Lacking, MvdError, NotNow, StepFailed
 from gitops_mvd.docker.answers import SERVICE
 from gitops_mvd.docker.client import Engine
-from gitops_mvd.docker.types import DeviceRequest, InspectedContainer, ListedNetwork, ListedPool, PathStat
+from gitops_mvd.docker.devices import SYSTEM, devices_of
+from gitops_mvd.docker.types import InspectedContainer, ListedNetwork, ListedPool, PathStat
 
 DIRECTORY, LINK = 1 << 31, 1 << 27  # Go's bits of a file mode
 EXECUTABLE = 0o111
@@ -25,12 +25,6 @@ MAX_LINKS = 10
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 OF_THE_KERNEL = ("/proc", "/sys", "/dev")
 PLAIN_RUNTIMES = ("", "runc", "crun", "io.containerd.runc.v2")  # others may put programs into a container
-CDI_FOLDERS = ("/etc/cdi", "/run/cdi", "/var/run/cdi")
-GPU_HOOKS = (
-    *("nvidia-container-runtime-hook", "nvidia-container-runtime", "nvidia-container-toolkit", "nvidia-ctk"),
-    *("nvidia-cdi-hook", "amd-container-runtime", "amd-ctk"),
-)
-PROGRAMS = f"{DEFAULT_PATH}:/opt/bin:/snap/bin:/usr/local/nvidia/toolkit:/run/current-system/sw/bin"
 APPARMOR = "/sys/kernel/security/apparmor/profiles"
 # Of a namespace of the container's own, as runc knows them.
 OWN_SYSCTLS = re.compile(
@@ -58,9 +52,10 @@ def refuse_addresses(engine: Engine, service: str, joined: Mapping[str, Endpoint
 class Possible:
     """Refuses containers that were created and cannot start."""
 
-    def __init__(self, engine: Engine, outside: Outside) -> None:
+    def __init__(self, engine: Engine, outside: Outside, system: Path = SYSTEM) -> None:
         self._engine = engine
         self._outside = outside
+        self._system = system
 
     def refuse(self, container: InspectedContainer) -> None:
         """Raise StepFailed or NotNow for the first thing that its start would fail of, and Unavailable."""
@@ -92,9 +87,9 @@ class Possible:
         if devices:
             for path in self._missing(devices):
                 yield "devices", Lacking, f"this host has no {path}", "plug it in, or leave it out"
-        if (requests := host.get("DeviceRequests") or ()) and not self._has_driver(requests):
-            hint = "install the container toolkit of its driver, and restart Docker"
-            yield "gpus", Lacking, "Docker has no driver for GPUs on this host", hint
+        requests = host.get("DeviceRequests")
+        if requests and (refused := devices_of(self._engine, self._system).refusal(requests)):
+            yield refused.key, Lacking, refused.message, refused.hint
         for profile in _apparmor_profiles(container):
             loaded = self._outside("cat", APPARMOR).splitlines()
             if loaded and not any(line.startswith(f"{profile} (") for line in loaded):
@@ -106,15 +101,6 @@ class Possible:
         script = 'echo seen; for path; do [ -e "$path" ] || [ -L "$path" ] || echo "$path"; done'
         seen, *missing = self._outside("/bin/sh", "-c", script, "sh", *paths).splitlines() or [""]
         return missing if seen == "seen" else []
-
-    def _has_driver(self, requests: Sequence[DeviceRequest]) -> bool:
-        """May the engine have a driver for these?  It looks for hooks as it starts, and for CDI's descriptions."""
-        if any((it.get("Driver") or "") not in ("", "nvidia", "cdi") for it in requests):
-            return True
-        if any(shutil.which(hook, path=PROGRAMS) for hook in GPU_HOOKS):
-            return True
-        folders = [*CDI_FOLDERS, *(self._engine.info().get("CDISpecDirs") or ())]
-        return any(_has_files(Path(folder)) for folder in folders)
 
     # ---- what its networks have --------------------------------------------------------------------------------------
 
@@ -292,12 +278,3 @@ def _apparmor_profiles(container: InspectedContainer) -> list[str]:
         option.replace(":", "=", 1).partition("=") for option in container["HostConfig"].get("SecurityOpt") or ()
     )
     return [name for key, _, name in options if key == "apparmor" and name not in ("", "unconfined", "docker-default")]
-
-
-def _has_files(folder: Path) -> bool:
-    try:
-        return any(folder.iterdir())
-    except FileNotFoundError:
-        return False
-    except OSError:
-        return True

@@ -36,6 +36,8 @@ class Device(TypedDict):
 
 class DeviceRequest(TypedDict):
     Driver: NotRequired[str]
+    Count: NotRequired[int]
+    DeviceIDs: NotRequired[list[str] | None]
     Capabilities: NotRequired[list[list[str]] | None]
 
 
@@ -203,6 +205,11 @@ class EngineFirewall(TypedDict):
     Driver: str
 
 
+class DiscoveredDevice(TypedDict):
+    Source: NotRequired[str]
+    ID: str
+
+
 class EngineInfo(TypedDict, total=False):
     """`GET /info`."""
 
@@ -212,6 +219,7 @@ class EngineInfo(TypedDict, total=False):
     DriverStatus: list[list[str]] | None
     DockerRootDir: str
     CDISpecDirs: list[str] | None
+    DiscoveredDevices: list[DiscoveredDevice] | None  # since 28.2
     OperatingSystem: str
     Plugins: EnginePlugins
     SecurityOptions: list[str] | None

@@ -45,6 +45,7 @@ def count(place: Place) -> int | str:
     return "all" if place.node.value == "all" else integer(1, 1024)(place)
 
 
+CDI = "cdi"  # the driver whose devices have names
 UPDATE: Table = {
     "order": Key(
         "`start-first` or `stop-first`; left out, start-first if the service has a route, and no fixed port or data.",
@@ -61,9 +62,9 @@ UPDATE: Table = {
 }
 DEVICE: Table = {
     "capabilities": Key("What the device can do, such as `[gpu]`.", strings),
-    "driver": Key("Such as `nvidia`.", text),
+    "driver": Key("Such as `nvidia`, or `cdi` for devices with names.", text),
     "count": Key("The number of devices, or `all`.", count),
-    "device_ids": Key("The ids of the devices; not together with `count`.", strings),
+    "device_ids": Key("The ids of the devices, or with `cdi` their names; not together with `count`.", strings),
     "options": Key("Options of the driver.", string_map),
 }
 
@@ -77,9 +78,21 @@ def device(place: Place) -> DeviceRequest:
     wanted = _device(place)
     if "count" in wanted and "device_ids" in wanted:
         place.fail("has both `count` and `device_ids`: choose one")
+    if wanted.get("driver") == CDI:
+        return _named_by_cdi(place, wanted)
     if "device_ids" not in wanted and "count" not in wanted:
         wanted["count"] = "all"
     return {"driver": "", "device_ids": [], "capabilities": ["gpu"], "options": {}, **wanted}
+
+
+def _named_by_cdi(place: Place, wanted: DeviceRequest) -> DeviceRequest:
+    """What CDI can be asked for: names, and neither a number nor options."""
+    if wrong := [key for key in ("count", "options") if key in wanted]:
+        place.fail(f"has `{wrong[0]}`, which `driver: cdi` does not know: name the devices in `device_ids`")
+    ids = wanted.get("device_ids", [])
+    if not ids or not all("=" in id and "/" in id for id in ids):
+        place.fail("has `driver: cdi`, so `device_ids` must have names such as vendor.com/gpu=0")
+    return {"capabilities": ["gpu"], "options": {}, **wanted}
 
 
 @accepts({"type": "array", "items": device.schema})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import TypedDict
 
@@ -14,11 +14,12 @@ from gitops_mvd.core.compose import Logging
 from gitops_mvd.core.errors import ManifestError
 from gitops_mvd.core.model import HostFacts, Problem
 from gitops_mvd.core.ports import Tree
+from gitops_mvd.manifest.lists import ListKeys, filled_in, lists, without_hosts
 from gitops_mvd.manifest.logs import read_default_logging
 from gitops_mvd.manifest.stand_ins import not_a_file
 
 FILE = "fleet.yaml"
-MOST_FACTS = 100_000  # labels, variables and options of logging of all hosts, the defaults counted for each
+MOST_FACTS = 100_000  # labels, variables and options of logging of all hosts, defaults and lists counted for each
 
 
 class HostKeys(TypedDict, total=False):
@@ -85,6 +86,11 @@ FLEET: Table = {
         _host,
     ),
     "apps": Key("What holds for an app on all hosts, by the app's name: `unset`.", _apps),
+    "lists": Key(
+        "Variables for `${NAME}` in manifests that have a text for each of several hosts, by their name: `constraints` "
+        "and `each`. One in which no host is, is not set.",
+        lists,
+    ),
     "labels": Unsupported("goes under `defaults`, or under a host in `hosts`"),
     "variables": Unsupported("goes under `defaults`, or under a host in `hosts`"),
     "logging": Unsupported("goes under `defaults`, or under a host in `hosts`"),
@@ -98,6 +104,7 @@ class Fleet:
     hosts: Mapping[str, HostFacts] = field(default_factory=dict)
     apps: Mapping[str, int] = field(default_factory=dict)  # those that it names, with the line
     open: bool = True  # there is no fleet.yaml
+    empty_lists: tuple[Problem, ...] = ()  # lists in which no host is
 
     def host(self, name: str) -> HostFacts:
         """The facts of a host.  Raises ManifestError if there is a `fleet.yaml` without that host."""
@@ -129,7 +136,8 @@ def _fleet(data: bytes) -> Fleet:
     defaults = values.get("defaults", {})
     apps = values.get("apps", {})
     listed = values.get("hosts", {})
-    each, own = _count(defaults), sum(map(_count, listed.values()))
+    named: dict[str, tuple[Place, ListKeys]] = values.get("lists", {})
+    each, own = _count(defaults) + len(named), sum(map(_count, listed.values()))
     if each * len(listed) + own > MOST_FACTS:
         what = f"{MOST_FACTS:,} labels, variables and options"
         why = f"gives all hosts together more than {what}, the defaults counted for each"
@@ -145,7 +153,14 @@ def _fleet(data: bytes) -> Fleet:
         )
         for name, host in listed.items()
     }
-    return Fleet(hosts, {name: at.node.line for name, (at, _) in apps.items()}, open=False)
+    every = list(hosts.values())
+    shared = filled_in(named, every)
+    if found := mistakes(sink):
+        raise ManifestError(sorted(it.problem for it in found))
+    if shared:
+        hosts = {it.name: replace(it, variables={**shared, **it.variables}) for it in every}
+    lines = {name: at.node.line for name, (at, _) in apps.items()}
+    return Fleet(hosts, lines, open=False, empty_lists=tuple(without_hosts(named, every)))
 
 
 def _count(host: HostKeys) -> int:

@@ -63,15 +63,21 @@ def constraint(place: Place) -> Constraint:
 
 def nowhere(wanted: Sequence[tuple[HostFacts, Placed]]) -> Iterator[Problem]:
     """What is wrong with the constraints of one service, read for each host, if all together keep it from every one."""
+    for at, why in why_none(wanted):
+        yield Problem(at.node.file, at.node.line, at.key, f"runs on no host of fleet.yaml: {why}")
+
+
+def why_none(wanted: Sequence[tuple[HostFacts, Placed]]) -> Iterator[tuple[Place, str]]:
+    """The constraints, read for each host, that keep every one away, and why; none if a host fulfils all of its own."""
     if any(all(it.holds_on(facts) for _, it in constraints) for facts, constraints in wanted):
         return
     hosts = [facts for facts, _ in wanted]
     every = {it: at for _, constraints in wanted for at, it in constraints}
     hopeless = [it for it in every if not any(it.holds_on(facts) for facts in hosts)]
     for it in hopeless:
-        yield _problem(every[it], it.why_not(hosts))
-    if not hopeless:
-        yield _problem(next(iter(every.values())), "none fulfils all of its constraints at once")
+        yield every[it], it.why_not(hosts)
+    if every and not hopeless:
+        yield next(iter(every.values())), "none fulfils all of its constraints at once"
 
 
 def without_fleet(constraints: Placed) -> Iterator[Problem]:
@@ -80,7 +86,3 @@ def without_fleet(constraints: Placed) -> Iterator[Problem]:
         if it.subject.startswith(_LABELS) and it.equal:
             why = "runs on no host: it is fleet.yaml that gives hosts their labels, and there is none"
             yield Problem(at.node.file, at.node.line, at.key, why)
-
-
-def _problem(at: Place, why: str) -> Problem:
-    return Problem(at.node.file, at.node.line, at.key, f"runs on no host of fleet.yaml: {why}")

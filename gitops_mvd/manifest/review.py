@@ -68,6 +68,7 @@ def _reviewed(tree: Tree, notes: set[Problem]) -> Iterator[Problem]:
     if fleet and not fleet.hosts and not fleet.open:
         why = "has no host: no server may use the repository; add one, or remove the file"
         yield Problem(FLEET_FILE, 1, "hosts", why)
+    yield from fleet.empty_lists if fleet else ()
     yield from sorted(_problems(tree, fleet, notes))
 
 

@@ -103,6 +103,32 @@ def test_a_web_proxy_is_shown_without_its_login_and_compared_with_that_of_docker
     assert lines(newcomer, "web proxy") == [own]
 
 
+# ---- devices ---------------------------------------------------------------------------------------------------------
+
+
+def test_devices_are_listed_and_those_that_the_branch_wants_and_the_host_lacks_are_named(newcomer: Newcomer) -> None:
+    assert lines(newcomer, "devices") == ["ok devices: no GPU, and none that CDI describes"]
+    discovered = [{"Source": "cdi", "ID": f"acme.example/npu={number}"} for number in range(7)]
+    cdi = {"CDISpecDirs": ["/etc/cdi", "/var/run/cdi"], "DiscoveredDevices": discovered}
+    newcomer.engine["/info"] = {**newcomer.engine["/info"], **cdi}
+    [listed] = lines(newcomer, "devices")
+    assert listed.startswith("ok devices: acme.example/npu=0, acme.example/npu=1")
+    assert listed.endswith("acme.example/npu=4 and 2 more")
+
+    wanting = "services: {web: {image: nlp, devices: [acme.example/npu=9]}, old: {image: nlp, gpus: all}}\n"
+    fleet = "hosts: {srv1: {labels: {gpu: true}}}\n"
+    newcomer.repository.commit({"fleet.yaml": fleet, "apps/nlp/compose.yaml": wanting})
+    _, labelled, *wanted = lines(newcomer, "devices")
+    assert labelled.startswith(
+        "warn devices: fleet.yaml has the label gpu=true for this host, and Docker has no driver"
+    )
+    assert sorted(it.partition(" [")[0] for it in wanted) == [
+        "warn devices: nlp.old: gpus: Docker has no driver for GPUs on this host",
+        "warn devices: nlp.web: devices: this host has no acme.example/npu=9: it has acme.example/npu=0, "
+        "acme.example/npu=1, acme.example/npu=2, acme.example/npu=3, acme.example/npu=4 and 2 more",
+    ]
+
+
 # ---- secrets and disks -----------------------------------------------------------------------------------------------
 
 

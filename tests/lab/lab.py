@@ -45,7 +45,7 @@ class Lab:
         self.engine = engine
         self.name = claimed.name
         self.release = release
-        self._image = image
+        self.image = image
         self._claim = claimed
         self._say = say
         self._kept = False
@@ -89,7 +89,7 @@ class Lab:
 
         `disks` are small ones at some of its folders, each with the options of a tmpfs.
         """
-        image = images.server(self.engine, release, self._say) if release else self._image
+        image = images.server(self.engine, release, self._say) if release else self.image
         server = Server(self.engine, self.name, name, self._say)
         server.create(image, *self._label, disks=disks)
         server.wait_until_running()
@@ -111,7 +111,7 @@ class Lab:
     @property
     def builder(self) -> Builder:
         """What builds the Debian package for servers of this lab."""
-        return Builder(self.engine, self._image, self._say)
+        return Builder(self.engine, self.image, self._say)
 
     @functools.cached_property
     def registry(self) -> Registry:
@@ -208,7 +208,7 @@ class Lab:
         """See that a container on the lab's network reaches a port of this machine."""
         with socket.create_server((self.address, 0)) as listening:
             knock = f"</dev/tcp/{self.address}/{listening.getsockname()[1]}"
-            run = ("run", "--rm", "--network", self.name, *self._label, self._image)
+            run = ("run", "--rm", "--network", self.name, *self._label, self.image)
             if self.engine.docker(*run, "timeout", "5", "bash", "-c", knock, check=False).code:
                 raise LabUnavailable(
                     f"a firewall of this machine keeps the lab's servers from reaching it at {self.address}: "
@@ -216,7 +216,7 @@ class Lab:
                 )
 
     def _registry(self, registry: Registry) -> Registry:
-        registry.create(self._image, *self._label)
+        registry.create(self.image, *self._label)
         self._open.callback(registry.close)
         return registry
 

@@ -109,6 +109,8 @@ TABLE = [
      ['--gpus=count=2,driver=nvidia,"capabilities=compute,utility"']),
     ({"gpus": [{"device_ids": ["0", "3"], "options": {"virtualization": "false"}}]},
      ['--gpus="device=0,3",options=virtualization=false']),
+    ({"gpus": [{"driver": "cdi", "device_ids": ["acme.example/npu=0"], "capabilities": ["gpu"]}]},
+     ["--device=acme.example/npu=0"]),
 ]
 # fmt: on
 

@@ -15,6 +15,7 @@ from gitops_mvd.manifest import (
     health,
     kong_entities,
     kong_fields,
+    lists,
     logs,
     network,
     storage,
@@ -31,6 +32,7 @@ MODULES = (
     health,
     kong_entities,
     kong_fields,
+    lists,
     network,
     storage,
 )
@@ -39,6 +41,7 @@ TABLES: dict[str, Table] = {
     "fleet.yaml": fleet.FLEET,
     "fleet.yaml: a host": fleet.HOST_KEYS,
     "fleet.yaml: an app": fleet.APP_KEYS,
+    "fleet.yaml: a list": lists.LIST,
     "compose.yaml": composition.TOP,
     "include": composition.INCLUDE,
     "networks": network.NETWORK,

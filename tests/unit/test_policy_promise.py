@@ -385,7 +385,7 @@ NESTED = {
     "extensions.X_MVD": "health",
     "extensions.X_KONG": "routes plugins service upstream",
     "extensions.KONG_ROUTE": "plugins sources destinations",
-    "fleet.FLEET": "hosts defaults apps",
+    "fleet.FLEET": "hosts defaults apps lists",
     "kong_entities.CONSUMER": "plugins",
     "kong_entities.GATEWAY_SERVICE": "routes plugins",
     "kong_entities._NESTED_ROUTE": "plugins",
@@ -435,6 +435,7 @@ HARMLESS = {
     "deploy.LIMITS": "cpus memory pids",
     "deploy.RESERVATIONS": "memory",
     "deploy.PLACEMENT": "constraints",
+    "lists.LIST": "constraints each",
     "deploy.RESTART_POLICY": "condition max_attempts",
     "deploy.DEPLOY": "mode replicas",
     "extensions.KONG_ROUTE": "name protocols hosts paths methods snis expression priority regex_priority "

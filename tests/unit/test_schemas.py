@@ -38,6 +38,7 @@ TEXT = "what a text says"
 ONLY_MVD_TELLS = {  # why a schema cannot
     "clash": "what two apps want",
     "contests": "what two services want",
+    "devices": "what two keys say together",
     "environment-list": TEXT,
     "interpolation": TEXT,
     "folders": "what is in the repository",
