@@ -97,7 +97,9 @@ def _of_a_mode(mode: str, count: int) -> Iterator[Figure]:
     wanted = [_placed(nobody, app) for app in apps]
     entities = sorted((one for routes in wanted for route in routes for one in _entities(route)), key=lambda e: e.rank)
     bare_calls = 1 if mode == "off" else len(entities)
-    yardstick = "one bare POST /config of the same document" if mode == "off" else "bare PUTs, ten side by side, as by decK"
+    yardstick = (
+        "one bare POST /config of the same document" if mode == "off" else "bare PUTs, ten side by side, as by decK"
+    )
 
     with _gateway(mode) as bare:
         beside = _took(lambda: bare.post(entities) if mode == "off" else bare.put(entities))
