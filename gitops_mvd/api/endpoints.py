@@ -6,6 +6,7 @@ answered on the socket for that alone; all else only reads.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from msgspec import Struct
@@ -32,13 +33,17 @@ LONGEST_WAIT_SECONDS = 30.0
 
 
 class Parameter(Struct, frozen=True):
-    """A part of the query or of the body; `default` None says that it is required, `most` is for numbers."""
+    """A part of the query or of the body; `default` None says that it is required, `most` is for numbers.
+
+    With one that `is_slow`, an answer takes its time.
+    """
 
     name: str
     kind: type[str] | type[int] | type[float] | type[bool]
     what: str
     default: str | int | float | bool | None = None
     most: float = 0.0
+    is_slow: bool = False
 
 
 class Endpoint(Struct, frozen=True):
@@ -58,6 +63,10 @@ class Endpoint(Struct, frozen=True):
     form: str = ""
     is_slow: bool = False
 
+    def is_slow_with(self, parameters: Mapping[str, Any]) -> bool:
+        """Does the answer take its time, by itself or by one of these parameters?"""
+        return self.is_slow or any(one.is_slow and parameters.get(one.name) for one in self.parameters)
+
 
 def _name(what: str) -> Parameter:
     return Parameter("name", str, what, "")
@@ -73,7 +82,11 @@ ENDPOINTS = (
         "/v1/status",
         "This server with its apps, services and instances.",
         HostView,
-        (Parameter("ask", bool, "Ask every probe now, instead of what the daemon has seen last.", False),),
+        (
+            Parameter(
+                "ask", bool, "Ask every probe now, instead of what the daemon has seen last.", False, is_slow=True
+            ),
+        ),
     ),
     Endpoint(
         "changes",
@@ -83,7 +96,7 @@ ENDPOINTS = (
         ChangesView,
         (
             Parameter("after", int, "The number that is known.", 0),
-            Parameter("within", float, "Seconds to wait at most.", 0.0, LONGEST_WAIT_SECONDS),
+            Parameter("within", float, "Seconds to wait at most.", 0.0, LONGEST_WAIT_SECONDS, is_slow=True),
         ),
     ),
     Endpoint(

@@ -45,7 +45,6 @@ UNREAD = 1 << 20  # bytes of an answer that wait for whoever asked
 UNREAD_SECONDS = 60.0  # after which somebody who reads nothing is cut off
 LOOK_SECONDS = 5.0
 
-SLOW = ("ask", "within")  # the parameters with which a question takes its time
 
 Start = Callable[..., Any]
 Environ = dict[str, Any]
@@ -72,8 +71,7 @@ class Application:
                 first = next(lines, b"")
                 start("200 OK", [*self._headers, ("Content-Type", LINES)])
                 return _with_first(first, lines)
-            is_slow = endpoint.is_slow or any(parameters.get(name) for name in SLOW)
-            with self._turn() if is_slow else nullcontext():
+            with self._turn() if endpoint.is_slow_with(parameters) else nullcontext():
                 found = answer(**parameters)
                 body = found.encode() if endpoint.form else msgspec.json.encode(found)
             return self._whole(start, 200, body, endpoint.form or JSON)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
+
 from gitops_mvd.core.errors import Unavailable
 from gitops_mvd.docker.connection import root
 from gitops_mvd.docker.containers import ContainerApi
 from gitops_mvd.docker.events import EventApi
 from gitops_mvd.docker.images import ImageApi
 from gitops_mvd.docker.networks import NetworkApi
+from gitops_mvd.docker.shape import checked
+from gitops_mvd.docker.types import EngineInfo
 
 PING_WITHIN_SECONDS = 5.0
 
@@ -26,6 +30,13 @@ class Engine(ContainerApi, ImageApi, NetworkApi, EventApi):
             answer = api.get(f"{root(api)}/_ping", timeout=PING_WITHIN_SECONDS)
         if not answer.ok:
             raise Unavailable(f"Docker answers a ping with HTTP {answer.status_code}", "see journalctl -u docker")
+
+    def container_root(self) -> tuple[int, int]:
+        """The user and the group of this host that root of a container is: 0 and 0, unless `userns-remap` is on."""
+        info = self.cached("info", lambda api: checked(api.info(), EngineInfo))
+        is_remapped = any("name=userns" in option for option in info.get("SecurityOptions") or ())
+        found = re.search(r"/(\d+)\.(\d+)$", info.get("DockerRootDir", "")) if is_remapped else None
+        return (int(found[1]), int(found[2])) if found else (0, 0)
 
     def writes_journal(self) -> bool:
         """Can it write what containers print into the journal of this host?"""

@@ -29,7 +29,7 @@ from gitops_mvd.net.http import UnixPool
 from gitops_mvd.net.line import limit
 
 ANSWER_WITHIN_SECONDS = 60.0  # the engine itself gives a registry up to 30 s
-CACHED = ("image", "network", "volume")
+CACHED = ("image", "network", "volume", "info")
 SOCKET = "unix:///var/run/docker.sock"
 START_IT = "Start it: systemctl start docker"
 
@@ -39,7 +39,8 @@ T = TypeVar("T")
 class Connection:
     """A Docker engine that may be asked from any thread; each question has a session of its own.
 
-    The listings of images, networks and volumes are cached as long as the events of the engine are followed.
+    The listings of images, networks and volumes, and who root of a container is, are cached as long as the events of
+    the engine are followed: they end with it.
     """
 
     def __init__(

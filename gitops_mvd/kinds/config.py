@@ -6,6 +6,8 @@ A folder for each service, `<files>/<instance>/`, which only root gets into:
     files/0/file    the service's first `File`, if it is a single one
     files/1/...     its second, if it is a folder
     secrets/0       the first of the secrets that the environment refers to, in the order of their names
+
+With `userns-remap`, the files belong to whoever of this host the users of the container are.
 """
 
 from __future__ import annotations
@@ -13,7 +15,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from operator import attrgetter
 from pathlib import Path
 from stat import S_IMODE, S_ISDIR, S_ISREG
@@ -43,22 +46,34 @@ class Configs:
     prunes = True
     keeps_previous = False
 
-    def __init__(self, folder: Path, secrets: Secrets) -> None:
+    def __init__(
+        self, folder: Path, secrets: Secrets, container_root: Callable[[], tuple[int, int]] = lambda: (0, 0)
+    ) -> None:
+        """`container_root` is the user and the group of this host that root of a container is."""
         self._folder = folder
         self._secrets = secrets
+        self._container_root = container_root
         self._seen: dict[str, tuple[dict[str, Stamp], Resource]] = {}
+        self._seen_with = (0, 0)  # as container root
 
     def wanted(self, app: App) -> Iterable[Resource]:
         for service in app.services:
             digests = {path: service.secrets[name] for path, name in secret_paths(service).items()}
-            spec = DigestSpec(digest=_digest(layout(app.name, service), digests))
+            entries = layout(app.name, service)
+            if _is_not_remapped(service):
+                user, group = self._container_root()
+                entries = _shifted(entries, -user, -group)
+            spec = DigestSpec(digest=_digest(entries, digests))
             yield Resource(self.name, service.instances(app.name)[0], app.name, service.name, spec, service)
 
     def observe(self) -> Iterable[Resource]:
         """Reads only what changed since the last time, by its stamps on the disk."""
         seen: dict[str, tuple[dict[str, Stamp], Resource]] = {}
+        names = _names(self._folder)
+        if names and (root := self._container_root()) != self._seen_with:
+            self._seen, self._seen_with = {}, root
         try:
-            for name in _names(self._folder):
+            for name in names:
                 stamps = dict(_stamps(os.path.join(self._folder, name)))
                 known = self._seen.get(name)
                 resource = known[1] if known and known[0] == stamps else self._read(name, stamps)
@@ -75,6 +90,8 @@ class Configs:
             return None
         try:
             found = {path: _entry(self._folder / name / path, stamp) for path, stamp in stamps.items()}
+            user, group = self._seen_with
+            found = _shifted(found, -user, -group)
             owner = json.loads(found[ENV].content.partition(b"\n")[0].removeprefix(b"# "))
             secrets = {path: found[path].content for path in owner.get("secrets", ())}
             if texts := [content.decode("utf-8", "replace") for content in secrets.values()]:
@@ -98,7 +115,8 @@ class Configs:
                 if why := refusal(service):
                     raise StepFailed(f"{change.to.app}/{change.to.service}: {why}")
                 contents = {name: self._secrets.content(name, digest) for name, digest in service.secrets.items()}
-                write_tree(folder, layout(change.to.app, service, contents))
+                user, group = (0, 0) if _is_not_remapped(service) else self._container_root()
+                write_tree(folder, _shifted(layout(change.to.app, service, contents), user, group))
 
 
 def layout(app: str, service: Service, contents: Mapping[str, bytes] = NOTHING) -> dict[str, Entry]:
@@ -115,6 +133,15 @@ def layout(app: str, service: Service, contents: Mapping[str, bytes] = NOTHING) 
     for path, name in secret_paths(service).items():
         entries.setdefault(path, Entry(contents.get(name, b""), 0o600))
     return entries
+
+
+def _is_not_remapped(service: Service) -> bool:
+    return service.run.get("userns_mode") == "host"
+
+
+def _shifted(entries: Mapping[str, Entry], user: int, group: int) -> dict[str, Entry]:
+    """The same files, of users and groups with so much higher numbers."""
+    return {path: replace(it, uid=it.uid + user, gid=it.gid + group) for path, it in entries.items()}
 
 
 def secret_paths(service: Service) -> dict[str, str]:
@@ -183,4 +210,4 @@ def _entry(path: Path, stamp: Stamp) -> Entry:
 
 
 def connect(tools: Tools) -> Configs:
-    return Configs(tools.files, tools.secrets)
+    return Configs(tools.files, tools.secrets, lambda: tools.engine.container_root())

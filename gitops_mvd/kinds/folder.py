@@ -1,13 +1,14 @@
 """`folder`: a folder of an app on this host, made if it is missing, and never removed, as it holds data.
 
 A path such as `./data` that a service mounts and that is not in the repository lies at `<folders>/<app>/data`.  Only
-the first part of a path is a resource of its own: what is below belongs to the containers.
+the first part of a path is a resource of its own: what is below belongs to the containers.  As Docker would make it,
+it belongs to root of the containers, which is another user with `userns-remap`.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from gitops_mvd.core.model import App, Change, Resource, Role
@@ -25,8 +26,9 @@ class Folders:
     prunes = False
     keeps_previous = False
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, container_root: Callable[[], tuple[int, int]]) -> None:
         self._root = root
+        self._container_root = container_root
 
     def wanted(self, app: App) -> Iterator[Resource]:
         parts = {
@@ -53,10 +55,10 @@ class Folders:
         for change in changes:
             path = Path(change.resource.name)
             if change.to:
-                make_folder(path)
+                make_folder(path, self._container_root())
             else:
                 remove_empty_folder(path)
 
 
 def connect(tools: Tools) -> Folders:
-    return Folders(tools.folders)
+    return Folders(tools.folders, lambda: tools.engine.container_root())

@@ -82,7 +82,6 @@ class Units:
         self._systemd = tools.systemd
         self._files = UnitFiles(tools.units)
         self._overrides = Overrides(tools.systemd, tools.units)
-        self._docker = client() or "/usr/bin/docker"
         self._aliases = Aliases(tools.engine)
         self._starts = Starts(tools.engine, Path(STARTED_FOLDER))
         self._accepted: set[str] = set()  # the shapes of texts that systemd has read without a complaint
@@ -307,7 +306,7 @@ class Units:
                 container=its_id,
                 revision=place.revision,
                 rejoins=rejoins(wanted.app, service, wanted.name),
-                docker=self._docker,
+                docker=client(),
                 engine=self._engine.url,
             )
             secrets = secrets_of(service, sure=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from uuid import UUID, uuid5
 
 from gitops_mvd.core.model import JsonValue
@@ -86,40 +87,36 @@ def target_entity(host: str, upstream: str, target: Target, weight: int, tags: S
 
 def declared(host: str, document: Mapping[str, Iterable[Fields]], tags: Sequence[str]) -> list[Entity]:
     """The entities of a document in Kong's declarative format, with nested ones taken out and references resolved."""
-    given = {
+    entries = [(type, item) for type, items in document.items() for item in items]
+    known = list(chain.from_iterable(_known_ids(host, *entry) for entry in entries))
+    ids = {
         (type, name): id
-        for type, items in document.items()
-        for item in items
-        for type, name, id in _given_ids(type, item)
+        for key in ("custom_id", "username", "name")  # a consumer's name goes before the custom_id of another
+        for type, item, id in known
+        if isinstance(name := item.get(key), str)
     }
-    entities = [
-        entity
-        for type, items in document.items()
-        for item in items
-        for entity in _declare(_Ids(host, given), type, item, tags, inside={})
-    ]
+    entities = [entity for type, item in entries for entity in _declare(_Ids(host, ids), type, item, tags, inside={})]
     return sorted(entities, key=lambda entity: entity.rank)
 
 
-def _given_ids(type: str, item: Fields) -> Iterator[tuple[str, str, str]]:
-    """The entities that were given an id of their own: type, each name by which others refer to it, and the id."""
-    if id := item.get("id"):
-        names = (item.get(key) for key in ("name", "username", "custom_id"))
-        yield from ((type, name, str(id)) for name in names if isinstance(name, str))
+def _known_ids(host: str, type: str, item: Fields) -> Iterator[tuple[str, Fields, str]]:
+    """Consumers, which others refer to by either of two names, and what was given an id of its own: with their ids."""
+    if type == "consumers" or item.get("id"):
+        yield type, item, str(item.get("id") or entity_id(host, type, unique_key(type, item)))
     for child, items in _nested(item).items():
         for one in items:
-            yield from _given_ids(child, one)
+            yield from _known_ids(host, child, one)
 
 
 @dataclass(frozen=True)
 class _Ids:
-    """The ids of the entities of a host; those that were `given` one have that."""
+    """The ids of the entities of a host: as they are `known`, else as they follow from the name."""
 
     host: str
-    given: Mapping[Key, str]
+    known: Mapping[Key, str]
 
     def of(self, type: str, name: str) -> str:
-        return self.given.get((type, name)) or entity_id(self.host, type, name)
+        return self.known.get((type, name)) or entity_id(self.host, type, name)
 
 
 def _nested(item: Fields) -> dict[str, list[Fields]]:

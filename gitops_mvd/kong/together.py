@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -21,13 +22,15 @@ class _Batch(Generic[Wish, Done]):
 class Together(Generic[Wish, Done]):
     """The wish of one thread is done; those that come meanwhile are done after that, all at once.
 
-    While more come within `window` seconds, as those may that the ones before have let go on, they are waited for: at
-    most half as long as the ones before took.
+    Those that the ones before have let go on come one after the other soon after: with a `window`, they are waited for,
+    until none has come for so many seconds or a tenth of the time that the ones before took.  The first of them waits
+    at most as long as those took.
     """
 
     def __init__(self, window: float = 0.0) -> None:
         self._window = window
         self._took = 0.0  # seconds
+        self._ended = -math.inf  # by the monotonic clock
         self._turn = threading.Lock()
         self._lock = threading.Lock()
         self._next: _Batch[Wish, Done] = _Batch()
@@ -43,9 +46,8 @@ class Together(Generic[Wish, Done]):
         return batch.done.result()
 
     def _lead(self, batch: _Batch[Wish, Done], do: Callable[[Sequence[Wish]], Done]) -> None:
-        is_behind_another = self._turn.locked()
         with self._turn:
-            if is_behind_another and self._window:
+            if self._window and time.monotonic() < self._ended + self._took:
                 self._wait_for_more(batch)
             with self._lock:
                 self._next = _Batch()
@@ -54,13 +56,12 @@ class Together(Generic[Wish, Done]):
                 batch.done.set_result(do(batch.wishes))
             except BaseException as error:
                 batch.done.set_exception(error)
-            self._took = time.monotonic() - began
+            self._ended = time.monotonic()
+            self._took = self._ended - began
 
     def _wait_for_more(self, batch: _Batch[Wish, Done]) -> None:
-        ends = time.monotonic() + self._took / 2
+        ends = time.monotonic() + self._took
         number = 0
-        while number != len(batch.wishes):
+        while number != len(batch.wishes) and time.monotonic() < ends:
             number = len(batch.wishes)
-            time.sleep(self._window)
-            if time.monotonic() > ends:
-                break
+            time.sleep(max(self._window, self._took / 10))

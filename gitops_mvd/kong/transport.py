@@ -217,7 +217,10 @@ class Transport:
                 raise Unavailable(f"{self._where} has a certificate for another name: {reason}") from error
             if error.verify_code in {NOT_YET_VALID, EXPIRED}:
                 state = "has expired" if error.verify_code == EXPIRED else "is not valid yet"
-                raise Unavailable(f"{self._where} has a certificate that {state}", "renew it on Kong's side") from error
+                raise Unavailable(
+                    f"{self._where} has a certificate that {state}",
+                    "renew it on Kong's side, if the clock of this server is right",
+                ) from error
             hint = "set `kong.ca_file` to the authority that signed it"
             raise Unavailable(f"{self._where} has a certificate that is not trusted: {reason}", hint) from error
         reason = _reason(error)

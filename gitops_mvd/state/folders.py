@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import stat
 from collections.abc import Iterator
 from pathlib import Path
@@ -31,13 +32,18 @@ def check_folders(root: Path, app: str, service: Service) -> None:
                 )
 
 
-def make_folder(path: Path) -> None:
-    """Make a folder that all may read, as Docker makes one for a mount.  Raises Unavailable."""
+def make_folder(path: Path, owner: tuple[int, int]) -> None:
+    """Make a folder that all may read, as Docker makes one for a mount; a new one gets that user and group.
+
+    Raises Unavailable.
+    """
     missing = [parent for parent in (path, *path.parents) if not parent.exists()]
     try:
         path.mkdir(mode=0o755, parents=True, exist_ok=True)
         for made in missing:
             made.chmod(0o755)
+        if path in missing and owner != (os.geteuid(), os.getegid()):
+            os.chown(path, *owner)
     except OSError as error:
         hint = "let the daemon write there: `mvd install` writes its unit anew"
         raise Unavailable(f"cannot make the folder {path}: {error.strerror}", hint) from error

@@ -35,7 +35,6 @@ TARGET = "multi-user.target"
 SLICE = "mvd.slice"
 EDITED = "edited"
 NOTICE = "# Written by gitops-mvd and kept as it is: change the service in Git instead."
-DEFAULT_ENGINE = "unix:///var/run/docker.sock"
 SYSTEMD, CLIENT = "systemd", "client"  # who follows a container
 JOURNAL_FIELD = "IO_GITOPS_MVD_"  # begins the fields that the engine makes of the labels of a container
 ENDED_FOLDER = "/run/mvd"  # a file for each container that may end and has ended by itself, since the boot
@@ -96,12 +95,12 @@ def render(
     port: int,
     *,
     follows: str,
+    docker: str,
+    engine: str,
     container: str = "",
     revision: str = "",
     like: Iterable[Sequence[str]] = (),
     rejoins: Iterable[Sequence[str]] = (),
-    docker: str = "/usr/bin/docker",
-    engine: str = DEFAULT_ENGINE,
 ) -> str:
     """The unit of one instance, named `name`, whose container is there.
 

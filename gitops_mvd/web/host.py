@@ -13,6 +13,7 @@ from functools import partial
 from typing import Any, TypeVar, cast
 
 from gitops_mvd.api.client import ANSWERS_WITHIN_SECONDS, LONG_ANSWER_SECONDS, Api, Refused
+from gitops_mvd.api.endpoints import ENDPOINTS
 from gitops_mvd.api.views import ChangesView
 from gitops_mvd.core.backoff import Backoff
 from gitops_mvd.core.errors import Unavailable
@@ -29,7 +30,7 @@ LINGER_SECONDS = 60.0  # for which changes are still watched after the last brow
 PAUSE = Backoff(1.0, 10.0)
 MOST_ANSWERS = 64  # that are remembered
 MOST_QUESTIONS = {"page": 6, "program": 4, "long": 2}  # at once: none waits behind those of another kind
-LONG = frozenset({"plan", "doctor", "explain"})
+LONG = frozenset(one.name for one in ENDPOINTS if one.is_slow)
 
 
 @dataclass(frozen=True, slots=True)

@@ -84,10 +84,12 @@ def test_a_server_without_ipv6(newcomer: Newcomer, tmp_path: Path, monkeypatch: 
     assert lines(newcomer, "ipv6") == []
 
 
-def test_an_engine_with_user_namespaces_cannot_show_containers_what_is_mounted(newcomer: Newcomer) -> None:
-    newcomer.engine["/info"] = {**newcomer.engine["/info"], "SecurityOptions": ["name=seccomp", "name=userns"]}
+def test_with_user_namespaces_it_says_who_root_of_a_container_is(newcomer: Newcomer) -> None:
+    remapped = {"SecurityOptions": ["name=seccomp", "name=userns"], "DockerRootDir": "/var/lib/docker/100000.200000"}
+    assert lines(newcomer, "userns-remap") == []
+    newcomer.engine["/info"] = {**newcomer.engine["/info"], **remapped}
     [userns] = lines(newcomer, "userns-remap")
-    assert userns.startswith("warn userns-remap: on: files, secrets and folders that are mounted belong to users whom")
+    assert userns.startswith("ok userns-remap: on: root of a container is user 100000 of this server")
 
 
 def test_a_web_proxy_is_shown_without_its_login_and_compared_with_that_of_docker(

@@ -130,7 +130,7 @@ def entities(wanted: Iterable[Resource]) -> dict[str, Any]:
 def resources(host: str, app: App, secrets: Path, shared: str | None) -> Iterator[Resource]:
     tools: Any = SimpleNamespace(
         host=host,
-        engine=None,
+        engine=SimpleNamespace(container_root=lambda: (0, 0)),
         systemd=None,
         kong=SimpleNamespace(shared=shared) if shared else None,
         clock=None,

@@ -50,6 +50,7 @@ from tests.unit.test_manifest import CASES, repository
 HOST = HostFacts("uk-web-1", {"region": "uk", "role": "ai"}, {"A": "1"})
 SECRET = "of-sixteen-or-more"
 API = (1, 41)
+UNIT: dict[str, str] = {"follows": "client", "docker": "/usr/bin/docker", "engine": "unix:///var/run/docker.sock"}
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,7 @@ def read_apps(files: Mapping[str, bytes]) -> None:
             check("a difference", told.text)
         for service in app.services:
             request(app.name, service, Place("/etc/gitops-mvd/files", "/srv/mvd", 20000), API)
-            render(app.name, service, service.instances(app.name)[0], 20000, follows="client").encode()
+            render(app.name, service, service.instances(app.name)[0], 20000, **UNIT).encode()
     for app in apps:
         list(routes.wanted(app))
 

@@ -8,6 +8,7 @@ Docker Hub by the registry.  Their own computer is an account on the server.
 from __future__ import annotations
 
 import json
+import os
 import ssl
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -18,7 +19,9 @@ from tests.lab import wheels
 from tests.lab.certificate import self_signed
 from tests.lab.command import Result
 from tests.lab.forge import Forge
+from tests.lab.gitea import Gitea
 from tests.lab.images import DAEMON
+from tests.lab.java import free_port
 from tests.lab.lab import Lab
 from tests.lab.repository import git
 from tests.lab.server import Server
@@ -57,7 +60,7 @@ class Newcomer:
     What they have written into the config repository is merged before they turn to the server, if it is not yet.
     """
 
-    def __init__(self, server: Server, forge: Forge) -> None:
+    def __init__(self, server: Server, forge: Forge | Gitea) -> None:
         self.server = server
         self.forge = forge
         self.said = ""
@@ -86,24 +89,30 @@ def newcomers_server(lab: Lab, name: str, hub: Mapping[str, Service]) -> Iterato
     """A server, and a forge with the source of this checkout.  `hub` is what Docker Hub has."""
     lab.forge.create("acme/nothing")  # a firewall would keep the server from any forge
     certificate, key = self_signed(FORGE)
+    with tempfile.TemporaryDirectory() as folder, _forge(Path(folder), lab.address, certificate, key) as forge:
+        publish_source(forge)
+        server = lab.server(name)
+        _reach(server, lab.address, forge.port, certificate)
+        _reach_hub(server, lab, hub)
+        _prepare_pip(server)
+        _account(server, str(forge.token))
+        try:
+            yield Newcomer(server, forge)
+        finally:
+            server.destroy()
+
+
+def _forge(folder: Path, address: str, certificate: str, key: str) -> Forge | Gitea:
+    """The lab's, or the Gitea whose program MVD_GITEA names."""
+    if program := os.environ.get("MVD_GITEA"):
+        return Gitea(Path(program), folder, address, free_port(address), FORGE, (certificate, key))
     tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    with tempfile.TemporaryDirectory() as folder:
-        (Path(folder) / "pem").write_text(key + certificate)
-        tls.load_cert_chain(f"{folder}/pem")
-        with Forge(Path(folder), lab.address, tls=tls) as forge:
-            publish_source(forge)
-            server = lab.server(name)
-            _reach(server, lab.address, forge.port, certificate)
-            _reach_hub(server, lab, hub)
-            _prepare_pip(server)
-            _account(server, str(forge.token))
-            try:
-                yield Newcomer(server, forge)
-            finally:
-                server.destroy()
+    (folder / "pem").write_text(key + certificate)
+    tls.load_cert_chain(folder / "pem")
+    return Forge(folder, address, tls=tls)
 
 
-def publish_source(forge: Forge) -> None:
+def publish_source(forge: Forge | Gitea) -> None:
     """Push what a wheel is made of, as it is in this checkout."""
     repository = forge.create("acme/gitops-mvd")
     at = ("--git-dir", str(repository.path), "--work-tree", str(CHECKOUT))

@@ -19,6 +19,7 @@ from gitops_mvd.core.compose import Run
 from gitops_mvd.core.model import App, HostFacts, Service
 from gitops_mvd.docker import answers
 from gitops_mvd.docker.command_line import FLAGS, equivalent
+from gitops_mvd.docker.connection import SOCKET
 from gitops_mvd.docker.create import KEYS, Place, request
 from gitops_mvd.manifest import compose, composition, deploy, extensions, load, logs, network, storage, validate
 from gitops_mvd.manifest.health import HEALTH_KEYS
@@ -535,7 +536,7 @@ def of_service(app: App, one: Service) -> object:
     place = Place("/f", "/srv/mvd", port=20000 if one.kong else 0, address="127.0.0.1", follows=unit.SYSTEMD)
     asked = request(app.name, one, place, (1, 51))
     words = equivalent(app.name, one, "NAME", place)
-    text = unit.render(app.name, one, "NAME", 0, follows=unit.SYSTEMD)
+    text = unit.render(app.name, one, "NAME", 0, follows=unit.SYSTEMD, docker="/usr/bin/docker", engine=SOCKET)
     del asked.body["Labels"]["io.gitops-mvd.digest"]
     return [
         [asked.body, asked.platform, asked.networks],

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from gitops_mvd.core.model import App, Change, File, Service
-from gitops_mvd.kinds.config import Configs, connect, layout, refusal
+from gitops_mvd.kinds.config import Configs, layout, refusal
 from gitops_mvd.secrets.store import Secrets
 
 ENVIRONMENT = {"PLAIN": "x", "discovery.type": "single-node", "QUOTED": '"a" # b', "SPACED": "  y  ", "EMPTY": ""}
@@ -15,8 +15,13 @@ pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="the files belong to r
 
 
 @pytest.fixture
-def configs(tmp_path: Path) -> Configs:
-    return connect(SimpleNamespace(files=tmp_path / "files", secrets=Secrets(tmp_path / "secrets")))
+def engine() -> SimpleNamespace:
+    return SimpleNamespace(container_root=lambda: (0, 0))
+
+
+@pytest.fixture
+def configs(tmp_path: Path, engine: SimpleNamespace) -> Configs:
+    return Configs(tmp_path / "files", Secrets(tmp_path / "secrets"), lambda: engine.container_root())
 
 
 def app(**service: object) -> App:
@@ -41,6 +46,23 @@ def test_what_is_applied_is_observed_and_read_only_once(configs):
     assert list(configs.observe()) == list(configs.wanted(shop))
     first, again = configs.observe(), configs.observe()
     assert all(one is other for one, other in zip(first, again, strict=True))
+
+
+@pytest.mark.parametrize("run", [{}, {"userns_mode": "host"}], ids=["remapped", "not remapped"])
+def test_files_belong_to_whom_the_users_of_the_container_are(configs, engine, tmp_path, run):
+    shop = app(run=run, files=(File("/run/secrets/key", {"": "text"}, mode=0o400, uid=5, gid=6),))
+
+    def owners() -> set[tuple[int, int]]:
+        return {(path.stat().st_uid, path.stat().st_gid) for path in tmp_path.rglob("*") if path.is_file()}
+
+    make(configs, shop)
+    assert owners() == {(0, 0), (5, 6)}
+    engine.container_root = lambda: (100000, 200000)  # Docker was restarted with another setting
+    if not run:
+        assert list(configs.observe()) != list(configs.wanted(shop))
+        make(configs, shop)
+        assert owners() == {(100000, 200000), (100005, 200006)}
+    assert list(configs.observe()) == list(configs.wanted(shop))
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gitops_mvd.core.errors import Unavailable
-from gitops_mvd.core.model import App, Change, Json, Service
+from gitops_mvd.core.model import App, Change, Json, JsonValue, Service
 from gitops_mvd.core.route import Target
 from gitops_mvd.kinds.route import Routes
 from gitops_mvd.kong.admin import masked
@@ -163,6 +163,18 @@ def test_a_reference_by_name_is_the_id_that_follows_from_it() -> None:
     document = {"consumers": [{"username": "bob"}], "acls": [{"consumer": "bob", "group": "internal"}]}
     bob, acl = declared("h", document, ["app:gateway"])
     assert acl.fields["consumer"] == {"id": bob.id}
+
+
+@pytest.mark.parametrize("given", [{}, {"id": "5a0b2d6e-3f53-4a53-9a57-4f5a2c1d9e10"}], ids=["", "with an id"])
+def test_a_consumer_is_referred_to_by_its_custom_id_unless_another_has_that_name(given: dict[str, JsonValue]) -> None:
+    groups: list[JsonValue] = [{"consumer": name, "group": "internal"} for name in ("7", "rob")]
+    consumers: list[JsonValue] = [
+        {"username": "bob", "custom_id": "rob"},
+        {"username": "rob"},
+        {"username": "eve", "custom_id": "7", **given},
+    ]
+    _, rob, eve, *acls = declared("h", {"acls": groups, "consumers": consumers}, ["app:gateway"])
+    assert [acl.fields["consumer"] for acl in acls] == [{"id": eve.id}, {"id": rob.id}]
 
 
 def test_what_kong_says_becomes_one_sentence_without_the_secret() -> None:

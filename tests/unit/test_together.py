@@ -68,3 +68,25 @@ def test_a_failure_is_that_of_its_own_batch(desk: Desk, wish: Together[str, str]
             with pytest.raises(ValueError, match="cannot be done"):
                 other.result(20)
     assert wish("c", desk.serve) == "batch 3"
+
+
+def test_those_that_a_batch_has_let_go_on_are_waited_for_when_they_come_back() -> None:
+    wish = Together[str, None](window=0.5)
+    batches: list[list[str]] = []
+
+    def serve(wishes: Sequence[str]) -> None:
+        batches.append(sorted(wishes))
+        time.sleep(0.6)  # as long as that, others are waited for
+
+    def come_back(text: str) -> None:
+        for _ in range(2):
+            wish(text, serve)
+
+    with ThreadPoolExecutor() as pool:
+        first = pool.submit(wish, "a", serve)
+        while not batches:
+            time.sleep(0.001)
+        others = [pool.submit(come_back, text) for text in "bcd"]
+        for one in (first, *others):
+            one.result(20)
+    assert batches == [["a"], ["b", "c", "d"], ["b", "c", "d"]]

@@ -17,6 +17,7 @@ IMAGE = "registry.example/demo/web@sha256:" + "0" * 64
 WHERE = Place("/etc/gitops-mvd/files/mvd-shop-web", "/srv/mvd", port=20000, address="127.0.0.1", follows=SYSTEMD)
 NAME = "mvd-shop-web-01234567"
 ID = "0123456789abcdef" * 4
+CLIENT_OF = {"docker": "/usr/bin/docker", "engine": "unix:///var/run/docker.sock"}
 FIND = (
     '    id=$(docker ps --all --quiet --no-trunc --filter "name=^/$0$" --filter "label=io.gitops-mvd.digest=$1")'
     " || exit; \\\n"
@@ -27,7 +28,7 @@ FIND = (
 def text_of(service, where=WHERE):
     follows = follower_of(service)
     like = equivalent("shop", service, NAME, where)
-    return render("shop", service, NAME, where.port, follows=follows, container=ID, like=like)
+    return render("shop", service, NAME, where.port, follows=follows, **CLIENT_OF, container=ID, like=like)
 
 
 def unit(run=None, **where):
@@ -158,17 +159,17 @@ def test_a_container_with_another_logging_driver_has_a_client_too():
 
 
 def test_lines_that_a_client_prints_have_the_fields_that_the_engine_would_give_them():
-    text = render("shop", Service("web", IMAGE), NAME, 0, follows=CLIENT, revision="1a2b3c4")
+    text = render("shop", Service("web", IMAGE), NAME, 0, follows=CLIENT, **CLIENT_OF, revision="1a2b3c4")
     assert (
         "LogExtraFields=IO_GITOPS_MVD_APP=shop IO_GITOPS_MVD_SERVICE=web IO_GITOPS_MVD_REVISION=1a2b3c4\n"
         f"LogExtraFields=CONTAINER_NAME={NAME}\n"
     ) in text
-    assert "REVISION" not in render("shop", Service("web", IMAGE), NAME, 0, follows=CLIENT)
+    assert "REVISION" not in render("shop", Service("web", IMAGE), NAME, 0, follows=CLIENT, **CLIENT_OF)
 
 
 def test_a_client_prints_nothing_that_the_engine_writes_into_the_journal_itself():
     job = Service("web", IMAGE, {"restart": "no", "logging": {"driver": "journald", "options": {}}})
-    text = render("shop", job, NAME, 0, follows=follower_of(job))
+    text = render("shop", job, NAME, 0, follows=follower_of(job), **CLIENT_OF)
     assert "--attach" not in text
     assert """docker start "$id" >/dev/null || exit; code=$(docker wait "$id")""" in text
 

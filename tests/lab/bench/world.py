@@ -186,9 +186,8 @@ def _write(folder: Path, mode: str, apps: Sequence[App], tools: Tools) -> None:
         service, port, files = service_of(unit), unit.spec["port"], str(tools.files / unit.name)
         where = Place(files=files, folders="/srv/mvd", port=port, address=ADDRESS, follows=unitfile.SYSTEMD)
         like = equivalent(unit.app, service, unit.name, where)
-        text = unitfile.render(
-            unit.app, service, unit.name, port, follows=unitfile.SYSTEMD, like=like, engine=tools.engine.url
-        )
+        by = {"follows": unitfile.SYSTEMD, "docker": "/usr/bin/docker", "engine": tools.engine.url}
+        text = unitfile.render(unit.app, service, unit.name, port, **by, like=like)
         (tools.units / f"{unit.name}.service").write_text(text)
         (wants / f"{unit.name}.service").symlink_to(tools.units / f"{unit.name}.service")
         containers.append(_container(number, unit, request(unit.app, service, where, (1, 41))))
