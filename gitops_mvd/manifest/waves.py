@@ -22,7 +22,7 @@ REST = "*"
 MOST_WAVES = 50
 _TRAILER = re.compile(r"[A-Za-z][A-Za-z0-9-]{0,60}")
 _WINDOW = re.compile(
-    r"(?:(?P<days>[A-Z][a-z]{2}(?:[-,][A-Z][a-z]{2})*) ?)?"
+    r"(?:(?P<days>[A-Z][a-z]+(?:[-,][A-Z][a-z]+)*) ?)?"
     r"(?:(?P<hours>[0-9]{2}:[0-9]{2}-[0-9]{2}:[0-9]{2}) ?)?(?P<zone>[A-Za-z][A-Za-z0-9_+/-]{1,60})?"
 )
 _EXAMPLE = "`Mon-Thu 09:00-16:00 Europe/London`"
@@ -319,8 +319,7 @@ def _circle(rollouts: Sequence[Rollout], last: Rollout) -> str:
     try:
         graphlib.TopologicalSorter(order).prepare()
     except graphlib.CycleError as error:
-        circle = [it for it in error.args[1] if ":" not in it]
-        hosts = ", ".join(dict.fromkeys(circle))
+        hosts = " and ".join(sorted({it for it in error.args[1] if not it.startswith(":")}))
         return f"has its waves in another order than other rollouts, so {hosts} would wait for each other"
     return ""
 
@@ -331,5 +330,5 @@ def _orders(rollouts: Sequence[Rollout]) -> Iterator[tuple[str, str]]:
         filled_waves = [wave for wave in rollout.waves if wave.hosts]
         for step, (one, other) in enumerate(pairwise(filled_waves)):
             mark = f":{number}:{step}"
-            yield from ((host, mark) for host in one.hosts)
-            yield from ((mark, host) for host in other.hosts)
+            yield from ((host, mark) for host in sorted(one.hosts))
+            yield from ((mark, host) for host in sorted(other.hosts))
