@@ -1,4 +1,4 @@
-"""A fleet in memory: the daemon of each host with its real decisions, history, outbox and waves; nothing runs on them."""
+"""A fleet in memory: each host has its real daemon, history, outbox and waves, and nothing runs on it."""
 
 from __future__ import annotations
 
