@@ -271,9 +271,10 @@ class Statuses:
         """The commit is refused, and so never a subject."""
         self._queue(commit, status_text.refused(self._host, why))
 
-    def plan(self, commit: str, status: CommitStatus) -> None:
-        """Show what a pull request would do, on its head commit."""
-        self._queue(commit, status)
+    def plan(self, commit: str, status: CommitStatus, *, changes: bool) -> None:
+        """Show what a pull request would do, on its head commit; if that is nothing, only where it was something."""
+        if changes or self._options.every_commit or self._history.last_status(commit, status):
+            self._queue(commit, status)
 
     def next_check_in(self) -> float | None:
         """Seconds until a change of health may have lasted long enough, None if none is pending."""
