@@ -6,7 +6,7 @@ import contextlib
 import os
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -44,10 +44,18 @@ class Member:
     """One server of the fleet.  Its state outlives `restart`, as on a disk."""
 
     def __init__(
-        self, name: str, folder: Path, source: Any, forge: Any, now: Callable[[], float] = time.time, **more: Any
+        self,
+        name: str,
+        folder: Path,
+        source: Any,
+        forge: Any,
+        now: Callable[[], float] = time.time,
+        beside: Mapping[str, Any] | None = None,
+        **more: Any,
     ) -> None:
         self.name, self.folder, self.source, self.forge, self._now = name, folder, source, forge, now
-        self.more = more
+        self.more = more  # of its waves
+        self.beside = beside  # what members share, in place of parts of their own
         self.clock_behind = self.later = 0.0  # seconds that pass at once: by the forge's clock, and by its own
         self.closed = ""  # why a gate that asks is closed
         folder.mkdir(exist_ok=True)
@@ -63,7 +71,8 @@ class Member:
         self.history = SqliteHistory(self.folder / "history.db")
         self.host._history = cast(Any, self.history)
         self.outbox = Outbox(self.history, self.forge, now=self.now)
-        self.notices = Notices(self.folder / "notices.db")
+        beside = self.beside or {"notices": Notices(self.folder / "notices.db"), **onlookers(self.folder)}
+        self.notices, self.operations = beside["notices"], beside["operations"]
         clock = FakeClock()
         clock.resume = lambda: None  # type: ignore[attr-defined]  # nobody interrupts it
         ahead, ask = (lambda url: -self.clock_behind), self._ask
@@ -86,9 +95,8 @@ class Member:
             monitor=SimpleNamespace(pause_all=lambda: None, follow=lambda there: None),
             clock=clock,
             cache={},
-            **onlookers(self.folder),
+            **{name: part for name, part in beside.items() if name != "notices"},
         )
-        self.operations = wired.operations
         os.environ["NOTIFY_SOCKET"] = str(self.folder / "notify")
         self.daemon = Daemon(cast(Wired, wired))
         del os.environ["NOTIFY_SOCKET"]
@@ -102,9 +110,10 @@ class Member:
     def end(self) -> None:
         self.daemon._retry = None
         self.daemon._notify.socket.close()
-        self.notices.close()
         self.history.close()
-        self.operations.close()
+        if not self.beside:
+            self.notices.close()
+            self.operations.close()
 
     def close(self) -> None:
         """The server is gone for good."""

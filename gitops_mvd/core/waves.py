@@ -122,11 +122,32 @@ class World(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """A commit that this host does not follow yet, and why; `changes` says if it changes this host at all."""
+    """A commit that this host does not follow yet, and why; `changes` says if it changes this host at all.
+
+    `posted` is what its status says, "" for the same.
+    """
 
     revision: Revision
     why: str
     changes: bool
+    posted: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Hindrance:
+    """Why a host may not follow a commit, which is false if it may.
+
+    While waves far before its own go on, `posted` stays the same, as each post counts where many hosts wait.
+    """
+
+    why: str = ""
+    posted: str = ""
+
+    def __bool__(self) -> bool:
+        return bool(self.why)
+
+
+NONE = Hindrance()
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,25 +194,23 @@ def pick(line: Line, rollouts: Rollouts) -> Choice:
             changes = bool(line.changed(place, line.host))
             why = _hindrance(line, place, rollouts)
         except Unavailable as error:
-            changes, why = True, f"cannot ask: {error}"
+            changes, why = True, Hindrance(f"cannot ask: {error}")
         if not why:
             return Choice(revision, tuple(held))
-        held.append(Held(revision, why, changes))
+        held.append(Held(revision, why.why, changes, why.posted))
     return Choice(line.revisions[line.base] if line.base >= 0 else None, tuple(held))
 
 
-def _hindrance(line: Line, place: int, rollouts: Rollouts) -> str:
-    """Why this host may not follow a commit now; "" if it may."""
+def _hindrance(line: Line, place: int, rollouts: Rollouts) -> Hindrance:
+    """Why this host may not follow a commit now."""
     changed = difference(line.at(line.base, line.host), line.at(place, line.host))
-    if not changed:
-        return ""
-    if line.world.trailers(line.revisions[place]).get(ROLLOUT, "").lower() == ALL:
-        return ""
+    if not changed or line.world.trailers(line.revisions[place]).get(ROLLOUT, "").lower() == ALL:
+        return NONE
     gates = dict.fromkeys(rollout for app in sorted(changed) if (rollout := rollouts.of(app)))
     asking = [it for it in gates if it.place_of(line.host) > 0 or it.windows != Windows()]
     if not asking or _goes_back(line, place):
-        return ""
-    return next(filter(None, (_Gates(line, place, rollouts, it).hindrance() for it in asking)), "")
+        return NONE
+    return next(filter(None, (_Gates(line, place, rollouts, it).hindrance() for it in asking)), NONE)
 
 
 def _goes_back(line: Line, place: int) -> bool:
@@ -215,28 +234,34 @@ class _Gates:
     rollouts: Rollouts
     rollout: Rollout
 
-    def hindrance(self) -> str:
-        """Why the host may not begin; "" if it may."""
+    def hindrance(self) -> Hindrance:
+        """Why the host may not begin."""
         own = self.rollout.place_of(self.line.host)
         if why := self.rollout.windows.closed(self.line.world.now()):
-            return why
+            return Hindrance(why)
         greens: list[float] = []  # when the hosts of the waves so far became green
         for number, wave in enumerate(self.rollout.waves[: own + 1]):
-            if number and (why := self._between(number, greens)):
-                return why
+            if number and (why := self._baking(number - 1, greens)):
+                return Hindrance(why, "" if number == own else self._not_green(own - 1))
+            if number and (why := self._closed()):
+                return Hindrance(why)
             if number < own and (why := self._unfinished(number, wave, greens)):
-                return why
-        return ""
+                goes_on = number < own - 1 and why == self._not_green(number)
+                return Hindrance(why, self._not_green(own - 1) if goes_on else "")
+        return NONE
 
-    def _between(self, number: int, greens: Sequence[float]) -> str:
-        """Why the next wave may not begin though the hosts of all before are green."""
-        world, rollout = self.line.world, self.rollout
-        ends = max(greens, default=0.0) + rollout.bake
-        if greens and rollout.bake and world.forge_now() < ends:
-            return f"{self._name(number - 1)} bakes until {datetime.fromtimestamp(ends, UTC):%H:%M:%S} UTC"
-        if rollout.approval and not self._is_approved():
-            return f"no commit has the trailer {rollout.approval} yet"
-        return next(filter(None, map(world.answer, rollout.questions)), "")
+    def _baking(self, number: int, greens: Sequence[float]) -> str:
+        """Until when a wave bakes; "" once it has."""
+        ends = max(greens, default=0.0) + self.rollout.bake
+        if not (greens and self.rollout.bake and self.line.world.forge_now() < ends):
+            return ""
+        return f"{self._name(number)} bakes until {datetime.fromtimestamp(ends, UTC):%H:%M:%S} UTC"
+
+    def _closed(self) -> str:
+        """What keeps the next wave from beginning though all before have ended well."""
+        if self.rollout.approval and not self._is_approved():
+            return f"no commit has the trailer {self.rollout.approval} yet"
+        return next(filter(None, map(self.line.world.answer, self.rollout.questions)), "")
 
     def _is_approved(self) -> bool:
         """Has it, or a later commit, the trailer?"""
@@ -260,7 +285,7 @@ class _Gates:
             if state == "red":
                 return f"{self._name(number)} is red: {why if host in why else f'{host}: {why}'}"
             if state == "pending":
-                unfinished = unfinished or f"{self._name(number)} is not green yet"
+                unfinished = unfinished or self._not_green(number)
             elif posted:
                 greens.append(posted.at)
         return unfinished
@@ -272,6 +297,9 @@ class _Gates:
             places = [it for it in range(line.base + 1, self.place + 1) if line.changed(it, host)]
             if any(self.rollouts.of(app) == self.rollout for it in places for app in line.changed(it, host)):
                 yield host, places[-1]
+
+    def _not_green(self, number: int) -> str:
+        return f"{self._name(number)} is not green yet"
 
     def _name(self, number: int) -> str:
         return f"wave {number + 1} ({self.rollout.waves[number].title})"

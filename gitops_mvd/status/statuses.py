@@ -97,7 +97,7 @@ class Statuses:
         held = [it for it in held if it.changes]
         self._held = frozenset(it.revision.commit for it in held)
         for it in held:
-            self._queue(it.revision.commit, status_text.waiting(self._host, it.why))
+            self._queue(it.revision.commit, status_text.waiting(self._host, it.posted or it.why))
 
     def _add_changed(self, changes: Sequence[CommitChange]) -> None:
         """Note what the subject of the host changes from now on, with what a pending one before it changes."""

@@ -95,6 +95,7 @@ def test_a_commit_goes_from_wave_to_wave_as_each_gets_green(world: World) -> Non
     commit = world.push({**BASE, "web": "v1"})
     assert [world.followed(host) for host in (CANARY, UK, DE)] == [commit, "0", "0"]
     assert world.why(UK) == world.why(DE) == "wave 1 (canary) is not green yet"
+    assert [world.pick(host).held[0].posted for host in (UK, DE)] == ["", "wave 2 (region=uk) is not green yet"]
 
     world.post(commit, CANARY, "green")
     assert [world.followed(host) for host in (CANARY, UK, DE)] == [commit, commit, "0"]
