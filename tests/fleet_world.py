@@ -19,6 +19,7 @@ from gitops_mvd.daemon.loop import Daemon
 from gitops_mvd.daemon.mailbox import Mailbox
 from gitops_mvd.daemon.waves import Waves
 from gitops_mvd.daemon.wiring import Wired
+from gitops_mvd.host.turns import Turns
 from gitops_mvd.state.history import SqliteHistory
 from gitops_mvd.state.notices import Notices
 from gitops_mvd.status.notifier import Notifier
@@ -31,7 +32,11 @@ POLL = frozenset({"poll"})
 
 
 class Running(FakeHost):
-    """A host in memory that can be looked at as a pass does."""
+    """A host in memory that can be looked at as a pass does.  One app is worked on at a time: it is for one thread."""
+
+    def __init__(self, history: Any) -> None:
+        super().__init__(history)
+        self.turns = Turns(1)
 
     def refresh(self) -> None:
         pass

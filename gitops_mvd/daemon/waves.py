@@ -40,6 +40,7 @@ class Waves:
     _versions: Versions = field(default_factory=Versions)
     _at: dict[str, VersionsAt | str] = field(default_factory=dict)  # by commit; or why its fleet cannot be read
     _contents: dict[tuple[str, str], Contents] = field(default_factory=dict)  # by commit and host
+    _trailers: dict[str, Mapping[str, str]] = field(default_factory=dict)  # by commit
     _waiting: dict[tuple[str, str], float] = field(default_factory=dict)  # commit and host -> since when
 
     def pick(self, tip: Revision, followed: Revision | None) -> Choice:
@@ -65,8 +66,9 @@ class Waves:
         commits = [it.commit for it in revisions]
         if followed and followed.commit in commits:
             return Line(revisions, commits.index(followed.commit), self.host, look)
-        if followed and self._is_here(followed):  # it is far behind, or on a branch that was rewound
-            return Line((followed, *revisions), 0, self.host, look)
+        if followed and self._is_here(followed):  # it is far behind, came by a merge, or the branch was rewound
+            newer = [it for it in revisions if self.source.builds_on(it, followed.commit)]
+            return Line((followed, *(newer or [tip])), 0, self.host, look)
         base = next((it for it in reversed(range(len(revisions))) if look.has_ended(revisions[it])), None)
         return Line(revisions, (-1 if is_whole else 0) if base is None else base, self.host, look)
 
@@ -81,6 +83,7 @@ class Waves:
         """Keep only what the next pass may need."""
         commits = {it.commit for it in line.revisions}
         self._at = {commit: it for commit, it in self._at.items() if commit in commits}
+        self._trailers = {commit: it for commit, it in self._trailers.items() if commit in commits}
         self._contents = {key: it for key, it in self._contents.items() if key[0] in commits}
         self._waiting = {key: since for key, since in self._waiting.items() if key in look.awaited}
 
@@ -93,7 +96,6 @@ class _Look:
         self._deadline = deadline
         self._statuses: dict[str, Mapping[str, PostedStatus] | Unavailable] = {}
         self._answers: dict[Question, str] = {}
-        self._trailers: dict[str, Mapping[str, str]] = {}
         self.awaited: set[tuple[str, str]] = set()
 
     def contents(self, revision: Revision, host: str) -> Contents:
@@ -119,9 +121,10 @@ class _Look:
             return {"": str(error)}
 
     def trailers(self, revision: Revision) -> Mapping[str, str]:
-        if revision.commit not in self._trailers:
-            self._trailers[revision.commit] = self._waves.source.trailers(revision)
-        return self._trailers[revision.commit]
+        known = self._waves._trailers
+        if revision.commit not in known:
+            known[revision.commit] = self._waves.source.trailers(revision)
+        return known[revision.commit]
 
     def statuses(self, revision: Revision) -> Mapping[str, PostedStatus]:
         if revision.commit not in self._statuses:
