@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from gitops_mvd.cli.completion import hosts
 from gitops_mvd.cli.output import Screen, as_json, counted, print_json, print_lines, screen, short_time
 from gitops_mvd.cli.starter import FORGES, NO_FORGE
 from gitops_mvd.cli.table import table
@@ -35,10 +36,11 @@ FORGE_KINDS = [kind for kind in FORGES if kind != NO_FORGE]
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """The fleet: the tip of the branch, and each host."""
+    """The fleet: the tip of the branch, each host, and which of them are `drained`."""
 
     tip: Revision
     hosts: tuple[HostStatus, ...]
+    drained: frozenset[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +56,7 @@ class Asked:
 
 @click.group(
     invoke_without_command=True,
-    subcommand_metavar="",
+    subcommand_metavar="[drain HOST | undrain HOST]",
     epilog="Example: mvd fleet --repository config --token-file token --watch",
 )
 @click.option("--repository", default="", metavar="PATH|URL", help="A clone, or its address. Default: see above.")
@@ -72,6 +74,8 @@ def fleet(context: click.Context, /, watch: bool, machine: bool, **options: Any)
     settings say which it is; without settings, the clone that one stands in.  Exit code 1: a host is not green, or has
     not posted to the last commits.
     """
+    if context.invoked_subcommand:
+        return 0
     look = context.with_resource(_eyes(context.obj, Asked(**options)))
     seen = look()
     if watch:
@@ -94,9 +98,10 @@ def _eyes(config: Path, asked: Asked) -> Iterator[Callable[[], Seen]]:
 
         def look() -> Seen:
             tip = commits.fetch()
-            hosts = read_fleet(commits.tree(tip)).hosts
+            known = read_fleet(commits.tree(tip)).hosts
             line, _ = commits.line(tip, MOST_COMMITS)
-            return Seen(tip, host_statuses(hosts, line[::-1], forge.statuses))
+            drained = frozenset(name for name, facts in known.items() if facts.drained)
+            return Seen(tip, host_statuses(known, line[::-1], forge.statuses), drained)
 
         with closing(commits):
             yield look
@@ -156,6 +161,7 @@ def as_builtins(seen: Seen) -> Any:
                 "state": it.posted.state if it.posted else "",
                 "sync": str(it.sync),
                 "health": str(it.health),
+                "drained": it.host in seen.drained,
                 "posted": it.posted.at if it.posted else 0,
                 "why": it.posted.description if it.posted else "",
                 "url": it.posted.url if it.posted else "",
@@ -172,15 +178,72 @@ def _lines(seen: Seen, where: Screen | None = None) -> Iterator[str]:
     if not seen.hosts:
         yield f"no host has posted a status to the last {counted(MOST_COMMITS, 'commit')}, and there is no fleet.yaml"
         return
-    rows = [_row(it, where) for it in seen.hosts]
+    rows = [_row(it, it.host in seen.drained, where) for it in seen.hosts]
     yield from table(("HOST", "COMMIT", "SYNC", "HEALTH", "POSTED", "WHY"), rows, where.width, where.paint)
     green = sum(it.is_green for it in seen.hosts)
     yield f"{green} of {counted(len(seen.hosts), 'host')} green"
 
 
-def _row(it: HostStatus, where: Screen) -> tuple[str, ...]:
+def _row(it: HostStatus, is_drained: bool, where: Screen) -> tuple[str, ...]:
+    drained = "drained" if is_drained else ""
     if not (it.posted and it.revision):
-        why = f"no status on the last {counted(MOST_COMMITS, 'commit')}"
+        why = "; ".join(filter(None, (drained, f"no status on the last {counted(MOST_COMMITS, 'commit')}")))
         return it.host, NOTHING, it.sync, it.health, NOTHING, why
     age = short_time(where.now - it.posted.at)
-    return it.host, it.revision.short, it.sync, it.health, age, "" if it.is_green else it.posted.description
+    why = "; ".join(filter(None, (drained, "" if it.is_green else it.posted.description)))
+    return it.host, it.revision.short, it.sync, it.health, age, why
+
+
+# ---- drained, told in Git --------------------------------------------------------------------------------------------
+
+_clone = click.option(
+    "--repository",
+    "folder",
+    default=".",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    metavar="PATH",
+    help="The clone of the config repository; the folder that one stands in if left out.",
+)
+
+
+@fleet.command(epilog="Example: mvd fleet drain web-2")
+@click.argument("host", shell_complete=hosts)
+@_clone
+def drain(folder: Path, host: str) -> int:
+    """Write into fleet.yaml that HOST gets no requests from the Kong that it shares.
+
+    Its containers go on, and so do deploys.  It is so once the commit is merged, and until `mvd fleet undrain`.
+    """
+    return _write(folder, host, is_on=True)
+
+
+@fleet.command(epilog="Example: mvd fleet undrain web-2")
+@click.argument("host", shell_complete=hosts)
+@_clone
+def undrain(folder: Path, host: str) -> int:
+    """Write into fleet.yaml that HOST gets its share of requests again."""
+    return _write(folder, host, is_on=False)
+
+
+def _write(folder: Path, host: str, is_on: bool) -> int:
+    """Change the fleet file of a clone, and say what makes it true."""
+    from gitops_mvd.git.tree import FolderTree
+    from gitops_mvd.manifest import read_fleet
+    from gitops_mvd.manifest.fleet import FILE
+    from gitops_mvd.manifest.fleet_text import with_drain
+
+    if read_fleet(FolderTree(folder)).host(host).drained is is_on:
+        click.echo(f"{host} is {'drained already' if is_on else 'not drained'}: nothing was changed")
+        return 0
+    file = folder / FILE
+    if not file.exists():
+        raise MvdError(f"{folder} has no {FILE}", "name the clone of the config repository: --repository PATH")
+    text = with_drain(file.read_text("utf-8"), host, is_on)
+    with tempfile.TemporaryDirectory() as scratch:
+        (Path(scratch) / FILE).write_text(text, "utf-8")
+        if read_fleet(FolderTree(Path(scratch))).host(host).drained is not is_on:
+            raise MvdError(f"cannot change {file}", f"write `drain: {str(is_on).lower()}` under {host} by hand")
+    file.write_text(text, "utf-8")
+    click.echo(f"{file}: {host} is {'drained' if is_on else 'no longer drained'} once this is merged:")
+    click.echo(f'  git commit -m "{"Drain" if is_on else "Undrain"} {host}" {FILE} && git push')
+    return 0

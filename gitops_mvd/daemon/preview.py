@@ -74,7 +74,9 @@ def desired(wired: Wired, *, fetch: bool = False) -> Desired:
         raise Unavailable("the repository was never fetched here", "`mvd sync` does that")
     wired.follow(revision, fetched=False)
     tree = wired.source.tree(revision)
-    apps, broken = load(tree, read_fleet(tree).host(wired.host.name))
+    facts = read_fleet(tree).host(wired.host.name)
+    wired.heed(facts)
+    apps, broken = load(tree, facts)
     learn_apps(apps)
     return Desired(revision, apps, broken)
 

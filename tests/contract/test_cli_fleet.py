@@ -161,6 +161,7 @@ def test_the_address_of_the_repository_and_a_token_will_do(world: World) -> None
         "state": "green",
         "sync": "Synced",
         "health": "Healthy",
+        "drained": False,
         "why": "2 apps healthy",
         "url": "https://mvd.example/1",
     }
@@ -245,3 +246,72 @@ def test_no_status_breaks_out_of_its_row(world: World) -> None:
     assert "\x1b" not in out
     assert len(out.splitlines()) == 6
     assert os.linesep + "web-2  Synced" not in out
+
+
+# ---- drain -----------------------------------------------------------------------------------------------------------
+
+
+WRITTEN = """\
+# The servers, by Anna
+defaults: &all
+  labels: {zone: a}   # all of them
+hosts:
+  web-1: {}           # the first
+  web-2: {labels: {role: web}}
+  db-1:               # the database
+  db-2: ~
+  db-3:
+    # with a lot of disk
+    labels: {role: db}
+    variables: {SIZE: "10"}
+  api-1: {drain: false, labels: {role: api}}
+"""
+
+
+@pytest.mark.parametrize(
+    ("host", "before", "after"),
+    [
+        ("web-1", "web-1: {}  ", "web-1: {drain: true}  "),
+        ("web-2", "web-2: {labels", "web-2: {drain: true, labels"),
+        ("db-1", "db-1:      ", "db-1: {drain: true}      "),
+        ("db-2", "db-2: ~", "db-2: {drain: true}"),
+        ("db-3", "    labels: {role: db}", "    drain: true\n    labels: {role: db}"),
+        ("api-1", "drain: false, labels", "drain: true, labels"),
+    ],
+)
+def test_a_host_is_drained_by_a_line_of_the_fleet_file_and_back_and_all_else_stays(
+    world: World, host: str, before: str, after: str
+) -> None:
+    file = world.clone / "fleet.yaml"
+    file.write_text(WRITTEN)
+    said = world.terminal.mvd("fleet", "drain", host, "--repository", str(world.clone))
+    assert (said.code, said.err) == (0, "")
+    assert f'git commit -m "Drain {host}" fleet.yaml && git push' in said.out
+    assert file.read_text() == WRITTEN.replace(before, after, 1) != WRITTEN
+    assert "drained already" in world.terminal.mvd("fleet", "drain", host, "--repository", str(world.clone)).out
+    assert world.terminal.mvd("fleet", "undrain", host, "--repository", str(world.clone)).code == 0
+    assert file.read_text() == WRITTEN.replace(before, after.replace("drain: true", "drain: false"), 1)
+
+
+def test_what_cannot_be_drained_is_said_and_nothing_is_written(world: World) -> None:
+    file = world.clone / "fleet.yaml"
+    for text, says in {
+        FLEET: "fleet.yaml:1: hosts: has no host web-9",
+        "hosts:\n  web-8: &web {labels: {a: b}}\n  web-9: *web\n": "by an alias",
+        "hosts: [web-9]\n": "fleet.yaml:1",
+    }.items():
+        file.write_text(text)
+        said = world.terminal.mvd("fleet", "drain", "web-9", "--repository", str(world.clone))
+        assert (said.code, says in said.err) == (1, True), said
+        assert file.read_text() == text
+    file.unlink()
+    assert "has no fleet.yaml" in world.terminal.mvd("fleet", "drain", "web-9", "--repository", str(world.clone)).err
+
+
+def test_a_drained_host_is_shown_as_one(world: World) -> None:
+    commit = world.config.commit({"fleet.yaml": "hosts: {web-1: {drain: true}, web-2: {drain: true}}\n"}, "Drain")
+    world.post(commit, "web-1", GREEN)
+    world.post(commit, "web-2", RUNNING, "deploying 1a2b3c4")
+    said = world.fleet()
+    assert rows(said)["web-1"][-1] == "drained"
+    assert "drained; deploying 1a2b3c4" in said.out
