@@ -56,7 +56,7 @@ class Asked:
 
 @click.group(
     invoke_without_command=True,
-    subcommand_metavar="[drain HOST | undrain HOST]",
+    subcommand_metavar="[drain HOST | undrain HOST | replace HOST]",
     epilog="Example: mvd fleet --repository config --token-file token --watch",
 )
 @click.option("--repository", default="", metavar="PATH|URL", help="A clone, or its address. Default: see above.")
@@ -247,3 +247,38 @@ def _write(folder: Path, host: str, is_on: bool) -> int:
     click.echo(f"{file}: {host} is {'drained' if is_on else 'no longer drained'} once this is merged:")
     click.echo(f'  git commit -m "{"Drain" if is_on else "Undrain"} {host}" {FILE} && git push')
     return 0
+
+
+# ---- replaced --------------------------------------------------------------------------------------------------------
+
+
+@fleet.command(epilog="Example: mvd fleet replace web-2")
+@click.argument("host", shell_complete=hosts)
+@_clone
+@click.option("--branch", default=BRANCH, metavar="NAME", help="The branch that the servers follow; main if left out.")
+@click.option("--forge", default="", type=click.Choice(["", *FORGE_KINDS]), metavar="KIND", help="Where statuses go.")
+@as_json
+def replace(folder: Path, host: str, branch: str, forge: str, machine: bool) -> int:
+    """Print what a new server must have to become HOST, as commands in their order.
+
+    From Git alone: programs, secrets that only the host has, the data to restore before the first start, and the line
+    by which the daemon is installed.  Exit code 1: some of the apps have mistakes.
+    """
+    from gitops_mvd import forges
+    from gitops_mvd.cli.replacing import Replacement
+    from gitops_mvd.git.checkout import Checkout
+    from gitops_mvd.manifest import load, read_fleet
+    from gitops_mvd.manifest.needs import needs
+
+    with closing(Checkout(folder, branch)) as clone:
+        tip = clone.fetch()
+        tree = clone.tree(tip)
+        apps, broken = load(tree, read_fleet(tree).host(host))
+        kind = forge or ("" if forges.locate(clone.origin).kind else forges.likely(clone.origin))
+        names = tuple(app.name for app in apps if app.services)
+        made = Replacement(host, tip, clone.origin, kind, needs(apps), names, tuple(sorted(broken)))
+    if machine:
+        print_json(made.as_json())
+    else:
+        print_lines(made.lines())
+    return 1 if broken else 0

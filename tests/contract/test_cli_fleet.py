@@ -315,3 +315,70 @@ def test_a_drained_host_is_shown_as_one(world: World) -> None:
     said = world.fleet()
     assert rows(said)["web-1"][-1] == "drained"
     assert "drained; deploying 1a2b3c4" in said.out
+
+
+# ---- replace ---------------------------------------------------------------------------------------------------------
+
+
+SHOP = """\
+services:
+  db:
+    image: registry.example.com/postgres:17
+    volumes: [data:/var/lib/postgresql/data, ./dumps:/dumps, /mnt/tape:/tape]
+    secrets: [password]
+    networks: [default, office]
+  web:
+    image: shop:1
+    environment: {KEY: "{file://shop.key}", TOKEN: "{file://vault:kv/shop#token}"}
+    x-kong: {port: 80, routes: [{paths: [/shop]}]}
+volumes: {data: }
+networks: {office: {external: true}}
+secrets:
+  password: {external: true, name: shop.password}
+"""
+
+
+def test_what_a_new_server_must_have_is_printed_in_the_order_in_which_it_is_done(world: World) -> None:
+    world.config.commit({"apps/shop/compose.yaml": SHOP}, "Sell things")
+    said = world.terminal.mvd("fleet", "replace", "web-2", "--repository", str(world.clone), "--forge", "gitea")
+    assert (said.code, said.err) == (0, "")
+    commands = [line for line in said.out.splitlines() if line and not line.startswith("#")]
+    assert [line.partition("    #")[0] for line in commands] == [
+        "apt-get update && apt-get install -y docker.io git python3-venv",
+        "install -D -m 600 /dev/stdin /etc/gitops-mvd/token",
+        "install -D -m 600 /dev/stdin /etc/gitops-mvd/secrets/shop.key",
+        "install -D -m 600 /dev/stdin /etc/gitops-mvd/secrets/shop.password",
+        "systemctl enable --now docker",
+        "docker volume create shop_data",
+        "tar -C \"$(docker volume inspect --format '{{.Mountpoint}}' shop_data)\" -xf shop_data.tar",
+        "mkdir -p /srv/mvd/shop/dumps && tar -C /srv/mvd/shop/dumps -xf shop_dumps.tar",
+        "docker network create office",
+        f"mvd install --repository {world.config.clone_url} --host web-2 --token-file /etc/gitops-mvd/token"
+        " --forge gitea --kong",
+        "mvd sync",
+        "mvd status",
+        "mvd adopt volume shop_data",
+    ]
+    for remark in ("/mnt/tape", "images of registry.example.com", "vault:kv/shop#token", "(shop/db)"):
+        assert remark in said.out
+    answer = json.loads(world.terminal.mvd("fleet", "replace", "web-2", "--repository", str(world.clone), "--json").out)
+    assert answer["volumes"] == {"shop_data": ["shop/db"]}
+    assert answer["secrets"] == {"shop.key": ["shop/web"], "shop.password": ["shop/db"]}
+    assert (answer["apps"], answer["routed"]) == (["shop"], ["shop/web"])
+
+
+def test_a_host_without_data_needs_little_and_one_that_is_not_there_nothing(world: World) -> None:
+    words = ("--repository", str(world.clone), "--forge", "gitea")
+    said = world.terminal.mvd("fleet", "replace", "db-1", *words)
+    assert "with no app" in said.out
+    assert "before the daemon is there: none." in said.out
+    said = world.terminal.mvd("fleet", "replace", "web-9", *words)
+    assert (said.code, said.err) == (
+        *(1, "fleet.yaml:1: hosts: has no host web-9: add it, or correct the host's settings\n"),
+    )
+
+
+def test_an_app_with_mistakes_is_named_as_what_it_needs_is_not_known(world: World) -> None:
+    world.config.commit({"apps/bad/compose.yaml": "services: {web: {imag: x}}\n"}, "A mistake")
+    said = world.terminal.mvd("fleet", "replace", "web-1", "--repository", str(world.clone))
+    assert (said.code, "# bad has mistakes" in said.out) == (1, True)
