@@ -39,7 +39,8 @@ class Replacement:
         forge = f" --forge {self.forge}" if self.forge else ""
         kong = " --kong" if self.needs.routed else ""
         words = f"--repository {shlex.quote(self.repository)}{branch} --host {shlex.quote(self.host)}"
-        return f"mvd install {words} --token-file {TOKEN}{forge}{kong}"
+        insecure = " --insecure" if self.repository.startswith("http://") else ""
+        return f"mvd install {words} --token-file {TOKEN}{insecure}{forge}{kong}"
 
     def as_json(self) -> dict[str, Any]:
         needs = {name: list(value) if name == "routed" else dict(value) for name, value in asdict(self.needs).items()}

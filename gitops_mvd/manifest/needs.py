@@ -19,8 +19,9 @@ class Needs:
     """Of the apps of one host: `volumes` and `folders` have data, and are to be restored before the first start.
 
     `folders` are those of apps, as `shop/data` below the folder for them, `paths` those of the host, and `networks`
-    what somebody else makes.  `secrets` are files of the host; `asked` are names that a provider of the settings knows, and
-    `sealed` files of the repository for which the host has the key.  `routed` are those with a route of Kong.
+    what somebody else makes.  `secrets` are files of the host; `asked` are names that a provider of the settings
+    knows, and `sealed` files of the repository for which the host has the key.  `routed` are those with a route of
+    Kong.
     """
 
     volumes: Users = field(default_factory=dict)

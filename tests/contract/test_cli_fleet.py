@@ -354,7 +354,7 @@ def test_what_a_new_server_must_have_is_printed_in_the_order_in_which_it_is_done
         "mkdir -p /srv/mvd/shop/dumps && tar -C /srv/mvd/shop/dumps -xf shop_dumps.tar",
         "docker network create office",
         f"mvd install --repository {world.config.clone_url} --host web-2 --token-file /etc/gitops-mvd/token"
-        " --forge gitea --kong",
+        " --insecure --forge gitea --kong",
         "mvd sync",
         "mvd status",
         "mvd adopt volume shop_data",
