@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,11 +36,15 @@ FORGE_KINDS = [kind for kind in FORGES if kind != NO_FORGE]
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """The fleet: the tip of the branch, each host, and which of them are `drained`."""
+    """The fleet: the tip of the branch, each host, and which of them are `drained`.
+
+    `waves` has the number of each host's wave, from 1, of the rollout of the fleet; nothing without one.
+    """
 
     tip: Revision
     hosts: tuple[HostStatus, ...]
     drained: frozenset[str]
+    waves: Mapping[str, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,10 +102,12 @@ def _eyes(config: Path, asked: Asked) -> Iterator[Callable[[], Seen]]:
 
         def look() -> Seen:
             tip = commits.fetch()
-            known = read_fleet(commits.tree(tip)).hosts
+            fleet = read_fleet(commits.tree(tip))
             line, _ = commits.line(tip, MOST_COMMITS)
-            drained = frozenset(name for name, facts in known.items() if facts.drained)
-            return Seen(tip, host_statuses(known, line[::-1], forge.statuses), drained)
+            drained = frozenset(name for name, facts in fleet.hosts.items() if facts.drained)
+            usual = fleet.rollouts.usual
+            waves = {name: usual.place_of(name) + 1 for name in fleet.hosts} if usual else {}
+            return Seen(tip, host_statuses(fleet.hosts, line[::-1], forge.statuses), drained, waves)
 
         with closing(commits):
             yield look
@@ -148,7 +154,7 @@ def _repository(asked: Asked, token: str, folder: Path) -> tuple[Checkout | Sour
 
 
 def as_builtins(seen: Seen) -> Any:
-    """The fleet as JSON; times are in seconds since 1970, and 0 is "never"."""
+    """The fleet as JSON; times are in seconds since 1970, 0 is "never", and the wave 0 is none."""
     return {
         "commit": seen.tip.commit,
         "subject": seen.tip.subject,
@@ -158,6 +164,7 @@ def as_builtins(seen: Seen) -> Any:
                 "host": it.host,
                 "commit": it.revision.commit if it.revision else "",
                 "subject": it.revision.subject if it.revision else "",
+                "wave": seen.waves.get(it.host, 0),
                 "state": it.posted.state if it.posted else "",
                 "sync": str(it.sync),
                 "health": str(it.health),
@@ -178,20 +185,22 @@ def _lines(seen: Seen, where: Screen | None = None) -> Iterator[str]:
     if not seen.hosts:
         yield f"no host has posted a status to the last {counted(MOST_COMMITS, 'commit')}, and there is no fleet.yaml"
         return
-    rows = [_row(it, it.host in seen.drained, where) for it in seen.hosts]
-    yield from table(("HOST", "COMMIT", "SYNC", "HEALTH", "POSTED", "WHY"), rows, where.width, where.paint)
+    rows = [_row(it, seen, where) for it in seen.hosts]
+    wave = ["WAVE"] if seen.waves else []
+    yield from table(("HOST", *wave, "COMMIT", "SYNC", "HEALTH", "POSTED", "WHY"), rows, where.width, where.paint)
     green = sum(it.is_green for it in seen.hosts)
     yield f"{green} of {counted(len(seen.hosts), 'host')} green"
 
 
-def _row(it: HostStatus, is_drained: bool, where: Screen) -> tuple[str, ...]:
-    drained = "drained" if is_drained else ""
+def _row(it: HostStatus, seen: Seen, where: Screen) -> tuple[str, ...]:
+    first = (it.host, *([str(seen.waves[it.host])] if it.host in seen.waves else []))
+    drained = "drained" if it.host in seen.drained else ""
     if not (it.posted and it.revision):
         why = "; ".join(filter(None, (drained, f"no status on the last {counted(MOST_COMMITS, 'commit')}")))
-        return it.host, NOTHING, it.sync, it.health, NOTHING, why
+        return *first, NOTHING, it.sync, it.health, NOTHING, why
     age = short_time(where.now - it.posted.at)
     why = "; ".join(filter(None, (drained, "" if it.is_green else it.posted.description)))
-    return it.host, it.revision.short, it.sync, it.health, age, why
+    return *first, it.revision.short, it.sync, it.health, age, why
 
 
 # ---- drained, told in Git --------------------------------------------------------------------------------------------

@@ -29,8 +29,10 @@ from gitops_mvd.daemon.mailbox import Interruptible, Mailbox
 from gitops_mvd.daemon.notifying import ByApprise
 from gitops_mvd.daemon.operations import Operations
 from gitops_mvd.daemon.planning import InChild
+from gitops_mvd.daemon.waves import Waves
 from gitops_mvd.docker.client import Engine
 from gitops_mvd.docker.fit import Fit
+from gitops_mvd.forges.api import Account
 from gitops_mvd.git.branch import Source
 from gitops_mvd.host.disruption import Disruptions
 from gitops_mvd.host.drain import Drain
@@ -67,6 +69,7 @@ class Wired:
     engine: Engine
     fit: Fit
     source: Source
+    waves: Waves
     host: Machine
     history: SqliteHistory
     commits: Commits
@@ -189,6 +192,7 @@ def wire(settings: Settings, path: Path, units: Path | None = None) -> Wired:
         engine=tools.engine,
         fit=Fit(tools.engine, tools.systemd.outside),
         source=source,
+        waves=_waves(settings, name, source, login),
         host=host,
         history=history,
         commits=commits,
@@ -213,6 +217,14 @@ def wire(settings: Settings, path: Path, units: Path | None = None) -> Wired:
     )
 
 
+def _waves(settings: Settings, host: str, source: Source, login: Account) -> Waves:
+    """With a connection of its own: the outbox is another thread."""
+    if not (forge := settings.forge):
+        return Waves(host, source, None, "")
+    public = next((it for it in forges.known()[forge.kind].names[forge.kind] if not it.startswith(".")), "")
+    return Waves(host, source, connect_forge(forge, settings, login), forge.base_url or f"https://{public}")
+
+
 def _page(settings: Settings) -> Callable[[str], str]:
     """Where people read a commit at the forge, by its id; "" without a forge that has such pages."""
     if not (forge := settings.forge):
@@ -228,7 +240,9 @@ def _notifier(settings: Settings, host: str) -> Notifier:
 
 def _telling(settings: Settings) -> StatusOptions | None:
     forge = settings.forge
-    return StatusOptions(forge.apps, forge.environment, _link(settings)) if forge else None
+    if not forge:
+        return None
+    return StatusOptions(forge.apps, forge.environment, _link(settings), forge.every_commit)
 
 
 def _link(settings: Settings) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import re
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -23,6 +23,7 @@ from gitops_mvd.git.command import Command, Load
 from gitops_mvd.git.guard import Guard
 from gitops_mvd.git.merges import Merges
 from gitops_mvd.git.mirror import DEPTHS, EVERYTHING, Mirror
+from gitops_mvd.git.trailers import trailers_of
 from gitops_mvd.git.tree import GitTree
 
 MOST_SINCE = 100  # commits
@@ -211,6 +212,13 @@ class Source:
         load = self._mirror.reader()
         is_whole = commits[-1] not in self._mirror.cut() and len([*self._mirror.line(commits[-1], 2)]) == 1
         return tuple(self._revision(commit, load) for commit in reversed(commits)), is_whole
+
+    def trailers(self, revision: Revision) -> Mapping[str, str]:
+        """The trailers of a commit's message, by name in lower case; none if it lacks the signature that is wanted."""
+        load = self._mirror.reader()
+        message = load(bytes.fromhex(revision.commit), "commit", revision.commit).partition(b"\n\n")[2]
+        found = trailers_of(message.decode(errors="replace"))
+        return found if found and self._guard.vouches(self._mirror, revision.commit) else {}
 
     def committed(self, revision: Revision) -> int:
         """When a revision was committed, in seconds since 1970, by the clock of whoever did; 0 if it does not say."""

@@ -14,8 +14,10 @@ from gitops_mvd.core.compose import Logging
 from gitops_mvd.core.errors import ManifestError
 from gitops_mvd.core.model import HostFacts, Problem
 from gitops_mvd.core.ports import Tree
+from gitops_mvd.core.waves import Rollouts
 from gitops_mvd.manifest.logs import read_default_logging
 from gitops_mvd.manifest.stand_ins import not_a_file
+from gitops_mvd.manifest.waves import Written, read_rollout, read_rollout_of_app, rollouts_of
 
 FILE = "fleet.yaml"
 MOST_FACTS = 100_000  # labels, variables and options of logging of all hosts, the defaults counted for each
@@ -76,6 +78,7 @@ def _hosts(place: Place) -> dict[str, HostKeys]:
 
 class AppKeys(TypedDict, total=False):
     unset: str
+    rollout: Written
 
 
 APP_KEYS: Table = {
@@ -83,6 +86,11 @@ APP_KEYS: Table = {
         "What a variable is that is not set and has no default: an `error`, or `empty`, as with Compose.",
         one_of("error", "empty"),
         "`error`",
+    ),
+    "rollout": Key(
+        "Waves and gates of this app instead of the fleet's, or `none` to have it everywhere at once.",
+        read_rollout_of_app,
+        "the fleet's",
     ),
 }
 
@@ -103,7 +111,12 @@ FLEET: Table = {
         "one; its `logging` is instead of this one.",
         _defaults,
     ),
-    "apps": Key("What holds for an app on all hosts, by the app's name: `unset`.", _apps),
+    "apps": Key("What holds for an app on all hosts, by the app's name: `unset` and `rollout`.", _apps),
+    "rollout": Key(
+        "The waves in which hosts begin with a commit, and what must hold in between.",
+        read_rollout,
+        "all hosts at once",
+    ),
     "labels": Unsupported("goes under `defaults`, or under a host in `hosts`"),
     "variables": Unsupported("goes under `defaults`, or under a host in `hosts`"),
     "logging": Unsupported("goes under `defaults`, or under a host in `hosts`"),
@@ -117,6 +130,7 @@ class Fleet:
     hosts: Mapping[str, HostFacts] = field(default_factory=dict)
     apps: Mapping[str, int] = field(default_factory=dict)  # those that it names, with the line
     open: bool = True  # there is no fleet.yaml
+    rollouts: Rollouts = field(default_factory=Rollouts)
 
     def host(self, name: str) -> HostFacts:
         """The facts of a host.  Raises ManifestError if there is a `fleet.yaml` without that host."""
@@ -143,8 +157,8 @@ def _fleet(data: bytes) -> Fleet:
     sink: Sink = []
     node = parse(FILE, data, sink)
     values = Place(node, (), sink).attempt(fields, FLEET, ("hosts",)) if node else None
-    if (found := mistakes(sink)) or values is None:
-        raise ManifestError(sorted(it.problem for it in found) or [Problem(FILE, 1, "", "is empty")])
+    if mistakes(sink) or values is None:
+        raise _mistaken(sink)
     defaults = values.get("defaults", {})
     apps = values.get("apps", {})
     listed = values.get("hosts", {})
@@ -165,7 +179,15 @@ def _fleet(data: bytes) -> Fleet:
         )
         for name, host in listed.items()
     }
-    return Fleet(hosts, {name: at.node.line for name, (at, _) in apps.items()}, open=False)
+    of_apps = {name: app["rollout"] for name, (_, app) in apps.items() if "rollout" in app}
+    rollouts = rollouts_of(values.get("rollout"), of_apps, hosts)
+    if mistakes(sink):
+        raise _mistaken(sink)
+    return Fleet(hosts, {name: at.node.line for name, (at, _) in apps.items()}, open=False, rollouts=rollouts)
+
+
+def _mistaken(sink: Sink) -> ManifestError:
+    return ManifestError(sorted(it.problem for it in mistakes(sink)) or [Problem(FILE, 1, "", "is empty")])
 
 
 def _count(host: DefaultKeys) -> int:

@@ -194,6 +194,13 @@ class GitFailure(NamedTuple):
     is_refused: bool
 
 
+class Hold(NamedTuple):
+    """A newer commit that this host does not follow yet, and what it waits for."""
+
+    revision: Revision
+    why: str
+
+
 class SqliteHistory:
     """The history in a file; implements `ports.History`.  Any thread may use it, and several processes at once.
 
@@ -435,6 +442,17 @@ class SqliteHistory:
         return self._value(
             "git", lambda value: GitFailure(float(value["since"]), str(value["why"]), value["is_refused"])
         )
+
+    def save_hold(self, hold: Hold | None) -> None:
+        """Keep which newer commit this host does not follow yet, and why."""
+        if hold:
+            self._keep("hold", {"revision": hold.revision.to_json(), "why": hold.why})
+        elif self.hold():
+            self._ask("DELETE FROM value WHERE name = 'hold'")
+
+    def hold(self) -> Hold | None:
+        """The newest commit that changes this host and is not followed yet; None if there is none."""
+        return self._value("hold", lambda value: Hold(_revision(value["revision"]), str(value["why"])))
 
     def _value(self, name: str, parse: Callable[[Any], T], since: float = 0.0) -> T | None:
         where = "WHERE name = ? AND at > ?"

@@ -158,6 +158,7 @@ def test_the_address_of_the_repository_and_a_token_will_do(world: World) -> None
         "host": "web-1",
         "commit": first,
         "subject": "Deploy hello",
+        "wave": 0,
         "state": "green",
         "sync": "Synced",
         "health": "Healthy",
@@ -246,6 +247,15 @@ def test_no_status_breaks_out_of_its_row(world: World) -> None:
     assert "\x1b" not in out
     assert len(out.splitlines()) == 6
     assert os.linesep + "web-2  Synced" not in out
+
+
+def test_each_host_is_shown_with_its_wave_once_there_are_waves(world: World) -> None:
+    rollout = "rollout: {waves: [[web-1], [role=web], ['*']]}\n"
+    commit = world.config.commit({"fleet.yaml": FLEET + rollout}, "Go in waves")
+    world.post(commit, "web-1", GREEN)
+    found = rows(world.fleet())
+    assert {host: cells[1] for host, cells in found.items()} == {"web-1": "1", "web-2": "2", "db-1": "3"}
+    assert found["web-1"][2:5] == [commit[:7], "Synced", "Healthy"]
 
 
 # ---- drain -----------------------------------------------------------------------------------------------------------
