@@ -6,6 +6,8 @@ import dataclasses
 import json
 import os
 import shutil
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -325,6 +327,14 @@ def test_a_drained_host_is_shown_as_one(world: World) -> None:
     said = world.fleet()
     assert rows(said)["web-1"][-1] == "drained"
     assert "drained; deploying 1a2b3c4" in said.out
+
+
+def test_the_hosts_of_the_clone_are_completed(world: World) -> None:
+    line = ["mvd", "fleet", "drain", "--repository", str(world.clone), "web"]
+    asked = {"_MVD_COMPLETE": "bash_complete", "COMP_WORDS": " ".join(line), "COMP_CWORD": "5"}
+    mvd = [sys.executable, "-m", "gitops_mvd"]
+    done = subprocess.run(mvd, env={**os.environ, **asked}, capture_output=True, text=True, timeout=60, check=False)
+    assert [line.partition(",")[2] for line in done.stdout.splitlines()] == ["web-1", "web-2"]
 
 
 # ---- replace ---------------------------------------------------------------------------------------------------------
