@@ -40,6 +40,18 @@ def schemas(context: click.Context, parameter: click.Parameter, incomplete: str)
     return sorted(name for name in known() if name.startswith(incomplete))
 
 
+def hosts(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
+    """The hosts of the clone that one stands in, or that `--repository` names, that begin so."""
+    from gitops_mvd.git.tree import FolderTree
+    from gitops_mvd.manifest import read_fleet
+
+    try:
+        folder = Path(context.params.get("folder") or ".")
+        return sorted(name for name in read_fleet(FolderTree(folder)).hosts if name.startswith(incomplete))
+    except (MvdError, OSError):
+        return []
+
+
 def _names(context: click.Context) -> Iterator[str]:
     """Every app, and every service as `app/service`; of a server without a daemon the apps that it has had."""
     config = Path(context.find_root().params["config"])

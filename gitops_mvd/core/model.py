@@ -134,7 +134,7 @@ class HostFacts:
     """What `fleet.yaml` says of one host; `variables` feed the interpolation, `labels` the placement.
 
     `unset_is_empty` has the apps whose variables are empty if they are not set, `logging` what holds for services that
-    name no other driver; None for the journal.
+    name no other driver; None for the journal.  A host that is `drained` gets no requests from a Kong that it shares.
     """
 
     name: str
@@ -142,6 +142,7 @@ class HostFacts:
     variables: Mapping[str, str] = field(default_factory=dict)
     unset_is_empty: frozenset[str] = frozenset()
     logging: Logging | None = None
+    drained: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -346,6 +346,7 @@ class Daemon:
                 tree = self._wired.source.tree(revision)
                 facts = read_fleet(tree).host(host.name)
                 self._wired.statuses.labels = facts.labels
+                self._wired.heed(facts)
                 apps, broken = load(tree, facts, self._wired.cache)
                 learn_apps(apps)
         except ManifestError as error:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from gitops_mvd import forges, kinds, probes
 from gitops_mvd.config.settings import Settings
-from gitops_mvd.core.model import Revision
+from gitops_mvd.core.model import HostFacts, Revision
 from gitops_mvd.core.ports import Forge
 from gitops_mvd.daemon.changes import Changes
 from gitops_mvd.daemon.connections import (
@@ -35,6 +35,7 @@ from gitops_mvd.docker.fit import Fit
 from gitops_mvd.forges.api import Account
 from gitops_mvd.git.branch import Source
 from gitops_mvd.host.disruption import Disruptions
+from gitops_mvd.host.drain import Drain
 from gitops_mvd.host.gates import Gates
 from gitops_mvd.host.machine import Machine
 from gitops_mvd.host.monitor import Monitor
@@ -84,6 +85,7 @@ class Wired:
     cache: Cache
     webhook: Hooks | None
     precedence: Precedence | None
+    drain: Drain
     changes: Changes
     operations: Operations
     views: HostViews
@@ -95,6 +97,10 @@ class Wired:
         self.commits.followed = revision.commit
         if self.precedence:
             self.precedence.follow(revision, fetched=fetched)
+
+    def heed(self, facts: HostFacts) -> None:
+        """From now on, take requests from a shared Kong or not, as the fleet file says of this host."""
+        self.drain.is_on = facts.drained and self.precedence is not None
 
     def close(self) -> None:
         """Close the connections to Docker, the readers of the repository, the history and the notices."""
@@ -143,7 +149,8 @@ def wire(settings: Settings, path: Path, units: Path | None = None) -> Wired:
         known_probes, tools.engine, tools.systemd, disruptions, clock, tools.kong, history, secrets=tools.secrets.values
     )
     known_kinds = kinds.discover(tools)
-    ways = Ways(known_probes, known_kinds["route"], tools.kong, disruptions)
+    drain = Drain()
+    ways = Ways(known_probes, known_kinds["route"], tools.kong, disruptions, drain=drain)
     monitor = Monitor(gates.ask_once, tools.engine.instance, mailbox.post, ways=ways)
     host = Machine(
         name,
@@ -161,6 +168,7 @@ def wire(settings: Settings, path: Path, units: Path | None = None) -> Wired:
         monitor=monitor,
         leaves_routes=bool(settings.kong and settings.kong.drift == "report"),
         watch=operations.watch,
+        drain=drain,
     )
     forge = connect_forge(settings.forge, settings, login) if settings.forge else None
     outbox = Outbox(history, forge, settings.forge.kind if settings.forge else "")
@@ -200,6 +208,7 @@ def wire(settings: Settings, path: Path, units: Path | None = None) -> Wired:
         cache={},
         webhook=webhook_receiver(settings),
         precedence=precedence,
+        drain=drain,
         changes=changes,
         operations=operations,
         views=HostViews(host, history, file, page),

@@ -50,6 +50,12 @@ def _author(head: str) -> tuple[str, float]:
     return author[1] if author else "", float(committed[1]) if committed else 0.0
 
 
+def read_revision(load: Load, commit: str, branch: str) -> Revision:
+    head, _, message = load(bytes.fromhex(commit), "commit", commit).partition(b"\n\n")
+    author, at = _author(head.decode(errors="replace"))
+    return Revision(commit, branch, message.decode(errors="replace").partition("\n")[0], author, at)
+
+
 def no_token() -> str:
     """The token of a repository that needs none."""
     return ""
@@ -350,10 +356,7 @@ class Source:
         return [] if self._mirror.cut() & set(told) else told  # cut off, it says nothing of where it leads
 
     def _revision(self, commit: str, load: Load | None = None) -> Revision:
-        load = load or self._mirror.reader()
-        head, _, message = load(bytes.fromhex(commit), "commit", commit).partition(b"\n\n")
-        author, at = _author(head.decode(errors="replace"))
-        return Revision(commit, self.branch, message.decode(errors="replace").partition("\n")[0], author, at)
+        return read_revision(load or self._mirror.reader(), commit, self.branch)
 
     def _forget(self) -> None:
         """Forget what was fetched: the mirror is damaged."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import TypedDict
 
-from gitops_mvd.config.readers import mapping_of, one_of, own_word
+from gitops_mvd.config.readers import boolean, mapping_of, one_of, own_word
 from gitops_mvd.config.tables import Key, Place, Table, Unsupported, accepts, fields, or_empty, record
 from gitops_mvd.config.yamltree import Sink, mistakes, parse
 from gitops_mvd.core.compose import Logging
@@ -23,10 +23,14 @@ FILE = "fleet.yaml"
 MOST_FACTS = 100_000  # labels, variables and options of logging of all hosts, the defaults counted for each
 
 
-class HostKeys(TypedDict, total=False):
+class DefaultKeys(TypedDict, total=False):
     labels: dict[str, str]
     variables: dict[str, str]
     logging: Logging
+
+
+class HostKeys(DefaultKeys, total=False):
+    drain: bool
 
 
 HOST_KEYS: Table = {
@@ -40,6 +44,12 @@ HOST_KEYS: Table = {
         read_default_logging,
         "the journal",
     ),
+    "drain": Key(
+        "`true` gives the targets of this host no requests in the Kong that it shares with others (`kong.shared`); its "
+        "containers go on. See `mvd fleet drain`.",
+        boolean,
+        "`false`",
+    ),
 }
 
 
@@ -49,6 +59,15 @@ _host_keys = record(HostKeys, HOST_KEYS)
 @accepts(or_empty(_host_keys.schema))
 def _host(place: Place) -> HostKeys:
     return {} if place.node.value is None else _host_keys(place)
+
+
+_DEFAULT_KEYS: Table = {**HOST_KEYS, "drain": Unsupported("goes under a host in `hosts`")}
+_default_keys = record(DefaultKeys, _DEFAULT_KEYS)
+
+
+@accepts(or_empty(_default_keys.schema))
+def _defaults(place: Place) -> DefaultKeys:
+    return {} if place.node.value is None else _default_keys(place)
 
 
 @accepts({"type": "object", "additionalProperties": _host.schema})
@@ -86,11 +105,11 @@ def _apps(place: Place) -> dict[str, tuple[Place, AppKeys]]:
 
 
 FLEET: Table = {
-    "hosts": Key("The hosts by name: `labels`, `variables` and `logging` of each.", _hosts),
+    "hosts": Key("The hosts by name: `labels`, `variables`, `logging` and `drain` of each.", _hosts),
     "defaults": Key(
         "`labels`, `variables` and `logging` of all hosts. The labels and variables of a host are over them, one by "
         "one; its `logging` is instead of this one.",
-        _host,
+        _defaults,
     ),
     "apps": Key("What holds for an app on all hosts, by the app's name: `unset` and `rollout`.", _apps),
     "rollout": Key(
@@ -156,6 +175,7 @@ def _fleet(data: bytes) -> Fleet:
             variables={**defaults.get("variables", {}), **host.get("variables", {})},
             unset_is_empty=empty,
             logging=host.get("logging", defaults.get("logging")),
+            drained=host.get("drain", False),
         )
         for name, host in listed.items()
     }
@@ -170,6 +190,6 @@ def _mistaken(sink: Sink) -> ManifestError:
     return ManifestError(sorted(it.problem for it in mistakes(sink)) or [Problem(FILE, 1, "", "is empty")])
 
 
-def _count(host: HostKeys) -> int:
+def _count(host: DefaultKeys) -> int:
     logging = host.get("logging", {"driver": "", "options": {}})
     return len(host.get("labels", ())) + len(host.get("variables", ())) + len(logging["options"])
