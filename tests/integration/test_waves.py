@@ -63,6 +63,8 @@ def waits(story: Story, commit: str, why: str) -> None:
     eventually(f"that {story.server.name} waits: {why}", is_said, within=120)
     assert f"{commit[:7]} " in story.mvd("status").out
     assert f"waits: {why}" in story.mvd("status").out
+    planned = story.mvd("plan")
+    assert (planned.code, f"{commit[:7]} waits: {why}" in planned.err) == (0, True)
 
 
 def began(story: Story, commit: str) -> float:
