@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import graphlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,6 +21,8 @@ from gitops_mvd.core.windows import DAYS, MINUTES_A_DAY, Window, Windows
 NONE = "none"
 REST = "*"
 MOST_WAVES = 50
+MOST_NAMED = 3  # members of a wave in its title
+MOST_MEMBERS = 1_000_000  # waves of all rollouts, times the hosts
 _TRAILER = re.compile(r"[A-Za-z][A-Za-z0-9-]{0,60}")
 _WINDOW = re.compile(
     r"(?:(?P<days>[A-Z][a-z]+(?:[-,][A-Z][a-z]+)*) ?)?"
@@ -242,14 +245,21 @@ def read_rollout_of_app(place: Place) -> Written:
 
 def rollouts_of(usual: Written | None, apps: Mapping[str, Written], hosts: Mapping[str, HostFacts]) -> Rollouts:
     """The rollouts, with the hosts of each wave; what is wrong with them is reported at its place."""
+    waves = sum(len(it.keys.get("waves", ())) for it in (usual, *apps.values()) if it and it.keys)
+    if waves * len(hosts) > MOST_MEMBERS:
+        first = usual or next(iter(apps.values()))
+        first.at.report(f"the waves of all rollouts, times the hosts, are more than {MOST_MEMBERS:,}: have fewer")
+        return Rollouts()
     known = _rollout(usual.keys, None, usual.at, hosts) if usual and usual.keys else None
     of_apps: dict[str, Rollout | None] = {}
     for name, written in apps.items():
         of_apps[name] = _rollout(written.keys, known, written.at, hosts) if written.keys is not None else None
-    for name, rollout in of_apps.items():
-        if rollout and (why := _circle([it for it in (known, *of_apps.values()) if it], rollout)):
-            apps[name].at.report(why)
-            break
+    own = [name for name, rollout in of_apps.items() if rollout and (not known or rollout.waves != known.waves)]
+    orders = [known.waves] if known else []
+    orders += [rollout.waves for name in own if (rollout := of_apps[name])]
+    if why := _circle(orders):
+        fewest = bisect.bisect_left(range(len(orders)), True, key=lambda number: bool(_circle(orders[: number + 1])))
+        apps[own[fewest - bool(known)]].at.report(why)
     return Rollouts(known, of_apps)
 
 
@@ -305,13 +315,21 @@ def _resolved(written: Sequence[_Members], place: Place, hosts: Mapping[str, Hos
         others = f" and {len(left) - 1} others are" if len(left) > 1 else " is"
         place.entries()["waves"].report(f'{left[0]}{others} in no wave: name each, or add `["*"]` for the rest')
     wave_of |= {name: rest[0][0] for name in left if rest}
-    return tuple(
-        Wave(", ".join(member for _, member in wave.members), frozenset(n for n, at in wave_of.items() if at == number))
-        for number, wave in enumerate(written)
-    )
+    members: list[set[str]] = [set() for _ in written]
+    for name, number in wave_of.items():
+        members[number].add(name)
+    titles = (_title([member for _, member in wave.members]) for wave in written)
+    return tuple(Wave(title, frozenset(hosts_of)) for title, hosts_of in zip(titles, members, strict=True))
 
 
-def _circle(rollouts: Sequence[Rollout], last: Rollout) -> str:
+def _title(members: Sequence[str]) -> str:
+    """`uk-1, uk-2 and 38 more`."""
+    shown = members if len(members) <= MOST_NAMED else members[: MOST_NAMED - 1]
+    more = f" and {len(members) - len(shown)} more" if len(members) > len(shown) else ""
+    return f"{', '.join(shown)}{more}"
+
+
+def _circle(rollouts: Sequence[Sequence[Wave]]) -> str:
     """Why the waves of several rollouts would wait for each other; "" if they do not."""
     order: dict[str, set[str]] = {}
     for earlier, later in _orders(rollouts):
@@ -324,11 +342,10 @@ def _circle(rollouts: Sequence[Rollout], last: Rollout) -> str:
     return ""
 
 
-def _orders(rollouts: Sequence[Rollout]) -> Iterator[tuple[str, str]]:
+def _orders(rollouts: Sequence[Sequence[Wave]]) -> Iterator[tuple[str, str]]:
     """Which host comes before which, by a mark for each step between two waves."""
-    for number, rollout in enumerate(rollouts):
-        filled_waves = [wave for wave in rollout.waves if wave.hosts]
-        for step, (one, other) in enumerate(pairwise(filled_waves)):
+    for number, waves in enumerate(rollouts):
+        for step, (one, other) in enumerate(pairwise(wave for wave in waves if wave.hosts)):
             mark = f":{number}:{step}"
             yield from ((host, mark) for host in sorted(one.hosts))
             yield from ((mark, host) for host in sorted(other.hosts))

@@ -195,6 +195,27 @@ def test_a_restart_or_a_lost_state_in_the_middle_decides_the_same(world: World) 
     assert world.runs()["de-1"] == "v1"
 
 
+@pytest.mark.parametrize("commits", [0, 40])
+def test_a_server_that_is_set_up_late_begins_with_what_has_passed(tmp_path: Path, commits: int) -> None:
+    """Also where its mirror has not the whole history."""
+    with Forge(tmp_path / "forge", token=TOKEN) as server:
+        world = World(server, tmp_path)
+        here = "canary", "uk-1", "uk-2"
+        for n in range(commits):
+            world.repository.commit({"README.md": f"{n}"}, "Write")
+        world.merge(fleet=fleet(), web="v1")
+        world.poll(*here)
+        world.merge(web="sick")
+        world.poll(*here)
+        late = world.members["de-1"]
+        late.source = Source(world.repository.path.as_uri(), "main", tmp_path / "shallow")
+        late.restart()
+        late.poll()
+        assert world.runs() == everywhere("v1")
+        assert "wave 1 (canary) is red" in late.held()
+        world.end()
+
+
 def test_only_hosts_that_a_commit_changes_post_to_it(world: World) -> None:
     nothing = world.repository.commit({"README.md": "text\n"}, "Write")
     world.settle()

@@ -9,6 +9,7 @@ from zoneinfo import ZoneInfo
 import pytest
 import yaml
 
+from gitops_mvd.core.errors import ManifestError
 from gitops_mvd.core.waves import Question, Rollout, Rollouts, Silent
 from gitops_mvd.git.trailers import trailers_of
 from gitops_mvd.manifest import read_fleet
@@ -109,3 +110,19 @@ def test_a_window_is_open_by_the_clocks_of_its_zone(written: str, when: str, is_
 )
 def test_the_trailers_of_a_message_are_in_its_last_paragraph(message: str, trailers: dict[str, str]) -> None:
     assert trailers_of(message) == trailers
+
+
+def test_a_circle_is_told_at_the_first_app_that_closes_it() -> None:
+    other = {"rollout": {"waves": [["canary", "uk-1"], ["*"]]}}
+    apps = {f"app-{n}": other for n in range(5)} | {"wrong": {"rollout": {"waves": [["*"], ["canary"]]}}, "z": other}
+    with pytest.raises(ManifestError) as told:
+        rollouts({"waves": WAVES}, apps)
+    assert [problem.key for problem in told.value.problems] == ["apps.wrong.rollout"]
+
+
+def test_a_fleet_with_too_many_waves_and_hosts_is_told_at_once() -> None:
+    hosts = dict.fromkeys((f"host-{n}" for n in range(5000)), None)
+    own = {"rollout": {"waves": [["host-1"], ["*"]]}}
+    fleet = {"hosts": hosts, "apps": {f"app-{n}": own for n in range(200)}}
+    with pytest.raises(ManifestError, match="are more than 1,000,000: have fewer"):
+        read_fleet(MemoryTree({"fleet.yaml": yaml.safe_dump(fleet)}))
