@@ -327,7 +327,7 @@ def test_kong_is_down_and_only_the_app_with_a_route_cannot_be_planned(server: Te
 
 def test_no_kong_is_a_warning_of_the_doctor(server: Terminal) -> None:
     said = server.mvd("doctor")
-    assert said.code == 0
+    assert said.code == 0, said.out
     assert "warn  kong           not set up: services with x-kong wait\n" in said.out
     assert "Set `kong` in the settings. To have one as an app: mvd init NEW --kong app" in said.out
 

@@ -35,6 +35,7 @@ from tests.contract.pems import CERTIFICATE, HOST, KEY
 
 UP = Instance("mvd-shop-web-1", "shop", "web", "127.0.0.1", "running", "healthy", "2026-11-22T10:00:00.123456789Z")
 SHORT, DEADLINE = 0.3, 2.0  # seconds that probes are given, and that they take for themselves if they are given none
+FRUITLESS, ENOUGH = 5.0, 30.0  # seconds for a program to start and ask: in vain, which takes them all; or not
 
 Says = Callable[[socket.socket], None]
 
@@ -461,7 +462,7 @@ def test_a_web_server_that_speaks_http_2_but_no_grpc_is_told_from_one_that_does(
 
 def consuming(port: int, at: str = "127.0.0.1", **consumer: Any) -> dict[str, Any]:
     of: dict[str, Any] = {"topic": "orders", "group": GROUP, "lag": 100, "bootstrap_servers": [f"{at}:{port}"]}
-    return {"consumer": {**of, **consumer}}
+    return {"consumer": {**of, **consumer}, "timeout": ENOUGH}
 
 
 @pytest.mark.parametrize(
@@ -505,7 +506,7 @@ def test_kafka_asks_brokers_by_the_names_that_the_container_knows() -> None:
 @pytest.mark.parametrize("name", ["127.0.0.1", "localhost", "127.0.0.2", "0.0.0.0"])
 def test_kafka_does_not_ask_the_host_itself_for_a_container_with_a_network_of_its_own(name: str) -> None:
     with broker({"orders": [Partition()]}) as port:
-        said = ask("kafka", {**consuming(port, name), "timeout": 4.0}, engine=Engine(known={}))
+        said = ask("kafka", {**consuming(port, name), "timeout": FRUITLESS}, engine=Engine(known={}))
     assert said == (Health.UNKNOWN, f"kafka: the broker {name} has no address here")
 
 
@@ -515,9 +516,9 @@ def test_kafka_says_of_brokers_that_cannot_be_asked_why() -> None:
         assert said == (Health.UNKNOWN, "kafka: topic orders cannot be looked at: topic authorization failed")
     with silent() as port:
         why = f"kafka: 127.0.0.1:{port} accepts the connection and answers nothing: are `tls` and `sasl` right?"
-        assert ask("kafka", {**consuming(port), "timeout": 4.0}) == (Health.UNKNOWN, why)
+        assert ask("kafka", {**consuming(port), "timeout": FRUITLESS}) == (Health.UNKNOWN, why)
     with nobody() as port:
-        said = ask("kafka", {**consuming(port), "timeout": 4.0})
+        said = ask("kafka", {**consuming(port), "timeout": FRUITLESS})
         assert said == (Health.UNKNOWN, f"kafka: no broker answers at 127.0.0.1:{port}")
     said = ask("kafka", {**consuming(port), "timeout": 0.01})  # in which no program starts
     assert said == (Health.UNKNOWN, f"kafka: 127.0.0.1:{port} does not answer within 0.01 s")
@@ -530,7 +531,7 @@ def test_kafka_takes_a_login_from_the_environment_of_the_container_and_tells_non
         said = ask("kafka", with_login, engine=Engine(variables={"KAFKA_USER": "joe"}))
         assert said == (Health.PROGRESSING, "kafka: the container has no variable KAFKA_PASSWORD for the login")
         variables = {"KAFKA_USER": "joe", "KAFKA_PASSWORD": "hunter2"}
-        health, why = ask("kafka", {**with_login, "timeout": 4.0}, engine=Engine(variables=variables))
+        health, why = ask("kafka", {**with_login, "timeout": FRUITLESS}, engine=Engine(variables=variables))
     assert health is Health.UNKNOWN, "this broker takes no login"
     assert "hunter2" not in why
 
@@ -544,11 +545,11 @@ def test_kafka_asks_over_tls_who_has_a_certificate_that_the_host_trusts(
     context.load_cert_chain(certificate)
     known = Engine(known={"localhost": "127.0.0.1", HOST: "127.0.0.1", "other": "127.0.0.1"})
     with broker({"orders": [Partition()]}, HOST, context) as port:
-        spec = {**consuming(port, HOST, tls=True), "timeout": 4.0}
+        spec = {**consuming(port, HOST, tls=True), "timeout": FRUITLESS}
         assert ask("kafka", spec, engine=known)[0] is Health.UNKNOWN
         monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
         assert ask("kafka", spec, engine=known) == (Health.HEALTHY, "")
-        health, why = ask("kafka", {**consuming(port, "other", tls=True), "timeout": 4.0}, engine=known)
+        health, why = ask("kafka", {**consuming(port, "other", tls=True), "timeout": FRUITLESS}, engine=known)
     assert (health, why.partition(" accepts")[0]) == (Health.UNKNOWN, f"kafka: other:{port}")
 
 
