@@ -137,7 +137,7 @@ class Held:
 class Hindrance:
     """Why a host may not follow a commit, which is false if it may.
 
-    While waves far before its own go on, `posted` stays the same, as each post counts where many hosts wait.
+    While the waves before its own go on and bake, `posted` stays the same, as each post counts where many hosts wait.
     """
 
     why: str = ""
@@ -242,12 +242,11 @@ class _Gates:
         greens: list[float] = []  # when the hosts of the waves so far became green
         for number, wave in enumerate(self.rollout.waves[: own + 1]):
             if number and (why := self._baking(number - 1, greens)):
-                return Hindrance(why, "" if number == own else self._not_green(own - 1))
+                return Hindrance(why, self._not_baked(own - 1))
             if number and (why := self._closed()):
                 return Hindrance(why)
             if number < own and (why := self._unfinished(number, wave, greens)):
-                goes_on = number < own - 1 and why == self._not_green(number)
-                return Hindrance(why, self._not_green(own - 1) if goes_on else "")
+                return Hindrance(why, self._not_baked(own - 1) if why == self._not_green(number) else "")
         return NONE
 
     def _baking(self, number: int, greens: Sequence[float]) -> str:
@@ -300,6 +299,11 @@ class _Gates:
 
     def _not_green(self, number: int) -> str:
         return f"{self._name(number)} is not green yet"
+
+    def _not_baked(self, number: int) -> str:
+        if not self.rollout.bake:
+            return self._not_green(number)
+        return f"{self._name(number)} has not been green for {_duration(self.rollout.bake)} yet"
 
     def _name(self, number: int) -> str:
         return f"wave {number + 1} ({self.rollout.waves[number].title})"

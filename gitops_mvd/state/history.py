@@ -477,16 +477,18 @@ class SqliteHistory:
 
     # ---- the outbox --------------------------------------------------------------------------------------------------
 
-    def post(self, commit: str, status: CommitStatus) -> None:
+    def post(self, commit: str, status: CommitStatus, delay: float = 0.0) -> None:
         """Queue a status, instead of any that still waits for that commit and context.
 
-        What was sent last, or rejected last, is not sent again.
+        It is sent after so many seconds, if it is still wanted then.  What was sent last, or rejected last, is not sent
+        again.
         """
         self._ask(
-            """INSERT INTO status (commit_id, context, wanted) VALUES (?, ?, ?)
-            ON CONFLICT (commit_id, context) DO UPDATE SET wanted = excluded.wanted
+            """INSERT INTO status (commit_id, context, wanted, retry_at) VALUES (?, ?, ?, ?)
+            ON CONFLICT (commit_id, context) DO UPDATE SET wanted = excluded.wanted,
+            retry_at = CASE tries WHEN 0 THEN excluded.retry_at ELSE retry_at END
             WHERE wanted IS NOT excluded.wanted""",
-            *(commit, channel(status), _status_to_text(status)),
+            *(commit, channel(status), _status_to_text(status), time.time() + delay if delay else 0.0),
         )
         self._ask(
             f"DELETE FROM status WHERE id <= (SELECT max(id) FROM status) - ? AND NOT ({UNSENT})",

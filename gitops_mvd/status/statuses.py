@@ -21,6 +21,7 @@ from gitops_mvd.state.history import CommitWork, SqliteHistory
 from gitops_mvd.status import status_text
 from gitops_mvd.status.debounce import Debounce
 
+DEPLOYING_AFTER_SECONDS = 60.0  # until a commit that was pending says that it is deployed now, unless it has ended
 LONGEST_KEPT = 300  # characters of what has changed in an app
 
 
@@ -193,7 +194,10 @@ class Statuses:
             for commit in over:
                 if commit != subject.commit and commit not in self._held:
                     self._queue(commit, ended)
-        self._post(subject, begun)
+        for each in self._shown(begun):
+            last = self._history.last_status(subject.commit, each)
+            was_held = last is not None and last.operation is Operation.RUNNING
+            self._queue(subject.commit, each, DEPLOYING_AFTER_SECONDS if was_held else 0.0)
 
     def _earlier_failure(self, subject: Revision) -> str:
         """What the subject has left red, for a commit that changes nothing here; "" if nothing."""
@@ -308,9 +312,9 @@ class Statuses:
         for each in self._shown(status):
             self._queue(subject.commit, each)
 
-    def _queue(self, commit: str, status: CommitStatus) -> None:
+    def _queue(self, commit: str, status: CommitStatus, delay: float = 0.0) -> None:
         if not self._is_silent:
-            self._history.post(commit, self._linked(status, commit))
+            self._history.post(commit, self._linked(status, commit), delay)
             self._wake()
 
     def _shown(self, status: CommitStatus) -> list[CommitStatus]:

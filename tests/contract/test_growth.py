@@ -65,6 +65,7 @@ class World:
             cache={},
             pull_requests=None,
             follow=lambda revision, fetched: None,
+            heed=lambda facts: None,
             **onlookers(path),
         )
         self.daemon = Daemon(cast(Any, wired))

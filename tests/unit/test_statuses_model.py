@@ -151,6 +151,7 @@ class Story(RuleBasedStateMachine):
         wired = SimpleNamespace(
             settings=SimpleNamespace(allow_empty=True, interval=60.0),
             follow=lambda revision, fetched: None,
+            heed=lambda facts: None,
             settings_path=self.folder / "config.yaml",
             tools=SimpleNamespace(kong=None),
             fit=SimpleNamespace(require=lambda: None),

@@ -95,7 +95,8 @@ def test_a_commit_goes_from_wave_to_wave_as_each_gets_green(world: World) -> Non
     commit = world.push({**BASE, "web": "v1"})
     assert [world.followed(host) for host in (CANARY, UK, DE)] == [commit, "0", "0"]
     assert world.why(UK) == world.why(DE) == "wave 1 (canary) is not green yet"
-    assert [world.pick(host).held[0].posted for host in (UK, DE)] == ["", "wave 2 (region=uk) is not green yet"]
+    posted = ["wave 1 (canary) is not green yet", "wave 2 (region=uk) is not green yet"]
+    assert [world.pick(host).held[0].posted for host in (UK, DE)] == posted
 
     world.post(commit, CANARY, "green")
     assert [world.followed(host) for host in (CANARY, UK, DE)] == [commit, commit, "0"]
@@ -165,6 +166,12 @@ def test_a_wave_bakes_by_the_clock_of_the_forge_whatever_that_of_the_host_says(w
     world.clock = NOON + 86400
     assert world.followed(UK, rollout) == "0"
     assert world.why(UK, rollout) == "wave 1 (canary) bakes until 12:00:01 UTC"
+    posted = {host: world.pick(host, rollout).held[0].posted for host in (UK, DE)}
+    told = {UK: "wave 1 (canary)", DE: "wave 2 (region=uk)"}
+    assert posted == {host: f"{wave} has not been green for 10 min yet" for host, wave in told.items()}
+    world.post(commit, CANARY, "pending")
+    assert {host: world.pick(host, rollout).held[0].posted for host in (UK, DE)} == posted, "each post counts"
+    world.post(commit, CANARY, "green", at=NOON - 599)
     world.clock, world.forge_clock = NOON - 86400, NOON + 1
     assert world.followed(UK, rollout) == commit
 

@@ -136,7 +136,7 @@ class Fleet:
     """Hosts that poll, each at its own time."""
 
     def __init__(self, folder: Path, hosts: int, services: int, limits: Sequence[tuple[float, int]]) -> None:
-        self.clock = [1_790_000_000.0]
+        self.clock = [1_790_000_000.0]  # in the past: what a history puts off for a minute has ended before
         self.random = random.Random(15)
         repository = Repository("acme/config", folder / "config.git", (folder / "config.git").as_uri())
         git("init", "--quiet", "--bare", "--initial-branch=main", str(repository.path), at=folder)
