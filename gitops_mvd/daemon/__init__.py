@@ -3,7 +3,6 @@
 loop         one thread decides                    triggers      signals, Docker's events, file changes
 mailbox      where everybody else may only post    webhook       a forge reports a push
 wiring       the settings become a server          preview       what a pass would do, with nothing done
-waves        which revision a rollout lets it have gate_questions  what is asked at an address between two waves
 supervisor   threads that do not stay down         pulse         the pings of systemd's watchdog
 api_server   the local API over two sockets        answers       what it answers to each question
 host_view    this server as it is shown            operations    the pass of this moment, step by step
