@@ -113,11 +113,19 @@ class GitView(Struct, frozen=True):
     is_refused: bool = False
 
 
+class HeldView(Struct, frozen=True):
+    """A newer commit that changes this server and is not followed yet, and what it waits for: `wave 1 (canary) ...`."""
+
+    commit: CommitView
+    why: str
+
+
 class HostView(Struct, frozen=True):
     """This server as the last pass left it.
 
-    `commit` is the newest one that is known, None before the first fetch; `at` is when a pass has looked at the server
-    last, `asked_git` when Git was asked for the last pass, and `error` why that came to nothing, "" if it did not.
+    `commit` is the newest one that is followed, None before the first fetch; `held` is a newer one that waits, such as
+    for other hosts, None if none does.  `at` is when a pass has looked at the server last, `asked_git` when Git was
+    asked for the last pass, and `error` why that came to nothing, "" if it did not.
     `deploying` is the id of the running operation, 0 without one; `threads` are those that are down or were started
     again lately.  `settings` is why the settings of now are rejected, "" if they are in force.
     """
@@ -136,6 +144,7 @@ class HostView(Struct, frozen=True):
     apps: tuple[AppView, ...] = ()
     threads: tuple[ThreadView, ...] = ()
     settings: str = ""
+    held: HeldView | None = None
 
 
 class PhaseView(Struct, frozen=True):

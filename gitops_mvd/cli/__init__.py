@@ -7,6 +7,7 @@ host_text  the server as lines         table     tables that fit a terminal     
 output     colours, JSON, times        server    settings, and what they connect to
 completion what shells complete        checks    those of `mvd doctor`              adoption  what `mvd adopt` does
 log_lines  the daemon's log as text    ecs       ... as JSON of the Elastic Common Schema
+watching   what `--watch` shows
 starter    what `mvd init` writes      machine   those about this machine           finding   what one found
 packaged   the Debian package          manual    the pages of `mvd docs`
 

@@ -29,6 +29,7 @@ COMMANDS = {
     "logs": Listed(LOOK, "logs:logs", "Show what an app or one of its services printed."),
     "history": Listed(LOOK, "history:history", "Show what was done on this server, newest first."),
     "events": Listed(LOOK, "history:events", "Show the latest lines of the daemon's own log."),
+    "fleet": Listed(LOOK, "fleet:fleet", "Show each host: synced, healthy, and which commit it is at."),
     "web": Listed(LOOK, "web:web", "Serve the page: apps, deploys, plan, logs, events, for a browser."),
     "explain": Listed(LOOK, "explain:explain", "Show how an app or one of its services is deployed."),
     "plan": Listed(DEPLOY, "plan:plan", "Show what a sync would change, and what that costs; change nothing."),

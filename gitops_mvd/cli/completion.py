@@ -52,7 +52,7 @@ def apps_of_folder(context: click.Context, parameter: click.Parameter, incomplet
 
 
 def hosts_of_folder(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
-    """The hosts of the config repository that begin so."""
+    """The hosts of the config repository that begin so: the folder that is named, or the one that one stands in."""
     from gitops_mvd.git.tree import FolderTree
     from gitops_mvd.manifest import read_fleet
 

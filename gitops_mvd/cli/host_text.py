@@ -12,6 +12,7 @@ from gitops_mvd.api.views import (
     AppView,
     CommitView,
     GitView,
+    HeldView,
     HostView,
     InstanceView,
     OperationView,
@@ -92,6 +93,8 @@ def _remarks(view: HostView, operation: OperationView | None, screen: Screen) ->
     """What is not as it should be, or goes on, about the server as a whole."""
     if operation:
         yield f"deploying {_commit(operation.commit)} for {_age(operation.began, screen)}: {progress(operation)}"
+    if view.held:
+        yield held_text(view.held)
     if view.git:
         yield git_text(view.git, screen.now)
     if view.error:
@@ -102,6 +105,11 @@ def _remarks(view: HostView, operation: OperationView | None, screen: Screen) ->
         yield f"{suspension_text(view.suspended)} (`mvd resume` ends it)"
     for thread in view.threads:
         yield f"thread {thread.name} {thread_text(thread, screen.now)}"
+
+
+def held_text(held: HeldView) -> str:
+    """`1a2b3c4 Deploy shop waits: wave 1 (canary) is not green yet`."""
+    return f"{_commit(held.commit)} waits: {held.why}"
 
 
 def progress(operation: OperationView) -> str:

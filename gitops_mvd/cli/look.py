@@ -66,6 +66,7 @@ class Server:
             "apps": {app.name: plan_text.as_json(app.plan, probes.summary) for app in apps},
             "held": {app.name: app.why for app in apps if app.why},
             "remarks": {app.name: _remark(app, history) for app in apps if app.why},
+            "waits": {it.revision.commit: it.why for it in previewed.held},
             "notes": {app.name: [str(note) for note in app.notes] for app in apps if app.notes},
         }
         is_refused = any(app.is_refused for app in apps)

@@ -41,6 +41,8 @@ def plan(config: Path, machine: bool, verbose: bool) -> int:
         for line in _lines(found.answer, verbose):
             click.echo(line)
         click.echo(found.answer["summary"], err=True)
+        for commit, why in found.answer.get("waits", {}).items():
+            click.echo(f"{commit[:7]} waits: {why}", err=True)
     return found.exit_code
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -13,18 +12,18 @@ import click
 import msgspec
 from msgspec.structs import replace
 
-from gitops_mvd.api.client import Api, NotNow, Refused
+from gitops_mvd.api.client import Api, Refused
 from gitops_mvd.api.views import ChangesView, HostView, OperationView
 from gitops_mvd.cli.completion import apps_and_services
 from gitops_mvd.cli.daemon_api import daemon_of
 from gitops_mvd.cli.host_text import chosen, host_lines, is_green
-from gitops_mvd.cli.output import as_json, has_colours, is_terminal, print_json, print_lines, screen
-from gitops_mvd.core.errors import Unavailable
+from gitops_mvd.cli.output import as_json, print_json, print_lines, screen
+from gitops_mvd.cli.watching import POLL_SECONDS, states
+from gitops_mvd.cli.watching import watch as watching
 
 PROBES_SECONDS = 60.0  # for an answer for which every probe is asked
 REDRAW_SECONDS = 5.0  # after which ages are shown anew, though nothing has changed
 PAUSE_SECONDS = 0.1  # between two looks: changes come faster than anybody reads
-POLL_SECONDS = 2.0  # between two looks where there is no daemon that tells of changes
 
 
 class Seen(NamedTuple):
@@ -49,7 +48,8 @@ def status(config: Path, name: str, watch: bool, machine: bool) -> int:
     seen = look()
     apps, _ = chosen(seen.view, name)
     if watch:
-        _watch(seen, name, machine, look, wait)
+        shown = states(seen, look, wait)
+        watching(shown, machine, lambda now: as_builtins(now.view, name), lambda now: _lines(now, name))
     else:
         _print(seen, name, machine)
     view = seen.view
@@ -105,41 +105,8 @@ def _print(seen: Seen, name: str, machine: bool) -> None:
     if machine:
         print_json(as_builtins(seen.view, name))
     else:
-        print_lines(host_lines(seen.view, name, seen.operation, screen()))
+        print_lines(_lines(seen, name))
 
 
-def _watch(seen: Seen, name: str, machine: bool, look: Callable[[], Seen], wait: Callable[[], None]) -> None:
-    """Show the server now and after each change, for ever."""
-    states = _states(seen, look, wait)
-    if machine or not is_terminal():
-        last: object = None
-        for now, _ in states:
-            shown = as_builtins(now.view, name)
-            if shown != last:
-                _print(now, name, machine)
-            last = shown
-        return
-    from rich.console import Console
-    from rich.live import Live
-    from rich.text import Text
-
-    stream = getattr(sys.stdout, "stream", sys.stdout)
-    console = Console(file=stream, color_system="standard" if has_colours() else None)
-    with Live(console=console, screen=True, auto_refresh=False) as live:
-        for now, fault in states:
-            lines = host_lines(now.view, name, now.operation, screen())
-            live.update(Text.from_ansi("\n".join([*lines, *(["", fault] if fault else [])])), refresh=True)
-
-
-def _states(seen: Seen, look: Callable[[], Seen], wait: Callable[[], None]) -> Iterator[tuple[Seen, str]]:
-    """What is seen, time after time; while nothing can be, the last of it, and why."""
-    fault = ""
-    while True:
-        yield seen, fault
-        try:
-            wait()
-            seen, fault = look(), ""
-        except (Unavailable, NotNow) as error:
-            if fault:
-                time.sleep(POLL_SECONDS)
-            fault = f"cannot be asked now: {error.message}"
+def _lines(seen: Seen, name: str) -> Iterator[str]:
+    return host_lines(seen.view, name, seen.operation, screen())

@@ -10,7 +10,7 @@ import click
 from gitops_mvd.api.client import Api, BrokenOff, NotServed
 from gitops_mvd.api.views import ChangesView, DoneView, HostView, OperationView, ResultView
 from gitops_mvd.cli.daemon_api import daemon_of, person
-from gitops_mvd.cli.host_text import git_text, suspension_text
+from gitops_mvd.cli.host_text import git_text, held_text, suspension_text
 from gitops_mvd.cli.output import as_json, print_json, print_table
 from gitops_mvd.cli.progress import progress
 from gitops_mvd.cli.status import seen_by
@@ -83,6 +83,8 @@ def _by_daemon(api: Api) -> tuple[list[ResultView] | None, str]:
         click.echo(f"mvd: {view.host}: {why}", err=True)
         return None, ""
     results = [ResultView(it.name, it.sync, it.health, it.operation, it.why, it.changed) for it in view.apps]
+    if view.held:
+        click.echo(f"mvd: {held_text(view.held)}", err=True)
     return results, git_text(view.git, time.time()) if view.git else ""
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from functools import cached_property
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 from gitops_mvd.core.compose import Endpoint, Logging, Mount, Network, Run, Volume
 from gitops_mvd.core.redact import told_line, told_text
@@ -134,7 +134,7 @@ class HostFacts:
     """What `fleet.yaml` says of one host; `variables` feed the interpolation, `labels` the placement.
 
     `unset_is_empty` has the apps whose variables are empty if they are not set, `logging` what holds for services that
-    name no other driver; None for the journal.
+    name no other driver; None for the journal.  A host that is `drained` gets no requests from a Kong that it shares.
     """
 
     name: str
@@ -142,6 +142,7 @@ class HostFacts:
     variables: Mapping[str, str] = field(default_factory=dict)
     unset_is_empty: frozenset[str] = frozenset()
     logging: Logging | None = None
+    drained: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -594,6 +595,29 @@ class CommitStatus:
 
     def __post_init__(self) -> None:
         for name in ("context", "url", "environment"):
+            object.__setattr__(self, name, plain_line(getattr(self, name)))
+        object.__setattr__(self, "description", told_line(self.description))
+
+
+PostedState: TypeAlias = Literal["green", "red", "pending"]
+
+
+@dataclass(frozen=True, slots=True)
+class PostedStatus:
+    """A commit status as the forge has it, whoever posted it: the newest of its context.
+
+    `green` is success alone and `red` what the forge shows as failed; all else is `pending`, and lets nothing pass.
+    `at` is when it was posted or last changed, in seconds since 1970 by the forge's clock.
+    """
+
+    context: str
+    state: PostedState
+    description: str
+    url: str
+    at: float
+
+    def __post_init__(self) -> None:
+        for name in ("context", "url"):
             object.__setattr__(self, name, plain_line(getattr(self, name)))
         object.__setattr__(self, "description", told_line(self.description))
 

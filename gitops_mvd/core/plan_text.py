@@ -228,4 +228,6 @@ def _entity_changes(was: Mapping[str, Mapping[str, Json]], to: Mapping[str, Mapp
 
 
 def _instance(target: Json) -> str:
-    return str(target["instance"]) or str(target["address"])
+    """Its name, and its weight if that is not the usual one."""
+    weight = f" (weight {target['weight']})" if "weight" in target else ""
+    return f"{target['instance'] or target['address']}{weight}"

@@ -16,6 +16,7 @@ from gitops_mvd.core.model import (
     Instance,
     Json,
     Plan,
+    PostedStatus,
     PullRequest,
     Resource,
     Role,
@@ -108,6 +109,14 @@ class Forge(Protocol):
         """Set this status on the commit, in place of the one with the same context.  Twice is the same as once.
 
         If the forge would show the same again, nothing is sent.
+        """
+        ...
+
+    def statuses(self, commit: str) -> Sequence[PostedStatus]:
+        """The newest status of each context that the commit has, sorted by context; a full list, or an error.
+
+        A commit that the forge does not know is refused, as in `publish`.  An answer that has not changed since it was
+        last asked for costs nothing where the forge can tell that.
         """
         ...
 

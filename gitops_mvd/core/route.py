@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TypedDict
+from typing import NotRequired, TypedDict
 
 from gitops_mvd.core.matches import MatchKey, combinations
 from gitops_mvd.core.model import JsonValue, Resource
@@ -13,10 +13,14 @@ EntityFields = Mapping[str, Mapping[str, Mapping[str, JsonValue]]]
 
 
 class Target(TypedDict):
-    """Where Kong sends the requests for one instance; `address` is "" until the instance has its port."""
+    """Where Kong sends the requests for one instance; `address` is "" until the instance has its port.
+
+    A `weight` is that of a target that gets more or less than the usual share.
+    """
 
     instance: str
     address: str
+    weight: NotRequired[int]
 
 
 class RouteSpec(TypedDict):
@@ -24,6 +28,23 @@ class RouteSpec(TypedDict):
 
     entities: EntityFields
     targets: Sequence[Target]
+
+
+USUAL_WEIGHT = 100
+
+
+def weight(target: Target) -> int:
+    return target.get("weight", USUAL_WEIGHT)
+
+
+def drained(route: Resource) -> Resource:
+    """The route with no share of the requests for any of its targets."""
+    return route.with_spec(targets=[{**target, "weight": 0} for target in route.spec["targets"]])
+
+
+def is_drained(route: Resource) -> bool:
+    """Does none of its targets, of which it has some, get a request?"""
+    return bool(route.spec["targets"]) and not any(map(weight, route.spec["targets"]))
 
 
 def matched(route: Resource) -> set[MatchKey]:

@@ -8,6 +8,7 @@ api_server   the local API over two sockets        answers       what it answers
 host_view    this server as it is shown            operations    the pass of this moment, step by step
 events       the latest lines of the log           changes       a number that grows with what is to be seen
 metrics      their values, and their port          small_server  who answers at a port of the network
+waves        which commit is followed while a rollout goes from wave to wave; `gate_questions` what it asks in between
 planning     a pull request, read by `planning_child`, a process with limits of time and memory
 notifying    a message to one receiver, sent by `notifying_child`
 connections  Docker, Kong, Git and the forge, as the settings name them; the secrets for them

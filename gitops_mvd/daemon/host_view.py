@@ -13,6 +13,7 @@ from gitops_mvd.api.views import (
     AppView,
     CommitView,
     GitView,
+    HeldView,
     HostView,
     InstanceView,
     RouteView,
@@ -83,7 +84,7 @@ class HostViews:
         Raises Unavailable where the history does not answer.
         """
         shown = tuple(self._app(state, suspended.apps.get(state.name), asked) for state in sorted(apps, key=_name))
-        git = self._history.git_failure()
+        git, hold = self._history.git_failure(), self._history.hold()
         return HostView(
             host=self._host.name,
             version=VERSION,
@@ -103,6 +104,7 @@ class HostViews:
                 if it.is_news(time.time())
             ),
             settings=told_line(rejected),
+            held=HeldView(self.commit(hold.revision.commit, hold.revision), told_line(hold.why)) if hold else None,
         )
 
     def commit(self, commit: str, known: Revision | None = None) -> CommitView:

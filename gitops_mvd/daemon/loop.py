@@ -37,6 +37,7 @@ from gitops_mvd.core.model import Desired, Health, Operation, Outcome, Report, R
 from gitops_mvd.core.reconcile import Group, reconcile
 from gitops_mvd.core.redact import learn_apps, redact, secrets_of_app
 from gitops_mvd.core.suspension import Suspensions
+from gitops_mvd.core.waves import Choice, Held
 from gitops_mvd.daemon import triggers
 from gitops_mvd.daemon.answers import Answers
 from gitops_mvd.daemon.api_server import ApiThread
@@ -49,6 +50,7 @@ from gitops_mvd.daemon.webhook import webhook_thread
 from gitops_mvd.daemon.wiring import Wired
 from gitops_mvd.manifest import load, read_fleet
 from gitops_mvd.state import suspension
+from gitops_mvd.state.history import Hold
 from gitops_mvd.status import status_text
 from gitops_mvd.status.changes import commit_changes
 from gitops_mvd.status.statuses import CommitChange
@@ -90,7 +92,8 @@ class Daemon:
     def __init__(self, wired: Wired, rejected: str = "") -> None:
         self._wired = wired
         self._mail = wired.mailbox
-        self._revision: Revision | None = None
+        self._tip: Revision | None = None  # of the branch
+        self._revision: Revision | None = None  # that is followed: the tip, unless a rollout holds it
         self._asked_git = 0.0
         self._fetched: Fetched | None = None  # during a pass, for the next one
         self._awaited = False  # does somebody wait for the result of this pass?
@@ -290,24 +293,46 @@ class Daemon:
                 self._wired.notifier.refuse(error.commit, str(error))
             else:
                 self._wired.notifier.miss_git(str(error))
-            self._revision = self._revision or self._wired.source.last()
-            if self._revision:
-                self._wired.follow(self._revision, fetched=False)
+            if tip := self._tip or self._wired.source.last():
+                self._follow(tip, fetched=False)
             return
         self._clear_warning("repository")
         with suppress(Unavailable):
             self._wired.history.clear_git_failure()
         self._wired.notifier.fetched()
-        self._wired.follow(fetched, fetched=True)
-        if fetched != self._revision:
-            known = self._wired.history.revisions().get("attempted")
-            if fetched != known:  # as it is after a mere restart of the daemon
-                changes = self._commits(known, fetched)
+        self._follow(fetched, fetched=True)
+
+    def _follow(self, tip: Revision, *, fetched: bool) -> None:
+        """Follow the newest revision up to the tip that the rollout lets this host have, and tell of those held."""
+        self._tip = tip
+        known = self._wired.history.revisions().get("attempted")
+        choice = self._pick(tip, self._revision or known)
+        self._hold(choice.held)
+        if not (revision := choice.revision):
+            raise Unavailable(choice.held[0].why)
+        self._wired.follow(revision, fetched=fetched)
+        if revision != self._revision:
+            if revision != known:  # as it is after a mere restart of the daemon
+                changes = self._commits(known, revision)
                 self._wired.notifier.add_commits(changes)  # first: after the other they are known
                 self._wired.statuses.add_commits(changes)
-            self._wired.operations.save_revision(fetched)
-            self._revision = fetched
-            log.info("revision fetched commit=%s subject=%s", fetched.short, fetched.subject)
+            self._wired.operations.save_revision(revision)
+            self._revision = revision
+            log.info("revision fetched commit=%s subject=%s", revision.short, revision.subject)
+
+    def _pick(self, tip: Revision, followed: Revision | None) -> Choice:
+        with self._pulse.step(FETCH_SECONDS):
+            return self._wired.waves.pick(tip, followed)
+
+    def _hold(self, held: Sequence[Held]) -> None:
+        """Tell the commits that this host does not follow yet, and who asks, what they wait for."""
+        self._wired.statuses.hold(held)
+        first = next((it for it in held if it.changes), None)
+        self._wired.history.save_hold(Hold(first.revision, first.why) if first else None)
+        if first:
+            self._warn_once("waves", Unavailable(f"{first.revision.short}: {first.why}"))
+        else:
+            self._clear_warning("waves")
 
     def _commits(self, known: Revision | None, tip: Revision) -> list[CommitChange]:
         return commit_changes(self._wired.source, self._wired.host.name, self._wired.cache, known, tip)
@@ -321,6 +346,7 @@ class Daemon:
                 tree = self._wired.source.tree(revision)
                 facts = read_fleet(tree).host(host.name)
                 self._wired.statuses.labels = facts.labels
+                self._wired.heed(facts)
                 apps, broken = load(tree, facts, self._wired.cache)
                 learn_apps(apps)
         except ManifestError as error:
@@ -413,9 +439,11 @@ class Daemon:
         except Unavailable as error:
             self._warn_once("repository", error)
             return None
-        fetched = self._fetched.revision
-        is_newer = any(step.changed != frozenset() for step in self._commits(self._revision, fetched))
-        return fetched if is_newer and fetched != self._revision else None
+        revision = self._pick(self._fetched.revision, self._revision).revision
+        if not revision or revision == self._revision:
+            return None
+        is_newer = any(step.changed != frozenset() for step in self._commits(self._revision, revision))
+        return revision if is_newer else None
 
     def review_pull_requests(self) -> None:
         """Have it told on open pull requests what they would do here; nothing here waits for it."""

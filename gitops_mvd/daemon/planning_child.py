@@ -10,10 +10,11 @@ import traceback
 from pathlib import Path
 
 from gitops_mvd.config import settings
-from gitops_mvd.core.errors import Unavailable
+from gitops_mvd.core.errors import ManifestError, Unavailable
 from gitops_mvd.core.model import Revision
 from gitops_mvd.core.redact import told_text
 from gitops_mvd.daemon.wiring import wire
+from gitops_mvd.manifest import read_fleet
 from gitops_mvd.state import suspension
 from gitops_mvd.status.verdict import Judge
 
@@ -25,6 +26,8 @@ def main(path: str, tree: str, commit: str, ref: str) -> None:
     wired = wire(settings.read(path, Path(path).read_bytes()), Path(path))
     host, source = wired.host, wired.source
     try:
+        with contextlib.suppress(ManifestError):  # of the branch as it is: the pull request may mend it
+            wired.heed(read_fleet(source.tree(Revision(commit, ref))).host(host.name))
         suspended = suspension.suspended(wired.settings_path).apps
         judge = Judge(host, wired.history, source.tree, wired.settings.allow_empty, host.refresh, suspended)
         answer = judge(source.proposed(bytes.fromhex(tree)), Revision(commit, ref)).as_json()

@@ -13,6 +13,7 @@ from gitops_mvd.core.plan_text import AppChange, app_change
 from gitops_mvd.core.redact import learn_apps, redact, secrets_of_app
 from gitops_mvd.core.suspension import Suspension
 from gitops_mvd.core.text import reason
+from gitops_mvd.core.waves import Choice, Held
 from gitops_mvd.daemon.wiring import Wired
 from gitops_mvd.manifest import load, read_fleet
 from gitops_mvd.manifest.update_order import reasons
@@ -61,27 +62,49 @@ class AppPreview:
 
 @dataclass(frozen=True, slots=True)
 class Preview:
-    """The apps of this host, by their names, and the revision that they stand beside."""
+    """The apps of this host, by their names, and the revision that they stand beside.
+
+    `held` are newer commits that a rollout does not let this host follow yet, the newest first.
+    """
 
     revision: Revision
     apps: tuple[AppPreview, ...]
+    held: tuple[Held, ...] = ()
 
 
 def desired(wired: Wired, *, fetch: bool = False) -> Desired:
-    """What this host should be at the tip of the branch, or at the last revision that was fetched."""
-    revision = wired.source.fetch() if fetch else wired.source.last()
-    if not revision:
+    """What this host should be at the commit that it follows: the newest one, or the last that was fetched, unless a
+    rollout holds it."""
+    return _desired(wired, _choice(wired, fetch=fetch))
+
+
+def _choice(wired: Wired, *, fetch: bool) -> Choice:
+    """The commit to follow; asked of the forge only if Git is asked, too."""
+    tip = wired.source.fetch() if fetch else wired.source.last()
+    if not tip:
         raise Unavailable("the repository was never fetched here", "`mvd sync` does that")
+    followed, hold = wired.history.revisions().get("attempted"), wired.history.hold()
+    if fetch:
+        return wired.waves.pick(tip, followed)
+    return Choice(followed, (Held(hold.revision, hold.why, True),)) if hold else Choice(tip)
+
+
+def _desired(wired: Wired, choice: Choice) -> Desired:
+    if not (revision := choice.revision):
+        raise Unavailable(f"nothing is followed yet: {choice.held[0].why}")
     wired.follow(revision, fetched=False)
     tree = wired.source.tree(revision)
-    apps, broken = load(tree, read_fleet(tree).host(wired.host.name))
+    facts = read_fleet(tree).host(wired.host.name)
+    wired.heed(facts)
+    apps, broken = load(tree, facts)
     learn_apps(apps)
     return Desired(revision, apps, broken)
 
 
 def preview(wired: Wired, *, fetch: bool = True, ask: bool = False) -> Preview:
     """Every app of this host as it stands beside what it should be; with `ask`, its probes are asked now, too."""
-    wanted = desired(wired, fetch=fetch)
+    choice = _choice(wired, fetch=fetch)
+    wanted = _desired(wired, choice)
     wired.host.refresh()
     if ask:  # the daemon that knows more is another process, or none
         wired.monitor.follow(wired.host.to_watch())
@@ -96,7 +119,8 @@ def preview(wired: Wired, *, fetch: bool = True, ask: bool = False) -> Preview:
         )
         for candidate, decision, plan in foreseen(every, wired.host, wired.history, wired.host)
     )
-    return Preview(wanted.revision, tuple(sorted(previews, key=lambda app: app.name)))
+    held = tuple(it for it in choice.held if it.changes)
+    return Preview(wanted.revision, tuple(sorted(previews, key=lambda app: app.name)), held)
 
 
 def _told(app: App, previewed: AppPreview) -> AppPreview:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from gitops_mvd import forges, kinds, probes
 from gitops_mvd.config.settings import Settings
-from gitops_mvd.core.model import Revision
+from gitops_mvd.core.model import HostFacts, Revision
 from gitops_mvd.core.ports import Forge
 from gitops_mvd.daemon.changes import Changes
 from gitops_mvd.daemon.connections import (
@@ -29,10 +29,13 @@ from gitops_mvd.daemon.mailbox import Interruptible, Mailbox
 from gitops_mvd.daemon.notifying import ByApprise
 from gitops_mvd.daemon.operations import Operations
 from gitops_mvd.daemon.planning import InChild
+from gitops_mvd.daemon.waves import Waves
 from gitops_mvd.docker.client import Engine
 from gitops_mvd.docker.fit import Fit
+from gitops_mvd.forges.api import Account
 from gitops_mvd.git.branch import Source
 from gitops_mvd.host.disruption import Disruptions
+from gitops_mvd.host.drain import Drain
 from gitops_mvd.host.gates import Gates
 from gitops_mvd.host.machine import Machine
 from gitops_mvd.host.monitor import Monitor
@@ -66,6 +69,7 @@ class Wired:
     engine: Engine
     fit: Fit
     source: Source
+    waves: Waves
     host: Machine
     history: SqliteHistory
     commits: Commits
@@ -81,6 +85,7 @@ class Wired:
     cache: Cache
     webhook: Hooks | None
     precedence: Precedence | None
+    drain: Drain
     changes: Changes
     operations: Operations
     views: HostViews
@@ -92,6 +97,10 @@ class Wired:
         self.commits.followed = revision.commit
         if self.precedence:
             self.precedence.follow(revision, fetched=fetched)
+
+    def heed(self, facts: HostFacts) -> None:
+        """From now on, take requests from a shared Kong or not, as the fleet file says of this host."""
+        self.drain.is_on = facts.drained and self.precedence is not None
 
     def close(self) -> None:
         """Close the connections to Docker, the readers of the repository, the history and the notices."""
@@ -140,7 +149,8 @@ def wire(settings: Settings, path: Path, units: Path | None = None) -> Wired:
         known_probes, tools.engine, tools.systemd, disruptions, clock, tools.kong, history, secrets=tools.secrets.values
     )
     known_kinds = kinds.discover(tools)
-    ways = Ways(known_probes, known_kinds["route"], tools.kong, disruptions)
+    drain = Drain()
+    ways = Ways(known_probes, known_kinds["route"], tools.kong, disruptions, drain=drain)
     monitor = Monitor(gates.ask_once, tools.engine.instance, mailbox.post, ways=ways)
     host = Machine(
         name,
@@ -158,6 +168,7 @@ def wire(settings: Settings, path: Path, units: Path | None = None) -> Wired:
         monitor=monitor,
         leaves_routes=bool(settings.kong and settings.kong.drift == "report"),
         watch=operations.watch,
+        drain=drain,
     )
     forge = connect_forge(settings.forge, settings, login) if settings.forge else None
     outbox = Outbox(history, forge, settings.forge.kind if settings.forge else "")
@@ -181,6 +192,7 @@ def wire(settings: Settings, path: Path, units: Path | None = None) -> Wired:
         engine=tools.engine,
         fit=Fit(tools.engine, tools.systemd.outside),
         source=source,
+        waves=_waves(settings, name, source, login),
         host=host,
         history=history,
         commits=commits,
@@ -196,12 +208,21 @@ def wire(settings: Settings, path: Path, units: Path | None = None) -> Wired:
         cache={},
         webhook=webhook_receiver(settings),
         precedence=precedence,
+        drain=drain,
         changes=changes,
         operations=operations,
         views=HostViews(host, history, file, page),
         counts=counts,
         traces=traces,
     )
+
+
+def _waves(settings: Settings, host: str, source: Source, login: Account) -> Waves:
+    """With a connection of its own: the outbox is another thread."""
+    if not (forge := settings.forge):
+        return Waves(host, source, None, "")
+    public = next((it for it in forges.known()[forge.kind].names[forge.kind] if not it.startswith(".")), "")
+    return Waves(host, source, connect_forge(forge, settings, login), forge.base_url or f"https://{public}")
 
 
 def _page(settings: Settings) -> Callable[[str], str]:
@@ -219,7 +240,9 @@ def _notifier(settings: Settings, host: str) -> Notifier:
 
 def _telling(settings: Settings) -> StatusOptions | None:
     forge = settings.forge
-    return StatusOptions(forge.apps, forge.environment, _link(settings)) if forge else None
+    if not forge:
+        return None
+    return StatusOptions(forge.apps, forge.environment, _link(settings), forge.every_commit)
 
 
 def _link(settings: Settings) -> str:

@@ -9,17 +9,21 @@ and no other module lists them.  `requests` is loaded only once a forge is asked
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 
 from gitops_mvd.core.features import incomplete, modules, require
-from gitops_mvd.core.model import CommitStatus, Event, Health, Operation
+from gitops_mvd.core.model import CommitStatus, Event, Health, Operation, PostedState, PostedStatus
 from gitops_mvd.core.ports import Forge
 from gitops_mvd.forges.api import Account
 from gitops_mvd.forges.api.address import Address, Location, last_two_parts
 
 Headers = Mapping[str, str]  # names in lower case
+
+
+FAILURES = (Operation.FAILED, Operation.ROLLED_BACK, Operation.ROLLBACK_FAILED)
+SICK = (Health.DEGRADED, Health.MISSING, Health.UNKNOWN)
 
 
 @dataclass(frozen=True)
@@ -32,10 +36,26 @@ class StateNames:
     def of(self, status: CommitStatus) -> str:
         return self.operations.get(status.operation) or self.healths[status.health]
 
+    def read(self, word: str) -> PostedState:
+        """What a state means, whoever posted it.
+
+        Red is what stands for a failure here, also where less is told by the same word; what is not known is pending.
+        """
+        if word == self.healths[Health.HEALTHY]:
+            return "green"
+        is_red = word in {*(self.operations[each] for each in FAILURES), *(self.healths[each] for each in SICK)}
+        return "red" if is_red else "pending"
+
     def missing(self) -> list[str]:
         """The operations and healths that have no state."""
         operations = [each for each in Operation if each is not Operation.SUCCEEDED and each not in self.operations]
         return [str(each) for each in (*operations, *(each for each in Health if each not in self.healths))]
+
+
+def newest(statuses: Iterable[PostedStatus]) -> Sequence[PostedStatus]:
+    """Of each context the one that was posted last, and of two at the same time the later one; sorted by context."""
+    last = {status.context: status for status in sorted(statuses, key=lambda status: status.at)}
+    return [last[context] for context in sorted(last)]
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,9 +14,9 @@ import urllib.parse
 from collections.abc import Mapping, Sequence
 from typing import Any, NotRequired, TypedDict
 
-from gitops_mvd.core.model import CommitStatus, Event, Health, Operation, PullRequest
-from gitops_mvd.forges import ForgeType, Pipeline, StateNames
-from gitops_mvd.forges.api import Account, Api, Explanation, Query, Refused, basic, cut, cut_text, signing
+from gitops_mvd.core.model import CommitStatus, Event, Health, Operation, PostedStatus, PullRequest
+from gitops_mvd.forges import ForgeType, Pipeline, StateNames, newest
+from gitops_mvd.forges.api import Account, Api, Explanation, Query, Refused, basic, cut, cut_text, moment, signing
 from gitops_mvd.forges.api.address import Address, Location
 
 PUBLIC = "https://dev.azure.com"
@@ -26,6 +26,7 @@ DENIED = (203, 302, 401)  # a token that has expired gets the page, or is sent t
 LONGEST_DESCRIPTION = 255  # said nowhere, and so no longer than elsewhere
 LONGEST_COMMENT = 150_000  # https://github.com/runatlantis/atlantis/pull/1585
 MOST = 100  # pull requests
+MOST_STATUSES = 1000  # on one page, as many as without being asked for
 
 STATES = StateNames(
     {
@@ -87,6 +88,19 @@ class AzureDevOps:
         }
         path = f"{self._repository}/commits/{urllib.parse.quote(commit, safe='')}/statuses"
         self._api.ask("POST", path, f"post statuses to {self._name}", body, VERSION)
+
+    def statuses(self, commit: str) -> Sequence[PostedStatus]:
+        path = f"{self._repository}/commits/{urllib.parse.quote(commit, safe='')}/statuses"
+        to = f"read statuses of {self._name}"
+        read: list[PostedStatus] = []
+        for page in self._api.pages(to):
+            query: Query = {"latestOnly": "true", "top": MOST_STATUSES, "skip": (page - 1) * MOST_STATUSES, **VERSION}
+            found = self._api.ask("GET", path, to, query=query)
+            with self._api.reading():
+                read += [_posted(status) for status in found["value"]]
+                if len(found["value"]) < MOST_STATUSES:
+                    break
+        return newest(read)
 
     def pull_requests(self, branch: str) -> Sequence[PullRequest]:
         """Those whose head is not known to the server yet, as it merges on the side, come with the next look."""
@@ -150,6 +164,25 @@ class AzureDevOps:
 def _room(text: str, most: int) -> int:
     """How many characters of a text fit where those beyond U+FFFF count twice, as they do in .NET."""
     return most - sum(c > "\uffff" for c in text[:most])
+
+
+class _Context(TypedDict):
+    name: str
+    genre: NotRequired[str | None]
+
+
+class _Status(TypedDict):
+    state: str
+    context: _Context
+    creationDate: str
+    description: NotRequired[str | None]
+    targetUrl: NotRequired[str | None]
+
+
+def _posted(status: _Status) -> PostedStatus:
+    context = "/".join(filter(None, (status["context"].get("genre"), status["context"]["name"])))
+    description, url = status.get("description") or "", status.get("targetUrl") or ""
+    return PostedStatus(context, STATES.read(status["state"]), description, url, moment(status["creationDate"]))
 
 
 class _Commit(TypedDict):

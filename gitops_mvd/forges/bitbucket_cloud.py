@@ -14,9 +14,9 @@ from itertools import islice
 from typing import Any
 
 from gitops_mvd.core.errors import Unavailable
-from gitops_mvd.core.model import CommitStatus, Event, Health, Operation, PullRequest
-from gitops_mvd.forges import ForgeType, Pipeline, StateNames
-from gitops_mvd.forges.api import Account, Api, Explanation, Query, Refused, cut, cut_text, login, signing
+from gitops_mvd.core.model import CommitStatus, Event, Health, Operation, PostedStatus, PullRequest
+from gitops_mvd.forges import ForgeType, Pipeline, StateNames, newest
+from gitops_mvd.forges.api import Account, Api, Explanation, Query, Refused, cut, cut_text, login, moment, signing
 from gitops_mvd.forges.api.address import Address, Location, last_two_parts
 
 PUBLIC = "https://api.bitbucket.org/2.0"
@@ -27,7 +27,7 @@ LONGEST_URL = 450  # the same
 LONGEST_DESCRIPTION = 255  # said nowhere, and so no longer than the name
 LONGEST_COMMENT = 32767  # https://github.com/jfrog/froggit-go/pull/133
 LONGEST_PAGE = 50  # of pull requests
-MOST = 100  # pull requests
+MOST = 100  # pull requests, or statuses on one page
 FULL = 40  # digits of a commit
 
 STATES = StateNames(
@@ -94,6 +94,12 @@ class BitbucketCloud:
         }
         path = f"{self._repository}/commit/{urllib.parse.quote(commit, safe='')}/statuses/build"
         self._api.ask("POST", path, f"post statuses to {self._name}", body)
+
+    def statuses(self, commit: str) -> Sequence[PostedStatus]:
+        path = f"{self._repository}/commit/{urllib.parse.quote(commit, safe='')}/statuses"
+        with self._api.reading():
+            found = self._all(path, f"read statuses of {self._name}", {"pagelen": MOST})
+            return newest(_posted(status) for status in found)
 
     def pull_requests(self, branch: str) -> Sequence[PullRequest]:
         to = f"list pull requests of {self._name}"
@@ -181,6 +187,12 @@ class BitbucketCloud:
 def _key(context: str) -> str:
     """What tells statuses apart: not cut off where it is too long, as hosts are often alike but for the end."""
     return context if len(context) <= LONGEST_KEY else hashlib.sha256(context.encode()).hexdigest()[:LONGEST_KEY]
+
+
+def _posted(status: Mapping[str, Any]) -> PostedStatus:
+    """Its name is our context; its key may be a digest of it."""
+    context, description, url = status.get("name") or status["key"], status.get("description") or "", status["url"]
+    return PostedStatus(context, STATES.read(status["state"]), description, url or "", moment(status["updated_on"]))
 
 
 def _pull_request(pull: Mapping[str, Any], commit: str) -> PullRequest:

@@ -14,8 +14,8 @@ from itertools import islice
 from typing import Any, TypedDict
 
 from gitops_mvd.core.errors import Unavailable
-from gitops_mvd.core.model import CommitStatus, Event, Health, Operation, PullRequest
-from gitops_mvd.forges import ForgeType, StateNames
+from gitops_mvd.core.model import CommitStatus, Event, Health, Operation, PostedStatus, PullRequest
+from gitops_mvd.forges import ForgeType, StateNames, newest
 from gitops_mvd.forges.api import Account, Api, Explanation, Query, Refused, cut, cut_text, login, signing
 from gitops_mvd.forges.api.address import Address, Location, last_two_parts
 
@@ -92,6 +92,20 @@ class BitbucketDataCenter:
         }
         self._api.ask("POST", f"{self._repository}/commits/{commit}/builds", f"post statuses to {self._name}", body)
 
+    def statuses(self, commit: str) -> Sequence[PostedStatus]:
+        """By the commit alone, as builds of one repository are told one key at a time.
+
+        So a commit that is nowhere has none, and forks can post here, too: who may fork can post a green status.
+        https://docs.atlassian.com/bitbucket-server/javadoc/7.17.0/api/com/atlassian/bitbucket/build/BuildStatusService.html
+        """
+        commit = urllib.parse.quote(commit, safe="")
+        to = f"read statuses of {self._name}"
+        with self._api.reading():
+            read = newest(_posted(build) for build in self._all(f"/rest/build-status/latest/commits/{commit}", to, {}))
+        if not read:
+            self._api.ask("GET", f"{self._repository}/commits/{commit}", to)
+        return read
+
     def pull_requests(self, branch: str) -> Sequence[PullRequest]:
         query: Query = {
             "state": "OPEN",
@@ -162,6 +176,12 @@ def _key(context: str) -> str:
 def _room(text: str, most: int) -> int:
     """How many characters of a text fit where those beyond U+FFFF count twice, as they do in Java."""
     return most - sum(c > "\uffff" for c in text[:most])
+
+
+def _posted(build: Mapping[str, Any]) -> PostedStatus:
+    """Its name is our context, its key may be a digest of it; its time is in milliseconds."""
+    context, description, url = build.get("name") or build["key"], build.get("description") or "", build["url"]
+    return PostedStatus(context, STATES.read(build["state"]), description, url or "", build["dateAdded"] / 1000)
 
 
 def _first_line(text: str) -> str:

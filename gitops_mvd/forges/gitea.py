@@ -16,9 +16,20 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from gitops_mvd.core.errors import Unavailable
-from gitops_mvd.core.model import CommitStatus, Event, Health, Operation, PullRequest
-from gitops_mvd.forges import ForgeType, Pipeline, StateNames
-from gitops_mvd.forges.api import Account, Api, Broken, Explanation, Query, Refused, UnknownCommit, cut, cut_text
+from gitops_mvd.core.model import CommitStatus, Event, Health, Operation, PostedStatus, PullRequest
+from gitops_mvd.forges import ForgeType, Pipeline, StateNames, newest
+from gitops_mvd.forges.api import (
+    Account,
+    Api,
+    Broken,
+    Explanation,
+    Query,
+    Refused,
+    UnknownCommit,
+    cut,
+    cut_text,
+    moment,
+)
 
 if TYPE_CHECKING:
     import requests
@@ -102,6 +113,33 @@ class Gitea:
             pass
         return False
 
+    def statuses(self, commit: str) -> Sequence[PostedStatus]:
+        """By the combined status, which has the newest of each context; the list of all has each that was ever posted.
+
+        How many there are older servers do not tell, and how many are on a page is a setting of the server: so the last
+        page is one without any.  A server from before 1.25 has none of a commit that it does not know.
+        """
+        path = f"{self._repository}/commits/{urllib.parse.quote(commit, safe='')}/status"
+        to = f"read statuses of {self._name}"
+        read: dict[int, PostedStatus] = {}
+        for page in self._api.pages(to):
+            try:
+                with self._checking_the_token(to):
+                    found = self._api.ask("GET", path, to, query={"limit": MOST, "page": page})
+            except Refused as error:
+                if error.code == 404:
+                    self._api.ask("GET", self._repository, to)  # refused unless it is the commit that is not there
+                    raise UnknownCommit(*self._api.unknown_commit, error.code, error.said) from None
+                raise
+            with self._api.reading():
+                new = {int(one["id"]): _posted(one) for one in (found and found["statuses"]) or ()}
+            if new.keys() <= read.keys():
+                break
+            read |= new
+        if not read and self._is_unknown(commit, to):
+            raise UnknownCommit(*self._api.unknown_commit, 404, "")
+        return newest(read[known] for known in sorted(read))
+
     def pull_requests(self, branch: str) -> Sequence[PullRequest]:
         query: Query = {"state": "open", "base_branch": branch}  # which older servers do not know, and list all
         found = []
@@ -167,6 +205,22 @@ class Gitea:
             hint = "it needs the scopes write:repository, and write:issue for comments"
             return f"{self._api.where} does not let this token post to {self._name}", hint
         return None
+
+
+class _Status(TypedDict):
+    context: str
+    status: str
+    description: str
+    target_url: str
+    created_at: str
+
+
+def _posted(status: _Status) -> PostedStatus:
+    """What was posted does not change; what was posted in its place is another one."""
+    description, url = status["description"], status["target_url"]
+    return PostedStatus(
+        status["context"], STATES.read(status["status"]), description, url, moment(status["created_at"])
+    )
 
 
 class _Branch(TypedDict):

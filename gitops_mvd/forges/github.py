@@ -12,10 +12,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, TypedDict
 
 from gitops_mvd.core.errors import Unavailable
-from gitops_mvd.core.model import CommitStatus, Event, Health, Operation, PullRequest
+from gitops_mvd.core.model import CommitStatus, Event, Health, Operation, PostedStatus, PullRequest
 from gitops_mvd.core.text import first_words
-from gitops_mvd.forges import ForgeType, Pipeline, StateNames
-from gitops_mvd.forges.api import Account, Api, Explanation, Query, Refused, cut, cut_text
+from gitops_mvd.forges import ForgeType, Pipeline, StateNames, newest
+from gitops_mvd.forges.api import Account, Api, Explanation, Query, Refused, cut, cut_text, moment
 from gitops_mvd.forges.api.address import Address, Location, last_two_parts
 
 if TYPE_CHECKING:
@@ -95,6 +95,24 @@ class GitHub:
         path = f"{self._repository}/statuses/{urllib.parse.quote(commit, safe='')}"
         self._api.ask("POST", path, f"post statuses to {self._name}", body)
 
+    def statuses(self, commit: str) -> Sequence[PostedStatus]:
+        """By the combined status: it has the newest of each context, and the list of all each that was ever posted."""
+        of = f"{self._repository}/commits/{urllib.parse.quote(commit, safe='')}"
+        to = f"read statuses of {self._name}"
+        read: list[PostedStatus] = []
+        for page in self._api.pages(to):
+            try:
+                found = self._api.ask("GET", f"{of}/status", to, query={"per_page": MOST, "page": page})
+            except Refused as error:
+                if error.code == 404:  # the repository, or the commit, which this question tells apart
+                    self._api.ask("GET", of, to, query={"per_page": 1})
+                raise
+            with self._api.reading():
+                read += [_posted(status) for status in found["statuses"]]
+                if not found["statuses"] or len(read) >= found["total_count"]:
+                    break
+        return newest(read)
+
     def pull_requests(self, branch: str) -> Sequence[PullRequest]:
         query: Query = {"state": "open", "base": branch, "sort": "created", "direction": "desc", "per_page": MOST}
         found = self._api.ask("GET", f"{self._repository}/pulls", f"list pull requests of {self._name}", query=query)
@@ -139,6 +157,19 @@ class GitHub:
             hint = "it waits for a merge or for checks, which it was asked not to"
             return f"{self._api.where} makes no deployment of the commit: {first_words(said)}", hint
         return None
+
+
+class _Status(TypedDict):
+    context: str
+    state: str
+    description: str | None
+    target_url: str | None
+    updated_at: str
+
+
+def _posted(status: _Status) -> PostedStatus:
+    description, url = status["description"] or "", status["target_url"] or ""
+    return PostedStatus(status["context"], STATES.read(status["state"]), description, url, moment(status["updated_at"]))
 
 
 class _Repository(TypedDict):

@@ -19,9 +19,9 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from gitops_mvd.core.errors import Unavailable
-from gitops_mvd.core.model import CommitStatus, Event, Health, Operation, PullRequest
-from gitops_mvd.forges import ForgeType, Pipeline, StateNames
-from gitops_mvd.forges.api import Account, Api, Explanation, Query, Refused, cut, cut_text
+from gitops_mvd.core.model import CommitStatus, Event, Health, Operation, PostedStatus, PullRequest
+from gitops_mvd.forges import ForgeType, Pipeline, StateNames, newest
+from gitops_mvd.forges.api import Account, Api, Explanation, Query, Refused, cut, cut_text, moment
 from gitops_mvd.forges.api.address import Address, Location
 
 if TYPE_CHECKING:
@@ -120,6 +120,19 @@ class GitLab:
         for oldest in list(self._pipelines)[:-REMEMBERED]:
             del self._pipelines[oldest]
 
+    def statuses(self, commit: str) -> Sequence[PostedStatus]:
+        """The last job of each name in each pipeline of the commit, whatever its branch; of these the newest."""
+        path = f"{self._project}/repository/commits/{urllib.parse.quote(commit, safe='')}/statuses"
+        to = f"read statuses of {self._name}"
+        read: list[tuple[int, PostedStatus]] = []
+        for page in self._api.pages(to):
+            found = self._api.ask("GET", path, to, query={"per_page": MOST, "page": page})
+            with self._api.reading():
+                read += [(int(job["id"]), _posted(job)) for job in found]
+                if len(found) < MOST:
+                    break
+        return newest(status for _, status in sorted(read, key=lambda known: known[0]))
+
     def pull_requests(self, branch: str) -> Sequence[PullRequest]:
         query: Query = {
             "state": "opened",
@@ -188,6 +201,24 @@ EXPLANATIONS = (  # status code, what is said with it, what that means, and what
     (422, "number of jobs", "{where} takes no more jobs for this commit", "the plan limits the jobs of a pipeline"),
     (400, "has already been taken", "{where} has a job of that name", "rename that job of .gitlab-ci.yml"),
 )
+
+
+class _Job(TypedDict):
+    id: int
+    name: str
+    status: str
+    description: str | None
+    target_url: str | None
+    created_at: str
+    started_at: str | None
+    finished_at: str | None
+
+
+def _posted(job: _Job) -> PostedStatus:
+    """What ended may begin anew, and is another job then: a job has its last state since the last of these times."""
+    at = job["finished_at"] or job["started_at"] or job["created_at"]
+    description, url = job["description"] or "", job["target_url"] or ""
+    return PostedStatus(job["name"], STATES.read(job["status"]), description, url, moment(at))
 
 
 class _MergeRequest(TypedDict):

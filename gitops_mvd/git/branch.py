@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import re
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -23,6 +23,7 @@ from gitops_mvd.git.command import Command, Load
 from gitops_mvd.git.guard import Guard
 from gitops_mvd.git.merges import Merges
 from gitops_mvd.git.mirror import DEPTHS, EVERYTHING, Mirror
+from gitops_mvd.git.trailers import trailers_of
 from gitops_mvd.git.tree import GitTree
 
 MOST_SINCE = 100  # commits
@@ -47,6 +48,12 @@ def _author(head: str) -> tuple[str, float]:
     """Who wrote a commit, and when it was made, of the lines before its message; "" and 0 for what is not there."""
     author, committed = _AUTHOR.search(head), _COMMITTED.search(head)
     return author[1] if author else "", float(committed[1]) if committed else 0.0
+
+
+def read_revision(load: Load, commit: str, branch: str) -> Revision:
+    head, _, message = load(bytes.fromhex(commit), "commit", commit).partition(b"\n\n")
+    author, at = _author(head.decode(errors="replace"))
+    return Revision(commit, branch, message.decode(errors="replace").partition("\n")[0], author, at)
 
 
 def no_token() -> str:
@@ -192,6 +199,27 @@ class Source:
         except Unavailable:
             return (tip,)
 
+    def line(self, tip: Revision, most: int) -> tuple[tuple[Revision, ...], bool]:
+        """The commits of the branch itself up to `tip`, oldest first, and whether the first of them is the very first.
+
+        At most so many.  If the mirror has the tip alone, some history is fetched first, if the server answers.
+        """
+        commits = [*self._mirror.line(tip.commit, most)]
+        if len(commits) == 1 and self._mirror.cut():
+            with contextlib.suppress(Unavailable), self._mirror.alone():
+                self._mirror.fetch(DEPTHS[0], [f"refs/heads/{self.branch}:{FETCHED}"])
+            commits = [*self._mirror.line(tip.commit, most)]
+        load = self._mirror.reader()
+        is_whole = commits[-1] not in self._mirror.cut() and len([*self._mirror.line(commits[-1], 2)]) == 1
+        return tuple(self._revision(commit, load) for commit in reversed(commits)), is_whole
+
+    def trailers(self, revision: Revision) -> Mapping[str, str]:
+        """The trailers of a commit's message, by name in lower case; none if it lacks the signature that is wanted."""
+        load = self._mirror.reader()
+        message = load(bytes.fromhex(revision.commit), "commit", revision.commit).partition(b"\n\n")[2]
+        found = trailers_of(message.decode(errors="replace"))
+        return found if found and self._guard.vouches(self._mirror, revision.commit) else {}
+
     def committed(self, revision: Revision) -> int:
         """When a revision was committed, in seconds since 1970, by the clock of whoever did; 0 if it does not say."""
         head = self._mirror.reader()(bytes.fromhex(revision.commit), "commit", revision.commit).partition(b"\n\n")[0]
@@ -328,10 +356,7 @@ class Source:
         return [] if self._mirror.cut() & set(told) else told  # cut off, it says nothing of where it leads
 
     def _revision(self, commit: str, load: Load | None = None) -> Revision:
-        load = load or self._mirror.reader()
-        head, _, message = load(bytes.fromhex(commit), "commit", commit).partition(b"\n\n")
-        author, at = _author(head.decode(errors="replace"))
-        return Revision(commit, self.branch, message.decode(errors="replace").partition("\n")[0], author, at)
+        return read_revision(load or self._mirror.reader(), commit, self.branch)
 
     def _forget(self) -> None:
         """Forget what was fetched: the mirror is damaged."""

@@ -48,6 +48,18 @@ class Guard:
                 raise RevisionRefused(f"commit {tip[:7]} {fault}", tip, HINT)
         return ""
 
+    def vouches(self, mirror: Mirror, commit: str) -> bool:
+        """Is that commit signed itself, as the settings want it?  True if they want nothing."""
+        if not self.verify:
+            return True
+        with examining(self.verify, self.git) as examiner:
+            if not examiner.fault(mirror.place, "commit", commit):
+                return True
+            try:
+                return self.verify.mode == "tag" and bool(self._admit_by_tag(mirror, commit, examiner, ask=False))
+            except RevisionRefused:
+                return False
+
     def keep(self, mirror: Mirror, tag: str) -> None:
         """Of the tags that were fetched, keep the one that let the tip through."""
         for ref in mirror.say("for-each-ref", "--format=%(refname)", TAGS).split():

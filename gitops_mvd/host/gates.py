@@ -13,6 +13,7 @@ from gitops_mvd.core.model import COMPLETED, Check, Gate, Health, Instance, Reso
 from gitops_mvd.core.ports import Clock, History, Probe, RouteProof
 from gitops_mvd.core.redact import parts_of, redact, secrets_of
 from gitops_mvd.core.rollout import ROUTE_PROOF
+from gitops_mvd.core.route import is_drained
 from gitops_mvd.docker.answers import refused_start
 from gitops_mvd.docker.client import Engine
 from gitops_mvd.host.disruption import Disruptions
@@ -296,7 +297,7 @@ class Gates:
         route, spec = wait.gate.resource, wait.gate.check.spec
         if not self._route_proof:
             return Health.UNKNOWN, NO_KONG
-        if spec.get("everywhere"):
+        if spec.get("everywhere") or is_drained(route):  # where it leads then, this host cannot know
             return self._route_proof.everywhere(route)
         used, left = self._received(target["instance"] for target in route.spec["targets"]), spec.get("left", ())
         unused = self._received(left)

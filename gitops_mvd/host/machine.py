@@ -12,6 +12,7 @@ from gitops_mvd.core.specs import OVERRIDDEN
 from gitops_mvd.docker.client import Engine
 from gitops_mvd.host.admission import Admission
 from gitops_mvd.host.disruption import Disruptions
+from gitops_mvd.host.drain import Drain
 from gitops_mvd.host.executor import Executor, Watch, unwatched
 from gitops_mvd.host.gates import Gates
 from gitops_mvd.host.health import HealthJudge, ServiceHealth
@@ -46,6 +47,7 @@ class Machine:
         monitor: Monitor | None = None,
         leaves_routes: bool = False,
         watch: Watch = unwatched,
+        drain: Drain | None = None,
     ) -> None:
         """`address` is where routed instances are published; `watch` is open while steps are carried out."""
         self.turns = Turns(APPS_AT_ONCE)
@@ -55,6 +57,7 @@ class Machine:
         self._snapshot = Snapshot(kinds, self.roles, engine)
         self._admission = Admission(engine, policy, server or Server(), secrets, history)
         self._ports = HostPorts(address)
+        drain = drain or Drain()
 
         def planner(precedence: Precedence | None) -> Planner:
             return Planner(
@@ -67,6 +70,7 @@ class Machine:
                 precedence=precedence,
                 secrets=secrets,
                 leaves_routes=leaves_routes,
+                drain=drain,
             )
 
         self._planner, self.proposing = planner(precedence), planner(None)

@@ -9,8 +9,10 @@ from gitops_mvd.core.claims import Claim
 from gitops_mvd.core.model import LOST, App, Change, Goal, Plan, Resource, Role, Roles, Service
 from gitops_mvd.core.plan import PLACED, Key, Side, make_plan, of_role, place
 from gitops_mvd.core.ports import History, Kind, Precedence
+from gitops_mvd.core.route import drained, is_drained
 from gitops_mvd.core.specs import OVERRIDDEN, Joined, WithContainer, claims_by_instance
 from gitops_mvd.host.admission import Admission
+from gitops_mvd.host.drain import Drain
 from gitops_mvd.host.host_ports import HostPorts
 from gitops_mvd.host.snapshot import Snapshot
 from gitops_mvd.secrets.store import Secrets
@@ -19,7 +21,8 @@ from gitops_mvd.secrets.store import Secrets
 class Planner:
     """Several apps may be planned at once, each in a thread of its own.
 
-    With `leaves_routes`, routes that were changed by hand in Kong are reported, and not put back.
+    With `leaves_routes`, routes that were changed by hand in Kong are reported, and not put back.  While `drain` is on,
+    no route gives a share of its requests to this host.
     """
 
     def __init__(
@@ -34,6 +37,7 @@ class Planner:
         precedence: Precedence | None,
         secrets: Secrets | None,
         leaves_routes: bool,
+        drain: Drain,
     ) -> None:
         self._kinds = kinds
         self._roles = roles
@@ -44,6 +48,7 @@ class Planner:
         self._precedence = precedence
         self._secrets = secrets
         self._leaves_routes = leaves_routes
+        self._drain = drain
         # What was the same at the last pass is the same object, so that nothing that follows from it is computed again.
         self._wanted: dict[str, tuple[App, int, Sequence[Resource]]] = {}
         self._inputs: dict[str, object] = {}  # of the last plan, by app
@@ -62,7 +67,7 @@ class Planner:
         is_by_hand = all(change.to and self._roles[change.to.kind] is Role.ROUTE for change in changes)
         if not (changes and is_by_hand and self._leaves_routes and self._snapshot.is_routed):
             return ""
-        if any(map(self._is_set_by_other_host, changes)):
+        if any(map(self._is_set_by_other_host, changes)) or any(map(_is_drain, changes)):
             return ""
         names = ", ".join(change.resource.name for change in changes)
         return f"route {names}: changed by hand in Kong, and left so"
@@ -98,16 +103,19 @@ class Planner:
         self._require(wanted, found)
         ignored = self._ignored(app, wanted, found)
         precedence = self._precedence
-        self._inputs[name] = inputs = wanted, found, ignored, (is_older, precedence.cache_key) if precedence else None
+        follows = (is_older, precedence.cache_key) if precedence else None
+        self._inputs[name] = inputs = wanted, found, ignored, follows, self._drain.is_on
         if goal.proven and wanted and self._in_sync.get(name) == inputs:
             return None
         have = {resource.key: resource for resource in found}
         placed = [_as_overridden(it, have.get(it.key)) for it in self._placed(wanted, found)]
+        routes = {route.key for route in of_role(Role.ROUTE, placed, self._roles)}
         if precedence:
-            routes = {route.key for route in of_role(Role.ROUTE, placed, self._roles)}
             placed = [
                 precedence.agree(it, have.get(it.key), held=is_older) if it.key in routes else it for it in placed
             ]
+        if self._drain.is_on:
+            placed = [drained(it) if it.key in routes else it for it in placed]
         return Side(app, placed, found, goal.proven, ignored, self._claims(app, placed, found))
 
     def _claims(
@@ -173,6 +181,12 @@ class Planner:
         if any(unit.spec["port"] for unit in of_role(Role.INSTANCE, found, self._roles)):
             needed |= {name for name, role in self._roles.items() if role is Role.ROUTE}
         self._snapshot.require(needed)
+
+
+def _is_drain(change: Change) -> bool:
+    """Does it begin or end that this host gets no requests?"""
+    was, to = change.was, change.to
+    return was is not None and to is not None and is_drained(was) != is_drained(to)
 
 
 def _of(kind: Kind, app: App | None) -> Iterable[Resource]:

@@ -18,6 +18,7 @@ from gitops_mvd.core.errors import MvdError
 from gitops_mvd.core.model import App, Health, Instance, Published, Service
 from gitops_mvd.core.ports import Kind, Probe, RouteProof
 from gitops_mvd.host.disruption import Disruptions
+from gitops_mvd.host.drain import Drain
 from gitops_mvd.net.line import dial
 from gitops_mvd.net.own_address import source_address
 from gitops_mvd.probes import at_port
@@ -42,7 +43,8 @@ def has_ways(service: Service) -> bool:
 class Ways:
     """Asks the ways to instances, one try each; any thread may.
 
-    `routes` is the kind of routes, and `route_proof` the Kong that has them, None on a host without one.
+    `routes` is the kind of routes, and `route_proof` the Kong that has them, None on a host without one.  While `drain`
+    is on, no route leads here, and none is asked.
     """
 
     def __init__(
@@ -53,6 +55,7 @@ class Ways:
         disruptions: Disruptions,
         now: Callable[[], float] = time.monotonic,
         own_address: Callable[[], str] = source_address,
+        drain: Drain | None = None,
     ) -> None:
         self._probes = probes
         self._routes = routes
@@ -60,6 +63,7 @@ class Ways:
         self._disruptions = disruptions
         self._now = now
         self._own_address = own_address
+        self._drain = drain or Drain()
         self._seen: set[tuple[str, str]] = set()  # container and its address of the host that answered once
         self._unchecked: set[str] = set()  # addresses that cannot be asked from here, as was logged
 
@@ -149,7 +153,7 @@ class Ways:
 
     def _blocked_route(self, app: str, service: Service) -> str:
         """Why the route does not lead to the service, "" if it does or nobody can tell."""
-        if not (self._route_proof and service.kong):
+        if not (self._route_proof and service.kong) or self._drain.is_on:
             return ""
         try:
             for route in self._routes.wanted(App(app, (service,))):

@@ -7,13 +7,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from gitops_mvd.core.errors import StepFailed, Unavailable
 from gitops_mvd.core.model import App, Change, Resource, Role, Service
-from gitops_mvd.core.route import EntityFields, RouteSpec, Target
+from gitops_mvd.core.route import USUAL_WEIGHT, EntityFields, RouteSpec, Target
 from gitops_mvd.core.xkong import XKong
 from gitops_mvd.kinds import Tools
 from gitops_mvd.kong.client import Kong
 from gitops_mvd.kong.compare import declared_fields
 from gitops_mvd.kong.declare import Declarations
-from gitops_mvd.kong.entities import DEFAULT_WEIGHT, Entity, Key, Owner, entities_of, is_instance_target, tag_value
+from gitops_mvd.kong.entities import Entity, Key, Owner, entities_of, is_instance_target, tag_value
 from gitops_mvd.kong.shared.entities import SharedDeclarations
 from gitops_mvd.manifest.references import filled_in
 from gitops_mvd.secrets.store import Secrets
@@ -145,8 +145,8 @@ def _refuse_equal_credentials(entities: Iterable[Entity]) -> None:
 
 def _target(entity: Entity) -> Target:
     address, weight = entity.fields["target"], entity.fields["weight"]
-    changed = "" if weight == DEFAULT_WEIGHT else f" (weight {weight})"
-    return Target(instance=tag_value(entity.tags, "instance"), address=f"{address}{changed}")
+    target = Target(instance=tag_value(entity.tags, "instance"), address=str(address))
+    return target if weight == USUAL_WEIGHT else {**target, "weight": int(str(weight))}
 
 
 def connect(tools: Tools) -> Routes:

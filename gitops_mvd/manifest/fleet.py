@@ -7,25 +7,31 @@ from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import TypedDict
 
-from gitops_mvd.config.readers import mapping_of, one_of, own_word
+from gitops_mvd.config.readers import boolean, mapping_of, one_of, own_word
 from gitops_mvd.config.tables import Key, Place, Table, Unsupported, accepts, fields, or_empty, record
 from gitops_mvd.config.yamltree import Sink, mistakes, parse
 from gitops_mvd.core.compose import Logging
 from gitops_mvd.core.errors import ManifestError
 from gitops_mvd.core.model import HostFacts, Problem
 from gitops_mvd.core.ports import Tree
+from gitops_mvd.core.waves import Rollouts
 from gitops_mvd.manifest.lists import ListKeys, filled_in, lists, without_hosts
 from gitops_mvd.manifest.logs import read_default_logging
 from gitops_mvd.manifest.stand_ins import not_a_file
+from gitops_mvd.manifest.waves import Written, read_rollout, read_rollout_of_app, rollouts_of
 
 FILE = "fleet.yaml"
 MOST_FACTS = 100_000  # labels, variables and options of logging of all hosts, defaults and lists counted for each
 
 
-class HostKeys(TypedDict, total=False):
+class DefaultKeys(TypedDict, total=False):
     labels: dict[str, str]
     variables: dict[str, str]
     logging: Logging
+
+
+class HostKeys(DefaultKeys, total=False):
+    drain: bool
 
 
 HOST_KEYS: Table = {
@@ -39,6 +45,12 @@ HOST_KEYS: Table = {
         read_default_logging,
         "the journal",
     ),
+    "drain": Key(
+        "`true` gives the targets of this host no requests in the Kong that it shares with others (`kong.shared`), and "
+        "leaves it out of `lists`; its containers go on. See `mvd fleet drain`.",
+        boolean,
+        "`false`",
+    ),
 }
 
 
@@ -50,6 +62,15 @@ def _host(place: Place) -> HostKeys:
     return {} if place.node.value is None else _host_keys(place)
 
 
+_DEFAULT_KEYS: Table = {**HOST_KEYS, "drain": Unsupported("goes under a host in `hosts`")}
+_default_keys = record(DefaultKeys, _DEFAULT_KEYS)
+
+
+@accepts(or_empty(_default_keys.schema))
+def _defaults(place: Place) -> DefaultKeys:
+    return {} if place.node.value is None else _default_keys(place)
+
+
 @accepts({"type": "object", "additionalProperties": _host.schema})
 def _hosts(place: Place) -> dict[str, HostKeys]:
     found = {name: at.attempt(_host) for name, at in place.entries().items()}
@@ -58,6 +79,7 @@ def _hosts(place: Place) -> dict[str, HostKeys]:
 
 class AppKeys(TypedDict, total=False):
     unset: str
+    rollout: Written
 
 
 APP_KEYS: Table = {
@@ -65,6 +87,11 @@ APP_KEYS: Table = {
         "What a variable is that is not set and has no default: an `error`, or `empty`, as with Compose.",
         one_of("error", "empty"),
         "`error`",
+    ),
+    "rollout": Key(
+        "Waves and gates of this app instead of the fleet's, or `none` to have it everywhere at once.",
+        read_rollout_of_app,
+        "the fleet's",
     ),
 }
 
@@ -79,13 +106,18 @@ def _apps(place: Place) -> dict[str, tuple[Place, AppKeys]]:
 
 
 FLEET: Table = {
-    "hosts": Key("The hosts by name: `labels`, `variables` and `logging` of each.", _hosts),
+    "hosts": Key("The hosts by name: `labels`, `variables`, `logging` and `drain` of each.", _hosts),
     "defaults": Key(
         "`labels`, `variables` and `logging` of all hosts. The labels and variables of a host are over them, one by "
         "one; its `logging` is instead of this one.",
-        _host,
+        _defaults,
     ),
-    "apps": Key("What holds for an app on all hosts, by the app's name: `unset`.", _apps),
+    "apps": Key("What holds for an app on all hosts, by the app's name: `unset` and `rollout`.", _apps),
+    "rollout": Key(
+        "The waves in which hosts begin with a commit, and what must hold in between.",
+        read_rollout,
+        "all hosts at once",
+    ),
     "lists": Key(
         "Variables for `${NAME}` in manifests that have a text for each of several hosts, by their name: `constraints` "
         "and `each`. One in which no host is, is not set.",
@@ -105,6 +137,7 @@ class Fleet:
     apps: Mapping[str, int] = field(default_factory=dict)  # those that it names, with the line
     open: bool = True  # there is no fleet.yaml
     empty_lists: tuple[Problem, ...] = ()  # lists in which no host is
+    rollouts: Rollouts = field(default_factory=Rollouts)
 
     def host(self, name: str) -> HostFacts:
         """The facts of a host.  Raises ManifestError if there is a `fleet.yaml` without that host."""
@@ -131,8 +164,8 @@ def _fleet(data: bytes) -> Fleet:
     sink: Sink = []
     node = parse(FILE, data, sink)
     values = Place(node, (), sink).attempt(fields, FLEET, ("hosts",)) if node else None
-    if (found := mistakes(sink)) or values is None:
-        raise ManifestError(sorted(it.problem for it in found) or [Problem(FILE, 1, "", "is empty")])
+    if mistakes(sink) or values is None:
+        raise _mistaken(sink)
     defaults = values.get("defaults", {})
     apps = values.get("apps", {})
     listed = values.get("hosts", {})
@@ -150,19 +183,26 @@ def _fleet(data: bytes) -> Fleet:
             variables={**defaults.get("variables", {}), **host.get("variables", {})},
             unset_is_empty=empty,
             logging=host.get("logging", defaults.get("logging")),
+            drained=host.get("drain", False),
         )
         for name, host in listed.items()
     }
     every = list(hosts.values())
     shared = filled_in(named, every)
-    if found := mistakes(sink):
-        raise ManifestError(sorted(it.problem for it in found))
+    of_apps = {name: app["rollout"] for name, (_, app) in apps.items() if "rollout" in app}
+    rollouts = rollouts_of(values.get("rollout"), of_apps, hosts)
+    if mistakes(sink):
+        raise _mistaken(sink)
     if shared:
         hosts = {it.name: replace(it, variables={**shared, **it.variables}) for it in every}
     lines = {name: at.node.line for name, (at, _) in apps.items()}
-    return Fleet(hosts, lines, open=False, empty_lists=tuple(without_hosts(named, every)))
+    return Fleet(hosts, lines, open=False, empty_lists=tuple(without_hosts(named, every)), rollouts=rollouts)
 
 
-def _count(host: HostKeys) -> int:
+def _mistaken(sink: Sink) -> ManifestError:
+    return ManifestError(sorted(it.problem for it in mistakes(sink)) or [Problem(FILE, 1, "", "is empty")])
+
+
+def _count(host: DefaultKeys) -> int:
     logging = host.get("logging", {"driver": "", "options": {}})
     return len(host.get("labels", ())) + len(host.get("variables", ())) + len(logging["options"])

@@ -13,6 +13,7 @@ from gitops_mvd.manifest.interpolate import MAX_LENGTH, Unresolved, Variables, s
 from gitops_mvd.manifest.placement import Constraint, Placed, constraint, why_none
 
 HOSTNAME = "HOSTNAME"
+MOST_SHOWN = 5  # hosts
 _NAME = r"[A-Za-z_][A-Za-z0-9_]*"
 _ADVICE = "the variable {0} is not set: give the host one, or have `defaults` have it"
 
@@ -24,7 +25,9 @@ class ListKeys(TypedDict, total=False):
 
 LIST: Table = {
     "constraints": Key(
-        "The hosts that are in it, as under `deploy.placement.constraints`.", placed(constraint), "every host"
+        "The hosts that are in it, as under `deploy.placement.constraints`; never one with `drain: true`.",
+        placed(constraint),
+        "every host",
     ),
     "each": Key(
         "The text for one host, with `${HOSTNAME}` and its own variables filled in as in a Compose file. Each text "
@@ -79,13 +82,23 @@ def _text(place: Place, keys: ListKeys, hosts: Sequence[HostFacts]) -> str | Non
 
 
 def _hosts_of(keys: ListKeys, hosts: Iterable[HostFacts]) -> Iterator[HostFacts]:
+    return (facts for facts in _allowed(keys, hosts) if not facts.drained)
+
+
+def _allowed(keys: ListKeys, hosts: Iterable[HostFacts]) -> Iterator[HostFacts]:
     wanted: Placed = keys.get("constraints", [])
     return (facts for facts in hosts if all(it.holds_on(facts) for _, it in wanted))
 
 
 def without_hosts(found: Mapping[str, tuple[Place, ListKeys]], hosts: Sequence[HostFacts]) -> Iterator[Problem]:
     """The lists in which no host is: an app that needs their variable stays as it is, on every host."""
-    for _, keys in found.values():
-        if not any(_hosts_of(keys, hosts)):
+    for place, keys in found.values():
+        if any(_hosts_of(keys, hosts)):
+            continue
+        if drained := [facts.name for facts in _allowed(keys, hosts)]:
+            it = place.node
+            shown = ", ".join(drained[:MOST_SHOWN])
+            yield Problem(it.file, it.line, place.key, f"has no host that is not drained: {shown}")
+        else:
             for at, why in why_none([(facts, keys.get("constraints", [])) for facts in hosts]):
                 yield Problem(at.node.file, at.node.line, at.key, f"has no host of fleet.yaml: {why}")

@@ -194,6 +194,13 @@ class GitFailure(NamedTuple):
     is_refused: bool
 
 
+class Hold(NamedTuple):
+    """A newer commit that this host does not follow yet, and what it waits for."""
+
+    revision: Revision
+    why: str
+
+
 class SqliteHistory:
     """The history in a file; implements `ports.History`.  Any thread may use it, and several processes at once.
 
@@ -436,6 +443,17 @@ class SqliteHistory:
             "git", lambda value: GitFailure(float(value["since"]), str(value["why"]), value["is_refused"])
         )
 
+    def save_hold(self, hold: Hold | None) -> None:
+        """Keep which newer commit this host does not follow yet, and why."""
+        if hold:
+            self._keep("hold", {"revision": hold.revision.to_json(), "why": hold.why})
+        elif self.hold():
+            self._ask("DELETE FROM value WHERE name = 'hold'")
+
+    def hold(self) -> Hold | None:
+        """The newest commit that changes this host and is not followed yet; None if there is none."""
+        return self._value("hold", lambda value: Hold(_revision(value["revision"]), str(value["why"])))
+
     def _value(self, name: str, parse: Callable[[Any], T], since: float = 0.0) -> T | None:
         where = "WHERE name = ? AND at > ?"
         return next(iter(self._read("value", "json", lambda text: parse(json.loads(text)), where, name, since)), None)
@@ -459,16 +477,18 @@ class SqliteHistory:
 
     # ---- the outbox --------------------------------------------------------------------------------------------------
 
-    def post(self, commit: str, status: CommitStatus) -> None:
+    def post(self, commit: str, status: CommitStatus, delay: float = 0.0) -> None:
         """Queue a status, instead of any that still waits for that commit and context.
 
-        What was sent last, or rejected last, is not sent again.
+        It is sent after so many seconds, if it is still wanted then.  What was sent last, or rejected last, is not sent
+        again.
         """
         self._ask(
-            """INSERT INTO status (commit_id, context, wanted) VALUES (?, ?, ?)
-            ON CONFLICT (commit_id, context) DO UPDATE SET wanted = excluded.wanted
+            """INSERT INTO status (commit_id, context, wanted, retry_at) VALUES (?, ?, ?, ?)
+            ON CONFLICT (commit_id, context) DO UPDATE SET wanted = excluded.wanted,
+            retry_at = CASE tries WHEN 0 THEN excluded.retry_at ELSE retry_at END
             WHERE wanted IS NOT excluded.wanted""",
-            *(commit, channel(status), _status_to_text(status)),
+            *(commit, channel(status), _status_to_text(status), time.time() + delay if delay else 0.0),
         )
         self._ask(
             f"DELETE FROM status WHERE id <= (SELECT max(id) FROM status) - ? AND NOT ({UNSENT})",

@@ -185,7 +185,7 @@ class PullRequests:
             status = status_text.unplanned(self._host, verdict.wrong[0])
         else:
             status = status_text.planned(self._host, verdict.cost, verdict.short)
-        self._statuses.plan(pull_request.commit, status)
+        self._statuses.plan(pull_request.commit, status, changes=bool(verdict.wrong or verdict.short))
         comment, said = known.comment, known.digest
         text = in_full(self._host, status.description, verdict, pull_request, tip)
         if self._comments and (comment or verdict.wrong or verdict.plans) and digest(text) != said:

@@ -14,6 +14,7 @@ from gitops_mvd.core.model import (
     Health,
     Operation,
     Outcome,
+    PostedStatus,
     Report,
     Revision,
     Sync,
@@ -43,6 +44,7 @@ def context(host: str) -> str:
     return f"mvd/{host}"
 
 
+SUPERSEDED, ROLLED_BACK, STAYED = "superseded by", "rolled back", "stays as it was before"
 REMOVED = "removed"  # what has become of an app that Git no longer has
 
 
@@ -94,7 +96,7 @@ def failing(report: Report) -> frozenset[str]:
 
 def superseded(host: str, by: Revision) -> CommitStatus:
     """A newer commit came before this one was deployed."""
-    return _status(host, Operation.SUPERSEDED, f"superseded by {by.short}")
+    return _status(host, Operation.SUPERSEDED, f"{SUPERSEDED} {by.short}")
 
 
 def suspended(host: str, suspension: Suspension) -> CommitStatus:
@@ -109,7 +111,7 @@ def nothing_to_do(host: str, but: str = "") -> CommitStatus:
 
 def failed(host: str, revision: Revision, why: str) -> CommitStatus:
     """The commit as a whole cannot be read, so the host stays as it is."""
-    return _status(host, Operation.FAILED, f"{first_line(why)}; {host} stays as it was before {revision.short}")
+    return _status(host, Operation.FAILED, f"{first_line(why)}; {host} {STAYED} {revision.short}")
 
 
 def refused(host: str, why: str) -> CommitStatus:
@@ -129,6 +131,20 @@ def planned(host: str, cost: str, short: str) -> CommitStatus:
 def unplanned(host: str, why: str) -> CommitStatus:
     """A pull request that cannot be deployed here as it is."""
     return CommitStatus(f"{context(host)}/{PLAN}", Operation.FAILED, Health.UNKNOWN, first_line(why))
+
+
+def read(posted: PostedStatus) -> tuple[Sync, Health]:
+    """What a status of this module tells of its host, as far as a forge keeps it: a colour and a description."""
+    words = posted.description
+    if posted.state == "green":
+        return Sync.SYNCED, Health.HEALTHY
+    if "suspended" in words:
+        return Sync.OUT_OF_SYNC, Health.SUSPENDED
+    if words.startswith(SUPERSEDED) or ROLLED_BACK in words or STAYED in words:
+        return Sync.OUT_OF_SYNC, Health.UNKNOWN  # of the version that goes on to run, it does not tell
+    if posted.state == "pending":
+        return Sync.OUT_OF_SYNC, Health.PROGRESSING
+    return Sync.UNKNOWN, Health.DEGRADED
 
 
 def summary(report: Report) -> str:
@@ -226,7 +242,7 @@ def in_words(outcome: Outcome) -> str:
         case Operation.SUPERSEDED:
             words = f"interrupted: {why}"
         case Operation.ROLLED_BACK:
-            words = f"{why}; rolled back"
+            words = f"{why}; {ROLLED_BACK}"
         case Operation.ROLLBACK_FAILED:
             words = why if "way back" in why else f"{why}; the way back failed"
         case Operation.FAILED:

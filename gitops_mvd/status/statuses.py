@@ -2,8 +2,9 @@
 
 Each context (`mvd/srv1`, and `mvd/srv1/web` with a status for each app) is about one commit at a time, its subject: the
 last commit that changed the host or the app.  Earlier pending commits are closed as superseded.  A commit that changes
-nothing here says so, and is never red for what an earlier commit has done.  An app that the subject did not change
-makes it red only once the app has been so for a while: until then the subject stays pending.
+nothing here has no status, unless the settings ask for one on `every_commit`, and is never red for what an earlier one
+has done.  One that waits for earlier waves is pending, with the reason.  An app that the subject did not change makes
+it red only once the app has been so for a while: until then the subject stays pending.
 """
 
 from __future__ import annotations
@@ -15,10 +16,12 @@ from dataclasses import dataclass, replace
 from gitops_mvd.core.model import CommitStatus, Health, Operation, Outcome, Report, Revision
 from gitops_mvd.core.plan_text import cut
 from gitops_mvd.core.suspension import Suspension
+from gitops_mvd.core.waves import Held
 from gitops_mvd.state.history import CommitWork, SqliteHistory
 from gitops_mvd.status import status_text
 from gitops_mvd.status.debounce import Debounce
 
+DEPLOYING_AFTER_SECONDS = 60.0  # until a commit that was pending says that it is deployed now, unless it has ended
 LONGEST_KEPT = 300  # characters of what has changed in an app
 
 
@@ -27,12 +30,14 @@ class StatusOptions:
     """Which statuses are sent.
 
     `apps` gives every app a status of its own.  An `environment`, with {host} and the host's labels in it, makes
-    deployments to it.  `link` is the address that a status leads to, with {host}, {app} and {commit} in it.
+    deployments to it.  `link` is the address that a status leads to, with {host}, {app} and {commit} in it.  With
+    `every_commit`, commits that change nothing here have a status, too.
     """
 
     apps: bool = False
     environment: str = ""
     link: str = ""
+    every_commit: bool = False
 
 
 @dataclass(frozen=True)
@@ -66,6 +71,7 @@ class Statuses:
         # The apps that the host's subject changes; None: unknown.  A daemon begins with none, as any app may be
         # unhealthy for a moment after a boot: then a failure has to last.
         self._changed: frozenset[str] | None = frozenset()
+        self._held: frozenset[str] = frozenset()  # the commits that this host does not follow yet
         self._work: CommitWork | None = None  # of the host's subject, as the history has it; None: not read yet
         self.labels: Mapping[str, str] = {}  # of this host; empty until the fleet file is read
 
@@ -83,9 +89,16 @@ class Statuses:
                 self._begin(context, concerned)
             self._history.save_subjects(subjects)
             subject = subjects[status_text.context(self._host)]
-            if subject != tip:
+            if subject != tip and self._options.every_commit:
                 self._queue(tip.commit, status_text.nothing_to_do(self._host, self._earlier_failure(subject)))
             self._history.save_attempt(tip)
+
+    def hold(self, held: Sequence[Held]) -> None:
+        """Show on each commit that this host does not follow yet what it waits for; called before `add_commits`."""
+        held = [it for it in held if it.changes]
+        self._held = frozenset(it.revision.commit for it in held)
+        for it in held:
+            self._queue(it.revision.commit, status_text.waiting(self._host, it.posted or it.why))
 
     def _add_changed(self, changes: Sequence[CommitChange]) -> None:
         """Note what the subject of the host changes from now on, with what a pending one before it changes."""
@@ -179,9 +192,12 @@ class Statuses:
                 ]
             ended = replace(status_text.superseded(self._host, subject), context=context, environment=each.environment)
             for commit in over:
-                if commit != subject.commit:
+                if commit != subject.commit and commit not in self._held:
                     self._queue(commit, ended)
-        self._post(subject, begun)
+        for each in self._shown(begun):
+            last = self._history.last_status(subject.commit, each)
+            was_held = last is not None and last.operation is Operation.RUNNING
+            self._queue(subject.commit, each, DEPLOYING_AFTER_SECONDS if was_held else 0.0)
 
     def _earlier_failure(self, subject: Revision) -> str:
         """What the subject has left red, for a commit that changes nothing here; "" if nothing."""
@@ -259,9 +275,10 @@ class Statuses:
         """The commit is refused, and so never a subject."""
         self._queue(commit, status_text.refused(self._host, why))
 
-    def plan(self, commit: str, status: CommitStatus) -> None:
-        """Show what a pull request would do, on its head commit."""
-        self._queue(commit, status)
+    def plan(self, commit: str, status: CommitStatus, *, changes: bool) -> None:
+        """Show what a pull request would do, on its head commit; if that is nothing, only where it was something."""
+        if changes or self._options.every_commit or self._history.last_status(commit, status):
+            self._queue(commit, status)
 
     def next_check_in(self) -> float | None:
         """Seconds until a change of health may have lasted long enough, None if none is pending."""
@@ -295,9 +312,9 @@ class Statuses:
         for each in self._shown(status):
             self._queue(subject.commit, each)
 
-    def _queue(self, commit: str, status: CommitStatus) -> None:
+    def _queue(self, commit: str, status: CommitStatus, delay: float = 0.0) -> None:
         if not self._is_silent:
-            self._history.post(commit, self._linked(status, commit))
+            self._history.post(commit, self._linked(status, commit), delay)
             self._wake()
 
     def _shown(self, status: CommitStatus) -> list[CommitStatus]:

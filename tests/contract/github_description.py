@@ -22,6 +22,8 @@ PACKAGE = "@octokit/openapi"
 PARTS = ("api.github.com", "ghes-3.17")  # GitHub itself, and an Enterprise server that is still about
 OPERATIONS = {
     ("post", "/repos/{owner}/{repo}/statuses/{sha}"),
+    ("get", "/repos/{owner}/{repo}/commits/{ref}"),
+    ("get", "/repos/{owner}/{repo}/commits/{ref}/status"),
     ("get", "/repos/{owner}/{repo}/pulls"),
     ("get", "/repos/{owner}/{repo}/issues/{issue_number}/comments"),
     ("post", "/repos/{owner}/{repo}/issues/{issue_number}/comments"),

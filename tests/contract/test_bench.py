@@ -8,7 +8,7 @@ import pytest
 
 from gitops_mvd.daemon.loop import Daemon
 from gitops_mvd.manifest import load, read_fleet, validate
-from tests.lab.bench import api, fleet
+from tests.lab.bench import api, fleet, waves
 from tests.lab.bench.kong import figures
 from tests.lab.bench.noop import look
 from tests.lab.bench.world import recorded
@@ -50,3 +50,11 @@ def test_the_fleet_that_is_measured_is_a_good_one_with_an_app_for_each_role() ->
     for n in range(4):
         [app], broken = load(tree, read_fleet(tree).host(f"host-{n}"))
         assert (app.name, len(app.services), broken) == (f"app-000{n}", 2, {})
+
+
+def test_a_rollout_over_a_fleet_is_simulated_to_its_end_with_the_limits_of_a_forge() -> None:
+    found = {figure.what: figure.value for figure in waves.figures(6, 1, 12, 2)}
+    alone, outage = ("6 hosts × 1, a forge of one's own", "6 hosts × 1, a forge of one's own, an hour down")
+    assert found[f"{alone}: the last host is green"] > 3 * waves.BAKE_SECONDS / 60
+    assert found[f"{outage}: the last host is green"] > 60
+    assert 2 <= found[f"{alone}: statuses posted for each host"] <= 4

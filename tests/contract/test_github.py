@@ -399,6 +399,10 @@ def test_an_app_is_let_in_for_everything_with_one_token(
     [found] = told.pull_requests("main")
     known = told.comment(found, "<!-- mvd -->\none", "")
     told.comment(found, "<!-- mvd -->\ntwo", known)
+    assert [(read.context, read.state) for read in told.statuses(commits[0])] == [("mvd/srv1", "green")]
+    forge.fail_next(1, 404)  # of a commit, which is then asked for by itself
+    with pytest.raises(StepFailed, match="read statuses of acme/config"):
+        told.statuses(commits[0])
     assert [comment.text for comment in pull_request.comments] == ["<!-- mvd -->\ntwo"]
     assert len(app.minted) == 1
     assert {operation_of(asked) for asked in forge.asked} == set(described()["parts"][PARTS[0]])

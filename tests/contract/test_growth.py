@@ -18,6 +18,7 @@ from gitops_mvd.core.notice import What
 from gitops_mvd.daemon.loop import Daemon
 from gitops_mvd.daemon.mailbox import Interruptible, Mailbox
 from gitops_mvd.daemon.triggers import SYNC
+from gitops_mvd.daemon.waves import Waves
 from gitops_mvd.git.branch import Source
 from gitops_mvd.git.mirror import Mirror
 from gitops_mvd.state.history import SqliteHistory
@@ -52,6 +53,7 @@ class World:
             mailbox=Mailbox(),
             clock=Interruptible(),
             source=self.source,
+            waves=Waves("h1", self.source, None, ""),
             host=self.host,
             history=self.history,
             statuses=Statuses("h1", self.history, StatusOptions(apps=True), lambda: 0.0),
@@ -63,6 +65,7 @@ class World:
             cache={},
             pull_requests=None,
             follow=lambda revision, fetched: None,
+            heed=lambda facts: None,
             **onlookers(path),
         )
         self.daemon = Daemon(cast(Any, wired))

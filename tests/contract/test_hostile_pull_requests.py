@@ -76,7 +76,7 @@ class World:
         return self.found
 
     def looking(self, planned: Planned) -> PullRequests:
-        statuses = Statuses("h", self.history, StatusOptions(), lambda: 0.0)
+        statuses = Statuses("h", self.history, StatusOptions(every_commit=True), lambda: 0.0)
         forge = cast(Any, self)
         return PullRequests(forge, self.source, "h", self.history, statuses, planned, comments=False, forks=False)
 

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from gitops_mvd.core.errors import StepFailed, Unavailable
 from gitops_mvd.core.model import App, Change, Health, Json, Plan, Resource, Revision, Service
 from gitops_mvd.core.plan import Side, make_plan
+from gitops_mvd.core.route import drained, is_drained
 from gitops_mvd.kinds.route import Routes
 from gitops_mvd.kong.client import Kong
 from gitops_mvd.kong.database import RESCAN_EVERY
@@ -69,6 +70,7 @@ class Host:
         self.wire = Wire(gateway)
         self.gateway = gateway
         self.precedence = Precedence(shared, name, branch)
+        self.is_drained = False
         self.start()
 
     def start(self) -> None:
@@ -95,6 +97,8 @@ class Host:
             ]
             placed = resource.with_spec(targets=targets)
             wanted.append(self.precedence.agree(placed, have.get(placed.key), held=held))
+        if self.is_drained:
+            wanted = [drained(route) for route in wanted]
         return make_plan([Side(app, list(wanted), list(found), proven=True)], ROLES)
 
     def apply(self, app: App, *, held: bool = False) -> None:
@@ -199,6 +203,35 @@ def test_a_host_that_leaves_takes_its_targets_along_and_the_last_one_the_rest(ga
     assert not two.plan(shop(plugins=[{"name": "key-auth"}]))
     two.apply(App("shop"))
     two.apply(App("gateway"))
+    assert everything(gateway) == 0
+
+
+def weights(gateway: Gateway) -> dict[str, int]:
+    there = gateway.ask("GET", "/upstreams/mvd.shop.web/targets")["data"]
+    return {target["target"]: target["weight"] for target in there}
+
+
+def test_a_drained_host_keeps_its_targets_without_a_share_of_the_requests(gateway: Gateway, host: Hosts) -> None:
+    one, two = host("web-1"), host("web-2")
+    for each in (one, two):
+        each.apply(shop())
+    two.is_drained = True
+    assert is_drained(two.changes(shop())[0][0].resource)
+    two.apply(shop())
+    assert weights(gateway) == {"10.0.0.1:20000": 100, "10.0.0.2:20000": 0}
+    two.start()
+    for each in (one, two):
+        assert not each.plan(shop()), "a second pass does nothing, also in a new process"
+    for each in (one, two):
+        each.follow(2).apply(shop(version=2))
+    assert paths(gateway) == ["/web/v2"]
+    assert weights(gateway) == {"10.0.0.1:20000": 100, "10.0.0.2:20000": 0}
+    one.apply(App("shop"))
+    assert weights(gateway) == {"10.0.0.2:20000": 0}, "it goes on to be one of those that need what is shared"
+    two.is_drained = False
+    two.apply(shop(version=2))
+    assert weights(gateway) == {"10.0.0.2:20000": 100}
+    two.apply(App("shop"))
     assert everything(gateway) == 0
 
 

@@ -662,3 +662,42 @@ def test_a_branch_that_went_back_to_an_older_signed_commit_is_refused_though_the
     assert raised.value.commit == old
     push(config, new)
     assert begun().fetch().commit == new
+
+
+# ---- trailers --------------------------------------------------------------------------------------------------------
+
+APPROVED = "Change\n\nApproved-by: anna\nRollout: all"
+
+
+def test_only_the_trailers_of_a_commit_that_is_signed_itself_count(
+    config: Repository, mirror: Path, jane: Person, mallory: Person
+) -> None:
+    source = following(config, mirror, by_ssh("head", jane))
+    push(config, commit(config, jane))
+    source.fetch()
+    for signer in (None, mallory, jane):
+        push(config, commit(config, signer, APPROVED))
+    tip = source.fetch()
+    line, _ = source.line(tip, 10)
+    counted = [source.trailers(it) for it in line]
+    trailers = {"approved-by": "anna", "rollout": "all"}
+    assert counted[-3:] == [{}, {}, trailers]
+    anybody = Source(str(config.path), "main", mirror)
+    assert [anybody.trailers(it) for it in line][-3:] == [trailers] * 3
+
+
+def test_with_signed_tags_the_trailers_of_a_tagged_commit_count(
+    config: Repository, mirror: Path, jane: Person, mallory: Person
+) -> None:
+    source = following(config, mirror, by_ssh("tag", jane))
+    unsigned = push(config, commit(config, None, APPROVED))
+    tag(config, mallory, "v0", unsigned)
+    tag(config, jane, "v1", unsigned)
+    tip = source.fetch()
+    assert source.trailers(tip) == {"approved-by": "anna", "rollout": "all"}
+    later = push(config, commit(config, None, APPROVED))
+    tag(config, jane, "v2", later)
+    tip = source.fetch()
+    line, is_whole = source.line(tip, 10)
+    assert is_whole
+    assert [bool(source.trailers(it)) for it in line] == [False, False, True], "what was tagged before is not looked up"

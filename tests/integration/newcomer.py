@@ -39,11 +39,13 @@ email = anna@example.com
 [credential]
 helper = store
 """
-# `mvd plan` ends with 2 if there is something to do, `mvd status` with 1 if not all is well.  Where a block ends, the
-# next one goes on.
+# `mvd plan` ends with 2 if there is something to do, `mvd status` and `mvd fleet` with 1 if not all is well.  Where a
+# block ends, the next one goes on.
 BEFORE = """\
 set -e
-mvd() { command mvd "$@" || { code=$?; case "$1 $code" in "plan 2" | "status 1") ;; *) return $code ;; esac; }; }
+mvd() {
+    command mvd "$@" || { code=$?; case "$1 $code" in "plan 2" | "status 1" | "fleet 1") ;; *) return $code ;; esac; }
+}
 cd "$(cat ~/.where 2>/dev/null || echo ~)"
 trap 'pwd > ~/.where' EXIT
 """

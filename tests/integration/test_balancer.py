@@ -21,7 +21,7 @@ pytestmark = pytest.mark.lab
 
 EXAMPLE = Path(__file__).parents[2] / "example-repo"
 LIST = {
-    "constraints": ["node.labels.role == web", "node.labels.drained != true"],
+    "constraints": ["node.labels.role == web"],
     "each": "server ${HOSTNAME} ${ADDRESS}:8000",
 }
 SAYS_ITS_HOST = "echo web $$ME >/www/index.html; httpd -f -p 7799 -h /www & trap 'exit 0' TERM; wait $$!"
@@ -42,8 +42,8 @@ class Edge:
         """`fleet.yaml` with these servers, some of them drained."""
         hosts: dict[str, Any] = {"edge": {"labels": {"role": "edge"}}}
         for name in servers:
-            labels = {"role": "web", **({"drained": "true"} if name in drained else {})}
-            hosts[name] = {"labels": labels, "variables": {"ADDRESS": self.web[name].server.ip, "ME": name}}
+            variables = {"ADDRESS": self.web[name].server.ip, "ME": name}
+            hosts[name] = {"labels": {"role": "web"}, "variables": variables, "drain": name in drained}
         return {"fleet.yaml": yaml.safe_dump({"lists": {"WEB_SERVERS": LIST}, "hosts": hosts}, sort_keys=False)}
 
     def balancer(self, old: str = "", new: str = "") -> dict[str, str | None]:

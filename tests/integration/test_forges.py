@@ -55,6 +55,7 @@ def speak(lab: Lab, stage: Story, kind: str, **more: Any) -> Story:
         "kind": kind,
         "base_url": lab.forge.url + lab.forge.dialects[dialect].BASE,
         "repository": f"lab/{name}" if kind == "azure-devops" else name,
+        "every_commit": True,
         **more,
     }
     written["webhook"] = {"listen": "0.0.0.0:9180", "secret_file": SECRET_FILE}

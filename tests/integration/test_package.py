@@ -27,7 +27,7 @@ repository: {repository}
 host: package
 interval: 2s
 credentials: {{token_file: /etc/gitops-mvd/token, insecure: true}}
-forge: {{kind: github, base_url: "{forge}/api/v3"}}
+forge: {{kind: github, base_url: "{forge}/api/v3", every_commit: true}}
 """
 
 

@@ -17,6 +17,8 @@ from tests.lab.stage import until
 pytestmark = pytest.mark.lab
 
 FLEET = "hosts:\n  one: {labels: {web: 'yes'}}\n  two: {labels: {web: '%s'}}\n  front: {}\n"
+DRAINED = FLEET.replace("{web: '%s'}}", "{web: 'yes'}, drain: true}")
+GRACE_SECONDS = 2.0  # in which every worker of the gateway has heard of a weight, and open requests end
 CHECKED = {"healthchecks": {"passive": {"unhealthy": {"tcp_failures": 1, "timeouts": 1}}}}
 
 
@@ -92,6 +94,19 @@ def test_servers_deploy_leave_and_die_behind_one_gateway(lab: Lab, stories: tupl
         two.ends(commit, "success")
     assert sorted(targets(edge).values()) == ["host:one"] * 2 + ["host:two"] * 2
 
+    with edge.never_failing("/shared", "shared 2"):
+        one.merge({"fleet.yaml": DRAINED}, "Drain two")
+        until(lambda: set(weights(edge, "two")) == {0} or None, "that two gets no more requests", 60)
+        time.sleep(GRACE_SECONDS)
+        running = two.containers("shared")
+        two.server.reboot()
+        until(lambda: two.mvd("sync").code == 0 or None, "that what is drained is healthy", 120)
+        assert two.containers("shared") == running, "its containers go on"
+        assert set(weights(edge, "two")) == {0}
+        one.merge({"fleet.yaml": FLEET % "yes"}, "Let two have requests again")
+        until(lambda: set(weights(edge, "two")) == {100} or None, "that two gets requests again", 60)
+        edge.answers("/shared", "shared 2")
+
     with edge.never_failing("/shared", "shared 2", "shared 3"):
         two.server.cut_power()
         until(lambda: unhealthy(edge) == 2 or None, "that the gateway takes out what is dead", 20)
@@ -102,6 +117,12 @@ def test_servers_deploy_leave_and_die_behind_one_gateway(lab: Lab, stories: tupl
     assert "removed 2 targets of two" in one.mvd("forget", "two").out
     assert set(targets(edge).values()) == {"host:one"}
     assert one.mvd("forget", "one").code == 1
+
+
+def weights(edge: Story, host: str) -> list[int]:
+    """Those of the targets of one host."""
+    listed = edge.kong("/upstreams/mvd.shared.web/targets")["data"]
+    return [it["weight"] for it in listed if f"host:{host}" in it["tags"]]
 
 
 def unhealthy(edge: Story) -> int:

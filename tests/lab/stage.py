@@ -28,7 +28,7 @@ host: {host}
 interval: 2s
 credentials: {{token_file: /etc/gitops-mvd/token, insecure: true}}
 kong: {{{kong}}}
-forge: {{kind: github, base_url: "{forge}/api/v3"}}
+forge: {{kind: github, base_url: "{forge}/api/v3", every_commit: true}}
 """
 
 OWN = 'admin: "http://127.0.0.1:8001", proxy: "http://127.0.0.1:8000"'

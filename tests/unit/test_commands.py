@@ -32,7 +32,7 @@ def test_the_example_of_a_command_can_be_typed(name: str) -> None:
     _, *words = shlex.split(epilog.removeprefix("Example: "))
     with CONTEXT.scope():
         group: click.Command = mvd
-        while isinstance(group, click.Group) and words:
+        while isinstance(group, click.Group) and words and not words[0].startswith("-"):
             _, found, words = group.resolve_command(CONTEXT, words)
             assert found
             group = found

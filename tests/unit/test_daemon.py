@@ -15,6 +15,7 @@ import pytest
 from gitops_mvd.core.backoff import Backoff
 from gitops_mvd.core.errors import StepFailed, Unavailable
 from gitops_mvd.core.model import Revision
+from gitops_mvd.core.waves import Choice
 from gitops_mvd.daemon.loop import Daemon
 from gitops_mvd.daemon.mailbox import Mailbox
 from gitops_mvd.daemon.supervisor import Run
@@ -45,11 +46,16 @@ def wired(error: Exception, told: list[str], tmp_path: Any) -> Any:
         mailbox=Mailbox(),
         clock=SimpleNamespace(resume=lambda: None),
         source=SimpleNamespace(fetch=fetch),
-        statuses=SimpleNamespace(wait=told.append, suspend=lambda suspension: None),
+        waves=SimpleNamespace(pick=lambda tip, followed: Choice(tip)),
+        statuses=SimpleNamespace(wait=told.append, suspend=lambda suspension: None, hold=lambda held: None),
         monitor=SimpleNamespace(pause_all=lambda: None),
         notifier=Notifier(Notices(tmp_path / "notices.db"), []),
         history=SimpleNamespace(
-            save_last_error=lambda why, *, awaited: told.append(why), save_threads=lambda states: None, threads=list
+            save_last_error=lambda why, *, awaited: told.append(why),
+            save_threads=lambda states: None,
+            threads=list,
+            revisions=dict,
+            save_hold=lambda hold: None,
         ),
         settings_path=tmp_path / "config.yaml",
         **onlookers(tmp_path),

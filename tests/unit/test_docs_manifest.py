@@ -19,6 +19,7 @@ from gitops_mvd.manifest import (
     logs,
     network,
     storage,
+    waves,
 )
 from gitops_mvd.probes import kafka
 from tests.unit.reference_page import DOCS, has_rows, rows
@@ -42,6 +43,11 @@ TABLES: dict[str, Table] = {
     "fleet.yaml: a host": fleet.HOST_KEYS,
     "fleet.yaml: an app": fleet.APP_KEYS,
     "fleet.yaml: a list": lists.LIST,
+    "fleet.yaml: rollout": waves.ROLLOUT_KEYS,
+    "fleet.yaml: rollout: prometheus": waves.PROMETHEUS_KEYS,
+    "fleet.yaml: rollout: http": waves.HTTP_KEYS,
+    "fleet.yaml: rollout: windows": waves.WINDOWS_KEYS,
+    "fleet.yaml: rollout: silent": waves.SILENT_KEYS,
     "compose.yaml": composition.TOP,
     "include": composition.INCLUDE,
     "networks": network.NETWORK,
@@ -116,6 +122,7 @@ def test_every_table_of_keys_is_in_the_reference() -> None:
             kong_fields,
             network,
             storage,
+            waves,
         )
         for name, table in vars(module).items()
         if isinstance(table, dict)

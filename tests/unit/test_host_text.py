@@ -13,6 +13,7 @@ from gitops_mvd.api.views import (
     AppView,
     CommitView,
     GitView,
+    HeldView,
     HostView,
     InstanceView,
     OperationView,
@@ -153,6 +154,7 @@ mvd-chatbot-web-3f9c2a1b-2  restarting  Degraded  12s    -                      
 def test_what_is_true_of_the_whole_server_stands_above_its_apps() -> None:
     view = replace(
         HOST,
+        held=HeldView(CommitView("e" * 40, "Greet in Welsh"), "wave 1 (canary) is not green yet"),
         git=GitView(NOW - 180, "https://git.example/config does not answer"),
         error="Docker does not answer",
         settings="config.yaml:3: branhc: unknown key",
@@ -162,8 +164,9 @@ def test_what_is_true_of_the_whole_server_stands_above_its_apps() -> None:
             ThreadView("outbox", True, NOW - 60, "KeyError"),
         ),
     )
-    first, git, *others = shown(view).splitlines()
+    first, held, git, *others = shown(view).splitlines()
     assert first.startswith("web-1: OutOfSync")
+    assert held == "eeeeeee Greet in Welsh waits: wave 1 (canary) is not green yet"
     assert re.fullmatch(
         r"Git could not be asked since \d\d:\d\d \(3 minutes\): https://git.example/config does not answer", git
     )

@@ -385,7 +385,9 @@ NESTED = {
     "extensions.X_MVD": "health",
     "extensions.X_KONG": "routes plugins service upstream",
     "extensions.KONG_ROUTE": "plugins sources destinations",
-    "fleet.FLEET": "hosts defaults apps lists",
+    "fleet.FLEET": "hosts defaults apps rollout lists",
+    "fleet.APP_KEYS": "rollout",
+    "waves.ROLLOUT_KEYS": "prometheus http windows silent",
     "kong_entities.CONSUMER": "plugins",
     "kong_entities.GATEWAY_SERVICE": "routes plugins",
     "kong_entities._NESTED_ROUTE": "plugins",
@@ -414,6 +416,8 @@ ELSEWHERE = {
     "fleet.HOST_KEYS": "logging",  # logs.LOGGING
     "network.PORT_KEYS": "target published host_ip protocol",  # compose.SERVICE.ports
     "storage.MOUNT": "type",
+    "waves.PROMETHEUS_KEYS": "url",  # tests/contract/test_gate_questions.py
+    "waves.HTTP_KEYS": "url",  # the same
 }
 
 # They change nothing outside of what an app has for itself, whatever they say.
@@ -446,8 +450,12 @@ HARMLESS = {
     "extensions.OF_APP": "suspend",
     "extensions.SUSPEND": "why stop",
     "extensions.X_KONG": "port protocol paths hosts methods strip_path preserve_host auth",
-    "fleet.HOST_KEYS": "labels variables",
+    "fleet.HOST_KEYS": "labels variables drain",
     "fleet.APP_KEYS": "unset",
+    "waves.ROLLOUT_KEYS": "waves bake approval",
+    "waves.PROMETHEUS_KEYS": "query",
+    "waves.WINDOWS_KEYS": "allow deny",
+    "waves.SILENT_KEYS": "after counts_as",
     "health._COMMON": "within start_period interval successes",
     "health.HEALTH_KEYS": "completed docker exec grpc heartbeat http kafka log systemd tcp timeout port every status "
     "body header",

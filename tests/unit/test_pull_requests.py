@@ -81,6 +81,7 @@ def sent(verdict: Verdict) -> Verdict:
 
 class World:
     def __init__(self, path: Path) -> None:
+        self.options = StatusOptions()
         self.history = SqliteHistory(path / "history.db")
         self.forge, self.clock = Forge(), FakeClock()
         self.host = FakeHost(cast(Any, self.history))
@@ -117,7 +118,7 @@ class World:
             cast(Any, self.repository),
             "h1",
             self.history,
-            Statuses("h1", self.history, StatusOptions(), self.clock.now),
+            Statuses("h1", self.history, self.options, self.clock.now),
             lambda tree, tip, is_awaited: sent(judge(tree, tip)),
             comments=self.comments,
             forks=self.forks,
@@ -230,9 +231,12 @@ def test_mistakes_in_the_files_are_not_looked_at_again(world: World) -> None:
     assert world.history.pull_request_plan(1).at == f"{'1' * 40} onto {TIP.commit}"
 
 
-def test_what_changes_nothing_here_is_told_so_and_has_no_comment(world: World) -> None:
+def test_what_changes_nothing_here_has_no_comment_and_a_status_if_every_commit_has_one(world: World) -> None:
     world.propose(1, {"README.md": "Hello"})
-    assert world.look() == {"1": green("nothing to do here")}
+    assert world.look() == {}
+    world.options = StatusOptions(every_commit=True)
+    world.propose(2, {"README.md": "Hello"})
+    assert world.look() == {"2": green("nothing to do here")}
     assert not world.forge.comments
 
 

@@ -51,6 +51,8 @@ ONLY_MVD_TELLS = {  # why a schema cannot
     "one-name-twice": "what two entries want",
     "override-pools": "what two files have together",
     "placement-nowhere": "what no host of the fleet has",
+    "rollout-circle": "which waves would wait for each other",
+    "rollout-hosts": "which hosts the fleet has",
     "commands": TEXT,
     "scalars": TEXT,
     **dict.fromkeys(["empty", "override-of-broken", "two-documents"], YAML),

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gitops_mvd import forges
 from gitops_mvd.core.model import (
     Change,
     Check,
@@ -17,12 +18,14 @@ from gitops_mvd.core.model import (
     Operation,
     Outcome,
     Plan,
+    PostedStatus,
     Report,
     Resource,
     Revision,
     Sync,
 )
 from gitops_mvd.core.redact import redact
+from gitops_mvd.core.suspension import Suspension
 from gitops_mvd.state.reports import from_json, to_json
 from gitops_mvd.status import status_text
 
@@ -169,3 +172,38 @@ def test_a_status_of_one_app_is_about_it_alone() -> None:
     assert (status.context, status.operation) == ("mvd/srv1/web", Operation.ROLLED_BACK)
     assert status.description == "http 503; rolled back"
     assert status_text.app_status("srv1", well("web")).description == "healthy"
+
+
+# ---- read back, as `mvd fleet` does ----------------------------------------------------------------------------------
+
+SUSPENSION = Suspension("anna", "new disk")
+READ = [
+    (status_text.status(report(well("web"), well("api"))), Sync.SYNCED, Health.HEALTHY),
+    (status_text.nothing_to_do("srv1"), Sync.SYNCED, Health.HEALTHY),
+    (status_text.pending("srv1", REVISION), Sync.OUT_OF_SYNC, Health.PROGRESSING),
+    (status_text.waiting("srv1", "the registry does not answer"), Sync.OUT_OF_SYNC, Health.PROGRESSING),
+    (status_text.superseded("srv1", REVISION), Sync.OUT_OF_SYNC, Health.UNKNOWN),
+    (status_text.suspended("srv1", SUSPENSION), Sync.OUT_OF_SYNC, Health.SUSPENDED),
+    (status_text.failed("srv1", REVISION, "fleet.yaml:1: is empty"), Sync.OUT_OF_SYNC, Health.UNKNOWN),
+    (status_text.status(report(bad("web", Operation.ROLLED_BACK, "http 503"))), Sync.OUT_OF_SYNC, Health.UNKNOWN),
+    (
+        status_text.status(report(bad("web", Operation.SUCCEEDED, "http 503", Health.DEGRADED))),
+        Sync.UNKNOWN,
+        Health.DEGRADED,
+    ),
+    (
+        status_text.status(report(bad("web", Operation.ROLLBACK_FAILED, "http 503", Health.DEGRADED))),
+        Sync.UNKNOWN,
+        Health.DEGRADED,
+    ),
+]
+
+
+@pytest.mark.parametrize("kind", forges.kinds())
+@pytest.mark.parametrize(("posted", "sync", "health"), READ)
+def test_what_was_posted_is_read_back_as_far_as_a_forge_keeps_it(
+    kind: str, posted: CommitStatus, sync: Sync, health: Health
+) -> None:
+    states = forges.known()[kind].states
+    found = PostedStatus(posted.context, states.read(states.of(posted)), posted.description, "", 0.0)
+    assert status_text.read(found) == (sync, health)

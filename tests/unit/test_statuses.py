@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -21,9 +22,10 @@ from gitops_mvd.core.model import (
     Sync,
 )
 from gitops_mvd.core.suspension import Suspension
+from gitops_mvd.core.waves import Held
 from gitops_mvd.state.history import SqliteHistory, channel
 from gitops_mvd.status.debounce import DEBOUNCE_SECONDS
-from gitops_mvd.status.statuses import CommitChange, Statuses, StatusOptions, is_green
+from gitops_mvd.status.statuses import DEPLOYING_AFTER_SECONDS, CommitChange, Statuses, StatusOptions, is_green
 from tests.fakes import FakeClock
 
 HOST = "mvd/h1"
@@ -50,7 +52,7 @@ class World:
 
 @pytest.fixture
 def options() -> StatusOptions | None:
-    return StatusOptions()
+    return StatusOptions(every_commit=True)
 
 
 @pytest.fixture
@@ -122,6 +124,53 @@ def test_what_was_refused_stays_red_and_whoever_lets_it_through_answers_for_it(w
     world.waiting()
     world.statuses.add_commits([step("e"), step("f", "api"), step("g")])
     assert world.waiting() == {("f", HOST): "deploying f", ("g", HOST): "nothing to do here"}
+
+
+@pytest.mark.parametrize("options", [StatusOptions()])
+def test_a_commit_that_changes_nothing_has_no_status_unless_it_is_asked_for(world: World) -> None:
+    world.statuses.add_commits([step("a", "web")])
+    world.tell(failed("web"))
+    world.statuses.add_commits([step("b"), step("c", "web"), step("d")])
+    assert world.waiting() == {("c", HOST): "deploying c"}
+    assert world.tell(well("web"), at="d") == {("c", HOST): "1 app healthy"}
+    assert world.history.revisions()["attempted"] == commit("d")
+
+
+# ---- a commit waits --------------------------------------------------------------------------------------------------
+
+
+def test_a_commit_that_is_held_says_why_until_it_is_followed(world: World) -> None:
+    world.statuses.add_commits([step("a", "web")])
+    world.tell(well("web"))
+    world.statuses.hold([Held(commit("b"), "wave 1 (canary) is not green yet", True)])
+    assert world.waiting() == {("b", HOST): "waiting: wave 1 (canary) is not green yet"}
+    world.statuses.hold([Held(commit("b"), "wave 1 (canary) is not green yet", True)])
+    assert world.tell(well("web")) == {}, "what is said again is not sent again"
+    world.statuses.hold([])
+    world.statuses.add_commits([step("b", "web")])
+    assert world.waiting() == {}, "it is pending already, and has a minute to end"
+    [late] = world.history.due(time.time() + DEPLOYING_AFTER_SECONDS)
+    assert late.status.description == "deploying b"
+    assert world.tell(well("web"), at="b") == {("b", HOST): "1 app healthy"}
+
+
+def test_a_newer_commit_that_is_held_is_not_closed_by_an_older_one(world: World) -> None:
+    world.statuses.add_commits([step("a", "web")])
+    world.tell(well("web"))
+    world.statuses.hold([Held(commit(it), "wave 1 (canary) is not green yet", True) for it in ("c", "b")])
+    world.waiting()
+    world.statuses.hold([Held(commit("c"), "wave 1 (canary) is red: canary: no", True)])
+    world.statuses.add_commits([step("b", "web")])
+    assert world.waiting() == {("c", HOST): "waiting: wave 1 (canary) is red: canary: no"}
+    world.statuses.hold([])
+    world.statuses.add_commits([step("c", "web"), step("d", "web")])
+    told = {("b", HOST): "superseded by d", ("c", HOST): "superseded by d", ("d", HOST): "deploying d"}
+    assert world.waiting() == told
+
+
+def test_a_held_commit_that_changes_nothing_here_has_no_status(world: World) -> None:
+    world.statuses.hold([Held(commit("b"), "wave 1 (canary) is not green yet", False)])
+    assert world.waiting() == {}
 
 
 def test_a_commit_that_changes_nothing_does_not_overtake_a_deploy(world: World) -> None:
@@ -442,7 +491,7 @@ def test_an_app_called_plan_does_not_speak_for_the_plans_of_pull_requests(world:
     assert world.tell(well("plan")) == {("a", HOST): "1 app healthy"}
 
 
-@pytest.mark.parametrize("options", [StatusOptions(environment="production {region}")])
+@pytest.mark.parametrize("options", [StatusOptions(environment="production {region}", every_commit=True)])
 def test_a_deployment_is_told_once_its_environment_is_known(world: World) -> None:
     world.statuses.add_commits([step("a", "web")])
     assert world.waiting().keys() == {("a", HOST)}

@@ -27,6 +27,7 @@ from gitops_mvd.config.settings.notify import NotifySettings
 from gitops_mvd.core.errors import Interrupted, MvdError, RateLimited, StepFailed, Unavailable
 from gitops_mvd.core.model import App, CommitStatus, Health, Operation, Revision, Step
 from gitops_mvd.core.notice import What
+from gitops_mvd.core.waves import Choice
 from gitops_mvd.daemon.loop import Daemon
 from gitops_mvd.daemon.mailbox import Mailbox
 from gitops_mvd.daemon.wiring import Wired
@@ -150,11 +151,13 @@ class Story(RuleBasedStateMachine):
         wired = SimpleNamespace(
             settings=SimpleNamespace(allow_empty=True, interval=60.0),
             follow=lambda revision, fetched: None,
+            heed=lambda facts: None,
             settings_path=self.folder / "config.yaml",
             tools=SimpleNamespace(kong=None),
             fit=SimpleNamespace(require=lambda: None),
             disruptions=SimpleNamespace(since_pass=lambda began: ""),
             source=self.repository,
+            waves=SimpleNamespace(pick=lambda tip, followed: Choice(tip)),
             host=self.host,
             history=self.history,
             outbox=self.outbox,

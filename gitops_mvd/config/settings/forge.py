@@ -36,6 +36,7 @@ class ForgeSettings:
     apps: bool = False
     environment: str = ""
     link: str = ""
+    every_commit: bool = False
     proposals: PullRequestSettings = field(default_factory=PullRequestSettings)
 
 
@@ -127,6 +128,11 @@ FORGE_SECTION = section(
             "`https://wiki.example.com/runbook?host={host}&app={app}&commit={commit}`.",
             _link,
             "the page of the deploy if `web.url` is set, or that of the commit if the forge requires a link; else none",
+        ),
+        "every_commit": Key(
+            "`true` posts a status to commits that change nothing on this host, too. For a branch protection that "
+            "requires `mvd/HOST`; each server then posts to each commit.",
+            boolean,
         ),
         "proposals": Key("What is reported on open pull requests.", PULL_REQUESTS_SECTION),
     },

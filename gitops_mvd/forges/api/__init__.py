@@ -14,6 +14,7 @@ import urllib.parse
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from gitops_mvd.core.errors import RateLimited, StepFailed, Unavailable, reading
@@ -244,6 +245,12 @@ class Api:
         if 300 <= code < 400:
             return f"{self.where} has moved what it takes to {to}", "put the new name or address into the settings"
         return f"{self.where} answered {code}: {first_words(said)}", ""
+
+
+def moment(text: str) -> float:
+    """Seconds since 1970 of a time as forges write it: `2026-11-30T20:46:17Z`.  One without a zone is in UTC."""
+    at = datetime.fromisoformat(text)
+    return (at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp()
 
 
 def cut(text: str, most: int) -> str:

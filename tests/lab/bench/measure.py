@@ -10,7 +10,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from tests.lab.bench import PARTS, api, chaos, fleet, hang, kong, noop, outage, server, statuses, traffic
+from tests.lab.bench import PARTS, api, chaos, fleet, hang, kong, noop, outage, server, statuses, traffic, waves
 from tests.lab.bench.figure import Figure, save, show
 
 
@@ -39,6 +39,7 @@ def _parts(console: Console) -> dict[str, Callable[[], list[Figure]]]:
         "noop": lambda: shown("Looking, at a server that was recorded", noop.figures),
         "api": lambda: shown("The local API and metrics, at a server that was recorded", api.figures),
         "fleet": lambda: shown("A large fleet", fleet.figures),
+        "waves": lambda: shown("A rollout over a large fleet, simulated", waves.figures),
         "hang": lambda: shown("Services that hang", hang.figures),
         "kong": lambda: shown("Routes, in a stand-in for Kong", kong.figures),
         "server": lambda: shown("A real server", lambda: server.figures(console.print)),

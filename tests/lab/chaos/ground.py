@@ -27,7 +27,7 @@ host: {host}
 interval: 2s
 credentials: {{token_file: /etc/gitops-mvd/token, insecure: true}}
 kong: {{admin: "{kong}", proxy: "http://127.0.0.1:8000"}}
-forge: {{kind: github, repository: "{name}", base_url: "{forge}/api/v3"}}
+forge: {{kind: github, repository: "{name}", base_url: "{forge}/api/v3", every_commit: true}}
 """
 LABEL = "io.gitops-mvd."
 

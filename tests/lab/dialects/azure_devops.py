@@ -86,16 +86,43 @@ def _post_status(ask: Ask, repository: Repository, sha: str) -> Answer:
         raise Refused(400, f"{given.get('state')} is not a valid state")
     if _size(given.get("description") or "") > LONGEST_DESCRIPTION:
         raise Refused(400, "The description is too long")
+    _check_commit(repository, sha)
+    whole = "/".join(filter(None, (context.get("genre"), context["name"])))
+    status = Status(whole, given["state"], given.get("description") or "", given.get("targetUrl") or "", now())
+    repository.post(sha, status)
+    return 201, {**given, "id": len(repository.statuses(sha))}
+
+
+def _statuses(ask: Ask, repository: Repository, sha: str) -> Answer:
+    """The last of each context where `latestOnly` is asked for, and else each that was posted."""
+    _check_commit(repository, sha)
+    every = repository.statuses(sha)[::-1]
+    if ask.query.get("latestOnly") == "true":
+        every = list({status.context: status for status in every[::-1]}.values())
+    skip = int(ask.query.get("skip", 0))
+    found = every[skip : skip + int(ask.query.get("top", 1000))]
+    return 200, _listed([_status(number, status) for number, status in enumerate(found, skip + 1)])
+
+
+def _status(number: int, status: Status) -> dict[str, Any]:
+    genre, _, name = status.context.partition("/")
+    return {
+        "id": number,
+        "state": status.state,
+        "description": status.description,
+        "context": {"genre": genre, "name": name} if name else {"name": genre, "genre": None},
+        "creationDate": status.at.strftime("%Y-%m-%dT%H:%M:%S.%f") + "0Z",
+        "targetUrl": status.target_url or None,
+    }
+
+
+def _check_commit(repository: Repository, sha: str) -> None:
     try:
         if not re.fullmatch("[0-9a-f]{40}", sha):
             raise Refused(404, "Not a full id")
         repository.resolve(sha)
     except Refused as error:
         raise Refused(404, f"The commit {sha} does not exist", {"typeKey": "GitCommitDoesNotExistException"}) from error
-    whole = "/".join(filter(None, (context.get("genre"), context["name"])))
-    status = Status(whole, given["state"], given.get("description") or "", given.get("targetUrl") or "", now())
-    repository.post(sha, status)
-    return 201, {**given, "id": len(repository.statuses(sha))}
 
 
 # ---- pull requests ---------------------------------------------------------------------------------------------------
@@ -167,6 +194,7 @@ def _comment(comment: Comment) -> dict[str, Any]:
 
 ROUTES: list[tuple[str, str, Callable[..., Answer]]] = [
     ("POST", r"/commits/([^/]+)/statuses", _post_status),
+    ("GET", r"/commits/([^/]+)/statuses", _statuses),
     ("GET", r"/pullrequests", _pulls),
     ("GET", r"/pullrequests/(\d+)/threads", _threads),
     ("POST", r"/pullrequests/(\d+)/threads", _post_thread),

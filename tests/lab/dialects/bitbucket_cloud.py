@@ -79,6 +79,25 @@ def _post_status(ask: Ask, repository: Repository, sha: str) -> Answer:
     return 201, {**given, "type": "build", "uuid": f"{{{secrets.token_hex(16)}}}"}
 
 
+def _statuses(ask: Ask, repository: Repository, sha: str) -> Answer:
+    """One of each key; the lab tells keys by what they are called."""
+    latest = {status.context: status for status in repository.statuses(_commit_of(repository, sha))}
+    return _page(ask, 100, [_status(status) for status in latest.values()])
+
+
+def _status(status: Status) -> dict[str, Any]:
+    return {
+        "type": "build",
+        "key": hashlib.sha256(status.context.encode()).hexdigest()[: LONGEST["key"]],
+        "name": status.context,
+        "state": status.state,
+        "description": status.description,
+        "url": status.target_url,
+        "created_on": status.at.isoformat(),
+        "updated_on": status.at.isoformat(),
+    }
+
+
 def _invalid(name: str, said: str) -> Refused:
     return Refused(400, f"{name}: {said}", {name: said})
 
@@ -174,6 +193,7 @@ def _comment(comment: Comment) -> dict[str, Any]:
 
 ROUTES: list[tuple[str, str, Callable[..., Answer]]] = [
     ("POST", r"/commit/([^/]+)/statuses/build/?", _post_status),
+    ("GET", r"/commit/([^/]+)/statuses", _statuses),
     ("GET", r"/commit/([^/]+)", _commit),
     ("GET", r"/pullrequests", _pulls),
     ("GET", r"/pullrequests/(\d+)/commits", _pull_commits),

@@ -43,6 +43,8 @@ def limited(until: float) -> tuple[int, dict[str, str], Any]:
 
 
 def answer(ask: Ask) -> Answer:
+    if builds := re.fullmatch(r"/rest/build-status/(?:latest|1\.0)/commits/([0-9a-f]{40})", ask.path):
+        return _builds(ask, builds[1])
     found = re.fullmatch(r"/rest/api/(?:latest|1\.0)/projects/([^/]+)/repos/([^/]+)(/.*)", ask.path)
     if not found:
         raise Refused(404, "Not Found")
@@ -89,6 +91,34 @@ def _post_build(ask: Ask, repository: Repository, sha: str) -> Answer:
     )
     repository.post(sha, status)
     return 204, None
+
+
+def _builds(ask: Ask, sha: str) -> Answer:
+    """Those of every repository that knows the commit, the newest first, one of each key and repository."""
+    every: list[Status] = []
+    for repository in {each.name: each for each in ask.forge.repositories.values()}.values():
+        every += {status.context: status for status in repository.statuses(sha)}.values()
+    every.sort(key=lambda status: status.at, reverse=True)
+    return _page(ask, [_build(status) for status in every])
+
+
+def _build(status: Status) -> dict[str, Any]:
+    return {
+        "key": hashlib.sha256(status.context.encode()).hexdigest(),
+        "name": status.context,
+        "state": status.state,
+        "description": status.description,
+        "url": status.target_url,
+        "dateAdded": int(status.at.timestamp() * 1000),
+    }
+
+
+def _commit(ask: Ask, repository: Repository, sha: str) -> Answer:
+    try:
+        return 200, {"id": repository.resolve(urllib.parse.unquote(sha))}
+    except Refused as error:
+        said = f"Commit '{sha}' does not exist in repository '{repository.name}'."
+        raise _no_such("commit.NoSuchCommit", said) from error
 
 
 # ---- pull requests ---------------------------------------------------------------------------------------------------
@@ -179,6 +209,7 @@ def _comment(comment: Comment) -> dict[str, Any]:
 
 ROUTES: list[tuple[str, str, Callable[..., Answer]]] = [
     ("POST", r"/commits/([^/]+)/builds", _post_build),
+    ("GET", r"/commits/([^/]+)", _commit),
     ("GET", r"/pull-requests", _pulls),
     ("GET", r"/pull-requests/(\d+)/activities", _activities),
     ("POST", r"/pull-requests/(\d+)/comments", _post_comment),

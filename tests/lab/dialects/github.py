@@ -112,8 +112,13 @@ def _combined(ask: Ask, repository: Repository, ref: str) -> Answer:
     latest = repository.latest(sha)
     states = {status.state for status in latest}
     worst = "failure" if states & {"error", "failure"} else "success" if states == {"success"} else "pending"
-    told = [_status(ask, repository, sha, status) for status in latest]
+    size, page = min(int(ask.query.get("per_page", 30)), 100), int(ask.query.get("page", 1))
+    told = [_status(ask, repository, sha, status) for status in latest[(page - 1) * size : page * size]]
     return 200, {"state": worst, "sha": sha, "total_count": len(latest), "statuses": told}
+
+
+def _commit(ask: Ask, repository: Repository, ref: str) -> Answer:
+    return 200, {"sha": repository.resolve(urllib.parse.unquote(ref))}
 
 
 def _status(ask: Ask, repository: Repository, sha: str, status: Status) -> dict[str, Any]:
@@ -324,6 +329,7 @@ ROUTES: list[tuple[str, str, Callable[..., Answer]]] = [
     ("POST", r"/statuses/([^/]+)", _post_status),
     ("GET", r"/commits/(.+)/statuses", _statuses),
     ("GET", r"/commits/(.+)/status", _combined),
+    ("GET", r"/commits/([^/]+)", _commit),
     ("POST", r"/deployments", _post_deployment),
     ("GET", r"/deployments", _deployments),
     ("POST", r"/deployments/(\d+)/statuses", _post_deployment_status),

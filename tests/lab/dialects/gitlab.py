@@ -58,6 +58,7 @@ class Job:
     description: str = ""
     target_url: str = ""
     id: int = field(default_factory=lambda: next(IDS))
+    at: dict[str, str | None] = field(default_factory=dict)  # when it was created, started and finished
 
 
 @dataclass
@@ -167,7 +168,11 @@ def _post_status(ask: Ask, repository: Repository, sha: str) -> Answer:
     job.description, job.target_url = wanted["description"], wanted["target_url"]
     if not alive:
         pipeline.jobs.append(job)
-    repository.post(sha, Status(name, state, job.description, job.target_url, now()))
+    posted = Status(name, state, job.description, job.target_url, now())
+    at = posted.at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    job.at = {"created_at": at, "started_at": None, "finished_at": None} | job.at
+    job.at["started_at" if state in ALIVE else "finished_at"] = None if state == "pending" else at
+    repository.post(sha, posted)
     return 201, _job(pipeline, job)
 
 
@@ -207,7 +212,11 @@ def _moved(state: str, wanted: str) -> str:
 
 def _statuses(ask: Ask, repository: Repository, sha: str) -> Answer:
     found = []
-    for pipeline in pipelines(repository, repository.resolve(sha)):
+    try:
+        sha = repository.resolve(sha)
+    except Refused:
+        raise _missing("Commit") from None
+    for pipeline in pipelines(repository, sha):
         latest = {job.name: job for job in pipeline.jobs}.values()
         jobs = pipeline.jobs if ask.query.get("all") == "true" else latest
         found += [_job(pipeline, job) for job in jobs]
@@ -224,6 +233,7 @@ def _job(pipeline: Pipeline, job: Job) -> dict[str, Any]:
         "description": job.description or None,
         "target_url": job.target_url or None,
         "pipeline_id": pipeline.id,
+        **job.at,
         "author": {"username": "lab"},
     }
 

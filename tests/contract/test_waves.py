@@ -1,0 +1,277 @@
+"""Waves over real git and a real forge: four daemons that know of each other by commit statuses alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from gitops_mvd import forges
+from gitops_mvd.forges.api import Account
+from gitops_mvd.git.branch import Source
+from tests.fleet_world import Member, compose
+from tests.lab.forge import Forge, Repository
+
+TOKEN = "t0ken-of-the-lab"
+LABELS = {"canary": {}, "uk-1": {"region": "uk"}, "uk-2": {"region": "uk"}, "de-1": {"region": "de"}}
+WAVES = [["canary"], ["region=uk"], ["*"]]
+
+
+def fleet(**rollout: Any) -> str:
+    hosts = {name: {"labels": labels} for name, labels in LABELS.items()}
+    return yaml.safe_dump({"hosts": hosts, "rollout": {"waves": WAVES, **rollout}})
+
+
+class World:
+    def __init__(self, server: Forge, folder: Path) -> None:
+        self.server, self.folder = server, folder
+        self.repository: Repository = server.create("acme/config")
+        self.members = {name: self._member(name) for name in LABELS}
+
+    def _member(self, name: str) -> Member:
+        source = Source(str(self.repository.path), "main", self.folder / f"{name}-mirror")
+        account = Account("acme/config", lambda: TOKEN, f"{self.server.url}/api/v3")
+        return Member(name, self.folder / name, source, forges.connect("github", account))
+
+    def end(self) -> None:
+        for member in self.members.values():
+            member.close()
+            member.source.close()
+
+    def merge(self, message: str = "Deploy", **images: str) -> str:
+        """A commit with these images, by app; `fleet` is the text of the fleet file."""
+        files: dict[str, str | None] = {
+            "fleet.yaml" if name == "fleet" else f"apps/{name}/compose.yaml": text if name == "fleet" else compose(text)
+            for name, text in images.items()
+        }
+        return self.repository.commit(files, message)
+
+    def poll(self, *names: str) -> None:
+        for name in names or LABELS:
+            self.members[name].poll()
+
+    def settle(self) -> None:
+        for _ in range(3):
+            self.poll()
+
+    def runs(self, app: str = "web") -> dict[str, str]:
+        return {name: "".join(it.images(app)) for name, it in self.members.items()}
+
+    def told(self, commit: str) -> dict[str, tuple[str, str]]:
+        """What stands at a commit: host -> state and description."""
+        latest = self.repository.latest(commit)
+        return {it.context.removeprefix("mvd/"): (it.state, it.description) for it in latest}
+
+    def posts(self, commit: str) -> int:
+        return len(self.repository.statuses(commit))
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    with Forge(tmp_path / "forge", token=TOKEN) as server:
+        made = World(server, tmp_path)
+        made.merge(fleet=fleet(), web="v1")
+        made.settle()
+        assert set(made.runs().values()) == {"v1"}
+        yield made
+        made.end()
+
+
+def everywhere(image: str) -> dict[str, str]:
+    return dict.fromkeys(LABELS, image)
+
+
+def test_the_first_commit_of_all_goes_by_the_waves_too(tmp_path: Path) -> None:
+    with Forge(tmp_path / "forge", token=TOKEN) as server:
+        world = World(server, tmp_path)
+        commit = world.merge(fleet=fleet(), web="v1")
+        world.poll("uk-1", "de-1")
+        assert world.runs() == everywhere("")
+        assert world.told(commit)["uk-1"] == ("pending", "waiting: wave 1 (canary) is not green yet")
+        world.poll("canary", "de-1", "uk-1", "uk-2")
+        assert world.runs() == {**everywhere("v1"), "de-1": ""}
+        world.poll("de-1")
+        assert world.runs() == everywhere("v1")
+        world.end()
+
+
+def test_a_commit_goes_from_wave_to_wave(world: World) -> None:
+    commit = world.merge(web="v2")
+    world.poll("de-1", "uk-1")
+    assert world.runs() == everywhere("v1")
+    world.poll("canary", "de-1", "uk-1")
+    assert world.runs() == {**everywhere("v1"), "canary": "v2", "uk-1": "v2"}
+    world.poll("de-1")
+    assert world.told(commit)["de-1"] == ("pending", "waiting: wave 2 (region=uk) is not green yet")
+    world.poll("uk-2", "de-1")
+    assert world.runs() == everywhere("v2")
+    assert {state for state, _ in world.told(commit).values()} == {"success"}
+
+
+def test_a_bad_commit_stops_at_the_canary_and_a_revert_overtakes_it(world: World) -> None:
+    bad = world.merge(web="sick")
+    world.settle()
+    assert world.runs() == everywhere("v1")
+    assert all("sick" not in key[1] for name in ("uk-1", "uk-2", "de-1") for key in world.members[name].host.starts)
+    state, why = world.told(bad)["de-1"]
+    assert (state, why[:58]) == ("pending", "waiting: wave 1 (canary) is red: canary: web: web: http 50")
+    assert world.members["uk-1"].held().startswith(f"{bad[:7]} wave 1 (canary) is red: canary: ")
+
+    revert = world.repository.revert(bad)
+    world.poll("de-1", "uk-1", "uk-2")
+    assert world.runs() == everywhere("v1")
+    assert world.members["de-1"].held() == ""
+    assert world.told(revert)["de-1"][0] == "success", "it waits for nobody"
+    assert world.told(bad)["de-1"] == ("error", f"superseded by {revert[:7]}")
+
+
+def test_a_commit_behind_a_bad_one_does_not_take_it_along(world: World) -> None:
+    world.merge(web="sick")
+    world.settle()
+    world.merge(shop="v1")
+    world.settle()
+    assert world.runs("shop") == {**everywhere(""), "canary": "v1"}
+    world.merge(web="v2")
+    world.settle()
+    assert world.runs("shop") == everywhere("v1")
+    assert world.runs() == everywhere("v2")
+
+
+def test_a_wave_that_turns_red_while_it_bakes_stops_the_next_one(world: World) -> None:
+    world.merge(fleet=fleet(bake="1h"))
+    world.settle()
+    commit = world.merge(web="v2")
+    world.settle()
+    assert world.runs() == {**everywhere("v1"), "canary": "v2"}
+    assert "wave 1 (canary) bakes until " in world.members["uk-1"].held()
+    for member in world.members.values():
+        member.clock_behind = 3700.0
+    world.poll("uk-1")
+    assert world.runs()["uk-1"] == "v2"
+    world.members["canary"].host.resources.clear()
+    canary = world.members["canary"]
+    canary.forge.publish(commit, red(canary.name))
+    world.poll("uk-2")
+    assert "wave 1 (canary) is red: canary: it fell ill" in world.members["uk-2"].held()
+    assert world.runs()["uk-2"] == "v1"
+
+
+def red(host: str) -> Any:
+    from gitops_mvd.core.model import CommitStatus, Health, Operation
+
+    return CommitStatus(f"mvd/{host}", Operation.SUCCEEDED, Health.DEGRADED, "it fell ill")
+
+
+def test_a_forge_that_is_down_holds_and_is_made_up_for(world: World) -> None:
+    world.merge(web="v2")
+    world.poll("canary")
+    world.server.api_down = True
+    world.poll("uk-1", "de-1", "uk-2")
+    assert world.runs() == {**everywhere("v1"), "canary": "v2"}
+    assert "cannot ask: " in world.members["uk-1"].held()
+    world.server.api_down = False
+    for member in world.members.values():
+        member.later = 600.0  # until then, what could not be posted is put off
+    world.settle()
+    assert world.runs() == everywhere("v2")
+
+
+def test_a_restart_or_a_lost_state_in_the_middle_decides_the_same(world: World) -> None:
+    world.merge(web="sick")
+    world.settle()
+    for member in world.members.values():
+        member.restart()
+    world.settle()
+    assert world.runs() == everywhere("v1")
+    lost = world.members["de-1"]
+    lost.end()
+    (lost.folder / "history.db").unlink()
+    lost.start()
+    lost.poll()
+    assert "wave 1 (canary) is red" in lost.held()
+    assert world.runs()["de-1"] == "v1"
+
+
+@pytest.mark.parametrize("commits", [0, 40])
+def test_a_server_that_is_set_up_late_begins_with_what_has_passed(tmp_path: Path, commits: int) -> None:
+    """Also where its mirror has not the whole history."""
+    with Forge(tmp_path / "forge", token=TOKEN) as server:
+        world = World(server, tmp_path)
+        here = "canary", "uk-1", "uk-2"
+        for n in range(commits):
+            world.repository.commit({"README.md": f"{n}"}, "Write")
+        world.merge(fleet=fleet(), web="v1")
+        world.poll(*here)
+        world.merge(web="sick")
+        world.poll(*here)
+        late = world.members["de-1"]
+        late.source = Source(world.repository.path.as_uri(), "main", tmp_path / "shallow")
+        late.restart()
+        late.poll()
+        assert world.runs() == everywhere("v1")
+        assert "wave 1 (canary) is red" in late.held()
+        world.end()
+
+
+def test_only_hosts_that_a_commit_changes_post_to_it(world: World) -> None:
+    nothing = world.repository.commit({"README.md": "text\n"}, "Write")
+    world.settle()
+    assert world.posts(nothing) == 0
+    here = world.repository.commit({"apps/uk/compose.yaml": compose("v1", "node.labels.region == uk")}, "Deploy uk")
+    world.settle()
+    assert world.told(here).keys() == {"uk-1", "uk-2"}, (
+        "and none of them waited for the canary, which it does not change"
+    )
+    assert {state for state, _ in world.told(here).values()} == {"success"}
+
+
+def test_a_host_that_is_gone_counts_as_the_rollout_says(world: World) -> None:
+    world.merge(fleet=fleet(silent={"after": "15m", "counts_as": "green"}))
+    world.settle()
+    commit = world.merge(web="v2")
+    world.poll("canary", "uk-1", "de-1")
+    assert "wave 2 (region=uk) is not green yet" in world.members["de-1"].held()
+    waves = world.members["de-1"].waves
+    waves.monotonic = lambda began=waves.monotonic: began() + 901.0  # type: ignore[misc]
+    world.poll("de-1")
+    assert world.runs() == {**everywhere("v2"), "uk-2": "v1"}
+    assert world.told(commit)["de-1"][0] == "success"
+
+
+def test_an_approval_and_an_emergency_are_trailers(world: World) -> None:
+    world.merge(fleet=fleet(approval="Approved-by", bake="1h"))
+    world.settle()
+    world.merge(web="v2")
+    world.settle()
+    for member in world.members.values():
+        member.clock_behind = 3700.0
+    world.settle()
+    assert world.members["uk-1"].held().endswith("no commit has the trailer Approved-by yet")
+    world.repository.commit({"NOTES.md": "yes\n"}, "Approve\n\nApproved-by: anna")
+    world.poll("uk-1", "uk-2")
+    assert world.runs() == {**everywhere("v2"), "de-1": "v1"}
+    world.merge("Mend it\n\nRollout: all", web="v3")
+    world.poll("de-1", "uk-2")
+    assert world.runs() == {**everywhere("v2"), "de-1": "v3", "uk-2": "v3"}
+
+
+def test_without_a_forge_in_its_settings_a_host_of_a_later_wave_is_held_with_the_cause(world: World) -> None:
+    member = world.members["uk-1"]
+    member.waves.forge = None
+    world.merge(web="v2")
+    world.poll("canary", "uk-1")
+    assert "cannot ask: the settings of this server have no `forge`" in member.held()
+    assert world.runs()["uk-1"] == "v1"
+
+
+def test_a_fleet_that_cannot_be_read_is_told_as_before(world: World) -> None:
+    broken = world.merge(fleet="hosts: [")
+    world.poll("de-1")
+    assert world.told(broken)["de-1"][0] == "failure"
+    assert world.runs()["de-1"] == "v1"
+    world.merge(fleet=fleet(), web="v2")
+    world.settle()
+    assert world.runs() == everywhere("v2")
