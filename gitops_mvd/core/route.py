@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TypedDict
+from typing import NotRequired, TypedDict
 
 from gitops_mvd.core.matches import MatchKey, combinations
 from gitops_mvd.core.model import JsonValue, Resource
@@ -13,17 +13,36 @@ EntityFields = Mapping[str, Mapping[str, Mapping[str, JsonValue]]]
 
 
 class Target(TypedDict):
-    """Where Kong sends the requests for one instance; `address` is "" until the instance has its port."""
+    """Where Kong sends the requests for one instance; `address` is "" until the instance has its port.
+
+    A `weight` is that of a target that gets more or less than the usual share.
+    """
 
     instance: str
     address: str
+    weight: NotRequired[int]
 
 
 class RouteSpec(TypedDict):
-    """The declared entities, and one target for each instance in service."""
+    """The declared entities, and one target for each instance in service.
+
+    If it is `counted`, Kong tells of each request where it went and what became of it.
+    """
 
     entities: EntityFields
     targets: Sequence[Target]
+    counted: NotRequired[bool]
+
+
+USUAL_WEIGHT = 100
+
+
+def weight(target: Target) -> int:
+    return target.get("weight", USUAL_WEIGHT)
+
+
+def weighing(target: Target, weight: int) -> Target:
+    return {**target, "weight": weight}
 
 
 def matched(route: Resource) -> set[MatchKey]:

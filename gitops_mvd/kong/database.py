@@ -14,6 +14,7 @@ from urllib.parse import quote
 
 from gitops_mvd.core.errors import NotNow, StepFailed, Unavailable
 from gitops_mvd.core.model import digest
+from gitops_mvd.core.route import USUAL_WEIGHT
 from gitops_mvd.kong.admin import MAX_CONNECTIONS, PATHS, Admin, Page, worker_questions
 from gitops_mvd.kong.clashes import (
     Taken,
@@ -29,7 +30,6 @@ from gitops_mvd.kong.compare import is_same
 from gitops_mvd.kong.declare import has_given_id
 from gitops_mvd.kong.entities import (
     CLASH_HINT,
-    DEFAULT_WEIGHT,
     LISTED,
     MANAGED_TAG,
     TYPES,
@@ -339,7 +339,7 @@ class Store:
 
     def _wait_until_balanced(self, added: Sequence[Entity], removed: Sequence[Entity]) -> None:
         """Wait until Kong balances over the added targets, before others are removed.  Raises Unavailable."""
-        new = [it for it in added if it.type == "targets" and it.fields.get("weight", DEFAULT_WEIGHT)]
+        new = [it for it in added if it.type == "targets" and it.fields.get("weight", USUAL_WEIGHT)]
         losing = {entity.reference("upstream") for entity in removed if entity.type == "targets"}
         if not (upstreams := sorted({entity.reference("upstream") for entity in new} & losing)):
             return

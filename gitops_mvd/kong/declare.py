@@ -7,11 +7,10 @@ from dataclasses import dataclass
 from uuid import UUID, uuid5
 
 from gitops_mvd.core.model import JsonValue
-from gitops_mvd.core.route import Target
+from gitops_mvd.core.route import Target, weight
 from gitops_mvd.core.xkong import XKong
 from gitops_mvd.kong.compare import field_tags
 from gitops_mvd.kong.entities import (
-    DEFAULT_WEIGHT,
     LISTED,
     MANAGED_TAG,
     REFERENCES,
@@ -51,7 +50,7 @@ class Declarations:
         upstream = entity_id(self._host, "upstreams", service_name(owner))
         app, service = owner
         tags = [f"app:{app}", f"service:{service}"]
-        return [target_entity(self._host, upstream, target, DEFAULT_WEIGHT, tags) for target in targets]
+        return [target_entity(self._host, upstream, target, tags) for target in targets]
 
 
 def service_entities(host: str, owner: Owner, kong: XKong) -> list[Entity]:
@@ -76,10 +75,9 @@ def service_name(owner: Owner) -> str:
     return f"mvd.{app}.{service}" if service else f"mvd.{app}"
 
 
-def target_entity(host: str, upstream: str, target: Target, weight: int, tags: Sequence[str]) -> Entity:
-    """One target of the upstream with that id; a weight behind its address, as a changed one has it, is left out."""
-    address, _, _ = target["address"].partition(" ")
-    fields: Fields = {"target": address, "weight": weight, "upstream": {"id": upstream}}
+def target_entity(host: str, upstream: str, target: Target, tags: Sequence[str]) -> Entity:
+    """One target of the upstream with that id."""
+    fields: Fields = {"target": target["address"], "weight": weight(target), "upstream": {"id": upstream}}
     (entity,) = declared(host, {"targets": [fields]}, [*tags, f"instance:{target['instance']}"])
     return entity
 

@@ -19,7 +19,6 @@ Owners: TypeAlias = Collection[Owner] | None  # None is all of them
 
 MANAGED_TAG = "managed-by:gitops-mvd"
 ADOPTED = "adopted"  # the tag with the id that an adopted entity would have if it had been created by gitops-mvd
-DEFAULT_WEIGHT = 100
 
 # In the order in which they can be created: each refers only to those before it.
 TYPES = (

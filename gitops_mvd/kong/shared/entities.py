@@ -10,7 +10,6 @@ from gitops_mvd.core.route import Target
 from gitops_mvd.core.xkong import XKong
 from gitops_mvd.kong.declare import Declarations, declared, entity_id, service_entities, service_name, target_entity
 from gitops_mvd.kong.entities import (
-    DEFAULT_WEIGHT,
     MANAGED_TAG,
     Entity,
     Fields,
@@ -59,15 +58,14 @@ class SharedDeclarations(Declarations):
 
     def app_targets(self) -> list[Target]:
         """The claim of this host."""
-        return [{"instance": self._host, "address": f"{self._address}:{CLAIM_PORT} (weight 0)"}]
+        return [{"instance": self._host, "address": f"{self._address}:{CLAIM_PORT}", "weight": 0}]
 
     def targets(self, owner: Owner, targets: Iterable[Target]) -> list[Entity]:
         """The targets of this host; without a service, its claim."""
         app, service = owner
         upstream = entity_id(self._shared, "upstreams", service_name(owner))
         tags = [f"shared:{self._shared}", f"app:{app}", *([f"service:{service}"] if service else ())]
-        weight = DEFAULT_WEIGHT if service else 0
-        return [target_entity(self._host, upstream, target, weight, tags) for target in targets]
+        return [target_entity(self._host, upstream, target, tags) for target in targets]
 
     def _for_all_hosts(self, entity: Entity) -> Entity:
         renamed = {
