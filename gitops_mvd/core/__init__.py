@@ -7,6 +7,7 @@ decide      which version an app should be, and how    reconcile  deploy, heal, 
 policy      what a host lets the repository do         features   modules found by name, each complete or refused
 joins       services that share a namespace            specs      what is compared of each kind of resource
 difference  what a person changed, in phrases          cost       how long what is down, and who waits
+canary      shares of the traffic, and their verdicts
 
 Imports no other room, and nothing that touches the world: no Docker, Git, files, clock or threads.
 Must not know which kinds, probes and forges exist, how a manifest is written, or where a result is reported.

@@ -30,6 +30,7 @@ PROOF_WAITS_SECONDS = 2.0  # after which Kong's answer alone proves that it uses
 STARTED_WITHIN_SECONDS = 5.0  # after which a disruption is looked for: the instance may never be started
 LOOKED_AT_AFTER_SECONDS = 1.0  # after which the unit of an instance that is not started is looked at
 PAUSE_SECONDS = (0.02, 1.0)  # between two tries, at first and at last
+TRIAL_PAUSE_SECONDS = 0.1  # at last, of a canary: what the gateway tells is kept for no longer where much is asked
 TRIES_AT_ONCE = 32  # of the gates of one app
 Answer = tuple[Health, str] | MvdError  # to one try
 NO_KONG = "this host has no Kong: set `kong` in its settings"
@@ -108,12 +109,15 @@ class Gates:
         trials = [gate for gate in gates if gate.check.probe == canary.PROBE]
         last = [gate for gate in gates if gate.check.probe in ONLY_WAIT]
         others = [gate for gate in gates if gate not in (*trials, *last)]
-        return self._wait(trials, passed) + self._wait(others, passed) + self._wait(last, passed)
+        remarks = self._wait(trials, passed, TRIAL_PAUSE_SECONDS)
+        return remarks + self._wait(others, passed) + self._wait(last, passed)
 
-    def _wait(self, gates: Iterable[Gate], passed: Callable[[Gate], None]) -> list[str]:
+    def _wait(
+        self, gates: Iterable[Gate], passed: Callable[[Gate], None], longest: float = PAUSE_SECONDS[1]
+    ) -> list[str]:
         waits = [Wait(gate, self._clock.now()) for gate in gates]
         remarks: list[str] = []
-        shortest, longest = PAUSE_SECONDS
+        shortest, _ = PAUSE_SECONDS
         pause = shortest
         with ThreadPoolExecutor(TRIES_AT_ONCE, "gate") as pool:  # which has no threads until it is given something
             while waits := self._not_over(waits, remarks, pool, passed):

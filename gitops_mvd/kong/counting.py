@@ -23,8 +23,7 @@ from gitops_mvd.kong.entities import Entity, Fields
 
 PLUGIN = "udp-log"
 TAG = "counts-requests"
-BUFFER_BYTES = 8 << 20  # that the kernel keeps until they are read
-SO_RCVBUFFORCE = 33  # of Linux; Python has no name for it
+BUFFER_BYTES = 8 << 20  # that the kernel keeps until they are read, if its net.core.rmem_max allows so many
 LARGEST_DATAGRAM = 65_536
 MOST_AT_ONCE = 50_000  # datagrams
 KEY = "mvd"
@@ -155,9 +154,7 @@ def _listen(address: str) -> socket.socket:
         made = unless_done.enter_context(socket.socket(family, kind))
         made.setblocking(False)
         made.bind(at)
-        for option in (socket.SO_RCVBUF, SO_RCVBUFFORCE):
-            with suppress(OSError):  # only root may have more than the kernel's net.core.rmem_max
-                made.setsockopt(socket.SOL_SOCKET, option, BUFFER_BYTES)
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, BUFFER_BYTES)
         unless_done.pop_all()
     return made
 
