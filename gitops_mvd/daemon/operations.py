@@ -20,7 +20,7 @@ from gitops_mvd.api.views import (
     ResultView,
     StepView,
 )
-from gitops_mvd.core.errors import Interrupted, Unavailable
+from gitops_mvd.core.errors import Interrupted, OnItsWay, Unavailable
 from gitops_mvd.core.model import Gate, Outcome, Report, Revision, Step
 from gitops_mvd.core.plan_text import Summary, step_text
 from gitops_mvd.core.redact import told_line
@@ -142,7 +142,7 @@ class Operations:
 
         try:
             yield ended
-        except Interrupted as error:
+        except (Interrupted, OnItsWay) as error:
             self._end_steps(numbers.values(), STOPPED, str(error))
             raise
         except Exception as error:
