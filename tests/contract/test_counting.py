@@ -15,9 +15,11 @@ from typing import Any
 import pytest
 import requests
 
-from gitops_mvd.core.canary import Numbers
+from gitops_mvd.core.canary import PROBE, Numbers
 from gitops_mvd.core.errors import Unavailable
-from gitops_mvd.core.model import App, Change, Resource, Service
+from gitops_mvd.core.model import App, Change, Check, Gate, Health, Resource, Service
+from gitops_mvd.daemon.mailbox import Interruptible
+from gitops_mvd.host.trials import Trials
 from gitops_mvd.kinds.route import Routes
 from gitops_mvd.kong.client import Kong
 from gitops_mvd.kong.counting import LARGEST_DATAGRAM, PLUGIN, Watch
@@ -238,6 +240,30 @@ def test_an_address_that_is_not_of_this_server_is_told(gateway: Gateway) -> None
     routes = Routes(Kong(gateway.admin, gateway.proxy, address="203.0.113.1"), HOST)
     with pytest.raises(Unavailable, match=r"cannot listen at 203\.0\.113\.1 .*`kong\.address` must be an address of"):
         published(routes, shop(), {"203.0.113.1:20000": 95})
+
+
+# ---- a trial, from its first request to its end ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("status", "verdict"), [(200, Health.HEALTHY), (500, Health.DEGRADED)])
+def test_a_version_is_judged_by_what_kong_tells(
+    gateway: Gateway, kong: Kong, routes: Routes, backends: Callable[..., Backend], status: int, verdict: Health
+) -> None:
+    old, new = backends(), backends(status)
+    route = published(routes, shop(), {old.address: 50, new.address: 50})
+    judge = {"min_requests": 10, "errors": 0.1, "latency": 50.0}
+    spec = {"share": 50, "new": [new.address], "old": [old.address], "judge": judge}
+    gate = Gate(route, Check(PROBE, spec, within=30, hold=1.0))
+    trials, clock = Trials(Interruptible(), kong), Interruptible()
+    began = clock.now()
+    while True:
+        health, why, is_over = trials.ask(gate, clock.now())
+        if is_over or health is Health.DEGRADED:
+            break
+        assert clock.now() - began < 30, why
+        gateway.statuses("/web")
+    assert health is verdict
+    assert why == "" if verdict is Health.HEALTHY else why.startswith("canary at 50 %: ")
 
 
 # ---- what is told ----------------------------------------------------------------------------------------------------

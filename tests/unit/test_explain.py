@@ -78,8 +78,8 @@ def test_the_shares_of_a_canary_are_told() -> None:
     web = of({"apps/shop/compose.yaml": with_canary})["web"]
     assert web["instances"] == "3, replaced all at once, beside the old ones"
     assert web["canary"] == (
-        "a new version gets 10 %, then 50 % of the requests, for 300 s each; it goes back if 2 % more of them fail than "
-        "of the old version's, or take 1.5 times as long"
+        "a new version gets 10 %, then 50 % of the requests, for 300 s each; it goes back if "
+        "2 % more of them fail than of the old version's, or take 1.5 times as long"
     )
 
 
