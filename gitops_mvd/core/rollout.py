@@ -26,11 +26,10 @@ class Rollout:
     """The rollout of one service: `new` instances are made, in batches, and `old` ones are deleted.
 
     `current` instances are as they should be, but have to be proven again.  The text of `outdated` ones is written anew
-    while they run.  `have` is what was found, by name.  `route`
-    is the route as Kong has it by now, and `to` the one it should have in the end; None without a route.  `routed` are
-    the instances that the route led to at first.  `timers` start old instances, and are deleted with them.
-    `tried` are the instances of the version that last worked, as far as that is known.  A new version that `is_tried`
-    worked before, and gets all of the traffic at once.
+    while they run.  `have` is what was found, by name.  `route` is the route as Kong has it by now, and `to` the one
+    it should have in the end; None without a route.  `routed` are the instances that the route led to at first.
+    `timers` start old instances, and are deleted with them.  `tried` are the instances of the version that last worked,
+    as far as that is known.  A new version that `is_tried` worked before, and gets all of the traffic at once.
     """
 
     service: Service
@@ -63,7 +62,7 @@ class Rollout:
     @property
     def others(self) -> Set[str]:
         """The old instances that are not of the new version, as those are that it has too many of."""
-        return {unit.name for unit in self.old if unit.spec["digest"] != self.service.digest}
+        return {it.name for it in self.old if not it.name.startswith(self.service.instances(it.app)[0])}
 
     @property
     def is_found_by_name(self) -> bool:

@@ -83,6 +83,12 @@ def test_a_first_version_and_one_that_is_there_already_are_not_judged(world: Wor
     assert world.host.log == []
 
 
+def test_fewer_replicas_of_what_runs_are_no_new_version(world: World) -> None:
+    world.deploy(shop("v1", replicas=3))
+    assert world.deploy(shop("v1", replicas=1)).is_green
+    assert judged(world.host.log) == []
+
+
 def test_the_instances_of_a_version_get_their_share_together(world: World) -> None:
     world.deploy(shop("v1", replicas=2))
     shares: list[object] = []
