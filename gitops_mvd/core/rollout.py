@@ -54,10 +54,14 @@ class Rollout:
 
     @property
     def is_canary(self) -> bool:
-        """Does the new version get its traffic by and by?  It has to be new, and beside another one that serves."""
+        """Does the new version get its traffic by and by?  It has to be new, and beside another one that serves.
+
+        A host that is to have no traffic at all has none to share.
+        """
         if not self.service.canary or self.all_in_one_batch or self.is_tried or self.is_stop_first:
             return False
-        return bool(self.route and self.to and self.routed & self.others)
+        has_traffic = self.route and self.to and any(map(weight, self.to.spec["targets"]))
+        return bool(has_traffic and self.routed & self.others)
 
     @property
     def others(self) -> Set[str]:

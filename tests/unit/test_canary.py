@@ -15,10 +15,11 @@ from hypothesis import strategies as st
 from gitops_mvd.core.canary import PROBE, Canary, Judge, Numbers, latency_key, objection, share_of, told, weights
 from gitops_mvd.core.errors import Interrupted, OnItsWay, StepFailed, Unavailable
 from gitops_mvd.core.model import App, Change, Desired, Gate, Operation, Outcome, Resource, Revision, Step, Sync, Update
+from gitops_mvd.core.plan import Side, make_plan, place
 from gitops_mvd.core.plan_text import step_text
 from gitops_mvd.core.reconcile import reconcile
-from gitops_mvd.core.route import weight
-from tests.fakes import FakeHistory, FakeHost, Killed, service
+from gitops_mvd.core.route import weighing, weight
+from tests.fakes import ROLES, FakeHistory, FakeHost, Killed, service, wanted
 
 STEPS = (5, 25)
 USUAL = Canary(STEPS)
@@ -81,6 +82,18 @@ def test_a_first_version_and_one_that_is_there_already_are_not_judged(world: Wor
     assert judged(world.host.log) == []
     world.deploy(shop("v1"))
     assert world.host.log == []
+
+
+def test_a_host_that_is_to_have_no_traffic_gets_none_for_a_canary(world: World) -> None:
+    world.deploy(shop("v1"))
+    app, found = shop("v2"), world.host.found("shop")
+    placed = place(wanted(app), found, ROLES, "127.0.0.1", iter([20007]))
+    without = [weighing(target, 0) for it in placed if it.kind == "route" for target in it.spec["targets"]]
+    drained = [it.with_spec(targets=without) if it.kind == "route" else it for it in placed]
+    steps = list(make_plan([Side(app, drained, found)], ROLES))
+    assert judged(steps) == []
+    routes = [it.to for it in steps if isinstance(it, Change) and it.to and it.to.kind == "route"]
+    assert [weight(target) for route in routes for target in route.spec["targets"]] == [0]
 
 
 def test_fewer_replicas_of_what_runs_are_no_new_version(world: World) -> None:
