@@ -86,7 +86,7 @@ class Gates:
         self._history = history
         self._count = received  # bytes, by process
         self._secrets = secrets
-        self._trials = Trials(clock, route_proof)
+        self.trials = Trials(clock, route_proof)
 
     def ask(self, instance: Instance, check: Check) -> tuple[Health, str]:
         """One try of a probe."""
@@ -215,7 +215,7 @@ class Gates:
     def _ask(self, wait: Wait) -> tuple[Health, str]:
         match wait.gate.check.probe:
             case canary.PROBE:
-                health, why, wait.is_over = self._trials.ask(wait.gate, wait.began)
+                health, why, wait.is_over = self.trials.ask(wait.gate, wait.began)
                 return health, why
             case probe:
                 return self._ask_route_proof(wait) if probe == ROUTE_PROOF else self._ask_instance(wait)

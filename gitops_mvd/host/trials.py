@@ -17,7 +17,7 @@ PASS_SECONDS = 20.0  # after which other apps have their turn
 UNHEARD = "Kong does not tell of its requests by the plugin udp-log: is it enabled, and can Kong reach `kong.address`?"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Trial:
     """One share of the traffic that is being judged since it `began`, 0 for not yet; `spec` says which."""
 
@@ -34,7 +34,10 @@ class Trial:
 
 @dataclass
 class Trials:
-    """The trials of this moment, by the name of the route.  They go on from one pass to the next."""
+    """The trials of this moment, by the name of the route.
+
+    They go on from one pass to the next, for as long as the route stays as it is.
+    """
 
     clock: Clock
     route_proof: RouteProof | None
@@ -46,13 +49,13 @@ class Trials:
         Raises OnItsWay if others have waited for long enough.
         """
         route, spec, name = gate.resource, gate.check.spec, gate.resource.name
-        trial = self._trials.get(name)
+        trial, now = self._trials.get(name), self.clock.now()
         if trial is None or trial.spec != spec:
             trial = self._trials[name] = Trial(spec, self._watch(gate))
         if not trial.began:
             return *self._begin(gate, trial), False
         new, old = trial.sums()
-        judge, is_over = Judge(**spec["judge"]), self.clock.now() - trial.began >= gate.check.hold
+        judge, is_over = Judge(**spec["judge"]), now - trial.began >= gate.check.hold
         if why := canary.objection(new, old, judge, is_over=is_over):
             del self._trials[name]
             return Health.DEGRADED, f"canary at {spec['share']} %: {why}", False
@@ -60,10 +63,14 @@ class Trials:
             del self._trials[name]
             told = canary.told(new, old, judge)
             log.info("canary passed app=%s %s share=%d%%: %s", route.app, route.service, spec["share"], told)
-        elif self.clock.now() - waits_since > PASS_SECONDS:
+        elif now - waits_since > PASS_SECONDS:
             who = f"{route.service} gets {spec['share']} % of the requests"
             raise OnItsWay(f"canary: the new {who}, for {gate.check.hold:g} s")
         return Health.HEALTHY, "", is_over
+
+    def forget(self, route: str) -> None:
+        """The route is changed: what was counted says nothing about it any more."""
+        self._trials.pop(route, None)
 
     def _watch(self, gate: Gate) -> Watch:
         if not self.route_proof:
@@ -80,6 +87,6 @@ class Trials:
             return health, why
         if is_from_instance and not trial.watch.is_heard():
             return Health.UNKNOWN, UNHEARD
-        self._trials[route.name] = Trial(trial.spec, self._watch(gate), self.clock.now())
+        trial.watch, trial.began = self._watch(gate), self.clock.now()
         log.info("canary begun app=%s %s share=%d%%", route.app, route.service, trial.spec["share"])
         return Health.HEALTHY, ""

@@ -161,6 +161,18 @@ def test_a_commit_for_another_app_does_not_begin_it_anew_and_another_share_does(
     assert 10 <= clock.now() - began < 12
 
 
+def test_it_begins_anew_if_the_route_was_changed_meanwhile_as_by_a_revert() -> None:
+    clock = Cut(6)
+    gates, _, _ = at_a_gate(clock=clock)
+    with pytest.raises(Interrupted):
+        gates.wait([share(lasts=10)])
+    clock.wait(3600)  # it was reverted, and comes back after an hour
+    gates.trials.forget("shop.web")
+    began = clock.now()
+    assert gates.wait([share(lasts=10)]) == []
+    assert 10 <= clock.now() - began < 12
+
+
 def test_what_was_judged_bad_is_judged_anew_if_it_is_tried_again() -> None:
     gates, gateway, _ = at_a_gate(lambda at: {NEW: (1, 1, 10), OLD: (19, 0, 10)})
     for _ in range(2):
