@@ -87,7 +87,7 @@ def test_a_bad_version_goes_back_at_the_first_share_and_most_never_see_it(
     with asked(url(story)) as seen:
         why = story.ends(deploy("3", "30s", fails_every=2), "failure")
     assert "canary at 10 %:" in why
-    assert "failed; of the old version's, 0 of" in story.mvd("status").out
+    assert "failed; of the old version's, 0 of" in why
     met = versions(seen)["talk 3"]
     assert 0 < met < len(seen) / 5, f"{met} of {len(seen)} met the bad version"
     assert story.containers("talk") == good
