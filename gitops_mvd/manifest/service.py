@@ -81,6 +81,9 @@ def assemble(place: Place, values: ServiceKeys, project: Project, beside: Beside
     service = replace(service, update=_update(entries, values, order, beside), canary=canary)
     if canary:
         report_hindrances(entries["x-mvd"].entries()["canary"], service, beside.joined_by)
+        for key in {"parallelism", "delay"} & values.get("deploy", {}).get("update_config", {}).keys():
+            at = entries["deploy"].entries()["update_config"].entries()[key]
+            at.note("has no effect with x-mvd.canary: all new instances are made beside the old ones")
     if service.update.order == "start-first":
         for at, mount in values.get("volumes", ()):
             if is_anonymous(mount):
