@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from itertools import count
 
+from gitops_mvd.core import canary
 from gitops_mvd.core.claims import of_service
 from gitops_mvd.core.decide import PASSING
 from gitops_mvd.core.errors import StepFailed, Unhealthy
@@ -66,7 +67,8 @@ def wanted(app: App) -> list[Resource]:
 
 
 class FakeHost:
-    """A host in memory.  An image whose name has "sick" in it never gets healthy, one with "gone" cannot be pulled.
+    """A host in memory.  An image whose name has "sick" in it never gets healthy, one with "gone" cannot be pulled, and
+    "bad" is one that is healthy, and fails its callers.
 
     `fault(step)` is asked before every step and may raise; `log` has every step that was carried out, and `starts` how
     often each instance was made.
@@ -120,7 +122,9 @@ class FakeHost:
         placed = place(want, found, ROLES, "127.0.0.1", free)
         done = {r.key for r in placed if r.kind == "unit" and r not in found and self._history.is_job_done(r.name)}
         claims = claims_by_instance([r.name for r in (*placed, *found) if r.kind == "unit"], (), found)
-        return Side(app, placed, found, goal.proven, done, claims)
+        good = self._history.last_good(app.name) or App(app.name)
+        tried = {name for one in good.services for name in one.instances(app.name)}
+        return Side(app, placed, found, goal.proven, done, claims, tried, self._history.has_worked(app))
 
     def carry_out(self, steps: Iterable[Step]) -> list[str]:
         complaints = []
@@ -150,6 +154,10 @@ class FakeHost:
 
     def _wait(self, gate: Gate) -> str:
         passes = gate.check.probe == DRAINED or gate.check.spec.get("everywhere")
+        if gate.check.probe == canary.PROBE and self._fails_callers(gate):
+            failed = Unhealthy(f"{gate.resource.service}: canary at {gate.check.spec['share']} %: 3 of 31 failed")
+            failed.app, failed.service = gate.resource.app, gate.resource.service
+            raise failed
         if passes or not self._sick(gate.resource):
             if gate.check.probe == "completed":
                 self._history.mark_job_done(gate.resource.name)
@@ -159,6 +167,11 @@ class FakeHost:
         if gate.required:
             raise error
         return str(error)
+
+    def _fails_callers(self, gate: Gate) -> bool:
+        """Do the callers of the new version get errors, though its probe is well?"""
+        new = [it["instance"] for it in gate.resource.spec["targets"] if it["address"] in gate.check.spec["new"]]
+        return any("bad" in self._made[name].image for name in new)
 
     def _sick(self, resource: Resource) -> bool:
         if resource.kind == "route":
@@ -243,6 +256,9 @@ class FakeHistory:
     def reverted_to(self, app: App, commit: str) -> str:
         *earlier, last = self.ran.get((app.name, app.version), [""])
         return earlier[-1] if earlier and last == commit else ""
+
+    def has_worked(self, app: App) -> bool:
+        return (app.name, app.version) in self.ran
 
     def is_job_done(self, job: str) -> bool:
         return job in self.jobs

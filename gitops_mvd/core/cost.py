@@ -17,7 +17,14 @@ UNASKED = ("running", "not_failed")  # the probes that ask nothing
 SERVING = (RUNNING, OUTDATED, STAGED)  # states of a unit whose container runs
 HANDED_OVER = "what only one can have changes hands"
 COMPLETED = "service_completed_successfully"
-_RESTARTS_NOTHING = {"health": "health check", "route": "route", "plugin": "plugin", "image": "tag", "update": "update"}
+_RESTARTS_NOTHING = {
+    "health": "health check",
+    "route": "route",
+    "plugin": "plugin",
+    "image": "tag",
+    "update": "update",
+    "canary": "canary",
+}
 
 
 @dataclass(frozen=True, slots=True)

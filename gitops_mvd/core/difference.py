@@ -332,6 +332,13 @@ def _check(app: str, was: Section, now: Section) -> Iterator[_Change]:
         yield _change(CHANGED, "health", ", ".join(others))
 
 
+def _canary(app: str, was: Section | None, now: Section | None) -> Iterator[_Change]:
+    if was is None or now is None:
+        yield _change(ADDED if now else REMOVED, "canary")
+    else:
+        yield _change(CHANGED, "canary", ", ".join(key for key in _keys(was, now) if was[key] != now[key]))
+
+
 def _update(app: str, was: Section, now: Section) -> Iterator[_Change]:
     for key in _keys(was, now):
         if was[key] != now[key]:
@@ -564,6 +571,7 @@ _PHRASES: Mapping[str, Phrase] = {
     "kong": _kong,
     "replicas": _shown("replicas"),
     "update": _update,
+    "canary": _canary,
     "depends_on": _each("depends_on"),
     "pull_policy": _shown("pull_policy"),
     "schedule": _shown("schedule"),

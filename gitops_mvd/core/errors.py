@@ -6,6 +6,7 @@
         + RateLimited      too many requests             -> the same, and not before it allows that
         + RevisionRefused  a commit may not be followed  -> the same, and that commit turns red
         + Disrupted        Docker took an instance along -> the same, and start it anew if nothing else does
+        + OnItsWay         a gate lasts longer than that -> the same, at once, and with no harm in it
       x Interrupted        something newer to do         -> stop here, start the next pass at once
       x StepFailed         a change was refused          -> mark this version failed, roll back
         + Unhealthy        a gate did not pass           -> the same
@@ -81,6 +82,10 @@ class Disrupted(Unavailable):
         self.on = on
 
 
+class OnItsWay(Unavailable):
+    """A gate that lasts long is still waited at: other apps have their turn, and then it goes on where it was."""
+
+
 class Interrupted(MvdError):
     """A newer revision or a signal came: the current wait is given up."""
 
@@ -112,7 +117,7 @@ class Lacking(StepFailed):
 def fault_of(error: MvdError) -> str:
     """Whose fault an error is, one of FAULTS; "" if something newer only came between."""
     match error:
-        case Interrupted():
+        case Interrupted() | OnItsWay():
             return ""
         case Unavailable():
             return UNANSWERED

@@ -16,6 +16,7 @@ from enum import StrEnum
 from functools import cached_property
 from typing import Any, Literal, NamedTuple, TypeAlias
 
+from gitops_mvd.core.canary import Canary
 from gitops_mvd.core.compose import Endpoint, Logging, Mount, Network, Run, Volume
 from gitops_mvd.core.redact import told_line, told_text
 from gitops_mvd.core.suspension import Suspension
@@ -217,7 +218,7 @@ class Service:
     `owner` is its app if its instances would else have the names of those of another app, "" for nearly all.
     `secrets` has every secret that its environment and its files refer to, with a digest of the content that only this
     host can make, "" before it is asked for.  `sealed` has, until then, the encrypted files of the repository among
-    them, by their path.
+    them, by their path.  With a `canary`, a new version gets its traffic by and by.
     """
 
     name: str
@@ -236,6 +237,7 @@ class Service:
     owner: str = ""
     secrets: Mapping[str, str] = field(default_factory=dict)
     sealed: Mapping[str, str] = field(default_factory=dict, repr=False)
+    canary: Canary | None = None
 
     @cached_property
     def digest(self) -> str:
@@ -289,7 +291,7 @@ class Service:
         value = dataclasses.asdict(self)
         value["files"] = [file.to_json() for file in self.files]
         del value["sealed"]
-        for name in ("owner", "secrets"):  # older versions have none
+        for name in ("owner", "secrets", "canary"):  # older versions have none
             if not value[name]:
                 del value[name]
         if self._may_end:
@@ -299,7 +301,8 @@ class Service:
     @classmethod
     def from_json(cls, value: Json) -> Service:
         files, check = tuple(map(File.from_json, value["files"])), Check(**value["check"])
-        read = cls(**{**value, "files": files, "check": check, "update": Update(**value["update"])})
+        canary = Canary.from_json(value["canary"]) if value.get("canary") else None
+        read = cls(**{**value, "files": files, "check": check, "update": Update(**value["update"]), "canary": canary})
         if "restart" not in read.run and check.probe == _ENDLESS:
             return dataclasses.replace(read, check=dataclasses.replace(check, probe=NOT_FAILED))
         return read
@@ -553,6 +556,11 @@ class Outcome:
         object.__setattr__(self, "app", plain_line(self.app))
         object.__setattr__(self, "why", told_text(self.why))
         object.__setattr__(self, "changed", told_line(self.changed))
+
+    @property
+    def is_on_its_way(self) -> bool:
+        """Does it go on where it is, with nothing in its way, at the next pass?"""
+        return self.operation is Operation.RUNNING and not self.fault
 
     @property
     def is_green(self) -> bool:

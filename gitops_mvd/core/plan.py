@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from graphlib import CycleError, TopologicalSorter
-from itertools import chain
+from itertools import chain, zip_longest
 
 from gitops_mvd.core.claims import Claim
 from gitops_mvd.core.hands import Hands
@@ -32,7 +32,8 @@ class Side:
 
     What is `ignored` is neither made nor deleted.  `claims` has those of its instances, by name, as far as they are
     known.  An app that is not `proven` passes every one of its gates, even where nothing changes: the daemon may have
-    died between a switch and its gate.
+    died between a switch and its gate.  `tried` are the instances of the version that last worked, and a version that
+    `is_tried` has worked here before.
     """
 
     app: App
@@ -41,6 +42,8 @@ class Side:
     proven: bool = False
     ignored: Set[Key] = frozenset()
     claims: Mapping[str, frozenset[Claim]] = field(default_factory=dict)
+    tried: Set[str] = frozenset()
+    is_tried: bool = False
 
 
 def make_plan(sides: Sequence[Side], roles: Roles) -> Plan:
@@ -55,7 +58,8 @@ def make_plan(sides: Sequence[Side], roles: Roles) -> Plan:
     order = list(roles)
     first = sorted((change for part in parts for change in part.first), key=lambda it: order.index(it.resource.kind))
     possible, late = hands.make_room(first)
-    change = [*possible, *late, *_loose(parts, hands), *_start(hands), *_finish(parts, roles)]
+    change = [*possible, *late, *_loose(parts, hands), *_start(hands)]
+    change += [*_finish(parts, roles, canaries=False), *_shares(parts), *_finish(parts, roles, canaries=True)]
     clean = chain.from_iterable(part.clean(hands.given) for part in parts)
     return Plan(tuple(change), tuple(clean))
 
@@ -80,7 +84,7 @@ class Part:
         targets = (target for r in of_role(Role.ROUTE, have.values(), roles) for target in r.spec["targets"])
         self.side, self.have, self.roles = side, have, roles
         self.routed = {target["instance"] for target in targets}
-        self.rollouts = {name: _rollout(services[name], want, have, roles, self.routed, side.proven) for name in rank}
+        self.rollouts = {name: _rollout(services[name], want, have, roles, self.routed, side) for name in rank}
         by_rollout = {unit.key for it in self.rollouts.values() for unit in (*it.new, *it.outdated)}
         others = sorted((r for key, r in want.items() if have.get(key) != r and key not in by_rollout), key=place_of)
         self.loose = [Change(have.get(unit.key), unit) for unit in of_role(Role.INSTANCE, others, roles)]
@@ -133,7 +137,7 @@ def _rollout(
     have: Mapping[Key, Resource],
     roles: Roles,
     routed: Set[str],
-    proven: bool,
+    side: Side,
 ) -> Rollout:
     def of_service(side: Mapping[Key, Resource], role: Role) -> list[Resource]:
         return [r for r in of_role(role, side.values(), roles) if r.service == service.name]
@@ -144,15 +148,17 @@ def _rollout(
     return Rollout(
         service,
         new=[unit for unit in wanted if have.get(unit.key) != unit and unit not in outdated],
-        current=[] if proven else [unit for unit in wanted if have.get(unit.key) == unit or unit in outdated],
+        current=[] if side.proven else [unit for unit in wanted if have.get(unit.key) == unit or unit in outdated],
         old=[unit for unit in found if unit.key not in want],
         have={unit.name: unit for unit in found},
         route=have.get(to.key) if to else None,
         to=to,
         routed=routed,
-        all_in_one_batch=proven,
+        all_in_one_batch=side.proven,
         outdated=outdated,
         timers=of_service(have, Role.TIMER),
+        tried=side.tried,
+        is_tried=side.is_tried,
     )
 
 
@@ -176,14 +182,27 @@ def _start(hands: Hands) -> Iterator[Step]:
     yield from prove(waiting)
 
 
-def _finish(parts: Sequence[Part], roles: Roles) -> Iterator[Step]:
-    """What comes after the instances: all routes in one switch, each proven to lead to its own and to no others."""
+def _shares(parts: Sequence[Part]) -> Iterator[Step]:
+    """The shares of all new versions that get their traffic by and by, side by side."""
+    rollouts = (rollout for part in parts for rollout in part.rollouts.values())
+    for together in zip_longest(*(rollout.shares() for rollout in rollouts), fillvalue=([], [])):
+        yield from chain.from_iterable(switch for switch, _ in together)
+        yield from chain.from_iterable(gates for _, gates in together)
+
+
+def _finish(parts: Sequence[Part], roles: Roles, *, canaries: bool) -> Iterator[Step]:
+    """What comes after the instances: all routes in one switch, each proven to lead to its own and to no others.
+
+    Those of canaries are a switch of their own, after the others: who has no old instance left does not wait for them.
+    """
     for kind in roles:
         changes, gates = [], []
         for part in parts:
             for resource in (it for it in part.after if it.kind == kind):
                 rollout = part.rollouts.get(resource.service)
                 rollout = rollout if rollout and rollout.to is resource else None
+                if bool(rollout and rollout.is_canary) is not canaries:
+                    continue
                 was = rollout.route if rollout else part.have.get(resource.key)
                 if was != resource:
                     changes.append(Change(was, resource))
@@ -199,8 +218,10 @@ def _moved(changes: Iterable[Change], parts: Iterable[Part]) -> Iterator[Step]:
     """Delete the routes that match what new ones match now: Kong would go on to use the older of two."""
     taken = {key for change in changes if change.to for key in matched(change.to)}
     for part in parts if taken else ():
-        part.moved = [r for r in of_role(Role.ROUTE, part.deletions, part.roles) if not taken.isdisjoint(matched(r))]
-        yield from (Change(route, None) for route in part.moved)
+        moved = [r for r in of_role(Role.ROUTE, part.deletions, part.roles) if not taken.isdisjoint(matched(r))]
+        moved = [route for route in moved if route not in part.moved]
+        part.moved += moved
+        yield from (Change(route, None) for route in moved)
 
 
 def _waits_for(service: Service, earlier: Service) -> bool:

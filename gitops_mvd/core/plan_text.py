@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
+from gitops_mvd.core import canary
 from gitops_mvd.core.cost import NO_DOWNTIME, Cost, cost
 from gitops_mvd.core.decide import Decision
 from gitops_mvd.core.difference import ADDED, REMOVED, Difference, what_changed
@@ -162,6 +163,8 @@ def gate_text(check: Check, summary: Summary) -> str:
     """What a gate waits for, how often it must be seen, and how long that may take."""
     if check.probe == DRAINED:
         return f"until its connections are closed (at most {check.within:g} s)"
+    if check.probe == canary.PROBE:
+        return _canary_text(check)
     if check.probe == ROUTE_PROOF:
         condition = _route_condition(check.spec)
     else:
@@ -172,6 +175,14 @@ def gate_text(check: Check, summary: Summary) -> str:
         *([f"then for {check.hold:g} s"] if check.hold else []),
     ]
     return f"{condition} ({', '.join(limits)})"
+
+
+def _canary_text(check: Check) -> str:
+    judge = canary.Judge(**check.spec["judge"])
+    return (
+        f"until the new version has had {check.spec['share']} % of the requests for {check.hold:g} s, with at most "
+        f"{100 * judge.errors:g} % more errors than the old one, and {judge.latency:g} times its latency"
+    )
 
 
 def _route_condition(spec: Json) -> str:

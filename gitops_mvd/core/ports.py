@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol
 
+from gitops_mvd.core.canary import Numbers
 from gitops_mvd.core.model import (
     App,
     Change,
@@ -203,6 +204,18 @@ class Host(Planner, Protocol):
         ...
 
 
+class Watch(Protocol):
+    """Counts requests, as the gateway tells of them, for as long as it is kept."""
+
+    def is_heard(self) -> bool:
+        """Has the gateway told of any request of that service yet?"""
+        ...
+
+    def numbers(self) -> Mapping[str, Numbers]:
+        """What became of the requests so far, by address."""
+        ...
+
+
 class RouteProof(Protocol):
     """Proves that a route leads to its service."""
 
@@ -212,6 +225,13 @@ class RouteProof(Protocol):
 
     def everywhere(self, route: Resource) -> tuple[Health, str]:
         """Had every node of Kong the time to apply the last change of this route?"""
+        ...
+
+    def watch(self, route: Resource, addresses: Iterable[str]) -> Watch:
+        """What becomes, from now on, of the requests that go to these addresses by a route that is `counted`.
+
+        Raises Unavailable.
+        """
         ...
 
     def was_idle(self) -> bool:
@@ -245,6 +265,10 @@ class History(Protocol):
 
     def good_before(self, app: App) -> App | None:
         """The good version before this one, to which a revert most likely leads."""
+        ...
+
+    def has_worked(self, app: App) -> bool:
+        """Did this very version pass all of its gates here, now or earlier, as far as that is remembered?"""
         ...
 
     def failure_of(self, app: App) -> Failure | None:

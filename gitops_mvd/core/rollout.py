@@ -8,9 +8,11 @@ cleaned up together with those of the app's other services, after all of them we
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 
+from gitops_mvd.core import canary
 from gitops_mvd.core.model import RUNNING, STAGED, Change, Check, Gate, Resource, Service, Step
+from gitops_mvd.core.route import Target, weighing, weight
 
 SWITCHED_WITHIN_SECONDS = 30.0  # s; covers both of Kong's default frequencies of 5 s, several times over
 ROUTE_PROOF = "route"  # the check of a route: does it lead to its instances, and to no others?
@@ -24,9 +26,10 @@ class Rollout:
     """The rollout of one service: `new` instances are made, in batches, and `old` ones are deleted.
 
     `current` instances are as they should be, but have to be proven again.  The text of `outdated` ones is written anew
-    while they run.  `have` is what was found, by name.  `route`
-    is the route as Kong has it by now, and `to` the one it should have in the end; None without a route.  `routed` are
-    the instances that the route led to at first.  `timers` start old instances, and are deleted with them.
+    while they run.  `have` is what was found, by name.  `route` is the route as Kong has it by now, and `to` the one
+    it should have in the end; None without a route.  `routed` are the instances that the route led to at first.
+    `timers` start old instances, and are deleted with them.  `tried` are the instances of the version that last worked,
+    as far as that is known.  A new version that `is_tried` worked before, and gets all of the traffic at once.
     """
 
     service: Service
@@ -40,12 +43,30 @@ class Rollout:
     all_in_one_batch: bool = False
     outdated: Sequence[Resource] = ()
     timers: Sequence[Resource] = ()
+    tried: Set[str] = frozenset()
+    is_tried: bool = False
     removed: set[tuple[str, str]] = field(default_factory=set)  # the old ones, and their timers, deleted on the way
     added: set[str] = field(default_factory=set)  # the new ones that were routed on the way
 
     @property
     def is_stop_first(self) -> bool:
         return self.service.update.order == "stop-first"
+
+    @property
+    def is_canary(self) -> bool:
+        """Does the new version get its traffic by and by?  It has to be new, and beside another one that serves.
+
+        A host that is to have no traffic at all has none to share.
+        """
+        if not self.service.canary or self.all_in_one_batch or self.is_tried or self.is_stop_first:
+            return False
+        has_traffic = self.route and self.to and any(map(weight, self.to.spec["targets"]))
+        return bool(has_traffic and self.routed & self.others)
+
+    @property
+    def others(self) -> Set[str]:
+        """The old instances that are not of the new version, as those are that it has too many of."""
+        return {it.name for it in self.old if not it.name.startswith(self.service.instances(it.app)[0])}
 
     @property
     def is_found_by_name(self) -> bool:
@@ -55,7 +76,7 @@ class Rollout:
 
     def batches(self) -> list[Sequence[Resource]]:
         """The new instances.  Only those that replace others have to take turns."""
-        takes_turns = self.old and not self.all_in_one_batch
+        takes_turns = self.old and not (self.all_in_one_batch or self.is_canary)
         size = (self.service.update.parallelism if takes_turns else 0) or max(1, len(self.new))
         return [self.new[start : start + size] for start in range(0, len(self.new), size)]
 
@@ -76,6 +97,47 @@ class Rollout:
             if self.is_stop_first:
                 yield from self._retire(self.remaining())
             yield from self._make(batch)
+
+    def shares(self) -> Iterator[tuple[list[Step], list[Step]]]:
+        """The shares that the new version gets of the traffic before it gets all: the switch, and the gates behind it.
+
+        The new instances take part in it together, and of the old ones those that worked before: what is left of
+        another version that nobody has judged to the end leaves the route at once.
+        """
+        rules, route = self.service.canary, self.route
+        if not (self.is_canary and rules and route and self.to):
+            return
+        leaves = {unit.name for unit in self.remaining()} & self.others
+        old = [target for target in route.spec["targets"] if target["instance"] in leaves]
+        old = [target for target in old if target["instance"] in self.tried] or old
+        new = self.to.spec["targets"]
+        if not (old and new):
+            return
+        by_name = {target["instance"]: weight(target) for target in route.spec["targets"]}
+        reached = canary.share_of(
+            [by_name.get(target["instance"], 0) for target in new], [by_name[target["instance"]] for target in old]
+        )
+        for share in canary.from_here(rules.steps, reached):
+            heavy, light = canary.weights(share, len(new), len(old))
+            targets = [weighing(target, each) for target, each in zip(new, heavy, strict=True)]
+            targets += [weighing(target, light) for target in old]
+            switch = route.with_spec(targets=sorted(targets, key=lambda target: target["instance"]), counted=True)
+            yield self._given(share, switch, new, old, rules)
+
+    def _given(
+        self, share: int, switch: Resource, new: Sequence[Target], old: Sequence[Target], rules: canary.Canary
+    ) -> tuple[list[Step], list[Step]]:
+        """The new instances get their share, are judged by it, and are asked for their health once more after that."""
+        was, self.route = self.route, switch
+        spec = {
+            "share": share,
+            "new": [target["address"] for target in new],
+            "old": [target["address"] for target in old],
+            "judge": asdict(rules.judge),
+        }
+        check = Check(canary.PROBE, spec, within=SWITCHED_WITHIN_SECONDS, hold=rules.lasts)
+        units = [self.gate(unit, hold=0.0) for unit in (*self.current, *self.new)]
+        return [Change(was, switch)] if was != switch else [], [Gate(switch, check, self._is_required), *units]
 
     def retire_rest(self) -> Iterator[Step]:
         """Let all old instances go before the end, once the new ones were proven."""

@@ -24,10 +24,14 @@ class Target(TypedDict):
 
 
 class RouteSpec(TypedDict):
-    """The declared entities, and one target for each instance in service."""
+    """The declared entities, and one target for each instance in service.
+
+    If it is `counted`, Kong tells of each request where it went and what became of it.
+    """
 
     entities: EntityFields
     targets: Sequence[Target]
+    counted: NotRequired[bool]
 
 
 USUAL_WEIGHT = 100
@@ -37,9 +41,13 @@ def weight(target: Target) -> int:
     return target.get("weight", USUAL_WEIGHT)
 
 
+def weighing(target: Target, weight: int) -> Target:
+    return {**target, "weight": weight}
+
+
 def drained(route: Resource) -> Resource:
     """The route with no share of the requests for any of its targets."""
-    return route.with_spec(targets=[{**target, "weight": 0} for target in route.spec["targets"]])
+    return route.with_spec(targets=[weighing(target, 0) for target in route.spec["targets"]])
 
 
 def is_drained(route: Resource) -> bool:

@@ -60,6 +60,7 @@ def connect_kong(kong: KongSettings, precedence: Precedence | None = None) -> Ko
         token_header=kong.token_header,
         certificates=Certificates(kong.ca_file, kong.cert_file, kong.key_file),
         boot_file=Path(kong.boot_file) if kong.boot_file else None,
+        address=kong.address,
         precedence=precedence,
     )
 

@@ -59,6 +59,7 @@ log = logging.getLogger(__name__)
 outcomes = logging.getLogger(OUTCOME)
 
 START, POLL, RETRY, RECONCILED, RECHECK = "start", "poll", "retry", "reconciled", "recheck"
+GOES_ON = "goes on"
 FETCH_REASONS = frozenset({START, POLL, SYNC, PUSH, PULL_REQUEST, RETRY})  # those with which Git may have something new
 NEWS_REASONS = frozenset({SYNC, PUSH})  # those with which it likely has
 MAX_WORKERS = 64  # apps that are reconciled at once, most of them waiting at their gates
@@ -204,7 +205,8 @@ class Daemon:
             while reasons & FETCH_REASONS and not self._ending:
                 report = self.reconcile_pass(reasons)
                 self._retry = None
-                reasons = self._queued | self._take(0)
+                goes_on = {RETRY} if report and any(it.is_on_its_way for it in report.outcomes) else set()
+                reasons = self._queued | self._take(0) | goes_on
                 self._queued = frozenset()
         outbox.deliver()
         self._wired.notifier.deliver()
@@ -486,10 +488,14 @@ class Daemon:
     def _back_off(self, report: Report | None) -> None:
         """Schedule the next pass before the next poll if something did not answer, later and later, or may not last.
 
-        Or if a suspension is over before that.
+        Or if a suspension is over before that; or at once, if a gate that lasts long has let others have their turn.
         """
         self._retry = None
-        if report and not any(outcome.operation is Operation.RUNNING for outcome in report.outcomes):
+        pause: float | None
+        running = [it for it in report.outcomes if it.operation is Operation.RUNNING] if report else []
+        if running and all(outcome.is_on_its_way for outcome in running):
+            pause, reason = 0.0, GOES_ON
+        elif report and not running:
             self._failures = 0
             checks = self._wired.statuses.next_check_in(), self._wired.notifier.next_check_in()
             pause, reason = min((it for it in checks if it is not None), default=None), RECHECK

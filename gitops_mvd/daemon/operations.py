@@ -20,7 +20,7 @@ from gitops_mvd.api.views import (
     ResultView,
     StepView,
 )
-from gitops_mvd.core.errors import Interrupted, Unavailable
+from gitops_mvd.core.errors import Interrupted, OnItsWay, Unavailable
 from gitops_mvd.core.model import Gate, Outcome, Report, Revision, Step
 from gitops_mvd.core.plan_text import Summary, step_text
 from gitops_mvd.core.redact import told_line
@@ -101,7 +101,10 @@ class Operations:
                     self._pass = replace(self._pass, phases=(*self._pass.phases, lasted))
 
     def end(self, report: Report | None, error: str = "") -> None:
-        """The pass is over, without a report if it came to nothing, for that error.  It is kept if it took a step."""
+        """The pass is over, without a report if it came to nothing, for that error.
+
+        It is kept if it took a step, and did more than wait for what goes on.
+        """
         with self._lock:
             ended = self._shown()
         if not ended:
@@ -113,7 +116,8 @@ class Operations:
                 tell(ended)
             except Exception:  # who looks on holds up nothing
                 log.exception("internal error operation=%s", ended.id)
-        if ended.steps:
+        is_kept = bool(ended.steps) and not _only_waited(ended, report)
+        if is_kept:
             self._keep(replace(ended, steps=ended.steps[:MOST_STEPS]))
         with self._lock:
             self._pass = None  # only now: whoever asks for it meanwhile has it from here, and later from the file
@@ -138,7 +142,7 @@ class Operations:
 
         try:
             yield ended
-        except Interrupted as error:
+        except (Interrupted, OnItsWay) as error:
             self._end_steps(numbers.values(), STOPPED, str(error))
             raise
         except Exception as error:
@@ -209,6 +213,12 @@ class Operations:
         is_asked = running and running.commit.commit.startswith(commit) and _has(running, app)
         first = [replace(running, steps=())] if running and is_asked else []
         return (first + self._file.operations(limit, commit=commit, app=app))[:limit]
+
+
+def _only_waited(ended: OperationView, report: Report | None) -> bool:
+    """Was it one of many passes that wait at one gate, as that of a canary?"""
+    goes_on = report is not None and any(outcome.is_on_its_way for outcome in report.outcomes)
+    return goes_on and all(step.verb == WAIT for step in ended.steps)
 
 
 def _is_other(step: Step, blamed: str, numbers: Mapping[int, int]) -> bool:

@@ -110,6 +110,9 @@ class Executor:
             self._snapshot.mark_changed(app)
             if self._monitor:
                 self._monitor.pause(app)
+        if kind.role is Role.ROUTE:
+            for change in changes:
+                self._gates.trials.forget(change.resource.name)
         # Kong takes together what is ready together: while it does, another app may get as far.
         turn = self._turns.lent() if kind.role is Role.ROUTE else nullcontext()
         with turn, _blamed(changes), self._watch(changes):

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, replace
 
+from gitops_mvd.core import canary
 from gitops_mvd.core.errors import Disrupted, MvdError, StepFailed, Unavailable, Unhealthy
 from gitops_mvd.core.model import COMPLETED, Check, Gate, Health, Instance, Resource, Service, unix_time
 from gitops_mvd.core.ports import Clock, History, Probe, RouteProof
@@ -17,6 +18,7 @@ from gitops_mvd.core.route import is_drained
 from gitops_mvd.docker.answers import refused_start
 from gitops_mvd.docker.client import Engine
 from gitops_mvd.host.disruption import Disruptions
+from gitops_mvd.host.trials import Trials
 from gitops_mvd.net import traffic
 from gitops_mvd.probes import known
 from gitops_mvd.systemd.client import Systemd
@@ -29,6 +31,7 @@ PROOF_WAITS_SECONDS = 2.0  # after which Kong's answer alone proves that it uses
 STARTED_WITHIN_SECONDS = 5.0  # after which a disruption is looked for: the instance may never be started
 LOOKED_AT_AFTER_SECONDS = 1.0  # after which the unit of an instance that is not started is looked at
 PAUSE_SECONDS = (0.02, 1.0)  # between two tries, at first and at last
+TRIAL_PAUSE_SECONDS = 0.1  # at last, of a canary: what the gateway tells is kept for no longer where much is asked
 TRIES_AT_ONCE = 32  # of the gates of one app
 Answer = tuple[Health, str] | MvdError  # to one try
 NO_KONG = "this host has no Kong: set `kong` in its settings"
@@ -39,7 +42,8 @@ class Wait:
     """A gate that is being waited at.
 
     `row` counts the successes in a row.  `witnessed` says whether Kong was seen to use one of the instances of a route,
-    `is_answered` whether it was seen without an open request since it uses an old instance no more.
+    `is_answered` whether it was seen without an open request since it uses an old instance no more, and `is_over`
+    whether a canary was judged to the end.
     """
 
     gate: Gate
@@ -50,6 +54,7 @@ class Wait:
     first_start: str = ""
     witnessed: bool = False
     is_answered: bool = False
+    is_over: bool = False
 
     @property
     def lasts(self) -> float:
@@ -82,6 +87,7 @@ class Gates:
         self._history = history
         self._count = received  # bytes, by process
         self._secrets = secrets
+        self.trials = Trials(clock, route_proof)
 
     def ask(self, instance: Instance, check: Check) -> tuple[Health, str]:
         """One try of a probe."""
@@ -96,18 +102,23 @@ class Gates:
         """Wait until every gate is passed, all at the same time; returns why those that are not required were not.
 
         `passed` is called with each gate as soon as it is over.  Old instances are drained once the other gates are
-        passed: until then, new requests may come to them.  Raises Unhealthy for a required gate that was not passed,
+        passed: until then, new requests may come to them.  Canaries come first: the others look, too, whether the new
+        instances are healthy after that.  Raises Unhealthy for a required gate that was not passed,
         and Unavailable if it could not be asked.
         """
         gates = list(gates)
-        first = [gate for gate in gates if gate.check.probe not in ONLY_WAIT]
+        trials = [gate for gate in gates if gate.check.probe == canary.PROBE]
         last = [gate for gate in gates if gate.check.probe in ONLY_WAIT]
-        return self._wait(first, passed) + self._wait(last, passed)
+        others = [gate for gate in gates if gate not in (*trials, *last)]
+        remarks = self._wait(trials, passed, TRIAL_PAUSE_SECONDS)
+        return remarks + self._wait(others, passed) + self._wait(last, passed)
 
-    def _wait(self, gates: Iterable[Gate], passed: Callable[[Gate], None]) -> list[str]:
+    def _wait(
+        self, gates: Iterable[Gate], passed: Callable[[Gate], None], longest: float = PAUSE_SECONDS[1]
+    ) -> list[str]:
         waits = [Wait(gate, self._clock.now()) for gate in gates]
         remarks: list[str] = []
-        shortest, longest = PAUSE_SECONDS
+        shortest, _ = PAUSE_SECONDS
         pause = shortest
         with ThreadPoolExecutor(TRIES_AT_ONCE, "gate") as pool:  # which has no threads until it is given something
             while waits := self._not_over(waits, remarks, pool, passed):
@@ -160,7 +171,10 @@ class Gates:
         check, about = wait.gate.check, wait.gate.resource
         wait.row = wait.row + 1 if health is Health.HEALTHY else 0
         wait.healthy_since = (wait.healthy_since or now) if wait.row >= check.successes else 0.0
-        hold = 0.0 if wait.is_answered and not check.spec.get("by_name") else check.hold
+        if check.probe == canary.PROBE and not wait.is_over:
+            return False
+        ends_early = wait.is_over or (wait.is_answered and not check.spec.get("by_name"))
+        hold = 0.0 if ends_early else check.hold
         if not wait.healthy_since or now - wait.healthy_since < hold:
             return False
         log.info("gate passed app=%s %s %s after=%.2fs", about.app, about.name, check.probe, now - wait.began)
@@ -200,7 +214,12 @@ class Gates:
         return False
 
     def _ask(self, wait: Wait) -> tuple[Health, str]:
-        return self._ask_route_proof(wait) if wait.gate.check.probe == ROUTE_PROOF else self._ask_instance(wait)
+        match wait.gate.check.probe:
+            case canary.PROBE:
+                health, why, wait.is_over = self.trials.ask(wait.gate, wait.began)
+                return health, why
+            case probe:
+                return self._ask_route_proof(wait) if probe == ROUTE_PROOF else self._ask_instance(wait)
 
     def _ask_instance(self, wait: Wait) -> tuple[Health, str]:
         check, name = wait.gate.check, wait.gate.resource.name
@@ -320,7 +339,7 @@ class Gates:
 
     def _cause(self, gate: Gate, why: str) -> str:
         """Why a gate was not passed, with the last lines that the instance printed, and without any of its secrets."""
-        if gate.check.probe == ROUTE_PROOF:
+        if gate.check.probe in (ROUTE_PROOF, canary.PROBE):
             return f"{_who(gate.resource)}: {why}"
         said = self._systemd.journal(f"{gate.resource.name}.service", lines=5)
         last = f"; it last said: {' | '.join(said)}" if said else ""

@@ -116,7 +116,13 @@ class Planner:
             ]
         if self._drain.is_on:
             placed = [drained(it) if it.key in routes else it for it in placed]
-        return Side(app, placed, found, goal.proven, ignored, self._claims(app, placed, found))
+        claims = self._claims(app, placed, found)
+        return Side(app, placed, found, goal.proven, ignored, claims, self._tried(app), self._history.has_worked(app))
+
+    def _tried(self, app: App) -> Set[str]:
+        """The instances of the version that last worked."""
+        good = self._history.last_good(app.name)
+        return {name for service in good.services for name in service.instances(app.name)} if good else set()
 
     def _claims(
         self, app: App, wanted: Sequence[Resource], found: Sequence[Resource]

@@ -12,7 +12,8 @@ from gitops_mvd.core.xkong import XKong
 from gitops_mvd.kinds import Tools
 from gitops_mvd.kong.client import Kong
 from gitops_mvd.kong.compare import declared_fields
-from gitops_mvd.kong.declare import Declarations
+from gitops_mvd.kong.counting import is_counting
+from gitops_mvd.kong.declare import Declarations, declared, entity_id, service_name
 from gitops_mvd.kong.entities import Entity, Key, Owner, entities_of, is_instance_target, tag_value
 from gitops_mvd.kong.shared.entities import SharedDeclarations
 from gitops_mvd.manifest.references import filled_in
@@ -86,8 +87,13 @@ class Routes:
         if resource and before == entities:
             return resource
         targets = [_target(entity) for entity in entities if is_instance_target(entity)]
-        others = [entity for entity in entities if not is_instance_target(entity)]
-        return self._resource(owner, others, sorted(targets, key=lambda target: target["instance"]))
+        counting = [entity for entity in entities if is_counting(entity.fields)]
+        others = [entity for entity in entities if not (is_instance_target(entity) or entity in counting)]
+        found = self._resource(owner, others, sorted(targets, key=lambda target: target["instance"]))
+        if not counting:
+            return found
+        counts = self._kong and self._kong.counting.is_told(counting[0], service_name(owner))
+        return found.with_spec(counted=bool(counts))
 
     def prepare(self, changes: Sequence[Change]) -> None:
         """Of a route that is switched more than once on the way, its last state is looked at.
@@ -113,8 +119,18 @@ class Routes:
         return self._kong, owners, sorted(entities, key=lambda entity: entity.rank)
 
     def _entities(self, route: Resource) -> list[Entity]:
-        targets = self._declarations.targets((route.app, route.service), route.spec["targets"])
-        return [*entities_of(route), *targets]
+        owner = route.app, route.service
+        targets = self._declarations.targets(owner, route.spec["targets"])
+        counting = self._counting(owner) if route.spec.get("counted") else []
+        return [*entities_of(route), *targets, *counting]
+
+    def _counting(self, owner: Owner) -> list[Entity]:
+        """The plugin by which Kong tells this process of the requests of a service."""
+        assert self._kong
+        app, service = owner
+        name = service_name(owner)
+        plugin = {**self._kong.counting.plugin(name), "service": {"id": entity_id(self._host, "services", name)}}
+        return declared(self._host, {"plugins": [plugin]}, [f"app:{app}", f"service:{service}"])
 
     def _resource(self, owner: Owner, entities: Sequence[Entity], targets: Sequence[Target]) -> Resource:
         app, service = owner

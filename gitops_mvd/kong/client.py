@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +15,7 @@ from gitops_mvd.core.model import Health, Resource
 from gitops_mvd.kong import database, document, route_proof
 from gitops_mvd.kong.admin import MAX_PAGE_SIZE, Admin, idle_connections, worker_questions
 from gitops_mvd.kong.adopted_ids import ids_in_kong, with_ids_in_kong, with_managed_ids
+from gitops_mvd.kong.counting import Counting, Watch
 from gitops_mvd.kong.declare import service_name
 from gitops_mvd.kong.entities import Entity, Fields, Owners, entities_of
 from gitops_mvd.kong.pace import costs
@@ -36,7 +37,7 @@ HAS_DATABASE = "this Kong has a database, and starts from no file"
 class Kong:
     """The Kong whose Admin API is at `admin_url`; `proxy_url` is where it serves, for proving routes.
 
-    With a `precedence` it is shared with other hosts.
+    At `address` it reaches this host.  With a `precedence` it is shared with other hosts.
     Whether it has a database is asked once, and again after it did not answer: it may come back as another.  May be
     used by several threads at once.
     """
@@ -50,6 +51,7 @@ class Kong:
         token_header: str = "Kong-Admin-Token",
         certificates: Certificates | None = None,
         boot_file: Path | None = None,
+        address: str = "127.0.0.1",
         precedence: Precedence | None = None,
         timeout: float = 5.0,
         page_size: int = MAX_PAGE_SIZE,
@@ -59,6 +61,7 @@ class Kong:
             admin_url, token, timeout, token_header=token_header, certificates=certificates, page_size=page_size
         )
         self._proxy_url = proxy_url
+        self.counting = Counting(address)
         self._proxy_certificates = route_proof.certificates_for(proxy_url, certificates)
         self._written: dict[str, float] = {}  # `holder_id` of an entity -> when it was written, by the monotonic clock
         self._document = document.Store(self._admin, self._written)
@@ -207,6 +210,10 @@ class Kong:
         if (wait := self._seconds_until_used(route, self._nodes_delay, self._nodes_delay)) > 0:
             return Health.PROGRESSING, f"other nodes of Kong use the change within {wait:.1f} s"
         return Health.HEALTHY, ""
+
+    def watch(self, route: Resource, addresses: Iterable[str]) -> Watch:
+        """What Kong tells from now on of the requests that go to these addresses, for a route that is `counted`."""
+        return self.counting.watch(service_name((route.app, route.service)), addresses)
 
     def was_idle(self) -> bool:
         """Was there a moment, since this was asked, without an open request in Kong?  False if that is unknown.

@@ -386,7 +386,7 @@ SERVICE: Table = {
         "The service is off unless the host's variable `COMPOSE_PROFILES` names one of these profiles.", strings
     ),
     "pull_policy": Key("`missing` (the default; also `if_not_present`), `always` or `never`.", _pull_policy),
-    "x-mvd": Key("An extension of gitops-mvd: `health` and `schedule`.", extensions.read_x_mvd),
+    "x-mvd": Key("An extension of gitops-mvd: `health`, `schedule` and `canary`.", extensions.read_x_mvd),
     "x-kong": Key("An extension of gitops-mvd: the routes to the service, through Kong.", extensions.read_x_kong),
     "extends": Key(
         "Start from another service: its name, or `service` and `file`.",

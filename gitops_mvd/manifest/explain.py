@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from gitops_mvd import probes
+from gitops_mvd.core.canary import Canary
 from gitops_mvd.core.joins import shared
 from gitops_mvd.core.model import App, Service
 from gitops_mvd.core.plan import startup_order
@@ -56,6 +57,8 @@ def _about(service: Service, app: str, joined_by: Mapping[str, str]) -> Iterator
     yield from _joined(service, app)
     yield from _mounted(service)
     yield "gate", gate_text(service.check, probes.summary)
+    if service.canary:
+        yield "canary", _shares(service.canary)
     if service.kong:
         yield (
             "switch",
@@ -90,7 +93,17 @@ def _mounted(service: Service) -> Iterator[tuple[str, str]]:
         yield "read-only", f"{', '.join(file.target for file in service.files)}, from the repository"
 
 
+def _shares(canary: Canary) -> str:
+    shares, judge = ", then ".join(f"{share} %" for share in canary.steps), canary.judge
+    return (
+        f"a new version gets {shares} of the requests, for {canary.lasts:g} s each; it goes back if "
+        f"{100 * judge.errors:g} % more of them fail than of the old version's, or take {judge.latency:g} times as long"
+    )
+
+
 def _turns(service: Service) -> str:
     update = service.update
+    if service.canary:
+        return "all at once, beside the old ones"
     pause = f", each batch watched for {update.delay:g}s" if update.delay else ""
     return f"{update.parallelism} at a time{pause}" if update.parallelism else "all at once"

@@ -10,6 +10,7 @@ from gitops_mvd.config.tables import Key, Place, Table, Unsupported, accepts, fi
 from gitops_mvd.config.yamltree import Sink
 from gitops_mvd.core.suspension import IN_GIT, Suspension
 from gitops_mvd.core.xkong import Declaration
+from gitops_mvd.manifest.canary import canary
 from gitops_mvd.manifest.health import health
 from gitops_mvd.manifest.kong_fields import (
     KONG_ROUTE,
@@ -59,6 +60,7 @@ OF_APP: Table = {
         suspension,
         "`false`",
     ),
+    "canary": Unsupported("belongs in a service, not beside `services`"),
     "health": Unsupported("belongs in a service, not beside `services`"),
     "schedule": Unsupported("belongs in a service, not beside `services`"),
 }
@@ -72,6 +74,10 @@ X_MVD: Table = {
     "schedule": Key(
         'When it runs, as systemd\'s OnCalendar has it, such as `"*-*-* 03:00:00"`; left out, it runs all the time.',
         schedule_time,
+    ),
+    "canary": Key(
+        "A new version gets a share of the traffic at first, and all of it only if it does as well as the old one.",
+        formed(dict, "`{steps: [5, 25, 100], for: 5m}`", canary),
     ),
     "suspend": Unsupported("belongs beside `services`: an app is suspended as a whole"),
 }

@@ -13,6 +13,7 @@ from gitops_mvd.core.compose import Endpoint, Port, Run
 from gitops_mvd.core.model import Check, Service, Update
 from gitops_mvd.core.secrets import BEGINS, mistake, names_in
 from gitops_mvd.core.xkong import XKong
+from gitops_mvd.manifest.canary import report_hindrances
 from gitops_mvd.manifest.compose import RESERVED, RUN
 from gitops_mvd.manifest.composition import inside, read_content
 from gitops_mvd.manifest.dotenv import check_variable, line_of, parse_env
@@ -76,7 +77,13 @@ def assemble(place: Place, values: ServiceKeys, project: Project, beside: Beside
         sealed=sealed,
     )
     order, _ = default_order(service, beside.joined_by)
-    service = replace(service, update=_update(entries, values, order, beside))
+    canary = values.get("x-mvd", {}).get("canary")
+    service = replace(service, update=_update(entries, values, order, beside), canary=canary)
+    if canary:
+        report_hindrances(entries["x-mvd"].entries()["canary"], service, beside.joined_by)
+        for key in {"parallelism", "delay"} & values.get("deploy", {}).get("update_config", {}).keys():
+            at = entries["deploy"].entries()["update_config"].entries()[key]
+            at.note("has no effect with x-mvd.canary: all new instances are made beside the old ones")
     if service.update.order == "start-first":
         for at, mount in values.get("volumes", ()):
             if is_anonymous(mount):

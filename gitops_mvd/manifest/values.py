@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Literal, TypedDict
 
 from gitops_mvd.config.tables import Place
+from gitops_mvd.core.canary import Canary
 from gitops_mvd.core.compose import (
     BindOptions,
     DeviceRequest,
@@ -131,6 +132,7 @@ class MvdKeys(TypedDict, total=False):
 
     health: Values
     schedule: str
+    canary: Canary
 
 
 class AppMvdKeys(TypedDict, total=False):

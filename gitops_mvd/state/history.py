@@ -295,6 +295,9 @@ class SqliteHistory:
         rows = self._ask("SELECT commit_id, ran.at FROM ran JOIN good USING (app, version) WHERE app = ?", app)
         return (str(rows[0][0]), float(rows[0][1])) if rows else None
 
+    def has_worked(self, app: App) -> bool:
+        return bool(self._ask("SELECT 1 FROM ran WHERE app = ? AND version = ?", app.name, app.version))
+
     def reverted_to(self, app: App, commit: str) -> str:
         version, at, reverted_to = self._recalled.get(app.name, ("", "", ""))
         if (version, at) != (app.version, commit):

@@ -195,8 +195,8 @@ def _seen(outcome: Outcome, commit: str, is_new: bool) -> tuple[Seen, Seen, Seen
     if operation in NOT_IN_PLACE:
         failed = Seen(True, why, f"{operation} {commit}", 0.0 if is_new else DEBOUNCE_SECONDS)
         waiting = Seen(False, patience=0)
-    elif operation is Operation.RUNNING:
-        waiting = Seen(True, why, patience=LONG_SECONDS)
+    elif operation is Operation.RUNNING:  # what is on its way waits for nothing
+        waiting = UNCLEAR if outcome.is_on_its_way else Seen(True, why, patience=LONG_SECONDS)
     else:
         failed = Seen(False, remark, patience=at_once) if health is Health.HEALTHY else UNCLEAR
         waiting = Seen(False, remark, patience=0)

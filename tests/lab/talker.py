@@ -1,6 +1,6 @@
 """A server that runs in a container and does what busybox cannot: wait, stream, and talk over a WebSocket.
 
-/                  NAME VERSION, of which the second is in its environment
+/                  NAME VERSION, of which the second is in its environment; 500 for each `FAILS_EVERY`-th request
 /health            ok VERSION
 /slow?seconds=5    silent for so long, and then NAME VERSION
 /stream?seconds=5  NAME VERSION every 0.2 s; the last line is `end`
@@ -12,6 +12,7 @@ On SIGTERM it dies at once, in the middle of whatever it does: to lose nothing, 
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
 import signal
 import sys
@@ -26,9 +27,11 @@ LONGEST_SECONDS = 300.0
 def application(name: str, version: str) -> web.Application:
     """What it answers."""
     itself = f"{name} {version}\n"
+    fails_every, requests = int(os.environ.get("FAILS_EVERY", 0)), itertools.count(1)
 
     async def root(request: web.Request) -> web.Response:
-        return web.Response(text=itself)
+        fails = fails_every and next(requests) % fails_every == 0
+        return web.Response(text=itself, status=500 if fails else 200)
 
     async def health(request: web.Request) -> web.Response:
         return web.Response(text=f"ok {version}\n")

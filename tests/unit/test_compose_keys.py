@@ -21,7 +21,18 @@ from gitops_mvd.docker import answers
 from gitops_mvd.docker.command_line import FLAGS, equivalent
 from gitops_mvd.docker.connection import SOCKET
 from gitops_mvd.docker.create import KEYS, Place, request
-from gitops_mvd.manifest import compose, composition, deploy, extensions, load, logs, network, storage, validate
+from gitops_mvd.manifest import (
+    canary,
+    compose,
+    composition,
+    deploy,
+    extensions,
+    load,
+    logs,
+    network,
+    storage,
+    validate,
+)
 from gitops_mvd.manifest.health import HEALTH_KEYS
 from gitops_mvd.manifest.values import ServiceKeys
 from gitops_mvd.probes import kafka
@@ -432,9 +443,21 @@ CASES = {
     ),
     "x-mvd": Case(
         extensions.X_MVD,
-        lambda mapping: service(**{"x-mvd": mapping}),
+        lambda mapping: service(**{"x-mvd": mapping, **({"x-kong": KONG} if "canary" in mapping else {})}),
         {},
-        {"health": {"tcp": 80}, "schedule": "daily"},
+        {"health": {"tcp": 80}, "schedule": "daily", "canary": {"steps": [5]}},
+    ),
+    "canary": Case(
+        canary.CANARY,
+        lambda mapping: service(**{"x-mvd": {"canary": mapping}, "x-kong": KONG}),
+        {},
+        {"steps": [7, 70], "for": "7s", "judge": {"errors": "7%"}},
+    ),
+    "canary: judge": Case(
+        canary.JUDGE,
+        lambda mapping: service(**{"x-mvd": {"canary": {"judge": mapping}}, "x-kong": KONG}),
+        {},
+        {"errors": "7%", "latency": "7x", "min_requests": 7},
     ),
     "health": Case(
         HEALTH_KEYS,
@@ -545,6 +568,7 @@ def of_service(app: App, one: Service) -> object:
         [dict(one.environment), [vars_of(file) for file in one.files], one.kong],
         [mount["target"] for mount in one.run.get("volumes", ()) if "create_host_path" in mount.get("bind", {})],
         [vars_of(one.check), vars_of(one.update), dict(one.depends_on), one.replicas, one.pull_policy, one.schedule],
+        repr(one.canary),
     ]
 
 

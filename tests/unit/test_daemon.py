@@ -14,9 +14,9 @@ import pytest
 
 from gitops_mvd.core.backoff import Backoff
 from gitops_mvd.core.errors import StepFailed, Unavailable
-from gitops_mvd.core.model import Revision
+from gitops_mvd.core.model import Health, Operation, Outcome, Report, Revision, Sync
 from gitops_mvd.core.waves import Choice
-from gitops_mvd.daemon.loop import Daemon
+from gitops_mvd.daemon.loop import FETCH_REASONS, Daemon
 from gitops_mvd.daemon.mailbox import Mailbox
 from gitops_mvd.daemon.supervisor import Run
 from gitops_mvd.daemon.triggers import PUSH, RELOAD, STOP, SYNC
@@ -76,6 +76,22 @@ def test_a_pass_that_breaks_is_told_and_is_not_the_last(error: Exception, senten
     for _ in range(3):
         assert daemon.reconcile_pass(frozenset({SYNC})) is None
     assert told == [sentence, sentence] * 3
+
+
+@pytest.mark.parametrize(
+    ("faults", "at_once"), [([""], True), (["", ""], True), (["", "unanswered"], False), (["not_now"], False)]
+)
+def test_what_is_on_its_way_has_the_next_pass_at_once_and_what_is_hindered_has_it_later(
+    faults: list[str], at_once: bool, tmp_path: Path
+) -> None:
+    daemon = Daemon(wired(StepFailed("unused"), [], tmp_path))
+    outcomes = (
+        Outcome(f"app{n}", Sync.OUT_OF_SYNC, Health.HEALTHY, Operation.RUNNING, fault=it) for n, it in enumerate(faults)
+    )
+    daemon._back_off(Report("h1", Revision("a" * 40, "main"), tuple(outcomes)))
+    assert daemon._retry
+    assert (daemon._retry.at <= time.monotonic()) is at_once
+    assert (daemon._retry.reason in FETCH_REASONS) is not at_once
 
 
 def test_the_next_pass_is_no_later_than_the_end_of_a_suspension(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from gitops_mvd.config.tables import Ignored
+from gitops_mvd.core.canary import Canary
 from gitops_mvd.core.difference import Difference, differences, differences_from_found
 from gitops_mvd.core.model import App, Resource, Service, digest
 from gitops_mvd.manifest import load
@@ -248,7 +249,12 @@ def test_every_key_that_makes_another_app_is_tried() -> None:
 
 
 SERVICE = Service("web", "nginx").to_json()
-ANY: dict[str, Any] = {"owner": "shop", "secrets": {"a": "1"}, "kong": {"port": 80, "protocol": "http", "routes": []}}
+ANY: dict[str, Any] = {
+    "owner": "shop",
+    "secrets": {"a": "1"},
+    "kong": {"port": 80, "protocol": "http", "routes": []},
+    "canary": dataclasses.asdict(Canary()),
+}
 
 
 @pytest.mark.parametrize("field", [field.name for field in dataclasses.fields(Service) if field.name != "sealed"])

@@ -7,6 +7,7 @@ import pytest
 
 from gitops_mvd.config.tables import Ignored, Key, Table, Unsupported
 from gitops_mvd.manifest import (
+    canary,
     compose,
     composition,
     deploy,
@@ -25,6 +26,7 @@ from gitops_mvd.probes import kafka
 from tests.unit.reference_page import DOCS, has_rows, rows
 
 MODULES = (
+    canary,
     compose,
     composition,
     deploy,
@@ -77,6 +79,8 @@ TABLES: dict[str, Table] = {
     "services: deploy: resources: reservations": deploy.RESERVATIONS,
     "services: gpus, devices of reservations": deploy.DEVICE,
     "x-mvd": extensions.X_MVD,
+    "x-mvd: canary": canary.CANARY,
+    "x-mvd: canary: judge": canary.JUDGE,
     "x-mvd of an app": extensions.OF_APP,
     "x-mvd of an app: suspend": extensions.SUSPEND,
     "x-mvd: health": health.HEALTH_KEYS,

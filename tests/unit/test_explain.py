@@ -73,6 +73,16 @@ def test_all_of_a_deploy_is_told() -> None:
     assert told()["beside"]["instances"] == "2, replaced all at once"
 
 
+def test_the_shares_of_a_canary_are_told() -> None:
+    with_canary = SHOP.replace("x-mvd: {health: {http: /health}}", "x-mvd: {canary: {steps: [10, 50], for: 5m}}")
+    web = of({"apps/shop/compose.yaml": with_canary})["web"]
+    assert web["instances"] == "3, replaced all at once, beside the old ones"
+    assert web["canary"] == (
+        "a new version gets 10 %, then 50 % of the requests, for 300 s each; it goes back if "
+        "2 % more of them fail than of the old version's, or take 1.5 times as long"
+    )
+
+
 def test_when_a_service_is_started_again_is_told() -> None:
     policies = {"a": "always", "b": "on-failure:3", "c": "", "d": '"no"'}
     services = ", ".join(f"{name}: {{image: a, restart: {policy}}}" for name, policy in policies.items())

@@ -60,7 +60,7 @@ def sick(app: str, health: Health = Health.DEGRADED) -> Outcome:
 
 
 def waiting(app: str) -> Outcome:
-    return Outcome(app, Sync.OUT_OF_SYNC, Health.HEALTHY, Operation.RUNNING, why="the disk is full")
+    return Outcome(app, Sync.OUT_OF_SYNC, Health.HEALTHY, Operation.RUNNING, why="the disk is full", fault="not_now")
 
 
 def starting(app: str) -> Outcome:
@@ -181,7 +181,9 @@ def test_what_flaps_is_told_once_and_recovers_once(world: World) -> None:
 def test_what_cannot_be_seen_changes_nothing(world: World) -> None:
     world.pass_(sick("web"))
     world.pass_(sick("web"))
-    unknown = Outcome("web", Sync.UNKNOWN, Health.UNKNOWN, Operation.RUNNING, why="Docker does not answer")
+    unknown = Outcome(
+        "web", Sync.UNKNOWN, Health.UNKNOWN, Operation.RUNNING, why="Docker does not answer", fault="unanswered"
+    )
     assert world.pass_(unknown) == []
     assert world.pass_(sick("web")) == []
 
@@ -196,6 +198,12 @@ def test_a_rolled_back_app_whose_old_version_is_sick_is_told_of_as_down(world: W
 
 
 # ---- waiting, and the server -----------------------------------------------------------------------------------------
+
+
+def test_a_canary_that_takes_its_time_wakes_nobody(world: World) -> None:
+    on_its_way = Outcome("web", Sync.OUT_OF_SYNC, Health.HEALTHY, Operation.RUNNING, why="canary: the new web gets 5 %")
+    for _ in range(100):
+        assert world.pass_(on_its_way) == []
 
 
 def test_waiting_is_told_once_it_is_long(world: World) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from gitops_mvd.api.views import DONE, FAILED, RUNNING, STOPPED, CommitView, OperationView
-from gitops_mvd.core.errors import Interrupted, StepFailed
+from gitops_mvd.core.errors import Interrupted, OnItsWay, StepFailed
 from gitops_mvd.core.model import Change, Check, Gate, Health, Operation, Outcome, Report, Resource, Revision, Sync
 from gitops_mvd.core.redact import learn
 from gitops_mvd.daemon import operations as module
@@ -121,6 +121,20 @@ def test_what_is_interrupted_was_stopped_with_the_reason(world: World) -> None:
     with pytest.raises(Interrupted), world.operations.watch([gate("web")]):
         raise Interrupted("superseded by 2222222")
     assert [(it.state, it.why) for it in running(world).steps] == [(STOPPED, "superseded by 2222222")]
+
+
+def test_of_many_passes_that_wait_at_a_canary_none_is_kept_but_those_that_did_more(world: World) -> None:
+    on_its_way = "canary: the new web gets 5 % of the requests, for 300 s"
+    outcome = Outcome("shop", Sync.OUT_OF_SYNC, Health.HEALTHY, Operation.RUNNING, why=on_its_way)
+    for steps in ([gate("web")], [made("web")], [gate("web")]):
+        world.begin()
+        with pytest.raises(OnItsWay), world.operations.watch(steps):
+            raise OnItsWay(on_its_way)
+        [step] = running(world).steps
+        assert (step.state, step.why) == (STOPPED, on_its_way)
+        world.operations.end(Report("h1", TIP, (outcome,)))
+    [kept] = world.operations.newest(10)
+    assert [step.verb for step in (world.operations.one(kept.id) or kept).steps] == ["create"]
 
 
 def test_no_secret_is_in_the_reason_of_a_step(world: World) -> None:

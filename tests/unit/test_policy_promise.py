@@ -382,7 +382,7 @@ NESTED = {
     "composition.TOP": "services networks volumes configs secrets x-mvd",
     "deploy.DEPLOY": "update_config placement resources restart_policy",
     "deploy.RESOURCES": "limits reservations",
-    "extensions.X_MVD": "health",
+    "extensions.X_MVD": "health canary",
     "extensions.X_KONG": "routes plugins service upstream",
     "extensions.KONG_ROUTE": "plugins sources destinations",
     "fleet.FLEET": "hosts defaults apps rollout lists",
@@ -447,6 +447,8 @@ HARMLESS = {
     "extensions.KONG_SERVICE": "path retries connect_timeout write_timeout read_timeout client_certificate tls_verify "
     "tls_verify_depth ca_certificates enabled",
     "extensions.X_MVD": "schedule",
+    "canary.CANARY": "steps for judge",
+    "canary.JUDGE": "errors latency min_requests",
     "extensions.OF_APP": "suspend",
     "extensions.SUSPEND": "why stop",
     "extensions.X_KONG": "port protocol paths hosts methods strip_path preserve_host auth",

@@ -314,7 +314,7 @@ POLICIES = (
     Policy("response-transformer", None, response_transformer),
     Policy("request-termination", request_termination),
 )
-INERT = sorted(PLUGINS.keys() - {policy.name for policy in POLICIES})
+INERT = sorted(PLUGINS.keys() - {policy.name for policy in POLICIES} - {"udp-log"})  # which is in access_log.py
 
 
 def config_of(policy: Policy, exchange: Exchange) -> dict[str, Any] | None:

@@ -14,6 +14,7 @@ from aiohttp import web
 from multidict import CIMultiDict
 from yarl import URL
 
+from tests.lab.kong_standin.access_log import CLIENT_GONE, Told
 from tests.lab.kong_standin.checks import escaped_path, is_ip, normal_path
 from tests.lab.kong_standin.health import Health, address_of
 from tests.lab.kong_standin.policies import POLICIES, Exchange, Reply, config_of
@@ -68,6 +69,16 @@ class Proxy:
         headers = _forwarded_headers(request, match.matched if match.route["strip_path"] else "")
         headers["X-Kong-Request-Id"] = id
         exchange = Exchange(request, view, match, self._usage, headers, query, id)
+        told, response = Told(exchange), None
+        try:
+            response = await self._answered(exchange, worker, path, told)
+            return response
+        finally:
+            status, headers = (response.status, response.headers) if response else (CLIENT_GONE, CIMultiDict())
+            told.end(status, {name.lower(): value for name, value in headers.items()}, 0)
+
+    async def _answered(self, exchange: Exchange, worker: Worker, path: str, told: Told) -> web.StreamResponse:
+        match = exchange.match
         try:
             _check_protocol(match.route)
             for policy in POLICIES:
@@ -76,11 +87,13 @@ class Proxy:
                     policy.access(exchange, config)
             if match.service is None:
                 raise Reply(503, "no Service found with those values")
-            return await self._forward(exchange, worker, match.service, path)
+            return await self._forward(exchange, worker, match.service, path, told)
         except Reply as reply:
-            return _answer(request, reply, id, exchange)
+            return _answer(exchange.request, reply, exchange.id, exchange)
 
-    async def _forward(self, exchange: Exchange, worker: Worker, service: Record, path: str) -> web.StreamResponse:
+    async def _forward(
+        self, exchange: Exchange, worker: Worker, service: Record, path: str, told: Told
+    ) -> web.StreamResponse:
         """Ask targets until one answers, as often as the service says, and only where nginx would ask another one.
 
         Who was not reached never saw the request.  Who hung up or fell silent before an answer may have acted on it,
@@ -98,13 +111,15 @@ class Proxy:
             if upstream and not target:
                 break
             address = address_of(target) if target else (service["host"], service["port"])
+            told.tries(*address)
             try:
-                answer = await self._carry(exchange, worker.session, service, address, path, body)
+                answer = await self._carry(exchange, worker.session, service, address, path, body, told)
                 if target:
                     self._health.answered(target)
                 return answer
             except (aiohttp.ClientError, TimeoutError) as error:
                 failure = _failure(error)
+                told.failed(failure.status)
                 if upstream and target:
                     self._health.failed(upstream, target, "timeouts" if failure.status == 504 else "tcp_failures")
                 if not isinstance(error, NOT_REACHED) and not (repeatable and isinstance(error, NOT_ANSWERED)):
@@ -119,6 +134,7 @@ class Proxy:
         address: tuple[str, int],
         path: str,
         body: bytes | aiohttp.StreamReader | None,
+        told: Told,
     ) -> web.StreamResponse:
         url = _url(service, address, path, exchange.query)
         timeout = aiohttp.ClientTimeout(
@@ -138,6 +154,7 @@ class Proxy:
             timeout=timeout,
         ) as answer:
             latency = int((time.monotonic() - began) * 1000)
+            told.answered(answer.status, latency)
             return await _pass_on(exchange, answer, latency)
 
     async def _carry_websocket(
