@@ -11,8 +11,10 @@ from gitops_mvd.api.views import (
     FAILED,
     RUNNING,
     AppView,
+    CommitView,
     EventView,
     GitView,
+    HeldView,
     HostView,
     InstanceView,
     LogLine,
@@ -437,4 +439,6 @@ def troubled() -> World:
     )
     settings = "config.yaml:3: branhc: unknown key"
     world.status = replace(world.status, git=git, threads=threads, error="Docker does not answer", settings=settings)
+    held = HeldView(CommitView("e" * 40, "Greet in Welsh"), "wave 1 (canary) is not green yet")
+    world.status = replace(world.status, held=held)
     return world

@@ -252,7 +252,8 @@ def test_the_front_page_has_each_app_with_what_runs_and_what_is_wrong(page: Page
 def test_the_front_page_tells_of_trouble_with_git_settings_and_threads(world: World, page: Page) -> None:
     world.show(troubled().status)
     text = page.text("/")
-    for words in ("could not resolve host forge.example.com", "docker events", "came to nothing", "branhc"):
+    trouble = "could not resolve host forge.example.com", "docker events", "came to nothing", "branhc"
+    for words in (*trouble, "Greet in Welsh</b> waits: wave 1 (canary) is not green yet"):
         assert words in text
 
 
