@@ -110,7 +110,17 @@ def _times(service: Service) -> Body:
     needed = seconds_to_start(service.check) + ready + PULL_SECONDS
     if needed > USUAL_DEADLINE_SECONDS:
         body["progressDeadlineSeconds"] = needed
-    return body
+    return body | _by_traffic(service)
+
+
+def _by_traffic(service: Service) -> Body:
+    """A canary is judged by its pods alone here, as nothing in Kubernetes looks at what a gateway counts."""
+    if not service.canary:
+        return {}
+    steps, judge = ", ".join(f"{it} %" for it in service.canary.steps), service.canary.judge
+    bounds = f"errors {judge.errors:.3%}, latency {judge.latency:g}x, min_requests {judge.min_requests}"
+    what = f"x-mvd.canary: steps {steps} for {service.canary.lasts:g} s each, judged by {bounds}"
+    return lost(what, "pods are replaced as soon as they are ready here; Flagger and Argo Rollouts judge by traffic")
 
 
 def _end(service: Service) -> Body:
