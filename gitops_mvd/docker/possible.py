@@ -17,7 +17,7 @@ from gitops_mvd.core.errors import Lacking, MvdError, NotNow, StepFailed
 from gitops_mvd.docker.answers import SERVICE
 from gitops_mvd.docker.client import Engine
 from gitops_mvd.docker.devices import SYSTEM, devices_of
-from gitops_mvd.docker.types import InspectedContainer, ListedNetwork, ListedPool, PathStat
+from gitops_mvd.docker.types import DeviceRequest, InspectedContainer, ListedNetwork, ListedPool, PathStat
 
 DIRECTORY, LINK = 1 << 31, 1 << 27  # Go's bits of a file mode
 EXECUTABLE = 0o111
@@ -61,6 +61,11 @@ class Possible:
         """Raise StepFailed or NotNow for the first thing that its start would fail of, and Unavailable."""
         service = (container["Config"]["Labels"] or {}).get(SERVICE) or container["Name"].lstrip("/")
         _raise_first(service, self._refusals(container))
+
+    def refuse_devices(self, service: str, requests: Sequence[DeviceRequest]) -> None:
+        """Raise StepFailed for a device that the host is sure not to have, before a first version is started."""
+        if requests and (refused := devices_of(self._engine, self._system).refusal(requests)):
+            _raise_first(service, [(refused.key, Lacking, refused.message, refused.hint)])
 
     def _refusals(self, container: InspectedContainer) -> Iterator[Refusal]:
         if container["HostConfig"].get("Runtime", "") in PLAIN_RUNTIMES:

@@ -32,7 +32,7 @@ from gitops_mvd.core.specs import UnitSpec, service_of, unit_spec
 from gitops_mvd.docker.aliases import Aliases
 from gitops_mvd.docker.answers import has_lost_networks, label, port_of, refused_start
 from gitops_mvd.docker.command_line import equivalent, rejoins
-from gitops_mvd.docker.create import Place
+from gitops_mvd.docker.create import Place, device_requests
 from gitops_mvd.docker.fit import client
 from gitops_mvd.docker.ownership import by_own_name, managed
 from gitops_mvd.docker.possible import Possible
@@ -162,9 +162,12 @@ class Units:
         self._verify(new)
         idle = [it for name, it in wanted.items() if name in containers and containers[name]["State"] != "running"]
         taken = Taken(self._engine, self._systemd.outside)
+        possible = Possible(self._engine, self._systemd.outside)
         for instance in idle:
-            if isinstance(instance.payload, Service) and not instance.payload.schedule:
-                taken.refuse(ports_of(instance.payload))
+            if isinstance(instance.payload, Service):
+                possible.refuse_devices(instance.payload.name, device_requests(instance.payload.run))
+                if not instance.payload.schedule:
+                    taken.refuse(ports_of(instance.payload))
         if any(change.to is None for change in changes):
             self._refuse_impossible([it.name for it in idle if containers[it.name]["State"] == "created"])
 

@@ -10,6 +10,7 @@ import yaml
 
 from tests.integration.stories import Story, eventually, write_settings
 from tests.lab.lab import Lab
+from tests.lab.repository import git
 from tests.lab.server import VENV
 from tests.lab.service import MERGED_USR, TALKER_VOLUMES, Service, web
 from tests.lab.stage import SETTINGS
@@ -23,7 +24,7 @@ WITH_PYTHON = yaml.safe_dump({"services": {"grpc": {"volumes": list(TALKER_VOLUM
 
 
 @pytest.fixture(scope="module")
-def story(lab: Lab) -> Iterator[Story]:
+def visitor(lab: Lab) -> Iterator[Story]:
     repository = lab.forge.create("acme/pages")
     repository.commit({"README.md": "Pages\n"}, "Begin")
     for version in ("1.4", "1.5"):
@@ -50,38 +51,43 @@ def become(story: Story, host: str) -> None:
 
 def environments(story: Story, app: str) -> list[set[str]]:
     """The variables of each running container of an app."""
-    return [set(story.run("docker", "exec", name, "env").splitlines()) for name in story.containers(app)]
+    format = "{{range .Config.Env}}{{println .}}{{end}}"
+    return [set(story.run("docker", "inspect", "--format", format, id).splitlines()) for id in ids(story, app)]
 
 
-def test_a_server_has_the_variables_the_override_and_the_version_of_its_region(lab: Lab, story: Story) -> None:
-    story.ends(story.merge(files(lab, "regions", "shop"), "Open a shop in two regions"), "success")
-    uk = environments(story, "shop")
+def ids(story: Story, app: str) -> list[str]:
+    return list(story.containers(app).values())
+
+
+def test_a_server_has_the_variables_the_override_and_the_version_of_its_region(lab: Lab, visitor: Story) -> None:
+    visitor.ends(visitor.merge(files(lab, "regions", "shop"), "Open a shop in two regions"), "success")
+    uk = environments(visitor, "shop")
     assert len(uk) == 4
     assert all(it >= {"REGION=uk", "LANGUAGES=en", "VIDEO_CONSULTATIONS=on", "VERSION=1.5"} for it in uk)
 
-    become(story, "rw-web-1")
-    eventually("the shop of the other region", lambda: len(environments(story, "shop")) == 1)
-    [rw] = environments(story, "shop")
+    become(visitor, "rw-web-1")
+    eventually("the shop of the other region", lambda: len(ids(visitor, "shop")) == 1)
+    [rw] = environments(visitor, "shop")
     assert rw >= {"REGION=rw", "LANGUAGES=rw,en,fr", "VERSION=1.4"}
     assert not any(it.startswith("VIDEO_CONSULTATIONS") for it in rw)
-    become(story, "uk-web-1")
+    become(visitor, "uk-web-1")
 
 
 def test_a_grpc_service_is_asked_by_the_health_service_and_routed_and_a_model_waits_for_its_gpu(
-    lab: Lab, story: Story
+    lab: Lab, visitor: Story
 ) -> None:
     merged = {**files(lab, "workloads", "nlp", "triage"), "apps/triage/compose.gpu-false.yaml": WITH_PYTHON}
-    gone = {place: None for place in files(lab, "regions", "shop") if place != "fleet.yaml"}
-    become(story, "web-1")
-    commit = story.merge({**gone, **merged}, "Have a model and gRPC")
-    eventually("that the service is healthy", lambda: "Healthy" in story.mvd("status", "triage").out)
-    assert "asked /grpc.health.v1.Health/Check" in story.mvd("logs", "triage/grpc").out
-    [route] = story.routes("triage").values()
+    listed = git("ls-tree", "-r", "--name-only", "main", "apps/", at=visitor.repository.path).splitlines()
+    gone: dict[str, str | None] = dict.fromkeys(listed)
+    become(visitor, "web-1")
+    visitor.merge({**gone, **merged}, "Have a model and gRPC")
+    eventually("that the service is healthy", lambda: "Healthy" in visitor.mvd("status", "triage").out)
+    assert "asked /grpc.health.v1.Health/Check" in visitor.mvd("logs", "triage/grpc").out
+    [route] = visitor.routes("triage").values()
     assert (route["paths"], sorted(route["protocols"])) == (["/triage.v1.Triage/"], ["grpc", "grpcs"])
-    assert not story.containers("nlp")
+    assert not visitor.containers("nlp")
 
-    become(story, "ai-1")
+    become(visitor, "ai-1")
     told = "Docker has no driver for GPUs on this host"
-    eventually("that the model is refused", lambda: told in story.mvd("status", "nlp").out)
-    assert commit
-    assert not story.containers("nlp")
+    eventually("that the model is refused", lambda: told in visitor.mvd("status", "nlp").out)
+    assert not visitor.containers("nlp")

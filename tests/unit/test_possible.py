@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from gitops_mvd.core.errors import NotNow, StepFailed, Unavailable
+from gitops_mvd.core.errors import Lacking, NotNow, StepFailed, Unavailable
 from gitops_mvd.docker.possible import DIRECTORY, LINK, Possible, refuse_addresses
 
 FILE, PROGRAM = 0o644, 0o755
@@ -249,3 +250,11 @@ def test_addresses_of_another_driver_are_not_judged() -> None:
 def test_devices_of_a_driver_that_is_not_known_are_let_through() -> None:
     refuse(container(host={"DeviceRequests": [{"Driver": "other", "Capabilities": [["gpu"]]}]}))
     refuse(container(host={"DeviceRequests": []}))
+
+
+def test_a_device_that_the_host_lacks_is_refused_before_a_first_version_is_started(tmp_path: Path) -> None:
+    edge: Any = Engine()
+    possible = Possible(edge, lambda *words: "", tmp_path)
+    with pytest.raises(Lacking, match="web: gpus: Docker has no driver for GPUs on this host"):
+        possible.refuse_devices("web", [{"Driver": "nvidia", "Count": 1, "Capabilities": [["gpu"]]}])
+    possible.refuse_devices("web", [])
