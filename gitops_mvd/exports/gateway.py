@@ -194,10 +194,19 @@ def _elsewhere(source: Source, backend: Backend, target: _Target, said: Body) ->
     if (version := _version(target.host)) is None:
         yield head | {"spec": {"type": "ExternalName", "externalName": target.host, "ports": [port]}}
         return
+    found = ipaddress.ip_address(target.host)
+    if found.is_loopback or found.is_link_local or found.is_unspecified or found.is_multicast:
+        yield (
+            head
+            | lost(f"kong/: {target.host}", "a pod does not reach that address of a server")
+            | {"spec": {"ports": [port]}}
+        )
+        return
     yield head | {"spec": {"ports": [port]}}
     slice_labels = {PART_OF: label(source.name), "kubernetes.io/service-name": backend.name}
     metadata = {"name": backend.name, "namespace": namespace(source.name), "labels": slice_labels}
-    addresses: Body = {"addressType": f"IPv{version}", "endpoints": [{"addresses": [target.host]}], "ports": [port]}
+    address = str(found)  # without needless zeros, or it is refused
+    addresses: Body = {"addressType": f"IPv{version}", "endpoints": [{"addresses": [address]}], "ports": [port]}
     yield {"apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "metadata": metadata} | addresses
 
 

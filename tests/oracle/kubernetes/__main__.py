@@ -77,7 +77,13 @@ def _refused_of_any(cluster: Cluster, number: int, count: int, counts: Counter[s
     findings: dict[str, str] = {}
 
     @seed(number)
-    @settings(max_examples=count, phases=[Phase.generate], database=None, suppress_health_check=list(HealthCheck))
+    @settings(
+        max_examples=count,
+        phases=[Phase.generate],
+        database=None,
+        deadline=None,
+        suppress_health_check=list(HealthCheck),
+    )
     @given(sources())
     def ask(source: Source) -> None:
         for why in _refused(cluster, export(source, Choices()), counts):

@@ -55,7 +55,7 @@ class Cluster:
         _until(lambda: self._is_established(url), f"{name} is not established")
 
     def _is_established(self, url: str) -> bool:
-        found = self.session.get(url, timeout=ASK_SECONDS).json().get("status", {}).get("conditions", [])
+        found = self.session.get(url, timeout=ASK_SECONDS).json().get("status", {}).get("conditions") or []
         return any(it["type"] == "Established" and it["status"] == "True" for it in found)
 
 
@@ -93,8 +93,10 @@ def running(folder: Path) -> Iterator[Cluster]:
         of_server += [f"--token-auth-file={at / 'tokens'}", "--service-account-issuer=https://tests.invalid"]
         of_server += [f"--service-account-key-file={at / 'key'}", f"--service-account-signing-key-file={at / 'key'}"]
         of_server += ["--service-cluster-ip-range=10.0.0.0/16", "--disable-admission-plugins=ServiceAccount"]
+        of_server += ["--allow-privileged"]
         with _started(folder / "etcd", of_etcd, at), _started(folder / "kube-apiserver", of_server, at) as server:
             session = requests.Session()
+            session.trust_env = False  # or the authorities of the environment outrank that of the server
             session.headers["Authorization"] = f"Bearer {TOKEN}"
             session.verify = str(at / "certificates" / "apiserver.crt")
             cluster = Cluster(f"https://127.0.0.1:{port}", session)
