@@ -44,10 +44,14 @@ def examine(config: Path) -> Iterator[Finding]:
 def _docker(wired: Wired) -> Iterator[Finding]:
     info = wired.engine.info()
     yield Finding("docker", "ok", f"{info['ServerVersion']}, {info['Driver']}")
-    if not info.get("LiveRestoreEnabled"):
+    told = machine.engine_settings()
+    if info.get("Swarm", {}).get("LocalNodeState", "inactive") != "inactive":
+        if told.get("live-restore"):
+            hint = f'Remove "live-restore" from {machine.DAEMON_JSON}'
+            yield Finding("live-restore", "fail", "on: as a member of a Swarm, Docker cannot start again", hint)
+    elif not info.get("LiveRestoreEnabled"):
         hint = f'Set "live-restore": true in {machine.DAEMON_JSON}'
         yield Finding("live-restore", "warn", "off: every container stops while Docker restarts", hint)
-    told = machine.engine_settings()
     if told.get("userland-proxy", True) and told.get("iptables", True):  # without rules, nothing else publishes ports
         hint = f'Set "userland-proxy": false in {machine.DAEMON_JSON}'
         yield Finding("userland-proxy", "warn", "on: with many services a restart of Docker takes seconds longer", hint)

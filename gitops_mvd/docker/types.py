@@ -203,6 +203,10 @@ class EngineFirewall(TypedDict):
     Driver: str
 
 
+class EngineSwarm(TypedDict, total=False):
+    LocalNodeState: str  # inactive, pending, active, error or locked
+
+
 class EngineInfo(TypedDict, total=False):
     """`GET /info`."""
 
@@ -216,6 +220,7 @@ class EngineInfo(TypedDict, total=False):
     Plugins: EnginePlugins
     SecurityOptions: list[str] | None
     FirewallBackend: EngineFirewall | None  # since 28.0
+    Swarm: EngineSwarm
     HttpProxy: str
     HttpsProxy: str
 
