@@ -45,10 +45,14 @@ def examine(config: Path) -> Iterator[Finding]:
 def _docker(wired: Wired) -> Iterator[Finding]:
     info = wired.engine.info()
     yield Finding("docker", "ok", f"{info['ServerVersion']}, {info['Driver']}")
-    if not info.get("LiveRestoreEnabled"):
+    told = machine.engine_settings()
+    if info.get("Swarm", {}).get("LocalNodeState", "inactive") != "inactive":
+        if told.get("live-restore"):
+            hint = f'Remove "live-restore" from {machine.DAEMON_JSON}'
+            yield Finding("live-restore", "fail", "on: as a member of a Swarm, Docker cannot start again", hint)
+    elif not info.get("LiveRestoreEnabled"):
         hint = f'Set "live-restore": true in {machine.DAEMON_JSON}'
         yield Finding("live-restore", "warn", "off: every container stops while Docker restarts", hint)
-    told = machine.engine_settings()
     if told.get("userland-proxy", True) and told.get("iptables", True):  # without rules, nothing else publishes ports
         hint = f'Set "userland-proxy": false in {machine.DAEMON_JSON}'
         yield Finding("userland-proxy", "warn", "on: with many services a restart of Docker takes seconds longer", hint)
@@ -63,6 +67,22 @@ def _engine(wired: Wired) -> Iterator[Finding]:
     if not found or found.active != "active":
         message = f"what answers at {wired.engine.url} is not docker.service: its restarts are not told from failures"
         yield Finding("engine", "warn", message, "Have docker.service run it: systemctl status docker")
+
+
+def _swarm(wired: Wired) -> Iterator[Finding]:
+    if not (manager := wired.manager):
+        return
+    leader, nodes = manager.leader(), manager.nodes()
+    managers = [node for node in nodes if "ManagerStatus" in node]
+    led_by = f"led by {leader}, whose daemon acts" if leader else "led by this server, whose daemon acts"
+    yield Finding("swarm", "ok", f"{counted(len(nodes), 'node')}, {counted(len(managers), 'manager')}, {led_by}")
+    for node in nodes:
+        if node["Status"]["State"] != "ready":
+            hint = "What it ran is made elsewhere: docker node ls"
+            yield Finding("swarm", "warn", f"the node {node['Description']['Hostname']} is not there", hint)
+    if len(managers) == 2:
+        message = "of 2 managers none may be lost: the Swarm could not be changed any more"
+        yield Finding("swarm", "warn", message, "Have 3: docker node promote NODE")
 
 
 def _systemd(wired: Wired) -> Iterator[Finding]:
@@ -112,7 +132,7 @@ def _repository(wired: Wired) -> Iterator[Finding]:
     revision = wired.source.fetch()
     yield Finding("repository", "ok", f"{revision.short} {revision.subject}")
     try:
-        facts = read_fleet(wired.source.tree(revision)).host(wired.host.name)
+        facts = read_fleet(wired.source.tree(revision)).host(wired.host.name, wired.manager is not None)
     except ManifestError as error:
         yield Finding("fleet.yaml", "fail", str(error), "Compare `host` in the settings with `hosts` in fleet.yaml")
     else:
@@ -231,6 +251,7 @@ CHECKS: dict[str, Callable[[Wired], Iterator[Finding]]] = {
     "programs": machine.programs,
     "docker": _docker,
     "engine": _engine,
+    "swarm": _swarm,
     "systemd": _systemd,
     "by hand": _by_hand,
     "threads": _threads,

@@ -94,7 +94,7 @@ def _desired(wired: Wired, choice: Choice) -> Desired:
         raise Unavailable(f"nothing is followed yet: {choice.held[0].why}")
     wired.follow(revision, fetched=False)
     tree = wired.source.tree(revision)
-    facts = read_fleet(tree).host(wired.host.name)
+    facts = read_fleet(tree).host(wired.host.name, wired.manager is not None)
     wired.heed(facts)
     apps, broken = load(tree, facts)
     learn_apps(apps)

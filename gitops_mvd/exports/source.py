@@ -6,10 +6,10 @@ An app may have services on several hosts, and each host may read a service othe
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from gitops_mvd.config.tables import did_you_mean
-from gitops_mvd.core.compose import Network, Volume
+from gitops_mvd.core.compose import Network, Tasks, Volume
 from gitops_mvd.core.errors import ManifestError, MvdError
 from gitops_mvd.core.model import App, HostFacts, Problem, Service
 from gitops_mvd.core.ports import Tree
@@ -24,12 +24,16 @@ from gitops_mvd.manifest.reading import Reading, read_for_all
 
 @dataclass(frozen=True, slots=True)
 class Exported:
-    """A service to be exported: `hosts` run it just so, and `others` run it as well, but read it otherwise."""
+    """A service to be exported: `hosts` run it just so, and `others` run it as well, but read it otherwise.
+
+    What a Swarm runs has the replicas that it has there in all, `swarm` says what else it has.
+    """
 
     service: Service
     constraints: tuple[Constraint, ...] = ()
     hosts: tuple[str, ...] = ()
     others: tuple[str, ...] = ()
+    swarm: Tasks | None = None
 
     @property
     def name(self) -> str:
@@ -99,12 +103,19 @@ def put_together(name: str, readings: Sequence[tuple[str, Reading]]) -> Source:
                 services[service.name] = Exported(known.service, known.constraints, known.hosts, (*known.others, host))
     return Source(
         name,
-        tuple(services.values()),
+        tuple(map(of_swarm, services.values())),
         {real: options for app in apps for real, options in app.volumes.items()},
         {real: options for app in apps for real, options in app.networks.items()},
         _entities(apps),
         next((app.suspend for app in apps if app.suspend), None),
     )
+
+
+def of_swarm(one: Exported) -> Exported:
+    """The service as it is exported, if it is for a Swarm."""
+    if not (tasks := one.service.swarm):
+        return one
+    return replace(one, service=replace(one.service, replicas=tasks["replicas"], swarm=None), swarm=tasks)
 
 
 def _entities(apps: Sequence[App]) -> Mapping[str, Sequence[Declaration]]:

@@ -83,6 +83,7 @@ def _deployment(source: Source, one: Exported, secrets: Mapping[str, set[str]]) 
     else:
         spec["strategy"] = {"type": "Recreate"}
     spec |= _times(service)
+    spec |= _of_swarm(one)
     spec |= _end(service)
     spec["template"] = template(source, one, secrets, "Always")
     return _head("apps/v1", "Deployment", source, one, workload_label(one.name)) | {"spec": spec}
@@ -98,6 +99,7 @@ def _stateful_set(source: Source, one: Exported, secrets: Mapping[str, set[str]]
     times = _times(service)
     times.pop("progressDeadlineSeconds", None)
     spec |= times
+    spec |= _of_swarm(one)
     spec |= _end(service)
     spec["template"] = template(source, one, secrets, "Always")
     return _head("apps/v1", "StatefulSet", source, one, workload_label(one.name)) | {"spec": spec}
@@ -111,6 +113,16 @@ def _times(service: Service) -> Body:
     if needed > USUAL_DEADLINE_SECONDS:
         body["progressDeadlineSeconds"] = needed
     return body | _by_traffic(service)
+
+
+def _of_swarm(one: Exported) -> Body:
+    """Which nodes of a Swarm its tasks were for: those of a cluster have other labels."""
+    body: Body = {}
+    for key, value in (one.swarm or {}).items():
+        if value and key not in ("replicas", "probed"):
+            text = ", ".join(map(str, value)) if isinstance(value, list) else value
+            body |= lost(f"deploy: {key} of its tasks, {text}", "on a cluster, labels of its own nodes choose them")
+    return body
 
 
 def _by_traffic(service: Service) -> Body:
@@ -138,6 +150,7 @@ def _job_spec(source: Source, one: Exported, secrets: Mapping[str, set[str]]) ->
     spec: Body = {"backoffLimit": (int(tries) if tries else 6) if again else 0}
     if one.service.replicas > 1:
         spec |= {"completions": one.service.replicas, "parallelism": one.service.replicas}
+    spec |= _of_swarm(one)
     spec["template"] = template(source, one, secrets, "OnFailure" if again else "Never")
     return spec
 

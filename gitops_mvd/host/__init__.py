@@ -7,6 +7,7 @@ health      how apps are now, and why                      monitor     probes ru
 turns       how many apps are worked on at once            ways        ports and route, asked as users ask them
 drain       does a shared Kong send no requests here?
 trials      is a canary as good as the old version?
+tasks       those of a Swarm, asked on their nodes
 disruption  did Docker or the server go down meanwhile?  Then a failure is not the version's
 
 May import kinds, the clients and everything below.  Must not know commits, forges or where a result is reported.

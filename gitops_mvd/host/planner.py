@@ -11,6 +11,7 @@ from gitops_mvd.core.plan import PLACED, Key, Side, make_plan, of_role, place
 from gitops_mvd.core.ports import History, Kind, Precedence
 from gitops_mvd.core.route import drained, is_drained
 from gitops_mvd.core.specs import OVERRIDDEN, Joined, WithContainer, claims_by_instance
+from gitops_mvd.docker.swarm_targets import TASKS
 from gitops_mvd.host.admission import Admission
 from gitops_mvd.host.drain import Drain
 from gitops_mvd.host.host_ports import HostPorts
@@ -68,6 +69,8 @@ class Planner:
         if not (changes and is_by_hand and self._leaves_routes and self._snapshot.is_routed):
             return ""
         if any(map(self._is_set_by_other_host, changes)) or any(map(_is_drain, changes)):
+            return ""
+        if all(map(_follows_tasks, changes)):  # which is nobody's hand
             return ""
         names = ", ".join(change.resource.name for change in changes)
         return f"route {names}: changed by hand in Kong, and left so"
@@ -193,6 +196,13 @@ def _is_drain(change: Change) -> bool:
     """Does it begin or end that this host gets no requests?"""
     was, to = change.was, change.to
     return was is not None and to is not None and is_drained(was) != is_drained(to)
+
+
+def _follows_tasks(change: Change) -> bool:
+    """Does it only lead Kong to the tasks of a Swarm that serve by now?"""
+    was, to = change.was, change.to
+    is_same = bool(was and to and was.spec["entities"] == to.spec["entities"])
+    return is_same and to is not None and any(target["address"] == TASKS for target in to.spec["targets"])
 
 
 def _of(kind: Kind, app: App | None) -> Iterable[Resource]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import TypedDict
 
-from gitops_mvd.config.readers import boolean, mapping_of, one_of, own_word
+from gitops_mvd.config.readers import boolean, mapping_of, one_of, own_word, strings
 from gitops_mvd.config.tables import Key, Place, Table, Unsupported, accepts, fields, or_empty, record
 from gitops_mvd.config.yamltree import Sink, mistakes, parse
 from gitops_mvd.core.compose import Logging
@@ -28,6 +28,8 @@ class DefaultKeys(TypedDict, total=False):
     labels: dict[str, str]
     variables: dict[str, str]
     logging: Logging
+    swarm: bool
+    node_labels: list[str]
 
 
 class HostKeys(DefaultKeys, total=False):
@@ -50,6 +52,15 @@ HOST_KEYS: Table = {
         "leaves it out of `lists`; its containers go on. See `mvd fleet drain`.",
         boolean,
         "`false`",
+    ),
+    "swarm": Key(
+        "`true` for a Docker Swarm: the host is all of its nodes together. See `mvd docs swarm`.", boolean, "`false`"
+    ),
+    "node_labels": Key(
+        "Of a Swarm, the labels that its nodes have by `docker node update --label-add`: a constraint on one chooses "
+        "nodes, and any other constraint whether the Swarm runs the service at all.",
+        strings,
+        "none",
     ),
 }
 
@@ -139,12 +150,17 @@ class Fleet:
     empty_lists: tuple[Problem, ...] = ()  # lists in which no host is
     rollouts: Rollouts = field(default_factory=Rollouts)
 
-    def host(self, name: str) -> HostFacts:
-        """The facts of a host.  Raises ManifestError if there is a `fleet.yaml` without that host."""
-        if name in self.hosts:
-            return self.hosts[name]
-        if self.open:
-            return HostFacts(name)
+    def host(self, name: str, swarm: bool | None = None) -> HostFacts:
+        """The facts of a host.  Raises ManifestError if there is a `fleet.yaml` without that host.
+
+        Or, if it is known whether the host is a `swarm`, if it does not say so.
+        """
+        if name in self.hosts or self.open:
+            facts = self.hosts.get(name, HostFacts(name))
+            if swarm in (None, facts.swarm):
+                return facts
+            why = "is a Swarm by its settings: have `swarm: true`" if swarm else "is no Swarm by its settings"
+            raise ManifestError([Problem(FILE, 1, f"hosts.{name}", why)])
         raise ManifestError([Problem(FILE, 1, "hosts", f"has no host {name}: add it, or correct the host's settings")])
 
 
@@ -184,6 +200,8 @@ def _fleet(data: bytes) -> Fleet:
             unset_is_empty=empty,
             logging=host.get("logging", defaults.get("logging")),
             drained=host.get("drain", False),
+            swarm=host.get("swarm", False),
+            node_labels=frozenset(host.get("node_labels", ())),
         )
         for name, host in listed.items()
     }

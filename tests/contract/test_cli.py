@@ -556,6 +556,22 @@ def test_the_doctor_says_what_a_restart_of_docker_would_stop(newcomer: Newcomer,
     assert f'Set "live-restore": true in {tmp_path}/daemon.json\n' in said.out
 
 
+@pytest.mark.parametrize("state", ["active", "pending", "error", "locked"])
+def test_the_doctor_advises_no_live_restore_to_a_member_of_a_swarm(
+    newcomer: Newcomer, tmp_path: Path, state: str
+) -> None:
+    newcomer.repository.commit({"README.md": "nothing yet\n"})
+    swarm = {"Swarm": {"LocalNodeState": state}, "LiveRestoreEnabled": False}
+    newcomer.engine["/info"] = {**newcomer.engine["/info"], **swarm}
+    said = newcomer.terminal.mvd("doctor")
+    assert (said.code, "live-restore" in said.out) == (0, False)
+    (tmp_path / "daemon.json").write_text('{"live-restore": true}')  # which the next start of Docker reads
+    said = newcomer.terminal.mvd("doctor")
+    assert said.code == 1
+    assert "fail  live-restore   on: as a member of a Swarm, Docker cannot start again\n" in said.out
+    assert f'Remove "live-restore" from {tmp_path}/daemon.json\n' in said.out
+
+
 def test_the_doctor_finds_a_host_that_is_not_in_the_fleet(newcomer: Newcomer) -> None:
     newcomer.repository.commit({"fleet.yaml": "hosts: {srv2: {}}\n"})
     said = newcomer.terminal.mvd("doctor")

@@ -7,7 +7,7 @@ import pytest
 from gitops_mvd.core.model import App
 from gitops_mvd.exports.app import Choices
 from gitops_mvd.exports.report import export, text_of
-from gitops_mvd.exports.source import Exported, Source
+from gitops_mvd.exports.source import Exported, Source, of_swarm
 from gitops_mvd.manifest.compose import BLKIO
 from gitops_mvd.probes.kafka import CONSUMER, SASL
 from tests.unit.test_difference import PAIRS
@@ -38,7 +38,9 @@ SAME_HERE = {  # keys that make another app on a host, and the same on a cluster
 
 
 def shown(app: App) -> str:
-    source = Source(app.name, tuple(Exported(it, (), ("web1",)) for it in app.services), app.volumes, app.networks)
+    source = Source(
+        app.name, tuple(of_swarm(Exported(it, (), ("web1",))) for it in app.services), app.volumes, app.networks
+    )
     return text_of(export(source, Choices()))
 
 

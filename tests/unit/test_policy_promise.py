@@ -437,11 +437,11 @@ HARMLESS = {
     "composition.TOP": "name",
     "deploy.UPDATE": "order failure_action parallelism delay monitor",
     "deploy.LIMITS": "cpus memory pids",
-    "deploy.RESERVATIONS": "memory",
-    "deploy.PLACEMENT": "constraints",
+    "deploy.RESERVATIONS": "memory cpus generic_resources",
+    "deploy.PLACEMENT": "constraints preferences max_replicas_per_node",
     "lists.LIST": "constraints each",
     "deploy.RESTART_POLICY": "condition max_attempts",
-    "deploy.DEPLOY": "mode replicas",
+    "deploy.DEPLOY": "mode replicas labels",
     "extensions.KONG_ROUTE": "name protocols hosts paths methods snis expression priority regex_priority "
     "https_redirect_status_code strip_path path_handling preserve_host request_buffering response_buffering tags",
     "extensions.KONG_SERVICE": "path retries connect_timeout write_timeout read_timeout client_certificate tls_verify "
@@ -452,7 +452,7 @@ HARMLESS = {
     "extensions.OF_APP": "suspend",
     "extensions.SUSPEND": "why stop",
     "extensions.X_KONG": "port protocol paths hosts methods strip_path preserve_host auth",
-    "fleet.HOST_KEYS": "labels variables drain",
+    "fleet.HOST_KEYS": "labels variables drain swarm node_labels",
     "fleet.APP_KEYS": "unset",
     "waves.ROLLOUT_KEYS": "waves bake approval",
     "waves.PROMETHEUS_KEYS": "query",
