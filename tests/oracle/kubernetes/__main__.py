@@ -30,9 +30,10 @@ def main() -> int:
         crds.RECORDED.write_text(crds.recorded())
     elif crds.RECORDED.read_text() != crds.recorded():
         findings.append(f"{crds.RECORDED}: the modules have other schemas: run `make oracle ACCEPT=1`")
-    build(options.folder)
+    folder = options.folder.resolve()  # `go` is started elsewhere
+    build(folder)
     counts: Counter[str] = Counter()
-    with running(options.folder) as cluster:
+    with running(folder) as cluster:
         for definition in crds.definitions():
             cluster.define(definition)
         for name, one in _known():
