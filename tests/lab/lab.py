@@ -207,9 +207,10 @@ class Lab:
     def _let_in(self) -> None:
         """See that a container on the lab's network reaches a port of this machine."""
         with socket.create_server((self.address, 0)) as listening:
-            knock = f"</dev/tcp/{self.address}/{listening.getsockname()[1]}"
+            # As the first process of a container, the `timeout` of coreutils 9.10 runs nothing.
+            knock = f"timeout 5 bash -c '</dev/tcp/{self.address}/{listening.getsockname()[1]}'; exit $?"
             run = ("run", "--rm", "--network", self.name, *self._label, self.image)
-            if self.engine.docker(*run, "timeout", "5", "bash", "-c", knock, check=False).code:
+            if self.engine.docker(*run, "bash", "-c", knock, check=False).code:
                 raise LabUnavailable(
                     f"a firewall of this machine keeps the lab's servers from reaching it at {self.address}: "
                     f"let in what comes from Docker's networks"
