@@ -282,12 +282,11 @@ def _why(task: ListedTask, node: str, exit_code: int) -> str:
 
 
 def _address(node: ListedNode | None) -> str:
-    """How others reach a node; a manager may know itself by 0.0.0.0 only."""
+    """How others reach a node; a manager that leads may know itself by 127.0.0.1 or 0.0.0.0 only."""
     if node is None:
         return ""
-    address = node["Status"].get("Addr", "")
-    if address in ("", "0.0.0.0"):
-        address = node.get("ManagerStatus", {}).get("Addr", "").rpartition(":")[0]
+    advertised = node.get("ManagerStatus", {}).get("Addr", "").rpartition(":")[0]
+    address = advertised or node["Status"].get("Addr", "")
     return f"[{address}]" if ":" in address.strip("[]") else address
 
 

@@ -275,6 +275,19 @@ def test_kong_follows_tasks_to_other_nodes(kind: SwarmServices, swarm: SwarmStan
     assert serving.merged(first[:1]) != at_tasks(name)
 
 
+@pytest.mark.parametrize("itself", ["127.0.0.1", "0.0.0.0"])
+def test_a_leader_is_reached_at_the_address_that_it_has_for_others(
+    kind: SwarmServices, swarm: SwarmStandIn, manager: Manager, itself: str
+) -> None:
+    leader = swarm.nodes["one"]
+    leader["Status"]["Addr"], leader["ManagerStatus"]["Addr"] = itself, "10.0.0.7:2377"
+    name = made(kind, web()).name
+    reached = {it["address"].partition(":")[0] for it in Serving(manager, NotYet()).resolved(at_tasks(name))}
+    assert reached == {"10.0.0.7", "127.0.0.2"}
+    swarm.nodes["one"].pop("ManagerStatus")  # of a worker there is no other
+    assert manager.services()[name].tasks[-1].address == itself
+
+
 def test_a_task_that_kong_has_stays_even_if_it_is_not_ready(kind: SwarmServices, manager: Manager) -> None:
     not_yet = NotYet()
     serving = Serving(manager, not_yet)
