@@ -68,6 +68,22 @@ def _engine(wired: Wired) -> Iterator[Finding]:
         yield Finding("engine", "warn", message, "Have docker.service run it: systemctl status docker")
 
 
+def _swarm(wired: Wired) -> Iterator[Finding]:
+    if not (manager := wired.manager):
+        return
+    leader, nodes = manager.leader(), manager.nodes()
+    managers = [node for node in nodes if "ManagerStatus" in node]
+    led_by = f"led by {leader}, whose daemon acts" if leader else "led by this server, whose daemon acts"
+    yield Finding("swarm", "ok", f"{counted(len(nodes), 'node')}, {counted(len(managers), 'manager')}, {led_by}")
+    for node in nodes:
+        if node["Status"]["State"] != "ready":
+            hint = "What it ran is made elsewhere: docker node ls"
+            yield Finding("swarm", "warn", f"the node {node['Description']['Hostname']} is not there", hint)
+    if len(managers) == 2:
+        message = "of 2 managers none may be lost: the Swarm could not be changed any more"
+        yield Finding("swarm", "warn", message, "Have 3: docker node promote NODE")
+
+
 def _systemd(wired: Wired) -> Iterator[Finding]:
     units = wired.tools.systemd.units("mvd-*.service")
     yield Finding("systemd", "ok", counted(len(units), "managed unit"))
@@ -115,7 +131,7 @@ def _repository(wired: Wired) -> Iterator[Finding]:
     revision = wired.source.fetch()
     yield Finding("repository", "ok", f"{revision.short} {revision.subject}")
     try:
-        facts = read_fleet(wired.source.tree(revision)).host(wired.host.name)
+        facts = read_fleet(wired.source.tree(revision)).host(wired.host.name, wired.manager is not None)
     except ManifestError as error:
         yield Finding("fleet.yaml", "fail", str(error), "Compare `host` in the settings with `hosts` in fleet.yaml")
     else:
@@ -234,6 +250,7 @@ CHECKS: dict[str, Callable[[Wired], Iterator[Finding]]] = {
     "programs": machine.programs,
     "docker": _docker,
     "engine": _engine,
+    "swarm": _swarm,
     "systemd": _systemd,
     "by hand": _by_hand,
     "threads": _threads,

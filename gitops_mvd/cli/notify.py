@@ -32,7 +32,7 @@ def notify(config: Path, is_test: bool, name: str, machine: bool) -> int:
         why = f"no receiver is called {name!r}: there is {known}" if known else "nobody is notified: set `notify`"
         raise click.ClickException(f"{why}, in {config}. See `mvd docs settings`.")
     if is_test:
-        told = _tried(settings.host or socket.gethostname(), chosen)
+        told = _tried(settings.swarm or settings.host or socket.gethostname(), chosen)
     else:
         told = [_state(Path(settings.state), it) for it in chosen]
     rows = [(it.name, *how) for it, how in zip(chosen, told, strict=True)]

@@ -58,5 +58,5 @@ def daemon_format(settings: Settings | None = None) -> logging.Formatter:
     if settings and settings.log.format == ECS:
         from gitops_mvd.cli.ecs import Ecs
 
-        return Ecs(settings.host or socket.gethostname())
+        return Ecs(settings.swarm or settings.host or socket.gethostname())
     return OneLine("%(levelname)s %(message)s")

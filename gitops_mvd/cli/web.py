@@ -40,5 +40,5 @@ def web(config: Path, hosts: Path | None) -> int:
             page = replace(page, hosts=read_hosts(str(hosts), hosts.read_bytes()))
         except OSError as error:
             raise Unavailable(f"cannot read {hosts}: {error.strerror}") from error
-    serve(page, settings.host or socket.gethostname(), at(Path(settings.run)))
+    serve(page, settings.swarm or settings.host or socket.gethostname(), at(Path(settings.run)))
     return 0

@@ -53,6 +53,25 @@ class Mount(TypedDict):
     tmpfs: NotRequired[TmpfsOptions]
 
 
+class Tasks(TypedDict):
+    """How a Swarm runs a service: so many tasks on all of its nodes together, or, if it is `everywhere`, one on each.
+
+    `probed` is the port in the container that its probe asks, 0 if it asks none.  `constraints` are those on its nodes,
+    as Swarm writes them, `spread` the labels of nodes over whose values tasks are spread, and `most` the tasks on a
+    node at most.  `cpus` and `resources` (number by kind) are reserved; `labels` are those of the service itself.
+    """
+
+    replicas: int
+    everywhere: bool
+    probed: int
+    constraints: NotRequired[list[str]]
+    spread: NotRequired[list[str]]
+    most: NotRequired[int]
+    cpus: NotRequired[float]
+    resources: NotRequired[dict[str, int]]
+    labels: NotRequired[dict[str, str]]
+
+
 class Endpoint(TypedDict, total=False):
     """How a container is attached to a network."""
 

@@ -291,6 +291,13 @@ def _secrets(app: str, was: Section | None, now: Section | None) -> Iterator[_Ch
             yield _change(ADDED if name in after else REMOVED, f"secret {name}")
 
 
+def _swarm(app: str, was: Section | None, now: Section | None) -> Iterator[_Change]:
+    before, after = was or {}, now or {}
+    for key in _keys(before, after):
+        if before.get(key) != after.get(key):
+            yield from _SWARM.get(key, partial(_plain, key))(app, before.get(key), after.get(key))
+
+
 def _files(app: str, was: Sequence[Section], now: Sequence[Section]) -> Iterator[_Change]:
     before, after = ({file["target"]: file for file in side} for side in (was, now))
     targets = [it for it in _keys(before, after) if before.get(it) != after.get(it)]
@@ -569,6 +576,18 @@ _PHRASES: Mapping[str, Phrase] = {
     "schedule": _shown("schedule"),
     "owner": _shown("owner"),
     "secrets": _secrets,
+    "swarm": _swarm,
+}
+
+_SWARM: Mapping[str, Phrase] = {
+    "replicas": _shown("replicas"),
+    "everywhere": _shown("a task on each node", lambda is_so: "yes" if is_so else "no"),
+    "constraints": _members("node constraint"),
+    "spread": _members("spread over"),
+    "most": _shown("replicas per node"),
+    "cpus": _shown("reserved cpus"),
+    "resources": _each("reserved"),
+    "labels": _each("service label"),
 }
 
 _RUN: Mapping[str, Phrase] = {

@@ -16,7 +16,7 @@ from enum import StrEnum
 from functools import cached_property
 from typing import Any, NamedTuple, TypeAlias
 
-from gitops_mvd.core.compose import Endpoint, Logging, Mount, Network, Run, Volume
+from gitops_mvd.core.compose import Endpoint, Logging, Mount, Network, Run, Tasks, Volume
 from gitops_mvd.core.redact import told_line, told_text
 from gitops_mvd.core.suspension import Suspension
 from gitops_mvd.core.text import plain_line
@@ -134,7 +134,8 @@ class HostFacts:
     """What `fleet.yaml` says of one host; `variables` feed the interpolation, `labels` the placement.
 
     `unset_is_empty` has the apps whose variables are empty if they are not set, `logging` what holds for services that
-    name no other driver; None for the journal.
+    name no other driver; None for the journal.  `swarm`: is it no server, but a Docker Swarm of several?
+    `node_labels` are then labels that its nodes have, each for itself.
     """
 
     name: str
@@ -142,6 +143,8 @@ class HostFacts:
     variables: Mapping[str, str] = field(default_factory=dict)
     unset_is_empty: frozenset[str] = frozenset()
     logging: Logging | None = None
+    swarm: bool = False
+    node_labels: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,7 +219,8 @@ class Service:
     `owner` is its app if its instances would else have the names of those of another app, "" for nearly all.
     `secrets` has every secret that its environment and its files refer to, with a digest of the content that only this
     host can make, "" before it is asked for.  `sealed` has, until then, the encrypted files of the repository among
-    them, by their path.
+    them, by their path.  `swarm` says how a Swarm runs it, None on a plain host: its `replicas` are then 1, as all of
+    its tasks are one instance.
     """
 
     name: str
@@ -235,6 +239,7 @@ class Service:
     owner: str = ""
     secrets: Mapping[str, str] = field(default_factory=dict)
     sealed: Mapping[str, str] = field(default_factory=dict, repr=False)
+    swarm: Tasks | None = None
 
     @cached_property
     def digest(self) -> str:
@@ -243,7 +248,7 @@ class Service:
         port = self.kong["port"] if self.kong else 0
         parts = {"image": self.image, "run": run, "environment": self.environment, "files": files, "port": port}
         # The unit of a schedule is another one, and so is a container with another content of a secret.
-        further = {"scheduled": bool(self.schedule), "owner": self.owner, "secrets": self.secrets}
+        further = {"scheduled": bool(self.schedule), "owner": self.owner, "secrets": self.secrets, "swarm": self.swarm}
         return digest({**parts, **{name: value for name, value in further.items() if value}})
 
     @property
@@ -288,7 +293,7 @@ class Service:
         value = dataclasses.asdict(self)
         value["files"] = [file.to_json() for file in self.files]
         del value["sealed"]
-        for name in ("owner", "secrets"):  # older versions have none
+        for name in ("owner", "secrets", "swarm"):  # older versions have none
             if not value[name]:
                 del value[name]
         if self._may_end:
@@ -638,7 +643,8 @@ class Instance:
     first process on this host, 0 if unknown.  `unpublished` names a port of the host that was asked for and that the
     engine has not published, "" without any.  `finished` is the ISO time of its last end, "" if it never ended.
     `refused` is why the engine did not start it, for the first time or again, "" if it did or was not asked to.
-    `published` are its ports on the host, as the listing has them; `id` is Docker's own, of 64 hex digits.
+    `published` are its ports on the host, as the listing has them; `id` is Docker's own, of 64 hex digits.  `lacks` is
+    what a service of a Swarm has too little of: `1 of 2 tasks run`; "" if it has all.
     """
 
     name: str
@@ -655,6 +661,7 @@ class Instance:
     refused: str = ""
     published: tuple[Published, ...] = ()
     id: str = ""
+    lacks: str = ""
 
 
 def unix_time(started: str) -> float:

@@ -49,8 +49,11 @@ class Rollout:
 
     @property
     def is_found_by_name(self) -> bool:
-        """Do other services find it by its alias on a network, which the old and the new version would share?"""
-        beside = not self.is_stop_first and not self.service.schedule
+        """Do other services find it by its alias on a network, which the old and the new version would share?
+
+        The alias of a service of a Swarm cannot be changed while its tasks run: there they do share it.
+        """
+        beside = not self.is_stop_first and not self.service.schedule and not self.service.swarm
         return beside and bool(self.service.run.get("networks"))  # nobody else is on that of a lone service
 
     def batches(self) -> list[Sequence[Resource]]:

@@ -20,6 +20,7 @@ from gitops_mvd.core.policy import PRIVATE, Server
 from gitops_mvd.core.ports import Forge, Receiver
 from gitops_mvd.core.redact import learn
 from gitops_mvd.docker.client import Engine
+from gitops_mvd.docker.swarm import Manager
 from gitops_mvd.forges.api import Account
 from gitops_mvd.git.branch import Source, no_token
 from gitops_mvd.kong.client import Certificates, Kong
@@ -48,7 +49,7 @@ def connect_docker(settings: Settings) -> Engine:
         registry: (login.username, read_secret(login.password_file, f"docker.registries.{registry}.password_file"))
         for registry, login in settings.docker.registries.items()
     }
-    return Engine(settings.docker.url, logins=logins)
+    return (Manager if settings.swarm else Engine)(settings.docker.url, logins=logins)
 
 
 def connect_kong(kong: KongSettings, precedence: Precedence | None = None) -> Kong:

@@ -65,6 +65,7 @@ EVENT_DEBOUNCE_SECONDS = 1.0  # that events are gathered before they cause a pas
 BACKOFF = Backoff(2.0, 300.0)  # after a failed pass
 LATE_SIGNAL_SECONDS = 0.05  # for a signal to stop that comes while the settings are read again
 STOP_GRACE_SECONDS = 30.0  # for the step in hand to end once we are told to stop
+LEADER_SECONDS = 2.0  # between two looks who leads the Swarm
 MAIL_SECONDS = 10.0  # between two looks into the mailbox, at most
 FETCH_SECONDS = 900.0  # for a question to Git and a fetch, each of which may be sent again with a new token
 OBSERVE_SECONDS = 300.0  # for Docker, systemd and Kong, which have deadlines of their own
@@ -82,6 +83,10 @@ class Fetched(NamedTuple):
 
     revision: Revision
     asked: float
+
+
+class Led(MvdError):
+    """Another manager of the Swarm acts; this one only looks on."""
 
 
 class Daemon:
@@ -102,6 +107,7 @@ class Daemon:
         self._warnings: dict[str, str] = {}  # what does not answer now -> the error
         self._suspended = Suspensions()  # as this pass has found it
         self._last_summary = ""
+        self._took_over = True  # from whoever led the Swarm before
         self._notify = sdnotify.SystemdNotifier()
         self._pulse = Pulse(self._notify.notify)
         self._supervisor = Supervisor(wired.history.save_threads)
@@ -139,6 +145,8 @@ class Daemon:
             yield f"notify {receiver.name}", receiver.run, receiver.wake
         yield "monitor", wired.monitor.run, wired.monitor.wake
         yield "docker events", triggers.docker_events(wired.engine, post, wired.counts.container), wired.engine.hang_up
+        if wired.manager and wired.tasks:
+            yield "tasks", triggers.swarm_tasks(wired.manager, wired.tasks, post), lambda: None
         yield "file changes", triggers.file_changes(wired, post), lambda: None
         api = ApiThread(self.answers, wired.settings_path, Path(wired.settings.run))
         yield "api", api.run, api.wake
@@ -241,6 +249,7 @@ class Daemon:
         operations, report, failure = self._wired.operations, None, ""
         operations.begin(reasons)
         try:
+            self._require_lead(reasons)
             if reasons & FETCH_REASONS or not self._revision:
                 with operations.phase("fetch"):
                     self._fetch(reasons)
@@ -254,6 +263,9 @@ class Daemon:
             else:
                 report = self._reconcile() if self._revision else None
                 self._clear_warning("host")
+        except Led as error:  # which is no failure of this one
+            self._warn_once("host", error)
+            self._observe_only()
         except MvdError as error:
             failure = self._wait_because(error)
         except Exception as error:  # a bug ends this pass, and not the daemon: the next one may get by
@@ -266,6 +278,22 @@ class Daemon:
         self._wired.notifier.threads(self._wired.history.threads)
         self._back_off(report)
         return report
+
+    def _require_lead(self, reasons: frozenset[str]) -> None:
+        """Raise Led if another manager of the Swarm acts, and Unavailable if none can: who acted last tells commits."""
+        if not self._wired.manager:
+            return
+        try:
+            leader = self._wired.manager.leader()
+        except Unavailable as error:
+            if self._took_over:
+                raise Led(str(error)) from error
+            if reasons & FETCH_REASONS:
+                self._fetch(reasons)
+            raise
+        if leader:
+            self._took_over = True
+            raise Led(f"{self._wired.host.name} is led by {leader}, which acts and reports")
 
     def _wait_because(self, error: MvdError) -> str:
         """Log why a pass came to nothing, and tell the commit."""
@@ -303,11 +331,14 @@ class Daemon:
             known = self._wired.history.revisions().get("attempted")
             if fetched != known:  # as it is after a mere restart of the daemon
                 changes = self._commits(known, fetched)
+                if self._wired.manager and self._took_over:
+                    changes = changes[-1:]  # the others are the business of who led before
                 self._wired.notifier.add_commits(changes)  # first: after the other they are known
                 self._wired.statuses.add_commits(changes)
             self._wired.operations.save_revision(fetched)
             self._revision = fetched
             log.info("revision fetched commit=%s subject=%s", fetched.short, fetched.subject)
+        self._took_over = False
 
     def _commits(self, known: Revision | None, tip: Revision) -> list[CommitChange]:
         return commit_changes(self._wired.source, self._wired.host.name, self._wired.cache, known, tip)
@@ -319,7 +350,7 @@ class Daemon:
         try:
             with self._pulse.step(OBSERVE_SECONDS), operations.phase("read"):
                 tree = self._wired.source.tree(revision)
-                facts = read_fleet(tree).host(host.name)
+                facts = read_fleet(tree).host(host.name, self._wired.manager is not None)
                 self._wired.statuses.labels = facts.labels
                 apps, broken = load(tree, facts, self._wired.cache)
                 learn_apps(apps)
@@ -468,6 +499,8 @@ class Daemon:
         else:
             pause, reason = BACKOFF.pause(self._failures), RETRY
             self._failures += 1
+            if self._wired.manager and self._took_over:
+                pause = LEADER_SECONDS  # somebody else leads, and may be gone at any time
         if end := self._suspended.next_end:
             left = max(0.0, end.timestamp() - time.time())
             if pause is None or left < pause:

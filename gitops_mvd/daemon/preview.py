@@ -74,7 +74,7 @@ def desired(wired: Wired, *, fetch: bool = False) -> Desired:
         raise Unavailable("the repository was never fetched here", "`mvd sync` does that")
     wired.follow(revision, fetched=False)
     tree = wired.source.tree(revision)
-    apps, broken = load(tree, read_fleet(tree).host(wired.host.name))
+    apps, broken = load(tree, read_fleet(tree).host(wired.host.name, wired.manager is not None))
     learn_apps(apps)
     return Desired(revision, apps, broken)
 

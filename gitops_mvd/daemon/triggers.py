@@ -7,7 +7,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 
@@ -16,16 +16,19 @@ from watchdog.observers import Observer
 from watchdog.observers.api import BaseObserver
 
 from gitops_mvd.config.settings import addresses_of_receivers, named_files
-from gitops_mvd.core.errors import Unavailable
+from gitops_mvd.core.errors import MvdError, Unavailable
 from gitops_mvd.daemon.supervisor import Run
 from gitops_mvd.daemon.wiring import Wired
 from gitops_mvd.docker.client import Engine
+from gitops_mvd.docker.swarm import Manager
+from gitops_mvd.host.tasks import Tasks
 from gitops_mvd.state import suspension
 
 STOP, RELOAD, SYNC = "stop", "reload", "sync"
 PUSH, PULL_REQUEST = "push", "pull_request"  # what webhooks say
 MEANING = {signal.SIGTERM: STOP, signal.SIGINT: STOP, signal.SIGHUP: RELOAD, signal.SIGUSR1: SYNC}
 
+TASKS_SECONDS = 1.0  # between two looks at the tasks of a Swarm
 CHECK_SECONDS = 10.0  # between two looks whether files are still watched
 INOTIFY = "Raise fs.inotify.max_user_watches and fs.inotify.max_user_instances (sysctl)"
 
@@ -64,6 +67,26 @@ def docker_events(engine: Engine, post: Post, count: Callable[[str, str], None])
                 post("docker")
 
         engine.follow(notice)
+
+    return run
+
+
+def swarm_tasks(manager: Manager, tasks: Tasks, post: Post) -> Run:
+    """A thread by which a task that begins or ends to serve posts `tasks`: the engine has no events of these.
+
+    So does each look as long as one of them is waited for.
+    """
+
+    def run(stop: threading.Event, up: Callable[[], None]) -> None:
+        up()
+        before: object = None
+        while not stop.wait(TASKS_SECONDS):
+            with suppress(MvdError):  # the next pass says so
+                seen = {(name, it.id) for name, found in manager.services().items() for it in found.serving}
+                if before not in (None, seen) or tasks.is_waited_for:
+                    tasks.is_waited_for = False
+                    post("tasks")
+                before = seen
 
     return run
 

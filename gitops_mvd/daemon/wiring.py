@@ -31,11 +31,13 @@ from gitops_mvd.daemon.operations import Operations
 from gitops_mvd.daemon.planning import InChild
 from gitops_mvd.docker.client import Engine
 from gitops_mvd.docker.fit import Fit
+from gitops_mvd.docker.swarm import Manager
 from gitops_mvd.git.branch import Source
 from gitops_mvd.host.disruption import Disruptions
 from gitops_mvd.host.gates import Gates
 from gitops_mvd.host.machine import Machine
 from gitops_mvd.host.monitor import Monitor
+from gitops_mvd.host.tasks import Tasks
 from gitops_mvd.host.ways import Ways
 from gitops_mvd.kinds import Tools
 from gitops_mvd.kong.shared.precedence import Precedence
@@ -58,12 +60,17 @@ UNITS = Path("/etc/systemd/system")
 
 @dataclass(frozen=True, kw_only=True)
 class Wired:
-    """One server, ready to be run.  `cache` has the apps of the last revision, by the id of their files in Git."""
+    """One server, ready to be run.  `cache` has the apps of the last revision, by the id of their files in Git.
+
+    On a Swarm, `manager` is its engine, and `tasks` asks what runs on it.
+    """
 
     settings: Settings
     settings_path: Path
     tools: Tools
     engine: Engine
+    manager: Manager | None
+    tasks: Tasks | None
     fit: Fit
     source: Source
     host: Machine
@@ -109,7 +116,7 @@ def wire(settings: Settings, path: Path, units: Path | None = None) -> Wired:
 
     `path` is the settings' file, `units` the folder of the unit files, UNITS by default.
     """
-    name = settings.host or socket.gethostname()
+    name = settings.swarm or settings.host or socket.gethostname()
     login = repository_account(settings)
     source = connect_source(settings, login)
     precedence = Precedence(settings.kong.shared, name, source) if settings.kong and settings.kong.shared else None
@@ -121,9 +128,10 @@ def wire(settings: Settings, path: Path, units: Path | None = None) -> Wired:
     operations = Operations(file, changes, probes.summary, page)
     counts, traces = Counts(), Traces(name, VERSION, settings.traces.endpoint) if settings.traces else None
     operations.told += [counts.passed, *([traces.passed] if traces else [])]
+    engine = connect_docker(settings)
     tools = Tools(
         host=name,
-        engine=connect_docker(settings),
+        engine=engine,
         systemd=Systemd(),
         kong=connect_kong(settings.kong, precedence) if settings.kong else None,
         clock=clock,
@@ -133,11 +141,21 @@ def wire(settings: Settings, path: Path, units: Path | None = None) -> Wired:
         address=settings.kong.address if settings.kong else "127.0.0.1",
         secrets=connect_secrets(settings),
         commit_of=commits.of,
+        is_ready=lambda service, task: tasks is None or tasks.is_ready(service, task),
     )
     disruptions = Disruptions(tools.engine, tools.systemd)
     known_probes = probes.discover(probes.ProbeTools(tools.engine, tools.systemd))
+    tasks = Tasks(engine, known_probes, history) if isinstance(engine, Manager) else None
     gates = Gates(
-        known_probes, tools.engine, tools.systemd, disruptions, clock, tools.kong, history, secrets=tools.secrets.values
+        known_probes,
+        engine,
+        tools.systemd,
+        disruptions,
+        clock,
+        tools.kong,
+        history,
+        secrets=tools.secrets.values,
+        tasks=tasks,
     )
     known_kinds = kinds.discover(tools)
     ways = Ways(known_probes, known_kinds["route"], tools.kong, disruptions)
@@ -178,7 +196,9 @@ def wire(settings: Settings, path: Path, units: Path | None = None) -> Wired:
         settings=settings,
         settings_path=path,
         tools=tools,
-        engine=tools.engine,
+        engine=engine,
+        manager=engine if isinstance(engine, Manager) else None,
+        tasks=tasks,
         fit=Fit(tools.engine, tools.systemd.outside),
         source=source,
         host=host,

@@ -9,7 +9,8 @@ create      a service -> the request for its container  aliases     the names by
 starts      several at once, beside other work          shape       is an answer as it is documented?
 ownership   whose a container is                        claims      what only one can have of the host
 possible    what a start would fail of                  taken       ports that somebody else uses
-fit         can services run on this engine?
+fit         can services run on this engine?        swarm       a manager: services, tasks and nodes as an engine
+swarm_request  a service -> the request for its service of a Swarm    swarm_targets  its tasks that Kong is led to
 command_line  ... -> the `docker run` in a unit's comment
 
 May import `core`.  Only this room imports the `docker` library.  Must not know systemd, Kong or Compose files.

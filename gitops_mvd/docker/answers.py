@@ -114,7 +114,8 @@ MEANINGS: Sequence[tuple[re.Pattern[str], type[MvdError], str]] = [
         ),
         (
             "already in use by container|already exists$|has active endpoints|volume is in use|is being used by"
-            "|device or resource busy",
+            "|device or resource busy|name conflicts with an existing object"
+            "|is in use by (the following |)(service|task)",  # of a Swarm
             NotNow,
             "",
         ),

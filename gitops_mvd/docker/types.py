@@ -205,6 +205,8 @@ class EngineFirewall(TypedDict):
 
 class EngineSwarm(TypedDict, total=False):
     LocalNodeState: str  # inactive, pending, active, error or locked
+    NodeID: str
+    ControlAvailable: bool
 
 
 class EngineInfo(TypedDict, total=False):
@@ -223,6 +225,96 @@ class EngineInfo(TypedDict, total=False):
     Swarm: EngineSwarm
     HttpProxy: str
     HttpsProxy: str
+
+
+class Replicated(TypedDict, total=False):
+    Replicas: int
+
+
+class ServiceMode(TypedDict, total=False):
+    Replicated: Replicated
+
+
+class ServiceSpec(TypedDict):
+    Name: str
+    Labels: dict[str, str] | None
+    Mode: ServiceMode
+
+
+class ListedService(TypedDict):
+    """A service of a Swarm, of `GET /services`."""
+
+    ID: str
+    CreatedAt: str
+    Spec: ServiceSpec
+
+
+class ConfigSpec(TypedDict):
+    Name: str
+    Labels: dict[str, str] | None
+
+
+class ListedConfig(TypedDict):
+    """A config of a Swarm, of `GET /configs`."""
+
+    ID: str
+    Spec: ConfigSpec
+
+
+class TaskContainer(TypedDict, total=False):
+    ExitCode: int
+
+
+class TaskPort(TypedDict):
+    """A port that is published on the node; there is one for each family of addresses."""
+
+    TargetPort: int
+    PublishedPort: NotRequired[int]
+
+
+class TaskPorts(TypedDict, total=False):
+    Ports: list[TaskPort] | None
+
+
+class TaskStatus(TypedDict):
+    State: str
+    Err: NotRequired[str]
+    ContainerStatus: NotRequired[TaskContainer | None]
+    PortStatus: NotRequired[TaskPorts]
+
+
+class ListedTask(TypedDict):
+    """A task, of `GET /tasks`; it has no node before there is one for it."""
+
+    ID: str
+    CreatedAt: str
+    ServiceID: str
+    NodeID: NotRequired[str]
+    DesiredState: str
+    Status: TaskStatus
+
+
+class NodeDescription(TypedDict):
+    Hostname: str
+
+
+class NodeStatus(TypedDict):
+    State: str
+    Addr: NotRequired[str]
+
+
+class NodeManager(TypedDict, total=False):
+    Leader: bool
+    Addr: str
+
+
+class ListedNode(TypedDict):
+    """A node, of `GET /nodes`; only managers have a `ManagerStatus`."""
+
+    ID: str
+    Description: NodeDescription
+    Status: NodeStatus
+    ManagerStatus: NotRequired[NodeManager]
 
 
 class EngineComponent(TypedDict):

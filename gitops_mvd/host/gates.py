@@ -16,6 +16,7 @@ from gitops_mvd.core.rollout import ROUTE_PROOF
 from gitops_mvd.docker.answers import refused_start
 from gitops_mvd.docker.client import Engine
 from gitops_mvd.host.disruption import Disruptions
+from gitops_mvd.host.tasks import First, Tasks
 from gitops_mvd.net import traffic
 from gitops_mvd.probes import known
 from gitops_mvd.systemd.client import Systemd
@@ -38,7 +39,8 @@ class Wait:
     """A gate that is being waited at.
 
     `row` counts the successes in a row.  `witnessed` says whether Kong was seen to use one of the instances of a route,
-    `is_answered` whether it was seen without an open request since it uses an old instance no more.
+    `is_answered` whether it was seen without an open request since it uses an old instance no more.  `tasks` is
+    how those of a service of a Swarm were at first.
     """
 
     gate: Gate
@@ -49,6 +51,7 @@ class Wait:
     first_start: str = ""
     witnessed: bool = False
     is_answered: bool = False
+    tasks: First | None = None
 
     @property
     def lasts(self) -> float:
@@ -70,8 +73,9 @@ class Gates:
         history: History,
         received: Callable[[int], int | None] = traffic.received,
         secrets: Callable[[Mapping[str, str]], Iterable[str]] = lambda digests: (),
+        tasks: Tasks | None = None,
     ) -> None:
-        """`secrets` returns the contents of secrets of this host, given their digests by name."""
+        """`secrets` returns the contents of secrets of this host, given their digests by name; `tasks` asks a Swarm."""
         self._probes = probes
         self._engine = engine
         self._systemd = systemd
@@ -81,9 +85,12 @@ class Gates:
         self._history = history
         self._count = received  # bytes, by process
         self._secrets = secrets
+        self._tasks = tasks
 
     def ask(self, instance: Instance, check: Check) -> tuple[Health, str]:
         """One try of a probe."""
+        if self._tasks:
+            return self._tasks.ask(instance.name, check)
         return self._probes[check.probe](instance, check.spec)
 
     def ask_once(self, instance: Instance, service: Service) -> tuple[Health, str]:
@@ -199,7 +206,19 @@ class Gates:
         return False
 
     def _ask(self, wait: Wait) -> tuple[Health, str]:
-        return self._ask_route_proof(wait) if wait.gate.check.probe == ROUTE_PROOF else self._ask_instance(wait)
+        if wait.gate.check.probe == ROUTE_PROOF:
+            return self._ask_route_proof(wait)
+        return self._ask_tasks(self._tasks, wait) if self._tasks else self._ask_instance(wait)
+
+    def _ask_tasks(self, tasks: Tasks, wait: Wait) -> tuple[Health, str]:
+        check, name = wait.gate.check, wait.gate.resource.name
+        if check.probe in ONLY_WAIT:
+            if self._route_proof and self._route_proof.was_idle():
+                return Health.HEALTHY, ""
+            return Health.PROGRESSING, "what it has not answered yet is not seen from here"
+        waited = self._clock.now() - wait.began
+        health, why, wait.tasks = tasks.at_gate(name, check, wait.tasks, is_late=waited > wait.lasts)
+        return health, why
 
     def _ask_instance(self, wait: Wait) -> tuple[Health, str]:
         check, name = wait.gate.check, wait.gate.resource.name
@@ -321,7 +340,8 @@ class Gates:
         """Why a gate was not passed, with the last lines that the instance printed, and without any of its secrets."""
         if gate.check.probe == ROUTE_PROOF:
             return f"{_who(gate.resource)}: {why}"
-        said = self._systemd.journal(f"{gate.resource.name}.service", lines=5)
+        name = gate.resource.name
+        said = self._tasks.said(name) if self._tasks else self._systemd.journal(f"{name}.service", lines=5)
         last = f"; it last said: {' | '.join(said)}" if said else ""
         service = gate.resource.payload if isinstance(gate.resource.payload, Service) else None
         return f"{_who(gate.resource)}: {self._redacted(why + last, service)}"

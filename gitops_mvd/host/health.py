@@ -157,6 +157,8 @@ class HealthJudge:
         return self._reason_of_container(first) if is_plain else self._verdict(first)[1]
 
     def _reason_of_container(self, instance: Instance) -> str:
+        if instance.lacks:
+            return instance.lacks
         match instance.state, instance.health:
             case "running", "unhealthy":
                 return "its healthcheck says unhealthy"
@@ -171,6 +173,8 @@ class HealthJudge:
 
 
 def _by_its_container(instance: Instance, probe: str) -> Health:
+    if instance.lacks:
+        return Health.DEGRADED
     match instance.state, instance.health:
         case "exited", _ if probe in PASSED_BY_ENDED and instance.exit_code == 0:
             return Health.HEALTHY

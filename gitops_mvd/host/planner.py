@@ -10,6 +10,7 @@ from gitops_mvd.core.model import LOST, App, Change, Goal, Plan, Resource, Role,
 from gitops_mvd.core.plan import PLACED, Key, Side, make_plan, of_role, place
 from gitops_mvd.core.ports import History, Kind, Precedence
 from gitops_mvd.core.specs import OVERRIDDEN, Joined, WithContainer, claims_by_instance
+from gitops_mvd.docker.swarm_targets import TASKS
 from gitops_mvd.host.admission import Admission
 from gitops_mvd.host.host_ports import HostPorts
 from gitops_mvd.host.snapshot import Snapshot
@@ -62,7 +63,7 @@ class Planner:
         is_by_hand = all(change.to and self._roles[change.to.kind] is Role.ROUTE for change in changes)
         if not (changes and is_by_hand and self._leaves_routes and self._snapshot.is_routed):
             return ""
-        if any(map(self._is_set_by_other_host, changes)):
+        if any(map(self._is_set_by_other_host, changes)) or all(map(_follows_tasks, changes)):
             return ""
         names = ", ".join(change.resource.name for change in changes)
         return f"route {names}: changed by hand in Kong, and left so"
@@ -173,6 +174,13 @@ class Planner:
         if any(unit.spec["port"] for unit in of_role(Role.INSTANCE, found, self._roles)):
             needed |= {name for name, role in self._roles.items() if role is Role.ROUTE}
         self._snapshot.require(needed)
+
+
+def _follows_tasks(change: Change) -> bool:
+    """Does it only lead Kong to the tasks of a Swarm that serve by now?"""
+    was, to = change.was, change.to
+    is_same = bool(was and to and was.spec["entities"] == to.spec["entities"])
+    return is_same and to is not None and any(target["address"] == TASKS for target in to.spec["targets"])
 
 
 def _of(kind: Kind, app: App | None) -> Iterable[Resource]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from gitops_mvd.core.features import incomplete, modules, require
 from gitops_mvd.core.ports import Clock, Kind
+from gitops_mvd.docker.swarm import Manager, Task
 from gitops_mvd.secrets.store import Secrets
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ class Tools:
     files.  `address` is where routed services are published and where Kong finds them.  `kong` is None on a host
     without Kong.  What takes long is given up when `clock` interrupts.  `secrets` has what a manifest only refers to.
     `commit_of` is the commit that an instance is of, by the names of its app and its own; "" if it is not known.
+    `is_ready` says whether a task of a Swarm may be sent requests, by the name of its service.
     """
 
     host: str
@@ -38,17 +40,24 @@ class Tools:
     address: str = "127.0.0.1"
     secrets: Secrets = field(default_factory=lambda: Secrets(Path("/etc/gitops-mvd/secrets")))
     commit_of: Callable[[str, str], str] = lambda app, instance: ""
+    is_ready: Callable[[str, Task], bool] = lambda service, task: True
 
 
+ON_SWARM = ("network", "swarm_config", "swarm_service", "route")  # the kinds of a Swarm, and which of them no other has
+ONLY_ON_SWARM = ("swarm_config", "swarm_service")
 PARTS = (*Kind.__annotations__, *(name for name in vars(Kind) if not name.startswith("_")))
 
 
 def discover(tools: Tools) -> dict[str, Kind]:
-    """Every kind, by name.  Raises IncompleteFeature for a module that lacks a part."""
+    """Every kind that there is on such a host, by name.  Raises IncompleteFeature for a module that lacks a part."""
     found: dict[str, Kind] = {}
     every = modules(__name__, __path__)
+    on_swarm = isinstance(tools.engine, Manager)
+    chosen = {name for name in every if (name in ON_SWARM if on_swarm else name not in ONLY_ON_SWARM)}
     for name, module in every.items():
         require(module, module, ["connect"])
+        if name not in chosen:
+            continue
         kind: Kind = module.connect(tools)
         require(module, kind, PARTS)
         if kind.name != name:

@@ -10,6 +10,7 @@ from gitops_mvd.core.specs import DigestSpec, Made, Pools, WithContainer, digest
 from gitops_mvd.docker.answers import APP, DIGEST
 from gitops_mvd.docker.claims import subnets
 from gitops_mvd.docker.client import Engine
+from gitops_mvd.docker.swarm import Manager
 from gitops_mvd.docker.types import ListedNetwork
 from gitops_mvd.kinds import Tools
 
@@ -25,11 +26,13 @@ class Networks:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
+        # A service of a Swarm is made on its networks, of which there is one for each app.
+        self._default = Made if isinstance(engine, Manager) else WithContainer
 
     def wanted(self, app: App) -> Iterator[Resource]:
         for name, options in app.all_networks.items():
             if not options.get("external"):
-                payload = (Made if name in app.networks else WithContainer)(options)
+                payload = (Made if name in app.networks else self._default)(options)
                 yield Resource(self.name, name, app.name, spec=DigestSpec(digest=digest(options)), payload=payload)
 
     def observe(self) -> Iterator[Resource]:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 
 from gitops_mvd.core.errors import StepFailed, Unavailable
 from gitops_mvd.core.model import App, Change, Resource, Role, Service
 from gitops_mvd.core.route import EntityFields, RouteSpec, Target
 from gitops_mvd.core.xkong import XKong
+from gitops_mvd.docker.swarm import Manager
+from gitops_mvd.docker.swarm_targets import TASKS, Serving
 from gitops_mvd.kinds import Tools
 from gitops_mvd.kong.client import Kong
 from gitops_mvd.kong.compare import declared_fields
@@ -24,18 +27,26 @@ class Routes:
 
     One for each service with `x-kong`, named `<app>.<service>`, and one for the app made of the folder `kong/`, named
     after the app.  On a host without a Kong, they wait for one.  In a Kong that several hosts share, the targets are
-    those of this host alone, which has `address`.
+    those of this host alone, which has `address`.  On a Swarm, the address of a target is TASKS: the addresses of the
+    tasks that serve at the time.  Where Kong has others, it was found to lag behind.
     """
 
     name = "route"
-    after: tuple[str, ...] = ("unit",)
     role = Role.ROUTE
     prunes = True
     keeps_previous = False
 
     def __init__(
-        self, kong: Kong | None, host: str, address: str = "127.0.0.1", *, secrets: Secrets | None = None
+        self,
+        kong: Kong | None,
+        host: str,
+        address: str = "127.0.0.1",
+        *,
+        secrets: Secrets | None = None,
+        tasks: Serving | None = None,
     ) -> None:
+        self.after: tuple[str, ...] = ("swarm_service",) if tasks else ("unit",)
+        self._tasks = tasks
         self._kong = kong
         self._host = host
         self._secrets = secrets
@@ -57,7 +68,8 @@ class Routes:
     def _of_service(self, app: str, service: Service, kong: XKong) -> Resource:
         owner = app, service.name
         entities = self._declarations.of_service(owner, filled_in(kong, self._secret))
-        targets = [Target(instance=name, address="") for name in sorted(service.instances(app))]
+        address = TASKS if self._tasks else ""
+        targets = [Target(instance=name, address=address) for name in sorted(service.instances(app))]
         return self._resource(owner, entities, targets)
 
     def _of_app(self, app: App) -> Resource:
@@ -73,7 +85,7 @@ class Routes:
     def observe(self) -> Iterable[Resource]:
         """Raises Unavailable."""
         entities = self._kong.observe(self._host) if self._kong else ()
-        if entities is not self._observed[0]:
+        if entities is not self._observed[0] or self._tasks:
             by_owner: defaultdict[Owner, list[Entity]] = defaultdict(list)
             for entity in entities:
                 by_owner[entity.owner].append(entity)
@@ -83,9 +95,10 @@ class Routes:
 
     def _of_entities(self, owner: Owner, entities: Sequence[Entity]) -> Resource:
         before, resource = self._found.get(owner, ((), None))
-        if resource and before == entities:
+        if resource and before == entities and not self._tasks:
             return resource
         targets = [_target(entity) for entity in entities if is_instance_target(entity)]
+        targets = self._tasks.merged(targets) if self._tasks else targets
         others = [entity for entity in entities if not is_instance_target(entity)]
         return self._resource(owner, others, sorted(targets, key=lambda target: target["instance"]))
 
@@ -96,6 +109,8 @@ class Routes:
         """
         last = {change.resource.key: change for change in changes}
         if changed := [change for change in last.values() if not _is_switched(change)]:
+            if self._tasks:  # which are not there yet
+                changed = [_without_targets(change) for change in changed]
             kong, owners, entities = self._to_apply(changed)
             kong.prepare(self._host, owners, entities)
 
@@ -113,7 +128,10 @@ class Routes:
         return self._kong, owners, sorted(entities, key=lambda entity: entity.rank)
 
     def _entities(self, route: Resource) -> list[Entity]:
-        targets = self._declarations.targets((route.app, route.service), route.spec["targets"])
+        wanted: Sequence[Target] = route.spec["targets"]
+        targets = self._declarations.targets(
+            (route.app, route.service), self._tasks.resolved(wanted) if self._tasks else wanted
+        )
         return [*entities_of(route), *targets]
 
     def _resource(self, owner: Owner, entities: Sequence[Entity], targets: Sequence[Target]) -> Resource:
@@ -123,6 +141,10 @@ class Routes:
             self._fields[owner] = fields
         spec = RouteSpec(entities=self._fields[owner], targets=targets)
         return Resource(self.name, f"{app}.{service}" if service else app, app, service, spec, tuple(entities))
+
+
+def _without_targets(change: Change) -> Change:
+    return replace(change, to=change.to and change.to.with_spec(targets=[]))
 
 
 def _is_switched(change: Change) -> bool:
@@ -150,4 +172,5 @@ def _target(entity: Entity) -> Target:
 
 
 def connect(tools: Tools) -> Routes:
-    return Routes(tools.kong, tools.host, tools.address, secrets=tools.secrets)
+    tasks = Serving(tools.engine, tools.is_ready) if isinstance(tools.engine, Manager) else None
+    return Routes(tools.kong, tools.host, tools.address, secrets=tools.secrets, tasks=tasks)

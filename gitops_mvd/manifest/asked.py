@@ -27,6 +27,10 @@ def answer(facts: HostFacts, question: Question) -> Answer:
             return json.dumps(facts.logging, sort_keys=True) if facts.logging else None
         case "label", name, value:
             is_so = facts.labels.get(name) == value
+        case ("swarm",):
+            is_so = facts.swarm
+        case "node label", name:
+            is_so = facts.swarm and name in facts.node_labels
         case "hostname", value:
             is_so = facts.name == value
         case "override", file:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import TypeVar
+
 from gitops_mvd.config.readers import (
     duration,
     each,
@@ -29,6 +32,8 @@ from gitops_mvd.manifest.values import (
     RestartPolicyKeys,
     UpdateKeys,
 )
+
+T = TypeVar("T")
 
 
 @accepts({"enum": ["replicated", "global"]})
@@ -94,6 +99,35 @@ def devices(place: Place) -> list[DeviceRequest]:
     return [value for _, value in each(place, read)]
 
 
+@accepts({"type": "object", "properties": {"spread": {"type": "string"}}, "additionalProperties": False})
+def _spread(place: Place) -> str:
+    """The label of nodes over whose values tasks are spread."""
+    return _only(place, "spread", text)
+
+
+_SPEC = {"type": "object", "properties": {"kind": {"type": "string"}, "value": integer(1).schema}}
+
+
+@accepts({"type": "object", "properties": {"discrete_resource_spec": _SPEC}, "additionalProperties": False})
+def _resource(place: Place) -> tuple[str, int]:
+    """A kind of resource that nodes have, and how many are needed."""
+
+    def spec(at: Place) -> tuple[str, int]:
+        entries = at.entries()
+        if entries.keys() != {"kind", "value"}:
+            at.fail("must have `kind` and `value`, such as {kind: gpu, value: 1}")
+        return text(entries["kind"]), integer(1)(entries["value"])
+
+    return _only(place, "discrete_resource_spec", spec)
+
+
+def _only(place: Place, key: str, read: Callable[[Place], T]) -> T:
+    entries = place.entries()
+    if entries.keys() != {key}:
+        place.fail(f"must have the key `{key}` and no other")
+    return read(entries[key])
+
+
 LIMITS: Table = {
     "cpus": Key("Processor cores, such as `1.5`.", number),
     "memory": Key("Such as `512M`.", size),
@@ -102,8 +136,12 @@ LIMITS: Table = {
 RESERVATIONS: Table = {
     "memory": Key("A soft limit, kept to when the host runs short.", size),
     "devices": Key("GPUs and the like: `capabilities`, `driver`, `count`, `device_ids`, `options`.", devices),
-    "cpus": Ignored("an engine cannot reserve processors; use `cpu_shares`.", number),
-    "generic_resources": Ignored("it is for Swarm; use `devices`.", ANYTHING),
+    "cpus": Key("On a Swarm, processor cores that a node must have free. An engine itself reserves none.", number),
+    "generic_resources": Key(
+        "On a Swarm, what a node must have free of what its daemon.json lists as `node-generic-resources`, such as "
+        "GPUs. Elsewhere it has no effect; use `devices`.",
+        list_of(_resource),
+    ),
 }
 RESOURCES: Table = {
     "limits": Key("`cpus`, `memory` and `pids` at most.", record(LimitKeys, LIMITS)),
@@ -114,8 +152,14 @@ PLACEMENT: Table = {
         "The hosts it runs on: `node.hostname` and `node.labels.<name>` with `==` and `!=`; all must hold.",
         placed(constraint),
     ),
-    "preferences": Ignored("it is for Swarm; a service runs on every host that its constraints allow.", ANYTHING),
-    "max_replicas_per_node": Ignored("it is for Swarm; `replicas` is the number on each host.", integer(0)),
+    "preferences": Key(
+        "On a Swarm, `spread` with the label of nodes over whose values the tasks are spread, such as "
+        "`{spread: node.labels.zone}`. Elsewhere a service runs on every host that its constraints allow.",
+        list_of(_spread),
+    ),
+    "max_replicas_per_node": Key(
+        "On a Swarm, how many tasks a node has at most. Elsewhere `replicas` is the number on each host.", integer(0)
+    ),
 }
 _CONDITIONS = {
     "any": "always",
@@ -163,7 +207,7 @@ DEPLOY: Table = {
     **{name: Unsupported("goes under `update_config`") for name in UPDATE},
     "rollback_config": Ignored("it is for Swarm; a rollback is an update to the last good version.", ANYTHING),
     "endpoint_mode": Ignored("it is for Swarm.", one_of("vip", "dnsrr")),
-    "labels": Ignored("they are for Swarm; a container has the `labels` of its service.", string_map),
+    "labels": Key("On a Swarm, labels of the service. Elsewhere it has none: see `labels`.", string_map),
 }
 
 

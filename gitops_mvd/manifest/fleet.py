@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import TypedDict
 
-from gitops_mvd.config.readers import mapping_of, one_of, own_word
+from gitops_mvd.config.readers import boolean, mapping_of, one_of, own_word, strings
 from gitops_mvd.config.tables import Key, Place, Table, Unsupported, accepts, fields, or_empty, record
 from gitops_mvd.config.yamltree import Sink, mistakes, parse
 from gitops_mvd.core.compose import Logging
@@ -25,6 +25,8 @@ class HostKeys(TypedDict, total=False):
     labels: dict[str, str]
     variables: dict[str, str]
     logging: Logging
+    swarm: bool
+    node_labels: list[str]
 
 
 HOST_KEYS: Table = {
@@ -37,6 +39,15 @@ HOST_KEYS: Table = {
         "change of it is one of these services.",
         read_default_logging,
         "the journal",
+    ),
+    "swarm": Key(
+        "`true` for a Docker Swarm: the host is all of its nodes together. See `mvd docs swarm`.", boolean, "`false`"
+    ),
+    "node_labels": Key(
+        "Of a Swarm, the labels that its nodes have by `docker node update --label-add`: a constraint on one chooses "
+        "nodes, and any other constraint whether the Swarm runs the service at all.",
+        strings,
+        "none",
     ),
 }
 
@@ -99,12 +110,17 @@ class Fleet:
     apps: Mapping[str, int] = field(default_factory=dict)  # those that it names, with the line
     open: bool = True  # there is no fleet.yaml
 
-    def host(self, name: str) -> HostFacts:
-        """The facts of a host.  Raises ManifestError if there is a `fleet.yaml` without that host."""
-        if name in self.hosts:
-            return self.hosts[name]
-        if self.open:
-            return HostFacts(name)
+    def host(self, name: str, swarm: bool | None = None) -> HostFacts:
+        """The facts of a host.  Raises ManifestError if there is a `fleet.yaml` without that host.
+
+        Or, if it is known whether the host is a `swarm`, if it does not say so.
+        """
+        if name in self.hosts or self.open:
+            facts = self.hosts.get(name, HostFacts(name))
+            if swarm in (None, facts.swarm):
+                return facts
+            why = "is a Swarm by its settings: have `swarm: true`" if swarm else "is no Swarm by its settings"
+            raise ManifestError([Problem(FILE, 1, f"hosts.{name}", why)])
         raise ManifestError([Problem(FILE, 1, "hosts", f"has no host {name}: add it, or correct the host's settings")])
 
 
@@ -142,6 +158,8 @@ def _fleet(data: bytes) -> Fleet:
             variables={**defaults.get("variables", {}), **host.get("variables", {})},
             unset_is_empty=empty,
             logging=host.get("logging", defaults.get("logging")),
+            swarm=host.get("swarm", False),
+            node_labels=frozenset(host.get("node_labels", ())),
         )
         for name, host in listed.items()
     }

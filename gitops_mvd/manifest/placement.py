@@ -25,10 +25,20 @@ class Constraint:
     value: str
 
     def holds(self, ask: Callable[[Question], Answer]) -> bool:
-        """Does the host of which that is asked fulfil it?"""
+        """Does the host of which that is asked fulfil it?  A Swarm itself finds nodes that do."""
+        if self.is_for_nodes(ask):
+            return True
         is_label = self.subject.startswith(_LABELS)
         question = ("label", self.subject.removeprefix(_LABELS), self.value) if is_label else ("hostname", self.value)
         return (ask(question) == YES) == self.equal
+
+    def is_for_nodes(self, ask: Callable[[Question], Answer]) -> bool:
+        """Is it about each node of a Swarm, and not about the host of which that is asked?"""
+        label = self.subject.removeprefix(_LABELS)
+        return label != self.subject and ask(("node label", label)) == YES
+
+    def __str__(self) -> str:
+        return f"{self.subject}{'==' if self.equal else '!='}{self.value}"
 
     def holds_on(self, facts: HostFacts) -> bool:
         return self.holds(partial(answer, facts))

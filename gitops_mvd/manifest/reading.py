@@ -37,6 +37,7 @@ from gitops_mvd.manifest.project import APPS, read_project
 from gitops_mvd.manifest.service import COMPLETED_CHECK, assemble, published
 from gitops_mvd.manifest.shared import Alias, aliases, between_apps, in_app, used_by
 from gitops_mvd.manifest.stand_ins import not_a_file, not_a_folder
+from gitops_mvd.manifest.swarm import on_swarm
 from gitops_mvd.manifest.values import ServiceKeys, replicas, restart, schedule
 
 T = TypeVar("T")
@@ -206,6 +207,8 @@ def _read(tree: Tree, name: str, asked: Asked, variables: Variables, top: Place)
     here = {service: draft for service, draft in drafts.items() if _active(draft.values, asked, variables)}
     beside = joined(drafts, here, project)
     services = [assemble(place, values, project, beside[service]) for service, (place, values) in drafts.items()]
+    if services and asked(("swarm",)) == YES:
+        services = [on_swarm(*drafts[service.name], service, asked) for service in services]
     if default := asked.logging():
         services = [_logged(service, default) for service in services]
     _check_exposed(drafts, services)

@@ -100,6 +100,8 @@ class LimitKeys(TypedDict, total=False):
 
 class ReservationKeys(TypedDict, total=False):
     memory: int
+    cpus: float
+    generic_resources: list[tuple[str, int]]
     devices: list[DeviceRequest]
 
 
@@ -110,6 +112,8 @@ class ResourceKeys(TypedDict, total=False):
 
 class PlacementKeys(TypedDict, total=False):
     constraints: list[tuple[Place, Constraint]]
+    preferences: list[str]
+    max_replicas_per_node: int
 
 
 class RestartPolicyKeys(TypedDict, total=False):
@@ -124,6 +128,7 @@ class DeployKeys(TypedDict, total=False):
     placement: PlacementKeys
     resources: ResourceKeys
     restart_policy: str
+    labels: dict[str, str]
 
 
 class MvdKeys(TypedDict, total=False):

@@ -26,7 +26,7 @@ from jeepney import HeaderFields, Message, MessageType, Parser, new_error, new_m
 
 from gitops_mvd.systemd.client import CHANGES
 
-GIVEN = ("/version", "/info", "/containers/json", "/networks", "/volumes", "/images/json")
+GIVEN = ("/version", "/info", "/containers/json", "/networks", "/volumes", "/images/json", "/nodes")
 NO_SUCH_UNIT = "org.freedesktop.systemd1.NoSuchUnit"
 
 

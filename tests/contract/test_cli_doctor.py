@@ -103,6 +103,41 @@ def test_a_web_proxy_is_shown_without_its_login_and_compared_with_that_of_docker
     assert lines(newcomer, "web proxy") == [own]
 
 
+# ---- a Swarm ---------------------------------------------------------------------------------------------------------
+
+
+def node(name: str, state: str = "ready", **manager: object) -> dict[str, object]:
+    more = {"ManagerStatus": {"Addr": "10.0.0.1:2377", **manager}} if manager else {}
+    return {"ID": name, "Description": {"Hostname": name}, "Status": {"State": state, "Addr": "10.0.0.1"}, **more}
+
+
+def test_a_manager_of_a_swarm_says_who_leads_and_what_is_gone(newcomer: Newcomer) -> None:
+    newcomer.terminal.set(swarm="prod", host=None)
+    newcomer.repository.commit({"fleet.yaml": "hosts: {prod: {swarm: true}}\n"})
+    swarm = {"LocalNodeState": "active", "ControlAvailable": True, "NodeID": "one"}
+    newcomer.engine["/info"] = {**newcomer.engine["/info"], "Swarm": swarm}
+    newcomer.engine["/nodes"] = [node("one", Leader=True), node("two", Leader=False), node("three", "down")]
+    assert lines(newcomer, "swarm", "fleet.yaml") == [
+        "ok swarm: 3 nodes, 2 managers, led by this server, whose daemon acts",
+        "warn swarm: the node three is not there [What it ran is made elsewhere: docker node ls]",
+        "warn swarm: of 2 managers none may be lost: the Swarm could not be changed any more "
+        "[Have 3: docker node promote NODE]",
+        "ok fleet.yaml: prod: no labels",
+    ]
+    newcomer.engine["/info"] = {**newcomer.engine["/info"], "Swarm": {**swarm, "NodeID": "two"}}
+    assert lines(newcomer, "swarm")[0] == "ok swarm: 3 nodes, 2 managers, led by one, whose daemon acts"
+    newcomer.engine["/info"] = {**newcomer.engine["/info"], "Swarm": {"LocalNodeState": "inactive"}}
+    [no_manager] = lines(newcomer, "swarm")
+    assert no_manager.startswith("fail swarm: this Docker is no manager of a Swarm [Make it one: docker swarm init")
+
+
+def test_a_host_that_only_its_settings_call_a_swarm_is_told_what_the_fleet_lacks(newcomer: Newcomer) -> None:
+    newcomer.terminal.set(swarm="prod", host=None)
+    newcomer.repository.commit({"fleet.yaml": "hosts:\n  prod: {}\n"})
+    [fleet] = lines(newcomer, "fleet.yaml")
+    assert "hosts.prod: is a Swarm by its settings: have `swarm: true`" in fleet
+
+
 # ---- secrets and disks -----------------------------------------------------------------------------------------------
 
 

@@ -49,6 +49,7 @@ class World:
         wired = SimpleNamespace(
             settings_path=path / "config.yaml",
             settings=SimpleNamespace(allow_empty=False, repository=str(self.objects.place)),
+            manager=None,
             mailbox=Mailbox(),
             clock=Interruptible(),
             source=self.source,

@@ -6,6 +6,7 @@ of systemd and of the plan, and for each key of each table two apps are compared
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 from collections.abc import Callable
@@ -17,7 +18,7 @@ from gitops_mvd.config.readers import text
 from gitops_mvd.config.tables import Ignored, Key, Table, Unsupported, record
 from gitops_mvd.core.compose import Run
 from gitops_mvd.core.model import App, HostFacts, Service
-from gitops_mvd.docker import answers
+from gitops_mvd.docker import answers, swarm_request
 from gitops_mvd.docker.command_line import FLAGS, equivalent
 from gitops_mvd.docker.create import KEYS, Place, request
 from gitops_mvd.manifest import compose, composition, deploy, extensions, load, logs, network, storage, validate
@@ -413,7 +414,7 @@ CASES = {
             "memory": "64m",
             "devices": DEVICE,
             "cpus": 7,
-            "generic_resources": [{"discrete_resource_spec": {"kind": "x"}}],
+            "generic_resources": [{"discrete_resource_spec": {"kind": "x", "value": 2}}],
         },
     ),
     "devices": Case(
@@ -508,6 +509,15 @@ ONE_VALUE = {  # keys that accept only what is so anyway: another value is a mis
 }
 
 
+ON_SWARM = {  # keys that mean something on a Swarm, and nothing on a plain host
+    ("deploy", "labels"),
+    ("placement", "preferences"),
+    ("placement", "max_replicas_per_node"),
+    ("reservations", "cpus"),
+    ("reservations", "generic_resources"),
+}
+
+
 def tree(top: Mapping) -> MemoryTree:
     fleet = json.dumps({"hosts": FLEET})
     return MemoryTree({**FILES, "fleet.yaml": fleet, "apps/demo/compose.yaml": json.dumps(top)})
@@ -520,6 +530,15 @@ def made(top: Mapping) -> object:
         return broken
     text = json.dumps([of_app(app) for app in apps], sort_keys=True)
     return re.sub(r"-[0-9a-f]{8}\b", "", text)
+
+
+def on_swarm(top: Mapping) -> object:
+    """What a Swarm is asked for, for the first service of the app."""
+    apps, broken = load(tree(top), dataclasses.replace(HOST, swarm=True))
+    assert not broken
+    asked = swarm_request.request("demo", apps[0].services[0])
+    labels = {name: value for name, value in asked["Labels"].items() if not name.startswith(compose.RESERVED)}
+    return asked["TaskTemplate"], labels
 
 
 def of_app(app: App) -> object:
@@ -564,7 +583,10 @@ def test_a_key_changes_what_is_made_or_is_refused_or_is_declared_ignored(where: 
     given = {name: beside for name, beside in {**case.valid, **others}.items() if beside is not None}
     without, having = case.place(given), case.place({**given, key: value})
     assert bool(validate(tree(having))) == ((where, key) in ONE_VALUE)
-    assert (made(having) == made(without)) == isinstance(kind, Ignored)
+    is_for_swarm = (where, key) in ON_SWARM
+    assert (made(having) == made(without)) == (isinstance(kind, Ignored) or is_for_swarm)
+    if is_for_swarm:
+        assert on_swarm(having) != on_swarm(without)
 
 
 def test_every_table_of_a_compose_file_is_tried() -> None:

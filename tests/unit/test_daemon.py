@@ -40,6 +40,7 @@ def wired(error: Exception, told: list[str], tmp_path: Any) -> Any:
         raise error
 
     return SimpleNamespace(
+        manager=None,
         settings=SimpleNamespace(interval=60, repository="/srv/git"),
         host=SimpleNamespace(name="h1", refresh=lambda: None),
         mailbox=Mailbox(),
@@ -192,3 +193,60 @@ def test_who_is_told_to_stop_stops_whatever_comes_after_it(
     server = wired(KeyError(), [], tmp_path)
     server.mailbox.post(told)
     assert Late(server).run() is again
+
+
+# ---- a Swarm, of which one manager leads -----------------------------------------------------------------------------
+
+
+class Leading(Daemon):
+    """One of the managers; `led_by` is who leads, or why nobody does, and `passes` is what it has done about it."""
+
+    def __init__(self, server: Any) -> None:
+        self.led_by: str | Exception = ""
+        self.passes: list[str] = []
+        server.statuses.next_check_in = lambda: None
+        server.manager = SimpleNamespace(leader=self._leader)
+        server.host.name = "prod"
+        super().__init__(server)
+
+    def _leader(self) -> str:
+        if isinstance(self.led_by, Exception):
+            raise self.led_by
+        return self.led_by
+
+    def _fetch(self, reasons: frozenset[str]) -> None:
+        self.passes.append("fetch")
+        self._revision, self._took_over = Revision("a" * 40, "main"), False
+
+    def _reconcile(self) -> Any:
+        self.passes.append("reconcile")
+        return SimpleNamespace(outcomes=())
+
+
+def test_only_the_daemon_on_the_leader_of_a_swarm_acts(tmp_path: Path) -> None:
+    told: list[str] = []
+    daemon = Leading(wired(KeyError(), told, tmp_path))
+    daemon.led_by = "two"
+    assert daemon.reconcile_pass(frozenset({SYNC})) is None
+    assert daemon.passes == []
+    assert told == ["prod is led by two, which acts and reports"]  # as the last error, and to no commit
+    assert daemon._retry is not None
+    assert daemon._retry.at - time.monotonic() < 3  # it takes over soon
+    daemon.led_by = ""
+    daemon.reconcile_pass(frozenset({daemon._retry.reason}))
+    assert daemon.passes == ["fetch", "reconcile"]
+
+
+def test_without_a_leader_who_acted_last_says_so_to_new_commits_and_others_say_nothing(tmp_path: Path) -> None:
+    why = "could not list the nodes of the Swarm: the swarm does not have a leader"
+    of_commits: list[str] = []
+    for acted in (True, False):
+        server = wired(KeyError(), [], tmp_path)
+        server.statuses.wait = of_commits.append
+        daemon = Leading(server)
+        if acted:
+            daemon.reconcile_pass(frozenset({SYNC}))
+        daemon.led_by = Unavailable(why)
+        assert daemon.reconcile_pass(frozenset({SYNC})) is None
+        assert daemon.passes == (["fetch", "reconcile", "fetch"] if acted else [])
+    assert of_commits == [why]

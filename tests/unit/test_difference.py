@@ -13,7 +13,7 @@ from gitops_mvd.core.difference import Difference, differences, differences_from
 from gitops_mvd.core.model import App, Resource, Service, digest
 from gitops_mvd.manifest import load
 from tests.fakes import ROLES, wanted
-from tests.unit.test_compose_keys import CASES, HOST, Beside, made, tree
+from tests.unit.test_compose_keys import CASES, HOST, ON_SWARM, Beside, made, tree
 
 OLD, NEW = (f"sha256:{digest(it)}" for it in ("old", "new"))
 
@@ -212,9 +212,11 @@ def apps(where: str, key: str) -> tuple[App, App] | None:
     without, having = case.place(given), case.place({**given, key: value})
     if not isinstance(made(without), str):  # as a probe that would be none
         without = case.place(case.valid)
-    if made(without) == made(having) or not (isinstance(made(without), str) and isinstance(made(having), str)):
+    is_same = made(without) == made(having) and (where, key) not in ON_SWARM
+    if is_same or not (isinstance(made(without), str) and isinstance(made(having), str)):
         return None
-    [before], [after] = load(tree(without), HOST)[0], load(tree(having), HOST)[0]
+    host = dataclasses.replace(HOST, swarm=(where, key) in ON_SWARM)
+    [before], [after] = load(tree(without), host)[0], load(tree(having), host)[0]
     return (before, after) if before.suspend == after.suspend else None
 
 
@@ -248,7 +250,12 @@ def test_every_key_that_makes_another_app_is_tried() -> None:
 
 
 SERVICE = Service("web", "nginx").to_json()
-ANY: dict[str, Any] = {"owner": "shop", "secrets": {"a": "1"}, "kong": {"port": 80, "protocol": "http", "routes": []}}
+ANY: dict[str, Any] = {
+    "owner": "shop",
+    "secrets": {"a": "1"},
+    "kong": {"port": 80, "protocol": "http", "routes": []},
+    "swarm": {"replicas": 2, "everywhere": False, "probed": 0},
+}
 
 
 @pytest.mark.parametrize("field", [field.name for field in dataclasses.fields(Service) if field.name != "sealed"])

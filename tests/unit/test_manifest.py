@@ -15,8 +15,11 @@ from typing import Any
 
 import pytest
 
+from gitops_mvd.core.compose import Run, RunKeys
+from gitops_mvd.core.errors import ManifestError
 from gitops_mvd.core.model import App, HostFacts, Problem
-from gitops_mvd.manifest import load, read_fleet, review
+from gitops_mvd.docker import swarm_request
+from gitops_mvd.manifest import Fleet, load, read_fleet, review, swarm
 from tests.unit.memory_tree import MemoryTree
 
 CASES = Path(__file__).parent / "manifests"
@@ -90,3 +93,20 @@ def brief(value: dict[str, Any]) -> dict[str, Any]:
     """An app or a service without its empty fields, so that a golden file is read in one look."""
     services = [brief(service) for service in value.get("services", ())]
     return {name: it for name, it in {**value, "services": services}.items() if it not in ({}, [], (), None, "")}
+
+
+def test_a_swarm_is_given_every_key_that_it_takes() -> None:
+    assert swarm_request.KEYS.keys() | swarm_request.LIMITS.keys() == swarm.TAKEN
+    assert RunKeys.__annotations__.keys() | Run.__annotations__.keys() >= swarm.TAKEN
+
+
+def test_a_host_and_its_settings_agree_whether_it_is_a_swarm() -> None:
+    fleet = Fleet({"prod": HostFacts("prod", swarm=True), "web1": HostFacts("web1")}, open=False)
+    assert fleet.host("prod", swarm=True).swarm
+    assert not fleet.host("web1", swarm=False).swarm
+    with pytest.raises(ManifestError, match=r"hosts\.web1: is a Swarm by its settings: have `swarm: true`"):
+        fleet.host("web1", swarm=True)
+    with pytest.raises(ManifestError, match=r"hosts\.prod: is no Swarm by its settings"):
+        fleet.host("prod", swarm=False)
+    with pytest.raises(ManifestError, match="is a Swarm by its settings"):
+        Fleet().host("prod", swarm=True)

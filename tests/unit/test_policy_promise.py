@@ -433,10 +433,10 @@ HARMLESS = {
     "composition.TOP": "name",
     "deploy.UPDATE": "order failure_action parallelism delay monitor",
     "deploy.LIMITS": "cpus memory pids",
-    "deploy.RESERVATIONS": "memory",
-    "deploy.PLACEMENT": "constraints",
+    "deploy.RESERVATIONS": "memory cpus generic_resources",
+    "deploy.PLACEMENT": "constraints preferences max_replicas_per_node",
     "deploy.RESTART_POLICY": "condition max_attempts",
-    "deploy.DEPLOY": "mode replicas",
+    "deploy.DEPLOY": "mode replicas labels",
     "extensions.KONG_ROUTE": "name protocols hosts paths methods snis expression priority regex_priority "
     "https_redirect_status_code strip_path path_handling preserve_host request_buffering response_buffering tags",
     "extensions.KONG_SERVICE": "path retries connect_timeout write_timeout read_timeout client_certificate tls_verify "
@@ -445,7 +445,7 @@ HARMLESS = {
     "extensions.OF_APP": "suspend",
     "extensions.SUSPEND": "why stop",
     "extensions.X_KONG": "port protocol paths hosts methods strip_path preserve_host auth",
-    "fleet.HOST_KEYS": "labels variables",
+    "fleet.HOST_KEYS": "labels variables swarm node_labels",
     "fleet.APP_KEYS": "unset",
     "health._COMMON": "within start_period interval successes",
     "health.HEALTH_KEYS": "completed docker exec grpc heartbeat http kafka log systemd tcp timeout port every status "

@@ -37,6 +37,7 @@ YAML = "the file is not YAML as mvd reads it"
 TEXT = "what a text says"
 ONLY_MVD_TELLS = {  # why a schema cannot
     "clash": "what two apps want",
+    "swarm": "what a host is",
     "contests": "what two services want",
     "environment-list": TEXT,
     "interpolation": TEXT,

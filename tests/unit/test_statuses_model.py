@@ -148,6 +148,7 @@ class Story(RuleBasedStateMachine):
         self.notices = Notices(self.folder / "notices.db")
         receiver = Deliveries(NotifySettings("x", on=tuple(What)), "h1", self.notices, cast(Any, None))
         wired = SimpleNamespace(
+            manager=None,
             settings=SimpleNamespace(allow_empty=True, interval=60.0),
             follow=lambda revision, fetched: None,
             settings_path=self.folder / "config.yaml",

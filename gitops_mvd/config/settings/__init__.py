@@ -28,11 +28,15 @@ from gitops_mvd.core.policy import Policy
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """The settings; None is a section that the file does not have, and `host` "" the machine's own name."""
+    """The settings; None is a section that the file does not have.
+
+    `host` is "" for the machine's own name, `swarm` "" for a plain host.
+    """
 
     repository: str
     branch: str = "main"
     host: str = ""
+    swarm: str = ""
     interval: float = 60.0
     credentials: Credentials = field(default_factory=Credentials)
     verify: Verify | None = None
@@ -66,6 +70,12 @@ SETTINGS_SECTION = section(
         ),
         "branch": Key("The branch to follow.", filled),
         "host": Key("The name of this server in `fleet.yaml`.", filled, "its host name"),
+        "swarm": Key(
+            "The name in `fleet.yaml` of the Swarm that this server is a manager of: the daemon keeps that equal to "
+            "the repository, and not this server. Instead of `host`, and on each of its managers.",
+            filled,
+            "none",
+        ),
         "interval": Key("How often to compare the repository and the host, give or take 20 %.", interval),
         "credentials": Key("The login at the repository.", read_credentials),
         "verify": Key("The signature that a commit needs to be followed.", read_verify, "none"),
@@ -136,6 +146,8 @@ def read(file: str, data: bytes) -> Settings:
     values = place.attempt(lambda at: fields(at, SETTINGS_SECTION.keys, SETTINGS_SECTION.required)) or {}
     if not mistakes(sink) and "forge" in values:
         values["forge"] = complete(values["forge"], values, place.entries()["forge"])
+    if "swarm" in values and "host" in values:
+        place.entries()["swarm"].report("cannot be used together with `host`: remove one")
     policy = place.entries().get("policy") if isinstance(root.value, dict) else None
     if policy and policy.empty:
         policy.report("is empty: write a level such as `baseline`, or leave it out for no policy")

@@ -1,0 +1,106 @@
+"""`swarm_service`: a version of a service on a Swarm, as one service of it that is never updated.
+
+A new version is a new one beside it, so that gates, the switch of the route, drain and rollback are those of a plain
+host, and neither Swarm's virtual addresses nor its rolling update have a part in it.  Where its tasks are, and that
+they come back, is Swarm's to do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from gitops_mvd.core.errors import NotNow, StepFailed, Unavailable
+from gitops_mvd.core.model import RUNNING, App, Change, Resource, Role
+from gitops_mvd.core.specs import UnitSpec, service_of
+from gitops_mvd.docker.swarm import Manager, Running
+from gitops_mvd.docker.swarm_request import request
+from gitops_mvd.kinds import Tools
+
+REMOVED_WITHIN_SECONDS = 60.0  # beyond the grace period
+LOOK_SECONDS = 0.2  # between two looks whether its tasks have ended
+SCALED = "scaled by hand to {0}, and not {1}"  # state of one that somebody has changed
+
+
+class SwarmServices:
+    """The `payload` of a wanted one is its Service, that of a found one what the Swarm has (`Running`)."""
+
+    name = "swarm_service"
+    after = ("network", "swarm_config")
+    role = Role.INSTANCE
+    prunes = True
+    keeps_previous = False
+
+    def __init__(self, tools: Tools) -> None:
+        self._tools = tools
+        self._manager = tools.engine
+
+    def wanted(self, app: App) -> Iterable[Resource]:
+        for service in app.services:
+            if not service.swarm:  # a version that was stored when this host was none
+                raise StepFailed(f"{service.name} is not made for a Swarm")
+            port = service.kong["port"] if service.kong else 0
+            spec = UnitSpec(digest=service.digest, port=port, state=RUNNING, grace=service.stop_grace)
+            yield Resource(self.name, service.instances(app.name)[0], app.name, service.name, spec, service)
+
+    def observe(self) -> Iterable[Resource]:
+        for name, found in self._manager_of().services().items():
+            yield Resource(self.name, name, found.labels["app"], found.labels.get("service", ""), _spec(found), found)
+
+    def prepare(self, changes: Sequence[Change]) -> None:
+        """Nothing: whether there is a node for it, only the Swarm knows, and says so at the gate."""
+
+    def apply(self, changes: Sequence[Change]) -> None:
+        manager = self._manager_of()
+        for change in changes:
+            found = manager.service(change.resource.name)
+            if found and (not change.to or _spec(found) != change.to.spec):
+                self._remove(manager, found)
+                found = None
+            if change.to and not found:
+                self._create(manager, change.to)
+
+    def _create(self, manager: Manager, wanted: Resource) -> None:
+        if isinstance(wanted.payload, Running):
+            raise StepFailed(f"service {wanted.name} is gone, and what it was made of is not known")
+        service = service_of(wanted)
+        if service.image.startswith("sha256:"):
+            raise StepFailed(
+                f"{wanted.service}: the image {service.tag or service.image} is on this node alone",
+                "push it to a registry, from which the other nodes can pull it",
+            )
+        revision = self._tools.commit_of(wanted.app, wanted.name)
+        ids = {it["Spec"]["Name"]: it["ID"] for it in manager.configs()} if service.files else {}
+        try:
+            body = request(wanted.app, service, revision, journal=manager.writes_journal(), ids=ids)
+        except KeyError as error:
+            raise StepFailed(f"{wanted.service}: no service can be made of it: {error}") from error
+        manager.create_service(wanted.name, service.image, body)
+
+    def _remove(self, manager: Manager, found: Running) -> None:
+        """Remove it, and wait until its tasks have ended: until then they have their ports and networks."""
+        manager.remove_service(found.id)
+        clock, grace = self._tools.clock, float(found.labels.get("grace", "10"))
+        ends = clock.now() + grace + REMOVED_WITHIN_SECONDS
+        while manager.has_tasks(found.id):
+            if clock.now() > ends:
+                raise NotNow(f"the tasks of {found.name} have not ended", f"docker service ps {found.name}")
+            clock.wait(LOOK_SECONDS)
+
+    def _manager_of(self) -> Manager:
+        if not isinstance(self._manager, Manager):
+            raise Unavailable("this host is no Swarm", "set `swarm` in its settings")
+        return self._manager
+
+
+def _spec(found: Running) -> UnitSpec:
+    """As the labels have it, which nobody changes by hand; `wanted` knows nothing of tasks, which come and go."""
+    port, grace = found.labels.get("port", "0"), found.labels.get("grace", "10")
+    asked = found.labels.get("replicas", "")
+    state = RUNNING if asked in ("", str(found.replicas)) else SCALED.format(found.replicas, asked)
+    return UnitSpec(
+        digest=found.labels["digest"], port=int(port) if port.isdecimal() else 0, state=state, grace=float(grace)
+    )
+
+
+def connect(tools: Tools) -> SwarmServices:
+    return SwarmServices(tools)

@@ -1,0 +1,102 @@
+"""A service on a host that is a Swarm: what it is there, and what a Swarm cannot give it.  Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import cast
+
+from gitops_mvd.config.tables import Place
+from gitops_mvd.core.compose import Tasks
+from gitops_mvd.core.model import Service
+from gitops_mvd.manifest.asked import Asked
+from gitops_mvd.manifest.compose import RESERVED
+from gitops_mvd.manifest.update_order import FIXED
+from gitops_mvd.manifest.values import DeployKeys, ServiceKeys, replicas
+from gitops_mvd.probes import known
+
+INSTEAD = "place the service on a host that is none, by `deploy.placement.constraints`"
+_MOVES = "its data would stay behind on one node when a task moves to another"
+REFUSED: Mapping[str, str] = {
+    "volumes": _MOVES,
+    "devices": "its nodes do not hand out devices by path",
+    "gpus": "its nodes do not hand out GPUs this way",
+    "network_mode": "its tasks are on networks of the Swarm",
+    "privileged": "its tasks have no more rights than others",
+    "security_opt": "its tasks have the security options of their node",
+    "platform": "the platform is that of the node",
+    "ipc": "its tasks share nothing with others",
+    "pid": "its tasks share nothing with others",
+}
+TAKEN = frozenset(
+    (
+        *("cap_add", "cap_drop", "command", "cpus", "dns", "dns_opt", "dns_search", "entrypoint", "expose"),
+        *("extra_hosts", "group_add", "healthcheck", "hostname", "init", "labels", "logging", "mem_limit"),
+        *("mem_reservation", "networks", "pids_limit", "ports", "read_only", "restart", "stdin_open"),
+        *("stop_grace_period", "stop_signal", "sysctls", "tmpfs", "tty", "ulimits", "user", "working_dir"),
+    )
+)
+"""The keys of `Service.run` that a service of a Swarm has: `docker/swarm_request.py` honours them."""
+MOST_BYTES = 500_000  # of a config: https://docs.docker.com/engine/swarm/configs/
+ASKED_FROM_OUTSIDE = frozenset({"http", "tcp", "grpc", "docker", "running", "not_failed", "completed"})
+
+
+def on_swarm(place: Place, values: ServiceKeys, service: Service, asked: Asked) -> Service:
+    """The service as a Swarm runs it; what it cannot have there is reported."""
+    for at, why in _refused(place, values, service):
+        at.report(f"a Swarm cannot give it that: {why}; {INSTEAD}", by_host=True)
+    probe, deploy = known().get(service.check.probe), values.get("deploy", {})
+    port = int(service.check.spec.get("port", 0)) if probe and probe.connects else 0
+    tasks = Tasks(replicas=replicas(values) or 1, everywhere=deploy.get("mode") == "global", probed=port)
+    return replace(service, swarm={**tasks, **_placed(deploy, asked)}, replicas=1)
+
+
+def _placed(deploy: DeployKeys, asked: Asked) -> Tasks:
+    """What else `deploy` says of the tasks; nothing for what it does not say."""
+    placement, reserved = deploy.get("placement", {}), deploy.get("resources", {}).get("reservations", {})
+    said = {
+        "constraints": [str(it) for _, it in placement.get("constraints", ()) if it.is_for_nodes(asked)],
+        "spread": placement.get("preferences"),
+        "most": placement.get("max_replicas_per_node"),
+        "cpus": reserved.get("cpus"),
+        "resources": dict(reserved.get("generic_resources", ())),
+        "labels": deploy.get("labels"),
+    }
+    return cast(Tasks, {name: value for name, value in said.items() if value})
+
+
+def _refused(place: Place, values: ServiceKeys, service: Service) -> Iterator[tuple[Place, str]]:
+    entries = place.entries()
+
+    def at(*keys: str) -> Place:
+        """Where the first of these keys is, or the service itself: a value may come by another way."""
+        return next((entries[key] for key in keys if key in entries), place)
+
+    for key in service.run:
+        if key not in TAKEN:
+            yield at(key, "deploy"), REFUSED.get(key, f"its tasks know no `{key}`")
+    if service.secrets:
+        yield at("secrets", "env_file", "environment"), "its secrets are those of one server"
+    for file in service.files:
+        where = at("configs", "volumes", "secrets")
+        if file.options:
+            yield where, f"{file.target} cannot have mount options"
+        if any(len(content.encode("utf-8", "surrogateescape")) > MOST_BYTES for content in file.files.values()):
+            yield where, f"{file.target} has a file of more than 500,000 bytes"
+    if service.pull_policy == "never":
+        yield at("pull_policy"), "each node pulls the image by itself"
+    if service.schedule:
+        yield at("x-mvd"), "its tasks run all the time, or once"
+    elif service.check.probe not in ASKED_FROM_OUTSIDE:
+        yield at("x-mvd"), f"`{service.check.probe}` is asked in the container, which may be on another node"
+    for port in service.run.get("ports", ()):
+        if port.get("host_ip"):
+            yield at("ports"), f"its nodes publish on all of their addresses, and not on {port['host_ip']}"
+    for endpoint in service.run.get("networks", {}).values():
+        for key in FIXED:
+            if key in endpoint:
+                yield at("networks"), f"its tasks have no {key} of their own"
+    if any(name.startswith(RESERVED) for name in values.get("deploy", {}).get("labels", ())):
+        yield at("deploy"), f"labels that begin with {RESERVED} are reserved for gitops-mvd"
+    if any(":" in line for line in service.run.get("tmpfs", ())):
+        yield at("tmpfs"), "a folder in memory has no options there"

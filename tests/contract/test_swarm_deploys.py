@@ -1,0 +1,227 @@
+"""Apps on a Swarm, reconciled as on a plain host: a Swarm in memory whose tasks answer, behind a Kong."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from gitops_mvd import probes
+from gitops_mvd.core.compose import Tasks as HowMany
+from gitops_mvd.core.errors import Unavailable
+from gitops_mvd.core.model import App, Check, Desired, File, Health, Operation, Outcome, Revision, Service
+from gitops_mvd.core.reconcile import reconcile
+from gitops_mvd.daemon.mailbox import Interruptible
+from gitops_mvd.docker.swarm import Manager
+from gitops_mvd.host.disruption import Disruptions
+from gitops_mvd.host.gates import Gates
+from gitops_mvd.host.machine import Machine
+from gitops_mvd.host.tasks import Tasks
+from gitops_mvd.kinds import Tools, discover
+from gitops_mvd.kong.client import Kong
+from tests.contract.gateway import Gateway, running_gateway
+from tests.contract.swarm_standin import SwarmStandIn
+from tests.fakes import FakeHistory
+from tests.lab.outage import asked, failures
+from tests.unit.test_host import Systemd
+
+
+@dataclasses.dataclass
+class World:
+    """One Swarm with its Kong, as the daemon on its leader has it."""
+
+    swarm: SwarmStandIn
+    manager: Manager
+    gateway: Gateway
+    history: FakeHistory
+    host: Machine
+
+    def become(self, *apps: App) -> list[Outcome]:
+        """The outcomes of one pass."""
+        self.host.refresh()
+        desired = Desired(Revision("c" * 40, "main"), apps)
+        return [*reconcile(desired, self.host, self.history, allow_empty=True).outcomes]
+
+    def services(self) -> list[str]:
+        return [it["Spec"]["Name"] for it in self.swarm.services]
+
+    def targets(self) -> list[str]:
+        there = self.gateway.ask("GET", "/upstreams/mvd.shop.web/targets").get("data", ())
+        return sorted(it["target"] for it in there)
+
+    def tasks(self) -> list[str]:
+        """The addresses of the tasks that run."""
+        nodes = {node["ID"]: node["Status"]["Addr"] for node in self.swarm.nodes.values()}
+        live = [it for it in self.swarm.tasks if it["DesiredState"] == "running"]
+        ports = {it["ID"]: it["Status"]["PortStatus"]["Ports"][0]["PublishedPort"] for it in live}
+        return sorted(f"{nodes[it['NodeID']]}:{ports[it['ID']]}" for it in live)
+
+
+def _world(swarm: SwarmStandIn, gateway: Gateway, history: FakeHistory) -> World:
+    """A daemon that has just been started: it remembers nothing but its history."""
+    manager = Manager(f"unix://{swarm.server_address!s}", timeout=5)
+    kong, clock, systemd = Kong(gateway.admin, gateway.proxy), Interruptible(), Systemd()
+    disruptions = Disruptions(manager, systemd)  # type: ignore[arg-type]
+    known = probes.discover(probes.ProbeTools(manager, systemd))  # type: ignore[arg-type]
+    tasks = Tasks(manager, known, history)
+    kinds = discover(Tools("prod", manager, systemd, kong, clock, is_ready=tasks.is_ready))  # type: ignore[arg-type]
+    gates = Gates(known, manager, systemd, disruptions, clock, kong, history, tasks=tasks)  # type: ignore[arg-type]
+    host = Machine("prod", kinds, manager, gates, disruptions, clock, address="127.0.0.1", history=history)
+    return World(swarm, manager, gateway, history, host)
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
+    with running_gateway("off", tmp_path_factory.mktemp("gateway")) as gateway:
+        yield gateway
+
+
+@pytest.fixture
+def gateway(running: Gateway) -> Gateway:
+    running.clear()
+    return running
+
+
+@pytest.fixture
+def world(tmp_path: Path, gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
+    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
+    with SwarmStandIn(tmp_path / "docker.sock") as swarm:
+        swarm.serves = True
+        world = _world(swarm, gateway, FakeHistory())
+        yield world
+        world.manager.close()
+
+
+def shop(version: str) -> App:
+    web = Service(
+        "web",
+        "registry.lab:5000/web:1",
+        run={"stop_grace_period": 0.3},
+        environment={"VERSION": version},
+        check=Check("http", {"path": "/health", "port": 7799}, within=0.5),
+        kong={
+            "port": 7799,
+            "protocol": "http",
+            "service": {"connect_timeout": 500},
+            "routes": [{"paths": ["/shop"]}],
+            "plugins": [],
+            "upstream": {},
+        },
+        swarm=HowMany(replicas=2, everywhere=False, probed=7799),
+    )
+    return App("shop", (web,))
+
+
+def test_a_version_is_made_proven_and_routed_and_a_second_pass_does_nothing(world: World) -> None:
+    [outcome] = world.become(shop("1"))
+    assert outcome.is_green, outcome
+    assert world.targets() == world.tasks()
+    assert len({it.partition(":")[0] for it in world.targets()}) == 2
+    [made] = world.swarm.created
+    world.become(shop("1"))
+    assert world.swarm.created == [made]
+    assert [it["Name"] for it in world.swarm.networks] == ["mvd-shop-default-44136fa3"]
+
+
+def test_a_new_version_is_a_service_beside_the_old_one_and_no_request_fails(world: World) -> None:
+    world.become(shop("1"))
+    [first] = world.services()
+    with asked(f"{world.gateway.proxy}/shop") as seen:
+        [outcome] = world.become(shop("2"))
+    assert outcome.is_green, outcome
+    assert failures(seen) == 0
+    assert {it.said for it in seen} <= {"1", "2"}
+    [second] = world.services()
+    assert second != first
+    assert world.targets() == world.tasks()
+
+
+def test_a_bad_version_never_has_a_request_and_is_not_tried_again(world: World) -> None:
+    world.become(shop("1"))
+    before = world.services(), world.targets()
+    with asked(f"{world.gateway.proxy}/shop") as seen:
+        [outcome] = world.become(shop("sick"))
+    assert outcome.operation is Operation.ROLLED_BACK
+    assert outcome.why.startswith("web: http 500 from /health on ")
+    assert (world.services(), world.targets()) == before
+    assert {it.said for it in seen} == {"1"}
+    made = len(world.swarm.created)
+    world.become(shop("sick"))
+    assert len(world.swarm.created) == made
+
+
+def test_a_node_that_is_lost_takes_its_tasks_out_of_kong_and_back_elsewhere(world: World) -> None:
+    world.become(shop("1"))
+    lost = world.targets()[0]
+    world.swarm.nodes["one"]["Status"]["State"] = "down"
+    world.swarm.schedule()
+    [outcome] = world.become(shop("1"))
+    assert outcome.is_green, outcome
+    assert lost not in world.targets()
+    assert world.targets() == world.tasks()
+    assert len(world.swarm.created) == 1
+
+
+def test_a_swarm_that_is_short_of_a_task_is_degraded_and_says_what_it_lacks(world: World) -> None:
+    world.become(shop("1"))
+    world.swarm.nodes["one"]["Status"]["State"] = world.swarm.nodes["three"]["Status"]["State"] = "down"
+    world.swarm.schedule()
+    [outcome] = world.become(shop("1"))
+    assert (outcome.health, outcome.why) == (Health.DEGRADED, "web: 1 of 2 tasks run")
+    assert world.targets() == world.tasks()
+
+
+def test_another_daemon_that_takes_over_finds_everything_and_changes_nothing(world: World) -> None:
+    world.become(shop("1"))
+    before = world.services(), world.targets()
+    other = _world(world.swarm, world.gateway, FakeHistory())
+    [outcome] = other.become(shop("1"))
+    assert outcome.is_green, outcome
+    assert (other.services(), other.targets()) == before
+    other.manager.close()
+
+
+def test_a_changed_file_is_a_new_version_and_the_old_config_goes_with_the_old_one(world: World) -> None:
+    one, two = (
+        App("shop", (dataclasses.replace(shop("1").services[0], files=(File("/etc/motd", {"": text}),)),))
+        for text in ("hello", "welcome")
+    )
+    world.become(one)
+    [config], [service] = world.swarm.configs, world.services()
+    [outcome] = world.become(two)
+    assert outcome.is_green, outcome
+    assert [it["Spec"]["Name"] for it in world.swarm.configs] != [config["Spec"]["Name"]]
+    assert len(world.swarm.configs) == 1
+    assert world.services() != [service]
+
+
+def test_a_daemon_that_takes_over_from_a_lost_node_leads_kong_away_from_it_at_once(world: World) -> None:
+    world.become(shop("1"))
+    lost = world.targets()[0]
+    world.swarm.nodes["one"]["Status"]["State"] = "unknown"  # and its task was not made elsewhere yet
+    other = _world(world.swarm, world.gateway, FakeHistory())
+    [outcome] = other.become(shop("1"))
+    assert (outcome.operation, outcome.health) == (Operation.SUCCEEDED, Health.DEGRADED)
+    assert lost not in other.targets()
+    assert len(other.targets()) == 1
+    assert not other.history.bad
+    other.manager.close()
+
+
+def test_without_a_quorum_a_pass_ends_and_what_runs_goes_on(world: World) -> None:
+    world.become(shop("1"))
+    world.swarm.has_quorum = False
+    with pytest.raises(Unavailable, match="does not have a leader"):
+        world.become(shop("2"))
+    world.swarm.has_quorum = True
+    [outcome] = world.become(shop("2"))
+    assert outcome.is_green, outcome
+
+
+def test_an_app_that_is_removed_leaves_nothing_behind(world: World) -> None:
+    world.become(shop("1"))
+    [outcome] = world.become()
+    assert outcome.removed
+    assert (world.services(), world.targets(), world.swarm.networks) == ([], [], [])
