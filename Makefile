@@ -31,10 +31,11 @@ unexport PYTHONDONTWRITEBYTECODE  # or every run compiles all tests anew
 demo: $(VENV)/lab.ready
 	$(BIN)/python -m tests.lab demo $(if $(KEEP),--keep)
 
-# Files are given out as they stand: by their number of tests, the slowest would come last, and alone.
+# Files are given out as they stand: by their number of tests, the slowest would come last, and alone.  Lab servers idle
+# most of the time, so there is one process more than this takes of a machine with two cores.
 test: lint
 	@$(MAKE) --no-print-directory pythons PYTHONS="$$($(BIN)/python -c '$(OTHERS)' $(PYTHONS))"
-	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder --hypothesis-profile=thorough
+	$(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder --hypothesis-profile=thorough
 
 lint: $(VENV)/test.ready
 	$(BIN)/ruff check
