@@ -111,6 +111,7 @@ class Daemon:
         self._warnings: dict[str, str] = {}  # what does not answer now -> the error
         self._suspended = Suspensions()  # as this pass has found it
         self._last_summary = ""
+        self._is_led = False  # by another manager of the Swarm
         self._took_over = True  # from whoever led the Swarm before
         self._notify = sdnotify.SystemdNotifier()
         self._pulse = Pulse(self._notify.notify)
@@ -297,8 +298,11 @@ class Daemon:
                 self._fetch(reasons)
             raise
         if leader:
-            self._took_over = True
+            if not self._is_led:
+                self._wired.history.forget_good()  # by now others may have worked
+            self._is_led = self._took_over = True
             raise Led(f"{self._wired.host.name} is led by {leader}, which acts and reports")
+        self._is_led = False
 
     def _wait_because(self, error: MvdError) -> str:
         """Log why a pass came to nothing, and tell the commit."""

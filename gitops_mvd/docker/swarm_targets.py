@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence, Set
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 
 from gitops_mvd.core.errors import Unavailable
 from gitops_mvd.core.route import Target
@@ -22,6 +22,9 @@ class Serving:
     def __init__(self, manager: Manager, is_ready: Callable[[str, Task], bool]) -> None:
         self._manager = manager
         self._is_ready = is_ready
+        self._has: Mapping[
+            str, Set[str]
+        ] = {}  # the addresses of each instance that Kong had when it was looked at last
 
     def merged(self, targets: Iterable[Target]) -> list[Target]:
         """What Kong has, one target for each instance: at TASKS if it has just those that serve."""
@@ -29,6 +32,7 @@ class Serving:
         for target in targets:
             found[target["instance"]].add(target["address"])
         services = self._manager.services() if found else {}
+        self._has = {name: had for name, had in {**self._has, **found}.items() if name in services or name in found}
         return [
             Target(instance=name, address=self._text(services.get(name), addresses))
             for name, addresses in sorted(found.items())
@@ -42,7 +46,7 @@ class Serving:
                 resolved += [Target(instance=target["instance"], address=at) for at in target["address"].split(", ")]
                 continue
             found = self._manager.service(target["instance"])
-            addresses = self._addresses(found, ()) if found else []
+            addresses = self._addresses(found, self._has.get(found.name, ())) if found else []
             if not addresses:
                 raise Unavailable(f"no task of {target['instance']} serves: {(found and found.lacks) or 'it is gone'}")
             resolved += [Target(instance=target["instance"], address=at) for at in addresses]

@@ -120,7 +120,19 @@ class Planner:
         if self._drain.is_on:
             placed = [drained(it) if it.key in routes else it for it in placed]
         claims = self._claims(app, placed, found)
-        return Side(app, placed, found, goal.proven, ignored, claims, self._tried(app), self._history.has_worked(app))
+        proven = goal.proven or self._was_proven(app, [it for it in placed if it.key in routes], have)
+        return Side(app, placed, found, proven, ignored, claims, self._tried(app), self._history.has_worked(app))
+
+    def _was_proven(self, app: App, routes: Sequence[Resource], have: Mapping[Key, Resource]) -> bool:
+        """Has another manager of the Swarm proven this version?  It has, if nobody here knows, and Kong leads to it.
+
+        The routes of an app are switched once all of its services have passed their gates.  To wait for these again
+        would leave Kong with tasks that went with the manager.
+        """
+        if not routes or self._history.last_good(app.name) is not None:
+            return False
+        changes = [Change(have.get(route.key), route) for route in routes]
+        return all(_follows_tasks(it) and it.was and _led_to(it.was) == _led_to(it.resource) for it in changes)
 
     def _tried(self, app: App) -> Set[str]:
         """The instances of the version that last worked."""
@@ -196,6 +208,10 @@ def _is_drain(change: Change) -> bool:
     """Does it begin or end that this host gets no requests?"""
     was, to = change.was, change.to
     return was is not None and to is not None and is_drained(was) != is_drained(to)
+
+
+def _led_to(route: Resource) -> set[str]:
+    return {target["instance"] for target in route.spec["targets"]}
 
 
 def _follows_tasks(change: Change) -> bool:

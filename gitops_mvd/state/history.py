@@ -343,6 +343,11 @@ class SqliteHistory:
         self._ask("DELETE FROM good WHERE app = ?", app)
         self._forget_versions()
 
+    def forget_good(self) -> None:
+        """Forget the versions of all apps that worked."""
+        self._ask("DELETE FROM good")
+        self._forget_versions()
+
     def clear_failure(self, app: str) -> bool:
         """Let every failed version of an app be tried again; False if there was none."""
         return bool(self._ask("DELETE FROM condemned WHERE app = ? RETURNING 1", app))

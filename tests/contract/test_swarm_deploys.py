@@ -11,7 +11,7 @@ import pytest
 from gitops_mvd import probes
 from gitops_mvd.core.compose import Tasks as HowMany
 from gitops_mvd.core.errors import Unavailable
-from gitops_mvd.core.model import App, Check, Desired, File, Health, Operation, Outcome, Revision, Service
+from gitops_mvd.core.model import App, Check, Desired, File, Gate, Goal, Health, Operation, Outcome, Revision, Service
 from gitops_mvd.core.reconcile import reconcile
 from gitops_mvd.daemon.mailbox import Interruptible
 from gitops_mvd.docker.swarm import Manager
@@ -180,6 +180,16 @@ def test_another_daemon_that_takes_over_finds_everything_and_changes_nothing(wor
     [outcome] = other.become(shop("1"))
     assert outcome.is_green, outcome
     assert (other.services(), other.targets()) == before
+    other.manager.close()
+
+
+def test_a_version_that_kong_leads_to_was_proven_by_who_led_before_and_another_one_was_not(world: World) -> None:
+    world.become(shop("1"))
+    other = _world(world.swarm, world.gateway, FakeHistory())
+    other.host.refresh()
+    for version, gates in (("1", 0), ("2", 2)):
+        plan = other.host.plan([Goal(other.host.pin(shop(version)))])
+        assert sum(isinstance(step, Gate) for step in plan.change) == gates, version
     other.manager.close()
 
 

@@ -57,6 +57,7 @@ def wired(error: Exception, told: list[str], tmp_path: Any) -> Any:
             threads=list,
             revisions=dict,
             save_hold=lambda hold: None,
+            forget_good=lambda: None,
         ),
         settings_path=tmp_path / "config.yaml",
         **onlookers(tmp_path),
