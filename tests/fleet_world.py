@@ -90,6 +90,7 @@ class Member:
             tools=SimpleNamespace(kong=None),
             fit=SimpleNamespace(require=lambda: None),
             disruptions=SimpleNamespace(since_pass=lambda began: ""),
+            manager=None,
             source=self.source,
             waves=self.waves,
             host=self.host,

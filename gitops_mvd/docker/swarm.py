@@ -102,7 +102,13 @@ class Running:
 
 
 class Manager(Engine):
-    """The engine of a node that is a manager: its instances, networks and images are those of the whole Swarm."""
+    """The engine of a node that is a manager: its instances, networks and images are those of the whole Swarm.
+
+    `_ports` are those of each task.  They are kept, as a Swarm that has another leader knows those no more that it gave
+    to tasks before, which go on at them.
+    """
+
+    _ports: Mapping[str, Mapping[int, int]] = MappingProxyType({})
 
     # ---- what there is -----------------------------------------------------------------------------------------------
 
@@ -169,10 +175,12 @@ class Manager(Engine):
         nodes: Mapping[str, ListedNode] = {}
         if services:
             # Not by service: one that is gone by now would be an error.
-            for task in each_checked(self._get("tasks"), ListedTask):
+            tasks = each_checked(self._get("tasks"), ListedTask)
+            self._ports = {it["ID"]: _ports(it) or self._ports.get(it["ID"], {}) for it in tasks}
+            for task in tasks:
                 by_service[task["ServiceID"]].append(task)
             nodes = {node["ID"]: node for node in self.nodes()}
-        found = (_running(it, by_service[it["ID"]], nodes) for it in services)
+        found = (_running(it, by_service[it["ID"]], nodes, self._ports) for it in services)
         return {it.name: it for it in found if _is_managed(it)}
 
     def _get(self, what: str, filters: Mapping[str, Sequence[str]] = MappingProxyType({})) -> object:
@@ -244,22 +252,32 @@ def _is_managed(found: Running) -> bool:
     return bool(labels.get("digest")) and found.name == name
 
 
-def _running(service: ListedService, tasks: Iterable[ListedTask], nodes: Mapping[str, ListedNode]) -> Running:
+def _running(
+    service: ListedService,
+    tasks: Iterable[ListedTask],
+    nodes: Mapping[str, ListedNode],
+    ports: Mapping[str, Mapping[int, int]],
+) -> Running:
     every_label = (service["Spec"]["Labels"] or {}).items()
     labels = {name.removeprefix(LABEL): value for name, value in every_label if name.startswith(LABEL)}
     by_age = sorted(tasks, key=lambda it: it["CreatedAt"], reverse=True)
-    every = [_task(it, nodes.get(it.get("NodeID", ""))) for it in by_age]
+    every = [_task(it, nodes.get(it.get("NodeID", "")), ports[it["ID"]]) for it in by_age]
     fixed = service["Spec"]["Mode"].get("Replicated")
     replicas = fixed.get("Replicas", 1) if fixed else sum(task.is_wanted for task in every)
     return Running(service["ID"], service["Spec"]["Name"], labels, service["CreatedAt"], replicas, every)
 
 
-def _task(task: ListedTask, node: ListedNode | None) -> Task:
+def _ports(task: ListedTask) -> Mapping[int, int]:
+    """Port in the container -> port of the node."""
+    ports: dict[int, int] = {}
+    for port in task["Status"].get("PortStatus", {}).get("Ports") or ():
+        ports.setdefault(port["TargetPort"], port.get("PublishedPort", 0))
+    return ports
+
+
+def _task(task: ListedTask, node: ListedNode | None, ports: Mapping[int, int]) -> Task:
     status, wanted = task["Status"], task["DesiredState"] in ("running", "ready", "complete")
     is_there = node is not None and node["Status"]["State"] == "ready"
-    ports: dict[int, int] = {}
-    for port in status.get("PortStatus", {}).get("Ports") or ():
-        ports.setdefault(port["TargetPort"], port.get("PublishedPort", 0))
     serves = status["State"] == "running" and task["DesiredState"] == "running" and is_there
     exit_code = (status.get("ContainerStatus") or {}).get("ExitCode", 0)
     name = node["Description"]["Hostname"] if node else ""

@@ -59,5 +59,10 @@ class Serving:
 
     def _addresses(self, found: Running, known: Set[str] | Sequence[str]) -> list[str]:
         port = int(found.labels.get("port", "0"))
-        serving = [(task, at) for task in found.serving if (at := task.at(port))]
-        return sorted(at for task, at in serving if at in known or self._is_ready(found.name, task))
+        serving = [(task, at) for task in found.serving if (at := task.at(port) or _known(task, known))]
+        return sorted({at for task, at in serving if at in known or self._is_ready(found.name, task)})
+
+
+def _known(task: Task, known: Iterable[str]) -> str:
+    """Where Kong has a task of which the Swarm does not know the port any more: on its node; "" if there is none."""
+    return next((at for at in sorted(known) if task.address and at.rpartition(":")[0] == task.address), "")

@@ -35,6 +35,8 @@ PAUSE_SECONDS = (0.02, 1.0)  # between two tries, at first and at last
 TRIAL_PAUSE_SECONDS = 0.1  # at last, of a canary: what the gateway tells is kept for no longer where much is asked
 TRIES_AT_ONCE = 32  # of the gates of one app
 Answer = tuple[Health, str] | MvdError  # to one try
+LOST_AFTER_SECONDS = 10.0  # that an engine has for hearing of the end of a process
+LOST_PROCESS = "its process has ended, and Docker takes it for running"
 NO_KONG = "this host has no Kong: set `kong` in its settings"
 
 
@@ -44,7 +46,8 @@ class Wait:
 
     `row` counts the successes in a row.  `witnessed` says whether Kong was seen to use one of the instances of a route,
     `is_answered` whether it was seen without an open request since it uses an old instance no more, and `is_over`
-    whether a canary was judged to the end.  `tasks` is how those of a service of a Swarm were at first.
+    whether a canary was judged to the end.  `gone_since` is when its process was gone, 0 as long as it is there.
+    `tasks` is how those of a service of a Swarm were at first.
     """
 
     gate: Gate
@@ -56,6 +59,7 @@ class Wait:
     witnessed: bool = False
     is_answered: bool = False
     is_over: bool = False
+    gone_since: float = 0.0
     tasks: First | None = None
 
     @property
@@ -77,6 +81,7 @@ class Gates:
         route_proof: RouteProof | None,
         history: History,
         received: Callable[[int], int | None] = traffic.received,
+        is_there: Callable[[int], bool] = traffic.is_there,
         secrets: Callable[[Mapping[str, str]], Iterable[str]] = lambda digests: (),
         tasks: Tasks | None = None,
     ) -> None:
@@ -89,6 +94,7 @@ class Gates:
         self._route_proof = route_proof
         self._history = history
         self._count = received  # bytes, by process
+        self._is_there = is_there  # a process
         self._secrets = secrets
         self.trials = Trials(clock, route_proof)
         self._tasks = tasks
@@ -254,6 +260,8 @@ class Gates:
             self._raise_if_given_up(instance, wait)
             return Health.PROGRESSING, why
         has_ended = instance.state != "running"
+        if not has_ended and self._has_lost_process(instance, wait):
+            raise Disrupted(f"{_who(wait.gate.resource)}: {LOST_PROCESS}", wait.gate.resource)
         if (
             has_ended
             and check.probe not in PASSED_BY_ENDED
@@ -279,6 +287,15 @@ class Gates:
             raise Disrupted(disruption, wait.gate.resource)
         early = self._clock.now() - wait.began < check.start_period  # failures do not count yet
         return (Health.PROGRESSING if early and not has_ended and health is Health.DEGRADED else health), why
+
+    def _has_lost_process(self, instance: Instance, wait: Wait) -> bool:
+        """Has the process of a container that runs been gone for a while?
+
+        An engine never hears of an end while its containerd is away.
+        """
+        is_there = not instance.pid or self._is_there(instance.pid)
+        wait.gone_since = 0.0 if is_there else wait.gone_since or self._clock.now()
+        return not is_there and self._clock.now() - wait.gone_since >= LOST_AFTER_SECONDS
 
     def _raise_if_given_up(self, instance: Instance | None, wait: Wait) -> None:
         """Raise what a start failed of: the engine refused it, or the unit has given up.

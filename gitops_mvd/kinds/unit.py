@@ -40,9 +40,11 @@ from gitops_mvd.docker.starts import Starts
 from gitops_mvd.docker.taken import Taken, ports_of
 from gitops_mvd.docker.types import ListedContainer
 from gitops_mvd.kinds import Tools
+from gitops_mvd.net import traffic
 from gitops_mvd.systemd.client import Unit
 from gitops_mvd.systemd.overrides import STALE, Overrides
 from gitops_mvd.systemd.unit import (
+    BUNDLES,
     CLIENT,
     EDITED,
     STARTED_FOLDER,
@@ -131,17 +133,18 @@ class Units:
         return managed(chain.from_iterable(listings))
 
     def _is_lost(self, name: str, unit: Unit | None, container: ListedContainer | None) -> bool:
-        """Does a unit run without its container, or that without its networks?
+        """Does a unit run without its container, or that without its process or its networks?
 
         It may follow one that an engine lost, or run another command.  Both must have been so for a while, as one of
         them is a moment ahead of the other.  What has not ended is left alone if it may be something that is run once.
         """
         if container is None or unit is None or (unit.active, unit.sub) != ("active", "running"):
             return False
-        if container["State"] not in ENDED and not has_lost_networks(container):
+        is_gone = self._has_lost_process(name, container)
+        if not is_gone and container["State"] not in ENDED and not has_lost_networks(container):
             return False
         has_ended = container["State"] in ("exited", "dead")
-        if not has_ended and _follows(container) != SYSTEMD:
+        if not (has_ended or is_gone) and _follows(container) != SYSTEMD:
             return False
         phase = self._systemd.phase(f"{name}.service")
         if not phase or phase.active != "active" or time.monotonic() - phase.changed < LOST_AFTER_SECONDS:
@@ -150,6 +153,17 @@ class Units:
             return True
         ended = self._engine.instance(name)
         return bool(ended and ended.finished and time.time() - unix_time(ended.finished) >= LOST_AFTER_SECONDS)
+
+    def _has_lost_process(self, name: str, container: ListedContainer) -> bool:
+        """Has its process ended, and the engine not heard of it, as its containerd was away?
+
+        The engine is asked only about a container that containerd has no folder of.
+        """
+        folder = Path(BUNDLES)
+        if container["State"] != "running" or (folder / container["Id"]).exists() or not folder.exists():
+            return False
+        found = self._engine.instance(name)
+        return bool(found and found.state == "running" and found.pid and not traffic.is_there(found.pid))
 
     # ---- changing ----------------------------------------------------------------------------------------------------
 

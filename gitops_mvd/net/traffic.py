@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 
 ESTABLISHED, SYN_RECEIVED, LISTENING = "01", "03", "0A"  # as the kernel's net/tcp_states.h numbers them
 LOOPBACK = "lo"
 V4_IN_V6, V6_LOOPBACK = f"{0:016}FFFF0000", f"{0:024}01000000"
+
+
+def is_there(pid: int) -> bool:
+    """Is there such a process?"""
+    return os.path.exists(f"/proc/{pid}")
 
 
 def received(pid: int) -> int | None:

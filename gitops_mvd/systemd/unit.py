@@ -39,6 +39,7 @@ SYSTEMD, CLIENT = "systemd", "client"  # who follows a container
 JOURNAL_FIELD = "IO_GITOPS_MVD_"  # begins the fields that the engine makes of the labels of a container
 ENDED_FOLDER = "/run/mvd"  # a file for each container that may end and has ended by itself, since the boot
 STARTED_FOLDER = "/run/gitops-mvd/started"  # a file for each container that was started ahead of its unit, by its id
+BUNDLES = "/run/containerd/io.containerd.runtime.v2.task/moby"  # containerd's folders of what runs, by its id
 MISSING_EXIT_CODE = 78  # of `_FIND`: systemd does not try again, as only the daemon can make the container
 
 _SEAL = "# gitops-mvd sha256:"
@@ -214,7 +215,7 @@ _FIND = """\\
 _ATTACH = 'exec docker start --attach "$id"'
 _WAIT = 'docker start "$id" >/dev/null || exit; code=$(docker wait "$id") || code=1; exit "$code"'
 # Where containerd has the process of a running container; if its root is another one, the engine is asked.
-_PROCESS = "/run/containerd/io.containerd.runtime.v2.task/moby/$id/init.pid"
+_PROCESS = f"{BUNDLES}/$id/init.pid"
 
 # What an engine that takes the container for ended knows nothing of: its shim, and what still runs below it, as after a
 # containerd that was killed amid a start.  As long as it is there, the engine cannot start the container again.  What

@@ -220,6 +220,21 @@ def test_a_daemon_that_takes_over_from_a_lost_node_leads_kong_away_from_it_at_on
     other.manager.close()
 
 
+@pytest.mark.parametrize("has_looked", [True, False], ids=["looked on before", "started since"])
+def test_a_port_that_the_swarm_forgot_as_its_leader_changed_is_led_to_as_before(world: World, has_looked: bool) -> None:
+    world.become(shop("1"))
+    before = world.targets()
+    other = _world(world.swarm, world.gateway, FakeHistory())
+    if has_looked:
+        other.host.refresh()
+    for task in world.swarm.tasks:
+        task["Status"]["PortStatus"] = {}
+    [outcome] = other.become(shop("1"))
+    assert other.targets() == before
+    assert outcome.is_green, outcome
+    other.manager.close()
+
+
 def test_without_a_quorum_a_pass_ends_and_what_runs_goes_on(world: World) -> None:
     world.become(shop("1"))
     world.swarm.has_quorum = False

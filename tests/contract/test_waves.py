@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,7 @@ class World:
         account = Account("acme/config", lambda: TOKEN, f"{self.server.url}/api/v3")
         return Member(name, self.folder / name, source, forges.connect("github", account))
 
-    def end(self) -> None:
+    def close(self) -> None:
         for member in self.members.values():
             member.close()
             member.source.close()
@@ -71,13 +72,11 @@ class World:
 
 @pytest.fixture
 def world(tmp_path: Path) -> Iterator[World]:
-    with Forge(tmp_path / "forge", token=TOKEN) as server:
-        made = World(server, tmp_path)
+    with Forge(tmp_path / "forge", token=TOKEN) as server, closing(World(server, tmp_path)) as made:
         made.merge(fleet=fleet(), web="v1")
         made.settle()
         assert set(made.runs().values()) == {"v1"}
         yield made
-        made.end()
 
 
 def everywhere(image: str) -> dict[str, str]:
@@ -95,7 +94,7 @@ def test_the_first_commit_of_all_goes_by_the_waves_too(tmp_path: Path) -> None:
         assert world.runs() == {**everywhere("v1"), "de-1": ""}
         world.poll("de-1")
         assert world.runs() == everywhere("v1")
-        world.end()
+        world.close()
 
 
 def test_a_commit_goes_from_wave_to_wave(world: World) -> None:
@@ -213,7 +212,7 @@ def test_a_server_that_is_set_up_late_begins_with_what_has_passed(tmp_path: Path
         late.poll()
         assert world.runs() == everywhere("v1")
         assert "wave 1 (canary) is red" in late.held()
-        world.end()
+        world.close()
 
 
 def test_only_hosts_that_a_commit_changes_post_to_it(world: World) -> None:

@@ -250,6 +250,28 @@ def test_a_deploy_that_meets_a_shutdown_is_not_held_against_its_version(lab: Lab
     story.remove("late")
 
 
+def test_an_end_that_the_engine_has_not_heard_of_is_mended(lab: Lab, story: Story) -> None:
+    """Without its containerd, an engine takes a container for running whose process has ended, and for good."""
+    app = Mortal(lab, "unheard")
+    story.deploy("unheard", app.compose(app.push("1")))
+    names = [*story.containers("unheard")]
+    pids = [story.run("docker", "inspect", "--format", "{{.State.Pid}}", name).strip() for name in names]
+    story.run("systemctl", "stop", "containerd")
+    story.run("kill", "-KILL", *pids)
+    story.run("systemctl", "start", "containerd")
+    states = {story.run("docker", "inspect", "--format", "{{.State.Status}}", name).strip() for name in names}
+    assert states == {"running"}, "if Docker sees it by itself, there is nothing to mend"
+
+    def is_mended() -> bool:
+        print(story.server.exec("timeout", "60", "mvd", "sync", check=False, timeout=120))
+        return story.mvd("status").code == 0
+
+    eventually("that all is well", is_mended, within=120)
+    story.answers("/unheard", "unheard 1")
+    app.is_whole(story, 1, 1)
+    story.remove("unheard")
+
+
 def is_over(story: Story, commit: str) -> bool:
     """Is the status of a commit final?  The daemon is not left to wait longer and longer for an engine.
 
