@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import sqlite3
 from collections.abc import Callable, Iterator
@@ -28,6 +29,7 @@ ANY = st.text(st.characters(exclude_categories=()), min_size=1, max_size=200) | 
 HOSTILE = "\udcff\ud800\x00\x1b]0;owned\x07\x1b[2J\r\nERROR forged line\u202e\u2028\x9b31m"
 LONG = "\x1b[31mlong " * 1_000_000
 SHOP = "services: {web: {image: nginx}}\n"
+VERSIONS = itertools.count()
 LONGEST_ROW = 5 * LONGEST_TEXT
 
 
@@ -46,7 +48,8 @@ def _is_half(text: str) -> bool:
 
 def subject(sinks: Sinks, text: str) -> None:
     plain = text.replace("\0", "0").encode("utf-8", "replace").decode()[:50_000]
-    sinks.commit({"apps/shop/compose.yaml": SHOP + f"# {len(sinks.forge.told)}\n"}, f"s {plain}")
+    changed = SHOP.replace("nginx", f"nginx, environment: {{N: {next(VERSIONS)}}}")  # or it would be told nobody
+    sinks.commit({"apps/shop/compose.yaml": changed}, f"s {plain}")
 
 
 def folder(sinks: Sinks, text: str) -> None:
