@@ -438,11 +438,18 @@ def _devices(body: Body, devices: Iterable[str]) -> None:
         for source, target, permissions in plain
     ]
     if named:
-        _requests(body).append({"Driver": "cdi", "DeviceIDs": named})
+        _requests(body).append(_of_cdi(named))
+
+
+def _of_cdi(names: Sequence[str]) -> Body:
+    return {"Driver": "cdi", "DeviceIDs": list(names)}
 
 
 def _gpus(body: Body, requests: Iterable[DeviceRequest]) -> None:
     for wanted in requests:
+        if wanted.get("driver") == "cdi":
+            _requests(body).append(_of_cdi(wanted.get("device_ids", ())))
+            continue
         capabilities = list(dict.fromkeys(["gpu", *wanted.get("capabilities", ())]))
         count = wanted.get("count", "all")
         made: Body = {"Driver": wanted.get("driver", ""), "Capabilities": [capabilities]}
