@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import yaml
 from rich.console import Console
 from rich.table import Table
 
@@ -88,7 +89,7 @@ def _set_up(console: Console, lab: Lab) -> Story:
         lab.registry.push("chatbot", "1.4.4", service.crashing("chatbot", "1.4.4"))
     with step(console, "create the config repository from a part of example-repo/"):
         repository = lab.forge.create("acme/config")
-        repository.commit({"fleet.yaml": _example("fleet.yaml")}, "Begin")
+        repository.commit({"fleet.yaml": _fleet()}, "Begin")
     with step(console, "install gitops-mvd on the server: mvd install"):
         stage = Stage.set_up(lab, server, repository)
     console.print(f"  Kong: {stage.gateway}")
@@ -159,6 +160,12 @@ def _paths() -> list[str]:
     root = CHECKOUT / "example-repo"
     folders = [root / "kong", *(root / "apps" / app for app in APPS)]
     return [str(file.relative_to(root)) for folder in folders for file in sorted(folder.rglob("*")) if file.is_file()]
+
+
+def _fleet() -> str:
+    """The fleet of the example without its waves: the one server that there is would wait for those before it."""
+    fleet = yaml.safe_load(_example("fleet.yaml"))
+    return yaml.safe_dump({name: fleet[name] for name in ("defaults", "lists", "hosts")}, sort_keys=False)
 
 
 def _example(path: str) -> str:
