@@ -83,7 +83,7 @@ def fleet(context: click.Context, /, watch: bool, machine: bool, **options: Any)
     look = context.with_resource(_eyes(context.obj, Asked(**options)))
     seen = look()
     if watch:
-        watching(states(seen, look, lambda: time.sleep(POLL_SECONDS)), machine, as_builtins, lambda it: _lines(it))
+        watching(states(seen, look, lambda: time.sleep(POLL_SECONDS)), machine, as_builtins, _lines)
     elif machine:
         print_json(as_builtins(seen))
     else:

@@ -6,10 +6,11 @@ It is observed by the unit files, the links that start them at boot, one list of
 from __future__ import annotations
 
 import functools
+import os
 import re
 import tempfile
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from itertools import chain
 from pathlib import Path
 
@@ -99,7 +100,7 @@ class Units:
     def observe(self) -> Iterable[Resource]:
         units, files = self._systemd.units(PATTERN), self._files.read()
         containers, at_boot, ended = self._containers(files), self._files.at_boot(), self._files.ended()
-        overrides = self._overrides.of(_units(files))
+        overrides, bundles = self._overrides.of(_units(files)), _bundles()
         for name, file in files.items():
             header, container = file.header, containers.get(name)
             port = port_of(container) if container and header.digest == EDITED else header.port
@@ -108,7 +109,7 @@ class Units:
             state = _state(header, unit, container, linked=name in at_boot, ended=name in ended)
             if override.is_stale and state == RUNNING:
                 state = STALE
-            elif self._is_lost(name, unit, container):
+            elif self._is_lost(name, unit, container, bundles):
                 state = LOST
             elif state == RUNNING and container and self._aliases.is_staged(container):
                 state = STAGED
@@ -132,7 +133,9 @@ class Units:
         listings = (self._engine.containers_of(app) for app in {it.app for it in wanted})
         return managed(chain.from_iterable(listings))
 
-    def _is_lost(self, name: str, unit: Unit | None, container: ListedContainer | None) -> bool:
+    def _is_lost(
+        self, name: str, unit: Unit | None, container: ListedContainer | None, bundles: Set[str] | None
+    ) -> bool:
         """Does a unit run without its container, or that without its process or its networks?
 
         It may follow one that an engine lost, or run another command.  Both must have been so for a while, as one of
@@ -140,7 +143,7 @@ class Units:
         """
         if container is None or unit is None or (unit.active, unit.sub) != ("active", "running"):
             return False
-        is_gone = self._has_lost_process(name, container)
+        is_gone = self._has_lost_process(name, container, bundles)
         if not is_gone and container["State"] not in ENDED and not has_lost_networks(container):
             return False
         has_ended = container["State"] in ("exited", "dead")
@@ -154,13 +157,12 @@ class Units:
         ended = self._engine.instance(name)
         return bool(ended and ended.finished and time.time() - unix_time(ended.finished) >= LOST_AFTER_SECONDS)
 
-    def _has_lost_process(self, name: str, container: ListedContainer) -> bool:
+    def _has_lost_process(self, name: str, container: ListedContainer, bundles: Set[str] | None) -> bool:
         """Has its process ended, and the engine not heard of it, as its containerd was away?
 
         The engine is asked only about a container that containerd has no folder of.
         """
-        folder = Path(BUNDLES)
-        if container["State"] != "running" or (folder / container["Id"]).exists() or not folder.exists():
+        if container["State"] != "running" or bundles is None or container["Id"] in bundles:
             return False
         found = self._engine.instance(name)
         return bool(found and found.state == "running" and found.pid and not traffic.is_there(found.pid))
@@ -237,13 +239,13 @@ class Units:
                 self._files.enable(name)
         loaded = self._systemd.units(PATTERN)
         units = {name: loaded[f"{name}.service"] for name in texts if f"{name}.service" in loaded}
-        stale = {name for name, it in self._overrides.of(_units(files)).items() if it.is_stale}
+        stale, bundles = {name for name, it in self._overrides.of(_units(files)).items() if it.is_stale}, _bundles()
         if units:  # what is not loaded is read as it starts
             self._systemd.reload()
         lost = {
             name
             for name, unit in units.items()
-            if self._is_lost(name, unit, containers.get(name))
+            if self._is_lost(name, unit, containers.get(name), bundles)
             or (unit.active == "activating" and f"{name}.service" in stale)  # by commands that are no longer its own
         }
         self._stop({name: _grace(headers[name]) for name in lost}, files)
@@ -367,6 +369,14 @@ class Units:
         for name in graces.keys() & containers.keys():
             if containers[name]["State"] not in ENDED:
                 self._engine.stop(containers[name]["Id"], graces[name])
+
+
+def _bundles() -> Set[str] | None:
+    """The ids of the containers that containerd runs; None if it keeps them elsewhere."""
+    try:
+        return {*os.listdir(BUNDLES)}
+    except OSError:
+        return None
 
 
 def _state(header: Header, unit: Unit | None, container: ListedContainer | None, *, linked: bool, ended: bool) -> str:

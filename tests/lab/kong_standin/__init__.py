@@ -12,7 +12,7 @@ means is decided by two tables, `entities.yaml` and `plugins.yaml`; the modules,
     routing      which route a request takes, which target it goes to
     workers      what each worker knows, and its connections to targets
     policies     the plugins that are enforced
-    access_log   what is told of a request that is over
+    access_log   the log entry of each finished request
     proxy        the data path
     server       both listeners
 """
