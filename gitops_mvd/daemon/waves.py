@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from gitops_mvd.core.errors import ManifestError, MvdError, StepFailed, Unavailable
+from gitops_mvd.core.errors import ManifestError, StepFailed, Unavailable
 from gitops_mvd.core.model import PostedStatus, Revision
 from gitops_mvd.core.ports import Forge
 from gitops_mvd.core.waves import SUPERSEDED, Choice, Contents, Held, Line, Question, pick
@@ -94,7 +94,8 @@ class _Look:
     def __init__(self, waves: Waves, deadline: float) -> None:
         self._waves = waves
         self._deadline = deadline
-        self._statuses: dict[str, Mapping[str, PostedStatus] | Unavailable] = {}
+        self._statuses: dict[str, Mapping[str, PostedStatus]] = {}
+        self._down: Unavailable | None = None  # why the forge does not answer
         self._answers: dict[Question, str] = {}
         self.awaited: set[tuple[str, str]] = set()
 
@@ -128,19 +129,14 @@ class _Look:
 
     def statuses(self, revision: Revision) -> Mapping[str, PostedStatus]:
         if revision.commit not in self._statuses:
-            if any(isinstance(it, Unavailable) for it in self._statuses.values()):  # a forge that is down is asked once
-                return self._raise(next(it for it in self._statuses.values() if isinstance(it, Unavailable)))
+            if self._down:  # it is asked once
+                raise self._down
             try:
                 self._statuses[revision.commit] = self._ask(revision)
-            except Unavailable as error:
-                self._statuses[revision.commit] = error
-            except StepFailed as error:
-                self._statuses[revision.commit] = Unavailable(error.message, error.hint)
-        found = self._statuses[revision.commit]
-        return self._raise(found) if isinstance(found, Unavailable) else found
-
-    def _raise(self, error: MvdError) -> Mapping[str, PostedStatus]:
-        raise error
+            except (Unavailable, StepFailed) as error:
+                self._down = Unavailable(error.message, error.hint)
+                raise self._down from error
+        return self._statuses[revision.commit]
 
     def _ask(self, revision: Revision) -> Mapping[str, PostedStatus]:
         if not self._waves.forge:

@@ -226,14 +226,13 @@ class Gates:
         return False
 
     def _ask(self, wait: Wait) -> tuple[Health, str]:
-        match wait.gate.check.probe:
-            case canary.PROBE:
-                health, why, wait.is_over = self.trials.ask(wait.gate, wait.began)
-                return health, why
-            case probe if probe == ROUTE_PROOF:
-                return self._ask_route_proof(wait)
-            case _:
-                return self._ask_tasks(self._tasks, wait) if self._tasks else self._ask_instance(wait)
+        probe = wait.gate.check.probe
+        if probe == canary.PROBE:
+            health, why, wait.is_over = self.trials.ask(wait.gate, wait.began)
+            return health, why
+        if probe == ROUTE_PROOF:
+            return self._ask_route_proof(wait)
+        return self._ask_tasks(self._tasks, wait) if self._tasks else self._ask_instance(wait)
 
     def _ask_tasks(self, tasks: Tasks, wait: Wait) -> tuple[Health, str]:
         check, name = wait.gate.check, wait.gate.resource.name

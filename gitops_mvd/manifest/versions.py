@@ -20,6 +20,7 @@ from gitops_mvd.manifest.load import Recording, app_names
 from gitops_mvd.manifest.project import APPS
 from gitops_mvd.manifest.reading import read_app
 
+MOST_ALIKE = 5_000  # contents of a host that are shared
 MOST_GENERATIONS = 40  # contents of one app that are remembered, the last ones
 
 
@@ -51,6 +52,8 @@ class Versions:
 
     def at(self, tree: Tree, fleet: Fleet) -> VersionsAt:
         """The same at one commit.  Raises ManifestError if there are too many apps."""
+        if len(self._alike) > MOST_ALIKE:
+            self._alike.clear()  # nothing is lost by it but that hosts share what they have
         return VersionsAt(tree, fleet, {name: self._generation(tree, name) for name in app_names(tree)}, self._alike)
 
     def _generation(self, tree: Tree, name: str) -> _Generation:
