@@ -54,3 +54,13 @@ def server(lab: Lab) -> Server:
     server = lab.server("shared")
     server.install(lab.wheel)
     return server
+
+
+@pytest.fixture(scope="module")
+def edge(lab: Lab) -> Iterator[Server]:
+    """A server with a gateway that others share."""
+    server = lab.server("edge")
+    server.install(lab.wheel)
+    server.start_gateway("postgres", "0.0.0.0:8001")
+    yield server
+    server.destroy()

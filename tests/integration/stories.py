@@ -18,6 +18,7 @@ from tests.lab.service import TALKER_VOLUMES
 from tests.lab.stage import SETTINGS, Stage, until
 
 DAEMON = "gitops-mvd.service"
+CHECKED = {"healthchecks": {"passive": {"unhealthy": {"tcp_failures": 1, "timeouts": 1}}}}  # of an upstream of Kong
 HEALTH = {"http": "/health", "port": 7799, "within": "60s"}  # what is healthy is given time, on a busy machine, too
 
 

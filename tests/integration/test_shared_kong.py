@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.integration.stories import HEALTH, Story, manifest
+from tests.integration.stories import CHECKED, HEALTH, Story, manifest
 from tests.lab import service
 from tests.lab.lab import Lab
 from tests.lab.server import Server
@@ -19,16 +19,6 @@ pytestmark = pytest.mark.lab
 FLEET = "hosts:\n  one: {labels: {web: 'yes'}}\n  two: {labels: {web: '%s'}}\n  front: {}\n"
 DRAINED = FLEET.replace("{web: '%s'}}", "{web: 'yes'}, drain: true}")
 GRACE_SECONDS = 2.0  # in which every worker of the gateway has heard of a weight, and open requests end
-CHECKED = {"healthchecks": {"passive": {"unhealthy": {"tcp_failures": 1, "timeouts": 1}}}}
-
-
-@pytest.fixture(scope="module")
-def edge(lab: Lab) -> Iterator[Server]:
-    server = lab.server("edge")
-    server.install(lab.wheel)
-    server.start_gateway("postgres", "0.0.0.0:8001")
-    yield server
-    server.destroy()
 
 
 @pytest.fixture(scope="module")

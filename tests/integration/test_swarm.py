@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.integration.stories import HEALTH, Story, eventually, manifest
+from tests.integration.stories import CHECKED, HEALTH, Story, eventually, manifest
 from tests.lab import service
 from tests.lab.images import DAEMON as ENGINE
 from tests.lab.lab import Lab
@@ -21,7 +21,6 @@ pytestmark = pytest.mark.lab
 
 NODES = ("one", "two", "three")
 FLEET = "hosts: {prod: {swarm: true}}\n"
-CHECKED = {"healthchecks": {"passive": {"unhealthy": {"tcp_failures": 1, "timeouts": 1}}}}
 SETTINGS_TEXT = """\
 repository: {repository}
 swarm: prod
@@ -53,15 +52,6 @@ class Swarm(Story):
         """The name of the node that leads."""
         rows = self.run("docker", "node", "ls", "--format", "{{.Hostname}} {{.ManagerStatus}}").splitlines()
         return next(row.split()[0] for row in rows if row.endswith("Leader"))
-
-
-@pytest.fixture(scope="module")
-def edge(lab: Lab) -> Iterator[Server]:
-    server = lab.server("edge")
-    server.install(lab.wheel)
-    server.start_gateway("postgres", "0.0.0.0:8001")
-    yield server
-    server.destroy()
 
 
 @pytest.fixture(scope="module")
