@@ -4,6 +4,7 @@
 # make oracle  compares what is read with compose-go, and has a kube-apiserver look at what is exported, with Go on the machine;
 #              ACCEPT=1 records their answers   COUNT=2000 SEED=1
 # make chaos   random commits and faults on a lab server, each to its end      MINUTES=10 SEED=n ONLY="a fault"
+# make search the property tests with ten times as many examples as in make test, and others each time
 # make fuzz    whatever comes from outside, changed at random                  MINUTES=10 or COUNT=1000, SEED=n
 # make coverage the share of each room's statements that the unit and contract tests run
 # make site    the manual as a web site, in site/
@@ -26,7 +27,7 @@ LOCK = UV_CUSTOM_COMPILE_COMMAND='make lock' $(BIN)/uv pip compile --quiet --uni
 
 unexport PYTHONDONTWRITEBYTECODE  # or every run compiles all tests anew
 
-.PHONY: demo test lint unit pythons oracle chaos fuzz coverage map bench site package release down lock clean
+.PHONY: demo test lint unit pythons oracle chaos search fuzz coverage map bench site package release down lock clean
 
 demo: $(VENV)/lab.ready
 	$(BIN)/python -m tests.lab demo $(if $(KEEP),--keep)
@@ -61,6 +62,9 @@ oracle: $(VENV)/test.ready
 
 chaos: $(VENV)/lab.ready
 	$(BIN)/python -m tests.lab chaos --minutes=$(or $(MINUTES),10) $(if $(SEED),--seed=$(SEED)) $(if $(ONLY),--only="$(ONLY)")
+
+search: $(VENV)/test.ready
+	$(BIN)/pytest -n 2 --hypothesis-profile=search -m hypothesis tests/unit
 
 fuzz: $(VENV)/test.ready
 	$(BIN)/python -m tests.fuzz --seed=$(or $(SEED),1) $(if $(COUNT),--count=$(COUNT),--minutes=$(or $(MINUTES),10))

@@ -158,7 +158,7 @@ def _rollout(
         outdated=outdated,
         timers=of_service(have, Role.TIMER),
         tried=side.tried,
-        is_tried=side.is_tried,
+        is_tried=side.is_tried or not side.tried.isdisjoint(service.instances(side.app.name)),
     )
 
 

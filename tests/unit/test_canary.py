@@ -102,6 +102,18 @@ def test_fewer_replicas_of_what_runs_are_no_new_version(world: World) -> None:
     assert judged(world.host.log) == []
 
 
+def test_the_version_that_worked_last_is_not_judged_anew_with_more_replicas(world: World) -> None:
+    world.deploy(shop("v1"))
+    stop_at(world, 5, Killed())
+    with pytest.raises(Killed):
+        world.deploy(shop("v2"))
+    world.host.fault = lambda step: None
+    world.host.log.clear()
+    assert world.deploy(shop("v1", replicas=2)).is_green
+    assert judged(world.host.log) == []
+    assert world.host.images("shop") == ["v1", "v1"]
+
+
 def test_the_instances_of_a_version_get_their_share_together(world: World) -> None:
     world.deploy(shop("v1", replicas=2))
     shares: list[object] = []
@@ -293,7 +305,9 @@ class Watched(FakeHost):
         [one] = self.app.services
         mine = one.instances("shop")[0]  # its replicas have a number behind that
         others = [it for it in (was.spec["targets"] if was else ()) if not it["instance"].startswith(mine)]
-        if not others or self._history.has_worked(self.app) or self._history.last_good("shop") in (None, App("shop")):
+        good = self._history.last_good("shop")
+        tried = not good or not good.services or mine in good.services[0].instances("shop")
+        if not others or tried or self._history.has_worked(self.app):
             return
         assert one.canary
         passed = self.passed[self.app.version, one.canary.steps]
