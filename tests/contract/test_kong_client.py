@@ -1002,9 +1002,10 @@ def test_a_switch_counts_once_kong_uses_it(gateway: Gateway, behind: int) -> Non
     kong = Kong(gateway.admin, gateway.proxy)
     routes = Routes(kong, HOST)
     apply(Routes(Kong(gateway.admin), HOST), App("shop", (service(),)), 1)
+    gateway.await_route("/web", {502})
     (route,) = apply(routes, App("shop", (service(),)), behind)
-    assert kong.answers(route)[0] is Health.PROGRESSING
     eventually(lambda: kong.answers(route)[:2], Health.HEALTHY)
+    assert gateway.statuses("/web") == {200}, "each worker uses it"
     assert kong.answers(route)[2], "an instance was asked"
 
 
