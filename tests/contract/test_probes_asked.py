@@ -506,7 +506,7 @@ def test_kafka_asks_brokers_by_the_names_that_the_container_knows() -> None:
 @pytest.mark.parametrize("name", ["127.0.0.1", "localhost", "127.0.0.2", "0.0.0.0"])
 def test_kafka_does_not_ask_the_host_itself_for_a_container_with_a_network_of_its_own(name: str) -> None:
     with broker({"orders": [Partition()]}) as port:
-        said = ask("kafka", {**consuming(port, name), "timeout": FRUITLESS}, engine=Engine(known={}))
+        said = ask("kafka", consuming(port, name), engine=Engine(known={}))
     assert said == (Health.UNKNOWN, f"kafka: the broker {name} has no address here")
 
 

@@ -51,6 +51,8 @@ def answer(asked: Asked) -> Answer:
     servers = ", ".join(asked["bootstrap_servers"])
     Sockets.addresses = asked["addresses"]
     try:
+        if not any([Sockets().dns_lookup(*_host_and_port(server)) for server in asked["bootstrap_servers"]]):
+            raise kafka_errors.KafkaConnectionError  # the client would try until its time is over
         admin = _connect(asked)
         try:
             return _lag(admin, asked["topic"], asked["group"])
@@ -93,6 +95,11 @@ class Sockets(KafkaNetSocket):  # type: ignore[misc]
         connection = await super().sock_connect(*words, **more)
         Sockets.connected = True
         return connection
+
+
+def _host_and_port(server: str) -> tuple[str, int]:
+    host, _, port = server.rpartition(":")
+    return host.strip("[]"), int(port)
 
 
 def _connect(asked: Asked) -> KafkaAdminClient:
