@@ -510,6 +510,12 @@ def test_kafka_does_not_ask_the_host_itself_for_a_container_with_a_network_of_it
     assert said == (Health.UNKNOWN, f"kafka: the broker {name} has no address here")
 
 
+def test_kafka_names_a_broker_without_a_port_that_has_no_address() -> None:
+    brokers = ["kafka-1.invalid", "[::1]", "kafka-2.invalid:9093"]
+    said = ask("kafka", consuming(0, bootstrap_servers=brokers), engine=Engine(known={}))
+    assert said == (Health.UNKNOWN, "kafka: the broker ::1 has no address here")
+
+
 def test_kafka_says_of_brokers_that_cannot_be_asked_why() -> None:
     with broker({"orders": None}) as port:
         said = ask("kafka", consuming(port))

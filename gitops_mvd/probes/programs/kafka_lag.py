@@ -18,6 +18,7 @@ from typing import Any, ClassVar, NotRequired, TypedDict
 from kafka import KafkaAdminClient, TopicPartition
 from kafka import errors as kafka_errors
 from kafka.admin import OffsetSpec
+from kafka.cluster import get_ip_port_afi
 from kafka.net.inet import KafkaNetSocket
 
 LOOPBACK = ("127.0.0.1", "::1")
@@ -51,7 +52,8 @@ def answer(asked: Asked) -> Answer:
     servers = ", ".join(asked["bootstrap_servers"])
     Sockets.addresses = asked["addresses"]
     try:
-        if not any([Sockets().dns_lookup(*_host_and_port(server)) for server in asked["bootstrap_servers"]]):
+        found = [Sockets().dns_lookup(*get_ip_port_afi(server)[:2]) for server in asked["bootstrap_servers"]]
+        if not any(found):
             raise kafka_errors.KafkaConnectionError  # the client would try until its time is over
         admin = _connect(asked)
         try:
@@ -95,11 +97,6 @@ class Sockets(KafkaNetSocket):  # type: ignore[misc]
         connection = await super().sock_connect(*words, **more)
         Sockets.connected = True
         return connection
-
-
-def _host_and_port(server: str) -> tuple[str, int]:
-    host, _, port = server.rpartition(":")
-    return host.strip("[]"), int(port)
 
 
 def _connect(asked: Asked) -> KafkaAdminClient:
