@@ -137,7 +137,7 @@ class Rollout:
             heavy, light = canary.weights(share, len(new), len(old))
             targets = [weighing(target, each) for target, each in zip(new, heavy, strict=True)]
             targets += [weighing(target, light) for target in old]
-            counted = Counted(share=share, lasts=rules.lasts)
+            counted = Counted(share=share, lasts=rules.lasts + self.service.check.hold)
             switch = route.with_spec(targets=sorted(targets, key=lambda target: target["instance"]), counted=counted)
             yield Share(before, *self._given(share, switch, new, old, rules))
             before = []

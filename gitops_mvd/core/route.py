@@ -24,7 +24,7 @@ class Target(TypedDict):
 
 
 class Counted(TypedDict, total=False):
-    """The share that is judged, in percent, and the seconds that it lasts; empty if another process is told."""
+    """The share that is judged, in percent, and the seconds until it is; empty if another process is told."""
 
     share: int
     lasts: float

@@ -12,8 +12,9 @@ from datetime import UTC, datetime
 from gitops_mvd.kong.counted import counted_by
 from gitops_mvd.kong.entities import Entity, tag_value
 
-# Beyond what a share lasts: until Kong uses it, for the passes in between, and for clocks of Kong's nodes that differ.
-MARGIN_SECONDS = 120.0
+# Beyond what a share lasts: until Kong uses it, for other apps that have their turn, whose gates may last longer, and
+# for clocks of Kong's nodes that differ.  A host that loses its turn to one that waits would begin again and again.
+MARGIN_SECONDS = 600.0
 
 
 @dataclass(frozen=True, slots=True)

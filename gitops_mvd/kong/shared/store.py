@@ -255,7 +255,7 @@ class Store(database.Store):
         if turn := next(self._turns(plugin.reference("service")), None):
             raise OnItsWay(str(turn))
         self._refuse_clashes(tag_value(plugin.tags, "host"), [plugin], [plugin], [], {})
-        raise OnItsWay(f"{plugin} was another one's until now")
+        raise OnItsWay(f"another host has judged {tag_value(plugin.tags, 'service')} until now")
 
     def _leave(self, host: str, found: OwnerEntities) -> None:
         """Delete the targets of this host and, if no other host has any, what is shared of the service.
