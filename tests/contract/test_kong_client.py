@@ -1234,9 +1234,6 @@ class Recording(http.server.ThreadingHTTPServer):
                 self.end_headers()
                 self.wfile.write(content)
 
-            def date_time_string(self, timestamp: float | None = None) -> str:
-                return super().date_time_string(time.time() + wire.later)
-
             do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = answer
 
             def log_message(self, *_: object) -> None:
@@ -1321,9 +1318,6 @@ class Replay(http.server.ThreadingHTTPServer):
                     self.send_header("Content-Length", str(len(content)))
                 self.end_headers()
                 self.wfile.write(content)
-
-            def date_time_string(self, timestamp: float | None = None) -> str:
-                return super().date_time_string(time.time() + wire.later)
 
             do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = answer
 

@@ -7,6 +7,8 @@ import threading
 from collections.abc import Callable, Iterator
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from gitops_mvd.core.errors import NotNow, OnItsWay, Unavailable
 from gitops_mvd.core.model import App, Change, Resource
@@ -17,6 +19,7 @@ from tests.contract.gateway import Gateway
 from tests.contract.test_counting import Backend, ask, backends, told_by_each_worker, until  # noqa: F401
 from tests.contract.test_kong_shared import Branch, Host, branch, paths, running, shop  # noqa: F401
 
+ADDRESSES = {"web-1": "127.0.0.2", "web-2": "127.0.0.3", "web-3": "127.0.0.4"}  # which are all of this machine
 LASTS = 300.0  # of a share
 
 
@@ -24,7 +27,7 @@ class Server(Host):
     """A host whose instances are at an address of this machine: an old one, and the new one that gets its share."""
 
     def start(self) -> None:
-        self.address = {"web-1": "127.0.0.2", "web-2": "127.0.0.3", "web-3": "127.0.0.4"}[self.name]
+        self.address = ADDRESSES[self.name]
         super().start()
 
     @property
@@ -67,18 +70,20 @@ class Server(Host):
         return self.kong.judged_elsewhere(self.route)
 
 
+@contextlib.contextmanager
+def serving(name: str, gateway: Gateway, branch: Branch) -> Iterator[Server]:  # noqa: F811
+    """A server that follows the first commit."""
+    made = Server(name, gateway, branch)
+    with made.wire:
+        made.follow(1)
+        yield made
+        made.wire.shutdown()
+
+
 @pytest.fixture
 def server(gateway: Gateway, branch: Branch) -> Iterator[Callable[[str], Server]]:  # noqa: F811
     with contextlib.ExitStack() as opened:
-
-        def server(name: str) -> Server:
-            made = Server(name, gateway, branch)
-            opened.enter_context(made.wire)
-            opened.callback(made.wire.shutdown)
-            made.follow(1)
-            return made
-
-        yield server
+        yield lambda name: opened.enter_context(serving(name, gateway, branch))
 
 
 Servers = Callable[[str], Server]
@@ -316,6 +321,57 @@ def test_whatever_is_interrupted_by_a_kong_that_is_down_goes_on(
 
 def shop_route() -> Resource:
     return Resource("route", "shop.web", "shop", "web", {"targets": []})
+
+
+acts = st.tuples(
+    st.sampled_from(["web-1", "web-2", "web-3"]),
+    st.sampled_from(["begin", "begin", "end", "revert", "kill", "break off", "wait"]),
+    st.integers(0, 4),
+)
+
+
+@settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(acts, min_size=4, max_size=8))
+def test_whatever_hosts_do_one_alone_has_its_turn_and_none_gives_a_share_without_one(
+    gateway: Gateway,
+    branch: Branch,  # noqa: F811
+    history: list[tuple[str, str, int]],
+) -> None:
+    gateway.clear()
+    with contextlib.ExitStack() as opened:
+        servers = {name: opened.enter_context(serving(name, gateway, branch)) for name in ADDRESSES}
+        for one in servers.values():
+            one.deployed()
+        for name, act, number in history:
+            one, had = servers[name], judging(gateway)
+            before = {it.name: it.weights() for it in servers.values()}
+            left = iter(range(number))
+            if act == "break off":
+                one.wire.fails = lambda call, left=left: not call.startswith("GET") and next(left, None) is None  # type: ignore[misc]
+            if act in {"begin", "break off"}:
+                with contextlib.suppress(OnItsWay, Unavailable):
+                    one.begin(5 * (number + 1))
+                if one.weights() != before[name]:
+                    assert judging(gateway) == [name]
+            elif act in {"end", "revert"}:
+                is_new = act == "end" and any(it["instance"].endswith("new") for it in one.route.spec["targets"])
+                one.end("mvd-shop-web-new" if is_new else "mvd-shop-web-old")
+                assert name not in judging(gateway)
+                one.deployed()
+            elif act == "kill":
+                one.start()
+            elif act == "wait":
+                one.wire.later = LASTS + MARGIN_SECONDS + 5
+            one.wire.fails = lambda call: False
+            may_end, one.wire.later = one.wire.later > 0, one.wire.later if act == "wait" else 0.0
+            assert len(judging(gateway)) <= 1
+            others = servers.keys() - {name}
+            assert {it: servers[it].weights() for it in others} == {it: before[it] for it in others}
+            assert judging(gateway) == had or name in {*judging(gateway), *had} or may_end
+        for one in servers.values():
+            one.end("mvd-shop-web-old")
+        assert judging(gateway) == []
+        assert {tuple(one.weights()) for one in servers.values()} == {(100,)}
 
 
 # ---- what is counted -------------------------------------------------------------------------------------------------
