@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 PROBE = "canary"  # the check of a route whose new version gets a share
+TURN = "canary turn"  # the check of a route before that: does another host that shares its Kong judge a version of it?
 SLOWEST = 0.9  # the share of the answers that are no slower than what is compared
 NOTICED_MS = 20.0  # a smaller difference is no reason, however many times the old latency it is
 HEAVIEST = 65535  # weight that a target may have

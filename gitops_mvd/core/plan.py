@@ -19,7 +19,7 @@ from gitops_mvd.core.claims import Claim
 from gitops_mvd.core.hands import Hands
 from gitops_mvd.core.model import OUTDATED, App, Change, Json, Plan, Resource, Role, Roles, Service, Step
 from gitops_mvd.core.ports import Kind
-from gitops_mvd.core.rollout import Rollout, drained, prove
+from gitops_mvd.core.rollout import Rollout, Share, drained, prove
 from gitops_mvd.core.route import matched
 from gitops_mvd.core.specs import Unnamed, service_of
 
@@ -33,7 +33,7 @@ class Side:
     What is `ignored` is neither made nor deleted.  `claims` has those of its instances, by name, as far as they are
     known.  An app that is not `proven` passes every one of its gates, even where nothing changes: the daemon may have
     died between a switch and its gate.  `tried` are the instances of the version that last worked, and a version that
-    `is_tried` has worked here before.
+    `is_tried` has worked here before.  If the host shares its Kong, it `takes_turns` with the others at its canaries.
     """
 
     app: App
@@ -44,6 +44,7 @@ class Side:
     claims: Mapping[str, frozenset[Claim]] = field(default_factory=dict)
     tried: Set[str] = frozenset()
     is_tried: bool = False
+    takes_turns: bool = False
 
 
 def make_plan(sides: Sequence[Side], roles: Roles) -> Plan:
@@ -159,6 +160,7 @@ def _rollout(
         timers=of_service(have, Role.TIMER),
         tried=side.tried,
         is_tried=side.is_tried or not side.tried.isdisjoint(service.instances(side.app.name)),
+        takes_turns=side.takes_turns,
     )
 
 
@@ -185,9 +187,9 @@ def _start(hands: Hands) -> Iterator[Step]:
 def _shares(parts: Sequence[Part]) -> Iterator[Step]:
     """The shares of all new versions that get their traffic by and by, side by side."""
     rollouts = (rollout for part in parts for rollout in part.rollouts.values())
-    for together in zip_longest(*(rollout.shares() for rollout in rollouts), fillvalue=([], [])):
-        yield from chain.from_iterable(switch for switch, _ in together)
-        yield from chain.from_iterable(gates for _, gates in together)
+    for together in zip_longest(*(rollout.shares() for rollout in rollouts), fillvalue=Share()):
+        for steps in zip(*together, strict=True):
+            yield from chain.from_iterable(steps)
 
 
 def _finish(parts: Sequence[Part], roles: Roles, *, canaries: bool) -> Iterator[Step]:

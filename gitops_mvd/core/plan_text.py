@@ -165,6 +165,8 @@ def gate_text(check: Check, summary: Summary) -> str:
         return f"until its connections are closed (at most {check.within:g} s)"
     if check.probe == canary.PROBE:
         return _canary_text(check)
+    if check.probe == canary.TURN:
+        return "until no other host that shares this Kong judges a version of it"
     if check.probe == ROUTE_PROOF:
         condition = _route_condition(check.spec)
     else:

@@ -234,6 +234,17 @@ class RouteProof(Protocol):
         """
         ...
 
+    def is_counted(self, route: Resource) -> bool:
+        """Does Kong tell this process of the requests of the route's service?  Raises Unavailable."""
+        ...
+
+    def judged_elsewhere(self, route: Resource) -> str:
+        """Which other host that shares this Kong judges a version of the route's service, and until when; "" if none.
+
+        Raises Unavailable.
+        """
+        ...
+
     def was_idle(self) -> bool:
         """Was there a moment, since this was asked, without an open request in Kong?  False if that is unknown."""
         ...

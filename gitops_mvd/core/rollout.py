@@ -9,16 +9,26 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import asdict, dataclass, field, replace
+from typing import NamedTuple
 
 from gitops_mvd.core import canary
 from gitops_mvd.core.model import RUNNING, STAGED, Change, Check, Gate, Resource, Service, Step
-from gitops_mvd.core.route import Target, weighing, weight
+from gitops_mvd.core.route import Counted, Target, weighing, weight
 
 SWITCHED_WITHIN_SECONDS = 30.0  # s; covers both of Kong's default frequencies of 5 s, several times over
 ROUTE_PROOF = "route"  # the check of a route: does it lead to its instances, and to no others?
 ON_EVERY_NODE = Check(ROUTE_PROOF, {"everywhere": True}, within=120.0)
 DRAINED = "drained"
+TURN = Check(canary.TURN, within=SWITCHED_WITHIN_SECONDS, interval=2.0)
 QUIET_SECONDS = 1.0  # s without a connection until an old instance counts as drained
+
+
+class Share(NamedTuple):
+    """The steps of one share of the traffic: what is waited for `before`, the switch, and the gates behind it."""
+
+    before: Sequence[Step] = ()
+    switch: Sequence[Step] = ()
+    gates: Sequence[Step] = ()
 
 
 @dataclass
@@ -29,7 +39,8 @@ class Rollout:
     while they run.  `have` is what was found, by name.  `route` is the route as Kong has it by now, and `to` the one
     it should have in the end; None without a route.  `routed` are the instances that the route led to at first.
     `timers` start old instances, and are deleted with them.  `tried` are the instances of the version that last worked,
-    as far as that is known.  A new version that `is_tried` worked before, and gets all of the traffic at once.
+    as far as that is known.  A new version that `is_tried` worked before, and gets all of the traffic at once.  Hosts
+    that share a Kong judge their canaries one host after the other: this one `takes_turns`.
     """
 
     service: Service
@@ -45,6 +56,7 @@ class Rollout:
     timers: Sequence[Resource] = ()
     tried: Set[str] = frozenset()
     is_tried: bool = False
+    takes_turns: bool = False
     removed: set[tuple[str, str]] = field(default_factory=set)  # the old ones, and their timers, deleted on the way
     added: set[str] = field(default_factory=set)  # the new ones that were routed on the way
 
@@ -101,8 +113,8 @@ class Rollout:
                 yield from self._retire(self.remaining())
             yield from self._make(batch)
 
-    def shares(self) -> Iterator[tuple[list[Step], list[Step]]]:
-        """The shares that the new version gets of the traffic before it gets all: the switch, and the gates behind it.
+    def shares(self) -> Iterator[Share]:
+        """The shares that the new version gets of the traffic before it gets all.
 
         The new instances take part in it together, and of the old ones those that worked before: what is left of
         another version that nobody has judged to the end leaves the route at once.
@@ -120,12 +132,15 @@ class Rollout:
         reached = canary.share_of(
             [by_name.get(target["instance"], 0) for target in new], [by_name[target["instance"]] for target in old]
         )
+        before: list[Step] = [Gate(route, TURN, self._is_required)] if self.takes_turns else []
         for share in canary.from_here(rules.steps, reached):
             heavy, light = canary.weights(share, len(new), len(old))
             targets = [weighing(target, each) for target, each in zip(new, heavy, strict=True)]
             targets += [weighing(target, light) for target in old]
-            switch = route.with_spec(targets=sorted(targets, key=lambda target: target["instance"]), counted=True)
-            yield self._given(share, switch, new, old, rules)
+            counted = Counted(share=share, lasts=rules.lasts + self.service.check.hold)
+            switch = route.with_spec(targets=sorted(targets, key=lambda target: target["instance"]), counted=counted)
+            yield Share(before, *self._given(share, switch, new, old, rules))
+            before = []
 
     def _given(
         self, share: int, switch: Resource, new: Sequence[Target], old: Sequence[Target], rules: canary.Canary

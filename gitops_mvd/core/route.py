@@ -23,6 +23,13 @@ class Target(TypedDict):
     weight: NotRequired[int]
 
 
+class Counted(TypedDict, total=False):
+    """The share that is judged, in percent, and the seconds until it is; empty if another process is told."""
+
+    share: int
+    lasts: float
+
+
 class RouteSpec(TypedDict):
     """The declared entities, and one target for each instance in service.
 
@@ -31,10 +38,11 @@ class RouteSpec(TypedDict):
 
     entities: EntityFields
     targets: Sequence[Target]
-    counted: NotRequired[bool]
+    counted: NotRequired[Counted]
 
 
 USUAL_WEIGHT = 100
+INSTANCE_PORTS = range(20000, 30000)  # of the host; outside of the ephemeral range, which starts at 32768
 
 
 def weight(target: Target) -> int:

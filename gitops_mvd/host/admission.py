@@ -42,21 +42,13 @@ class Admission:
     """Pins the images of apps; what was the same at the last pass is the same object, so that nothing is made again."""
 
     def __init__(
-        self,
-        engine: Engine,
-        policy: Policy | None,
-        server: Server,
-        secrets: Secrets | None,
-        history: History,
-        *,
-        is_kong_shared: bool = False,
+        self, engine: Engine, policy: Policy | None, server: Server, secrets: Secrets | None, history: History
     ) -> None:
         self._engine = engine
         self._policy = policy
         self._server = server
         self._secrets = secrets
         self._history = history
-        self._is_kong_shared = is_kong_shared
         self._pinned: dict[str, tuple[App, Seen, App]] = {}
         self._secret_names: dict[str, tuple[App, Set[str]]] = {}
         self._admitted: dict[str, App] = {}
@@ -70,8 +62,6 @@ class Admission:
     def pin(self, app: App) -> App:
         """`app` with every image pinned to a digest.  Raises StepFailed if it may not be tried, or Unavailable."""
         enforce(self._policy, app, self._server)
-        if self._is_kong_shared:
-            _refuse_canary(app)
         self._engine.require_externals(app)
         self._require_secrets(app)
         images, existing = self._engine.images(), self._existing(app)
@@ -200,16 +190,6 @@ class Admission:
                 continue
             except ValueError as error:
                 raise StepFailed(f"{service.name}: with its secret the variable {name} {error}") from error
-
-
-def _refuse_canary(app: App) -> None:
-    """Raise StepFailed for a canary: in a shared Kong, one service can tell only one host of its requests."""
-    if name := next((service.name for service in app.services if service.canary), ""):
-        raise StepFailed(
-            f"{name}: x-mvd.canary is not possible on a host that shares its Kong with others (`kong.shared`): Kong "
-            "tells only one of them of its requests",
-            "remove it, or give the hosts a Kong each",
-        )
 
 
 def _refuse_unasked(service: Service) -> None:

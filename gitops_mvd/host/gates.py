@@ -115,15 +115,15 @@ class Gates:
 
         `passed` is called with each gate as soon as it is over.  Old instances are drained once the other gates are
         passed: until then, new requests may come to them.  Canaries come first: the others look, too, whether the new
-        instances are healthy after that.  Raises Unhealthy for a required gate that was not passed,
-        and Unavailable if it could not be asked.
+        instances are healthy after that.  With healthy ones, a turn is waited for.  Raises Unhealthy for a required
+        gate that was not passed, and Unavailable if it could not be asked.
         """
         gates = list(gates)
-        trials = [gate for gate in gates if gate.check.probe == canary.PROBE]
+        trials, turns = ([it for it in gates if it.check.probe == probe] for probe in (canary.PROBE, canary.TURN))
         last = [gate for gate in gates if gate.check.probe in ONLY_WAIT]
-        others = [gate for gate in gates if gate not in (*trials, *last)]
+        others = [gate for gate in gates if gate not in (*trials, *turns, *last)]
         remarks = self._wait(trials, passed, TRIAL_PAUSE_SECONDS)
-        return remarks + self._wait(others, passed) + self._wait(last, passed)
+        return remarks + self._wait(others, passed) + self._wait(turns, passed) + self._wait(last, passed)
 
     def _wait(
         self, gates: Iterable[Gate], passed: Callable[[Gate], None], longest: float = PAUSE_SECONDS[1]
@@ -230,6 +230,8 @@ class Gates:
         if probe == canary.PROBE:
             health, why, wait.is_over = self.trials.ask(wait.gate, wait.began)
             return health, why
+        if probe == canary.TURN:
+            return self.trials.ask_for_turn(wait.gate, wait.began)
         if probe == ROUTE_PROOF:
             return self._ask_route_proof(wait)
         return self._ask_tasks(self._tasks, wait) if self._tasks else self._ask_instance(wait)

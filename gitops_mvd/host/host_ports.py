@@ -8,8 +8,7 @@ import threading
 from collections.abc import Iterator, Set
 
 from gitops_mvd.core.errors import Unavailable
-
-PORTS = range(20000, 30000)  # outside of the ephemeral range, which starts at 32768
+from gitops_mvd.core.route import INSTANCE_PORTS
 
 
 class HostPorts:
@@ -26,10 +25,10 @@ class HostPorts:
 
     def free(self, taken: Set[int]) -> Iterator[int]:
         """Ports that are not `taken`, were not given in this pass, and on which nothing listens."""
-        for port in PORTS:
+        for port in INSTANCE_PORTS:
             if port not in taken and self._take(port):
                 yield port
-        raise Unavailable(f"no free port is left in {PORTS.start}-{PORTS.stop - 1}")
+        raise Unavailable(f"no free port is left in {INSTANCE_PORTS.start}-{INSTANCE_PORTS.stop - 1}")
 
     def _take(self, port: int) -> bool:
         with self._lock:

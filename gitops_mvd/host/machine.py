@@ -55,9 +55,7 @@ class Machine:
         self.roles: Roles = in_order(kinds.values())
         self._secrets = secrets
         self._snapshot = Snapshot(kinds, self.roles, engine)
-        self._admission = Admission(
-            engine, policy, server or Server(), secrets, history, is_kong_shared=precedence is not None
-        )
+        self._admission = Admission(engine, policy, server or Server(), secrets, history)
         self._ports = HostPorts(address)
         drain = drain or Drain()
 

@@ -121,7 +121,17 @@ class Planner:
             placed = [drained(it) if it.key in routes else it for it in placed]
         claims = self._claims(app, placed, found)
         proven = goal.proven or self._was_proven(app, [it for it in placed if it.key in routes], have)
-        return Side(app, placed, found, proven, ignored, claims, self._tried(app), self._history.has_worked(app))
+        return Side(
+            app,
+            placed,
+            found,
+            proven,
+            ignored,
+            claims,
+            self._tried(app),
+            self._history.has_worked(app),
+            takes_turns=precedence is not None,
+        )
 
     def _was_proven(self, app: App, routes: Sequence[Resource], have: Mapping[Key, Resource]) -> bool:
         """Has another manager of the Swarm proven this version?  It has, if nobody here knows, and Kong leads to it.

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from gitops_mvd.core import canary
 from gitops_mvd.core.canary import Judge, Numbers
 from gitops_mvd.core.errors import OnItsWay, Unavailable
-from gitops_mvd.core.model import Gate, Health, Json
+from gitops_mvd.core.model import Gate, Health, Json, Resource
 from gitops_mvd.core.ports import Clock, RouteProof, Watch
 
 log = logging.getLogger(__name__)
@@ -61,6 +61,7 @@ class Trials:
             return Health.DEGRADED, f"canary at {spec['share']} %: {why}", False
         if is_over:
             del self._trials[name]
+            self._require_counted(route)
             told = canary.told(new, old, judge)
             log.info("canary passed app=%s %s share=%d%%: %s", route.app, route.service, spec["share"], told)
         elif now - waits_since > PASS_SECONDS:
@@ -68,21 +69,41 @@ class Trials:
             raise OnItsWay(f"canary: the new {who}, for {gate.check.hold:g} s")
         return Health.HEALTHY, "", is_over
 
+    def ask_for_turn(self, gate: Gate, waits_since: float) -> tuple[Health, str]:
+        """May this host give a new version its first share now?  If not, why not.
+
+        Raises Unavailable; OnItsWay if others have waited for long enough.
+        """
+        why = self._proof().judged_elsewhere(gate.resource)
+        if why and self.clock.now() - waits_since > PASS_SECONDS:
+            raise OnItsWay(why)
+        return (Health.PROGRESSING if why else Health.HEALTHY), why
+
     def forget(self, route: str) -> None:
         """The route is changed: what was counted says nothing about it any more."""
         self._trials.pop(route, None)
 
-    def _watch(self, gate: Gate) -> Watch:
+    def _proof(self) -> RouteProof:
         if not self.route_proof:
             raise Unavailable("this host has no Kong", "set `kong` in its settings")
+        return self.route_proof
+
+    def _require_counted(self, route: Resource) -> None:
+        """Raise Unavailable unless Kong still tells of the requests: what it has told until then may be little.
+
+        Somebody may have removed its plugin, or another host has taken its turn: what was judged is judged anew.
+        """
+        if not self._proof().is_counted(route):
+            raise Unavailable(f"Kong no longer tells of the requests of {route.service}, which is judged anew")
+
+    def _watch(self, gate: Gate) -> Watch:
         spec = gate.check.spec
-        return self.route_proof.watch(gate.resource, [*spec["new"], *spec["old"]])
+        return self._proof().watch(gate.resource, [*spec["new"], *spec["old"]])
 
     def _begin(self, gate: Gate, trial: Trial) -> tuple[Health, str]:
         """Begin the trial once Kong uses the shares and, if a request can show it, tells of its requests."""
-        assert self.route_proof
         route = gate.resource
-        health, why, is_from_instance = self.route_proof.answers(route)
+        health, why, is_from_instance = self._proof().answers(route)
         if health is not Health.HEALTHY:
             return health, why
         if is_from_instance and not trial.watch.is_heard():

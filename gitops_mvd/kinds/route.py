@@ -8,15 +8,15 @@ from dataclasses import replace
 
 from gitops_mvd.core.errors import StepFailed, Unavailable
 from gitops_mvd.core.model import App, Change, Resource, Role, Service
-from gitops_mvd.core.route import USUAL_WEIGHT, EntityFields, RouteSpec, Target
+from gitops_mvd.core.route import USUAL_WEIGHT, Counted, EntityFields, RouteSpec, Target
 from gitops_mvd.core.xkong import XKong
 from gitops_mvd.docker.swarm import Manager
 from gitops_mvd.docker.swarm_targets import TASKS, Serving
 from gitops_mvd.kinds import Tools
 from gitops_mvd.kong.client import Kong
 from gitops_mvd.kong.compare import declared_fields
-from gitops_mvd.kong.counting import is_counting
-from gitops_mvd.kong.declare import Declarations, declared, entity_id, service_name
+from gitops_mvd.kong.counted import counted_by, is_counting
+from gitops_mvd.kong.declare import Declarations, service_name
 from gitops_mvd.kong.entities import Entity, Key, Owner, entities_of, is_instance_target, tag_value
 from gitops_mvd.kong.shared.entities import SharedDeclarations
 from gitops_mvd.manifest.references import filled_in
@@ -106,7 +106,7 @@ class Routes:
         if not counting:
             return found
         counts = self._kong and self._kong.counting.is_told(counting[0], service_name(owner))
-        return found.with_spec(counted=bool(counts))
+        return found.with_spec(counted=counted_by(counting[0].fields) if counts else Counted())
 
     def prepare(self, changes: Sequence[Change]) -> None:
         """Of a route that is switched more than once on the way, its last state is looked at.
@@ -137,16 +137,11 @@ class Routes:
         owner = route.app, route.service
         wanted: Sequence[Target] = route.spec["targets"]
         targets = self._declarations.targets(owner, self._tasks.resolved(wanted) if self._tasks else wanted)
-        counting = self._counting(owner) if route.spec.get("counted") else []
+        counting: list[Entity] = []
+        if self._kong and (counted := route.spec.get("counted")):
+            plugin = self._kong.counting.plugin(service_name(owner), counted)
+            counting = self._declarations.counting(owner, plugin)
         return [*entities_of(route), *targets, *counting]
-
-    def _counting(self, owner: Owner) -> list[Entity]:
-        """The plugin by which Kong tells this process of the requests of a service."""
-        assert self._kong
-        app, service = owner
-        name = service_name(owner)
-        plugin = {**self._kong.counting.plugin(name), "service": {"id": entity_id(self._host, "services", name)}}
-        return declared(self._host, {"plugins": [plugin]}, [f"app:{app}", f"service:{service}"])
 
     def _resource(self, owner: Owner, entities: Sequence[Entity], targets: Sequence[Target]) -> Resource:
         app, service = owner

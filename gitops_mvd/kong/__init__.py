@@ -2,7 +2,7 @@
 
 client                 one Kong: what it holds that is managed, and how that is changed
 pace                   what Kong's own settings cost a deploy
-counting               what Kong tells of the requests of a service
+counting, counted      what Kong tells of the requests of a service, and by which plugin
 route_proof            a request through Kong that proves where a route leads
 transport, admin       HTTP; the Admin API's pages and errors
 together               what several apps want of it at the same time, done once

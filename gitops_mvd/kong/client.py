@@ -15,6 +15,7 @@ from gitops_mvd.core.model import Health, Resource
 from gitops_mvd.kong import database, document, route_proof
 from gitops_mvd.kong.admin import MAX_PAGE_SIZE, Admin, idle_connections, worker_questions
 from gitops_mvd.kong.adopted_ids import ids_in_kong, with_ids_in_kong, with_managed_ids
+from gitops_mvd.kong.counted import is_counting
 from gitops_mvd.kong.counting import Counting, Watch
 from gitops_mvd.kong.declare import service_name
 from gitops_mvd.kong.entities import Entity, Fields, Owners, entities_of
@@ -67,6 +68,7 @@ class Kong:
         self._document = document.Store(self._admin, self._written)
         self._shared = SharedStore(self._admin, self._written, precedence) if precedence else None
         self._database = self._shared or database.Store(self._admin, self._written)
+        self._host = precedence.host if precedence else ""
         self.shared = precedence.shared if precedence else ""  # the name under which hosts share it
         self._start_file = StartFile(boot_file, self._document) if boot_file else None
         self._idle_connections = 0  # that it writes to if no request is open, and it is asked; 0 if that is unknown
@@ -214,6 +216,19 @@ class Kong:
     def watch(self, route: Resource, addresses: Iterable[str]) -> Watch:
         """What Kong tells from now on of the requests that go to these addresses, for a route that is `counted`."""
         return self.counting.watch(service_name((route.app, route.service)), addresses)
+
+    def is_counted(self, route: Resource) -> bool:
+        """Does Kong tell this process of the requests of the route's service?  Raises Unavailable."""
+        name = service_name((route.app, route.service))
+        plugins = self._admin.entries(f"/services/{name}/plugins")
+        return any(is_counting(it) and self.counting.is_told(Entity("plugins", it), name) for it in plugins)
+
+    def judged_elsewhere(self, route: Resource) -> str:
+        """Which other host judges a version of the route's service; "" if none does.  Raises Unavailable."""
+        if not self._shared:
+            return ""
+        turn = self._shared.turn_of_other(self._host, (route.app, route.service))
+        return str(turn) if turn else ""
 
     def was_idle(self) -> bool:
         """Was there a moment, since this was asked, without an open request in Kong?  False if that is unknown.

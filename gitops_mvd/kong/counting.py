@@ -6,23 +6,25 @@ are those that come faster than they are read.  What is counted is then a sample
 
 from __future__ import annotations
 
+import errno
 import hmac
+import ipaddress
 import json
 import secrets
 import socket
 import threading
 import weakref
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from typing import Any, TypeAlias
 
 from gitops_mvd.core.canary import Numbers, latency_key
 from gitops_mvd.core.errors import Unavailable
-from gitops_mvd.kong.entities import Entity, Fields
+from gitops_mvd.core.route import INSTANCE_PORTS, Counted
+from gitops_mvd.kong.counted import PLUGIN, counting_tags
+from gitops_mvd.kong.entities import Entity
 
-PLUGIN = "udp-log"
-TAG = "counts-requests"
 BUFFER_BYTES = 8 << 20  # that the kernel keeps until they are read, if its net.core.rmem_max allows so many
 LARGEST_DATAGRAM = 65_536
 MOST_AT_ONCE = 50_000  # datagrams
@@ -30,24 +32,23 @@ KEY = "mvd"
 # What Kong would tell, too, and nobody here needs: who asked for what, with which headers, cookies and keys.
 LEFT_OUT = ("request", "upstream_uri", "response.headers", "route", "service", "consumer", "authenticated_entity")
 SERVER_ERROR = 500
-Try: TypeAlias = tuple[int, bool, float | None]
-"""The port that a request went to, whether it failed there, and after how many milliseconds an answer came, if any."""
+Place: TypeAlias = tuple[str, int]
+"""Where a request went: the IP address in its shortest form, and the port."""
+Try: TypeAlias = tuple[Place, bool, float | None]
+"""Where a request went, whether it failed there, and after how many milliseconds an answer came, if any."""
 
 
 class Watch:
-    """What has come of the requests of one service since it was made, by the addresses that they went to.
-
-    They are known by their ports: all instances of a host have the same address.
-    """
+    """What has come of the requests of one service since it was made, by the addresses that they went to."""
 
     def __init__(self, counting: Counting, service: str, addresses: Iterable[str]) -> None:
         self.service = service
         self._counting = counting
-        self._ports = {int(address.rpartition(":")[2]): address for address in addresses}
+        self._places = {counting.place(address): address for address in addresses}
         self._is_heard = False
-        self._requests: Counter[int] = Counter()
-        self._errors: Counter[int] = Counter()
-        self._answered: defaultdict[int, Counter[int]] = defaultdict(Counter)
+        self._requests: Counter[Place] = Counter()
+        self._errors: Counter[Place] = Counter()
+        self._answered: defaultdict[Place, Counter[int]] = defaultdict(Counter)
 
     def is_heard(self) -> bool:
         """Has Kong told of a request of that service, wherever it went?"""
@@ -58,23 +59,25 @@ class Watch:
         """By address."""
         with self._counting.reading():
             return {
-                address: Numbers(self._requests[port], self._errors[port], dict(self._answered[port]))
-                for port, address in self._ports.items()
+                address: Numbers(self._requests[place], self._errors[place], dict(self._answered[place]))
+                for place, address in self._places.items()
             }
 
     def add(self, tries: Iterable[Try]) -> None:
         """One request that is over, with each target that it went to."""
         self._is_heard = True
-        for port, failed, milliseconds in tries:
-            if port in self._ports:
-                self._requests[port] += 1
-                self._errors[port] += failed
+        for place, failed, milliseconds in tries:
+            if place in self._places:
+                self._requests[place] += 1
+                self._errors[place] += failed
                 if milliseconds is not None:
-                    self._answered[port][latency_key(milliseconds)] += 1
+                    self._answered[place][latency_key(milliseconds)] += 1
 
 
 class Counting:
     """The socket at an `address` of this host, where Kong reaches the instances, too.  It is opened when needed.
+
+    Its port is one of those that instances have, so that a firewall between Kong and this host has one rule for both.
 
     What does not bring the secret that only Kong was told is not counted.
     """
@@ -86,19 +89,29 @@ class Counting:
         self._watches: weakref.WeakSet[Watch] = weakref.WeakSet()
         self._lock = threading.RLock()
 
-    def plugin(self, service: str) -> dict[str, Any]:
-        """The plugin of that service in Kong, without its service.  Raises Unavailable."""
+    def plugin(self, service: str, counted: Counted) -> dict[str, Any]:
+        """The plugin of that service in Kong, without its service, for a share.  Raises Unavailable."""
+        return {"name": PLUGIN, "config": self._config(service), "tags": counting_tags(counted)}
+
+    def _config(self, service: str) -> dict[str, Any]:
         host, port = self._opened().getsockname()[:2]
         fields = {**dict.fromkeys(LEFT_OUT, "return nil"), KEY: f'return "{self._secret} {service}"'}
-        config = {"host": host, "port": port, "custom_fields_by_lua": fields}
-        return {"name": PLUGIN, "config": config, "tags": [TAG]}
+        return {"host": host, "port": port, "custom_fields_by_lua": fields}
 
     def is_told(self, plugin: Entity, service: str) -> bool:
         """Does that plugin tell this process of the requests?"""
         if not self._socket:
             return False
-        found, wanted = plugin.fields.get("config"), self.plugin(service)["config"]
+        found, wanted = plugin.fields.get("config"), self._config(service)
         return isinstance(found, Mapping) and all(found.get(key) == wanted[key] for key in wanted)
+
+    def place(self, address: str) -> Place:
+        """Where Kong says that a request went which it sent to that address of this host.  Raises Unavailable."""
+        host, _, port = address.rpartition(":")
+        try:
+            return _place(host.strip("[]"), port)
+        except ValueError:  # a name, which is that of the socket, too
+            return _place(self._opened().getsockname()[0], port)
 
     def watch(self, service: str, addresses: Iterable[str]) -> Watch:
         """Raises Unavailable."""
@@ -148,15 +161,31 @@ class Counting:
 
 
 def _listen(address: str) -> socket.socket:
-    """A socket at a free port of that address.  Raises OSError."""
+    """A socket at that address, with the last free port of those that instances have.  Raises OSError."""
     family, kind, _, _, at = socket.getaddrinfo(address, 0, type=socket.SOCK_DGRAM)[0]
     with ExitStack() as unless_done:
         made = unless_done.enter_context(socket.socket(family, kind))
         made.setblocking(False)
-        made.bind(at)
         made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, BUFFER_BYTES)
+        _bind(made, at)
         unless_done.pop_all()
     return made
+
+
+def _bind(to: socket.socket, at: Sequence[Any]) -> None:
+    """Raises OSError."""
+    for port in reversed(INSTANCE_PORTS):
+        try:
+            return to.bind((at[0], port, *at[2:]))
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                raise
+    raise OSError(errno.EADDRINUSE, f"no free port is left in {INSTANCE_PORTS.start}-{INSTANCE_PORTS.stop - 1}")
+
+
+def _place(ip: str, port: object) -> Place:
+    """Raises ValueError."""
+    return ipaddress.ip_address(ip).compressed, int(str(port))
 
 
 def _tries(entry: Mapping[str, Any]) -> Iterator[Try]:
@@ -167,13 +196,8 @@ def _tries(entry: Mapping[str, Any]) -> Iterator[Try]:
     tries = entry.get("tries") or ()
     waited = entry["latencies"]["proxy"]  # until the answer began, -1 if none did
     for number, one in enumerate(tries, 1):
+        place = _place(one["ip"], one["port"])
         if number < len(tries):
-            yield int(one["port"]), True, None
+            yield place, True, None
         else:
-            yield int(one["port"]), entry["response"]["status"] >= SERVER_ERROR, waited if waited >= 0 else None
-
-
-def is_counting(fields: Fields) -> bool:
-    """Is that the plugin by which Kong tells of requests, of whichever process?"""
-    tags = fields.get("tags")
-    return fields.get("name") == PLUGIN and isinstance(tags, list) and TAG in tags
+            yield place, entry["response"]["status"] >= SERVER_ERROR, waited if waited >= 0 else None

@@ -53,6 +53,17 @@ class Declarations:
         tags = [f"app:{app}", f"service:{service}"]
         return [target_entity(self._host, upstream, target, tags) for target in targets]
 
+    def counting(self, owner: Owner, plugin: Fields) -> list[Entity]:
+        """The plugin by which Kong tells this host of the requests of a service."""
+        return counting_plugin(self._host, self._host, owner, plugin)
+
+
+def counting_plugin(host: str, shared: str, owner: Owner, plugin: Fields) -> list[Entity]:
+    """A plugin of that host, for a service of all hosts that share it."""
+    app, service = owner
+    of_service = {**plugin, "service": {"id": entity_id(shared, "services", service_name(owner))}}
+    return declared(host, {"plugins": [of_service]}, [f"app:{app}", f"service:{service}"])
+
 
 def service_entities(host: str, owner: Owner, kong: XKong) -> list[Entity]:
     """The entities of a service's `x-kong` in normal form, with ids and tags of that host."""

@@ -22,8 +22,9 @@ from gitops_mvd.daemon.mailbox import Interruptible
 from gitops_mvd.host.trials import Trials
 from gitops_mvd.kinds.route import Routes
 from gitops_mvd.kong.client import Kong
-from gitops_mvd.kong.counting import LARGEST_DATAGRAM, PLUGIN, Watch
-from tests.contract.gateway import CONNECTIONS, Gateway, running_gateway
+from gitops_mvd.kong.counted import PLUGIN
+from gitops_mvd.kong.counting import LARGEST_DATAGRAM, Watch
+from tests.contract.gateway import CONNECTIONS, Gateway
 
 HOST = "web-1"
 RECORDED = Path(__file__).parent / "recorded_logs" / "kong-tcp-log.json"  # by the same serializer as that of udp-log
@@ -31,11 +32,16 @@ NEVER_TOLD = ("patience", "secret-cookie", "s3cret", "alice")
 
 
 class Backend(http.server.ThreadingHTTPServer):
-    """An instance of a service that answers with a status, after so many seconds; or `hangs_up` without an answer."""
+    """An instance of a service that answers with a status, after so many seconds; or `hangs_up` without an answer.
+
+    It listens at `ip`, with that port or any.
+    """
 
     daemon_threads = True
 
-    def __init__(self, status: int = 200, seconds: float = 0.0, *, hangs_up: bool = False) -> None:
+    def __init__(
+        self, status: int = 200, seconds: float = 0.0, *, hangs_up: bool = False, ip: str = "127.0.0.1", port: int = 0
+    ) -> None:
         class Handler(http.server.BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
 
@@ -51,24 +57,9 @@ class Backend(http.server.ThreadingHTTPServer):
             def log_message(self, *_: object) -> None:
                 pass
 
-        super().__init__(("127.0.0.1", 0), Handler)
+        super().__init__((ip, port), Handler)
+        self.address = f"{ip}:{self.server_port}"
         threading.Thread(target=self.serve_forever, args=(0.05,), daemon=True).start()
-
-    @property
-    def address(self) -> str:
-        return f"127.0.0.1:{self.server_port}"
-
-
-@pytest.fixture(scope="module", params=["off", "postgres"])
-def running(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
-    with running_gateway(request.param, tmp_path_factory.mktemp("gateway")) as gateway:
-        yield gateway
-
-
-@pytest.fixture
-def gateway(running: Gateway) -> Gateway:
-    running.clear()
-    return running
 
 
 @pytest.fixture
@@ -98,13 +89,12 @@ def shop(**more: Any) -> App:
     return App("shop", (web,))
 
 
-def published(routes: Routes, app: App, weights: dict[str, int], *, counted: bool = True) -> Resource:
-    """Applies the route of an app, with these targets by their address; what was applied."""
+def published(routes: Routes, app: App, weights: dict[str, int]) -> Resource:
+    """Applies the route of an app, counted, with these targets by their address; what was applied."""
     [wanted] = routes.wanted(app)
     targets = [{"instance": f"mvd-{address}", "address": address, "weight": w} for address, w in weights.items()]
-    route = wanted.with_spec(
-        targets=sorted(targets, key=lambda it: it["instance"]), **({"counted": True} if counted else {})
-    )
+    targets.sort(key=lambda it: str(it["instance"]))
+    route = wanted.with_spec(targets=targets, counted={"share": 5, "lasts": 30.0})
     found = next(iter(routes.observe()), None)
     routes.apply([Change(found, route)])
     return route
@@ -129,13 +119,15 @@ def until(watch: Watch, answers: int, within: float = 10) -> dict[str, Numbers]:
         time.sleep(0.01)
 
 
-def told_by_each_worker(gateway: Gateway, kong: Kong, route: Resource, addresses: list[str]) -> None:
+def told_by_each_worker(
+    gateway: Gateway, kong: Kong, route: Resource, addresses: list[str], path: str = "/web"
+) -> None:
     """Ask until every worker of Kong has the plugin: with a database, each takes its time."""
-    gateway.await_route("/web", {200, 500})
+    gateway.await_route(path, {200, 500})
     end = time.monotonic() + 20
     while True:
         watch = kong.watch(route, addresses)
-        gateway.statuses("/web")
+        gateway.statuses(path)
         with contextlib.suppress(AssertionError):
             until(watch, CONNECTIONS, within=0.3)
             return
@@ -169,7 +161,7 @@ def test_the_plugin_goes_with_the_canary_and_leaves_the_others_alone(gateway: Ga
 def test_what_is_told_to_a_process_that_is_gone_is_not_counted_here(gateway: Gateway, routes: Routes) -> None:
     applied = published(routes, shop(), {"127.0.0.1:20000": 95})
     other = Routes(Kong(gateway.admin, gateway.proxy), HOST)
-    assert list(other.observe()) == [applied.with_spec(counted=False)]
+    assert list(other.observe()) == [applied.with_spec(counted={})]
     other.apply([Change(next(iter(other.observe())), applied)])
     assert list(other.observe()) == [applied]
 
@@ -224,7 +216,7 @@ def test_what_kong_answers_by_itself_is_heard_and_counts_for_nobody(
 def test_only_kong_is_believed(gateway: Gateway, kong: Kong, routes: Routes) -> None:
     route = published(routes, shop(), {"127.0.0.1:20000": 95})
     watch = kong.watch(route, ["127.0.0.1:20000"])
-    entry = {"tries": [{"port": 20000}], "response": {"status": 500}, "latencies": {"proxy": 1}}
+    entry = {"tries": [{"ip": "127.0.0.1", "port": 20000}], "response": {"status": 500}, "latencies": {"proxy": 1}}
     [plugin] = gateway.all("plugins")
     at = plugin["config"]["host"], plugin["config"]["port"]
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as out:

@@ -44,7 +44,6 @@ from tests.contract.test_kong_client import (  # noqa: F401
     apply,
     behind,
     by_name,
-    running,
     service,
     wire,
 )
@@ -52,12 +51,6 @@ from tests.fakes import ROLES
 from tests.unit.memory_tree import MemoryTree
 
 LOGIN = {"username": "mobile-login", "password": "basic-of-mobile", "tags": ["deck", "team-a"]}
-
-
-@pytest.fixture
-def gateway(running: Gateway) -> Gateway:  # noqa: F811
-    running.clear()
-    return running
 
 
 def dumped(gateway: Gateway) -> App:

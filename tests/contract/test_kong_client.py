@@ -29,7 +29,7 @@ from gitops_mvd.kinds.route import Routes
 from gitops_mvd.kong.admin import PATHS, Admin
 from gitops_mvd.kong.client import Entity, Kong
 from gitops_mvd.kong.database import RESCAN_EVERY
-from tests.contract.gateway import Gateway, running_gateway
+from tests.contract.gateway import Gateway
 from tests.fakes import ROLES
 
 HOST = "web-1"
@@ -41,6 +41,7 @@ class Wire(http.server.ThreadingHTTPServer):
     `retells` may tell the client something else than was answered.
     When it `hangs_up`, connections that were promised to be kept are closed after each answer.
     `breaks` says how a call is broken off: it `hangs`, and after it was carried out it `hangs up` or `trickles`.
+    It is so many seconds `later` than by the gateway's clock.
     """
 
     daemon_threads = True
@@ -52,6 +53,7 @@ class Wire(http.server.ThreadingHTTPServer):
         self.hangs_up = False
         self.failure = b"{}"
         self.breaks: Callable[[str], str] = lambda call: ""
+        self.later = 0.0
         wire = self
 
         class Handler(http.server.BaseHTTPRequestHandler):
@@ -83,6 +85,9 @@ class Wire(http.server.ThreadingHTTPServer):
                 self.wfile.write(content)
                 self.close_connection = self.close_connection or wire.hangs_up
 
+            def date_time_string(self, timestamp: float | None = None) -> str:
+                return super().date_time_string(time.time() + wire.later)
+
             do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = carry
 
             def log_message(self, *_: object) -> None:
@@ -101,18 +106,6 @@ def wire(gateway: Gateway) -> Iterator[Wire]:
     with Wire(gateway) as wire:
         yield wire
         wire.shutdown()
-
-
-@pytest.fixture(scope="module", params=["off", "postgres"])
-def running(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
-    with running_gateway(request.param, tmp_path_factory.mktemp("gateway")) as gateway:
-        yield gateway
-
-
-@pytest.fixture
-def gateway(running: Gateway) -> Gateway:
-    running.clear()
-    return running
 
 
 @pytest.fixture

@@ -24,10 +24,8 @@ from tests.contract.test_kong_client import (  # noqa: F401
     Gateway,
     apply,
     by_name,
-    gateway,
     placed,
     routes,
-    running,
     service,
     tamper,
 )

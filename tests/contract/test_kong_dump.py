@@ -27,15 +27,9 @@ from gitops_mvd.kong.schema import Schemas
 from gitops_mvd.manifest import load, validate
 from gitops_mvd.secrets.store import Secrets
 from tests.contract.kong_documents import SECRETS, UPSTREAMS, a_kong, entity, everything, id_of, ref, seed
-from tests.contract.test_kong_client import HOST, Gateway, apply, running, service  # noqa: F401
+from tests.contract.test_kong_client import HOST, Gateway, apply, service
 
 BY_NAME = {"plugin key-auth": ["config.anonymous"]}  # the consumer that was named by its id
-
-
-@pytest.fixture
-def gateway(running: Gateway) -> Gateway:  # noqa: F811
-    running.clear()
-    return running
 
 
 def run(gateway: Gateway, *words: str) -> Result:

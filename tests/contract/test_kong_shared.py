@@ -34,12 +34,6 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
         yield gateway
 
 
-@pytest.fixture
-def gateway(running: Gateway) -> Gateway:
-    running.clear()
-    return running
-
-
 # ---- hosts, as the daemon has them -----------------------------------------------------------------------------------
 
 
@@ -67,6 +61,7 @@ class Host:
 
     def __init__(self, name: str, gateway: Gateway, branch: Branch, shared: str = SHARED) -> None:
         self.name = name
+        self.address = ADDRESSES[name]
         self.wire = Wire(gateway)
         self.gateway = gateway
         self.precedence = Precedence(shared, name, branch)
@@ -75,8 +70,8 @@ class Host:
 
     def start(self) -> None:
         """A new process: it remembers nothing."""
-        self.kong = Kong(self.wire.url, self.gateway.proxy, precedence=self.precedence)
-        self.routes = Routes(self.kong, self.name, ADDRESSES[self.name])
+        self.kong = Kong(self.wire.url, self.gateway.proxy, address=self.address, precedence=self.precedence)
+        self.routes = Routes(self.kong, self.name, self.address)
 
     def follow(self, number: int, *, fetched: bool = True) -> Host:
         self.precedence.follow(revision(number), fetched=fetched)
@@ -92,7 +87,7 @@ class Host:
         wanted = []
         for resource in self.routes.wanted(app):
             targets = [
-                t if t["address"] else {**t, "address": f"{ADDRESSES[self.name]}:{20000 + n}"}
+                t if t["address"] else {**t, "address": f"{self.address}:{20000 + n}"}
                 for n, t in enumerate(resource.spec["targets"])
             ]
             placed = resource.with_spec(targets=targets)

@@ -79,12 +79,6 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
 
 
 @pytest.fixture
-def gateway(running: Gateway) -> Gateway:
-    running.clear()
-    return running
-
-
-@pytest.fixture
 def world(tmp_path: Path, gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
     monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
     with SwarmStandIn(tmp_path / "docker.sock") as swarm:

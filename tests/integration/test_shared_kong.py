@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
-from tests.integration.stories import CHECKED, HEALTH, Story, manifest
+from tests.integration.stories import CHECKED, DAEMON, HEALTH, Story, manifest, talking
 from tests.lab import service
 from tests.lab.lab import Lab
+from tests.lab.outage import asked
 from tests.lab.server import Server
 from tests.lab.stage import until
 
@@ -18,6 +19,7 @@ pytestmark = pytest.mark.lab
 
 FLEET = "hosts:\n  one: {labels: {web: 'yes'}}\n  two: {labels: {web: '%s'}}\n  front: {}\n"
 DRAINED = FLEET.replace("{web: '%s'}}", "{web: 'yes'}, drain: true}")
+JUDGE = {"min_requests": 20, "errors": "5%", "latency": "20x"}  # a busy machine is slow at times, whoever answers
 GRACE_SECONDS = 2.0  # in which every worker of the gateway has heard of a weight, and open requests end
 
 
@@ -49,6 +51,55 @@ def targets(edge: Story) -> dict[str, str]:
     """The hosts' targets: address -> tag of its host."""
     listed = edge.kong("/upstreams/mvd.shared.web/targets")["data"]
     return {it["target"]: next(tag for tag in it["tags"] if tag.startswith("host:")) for it in listed}
+
+
+def talk(lab: Lab, version: str, lasts: str = "3s", fails_every: int = 0) -> Mapping[str, str | None]:
+    """A talker whose new versions are judged by a fifth, and then by half of the requests of a server."""
+    image = lab.registry.push("talk", "1", service.talker("talk", "1"))
+    web: dict[str, Any] = talking(image, "/talk", version, stop_grace_period="5s")
+    web["x-mvd"] = {**web["x-mvd"], "canary": {"steps": [20, 50, 100], "for": lasts, "judge": JUDGE}}
+    web["deploy"] = {"placement": {"constraints": ["node.labels.web == yes"]}}
+    if fails_every:
+        web["environment"] = {**web["environment"], "FAILS_EVERY": str(fails_every)}
+    return manifest("talk", {"services": {"web": web}})
+
+
+def judged(story: Story, what: str) -> list[float]:
+    """When the daemon of a server has said so of its canary."""
+    said = story.run("journalctl", "--unit", DAEMON, "--output=short-unix", "--no-pager").splitlines()
+    return [float(line.split()[0]) for line in said if f"canary {what} app=talk" in line]
+
+
+def test_a_version_is_judged_on_one_server_after_the_other(lab: Lab, stories: tuple[Story, Story, Story]) -> None:
+    *both, edge = stories
+    one = both[0]
+    commit = one.merge(talk(lab, "1"), "Talk 1")
+    for story in both:
+        story.ends(commit, "success")
+    with asked(f"http://{edge.server.ip}:8000/talk") as seen:
+        commit = one.merge(talk(lab, "2"), "Talk 2")
+        for story in both:
+            story.ends(commit, "success")
+    assert [it for it in seen if not it.answered] == []
+    assert {it.said for it in seen} == {"talk 1\n", "talk 2\n"}
+    assert [len(judged(story, "passed")) for story in both] == [2, 2]
+    first, second = sorted(both, key=lambda story: judged(story, "begun"))
+    assert judged(first, "passed")[-1] < judged(second, "begun")[0]
+    waited = [why for _, why in second.told(commit) if "the canary of web is being judged on" in why]
+    assert waited
+    assert [weights(edge, name, "talk") for name in ("one", "two")] == [[100], [100]]
+    assert edge.kong("/plugins")["data"] == []
+
+    with asked(f"http://{edge.server.ip}:8000/talk") as seen:
+        commit = one.merge(talk(lab, "3", "20s", fails_every=2), "Talk 3")
+        for story in both:
+            assert "canary at 20 %:" in story.ends(commit, "failure")
+    met = sum(it.said == "talk 3\n" for it in seen)
+    assert 0 < met < len(seen) / 5, f"{met} of {len(seen)} met the bad version"
+    assert {it.said for it in seen if not it.answered} == {"talk 3\n"}
+    assert [weights(edge, name, "talk") for name in ("one", "two")] == [[100], [100]]
+    assert edge.kong("/plugins")["data"] == []
+    one.remove("talk")
 
 
 def test_servers_deploy_leave_and_die_behind_one_gateway(lab: Lab, stories: tuple[Story, Story, Story]) -> None:
@@ -109,9 +160,9 @@ def test_servers_deploy_leave_and_die_behind_one_gateway(lab: Lab, stories: tupl
     assert one.mvd("forget", "one").code == 1
 
 
-def weights(edge: Story, host: str) -> list[int]:
+def weights(edge: Story, host: str, app: str = "shared") -> list[int]:
     """Those of the targets of one host."""
-    listed = edge.kong("/upstreams/mvd.shared.web/targets")["data"]
+    listed = edge.kong(f"/upstreams/mvd.{app}.web/targets")["data"]
     return [it["weight"] for it in listed if f"host:{host}" in it["tags"]]
 
 

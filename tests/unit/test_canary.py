@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gitops_mvd.core.canary import PROBE, Canary, Judge, Numbers, latency_key, objection, share_of, told, weights
+from gitops_mvd.core.canary import PROBE, TURN, Canary, Judge, Numbers, latency_key, objection, share_of, told, weights
 from gitops_mvd.core.errors import Interrupted, OnItsWay, StepFailed, Unavailable
 from gitops_mvd.core.model import App, Change, Desired, Gate, Operation, Outcome, Resource, Revision, Step, Sync, Update
 from gitops_mvd.core.plan import Side, make_plan, place
@@ -261,6 +261,33 @@ def test_a_plan_shows_each_share_and_how_it_is_judged(world: World) -> None:
     )
     switch = world.host.log[world.host.log.index(five) - 1]
     assert re.fullmatch(r"\S+ → \S+ \(weight 5\), \S+ \(weight 95\)", step_text(switch, lambda check: ""))
+
+
+def test_a_host_that_shares_its_kong_waits_for_its_turn_before_the_first_share(world: World) -> None:
+    world.deploy(shop("v1"))
+    app, found = shop("v2"), world.host.found("shop")
+    placed = place(wanted(app), found, ROLES, "127.0.0.1", iter([20007]))
+    steps = list(make_plan([Side(app, placed, found, takes_turns=True)], ROLES))
+    [turn] = [it for it in steps if isinstance(it, Gate) and it.check.probe == TURN]
+    assert step_text(turn, lambda check: "") == "until no other host that shares this Kong judges a version of it"
+    routes = [it for it in steps if it.resource.kind == "route"]
+    assert routes[0] is turn
+    assert isinstance(routes[1], Change), "the new version has had nothing until then"
+    assert judged(steps) == [5, 25]
+    before = steps[: steps.index(turn)]
+    assert [it for it in before if isinstance(it, Gate) and it.resource.kind == "unit"], "it is healthy by then"
+
+
+def test_services_of_one_app_wait_for_all_their_turns_before_any_of_them_gets_its_share(world: World) -> None:
+    def app(image: str) -> App:
+        return App("shop", (service("api", image, canary=Canary((10,))), *shop(image).services))
+
+    world.deploy(app("v1"))
+    found = world.host.found("shop")
+    placed = place(wanted(app("v2")), found, ROLES, "127.0.0.1", iter([20007, 20008]))
+    routes = [it for it in make_plan([Side(app("v2"), placed, found, takes_turns=True)], ROLES).change]
+    kinds = [type(it).__name__ for it in routes if it.resource.kind == "route"]
+    assert kinds[:4] == ["Gate", "Gate", "Change", "Change"]
 
 
 FAULTS = {"killed": Killed(), "unreachable": Unavailable("no answer"), "interrupted": Interrupted("newer")}

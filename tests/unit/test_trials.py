@@ -10,6 +10,7 @@ import pytest
 from gitops_mvd.core.canary import PROBE, Numbers, latency_key
 from gitops_mvd.core.errors import Interrupted, OnItsWay, Unavailable, Unhealthy
 from gitops_mvd.core.model import Check, Gate, Health, Instance, Resource, Service
+from gitops_mvd.core.rollout import TURN
 from gitops_mvd.host.gates import Gates
 from gitops_mvd.host.trials import PASS_SECONDS
 from tests.fakes import FakeClock, FakeHistory
@@ -23,12 +24,19 @@ class Gateway:
 
     def __init__(self, clock: FakeClock, each: Requests) -> None:
         self.clock, self.each = clock, each
-        self.is_heard, self.reached = True, True
+        self.is_heard, self.reached, self.counts = True, True, True
+        self.turn = ""
         self.health = Health.HEALTHY
         self.watches = 0
 
     def answers(self, route: Resource) -> tuple[Health, str, bool]:
         return self.health, "" if self.health is Health.HEALTHY else "Kong has no route", self.reached
+
+    def is_counted(self, route: Resource) -> bool:
+        return self.counts
+
+    def judged_elsewhere(self, route: Resource) -> str:
+        return self.turn
 
     def watch(self, route: Resource, addresses: Iterable[str]) -> Watching:
         self.watches += 1
@@ -195,3 +203,47 @@ def test_the_new_instances_are_asked_for_their_health_once_more_when_the_share_i
     Gates({"http": http}, *made).wait([share(), unit])
     assert asked
     assert min(asked) >= 10
+
+
+# ---- hosts that share one Kong ---------------------------------------------------------------------------------------
+
+ELSEWHERE = "the canary of web is being judged on web-1 at 5 %, until about 14:35 UTC"
+
+
+def turn() -> Gate:
+    return Gate(Resource("route", "shop.web", "shop", "web", {"targets": []}), TURN)
+
+
+def test_while_another_host_judges_nothing_begins_and_others_have_their_turn() -> None:
+    gates, gateway, clock = at_a_gate()
+    gateway.turn = ELSEWHERE
+    with pytest.raises(OnItsWay, match=f"^{ELSEWHERE}$"):
+        gates.wait([turn()])
+    assert PASS_SECONDS < clock.now() - 1000 < PASS_SECONDS + 4
+    gateway.turn = ""
+    began = clock.now()
+    assert gates.wait([turn()]) == []
+    assert clock.now() - began < 1
+
+
+def test_a_version_that_never_gets_healthy_is_found_out_before_its_host_has_a_turn() -> None:
+    clock = FakeClock()
+    gateway = Gateway(clock, STEADY)
+    gateway.turn = ELSEWHERE
+    made: Any = (Running(), Running(), Running(), clock, gateway, FakeHistory())
+    unit = Gate(
+        Resource("unit", "mvd-shop-web-1", "shop", "web", payload=Service("web", "a")), Check("http", within=60)
+    )
+    with pytest.raises(Unhealthy, match="http 503"):
+        Gates({"http": lambda instance, spec: (Health.PROGRESSING, "http 503")}, *made).wait([turn(), unit])
+
+
+def test_a_share_counts_only_if_kong_has_told_of_its_requests_to_the_end() -> None:
+    gates, gateway, clock = at_a_gate()
+    gateway.counts = False  # another host has taken its turn, or somebody has removed the plugin
+    with pytest.raises(Unavailable, match=r"^Kong no longer tells of the requests of web, which is judged anew$"):
+        gates.wait([share(lasts=10)])
+    gateway.counts = True
+    began = clock.now()
+    assert gates.wait([share(lasts=10)]) == []
+    assert 10 <= clock.now() - began < 12, "it begins from the start"

@@ -1,7 +1,8 @@
 """One Kong with a database for several hosts, under one name (`kong.shared`).
 
     shared by all hosts       service, routes, plugins, upstream, consumers, ...: tag `shared:NAME`
-    of one host               the targets of its instances: tags `host:HOST` and `instance:...`
+    of one host               the targets of its instances: tags `host:HOST` and `instance:...`; while it judges a
+                              canary, the plugin by which Kong tells it of the requests
 
 A target is its host's claim to the service: it is created before what is shared, as soon as there is an upstream, and
 deleted last.  So what is shared exists as long as any host needs it, and the last host deletes it.  What belongs to no
@@ -15,6 +16,7 @@ observes again until everything is as it should be.
 precedence  which host's commit decides, and the tag `said:`
 entities    what is declared, as the entities that all hosts share and those of one host
 changes     what differs for one service
+judging     whose turn it is to judge a canary
 store       what a shared Kong holds, as one of its hosts sees it, and how that host changes it
 
 May import the rest of `kong` but `client` and `migrate`.  Must not know Git: the commits come by a protocol.

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 
 from gitops_mvd.kong.admin import MAX_CONNECTIONS
 from gitops_mvd.kong.compare import declared_fields, is_same
+from gitops_mvd.kong.counted import is_counting
 from gitops_mvd.kong.declare import service_name
 from gitops_mvd.kong.entities import Entity, Key, Owner, is_instance_target, tag_value
 from gitops_mvd.kong.shared.entities import OwnerEntities
@@ -25,6 +26,8 @@ from gitops_mvd.kong.shared.precedence import (
 class Changes:
     """What is put, the upstream and this host's claim to it first, and what is removed after that.
 
+    A host that is to be told of the requests has its claim already: its targets change once it has its turn.
+
     `last_applied` is what the upstream says afterwards.
     """
 
@@ -36,6 +39,7 @@ class Changes:
         self.last_applied = LastApplied.parse(tag_value(upstream.tags, LAST_APPLIED_TAG)) or precedence.applied(
             digest_of(declared_fields(wanted.shared.values())), held=False
         )
+        self._is_counted = wanted.is_counted
         put, removed = self._of_shared(name, wanted.shared, found.shared, precedence)
         own = [entity for key, entity in wanted.own.items() if not is_same(entity, found.own.get(key))]
         self.put = sorted([*put, *own], key=self._place)
@@ -47,8 +51,9 @@ class Changes:
     def __bool__(self) -> bool:
         return bool(self.put or self.removed)
 
-    def _place(self, entity: Entity) -> tuple[bool, bool, int]:
-        return entity.id != self.upstream, not is_instance_target(entity), entity.rank
+    def _place(self, entity: Entity) -> tuple[bool, bool, int, bool]:
+        is_late = is_instance_target(entity) is self._is_counted
+        return entity.id != self.upstream, is_late, entity.rank, is_counting(entity.fields)
 
     def put_together(self) -> Iterator[list[Entity]]:
         """What is put, in parts that are written side by side: no more than Kong is asked for at a time.

@@ -8,7 +8,16 @@ from dataclasses import dataclass, field
 
 from gitops_mvd.core.route import Target
 from gitops_mvd.core.xkong import XKong
-from gitops_mvd.kong.declare import Declarations, declared, entity_id, service_entities, service_name, target_entity
+from gitops_mvd.kong.counted import is_counting
+from gitops_mvd.kong.declare import (
+    Declarations,
+    counting_plugin,
+    declared,
+    entity_id,
+    service_entities,
+    service_name,
+    target_entity,
+)
 from gitops_mvd.kong.entities import (
     MANAGED_TAG,
     Entity,
@@ -25,17 +34,37 @@ CLAIM_PORT = 1  # of the target without a service behind it; its weight is 0, so
 
 @dataclass
 class OwnerEntities:
-    """The entities of one service, or of the folder `kong/`: those that all hosts share, and this host's targets."""
+    """The entities of one service, or of the folder `kong/`: those that all hosts share, and those of this host.
+
+    Of a host are its targets and, while it judges a canary, the plugin by which Kong tells it of the requests.
+    `judging` is that plugin of another host.
+    """
 
     shared: dict[Key, Entity] = field(default_factory=dict)
     own: dict[Key, Entity] = field(default_factory=dict)
+    judging: Entity | None = None
+
+    @property
+    def is_counted(self) -> bool:
+        """Does, or shall, Kong tell this host of the requests?"""
+        return any(is_counting(entity.fields) for entity in self.own.values())
+
+    @property
+    def targets(self) -> list[Entity]:
+        return [entity for entity in self.own.values() if is_instance_target(entity)]
 
 
-def by_owner(entities: Iterable[Entity]) -> Mapping[Owner, OwnerEntities]:
+def by_owner(entities: Iterable[Entity], host: str) -> Mapping[Owner, OwnerEntities]:
+    """The entities as that host sees them."""
     found: defaultdict[Owner, OwnerEntities] = defaultdict(OwnerEntities)
     for entity in entities:
         of_owner = found[entity.owner]
-        (of_owner.own if is_instance_target(entity) else of_owner.shared)[entity.key] = entity
+        if is_counting(entity.fields) and tag_value(entity.tags, "host") != host:
+            of_owner.judging = entity
+        elif is_counting(entity.fields) or is_instance_target(entity):
+            of_owner.own[entity.key] = entity
+        else:
+            of_owner.shared[entity.key] = entity
     return found
 
 
@@ -66,6 +95,17 @@ class SharedDeclarations(Declarations):
         upstream = entity_id(self._shared, "upstreams", service_name(owner))
         tags = [f"shared:{self._shared}", f"app:{app}", *([f"service:{service}"] if service else ())]
         return [target_entity(self._host, upstream, target, tags) for target in targets]
+
+    def counting(self, owner: Owner, plugin: Fields) -> list[Entity]:
+        """In the index of what is shared: each host looks whether another one judges.
+
+        It lacks the tag `shared:`, as only one host may delete it, and older versions of gitops-mvd take it for theirs.
+        """
+        renamed = {f"index:{self._host}": index_tag(self._shared)}
+        return [
+            it.with_fields({**it.fields, "tags": [renamed.get(tag, tag) for tag in it.tags]})
+            for it in counting_plugin(self._host, self._shared, owner, plugin)
+        ]
 
     def _for_all_hosts(self, entity: Entity) -> Entity:
         renamed = {

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping, MutableMapping, Sequence, Set
+from collections.abc import Iterable, Iterator, Mapping, MutableMapping, Sequence, Set
 
-from gitops_mvd.core.errors import StepFailed, Unavailable
+from gitops_mvd.core.errors import OnItsWay, StepFailed, Unavailable
 from gitops_mvd.kong import database
 from gitops_mvd.kong.admin import Admin
 from gitops_mvd.kong.clashes import refuse_changed_ids
+from gitops_mvd.kong.counted import is_counting
 from gitops_mvd.kong.database import RESCAN_EVERY
 from gitops_mvd.kong.declare import service_name
 from gitops_mvd.kong.entities import (
@@ -25,6 +26,7 @@ from gitops_mvd.kong.entities import (
 )
 from gitops_mvd.kong.shared.changes import Changes
 from gitops_mvd.kong.shared.entities import OwnerEntities, by_owner, index_tag, is_shared
+from gitops_mvd.kong.shared.judging import Turn, turn_of
 from gitops_mvd.kong.shared.precedence import LAST_APPLIED_TAG, LastApplied, Precedence, last_applied_in
 from gitops_mvd.kong.together import Together
 
@@ -74,16 +76,21 @@ class Store(database.Store):
     def _read_shared(self, host: str) -> Mapping[Owner, OwnerEntities]:
         index = self._index(index_tag(self._shared))
         types = [*LISTED, *sorted(index.keys() - {"targets"})]
-        shared = [
-            entity for type in types for entity in self._entities(type, f"shared:{self._shared}", self._is_shared)
-        ]
+        shared = [entity for type in types for entity in self._entities(type, self._tag_of(type), self._is_looked_at)]
         target_ids = self._index(f"index:{host}").get("targets", set()) | index.get("targets", set())
         upstreams = [entity.id for entity in shared if entity.type == "upstreams"]
         with self._lock:
             targets = self._find_targets(host, upstreams, target_ids)
-        found = by_owner([*shared, *targets])
+        found = by_owner([*shared, *targets], host)
         self._shared_of = {owner: tuple(it.shared.values()) for owner, it in found.items()}
         return found
+
+    def _tag_of(self, type: str) -> str:
+        """The tag of what is looked at of a type: the index has the plugins by which hosts judge, too."""
+        return f"shared:{self._shared}" if type in LISTED else index_tag(self._shared)
+
+    def _is_looked_at(self, fields: Fields) -> bool:
+        return self._is_shared(fields) or is_counting(fields)
 
     def _is_shared(self, fields: Fields) -> bool:
         return is_shared(fields, self._shared)
@@ -146,7 +153,8 @@ class Store(database.Store):
     def _apply(self, host: str, owners: Owners, entities: Sequence[Entity]) -> bool:
         """One round; was there anything to change?"""
         found = self._find(host)
-        wanted = by_owner(entities)
+        wanted = by_owner(entities, host)
+        self._end_turns([owner for owner, it in wanted.items() if it.is_counted], found)
         changes_by_owner = self._changes(wanted, found)
         leaving = [
             owner
@@ -163,7 +171,7 @@ class Store(database.Store):
             for owner in leaving:
                 self._leave(host, found[owner])
         finally:
-            left = (target for owner in leaving for target in found[owner].own.values())
+            left = (target for owner in leaving for target in found[owner].targets)
             with self._lock:
                 self._written_to |= {changes.upstream for changes in changes_by_owner}
                 self._written_to |= {target.reference("upstream") for target in left}
@@ -171,13 +179,14 @@ class Store(database.Store):
 
     def prepare(self, host: str, owners: Owners, entities: Sequence[Entity]) -> None:
         """Raise what `apply` would, without a change."""
-        self._refuse(host, self._changes(by_owner(entities), self._find(host)))
+        self._refuse(host, self._changes(by_owner(entities, host), self._find(host)))
 
     def _changes(
         self, wanted: Mapping[Owner, OwnerEntities], found: Mapping[Owner, OwnerEntities]
     ) -> Sequence[Changes]:
         every = (
-            Changes(owner, it, found.get(owner, OwnerEntities()), self._precedence) for owner, it in wanted.items()
+            Changes(owner, it, found.get(owner, OwnerEntities()), self._precedence)
+            for owner, it in sorted(wanted.items())  # so that no two hosts have what the other one waits for
         )
         return [changes for changes in every if changes]
 
@@ -187,7 +196,8 @@ class Store(database.Store):
             refuse_changed_ids(changes.added, changes.removed)
             self._check(changes.put)
         for changes in changes_by_owner:
-            self._refuse_clashes(host, changes.put, changes.added, changes.removed, {})
+            put, added = ([it for it in some if not is_counting(it.fields)] for some in (changes.put, changes.added))
+            self._refuse_clashes(host, put, added, changes.removed, {})
 
     def _may_replace(self, fields: Fields, host: str) -> bool:
         return self._is_shared(fields)
@@ -197,7 +207,10 @@ class Store(database.Store):
             if number and not is_instance_target(together[0]):
                 self._require_unchanged(changes)
             try:
-                self._put_together(together, changes.added)
+                if is_counting(together[0].fields):
+                    self._take_turn(together[0])
+                else:
+                    self._put_together(together, changes.added)
             except StepFailed:  # perhaps because another host deleted what they refer to
                 self._require_unchanged(changes)
                 raise
@@ -214,6 +227,36 @@ class Store(database.Store):
         if upstream is None or (in_kong and in_kong.digest != changes.last_applied.digest):
             raise _ChangedByOtherHost
 
+    # ---- turns at canaries -------------------------------------------------------------------------------------------
+
+    def turn_of_other(self, host: str, owner: Owner) -> Turn | None:
+        """The turn of another host at the canary of a service; None if there is none, or if its time is over."""
+        turn = next((it for it in self._turns(service_name(owner)) if it.host != host), None)
+        return None if turn and turn.is_over(self._admin.time()) else turn
+
+    def _turns(self, service: str) -> Iterator[Turn]:
+        """Of one host at most: that whose plugin a service, given by name or id, has."""
+        plugins = self._admin.entries(f"/services/{service}/plugins")
+        return (turn_of(Entity("plugins", it, from_admin_api=True)) for it in plugins if is_counting(it))
+
+    def _end_turns(self, owners: Iterable[Owner], found: Mapping[Owner, OwnerEntities]) -> None:
+        """End turns of other hosts at these services.  Raises OnItsWay if the time of one is not over."""
+        turns = [turn_of(it.judging) for owner in owners if (it := found.get(owner)) and it.judging]
+        now = self._admin.time() if turns else 0.0
+        if has_time := next((turn for turn in turns if not turn.is_over(now)), None):
+            raise OnItsWay(str(has_time))
+        for turn in turns:
+            self._delete(turn.plugin)
+
+    def _take_turn(self, plugin: Entity) -> None:
+        """Raises OnItsWay if another host was first: Kong takes one plugin of a name for a service."""
+        if self._put(plugin, is_new=True):
+            return
+        if turn := next(self._turns(plugin.reference("service")), None):
+            raise OnItsWay(str(turn))
+        self._refuse_clashes(tag_value(plugin.tags, "host"), [plugin], [plugin], [], {})
+        raise OnItsWay(f"another host has judged {tag_value(plugin.tags, 'service')} until now")
+
     def _leave(self, host: str, found: OwnerEntities) -> None:
         """Delete the targets of this host and, if no other host has any, what is shared of the service.
 
@@ -223,7 +266,12 @@ class Store(database.Store):
         if not found.own:
             self._delete(next(iter(found.shared.values())))
             return
-        own = sorted(found.own.values(), key=lambda target: (LEAVING not in target.tags, target.id))
+        for entity in found.own.values():
+            if is_counting(entity.fields):
+                self._delete(entity)
+        own = sorted(found.targets, key=lambda target: (LEAVING not in target.tags, target.id))
+        if not own:
+            return
         last, others = own[0], own[1:]
         if LEAVING not in last.tags:
             self._put(last.with_fields({**last.fields, "weight": 0, "tags": [*last.tags, LEAVING]}), is_new=False)
