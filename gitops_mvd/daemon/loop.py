@@ -42,6 +42,7 @@ from gitops_mvd.daemon import triggers
 from gitops_mvd.daemon.answers import Answers
 from gitops_mvd.daemon.api_server import ApiThread
 from gitops_mvd.daemon.events import Events
+from gitops_mvd.daemon.fleet_entry import fleet_entry
 from gitops_mvd.daemon.metrics import MetricsApplication, metrics_thread
 from gitops_mvd.daemon.pulse import Pulse
 from gitops_mvd.daemon.supervisor import Run, Supervisor
@@ -381,9 +382,13 @@ class Daemon:
         try:
             with self._pulse.step(OBSERVE_SECONDS), operations.phase("read"):
                 tree = self._wired.source.tree(revision)
-                facts = read_fleet(tree).host(host.name, self._wired.manager is not None)
+                fleet = read_fleet(tree)
+                facts = fleet.host(host.name, self._wired.manager is not None)
                 self._wired.statuses.labels = facts.labels
                 self._wired.heed(facts)
+                known = self._wired.history.fleet_entry()
+                if (entry := fleet_entry(fleet, host.name, revision, self._wired.source, known)) != known:
+                    self._wired.history.save_fleet_entry(entry)
                 apps, broken = load(tree, facts, self._wired.cache)
                 learn_apps(apps)
         except ManifestError as error:

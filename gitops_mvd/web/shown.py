@@ -87,7 +87,7 @@ def kind(word: str) -> str:
             return "warn"
         case "ERROR" | "CRITICAL" | "silent":
             return "bad"
-        case "Suspended" | "Superseded" | "paused" | "stopped" | "Stopped" | "INFO" | "DEBUG":
+        case "Suspended" | "Drained" | "Superseded" | "paused" | "stopped" | "Stopped" | "INFO" | "DEBUG":
             return "rest"
     return "unknown"
 

@@ -13,6 +13,7 @@ import yaml
 from gitops_mvd import forges
 from gitops_mvd.forges.api import Account
 from gitops_mvd.git.branch import Source
+from gitops_mvd.state.history import FleetEntry
 from tests.fleet_world import Member, compose
 from tests.lab.forge import Forge, Repository
 
@@ -21,8 +22,8 @@ LABELS = {"canary": {}, "uk-1": {"region": "uk"}, "uk-2": {"region": "uk"}, "de-
 WAVES = [["canary"], ["region=uk"], ["*"]]
 
 
-def fleet(**rollout: Any) -> str:
-    hosts = {name: {"labels": labels} for name, labels in LABELS.items()}
+def fleet(hosts: Any = None, **rollout: Any) -> str:
+    hosts = hosts or {name: {"labels": labels} for name, labels in LABELS.items()}
     return yaml.safe_dump({"hosts": hosts, "rollout": {"waves": WAVES, **rollout}})
 
 
@@ -255,6 +256,32 @@ def test_an_approval_and_an_emergency_are_trailers(world: World) -> None:
     world.merge("Mend it\n\nRollout: all", web="v3")
     world.poll("de-1", "uk-2")
     assert world.runs() == {**everywhere("v2"), "de-1": "v3", "uk-2": "v3"}
+
+
+def test_a_host_knows_its_wave_and_the_commit_that_drained_it(world: World) -> None:
+    member = world.members["uk-1"]
+    assert member.history.fleet_entry() == FleetEntry(2)
+    hosts = yaml.safe_load(fleet())["hosts"]
+    hosts["uk-1"]["drain"] = True
+    drained = world.merge("Drain uk-1", fleet=fleet(hosts=hosts))
+    world.repository.commit({"README.md": "Later\n"}, "Write")
+    member.poll()
+
+    def since() -> tuple[bool, str]:
+        entry = member.history.fleet_entry()
+        return entry.is_drained, entry.since.commit if entry.since else ""
+
+    assert since() == (True, drained), "though it has never followed that commit itself"
+    member.end()
+    (member.folder / "history.db").unlink()
+    member.start()
+    world.merge(web="v2")
+    world.settle()
+    assert since() == (True, drained)
+    assert not world.members["uk-2"].history.fleet_entry().is_drained
+    world.merge(fleet=fleet())
+    member.poll()
+    assert since() == (False, "")
 
 
 def test_without_a_forge_in_its_settings_a_host_of_a_later_wave_is_held_with_the_cause(world: World) -> None:
