@@ -651,10 +651,16 @@ class PullRequest:
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """What happened, as a webhook says, which is only a hint; `ref` is the full ref of a push."""
+    """What happened, as a webhook says, which is only a hint; `ref` is the full ref of a push.
 
-    kind: str  # push, pull_request, ping or other
+    A status was posted to that `commit` in that `context`; of any other event, these say nothing.
+    """
+
+    kind: str  # push, pull_request, status, ping or other
     ref: str = ""
+    commit: str = ""
+    context: str = ""
+    state: PostedState = "pending"
 
 
 class Published(NamedTuple):

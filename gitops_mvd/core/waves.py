@@ -11,7 +11,7 @@ been green here needs none either.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Protocol
 
@@ -124,13 +124,15 @@ class World(Protocol):
 class Held:
     """A commit that this host does not follow yet, and why; `changes` says if it changes this host at all.
 
-    `posted` is what its status says, "" for the same.
+    `posted` is what its status says, "" for the same.  It waits until each of `awaits`, a commit and a host, is green;
+    if that is empty, it waits for something else.
     """
 
     revision: Revision
     why: str
     changes: bool
     posted: str = ""
+    awaits: frozenset[tuple[str, str]] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,10 +140,12 @@ class Hindrance:
     """Why a host may not follow a commit, which is false if it may.
 
     While the waves before its own go on and bake, `posted` stays the same, as each post counts where many hosts wait.
+    `awaits` are the commits and hosts that must become green before it is worth to look again.
     """
 
     why: str = ""
     posted: str = ""
+    awaits: frozenset[tuple[str, str]] = frozenset()
 
     def __bool__(self) -> bool:
         return bool(self.why)
@@ -197,7 +201,7 @@ def pick(line: Line, rollouts: Rollouts) -> Choice:
             changes, why = True, Hindrance(f"cannot ask: {error}")
         if not why:
             return Choice(revision, tuple(held))
-        held.append(Held(revision, why.why, changes, why.posted))
+        held.append(Held(revision, why.why, changes, why.posted, why.awaits))
     return Choice(line.revisions[line.base] if line.base >= 0 else None, tuple(held))
 
 
@@ -245,8 +249,9 @@ class _Gates:
                 return Hindrance(why, self._not_baked(own - 1))
             if number and (why := self._closed()):
                 return Hindrance(why)
-            if number < own and (why := self._unfinished(number, wave, greens)):
-                return Hindrance(why, self._not_baked(own - 1) if why == self._not_green(number) else "")
+            if number < own and (unfinished := self._unfinished(number, wave, greens)):
+                is_going_on = unfinished.why == self._not_green(number)
+                return replace(unfinished, posted=self._not_baked(own - 1) if is_going_on else "")
         return NONE
 
     def _baking(self, number: int, greens: Sequence[float]) -> str:
@@ -267,9 +272,10 @@ class _Gates:
         name = self.rollout.approval.lower()
         return any(self.line.world.trailers(it).get(name) for it in self.line.revisions[self.place :])
 
-    def _unfinished(self, number: int, wave: Wave, greens: list[float]) -> str:
+    def _unfinished(self, number: int, wave: Wave, greens: list[float]) -> Hindrance:
         """Why a wave is not done; adds when its hosts became green."""
-        unfinished = ""
+        red = unfinished = ""
+        awaits: set[tuple[str, str]] = set()
         for host, last in self._affected(wave):
             revision = self.line.revisions[last]
             posted = self.line.world.statuses(revision).get(host)
@@ -281,13 +287,15 @@ class _Gates:
             if state == "pending" and self.line.world.waited(revision, host) >= self.rollout.silent.after:
                 state, posted = self.rollout.silent.counts_as, None
                 why = f"{host} has not ended for {_duration(self.rollout.silent.after)}"
+            if state == "green":
+                greens += [posted.at] if posted else []
+                continue
+            awaits.add((revision.commit, host))
             if state == "red":
-                return f"{self._name(number)} is red: {why if host in why else f'{host}: {why}'}"
-            if state == "pending":
+                red = red or f"{self._name(number)} is red: {why if host in why else f'{host}: {why}'}"
+            else:
                 unfinished = unfinished or self._not_green(number)
-            elif posted:
-                greens.append(posted.at)
-        return unfinished
+        return Hindrance(red or unfinished, awaits=frozenset(awaits))
 
     def _affected(self, wave: Wave) -> Iterator[tuple[str, int]]:
         """The hosts of a wave on which something changes that goes by this rollout, with their last change."""

@@ -46,7 +46,7 @@ from gitops_mvd.daemon.fleet_entry import fleet_entry
 from gitops_mvd.daemon.metrics import MetricsApplication, metrics_thread
 from gitops_mvd.daemon.pulse import Pulse
 from gitops_mvd.daemon.supervisor import Run, Supervisor
-from gitops_mvd.daemon.triggers import PULL_REQUEST, PUSH, RELOAD, STOP, SYNC
+from gitops_mvd.daemon.triggers import PULL_REQUEST, PUSH, RELOAD, STATUS, STOP, SYNC
 from gitops_mvd.daemon.webhook import webhook_thread
 from gitops_mvd.daemon.wiring import Wired
 from gitops_mvd.manifest import load, read_fleet
@@ -61,8 +61,8 @@ outcomes = logging.getLogger(OUTCOME)
 
 START, POLL, RETRY, RECONCILED, RECHECK = "start", "poll", "retry", "reconciled", "recheck"
 GOES_ON = "goes on"
-FETCH_REASONS = frozenset({START, POLL, SYNC, PUSH, PULL_REQUEST, RETRY})  # those with which Git may have something new
-NEWS_REASONS = frozenset({SYNC, PUSH})  # those with which it likely has
+FETCH_REASONS = frozenset({START, POLL, SYNC, PUSH, PULL_REQUEST, STATUS, RETRY})  # with which there may be news
+NEWS_REASONS = frozenset({SYNC, PUSH})  # those with which Git likely has some
 MAX_WORKERS = 64  # apps that are reconciled at once, most of them waiting at their gates
 WORKER_DELAY_SECONDS = 0.05  # until one more worker joins in
 EVENT_DEBOUNCE_SECONDS = 1.0  # that events are gathered before they cause a pass
@@ -164,7 +164,7 @@ class Daemon:
         if wired.pull_requests:
             yield "pull requests", wired.pull_requests.run, wired.pull_requests.wake
         if wired.webhook:
-            webhooks = webhook_thread(wired.webhook, wired.settings.branch, post)
+            webhooks = webhook_thread(wired.webhook, wired.settings.branch, wired.waves.awaited, post)
             yield "webhooks", webhooks.run, webhooks.wake
 
     def _metrics(self) -> MetricsApplication:
@@ -203,7 +203,7 @@ class Daemon:
             if not reasons & FETCH_REASONS:
                 reasons |= self._debounce()
             self.reconcile_pass(reasons)
-            if reasons & FETCH_REASONS:
+            if reasons & FETCH_REASONS - {STATUS}:  # by a status, many hosts go on at once
                 self.review_pull_requests()
                 self._pack()
 

@@ -19,6 +19,7 @@ SIGNS = {"create": "+", "update": "~", "delete": "−", "wait": "?"}
 CAUSES = {
     "push": "a push",
     "pull_request": "a pull request",
+    "status": "a status of another server",
     "sync": "a request",
     "poll": "a look at Git",
     "start": "a start of the daemon",

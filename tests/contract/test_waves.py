@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +12,20 @@ import pytest
 import yaml
 
 from gitops_mvd import forges
+from gitops_mvd.daemon.mailbox import Mailbox
+from gitops_mvd.daemon.small_server import LogThrottle, Server, listen
+from gitops_mvd.daemon.triggers import STATUS
+from gitops_mvd.daemon.webhook import Webhooks
 from gitops_mvd.forges.api import Account
 from gitops_mvd.git.branch import Source
 from gitops_mvd.state.history import FleetEntry
 from tests.fleet_world import Member, compose
 from tests.lab.forge import Forge, Repository
+from tests.lab.repository import Hook
+from tests.threads import serving
 
 TOKEN = "t0ken-of-the-lab"
+SECRET = "of-sixteen-or-more"
 LABELS = {"canary": {}, "uk-1": {"region": "uk"}, "uk-2": {"region": "uk"}, "de-1": {"region": "de"}}
 WAVES = [["canary"], ["region=uk"], ["*"]]
 
@@ -109,6 +117,53 @@ def test_a_commit_goes_from_wave_to_wave(world: World) -> None:
     world.poll("uk-2", "de-1")
     assert world.runs() == everywhere("v2")
     assert {state for state, _ in world.told(commit).values()} == {"success"}
+
+
+class Ears:
+    """The webhook listeners of all hosts, to which the forge tells of every status."""
+
+    def __init__(self, world: World, serve: ExitStack) -> None:
+        self.world, self.mailboxes = world, {name: Mailbox() for name in LABELS}
+        for name, mailbox in self.mailboxes.items():
+            throttle, listener = LogThrottle(), listen("127.0.0.1", 0)
+            receiver, awaited = forges.known()["github"], world.members[name].waves.awaited
+            application = Webhooks(receiver, SECRET, "main", awaited, mailbox.post, throttle)
+            serve.enter_context(serving(Server(listener, application, throttle, "webhook refused")))
+            url = f"http://127.0.0.1:{listener.getsockname()[1]}/webhook"
+            world.repository.hooks.append(Hook(url, SECRET, statuses=True))
+
+    def woken_by_poll_of(self, *names: str) -> set[str]:
+        """The hosts that are woken by what these have posted, once the forge has told all hosts of all of it."""
+        deliveries, before = self.world.repository.deliveries, self._posted()
+        told = len(deliveries)
+        self.world.poll(*names)
+        told += len(self.mailboxes) * (self._posted() - before)
+        until = time.monotonic() + 30
+        while len(deliveries) < told and time.monotonic() < until:
+            time.sleep(0.01)
+        assert [it.status for it in deliveries] == [202] * told
+        return {name for name, mailbox in self.mailboxes.items() if mailbox.take(0) == {STATUS}}
+
+    def _posted(self) -> int:
+        return sum(it.method == "POST" for it in self.world.server.asked)
+
+
+def test_the_last_status_that_a_host_waits_for_wakes_it_and_no_other_one_does(world: World) -> None:
+    world.merge(web="v2")
+    with ExitStack() as serve:
+        ears = Ears(world, serve)
+        assert ears.woken_by_poll_of("uk-1", "uk-2", "de-1") == set(), "each begins to wait, and tells so"
+        asked = len(world.server.asked)
+        assert ears.woken_by_poll_of("canary") == {"uk-1", "uk-2", "de-1"}
+        posts = [it.method for it in list(world.server.asked)[asked:]]
+        assert set(posts) == {"POST"}, "nothing is asked by a webhook alone"
+        assert ears.woken_by_poll_of("de-1") == set(), "it waits for two more by now"
+        assert ears.woken_by_poll_of("uk-1") == set()
+        assert ears.woken_by_poll_of("uk-2") == {"de-1"}
+        assert ears.woken_by_poll_of("de-1") == set()
+        assert world.runs() == everywhere("v2")
+        world.merge(shop="v1")
+        assert ears.woken_by_poll_of("canary") == set(), "no other host has seen that commit yet"
 
 
 def test_a_bad_commit_stops_at_the_canary_and_a_revert_overtakes_it(world: World) -> None:
