@@ -21,6 +21,7 @@ from gitops_mvd.core.windows import Windows
 
 ROLLOUT = "rollout"  # the trailer that passes every gate, with this value:
 ALL = "all"
+WAVES = "waves"  # in the contexts of the statuses of waves
 SUPERSEDED = "superseded by"  # the beginning of the status of a commit that a newer one has overtaken
 MOST_CANDIDATES = 20  # commits that are looked at, the newest first
 MOST_RETURNS = 3  # earlier commits with the same content whose status is asked for
@@ -79,6 +80,7 @@ class Rollouts:
 
     usual: Rollout | None = None
     apps: Mapping[str, Rollout | None] = field(default_factory=dict)
+    wave_statuses: bool = False  # has each wave of the usual one a status of its own?
 
     def __bool__(self) -> bool:
         return self.usual is not None or any(self.apps.values())
@@ -86,6 +88,19 @@ class Rollouts:
     def of(self, app: str) -> Rollout | None:
         """The rollout of an app; None if it goes everywhere at once."""
         return self.apps.get(app, self.usual)
+
+
+@dataclass(frozen=True, slots=True)
+class Peers:
+    """The hosts of one wave that a commit changes, sorted, and the number of the wave, from 1."""
+
+    wave: int
+    hosts: tuple[str, ...]
+
+
+def wave_context(number: int) -> str:
+    """The context of the status of a wave, by its number from 1."""
+    return f"mvd/{WAVES}/{number}"
 
 
 class World(Protocol):

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from gitops_mvd.core.errors import ManifestError, StepFailed, Unavailable
 from gitops_mvd.core.model import PostedStatus, Revision
 from gitops_mvd.core.ports import Forge
-from gitops_mvd.core.waves import SUPERSEDED, Choice, Contents, Held, Line, Question, pick
+from gitops_mvd.core.waves import SUPERSEDED, Choice, Contents, Held, Line, Peers, Question, pick
 from gitops_mvd.daemon import gate_questions
 from gitops_mvd.daemon.awaited import Awaited
 from gitops_mvd.git.branch import Source
@@ -41,6 +41,8 @@ class Readings:
     def read(self, revision: Revision, host: str) -> Contents:
         """The same, read from the repository."""
         if revision.commit not in self._at:
+            if len(self._at) > 2 * MOST_BEHIND:
+                self.keep([*self._at][-MOST_BEHIND:])
             try:
                 tree = self._source.tree(revision)
                 self._at[revision.commit] = self._versions.at(tree, read_fleet(tree))
@@ -119,6 +121,23 @@ class Waves:
         self._patience.end_pass()
         return choice
 
+    def peers(self, commit: str) -> Peers | None:
+        """The hosts with which this one has a status of their wave at a commit, None if the fleet wants none there."""
+        revision = Revision(commit, "")
+        try:
+            rollouts = read_fleet(self.source.tree(revision)).rollouts
+            if not (rollouts.wave_statuses and rollouts.usual):
+                return None
+            line, is_whole = self.source.line(revision, 2)
+            if len(line) < 2 and not is_whole:
+                return None
+            at = Line(line, -1, self.host, self._look())
+            number = rollouts.usual.place_of(self.host)
+            hosts = (it for it in sorted(rollouts.usual.waves[number].hosts) if at.changed(len(line) - 1, it))
+            return Peers(number + 1, tuple(hosts))
+        except (ManifestError, Unavailable):
+            return None
+
     def _pick(self, tip: Revision, followed: Revision | None) -> Choice:
         try:
             fleet = read_fleet(self.source.tree(tip))
@@ -126,9 +145,7 @@ class Waves:
             return Choice(tip)
         if not fleet.rollouts or self.host not in fleet.hosts or tip == followed:
             return Choice(tip)
-        look = Look(
-            self.forge, self._readings, self._patience, self.ask, self.now, self._forge_now, monotonic=self.monotonic
-        )
+        look = self._look()
         try:
             line = self._line(tip, followed, look)
         except Unavailable as error:
@@ -136,6 +153,11 @@ class Waves:
         choice = pick(line, fleet.rollouts)
         self._readings.keep({it.commit for it in line.revisions})
         return choice
+
+    def _look(self) -> Look:
+        return Look(
+            self.forge, self._readings, self._patience, self.ask, self.now, self._forge_now, monotonic=self.monotonic
+        )
 
     def _forge_now(self) -> float:
         ahead = self.clock_ahead(self.forge_url)

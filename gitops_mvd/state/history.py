@@ -704,9 +704,13 @@ def _entry(commit: str, text: str, tries: int) -> Entry:
 
 
 def _status_to_text(status: CommitStatus) -> str:
-    return json.dumps(dataclasses.asdict(status))
+    value = dataclasses.asdict(status)
+    if not status.peers:  # as it always was
+        del value["wave"], value["peers"]
+    return json.dumps(value)
 
 
 def _status_from_text(text: str) -> CommitStatus:
     value = json.loads(text)
-    return CommitStatus(**{**value, "operation": Operation(value["operation"]), "health": Health(value["health"])})
+    words = {"operation": Operation(value["operation"]), "health": Health(value["health"])}
+    return CommitStatus(**{**value, **words, "peers": tuple(value.get("peers", ()))})

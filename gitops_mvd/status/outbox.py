@@ -11,12 +11,14 @@ from gitops_mvd.core.backoff import Backoff
 from gitops_mvd.core.errors import RateLimited, StepFailed, Unavailable
 from gitops_mvd.core.ports import Forge
 from gitops_mvd.state.history import Entry, SqliteHistory, channel
+from gitops_mvd.status.wave_status import wave_status
 
 log = logging.getLogger(__name__)
 
 BACKOFF = Backoff(2.0, 300.0)
 LONGEST_PAUSE_SECONDS = 3600.0  # whatever a forge asks for
 FAILURES_IN_A_ROW = 2  # then the forge is at fault, and not the status
+MOST_LOOKS = 5  # at the statuses of a wave, while others change them
 HISTORY_RETRY_SECONDS = 60.0  # until a history that cannot be used, as on a full disk, is tried again
 
 
@@ -87,6 +89,7 @@ class Outbox:
         """Send one status; False if the forge did not answer."""
         try:
             forge.publish(entry.commit, entry.status)
+            self._tell_wave(forge, entry)
         except RateLimited as error:
             self._history.count_delivery(self._name, "limited")
             self._pause_for(error.retry_after)
@@ -110,6 +113,18 @@ class Outbox:
             self._history.retry_now()
         self._last_warning, self._outages = "", 0
         return True
+
+    def _tell_wave(self, forge: Forge, entry: Entry) -> None:
+        """Post what an end makes of its wave, and look whether others have made something else of it meanwhile."""
+        try:
+            for _ in range(MOST_LOOKS if entry.status.peers else 0):
+                if not (made := wave_status(entry.status, forge.statuses(entry.commit))):
+                    return
+                forge.publish(entry.commit, made)
+                self._history.count_delivery(self._name, "posted")
+                log.info("status sent commit=%s %s: %s", entry.commit[:7], made.context, made.description)
+        except StepFailed as error:
+            log.warning("status of a wave rejected commit=%s %s: %s", entry.commit[:7], entry.status.wave, error)
 
     def _pause_for(self, seconds: float) -> None:
         self._paused_until = self._now() + min(seconds, LONGEST_PAUSE_SECONDS)

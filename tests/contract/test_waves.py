@@ -12,6 +12,8 @@ import pytest
 import yaml
 
 from gitops_mvd import forges
+from gitops_mvd.core.errors import Unavailable
+from gitops_mvd.core.model import CommitStatus, Health, Operation
 from gitops_mvd.daemon.mailbox import Mailbox
 from gitops_mvd.daemon.small_server import LogThrottle, Server, listen
 from gitops_mvd.daemon.triggers import STATUS
@@ -311,6 +313,59 @@ def test_an_approval_and_an_emergency_are_trailers(world: World) -> None:
     world.merge("Mend it\n\nRollout: all", web="v3")
     world.poll("de-1", "uk-2")
     assert world.runs() == {**everywhere("v2"), "de-1": "v3", "uk-2": "v3"}
+
+
+def test_a_wave_has_a_status_of_its_own_if_the_fleet_wants_one(world: World) -> None:
+    world.merge(fleet=fleet(wave_statuses=True))
+    world.settle()
+    commit = world.merge(web="v2")
+    world.poll("canary")
+    assert world.told(commit)["waves/1"] == ("success", "1 of 1 green")
+    world.poll("uk-1")
+    assert "waves/2" not in world.told(commit), "what has no status yet is awaited by a branch protection, too"
+    world.poll("uk-2", "de-1")
+    waves = {name: said for name, said in world.told(commit).items() if name.startswith("waves/")}
+    assert waves == {f"waves/{n}": ("success", f"{hosts} of {hosts} green") for n, hosts in ((1, 1), (2, 2), (3, 1))}
+    assert world.posts(commit) == len(LABELS) + 3, "nobody had to wait, and each wave ends once"
+
+    here = world.repository.commit({"apps/uk/compose.yaml": compose("v1", "node.labels.region == uk")}, "Deploy uk")
+    world.settle()
+    assert world.told(here).keys() == {"uk-1", "uk-2", "waves/2"}, "a wave in which it changes nothing has none"
+
+
+def test_a_wave_is_red_as_soon_as_one_of_its_hosts_is_and_green_again_with_it(world: World) -> None:
+    world.merge(fleet=fleet(wave_statuses=True))
+    world.settle()
+    commit = world.merge(web="v2")
+    world.settle()
+    uk_1 = world.members["uk-1"]
+    for state, operation in (("failure", Operation.FAILED), ("success", Operation.SUCCEEDED)):
+        health = Health.HEALTHY if operation is Operation.SUCCEEDED else Health.DEGRADED
+        uk_1.daemon._wired.statuses._queue(commit, CommitStatus("mvd/uk-1", operation, health, "it is so"))
+        uk_1.outbox.deliver()
+        assert world.told(commit)["waves/2"][0] == state
+    assert world.told(commit)["waves/2"][1] == "2 of 2 green"
+
+
+def test_a_wave_has_its_status_though_the_forge_fails_in_between(world: World) -> None:
+    world.merge(fleet=fleet(wave_statuses=True))
+    world.settle()
+    commit = world.merge(web="v2")
+    canary = world.members["canary"]
+    ask = canary.forge.statuses
+
+    def down(commit: str) -> Any:
+        raise Unavailable("the forge does not answer")
+
+    canary.forge.statuses = down
+    world.poll("canary")
+    assert world.told(commit)["canary"][0] == "success"
+    assert "waves/1" not in world.told(commit)
+    canary.forge.statuses = ask
+    canary.later = 600.0  # until then, it is put off
+    canary.restart()
+    world.poll("canary")
+    assert world.told(commit)["waves/1"] == ("success", "1 of 1 green")
 
 
 def test_a_host_knows_its_wave_and_the_commit_that_drained_it(world: World) -> None:
