@@ -26,7 +26,7 @@ class Awaited:
     def listen(self) -> None:
         """The loop begins to ask the forge: what is told from now on may be in no answer."""
         with self._lock:
-            self._meanwhile = set()
+            self._sets, self._meanwhile = [], set()
 
     def expect(self, sets: Iterable[frozenset[Awaitee]]) -> bool:
         """From now on these are waited for, each set by itself; was one of them told as a whole meanwhile?"""
@@ -42,10 +42,8 @@ class Awaited:
         with self._lock:
             if self._meanwhile is not None and len(self._meanwhile) < MOST_MEANWHILE:
                 self._meanwhile.add(told)
-            is_last = False
             for awaited in self._sets:
-                if told in awaited:
-                    awaited.remove(told)
-                    is_last = is_last or not awaited
-            self._sets = [it for it in self._sets if it]
+                awaited.discard(told)
+            left = [it for it in self._sets if it]
+            is_last, self._sets = len(left) < len(self._sets), left
             return is_last

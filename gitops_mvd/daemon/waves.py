@@ -42,7 +42,7 @@ class Readings:
         """The same, read from the repository."""
         if revision.commit not in self._at:
             if len(self._at) > 2 * MOST_BEHIND:
-                self.keep([*self._at][-MOST_BEHIND:])
+                self.keep({*[*self._at][-MOST_BEHIND:]})
             try:
                 tree = self._source.tree(revision)
                 self._at[revision.commit] = self._versions.at(tree, read_fleet(tree))
@@ -133,8 +133,8 @@ class Waves:
                 return None
             at = Line(line, -1, self.host, self._look())
             number = rollouts.usual.place_of(self.host)
-            hosts = (it for it in sorted(rollouts.usual.waves[number].hosts) if at.changed(len(line) - 1, it))
-            return Peers(number + 1, tuple(hosts))
+            hosts = tuple(it for it in sorted(rollouts.usual.waves[number].hosts) if at.changed(len(line) - 1, it))
+            return Peers(number + 1, hosts) if self.host in hosts else None
         except (ManifestError, Unavailable):
             return None
 

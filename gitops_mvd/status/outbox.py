@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 from gitops_mvd.core.backoff import Backoff
 from gitops_mvd.core.errors import RateLimited, StepFailed, Unavailable
+from gitops_mvd.core.model import CommitStatus
 from gitops_mvd.core.ports import Forge
 from gitops_mvd.state.history import Entry, SqliteHistory, channel
 from gitops_mvd.status.wave_status import wave_status
@@ -42,6 +43,7 @@ class Outbox:
         self._woken = threading.Event()
         self._has_begun = False
         self._last_warning = ""
+        self._taken: dict[tuple[str, str], CommitStatus] = {}  # by commit and channel: ends that their wave lacks
         self._outages = 0  # rounds that found the forge down since it last accepted a status
         self._paused_until = 0.0  # seconds since 1970
 
@@ -88,8 +90,7 @@ class Outbox:
     def _send(self, forge: Forge, entry: Entry) -> bool:
         """Send one status; False if the forge did not answer."""
         try:
-            forge.publish(entry.commit, entry.status)
-            self._tell_wave(forge, entry)
+            self._publish(forge, entry)
         except RateLimited as error:
             self._history.count_delivery(self._name, "limited")
             self._pause_for(error.retry_after)
@@ -114,12 +115,25 @@ class Outbox:
         self._last_warning, self._outages = "", 0
         return True
 
+    def _publish(self, forge: Forge, entry: Entry) -> None:
+        """Post a status and, if it is an end, what that makes of its wave.
+
+        If the forge fails in between, the end is not posted once more by the next try: a bake would begin anew by it.
+        """
+        place = entry.commit, channel(entry.status)
+        if self._taken.pop(place, None) != entry.status:
+            forge.publish(entry.commit, entry.status)
+        if entry.status.peers:
+            self._taken[place] = entry.status
+            self._tell_wave(forge, entry)
+            del self._taken[place]
+
     def _tell_wave(self, forge: Forge, entry: Entry) -> None:
         """Post what an end makes of its wave, and look whether others have made something else of it meanwhile."""
         try:
-            for _ in range(MOST_LOOKS if entry.status.peers else 0):
+            for _ in range(MOST_LOOKS):
                 if not (made := wave_status(entry.status, forge.statuses(entry.commit))):
-                    return
+                    break
                 forge.publish(entry.commit, made)
                 self._history.count_delivery(self._name, "posted")
                 log.info("status sent commit=%s %s: %s", entry.commit[:7], made.context, made.description)

@@ -363,9 +363,10 @@ def test_a_wave_has_its_status_though_the_forge_fails_in_between(world: World) -
     assert "waves/1" not in world.told(commit)
     canary.forge.statuses = ask
     canary.later = 600.0  # until then, it is put off
-    canary.restart()
     world.poll("canary")
     assert world.told(commit)["waves/1"] == ("success", "1 of 1 green")
+    ends = [it.context for it in world.repository.statuses(commit) if it.state == "success"]
+    assert ends == ["mvd/canary", "mvd/waves/1"], "a bake would begin anew with the same end once more"
 
 
 def test_a_host_knows_its_wave_and_the_commit_that_drained_it(world: World) -> None:
