@@ -148,8 +148,10 @@ class Hook:
 
 @dataclass(frozen=True)
 class Happened:
-    """What a webhook tells: a push from `before` to `after`, what was done (`action`) to a pull request, or a status
-    that was posted to `after`."""
+    """What a webhook tells: a push from `before` to `after`, what was done (`action`) to a pull request, or a `status`.
+
+    That one was posted to `after`.
+    """
 
     ref: str = ""
     before: str = NO_COMMIT
