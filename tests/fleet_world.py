@@ -96,7 +96,7 @@ class Member:
             host=self.host,
             history=self.history,
             outbox=self.outbox,
-            statuses=Statuses(self.name, self.history, StatusOptions(), clock.now, self.outbox.wake),
+            statuses=Statuses(self.name, self.history, StatusOptions(), clock.now, self.outbox.wake, self.waves.peers),
             notifier=Notifier(self.notices, [], clock.now),
             mailbox=Mailbox(),
             monitor=SimpleNamespace(pause_all=lambda: None, follow=lambda there: None),

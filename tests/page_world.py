@@ -12,6 +12,7 @@ from gitops_mvd.api.views import (
     RUNNING,
     AppView,
     CommitView,
+    DrainView,
     EventView,
     GitView,
     HeldView,
@@ -440,5 +441,6 @@ def troubled() -> World:
     settings = "config.yaml:3: branhc: unknown key"
     world.status = replace(world.status, git=git, threads=threads, error="Docker does not answer", settings=settings)
     held = HeldView(CommitView("e" * 40, "Greet in Welsh"), "wave 1 (canary) is not green yet")
-    world.status = replace(world.status, held=held)
+    drained = DrainView(CommitView("d" * 40, "Drain web-1"))
+    world.status = replace(world.status, held=held, wave=2, drained=drained)
     return world

@@ -120,12 +120,19 @@ class HeldView(Struct, frozen=True):
     why: str
 
 
+class DrainView(Struct, frozen=True):
+    """`fleet.yaml` has this server drained; `since` is the commit by which it is, None if that is unknown."""
+
+    since: CommitView | None = None
+
+
 class HostView(Struct, frozen=True):
     """This server as the last pass left it.
 
     `commit` is the newest one that is followed, None before the first fetch; `held` is a newer one that waits, such as
-    for other hosts, None if none does.  `at` is when a pass has looked at the server last, `asked_git` when Git was
-    asked for the last pass, and `error` why that came to nothing, "" if it did not.
+    for other hosts, None if none does.  `wave` is the number of this server's wave in the rollout of the fleet, 0
+    without one, and `drained` is None if it is not.  `at` is when a pass has looked at the server last, `asked_git`
+    when Git was asked for the last pass, and `error` why that came to nothing, "" if it did not.
     `deploying` is the id of the running operation, 0 without one; `threads` are those that are down or were started
     again lately.  `settings` is why the settings of now are rejected, "" if they are in force.
     """
@@ -145,6 +152,8 @@ class HostView(Struct, frozen=True):
     threads: tuple[ThreadView, ...] = ()
     settings: str = ""
     held: HeldView | None = None
+    wave: int = 0
+    drained: DrainView | None = None
 
 
 class PhaseView(Struct, frozen=True):

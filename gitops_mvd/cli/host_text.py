@@ -11,6 +11,7 @@ from gitops_mvd.api.views import (
     RUNNING,
     AppView,
     CommitView,
+    DrainView,
     GitView,
     HeldView,
     HostView,
@@ -95,6 +96,8 @@ def _remarks(view: HostView, operation: OperationView | None, screen: Screen) ->
         yield f"deploying {_commit(operation.commit)} for {_age(operation.began, screen)}: {progress(operation)}"
     if view.held:
         yield held_text(view.held)
+    if view.drained:
+        yield f"{drain_text(view.drained)} (`mvd fleet undrain {view.host}` ends it)"
     if view.git:
         yield git_text(view.git, screen.now)
     if view.error:
@@ -110,6 +113,11 @@ def _remarks(view: HostView, operation: OperationView | None, screen: Screen) ->
 def held_text(held: HeldView) -> str:
     """`1a2b3c4 Deploy shop waits: wave 1 (canary) is not green yet`."""
     return f"{_commit(held.commit)} waits: {held.why}"
+
+
+def drain_text(drained: DrainView) -> str:
+    """`drained since 1a2b3c4 Drain web-2`."""
+    return f"drained since {_commit(drained.since)}" if drained.since else "drained"
 
 
 def progress(operation: OperationView) -> str:

@@ -597,7 +597,8 @@ class CommitStatus:
     """The status of a commit, before the words and limits of a forge.
 
     `operation` is `Running` while it lasts; `health` matters once it succeeded.  `url` leads to details.  With an
-    `environment` it is a deployment to that environment, too, if the forge has deployments.
+    `environment` it is a deployment to that environment, too, if the forge has deployments.  With `peers`, the contexts
+    of all hosts of a wave, its own among them, it counts for the status of that wave, whose context is `wave`.
     """
 
     context: str
@@ -606,6 +607,8 @@ class CommitStatus:
     description: str
     url: str = ""
     environment: str = ""
+    wave: str = ""
+    peers: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for name in ("context", "url", "environment"):
@@ -651,10 +654,16 @@ class PullRequest:
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """What happened, as a webhook says, which is only a hint; `ref` is the full ref of a push."""
+    """What happened, as a webhook says, which is only a hint; `ref` is the full ref of a push.
 
-    kind: str  # push, pull_request, ping or other
+    A status was posted to that `commit` in that `context`; of any other event, these say nothing.
+    """
+
+    kind: str  # push, pull_request, status, ping or other
     ref: str = ""
+    commit: str = ""
+    context: str = ""
+    state: PostedState = "pending"
 
 
 class Published(NamedTuple):

@@ -11,7 +11,7 @@ been green here needs none either.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Protocol
 
@@ -21,6 +21,7 @@ from gitops_mvd.core.windows import Windows
 
 ROLLOUT = "rollout"  # the trailer that passes every gate, with this value:
 ALL = "all"
+WAVES = "waves"  # in the contexts of the statuses of waves
 SUPERSEDED = "superseded by"  # the beginning of the status of a commit that a newer one has overtaken
 MOST_CANDIDATES = 20  # commits that are looked at, the newest first
 MOST_RETURNS = 3  # earlier commits with the same content whose status is asked for
@@ -79,6 +80,7 @@ class Rollouts:
 
     usual: Rollout | None = None
     apps: Mapping[str, Rollout | None] = field(default_factory=dict)
+    wave_statuses: bool = False  # has each wave of the usual one a status of its own?
 
     def __bool__(self) -> bool:
         return self.usual is not None or any(self.apps.values())
@@ -86,6 +88,19 @@ class Rollouts:
     def of(self, app: str) -> Rollout | None:
         """The rollout of an app; None if it goes everywhere at once."""
         return self.apps.get(app, self.usual)
+
+
+@dataclass(frozen=True, slots=True)
+class Peers:
+    """The hosts of one wave that a commit changes, sorted, and the number of the wave, from 1."""
+
+    wave: int
+    hosts: tuple[str, ...]
+
+
+def wave_context(number: int) -> str:
+    """The context of the status of a wave, by its number from 1."""
+    return f"mvd/{WAVES}/{number}"
 
 
 class World(Protocol):
@@ -124,13 +139,15 @@ class World(Protocol):
 class Held:
     """A commit that this host does not follow yet, and why; `changes` says if it changes this host at all.
 
-    `posted` is what its status says, "" for the same.
+    `posted` is what its status says, "" for the same.  It waits until each of `awaits`, a commit and a host, is green;
+    if that is empty, it waits for something else.
     """
 
     revision: Revision
     why: str
     changes: bool
     posted: str = ""
+    awaits: frozenset[tuple[str, str]] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,10 +155,12 @@ class Hindrance:
     """Why a host may not follow a commit, which is false if it may.
 
     While the waves before its own go on and bake, `posted` stays the same, as each post counts where many hosts wait.
+    `awaits` are the commits and hosts that must become green before it is worth to look again.
     """
 
     why: str = ""
     posted: str = ""
+    awaits: frozenset[tuple[str, str]] = frozenset()
 
     def __bool__(self) -> bool:
         return bool(self.why)
@@ -197,7 +216,7 @@ def pick(line: Line, rollouts: Rollouts) -> Choice:
             changes, why = True, Hindrance(f"cannot ask: {error}")
         if not why:
             return Choice(revision, tuple(held))
-        held.append(Held(revision, why.why, changes, why.posted))
+        held.append(Held(revision, why.why, changes, why.posted, why.awaits))
     return Choice(line.revisions[line.base] if line.base >= 0 else None, tuple(held))
 
 
@@ -245,8 +264,9 @@ class _Gates:
                 return Hindrance(why, self._not_baked(own - 1))
             if number and (why := self._closed()):
                 return Hindrance(why)
-            if number < own and (why := self._unfinished(number, wave, greens)):
-                return Hindrance(why, self._not_baked(own - 1) if why == self._not_green(number) else "")
+            if number < own and (unfinished := self._unfinished(number, wave, greens)):
+                is_going_on = unfinished.why == self._not_green(number)
+                return replace(unfinished, posted=self._not_baked(own - 1) if is_going_on else "")
         return NONE
 
     def _baking(self, number: int, greens: Sequence[float]) -> str:
@@ -267,9 +287,10 @@ class _Gates:
         name = self.rollout.approval.lower()
         return any(self.line.world.trailers(it).get(name) for it in self.line.revisions[self.place :])
 
-    def _unfinished(self, number: int, wave: Wave, greens: list[float]) -> str:
+    def _unfinished(self, number: int, wave: Wave, greens: list[float]) -> Hindrance:
         """Why a wave is not done; adds when its hosts became green."""
-        unfinished = ""
+        red = unfinished = ""
+        awaits: set[tuple[str, str]] = set()
         for host, last in self._affected(wave):
             revision = self.line.revisions[last]
             posted = self.line.world.statuses(revision).get(host)
@@ -281,13 +302,15 @@ class _Gates:
             if state == "pending" and self.line.world.waited(revision, host) >= self.rollout.silent.after:
                 state, posted = self.rollout.silent.counts_as, None
                 why = f"{host} has not ended for {_duration(self.rollout.silent.after)}"
+            if state == "green":
+                greens += [posted.at] if posted else []
+                continue
+            awaits.add((revision.commit, host))
             if state == "red":
-                return f"{self._name(number)} is red: {why if host in why else f'{host}: {why}'}"
-            if state == "pending":
+                red = red or f"{self._name(number)} is red: {why if host in why else f'{host}: {why}'}"
+            else:
                 unfinished = unfinished or self._not_green(number)
-            elif posted:
-                greens.append(posted.at)
-        return unfinished
+        return Hindrance(red or unfinished, awaits=frozenset(awaits))
 
     def _affected(self, wave: Wave) -> Iterator[tuple[str, int]]:
         """The hosts of a wave on which something changes that goes by this rollout, with their last change."""

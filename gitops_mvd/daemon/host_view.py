@@ -12,6 +12,7 @@ from gitops_mvd import probes
 from gitops_mvd.api.views import (
     AppView,
     CommitView,
+    DrainView,
     GitView,
     HeldView,
     HostView,
@@ -84,7 +85,8 @@ class HostViews:
         Raises Unavailable where the history does not answer.
         """
         shown = tuple(self._app(state, suspended.apps.get(state.name), asked) for state in sorted(apps, key=_name))
-        git, hold = self._history.git_failure(), self._history.hold()
+        git, hold, entry = self._history.git_failure(), self._history.hold(), self._history.fleet_entry()
+        since = self.commit(entry.since.commit, entry.since) if entry.since else None
         return HostView(
             host=self._host.name,
             version=VERSION,
@@ -105,6 +107,8 @@ class HostViews:
             ),
             settings=told_line(rejected),
             held=HeldView(self.commit(hold.revision.commit, hold.revision), told_line(hold.why)) if hold else None,
+            wave=entry.wave,
+            drained=DrainView(since) if entry.is_drained else None,
         )
 
     def commit(self, commit: str, known: Revision | None = None) -> CommitView:

@@ -42,10 +42,11 @@ from gitops_mvd.daemon import triggers
 from gitops_mvd.daemon.answers import Answers
 from gitops_mvd.daemon.api_server import ApiThread
 from gitops_mvd.daemon.events import Events
+from gitops_mvd.daemon.fleet_entry import fleet_entry
 from gitops_mvd.daemon.metrics import MetricsApplication, metrics_thread
 from gitops_mvd.daemon.pulse import Pulse
 from gitops_mvd.daemon.supervisor import Run, Supervisor
-from gitops_mvd.daemon.triggers import PULL_REQUEST, PUSH, RELOAD, STOP, SYNC
+from gitops_mvd.daemon.triggers import PULL_REQUEST, PUSH, RELOAD, STATUS, STOP, SYNC
 from gitops_mvd.daemon.webhook import webhook_thread
 from gitops_mvd.daemon.wiring import Wired
 from gitops_mvd.manifest import load, read_fleet
@@ -60,8 +61,8 @@ outcomes = logging.getLogger(OUTCOME)
 
 START, POLL, RETRY, RECONCILED, RECHECK = "start", "poll", "retry", "reconciled", "recheck"
 GOES_ON = "goes on"
-FETCH_REASONS = frozenset({START, POLL, SYNC, PUSH, PULL_REQUEST, RETRY})  # those with which Git may have something new
-NEWS_REASONS = frozenset({SYNC, PUSH})  # those with which it likely has
+FETCH_REASONS = frozenset({START, POLL, SYNC, PUSH, PULL_REQUEST, STATUS, RETRY})  # with which there may be news
+NEWS_REASONS = frozenset({SYNC, PUSH})  # those with which Git likely has some
 MAX_WORKERS = 64  # apps that are reconciled at once, most of them waiting at their gates
 WORKER_DELAY_SECONDS = 0.05  # until one more worker joins in
 EVENT_DEBOUNCE_SECONDS = 1.0  # that events are gathered before they cause a pass
@@ -163,7 +164,7 @@ class Daemon:
         if wired.pull_requests:
             yield "pull requests", wired.pull_requests.run, wired.pull_requests.wake
         if wired.webhook:
-            webhooks = webhook_thread(wired.webhook, wired.settings.branch, post)
+            webhooks = webhook_thread(wired.webhook, wired.settings.branch, wired.waves.awaited, post)
             yield "webhooks", webhooks.run, webhooks.wake
 
     def _metrics(self) -> MetricsApplication:
@@ -202,7 +203,7 @@ class Daemon:
             if not reasons & FETCH_REASONS:
                 reasons |= self._debounce()
             self.reconcile_pass(reasons)
-            if reasons & FETCH_REASONS:
+            if reasons & FETCH_REASONS - {STATUS}:  # by a status, many hosts go on at once
                 self.review_pull_requests()
                 self._pack()
 
@@ -381,9 +382,13 @@ class Daemon:
         try:
             with self._pulse.step(OBSERVE_SECONDS), operations.phase("read"):
                 tree = self._wired.source.tree(revision)
-                facts = read_fleet(tree).host(host.name, self._wired.manager is not None)
+                fleet = read_fleet(tree)
+                facts = fleet.host(host.name, self._wired.manager is not None)
                 self._wired.statuses.labels = facts.labels
                 self._wired.heed(facts)
+                known = self._wired.history.fleet_entry()
+                if (entry := fleet_entry(fleet, host.name, revision, self._wired.source, known)) != known:
+                    self._wired.history.save_fleet_entry(entry)
                 apps, broken = load(tree, facts, self._wired.cache)
                 learn_apps(apps)
         except ManifestError as error:

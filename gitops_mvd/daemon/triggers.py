@@ -25,7 +25,7 @@ from gitops_mvd.host.tasks import Tasks
 from gitops_mvd.state import suspension
 
 STOP, RELOAD, SYNC = "stop", "reload", "sync"
-PUSH, PULL_REQUEST = "push", "pull_request"  # what webhooks say
+PUSH, PULL_REQUEST, STATUS = "push", "pull_request", "status"  # what webhooks say
 MEANING = {signal.SIGTERM: STOP, signal.SIGINT: STOP, signal.SIGHUP: RELOAD, signal.SIGUSR1: SYNC}
 
 TASKS_SECONDS = 1.0  # between two looks at the tasks of a Swarm

@@ -1,7 +1,7 @@
-"""Webhooks: a forge reports a push or a pull request, and the loop reconciles at once instead of at the next poll.
+"""Webhooks: a forge reports what the loop waits for, which then reconciles at once instead of at the next poll.
 
-A webhook is only a hint: nothing of it is used but that it came, and the loop asks Git itself.  It is answered before
-anything is done.
+That is a push, a pull request, or the status of another host by which this one may go on with a rollout.  A webhook is
+only a hint: the loop asks Git and the forge itself.  It is answered before anything is done.
 """
 
 from __future__ import annotations
@@ -16,7 +16,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from http import HTTPStatus
 from wsgiref.types import StartResponse, WSGIEnvironment
 
+from gitops_mvd.core.model import Event
 from gitops_mvd.core.ports import Receiver
+from gitops_mvd.daemon.awaited import Awaited
 from gitops_mvd.daemon.connections import Hooks
 from gitops_mvd.daemon.small_server import LogThrottle, ServerThread, answer
 from gitops_mvd.net.line import dial
@@ -27,19 +29,20 @@ Post = Callable[[str], None]
 Answer = tuple[HTTPStatus, str]
 
 PATH = "/webhook"
-WAKING_EVENTS = frozenset({"push", "pull_request"})  # the events that the loop knows by the same names
+WAKING_EVENTS = frozenset({"push", "pull_request", "status"})  # the events that the loop knows by the same names
 SETTING = "webhook.listen"
+NOTHING_TO_DO = "nothing to do"
 POST_ONLY = "webhooks of gitops-mvd are posted here"
 REPEAT_SECONDS = 600.0  # in which the same body is a repeated one
 MOST_REPEATS = 4096
 ANSWER_SECONDS = 3.0
 
 
-def webhook_thread(hooks: Hooks, branch: str, post: Post) -> ServerThread:
-    """The thread that posts events of the forge as `push` or `pull_request`; without its port, polling goes on."""
+def webhook_thread(hooks: Hooks, branch: str, awaited: Awaited, post: Post) -> ServerThread:
+    """The thread that posts events of the forge under their names; without its port, polling goes on."""
     return ServerThread(
         hooks.listen,
-        lambda throttle: Webhooks(hooks.receiver, hooks.secret, branch, post, throttle),
+        lambda throttle: Webhooks(hooks.receiver, hooks.secret, branch, awaited, post, throttle),
         setting=SETTING,
         what="webhooks",
         refused="webhook refused",
@@ -67,8 +70,11 @@ def listens(host: str, port: int) -> bool:
 class Webhooks:
     """The WSGI application: checks each webhook, and posts what it reports."""
 
-    def __init__(self, receiver: Receiver, secret: str, branch: str, post: Post, throttle: LogThrottle) -> None:
+    def __init__(
+        self, receiver: Receiver, secret: str, branch: str, awaited: Awaited, post: Post, throttle: LogThrottle
+    ) -> None:
         self._receiver = receiver
+        self._awaited = awaited
         self._secret = secret
         self._refs = {f"refs/heads/{branch}", ""}  # not every forge names the branch
         self._post = post
@@ -96,18 +102,23 @@ class Webhooks:
         if not self._receiver.authentic(headers, body, self._secret):
             why = "wrong signature or secret"
             return self._refuse(came_from, HTTPStatus.UNAUTHORIZED, "unauthorized", why)
+        event = self._receiver.event(headers, body)
+        if event.kind == "status" and not self._is_awaited(event):  # neither remembered nor logged: there are many
+            return HTTPStatus.ACCEPTED, NOTHING_TO_DO
         if self._repeats.has(body):
             self._throttle.log(logging.INFO, "webhook repeated", came_from)
-            return HTTPStatus.ACCEPTED, "nothing to do"
-        event = self._receiver.event(headers, body)
+            return HTTPStatus.ACCEPTED, NOTHING_TO_DO
         if event.kind == "ping":
             log.info("webhook ping from=%s", came_from)
             return HTTPStatus.OK, "pong"
         if event.kind not in WAKING_EVENTS or (event.kind == "push" and event.ref not in self._refs):
-            return HTTPStatus.ACCEPTED, "nothing to do"
+            return HTTPStatus.ACCEPTED, NOTHING_TO_DO
         self._post(event.kind)
         log.info("webhook %s from=%s", event.kind, came_from)
         return HTTPStatus.ACCEPTED, "reconciling"
+
+    def _is_awaited(self, event: Event) -> bool:
+        return event.state == "green" and self._awaited.hear(event.commit, event.context)
 
     def _refuse(self, came_from: str, status: HTTPStatus, text: str, why: str) -> Answer:
         self._throttle.log(logging.WARNING, "webhook refused", came_from, why)

@@ -190,7 +190,8 @@ def wire(settings: Settings, path: Path, units: Path | None = None) -> Wired:
     )
     forge = connect_forge(settings.forge, settings, login) if settings.forge else None
     outbox = Outbox(history, forge, settings.forge.kind if settings.forge else "")
-    statuses = Statuses(name, history, _telling(settings), clock.now, outbox.wake)
+    waves = _waves(settings, name, source, login)
+    statuses = Statuses(name, history, _telling(settings), clock.now, outbox.wake, waves.peers)
     pull_requests = None
     if settings.forge and settings.forge.proposals.plan:
         pull_requests = PullRequests(
@@ -212,7 +213,7 @@ def wire(settings: Settings, path: Path, units: Path | None = None) -> Wired:
         tasks=tasks,
         fit=Fit(tools.engine, tools.systemd.outside),
         source=source,
-        waves=_waves(settings, name, source, login),
+        waves=waves,
         host=host,
         history=history,
         commits=commits,

@@ -52,6 +52,13 @@ class StateNames:
         return [str(each) for each in (*operations, *(each for each in Health if each not in self.healths))]
 
 
+def status_event(states: StateNames, commit: object, context: object, word: object) -> Event:
+    """A status that was posted, by the forge's word for its state, as a webhook says: `other` if these are no texts."""
+    if not (isinstance(commit, str) and isinstance(context, str) and isinstance(word, str)):
+        return Event("other")
+    return Event("status", commit=commit, context=context, state=states.read(word))
+
+
 def newest(statuses: Iterable[PostedStatus]) -> Sequence[PostedStatus]:
     """Of each context the one that was posted last, and of two at the same time the later one; sorted by context."""
     last = {status.context: status for status in sorted(statuses, key=lambda status: status.at)}

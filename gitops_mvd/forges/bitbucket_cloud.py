@@ -15,7 +15,7 @@ from typing import Any
 
 from gitops_mvd.core.errors import Unavailable
 from gitops_mvd.core.model import CommitStatus, Event, Health, Operation, PostedStatus, PullRequest
-from gitops_mvd.forges import ForgeType, Pipeline, StateNames, newest
+from gitops_mvd.forges import ForgeType, Pipeline, StateNames, newest, status_event
 from gitops_mvd.forges.api import Account, Api, Explanation, Query, Refused, cut, cut_text, login, moment, signing
 from gitops_mvd.forges.api.address import Address, Location, last_two_parts
 
@@ -53,6 +53,8 @@ EVENTS = {
     "pullrequest:updated": "pull_request",
     "pullrequest:fulfilled": "pull_request",
     "pullrequest:rejected": "pull_request",
+    "repo:commit_status_created": "status",
+    "repo:commit_status_updated": "status",
     "diagnostics:ping": "ping",
 }
 
@@ -221,7 +223,19 @@ def event(headers: Mapping[str, str], body: bytes) -> Event:
     What is written about a pull request is none, or our own comments would have us look again.
     """
     kind = EVENTS.get(headers.get("x-event-key", ""), "other")
+    if kind == "status":
+        return _status_event(body)
     return Event(kind, _pushed(body) if kind == "push" else "")
+
+
+def _status_event(body: bytes) -> Event:
+    """A status has its commit only at the end of a link."""
+    try:
+        status = json.loads(body)["commit_status"]
+        commit = status["links"]["commit"]["href"].rpartition("/")[2]
+        return status_event(STATES, commit, status.get("name") or status["key"], status["state"])
+    except (ValueError, RecursionError, LookupError, TypeError, AttributeError):
+        return Event("other")
 
 
 def _pushed(body: bytes) -> str:

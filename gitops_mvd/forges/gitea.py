@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 
 from gitops_mvd.core.errors import Unavailable
 from gitops_mvd.core.model import CommitStatus, Event, Health, Operation, PostedStatus, PullRequest
-from gitops_mvd.forges import ForgeType, Pipeline, StateNames, newest
+from gitops_mvd.forges import ForgeType, Pipeline, StateNames, newest, status_event
 from gitops_mvd.forges.api import (
     Account,
     Api,
@@ -257,12 +257,20 @@ def authentic(headers: Mapping[str, str], body: bytes, secret: str) -> bool:
 
 
 def event(headers: Mapping[str, str], body: bytes) -> Event:
-    """https://github.com/go-gitea/gitea/blob/v1.26.0/modules/webhook/type.go; no button of it sends a ping."""
-    match headers.get("x-forgejo-event") or headers.get("x-gitea-event", ""):
+    """https://github.com/go-gitea/gitea/blob/v1.26.0/modules/webhook/type.go; no button of it sends a ping.
+
+    It tells of statuses from 1.23 on, by their type alone, as they have no other name; Forgejo tells of none.
+    """
+    name = headers.get("x-forgejo-event") or headers.get("x-gitea-event")
+    match name or headers.get("x-gitea-event-type", ""):
         case "push":
-            return Event("push", _ref(_payload(headers, body)))
+            ref = _told(headers, body).get("ref")
+            return Event("push", ref if isinstance(ref, str) else "")
         case "pull_request" | "pull_request_sync":
             return Event("pull_request")
+        case "status":
+            told = _told(headers, body)
+            return status_event(STATES, told.get("sha"), told.get("context"), told.get("state"))
         case _:
             return Event("other")
 
@@ -274,13 +282,13 @@ def _payload(headers: Mapping[str, str], body: bytes) -> bytes:
     return body
 
 
-def _ref(payload: bytes) -> str:
-    """The ref of a push; "" where there is none to be read."""
+def _told(headers: Mapping[str, str], body: bytes) -> Mapping[str, Any]:
+    """The JSON of a hook; nothing where it is none."""
     try:
-        ref = json.loads(payload)["ref"]
-    except (ValueError, RecursionError, LookupError, TypeError):
-        return ""
-    return ref if isinstance(ref, str) else ""
+        told = json.loads(_payload(headers, body))
+    except (ValueError, RecursionError):
+        return {}
+    return told if isinstance(told, dict) else {}
 
 
 # ---- CI --------------------------------------------------------------------------------------------------------------

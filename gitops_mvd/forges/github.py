@@ -9,12 +9,12 @@ import json
 import urllib.parse
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, TypedDict
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from gitops_mvd.core.errors import Unavailable
 from gitops_mvd.core.model import CommitStatus, Event, Health, Operation, PostedStatus, PullRequest
 from gitops_mvd.core.text import first_words
-from gitops_mvd.forges import ForgeType, Pipeline, StateNames, newest
+from gitops_mvd.forges import ForgeType, Pipeline, StateNames, newest, status_event
 from gitops_mvd.forges.api import Account, Api, Explanation, Query, Refused, cut, cut_text, moment
 from gitops_mvd.forges.api.address import Address, Location, last_two_parts
 
@@ -344,24 +344,28 @@ def event(headers: Mapping[str, str], body: bytes) -> Event:
     """https://docs.github.com/en/webhooks/webhook-events-and-payloads"""
     match headers.get("x-github-event", ""):
         case "push":
-            return Event("push", _pushed(headers, body))
+            ref = _told(headers, body).get("ref")
+            return Event("push", ref if isinstance(ref, str) else "")
         case "pull_request":
             return Event("pull_request")
+        case "status":
+            told = _told(headers, body)
+            return status_event(STATES, told.get("sha"), told.get("context"), told.get("state"))
         case "ping":
             return Event("ping")
         case _:
             return Event("other")
 
 
-def _pushed(headers: Mapping[str, str], body: bytes) -> str:
-    """The ref, from JSON or from the form that GitHub can put that in; "" where there is none to be read."""
+def _told(headers: Mapping[str, str], body: bytes) -> Mapping[str, Any]:
+    """The JSON of a hook, also out of the form that GitHub can put it in; nothing where it is none."""
     try:
         if headers.get("content-type", "").startswith("application/x-www-form-urlencoded"):
             body = urllib.parse.parse_qs(body, max_num_fields=10).get(b"payload", [b""])[0]
-        ref = json.loads(body)["ref"]
-    except (ValueError, RecursionError, KeyError, TypeError):
-        return ""
-    return ref if isinstance(ref, str) else ""
+        told = json.loads(body)
+    except (ValueError, RecursionError):
+        return {}
+    return told if isinstance(told, dict) else {}
 
 
 # ---- CI --------------------------------------------------------------------------------------------------------------

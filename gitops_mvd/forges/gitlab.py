@@ -272,6 +272,10 @@ def event(headers: Mapping[str, str], body: bytes) -> Event:
 
     Those of a whole server are all called the same, and tell in themselves what they are:
     https://docs.gitlab.com/administration/system_hooks/
+
+    Of a status that comes from outside there is none: job events are of GitLab's own jobs, and those of pipelines only
+    come when the pipeline as a whole changes, which a host that waits keeps running.
+    https://gitlab.com/gitlab-org/gitlab/-/blob/master/app/models/generic_commit_status.rb
     """
     told = _read(body)
     kind = headers.get("x-gitlab-event", "")

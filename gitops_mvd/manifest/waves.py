@@ -10,12 +10,12 @@ from itertools import pairwise
 from typing import NamedTuple, TypedDict
 from zoneinfo import ZoneInfo
 
-from gitops_mvd.config.readers import duration, each, either, filled, one_of, placed, tuple_of
-from gitops_mvd.config.tables import Key, Place, Table, accepts, did_you_mean, record
+from gitops_mvd.config.readers import boolean, duration, each, either, filled, one_of, placed, tuple_of
+from gitops_mvd.config.tables import Key, Place, Table, Unsupported, accepts, did_you_mean, record
 from gitops_mvd.core.addresses import is_reachable_here_only, split_url
 from gitops_mvd.core.model import HostFacts
 from gitops_mvd.core.secret_words import passwords
-from gitops_mvd.core.waves import ROLLOUT, Question, Rollout, Rollouts, Silent, Wave
+from gitops_mvd.core.waves import ROLLOUT, WAVES, Question, Rollout, Rollouts, Silent, Wave, wave_context
 from gitops_mvd.core.windows import DAYS, MINUTES_A_DAY, Window, Windows
 
 NONE = "none"
@@ -182,7 +182,7 @@ SILENT_KEYS: Table = {
 }
 
 
-class RolloutKeys(TypedDict, total=False):
+class RolloutKeysOfApp(TypedDict, total=False):
     waves: list[_Members]
     bake: float
     approval: str
@@ -190,6 +190,10 @@ class RolloutKeys(TypedDict, total=False):
     http: HttpKeys
     windows: WindowsKeys
     silent: SilentKeys
+
+
+class RolloutKeys(RolloutKeysOfApp, total=False):
+    wave_statuses: bool
 
 
 ROLLOUT_KEYS: Table = {
@@ -212,16 +216,24 @@ ROLLOUT_KEYS: Table = {
         record(WindowsKeys, WINDOWS_KEYS),
     ),
     "silent": Key("What becomes of a host that does not end.", record(SilentKeys, SILENT_KEYS)),
+    "wave_statuses": Key(
+        f"`true` adds a status of each wave to those of its hosts, `{wave_context(1)}` and so on: green once all its "
+        "hosts that the commit changes are, red as soon as one is. Not for an app.",
+        boolean,
+        "`false`",
+    ),
 }
 
 read_rollout_keys = record(RolloutKeys, ROLLOUT_KEYS)
+_APP_ROLLOUT_KEYS: Table = {**ROLLOUT_KEYS, "wave_statuses": Unsupported("goes under the `rollout` of the fleet")}
+_read_rollout_keys_of_app = record(RolloutKeysOfApp, _APP_ROLLOUT_KEYS)
 
 
 class Written(NamedTuple):
     """A rollout as it is written, with its place; None for an app's `rollout: none`."""
 
     at: Place
-    keys: RolloutKeys | None
+    keys: RolloutKeysOfApp | None
 
 
 @accepts(read_rollout_keys.schema)
@@ -233,14 +245,14 @@ def read_rollout(place: Place) -> Written:
     return Written(place, keys)
 
 
-@accepts(either({"enum": [NONE]}, read_rollout_keys.schema))
+@accepts(either({"enum": [NONE]}, _read_rollout_keys_of_app.schema))
 def read_rollout_of_app(place: Place) -> Written:
     """The rollout of one app, or `none`."""
     if place.value() == NONE:
         return Written(place, None)
     if isinstance(place.value(), str):
         place.fail(f"must be a mapping, or `{NONE}` for everywhere at once, not {place.value()!r}")
-    return Written(place, read_rollout_keys(place))
+    return Written(place, _read_rollout_keys_of_app(place))
 
 
 def rollouts_of(usual: Written | None, apps: Mapping[str, Written], hosts: Mapping[str, HostFacts]) -> Rollouts:
@@ -260,10 +272,16 @@ def rollouts_of(usual: Written | None, apps: Mapping[str, Written], hosts: Mappi
     if why := _circle(orders):
         fewest = bisect.bisect_left(range(len(orders)), True, key=lambda number: bool(_circle(orders[: number + 1])))
         apps[own[fewest - bool(known)]].at.report(why)
-    return Rollouts(known, of_apps)
+    wave_statuses = bool(usual and usual.keys and usual.keys.get("wave_statuses"))
+    if usual and wave_statuses and WAVES in hosts:
+        why = f"would be taken for statuses of the host {WAVES}: call that another name"
+        usual.at.entries()["wave_statuses"].report(why)
+    return Rollouts(known, of_apps, wave_statuses)
 
 
-def _rollout(keys: RolloutKeys, usual: Rollout | None, place: Place, hosts: Mapping[str, HostFacts]) -> Rollout | None:
+def _rollout(
+    keys: RolloutKeysOfApp, usual: Rollout | None, place: Place, hosts: Mapping[str, HostFacts]
+) -> Rollout | None:
     if "waves" in keys:
         waves = _resolved(keys["waves"], place, hosts)
     elif usual:

@@ -108,6 +108,7 @@ def _of_host(host: HostView) -> Iterator[Family]:
     yield _states(names.HOST_SYNC, [((), host.sync)], Sync)
     yield _states(names.HOST_HEALTH, [((), host.health)], Health)
     yield _one(names.HOST_SUSPENDED, host.suspended is not None)
+    yield _one(names.HOST_DRAINED, host.drained is not None)
     yield _one(names.DEPLOYING, host.deploying > 0)
     if host.commit:
         yield _samples(names.REVISION, {(host.commit.commit,): 1})

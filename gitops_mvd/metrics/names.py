@@ -37,6 +37,7 @@ BUILD = Metric("mvd_build_info", GAUGE, "The daemon and the server that it keeps
 HOST_SYNC = Metric("mvd_host_sync", GAUGE, "Is the server equal to Git? 1 for the state that holds.", ("sync",))
 HOST_HEALTH = Metric("mvd_host_health", GAUGE, "The worst health of all apps. 1 for the state that holds.", ("health",))
 HOST_SUSPENDED = Metric("mvd_host_suspended", GAUGE, "1 if somebody has suspended the whole server.")
+HOST_DRAINED = Metric("mvd_host_drained", GAUGE, "1 if `fleet.yaml` has the server drained.")
 DEPLOYING = Metric("mvd_deploying", GAUGE, "1 while something is being changed.")
 REVISION = Metric("mvd_revision_info", GAUGE, "The newest commit that is known; always 1.", ("revision",))
 REVISION_TIME = Metric("mvd_revision_timestamp_seconds", GAUGE, "When the newest commit that is known was made.")

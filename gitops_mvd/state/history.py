@@ -201,6 +201,18 @@ class Hold(NamedTuple):
     why: str
 
 
+class FleetEntry(NamedTuple):
+    """What `fleet.yaml` says of this host at the commit that it follows.
+
+    `wave` is the number of its wave, from 1, 0 without a rollout; `since` the commit that drained it, None if that is
+    unknown.
+    """
+
+    wave: int = 0
+    is_drained: bool = False
+    since: Revision | None = None
+
+
 class SqliteHistory:
     """The history in a file; implements `ports.History`.  Any thread may use it, and several processes at once.
 
@@ -462,6 +474,15 @@ class SqliteHistory:
         """The newest commit that changes this host and is not followed yet; None if there is none."""
         return self._value("hold", lambda value: Hold(_revision(value["revision"]), str(value["why"])))
 
+    def save_fleet_entry(self, entry: FleetEntry) -> None:
+        """Keep what the fleet file says of this host."""
+        since = entry.since.to_json() if entry.since else None
+        self._keep("fleet", {"wave": entry.wave, "is_drained": entry.is_drained, "since": since})
+
+    def fleet_entry(self) -> FleetEntry:
+        """What the fleet file said of this host at the last pass; nothing before the first."""
+        return self._value("fleet", _fleet_entry) or FleetEntry()
+
     def _value(self, name: str, parse: Callable[[Any], T], since: float = 0.0) -> T | None:
         where = "WHERE name = ? AND at > ?"
         return next(iter(self._read("value", "json", lambda text: parse(json.loads(text)), where, name, since)), None)
@@ -665,6 +686,10 @@ def _revision(value: Any) -> Revision:
     return Revision(**value)
 
 
+def _fleet_entry(value: Any) -> FleetEntry:
+    return FleetEntry(value["wave"], value["is_drained"], _revision(value["since"]) if value["since"] else None)
+
+
 def _work(value: Any) -> CommitWork:
     apps = value["apps"]
     return CommitWork(None if apps is None else frozenset(apps), dict(value["done"]), dict(value["by"]))
@@ -679,9 +704,13 @@ def _entry(commit: str, text: str, tries: int) -> Entry:
 
 
 def _status_to_text(status: CommitStatus) -> str:
-    return json.dumps(dataclasses.asdict(status))
+    value = dataclasses.asdict(status)
+    if not status.peers:  # as it always was
+        del value["wave"], value["peers"]
+    return json.dumps(value)
 
 
 def _status_from_text(text: str) -> CommitStatus:
     value = json.loads(text)
-    return CommitStatus(**{**value, "operation": Operation(value["operation"]), "health": Health(value["health"])})
+    words = {"operation": Operation(value["operation"]), "health": Health(value["health"])}
+    return CommitStatus(**{**value, **words, "peers": tuple(value.get("peers", ()))})

@@ -2,7 +2,7 @@
 
 statuses       which commit has which status now              status_text   the words of a status, of a report
 changes        what each commit changes on this host          debounce      health counts once it has lasted
-fleet          each host, by what it has posted
+fleet          each host, by what it has posted               wave_status   what its hosts make of a wave
 outbox         sends statuses, and retries them               verdict       what a pull request would do here
 pull_requests  shows that on each that is open
 notices        what is news for people                        notice_text   the message that notices become

@@ -9,14 +9,17 @@ from collections.abc import Callable
 
 from gitops_mvd.core.backoff import Backoff
 from gitops_mvd.core.errors import RateLimited, StepFailed, Unavailable
+from gitops_mvd.core.model import CommitStatus
 from gitops_mvd.core.ports import Forge
 from gitops_mvd.state.history import Entry, SqliteHistory, channel
+from gitops_mvd.status.wave_status import wave_status
 
 log = logging.getLogger(__name__)
 
 BACKOFF = Backoff(2.0, 300.0)
 LONGEST_PAUSE_SECONDS = 3600.0  # whatever a forge asks for
 FAILURES_IN_A_ROW = 2  # then the forge is at fault, and not the status
+MOST_LOOKS = 5  # at the statuses of a wave, while others change them
 HISTORY_RETRY_SECONDS = 60.0  # until a history that cannot be used, as on a full disk, is tried again
 
 
@@ -40,6 +43,7 @@ class Outbox:
         self._woken = threading.Event()
         self._has_begun = False
         self._last_warning = ""
+        self._taken: dict[tuple[str, str], CommitStatus] = {}  # by commit and channel: ends that their wave lacks
         self._outages = 0  # rounds that found the forge down since it last accepted a status
         self._paused_until = 0.0  # seconds since 1970
 
@@ -86,7 +90,7 @@ class Outbox:
     def _send(self, forge: Forge, entry: Entry) -> bool:
         """Send one status; False if the forge did not answer."""
         try:
-            forge.publish(entry.commit, entry.status)
+            self._publish(forge, entry)
         except RateLimited as error:
             self._history.count_delivery(self._name, "limited")
             self._pause_for(error.retry_after)
@@ -110,6 +114,31 @@ class Outbox:
             self._history.retry_now()
         self._last_warning, self._outages = "", 0
         return True
+
+    def _publish(self, forge: Forge, entry: Entry) -> None:
+        """Post a status and, if it is an end, what that makes of its wave.
+
+        If the forge fails in between, the end is not posted once more by the next try: a bake would begin anew by it.
+        """
+        place = entry.commit, channel(entry.status)
+        if self._taken.pop(place, None) != entry.status:
+            forge.publish(entry.commit, entry.status)
+        if entry.status.peers:
+            self._taken[place] = entry.status
+            self._tell_wave(forge, entry)
+            del self._taken[place]
+
+    def _tell_wave(self, forge: Forge, entry: Entry) -> None:
+        """Post what an end makes of its wave, and look whether others have made something else of it meanwhile."""
+        try:
+            for _ in range(MOST_LOOKS):
+                if not (made := wave_status(entry.status, forge.statuses(entry.commit))):
+                    break
+                forge.publish(entry.commit, made)
+                self._history.count_delivery(self._name, "posted")
+                log.info("status sent commit=%s %s: %s", entry.commit[:7], made.context, made.description)
+        except StepFailed as error:
+            log.warning("status of a wave rejected commit=%s %s: %s", entry.commit[:7], entry.status.wave, error)
 
     def _pause_for(self, seconds: float) -> None:
         self._paused_until = self._now() + min(seconds, LONGEST_PAUSE_SECONDS)

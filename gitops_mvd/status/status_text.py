@@ -44,6 +44,13 @@ def context(host: str) -> str:
     return f"mvd/{host}"
 
 
+def is_green(status: CommitStatus) -> bool | None:
+    """True for success, False for failure, None for a status that is not final."""
+    if status.operation is Operation.RUNNING:
+        return None
+    return (status.operation, status.health) == (Operation.SUCCEEDED, Health.HEALTHY)
+
+
 SUPERSEDED, ROLLED_BACK, STAYED = "superseded by", "rolled back", "stays as it was before"
 REMOVED = "removed"  # what has become of an app that Git no longer has
 

@@ -16,10 +16,11 @@ from dataclasses import dataclass, replace
 from gitops_mvd.core.model import CommitStatus, Health, Operation, Outcome, Report, Revision
 from gitops_mvd.core.plan_text import cut
 from gitops_mvd.core.suspension import Suspension
-from gitops_mvd.core.waves import Held
+from gitops_mvd.core.waves import Held, Peers, wave_context
 from gitops_mvd.state.history import CommitWork, SqliteHistory
 from gitops_mvd.status import status_text
 from gitops_mvd.status.debounce import Debounce
+from gitops_mvd.status.status_text import is_green
 
 DEPLOYING_AFTER_SECONDS = 60.0  # until a commit that was pending says that it is deployed now, unless it has ended
 LONGEST_KEPT = 300  # characters of what has changed in an app
@@ -58,14 +59,19 @@ class Statuses:
         options: StatusOptions | None,
         now: Callable[[], float],
         wake: Callable[[], None] = lambda: None,
+        peers: Callable[[str], Peers | None] = lambda commit: None,
     ) -> None:
-        """Without `options`, no status is sent.  `wake` is called when there is one to send."""
+        """Without `options`, no status is sent.  `wake` is called when there is one to send.
+
+        `peers` are the hosts with which this one has a status of their wave at a commit, None if it has none.
+        """
         self._host = host
         self._history = history
         self._is_silent = not options
         self._options = options or StatusOptions()
         self._now = now
         self._wake = wake
+        self._peers = peers
         self._debounces: defaultdict[str, Debounce] = defaultdict(Debounce)
         self._apps: defaultdict[str, Debounce] = defaultdict(Debounce)
         # The apps that the host's subject changes; None: unknown.  A daemon begins with none, as any app may be
@@ -314,8 +320,17 @@ class Statuses:
 
     def _queue(self, commit: str, status: CommitStatus, delay: float = 0.0) -> None:
         if not self._is_silent:
-            self._history.post(commit, self._linked(status, commit), delay)
+            self._history.post(commit, self._of_wave(self._linked(status, commit), commit), delay)
             self._wake()
+
+    def _of_wave(self, status: CommitStatus, commit: str) -> CommitStatus:
+        """An end of this host counts for its wave, if that has a status of its own."""
+        if status.operation is Operation.RUNNING or status.description.startswith(status_text.SUPERSEDED):
+            return status
+        is_of_host = status.context == status_text.context(self._host) and not status.environment
+        if not is_of_host or not (peers := self._peers(commit)):
+            return status
+        return replace(status, wave=wave_context(peers.wave), peers=tuple(map(status_text.context, peers.hosts)))
 
     def _shown(self, status: CommitStatus) -> list[CommitStatus]:
         """The status itself and, for that of the host, the deployment that shows the same."""
@@ -327,10 +342,3 @@ class Statuses:
     def _linked(self, status: CommitStatus, commit: str) -> CommitStatus:
         app = status.context.removeprefix(status_text.context(self._host)).strip("/")
         return replace(status, url=status_text.link(self._options.link, self._host, app, commit))
-
-
-def is_green(status: CommitStatus) -> bool | None:
-    """True for success, False for failure, None for a status that is not final."""
-    if status.operation is Operation.RUNNING:
-        return None
-    return (status.operation, status.health) == (Operation.SUCCEEDED, Health.HEALTHY)

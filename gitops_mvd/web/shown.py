@@ -19,6 +19,7 @@ SIGNS = {"create": "+", "update": "~", "delete": "−", "wait": "?"}
 CAUSES = {
     "push": "a push",
     "pull_request": "a pull request",
+    "status": "a status of another server",
     "sync": "a request",
     "poll": "a look at Git",
     "start": "a start of the daemon",
@@ -87,7 +88,7 @@ def kind(word: str) -> str:
             return "warn"
         case "ERROR" | "CRITICAL" | "silent":
             return "bad"
-        case "Suspended" | "Superseded" | "paused" | "stopped" | "Stopped" | "INFO" | "DEBUG":
+        case "Suspended" | "Drained" | "Superseded" | "paused" | "stopped" | "Stopped" | "INFO" | "DEBUG":
             return "rest"
     return "unknown"
 

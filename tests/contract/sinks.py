@@ -35,6 +35,7 @@ from gitops_mvd.core.errors import MvdError, StepFailed, Unavailable, Unhealthy
 from gitops_mvd.core.model import App, CommitStatus, Goal, Health, Plan, PullRequest, Revision
 from gitops_mvd.core.notice import What
 from gitops_mvd.core.ports import Forge
+from gitops_mvd.daemon.awaited import Awaited
 from gitops_mvd.daemon.loop import Daemon
 from gitops_mvd.daemon.small_server import LogThrottle
 from gitops_mvd.daemon.triggers import SYNC
@@ -253,7 +254,7 @@ class Sinks:
         """Somebody sends that to the listener for webhooks."""
         hooks = self.wired.webhook
         assert hooks
-        application = Webhooks(hooks.receiver, hooks.secret, "main", lambda reason: None, LogThrottle())
+        application = Webhooks(hooks.receiver, hooks.secret, "main", Awaited(), lambda reason: None, LogThrottle())
         environ: dict[str, Any] = {f"HTTP_{name.upper().replace('-', '_')}": value for name, value in headers.items()}
         environ |= {
             "REQUEST_METHOD": "POST",

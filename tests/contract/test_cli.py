@@ -22,6 +22,7 @@ from gitops_mvd.cli import install
 from gitops_mvd.config.settings import Settings, read
 from gitops_mvd.core.model import ThreadState, digest
 from gitops_mvd.core.notice import Notice, What
+from gitops_mvd.daemon.awaited import Awaited
 from gitops_mvd.daemon.loop import Daemon
 from gitops_mvd.daemon.mailbox import Mailbox
 from gitops_mvd.daemon.webhook import webhook_thread
@@ -615,7 +616,7 @@ def test_the_doctor_finds_the_daemon_that_listens_for_webhooks(hooked: Newcomer)
     config = hooked.terminal.config
     wired = wire(read(str(config), config.read_bytes()), config)
     assert wired.webhook
-    thread = webhook_thread(wired.webhook, "main", Mailbox().post)
+    thread = webhook_thread(wired.webhook, "main", Awaited(), Mailbox().post)
     with kept(thread.run, thread.wake) as is_open:
         assert is_open.wait(10)
         said = hooked.terminal.mvd("doctor")

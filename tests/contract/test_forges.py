@@ -10,9 +10,10 @@ import threading
 import time
 import unicodedata
 from collections.abc import Callable, Iterator, Mapping
+from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import pytest
 from hypothesis import given
@@ -21,11 +22,11 @@ from hypothesis import strategies as st
 from gitops_mvd import forges
 from gitops_mvd.core import ports
 from gitops_mvd.core.errors import MvdError, RateLimited, StepFailed, Unavailable
-from gitops_mvd.core.model import CommitStatus, Event, Health, Operation
+from gitops_mvd.core.model import CommitStatus, Event, Health, Operation, PostedState
 from gitops_mvd.forges.api import Account, UnknownCommit, cut
 from tests.contract.github_description import complaints
 from tests.lab.forge import Forge, Repository
-from tests.lab.repository import Happened, PullRequest
+from tests.lab.repository import Happened, PullRequest, Status
 
 TOKEN = "t0ken-of-the-lab"
 NAMES: Mapping[str, str] = {
@@ -325,6 +326,18 @@ def test_a_pull_request_is_heard(world: World) -> None:
         assert forges.known()[world.kind].event(headers, body).kind == "pull_request"
 
 
+@pytest.mark.parametrize("world", ["bitbucket-cloud", "gitea", "github"], indirect=True)
+def test_a_status_is_heard_with_its_commit_context_and_state(world: World) -> None:
+    """The other forges tell of no status that comes from outside."""
+    receiver = forges.known()[world.kind]
+    for word, state in ((GREEN[world.kind], "green"), ("of a later version", "pending")):
+        posted = Status("mvd/uk-1", word, "web", "", datetime(2026, 1, 1, tzinfo=UTC))
+        headers, body = delivered(world, Happened(after=world.commit, status=posted))
+        assert receiver.authentic(headers, body, SECRET)
+        heard = Event("status", commit=world.commit, context="mvd/uk-1", state=cast(PostedState, state))
+        assert receiver.event(headers, body) == heard
+
+
 def test_what_was_not_made_with_the_secret_is_not_authentic(world: World) -> None:
     authentic = forges.known()[world.kind].authentic
     headers, body = delivered(world, pushed(world))
@@ -341,10 +354,23 @@ def test_what_was_not_made_with_the_secret_is_not_authentic(world: World) -> Non
 SIGNED = {"x-hub-signature-256", "x-hub-signature", "x-gitlab-token", "x-gitea-signature", "authorization"}
 
 
-@given(st.binary(max_size=200) | st.sampled_from([b"[" * 100_000, b"null", b"[]", b'"x"', b'{"ref": 1}']))
+STATUSES_UNTOLD = [
+    b'{"sha": 1, "context": "mvd/uk-1", "state": "success"}',
+    b'{"sha": "1", "context": [], "state": "success"}',
+    b'{"commit_status": {"links": {"commit": null}, "key": "mvd/uk-1", "state": "SUCCESSFUL"}}',
+    b'{"commit_status": {"links": {"commit": {"href": 7}}, "name": {}, "state": {}}}',
+]
+
+
+NO_EVENTS = [b"[" * 100_000, b"null", b"[]", b'"x"', b'{"ref": 1}', *STATUSES_UNTOLD]
+
+
+@given(st.binary(max_size=200) | st.sampled_from(NO_EVENTS))
 def test_whatever_an_authentic_hook_says_is_some_event(body: bytes) -> None:
+    pushed = {"x-github-event": "push", "x-gitlab-event": "Push Hook", "x-gitea-event": "push"}
+    told = {"x-github-event": "status", "x-event-key": "repo:commit_status_updated", "x-gitea-event": "status"}
     for kind in forges.kinds():
-        for headers in ({}, {"x-github-event": "push", "x-gitlab-event": "Push Hook", "x-gitea-event": "push"}):
+        for headers in ({}, pushed, told):
             assert forges.known()[kind].event(headers, body).kind in {"push", "pull_request", "ping", "other"}
 
 

@@ -24,7 +24,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from gitops_mvd.api.client import Api, Refused
 from gitops_mvd.api.endpoints import ACTING_SOCKET, SOCKET
-from gitops_mvd.api.views import DoneView
+from gitops_mvd.api.views import DoneView, HostView
 from gitops_mvd.config.settings.metrics import Metrics
 from gitops_mvd.core.errors import Unavailable
 from gitops_mvd.daemon import small_server
@@ -37,6 +37,7 @@ from gitops_mvd.metrics.names import METRICS, TRACES
 from tests.lab.bench.world import World, recorded
 from tests.lab.engine import LabUnavailable
 from tests.lab.prometheus import programs
+from tests.lab.repository import Repository
 from tests.threads import kept, serving
 
 # sdnotify leaves its socket to the garbage collector
@@ -210,6 +211,26 @@ def test_a_pass_of_a_suspended_server_is_one_that_was_given_up(served: Served) -
     assert found["mvd_host_suspended"] == [({}, 1.0)]
     assert ({"result": "given_up"}, before["given_up"] + 1.0) in found["mvd_passes_total"]
     assert ({"result": "complete"}, float(before["complete"])) in found["mvd_passes_total"]
+
+
+def test_a_server_that_fleet_yaml_drains_is_shown_as_drained(served: Served) -> None:
+    place = served.folder.parent / "config.git"
+    repository = Repository("acme/config", place, place.as_uri())
+    hosts = {"hosts": {served.daemon._wired.host.name: {"drain": True}}}
+    assert served.samples()["mvd_host_drained"] == [({}, 0.0)]
+    served.daemon._wired.mailbox.take(0)  # what other tests have asked for
+    commit = repository.commit({"fleet.yaml": json.dumps(hosts)}, "Drain it")
+    served.daemon.reconcile_pass(frozenset({SYNC}))
+    try:
+        assert served.samples()["mvd_host_drained"] == [({}, 1.0)]
+        drained = served.api.ask("status", HostView).drained
+        assert drained
+        assert drained.since
+        assert (drained.since.commit, drained.since.subject) == (commit, "Drain it")
+    finally:
+        repository.commit({"fleet.yaml": None}, "Undrain it")
+        served.daemon.reconcile_pass(frozenset({SYNC}))
+    assert served.samples()["mvd_host_drained"] == [({}, 0.0)]
 
 
 def test_who_looks_on_and_breaks_ends_no_pass(served: Served, caplog: pytest.LogCaptureFixture) -> None:

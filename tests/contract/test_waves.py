@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
@@ -11,18 +12,28 @@ import pytest
 import yaml
 
 from gitops_mvd import forges
+from gitops_mvd.core.errors import Unavailable
+from gitops_mvd.core.model import CommitStatus, Health, Operation
+from gitops_mvd.daemon.mailbox import Mailbox
+from gitops_mvd.daemon.small_server import LogThrottle, Server, listen
+from gitops_mvd.daemon.triggers import STATUS
+from gitops_mvd.daemon.webhook import Webhooks
 from gitops_mvd.forges.api import Account
 from gitops_mvd.git.branch import Source
+from gitops_mvd.state.history import FleetEntry
 from tests.fleet_world import Member, compose
 from tests.lab.forge import Forge, Repository
+from tests.lab.repository import Hook
+from tests.threads import serving
 
 TOKEN = "t0ken-of-the-lab"
+SECRET = "of-sixteen-or-more"
 LABELS = {"canary": {}, "uk-1": {"region": "uk"}, "uk-2": {"region": "uk"}, "de-1": {"region": "de"}}
 WAVES = [["canary"], ["region=uk"], ["*"]]
 
 
-def fleet(**rollout: Any) -> str:
-    hosts = {name: {"labels": labels} for name, labels in LABELS.items()}
+def fleet(hosts: Any = None, **rollout: Any) -> str:
+    hosts = hosts or {name: {"labels": labels} for name, labels in LABELS.items()}
     return yaml.safe_dump({"hosts": hosts, "rollout": {"waves": WAVES, **rollout}})
 
 
@@ -108,6 +119,53 @@ def test_a_commit_goes_from_wave_to_wave(world: World) -> None:
     world.poll("uk-2", "de-1")
     assert world.runs() == everywhere("v2")
     assert {state for state, _ in world.told(commit).values()} == {"success"}
+
+
+class Ears:
+    """The webhook listeners of all hosts, to which the forge tells of every status."""
+
+    def __init__(self, world: World, serve: ExitStack) -> None:
+        self.world, self.mailboxes = world, {name: Mailbox() for name in LABELS}
+        for name, mailbox in self.mailboxes.items():
+            throttle, listener = LogThrottle(), listen("127.0.0.1", 0)
+            receiver, awaited = forges.known()["github"], world.members[name].waves.awaited
+            application = Webhooks(receiver, SECRET, "main", awaited, mailbox.post, throttle)
+            serve.enter_context(serving(Server(listener, application, throttle, "webhook refused")))
+            url = f"http://127.0.0.1:{listener.getsockname()[1]}/webhook"
+            world.repository.hooks.append(Hook(url, SECRET, statuses=True))
+
+    def woken_by_poll_of(self, *names: str) -> set[str]:
+        """The hosts that are woken by what these have posted, once the forge has told all hosts of all of it."""
+        deliveries, before = self.world.repository.deliveries, self._posted()
+        told = len(deliveries)
+        self.world.poll(*names)
+        told += len(self.mailboxes) * (self._posted() - before)
+        until = time.monotonic() + 30
+        while len(deliveries) < told and time.monotonic() < until:
+            time.sleep(0.01)
+        assert [it.status for it in deliveries] == [202] * told
+        return {name for name, mailbox in self.mailboxes.items() if mailbox.take(0) == {STATUS}}
+
+    def _posted(self) -> int:
+        return sum(it.method == "POST" for it in self.world.server.asked)
+
+
+def test_the_last_status_that_a_host_waits_for_wakes_it_and_no_other_one_does(world: World) -> None:
+    world.merge(web="v2")
+    with ExitStack() as serve:
+        ears = Ears(world, serve)
+        assert ears.woken_by_poll_of("uk-1", "uk-2", "de-1") == set(), "each begins to wait, and tells so"
+        asked = len(world.server.asked)
+        assert ears.woken_by_poll_of("canary") == {"uk-1", "uk-2", "de-1"}
+        posts = [it.method for it in list(world.server.asked)[asked:]]
+        assert set(posts) == {"POST"}, "nothing is asked by a webhook alone"
+        assert ears.woken_by_poll_of("de-1") == set(), "it waits for two more by now"
+        assert ears.woken_by_poll_of("uk-1") == set()
+        assert ears.woken_by_poll_of("uk-2") == {"de-1"}
+        assert ears.woken_by_poll_of("de-1") == set()
+        assert world.runs() == everywhere("v2")
+        world.merge(shop="v1")
+        assert ears.woken_by_poll_of("canary") == set(), "no other host has seen that commit yet"
 
 
 def test_a_bad_commit_stops_at_the_canary_and_a_revert_overtakes_it(world: World) -> None:
@@ -255,6 +313,86 @@ def test_an_approval_and_an_emergency_are_trailers(world: World) -> None:
     world.merge("Mend it\n\nRollout: all", web="v3")
     world.poll("de-1", "uk-2")
     assert world.runs() == {**everywhere("v2"), "de-1": "v3", "uk-2": "v3"}
+
+
+def test_a_wave_has_a_status_of_its_own_if_the_fleet_wants_one(world: World) -> None:
+    world.merge(fleet=fleet(wave_statuses=True))
+    world.settle()
+    commit = world.merge(web="v2")
+    world.poll("canary")
+    assert world.told(commit)["waves/1"] == ("success", "1 of 1 green")
+    world.poll("uk-1")
+    assert "waves/2" not in world.told(commit), "what has no status yet is awaited by a branch protection, too"
+    world.poll("uk-2", "de-1")
+    waves = {name: said for name, said in world.told(commit).items() if name.startswith("waves/")}
+    assert waves == {f"waves/{n}": ("success", f"{hosts} of {hosts} green") for n, hosts in ((1, 1), (2, 2), (3, 1))}
+    assert world.posts(commit) == len(LABELS) + 3, "nobody had to wait, and each wave ends once"
+
+    here = world.repository.commit({"apps/uk/compose.yaml": compose("v1", "node.labels.region == uk")}, "Deploy uk")
+    world.settle()
+    assert world.told(here).keys() == {"uk-1", "uk-2", "waves/2"}, "a wave in which it changes nothing has none"
+
+
+def test_a_wave_is_red_as_soon_as_one_of_its_hosts_is_and_green_again_with_it(world: World) -> None:
+    world.merge(fleet=fleet(wave_statuses=True))
+    world.settle()
+    commit = world.merge(web="v2")
+    world.settle()
+    uk_1 = world.members["uk-1"]
+    for state, operation in (("failure", Operation.FAILED), ("success", Operation.SUCCEEDED)):
+        health = Health.HEALTHY if operation is Operation.SUCCEEDED else Health.DEGRADED
+        uk_1.daemon._wired.statuses._queue(commit, CommitStatus("mvd/uk-1", operation, health, "it is so"))
+        uk_1.outbox.deliver()
+        assert world.told(commit)["waves/2"][0] == state
+    assert world.told(commit)["waves/2"][1] == "2 of 2 green"
+
+
+def test_a_wave_has_its_status_though_the_forge_fails_in_between(world: World) -> None:
+    world.merge(fleet=fleet(wave_statuses=True))
+    world.settle()
+    commit = world.merge(web="v2")
+    canary = world.members["canary"]
+    ask = canary.forge.statuses
+
+    def down(commit: str) -> Any:
+        raise Unavailable("the forge does not answer")
+
+    canary.forge.statuses = down
+    world.poll("canary")
+    assert world.told(commit)["canary"][0] == "success"
+    assert "waves/1" not in world.told(commit)
+    canary.forge.statuses = ask
+    canary.later = 600.0  # until then, it is put off
+    world.poll("canary")
+    assert world.told(commit)["waves/1"] == ("success", "1 of 1 green")
+    ends = [it.context for it in world.repository.statuses(commit) if it.state == "success"]
+    assert ends == ["mvd/canary", "mvd/waves/1"], "a bake would begin anew with the same end once more"
+
+
+def test_a_host_knows_its_wave_and_the_commit_that_drained_it(world: World) -> None:
+    member = world.members["uk-1"]
+    assert member.history.fleet_entry() == FleetEntry(2)
+    hosts = yaml.safe_load(fleet())["hosts"]
+    hosts["uk-1"]["drain"] = True
+    drained = world.merge("Drain uk-1", fleet=fleet(hosts=hosts))
+    world.repository.commit({"README.md": "Later\n"}, "Write")
+    member.poll()
+
+    def since() -> tuple[bool, str]:
+        entry = member.history.fleet_entry()
+        return entry.is_drained, entry.since.commit if entry.since else ""
+
+    assert since() == (True, drained), "though it has never followed that commit itself"
+    member.end()
+    (member.folder / "history.db").unlink()
+    member.start()
+    world.merge(web="v2")
+    world.settle()
+    assert since() == (True, drained)
+    assert not world.members["uk-2"].history.fleet_entry().is_drained
+    world.merge(fleet=fleet())
+    member.poll()
+    assert since() == (False, "")
 
 
 def test_without_a_forge_in_its_settings_a_host_of_a_later_wave_is_held_with_the_cause(world: World) -> None:

@@ -24,7 +24,7 @@ import requests
 from msgspec.structs import replace
 
 from gitops_mvd.api.endpoints import BY_NAME
-from gitops_mvd.api.views import CommitView, LogLine
+from gitops_mvd.api.views import CommitView, DrainView, HeldView, LogLine
 from gitops_mvd.web.live import MOST_SCREENS
 from tests.daemon_standin import World, commit, daemon
 from tests.page_world import chatbot, going, green, line, plain, red, server, troubled
@@ -797,7 +797,10 @@ def test_several_servers_are_shown_side_by_side_and_a_silent_one_as_silent(world
     for folder in (here, there):
         folder.mkdir()
     (there / "token").write_text(TOKEN)
-    far = dataclasses.replace(server(), status=replace(world.status, host="web-2", apps=(chatbot(),), health="Healthy"))
+    held = HeldView(CommitView("e" * 40, "Greet in Welsh"), "wave 1 (web-1) is not green yet")
+    status = replace(world.status, host="web-2", apps=(chatbot(),), health="Healthy")
+    status = replace(status, wave=2, drained=DrainView(CommitView("d" * 40, "Drain web-2")), held=held)
+    far = dataclasses.replace(server(), status=status)
     with daemon(world, here), daemon(far, there), serving(there, f", token_file: {there}/token") as other:
         hosts = tmp_path / "hosts.yaml"
         hosts.write_text(
@@ -809,11 +812,19 @@ def test_several_servers_are_shown_side_by_side_and_a_silent_one_as_silent(world
             with page.events("/") as events:
                 text = until(events, "Degraded", "silent", "does not run here", "/hosts/web-2/")
             assert ">Healthy<" in text
+            assert ">wave 2<" in text
+            assert ">Drained<" in text
+            assert "eeeeeee Greet in Welsh waits: wave 1 (web-1) is not green yet" in text
             assert ">chatbot<" in page.text("/hosts/web-2/")
             assert page.get("/hosts/web-3/").status_code == 503
             assert page.get("/hosts/web-9/").status_code == 404
             assert "web-2" in page.get("/hosts/web-9/").text
-            assert set(page.get("/index.json").json()) == {"web-1", "web-2", "web-3"}
+            told = page.get("/index.json").json()
+            assert set(told) == {"web-1", "web-2", "web-3"}
+            assert told["web-2"]["status"]["wave"] == 2
+            assert told["web-2"]["status"]["drained"]["since"]["subject"] == "Drain web-2"
+            assert told["web-2"]["status"]["held"]["why"] == "wave 1 (web-1) is not green yet"
+            assert (told["web-1"]["status"]["wave"], told["web-1"]["status"]["drained"]) == (0, None)
             everywhere = page.text("/deploys/3f9c2a1")
             assert everywhere.count("Succeeded") == 2
             with page.events("/hosts/web-2/apps/chatbot") as events:

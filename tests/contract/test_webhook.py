@@ -27,6 +27,7 @@ from gitops_mvd.core.backoff import Backoff
 from gitops_mvd.core.errors import Unavailable
 from gitops_mvd.core.model import Event, Goal, Plan
 from gitops_mvd.core.ports import Receiver
+from gitops_mvd.daemon.awaited import Awaited
 from gitops_mvd.daemon.connections import Hooks
 from gitops_mvd.daemon.loop import FETCH_REASONS, Daemon
 from gitops_mvd.daemon.mailbox import Mailbox
@@ -39,7 +40,7 @@ from gitops_mvd.daemon.small_server import (
     ServerThread,
     listen,
 )
-from gitops_mvd.daemon.triggers import PULL_REQUEST, PUSH
+from gitops_mvd.daemon.triggers import PULL_REQUEST, PUSH, STATUS
 from gitops_mvd.daemon.webhook import WAKING_EVENTS, Webhooks, listens, webhook_thread
 from gitops_mvd.daemon.wiring import wire
 from tests.lab.bench.world import recorded
@@ -57,6 +58,7 @@ class Door:
 
     port: int
     mailbox: Mailbox = field(default_factory=Mailbox)
+    awaited: Awaited = field(default_factory=Awaited)
     host: str = "127.0.0.1"
 
     def post(self, body: bytes, headers: Mapping[str, str] | None = None, path: str = "/webhook") -> tuple[int, str]:
@@ -72,6 +74,11 @@ class Door:
         """The answer to a push, signed as it should be; its body is another one each time."""
         body = json.dumps({**PUSHED, "at": time.monotonic_ns(), **more}).encode()
         return self.post(body, signed(body))[0]
+
+    def status(self, commit: str, context: str, state: str, secret: str = SECRET) -> tuple[int, str]:
+        """The answer to a status that was posted; its body is another one each time."""
+        body = json.dumps({"id": time.monotonic_ns(), "sha": commit, "context": context, "state": state}).encode()
+        return self.post(body, signed(body, "status", secret))
 
     def raw(self, content: bytes) -> bytes:
         """All that is answered to what is not quite HTTP, until the connection is closed."""
@@ -102,7 +109,8 @@ def drained(connection: socket.socket) -> bytes:
 def opened(receiver: Receiver | None = None, host: str = "127.0.0.1", **more: float) -> Iterator[Door]:
     throttle, listener = LogThrottle(), listen(host, 0)
     door = Door(listener.getsockname()[1], host=host)
-    application = Webhooks(receiver or forges.known()["github"], SECRET, "main", door.mailbox.post, throttle)
+    receiver = receiver or forges.known()["github"]
+    application = Webhooks(receiver, SECRET, "main", door.awaited, door.mailbox.post, throttle)
     with serving(Server(listener, application, throttle, "webhook refused", **more)):
         yield door
 
@@ -122,7 +130,7 @@ def lines(caplog: pytest.LogCaptureFixture) -> list[str]:
 
 
 def test_the_loop_knows_the_events_that_are_posted_by_the_same_words() -> None:
-    assert {PUSH, PULL_REQUEST} == WAKING_EVENTS
+    assert {PUSH, PULL_REQUEST, STATUS} == WAKING_EVENTS
     assert WAKING_EVENTS <= FETCH_REASONS
 
 
@@ -141,6 +149,44 @@ def test_a_push_to_something_else_wakes_nobody(door: Door, ref: str) -> None:
 def test_a_pull_request_wakes_the_loop(door: Door) -> None:
     assert door.post(b"{}", signed(b"{}", "pull_request"))[0] == 202
     assert door.posted() == {PULL_REQUEST}
+
+
+def test_only_the_last_green_status_of_those_that_are_awaited_together_wakes_the_loop(
+    door: Door, caplog: pytest.LogCaptureFixture
+) -> None:
+    door.awaited.expect([frozenset({("c1", "mvd/uk-1"), ("c1", "mvd/uk-2")}), frozenset({("c2", "mvd/uk-1")})])
+    for commit, context, state in (
+        *(("c1", "mvd/uk-1", state) for state in ("pending", "failure", "error", "success", "success")),
+        *(("c1", context, "success") for context in ("mvd/uk-3", "mvd/uk-2/web", "ci/build")),
+        ("c3", "mvd/uk-2", "success"),
+    ):
+        assert door.status(commit, context, state) == (202, "nothing to do")
+    assert not door.posted()
+    assert not lines(caplog), "200 hosts post a status to each commit"
+    assert door.status("c1", "mvd/uk-2", "success") == (202, "reconciling")
+    assert door.posted() == {STATUS}
+    assert lines(caplog) == ["webhook status from=127.0.0.1"]
+    assert door.status("c1", "mvd/uk-2", "success") == (202, "nothing to do"), "it was woken for that"
+    assert not door.posted()
+
+
+def test_a_forged_status_wakes_nobody_and_is_not_taken_for_one(door: Door) -> None:
+    door.awaited.expect([frozenset({("c1", "mvd/uk-1")})])
+    assert door.status("c1", "mvd/uk-1", "success", secret="another-secret-of-theirs")[0] == 401
+    assert not door.posted()
+    assert door.status("c1", "mvd/uk-1", "success") == (202, "reconciling")
+
+
+def test_a_status_that_comes_while_the_forge_is_asked_is_not_lost(door: Door) -> None:
+    door.awaited.listen()
+    assert door.status("c1", "mvd/uk-1", "success") == (202, "nothing to do")
+    assert door.awaited.expect([frozenset({("c1", "mvd/uk-1"), ("c1", "mvd/uk-2")})]) is False, "one is left"
+    assert door.status("c1", "mvd/uk-2", "success") == (202, "reconciling")
+    door.awaited.listen()
+    assert door.status("c1", "mvd/uk-1", "success") == (202, "nothing to do")
+    assert door.awaited.expect([frozenset({("c1", "mvd/uk-1")})]) is True, "so it is asked once more, at once"
+    door.awaited.listen()
+    assert door.awaited.expect([frozenset({("c1", "mvd/uk-1")}), frozenset()]) is False
 
 
 def test_a_ping_is_answered_and_wakes_nobody(door: Door) -> None:
@@ -561,7 +607,7 @@ def test_a_port_that_was_taken_is_opened_once_it_is_free(
 
 
 def webhooks(wired: Any, mailbox: Mailbox) -> ServerThread:
-    return webhook_thread(wired.webhook, "main", mailbox.post)
+    return webhook_thread(wired.webhook, "main", Awaited(), mailbox.post)
 
 
 HOST = "127.83.7.1"  # where nobody but this test takes the port in between
@@ -576,7 +622,7 @@ def test_it_opens_again_where_it_was_closed(tmp_path: Path) -> None:
         thread = webhooks(wired, mailbox)
         with kept(thread.run, thread.wake) as is_open:
             assert is_open.wait(10)
-            door = Door(port, mailbox, HOST)
+            door = Door(port, mailbox, host=HOST)
             assert listens(door.host, door.port)
             assert door.push() == 202
         assert door.posted() == {PUSH}

@@ -23,6 +23,7 @@ from gitops_mvd import forges
 from gitops_mvd.config import settings
 from gitops_mvd.core.difference import differences
 from gitops_mvd.core.model import App, HostFacts
+from gitops_mvd.daemon.awaited import Awaited
 from gitops_mvd.daemon.small_server import LogThrottle, Server, listen
 from gitops_mvd.daemon.webhook import Webhooks
 from gitops_mvd.docker.create import Place, request
@@ -257,7 +258,7 @@ def listening(kind: str) -> Iterator[tuple[int, list[str]]]:
     logging.getLogger("gitops_mvd").addHandler(heard)
     try:
         receiver = forges.known()[kind]
-        application = Webhooks(receiver, SECRET, "main", posted.append, throttle)
+        application = Webhooks(receiver, SECRET, "main", Awaited(), posted.append, throttle)
         with serving(Server(listener, application, throttle, "webhook refused", within=4)):
             yield listener.getsockname()[1], posted
     finally:

@@ -138,16 +138,20 @@ class Deployment:
 
 @dataclass(frozen=True)
 class Hook:
-    """Where pushes and pull requests are told of, in a dialect; `secret` authenticates that."""
+    """Where pushes, pull requests and maybe `statuses` are told of, in a dialect; `secret` authenticates that."""
 
     url: str
     secret: str = ""
     dialect: str = "github"
+    statuses: bool = False
 
 
 @dataclass(frozen=True)
 class Happened:
-    """What a webhook tells: a push from `before` to `after`, or what was done (`action`) to a pull request."""
+    """What a webhook tells: a push from `before` to `after`, what was done (`action`) to a pull request, or a `status`.
+
+    That one was posted to `after`.
+    """
 
     ref: str = ""
     before: str = NO_COMMIT
@@ -156,6 +160,7 @@ class Happened:
     at: str = ""
     pull_request: PullRequest | None = None
     action: str = ""
+    status: Status | None = None
 
 
 @dataclass(frozen=True)
@@ -199,6 +204,7 @@ class Repository:
         """Keep one status."""
         with self._lock:
             self._statuses.setdefault(sha, []).append(status)
+        self._tell(Happened(after=sha, status=status))
 
     def pull_request(self, number: int) -> PullRequest:
         """The pull request of that number; raises Refused where there is none."""
@@ -308,7 +314,7 @@ class Repository:
         return Happened(ref, before, after, message.strip(), at)
 
     def _tell(self, happened: Happened) -> None:
-        for hook in self.hooks:
+        for hook in [it for it in self.hooks if it.statuses or not happened.status]:
             threading.Thread(target=self._deliver, args=(hook, happened), daemon=True).start()
 
     def _deliver(self, hook: Hook, happened: Happened) -> None:

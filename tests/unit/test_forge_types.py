@@ -13,6 +13,7 @@ from gitops_mvd.config.settings import read
 from gitops_mvd.core.errors import ManifestError
 from gitops_mvd.core.features import IncompleteFeature
 from gitops_mvd.core.model import CommitStatus, Health, Operation
+from gitops_mvd.daemon.awaited import Awaited
 from gitops_mvd.daemon.small_server import LogThrottle
 from gitops_mvd.daemon.webhook import Webhooks
 from gitops_mvd.forges.api import Account
@@ -96,7 +97,7 @@ def test_a_forge_in_a_file_of_its_own_is_told_from_the_address_and_shows_statuse
 def test_a_webhook_of_a_forge_in_a_file_of_its_own_is_understood(add: Callable[[str, str], None]) -> None:
     add("toy_with_webhooks", TOY)
     events: list[str] = []
-    application = Webhooks(forges.known()["toybox"], "s3cret", "main", events.append, LogThrottle())
+    application = Webhooks(forges.known()["toybox"], "s3cret", "main", Awaited(), events.append, LogThrottle())
     request = {"PATH_INFO": "/webhook", "REQUEST_METHOD": "POST", "wsgi.input": io.BytesIO(b"refs/heads/main")}
     answers: list[str] = []
     for secret in ("wrong", "s3cret"):

@@ -12,6 +12,7 @@ from msgspec.structs import replace
 from gitops_mvd.api.views import (
     AppView,
     CommitView,
+    DrainView,
     GitView,
     HeldView,
     HostView,
@@ -155,6 +156,7 @@ def test_what_is_true_of_the_whole_server_stands_above_its_apps() -> None:
     view = replace(
         HOST,
         held=HeldView(CommitView("e" * 40, "Greet in Welsh"), "wave 1 (canary) is not green yet"),
+        drained=DrainView(CommitView("d" * 40, "Drain web-1")),
         git=GitView(NOW - 180, "https://git.example/config does not answer"),
         error="Docker does not answer",
         settings="config.yaml:3: branhc: unknown key",
@@ -164,9 +166,10 @@ def test_what_is_true_of_the_whole_server_stands_above_its_apps() -> None:
             ThreadView("outbox", True, NOW - 60, "KeyError"),
         ),
     )
-    first, held, git, *others = shown(view).splitlines()
+    first, held, drained, git, *others = shown(view).splitlines()
     assert first.startswith("web-1: OutOfSync")
     assert held == "eeeeeee Greet in Welsh waits: wave 1 (canary) is not green yet"
+    assert drained == "drained since ddddddd Drain web-1 (`mvd fleet undrain web-1` ends it)"
     assert re.fullmatch(
         r"Git could not be asked since \d\d:\d\d \(3 minutes\): https://git.example/config does not answer", git
     )

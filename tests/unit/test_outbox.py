@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import cast
 
 import pytest
 
 from gitops_mvd.core.errors import MvdError, RateLimited, StepFailed, Unavailable
-from gitops_mvd.core.model import CommitStatus, Health, Operation
+from gitops_mvd.core.model import CommitStatus, Health, Operation, PostedState, PostedStatus
 from gitops_mvd.state.history import SqliteHistory
 from gitops_mvd.status.outbox import LONGEST_PAUSE_SECONDS, Outbox
 from tests.threads import kept
@@ -189,3 +190,77 @@ def test_deliveries_are_counted_by_forge_and_outcome(history: SqliteHistory) -> 
         ("gitea", "posted"): 1,
         ("gitea", "refused"): 3,
     }
+
+
+# ---- the status of a wave --------------------------------------------------------------------------------------------
+
+
+class WithWaves(Forge):
+    """Also tells what it has, unless it is `mute`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.posted: list[tuple[str, str]] = []
+        self.mute: MvdError | None = None
+
+    def publish(self, commit: str, status: CommitStatus) -> None:
+        super().publish(commit, status)
+        green = (status.operation, status.health) == (Operation.SUCCEEDED, Health.HEALTHY)
+        running = status.operation is Operation.RUNNING
+        self.posted.append((status.context, "pending" if running else "green" if green else "red"))
+
+    def statuses(self, commit: str) -> list[PostedStatus]:
+        if self.mute:
+            raise self.mute
+        latest = dict(self.posted)
+        return [PostedStatus(context, cast(PostedState, state), "", "", 0.0) for context, state in latest.items()]
+
+
+def end(operation: Operation) -> CommitStatus:
+    health = Health.HEALTHY if operation is Operation.SUCCEEDED else Health.DEGRADED
+    if operation is Operation.RUNNING:
+        return CommitStatus("mvd/h1", operation, health, "deploying")
+    return CommitStatus("mvd/h1", operation, health, "web", wave="mvd/waves/1", peers=("mvd/h1",))
+
+
+def test_an_end_whose_wave_could_not_be_told_is_not_posted_twice(history: SqliteHistory) -> None:
+    forge, now = WithWaves(), [1_000.0]
+    outbox = Outbox(history, forge, now=lambda: now[0])
+    forge.mute = Unavailable("GitHub does not answer")
+    history.post("a" * 40, end(Operation.SUCCEEDED))
+    outbox.deliver()
+    assert (forge.posted, history.count_waiting()) == ([("mvd/h1", "green")], 1)
+    forge.mute, now[0] = None, 10_000.0
+    outbox.deliver()
+    assert (forge.posted, history.count_waiting()) == ([("mvd/h1", "green"), ("mvd/waves/1", "green")], 0)
+
+
+def test_an_end_that_something_else_has_replaced_meanwhile_is_posted_again(history: SqliteHistory) -> None:
+    forge, now = WithWaves(), [1_000.0]
+    outbox = Outbox(history, forge, now=lambda: now[0])
+    forge.mute = Unavailable("GitHub does not answer")
+    for operation in (Operation.SUCCEEDED, Operation.RUNNING, Operation.SUCCEEDED):
+        history.post("a" * 40, end(operation))
+        now[0] += 10_000.0
+        outbox.deliver()
+    assert [state for _, state in forge.posted] == ["green", "pending", "green"]
+
+
+def test_a_token_that_may_not_read_statuses_costs_the_status_of_the_wave_alone(
+    history: SqliteHistory, caplog: pytest.LogCaptureFixture
+) -> None:
+    forge = WithWaves()
+    forge.mute = StepFailed("GitHub does not let this token read statuses")
+    history.post("a" * 40, end(Operation.FAILED))
+    Outbox(history, forge).deliver()
+    assert (forge.posted, history.count_waiting()) == ([("mvd/h1", "red")], 0)
+    assert "status of a wave rejected commit=aaaaaaa mvd/waves/1: GitHub does not let this token" in caplog.text
+
+
+def test_what_waits_to_be_posted_survives_a_restart_with_its_wave(tmp_path: Path) -> None:
+    for posts in (True, False):
+        history = SqliteHistory(tmp_path / "history.db")
+        if posts:
+            history.post("a" * 40, end(Operation.SUCCEEDED))
+        assert [entry.status for entry in history.due(1e12)] == [end(Operation.SUCCEEDED)]
+        history.close()

@@ -54,6 +54,7 @@ ONLY_MVD_TELLS = {  # why a schema cannot
     "placement-nowhere": "what no host of the fleet has",
     "rollout-circle": "which waves would wait for each other",
     "rollout-hosts": "which hosts the fleet has",
+    "rollout-statuses": "which hosts the fleet has",
     "commands": TEXT,
     "scalars": TEXT,
     **dict.fromkeys(["empty", "override-of-broken", "two-documents"], YAML),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import io
 import logging
 
 import pytest
@@ -11,8 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gitops_mvd import forges
+from gitops_mvd.daemon.awaited import Awaited
 from gitops_mvd.daemon.small_server import LOG_INTERVAL_SECONDS, LogThrottle
-from gitops_mvd.daemon.webhook import MOST_REPEATS, REPEAT_SECONDS, Repeats
+from gitops_mvd.daemon.webhook import MOST_REPEATS, REPEAT_SECONDS, Repeats, Webhooks
 
 
 @given(
@@ -52,6 +54,27 @@ def test_no_more_than_so_many_are_remembered() -> None:
     assert not any(repeats.has(b"%d" % number) for number in range(MOST_REPEATS + 1))
     assert repeats.has(b"1")
     assert not repeats.has(b"0")
+
+
+def test_statuses_that_nobody_waits_for_are_not_remembered_in_place_of_others() -> None:
+    posted: list[str] = []
+    receiver, secret = forges.known()["github"], "of-sixteen-or-more"
+    application = Webhooks(receiver, secret, "main", Awaited(), posted.append, LogThrottle())
+
+    def send(kind: str, body: bytes) -> None:
+        digest = hmac.new(secret.encode(), body, hashlib.sha256).hexdigest()
+        signed = {"HTTP_X_GITHUB_EVENT": kind, "HTTP_X_HUB_SIGNATURE_256": f"sha256={digest}"}
+        asked = {"REQUEST_METHOD": "POST", "PATH_INFO": "/webhook", "wsgi.input": io.BytesIO(body)}
+        answer: list[str] = []
+        application({**asked, **signed}, lambda status, headers: answer.append(status))  # type: ignore[arg-type, return-value]
+        assert answer == ["202 Accepted"]
+
+    push = b'{"ref": "refs/heads/main"}'
+    send("push", push)
+    for number in range(MOST_REPEATS + 1):
+        send("status", b'{"sha": "%d", "context": "mvd/uk-1", "state": "success"}' % number)
+    send("push", push)
+    assert posted == ["push"]
 
 
 def test_alike_webhooks_are_one_line_and_a_minute_later_their_number(caplog: pytest.LogCaptureFixture) -> None:

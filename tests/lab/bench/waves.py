@@ -21,9 +21,8 @@ import yaml
 from gitops_mvd.core.errors import RateLimited, Unavailable
 from gitops_mvd.core.model import CommitStatus, Health, Operation, PostedStatus, Revision
 from gitops_mvd.core.waves import Choice
-from gitops_mvd.daemon.waves import Waves
+from gitops_mvd.daemon.waves import Readings, Waves
 from gitops_mvd.git.branch import Source
-from gitops_mvd.manifest.versions import Versions
 from gitops_mvd.state.notices import Notices
 from tests.fleet_world import Member
 from tests.lab.bench.figure import Figure
@@ -145,7 +144,7 @@ class Fleet:
         self.source = Source(str(repository.path), "main", folder / "mirror")
         self.tip = Tip(self.source, self.clock)
         beside = {"notices": Notices(folder / "notices.db"), **onlookers(folder)}
-        versions, at, contents = Versions(), {}, {}  # type: ignore[var-annotated]
+        readings = Readings(self.tip)  # type: ignore[arg-type]  # as far as it is asked here
         self.members = []
         for number in range(hosts):
             member = Member(
@@ -156,9 +155,7 @@ class Fleet:
                 lambda: self.clock[0],
                 beside,
                 monotonic=lambda: self.clock[0],
-                _versions=versions,  # what is the same for all is read once
-                _at=at,
-                _contents=contents,
+                readings=readings,  # what is the same for all is read once
             )
             self.members.append(member)
         self.beside = beside

@@ -211,6 +211,11 @@ def delivery(repository: Repository, happened: Happened, secret: str) -> tuple[d
     if happened.pull_request:
         key = f"pullrequest:{ACTIONS.get(happened.action, 'updated')}"
         event["pullrequest"] = _pull(repository, happened.pull_request)
+    elif happened.status:  # https://support.atlassian.com/bitbucket-cloud/docs/event-payloads/#Build-status-created
+        key = "repo:commit_status_created"
+        href = f"https://api.bitbucket.org/2.0/repositories/{repository.name}/commit/{happened.after}"
+        links = {"commit": {"href": href}, "self": {"href": f"{href}/statuses/build/mvd"}}
+        event["commit_status"] = {**_status(happened.status), "links": links}
     else:
         key = "repo:push"
         old, new = (_pointer(happened.ref, sha) for sha in (happened.before, happened.after))

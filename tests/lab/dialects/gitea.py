@@ -227,6 +227,21 @@ def delivery(repository: Repository, happened: Happened, secret: str) -> tuple[d
         if happened.action == "synchronize":
             event["action"] = "synchronized"
         kind = "pull_request_sync" if happened.action == "synchronize" else "pull_request"
+    elif happened.status:  # https://github.com/go-gitea/gitea/blob/v1.26.0/modules/structs/hook.go
+        kind, at = "status", happened.status.at.isoformat()
+        event = {
+            "commit": {"id": happened.after, "message": "Deploy\n", "verification": None},
+            "context": happened.status.context,
+            "created_at": at,
+            "description": happened.status.description,
+            "id": zlib.crc32(repr(happened.status).encode()),
+            "repository": about,
+            "sender": {"login": "lab"},
+            "sha": happened.after,
+            "state": happened.status.state,
+            "target_url": happened.status.target_url,
+            "updated_at": at,
+        }
     else:
         head = {"id": happened.after, "message": happened.message, "timestamp": happened.at}
         event = {
@@ -241,15 +256,16 @@ def delivery(repository: Repository, happened: Happened, secret: str) -> tuple[d
         }
     body = json.dumps(event, indent=2).encode()
     signature = hmac.new(secret.encode(), body, hashlib.sha256).hexdigest() if secret else ""
+    event_name = {"push": "push", "status": ""}.get(kind, "pull_request")  # a status has no name but its type
     headers = {
         "Content-Type": "application/json",
         "User-Agent": "Go-http-client/1.1",
-        "X-Gitea-Event": "push" if kind == "push" else "pull_request",
+        "X-Gitea-Event": event_name,
         "X-Gitea-Event-Type": kind,
         "X-Gitea-Delivery": secrets.token_hex(16),
         "X-Gitea-Signature": signature,
         "X-Gogs-Signature": signature,
-        "X-GitHub-Event": "push" if kind == "push" else "pull_request",
+        "X-GitHub-Event": event_name,
         "X-Hub-Signature-256": f"sha256={signature}",
     }
     return headers, body

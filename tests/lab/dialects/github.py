@@ -357,6 +357,8 @@ def delivery(repository: Repository, happened: Happened, secret: str) -> tuple[d
     if happened.pull_request:
         event = {"action": happened.action, "number": happened.pull_request.number, "repository": about}
         event["pull_request"] = _pull(repository, happened.pull_request)
+    elif happened.status:
+        event = _told_status(happened.after, happened.status) | {"name": repository.name, "repository": about}
     else:
         head = (
             {"id": happened.after, "message": happened.message, "timestamp": happened.at} if happened.message else None
@@ -373,7 +375,26 @@ def delivery(repository: Repository, happened: Happened, secret: str) -> tuple[d
             "commits": [head] if happened.message else [],
         }
     body = json.dumps(event).encode()
-    return webhook_headers("pull_request" if happened.pull_request else "push", body, secret), body
+    kind = "pull_request" if happened.pull_request else "status" if happened.status else "push"
+    return webhook_headers(kind, body, secret), body
+
+
+def _told_status(sha: str, status: Status) -> dict[str, Any]:
+    """https://docs.github.com/en/webhooks/webhook-events-and-payloads#status"""
+    at = status.at.strftime("%Y-%m-%dT%H:%M:%S+00:00")
+    return {
+        "id": int.from_bytes(hashlib.sha256(repr((sha, status)).encode()).digest()[:6], "big"),
+        "sha": sha,
+        "target_url": status.target_url or None,
+        "context": status.context,
+        "description": status.description or None,
+        "state": status.state,
+        "commit": {"sha": sha, "commit": {"message": "Deploy"}, "parents": []},
+        "branches": [{"name": "main", "commit": {"sha": sha}, "protected": False}],
+        "created_at": at,
+        "updated_at": at,
+        "sender": {"login": "lab", "type": "Bot"},
+    }
 
 
 def webhook_headers(event: str, body: bytes, secret: str) -> dict[str, str]:
