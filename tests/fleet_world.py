@@ -17,6 +17,7 @@ from gitops_mvd.core.model import Revision
 from gitops_mvd.core.waves import Question
 from gitops_mvd.daemon.loop import Daemon
 from gitops_mvd.daemon.mailbox import Mailbox
+from gitops_mvd.daemon.moves import Moves
 from gitops_mvd.daemon.waves import Waves
 from gitops_mvd.daemon.wiring import Wired
 from gitops_mvd.host.turns import Turns
@@ -93,6 +94,7 @@ class Member:
             manager=None,
             source=self.source,
             waves=self.waves,
+            moves=Moves(self.waves),
             host=self.host,
             history=self.history,
             outbox=self.outbox,

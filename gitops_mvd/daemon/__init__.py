@@ -9,6 +9,7 @@ host_view    this server as it is shown            operations    the pass of thi
 events       the latest lines of the log           changes       a number that grows with what is to be seen
 metrics      their values, and their port          small_server  who answers at a port of the network
 waves        which commit is followed while a rollout goes from wave to wave; `gate_questions` what it asks in between
+moves        what is kept here until the hosts have it that a commit moves it to
 planning     a pull request, read by `planning_child`, a process with limits of time and memory
 notifying    a message to one receiver, sent by `notifying_child`
 connections  Docker, Kong, Git and the forge, as the settings name them; the secrets for them

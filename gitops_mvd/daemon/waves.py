@@ -1,4 +1,7 @@
-"""Which revision this host follows, by the waves of `fleet.yaml` and what other hosts have posted at the forge."""
+"""Which revision this host follows, by the waves of `fleet.yaml` and what other hosts have posted at the forge.
+
+`Look` is what they have at each commit, and have posted to it, as `moves` wants to know it, too.
+"""
 
 from __future__ import annotations
 
@@ -52,16 +55,17 @@ class Waves:
         if not fleet.rollouts or self.host not in fleet.hosts or tip == followed:
             self._waiting.clear()
             return Choice(tip)
-        look = _Look(self, self.monotonic() + DEADLINE_SECONDS)
+        look = Look(self, self._waiting)
         try:
             line = self._line(tip, followed, look)
         except Unavailable as error:
             return Choice(followed, (Held(tip, f"cannot ask: {error}", True),))
         choice = pick(line, fleet.rollouts)
-        self._forget(line, look)
+        self.forget_others(line)
+        look.forget_ended()
         return choice
 
-    def _line(self, tip: Revision, followed: Revision | None, look: _Look) -> Line:
+    def _line(self, tip: Revision, followed: Revision | None, look: Look) -> Line:
         revisions, is_whole = self.source.line(tip, MOST_BEHIND)
         commits = [it.commit for it in revisions]
         if followed and followed.commit in commits:
@@ -79,25 +83,28 @@ class Waves:
             return False
         return True
 
-    def _forget(self, line: Line, look: _Look) -> None:
-        """Keep only what the next pass may need."""
+    def forget_others(self, line: Line) -> None:
+        """Keep only what the next pass may need: the commits of that line."""
         commits = {it.commit for it in line.revisions}
         self._at = {commit: it for commit, it in self._at.items() if commit in commits}
         self._trailers = {commit: it for commit, it in self._trailers.items() if commit in commits}
         self._contents = {key: it for key, it in self._contents.items() if key[0] in commits}
-        self._waiting = {key: since for key, since in self._waiting.items() if key in look.awaited}
 
 
-class _Look:
-    """The world at one pass, as core/waves.py asks for it."""
+class Look:
+    """The world at one pass, as core/waves.py and core/moves.py ask for it.
 
-    def __init__(self, waves: Waves, deadline: float) -> None:
+    `waiting` is the caller's: since when it has waited for which host to end with which commit.
+    """
+
+    def __init__(self, waves: Waves, waiting: dict[tuple[str, str], float]) -> None:
         self._waves = waves
-        self._deadline = deadline
+        self._waiting = waiting
+        self._deadline = waves.monotonic() + DEADLINE_SECONDS
         self._statuses: dict[str, Mapping[str, PostedStatus]] = {}
         self._down: Unavailable | None = None  # why the forge does not answer
         self._answers: dict[Question, str] = {}
-        self.awaited: set[tuple[str, str]] = set()
+        self._awaited: set[tuple[str, str]] = set()
 
     def contents(self, revision: Revision, host: str) -> Contents:
         waves, key = self._waves, (revision.commit, host)
@@ -108,6 +115,20 @@ class _Look:
         return waves._contents[key]
 
     def _read(self, revision: Revision, host: str) -> Contents:
+        at = self._at(revision)
+        try:
+            return {"": at} if isinstance(at, str) else at.of(host)
+        except ManifestError as error:
+            return {"": str(error)}
+
+    def placed(self, revision: Revision) -> VersionsAt | None:
+        """Where a commit has what; None if its fleet file cannot be read."""
+        if self._waves.monotonic() > self._deadline:
+            raise Unavailable("where the commits have what is not read to its end yet")
+        at = self._at(revision)
+        return None if isinstance(at, str) else at
+
+    def _at(self, revision: Revision) -> VersionsAt | str:
         waves = self._waves
         if revision.commit not in waves._at:
             try:
@@ -115,11 +136,7 @@ class _Look:
                 waves._at[revision.commit] = waves._versions.at(tree, read_fleet(tree))
             except ManifestError as error:
                 waves._at[revision.commit] = str(error)
-        at = waves._at[revision.commit]
-        try:
-            return {"": at} if isinstance(at, str) else at.of(host)
-        except ManifestError as error:
-            return {"": str(error)}
+        return waves._at[revision.commit]
 
     def trailers(self, revision: Revision) -> Mapping[str, str]:
         known = self._waves._trailers
@@ -161,8 +178,13 @@ class _Look:
 
     def waited(self, revision: Revision, host: str) -> float:
         key, now = (revision.commit, host), self._waves.monotonic()
-        self.awaited.add(key)
-        return now - self._waves._waiting.setdefault(key, now)
+        self._awaited.add(key)
+        return now - self._waiting.setdefault(key, now)
+
+    def forget_ended(self) -> None:
+        """Of what is waited for, keep what was asked about in this look."""
+        for key in self._waiting.keys() - self._awaited:
+            del self._waiting[key]
 
     def answer(self, question: Question) -> str:
         if question not in self._answers:
