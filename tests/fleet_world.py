@@ -18,6 +18,7 @@ from gitops_mvd.core.waves import Question
 from gitops_mvd.daemon.loop import Daemon
 from gitops_mvd.daemon.mailbox import Mailbox
 from gitops_mvd.daemon.moves import Moves
+from gitops_mvd.daemon.preview import AppPreview, preview
 from gitops_mvd.daemon.waves import Waves
 from gitops_mvd.daemon.wiring import Wired
 from gitops_mvd.host.turns import Turns
@@ -145,6 +146,11 @@ class Member:
     def images(self, app: str = "web") -> list[str]:
         """The images of an app that run here."""
         return self.host.images(app)
+
+    def plan(self, app: str) -> AppPreview:
+        """What a pass would do about an app, as `mvd plan` says."""
+        [found] = [it for it in preview(self.daemon._wired).apps if it.name == app]
+        return found
 
     def held(self) -> str:
         """What a newer commit waits for, as `mvd status` says."""

@@ -9,7 +9,7 @@ from functools import cache
 from gitops_mvd.core import moves
 from gitops_mvd.core.decide import Candidate
 from gitops_mvd.core.errors import Unavailable
-from gitops_mvd.core.model import Revision
+from gitops_mvd.core.model import App, Revision
 from gitops_mvd.core.ports import History, Host
 from gitops_mvd.core.reconcile import Keeping
 from gitops_mvd.core.waves import Line
@@ -48,8 +48,8 @@ class Moves:
             branch = self._branch(revision, Look(self.waves, {}))
         except Unavailable:
             return {}
-        every = ((it.app, history.last_good(it.app.name)) for it in candidates)
-        return {app.name: list(moves.remarks_at(branch, app, good)) for app, good in every if good}
+        every = ((it.app, history.last_good(it.app.name) or App(it.app.name)) for it in candidates)
+        return {app.name: [*moves.remarks_at(branch, app, good)] for app, good in every}
 
     def _branch(self, revision: Revision, look: Look) -> moves.Branch:
         source = self.waves.source

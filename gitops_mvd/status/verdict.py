@@ -123,8 +123,8 @@ class Judge:
             before, after = versions.at(here, read_fleet(here)), versions.at(tree, read_fleet(tree))
         except ManifestError:  # of the branch as it is
             return {}
-        every = ((app, self.history.last_good(app.name)) for app in apps)
-        return {app.name: [*moves.remarks(app, good, before, after, self.host.name)] for app, good in every if good}
+        every = ((app, self.history.last_good(app.name) or App(app.name)) for app in apps)
+        return {app.name: [*moves.remarks(app, good, before, after, self.host.name)] for app, good in every}
 
     def _judged(
         self, app: App, decision: Decision | Unavailable, together: Plan, beside: Sequence[str]

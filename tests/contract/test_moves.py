@@ -13,6 +13,7 @@ import yaml
 from gitops_mvd import forges
 from gitops_mvd.forges.api import Account
 from gitops_mvd.git.branch import Source
+from gitops_mvd.status.verdict import Judge
 from tests.fleet_world import Member, compose
 from tests.lab.forge import Forge, Repository
 
@@ -271,3 +272,55 @@ def test_a_move_that_goes_on_to_a_third_host_before_it_is_over_is_waited_for_the
     assert world.runs() == {"a": "v1"}
     world.poll("c", "a")
     assert world.runs() == {"c": "v1"}
+
+
+def stateful(image: str = "v1") -> str:
+    read = yaml.safe_load(placed("web", image))
+    read["services"]["web"]["volumes"] = ["data:/data"]
+    return yaml.safe_dump({**read, "volumes": {"data": None}})
+
+
+def test_a_plan_tells_the_order_and_the_data_that_stays(world: World) -> None:
+    world.merge(web=stateful())
+    world.poll()
+    world.merge(fleet=fleet(b="web"))
+    giver, taker = (world.members[name].plan("web") for name in "ab")
+    assert (giver.why, giver.is_refused, giver.has_changes) == (
+        "waiting: kept until b has it: b is not green yet",
+        False,
+        True,
+    )
+    assert giver.change.remarks == (
+        "moves to b: it is kept here until it is green there",
+        "its data stays on this host: volume web_data",
+    )
+    assert taker.change.remarks == (
+        "comes from a, which goes on until it is green here",
+        "its data stays on a: volume web_data",
+    )
+    world.poll("b")
+    giver = world.members["a"].plan("web")
+    assert (giver.why, giver.change.remarks) == (
+        "",
+        ("moves to b: it is kept here until it is green there", "its data stays on this host: volume web_data"),
+    )
+
+
+def test_a_pull_request_tells_the_same(world: World) -> None:
+    world.merge(web=stateful())
+    world.poll()
+    source = world.members["a"].source
+    tip = source.last()
+    world.merge(fleet=fleet(b="web"))
+    tree = source.tree(source.fetch())
+    told = {
+        "a": [
+            "! moves to b: it is kept here until it is green there",
+            "! its data stays on this host: volume web_data",
+        ],
+        "b": ["! comes from a, which goes on until it is green here", "! its data stays on a: volume web_data"],
+    }
+    for name, lines in told.items():
+        member = world.members[name]
+        [plan] = Judge(member.host, member.history, source.tree, False)(tree, tip).plans
+        assert [line for line in plan.lines if line.startswith("! ")] == lines
