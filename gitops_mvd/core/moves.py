@@ -75,6 +75,11 @@ def takers(before: Placed | None, after: Placed, app: str, services: frozenset[s
     return [other for other in sorted(after.hosts()) if other != host and gets(other)]
 
 
+def is_at_once(app: str, rollouts: Rollouts) -> bool:
+    """Does its rollout say that an app is to be everywhere at once?"""
+    return app in rollouts.apps and rollouts.of(app) is None
+
+
 # ---- what is kept ----------------------------------------------------------------------------------------------------
 
 
@@ -149,8 +154,8 @@ def _why_kept(leaving: _Leaving, branch: Callable[[], Branch]) -> str:
 
 
 def _why(branch: Branch, app: str, services: frozenset[str]) -> str:
-    line, after, rollout = branch.line, branch.now(), branch.rollouts.of(app)
-    if not after or (rollout is None and app in branch.rollouts.apps):  # which says: everywhere at once
+    line, after = branch.line, branch.now()
+    if not after or is_at_once(app, branch.rollouts):
         return ""
     base = branch.last_with(app, services)
     if not (found := takers(branch.placed(line.revisions[base]), after, app, services, line.host)):
@@ -159,7 +164,7 @@ def _why(branch: Branch, app: str, services: frozenset[str]) -> str:
         return ""
     drained = after.hosts()
     serving = [it for it in found if not drained[it]]
-    silent = (rollout or Rollout(())).silent
+    silent = (branch.rollouts.of(app) or Rollout(())).silent
     pending = ""
     for host in serving:
         last = max((it for it in range(base + 1, len(line.revisions)) if line.changed(it, host)), default=None)
@@ -181,21 +186,24 @@ def remarks_at(branch: Branch, app: App, good: App) -> Iterator[str]:
     leaving, coming = _names(good) - _names(app), _names(app) - _names(good)
     place = branch.last_with(app.name, leaving) if leaving else branch.last_without(app.name, coming)
     if before := branch.placed(branch.line.revisions[place]):
-        yield from remarks(app, good, before, after, branch.line.host)
+        yield from remarks(app, good, before, after, branch.line.host, branch.rollouts)
 
 
-def remarks(app: App, good: App, before: Placed, after: Placed, host: str) -> Iterator[str]:
+def remarks(app: App, good: App, before: Placed, after: Placed, host: str, rollouts: Rollouts) -> Iterator[str]:
     """What to know of an app that moves between this host and others, and of its data, which does not move along.
 
     `good` is its version that last worked here; `before` and `after` are where it is now and will be.
     """
+    waits = not is_at_once(app.name, rollouts)
     leaving, coming = _names(good) - _names(app), _names(app) - _names(good)
     if leaving and (found := takers(before, after, app.name, leaving, host)):
-        yield f"{_which(leaving, app)}moves to {', '.join(found)}: it is kept here until it is green there"
+        order = ": it is kept here until it is green there" if waits else ""
+        yield f"{_which(leaving, app)}moves to {', '.join(found)}{order}"
         yield from _data(good, leaving, "this host")
     givers = [it for it in sorted(before.hosts()) if it != host and _gives(before, after, app.name, coming, it)]
     if givers:
-        yield f"{_which(coming, good)}comes from {', '.join(givers)}, which goes on until it is green here"
+        order = ", where it is kept until it is green here" if waits else ""
+        yield f"{_which(coming, good)}comes from {', '.join(givers)}{order}"
         yield from _data(app, coming, ", ".join(givers))
 
 

@@ -118,13 +118,14 @@ class Judge:
 
     def _moves(self, tree: Tree, tip: Revision, apps: Iterable[App]) -> Mapping[str, list[str]]:
         """What to know of apps that the pull request moves to other hosts, or from there to this one."""
-        here, versions = self.tree_at(tip), Versions()
+        here, versions, fleet = self.tree_at(tip), Versions(), read_fleet(tree)
         try:
-            before, after = versions.at(here, read_fleet(here)), versions.at(tree, read_fleet(tree))
+            before, after = versions.at(here, read_fleet(here)), versions.at(tree, fleet)
         except ManifestError:  # of the branch as it is
             return {}
         every = ((app, self.history.last_good(app.name) or App(app.name)) for app in apps)
-        return {app.name: [*moves.remarks(app, good, before, after, self.host.name)] for app, good in every}
+        host, rollouts = self.host.name, fleet.rollouts
+        return {app.name: [*moves.remarks(app, good, before, after, host, rollouts)] for app, good in every}
 
     def _judged(
         self, app: App, decision: Decision | Unavailable, together: Plan, beside: Sequence[str]

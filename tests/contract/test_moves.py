@@ -295,7 +295,7 @@ def test_a_plan_tells_the_order_and_the_data_that_stays(world: World) -> None:
         "its data stays on this host: volume web_data",
     )
     assert taker.change.remarks == (
-        "comes from a, which goes on until it is green here",
+        "comes from a, where it is kept until it is green here",
         "its data stays on a: volume web_data",
     )
     world.poll("b")
@@ -318,7 +318,7 @@ def test_a_pull_request_tells_the_same(world: World) -> None:
             "! moves to b: it is kept here until it is green there",
             "! its data stays on this host: volume web_data",
         ],
-        "b": ["! comes from a, which goes on until it is green here", "! its data stays on a: volume web_data"],
+        "b": ["! comes from a, where it is kept until it is green here", "! its data stays on a: volume web_data"],
     }
     for name, lines in told.items():
         member = world.members[name]

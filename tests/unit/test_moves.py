@@ -251,12 +251,12 @@ def test_a_plan_tells_where_an_app_goes_and_which_data_it_leaves_behind() -> Non
     data = web(volume="shop_data")
     both, rest = App("shop", (data, service("api"))), App("shop", (service("api"),))
     before, after = Commit({"a": {"shop": both}, "b": {}}), Commit({"a": {"shop": rest}, "b": {"shop": both}})
-    assert [*remarks(rest, both, before, after, "a")] == [
+    assert [*remarks(rest, both, before, after, "a", Rollouts())] == [
         "web moves to b: it is kept here until it is green there",
         "its data stays on this host: volume shop_data",
     ]
-    assert [*remarks(both, App("shop"), before, after, "b")] == [
-        "comes from a, which goes on until it is green here",
+    assert [*remarks(both, App("shop"), before, after, "b", Rollouts())] == [
+        "comes from a, where it is kept until it is green here",
         "its data stays on a: volume shop_data",
     ]
-    assert [*remarks(both, both, before, after, "a")] == []
+    assert [*remarks(both, both, before, after, "a", Rollouts())] == []
