@@ -7,6 +7,7 @@ this host, make the same decision at every pass and after every restart.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
@@ -18,12 +19,13 @@ from gitops_mvd.core.handover import handovers
 from gitops_mvd.core.model import KEEP, App, Failure, Revision, Role, Service
 from gitops_mvd.core.plan import of_role
 from gitops_mvd.core.ports import History, Host
-from gitops_mvd.core.waves import ALL, ROLLOUT, Line, Rollout, Rollouts, standing
+from gitops_mvd.core.waves import ALL, ROLLOUT, Line, Rollout, Rollouts, Silent, Wave, standing
 
 KEPT = "kept until"  # begins why an app is kept
 OF_A_WIRE = ("macvlan", "ipvlan")  # drivers of networks whose addresses are those of all hosts on one wire
 FIXED = ("ipv4_address", "ipv6_address", "mac_address")
 NOTHING: frozenset[str] = frozenset()
+NEVER = Silent(after=math.inf)
 
 
 class Placed(Protocol):
@@ -164,9 +166,11 @@ def _why(branch: Branch, app: str, services: frozenset[str]) -> str:
         return ""
     drained = after.hosts()
     serving = [it for it in found if not drained[it]]
-    silent = (branch.rollouts.of(app) or Rollout(())).silent
+    rollout = branch.rollouts.of(app) or Rollout((Wave("*", frozenset()),))
     pending = ""
     for host in serving:
+        is_later = rollout.place_of(host) > rollout.place_of(line.host)  # it waits for this one, and is not silent
+        silent = NEVER if is_later else rollout.silent
         last = max((it for it in range(base + 1, len(line.revisions)) if line.changed(it, host)), default=None)
         told = standing(line, last, host, silent) if last is not None else None
         if told and told.state == "red":

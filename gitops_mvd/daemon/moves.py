@@ -44,12 +44,12 @@ class Moves:
         """What to know of a commit by app: where it moves to or comes from, and which data it leaves behind."""
         if not self.waves.forge:
             return {}
+        every = ((it.app, history.last_good(it.app.name) or App(it.app.name)) for it in candidates)
         try:
             branch = self._branch(revision, Look(self.waves, {}))
-        except Unavailable:
+            return {app.name: [*moves.remarks_at(branch, app, good)] for app, good in every}
+        except Unavailable:  # the plan goes without
             return {}
-        every = ((it.app, history.last_good(it.app.name) or App(it.app.name)) for it in candidates)
-        return {app.name: [*moves.remarks_at(branch, app, good)] for app, good in every}
 
     def _branch(self, revision: Revision, look: Look) -> moves.Branch:
         source = self.waves.source

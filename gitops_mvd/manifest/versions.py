@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from gitops_mvd.core.errors import ManifestError
 from gitops_mvd.core.model import HostFacts
 from gitops_mvd.core.ports import Tree
 from gitops_mvd.manifest.asked import Asked, ByAnswers
@@ -96,7 +97,10 @@ class VersionsAt:
     def services(self, app: str, host: str) -> frozenset[str] | None:
         """What that host runs of an app; None if the app is broken there."""
         facts, generation = self._facts(host), self.apps.get(app)
-        return self._placed(app, generation, facts).services if facts and generation else frozenset()
+        try:
+            return self._placed(app, generation, facts).services if facts and generation else frozenset()
+        except ManifestError:  # it is too much to be read
+            return None
 
     def _facts(self, host: str) -> HostFacts | None:
         return self.fleet.hosts.get(host) or (HostFacts(host) if self.fleet.open else None)

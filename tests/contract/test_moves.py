@@ -241,6 +241,22 @@ def test_waves_and_a_move_do_not_wait_for_each_other(world: World, waves: list[l
     assert world.runs() == {"b": "v1"}
 
 
+def test_a_new_host_that_waits_for_the_wave_of_the_old_one_is_not_silent(world: World) -> None:
+    rollout = {"waves": [["a"], ["*"]], "bake": "1h", "silent": {"after": "15m", "counts_as": "green"}}
+    world.merge(fleet=fleet(a="web", rollout=rollout))
+    world.poll()
+    world.merge(fleet=fleet(b="web", rollout=rollout))
+    world.poll("a", "b")
+    waves = world.members["a"].waves
+    waves.monotonic = lambda began=waves.monotonic: began() + 901.0  # type: ignore[misc]
+    world.poll("a")
+    assert world.runs() == {"a": "v1"}
+    for member in world.members.values():
+        member.clock_behind = 3700.0
+    world.poll("b", "a")
+    assert world.runs() == {"b": "v1"}
+
+
 def test_a_host_that_is_drained_has_nothing_to_serve_with(world: World) -> None:
     commit = world.merge(fleet=fleet(b="web", drained=("b",)))
     world.poll("b", "a")
