@@ -178,7 +178,7 @@ for _mood in MOODS:
     _wire("Kong's Admin API", "kong", _mood)
 
 
-@_fault("the registry is down")
+@_fault("the registry is down", alone=True)  # a commit could not be made: it begins with a push of its image
 def _(ground: Ground, app: App, random: Random) -> Iterator[None]:
     ground.lab.registry.stop()
     yield
