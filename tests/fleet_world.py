@@ -17,6 +17,8 @@ from gitops_mvd.core.model import Revision
 from gitops_mvd.core.waves import Question
 from gitops_mvd.daemon.loop import Daemon
 from gitops_mvd.daemon.mailbox import Mailbox
+from gitops_mvd.daemon.moves import Moves
+from gitops_mvd.daemon.preview import AppPreview, preview
 from gitops_mvd.daemon.waves import Waves
 from gitops_mvd.daemon.wiring import Wired
 from gitops_mvd.host.turns import Turns
@@ -93,6 +95,7 @@ class Member:
             manager=None,
             source=self.source,
             waves=self.waves,
+            moves=Moves(self.waves),
             host=self.host,
             history=self.history,
             outbox=self.outbox,
@@ -143,6 +146,11 @@ class Member:
     def images(self, app: str = "web") -> list[str]:
         """The images of an app that run here."""
         return self.host.images(app)
+
+    def plan(self, app: str) -> AppPreview:
+        """What a pass would do about an app, as `mvd plan` says."""
+        [found] = [it for it in preview(self.daemon._wired).apps if it.name == app]
+        return found
 
     def held(self) -> str:
         """What a newer commit waits for, as `mvd status` says."""

@@ -8,6 +8,7 @@ policy      what a host lets the repository do         features   modules found 
 joins       services that share a namespace            specs      what is compared of each kind of resource
 difference  what a person changed, in phrases          cost       how long what is down, and who waits
 waves       which commit a host may follow now         windows    the hours of a rollout
+moves       what a host keeps until others have it
 canary      shares of the traffic, and their verdicts
 
 Imports no other room, and nothing that touches the world: no Docker, Git, files, clock or threads.

@@ -25,6 +25,7 @@ from gitops_mvd.core.errors import (
     fault_of,
 )
 from gitops_mvd.core.model import (
+    KEEP,
     WAIT,
     App,
     Desired,
@@ -58,12 +59,14 @@ NONE: Mapping[str, Suspension] = MappingProxyType({})
 class Candidate:
     """An app as a commit wants it; `refused` is why it may not be tried here.
 
-    One that is `suspended`, here or by its commit, is left as it is or, if it is to stop, stopped; but never changed.
+    If it is kept until other hosts have it, it `lets_go` at once of the services that must not run twice.  One that is
+    `suspended`, here or by its commit, is left as it is or, if it is to stop, stopped; but never changed.
     """
 
     app: App
     refused: Failure | None = None
     suspended: Suspension | None = None
+    lets_go: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +148,7 @@ class Decision:
                 return Sync.OUT_OF_SYNC, Operation.FAILED, f"{why}; paused"
             case "hold":
                 return Sync.OUT_OF_SYNC, Operation.FAILED, why
-            case "wait":
+            case "wait" | "keep":
                 return Sync.OUT_OF_SYNC, Operation.RUNNING, why
         goal = self.known.good if self.suspended else self.goal
         somewhere = goal is not None and goal != App(self.app.name)
@@ -205,7 +208,7 @@ def decide(candidates: Sequence[tuple[Candidate, Known]], planner: Planner) -> t
     elif hindered := next((it for it in decisions if it.failure and it.failure.action != "continue"), None):
         assert hindered.failure
         why = f"changes together with {hindered.app.name}: {hindered.failure.why}"
-        held = Failure(why, WAIT if hindered.failure.action == WAIT else "rollback")
+        held = Failure(why, WAIT if hindered.failure.action in (WAIT, KEEP) else "rollback")
         decisions = [it if it.failure else _decide(Candidate(it.app, held), it.known, planner) for it in decisions]
     plan = planner.plan([it.way for it in decisions if it.way and not it.stuck])
     return [replace(it, plan=share(plan, it.app.name)) for it in decisions], plan
@@ -269,7 +272,7 @@ def _decide(candidate: Candidate, known: Known, planner: Planner) -> Decision:
         case "continue":
             way = Goal(app, proven=True)
             return Decision(app, app, planner.plan([way]), known, failure, way=way)
-    return _rollback(app, known, planner, failure)
+    return _rollback(app, known, planner, failure, candidate.lets_go)
 
 
 def _leave(candidate: Candidate, suspended: Suspension, known: Known, planner: Planner) -> Decision:
@@ -303,9 +306,12 @@ def _sync(app: App, suspended: Suspension, known: Known, planner: Planner) -> Sy
         return Sync.UNKNOWN
 
 
-def _rollback(app: App, known: Known, planner: Planner, failure: Failure) -> Decision:
-    """Rollback is reconciling to the last good version; where that is not known, to what was found."""
+def _rollback(app: App, known: Known, planner: Planner, failure: Failure, without: frozenset[str]) -> Decision:
+    """Rollback is reconciling to the last good version, `without` some services; where that is not known, to what was
+    found."""
     good = App(app.name) if known.good is None and not known.before else known.good
+    if good and without:
+        good = replace(good, services=tuple(it for it in good.services if it.name not in without))
     way = Goal(good, proven=True) if good else Goal(app, proven=True, before=known.before)
     try:
         plan = planner.plan([way])
@@ -332,7 +338,7 @@ def conclude(app: str, decision: Decision | None, error: MvdError | None, health
             verdict = Sync.OUT_OF_SYNC, Operation.SUPERSEDED, str(error)
         case Unavailable():  # could not ask, is not unhealthy
             verdict = Sync.OUT_OF_SYNC, Operation.RUNNING, str(error)
-        case MvdError() if failure and failure.action in ("rollback", WAIT, LACKING):
+        case MvdError() if failure and failure.action in ("rollback", WAIT, LACKING, KEEP):
             verdict = Sync.UNKNOWN, Operation.ROLLBACK_FAILED, f"{failure.why}; the way back failed: {error}"
         case NotNow():
             verdict = Sync.OUT_OF_SYNC, Operation.RUNNING, str(error)
@@ -350,4 +356,4 @@ def _fault(failure: Failure) -> str:
     """Whose fault a failure is that stands against a version."""
     if INTERNAL in failure.why:
         return DEFECT
-    return {WAIT: NOT_NOW, LACKING: LACKS}.get(failure.action, VERSION)
+    return {WAIT: NOT_NOW, KEEP: NOT_NOW, LACKING: LACKS}.get(failure.action, VERSION)

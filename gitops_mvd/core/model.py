@@ -511,7 +511,8 @@ class Failure:
     `rollback`: the app goes back.  `pause`: nothing is done until `mvd retry`.  `continue`: the app stays, and its
     commit is red.  `hold`: nothing is done for as long as the reason lasts.  `wait`: the app goes back, as the
     surroundings did not allow it; once it `is_due`, the same version is tried again.  `lacking`: the same, and the
-    commit is red until then, as somebody has to do something about it.
+    commit is red until then, as somebody has to do something about it.  `keep`: the app stays until other hosts have
+    what leaves this one.
     """
 
     why: str
@@ -522,7 +523,7 @@ class Failure:
         object.__setattr__(self, "why", told_text(self.why))
 
 
-WAIT = "wait"
+WAIT, KEEP = "wait", "keep"
 
 
 @dataclass(frozen=True, slots=True)

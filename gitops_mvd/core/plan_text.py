@@ -15,7 +15,7 @@ from gitops_mvd.core import canary
 from gitops_mvd.core.cost import NO_DOWNTIME, Cost, cost
 from gitops_mvd.core.decide import Decision
 from gitops_mvd.core.difference import ADDED, REMOVED, Difference, what_changed
-from gitops_mvd.core.model import OUTDATED, RUNNING, App, Change, Check, Gate, Json, Plan, Roles, Step
+from gitops_mvd.core.model import KEEP, OUTDATED, RUNNING, App, Change, Check, Gate, Json, Plan, Roles, Step
 from gitops_mvd.core.rollout import DRAINED, ROUTE_PROOF
 
 Summary = Callable[[Check], str]  # what is shown of a check behind the name of its probe, and never a secret
@@ -89,6 +89,9 @@ def app_change(
     if decision.suspended:
         found = what_changed(decision.app, decision.known.good, decision.known.before, roles)
         return AppChange(decision.app.name, found, FREE, (decision.suspended.text, *beside))
+    if decision.failure and decision.failure.action == KEEP:
+        found = what_changed(decision.app, decision.known.good, decision.known.before, roles)
+        return AppChange(decision.app.name, found, FREE, (*beside,))
     if decision.failure:
         back = ("goes back to the version that last worked",) if decision.plan else ()
         return AppChange(decision.app.name, (), cost(decision.plan, goal, roles, (), why, together), back)

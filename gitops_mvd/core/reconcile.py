@@ -35,6 +35,8 @@ Out = TypeVar("Out")
 Map = Callable[[Callable[[In], Out], Iterable[In]], Iterable[Out]]
 Group: TypeAlias = Sequence[Candidate]
 """Apps that change together, as something passes between them; nearly always one alone."""
+Keeping = Callable[[Sequence[Candidate]], Sequence[Candidate]]
+"""The candidates, of which some are refused for now, as other hosts do not have yet what leaves this one."""
 
 
 def reconcile(
@@ -45,13 +47,14 @@ def reconcile(
     *,
     allow_empty: bool = False,
     suspended: Mapping[str, Suspension] = NONE,
+    keeping: Keeping = tuple,
 ) -> Report:
     """Make this host match `desired`; one bad app never holds up another.
 
     Deploying, healing drift, rolling back and removing are all this one function.  It trusts no event and no memory of
     its own: it reads the whole truth each time, so a lost webhook, a crash half-way and a hand-edited unit all end the
     same way.  `side_by_side` is `map`, or that of a pool of threads.  `suspended` are the apps that an operator has
-    suspended, by name.
+    suspended, by name, and `keeping` says which stay here for now though the commit has them elsewhere.
     """
 
     def one(group: Group) -> Sequence[Outcome]:
@@ -62,7 +65,7 @@ def reconcile(
         return settle(admitted, host, history, desired.revision.commit)
 
     # Consumers and the like come first: a route of an app may name them.
-    every = candidates(desired, host.apps(), allow_empty=allow_empty, suspended=suspended)
+    every = keeping(candidates(desired, host.apps(), allow_empty=allow_empty, suspended=suspended))
     groups = together(every, handovers(every, host, history))
     first = [group for group in groups if any(candidate.app.kong_entities for candidate in group)]
     rest = [group for group in groups if group not in first]

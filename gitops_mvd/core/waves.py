@@ -10,19 +10,21 @@ been green here needs none either.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Protocol
 
 from gitops_mvd.core.errors import Unavailable
-from gitops_mvd.core.model import PostedStatus, Revision
+from gitops_mvd.core.model import PostedState, PostedStatus, Revision
 from gitops_mvd.core.windows import Windows
 
 ROLLOUT = "rollout"  # the trailer that passes every gate, with this value:
 ALL = "all"
 WAVES = "waves"  # in the contexts of the statuses of waves
 SUPERSEDED = "superseded by"  # the beginning of the status of a commit that a newer one has overtaken
+KEEPS = "keeps "  # the same where a host has done all else, and keeps what moves to others until they have it
 MOST_CANDIDATES = 20  # commits that are looked at, the newest first
 MOST_RETURNS = 3  # earlier commits with the same content whose status is asked for
 
@@ -197,6 +199,36 @@ class Line:
         return difference(self.at(place - 1, host), self.at(place, host))
 
 
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How far a host is with a commit, and why it is red or not to be waited for here.
+
+    `at` is since when it is green, by the forge's clock; None if it only counts as green.
+    """
+
+    state: PostedState
+    why: str = ""
+    at: float | None = None
+
+
+def standing(line: Line, place: int, host: str, silent: Silent) -> Standing:
+    """How far a host is with the commit at a place of the line, as its status tells.  Raises Unavailable."""
+    revision = line.revisions[place]
+    posted = line.world.statuses(revision).get(host)
+    if posted and posted.description.startswith(SUPERSEDED):
+        return Standing("pending", f"{host} went on to a newer commit")
+    if posted and (posted.state == "green" or (posted.state == "pending" and posted.description.startswith(KEEPS))):
+        return Standing("green", at=posted.at)
+    if posted and posted.state == "red":
+        why = posted.description
+        is_named = re.search(rf"\b{re.escape(host)}\b", why)
+        return Standing("red", why if is_named else f"{host}: {why}")
+    if line.world.waited(revision, host) >= silent.after:
+        why = f"{host} has not ended for {_duration(silent.after)}"
+        return Standing("green" if silent.counts_as == "green" else "red", why)
+    return Standing("pending")
+
+
 def difference(before: Contents, after: Contents) -> frozenset[str]:
     """The apps that differ."""
     if before is after:
@@ -292,24 +324,17 @@ class _Gates:
         red = unfinished = ""
         awaits: set[tuple[str, str]] = set()
         for host, last in self._affected(wave):
-            revision = self.line.revisions[last]
-            posted = self.line.world.statuses(revision).get(host)
-            state: str = posted.state if posted else "pending"
-            why = posted.description if posted else ""
-            if why.startswith(SUPERSEDED):
-                unfinished = unfinished or f"{self._name(number)}: {host} went on to a newer commit"
+            told = standing(self.line, last, host, self.rollout.silent)
+            if told.state == "green":
+                greens += [told.at] if told.at is not None else []
                 continue
-            if state == "pending" and self.line.world.waited(revision, host) >= self.rollout.silent.after:
-                state, posted = self.rollout.silent.counts_as, None
-                why = f"{host} has not ended for {_duration(self.rollout.silent.after)}"
-            if state == "green":
-                greens += [posted.at] if posted else []
-                continue
-            awaits.add((revision.commit, host))
-            if state == "red":
-                red = red or f"{self._name(number)} is red: {why if host in why else f'{host}: {why}'}"
+            if told.state == "red" or not told.why:  # else it never ends with this commit
+                awaits.add((self.line.revisions[last].commit, host))
+            if told.state == "red":
+                red = red or f"{self._name(number)} is red: {told.why}"
             else:
-                unfinished = unfinished or self._not_green(number)
+                why = f"{self._name(number)}: {told.why}" if told.why else self._not_green(number)
+                unfinished = unfinished or why
         return Hindrance(red or unfinished, awaits=frozenset(awaits))
 
     def _affected(self, wave: Wave) -> Iterator[tuple[str, int]]:

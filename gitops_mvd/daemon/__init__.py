@@ -11,6 +11,7 @@ metrics      their values, and their port          small_server  who answers at 
 waves        which commit is followed while a rollout goes from wave to wave; `gate_questions` what it asks in between,
              `awaited` the statuses of others that it waits for
 fleet_entry  what `fleet.yaml` says of this host, for whoever looks at it
+moves        what is kept here until the hosts have it that a commit moves it to
 planning     a pull request, read by `planning_child`, a process with limits of time and memory
 notifying    a message to one receiver, sent by `notifying_child`
 connections  Docker, Kong, Git and the forge, as the settings name them; the secrets for them

@@ -407,6 +407,7 @@ class Daemon:
                 self._in_workers,
                 allow_empty=self._wired.settings.allow_empty,
                 suspended=self._suspended.apps,
+                keeping=self._wired.moves.keeping(revision, host, self._wired.history),
             )
         with self._pulse.step(OBSERVE_SECONDS):
             self._keep_boot_file()

@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 from gitops_mvd.core.decide import Candidate, Decision, candidates
 from gitops_mvd.core.errors import NotNow, Unavailable
 from gitops_mvd.core.handover import foreseen, remarks
-from gitops_mvd.core.model import App, Desired, Health, Operation, Plan, Problem, Revision, Sync
+from gitops_mvd.core.model import KEEP, App, Desired, Health, Operation, Plan, Problem, Revision, Sync
+from gitops_mvd.core.moves import merged
 from gitops_mvd.core.plan_text import AppChange, app_change
 from gitops_mvd.core.redact import learn_apps, redact, secrets_of_app
 from gitops_mvd.core.suspension import Suspension
@@ -111,7 +112,9 @@ def preview(wired: Wired, *, fetch: bool = True, ask: bool = False) -> Preview:
         wired.monitor.ask_all()
     suspended = suspension.suspended(wired.settings_path).apps
     every = candidates(wanted, wired.host.apps(), allow_empty=wired.settings.allow_empty, suspended=suspended)
-    beside = remarks(every, wired.host, wired.history)
+    moved = wired.moves.remarks(wanted.revision, every, wired.history)
+    every = [*wired.moves.keeping(wanted.revision, wired.host, wired.history)(every)]
+    beside = merged(moved, remarks(every, wired.host, wired.history))
     previews = (
         replace(
             _told(candidate.app, _preview_of(candidate, decision, plan, beside.get(candidate.app.name, ()), wired)),
@@ -175,5 +178,7 @@ def _preview_of(
 
 def _is_refused(decision: Decision) -> bool:
     """Is this version one that cannot be deployed?  One that was tried and failed is a matter of `mvd status`."""
+    if decision.failure and decision.failure.action == KEEP:
+        return False
     is_by_hand = decision.app == decision.known.good  # what was changed by hand, and is left so
     return bool(decision.stuck) or not (decision.failure in (None, decision.known.failure) or is_by_hand)

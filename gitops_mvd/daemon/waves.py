@@ -1,10 +1,13 @@
-"""Which revision this host follows, by the waves of `fleet.yaml` and what other hosts have posted at the forge."""
+"""Which revision this host follows, by the waves of `fleet.yaml` and what other hosts have posted at the forge.
+
+`Look` is what they have at each commit, and have posted to it, as `moves` wants to know it, too.
+"""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import InitVar, dataclass, field
 
 from gitops_mvd.core.errors import ManifestError, StepFailed, Unavailable
 from gitops_mvd.core.model import PostedStatus, Revision
@@ -40,6 +43,15 @@ class Readings:
 
     def read(self, revision: Revision, host: str) -> Contents:
         """The same, read from the repository."""
+        at = self.at(revision)
+        try:
+            contents = {"": at} if isinstance(at, str) else at.of(host)
+        except ManifestError as error:
+            contents = {"": str(error)}
+        return self._contents.setdefault((revision.commit, host), contents)
+
+    def at(self, revision: Revision) -> VersionsAt | str:
+        """What a commit has where; or why its fleet cannot be read."""
         if revision.commit not in self._at:
             if len(self._at) > 2 * MOST_BEHIND:
                 self.keep({*[*self._at][-MOST_BEHIND:]})
@@ -48,12 +60,7 @@ class Readings:
                 self._at[revision.commit] = self._versions.at(tree, read_fleet(tree))
             except ManifestError as error:
                 self._at[revision.commit] = str(error)
-        at = self._at[revision.commit]
-        try:
-            contents = {"": at} if isinstance(at, str) else at.of(host)
-        except ManifestError as error:
-            contents = {"": str(error)}
-        return self._contents.setdefault((revision.commit, host), contents)
+        return self._at[revision.commit]
 
     def trailers(self, revision: Revision) -> Mapping[str, str]:
         """The trailers of a commit that count."""
@@ -103,12 +110,13 @@ class Waves:
     now: Callable[[], float] = time.time
     clock_ahead: Callable[[str], float | None] = ahead_of
     monotonic: Callable[[], float] = time.monotonic
-    readings: Readings | None = None  # shared with others; its own if left out
+    shared: InitVar[Readings | None] = None  # what others read, too; its own if left out
     awaited: Awaited = field(default_factory=Awaited)
+    readings: Readings = field(init=False)
     _patience: Patience = field(default_factory=Patience)
 
-    def __post_init__(self) -> None:
-        self._readings = self.readings or Readings(self.source)
+    def __post_init__(self, shared: Readings | None) -> None:
+        self.readings = shared or Readings(self.source)
 
     def pick(self, tip: Revision, followed: Revision | None) -> Choice:
         """The revision to follow, up to the tip of the branch, from the one that is followed now."""
@@ -131,7 +139,7 @@ class Waves:
             line, is_whole = self.source.line(revision, 2)
             if len(line) < 2 and not is_whole:
                 return None
-            at = Line(line, -1, self.host, self._look())
+            at = Line(line, -1, self.host, self.look(self._patience))
             number = rollouts.usual.place_of(self.host)
             hosts = tuple(it for it in sorted(rollouts.usual.waves[number].hosts) if at.changed(len(line) - 1, it))
             return Peers(number + 1, hosts) if self.host in hosts else None
@@ -145,19 +153,18 @@ class Waves:
             return Choice(tip)
         if not fleet.rollouts or self.host not in fleet.hosts or tip == followed:
             return Choice(tip)
-        look = self._look()
+        look = self.look(self._patience)
         try:
             line = self._line(tip, followed, look)
         except Unavailable as error:
             return Choice(followed, (Held(tip, f"cannot ask: {error}", True),))
         choice = pick(line, fleet.rollouts)
-        self._readings.keep({it.commit for it in line.revisions})
+        self.readings.keep({it.commit for it in line.revisions})
         return choice
 
-    def _look(self) -> Look:
-        return Look(
-            self.forge, self._readings, self._patience, self.ask, self.now, self._forge_now, monotonic=self.monotonic
-        )
+    def look(self, patience: Patience) -> Look:
+        """The world from now on, for one pass."""
+        return Look(self.forge, self.readings, patience, self.ask, self.now, self._forge_now, self.monotonic)
 
     def _forge_now(self) -> float:
         ahead = self.clock_ahead(self.forge_url)
@@ -186,7 +193,7 @@ class Waves:
 
 @dataclass
 class Look:
-    """The world at one pass, as core/waves.py asks for it: each question is asked once."""
+    """The world at one pass, as core/waves.py and core/moves.py ask for it: each question is asked once."""
 
     forge: Forge | None
     readings: Readings
@@ -209,6 +216,13 @@ class Look:
                 raise Unavailable("what the commits change on each host is not read to its end yet")
             known = self.readings.read(revision, host)
         return known
+
+    def placed(self, revision: Revision) -> VersionsAt | None:
+        """What a commit has where; None if its fleet cannot be read."""
+        if self.monotonic() > self._deadline:
+            raise Unavailable("where the commits have what is not read to its end yet")
+        at = self.readings.at(revision)
+        return None if isinstance(at, str) else at
 
     def trailers(self, revision: Revision) -> Mapping[str, str]:
         return self.readings.trailers(revision)

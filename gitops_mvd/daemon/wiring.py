@@ -26,6 +26,7 @@ from gitops_mvd.daemon.connections import (
 )
 from gitops_mvd.daemon.host_view import VERSION, HostViews
 from gitops_mvd.daemon.mailbox import Interruptible, Mailbox
+from gitops_mvd.daemon.moves import Moves
 from gitops_mvd.daemon.notifying import ByApprise
 from gitops_mvd.daemon.operations import Operations
 from gitops_mvd.daemon.planning import InChild
@@ -77,6 +78,7 @@ class Wired:
     fit: Fit
     source: Source
     waves: Waves
+    moves: Moves
     host: Machine
     history: SqliteHistory
     commits: Commits
@@ -214,6 +216,7 @@ def wire(settings: Settings, path: Path, units: Path | None = None) -> Wired:
         fit=Fit(tools.engine, tools.systemd.outside),
         source=source,
         waves=waves,
+        moves=Moves(waves),
         host=host,
         history=history,
         commits=commits,

@@ -100,7 +100,8 @@ APP_KEYS: Table = {
         "`error`",
     ),
     "rollout": Key(
-        "Waves and gates of this app instead of the fleet's, or `none` to have it everywhere at once.",
+        "Waves and gates of this app instead of the fleet's, or `none` to have it everywhere at once: then a host "
+        "that it moves away from does not keep it until the new one has it, either.",
         read_rollout_of_app,
         "the fleet's",
     ),

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from gitops_mvd.core.errors import ManifestError
 from gitops_mvd.core.model import HostFacts
 from gitops_mvd.core.ports import Tree
 from gitops_mvd.manifest.asked import Asked, ByAnswers
@@ -25,11 +26,15 @@ MOST_GENERATIONS = 40  # contents of one app that are remembered, the last ones
 
 
 class _Placed(NamedTuple):
-    """One app on the hosts that read it alike: its digest, "" if it is not there, and what the gateway asks for."""
+    """One app on the hosts that read it alike: its digest, "" if it is not there, and what the gateway asks for.
+
+    `services` has their names, None if the app is broken there.
+    """
 
     digest: str
     routed: bool
     routed_here: bool
+    services: frozenset[str] | None
 
 
 @dataclass
@@ -76,8 +81,7 @@ class VersionsAt:
 
     def of(self, host: str) -> Mapping[str, str]:
         """App -> the digest of what that host runs of it, or what is wrong with it; empty if the fleet lacks it."""
-        facts = self.fleet.hosts.get(host) or (HostFacts(host) if self.fleet.open else None)
-        if facts is None:
+        if not (facts := self._facts(host)):
             return {}
         found = {name: self._placed(name, generation, facts) for name, generation in self.apps.items()}
         others = [it for name, it in found.items() if name != GATEWAY_APP]
@@ -85,6 +89,21 @@ class VersionsAt:
             found.pop(GATEWAY_APP, None)
         contents = {name: it.digest for name, it in found.items() if it.digest}
         return self.alike.setdefault(tuple(sorted(contents.items())), contents)
+
+    def hosts(self) -> Mapping[str, bool]:
+        """The hosts of the fleet, and whether each is drained; none without a `fleet.yaml`."""
+        return {name: facts.drained for name, facts in self.fleet.hosts.items()}
+
+    def services(self, app: str, host: str) -> frozenset[str] | None:
+        """What that host runs of an app; None if the app is broken there."""
+        facts, generation = self._facts(host), self.apps.get(app)
+        try:
+            return self._placed(app, generation, facts).services if facts and generation else frozenset()
+        except ManifestError:  # it is too much to be read
+            return None
+
+    def _facts(self, host: str) -> HostFacts | None:
+        return self.fleet.hosts.get(host) or (HostFacts(host) if self.fleet.open else None)
 
     def _placed(self, name: str, generation: _Generation, facts: HostFacts) -> _Placed:
         if known := generation.placed.find(facts):
@@ -95,7 +114,8 @@ class VersionsAt:
         if not digest and (reading.app.services or reading.app.kong_entities):
             suspended = f" {reading.app.suspend.text}" if reading.app.suspend else ""
             digest = f"{reading.app.version}{suspended}"
-        placed = _Placed(digest, reading.routed, reading.routed_here or bool(reading.problems))
+        services = None if reading.problems else frozenset(service.name for service in reading.app.services)
+        placed = _Placed(digest, reading.routed, reading.routed_here or bool(reading.problems), services)
         inside = f"{APPS}/{name}/"
         generation.seen |= {
             path: oid for path, oid in recording.seen.items() if not path.startswith(inside) or ".." in path

@@ -19,9 +19,11 @@ from gitops_mvd.core.model import (
     Revision,
     Sync,
 )
+from gitops_mvd.core.moves import KEPT
 from gitops_mvd.core.plan_text import cut
 from gitops_mvd.core.suspension import Suspension
 from gitops_mvd.core.text import reason
+from gitops_mvd.core.waves import KEEPS
 from gitops_mvd.state.history import CommitWork
 
 LONGEST_DESCRIPTION = 140  # characters, as GitHub has it; others show more
@@ -58,7 +60,8 @@ REMOVED = "removed"  # what has become of an app that Git no longer has
 def status(report: Report, work: CommitWork = NO_WORK) -> CommitStatus:
     """The one status of a host: that of its worst app, and green only if every app is synced and healthy.
 
-    Of what the commit itself changes here, its `work`, is told first.  A commit that changes an app that an operator
+    Of what the commit itself changes here, its `work`, is told first.  Other hosts read a description that begins with
+    KEEPS: all else is done here.  A commit that changes an app that an operator
     has suspended is not deployed there, and ends as suspended.  Of other suspended apps it is only told that they are.
     """
     left = [it for it in report.outcomes if _is_left(it) and (work.apps is None or it.app in work.apps)]
@@ -69,10 +72,18 @@ def status(report: Report, work: CommitWork = NO_WORK) -> CommitStatus:
             [f"{_counted(report, done, _well(report))} healthy", *_suspended(report), *_done(report, done)]
         )
         return _status(report.host, Operation.SUCCEEDED, cut(words, LONGEST_DESCRIPTION), Health.HEALTHY)
-    worst, cause = bad[0], "; ".join(_causes(report, bad, work))
+    worst, cause = bad[0], _keeps(bad) or "; ".join(_causes(report, bad, work))
     if worst in left:
         return _status(report.host, Operation.SUPERSEDED, cause, Health.SUSPENDED)
     return _status(report.host, Operation.RUNNING if _is_unfinished(worst) else worst.operation, cause, worst.health)
+
+
+def _keeps(bad: list[Outcome]) -> str:
+    """`keeps shop until b has it: b is not green yet`; "" if something else is not done, either."""
+    if not all(it.operation is Operation.RUNNING and it.why.startswith(KEPT) for it in bad):
+        return ""
+    names = "".join(f"; also {it.app}" for it in bad[1:])
+    return f"{KEEPS}{bad[0].app}{first_line(bad[0].why).removeprefix('kept')}{names}"
 
 
 def app_status(host: str, outcome: Outcome, done: str = "") -> CommitStatus:

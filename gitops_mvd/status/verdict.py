@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from gitops_mvd.core import moves
 from gitops_mvd.core.decide import EMPTIED, Decision, candidates
 from gitops_mvd.core.errors import ManifestError, StepFailed, Unavailable
 from gitops_mvd.core.handover import foreseen, remarks
@@ -21,6 +22,7 @@ from gitops_mvd.core.redact import learn_apps, redact, secrets_of_app, told_line
 from gitops_mvd.core.suspension import Suspension
 from gitops_mvd.manifest import Cache, load, read_fleet
 from gitops_mvd.manifest.update_order import reasons
+from gitops_mvd.manifest.versions import Versions
 from gitops_mvd.state.history import SqliteHistory
 from gitops_mvd.status.changes import changed, contents
 from gitops_mvd.status.status_text import LONGEST_DESCRIPTION
@@ -99,7 +101,8 @@ class Judge:
             self.refresh()
             wanted, present = Desired(tip, apps, broken), self.host.apps()
             every = candidates(wanted, present, allow_empty=self.allow_empty, suspended=self.suspended)
-            beside = remarks(every, self.host, self.history)
+            moved = self._moves(tree, tip, [it.app for it in every if it.app.name in concerned])
+            beside = moves.merged(moved, remarks(every, self.host, self.history))
             decided = foreseen(every, self.host, self.history, self.host.proposing, concerned)
             for candidate, decision, together in sorted(decided, key=lambda it: it[0].app.name):
                 if (name := candidate.app.name) in concerned:
@@ -112,6 +115,17 @@ class Judge:
         plans = [AppPlan(it.app, it.cost.text, _first(it.diff()), notes.get(it.app, ())) for it in changes[:MOST_APPS]]
         wrong, cost = _first(dict.fromkeys([*mistakes, *refused])), worst(changes)
         return Verdict(wrong, bool(refused), in_short(changes, LONGEST_DESCRIPTION - len(f"{cost}; ")), cost, plans)
+
+    def _moves(self, tree: Tree, tip: Revision, apps: Iterable[App]) -> Mapping[str, list[str]]:
+        """What to know of apps that the pull request moves to other hosts, or from there to this one."""
+        here, versions, fleet = self.tree_at(tip), Versions(), read_fleet(tree)
+        try:
+            before, after = versions.at(here, read_fleet(here)), versions.at(tree, fleet)
+        except ManifestError:  # of the branch as it is
+            return {}
+        every = ((app, self.history.last_good(app.name) or App(app.name)) for app in apps)
+        host, rollouts = self.host.name, fleet.rollouts
+        return {app.name: [*moves.remarks(app, good, before, after, host, rollouts)] for app, good in every}
 
     def _judged(
         self, app: App, decision: Decision | Unavailable, together: Plan, beside: Sequence[str]

@@ -17,6 +17,7 @@ from gitops_mvd.core.model import Operation
 from gitops_mvd.core.notice import What
 from gitops_mvd.daemon.loop import Daemon
 from gitops_mvd.daemon.mailbox import Interruptible, Mailbox
+from gitops_mvd.daemon.moves import Moves
 from gitops_mvd.daemon.triggers import SYNC
 from gitops_mvd.daemon.waves import Waves
 from gitops_mvd.git.branch import Source
@@ -54,7 +55,8 @@ class World:
             mailbox=Mailbox(),
             clock=Interruptible(),
             source=self.source,
-            waves=Waves("h1", self.source, None, ""),
+            waves=(waves := Waves("h1", self.source, None, "")),
+            moves=Moves(waves),
             host=self.host,
             history=self.history,
             statuses=Statuses("h1", self.history, StatusOptions(apps=True), lambda: 0.0),

@@ -126,6 +126,7 @@ class Ears:
 
     def __init__(self, world: World, serve: ExitStack) -> None:
         self.world, self.mailboxes = world, {name: Mailbox() for name in LABELS}
+        self.told = 0  # that many deliveries are accounted for
         for name, mailbox in self.mailboxes.items():
             throttle, listener = LogThrottle(), listen("127.0.0.1", 0)
             receiver, awaited = forges.known()["github"], world.members[name].waves.awaited
@@ -136,18 +137,27 @@ class Ears:
 
     def woken_by_poll_of(self, *names: str) -> set[str]:
         """The hosts that are woken by what these have posted, once the forge has told all hosts of all of it."""
-        deliveries, before = self.world.repository.deliveries, self._posted()
-        told = len(deliveries)
+        before = self._posted()
         self.world.poll(*names)
-        told += len(self.mailboxes) * (self._posted() - before)
-        until = time.monotonic() + 30
-        while len(deliveries) < told and time.monotonic() < until:
-            time.sleep(0.01)
-        assert [it.status for it in deliveries] == [202] * told
+        self._await_told(self._posted() - before)
         return {name for name, mailbox in self.mailboxes.items() if mailbox.take(0) == {STATUS}}
+
+    def merge(self, **images: str) -> None:
+        """A commit, once the forge has told all hosts of it."""
+        self.world.merge(**images)
+        self._await_told(1)
+        for mailbox in self.mailboxes.values():
+            mailbox.take(0)
 
     def _posted(self) -> int:
         return sum(it.method == "POST" for it in self.world.server.asked)
+
+    def _await_told(self, events: int) -> None:
+        deliveries, until = self.world.repository.deliveries, time.monotonic() + 30
+        self.told += len(self.mailboxes) * events
+        while len(deliveries) < self.told and time.monotonic() < until:
+            time.sleep(0.01)
+        assert [it.status for it in deliveries] == [202] * self.told
 
 
 def test_the_last_status_that_a_host_waits_for_wakes_it_and_no_other_one_does(world: World) -> None:
@@ -164,7 +174,7 @@ def test_the_last_status_that_a_host_waits_for_wakes_it_and_no_other_one_does(wo
         assert ears.woken_by_poll_of("uk-2") == {"de-1"}
         assert ears.woken_by_poll_of("de-1") == set()
         assert world.runs() == everywhere("v2")
-        world.merge(shop="v1")
+        ears.merge(shop="v1")
         assert ears.woken_by_poll_of("canary") == set(), "no other host has seen that commit yet"
 
 

@@ -111,7 +111,7 @@ def test_a_port_that_a_process_of_the_host_has_is_told_with_its_name(
     story: Story, serving: dict[str, Any], image: str
 ) -> None:
     program = ("/opt/gitops-mvd/bin/python", "-m", "http.server")
-    for port, unit in ((18480, "foreign"), (90, "privileged")):
+    for port, unit in ((18480, "foreign"), (22, "sshd")):  # and one that the host itself uses
         story.run("systemd-run", f"--unit={unit}", *program, str(port))
         before = story.containers("web")
         with serving_all_the_while(story):
@@ -122,6 +122,13 @@ def test_a_port_that_a_process_of_the_host_has_is_told_with_its_name(
         story.run("systemctl", "stop", unit)
         story.ends(commit, "success")
         story.ends(story.revert(commit), "success")
+    with serving_all_the_while(story):
+        more = {"ports": [*serving["ports"], "8001:7799"]}
+        commit = story.merge(
+            manifest("web", {"services": {"web": serving | more}}), "Have the port of Kong's Admin API"
+        )
+        waits(story, commit, "web: waiting: web: the port 8001 of this host is used by ")
+    story.ends(story.revert(commit), "success")
 
 
 def test_a_port_that_a_container_of_somebody_else_has_is_waited_for(

@@ -20,6 +20,7 @@ pytestmark = pytest.mark.lab
 FLEET = "hosts:\n  one: {labels: {web: 'yes'}}\n  two: {labels: {web: '%s'}}\n  front: {}\n"
 DRAINED = FLEET.replace("{web: '%s'}}", "{web: 'yes'}, drain: true}")
 JUDGE = {"min_requests": 20, "errors": "5%", "latency": "20x"}  # a busy machine is slow at times, whoever answers
+MOVED = FLEET.replace("one: {labels: {web: 'yes'}}", "one: {}") % "yes"
 GRACE_SECONDS = 2.0  # in which every worker of the gateway has heard of a weight, and open requests end
 
 
@@ -131,8 +132,14 @@ def test_servers_deploy_leave_and_die_behind_one_gateway(lab: Lab, stories: tupl
         two.ends(commit, "success")
         assert set(targets(edge).values()) == {"host:one"}
         assert not two.containers("shared")
-        commit = one.merge({"fleet.yaml": FLEET % "yes"}, "Put it on two again")
-        two.ends(commit, "success")
+        commit = one.merge({"fleet.yaml": MOVED}, "Move it from one to two")
+        for story in (two, one):
+            story.ends(commit, "success")
+        assert set(targets(edge).values()) == {"host:two"}
+        assert not one.containers("shared")
+        assert any("keeps shared until two has it" in description for _, description in one.told(commit))
+        commit = one.merge({"fleet.yaml": FLEET % "yes"}, "Put it on one again")
+        one.ends(commit, "success")
     assert sorted(targets(edge).values()) == ["host:one"] * 2 + ["host:two"] * 2
 
     with edge.never_failing("/shared", "shared 2"):

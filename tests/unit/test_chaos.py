@@ -40,6 +40,8 @@ def test_commits_are_the_same_for_a_seed_and_touch_what_they_say(seed: str) -> N
         assert STEADY not in changed
     assert any(made.revert for _, made in told)
     assert {app.broken for _, made in told for app in made.apps.values()} > {""}
+    for word in ("Rename app", "Pass published", "path", "volume"):
+        assert any(word in made.subject for _, made in told), word
 
 
 def test_what_has_to_run_of_a_broken_app_is_what_worked_last_and_everything_else_as_in_git() -> None:

@@ -48,6 +48,7 @@ def wired(error: Exception, told: list[str], tmp_path: Any) -> Any:
         clock=SimpleNamespace(resume=lambda: None),
         source=SimpleNamespace(fetch=fetch),
         waves=SimpleNamespace(pick=lambda tip, followed: Choice(tip)),
+        moves=SimpleNamespace(keeping=lambda *_: tuple),
         statuses=SimpleNamespace(wait=told.append, suspend=lambda suspension: None, hold=lambda held: None),
         monitor=SimpleNamespace(pause_all=lambda: None),
         notifier=Notifier(Notices(tmp_path / "notices.db"), []),

@@ -404,3 +404,56 @@ def test_a_network_with_another_subnet_is_made_beside_the_old_one() -> None:
         "delete container",
         "delete network",
     ]
+
+
+def circle(b_image: str = "acme/web:1", turned: int = 0, **more: Any) -> list[App]:
+    """Three apps: from one turn to the next, `a` and `b` swap their ports, and volumes go round all of them."""
+    ports, volumes = ("1", "2", "3"), ("one", "two", "three")
+    at = ((1, 0, 2), (0, 1, 2))[turned == 0]
+    return [
+        App(
+            name,
+            (web("web", b_image if name == "b" else "acme/web:1", ports[at[n]], volumes[(n + turned) % 3], **more),),
+        )
+        for n, name in enumerate("abc")
+    ]
+
+
+def test_a_circle_of_ports_and_volumes_is_let_go_of_before_any_of_it_is_taken(world: World) -> None:
+    world.deploy(*circle())
+    world.did()
+    outcomes = world.deploy(*circle(turned=1))
+    assert all(outcome.is_green for outcome in outcomes.values())
+    did = world.did()
+    for taker, givers in {"a": "b", "b": "ac", "c": "a"}.items():
+        assert all(did.index(f"delete {it}.web") < did.index(f"create {taker}.web") for it in (*givers, taker))
+
+
+def test_a_circle_in_which_one_never_gets_healthy_goes_back_as_a_whole(world: World) -> None:
+    world.deploy(*circle())
+    before = {key for key in world.host.resources if key[0] == "unit"}
+    outcomes = world.deploy(*circle("sick", turned=1))
+    assert {name: it.operation for name, it in outcomes.items()} == dict.fromkeys("abc", Operation.ROLLED_BACK)
+    assert {key for key in world.host.resources if key[0] == "unit"} == before
+    world.did()
+    world.deploy(*circle("sick", turned=1))
+    assert world.did() == [], "and is not tried again"
+
+
+def test_an_app_that_is_renamed_and_changed_at_once_takes_what_it_had(world: World) -> None:
+    world.deploy(App("shop", (routed("web", "/shop", port="1", volume="shop_data"),)))
+    store = App("store", (routed("web", "/shop", "acme/web:2", port="1", volume="shop_data", environment={"A": "1"}),))
+    told = world.remarks(store)
+    assert "takes the place of shop" in told["store"]
+    assert not any("empty" in line for line in told["store"])
+    outcomes = world.deploy(store)
+    assert (outcomes["store"].is_green, outcomes["shop"].removed) == (True, True)
+    assert (world.host.images("shop"), world.host.images("store")) == ([], ["acme/web:2"])
+
+
+def test_a_renamed_app_whose_change_is_sick_leaves_the_old_one_as_it_was(world: World) -> None:
+    world.deploy(App("shop", (routed("web", "/shop", port="1"),)))
+    outcomes = world.deploy(App("store", (routed("web", "/shop", "sick", port="1"),)))
+    assert outcomes["store"].operation is Operation.FAILED
+    assert world.host.serving("shop", "web")
+    assert (world.host.images("shop"), world.host.images("store")) == (["acme/web:1"], [])

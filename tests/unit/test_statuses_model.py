@@ -159,6 +159,7 @@ class Story(RuleBasedStateMachine):
             disruptions=SimpleNamespace(since_pass=lambda began: ""),
             source=self.repository,
             waves=SimpleNamespace(pick=lambda tip, followed: Choice(tip)),
+            moves=SimpleNamespace(keeping=lambda *_: tuple),
             host=self.host,
             history=self.history,
             outbox=self.outbox,

@@ -116,6 +116,21 @@ def test_a_red_wave_stops_the_later_ones_with_its_cause(world: World) -> None:
     assert world.why(DE).startswith("wave 2 (region=uk) is red: uk-1: web: no")
 
 
+def test_a_host_that_only_keeps_what_moves_away_counts_as_done(world: World) -> None:
+    commit = world.push({**BASE, "web": "v1"})
+    world.post(commit, CANARY, "pending", "keeps shop until uk-1 has it: uk-1 is not green yet")
+    assert world.followed(UK) == commit
+    world.post(commit, CANARY, "pending", "shop: waiting: kept until uk-1 has it; also web")
+    assert world.followed(UK) == "0"
+
+
+def test_the_cause_names_a_host_whose_name_is_only_a_part_of_another_word(world: World) -> None:
+    rollout = Rollout((Wave("u", frozenset({"u"})), Wave("*", frozenset({DE}))))
+    commit = world.push({**BASE, "web": "v1"})
+    world.post(commit, "u", "red", "web: unauthorized")
+    assert world.pick(DE, rollout).held[0].why == "wave 1 (u) is red: u: web: unauthorized"
+
+
 def test_a_revert_overtakes_the_commit_that_it_mends(world: World) -> None:
     bad = world.push({**BASE, "web": "bad"})
     world.post(bad, CANARY, "red")

@@ -155,7 +155,7 @@ class Fleet:
                 lambda: self.clock[0],
                 beside,
                 monotonic=lambda: self.clock[0],
-                readings=readings,  # what is the same for all is read once
+                shared=readings,  # what is the same for all is read once
             )
             self.members.append(member)
         self.beside = beside

@@ -105,11 +105,22 @@ def _routes(ground: Ground, wanted: Mapping[str, App]) -> Iterator[str]:
         yield f"Kong has routes of {sorted(apps)}, not of {sorted(wanted)}"
     for app in wanted.values():
         try:
-            said = ground.stage.ask(f"/{app.name}").text.strip()
+            said = ground.stage.ask(app.path).text.strip()
         except requests.RequestException as error:
             said = str(error)
         if said != app.answer:
-            yield f"/{app.name} answers {said[:120]!r}, not {app.answer!r}"
+            yield f"{app.path} of {app.name} answers {said[:120]!r}, not {app.answer!r}"
+        if app.published and (said := _at_port(ground, app.published)) != app.answer:
+            yield f"port {app.published} of {app.name} answers {said[:120]!r}, not {app.answer!r}"
+
+
+def _at_port(ground: Ground, port: int) -> str:
+    with requests.Session() as session:
+        session.trust_env = False
+        try:
+            return session.get(f"http://{ground.ip}:{port}/", timeout=5).text.strip()
+        except requests.RequestException as error:
+            return str(error)
 
 
 def statuses(ground: Ground, commits: Mapping[str, bool]) -> Iterator[str]:
@@ -149,21 +160,21 @@ def cursor(ground: Ground) -> str:
 
 
 def plant(ground: Ground, state: State) -> set[str]:
-    """Leave a file in the volume of each app that runs; returns their names."""
+    """Leave a file in the volume of each app that runs; returns the names of the volumes."""
     for app in state.running.values():
         for name in ground.names(app)[:1]:
-            ground.run("docker", "exec", name, "sh", "-c", f"echo {app.name} > {KEPT}")
-    return set(state.running)
+            ground.run("docker", "exec", name, "sh", "-c", f"echo {app.volume} > {KEPT}")
+    return {app.volume for app in state.running.values()}
 
 
 def losses(ground: Ground, state: State, planted: Collection[str]) -> Iterator[str]:
-    """The volumes of these apps that have lost their file."""
+    """Which of these volumes have lost their file."""
     for app in state.running.values():
-        for name in ground.names(app) if app.name in planted else ():
+        for name in ground.names(app) if app.volume in planted else ():
             with contextlib.suppress(CommandFailed):
                 said = ground.run("docker", "exec", name, "sh", "-c", f"cat {KEPT}; true").strip()
-                if said != app.name:
-                    yield f"the volume of {app.name} has lost what was in it: {said!r}"
+                if said != app.volume:
+                    yield f"{app.name} does not see in {app.volume} what was in it, but {said!r}"
 
 
 def sizes(ground: Ground) -> str:

@@ -12,6 +12,7 @@ import yaml
 STEADY = "steady"  # the app that no commit and hardly a fault touches
 MOST_APPS = 4  # beside the steady one
 PORTS = (7799, 8080)
+PUBLISHED = (18080, 18081, 18082)  # ports of the server, which only one app can have
 SERVICES = ("web", "api", "front")
 WITHIN = "25s"  # for what gets healthy; on a busy machine, too
 UNHEALTHY_WITHIN = "3s"
@@ -23,7 +24,10 @@ Push = Callable[[str, int, str], str]  # a version, a port and how it runs ("" f
 
 @dataclass(frozen=True)
 class App:
-    """An app of one service, with a route, a mounted file of Git, and a volume that must never lose its content."""
+    """An app of one service, with a route, a mounted file of Git, and a volume that must never lose its content.
+
+    Its image, path and volume have its name at first, and stay as they are if the app gets another one.
+    """
 
     name: str
     service: str = "web"
@@ -32,11 +36,19 @@ class App:
     port: int = PORTS[0]
     replicas: int = 1
     broken: str = ""  # one of BREAKS
+    published: int = 0  # one of PUBLISHED
+    image: str = ""
+    path: str = ""
+    volume: str = ""
+
+    def __post_init__(self) -> None:
+        for name, value in (("image", self.name), ("path", f"/{self.name}"), ("volume", f"{self.name}_data")):
+            object.__setattr__(self, name, getattr(self, name) or value)
 
     @property
     def answer(self) -> str:
         """What it answers through the gateway."""
-        return f"{self.name} {self.version}"
+        return f"{self.image} {self.version}"
 
     def files(self, push: Push) -> Mapping[str, str]:
         """Its files in the repository."""
@@ -54,11 +66,14 @@ class App:
             "stop_grace_period": "1s",
             "deploy": {"replicas": self.replicas},
             "x-mvd": {"health": {"http": "/health", "port": self.port, "within": within}},
-            "x-kong": {"port": self.port, "routes": [{"paths": [f"/{self.name}"]}]},
+            "x-kong": {"port": self.port, "routes": [{"paths": [self.path]}]},
         }
+        if self.published:
+            service["ports"] = [f"{self.published}:{self.port}"]
         if self.broken == "misspelled":
             service["prots"] = ["80:80"]
-        return yaml.safe_dump({"services": {self.service: service}, "volumes": {"data": None}}, sort_keys=False)
+        volumes = {"data": {"name": self.volume}}
+        return yaml.safe_dump({"services": {self.service: service}, "volumes": volumes}, sort_keys=False)
 
 
 @dataclass(frozen=True)
@@ -105,13 +120,13 @@ def commit(random: Random, state: State, before: Mapping[str, App] | None, hands
             return Commit("Revert the commit before", before, touched, revert=True)
     for way in ways:
         if made := way(random, state, hands_off):
-            subject, name, app = made
-            apps = {other: kept for other, kept in state.apps.items() if other != name}
-            return Commit(subject, apps | ({name: app} if app else {}), frozenset({name}))
+            subject, changed = made
+            apps = {name: app for name, app in {**state.apps, **changed}.items() if app}
+            return Commit(subject, apps, frozenset(changed))
     return Commit("Change nothing that runs", state.apps)
 
 
-Made = tuple[str, str, App | None] | None
+Made = tuple[str, Mapping[str, App | None]] | None
 
 
 def _add(random: Random, state: State, hands_off: frozenset[str]) -> Made:
@@ -119,7 +134,9 @@ def _add(random: Random, state: State, hands_off: frozenset[str]) -> Made:
         return None
     name = f"app{random.randrange(10_000)}"
     replicas = random.choice((1, 1, 2))
-    return f"Add {name}", name, App(name, random.choice(SERVICES), "1", 0, random.choice(PORTS), replicas)
+    app = App(name, random.choice(SERVICES), "1", 0, random.choice(PORTS), replicas)
+    free = [0, *(port for port in PUBLISHED if all(port != it.published for it in _all(state)))]
+    return f"Add {name}", {name: replace(app, published=random.choice(free) if replicas == 1 else 0)}
 
 
 def _remove(random: Random, state: State, hands_off: frozenset[str]) -> Made:
@@ -127,7 +144,48 @@ def _remove(random: Random, state: State, hands_off: frozenset[str]) -> Made:
     if len(names) < 2 or random.random() < 0.5:
         return None
     name = random.choice(names)
-    return f"Remove {name}", name, None
+    return f"Remove {name}", {name: None}
+
+
+def _all(state: State) -> list[App]:
+    """What Git has, and what runs instead of it."""
+    return [*state.apps.values(), *state.good.values()]
+
+
+def _well(state: State, hands_off: frozenset[str]) -> list[App]:
+    """The apps of which something may pass on: none while one is broken, which keeps what it has."""
+    return [app for _, app in sorted(state.apps.items()) if state.is_green and app.name not in {STEADY, *hands_off}]
+
+
+def _rename(random: Random, state: State, hands_off: frozenset[str]) -> Made:
+    if not (apps := _well(state, hands_off)):
+        return None
+    app, name = random.choice(apps), f"app{random.randrange(10_000)}"
+    if name in state.apps or name in state.good:
+        return None
+    renamed = replace(app, name=name, mark=app.mark + random.randrange(2))
+    return f"Rename {app.name} to {name}", {app.name: None, name: renamed}
+
+
+def _pass_on(random: Random, state: State, hands_off: frozenset[str]) -> Made:
+    """Ports, paths and volumes go round among two or three apps, each in another direction."""
+    apps = _well(state, hands_off)
+    random.shuffle(apps)
+    if len(apps := apps[: random.choice((2, 2, 3))]) < 2:
+        return None
+    what = [it for it in ("published", "path", "volume") if random.random() < 0.6]
+    if any(app.replicas > 1 for app in apps):
+        what = [it for it in what if it != "published"]
+    changed: dict[str, App | None] = {app.name: app for app in apps}
+    for each in what:
+        random.shuffle(apps)
+        for giver, taker in zip(apps, [*apps[1:], apps[0]], strict=True):
+            now = changed[taker.name]
+            assert now
+            changed[taker.name] = replace(now, **{each: getattr(giver, each)})
+    changed = {name: app for name, app in changed.items() if app != state.apps[name]}
+    subject = f"Pass {', '.join(what)} on among {', '.join(sorted(changed))}"
+    return (subject, changed) if changed else None
 
 
 def _change(what: str, changed: Callable[[Random, App], App]) -> Callable[[Random, State, frozenset[str]], Made]:
@@ -138,7 +196,7 @@ def _change(what: str, changed: Callable[[Random, App], App]) -> Callable[[Rando
         if not names:
             return None
         app = changed(random, state.apps[random.choice(names)])
-        return f"{what} of {app.name}", app.name, app
+        return (f"{what} of {app.name}", {app.name: app}) if app != state.apps[app.name] else None
 
     return way
 
@@ -149,7 +207,7 @@ def _break(random: Random, state: State, hands_off: frozenset[str]) -> Made:
     if not names or not state.is_green:
         return None
     app, broken = state.apps[random.choice(names)], random.choice(BREAKS)
-    return f"Break {app.name}: {broken}", app.name, replace(app, broken=broken, mark=app.mark + 1)
+    return f"Break {app.name}: {broken}", {app.name: replace(app, broken=broken, mark=app.mark + 1)}
 
 
 def _fix(random: Random, state: State, hands_off: frozenset[str]) -> Made:
@@ -157,7 +215,7 @@ def _fix(random: Random, state: State, hands_off: frozenset[str]) -> Made:
     if not names:
         return None
     app = state.apps[random.choice(names)]
-    return f"Fix {app.name}", app.name, replace(app, broken="", mark=app.mark + 1)
+    return f"Fix {app.name}", {app.name: replace(app, broken="", mark=app.mark + 1)}
 
 
 WAYS = [
@@ -165,11 +223,18 @@ WAYS = [
     _remove,
     _change("Change the environment", lambda random, app: replace(app, mark=app.mark + 1)),
     _change("Change the image", lambda random, app: replace(app, version=str(1 + int(app.version) % 3))),
-    _change("Change the replicas", lambda random, app: replace(app, replicas=1 + app.replicas % 3)),
+    _change(
+        "Change the replicas",
+        lambda random, app: app if app.published else replace(app, replicas=1 + app.replicas % 3),
+    ),
     _change("Rename the service", lambda random, app: replace(app, service=_other(random, SERVICES, app.service))),
     _change("Change the port", lambda random, app: replace(app, port=_other(random, PORTS, app.port))),
     _break,
     _fix,
+    _rename,
+    _rename,
+    _pass_on,
+    _pass_on,
 ]
 
 

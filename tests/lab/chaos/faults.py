@@ -178,7 +178,7 @@ for _mood in MOODS:
     _wire("Kong's Admin API", "kong", _mood)
 
 
-@_fault("the registry is down")
+@_fault("the registry is down", alone=True)  # a commit could not be made: it begins with a push of its image
 def _(ground: Ground, app: App, random: Random) -> Iterator[None]:
     ground.lab.registry.stop()
     yield
@@ -238,7 +238,7 @@ _state("the whole state is deleted", f"find {STATE} -mindepth 1 -delete")
 
 # ---- by hand ---------------------------------------------------------------------------------------------------------
 
-# What a colleague types: $U, $C and $S are a unit, its container and a service's route in Kong, $A the app.
+# What a colleague types: $U and $C are a unit and its container, $A the app and $V its volume.
 NETWORK = "$(docker network ls -q --filter label=io.gitops-mvd.app=$A)"
 BY_HAND = {
     "a container is removed": "docker rm -f $C",
@@ -248,7 +248,7 @@ BY_HAND = {
     "a container is renamed": "docker rename $C renamed-$A-$RANDOM",
     "the network is gone": f"docker network disconnect -f {NETWORK} $C",
     "a network and its containers are removed": f"docker rm -f $ALL; docker network rm {NETWORK}",
-    "a volume and its containers are removed": "docker rm -f $ALL; docker volume rm ${A}_data",
+    "a volume and its containers are removed": "docker rm -f $ALL; docker volume rm $V",
     "the images are removed": "docker rmi -f $(docker images -q gitops-mvd.local/app | sort -u)",
     "a unit is stopped": "systemctl stop $U",
     "a unit is disabled": "systemctl disable $U",
@@ -281,7 +281,7 @@ def _by_hand(name: str, script: str) -> None:
             yield
             return
         chosen = random.choice(names)
-        words = f"A={app.name}; C={chosen}; U={chosen}.service; ALL='{' '.join(names)}'"
+        words = f"A={app.name}; V={app.volume}; C={chosen}; U={chosen}.service; ALL='{' '.join(names)}'"
         ground.stage.server.exec("bash", "-c", f"{words}; {script}", check=False)
         yield
         if name in UNDONE:

@@ -70,7 +70,7 @@ class Ground:
             files |= {f"apps/{name}/compose.yaml": None, f"apps/{name}/mark": None}
         for name, app in commit.apps.items():
             if app != before.get(name):
-                files |= app.files(lambda *image, name=name: self._image(name, *image))
+                files |= app.files(lambda *image, name=app.image: self._image(name, *image))
         return self.stage.merge(files or {"README.md": f"{time.time_ns()}\n"}, commit.subject)
 
     def _image(self, name: str, version: str, port: int, kind: str) -> str:

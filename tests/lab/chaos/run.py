@@ -81,7 +81,7 @@ class _Rounds:
         self._ground = ground
         self._state = State(apps={})
         self._before: dict[str, App] | None = None
-        self._planted: set[str] = set()  # the apps that ever had a file in their volume
+        self._planted: set[str] = set()  # the volumes that ever had a file
 
     def begin(self) -> None:
         """The steady app and two others, well."""
@@ -164,7 +164,7 @@ class _Rounds:
     def _lost(self, fault: Fault, victim: App, since: float, identities: dict[str, str]) -> list[str]:
         """What apps have lost that the fault did not touch."""
         ground = self._ground
-        planted = self._planted - ({victim.name} if fault.loses_data else set())
+        planted = self._planted - ({victim.volume} if fault.loses_data else set())
         lost = list(checks.losses(ground, self._state, planted))
         if fault.by_hand and victim.name == STEADY:
             return lost
