@@ -166,11 +166,12 @@ def webhook_receiver(settings: Settings) -> Hooks | None:
     return Hooks(webhook.listen, forges.known()[forge.kind], secret)
 
 
-def connect_secrets(settings: Settings) -> Secrets:
+def connect_secrets(settings: Settings, engine: Engine) -> Secrets:
     """Where the secrets of apps come from; nobody is asked yet."""
+    key = engine.digest_key if isinstance(engine, Manager) else None
     found = {name: providers.connect(options) for name, options in settings.providers.items()}
     sops = Sops(Path(settings.sops.age_key_file), Path(settings.sops.gnupg_home))
-    return Secrets(Path(settings.secrets), found, sops)
+    return Secrets(Path(settings.secrets), found, sops, key)
 
 
 def _authority(path: str, key: str) -> str:

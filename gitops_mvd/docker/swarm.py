@@ -8,22 +8,24 @@ from __future__ import annotations
 
 import base64
 import json
+import secrets
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
 import docker.auth
 
 from gitops_mvd.core import compose
-from gitops_mvd.core.errors import MvdError, Unavailable
+from gitops_mvd.core.errors import MvdError, StepFailed, Unavailable
 from gitops_mvd.core.model import LABEL, Instance, unix_time
 from gitops_mvd.docker.answers import APP, message, parts, payloads, verdict
 from gitops_mvd.docker.client import Engine
 from gitops_mvd.docker.connection import root
 from gitops_mvd.docker.create import Body
 from gitops_mvd.docker.shape import each_checked
+from gitops_mvd.docker.swarm_request import Kept
 from gitops_mvd.docker.types import ListedConfig, ListedNode, ListedService, ListedTask
 from gitops_mvd.net.line import limit
 
@@ -32,6 +34,8 @@ ENDED = ("complete", "shutdown", "failed", "rejected", "remove", "orphaned")  # 
 FAILED = ("failed", "rejected")
 ENDED_BADLY = "task: non-zero exit"  # Swarm's words for a task that ran; with others it was not started
 LOG_WITHIN_SECONDS = 5.0
+DIGEST_KEY = "mvd-digest-key"  # the name of a config: who may read that may also mount any secret
+DIGEST_KEY_BYTES = 32
 NO_SWARM = "Make it one: docker swarm init, or docker swarm join with the token of docker swarm join-token manager"
 
 
@@ -206,18 +210,37 @@ class Manager(Engine):
             if not answer.ok:
                 raise verdict(answer.status_code, message(answer.text), f"create service {name}")
 
-    def configs(self) -> Sequence[ListedConfig]:
-        """The configs with labels of gitops-mvd."""
-        return each_checked(self._get("configs", {"label": [APP]}), ListedConfig)
+    def kept(self, what: Kept) -> Sequence[ListedConfig]:
+        """The configs, or the secrets, with labels of gitops-mvd."""
+        return each_checked(self._get(f"{what}s", {"label": [APP]}), ListedConfig)
 
-    def create_config(self, name: str, content: str, labels: Mapping[str, str]) -> None:
-        """Create a config of that content, in which undecodable bytes are surrogate escapes."""
-        data = base64.b64encode(content.encode("utf-8", "surrogateescape")).decode("ascii")
-        self._post(f"create config {name}", "/configs/create", {"Name": name, "Labels": dict(labels), "Data": data})
+    def keep(self, what: Kept, name: str, content: bytes, labels: Mapping[str, str]) -> None:
+        """Create a config or a secret of that content, which never changes."""
+        data = base64.b64encode(content).decode("ascii")
+        self._post(f"create {what} {name}", f"/{what}s/create", {"Name": name, "Labels": dict(labels), "Data": data})
 
-    def remove_config(self, name: str) -> None:
-        """Remove a config; one that does not exist is fine."""
-        self._delete(f"remove config {name}", f"configs/{name}")
+    def drop(self, what: Kept, name: str) -> None:
+        """Remove a config or a secret; one that does not exist is fine."""
+        self._delete(f"remove {what} {name}", f"{what}s/{name}")
+
+    def digest_key(self) -> bytes:
+        """The key of digests of secrets that all managers have; it is made when it is first needed."""
+        if not (key := self._digest_key()):
+            # Of two managers that make one, the later one is refused, and takes that of the other.
+            with suppress(StepFailed):
+                self.keep("config", DIGEST_KEY, secrets.token_bytes(DIGEST_KEY_BYTES), {})
+            key = self._digest_key()
+        if not key:
+            raise Unavailable(f"could not make the config {DIGEST_KEY}, the key of all digests of secrets")
+        if len(key) != DIGEST_KEY_BYTES:
+            hint = f"docker config rm {DIGEST_KEY}: then each service with a secret is deployed anew, once"
+            raise Unavailable(f"the config {DIGEST_KEY} is not the key of {DIGEST_KEY_BYTES} bytes that it was", hint)
+        return key
+
+    def _digest_key(self) -> bytes:
+        found = each_checked(self._get("configs", {"name": [DIGEST_KEY]}), ListedConfig)
+        data = next((it["Spec"].get("Data", "") for it in found if it["Spec"]["Name"] == DIGEST_KEY), "")
+        return base64.b64decode(data)
 
     def remove_service(self, id: str) -> None:
         """Remove a service, by its id; one that does not exist is fine."""

@@ -258,12 +258,15 @@ class ListedService(TypedDict):
 
 
 class ConfigSpec(TypedDict):
+    """`Data` is the content in base64; a secret tells none."""
+
     Name: str
     Labels: dict[str, str] | None
+    Data: NotRequired[str]
 
 
 class ListedConfig(TypedDict):
-    """A config of a Swarm, of `GET /configs`."""
+    """A config or a secret of a Swarm, of `GET /configs` or `GET /secrets`."""
 
     ID: str
     Spec: ConfigSpec

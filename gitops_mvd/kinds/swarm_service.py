@@ -7,14 +7,15 @@ they come back, is Swarm's to do.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from gitops_mvd.core.errors import NotNow, StepFailed, Unavailable
-from gitops_mvd.core.model import RUNNING, App, Change, Resource, Role
-from gitops_mvd.core.specs import UnitSpec, service_of
+from gitops_mvd.core.model import RUNNING, App, Change, Resource, Role, Service
+from gitops_mvd.core.specs import UnitSpec, secrets_of_environment, service_of
 from gitops_mvd.docker.swarm import Manager, Running
-from gitops_mvd.docker.swarm_request import request
+from gitops_mvd.docker.swarm_request import KEPT, request
 from gitops_mvd.kinds import Tools
+from gitops_mvd.secrets.store import as_text
 
 REMOVED_WITHIN_SECONDS = 60.0  # beyond the grace period
 LOOK_SECONDS = 0.2  # between two looks whether its tasks have ended
@@ -25,7 +26,7 @@ class SwarmServices:
     """The `payload` of a wanted one is its Service, that of a found one what the Swarm has (`Running`)."""
 
     name = "swarm_service"
-    after = ("network", "swarm_config")
+    after = ("network", "swarm_file")
     role = Role.INSTANCE
     prunes = True
     keeps_previous = False
@@ -69,12 +70,19 @@ class SwarmServices:
                 "push it to a registry, from which the other nodes can pull it",
             )
         revision = self._tools.commit_of(wanted.app, wanted.name)
-        ids = {it["Spec"]["Name"]: it["ID"] for it in manager.configs()} if service.files else {}
+        kept = (it for what in KEPT for it in manager.kept(what)) if service.files else ()
+        ids = {it["Spec"]["Name"]: it["ID"] for it in kept}
+        journal, secrets = manager.writes_journal(), self._secrets_of(service)
         try:
-            body = request(wanted.app, service, revision, journal=manager.writes_journal(), ids=ids)
+            body = request(wanted.app, service, revision, journal=journal, ids=ids, secrets=secrets)
         except KeyError as error:
             raise StepFailed(f"{wanted.service}: no service can be made of it: {error}") from error
         manager.create_service(wanted.name, service.image, body)
+
+    def _secrets_of(self, service: Service) -> Mapping[str, str]:
+        """What its environment refers to, by name.  Raises Unavailable for one that has changed since."""
+        content, digests = self._tools.secrets.content, service.secrets
+        return {name: as_text(name, content(name, digests[name])) for name in secrets_of_environment(service)}
 
     def _remove(self, manager: Manager, found: Running) -> None:
         """Remove it, and wait until its tasks have ended: until then they have their ports and networks."""

@@ -37,7 +37,7 @@ TAKEN = frozenset(
     )
 )
 """The keys of `Service.run` that a service of a Swarm has: `docker/swarm_request.py` honours them."""
-MOST_BYTES = 500_000  # of a config: https://docs.docker.com/engine/swarm/configs/
+MOST_BYTES = 1_023_999  # of a config, which has one at least; older engines may take less
 ASKED_FROM_OUTSIDE = frozenset({"http", "tcp", "grpc", "docker", "running", "not_failed", "completed"})
 
 
@@ -75,14 +75,14 @@ def _refused(place: Place, values: ServiceKeys, service: Service) -> Iterator[tu
     for key in service.run:
         if key not in TAKEN:
             yield at(key, "deploy"), REFUSED.get(key, f"its tasks know no `{key}`")
-    if service.secrets:
-        yield at("secrets", "env_file", "environment"), "its secrets are those of one server"
     for file in service.files:
         where = at("configs", "volumes", "secrets")
         if file.options:
             yield where, f"{file.target} cannot have mount options"
-        if any(len(content.encode("utf-8", "surrogateescape")) > MOST_BYTES for content in file.files.values()):
-            yield where, f"{file.target} has a file of more than 500,000 bytes"
+        sizes = [len(text.encode("utf-8", "surrogateescape")) for text in file.files.values()]
+        if sizes and not 1 <= min(sizes) <= max(sizes) <= MOST_BYTES:
+            what = "an empty file" if not min(sizes) else f"a file of {max(sizes):,} bytes"
+            yield where, f"{file.target} has {what}, and a config is of 1 to {MOST_BYTES:,} bytes"
     if service.pull_policy == "never":
         yield at("pull_policy"), "each node pulls the image by itself"
     if service.canary:

@@ -6,6 +6,7 @@ with SwarmStandIn(path) as swarm:
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import itertools
 import json
@@ -33,6 +34,7 @@ class SwarmStandIn(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
         self.tasks: list[dict[str, Any]] = []
         self.networks: list[dict[str, Any]] = []
         self.configs: list[dict[str, Any]] = []
+        self.secrets: list[dict[str, Any]] = []
         self.begins = "running"
         self.has_quorum = True
         self.serves = False  # does each task answer, with the VERSION of its environment?
@@ -85,17 +87,9 @@ class SwarmStandIn(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
             if method == "DELETE":
                 self.networks = [it for it in self.networks if it not in named]
             return (200, named[0]) if named else (404, {"message": "network not found"})
-        if path == "/configs":
-            return 200, self.configs
-        if path == "/configs/create":
-            self.configs.append({"ID": f"config-{next(self._numbers)}", "Spec": body})
-            return 201, {"ID": self.configs[-1]["ID"]}
-        if method == "DELETE" and path.startswith("/configs/"):
-            name = path.rpartition("/")[2]
-            if any(name in json.dumps(it) for it in self.services):
-                return 400, {"message": f"rpc error: code = InvalidArgument desc = config '{name}' is in use"}
-            self.configs = [it for it in self.configs if it["Spec"]["Name"] != name]
-            return 204, None
+        for what, kept, largest in (("config", self.configs, 1_023_999), ("secret", self.secrets, 511_999)):
+            if path.startswith(f"/{what}s"):
+                return self._keep(what, kept, largest, method, path, query, body)
         if path == "/services/create":
             self.created.append(body)
             made = {"ID": f"service-{next(self._numbers)}", "CreatedAt": CREATED, "Spec": body}
@@ -108,6 +102,36 @@ class SwarmStandIn(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
             self._stop_serving()
             return 200, None
         return 404, {"message": "page not found"}
+
+    def _keep(
+        self,
+        what: str,
+        kept: list[dict[str, Any]],
+        largest: int,
+        method: str,
+        path: str,
+        query: dict[str, Any],
+        body: Any,
+    ) -> Answer:
+        """Configs, or secrets, of which nobody is told the content."""
+        name = path.rpartition("/")[2]
+        if method == "DELETE":
+            if any(f'"{name}"' in json.dumps(it) for it in self.services):
+                return 400, {"message": f"rpc error: code = InvalidArgument desc = {what} '{name}' is in use"}
+            kept[:] = [it for it in kept if it["Spec"]["Name"] != name]
+            return 204, None
+        if name != "create":
+            named, label = query.get("name", [""])[0], query.get("label", [""])[0]
+            found = [it for it in kept if it["Spec"]["Name"].startswith(named) and label in {"", *it["Spec"]["Labels"]}]
+            if what == "secret":
+                found = [{**it, "Spec": {key: it["Spec"][key] for key in ("Name", "Labels")}} for it in found]
+            return 200, found
+        if not 1 <= len(base64.b64decode(body["Data"])) <= largest:
+            return 400, {"message": f"rpc error: code = InvalidArgument desc = {what} data must be larger than 0"}
+        if any(it["Spec"]["Name"] == body["Name"] for it in kept):
+            return 409, {"message": f"rpc error: code = AlreadyExists desc = {what} {body['Name']} already exists"}
+        kept.append({"ID": f"{what}-{next(self._numbers)}", "Spec": body})
+        return 201, {"ID": kept[-1]["ID"]}
 
     def schedule(self) -> None:
         """Have each service its tasks, on the nodes that are there, in turns."""

@@ -20,8 +20,9 @@ from gitops_mvd.docker.swarm import Manager
 from gitops_mvd.docker.swarm_targets import TASKS, Serving
 from gitops_mvd.host.tasks import First, Tasks
 from gitops_mvd.kinds import Tools, discover
-from gitops_mvd.kinds.swarm_config import SwarmConfigs
+from gitops_mvd.kinds.swarm_file import SwarmFiles
 from gitops_mvd.kinds.swarm_service import SwarmServices
+from gitops_mvd.secrets.store import Secrets
 from gitops_mvd.systemd.client import Systemd
 from tests.contract.swarm_standin import SwarmStandIn
 from tests.fakes import FakeHistory
@@ -68,7 +69,7 @@ def made(kind: SwarmServices, app: App) -> Resource:
 
 def test_the_kinds_of_a_swarm_are_others_than_those_of_a_plain_host(manager: Manager) -> None:
     tools = Tools("prod", manager, Systemd(), None, Interruptible())
-    assert discover(tools).keys() == {"network", "swarm_config", "swarm_service", "route"}
+    assert discover(tools).keys() == {"network", "swarm_file", "swarm_service", "route"}
 
 
 def test_what_was_applied_is_what_is_observed_and_twice_is_once(kind: SwarmServices, swarm: SwarmStandIn) -> None:
@@ -126,7 +127,7 @@ FILES = (
 
 
 def test_a_config_is_named_after_its_content(swarm: SwarmStandIn, manager: Manager) -> None:
-    kind, app = SwarmConfigs(manager), web(files=FILES)
+    kind, app = SwarmFiles(Tools("prod", manager, Systemd(), None, Interruptible())), web(files=FILES)
     wanted = [*kind.wanted(app)]
     for _ in range(2):
         kind.apply([Change(None, it) for it in wanted])
@@ -141,8 +142,9 @@ def test_a_config_is_named_after_its_content(swarm: SwarmStandIn, manager: Manag
 
 
 def test_a_service_mounts_its_files_as_configs(kind: SwarmServices, swarm: SwarmStandIn, manager: Manager) -> None:
-    configs, app = SwarmConfigs(manager), web(files=FILES)
-    configs.apply([Change(None, it) for it in configs.wanted(app)])
+    app = web(files=FILES)
+    files = SwarmFiles(Tools("prod", manager, Systemd(), None, Interruptible()))
+    files.apply([Change(None, it) for it in files.wanted(app)])
     made(kind, app)
     [body] = swarm.created
     by_id = {it["ID"]: base64.b64decode(it["Spec"]["Data"]) for it in swarm.configs}
@@ -153,6 +155,78 @@ def test_a_service_mounts_its_files_as_configs(kind: SwarmServices, swarm: Swarm
         "/etc/site/b/c.conf": b"\xff",
     }
     assert mounted[0]["File"] == {"Name": "/etc/motd", "UID": "7", "GID": "0", "Mode": 0o400}
+
+
+PASSWORD = "hunter2 is long enough"
+
+
+@pytest.fixture
+def secrets(tmp_path: Path, manager: Manager) -> Secrets:
+    """Those of a manager, one of which is `pw`."""
+    return Secrets(folder(tmp_path / "secrets"), key=manager.digest_key)
+
+
+def folder(path: Path) -> Path:
+    """A folder with the secret `pw`."""
+    path.mkdir(mode=0o700)
+    (path / "pw").touch(0o600)
+    (path / "pw").write_text(f"{PASSWORD}\n")
+    return path
+
+
+def with_secrets(secrets: Secrets) -> App:
+    """Mounts `pw` in two places, of other owners, and has it in its environment."""
+    digests = {"pw": secrets.digest("pw", {})}
+    files = (
+        File("/run/secrets/pw", {}, mode=0o400, uid=7, gid=8, secrets={"": "pw"}),
+        File("/etc/app", {"app.conf": "a"}, secrets={"keys/pw": "pw"}),
+    )
+    return web(files=files, secrets=digests, environment={"URL": "db://shop:{file://pw}@db"})
+
+
+def test_a_secret_is_kept_by_the_swarm_and_named_after_no_content(
+    swarm: SwarmStandIn, manager: Manager, secrets: Secrets
+) -> None:
+    tools = Tools("prod", manager, Systemd(), None, Interruptible(), secrets=secrets)
+    kept, services = SwarmFiles(tools), SwarmServices(tools)
+    app = with_secrets(secrets)
+    wanted = [*kept.wanted(app)]
+    for _ in range(2):
+        kept.apply([Change(None, it) for it in wanted])
+        assert {it.key: it for it in kept.observe()} == {it.key: it for it in wanted}
+    assert {base64.b64decode(it["Spec"]["Data"]) for it in swarm.secrets} == {f"{PASSWORD}\n".encode()}
+    made(services, app)
+    [body] = swarm.created
+    container = body["TaskTemplate"]["ContainerSpec"]
+    assert container["Env"] == [f"URL=db://shop:{PASSWORD}@db"]
+    assert [it["File"]["Name"] for it in container["Configs"]] == ["/etc/app/app.conf"]
+    assert [it["File"] for it in container["Secrets"]] == [
+        {"Name": "/run/secrets/pw", "UID": "7", "GID": "8", "Mode": 0o400},
+        {"Name": "/etc/app/keys/pw", "UID": "0", "GID": "0", "Mode": 0o444},
+    ]
+    # A node keeps one file of each secret, of one owner.
+    assert len({it["SecretID"] for it in container["Secrets"]}) == 2
+    seen = repr((wanted, [*services.wanted(app)], body["Name"], body["Labels"], swarm.secrets[0]["Spec"]["Labels"]))
+    assert PASSWORD not in seen
+    with pytest.raises(StepFailed, match="is in use"):
+        kept.apply([Change(it, None) for it in wanted])
+    services.apply([Change(next(iter(services.observe())), None)])
+    kept.apply([Change(it, None) for it in wanted])
+    assert swarm.secrets == []
+    assert [it["Spec"]["Name"] for it in swarm.configs] == ["mvd-digest-key"]
+
+
+def test_every_manager_makes_the_same_digests(swarm: SwarmStandIn, manager: Manager, tmp_path: Path) -> None:
+    other = Manager(f"unix://{swarm.server_address!s}", timeout=5)
+    found = set()
+    for name, key in (("one", manager.digest_key), ("two", other.digest_key), ("plain", None)):
+        found.add(Secrets(folder(tmp_path / name), key=key).digest("pw", {}))
+    other.close()
+    assert len(found) == 2
+    assert [it["Spec"]["Name"] for it in swarm.configs] == ["mvd-digest-key"]
+    swarm.configs[0]["Spec"]["Data"] = ""
+    with pytest.raises(Unavailable, match="mvd-digest-key"):
+        manager.digest_key()
 
 
 # ---- what is asked of the Swarm --------------------------------------------------------------------------------------

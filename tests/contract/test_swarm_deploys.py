@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,11 +22,14 @@ from gitops_mvd.host.machine import Machine
 from gitops_mvd.host.tasks import Tasks
 from gitops_mvd.kinds import Tools, discover
 from gitops_mvd.kong.client import Kong
+from gitops_mvd.secrets.store import Secrets
 from tests.contract.gateway import Gateway, running_gateway
 from tests.contract.swarm_standin import SwarmStandIn
 from tests.fakes import FakeHistory
 from tests.lab.outage import asked, failures
 from tests.unit.test_host import Systemd
+
+NO_SECRETS = Path("/nonexistent")
 
 
 @dataclasses.dataclass
@@ -59,16 +63,18 @@ class World:
         return sorted(f"{nodes[it['NodeID']]}:{ports[it['ID']]}" for it in live)
 
 
-def _world(swarm: SwarmStandIn, gateway: Gateway, history: FakeHistory) -> World:
-    """A daemon that has just been started: it remembers nothing but its history."""
+def _world(swarm: SwarmStandIn, gateway: Gateway, history: FakeHistory, folder: Path = NO_SECRETS) -> World:
+    """A daemon that has just been started: it remembers nothing but its history.  In `folder` are its secrets."""
     manager = Manager(f"unix://{swarm.server_address!s}", timeout=5)
     kong, clock, systemd = Kong(gateway.admin, gateway.proxy), Interruptible(), Systemd()
     disruptions = Disruptions(manager, systemd)  # type: ignore[arg-type]
     known = probes.discover(probes.ProbeTools(manager, systemd))  # type: ignore[arg-type]
     tasks = Tasks(manager, known, history)
-    kinds = discover(Tools("prod", manager, systemd, kong, clock, is_ready=tasks.is_ready))  # type: ignore[arg-type]
+    secrets = Secrets(folder, key=manager.digest_key)
+    tools = Tools("prod", manager, systemd, kong, clock, secrets=secrets, is_ready=tasks.is_ready)  # type: ignore[arg-type]
     gates = Gates(known, manager, systemd, disruptions, clock, kong, history, tasks=tasks)  # type: ignore[arg-type]
-    host = Machine("prod", kinds, manager, gates, disruptions, clock, address="127.0.0.1", history=history)
+    how = {"address": "127.0.0.1", "history": history, "secrets": secrets}
+    host = Machine("prod", discover(tools), manager, gates, disruptions, clock, **how)  # type: ignore[arg-type]
     return World(swarm, manager, gateway, history, host)
 
 
@@ -205,6 +211,52 @@ def test_a_changed_file_is_a_new_version_and_the_old_config_goes_with_the_old_on
     assert [it["Spec"]["Name"] for it in world.swarm.configs] != [config["Spec"]["Name"]]
     assert len(world.swarm.configs) == 1
     assert world.services() != [service]
+
+
+def with_secret() -> App:
+    file = File("/run/secrets/pw", {}, secrets={"": "pw"})
+    return App("shop", (dataclasses.replace(shop("1").services[0], files=(file,), secrets={"pw": ""}),))
+
+
+def keep(path: Path, text: str) -> Path:
+    """The folder of secrets of a manager, in which `pw` is that text."""
+    path.mkdir(mode=0o700, exist_ok=True)
+    (path / "pw").touch(0o600)
+    (path / "pw").write_text(text)
+    return path
+
+
+def test_a_changed_secret_is_a_new_version_and_whoever_leads_next_finds_it_so(world: World, tmp_path: Path) -> None:
+    one = _world(world.swarm, world.gateway, FakeHistory(), keep(tmp_path / "one", "first"))
+    [outcome] = one.become(with_secret())
+    assert outcome.is_green, outcome
+    [first], [service] = [it["Spec"] for it in world.swarm.secrets], one.services()
+    assert base64.b64decode(first["Data"]) == b"first"
+
+    two = _world(world.swarm, world.gateway, FakeHistory(), keep(tmp_path / "two", "first"))
+    [outcome] = two.become(with_secret())
+    assert outcome.is_green, outcome
+    assert two.services() == [service]
+
+    keep(tmp_path / "two", "second")
+    [outcome] = two.become(with_secret())
+    assert outcome.is_green, outcome
+    assert [base64.b64decode(it["Spec"]["Data"]) for it in world.swarm.secrets] == [b"second"]
+    assert two.services() != [service]
+
+    [outcome] = two.become()
+    assert world.swarm.secrets == []
+    assert [it["Spec"]["Name"] for it in world.swarm.configs] == ["mvd-digest-key"]
+    one.manager.close()
+    two.manager.close()
+
+
+def test_a_secret_that_no_swarm_keeps_is_refused_before_anything_is_made(world: World, tmp_path: Path) -> None:
+    with_it = _world(world.swarm, world.gateway, FakeHistory(), keep(tmp_path / "one", "x" * 512_000))
+    [outcome] = with_it.become(with_secret())
+    assert outcome.why == "web: the secret pw has 512,000 bytes, and a Swarm keeps secrets of 1 to 511,999"
+    assert world.swarm.created == world.swarm.secrets == []
+    with_it.manager.close()
 
 
 def test_a_daemon_that_takes_over_from_a_lost_node_leads_kong_away_from_it_at_once(world: World) -> None:
