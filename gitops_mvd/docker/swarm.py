@@ -10,7 +10,7 @@ import base64
 import json
 import secrets
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -18,15 +18,17 @@ from types import MappingProxyType
 import docker.auth
 
 from gitops_mvd.core import compose
+from gitops_mvd.core.claims import Claim
 from gitops_mvd.core.errors import MvdError, StepFailed, Unavailable
 from gitops_mvd.core.model import LABEL, Instance, unix_time
 from gitops_mvd.docker.answers import APP, message, parts, payloads, verdict
+from gitops_mvd.docker.claims import claims_of_service, written
 from gitops_mvd.docker.client import Engine
 from gitops_mvd.docker.connection import root
 from gitops_mvd.docker.create import Body
 from gitops_mvd.docker.shape import each_checked
 from gitops_mvd.docker.swarm_request import Kept
-from gitops_mvd.docker.types import ListedConfig, ListedNode, ListedService, ListedTask
+from gitops_mvd.docker.types import ListedConfig, ListedNode, ListedService, ListedTask, ListedVolume
 from gitops_mvd.net.line import limit
 
 BEGINS = ("new", "allocated", "pending", "assigned", "accepted", "preparing", "ready", "starting")
@@ -68,7 +70,7 @@ class Task:
 class Running:
     """A managed service as the Swarm has it: its labels without their prefix, and its tasks, the newest first.
 
-    `replicas` is how many tasks there should be.
+    `replicas` is how many tasks there should be, and `claims` what only one service can have of a node.
     """
 
     id: str
@@ -77,6 +79,7 @@ class Running:
     created: str
     replicas: int
     tasks: Sequence[Task]
+    claims: frozenset[Claim] = frozenset()
 
     @property
     def serving(self) -> Sequence[Task]:
@@ -258,6 +261,17 @@ class Manager(Engine):
         tasks = (it for it in each_checked(self._get("tasks"), ListedTask) if it["ServiceID"] == id)
         return any(it["Status"]["State"] not in ENDED and it.get("NodeID") in nodes for it in tasks)
 
+    def left_to(self, volumes: Set[str]) -> str:
+        """The id of a task of a removed service that may still write to one of these volumes; "" if there is none."""
+        tasks = each_checked(self._get("tasks"), ListedTask)  # first: a service that is made meanwhile has its own
+        there = {it["ID"] for it in each_checked(self._get("services"), ListedService)}
+        left = (it for it in tasks if it["ServiceID"] not in there and it["Status"]["State"] not in ENDED)
+        return next((it["ID"] for it in left if it.get("NodeID") and written(it.get("Spec", {})) & volumes), "")
+
+    def volumes(self) -> Sequence[ListedVolume]:
+        """None: what this node has says nothing of the others."""
+        return ()
+
     def create_network(self, name: str, options: compose.Network, labels: Mapping[str, str]) -> None:
         """Make a network on which the tasks of all nodes find each other."""
         super().create_network(name, {"driver": "overlay", **options}, labels)
@@ -287,7 +301,8 @@ def _running(
     every = [_task(it, nodes.get(it.get("NodeID", "")), ports[it["ID"]]) for it in by_age]
     fixed = service["Spec"]["Mode"].get("Replicated")
     replicas = fixed.get("Replicas", 1) if fixed else sum(task.is_wanted for task in every)
-    return Running(service["ID"], service["Spec"]["Name"], labels, service["CreatedAt"], replicas, every)
+    name, claims = service["Spec"]["Name"], claims_of_service(service["Spec"])
+    return Running(service["ID"], name, labels, service["CreatedAt"], replicas, every, claims)
 
 
 def _ports(task: ListedTask) -> Mapping[int, int]:

@@ -13,11 +13,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
-from gitops_mvd.core.compose import LOG_DRIVER, Healthcheck, Tasks, Ulimit, log_config
+from gitops_mvd.core.compose import LOG_DRIVER, Healthcheck, Tasks, Ulimit, Volume, log_config
 from gitops_mvd.core.model import LABEL, File, Service, digest
 from gitops_mvd.core.secrets import filled
-from gitops_mvd.docker.answers import parts
-from gitops_mvd.docker.create import DURATIONS, NANOSECONDS, Body
+from gitops_mvd.docker.answers import APP, parts, strings
+from gitops_mvd.docker.create import DURATIONS, MOUNT_OPTIONS, NANOSECONDS, Body
 
 RESTART_DELAY_SECONDS = 2.0  # as a unit on a plain host has it
 NOTHING: Mapping[str, str] = MappingProxyType({})
@@ -95,6 +95,8 @@ def request(
         "StopGracePeriod": round(service.stop_grace * NANOSECONDS),
         "Labels": dict(run.get("labels", {})),
     }
+    if mounts := [*_mounts(app, service, swarm.get("volumes", {}))]:
+        container["Mounts"] = mounts
     for it in mounted_by(service):
         container.setdefault(f"{it.what.capitalize()}s", []).append(_mounted(app, it, ids))
     limits, reservations = Body(), Body()
@@ -139,6 +141,21 @@ def request(
         "Mode": mode,
         "EndpointSpec": {"Mode": "dnsrr", "Ports": [*_ports(service)]},
     }
+
+
+def _mounts(app: str, service: Service, volumes: Mapping[str, Volume]) -> Iterator[Body]:
+    """Folders in memory and volumes, which a node makes with these options when it first needs them."""
+    for target in service.run.get("tmpfs", ()):
+        yield {"Type": "tmpfs", "Target": target}
+    for mount in service.run.get("volumes", ()):
+        options, access = MOUNT_OPTIONS[mount["type"]](mount), {"ReadOnly": True} if mount["read_only"] else {}
+        body: Body = {"Type": mount["type"], "Target": mount["target"], **access}
+        if mount["type"] == "volume":
+            volume = volumes.get(mount["source"], {})
+            body["Source"] = mount["source"]
+            options["Labels"] = {**strings(volume.get("labels")), APP: app}
+            options["DriverConfig"] = {"Name": "local", "Options": strings(volume.get("driver_opts"))}
+        yield {**body, f"{mount['type'].capitalize()}Options": options} if options else body
 
 
 def _mounted(app: str, it: Mounted, ids: Mapping[str, str]) -> Body:
@@ -252,10 +269,6 @@ def _extra_hosts(body: Body, hosts: Sequence[str]) -> None:
     body["Hosts"] = [f"{address.strip('[]')} {name}" for name, _, address in parted]
 
 
-def _tmpfs(body: Body, lines: Sequence[str]) -> None:
-    body["Mounts"] = [{"Type": "tmpfs", "Target": line} for line in lines]
-
-
 LIMITS = {"mem_limit": "MemoryBytes", "pids_limit": "Pids"}
 KEYS: Mapping[str, Maker] = {
     "cap_add": _as("CapabilityAdd"),
@@ -283,9 +296,10 @@ KEYS: Mapping[str, Maker] = {
     "stop_grace_period": _elsewhere,
     "stop_signal": _as("StopSignal"),
     "sysctls": _as("Sysctls"),
-    "tmpfs": _tmpfs,
+    "tmpfs": _elsewhere,
     "tty": _as("TTY"),
     "ulimits": _ulimits,
     "user": _as("User"),
+    "volumes": _elsewhere,
     "working_dir": _as("Dir"),
 }

@@ -243,10 +243,35 @@ class ServiceMode(TypedDict, total=False):
     Replicated: Replicated
 
 
+class ServiceMount(TypedDict):
+    Type: str
+    Source: NotRequired[str]
+    ReadOnly: NotRequired[bool]
+
+
+class ServiceContainer(TypedDict, total=False):
+    Mounts: list[ServiceMount] | None
+
+
+class ServiceTask(TypedDict, total=False):
+    ContainerSpec: ServiceContainer
+
+
+class ServicePort(TypedDict):
+    Protocol: NotRequired[str]
+    PublishedPort: NotRequired[int]
+
+
+class ServiceEndpoint(TypedDict, total=False):
+    Ports: list[ServicePort] | None
+
+
 class ServiceSpec(TypedDict):
     Name: str
     Labels: dict[str, str] | None
     Mode: ServiceMode
+    TaskTemplate: NotRequired[ServiceTask]
+    EndpointSpec: NotRequired[ServiceEndpoint]
 
 
 class ListedService(TypedDict):
@@ -303,6 +328,7 @@ class ListedTask(TypedDict):
     NodeID: NotRequired[str]
     DesiredState: str
     Status: TaskStatus
+    Spec: NotRequired[ServiceTask]
 
 
 class NodeDescription(TypedDict):

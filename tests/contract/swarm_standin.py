@@ -41,6 +41,8 @@ class SwarmStandIn(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
         self.listening: dict[str, HTTPServer] = {}  # by task
         self.asks = asks  # the node that is asked
         self.created: list[Any] = []
+        self.beside: list[list[str]] = []  # for each of these, the tasks that ran as it was created
+        self.lingers = False  # do tasks of a service that is removed go on, until they are told to `end`?
         self._numbers = itertools.count(1)
         super().__init__(str(path), _Handler)
 
@@ -92,16 +94,22 @@ class SwarmStandIn(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
                 return self._keep(what, kept, largest, method, path, query, body)
         if path == "/services/create":
             self.created.append(body)
+            self.beside.append([it["ID"] for it in self.tasks if it["Status"]["State"] == "running"])
             made = {"ID": f"service-{next(self._numbers)}", "CreatedAt": CREATED, "Spec": body}
             self.services.append(made)
             self.schedule()
             return 201, {"ID": made["ID"]}
         if method == "DELETE" and path.startswith("/services/"):
             self.services = [it for it in self.services if it["ID"] != path.rpartition("/")[2]]
-            self.tasks = [it for it in self.tasks if it["ServiceID"] != path.rpartition("/")[2]]
-            self._stop_serving()
+            if not self.lingers:
+                self.end(path.rpartition("/")[2])
             return 200, None
         return 404, {"message": "page not found"}
+
+    def end(self, service: str) -> None:
+        """Have all tasks of that service ended."""
+        self.tasks = [it for it in self.tasks if it["ServiceID"] != service]
+        self._stop_serving()
 
     def _keep(
         self,
@@ -180,6 +188,7 @@ class SwarmStandIn(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
             "NodeID": node,
             "DesiredState": "running",
             "Status": status,
+            "Spec": service["Spec"].get("TaskTemplate", {}),
         }
 
 

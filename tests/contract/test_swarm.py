@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import base64
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from queue import Queue
 
 import pytest
 
+from gitops_mvd.core.claims import PORT, VOLUME, Claim
+from gitops_mvd.core.compose import Mount, Run, Volume
 from gitops_mvd.core.compose import Tasks as HowMany
 from gitops_mvd.core.errors import MvdError, NotNow, StepFailed, Unavailable
 from gitops_mvd.core.model import App, Change, Check, File, Health, Instance, Json, Resource, Service
 from gitops_mvd.core.route import Target
+from gitops_mvd.core.specs import Joined
 from gitops_mvd.daemon.mailbox import Interruptible
 from gitops_mvd.daemon.triggers import swarm_tasks
 from gitops_mvd.docker.swarm import Manager
@@ -25,7 +29,7 @@ from gitops_mvd.kinds.swarm_service import SwarmServices
 from gitops_mvd.secrets.store import Secrets
 from gitops_mvd.systemd.client import Systemd
 from tests.contract.swarm_standin import SwarmStandIn
-from tests.fakes import FakeHistory
+from tests.fakes import FakeClock, FakeHistory
 
 IMAGE = "registry.lab:5000/web@sha256:" + "1" * 64
 HTTP = Check("http", {"path": "/health", "port": 7799})
@@ -227,6 +231,92 @@ def test_every_manager_makes_the_same_digests(swarm: SwarmStandIn, manager: Mana
     swarm.configs[0]["Spec"]["Data"] = ""
     with pytest.raises(Unavailable, match="mvd-digest-key"):
         manager.digest_key()
+
+
+# ---- volumes ---------------------------------------------------------------------------------------------------------
+
+
+class Waiting(FakeClock):
+    """Each wait takes a quarter of a minute, in which `meanwhile` is done."""
+
+    def __init__(self, meanwhile: Callable[[], None] = lambda: None) -> None:
+        super().__init__()
+        self.waits = 0
+        self._meanwhile = meanwhile
+
+    def wait(self, seconds: float) -> None:
+        super().wait(15.0)
+        self.waits += 1
+        self._meanwhile()
+
+
+DATA: Mount = {"type": "volume", "source": "shop_data", "target": "/data", "read_only": False}
+LOGS: Mount = {"type": "volume", "source": "shop_logs", "target": "/logs", "read_only": True}
+
+
+def database(version: str) -> App:
+    options: dict[str, Volume] = {"shop_logs": {"driver_opts": {"type": "nfs"}, "labels": {"team": "ai"}}}
+    tasks = HowMany(replicas=1, everywhere=False, probed=0, constraints=["node.hostname==one"], volumes=options)
+    run: Run = {"volumes": [DATA, LOGS], "tmpfs": ["/tmp"]}
+    db = Service("db", IMAGE, run=run, environment={"VERSION": version}, swarm=tasks)
+    return App("shop", (db,))
+
+
+def test_a_volume_is_made_by_the_node_with_its_options(kind: SwarmServices, swarm: SwarmStandIn) -> None:
+    made(kind, database("1"))
+    [body] = swarm.created
+    local = {"Name": "local", "Options": {}}
+    assert body["TaskTemplate"]["ContainerSpec"]["Mounts"] == [
+        {"Type": "tmpfs", "Target": "/tmp"},
+        {
+            "Type": "volume",
+            "Source": "shop_data",
+            "Target": "/data",
+            "VolumeOptions": {"Labels": {"io.gitops-mvd.app": "shop"}, "DriverConfig": local},
+        },
+        {
+            "Type": "volume",
+            "Source": "shop_logs",
+            "Target": "/logs",
+            "ReadOnly": True,
+            "VolumeOptions": {
+                "Labels": {"io.gitops-mvd.app": "shop", "team": "ai"},
+                "DriverConfig": {"Name": "local", "Options": {"type": "nfs"}},
+            },
+        },
+    ]
+    assert body["TaskTemplate"]["Placement"] == {"Constraints": ["node.hostname==one"]}
+
+
+def test_what_a_service_has_of_a_node_is_seen(kind: SwarmServices) -> None:
+    ports = [{"target": 9000, "published": "9001", "host_ip": "", "protocol": "udp"}]
+    app = database("1")
+    made(kind, App("shop", (replace(app.services[0], run={**app.services[0].run, "ports": ports}),)))  # type: ignore[typeddict-item]
+    [found] = kind.observe()
+    assert isinstance(found.payload, Joined)
+    assert found.payload.claims == {Claim(VOLUME, "shop_data", is_shared=True), Claim(PORT, "9001/udp")}
+
+
+def test_a_volume_has_no_second_writer_while_a_removed_one_may_run(
+    manager: Manager, kind: SwarmServices, swarm: SwarmStandIn
+) -> None:
+    """As after a daemon that ended while it waited, or where the node cannot be reached."""
+    first = made(kind, database("1"))
+    [service] = swarm.services
+    swarm.lingers = True
+    swarm.nodes["one"]["Status"]["State"] = "down"
+    kind.apply([Change(first, None)])
+    assert swarm.tasks
+
+    late = SwarmServices(Tools("prod", manager, Systemd(), None, Waiting()))
+    with pytest.raises(NotNow, match="db: a task that was removed may still write to shop_data"):
+        made(late, database("2"))
+    assert len(swarm.created) == 1
+
+    clock = Waiting(lambda: swarm.end(service["ID"]))
+    made(SwarmServices(Tools("prod", manager, Systemd(), None, clock)), database("2"))
+    assert clock.waits == 1
+    assert len(swarm.created) == 2
 
 
 # ---- what is asked of the Swarm --------------------------------------------------------------------------------------

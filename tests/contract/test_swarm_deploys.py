@@ -4,15 +4,29 @@ from __future__ import annotations
 
 import base64
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from gitops_mvd import probes
+from gitops_mvd.core.compose import Mount
 from gitops_mvd.core.compose import Tasks as HowMany
 from gitops_mvd.core.errors import Unavailable
-from gitops_mvd.core.model import App, Check, Desired, File, Gate, Goal, Health, Operation, Outcome, Revision, Service
+from gitops_mvd.core.model import (
+    App,
+    Check,
+    Desired,
+    File,
+    Gate,
+    Goal,
+    Health,
+    Operation,
+    Outcome,
+    Revision,
+    Service,
+    Update,
+)
 from gitops_mvd.core.reconcile import reconcile
 from gitops_mvd.daemon.mailbox import Interruptible
 from gitops_mvd.docker.swarm import Manager
@@ -257,6 +271,41 @@ def test_a_secret_that_no_swarm_keeps_is_refused_before_anything_is_made(world: 
     assert outcome.why == "web: the secret pw has 512,000 bytes, and a Swarm keeps secrets of 1 to 511,999"
     assert world.swarm.created == world.swarm.secrets == []
     with_it.manager.close()
+
+
+def with_data(version: str) -> App:
+    """A service that writes to a volume, and is asked nothing."""
+    data: Mount = {"type": "volume", "source": "shop_data", "target": "/data", "read_only": False}
+    db = Service(
+        "db",
+        "registry.lab:5000/db:1",
+        run={"volumes": [data]},
+        environment={"VERSION": version},
+        check=Check("running"),
+        update=Update(order="stop-first"),
+        swarm=HowMany(replicas=1, everywhere=False, probed=0, constraints=["node.hostname==one"]),
+    )
+    return App("shop", (db,))
+
+
+def moved(version: str) -> App:
+    """The same by another name of the service."""
+    return App("shop", (dataclasses.replace(with_data(version).services[0], name="database"),))
+
+
+@pytest.mark.parametrize("remembers", [True, False], ids=["the same daemon", "one that took over"])
+@pytest.mark.parametrize("to", [with_data, moved], ids=["a version", "a service of another name"])
+def test_a_volume_never_has_two_writers(world: World, remembers: bool, to: Callable[[str], App]) -> None:
+    world.become(with_data("1"))
+    [first] = world.services()
+    other = world if remembers else _world(world.swarm, world.gateway, FakeHistory())
+    [outcome] = other.become(to("2"))
+    assert outcome.is_green, outcome
+    [second] = world.services()
+    assert second != first
+    assert world.swarm.beside == [[], []]  # nothing ran as either was made
+    if not remembers:
+        other.manager.close()
 
 
 def test_a_daemon_that_takes_over_from_a_lost_node_leads_kong_away_from_it_at_once(world: World) -> None:
