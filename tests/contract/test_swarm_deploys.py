@@ -6,6 +6,7 @@ import base64
 import dataclasses
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -77,10 +78,54 @@ class World:
         return sorted(f"{nodes[it['NodeID']]}:{ports[it['ID']]}" for it in live)
 
 
-def _world(swarm: SwarmStandIn, gateway: Gateway, history: FakeHistory, folder: Path = NO_SECRETS) -> World:
+class Killed(BaseException):
+    """The daemon is no more."""
+
+
+class Life(Interruptible):
+    """The clock of a daemon that is killed after so many steps, and -1 never is: they ask it for leave to go on."""
+
+    def __init__(self, steps: int) -> None:
+        super().__init__()
+        self._steps = steps
+
+    def wait(self, seconds: float) -> None:
+        super().wait(seconds)
+        if not seconds:
+            self.go_on()
+
+    def go_on(self) -> None:
+        if self._steps == 0:
+            raise Killed
+        self._steps -= 1
+
+
+class Mortal(Manager):
+    """May also be killed after each request that changes the Swarm."""
+
+    life = Life(-1)
+
+    def _post(self, *args: Any, **options: Any) -> str:
+        answer = super()._post(*args, **options)
+        self.life.go_on()
+        return answer
+
+    def create_service(self, name: str, image: str, body: Any) -> None:
+        super().create_service(name, image, body)
+        self.life.go_on()
+
+    def _delete(self, what: str, path: str) -> None:
+        super()._delete(what, path)
+        self.life.go_on()
+
+
+def _world(
+    swarm: SwarmStandIn, gateway: Gateway, history: FakeHistory, folder: Path = NO_SECRETS, steps: int = -1
+) -> World:
     """A daemon that has just been started: it remembers nothing but its history.  In `folder` are its secrets."""
-    manager = Manager(f"unix://{swarm.server_address!s}", timeout=5)
-    kong, clock, systemd = Kong(gateway.admin, gateway.proxy), Interruptible(), Systemd()
+    manager, clock = Mortal(f"unix://{swarm.server_address!s}", timeout=5), Life(steps)
+    manager.life = clock
+    kong, systemd = Kong(gateway.admin, gateway.proxy), Systemd()
     disruptions = Disruptions(manager, systemd)  # type: ignore[arg-type]
     known = probes.discover(probes.ProbeTools(manager, systemd))  # type: ignore[arg-type]
     tasks = Tasks(manager, known, history)
@@ -306,6 +351,59 @@ def test_a_volume_never_has_two_writers(world: World, remembers: bool, to: Calla
     assert world.swarm.beside == [[], []]  # nothing ran as either was made
     if not remembers:
         other.manager.close()
+
+
+def with_file(version: str) -> App:
+    """What is asked at /shop, with a file of this version."""
+    web = dataclasses.replace(shop(version).services[0], files=(File("/etc/motd", {"": version}),))
+    return App("shop", (web,))
+
+
+def test_whoever_takes_over_goes_on_at_each_step_of_a_deploy(world: World) -> None:
+    world.become(with_file("0"))
+    version, was_killed, steps = 0, True, 0
+    with asked(f"{world.gateway.proxy}/shop") as seen:
+        while was_killed:
+            version += 1
+            first = _world(world.swarm, world.gateway, FakeHistory(), steps=steps)
+            try:
+                first.become(with_file(str(version)))
+                was_killed = False
+            except Killed:
+                steps += 1
+            first.manager.close()
+            next_one = _world(world.swarm, world.gateway, FakeHistory())
+            [outcome] = next_one.become(with_file(str(version)))
+            assert outcome.is_green, (steps, outcome)
+            assert world.targets() == world.tasks(), steps
+            assert (len(world.services()), len(world.swarm.configs)) == (1, 1), steps
+            made = len(world.swarm.created)
+            next_one.become(with_file(str(version)))
+            assert len(world.swarm.created) == made, steps
+            next_one.manager.close()
+    assert failures(seen) == 0
+    assert steps > 10
+
+
+def test_whoever_takes_over_at_a_step_never_makes_a_second_writer(world: World) -> None:
+    world.become(with_data("0"))
+    version, was_killed, steps = 0, True, 0
+    while was_killed:
+        version += 1
+        first = _world(world.swarm, world.gateway, FakeHistory(), steps=steps)
+        try:
+            first.become(with_data(str(version)))
+            was_killed = False
+        except Killed:
+            steps += 1
+        first.manager.close()
+        next_one = _world(world.swarm, world.gateway, FakeHistory())
+        [outcome] = next_one.become(with_data(str(version)))
+        assert outcome.is_green, (steps, outcome)
+        assert len(world.services()) == 1
+        next_one.manager.close()
+    assert not any(world.swarm.beside)
+    assert steps > 3
 
 
 def test_a_daemon_that_takes_over_from_a_lost_node_leads_kong_away_from_it_at_once(world: World) -> None:
