@@ -29,6 +29,7 @@ from gitops_mvd.net.own_address import is_own_address
 from gitops_mvd.secrets import providers
 from gitops_mvd.secrets.sops import Sops
 from gitops_mvd.secrets.store import Secrets
+from gitops_mvd.state.task_ports import TaskPorts
 
 DAEMON_JSON = Path("/etc/docker/daemon.json")
 SHORTEST_SECRET = 16  # characters
@@ -49,7 +50,9 @@ def connect_docker(settings: Settings) -> Engine:
         registry: (login.username, read_secret(login.password_file, f"docker.registries.{registry}.password_file"))
         for registry, login in settings.docker.registries.items()
     }
-    return (Manager if settings.swarm else Engine)(settings.docker.url, logins=logins)
+    if not settings.swarm:
+        return Engine(settings.docker.url, logins=logins)
+    return Manager(settings.docker.url, logins=logins, memory=TaskPorts(Path(settings.state) / "task-ports.json"))
 
 
 def connect_kong(kong: KongSettings, precedence: Precedence | None = None) -> Kong:

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from types import MappingProxyType
+from typing import Any, Protocol
 
 import docker.auth
 
@@ -39,6 +40,18 @@ LOG_WITHIN_SECONDS = 5.0
 DIGEST_KEY = "mvd-digest-key"  # the name of a config: who may read that may also mount any secret
 DIGEST_KEY_BYTES = 32
 NO_SWARM = "Make it one: docker swarm init, or docker swarm join with the token of docker swarm join-token manager"
+
+
+Ports = Mapping[str, Mapping[int, int]]
+"""Port in the container -> port of the node, by task."""
+
+
+class Memory(Protocol):
+    """Where the ports of tasks are kept while no daemon runs."""
+
+    def read(self) -> Ports: ...
+
+    def save(self, ports: Ports) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,11 +124,14 @@ class Running:
 class Manager(Engine):
     """The engine of a node that is a manager: its instances, networks and images are those of the whole Swarm.
 
-    `_ports` are those of each task.  They are kept, as a Swarm that has another leader knows those no more that it gave
-    to tasks before, which go on at them.
+    `_ports` are those of each task.  They are kept, also in what `memory` there is, as a Swarm that has another leader
+    knows those no more that it gave to tasks before, which go on at them.
     """
 
-    _ports: Mapping[str, Mapping[int, int]] = MappingProxyType({})
+    def __init__(self, *args: Any, memory: Memory | None = None, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._memory = memory
+        self._ports = memory.read() if memory else {}
 
     # ---- what there is -----------------------------------------------------------------------------------------------
 
@@ -183,12 +199,18 @@ class Manager(Engine):
         if services:
             # Not by service: one that is gone by now would be an error.
             tasks = each_checked(self._get("tasks"), ListedTask)
-            self._ports = {it["ID"]: _ports(it) or self._ports.get(it["ID"], {}) for it in tasks}
+            self._keep_ports({it["ID"]: _ports(it) or self._ports.get(it["ID"], {}) for it in tasks})
             for task in tasks:
                 by_service[task["ServiceID"]].append(task)
             nodes = {node["ID"]: node for node in self.nodes()}
         found = (_running(it, by_service[it["ID"]], nodes, self._ports) for it in services)
         return {it.name: it for it in found if _is_managed(it)}
+
+    def _keep_ports(self, ports: Ports) -> None:
+        if ports != self._ports:
+            self._ports = ports
+            if self._memory:
+                self._memory.save(ports)
 
     def _get(self, what: str, filters: Mapping[str, Sequence[str]] = MappingProxyType({})) -> object:
         asked = f"list the {what} of the Swarm"
@@ -293,7 +315,7 @@ def _running(
     service: ListedService,
     tasks: Iterable[ListedTask],
     nodes: Mapping[str, ListedNode],
-    ports: Mapping[str, Mapping[int, int]],
+    ports: Ports,
 ) -> Running:
     every_label = (service["Spec"]["Labels"] or {}).items()
     labels = {name.removeprefix(LABEL): value for name, value in every_label if name.startswith(LABEL)}

@@ -38,6 +38,7 @@ from gitops_mvd.host.tasks import Tasks
 from gitops_mvd.kinds import Tools, discover
 from gitops_mvd.kong.client import Kong
 from gitops_mvd.secrets.store import Secrets
+from gitops_mvd.state.task_ports import TaskPorts
 from tests.contract.gateway import Gateway, running_gateway
 from tests.contract.swarm_standin import SwarmStandIn
 from tests.fakes import FakeHistory
@@ -417,6 +418,27 @@ def test_a_daemon_that_takes_over_from_a_lost_node_leads_kong_away_from_it_at_on
     assert len(other.targets()) == 1
     assert not other.history.bad
     other.manager.close()
+
+
+@pytest.mark.parametrize("has_seen", [True, False], ids=["seen before", "never seen"])
+def test_a_task_whose_port_the_swarm_forgot_is_not_called_unhealthy(
+    world: World, tmp_path: Path, has_seen: bool
+) -> None:
+    """By a daemon that has been started since: it knows the port, if one before it saw that."""
+    memory = TaskPorts(tmp_path / "task-ports.json")
+    world.become(shop("1"))
+    url, check = f"unix://{world.swarm.server_address!s}", shop("1").services[0].check
+    if has_seen:
+        before = Manager(url, timeout=5, memory=memory)
+        before.services()
+        before.close()
+    for task in world.swarm.tasks:
+        task["Status"]["PortStatus"] = {}
+    manager = Manager(url, timeout=5, memory=memory)
+    probed = probes.discover(probes.ProbeTools(manager, Systemd()))  # type: ignore[arg-type]
+    health, _ = Tasks(manager, probed, FakeHistory()).ask(world.services()[0], check)
+    assert health is (Health.HEALTHY if has_seen else Health.UNKNOWN)
+    manager.close()
 
 
 @pytest.mark.parametrize("has_looked", [True, False], ids=["looked on before", "started since"])
