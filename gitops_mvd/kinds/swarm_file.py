@@ -9,12 +9,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from gitops_mvd.core.errors import StepFailed, Unavailable
-from gitops_mvd.core.model import App, Change, Resource, Role
+from gitops_mvd.core.model import LABEL, App, Change, Resource, Role
 from gitops_mvd.core.specs import DigestSpec
 from gitops_mvd.docker.answers import APP, DIGEST
 from gitops_mvd.docker.swarm import Manager
 from gitops_mvd.docker.swarm_request import KEPT, Kept, Mounted, encoded, kept_name, mounted_by
 from gitops_mvd.kinds import Tools
+
+SECRET = f"{LABEL}secret"  # a label: what the secret is called, for people
 
 
 class SwarmFiles:
@@ -63,7 +65,7 @@ class SwarmFiles:
                 it = change.to.payload
                 if not isinstance(it, Mounted):
                     raise StepFailed(f"{change.to.name} is gone, and its content is not known")
-                labels = {APP: change.to.app, DIGEST: it.key}
+                labels = {APP: change.to.app, DIGEST: it.key} | ({SECRET: it.source} if it.what == "secret" else {})
                 manager.keep(it.what, change.to.name, self._content(it), labels)
 
     def _content(self, it: Mounted) -> bytes:

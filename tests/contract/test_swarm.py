@@ -212,6 +212,7 @@ def test_a_secret_is_kept_by_the_swarm_and_named_after_no_content(
     assert len({it["SecretID"] for it in container["Secrets"]}) == 2
     seen = repr((wanted, [*services.wanted(app)], body["Name"], body["Labels"], swarm.secrets[0]["Spec"]["Labels"]))
     assert PASSWORD not in seen
+    assert {it["Spec"]["Labels"]["io.gitops-mvd.secret"] for it in swarm.secrets} == {"pw"}
     with pytest.raises(StepFailed, match="is in use"):
         kept.apply([Change(it, None) for it in wanted])
     services.apply([Change(next(iter(services.observe())), None)])
