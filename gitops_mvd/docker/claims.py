@@ -31,7 +31,9 @@ def claims_of_service(spec: ServiceSpec) -> frozenset[Claim]:
 def written(task: ServiceTask) -> frozenset[str]:
     """The volumes that a task writes to."""
     mounts = task.get("ContainerSpec", {}).get("Mounts") or ()
-    return frozenset(it.get("Source", "") for it in mounts if it["Type"] == "volume" and not it.get("ReadOnly"))
+    return frozenset(
+        it["Source"] for it in mounts if it["Type"] == "volume" and "Source" in it and not it.get("ReadOnly")
+    )
 
 
 def subnets(network: ListedNetwork) -> frozenset[Claim]:

@@ -48,9 +48,10 @@ class Secrets:
         sops: Sops | None = None,
         key: Callable[[], bytes] | None = None,
     ) -> None:
-        """`key` returns that of the digests; without, it is a file of the `folder`."""
+        """`key` returns that of the digests, and is asked in each pass; without, it is a file of the `folder`."""
         self._providers: Mapping[str, Provider] = {"": Files(folder), **(providers or {})}
         self._sops = sops or Sops(folder.parent / "sops/age/keys.txt", folder.parent / "sops/gnupg")
+        self._ask_key = key
         self._key = DigestKey(key or KeyFile(folder))
         self._known: dict[str, Known] = {}
         self._locks = {name: threading.Lock() for name in self._providers}
@@ -71,6 +72,8 @@ class Secrets:
         for name in stale:
             self._known[name].stale = True
         self.version += bool(stale)
+        if self._ask_key:
+            self._key = DigestKey(self._ask_key)
         self._down, self._missing = {}, {}
         self._asked_before, self._asked = self._asked, {}
 

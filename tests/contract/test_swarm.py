@@ -229,6 +229,11 @@ def test_every_manager_makes_the_same_digests(swarm: SwarmStandIn, manager: Mana
     other.close()
     assert len(found) == 2
     assert [it["Spec"]["Name"] for it in swarm.configs] == ["mvd-digest-key"]
+    seen = Secrets(folder(tmp_path / "three"), key=manager.digest_key)
+    before = seen.digest("pw", {})
+    swarm.configs.clear()  # as of a Swarm that was made anew
+    seen.refresh()
+    assert seen.digest("pw", {}) != before
     swarm.configs[0]["Spec"]["Data"] = ""
     with pytest.raises(Unavailable, match="mvd-digest-key"):
         manager.digest_key()
