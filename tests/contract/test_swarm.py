@@ -221,6 +221,24 @@ def test_a_secret_is_kept_by_the_swarm_and_named_after_no_content(
     assert [it["Spec"]["Name"] for it in swarm.configs] == ["mvd-digest-key"]
 
 
+class Late(Manager):
+    """Another manager makes the key after this one has looked for it."""
+
+    looks = 0
+
+    def _digest_key(self) -> bytes:
+        self.looks += 1
+        return b"" if self.looks == 1 else super()._digest_key()
+
+
+def test_of_two_managers_that_make_a_key_one_takes_that_of_the_other(swarm: SwarmStandIn, manager: Manager) -> None:
+    key = manager.digest_key()
+    late = Late(f"unix://{swarm.server_address!s}", timeout=5)
+    assert late.digest_key() == key
+    assert len(swarm.configs) == 1
+    late.close()
+
+
 def test_every_manager_makes_the_same_digests(swarm: SwarmStandIn, manager: Manager, tmp_path: Path) -> None:
     other = Manager(f"unix://{swarm.server_address!s}", timeout=5)
     found = set()
