@@ -59,6 +59,7 @@ class Tasks(TypedDict):
     `probed` is the port in the container that its probe asks, 0 if it asks none.  `constraints` are those on its nodes,
     as Swarm writes them, `spread` the labels of nodes over whose values tasks are spread, and `most` the tasks on a
     node at most.  `cpus` and `resources` (number by kind) are reserved; `labels` are those of the service itself.
+    `volumes` has the options of its volumes, by their real names: its node makes one that it has not.
     """
 
     replicas: int
@@ -70,6 +71,7 @@ class Tasks(TypedDict):
     cpus: NotRequired[float]
     resources: NotRequired[dict[str, int]]
     labels: NotRequired[dict[str, str]]
+    volumes: NotRequired[dict[str, Volume]]
 
 
 class Endpoint(TypedDict, total=False):

@@ -596,6 +596,7 @@ _SWARM: Mapping[str, Phrase] = {
     "cpus": _shown("reserved cpus"),
     "resources": _each("reserved"),
     "labels": _each("service label"),
+    "volumes": _each("options of volume"),
 }
 
 _RUN: Mapping[str, Phrase] = {

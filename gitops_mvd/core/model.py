@@ -137,7 +137,7 @@ class HostFacts:
     `unset_is_empty` has the apps whose variables are empty if they are not set, `logging` what holds for services that
     name no other driver; None for the journal.  A host that is `drained` gets no requests from a Kong that it shares.
     `swarm`: is it no server, but a Docker Swarm of several?  `node_labels` are then labels that its nodes have, each
-    for itself.
+    for itself, and `nodes` the names of those that a constraint may choose.
     """
 
     name: str
@@ -148,6 +148,7 @@ class HostFacts:
     drained: bool = False
     swarm: bool = False
     node_labels: frozenset[str] = frozenset()
+    nodes: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

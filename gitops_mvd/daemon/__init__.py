@@ -6,6 +6,7 @@ wiring       the settings become a server          preview       what a pass wou
 supervisor   threads that do not stay down         pulse         the pings of systemd's watchdog
 api_server   the local API over two sockets        answers       what it answers to each question
 host_view    this server as it is shown            operations    the pass of this moment, step by step
+lead         who of the managers of a Swarm acts
 events       the latest lines of the log           changes       a number that grows with what is to be seen
 metrics      their values, and their port          small_server  who answers at a port of the network
 waves        which commit is followed while a rollout goes from wave to wave; `gate_questions` what it asks in between,

@@ -29,6 +29,7 @@ from gitops_mvd.net.own_address import is_own_address
 from gitops_mvd.secrets import providers
 from gitops_mvd.secrets.sops import Sops
 from gitops_mvd.secrets.store import Secrets
+from gitops_mvd.state.task_ports import TaskPorts
 
 DAEMON_JSON = Path("/etc/docker/daemon.json")
 SHORTEST_SECRET = 16  # characters
@@ -49,7 +50,9 @@ def connect_docker(settings: Settings) -> Engine:
         registry: (login.username, read_secret(login.password_file, f"docker.registries.{registry}.password_file"))
         for registry, login in settings.docker.registries.items()
     }
-    return (Manager if settings.swarm else Engine)(settings.docker.url, logins=logins)
+    if not settings.swarm:
+        return Engine(settings.docker.url, logins=logins)
+    return Manager(settings.docker.url, logins=logins, memory=TaskPorts(Path(settings.state) / "task-ports.json"))
 
 
 def connect_kong(kong: KongSettings, precedence: Precedence | None = None) -> Kong:
@@ -166,11 +169,12 @@ def webhook_receiver(settings: Settings) -> Hooks | None:
     return Hooks(webhook.listen, forges.known()[forge.kind], secret)
 
 
-def connect_secrets(settings: Settings) -> Secrets:
+def connect_secrets(settings: Settings, engine: Engine) -> Secrets:
     """Where the secrets of apps come from; nobody is asked yet."""
+    key = engine.digest_key if isinstance(engine, Manager) else None
     found = {name: providers.connect(options) for name, options in settings.providers.items()}
     sops = Sops(Path(settings.sops.age_key_file), Path(settings.sops.gnupg_home))
-    return Secrets(Path(settings.secrets), found, sops)
+    return Secrets(Path(settings.secrets), found, sops, key)
 
 
 def _authority(path: str, key: str) -> str:

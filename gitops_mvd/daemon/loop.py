@@ -43,6 +43,7 @@ from gitops_mvd.daemon.answers import Answers
 from gitops_mvd.daemon.api_server import ApiThread
 from gitops_mvd.daemon.events import Events
 from gitops_mvd.daemon.fleet_entry import fleet_entry
+from gitops_mvd.daemon.lead import Lead, Led
 from gitops_mvd.daemon.metrics import MetricsApplication, metrics_thread
 from gitops_mvd.daemon.pulse import Pulse
 from gitops_mvd.daemon.supervisor import Run, Supervisor
@@ -89,10 +90,6 @@ class Fetched(NamedTuple):
     asked: float
 
 
-class Led(MvdError):
-    """Another manager of the Swarm acts; this one only looks on."""
-
-
 class Daemon:
     """The loop over one server's wiring; `rejected` is why newer settings are not in force."""
 
@@ -112,8 +109,7 @@ class Daemon:
         self._warnings: dict[str, str] = {}  # what does not answer now -> the error
         self._suspended = Suspensions()  # as this pass has found it
         self._last_summary = ""
-        self._is_led = False  # by another manager of the Swarm
-        self._took_over = True  # from whoever led the Swarm before
+        self._lead = Lead(wired.host.name, wired.manager, wired.history)
         self._notify = sdnotify.SystemdNotifier()
         self._pulse = Pulse(self._notify.notify)
         self._supervisor = Supervisor(wired.history.save_threads)
@@ -287,23 +283,13 @@ class Daemon:
         return report
 
     def _require_lead(self, reasons: frozenset[str]) -> None:
-        """Raise Led if another manager of the Swarm acts, and Unavailable if none can: who acted last tells commits."""
-        if not self._wired.manager:
-            return
+        """Raise Led if another manager of the Swarm acts, and Unavailable if none can: new commits are told so."""
         try:
-            leader = self._wired.manager.leader()
-        except Unavailable as error:
-            if self._took_over:
-                raise Led(str(error)) from error
+            self._lead.require()
+        except Unavailable:
             if reasons & FETCH_REASONS:
                 self._fetch(reasons)
             raise
-        if leader:
-            if not self._is_led:
-                self._wired.history.forget_good()  # by now others may have worked
-            self._is_led = self._took_over = True
-            raise Led(f"{self._wired.host.name} is led by {leader}, which acts and reports")
-        self._is_led = False
 
     def _wait_because(self, error: MvdError) -> str:
         """Log why a pass came to nothing, and tell the commit."""
@@ -336,7 +322,7 @@ class Daemon:
             self._wired.history.clear_git_failure()
         self._wired.notifier.fetched()
         self._follow(fetched, fetched=True)
-        self._took_over = False
+        self._lead.begin()
 
     def _follow(self, tip: Revision, *, fetched: bool) -> None:
         """Follow the newest revision up to the tip that the rollout lets this host have, and tell of those held."""
@@ -350,7 +336,7 @@ class Daemon:
         if revision != self._revision:
             if revision != known:  # as it is after a mere restart of the daemon
                 changes = self._commits(known, revision)
-                if self._wired.manager and self._took_over:
+                if not self._lead.is_own:
                     changes = changes[-1:]  # the others are the business of who led before
                 self._wired.notifier.add_commits(changes)  # first: after the other they are known
                 self._wired.statuses.add_commits(changes)
@@ -543,7 +529,7 @@ class Daemon:
         else:
             pause, reason = BACKOFF.pause(self._failures), RETRY
             self._failures += 1
-            if self._wired.manager and self._took_over:
+            if not self._lead.is_own:
                 pause = LEADER_SECONDS  # somebody else leads, and may be gone at any time
         if end := self._suspended.next_end:
             left = max(0.0, end.timestamp() - time.time())

@@ -150,7 +150,7 @@ def wire(settings: Settings, path: Path, units: Path | None = None) -> Wired:
         folders=Path(settings.folders),
         units=units or UNITS,
         address=settings.kong.address if settings.kong else "127.0.0.1",
-        secrets=connect_secrets(settings),
+        secrets=connect_secrets(settings, engine),
         commit_of=commits.of,
         is_ready=lambda service, task: tasks is None or tasks.is_ready(service, task),
     )

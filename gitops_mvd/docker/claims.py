@@ -1,4 +1,4 @@
-"""What a container or a network has of the host that no other one can have, as a listing shows it.  Pure."""
+"""What a container, a network or a service of a Swarm has that no other one can have, as a listing shows it.  Pure."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from ipaddress import ip_network
 from pathlib import PurePath
 
 from gitops_mvd.core.claims import ADDRESS, FOLDER, SUBNET, VOLUME, Claim, port_claim
-from gitops_mvd.docker.types import ListedContainer, ListedNetwork
+from gitops_mvd.docker.types import ListedContainer, ListedNetwork, ServiceSpec, ServiceTask
 
 _ADDRESSES = ("IPv4Address", "IPv6Address")
 
@@ -18,6 +18,22 @@ def claims(container: ListedContainer, folders: PurePath) -> frozenset[Claim]:
     `folders` is where the folders of apps are.  A container that does not run publishes nothing.
     """
     return frozenset(_claims(container, folders))
+
+
+def claims_of_service(spec: ServiceSpec) -> frozenset[Claim]:
+    """The ports of nodes that a service of a Swarm asks for, and the volumes that it writes to."""
+    ports = spec.get("EndpointSpec", {}).get("Ports") or ()
+    fixed = {port_claim(it["PublishedPort"], it.get("Protocol", "tcp"), "") for it in ports if it.get("PublishedPort")}
+    volumes = {Claim(VOLUME, name, is_shared=True) for name in written(spec.get("TaskTemplate", {}))}
+    return frozenset(fixed | volumes)
+
+
+def written(task: ServiceTask) -> frozenset[str]:
+    """The volumes that a task writes to."""
+    mounts = task.get("ContainerSpec", {}).get("Mounts") or ()
+    return frozenset(
+        it["Source"] for it in mounts if it["Type"] == "volume" and "Source" in it and not it.get("ReadOnly")
+    )
 
 
 def subnets(network: ListedNetwork) -> frozenset[Claim]:

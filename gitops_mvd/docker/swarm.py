@@ -8,23 +8,28 @@ from __future__ import annotations
 
 import base64
 import json
+import secrets
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from types import MappingProxyType
+from typing import Any, Protocol
 
 import docker.auth
 
 from gitops_mvd.core import compose
-from gitops_mvd.core.errors import MvdError, Unavailable
+from gitops_mvd.core.claims import Claim
+from gitops_mvd.core.errors import MvdError, StepFailed, Unavailable
 from gitops_mvd.core.model import LABEL, Instance, unix_time
 from gitops_mvd.docker.answers import APP, message, parts, payloads, verdict
+from gitops_mvd.docker.claims import claims_of_service, written
 from gitops_mvd.docker.client import Engine
 from gitops_mvd.docker.connection import root
 from gitops_mvd.docker.create import Body
 from gitops_mvd.docker.shape import each_checked
-from gitops_mvd.docker.types import ListedConfig, ListedNode, ListedService, ListedTask
+from gitops_mvd.docker.swarm_request import Kept
+from gitops_mvd.docker.types import ListedConfig, ListedNode, ListedService, ListedTask, ListedVolume
 from gitops_mvd.net.line import limit
 
 BEGINS = ("new", "allocated", "pending", "assigned", "accepted", "preparing", "ready", "starting")
@@ -32,7 +37,21 @@ ENDED = ("complete", "shutdown", "failed", "rejected", "remove", "orphaned")  # 
 FAILED = ("failed", "rejected")
 ENDED_BADLY = "task: non-zero exit"  # Swarm's words for a task that ran; with others it was not started
 LOG_WITHIN_SECONDS = 5.0
+DIGEST_KEY = "mvd-digest-key"  # the name of a config: who may read that may also mount any secret
+DIGEST_KEY_BYTES = 32
 NO_SWARM = "Make it one: docker swarm init, or docker swarm join with the token of docker swarm join-token manager"
+
+
+Ports = Mapping[str, Mapping[int, int]]
+"""Port in the container -> port of the node, by task."""
+
+
+class Memory(Protocol):
+    """Where the ports of tasks are kept while no daemon runs."""
+
+    def read(self) -> Ports: ...
+
+    def save(self, ports: Ports) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +83,7 @@ class Task:
 class Running:
     """A managed service as the Swarm has it: its labels without their prefix, and its tasks, the newest first.
 
-    `replicas` is how many tasks there should be.
+    `replicas` is how many tasks there should be, and `claims` what only one service can have of a node.
     """
 
     id: str
@@ -73,6 +92,7 @@ class Running:
     created: str
     replicas: int
     tasks: Sequence[Task]
+    claims: frozenset[Claim] = frozenset()
 
     @property
     def serving(self) -> Sequence[Task]:
@@ -104,11 +124,14 @@ class Running:
 class Manager(Engine):
     """The engine of a node that is a manager: its instances, networks and images are those of the whole Swarm.
 
-    `_ports` are those of each task.  They are kept, as a Swarm that has another leader knows those no more that it gave
-    to tasks before, which go on at them.
+    `_ports` are those of each task.  They are kept, also in what `memory` there is, as a Swarm that has another leader
+    knows those no more that it gave to tasks before, which go on at them.
     """
 
-    _ports: Mapping[str, Mapping[int, int]] = MappingProxyType({})
+    def __init__(self, *args: Any, memory: Memory | None = None, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._memory = memory
+        self._ports = memory.read() if memory else {}
 
     # ---- what there is -----------------------------------------------------------------------------------------------
 
@@ -176,12 +199,18 @@ class Manager(Engine):
         if services:
             # Not by service: one that is gone by now would be an error.
             tasks = each_checked(self._get("tasks"), ListedTask)
-            self._ports = {it["ID"]: _ports(it) or self._ports.get(it["ID"], {}) for it in tasks}
+            self._keep_ports({it["ID"]: _ports(it) or self._ports.get(it["ID"], {}) for it in tasks})
             for task in tasks:
                 by_service[task["ServiceID"]].append(task)
             nodes = {node["ID"]: node for node in self.nodes()}
         found = (_running(it, by_service[it["ID"]], nodes, self._ports) for it in services)
         return {it.name: it for it in found if _is_managed(it)}
+
+    def _keep_ports(self, ports: Ports) -> None:
+        if ports != self._ports:
+            self._ports = ports
+            if self._memory:
+                self._memory.save(ports)
 
     def _get(self, what: str, filters: Mapping[str, Sequence[str]] = MappingProxyType({})) -> object:
         asked = f"list the {what} of the Swarm"
@@ -206,18 +235,37 @@ class Manager(Engine):
             if not answer.ok:
                 raise verdict(answer.status_code, message(answer.text), f"create service {name}")
 
-    def configs(self) -> Sequence[ListedConfig]:
-        """The configs with labels of gitops-mvd."""
-        return each_checked(self._get("configs", {"label": [APP]}), ListedConfig)
+    def kept(self, what: Kept) -> Sequence[ListedConfig]:
+        """The configs, or the secrets, with labels of gitops-mvd."""
+        return each_checked(self._get(f"{what}s", {"label": [APP]}), ListedConfig)
 
-    def create_config(self, name: str, content: str, labels: Mapping[str, str]) -> None:
-        """Create a config of that content, in which undecodable bytes are surrogate escapes."""
-        data = base64.b64encode(content.encode("utf-8", "surrogateescape")).decode("ascii")
-        self._post(f"create config {name}", "/configs/create", {"Name": name, "Labels": dict(labels), "Data": data})
+    def keep(self, what: Kept, name: str, content: bytes, labels: Mapping[str, str]) -> None:
+        """Create a config or a secret of that content, which never changes."""
+        data = base64.b64encode(content).decode("ascii")
+        self._post(f"create {what} {name}", f"/{what}s/create", {"Name": name, "Labels": dict(labels), "Data": data})
 
-    def remove_config(self, name: str) -> None:
-        """Remove a config; one that does not exist is fine."""
-        self._delete(f"remove config {name}", f"configs/{name}")
+    def drop(self, what: Kept, name: str) -> None:
+        """Remove a config or a secret; one that does not exist is fine."""
+        self._delete(f"remove {what} {name}", f"{what}s/{name}")
+
+    def digest_key(self) -> bytes:
+        """The key of digests of secrets that all managers have; it is made when it is first needed."""
+        if not (key := self._digest_key()):
+            # Of two managers that make one, the later one is refused, and takes that of the other.
+            with suppress(StepFailed):
+                self.keep("config", DIGEST_KEY, secrets.token_bytes(DIGEST_KEY_BYTES), {})
+            key = self._digest_key()
+        if not key:
+            raise Unavailable(f"could not make the config {DIGEST_KEY}, the key of all digests of secrets")
+        if len(key) != DIGEST_KEY_BYTES:
+            hint = f"docker config rm {DIGEST_KEY}: then each service with a secret is deployed anew, once"
+            raise Unavailable(f"the config {DIGEST_KEY} is not the key of {DIGEST_KEY_BYTES} bytes that it was", hint)
+        return key
+
+    def _digest_key(self) -> bytes:
+        found = each_checked(self._get("configs", {"name": [DIGEST_KEY]}), ListedConfig)
+        data = next((it["Spec"].get("Data", "") for it in found if it["Spec"]["Name"] == DIGEST_KEY), "")
+        return base64.b64decode(data)
 
     def remove_service(self, id: str) -> None:
         """Remove a service, by its id; one that does not exist is fine."""
@@ -234,6 +282,17 @@ class Manager(Engine):
         nodes = {node["ID"] for node in self.nodes() if node["Status"]["State"] == "ready"}
         tasks = (it for it in each_checked(self._get("tasks"), ListedTask) if it["ServiceID"] == id)
         return any(it["Status"]["State"] not in ENDED and it.get("NodeID") in nodes for it in tasks)
+
+    def left_to(self, volumes: Set[str]) -> str:
+        """The id of a task of a removed service that may still write to one of these volumes; "" if there is none."""
+        tasks = each_checked(self._get("tasks"), ListedTask)  # first: a service that is made meanwhile has its own
+        there = {it["ID"] for it in each_checked(self._get("services"), ListedService)}
+        left = (it for it in tasks if it["ServiceID"] not in there and it["Status"]["State"] not in ENDED)
+        return next((it["ID"] for it in left if it.get("NodeID") and written(it.get("Spec", {})) & volumes), "")
+
+    def volumes(self) -> Sequence[ListedVolume]:
+        """None: what this node has says nothing of the others."""
+        return ()
 
     def create_network(self, name: str, options: compose.Network, labels: Mapping[str, str]) -> None:
         """Make a network on which the tasks of all nodes find each other."""
@@ -256,7 +315,7 @@ def _running(
     service: ListedService,
     tasks: Iterable[ListedTask],
     nodes: Mapping[str, ListedNode],
-    ports: Mapping[str, Mapping[int, int]],
+    ports: Ports,
 ) -> Running:
     every_label = (service["Spec"]["Labels"] or {}).items()
     labels = {name.removeprefix(LABEL): value for name, value in every_label if name.startswith(LABEL)}
@@ -264,7 +323,8 @@ def _running(
     every = [_task(it, nodes.get(it.get("NodeID", "")), ports[it["ID"]]) for it in by_age]
     fixed = service["Spec"]["Mode"].get("Replicated")
     replicas = fixed.get("Replicas", 1) if fixed else sum(task.is_wanted for task in every)
-    return Running(service["ID"], service["Spec"]["Name"], labels, service["CreatedAt"], replicas, every)
+    name, claims = service["Spec"]["Name"], claims_of_service(service["Spec"])
+    return Running(service["ID"], name, labels, service["CreatedAt"], replicas, every, claims)
 
 
 def _ports(task: ListedTask) -> Mapping[int, int]:

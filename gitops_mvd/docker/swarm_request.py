@@ -11,63 +11,94 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
-from gitops_mvd.core.compose import LOG_DRIVER, Healthcheck, Tasks, Ulimit, log_config
-from gitops_mvd.core.model import LABEL, File, Service
-from gitops_mvd.docker.answers import parts
-from gitops_mvd.docker.create import DURATIONS, NANOSECONDS, Body
+from gitops_mvd.core.compose import LOG_DRIVER, Healthcheck, Tasks, Ulimit, Volume, log_config
+from gitops_mvd.core.model import LABEL, File, Service, digest
+from gitops_mvd.core.secrets import filled
+from gitops_mvd.docker.answers import APP, parts, strings
+from gitops_mvd.docker.create import DURATIONS, MOUNT_OPTIONS, NANOSECONDS, Body
 
 RESTART_DELAY_SECONDS = 2.0  # as a unit on a plain host has it
-NO_IDS: Mapping[str, str] = MappingProxyType({})
+NOTHING: Mapping[str, str] = MappingProxyType({})
 
 
-class Config(NamedTuple):
-    """A file that tasks mount: its content, and where and how it lies in the container."""
+Kept = Literal["config", "secret"]  # what a Swarm keeps, and brings to the nodes that it is needed on
+KEPT: tuple[Kept, ...] = ("config", "secret")
 
-    content: str
+
+class Mounted(NamedTuple):
+    """A file that tasks mount: `digest` is that of its content, `source` the text itself or, of a secret, its name."""
+
+    what: Kept
+    source: str
+    digest: str
     target: str
     file: File
 
+    @property
+    def key(self) -> str:
+        """What it is named after.
 
-def configs_of(service: Service) -> list[Config]:
-    """Each file of the repository that a service mounts; of a folder, each file in it."""
-    return [
-        Config(content, file.target if file.is_single else f"{file.target.rstrip('/')}/{path}", file)
-        for file in service.files
-        for path, content in sorted(file.files.items())
-    ]
+        A container has one file of each config and secret, however often it mounts it: so that is of one owner, too.
+        """
+        return digest([self.digest, self.file.uid, self.file.gid, self.file.mode])
 
-
-def content_digest(content: str) -> str:
-    return hashlib.sha256(content.encode("utf-8", "surrogateescape")).hexdigest()
+    def name(self, app: str) -> str:
+        return kept_name(app, self.key)
 
 
-def config_name(app: str, content: str) -> str:
-    """The name of the config with that content, which no other one has."""
-    return f"mvd-{app}-{content_digest(content)[:16]}"
+def mounted_by(service: Service) -> Iterator[Mounted]:
+    """Each file of the repository and each secret that a service mounts; of a folder, each file in it."""
+    for file in service.files:
+        for path, text in sorted(file.files.items()):
+            yield Mounted("config", text, hashlib.sha256(encoded(text)).hexdigest(), _target(file, path), file)
+        for path, name in sorted(file.secrets.items()):
+            yield Mounted("secret", name, service.secrets[name], _target(file, path), file)
+
+
+def _target(file: File, path: str) -> str:
+    return file.target if file.is_single else f"{file.target.rstrip('/')}/{path}"
+
+
+def encoded(text: str) -> bytes:
+    """The bytes of a file of the repository, in which undecodable ones are surrogate escapes."""
+    return text.encode("utf-8", "surrogateescape")
+
+
+def kept_name(app: str, key: str) -> str:
+    """The name of a config or secret of that key, which no other one has."""
+    return f"mvd-{app}-{key[:16]}"
 
 
 def request(
-    app: str, service: Service, revision: str = "", *, journal: bool = False, ids: Mapping[str, str] = NO_IDS
+    app: str,
+    service: Service,
+    revision: str = "",
+    *,
+    journal: bool = False,
+    ids: Mapping[str, str] = NOTHING,
+    secrets: Mapping[str, str] = NOTHING,
 ) -> Body:
     """The request for a service of a Swarm.
 
-    `ids` has those of its configs, by name.  With `journal`, nodes write what its tasks print into their journals,
-    where `journalctl -t app/service` finds it.  Raises KeyError for a config that `ids` lacks, and for a key of
-    `service.run` that nothing here honours.
+    `ids` has those of its configs and secrets, by name, and `secrets` what its environment refers to.  With `journal`,
+    nodes write what its tasks print into their journals, where `journalctl -t app/service` finds it.  Raises KeyError
+    for a config, a secret or a reference that these lack, and for a key of `service.run` that nothing here honours.
     """
     swarm = service.swarm
     assert swarm, "a service of a plain host"
     run = service.run
     container: Body = {
         "Image": service.image,
-        "Env": [f"{key}={value}" for key, value in sorted(service.environment.items())],
+        "Env": [f"{key}={_filled(value, secrets)}" for key, value in sorted(service.environment.items())],
         "StopGracePeriod": round(service.stop_grace * NANOSECONDS),
         "Labels": dict(run.get("labels", {})),
     }
-    if configs := [_mounted(app, config, ids) for config in configs_of(service)]:
-        container["Configs"] = configs
+    if mounts := [*_mounts(app, service, swarm.get("volumes", {}))]:
+        container["Mounts"] = mounts
+    for it in mounted_by(service):
+        container.setdefault(f"{it.what.capitalize()}s", []).append(_mounted(app, it, ids))
     limits, reservations = Body(), Body()
     for key, value in sorted(run.items()):
         if key in LIMITS:
@@ -112,10 +143,29 @@ def request(
     }
 
 
-def _mounted(app: str, config: Config, ids: Mapping[str, str]) -> Body:
-    name, file = config_name(app, config.content), config.file
-    where = {"Name": config.target, "UID": str(file.uid), "GID": str(file.gid), "Mode": file.mode}
-    return {"ConfigID": ids[name], "ConfigName": name, "File": where}
+def _mounts(app: str, service: Service, volumes: Mapping[str, Volume]) -> Iterator[Body]:
+    """Folders in memory and volumes, which a node makes with these options when it first needs them."""
+    for target in service.run.get("tmpfs", ()):
+        yield {"Type": "tmpfs", "Target": target}
+    for mount in service.run.get("volumes", ()):
+        options, access = MOUNT_OPTIONS[mount["type"]](mount), {"ReadOnly": True} if mount["read_only"] else {}
+        body: Body = {"Type": mount["type"], "Target": mount["target"], **access}
+        if mount["type"] == "volume":
+            volume = volumes.get(mount["source"], {})
+            body["Source"] = mount["source"]
+            options["Labels"] = {**strings(volume.get("labels")), APP: app}
+            options["DriverConfig"] = {"Name": "local", "Options": strings(volume.get("driver_opts"))}
+        yield {**body, f"{mount['type'].capitalize()}Options": options} if options else body
+
+
+def _mounted(app: str, it: Mounted, ids: Mapping[str, str]) -> Body:
+    name, file, what = it.name(app), it.file, it.what.capitalize()
+    where = {"Name": it.target, "UID": str(file.uid), "GID": str(file.gid), "Mode": file.mode}
+    return {f"{what}ID": ids[name], f"{what}Name": name, "File": where}
+
+
+def _filled(value: str, secrets: Mapping[str, str]) -> str:
+    return filled(value, secrets.__getitem__)
 
 
 def labels(app: str, service: Service, revision: str = "") -> dict[str, str]:
@@ -219,10 +269,6 @@ def _extra_hosts(body: Body, hosts: Sequence[str]) -> None:
     body["Hosts"] = [f"{address.strip('[]')} {name}" for name, _, address in parted]
 
 
-def _tmpfs(body: Body, lines: Sequence[str]) -> None:
-    body["Mounts"] = [{"Type": "tmpfs", "Target": line} for line in lines]
-
-
 LIMITS = {"mem_limit": "MemoryBytes", "pids_limit": "Pids"}
 KEYS: Mapping[str, Maker] = {
     "cap_add": _as("CapabilityAdd"),
@@ -250,9 +296,10 @@ KEYS: Mapping[str, Maker] = {
     "stop_grace_period": _elsewhere,
     "stop_signal": _as("StopSignal"),
     "sysctls": _as("Sysctls"),
-    "tmpfs": _tmpfs,
+    "tmpfs": _elsewhere,
     "tty": _as("TTY"),
     "ulimits": _ulimits,
     "user": _as("User"),
+    "volumes": _elsewhere,
     "working_dir": _as("Dir"),
 }

@@ -243,10 +243,35 @@ class ServiceMode(TypedDict, total=False):
     Replicated: Replicated
 
 
+class ServiceMount(TypedDict):
+    Type: str
+    Source: NotRequired[str]
+    ReadOnly: NotRequired[bool]
+
+
+class ServiceContainer(TypedDict, total=False):
+    Mounts: list[ServiceMount] | None
+
+
+class ServiceTask(TypedDict, total=False):
+    ContainerSpec: ServiceContainer
+
+
+class ServicePort(TypedDict):
+    Protocol: NotRequired[str]
+    PublishedPort: NotRequired[int]
+
+
+class ServiceEndpoint(TypedDict, total=False):
+    Ports: list[ServicePort] | None
+
+
 class ServiceSpec(TypedDict):
     Name: str
     Labels: dict[str, str] | None
     Mode: ServiceMode
+    TaskTemplate: NotRequired[ServiceTask]
+    EndpointSpec: NotRequired[ServiceEndpoint]
 
 
 class ListedService(TypedDict):
@@ -258,12 +283,15 @@ class ListedService(TypedDict):
 
 
 class ConfigSpec(TypedDict):
+    """`Data` is the content in base64; a secret tells none."""
+
     Name: str
     Labels: dict[str, str] | None
+    Data: NotRequired[str]
 
 
 class ListedConfig(TypedDict):
-    """A config of a Swarm, of `GET /configs`."""
+    """A config or a secret of a Swarm, of `GET /configs` or `GET /secrets`."""
 
     ID: str
     Spec: ConfigSpec
@@ -300,6 +328,7 @@ class ListedTask(TypedDict):
     NodeID: NotRequired[str]
     DesiredState: str
     Status: TaskStatus
+    Spec: NotRequired[ServiceTask]
 
 
 class NodeDescription(TypedDict):

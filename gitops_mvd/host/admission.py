@@ -25,6 +25,8 @@ from gitops_mvd.manifest.references import secret_names
 from gitops_mvd.probes import lacking
 from gitops_mvd.secrets.store import Secrets, as_text
 
+MOST_SECRET_BYTES = 511_999  # of one that a Swarm brings to its nodes
+
 log = logging.getLogger(__name__)
 
 
@@ -76,6 +78,7 @@ class Admission:
                 _refuse_unasked(service)
                 self._check(service, secrets.get(service.name, {}))
                 self._refuse_exposed(service, secrets.get(service.name, {}))
+                self._refuse_unkept(service, secrets.get(service.name, {}))
             services = (dataclasses.replace(s, secrets=secrets.get(s.name, {}), sealed={}) for s in app.services)
             anew = resolve(dataclasses.replace(app, services=tuple(map(self._engine.pin, services))))
             anew = _using(anew, existing.keys())
@@ -174,6 +177,17 @@ class Admission:
                 values[name] = [part for part in parts_of([content]) if is_telling(part)]
         for key, name in exposed(service, values):
             raise StepFailed(f"{service.name}: its {key} has the value of the secret {name} in it, {INSTEAD}")
+
+    def _refuse_unkept(self, service: Service, digests: Mapping[str, str]) -> None:
+        """Raise StepFailed for a file that is a secret of a size that no Swarm keeps."""
+        mounted = {name for file in service.files for name in file.secrets.values()} if service.swarm else ()
+        for name in sorted(mounted):
+            assert self._secrets
+            with suppress(Unavailable):  # its content is not here now, and was kept when it was
+                size = len(self._secrets.content(name, digests[name]))
+                if not 1 <= size <= MOST_SECRET_BYTES:
+                    why = f"has {size:,} bytes, and a Swarm keeps secrets of 1 to {MOST_SECRET_BYTES:,}"
+                    raise StepFailed(f"{service.name}: the secret {name} {why}")
 
     def _check(self, service: Service, digests: Mapping[str, str]) -> None:
         """Raise StepFailed for a secret that no variable of the environment can have."""

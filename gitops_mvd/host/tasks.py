@@ -86,7 +86,8 @@ class Tasks:
             return (Health.PROGRESSING, "still runs") if ends else (Health.HEALTHY, "")
         port = int(check.spec["port"])
         if port not in task.ports or not task.address:
-            return Health.PROGRESSING, f"its port {port} is not published on {task.node} yet"
+            # The Swarm forgot it as its leader changed: it cannot be asked, and is not unhealthy for that.
+            return Health.UNKNOWN, f"its port {port} on {task.node} is not known"
         at = Instance(task.id, ip=task.address.strip("[]"), state="running")
         health, why = self._probes[check.probe](at, replace(check, spec={**check.spec, "port": task.ports[port]}).spec)
         return health, f"{why} on {task.node}" if why else ""

@@ -43,8 +43,8 @@ class Tools:
     is_ready: Callable[[str, Task], bool] = lambda service, task: True
 
 
-ON_SWARM = ("network", "swarm_config", "swarm_service", "route")  # the kinds of a Swarm, and which of them no other has
-ONLY_ON_SWARM = ("swarm_config", "swarm_service")
+ON_SWARM = ("network", "swarm_file", "swarm_service", "route")  # the kinds of a Swarm, and which of them no other has
+ONLY_ON_SWARM = ("swarm_file", "swarm_service")
 PARTS = (*Kind.__annotations__, *(name for name in vars(Kind) if not name.startswith("_")))
 
 

@@ -7,14 +7,16 @@ they come back, is Swarm's to do.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
+from gitops_mvd.core.claims import VOLUME, of_service
 from gitops_mvd.core.errors import NotNow, StepFailed, Unavailable
-from gitops_mvd.core.model import RUNNING, App, Change, Resource, Role
-from gitops_mvd.core.specs import UnitSpec, service_of
+from gitops_mvd.core.model import RUNNING, App, Change, Resource, Role, Service
+from gitops_mvd.core.specs import Joined, UnitSpec, secrets_of_environment, service_of
 from gitops_mvd.docker.swarm import Manager, Running
-from gitops_mvd.docker.swarm_request import request
+from gitops_mvd.docker.swarm_request import KEPT, request
 from gitops_mvd.kinds import Tools
+from gitops_mvd.secrets.store import as_text
 
 REMOVED_WITHIN_SECONDS = 60.0  # beyond the grace period
 LOOK_SECONDS = 0.2  # between two looks whether its tasks have ended
@@ -22,10 +24,10 @@ SCALED = "scaled by hand to {0}, and not {1}"  # state of one that somebody has 
 
 
 class SwarmServices:
-    """The `payload` of a wanted one is its Service, that of a found one what the Swarm has (`Running`)."""
+    """The `payload` of a wanted one is its Service, that of a found one what it has (`Joined`)."""
 
     name = "swarm_service"
-    after = ("network", "swarm_config")
+    after = ("network", "swarm_file")
     role = Role.INSTANCE
     prunes = True
     keeps_previous = False
@@ -44,10 +46,14 @@ class SwarmServices:
 
     def observe(self) -> Iterable[Resource]:
         for name, found in self._manager_of().services().items():
-            yield Resource(self.name, name, found.labels["app"], found.labels.get("service", ""), _spec(found), found)
+            has = Joined(frozenset(), found.id, found.claims)
+            yield Resource(self.name, name, found.labels["app"], found.labels.get("service", ""), _spec(found), has)
 
     def prepare(self, changes: Sequence[Change]) -> None:
-        """Nothing: whether there is a node for it, only the Swarm knows, and says so at the gate."""
+        """Refuse what could not be made.  Only the Swarm knows of a node for it, and says so at the gate."""
+        for change in changes:
+            if change.to and isinstance(change.to.payload, Service):
+                self._require_possible(service_of(change.to))
 
     def apply(self, changes: Sequence[Change]) -> None:
         manager = self._manager_of()
@@ -60,31 +66,50 @@ class SwarmServices:
                 self._create(manager, change.to)
 
     def _create(self, manager: Manager, wanted: Resource) -> None:
-        if isinstance(wanted.payload, Running):
+        if isinstance(wanted.payload, Joined):
             raise StepFailed(f"service {wanted.name} is gone, and what it was made of is not known")
         service = service_of(wanted)
-        if service.image.startswith("sha256:"):
-            raise StepFailed(
-                f"{wanted.service}: the image {service.tag or service.image} is on this node alone",
-                "push it to a registry, from which the other nodes can pull it",
-            )
+        secrets = self._require_possible(service)
         revision = self._tools.commit_of(wanted.app, wanted.name)
-        ids = {it["Spec"]["Name"]: it["ID"] for it in manager.configs()} if service.files else {}
+        kept = (it for what in KEPT for it in manager.kept(what)) if service.files else ()
+        ids = {it["Spec"]["Name"]: it["ID"] for it in kept}
+        journal = manager.writes_journal()
         try:
-            body = request(wanted.app, service, revision, journal=manager.writes_journal(), ids=ids)
+            body = request(wanted.app, service, revision, journal=journal, ids=ids, secrets=secrets)
         except KeyError as error:
             raise StepFailed(f"{wanted.service}: no service can be made of it: {error}") from error
+        if volumes := {claim.name for claim in of_service(wanted.app, service) if claim.kind == VOLUME}:
+            # A node that is gone may still run it, and a daemon may have ended before its task did.
+            why = f"{wanted.service}: a task that was removed may still write to {', '.join(sorted(volumes))}"
+            self._wait(
+                lambda: manager.left_to(volumes), 0.0, why, "docker node ls: bring its node back, or remove that"
+            )
         manager.create_service(wanted.name, service.image, body)
+
+    def _require_possible(self, service: Service) -> Mapping[str, str]:
+        """The secrets that its environment refers to, by name.  Raises StepFailed or Unavailable."""
+        if service.image.startswith("sha256:"):
+            raise StepFailed(
+                f"{service.name}: the image {service.tag or service.image} is on this node alone",
+                "push it to a registry, from which the other nodes can pull it",
+            )
+        content, digests = self._tools.secrets.content, service.secrets
+        return {name: as_text(name, content(name, digests[name])) for name in secrets_of_environment(service)}
 
     def _remove(self, manager: Manager, found: Running) -> None:
         """Remove it, and wait until its tasks have ended: until then they have their ports and networks."""
         manager.remove_service(found.id)
-        clock, grace = self._tools.clock, float(found.labels.get("grace", "10"))
-        ends = clock.now() + grace + REMOVED_WITHIN_SECONDS
-        while manager.has_tasks(found.id):
-            if clock.now() > ends:
-                raise NotNow(f"the tasks of {found.name} have not ended", f"docker service ps {found.name}")
-            clock.wait(LOOK_SECONDS)
+        hint = f"docker service ps {found.name}"
+        grace = float(found.labels.get("grace", "10"))
+        self._wait(lambda: manager.has_tasks(found.id), grace, f"the tasks of {found.name} have not ended", hint)
+
+    def _wait(self, others: Callable[[], object], grace: float, why: str, hint: str) -> None:
+        """Wait as long as there are others.  Raises NotNow with `why` if they do not end."""
+        ends = self._tools.clock.now() + grace + REMOVED_WITHIN_SECONDS
+        while others():
+            if self._tools.clock.now() > ends:
+                raise NotNow(why, hint)
+            self._tools.clock.wait(LOOK_SECONDS)
 
     def _manager_of(self) -> Manager:
         if not isinstance(self._manager, Manager):

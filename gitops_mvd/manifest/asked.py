@@ -31,6 +31,8 @@ def answer(facts: HostFacts, question: Question) -> Answer:
             is_so = facts.swarm
         case "node label", name:
             is_so = facts.swarm and name in facts.node_labels
+        case "node", name:
+            is_so = facts.swarm and name in facts.nodes
         case "hostname", value:
             is_so = facts.name == value
         case "override", file:

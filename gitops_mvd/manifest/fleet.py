@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import TypedDict
 
-from gitops_mvd.config.readers import boolean, mapping_of, one_of, own_word, strings
+from gitops_mvd.config.readers import boolean, filled, mapping_of, one_of, own_word, placed, strings
 from gitops_mvd.config.tables import Key, Place, Table, Unsupported, accepts, fields, or_empty, record
 from gitops_mvd.config.yamltree import Sink, mistakes, parse
 from gitops_mvd.core.compose import Logging
@@ -28,12 +28,13 @@ class DefaultKeys(TypedDict, total=False):
     labels: dict[str, str]
     variables: dict[str, str]
     logging: Logging
-    swarm: bool
-    node_labels: list[str]
 
 
 class HostKeys(DefaultKeys, total=False):
     drain: bool
+    swarm: bool
+    node_labels: list[str]
+    nodes: list[tuple[Place, str]]
 
 
 HOST_KEYS: Table = {
@@ -62,6 +63,12 @@ HOST_KEYS: Table = {
         strings,
         "none",
     ),
+    "nodes": Key(
+        "Of a Swarm, the names of nodes (`docker node ls`) that a constraint on `node.hostname` may choose. A service "
+        "with a volume has to choose one.",
+        placed(filled),
+        "none",
+    ),
 }
 
 
@@ -73,7 +80,8 @@ def _host(place: Place) -> HostKeys:
     return {} if place.node.value is None else _host_keys(place)
 
 
-_DEFAULT_KEYS: Table = {**HOST_KEYS, "drain": Unsupported("goes under a host in `hosts`")}
+_OF_ONE_HOST = Unsupported("goes under a host in `hosts`")
+_DEFAULT_KEYS: Table = {**HOST_KEYS, **dict.fromkeys(("drain", "swarm", "node_labels", "nodes"), _OF_ONE_HOST)}
 _default_keys = record(DefaultKeys, _DEFAULT_KEYS)
 
 
@@ -203,9 +211,14 @@ def _fleet(data: bytes) -> Fleet:
             drained=host.get("drain", False),
             swarm=host.get("swarm", False),
             node_labels=frozenset(host.get("node_labels", ())),
+            nodes=frozenset(node for _, node in host.get("nodes", ())),
         )
         for name, host in listed.items()
     }
+    for host in listed.values():
+        for at, node in host.get("nodes", ()):
+            if node in listed:
+                at.report(f"{node} is a host of its own, which a constraint on that name is about")
     every = list(hosts.values())
     shared = filled_in(named, every)
     of_apps = {name: app["rollout"] for name, (_, app) in apps.items() if "rollout" in app}

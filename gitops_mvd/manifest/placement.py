@@ -13,7 +13,7 @@ from gitops_mvd.core.model import HostFacts, Problem
 from gitops_mvd.manifest.asked import YES, Answer, Question, answer
 
 _CONSTRAINT = re.compile(r"\s*([\w.-]+)\s*(==|!=)\s*(.*?)\s*")
-_LABELS = "node.labels."
+_HOSTNAME, _LABELS = "node.hostname", "node.labels."
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,11 @@ class Constraint:
     def is_for_nodes(self, ask: Callable[[Question], Answer]) -> bool:
         """Is it about each node of a Swarm, and not about the host of which that is asked?"""
         label = self.subject.removeprefix(_LABELS)
-        return label != self.subject and ask(("node label", label)) == YES
+        return ask(("node", self.value) if label == self.subject else ("node label", label)) == YES
+
+    def is_one_node(self, ask: Callable[[Question], Answer]) -> bool:
+        """Is there one node of a Swarm that fulfils it, and no other?"""
+        return self.subject == _HOSTNAME and self.equal and self.is_for_nodes(ask)
 
     def __str__(self) -> str:
         return f"{self.subject}{'==' if self.equal else '!='}{self.value}"
@@ -48,7 +52,8 @@ class Constraint:
         if not self.equal:
             return f"{self.subject} is {self.value} on every one"
         if not self.subject.startswith(_LABELS):
-            return f"none has the name {self.value}" + did_you_mean(self.value, [facts.name for facts in hosts])
+            names = [name for facts in hosts for name in (facts.name, *sorted(facts.nodes))]
+            return f"none has the name {self.value}" + did_you_mean(self.value, names)
         name = self.subject.removeprefix(_LABELS)
         known = sorted({value for facts in hosts for label, value in facts.labels.items() if label == name})
         if not known:
@@ -66,7 +71,7 @@ def constraint(place: Place) -> Constraint:
     if not found or not found[3]:
         place.fail('must be like "node.labels.role == web" or "node.hostname != web1"')
     subject = found[1]
-    if subject != "node.hostname" and not (subject.startswith(_LABELS) and subject != _LABELS):
+    if subject != _HOSTNAME and not (subject.startswith(_LABELS) and subject != _LABELS):
         place.fail(f"asks for {subject}: a host has node.hostname and the node.labels.<name> of fleet.yaml")
     return Constraint(subject, found[2] == "==", found[3])
 

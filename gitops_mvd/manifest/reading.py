@@ -208,7 +208,8 @@ def _read(tree: Tree, name: str, asked: Asked, variables: Variables, top: Place)
     beside = joined(drafts, here, project)
     services = [assemble(place, values, project, beside[service]) for service, (place, values) in drafts.items()]
     if services and asked(("swarm",)) == YES:
-        services = [on_swarm(*drafts[service.name], service, asked) for service in services]
+        declared = dict(project.volumes.values())
+        services = [on_swarm(*drafts[service.name], service, asked, declared) for service in services]
     if default := asked.logging():
         services = [_logged(service, default) for service in services]
     _check_exposed(drafts, services)

@@ -1,4 +1,7 @@
-"""This host's key for digests of secrets: without it, a digest tells nothing, not even of a weak password."""
+"""This host's key for digests of secrets: without it, a digest tells nothing, not even of a weak password.
+
+A Swarm has one, too, which all of its managers know: `Manager.digest_key`.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ import hashlib
 import hmac
 import os
 import secrets
+from collections.abc import Callable
 from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
@@ -17,13 +21,13 @@ LENGTH_BYTES = 32
 
 
 class DigestKey:
-    """Lies in the folder of secrets, and is made there when it is first needed.
+    """Makes the digests; `key` is asked once.
 
-    If it is lost, every digest is another one, and each service with a secret is deployed anew, once.
+    If that is lost, every digest is another one, and each service with a secret is deployed anew, once.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self._path = folder / NAME
+    def __init__(self, key: Callable[[], bytes]) -> None:
+        self._ask = key
 
     def digest(self, content: bytes) -> str:
         """The digest of a secret, in hex.  Raises Unavailable if there is no key, and none can be made."""
@@ -31,6 +35,16 @@ class DigestKey:
 
     @cached_property
     def _key(self) -> bytes:
+        return self._ask()
+
+
+class KeyFile:
+    """The key of a plain host: it lies in the folder of secrets, and is made there when it is first needed."""
+
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / NAME
+
+    def __call__(self) -> bytes:
         try:
             return self._found() or self._made()
         except OSError as error:

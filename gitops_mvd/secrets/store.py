@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +12,7 @@ from pathlib import Path
 from gitops_mvd.core.errors import MvdError, StepFailed, Unavailable
 from gitops_mvd.core.redact import learn
 from gitops_mvd.core.secrets import SOPS, SOPS_RAW, provider_of
-from gitops_mvd.secrets.digest_key import DigestKey
+from gitops_mvd.secrets.digest_key import DigestKey, KeyFile
 from gitops_mvd.secrets.providers import Provider
 from gitops_mvd.secrets.providers.files import Files
 from gitops_mvd.secrets.sops import Sops
@@ -41,10 +41,18 @@ class Secrets:
     A provider that does not answer leaves what is known of it as it is, so that nothing is deployed anew.
     """
 
-    def __init__(self, folder: Path, providers: Mapping[str, Provider] | None = None, sops: Sops | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        providers: Mapping[str, Provider] | None = None,
+        sops: Sops | None = None,
+        key: Callable[[], bytes] | None = None,
+    ) -> None:
+        """`key` returns that of the digests, and is asked in each pass; without, it is a file of the `folder`."""
         self._providers: Mapping[str, Provider] = {"": Files(folder), **(providers or {})}
         self._sops = sops or Sops(folder.parent / "sops/age/keys.txt", folder.parent / "sops/gnupg")
-        self._key = DigestKey(folder)
+        self._ask_key = key
+        self._key = DigestKey(key or KeyFile(folder))
         self._known: dict[str, Known] = {}
         self._locks = {name: threading.Lock() for name in self._providers}
         self._down: dict[str, Unavailable] = {}  # provider -> why it did not answer in this pass
@@ -64,6 +72,8 @@ class Secrets:
         for name in stale:
             self._known[name].stale = True
         self.version += bool(stale)
+        if self._ask_key:
+            self._key = DigestKey(self._ask_key)
         self._down, self._missing = {}, {}
         self._asked_before, self._asked = self._asked, {}
 

@@ -5,7 +5,7 @@ operations  what was changed, step by step                notices     what peopl
 versions    what versions of apps are made of             reports     a report as JSON
 commits     which commit an instance is of                suspension  an app or a server that is left alone
 files       written temp, fsync, rename                   folders     of apps, which hold data
-lock        one `mvd` at a time
+lock        one `mvd` at a time                           task_ports  where tasks of a Swarm were seen
 
 May import `core`, `config` and the views of `api`.  Losing the folder of the state disrupts nothing: the next pass
 finds everything again.

@@ -6,6 +6,7 @@ with SwarmStandIn(path) as swarm:
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import itertools
 import json
@@ -33,12 +34,15 @@ class SwarmStandIn(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
         self.tasks: list[dict[str, Any]] = []
         self.networks: list[dict[str, Any]] = []
         self.configs: list[dict[str, Any]] = []
+        self.secrets: list[dict[str, Any]] = []
         self.begins = "running"
         self.has_quorum = True
         self.serves = False  # does each task answer, with the VERSION of its environment?
         self.listening: dict[str, HTTPServer] = {}  # by task
         self.asks = asks  # the node that is asked
         self.created: list[Any] = []
+        self.beside: list[list[str]] = []  # for each of these, the tasks that ran as it was created
+        self.lingers = False  # do tasks of a service that is removed go on, until they are told to `end`?
         self._numbers = itertools.count(1)
         super().__init__(str(path), _Handler)
 
@@ -85,29 +89,57 @@ class SwarmStandIn(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
             if method == "DELETE":
                 self.networks = [it for it in self.networks if it not in named]
             return (200, named[0]) if named else (404, {"message": "network not found"})
-        if path == "/configs":
-            return 200, self.configs
-        if path == "/configs/create":
-            self.configs.append({"ID": f"config-{next(self._numbers)}", "Spec": body})
-            return 201, {"ID": self.configs[-1]["ID"]}
-        if method == "DELETE" and path.startswith("/configs/"):
-            name = path.rpartition("/")[2]
-            if any(name in json.dumps(it) for it in self.services):
-                return 400, {"message": f"rpc error: code = InvalidArgument desc = config '{name}' is in use"}
-            self.configs = [it for it in self.configs if it["Spec"]["Name"] != name]
-            return 204, None
+        for what, kept, largest in (("config", self.configs, 1_023_999), ("secret", self.secrets, 511_999)):
+            if path.startswith(f"/{what}s"):
+                return self._keep(what, kept, largest, method, path, query, body)
         if path == "/services/create":
             self.created.append(body)
+            self.beside.append([it["ID"] for it in self.tasks if it["Status"]["State"] == "running"])
             made = {"ID": f"service-{next(self._numbers)}", "CreatedAt": CREATED, "Spec": body}
             self.services.append(made)
             self.schedule()
             return 201, {"ID": made["ID"]}
         if method == "DELETE" and path.startswith("/services/"):
             self.services = [it for it in self.services if it["ID"] != path.rpartition("/")[2]]
-            self.tasks = [it for it in self.tasks if it["ServiceID"] != path.rpartition("/")[2]]
-            self._stop_serving()
+            if not self.lingers:
+                self.end(path.rpartition("/")[2])
             return 200, None
         return 404, {"message": "page not found"}
+
+    def end(self, service: str) -> None:
+        """Have all tasks of that service ended."""
+        self.tasks = [it for it in self.tasks if it["ServiceID"] != service]
+        self._stop_serving()
+
+    def _keep(
+        self,
+        what: str,
+        kept: list[dict[str, Any]],
+        largest: int,
+        method: str,
+        path: str,
+        query: dict[str, Any],
+        body: Any,
+    ) -> Answer:
+        """Configs, or secrets, of which nobody is told the content."""
+        name = path.rpartition("/")[2]
+        if method == "DELETE":
+            if any(f'"{name}"' in json.dumps(it) for it in self.services):
+                return 400, {"message": f"rpc error: code = InvalidArgument desc = {what} '{name}' is in use"}
+            kept[:] = [it for it in kept if it["Spec"]["Name"] != name]
+            return 204, None
+        if name != "create":
+            named, label = query.get("name", [""])[0], query.get("label", [""])[0]
+            found = [it for it in kept if it["Spec"]["Name"].startswith(named) and label in {"", *it["Spec"]["Labels"]}]
+            if what == "secret":
+                found = [{**it, "Spec": {key: it["Spec"][key] for key in ("Name", "Labels")}} for it in found]
+            return 200, found
+        if not 1 <= len(base64.b64decode(body["Data"])) <= largest:
+            return 400, {"message": f"rpc error: code = InvalidArgument desc = {what} data must be larger than 0"}
+        if any(it["Spec"]["Name"] == body["Name"] for it in kept):
+            return 409, {"message": f"rpc error: code = AlreadyExists desc = {what} {body['Name']} already exists"}
+        kept.append({"ID": f"{what}-{next(self._numbers)}", "Spec": body})
+        return 201, {"ID": kept[-1]["ID"]}
 
     def schedule(self) -> None:
         """Have each service its tasks, on the nodes that are there, in turns."""
@@ -156,6 +188,7 @@ class SwarmStandIn(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
             "NodeID": node,
             "DesiredState": "running",
             "Status": status,
+            "Spec": service["Spec"].get("TaskTemplate", {}),
         }
 
 

@@ -4,27 +4,32 @@ from __future__ import annotations
 
 import base64
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from queue import Queue
 
 import pytest
 
+from gitops_mvd.core.claims import PORT, VOLUME, Claim
+from gitops_mvd.core.compose import Mount, Run, Volume
 from gitops_mvd.core.compose import Tasks as HowMany
 from gitops_mvd.core.errors import MvdError, NotNow, StepFailed, Unavailable
 from gitops_mvd.core.model import App, Change, Check, File, Health, Instance, Json, Resource, Service
 from gitops_mvd.core.route import Target
+from gitops_mvd.core.specs import Joined
 from gitops_mvd.daemon.mailbox import Interruptible
 from gitops_mvd.daemon.triggers import swarm_tasks
 from gitops_mvd.docker.swarm import Manager
 from gitops_mvd.docker.swarm_targets import TASKS, Serving
 from gitops_mvd.host.tasks import First, Tasks
 from gitops_mvd.kinds import Tools, discover
-from gitops_mvd.kinds.swarm_config import SwarmConfigs
+from gitops_mvd.kinds.swarm_file import SwarmFiles
 from gitops_mvd.kinds.swarm_service import SwarmServices
+from gitops_mvd.secrets.store import Secrets
 from gitops_mvd.systemd.client import Systemd
 from tests.contract.swarm_standin import SwarmStandIn
-from tests.fakes import FakeHistory
+from tests.fakes import FakeClock, FakeHistory
 
 IMAGE = "registry.lab:5000/web@sha256:" + "1" * 64
 HTTP = Check("http", {"path": "/health", "port": 7799})
@@ -68,7 +73,7 @@ def made(kind: SwarmServices, app: App) -> Resource:
 
 def test_the_kinds_of_a_swarm_are_others_than_those_of_a_plain_host(manager: Manager) -> None:
     tools = Tools("prod", manager, Systemd(), None, Interruptible())
-    assert discover(tools).keys() == {"network", "swarm_config", "swarm_service", "route"}
+    assert discover(tools).keys() == {"network", "swarm_file", "swarm_service", "route"}
 
 
 def test_what_was_applied_is_what_is_observed_and_twice_is_once(kind: SwarmServices, swarm: SwarmStandIn) -> None:
@@ -126,7 +131,7 @@ FILES = (
 
 
 def test_a_config_is_named_after_its_content(swarm: SwarmStandIn, manager: Manager) -> None:
-    kind, app = SwarmConfigs(manager), web(files=FILES)
+    kind, app = SwarmFiles(Tools("prod", manager, Systemd(), None, Interruptible())), web(files=FILES)
     wanted = [*kind.wanted(app)]
     for _ in range(2):
         kind.apply([Change(None, it) for it in wanted])
@@ -141,8 +146,9 @@ def test_a_config_is_named_after_its_content(swarm: SwarmStandIn, manager: Manag
 
 
 def test_a_service_mounts_its_files_as_configs(kind: SwarmServices, swarm: SwarmStandIn, manager: Manager) -> None:
-    configs, app = SwarmConfigs(manager), web(files=FILES)
-    configs.apply([Change(None, it) for it in configs.wanted(app)])
+    app = web(files=FILES)
+    files = SwarmFiles(Tools("prod", manager, Systemd(), None, Interruptible()))
+    files.apply([Change(None, it) for it in files.wanted(app)])
     made(kind, app)
     [body] = swarm.created
     by_id = {it["ID"]: base64.b64decode(it["Spec"]["Data"]) for it in swarm.configs}
@@ -153,6 +159,188 @@ def test_a_service_mounts_its_files_as_configs(kind: SwarmServices, swarm: Swarm
         "/etc/site/b/c.conf": b"\xff",
     }
     assert mounted[0]["File"] == {"Name": "/etc/motd", "UID": "7", "GID": "0", "Mode": 0o400}
+
+
+PASSWORD = "hunter2 is long enough"
+
+
+@pytest.fixture
+def secrets(tmp_path: Path, manager: Manager) -> Secrets:
+    """Those of a manager, one of which is `pw`."""
+    return Secrets(folder(tmp_path / "secrets"), key=manager.digest_key)
+
+
+def folder(path: Path) -> Path:
+    """A folder with the secret `pw`."""
+    path.mkdir(mode=0o700)
+    (path / "pw").touch(0o600)
+    (path / "pw").write_text(f"{PASSWORD}\n")
+    return path
+
+
+def with_secrets(secrets: Secrets) -> App:
+    """Mounts `pw` in two places, of other owners, and has it in its environment."""
+    digests = {"pw": secrets.digest("pw", {})}
+    files = (
+        File("/run/secrets/pw", {}, mode=0o400, uid=7, gid=8, secrets={"": "pw"}),
+        File("/etc/app", {"app.conf": "a"}, secrets={"keys/pw": "pw"}),
+    )
+    return web(files=files, secrets=digests, environment={"URL": "db://shop:{file://pw}@db"})
+
+
+def test_a_secret_is_kept_by_the_swarm_and_named_after_no_content(
+    swarm: SwarmStandIn, manager: Manager, secrets: Secrets
+) -> None:
+    tools = Tools("prod", manager, Systemd(), None, Interruptible(), secrets=secrets)
+    kept, services = SwarmFiles(tools), SwarmServices(tools)
+    app = with_secrets(secrets)
+    wanted = [*kept.wanted(app)]
+    for _ in range(2):
+        kept.apply([Change(None, it) for it in wanted])
+        assert {it.key: it for it in kept.observe()} == {it.key: it for it in wanted}
+    assert {base64.b64decode(it["Spec"]["Data"]) for it in swarm.secrets} == {f"{PASSWORD}\n".encode()}
+    made(services, app)
+    [body] = swarm.created
+    container = body["TaskTemplate"]["ContainerSpec"]
+    assert container["Env"] == [f"URL=db://shop:{PASSWORD}@db"]
+    assert [it["File"]["Name"] for it in container["Configs"]] == ["/etc/app/app.conf"]
+    assert [it["File"] for it in container["Secrets"]] == [
+        {"Name": "/run/secrets/pw", "UID": "7", "GID": "8", "Mode": 0o400},
+        {"Name": "/etc/app/keys/pw", "UID": "0", "GID": "0", "Mode": 0o444},
+    ]
+    # A node keeps one file of each secret, of one owner.
+    assert len({it["SecretID"] for it in container["Secrets"]}) == 2
+    seen = repr((wanted, [*services.wanted(app)], body["Name"], body["Labels"], swarm.secrets[0]["Spec"]["Labels"]))
+    assert PASSWORD not in seen
+    assert {it["Spec"]["Labels"]["io.gitops-mvd.secret"] for it in swarm.secrets} == {"pw"}
+    with pytest.raises(StepFailed, match="is in use"):
+        kept.apply([Change(it, None) for it in wanted])
+    services.apply([Change(next(iter(services.observe())), None)])
+    kept.apply([Change(it, None) for it in wanted])
+    assert swarm.secrets == []
+    assert [it["Spec"]["Name"] for it in swarm.configs] == ["mvd-digest-key"]
+
+
+class Late(Manager):
+    """Another manager makes the key after this one has looked for it."""
+
+    looks = 0
+
+    def _digest_key(self) -> bytes:
+        self.looks += 1
+        return b"" if self.looks == 1 else super()._digest_key()
+
+
+def test_of_two_managers_that_make_a_key_one_takes_that_of_the_other(swarm: SwarmStandIn, manager: Manager) -> None:
+    key = manager.digest_key()
+    late = Late(f"unix://{swarm.server_address!s}", timeout=5)
+    assert late.digest_key() == key
+    assert len(swarm.configs) == 1
+    late.close()
+
+
+def test_every_manager_makes_the_same_digests(swarm: SwarmStandIn, manager: Manager, tmp_path: Path) -> None:
+    other = Manager(f"unix://{swarm.server_address!s}", timeout=5)
+    found = set()
+    for name, key in (("one", manager.digest_key), ("two", other.digest_key), ("plain", None)):
+        found.add(Secrets(folder(tmp_path / name), key=key).digest("pw", {}))
+    other.close()
+    assert len(found) == 2
+    assert [it["Spec"]["Name"] for it in swarm.configs] == ["mvd-digest-key"]
+    seen = Secrets(folder(tmp_path / "three"), key=manager.digest_key)
+    before = seen.digest("pw", {})
+    swarm.configs.clear()  # as of a Swarm that was made anew
+    seen.refresh()
+    assert seen.digest("pw", {}) != before
+    swarm.configs[0]["Spec"]["Data"] = ""
+    with pytest.raises(Unavailable, match="mvd-digest-key"):
+        manager.digest_key()
+
+
+# ---- volumes ---------------------------------------------------------------------------------------------------------
+
+
+class Waiting(FakeClock):
+    """Each wait takes a quarter of a minute, in which `meanwhile` is done."""
+
+    def __init__(self, meanwhile: Callable[[], None] = lambda: None) -> None:
+        super().__init__()
+        self.waits = 0
+        self._meanwhile = meanwhile
+
+    def wait(self, seconds: float) -> None:
+        super().wait(15.0)
+        self.waits += 1
+        self._meanwhile()
+
+
+DATA: Mount = {"type": "volume", "source": "shop_data", "target": "/data", "read_only": False}
+LOGS: Mount = {"type": "volume", "source": "shop_logs", "target": "/logs", "read_only": True}
+
+
+def database(version: str) -> App:
+    options: dict[str, Volume] = {"shop_logs": {"driver_opts": {"type": "nfs"}, "labels": {"team": "ai"}}}
+    tasks = HowMany(replicas=1, everywhere=False, probed=0, constraints=["node.hostname==one"], volumes=options)
+    run: Run = {"volumes": [DATA, LOGS], "tmpfs": ["/tmp"]}
+    db = Service("db", IMAGE, run=run, environment={"VERSION": version}, swarm=tasks)
+    return App("shop", (db,))
+
+
+def test_a_volume_is_made_by_the_node_with_its_options(kind: SwarmServices, swarm: SwarmStandIn) -> None:
+    made(kind, database("1"))
+    [body] = swarm.created
+    local = {"Name": "local", "Options": {}}
+    assert body["TaskTemplate"]["ContainerSpec"]["Mounts"] == [
+        {"Type": "tmpfs", "Target": "/tmp"},
+        {
+            "Type": "volume",
+            "Source": "shop_data",
+            "Target": "/data",
+            "VolumeOptions": {"Labels": {"io.gitops-mvd.app": "shop"}, "DriverConfig": local},
+        },
+        {
+            "Type": "volume",
+            "Source": "shop_logs",
+            "Target": "/logs",
+            "ReadOnly": True,
+            "VolumeOptions": {
+                "Labels": {"io.gitops-mvd.app": "shop", "team": "ai"},
+                "DriverConfig": {"Name": "local", "Options": {"type": "nfs"}},
+            },
+        },
+    ]
+    assert body["TaskTemplate"]["Placement"] == {"Constraints": ["node.hostname==one"]}
+
+
+def test_what_a_service_has_of_a_node_is_seen(kind: SwarmServices) -> None:
+    ports = [{"target": 9000, "published": "9001", "host_ip": "", "protocol": "udp"}]
+    app = database("1")
+    made(kind, App("shop", (replace(app.services[0], run={**app.services[0].run, "ports": ports}),)))  # type: ignore[typeddict-item]
+    [found] = kind.observe()
+    assert isinstance(found.payload, Joined)
+    assert found.payload.claims == {Claim(VOLUME, "shop_data", is_shared=True), Claim(PORT, "9001/udp")}
+
+
+def test_a_volume_has_no_second_writer_while_a_removed_one_may_run(
+    manager: Manager, kind: SwarmServices, swarm: SwarmStandIn
+) -> None:
+    """As after a daemon that ended while it waited, or where the node cannot be reached."""
+    first = made(kind, database("1"))
+    [service] = swarm.services
+    swarm.lingers = True
+    swarm.nodes["one"]["Status"]["State"] = "down"
+    kind.apply([Change(first, None)])
+    assert swarm.tasks
+
+    late = SwarmServices(Tools("prod", manager, Systemd(), None, Waiting()))
+    with pytest.raises(NotNow, match="db: a task that was removed may still write to shop_data"):
+        made(late, database("2"))
+    assert len(swarm.created) == 1
+
+    clock = Waiting(lambda: swarm.end(service["ID"]))
+    made(SwarmServices(Tools("prod", manager, Systemd(), None, clock)), database("2"))
+    assert clock.waits == 1
+    assert len(swarm.created) == 2
 
 
 # ---- what is asked of the Swarm --------------------------------------------------------------------------------------

@@ -2,16 +2,32 @@
 
 from __future__ import annotations
 
+import base64
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from gitops_mvd import probes
+from gitops_mvd.core.compose import Mount
 from gitops_mvd.core.compose import Tasks as HowMany
 from gitops_mvd.core.errors import Unavailable
-from gitops_mvd.core.model import App, Check, Desired, File, Gate, Goal, Health, Operation, Outcome, Revision, Service
+from gitops_mvd.core.model import (
+    App,
+    Check,
+    Desired,
+    File,
+    Gate,
+    Goal,
+    Health,
+    Operation,
+    Outcome,
+    Revision,
+    Service,
+    Update,
+)
 from gitops_mvd.core.reconcile import reconcile
 from gitops_mvd.daemon.mailbox import Interruptible
 from gitops_mvd.docker.swarm import Manager
@@ -21,11 +37,15 @@ from gitops_mvd.host.machine import Machine
 from gitops_mvd.host.tasks import Tasks
 from gitops_mvd.kinds import Tools, discover
 from gitops_mvd.kong.client import Kong
+from gitops_mvd.secrets.store import Secrets
+from gitops_mvd.state.task_ports import TaskPorts
 from tests.contract.gateway import Gateway, running_gateway
 from tests.contract.swarm_standin import SwarmStandIn
 from tests.fakes import FakeHistory
 from tests.lab.outage import asked, failures
 from tests.unit.test_host import Systemd
+
+NO_SECRETS = Path("/nonexistent")
 
 
 @dataclasses.dataclass
@@ -59,16 +79,62 @@ class World:
         return sorted(f"{nodes[it['NodeID']]}:{ports[it['ID']]}" for it in live)
 
 
-def _world(swarm: SwarmStandIn, gateway: Gateway, history: FakeHistory) -> World:
-    """A daemon that has just been started: it remembers nothing but its history."""
-    manager = Manager(f"unix://{swarm.server_address!s}", timeout=5)
-    kong, clock, systemd = Kong(gateway.admin, gateway.proxy), Interruptible(), Systemd()
+class Killed(BaseException):
+    """The daemon is no more."""
+
+
+class Life(Interruptible):
+    """The clock of a daemon that is killed after so many steps, and -1 never is: they ask it for leave to go on."""
+
+    def __init__(self, steps: int) -> None:
+        super().__init__()
+        self._steps = steps
+
+    def wait(self, seconds: float) -> None:
+        super().wait(seconds)
+        if not seconds:
+            self.go_on()
+
+    def go_on(self) -> None:
+        if self._steps == 0:
+            raise Killed
+        self._steps -= 1
+
+
+class Mortal(Manager):
+    """May also be killed after each request that changes the Swarm."""
+
+    life = Life(-1)
+
+    def _post(self, *args: Any, **options: Any) -> str:
+        answer = super()._post(*args, **options)
+        self.life.go_on()
+        return answer
+
+    def create_service(self, name: str, image: str, body: Any) -> None:
+        super().create_service(name, image, body)
+        self.life.go_on()
+
+    def _delete(self, what: str, path: str) -> None:
+        super()._delete(what, path)
+        self.life.go_on()
+
+
+def _world(
+    swarm: SwarmStandIn, gateway: Gateway, history: FakeHistory, folder: Path = NO_SECRETS, steps: int = -1
+) -> World:
+    """A daemon that has just been started: it remembers nothing but its history.  In `folder` are its secrets."""
+    manager, clock = Mortal(f"unix://{swarm.server_address!s}", timeout=5), Life(steps)
+    manager.life = clock
+    kong, systemd = Kong(gateway.admin, gateway.proxy), Systemd()
     disruptions = Disruptions(manager, systemd)  # type: ignore[arg-type]
     known = probes.discover(probes.ProbeTools(manager, systemd))  # type: ignore[arg-type]
     tasks = Tasks(manager, known, history)
-    kinds = discover(Tools("prod", manager, systemd, kong, clock, is_ready=tasks.is_ready))  # type: ignore[arg-type]
+    secrets = Secrets(folder, key=manager.digest_key)
+    tools = Tools("prod", manager, systemd, kong, clock, secrets=secrets, is_ready=tasks.is_ready)  # type: ignore[arg-type]
     gates = Gates(known, manager, systemd, disruptions, clock, kong, history, tasks=tasks)  # type: ignore[arg-type]
-    host = Machine("prod", kinds, manager, gates, disruptions, clock, address="127.0.0.1", history=history)
+    how = {"address": "127.0.0.1", "history": history, "secrets": secrets}
+    host = Machine("prod", discover(tools), manager, gates, disruptions, clock, **how)  # type: ignore[arg-type]
     return World(swarm, manager, gateway, history, host)
 
 
@@ -201,6 +267,140 @@ def test_a_changed_file_is_a_new_version_and_the_old_config_goes_with_the_old_on
     assert world.services() != [service]
 
 
+def with_secret() -> App:
+    file = File("/run/secrets/pw", {}, secrets={"": "pw"})
+    return App("shop", (dataclasses.replace(shop("1").services[0], files=(file,), secrets={"pw": ""}),))
+
+
+def keep(path: Path, text: str) -> Path:
+    """The folder of secrets of a manager, in which `pw` is that text."""
+    path.mkdir(mode=0o700, exist_ok=True)
+    (path / "pw").touch(0o600)
+    (path / "pw").write_text(text)
+    return path
+
+
+def test_a_changed_secret_is_a_new_version_and_whoever_leads_next_finds_it_so(world: World, tmp_path: Path) -> None:
+    one = _world(world.swarm, world.gateway, FakeHistory(), keep(tmp_path / "one", "first"))
+    [outcome] = one.become(with_secret())
+    assert outcome.is_green, outcome
+    [first], [service] = [it["Spec"] for it in world.swarm.secrets], one.services()
+    assert base64.b64decode(first["Data"]) == b"first"
+
+    two = _world(world.swarm, world.gateway, FakeHistory(), keep(tmp_path / "two", "first"))
+    [outcome] = two.become(with_secret())
+    assert outcome.is_green, outcome
+    assert two.services() == [service]
+
+    keep(tmp_path / "two", "second")
+    [outcome] = two.become(with_secret())
+    assert outcome.is_green, outcome
+    assert [base64.b64decode(it["Spec"]["Data"]) for it in world.swarm.secrets] == [b"second"]
+    assert two.services() != [service]
+
+    [outcome] = two.become()
+    assert world.swarm.secrets == []
+    assert [it["Spec"]["Name"] for it in world.swarm.configs] == ["mvd-digest-key"]
+    one.manager.close()
+    two.manager.close()
+
+
+def test_a_secret_that_no_swarm_keeps_is_refused_before_anything_is_made(world: World, tmp_path: Path) -> None:
+    with_it = _world(world.swarm, world.gateway, FakeHistory(), keep(tmp_path / "one", "x" * 512_000))
+    [outcome] = with_it.become(with_secret())
+    assert outcome.why == "web: the secret pw has 512,000 bytes, and a Swarm keeps secrets of 1 to 511,999"
+    assert world.swarm.created == world.swarm.secrets == []
+    with_it.manager.close()
+
+
+def with_data(version: str) -> App:
+    """A service that writes to a volume, and is asked nothing."""
+    data: Mount = {"type": "volume", "source": "shop_data", "target": "/data", "read_only": False}
+    db = Service(
+        "db",
+        "registry.lab:5000/db:1",
+        run={"volumes": [data]},
+        environment={"VERSION": version},
+        check=Check("running"),
+        update=Update(order="stop-first"),
+        swarm=HowMany(replicas=1, everywhere=False, probed=0, constraints=["node.hostname==one"]),
+    )
+    return App("shop", (db,))
+
+
+def moved(version: str) -> App:
+    """The same by another name of the service."""
+    return App("shop", (dataclasses.replace(with_data(version).services[0], name="database"),))
+
+
+@pytest.mark.parametrize("remembers", [True, False], ids=["the same daemon", "one that took over"])
+@pytest.mark.parametrize("to", [with_data, moved], ids=["a version", "a service of another name"])
+def test_a_volume_never_has_two_writers(world: World, remembers: bool, to: Callable[[str], App]) -> None:
+    world.become(with_data("1"))
+    [first] = world.services()
+    other = world if remembers else _world(world.swarm, world.gateway, FakeHistory())
+    [outcome] = other.become(to("2"))
+    assert outcome.is_green, outcome
+    [second] = world.services()
+    assert second != first
+    assert world.swarm.beside == [[], []]  # nothing ran as either was made
+    if not remembers:
+        other.manager.close()
+
+
+def with_file(version: str) -> App:
+    """What is asked at /shop, with a file of this version."""
+    web = dataclasses.replace(shop(version).services[0], files=(File("/etc/motd", {"": version}),))
+    return App("shop", (web,))
+
+
+def test_whoever_takes_over_goes_on_at_each_step_of_a_deploy(world: World) -> None:
+    world.become(with_file("0"))
+    version, was_killed, steps = 0, True, 0
+    with asked(f"{world.gateway.proxy}/shop") as seen:
+        while was_killed:
+            version += 1
+            first = _world(world.swarm, world.gateway, FakeHistory(), steps=steps)
+            try:
+                first.become(with_file(str(version)))
+                was_killed = False
+            except Killed:
+                steps += 1
+            first.manager.close()
+            next_one = _world(world.swarm, world.gateway, FakeHistory())
+            [outcome] = next_one.become(with_file(str(version)))
+            assert outcome.is_green, (steps, outcome)
+            assert world.targets() == world.tasks(), steps
+            assert (len(world.services()), len(world.swarm.configs)) == (1, 1), steps
+            made = len(world.swarm.created)
+            next_one.become(with_file(str(version)))
+            assert len(world.swarm.created) == made, steps
+            next_one.manager.close()
+    assert failures(seen) == 0
+    assert steps > 10
+
+
+def test_whoever_takes_over_at_a_step_never_makes_a_second_writer(world: World) -> None:
+    world.become(with_data("0"))
+    version, was_killed, steps = 0, True, 0
+    while was_killed:
+        version += 1
+        first = _world(world.swarm, world.gateway, FakeHistory(), steps=steps)
+        try:
+            first.become(with_data(str(version)))
+            was_killed = False
+        except Killed:
+            steps += 1
+        first.manager.close()
+        next_one = _world(world.swarm, world.gateway, FakeHistory())
+        [outcome] = next_one.become(with_data(str(version)))
+        assert outcome.is_green, (steps, outcome)
+        assert len(world.services()) == 1
+        next_one.manager.close()
+    assert not any(world.swarm.beside)
+    assert steps > 3
+
+
 def test_a_daemon_that_takes_over_from_a_lost_node_leads_kong_away_from_it_at_once(world: World) -> None:
     world.become(shop("1"))
     lost = world.targets()[0]
@@ -212,6 +412,27 @@ def test_a_daemon_that_takes_over_from_a_lost_node_leads_kong_away_from_it_at_on
     assert len(other.targets()) == 1
     assert not other.history.bad
     other.manager.close()
+
+
+@pytest.mark.parametrize("has_seen", [True, False], ids=["seen before", "never seen"])
+def test_a_task_whose_port_the_swarm_forgot_is_not_called_unhealthy(
+    world: World, tmp_path: Path, has_seen: bool
+) -> None:
+    """By a daemon that has been started since: it knows the port, if one before it saw that."""
+    memory = TaskPorts(tmp_path / "task-ports.json")
+    world.become(shop("1"))
+    url, check = f"unix://{world.swarm.server_address!s}", shop("1").services[0].check
+    if has_seen:
+        before = Manager(url, timeout=5, memory=memory)
+        before.services()
+        before.close()
+    for task in world.swarm.tasks:
+        task["Status"]["PortStatus"] = {}
+    manager = Manager(url, timeout=5, memory=memory)
+    probed = probes.discover(probes.ProbeTools(manager, Systemd()))  # type: ignore[arg-type]
+    health, _ = Tasks(manager, probed, FakeHistory()).ask(world.services()[0], check)
+    assert health is (Health.HEALTHY if has_seen else Health.UNKNOWN)
+    manager.close()
 
 
 @pytest.mark.parametrize("has_looked", [True, False], ids=["looked on before", "started since"])

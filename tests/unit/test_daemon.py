@@ -240,7 +240,8 @@ class Leading(Daemon):
 
     def _fetch(self, reasons: frozenset[str]) -> None:
         self.passes.append("fetch")
-        self._revision, self._took_over = Revision("a" * 40, "main"), False
+        self._revision = Revision("a" * 40, "main")
+        self._lead.begin()
 
     def _reconcile(self) -> Any:
         self.passes.append("reconcile")

@@ -452,7 +452,7 @@ HARMLESS = {
     "extensions.OF_APP": "suspend",
     "extensions.SUSPEND": "why stop",
     "extensions.X_KONG": "port protocol paths hosts methods strip_path preserve_host auth",
-    "fleet.HOST_KEYS": "labels variables drain swarm node_labels",
+    "fleet.HOST_KEYS": "labels variables drain swarm node_labels nodes",
     "fleet.APP_KEYS": "unset",
     "waves.ROLLOUT_KEYS": "waves bake approval",
     "waves.PROMETHEUS_KEYS": "query",

@@ -38,6 +38,8 @@ TEXT = "what a text says"
 ONLY_MVD_TELLS = {  # why a schema cannot
     "clash": "what two apps want",
     "swarm": "what a host is",
+    "swarm-no-node": "what no host of the fleet has",
+    "swarm-nodes": "which hosts the fleet has",
     "contests": "what two services want",
     "devices": "what two keys say together",
     "environment-list": TEXT,
