@@ -386,6 +386,6 @@ def test_every_reason_of_a_pass_is_said_in_words() -> None:
     from gitops_mvd.host import monitor
 
     reasons = {loop.START, loop.POLL, loop.RETRY, loop.RECONCILED, loop.RECHECK, monitor.HEALTH}
-    reasons |= {triggers.RELOAD, triggers.SYNC, triggers.PUSH, triggers.PULL_REQUEST}
+    reasons |= {triggers.RELOAD, triggers.SYNC, triggers.PUSH, triggers.PULL_REQUEST, triggers.STATUS}
     assert reasons == shown.CAUSES.keys()
     assert shown.cause("docker") == "docker"

@@ -454,7 +454,7 @@ HARMLESS = {
     "extensions.X_KONG": "port protocol paths hosts methods strip_path preserve_host auth",
     "fleet.HOST_KEYS": "labels variables drain swarm node_labels nodes",
     "fleet.APP_KEYS": "unset",
-    "waves.ROLLOUT_KEYS": "waves bake approval",
+    "waves.ROLLOUT_KEYS": "waves bake approval wave_statuses",
     "waves.PROMETHEUS_KEYS": "query",
     "waves.WINDOWS_KEYS": "allow deny",
     "waves.SILENT_KEYS": "after counts_as",
