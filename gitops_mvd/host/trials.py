@@ -14,7 +14,9 @@ from gitops_mvd.core.ports import Clock, RouteProof, Watch
 log = logging.getLogger(__name__)
 
 PASS_SECONDS = 20.0  # after which other apps have their turn
-UNHEARD = "Kong does not tell of its requests by the plugin udp-log: is it enabled, and can Kong reach `kong.address`?"
+UNHEARD = (
+    "Kong does not tell of its requests by the plugin udp-log: is it enabled, and can Kong reach `kong.address` by UDP?"
+)
 
 
 @dataclass(slots=True)

@@ -18,12 +18,13 @@ import requests
 from gitops_mvd.core.canary import PROBE, Numbers
 from gitops_mvd.core.errors import Unavailable
 from gitops_mvd.core.model import App, Change, Check, Gate, Health, Resource, Service
+from gitops_mvd.core.route import INSTANCE_PORTS
 from gitops_mvd.daemon.mailbox import Interruptible
 from gitops_mvd.host.trials import Trials
 from gitops_mvd.kinds.route import Routes
 from gitops_mvd.kong.client import Kong
 from gitops_mvd.kong.counted import PLUGIN
-from gitops_mvd.kong.counting import LARGEST_DATAGRAM, Watch
+from gitops_mvd.kong.counting import LARGEST_DATAGRAM, Counting, Watch
 from tests.contract.gateway import CONNECTIONS, Gateway
 
 HOST = "web-1"
@@ -226,6 +227,29 @@ def test_only_kong_is_believed(gateway: Gateway, kong: Kong, routes: Routes) -> 
             out.sendto(content, at)
     assert watch.numbers() == {"127.0.0.1:20000": Numbers()}
     assert not watch.is_heard()
+
+
+@pytest.mark.parametrize("address", ["127.0.0.3", "127.3"])  # of which one is a name
+def test_an_instance_is_known_by_where_kong_says_that_it_is(gateway: Gateway, address: str) -> None:
+    kong = Kong(gateway.admin, gateway.proxy, address=address)
+    instance = f"{address}:20000"
+    route = published(Routes(kong, HOST), shop(), {instance: 95})
+    watch = kong.watch(route, [instance])
+    [plugin] = gateway.all("plugins")
+    ip, port = plugin["config"]["host"], plugin["config"]["port"]
+    assert port in INSTANCE_PORTS, "a firewall between them has one rule"
+    told = plugin["config"]["custom_fields_by_lua"]["mvd"].removeprefix('return "').removesuffix('"')
+    entry = {"mvd": told, "response": {"status": 200}, "latencies": {"proxy": 1}}
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as out:
+        for at in ({"ip": ip, "port": 20000}, {"ip": "10.9.9.9", "port": 20000}, {"ip": ip, "port": 20001}):
+            out.sendto(json.dumps({**entry, "tries": [at]}).encode(), (ip, port))
+    assert until(watch, 1)[instance].requests == 1
+
+
+def test_an_address_is_the_same_however_it_is_written() -> None:
+    counting = Counting("127.0.0.1")
+    exploded = "[2001:0db8:0000:0000:0000:0000:0000:0001]:20000"  # as Kong has it
+    assert counting.place(exploded) == counting.place("[2001:db8::1]:20000") == ("2001:db8::1", 20000)
 
 
 def test_an_address_that_is_not_of_this_server_is_told(gateway: Gateway) -> None:
