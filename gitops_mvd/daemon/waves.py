@@ -184,7 +184,7 @@ class Look:
     def forget_ended(self) -> None:
         """Of what is waited for, keep what was asked about in this look."""
         for key in self._waiting.keys() - self._awaited:
-            del self._waiting[key]
+            self._waiting.pop(key, None)  # a plan may look at the same time
 
     def answer(self, question: Question) -> str:
         if question not in self._answers:
