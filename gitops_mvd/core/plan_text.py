@@ -222,6 +222,8 @@ def _field_text(key: str, was: object, to: object) -> str:
         return "written by an older version: its text is replaced, and its container goes on"
     if was == EDITED or (key == "state" and was not in NOT_TOLD):
         return str(was)
+    if key == "counted":
+        return "Kong tells this daemon of its requests"
     if isinstance(was, Mapping) and isinstance(to, Mapping):  # type -> id -> field -> value, as a route's entities
         return ", ".join(_entity_changes(was, to)) or key
     return key

@@ -56,6 +56,11 @@ def plugins(story: Story) -> list[str]:
     return [it["name"] for it in story.kong("/plugins")["data"]]
 
 
+def begun(story: Story) -> list[str]:
+    """The shares that were begun to be judged."""
+    return [line.partition("share=")[2] for line in story.log().splitlines() if "canary begun" in line]
+
+
 def versions(seen: list[Seen]) -> Counter[str]:
     return Counter(it.said.strip() for it in seen)
 
@@ -110,12 +115,11 @@ def test_a_revert_in_the_middle_waits_for_nothing(story: Story, deploy: Callable
 def test_a_killed_daemon_goes_on_with_the_share_that_it_finds(story: Story, deploy: Callable[..., str]) -> None:
     with asked(url(story)) as seen:
         commit = deploy("5", "5s")
-        eventually("a half of the traffic", lambda: weights(story) == [50, 50])
+        eventually("a half of the traffic, and what Kong tells of it", lambda: begun(story)[-1:] == ["50%"])
         story.run("systemctl", "kill", "--signal=KILL", DAEMON)
         assert weights(story) == [50, 50]
         story.ends(commit, "success")
     assert [it for it in seen if not it.answered] == []
-    begun = [line.partition("share=")[2] for line in story.log().splitlines() if "canary begun" in line]
-    assert begun[-3:] == ["10%", "50%", "50%"]
+    assert begun(story)[-3:] == ["10%", "50%", "50%"]
     assert weights(story) == [100]
     assert story.ask("/talk").text == "talk 5\n"

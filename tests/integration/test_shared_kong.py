@@ -86,8 +86,6 @@ def test_a_version_is_judged_on_one_server_after_the_other(lab: Lab, stories: tu
     assert [len(judged(story, "passed")) for story in both] == [2, 2]
     first, second = sorted(both, key=lambda story: judged(story, "begun"))
     assert judged(first, "passed")[-1] < judged(second, "begun")[0]
-    waited = [why for _, why in second.told(commit) if "the canary of web is being judged on" in why]
-    assert waited
     assert [weights(edge, name, "talk") for name in ("one", "two")] == [[100], [100]]
     assert edge.kong("/plugins")["data"] == []
 

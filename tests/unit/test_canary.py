@@ -290,6 +290,19 @@ def test_services_of_one_app_wait_for_all_their_turns_before_any_of_them_gets_it
     assert kinds[:4] == ["Gate", "Gate", "Change", "Change"]
 
 
+@pytest.mark.parametrize("before", [{}, {"counted": {}}, {"counted": {"share": 5, "lasts": 300.0}}])
+def test_a_plan_says_that_kong_tells_another_process_of_the_requests_than_before(
+    world: World, before: dict[str, Any]
+) -> None:
+    world.deploy(shop("v1"))
+    stop_at(world, 25, Killed())
+    with pytest.raises(Killed):
+        world.deploy(shop("v2"))
+    to = world.host.resources["route", "shop.web"]
+    was = dataclasses.replace(to, spec={key: it for key, it in to.spec.items() if key != "counted"} | before)
+    assert step_text(Change(was, to), lambda check: "") == "Kong tells this daemon of its requests"
+
+
 FAULTS = {"killed": Killed(), "unreachable": Unavailable("no answer"), "interrupted": Interrupted("newer")}
 acts = st.tuples(
     st.sampled_from(["v1", "v2", "v3", "bad", "sick"]),

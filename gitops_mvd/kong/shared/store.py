@@ -260,8 +260,8 @@ class Store(database.Store):
     def _leave(self, host: str, found: OwnerEntities) -> None:
         """Delete the targets of this host and, if no other host has any, what is shared of the service.
 
-        Its turn at a canary ends first.  The last target gets weight 0 and the tag `leaving`: Kong sends it no request, and no other host counts it, but
-        whatever interrupts this, the next pass finds it and goes on.
+        Its turn at a canary ends first.  The last target gets weight 0 and the tag `leaving`: Kong sends it no request,
+        and no other host counts it, but whatever interrupts this, the next pass finds it and goes on.
         """
         if not found.own:
             self._delete(next(iter(found.shared.values())))
