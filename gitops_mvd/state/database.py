@@ -47,6 +47,7 @@ class Database:
         self._lock = threading.RLock()
         self._database: sqlite3.Connection | None = None
         self._cursor: sqlite3.Cursor | None = None  # of the database
+        self._file: tuple[int, int] | None = None  # that it is
 
     def close(self) -> None:
         with self._lock:
@@ -105,8 +106,8 @@ class Database:
             raise Unavailable(f"cannot use the {self._what} {self._path}: {error.strerror}") from error
 
     def _open(self) -> sqlite3.Connection:
-        if self._database and not self._path.exists():
-            self.close()  # somebody removed the state
+        if self._database and self._on_disk() != self._file:
+            self.close()  # somebody removed the state, or another process began the file anew
         if self._database is None:
             self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             os.close(os.open(self._path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))  # its companions take its mode
@@ -116,8 +117,16 @@ class Database:
             except BaseException:
                 database.close()
                 raise
-            self._database, self._cursor = database, database.cursor()
+            self._database, self._cursor, self._file = database, database.cursor(), self._on_disk()
         return self._database
+
+    def _on_disk(self) -> tuple[int, int] | None:
+        """Which file is at the path now, None if there is none."""
+        try:
+            found = self._path.stat()
+        except FileNotFoundError:
+            return None
+        return found.st_dev, found.st_ino
 
     def _prepare(self, database: sqlite3.Connection) -> None:
         tables, version, readable_by = self._schema

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import os
 import sqlite3
 import stat
 from collections.abc import Iterator
@@ -365,3 +366,18 @@ def test_a_version_before_the_last_that_is_gone_is_told_once(tmp_path: Path, cap
     assert [history.good_before(shop(2)) for _ in range(3)] == [None] * 3
     assert len([it for it in caplog.records if "cannot read a version" in it.message]) == 1
     assert history.last_good("shop") == shop(2)
+
+
+def test_a_file_that_another_process_began_anew_is_the_one_that_is_used_from_then_on(path: Path) -> None:
+    """As `mvd plan` does, which reads what is damaged before the daemon, that still knows it, has to."""
+    with opened(path) as daemon:
+        for version in ("v1", "v2", "v3"):
+            daemon.approve(App("web", (Service("web", version),)), COMMIT)
+        assert daemon.last_good("web")
+        os.truncate(path, 4096)
+        with opened(path) as other:
+            assert other.last_good("web") is None, "it was lost"
+        assert daemon.last_good("web") is None
+        daemon.approve(App("api", (Service("web", "v1"),)), COMMIT)
+        with opened(path) as other:
+            assert other.last_good("api")

@@ -140,7 +140,7 @@ def statuses(ground: Ground, commits: Mapping[str, bool]) -> Iterator[str]:
 def commands(ground: Ground, state: State) -> Iterator[str]:
     """What the command says, and how the daemon is."""
     for word, codes in (("status", {0} if state.is_green else {1}), ("doctor", {0, 1}), ("plan", {0, 1})):
-        for pause in (PASS_SECONDS, PASS_SECONDS, 0.0):
+        for pause in (PASS_SECONDS, 0.0):
             wrong = _said_wrong(ground, word, codes)
             if not wrong or "Traceback" in wrong:
                 break
