@@ -119,6 +119,7 @@ MEANINGS: Sequence[tuple[re.Pattern[str], type[MvdError], str]] = [
             NotNow,
             "",
         ),
+        ("swarm is not active", NotNow, "that node has just come back: see docker node ls"),
         (r"no such (image|container|network)|network \S+ not found", NotNow, "somebody has removed it"),
         ("client version .* is too (new|old)", Unavailable, ""),  # the engine was exchanged
         (
