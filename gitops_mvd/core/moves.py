@@ -19,7 +19,7 @@ from gitops_mvd.core.handover import handovers
 from gitops_mvd.core.model import KEEP, App, Failure, Revision, Role, Service
 from gitops_mvd.core.plan import of_role
 from gitops_mvd.core.ports import History, Host
-from gitops_mvd.core.waves import ALL, ROLLOUT, Line, Rollout, Rollouts, Silent, Wave, standing
+from gitops_mvd.core.waves import ALL, MOST_RETURNS, ROLLOUT, Line, Rollout, Rollouts, Silent, Wave, standing
 
 KEPT = "kept until"  # begins why an app is kept
 OF_A_WIRE = ("macvlan", "ipvlan")  # drivers of networks whose addresses are those of all hosts on one wire
@@ -61,9 +61,9 @@ class Branch:
         """The place of the last commit before that has these services of an app on this host."""
         return self.last(lambda it: services <= (it.services(app, self.line.host) or NOTHING))
 
-    def last_without(self, app: str, services: frozenset[str]) -> int:
-        """The place of the last commit before that has none of these services on this host."""
-        return self.last(lambda it: not services & (it.services(app, self.line.host) or NOTHING))
+    def last_without(self, app: str, services: frozenset[str], host: str) -> int:
+        """The place of the last commit before that has none of these services on a host."""
+        return self.last(lambda it: not services & (it.services(app, host) or NOTHING))
 
 
 def takers(before: Placed | None, after: Placed, app: str, services: frozenset[str], host: str) -> list[str]:
@@ -160,24 +160,49 @@ def _why(branch: Branch, app: str, services: frozenset[str]) -> str:
     if not after or is_at_once(app, branch.rollouts):
         return ""
     base = branch.last_with(app, services)
-    if not (found := takers(branch.placed(line.revisions[base]), after, app, services, line.host)):
+    new = takers(branch.placed(line.revisions[base]), after, app, services, line.host)
+    got = dict.fromkeys(new, base + 1) or _unproven(branch, after, app, services)
+    if not got:
         return ""
     if any(line.world.trailers(it).get(ROLLOUT, "").lower() == ALL for it in line.revisions[base + 1 :]):
         return ""
     drained = after.hosts()
-    serving = [it for it in found if not drained[it]]
+    serving = [it for it in got if not drained[it]]
     rollout = branch.rollouts.of(app) or Rollout((Wave("*", frozenset()),))
     pending = ""
     for host in serving:
         is_later = rollout.place_of(host) > rollout.place_of(line.host)  # it waits for this one, and is not silent
         silent = NEVER if is_later else rollout.silent
-        last = max((it for it in range(base + 1, len(line.revisions)) if line.changed(it, host)), default=None)
+        last = next(_changes(line, host, got[host]), None)
         told = standing(line, last, host, silent) if last is not None else None
         if told and told.state == "red":
             return f"{KEPT} {host} has it: {told.why}"
         if told and told.state == "pending":
             pending = pending or f"{KEPT} {host} has it: {told.why or f'{host} is not green yet'}"
-    return pending if serving else f"{KEPT} {found[0]} has it: {found[0]} is drained"
+    return pending if serving else f"{KEPT} {next(iter(got))} has it: {next(iter(got))} is drained"
+
+
+def _unproven(branch: Branch, after: Placed, app: str, services: frozenset[str]) -> Mapping[str, int]:
+    """The other hosts with some of these services, and the place since when; none if one was green since then.
+
+    They got them by an earlier commit, which they may not have seen yet.
+    """
+    line, found = branch.line, dict[str, int]()
+    for host, is_drained in sorted(after.hosts().items()):
+        if host == line.host or not services & (after.services(app, host) or NOTHING):
+            continue
+        without = branch.last_without(app, services, host)
+        placed, changes = branch.placed(line.revisions[without]), [*_changes(line, host, without + 1)][:MOST_RETURNS]
+        is_old = placed and services & (placed.services(app, host) or NOTHING)  # no commit of the branch brought them
+        if not is_drained and (is_old or any(standing(line, it, host, NEVER).state == "green" for it in changes)):
+            return {}
+        found[host] = without + 1
+    return found
+
+
+def _changes(line: Line, host: str, since: int) -> Iterator[int]:
+    """The places of the line since then at which something changes on a host, the last one first."""
+    return (it for it in reversed(range(since, len(line.revisions))) if line.changed(it, host))
 
 
 # ---- remarks ---------------------------------------------------------------------------------------------------------
@@ -188,7 +213,7 @@ def remarks_at(branch: Branch, app: App, good: App) -> Iterator[str]:
     if not (after := branch.now()) or _names(app) == _names(good):
         return
     leaving, coming = _names(good) - _names(app), _names(app) - _names(good)
-    place = branch.last_with(app.name, leaving) if leaving else branch.last_without(app.name, coming)
+    place = branch.last_with(app.name, leaving) if leaving else branch.last_without(app.name, coming, branch.line.host)
     if before := branch.placed(branch.line.revisions[place]):
         yield from remarks(app, good, before, after, branch.line.host, branch.rollouts)
 

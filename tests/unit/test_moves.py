@@ -129,6 +129,25 @@ def pushed(placed: Mapping[str, Any]) -> dict[str, list[App]]:
     return {host: [shop(image, app) for app in APPS if host in placed[app]] for host in HOSTS}
 
 
+def test_an_app_that_is_also_elsewhere_is_kept_until_one_of_the_others_was_green_with_it(fleet: Fleet) -> None:
+    fleet.push({"a": [shop()], "b": [shop()]})
+    fleet.push({"b": [shop()]})
+    assert fleet.look("a")["shop"].why == "kept until b has it: b is not green yet"
+    assert fleet.serving("shop") == ["a"]
+    fleet.look("b")
+    fleet.look("a")
+    assert fleet.serving("shop") == ["b"]
+
+
+def test_an_app_that_has_long_been_elsewhere_goes_at_once(fleet: Fleet) -> None:
+    fleet.push({"a": [shop()], "b": [shop()]})
+    for name in ("a", "b"):
+        fleet.look(name)
+    fleet.push({"b": [shop()]})
+    fleet.look("a")
+    assert fleet.serving("shop") == ["b"]
+
+
 @given(happenings)
 def test_whatever_moves_whenever_who_looks_what_served_and_is_wanted_goes_on_serving(happened: Sequence[Any]) -> None:
     fleet = Fleet()

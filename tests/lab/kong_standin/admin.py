@@ -252,6 +252,7 @@ class Admin:
         if call.method == "PATCH":
             return 200, self.store.update(kind.name, key, _formatted(kind, given))
         self.store.delete(kind.name, key)
+        self.health.keep_only({target["id"] for target in self.store.all("targets")})
         return 204, None
 
     def _owned(self, kind: Kind, key: str, owned: Record) -> Record | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 
 from tests.lab.kong_standin import faults
 from tests.lab.kong_standin.checks import split_address
@@ -15,7 +15,7 @@ DEFAULT_PORT = 8000  # of a target
 class Health:
     """Verdicts given by hand through the Admin API, and passive checks: so many failures, with no answer in between.
 
-    They are lost at a restart, as they are in Kong.
+    They are lost at a restart, as they are in Kong, and with the target: one with the same address is another one.
     """
 
     def __init__(self) -> None:
@@ -28,6 +28,11 @@ class Health:
         most = upstream["healthchecks"]["passive"]["unhealthy"][how]
         if most and self._failures[target["id"], how] >= most:
             self._unhealthy.add(target["id"])
+
+    def keep_only(self, targets: Set[str]) -> None:
+        """Forget all other targets, which were deleted."""
+        self._unhealthy &= targets
+        self._failures = Counter({key: count for key, count in self._failures.items() if key[0] in targets})
 
     def answered(self, target: Record) -> None:
         for how in ("tcp_failures", "timeouts"):
