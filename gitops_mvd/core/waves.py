@@ -211,6 +211,11 @@ class Standing:
     at: float | None = None
 
 
+def named(host: str, why: str) -> str:
+    """Why a host is red, with its name in front unless that is told already."""
+    return why if re.search(rf"\b{re.escape(host)}\b", why) else f"{host}: {why}"
+
+
 def standing(line: Line, place: int, host: str, silent: Silent) -> Standing:
     """How far a host is with the commit at a place of the line, as its status tells.  Raises Unavailable."""
     revision = line.revisions[place]
@@ -220,9 +225,7 @@ def standing(line: Line, place: int, host: str, silent: Silent) -> Standing:
     if posted and (posted.state == "green" or (posted.state == "pending" and posted.description.startswith(KEEPS))):
         return Standing("green", at=posted.at)
     if posted and posted.state == "red":
-        why = posted.description
-        is_named = re.search(rf"\b{re.escape(host)}\b", why)
-        return Standing("red", why if is_named else f"{host}: {why}")
+        return Standing("red", named(host, posted.description))
     if line.world.waited(revision, host) >= silent.after:
         why = f"{host} has not ended for {_duration(silent.after)}"
         return Standing("green" if silent.counts_as == "green" else "red", why)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from gitops_mvd.core.model import CommitStatus, Health, Operation, PostedState, PostedStatus
+from gitops_mvd.core.waves import named
 from gitops_mvd.status.status_text import SUPERSEDED, context, is_green
 
 
@@ -27,8 +28,7 @@ def wave_status(own: CommitStatus, posted: Sequence[PostedStatus]) -> CommitStat
     if shown and shown.state == ("red" if red else "green"):
         return None
     if red:
-        host = red.context.removeprefix(context(""))
-        why = red.description if host in red.description else f"{host}: {red.description}"
+        why = named(red.context.removeprefix(context("")), red.description)
         return CommitStatus(own.wave, Operation.FAILED, Health.DEGRADED, why, red.url)
     return CommitStatus(own.wave, Operation.SUCCEEDED, Health.HEALTHY, f"{len(own.peers)} of {len(own.peers)} green")
 

@@ -46,6 +46,7 @@ def test_it_is_red_as_soon_as_one_is_and_says_which() -> None:
         "uk-1: web: http 503; rolled back",
     )
     assert made(own(), posted("mvd/uk-2", "red", "uk-2 is not there")) == ("Failed", "uk-2 is not there")
+    assert made(own(), posted("mvd/uk-2", "red", "no way to uk-21")) == ("Failed", "uk-2: no way to uk-21")
     found = wave_status(own(), [posted("mvd/uk-2", "red")])
     assert found
     assert found.url == "https://x/mvd/uk-2"
