@@ -90,9 +90,8 @@ class Patience:
 
     def end_pass(self) -> None:
         """Forget what this pass has not asked for."""
-        asked, self._asked = self._asked, set()
-        for key in {*self._since} - asked:
-            self._since.pop(key, None)  # a plan may look at the same time
+        self._since = {key: since for key, since in self._since.items() if key in self._asked}
+        self._asked = set()
 
 
 @dataclass
