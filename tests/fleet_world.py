@@ -6,13 +6,14 @@ import contextlib
 import os
 import socket
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
 import yaml
 
+from gitops_mvd import forges
 from gitops_mvd.core.model import Revision
 from gitops_mvd.core.waves import Question
 from gitops_mvd.daemon.loop import Daemon
@@ -21,6 +22,8 @@ from gitops_mvd.daemon.moves import Moves
 from gitops_mvd.daemon.preview import AppPreview, preview
 from gitops_mvd.daemon.waves import Waves
 from gitops_mvd.daemon.wiring import Wired
+from gitops_mvd.forges.api import Account
+from gitops_mvd.git.branch import Source
 from gitops_mvd.host.turns import Turns
 from gitops_mvd.state.history import SqliteHistory
 from gitops_mvd.state.notices import Notices
@@ -28,6 +31,7 @@ from gitops_mvd.status.notifier import Notifier
 from gitops_mvd.status.outbox import Outbox
 from gitops_mvd.status.statuses import Statuses, StatusOptions
 from tests.fakes import FakeClock, FakeHost
+from tests.lab.forge import Forge, Repository
 from tests.onlookers import onlookers
 
 POLL = frozenset({"poll"})
@@ -167,3 +171,32 @@ def compose(image: str, *constraints: str) -> str:
     if constraints:
         service["deploy"] = {"placement": {"constraints": [*constraints]}}
     return yaml.safe_dump({"services": {"web": service}})
+
+
+class World:
+    """Servers that follow one repository at a forge of the lab, and know of each other by its statuses alone."""
+
+    def __init__(self, server: Forge, folder: Path, names: Iterable[str]) -> None:
+        assert server.token
+        self.server, self.folder, self.token = server, folder, server.token
+        self.repository: Repository = server.create("acme/config")
+        self.members = {name: self._member(name) for name in names}
+
+    def _member(self, name: str) -> Member:
+        source = Source(str(self.repository.path), "main", self.folder / f"{name}-mirror")
+        account = Account("acme/config", lambda: self.token, f"{self.server.url}/api/v3")
+        return Member(name, self.folder / name, source, forges.connect("github", account))
+
+    def close(self) -> None:
+        for member in self.members.values():
+            member.close()
+            member.source.close()
+
+    def poll(self, *names: str) -> None:
+        for name in names or self.members:
+            self.members[name].poll()
+
+    def told(self, commit: str) -> dict[str, tuple[str, str]]:
+        """What stands at a commit: host -> state and description."""
+        latest = self.repository.latest(commit)
+        return {it.context.removeprefix("mvd/"): (it.state, it.description) for it in latest}

@@ -10,14 +10,11 @@ from typing import Any
 import pytest
 import yaml
 
-from gitops_mvd import forges
-from gitops_mvd.forges.api import Account
-from gitops_mvd.git.branch import Source
 from gitops_mvd.status.verdict import Judge
-from tests.fleet_world import Member, compose
-from tests.lab.forge import Forge, Repository
+from tests import fleet_world
+from tests.fleet_world import compose
+from tests.lab.forge import Forge
 
-TOKEN = "t0ken-of-the-lab"
 HOSTS = ("a", "b", "c", "d")
 
 
@@ -36,44 +33,21 @@ def placed(app: str, image: str = "v1") -> str:
     return compose(image, f"node.labels.{app} == true")
 
 
-class World:
-    def __init__(self, server: Forge, folder: Path) -> None:
-        self.server, self.folder = server, folder
-        self.repository: Repository = server.create("acme/config")
-        self.members = {name: self._member(name) for name in HOSTS}
-
-    def _member(self, name: str) -> Member:
-        source = Source(str(self.repository.path), "main", self.folder / f"{name}-mirror")
-        account = Account("acme/config", lambda: TOKEN, f"{self.server.url}/api/v3")
-        return Member(name, self.folder / name, source, forges.connect("github", account))
-
-    def close(self) -> None:
-        for member in self.members.values():
-            member.close()
-            member.source.close()
-
+class World(fleet_world.World):
     def merge(self, message: str = "Move", **files: str | None) -> str:
         """A commit; `fleet` is the text of the fleet file, all else that of an app."""
         at = {name: "fleet.yaml" if name == "fleet" else f"apps/{name}/compose.yaml" for name in files}
         return self.repository.commit({at[name]: text for name, text in files.items()}, message)
 
-    def poll(self, *names: str) -> None:
-        for name in names or HOSTS:
-            self.members[name].poll()
-
     def runs(self, app: str = "web") -> dict[str, str]:
         """What each host that has the app runs of it."""
         return {name: "".join(images) for name, it in self.members.items() if (images := it.images(app))}
-
-    def told(self, commit: str, host: str) -> tuple[str, str]:
-        [found] = [it for it in self.repository.latest(commit) if it.context == f"mvd/{host}"]
-        return found.state, found.description
 
 
 @pytest.fixture
 def world(tmp_path: Path) -> Iterator[World]:
     """Four hosts, of which `a` has the app `web`; each has an app of its own, so that none is ever empty."""
-    with Forge(tmp_path / "forge", token=TOKEN) as server, closing(World(server, tmp_path)) as made:
+    with Forge(tmp_path / "forge") as server, closing(World(server, tmp_path, HOSTS)) as made:
         made.merge(fleet=fleet(a="web"), web=placed("web"), own=compose("v1"))
         made.poll()
         assert made.runs() == {"a": "v1"}
@@ -84,12 +58,12 @@ def test_an_app_that_moves_is_let_go_of_once_the_new_host_has_it(world: World) -
     commit = world.merge(fleet=fleet(b="web"))
     world.poll("a")
     assert world.runs() == {"a": "v1"}
-    assert world.told(commit, "a") == ("pending", "keeps web until b has it: b is not green yet")
+    assert world.told(commit)["a"] == ("pending", "keeps web until b has it: b is not green yet")
     world.poll("b")
     assert world.runs() == {"a": "v1", "b": "v1"}
     world.poll("a")
     assert world.runs() == {"b": "v1"}
-    assert [world.told(commit, host)[0] for host in "ab"] == ["success", "success"]
+    assert [world.told(commit)[host][0] for host in "ab"] == ["success", "success"]
 
 
 def test_all_new_hosts_of_several_must_have_it(world: World) -> None:
@@ -120,7 +94,7 @@ def test_what_fails_on_the_new_host_goes_on_on_the_old_one_until_it_is_mended(wo
     commit = world.merge(fleet=fleet(b="web"), web=placed("web", "sick"))
     world.poll("b", "a")
     assert world.runs() == {"a": "v1"}
-    state, why = world.told(commit, "a")
+    state, why = world.told(commit)["a"]
     assert (state, why) == ("pending", "keeps web until b has it: b: web: web: http 503")
     world.merge(web=placed("web", "v2"))
     world.poll("a", "b", "a")
@@ -142,13 +116,13 @@ def test_a_revert_on_the_way_leaves_all_as_it_was(world: World) -> None:
 def test_a_host_that_is_dead_is_replaced_at_once(world: World) -> None:
     commit = world.merge(fleet=fleet(b="web"))
     world.poll("b")
-    assert world.told(commit, "b")[0] == "success"
+    assert world.told(commit)["b"][0] == "success"
     gone = world.merge(fleet=fleet("a", b="web"))
     world.poll("b")
     assert world.runs()["b"] == "v1"
     world.poll("a")
     assert world.runs()["a"] == "v1", "a host that is no longer one changes nothing"
-    assert "has no host a" in world.told(gone, "a")[1]
+    assert "has no host a" in world.told(gone)["a"][1]
 
 
 def test_a_new_host_that_is_dead_is_waited_for_as_the_rollout_says(world: World) -> None:
@@ -171,7 +145,7 @@ def test_without_a_rollout_a_new_host_that_is_dead_is_named_for_as_long_as_it_is
     waves.monotonic = lambda began=waves.monotonic: began() + 1801.0  # type: ignore[misc]
     world.poll("a")
     assert world.runs() == {"a": "v1"}
-    assert world.told(commit, "a")[1] == "keeps web until b has it: b has not ended for 30 min"
+    assert world.told(commit)["a"][1] == "keeps web until b has it: b has not ended for 30 min"
     world.merge("Give up b\n\nRollout: all", own=compose("v2"))
     world.poll("a")
     assert world.runs() == {}
@@ -261,7 +235,7 @@ def test_a_host_that_is_drained_has_nothing_to_serve_with(world: World) -> None:
     commit = world.merge(fleet=fleet(b="web", drained=("b",)))
     world.poll("b", "a")
     assert world.runs() == {"a": "v1", "b": "v1"}
-    assert world.told(commit, "a")[1] == "keeps web until b has it: b is drained"
+    assert world.told(commit)["a"][1] == "keeps web until b has it: b is drained"
     world.merge(fleet=fleet(b="web"))
     world.poll("a")
     assert world.runs() == {"b": "v1"}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import dataclasses
+import itertools
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -354,49 +355,45 @@ def with_file(version: str) -> App:
     return App("shop", (web,))
 
 
+def takeovers(world: World, app: Callable[[str], App]) -> Iterator[tuple[World, str, int]]:
+    """Deploys of newer and newer versions, each killed one step later than the one before, up to one that is not.
+
+    After each, whoever takes over has brought the same version to its end: that world, the version, and the step.
+    """
+    for steps in itertools.count():
+        version, was_killed = str(steps + 1), False
+        first = _world(world.swarm, world.gateway, FakeHistory(), steps=steps)
+        try:
+            first.become(app(version))
+        except Killed:
+            was_killed = True
+        first.manager.close()
+        next_one = _world(world.swarm, world.gateway, FakeHistory())
+        [outcome] = next_one.become(app(version))
+        assert outcome.is_green, (steps, outcome)
+        yield next_one, version, steps
+        next_one.manager.close()
+        if not was_killed:
+            return
+
+
 def test_whoever_takes_over_goes_on_at_each_step_of_a_deploy(world: World) -> None:
     world.become(with_file("0"))
-    version, was_killed, steps = 0, True, 0
     with asked(f"{world.gateway.proxy}/shop") as seen:
-        while was_killed:
-            version += 1
-            first = _world(world.swarm, world.gateway, FakeHistory(), steps=steps)
-            try:
-                first.become(with_file(str(version)))
-                was_killed = False
-            except Killed:
-                steps += 1
-            first.manager.close()
-            next_one = _world(world.swarm, world.gateway, FakeHistory())
-            [outcome] = next_one.become(with_file(str(version)))
-            assert outcome.is_green, (steps, outcome)
+        for next_one, version, steps in takeovers(world, with_file):
             assert world.targets() == world.tasks(), steps
             assert (len(world.services()), len(world.swarm.configs)) == (1, 1), steps
             made = len(world.swarm.created)
-            next_one.become(with_file(str(version)))
+            next_one.become(with_file(version))
             assert len(world.swarm.created) == made, steps
-            next_one.manager.close()
     assert failures(seen) == 0
     assert steps > 10
 
 
 def test_whoever_takes_over_at_a_step_never_makes_a_second_writer(world: World) -> None:
     world.become(with_data("0"))
-    version, was_killed, steps = 0, True, 0
-    while was_killed:
-        version += 1
-        first = _world(world.swarm, world.gateway, FakeHistory(), steps=steps)
-        try:
-            first.become(with_data(str(version)))
-            was_killed = False
-        except Killed:
-            steps += 1
-        first.manager.close()
-        next_one = _world(world.swarm, world.gateway, FakeHistory())
-        [outcome] = next_one.become(with_data(str(version)))
-        assert outcome.is_green, (steps, outcome)
-        assert len(world.services()) == 1
-        next_one.manager.close()
+    for _, _, steps in takeovers(world, with_data):
+        assert len(world.services()) == 1, steps
     assert not any(world.swarm.beside)
     assert steps > 3
 

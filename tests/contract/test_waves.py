@@ -18,15 +18,14 @@ from gitops_mvd.daemon.mailbox import Mailbox
 from gitops_mvd.daemon.small_server import LogThrottle, Server, listen
 from gitops_mvd.daemon.triggers import STATUS
 from gitops_mvd.daemon.webhook import Webhooks
-from gitops_mvd.forges.api import Account
 from gitops_mvd.git.branch import Source
 from gitops_mvd.state.history import FleetEntry
-from tests.fleet_world import Member, compose
-from tests.lab.forge import Forge, Repository
+from tests import fleet_world
+from tests.fleet_world import compose
+from tests.lab.forge import Forge
 from tests.lab.repository import Hook
 from tests.threads import serving
 
-TOKEN = "t0ken-of-the-lab"
 SECRET = "of-sixteen-or-more"
 LABELS = {"canary": {}, "uk-1": {"region": "uk"}, "uk-2": {"region": "uk"}, "de-1": {"region": "de"}}
 WAVES = [["canary"], ["region=uk"], ["*"]]
@@ -37,22 +36,7 @@ def fleet(hosts: Any = None, **rollout: Any) -> str:
     return yaml.safe_dump({"hosts": hosts, "rollout": {"waves": WAVES, **rollout}})
 
 
-class World:
-    def __init__(self, server: Forge, folder: Path) -> None:
-        self.server, self.folder = server, folder
-        self.repository: Repository = server.create("acme/config")
-        self.members = {name: self._member(name) for name in LABELS}
-
-    def _member(self, name: str) -> Member:
-        source = Source(str(self.repository.path), "main", self.folder / f"{name}-mirror")
-        account = Account("acme/config", lambda: TOKEN, f"{self.server.url}/api/v3")
-        return Member(name, self.folder / name, source, forges.connect("github", account))
-
-    def close(self) -> None:
-        for member in self.members.values():
-            member.close()
-            member.source.close()
-
+class World(fleet_world.World):
     def merge(self, message: str = "Deploy", **images: str) -> str:
         """A commit with these images, by app; `fleet` is the text of the fleet file."""
         files: dict[str, str | None] = {
@@ -61,10 +45,6 @@ class World:
         }
         return self.repository.commit(files, message)
 
-    def poll(self, *names: str) -> None:
-        for name in names or LABELS:
-            self.members[name].poll()
-
     def settle(self) -> None:
         for _ in range(3):
             self.poll()
@@ -72,18 +52,13 @@ class World:
     def runs(self, app: str = "web") -> dict[str, str]:
         return {name: "".join(it.images(app)) for name, it in self.members.items()}
 
-    def told(self, commit: str) -> dict[str, tuple[str, str]]:
-        """What stands at a commit: host -> state and description."""
-        latest = self.repository.latest(commit)
-        return {it.context.removeprefix("mvd/"): (it.state, it.description) for it in latest}
-
     def posts(self, commit: str) -> int:
         return len(self.repository.statuses(commit))
 
 
 @pytest.fixture
 def world(tmp_path: Path) -> Iterator[World]:
-    with Forge(tmp_path / "forge", token=TOKEN) as server, closing(World(server, tmp_path)) as made:
+    with Forge(tmp_path / "forge") as server, closing(World(server, tmp_path, LABELS)) as made:
         made.merge(fleet=fleet(), web="v1")
         made.settle()
         assert set(made.runs().values()) == {"v1"}
@@ -95,8 +70,8 @@ def everywhere(image: str) -> dict[str, str]:
 
 
 def test_the_first_commit_of_all_goes_by_the_waves_too(tmp_path: Path) -> None:
-    with Forge(tmp_path / "forge", token=TOKEN) as server:
-        world = World(server, tmp_path)
+    with Forge(tmp_path / "forge") as server:
+        world = World(server, tmp_path, LABELS)
         commit = world.merge(fleet=fleet(), web="v1")
         world.poll("uk-1", "de-1")
         assert world.runs() == everywhere("")
@@ -265,8 +240,8 @@ def test_a_restart_or_a_lost_state_in_the_middle_decides_the_same(world: World) 
 @pytest.mark.parametrize("commits", [0, 40])
 def test_a_server_that_is_set_up_late_begins_with_what_has_passed(tmp_path: Path, commits: int) -> None:
     """Also where its mirror has not the whole history."""
-    with Forge(tmp_path / "forge", token=TOKEN) as server:
-        world = World(server, tmp_path)
+    with Forge(tmp_path / "forge") as server:
+        world = World(server, tmp_path, LABELS)
         here = "canary", "uk-1", "uk-2"
         for n in range(commits):
             world.repository.commit({"README.md": f"{n}"}, "Write")
