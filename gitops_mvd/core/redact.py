@@ -51,6 +51,8 @@ class Struck:
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
         self._heads: set[str] = set()  # their first four characters
+        self._places: tuple[set[str], ...] = tuple(set() for _ in range(SHORTEST_SECRET))  # the characters of heads
+        self._may_begin = 0, re.compile("")  # how many those were, and where a text has four of them, each at its place
         self._whole: set[str] = set()  # those of which no beginning counts, and those that are short
         self._lengths: set[int] = set()  # of those
         self._others: set[str] = set()
@@ -66,7 +68,21 @@ class Struck:
             if not is_whole_alone and form not in self._others:
                 self._others.add(form)
                 bisect.insort(self._sorted, form)
-            self._heads.add(form[:SHORTEST_SECRET])
+            self._add_head(form[:SHORTEST_SECRET])
+
+    def _add_head(self, head: str) -> None:
+        self._heads.add(head)
+        for known, character in zip(self._places, head, strict=False):
+            known.add(character)
+
+    def _beginnings(self, text: str) -> Iterator[int]:
+        """Where a text may have a head, found by a regular expression, ten times as fast as by Python itself."""
+        size = sum(map(len, self._places))
+        may_begin = self._may_begin
+        if may_begin[0] != size:
+            classes = (f"[{''.join(map(re.escape, known.copy()))}]" for known in self._places)
+            may_begin = self._may_begin = size, re.compile(f"(?={''.join(classes)})")
+        return (found.start() for found in may_begin[1].finditer(text))
 
     def out_of(self, text: str) -> str:
         """`text` with `***` for every secret, written plainly, in base64, hex, as in a URL or in JSON.
@@ -86,7 +102,7 @@ class Struck:
 
     def _plain(self, text: str) -> list[tuple[int, int]]:
         heads, size = self._heads, SHORTEST_SECRET
-        starts = [start for start in range(len(text) - size + 1) if text[start : start + size] in heads]
+        starts = (start for start in self._beginnings(text) if text[start : start + size] in heads)
         ends = ((start, self._end(text, start)) for start in starts)
         return [(start, end) for start, end in ends if end]
 
@@ -101,14 +117,13 @@ class Struck:
                 lengths.append(length)
         return start + max(lengths) if lengths else 0
 
-    def _encoded(self, text: str) -> Iterator[tuple[int, int]]:
+    def _encoded(self, text: str) -> list[tuple[int, int]]:
         """The words in base64 or hex in which a secret is."""
-        for word in _BASE64.finditer(text):
-            if any(map(self._plain, _from_base64(word[0]))):
-                yield word.span()
-        for word in _HEX.finditer(text):
-            if self._plain(bytes.fromhex(word[0]).decode("utf-8", "replace")):
-                yield word.span()
+        words = [(word.span(), [*_from_base64(word[0])]) for word in _BASE64.finditer(text)]
+        words += [(word.span(), [_from_hex(word[0])]) for word in _HEX.finditer(text)]
+        if not self._plain("\n".join(said for _, meanings in words for said in meanings)):
+            return []  # as nearly always
+        return [span for span, meanings in words if any(map(self._plain, meanings))]
 
 
 class Known:
@@ -324,6 +339,10 @@ def _alike(one: str, other: str) -> int:
     if other.startswith(one):
         return len(one)
     return next((place for place, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), len(other))
+
+
+def _from_hex(word: str) -> str:
+    return bytes.fromhex(word).decode("utf-8", "replace")
 
 
 def _from_base64(word: str) -> Iterator[str]:
