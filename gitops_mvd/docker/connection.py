@@ -112,8 +112,13 @@ class Connection:
 class Session(APIClient):
     """A session of Docker's SDK in which each question has a limit in seconds and bytes.
 
-    A stream has the limit until it begins.  Redirects and encoded answers, which no engine sends, are refused.
+    A stream has the limit until it begins.  Redirects and encoded answers, which no engine sends, are refused.  It asks
+    the engine itself: what the environment says of proxies and logins is not looked up for each question.
     """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.trust_env = False
 
     def mount(self, prefix: str | bytes, adapter: BaseAdapter) -> None:
         if isinstance(adapter, UnixHTTPAdapter):

@@ -135,12 +135,15 @@ class Containers:
             raise StepFailed(f"{who}: no container can be made of it: {why}")
         if wanted.name in containers:  # made of something else
             self._engine.remove(wanted.name, volumes=False)
-        elif self._engine.inspect(wanted.name):
+        try:
+            self._engine.create(wanted.name, asked)
+        except StepFailed as refused:
+            if not self._engine.inspect(wanted.name):
+                raise
             raise NotNow(
                 f"{who}: a container that gitops-mvd did not make has the name {wanted.name}",
                 f"see what it is (docker inspect {wanted.name}), then rename or remove it",
-            )
-        self._engine.create(wanted.name, asked)
+            ) from refused
 
     def _made_of(self, name: str, container: ListedContainer) -> ContainerSpec:
         state = NETWORK_LOST if self._lost(container) else MADE

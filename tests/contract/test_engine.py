@@ -233,6 +233,18 @@ def test_listings_are_remembered_until_an_event_of_their_kind(
     assert (docker.asked["/images/json"], docker.asked["/networks"], docker.asked["/volumes"]) == (1, 2, 1)
 
 
+def test_what_an_engine_is_is_asked_once_until_it_is_started_again(
+    docker: StandIn, engine: Engine, notices: Queue[tuple[str, str, str]]
+) -> None:
+    docker.answers["/info"] = (200, {"Plugins": {"Log": ["journald"]}})
+    for connection in (1, 2):
+        assert notices.get(timeout=5) == CONNECTED
+        assert all(engine.writes_journal() for _ in range(3))
+        assert engine.container_root() == (0, 0)
+        assert docker.asked["/info"] == connection
+        docker.hang_up()
+
+
 def test_a_listing_from_a_lost_stream_is_not_remembered(
     docker: StandIn, engine: Engine, notices: Queue[tuple[str, str, str]]
 ) -> None:
