@@ -28,7 +28,7 @@ from gitops_mvd.core.model import (
     Service,
     unix_time,
 )
-from gitops_mvd.core.redact import redact, secrets_of
+from gitops_mvd.core.redact import Struck, secrets_of
 from gitops_mvd.core.specs import UnitSpec, service_of, unit_spec
 from gitops_mvd.docker.aliases import Aliases
 from gitops_mvd.docker.answers import has_lost_networks, label, port_of, refused_start
@@ -328,26 +328,26 @@ class Units:
                 docker=client(),
                 engine=self._engine.url,
             )
-            secrets = secrets_of(service, sure=True)
+            struck = Struck(secrets_of(service, sure=True))
             commands = equivalent(wanted.app, service, wanted.name, place)
-            text = rendered(like=[[redact(word, secrets) for word in words] for words in commands])
+            text = rendered(like=[[*map(struck.out_of, words)] for words in commands])
             return rendered() if has_secret(text) else text
         except (KeyError, ValueError) as error:
             raise StepFailed(f"{wanted.app}/{wanted.service}: no unit can be made of it: {error}") from error
 
     def _verify(self, texts: Mapping[str, str]) -> None:
         """Nothing is written before systemd has read it, or one of its shape, without a complaint."""
-        shapes = {name: _shape(text) for name, text in texts.items()}
-        new = {name: text for name, text in texts.items() if shapes[name] not in self._accepted}
+        shapes = {_shape(name, text): name for name, text in texts.items()}
+        new = [name for shape, name in shapes.items() if shape not in self._accepted]
         if not new:
             return
         with tempfile.TemporaryDirectory(prefix="mvd-verify-") as folder:
-            paths = [write_unit(Path(folder), name, text) for name, text in new.items()]
+            paths = [write_unit(Path(folder), name, texts[name]) for name in new]
             if complaints := self._systemd.verify(paths):
                 raise StepFailed(f"systemd does not accept the unit: {complaints}")
         if len(self._accepted) > MOST_SHAPES:
             self._accepted.clear()
-        self._accepted.update(shapes.values())
+        self._accepted.update(shapes)
 
     def _delete(self, names: Sequence[str]) -> None:
         files = self._files.read()
@@ -408,9 +408,10 @@ def _starts_in_vain(file: UnitFile, unit: Unit | None, container: ListedContaine
     return is_starting and container is not None and container["State"] in ENDED and _ends_nothing(file)
 
 
-def _shape(text: str) -> str:
-    """What systemd reads of a text, without digests: the same for the next version of a service."""
-    return _DIGEST.sub("", "\n".join(line for line in text.splitlines() if not line.startswith("#")))
+def _shape(name: str, text: str) -> str:
+    """What systemd reads of a text, without names and digests: the same for all services with the same options."""
+    lines = (line for line in text.splitlines() if not line.startswith(("#", "Description=")))
+    return _DIGEST.sub("", "\n".join(lines).replace(name, ""))
 
 
 def _follows(container: ListedContainer | None) -> str:

@@ -241,6 +241,17 @@ def test_what_was_verified_before_anything_stopped_is_not_verified_again(server:
     assert server.done == ["reload", f"start {unit.name}.service"]
 
 
+def test_of_services_with_the_same_options_one_unit_is_verified(server: Server) -> None:
+    others = [replace(WEB, name=name) for name in ("api", "worker")]
+    units = list(server.units_of.wanted(App("shop", (WEB, *others))))
+    server.there = [server.container(unit.name) for unit in units]
+    for there, unit in zip(server.there, units, strict=True):
+        there["Labels"] |= {"io.gitops-mvd.service": unit.service, "io.gitops-mvd.digest": unit.spec["digest"]}
+    server.units_of.prepare([Change(None, unit) for unit in units])
+    [verified] = server.done
+    assert len(verified.split()) == 2
+
+
 @pytest.mark.parametrize(
     ("change", "is_read"), [({"image": "other"}, False), ({"run": {"restart": "on-failure:3"}}, True)]
 )
