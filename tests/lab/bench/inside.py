@@ -74,6 +74,31 @@ def bare(count: str, image: str, port: str) -> float:
     return took
 
 
+def published(image: str, port: str) -> float:
+    """Seconds until a container answered that is like one of ours: on a network of its own, with a port of the host."""
+    docker, network = _Docker(), "bare-published"
+    docker.ask("POST", "/networks/create", {"Name": network})
+    wish = {
+        "Image": image,
+        "ExposedPorts": {f"{port}/tcp": {}},
+        "HostConfig": {
+            "Init": True,
+            "LogConfig": {"Type": "journald"},
+            "NetworkMode": network,
+            "PortBindings": {f"{port}/tcp": [{"HostIp": "127.0.0.1", "HostPort": ""}]},
+        },
+    }
+    began = time.monotonic()
+    docker.ask("POST", "/containers/create?name=bare-published", wish)
+    docker.ask("POST", "/containers/bare-published/start")
+    found = docker.ask("GET", "/containers/bare-published/json")["NetworkSettings"]["Ports"][f"{port}/tcp"][0]
+    _until(lambda: _get(f"http://127.0.0.1:{found['HostPort']}/health") is not None)
+    took = time.monotonic() - began
+    docker.ask("DELETE", "/containers/bare-published?force=1&v=1")
+    docker.ask("DELETE", f"/networks/{network}")
+    return took
+
+
 def _until_answered(docker: _Docker, container: str, port: str) -> None:
     ip = docker.ask("GET", f"/containers/{container}/json")["NetworkSettings"]["IPAddress"]
     _until(lambda: _get(f"http://{ip}:{port}/health") is not None)
@@ -102,12 +127,13 @@ def composed(count: str, image: str, port: str) -> float | None:
 
 def settles(commit: str) -> float:
     """Seconds from waking the daemon until it has brought this server to a commit, all of it healthy."""
-    return _wake(lambda: _is_settled(commit))
+    history = SqliteHistory(STATE / "history.db")
+    return _wake(lambda: _healthy_commit(history) == commit)
 
 
 def rolls_back(commit: str) -> float:
     """Seconds from waking the daemon until it has rolled a commit back."""
-    return _wake(lambda: _is_rolled_back(commit))
+    return _wake(partial(_is_rolled_back, SqliteHistory(STATE / "history.db"), commit))
 
 
 def answers(path: str, text: str) -> float:
@@ -174,13 +200,14 @@ def _has_looked(history: SqliteHistory, since: float) -> bool:
     return history.last_report(since=since) is not None
 
 
-def _is_settled(commit: str) -> bool:
-    report = SqliteHistory(STATE / "history.db").last_report()
-    return report is not None and report.revision.commit == commit and report.is_green
+def _healthy_commit(history: SqliteHistory) -> str:
+    """The commit at which all apps were healthy last: one row, so that to ask for it takes nothing from the daemon."""
+    healthy = history.revisions().get("healthy")
+    return healthy.commit if healthy else ""
 
 
-def _is_rolled_back(commit: str) -> bool:
-    report = SqliteHistory(STATE / "history.db").last_report()
+def _is_rolled_back(history: SqliteHistory, commit: str) -> bool:
+    report = history.last_report()
     if report is None or report.revision.commit != commit:
         return False
     return any(outcome.operation is Operation.ROLLED_BACK for outcome in report.outcomes)
@@ -259,7 +286,8 @@ def _until(seen: Callable[[], bool]) -> None:
 
 
 COMMANDS: dict[str, Callable[..., object]] = {
-    command.__name__: command for command in (bare, composed, settles, rolls_back, answers, looks, idles, memory)
+    command.__name__: command
+    for command in (bare, published, composed, settles, rolls_back, answers, looks, idles, memory)
 }
 
 if __name__ == "__main__":
