@@ -8,7 +8,7 @@ import json
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ from tests.contract.gateway import CONNECTIONS, Gateway
 
 HOST = "web-1"
 RECORDED = Path(__file__).parent / "recorded_logs" / "kong-tcp-log.json"  # by the same serializer as that of udp-log
+QUIET_SECONDS = 0.3  # in which what is told late has come
 NEVER_TOLD = ("patience", "secret-cookie", "s3cret", "alice")
 
 
@@ -109,12 +110,16 @@ def ask(gateway: Gateway, times: int, path: str = "/web") -> list[int]:
     ]
 
 
+def told(numbers: Mapping[str, Numbers]) -> int:
+    return sum(sum(it.answered.values()) for it in numbers.values())
+
+
 def until(watch: Watch, answers: int, within: float = 10) -> dict[str, Numbers]:
     """What was counted, once that many were answered; Kong tells of a request when it is over."""
     end = time.monotonic() + within
     while True:
         found = dict(watch.numbers())
-        if sum(sum(it.answered.values()) for it in found.values()) >= answers:
+        if told(found) >= answers:
             return found
         assert time.monotonic() < end, f"only {found} was told"
         time.sleep(0.01)
@@ -123,7 +128,10 @@ def until(watch: Watch, answers: int, within: float = 10) -> dict[str, Numbers]:
 def told_by_each_worker(
     gateway: Gateway, kong: Kong, route: Resource, addresses: list[str], path: str = "/web"
 ) -> None:
-    """Ask until every worker of Kong has the plugin: with a database, each takes its time."""
+    """Ask until every worker of Kong has the plugin: with a database, each takes its time.
+
+    And until nothing is told any more of requests that were asked before.
+    """
     gateway.await_route(path, {200, 500})
     end = time.monotonic() + 20
     while True:
@@ -131,7 +139,9 @@ def told_by_each_worker(
         gateway.statuses(path)
         with contextlib.suppress(AssertionError):
             until(watch, CONNECTIONS, within=0.3)
-            return
+            time.sleep(QUIET_SECONDS)
+            if told(watch.numbers()) == CONNECTIONS:
+                return
         assert time.monotonic() < end, "the requests are not told"
 
 
