@@ -11,6 +11,7 @@ from urllib.parse import quote, urlsplit
 REMEMBERED = 10_000  # addresses: the data path asks the same few again and again
 HOSTNAME = re.compile(r"(?=.{1,253}$)[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_])?\.?")
 PATH = r"/[\w.\-~/%:@!$&'()*+,;=]*"
+NUMBERS = re.compile(r"[\d.]+")  # what consists of these is an IPv4 address, or nothing
 RESERVED = b"!*'();:@&=+$,/?%#[]"  # stays encoded in a path
 CERTIFICATE = re.compile(r"-----BEGIN CERTIFICATE-----\s+([A-Za-z0-9+/=\s]+)-----END CERTIFICATE-----")
 BAD_PEM = "error:680008E:asn1 encoding routines:asn1_d2i_read_bio:not enough data:crypto/asn1/a_d2i_fp.c:155:"
@@ -22,7 +23,8 @@ def split_address(text: str) -> tuple[str, int | None] | None:
     host, port = text, ""
     if match := re.fullmatch(r"\[(.*)\](?::(\d+))?|([^:]*)(?::(\d+))?", text):
         host, port = match[1] or match[3] or "", match[2] or match[4] or ""
-    if not (is_ip(host) or HOSTNAME.fullmatch(host)) or (port and int(port) > 65535):
+    is_name = HOSTNAME.fullmatch(host) and not NUMBERS.fullmatch(host)
+    if not (is_ip(host) or is_name) or (port and int(port) > 65535):
         return None
     return host, int(port) if port else None
 
