@@ -74,31 +74,6 @@ def bare(count: str, image: str, port: str) -> float:
     return took
 
 
-def published(image: str, port: str) -> float:
-    """Seconds until a container answered that is like one of ours: on a network of its own, with a port of the host."""
-    docker, network = _Docker(), "bare-published"
-    docker.ask("POST", "/networks/create", {"Name": network})
-    wish = {
-        "Image": image,
-        "ExposedPorts": {f"{port}/tcp": {}},
-        "HostConfig": {
-            "Init": True,
-            "LogConfig": {"Type": "journald"},
-            "NetworkMode": network,
-            "PortBindings": {f"{port}/tcp": [{"HostIp": "127.0.0.1", "HostPort": ""}]},
-        },
-    }
-    began = time.monotonic()
-    docker.ask("POST", "/containers/create?name=bare-published", wish)
-    docker.ask("POST", "/containers/bare-published/start")
-    found = docker.ask("GET", "/containers/bare-published/json")["NetworkSettings"]["Ports"][f"{port}/tcp"][0]
-    _until(lambda: _get(f"http://127.0.0.1:{found['HostPort']}/health") is not None)
-    took = time.monotonic() - began
-    docker.ask("DELETE", "/containers/bare-published?force=1&v=1")
-    docker.ask("DELETE", f"/networks/{network}")
-    return took
-
-
 def _until_answered(docker: _Docker, container: str, port: str) -> None:
     ip = docker.ask("GET", f"/containers/{container}/json")["NetworkSettings"]["IPAddress"]
     _until(lambda: _get(f"http://{ip}:{port}/health") is not None)
@@ -286,8 +261,7 @@ def _until(seen: Callable[[], bool]) -> None:
 
 
 COMMANDS: dict[str, Callable[..., object]] = {
-    command.__name__: command
-    for command in (bare, published, composed, settles, rolls_back, answers, looks, idles, memory)
+    command.__name__: command for command in (bare, composed, settles, rolls_back, answers, looks, idles, memory)
 }
 
 if __name__ == "__main__":
