@@ -76,7 +76,7 @@ class Struck:
             known.add(character)
 
     def _beginnings(self, text: str) -> Iterator[int]:
-        """Where a text may have a head, found by a regular expression, ten times as fast as by Python itself."""
+        """Where a text may have a head: by a regular expression, which is faster the fewer characters heads have."""
         size = sum(map(len, self._places))
         may_begin = self._may_begin
         if may_begin[0] != size:

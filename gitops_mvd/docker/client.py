@@ -45,5 +45,5 @@ class Engine(ContainerApi, ImageApi, NetworkApi, EventApi):
         return "journald" in (info.get("Plugins", {}).get("Log") or ()) and not is_rootless
 
     def _since_its_start(self) -> EngineInfo:
-        """What stays while the engine runs; to tell it, it starts two programs for their version, which takes 9 ms."""
+        """What stays while the engine runs.  It is asked once, as it starts two programs to tell their versions."""
         return self.cached("info", lambda api: checked(api.info(), EngineInfo))

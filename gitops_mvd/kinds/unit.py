@@ -409,7 +409,10 @@ def _starts_in_vain(file: UnitFile, unit: Unit | None, container: ListedContaine
 
 
 def _shape(name: str, text: str) -> str:
-    """What systemd reads of a text, without names and digests: the same for all services with the same options."""
+    """What systemd reads of a text, without its name and digests: the same for a service's next version.
+
+    Also for another service with the same options, if systemd follows it: a client is given names to print.
+    """
     lines = (line for line in text.splitlines() if not line.startswith(("#", "Description=")))
     return _DIGEST.sub("", "\n".join(lines).replace(name, ""))
 

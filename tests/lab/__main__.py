@@ -39,7 +39,7 @@ def demo(keep: bool) -> None:
 @click.option("--json", "file", type=click.Path(path_type=Path), default="bench.json", show_default=True)
 @click.option("--only", type=click.Choice(PARTS), multiple=True, help="Measure this part alone.")
 def bench(file: Path, only: tuple[str, ...]) -> None:
-    """Measure times and resources, each beside its yardstick; takes a quarter of an hour."""
+    """Measure times and resources, each beside its yardstick; a real server alone takes ten minutes."""
     from tests.lab.bench.measure import bench as measure  # all of the daemon, which nothing else here needs
 
     measure(file, only)
